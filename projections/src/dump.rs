@@ -1,0 +1,160 @@
+//! The canonical dump of each view: every timeline in full, in words, so that two folds can be compared byte for byte.
+
+use core::fmt::{self, Write};
+
+use crate::entities::{Entities, Version};
+use crate::names::{NO_NAME, Name};
+use crate::order::{Cut, IdBuffer, NO_UPDATED_AT, Place, Seq, seq32};
+use crate::timeline::Placed;
+use crate::views::Views;
+
+/// One of the views.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum View {
+    /// Directories.
+    Directories,
+    /// Users.
+    Users,
+    /// Groups.
+    Groups,
+    /// Memberships.
+    Memberships,
+    /// What the fold could not use.
+    Quarantine,
+}
+
+impl View {
+    /// Every view, in a fixed order.
+    pub const ALL: [View; 5] = [View::Directories, View::Users, View::Groups, View::Memberships, View::Quarantine];
+
+    /// The view's name.
+    pub fn name(self) -> &'static str {
+        match self {
+            View::Directories => "directories",
+            View::Users => "users",
+            View::Groups => "groups",
+            View::Memberships => "memberships",
+            View::Quarantine => "quarantine",
+        }
+    }
+}
+
+impl Views {
+    /// How many items a view has, whenever they were seen.
+    pub fn size(&self, view: View) -> usize {
+        match view {
+            View::Directories => self.directories.items.len(),
+            View::Users => self.users.items.len(),
+            View::Groups => self.groups.items.len(),
+            View::Memberships => self.memberships.pairs.len(),
+            View::Quarantine => self.quarantine.len(),
+        }
+    }
+
+    /// Writes the items of a view from number `first`, at most `count`, with what is known of them by record `known_at`.
+    ///
+    /// Items stand in order of first appearance in the log, and what is folded later than `known_at` does not show: so a large view can
+    /// be dumped in parts while the fold goes on, and the parts together are those of one moment.
+    pub fn dump(&self, view: View, known_at: Seq, first: usize, count: usize, out: &mut dyn Write) -> fmt::Result {
+        let numbers = first..self.size(view).min(first.saturating_add(count));
+        for number in numbers {
+            match view {
+                View::Directories => self.dump_directory(number, known_at, out)?,
+                View::Users => self.dump_entity(&self.users, "user", number, known_at, out)?,
+                View::Groups => self.dump_entity(&self.groups, "group", number, known_at, out)?,
+                View::Memberships => self.dump_membership(number, known_at, out)?,
+                View::Quarantine => self.dump_quarantined(number, known_at, out)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn dump_directory(&self, number: usize, known_at: Seq, out: &mut dyn Write) -> fmt::Result {
+        let cut = Cut { known_at, ..Cut::LATEST };
+        let Some(directory) = self.directories.items.get(number) else { return Ok(()) };
+        let Some(named) = directory.named.at(cut) else { return Ok(()) };
+        writeln!(out, "directory {:?}", self.directories.names.text(number as Name))?;
+        for version in directory.events.iter().filter(|v| known(v.place, known_at)) {
+            write!(out, "  {:?} ", version.change)?;
+            self.dump_place(version.place, out)?;
+            let [organization, name, domain] = [version.organization, version.name, version.domain].map(|text| self.shown(text));
+            writeln!(out, " organization={organization:?} name={name:?} domain={domain:?}")?;
+        }
+        write!(out, "  named ")?;
+        self.dump_place(*named, out)?;
+        writeln!(out)?;
+        if let Some(named) = directory.named_with.at(cut) {
+            write!(out, "  named_with ")?;
+            self.dump_place(named.place, out)?;
+            writeln!(out, " organization={:?}", self.shown(named.organization))?;
+        }
+        Ok(())
+    }
+
+    fn dump_entity(&self, entities: &Entities, kind: &str, number: usize, known_at: Seq, out: &mut dyn Write) -> fmt::Result {
+        let Some(entity) = entities.items.get(number) else { return Ok(()) };
+        if entity.seen.at(Cut { known_at, ..Cut::LATEST }).is_none() {
+            return Ok(());
+        }
+        writeln!(out, "{kind} {:?}", entities.names.text(number as Name))?;
+        for version in entity.explicit.iter().filter(|v| known(v.place, known_at)) {
+            self.dump_version(if version.deleted { "deleted" } else { "version" }, version, out)?;
+        }
+        for version in entity.stand_ins.iter().filter(|v| known(v.place, known_at)) {
+            self.dump_version("stand_in", version, out)?;
+        }
+        Ok(())
+    }
+
+    fn dump_version(&self, word: &str, version: &Version, out: &mut dyn Write) -> fmt::Result {
+        write!(out, "  {word} ")?;
+        self.dump_place(version.place, out)?;
+        let directory = (version.directory != NO_NAME).then(|| self.directories.names.text(version.directory));
+        write!(out, " directory={directory:?} organization={:?} active={}", self.shown(version.organization), version.active)?;
+        for (name, print) in [("email", self.emails.get(version.email)), ("idp_id", self.idp_ids.get(version.idp_id))] {
+            write!(out, " {name}=")?;
+            for byte in print.iter().flat_map(|print| print.0) {
+                write!(out, "{byte:02x}")?;
+            }
+        }
+        writeln!(out)
+    }
+
+    fn dump_membership(&self, number: usize, known_at: Seq, out: &mut dyn Write) -> fmt::Result {
+        let Some(pair) = self.memberships.pairs.get(number) else { return Ok(()) };
+        if pair.grants.latest(Cut { known_at, ..Cut::LATEST }).is_none() {
+            return Ok(());
+        }
+        writeln!(out, "membership {:?} {:?}", self.groups.names.text(pair.group), self.users.names.text(pair.user))?;
+        for grant in pair.grants.iter().filter(|grant| known(grant.place(), known_at)) {
+            write!(out, "  {} ", if grant.added() { "added" } else { "removed" })?;
+            self.dump_place(grant.place(), out)?;
+            writeln!(out, " directory={:?}", self.directories.names.text(grant.directory()))?;
+        }
+        Ok(())
+    }
+
+    fn dump_quarantined(&self, number: usize, known_at: Seq, out: &mut dyn Write) -> fmt::Result {
+        match self.quarantine.get(number) {
+            Some(listed) if listed.seq <= known_at => writeln!(out, "listed {} {:?}", listed.seq, listed.reason),
+            _ => Ok(()),
+        }
+    }
+
+    fn dump_place(&self, place: Place, out: &mut dyn Write) -> fmt::Result {
+        let Place { occurred_at, updated_at, seq, closing } = place;
+        write!(out, "{occurred_at}/{}/", u8::from(closing))?;
+        if updated_at != NO_UPDATED_AT {
+            write!(out, "{updated_at}")?;
+        }
+        write!(out, "/{:?}@{seq}", self.ids.text(seq, &mut IdBuffer::default()))
+    }
+
+    fn shown(&self, text: Name) -> Option<&str> {
+        (text != NO_NAME).then(|| self.texts.text(text))
+    }
+}
+
+fn known(place: Place, known_at: Seq) -> bool {
+    place.seq <= seq32(known_at)
+}

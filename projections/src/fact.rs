@@ -1,0 +1,130 @@
+//! What the fold is told: one [`Entry`] for each record, with the [`Fact`] that its body states.
+
+use crate::order::{Millis, Seq};
+use crate::quarantine::Reason;
+
+/// One record, reduced to what the views need.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry<'a> {
+    /// Position in the log.
+    pub seq: Seq,
+    /// When the log took it.
+    pub recorded_at: Millis,
+    /// When it happened at the source.
+    pub occurred_at: Millis,
+    /// The source's `data.updated_at`, a tie-breaker; membership events have none.
+    pub updated_at: Option<Millis>,
+    /// The source's id; empty where the body has no usable one.
+    pub event_id: &'a str,
+    /// Whether the record counts.
+    pub standing: Standing,
+    /// What the body states.
+    pub fact: Fact<'a>,
+}
+
+/// Whether a record counts in the views.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// The first content under its event id.
+    Counts,
+    /// Another content under an id that is taken: kept, listed, without effect.
+    Conflict {
+        /// The record that counts.
+        first: Seq,
+    },
+}
+
+/// What an event states.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fact<'a> {
+    /// A directory was connected, deactivated or deleted.
+    Directory {
+        /// Which of the three.
+        change: DirectoryChange,
+        /// The directory.
+        id: &'a str,
+        /// Its organization, if the event carries one.
+        organization: Option<&'a str>,
+        /// Its name; empty if the event carries none.
+        name: &'a str,
+        /// Its first domain.
+        domain: Option<&'a str>,
+    },
+    /// A user was created, updated or deleted.
+    User(Change, UserData<'a>),
+    /// A group was created, updated or deleted.
+    Group(Change, GroupData<'a>),
+    /// A user was added to a group or removed from it.
+    Membership(MembershipData<'a>),
+    /// Kept and counted; no view changes.
+    Unrelated,
+    /// Kept and listed in the quarantine.
+    Unusable(Reason),
+}
+
+/// What happened to a directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DirectoryChange {
+    /// It exists and is active.
+    Activated,
+    /// It is inactive.
+    Deactivated,
+    /// It is gone, and all in it.
+    Deleted,
+}
+
+/// What happened to a user or a group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// Created or updated: the snapshot stands from here on.
+    Set,
+    /// Deleted.
+    Deleted,
+}
+
+/// A fingerprint of a text that the views filter by but do not keep: the first 16 bytes of its SHA-256.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Print(pub [u8; 16]);
+
+/// What the views keep of a user's snapshot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UserData<'a> {
+    /// The user.
+    pub id: &'a str,
+    /// Its directory; a deletion and a stand-in may lack it.
+    pub directory: Option<&'a str>,
+    /// The organization that the snapshot itself carries.
+    pub organization: Option<&'a str>,
+    /// Whether its state is active.
+    pub active: bool,
+    /// Fingerprint of the email as shown, in lower case.
+    pub email: Option<Print>,
+    /// Fingerprint of the id at the identity provider.
+    pub idp_id: Option<Print>,
+}
+
+/// What the views keep of a group's snapshot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GroupData<'a> {
+    /// The group.
+    pub id: &'a str,
+    /// Its directory; a deletion and a stand-in may lack it.
+    pub directory: Option<&'a str>,
+    /// The organization that the snapshot itself carries.
+    pub organization: Option<&'a str>,
+}
+
+/// A membership event with its two snapshots.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MembershipData<'a> {
+    /// Added, or removed.
+    pub added: bool,
+    /// The event's directory.
+    pub directory: &'a str,
+    /// The organization that the event itself carries for its directory.
+    pub organization: Option<&'a str>,
+    /// The user's end.
+    pub user: UserData<'a>,
+    /// The group's end.
+    pub group: GroupData<'a>,
+}

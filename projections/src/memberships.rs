@@ -1,0 +1,135 @@
+//! Memberships: what was said of each pair of a user and a group.
+
+use hashbrown::HashTable;
+
+use crate::names::{Name, Names, hash};
+use crate::order::{Millis, NO_UPDATED_AT, Place, Seq32};
+use crate::roster::{Gone, Roster};
+use crate::timeline::{Placed, Timeline};
+
+/// What one event says about a membership, in 16 bytes.
+#[derive(Clone, Copy)]
+pub(crate) struct Grant {
+    occurred_at: Millis,
+    seq: Seq32,
+    /// The event's directory, and in the lowest bit whether the user was added.
+    directory_added: u32,
+}
+
+impl Grant {
+    pub(crate) fn new(place: Place, directory: Name) -> Grant {
+        let added = u32::from(!place.closing);
+        Grant { occurred_at: place.occurred_at, seq: place.seq, directory_added: directory << 1 | added }
+    }
+
+    pub(crate) fn added(self) -> bool {
+        self.directory_added & 1 == 1
+    }
+
+    pub(crate) fn directory(self) -> Name {
+        self.directory_added >> 1
+    }
+}
+
+impl Placed for Grant {
+    fn place(&self) -> Place {
+        let Grant { occurred_at, seq, .. } = *self;
+        Place { occurred_at, updated_at: NO_UPDATED_AT, seq, closing: !self.added() }
+    }
+}
+
+/// A user and a group that were ever connected.
+pub(crate) struct Pair {
+    pub(crate) user: Name,
+    pub(crate) group: Name,
+    pub(crate) grants: Timeline<Grant>,
+}
+
+/// All memberships.
+#[derive(Default)]
+pub(crate) struct Memberships {
+    pub(crate) pairs: Vec<Pair>,
+    numbers: HashTable<u32>,
+    /// By group: its pairs, ordered by the user's id.
+    by_group: Vec<Roster>,
+    /// By user: its pairs, ordered by the group's id.
+    by_user: Vec<Vec<u32>>,
+}
+
+impl Memberships {
+    pub(crate) fn find(&self, user: Name, group: Name) -> Option<&Pair> {
+        let number = self.numbers.find(hash((user, group)), |n| self.is(*n, user, group))?;
+        self.get(*number)
+    }
+
+    fn is(&self, number: u32, user: Name, group: Name) -> bool {
+        self.get(number).is_some_and(|pair| pair.user == user && pair.group == group)
+    }
+
+    pub(crate) fn get(&self, number: u32) -> Option<&Pair> {
+        self.pairs.get(number as usize)
+    }
+
+    pub(crate) fn get_mut(&mut self, number: u32) -> Option<&mut Pair> {
+        self.pairs.get_mut(number as usize)
+    }
+
+    /// The number of a pair, new if the two were never connected.
+    pub(crate) fn intern(&mut self, user: Name, group: Name, groups: &Names) -> u32 {
+        let hashed = hash((user, group));
+        if let Some(number) = self.numbers.find(hashed, |n| self.is(*n, user, group)) {
+            return *number;
+        }
+        let number = self.pairs.len() as u32;
+        self.pairs.push(Pair { user, group, grants: Timeline::default() });
+        let pairs = &self.pairs;
+        self.numbers.insert_unique(hashed, number, |n| pairs.get(*n as usize).map_or(0, |pair| hash((pair.user, pair.group))));
+        while self.by_user.len() <= user as usize {
+            self.by_user.push(Vec::new());
+        }
+        if let Some(of_user) = self.by_user.get_mut(user as usize) {
+            let id = groups.text(group);
+            let at = of_user.partition_point(|n| pairs.get(*n as usize).is_some_and(|pair| groups.text(pair.group) < id));
+            of_user.insert(at, number);
+        }
+        number
+    }
+
+    /// Lists the pair's user in the group's roster from an event on.
+    pub(crate) fn see(&mut self, number: u32, occurred_at: Millis, seq: Seq32, users: &Names) {
+        let Memberships { pairs, by_group, .. } = self;
+        let Some(pair) = pairs.get(number as usize) else { return };
+        while by_group.len() <= pair.group as usize {
+            by_group.push(Roster::default());
+        }
+        if let Some(roster) = by_group.get_mut(pair.group as usize) {
+            roster.see(number, occurred_at, seq, |other| user_id(pairs, users, other).cmp(users.text(pair.user)));
+        }
+    }
+
+    /// Says in the group's roster whether the membership is gone.
+    pub(crate) fn set_gone(&mut self, number: u32, gone: Option<Gone>, users: &Names) {
+        let Memberships { pairs, by_group, .. } = self;
+        let Some(pair) = pairs.get(number as usize) else { return };
+        if let Some(roster) = by_group.get_mut(pair.group as usize) {
+            roster.set_gone(gone, |other| user_id(pairs, users, other).cmp(users.text(pair.user)));
+        }
+    }
+
+    pub(crate) fn of_group(&self, group: Name) -> Option<&Roster> {
+        self.by_group.get(group as usize)
+    }
+
+    pub(crate) fn of_user(&self, user: Name) -> &[u32] {
+        self.by_user.get(user as usize).map_or(&[], |pairs| pairs)
+    }
+
+    /// The id of a pair's user.
+    pub(crate) fn user_id<'a>(&self, users: &'a Names, number: u32) -> &'a str {
+        user_id(&self.pairs, users, number)
+    }
+}
+
+fn user_id<'a>(pairs: &[Pair], users: &'a Names, number: u32) -> &'a str {
+    pairs.get(number as usize).map_or("", |pair| users.text(pair.user))
+}

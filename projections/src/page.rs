@@ -1,0 +1,58 @@
+//! Pages of a list that is ordered by id.
+
+/// Which part of a list is wanted.
+#[derive(Clone, Copy, Debug)]
+pub struct Window<'a> {
+    /// From the highest id down.
+    pub descending: bool,
+    /// Only what follows this id in the list. It need not exist.
+    pub after: Option<&'a str>,
+    /// Only what stands before this id in the list: the `limit` items next to it.
+    pub before: Option<&'a str>,
+    /// At most so many items.
+    pub limit: usize,
+}
+
+/// A part of a list, in the list's order.
+#[derive(Debug)]
+pub struct Page<T> {
+    /// The items.
+    pub items: Vec<T>,
+    /// Whether anything stands before the first.
+    pub more_before: bool,
+    /// Whether anything follows the last.
+    pub more_after: bool,
+}
+
+impl<T> Page<T> {
+    /// A page of nothing.
+    pub fn empty() -> Page<T> {
+        Page { items: Vec::new(), more_before: false, more_after: false }
+    }
+}
+
+/// Cuts a page out of a list.
+///
+/// `walk(start, descending)` gives candidates beyond the id `start` (from the end without one); `accept` judges a candidate; `id` names
+/// an accepted item. Costs the candidates that are walked over, no more.
+pub(crate) fn page<'a, T, I: Iterator<Item = u32>>(
+    window: Window<'a>,
+    walk: impl Fn(Option<&str>, bool) -> I,
+    accept: impl Fn(u32) -> Option<T>,
+    id: impl Fn(&T) -> &str,
+) -> Page<T> {
+    let there = |start: &str, descending| walk(Some(start), descending).any(|candidate| accept(candidate).is_some());
+    let backward = window.before.is_some();
+    let start = window.before.or(window.after);
+    let mut found = walk(start, window.descending != backward).filter_map(&accept);
+    let mut items: Vec<T> = found.by_ref().take(window.limit).collect();
+    let more_beyond = !items.is_empty() && found.next().is_some();
+    // On the side that the walk came from there can only be something if it did not start at the list's end.
+    let more_behind = start.is_some() && items.first().is_some_and(|first| there(id(first), window.descending == backward));
+    if backward {
+        items.reverse();
+        Page { items, more_before: more_beyond, more_after: more_behind }
+    } else {
+        Page { items, more_before: more_behind, more_after: more_beyond }
+    }
+}

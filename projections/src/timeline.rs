@@ -1,0 +1,240 @@
+//! A timeline: what was said of one thing, in the order of events, cut by both clocks in logarithmic time.
+
+use smallvec::SmallVec;
+
+use crate::order::{Cut, EventIds, Millis, Place, Seq32};
+
+/// Something that stands at a place in the order of events.
+pub(crate) trait Placed: Copy {
+    fn place(&self) -> Place;
+}
+
+impl Placed for Place {
+    fn place(&self) -> Place {
+        *self
+    }
+}
+
+/// Versions in the order of events.
+///
+/// Most timelines hold one or a few versions, stored inline or in one allocation. Past [`BLOCK`] versions a two-level index of
+/// the lowest seq in each block is kept, so that a question with an early `known_at` does not walk over everything learnt since.
+pub(crate) struct Timeline<V> {
+    versions: SmallVec<[V; 1]>,
+    index: Option<Box<Index>>,
+}
+
+/// Versions in a block, and blocks in a group of blocks.
+const BLOCK: usize = 64;
+
+#[derive(Default)]
+struct Index {
+    /// When each block's first version occurred.
+    starts: Vec<Millis>,
+    /// The lowest seq in each block.
+    lowest: Vec<Seq32>,
+    /// The lowest seq in each group of [`BLOCK`] blocks.
+    group_lowest: Vec<Seq32>,
+}
+
+impl<V> Default for Timeline<V> {
+    fn default() -> Self {
+        Timeline { versions: SmallVec::new(), index: None }
+    }
+}
+
+impl<V: Placed> Timeline<V> {
+    /// Puts `version` in its place; true if it is now the newest. O(1) for the newest, O(n) moves for a late one.
+    pub(crate) fn insert(&mut self, version: V, ids: &EventIds) -> bool {
+        let place = version.place();
+        let newest = self.versions.last().is_none_or(|last| ids.is_later(place, last.place()));
+        let at = if newest { self.versions.len() } else { self.versions.partition_point(|v| !ids.is_later(v.place(), place)) };
+        self.versions.insert(at, version);
+        if self.versions.len() > BLOCK {
+            self.index.get_or_insert_default().refresh(&self.versions, at);
+        }
+        newest
+    }
+
+    pub(crate) fn newest(&self) -> Option<&V> {
+        self.versions.last()
+    }
+
+    /// The latest version that `cut` sees.
+    pub(crate) fn latest(&self, cut: Cut) -> Option<&V> {
+        let end = self.end(cut.as_of);
+        let known_at = cut.known_at32();
+        // The usual case, nothing known too late: one comparison.
+        let last = self.versions.get(end.checked_sub(1)?)?;
+        if last.place().seq <= known_at {
+            return Some(last);
+        }
+        let mut end = end - 1;
+        while end > 0 {
+            if let (Some(index), 0) = (&self.index, end % BLOCK) {
+                let blocks = index.skip_back(end / BLOCK, known_at);
+                if blocks * BLOCK < end {
+                    end = blocks * BLOCK;
+                    continue;
+                }
+            }
+            end -= 1;
+            let version = self.versions.get(end)?;
+            if version.place().seq <= known_at {
+                return Some(version);
+            }
+        }
+        None
+    }
+
+    /// Versions that `cut` sees, the latest first. Meant for short timelines.
+    pub(crate) fn latest_first(&self, cut: Cut) -> impl Iterator<Item = &V> {
+        self.versions.iter().take(self.end(cut.as_of)).rev().filter(move |v| cut.sees(v.place()))
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &V> {
+        self.versions.iter()
+    }
+
+    /// How many versions occurred at or before `as_of`.
+    fn end(&self, as_of: Millis) -> usize {
+        if self.versions.last().is_none_or(|last| last.place().occurred_at <= as_of) {
+            return self.versions.len();
+        }
+        let Some(index) = &self.index else {
+            return self.versions.partition_point(|v| v.place().occurred_at <= as_of);
+        };
+        let blocks = index.starts.partition_point(|start| *start <= as_of);
+        let Some(first) = blocks.checked_sub(1).map(|block| block * BLOCK) else { return 0 };
+        let block = self.versions.get(first..self.versions.len().min(first + BLOCK)).unwrap_or_default();
+        first + block.partition_point(|v| v.place().occurred_at <= as_of)
+    }
+}
+
+impl Index {
+    /// Recomputes every block from the one that holds version `at`.
+    fn refresh<V: Placed>(&mut self, versions: &[V], at: usize) {
+        let block = (at / BLOCK).min(self.starts.len());
+        self.starts.truncate(block);
+        self.lowest.truncate(block);
+        for versions in versions.chunks(BLOCK).skip(block) {
+            self.starts.push(versions.first().map_or(Millis::MAX, |v| v.place().occurred_at));
+            self.lowest.push(versions.iter().map(|v| v.place().seq).min().unwrap_or(Seq32::MAX));
+        }
+        let group = (block / BLOCK).min(self.group_lowest.len());
+        self.group_lowest.truncate(group);
+        for lowest in self.lowest.chunks(BLOCK).skip(group) {
+            self.group_lowest.push(lowest.iter().copied().min().unwrap_or(Seq32::MAX));
+        }
+    }
+
+    /// Of the first `blocks` blocks, how many are left once those at the end without anything known by `known_at` are dropped.
+    fn skip_back(&self, mut blocks: usize, known_at: Seq32) -> usize {
+        while blocks > 0 {
+            if blocks.is_multiple_of(BLOCK) && self.group_lowest.get(blocks / BLOCK - 1).is_some_and(|lowest| *lowest > known_at) {
+                blocks -= BLOCK;
+            } else if self.lowest.get(blocks - 1).is_some_and(|lowest| *lowest > known_at) {
+                blocks -= 1;
+            } else {
+                break;
+            }
+        }
+        blocks
+    }
+}
+
+/// A timeline that most things do not have.
+pub(crate) struct Rare<V>(Option<Box<Timeline<V>>>);
+
+impl<V> Default for Rare<V> {
+    fn default() -> Self {
+        Rare(None)
+    }
+}
+
+impl<V: Placed> Rare<V> {
+    pub(crate) fn insert(&mut self, version: V, ids: &EventIds) -> bool {
+        self.0.get_or_insert_default().insert(version, ids)
+    }
+
+    pub(crate) fn newest(&self) -> Option<&V> {
+        self.0.as_ref()?.newest()
+    }
+
+    pub(crate) fn latest(&self, cut: Cut) -> Option<&V> {
+        self.0.as_ref()?.latest(cut)
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &V> {
+        self.0.iter().flat_map(|timeline| timeline.iter())
+    }
+}
+
+/// The first of some events in their order, at any `known_at`: each step is earlier than all that was known before it.
+pub(crate) struct Earliest<V>(SmallVec<[V; 1]>);
+
+impl<V> Default for Earliest<V> {
+    fn default() -> Self {
+        Earliest(SmallVec::new())
+    }
+}
+
+impl<V: Placed> Earliest<V> {
+    /// Takes notice of an event, in order of seq; true if it is earlier than all before it.
+    pub(crate) fn note(&mut self, version: V, ids: &EventIds) -> bool {
+        let earlier = self.0.last().is_none_or(|last| ids.is_later(last.place(), version.place()));
+        if earlier {
+            self.0.push(version);
+        }
+        earlier
+    }
+
+    /// The first event that `cut` sees.
+    pub(crate) fn at(&self, cut: Cut) -> Option<&V> {
+        let known_at = cut.known_at32();
+        let known = self.0.iter().rev().find(|v| v.place().seq <= known_at)?;
+        (known.place().occurred_at <= cut.as_of).then_some(known)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::order::NO_UPDATED_AT;
+
+    /// A small generator, so that the pure crate needs no dependency for its tests.
+    struct Dice(u64);
+
+    impl Dice {
+        fn below(&mut self, bound: u64) -> u64 {
+            self.0 = self.0.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            (self.0 >> 33) % bound
+        }
+    }
+
+    #[test]
+    fn the_latest_version_is_that_of_a_scan_at_every_cut_and_length() {
+        for (length, late_in_100) in [(1, 0), (63, 5), (65, 5), (500, 5), (500, 100), (9000, 2)] {
+            let mut dice = Dice(length);
+            let (mut timeline, mut plain, mut earliest) = (Timeline::default(), Vec::new(), Earliest::default());
+            let mut ids = EventIds::default();
+            for seq in 1..=length as u32 {
+                let occurred_at = if dice.below(100) < late_in_100 { dice.below(u64::from(seq) + 1) as i64 } else { i64::from(seq) };
+                let place = Place { occurred_at, updated_at: NO_UPDATED_AT, seq, closing: dice.below(2) == 0 };
+                ids.push(seq, &format!("e{:03}", dice.below(1000)));
+                timeline.insert(place, &ids);
+                earliest.note(place, &ids);
+                plain.push(place);
+            }
+            plain.sort_by(|a, b| ids.compare(*a, *b));
+            for _ in 0..2000 {
+                let cut = Cut { as_of: dice.below(length + 2) as i64, known_at: dice.below(length + 2) };
+                let seen = || plain.iter().filter(|v| v.occurred_at <= cut.as_of && u64::from(v.seq) <= cut.known_at);
+                let occurred = |place: Option<&Place>| place.map(|p| (p.occurred_at, p.closing));
+                assert_eq!(occurred(timeline.latest(cut)), occurred(seen().next_back()), "{length} {cut:?}");
+                assert_eq!(occurred(earliest.at(cut)), occurred(seen().next()), "{length} {cut:?}");
+                assert_eq!(timeline.latest_first(cut).count(), seen().count());
+            }
+        }
+    }
+}

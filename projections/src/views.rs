@@ -1,0 +1,666 @@
+//! The views: how an entry changes them, and how they answer at a cut.
+
+use std::collections::BTreeSet;
+
+use crate::directories::{Directories, DirectoryRow, DirectoryState, DirectoryVersion};
+use crate::entities::{Entities, Entity, Part, Row, Version};
+use crate::fact::{Change, DirectoryChange, Entry, Fact, GroupData, MembershipData, Print, Standing, UserData};
+use crate::memberships::{Grant, Memberships, Pair};
+use crate::names::{NO_NAME, Name, Names};
+use crate::order::{Cut, EventIds, Millis, NO_UPDATED_AT, Place, Seq, seq32};
+use crate::page::{Page, Window, page};
+use crate::prints::Prints;
+use crate::quarantine::{Quarantined, Reason};
+use crate::roster::{Gone, Roster};
+use crate::timeline::Placed;
+
+/// An event dated further ahead of its recording than this is remarked upon.
+const CLOCK_AHEAD_MS: Millis = 5 * 60 * 1000;
+
+/// At most so many groups stand in a user's object, and so many members in a group's.
+const NESTED_MAX: usize = 1000;
+
+/// All views over one log.
+#[derive(Default)]
+pub struct Views {
+    head: Seq,
+    /// The last record of each moment of recording, in order.
+    recorded: Vec<(Millis, Seq)>,
+    pub(crate) ids: EventIds,
+    /// Organizations, and the names and domains of directories.
+    pub(crate) texts: Names,
+    pub(crate) emails: Prints,
+    pub(crate) idp_ids: Prints,
+    pub(crate) directories: Directories,
+    pub(crate) users: Entities,
+    pub(crate) groups: Entities,
+    pub(crate) memberships: Memberships,
+    /// Pairs of an organization and a directory in which anything ever carried it.
+    organizations: BTreeSet<(Name, Name)>,
+    pub(crate) quarantine: Vec<Quarantined>,
+}
+
+#[derive(Clone, Copy)]
+enum Kind {
+    User,
+    Group,
+}
+
+/// Which users a list is narrowed to; all that are given must fit.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct UserFilter<'a> {
+    /// In this directory.
+    pub directory: Option<&'a str>,
+    /// Member of this group.
+    pub group: Option<&'a str>,
+    /// Showing this organization.
+    pub organization: Option<&'a str>,
+    /// Showing an email with this fingerprint.
+    pub email: Option<Print>,
+    /// Showing an identity provider's id with this fingerprint.
+    pub idp_id: Option<Print>,
+    /// Active, or not.
+    pub active: Option<bool>,
+}
+
+/// Which groups a list is narrowed to; all that are given must fit.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct GroupFilter<'a> {
+    /// In this directory.
+    pub directory: Option<&'a str>,
+    /// With this member.
+    pub user: Option<&'a str>,
+    /// Showing this organization.
+    pub organization: Option<&'a str>,
+}
+
+/// Which directories a list is narrowed to; all that are given must fit.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct DirectoryFilter<'a> {
+    /// Of this organization.
+    pub organization: Option<&'a str>,
+    /// With this text in its name, whatever the case.
+    pub search: Option<&'a str>,
+    /// With this domain.
+    pub domain: Option<&'a str>,
+}
+
+/// A user with its groups.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UserRow {
+    /// The user.
+    pub user: Row,
+    /// The groups it is a member of, in ascending order of id, at most 1000.
+    pub groups: Vec<Row>,
+}
+
+/// A group, with its members where they were asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupRow {
+    /// The group.
+    pub group: Row,
+    /// Its members, in ascending order of id, at most 1000.
+    pub members: Option<Vec<Row>>,
+}
+
+/// Folding.
+impl Views {
+    /// Views over nothing.
+    pub fn new() -> Views {
+        Views::default()
+    }
+
+    /// The last record folded; 0 before the first.
+    pub fn head(&self) -> Seq {
+        self.head
+    }
+
+    /// The last record that was recorded at or before `moment`; 0 if there is none. O(log n).
+    pub fn known_at(&self, moment: Millis) -> Seq {
+        let until = self.recorded.partition_point(|(recorded_at, _)| *recorded_at <= moment);
+        until.checked_sub(1).and_then(|last| self.recorded.get(last)).map_or(0, |(_, seq)| *seq)
+    }
+
+    /// Everything listed, in order of seq.
+    pub fn quarantine(&self) -> &[Quarantined] {
+        &self.quarantine
+    }
+
+    /// Folds the next record. Entries come in order of seq, without gaps: the log's reader sees to it.
+    ///
+    /// Costs O(log n) for what comes in order, and moves the later versions of the same thing for what comes late. A directory's
+    /// deletion, or what brings it back, also visits everything that was ever in the directory.
+    pub fn apply(&mut self, entry: &Entry<'_>) {
+        self.head = entry.seq;
+        match self.recorded.last_mut() {
+            Some((recorded_at, last)) if *recorded_at == entry.recorded_at => *last = entry.seq,
+            _ => self.recorded.push((entry.recorded_at, entry.seq)),
+        }
+        if let Standing::Conflict { first } = entry.standing {
+            return self.list(entry.seq, Reason::Conflict { first });
+        }
+        if let Fact::Unusable(reason) = entry.fact {
+            return self.list(entry.seq, reason);
+        }
+        let closing = match &entry.fact {
+            Fact::Unrelated | Fact::Unusable(_) => return,
+            Fact::Directory { change, .. } => *change != DirectoryChange::Activated,
+            Fact::User(change, _) | Fact::Group(change, _) => *change == Change::Deleted,
+            Fact::Membership(data) => !data.added,
+        };
+        if entry.occurred_at.saturating_sub(entry.recorded_at) > CLOCK_AHEAD_MS {
+            self.list(entry.seq, Reason::ClockAhead);
+        }
+        let place =
+            Place { occurred_at: entry.occurred_at, updated_at: entry.updated_at.unwrap_or(NO_UPDATED_AT), seq: seq32(entry.seq), closing };
+        self.ids.push(place.seq, entry.event_id);
+        match entry.fact {
+            Fact::Directory { change, id, organization, name, domain } => {
+                self.directory_event(place, change, id, [organization, Some(name), domain])
+            }
+            Fact::User(_, data) => self.user_event(place, &data),
+            Fact::Group(_, data) => self.group_event(place, &data),
+            Fact::Membership(data) => self.membership_event(place, &data),
+            Fact::Unrelated | Fact::Unusable(_) => {}
+        }
+    }
+
+    fn list(&mut self, seq: Seq, reason: Reason) {
+        self.quarantine.push(Quarantined { seq, reason });
+    }
+
+    fn text(&mut self, text: Option<&str>) -> Name {
+        text.map_or(NO_NAME, |text| self.texts.intern(text))
+    }
+
+    fn directory_event(&mut self, place: Place, change: DirectoryChange, id: &str, texts: [Option<&str>; 3]) {
+        let [organization, name, domain] = texts.map(|text| self.text(text));
+        let directory = self.directories.name(id, place, NO_NAME, &self.ids);
+        self.associate(organization, directory);
+        let Some(item) = self.directories.get_mut(directory) else { return };
+        item.events.insert(DirectoryVersion { place, change, organization, name, domain }, &self.ids);
+        if change == DirectoryChange::Deleted {
+            item.deletions.insert(place, &self.ids);
+        }
+        // Only a deletion ends what is in a directory, and only what comes after one can bring anything back.
+        if change != DirectoryChange::Deactivated && item.deletions.newest().is_some() {
+            for kind in [Kind::User, Kind::Group] {
+                let listed: Vec<Name> = self.entities(kind).roster(directory).map_or(Vec::new(), |roster| roster.items().collect());
+                for name in listed {
+                    self.refresh(kind, name);
+                }
+            }
+        }
+    }
+
+    fn user_event(&mut self, place: Place, data: &UserData<'_>) {
+        let directory = data.directory.map_or(NO_NAME, |id| self.name_directory(id, place, data.organization));
+        let version = self.user_version(place, Part::Data, directory, data);
+        let name = self.announce(Kind::User, data.id, version);
+        self.hold_prints(name, version);
+    }
+
+    fn group_event(&mut self, place: Place, data: &GroupData<'_>) {
+        let directory = data.directory.map_or(NO_NAME, |id| self.name_directory(id, place, data.organization));
+        let version = self.group_version(place, Part::Data, directory, data);
+        self.announce(Kind::Group, data.id, version);
+    }
+
+    fn membership_event(&mut self, place: Place, data: &MembershipData<'_>) {
+        let MembershipData { added, user, group, .. } = *data;
+        let own = |end: Option<&str>| end.is_none_or(|id| id == data.directory);
+        let carried =
+            data.organization.or(group.organization.filter(|_| own(group.directory))).or(user.organization.filter(|_| own(user.directory)));
+        let directory = self.name_directory(data.directory, place, carried);
+        // Of two organizations that one event carries for one directory the group's counts, as above.
+        let group_directory = group.directory.map_or(directory, |id| self.name_directory(id, place, group.organization));
+        let user_directory = user.directory.map_or(directory, |id| self.name_directory(id, place, user.organization));
+        // A snapshot is a version of an entity, not the end of one.
+        let snapshot = |version: Version| Version { deleted: false, ..version };
+        let version = snapshot(self.user_version(place, Part::User, user_directory, &user));
+        let user = self.stand_in(Kind::User, user.id, version);
+        self.hold_prints(user, version);
+        let version = snapshot(self.group_version(place, Part::Group, group_directory, &group));
+        let group = self.stand_in(Kind::Group, group.id, version);
+
+        let number = self.memberships.intern(user, group, &self.groups.names);
+        let held = self.memberships.get(number).is_some_and(|pair| self.user_end_holds(pair, Cut::LATEST));
+        let Some(pair) = self.memberships.get_mut(number) else { return };
+        let newest = pair.grants.insert(Grant::new(place, directory), &self.ids);
+        if !(held && added && newest) {
+            self.memberships.see(number, place.occurred_at, place.seq, &self.users.names);
+            self.refresh_pair(number);
+        }
+    }
+
+    /// Takes notice of a directory that another kind of event names.
+    fn name_directory(&mut self, id: &str, place: Place, organization: Option<&str>) -> Name {
+        let organization = self.text(organization);
+        let directory = self.directories.name(id, place, organization, &self.ids);
+        self.associate(organization, directory);
+        directory
+    }
+
+    fn associate(&mut self, organization: Name, directory: Name) {
+        if organization != NO_NAME {
+            self.organizations.insert((organization, directory));
+        }
+    }
+
+    fn user_version(&mut self, place: Place, part: Part, directory: Name, data: &UserData<'_>) -> Version {
+        Version {
+            place,
+            directory,
+            organization: self.text(data.organization),
+            email: self.emails.intern(data.email),
+            idp_id: self.idp_ids.intern(data.idp_id),
+            part,
+            active: data.active,
+            deleted: place.closing,
+            directory_is_events: data.directory.is_none(),
+        }
+    }
+
+    fn group_version(&mut self, place: Place, part: Part, directory: Name, data: &GroupData<'_>) -> Version {
+        Version {
+            place,
+            directory,
+            organization: self.text(data.organization),
+            email: NO_NAME,
+            idp_id: NO_NAME,
+            part,
+            active: true,
+            deleted: place.closing,
+            directory_is_events: data.directory.is_none(),
+        }
+    }
+
+    fn hold_prints(&mut self, user: Name, version: Version) {
+        self.emails.hold(version.email, user);
+        self.idp_ids.hold(version.idp_id, user);
+    }
+
+    fn entities(&self, kind: Kind) -> &Entities {
+        match kind {
+            Kind::User => &self.users,
+            Kind::Group => &self.groups,
+        }
+    }
+
+    /// The entities to change, with the event ids beside them.
+    fn entities_mut(&mut self, kind: Kind) -> (&mut Entities, &EventIds) {
+        match kind {
+            Kind::User => (&mut self.users, &self.ids),
+            Kind::Group => (&mut self.groups, &self.ids),
+        }
+    }
+
+    /// Folds a creation, update or deletion.
+    fn announce(&mut self, kind: Kind, id: &str, version: Version) -> Name {
+        self.add_version(kind, id, version, |entity, ids| {
+            if version.deleted {
+                entity.tombstones.insert(version.place, ids);
+            }
+            entity.explicit.insert(version, ids)
+        })
+    }
+
+    /// Folds the snapshot in a membership event. One that an explicit event makes invisible for ever is not kept.
+    fn stand_in(&mut self, kind: Kind, id: &str, version: Version) -> Name {
+        let name = self.entities_mut(kind).0.intern(id);
+        if self.entities(kind).is_announced_by(name, version.place) {
+            return name;
+        }
+        self.add_version(kind, id, version, |entity, ids| entity.stand_ins.insert(version, ids) && entity.explicit.newest().is_none())
+    }
+
+    /// `insert` puts the version into its timeline and says whether it is now what the entity reads as.
+    fn add_version(&mut self, kind: Kind, id: &str, version: Version, insert: impl FnOnce(&mut Entity, &EventIds) -> bool) -> Name {
+        let Place { occurred_at, seq, .. } = version.place;
+        let (entities, _) = self.entities_mut(kind);
+        let name = entities.intern(id);
+        // An entity that is there, and stays there in the same directory, changes no index.
+        let steady = !version.deleted && self.alive(kind, name, Cut::LATEST).is_some_and(|v| v.directory == version.directory);
+        let (entities, ids) = self.entities_mut(kind);
+        let Some(entity) = entities.get_mut(name) else { return name };
+        let newest = insert(entity, ids);
+        let first = entity.seen.note(version.place, ids);
+        if !steady || !newest || first {
+            if version.directory != NO_NAME {
+                entities.see(name, version.directory, occurred_at, seq);
+                self.associate(version.organization, version.directory);
+            }
+            self.refresh(kind, name);
+        } else {
+            self.associate(version.organization, version.directory);
+        }
+        name
+    }
+
+    /// Recomputes since when an entity is gone, and its memberships with it.
+    fn refresh(&mut self, kind: Kind, name: Name) {
+        let gone = match self.alive(kind, name, Cut::LATEST) {
+            Some(_) => None,
+            None => Some(Gone { occurred_at: self.last_occurred(kind, name), seq: seq32(self.head) }),
+        };
+        self.entities_mut(kind).0.set_gone(name, gone);
+        if let Kind::User = kind {
+            for number in self.memberships.of_user(name).to_vec() {
+                self.refresh_pair(number);
+            }
+        }
+    }
+
+    /// Recomputes since when a membership is gone as far as its user's end decides. The group's end is judged once a question, so that
+    /// what happens to a group does not touch every member.
+    fn refresh_pair(&mut self, number: u32) {
+        let Some(pair) = self.memberships.get(number) else { return };
+        let gone = if self.user_end_holds(pair, Cut::LATEST) {
+            None
+        } else {
+            let grant = pair.grants.newest();
+            let said = grant.map_or(Millis::MIN, |grant| grant.place().occurred_at);
+            let directory = grant.map_or(Millis::MIN, |grant| self.directory_last_occurred(grant.directory()));
+            let occurred_at = said.max(directory).max(self.last_occurred(Kind::User, pair.user));
+            Some(Gone { occurred_at, seq: seq32(self.head) })
+        };
+        self.memberships.set_gone(number, gone, &self.users.names);
+    }
+
+    /// The time after which nothing more is known that could change whether the entity is alive.
+    fn last_occurred(&self, kind: Kind, name: Name) -> Millis {
+        let Some(entity) = self.entities(kind).get(name) else { return Millis::MIN };
+        let directories = entity.listed_in.iter().map(|directory| self.directory_last_occurred(*directory));
+        directories.fold(entity.last_occurred(), Millis::max)
+    }
+
+    fn directory_last_occurred(&self, directory: Name) -> Millis {
+        let newest = self.directories.get(directory).and_then(|directory| directory.events.newest());
+        newest.map_or(Millis::MIN, |version| version.place.occurred_at)
+    }
+}
+
+/// Judging, from timelines alone.
+impl Views {
+    /// The entity's version at the cut, if it is alive.
+    fn alive(&self, kind: Kind, name: Name, cut: Cut) -> Option<&Version> {
+        let version = self.entities(kind).get(name)?.version(cut)?;
+        if version.deleted {
+            return None;
+        }
+        let Some(directory) = self.directories.get(version.directory) else { return Some(version) };
+        let ended = directory.is_deleted(cut)
+            || directory.deletions.latest(cut).is_some_and(|deletion| !self.ids.is_later(version.place, *deletion));
+        (!ended).then_some(version)
+    }
+
+    /// Whether the membership holds as far as its own events, its directory and its user decide.
+    fn user_end_holds(&self, pair: &Pair, cut: Cut) -> bool {
+        let Some(grant) = pair.grants.latest(cut).filter(|grant| grant.added()) else { return false };
+        let ends = [
+            self.users.get(pair.user).and_then(|user| user.tombstones.latest(cut)),
+            self.directories.get(grant.directory()).and_then(|directory| directory.deletions.latest(cut)),
+        ];
+        self.is_later_than_all(grant, ends) && self.alive(Kind::User, pair.user, cut).is_some()
+    }
+
+    /// Whether the membership holds, its group being alive.
+    fn holds_in_living_group(&self, pair: &Pair, cut: Cut) -> bool {
+        let Some(grant) = pair.grants.latest(cut) else { return false };
+        let ends = [self.groups.get(pair.group).and_then(|group| group.tombstones.latest(cut)), None];
+        self.is_later_than_all(grant, ends) && self.user_end_holds(pair, cut)
+    }
+
+    fn is_later_than_all(&self, grant: &Grant, ends: [Option<&Place>; 2]) -> bool {
+        let place = grant.place();
+        ends.into_iter().flatten().all(|end| self.ids.is_later(place, *end))
+    }
+
+    /// The organization that a version shows: its own, else its directory's.
+    fn shown_organization(&self, version: &Version, cut: Cut) -> Name {
+        if version.organization != NO_NAME {
+            return version.organization;
+        }
+        self.directories.get(version.directory).map_or(NO_NAME, |directory| directory.organization(cut))
+    }
+}
+
+/// Answering.
+impl Views {
+    /// The directory, if it exists at the cut. O(log n).
+    pub fn directory(&self, id: &str, cut: Cut) -> Option<DirectoryRow> {
+        self.directory_row(self.directories.names.find(id)?, cut)
+    }
+
+    /// The user with its groups, if alive at the cut. O(log n) for it and for each group it was ever in.
+    pub fn user(&self, id: &str, cut: Cut) -> Option<UserRow> {
+        let name = self.users.names.find(id)?;
+        Some(self.user_row(name, self.alive(Kind::User, name, cut)?, cut))
+    }
+
+    /// The group, if alive at the cut, with its members if they are asked for.
+    pub fn group(&self, id: &str, members: bool, cut: Cut) -> Option<GroupRow> {
+        let name = self.groups.names.find(id)?;
+        Some(self.group_row(name, self.alive(Kind::Group, name, cut)?, members, cut))
+    }
+
+    /// A page of directories.
+    pub fn directories(&self, filter: &DirectoryFilter<'_>, cut: Cut, window: Window<'_>) -> Page<DirectoryRow> {
+        let names = &self.directories.names;
+        let search = filter.search.map(str::to_lowercase);
+        let accept = |name: u32| {
+            let row = self.directory_row(name, cut)?;
+            let shown = match self.directories.get(name)?.state(cut) {
+                DirectoryState::Live(version) => (self.texts.text(version.name), self.texts.text(version.domain)),
+                _ => ("", ""),
+            };
+            let fits = filter.organization.is_none_or(|organization| row.organization == organization)
+                && filter.domain.is_none_or(|domain| shown.1 == domain)
+                && search.as_ref().is_none_or(|text| shown.0.to_lowercase().contains(text.as_str()));
+            fits.then_some(row)
+        };
+        let walk = |start: Option<&str>, descending| walk(&self.directories.roster, cut, start, descending, |item| names.text(item));
+        page(window, walk, accept, |row: &DirectoryRow| &row.id)
+    }
+
+    /// A page of users, each with its groups.
+    ///
+    /// Costs the page, plus the candidates that the narrowest index proposes in vain.
+    pub fn users(&self, filter: &UserFilter<'_>, cut: Cut, window: Window<'_>) -> Page<UserRow> {
+        self.users_found(filter, cut, window).unwrap_or_else(Page::empty)
+    }
+
+    fn users_found(&self, filter: &UserFilter<'_>, cut: Cut, window: Window<'_>) -> Option<Page<UserRow>> {
+        let directory = find(filter.directory, |id| self.directories.names.find(id))?;
+        let group = find(filter.group, |id| self.groups.names.find(id))?;
+        let organization = find(filter.organization, |id| self.texts.find(id))?;
+        let email = find(filter.email, |print| self.emails.find(print))?;
+        let idp_id = find(filter.idp_id, |print| self.idp_ids.find(print))?;
+        if let Some(group) = group {
+            self.alive(Kind::Group, group, cut)?;
+        }
+        let fits = |name: Name, version: &Version| {
+            directory.is_none_or(|directory| version.directory == directory)
+                && email.is_none_or(|email| version.email == email)
+                && idp_id.is_none_or(|idp_id| version.idp_id == idp_id)
+                && filter.active.is_none_or(|active| version.active == active)
+                && organization.is_none_or(|organization| self.shown_organization(version, cut) == organization)
+                && group.is_none_or(|group| self.memberships.find(name, group).is_some_and(|pair| self.holds_in_living_group(pair, cut)))
+        };
+        let accept = |name: Name| {
+            let version = self.alive(Kind::User, name, cut)?;
+            fits(name, version).then(|| self.user_row(name, version, cut))
+        };
+        let ids = |item: u32| self.users.names.text(item);
+        let print = email.map(|email| (&self.emails, email)).or(idp_id.map(|idp_id| (&self.idp_ids, idp_id)));
+        let found = if let Some((prints, number)) = print {
+            let mut holders: Vec<Name> = prints.holders(number).collect();
+            holders.sort_by(|a, b| ids(*a).cmp(ids(*b)));
+            page(window, |start, descending| walk_sorted(&holders, start, descending, ids), accept, user_id)
+        } else if let Some(group) = group {
+            let roster = self.memberships.of_group(group)?;
+            let walk = |start: Option<&str>, descending| {
+                let pairs = walk(roster, cut, start, descending, |pair| self.memberships.user_id(&self.users.names, pair));
+                pairs.filter_map(|number| self.memberships.get(number).map(|pair| pair.user))
+            };
+            page(window, walk, accept, user_id)
+        } else {
+            let rosters = self.rosters(Kind::User, directory, organization);
+            page(window, |start, descending| walk_merged(&rosters, cut, start, descending, ids), accept, user_id)
+        };
+        Some(found)
+    }
+
+    /// A page of groups.
+    pub fn groups(&self, filter: &GroupFilter<'_>, members: bool, cut: Cut, window: Window<'_>) -> Page<GroupRow> {
+        self.groups_found(filter, members, cut, window).unwrap_or_else(Page::empty)
+    }
+
+    fn groups_found(&self, filter: &GroupFilter<'_>, members: bool, cut: Cut, window: Window<'_>) -> Option<Page<GroupRow>> {
+        let directory = find(filter.directory, |id| self.directories.names.find(id))?;
+        let user = find(filter.user, |id| self.users.names.find(id))?;
+        let organization = find(filter.organization, |id| self.texts.find(id))?;
+        let accept = |name: Name| {
+            let version = self.alive(Kind::Group, name, cut)?;
+            let fits = directory.is_none_or(|directory| version.directory == directory)
+                && organization.is_none_or(|organization| self.shown_organization(version, cut) == organization)
+                && user.is_none_or(|user| self.memberships.find(user, name).is_some_and(|pair| self.holds_in_living_group(pair, cut)));
+            fits.then(|| self.group_row(name, version, members, cut))
+        };
+        let ids = |item: u32| self.groups.names.text(item);
+        Some(if let Some(user) = user {
+            let of_user: Vec<Name> =
+                self.memberships.of_user(user).iter().filter_map(|number| Some(self.memberships.get(*number)?.group)).collect();
+            page(window, |start, descending| walk_sorted(&of_user, start, descending, ids), accept, group_id)
+        } else {
+            let rosters = self.rosters(Kind::Group, directory, organization);
+            page(window, |start, descending| walk_merged(&rosters, cut, start, descending, ids), accept, group_id)
+        })
+    }
+
+    /// The rosters in which everything of a directory, or of an organization's directories, is listed.
+    fn rosters(&self, kind: Kind, directory: Option<Name>, organization: Option<Name>) -> Vec<&Roster> {
+        let roster = |directory| self.entities(kind).roster(directory);
+        match (directory, organization) {
+            (Some(directory), _) => roster(directory).into_iter().collect(),
+            (None, Some(organization)) => {
+                let directories = self.organizations.range((organization, 0)..=(organization, Name::MAX));
+                directories.filter_map(|(_, directory)| roster(*directory)).collect()
+            }
+            (None, None) => Vec::new(),
+        }
+    }
+
+    fn directory_row(&self, name: Name, cut: Cut) -> Option<DirectoryRow> {
+        let directory = self.directories.get(name)?;
+        let created_at = directory.named.at(cut)?.occurred_at;
+        let (version, active, updated_at) = match directory.state(cut) {
+            DirectoryState::Absent => return None,
+            DirectoryState::Stub => (None, true, created_at),
+            DirectoryState::Live(DirectoryVersion { place, change, .. }) => {
+                (Some(Seq::from(place.seq)), change == DirectoryChange::Activated, place.occurred_at)
+            }
+        };
+        let organization = self.texts.text(directory.organization(cut)).to_owned();
+        Some(DirectoryRow { id: self.directories.names.text(name).to_owned(), version, active, organization, created_at, updated_at })
+    }
+
+    fn user_row(&self, name: Name, version: &Version, cut: Cut) -> UserRow {
+        let groups = self.memberships.of_user(name).iter().filter_map(|number| {
+            let pair = self.memberships.get(*number)?;
+            let group = self.alive(Kind::Group, pair.group, cut)?;
+            self.holds_in_living_group(pair, cut).then(|| self.row(Kind::Group, pair.group, group, cut))
+        });
+        UserRow { groups: groups.take(NESTED_MAX).collect(), user: self.row(Kind::User, name, version, cut) }
+    }
+
+    fn group_row(&self, name: Name, version: &Version, members: bool, cut: Cut) -> GroupRow {
+        let members = members.then(|| {
+            let Some(roster) = self.memberships.of_group(name) else { return Vec::new() };
+            let rows = roster.ascending(cut, &|_| core::cmp::Ordering::Greater).filter_map(|number| {
+                let pair = self.memberships.get(number)?;
+                let user = self.alive(Kind::User, pair.user, cut)?;
+                self.holds_in_living_group(pair, cut).then(|| self.row(Kind::User, pair.user, user, cut))
+            });
+            rows.take(NESTED_MAX).collect()
+        });
+        GroupRow { group: self.row(Kind::Group, name, version, cut), members }
+    }
+
+    fn row(&self, kind: Kind, name: Name, version: &Version, cut: Cut) -> Row {
+        let entities = self.entities(kind);
+        let seen = entities.get(name).and_then(|entity| entity.seen.at(cut));
+        let directory = version.directory_is_events.then(|| self.directories.names.text(version.directory).to_owned());
+        let organization = (version.organization == NO_NAME).then(|| self.texts.text(self.shown_organization(version, cut)).to_owned());
+        Row {
+            id: entities.names.text(name).to_owned(),
+            seq: Seq::from(version.place.seq),
+            part: version.part,
+            occurred_at: version.place.occurred_at,
+            created_at: seen.map_or(version.place.occurred_at, |place| place.occurred_at),
+            directory,
+            organization,
+        }
+    }
+}
+
+fn user_id(row: &UserRow) -> &str {
+    &row.user.id
+}
+
+fn group_id(row: &GroupRow) -> &str {
+    &row.group.id
+}
+
+/// Resolves what a filter names. `None`: it names something never heard of, so nothing fits. `Some(None)`: it names nothing.
+fn find<T, N>(named: Option<T>, lookup: impl FnOnce(T) -> Option<N>) -> Option<Option<N>> {
+    match named {
+        None => Some(None),
+        Some(named) => lookup(named).map(Some),
+    }
+}
+
+type Walk<'a> = Box<dyn Iterator<Item = u32> + 'a>;
+
+/// Candidates of a roster beyond the id `start`.
+fn walk<'a>(roster: &'a Roster, cut: Cut, start: Option<&str>, descending: bool, id: impl Fn(u32) -> &'a str) -> Walk<'a> {
+    match (descending, start) {
+        (false, Some(start)) => Box::new(roster.ascending(cut, &|item| id(item).cmp(start))),
+        (false, None) => Box::new(roster.ascending(cut, &|_| core::cmp::Ordering::Greater)),
+        (true, Some(start)) => Box::new(roster.descending(cut, &|item| id(item).cmp(start))),
+        (true, None) => Box::new(roster.descending(cut, &|_| core::cmp::Ordering::Less)),
+    }
+}
+
+/// Items in ascending order of id, walked from the id `start`.
+fn walk_sorted<'a>(items: &'a [u32], start: Option<&str>, descending: bool, id: impl Fn(u32) -> &'a str) -> Walk<'a> {
+    if descending {
+        let end = start.map_or(items.len(), |start| items.partition_point(|item| id(*item) < start));
+        Box::new(items.iter().take(end).rev().copied())
+    } else {
+        let first = start.map_or(0, |start| items.partition_point(|item| id(*item) <= start));
+        Box::new(items.iter().skip(first).copied())
+    }
+}
+
+/// Candidates of several rosters in one order, each once.
+fn walk_merged<'a>(
+    rosters: &[&'a Roster],
+    cut: Cut,
+    start: Option<&str>,
+    descending: bool,
+    id: impl Fn(u32) -> &'a str + Copy + 'a,
+) -> Walk<'a> {
+    let mut walks: Vec<_> = rosters.iter().map(|roster| walk(roster, cut, start, descending, id).peekable()).collect();
+    if walks.len() < 2 {
+        return walks.pop().map_or(Box::new(core::iter::empty()), |walk| Box::new(walk));
+    }
+    Box::new(core::iter::from_fn(move || {
+        let heads = walks.iter_mut().filter_map(|walk| walk.peek().copied());
+        let next = if descending { heads.max_by_key(|item| id(*item)) } else { heads.min_by_key(|item| id(*item)) }?;
+        for walk in &mut walks {
+            walk.next_if_eq(&next);
+        }
+        Some(next)
+    }))
+}
