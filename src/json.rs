@@ -1,0 +1,167 @@
+//! JSON read in place: fields are picked out of a text without building a tree, so that what passes through keeps its bytes.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::de::{self, DeserializeSeed, Deserializer as _, IgnoredAny, MapAccess, Visitor};
+use serde_json::value::RawValue;
+
+/// Picks the fields `names` out of an object. Of a key given twice the last counts. `None` if `text` is no JSON object.
+pub fn fields<'a, const N: usize>(text: &'a str, names: [&str; N]) -> Option<[Option<&'a RawValue>; N]> {
+    let mut deserializer = serde_json::Deserializer::from_str(text);
+    let fields = deserializer.deserialize_map(Fields { names }).ok()?;
+    deserializer.end().ok()?;
+    Some(fields)
+}
+
+/// Like [`fields`], of a field that may not be there or be no object.
+pub fn fields_of<'a, const N: usize>(value: Option<&'a RawValue>, names: [&str; N]) -> Option<[Option<&'a RawValue>; N]> {
+    fields(value?.get(), names)
+}
+
+struct Fields<'n, const N: usize> {
+    names: [&'n str; N],
+}
+
+impl<'de, const N: usize> Visitor<'de> for Fields<'_, N> {
+    type Value = [Option<&'de RawValue>; N];
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut found = [None; N];
+        while let Some(at) = map.next_key_seed(Key(&self.names))? {
+            match at.and_then(|at| found.get_mut(at)) {
+                Some(slot) => *slot = Some(map.next_value()?),
+                None => {
+                    map.next_value::<IgnoredAny>()?;
+                }
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// A key, as its position among the wanted names.
+struct Key<'n>(&'n [&'n str]);
+
+impl<'de> DeserializeSeed<'de> for Key<'_> {
+    type Value = Option<usize>;
+
+    fn deserialize<D: de::Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
+
+impl Visitor<'_> for Key<'_> {
+    type Value = Option<usize>;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a key")
+    }
+
+    fn visit_str<E: de::Error>(self, key: &str) -> Result<Self::Value, E> {
+        Ok(self.0.iter().position(|name| *name == key))
+    }
+}
+
+/// The value as a string, if it is one.
+pub fn string<'a>(value: Option<&'a RawValue>) -> Option<Cow<'a, str>> {
+    let text = value?.get();
+    let inner = text.strip_prefix('"')?.strip_suffix('"')?;
+    if inner.contains('\\') { serde_json::from_str(text).ok().map(Cow::Owned) } else { Some(Cow::Borrowed(inner)) }
+}
+
+/// The value's text, if it is an object.
+pub fn object(value: Option<&RawValue>) -> Option<&str> {
+    value.map(RawValue::get).filter(|text| text.starts_with('{'))
+}
+
+/// The elements of an array, if the value is one.
+pub fn array(value: Option<&RawValue>) -> Option<Vec<&RawValue>> {
+    serde_json::from_str(value.map(RawValue::get).filter(|text| text.starts_with('['))?).ok()
+}
+
+/// Nesting beyond which [`equal`] compares texts.
+const DEPTH_MAX: usize = 64;
+
+/// Whether two values are equal as JSON: whatever the order of keys and the white space; numbers by their text.
+///
+/// What is nested deeper than 64 levels, or holds text that is no Unicode, is equal only if written alike.
+pub fn equal(a: Option<&RawValue>, b: Option<&RawValue>) -> bool {
+    match (a, b) {
+        (Some(a), Some(b)) => equal_at(a.get(), b.get(), 0),
+        (None, None) => true,
+        _ => false,
+    }
+}
+
+fn equal_at(a: &str, b: &str, depth: usize) -> bool {
+    if a == b {
+        return true;
+    }
+    if depth == DEPTH_MAX || a.as_bytes().first() != b.as_bytes().first() {
+        return false;
+    }
+    fn parsed<'a, T: serde::Deserialize<'a>>(a: &'a str, b: &'a str) -> Option<(T, T)> {
+        Some((serde_json::from_str(a).ok()?, serde_json::from_str(b).ok()?))
+    }
+    match a.as_bytes().first() {
+        Some(b'{') => parsed::<BTreeMap<String, &RawValue>>(a, b).is_some_and(|(a, b)| {
+            a.len() == b.len() && a.iter().zip(&b).all(|((k, v), (l, w))| k == l && equal_at(v.get(), w.get(), depth + 1))
+        }),
+        Some(b'[') => parsed::<Vec<&RawValue>>(a, b)
+            .is_some_and(|(a, b)| a.len() == b.len() && a.iter().zip(&b).all(|(v, w)| equal_at(v.get(), w.get(), depth + 1))),
+        Some(b'"') => parsed::<String>(a, b).is_some_and(|(a, b)| a == b),
+        _ => false,
+    }
+}
+
+/// Appends `text` as a JSON string.
+pub fn push_string(out: &mut Vec<u8>, text: &str) {
+    // Writing to a vector cannot fail, and a string always serializes.
+    let _ = serde_json::to_writer(out, text);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn raw(text: &str) -> Box<RawValue> {
+        serde_json::from_str(text).unwrap()
+    }
+
+    #[test]
+    fn fields_are_found_whatever_their_order_and_the_last_of_a_key_counts() {
+        let text = r#" {"b":1,"a":{"x":[1.10]},"\u0062":"two","c":null} "#;
+        let [a, b, c, d] = fields(text, ["a", "b", "c", "d"]).unwrap().map(|field| field.map(RawValue::get));
+        assert_eq!((a, b, c, d), (Some(r#"{"x":[1.10]}"#), Some(r#""two""#), Some("null"), None));
+        for text in ["[]", "null", "", "{", "{} {}", r#"{"a":01}"#, "\u{feff}{}"] {
+            assert!(fields(text, ["a"]).is_none(), "{text}");
+        }
+    }
+
+    #[test]
+    fn values_are_compared_as_json() {
+        let table = [
+            (r#"{"a":1,"b":[true,"x"]}"#, r#"{ "b" : [ true, "\u0078" ], "a" : 1 }"#, true),
+            (r#"{"a":2,"a":1}"#, r#"{"a":1}"#, true),
+            ("1.0", "1.00", false),
+            ("1", "1 ", true),
+            ("12345678901234567890123", "12345678901234567890124", false),
+            ("null", "false", false),
+            (r#"{"a":null}"#, "{}", false),
+            ("[1,2]", "[2,1]", false),
+        ];
+        for (a, b, expected) in table {
+            assert_eq!(equal(Some(&raw(a)), Some(&raw(b))), expected, "{a} {b}");
+        }
+        assert!(!equal(None, Some(&raw("null"))));
+        let deep = |inner: &str| format!("{}{inner}{}", "[".repeat(70), "]".repeat(70));
+        assert!(equal(Some(&raw(&deep("1"))), Some(&raw(&deep("1")))));
+        assert!(!equal(Some(&raw(&deep("1"))), Some(&raw(&deep(" 1")))));
+    }
+}

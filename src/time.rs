@@ -1,0 +1,107 @@
+//! Moments: whole milliseconds since 1970-01-01T00:00:00Z, and the one place that reads the clock.
+
+use chrono::{DateTime, NaiveDate, SecondsFormat};
+use rollcall_projections::Millis;
+
+/// The clock of this machine.
+#[allow(clippy::disallowed_methods, reason = "this is the one place")]
+pub fn now_ms() -> Millis {
+    chrono::Utc::now().timestamp_millis()
+}
+
+/// Reads a moment as senders write it: RFC 3339 (<https://www.rfc-editor.org/rfc/rfc3339#section-5.6>), and also without a zone (UTC), with a space
+/// for `T`, and with `+0000` for `+00:00`. Digits finer than a millisecond are cut off. `None` for anything else, second 60 included.
+pub fn parse(text: &str) -> Option<Millis> {
+    let bytes = text.as_bytes();
+    let (year, month, day) = (number(bytes.get(..4)?)?, number(bytes.get(5..7)?)?, number(bytes.get(8..10)?)?);
+    let (hour, minute, second) = (number(bytes.get(11..13)?)?, number(bytes.get(14..16)?)?, number(bytes.get(17..19)?)?);
+    let marks = [bytes.get(4)?, bytes.get(7)?, bytes.get(13)?, bytes.get(16)?];
+    if marks != [&b'-', &b'-', &b':', &b':'] || !matches!(bytes.get(10)?, b'T' | b't' | b' ') {
+        return None;
+    }
+    let rest = bytes.get(19..)?;
+    let (millis, zone) = match rest.split_first() {
+        Some((b'.', rest)) => {
+            let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+            if digits == 0 {
+                return None;
+            }
+            let digit = |at: usize| if at < digits { rest.get(at).map_or(0, |byte| u32::from(byte - b'0')) } else { 0 };
+            (digit(0) * 100 + digit(1) * 10 + digit(2), rest.get(digits..)?)
+        }
+        _ => (0, rest),
+    };
+    let moment = NaiveDate::from_ymd_opt(year as i32, month, day)?.and_hms_milli_opt(hour, minute, second, millis)?;
+    Some(moment.and_utc().timestamp_millis() - offset_ms(zone)?)
+}
+
+/// The zone's distance from UTC.
+fn offset_ms(zone: &[u8]) -> Option<Millis> {
+    let (sign, hours, minutes) = match zone {
+        [] | [b'Z' | b'z'] => return Some(0),
+        [sign @ (b'+' | b'-'), h1, h2, b':', m1, m2] | [sign @ (b'+' | b'-'), h1, h2, m1, m2] => {
+            (*sign, number(&[*h1, *h2])?, number(&[*m1, *m2])?)
+        }
+        _ => return None,
+    };
+    if hours > 23 || minutes > 59 {
+        return None;
+    }
+    let distance = Millis::from(hours * 60 + minutes) * 60_000;
+    Some(if sign == b'+' { distance } else { -distance })
+}
+
+fn number(digits: &[u8]) -> Option<u32> {
+    digits.iter().try_fold(0, |number, byte| byte.is_ascii_digit().then(|| number * 10 + u32::from(byte - b'0')))
+}
+
+/// Writes a moment as `2026-01-15T12:00:00.000Z`.
+pub fn format(moment: Millis) -> String {
+    let moment = DateTime::from_timestamp_millis(moment).unwrap_or_default();
+    moment.to_rfc3339_opts(SecondsFormat::Millis, true)
+}
+
+/// Writes a moment for people, in UTC, without the milliseconds where there are none.
+pub fn format_short(moment: Millis) -> String {
+    let text = format(moment);
+    text.strip_suffix(".000Z").map_or(text.clone(), |seconds| format!("{seconds}Z"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_read_as_senders_write_them() {
+        let table = [
+            ("2026-01-15T12:00:00.000Z", Some("2026-01-15T12:00:00.000Z")),
+            ("2026-01-15t12:00:00z", Some("2026-01-15T12:00:00.000Z")),
+            ("2023-04-28 20:05:31.093", Some("2023-04-28T20:05:31.093Z")),
+            ("2021-06-25T19:07:33.155+0000", Some("2021-06-25T19:07:33.155Z")),
+            ("2021-06-25T19:07:33.1559999-02:30", Some("2021-06-25T21:37:33.155Z")),
+            ("2021-06-25T19:07:33.1+23:59", Some("2021-06-24T19:08:33.100Z")),
+            ("1969-12-31T23:59:59.9999Z", Some("1969-12-31T23:59:59.999Z")),
+            ("0000-02-29T00:00:00Z", Some("0000-02-29T00:00:00.000Z")),
+            ("2024-02-29T23:59:59", Some("2024-02-29T23:59:59.000Z")),
+            ("2023-02-29T00:00:00Z", None),
+            ("2026-01-15T12:00:60Z", None),
+            ("2026-01-15T24:00:00Z", None),
+            ("2026-01-15", None),
+            ("2026-01-15T12:00Z", None),
+            ("2026-01-15T12:00:00.Z", None),
+            ("2026-01-15T12:00:00,5Z", None),
+            ("2026-01-15T12:00:00+01", None),
+            ("2026-01-15T12:00:00+24:00", None),
+            (" 2026-01-15T12:00:00Z", None),
+            ("2026-01-15T12:00:00Z ", None),
+            ("2026-01-15  12:00:00Z", None),
+            ("+026-01-15T12:00:00Z", None),
+            ("2026-01-15T12:00:0٠Z", None),
+            ("1700000000000", None),
+            ("", None),
+        ];
+        for (text, expected) in table {
+            assert_eq!(parse(text).map(format).as_deref(), expected, "{text}");
+        }
+    }
+}

@@ -1,0 +1,398 @@
+//! What a body states: which event it is, when it happened, and what it says about whom.
+
+use std::borrow::Cow;
+
+use rollcall_projections::{Change, DirectoryChange, Fact, Field, GroupData, MembershipData, Millis, Print, Reason, UserData};
+use serde_json::value::RawValue;
+use sha2::{Digest, Sha256};
+
+use crate::{json, time};
+
+/// Longest id that counts, in bytes.
+const ID_BYTES_MAX: usize = 255;
+
+/// Times in ULIDs outside 2015 to 2099 are accidents.
+const ULID_MS: std::ops::Range<u64> = 1_420_070_400_000..4_102_444_800_000;
+
+/// A body, read.
+pub struct Extracted<'a> {
+    /// The source's id: 1 to 255 bytes without control characters, not beginning with `op_`. `None`: the body is not an event.
+    pub event_id: Option<Cow<'a, str>>,
+    /// The event's type, if the body has one.
+    pub event_type: Option<Cow<'a, str>>,
+    /// What it states.
+    pub facts: Facts<'a>,
+}
+
+/// What the fold needs of a body. Stored beside it as a cache, under [`FACTS_VERSION`].
+#[derive(Debug, PartialEq, Eq, bincode::Encode, bincode::BorrowDecode)]
+pub struct Facts<'a> {
+    /// When it happened at the source; `None` where not even the signature says.
+    pub occurred_at: Option<Millis>,
+    /// The source's `data.updated_at`.
+    pub updated_at: Option<Millis>,
+    /// What is said about whom.
+    pub statement: Statement<'a>,
+}
+
+/// Raise it whenever what [`extract`] reads from some body changes, or its encoding: older blocks are then extracted again.
+pub const FACTS_VERSION: u16 = 1;
+
+/// [`Fact`], in a form that can be stored.
+#[derive(Debug, PartialEq, Eq, bincode::Encode, bincode::BorrowDecode)]
+#[allow(missing_docs, reason = "the fields are those of Fact")]
+pub enum Statement<'a> {
+    Directory { change: u8, id: Cow<'a, str>, organization: Option<Cow<'a, str>>, name: Cow<'a, str>, domain: Option<Cow<'a, str>> },
+    User { deleted: bool, user: User<'a> },
+    Group { deleted: bool, group: Group<'a> },
+    Membership { added: bool, directory: Cow<'a, str>, organization: Option<Cow<'a, str>>, user: User<'a>, group: Group<'a> },
+    Unrelated,
+    Unusable { reason: u8, field: u8 },
+}
+
+/// A reason's stored code is its position here; what names a field is given with the first of them.
+const REASONS: [fn(Field) -> Reason; 5] =
+    [|_| Reason::NotAnEvent, |_| Reason::ReservedType, |_| Reason::UnknownType, Reason::MissingField, Reason::KindMismatch];
+
+impl From<Reason> for Statement<'_> {
+    fn from(reason: Reason) -> Self {
+        let field = match reason {
+            Reason::MissingField(field) | Reason::KindMismatch(field) => field,
+            _ => Field::Data,
+        };
+        let code = |position: Option<usize>| position.unwrap_or(0) as u8;
+        Statement::Unusable {
+            reason: code(REASONS.iter().position(|make| make(field) == reason)),
+            field: code(Field::ALL.iter().position(|other| *other == field)),
+        }
+    }
+}
+
+/// [`UserData`], in a form that can be stored.
+#[derive(Debug, PartialEq, Eq, bincode::Encode, bincode::BorrowDecode)]
+#[allow(missing_docs, reason = "the fields are those of UserData")]
+pub struct User<'a> {
+    pub id: Cow<'a, str>,
+    pub directory: Option<Cow<'a, str>>,
+    pub organization: Option<Cow<'a, str>>,
+    pub active: bool,
+    pub email: Option<[u8; 16]>,
+    pub idp_id: Option<[u8; 16]>,
+}
+
+/// [`GroupData`], in a form that can be stored.
+#[derive(Debug, PartialEq, Eq, bincode::Encode, bincode::BorrowDecode)]
+#[allow(missing_docs, reason = "the fields are those of GroupData")]
+pub struct Group<'a> {
+    pub id: Cow<'a, str>,
+    pub directory: Option<Cow<'a, str>>,
+    pub organization: Option<Cow<'a, str>>,
+}
+
+const DIRECTORY_CHANGES: [DirectoryChange; 3] = [DirectoryChange::Activated, DirectoryChange::Deactivated, DirectoryChange::Deleted];
+
+fn encoding() -> impl bincode::config::Config {
+    bincode::config::standard().with_limit::<{ 4 << 20 }>()
+}
+
+impl<'a> Facts<'a> {
+    /// The stored form.
+    pub fn encode(&self) -> Vec<u8> {
+        // Encoding into a vector fails only at the limit, which a body of 1 MiB cannot reach.
+        bincode::encode_to_vec(self, encoding()).unwrap_or_default()
+    }
+
+    /// Reads the stored form; `None` if it is not one.
+    pub fn decode(bytes: &'a [u8]) -> Option<Facts<'a>> {
+        let (facts, read) = bincode::borrow_decode_from_slice(bytes, encoding()).ok()?;
+        (read == bytes.len()).then_some(facts)
+    }
+
+    /// What the fold is told.
+    pub fn fact(&self) -> Fact<'_> {
+        let change = |deleted: bool| if deleted { Change::Deleted } else { Change::Set };
+        match &self.statement {
+            Statement::Directory { change, id, organization, name, domain } => Fact::Directory {
+                change: DIRECTORY_CHANGES.get(usize::from(*change)).copied().unwrap_or(DirectoryChange::Activated),
+                id,
+                organization: organization.as_deref(),
+                name,
+                domain: domain.as_deref(),
+            },
+            Statement::User { deleted, user } => Fact::User(change(*deleted), user.data()),
+            Statement::Group { deleted, group } => Fact::Group(change(*deleted), group.data()),
+            Statement::Membership { added, directory, organization, user, group } => Fact::Membership(MembershipData {
+                added: *added,
+                directory,
+                organization: organization.as_deref(),
+                user: user.data(),
+                group: group.data(),
+            }),
+            Statement::Unrelated => Fact::Unrelated,
+            Statement::Unusable { reason, field } => {
+                let field = Field::ALL.get(usize::from(*field)).copied().unwrap_or(Field::Data);
+                Fact::Unusable(REASONS.get(usize::from(*reason)).map_or(Reason::NotAnEvent, |make| make(field)))
+            }
+        }
+    }
+}
+
+impl User<'_> {
+    fn data(&self) -> UserData<'_> {
+        UserData {
+            id: &self.id,
+            directory: self.directory.as_deref(),
+            organization: self.organization.as_deref(),
+            active: self.active,
+            email: self.email.map(Print),
+            idp_id: self.idp_id.map(Print),
+        }
+    }
+}
+
+impl Group<'_> {
+    fn data(&self) -> GroupData<'_> {
+        GroupData { id: &self.id, directory: self.directory.as_deref(), organization: self.organization.as_deref() }
+    }
+}
+
+/// Reads a body; `signed_at` is the time of its signature, if it has one. Never fails: what cannot be used says why.
+pub fn extract(body: &[u8], signed_at: Option<Millis>) -> Extracted<'_> {
+    let not_an_event = |event_type| Extracted {
+        event_id: None,
+        event_type,
+        facts: Facts { occurred_at: signed_at, updated_at: None, statement: Reason::NotAnEvent.into() },
+    };
+    let envelope = std::str::from_utf8(body).ok().and_then(|text| json::fields(text, ["id", "event", "data", "created_at"]));
+    let Some([id, event, data, created_at]) = envelope else { return not_an_event(None) };
+    let event_type = json::string(event).filter(|event| !event.is_empty());
+    let (Some(event_id), Some(event)) = (json::string(id).filter(|id| is_event_id(id)), &event_type) else {
+        return not_an_event(event_type);
+    };
+    let (statement, updated_at) = statement(event, data);
+    let closing = matches!(
+        &statement,
+        Statement::Directory { change: 1.., .. } | Statement::User { deleted: true, .. } | Statement::Group { deleted: true, .. }
+    );
+    let occurred_at = moment(created_at).or_else(|| ulid_ms(&event_id)).or(updated_at.filter(|_| !closing)).or(signed_at);
+    Extracted { facts: Facts { occurred_at, updated_at, statement }, event_id: Some(event_id), event_type }
+}
+
+/// Whether two bodies under one event id say the same: equal bytes, or equal `event`, `data` and `created_at` as JSON values.
+pub fn identical(a: &[u8], b: &[u8]) -> bool {
+    if a == b {
+        return true;
+    }
+    let parts = |body| json::fields(std::str::from_utf8(body).ok()?, ["event", "data", "created_at"]);
+    let (Some(a), Some(b)) = (parts(a), parts(b)) else { return false };
+    a.into_iter().zip(b).all(|(a, b)| json::equal(a, b))
+}
+
+fn is_event_id(id: &str) -> bool {
+    (1..=ID_BYTES_MAX).contains(&id.len()) && !id.chars().any(char::is_control) && !id.starts_with("op_")
+}
+
+fn moment(value: Option<&RawValue>) -> Option<Millis> {
+    time::parse(&json::string(value)?)
+}
+
+/// The time in an id that ends in a ULID (<https://github.com/ulid/spec>): 48 bits of milliseconds in its first ten digits.
+fn ulid_ms(event_id: &str) -> Option<Millis> {
+    const DIGITS: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
+    let ulid = event_id.rsplit('_').next()?.as_bytes();
+    let mut time = 0u64;
+    for (at, byte) in ulid.iter().enumerate() {
+        let digit = DIGITS.iter().position(|digit| *digit == byte.to_ascii_uppercase())?;
+        if at < 10 {
+            time = time << 5 | digit as u64;
+        }
+    }
+    let whole = ulid.len() == 26 && ulid.first().is_some_and(|first| *first <= b'7');
+    Millis::try_from(time).ok().filter(|_| whole && ULID_MS.contains(&time))
+}
+
+fn statement<'a>(event: &str, data: Option<&'a RawValue>) -> (Statement<'a>, Option<Millis>) {
+    let stated = match event {
+        "dsync.activated" => directory(data, 0),
+        "dsync.deactivated" => directory(data, 1),
+        "dsync.deleted" => directory(data, 2),
+        "dsync.user.created" | "dsync.user.updated" => user_event(data, false),
+        "dsync.user.deleted" => user_event(data, true),
+        "dsync.group.created" | "dsync.group.updated" => group_event(data, false),
+        "dsync.group.deleted" => group_event(data, true),
+        "dsync.group.user_added" => membership(data, true),
+        "dsync.group.user_removed" => membership(data, false),
+        _ if event.starts_with("rollcall.") => Err(Reason::ReservedType),
+        _ if event.starts_with("dsync.token.") || !event.starts_with("dsync.") => Ok((Statement::Unrelated, None)),
+        _ => Err(Reason::UnknownType),
+    };
+    stated.unwrap_or_else(|reason| (reason.into(), None))
+}
+
+/// A statement and `data.updated_at`, or why there is none.
+type Stated<'a> = Result<(Statement<'a>, Option<Millis>), Reason>;
+
+/// An id: a string of 1 to 255 bytes.
+fn id<'a>(value: Option<&'a RawValue>) -> Option<Cow<'a, str>> {
+    json::string(value).filter(|id| (1..=ID_BYTES_MAX).contains(&id.len()))
+}
+
+fn organization<'a>(value: Option<&'a RawValue>) -> Option<Cow<'a, str>> {
+    json::string(value).filter(|organization| !organization.is_empty())
+}
+
+/// The three kinds of thing that have ids, by the prefix and the `object` that mark them.
+#[derive(Clone, Copy, PartialEq)]
+enum Kind {
+    Directory,
+    User,
+    Group,
+}
+
+impl Kind {
+    fn object(self) -> &'static str {
+        match self {
+            Kind::Directory => "directory",
+            Kind::User => "directory_user",
+            Kind::Group => "directory_group",
+        }
+    }
+
+    /// Refuses an id whose prefix marks another kind, and an `object` that names one.
+    fn check(self, id: &str, object: Option<&RawValue>, field: Field) -> Result<(), Reason> {
+        let foreign = [(Kind::User, "directory_user_"), (Kind::Group, "directory_group_")]
+            .into_iter()
+            .any(|(kind, prefix)| kind != self && id.starts_with(prefix));
+        let misnamed = json::string(object).is_some_and(|object| object != self.object());
+        if foreign || misnamed { Err(Reason::KindMismatch(field)) } else { Ok(()) }
+    }
+}
+
+fn directory<'a>(data: Option<&'a RawValue>, change: u8) -> Stated<'a> {
+    let names = ["id", "object", "organization_id", "name", "domain", "domains", "updated_at"];
+    let Some([id_value, object, organization_id, name, domain, domains, updated_at]) = json::fields_of(data, names) else {
+        return Err(Reason::MissingField(Field::Data));
+    };
+    let id = id(id_value).ok_or(Reason::MissingField(Field::DataId))?;
+    Kind::Directory.check(&id, object, Field::DataId)?;
+    let statement = Statement::Directory {
+        change,
+        id,
+        organization: organization(organization_id),
+        name: json::string(name).unwrap_or_default(),
+        domain: first_domain(domain, domains),
+    };
+    Ok((statement, moment(updated_at)))
+}
+
+/// A directory's domain: `domain`, else the first of `domains`.
+pub(crate) fn first_domain<'a>(domain: Option<&'a RawValue>, domains: Option<&'a RawValue>) -> Option<Cow<'a, str>> {
+    let named = |value| json::string(value).filter(|domain| !domain.is_empty());
+    named(domain).or_else(|| {
+        json::array(domains)?.into_iter().find_map(|element| {
+            let [domain] = json::fields(element.get(), ["domain"])?;
+            named(domain)
+        })
+    })
+}
+
+/// An end of an event, read but not yet judged.
+struct End<'a, T> {
+    data: T,
+    object: Option<&'a RawValue>,
+    updated_at: Option<Millis>,
+}
+
+fn user<'a>(data: Option<&'a RawValue>, whole: Field, id_field: Field) -> Result<End<'a, User<'a>>, Reason> {
+    let names = ["id", "object", "directory_id", "organization_id", "state", "email", "emails", "idp_id", "updated_at"];
+    let Some([id_value, object, directory_id, organization_id, state, email, emails, idp_id, updated_at]) = json::fields_of(data, names)
+    else {
+        return Err(Reason::MissingField(whole));
+    };
+    let data = User {
+        id: id(id_value).ok_or(Reason::MissingField(id_field))?,
+        directory: id(directory_id),
+        organization: organization(organization_id),
+        active: state.is_none() || json::string(state).is_some_and(|state| state == "active"),
+        email: shown_email(email, emails).map(|email| print(&email.to_lowercase())),
+        idp_id: json::string(idp_id).filter(|id| !id.is_empty()).map(|id| print(&id)),
+    };
+    Ok(End { data, object, updated_at: moment(updated_at) })
+}
+
+fn group<'a>(data: Option<&'a RawValue>, whole: Field, id_field: Field) -> Result<End<'a, Group<'a>>, Reason> {
+    let names = ["id", "object", "directory_id", "organization_id", "updated_at"];
+    let Some([id_value, object, directory_id, organization_id, updated_at]) = json::fields_of(data, names) else {
+        return Err(Reason::MissingField(whole));
+    };
+    let data = Group {
+        id: id(id_value).ok_or(Reason::MissingField(id_field))?,
+        directory: id(directory_id),
+        organization: organization(organization_id),
+    };
+    Ok(End { data, object, updated_at: moment(updated_at) })
+}
+
+fn user_event<'a>(data: Option<&'a RawValue>, deleted: bool) -> Stated<'a> {
+    let End { data: user, object, updated_at } = user(data, Field::Data, Field::DataId)?;
+    check_subject(deleted, user.directory.as_deref(), Kind::User, &user.id, object)?;
+    Ok((Statement::User { deleted, user }, updated_at))
+}
+
+fn group_event<'a>(data: Option<&'a RawValue>, deleted: bool) -> Stated<'a> {
+    let End { data: group, object, updated_at } = group(data, Field::Data, Field::DataId)?;
+    check_subject(deleted, group.directory.as_deref(), Kind::Group, &group.id, object)?;
+    Ok((Statement::Group { deleted, group }, updated_at))
+}
+
+/// A creation or update needs a directory, a deletion does not; neither id may be of another kind.
+fn check_subject(deleted: bool, directory: Option<&str>, kind: Kind, id: &str, object: Option<&RawValue>) -> Result<(), Reason> {
+    if directory.is_none() && !deleted {
+        return Err(Reason::MissingField(Field::DataDirectoryId));
+    }
+    kind.check(id, object, Field::DataId)?;
+    directory.map_or(Ok(()), |directory| Kind::Directory.check(directory, None, Field::DataDirectoryId))
+}
+
+fn membership<'a>(data: Option<&'a RawValue>, added: bool) -> Stated<'a> {
+    let names = ["user", "group", "directory_id", "organization_id"];
+    let Some([user_value, group_value, directory_id, organization_id]) = json::fields_of(data, names) else {
+        return Err(Reason::MissingField(Field::Data));
+    };
+    let End { data: user, object: user_object, .. } = user(user_value, Field::DataUser, Field::DataUserId)?;
+    let End { data: group, object: group_object, .. } = group(group_value, Field::DataGroup, Field::DataGroupId)?;
+    let own = id(directory_id);
+    let directory = own.clone().or_else(|| group.directory.clone()).or_else(|| user.directory.clone());
+    let directory = directory.ok_or(Reason::MissingField(Field::DataDirectoryId))?;
+    Kind::User.check(&user.id, user_object, Field::DataUserId)?;
+    Kind::Group.check(&group.id, group_object, Field::DataGroupId)?;
+    let directories = [
+        (own.as_deref(), Field::DataDirectoryId),
+        (group.directory.as_deref(), Field::DataGroupDirectoryId),
+        (user.directory.as_deref(), Field::DataUserDirectoryId),
+    ];
+    for (directory, field) in directories {
+        directory.map_or(Ok(()), |directory| Kind::Directory.check(directory, None, field))?;
+    }
+    Ok((Statement::Membership { added, directory, organization: organization(organization_id), user, group }, None))
+}
+
+/// The email that a user shows: `email` if the snapshot has the key, else the primary of `emails`, else the first.
+pub(crate) fn shown_email<'a>(email: Option<&'a RawValue>, emails: Option<&'a RawValue>) -> Option<Cow<'a, str>> {
+    if email.is_some() {
+        return json::string(email);
+    }
+    // An array with anything but objects in it is no list of addresses.
+    let addresses: Vec<_> =
+        json::array(emails)?.into_iter().map(|element| json::fields(element.get(), ["primary", "value"])).collect::<Option<_>>()?;
+    let primary = addresses.iter().find(|[primary, _]| primary.is_some_and(|primary| primary.get() == "true"));
+    let [_, value] = *primary.or(addresses.first())?;
+    json::string(value)
+}
+
+/// The fingerprint under which views index a text.
+pub fn print(text: &str) -> [u8; 16] {
+    let digest: [u8; 32] = Sha256::digest(text.as_bytes()).into();
+    let [print @ .., _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _] = digest;
+    print
+}

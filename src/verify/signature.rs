@@ -1,0 +1,148 @@
+//! Webhook signatures: `WorkOS-Signature: t=<ms>, v1=<hex>`, HMAC-SHA256 over `t.body`.
+//!
+//! Header and tolerance are those of <https://workos.com/docs/events/data-syncing/webhooks>; parsing is liberal where senders differ.
+
+use hmac::{Hmac, KeyInit, Mac};
+use rollcall_projections::Millis;
+use sha2::Sha256;
+use subtle::ConstantTimeEq;
+
+use super::Proof;
+
+/// Length of the name by which a proof says which secret verified it.
+pub const KEY_ID_BYTES: usize = 8;
+
+/// At most so many secrets are active at once.
+pub const SECRETS_MAX: usize = 16;
+
+/// At most so many `v1` of a header are tried.
+const SIGNATURES_MAX: usize = 16;
+
+/// Why a request is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Rejection {
+    /// There is no header.
+    #[error("the `WorkOS-Signature` header is missing")]
+    Missing,
+    /// The header has no integer time, or no signature.
+    #[error("the `WorkOS-Signature` header is not of the form `t=<milliseconds>, v1=<hex>`")]
+    Malformed,
+    /// No signature fits the body under any active secret.
+    #[error("no signature in the `WorkOS-Signature` header fits this body")]
+    Mismatch,
+    /// The signature fits, but its time is too far from our clock.
+    #[error("the signature's time is outside the tolerance")]
+    OutsideTolerance,
+}
+
+/// The secrets that verify webhooks. Several may be active at once, so that one can be replaced without a gap.
+pub struct Keyring {
+    keys: Vec<Key>,
+    tolerance_ms: u64,
+}
+
+/// A secret, keyed into the MAC once: a request clones the state.
+struct Key {
+    mac: Hmac<Sha256>,
+    id: [u8; KEY_ID_BYTES],
+}
+
+impl std::fmt::Debug for Keyring {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "Keyring of {} secrets", self.keys.len())
+    }
+}
+
+impl Keyring {
+    /// A keyring of the whole secrets as given, any `whsec_` prefix included. Signatures count for `tolerance_ms` before and after our clock.
+    pub fn new<'a>(secrets: impl IntoIterator<Item = &'a str>, tolerance_ms: u64) -> Keyring {
+        let keys = secrets.into_iter().take(SECRETS_MAX).map(Key::new).collect();
+        Keyring { keys, tolerance_ms }
+    }
+
+    /// Checks the signature in `header` over `body`. Every signature is tried with every secret, in constant time.
+    pub(super) fn verify(&self, header: Option<&[u8]>, body: &[u8], now_ms: Millis) -> Result<Proof, Rejection> {
+        let header = Header::parse(header.ok_or(Rejection::Missing)?).ok_or(Rejection::Malformed)?;
+        let mut proof = None;
+        for key in &self.keys {
+            let mut mac = key.mac.clone();
+            mac.update(header.t_text.as_bytes());
+            mac.update(b".");
+            mac.update(body);
+            let expected: [u8; 32] = mac.finalize().into_bytes().into();
+            for v1 in &header.signatures {
+                if bool::from(v1.ct_eq(&expected)) {
+                    proof = Some(Proof::Webhook { t: header.t, v1: *v1, key_id: key.id });
+                }
+            }
+        }
+        let proof = proof.ok_or(Rejection::Mismatch)?;
+        if header.t.abs_diff(now_ms) > self.tolerance_ms {
+            return Err(Rejection::OutsideTolerance);
+        }
+        Ok(proof)
+    }
+}
+
+impl Key {
+    fn new(secret: &str) -> Key {
+        let mac = mac_of(secret);
+        let mut naming = mac.clone();
+        naming.update(b"rollcall: name of this webhook secret");
+        let name: [u8; 32] = naming.finalize().into_bytes().into();
+        let mut id = [0; KEY_ID_BYTES];
+        id.iter_mut().zip(name).for_each(|(to, from)| *to = from);
+        Key { mac, id }
+    }
+}
+
+/// HMAC takes keys of any length.
+#[allow(clippy::expect_used, reason = "the only error of this constructor is a key length, and HMAC has none")]
+fn mac_of(secret: &str) -> Hmac<Sha256> {
+    Hmac::new_from_slice(secret.as_bytes()).expect("hmac takes keys of any length")
+}
+
+/// A parsed header.
+struct Header<'a> {
+    /// The time as sent: it is signed as text.
+    t_text: &'a str,
+    t: Millis,
+    signatures: Vec<[u8; 32]>,
+}
+
+impl<'a> Header<'a> {
+    /// Parts in any order, white space around them ignored, unknown labels skipped; exactly one time, at least one signature.
+    fn parse(header: &'a [u8]) -> Option<Header<'a>> {
+        let header = std::str::from_utf8(header).ok()?;
+        let (mut time, mut signatures, mut labelled) = (None, Vec::new(), false);
+        for part in header.split(',') {
+            let Some((label, value)) = part.trim().split_once('=') else { continue };
+            let value = value.trim();
+            match label.trim() {
+                "t" if time.is_some() => return None,
+                "t" => time = Some(value),
+                "v1" if value.is_empty() => return None,
+                "v1" => {
+                    labelled = true;
+                    let mut signature = [0; 32];
+                    if signatures.len() < SIGNATURES_MAX && hex::decode_to_slice(value, &mut signature).is_ok() {
+                        signatures.push(signature);
+                    }
+                }
+                _ => {}
+            }
+        }
+        let t_text = time.filter(|text| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()))?;
+        // A `v1` that is no SHA-256 in hex fits no body: that is a mismatch, not a malformed header.
+        labelled.then_some(Header { t_text, t: t_text.parse().ok()?, signatures })
+    }
+}
+
+/// The header's value for `body`, as WorkOS writes it.
+pub fn sign(secret: &str, t: Millis, body: &[u8]) -> String {
+    let mut mac = mac_of(secret);
+    mac.update(t.to_string().as_bytes());
+    mac.update(b".");
+    mac.update(body);
+    format!("t={t}, v1={}", hex::encode(mac.finalize().into_bytes()))
+}
