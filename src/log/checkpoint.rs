@@ -1,0 +1,130 @@
+//! The checkpoint beside the store: how far the log was acknowledged.
+//!
+//! The store itself cannot tell that something acknowledged is missing from its end. Two checksummed slots are overwritten in turn before each
+//! acknowledgement: a kill at any moment leaves at least one whole. They are synced once a second and at a clean stop, so that a
+//! power cut together with a damaged tail goes unnoticed for at most that second.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use rollcall_projections::Seq;
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::LogId;
+
+const MAGIC: &[u8; 8] = b"RCCHECK1";
+const SLOT_BYTES: usize = 80;
+/// The slots stand in different pages, so that one torn write damages one slot.
+const SLOT_DISTANCE: u64 = 4096;
+const SYNC_EVERY: Duration = Duration::from_secs(1);
+
+/// What was acknowledged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Checkpoint {
+    pub(super) log_id: LogId,
+    /// How many records.
+    pub(super) size: Seq,
+    /// The leaf of the last.
+    pub(super) leaf: [u8; 32],
+}
+
+/// The file with its two slots.
+pub(super) struct CheckpointFile {
+    file: File,
+    generation: u64,
+    synced: Instant,
+    dirty: bool,
+}
+
+impl CheckpointFile {
+    /// Opens or creates the file, and reads the newest whole slot.
+    pub(super) fn open(path: &Path) -> io::Result<(CheckpointFile, Option<Checkpoint>)> {
+        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
+        if file.metadata()?.len() < 2 * SLOT_DISTANCE {
+            file.set_len(2 * SLOT_DISTANCE)?;
+            file.sync_all()?;
+        }
+        let mut newest: Option<(u64, Checkpoint)> = None;
+        for slot in 0..2 {
+            let mut bytes = [0; SLOT_BYTES];
+            file.read_exact_at(&mut bytes, slot * SLOT_DISTANCE)?;
+            newest = decode(&bytes).into_iter().chain(newest).max_by_key(|(generation, _)| *generation);
+        }
+        let generation = newest.map_or(0, |(generation, _)| generation);
+        let file = CheckpointFile { file, generation, synced: Instant::now(), dirty: false };
+        Ok((file, newest.map(|(_, checkpoint)| checkpoint)))
+    }
+
+    /// Overwrites the older slot. Survives a kill at once, a power cut once synced.
+    pub(super) fn write(&mut self, checkpoint: &Checkpoint) -> io::Result<()> {
+        self.generation += 1;
+        self.file.write_all_at(&encode(self.generation, checkpoint), self.generation % 2 * SLOT_DISTANCE)?;
+        self.dirty = true;
+        if self.synced.elapsed() >= SYNC_EVERY { self.sync() } else { Ok(()) }
+    }
+
+    /// Makes the last write survive a power cut.
+    pub(super) fn sync(&mut self) -> io::Result<()> {
+        if self.dirty {
+            self.file.sync_data()?;
+            self.synced = Instant::now();
+            self.dirty = false;
+        }
+        Ok(())
+    }
+}
+
+/// Magic, generation, log id, size, leaf, XXH3 of all that; integers little-endian.
+fn encode(generation: u64, checkpoint: &Checkpoint) -> Vec<u8> {
+    let mut out = MAGIC.to_vec();
+    out.extend(generation.to_le_bytes());
+    out.extend(checkpoint.log_id);
+    out.extend(checkpoint.size.to_le_bytes());
+    out.extend(checkpoint.leaf);
+    out.extend(xxh3_64(&out).to_le_bytes());
+    out
+}
+
+fn decode(bytes: &[u8; SLOT_BYTES]) -> Option<(u64, Checkpoint)> {
+    let (signed, check) = bytes.split_last_chunk::<8>()?;
+    let (magic, rest) = signed.split_first_chunk::<8>()?;
+    let (generation, rest) = rest.split_first_chunk::<8>()?;
+    let (log_id, rest) = rest.split_first_chunk::<16>()?;
+    let (size, leaf) = rest.split_first_chunk::<8>()?;
+    if magic != MAGIC || u64::from_le_bytes(*check) != xxh3_64(signed) {
+        return None;
+    }
+    let checkpoint = Checkpoint { log_id: *log_id, size: u64::from_le_bytes(*size), leaf: leaf.try_into().ok()? };
+    Some((u64::from_le_bytes(*generation), checkpoint))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn checkpoint(size: Seq) -> Checkpoint {
+        Checkpoint { log_id: [7; 16], size, leaf: [size as u8; 32] }
+    }
+
+    #[test]
+    fn the_newest_whole_slot_counts_when_the_other_is_torn() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("checkpoint");
+        let (mut file, none) = CheckpointFile::open(&path).unwrap();
+        assert_eq!(none, None);
+        for size in 1..=5 {
+            file.write(&checkpoint(size)).unwrap();
+            assert_eq!(CheckpointFile::open(&path).unwrap().1, Some(checkpoint(size)));
+        }
+        // Generation 5 stands in slot 1: tear it, and 4 in slot 0 is left.
+        let raw = OpenOptions::new().write(true).open(&path).unwrap();
+        raw.write_all_at(&[0xff; 9], SLOT_DISTANCE + 40).unwrap();
+        let (mut file, found) = CheckpointFile::open(&path).unwrap();
+        assert_eq!(found, Some(checkpoint(4)));
+        file.write(&checkpoint(6)).unwrap();
+        assert_eq!(CheckpointFile::open(&path).unwrap().1, Some(checkpoint(6)));
+    }
+}

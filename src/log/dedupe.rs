@@ -1,0 +1,124 @@
+//! Which events are already there. Idempotent by event id for ever, and by content where there is no id or the id is taken.
+
+use std::hash::{BuildHasher, RandomState};
+
+use hashbrown::HashTable;
+use rollcall_projections::Seq;
+
+use super::{Outcome, ReadError};
+use crate::verify::{self, Verified};
+
+/// What a record is found by.
+#[derive(Clone, Copy, Hash)]
+pub(super) enum Key<'a> {
+    /// The id under which a content counts.
+    Id(&'a str),
+    /// A further content under an id that is taken.
+    Conflict(&'a str, &'a [u8]),
+    /// A body without a usable id.
+    Body(&'a [u8]),
+}
+
+/// The index: a fingerprint and a seq for each record, 16 bytes and the table's slack. Whatever a fingerprint finds is compared in full.
+#[derive(Default)]
+pub(super) struct Dedupe {
+    hasher: RandomState,
+    table: HashTable<(u64, u32)>,
+}
+
+/// A record that may be the one sought.
+pub(super) struct Candidate {
+    pub(super) event_id: Option<String>,
+    pub(super) conflict: bool,
+    pub(super) body: bytes::Bytes,
+}
+
+impl Dedupe {
+    pub(super) fn insert(&mut self, key: Key<'_>, seq: Seq) {
+        let print = self.hasher.hash_one(key);
+        self.table.insert_unique(print, (print, seq as u32), |(print, _)| *print);
+    }
+
+    /// The record under `key` for which `fits` holds.
+    fn find(
+        &self,
+        key: Key<'_>,
+        load: &dyn Fn(Seq) -> Result<Candidate, ReadError>,
+        fits: impl Fn(&Candidate) -> bool,
+    ) -> Result<Option<(Seq, Candidate)>, ReadError> {
+        let print = self.hasher.hash_one(key);
+        let found = self.table.iter_hash(print).filter(|(other, _)| *other == print);
+        for seq in found.map(|(_, seq)| Seq::from(*seq)).collect::<Vec<_>>() {
+            let candidate = load(seq)?;
+            if fits(&candidate) {
+                return Ok(Some((seq, candidate)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// What becomes of `event`, which would be record `next`. Remembers it if it is to be appended. `load` must know the records of this
+    /// batch, too.
+    pub(super) fn judge(
+        &mut self,
+        event: &Verified,
+        next: Seq,
+        load: &dyn Fn(Seq) -> Result<Candidate, ReadError>,
+    ) -> Result<Outcome, ReadError> {
+        let body = event.body();
+        let Some(id) = event.event_id() else {
+            let known = self.find(Key::Body(body), load, |known| known.event_id.is_none() && known.body == body)?;
+            return Ok(known.map_or_else(|| self.append(Key::Body(body), next), |(seq, _)| Outcome::Duplicate(seq)));
+        };
+        let Some((first, known)) = self.find(Key::Id(id), load, |known| !known.conflict && known.event_id.as_deref() == Some(id))? else {
+            return Ok(self.append(Key::Id(id), next));
+        };
+        if verify::identical(&known.body, body) {
+            return Ok(Outcome::Duplicate(first));
+        }
+        let key = Key::Conflict(id, body);
+        let known = self.find(key, load, |known| known.conflict && known.event_id.as_deref() == Some(id) && known.body == body)?;
+        let (seq, duplicate) = match known {
+            Some((seq, _)) => (seq, true),
+            None => {
+                self.insert(key, next);
+                (next, false)
+            }
+        };
+        Ok(Outcome::Conflict { seq, first, duplicate })
+    }
+
+    fn append(&mut self, key: Key<'_>, next: Seq) -> Outcome {
+        self.insert(key, next);
+        Outcome::New(next)
+    }
+}
+
+/// Judges a batch that begins after `head`: the outcome of each event, and those to append with whom they conflict.
+#[allow(clippy::type_complexity, reason = "named once, here")]
+pub(super) fn judge_batch(
+    dedupe: &mut Dedupe,
+    batch: Vec<Verified>,
+    head: Seq,
+    load: &dyn Fn(Seq) -> Result<Candidate, ReadError>,
+) -> Result<(Vec<Outcome>, Vec<(Verified, Option<Seq>)>), ReadError> {
+    let mut outcomes = Vec::with_capacity(batch.len());
+    let mut pending: Vec<(Verified, Option<Seq>)> = Vec::with_capacity(batch.len());
+    for event in batch {
+        let next = head + 1 + pending.len() as Seq;
+        let load_any = |seq: Seq| match seq.checked_sub(head + 1).and_then(|at| pending.get(at as usize)) {
+            Some((event, first)) => {
+                Ok(Candidate { event_id: event.event_id().map(Into::into), conflict: first.is_some(), body: event.body().clone() })
+            }
+            None => load(seq),
+        };
+        let outcome = dedupe.judge(&event, next, &load_any)?;
+        outcomes.push(outcome);
+        match outcome {
+            Outcome::New(_) => pending.push((event, None)),
+            Outcome::Conflict { first, duplicate: false, .. } => pending.push((event, Some(first))),
+            Outcome::Duplicate(_) | Outcome::Conflict { .. } => {}
+        }
+    }
+    Ok((outcomes, pending))
+}

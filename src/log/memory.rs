@@ -1,0 +1,108 @@
+//! A log in memory, for tests: the same contract without a disk.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use parking_lot::{Mutex, RwLock};
+use rollcall_projections::{Entry, Millis, Seq, Standing};
+
+use super::dedupe::{Candidate, Dedupe, judge_batch};
+use super::{AppendError, Head, Identity, Log, LogId, Outcome, ReadError, Record, check_batch};
+use crate::verify::{Proof, Verified, extract};
+
+/// A log that is gone when it is dropped.
+pub struct MemoryLog {
+    log_id: LogId,
+    dedupe: Mutex<Dedupe>,
+    records: RwLock<Vec<Record>>,
+    head: Head,
+}
+
+impl MemoryLog {
+    /// An empty log.
+    pub fn new(log_id: LogId) -> MemoryLog {
+        MemoryLog { log_id, dedupe: Mutex::default(), records: RwLock::default(), head: Head::default() }
+    }
+}
+
+impl Log for MemoryLog {
+    fn append(&self, batch: Vec<Verified>, recorded_at: Millis) -> Result<Vec<Outcome>, AppendError> {
+        let mut dedupe = self.dedupe.lock();
+        let head = self.head.get();
+        check_batch(&batch, head)?;
+        let recorded_at = self.records.read().last().map_or(recorded_at, |last| recorded_at.max(last.recorded_at));
+        let load = |seq: Seq| {
+            let records = self.records.read();
+            let record = records.get(seq as usize - 1).ok_or(ReadError::Absent { seq })?;
+            let conflict = record.standing != Standing::Counts;
+            Ok(Candidate { event_id: record.event_id.clone(), conflict, body: record.body.clone() })
+        };
+        let (outcomes, drafts) = judge_batch(&mut dedupe, batch, head, &load).map_err(|error| AppendError::Rejected(error.to_string()))?;
+        let mut records = self.records.write();
+        for (event, conflicts_with) in drafts {
+            let seq = records.len() as Seq + 1;
+            records.push(Record {
+                log_id: self.log_id,
+                seq,
+                recorded_at,
+                source: event.source(),
+                event_id: event.event_id().map(Into::into),
+                event_type: event.event_type().map(Into::into),
+                standing: conflicts_with.map_or(Standing::Counts, |first| Standing::Conflict { first }),
+                proof: event.proof().clone(),
+                salt: [0; 16],
+                body: event.body().clone(),
+            });
+        }
+        self.head.set(records.len() as Seq);
+        Ok(outcomes)
+    }
+
+    fn read(&self, after: Seq, events_max: usize, bytes_max: usize) -> Result<Vec<Record>, ReadError> {
+        let records = self.records.read();
+        let mut bytes = 0;
+        let wanted = records.iter().skip(after as usize).take(events_max).take_while(|record| {
+            let fits = bytes == 0 || bytes + record.body.len() <= bytes_max;
+            bytes += record.body.len();
+            fits
+        });
+        Ok(wanted.cloned().collect())
+    }
+
+    fn entries(&self, after: Seq, events_max: usize, each: &mut dyn FnMut(&Entry<'_>)) -> Result<Seq, ReadError> {
+        let mut last = after;
+        for record in self.records.read().iter().skip(after as usize).take(events_max) {
+            let Proof::Webhook { t, .. } = record.proof;
+            let facts = extract(&record.body, Some(t)).facts;
+            each(&Entry {
+                seq: record.seq,
+                recorded_at: record.recorded_at,
+                occurred_at: facts.occurred_at.unwrap_or(record.recorded_at),
+                updated_at: facts.updated_at,
+                event_id: record.event_id.as_deref().unwrap_or(""),
+                standing: record.standing,
+                fact: facts.fact(),
+            });
+            last = record.seq;
+        }
+        Ok(last)
+    }
+
+    fn bodies(&self, seqs: &[Seq]) -> Result<Vec<Bytes>, ReadError> {
+        let records = self.records.read();
+        let body = |seq: &Seq| records.get((*seq as usize).wrapping_sub(1)).map(|record| record.body.clone());
+        seqs.iter().map(|seq| body(seq).ok_or(ReadError::Absent { seq: *seq })).collect()
+    }
+
+    fn wait(&self, after: Seq, timeout: Duration) -> Seq {
+        self.head.wait(after, timeout)
+    }
+
+    fn head(&self) -> Seq {
+        self.head.get()
+    }
+
+    fn identity(&self) -> Identity {
+        Identity { log_id: self.log_id, format: u32::from(super::block::FORMAT) }
+    }
+}

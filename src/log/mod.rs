@@ -1,0 +1,188 @@
+//! The log: every verified event, in the exact bytes that were signed, in one dense and immutable sequence.
+
+mod block;
+mod checkpoint;
+mod dedupe;
+mod memory;
+mod receipt;
+mod store;
+
+use std::time::Duration;
+
+use bytes::Bytes;
+pub use memory::MemoryLog;
+use rollcall_projections::{Entry, Millis, Seq, Standing};
+pub use store::{OpenError, SledLog, Unrecovered};
+
+use crate::verify::{Proof, Source, Verified};
+
+/// At most so many events in one batch.
+pub const BATCH_EVENTS_MAX: usize = 512;
+
+/// At most so many bytes of bodies in one batch, unless it is a single event.
+pub const BATCH_BYTES_MAX: usize = 4 << 20;
+
+/// The name of one log, random, for ever.
+pub type LogId = [u8; 16];
+
+/// What a log is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// Its name.
+    pub log_id: LogId,
+    /// The version of its record format.
+    pub format: u32,
+}
+
+/// What became of one event of a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Appended, as this record.
+    New(Seq),
+    /// The same event is already this record.
+    Duplicate(Seq),
+    /// Another content under an id that is taken.
+    Conflict {
+        /// The record that keeps this content.
+        seq: Seq,
+        /// The record that counts.
+        first: Seq,
+        /// Whether this very content was delivered before.
+        duplicate: bool,
+    },
+}
+
+/// Why a batch was not acknowledged.
+#[derive(Debug, thiserror::Error)]
+pub enum AppendError {
+    /// Certainly not appended.
+    #[error("not appended: {0}")]
+    Rejected(String),
+    /// It may or may not be there: send the same events again.
+    #[error("it is unknown whether the batch was appended: {0}")]
+    Unknown(String),
+}
+
+/// Why reading stopped. Nothing is ever skipped.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum ReadError {
+    /// The record cannot be had back as it was written.
+    #[error("record {seq} is damaged: {what}")]
+    Damaged {
+        /// The first bad record.
+        seq: Seq,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// There is no such record.
+    #[error("there is no record {seq}")]
+    Absent {
+        /// The record asked for.
+        seq: Seq,
+    },
+    /// The store could not be read.
+    #[error("the store cannot be read: {0}")]
+    Store(String),
+}
+
+/// An event as appended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// The log it belongs to.
+    pub log_id: LogId,
+    /// Its position.
+    pub seq: Seq,
+    /// When the log took it.
+    pub recorded_at: Millis,
+    /// Where it came from.
+    pub source: Source,
+    /// The source's id, if the body has a usable one.
+    pub event_id: Option<String>,
+    /// The event's type, if the body has one.
+    pub event_type: Option<String>,
+    /// Whether it counts.
+    pub standing: Standing,
+    /// Why it is believed.
+    pub proof: Proof,
+    /// What keeps the body's digest from being guessed.
+    pub salt: [u8; 16],
+    /// The raw bytes that were signed.
+    pub body: Bytes,
+}
+
+/// The log, behind one small and blocking door. One thread appends; any number read.
+///
+/// Seqs are 1, 2, 3 … without gaps. There is no delete, update, truncate or compact.
+pub trait Log: Send + Sync {
+    /// Appends a batch, whole or not at all, stamped with `recorded_at` or the last stamp if that is later. When it returns `Ok` every
+    /// event named in it is durable, duplicates too. An empty batch is a barrier that leaves nothing unsynced.
+    ///
+    /// # Errors
+    /// [`AppendError::Rejected`] and [`AppendError::Unknown`]; after the latter the log takes nothing until it is reopened.
+    fn append(&self, batch: Vec<Verified>, recorded_at: Millis) -> Result<Vec<Outcome>, AppendError>;
+
+    /// Records after `after`, in order: at most `events_max`, and no more once `bytes_max` of bodies are read, but at least one if there is one.
+    ///
+    /// # Errors
+    /// Stops at the first bad record.
+    fn read(&self, after: Seq, events_max: usize, bytes_max: usize) -> Result<Vec<Record>, ReadError>;
+
+    /// Shows `each` what the fold needs of the records after `after`, at most about `events_max`, and returns the last seq shown.
+    /// No body is unpacked unless its facts must be extracted anew.
+    ///
+    /// # Errors
+    /// Stops at the first bad record; those before it have been shown.
+    fn entries(&self, after: Seq, events_max: usize, each: &mut dyn FnMut(&Entry<'_>)) -> Result<Seq, ReadError>;
+
+    /// The bodies of some records, in the order asked for. Seqs that stand together are cheapest together.
+    ///
+    /// # Errors
+    /// [`ReadError::Absent`] past the head; otherwise the first bad record.
+    fn bodies(&self, seqs: &[Seq]) -> Result<Vec<Bytes>, ReadError>;
+
+    /// The head, as soon as it is past `after`, or when `timeout` is over.
+    fn wait(&self, after: Seq, timeout: Duration) -> Seq;
+
+    /// The last durable record; 0 before the first.
+    fn head(&self) -> Seq;
+
+    /// Which log it is.
+    fn identity(&self) -> Identity;
+}
+
+/// The durable head, and those who wait for it to move.
+#[derive(Default)]
+struct Head {
+    seq: parking_lot::Mutex<Seq>,
+    moved: parking_lot::Condvar,
+}
+
+impl Head {
+    fn get(&self) -> Seq {
+        *self.seq.lock()
+    }
+
+    fn set(&self, seq: Seq) {
+        *self.seq.lock() = seq;
+        self.moved.notify_all();
+    }
+
+    fn wait(&self, after: Seq, timeout: Duration) -> Seq {
+        let mut seq = self.seq.lock();
+        self.moved.wait_while_for(&mut seq, |seq| *seq <= after, timeout);
+        *seq
+    }
+}
+
+/// Refuses a batch that breaks the log's contract.
+fn check_batch(batch: &[Verified], head: Seq) -> Result<(), AppendError> {
+    let bytes: usize = batch.iter().map(|event| event.body().len()).sum();
+    if batch.len() > BATCH_EVENTS_MAX || (bytes > BATCH_BYTES_MAX && batch.len() > 1) {
+        return Err(AppendError::Rejected("the batch is too large".into()));
+    }
+    // The views keep seqs in 32 bits.
+    if head + batch.len() as Seq >= Seq::from(u32::MAX) {
+        return Err(AppendError::Rejected("the log is full".into()));
+    }
+    Ok(())
+}

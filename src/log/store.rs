@@ -1,0 +1,505 @@
+//! The log on one machine's disk: a sled store, with the steps that sled itself leaves out.
+//!
+//! The order of writes is the design:
+//! 1. the blocks of a batch, in one sled batch: all or nothing;
+//! 2. sled's flush, which hands every page to the kernel;
+//! 3. `fdatasync` of sled's `db` file through a handle of our own: on Linux sled's flush ends in `sync_file_range`, which syncs neither the file's
+//!    size nor the device's cache;
+//! 4. a look that sled put nothing into its `blobs/` folder, which step 3 does not cover;
+//! 5. the checkpoint beside the store.
+//!
+//! Only then is the batch acknowledged. If any of it fails the log takes nothing more until it is reopened, because after a failed sync the
+//! kernel may call lost pages clean.
+
+use std::fs::{self, File};
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use rollcall_projections::{Entry, Millis, Seq, Standing};
+
+use super::block::{self, Block, Draft, FORMAT, Frame, VALUE_BYTES_MAX};
+use super::checkpoint::{Checkpoint, CheckpointFile};
+use super::dedupe::{Candidate, Dedupe, Key, judge_batch};
+use super::{AppendError, Head, Identity, Log, LogId, Outcome, ReadError, Record, check_batch};
+use crate::verify::Verified;
+
+/// Fixed at creation. A page above a quarter of it spills into a blob; a page holds up to 17 values of at most 60 KiB.
+const SEGMENT_BYTES: usize = 8 << 20;
+
+const META_TREE: &[u8] = b"meta";
+const BLOCK_TREE: &[u8] = b"blocks";
+const IDENTITY_KEY: &[u8] = b"identity";
+
+/// Why a data folder does not open.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Another process has it.
+    #[error("the data folder `{0}` is in use by another process")]
+    InUse(PathBuf),
+    /// The disk refuses.
+    #[error("the data folder `{path}` cannot be opened: {error}")]
+    Io {
+        /// The folder.
+        path: PathBuf,
+        /// What the system says.
+        error: io::Error,
+    },
+    /// The store's own files are damaged.
+    #[error("the store in `{path}` is damaged and does not open ({what}); restore the folder from a backup")]
+    Damaged {
+        /// The folder.
+        path: PathBuf,
+        /// What the store says.
+        what: String,
+    },
+    /// Written by another version.
+    #[error("the store in `{path}` has format {format}, and this version reads format {FORMAT}")]
+    Format {
+        /// The folder.
+        path: PathBuf,
+        /// Its format.
+        format: u32,
+    },
+    /// Something acknowledged is missing or was changed.
+    #[error("the log is not the one that was acknowledged: {what}; the first bad record is {seq}")]
+    Diverged {
+        /// The first bad record.
+        seq: Seq,
+        /// What is wrong.
+        what: String,
+    },
+}
+
+/// A store that is open and locked, its records not yet looked through.
+pub struct Unrecovered {
+    store: Store,
+    checkpoint: Option<Checkpoint>,
+    checkpoint_file: CheckpointFile,
+}
+
+/// A log on disk.
+pub struct SledLog {
+    store: Store,
+    writer: Mutex<Writer>,
+    head: Head,
+}
+
+struct Writer {
+    dedupe: Dedupe,
+    recorded_at: Millis,
+    checkpoint: CheckpointFile,
+    /// Set for ever by the first step that fails after writing began.
+    poisoned: Option<String>,
+}
+
+struct Store {
+    log_id: LogId,
+    db: sled::Db,
+    blocks: sled::Tree,
+    /// sled's data file, for the sync that sled does not do.
+    data_file: File,
+    blobs: PathBuf,
+    /// There while the store is open: what it finds at the next opening was not closed.
+    unclean: PathBuf,
+    /// Holds the lock.
+    _lock: File,
+}
+
+impl Unrecovered {
+    /// Opens or creates the log in `folder`. `cache_bytes` bounds sled's cache of pages.
+    ///
+    /// # Errors
+    /// Says whether the folder is in use, unreadable, damaged or of another format.
+    pub fn open(folder: &Path, cache_bytes: u64) -> Result<Unrecovered, OpenError> {
+        let io_error = |error| OpenError::Io { path: folder.to_owned(), error };
+        let store_folder = folder.join("store");
+        fs::create_dir_all(&store_folder).map_err(io_error)?;
+        let lock = File::create(folder.join("lock")).map_err(io_error)?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(fs::TryLockError::WouldBlock) => return Err(OpenError::InUse(folder.to_owned())),
+            Err(fs::TryLockError::Error(error)) => return Err(io_error(error)),
+        }
+        let unclean = folder.join("unclean");
+        if unclean.exists() {
+            forget_cached_pages(&store_folder).map_err(io_error)?;
+        } else {
+            File::create(&unclean).and_then(|file| file.sync_all()).map_err(io_error)?;
+        }
+        let damaged = |what: String| OpenError::Damaged { path: folder.to_owned(), what };
+        let db = open_sled(&store_folder, cache_bytes).or_else(|_| {
+            // A half-written snapshot keeps sled from opening; without one it rebuilds everything from its log.
+            remove_snapshots(&store_folder).map_err(|error| error.to_string())?;
+            open_sled(&store_folder, cache_bytes)
+        });
+        let db = db.map_err(damaged)?;
+        let meta = db.open_tree(META_TREE).map_err(|error| damaged(error.to_string()))?;
+        let blocks = db.open_tree(BLOCK_TREE).map_err(|error| damaged(error.to_string()))?;
+        let log_id = match meta.get(IDENTITY_KEY).map_err(|error| damaged(error.to_string()))? {
+            Some(identity) => {
+                let (format, log_id) = identity.split_first_chunk::<4>().ok_or(damaged("its identity is cut off".into()))?;
+                let format = u32::from_le_bytes(*format);
+                if format != u32::from(FORMAT) {
+                    return Err(OpenError::Format { path: folder.to_owned(), format });
+                }
+                log_id.try_into().map_err(|_| damaged("its identity is cut off".into()))?
+            }
+            None if !blocks.is_empty() => return Err(damaged("its identity is missing".into())),
+            None => {
+                let log_id = uuid::Uuid::new_v4().into_bytes();
+                let identity = [&u32::from(FORMAT).to_le_bytes()[..], &log_id].concat();
+                meta.insert(IDENTITY_KEY, identity).map_err(|error| damaged(error.to_string()))?;
+                log_id
+            }
+        };
+        let data_file = File::open(store_folder.join("db")).map_err(io_error)?;
+        let blobs = store_folder.join("blobs");
+        db.flush().map_err(|error| damaged(error.to_string()))?;
+        sync_all(&[&store_folder.join("db"), &store_folder.join("conf"), &blobs, &store_folder, folder]).map_err(io_error)?;
+        if let Some(parent) = folder.canonicalize().map_err(io_error)?.parent() {
+            sync_all(&[parent]).map_err(io_error)?;
+        }
+        let (checkpoint_file, checkpoint) = CheckpointFile::open(&folder.join("checkpoint")).map_err(io_error)?;
+        if checkpoint.is_some_and(|checkpoint| checkpoint.log_id != log_id) {
+            return Err(OpenError::Diverged { seq: 1, what: "the checkpoint beside the store is of another log".into() });
+        }
+        let store = Store { log_id, db, blocks, data_file, blobs, unclean, _lock: lock };
+        Ok(Unrecovered { store, checkpoint, checkpoint_file })
+    }
+
+    /// Looks through every record: contiguity, checksums of ids, the checkpoint; and builds the dedupe index. `progress` is told the last seq
+    /// seen, from time to time.
+    ///
+    /// # Errors
+    /// [`OpenError::Diverged`] names the first bad record.
+    pub fn recover(self, progress: &dyn Fn(Seq)) -> Result<SledLog, OpenError> {
+        let Unrecovered { store, checkpoint, checkpoint_file } = self;
+        let (mut dedupe, mut head, mut recorded_at) = (Dedupe::default(), 0, Millis::MIN);
+        let diverged = |error: ReadError| match error {
+            ReadError::Damaged { seq, what } => OpenError::Diverged { seq, what },
+            ReadError::Absent { seq } => OpenError::Diverged { seq, what: "it is missing".into() },
+            ReadError::Store(what) => OpenError::Diverged { seq: 0, what },
+        };
+        for bytes in store.blocks_from(1) {
+            let bytes = bytes.map_err(diverged)?;
+            let block = store.parse(&bytes, head + 1).map_err(diverged)?;
+            if block.recorded_at() < recorded_at {
+                return Err(OpenError::Diverged { seq: head + 1, what: "it was recorded before the one before it".into() });
+            }
+            let mut without_id = Vec::new();
+            let indexed = block.ids(|seq, id, conflict| match id {
+                Some(id) if !conflict => dedupe.insert(Key::Id(id), seq),
+                _ => without_id.push((seq, id.map(String::from))),
+            });
+            indexed.map_err(|what| OpenError::Diverged { seq: head + 1, what })?;
+            for (seq, id) in without_id {
+                let body = block.frame_of(seq).ok().and_then(|frame| frame.body(seq));
+                let body = body.ok_or(OpenError::Diverged { seq, what: "its body is damaged".into() })?;
+                dedupe.insert(id.as_ref().map_or(Key::Body(&body), |id| Key::Conflict(id, &body)), seq);
+            }
+            (head, recorded_at) = (block.last_seq(), block.recorded_at());
+            progress(head);
+        }
+        if let Some(Checkpoint { size, leaf, .. }) = checkpoint.filter(|checkpoint| checkpoint.size > 0) {
+            if head < size {
+                let what = format!("{size} records were acknowledged and {head} are left");
+                return Err(OpenError::Diverged { seq: head + 1, what });
+            }
+            if store.record(size).map_err(diverged)?.leaf() != leaf {
+                return Err(OpenError::Diverged { seq: size, what: "it is not the record that was acknowledged".into() });
+            }
+        }
+        let log = SledLog {
+            store,
+            writer: Mutex::new(Writer { dedupe, recorded_at, checkpoint: checkpoint_file, poisoned: None }),
+            head: Head::default(),
+        };
+        log.head.set(head);
+        Ok(log)
+    }
+}
+
+impl SledLog {
+    /// Steps 1 to 5 of this module's first lines.
+    fn commit(&self, writer: &mut Writer, drafts: Vec<Draft>, recorded_at: Millis) -> Result<(), String> {
+        let first_seq = self.head.get() + 1;
+        let blocks = block::encode(self.store.log_id, first_seq, recorded_at, &drafts).map_err(|error| error.to_string())?;
+        let mut batch = sled::Batch::default();
+        for (seq, bytes) in &blocks {
+            for (part, value) in bytes.chunks(VALUE_BYTES_MAX).enumerate() {
+                batch.insert(&part_key(*seq, part), value);
+            }
+        }
+        self.store.blocks.apply_batch(batch).map_err(|error| error.to_string())?;
+        self.store.db.flush().map_err(|error| error.to_string())?;
+        self.store.data_file.sync_data().map_err(|error| error.to_string())?;
+        if fs::read_dir(&self.store.blobs).map_err(|error| error.to_string())?.next().is_some() {
+            return Err("the store put a value into its blobs, which are not synced".into());
+        }
+        let (_, bytes) = blocks.last().ok_or("there is nothing to commit")?;
+        let last = Block::parse(bytes).and_then(|block| block.records())?.pop().ok_or("there is nothing to commit")?;
+        let checkpoint = Checkpoint { log_id: self.store.log_id, size: last.seq, leaf: last.leaf() };
+        writer.checkpoint.write(&checkpoint).map_err(|error| error.to_string())?;
+        self.head.set(last.seq);
+        Ok(())
+    }
+}
+
+impl Log for SledLog {
+    fn append(&self, batch: Vec<Verified>, recorded_at: Millis) -> Result<Vec<Outcome>, AppendError> {
+        let mut writer = self.writer.lock();
+        if let Some(cause) = &writer.poisoned {
+            return Err(AppendError::Rejected(format!("the log must be reopened, because an earlier commit failed: {cause}")));
+        }
+        let head = self.head.get();
+        check_batch(&batch, head)?;
+        if batch.is_empty() {
+            writer.checkpoint.sync().map_err(|error| AppendError::Rejected(error.to_string()))?;
+            return Ok(Vec::new());
+        }
+        let mut salts = vec![[0; 16]; batch.len()];
+        for salt in &mut salts {
+            getrandom::fill(salt).map_err(|error| AppendError::Rejected(error.to_string()))?;
+        }
+        let load = |seq| self.store.candidate(seq);
+        let (outcomes, drafts) =
+            judge_batch(&mut writer.dedupe, batch, head, &load).map_err(|error| AppendError::Rejected(error.to_string()))?;
+        if drafts.is_empty() {
+            return Ok(outcomes);
+        }
+        let recorded_at = recorded_at.max(writer.recorded_at);
+        let salted = drafts.into_iter().zip(salts);
+        let drafts = salted.map(|((event, conflicts_with), salt)| Draft { event, salt, conflicts_with }).collect();
+        match self.commit(&mut writer, drafts, recorded_at) {
+            Ok(()) => {
+                writer.recorded_at = recorded_at;
+                Ok(outcomes)
+            }
+            Err(cause) => {
+                writer.poisoned = Some(cause.clone());
+                Err(AppendError::Unknown(cause))
+            }
+        }
+    }
+
+    fn read(&self, after: Seq, events_max: usize, bytes_max: usize) -> Result<Vec<Record>, ReadError> {
+        let (mut out, mut bytes) = (Vec::new(), 0);
+        self.each_block(after, &mut |block| {
+            for record in block.records()?.into_iter().filter(|record| record.seq > after) {
+                if out.len() == events_max || (bytes > 0 && bytes + record.body.len() > bytes_max) {
+                    return Ok(false);
+                }
+                bytes += record.body.len();
+                out.push(record);
+            }
+            Ok(true)
+        })?;
+        Ok(out)
+    }
+
+    fn entries(&self, after: Seq, events_max: usize, each: &mut dyn FnMut(&Entry<'_>)) -> Result<Seq, ReadError> {
+        let until = after.saturating_add(events_max as Seq);
+        self.each_block(after, &mut |block| {
+            block.entries(after, each)?;
+            Ok(block.last_seq() < until)
+        })
+    }
+
+    fn bodies(&self, seqs: &[Seq]) -> Result<Vec<Bytes>, ReadError> {
+        let head = self.head.get();
+        let mut frame: Option<Frame> = None;
+        let mut out = Vec::with_capacity(seqs.len());
+        for seq in seqs.iter().copied() {
+            if seq == 0 || seq > head {
+                return Err(ReadError::Absent { seq });
+            }
+            let body = match frame.as_ref().and_then(|frame| frame.body(seq)) {
+                Some(body) => body,
+                None => frame.insert(self.store.frame_of(seq)?).body(seq).ok_or(ReadError::Absent { seq })?,
+            };
+            out.push(body);
+        }
+        Ok(out)
+    }
+
+    fn wait(&self, after: Seq, timeout: Duration) -> Seq {
+        self.head.wait(after, timeout)
+    }
+
+    fn head(&self) -> Seq {
+        self.head.get()
+    }
+
+    fn identity(&self) -> Identity {
+        Identity { log_id: self.store.log_id, format: u32::from(FORMAT) }
+    }
+}
+
+impl SledLog {
+    /// Shows the blocks that hold records after `after`, up to the durable head, until `each` has enough. Returns the last seq shown.
+    fn each_block(&self, after: Seq, each: &mut dyn FnMut(&Block<'_>) -> Result<bool, String>) -> Result<Seq, ReadError> {
+        // sled shows what it has not yet flushed: the durable head is the bound, and it moves only between blocks.
+        let head = self.head.get();
+        let mut last = after;
+        if after >= head {
+            return Ok(last);
+        }
+        let first = self.store.block_start(after + 1)?;
+        let mut expected = first;
+        for bytes in self.store.blocks_from(first) {
+            if expected > head {
+                break;
+            }
+            let bytes = bytes?;
+            let block = self.store.parse(&bytes, expected)?;
+            let more = each(&block).map_err(|what| ReadError::Damaged { seq: expected.max(after + 1), what })?;
+            last = block.last_seq();
+            expected = last + 1;
+            if !more {
+                return Ok(last);
+            }
+        }
+        if expected <= head { Err(ReadError::Absent { seq: expected }) } else { Ok(last) }
+    }
+}
+
+impl Drop for SledLog {
+    /// A clean stop: everything synced, so that the next opening trusts the kernel's cache.
+    fn drop(&mut self) {
+        let mut writer = self.writer.lock();
+        if writer.poisoned.is_none() && self.store.db.flush().is_ok() && writer.checkpoint.sync().is_ok() {
+            let _ = self.store.data_file.sync_data();
+            let _ = fs::remove_file(&self.store.unclean);
+        }
+    }
+}
+
+impl Store {
+    /// The bytes of whole blocks, parts put together, from the block that begins at `first` on.
+    fn blocks_from(&self, first: Seq) -> impl Iterator<Item = Result<Vec<u8>, ReadError>> {
+        let mut values = self.blocks.range(part_key(first, 0)..);
+        let mut expected = first;
+        std::iter::from_fn(move || {
+            let (key, value) = match values.next()? {
+                Ok(pair) => pair,
+                Err(error) => return Some(Err(ReadError::Store(error.to_string()))),
+            };
+            let (seq, part) = split_key(&key).unwrap_or((expected, 0));
+            if part != 0 {
+                return Some(Err(ReadError::Damaged { seq, what: "it has a part but no beginning".into() }));
+            }
+            expected = seq + 1;
+            let mut bytes = value.to_vec();
+            let length = match block::block_len(&bytes) {
+                Ok(length) => length,
+                Err(what) => return Some(Err(ReadError::Damaged { seq, what })),
+            };
+            let mut part = 0;
+            while bytes.len() < length {
+                part += 1;
+                match values.next() {
+                    Some(Ok((key, value))) if split_key(&key) == Some((seq, part)) => bytes.extend_from_slice(&value),
+                    _ => return Some(Err(ReadError::Damaged { seq, what: "a part of it is missing".into() })),
+                }
+            }
+            Some(Ok(bytes))
+        })
+    }
+
+    /// Reads a block and sees that it is the one expected.
+    fn parse<'a>(&self, bytes: &'a [u8], first_seq: Seq) -> Result<Block<'a>, ReadError> {
+        let damaged = |what: String| ReadError::Damaged { seq: first_seq, what };
+        let block = Block::parse(bytes).map_err(damaged)?;
+        if block.log_id() != self.log_id {
+            return Err(damaged("it belongs to another log".into()));
+        }
+        if block.first_seq() != first_seq {
+            return Err(damaged(format!("record {} stands in its place", block.first_seq())));
+        }
+        Ok(block)
+    }
+
+    /// The first seq of the block that holds `seq`.
+    fn block_start(&self, seq: Seq) -> Result<Seq, ReadError> {
+        let found = self.blocks.get_lt((seq + 1).to_be_bytes()).map_err(|error| ReadError::Store(error.to_string()))?;
+        let first = found.and_then(|(key, _)| split_key(&key)).map(|(first, _)| first);
+        first.ok_or(ReadError::Absent { seq })
+    }
+
+    fn frame_of(&self, seq: Seq) -> Result<Frame, ReadError> {
+        self.with_block(seq, |block| block.frame_of(seq))
+    }
+
+    fn record(&self, seq: Seq) -> Result<Record, ReadError> {
+        let records = self.with_block(seq, |block| block.records())?;
+        records.into_iter().find(|record| record.seq == seq).ok_or(ReadError::Absent { seq })
+    }
+
+    /// Reads from the block that holds `seq`.
+    fn with_block<T>(&self, seq: Seq, read: impl FnOnce(&Block<'_>) -> Result<T, String>) -> Result<T, ReadError> {
+        let first = self.block_start(seq)?;
+        let bytes = self.blocks_from(first).next().ok_or(ReadError::Absent { seq })??;
+        let block = self.parse(&bytes, first)?;
+        if block.last_seq() < seq {
+            return Err(ReadError::Absent { seq });
+        }
+        read(&block).map_err(|what| ReadError::Damaged { seq, what })
+    }
+
+    fn candidate(&self, seq: Seq) -> Result<Candidate, ReadError> {
+        let record = self.record(seq)?;
+        Ok(Candidate { event_id: record.event_id, conflict: record.standing != Standing::Counts, body: record.body })
+    }
+}
+
+/// First seq of the block, then the number of the part: both big-endian, so that keys sort as the log does.
+fn part_key(first_seq: Seq, part: usize) -> [u8; 10] {
+    let mut key = [0; 10];
+    let bytes = first_seq.to_be_bytes().into_iter().chain((part as u16).to_be_bytes());
+    key.iter_mut().zip(bytes).for_each(|(to, from)| *to = from);
+    key
+}
+
+fn split_key(key: &[u8]) -> Option<(Seq, usize)> {
+    let (seq, part) = key.split_first_chunk::<8>()?;
+    Some((u64::from_be_bytes(*seq), usize::from(u16::from_be_bytes(part.try_into().ok()?))))
+}
+
+/// Opens sled, turning its panics into errors.
+fn open_sled(folder: &Path, cache_bytes: u64) -> Result<sled::Db, String> {
+    let config = sled::Config::new()
+        .path(folder)
+        .cache_capacity(cache_bytes)
+        .mode(sled::Mode::HighThroughput)
+        .segment_size(SEGMENT_BYTES)
+        .flush_every_ms(None);
+    catch_unwind(AssertUnwindSafe(|| config.open())).map_err(|_| "it panicked while opening".to_owned())?.map_err(|error| error.to_string())
+}
+
+fn remove_snapshots(folder: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if name.starts_with("snap.") || name.ends_with(".generating") {
+            fs::remove_file(path)?;
+        }
+    }
+    Ok(())
+}
+
+/// After a stop that was not clean, what the kernel still holds of the store may be what a failed sync never wrote: read from the disk.
+fn forget_cached_pages(folder: &Path) -> io::Result<()> {
+    match File::open(folder.join("db")) {
+        Ok(file) => Ok(rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed)?),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+fn sync_all(paths: &[&Path]) -> io::Result<()> {
+    paths.iter().try_for_each(|path| File::open(path)?.sync_all())
+}
