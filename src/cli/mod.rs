@@ -1,0 +1,70 @@
+//! The command line: one file a command.
+
+mod client;
+mod demo;
+mod send;
+mod serve;
+mod table;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Who was in which group, now or at any past moment.
+///
+/// Rollcall receives directory-sync webhooks, proves each one authentic, keeps it for ever, and answers over HTTP as of any past moment.
+///
+/// Exit codes: 0 for success, 1 for a mistake in what was asked, 2 for a failure of Rollcall or its disk.
+#[derive(Parser)]
+#[command(version, max_term_width = 110)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Serve(serve::Serve),
+    Demo(demo::Demo),
+    Send(send::Send),
+}
+
+/// Why a command failed, and whose fault it is.
+#[derive(Debug)]
+pub enum Failure {
+    /// What was asked is wrong: exit code 1.
+    Caller(String),
+    /// Rollcall, its disk or its network failed: exit code 2.
+    Ours(String),
+}
+
+impl Failure {
+    /// Blames ourselves for an error.
+    pub fn ours(error: impl std::fmt::Display) -> Failure {
+        Failure::Ours(error.to_string())
+    }
+}
+
+/// Parses the command line and runs it.
+pub fn run() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let code = if error.use_stderr() { 1 } else { 0 };
+            let _ = error.print();
+            return ExitCode::from(code);
+        }
+    };
+    let result = match cli.command {
+        Command::Serve(serve) => serve.run(),
+        Command::Demo(demo) => demo.run(),
+        Command::Send(send) => send.run(),
+    };
+    let (code, message) = match result {
+        Ok(()) => return ExitCode::SUCCESS,
+        Err(Failure::Caller(message)) => (1, message),
+        Err(Failure::Ours(message)) => (2, message),
+    };
+    eprintln!("rollcall: {message}");
+    ExitCode::from(code)
+}

@@ -1,0 +1,128 @@
+//! `rollcall send`
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{BufRead, BufReader, IsTerminal};
+use std::path::PathBuf;
+use std::sync::Mutex;
+use std::sync::mpsc::sync_channel;
+use std::thread;
+
+use clap::Args;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use super::client::{agent, deliver};
+use super::{Failure, table};
+
+/// Sign events and post them to a webhook endpoint, as WorkOS would.
+///
+/// Reads one event a line. Each is signed as it stands, byte for byte. With more than one at a time the order of arrival is not that of the
+/// lines; every order gives the same directory.
+#[derive(Args)]
+#[command(after_help = "\
+Exit codes: 0 if every event was taken, 1 if one was refused, 2 if the server could not be reached.
+
+Example:
+  rollcall send --url http://127.0.0.1:8080/webhooks/workos --secret whsec_… fixtures/0001-reorganisation/events.jsonl")]
+pub(super) struct Send {
+    /// Where to post, the path included
+    #[arg(long)]
+    url: String,
+    /// The secret to sign with
+    #[arg(long, env = "ROLLCALL_WEBHOOK_SECRET", hide_env_values = true)]
+    secret: String,
+    /// How many are posted at once
+    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=256))]
+    concurrency: u16,
+    /// One event a line; standard input without it
+    file: Option<PathBuf>,
+}
+
+impl Send {
+    pub(super) fn run(self) -> Result<(), Failure> {
+        let (input, bytes): (Box<dyn BufRead>, Option<u64>) = match &self.file {
+            Some(path) => {
+                let open = |error| Failure::Caller(format!("cannot read `{}`: {error}", path.display()));
+                let file = File::open(path).map_err(open)?;
+                let bytes = file.metadata().map_err(open)?.len();
+                (Box::new(BufReader::new(file)), Some(bytes))
+            }
+            None => (Box::new(std::io::stdin().lock()), None),
+        };
+        let bar = progress_bar(bytes);
+        let summary: Mutex<BTreeMap<&'static str, u64>> = Mutex::default();
+        let failure: Mutex<Option<Failure>> = Mutex::default();
+        let (lines, queue) = sync_channel::<Vec<u8>>(usize::from(self.concurrency) * 2);
+        let queue = Mutex::new(queue);
+        thread::scope(|scope| {
+            for _ in 0..self.concurrency {
+                scope.spawn(|| {
+                    let agent = agent();
+                    loop {
+                        let next = locked(&queue).recv();
+                        let Ok(line) = next else { break };
+                        match deliver(&agent, &self.url, &self.secret, &line) {
+                            Ok(delivered) => *locked(&summary).entry(class(&delivered.answer, delivered.status)).or_default() += 1,
+                            Err(error) => {
+                                locked(&failure).get_or_insert(error);
+                            }
+                        }
+                        bar.inc(if bytes.is_some() { line.len() as u64 + 1 } else { 1 });
+                    }
+                });
+            }
+            for line in input.split(b'\n') {
+                let line = match line {
+                    Ok(line) => line,
+                    Err(error) => {
+                        locked(&failure).get_or_insert(Failure::Caller(format!("cannot read the events: {error}")));
+                        break;
+                    }
+                };
+                let line = line.strip_suffix(b"\r").map(<[u8]>::to_vec).unwrap_or(line);
+                if !line.is_empty() && (locked(&failure).is_some() || lines.send(line).is_err()) {
+                    break;
+                }
+            }
+            drop(lines);
+        });
+        bar.finish_and_clear();
+        let summary = summary.into_inner().unwrap_or_default();
+        let rows: Vec<Vec<String>> = summary.iter().map(|(class, count)| vec![(*class).to_owned(), count.to_string()]).collect();
+        print!("{}", table::draw(&["answer", "events"], &rows));
+        if let Some(failure) = failure.into_inner().unwrap_or_default() {
+            return Err(failure);
+        }
+        let refused: u64 = summary.iter().filter(|(class, _)| class.starts_with("refused")).map(|(_, count)| count).sum();
+        if refused > 0 { Err(Failure::Caller(format!("{refused} events were refused"))) } else { Ok(()) }
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+/// The line of the summary that an answer counts in.
+fn class(answer: &serde_json::Value, status: u16) -> &'static str {
+    let is = |key: &str| answer.get(key).and_then(serde_json::Value::as_bool).unwrap_or(false);
+    match status {
+        200 if is("conflict") => "200 conflict",
+        200 if is("duplicate") => "200 duplicate",
+        200..=299 => "200 new",
+        401 => "refused: 401, the signature was not accepted",
+        413 => "refused: 413, the event is too large",
+        503 => "refused: 503, the server was busy",
+        _ => "refused: another status",
+    }
+}
+
+fn progress_bar(bytes: Option<u64>) -> ProgressBar {
+    let (bar, template) = match bytes {
+        Some(bytes) => (ProgressBar::new(bytes), "{bar:40} {bytes}/{total_bytes}, {eta} left"),
+        None => (ProgressBar::new_spinner(), "{spinner} {pos} events, {per_sec}"),
+    };
+    if !std::io::stderr().is_terminal() {
+        bar.set_draw_target(ProgressDrawTarget::hidden());
+    }
+    bar.with_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()))
+}

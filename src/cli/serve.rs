@@ -1,0 +1,215 @@
+//! `rollcall serve`
+
+use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::sync::{Arc, OnceLock};
+use std::thread;
+use std::time::Duration;
+
+use clap::Args;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
+
+use super::Failure;
+use crate::engine::Engine;
+use crate::http::{self, Settings, WEBHOOK_PATH};
+use crate::log::{OpenError, Unrecovered};
+use crate::time;
+use crate::verify::{Keyring, SECRETS_MAX};
+
+/// Receive webhooks and answer questions, until stopped.
+///
+/// The first line on standard output is the server's URL. On SIGTERM or SIGINT it stops accepting, finishes what is in flight, syncs, and exits
+/// with 0.
+#[derive(Args)]
+#[command(after_help = "\
+Environment:
+  ROLLCALL_WEBHOOK_SECRETS  comma-separated secrets that sign webhooks; several during a rotation
+  WORKOS_WEBHOOK_SECRET     one more such secret
+  ROLLCALL_API_KEYS         comma-separated keys that readers send as `Authorization: Bearer <key>`
+  ROLLCALL_LOG              what to log on standard error: error, warn, info (default), debug
+
+Example:
+  ROLLCALL_WEBHOOK_SECRETS=whsec_… ROLLCALL_API_KEYS=sk_… rollcall serve --listen 0.0.0.0:8080 --data /var/lib/rollcall")]
+pub(super) struct Serve {
+    /// Address to listen on; port 0 takes a free one
+    #[arg(long, default_value = "127.0.0.1:8080")]
+    listen: String,
+    /// Data folder: one WorkOS environment
+    #[arg(long, default_value = "./rollcall-data")]
+    data: PathBuf,
+    /// Path that receives webhooks; may be given several times
+    #[arg(long = "webhook-path", default_value = WEBHOOK_PATH, value_parser = webhook_path)]
+    webhook_paths: Vec<String>,
+    /// How far a signature's time may be from this machine's clock, before or after: 180s, 5m
+    #[arg(long, default_value = "180s", value_parser = duration)]
+    tolerance: Duration,
+    /// Memory for documents that are shown, in MiB; any size gives the same answers
+    #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u64).range(1..=1_048_576))]
+    document_cache_mib: u64,
+    /// Memory for pages of the store, in MiB
+    #[arg(long, default_value_t = 512, value_parser = clap::value_parser!(u64).range(16..=1_048_576))]
+    store_cache_mib: u64,
+}
+
+fn webhook_path(text: &str) -> Result<String, String> {
+    let plain = text.chars().all(|c| c.is_ascii_alphanumeric() || "/-_.~".contains(c));
+    if text.starts_with('/') && plain {
+        Ok(text.into())
+    } else {
+        Err("it must begin with `/` and hold only letters, digits and -_.~".into())
+    }
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let split = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(split);
+    let unit_ms = match unit {
+        "ms" => 1,
+        "s" | "" => 1000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        _ => return Err("the unit must be ms, s, m or h".into()),
+    };
+    let number: u64 = number.parse().map_err(|_| "it must be a number and a unit, like 180s")?;
+    Ok(Duration::from_millis(number.saturating_mul(unit_ms)))
+}
+
+impl Serve {
+    pub(super) fn run(self) -> Result<(), Failure> {
+        log_to_stderr();
+        let secrets = secrets(&["ROLLCALL_WEBHOOK_SECRETS", "WORKOS_WEBHOOK_SECRET"]);
+        if secrets.is_empty() {
+            return Err(Failure::Caller(
+                "no webhook secret is set: set ROLLCALL_WEBHOOK_SECRETS to the signing secret of your WorkOS webhook endpoint (several: comma-separated)"
+                    .into(),
+            ));
+        }
+        if secrets.len() > SECRETS_MAX {
+            return Err(Failure::Caller(format!("at most {SECRETS_MAX} webhook secrets may be active at once")));
+        }
+        let api_keys = secrets_or(&["ROLLCALL_API_KEYS"]).ok_or_else(|| {
+            Failure::Caller(
+                "no API key is set: set ROLLCALL_API_KEYS to the key that readers will send as `Authorization: Bearer <key>`".into(),
+            )
+        })?;
+        let keyring = Keyring::new(secrets.iter().map(String::as_str), self.tolerance.as_millis().try_into().unwrap_or(u64::MAX));
+        let settings = Settings { keyring, api_keys, webhook_paths: self.webhook_paths };
+        let caches = Caches { documents: self.document_cache_mib << 20, store: self.store_cache_mib << 20 };
+        let running = Running::start(&self.listen, &self.data, settings, caches)?;
+        println!("http://{}", running.address());
+        let (_teller, told) = oneshot::channel();
+        running.until_stopped(told)
+    }
+}
+
+/// The values of comma-separated environment variables.
+fn secrets(names: &[&str]) -> Vec<String> {
+    let values = names.iter().filter_map(|name| std::env::var(name).ok());
+    values
+        .flat_map(|value| value.split(',').map(|part| part.trim().to_owned()).collect::<Vec<_>>())
+        .filter(|part| !part.is_empty())
+        .collect()
+}
+
+fn secrets_or(names: &[&str]) -> Option<Vec<String>> {
+    Some(secrets(names)).filter(|values| !values.is_empty())
+}
+
+fn log_to_stderr() {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("ROLLCALL_LOG").unwrap_or_else(|_| "info".into());
+    // A second subscriber is refused, and the first is as good.
+    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
+}
+
+/// How much memory the caches may take, in bytes.
+#[derive(Clone, Copy)]
+pub(super) struct Caches {
+    pub(super) documents: u64,
+    pub(super) store: u64,
+}
+
+/// A server at work: the wiring of production, which the demo uses as well.
+pub(super) struct Running {
+    server: http::Server,
+    engine: Arc<OnceLock<Arc<Engine>>>,
+    caught_up: mpsc::Receiver<Result<(), Failure>>,
+    catching_up: thread::JoinHandle<()>,
+}
+
+impl Running {
+    /// Opens the data folder, listens, and folds the log beside.
+    pub(super) fn start(listen: &str, data: &Path, settings: Settings, caches: Caches) -> Result<Running, Failure> {
+        let unrecovered = Unrecovered::open(data, caches.store).map_err(open_failure)?;
+        let engine: Arc<OnceLock<Arc<Engine>>> = Arc::default();
+        let server = http::serve(listen, settings, engine.clone())
+            .map_err(|error| Failure::Caller(format!("cannot listen on `{listen}`: {error}")))?;
+        let handle = server.handle.clone();
+        let (done, caught_up) = mpsc::channel();
+        let slot = engine.clone();
+        let catching_up = thread::spawn(move || {
+            let result = catch_up(unrecovered, caches.documents).map(|engine| drop(slot.set(engine)));
+            if result.is_err() {
+                // Without its log the server is of no use: end it, so that the failure is seen.
+                drop(handle.stop(false));
+            }
+            let _ = done.send(result);
+        });
+        Ok(Running { server, engine, caught_up, catching_up })
+    }
+
+    pub(super) fn address(&self) -> std::net::SocketAddr {
+        self.server.address
+    }
+
+    /// Serves until SIGTERM, SIGINT, or `told`, then stops in order: no new connection, requests in flight finished, what waits written and synced.
+    pub(super) fn until_stopped(self, told: oneshot::Receiver<()>) -> Result<(), Failure> {
+        let Running { server, engine, caught_up, catching_up } = self;
+        let handle = server.handle.clone();
+        let served = actix_web::rt::System::new().block_on(async move {
+            let stopper = actix_web::rt::spawn(async move {
+                let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else { return };
+                tokio::select! {
+                    _ = term.recv() => {}
+                    _ = int.recv() => {}
+                    // A teller that is gone tells nothing.
+                    () = async { if told.await.is_err() { std::future::pending().await } } => {}
+                }
+                tracing::info!("stopping");
+                handle.stop(true).await;
+            });
+            let served = server.running.await;
+            stopper.abort();
+            served
+        });
+        served.map_err(Failure::ours)?;
+        // A stop in the middle of catching up has nothing to sync: nothing was taken.
+        if let Ok(result) = caught_up.try_recv() {
+            result?;
+            let _ = catching_up.join();
+        }
+        if let Some(engine) = engine.get() {
+            engine.close();
+        }
+        Ok(())
+    }
+}
+
+fn catch_up(unrecovered: Unrecovered, document_bytes_max: u64) -> Result<Arc<Engine>, Failure> {
+    let log = unrecovered.recover(&|_| {}).map_err(open_failure)?;
+    let log: Arc<dyn crate::log::Log> = Arc::new(log);
+    let head = log.head();
+    if head > 0 {
+        tracing::info!(head, "folding the log");
+    }
+    let engine = Engine::start(log, document_bytes_max, time::now_ms, &|_| {}).map_err(Failure::ours)?;
+    tracing::info!(head, "ready");
+    Ok(engine)
+}
+
+fn open_failure(error: OpenError) -> Failure {
+    match error {
+        OpenError::InUse(_) | OpenError::Format { .. } => Failure::Caller(error.to_string()),
+        OpenError::Io { .. } | OpenError::Damaged { .. } | OpenError::Diverged { .. } => Failure::ours(error),
+    }
+}

@@ -1,0 +1,358 @@
+//! The road in one screen: verified events go through one writer into the log and from there into the views; questions are cut in both
+//! clocks and answered from the views.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use parking_lot::{Mutex, RwLock, RwLockReadGuard};
+use rollcall_projections::{Cut, Millis, Seq, View, Views};
+use sha2::{Digest, Sha256};
+use tokio::sync::{oneshot, watch};
+
+use crate::documents::{Document, DocumentKey, Documents};
+use crate::log::{AppendError, BATCH_BYTES_MAX, BATCH_EVENTS_MAX, Log, Outcome, ReadError, Record};
+use crate::verify::Verified;
+
+/// How many verified events may wait for the writer, and how many bytes of bodies.
+const QUEUE_EVENTS_MAX: usize = 8192;
+const QUEUE_BYTES_MAX: usize = 64 << 20;
+
+/// How many records are folded under one lock while catching up.
+const FOLD_EVENTS: usize = 4096;
+
+/// How many items of a view are dumped under one lock.
+const DUMP_ITEMS: usize = 2048;
+
+/// The log, its views, and the one thread that appends.
+pub struct Engine {
+    log: Arc<dyn Log>,
+    views: RwLock<Views>,
+    documents: Documents,
+    /// `None` once closed.
+    queue: Mutex<Option<SyncSender<Job>>>,
+    queued_bytes: AtomicUsize,
+    stamps: Mutex<Stamps>,
+    /// Told after each fold.
+    folded: watch::Sender<Seq>,
+    writer: Mutex<Option<JoinHandle<()>>>,
+    digests: Mutex<Option<(Seq, Vec<ViewState>)>>,
+    clock: fn() -> Millis,
+}
+
+/// One verified event on its way, and who waits for it.
+struct Job {
+    event: Verified,
+    reply: oneshot::Sender<Result<Outcome, IngestError>>,
+}
+
+/// What `known_at=<time>` needs to answer the same for ever.
+struct Stamps {
+    /// No record is stamped earlier than this.
+    not_before: Millis,
+    /// The stamp of the batch that is being appended and folded.
+    in_flight: Option<Millis>,
+}
+
+/// Why an event was not acknowledged. Sending it again is always right.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum IngestError {
+    /// Too many events wait.
+    #[error("too many events are waiting to be written")]
+    QueueFull,
+    /// It could not be made durable, or nobody knows.
+    #[error("the event could not be made durable")]
+    Unavailable,
+}
+
+/// Why a cut is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CutError {
+    /// `as_of` is later than our clock.
+    AsOfInFuture,
+    /// `known_at` is above the head, or a time in the future.
+    KnownAtOutOfRange,
+}
+
+/// `known_at` as asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KnownAt {
+    /// By this record.
+    Seq(Seq),
+    /// By this moment.
+    Time(Millis),
+}
+
+/// How a view stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ViewState {
+    /// Which view.
+    pub view: View,
+    /// The last record that it holds.
+    pub seq: Seq,
+    /// How many items it has.
+    pub items: usize,
+    /// SHA-256 of its canonical dump.
+    pub sha256: [u8; 32],
+}
+
+impl Engine {
+    /// Folds the whole log, telling `progress` each seq reached, then starts the writer. `document_bytes_max` bounds the document cache.
+    ///
+    /// # Errors
+    /// The first record that cannot be read: an engine over half a log does not start.
+    pub fn start(
+        log: Arc<dyn Log>,
+        document_bytes_max: u64,
+        clock: fn() -> Millis,
+        progress: &dyn Fn(Seq),
+    ) -> Result<Arc<Engine>, ReadError> {
+        let mut views = Views::new();
+        while views.head() < log.head() {
+            fold(&*log, &mut views, FOLD_EVENTS)?;
+            progress(views.head());
+        }
+        let (queue, jobs) = sync_channel(QUEUE_EVENTS_MAX);
+        let engine = Arc::new(Engine {
+            log,
+            folded: watch::Sender::new(views.head()),
+            views: RwLock::new(views),
+            documents: Documents::new(document_bytes_max),
+            queue: Mutex::new(Some(queue)),
+            queued_bytes: AtomicUsize::new(0),
+            stamps: Mutex::new(Stamps { not_before: Millis::MIN, in_flight: None }),
+            writer: Mutex::default(),
+            digests: Mutex::default(),
+            clock,
+        });
+        let writer = engine.clone();
+        let thread = thread::Builder::new().name("writer".into()).spawn(move || writer.write(jobs));
+        *engine.writer.lock() = Some(thread.map_err(|error| ReadError::Store(error.to_string()))?);
+        Ok(engine)
+    }
+
+    /// Hands a verified event to the writer. The answer comes once it is durable and folded; dropping the receiver does not stop it.
+    ///
+    /// # Errors
+    /// [`IngestError::QueueFull`] at once, without waiting.
+    pub fn submit(&self, event: Verified) -> Result<oneshot::Receiver<Result<Outcome, IngestError>>, IngestError> {
+        let bytes = event.body().len();
+        if self.queued_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes > QUEUE_BYTES_MAX {
+            self.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
+            return Err(IngestError::QueueFull);
+        }
+        let (reply, answer) = oneshot::channel();
+        let sent = match &*self.queue.lock() {
+            Some(queue) => queue.try_send(Job { event, reply }).map_err(|error| match error {
+                TrySendError::Full(_) => IngestError::QueueFull,
+                TrySendError::Disconnected(_) => IngestError::Unavailable,
+            }),
+            None => Err(IngestError::Unavailable),
+        };
+        if sent.is_err() {
+            self.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        }
+        sent.map(|()| answer)
+    }
+
+    /// Takes no more events, writes those that wait, and returns once all is synced.
+    pub fn close(&self) {
+        drop(self.queue.lock().take());
+        if let Some(writer) = self.writer.lock().take() {
+            let _ = writer.join();
+        }
+    }
+
+    /// The writer: takes what waits into one batch, without lingering, makes it durable, folds it, and only then answers.
+    fn write(&self, jobs: Receiver<Job>) {
+        let mut carried = None;
+        loop {
+            let first = match carried.take() {
+                Some(job) => job,
+                None => match jobs.recv_timeout(Duration::from_secs(1)) {
+                    Ok(job) => job,
+                    Err(stopped) => {
+                        // Nobody waits: leave nothing unsynced.
+                        if let Err(error) = self.log.append(Vec::new(), (self.clock)()) {
+                            tracing::error!(%error, "the log could not be synced");
+                        }
+                        match stopped {
+                            RecvTimeoutError::Timeout => continue,
+                            RecvTimeoutError::Disconnected => return,
+                        }
+                    }
+                },
+            };
+            let (mut bytes, mut batch) = (first.event.body().len(), vec![first]);
+            while batch.len() < BATCH_EVENTS_MAX {
+                let Ok(job) = jobs.try_recv() else { break };
+                bytes += job.event.body().len();
+                if bytes > BATCH_BYTES_MAX {
+                    carried = Some(job);
+                    break;
+                }
+                batch.push(job);
+            }
+            self.write_batch(batch);
+        }
+    }
+
+    fn write_batch(&self, batch: Vec<Job>) {
+        let bytes: usize = batch.iter().map(|job| job.event.body().len()).sum();
+        self.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        let (events, replies): (Vec<_>, Vec<_>) = batch.into_iter().map(|job| (job.event, job.reply)).unzip();
+        let recorded_at = {
+            let mut stamps = self.stamps.lock();
+            let recorded_at = (self.clock)().max(stamps.not_before);
+            *stamps = Stamps { not_before: recorded_at, in_flight: Some(recorded_at) };
+            recorded_at
+        };
+        let outcomes = self.log.append(events, recorded_at).and_then(|outcomes| {
+            // What is acknowledged has been read back from the log.
+            let folded = self.fold_new().map_err(|error| AppendError::Unknown(error.to_string()));
+            folded.map(|()| outcomes)
+        });
+        self.stamps.lock().in_flight = None;
+        self.folded.send_replace(self.views.read().head());
+        match outcomes {
+            Ok(outcomes) => {
+                for (reply, outcome) in replies.into_iter().zip(outcomes) {
+                    let _ = reply.send(Ok(outcome));
+                }
+            }
+            Err(error) => {
+                tracing::error!(%error, events = replies.len(), "a batch was not acknowledged");
+                for reply in replies {
+                    let _ = reply.send(Err(IngestError::Unavailable));
+                }
+            }
+        }
+    }
+
+    fn fold_new(&self) -> Result<(), ReadError> {
+        let head = self.log.head();
+        let mut views = self.views.write();
+        while views.head() < head {
+            fold(&*self.log, &mut views, FOLD_EVENTS)?;
+        }
+        Ok(())
+    }
+
+    /// Turns what was asked into a cut that is fixed for ever.
+    ///
+    /// A `known_at` in time waits until everything stamped by then is folded, and no later record is stamped so again.
+    ///
+    /// # Errors
+    /// [`CutError`]: a cut ahead of what is known.
+    pub async fn cut(&self, as_of: Option<Millis>, known_at: Option<KnownAt>) -> Result<Cut, CutError> {
+        if as_of.is_some_and(|as_of| as_of > (self.clock)()) {
+            return Err(CutError::AsOfInFuture);
+        }
+        let known_at = match known_at {
+            None => self.views.read().head(),
+            Some(KnownAt::Seq(seq)) if seq <= self.views.read().head() => seq,
+            Some(KnownAt::Time(moment)) if moment <= (self.clock)() => self.settle(moment).await,
+            Some(_) => return Err(CutError::KnownAtOutOfRange),
+        };
+        Ok(Cut { as_of: as_of.unwrap_or(Millis::MAX), known_at })
+    }
+
+    async fn settle(&self, moment: Millis) -> Seq {
+        let mut folded = self.folded.subscribe();
+        loop {
+            folded.borrow_and_update();
+            let waits = {
+                let mut stamps = self.stamps.lock();
+                stamps.not_before = stamps.not_before.max(moment.saturating_add(1));
+                stamps.in_flight.is_some_and(|stamp| stamp <= moment)
+            };
+            if !waits || folded.changed().await.is_err() {
+                return self.views.read().known_at(moment);
+            }
+        }
+    }
+
+    /// The views, as they stand.
+    pub fn views(&self) -> RwLockReadGuard<'_, Views> {
+        self.views.read()
+    }
+
+    /// The documents, if none must be read from the log.
+    pub fn cached_documents(&self, keys: &[DocumentKey]) -> Option<Vec<Arc<Document>>> {
+        self.documents.cached(keys)
+    }
+
+    /// The documents. Blocks while it reads the log.
+    ///
+    /// # Errors
+    /// If the log cannot be read.
+    pub fn load_documents(&self, keys: &[DocumentKey]) -> Result<Vec<Arc<Document>>, ReadError> {
+        self.documents.load(&*self.log, keys)
+    }
+
+    /// Empties the document cache. No answer changes.
+    pub fn forget_documents(&self) {
+        self.documents.clear();
+    }
+
+    /// One record, whole.
+    ///
+    /// # Errors
+    /// If there is none, or it is damaged.
+    pub fn record(&self, seq: Seq) -> Result<Record, ReadError> {
+        let records = self.log.read(seq.saturating_sub(1), 1, 0)?;
+        records.into_iter().next().ok_or(ReadError::Absent { seq })
+    }
+
+    /// Every view with the digest of its dump, all at one seq. Costs a pass over all timelines, in short locks; the last answer is kept
+    /// while the head stands still.
+    pub fn view_states(&self) -> Vec<ViewState> {
+        let mut kept = self.digests.lock();
+        let seq = self.views.read().head();
+        match &*kept {
+            Some((at, states)) if *at == seq => states.clone(),
+            _ => {
+                let states: Vec<ViewState> = View::ALL.into_iter().map(|view| self.view_state(view, seq)).collect();
+                *kept = Some((seq, states.clone()));
+                states
+            }
+        }
+    }
+
+    fn view_state(&self, view: View, seq: Seq) -> ViewState {
+        let (mut digest, mut first, mut text) = (Sha256::new(), 0, String::new());
+        loop {
+            let views = self.views.read();
+            let size = views.size(view);
+            // Writing to a string cannot fail.
+            let _ = views.dump(view, seq, first, DUMP_ITEMS, &mut text);
+            drop(views);
+            digest.update(&text);
+            text.clear();
+            first += DUMP_ITEMS;
+            if first >= size {
+                return ViewState { view, seq, items: size, sha256: digest.finalize().into() };
+            }
+        }
+    }
+}
+
+/// Folds the next records. The same function catches up at the start and follows live.
+fn fold(log: &dyn Log, views: &mut Views, events_max: usize) -> Result<(), ReadError> {
+    let before = views.head();
+    let mut gap = None;
+    log.entries(before, events_max, &mut |entry| {
+        if gap.is_none() && entry.seq == views.head() + 1 {
+            views.apply(entry);
+        } else {
+            gap.get_or_insert(views.head() + 1);
+        }
+    })?;
+    // A log that shows nothing though its head is further has lost it.
+    match gap.or((views.head() == before).then_some(before + 1)) {
+        Some(seq) => Err(ReadError::Absent { seq }),
+        None => Ok(()),
+    }
+}

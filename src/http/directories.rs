@@ -1,0 +1,65 @@
+//! `GET /directories` and `GET /directories/{id}`.
+
+use std::sync::Arc;
+
+use actix_web::{HttpRequest, HttpResponse, web};
+use rollcall_projections::{DirectoryFilter, DirectoryRow, Part};
+
+use super::State;
+use super::answer::{Problem, list as list_of};
+use super::question::{Question, id_in_path, pinned, with_documents};
+use crate::documents::{Document, DocumentKey, Shape, push_directory};
+use crate::engine::Engine;
+
+/// `GET /directories`
+pub(super) async fn list(request: HttpRequest, state: web::Data<State>) -> HttpResponse {
+    find_all(&request, &state).await.unwrap_or_else(|problem| problem.response())
+}
+
+/// `GET /directories/{id}`
+pub(super) async fn item(request: HttpRequest, state: web::Data<State>) -> HttpResponse {
+    find_one(&request, &state).await.unwrap_or_else(|problem| problem.response())
+}
+
+async fn find_all(request: &HttpRequest, state: &web::Data<State>) -> Result<HttpResponse, Problem> {
+    let mut question = Question::of(request, state)?;
+    let paging = question.take_paging(10, 100, true);
+    let organization = question.take_either("organization_id", "organization");
+    let (search, domain) = (question.take("search"), question.take("domain"));
+    let (engine, cut) = question.cut().await?;
+    let filter = DirectoryFilter { organization: organization.as_deref(), search: search.as_deref(), domain: domain.as_deref() };
+    let page = engine.views().directories(&filter, cut, paging.window());
+    let ends = [page.items.first(), page.items.last()].map(|row| row.map(|row| row.id.as_str()));
+    let cursors = paging.cursors(ends, page.more_before, page.more_after);
+    let items = write(engine, page.items).await;
+    Ok(pinned(cut, items.map(|items| list_of(&items, cursors))))
+}
+
+async fn find_one(request: &HttpRequest, state: &web::Data<State>) -> Result<HttpResponse, Problem> {
+    let question = Question::of(request, state)?;
+    let id = id_in_path(request).ok_or_else(Problem::not_found)?;
+    let (engine, cut) = question.cut().await?;
+    let row = engine.views().directory(&id, cut);
+    let body = match row {
+        Some(row) => write(engine, vec![row]).await.map(|items| items.concat()),
+        None => Err(Problem::entity_not_found("Directory", &id)),
+    };
+    Ok(pinned(cut, body))
+}
+
+/// Each row as an object of the API.
+async fn write(engine: Arc<Engine>, rows: Vec<DirectoryRow>) -> Result<Vec<Vec<u8>>, Problem> {
+    let keys: Vec<DocumentKey> = rows.iter().filter_map(|row| Some((row.version?, Part::Data, Shape::Directory))).collect();
+    with_documents(engine, keys, move |documents: &[Arc<Document>]| {
+        let mut documents = documents.iter();
+        rows.iter()
+            .map(|row| {
+                let mut out = Vec::with_capacity(512);
+                let document = row.version.and_then(|_| documents.next());
+                push_directory(&mut out, document.map(Arc::as_ref), row);
+                out
+            })
+            .collect()
+    })
+    .await
+}

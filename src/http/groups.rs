@@ -1,0 +1,80 @@
+//! `GET /directory_groups` and `GET /directory_groups/{id}`.
+
+use std::sync::Arc;
+
+use actix_web::{HttpRequest, HttpResponse, web};
+use rollcall_projections::{GroupFilter, GroupRow};
+
+use super::State;
+use super::answer::{Problem, list as list_of};
+use super::question::{Question, id_in_path, pinned, with_documents};
+use super::users::{key, push_nested, push_open};
+use crate::documents::{Document, DocumentKey, Shape};
+use crate::engine::Engine;
+
+/// `GET /directory_groups`
+pub(super) async fn list(request: HttpRequest, state: web::Data<State>) -> HttpResponse {
+    find_all(&request, &state).await.unwrap_or_else(|problem| problem.response())
+}
+
+/// `GET /directory_groups/{id}`
+pub(super) async fn item(request: HttpRequest, state: web::Data<State>) -> HttpResponse {
+    find_one(&request, &state).await.unwrap_or_else(|problem| problem.response())
+}
+
+async fn find_all(request: &HttpRequest, state: &web::Data<State>) -> Result<HttpResponse, Problem> {
+    let mut question = Question::of(request, state)?;
+    let paging = question.take_paging(10, 100, true);
+    let (directory, user) = (question.take("directory"), question.take("user"));
+    let organization = question.take_either("organization_id", "organization");
+    let members = take_members(&mut question);
+    question.need_scope(directory.is_some() || user.is_some() || organization.is_some(), "directory", "user");
+    let (engine, cut) = question.cut().await?;
+    let filter = GroupFilter { directory: directory.as_deref(), user: user.as_deref(), organization: organization.as_deref() };
+    let page = engine.views().groups(&filter, members, cut, paging.window());
+    let ends = [page.items.first(), page.items.last()].map(|row| row.map(|row| row.group.id.as_str()));
+    let cursors = paging.cursors(ends, page.more_before, page.more_after);
+    let items = write(engine, page.items).await;
+    Ok(pinned(cut, items.map(|items| list_of(&items, cursors))))
+}
+
+async fn find_one(request: &HttpRequest, state: &web::Data<State>) -> Result<HttpResponse, Problem> {
+    let mut question = Question::of(request, state)?;
+    let members = take_members(&mut question);
+    let id = id_in_path(request).ok_or_else(Problem::not_found)?;
+    let (engine, cut) = question.cut().await?;
+    let row = engine.views().group(&id, members, cut);
+    let body = match row {
+        Some(row) => write(engine, vec![row]).await.map(|items| items.concat()),
+        None => Err(Problem::entity_not_found("Directory Group", &id)),
+    };
+    Ok(pinned(cut, body))
+}
+
+fn take_members(question: &mut Question) -> bool {
+    question.take_word("members", &[("true", true), ("false", false)]).unwrap_or(false)
+}
+
+/// Each row as an object of the API, its members in it where they were asked for.
+async fn write(engine: Arc<Engine>, rows: Vec<GroupRow>) -> Result<Vec<Vec<u8>>, Problem> {
+    let mut keys: Vec<DocumentKey> = Vec::new();
+    for GroupRow { group, members } in &rows {
+        keys.push(key(group, Shape::Group));
+        keys.extend(members.iter().flatten().map(|member| key(member, Shape::User)));
+    }
+    with_documents(engine, keys, move |documents: &[Arc<Document>]| {
+        let mut documents = documents.iter();
+        rows.iter()
+            .map(|GroupRow { group, members }| {
+                let mut out = Vec::with_capacity(512);
+                push_open(&mut out, &mut documents, group);
+                if let Some(members) = members {
+                    push_nested(&mut out, "members", &mut documents, members);
+                }
+                out.push(b'}');
+                out
+            })
+            .collect()
+    })
+    .await
+}

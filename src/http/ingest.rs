@@ -1,0 +1,61 @@
+//! `POST /webhooks/workos`: bytes -> verify -> append -> fold, and only then 200.
+
+use actix_web::http::StatusCode;
+use actix_web::http::header::CONTENT_ENCODING;
+use actix_web::{HttpRequest, HttpResponse, web};
+use bytes::Bytes;
+use serde_json::json as object;
+
+use super::answer::{Problem, json};
+use super::{ANSWER_WITHIN, BODY_BYTES_MAX, State};
+use crate::engine::IngestError;
+use crate::log::Outcome;
+use crate::time;
+use crate::verify::Verified;
+
+/// A webhook. Answered within five seconds, whatever happens.
+pub(super) async fn webhook(request: HttpRequest, payload: web::Payload, state: web::Data<State>) -> HttpResponse {
+    match tokio::time::timeout(ANSWER_WITHIN, take(&request, payload, &state)).await {
+        Ok(Ok(response)) => response,
+        Ok(Err(problem)) => problem.response(),
+        Err(_) => Problem::log_unavailable().response(),
+    }
+}
+
+async fn take(request: &HttpRequest, payload: web::Payload, state: &web::Data<State>) -> Result<HttpResponse, Problem> {
+    let encodings = request.headers().get_all(CONTENT_ENCODING);
+    if encodings.into_iter().any(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"identity")) {
+        return Err(Problem::unsupported_encoding());
+    }
+    let body = match payload.to_bytes_limited(BODY_BYTES_MAX).await {
+        Ok(Ok(body)) => body,
+        // The sender went away in the middle: whatever is answered, nobody hears it.
+        Ok(Err(_)) => return Err(Problem::log_unavailable()),
+        Err(_) => return Err(Problem::body_too_large()),
+    };
+    let engine = state.engine()?;
+    let event = Verified::webhook(&state.keyring, signature(request).as_deref(), body, time::now_ms())?;
+    let event_id = event.event_id().map(str::to_owned);
+    let answer = engine.submit(event).map_err(refused)?;
+    let outcome = answer.await.map_err(|_| Problem::log_unavailable())?.map_err(refused)?;
+    let (seq, duplicate, conflict) = match outcome {
+        Outcome::New(seq) => (seq, false, false),
+        Outcome::Duplicate(seq) => (seq, true, false),
+        Outcome::Conflict { seq, duplicate, .. } => (seq, duplicate, true),
+    };
+    let body = object!({"seq": seq, "event_id": event_id, "duplicate": duplicate, "conflict": conflict});
+    Ok(json(StatusCode::OK).json(body))
+}
+
+/// The signature's header; given several times, its values together.
+fn signature(request: &HttpRequest) -> Option<Bytes> {
+    let values: Vec<&[u8]> = request.headers().get_all("WorkOS-Signature").map(|value| value.as_bytes()).collect();
+    (!values.is_empty()).then(|| values.join(&b',').into())
+}
+
+fn refused(error: IngestError) -> Problem {
+    match error {
+        IngestError::QueueFull => Problem::queue_full(),
+        IngestError::Unavailable => Problem::log_unavailable(),
+    }
+}

@@ -1,0 +1,210 @@
+//! What comes in with a read: who asks, which parameters, at which cut, which part of a list.
+
+use actix_web::http::StatusCode;
+use actix_web::http::header::AUTHORIZATION;
+use actix_web::{HttpRequest, HttpResponse, web};
+use rollcall_projections::{Cut, Window};
+use std::sync::Arc;
+
+use super::State;
+use super::answer::{FieldError, Problem, json, pin};
+use crate::documents::{Document, DocumentKey};
+use crate::engine::{Engine, KnownAt};
+use crate::time;
+
+/// Longest value that a parameter may have, in bytes.
+const VALUE_BYTES_MAX: usize = 1024;
+
+/// The parameters of a request. What is not taken by the end is unknown, and refused: a filter that is silently ignored would return more
+/// than was asked for.
+pub(super) struct Question {
+    pub(super) engine: Arc<Engine>,
+    parameters: Vec<(String, String)>,
+    errors: Vec<FieldError>,
+}
+
+/// Which part of a list is wanted, in the words of the contract.
+pub(super) struct Paging {
+    limit: usize,
+    descending: bool,
+    before: Option<String>,
+    after: Option<String>,
+    /// `order=normal`: descending, with the meaning of the cursors reversed.
+    reversed: bool,
+}
+
+impl Question {
+    /// Sees who asks and reads the parameters.
+    ///
+    /// # Errors
+    /// 401 without a known key; 503 before the log is folded.
+    pub(super) fn of(request: &HttpRequest, state: &web::Data<State>) -> Result<Question, Problem> {
+        let header = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+        let key = header.and_then(|value| value.split_once(' ')).filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
+        if !key.is_some_and(|(_, key)| state.knows(key.trim())) {
+            return Err(Problem::unauthorized());
+        }
+        let parameters = form_urlencoded::parse(request.query_string().as_bytes()).into_owned().collect();
+        Ok(Question { engine: state.engine()?.clone(), parameters, errors: Vec::new() })
+    }
+
+    fn error(&mut self, field: &str, code: impl Into<String>) {
+        self.errors.push(FieldError::new(field, code));
+    }
+
+    /// Takes a parameter. Given twice, empty, or too long it is an error.
+    pub(super) fn take(&mut self, name: &str) -> Option<String> {
+        let mut values: Vec<String> = self.parameters.extract_if(.., |(key, _)| key == name).map(|(_, value)| value).collect();
+        let value = values.pop()?;
+        if !values.is_empty() {
+            self.error(name, "it is given more than once");
+        } else if value.is_empty() {
+            self.error(name, "it is empty");
+        } else if value.len() > VALUE_BYTES_MAX {
+            self.error(name, "it is too long");
+        } else {
+            return Some(value);
+        }
+        None
+    }
+
+    /// Takes a parameter that goes by two names.
+    pub(super) fn take_either(&mut self, name: &str, alias: &str) -> Option<String> {
+        match (self.take(name), self.take(alias)) {
+            (Some(_), Some(_)) => {
+                self.error(alias, format!("it is another name of `{name}`: give one of them"));
+                None
+            }
+            (value, alias) => value.or(alias),
+        }
+    }
+
+    /// Takes a parameter that is one of some words.
+    pub(super) fn take_word<T: Copy>(&mut self, name: &str, words: &[(&str, T)]) -> Option<T> {
+        let value = self.take(name)?;
+        let found = words.iter().find(|(word, _)| *word == value).map(|(_, meaning)| *meaning);
+        if found.is_none() {
+            let words: Vec<String> = words.iter().map(|(word, _)| format!("`{word}`")).collect();
+            self.error(name, format!("it must be {}", words.join(" or ")));
+        }
+        found
+    }
+
+    /// Refuses a list without a scope, in the words of the contract.
+    pub(super) fn need_scope(&mut self, given: bool, first: &str, second: &str) {
+        if !given {
+            let code = format!("Please provide either \"{first}\" or \"{second}\" parameters.");
+            self.error(first, code.clone());
+            self.error(second, code);
+        }
+    }
+
+    /// Takes the cursors, order and limit of a list.
+    pub(super) fn take_paging(&mut self, limit_default: usize, limit_max: usize, descending: bool) -> Paging {
+        let limit = match self.take("limit").map(|text| text.parse::<usize>().ok().filter(|limit| (1..=limit_max).contains(limit))) {
+            None => limit_default,
+            Some(Some(limit)) => limit,
+            Some(None) => {
+                self.error("limit", format!("it must be a whole number from 1 to {limit_max}"));
+                limit_default
+            }
+        };
+        let order = self.take_word("order", &[("asc", (false, false)), ("desc", (true, false)), ("normal", (true, true))]);
+        let (descending, reversed) = order.unwrap_or((descending, false));
+        let (before, after) = (self.take("before"), self.take("after"));
+        if before.is_some() && after.is_some() {
+            self.error("before", "give `before` or `after`, not both");
+        }
+        Paging { limit, descending, before, after, reversed }
+    }
+
+    /// Takes `as_of` and `known_at`, refuses what is left, and fixes the cut.
+    ///
+    /// # Errors
+    /// 422 for anything wrong so far, or a cut ahead of what is known.
+    pub(super) async fn cut(mut self) -> Result<(Arc<Engine>, Cut), Problem> {
+        let as_of = self.take("as_of").filter(|text| text != "latest").and_then(|text| {
+            let moment = parse_moment(&text);
+            if moment.is_none() {
+                self.error("as_of", "it must be an RFC 3339 time or `latest`");
+            }
+            moment
+        });
+        let known_at = self.take("known_at").and_then(|text| {
+            let seq = text.bytes().all(|byte| byte.is_ascii_digit()).then(|| KnownAt::Seq(text.parse().unwrap_or(u64::MAX)));
+            let known_at = seq.or_else(|| parse_moment(&text).map(KnownAt::Time));
+            if known_at.is_none() {
+                self.error("known_at", "it must be a record's number or an RFC 3339 time");
+            }
+            known_at
+        });
+        let engine = self.finish()?;
+        let cut = engine.cut(as_of, known_at).await?;
+        Ok((engine, cut))
+    }
+
+    /// Refuses what is left.
+    ///
+    /// # Errors
+    /// 422 for anything wrong so far.
+    pub(super) fn finish(mut self) -> Result<Arc<Engine>, Problem> {
+        for (name, _) in std::mem::take(&mut self.parameters) {
+            let name: String = name.chars().take(64).collect();
+            self.error(&name, "there is no such parameter here");
+        }
+        if self.errors.is_empty() { Ok(self.engine) } else { Err(Problem::validation(self.errors)) }
+    }
+}
+
+/// A time in a parameter. A `+` that was not encoded arrives as a space.
+fn parse_moment(text: &str) -> Option<rollcall_projections::Millis> {
+    time::parse(text).or_else(|| {
+        let (moment, offset) = text.rsplit_once(' ')?;
+        time::parse(&format!("{moment}+{offset}"))
+    })
+}
+
+impl Paging {
+    /// The window into the list.
+    pub(super) fn window(&self) -> Window<'_> {
+        let (before, after) = (self.before.as_deref(), self.after.as_deref());
+        let (before, after) = if self.reversed { (after, before) } else { (before, after) };
+        Window { descending: self.descending, after, before, limit: self.limit }
+    }
+
+    /// The cursors of a page, `before` and `after`.
+    pub(super) fn cursors(&self, [first, last]: [Option<&str>; 2], more_before: bool, more_after: bool) -> [Option<String>; 2] {
+        let before = first.filter(|_| more_before).map(str::to_owned);
+        let after = last.filter(|_| more_after).map(str::to_owned);
+        if self.reversed { [after, before] } else { [before, after] }
+    }
+}
+
+/// The id in the last segment of the path, decoded. `None` where it is no text.
+pub(super) fn id_in_path(request: &HttpRequest) -> Option<String> {
+    let (_, segment) = request.uri().path().rsplit_once('/')?;
+    percent_encoding::percent_decode_str(segment).decode_utf8().ok().map(Into::into)
+}
+
+/// Fetches documents and writes them out: at once if all are cached, else where reading the log may block.
+pub(super) async fn with_documents<T: Send + 'static>(
+    engine: Arc<Engine>,
+    keys: Vec<DocumentKey>,
+    write: impl FnOnce(&[Arc<Document>]) -> T + Send + 'static,
+) -> Result<T, Problem> {
+    if let Some(documents) = engine.cached_documents(&keys) {
+        return Ok(write(&documents));
+    }
+    let loaded = web::block(move || engine.load_documents(&keys).map(|documents| write(&documents))).await;
+    Ok(loaded.map_err(|_| Problem::internal())??)
+}
+
+/// The answer to a question of state: its body, or what is wrong, with the cut in the headers.
+pub(super) fn pinned(cut: Cut, body: Result<Vec<u8>, Problem>) -> HttpResponse {
+    let mut response = match body {
+        Ok(body) => json(StatusCode::OK).body(body),
+        Err(problem) => problem.response(),
+    };
+    pin(&mut response, cut);
+    response
+}

@@ -1,0 +1,91 @@
+//! Rollcall's own calls, under `/rollcall/v1/`.
+
+use actix_web::http::StatusCode;
+use actix_web::{HttpRequest, HttpResponse, web};
+use rollcall_projections::{Quarantined, Seq};
+use serde_json::json as object;
+
+use super::State;
+use super::answer::{Problem, json, list as list_of};
+use super::question::Question;
+use crate::time;
+
+/// `GET /rollcall/v1/quarantine`
+pub(super) async fn quarantine(request: HttpRequest, state: web::Data<State>) -> HttpResponse {
+    list_quarantine(&request, &state).await.unwrap_or_else(|problem| problem.response())
+}
+
+/// `GET /rollcall/v1/projections`
+pub(super) async fn projections(request: HttpRequest, state: web::Data<State>) -> HttpResponse {
+    list_projections(&request, &state).await.unwrap_or_else(|problem| problem.response())
+}
+
+async fn list_quarantine(request: &HttpRequest, state: &web::Data<State>) -> Result<HttpResponse, Problem> {
+    let mut question = Question::of(request, state)?;
+    let paging = question.take_paging(100, 1000, false);
+    let engine = question.finish()?;
+    let window = paging.window();
+    // A cursor is an entry's number, counted from 1 in order of seq: nothing is ever taken out of the list.
+    let number = |field: &str, cursor: Option<&str>| match cursor.map(|cursor| cursor.parse::<usize>()) {
+        None => Ok(None),
+        Some(Ok(number)) => Ok(Some(number)),
+        Some(Err(_)) => Err(Problem::cursor_invalid(field)),
+    };
+    let (after, before) = (number("after", window.after)?, number("before", window.before)?);
+    let (entries, total): (Vec<(usize, Quarantined)>, usize) = {
+        let views = engine.views();
+        let all = views.quarantine();
+        // Places count from 0 in the list's own order.
+        let place = |number: usize| if window.descending { all.len().saturating_sub(number) } else { number.saturating_sub(1) };
+        let (start, end) = match (after.map(place), before.map(place)) {
+            (None, Some(before)) => (before.saturating_sub(window.limit), before),
+            (after, _) => {
+                let start = after.map_or(0, |after| after + 1);
+                (start, start + window.limit)
+            }
+        };
+        let numbers = (start..end.min(all.len())).map(|place| if window.descending { all.len() - place } else { place + 1 });
+        (numbers.filter_map(|number| Some((number, *all.get(number - 1)?))).collect(), all.len())
+    };
+    let ends = [entries.first(), entries.last()].map(|entry| entry.map(|(number, _)| *number));
+    let [is_first, is_last] = if window.descending { [total, 1] } else { [1, total] };
+    let [first, last] = ends.map(|number| number.map(|number| number.to_string()));
+    let cursors = paging.cursors([first.as_deref(), last.as_deref()], ends[0] != Some(is_first), ends[1] != Some(is_last));
+    let items = web::block(move || entries.into_iter().map(|(_, entry)| describe(&engine, entry)).collect::<Result<Vec<_>, _>>());
+    let items = items.await.map_err(|_| Problem::internal())??;
+    Ok(json(StatusCode::OK).body(list_of(&items, cursors)))
+}
+
+fn describe(engine: &crate::engine::Engine, entry: Quarantined) -> Result<Vec<u8>, Problem> {
+    let record = engine.record(entry.seq)?;
+    let entry = object!({
+        "object": "quarantine_entry",
+        "seq": entry.seq,
+        "event_id": record.event_id,
+        "event": record.event_type,
+        "reason": entry.reason.code(),
+        "detail": entry.reason.detail(),
+        "recorded_at": time::format(record.recorded_at),
+    });
+    Ok(entry.to_string().into_bytes())
+}
+
+async fn list_projections(request: &HttpRequest, state: &web::Data<State>) -> Result<HttpResponse, Problem> {
+    let engine = Question::of(request, state)?.finish()?;
+    let states = web::block(move || engine.view_states()).await.map_err(|_| Problem::internal())?;
+    let items: Vec<Vec<u8>> = states
+        .into_iter()
+        .map(|state| {
+            let seq: Seq = state.seq;
+            let view = object!({
+                "object": "projection",
+                "name": state.view.name(),
+                "seq": seq,
+                "items": state.items,
+                "sha256": hex::encode(state.sha256),
+            });
+            view.to_string().into_bytes()
+        })
+        .collect();
+    Ok(json(StatusCode::OK).body(list_of(&items, [None, None])))
+}

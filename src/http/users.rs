@@ -1,0 +1,110 @@
+//! `GET /directory_users` and `GET /directory_users/{id}`.
+
+use std::sync::Arc;
+
+use actix_web::{HttpRequest, HttpResponse, web};
+use rollcall_projections::{Print, Row, UserFilter, UserRow};
+
+use super::State;
+use super::answer::{Problem, list as list_of};
+use super::question::{Question, id_in_path, pinned, with_documents};
+use crate::documents::{Document, DocumentKey, Shape, open_entity};
+use crate::engine::Engine;
+use crate::verify;
+
+/// `GET /directory_users`
+pub(super) async fn list(request: HttpRequest, state: web::Data<State>) -> HttpResponse {
+    find_all(&request, &state).await.unwrap_or_else(|problem| problem.response())
+}
+
+/// `GET /directory_users/{id}`
+pub(super) async fn item(request: HttpRequest, state: web::Data<State>) -> HttpResponse {
+    find_one(&request, &state).await.unwrap_or_else(|problem| problem.response())
+}
+
+async fn find_all(request: &HttpRequest, state: &web::Data<State>) -> Result<HttpResponse, Problem> {
+    let mut question = Question::of(request, state)?;
+    let paging = question.take_paging(10, 100, true);
+    let (directory, group) = (question.take("directory"), question.take("group"));
+    let organization = question.take_either("organization_id", "organization");
+    let (email, idp_id) = (question.take("email"), question.take("idp_id"));
+    let active = question.take_word("state", &[("active", true), ("inactive", false)]);
+    // Groups are always there.
+    question.take_word("groups", &[("true", ()), ("false", ())]);
+    question.need_scope(directory.is_some() || group.is_some() || organization.is_some(), "directory", "group");
+    let (engine, cut) = question.cut().await?;
+    let filter = UserFilter {
+        directory: directory.as_deref(),
+        group: group.as_deref(),
+        organization: organization.as_deref(),
+        email: email.map(|email| Print(verify::print(&email.to_lowercase()))),
+        idp_id: idp_id.map(|idp_id| Print(verify::print(&idp_id))),
+        active,
+    };
+    let page = engine.views().users(&filter, cut, paging.window());
+    let ends = [page.items.first(), page.items.last()].map(|row| row.map(|row| row.user.id.as_str()));
+    let cursors = paging.cursors(ends, page.more_before, page.more_after);
+    let items = write(engine, page.items).await;
+    Ok(pinned(cut, items.map(|items| list_of(&items, cursors))))
+}
+
+async fn find_one(request: &HttpRequest, state: &web::Data<State>) -> Result<HttpResponse, Problem> {
+    let mut question = Question::of(request, state)?;
+    question.take_word("groups", &[("true", ()), ("false", ())]);
+    let id = id_in_path(request).ok_or_else(Problem::not_found)?;
+    let (engine, cut) = question.cut().await?;
+    let row = engine.views().user(&id, cut);
+    let body = match row {
+        Some(row) => write(engine, vec![row]).await.map(|items| items.concat()),
+        None => Err(Problem::entity_not_found("Directory User", &id)),
+    };
+    Ok(pinned(cut, body))
+}
+
+/// Each row as an object of the API, its groups in it.
+async fn write(engine: Arc<Engine>, rows: Vec<UserRow>) -> Result<Vec<Vec<u8>>, Problem> {
+    let mut keys: Vec<DocumentKey> = Vec::new();
+    for UserRow { user, groups } in &rows {
+        keys.push(key(user, Shape::User));
+        keys.extend(groups.iter().map(|group| key(group, Shape::Group)));
+    }
+    with_documents(engine, keys, move |documents: &[Arc<Document>]| {
+        let mut documents = documents.iter();
+        rows.iter()
+            .map(|UserRow { user, groups }| {
+                let mut out = Vec::with_capacity(1024);
+                push_open(&mut out, &mut documents, user);
+                push_nested(&mut out, "groups", &mut documents, groups);
+                out.push(b'}');
+                out
+            })
+            .collect()
+    })
+    .await
+}
+
+pub(super) fn key(row: &Row, shape: Shape) -> DocumentKey {
+    (row.seq, row.part, shape)
+}
+
+/// Appends the next document, completed from its row, still open.
+pub(super) fn push_open(out: &mut Vec<u8>, documents: &mut std::slice::Iter<'_, Arc<Document>>, row: &Row) {
+    if let Some(document) = documents.next() {
+        open_entity(out, document, row);
+    }
+}
+
+/// Appends a field with the next documents as an array.
+pub(super) fn push_nested(out: &mut Vec<u8>, name: &str, documents: &mut std::slice::Iter<'_, Arc<Document>>, rows: &[Row]) {
+    out.push(b',');
+    crate::json::push_string(out, name);
+    out.extend_from_slice(b":[");
+    for (at, row) in rows.iter().enumerate() {
+        if at > 0 {
+            out.push(b',');
+        }
+        push_open(out, documents, row);
+        out.push(b'}');
+    }
+    out.push(b']');
+}

@@ -1,0 +1,5 @@
+//! The `rollcall` command.
+
+fn main() -> std::process::ExitCode {
+    rollcall::cli::run()
+}
