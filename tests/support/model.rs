@@ -1,0 +1,1526 @@
+//! The rules of semantics.md a second time, as plainly as they can be said.
+//!
+//! Nothing here is indexed or kept up to date: every answer is worked out again from the list of events, so that the
+//! server and this model can only agree by both being right. It shares no code with the server.
+
+#![allow(dead_code, unreachable_pub, clippy::expect_used, clippy::indexing_slicing)]
+
+use std::collections::BTreeSet;
+
+use serde_json::{Map, Value, json};
+
+/// Everything delivered so far.
+#[derive(Default)]
+pub struct World {
+    /// By seq: the record of seq 1 comes first.
+    records: Vec<Record>,
+    /// The events that have an effect, in the order of rule 4.
+    events: Vec<Event>,
+}
+
+/// What the sender is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Receipt {
+    pub seq: u64,
+    pub event_id: Option<String>,
+    pub duplicate: bool,
+    pub conflict: bool,
+}
+
+/// How much of the past a question sees; both bounds are included.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Cut {
+    pub as_of_ms: Option<i64>,
+    pub known_at: Option<u64>,
+}
+
+/// All that was ever mentioned, so that questions can be made from it. Each list is sorted and free of repetitions.
+#[derive(Debug, Clone, Default)]
+pub struct Ids {
+    pub users: Vec<String>,
+    pub groups: Vec<String>,
+    pub directories: Vec<String>,
+    pub organizations: Vec<String>,
+    pub emails: Vec<String>,
+    pub idp_ids: Vec<String>,
+    pub domains: Vec<String>,
+    pub directory_names: Vec<String>,
+}
+
+struct Record {
+    body: Vec<u8>,
+    event_id: Option<String>,
+    event: Option<String>,
+    standing: Standing,
+    /// The reason for which the quarantine lists it.
+    listed: Option<&'static str>,
+    /// `event`, `data` and `created_at`: what two deliveries of one event share (rule 6).
+    content: [Option<Value>; 3],
+}
+
+#[derive(PartialEq)]
+enum Standing {
+    /// The first content under its event id.
+    First,
+    /// Another content under an event id already taken.
+    Conflict,
+    /// A body that rule 7 cannot identify.
+    Unusable,
+}
+
+struct Event {
+    seq: u64,
+    at: i64,
+    closing: bool,
+    updated_at: Option<i64>,
+    id: String,
+    fact: Fact,
+}
+
+type Object = Map<String, Value>;
+
+enum Fact {
+    Directory { id: String, change: DirectoryChange, data: Object },
+    Entity { kind: Kind, id: String, directory: Option<String>, tombstone: bool, data: Object },
+    Membership { added: bool, directory: String, organization: Option<String>, group: End, user: End },
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum DirectoryChange {
+    Activated,
+    Deactivated,
+    Deleted,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Kind {
+    User,
+    Group,
+}
+
+/// One end of a membership with the snapshot the event carries of it.
+struct End {
+    id: String,
+    directory: Option<String>,
+    data: Object,
+}
+
+impl Event {
+    /// Rule 4.
+    fn order(&self) -> (i64, bool, Option<i64>, &[u8]) {
+        (self.at, self.closing, self.updated_at, self.id.as_bytes())
+    }
+
+    fn is_later_than(&self, other: &Event) -> bool {
+        self.order() > other.order()
+    }
+
+    /// Directories that this event names (rule 12); a directory event names its own.
+    fn named_directories(&self) -> Vec<&str> {
+        match &self.fact {
+            Fact::Directory { id, .. } => vec![id],
+            Fact::Entity { directory, .. } => directory.iter().map(String::as_str).collect(),
+            Fact::Membership { directory, group, user, .. } => {
+                let mut named = vec![directory.as_str()];
+                named.extend(group.directory.as_deref());
+                named.extend(user.directory.as_deref());
+                named
+            }
+        }
+    }
+
+    fn names(&self, directory: &str) -> bool {
+        self.named_directories().contains(&directory)
+    }
+
+    /// The organization it carries for a directory it names (decision D7).
+    fn organization_carried_for(&self, wanted: &str) -> Option<&str> {
+        match &self.fact {
+            Fact::Directory { id, data, .. } => (id == wanted).then(|| filled(data, "organization_id"))?,
+            Fact::Entity { directory, data, .. } => (directory.as_deref() == Some(wanted)).then(|| filled(data, "organization_id"))?,
+            Fact::Membership { directory, organization, group, user, .. } => {
+                let own = if directory == wanted { organization.as_deref() } else { None };
+                let of = |end: &'_ End| end.directory.as_ref().unwrap_or(directory) == wanted;
+                let of_group = if of(group) { filled(&group.data, "organization_id") } else { None };
+                let of_user = if of(user) { filled(&user.data, "organization_id") } else { None };
+                own.or(of_group).or(of_user)
+            }
+        }
+    }
+
+    /// Does it say anything of this user or group, by itself or by a snapshot?
+    fn speaks_of(&self, wanted: Kind, wanted_id: &str) -> bool {
+        match &self.fact {
+            Fact::Directory { .. } => false,
+            Fact::Entity { kind, id, .. } => *kind == wanted && id == wanted_id,
+            Fact::Membership { group, user, .. } => match wanted {
+                Kind::User => user.id == wanted_id,
+                Kind::Group => group.id == wanted_id,
+            },
+        }
+    }
+}
+
+impl World {
+    pub fn new() -> World {
+        World::default()
+    }
+
+    /// Takes a verified body, signed at `t_ms`. Seqs are 1, 2, 3 …
+    pub fn deliver(&mut self, body: &[u8], t_ms: i64) -> Receipt {
+        let parsed = match serde_json::from_slice(body) {
+            Ok(Value::Object(object)) => object,
+            _ => Object::new(),
+        };
+        let event_id = text(&parsed, "id").filter(|id| is_usable_event_id(id)).map(str::to_owned);
+        let event = text(&parsed, "event").filter(|event| !event.is_empty()).map(str::to_owned);
+        let content = ["event", "data", "created_at"].map(|key| parsed.get(key).cloned());
+        let mut record = Record { body: body.to_vec(), event_id, event, standing: Standing::First, listed: None, content };
+
+        let (Some(event_id), Some(event)) = (record.event_id.clone(), record.event.clone()) else {
+            if let Some(seq) = self.find(|known| known.standing == Standing::Unusable && known.body == body) {
+                return Receipt { seq, event_id: record.event_id, duplicate: true, conflict: false };
+            }
+            record.standing = Standing::Unusable;
+            record.listed = Some("not_an_event");
+            let event_id = record.event_id.clone();
+            return Receipt { seq: self.append(record), event_id, duplicate: false, conflict: false };
+        };
+
+        let has_this_id = |known: &Record| known.event_id.as_ref() == Some(&event_id);
+        if let Some(first) = self.find(|known| known.standing == Standing::First && has_this_id(known)) {
+            let known = &self.records[first as usize - 1];
+            if known.body == body || known.content == record.content {
+                return Receipt { seq: first, event_id: Some(event_id), duplicate: true, conflict: false };
+            }
+            let is_this = |known: &Record| known.standing == Standing::Conflict && has_this_id(known) && known.body == body;
+            if let Some(seq) = self.find(is_this) {
+                return Receipt { seq, event_id: Some(event_id), duplicate: true, conflict: true };
+            }
+            record.standing = Standing::Conflict;
+            record.listed = Some("conflict");
+            return Receipt { seq: self.append(record), event_id: Some(event_id), duplicate: false, conflict: true };
+        }
+
+        let seq = self.records.len() as u64 + 1;
+        match understand(&event, parsed.get("data")) {
+            Ok(Some(fact)) => {
+                let event = place(seq, &event, &event_id, &parsed, fact, t_ms);
+                if event.at > t_ms + 5 * 60_000 {
+                    record.listed = Some("clock_ahead");
+                }
+                self.events.push(event);
+                self.events.sort_by(|a, b| a.order().cmp(&b.order()));
+            }
+            Ok(None) => {}
+            Err(reason) => record.listed = Some(reason),
+        }
+        Receipt { seq: self.append(record), event_id: Some(event_id), duplicate: false, conflict: false }
+    }
+
+    fn find(&self, wanted: impl Fn(&Record) -> bool) -> Option<u64> {
+        self.records.iter().position(wanted).map(|index| index as u64 + 1)
+    }
+
+    fn append(&mut self, record: Record) -> u64 {
+        self.records.push(record);
+        self.head()
+    }
+
+    pub fn head(&self) -> u64 {
+        self.records.len() as u64
+    }
+
+    /// The whole expected answer to GET `path` with these (decoded) query pairs at this cut: status and body. The path is
+    /// decoded too: all that follows the second slash is the id. What the texts leave open (the body for a bad
+    /// `limit`, say) comes back as 422 with null.
+    pub fn get(&self, path: &str, query: &[(String, String)], cut: Cut) -> (u16, Value) {
+        let view = self.view(cut);
+        let path = path.strip_prefix('/').unwrap_or(path);
+        match path.split_once('/') {
+            None => match path {
+                "directories" => view.list_directories(query),
+                "directory_users" => view.list_users(query),
+                "directory_groups" => view.list_groups(query),
+                _ => (404, Value::Null),
+            },
+            Some(("directories", id)) => found(view.directory(id), "Directory", id),
+            Some(("directory_users", id)) => found(view.user_with_groups(id), "Directory User", id),
+            Some(("directory_groups", id)) => found(view.group_as_asked(id, query), "Directory Group", id),
+            Some(_) => (404, Value::Null),
+        }
+    }
+
+    fn view(&self, cut: Cut) -> View<'_> {
+        let sees = |event: &&Event| {
+            cut.as_of_ms.is_none_or(|as_of| event.at <= as_of) && cut.known_at.is_none_or(|known_at| event.seq <= known_at)
+        };
+        View { events: self.events.iter().filter(sees).collect() }
+    }
+
+    /// What the quarantine lists at the head, by seq: (seq, event_id, event, reason). For `clock_ahead` the signature's
+    /// time stands for recorded_at.
+    pub fn quarantine(&self) -> Vec<(u64, Option<String>, Option<String>, String)> {
+        let mut entries = Vec::new();
+        for (index, record) in self.records.iter().enumerate() {
+            if let Some(reason) = record.listed {
+                entries.push((index as u64 + 1, record.event_id.clone(), record.event.clone(), reason.to_owned()));
+            }
+        }
+        entries
+    }
+
+    pub fn ids(&self) -> Ids {
+        let mut sets: [BTreeSet<String>; 8] = Default::default();
+        let [users, groups, directories, organizations, emails, idp_ids, domains, directory_names] = &mut sets;
+        for event in &self.events {
+            for named in event.named_directories() {
+                directories.insert(named.to_owned());
+            }
+            let spoken_of: Vec<(Option<Kind>, &str, &Object)> = match &event.fact {
+                Fact::Directory { id, data, .. } => vec![(None, id, data)],
+                Fact::Entity { kind, id, data, .. } => vec![(Some(*kind), id, data)],
+                Fact::Membership { organization, group, user, .. } => {
+                    organizations.extend(organization.clone());
+                    vec![(Some(Kind::Group), &group.id, &group.data), (Some(Kind::User), &user.id, &user.data)]
+                }
+            };
+            for (kind, id, data) in spoken_of {
+                organizations.extend(filled(data, "organization_id").map(str::to_owned));
+                match kind {
+                    None => {
+                        domains.extend(domain_of(data).map(str::to_owned));
+                        directory_names.extend(filled(data, "name").map(str::to_owned));
+                    }
+                    Some(Kind::Group) => {
+                        groups.insert(id.to_owned());
+                    }
+                    Some(Kind::User) => {
+                        users.insert(id.to_owned());
+                        emails.extend(email_of(data).as_str().map(str::to_owned));
+                        idp_ids.extend(filled(data, "idp_id").map(str::to_owned));
+                    }
+                }
+            }
+        }
+        let [users, groups, directories, organizations, emails, idp_ids, domains, directory_names] =
+            sets.map(|set| set.into_iter().collect());
+        Ids { users, groups, directories, organizations, emails, idp_ids, domains, directory_names }
+    }
+
+    /// The moments at which events with an effect occurred, ascending, each once.
+    pub fn moments(&self) -> Vec<i64> {
+        let moments: BTreeSet<i64> = self.events.iter().map(|event| event.at).collect();
+        moments.into_iter().collect()
+    }
+}
+
+// --- From a body to an event: rules 3, 6, 7, 8, 9 ---
+
+fn is_usable_event_id(id: &str) -> bool {
+    (1..=255).contains(&id.len()) && !id.chars().any(char::is_control) && !id.starts_with("op_")
+}
+
+/// What an event says; `None` if it is kept without effect; the reason if the quarantine lists it.
+fn understand(event: &str, data: Option<&Value>) -> Result<Option<Fact>, &'static str> {
+    if event.starts_with("rollcall.") {
+        return Err("reserved_type");
+    }
+    if event.starts_with("dsync.token.") || !event.starts_with("dsync.") {
+        return Ok(None);
+    }
+    let read: fn(&str, &Object) -> Result<Fact, &'static str> = match event {
+        "dsync.activated" | "dsync.deactivated" | "dsync.deleted" => read_directory,
+        "dsync.user.created" | "dsync.user.updated" | "dsync.user.deleted" => read_entity,
+        "dsync.group.created" | "dsync.group.updated" | "dsync.group.deleted" => read_entity,
+        "dsync.group.user_added" | "dsync.group.user_removed" => read_membership,
+        _ => return Err("unknown_type"),
+    };
+    let Some(Value::Object(data)) = data else { return Err("missing_field") };
+    read(event, data).map(Some)
+}
+
+fn read_directory(event: &str, data: &Object) -> Result<Fact, &'static str> {
+    let id = entity_id(data, "id").ok_or("missing_field")?;
+    if is_another_kind(data, "directory") || !may_be_directory_id(&id) {
+        return Err("kind_mismatch");
+    }
+    let change = match event {
+        "dsync.activated" => DirectoryChange::Activated,
+        "dsync.deactivated" => DirectoryChange::Deactivated,
+        _ => DirectoryChange::Deleted,
+    };
+    Ok(Fact::Directory { id, change, data: data.clone() })
+}
+
+fn read_entity(event: &str, data: &Object) -> Result<Fact, &'static str> {
+    let kind = if event.starts_with("dsync.user.") { Kind::User } else { Kind::Group };
+    let tombstone = event.ends_with(".deleted");
+    let id = entity_id(data, "id").ok_or("missing_field")?;
+    let directory = entity_id(data, "directory_id");
+    if directory.is_none() && !tombstone {
+        return Err("missing_field");
+    }
+    if !fits(kind, &id, data) || !directory.as_deref().is_none_or(may_be_directory_id) {
+        return Err("kind_mismatch");
+    }
+    Ok(Fact::Entity { kind, id, directory, tombstone, data: data.clone() })
+}
+
+fn read_membership(event: &str, data: &Object) -> Result<Fact, &'static str> {
+    let end = |key| match data.get(key) {
+        Some(Value::Object(snapshot)) => Ok(End {
+            id: entity_id(snapshot, "id").ok_or("missing_field")?,
+            directory: entity_id(snapshot, "directory_id"),
+            data: snapshot.clone(),
+        }),
+        _ => Err("missing_field"),
+    };
+    let (group, user) = (end("group")?, end("user")?);
+    let named = [entity_id(data, "directory_id"), group.directory.clone(), user.directory.clone()];
+    let directory = named.iter().flatten().next().cloned().ok_or("missing_field")?;
+    if !fits(Kind::Group, &group.id, &group.data)
+        || !fits(Kind::User, &user.id, &user.data)
+        || !named.iter().flatten().all(|id| may_be_directory_id(id))
+    {
+        return Err("kind_mismatch");
+    }
+    let organization = filled(data, "organization_id").map(str::to_owned);
+    Ok(Fact::Membership { added: event.ends_with("user_added"), directory, organization, group, user })
+}
+
+/// An id as rule 8 wants it; anything else counts as absent.
+fn entity_id(data: &Object, key: &str) -> Option<String> {
+    text(data, key).filter(|id| (1..=255).contains(&id.len())).map(str::to_owned)
+}
+
+fn fits(kind: Kind, id: &str, data: &Object) -> bool {
+    match kind {
+        Kind::User => !is_another_kind(data, "directory_user") && !id.starts_with("directory_group_"),
+        Kind::Group => !is_another_kind(data, "directory_group") && !id.starts_with("directory_user_"),
+    }
+}
+
+fn is_another_kind(data: &Object, kind: &str) -> bool {
+    text(data, "object").is_some_and(|object| object != kind)
+}
+
+fn may_be_directory_id(id: &str) -> bool {
+    !id.starts_with("directory_user_") && !id.starts_with("directory_group_")
+}
+
+/// Gives an event its place in the order (rules 3 and 4).
+fn place(seq: u64, event: &str, id: &str, parsed: &Object, fact: Fact, t_ms: i64) -> Event {
+    let closing =
+        matches!(event, "dsync.deleted" | "dsync.deactivated" | "dsync.user.deleted" | "dsync.group.deleted" | "dsync.group.user_removed");
+    let updated_at = match &fact {
+        Fact::Directory { data, .. } | Fact::Entity { data, .. } => moment(data, "updated_at"),
+        Fact::Membership { .. } => None,
+    };
+    let at = moment(parsed, "created_at").or_else(|| ulid_ms(id)).or(if closing { None } else { updated_at }).unwrap_or(t_ms);
+    Event { seq, at, closing, updated_at, id: id.to_owned(), fact }
+}
+
+/// The time of the ULID that follows the last `_`, if one does and its time is from 2015 to 2099.
+fn ulid_ms(event_id: &str) -> Option<i64> {
+    let ulid = event_id.rsplit('_').next()?.as_bytes();
+    if ulid.len() != 26 {
+        return None;
+    }
+    let mut ms: i64 = 0;
+    for (index, byte) in ulid.iter().enumerate() {
+        let digit = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ".iter().position(|known| *known == byte.to_ascii_uppercase())?;
+        if index == 0 && digit > 7 {
+            return None;
+        }
+        if index < 10 {
+            ms = ms * 32 + digit as i64;
+        }
+    }
+    let from = read_time("2015-01-01T00:00:00Z")?;
+    let until = read_time("2100-01-01T00:00:00Z")?;
+    (from..until).contains(&ms).then_some(ms)
+}
+
+// --- What is true at a cut: rules 10 to 19 ---
+
+/// The events that a question sees, in the order of rule 4.
+struct View<'a> {
+    events: Vec<&'a Event>,
+}
+
+enum Directory<'a> {
+    Unknown,
+    Deleted,
+    /// Named by others, with no event of its own.
+    Stub,
+    /// With its newest event.
+    Live(&'a Event),
+}
+
+/// What counts of a user or group: the newest version, explicit or by a snapshot.
+struct Version<'a> {
+    event: &'a Event,
+    directory: &'a str,
+    data: &'a Object,
+}
+
+impl<'a> View<'a> {
+    fn latest(&self, wanted: impl Fn(&Fact) -> bool) -> Option<&'a Event> {
+        self.events.iter().rev().find(|event| wanted(&event.fact)).copied()
+    }
+
+    fn latest_deletion(&self, directory: &str) -> Option<&'a Event> {
+        self.latest(|fact| matches!(fact, Fact::Directory { id, change: DirectoryChange::Deleted, .. } if id == directory))
+    }
+
+    fn standing(&self, directory: &str) -> Directory<'a> {
+        let newest = self.latest(|fact| matches!(fact, Fact::Directory { id, .. } if id == directory));
+        let Some(newest) = newest else {
+            let named = self.events.iter().any(|event| event.names(directory));
+            return if named { Directory::Stub } else { Directory::Unknown };
+        };
+        let Some(deletion) = self.latest_deletion(directory) else { return Directory::Live(newest) };
+        let activation =
+            self.latest(|fact| matches!(fact, Fact::Directory { id, change: DirectoryChange::Activated, .. } if id == directory));
+        match activation {
+            Some(activation) if activation.is_later_than(deletion) => Directory::Live(newest),
+            _ => Directory::Deleted,
+        }
+    }
+
+    fn is_deleted(&self, directory: &str) -> bool {
+        matches!(self.standing(directory), Directory::Deleted)
+    }
+
+    /// Rule 12; empty if nothing carries one.
+    fn organization_of(&self, directory: &str) -> &'a str {
+        let is_own = |event: &&&Event| matches!(event.fact, Fact::Directory { .. });
+        let by_itself = self.events.iter().rev().filter(is_own).find_map(|event| event.organization_carried_for(directory));
+        let by_others = || self.events.iter().find_map(|event| event.organization_carried_for(directory));
+        by_itself.or_else(by_others).unwrap_or("")
+    }
+
+    /// The newest version of a user or group, whether or not its directory still stands; none after a tombstone.
+    fn newest_version(&self, wanted: Kind, wanted_id: &str) -> Option<Version<'a>> {
+        let explicit = self.latest(|fact| matches!(fact, Fact::Entity { kind, id, .. } if *kind == wanted && id == wanted_id));
+        if let Some(event) = explicit {
+            let Fact::Entity { directory, tombstone, data, .. } = &event.fact else { unreachable!() };
+            if *tombstone {
+                return None;
+            }
+            return Some(Version { event, directory: directory.as_deref()?, data });
+        }
+        let event = self.events.iter().rev().find(|event| event.speaks_of(wanted, wanted_id))?;
+        let Fact::Membership { directory, group, user, .. } = &event.fact else { unreachable!() };
+        let end = if wanted == Kind::User { user } else { group };
+        Some(Version { event, directory: end.directory.as_ref().unwrap_or(directory), data: &end.data })
+    }
+
+    /// Rule 15.
+    fn alive(&self, kind: Kind, id: &str) -> Option<Version<'a>> {
+        let version = self.newest_version(kind, id)?;
+        let outlives = |deletion| version.event.is_later_than(deletion);
+        let stands = !self.is_deleted(version.directory) && self.latest_deletion(version.directory).is_none_or(outlives);
+        stands.then_some(version)
+    }
+
+    /// Rule 19.
+    fn holds(&self, group_id: &str, user_id: &str) -> bool {
+        let latest = self.latest(|fact| matches!(fact, Fact::Membership { group, user, .. } if group.id == group_id && user.id == user_id));
+        let Some(latest) = latest else { return false };
+        let Fact::Membership { added: true, directory, .. } = &latest.fact else { return false };
+        let ends_it = |event: &&&Event| match &event.fact {
+            Fact::Directory { id, change, .. } => *change == DirectoryChange::Deleted && id == directory,
+            Fact::Entity { kind: Kind::User, id, tombstone, .. } => *tombstone && id == user_id,
+            Fact::Entity { kind: Kind::Group, id, tombstone, .. } => *tombstone && id == group_id,
+            Fact::Membership { .. } => false,
+        };
+        self.events.iter().filter(ends_it).all(|end| latest.is_later_than(end))
+            && self.alive(Kind::Group, group_id).is_some()
+            && self.alive(Kind::User, user_id).is_some()
+    }
+
+    fn known(&self, wanted: Kind) -> BTreeSet<&'a str> {
+        let mut ids = BTreeSet::new();
+        for event in &self.events {
+            match &event.fact {
+                Fact::Entity { kind, id, .. } if *kind == wanted => ids.insert(id.as_str()),
+                Fact::Membership { user, .. } if wanted == Kind::User => ids.insert(&user.id),
+                Fact::Membership { group, .. } if wanted == Kind::Group => ids.insert(&group.id),
+                _ => false,
+            };
+        }
+        ids
+    }
+
+    fn groups_of(&self, user: &str) -> Vec<&'a str> {
+        self.known(Kind::Group).into_iter().filter(|group| self.holds(group, user)).collect()
+    }
+
+    fn members_of(&self, group: &str) -> Vec<&'a str> {
+        self.known(Kind::User).into_iter().filter(|user| self.holds(group, user)).collect()
+    }
+}
+
+// --- The shapes of answers ---
+
+impl View<'_> {
+    fn directory(&self, id: &str) -> Option<Value> {
+        let naming = self.events.iter().filter(|event| event.names(id));
+        let first_named = rfc3339(naming.map(|event| event.at).min()?);
+        let mut shape = json!({
+            "object": "directory", "id": id, "organization_id": self.organization_of(id), "external_key": "",
+            "type": "generic scim v2.0", "state": "linked", "name": "", "created_at": first_named, "updated_at": first_named,
+        });
+        let newest = match self.standing(id) {
+            Directory::Unknown | Directory::Deleted => return None,
+            Directory::Stub => return Some(shape),
+            Directory::Live(newest) => newest,
+        };
+        let Fact::Directory { change, data, .. } = &newest.fact else { unreachable!() };
+        shape["external_key"] = text_or_empty(data, "external_key");
+        shape["name"] = text_or_empty(data, "name");
+        if let Some(known) = text(data, "type").filter(|known| DIRECTORY_TYPES.contains(known)) {
+            shape["type"] = json!(known);
+        }
+        if *change == DirectoryChange::Deactivated {
+            shape["state"] = json!("unlinked");
+        }
+        if let Some(domain) = domain_of(data) {
+            shape["domain"] = json!(domain);
+        }
+        if let Some(ms) = moment(data, "created_at") {
+            shape["created_at"] = json!(rfc3339(ms));
+        }
+        shape["updated_at"] = json!(rfc3339(moment(data, "updated_at").unwrap_or(newest.at)));
+        Some(shape)
+    }
+
+    /// What users and groups have in common.
+    fn entity(&self, kind: Kind, id: &str) -> Option<(Value, &Object)> {
+        let version = self.alive(kind, id)?;
+        let data = version.data;
+        let first_seen = self.events.iter().filter(|event| event.speaks_of(kind, id)).map(|event| event.at).min()?;
+        let organization = filled(data, "organization_id").unwrap_or_else(|| self.organization_of(version.directory));
+        let shape = json!({
+            "id": id,
+            "directory_id": version.directory,
+            "organization_id": organization,
+            "idp_id": text_or_empty(data, "idp_id"),
+            "raw_attributes": object_or_empty(data, "raw_attributes"),
+            "created_at": rfc3339(moment(data, "created_at").unwrap_or(first_seen)),
+            "updated_at": rfc3339(moment(data, "updated_at").unwrap_or(version.event.at)),
+        });
+        Some((shape, data))
+    }
+
+    fn user(&self, id: &str) -> Option<Value> {
+        let (mut shape, data) = self.entity(Kind::User, id)?;
+        shape["object"] = json!("directory_user");
+        shape["email"] = email_of(data);
+        for key in ["first_name", "last_name", "name", "job_title", "username"] {
+            shape[key] = text(data, key).map_or(Value::Null, |text| json!(text));
+        }
+        shape["emails"] = json!(emails_of(data));
+        shape["state"] = json!(state_of(data));
+        shape["custom_attributes"] = object_or_empty(data, "custom_attributes");
+        if let Some(role) = data.get("role").and_then(slug_only) {
+            shape["role"] = role;
+        }
+        if let Some(Value::Array(roles)) = data.get("roles") {
+            shape["roles"] = roles.iter().filter_map(slug_only).collect();
+        }
+        Some(shape)
+    }
+
+    fn user_with_groups(&self, id: &str) -> Option<Value> {
+        let mut shape = self.user(id)?;
+        shape["groups"] = self.groups_of(id).into_iter().take(1000).filter_map(|group| self.group(group)).collect();
+        Some(shape)
+    }
+
+    fn group(&self, id: &str) -> Option<Value> {
+        let (mut shape, data) = self.entity(Kind::Group, id)?;
+        shape["object"] = json!("directory_group");
+        shape["name"] = text_or_empty(data, "name");
+        Some(shape)
+    }
+
+    fn group_as_asked(&self, id: &str, query: &[(String, String)]) -> Option<Value> {
+        let mut shape = self.group(id)?;
+        if asked(query, &["members"]).any(|value| value == "true") {
+            shape["members"] = self.members_of(id).into_iter().take(1000).filter_map(|user| self.user(user)).collect();
+        }
+        Some(shape)
+    }
+
+    // --- Lists ---
+
+    fn list_directories(&self, query: &[(String, String)]) -> (u16, Value) {
+        let named: BTreeSet<&str> = self.events.iter().flat_map(|event| event.named_directories()).collect();
+        let matches = |id: &&str| {
+            let Some(directory) = self.directory(id) else { return false };
+            let name = directory["name"].as_str().unwrap_or("").to_lowercase();
+            asked(query, &["organization_id", "organization"]).all(|wanted| directory["organization_id"] == wanted)
+                && asked(query, &["search"]).all(|wanted| name.contains(&wanted.to_lowercase()))
+                && asked(query, &["domain"]).all(|wanted| directory["domain"] == wanted)
+        };
+        page(named.into_iter().filter(matches).collect(), query, |id| self.directory(id))
+    }
+
+    fn list_users(&self, query: &[(String, String)]) -> (u16, Value) {
+        if asked(query, &["directory", "group", "organization_id", "organization"]).next().is_none() {
+            return without_scope("group");
+        }
+        let matches = |id: &&str| {
+            let Some(user) = self.user(id) else { return false };
+            let email = user["email"].as_str().map(str::to_lowercase);
+            asked(query, &["directory"]).all(|wanted| user["directory_id"] == wanted)
+                && asked(query, &["organization_id", "organization"]).all(|wanted| user["organization_id"] == wanted)
+                && asked(query, &["idp_id"]).all(|wanted| user["idp_id"] == wanted)
+                && asked(query, &["state"]).all(|wanted| user["state"] == wanted)
+                && asked(query, &["email"]).all(|wanted| email == Some(wanted.to_lowercase()))
+                && asked(query, &["group"]).all(|group| self.holds(group, id))
+        };
+        page(self.known(Kind::User).into_iter().filter(matches).collect(), query, |id| self.user_with_groups(id))
+    }
+
+    fn list_groups(&self, query: &[(String, String)]) -> (u16, Value) {
+        if asked(query, &["directory", "user", "organization_id", "organization"]).next().is_none() {
+            return without_scope("user");
+        }
+        let matches = |id: &&str| {
+            let Some(group) = self.group(id) else { return false };
+            asked(query, &["directory"]).all(|wanted| group["directory_id"] == wanted)
+                && asked(query, &["organization_id", "organization"]).all(|wanted| group["organization_id"] == wanted)
+                && asked(query, &["user"]).all(|user| self.holds(id, user))
+        };
+        page(self.known(Kind::Group).into_iter().filter(matches).collect(), query, |id| self.group_as_asked(id, query))
+    }
+}
+
+/// The values given for any of these parameters.
+fn asked<'q>(query: &'q [(String, String)], names: &'q [&str]) -> impl Iterator<Item = &'q str> {
+    query.iter().filter(|(name, _)| names.contains(&name.as_str())).map(|(_, value)| value.as_str())
+}
+
+fn found(shape: Option<Value>, what: &str, id: &str) -> (u16, Value) {
+    match shape {
+        Some(shape) => (200, shape),
+        None => {
+            let message = format!("{what} not found: '{id}'.");
+            (404, json!({ "message": message, "code": "entity_not_found", "entity_id": id }))
+        }
+    }
+}
+
+fn without_scope(other: &str) -> (u16, Value) {
+    let code = format!("Please provide either \"directory\" or \"{other}\" parameters.");
+    let errors = json!([{ "field": "directory", "code": code }, { "field": other, "code": code }]);
+    (422, json!({ "message": "Validation failed", "code": "validation_failed", "errors": errors }))
+}
+
+/// One page of the ids, given in ascending order (contract 4.1).
+fn page(ids: Vec<&str>, query: &[(String, String)], shape: impl Fn(&str) -> Option<Value>) -> (u16, Value) {
+    let one = |name: &'static str| query.iter().filter(|(key, _)| key == name).map(|(_, value)| value.as_str()).next_back();
+    let limit = one("limit").map_or(Some(10), |limit| limit.parse().ok()).filter(|limit| (1..=100).contains(limit));
+    let order = one("order").unwrap_or("desc");
+    let (Some(limit), true) = (limit, ["asc", "desc", "normal"].contains(&order)) else { return (422, Value::Null) };
+    let (mut after, mut before) = (one("after"), one("before"));
+    if after.is_some() && before.is_some() {
+        return (422, Value::Null);
+    }
+    if order == "normal" {
+        (after, before) = (before, after);
+    }
+
+    let mut list = ids;
+    if order != "asc" {
+        list.reverse();
+    }
+    let precedes = |id: &str, cursor: &str| if order == "asc" { id < cursor } else { id > cursor };
+    let (start, end) = if let Some(before) = before {
+        let end = list.iter().filter(|id| precedes(id, before)).count();
+        (end.saturating_sub(limit), end)
+    } else {
+        let start = after.map_or(0, |after| list.iter().filter(|id| precedes(id, after) || **id == after).count());
+        (start, list.len().min(start + limit))
+    };
+
+    let page = &list[start..end];
+    let mut earlier = if start > 0 { page.first() } else { None };
+    let mut later = if end < list.len() { page.last() } else { None };
+    if order == "normal" {
+        (earlier, later) = (later, earlier);
+    }
+    let data: Vec<Value> = page.iter().filter_map(|id| shape(id)).collect();
+    (200, json!({ "object": "list", "data": data, "list_metadata": { "before": earlier, "after": later } }))
+}
+
+const DIRECTORY_TYPES: [&str; 21] = [
+    "azure scim v2.0",
+    "bamboohr",
+    "breathe hr",
+    "cezanne hr",
+    "cyberark scim v2.0",
+    "fourth hr",
+    "generic scim v2.0",
+    "gsuite directory",
+    "hibob",
+    "sailpoint scim v2.0",
+    "jump cloud scim v2.0",
+    "okta scim v2.0",
+    "onelogin scim v2.0",
+    "people hr",
+    "personio",
+    "pingfederate scim v2.0",
+    "rippling scim v2.0",
+    "s3",
+    "sftp",
+    "sftp workday",
+    "workday",
+];
+
+// --- Reading fields ---
+
+fn text<'d>(data: &'d Object, key: &str) -> Option<&'d str> {
+    data.get(key).and_then(Value::as_str)
+}
+
+/// A string that is not empty.
+fn filled<'d>(data: &'d Object, key: &str) -> Option<&'d str> {
+    text(data, key).filter(|text| !text.is_empty())
+}
+
+fn text_or_empty(data: &Object, key: &str) -> Value {
+    json!(text(data, key).unwrap_or(""))
+}
+
+fn object_or_empty(data: &Object, key: &str) -> Value {
+    data.get(key).filter(|value| value.is_object()).cloned().unwrap_or_else(|| json!({}))
+}
+
+fn state_of(data: &Object) -> &'static str {
+    match data.get("state") {
+        None => "active",
+        Some(state) if state == "active" => "active",
+        Some(_) => "inactive",
+    }
+}
+
+fn emails_of(data: &Object) -> Vec<Value> {
+    match data.get("emails") {
+        Some(Value::Array(emails)) if emails.iter().all(Value::is_object) => emails.clone(),
+        _ => Vec::new(),
+    }
+}
+
+/// Derived from `emails` only where the key is not there at all.
+fn email_of(data: &Object) -> Value {
+    let emails = emails_of(data);
+    let email = match data.get("email") {
+        Some(email) => email.as_str(),
+        None => {
+            let primary = emails.iter().find(|email| email["primary"] == true);
+            primary.or(emails.first()).and_then(|email| email["value"].as_str())
+        }
+    };
+    email.map_or(Value::Null, |email| json!(email))
+}
+
+fn domain_of(data: &Object) -> Option<&str> {
+    let domains = data.get("domains").and_then(Value::as_array);
+    let first = || domains?.iter().filter_map(Value::as_object).find_map(|domain| filled(domain, "domain"));
+    filled(data, "domain").or_else(first)
+}
+
+fn slug_only(role: &Value) -> Option<Value> {
+    let slug = role.as_object()?.get("slug")?.as_str()?;
+    Some(json!({ "slug": slug }))
+}
+
+fn moment(data: &Object, key: &str) -> Option<i64> {
+    text(data, key).and_then(read_time)
+}
+
+// --- Times ---
+
+/// Milliseconds since 1970: `YYYY-MM-DD`, `T`, `t` or a space, `HH:MM:SS`, an optional fraction, an optional zone.
+pub fn read_time(text: &str) -> Option<i64> {
+    let (date, rest) = (text.get(..10)?, text.get(10..)?);
+    let rest = rest.strip_prefix(['T', 't', ' '])?;
+    let (clock, rest) = (rest.get(..8)?, rest.get(8..)?);
+
+    let (year, month, day) = (digits(date.get(..4)?)?, digits(date.get(5..7)?)?, digits(date.get(8..10)?)?);
+    let (hour, minute, second) = (digits(clock.get(..2)?)?, digits(clock.get(3..5)?)?, digits(clock.get(6..8)?)?);
+    let separators = [date.as_bytes()[4], date.as_bytes()[7], clock.as_bytes()[2], clock.as_bytes()[5]];
+    if separators != *b"--::" || hour > 23 || minute > 59 || second > 59 {
+        return None;
+    }
+    if !(1..=12).contains(&month) || day < 1 || day > days_in_month(year, month) {
+        return None;
+    }
+
+    let (fraction_ms, zone) = match rest.strip_prefix('.') {
+        None => (0, rest),
+        Some(rest) => {
+            let end = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
+            if end == 0 {
+                return None;
+            }
+            (digits(&format!("{:0<3}", &rest[..end])[..3])?, &rest[end..])
+        }
+    };
+    let seconds = days_from_1970(year, month, day) * 86_400 + hour * 3600 + minute * 60 + second;
+    Some((seconds - zone_minutes(zone)? * 60) * 1000 + fraction_ms)
+}
+
+fn zone_minutes(zone: &str) -> Option<i64> {
+    if zone.is_empty() || zone == "Z" || zone == "z" {
+        return Some(0);
+    }
+    let sign = match zone.as_bytes()[0] {
+        b'+' => 1,
+        b'-' => -1,
+        _ => return None,
+    };
+    let numbers = &zone[1..];
+    let (hours, minutes) = match numbers.len() {
+        4 => (numbers.get(..2)?, numbers.get(2..)?),
+        5 if numbers.as_bytes()[2] == b':' => (numbers.get(..2)?, numbers.get(3..)?),
+        _ => return None,
+    };
+    let (hours, minutes) = (digits(hours)?, digits(minutes)?);
+    (hours <= 23 && minutes <= 59).then_some(sign * (hours * 60 + minutes))
+}
+
+fn digits(text: &str) -> Option<i64> {
+    if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    text.parse().ok()
+}
+
+fn is_leap(year: i64) -> bool {
+    (year % 4 == 0 && year % 100 != 0) || year % 400 == 0
+}
+
+fn days_in_month(year: i64, month: i64) -> i64 {
+    match month {
+        2 if is_leap(year) => 29,
+        2 => 28,
+        4 | 6 | 9 | 11 => 30,
+        _ => 31,
+    }
+}
+
+fn days_in_year(year: i64) -> i64 {
+    if is_leap(year) { 366 } else { 365 }
+}
+
+fn days_from_1970(year: i64, month: i64, day: i64) -> i64 {
+    let years: i64 = if year >= 1970 { (1970..year).map(days_in_year).sum() } else { -(year..1970).map(days_in_year).sum::<i64>() };
+    let months: i64 = (1..month).map(|month| days_in_month(year, month)).sum();
+    years + months + day - 1
+}
+
+/// (year, month, day, hour, minute, second, millisecond) of a moment, in UTC.
+pub fn civil(ms: i64) -> (i64, i64, i64, i64, i64, i64, i64) {
+    let (mut days, rest) = (ms.div_euclid(86_400_000), ms.rem_euclid(86_400_000));
+    let (mut year, mut month) = (1970, 1);
+    while days < 0 {
+        year -= 1;
+        days += days_in_year(year);
+    }
+    while days >= days_in_year(year) {
+        days -= days_in_year(year);
+        year += 1;
+    }
+    while days >= days_in_month(year, month) {
+        days -= days_in_month(year, month);
+        month += 1;
+    }
+    (year, month, days + 1, rest / 3_600_000, rest / 60_000 % 60, rest / 1000 % 60, rest % 1000)
+}
+
+pub fn rfc3339(ms: i64) -> String {
+    let (year, month, day, hour, minute, second, milli) = civil(ms);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{milli:03}Z")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A world told of events at given seconds of one minute; their ids are e01, e02 … unless said otherwise.
+    #[derive(Default)]
+    struct Story {
+        world: World,
+        count: u32,
+    }
+
+    fn second(second: u32) -> String {
+        format!("2026-03-02T00:00:{second:02}.000Z")
+    }
+
+    fn ms(at: u32) -> i64 {
+        read_time(&second(at)).expect("a time")
+    }
+
+    impl Story {
+        fn tell(&mut self, event: &str, at: u32, data: Value) -> &mut Story {
+            self.count += 1;
+            let id = format!("e{:02}", self.count);
+            self.tell_as(&id, event, at, data)
+        }
+
+        fn tell_as(&mut self, id: &str, event: &str, at: u32, data: Value) -> &mut Story {
+            self.deliver(json!({ "id": id, "event": event, "created_at": second(at), "data": data }));
+            self
+        }
+
+        fn deliver(&mut self, body: Value) -> Receipt {
+            self.world.deliver(body.to_string().as_bytes(), ms(59))
+        }
+
+        fn user(&mut self, event: &str, at: u32, id: &str) -> &mut Story {
+            self.tell(&format!("dsync.user.{event}"), at, json!({ "id": id, "directory_id": "D" }))
+        }
+
+        fn group(&mut self, event: &str, at: u32, id: &str) -> &mut Story {
+            self.tell(&format!("dsync.group.{event}"), at, json!({ "id": id, "directory_id": "D" }))
+        }
+
+        fn directory(&mut self, event: &str, at: u32) -> &mut Story {
+            self.tell(&format!("dsync.{event}"), at, json!({ "id": "D" }))
+        }
+
+        fn member(&mut self, event: &str, at: u32) -> &mut Story {
+            let data = json!({ "directory_id": "D", "user": { "id": "U" }, "group": { "id": "G" } });
+            self.tell(&format!("dsync.group.user_{event}"), at, data)
+        }
+
+        fn ask(&self, path: &str, query: &[(&str, &str)], cut: Cut) -> (u16, Value) {
+            let query: Vec<_> = query.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect();
+            self.world.get(path, &query, cut)
+        }
+
+        fn item(&self, path: &str, cut: Cut) -> Option<Value> {
+            let (status, body) = self.ask(path, &[], cut);
+            (status == 200).then_some(body)
+        }
+
+        fn has(&self, path: &str, cut: Cut) -> bool {
+            self.item(path, cut).is_some()
+        }
+
+        fn list(&self, path: &str, query: &[(&str, &str)], cut: Cut) -> Vec<String> {
+            let (status, body) = self.ask(path, query, cut);
+            assert_eq!(status, 200, "{body}");
+            ids_of(&body)
+        }
+
+        fn is_member(&self, cut: Cut) -> bool {
+            let of_group = self.list("/directory_users", &[("group", "G")], cut) == ["U"];
+            let of_user = self.list("/directory_groups", &[("user", "U")], cut) == ["G"];
+            assert_eq!(of_group, of_user);
+            of_group
+        }
+
+        fn reasons(&self) -> Vec<(u64, String)> {
+            self.world.quarantine().into_iter().map(|(seq, _, _, reason)| (seq, reason)).collect()
+        }
+    }
+
+    fn ids_of(body: &Value) -> Vec<String> {
+        let data = body["data"].as_array().expect("a list");
+        data.iter().map(|item| item["id"].as_str().expect("an id").to_owned()).collect()
+    }
+
+    const LATEST: Cut = Cut { as_of_ms: None, known_at: None };
+
+    fn at(second: u32) -> Cut {
+        Cut { as_of_ms: Some(ms(second)), known_at: None }
+    }
+
+    fn known(seq: u64) -> Cut {
+        Cut { as_of_ms: None, known_at: Some(seq) }
+    }
+
+    #[test]
+    fn rule_1_both_cuts_include_their_bound_and_hide_the_rest() {
+        let mut story = Story::default();
+        story.user("created", 5, "U").user("deleted", 7, "U");
+        let just_before = Cut { as_of_ms: Some(ms(5) - 1), known_at: None };
+        assert!(!story.has("/directory_users/U", just_before));
+        assert!(story.has("/directory_users/U", at(5)));
+        assert!(!story.has("/directory_users/U", at(7)));
+        assert!(story.has("/directory_users/U", known(1)));
+        assert!(!story.has("/directory_users/U", known(2)));
+        assert!(!story.has("/directory_users/U", known(0)));
+        assert!(!story.has("/directory_users/U", Cut { as_of_ms: Some(ms(4)), known_at: Some(1) }));
+    }
+
+    #[test]
+    fn rule_2_an_event_ahead_of_the_clock_counts_at_once_and_is_listed() {
+        let mut story = Story::default();
+        let data = json!({ "id": "U", "directory_id": "D" });
+        let body = json!({ "id": "a", "event": "dsync.user.created", "created_at": "2099-01-01T00:00:00Z", "data": data });
+        story.deliver(body);
+        assert!(story.has("/directory_users/U", LATEST));
+        assert!(!story.has("/directory_users/U", at(59)));
+        assert_eq!(story.reasons(), [(1, "clock_ahead".to_owned())]);
+    }
+
+    #[test]
+    fn rule_3_occurred_at_is_the_first_time_there_is() {
+        let ulid = "01K9AAAAAA0000000000000000";
+        let of_ulid = ulid_ms(ulid).expect("a time");
+        let updated = "2026-01-01 00:00:01";
+        let of_data = read_time(updated).expect("a time");
+        let (upper, lower) = (format!("wh_{ulid}"), format!("wh_{}", ulid.to_lowercase()));
+        let cases = [
+            ("a", "created", json!("2026-02-01T00:00:00.0019+0000"), 1_769_904_000_001),
+            (&upper, "created", json!(17), of_ulid),
+            (&lower, "created", json!("2026-02-01"), of_ulid),
+            (&upper, "created", json!("2026-02-01T00:00:60Z"), of_ulid),
+            (ulid, "deleted", Value::Null, of_ulid),
+            ("x_81K9AAAAAA0000000000000000", "created", Value::Null, of_data),
+            ("x_01K9AAAAAAI000000000000000", "created", Value::Null, of_data),
+            ("x_7ZZZZZZZZZ0000000000000000", "created", Value::Null, of_data),
+            ("event_1", "created", Value::Null, of_data),
+            ("event_2", "deleted", Value::Null, ms(59)),
+        ];
+        for (id, change, created_at, expected) in cases {
+            let mut story = Story::default();
+            let data = json!({ "id": "U", "directory_id": "D", "updated_at": updated });
+            let event = format!("dsync.user.{change}");
+            story.deliver(json!({ "id": id, "event": event, "created_at": created_at, "data": data }));
+            assert_eq!(story.world.moments(), [expected], "{id} {change} {created_at}");
+        }
+    }
+
+    #[test]
+    fn times_are_read_by_the_grammar_alone() {
+        let same = ["2026-01-01T01:30:00.120Z", "2026-01-01t01:30:00.1209z", "2026-01-01 03:30:00.12+02:00", "2025-12-31T23:00:00.12-0230"];
+        for text in same {
+            assert_eq!(read_time(text).map(rfc3339).as_deref(), Some("2026-01-01T01:30:00.120Z"), "{text}");
+        }
+        let bad = [
+            "",
+            "2026-01-01",
+            "2026-01-01T01:30",
+            "2026-01-01T01:30:60Z",
+            "2026-01-01T24:00:00Z",
+            "2026-02-29T00:00:00Z",
+            "2026-13-01T00:00:00Z",
+            " 2026-01-01T00:00:00Z",
+            "2026-01-01T00:00:00Z ",
+            "2026-01-01  00:00:00Z",
+            "2026-01-01T00:00:00.Z",
+            "2026-01-01T00:00:00+2",
+            "2026-01-01T00:00:00+01",
+            "2026-01-01T00:00:00+24:00",
+            "+2026-01-01T00:00:00",
+            "2026-01-01T0é:00:00",
+            "20€6-01-01T00:00:00",
+        ];
+        for text in bad {
+            assert_eq!(read_time(text), None, "{text}");
+        }
+        assert_eq!(read_time("1970-01-01T00:00:00"), Some(0));
+        assert_eq!(read_time("2024-02-29T00:00:00Z"), Some(1_709_164_800_000));
+        assert_eq!(read_time("0000-03-01T00:00:00Z"), Some(-62_162_035_200_000));
+        assert_eq!(rfc3339(-62_162_035_200_000), "0000-03-01T00:00:00.000Z");
+    }
+
+    #[test]
+    fn rule_4_created_at_goes_before_updated_at() {
+        let mut story = Story::default();
+        let data = |name, updated| json!({ "id": "U", "directory_id": "D", "name": name, "updated_at": second(updated) });
+        story.tell("dsync.user.updated", 11, data("Y", 8)).tell("dsync.user.updated", 10, data("X", 9));
+        assert_eq!(story.item("/directory_users/U", LATEST).expect("a user")["name"], "Y");
+    }
+
+    #[test]
+    fn rule_4_in_one_millisecond_updated_at_then_id_decide() {
+        let data = |name: &str, updated: Value| json!({ "id": "U", "directory_id": "D", "name": name, "updated_at": updated });
+        let name = |story: &Story| story.item("/directory_users/U", LATEST).expect("a user")["name"].clone();
+        let mut story = Story::default();
+        story.tell_as("b", "dsync.user.updated", 5, data("later", json!(second(4))));
+        story.tell_as("c", "dsync.user.updated", 5, data("earlier", json!(second(3))));
+        story.tell_as("d", "dsync.user.updated", 5, data("none", Value::Null));
+        assert_eq!(name(&story), "later");
+        story.tell_as("B", "dsync.user.updated", 5, data("lesser id", json!(second(4))));
+        assert_eq!(name(&story), "later");
+        story.tell_as("bb", "dsync.user.updated", 5, data("greater id", json!(second(4))));
+        assert_eq!(name(&story), "greater id");
+    }
+
+    #[test]
+    fn rule_4_in_one_millisecond_the_end_wins() {
+        let mut story = Story::default();
+        story.user("created", 1, "U").group("created", 1, "G");
+        story.tell_as("a", "dsync.user.deleted", 5, json!({ "id": "U" }));
+        let pair = json!({ "directory_id": "D", "user": { "id": "U" }, "group": { "id": "G" } });
+        story.tell_as("b", "dsync.group.user_added", 5, pair);
+        assert!(!story.is_member(LATEST));
+    }
+
+    #[test]
+    fn rules_5_and_6_the_first_content_under_an_id_counts() {
+        let mut story = Story::default();
+        let body = |name: &str| {
+            let data = json!({ "id": "U", "directory_id": "D", "name": name });
+            json!({ "id": "a", "event": "dsync.user.created", "created_at": second(1), "data": data })
+        };
+        let receipt = |seq, duplicate, conflict| Receipt { seq, event_id: Some("a".to_owned()), duplicate, conflict };
+        assert_eq!(story.deliver(body("first")), receipt(1, false, false));
+        assert_eq!(story.deliver(body("first")), receipt(1, true, false));
+        let spaced = format!("{:#}", body("first"));
+        assert_eq!(story.world.deliver(spaced.as_bytes(), 0), receipt(1, true, false));
+        let mut with_more = body("first");
+        with_more["context"] = json!({});
+        assert_eq!(story.deliver(with_more), receipt(1, true, false));
+        assert_eq!(story.deliver(body("second")), receipt(2, false, true));
+        assert_eq!(story.deliver(body("second")), receipt(2, true, true));
+        assert_eq!(story.deliver(body("third")), receipt(3, false, true));
+        assert_eq!(story.item("/directory_users/U", LATEST).expect("a user")["name"], "first");
+        assert_eq!(story.reasons(), [(2, "conflict".to_owned()), (3, "conflict".to_owned())]);
+    }
+
+    #[test]
+    fn rule_5_an_event_without_any_time_takes_its_first_deliverys() {
+        let mut world = World::new();
+        let body = br#"{"id":"a","event":"dsync.user.deleted","data":{"id":"U"}}"#;
+        world.deliver(body, 500);
+        world.deliver(body, 100);
+        assert_eq!(world.moments(), [500]);
+    }
+
+    #[test]
+    fn rule_6_the_first_counts_even_if_it_is_of_no_use() {
+        let mut story = Story::default();
+        story.deliver(json!({ "id": "a", "event": "dsync.user.created", "data": {} }));
+        let usable = json!({ "id": "a", "event": "dsync.user.created", "data": { "id": "U", "directory_id": "D" } });
+        let receipt = story.deliver(usable);
+        assert!(receipt.conflict && !receipt.duplicate);
+        assert!(!story.has("/directory_users/U", LATEST));
+    }
+
+    #[test]
+    fn rule_7_a_body_that_is_no_event_is_listed_and_occupies_no_id() {
+        let mut story = Story::default();
+        let bodies = [
+            json!([]),
+            json!("x"),
+            json!({}),
+            json!({ "id": "a" }),
+            json!({ "id": "a", "event": "" }),
+            json!({ "id": "a", "event": 1 }),
+            json!({ "id": "", "event": "e" }),
+            json!({ "id": "op_a", "event": "e" }),
+            json!({ "id": "a\n", "event": "e" }),
+            json!({ "id": "x".repeat(256), "event": "e" }),
+        ];
+        for (index, body) in bodies.iter().enumerate() {
+            let seq = index as u64 + 1;
+            assert_eq!(story.deliver(body.clone()).seq, seq);
+            let again = story.deliver(body.clone());
+            assert_eq!((again.seq, again.duplicate, again.conflict), (seq, true, false));
+        }
+        assert_eq!(story.reasons().len(), bodies.len());
+        assert!(story.reasons().iter().all(|(_, reason)| reason == "not_an_event"));
+        let usable = json!({ "id": "a", "event": "dsync.user.created", "data": { "id": "U", "directory_id": "D" } });
+        let first = story.deliver(usable);
+        assert!(!first.duplicate && !first.conflict);
+        assert!(story.has("/directory_users/U", LATEST));
+    }
+
+    #[test]
+    fn rule_7_of_a_key_given_twice_the_last_counts_and_rollcall_types_do_nothing() {
+        let mut story = Story::default();
+        let twice = br#"{"id":"x","event":"e","id":"a","event":"dsync.user.created","data":{"id":"V","id":"U","directory_id":"D"}}"#;
+        assert_eq!(story.world.deliver(twice, 0).event_id.as_deref(), Some("a"));
+        assert!(story.has("/directory_users/U", LATEST));
+        story.tell("rollcall.directory.deleted", 9, json!({ "id": "D" }));
+        assert!(story.has("/directories/D", LATEST));
+        assert_eq!(story.reasons(), [(2, "reserved_type".to_owned())]);
+    }
+
+    #[test]
+    fn rule_8_an_event_that_fails_is_quarantined_whole() {
+        let end = |id: &str| json!({ "id": id });
+        let pair = |user, group| json!({ "directory_id": "D", "user": user, "group": group });
+        let (missing, mismatch) = ("missing_field", "kind_mismatch");
+        let cases = [
+            ("user.created", json!({ "id": "U" }), missing),
+            ("user.created", json!({ "id": 7, "directory_id": "D" }), missing),
+            ("user.created", json!({ "id": "U", "directory_id": "" }), missing),
+            ("user.created", json!([]), missing),
+            ("group.deleted", json!({ "directory_id": "D" }), missing),
+            ("activated", json!({ "id": "d".repeat(256) }), missing),
+            ("group.user_added", json!({ "user": end("U"), "group": end("G") }), missing),
+            ("group.user_added", pair(Value::Null, end("G")), missing),
+            ("group.created", json!({ "id": "G", "directory_id": "D", "object": "directory_user" }), mismatch),
+            ("group.created", json!({ "id": "directory_user_1", "directory_id": "D" }), mismatch),
+            ("user.updated", json!({ "id": "directory_group_1", "directory_id": "D" }), mismatch),
+            ("user.updated", json!({ "id": "U", "directory_id": "directory_group_1" }), mismatch),
+            ("deleted", json!({ "id": "directory_user_1" }), mismatch),
+            ("group.user_added", pair(end("directory_group_1"), end("G")), mismatch),
+        ];
+        for (event, data, reason) in cases {
+            let mut story = Story::default();
+            story.tell(&format!("dsync.{event}"), 1, data.clone());
+            assert_eq!(story.reasons(), [(1, reason.to_owned())], "{event} {data}");
+            assert!(story.world.moments().is_empty());
+        }
+    }
+
+    #[test]
+    fn rule_8_a_membership_takes_the_first_directory_there_is() {
+        let mut story = Story::default();
+        let (group, user) = (json!({ "id": "G", "directory_id": "D1" }), json!({ "id": "U", "directory_id": "D2" }));
+        let data = json!({ "directory_id": "", "group": group, "user": user });
+        story.tell("dsync.group.user_added", 1, data);
+        assert!(story.is_member(LATEST));
+        story.tell("dsync.deleted", 2, json!({ "id": "D1" })).tell("dsync.activated", 3, json!({ "id": "D1" }));
+        story.tell("dsync.group.created", 4, json!({ "id": "G", "directory_id": "D2" }));
+        assert!(!story.is_member(LATEST), "its directory was deleted, though both ends live");
+    }
+
+    #[test]
+    fn rule_9_unknown_types_are_listed_and_strangers_are_not() {
+        let mut story = Story::default();
+        let events = ["dsync.user.promoted", "dsync.token.created", "dsync.token.whatever", "connection.activated", "dsyncs"];
+        for event in events {
+            story.tell(event, 1, json!({ "id": "U", "directory_id": "D" }));
+        }
+        assert_eq!(story.reasons(), [(1, "unknown_type".to_owned())]);
+        assert_eq!(story.world.head(), 5);
+    }
+
+    #[test]
+    fn rule_10_the_type_of_the_event_decides_the_state() {
+        let mut story = Story::default();
+        story.tell("dsync.activated", 1, json!({ "id": "D", "state": "inactive" }));
+        story.tell("dsync.deactivated", 2, json!({ "id": "D", "state": "active" }));
+        assert_eq!(story.item("/directories/D", at(1)).expect("a directory")["state"], "linked");
+        assert_eq!(story.item("/directories/D", at(2)).expect("a directory")["state"], "unlinked");
+    }
+
+    #[test]
+    fn rule_11_only_a_later_activation_brings_a_directory_back() {
+        let mut story = Story::default();
+        story.directory("activated", 1).user("created", 2, "U").directory("deleted", 3);
+        story.directory("activated", 4).user("updated", 5, "U");
+        assert!(!story.has("/directories/D", at(3)) && !story.has("/directory_users/U", at(3)));
+        assert!(story.has("/directories/D", at(4)) && !story.has("/directory_users/U", at(4)));
+        assert!(story.has("/directories/D", at(5)) && story.has("/directory_users/U", at(5)));
+
+        let mut story = Story::default();
+        story.directory("deleted", 3).directory("deactivated", 4).user("created", 5, "U");
+        assert!(!story.has("/directories/D", LATEST) && !story.has("/directory_users/U", LATEST));
+    }
+
+    #[test]
+    fn rule_12_a_directory_only_named_is_a_stub() {
+        let mut story = Story::default();
+        story.user("updated", 5, "U");
+        let snapshot = json!({ "id": "U", "directory_id": "E", "organization_id": "org" });
+        let pair = json!({ "directory_id": "D", "user": snapshot, "group": { "id": "G" } });
+        story.tell("dsync.group.user_removed", 3, pair);
+        assert_eq!(story.list("/directories", &[("order", "asc")], LATEST), ["D", "E"]);
+        let expected = json!({
+            "object": "directory", "id": "E", "organization_id": "org", "external_key": "", "name": "",
+            "type": "generic scim v2.0", "state": "linked", "created_at": second(3), "updated_at": second(3),
+        });
+        assert_eq!(story.item("/directories/E", LATEST), Some(expected));
+        assert_eq!(story.item("/directories/D", LATEST).expect("a stub")["organization_id"], "");
+        assert_eq!(story.item("/directories/D", LATEST).expect("a stub")["created_at"], second(3));
+    }
+
+    #[test]
+    fn rule_12_the_organization_is_of_the_newest_directory_event_that_carries_one() {
+        let mut story = Story::default();
+        let user = |organization: &str| json!({ "id": "U", "directory_id": "D", "organization_id": organization });
+        let organization = |story: &Story, cut| story.item("/directories/D", cut).expect("a directory")["organization_id"].clone();
+        story.tell("dsync.user.created", 1, user("first")).tell("dsync.user.updated", 2, user("second"));
+        assert_eq!(organization(&story, LATEST), "first");
+        story.tell("dsync.activated", 3, json!({ "id": "D", "organization_id": "own" })).directory("activated", 4);
+        assert_eq!(organization(&story, at(2)), "first");
+        assert_eq!(organization(&story, LATEST), "own");
+    }
+
+    #[test]
+    fn rule_13_what_is_deleted_is_absent_but_found_in_the_past() {
+        let mut story = Story::default();
+        story.directory("activated", 1).user("created", 1, "U").group("created", 1, "G").directory("deleted", 5);
+        for path in ["/directories/D", "/directory_users/U", "/directory_groups/G"] {
+            assert!(story.has(path, at(4)) && !story.has(path, at(5)));
+        }
+        assert!(story.list("/directory_users", &[("directory", "D")], LATEST).is_empty());
+        let expected = json!({ "message": "Directory User not found: 'U'.", "code": "entity_not_found", "entity_id": "U" });
+        assert_eq!(story.ask("/directory_users/U", &[], LATEST), (404, expected));
+    }
+
+    #[test]
+    fn rule_14_a_version_stands_alone_and_gaps_are_derived() {
+        let mut story = Story::default();
+        story.tell("dsync.activated", 1, json!({ "id": "D", "organization_id": "org" }));
+        story.tell("dsync.user.created", 2, json!({ "id": "U", "directory_id": "D", "name": "N", "email": "a@x" }));
+        let emails = json!([{ "value": "b@x" }, { "value": "c@x", "primary": true }]);
+        let previous = json!({ "name": "N" });
+        let data = json!({ "id": "U", "directory_id": "D", "emails": emails, "previous_attributes": previous, "extra": 1 });
+        story.tell("dsync.user.updated", 3, data);
+        let expected = json!({
+            "object": "directory_user", "id": "U", "directory_id": "D", "organization_id": "org", "idp_id": "",
+            "email": "c@x", "first_name": null, "last_name": null, "name": null, "job_title": null, "username": null,
+            "emails": emails, "state": "active", "raw_attributes": {}, "custom_attributes": {},
+            "created_at": second(2), "updated_at": second(3), "groups": [],
+        });
+        assert_eq!(story.item("/directory_users/U", LATEST), Some(expected));
+    }
+
+    #[test]
+    fn rule_15_any_later_version_revives_and_a_move_ends_nothing() {
+        let mut story = Story::default();
+        story.user("created", 1, "U").group("created", 1, "G").member("added", 2);
+        story.tell("dsync.user.updated", 3, json!({ "id": "U", "directory_id": "E" }));
+        assert!(story.is_member(at(3)));
+        assert_eq!(story.list("/directory_users", &[("directory", "E")], at(3)), ["U"]);
+        story.user("deleted", 4, "U").user("updated", 5, "U");
+        assert!(!story.has("/directory_users/U", at(4)) && story.has("/directory_users/U", at(5)));
+        assert!(!story.is_member(at(5)));
+    }
+
+    #[test]
+    fn rule_16_a_snapshot_stands_in_until_an_explicit_version() {
+        let mut story = Story::default();
+        let pair = |email: &str| json!({ "directory_id": "D", "user": { "id": "U", "email": email }, "group": { "id": "G" } });
+        let email = |story: &Story, cut| story.item("/directory_users/U", cut).expect("a user")["email"].clone();
+        story.tell("dsync.group.user_added", 1, pair("s"));
+        story.tell("dsync.user.created", 5, json!({ "id": "U", "directory_id": "D", "email": "e" }));
+        assert_eq!(email(&story, at(4)), "s");
+        assert_eq!(email(&story, at(5)), "e");
+        assert_eq!(email(&story, Cut { as_of_ms: Some(ms(5)), known_at: Some(1) }), "s");
+        story.tell("dsync.group.user_removed", 6, pair("newer"));
+        assert_eq!(email(&story, LATEST), "e");
+
+        let mut story = Story::default();
+        story.user("deleted", 3, "U").member("added", 4);
+        assert!(!story.has("/directory_users/U", LATEST));
+        assert!(!story.is_member(LATEST));
+    }
+
+    #[test]
+    fn rule_16_versions_that_a_deleted_directory_ended_still_beat_snapshots() {
+        let mut story = Story::default();
+        story.user("created", 1, "U").directory("deleted", 2).directory("activated", 3).member("added", 4);
+        assert!(!story.has("/directory_users/U", LATEST));
+        assert!(story.has("/directory_groups/G", LATEST));
+    }
+
+    #[test]
+    fn rule_17_only_active_or_no_state_is_active() {
+        let states = [("active", "active"), ("ACTIVE", "inactive"), ("suspended", "inactive"), ("", "inactive")];
+        for (state, shown) in states {
+            let mut story = Story::default();
+            let state = if state.is_empty() { Value::Null } else { json!(state) };
+            story.tell("dsync.user.created", 1, json!({ "id": "U", "directory_id": "D", "state": state }));
+            assert_eq!(story.item("/directory_users/U", LATEST).expect("a user")["state"], shown);
+        }
+    }
+
+    #[test]
+    fn rule_18_an_inactive_user_is_retained() {
+        let mut story = Story::default();
+        story.member("added", 1);
+        story.tell("dsync.user.updated", 2, json!({ "id": "U", "directory_id": "D", "state": "inactive" }));
+        assert!(story.is_member(LATEST));
+        assert_eq!(story.list("/directory_users", &[("directory", "D"), ("state", "inactive")], LATEST), ["U"]);
+        assert!(story.list("/directory_users", &[("directory", "D"), ("state", "active")], LATEST).is_empty());
+    }
+
+    #[test]
+    fn rule_19_a_membership_added_while_the_user_is_gone_waits_for_it() {
+        let mut story = Story::default();
+        story.user("created", 1, "U").user("deleted", 2, "U").member("added", 3).user("created", 4, "U");
+        assert!(!story.is_member(at(3)));
+        assert!(story.is_member(at(4)));
+    }
+
+    #[test]
+    fn rule_19_a_membership_ended_by_a_deletion_does_not_come_back() {
+        let mut story = Story::default();
+        story.member("added", 1).user("deleted", 2, "U").user("created", 3, "U");
+        assert!(story.is_member(at(1)));
+        assert!(!story.is_member(at(3)));
+        let mut story = Story::default();
+        story.member("added", 1).group("deleted", 2, "G").group("created", 3, "G");
+        assert!(story.is_member(at(1)));
+        assert!(!story.is_member(at(3)));
+    }
+
+    #[test]
+    fn rule_19_a_membership_is_never_judged_by_updated_at() {
+        let mut story = Story::default();
+        let pair = |updated| {
+            let user = json!({ "id": "U", "updated_at": second(updated) });
+            json!({ "directory_id": "D", "updated_at": second(updated), "user": user, "group": { "id": "G" } })
+        };
+        story.tell_as("b", "dsync.group.user_added", 5, pair(1)).tell_as("a", "dsync.group.user_added", 5, pair(9));
+        assert_eq!(story.item("/directory_users/U", LATEST).expect("a user")["updated_at"], second(1));
+    }
+
+    #[test]
+    fn lists_page_by_id_in_either_direction() {
+        let mut story = Story::default();
+        for id in ["a", "b", "c", "d", "e"] {
+            story.user("created", 1, id);
+        }
+        let cases = [
+            ("desc", "", "", "ed", "", "d"),
+            ("desc", "after", "d", "cb", "c", "b"),
+            ("desc", "after", "cc", "cb", "c", "b"),
+            ("desc", "after", "b", "a", "a", ""),
+            ("desc", "after", "a", "", "", ""),
+            ("desc", "before", "b", "dc", "d", "c"),
+            ("asc", "", "", "ab", "", "b"),
+            ("asc", "before", "d", "bc", "b", "c"),
+            ("normal", "", "", "ed", "d", ""),
+            ("normal", "before", "d", "cb", "b", "c"),
+            ("normal", "after", "b", "dc", "c", "d"),
+        ];
+        let cursor_or_null = |cursor: &str| if cursor.is_empty() { Value::Null } else { json!(cursor) };
+        for (order, cursor, id, expected, before, after) in cases {
+            let mut query = vec![("directory", "D"), ("limit", "2"), ("order", order)];
+            if !cursor.is_empty() {
+                query.push((cursor, id));
+            }
+            let (_, body) = story.ask("/directory_users", &query, LATEST);
+            assert_eq!(ids_of(&body).concat(), expected, "{query:?}");
+            let metadata = json!({ "before": cursor_or_null(before), "after": cursor_or_null(after) });
+            assert_eq!(body["list_metadata"], metadata, "{query:?}");
+        }
+    }
+
+    #[test]
+    fn a_list_without_scope_is_refused() {
+        let story = Story::default();
+        let (status, body) = story.ask("/directory_groups", &[("limit", "1")], LATEST);
+        assert_eq!((status, &body["code"], &body["errors"][1]["field"]), (422, &json!("validation_failed"), &json!("user")));
+        assert_eq!(story.ask("/directory_users", &[("organization", "x")], LATEST).0, 200);
+    }
+
+    #[test]
+    fn groups_show_their_members_when_asked() {
+        let mut story = Story::default();
+        story.member("added", 1);
+        let (_, group) = story.ask("/directory_groups/G", &[("members", "true")], LATEST);
+        assert_eq!(group["members"][0]["id"], "U");
+        assert!(group["members"][0].get("groups").is_none());
+        assert_eq!(story.item("/directory_users/U", LATEST).expect("a user")["groups"][0]["id"], "G");
+    }
+}
