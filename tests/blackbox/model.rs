@@ -179,12 +179,13 @@ impl World {
 
         let (Some(event_id), Some(event)) = (record.event_id.clone(), record.event.clone()) else {
             if let Some(seq) = self.find(|known| known.standing == Standing::Unusable && known.body == body) {
-                return Receipt { seq, event_id: record.event_id, duplicate: true, conflict: false };
+                return Receipt { seq, event_id: None, duplicate: true, conflict: false };
             }
+            // It does not occupy its id, so it is not shown to have one.
+            record.event_id = None;
             record.standing = Standing::Unusable;
             record.listed = Some("not_an_event");
-            let event_id = record.event_id.clone();
-            return Receipt { seq: self.append(record), event_id, duplicate: false, conflict: false };
+            return Receipt { seq: self.append(record), event_id: None, duplicate: false, conflict: false };
         };
 
         let has_this_id = |known: &Record| known.event_id.as_ref() == Some(&event_id);

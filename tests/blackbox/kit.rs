@@ -1,0 +1,210 @@
+//! What the tests share: a server in a process of its own, signing, asking.
+
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use hmac::{Hmac, KeyInit, Mac};
+use serde_json::Value;
+use sha2::Sha256;
+
+pub const SECRET: &str = "whsec_test";
+pub const API_KEY: &str = "sk_test";
+
+/// How long a server may take to start, in steps of 10 ms: only a hang runs into it.
+const START_TRIES_MAX: u32 = 3000;
+
+/// A running `rollcall serve`. Killed when dropped.
+pub struct Server {
+    child: Child,
+    pub url: String,
+    agent: ureq::Agent,
+}
+
+pub struct Answer {
+    pub status: u16,
+    pub headers: Vec<(String, String)>,
+    pub body: Vec<u8>,
+}
+
+impl Answer {
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&self.body)))
+    }
+
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
+    }
+
+    /// The answer's stable code.
+    pub fn code(&self) -> String {
+        self.json()["code"].as_str().unwrap_or_default().to_owned()
+    }
+
+    /// The ids of a list's items.
+    pub fn ids(&self) -> Vec<String> {
+        self.json()["data"].as_array().unwrap().iter().map(|item| item["id"].as_str().unwrap().to_owned()).collect()
+    }
+}
+
+impl Server {
+    pub fn start(data: &Path) -> Server {
+        Server::start_with(data, &[])
+    }
+
+    pub fn start_with(data: &Path, arguments: &[&str]) -> Server {
+        Server::start_command(Command::new(binary()), data, arguments)
+    }
+
+    /// Starts `command`, which runs the binary, perhaps through another program.
+    pub fn start_command(mut command: Command, data: &Path, arguments: &[&str]) -> Server {
+        command.args(["serve", "--listen", "127.0.0.1:0", "--data"]).arg(data).args(arguments);
+        command.env("ROLLCALL_WEBHOOK_SECRETS", SECRET).env("ROLLCALL_API_KEYS", API_KEY).env("ROLLCALL_LOG", "error");
+        command.env_remove("WORKOS_WEBHOOK_SECRET");
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let url = line.trim().to_owned();
+        assert!(url.starts_with("http://127.0.0.1:"), "the first line is `{line}`");
+        let server = Server { child, url, agent: agent() };
+        for _ in 0..START_TRIES_MAX {
+            if server.get("/readyz").status == 200 {
+                return server;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        panic!("the server did not become ready");
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub fn get(&self, path: &str) -> Answer {
+        get(&self.agent, &self.url, path, &[("Authorization", &format!("Bearer {API_KEY}"))])
+    }
+
+    pub fn get_with(&self, path: &str, headers: &[(&str, &str)]) -> Answer {
+        get(&self.agent, &self.url, path, headers)
+    }
+
+    /// Signs `body` with a time of `t_ms` and posts it.
+    pub fn post_at(&self, body: &[u8], t_ms: i64) -> Answer {
+        self.post_with(body, &[("WorkOS-Signature", &signature(SECRET, &t_ms.to_string(), body))])
+    }
+
+    pub fn post(&self, body: &[u8]) -> Answer {
+        self.post_at(body, now_ms())
+    }
+
+    pub fn post_with(&self, body: &[u8], headers: &[(&str, &str)]) -> Answer {
+        post(&self.agent, &format!("{}/webhooks/workos", self.url), body, headers).unwrap()
+    }
+
+    /// Posts and sees that it was taken; the answer's seq.
+    pub fn deliver(&self, body: &str) -> u64 {
+        let answer = self.post(body.as_bytes());
+        assert_eq!(answer.status, 200, "{body}");
+        answer.json()["seq"].as_u64().unwrap()
+    }
+
+    /// Sends SIGTERM and waits; the exit code.
+    pub fn stop(mut self) -> i32 {
+        signal(self.child.id(), "TERM");
+        self.child.wait().unwrap().code().unwrap_or(-1)
+    }
+
+    pub fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+pub fn binary() -> PathBuf {
+    PathBuf::from(env!("CARGO_BIN_EXE_rollcall"))
+}
+
+pub fn signal(pid: u32, name: &str) {
+    assert!(Command::new("kill").args([&format!("-{name}"), &pid.to_string()]).status().unwrap().success());
+}
+
+pub fn agent() -> ureq::Agent {
+    ureq::Agent::config_builder().http_status_as_error(false).timeout_global(Some(Duration::from_secs(60))).build().into()
+}
+
+pub fn get(agent: &ureq::Agent, url: &str, path: &str, headers: &[(&str, &str)]) -> Answer {
+    let mut request = agent.get(format!("{url}{path}"));
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    answer(request.call().unwrap_or_else(|error| panic!("{error}: {path}")))
+}
+
+/// `None` if the connection broke.
+pub fn post(agent: &ureq::Agent, url: &str, body: &[u8], headers: &[(&str, &str)]) -> Option<Answer> {
+    let mut request = agent.post(url);
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    request.send(body).ok().map(answer)
+}
+
+fn answer(mut response: ureq::http::Response<ureq::Body>) -> Answer {
+    let text = |value: &ureq::http::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+    let headers = response.headers().iter().map(|(name, value)| (name.to_string(), text(value))).collect();
+    let mut body = Vec::new();
+    response.body_mut().as_reader().read_to_end(&mut body).unwrap();
+    Answer { status: response.status().as_u16(), headers, body }
+}
+
+pub fn now_ms() -> i64 {
+    #[allow(clippy::disallowed_methods, reason = "the tests stand outside, with a clock of their own")]
+    let now = SystemTime::now();
+    now.duration_since(UNIX_EPOCH).unwrap().as_millis() as i64
+}
+
+/// HMAC-SHA256 over `t.body`, in hex.
+pub fn mac(secret: &str, t: &str, body: &[u8]) -> String {
+    let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).unwrap();
+    mac.update(t.as_bytes());
+    mac.update(b".");
+    mac.update(body);
+    hex::encode(mac.finalize().into_bytes())
+}
+
+pub fn signature(secret: &str, t: &str, body: &[u8]) -> String {
+    format!("t={t}, v1={}", mac(secret, t, body))
+}
+
+/// Whether every key of `expected` is in `answer` with an equal value; arrays match one by one.
+pub fn holds(expected: &Value, answer: &Value) -> bool {
+    match (expected, answer) {
+        (Value::Object(expected), Value::Object(answer)) => {
+            expected.iter().all(|(key, value)| answer.get(key).is_some_and(|other| holds(value, other)))
+        }
+        (Value::Array(expected), Value::Array(answer)) => {
+            expected.len() == answer.len() && expected.iter().zip(answer).all(|(value, other)| holds(value, other))
+        }
+        _ => expected == answer,
+    }
+}
+
+pub fn user(id: &str, directory: &str, name: &str, created_at: &str, event_id: &str, event: &str) -> String {
+    serde_json::json!({
+        "object": "event", "id": event_id, "event": event, "created_at": created_at, "context": {},
+        "data": {
+            "object": "directory_user", "id": id, "directory_id": directory, "organization_id": "org_1", "idp_id": id,
+            "email": format!("{name}@foo.example"), "first_name": name, "state": "active", "raw_attributes": {},
+            "custom_attributes": {}, "created_at": created_at, "updated_at": created_at,
+        },
+    })
+    .to_string()
+}
