@@ -153,8 +153,8 @@ impl<V> Default for Rare<V> {
 }
 
 impl<V: Placed> Rare<V> {
-    pub(crate) fn insert(&mut self, version: V, ids: &EventIds) -> bool {
-        self.0.get_or_insert_default().insert(version, ids)
+    pub(crate) fn insert(&mut self, version: V, ids: &EventIds) {
+        self.0.get_or_insert_default().insert(version, ids);
     }
 
     pub(crate) fn newest(&self) -> Option<&V> {

@@ -241,8 +241,9 @@ impl Views {
         directory
     }
 
+    /// Remembers that something in the directory carried the organization.
     fn associate(&mut self, organization: Name, directory: Name) {
-        if organization != NO_NAME {
+        if organization != NO_NAME && directory != NO_NAME {
             self.organizations.insert((organization, directory));
         }
     }
@@ -301,7 +302,7 @@ impl Views {
             if version.deleted {
                 entity.tombstones.insert(version.place, ids);
             }
-            entity.explicit.insert(version, ids)
+            entity.explicit.insert(version, ids);
         })
     }
 
@@ -311,28 +312,29 @@ impl Views {
         if self.entities(kind).is_announced_by(name, version.place) {
             return name;
         }
-        self.add_version(kind, id, version, |entity, ids| entity.stand_ins.insert(version, ids) && entity.explicit.newest().is_none())
+        self.add_version(kind, id, version, |entity, ids| {
+            entity.stand_ins.insert(version, ids);
+        })
     }
 
-    /// `insert` puts the version into its timeline and says whether it is now what the entity reads as.
-    fn add_version(&mut self, kind: Kind, id: &str, version: Version, insert: impl FnOnce(&mut Entity, &EventIds) -> bool) -> Name {
+    fn add_version(&mut self, kind: Kind, id: &str, version: Version, insert: impl FnOnce(&mut Entity, &EventIds)) -> Name {
         let Place { occurred_at, seq, .. } = version.place;
-        let (entities, _) = self.entities_mut(kind);
-        let name = entities.intern(id);
-        // An entity that is there, and stays there in the same directory, changes no index.
-        let steady = !version.deleted && self.alive(kind, name, Cut::LATEST).is_some_and(|v| v.directory == version.directory);
+        let name = self.entities_mut(kind).0.intern(id);
+        // An entity that was there to the end, and goes on in the same directory, changes no index.
+        let before = self.alive(kind, name, Cut::LATEST);
+        let goes_on = |before: &Version| before.directory == version.directory && self.ids.is_later(version.place, before.place);
+        let steady = !version.deleted && before.is_some_and(goes_on);
         let (entities, ids) = self.entities_mut(kind);
-        let Some(entity) = entities.get_mut(name) else { return name };
-        let newest = insert(entity, ids);
-        let first = entity.seen.note(version.place, ids);
-        if !steady || !newest || first {
-            if version.directory != NO_NAME {
-                entities.see(name, version.directory, occurred_at, seq);
-                self.associate(version.organization, version.directory);
-            }
+        if let Some(entity) = entities.get_mut(name) {
+            insert(entity, ids);
+            entity.seen.note(version.place, ids);
+        }
+        if version.directory != NO_NAME && !steady {
+            entities.see(name, version.directory, occurred_at, seq);
+        }
+        self.associate(version.organization, version.directory);
+        if !steady {
             self.refresh(kind, name);
-        } else {
-            self.associate(version.organization, version.directory);
         }
         name
     }

@@ -79,19 +79,25 @@ pub struct Server {
 pub fn serve(listen: impl std::net::ToSocketAddrs, settings: Settings, engine: Arc<OnceLock<Arc<Engine>>>) -> std::io::Result<Server> {
     let listener = TcpListener::bind(listen)?;
     let address = listener.local_addr()?;
+    let configure = app(settings, engine);
+    let running = HttpServer::new(move || App::new().configure(&configure))
+        .shutdown_timeout(ANSWER_WITHIN.as_secs())
+        .client_request_timeout(ANSWER_WITHIN)
+        .disable_signals()
+        .listen(listener)?
+        .run();
+    Ok(Server { address, handle: running.handle(), running })
+}
+
+/// Every route of the server, over an engine that may still be catching up.
+pub fn app(settings: Settings, engine: Arc<OnceLock<Arc<Engine>>>) -> impl Fn(&mut web::ServiceConfig) + Clone + Send + 'static {
     let Settings { keyring, api_keys, webhook_paths } = settings;
     let api_keys = api_keys.iter().map(|key| Sha256::digest(key).into()).collect();
     let state = web::Data::new(State { keyring, api_keys, engine });
-    let running = HttpServer::new(move || {
-        let routes = |config: &mut web::ServiceConfig| routes(config, &webhook_paths);
-        App::new().app_data(state.clone()).configure(routes).default_service(web::to(not_found))
-    })
-    .shutdown_timeout(ANSWER_WITHIN.as_secs())
-    .client_request_timeout(ANSWER_WITHIN)
-    .disable_signals()
-    .listen(listener)?
-    .run();
-    Ok(Server { address, handle: running.handle(), running })
+    move |config| {
+        config.app_data(state.clone()).default_service(web::to(not_found));
+        routes(config, &webhook_paths);
+    }
 }
 
 fn routes(config: &mut web::ServiceConfig, webhook_paths: &[String]) {

@@ -96,12 +96,16 @@ struct Writer {
     poisoned: Option<String>,
 }
 
+type SyncData = Box<dyn Fn(&File) -> io::Result<()> + Send + Sync>;
+
 struct Store {
     log_id: LogId,
     db: sled::Db,
     blocks: sled::Tree,
     /// sled's data file, for the sync that sled does not do.
     data_file: File,
+    /// Step 3, `File::sync_data` but in tests that count or fail it.
+    sync_data: SyncData,
     blobs: PathBuf,
     /// There while the store is open: what it finds at the next opening was not closed.
     unclean: PathBuf,
@@ -167,8 +171,15 @@ impl Unrecovered {
         if checkpoint.is_some_and(|checkpoint| checkpoint.log_id != log_id) {
             return Err(OpenError::Diverged { seq: 1, what: "the checkpoint beside the store is of another log".into() });
         }
-        let store = Store { log_id, db, blocks, data_file, blobs, unclean, _lock: lock };
+        let store = Store { log_id, db, blocks, data_file, sync_data: Box::new(File::sync_data), blobs, unclean, _lock: lock };
         Ok(Unrecovered { store, checkpoint, checkpoint_file })
+    }
+
+    /// Puts another step in the place of the sync.
+    #[cfg(test)]
+    pub(crate) fn syncing_by(mut self, sync_data: impl Fn(&File) -> io::Result<()> + Send + Sync + 'static) -> Unrecovered {
+        self.store.sync_data = Box::new(sync_data);
+        self
     }
 
     /// Looks through every record: contiguity, checksums of ids, the checkpoint; and builds the dedupe index. `progress` is told the last seq
@@ -236,7 +247,7 @@ impl SledLog {
         }
         self.store.blocks.apply_batch(batch).map_err(|error| error.to_string())?;
         self.store.db.flush().map_err(|error| error.to_string())?;
-        self.store.data_file.sync_data().map_err(|error| error.to_string())?;
+        (self.store.sync_data)(&self.store.data_file).map_err(|error| error.to_string())?;
         if fs::read_dir(&self.store.blobs).map_err(|error| error.to_string())?.next().is_some() {
             return Err("the store put a value into its blobs, which are not synced".into());
         }
@@ -372,7 +383,7 @@ impl Drop for SledLog {
     fn drop(&mut self) {
         let mut writer = self.writer.lock();
         if writer.poisoned.is_none() && self.store.db.flush().is_ok() && writer.checkpoint.sync().is_ok() {
-            let _ = self.store.data_file.sync_data();
+            let _ = (self.store.sync_data)(&self.store.data_file);
             let _ = fs::remove_file(&self.store.unclean);
         }
     }
@@ -502,4 +513,218 @@ fn forget_cached_pages(folder: &Path) -> io::Result<()> {
 
 fn sync_all(paths: &[&Path]) -> io::Result<()> {
     paths.iter().try_for_each(|path| File::open(path)?.sync_all())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use super::*;
+    use crate::verify::{Keyring, sign};
+
+    const NOW: Millis = 1_760_000_000_000;
+
+    fn event(id: &str, filling: &[u8]) -> Verified {
+        let filling: String = filling.iter().map(|byte| char::from(b' ' + byte % 90)).filter(|c| !"\\\"".contains(*c)).collect();
+        let body = format!(r#"{{"id":"{id}","event":"x.y","data":{{"filling":"{filling}"}},"created_at":"2025-01-01T00:00:00Z"}}"#);
+        let header = sign("s", NOW, body.as_bytes());
+        Verified::webhook(&Keyring::new(["s"], 0), Some(header.as_bytes()), body.into(), NOW).unwrap()
+    }
+
+    /// Bytes that do not compress.
+    fn noise(bytes: usize) -> Vec<u8> {
+        let mut out = vec![0; bytes];
+        getrandom::fill(&mut out).unwrap();
+        out
+    }
+
+    fn open(folder: &Path) -> SledLog {
+        Unrecovered::open(folder, 64 << 20).unwrap().recover(&|_| {}).unwrap()
+    }
+
+    #[test]
+    fn every_append_syncs_the_data_file_before_it_returns() {
+        let folder = tempfile::tempdir().unwrap();
+        let syncs = Arc::new(AtomicU64::new(0));
+        let counted = syncs.clone();
+        let log = Unrecovered::open(folder.path(), 64 << 20)
+            .unwrap()
+            .syncing_by(move |file| {
+                // What is synced is the file that sled writes.
+                assert!(file.metadata()?.len() > 0);
+                counted.fetch_add(1, Ordering::SeqCst);
+                file.sync_data()
+            })
+            .recover(&|_| {})
+            .unwrap();
+        for round in 1..=20 {
+            log.append(vec![event(&format!("e{round}"), b"x")], NOW).unwrap();
+            assert_eq!(syncs.load(Ordering::SeqCst), round);
+        }
+        // A duplicate is durable already.
+        log.append(vec![event("e1", b"x")], NOW).unwrap();
+        assert_eq!(syncs.load(Ordering::SeqCst), 20);
+    }
+
+    #[test]
+    fn after_a_failed_sync_nothing_is_taken_until_the_log_is_reopened_and_the_same_events_may_come_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let syncs = AtomicU64::new(0);
+        let log = Unrecovered::open(folder.path(), 64 << 20)
+            .unwrap()
+            .syncing_by(move |file| match syncs.fetch_add(1, Ordering::SeqCst) {
+                2 => Err(io::Error::other("the disk is gone")),
+                _ => file.sync_data(),
+            })
+            .recover(&|_| {})
+            .unwrap();
+        for id in ["a", "b"] {
+            log.append(vec![event(id, b"")], NOW).unwrap();
+        }
+        assert!(matches!(log.append(vec![event("c", b"")], NOW), Err(AppendError::Unknown(_))));
+        assert_eq!(log.head(), 2, "what is not durable is not shown");
+        assert_eq!(log.read(0, 10, 1 << 20).unwrap().len(), 2);
+        assert!(matches!(log.append(vec![event("d", b"")], NOW), Err(AppendError::Rejected(_))));
+        drop(log);
+        let log = open(folder.path());
+        let outcomes = log.append(["a", "b", "c", "d"].map(|id| event(id, b"")).into(), NOW).unwrap();
+        // The third may have reached the disk or not; nothing else may differ.
+        assert!(matches!(outcomes[..2], [Outcome::Duplicate(1), Outcome::Duplicate(2)]));
+        assert!(matches!(outcomes[2..], [Outcome::Duplicate(3) | Outcome::New(3), Outcome::New(4)]));
+    }
+
+    #[test]
+    fn the_largest_incompressible_values_never_spill_and_come_back_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = open(folder.path());
+        let mut bodies = Vec::new();
+        let mut seq = 0;
+        for round in 0..24 {
+            // One event of nearly 1 MiB, a batch of nearly 4 MiB, and single events just below and above a value's size.
+            let sizes: Vec<usize> = match round % 4 {
+                0 => vec![1_000_000],
+                1 => vec![100_000; 38],
+                2 => vec![VALUE_BYTES_MAX - 700],
+                _ => vec![VALUE_BYTES_MAX + 1, 16, 65_000],
+            };
+            let events: Vec<Verified> = sizes
+                .iter()
+                .map(|size| {
+                    seq += 1;
+                    event(&format!("e{seq}"), &noise(*size))
+                })
+                .collect();
+            bodies.extend(events.iter().map(|event| event.body().clone()));
+            log.append(events, NOW).unwrap();
+            assert_eq!(fs::read_dir(folder.path().join("store/blobs")).unwrap().count(), 0, "round {round}");
+        }
+        drop(log);
+        let log = open(folder.path());
+        let seqs: Vec<Seq> = (1..=bodies.len() as Seq).collect();
+        assert!(log.bodies(&seqs).unwrap() == bodies);
+        let read: Vec<Bytes> = log.read(0, usize::MAX, usize::MAX).unwrap().into_iter().map(|record| record.body).collect();
+        assert!(read == bodies);
+    }
+
+    /// Rewrites a stored value behind the log's back.
+    fn tamper(folder: &Path, change: impl Fn(&sled::Tree)) {
+        let db = open_sled(&folder.join("store"), 64 << 20).unwrap();
+        change(&db.open_tree(BLOCK_TREE).unwrap());
+        db.flush().unwrap();
+    }
+
+    fn filled(folder: &Path) {
+        let log = open(folder);
+        for id in ["a", "b", "c", "d"] {
+            log.append(vec![event(id, b"filling")], NOW).unwrap();
+        }
+    }
+
+    fn first_bad(folder: &Path) -> Option<Seq> {
+        match Unrecovered::open(folder, 64 << 20).and_then(|log| log.recover(&|_| {})) {
+            Ok(_) => None,
+            Err(OpenError::Diverged { seq, .. }) => Some(seq),
+            Err(other) => panic!("{other}"),
+        }
+    }
+
+    #[test]
+    fn a_missing_record_is_named_when_the_log_is_opened() {
+        for (gone, seq) in [(1, 1), (3, 3), (4, 4)] {
+            let folder = tempfile::tempdir().unwrap();
+            filled(folder.path());
+            assert_eq!(first_bad(folder.path()), None);
+            tamper(folder.path(), |blocks| drop(blocks.remove(part_key(gone, 0)).unwrap()));
+            assert_eq!(first_bad(folder.path()), Some(seq));
+        }
+    }
+
+    #[test]
+    fn a_record_in_anothers_place_is_named_when_the_log_is_opened() {
+        let folder = tempfile::tempdir().unwrap();
+        filled(folder.path());
+        tamper(folder.path(), |blocks| {
+            let [b, c] = [2, 3].map(|seq| blocks.get(part_key(seq, 0)).unwrap().unwrap());
+            blocks.insert(part_key(2, 0), c).unwrap();
+            blocks.insert(part_key(3, 0), b).unwrap();
+        });
+        assert_eq!(first_bad(folder.path()), Some(2));
+    }
+
+    #[test]
+    fn a_flipped_byte_is_never_read_as_something_else() {
+        let folder = tempfile::tempdir().unwrap();
+        filled(folder.path());
+        let whole = open(folder.path()).read(0, 10, 1 << 20).unwrap();
+        let length = std::cell::Cell::new(0);
+        tamper(folder.path(), |blocks| length.set(blocks.get(part_key(2, 0)).unwrap().unwrap().len()));
+        for at in (0..length.get()).step_by(7) {
+            let flip = |blocks: &sled::Tree| {
+                let mut bytes = blocks.get(part_key(2, 0)).unwrap().unwrap().to_vec();
+                bytes[at] ^= 0x40;
+                blocks.insert(part_key(2, 0), bytes).unwrap();
+            };
+            tamper(folder.path(), flip);
+            match Unrecovered::open(folder.path(), 64 << 20).unwrap().recover(&|_| {}) {
+                Ok(log) => match log.read(0, 10, 1 << 20) {
+                    Err(ReadError::Damaged { seq, .. }) => assert_eq!(seq, 2),
+                    // A section that only the fold reads.
+                    Ok(read) => {
+                        assert!(read == whole);
+                        let folded = log.entries(0, 10, &mut |_| {});
+                        assert!(matches!(folded, Err(ReadError::Damaged { seq: 2, .. })), "byte {at}: {folded:?}");
+                    }
+                    other => panic!("byte {at}: {other:?}"),
+                },
+                Err(OpenError::Diverged { seq, .. }) => assert_eq!(seq, 2),
+                Err(other) => panic!("byte {at}: {other}"),
+            }
+            tamper(folder.path(), flip);
+        }
+        assert!(open(folder.path()).read(0, 10, 1 << 20).unwrap() == whole);
+    }
+
+    #[test]
+    fn a_half_written_snapshot_does_not_keep_the_log_from_opening() {
+        let folder = tempfile::tempdir().unwrap();
+        filled(folder.path());
+        let store = folder.path().join("store");
+        for entry in fs::read_dir(&store).unwrap() {
+            let path = entry.unwrap().path();
+            if path.file_name().unwrap().to_string_lossy().starts_with("snap.") {
+                let bytes = fs::read(&path).unwrap();
+                fs::write(&path, &bytes[..bytes.len() / 2]).unwrap();
+            }
+        }
+        fs::write(store.join("snap.00000000000000FF.generating"), b"half").unwrap();
+        assert_eq!(open(folder.path()).head(), 4);
+    }
+
+    #[test]
+    fn a_folder_that_is_in_use_is_not_opened_twice() {
+        let folder = tempfile::tempdir().unwrap();
+        let _log = open(folder.path());
+        assert!(matches!(Unrecovered::open(folder.path(), 64 << 20), Err(OpenError::InUse(_))));
+    }
 }
