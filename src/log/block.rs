@@ -437,3 +437,127 @@ fn decode<T: bincode::Decode<()>>(rest: &mut &[u8]) -> Result<T, String> {
     *rest = rest.get(read..).unwrap_or_default();
     Ok(value)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::verify::{Keyring, sign};
+    use rollcall_projections::Fact;
+
+    const NOW: Millis = 1_700_000_000_000;
+    const LOG_ID: LogId = *b"0123456789abcdef";
+
+    fn draft(body: &str, conflicts_with: Option<Seq>) -> Draft {
+        let header = sign("whsec_test", NOW, body.as_bytes());
+        let event = Verified::webhook(&Keyring::new(["whsec_test"], 0), Some(header.as_bytes()), body.to_owned().into(), NOW).unwrap();
+        Draft { event, salt: *b"salt salt salt s", conflicts_with }
+    }
+
+    const FIRST: &str = r#"{"id":"e1","event":"dsync.deleted","data":{"id":"d"},"created_at":"2025-01-01T00:00:00Z"}"#;
+
+    fn two_drafts() -> [Draft; 2] {
+        [draft(FIRST, None), draft("[]", None)]
+    }
+
+    /// One record, short enough that nothing is compressed. Once written, these bytes must be read for ever.
+    const GOLDEN: &str = "52013a000000303132333435363738396162636465660701fd0ad0ca9f17030000010015150afaf41a000e0e15d125a1004242825d41de0101002727629b4fcac97b88ba0101026531010d6473796e632e64656c657465640001fd00d0ca9f17030000000503003066316532643363346235613639373800fd00d0ca9f1703000024d55cc6c9cc10826194dac13fd311370593489385eef799b17ed303c948979569d4009a95259fec230000007b226964223a226531222c226576656e74223a226473796e632e64656c65746564227d";
+
+    /// Two records, their proofs and bodies compressed: read for ever as well, though another zstd may write them otherwise.
+    const GOLDEN_COMPRESSED: &str = "52013a000000303132333435363738396162636465660702fd0ad0ca9f1703000001001919856d40ec0020200a23be9501768423cc78ed0102015e6356045d74af5b2b550101026531010d6473796e632e64656c65746564000100000001fd00f8523e28030000000002016400000001fd00d0ca9f170300000005000028b52ffd20846d0300f40573616c742000fd00d0ca9f17030000382b8fe9330c4bb5a00110d3d4baa50d1bd0608fa8d40f6466ebd214e7475cfe69d4009a95259fec8016d4d9370e655467d8d32cb0a18f595ac24b4fec483aa2d2bbdfb1acac096569d4009a95259fec040045588006040811222e5a28b52ffd2063ad0200c2051318902b1d887f39d8954bb6ccb6d24e147aec31ed99b15b9b320743d2826db6d98363736c04c8a8d63c043eef8bd49214ad97872dc5e715c740421c0cac359137ded2f35a31d1475501aa8a100100d2320505";
+
+    const SHORT: &str = r#"{"id":"e1","event":"dsync.deleted"}"#;
+
+    #[test]
+    fn a_block_is_written_byte_for_byte_as_the_format_says() {
+        let draft = Draft { salt: *b"0f1e2d3c4b5a6978", ..draft(SHORT, None) };
+        let blocks = encode(LOG_ID, 7, NOW + 5, &[draft]).unwrap();
+        assert_eq!(blocks.iter().map(|(seq, bytes)| (*seq, hex::encode(bytes))).collect::<Vec<_>>(), [(7, GOLDEN.to_owned())]);
+        let bytes = hex::decode(GOLDEN).unwrap();
+        let record = Block::parse(&bytes).unwrap().records().unwrap().remove(0);
+        assert_eq!((record.seq, record.recorded_at, record.salt), (7, NOW + 5, *b"0f1e2d3c4b5a6978"));
+        assert_eq!(record.body, SHORT.as_bytes());
+    }
+
+    #[test]
+    fn a_compressed_block_of_this_version_stays_readable() {
+        let bytes = hex::decode(GOLDEN_COMPRESSED).unwrap();
+        let block = Block::parse(&bytes).unwrap();
+        let records = block.records().unwrap();
+        assert_eq!(records.iter().map(|record| record.seq).collect::<Vec<_>>(), [7, 8]);
+        assert_eq!(records.iter().map(|record| &record.body[..]).collect::<Vec<_>>(), [FIRST.as_bytes(), b"[]"]);
+        assert_eq!((records[0].event_id.as_deref(), records[1].event_id.as_deref()), (Some("e1"), None));
+        assert_eq!((records[0].recorded_at, records[0].salt), (NOW + 5, *b"salt salt salt s"));
+        assert_eq!(shown(&block), [(7, 1_735_689_600_000, "Directory".to_owned()), (8, NOW, "Unusable".to_owned())]);
+    }
+
+    /// Seq, time and kind of each entry.
+    fn shown(block: &Block<'_>) -> Vec<(Seq, Millis, String)> {
+        let mut shown = Vec::new();
+        let mut show = |entry: &Entry<'_>| {
+            let kind = match entry.fact {
+                Fact::Directory { .. } => "Directory",
+                Fact::Unusable(_) => "Unusable",
+                _ => "another",
+            };
+            shown.push((entry.seq, entry.occurred_at, kind.to_owned()));
+        };
+        block.entries(0, &mut show).unwrap();
+        shown
+    }
+
+    #[test]
+    fn facts_of_another_version_are_extracted_from_the_bodies_again() {
+        let (_, bytes) = encode(LOG_ID, 7, NOW, &two_drafts()).unwrap().remove(0);
+        let (mut head, start) = parse_head(&bytes).unwrap();
+        let expected = shown(&Block::parse(&bytes).unwrap());
+        head.facts_version = FACTS_VERSION + 1;
+        // What an unknown version would have cached is not even looked at.
+        let facts_at = start + head.index.stored as usize;
+        let mut sections = bytes[start..].to_vec();
+        let facts = facts_at - start..facts_at - start + head.facts.stored as usize;
+        sections[facts.clone()].fill(0xee);
+        head.facts.check = check(&sections[facts]);
+        let mut encoded = Vec::new();
+        put(&mut encoded, &head).unwrap();
+        let mut older = vec![MAGIC, FORMAT];
+        older.extend((encoded.len() as u32).to_le_bytes());
+        older.extend(encoded);
+        older.extend(check(&older));
+        older.extend(sections);
+        assert_eq!(shown(&Block::parse(&older).unwrap()), expected);
+    }
+
+    #[test]
+    fn bodies_of_every_size_share_frames_of_at_most_sixteen_and_come_back() {
+        let sizes = [2, 60_000, 3, 70_000, 1_000_000].into_iter().chain((0..100).map(|n| n * 40)).collect::<Vec<usize>>();
+        let bodies: Vec<String> = sizes.iter().map(|size| " ".repeat(*size)).collect();
+        let drafts: Vec<Draft> = bodies.iter().map(|body| draft(body, Some(3))).collect();
+        let mut seq = 41;
+        for (first, bytes) in encode(LOG_ID, 41, NOW, &drafts).unwrap() {
+            let block = Block::parse(&bytes).unwrap();
+            assert_eq!((block.first_seq(), first, block_len(&bytes)), (seq, seq, Ok(bytes.len())));
+            assert!(block.head.frames.iter().all(|frame| usize::from(frame.bodies) <= FRAME_BODIES_MAX));
+            for record in block.records().unwrap() {
+                assert_eq!((record.seq, &record.body[..]), (seq, bodies[seq as usize - 41].as_bytes()));
+                assert_eq!(record.standing, Standing::Conflict { first: 3 });
+                assert_eq!(block.frame_of(seq).unwrap().body(seq).unwrap(), record.body);
+                seq += 1;
+            }
+        }
+        assert_eq!(seq as usize, 41 + bodies.len());
+    }
+
+    #[test]
+    fn no_prefix_and_no_flipped_byte_of_a_block_panics_or_is_read_as_whole() {
+        let (_, bytes) = encode(LOG_ID, 7, NOW, &two_drafts()).unwrap().remove(0);
+        for length in 0..bytes.len() {
+            assert!(Block::parse(&bytes[..length]).is_err());
+        }
+        for at in 0..bytes.len() {
+            let mut damaged = bytes.clone();
+            damaged[at] ^= 1;
+            let read = Block::parse(&damaged).and_then(|block| Ok((block.records()?, block.entries(0, &mut |_| {})?)));
+            assert!(read.is_err(), "byte {at}");
+        }
+    }
+}

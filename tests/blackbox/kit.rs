@@ -114,11 +114,6 @@ impl Server {
         signal(self.child.id(), "TERM");
         self.child.wait().unwrap().code().unwrap_or(-1)
     }
-
-    pub fn kill(mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-    }
 }
 
 impl Drop for Server {

@@ -1,1 +1,155 @@
-//! Laws.
+//! The laws that speak of the whole: rebuild equals live, and any answer can be repeated.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use serde_json::Value;
+
+use super::histories::{history, question};
+use super::kit::{Server, now_ms};
+use super::model::World;
+use super::road::{engine, verified};
+
+fn dumps(server: &Server) -> BTreeMap<String, (u64, String)> {
+    let listed = server.get("/rollcall/v1/projections").json();
+    let text = |view: &Value, key: &str| view[key].as_str().unwrap().to_owned();
+    let views = listed["data"].as_array().unwrap();
+    views.iter().map(|view| (text(view, "name"), (view["seq"].as_u64().unwrap(), text(view, "sha256")))).collect()
+}
+
+#[test]
+fn views_that_grew_live_under_several_clients_and_restarts_equal_a_fold_from_zero() {
+    let folder = tempfile::tempdir().unwrap();
+    let deliveries: Vec<Vec<u8>> = (0..6).flat_map(|seed| history(500 + seed).deliveries).map(|delivery| delivery.body).collect();
+    let mut last = None;
+    for part in deliveries.chunks(deliveries.len() / 3 + 1) {
+        let server = Server::start(folder.path());
+        if let Some(before) = &last {
+            assert_eq!(&dumps(&server), before, "what was folded from zero equals what had grown live");
+        }
+        let next = AtomicUsize::new(0);
+        std::thread::scope(|scope| {
+            for _ in 0..6 {
+                scope.spawn(|| {
+                    while let Some(body) = part.get(next.fetch_add(1, Ordering::Relaxed)) {
+                        assert_eq!(server.post_at(body, now_ms()).status, 200);
+                        if body.len() % 16 == 0 {
+                            assert_eq!(dumps(&server).len(), 5);
+                        }
+                    }
+                });
+            }
+        });
+        last = Some(dumps(&server));
+        assert_eq!(server.stop(), 0);
+    }
+    let server = Server::start(folder.path());
+    let folded = dumps(&server);
+    assert_eq!(Some(&folded), last.as_ref());
+    let head = server.get("/readyz").json()["seq"].as_u64().unwrap();
+    assert!(head > 300 && folded.values().all(|(seq, _)| *seq == head));
+    let different: std::collections::BTreeSet<&String> = folded.values().map(|(_, sha256)| sha256).collect();
+    assert_eq!(different.len(), 5, "five views, five dumps");
+}
+
+#[test]
+fn a_dump_tells_two_histories_apart_by_a_single_event() {
+    let bodies: Vec<Vec<u8>> = history(7).deliveries.into_iter().map(|delivery| delivery.body).collect();
+    let digests = |bodies: &[Vec<u8>]| {
+        let log = super::road::memory_log([]);
+        for body in bodies {
+            rollcall::log::Log::append(&*log, vec![verified(body)], 1_790_000_000_000).unwrap();
+        }
+        let engine = engine(log);
+        let states = engine.view_states();
+        engine.close();
+        states
+    };
+    let whole = digests(&bodies);
+    assert_eq!(whole, digests(&bodies));
+    assert_ne!(whole, digests(&bodies[..bodies.len() / 2]));
+}
+
+#[test]
+fn any_answer_is_repeated_byte_for_byte_by_its_own_headers() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut server = Server::start(folder.path());
+    let (mut world, mut rng) = (World::new(), StdRng::seed_from_u64(11));
+    let deliveries: Vec<Vec<u8>> = (0..4).flat_map(|seed| history(900 + seed).deliveries).map(|delivery| delivery.body).collect();
+    let answers: Mutex<Vec<(String, Vec<u8>)>> = Mutex::default();
+    for (index, body) in deliveries.iter().enumerate() {
+        let now = now_ms();
+        server.post_at(body, now);
+        world.deliver(body, now);
+        if index % 3 == 0 {
+            let mut asked = question(&mut rng, &world);
+            // Asked about now, or about the past as it is known now, or by a time that has just begun.
+            asked.cut.known_at = None;
+            let unpinned = asked.cut.as_of_ms.is_none();
+            let by_time = if rng.random_bool(0.2) { format!("known_at={}", super::model::rfc3339(now_ms())) } else { String::new() };
+            let url = with(&asked.url(), &by_time);
+            let answer = server.get(&url);
+            if answer.status == 422 {
+                continue;
+            }
+            let (as_of, known_at) = (answer.header("rollcall-as-of").unwrap(), answer.header("rollcall-known-at").unwrap());
+            asked.cut = super::model::Cut { as_of_ms: None, known_at: None };
+            assert_eq!(as_of == "latest", unpinned);
+            let pinned = with(&asked.url(), &format!("as_of={as_of}&known_at={known_at}"));
+            answers.lock().unwrap().push((pinned, answer.body));
+        }
+        if index == deliveries.len() / 2 {
+            assert_eq!(server.stop(), 0);
+            server = Server::start_with(folder.path(), &["--document-cache-mib", "1"]);
+        }
+    }
+    let answers = answers.into_inner().unwrap();
+    assert!(answers.len() > 100);
+    for (pinned, body) in answers {
+        assert_eq!(String::from_utf8_lossy(&server.get(&pinned).body), String::from_utf8_lossy(&body), "{pinned}");
+    }
+}
+
+fn with(url: &str, query: &str) -> String {
+    if query.is_empty() {
+        return url.to_owned();
+    }
+    format!("{url}{}{query}", if url.contains('?') { '&' } else { '?' })
+}
+
+#[test]
+fn a_time_just_past_is_known_for_ever_however_fast_events_come() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(folder.path());
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for writer in 0..4 {
+            let (server, stop) = (&server, &stop);
+            scope.spawn(move || {
+                for n in 0..2000 {
+                    if stop.load(Ordering::Relaxed) {
+                        break;
+                    }
+                    let id = format!("{writer}_{n}");
+                    server.deliver(&super::kit::user(&id, "d", "ana", "2025-01-01T00:00:00.000Z", &format!("e{id}"), "dsync.user.created"));
+                }
+            });
+        }
+        let mut seen = Vec::new();
+        for _ in 0..150 {
+            let moment = super::model::rfc3339(now_ms());
+            let path = format!("/directory_users?directory=d&limit=3&known_at={moment}");
+            let answer = server.get(&path);
+            assert_eq!(answer.status, 200, "{}", String::from_utf8_lossy(&answer.body));
+            seen.push((path, answer.header("rollcall-known-at").unwrap().to_owned(), answer.body));
+        }
+        for (path, known_at, body) in seen {
+            let again = server.get(&path);
+            assert_eq!((again.header("rollcall-known-at"), &again.body), (Some(known_at.as_str()), &body), "{path}");
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
+}

@@ -1,8 +1,23 @@
-//! Black-box tests: the real binary, the real store in a temporary folder, real HTTP.
+//! Black-box tests: the real binary, the real store in a temporary folder, real HTTP. Where a law speaks of the fold alone, or a fault
+//! must be made, the same road is walked in this process.
 
+#![allow(unreachable_pub, reason = "the modules of a test binary are its own")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails by panicking")]
+
+mod command_line;
+mod conformance;
+mod durability;
+mod faults;
 mod histories;
+mod house;
+mod indexes;
 mod kit;
+mod large_story;
 mod laws;
 mod model;
 mod model_equals_server;
+mod orders;
+mod paging;
+mod road;
+mod signatures;
 mod stories;

@@ -1,0 +1,175 @@
+//! What happens when the log fails, hangs, or is not there yet: a clear error in time, and nothing lost.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use actix_web::http::StatusCode;
+use bytes::Bytes;
+use rollcall::engine::{Engine, IngestError};
+use rollcall::log::{AppendError, Identity, Log, MemoryLog, Outcome, ReadError, Record};
+use rollcall::verify::Verified;
+use rollcall_projections::{Entry, Millis, Seq};
+
+use super::kit::{now_ms, user};
+use super::road::{asking, engine, get, memory_log, post, verified};
+
+/// A log whose appends and bodies can be made to fail or to hang.
+struct Faulty {
+    log: MemoryLog,
+    refuses: AtomicBool,
+    hangs: AtomicBool,
+    reads_nothing: AtomicBool,
+}
+
+fn faulty() -> Arc<Faulty> {
+    Arc::new(Faulty {
+        log: MemoryLog::new([9; 16]),
+        refuses: AtomicBool::new(false),
+        hangs: AtomicBool::new(false),
+        reads_nothing: AtomicBool::new(false),
+    })
+}
+
+impl Log for Faulty {
+    fn append(&self, batch: Vec<Verified>, recorded_at: Millis) -> Result<Vec<Outcome>, AppendError> {
+        while self.hangs.load(Ordering::SeqCst) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        if self.refuses.load(Ordering::SeqCst) && !batch.is_empty() {
+            return Err(AppendError::Unknown("the disk is gone".into()));
+        }
+        self.log.append(batch, recorded_at)
+    }
+
+    fn read(&self, after: Seq, events_max: usize, bytes_max: usize) -> Result<Vec<Record>, ReadError> {
+        self.log.read(after, events_max, bytes_max)
+    }
+
+    fn entries(&self, after: Seq, events_max: usize, each: &mut dyn FnMut(&Entry<'_>)) -> Result<Seq, ReadError> {
+        self.log.entries(after, events_max, each)
+    }
+
+    fn bodies(&self, seqs: &[Seq]) -> Result<Vec<Bytes>, ReadError> {
+        match self.reads_nothing.load(Ordering::SeqCst) {
+            true => Err(ReadError::Damaged { seq: 1, what: "secret detail".into() }),
+            false => self.log.bodies(seqs),
+        }
+    }
+
+    fn wait(&self, after: Seq, timeout: Duration) -> Seq {
+        self.log.wait(after, timeout)
+    }
+
+    fn head(&self) -> Seq {
+        self.log.head()
+    }
+
+    fn identity(&self) -> Identity {
+        self.log.identity()
+    }
+}
+
+fn body(id: &str) -> String {
+    user(&format!("u{id}"), "d", "ana", "2025-01-01T00:00:00.000Z", id, "dsync.user.created")
+}
+
+#[test]
+fn before_the_log_is_folded_everything_but_health_says_not_ready() {
+    asking(None, async |server| {
+        for request in [get("/readyz"), get("/directories"), get("/rollcall/v1/projections"), post(body("e").as_bytes())] {
+            let (status, answer) = server.call(request).await;
+            assert_eq!((status, &answer["code"]), (StatusCode::SERVICE_UNAVAILABLE, &"not_ready".into()));
+        }
+        assert_eq!(server.call(get("/healthz")).await.0, StatusCode::OK);
+    });
+}
+
+#[test]
+fn an_append_that_fails_is_answered_with_503_and_the_event_may_come_again() {
+    let log = faulty();
+    let engine = engine(log.clone());
+    asking(Some(engine), async |server| {
+        log.refuses.store(true, Ordering::SeqCst);
+        let (status, answer) = server.call(post(body("e").as_bytes())).await;
+        assert_eq!((status, &answer["code"]), (StatusCode::SERVICE_UNAVAILABLE, &"log_unavailable".into()));
+        assert!(!answer.to_string().contains("disk"), "the cause stays in the log");
+        assert_eq!(server.call(get("/directory_users/ue")).await.0, StatusCode::NOT_FOUND);
+        log.refuses.store(false, Ordering::SeqCst);
+        let (status, answer) = server.call(post(body("e").as_bytes())).await;
+        assert_eq!((status, &answer["seq"]), (StatusCode::OK, &1.into()));
+    });
+}
+
+#[test]
+fn an_append_that_hangs_is_answered_within_five_seconds_and_a_full_queue_at_once() {
+    let log = faulty();
+    let engine = engine(log.clone());
+    let filler = engine.clone();
+    asking(Some(engine), async |server| {
+        log.hangs.store(true, Ordering::SeqCst);
+        let started = std::time::Instant::now();
+        let (status, answer) = server.call(post(body("first").as_bytes())).await;
+        assert_eq!((status, &answer["code"]), (StatusCode::SERVICE_UNAVAILABLE, &"log_unavailable".into()));
+        assert!(started.elapsed() < Duration::from_secs(30), "{:?}", started.elapsed());
+        let mut waiting = Vec::new();
+        let full = loop {
+            match filler.submit(verified(body(&waiting.len().to_string()).as_bytes())) {
+                Ok(answer) => waiting.push(answer),
+                Err(error) => break error,
+            }
+            assert!(waiting.len() < 100_000, "the queue is bounded");
+        };
+        assert!(matches!(full, IngestError::QueueFull));
+        let (status, answer) = server.call(post(body("last").as_bytes())).await;
+        assert_eq!((status, &answer["code"]), (StatusCode::SERVICE_UNAVAILABLE, &"queue_full".into()));
+        log.hangs.store(false, Ordering::SeqCst);
+        // Who gave up cancelled nothing: the first is there, and all that waited are written.
+        for answer in waiting {
+            assert!(answer.await.unwrap().is_ok());
+        }
+        assert_eq!(server.call(get("/directory_users/ufirst")).await.0, StatusCode::OK);
+    });
+}
+
+#[test]
+fn a_body_that_cannot_be_read_is_an_internal_error_without_details() {
+    let log = faulty();
+    log.append(vec![verified(body("e").as_bytes())], now_ms()).unwrap();
+    let engine = engine(log.clone());
+    asking(Some(engine), async |server| {
+        log.reads_nothing.store(true, Ordering::SeqCst);
+        let (status, answer) = server.call(get("/directory_users/ue")).await;
+        assert_eq!((status, &answer["code"]), (StatusCode::INTERNAL_SERVER_ERROR, &"internal".into()));
+        assert!(!answer.to_string().contains("secret"));
+    });
+}
+
+#[test]
+fn a_200_leaves_only_after_the_append_has_returned_and_the_event_is_folded() {
+    let log = faulty();
+    let engine: Arc<Engine> = engine(log.clone());
+    log.hangs.store(true, Ordering::SeqCst);
+    let mut answer = engine.submit(verified(body("e").as_bytes())).unwrap();
+    std::thread::sleep(Duration::from_millis(50));
+    assert!(answer.try_recv().is_err(), "nothing is durable yet");
+    log.hangs.store(false, Ordering::SeqCst);
+    assert_eq!(answer.blocking_recv().unwrap().unwrap(), Outcome::New(1));
+    assert_eq!(engine.views().head(), 1);
+    engine.close();
+    assert!(matches!(engine.submit(verified(b"{}")), Err(IngestError::Unavailable)));
+}
+
+#[test]
+fn an_emptied_document_cache_changes_no_answer() {
+    let log = memory_log([body("a").as_bytes(), body("b").as_bytes()]);
+    let engine = engine(log);
+    let forgetful = engine.clone();
+    asking(Some(engine), async |server| {
+        let first = server.call(get("/directory_users?directory=d")).await;
+        for _ in 0..3 {
+            forgetful.forget_documents();
+            assert_eq!(server.call(get("/directory_users?directory=d")).await, first);
+        }
+    });
+}

@@ -1,0 +1,104 @@
+//! Who may know whom.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Every Rust source below `folder`, with its path from the root.
+fn sources(folder: &Path) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(sources(&path));
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            let name = path.strip_prefix(root()).unwrap().to_string_lossy().into_owned();
+            found.push((name, fs::read_to_string(&path).unwrap()));
+        }
+    }
+    found
+}
+
+/// The sources, comments left out, that hold one of `words`.
+fn naming(words: &[&str]) -> Vec<String> {
+    let all = sources(&root().join("src")).into_iter().chain(sources(&root().join("projections/src")));
+    let mut named: Vec<String> = all
+        .filter(|(_, text)| {
+            text.lines().filter(|line| !line.trim_start().starts_with("//")).any(|line| words.iter().any(|word| line.contains(word)))
+        })
+        .map(|(name, _)| name)
+        .collect();
+    named.sort();
+    named
+}
+
+#[test]
+fn only_the_store_names_sled() {
+    assert_eq!(naming(&["sled::"]), ["src/log/store.rs"]);
+}
+
+#[test]
+fn only_http_names_actix_web_and_the_command_that_runs_it_its_runtime() {
+    let mut named = naming(&["actix_web::", "actix_web;"]);
+    named.retain(|name| !name.starts_with("src/http/"));
+    assert_eq!(named, ["src/cli/serve.rs"]);
+    let serve = fs::read_to_string(root().join("src/cli/serve.rs")).unwrap();
+    let other = serve.lines().filter(|line| line.contains("actix_web") && !line.contains("actix_web::rt::")).count();
+    assert_eq!(other, 0);
+}
+
+#[test]
+fn only_http_and_the_command_line_know_the_engine_and_neither_knows_the_store() {
+    let mut named = naming(&["engine::", "Engine"]);
+    named.retain(|name| !name.starts_with("src/http/") && !name.starts_with("src/cli/"));
+    assert_eq!(named, ["src/engine.rs"]);
+    assert_eq!(naming(&["log::store", "SledLog"]), ["src/log/mod.rs", "src/log/store.rs"]);
+}
+
+#[test]
+fn one_place_reads_the_clock() {
+    assert_eq!(naming(&["Utc::now", "SystemTime", "Local::now"]), ["src/time.rs"]);
+}
+
+#[test]
+fn the_fold_can_name_no_clock_file_socket_or_chance() {
+    for (name, text) in sources(&root().join("projections/src")) {
+        let forbidden = [
+            "std::fs",
+            "std::net",
+            "std::time",
+            "std::thread",
+            "std::env",
+            "std::io",
+            "std::process",
+            "std::sync",
+            "RandomState",
+            "unsafe",
+        ];
+        for word in forbidden {
+            assert!(!text.contains(word), "{name} names {word}");
+        }
+    }
+    let tree = Command::new(env!("CARGO"))
+        .args(["tree", "--offline", "--package", "rollcall-projections", "--edges", "normal", "--prefix", "none", "--format", "{p}"])
+        .current_dir(root())
+        .output()
+        .unwrap();
+    assert!(tree.status.success(), "{}", String::from_utf8_lossy(&tree.stderr));
+    let mut crates: Vec<String> =
+        String::from_utf8(tree.stdout).unwrap().lines().map(|line| line.split(' ').next().unwrap().to_owned()).collect();
+    crates.sort();
+    crates.dedup();
+    assert_eq!(crates, ["hashbrown", "rollcall-projections", "rustc-hash", "smallvec"]);
+}
+
+#[test]
+fn a_log_takes_nothing_but_what_was_verified() {
+    let verify = fs::read_to_string(root().join("src/verify/mod.rs")).unwrap();
+    assert_eq!(verify.matches("Ok(Verified {").count(), 1, "one constructor for each proof");
+    assert_eq!(naming(&["Verified { source"]), ["src/verify/mod.rs"]);
+}
