@@ -54,6 +54,8 @@ struct Stamps {
     not_before: Millis,
     /// The stamp of the batch that is being appended and folded.
     in_flight: Option<Millis>,
+    /// The stamp of a batch of which nobody knows whether it was appended: it may be there when the log is opened again.
+    unknown: Option<Millis>,
 }
 
 /// Why an event was not acknowledged. Sending it again is always right.
@@ -74,6 +76,8 @@ pub enum CutError {
     AsOfInFuture,
     /// `known_at` is above the head, or a time in the future.
     KnownAtOutOfRange,
+    /// By the time of `known_at` a batch was stamped of which nobody knows whether it was appended.
+    Unsettled,
 }
 
 /// `known_at` as asked.
@@ -122,7 +126,7 @@ impl Engine {
             documents: Documents::new(document_bytes_max),
             queue: Mutex::new(Some(queue)),
             queued_bytes: AtomicUsize::new(0),
-            stamps: Mutex::new(Stamps { not_before: Millis::MIN, in_flight: None }),
+            stamps: Mutex::new(Stamps { not_before: Millis::MIN, in_flight: None, unknown: None }),
             writer: Mutex::default(),
             digests: Mutex::default(),
             clock,
@@ -206,7 +210,8 @@ impl Engine {
         let recorded_at = {
             let mut stamps = self.stamps.lock();
             let recorded_at = (self.clock)().max(stamps.not_before);
-            *stamps = Stamps { not_before: recorded_at, in_flight: Some(recorded_at) };
+            stamps.not_before = recorded_at;
+            stamps.in_flight = Some(recorded_at);
             recorded_at
         };
         let outcomes = self.log.append(events, recorded_at).and_then(|outcomes| {
@@ -214,7 +219,13 @@ impl Engine {
             let folded = self.fold_new().map_err(|error| AppendError::Unknown(error.to_string()));
             folded.map(|()| outcomes)
         });
-        self.stamps.lock().in_flight = None;
+        {
+            let mut stamps = self.stamps.lock();
+            stamps.in_flight = None;
+            if let Err(AppendError::Unknown(_)) = &outcomes {
+                stamps.unknown.get_or_insert(recorded_at);
+            }
+        }
         self.folded.send_replace(self.views.read().head());
         match outcomes {
             Ok(outcomes) => {
@@ -245,7 +256,7 @@ impl Engine {
     /// A `known_at` in time waits until everything stamped by then is folded, and no later record is stamped so again.
     ///
     /// # Errors
-    /// [`CutError`]: a cut ahead of what is known.
+    /// [`CutError`]: a cut ahead of what is known, or one that could not be repeated.
     pub async fn cut(&self, as_of: Option<Millis>, known_at: Option<KnownAt>) -> Result<Cut, CutError> {
         if as_of.is_some_and(|as_of| as_of > (self.clock)()) {
             return Err(CutError::AsOfInFuture);
@@ -253,23 +264,26 @@ impl Engine {
         let known_at = match known_at {
             None => self.views.read().head(),
             Some(KnownAt::Seq(seq)) if seq <= self.views.read().head() => seq,
-            Some(KnownAt::Time(moment)) if moment <= (self.clock)() => self.settle(moment).await,
+            Some(KnownAt::Time(moment)) if moment <= (self.clock)() => self.settle(moment).await?,
             Some(_) => return Err(CutError::KnownAtOutOfRange),
         };
         Ok(Cut { as_of: as_of.unwrap_or(Millis::MAX), known_at })
     }
 
-    async fn settle(&self, moment: Millis) -> Seq {
+    async fn settle(&self, moment: Millis) -> Result<Seq, CutError> {
         let mut folded = self.folded.subscribe();
         loop {
             folded.borrow_and_update();
             let waits = {
                 let mut stamps = self.stamps.lock();
+                if stamps.unknown.is_some_and(|stamp| stamp <= moment) {
+                    return Err(CutError::Unsettled);
+                }
                 stamps.not_before = stamps.not_before.max(moment.saturating_add(1));
                 stamps.in_flight.is_some_and(|stamp| stamp <= moment)
             };
             if !waits || folded.changed().await.is_err() {
-                return self.views.read().known_at(moment);
+                return Ok(self.views.read().known_at(moment));
             }
         }
     }

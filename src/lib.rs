@@ -1,6 +1,7 @@
 //! Rollcall: an event-sourced directory engine.
 //!
-//! One road: bytes -> [`verify`] -> [`log`] -> [`engine`] (fold and query) -> [`http`]. ARCHITECTURE.md draws the map.
+//! One road: bytes -> [`verify`] -> [`log`] -> [`engine`], which folds and answers -> [`documents`] -> [`http`]. ARCHITECTURE.md draws
+//! the map, docs/semantics.md says what an answer means, docs/format.md what a stored byte means.
 
 pub mod cli;
 pub mod documents;

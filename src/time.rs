@@ -32,8 +32,13 @@ pub fn parse(text: &str) -> Option<Millis> {
         _ => (0, rest),
     };
     let moment = NaiveDate::from_ymd_opt(year as i32, month, day)?.and_hms_milli_opt(hour, minute, second, millis)?;
-    Some(moment.and_utc().timestamp_millis() - offset_ms(zone)?)
+    let moment = moment.and_utc().timestamp_millis() - offset_ms(zone)?;
+    // An offset may lead out of the years that can be written again.
+    YEARS.contains(&moment).then_some(moment)
 }
+
+/// The years 0000 to 9999.
+const YEARS: std::ops::Range<Millis> = -62_167_219_200_000..253_402_300_800_000;
 
 /// The zone's distance from UTC.
 fn offset_ms(zone: &[u8]) -> Option<Millis> {
@@ -86,6 +91,9 @@ mod tests {
             ("2023-02-29T00:00:00Z", None),
             ("2026-01-15T12:00:60Z", None),
             ("2026-01-15T24:00:00Z", None),
+            ("9999-12-31T23:59:59.999Z", Some("9999-12-31T23:59:59.999Z")),
+            ("9999-12-31T23:59:59.999-00:01", None),
+            ("0000-01-01T00:00:00+00:01", None),
             ("2026-01-15", None),
             ("2026-01-15T12:00Z", None),
             ("2026-01-15T12:00:00.Z", None),

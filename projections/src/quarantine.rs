@@ -11,7 +11,7 @@ pub enum Reason {
     ReservedType,
     /// A directory-sync type that this version does not know.
     UnknownType,
-    /// A required id is missing, or is no string of 1 to 255 bytes. Names the field.
+    /// A required id is missing, or is no string of 1 to 255 bytes; or the object that holds it is missing. Names the field.
     MissingField(Field),
     /// An `object` or the prefix of an id names another kind than the event does. Names the field.
     KindMismatch(Field),
@@ -89,6 +89,9 @@ impl Reason {
             Reason::NotAnEvent => "the body is not a JSON object with a usable `id` and a non-empty `event`".into(),
             Reason::ReservedType => "types that begin with `rollcall.` are reserved for operator events".into(),
             Reason::UnknownType => "this version does not know the event's type".into(),
+            Reason::MissingField(field @ (Field::Data | Field::DataUser | Field::DataGroup)) => {
+                format!("`{}` is missing or not an object", field.path())
+            }
             Reason::MissingField(field) => format!("`{}` is missing or not a string of 1 to 255 bytes", field.path()),
             Reason::KindMismatch(field) => format!("`{}` belongs to another kind of object", field.path()),
             Reason::Conflict { first } => format!("record {first} has the same event id and another content, and came first"),

@@ -503,7 +503,9 @@ impl Views {
             let roster = self.memberships.of_group(group)?;
             let walk = |start: Option<&str>, descending| {
                 let pairs = walk(roster, cut, start, descending, |pair| self.memberships.user_id(&self.users.names, pair));
-                pairs.filter_map(|number| self.memberships.get(number).map(|pair| pair.user))
+                // Whose last word is a removal is passed over at once: most candidates of a long-lived group are.
+                let added = |pair: &&Pair| pair.grants.latest(cut).is_some_and(|grant| grant.added());
+                pairs.filter_map(move |number| self.memberships.get(number).filter(added).map(|pair| pair.user))
             };
             page(window, walk, accept, user_id)
         } else {

@@ -139,7 +139,12 @@ impl Problem {
     }
 
     pub(super) fn log_unavailable() -> Problem {
-        Problem::new(StatusCode::SERVICE_UNAVAILABLE, "log_unavailable", "the event could not be made durable; send it again").retry()
+        Problem::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "log_unavailable",
+            "the log cannot be written or be sure of its last records; try again",
+        )
+        .retry()
     }
 
     pub(super) fn not_ready() -> Problem {
@@ -175,6 +180,7 @@ impl From<CutError> for Problem {
     fn from(error: CutError) -> Problem {
         let (field, code, message) = match error {
             CutError::AsOfInFuture => ("as_of", "as_of_in_future", "`as_of` is later than this server's clock"),
+            CutError::Unsettled => return Problem::log_unavailable(),
             CutError::KnownAtOutOfRange => ("known_at", "known_at_out_of_range", "`known_at` is above the last record, or in the future"),
         };
         let errors = vec![FieldError::new(field, message)];

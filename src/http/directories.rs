@@ -29,8 +29,7 @@ async fn find_all(request: &HttpRequest, state: &web::Data<State>) -> Result<Htt
     let (engine, cut) = question.cut().await?;
     let filter = DirectoryFilter { organization: organization.as_deref(), search: search.as_deref(), domain: domain.as_deref() };
     let page = engine.views().directories(&filter, cut, paging.window());
-    let ends = [page.items.first(), page.items.last()].map(|row| row.map(|row| row.id.as_str()));
-    let cursors = paging.cursors(ends, page.more_before, page.more_after);
+    let cursors = paging.cursors(&page, |row| &row.id);
     let items = write(engine, page.items).await;
     Ok(pinned(cut, items.map(|items| list_of(&items, cursors))))
 }

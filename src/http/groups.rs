@@ -32,8 +32,7 @@ async fn find_all(request: &HttpRequest, state: &web::Data<State>) -> Result<Htt
     let (engine, cut) = question.cut().await?;
     let filter = GroupFilter { directory: directory.as_deref(), user: user.as_deref(), organization: organization.as_deref() };
     let page = engine.views().groups(&filter, members, cut, paging.window());
-    let ends = [page.items.first(), page.items.last()].map(|row| row.map(|row| row.group.id.as_str()));
-    let cursors = paging.cursors(ends, page.more_before, page.more_after);
+    let cursors = paging.cursors(&page, |row| &row.group.id);
     let items = write(engine, page.items).await;
     Ok(pinned(cut, items.map(|items| list_of(&items, cursors))))
 }

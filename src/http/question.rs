@@ -3,7 +3,7 @@
 use actix_web::http::StatusCode;
 use actix_web::http::header::AUTHORIZATION;
 use actix_web::{HttpRequest, HttpResponse, web};
-use rollcall_projections::{Cut, Window};
+use rollcall_projections::{Cut, Page, Window};
 use std::sync::Arc;
 
 use super::State;
@@ -172,10 +172,10 @@ impl Paging {
         Window { descending: self.descending, after, before, limit: self.limit }
     }
 
-    /// The cursors of a page, `before` and `after`.
-    pub(super) fn cursors(&self, [first, last]: [Option<&str>; 2], more_before: bool, more_after: bool) -> [Option<String>; 2] {
-        let before = first.filter(|_| more_before).map(str::to_owned);
-        let after = last.filter(|_| more_after).map(str::to_owned);
+    /// The cursors of a page, `before` and `after`; `id` names an item.
+    pub(super) fn cursors<T>(&self, page: &Page<T>, id: impl Fn(&T) -> &str) -> [Option<String>; 2] {
+        let cursor = |item: Option<&T>, more: bool| item.filter(|_| more).map(|item| id(item).to_owned());
+        let (before, after) = (cursor(page.items.first(), page.more_before), cursor(page.items.last(), page.more_after));
         if self.reversed { [after, before] } else { [before, after] }
     }
 }

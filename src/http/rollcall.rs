@@ -2,7 +2,7 @@
 
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};
-use rollcall_projections::{Quarantined, Seq};
+use rollcall_projections::{Page, Quarantined};
 use serde_json::json as object;
 
 use super::State;
@@ -32,7 +32,7 @@ async fn list_quarantine(request: &HttpRequest, state: &web::Data<State>) -> Res
         Some(Err(_)) => Err(Problem::cursor_invalid(field)),
     };
     let (after, before) = (number("after", window.after)?, number("before", window.before)?);
-    let (entries, total): (Vec<(usize, Quarantined)>, usize) = {
+    let page = {
         let views = engine.views();
         let all = views.quarantine();
         // Places count from 0 in the list's own order.
@@ -44,14 +44,13 @@ async fn list_quarantine(request: &HttpRequest, state: &web::Data<State>) -> Res
                 (start, start + window.limit)
             }
         };
-        let numbers = (start..end.min(all.len())).map(|place| if window.descending { all.len() - place } else { place + 1 });
-        (numbers.filter_map(|number| Some((number, *all.get(number - 1)?))).collect(), all.len())
+        let end = end.min(all.len());
+        let numbers = (start..end).map(|place| if window.descending { all.len() - place } else { place + 1 });
+        let items: Vec<(String, Quarantined)> = numbers.filter_map(|number| Some((number.to_string(), *all.get(number - 1)?))).collect();
+        Page { items, more_before: start > 0, more_after: end < all.len() }
     };
-    let ends = [entries.first(), entries.last()].map(|entry| entry.map(|(number, _)| *number));
-    let [is_first, is_last] = if window.descending { [total, 1] } else { [1, total] };
-    let [first, last] = ends.map(|number| number.map(|number| number.to_string()));
-    let cursors = paging.cursors([first.as_deref(), last.as_deref()], ends[0] != Some(is_first), ends[1] != Some(is_last));
-    let items = web::block(move || entries.into_iter().map(|(_, entry)| describe(&engine, entry)).collect::<Result<Vec<_>, _>>());
+    let cursors = paging.cursors(&page, |(number, _)| number);
+    let items = web::block(move || page.items.into_iter().map(|(_, entry)| describe(&engine, entry)).collect::<Result<Vec<_>, _>>());
     let items = items.await.map_err(|_| Problem::internal())??;
     Ok(json(StatusCode::OK).body(list_of(&items, cursors)))
 }
@@ -76,11 +75,10 @@ async fn list_projections(request: &HttpRequest, state: &web::Data<State>) -> Re
     let items: Vec<Vec<u8>> = states
         .into_iter()
         .map(|state| {
-            let seq: Seq = state.seq;
             let view = object!({
                 "object": "projection",
                 "name": state.view.name(),
-                "seq": seq,
+                "seq": state.seq,
                 "items": state.items,
                 "sha256": hex::encode(state.sha256),
             });

@@ -42,8 +42,7 @@ async fn find_all(request: &HttpRequest, state: &web::Data<State>) -> Result<Htt
         active,
     };
     let page = engine.views().users(&filter, cut, paging.window());
-    let ends = [page.items.first(), page.items.last()].map(|row| row.map(|row| row.user.id.as_str()));
-    let cursors = paging.cursors(ends, page.more_before, page.more_after);
+    let cursors = paging.cursors(&page, |row| &row.user.id);
     let items = write(engine, page.items).await;
     Ok(pinned(cut, items.map(|items| list_of(&items, cursors))))
 }

@@ -88,6 +88,11 @@ impl Dedupe {
         Ok(Outcome::Conflict { seq, first, duplicate })
     }
 
+    /// Forgets what was remembered of records after `head`: they were not appended.
+    fn forget_after(&mut self, head: Seq) {
+        self.table.retain(|(_, seq)| Seq::from(*seq) <= head);
+    }
+
     fn append(&mut self, key: Key<'_>, next: Seq) -> Outcome {
         self.insert(key, next);
         Outcome::New(next)
@@ -112,7 +117,13 @@ pub(super) fn judge_batch(
             }
             None => load(seq),
         };
-        let outcome = dedupe.judge(&event, next, &load_any)?;
+        let outcome = match dedupe.judge(&event, next, &load_any) {
+            Ok(outcome) => outcome,
+            Err(error) => {
+                dedupe.forget_after(head);
+                return Err(error);
+            }
+        };
         outcomes.push(outcome);
         match outcome {
             Outcome::New(_) => pending.push((event, None)),

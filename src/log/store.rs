@@ -160,6 +160,7 @@ impl Unrecovered {
                 log_id
             }
         };
+        let (checkpoint_file, checkpoint) = CheckpointFile::open(&folder.join("checkpoint")).map_err(io_error)?;
         let data_file = File::open(store_folder.join("db")).map_err(io_error)?;
         let blobs = store_folder.join("blobs");
         db.flush().map_err(|error| damaged(error.to_string()))?;
@@ -167,7 +168,6 @@ impl Unrecovered {
         if let Some(parent) = folder.canonicalize().map_err(io_error)?.parent() {
             sync_all(&[parent]).map_err(io_error)?;
         }
-        let (checkpoint_file, checkpoint) = CheckpointFile::open(&folder.join("checkpoint")).map_err(io_error)?;
         if checkpoint.is_some_and(|checkpoint| checkpoint.log_id != log_id) {
             return Err(OpenError::Diverged { seq: 1, what: "the checkpoint beside the store is of another log".into() });
         }
@@ -182,7 +182,8 @@ impl Unrecovered {
         self
     }
 
-    /// Looks through every record: contiguity, checksums of ids, the checkpoint; and builds the dedupe index. `progress` is told the last seq
+    /// Looks through every block: contiguity, order of stamps, the index section with its checksum; sees that the last acknowledged record is the
+    /// one of the checkpoint; and builds the dedupe index. `progress` is told the last seq
     /// seen, from time to time.
     ///
     /// # Errors
@@ -322,17 +323,23 @@ impl Log for SledLog {
 
     fn bodies(&self, seqs: &[Seq]) -> Result<Vec<Bytes>, ReadError> {
         let head = self.head.get();
-        let mut frame: Option<Frame> = None;
+        if let Some(seq) = seqs.iter().copied().find(|seq| *seq == 0 || *seq > head) {
+            return Err(ReadError::Absent { seq });
+        }
         let mut out = Vec::with_capacity(seqs.len());
-        for seq in seqs.iter().copied() {
-            if seq == 0 || seq > head {
-                return Err(ReadError::Absent { seq });
-            }
-            let body = match frame.as_ref().and_then(|frame| frame.body(seq)) {
-                Some(body) => body,
-                None => frame.insert(self.store.frame_of(seq)?).body(seq).ok_or(ReadError::Absent { seq })?,
-            };
-            out.push(body);
+        // Each stretch of seqs that stand in one block is read from that block at once.
+        while let Some(first) = seqs.get(out.len()).copied() {
+            self.store.with_block(first, |block| {
+                let mut frame: Option<Frame> = None;
+                while let Some(seq) = seqs.get(out.len()).copied().filter(|seq| (block.first_seq()..=block.last_seq()).contains(seq)) {
+                    let body = match frame.as_ref().and_then(|frame| frame.body(seq)) {
+                        Some(body) => Some(body),
+                        None => frame.insert(block.frame_of(seq)?).body(seq),
+                    };
+                    out.push(body.ok_or("a body is missing")?);
+                }
+                Ok(())
+            })?;
         }
         Ok(out)
     }
@@ -382,8 +389,12 @@ impl Drop for SledLog {
     /// A clean stop: everything synced, so that the next opening trusts the kernel's cache.
     fn drop(&mut self) {
         let mut writer = self.writer.lock();
-        if writer.poisoned.is_none() && self.store.db.flush().is_ok() && writer.checkpoint.sync().is_ok() {
-            let _ = (self.store.sync_data)(&self.store.data_file);
+        let synced = writer.poisoned.is_none()
+            && self.store.db.flush().is_ok()
+            && (self.store.sync_data)(&self.store.data_file).is_ok()
+            && writer.checkpoint.sync().is_ok();
+        if synced {
+            // If it stays, the next opening only reads more from the disk.
             let _ = fs::remove_file(&self.store.unclean);
         }
     }
@@ -441,10 +452,6 @@ impl Store {
         first.ok_or(ReadError::Absent { seq })
     }
 
-    fn frame_of(&self, seq: Seq) -> Result<Frame, ReadError> {
-        self.with_block(seq, |block| block.frame_of(seq))
-    }
-
     fn record(&self, seq: Seq) -> Result<Record, ReadError> {
         let records = self.with_block(seq, |block| block.records())?;
         records.into_iter().find(|record| record.seq == seq).ok_or(ReadError::Absent { seq })
@@ -452,9 +459,18 @@ impl Store {
 
     /// Reads from the block that holds `seq`.
     fn with_block<T>(&self, seq: Seq, read: impl FnOnce(&Block<'_>) -> Result<T, String>) -> Result<T, ReadError> {
-        let first = self.block_start(seq)?;
-        let bytes = self.blocks_from(first).next().ok_or(ReadError::Absent { seq })??;
-        let block = self.parse(&bytes, first)?;
+        let found = self.blocks.get_lt((seq + 1).to_be_bytes()).map_err(|error| ReadError::Store(error.to_string()))?;
+        let (key, value) = found.ok_or(ReadError::Absent { seq })?;
+        let (first, part) = split_key(&key).ok_or(ReadError::Absent { seq })?;
+        // Nearly every block is one value, read where it lies; only a single large event is put together from parts.
+        let whole;
+        let bytes = if part == 0 {
+            value.as_ref()
+        } else {
+            whole = self.blocks_from(first).next().ok_or(ReadError::Absent { seq })??;
+            whole.as_slice()
+        };
+        let block = self.parse(bytes, first)?;
         if block.last_seq() < seq {
             return Err(ReadError::Absent { seq });
         }

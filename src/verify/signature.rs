@@ -132,9 +132,11 @@ impl<'a> Header<'a> {
                 _ => {}
             }
         }
-        let t_text = time.filter(|text| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()))?;
+        // The record keeps the time as a number, from which the signed text must follow: no sign, no leading zero.
+        let t_text = time.filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()))?;
+        let t: Millis = t_text.parse().ok().filter(|t: &Millis| t.to_string() == t_text)?;
         // A `v1` that is no SHA-256 in hex fits no body: that is a mismatch, not a malformed header.
-        labelled.then_some(Header { t_text, t: t_text.parse().ok()?, signatures })
+        labelled.then_some(Header { t_text, t, signatures })
     }
 }
 

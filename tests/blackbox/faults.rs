@@ -95,6 +95,10 @@ fn an_append_that_fails_is_answered_with_503_and_the_event_may_come_again() {
         assert_eq!((status, &answer["code"]), (StatusCode::SERVICE_UNAVAILABLE, &"log_unavailable".into()));
         assert!(!answer.to_string().contains("disk"), "the cause stays in the log");
         assert_eq!(server.call(get("/directory_users/ue")).await.0, StatusCode::NOT_FOUND);
+        // Whether it was known by now cannot be said for ever, so it is not said; by an earlier time it can.
+        let by = |ms: i64| format!("/directories?known_at={}", super::model::rfc3339(ms));
+        assert_eq!(server.call(get(&by(now_ms()))).await.1["code"], "log_unavailable");
+        assert_eq!(server.call(get(&by(now_ms() - 3_600_000))).await.0, StatusCode::OK);
         log.refuses.store(false, Ordering::SeqCst);
         let (status, answer) = server.call(post(body("e").as_bytes())).await;
         assert_eq!((status, &answer["seq"]), (StatusCode::OK, &1.into()));

@@ -153,3 +153,37 @@ fn a_time_just_past_is_known_for_ever_however_fast_events_come() {
         stop.store(true, Ordering::Relaxed);
     });
 }
+
+#[test]
+fn an_event_dated_more_than_five_minutes_ahead_is_listed_and_has_full_effect() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(folder.path());
+    for (id, ahead_ms) in [("near", 4 * 60_000), ("far", 6 * 60_000)] {
+        let created_at = super::model::rfc3339(now_ms() + ahead_ms);
+        let seq = server.deliver(&super::kit::user(id, "d", "ana", &created_at, &format!("event_{id}"), "dsync.user.created"));
+        assert_eq!(server.get(&format!("/directory_users/{id}")).status, 200, "it counts at once");
+        assert_eq!(server.get(&format!("/directory_users/{id}?as_of={}", super::model::rfc3339(now_ms()))).status, 404);
+        let listed = server.get("/rollcall/v1/quarantine").json()["data"].clone();
+        let listed: Vec<u64> = listed
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter(|entry| entry["reason"] == "clock_ahead")
+            .map(|entry| entry["seq"].as_u64().unwrap())
+            .collect();
+        assert_eq!(listed, if id == "far" { vec![seq] } else { vec![] });
+    }
+}
+
+#[test]
+fn attributes_pass_through_as_they_were_sent() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(folder.path());
+    let attributes = r#"{"b":12345678901234567890123,"a":1.10,"z":[1e400,-0.0,"\u00e9\/"],"a2":{"k":null}}"#;
+    let body = format!(
+        r#"{{"id":"e","event":"dsync.user.created","data":{{"id":"u","directory_id":"d","custom_attributes":{attributes}}},"created_at":"2025-01-01T00:00:00Z"}}"#
+    );
+    server.deliver(&body);
+    let answer = String::from_utf8(server.get("/directory_users/u").body).unwrap();
+    assert!(answer.contains(&format!(r#""custom_attributes":{attributes}"#)), "{answer}");
+}

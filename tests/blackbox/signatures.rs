@@ -81,6 +81,7 @@ fn headers_are_read_liberally_and_malformed_ones_refused() {
         (format!("t=, v1={good}"), "signature_malformed"),
         (format!("t=abc, v1={good}"), "signature_malformed"),
         (format!("t={t}.0, v1={good}"), "signature_malformed"),
+        (format!("t=0{t}, v1={}", mac(SECRET, &format!("0{t}"), body)), "signature_malformed"),
         (format!("t=-{t}, v1={good}"), "signature_malformed"),
         (format!("t=99999999999999999999, v1={good}"), "signature_malformed"),
         (format!("t={t}, t={t}, v1={good}"), "signature_malformed"),

@@ -1,0 +1,249 @@
+//! What the benchmarks share: a made company with a long past, and measuring in turns.
+//!
+//! Absolute figures differ from machine to machine and from minute to minute, so what is compared is measured in the same run, in turns,
+//! and printed as a ratio.
+
+#![allow(dead_code, unreachable_pub, reason = "each benchmark uses a part")]
+
+use std::time::Instant;
+
+use rollcall::verify::{Keyring, Verified, sign};
+use serde_json::{Value, json};
+
+pub const SECRET: &str = "whsec_bench";
+pub const NOW: i64 = 1_790_000_000_000;
+pub const START: i64 = 1_600_000_000_000;
+/// Between one event and the next.
+pub const STEP_MS: i64 = 60_000;
+
+/// A generator that is the same everywhere.
+pub struct Dice(pub u64);
+
+impl Dice {
+    pub fn below(&mut self, bound: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % bound.max(1)
+    }
+}
+
+/// A ULID whose time is `ms` and whose rest is `number`.
+pub fn ulid(ms: i64, number: u64) -> String {
+    const DIGITS: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
+    let bits = (ms as u128) << 80 | u128::from(number);
+    (0..26).rev().map(|n| char::from(DIGITS[(bits >> (5 * n)) as usize & 31])).collect()
+}
+
+pub fn time(ms: i64) -> String {
+    rollcall::time::format(ms)
+}
+
+pub const DIRECTORY: &str = "directory_01E1X194NTJ3PYMAY79DYV0F0P";
+
+/// Ids of users do not follow their creation, so that those who left stand between those who stayed.
+pub fn user_id(number: u64) -> String {
+    format!("directory_user_{}", ulid(START, number.wrapping_mul(0x9E37_79B9_7F4A_7C15)))
+}
+
+pub fn group_id(number: u64) -> String {
+    format!("directory_group_{}", ulid(START, number))
+}
+
+/// About 1.2 KB, like a user of a real directory.
+pub fn user(number: u64, at: i64) -> Value {
+    json!({
+        "object": "directory_user", "id": user_id(number), "directory_id": DIRECTORY, "organization_id": "org_01E1X194NTJ3PYMAY79DYV0F0P",
+        "idp_id": format!("00u{number:017}"), "email": format!("person{number}@bench.example"), "first_name": format!("First{number}"),
+        "last_name": format!("Last{}", number % 977), "name": format!("First{number} Last{}", number % 977),
+        "emails": [{"primary": true, "type": "work", "value": format!("person{number}@bench.example")}], "job_title": "Engineer",
+        "username": format!("person{number}"), "state": "active", "raw_attributes": {},
+        "custom_attributes": {
+            "department_name": format!("Department {}", number % 40), "cost_center_name": format!("CC-{}", number % 300),
+            "employee_type": "full time", "manager_email": format!("person{}@bench.example", number / 8), "employee_number": format!("{number:08}"),
+            "addresses": [{"type": "work", "locality": "Example City", "region": "EX", "postal_code": format!("{:05}", number % 99_999),
+                "country": "XX", "primary": true, "street_address": format!("{} Example Street", number % 1200)}],
+            "employment_start_date": "2021-06-27T12:00:00.000Z",
+        },
+        "created_at": time(START), "updated_at": time(at),
+    })
+}
+
+pub fn group(number: u64) -> Value {
+    json!({
+        "object": "directory_group", "id": group_id(number), "idp_id": format!("g{number}"), "directory_id": DIRECTORY,
+        "organization_id": "org_01E1X194NTJ3PYMAY79DYV0F0P", "name": format!("Group {number}"), "raw_attributes": {},
+        "created_at": time(START), "updated_at": time(START),
+    })
+}
+
+pub fn event(number: u64, kind: &str, at: i64, data: &Value) -> Vec<u8> {
+    let id = format!("event_{}", ulid(at, number));
+    json!({"object": "event", "id": id, "event": kind, "data": data, "created_at": time(at), "context": {}}).to_string().into_bytes()
+}
+
+pub fn membership(user_number: u64, group_number: u64, at: i64) -> Value {
+    json!({"directory_id": DIRECTORY, "user": user(user_number, at), "group": group(group_number)})
+}
+
+/// How many people are there at any time after the first sync, and in how many groups.
+pub const PEOPLE: u64 = 2000;
+pub const GROUPS: u64 = 20;
+/// The group with ten times more former members than members (in a long enough past).
+pub const BUSY_GROUP: u64 = GROUPS;
+pub const BUSY_MEMBERS: u64 = 200;
+/// The user with a great many versions.
+pub const BUSY_USER: u64 = 1_000_000;
+
+/// A company of constant size: everyone who leaves is replaced. Each group keeps its size as well, so that a question about any moment
+/// after the first sync finds as much as one about now.
+pub struct Company {
+    pub dice: Dice,
+    next_person: u64,
+    /// Who is there.
+    pub present: Vec<u64>,
+    /// Who is in the busy group.
+    pub busy: Vec<u64>,
+    number: u64,
+    pub at: i64,
+}
+
+impl Company {
+    pub fn new() -> Company {
+        Company { dice: Dice(7), next_person: 0, present: Vec::new(), busy: Vec::new(), number: 0, at: START }
+    }
+
+    fn tell(&mut self, kind: &str, data: &Value) -> Vec<u8> {
+        self.number += 1;
+        self.at += STEP_MS;
+        event(self.number, kind, self.at, data)
+    }
+
+    fn hire(&mut self, out: &mut Vec<Vec<u8>>) -> u64 {
+        let person = self.next_person;
+        self.next_person += 1;
+        let at = self.at;
+        out.push(self.tell("dsync.user.created", &user(person, at)));
+        out.push(self.tell("dsync.group.user_added", &membership(person, person % GROUPS, at)));
+        person
+    }
+
+    /// The directory, its groups, everybody, and the busy user.
+    pub fn sync(&mut self) -> Vec<Vec<u8>> {
+        let mut out = Vec::new();
+        let directory = json!({"object": "directory", "id": DIRECTORY, "organization_id": "org_01E1X194NTJ3PYMAY79DYV0F0P", "external_key": "k",
+            "type": "okta scim v2.0", "state": "active", "name": "Bench", "domains": [], "created_at": time(START), "updated_at": time(START)});
+        out.push(self.tell("dsync.activated", &directory));
+        for number in 0..=BUSY_GROUP {
+            out.push(self.tell("dsync.group.created", &group(number)));
+        }
+        for _ in 0..PEOPLE {
+            let person = self.hire(&mut out);
+            self.present.push(person);
+        }
+        for at in 0..BUSY_MEMBERS {
+            let person = self.present[at as usize];
+            let data = membership(person, BUSY_GROUP, self.at);
+            out.push(self.tell("dsync.group.user_added", &data));
+            self.busy.push(person);
+        }
+        let data = user(BUSY_USER, self.at);
+        out.push(self.tell("dsync.user.created", &data));
+        out
+    }
+
+    /// One thing that happens, as one to four events.
+    pub fn happen(&mut self) -> Vec<Vec<u8>> {
+        let mut out = Vec::new();
+        match self.dice.below(10) {
+            0 => {
+                // Somebody leaves, somebody with the same group comes.
+                let at = self.dice.below(PEOPLE) as usize;
+                let left = self.present[at];
+                let data = user(left, self.at);
+                out.push(self.tell("dsync.user.deleted", &data));
+                let new = loop {
+                    let mut hired = Vec::new();
+                    if self.next_person % GROUPS == left % GROUPS {
+                        let person = self.hire(&mut hired);
+                        out.append(&mut hired);
+                        break person;
+                    }
+                    self.next_person += 1;
+                };
+                self.present[at] = new;
+                if let Some(seat) = self.busy.iter().position(|person| *person == left) {
+                    let data = membership(new, BUSY_GROUP, self.at);
+                    out.push(self.tell("dsync.group.user_added", &data));
+                    self.busy[seat] = new;
+                }
+            }
+            1 | 2 => {
+                // A seat of the busy group changes hands.
+                let seat = self.dice.below(BUSY_MEMBERS) as usize;
+                let new = self.present[self.dice.below(PEOPLE) as usize];
+                if !self.busy.contains(&new) {
+                    let data = membership(self.busy[seat], BUSY_GROUP, self.at);
+                    out.push(self.tell("dsync.group.user_removed", &data));
+                    let data = membership(new, BUSY_GROUP, self.at);
+                    out.push(self.tell("dsync.group.user_added", &data));
+                    self.busy[seat] = new;
+                }
+            }
+            3 => {
+                let data = user(BUSY_USER, self.at);
+                out.push(self.tell("dsync.user.updated", &data));
+            }
+            _ => {
+                let person = self.present[self.dice.below(PEOPLE) as usize];
+                let data = user(person, self.at);
+                out.push(self.tell("dsync.user.updated", &data));
+            }
+        }
+        out
+    }
+}
+
+/// A body, proven.
+pub fn verified(keyring: &Keyring, body: Vec<u8>) -> Verified {
+    let header = sign(SECRET, NOW, &body);
+    match Verified::webhook(keyring, Some(header.as_bytes()), body.into(), NOW) {
+        Ok(verified) => verified,
+        Err(error) => panic!("{error}"),
+    }
+}
+
+/// Nanoseconds per call of each, the median over rounds taken in turns.
+pub fn in_turns(rounds: usize, calls: usize, works: &mut [&mut dyn FnMut()]) -> Vec<f64> {
+    let mut times: Vec<Vec<f64>> = vec![Vec::new(); works.len()];
+    for round in 0..=rounds {
+        for (work, times) in works.iter_mut().zip(&mut times) {
+            let started = Instant::now();
+            for _ in 0..calls {
+                work();
+            }
+            // The first round warms up.
+            if round > 0 {
+                times.push(started.elapsed().as_nanos() as f64 / calls as f64);
+            }
+        }
+    }
+    times
+        .iter_mut()
+        .map(|times| {
+            times.sort_by(f64::total_cmp);
+            times[times.len() / 2]
+        })
+        .collect()
+}
+
+/// A line: what, its cost, and its ratio to what it is compared with.
+pub fn line(what: &str, ns: f64, compared_with: &str, other_ns: f64) {
+    println!("{what:<58} {:>10}   {:>6.2} x {compared_with}", cost(ns), ns / other_ns);
+}
+
+pub fn cost(ns: f64) -> String {
+    match ns {
+        ns if ns < 1e3 => format!("{ns:.0} ns"),
+        ns if ns < 1e6 => format!("{:.2} µs", ns / 1e3),
+        ns => format!("{:.2} ms", ns / 1e6),
+    }
+}

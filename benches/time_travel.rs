@@ -1,0 +1,185 @@
+//! What the past costs: each question about now, as of a random moment, known at a random record, and both.
+//!
+//! The same company with the same present state after 10,000, 100,000 and 1,000,000 events, 5 % of which came late. A question is asked of the
+//! routes themselves, without a socket: parameters, cut, views, documents, JSON. `ROLLCALL_BENCH_EVENTS=10000,100000` measures less.
+
+#![allow(clippy::panic, clippy::indexing_slicing, reason = "a benchmark that cannot go on stops")]
+
+mod kit;
+
+use std::sync::{Arc, OnceLock};
+
+use actix_web::App;
+use actix_web::test::{TestRequest, call_service, init_service, read_body};
+use kit::{BUSY_GROUP, BUSY_USER, Company, DIRECTORY, Dice, SECRET, START, STEP_MS, group_id, in_turns, time, user_id, verified};
+use rollcall::engine::Engine;
+use rollcall::http::{Settings, WEBHOOK_PATH, app};
+use rollcall::log::{BATCH_EVENTS_MAX, Log, Unrecovered};
+use rollcall::verify::Keyring;
+
+const QUESTIONS: usize = 256;
+const ROUNDS: usize = 9;
+const DOCUMENTS_MAX: u64 = 256 << 20;
+/// The busy user gets at least so many versions in the largest log.
+const BUSY_VERSIONS: usize = 100_000;
+
+/// Builds a log of `events` events and says from which time on the company has its size.
+fn build(folder: &std::path::Path, events: usize) -> (Arc<dyn Log>, Company, i64) {
+    let log: Arc<dyn Log> = match Unrecovered::open(folder, 512 << 20).and_then(|log| log.recover(&|_| {})) {
+        Ok(log) => Arc::new(log),
+        Err(error) => panic!("{error}"),
+    };
+    let keyring = Keyring::new([SECRET], u64::MAX);
+    let mut company = Company::new();
+    let mut batch = Vec::new();
+    let mut late: Vec<(usize, Vec<u8>)> = Vec::new();
+    let mut dice = Dice(99);
+    let mut told = 0;
+    let first = company.sync();
+    let settled = company.at;
+    let mut waiting: std::collections::VecDeque<Vec<u8>> = first.into();
+    let commit = |batch: &mut Vec<_>, at: i64| match log.append(std::mem::take(batch), at) {
+        Ok(_) => {}
+        Err(error) => panic!("{error}"),
+    };
+    while told < events {
+        let body = match waiting.pop_front() {
+            Some(body) => body,
+            None => {
+                waiting.extend(company.happen());
+                continue;
+            }
+        };
+        told += 1;
+        if company.at > settled && dice.below(20) == 0 {
+            late.push((told + 1 + dice.below(2000) as usize, body));
+        } else {
+            batch.push(verified(&keyring, body));
+        }
+        while let Some(at) = late.iter().position(|(due, _)| *due <= told) {
+            batch.push(verified(&keyring, late.swap_remove(at).1));
+        }
+        if batch.len() >= BATCH_EVENTS_MAX - 64 {
+            let more = batch.split_off(batch.len().min(BATCH_EVENTS_MAX));
+            commit(&mut batch, company.at);
+            batch = more;
+        }
+    }
+    batch.extend(late.into_iter().map(|(_, body)| verified(&keyring, body)));
+    while !batch.is_empty() {
+        let more = batch.split_off(batch.len().min(BATCH_EVENTS_MAX));
+        commit(&mut batch, company.at);
+        batch = more;
+    }
+    (log, company, settled)
+}
+
+fn main() {
+    let sizes = std::env::var("ROLLCALL_BENCH_EVENTS").unwrap_or_else(|_| "10000,100000,1000000".into());
+    let mut now_at_first: Vec<f64> = Vec::new();
+    for events in sizes.split(',').filter_map(|size| size.trim().parse::<usize>().ok()) {
+        let Ok(folder) = tempfile::tempdir() else { panic!("no temporary folder") };
+        let (log, company, settled) = build(folder.path(), events);
+        measure(log, company, settled, events, &mut now_at_first);
+    }
+}
+
+fn measure(log: Arc<dyn Log>, company: Company, settled: i64, events: usize, now_at_first: &mut Vec<f64>) {
+    let head = log.head();
+    let started = std::time::Instant::now();
+    let engine = match Engine::start(log, DOCUMENTS_MAX, rollcall::time::now_ms, &|_| {}) {
+        Ok(engine) => engine,
+        Err(error) => panic!("{error}"),
+    };
+    println!("\n{head} records, folded from the disk at {:.0} events/s", head as f64 / started.elapsed().as_secs_f64());
+    let slot: Arc<OnceLock<Arc<Engine>>> = Arc::default();
+    let _ = slot.set(engine.clone());
+    let settings = Settings { keyring: Keyring::new([SECRET], 1), api_keys: vec!["k".into()], webhook_paths: vec![WEBHOOK_PATH.into()] };
+    let system = actix_web::rt::System::new();
+    let service = system.block_on(init_service(App::new().configure(app(settings, slot))));
+    let ask = |path: &str| {
+        let request = TestRequest::get().uri(path).insert_header(("Authorization", "Bearer k")).to_request();
+        let body = system.block_on(async { read_body(call_service(&service, request).await).await });
+        assert!(body.len() > 40, "{path}: {body:?}");
+        body.len()
+    };
+    let mut dice = Dice(5);
+    let mut questions: Vec<(&str, Box<dyn Fn(&mut Dice) -> String>)> = vec![
+        ("user by id", Box::new(|dice| format!("/directory_users/{}?", user_id(company.present[dice.below(kit::PEOPLE) as usize])))),
+        ("page of 100 users of a directory", Box::new(|_| format!("/directory_users?directory={DIRECTORY}&limit=100"))),
+        (
+            "page of 100 members of a group",
+            Box::new(|dice| format!("/directory_users?group={}&limit=100", group_id(dice.below(kit::GROUPS)))),
+        ),
+        ("same, ten times more former members", Box::new(|_| format!("/directory_users?group={}&limit=100", group_id(BUSY_GROUP)))),
+    ];
+    if events >= BUSY_VERSIONS * 10 {
+        questions.push(("user with 100,000 versions", Box::new(|_| format!("/directory_users/{}?", user_id(BUSY_USER)))));
+    }
+    // Everybody asked for by id must have been there: only the last tenth of the past, where people change little, is asked for by id.
+    for cold in [false, true] {
+        println!(
+            "{:<44} {:>10} {:>22} {:>22} {:>22}",
+            if cold { "document cache emptied" } else { "" },
+            "now",
+            "as_of",
+            "known_at",
+            "both"
+        );
+        for (at, (what, path)) in questions.iter().enumerate() {
+            let moment = |dice: &mut Dice| settled + dice.below((company.at - settled).max(1) as u64) as i64;
+            let seq_at = |dice: &mut Dice| {
+                let first = ((settled - START) / STEP_MS) as u64;
+                first + dice.below(head.saturating_sub(first).max(1))
+            };
+            let mut made: Vec<Vec<String>> = vec![Vec::new(); 4];
+            for _ in 0..QUESTIONS {
+                let now = path(&mut dice);
+                let (as_of, known_at) = (format!("&as_of={}", time(moment(&mut dice))), format!("&known_at={}", seq_at(&mut dice)));
+                made[1].push(format!("{now}{as_of}"));
+                made[2].push(format!("{now}{known_at}"));
+                made[3].push(format!("{now}{as_of}{known_at}"));
+                made[0].push(now);
+            }
+            // Who is asked for by id may not have been there yet: such an answer is short, and is not compared.
+            for kind in &mut made {
+                kind.retain(|path| ask(path) > 300);
+                assert!(kind.len() > QUESTIONS / 20, "{what}: too few questions are left");
+            }
+            let mut next = [0usize; 4];
+            let mut work = |kind: usize| {
+                if cold {
+                    engine.forget_documents();
+                }
+                next[kind] = (next[kind] + 1) % made[kind].len();
+                ask(&made[kind][next[kind]]);
+            };
+            let work = std::cell::RefCell::new(&mut work);
+            let mut works: Vec<Box<dyn FnMut()>> = (0..4)
+                .map(|kind| {
+                    Box::new({
+                        let work = &work;
+                        move || (work.borrow_mut())(kind)
+                    }) as Box<dyn FnMut()>
+                })
+                .collect();
+            let mut works: Vec<&mut dyn FnMut()> = works.iter_mut().map(|work| work.as_mut() as &mut dyn FnMut()).collect();
+            let times = in_turns(ROUNDS, QUESTIONS, &mut works);
+            let row: Vec<String> = times.iter().skip(1).map(|ns| format!("{:>10} {:>5.2} x now", kit::cost(*ns), ns / times[0])).collect();
+            let key = at + if cold { 100 } else { 0 };
+            while now_at_first.len() <= key {
+                now_at_first.push(f64::NAN);
+            }
+            let growth = if now_at_first[key].is_nan() {
+                String::new()
+            } else {
+                format!("   now is {:.2} x now at first", times[0] / now_at_first[key])
+            };
+            if now_at_first[key].is_nan() {
+                now_at_first[key] = times[0];
+            }
+            println!("{what:<44} {:>10} {}{growth}", kit::cost(times[0]), row.join(" "));
+        }
+    }
+    engine.close();
+}
