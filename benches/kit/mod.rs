@@ -87,9 +87,12 @@ pub fn membership(user_number: u64, group_number: u64, at: i64) -> Value {
 /// How many people are there at any time after the first sync, and in how many groups.
 pub const PEOPLE: u64 = 2000;
 pub const GROUPS: u64 = 20;
-/// The group with ten times more former members than members (in a long enough past).
+/// The group with ten times more former members than members, once the past is long enough. Nobody comes back to it.
 pub const BUSY_GROUP: u64 = GROUPS;
-pub const BUSY_MEMBERS: u64 = 200;
+/// The group whose seats change hands all the time, among the same people.
+pub const REVOLVING_GROUP: u64 = GROUPS + 1;
+/// Members of each of these two.
+pub const SEATS: u64 = 200;
 /// The user with a great many versions.
 pub const BUSY_USER: u64 = 1_000_000;
 
@@ -100,15 +103,33 @@ pub struct Company {
     next_person: u64,
     /// Who is there.
     pub present: Vec<u64>,
-    /// Who is in the busy group.
-    pub busy: Vec<u64>,
+    /// Everybody who ever was there: since when, until when.
+    pub lives: Vec<(u64, i64, i64)>,
+    /// Who is in the busy group, and who ever was.
+    busy: Vec<u64>,
+    ever_busy: std::collections::HashSet<u64>,
+    /// Who is in the revolving group.
+    revolving: Vec<u64>,
     number: u64,
     pub at: i64,
+    /// One in so many changes of seats concerns the busy group, so that its past fills the whole of time.
+    pub busy_every: u64,
 }
 
 impl Company {
     pub fn new() -> Company {
-        Company { dice: Dice(7), next_person: 0, present: Vec::new(), busy: Vec::new(), number: 0, at: START }
+        Company {
+            dice: Dice(7),
+            next_person: 0,
+            present: Vec::new(),
+            lives: Vec::new(),
+            busy: Vec::new(),
+            ever_busy: Default::default(),
+            revolving: Vec::new(),
+            number: 0,
+            at: START,
+            busy_every: 1,
+        }
     }
 
     fn tell(&mut self, kind: &str, data: &Value) -> Vec<u8> {
@@ -117,12 +138,19 @@ impl Company {
         event(self.number, kind, self.at, data)
     }
 
+    /// A seat changes hands.
+    fn swap(&mut self, group: u64, left: u64, new: u64) -> [Vec<u8>; 2] {
+        let (left, new) = (membership(left, group, self.at), membership(new, group, self.at));
+        [self.tell("dsync.group.user_removed", &left), self.tell("dsync.group.user_added", &new)]
+    }
+
     fn hire(&mut self, out: &mut Vec<Vec<u8>>) -> u64 {
         let person = self.next_person;
         self.next_person += 1;
         let at = self.at;
         out.push(self.tell("dsync.user.created", &user(person, at)));
         out.push(self.tell("dsync.group.user_added", &membership(person, person % GROUPS, at)));
+        self.lives.push((person, self.at, i64::MAX));
         person
     }
 
@@ -132,18 +160,22 @@ impl Company {
         let directory = json!({"object": "directory", "id": DIRECTORY, "organization_id": "org_01E1X194NTJ3PYMAY79DYV0F0P", "external_key": "k",
             "type": "okta scim v2.0", "state": "active", "name": "Bench", "domains": [], "created_at": time(START), "updated_at": time(START)});
         out.push(self.tell("dsync.activated", &directory));
-        for number in 0..=BUSY_GROUP {
+        for number in 0..=REVOLVING_GROUP {
             out.push(self.tell("dsync.group.created", &group(number)));
         }
         for _ in 0..PEOPLE {
             let person = self.hire(&mut out);
             self.present.push(person);
         }
-        for at in 0..BUSY_MEMBERS {
-            let person = self.present[at as usize];
-            let data = membership(person, BUSY_GROUP, self.at);
-            out.push(self.tell("dsync.group.user_added", &data));
-            self.busy.push(person);
+        for at in 0..SEATS {
+            let (busy, revolving) = (self.present[at as usize], self.present[(at + SEATS) as usize]);
+            for (person, group) in [(busy, BUSY_GROUP), (revolving, REVOLVING_GROUP)] {
+                let data = membership(person, group, self.at);
+                out.push(self.tell("dsync.group.user_added", &data));
+            }
+            self.busy.push(busy);
+            self.ever_busy.insert(busy);
+            self.revolving.push(revolving);
         }
         let data = user(BUSY_USER, self.at);
         out.push(self.tell("dsync.user.created", &data));
@@ -170,22 +202,35 @@ impl Company {
                     self.next_person += 1;
                 };
                 self.present[at] = new;
-                if let Some(seat) = self.busy.iter().position(|person| *person == left) {
-                    let data = membership(new, BUSY_GROUP, self.at);
-                    out.push(self.tell("dsync.group.user_added", &data));
-                    self.busy[seat] = new;
+                if let Some(life) = self.lives.iter_mut().rev().find(|life| life.0 == left) {
+                    life.2 = self.at;
+                }
+                for (group, seats) in [(BUSY_GROUP, true), (REVOLVING_GROUP, false)] {
+                    let members = if seats { &self.busy } else { &self.revolving };
+                    if let Some(seat) = members.iter().position(|person| *person == left) {
+                        let data = membership(new, group, self.at);
+                        out.push(self.tell("dsync.group.user_added", &data));
+                        if seats {
+                            self.busy[seat] = new;
+                            self.ever_busy.insert(new);
+                        } else {
+                            self.revolving[seat] = new;
+                        }
+                    }
                 }
             }
             1 | 2 => {
-                // A seat of the busy group changes hands.
-                let seat = self.dice.below(BUSY_MEMBERS) as usize;
+                // A seat of the revolving group changes hands; of the busy group only as long as it has too few former members.
+                let seat = self.dice.below(SEATS) as usize;
                 let new = self.present[self.dice.below(PEOPLE) as usize];
-                if !self.busy.contains(&new) {
-                    let data = membership(self.busy[seat], BUSY_GROUP, self.at);
-                    out.push(self.tell("dsync.group.user_removed", &data));
-                    let data = membership(new, BUSY_GROUP, self.at);
-                    out.push(self.tell("dsync.group.user_added", &data));
-                    self.busy[seat] = new;
+                if !self.revolving.contains(&new) {
+                    let left = std::mem::replace(&mut self.revolving[seat], new);
+                    out.extend(self.swap(REVOLVING_GROUP, left, new));
+                }
+                let wanted = (self.ever_busy.len() as u64) < 11 * SEATS && self.dice.below(self.busy_every) == 0;
+                if wanted && self.ever_busy.insert(new) {
+                    let left = std::mem::replace(&mut self.busy[seat], new);
+                    out.extend(self.swap(BUSY_GROUP, left, new));
                 }
             }
             3 => {

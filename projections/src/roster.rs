@@ -202,4 +202,19 @@ mod tests {
         let proposed = |as_of, known_at| roster.ascending(Cut { as_of, known_at }, &|_| Ordering::Greater).count();
         assert_eq!([proposed(9, 9), proposed(19, 9), proposed(20, 6), proposed(20, 7), proposed(10, 0)], [0, 1, 1, 0, 0]);
     }
+
+    #[test]
+    fn what_comes_back_is_proposed_again_though_all_around_it_is_gone() {
+        let mut roster = Roster::default();
+        for item in 1..=192 {
+            roster.see(item, 1, item, |other| other.cmp(&item));
+        }
+        for item in 65..=128 {
+            roster.set_gone(Some(Gone { occurred_at: 2, seq: 200 }), |other| other.cmp(&item));
+        }
+        assert_eq!(roster.ascending(Cut::LATEST, &|_| Ordering::Greater).count(), 128);
+        roster.set_gone(None, |other| other.cmp(&100));
+        assert!(roster.ascending(Cut::LATEST, &|_| Ordering::Greater).any(|item| item == 100));
+        assert!(roster.descending(Cut::LATEST, &|_| Ordering::Less).any(|item| item == 100));
+    }
 }

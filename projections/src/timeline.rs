@@ -17,10 +17,12 @@ impl Placed for Place {
 
 /// Versions in the order of events.
 ///
-/// Most timelines hold one or a few versions, stored inline or in one allocation. Past [`BLOCK`] versions a two-level index of
-/// the lowest seq in each block is kept, so that a question with an early `known_at` does not walk over everything learnt since.
+/// The newest stands in the timeline itself, so that a question about now reads nothing else; most timelines hold one version
+/// anyway. Past [`BLOCK`] older ones a two-level index of the lowest seq in each block is kept, so that a question with an early
+/// `known_at` does not walk over everything learnt since.
 pub(crate) struct Timeline<V> {
-    versions: SmallVec<[V; 1]>,
+    newest: Option<V>,
+    older: Vec<V>,
     index: Option<Box<Index>>,
 }
 
@@ -39,7 +41,7 @@ struct Index {
 
 impl<V> Default for Timeline<V> {
     fn default() -> Self {
-        Timeline { versions: SmallVec::new(), index: None }
+        Timeline { newest: None, older: Vec::new(), index: None }
     }
 }
 
@@ -47,41 +49,48 @@ impl<V: Placed> Timeline<V> {
     /// Puts `version` in its place; true if it is now the newest. O(1) for the newest, O(n) moves for a late one.
     pub(crate) fn insert(&mut self, version: V, ids: &EventIds) -> bool {
         let place = version.place();
-        let newest = self.versions.last().is_none_or(|last| ids.is_later(place, last.place()));
-        let at = if newest { self.versions.len() } else { self.versions.partition_point(|v| !ids.is_later(v.place(), place)) };
-        self.versions.insert(at, version);
-        if self.versions.len() > BLOCK {
-            self.index.get_or_insert_default().refresh(&self.versions, at);
+        let at = match self.newest {
+            None => {
+                self.newest = Some(version);
+                return true;
+            }
+            Some(newest) if ids.is_later(place, newest.place()) => {
+                self.older.push(newest);
+                self.newest = Some(version);
+                self.older.len() - 1
+            }
+            Some(_) => {
+                let at = self.older.partition_point(|v| !ids.is_later(v.place(), place));
+                self.older.insert(at, version);
+                at
+            }
+        };
+        if self.older.len() > BLOCK {
+            self.index.get_or_insert_default().refresh(&self.older, at);
         }
-        newest
+        self.newest.is_some_and(|newest| newest.place().seq == place.seq)
     }
 
     pub(crate) fn newest(&self) -> Option<&V> {
-        self.versions.last()
+        self.newest.as_ref()
     }
 
     /// The latest version that `cut` sees.
     pub(crate) fn latest(&self, cut: Cut) -> Option<&V> {
-        let end = self.end(cut.as_of);
-        let known_at = cut.known_at32();
-        // The usual case, nothing known too late: one comparison.
-        let last = self.versions.get(end.checked_sub(1)?)?;
-        if last.place().seq <= known_at {
-            return Some(last);
+        let newest = self.newest.as_ref()?;
+        if cut.sees(newest.place()) {
+            return Some(newest);
         }
-        let mut end = end - 1;
+        let known_at = cut.known_at32();
+        let mut end = self.older_until(cut.as_of);
         while end > 0 {
-            if let (Some(index), 0) = (&self.index, end % BLOCK) {
-                let blocks = index.skip_back(end / BLOCK, known_at);
-                if blocks * BLOCK < end {
-                    end = blocks * BLOCK;
-                    continue;
-                }
-            }
-            end -= 1;
-            let version = self.versions.get(end)?;
+            let version = self.older.get(end - 1)?;
             if version.place().seq <= known_at {
                 return Some(version);
+            }
+            end -= 1;
+            if let (Some(index), true) = (&self.index, end.is_multiple_of(BLOCK)) {
+                end = index.skip_back(end / BLOCK, known_at) * BLOCK;
             }
         }
         None
@@ -89,24 +98,25 @@ impl<V: Placed> Timeline<V> {
 
     /// Versions that `cut` sees, the latest first. Meant for short timelines.
     pub(crate) fn latest_first(&self, cut: Cut) -> impl Iterator<Item = &V> {
-        self.versions.iter().take(self.end(cut.as_of)).rev().filter(move |v| cut.sees(v.place()))
+        let older = self.older.iter().take(self.older_until(cut.as_of));
+        older.chain(&self.newest).rev().filter(move |v| cut.sees(v.place()))
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &V> {
-        self.versions.iter()
+        self.older.iter().chain(&self.newest)
     }
 
-    /// How many versions occurred at or before `as_of`.
-    fn end(&self, as_of: Millis) -> usize {
-        if self.versions.last().is_none_or(|last| last.place().occurred_at <= as_of) {
-            return self.versions.len();
+    /// How many of the older versions occurred at or before `as_of`.
+    fn older_until(&self, as_of: Millis) -> usize {
+        if self.older.last().is_none_or(|last| last.place().occurred_at <= as_of) {
+            return self.older.len();
         }
         let Some(index) = &self.index else {
-            return self.versions.partition_point(|v| v.place().occurred_at <= as_of);
+            return self.older.partition_point(|v| v.place().occurred_at <= as_of);
         };
         let blocks = index.starts.partition_point(|start| *start <= as_of);
         let Some(first) = blocks.checked_sub(1).map(|block| block * BLOCK) else { return 0 };
-        let block = self.versions.get(first..self.versions.len().min(first + BLOCK)).unwrap_or_default();
+        let block = self.older.get(first..self.older.len().min(first + BLOCK)).unwrap_or_default();
         first + block.partition_point(|v| v.place().occurred_at <= as_of)
     }
 }
@@ -235,6 +245,25 @@ mod tests {
                 assert_eq!(occurred(earliest.at(cut)), occurred(seen().next()), "{length} {cut:?}");
                 assert_eq!(timeline.latest_first(cut).count(), seen().count());
             }
+        }
+    }
+
+    #[test]
+    fn a_late_version_that_begins_a_block_is_found_at_its_own_moment() {
+        let mut ids = EventIds::default();
+        let mut timeline = Timeline::default();
+        let mut insert = |seq: u32, occurred_at: i64| {
+            ids.push(seq, &format!("e{seq}"));
+            timeline.insert(Place { occurred_at, updated_at: NO_UPDATED_AT, seq, closing: false }, &ids);
+        };
+        for seq in 1..=200 {
+            insert(seq, 2 * i64::from(seq));
+        }
+        insert(201, 129);
+        insert(202, 257);
+        for (as_of, found) in [(128, 128), (129, 129), (130, 130), (256, 256), (257, 257), (258, 258)] {
+            let latest = timeline.latest(Cut { as_of, ..Cut::LATEST }).map(|place| place.occurred_at);
+            assert_eq!(latest, Some(found));
         }
     }
 }

@@ -30,6 +30,10 @@ use crate::verify::Verified;
 /// Fixed at creation. A page above a quarter of it spills into a blob; a page holds up to 17 values of at most 60 KiB.
 const SEGMENT_BYTES: usize = 8 << 20;
 
+/// How often, and after which pauses, sled's own lock is tried.
+const LOCK_TRIES_MAX: u32 = 100;
+const LOCK_PAUSE: Duration = Duration::from_millis(20);
+
 const META_TREE: &[u8] = b"meta";
 const BLOCK_TREE: &[u8] = b"blocks";
 const IDENTITY_KEY: &[u8] = b"identity";
@@ -504,7 +508,23 @@ fn open_sled(folder: &Path, cache_bytes: u64) -> Result<sled::Db, String> {
         .mode(sled::Mode::HighThroughput)
         .segment_size(SEGMENT_BYTES)
         .flush_every_ms(None);
-    catch_unwind(AssertUnwindSafe(|| config.open())).map_err(|_| "it panicked while opening".to_owned())?.map_err(|error| error.to_string())
+    let open = || {
+        catch_unwind(AssertUnwindSafe(|| config.open()))
+            .map_err(|_| "it panicked while opening".to_owned())?
+            .map_err(|error| error.to_string())
+    };
+    // The folder's own lock is held, so nobody else has the store: sled lets go of its lock a moment after its last handle is dropped.
+    let mut opened = open();
+    for _ in 0..LOCK_TRIES_MAX {
+        match &opened {
+            Err(error) if error.contains("could not acquire lock") => {
+                std::thread::sleep(LOCK_PAUSE);
+                opened = open();
+            }
+            _ => break,
+        }
+    }
+    opened
 }
 
 fn remove_snapshots(folder: &Path) -> io::Result<()> {

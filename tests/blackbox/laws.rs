@@ -176,6 +176,32 @@ fn an_event_dated_more_than_five_minutes_ahead_is_listed_and_has_full_effect() {
 }
 
 #[test]
+fn five_minutes_ahead_are_still_no_remark_and_a_millisecond_more_is() {
+    let recorded_at = 1_790_000_000_000;
+    let event = |id: &str, ahead_ms: i64| {
+        super::kit::user(id, "d", "ana", &super::model::rfc3339(recorded_at + ahead_ms), &format!("event_{id}"), "dsync.user.created")
+    };
+    let bodies = [event("near", 300_000), event("far", 300_001)];
+    let views = super::road::fold(&[bodies[0].as_bytes(), bodies[1].as_bytes()], recorded_at);
+    let listed: Vec<(u64, &str)> = views.quarantine().iter().map(|entry| (entry.seq, entry.reason.code())).collect();
+    assert_eq!(listed, [(2, "clock_ahead")]);
+}
+
+#[test]
+fn a_list_by_organization_finds_who_carries_it_though_the_directory_carries_another() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(folder.path());
+    server.deliver(
+        r#"{"id":"e","event":"dsync.group.user_added","created_at":"2025-01-01T00:00:00Z",
+            "data":{"directory_id":"d","user":{"id":"u","organization_id":"o2"},"group":{"id":"g","organization_id":"o1"}}}"#,
+    );
+    assert_eq!(server.get("/directory_users?organization_id=o2").ids(), ["u"]);
+    assert_eq!(server.get("/directory_groups?organization_id=o1").ids(), ["g"]);
+    assert_eq!(server.get("/directories?organization_id=o1").ids(), ["d"]);
+    assert_eq!(server.get("/directory_users?organization_id=o1").ids(), [""; 0]);
+}
+
+#[test]
 fn attributes_pass_through_as_they_were_sent() {
     let folder = tempfile::tempdir().unwrap();
     let server = Server::start(folder.path());

@@ -33,7 +33,7 @@ STAGES = [
     ("src/", ["-p", "rollcall", "--lib", "--", "--skip", "log::store::"], None),
     ("", ["--test", "blackbox", "--", "stories::every"], None),
     ("", ["--test", "blackbox", "--", "model_equals"], 10),
-    ("", ["--test", "blackbox", "--", "model_equals", "laws", "indexes", "paging", "conformance", "signatures"], 100),
+    ("", ["--test", "blackbox", "--", "model_equals", "laws", "indexes", "paging", "conformance", "signatures", "faults"], 100),
 ]
 
 
