@@ -84,7 +84,7 @@ fn main() {
             panic!("{error}");
         }
     }
-    let Ok(engine) = Engine::start(log, 256 << 20, rollcall::time::now_ms, &|_| {}) else { panic!("the log does not fold") };
+    let Ok(engine) = Engine::start(log, 256 << 20, rollcall::time::now_ms, |_| {}) else { panic!("the log does not fold") };
     let slot: Arc<OnceLock<Arc<Engine>>> = Arc::default();
     let _ = slot.set(engine.clone());
     let settings = Settings { keyring, api_keys: vec!["k".into()], webhook_paths: vec![WEBHOOK_PATH.into()] };

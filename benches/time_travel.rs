@@ -93,7 +93,7 @@ fn main() {
 fn measure(log: Arc<dyn Log>, company: Company, settled: i64, events: usize, now_at_first: &mut Vec<f64>) {
     let head = log.head();
     let started = std::time::Instant::now();
-    let engine = match Engine::start(log, DOCUMENTS_MAX, rollcall::time::now_ms, &|_| {}) {
+    let engine = match Engine::start(log, DOCUMENTS_MAX, rollcall::time::now_ms, |_| {}) {
         Ok(engine) => engine,
         Err(error) => panic!("{error}"),
     };
@@ -126,7 +126,7 @@ fn measure(log: Arc<dyn Log>, company: Company, settled: i64, events: usize, now
         ("same, who come and go again and again", Box::new(members(REVOLVING_GROUP))),
     ];
     if events >= BUSY_VERSIONS * 10 {
-        questions.push(("user with tens of thousands of versions", Box::new(|_, _| format!("/directory_users/{}?", user_id(BUSY_USER)))));
+        questions.push(("user with 100,000 versions", Box::new(|_, _| format!("/directory_users/{}?", user_id(BUSY_USER)))));
     }
     for cold in [false, true] {
         println!(

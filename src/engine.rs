@@ -1,8 +1,9 @@
 //! The road in one screen: verified events go through one writer into the log and from there into the views; questions are cut in both
 //! clocks and answered from the views.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -40,6 +41,9 @@ pub struct Engine {
     writer: Mutex<Option<JoinHandle<()>>>,
     digests: Mutex<Option<(Seq, Vec<ViewState>)>>,
     clock: fn() -> Millis,
+    /// Set for ever by the first batch of which nobody knows what became of it.
+    failed: AtomicBool,
+    on_failure: Box<dyn Fn(&str) + Send + Sync>,
 }
 
 /// One verified event on its way, and who waits for it.
@@ -96,14 +100,16 @@ pub struct ViewState {
     pub view: View,
     /// The last record that it holds.
     pub seq: Seq,
-    /// How many items it has.
+    /// How many items it has by then.
     pub items: usize,
     /// SHA-256 of its canonical dump.
     pub sha256: [u8; 32],
 }
 
 impl Engine {
-    /// Folds the whole log, telling `progress` each seq reached, then starts the writer. `document_bytes_max` bounds the document cache.
+    /// Folds the whole log, then starts the writer. `document_bytes_max` bounds the document cache.
+    ///
+    /// `on_failure` is told once if the log fails later: from then on nothing is taken, and only opening the log again helps.
     ///
     /// # Errors
     /// The first record that cannot be read: an engine over half a log does not start.
@@ -111,12 +117,11 @@ impl Engine {
         log: Arc<dyn Log>,
         document_bytes_max: u64,
         clock: fn() -> Millis,
-        progress: &dyn Fn(Seq),
+        on_failure: impl Fn(&str) + Send + Sync + 'static,
     ) -> Result<Arc<Engine>, ReadError> {
         let mut views = Views::new();
         while views.head() < log.head() {
             fold(&*log, &mut views, FOLD_EVENTS)?;
-            progress(views.head());
         }
         let (queue, jobs) = sync_channel(QUEUE_EVENTS_MAX);
         let engine = Arc::new(Engine {
@@ -130,6 +135,8 @@ impl Engine {
             writer: Mutex::default(),
             digests: Mutex::default(),
             clock,
+            failed: AtomicBool::new(false),
+            on_failure: Box::new(on_failure),
         });
         let writer = engine.clone();
         let thread = thread::Builder::new().name("writer".into()).spawn(move || writer.write(jobs));
@@ -142,6 +149,9 @@ impl Engine {
     /// # Errors
     /// [`IngestError::QueueFull`] at once, without waiting.
     pub fn submit(&self, event: Verified) -> Result<oneshot::Receiver<Result<Outcome, IngestError>>, IngestError> {
+        if self.has_failed() {
+            return Err(IngestError::Unavailable);
+        }
         let bytes = event.body().len();
         if self.queued_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes > QUEUE_BYTES_MAX {
             self.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
@@ -179,8 +189,10 @@ impl Engine {
                     Ok(job) => job,
                     Err(stopped) => {
                         // Nobody waits: leave nothing unsynced.
-                        if let Err(error) = self.log.append(Vec::new(), (self.clock)()) {
-                            tracing::error!(%error, "the log could not be synced");
+                        if !self.has_failed()
+                            && let Err(error) = self.log.append(Vec::new(), (self.clock)())
+                        {
+                            self.fail(&error.to_string());
                         }
                         match stopped {
                             RecvTimeoutError::Timeout => continue,
@@ -199,13 +211,35 @@ impl Engine {
                 }
                 batch.push(job);
             }
-            self.write_batch(batch);
+            // A store that panics must not leave anybody waiting for ever.
+            if catch_unwind(AssertUnwindSafe(|| self.write_batch(batch))).is_err() {
+                let mut stamps = self.stamps.lock();
+                stamps.unknown = stamps.unknown.or(stamps.in_flight.take());
+                drop(stamps);
+                self.folded.send_modify(|_| {});
+                self.fail("the store panicked");
+            }
         }
+    }
+
+    fn fail(&self, cause: &str) {
+        if !self.failed.swap(true, Ordering::SeqCst) {
+            tracing::error!(cause, "the log has failed; nothing is taken until it is opened again");
+            (self.on_failure)(cause);
+        }
+    }
+
+    /// Whether the log failed under way. What is folded can still be asked about; nothing new is taken.
+    pub fn has_failed(&self) -> bool {
+        self.failed.load(Ordering::SeqCst)
     }
 
     fn write_batch(&self, batch: Vec<Job>) {
         let bytes: usize = batch.iter().map(|job| job.event.body().len()).sum();
         self.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        if self.has_failed() {
+            return batch.into_iter().for_each(|job| drop(job.reply.send(Err(IngestError::Unavailable))));
+        }
         let (events, replies): (Vec<_>, Vec<_>) = batch.into_iter().map(|job| (job.event, job.reply)).unzip();
         let recorded_at = {
             let mut stamps = self.stamps.lock();
@@ -234,7 +268,10 @@ impl Engine {
                 }
             }
             Err(error) => {
-                tracing::error!(%error, events = replies.len(), "a batch was not acknowledged");
+                match error {
+                    AppendError::Unknown(cause) => self.fail(&cause),
+                    AppendError::Rejected(cause) => tracing::error!(cause, events = replies.len(), "a batch was not appended"),
+                }
                 for reply in replies {
                     let _ = reply.send(Err(IngestError::Unavailable));
                 }
@@ -336,18 +373,18 @@ impl Engine {
     }
 
     fn view_state(&self, view: View, seq: Seq) -> ViewState {
-        let (mut digest, mut first, mut text) = (Sha256::new(), 0, String::new());
+        let (mut digest, mut first, mut items, mut text) = (Sha256::new(), 0, 0, String::new());
         loop {
             let views = self.views.read();
             let size = views.size(view);
             // Writing to a string cannot fail.
-            let _ = views.dump(view, seq, first, DUMP_ITEMS, &mut text);
+            items += views.dump(view, seq, first, DUMP_ITEMS, &mut text).unwrap_or(0);
             drop(views);
             digest.update(&text);
             text.clear();
             first += DUMP_ITEMS;
             if first >= size {
-                return ViewState { view, seq, items: size, sha256: digest.finalize().into() };
+                return ViewState { view, seq, items, sha256: digest.finalize().into() };
             }
         }
     }

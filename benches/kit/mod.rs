@@ -233,7 +233,7 @@ impl Company {
                     out.extend(self.swap(BUSY_GROUP, left, new));
                 }
             }
-            3 => {
+            3 | 4 => {
                 let data = user(BUSY_USER, self.at);
                 out.push(self.tell("dsync.user.updated", &data));
             }

@@ -39,6 +39,9 @@ impl View {
     }
 }
 
+/// Whether anything of an item was known, and so written.
+type Shown = Result<bool, fmt::Error>;
+
 impl Views {
     /// How many items a view has, whenever they were seen.
     pub fn size(&self, view: View) -> usize {
@@ -55,24 +58,27 @@ impl Views {
     ///
     /// Items stand in order of first appearance in the log, and what is folded later than `known_at` does not show: so a large view can
     /// be dumped in parts while the fold goes on, and the parts together are those of one moment.
-    pub fn dump(&self, view: View, known_at: Seq, first: usize, count: usize, out: &mut dyn Write) -> fmt::Result {
-        let numbers = first..self.size(view).min(first.saturating_add(count));
-        for number in numbers {
-            match view {
+    ///
+    /// Returns how many items it wrote.
+    pub fn dump(&self, view: View, known_at: Seq, first: usize, count: usize, out: &mut dyn Write) -> Result<usize, fmt::Error> {
+        let mut written = 0;
+        for number in first..self.size(view).min(first.saturating_add(count)) {
+            let shown = match view {
                 View::Directories => self.dump_directory(number, known_at, out)?,
                 View::Users => self.dump_entity(&self.users, "user", number, known_at, out)?,
                 View::Groups => self.dump_entity(&self.groups, "group", number, known_at, out)?,
                 View::Memberships => self.dump_membership(number, known_at, out)?,
                 View::Quarantine => self.dump_quarantined(number, known_at, out)?,
-            }
+            };
+            written += usize::from(shown);
         }
-        Ok(())
+        Ok(written)
     }
 
-    fn dump_directory(&self, number: usize, known_at: Seq, out: &mut dyn Write) -> fmt::Result {
+    fn dump_directory(&self, number: usize, known_at: Seq, out: &mut dyn Write) -> Shown {
         let cut = Cut { known_at, ..Cut::LATEST };
-        let Some(directory) = self.directories.items.get(number) else { return Ok(()) };
-        let Some(named) = directory.named.at(cut) else { return Ok(()) };
+        let Some(directory) = self.directories.items.get(number) else { return Ok(false) };
+        let Some(named) = directory.named.at(cut) else { return Ok(false) };
         writeln!(out, "directory {:?}", self.directories.names.text(number as Name))?;
         for version in directory.events.iter().filter(|v| known(v.place, known_at)) {
             write!(out, "  {:?} ", version.change)?;
@@ -88,28 +94,29 @@ impl Views {
             self.dump_place(named.place, out)?;
             writeln!(out, " organization={:?}", self.shown(named.organization))?;
         }
-        Ok(())
+        Ok(true)
     }
 
-    fn dump_entity(&self, entities: &Entities, kind: &str, number: usize, known_at: Seq, out: &mut dyn Write) -> fmt::Result {
-        let Some(entity) = entities.items.get(number) else { return Ok(()) };
-        if entity.seen.at(Cut { known_at, ..Cut::LATEST }).is_none() {
-            return Ok(());
-        }
-        writeln!(out, "{kind} {:?}", entities.names.text(number as Name))?;
+    fn dump_entity(&self, entities: &Entities, kind: &str, number: usize, known_at: Seq, out: &mut dyn Write) -> Shown {
+        let Some(entity) = entities.items.get(number) else { return Ok(false) };
+        let Some(seen) = entity.seen.at(Cut { known_at, ..Cut::LATEST }) else { return Ok(false) };
+        write!(out, "{kind} {:?} seen ", entities.names.text(number as Name))?;
+        self.dump_place(*seen, out)?;
+        writeln!(out)?;
         for version in entity.explicit.iter().filter(|v| known(v.place, known_at)) {
             self.dump_version(if version.deleted { "deleted" } else { "version" }, version, out)?;
         }
         for version in entity.stand_ins.iter().filter(|v| known(v.place, known_at)) {
             self.dump_version("stand_in", version, out)?;
         }
-        Ok(())
+        Ok(true)
     }
 
     fn dump_version(&self, word: &str, version: &Version, out: &mut dyn Write) -> fmt::Result {
         write!(out, "  {word} ")?;
         self.dump_place(version.place, out)?;
         let directory = (version.directory != NO_NAME).then(|| self.directories.names.text(version.directory));
+        write!(out, " part={:?} own_directory={}", version.part, !version.directory_is_events)?;
         write!(out, " directory={directory:?} organization={:?} active={}", self.shown(version.organization), version.active)?;
         for (name, print) in [("email", self.emails.get(version.email)), ("idp_id", self.idp_ids.get(version.idp_id))] {
             write!(out, " {name}=")?;
@@ -120,10 +127,10 @@ impl Views {
         writeln!(out)
     }
 
-    fn dump_membership(&self, number: usize, known_at: Seq, out: &mut dyn Write) -> fmt::Result {
-        let Some(pair) = self.memberships.pairs.get(number) else { return Ok(()) };
+    fn dump_membership(&self, number: usize, known_at: Seq, out: &mut dyn Write) -> Shown {
+        let Some(pair) = self.memberships.pairs.get(number) else { return Ok(false) };
         if pair.grants.latest(Cut { known_at, ..Cut::LATEST }).is_none() {
-            return Ok(());
+            return Ok(false);
         }
         writeln!(out, "membership {:?} {:?}", self.groups.names.text(pair.group), self.users.names.text(pair.user))?;
         for grant in pair.grants.iter().filter(|grant| known(grant.place(), known_at)) {
@@ -131,13 +138,13 @@ impl Views {
             self.dump_place(grant.place(), out)?;
             writeln!(out, " directory={:?}", self.directories.names.text(grant.directory()))?;
         }
-        Ok(())
+        Ok(true)
     }
 
-    fn dump_quarantined(&self, number: usize, known_at: Seq, out: &mut dyn Write) -> fmt::Result {
+    fn dump_quarantined(&self, number: usize, known_at: Seq, out: &mut dyn Write) -> Shown {
         match self.quarantine.get(number) {
-            Some(listed) if listed.seq <= known_at => writeln!(out, "listed {} {:?}", listed.seq, listed.reason),
-            _ => Ok(()),
+            Some(listed) if listed.seq <= known_at => writeln!(out, "listed {} {:?}", listed.seq, listed.reason).map(|()| true),
+            _ => Ok(false),
         }
     }
 

@@ -398,24 +398,21 @@ impl Views {
 
     /// Whether the membership holds as far as its own events, its directory and its user decide.
     fn user_end_holds(&self, pair: &Pair, cut: Cut) -> bool {
+        self.outlasts_ends(pair, cut, None) && self.alive(Kind::User, pair.user, cut).is_some()
+    }
+
+    /// Whether the membership holds, its user and its group being alive: whoever asks has seen to that once.
+    fn holds_between_living(&self, pair: &Pair, cut: Cut) -> bool {
+        self.outlasts_ends(pair, cut, self.groups.get(pair.group).and_then(|group| group.tombstones.latest(cut)))
+    }
+
+    /// Whether the pair's last word is an addition, later than every end of its user and its directory, and than `end`.
+    fn outlasts_ends(&self, pair: &Pair, cut: Cut, end: Option<&Place>) -> bool {
         let Some(grant) = pair.grants.latest(cut).filter(|grant| grant.added()) else { return false };
-        let ends = [
-            self.users.get(pair.user).and_then(|user| user.tombstones.latest(cut)),
-            self.directories.get(grant.directory()).and_then(|directory| directory.deletions.latest(cut)),
-        ];
-        self.is_later_than_all(grant, ends) && self.alive(Kind::User, pair.user, cut).is_some()
-    }
-
-    /// Whether the membership holds, its group being alive.
-    fn holds_in_living_group(&self, pair: &Pair, cut: Cut) -> bool {
-        let Some(grant) = pair.grants.latest(cut) else { return false };
-        let ends = [self.groups.get(pair.group).and_then(|group| group.tombstones.latest(cut)), None];
-        self.is_later_than_all(grant, ends) && self.user_end_holds(pair, cut)
-    }
-
-    fn is_later_than_all(&self, grant: &Grant, ends: [Option<&Place>; 2]) -> bool {
+        let user = self.users.get(pair.user).and_then(|user| user.tombstones.latest(cut));
+        let directory = self.directories.get(grant.directory()).and_then(|directory| directory.deletions.latest(cut));
         let place = grant.place();
-        ends.into_iter().flatten().all(|end| self.ids.is_later(place, *end))
+        [user, directory, end].into_iter().flatten().all(|end| self.ids.is_later(place, *end))
     }
 
     /// The organization that a version shows: its own, else its directory's.
@@ -487,7 +484,7 @@ impl Views {
                 && idp_id.is_none_or(|idp_id| version.idp_id == idp_id)
                 && filter.active.is_none_or(|active| version.active == active)
                 && organization.is_none_or(|organization| self.shown_organization(version, cut) == organization)
-                && group.is_none_or(|group| self.memberships.find(name, group).is_some_and(|pair| self.holds_in_living_group(pair, cut)))
+                && group.is_none_or(|group| self.memberships.find(name, group).is_some_and(|pair| self.holds_between_living(pair, cut)))
         };
         let accept = |name: Name| {
             let version = self.alive(Kind::User, name, cut)?;
@@ -524,11 +521,14 @@ impl Views {
         let directory = find(filter.directory, |id| self.directories.names.find(id))?;
         let user = find(filter.user, |id| self.users.names.find(id))?;
         let organization = find(filter.organization, |id| self.texts.find(id))?;
+        if let Some(user) = user {
+            self.alive(Kind::User, user, cut)?;
+        }
         let accept = |name: Name| {
             let version = self.alive(Kind::Group, name, cut)?;
             let fits = directory.is_none_or(|directory| version.directory == directory)
                 && organization.is_none_or(|organization| self.shown_organization(version, cut) == organization)
-                && user.is_none_or(|user| self.memberships.find(user, name).is_some_and(|pair| self.holds_in_living_group(pair, cut)));
+                && user.is_none_or(|user| self.memberships.find(user, name).is_some_and(|pair| self.holds_between_living(pair, cut)));
             fits.then(|| self.group_row(name, version, members, cut))
         };
         let ids = |item: u32| self.groups.names.text(item);
@@ -573,7 +573,7 @@ impl Views {
         let groups = self.memberships.of_user(name).iter().filter_map(|number| {
             let pair = self.memberships.get(*number)?;
             let group = self.alive(Kind::Group, pair.group, cut)?;
-            self.holds_in_living_group(pair, cut).then(|| self.row(Kind::Group, pair.group, group, cut))
+            self.holds_between_living(pair, cut).then(|| self.row(Kind::Group, pair.group, group, cut))
         });
         UserRow { groups: groups.take(NESTED_MAX).collect(), user: self.row(Kind::User, name, version, cut) }
     }
@@ -584,7 +584,7 @@ impl Views {
             let rows = roster.ascending(cut, &|_| core::cmp::Ordering::Greater).filter_map(|number| {
                 let pair = self.memberships.get(number)?;
                 let user = self.alive(Kind::User, pair.user, cut)?;
-                self.holds_in_living_group(pair, cut).then(|| self.row(Kind::User, pair.user, user, cut))
+                self.holds_between_living(pair, cut).then(|| self.row(Kind::User, pair.user, user, cut))
             });
             rows.take(NESTED_MAX).collect()
         });

@@ -1,5 +1,6 @@
 //! `rollcall demo`
 
+use std::io::Write;
 use std::thread;
 use std::time::Duration;
 
@@ -49,26 +50,29 @@ impl Demo {
         let running = Running::start("127.0.0.1:0", folder.path(), settings, caches)?;
         let base = format!("http://{}", running.address());
         let stays_up = self.serve;
-        let (stop, stopped) = oneshot::channel();
+        let (stop, stopped) = oneshot::channel::<()>();
         let teller = thread::spawn(move || {
-            let told = tell(&base);
-            if stays_up && told.is_ok() {
-                print!("{}", lines_to_try(&base));
-            } else {
-                let _ = stop.send(());
-            }
-            told
+            let told = tell(&base).and_then(|()| if stays_up { print(&lines_to_try(&base)) } else { Ok(()) });
+            // The server stays up as long as somebody holds `stop`: a teller that fails, or breaks off, lets go of it.
+            let hold = (stays_up && told.is_ok()).then_some(stop);
+            (told, hold)
         });
-        running.until_stopped(stopped)?;
-        teller.join().unwrap_or_else(|_| Err(Failure::Ours("the demo broke off".into())))
+        running.until_stopped(async move { drop(stopped.await) })?;
+        let (told, _) = teller.join().unwrap_or_else(|_| (Err(Failure::Ours("the demo broke off".into())), None));
+        told
     }
+}
+
+/// Prints, or says why it cannot: standard output may be a pipe that nobody reads any more.
+fn print(text: &str) -> Result<(), Failure> {
+    std::io::stdout().write_all(text.as_bytes()).map_err(|error| Failure::Ours(format!("cannot print: {error}")))
 }
 
 /// Sends the story, asks every question of it, and prints those with a title.
 fn tell(base: &str) -> Result<(), Failure> {
     let agent = agent();
     wait_until_ready(&agent, base)?;
-    println!("A server is listening at {base}, its log in an empty temporary folder.\n");
+    print(&format!("A server is listening at {base}, its log in an empty temporary folder.\n\n"))?;
     let webhooks = format!("{base}{WEBHOOK_PATH}");
     let mut records = 0;
     for event in EVENTS.lines() {
@@ -78,10 +82,8 @@ fn tell(base: &str) -> Result<(), Failure> {
         }
         records = delivered.answer.get("seq").and_then(Value::as_u64).unwrap_or(records);
     }
-    println!(
-        "Sent {} signed webhooks; each was answered once it was on disk and folded. The log has {records} records.",
-        EVENTS.lines().count()
-    );
+    let sent = EVENTS.lines().count();
+    print(&format!("Sent {sent} signed webhooks; each was answered once it was on disk and folded. The log has {records} records.\n"))?;
     let (mut asked, mut number) = (0, 0);
     for line in QUESTIONS.lines() {
         let question: Question = serde_json::from_str(line).map_err(Failure::ours)?;
@@ -92,17 +94,13 @@ fn tell(base: &str) -> Result<(), Failure> {
         asked += 1;
         if let Some(title) = &question.title {
             number += 1;
-            println!("\n{number}. {title}\n   GET {}\n", shortened(&question.ask));
-            for line in show(status, &answer).lines() {
-                println!("      {line}");
-            }
+            let shown: String = show(status, &answer).lines().map(|line| format!("      {line}\n")).collect();
             // A story's reason begins with the rule's number in docs/semantics.md.
             let (_, reason) = question.because.split_once(": ").unwrap_or(("", &question.because));
-            println!("\n   Because {reason}.");
+            print(&format!("\n{number}. {title}\n   GET {}\n\n{shown}\n   Because {reason}.\n", shortened(&question.ask)))?;
         }
     }
-    println!("\nAll {asked} questions of the story were answered as it says.");
-    Ok(())
+    print(&format!("\nAll {asked} questions of the story were answered as it says.\n"))
 }
 
 fn wait_until_ready(agent: &ureq::Agent, base: &str) -> Result<(), Failure> {

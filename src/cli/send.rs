@@ -49,6 +49,10 @@ impl Send {
             }
             None => (Box::new(std::io::stdin().lock()), None),
         };
+        let url = self.url.parse::<ureq::http::Uri>().ok().filter(|url| matches!(url.scheme_str(), Some("http" | "https")));
+        if url.is_none() {
+            return Err(Failure::Caller(format!("`{}` is no http or https URL", self.url)));
+        }
         let bar = progress_bar(bytes);
         let summary: Mutex<BTreeMap<&'static str, u64>> = Mutex::default();
         let failure: Mutex<Option<Failure>> = Mutex::default();
@@ -93,8 +97,12 @@ impl Send {
         if let Some(failure) = failure.into_inner().unwrap_or_default() {
             return Err(failure);
         }
-        let refused: u64 = summary.iter().filter(|(class, _)| class.starts_with("refused")).map(|(_, count)| count).sum();
-        if refused > 0 { Err(Failure::Caller(format!("{refused} events were refused"))) } else { Ok(()) }
+        let count = |prefix: &str| summary.iter().filter(|(class, _)| class.starts_with(prefix)).map(|(_, count)| count).sum::<u64>();
+        match (count("failed"), count("refused")) {
+            (0, 0) => Ok(()),
+            (0, refused) => Err(Failure::Caller(format!("{refused} events were refused"))),
+            (failed, _) => Err(Failure::Ours(format!("{failed} events were not taken by the server"))),
+        }
     }
 }
 
@@ -111,7 +119,8 @@ fn class(answer: &serde_json::Value, status: u16) -> &'static str {
         200..=299 => "200 new",
         401 => "refused: 401, the signature was not accepted",
         413 => "refused: 413, the event is too large",
-        503 => "refused: 503, the server was busy",
+        503 => "failed: 503, the server could not take it",
+        500..=599 => "failed: the server has an error",
         _ => "refused: another status",
     }
 }

@@ -1,5 +1,7 @@
 //! `rollcall serve`
 
+use std::io::Write;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::sync::{Arc, OnceLock};
@@ -8,7 +10,6 @@ use std::time::Duration;
 
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::oneshot;
 
 use super::Failure;
 use crate::engine::Engine;
@@ -54,11 +55,11 @@ pub(super) struct Serve {
 
 fn webhook_path(text: &str) -> Result<String, String> {
     let plain = text.chars().all(|c| c.is_ascii_alphanumeric() || "/-_.~".contains(c));
-    if text.starts_with('/') && plain {
-        Ok(text.into())
-    } else {
-        Err("it must begin with `/` and hold only letters, digits and -_.~".into())
+    if !text.starts_with('/') || !plain {
+        return Err("it must begin with `/` and hold only letters, digits and -_.~".into());
     }
+    let first = text.split('/').nth(1).unwrap_or("");
+    if http::OWN_PATHS.contains(&first) { Err(format!("paths below `/{first}` are the server's own")) } else { Ok(text.into()) }
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
@@ -97,9 +98,8 @@ impl Serve {
         let settings = Settings { keyring, api_keys, webhook_paths: self.webhook_paths };
         let caches = Caches { documents: self.document_cache_mib << 20, store: self.store_cache_mib << 20 };
         let running = Running::start(&self.listen, &self.data, settings, caches)?;
-        println!("http://{}", running.address());
-        let (_teller, told) = oneshot::channel();
-        running.until_stopped(told)
+        writeln!(std::io::stdout(), "http://{}", running.address()).map_err(|error| Failure::Ours(format!("cannot print: {error}")))?;
+        running.until_stopped(std::future::pending())
     }
 }
 
@@ -133,8 +133,7 @@ pub(super) struct Caches {
 pub(super) struct Running {
     server: http::Server,
     engine: Arc<OnceLock<Arc<Engine>>>,
-    caught_up: mpsc::Receiver<Result<(), Failure>>,
-    catching_up: thread::JoinHandle<()>,
+    failures: mpsc::Receiver<Failure>,
 }
 
 impl Running {
@@ -145,17 +144,28 @@ impl Running {
         let server = http::serve(listen, settings, engine.clone())
             .map_err(|error| Failure::Caller(format!("cannot listen on `{listen}`: {error}")))?;
         let handle = server.handle.clone();
-        let (done, caught_up) = mpsc::channel();
+        let (done, failures) = mpsc::channel();
         let slot = engine.clone();
-        let catching_up = thread::spawn(move || {
-            let result = catch_up(unrecovered, caches.documents).map(|engine| drop(slot.set(engine)));
-            if result.is_err() {
-                // Without its log the server is of no use: end it, so that the failure is seen.
-                drop(handle.stop(false));
+        thread::spawn(move || {
+            let on_failure = {
+                let (done, handle) = (done.clone(), handle.clone());
+                move |cause: &str| {
+                    let _ = done.send(Failure::Ours(format!("the log has failed: {cause}")));
+                    drop(handle.stop(true));
+                }
+            };
+            let caught_up = catch_unwind(AssertUnwindSafe(|| catch_up(unrecovered, caches.documents, on_failure)));
+            let broke_off = || Failure::Ours("the store panicked while it was read; restore the data folder from a backup".into());
+            match caught_up.unwrap_or_else(|_| Err(broke_off())) {
+                Ok(engine) => drop(slot.set(engine)),
+                Err(failure) => {
+                    // Without its log the server is of no use: end it, the cause being told first.
+                    let _ = done.send(failure);
+                    drop(handle.stop(false));
+                }
             }
-            let _ = done.send(result);
         });
-        Ok(Running { server, engine, caught_up, catching_up })
+        Ok(Running { server, engine, failures })
     }
 
     pub(super) fn address(&self) -> std::net::SocketAddr {
@@ -163,8 +173,8 @@ impl Running {
     }
 
     /// Serves until SIGTERM, SIGINT, or `told`, then stops in order: no new connection, requests in flight finished, what waits written and synced.
-    pub(super) fn until_stopped(self, told: oneshot::Receiver<()>) -> Result<(), Failure> {
-        let Running { server, engine, caught_up, catching_up } = self;
+    pub(super) fn until_stopped(self, told: impl Future<Output = ()> + 'static) -> Result<(), Failure> {
+        let Running { server, engine, failures } = self;
         let handle = server.handle.clone();
         let served = actix_web::rt::System::new().block_on(async move {
             let stopper = actix_web::rt::spawn(async move {
@@ -172,8 +182,7 @@ impl Running {
                 tokio::select! {
                     _ = term.recv() => {}
                     _ = int.recv() => {}
-                    // A teller that is gone tells nothing.
-                    () = async { if told.await.is_err() { std::future::pending().await } } => {}
+                    () = told => {}
                 }
                 tracing::info!("stopping");
                 handle.stop(true).await;
@@ -184,25 +193,25 @@ impl Running {
         });
         served.map_err(Failure::ours)?;
         // A stop in the middle of catching up has nothing to sync: nothing was taken.
-        if let Ok(result) = caught_up.try_recv() {
-            result?;
-            let _ = catching_up.join();
-        }
         if let Some(engine) = engine.get() {
             engine.close();
         }
-        Ok(())
+        failures.try_recv().map_or(Ok(()), Err)
     }
 }
 
-fn catch_up(unrecovered: Unrecovered, document_bytes_max: u64) -> Result<Arc<Engine>, Failure> {
+fn catch_up(
+    unrecovered: Unrecovered,
+    document_bytes_max: u64,
+    on_failure: impl Fn(&str) + Send + Sync + 'static,
+) -> Result<Arc<Engine>, Failure> {
     let log = unrecovered.recover(&|_| {}).map_err(open_failure)?;
     let log: Arc<dyn crate::log::Log> = Arc::new(log);
     let head = log.head();
     if head > 0 {
         tracing::info!(head, "folding the log");
     }
-    let engine = Engine::start(log, document_bytes_max, time::now_ms, &|_| {}).map_err(Failure::ours)?;
+    let engine = Engine::start(log, document_bytes_max, time::now_ms, on_failure).map_err(Failure::ours)?;
     tracing::info!(head, "ready");
     Ok(engine)
 }

@@ -12,17 +12,8 @@ use crate::documents::{Document, DocumentKey, Shape, push_directory};
 use crate::engine::Engine;
 
 /// `GET /directories`
-pub(super) async fn list(request: HttpRequest, state: web::Data<State>) -> HttpResponse {
-    find_all(&request, &state).await.unwrap_or_else(|problem| problem.response())
-}
-
-/// `GET /directories/{id}`
-pub(super) async fn item(request: HttpRequest, state: web::Data<State>) -> HttpResponse {
-    find_one(&request, &state).await.unwrap_or_else(|problem| problem.response())
-}
-
-async fn find_all(request: &HttpRequest, state: &web::Data<State>) -> Result<HttpResponse, Problem> {
-    let mut question = Question::of(request, state)?;
+pub(super) async fn list(request: HttpRequest, state: web::Data<State>) -> Result<HttpResponse, Problem> {
+    let mut question = Question::of(&request, &state)?;
     let paging = question.take_paging(10, 100, true);
     let organization = question.take_either("organization_id", "organization");
     let (search, domain) = (question.take("search"), question.take("domain"));
@@ -34,9 +25,10 @@ async fn find_all(request: &HttpRequest, state: &web::Data<State>) -> Result<Htt
     Ok(pinned(cut, items.map(|items| list_of(&items, cursors))))
 }
 
-async fn find_one(request: &HttpRequest, state: &web::Data<State>) -> Result<HttpResponse, Problem> {
-    let question = Question::of(request, state)?;
-    let id = id_in_path(request).ok_or_else(Problem::not_found)?;
+/// `GET /directories/{id}`
+pub(super) async fn item(request: HttpRequest, state: web::Data<State>) -> Result<HttpResponse, Problem> {
+    let question = Question::of(&request, &state)?;
+    let id = id_in_path(&request).ok_or_else(Problem::not_found)?;
     let (engine, cut) = question.cut().await?;
     let row = engine.views().directory(&id, cut);
     let body = match row {

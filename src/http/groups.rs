@@ -13,17 +13,8 @@ use crate::documents::{Document, DocumentKey, Shape};
 use crate::engine::Engine;
 
 /// `GET /directory_groups`
-pub(super) async fn list(request: HttpRequest, state: web::Data<State>) -> HttpResponse {
-    find_all(&request, &state).await.unwrap_or_else(|problem| problem.response())
-}
-
-/// `GET /directory_groups/{id}`
-pub(super) async fn item(request: HttpRequest, state: web::Data<State>) -> HttpResponse {
-    find_one(&request, &state).await.unwrap_or_else(|problem| problem.response())
-}
-
-async fn find_all(request: &HttpRequest, state: &web::Data<State>) -> Result<HttpResponse, Problem> {
-    let mut question = Question::of(request, state)?;
+pub(super) async fn list(request: HttpRequest, state: web::Data<State>) -> Result<HttpResponse, Problem> {
+    let mut question = Question::of(&request, &state)?;
     let paging = question.take_paging(10, 100, true);
     let (directory, user) = (question.take("directory"), question.take("user"));
     let organization = question.take_either("organization_id", "organization");
@@ -37,10 +28,11 @@ async fn find_all(request: &HttpRequest, state: &web::Data<State>) -> Result<Htt
     Ok(pinned(cut, items.map(|items| list_of(&items, cursors))))
 }
 
-async fn find_one(request: &HttpRequest, state: &web::Data<State>) -> Result<HttpResponse, Problem> {
-    let mut question = Question::of(request, state)?;
+/// `GET /directory_groups/{id}`
+pub(super) async fn item(request: HttpRequest, state: web::Data<State>) -> Result<HttpResponse, Problem> {
+    let mut question = Question::of(&request, &state)?;
     let members = take_members(&mut question);
-    let id = id_in_path(request).ok_or_else(Problem::not_found)?;
+    let id = id_in_path(&request).ok_or_else(Problem::not_found)?;
     let (engine, cut) = question.cut().await?;
     let row = engine.views().group(&id, members, cut);
     let body = match row {

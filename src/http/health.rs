@@ -4,7 +4,7 @@ use actix_web::http::StatusCode;
 use actix_web::{HttpResponse, web};
 
 use super::State;
-use super::answer::json;
+use super::answer::{Problem, json};
 
 /// `GET /healthz`
 pub(super) async fn alive() -> HttpResponse {
@@ -12,9 +12,11 @@ pub(super) async fn alive() -> HttpResponse {
 }
 
 /// `GET /readyz`
-pub(super) async fn ready(state: web::Data<State>) -> HttpResponse {
-    match state.engine() {
-        Ok(engine) => json(StatusCode::OK).body(format!(r#"{{"status":"ready","seq":{}}}"#, engine.views().head())),
-        Err(problem) => problem.response(),
+pub(super) async fn ready(state: web::Data<State>) -> Result<HttpResponse, Problem> {
+    let engine = state.engine()?;
+    if engine.has_failed() {
+        return Err(Problem::log_unavailable());
     }
+    let seq = engine.views().head();
+    Ok(json(StatusCode::OK).body(format!(r#"{{"status":"ready","seq":{seq}}}"#)))
 }

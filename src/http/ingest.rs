@@ -14,12 +14,9 @@ use crate::time;
 use crate::verify::Verified;
 
 /// A webhook. Answered within five seconds, whatever happens.
-pub(super) async fn webhook(request: HttpRequest, payload: web::Payload, state: web::Data<State>) -> HttpResponse {
-    match tokio::time::timeout(ANSWER_WITHIN, take(&request, payload, &state)).await {
-        Ok(Ok(response)) => response,
-        Ok(Err(problem)) => problem.response(),
-        Err(_) => Problem::log_unavailable().response(),
-    }
+pub(super) async fn webhook(request: HttpRequest, payload: web::Payload, state: web::Data<State>) -> Result<HttpResponse, Problem> {
+    let answer = tokio::time::timeout(ANSWER_WITHIN, take(&request, payload, &state)).await;
+    answer.unwrap_or_else(|_| Err(Problem::log_unavailable()))
 }
 
 async fn take(request: &HttpRequest, payload: web::Payload, state: &web::Data<State>) -> Result<HttpResponse, Problem> {

@@ -31,6 +31,10 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 /// The path of webhooks, unless others are set.
 pub const WEBHOOK_PATH: &str = "/webhooks/workos";
 
+/// First segments of the server's own paths, those to come included: a webhook path among them would hide a call.
+pub const OWN_PATHS: [&str; 10] =
+    ["", "directories", "directory_users", "directory_groups", "events", "rollcall", "healthz", "readyz", "metrics", "openapi.json"];
+
 /// What a server is set up with.
 pub struct Settings {
     /// Verifies webhooks.

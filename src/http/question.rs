@@ -6,10 +6,10 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use rollcall_projections::{Cut, Page, Window};
 use std::sync::Arc;
 
-use super::State;
 use super::answer::{FieldError, Problem, json, pin};
+use super::{ANSWER_WITHIN, State};
 use crate::documents::{Document, DocumentKey};
-use crate::engine::{Engine, KnownAt};
+use crate::engine::{CutError, Engine, KnownAt};
 use crate::time;
 
 /// Longest value that a parameter may have, in bytes.
@@ -139,7 +139,8 @@ impl Question {
             known_at
         });
         let engine = self.finish()?;
-        let cut = engine.cut(as_of, known_at).await?;
+        // A `known_at` in time may wait for what is being written, but not for ever.
+        let cut = tokio::time::timeout(ANSWER_WITHIN, engine.cut(as_of, known_at)).await.unwrap_or(Err(CutError::Unsettled))?;
         Ok((engine, cut))
     }
 

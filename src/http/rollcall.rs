@@ -11,40 +11,28 @@ use super::question::Question;
 use crate::time;
 
 /// `GET /rollcall/v1/quarantine`
-pub(super) async fn quarantine(request: HttpRequest, state: web::Data<State>) -> HttpResponse {
-    list_quarantine(&request, &state).await.unwrap_or_else(|problem| problem.response())
-}
-
-/// `GET /rollcall/v1/projections`
-pub(super) async fn projections(request: HttpRequest, state: web::Data<State>) -> HttpResponse {
-    list_projections(&request, &state).await.unwrap_or_else(|problem| problem.response())
-}
-
-async fn list_quarantine(request: &HttpRequest, state: &web::Data<State>) -> Result<HttpResponse, Problem> {
-    let mut question = Question::of(request, state)?;
+pub(super) async fn quarantine(request: HttpRequest, state: web::Data<State>) -> Result<HttpResponse, Problem> {
+    let mut question = Question::of(&request, &state)?;
     let paging = question.take_paging(100, 1000, false);
     let engine = question.finish()?;
     let window = paging.window();
-    // A cursor is an entry's number, counted from 1 in order of seq: nothing is ever taken out of the list.
+    // A cursor is an entry's number, counted from 1 in order of seq: nothing is ever taken out of the list. It need not exist yet.
     let number = |field: &str, cursor: Option<&str>| match cursor.map(|cursor| cursor.parse::<usize>()) {
         None => Ok(None),
-        Some(Ok(number)) => Ok(Some(number)),
-        Some(Err(_)) => Err(Problem::cursor_invalid(field)),
+        Some(Ok(number @ 1..)) => Ok(Some(number)),
+        Some(_) => Err(Problem::cursor_invalid(field)),
     };
     let (after, before) = (number("after", window.after)?, number("before", window.before)?);
     let page = {
         let views = engine.views();
         let all = views.quarantine();
-        // Places count from 0 in the list's own order.
-        let place = |number: usize| if window.descending { all.len().saturating_sub(number) } else { number.saturating_sub(1) };
-        let (start, end) = match (after.map(place), before.map(place)) {
-            (None, Some(before)) => (before.saturating_sub(window.limit), before),
-            (after, _) => {
-                let start = after.map_or(0, |after| after + 1);
-                (start, start + window.limit)
-            }
+        // Places count from 0 in the list's own order: entry n stands at n - 1, or in descending order at the length less n.
+        let at = |number: usize| if window.descending { all.len().saturating_sub(number) } else { (number - 1).min(all.len()) };
+        let behind = |number: usize| if window.descending { (all.len() + 1).saturating_sub(number) } else { number.min(all.len()) };
+        let (start, end) = match (after.map(behind), before.map(at)) {
+            (None, Some(end)) => (end.saturating_sub(window.limit), end),
+            (start, _) => (start.unwrap_or(0), (start.unwrap_or(0) + window.limit).min(all.len())),
         };
-        let end = end.min(all.len());
         let numbers = (start..end).map(|place| if window.descending { all.len() - place } else { place + 1 });
         let items: Vec<(String, Quarantined)> = numbers.filter_map(|number| Some((number.to_string(), *all.get(number - 1)?))).collect();
         Page { items, more_before: start > 0, more_after: end < all.len() }
@@ -69,8 +57,9 @@ fn describe(engine: &crate::engine::Engine, entry: Quarantined) -> Result<Vec<u8
     Ok(entry.to_string().into_bytes())
 }
 
-async fn list_projections(request: &HttpRequest, state: &web::Data<State>) -> Result<HttpResponse, Problem> {
-    let engine = Question::of(request, state)?.finish()?;
+/// `GET /rollcall/v1/projections`
+pub(super) async fn projections(request: HttpRequest, state: web::Data<State>) -> Result<HttpResponse, Problem> {
+    let engine = Question::of(&request, &state)?.finish()?;
     let states = web::block(move || engine.view_states()).await.map_err(|_| Problem::internal())?;
     let items: Vec<Vec<u8>> = states
         .into_iter()

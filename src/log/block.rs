@@ -98,7 +98,8 @@ pub(super) struct Draft {
     pub(super) conflicts_with: Option<Seq>,
 }
 
-/// Blocks for consecutive drafts from `first_seq` on, each with its first seq. All but one of a single large event fit one value.
+/// Blocks for consecutive drafts from `first_seq` on, each with its first seq. Nearly every block fits one value: a larger one holds a single large
+/// event, or events with very long types.
 pub(super) fn encode(log_id: LogId, first_seq: Seq, recorded_at: Millis, drafts: &[Draft]) -> std::io::Result<Vec<(Seq, Vec<u8>)>> {
     let mut blocks = Vec::new();
     let mut seq = first_seq;

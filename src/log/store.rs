@@ -69,7 +69,7 @@ pub enum OpenError {
         format: u32,
     },
     /// Something acknowledged is missing or was changed.
-    #[error("the log is not the one that was acknowledged: {what}; the first bad record is {seq}")]
+    #[error("the log is not the one that was acknowledged: {what}; the first bad record is {seq}; restore the data folder from a backup")]
     Diverged {
         /// The first bad record.
         seq: Seq,
@@ -111,6 +111,8 @@ struct Store {
     /// Step 3, `File::sync_data` but in tests that count or fail it.
     sync_data: SyncData,
     blobs: PathBuf,
+    /// What an earlier failed commit left there; synced at opening.
+    blobs_before: usize,
     /// There while the store is open: what it finds at the next opening was not closed.
     unclean: PathBuf,
     /// Holds the lock.
@@ -123,6 +125,12 @@ impl Unrecovered {
     /// # Errors
     /// Says whether the folder is in use, unreadable, damaged or of another format.
     pub fn open(folder: &Path, cache_bytes: u64) -> Result<Unrecovered, OpenError> {
+        let open = AssertUnwindSafe(|| Unrecovered::open_or_panic(folder, cache_bytes));
+        let panicked = |_| OpenError::Damaged { path: folder.to_owned(), what: "it panicked while opening".into() };
+        catch_unwind(open).unwrap_or_else(|panic| Err(panicked(panic)))
+    }
+
+    fn open_or_panic(folder: &Path, cache_bytes: u64) -> Result<Unrecovered, OpenError> {
         let io_error = |error| OpenError::Io { path: folder.to_owned(), error };
         let store_folder = folder.join("store");
         fs::create_dir_all(&store_folder).map_err(io_error)?;
@@ -168,6 +176,10 @@ impl Unrecovered {
         let data_file = File::open(store_folder.join("db")).map_err(io_error)?;
         let blobs = store_folder.join("blobs");
         db.flush().map_err(|error| damaged(error.to_string()))?;
+        for blob in fs::read_dir(&blobs).map_err(io_error)? {
+            blob.and_then(|blob| File::open(blob.path())?.sync_all()).map_err(io_error)?;
+        }
+        let blobs_before = count(&blobs).map_err(io_error)?;
         sync_all(&[&store_folder.join("db"), &store_folder.join("conf"), &blobs, &store_folder, folder]).map_err(io_error)?;
         if let Some(parent) = folder.canonicalize().map_err(io_error)?.parent() {
             sync_all(&[parent]).map_err(io_error)?;
@@ -175,7 +187,8 @@ impl Unrecovered {
         if checkpoint.is_some_and(|checkpoint| checkpoint.log_id != log_id) {
             return Err(OpenError::Diverged { seq: 1, what: "the checkpoint beside the store is of another log".into() });
         }
-        let store = Store { log_id, db, blocks, data_file, sync_data: Box::new(File::sync_data), blobs, unclean, _lock: lock };
+        let store =
+            Store { log_id, db, blocks, data_file, sync_data: Box::new(File::sync_data), blobs, blobs_before, unclean, _lock: lock };
         Ok(Unrecovered { store, checkpoint, checkpoint_file })
     }
 
@@ -253,7 +266,7 @@ impl SledLog {
         self.store.blocks.apply_batch(batch).map_err(|error| error.to_string())?;
         self.store.db.flush().map_err(|error| error.to_string())?;
         (self.store.sync_data)(&self.store.data_file).map_err(|error| error.to_string())?;
-        if fs::read_dir(&self.store.blobs).map_err(|error| error.to_string())?.next().is_some() {
+        if count(&self.store.blobs).map_err(|error| error.to_string())? > self.store.blobs_before {
             return Err("the store put a value into its blobs, which are not synced".into());
         }
         let (_, bytes) = blocks.last().ok_or("there is nothing to commit")?;
@@ -274,8 +287,14 @@ impl Log for SledLog {
         let head = self.head.get();
         check_batch(&batch, head)?;
         if batch.is_empty() {
-            writer.checkpoint.sync().map_err(|error| AppendError::Rejected(error.to_string()))?;
-            return Ok(Vec::new());
+            // After a failed sync the next one may succeed over pages that the kernel has given up.
+            return match writer.checkpoint.sync() {
+                Ok(()) => Ok(Vec::new()),
+                Err(error) => {
+                    writer.poisoned = Some(error.to_string());
+                    Err(AppendError::Unknown(error.to_string()))
+                }
+            };
         }
         let mut salts = vec![[0; 16]; batch.len()];
         for salt in &mut salts {
@@ -547,12 +566,17 @@ fn forget_cached_pages(folder: &Path) -> io::Result<()> {
     }
 }
 
+fn count(folder: &Path) -> io::Result<usize> {
+    Ok(fs::read_dir(folder)?.count())
+}
+
 fn sync_all(paths: &[&Path]) -> io::Result<()> {
     paths.iter().try_for_each(|path| File::open(path)?.sync_all())
 }
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::MetadataExt;
     use std::sync::Arc;
     use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -568,11 +592,12 @@ mod tests {
         Verified::webhook(&Keyring::new(["s"], 0), Some(header.as_bytes()), body.into(), NOW).unwrap()
     }
 
-    /// Bytes that do not compress.
-    fn noise(bytes: usize) -> Vec<u8> {
-        let mut out = vec![0; bytes];
-        getrandom::fill(&mut out).unwrap();
-        out
+    /// A body that does not compress: no event, but kept like any other.
+    fn noise(bytes: usize) -> Verified {
+        let mut body = vec![0; bytes];
+        getrandom::fill(&mut body).unwrap();
+        let header = sign("s", NOW, &body);
+        Verified::webhook(&Keyring::new(["s"], 0), Some(header.as_bytes()), body.into(), NOW).unwrap()
     }
 
     fn open(folder: &Path) -> SledLog {
@@ -583,23 +608,26 @@ mod tests {
     fn every_append_syncs_the_data_file_before_it_returns() {
         let folder = tempfile::tempdir().unwrap();
         let syncs = Arc::new(AtomicU64::new(0));
-        let counted = syncs.clone();
+        let (counted, data) = (syncs.clone(), folder.path().to_owned());
         let log = Unrecovered::open(folder.path(), 64 << 20)
             .unwrap()
             .syncing_by(move |file| {
-                // What is synced is the file that sled writes.
-                assert!(file.metadata()?.len() > 0);
-                counted.fetch_add(1, Ordering::SeqCst);
+                let round = counted.fetch_add(1, Ordering::SeqCst) + 1;
+                // What is synced is the file that sled writes, and the event is in it by now.
+                let path = data.join("store/db");
+                assert_eq!(file.metadata()?.ino(), fs::metadata(&path)?.ino());
+                let marker = format!("marker-{round}-of-20");
+                assert!(round > 20 || fs::read(&path)?.windows(marker.len()).any(|bytes| bytes == marker.as_bytes()), "{round}");
                 file.sync_data()
             })
             .recover(&|_| {})
             .unwrap();
         for round in 1..=20 {
-            log.append(vec![event(&format!("e{round}"), b"x")], NOW).unwrap();
+            log.append(vec![event(&format!("marker-{round}-of-20"), b"x")], NOW).unwrap();
             assert_eq!(syncs.load(Ordering::SeqCst), round);
         }
         // A duplicate is durable already.
-        log.append(vec![event("e1", b"x")], NOW).unwrap();
+        log.append(vec![event("marker-1-of-20", b"x")], NOW).unwrap();
         assert_eq!(syncs.load(Ordering::SeqCst), 20);
     }
 
@@ -635,22 +663,15 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let log = open(folder.path());
         let mut bodies = Vec::new();
-        let mut seq = 0;
         for round in 0..24 {
             // One event of nearly 1 MiB, a batch of nearly 4 MiB, and single events just below and above a value's size.
             let sizes: Vec<usize> = match round % 4 {
-                0 => vec![1_000_000],
-                1 => vec![100_000; 38],
+                0 => vec![1 << 20],
+                1 => vec![100_000; 41],
                 2 => vec![VALUE_BYTES_MAX - 700],
                 _ => vec![VALUE_BYTES_MAX + 1, 16, 65_000],
             };
-            let events: Vec<Verified> = sizes
-                .iter()
-                .map(|size| {
-                    seq += 1;
-                    event(&format!("e{seq}"), &noise(*size))
-                })
-                .collect();
+            let events: Vec<Verified> = sizes.iter().map(|size| noise(*size)).collect();
             bodies.extend(events.iter().map(|event| event.body().clone()));
             log.append(events, NOW).unwrap();
             assert_eq!(fs::read_dir(folder.path().join("store/blobs")).unwrap().count(), 0, "round {round}");

@@ -56,7 +56,10 @@ fn a_mistake_in_the_arguments_exits_with_1_and_help_with_0() {
     for arguments in [
         &["serve", "--tolerance", "soon"][..],
         &["serve", "--webhook-path", "no-slash"],
+        &["serve", "--webhook-path", "/directories"],
+        &["serve", "--webhook-path", "/rollcall/v1/hook"],
         &["serve", "--document-cache-mib", "0"],
+        &["send", "--url", "notaurl", "--secret", "s", "Cargo.toml"],
         &["unheard-of"],
         &[],
         &["send", "--url", "http://127.0.0.1:1/", "--secret", "s", "/no/such/file"],
@@ -151,4 +154,16 @@ fn a_stop_in_the_middle_of_load_answers_what_it_took_and_exits_with_0() {
     let server = Server::start(data.path());
     let head = server.get("/readyz").json()["seq"].as_u64().unwrap();
     assert!(taken > 0 && head >= taken, "{head} records for {taken} acknowledgements");
+}
+
+#[test]
+fn a_demo_that_nobody_reads_any_more_ends() {
+    use std::io::{BufRead, BufReader};
+    let mut child = Command::new(binary()).args(["demo", "--serve"]).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut line = String::new();
+    let mut output = BufReader::new(child.stdout.take().unwrap());
+    output.read_line(&mut line).unwrap();
+    assert!(line.starts_with("A server is listening at http://127.0.0.1:"), "{line}");
+    drop(output);
+    assert_eq!(child.wait().unwrap().code(), Some(2));
 }

@@ -18,6 +18,8 @@ use super::road::{asking, engine, get, memory_log, post, verified};
 struct Faulty {
     log: MemoryLog,
     refuses: AtomicBool,
+    fails: AtomicBool,
+    panics: AtomicBool,
     hangs: AtomicBool,
     reads_nothing: AtomicBool,
 }
@@ -26,6 +28,8 @@ fn faulty() -> Arc<Faulty> {
     Arc::new(Faulty {
         log: MemoryLog::new([9; 16]),
         refuses: AtomicBool::new(false),
+        fails: AtomicBool::new(false),
+        panics: AtomicBool::new(false),
         hangs: AtomicBool::new(false),
         reads_nothing: AtomicBool::new(false),
     })
@@ -37,8 +41,12 @@ impl Log for Faulty {
             std::thread::sleep(Duration::from_millis(1));
         }
         if self.refuses.load(Ordering::SeqCst) && !batch.is_empty() {
+            return Err(AppendError::Rejected("the disk is full".into()));
+        }
+        if self.fails.load(Ordering::SeqCst) {
             return Err(AppendError::Unknown("the disk is gone".into()));
         }
+        assert!(!self.panics.load(Ordering::SeqCst), "a panic that is part of the test");
         self.log.append(batch, recorded_at)
     }
 
@@ -86,7 +94,7 @@ fn before_the_log_is_folded_everything_but_health_says_not_ready() {
 }
 
 #[test]
-fn an_append_that_fails_is_answered_with_503_and_the_event_may_come_again() {
+fn an_append_that_is_refused_is_answered_with_503_and_the_event_may_come_again() {
     let log = faulty();
     let engine = engine(log.clone());
     asking(Some(engine), async |server| {
@@ -95,14 +103,41 @@ fn an_append_that_fails_is_answered_with_503_and_the_event_may_come_again() {
         assert_eq!((status, &answer["code"]), (StatusCode::SERVICE_UNAVAILABLE, &"log_unavailable".into()));
         assert!(!answer.to_string().contains("disk"), "the cause stays in the log");
         assert_eq!(server.call(get("/directory_users/ue")).await.0, StatusCode::NOT_FOUND);
-        // Whether it was known by now cannot be said for ever, so it is not said; by an earlier time it can.
-        let by = |ms: i64| format!("/directories?known_at={}", super::model::rfc3339(ms));
-        assert_eq!(server.call(get(&by(now_ms()))).await.1["code"], "log_unavailable");
-        assert_eq!(server.call(get(&by(now_ms() - 3_600_000))).await.0, StatusCode::OK);
         log.refuses.store(false, Ordering::SeqCst);
         let (status, answer) = server.call(post(body("e").as_bytes())).await;
         assert_eq!((status, &answer["seq"]), (StatusCode::OK, &1.into()));
+        assert_eq!(server.call(get("/readyz")).await.0, StatusCode::OK);
     });
+}
+
+#[test]
+fn after_an_append_in_doubt_nothing_is_taken_and_nothing_said_that_could_change() {
+    for panics in [false, true] {
+        let log = faulty();
+        let told = Arc::new(AtomicBool::new(false));
+        let tell = told.clone();
+        let on_failure = move |_: &str| tell.store(true, Ordering::SeqCst);
+        let engine = Engine::start(log.clone(), 1 << 20, now_ms, on_failure).unwrap();
+        asking(Some(engine), async |server| {
+            assert_eq!(server.call(post(body("a").as_bytes())).await.0, StatusCode::OK);
+            // A stamp of its own for what comes next.
+            let before = now_ms();
+            while now_ms() == before {}
+            let flag = if panics { &log.panics } else { &log.fails };
+            flag.store(true, Ordering::SeqCst);
+            for id in ["b", "c"] {
+                let (status, answer) = server.call(post(body(id).as_bytes())).await;
+                assert_eq!((status, &answer["code"]), (StatusCode::SERVICE_UNAVAILABLE, &"log_unavailable".into()));
+            }
+            assert!(told.load(Ordering::SeqCst), "whoever runs the engine is told");
+            assert_eq!(server.call(get("/readyz")).await.1["code"], "log_unavailable");
+            // What is folded can still be asked about, but by the time of the batch in doubt nobody can say for ever what was known.
+            assert_eq!(server.call(get("/directory_users/ua")).await.0, StatusCode::OK);
+            let by = |ms: i64| format!("/directories?known_at={}", super::model::rfc3339(ms));
+            assert_eq!(server.call(get(&by(now_ms()))).await.1["code"], "log_unavailable");
+            assert_eq!(server.call(get(&by(before))).await.0, StatusCode::OK);
+        });
+    }
 }
 
 #[test]

@@ -108,5 +108,11 @@ fn the_quarantine_is_paged_like_every_list() {
     assert_eq!(seqs("limit=4&order=desc&after=6"), (vec![5, 4, 3, 2], cursor("5"), cursor("2")));
     assert_eq!(seqs("limit=4&order=desc&before=5"), (vec![9, 8, 7, 6], None, cursor("6")));
     assert_eq!(seqs("after=9"), (vec![], None, None));
-    assert_eq!(seqs("after=99"), (vec![], None, None));
+    for beyond in ["99", "18446744073709551615"] {
+        assert_eq!(seqs(&format!("after={beyond}")), (vec![], None, None));
+        assert_eq!(seqs(&format!("limit=2&before={beyond}")), (vec![8, 9], cursor("8"), None));
+        assert_eq!(seqs(&format!("limit=2&order=desc&after={beyond}")), (vec![9, 8], None, cursor("8")));
+        assert_eq!(seqs(&format!("order=desc&before={beyond}")), (vec![], None, None));
+    }
+    assert_eq!(server.get("/rollcall/v1/quarantine?after=0").code(), "cursor_invalid");
 }

@@ -39,7 +39,7 @@ pub fn memory_log<'a>(bodies: impl IntoIterator<Item = &'a [u8]>) -> Arc<MemoryL
 }
 
 pub fn engine(log: Arc<dyn Log>) -> Arc<Engine> {
-    Engine::start(log, 1 << 20, now_ms, &|_| {}).unwrap()
+    Engine::start(log, 1 << 20, now_ms, |_| {}).unwrap()
 }
 
 /// Folds bodies that were recorded at `recorded_at`, each counting.
