@@ -331,7 +331,7 @@ impl Engine {
     }
 
     /// The documents, if none must be read from the log.
-    pub fn cached_documents(&self, keys: &[DocumentKey]) -> Option<Vec<Arc<Document>>> {
+    pub fn cached_documents(&self, keys: &[DocumentKey]) -> Option<Vec<Document>> {
         self.documents.cached(keys)
     }
 
@@ -339,7 +339,7 @@ impl Engine {
     ///
     /// # Errors
     /// If the log cannot be read.
-    pub fn load_documents(&self, keys: &[DocumentKey]) -> Result<Vec<Arc<Document>>, ReadError> {
+    pub fn load_documents(&self, keys: &[DocumentKey]) -> Result<Vec<Document>, ReadError> {
         self.documents.load(&*self.log, keys)
     }
 

@@ -7,7 +7,7 @@
 //! Two rules carry everything else:
 //! - **The end of anything is derived.** A timeline holds what was said and nothing more; whether a user is alive or a membership
 //!   holds is computed from timelines at the question, so a late event takes its place in the past and corrects every answer.
-//! - **An index only proposes.** The lists behind filters hold candidates with a conservative [`roster::Span`]; each candidate is
+//! - **An index only proposes.** The lists behind filters hold candidates with a conservative span (see `roster.rs`); each candidate is
 //!   then judged by the timelines. An index that is too wide costs time and never changes an answer.
 
 mod directories;

@@ -478,31 +478,33 @@ impl Views {
         if let Some(group) = group {
             self.alive(Kind::Group, group, cut)?;
         }
-        let fits = |name: Name, version: &Version| {
+        let fits = |version: &Version| {
             directory.is_none_or(|directory| version.directory == directory)
                 && email.is_none_or(|email| version.email == email)
                 && idp_id.is_none_or(|idp_id| version.idp_id == idp_id)
                 && filter.active.is_none_or(|active| version.active == active)
                 && organization.is_none_or(|organization| self.shown_organization(version, cut) == organization)
-                && group.is_none_or(|group| self.memberships.find(name, group).is_some_and(|pair| self.holds_between_living(pair, cut)))
         };
         let accept = |name: Name| {
             let version = self.alive(Kind::User, name, cut)?;
-            fits(name, version).then(|| self.user_row(name, version, cut))
+            fits(version).then(|| self.user_row(name, version, cut))
+        };
+        let is_member = |name: Name| {
+            let pair = group.map(|group| self.memberships.find(name, group));
+            pair.is_none_or(|pair| pair.is_some_and(|pair| self.holds_between_living(pair, cut)))
         };
         let ids = |item: u32| self.users.names.text(item);
         let print = email.map(|email| (&self.emails, email)).or(idp_id.map(|idp_id| (&self.idp_ids, idp_id)));
         let found = if let Some((prints, number)) = print {
             let mut holders: Vec<Name> = prints.holders(number).collect();
             holders.sort_by(|a, b| ids(*a).cmp(ids(*b)));
-            page(window, |start, descending| walk_sorted(&holders, start, descending, ids), accept, user_id)
+            page(window, |start, descending| walk_sorted(&holders, start, descending, ids).filter(|name| is_member(*name)), accept, user_id)
         } else if let Some(group) = group {
             let roster = self.memberships.of_group(group)?;
             let walk = |start: Option<&str>, descending| {
                 let pairs = walk(roster, cut, start, descending, |pair| self.memberships.user_id(&self.users.names, pair));
-                // Whose last word is a removal is passed over at once: most candidates of a long-lived group are.
-                let added = |pair: &&Pair| pair.grants.latest(cut).is_some_and(|grant| grant.added());
-                pairs.filter_map(move |number| self.memberships.get(number).filter(added).map(|pair| pair.user))
+                let holds = |pair: &&Pair| self.holds_between_living(pair, cut);
+                pairs.filter_map(move |number| self.memberships.get(number).filter(holds).map(|pair| pair.user))
             };
             page(window, walk, accept, user_id)
         } else {

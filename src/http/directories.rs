@@ -41,13 +41,13 @@ pub(super) async fn item(request: HttpRequest, state: web::Data<State>) -> Resul
 /// Each row as an object of the API.
 async fn write(engine: Arc<Engine>, rows: Vec<DirectoryRow>) -> Result<Vec<Vec<u8>>, Problem> {
     let keys: Vec<DocumentKey> = rows.iter().filter_map(|row| Some((row.version?, Part::Data, Shape::Directory))).collect();
-    with_documents(engine, keys, move |documents: &[Arc<Document>]| {
+    with_documents(engine, keys, move |documents: &[Document]| {
         let mut documents = documents.iter();
         rows.iter()
             .map(|row| {
                 let mut out = Vec::with_capacity(512);
                 let document = row.version.and_then(|_| documents.next());
-                push_directory(&mut out, document.map(Arc::as_ref), row);
+                push_directory(&mut out, document, row);
                 out
             })
             .collect()

@@ -53,7 +53,7 @@ async fn write(engine: Arc<Engine>, rows: Vec<GroupRow>) -> Result<Vec<Vec<u8>>,
         keys.push(key(group, Shape::Group));
         keys.extend(members.iter().flatten().map(|member| key(member, Shape::User)));
     }
-    with_documents(engine, keys, move |documents: &[Arc<Document>]| {
+    with_documents(engine, keys, move |documents: &[Document]| {
         let mut documents = documents.iter();
         rows.iter()
             .map(|GroupRow { group, members }| {

@@ -191,7 +191,7 @@ pub(super) fn id_in_path(request: &HttpRequest) -> Option<String> {
 pub(super) async fn with_documents<T: Send + 'static>(
     engine: Arc<Engine>,
     keys: Vec<DocumentKey>,
-    write: impl FnOnce(&[Arc<Document>]) -> T + Send + 'static,
+    write: impl FnOnce(&[Document]) -> T + Send + 'static,
 ) -> Result<T, Problem> {
     if let Some(documents) = engine.cached_documents(&keys) {
         return Ok(write(&documents));

@@ -59,7 +59,7 @@ async fn write(engine: Arc<Engine>, rows: Vec<UserRow>) -> Result<Vec<Vec<u8>>, 
         keys.push(key(user, Shape::User));
         keys.extend(groups.iter().map(|group| key(group, Shape::Group)));
     }
-    with_documents(engine, keys, move |documents: &[Arc<Document>]| {
+    with_documents(engine, keys, move |documents: &[Document]| {
         let mut documents = documents.iter();
         rows.iter()
             .map(|UserRow { user, groups }| {
@@ -79,14 +79,14 @@ pub(super) fn key(row: &Row, shape: Shape) -> DocumentKey {
 }
 
 /// Appends the next document, completed from its row, still open.
-pub(super) fn push_open(out: &mut Vec<u8>, documents: &mut std::slice::Iter<'_, Arc<Document>>, row: &Row) {
+pub(super) fn push_open(out: &mut Vec<u8>, documents: &mut std::slice::Iter<'_, Document>, row: &Row) {
     if let Some(document) = documents.next() {
         open_entity(out, document, row);
     }
 }
 
 /// Appends a field with the next documents as an array.
-pub(super) fn push_nested(out: &mut Vec<u8>, name: &str, documents: &mut std::slice::Iter<'_, Arc<Document>>, rows: &[Row]) {
+pub(super) fn push_nested(out: &mut Vec<u8>, name: &str, documents: &mut std::slice::Iter<'_, Document>, rows: &[Row]) {
     out.push(b',');
     crate::json::push_string(out, name);
     out.extend_from_slice(b":[");
