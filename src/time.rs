@@ -66,12 +66,6 @@ pub fn format(moment: Millis) -> String {
     moment.to_rfc3339_opts(SecondsFormat::Millis, true)
 }
 
-/// Writes a moment for people, in UTC, without the milliseconds where there are none.
-pub fn format_short(moment: Millis) -> String {
-    let text = format(moment);
-    text.strip_suffix(".000Z").map_or(text.clone(), |seconds| format!("{seconds}Z"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

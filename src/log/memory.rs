@@ -41,18 +41,7 @@ impl Log for MemoryLog {
         let mut records = self.records.write();
         for (event, conflicts_with) in drafts {
             let seq = records.len() as Seq + 1;
-            records.push(Record {
-                log_id: self.log_id,
-                seq,
-                recorded_at,
-                source: event.source(),
-                event_id: event.event_id().map(Into::into),
-                event_type: event.event_type().map(Into::into),
-                standing: conflicts_with.map_or(Standing::Counts, |first| Standing::Conflict { first }),
-                proof: event.proof().clone(),
-                salt: [0; 16],
-                body: event.body().clone(),
-            });
+            records.push(Record::of(self.log_id, seq, recorded_at, &event, [0; 16], conflicts_with));
         }
         self.head.set(records.len() as Seq);
         Ok(outcomes)

@@ -110,6 +110,24 @@ pub struct Record {
     pub body: Bytes,
 }
 
+impl Record {
+    /// The record that `event` becomes.
+    fn of(log_id: LogId, seq: Seq, recorded_at: Millis, event: &Verified, salt: [u8; 16], conflicts_with: Option<Seq>) -> Record {
+        Record {
+            log_id,
+            seq,
+            recorded_at,
+            source: event.source(),
+            event_id: event.event_id().map(Into::into),
+            event_type: event.event_type().map(Into::into),
+            standing: conflicts_with.map_or(Standing::Counts, |first| Standing::Conflict { first }),
+            proof: event.proof().clone(),
+            salt,
+            body: event.body().clone(),
+        }
+    }
+}
+
 /// The log, behind one small and blocking door. One thread appends; any number read.
 ///
 /// Seqs are 1, 2, 3 … without gaps. There is no delete, update, truncate or compact.

@@ -269,8 +269,9 @@ impl SledLog {
         if count(&self.store.blobs).map_err(|error| error.to_string())? > self.store.blobs_before {
             return Err("the store put a value into its blobs, which are not synced".into());
         }
-        let (_, bytes) = blocks.last().ok_or("there is nothing to commit")?;
-        let last = Block::parse(bytes).and_then(|block| block.records())?.pop().ok_or("there is nothing to commit")?;
+        let Draft { event, salt, conflicts_with } = drafts.last().ok_or("there is nothing to commit")?;
+        let last_seq = first_seq + drafts.len() as Seq - 1;
+        let last = Record::of(self.store.log_id, last_seq, recorded_at, event, *salt, *conflicts_with);
         let checkpoint = Checkpoint { log_id: self.store.log_id, size: last.seq, leaf: last.leaf() };
         writer.checkpoint.write(&checkpoint).map_err(|error| error.to_string())?;
         self.head.set(last.seq);
