@@ -115,14 +115,9 @@ fn fold_and_lookup(bodies: &[Vec<u8>], company: &Company) {
     let entries: Vec<Entry<'_>> = extracted
         .iter()
         .enumerate()
-        .map(|(at, extracted)| Entry {
-            seq: at as u64 + 1,
-            recorded_at: NOW,
-            occurred_at: extracted.facts.occurred_at.unwrap_or(NOW),
-            updated_at: extracted.facts.updated_at,
-            event_id: extracted.event_id.as_deref().unwrap_or(""),
-            standing: Standing::Counts,
-            fact: extracted.facts.fact(),
+        .map(|(at, extracted)| {
+            let (id, kind) = (extracted.event_id.as_deref(), extracted.event_type.as_deref());
+            extracted.facts.entry(at as u64 + 1, NOW, id, kind, Standing::Counts)
         })
         .collect();
     let mut fold = || {

@@ -127,6 +127,8 @@ pub struct DirectoryRow {
     pub active: bool,
     /// Its organization; empty while unknown.
     pub organization: String,
+    /// Its name; empty for a stub.
+    pub name: String,
     /// The smallest `occurred_at` of what names it: its creation, where its document says nothing.
     pub created_at: Millis,
     /// When its version occurred; for a stub as `created_at`.

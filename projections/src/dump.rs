@@ -21,11 +21,13 @@ pub enum View {
     Memberships,
     /// What the fold could not use.
     Quarantine,
+    /// The list of events.
+    Events,
 }
 
 impl View {
     /// Every view, in a fixed order.
-    pub const ALL: [View; 5] = [View::Directories, View::Users, View::Groups, View::Memberships, View::Quarantine];
+    pub const ALL: [View; 6] = [View::Directories, View::Users, View::Groups, View::Memberships, View::Quarantine, View::Events];
 
     /// The view's name.
     pub fn name(self) -> &'static str {
@@ -35,6 +37,7 @@ impl View {
             View::Groups => "groups",
             View::Memberships => "memberships",
             View::Quarantine => "quarantine",
+            View::Events => "events",
         }
     }
 }
@@ -51,6 +54,7 @@ impl Views {
             View::Groups => self.groups.items.len(),
             View::Memberships => self.memberships.pairs.len(),
             View::Quarantine => self.quarantine.len(),
+            View::Events => self.events.len(),
         }
     }
 
@@ -69,6 +73,7 @@ impl Views {
                 View::Groups => self.dump_entity(&self.groups, "group", number, known_at, out)?,
                 View::Memberships => self.dump_membership(number, known_at, out)?,
                 View::Quarantine => self.dump_quarantined(number, known_at, out)?,
+                View::Events => self.dump_event(number, known_at, out)?,
             };
             written += usize::from(shown);
         }
@@ -146,6 +151,14 @@ impl Views {
             Some(listed) if listed.seq <= known_at => writeln!(out, "listed {} {:?}", listed.seq, listed.reason).map(|()| true),
             _ => Ok(false),
         }
+    }
+
+    fn dump_event(&self, number: usize, known_at: Seq, out: &mut dyn Write) -> Shown {
+        let seq = number as Seq + 1;
+        let Some((line, occurred_at)) = self.events.get(seq).filter(|_| seq <= known_at) else { return Ok(false) };
+        let directory = (line.directory != NO_NAME).then(|| self.directories.names.text(line.directory));
+        let (kind, organization) = (self.events.kinds.text(line.kind), self.shown(line.organization));
+        writeln!(out, "event {seq} {kind:?} {occurred_at} organization={organization:?} directory={directory:?}").map(|()| true)
     }
 
     fn dump_place(&self, place: Place, out: &mut dyn Write) -> fmt::Result {

@@ -16,6 +16,8 @@ pub struct Entry<'a> {
     pub updated_at: Option<Millis>,
     /// The source's id; empty where the body has no usable one.
     pub event_id: &'a str,
+    /// The event's type; empty where the body has none.
+    pub event_type: &'a str,
     /// Whether the record counts.
     pub standing: Standing,
     /// What the body states.
@@ -56,8 +58,11 @@ pub enum Fact<'a> {
     Group(Change, GroupData<'a>),
     /// A user was added to a group or removed from it.
     Membership(MembershipData<'a>),
-    /// Kept and counted; no view changes.
-    Unrelated,
+    /// Kept and counted; no view of state changes.
+    Unrelated {
+        /// The organization that the event carries.
+        organization: Option<&'a str>,
+    },
     /// Kept and listed in the quarantine.
     Unusable(Reason),
 }

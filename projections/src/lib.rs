@@ -13,6 +13,7 @@
 mod directories;
 mod dump;
 mod entities;
+mod events;
 mod fact;
 mod memberships;
 mod names;
@@ -22,13 +23,16 @@ mod prints;
 mod quarantine;
 mod roster;
 mod timeline;
+mod traffic;
 mod views;
 
 pub use directories::DirectoryRow;
 pub use dump::View;
 pub use entities::{Part, Row};
+pub use events::{EventFilter, EventRow, INITIAL_SYNC_PAUSE_MS, InitialSync, Intake, Start};
 pub use fact::{Change, DirectoryChange, Entry, Fact, GroupData, MembershipData, Print, Standing, UserData};
 pub use order::{Cut, Millis, Seq};
 pub use page::{Page, Window};
 pub use quarantine::{Field, Quarantined, Reason};
+pub use traffic::{Counted, Counts, Delays, Traffic, WINDOWS, WINDOWS_MS};
 pub use views::{DirectoryFilter, GroupFilter, GroupRow, UserFilter, UserRow, Views};

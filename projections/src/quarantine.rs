@@ -70,6 +70,10 @@ impl Field {
 }
 
 impl Reason {
+    /// Every code.
+    pub const CODES: [&str; 7] =
+        ["not_an_event", "reserved_type", "unknown_type", "missing_field", "kind_mismatch", "conflict", "clock_ahead"];
+
     /// The stable code.
     pub fn code(self) -> &'static str {
         match self {

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::directories::{Directories, DirectoryRow, DirectoryState, DirectoryVersion};
 use crate::entities::{Entities, Entity, Part, Row, Version};
+use crate::events::{EventFilter, EventRow, Events, Intake, Start};
 use crate::fact::{Change, DirectoryChange, Entry, Fact, GroupData, MembershipData, Print, Standing, UserData};
 use crate::memberships::{Grant, Memberships, Pair};
 use crate::names::{NO_NAME, Name, Names};
@@ -13,6 +14,7 @@ use crate::prints::Prints;
 use crate::quarantine::{Quarantined, Reason};
 use crate::roster::{Gone, Roster};
 use crate::timeline::Placed;
+use crate::traffic::Counted;
 
 /// An event dated further ahead of its recording than this is remarked upon.
 const CLOCK_AHEAD_MS: Millis = 5 * 60 * 1000;
@@ -38,10 +40,11 @@ pub struct Views {
     /// Pairs of an organization and a directory in which anything ever carried it.
     organizations: BTreeSet<(Name, Name)>,
     pub(crate) quarantine: Vec<Quarantined>,
+    pub(crate) events: Events,
 }
 
 #[derive(Clone, Copy)]
-enum Kind {
+pub(crate) enum Kind {
     User,
     Group,
 }
@@ -136,14 +139,32 @@ impl Views {
             Some((recorded_at, last)) if *recorded_at == entry.recorded_at => *last = entry.seq,
             _ => self.recorded.push((entry.recorded_at, entry.seq)),
         }
-        if let Standing::Conflict { first } = entry.standing {
-            return self.list(entry.seq, Reason::Conflict { first });
+        match self.fold(entry) {
+            Some((organization, directory)) => {
+                let shown = if organization != NO_NAME {
+                    organization
+                } else {
+                    self.organization_of(directory, Cut { as_of: entry.occurred_at, known_at: entry.seq })
+                };
+                self.events.list(entry.event_type, shown, directory, entry.occurred_at, entry.recorded_at);
+            }
+            None => self.events.skip(entry.occurred_at),
         }
-        if let Fact::Unusable(reason) = entry.fact {
-            return self.list(entry.seq, reason);
+    }
+
+    /// Folds an entry into the timelines. Gives the organization that the event itself carries and the directory that it belongs to, if
+    /// it counts.
+    fn fold(&mut self, entry: &Entry<'_>) -> Option<(Name, Name)> {
+        if let Standing::Conflict { first } = entry.standing {
+            self.list(entry.seq, Reason::Conflict { first });
+            return None;
         }
         let closing = match &entry.fact {
-            Fact::Unrelated | Fact::Unusable(_) => return,
+            Fact::Unusable(reason) => {
+                self.list(entry.seq, *reason);
+                return None;
+            }
+            Fact::Unrelated { organization } => return Some((self.text(*organization), NO_NAME)),
             Fact::Directory { change, .. } => *change != DirectoryChange::Activated,
             Fact::User(change, _) | Fact::Group(change, _) => *change == Change::Deleted,
             Fact::Membership(data) => !data.added,
@@ -156,12 +177,12 @@ impl Views {
         self.ids.push(place.seq, entry.event_id);
         match entry.fact {
             Fact::Directory { change, id, organization, name, domain } => {
-                self.directory_event(place, change, id, [organization, Some(name), domain])
+                Some(self.directory_event(place, change, id, [organization, Some(name), domain]))
             }
-            Fact::User(_, data) => self.user_event(place, &data),
-            Fact::Group(_, data) => self.group_event(place, &data),
-            Fact::Membership(data) => self.membership_event(place, &data),
-            Fact::Unrelated | Fact::Unusable(_) => {}
+            Fact::User(_, data) => Some(self.user_event(place, &data)),
+            Fact::Group(_, data) => Some(self.group_event(place, &data)),
+            Fact::Membership(data) => Some(self.membership_event(place, &data)),
+            Fact::Unrelated { .. } | Fact::Unusable(_) => None,
         }
     }
 
@@ -173,11 +194,11 @@ impl Views {
         text.map_or(NO_NAME, |text| self.texts.intern(text))
     }
 
-    fn directory_event(&mut self, place: Place, change: DirectoryChange, id: &str, texts: [Option<&str>; 3]) {
+    fn directory_event(&mut self, place: Place, change: DirectoryChange, id: &str, texts: [Option<&str>; 3]) -> (Name, Name) {
         let [organization, name, domain] = texts.map(|text| self.text(text));
         let directory = self.directories.name(id, place, NO_NAME, &self.ids);
         self.associate(organization, directory);
-        let Some(item) = self.directories.get_mut(directory) else { return };
+        let Some(item) = self.directories.get_mut(directory) else { return (organization, directory) };
         item.events.insert(DirectoryVersion { place, change, organization, name, domain }, &self.ids);
         if change == DirectoryChange::Deleted {
             item.deletions.insert(place, &self.ids);
@@ -191,23 +212,27 @@ impl Views {
                 }
             }
         }
+        (organization, directory)
     }
 
-    fn user_event(&mut self, place: Place, data: &UserData<'_>) {
+    fn user_event(&mut self, place: Place, data: &UserData<'_>) -> (Name, Name) {
         let directory = data.directory.map_or(NO_NAME, |id| self.name_directory(id, place, data.organization));
         let version = self.user_version(place, Part::Data, directory, data);
         let name = self.announce(Kind::User, data.id, version);
         self.hold_prints(name, version);
+        (version.organization, self.directory_of_event(Kind::User, name, version))
     }
 
-    fn group_event(&mut self, place: Place, data: &GroupData<'_>) {
+    fn group_event(&mut self, place: Place, data: &GroupData<'_>) -> (Name, Name) {
         let directory = data.directory.map_or(NO_NAME, |id| self.name_directory(id, place, data.organization));
         let version = self.group_version(place, Part::Data, directory, data);
-        self.announce(Kind::Group, data.id, version);
+        let name = self.announce(Kind::Group, data.id, version);
+        (version.organization, self.directory_of_event(Kind::Group, name, version))
     }
 
-    fn membership_event(&mut self, place: Place, data: &MembershipData<'_>) {
+    fn membership_event(&mut self, place: Place, data: &MembershipData<'_>) -> (Name, Name) {
         let MembershipData { added, user, group, .. } = *data;
+        let organization = self.text(data.organization.or(group.organization).or(user.organization));
         let own = |end: Option<&str>| end.is_none_or(|id| id == data.directory);
         let carried =
             data.organization.or(group.organization.filter(|_| own(group.directory))).or(user.organization.filter(|_| own(user.directory)));
@@ -225,12 +250,13 @@ impl Views {
 
         let number = self.memberships.intern(user, group, &self.groups.names);
         let held = self.memberships.get(number).is_some_and(|pair| self.user_end_holds(pair, Cut::LATEST));
-        let Some(pair) = self.memberships.get_mut(number) else { return };
+        let Some(pair) = self.memberships.get_mut(number) else { return (organization, directory) };
         let newest = pair.grants.insert(Grant::new(place, directory), &self.ids);
         if !(held && added && newest) {
             self.memberships.see(number, place.occurred_at, place.seq, &self.users.names);
             self.refresh_pair(number);
         }
+        (organization, directory)
     }
 
     /// Takes notice of a directory that another kind of event names.
@@ -420,7 +446,24 @@ impl Views {
         if version.organization != NO_NAME {
             return version.organization;
         }
-        self.directories.get(version.directory).map_or(NO_NAME, |directory| directory.organization(cut))
+        self.organization_of(version.directory, cut)
+    }
+
+    fn organization_of(&self, directory: Name, cut: Cut) -> Name {
+        self.directories.get(directory).map_or(NO_NAME, |directory| directory.organization(cut))
+    }
+
+    /// The directory of an entity's latest version that has one.
+    fn last_directory(&self, kind: Kind, name: Name, cut: Cut) -> Name {
+        let mut versions = self.entities(kind).get(name).into_iter().flat_map(|entity| entity.explicit.latest_first(cut));
+        versions.find(|version| version.directory != NO_NAME).map_or(NO_NAME, |version| version.directory)
+    }
+
+    /// The directory that an event belongs to: a deletion may leave out its own.
+    fn directory_of_event(&self, kind: Kind, name: Name, version: Version) -> Name {
+        let Place { occurred_at, seq, .. } = version.place;
+        let then = Cut { as_of: occurred_at, known_at: Seq::from(seq) };
+        if version.directory == NO_NAME { self.last_directory(kind, name, then) } else { version.directory }
     }
 }
 
@@ -557,18 +600,105 @@ impl Views {
         }
     }
 
+    /// A page of events, in ascending order of seq.
+    ///
+    /// Costs the page, plus the events of the rarest index that the filter refuses in vain.
+    pub fn events(&self, filter: &EventFilter<'_>, cut: Cut, start: Start, limit: usize) -> Page<EventRow> {
+        match find(filter.organization, |id| self.texts.find(id)) {
+            Some(organization) => self.events.page(filter, organization, cut, start, limit),
+            None => Page::empty(),
+        }
+    }
+
+    /// What came in for a directory; `None` if nothing did.
+    pub fn intake(&self, directory: &str) -> Option<Intake> {
+        self.events.intake(self.directories.names.find(directory)?).copied()
+    }
+
+    /// A directory's organization; empty while unknown.
+    pub fn organization(&self, directory: &str, cut: Cut) -> &str {
+        self.directories.names.find(directory).map_or("", |name| self.texts.text(self.organization_of(name, cut)))
+    }
+
+    /// The smallest `occurred_at` of what names a directory.
+    pub fn directory_named_at(&self, id: &str, cut: Cut) -> Option<Millis> {
+        Some(self.directories.get(self.directories.names.find(id)?)?.named.at(cut)?.occurred_at)
+    }
+
+    /// The smallest `occurred_at` of what speaks of a user.
+    pub fn user_seen_at(&self, id: &str, cut: Cut) -> Option<Millis> {
+        self.seen_at(Kind::User, id, cut)
+    }
+
+    /// The smallest `occurred_at` of what speaks of a group.
+    pub fn group_seen_at(&self, id: &str, cut: Cut) -> Option<Millis> {
+        self.seen_at(Kind::Group, id, cut)
+    }
+
+    /// The directory that the latest event with one gave a user; empty where none did.
+    pub fn user_directory(&self, id: &str, cut: Cut) -> &str {
+        self.directory_given(Kind::User, id, cut)
+    }
+
+    /// The directory that the latest event with one gave a group; empty where none did.
+    pub fn group_directory(&self, id: &str, cut: Cut) -> &str {
+        self.directory_given(Kind::Group, id, cut)
+    }
+
+    fn seen_at(&self, kind: Kind, id: &str, cut: Cut) -> Option<Millis> {
+        let entities = self.entities(kind);
+        Some(entities.get(entities.names.find(id)?)?.seen.at(cut)?.occurred_at)
+    }
+
+    fn directory_given(&self, kind: Kind, id: &str, cut: Cut) -> &str {
+        let found = self.entities(kind).names.find(id);
+        found.map_or("", |name| self.directories.names.text(self.last_directory(kind, name, cut)))
+    }
+
+    /// When record `first` and each one after it was recorded.
+    pub(crate) fn recorded_from(&self, first: Seq) -> impl Iterator<Item = (Millis, Seq)> {
+        let run = self.recorded.partition_point(|(_, last)| *last < first);
+        let mut next = first.max(1);
+        self.recorded.iter().skip(run).flat_map(move |(recorded_at, last)| {
+            let seqs = next..=*last;
+            next = *last + 1;
+            seqs.map(|seq| (*recorded_at, seq))
+        })
+    }
+
+    /// Counts what is alive in a directory, in order of id.
+    pub(crate) fn count(&self, kind: Kind, directory: &str, cut: Cut, after: Option<&str>, limit: usize) -> Counted {
+        let mut counted = Counted::default();
+        let Some(directory) = self.directories.names.find(directory) else { return counted };
+        let entities = self.entities(kind);
+        let Some(roster) = entities.roster(directory) else { return counted };
+        for (looked_at, name) in walk(roster, cut, after, false, |item| entities.names.text(item)).enumerate() {
+            match self.alive(kind, name, cut).filter(|version| version.directory == directory) {
+                Some(version) if version.active => counted.active += 1,
+                Some(_) => counted.inactive += 1,
+                None => {}
+            }
+            if looked_at + 1 >= limit {
+                counted.next = Some(entities.names.text(name).to_owned());
+                break;
+            }
+        }
+        counted
+    }
+
     fn directory_row(&self, name: Name, cut: Cut) -> Option<DirectoryRow> {
         let directory = self.directories.get(name)?;
         let created_at = directory.named.at(cut)?.occurred_at;
-        let (version, active, updated_at) = match directory.state(cut) {
+        let (version, active, updated_at, shown) = match directory.state(cut) {
             DirectoryState::Absent => return None,
-            DirectoryState::Stub => (None, true, created_at),
-            DirectoryState::Live(DirectoryVersion { place, change, .. }) => {
-                (Some(Seq::from(place.seq)), change == DirectoryChange::Activated, place.occurred_at)
+            DirectoryState::Stub => (None, true, created_at, NO_NAME),
+            DirectoryState::Live(DirectoryVersion { place, change, name, .. }) => {
+                (Some(Seq::from(place.seq)), change == DirectoryChange::Activated, place.occurred_at, name)
             }
         };
-        let organization = self.texts.text(directory.organization(cut)).to_owned();
-        Some(DirectoryRow { id: self.directories.names.text(name).to_owned(), version, active, organization, created_at, updated_at })
+        let [organization, shown] = [directory.organization(cut), shown].map(|text| self.texts.text(text).to_owned());
+        let id = self.directories.names.text(name).to_owned();
+        Some(DirectoryRow { id, version, active, organization, name: shown, created_at, updated_at })
     }
 
     fn user_row(&self, name: Name, version: &Version, cut: Cut) -> UserRow {

@@ -298,15 +298,8 @@ impl<'a> Block<'a> {
                 None => take(&mut facts)?,
             };
             if seq > after {
-                each(&Entry {
-                    seq,
-                    recorded_at: self.head.recorded_at,
-                    occurred_at: facts.occurred_at.unwrap_or(self.head.recorded_at),
-                    updated_at: facts.updated_at,
-                    event_id: line.event_id.as_deref().unwrap_or(""),
-                    standing: standing(line.conflicts_with),
-                    fact: facts.fact(),
-                });
+                let standing = standing(line.conflicts_with);
+                each(&facts.entry(seq, self.head.recorded_at, line.event_id.as_deref(), line.event_type.as_deref(), standing));
             }
         }
         Ok(())
@@ -460,8 +453,11 @@ mod tests {
         [draft(FIRST, None), draft("[]", None)]
     }
 
-    /// One record, short enough that nothing is compressed. Once written, these bytes must be read for ever.
-    const GOLDEN: &str = "52013a000000303132333435363738396162636465660701fd0ad0ca9f17030000010015150afaf41a000e0e15d125a1004242825d41de0101002727629b4fcac97b88ba0101026531010d6473796e632e64656c657465640001fd00d0ca9f17030000000503003066316532643363346235613639373800fd00d0ca9f1703000024d55cc6c9cc10826194dac13fd311370593489385eef799b17ed303c948979569d4009a95259fec230000007b226964223a226531222c226576656e74223a226473796e632e64656c65746564227d";
+    /// One record, short enough that nothing is compressed.
+    const GOLDEN: &str = "52013a000000303132333435363738396162636465660701fd0ad0ca9f17030000020015150afaf41a000e0e15d125a1004242825d41de0101002727629b4fcad601987f0101026531010d6473796e632e64656c657465640001fd00d0ca9f17030000000503003066316532643363346235613639373800fd00d0ca9f1703000024d55cc6c9cc10826194dac13fd311370593489385eef799b17ed303c948979569d4009a95259fec230000007b226964223a226531222c226576656e74223a226473796e632e64656c65746564227d";
+
+    /// The same, with the facts of version 1: once written, these bytes must be read for ever.
+    const GOLDEN_FACTS_1: &str = "52013a000000303132333435363738396162636465660701fd0ad0ca9f17030000010015150afaf41a000e0e15d125a1004242825d41de0101002727629b4fcac97b88ba0101026531010d6473796e632e64656c657465640001fd00d0ca9f17030000000503003066316532643363346235613639373800fd00d0ca9f1703000024d55cc6c9cc10826194dac13fd311370593489385eef799b17ed303c948979569d4009a95259fec230000007b226964223a226531222c226576656e74223a226473796e632e64656c65746564227d";
 
     /// Two records, their proofs and bodies compressed: read for ever as well, though another zstd may write them otherwise.
     const GOLDEN_COMPRESSED: &str = "52013a000000303132333435363738396162636465660702fd0ad0ca9f1703000001001919856d40ec0020200a23be9501768423cc78ed0102015e6356045d74af5b2b550101026531010d6473796e632e64656c65746564000100000001fd00f8523e28030000000002016400000001fd00d0ca9f170300000005000028b52ffd20846d0300f40573616c742000fd00d0ca9f17030000382b8fe9330c4bb5a00110d3d4baa50d1bd0608fa8d40f6466ebd214e7475cfe69d4009a95259fec8016d4d9370e655467d8d32cb0a18f595ac24b4fec483aa2d2bbdfb1acac096569d4009a95259fec040045588006040811222e5a28b52ffd2063ad0200c2051318902b1d887f39d8954bb6ccb6d24e147aec31ed99b15b9b320743d2826db6d98363736c04c8a8d63c043eef8bd49214ad97872dc5e715c740421c0cac359137ded2f35a31d1475501aa8a100100d2320505";
@@ -473,10 +469,13 @@ mod tests {
         let draft = Draft { salt: *b"0f1e2d3c4b5a6978", ..draft(SHORT, None) };
         let blocks = encode(LOG_ID, 7, NOW + 5, &[draft]).unwrap();
         assert_eq!(blocks.iter().map(|(seq, bytes)| (*seq, hex::encode(bytes))).collect::<Vec<_>>(), [(7, GOLDEN.to_owned())]);
-        let bytes = hex::decode(GOLDEN).unwrap();
-        let record = Block::parse(&bytes).unwrap().records().unwrap().remove(0);
-        assert_eq!((record.seq, record.recorded_at, record.salt), (7, NOW + 5, *b"0f1e2d3c4b5a6978"));
-        assert_eq!(record.body, SHORT.as_bytes());
+        for bytes in [GOLDEN, GOLDEN_FACTS_1].map(|golden| hex::decode(golden).unwrap()) {
+            let block = Block::parse(&bytes).unwrap();
+            let record = block.records().unwrap().remove(0);
+            assert_eq!((record.seq, record.recorded_at, record.salt), (7, NOW + 5, *b"0f1e2d3c4b5a6978"));
+            assert_eq!(record.body, SHORT.as_bytes());
+            assert_eq!(shown(&block), [(7, NOW, "Unusable".to_owned())]);
+        }
     }
 
     #[test]

@@ -40,37 +40,32 @@ impl Dedupe {
     }
 
     /// The record under `key` for which `fits` holds.
-    fn find(
-        &self,
-        key: Key<'_>,
-        load: &dyn Fn(Seq) -> Result<Candidate, ReadError>,
-        fits: impl Fn(&Candidate) -> bool,
-    ) -> Result<Option<(Seq, Candidate)>, ReadError> {
+    fn find(&self, key: Key<'_>, load: Load<'_>, fits: impl Fn(&Candidate) -> bool) -> Result<Option<(Seq, Candidate)>, ReadError> {
+        first_fitting(self.seqs(key), load, fits)
+    }
+
+    fn seqs(&self, key: Key<'_>) -> Vec<Seq> {
         let print = self.hasher.hash_one(key);
         let found = self.table.iter_hash(print).filter(|(other, _)| *other == print);
-        for seq in found.map(|(_, seq)| Seq::from(*seq)).collect::<Vec<_>>() {
-            let candidate = load(seq)?;
-            if fits(&candidate) {
-                return Ok(Some((seq, candidate)));
-            }
-        }
-        Ok(None)
+        found.map(|(_, seq)| Seq::from(*seq)).collect()
+    }
+
+    /// The records up to `head` that may be the one that counts under `event_id`: for [`find_among`], which needs no lock.
+    pub(super) fn candidates(&self, event_id: &str, head: Seq) -> Vec<Seq> {
+        let mut seqs = self.seqs(Key::Id(event_id));
+        seqs.retain(|seq| *seq <= head);
+        seqs
     }
 
     /// What becomes of `event`, which would be record `next`. Remembers it if it is to be appended. `load` must know the records of this
     /// batch, too.
-    pub(super) fn judge(
-        &mut self,
-        event: &Verified,
-        next: Seq,
-        load: &dyn Fn(Seq) -> Result<Candidate, ReadError>,
-    ) -> Result<Outcome, ReadError> {
+    pub(super) fn judge(&mut self, event: &Verified, next: Seq, load: Load<'_>) -> Result<Outcome, ReadError> {
         let body = event.body();
         let Some(id) = event.event_id() else {
             let known = self.find(Key::Body(body), load, |known| known.event_id.is_none() && known.body == body)?;
             return Ok(known.map_or_else(|| self.append(Key::Body(body), next), |(seq, _)| Outcome::Duplicate(seq)));
         };
-        let Some((first, known)) = self.find(Key::Id(id), load, |known| !known.conflict && known.event_id.as_deref() == Some(id))? else {
+        let Some((first, known)) = self.find(Key::Id(id), load, |known| counts_as(known, id))? else {
             return Ok(self.append(Key::Id(id), next));
         };
         if verify::identical(&known.body, body) {
@@ -99,13 +94,35 @@ impl Dedupe {
     }
 }
 
+type Load<'a> = &'a dyn Fn(Seq) -> Result<Candidate, ReadError>;
+
+fn first_fitting(seqs: Vec<Seq>, load: Load<'_>, fits: impl Fn(&Candidate) -> bool) -> Result<Option<(Seq, Candidate)>, ReadError> {
+    for seq in seqs {
+        let candidate = load(seq)?;
+        if fits(&candidate) {
+            return Ok(Some((seq, candidate)));
+        }
+    }
+    Ok(None)
+}
+
+/// The record that counts under `event_id`, if it is among some candidates.
+pub(super) fn find_among(candidates: Vec<Seq>, event_id: &str, load: Load<'_>) -> Result<Option<Seq>, ReadError> {
+    let found = first_fitting(candidates, load, |known| counts_as(known, event_id))?;
+    Ok(found.map(|(seq, _)| seq))
+}
+
+fn counts_as(known: &Candidate, event_id: &str) -> bool {
+    !known.conflict && known.event_id.as_deref() == Some(event_id)
+}
+
 /// Judges a batch that begins after `head`: the outcome of each event, and those to append with whom they conflict.
 #[allow(clippy::type_complexity, reason = "named once, here")]
 pub(super) fn judge_batch(
     dedupe: &mut Dedupe,
     batch: Vec<Verified>,
     head: Seq,
-    load: &dyn Fn(Seq) -> Result<Candidate, ReadError>,
+    load: Load<'_>,
 ) -> Result<(Vec<Outcome>, Vec<(Verified, Option<Seq>)>), ReadError> {
     let mut outcomes = Vec::with_capacity(batch.len());
     let mut pending: Vec<(Verified, Option<Seq>)> = Vec::with_capacity(batch.len());

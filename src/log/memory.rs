@@ -6,7 +6,7 @@ use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 use rollcall_projections::{Entry, Millis, Seq, Standing};
 
-use super::dedupe::{Candidate, Dedupe, judge_batch};
+use super::dedupe::{Candidate, Dedupe, find_among, judge_batch};
 use super::{AppendError, Head, Identity, Log, LogId, Outcome, ReadError, Record, check_batch};
 use crate::verify::{Proof, Verified, extract};
 
@@ -23,6 +23,13 @@ impl MemoryLog {
     pub fn new(log_id: LogId) -> MemoryLog {
         MemoryLog { log_id, dedupe: Mutex::default(), records: RwLock::default(), head: Head::default() }
     }
+
+    fn candidate(&self, seq: Seq) -> Result<Candidate, ReadError> {
+        let records = self.records.read();
+        let record = records.get(seq as usize - 1).ok_or(ReadError::Absent { seq })?;
+        let conflict = record.standing != Standing::Counts;
+        Ok(Candidate { event_id: record.event_id.clone(), conflict, body: record.body.clone() })
+    }
 }
 
 impl Log for MemoryLog {
@@ -31,12 +38,7 @@ impl Log for MemoryLog {
         let head = self.head.get();
         check_batch(&batch, head)?;
         let recorded_at = self.records.read().last().map_or(recorded_at, |last| recorded_at.max(last.recorded_at));
-        let load = |seq: Seq| {
-            let records = self.records.read();
-            let record = records.get(seq as usize - 1).ok_or(ReadError::Absent { seq })?;
-            let conflict = record.standing != Standing::Counts;
-            Ok(Candidate { event_id: record.event_id.clone(), conflict, body: record.body.clone() })
-        };
+        let load = |seq| self.candidate(seq);
         let (outcomes, drafts) = judge_batch(&mut dedupe, batch, head, &load).map_err(|error| AppendError::Rejected(error.to_string()))?;
         let mut records = self.records.write();
         for (event, conflicts_with) in drafts {
@@ -63,15 +65,8 @@ impl Log for MemoryLog {
         for record in self.records.read().iter().skip(after as usize).take(events_max) {
             let Proof::Webhook { t, .. } = record.proof;
             let facts = extract(&record.body, Some(t)).facts;
-            each(&Entry {
-                seq: record.seq,
-                recorded_at: record.recorded_at,
-                occurred_at: facts.occurred_at.unwrap_or(record.recorded_at),
-                updated_at: facts.updated_at,
-                event_id: record.event_id.as_deref().unwrap_or(""),
-                standing: record.standing,
-                fact: facts.fact(),
-            });
+            let Record { seq, recorded_at, event_id, event_type, standing, .. } = record;
+            each(&facts.entry(*seq, *recorded_at, event_id.as_deref(), event_type.as_deref(), *standing));
             last = record.seq;
         }
         Ok(last)
@@ -81,6 +76,11 @@ impl Log for MemoryLog {
         let records = self.records.read();
         let body = |seq: &Seq| records.get((*seq as usize).wrapping_sub(1)).map(|record| record.body.clone());
         seqs.iter().map(|seq| body(seq).ok_or(ReadError::Absent { seq: *seq })).collect()
+    }
+
+    fn find(&self, event_id: &str) -> Result<Option<Seq>, ReadError> {
+        let candidates = self.dedupe.lock().candidates(event_id, self.head.get());
+        find_among(candidates, event_id, &|seq| self.candidate(seq))
     }
 
     fn wait(&self, after: Seq, timeout: Duration) -> Seq {

@@ -158,6 +158,12 @@ pub trait Log: Send + Sync {
     /// [`ReadError::Absent`] past the head; otherwise the first bad record.
     fn bodies(&self, seqs: &[Seq]) -> Result<Vec<Bytes>, ReadError>;
 
+    /// The record that counts under an event id. Does not wait for an append in progress; unpacks one body.
+    ///
+    /// # Errors
+    /// If a record that may be the one cannot be read.
+    fn find(&self, event_id: &str) -> Result<Option<Seq>, ReadError>;
+
     /// The head, as soon as it is past `after`, or when `timeout` is over.
     fn wait(&self, after: Seq, timeout: Duration) -> Seq;
 

@@ -18,12 +18,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytes::Bytes;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use rollcall_projections::{Entry, Millis, Seq, Standing};
 
 use super::block::{self, Block, Draft, FORMAT, Frame, VALUE_BYTES_MAX};
 use super::checkpoint::{Checkpoint, CheckpointFile};
-use super::dedupe::{Candidate, Dedupe, Key, judge_batch};
+use super::dedupe::{Candidate, Dedupe, Key, find_among, judge_batch};
 use super::{AppendError, Head, Identity, Log, LogId, Outcome, ReadError, Record, check_batch};
 use crate::verify::Verified;
 
@@ -89,11 +89,12 @@ pub struct Unrecovered {
 pub struct SledLog {
     store: Store,
     writer: Mutex<Writer>,
+    /// Beside the writer, so that finding an event does not wait for a commit. It may know records past the head: those being written.
+    dedupe: RwLock<Dedupe>,
     head: Head,
 }
 
 struct Writer {
-    dedupe: Dedupe,
     recorded_at: Millis,
     checkpoint: CheckpointFile,
     /// Set for ever by the first step that fails after writing began.
@@ -244,7 +245,8 @@ impl Unrecovered {
         }
         let log = SledLog {
             store,
-            writer: Mutex::new(Writer { dedupe, recorded_at, checkpoint: checkpoint_file, poisoned: None }),
+            writer: Mutex::new(Writer { recorded_at, checkpoint: checkpoint_file, poisoned: None }),
+            dedupe: RwLock::new(dedupe),
             head: Head::default(),
         };
         log.head.set(head);
@@ -303,7 +305,7 @@ impl Log for SledLog {
         }
         let load = |seq| self.store.candidate(seq);
         let (outcomes, drafts) =
-            judge_batch(&mut writer.dedupe, batch, head, &load).map_err(|error| AppendError::Rejected(error.to_string()))?;
+            judge_batch(&mut self.dedupe.write(), batch, head, &load).map_err(|error| AppendError::Rejected(error.to_string()))?;
         if drafts.is_empty() {
             return Ok(outcomes);
         }
@@ -366,6 +368,11 @@ impl Log for SledLog {
             })?;
         }
         Ok(out)
+    }
+
+    fn find(&self, event_id: &str) -> Result<Option<Seq>, ReadError> {
+        let candidates = self.dedupe.read().candidates(event_id, self.head.get());
+        find_among(candidates, event_id, &|seq| self.store.candidate(seq))
     }
 
     fn wait(&self, after: Seq, timeout: Duration) -> Seq {

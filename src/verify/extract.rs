@@ -2,7 +2,9 @@
 
 use std::borrow::Cow;
 
-use rollcall_projections::{Change, DirectoryChange, Fact, Field, GroupData, MembershipData, Millis, Print, Reason, UserData};
+use rollcall_projections::{
+    Change, DirectoryChange, Entry, Fact, Field, GroupData, MembershipData, Millis, Print, Reason, Seq, Standing, UserData,
+};
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
@@ -36,7 +38,7 @@ pub struct Facts<'a> {
 }
 
 /// Raise it whenever what [`extract`] reads from some body changes, or its encoding: older blocks are then extracted again.
-pub const FACTS_VERSION: u16 = 1;
+pub const FACTS_VERSION: u16 = 2;
 
 /// [`Fact`], in a form that can be stored.
 #[derive(Debug, PartialEq, Eq, bincode::Encode, bincode::BorrowDecode)]
@@ -46,7 +48,7 @@ pub enum Statement<'a> {
     User { deleted: bool, user: User<'a> },
     Group { deleted: bool, group: Group<'a> },
     Membership { added: bool, directory: Cow<'a, str>, organization: Option<Cow<'a, str>>, user: User<'a>, group: Group<'a> },
-    Unrelated,
+    Unrelated { organization: Option<Cow<'a, str>> },
     Unusable { reason: u8, field: u8 },
 }
 
@@ -108,8 +110,28 @@ impl<'a> Facts<'a> {
         (read == bytes.len()).then_some(facts)
     }
 
-    /// What the fold is told.
-    pub fn fact(&self) -> Fact<'_> {
+    /// What the fold is told of a record that states this.
+    pub fn entry<'e>(
+        &'e self,
+        seq: Seq,
+        recorded_at: Millis,
+        event_id: Option<&'e str>,
+        event_type: Option<&'e str>,
+        standing: Standing,
+    ) -> Entry<'e> {
+        Entry {
+            seq,
+            recorded_at,
+            occurred_at: self.occurred_at.unwrap_or(recorded_at),
+            updated_at: self.updated_at,
+            event_id: event_id.unwrap_or(""),
+            event_type: event_type.unwrap_or(""),
+            standing,
+            fact: self.fact(),
+        }
+    }
+
+    fn fact(&self) -> Fact<'_> {
         let change = |deleted: bool| if deleted { Change::Deleted } else { Change::Set };
         match &self.statement {
             Statement::Directory { change, id, organization, name, domain } => Fact::Directory {
@@ -128,7 +150,7 @@ impl<'a> Facts<'a> {
                 user: user.data(),
                 group: group.data(),
             }),
-            Statement::Unrelated => Fact::Unrelated,
+            Statement::Unrelated { organization } => Fact::Unrelated { organization: organization.as_deref() },
             Statement::Unusable { reason, field } => {
                 let field = Field::ALL.get(usize::from(*field)).copied().unwrap_or(Field::Data);
                 Fact::Unusable(REASONS.get(usize::from(*reason)).map_or(Reason::NotAnEvent, |make| make(field)))
@@ -223,7 +245,10 @@ fn statement<'a>(event: &str, data: Option<&'a RawValue>) -> (Statement<'a>, Opt
         "dsync.group.user_added" => membership(data, true),
         "dsync.group.user_removed" => membership(data, false),
         _ if event.starts_with("rollcall.") => Err(Reason::ReservedType),
-        _ if event.starts_with("dsync.token.") || !event.starts_with("dsync.") => Ok((Statement::Unrelated, None)),
+        _ if event.starts_with("dsync.token.") || !event.starts_with("dsync.") => {
+            let [organization_id] = json::fields_of(data, ["organization_id"]).unwrap_or_default();
+            Ok((Statement::Unrelated { organization: organization(organization_id) }, None))
+        }
         _ => Err(Reason::UnknownType),
     };
     stated.unwrap_or_else(|reason| (reason.into(), None))

@@ -20,19 +20,28 @@ const SIGNATURES_MAX: usize = 16;
 
 /// Why a request is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{}", self.message())]
 pub enum Rejection {
     /// There is no header.
-    #[error("the `WorkOS-Signature` header is missing")]
     Missing,
     /// The header has no integer time, or no signature.
-    #[error("the `WorkOS-Signature` header is not of the form `t=<milliseconds>, v1=<hex>`")]
     Malformed,
     /// No signature fits the body under any active secret.
-    #[error("no signature in the `WorkOS-Signature` header fits this body")]
     Mismatch,
     /// The signature fits, but its time is too far from our clock.
-    #[error("the signature's time is outside the tolerance")]
     OutsideTolerance,
+}
+
+impl Rejection {
+    /// A sentence for people.
+    pub fn message(self) -> &'static str {
+        match self {
+            Rejection::Missing => "the `WorkOS-Signature` header is missing",
+            Rejection::Malformed => "the `WorkOS-Signature` header is not of the form `t=<milliseconds>, v1=<hex>`",
+            Rejection::Mismatch => "no signature in the `WorkOS-Signature` header fits this body",
+            Rejection::OutsideTolerance => "the signature's time is outside the tolerance",
+        }
+    }
 }
 
 /// The secrets that verify webhooks. Several may be active at once, so that one can be replaced without a gap.

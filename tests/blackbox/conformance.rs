@@ -57,6 +57,16 @@ fn seqs_are_dense_from_one_and_records_come_back_as_they_were() {
 }
 
 #[test]
+fn an_event_is_found_by_the_id_under_which_it_counts() {
+    every_log(|log| {
+        let (first, other) = (event("event_1", "Zoë"), event("event_1", "Zoe"));
+        append(&*log, &[&first, "no event", &other, &event("event_2", "Ida")]);
+        let found: Vec<_> = ["event_1", "event_2", "event_3", ""].map(|id| log.find(id).unwrap()).to_vec();
+        assert_eq!(found, [Some(1), Some(4), None, None]);
+    });
+}
+
+#[test]
 fn an_event_is_appended_once_whatever_comes_between() {
     every_log(|log| {
         let (a, same, other) = (event("a", "x"), event("a", "x").replace("\"x\"", "\"\\u0078\""), event("a", "y"));

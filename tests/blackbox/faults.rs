@@ -65,6 +65,10 @@ impl Log for Faulty {
         }
     }
 
+    fn find(&self, event_id: &str) -> Result<Option<Seq>, ReadError> {
+        self.log.find(event_id)
+    }
+
     fn wait(&self, after: Seq, timeout: Duration) -> Seq {
         self.log.wait(after, timeout)
     }

@@ -10,7 +10,7 @@ use rollcall::engine::Engine;
 use rollcall::http::{Settings, WEBHOOK_PATH, app};
 use rollcall::log::{Log, MemoryLog};
 use rollcall::verify::{Keyring, Verified, extract};
-use rollcall_projections::{Entry, Millis, Standing, Views};
+use rollcall_projections::{Millis, Standing, Views};
 use serde_json::Value;
 
 use super::kit::{API_KEY, SECRET, now_ms, signature};
@@ -47,15 +47,8 @@ pub fn fold(bodies: &[&[u8]], recorded_at: Millis) -> Views {
     let mut views = Views::new();
     for (index, body) in bodies.iter().enumerate() {
         let extracted = extract(body, Some(recorded_at));
-        views.apply(&Entry {
-            seq: index as u64 + 1,
-            recorded_at,
-            occurred_at: extracted.facts.occurred_at.unwrap_or(recorded_at),
-            updated_at: extracted.facts.updated_at,
-            event_id: extracted.event_id.as_deref().unwrap_or(""),
-            standing: Standing::Counts,
-            fact: extracted.facts.fact(),
-        });
+        let (id, kind) = (extracted.event_id.as_deref(), extracted.event_type.as_deref());
+        views.apply(&extracted.facts.entry(index as u64 + 1, recorded_at, id, kind, Standing::Counts));
     }
     views
 }

@@ -1,0 +1,381 @@
+//! The list of events: which records are shown to whom, in order of seq, and what came in lately.
+
+use hashbrown::HashMap;
+use rustc_hash::FxBuildHasher;
+
+use crate::names::{NO_NAME, Name, Names};
+use crate::order::{Cut, Millis, Seq, Seq32, seq32};
+use crate::page::Page;
+
+/// Records whose times are kept together as bounds.
+const BLOCK: usize = 1024;
+
+/// After a pause of so long in what it brings, counted by our own clock, an initial sync is over.
+pub const INITIAL_SYNC_PAUSE_MS: Millis = 5 * 60 * 1000;
+
+/// What one record is in the list.
+#[derive(Clone, Copy)]
+pub(crate) struct Line {
+    /// Its type; `NO_NAME` for a record that is not listed.
+    pub(crate) kind: Name,
+    pub(crate) organization: Name,
+    pub(crate) directory: Name,
+}
+
+const NOT_LISTED: Line = Line { kind: NO_NAME, organization: NO_NAME, directory: NO_NAME };
+
+/// Every record by seq, and where each type and each organization stands among them.
+///
+/// An event's organization is fixed when it is folded, by what was known then: an event never enters a list before one that was already shown.
+#[derive(Default)]
+pub(crate) struct Events {
+    pub(crate) kinds: Names,
+    /// Record `n` stands at `n - 1`.
+    lines: Vec<Line>,
+    occurred: Vec<Millis>,
+    /// The earliest and the latest time of each block.
+    bounds: Vec<(Millis, Millis)>,
+    by_kind: Vec<Vec<Seq32>>,
+    by_organization: HashMap<Name, Vec<Seq32>, FxBuildHasher>,
+    directories: HashMap<Name, Intake, FxBuildHasher>,
+}
+
+/// What came in for one directory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Intake {
+    /// When its last event was recorded.
+    pub last_recorded_at: Millis,
+    /// Its latest initial sync; none while no activation was received.
+    pub initial_sync: Option<InitialSync>,
+}
+
+/// The burst of creations that follows an activation, in the order in which it was received.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InitialSync {
+    /// When the activation was recorded.
+    pub started_at: Millis,
+    /// When the last creation or addition of the burst was recorded.
+    pub last_at: Millis,
+    /// Users created.
+    pub users: u64,
+    /// Groups created.
+    pub groups: u64,
+    /// Memberships added.
+    pub memberships: u64,
+}
+
+/// Which events a list is narrowed to; all that are given must fit.
+#[derive(Clone, Copy, Debug)]
+pub struct EventFilter<'a> {
+    /// Of one of these types.
+    pub kinds: &'a [String],
+    /// Of this organization.
+    pub organization: Option<&'a str>,
+    /// Not before this moment, in `occurred_at`.
+    pub from: Option<Millis>,
+    /// Not after this moment, in `occurred_at`.
+    pub until: Option<Millis>,
+}
+
+/// Where in the list of events to begin.
+#[derive(Clone, Copy, Debug)]
+pub enum Start {
+    /// With what follows this record; 0 for the first.
+    After(Seq),
+    /// With what stands directly before this record.
+    Before(Seq),
+}
+
+/// An event as listed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EventRow {
+    /// The record.
+    pub seq: Seq,
+    /// When it happened at the source.
+    pub occurred_at: Millis,
+}
+
+impl Events {
+    /// Takes the next record, which is not listed.
+    pub(crate) fn skip(&mut self, occurred_at: Millis) {
+        self.push(NOT_LISTED, occurred_at);
+    }
+
+    /// Takes the next record.
+    pub(crate) fn list(&mut self, kind: &str, organization: Name, directory: Name, occurred_at: Millis, recorded_at: Millis) {
+        let number = self.kinds.intern(kind);
+        self.push(Line { kind: number, organization, directory }, occurred_at);
+        let seq = seq32(self.lines.len() as Seq);
+        if self.by_kind.len() <= number as usize {
+            self.by_kind.push(Vec::new());
+        }
+        if let Some(seqs) = self.by_kind.get_mut(number as usize) {
+            seqs.push(seq);
+        }
+        if organization != NO_NAME {
+            self.by_organization.entry(organization).or_default().push(seq);
+        }
+        if directory != NO_NAME {
+            self.directories.entry(directory).or_default().note(kind, recorded_at);
+        }
+    }
+
+    fn push(&mut self, line: Line, occurred_at: Millis) {
+        if self.lines.len().is_multiple_of(BLOCK) {
+            self.bounds.push((Millis::MAX, Millis::MIN));
+        }
+        if let Some((earliest, latest)) = self.bounds.last_mut() {
+            *earliest = occurred_at.min(*earliest);
+            *latest = occurred_at.max(*latest);
+        }
+        self.lines.push(line);
+        self.occurred.push(occurred_at);
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.lines.len()
+    }
+
+    /// A record's line, if it is listed, and its time.
+    pub(crate) fn get(&self, seq: Seq) -> Option<(Line, Millis)> {
+        let at = (seq as usize).checked_sub(1)?;
+        let line = self.lines.get(at).filter(|line| line.kind != NO_NAME)?;
+        Some((*line, *self.occurred.get(at)?))
+    }
+
+    pub(crate) fn intake(&self, directory: Name) -> Option<&Intake> {
+        self.directories.get(&directory)
+    }
+
+    /// A page of events, in ascending order of seq. `organization` is the number of the filter's, if it was ever heard of.
+    ///
+    /// Costs the page, plus the events of the rarest index that the filter refuses in vain; blocks that lie outside its times are skipped.
+    pub(crate) fn page(
+        &self,
+        filter: &EventFilter<'_>,
+        organization: Option<Name>,
+        cut: Cut,
+        start: Start,
+        limit: usize,
+    ) -> Page<EventRow> {
+        let mut kinds: Vec<Name> = filter.kinds.iter().filter_map(|kind| self.kinds.find(kind)).collect();
+        kinds.sort_unstable();
+        kinds.dedup();
+        let of_kind = kinds.iter().filter_map(|kind| self.by_kind.get(*kind as usize)).map(Vec::as_slice);
+        let mut lists: Vec<&[Seq32]> = of_kind.collect();
+        if let Some(organization) = organization {
+            let own = self.by_organization.get(&organization).map_or(&[][..], Vec::as_slice);
+            if own.len() < lists.iter().map(|list| list.len()).sum() {
+                lists = vec![own];
+            }
+        }
+        let known_at = cut.known_at32();
+        let (from, until) = (filter.from.unwrap_or(Millis::MIN), filter.until.unwrap_or(Millis::MAX).min(cut.as_of));
+        let accept = |seq: Seq32| {
+            let (line, occurred_at) = self.get(Seq::from(seq))?;
+            let fits = kinds.binary_search(&line.kind).is_ok()
+                && organization.is_none_or(|organization| line.organization == organization)
+                && (from..=until).contains(&occurred_at);
+            fits.then_some(EventRow { seq: Seq::from(seq), occurred_at })
+        };
+        let overlaps = |block: usize| self.bounds.get(block).is_some_and(|(earliest, latest)| *earliest <= until && *latest >= from);
+        let after = |seq: Seq32| Walk::after(&lists, seq, known_at, &overlaps).filter_map(&accept);
+        match start {
+            Start::After(seq) => {
+                let mut found = after(seq32(seq));
+                let items = found.by_ref().take(limit).collect();
+                Page { items, more_before: false, more_after: found.next().is_some() }
+            }
+            Start::Before(seq) => {
+                let bound = seq32(seq).min(known_at.saturating_add(1));
+                let mut found = Walk::before(&lists, bound, &overlaps).filter_map(&accept);
+                let mut items: Vec<EventRow> = found.by_ref().take(limit).collect();
+                let more_before = found.next().is_some();
+                items.reverse();
+                let more_after = items.last().is_some_and(|last| after(seq32(last.seq)).next().is_some());
+                Page { items, more_before, more_after }
+            }
+        }
+    }
+}
+
+/// Several ascending lists of seqs as one, from either end, without the blocks that hold nothing of interest.
+struct Walk<'a> {
+    lists: Vec<&'a [Seq32]>,
+    backward: bool,
+    overlaps: &'a dyn Fn(usize) -> bool,
+}
+
+fn block_of(seq: Seq32) -> usize {
+    (seq as usize).saturating_sub(1) / BLOCK
+}
+
+impl<'a> Walk<'a> {
+    /// Seqs after `start`, up to `known_at`, ascending.
+    fn after(lists: &[&'a [Seq32]], start: Seq32, known_at: Seq32, overlaps: &'a dyn Fn(usize) -> bool) -> Walk<'a> {
+        let part = |list: &&'a [Seq32]| {
+            let (first, end) = (list.partition_point(|seq| *seq <= start), list.partition_point(|seq| *seq <= known_at));
+            list.get(first..end).unwrap_or_default()
+        };
+        Walk { lists: lists.iter().map(part).collect(), backward: false, overlaps }
+    }
+
+    /// Seqs before `bound`, descending.
+    fn before(lists: &[&'a [Seq32]], bound: Seq32, overlaps: &'a dyn Fn(usize) -> bool) -> Walk<'a> {
+        let part = |list: &&'a [Seq32]| list.get(..list.partition_point(|seq| *seq < bound)).unwrap_or_default();
+        Walk { lists: lists.iter().map(part).collect(), backward: true, overlaps }
+    }
+
+    /// Leaves out a whole block and all that was walked before it.
+    fn leave_block(&mut self, block: usize) {
+        for list in &mut self.lists {
+            let (first, end) = (block * BLOCK, (block + 1) * BLOCK);
+            *list = if self.backward {
+                list.get(..list.partition_point(|seq| *seq as usize <= first)).unwrap_or_default()
+            } else {
+                list.get(list.partition_point(|seq| *seq as usize <= end)..).unwrap_or_default()
+            };
+        }
+    }
+}
+
+impl Iterator for Walk<'_> {
+    type Item = Seq32;
+
+    fn next(&mut self) -> Option<Seq32> {
+        loop {
+            let next = if self.backward {
+                self.lists.iter().filter_map(|list| list.last()).max().copied()?
+            } else {
+                self.lists.iter().filter_map(|list| list.first()).min().copied()?
+            };
+            let block = block_of(next);
+            if !(self.overlaps)(block) {
+                self.leave_block(block);
+                continue;
+            }
+            for list in &mut self.lists {
+                match (self.backward, *list) {
+                    (true, [rest @ .., last]) if *last == next => *list = rest,
+                    (false, [first, rest @ ..]) if *first == next => *list = rest,
+                    _ => {}
+                }
+            }
+            return Some(next);
+        }
+    }
+}
+
+impl Intake {
+    fn note(&mut self, kind: &str, recorded_at: Millis) {
+        self.last_recorded_at = recorded_at;
+        let begun = InitialSync { started_at: recorded_at, last_at: recorded_at, users: 0, groups: 0, memberships: 0 };
+        if kind == "dsync.activated" {
+            self.initial_sync = Some(begun);
+        }
+        let Some(sync) = &mut self.initial_sync else { return };
+        let count = match kind {
+            "dsync.user.created" => &mut sync.users,
+            "dsync.group.created" => &mut sync.groups,
+            "dsync.group.user_added" => &mut sync.memberships,
+            _ => return,
+        };
+        if recorded_at.saturating_sub(sync.last_at) <= INITIAL_SYNC_PAUSE_MS {
+            *count += 1;
+            sync.last_at = recorded_at;
+        }
+    }
+}
+
+impl InitialSync {
+    /// Whether at `now` more of it may still come.
+    pub fn is_in_progress(&self, now: Millis) -> bool {
+        now.saturating_sub(self.last_at) <= INITIAL_SYNC_PAUSE_MS
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A log of `types` in turn, each `step` ms after the one before, the first organization every third time.
+    fn events(kinds: &[&str], count: usize, step: Millis) -> Events {
+        let mut events = Events::default();
+        for at in 0..count {
+            let occurred_at = at as Millis * step;
+            match kinds.get(at % kinds.len()) {
+                Some(kind) if *kind != "-" => events.list(kind, if at % 3 == 0 { 7 } else { 8 }, 0, occurred_at, occurred_at),
+                _ => events.skip(occurred_at),
+            }
+        }
+        events
+    }
+
+    #[test]
+    fn a_page_is_that_of_a_scan_from_either_end() {
+        let kinds = ["a", "b", "-", "c", "a"];
+        let events = events(&kinds, 5000, 10);
+        type Wanted<'a> = (&'a [&'a str], Option<Name>, Option<Millis>, Option<Millis>);
+        let filters: [Wanted<'_>; 6] = [
+            (&["a"], None, None, None),
+            (&["c", "b", "c", "never"], None, None, None),
+            (&["a", "b", "c"], Some(7), None, None),
+            (&["b"], Some(9), None, None),
+            (&["a", "c"], None, Some(22_000), Some(23_000)),
+            (&["a"], Some(8), Some(49_000), None),
+        ];
+        for (wanted, organization, from, until) in filters {
+            let names: Vec<String> = wanted.iter().map(|kind| (*kind).to_owned()).collect();
+            let filter = EventFilter { kinds: &names, organization: None, from, until };
+            for (as_of, known_at) in [(Millis::MAX, 5000), (22_345, 4000), (30_000, 2500), (0, 5000), (Millis::MAX, 0)] {
+                let cut = Cut { as_of, known_at };
+                let all: Vec<Seq> = (1..=5000u64)
+                    .filter(|seq| {
+                        let at = *seq as usize - 1;
+                        let occurred_at = at as Millis * 10;
+                        wanted.contains(&kinds[at % 5])
+                            && organization.is_none_or(|organization| organization == if at.is_multiple_of(3) { 7 } else { 8 })
+                            && occurred_at <= as_of
+                            && *seq <= known_at
+                            && from.is_none_or(|from| occurred_at >= from)
+                            && until.is_none_or(|until| occurred_at <= until)
+                    })
+                    .collect();
+                for start in [0, 1, 999, 1024, 1025, 2200, 4999, 5000] {
+                    let seqs = |page: &Page<EventRow>| page.items.iter().map(|row| row.seq).collect::<Vec<_>>();
+                    let behind: Vec<Seq> = all.iter().copied().filter(|seq| *seq > start).collect();
+                    let page = events.page(&filter, organization, cut, Start::After(start), 10);
+                    assert_eq!((seqs(&page), page.more_after), (behind.iter().copied().take(10).collect(), behind.len() > 10));
+                    let ahead: Vec<Seq> = all.iter().copied().filter(|seq| *seq < start).collect();
+                    let page = events.page(&filter, organization, cut, Start::Before(start), 10);
+                    let last_ten = ahead[ahead.len().saturating_sub(10)..].to_vec();
+                    let follows = last_ten.last().is_some_and(|last| all.iter().any(|seq| seq > last));
+                    assert_eq!((seqs(&page), page.more_before, page.more_after), (last_ten, ahead.len() > 10, follows));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn an_initial_sync_counts_until_the_first_pause_and_begins_anew_with_an_activation() {
+        let mut intake = Intake::default();
+        intake.note("dsync.user.created", 5);
+        assert_eq!(intake.initial_sync, None);
+        for (kind, recorded_at) in [
+            ("dsync.activated", 1000),
+            ("dsync.user.created", 2000),
+            ("dsync.user.updated", 2500),
+            ("dsync.group.created", 2000 + INITIAL_SYNC_PAUSE_MS),
+            ("dsync.group.user_added", 2001 + 2 * INITIAL_SYNC_PAUSE_MS),
+            ("dsync.user.created", 2002 + 2 * INITIAL_SYNC_PAUSE_MS),
+        ] {
+            intake.note(kind, recorded_at);
+        }
+        let last_at = 2000 + INITIAL_SYNC_PAUSE_MS;
+        let sync = InitialSync { started_at: 1000, last_at, users: 1, groups: 1, memberships: 0 };
+        assert_eq!(intake.initial_sync, Some(sync));
+        assert!(sync.is_in_progress(last_at + INITIAL_SYNC_PAUSE_MS) && !sync.is_in_progress(last_at + INITIAL_SYNC_PAUSE_MS + 1));
+        intake.note("dsync.activated", 9_000_000);
+        assert_eq!(intake.initial_sync.map(|sync| (sync.started_at, sync.users)), Some((9_000_000, 0)));
+    }
+}
