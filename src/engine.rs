@@ -3,17 +3,17 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
-use rollcall_projections::{Cut, Millis, Seq, View, Views};
+use rollcall_projections::{Cut, EventRow, Millis, Seq, View, Views};
 use sha2::{Digest, Sha256};
 use tokio::sync::{oneshot, watch};
 
-use crate::documents::{Document, DocumentKey, Documents};
+use crate::documents::{Document, DocumentKey, Documents, ShownEvent, show_event};
 use crate::log::{AppendError, BATCH_BYTES_MAX, BATCH_EVENTS_MAX, Log, Outcome, ReadError, Record};
 use crate::verify::Verified;
 
@@ -41,6 +41,9 @@ pub struct Engine {
     writer: Mutex<Option<JoinHandle<()>>>,
     digests: Mutex<Option<(Seq, Vec<ViewState>)>>,
     clock: fn() -> Millis,
+    started_at: Millis,
+    /// Deliveries that appended nothing, since the start: the log does not keep them.
+    duplicates: AtomicU64,
     /// Set for ever by the first batch of which nobody knows what became of it.
     failed: AtomicBool,
     on_failure: Box<dyn Fn(&str) + Send + Sync>,
@@ -135,6 +138,8 @@ impl Engine {
             writer: Mutex::default(),
             digests: Mutex::default(),
             clock,
+            started_at: clock(),
+            duplicates: AtomicU64::new(0),
             failed: AtomicBool::new(false),
             on_failure: Box::new(on_failure),
         });
@@ -263,6 +268,8 @@ impl Engine {
         self.folded.send_replace(self.views.read().head());
         match outcomes {
             Ok(outcomes) => {
+                let known = |outcome: &&Outcome| matches!(outcome, Outcome::Duplicate(_) | Outcome::Conflict { duplicate: true, .. });
+                self.duplicates.fetch_add(outcomes.iter().filter(known).count() as u64, Ordering::Relaxed);
                 for (reply, outcome) in replies.into_iter().zip(outcomes) {
                     let _ = reply.send(Ok(outcome));
                 }
@@ -341,6 +348,34 @@ impl Engine {
     /// If the log cannot be read.
     pub fn load_documents(&self, keys: &[DocumentKey]) -> Result<Vec<Document>, ReadError> {
         self.documents.load(&*self.log, keys)
+    }
+
+    /// The record that counts under an event id. Blocks while it reads the log.
+    ///
+    /// # Errors
+    /// If the log cannot be read.
+    pub fn find_event(&self, event_id: &str) -> Result<Option<Seq>, ReadError> {
+        self.log.find(event_id)
+    }
+
+    /// Events as the Events API shows them. Blocks while it reads the log; not cached, since those who follow read each event once.
+    ///
+    /// # Errors
+    /// If the log cannot be read.
+    pub fn load_events(&self, rows: &[EventRow]) -> Result<Vec<ShownEvent>, ReadError> {
+        let seqs: Vec<Seq> = rows.iter().map(|row| row.seq).collect();
+        let bodies = self.log.bodies(&seqs)?;
+        Ok(rows.iter().zip(bodies).map(|(row, body)| show_event(&body, *row, &self.views)).collect())
+    }
+
+    /// When this engine was started.
+    pub fn started_at(&self) -> Millis {
+        self.started_at
+    }
+
+    /// How many deliveries since the start were there already.
+    pub fn duplicates(&self) -> u64 {
+        self.duplicates.load(Ordering::Relaxed)
     }
 
     /// Empties the document cache. No answer changes.

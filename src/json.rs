@@ -1,7 +1,7 @@
 //! JSON read in place: fields are picked out of a text without building a tree, so that what passes through keeps its bytes.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 
 use serde::de::{self, DeserializeSeed, Deserializer as _, IgnoredAny, MapAccess, Visitor};
@@ -19,6 +19,45 @@ pub fn fields<'a, const N: usize>(text: &'a str, names: [&str; N]) -> Option<[Op
 pub fn fields_of<'a, const N: usize>(value: Option<&'a RawValue>, names: [&str; N]) -> Option<[Option<&'a RawValue>; N]> {
     fields(value?.get(), names)
 }
+
+/// The fields of an object but `named`, in the order of the text. Of a key given twice the last counts. Empty if `text` is no JSON object.
+pub fn others<'a>(text: &'a str, named: &[&str]) -> Vec<(Cow<'a, str>, &'a RawValue)> {
+    let mut all = serde_json::from_str::<Pairs<'a>>(text).map_or(Vec::new(), |Pairs(pairs)| pairs);
+    let mut seen: HashSet<Cow<'a, str>> = HashSet::new();
+    all.reverse();
+    all.retain(|(key, _)| !named.contains(&key.as_ref()) && seen.insert(key.clone()));
+    all.reverse();
+    all
+}
+
+/// Every key of an object with its value.
+struct Pairs<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
+
+impl<'de> serde::Deserialize<'de> for Pairs<'de> {
+    fn deserialize<D: de::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct PairsVisitor;
+        impl<'de> Visitor<'de> for PairsVisitor {
+            type Value = Pairs<'de>;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut pairs = Vec::new();
+                while let Some(key) = map.next_key::<BorrowedKey<'de>>()? {
+                    pairs.push((key.0, map.next_value()?));
+                }
+                Ok(Pairs(pairs))
+            }
+        }
+        deserializer.deserialize_map(PairsVisitor)
+    }
+}
+
+/// A key that is copied only where it is escaped: serde's own `Cow` always copies.
+#[derive(serde::Deserialize)]
+struct BorrowedKey<'a>(#[serde(borrow)] Cow<'a, str>);
 
 struct Fields<'n, const N: usize> {
     names: [&'n str; N],
@@ -142,6 +181,14 @@ mod tests {
         for text in ["[]", "null", "", "{", "{} {}", r#"{"a":01}"#, "\u{feff}{}"] {
             assert!(fields(text, ["a"]).is_none(), "{text}");
         }
+    }
+
+    #[test]
+    fn other_fields_keep_their_order_and_the_last_of_a_key_counts() {
+        let text = r#"{"b":1,"a":{"x":[1.10]},"\u0062":"two","c":null,"d":1,"b":3}"#;
+        let found: Vec<(String, &str)> = others(text, &["a", "x"]).into_iter().map(|(key, value)| (key.into(), value.get())).collect();
+        assert_eq!(found, [("c".into(), "null"), ("d".into(), "1"), ("b".into(), "3")]);
+        assert!(others("[1]", &[]).is_empty() && others("{", &[]).is_empty());
     }
 
     #[test]

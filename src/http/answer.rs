@@ -1,5 +1,6 @@
 //! What goes out: JSON objects, the two clocks in headers, and one table of errors.
 
+use std::borrow::Cow;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -58,19 +59,127 @@ fn push_cursor(out: &mut Vec<u8>, cursor: Option<String>) {
     }
 }
 
+/// Every error, with its stable code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Code {
+    InvalidEventsRequest,
+    SignatureMissing,
+    SignatureMalformed,
+    SignatureMismatch,
+    TimestampOutsideTolerance,
+    Unauthorized,
+    EntityNotFound,
+    NotFound,
+    MethodNotAllowed,
+    BodyTooLarge,
+    UnsupportedEncoding,
+    ValidationFailed,
+    AsOfInFuture,
+    KnownAtOutOfRange,
+    CursorInvalid,
+    QueueFull,
+    LogUnavailable,
+    NotReady,
+    Internal,
+}
+
+impl Code {
+    /// Every code, in order of status.
+    pub(super) const ALL: [Code; 19] = [
+        Code::InvalidEventsRequest,
+        Code::SignatureMissing,
+        Code::SignatureMalformed,
+        Code::SignatureMismatch,
+        Code::TimestampOutsideTolerance,
+        Code::Unauthorized,
+        Code::EntityNotFound,
+        Code::NotFound,
+        Code::MethodNotAllowed,
+        Code::BodyTooLarge,
+        Code::UnsupportedEncoding,
+        Code::ValidationFailed,
+        Code::AsOfInFuture,
+        Code::KnownAtOutOfRange,
+        Code::CursorInvalid,
+        Code::QueueFull,
+        Code::LogUnavailable,
+        Code::NotReady,
+        Code::Internal,
+    ];
+
+    /// Those of a webhook that was not proven, in the order in which they are looked for.
+    pub(super) const SIGNATURES: [Code; 4] =
+        [Code::SignatureMissing, Code::SignatureMalformed, Code::SignatureMismatch, Code::TimestampOutsideTolerance];
+
+    /// The one table: code, status, and the message unless there is more to say.
+    fn row(self) -> (&'static str, StatusCode, &'static str) {
+        let rejected = |code, rejection: Rejection| (code, StatusCode::UNAUTHORIZED, rejection.message());
+        match self {
+            Code::InvalidEventsRequest => (
+                "invalid_events_request",
+                StatusCode::BAD_REQUEST,
+                "One or more event names (e.g. dsync.user.created) must be provided using the events parameter.",
+            ),
+            Code::SignatureMissing => rejected("signature_missing", Rejection::Missing),
+            Code::SignatureMalformed => rejected("signature_malformed", Rejection::Malformed),
+            Code::SignatureMismatch => rejected("signature_mismatch", Rejection::Mismatch),
+            Code::TimestampOutsideTolerance => rejected("timestamp_outside_tolerance", Rejection::OutsideTolerance),
+            Code::Unauthorized => ("unauthorized", StatusCode::UNAUTHORIZED, "Unauthorized"),
+            Code::EntityNotFound => ("entity_not_found", StatusCode::NOT_FOUND, "Directory not found: 'directory_1'."),
+            Code::NotFound => ("not_found", StatusCode::NOT_FOUND, "Not Found"),
+            Code::MethodNotAllowed => ("method_not_allowed", StatusCode::METHOD_NOT_ALLOWED, "this path does not know that method"),
+            Code::BodyTooLarge => ("body_too_large", StatusCode::PAYLOAD_TOO_LARGE, "the body is larger than 1 MiB"),
+            Code::UnsupportedEncoding => (
+                "unsupported_encoding",
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "the signature covers the raw body: send it without a content encoding",
+            ),
+            Code::ValidationFailed => ("validation_failed", StatusCode::UNPROCESSABLE_ENTITY, VALIDATION),
+            Code::AsOfInFuture => ("as_of_in_future", StatusCode::UNPROCESSABLE_ENTITY, VALIDATION),
+            Code::KnownAtOutOfRange => ("known_at_out_of_range", StatusCode::UNPROCESSABLE_ENTITY, VALIDATION),
+            Code::CursorInvalid => ("cursor_invalid", StatusCode::UNPROCESSABLE_ENTITY, VALIDATION),
+            Code::QueueFull => ("queue_full", StatusCode::SERVICE_UNAVAILABLE, "too many events are waiting to be written"),
+            Code::LogUnavailable => {
+                ("log_unavailable", StatusCode::SERVICE_UNAVAILABLE, "the log cannot be written or be sure of its last records; try again")
+            }
+            Code::NotReady => ("not_ready", StatusCode::SERVICE_UNAVAILABLE, "the log is still being folded"),
+            Code::Internal => ("internal", StatusCode::INTERNAL_SERVER_ERROR, "something went wrong here"),
+        }
+    }
+
+    /// As it stands in an answer.
+    pub(super) fn name(self) -> &'static str {
+        self.row().0
+    }
+
+    pub(super) fn status(self) -> StatusCode {
+        self.row().1
+    }
+
+    pub(super) fn message(self) -> &'static str {
+        self.row().2
+    }
+}
+
+const VALIDATION: &str = "Validation failed";
+
+/// After a 503 the same request is worth another try so many seconds later.
+const RETRY_AFTER_S: u32 = 1;
+
 /// An error as it goes out: status, stable code, a sentence, and nothing of ours.
 #[derive(Debug, Serialize)]
 pub(super) struct Problem {
-    #[serde(skip)]
-    status: StatusCode,
-    #[serde(skip)]
-    retry_after_s: Option<u32>,
-    message: String,
-    code: &'static str,
+    message: Cow<'static, str>,
+    #[serde(serialize_with = "by_name")]
+    code: Code,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     errors: Vec<FieldError>,
     #[serde(skip_serializing_if = "Option::is_none")]
     entity_id: Option<String>,
+}
+
+fn by_name<S: serde::Serializer>(code: &Code, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(code.name())
 }
 
 /// What is wrong with one parameter.
@@ -86,79 +195,38 @@ impl FieldError {
     }
 }
 
+impl From<Code> for Problem {
+    fn from(code: Code) -> Problem {
+        Problem { message: code.message().into(), code, errors: Vec::new(), entity_id: None }
+    }
+}
+
 impl Problem {
-    fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Problem {
-        Problem { status, retry_after_s: None, message: message.into(), code, errors: Vec::new(), entity_id: None }
-    }
-
-    fn retry(self) -> Problem {
-        Problem { retry_after_s: Some(1), ..self }
-    }
-
-    pub(super) fn not_found() -> Problem {
-        Problem::new(StatusCode::NOT_FOUND, "not_found", "Not Found")
-    }
-
     /// `kind` in the words of the contract: `Directory User`.
     pub(super) fn entity_not_found(kind: &str, id: &str) -> Problem {
-        let message = format!("{kind} not found: '{id}'.");
-        Problem { entity_id: Some(id.to_owned()), ..Problem::new(StatusCode::NOT_FOUND, "entity_not_found", message) }
+        let message = format!("{kind} not found: '{id}'.").into();
+        Problem { message, entity_id: Some(id.to_owned()), ..Code::EntityNotFound.into() }
     }
 
     pub(super) fn method_not_allowed(allowed: &'static str) -> HttpResponse {
-        let problem = Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "this path does not know that method");
-        let mut response = problem.response();
+        let mut response = Problem::from(Code::MethodNotAllowed).response();
         response.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
         response
     }
 
-    pub(super) fn unauthorized() -> Problem {
-        Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", "Unauthorized")
-    }
-
     pub(super) fn validation(errors: Vec<FieldError>) -> Problem {
-        Problem { errors, ..Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "validation_failed", "Validation failed") }
+        Problem { errors, ..Code::ValidationFailed.into() }
     }
 
     pub(super) fn cursor_invalid(field: &str) -> Problem {
         let errors = vec![FieldError::new(field, "this is not a cursor of this list")];
-        Problem { errors, ..Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "cursor_invalid", "Validation failed") }
-    }
-
-    pub(super) fn body_too_large() -> Problem {
-        Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", "the body is larger than 1 MiB")
-    }
-
-    pub(super) fn unsupported_encoding() -> Problem {
-        let message = "the signature covers the raw body: send it without a content encoding";
-        Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_encoding", message)
-    }
-
-    pub(super) fn queue_full() -> Problem {
-        Problem::new(StatusCode::SERVICE_UNAVAILABLE, "queue_full", "too many events are waiting to be written").retry()
-    }
-
-    pub(super) fn log_unavailable() -> Problem {
-        Problem::new(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "log_unavailable",
-            "the log cannot be written or be sure of its last records; try again",
-        )
-        .retry()
-    }
-
-    pub(super) fn not_ready() -> Problem {
-        Problem::new(StatusCode::SERVICE_UNAVAILABLE, "not_ready", "the log is still being folded").retry()
-    }
-
-    pub(super) fn internal() -> Problem {
-        Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "something went wrong here")
+        Problem { errors, ..Code::CursorInvalid.into() }
     }
 
     pub(super) fn response(&self) -> HttpResponse {
-        let mut response = json(self.status);
-        if let Some(seconds) = self.retry_after_s {
-            response.insert_header((RETRY_AFTER, seconds.to_string()));
+        let mut response = json(self.code.status());
+        if self.code.status() == StatusCode::SERVICE_UNAVAILABLE {
+            response.insert_header((RETRY_AFTER, RETRY_AFTER_S.to_string()));
         }
         response.json(self)
     }
@@ -166,13 +234,13 @@ impl Problem {
 
 impl std::fmt::Display for Problem {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.write_str(self.code)
+        formatter.write_str(self.code.name())
     }
 }
 
 impl ResponseError for Problem {
     fn status_code(&self) -> StatusCode {
-        self.status
+        self.code.status()
     }
 
     fn error_response(&self) -> HttpResponse {
@@ -180,33 +248,31 @@ impl ResponseError for Problem {
     }
 }
 
-impl From<Rejection> for Problem {
-    fn from(rejection: Rejection) -> Problem {
-        let code = match rejection {
-            Rejection::Missing => "signature_missing",
-            Rejection::Malformed => "signature_malformed",
-            Rejection::Mismatch => "signature_mismatch",
-            Rejection::OutsideTolerance => "timestamp_outside_tolerance",
-        };
-        Problem::new(StatusCode::UNAUTHORIZED, code, rejection.to_string())
+impl From<Rejection> for Code {
+    fn from(rejection: Rejection) -> Code {
+        match rejection {
+            Rejection::Missing => Code::SignatureMissing,
+            Rejection::Malformed => Code::SignatureMalformed,
+            Rejection::Mismatch => Code::SignatureMismatch,
+            Rejection::OutsideTolerance => Code::TimestampOutsideTolerance,
+        }
     }
 }
 
 impl From<CutError> for Problem {
     fn from(error: CutError) -> Problem {
         let (field, code, message) = match error {
-            CutError::AsOfInFuture => ("as_of", "as_of_in_future", "`as_of` is later than this server's clock"),
-            CutError::Unsettled => return Problem::log_unavailable(),
-            CutError::KnownAtOutOfRange => ("known_at", "known_at_out_of_range", "`known_at` is above the last record, or in the future"),
+            CutError::AsOfInFuture => ("as_of", Code::AsOfInFuture, "`as_of` is later than this server's clock"),
+            CutError::Unsettled => return Code::LogUnavailable.into(),
+            CutError::KnownAtOutOfRange => ("known_at", Code::KnownAtOutOfRange, "`known_at` is above the last record, or in the future"),
         };
-        let errors = vec![FieldError::new(field, message)];
-        Problem { errors, ..Problem::new(StatusCode::UNPROCESSABLE_ENTITY, code, "Validation failed") }
+        Problem { errors: vec![FieldError::new(field, message)], ..code.into() }
     }
 }
 
 impl From<ReadError> for Problem {
     fn from(error: ReadError) -> Problem {
         tracing::error!(%error, "the log could not be read");
-        Problem::internal()
+        Code::Internal.into()
     }
 }

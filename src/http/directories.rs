@@ -6,14 +6,27 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use rollcall_projections::{DirectoryFilter, DirectoryRow, Part};
 
 use super::State;
-use super::answer::{Problem, list as list_of};
+use super::answer::{Code, Problem, list as list_of};
+use super::api::{AFTER, BEFORE, DOMAIN, Gives, LIMIT, OF_ORGANIZATION, OF_ORGANIZATION_ALIAS, ORDER, Operation, SEARCH};
 use super::question::{Question, id_in_path, pinned, with_documents};
 use crate::documents::{Document, DocumentKey, Shape, push_directory};
 use crate::engine::Engine;
 
 /// `GET /directories`
+pub(super) const LIST: Operation = Operation {
+    path: "/directories",
+    name: "listDirectories",
+    about: "Directories.",
+    parameters: &[AFTER, BEFORE, LIMIT, ORDER, OF_ORGANIZATION, OF_ORGANIZATION_ALIAS, SEARCH, DOMAIN],
+    cut: true,
+    keyed: true,
+    gives: Gives::List("Directory"),
+    problems: &[],
+};
+
+/// Answers [`LIST`].
 pub(super) async fn list(request: HttpRequest, state: web::Data<State>) -> Result<HttpResponse, Problem> {
-    let mut question = Question::of(&request, &state)?;
+    let mut question = Question::of(&request, &state, &LIST)?;
     let paging = question.take_paging(10, 100, true);
     let organization = question.take_either("organization_id", "organization");
     let (search, domain) = (question.take("search"), question.take("domain"));
@@ -26,9 +39,21 @@ pub(super) async fn list(request: HttpRequest, state: web::Data<State>) -> Resul
 }
 
 /// `GET /directories/{id}`
+pub(super) const ITEM: Operation = Operation {
+    path: "/directories/{id}",
+    name: "getDirectory",
+    about: "One directory.",
+    parameters: &[],
+    cut: true,
+    keyed: true,
+    gives: Gives::One("Directory"),
+    problems: &[Code::EntityNotFound],
+};
+
+/// Answers [`ITEM`].
 pub(super) async fn item(request: HttpRequest, state: web::Data<State>) -> Result<HttpResponse, Problem> {
-    let question = Question::of(&request, &state)?;
-    let id = id_in_path(&request).ok_or_else(Problem::not_found)?;
+    let question = Question::of(&request, &state, &ITEM)?;
+    let id = id_in_path(&request).ok_or(Code::NotFound)?;
     let (engine, cut) = question.cut().await?;
     let row = engine.views().directory(&id, cut);
     let body = match row {

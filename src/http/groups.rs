@@ -6,15 +6,28 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use rollcall_projections::{GroupFilter, GroupRow};
 
 use super::State;
-use super::answer::{Problem, list as list_of};
+use super::answer::{Code, Problem, list as list_of};
+use super::api::{AFTER, BEFORE, Gives, LIMIT, MEMBERS, OF_DIRECTORY, OF_ORGANIZATION, OF_ORGANIZATION_ALIAS, OF_USER, ORDER, Operation};
 use super::question::{Question, id_in_path, pinned, with_documents};
 use super::users::{key, push_nested, push_open};
 use crate::documents::{Document, DocumentKey, Shape};
 use crate::engine::Engine;
 
 /// `GET /directory_groups`
+pub(super) const LIST: Operation = Operation {
+    path: "/directory_groups",
+    name: "listDirectoryGroups",
+    about: "Groups, narrowed to a directory, a user or an organization.",
+    parameters: &[AFTER, BEFORE, LIMIT, ORDER, OF_DIRECTORY, OF_USER, OF_ORGANIZATION, OF_ORGANIZATION_ALIAS, MEMBERS],
+    cut: true,
+    keyed: true,
+    gives: Gives::List("DirectoryGroup"),
+    problems: &[],
+};
+
+/// Answers [`LIST`].
 pub(super) async fn list(request: HttpRequest, state: web::Data<State>) -> Result<HttpResponse, Problem> {
-    let mut question = Question::of(&request, &state)?;
+    let mut question = Question::of(&request, &state, &LIST)?;
     let paging = question.take_paging(10, 100, true);
     let (directory, user) = (question.take("directory"), question.take("user"));
     let organization = question.take_either("organization_id", "organization");
@@ -29,10 +42,22 @@ pub(super) async fn list(request: HttpRequest, state: web::Data<State>) -> Resul
 }
 
 /// `GET /directory_groups/{id}`
+pub(super) const ITEM: Operation = Operation {
+    path: "/directory_groups/{id}",
+    name: "getDirectoryGroup",
+    about: "One group.",
+    parameters: &[MEMBERS],
+    cut: true,
+    keyed: true,
+    gives: Gives::One("DirectoryGroup"),
+    problems: &[Code::EntityNotFound],
+};
+
+/// Answers [`ITEM`].
 pub(super) async fn item(request: HttpRequest, state: web::Data<State>) -> Result<HttpResponse, Problem> {
-    let mut question = Question::of(&request, &state)?;
+    let mut question = Question::of(&request, &state, &ITEM)?;
     let members = take_members(&mut question);
-    let id = id_in_path(&request).ok_or_else(Problem::not_found)?;
+    let id = id_in_path(&request).ok_or(Code::NotFound)?;
     let (engine, cut) = question.cut().await?;
     let row = engine.views().group(&id, members, cut);
     let body = match row {

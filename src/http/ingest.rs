@@ -6,7 +6,7 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use bytes::Bytes;
 use serde_json::json as object;
 
-use super::answer::{Problem, json};
+use super::answer::{Code, Problem, json};
 use super::{ANSWER_WITHIN, BODY_BYTES_MAX, State};
 use crate::engine::IngestError;
 use crate::log::Outcome;
@@ -16,25 +16,26 @@ use crate::verify::Verified;
 /// A webhook. Answered within five seconds, whatever happens.
 pub(super) async fn webhook(request: HttpRequest, payload: web::Payload, state: web::Data<State>) -> Result<HttpResponse, Problem> {
     let answer = tokio::time::timeout(ANSWER_WITHIN, take(&request, payload, &state)).await;
-    answer.unwrap_or_else(|_| Err(Problem::log_unavailable()))
+    answer.unwrap_or_else(|_| Err(Code::LogUnavailable.into()))
 }
 
 async fn take(request: &HttpRequest, payload: web::Payload, state: &web::Data<State>) -> Result<HttpResponse, Problem> {
     let encodings = request.headers().get_all(CONTENT_ENCODING);
     if encodings.into_iter().any(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"identity")) {
-        return Err(Problem::unsupported_encoding());
+        return Err(Code::UnsupportedEncoding.into());
     }
     let body = match payload.to_bytes_limited(BODY_BYTES_MAX).await {
         Ok(Ok(body)) => body,
         // The sender went away in the middle: whatever is answered, nobody hears it.
-        Ok(Err(_)) => return Err(Problem::log_unavailable()),
-        Err(_) => return Err(Problem::body_too_large()),
+        Ok(Err(_)) => return Err(Code::LogUnavailable.into()),
+        Err(_) => return Err(Code::BodyTooLarge.into()),
     };
     let engine = state.engine()?;
-    let event = Verified::webhook(&state.keyring, signature(request).as_deref(), body, time::now_ms())?;
+    let event = Verified::webhook(&state.keyring, signature(request).as_deref(), body, time::now_ms());
+    let event = event.map_err(|rejection| state.count_rejection(rejection.into()))?;
     let event_id = event.event_id().map(str::to_owned);
     let answer = engine.submit(event).map_err(refused)?;
-    let outcome = answer.await.map_err(|_| Problem::log_unavailable())?.map_err(refused)?;
+    let outcome = answer.await.map_err(|_| Code::LogUnavailable)?.map_err(refused)?;
     let (seq, duplicate, conflict) = match outcome {
         Outcome::New(seq) => (seq, false, false),
         Outcome::Duplicate(seq) => (seq, true, false),
@@ -50,9 +51,9 @@ fn signature(request: &HttpRequest) -> Option<Bytes> {
     (!values.is_empty()).then(|| values.join(&b',').into())
 }
 
-fn refused(error: IngestError) -> Problem {
+fn refused(error: IngestError) -> Code {
     match error {
-        IngestError::QueueFull => Problem::queue_full(),
-        IngestError::Unavailable => Problem::log_unavailable(),
+        IngestError::QueueFull => Code::QueueFull,
+        IngestError::Unavailable => Code::LogUnavailable,
     }
 }

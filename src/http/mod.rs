@@ -1,15 +1,20 @@
 //! The outside: HTTP in the shapes of the WorkOS API, and Rollcall's own calls beside them. One file a resource.
 
 mod answer;
+mod api;
 mod directories;
+mod events;
 mod groups;
 mod health;
 mod ingest;
+mod openapi;
 mod question;
 mod rollcall;
+mod stats;
 mod users;
 
 use std::net::{SocketAddr, TcpListener};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -20,7 +25,8 @@ use subtle::ConstantTimeEq;
 
 use crate::engine::Engine;
 use crate::verify::Keyring;
-use answer::Problem;
+use answer::{Code, Problem};
+use api::Operation;
 
 /// At most so many bytes in a webhook's body.
 pub const BODY_BYTES_MAX: usize = 1 << 20;
@@ -52,12 +58,23 @@ struct State {
     api_keys: Vec<[u8; 32]>,
     /// Set once the log is folded.
     engine: Arc<OnceLock<Arc<Engine>>>,
+    /// Webhooks refused since the start, by the codes of [`Code::SIGNATURES`].
+    rejections: [AtomicU64; Code::SIGNATURES.len()],
+    /// Only one answer about traffic is computed at a time: each walks over a month.
+    stats: tokio::sync::Mutex<()>,
 }
 
 impl State {
     /// The engine, once it has caught up.
     fn engine(&self) -> Result<&Arc<Engine>, Problem> {
-        self.engine.get().ok_or_else(Problem::not_ready)
+        self.engine.get().ok_or(Code::NotReady.into())
+    }
+
+    fn count_rejection(&self, code: Code) -> Code {
+        for (counter, _) in self.rejections.iter().zip(Code::SIGNATURES).filter(|(_, other)| *other == code) {
+            counter.fetch_add(1, Ordering::Relaxed);
+        }
+        code
     }
 
     fn knows(&self, key: &str) -> bool {
@@ -97,7 +114,7 @@ pub fn serve(listen: impl std::net::ToSocketAddrs, settings: Settings, engine: A
 pub fn app(settings: Settings, engine: Arc<OnceLock<Arc<Engine>>>) -> impl Fn(&mut web::ServiceConfig) + Clone + Send + 'static {
     let Settings { keyring, api_keys, webhook_paths } = settings;
     let api_keys = api_keys.iter().map(|key| Sha256::digest(key).into()).collect();
-    let state = web::Data::new(State { keyring, api_keys, engine });
+    let state = web::Data::new(State { keyring, api_keys, engine, rejections: Default::default(), stats: Default::default() });
     move |config| {
         config.app_data(state.clone()).default_service(web::to(not_found));
         routes(config, &webhook_paths);
@@ -108,27 +125,39 @@ fn routes(config: &mut web::ServiceConfig, webhook_paths: &[String]) {
     for path in webhook_paths {
         config.service(web::resource(path).route(web::post().to(ingest::webhook)).default_service(web::to(post_only)));
     }
-    macro_rules! get {
-        ($($path:literal => $handler:path,)*) => {
-            $(config.service(web::resource($path).route(web::get().to($handler)).default_service(web::to(get_only)));)*
-        };
-    }
-    get! {
-        "/directories" => directories::list,
-        "/directories/{id}" => directories::item,
-        "/directory_users" => users::list,
-        "/directory_users/{id}" => users::item,
-        "/directory_groups" => groups::list,
-        "/directory_groups/{id}" => groups::item,
-        "/rollcall/v1/quarantine" => rollcall::quarantine,
-        "/rollcall/v1/projections" => rollcall::projections,
-        "/healthz" => health::alive,
-        "/readyz" => health::ready,
-    }
+    get_routes(config);
+}
+
+/// Registers each call, and lists it for the document that describes them.
+macro_rules! get {
+    ($($operation:path => $handler:path,)*) => {
+        /// Every call that is answered to a GET.
+        const OPERATIONS: &[&Operation] = &[$(&$operation,)*];
+
+        fn get_routes(config: &mut web::ServiceConfig) {
+            $(config.service(web::resource($operation.path).route(web::get().to($handler)).default_service(web::to(get_only)));)*
+        }
+    };
+}
+
+get! {
+    directories::LIST => directories::list,
+    directories::ITEM => directories::item,
+    users::LIST => users::list,
+    users::ITEM => users::item,
+    groups::LIST => groups::list,
+    groups::ITEM => groups::item,
+    events::LIST => events::list,
+    rollcall::QUARANTINE => rollcall::quarantine,
+    rollcall::PROJECTIONS => rollcall::projections,
+    stats::STATS => stats::stats,
+    health::ALIVE => health::alive,
+    health::READY => health::ready,
+    openapi::DOCUMENT => openapi::document,
 }
 
 async fn not_found() -> impl Responder {
-    Problem::not_found().response()
+    Problem::from(Code::NotFound).response()
 }
 
 async fn get_only() -> impl Responder {

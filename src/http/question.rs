@@ -3,10 +3,11 @@
 use actix_web::http::StatusCode;
 use actix_web::http::header::AUTHORIZATION;
 use actix_web::{HttpRequest, HttpResponse, web};
-use rollcall_projections::{Cut, Page, Window};
+use rollcall_projections::{Cut, Millis, Page, Window};
 use std::sync::Arc;
 
-use super::answer::{FieldError, Problem, json, pin};
+use super::answer::{Code, FieldError, Problem, json, pin};
+use super::api::Operation;
 use super::{ANSWER_WITHIN, State};
 use crate::documents::{Document, DocumentKey};
 use crate::engine::{CutError, Engine, KnownAt};
@@ -19,16 +20,17 @@ const VALUE_BYTES_MAX: usize = 1024;
 /// than was asked for.
 pub(super) struct Question {
     pub(super) engine: Arc<Engine>,
+    operation: &'static Operation,
     parameters: Vec<(String, String)>,
     errors: Vec<FieldError>,
 }
 
 /// Which part of a list is wanted, in the words of the contract.
 pub(super) struct Paging {
-    limit: usize,
+    pub(super) limit: usize,
     descending: bool,
-    before: Option<String>,
-    after: Option<String>,
+    pub(super) before: Option<String>,
+    pub(super) after: Option<String>,
     /// `order=normal`: descending, with the meaning of the cursors reversed.
     reversed: bool,
 }
@@ -38,23 +40,31 @@ impl Question {
     ///
     /// # Errors
     /// 401 without a known key; 503 before the log is folded.
-    pub(super) fn of(request: &HttpRequest, state: &web::Data<State>) -> Result<Question, Problem> {
+    pub(super) fn of(request: &HttpRequest, state: &web::Data<State>, operation: &'static Operation) -> Result<Question, Problem> {
         let header = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
         let key = header.and_then(|value| value.split_once(' ')).filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
         if !key.is_some_and(|(_, key)| state.knows(key.trim())) {
-            return Err(Problem::unauthorized());
+            return Err(Code::Unauthorized.into());
         }
         let parameters = form_urlencoded::parse(request.query_string().as_bytes()).into_owned().collect();
-        Ok(Question { engine: state.engine()?.clone(), parameters, errors: Vec::new() })
+        Ok(Question { engine: state.engine()?.clone(), operation, parameters, errors: Vec::new() })
     }
 
-    fn error(&mut self, field: &str, code: impl Into<String>) {
+    pub(super) fn error(&mut self, field: &str, code: impl Into<String>) {
         self.errors.push(FieldError::new(field, code));
+    }
+
+    /// Takes every value of a parameter. One that the call does not declare is left, and so refused in the end.
+    fn take_all(&mut self, name: &str, is_name: impl Fn(&str) -> bool) -> Vec<String> {
+        if !self.operation.declares(name) {
+            return Vec::new();
+        }
+        self.parameters.extract_if(.., |(key, _)| is_name(key)).map(|(_, value)| value).collect()
     }
 
     /// Takes a parameter. Given twice, empty, or too long it is an error.
     pub(super) fn take(&mut self, name: &str) -> Option<String> {
-        let mut values: Vec<String> = self.parameters.extract_if(.., |(key, _)| key == name).map(|(_, value)| value).collect();
+        let mut values = self.take_all(name, |key| key == name);
         let value = values.pop()?;
         if !values.is_empty() {
             self.error(name, "it is given more than once");
@@ -144,6 +154,29 @@ impl Question {
         Ok((engine, cut))
     }
 
+    /// Takes a list of texts, in every encoding that client libraries use: separated by commas, the parameter repeated, `name[]`, `name[0]`.
+    pub(super) fn take_texts(&mut self, name: &str, max: usize) -> Vec<String> {
+        let values = self.take_all(name, |key| key == name || without_index(key) == Some(name));
+        let texts = values.iter().flat_map(|value| value.split(',')).map(str::trim).filter(|text| !text.is_empty());
+        let texts: Vec<String> = texts.map(str::to_owned).collect();
+        if texts.len() > max {
+            self.error(name, format!("at most {max} may be given"));
+        } else if texts.iter().any(|text| text.len() > VALUE_BYTES_MAX) {
+            self.error(name, "one of them is too long");
+        }
+        texts
+    }
+
+    /// Takes a time.
+    pub(super) fn take_moment(&mut self, name: &str) -> Option<Millis> {
+        let text = self.take(name)?;
+        let moment = parse_moment(&text);
+        if moment.is_none() {
+            self.error(name, "it must be an RFC 3339 time");
+        }
+        moment
+    }
+
     /// Refuses what is left.
     ///
     /// # Errors
@@ -157,8 +190,14 @@ impl Question {
     }
 }
 
+/// The name of which `name[]` or `name[0]` gives one value.
+fn without_index(name: &str) -> Option<&str> {
+    let (name, index) = name.strip_suffix(']')?.rsplit_once('[')?;
+    index.bytes().all(|byte| byte.is_ascii_digit()).then_some(name)
+}
+
 /// A time in a parameter. A `+` that was not encoded arrives as a space.
-fn parse_moment(text: &str) -> Option<rollcall_projections::Millis> {
+fn parse_moment(text: &str) -> Option<Millis> {
     time::parse(text).or_else(|| {
         let (moment, offset) = text.rsplit_once(' ')?;
         time::parse(&format!("{moment}+{offset}"))
@@ -197,7 +236,7 @@ pub(super) async fn with_documents<T: Send + 'static>(
         return Ok(write(&documents));
     }
     let loaded = web::block(move || engine.load_documents(&keys).map(|documents| write(&documents))).await;
-    Ok(loaded.map_err(|_| Problem::internal())??)
+    Ok(loaded.map_err(|_| Code::Internal)??)
 }
 
 /// The answer to a question of state: its body, or what is wrong, with the cut in the headers.

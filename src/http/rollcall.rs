@@ -6,13 +6,26 @@ use rollcall_projections::{Page, Quarantined};
 use serde_json::json as object;
 
 use super::State;
-use super::answer::{Problem, json, list as list_of};
+use super::answer::{Code, Problem, json, list as list_of};
+use super::api::{AFTER_OWN, BEFORE_OWN, Gives, LIMIT_OWN, ORDER_OWN, Operation};
 use super::question::Question;
 use crate::time;
 
 /// `GET /rollcall/v1/quarantine`
+pub(super) const QUARANTINE: Operation = Operation {
+    path: "/rollcall/v1/quarantine",
+    name: "listQuarantine",
+    about: "What was kept and could not be used, or was used with a remark, in order of seq.",
+    parameters: &[AFTER_OWN, BEFORE_OWN, LIMIT_OWN, ORDER_OWN],
+    cut: false,
+    keyed: true,
+    gives: Gives::List("QuarantineEntry"),
+    problems: &[Code::CursorInvalid],
+};
+
+/// Answers [`QUARANTINE`].
 pub(super) async fn quarantine(request: HttpRequest, state: web::Data<State>) -> Result<HttpResponse, Problem> {
-    let mut question = Question::of(&request, &state)?;
+    let mut question = Question::of(&request, &state, &QUARANTINE)?;
     let paging = question.take_paging(100, 1000, false);
     let engine = question.finish()?;
     let window = paging.window();
@@ -39,7 +52,7 @@ pub(super) async fn quarantine(request: HttpRequest, state: web::Data<State>) ->
     };
     let cursors = paging.cursors(&page, |(number, _)| number);
     let items = web::block(move || page.items.into_iter().map(|(_, entry)| describe(&engine, entry)).collect::<Result<Vec<_>, _>>());
-    let items = items.await.map_err(|_| Problem::internal())??;
+    let items = items.await.map_err(|_| Code::Internal)??;
     Ok(json(StatusCode::OK).body(list_of(&items, cursors)))
 }
 
@@ -58,9 +71,21 @@ fn describe(engine: &crate::engine::Engine, entry: Quarantined) -> Result<Vec<u8
 }
 
 /// `GET /rollcall/v1/projections`
+pub(super) const PROJECTIONS: Operation = Operation {
+    path: "/rollcall/v1/projections",
+    name: "listProjections",
+    about: "Each view: how far it is, how many items it has, and the digest of its dump.",
+    parameters: &[],
+    cut: false,
+    keyed: true,
+    gives: Gives::List("Projection"),
+    problems: &[],
+};
+
+/// Answers [`PROJECTIONS`].
 pub(super) async fn projections(request: HttpRequest, state: web::Data<State>) -> Result<HttpResponse, Problem> {
-    let engine = Question::of(&request, &state)?.finish()?;
-    let states = web::block(move || engine.view_states()).await.map_err(|_| Problem::internal())?;
+    let engine = Question::of(&request, &state, &PROJECTIONS)?.finish()?;
+    let states = web::block(move || engine.view_states()).await.map_err(|_| Code::Internal)?;
     let items: Vec<Vec<u8>> = states
         .into_iter()
         .map(|state| {

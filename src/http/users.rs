@@ -6,15 +6,44 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use rollcall_projections::{Print, Row, UserFilter, UserRow};
 
 use super::State;
-use super::answer::{Problem, list as list_of};
+use super::answer::{Code, Problem, list as list_of};
+use super::api::{
+    AFTER, BEFORE, EMAIL, GROUPS, Gives, IDP_ID, LIMIT, OF_DIRECTORY, OF_GROUP, OF_ORGANIZATION, OF_ORGANIZATION_ALIAS, ORDER, Operation,
+    STATE,
+};
 use super::question::{Question, id_in_path, pinned, with_documents};
 use crate::documents::{Document, DocumentKey, Shape, open_entity};
 use crate::engine::Engine;
 use crate::verify;
 
 /// `GET /directory_users`
+pub(super) const LIST: Operation = Operation {
+    path: "/directory_users",
+    name: "listDirectoryUsers",
+    about: "Users with their groups, narrowed to a directory, a group or an organization.",
+    parameters: &[
+        AFTER,
+        BEFORE,
+        LIMIT,
+        ORDER,
+        OF_DIRECTORY,
+        OF_GROUP,
+        OF_ORGANIZATION,
+        OF_ORGANIZATION_ALIAS,
+        EMAIL,
+        IDP_ID,
+        STATE,
+        GROUPS,
+    ],
+    cut: true,
+    keyed: true,
+    gives: Gives::List("DirectoryUser"),
+    problems: &[],
+};
+
+/// Answers [`LIST`].
 pub(super) async fn list(request: HttpRequest, state: web::Data<State>) -> Result<HttpResponse, Problem> {
-    let mut question = Question::of(&request, &state)?;
+    let mut question = Question::of(&request, &state, &LIST)?;
     let paging = question.take_paging(10, 100, true);
     let (directory, group) = (question.take("directory"), question.take("group"));
     let organization = question.take_either("organization_id", "organization");
@@ -39,10 +68,22 @@ pub(super) async fn list(request: HttpRequest, state: web::Data<State>) -> Resul
 }
 
 /// `GET /directory_users/{id}`
+pub(super) const ITEM: Operation = Operation {
+    path: "/directory_users/{id}",
+    name: "getDirectoryUser",
+    about: "One user with its groups.",
+    parameters: &[GROUPS],
+    cut: true,
+    keyed: true,
+    gives: Gives::One("DirectoryUser"),
+    problems: &[Code::EntityNotFound],
+};
+
+/// Answers [`ITEM`].
 pub(super) async fn item(request: HttpRequest, state: web::Data<State>) -> Result<HttpResponse, Problem> {
-    let mut question = Question::of(&request, &state)?;
+    let mut question = Question::of(&request, &state, &ITEM)?;
     question.take_word("groups", &[("true", ()), ("false", ())]);
-    let id = id_in_path(&request).ok_or_else(Problem::not_found)?;
+    let id = id_in_path(&request).ok_or(Code::NotFound)?;
     let (engine, cut) = question.cut().await?;
     let row = engine.views().user(&id, cut);
     let body = match row {

@@ -1,0 +1,242 @@
+//! An event as the Events API shows it: its body in today's envelope, and what older bodies leave out completed.
+//!
+//! What is completed comes from what was known when the event was recorded, of the time up to its own moment. So an event that was served
+//! once is served the same for ever.
+
+use std::borrow::Cow;
+
+use parking_lot::RwLock;
+use rollcall_projections::{Cut, EventRow, Millis, Views};
+use serde_json::value::RawValue;
+
+use super::shapes::{DIRECTORY_TYPES, GENERIC_TYPE, GROUP_FIELDS, Given, Object, USER_FIELDS, given, group_fields, user_fields};
+use crate::json::{array, fields, fields_of, object, others, string};
+
+/// Types of directory that events know beside those of directories.
+const EVENT_DIRECTORY_TYPES: [&str; 2] = ["gusto", "rippling"];
+const DIRECTORY_STATES: [&str; 5] = ["active", "validating", "invalid_credentials", "inactive", "deleting"];
+const DIRECTORY_FIELDS: [&str; 12] = [
+    "object",
+    "id",
+    "organization_id",
+    "external_key",
+    "type",
+    "state",
+    "name",
+    "domain",
+    "domains",
+    "created_at",
+    "updated_at",
+    "previous_attributes",
+];
+
+/// An event as it is shown.
+pub struct ShownEvent {
+    /// Its id.
+    pub id: String,
+    /// The whole object.
+    pub json: Vec<u8>,
+}
+
+/// Shows the event whose record has `body`. Locks the views only where the body leaves something out.
+pub fn show_event(body: &[u8], row: EventRow, views: &RwLock<Views>) -> ShownEvent {
+    let text = std::str::from_utf8(body).unwrap_or("{}");
+    let [id, event, data, context] = fields(text, ["id", "event", "data", "context"]).unwrap_or_default();
+    let kind = string(event).unwrap_or_default();
+    let event = Event { row, views, previous_attributes: previous_attributes(&kind, data, context) };
+    let id = string(id).unwrap_or_default();
+    let mut envelope = Object::new("event");
+    envelope.text("id", &id);
+    envelope.text("event", &kind);
+    envelope.raw("data", "");
+    envelope.0.extend(event.data(&kind, object(data).unwrap_or("{}")));
+    envelope.text("created_at", &crate::time::format(row.occurred_at));
+    envelope.raw("context", object(context).unwrap_or("{}"));
+    envelope.0.push(b'}');
+    ShownEvent { id: id.into(), json: envelope.0 }
+}
+
+/// What a change replaced: always there for updates, for others only where the source says so.
+fn previous_attributes<'a>(kind: &str, data: Option<&'a RawValue>, context: Option<&'a RawValue>) -> Option<&'a str> {
+    let within = |value| fields_of(value, ["previous_attributes"]).and_then(|[previous]| object(previous));
+    let own = within(data);
+    if kind.starts_with("dsync.") && kind.ends_with(".updated") { own.or_else(|| within(context)).or(Some("{}")) } else { own }
+}
+
+struct Event<'a> {
+    row: EventRow,
+    views: &'a RwLock<Views>,
+    previous_attributes: Option<&'a str>,
+}
+
+impl Event<'_> {
+    fn data(&self, kind: &str, data: &str) -> Vec<u8> {
+        let (mut out, named) = match kind {
+            "dsync.activated" | "dsync.deactivated" | "dsync.deleted" => (self.directory(kind, data), &DIRECTORY_FIELDS[..]),
+            "dsync.group.user_added" | "dsync.group.user_removed" => (self.membership(data), &["directory_id", "user", "group"][..]),
+            _ if kind.starts_with("dsync.user.") => (self.user(data, None), &USER_FIELDS[..]),
+            _ if kind.starts_with("dsync.group.") => (self.group(data, None), &GROUP_FIELDS[..]),
+            _ if kind.starts_with("dsync.token.") => (self.token(data), &TOKEN_FIELDS[..]),
+            _ => return data.as_bytes().to_vec(),
+        };
+        if let Some(previous) = self.previous_attributes {
+            out.raw("previous_attributes", previous);
+        }
+        push_others(&mut out, data, &[named, &["previous_attributes"]].concat());
+        out.0.push(b'}');
+        out.0
+    }
+
+    /// What was known when the event was recorded, up to its own moment.
+    fn then(&self) -> Cut {
+        Cut { as_of: self.row.occurred_at, known_at: self.row.seq }
+    }
+
+    fn organization(&self, directory: &str) -> String {
+        self.views.read().organization(directory, self.then()).to_owned()
+    }
+
+    fn or_then(&self, moment: Option<Millis>) -> Millis {
+        moment.unwrap_or(self.row.occurred_at)
+    }
+
+    fn directory(&self, kind: &str, data: &str) -> Object {
+        let names = ["id", "organization_id", "external_key", "type", "state", "name", "domain", "domains", "created_at", "updated_at"];
+        let [id, organization_id, external_key, type_, state, name, domain, domains, created_at, updated_at] =
+            fields(data, names).unwrap_or_default();
+        let id = string(id).unwrap_or_default();
+        let organization = given(organization_id).unwrap_or_else(|| self.organization(&id).into());
+        let mut out = Object::new("directory");
+        out.text("id", &id);
+        out.text("organization_id", &organization);
+        if kind != "dsync.deleted" {
+            out.text("external_key", &string(external_key).unwrap_or_default());
+        }
+        let known = |type_: &Cow<'_, str>| DIRECTORY_TYPES.iter().chain(&EVENT_DIRECTORY_TYPES).any(|known| known == type_);
+        out.text("type", string(type_).filter(known).as_deref().unwrap_or(GENERIC_TYPE));
+        out.text("state", directory_state(kind, string(state).as_deref()));
+        out.text("name", &string(name).unwrap_or_default());
+        if kind != "dsync.deleted" {
+            out.raw("domains", "");
+            push_domains(&mut out.0, domain, domains, &organization);
+        }
+        out.time_or("created_at", created_at, || self.or_then(self.views.read().directory_named_at(&id, self.then())));
+        out.time_or("updated_at", updated_at, || self.row.occurred_at);
+        out
+    }
+
+    /// A user, still open. `directory` is that of the event around it.
+    fn user(&self, snapshot: &str, directory: Option<&str>) -> Object {
+        let mut out = Object::new("directory_user");
+        let given = user_fields(&mut out, snapshot);
+        self.complete(&mut out, &given, directory, Views::user_directory, Views::user_seen_at);
+        out
+    }
+
+    /// A group, still open.
+    fn group(&self, snapshot: &str, directory: Option<&str>) -> Object {
+        let mut out = Object::new("directory_group");
+        let given = group_fields(&mut out, snapshot);
+        self.complete(&mut out, &given, directory, Views::group_directory, Views::group_seen_at);
+        out
+    }
+
+    /// Writes what the snapshot does not give.
+    fn complete(
+        &self,
+        out: &mut Object,
+        given: &Given<'_>,
+        directory: Option<&str>,
+        last_directory: impl for<'v> Fn(&'v Views, &str, Cut) -> &'v str,
+        seen_at: impl Fn(&Views, &str, Cut) -> Option<Millis>,
+    ) {
+        let directory = match (given.directory.as_deref(), directory) {
+            (Some(own), _) => own.to_owned(),
+            (None, Some(directory)) => directory.to_owned(),
+            (None, None) => last_directory(&self.views.read(), &given.id, self.then()).to_owned(),
+        };
+        if given.directory.is_none() {
+            out.text("directory_id", &directory);
+        }
+        if given.organization.is_none() {
+            out.text("organization_id", &self.organization(&directory));
+        }
+        out.time_or("created_at", given.created_at, || self.or_then(seen_at(&self.views.read(), &given.id, self.then())));
+        out.time_or("updated_at", given.updated_at, || self.row.occurred_at);
+    }
+
+    fn membership(&self, data: &str) -> Object {
+        let [directory_id, user, group] = fields(data, ["directory_id", "user", "group"]).unwrap_or_default();
+        let id = |value| given(value).filter(|id| id.len() <= 255);
+        let of = |end| fields_of(end, ["directory_id"]).and_then(|[directory_id]| id(directory_id));
+        let directory = id(directory_id).or_else(|| of(group)).or_else(|| of(user)).unwrap_or_default();
+        let mut out = Object(b"{".to_vec());
+        out.text("directory_id", &directory);
+        for (key, snapshot, named) in [("user", user, &USER_FIELDS[..]), ("group", group, &GROUP_FIELDS[..])] {
+            let snapshot = object(snapshot).unwrap_or("{}");
+            let mut end = if key == "user" { self.user(snapshot, Some(&directory)) } else { self.group(snapshot, Some(&directory)) };
+            push_others(&mut end, snapshot, named);
+            end.0.push(b'}');
+            out.raw(key, "");
+            out.0.append(&mut end.0);
+        }
+        out
+    }
+
+    fn token(&self, data: &str) -> Object {
+        let [_, id, directory_id, organization_id, token_suffix, created_at] = fields(data, TOKEN_FIELDS).unwrap_or_default();
+        let mut out = Object::new("directory_token");
+        let texts = [("id", id), ("directory_id", directory_id), ("organization_id", organization_id), ("token_suffix", token_suffix)];
+        for (key, value) in texts {
+            out.text(key, &string(value).unwrap_or_default());
+        }
+        out.time_or("created_at", created_at, || self.row.occurred_at);
+        out
+    }
+}
+
+const TOKEN_FIELDS: [&str; 6] = ["object", "id", "directory_id", "organization_id", "token_suffix", "created_at"];
+
+/// The words of events, which differ from those of directories; a deactivation is inactive whatever it says.
+fn directory_state<'a>(kind: &str, state: Option<&'a str>) -> &'a str {
+    let state = match state {
+        Some("linked") => Some("active"),
+        Some("unlinked") => Some("inactive"),
+        other => other.filter(|state| DIRECTORY_STATES.contains(state)),
+    };
+    match kind {
+        "dsync.deactivated" => "inactive",
+        "dsync.deleted" => state.unwrap_or("deleting"),
+        _ => state.unwrap_or("active"),
+    }
+}
+
+/// The domains, each with every key that a client library needs.
+fn push_domains(out: &mut Vec<u8>, domain: Option<&RawValue>, domains: Option<&RawValue>, organization: &str) {
+    let elements: Vec<[Option<&RawValue>; 3]> = match array(domains) {
+        Some(elements) => elements.iter().filter_map(|element| fields(element.get(), ["id", "organization_id", "domain"])).collect(),
+        None => vec![[None, None, domain]],
+    };
+    out.push(b'[');
+    let mut first = true;
+    for [id, organization_id, domain] in elements {
+        let Some(domain) = given(domain) else { continue };
+        if !std::mem::take(&mut first) {
+            out.push(b',');
+        }
+        let mut element = Object::new("organization_domain");
+        element.text("id", &string(id).unwrap_or_default());
+        element.text("organization_id", given(organization_id).as_deref().unwrap_or(organization));
+        element.text("domain", &domain);
+        out.append(&mut element.0);
+        out.push(b'}');
+    }
+    out.push(b']');
+}
+
+/// Appends the fields that no shape names, as they are.
+fn push_others(out: &mut Object, text: &str, named: &[&str]) {
+    for (key, value) in others(text, named) {
+        out.raw(&key, value.get());
+    }
+}

@@ -1,0 +1,124 @@
+//! Documents: the snapshots in the bodies of records, in the shapes of the WorkOS API.
+//!
+//! The views hold what is asked by; everything that is only shown is read from the log, completed into the API's shape once, and kept in
+//! a cache bounded in bytes. The cache holds nothing that cannot be read again: emptying or shrinking it never changes an answer.
+
+use std::sync::Arc;
+
+use quick_cache::Weighter;
+use quick_cache::sync::Cache;
+use rollcall_projections::{Part, Seq};
+
+use crate::json::{fields, object};
+use crate::log::{Log, ReadError};
+
+mod event;
+mod shapes;
+
+pub use event::{ShownEvent, show_event};
+pub use shapes::{open_entity, push_directory};
+
+/// What a document describes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Shape {
+    /// A directory.
+    Directory,
+    /// A user.
+    User,
+    /// A group.
+    Group,
+}
+
+/// Where a document stands, and what it describes.
+pub type DocumentKey = (Seq, Part, Shape);
+
+/// An API object but for what depends on the question: an open JSON object without its last fields.
+///
+/// One allocation, its first byte saying which times the JSON holds: a page of the past reads a hundred documents that no cache of the
+/// processor has, and pays for each place it must look at.
+#[derive(Clone)]
+pub struct Document(Arc<[u8]>);
+
+const HAS_CREATED_AT: u8 = 1;
+const HAS_UPDATED_AT: u8 = 2;
+
+impl Document {
+    fn json(&self) -> &[u8] {
+        self.0.get(1..).unwrap_or_default()
+    }
+
+    fn has(&self, time: u8) -> bool {
+        self.0.first().is_some_and(|times| times & time != 0)
+    }
+}
+
+/// Documents by record, cached.
+pub struct Documents {
+    cache: Cache<DocumentKey, Document, ByBytes>,
+}
+
+#[derive(Clone)]
+struct ByBytes;
+
+impl Weighter<DocumentKey, Document> for ByBytes {
+    fn weight(&self, _: &DocumentKey, document: &Document) -> u64 {
+        // The bytes, and about what the cache itself keeps for an entry.
+        document.0.len() as u64 + 128
+    }
+}
+
+impl Documents {
+    /// An empty cache of at most `bytes_max`.
+    pub fn new(bytes_max: u64) -> Documents {
+        let items = (bytes_max / 1024).max(16) as usize;
+        Documents { cache: Cache::with_weighter(items, bytes_max, ByBytes) }
+    }
+
+    /// The documents, if all of them are cached.
+    pub fn cached(&self, keys: &[DocumentKey]) -> Option<Vec<Document>> {
+        keys.iter().map(|key| self.cache.get(key)).collect()
+    }
+
+    /// The documents, read from the log where they are not cached. Each frame of the log is unpacked once.
+    ///
+    /// # Errors
+    /// If the log cannot be read.
+    pub fn load(&self, log: &dyn Log, keys: &[DocumentKey]) -> Result<Vec<Document>, ReadError> {
+        let mut found: Vec<Option<Document>> = keys.iter().map(|key| self.cache.get(key)).collect();
+        let mut missing: Vec<usize> = found.iter().enumerate().filter(|(_, document)| document.is_none()).map(|(at, _)| at).collect();
+        missing.sort_by_key(|at| keys.get(*at).map(|key| key.0));
+        let seqs: Vec<Seq> = missing.iter().filter_map(|at| keys.get(*at)).map(|key| key.0).collect();
+        for (at, body) in missing.into_iter().zip(log.bodies(&seqs)?) {
+            let (Some(key), Some(slot)) = (keys.get(at), found.get_mut(at)) else { continue };
+            let document = Document::read(&body, *key);
+            self.cache.insert(*key, document.clone());
+            *slot = Some(document);
+        }
+        Ok(found.into_iter().flatten().collect())
+    }
+
+    /// Forgets everything.
+    pub fn clear(&self) {
+        self.cache.clear();
+    }
+}
+
+impl Document {
+    /// Completes the snapshot in `body` into the API's shape. A field of the wrong type counts as absent.
+    fn read(body: &[u8], (_, part, shape): DocumentKey) -> Document {
+        let text = std::str::from_utf8(body).unwrap_or("{}");
+        let [data] = fields(text, ["data"]).unwrap_or_default();
+        let within = |name: &str| fields(data?.get(), [name]).and_then(|[value]| value);
+        let snapshot = match part {
+            Part::Data => data,
+            Part::User => within("user"),
+            Part::Group => within("group"),
+        };
+        let snapshot = object(snapshot).unwrap_or("{}");
+        match shape {
+            Shape::Directory => shapes::directory(snapshot),
+            Shape::User => shapes::user(snapshot),
+            Shape::Group => shapes::group(snapshot),
+        }
+    }
+}

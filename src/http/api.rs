@@ -1,0 +1,131 @@
+//! What each call takes and gives. Requests are judged by these tables, and `/openapi.json` is written from them: a parameter that is not
+//! declared here is refused, and one that is declared and not read is refused as well.
+
+use super::answer::Code;
+
+/// A call.
+pub(super) struct Operation {
+    /// Its path; `{id}` stands for one segment.
+    pub(super) path: &'static str,
+    /// Its name, unique.
+    pub(super) name: &'static str,
+    /// What it answers, in a sentence.
+    pub(super) about: &'static str,
+    /// Its query parameters.
+    pub(super) parameters: &'static [Parameter],
+    /// Whether it reads state at a cut, and so takes `as_of` and `known_at`.
+    pub(super) cut: bool,
+    /// Whether it needs an API key.
+    pub(super) keyed: bool,
+    /// What it gives.
+    pub(super) gives: Gives,
+    /// Errors beside those that follow from the rest.
+    pub(super) problems: &'static [Code],
+}
+
+impl Operation {
+    /// Its parameters, those of the cut included.
+    pub(super) fn all_parameters(&self) -> impl Iterator<Item = &Parameter> {
+        self.parameters.iter().chain(CUT.iter().filter(|_| self.cut))
+    }
+
+    pub(super) fn declares(&self, name: &str) -> bool {
+        self.all_parameters().any(|parameter| parameter.name == name)
+    }
+}
+
+/// The shape of an answer, named as in the document's schemas.
+#[derive(Clone, Copy)]
+pub(super) enum Gives {
+    /// One object.
+    One(&'static str),
+    /// A list's page.
+    List(&'static str),
+    /// JSON of another kind: the document itself.
+    Document,
+}
+
+/// A query parameter.
+#[derive(Clone, Copy)]
+pub(super) struct Parameter {
+    pub(super) name: &'static str,
+    pub(super) about: &'static str,
+    pub(super) takes: Takes,
+    pub(super) example: &'static str,
+}
+
+/// What a parameter may be.
+#[derive(Clone, Copy)]
+pub(super) enum Takes {
+    /// Any text of 1 to 1024 bytes.
+    Text,
+    /// One of some words.
+    Words(&'static [&'static str]),
+    /// A whole number from 1, with its default.
+    Number { default: usize, max: usize },
+    /// An RFC 3339 time.
+    Moment,
+    /// Texts, separated by commas.
+    Texts,
+}
+
+const fn parameter(name: &'static str, takes: Takes, example: &'static str, about: &'static str) -> Parameter {
+    Parameter { name, about, takes, example }
+}
+
+const USER: &str = "directory_user_01K424MJ3048WHJA7G74J4MK1K";
+const GROUP: &str = "directory_group_01K424MK3GKPZXHV3GKC42YPT6";
+const DIRECTORY: &str = "directory_01K424MH00XFE6WM17PR9ASN2Y";
+const ORGANIZATION: &str = "org_01K33SRHPWWZ1Q313AXTSCGDJ0";
+const EVENT: &str = "event_01K424MMDFVDHHRK8PS2BM523M";
+
+/// Every call takes these at a cut.
+pub(super) const CUT: [Parameter; 2] = [
+    parameter("as_of", Takes::Text, "2026-03-02T09:00:00.000Z", "What was true then: an RFC 3339 time, included, or `latest`"),
+    parameter("known_at", Takes::Text, "12", "What had been received by then: a record's number or an RFC 3339 time, included"),
+];
+
+pub(super) const LIMIT: Parameter = parameter("limit", Takes::Number { default: 10, max: 100 }, "25", "How many items a page has");
+pub(super) const LIMIT_OWN: Parameter = parameter("limit", Takes::Number { default: 100, max: 1000 }, "25", "How many items a page has");
+const ORDERS: Takes = Takes::Words(&["desc", "asc", "normal"]);
+pub(super) const ORDER: Parameter =
+    parameter("order", ORDERS, "asc", "By id; without it `desc`. `normal` is descending with the meaning of the two cursors exchanged");
+pub(super) const ORDER_OWN: Parameter =
+    parameter("order", ORDERS, "asc", "Without it `asc`. `normal` is descending with the meaning of the two cursors exchanged");
+pub(super) const ORDER_IGNORED: Parameter = parameter("order", ORDERS, "desc", "Taken and ignored: events are listed oldest first");
+pub(super) const AFTER: Parameter =
+    parameter("after", Takes::Text, "directory", "Only what follows this id in the list; it need not exist");
+pub(super) const BEFORE: Parameter = parameter("before", Takes::Text, "zzz", "Only what stands before this id in the list, next to it");
+pub(super) const AFTER_OWN: Parameter = parameter("after", Takes::Text, "1", "The cursor `after` of another page");
+pub(super) const BEFORE_OWN: Parameter = parameter("before", Takes::Text, "1", "The cursor `before` of another page");
+pub(super) const AFTER_EVENT: Parameter =
+    parameter("after", Takes::Text, EVENT, "Only what was recorded after this event. Not with `range_start` or `range_end`");
+pub(super) const BEFORE_EVENT: Parameter =
+    parameter("before", Takes::Text, EVENT, "Only what was recorded directly before this event. Not with `range_start` or `range_end`");
+
+pub(super) const OF_DIRECTORY: Parameter = parameter("directory", Takes::Text, DIRECTORY, "In this directory");
+pub(super) const OF_GROUP: Parameter = parameter("group", Takes::Text, GROUP, "Member of this group");
+pub(super) const OF_USER: Parameter = parameter("user", Takes::Text, USER, "With this member");
+pub(super) const OF_ORGANIZATION: Parameter = parameter("organization_id", Takes::Text, ORGANIZATION, "Of this organization");
+pub(super) const OF_ORGANIZATION_ALIAS: Parameter =
+    parameter("organization", Takes::Text, ORGANIZATION, "Another name of `organization_id`");
+pub(super) const EMAIL: Parameter =
+    parameter("email", Takes::Text, "mcastellanos@halden-robotics.example", "With this email, whatever the case");
+pub(super) const IDP_ID: Parameter = parameter("idp_id", Takes::Text, "00gb7Clu3RY9lmy4bgF8", "With this id at the identity provider");
+pub(super) const STATE: Parameter = parameter("state", Takes::Words(&["active", "inactive"]), "active", "In this state");
+pub(super) const GROUPS: Parameter =
+    parameter("groups", Takes::Words(&["true", "false"]), "true", "Changes nothing: groups are always there");
+pub(super) const MEMBERS: Parameter =
+    parameter("members", Takes::Words(&["true", "false"]), "true", "Whether each group holds its members, at most 1000");
+pub(super) const SEARCH: Parameter = parameter("search", Takes::Text, "robotics", "With this text in its name, whatever the case");
+pub(super) const DOMAIN: Parameter = parameter("domain", Takes::Text, "halden-robotics.example", "With this domain");
+pub(super) const EVENTS: Parameter = parameter(
+    "events",
+    Takes::Texts,
+    "dsync.user.created,dsync.user.deleted",
+    "Needed: the types wanted, at most 64. Also as `events=a&events=b`, `events[]=a` and `events[0]=a`",
+);
+pub(super) const RANGE_START: Parameter =
+    parameter("range_start", Takes::Moment, "2026-01-01T00:00:00Z", "Only what happened at this time or later");
+pub(super) const RANGE_END: Parameter =
+    parameter("range_end", Takes::Moment, "2026-04-01T00:00:00Z", "Only what happened at this time or earlier");

@@ -1,0 +1,82 @@
+//! `GET /events`.
+
+use std::sync::Arc;
+
+use actix_web::{HttpRequest, HttpResponse, web};
+use rollcall_projections::{Cut, EventFilter, Seq, Start};
+
+use super::State;
+use super::answer::{Code, Problem, list as list_of};
+use super::api::{
+    AFTER_EVENT, BEFORE_EVENT, EVENTS, Gives, LIMIT, OF_ORGANIZATION, OF_ORGANIZATION_ALIAS, ORDER_IGNORED, Operation, RANGE_END,
+    RANGE_START,
+};
+use super::question::{Paging, Question, pinned};
+use crate::engine::Engine;
+
+/// At most so many types in one question.
+const TYPES_MAX: usize = 64;
+
+/// `GET /events`
+pub(super) const LIST: Operation = Operation {
+    path: "/events",
+    name: "listEvents",
+    about: "Events of some types, in the order in which they were recorded, for ever back.",
+    parameters: &[EVENTS, AFTER_EVENT, BEFORE_EVENT, LIMIT, ORDER_IGNORED, OF_ORGANIZATION, OF_ORGANIZATION_ALIAS, RANGE_START, RANGE_END],
+    cut: true,
+    keyed: true,
+    gives: Gives::List("Event"),
+    problems: &[Code::InvalidEventsRequest, Code::CursorInvalid],
+};
+
+/// What a list of events is narrowed to, and which part of it is wanted.
+struct Wanted {
+    kinds: Vec<String>,
+    organization: Option<String>,
+    from: Option<i64>,
+    until: Option<i64>,
+    paging: Paging,
+}
+
+/// Answers [`LIST`].
+pub(super) async fn list(request: HttpRequest, state: web::Data<State>) -> Result<HttpResponse, Problem> {
+    let mut question = Question::of(&request, &state, &LIST)?;
+    let kinds = question.take_texts("events", TYPES_MAX);
+    if kinds.is_empty() {
+        return Err(Code::InvalidEventsRequest.into());
+    }
+    let paging = question.take_paging(10, 100, false);
+    let organization = question.take_either("organization_id", "organization");
+    let (from, until) = (question.take_moment("range_start"), question.take_moment("range_end"));
+    if paging.after.is_some() || paging.before.is_some() {
+        for (name, given) in [("range_start", from), ("range_end", until)] {
+            if given.is_some() {
+                question.error(name, "give a range or a cursor, not both");
+            }
+        }
+    }
+    if from.zip(until).is_some_and(|(from, until)| until < from) {
+        question.error("range_end", "it is before `range_start`");
+    }
+    let (engine, cut) = question.cut().await?;
+    let wanted = Wanted { kinds, organization, from, until, paging };
+    let body = web::block(move || read(&engine, cut, &wanted)).await.unwrap_or_else(|_| Err(Code::Internal.into()));
+    Ok(pinned(cut, body))
+}
+
+/// Blocks while it reads the log.
+fn read(engine: &Arc<Engine>, cut: Cut, wanted: &Wanted) -> Result<Vec<u8>, Problem> {
+    let Wanted { kinds, organization, from, until, paging } = wanted;
+    let cursor = |field: &str, id: &str| -> Result<Seq, Problem> { engine.find_event(id)?.ok_or_else(|| Problem::cursor_invalid(field)) };
+    let start = match (&paging.after, &paging.before) {
+        (None, Some(id)) => Start::Before(cursor("before", id)?),
+        (Some(id), _) => Start::After(cursor("after", id)?),
+        (None, None) => Start::After(0),
+    };
+    let filter = EventFilter { kinds, organization: organization.as_deref(), from: *from, until: *until };
+    let page = engine.views().events(&filter, cut, start, paging.limit);
+    let events = engine.load_events(&page.items)?;
+    let after = events.last().filter(|_| page.more_after).map(|event| event.id.clone());
+    let items: Vec<Vec<u8>> = events.into_iter().map(|event| event.json).collect();
+    Ok(list_of(&items, [None, after]))
+}
