@@ -118,3 +118,84 @@ impl Views {
         self.count(Kind::Group, directory, cut, after, limit)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fact::{Change, Entry, Fact, Standing, UserData};
+    use crate::quarantine::Reason;
+
+    const NOW: Millis = 1_800_000_000_000;
+
+    /// A record of a user in directory `d`, or an unusable one, so many milliseconds ago, that happened so much earlier.
+    fn record(views: &mut Views, kind: Option<(&str, &str, bool)>, age: Millis, delay: Millis) {
+        let seq = views.head() + 1;
+        let recorded_at = NOW - age;
+        let data = |id, active| UserData { id, directory: Some("d"), organization: None, active, email: None, idp_id: None };
+        let fact = match kind {
+            Some((_, id, active)) => Fact::User(Change::Set, data(id, active)),
+            None => Fact::Unusable(Reason::NotAnEvent),
+        };
+        let event_id = format!("event_{seq}");
+        views.apply(&Entry {
+            seq,
+            recorded_at,
+            occurred_at: recorded_at - delay,
+            updated_at: None,
+            event_id: &event_id,
+            event_type: kind.map_or("", |(kind, ..)| kind),
+            standing: Standing::Counts,
+            fact,
+        });
+    }
+
+    #[test]
+    fn each_window_counts_what_was_recorded_in_it_in_steps_of_any_size() {
+        let mut views = Views::new();
+        record(&mut views, Some(("dsync.user.created", "u1", true)), 40 * 86_400_000, 0);
+        record(&mut views, Some(("dsync.user.created", "u2", true)), 30 * 86_400_000 - 1, 5);
+        record(&mut views, Some(("dsync.user.updated", "u2", false)), 86_400_000, 7);
+        record(&mut views, None, 86_400_000 - 1, 9);
+        record(&mut views, Some(("dsync.user.updated", "u1", true)), 3_600_000 - 1, 100);
+        record(&mut views, Some(("dsync.user.updated", "u1", true)), 60_000, -20);
+        record(&mut views, Some(("dsync.user.created", "u3", true)), 59_999, 60);
+        for step in [1, 2, 100] {
+            let mut traffic = views.traffic(NOW);
+            while views.count_traffic(&mut traffic, views.head(), step) {}
+            assert_eq!(traffic.totals(), [1, 3, 4, 6], "the first is older than 30 days, the unusable one counts");
+            let kinds = [("dsync.user.created".to_owned(), [1, 1, 1, 2]), ("dsync.user.updated".to_owned(), [0, 2, 2, 3])];
+            assert_eq!(views.traffic_of(&traffic, "d"), kinds);
+            assert_eq!(views.traffic_of(&traffic, "never"), []);
+            assert_eq!(traffic.delays(1), Some(Delays { p50: 60, p99: 100, max: 100 }));
+            assert_eq!(traffic.delays(2), traffic.delays(1));
+        }
+        let mut until_four = views.traffic(NOW);
+        while views.count_traffic(&mut until_four, 4, 1) {}
+        assert_eq!((until_four.totals(), until_four.delays(1)), ([0, 0, 1, 3], None));
+    }
+
+    #[test]
+    fn people_are_counted_in_steps_as_they_stand_at_the_cut() {
+        let mut views = Views::new();
+        for (id, active) in [("u3", true), ("u1", true), ("u2", false), ("u3", false)] {
+            record(&mut views, Some(("dsync.user.updated", id, active)), 0, 0);
+        }
+        let counted = |known_at, limit| {
+            let cut = Cut { known_at, ..Cut::LATEST };
+            let (mut after, mut total) = (None, (0, 0));
+            loop {
+                let Counted { active, inactive, next } = views.count_users("d", cut, after.as_deref(), limit);
+                total = (total.0 + active, total.1 + inactive);
+                after = next;
+                if after.is_none() {
+                    return total;
+                }
+            }
+        };
+        for limit in [1, 2, 100] {
+            assert_eq!((counted(4, limit), counted(3, limit), counted(1, limit), counted(0, limit)), ((1, 2), (2, 1), (1, 0), (0, 0)));
+        }
+        assert_eq!(views.count_users("never", Cut::LATEST, None, 1), Counted::default());
+        assert_eq!(views.count_groups("d", Cut::LATEST, None, 1), Counted::default());
+    }
+}

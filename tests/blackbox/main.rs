@@ -7,6 +7,7 @@
 mod command_line;
 mod conformance;
 mod durability;
+mod events;
 mod faults;
 mod histories;
 mod house;
@@ -16,8 +17,10 @@ mod large_story;
 mod laws;
 mod model;
 mod model_equals_server;
+mod openapi;
 mod orders;
 mod paging;
 mod road;
 mod signatures;
+mod stats;
 mod stories;
