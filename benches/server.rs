@@ -29,7 +29,7 @@ fn load(address: SocketAddr, connections: usize, request: &(impl Fn(u64, &mut Ve
             scope.spawn(|| {
                 let Ok(mut stream) = TcpStream::connect(address) else { panic!("no connection") };
                 let _ = stream.set_nodelay(true);
-                let (mut out, mut answer) = (Vec::new(), vec![0; 64 << 10]);
+                let (mut out, mut answer) = (Vec::new(), vec![0; 1 << 20]);
                 while !stop.load(Ordering::Relaxed) {
                     out.clear();
                     request(next.fetch_add(1, Ordering::Relaxed), &mut out);
@@ -105,6 +105,17 @@ fn main() {
         let id = &present[(n.wrapping_mul(7919) % PEOPLE) as usize];
         let _ = write!(out, "GET /directory_users/{id} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer k\r\n\r\n");
     };
+    let login = |n: u64, out: &mut Vec<u8>| {
+        let person = company.present[(n.wrapping_mul(7919) % PEOPLE) as usize];
+        let query = format!("organization_id={}&email={}", kit::ORGANIZATION, kit::email(person).to_uppercase());
+        let _ = write!(out, "GET /directory_users?{query} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer k\r\n\r\n");
+    };
+    let ids: Vec<String> = bodies.iter().step_by(97).filter_map(|body| event_id(body)).collect();
+    let events = |n: u64, out: &mut Vec<u8>| {
+        let after = &ids[(n as usize).wrapping_mul(7919) % ids.len()];
+        let query = format!("events=dsync.user.created,dsync.user.updated,dsync.group.user_added&limit=100&after={after}");
+        let _ = write!(out, "GET /events?{query} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer k\r\n\r\n");
+    };
     let template = String::from_utf8_lossy(&kit::event(1, "dsync.user.updated", kit::START, &kit::user(1, kit::START))).into_owned();
     let post = |n: u64, out: &mut Vec<u8>| {
         let body = template.replacen("event_", &format!("event_{n}_{:?}_", std::thread::current().id()), 1);
@@ -119,10 +130,19 @@ fn main() {
     for connections in [1, 8, 64] {
         compare("user by id", connections, [(address, &get), (empty, &get)]);
     }
+    for connections in [8, 64] {
+        compare("login: organization and email", connections, [(address, &login), (empty, &login)]);
+    }
+    compare("100 events", 8, [(address, &events), (empty, &events)]);
     for connections in [1, 8, 64] {
         compare("durable webhook", connections, [(address, &post), (empty, &post)]);
     }
     engine.close();
+}
+
+fn event_id(body: &[u8]) -> Option<String> {
+    let event: serde_json::Value = serde_json::from_slice(body).ok()?;
+    event["id"].as_str().map(str::to_owned)
 }
 
 /// Both in turns; the medians and their ratio.

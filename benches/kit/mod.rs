@@ -48,17 +48,23 @@ pub fn group_id(number: u64) -> String {
     format!("directory_group_{}", ulid(START, number))
 }
 
+pub const ORGANIZATION: &str = "org_01E1X194NTJ3PYMAY79DYV0F0P";
+
+pub fn email(number: u64) -> String {
+    format!("person{number}@bench.example")
+}
+
 /// About 1.2 KB, like a user of a real directory.
 pub fn user(number: u64, at: i64) -> Value {
     json!({
-        "object": "directory_user", "id": user_id(number), "directory_id": DIRECTORY, "organization_id": "org_01E1X194NTJ3PYMAY79DYV0F0P",
-        "idp_id": format!("00u{number:017}"), "email": format!("person{number}@bench.example"), "first_name": format!("First{number}"),
+        "object": "directory_user", "id": user_id(number), "directory_id": DIRECTORY, "organization_id": ORGANIZATION,
+        "idp_id": format!("00u{number:017}"), "email": email(number), "first_name": format!("First{number}"),
         "last_name": format!("Last{}", number % 977), "name": format!("First{number} Last{}", number % 977),
-        "emails": [{"primary": true, "type": "work", "value": format!("person{number}@bench.example")}], "job_title": "Engineer",
+        "emails": [{"primary": true, "type": "work", "value": email(number)}], "job_title": "Engineer",
         "username": format!("person{number}"), "state": "active", "raw_attributes": {},
         "custom_attributes": {
             "department_name": format!("Department {}", number % 40), "cost_center_name": format!("CC-{}", number % 300),
-            "employee_type": "full time", "manager_email": format!("person{}@bench.example", number / 8), "employee_number": format!("{number:08}"),
+            "employee_type": "full time", "manager_email": email(number / 8), "employee_number": format!("{number:08}"),
             "addresses": [{"type": "work", "locality": "Example City", "region": "EX", "postal_code": format!("{:05}", number % 99_999),
                 "country": "XX", "primary": true, "street_address": format!("{} Example Street", number % 1200)}],
             "employment_start_date": "2021-06-27T12:00:00.000Z",
@@ -70,7 +76,7 @@ pub fn user(number: u64, at: i64) -> Value {
 pub fn group(number: u64) -> Value {
     json!({
         "object": "directory_group", "id": group_id(number), "idp_id": format!("g{number}"), "directory_id": DIRECTORY,
-        "organization_id": "org_01E1X194NTJ3PYMAY79DYV0F0P", "name": format!("Group {number}"), "raw_attributes": {},
+        "organization_id": ORGANIZATION, "name": format!("Group {number}"), "raw_attributes": {},
         "created_at": time(START), "updated_at": time(START),
     })
 }
@@ -157,7 +163,7 @@ impl Company {
     /// The directory, its groups, everybody, and the busy user.
     pub fn sync(&mut self) -> Vec<Vec<u8>> {
         let mut out = Vec::new();
-        let directory = json!({"object": "directory", "id": DIRECTORY, "organization_id": "org_01E1X194NTJ3PYMAY79DYV0F0P", "external_key": "k",
+        let directory = json!({"object": "directory", "id": DIRECTORY, "organization_id": ORGANIZATION, "external_key": "k",
             "type": "okta scim v2.0", "state": "active", "name": "Bench", "domains": [], "created_at": time(START), "updated_at": time(START)});
         out.push(self.tell("dsync.activated", &directory));
         for number in 0..=REVOLVING_GROUP {
