@@ -1,6 +1,5 @@
 //! `rollcall demo`
 
-use std::io::Write;
 use std::thread;
 use std::time::Duration;
 
@@ -11,7 +10,7 @@ use tokio::sync::oneshot;
 
 use super::client::{agent, ask, deliver};
 use super::serve::{Caches, Running};
-use super::{Failure, table};
+use super::{Failure, print, table};
 use crate::http::{Settings, WEBHOOK_PATH};
 use crate::verify::Keyring;
 
@@ -61,11 +60,6 @@ impl Demo {
         let (told, _) = teller.join().unwrap_or_else(|_| (Err(Failure::Ours("the demo broke off".into())), None));
         told
     }
-}
-
-/// Prints, or says why it cannot: standard output may be a pipe that nobody reads any more.
-fn print(text: &str) -> Result<(), Failure> {
-    std::io::stdout().write_all(text.as_bytes()).map_err(|error| Failure::Ours(format!("cannot print: {error}")))
 }
 
 /// Sends the story, asks every question of it, and prints those with a title.

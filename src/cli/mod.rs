@@ -2,10 +2,14 @@
 
 mod client;
 mod demo;
+mod forge;
+mod generate;
 mod send;
 mod serve;
 mod table;
+mod webhook;
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -26,7 +30,8 @@ struct Cli {
 enum Command {
     Serve(serve::Serve),
     Demo(demo::Demo),
-    Send(send::Send),
+    Generate(generate::Generate),
+    Send(Box<send::Send>),
 }
 
 /// Why a command failed, and whose fault it is.
@@ -45,6 +50,11 @@ impl Failure {
     }
 }
 
+/// Prints, or says why it cannot: standard output may be a pipe that nobody reads any more.
+fn print(text: &str) -> Result<(), Failure> {
+    std::io::stdout().write_all(text.as_bytes()).map_err(|error| Failure::Ours(format!("cannot print: {error}")))
+}
+
 /// Parses the command line and runs it.
 pub fn run() -> ExitCode {
     let cli = match Cli::try_parse() {
@@ -58,6 +68,7 @@ pub fn run() -> ExitCode {
     let result = match cli.command {
         Command::Serve(serve) => serve.run(),
         Command::Demo(demo) => demo.run(),
+        Command::Generate(generate) => generate.run(),
         Command::Send(send) => send.run(),
     };
     let (code, message) = match result {

@@ -12,34 +12,81 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::client::{agent, deliver};
-use super::{Failure, table};
+use super::forge::{Forge, Forged};
+use super::serve::secrets;
+use super::{Failure, print, table};
+use crate::time;
 
 /// Sign events and post them to a webhook endpoint, as WorkOS would.
 ///
 /// Reads one event a line. Each is signed as it stands, byte for byte. With more than one at a time the order of arrival is not that of the
-/// lines; every order gives the same directory.
+/// lines; every order gives the same directory. With `--forge` it makes one event itself.
 #[derive(Args)]
 #[command(after_help = "\
 Exit codes: 0 if every event was taken, 1 if one was refused, 2 if the server could not be reached.
 
-Example:
-  rollcall send --url http://127.0.0.1:8080/webhooks/workos --secret whsec_… fixtures/0001-reorganisation/events.jsonl")]
+Examples, with ROLLCALL_WEBHOOK_SECRET=whsec_… in the environment:
+  rollcall send fixtures/0001-reorganisation/events.jsonl
+  rollcall generate --people 10000 | rollcall send
+  rollcall send --forge dsync.user.deleted --user directory_user_…")]
 pub(super) struct Send {
     /// Where to post, the path included
-    #[arg(long)]
+    #[arg(long, env = "ROLLCALL_WEBHOOK_URL", default_value = "http://127.0.0.1:8080/webhooks/workos")]
     url: String,
-    /// The secret to sign with
+    /// The secret to sign with; without it the first of ROLLCALL_WEBHOOK_SECRETS
     #[arg(long, env = "ROLLCALL_WEBHOOK_SECRET", hide_env_values = true)]
-    secret: String,
+    secret: Option<String>,
     /// How many are posted at once
     #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=256))]
     concurrency: u16,
     /// One event a line; standard input without it
+    #[arg(conflicts_with = "event")]
     file: Option<PathBuf>,
+    #[command(flatten)]
+    forge: Forge,
 }
+
+/// How many events got which answer.
+type Summary = BTreeMap<&'static str, u64>;
 
 impl Send {
     pub(super) fn run(self) -> Result<(), Failure> {
+        let mut entropy = [0; 16];
+        getrandom::fill(&mut entropy).map_err(Failure::ours)?;
+        match self.forge.forged(time::now_ms(), u128::from_le_bytes(entropy))? {
+            Some(forged) if self.forge.print => print(&format!("{}\n", forged.body)),
+            Some(forged) => self.post(&forged),
+            None => self.pour(),
+        }
+    }
+
+    /// Where to post and what to sign with.
+    fn target(&self) -> Result<(&str, String), Failure> {
+        let url = self.url.parse::<ureq::http::Uri>().ok().filter(|url| matches!(url.scheme_str(), Some("http" | "https")));
+        if url.is_none() {
+            return Err(Failure::Caller(format!("`{}` is no http or https URL", self.url)));
+        }
+        let given = self.secret.clone().filter(|secret| !secret.is_empty());
+        let secret = given.or_else(|| secrets(&["ROLLCALL_WEBHOOK_SECRETS"]).into_iter().next());
+        let missing = || Failure::Caller("no secret to sign with: set ROLLCALL_WEBHOOK_SECRET to the server's webhook secret".into());
+        Ok((&self.url, secret.ok_or_else(missing)?))
+    }
+
+    /// Posts one event, and says under which seq it is kept.
+    fn post(&self, Forged { id, body }: &Forged) -> Result<(), Failure> {
+        let (url, secret) = self.target()?;
+        let delivered = deliver(&agent(), url, &secret, body.as_bytes())?;
+        let summary = Summary::from([(class(&delivered.answer, delivered.status), 1)]);
+        print(&counted(&summary))?;
+        if let Some(seq) = delivered.answer.get("seq").and_then(serde_json::Value::as_u64) {
+            print(&format!("{id} has seq {seq}\n"))?;
+        }
+        verdict(&summary)
+    }
+
+    /// Posts every line of the file, or of standard input.
+    fn pour(&self) -> Result<(), Failure> {
+        let (url, secret) = self.target()?;
         let (input, bytes): (Box<dyn BufRead>, Option<u64>) = match &self.file {
             Some(path) => {
                 let open = |error| Failure::Caller(format!("cannot read `{}`: {error}", path.display()));
@@ -49,12 +96,8 @@ impl Send {
             }
             None => (Box::new(std::io::stdin().lock()), None),
         };
-        let url = self.url.parse::<ureq::http::Uri>().ok().filter(|url| matches!(url.scheme_str(), Some("http" | "https")));
-        if url.is_none() {
-            return Err(Failure::Caller(format!("`{}` is no http or https URL", self.url)));
-        }
         let bar = progress_bar(bytes);
-        let summary: Mutex<BTreeMap<&'static str, u64>> = Mutex::default();
+        let summary: Mutex<Summary> = Mutex::default();
         let failure: Mutex<Option<Failure>> = Mutex::default();
         let (lines, queue) = sync_channel::<Vec<u8>>(usize::from(self.concurrency) * 2);
         let queue = Mutex::new(queue);
@@ -65,7 +108,7 @@ impl Send {
                     loop {
                         let next = locked(&queue).recv();
                         let Ok(line) = next else { break };
-                        match deliver(&agent, &self.url, &self.secret, &line) {
+                        match deliver(&agent, url, &secret, &line) {
                             Ok(delivered) => *locked(&summary).entry(class(&delivered.answer, delivered.status)).or_default() += 1,
                             Err(error) => {
                                 locked(&failure).get_or_insert(error);
@@ -92,17 +135,22 @@ impl Send {
         });
         bar.finish_and_clear();
         let summary = summary.into_inner().unwrap_or_default();
-        let rows: Vec<Vec<String>> = summary.iter().map(|(class, count)| vec![(*class).to_owned(), count.to_string()]).collect();
-        print!("{}", table::draw(&["answer", "events"], &rows));
-        if let Some(failure) = failure.into_inner().unwrap_or_default() {
-            return Err(failure);
-        }
-        let count = |prefix: &str| summary.iter().filter(|(class, _)| class.starts_with(prefix)).map(|(_, count)| count).sum::<u64>();
-        match (count("failed"), count("refused")) {
-            (0, 0) => Ok(()),
-            (0, refused) => Err(Failure::Caller(format!("{refused} events were refused"))),
-            (failed, _) => Err(Failure::Ours(format!("{failed} events were not taken by the server"))),
-        }
+        print(&counted(&summary))?;
+        failure.into_inner().unwrap_or_default().map_or_else(|| verdict(&summary), Err)
+    }
+}
+
+fn counted(summary: &Summary) -> String {
+    let rows: Vec<Vec<String>> = summary.iter().map(|(class, count)| vec![(*class).to_owned(), count.to_string()]).collect();
+    table::draw(&["answer", "events"], &rows)
+}
+
+fn verdict(summary: &Summary) -> Result<(), Failure> {
+    let count = |prefix: &str| summary.iter().filter(|(class, _)| class.starts_with(prefix)).map(|(_, count)| count).sum::<u64>();
+    match (count("failed"), count("refused")) {
+        (0, 0) => Ok(()),
+        (0, refused) => Err(Failure::Caller(format!("{refused} events were refused"))),
+        (failed, _) => Err(Failure::Ours(format!("{failed} events were not taken by the server"))),
     }
 }
 

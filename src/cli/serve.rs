@@ -104,7 +104,7 @@ impl Serve {
 }
 
 /// The values of comma-separated environment variables.
-fn secrets(names: &[&str]) -> Vec<String> {
+pub(super) fn secrets(names: &[&str]) -> Vec<String> {
     let values = names.iter().filter_map(|name| std::env::var(name).ok());
     values
         .flat_map(|value| value.split(',').map(|part| part.trim().to_owned()).collect::<Vec<_>>())

@@ -9,6 +9,7 @@ mod conformance;
 mod durability;
 mod events;
 mod faults;
+mod generating;
 mod histories;
 mod house;
 mod indexes;
