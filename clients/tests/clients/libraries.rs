@@ -1,0 +1,171 @@
+//! The libraries for Node and Python: what is missing to run them, and their installation, once for each lockfile.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use sha2::{Digest, Sha256};
+
+use super::Needs;
+use super::kit::{self, Server};
+
+/// Time for an installation: it may load some megabytes over a slow line.
+const INSTALL_WITHIN: Duration = Duration::from_secs(600);
+/// Time for a script: only a hang runs into it.
+const SCRIPT_WITHIN: Duration = Duration::from_secs(180);
+
+/// A library that is used through scripts.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Library {
+    /// The official library for Node, by its major version.
+    Node(u32),
+    /// The official library for Python, by its major version.
+    Python(u32),
+}
+
+pub const ALL: [Library; 5] = [Library::Node(11), Library::Node(10), Library::Node(7), Library::Python(10), Library::Python(5)];
+
+impl Library {
+    pub fn name(self) -> String {
+        match self {
+            Library::Node(version) => format!("node_{version}"),
+            Library::Python(version) => format!("python_{version}"),
+        }
+    }
+
+    pub fn needs(self) -> Needs {
+        match self {
+            Library::Node(_) => Needs::Node,
+            Library::Python(_) => Needs::Python,
+        }
+    }
+
+    /// The command that runs a script with this library against `server`; installs the library first where it is not.
+    pub fn script(self, topic: &str, server: &Server) -> Command {
+        let mut command = match self {
+            Library::Node(version) => {
+                let mut command = Command::new("node");
+                command.arg(sources().join("node").join(format!("{topic}.mjs")));
+                command.env("LIBRARY", format!("workos-{version}")).env("LIBRARIES", node_modules());
+                command
+            }
+            Library::Python(version) => {
+                let mut command = Command::new(venv(version).join("bin/python"));
+                command.arg(sources().join("python").join(format!("{}.py", topic.replace('-', "_"))));
+                command.env("LIBRARY", version.to_string()).env("PYTHONDONTWRITEBYTECODE", "1").env_remove("PYTHONPATH");
+                command
+            }
+        };
+        for name in ["WORKOS_API_KEY", "WORKOS_CLIENT_ID", "WORKOS_BASE_URL", "NODE_OPTIONS"] {
+            command.env_remove(name);
+        }
+        for name in ["http_proxy", "https_proxy", "all_proxy"] {
+            command.env_remove(name).env_remove(name.to_uppercase());
+        }
+        command.env("ROLLCALL_URL", &server.url).env("ROLLCALL_API_KEY", kit::API_KEY);
+        command
+    }
+
+    /// Runs a script to its end; what it printed.
+    pub fn run(self, topic: &str, server: &Server, arguments: &[&str]) -> String {
+        let mut command = self.script(topic, server);
+        command.args(arguments);
+        kit::finished(command, SCRIPT_WITHIN).unwrap_or_else(|said| panic!("{} {topic}: {said}", self.name()))
+    }
+}
+
+/// This crate's folder.
+pub fn sources() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Which programs are missing on this machine.
+pub struct Missing {
+    node: bool,
+    python: bool,
+    curl: bool,
+}
+
+impl Missing {
+    pub fn here() -> Missing {
+        let succeeds = |program: &str, arguments: &[&str]| {
+            let status = Command::new(program).args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
+            status.is_ok_and(|status| status.success())
+        };
+        let on_path =
+            |program: &str| std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()).any(|dir| dir.join(program).is_file());
+        Missing {
+            // Before 20 Node has no `crypto` of its own, which the library calls.
+            node: !succeeds("node", &["-e", "process.exit(parseInt(process.versions.node) >= 20 ? 0 : 1)"]) || !on_path("npm"),
+            // Debian ships Python without what makes a virtual environment.
+            python: !succeeds("python3", &["-c", "import sys, venv, ensurepip; assert sys.version_info >= (3, 11)"]),
+            curl: !on_path("curl"),
+        }
+    }
+
+    /// What `needs` lacks here.
+    pub fn of(&self, needs: Needs) -> Option<&'static str> {
+        let lacking = |missing: bool, name: &'static str| missing.then_some(name);
+        let (node, python) = (lacking(self.node, "Node 20 or newer with npm"), lacking(self.python, "Python 3.11 or newer with venv"));
+        match needs {
+            Needs::Nothing => None,
+            Needs::Node => node,
+            Needs::Python => python,
+            Needs::NodeAndPython => node.or(python),
+            Needs::Curl => lacking(self.curl, "curl"),
+        }
+    }
+}
+
+/// The folder with the versions of the library for Node, below `node_modules`.
+fn node_modules() -> PathBuf {
+    let from = sources().join("node");
+    installed("node", &[from.join("package.json"), from.join("package-lock.json")], &[], |folder| {
+        for name in ["package.json", "package-lock.json"] {
+            fs::copy(from.join(name), folder.join(name)).unwrap();
+        }
+        let mut npm = Command::new("npm");
+        npm.args(["ci", "--ignore-scripts", "--no-audit", "--no-fund"]).current_dir(folder);
+        vec![npm]
+    })
+}
+
+/// The virtual environment of one version of the library for Python.
+fn venv(version: u32) -> PathBuf {
+    let requirements = sources().join(format!("python/workos-{version}.txt"));
+    let interpreter = Command::new("python3").arg("--version").output().unwrap().stdout;
+    installed(&format!("python-{version}"), std::slice::from_ref(&requirements), &interpreter, |folder| {
+        let mut venv = Command::new("python3");
+        venv.args(["-m", "venv"]).arg(folder);
+        let mut pip = Command::new(folder.join("bin/python"));
+        pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--require-hashes", "-r"]).arg(&requirements);
+        vec![venv, pip]
+    })
+}
+
+/// The folder of an installation that belongs to exactly these lockfiles. The commands of `how` run unless it is complete already. A lock keeps
+/// other processes waiting meanwhile, and the mark is written last: what was broken off is begun anew.
+fn installed(name: &str, lockfiles: &[PathBuf], also: &[u8], how: impl FnOnce(&Path) -> Vec<Command>) -> PathBuf {
+    let mut digest = Sha256::new();
+    for file in lockfiles {
+        digest.update(fs::read(file).unwrap());
+    }
+    digest.update(also);
+    // CARGO_TARGET_TMPDIR lies in the target folder, wherever that is.
+    let clients = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap().join("clients");
+    let folder = clients.join(format!("{name}-{}", &hex::encode(digest.finalize())[..16]));
+    let complete = folder.join(".complete");
+    fs::create_dir_all(&clients).unwrap();
+    let lock = File::create(clients.join(format!("{name}.lock"))).unwrap();
+    lock.lock().unwrap();
+    if !complete.exists() {
+        let _ = fs::remove_dir_all(&folder);
+        fs::create_dir_all(&folder).unwrap();
+        for command in how(&folder) {
+            kit::finished(command, INSTALL_WITHIN).unwrap_or_else(|said| panic!("cannot install {name}: {said}"));
+        }
+        File::create(&complete).unwrap();
+    }
+    folder
+}
