@@ -246,8 +246,8 @@ fn statement<'a>(event: &str, data: Option<&'a RawValue>) -> (Statement<'a>, Opt
         "dsync.group.user_removed" => membership(data, false),
         _ if event.starts_with("rollcall.") => Err(Reason::ReservedType),
         _ if event.starts_with("dsync.token.") || !event.starts_with("dsync.") => {
-            let [organization_id] = json::fields_of(data, ["organization_id"]).unwrap_or_default();
-            Ok((Statement::Unrelated { organization: organization(organization_id) }, None))
+            let [organization_id, updated_at] = json::fields_of(data, ["organization_id", "updated_at"]).unwrap_or_default();
+            Ok((Statement::Unrelated { organization: organization(organization_id) }, moment(updated_at)))
         }
         _ => Err(Reason::UnknownType),
     };

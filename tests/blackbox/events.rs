@@ -259,3 +259,12 @@ fn an_organization_narrows_events_of_every_kind() {
     let deleted = server.get("/events?events=dsync.user.deleted").json()["data"][0]["data"].clone();
     assert_eq!((&deleted["directory_id"], &deleted["organization_id"]), (&json!(D), &json!("org_1")));
 }
+
+#[test]
+fn an_event_outside_directory_sync_without_a_time_happened_when_its_object_was_updated() {
+    let data = json!({"id": "conn_1", "updated_at": "2021-06-25 19:07:33"});
+    let body = json!({"id": "event_1", "event": "connection.activated", "data": data}).to_string();
+    let (_folder, server) = told(&[body]);
+    assert_eq!(server.get("/events?events=connection.activated").json()["data"][0]["created_at"], "2021-06-25T19:07:33.000Z");
+    assert_eq!(ids(&server.get("/events?events=connection.activated&as_of=2021-06-25T19:07:33Z")), ["event_1"]);
+}
