@@ -246,6 +246,10 @@ impl Teller {
         if has_effect && !ahead && self.chance(4) {
             self.spoil(&event, &mut body);
         }
+        if !has_effect && self.chance(15) {
+            let data = [Value::Null, json!([{ "organization_id": "o1" }]), json!("data"), json!({})];
+            body["data"] = data.choose(&mut self.rng).expect("data").clone();
+        }
         let bytes = self.written(&body);
         self.bodies.push(bytes.clone());
         if self.chance(5) {
@@ -285,10 +289,11 @@ impl Teller {
             ("dsync.deleted", ends),
             ("dsync.user.promoted", 1),
             ("dsync.group.user_moved", 1),
-            ("dsync.token.created", 1),
+            ("dsync.token.created", 2),
             ("dsync.token.revoked", 1),
-            ("connection.activated", 1),
+            ("connection.activated", 2),
             ("user.created", 1),
+            ("user.updated", 1),
             ("rollcall.directory.deleted", 1),
             ("rollcall.user.deleted", 1),
         ];
@@ -296,6 +301,7 @@ impl Teller {
         let data = match event {
             "dsync.activated" | "dsync.deactivated" | "dsync.deleted" | "rollcall.directory.deleted" => self.directory(),
             "dsync.group.user_added" | "dsync.group.user_removed" => self.membership(),
+            "dsync.token.created" | "dsync.token.revoked" => self.token(),
             _ if event.contains("group.") => {
                 let (id, home) = self.cast.groups.choose(&mut self.rng).cloned().expect("groups");
                 self.group(&id, &home, event)
@@ -315,9 +321,10 @@ impl Teller {
         self.maybe(&mut data, 85, "object", json!("directory"));
         self.organization(&mut data, &organization);
         let told = self.told;
-        let types = ["okta scim v2.0", "workday", "gusto", "generic scim v2.0", "S3"];
+        let types = ["okta scim v2.0", "workday", "gusto", "rippling", "generic scim v2.0", "S3"];
         let kind = *types.choose(&mut self.rng).expect("types");
-        let state = *["active", "inactive", "deleting", "validating"].choose(&mut self.rng).expect("states");
+        let states = ["active", "inactive", "deleting", "validating", "invalid_credentials", "linked", "unlinked", "suspended", ""];
+        let state = *states.choose(&mut self.rng).expect("states");
         let name = *["Foo Corp", "foo", "Bar GmbH", "ÉTÉ"].choose(&mut self.rng).expect("names");
         self.maybe(&mut data, 85, "type", json!(kind));
         self.maybe(&mut data, 80, "state", json!(state));
@@ -327,13 +334,18 @@ impl Teller {
         let listed = [
             json!([{ "object": "organization_domain", "id": "od_1", "domain": domain }]),
             json!([{ "domain": "" }, { "domain": 4 }, "x", { "domain": domain }, { "domain": "second.example" }]),
+            json!([{ "id": 5, "organization_id": "", "domain": domain, "extra": 1 }, { "id": "od_2", "organization_id": "o9", "domain": "x.example" }]),
             json!([]),
             json!({ "domain": domain }),
+            Value::Null,
         ];
         let listed = listed.choose(&mut self.rng).expect("domains").clone();
         self.maybe(&mut data, 60, "domains", listed);
         self.maybe(&mut data, 20, "domain", json!(domain));
-        self.odd(&mut data, &["name", "external_key", "type", "domain"]);
+        self.odd(&mut data, &["name", "external_key", "type", "domain", "state", "domains"]);
+        self.maybe(&mut data, 10, "unheard_of", json!({ "users": { "active": told }, "x": [0.5, null] }));
+        self.maybe(&mut data, 5, "metadata", json!({ "groups": told }));
+        self.previous_attributes(&mut data, 5);
         self.times(&mut data);
         data
     }
@@ -409,6 +421,34 @@ impl Teller {
         data
     }
 
+    fn token(&mut self) -> Object {
+        let (directory, organization) = self.cast.directories.choose(&mut self.rng).cloned().expect("directories");
+        let mut data = Object::new();
+        self.maybe(&mut data, 85, "object", json!("directory_token"));
+        let told = self.told;
+        self.maybe(&mut data, 85, "id", json!(format!("directory_token_{told}")));
+        self.maybe(&mut data, 85, "directory_id", json!(directory));
+        self.organization(&mut data, &organization);
+        self.maybe(&mut data, 85, "token_suffix", json!("k7Qe"));
+        self.maybe(&mut data, 20, "unheard_of", json!([told]));
+        self.odd(&mut data, &["id", "directory_id", "token_suffix", "object"]);
+        self.times(&mut data);
+        data
+    }
+
+    /// Mostly an object, as the source says what was before.
+    fn previous_attributes(&mut self, data: &mut Object, percent: u32) {
+        let previous = [
+            json!({ "name": "Before", "state": "inactive", "email": "old@a.example" }),
+            json!({ "custom_attributes": { "department": null } }),
+            json!({}),
+            Value::Null,
+            json!(["name"]),
+        ];
+        let previous = previous.choose(&mut self.rng).expect("previous attributes").clone();
+        self.maybe(data, percent, "previous_attributes", previous);
+    }
+
     /// What users and groups have in common. A deletion or a snapshot need not say its directory.
     fn entity(&mut self, id: &str, home: &str, object: &str, event: &str) -> Object {
         let mut data = Object::new();
@@ -433,9 +473,8 @@ impl Teller {
         self.maybe(&mut data, 30, "raw_attributes", json!({ "raw": told, "": {} }));
         self.maybe(&mut data, 10, "groups", json!([{ "id": "not a group" }]));
         self.maybe(&mut data, 10, "unheard_of", json!({ "id": "z", "directory_id": "z" }));
-        if event.ends_with("updated") {
-            self.maybe(&mut data, 60, "previous_attributes", json!({ "name": "Before", "state": "inactive", "email": "old@a.example" }));
-        }
+        let percent = if event.ends_with("updated") { 60 } else { 4 };
+        self.previous_attributes(&mut data, percent);
         self.times(&mut data);
         data
     }
@@ -456,6 +495,7 @@ impl Teller {
         let user = self.user(&user, &user_home, "snapshot");
         data.insert("user".into(), Value::Object(user));
         self.maybe(&mut data, 5, "object", json!("directory_membership"));
+        self.maybe(&mut data, 5, "unheard_of", json!({ "role": "owner" }));
         if self.chance(20) {
             self.times(&mut data);
         }
@@ -519,7 +559,12 @@ impl Teller {
         let at = self.next_moment();
         let by_data = matches!(
             event,
-            "dsync.user.created" | "dsync.user.updated" | "dsync.group.created" | "dsync.group.updated" | "dsync.activated"
+            "dsync.user.created"
+                | "dsync.user.updated"
+                | "dsync.group.created"
+                | "dsync.group.updated"
+                | "dsync.activated"
+                | "user.updated"
         );
         let mut body = Object::new();
         let roll = self.rng.random_range(0..100);
@@ -558,7 +603,16 @@ impl Teller {
         body.insert("event".into(), json!(event));
         body.insert("data".into(), Value::Object(data));
         self.maybe(&mut body, 60, "object", json!("event"));
-        self.maybe(&mut body, 60, "context", json!({}));
+        let contexts = [
+            json!({}),
+            json!({ "previous_attributes": { "name": "Before, in the context" }, "actor": { "id": "a", "source": "api", "name": null } }),
+            json!({ "previous_attributes": null }),
+            json!("context"),
+            Value::Null,
+        ];
+        let context =
+            contexts.choose_weighted(&mut self.rng, |context| if *context == json!({}) { 6 } else { 1 }).expect("contexts").clone();
+        self.maybe(&mut body, 60, "context", context);
         Value::Object(body)
     }
 
@@ -875,8 +929,9 @@ impl Question {
         if let Some(id) = id {
             url += &format!("/{}", percent_encoded(id));
         }
-        let mut pairs: Vec<String> =
-            self.query.iter().map(|(key, value)| format!("{}={}", percent_encoded(key), percent_encoded(value))).collect();
+        // Client libraries send brackets both ways.
+        let name = |key: &str| if key.ends_with("[]") { key.to_owned() } else { percent_encoded(key) };
+        let mut pairs: Vec<String> = self.query.iter().map(|(key, value)| format!("{}={}", name(key), percent_encoded(value))).collect();
         pairs.extend(self.cut.as_of_ms.map(|ms| format!("as_of={}", rfc3339(ms))));
         pairs.extend(self.cut.known_at.map(|seq| format!("known_at={seq}")));
         if !pairs.is_empty() {
@@ -900,7 +955,11 @@ fn percent_encoded(text: &str) -> String {
 
 fn draw_question(rng: &mut impl Rng, ids: &Ids, moments: &[i64], head: u64) -> Question {
     let mut query = Vec::new();
-    let path = match rng.random_range(0..100) {
+    let path = match rng.random_range(0..125) {
+        100.. => {
+            event_filters(rng, ids, moments, &mut query);
+            "/events".to_owned()
+        }
         0..12 => {
             directory_filters(rng, ids, &mut query);
             paging(rng, &ids.directories, &mut query);
@@ -927,6 +986,103 @@ fn draw_question(rng: &mut impl Rng, ids: &Ids, moments: &[i64], head: u64) -> Q
         }
     };
     Question { path, query, cut: draw_cut(rng, moments, head) }
+}
+
+/// Every type that is ever told, and some that are not.
+pub const EVENT_TYPES: [&str; 23] = [
+    "dsync.user.created",
+    "dsync.user.updated",
+    "dsync.user.deleted",
+    "dsync.group.created",
+    "dsync.group.updated",
+    "dsync.group.deleted",
+    "dsync.group.user_added",
+    "dsync.group.user_removed",
+    "dsync.activated",
+    "dsync.deactivated",
+    "dsync.deleted",
+    "dsync.token.created",
+    "dsync.token.revoked",
+    "connection.activated",
+    "user.created",
+    "user.updated",
+    // Kept and listed in the quarantine, so in no list of events.
+    "dsync.user.promoted",
+    "dsync.group.user_moved",
+    "rollcall.directory.deleted",
+    "rollcall.user.deleted",
+    // Never told.
+    "dsync.user",
+    "Dsync.user.created",
+    "session.revoked",
+];
+
+/// The parameter `events` for these types, in one of the forms that client libraries send.
+pub fn ask_for_types(rng: &mut impl Rng, types: &[&str], query: &mut Vec<(String, String)>) {
+    let form = rng.random_range(0..5);
+    if form == 0 {
+        query.push(("events".to_owned(), types.join(",")));
+        return;
+    }
+    for (index, name) in types.iter().enumerate() {
+        let key = match (form, index % 2) {
+            (1, _) | (4, 0) => "events".to_owned(),
+            (2, _) => "events[]".to_owned(),
+            _ => format!("events[{index}]"),
+        };
+        query.push((key, name.to_string()));
+    }
+}
+
+fn event_filters(rng: &mut impl Rng, ids: &Ids, moments: &[i64], query: &mut Vec<(String, String)>) {
+    let count = match rng.random_range(0..100) {
+        0..2 => 0,
+        2..40 => rng.random_range(1..=3),
+        40..80 => rng.random_range(4..=10),
+        _ => EVENT_TYPES.len(),
+    };
+    let types: Vec<&str> = EVENT_TYPES.sample(rng, count).copied().collect();
+    ask_for_types(rng, &types, query);
+    maybe_ask(rng, 0.02, "events", "", query);
+    if rng.random_bool(0.01) {
+        query.extend((0..65).map(|number| ("events".to_owned(), format!("x{number}"))));
+    }
+    if rng.random_bool(0.4) {
+        organization_filter(rng, ids, query);
+    }
+    let limit = match rng.random_range(0..100) {
+        0..60 => rng.random_range(1..=8).to_string(),
+        60..80 => rng.random_range(9..=100).to_string(),
+        80..83 => ["0", "101", "x", "-1"].choose(rng).expect("limits").to_string(),
+        _ => String::new(),
+    };
+    maybe_ask(rng, if limit.is_empty() { 0.0 } else { 1.0 }, "limit", &limit, query);
+    let order = *["asc", "desc", "desc", "normal", "newest"].choose(rng).expect("orders");
+    maybe_ask(rng, if order == "newest" { 0.05 } else { 0.4 }, "order", order, query);
+    let ranged = rng.random_bool(0.3);
+    if ranged {
+        for key in ["range_start", "range_end"] {
+            let moment = write_range(rng, moments);
+            maybe_ask(rng, 0.6, key, &moment, query);
+        }
+    }
+    if rng.random_bool(if ranged { 0.05 } else { 0.4 }) {
+        let cursor = one_of(rng, &ids.events, "event_nowhere");
+        let key = *["after", "after", "after", "before"].choose(rng).expect("cursors");
+        query.push((key.to_owned(), cursor));
+        maybe_ask(rng, 0.02, if key == "before" { "after" } else { "before" }, "event_nowhere", query);
+    }
+    query.shuffle(rng);
+}
+
+fn write_range(rng: &mut impl Rng, moments: &[i64]) -> String {
+    let moment = moments.choose(rng).copied().unwrap_or_default().min(read_time(HORIZON).expect("a time")) + rng.random_range(-1..=1);
+    match rng.random_range(0..10) {
+        0..7 => rfc3339(moment),
+        7 => in_zone(moment, 120, "+02:00"),
+        8 => in_zone(moment, -90, "-01:30"),
+        _ => ["yesterday", "2025-01-01", "2025-02-30T00:00:00Z"].choose(rng).expect("bad times").to_string(),
+    }
 }
 
 fn maybe_ask(rng: &mut impl Rng, chance: f64, key: &str, value: &str, query: &mut Vec<(String, String)>) {

@@ -22,6 +22,7 @@ mod openapi;
 mod orders;
 mod paging;
 mod road;
+mod shapes;
 mod signatures;
 mod stats;
 mod stories;

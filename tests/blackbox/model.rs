@@ -16,6 +16,17 @@ pub struct World {
     records: Vec<Record>,
     /// The events that have an effect, in the order of rule 4.
     events: Vec<Event>,
+    /// What `GET /events` may list, by seq.
+    told: Vec<Told>,
+}
+
+/// An event that counts and is usable, whether or not it has an effect.
+struct Told {
+    seq: u64,
+    at: i64,
+    id: String,
+    event: String,
+    body: Object,
 }
 
 /// What the sender is told.
@@ -45,6 +56,8 @@ pub struct Ids {
     pub idp_ids: Vec<String>,
     pub domains: Vec<String>,
     pub directory_names: Vec<String>,
+    /// Of every event in the log, whether or not it can be listed.
+    pub events: Vec<String>,
 }
 
 struct Record {
@@ -205,15 +218,17 @@ impl World {
 
         let seq = self.records.len() as u64 + 1;
         match understand(&event, parsed.get("data")) {
-            Ok(Some(fact)) => {
-                let event = place(seq, &event, &event_id, &parsed, fact, t_ms);
-                if event.at > t_ms + 5 * 60_000 {
-                    record.listed = Some("clock_ahead");
+            Ok(fact) => {
+                let (at, closing, updated_at) = place(&event, &event_id, &parsed, fact.as_ref(), t_ms);
+                if let Some(fact) = fact {
+                    if at > t_ms + 5 * 60_000 {
+                        record.listed = Some("clock_ahead");
+                    }
+                    self.events.push(Event { seq, at, closing, updated_at, id: event_id.clone(), fact });
+                    self.events.sort_by(|a, b| a.order().cmp(&b.order()));
                 }
-                self.events.push(event);
-                self.events.sort_by(|a, b| a.order().cmp(&b.order()));
+                self.told.push(Told { seq, at, id: event_id.clone(), event, body: parsed });
             }
-            Ok(None) => {}
             Err(reason) => record.listed = Some(reason),
         }
         Receipt { seq: self.append(record), event_id: Some(event_id), duplicate: false, conflict: false }
@@ -243,6 +258,7 @@ impl World {
                 "directories" => view.list_directories(query),
                 "directory_users" => view.list_users(query),
                 "directory_groups" => view.list_groups(query),
+                "events" => self.list_events(query, cut),
                 _ => (404, Value::Null),
             },
             Some(("directories", id)) => found(view.directory(id), "Directory", id),
@@ -306,7 +322,9 @@ impl World {
         }
         let [users, groups, directories, organizations, emails, idp_ids, domains, directory_names] =
             sets.map(|set| set.into_iter().collect());
-        Ids { users, groups, directories, organizations, emails, idp_ids, domains, directory_names }
+        let is_first = |record: &&Record| record.standing == Standing::First;
+        let events = self.records.iter().filter(is_first).filter_map(|record| record.event_id.clone()).collect();
+        Ids { users, groups, directories, organizations, emails, idp_ids, domains, directory_names, events }
     }
 
     /// The moments at which events with an effect occurred, ascending, each once.
@@ -410,16 +428,16 @@ fn may_be_directory_id(id: &str) -> bool {
     !id.starts_with("directory_user_") && !id.starts_with("directory_group_")
 }
 
-/// Gives an event its place in the order (rules 3 and 4).
-fn place(seq: u64, event: &str, id: &str, parsed: &Object, fact: Fact, t_ms: i64) -> Event {
+/// When an event occurred, and what else its place in the order depends on (rules 3 and 4).
+fn place(event: &str, id: &str, parsed: &Object, fact: Option<&Fact>, t_ms: i64) -> (i64, bool, Option<i64>) {
     let closing =
         matches!(event, "dsync.deleted" | "dsync.deactivated" | "dsync.user.deleted" | "dsync.group.deleted" | "dsync.group.user_removed");
-    let updated_at = match &fact {
-        Fact::Directory { data, .. } | Fact::Entity { data, .. } => moment(data, "updated_at"),
-        Fact::Membership { .. } => None,
+    let updated_at = match fact {
+        Some(Fact::Membership { .. }) => None,
+        _ => parsed.get("data").and_then(Value::as_object).and_then(|data| moment(data, "updated_at")),
     };
     let at = moment(parsed, "created_at").or_else(|| ulid_ms(id)).or(if closing { None } else { updated_at }).unwrap_or(t_ms);
-    Event { seq, at, closing, updated_at, id: id.to_owned(), fact }
+    (at, closing, updated_at)
 }
 
 /// The time of the ULID that follows the last `_`, if one does and its time is from 2015 to 2099.
@@ -598,26 +616,27 @@ impl View<'_> {
         Some(shape)
     }
 
-    /// What users and groups have in common.
-    fn entity(&self, kind: Kind, id: &str) -> Option<(Value, &Object)> {
-        let version = self.alive(kind, id)?;
-        let data = version.data;
-        let first_seen = self.events.iter().filter(|event| event.speaks_of(kind, id)).map(|event| event.at).min()?;
-        let organization = filled(data, "organization_id").unwrap_or_else(|| self.organization_of(version.directory));
-        let shape = json!({
-            "id": id,
-            "directory_id": version.directory,
-            "organization_id": organization,
-            "idp_id": text_or_empty(data, "idp_id"),
-            "raw_attributes": object_or_empty(data, "raw_attributes"),
-            "created_at": rfc3339(moment(data, "created_at").unwrap_or(first_seen)),
-            "updated_at": rfc3339(moment(data, "updated_at").unwrap_or(version.event.at)),
-        });
-        Some((shape, data))
+    fn first_seen(&self, kind: Kind, id: &str, otherwise: i64) -> i64 {
+        self.events.iter().filter(|event| event.speaks_of(kind, id)).map(|event| event.at).min().unwrap_or(otherwise)
     }
 
-    fn user(&self, id: &str) -> Option<Value> {
-        let (mut shape, data) = self.entity(Kind::User, id)?;
+    /// A snapshot of a user or group in the API's shape (rule 14): in `directory`, said by an event of `at`.
+    fn completed(&self, kind: Kind, id: &str, directory: &str, data: &Object, at: i64) -> Value {
+        let created_at = moment(data, "created_at").unwrap_or_else(|| self.first_seen(kind, id, at));
+        let mut shape = json!({
+            "id": id,
+            "directory_id": directory,
+            "organization_id": filled(data, "organization_id").unwrap_or_else(|| self.organization_of(directory)),
+            "idp_id": text_or_empty(data, "idp_id"),
+            "raw_attributes": object_or_empty(data, "raw_attributes"),
+            "created_at": rfc3339(created_at),
+            "updated_at": rfc3339(moment(data, "updated_at").unwrap_or(at)),
+        });
+        if kind == Kind::Group {
+            shape["object"] = json!("directory_group");
+            shape["name"] = text_or_empty(data, "name");
+            return shape;
+        }
         shape["object"] = json!("directory_user");
         shape["email"] = email_of(data);
         for key in ["first_name", "last_name", "name", "job_title", "username"] {
@@ -632,7 +651,16 @@ impl View<'_> {
         if let Some(Value::Array(roles)) = data.get("roles") {
             shape["roles"] = roles.iter().filter_map(slug_only).collect();
         }
-        Some(shape)
+        shape
+    }
+
+    fn entity(&self, kind: Kind, id: &str) -> Option<Value> {
+        let version = self.alive(kind, id)?;
+        Some(self.completed(kind, id, version.directory, version.data, version.event.at))
+    }
+
+    fn user(&self, id: &str) -> Option<Value> {
+        self.entity(Kind::User, id)
     }
 
     fn user_with_groups(&self, id: &str) -> Option<Value> {
@@ -642,10 +670,7 @@ impl View<'_> {
     }
 
     fn group(&self, id: &str) -> Option<Value> {
-        let (mut shape, data) = self.entity(Kind::Group, id)?;
-        shape["object"] = json!("directory_group");
-        shape["name"] = text_or_empty(data, "name");
-        Some(shape)
+        self.entity(Kind::Group, id)
     }
 
     fn group_as_asked(&self, id: &str, query: &[(String, String)]) -> Option<Value> {
@@ -782,6 +807,246 @@ const DIRECTORY_TYPES: [&str; 21] = [
     "sftp workday",
     "workday",
 ];
+
+// --- GET /events ---
+
+/// At most so many types in one question.
+const TYPES_MAX: usize = 64;
+
+impl World {
+    /// Where the texts leave the words open, a refusal comes back with its code alone.
+    fn list_events(&self, query: &[(String, String)], cut: Cut) -> (u16, Value) {
+        let types: Vec<&str> = query
+            .iter()
+            .filter(|(name, _)| is_events_parameter(name))
+            .flat_map(|(_, value)| value.split(','))
+            .filter(|name| !name.is_empty())
+            .collect();
+        if types.is_empty() {
+            let message = "One or more event names (e.g. dsync.user.created) must be provided using the events parameter.";
+            return (400, json!({ "message": message, "code": "invalid_events_request" }));
+        }
+        let refused = |code: &str| (422, json!({ "message": "Validation failed", "code": code }));
+        let one = |name: &str| query.iter().rfind(|(key, _)| key == name).map(|(_, value)| value.as_str());
+        let limit = one("limit").map_or(Some(10), |limit| limit.parse().ok()).filter(|limit| (1..=100).contains(limit));
+        let ordered = one("order").is_none_or(|order| ["asc", "desc", "normal"].contains(&order));
+        let (after, before) = (one("after"), one("before"));
+        let range = [one("range_start"), one("range_end")].map(|bound| bound.map(read_time));
+        let [start, end] = range.map(|bound| bound.flatten());
+        let unreadable = range.contains(&Some(None));
+        let backwards = start.zip(end).is_some_and(|(start, end)| end < start);
+        let both = after.is_some() && before.is_some();
+        let cursor_and_range = (after.is_some() || before.is_some()) && range != [None, None];
+        let (Some(limit), true) = (limit, ordered) else { return refused("validation_failed") };
+        if unreadable || backwards || both || cursor_and_range || types.len() > TYPES_MAX {
+            return refused("validation_failed");
+        }
+        let Some(cursor) = after.or(before).map_or(Some(0), |id| self.cursor(id)) else { return refused("cursor_invalid") };
+
+        let is_listed = |told: &&Told| {
+            let known = cut.as_of_ms.is_none_or(|as_of| told.at <= as_of) && cut.known_at.is_none_or(|known_at| told.seq <= known_at);
+            known
+                && types.contains(&told.event.as_str())
+                && start.is_none_or(|start| start <= told.at)
+                && end.is_none_or(|end| told.at <= end)
+                && asked(query, &["organization_id", "organization"]).all(|wanted| self.organization_of_event(told) == wanted)
+        };
+        let listed: Vec<&Told> = self.told.iter().filter(is_listed).collect();
+        let (first, last) = if before.is_some() {
+            let last = listed.iter().filter(|told| told.seq < cursor).count();
+            (last.saturating_sub(limit), last)
+        } else {
+            let first = listed.iter().filter(|told| told.seq <= cursor).count();
+            (first, listed.len().min(first + limit))
+        };
+        let page = &listed[first..last];
+        let data: Vec<Value> = page.iter().map(|told| self.shown_event(told)).collect();
+        let after = page.last().filter(|_| last < listed.len()).map(|told| &told.id);
+        (200, json!({ "object": "list", "data": data, "list_metadata": { "before": null, "after": after } }))
+    }
+
+    /// The ids and bodies of all events that can be listed.
+    pub fn sent(&self) -> Vec<(String, Vec<u8>)> {
+        self.told.iter().map(|told| (told.id.clone(), self.records[told.seq as usize - 1].body.clone())).collect()
+    }
+
+    /// The whole list, without pages.
+    pub fn all_events(&self, query: &[(String, String)], cut: Cut) -> Vec<Value> {
+        let mut all = Vec::new();
+        let mut page: Vec<_> = query.iter().filter(|(key, _)| key != "limit").cloned().collect();
+        page.push(("limit".to_owned(), "100".to_owned()));
+        loop {
+            let (_, mut body) = self.list_events(&page, cut);
+            let after = body["list_metadata"]["after"].take();
+            all.extend(body["data"].as_array().cloned().unwrap_or_default());
+            let Some(after) = after.as_str() else { return all };
+            page.retain(|(key, _)| key != "after");
+            page.push(("after".to_owned(), after.to_owned()));
+        }
+    }
+
+    /// The seq of the event with this id; any event of the log is a place in the list.
+    fn cursor(&self, id: &str) -> Option<u64> {
+        self.find(|known| known.standing == Standing::First && known.event_id.as_deref() == Some(id))
+    }
+
+    /// What was known when the event was recorded, of what had happened when it did: so what is shown of it never changes.
+    fn view_of(&self, told: &Told) -> View<'_> {
+        self.view(Cut { as_of_ms: Some(told.at), known_at: Some(told.seq) })
+    }
+
+    fn shown_event(&self, told: &Told) -> Value {
+        json!({
+            "object": "event",
+            "id": told.id,
+            "event": told.event,
+            "data": self.shown_data(told),
+            "created_at": rfc3339(told.at),
+            "context": object_or_empty(&told.body, "context"),
+        })
+    }
+
+    fn shown_data(&self, told: &Told) -> Value {
+        let nothing = Object::new();
+        let data = told.body.get("data").and_then(Value::as_object).unwrap_or(&nothing);
+        if told.event.starts_with("dsync.token.") {
+            return with_previous_attributes(with_the_rest(shown_token(data, told.at), data, &[]), told);
+        }
+        let Some(event) = self.events.iter().find(|event| event.seq == told.seq) else { return json!(data) };
+        let view = self.view_of(told);
+        match &event.fact {
+            Fact::Directory { id, change, data } => {
+                let shape = view.shown_directory(id, *change, data, told.at);
+                with_previous_attributes(with_the_rest(shape, data, &["external_key", "domain", "domains"]), told)
+            }
+            Fact::Entity { kind, id, directory, data, .. } => {
+                let known = || view.last_directory_of(*kind, id).unwrap_or_default();
+                let directory = directory.clone().unwrap_or_else(known);
+                let shape = view.completed(*kind, id, &directory, data, told.at);
+                let roles: &[&str] = if *kind == Kind::User { &["role", "roles"] } else { &[] };
+                with_previous_attributes(with_the_rest(shape, data, roles), told)
+            }
+            Fact::Membership { directory, group, user, .. } => {
+                let snapshot = |kind, end: &End, named: &[&str]| {
+                    let own = end.directory.as_ref().unwrap_or(directory);
+                    with_the_rest(view.completed(kind, &end.id, own, &end.data, told.at), &end.data, named)
+                };
+                let (user, group) = (snapshot(Kind::User, user, &["role", "roles"]), snapshot(Kind::Group, group, &[]));
+                let shape = json!({ "directory_id": directory, "user": user, "group": group });
+                with_previous_attributes(with_the_rest(shape, data, &[]), told)
+            }
+        }
+    }
+
+    /// Whose event it is, for the filter; empty if nobody's.
+    fn organization_of_event(&self, told: &Told) -> String {
+        let own =
+            |data: Option<&Value>| data.and_then(Value::as_object).and_then(|data| filled(data, "organization_id")).map(str::to_owned);
+        let data = told.body.get("data");
+        let then = |directory: &str| self.view_of(told).organization_of(directory).to_owned();
+        match self.events.iter().find(|event| event.seq == told.seq).map(|event| &event.fact) {
+            None => own(data).unwrap_or_default(),
+            Some(Fact::Membership { directory, .. }) => {
+                own(data).or_else(|| own(data?.get("group"))).or_else(|| own(data?.get("user"))).unwrap_or_else(|| then(directory))
+            }
+            Some(Fact::Directory { id, .. }) => own(data).unwrap_or_else(|| then(id)),
+            Some(Fact::Entity { directory: Some(directory), .. }) => own(data).unwrap_or_else(|| then(directory)),
+            Some(Fact::Entity { kind, id, directory: None, .. }) => {
+                own(data).or_else(|| Some(then(&self.view_of(told).last_directory_of(*kind, id)?))).unwrap_or_default()
+            }
+        }
+    }
+}
+
+impl View<'_> {
+    fn shown_directory(&self, id: &str, change: DirectoryChange, data: &Object, at: i64) -> Value {
+        let organization = filled(data, "organization_id").unwrap_or_else(|| self.organization_of(id));
+        let first_named = self.events.iter().filter(|event| event.names(id)).map(|event| event.at).min().unwrap_or(at);
+        let is_known = |kind: &&str| DIRECTORY_TYPES.contains(kind) || ["gusto", "rippling"].contains(kind);
+        let deleted = change == DirectoryChange::Deleted;
+        let state = match text(data, "state") {
+            _ if change == DirectoryChange::Deactivated => "inactive",
+            Some("linked") => "active",
+            Some("unlinked") => "inactive",
+            Some(state) if ["active", "validating", "invalid_credentials", "inactive", "deleting"].contains(&state) => state,
+            _ if deleted => "deleting",
+            _ => "active",
+        };
+        let mut shape = json!({
+            "object": "directory",
+            "id": id,
+            "organization_id": organization,
+            "type": text(data, "type").filter(is_known).unwrap_or("generic scim v2.0"),
+            "state": state,
+            "name": text_or_empty(data, "name"),
+            "created_at": rfc3339(moment(data, "created_at").unwrap_or(first_named)),
+            "updated_at": rfc3339(moment(data, "updated_at").unwrap_or(at)),
+        });
+        if !deleted {
+            shape["external_key"] = text_or_empty(data, "external_key");
+            shape["domains"] = shown_domains(data, organization);
+        }
+        shape
+    }
+
+    /// Of the latest version that says one.
+    fn last_directory_of(&self, wanted: Kind, wanted_id: &str) -> Option<String> {
+        self.events.iter().rev().find_map(|event| match &event.fact {
+            Fact::Entity { kind, id, directory, .. } if *kind == wanted && id == wanted_id => directory.clone(),
+            _ => None,
+        })
+    }
+}
+
+fn is_events_parameter(name: &str) -> bool {
+    let index = name.strip_prefix("events[").and_then(|rest| rest.strip_suffix(']'));
+    name == "events" || index.is_some_and(|index| index.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
+fn shown_domains(data: &Object, organization: &str) -> Value {
+    let shown = |id: &str, organization: &str, domain: &str| json!({ "object": "organization_domain", "id": id, "organization_id": organization, "domain": domain });
+    let of_element = |element: &Value| {
+        let element = element.as_object()?;
+        let domain = filled(element, "domain")?;
+        Some(shown(text(element, "id").unwrap_or(""), filled(element, "organization_id").unwrap_or(organization), domain))
+    };
+    match data.get("domains") {
+        Some(Value::Array(domains)) => domains.iter().filter_map(of_element).collect(),
+        _ => filled(data, "domain").map(|domain| shown("", organization, domain)).into_iter().collect(),
+    }
+}
+
+fn shown_token(data: &Object, at: i64) -> Value {
+    json!({
+        "object": "directory_token",
+        "id": text_or_empty(data, "id"),
+        "directory_id": text_or_empty(data, "directory_id"),
+        "organization_id": text_or_empty(data, "organization_id"),
+        "token_suffix": text_or_empty(data, "token_suffix"),
+        "created_at": rfc3339(moment(data, "created_at").unwrap_or(at)),
+    })
+}
+
+/// The shape, with what else the source sent; `named` are keys that the shape has a say in even where it leaves them out.
+fn with_the_rest(shape: Value, data: &Object, named: &[&str]) -> Value {
+    let mut whole = data.clone();
+    whole.retain(|key, _| !named.contains(&key.as_str()));
+    if let Value::Object(shape) = shape {
+        whole.extend(shape);
+    }
+    Value::Object(whole)
+}
+
+fn with_previous_attributes(mut shown: Value, told: &Told) -> Value {
+    let of = |key: &str| told.body.get(key)?.get("previous_attributes").filter(|previous| previous.is_object()).cloned();
+    let updated = told.event.ends_with(".updated");
+    let previous = if updated { of("data").or_else(|| of("context")).or_else(|| Some(json!({}))) } else { of("data") };
+    if let Some(whole) = shown.as_object_mut() {
+        whole.remove("previous_attributes");
+        whole.extend(previous.map(|previous| ("previous_attributes".to_owned(), previous)));
+    }
+    shown
+}
 
 // --- Reading fields ---
 
@@ -1523,5 +1788,145 @@ mod tests {
         assert_eq!(group["members"][0]["id"], "U");
         assert!(group["members"][0].get("groups").is_none());
         assert_eq!(story.item("/directory_users/U", LATEST).expect("a user")["groups"][0]["id"], "G");
+    }
+
+    fn event_ids(story: &Story, query: &[(&str, &str)], cut: Cut) -> Vec<String> {
+        story.list("/events", &[&[("events", "dsync.user.created,dsync.user.deleted,x.y")], query].concat(), cut)
+    }
+
+    #[test]
+    fn events_are_asked_for_by_type_in_any_encoding() {
+        let mut story = Story::default();
+        story.user("created", 1, "U").user("deleted", 2, "U").user("updated", 3, "U");
+        let both: [&[(&str, &str)]; 4] = [
+            &[("events", "dsync.user.created,,dsync.user.updated")],
+            &[("events", "dsync.user.created"), ("events", "dsync.user.updated")],
+            &[("events[]", "dsync.user.created"), ("events[]", "dsync.user.updated")],
+            &[("events[0]", "dsync.user.created"), ("events[7]", "dsync.user.updated")],
+        ];
+        for query in both {
+            assert_eq!(story.list("/events", query, LATEST), ["e01", "e03"], "{query:?}");
+        }
+        for query in [&[][..], &[("events", "")], &[("events[]", ","), ("limit", "0")], &[("events[x]", "dsync.user.created")]] {
+            assert_eq!(story.ask("/events", query, LATEST).0, 400, "{query:?}");
+        }
+        assert!(story.list("/events", &[("events", "never.heard_of")], LATEST).is_empty());
+    }
+
+    #[test]
+    fn events_are_listed_by_seq_and_cut_by_their_time() {
+        let mut story = Story::default();
+        // One that is quarantined stands between them; it is a place, but not listed.
+        story.user("created", 5, "U").tell("dsync.user.created", 4, json!({})).user("deleted", 3, "U").tell("x.y", 4, json!([]));
+        let listed = |query: &[(&str, &str)]| event_ids(&story, query, LATEST);
+        assert_eq!(listed(&[]), ["e01", "e03", "e04"]);
+        assert_eq!(listed(&[("order", "desc"), ("limit", "2")]), ["e01", "e03"]);
+        assert_eq!(listed(&[("after", "e01")]), ["e03", "e04"]);
+        assert_eq!(listed(&[("after", "e02"), ("limit", "1")]), ["e03"]);
+        assert_eq!(listed(&[("before", "e04"), ("limit", "1")]), ["e03"]);
+        assert!(listed(&[("after", "e04")]).is_empty());
+        assert_eq!(listed(&[("range_start", &second(4))]), ["e01", "e04"]);
+        assert_eq!(listed(&[("range_start", &second(3)), ("range_end", &second(4))]), ["e03", "e04"]);
+        assert_eq!(event_ids(&story, &[], at(4)), ["e03", "e04"]);
+        assert_eq!(event_ids(&story, &[], known(3)), ["e01", "e03"]);
+        let ask = |query: &[(&str, &str)]| story.ask("/events", &[&[("events", "dsync.user.created,x.y")], query].concat(), LATEST);
+        let metadata = |query: &[(&str, &str)]| ask(query).1["list_metadata"].clone();
+        assert_eq!(metadata(&[("limit", "1")]), json!({ "before": null, "after": "e01" }));
+        assert_eq!(metadata(&[("before", "e04")]), json!({ "before": null, "after": "e01" }));
+        assert_eq!(metadata(&[]), json!({ "before": null, "after": null }));
+        assert_eq!(ask(&[("after", "e09")]).1["code"], "cursor_invalid");
+        assert_eq!(ask(&[("after", "e01"), ("range_end", &second(9))]).1["code"], "validation_failed");
+    }
+
+    fn shown(story: &Story, name: &str) -> Value {
+        let (_, body) = story.ask("/events", &[("events", name)], LATEST);
+        body["data"].as_array().and_then(|events| events.last().cloned()).expect("an event")
+    }
+
+    #[test]
+    fn an_event_is_completed_from_what_was_known_when_it_came_and_never_again() {
+        let mut story = Story::default();
+        story.tell("dsync.user.created", 4, json!({ "id": "U", "directory_id": "D", "emails": [{ "value": "a@x" }] }));
+        story.tell("dsync.activated", 2, json!({ "id": "D", "organization_id": "late" }));
+        story.tell("dsync.user.deleted", 6, json!({ "id": "U", "state": "suspended", "more": [1], "groups": [] }));
+        story.tell("dsync.user.updated", 1, json!({ "id": "U", "directory_id": "E" }));
+        let created = shown(&story, "dsync.user.created");
+        assert_eq!((&created["data"]["organization_id"], &created["data"]["created_at"]), (&json!(""), &json!(second(4))));
+        assert_eq!((&created["data"]["email"], &created["context"]), (&json!("a@x"), &json!({})));
+        let expected = json!({
+            "object": "directory_user", "id": "U", "directory_id": "D", "organization_id": "late", "idp_id": "", "email": null,
+            "first_name": null, "last_name": null, "name": null, "job_title": null, "username": null, "emails": [], "state": "inactive",
+            "raw_attributes": {}, "custom_attributes": {}, "created_at": second(4), "updated_at": second(6), "more": [1], "groups": [],
+        });
+        assert_eq!(shown(&story, "dsync.user.deleted")["data"], expected);
+        assert_eq!(story.list("/events", &[("events", "dsync.user.deleted"), ("organization_id", "late")], LATEST), ["e03"]);
+        assert!(story.list("/events", &[("events", "dsync.user.created"), ("organization_id", "late")], LATEST).is_empty());
+    }
+
+    #[test]
+    fn events_of_directories_have_their_own_words() {
+        let cases = [
+            ("activated", json!("linked"), "active"),
+            ("activated", json!("unlinked"), "inactive"),
+            ("activated", json!("deleting"), "deleting"),
+            ("activated", json!(7), "active"),
+            ("deactivated", json!("active"), "inactive"),
+            ("deleted", json!("active"), "active"),
+            ("deleted", json!("gone"), "deleting"),
+        ];
+        for (event, state, expected) in cases {
+            let mut story = Story::default();
+            story.tell(&format!("dsync.{event}"), 1, json!({ "id": "D", "state": state, "type": "gusto", "domain": "a.example" }));
+            let data = shown(&story, &format!("dsync.{event}"))["data"].clone();
+            assert_eq!((&data["state"], &data["type"]), (&json!(expected), &json!("gusto")), "{event} {state}");
+            let domain = json!({ "object": "organization_domain", "id": "", "organization_id": "", "domain": "a.example" });
+            assert_eq!(data.get("domains"), (event != "deleted").then_some(&json!([domain])));
+            assert_eq!(data.get("external_key").is_some(), event != "deleted");
+        }
+        let mut story = Story::default();
+        let domains = json!([{ "domain": "" }, "x", { "domain": "b.example", "id": 5, "organization_id": "p", "extra": 1 }]);
+        story.tell("dsync.activated", 1, json!({ "id": "D", "organization_id": "o", "domain": "a.example", "domains": domains }));
+        let domain = json!({ "object": "organization_domain", "id": "", "organization_id": "p", "domain": "b.example" });
+        assert_eq!(shown(&story, "dsync.activated")["data"]["domains"], json!([domain]));
+    }
+
+    #[test]
+    fn updates_always_say_what_was_before() {
+        let cases = [
+            (json!({ "a": 1 }), json!({ "b": 2 }), json!({ "a": 1 })),
+            (json!(null), json!({ "b": 2 }), json!({ "b": 2 })),
+            (json!([]), json!("x"), json!({})),
+        ];
+        for (own, context, expected) in cases {
+            for (event, always) in [("dsync.group.updated", true), ("dsync.group.created", false)] {
+                let mut story = Story::default();
+                let data = json!({ "id": "G", "directory_id": "D", "previous_attributes": own });
+                let context = json!({ "previous_attributes": context });
+                story.deliver(json!({ "id": "a", "event": event, "created_at": second(1), "data": data, "context": context }));
+                let expected = if always || own.is_object() { Some(&expected) } else { None };
+                assert_eq!(shown(&story, event)["data"].get("previous_attributes"), expected, "{event} {own}");
+            }
+        }
+    }
+
+    #[test]
+    fn memberships_tokens_and_strangers_are_shown_each_in_their_way() {
+        let mut story = Story::default();
+        let (user, group) = (json!({ "id": "U", "directory_id": "E" }), json!({ "id": "G", "organization_id": "o" }));
+        story.tell("dsync.group.user_added", 3, json!({ "user": user, "group": group, "more": 1 }));
+        let data = shown(&story, "dsync.group.user_added")["data"].clone();
+        assert_eq!((&data["directory_id"], &data["more"]), (&json!("E"), &json!(1)));
+        assert_eq!((&data["group"]["directory_id"], &data["group"]["organization_id"]), (&json!("E"), &json!("o")));
+        assert_eq!((&data["user"]["organization_id"], &data["user"]["created_at"]), (&json!("o"), &json!(second(3))));
+        assert_eq!(story.list("/events", &[("events", "dsync.group.user_added"), ("organization", "o")], LATEST), ["e01"]);
+        story.tell("dsync.token.created", 4, json!([]));
+        let token = json!({
+            "object": "directory_token", "id": "", "directory_id": "", "organization_id": "", "token_suffix": "", "created_at": second(4),
+        });
+        assert_eq!(shown(&story, "dsync.token.created")["data"], token);
+        story.tell("x.y", 5, json!({ "object": null, "organization_id": "o" })).tell("x.z", 5, json!("o"));
+        assert_eq!(shown(&story, "x.y")["data"], json!({ "object": null, "organization_id": "o" }));
+        assert_eq!(shown(&story, "x.z")["data"], json!({}));
+        assert_eq!(story.list("/events", &[("events", "x.y,x.z"), ("organization", "o")], LATEST), ["e03"]);
     }
 }

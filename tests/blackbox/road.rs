@@ -84,7 +84,11 @@ where
             let response = actix_web::test::call_service(self, request.to_request()).await;
             let status = response.status();
             let body = read_body(response).await;
-            (status, serde_json::from_slice(&body).unwrap())
+            let answer = serde_json::from_slice(&body).unwrap();
+            if status.is_client_error() || status.is_server_error() {
+                super::shapes::check_error(status.as_u16(), &answer);
+            }
+            (status, answer)
         })
     }
 }
