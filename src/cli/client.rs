@@ -12,10 +12,16 @@ use crate::verify::sign;
 const TRIES_MAX: u32 = 5;
 const PAUSE: Duration = Duration::from_millis(200);
 
+/// At most so many bytes in an answer: a hundred groups of a thousand large members are less.
+const ANSWER_BYTES_MAX: u64 = 1 << 30;
+
 /// A client that takes every status as an answer.
 pub(super) fn agent() -> ureq::Agent {
-    let config = ureq::Agent::config_builder().http_status_as_error(false).timeout_global(Some(Duration::from_secs(30)));
-    config.build().into()
+    patient().build().into()
+}
+
+fn patient() -> ureq::config::ConfigBuilder<ureq::typestate::AgentScope> {
+    ureq::Agent::config_builder().http_status_as_error(false).timeout_global(Some(Duration::from_secs(30)))
 }
 
 /// What a webhook's sender got back.
@@ -48,10 +54,54 @@ pub(super) fn deliver(agent: &ureq::Agent, url: &str, secret: &str, body: &[u8])
     }
 }
 
-/// Asks, and reads the JSON of the answer.
-pub(super) fn ask(agent: &ureq::Agent, base: &str, api_key: &str, path: &str) -> Result<(u16, Value), Failure> {
-    let request = agent.get(format!("{base}{path}")).header("Authorization", &format!("Bearer {api_key}"));
-    let mut response = request.call().map_err(|error| Failure::Ours(format!("cannot ask `{base}`: {error}")))?;
-    let answer = response.body_mut().read_json().map_err(Failure::ours)?;
-    Ok((response.status().as_u16(), answer))
+/// Asks one server with one API key.
+pub(super) struct Client {
+    pub(super) agent: ureq::Agent,
+    pub(super) base: String,
+    api_key: String,
+}
+
+/// What a server answered to a question.
+pub(super) struct Answer {
+    pub(super) status: u16,
+    /// The cut at which it holds, as its two headers say.
+    pub(super) as_of: Option<String>,
+    pub(super) known_at: Option<String>,
+    pub(super) body: Vec<u8>,
+}
+
+impl Answer {
+    /// The body as JSON.
+    ///
+    /// # Errors
+    /// Ours, if it is something else: what answered is no Rollcall.
+    pub(super) fn json<'a, T: serde::Deserialize<'a>>(&'a self) -> Result<T, Failure> {
+        serde_json::from_slice(&self.body).map_err(|_| Failure::Ours("the answer is not one that Rollcall gives".into()))
+    }
+}
+
+impl Client {
+    /// `base` is the server's URL, a slash at its end or not.
+    pub(super) fn new(base: &str, api_key: &str) -> Client {
+        Client { agent: agent(), base: base.trim_end_matches('/').to_owned(), api_key: api_key.to_owned() }
+    }
+
+    /// For a server on this machine that nobody else knows: no proxy of the environment can reach it.
+    pub(super) fn loopback(base: &str, api_key: &str) -> Client {
+        Client { agent: patient().proxy(None).build().into(), ..Client::new(base, api_key) }
+    }
+
+    /// Asks; whatever the status, it is an answer.
+    ///
+    /// # Errors
+    /// Ours, if the server cannot be reached or breaks off.
+    pub(super) fn get(&self, path: &str) -> Result<Answer, Failure> {
+        let request = self.agent.get(format!("{}{path}", self.base)).header("Authorization", &format!("Bearer {}", self.api_key));
+        let failed = |error: ureq::Error| Failure::Ours(format!("cannot ask `{}`: {error}", self.base));
+        let mut response = request.call().map_err(failed)?;
+        let header = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+        let (as_of, known_at) = (header("rollcall-as-of"), header("rollcall-known-at"));
+        let body = response.body_mut().with_config().limit(ANSWER_BYTES_MAX).read_to_vec().map_err(failed)?;
+        Ok(Answer { status: response.status().as_u16(), as_of, known_at, body })
+    }
 }

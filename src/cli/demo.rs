@@ -1,14 +1,11 @@
 //! `rollcall demo`
 
-use std::thread;
-use std::time::Duration;
 
 use clap::Args;
 use serde::Deserialize;
 use serde_json::Value;
-use tokio::sync::oneshot;
 
-use super::client::{agent, ask, deliver};
+use super::client::{Client, deliver};
 use super::serve::{Caches, Running};
 use super::{Failure, print, table};
 use crate::http::{Settings, WEBHOOK_PATH};
@@ -47,30 +44,22 @@ impl Demo {
             Settings { keyring: Keyring::new([SECRET], 180_000), api_keys: vec![API_KEY.into()], webhook_paths: vec![WEBHOOK_PATH.into()] };
         let caches = Caches { documents: 16 << 20, store: 64 << 20 };
         let running = Running::start("127.0.0.1:0", folder.path(), settings, caches)?;
-        let base = format!("http://{}", running.address());
         let stays_up = self.serve;
-        let (stop, stopped) = oneshot::channel::<()>();
-        let teller = thread::spawn(move || {
-            let told = tell(&base).and_then(|()| if stays_up { print(&lines_to_try(&base)) } else { Ok(()) });
-            // The server stays up as long as somebody holds `stop`: a teller that fails, or breaks off, lets go of it.
-            let hold = (stays_up && told.is_ok()).then_some(stop);
-            (told, hold)
-        });
-        running.until_stopped(async move { drop(stopped.await) })?;
-        let (told, _) = teller.join().unwrap_or_else(|_| (Err(Failure::Ours("the demo broke off".into())), None));
-        told
+        running.beside(API_KEY, stays_up, move |client| {
+            tell(client)?;
+            if stays_up { print(&lines_to_try(&client.base)) } else { Ok(()) }
+        })
     }
 }
 
 /// Sends the story, asks every question of it, and prints those with a title.
-fn tell(base: &str) -> Result<(), Failure> {
-    let agent = agent();
-    wait_until_ready(&agent, base)?;
+fn tell(client: &Client) -> Result<(), Failure> {
+    let base = &client.base;
     print(&format!("A server is listening at {base}, its log in an empty temporary folder.\n\n"))?;
     let webhooks = format!("{base}{WEBHOOK_PATH}");
     let mut records = 0;
     for event in EVENTS.lines() {
-        let delivered = deliver(&agent, &webhooks, SECRET, event.as_bytes())?;
+        let delivered = deliver(&client.agent, &webhooks, SECRET, event.as_bytes())?;
         if delivered.status != 200 {
             return Err(Failure::Ours(format!("a webhook was answered with {}: {}", delivered.status, delivered.answer)));
         }
@@ -81,7 +70,8 @@ fn tell(base: &str) -> Result<(), Failure> {
     let (mut asked, mut number) = (0, 0);
     for line in QUESTIONS.lines() {
         let question: Question = serde_json::from_str(line).map_err(Failure::ours)?;
-        let (status, answer) = ask(&agent, base, API_KEY, &question.ask)?;
+        let answer = client.get(&question.ask)?;
+        let (status, answer) = (answer.status, answer.json::<Value>()?);
         if status != question.status || !holds(&question.expect, &answer) {
             return Err(Failure::Ours(format!("`{}` was answered with {status} and {answer}, but {}", question.ask, question.because)));
         }
@@ -95,16 +85,6 @@ fn tell(base: &str) -> Result<(), Failure> {
         }
     }
     print(&format!("\nAll {asked} questions of the story were answered as it says.\n"))
-}
-
-fn wait_until_ready(agent: &ureq::Agent, base: &str) -> Result<(), Failure> {
-    for _ in 0..200 {
-        if agent.get(format!("{base}/readyz")).call().is_ok_and(|response| response.status() == 200) {
-            return Ok(());
-        }
-        thread::sleep(Duration::from_millis(25));
-    }
-    Err(Failure::Ours("the server did not become ready within 5 s".into()))
 }
 
 /// Whether every key of `expected` is in `answer` with an equal value; arrays match one by one.

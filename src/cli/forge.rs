@@ -263,7 +263,7 @@ mod tests {
         match forge.forged(NOW, 7) {
             Ok(forged) => Ok(serde_json::from_str(&forged.unwrap().body).unwrap()),
             Err(Failure::Caller(message)) => Err(message),
-            Err(Failure::Ours(message)) => panic!("{message}"),
+            Err(failure) => panic!("{failure:?}"),
         }
     }
 

@@ -4,6 +4,7 @@ mod client;
 mod demo;
 mod forge;
 mod generate;
+mod read;
 mod send;
 mod serve;
 mod table;
@@ -32,6 +33,11 @@ enum Command {
     Demo(demo::Demo),
     Generate(generate::Generate),
     Send(Box<send::Send>),
+    Users(read::Users),
+    Groups(read::Groups),
+    Directories(read::Directories),
+    Events(read::Events),
+    Status(read::Status),
 }
 
 /// Why a command failed, and whose fault it is.
@@ -41,6 +47,8 @@ pub enum Failure {
     Caller(String),
     /// Rollcall, its disk or its network failed: exit code 2.
     Ours(String),
+    /// Nobody reads standard output any more: nothing is left to do, and nothing is wrong. Exit code 0.
+    Unread,
 }
 
 impl Failure {
@@ -70,9 +78,14 @@ pub fn run() -> ExitCode {
         Command::Demo(demo) => demo.run(),
         Command::Generate(generate) => generate.run(),
         Command::Send(send) => send.run(),
+        Command::Users(users) => users.run(),
+        Command::Groups(groups) => groups.run(),
+        Command::Directories(directories) => directories.run(),
+        Command::Events(events) => events.run(),
+        Command::Status(status) => status.run(),
     };
     let (code, message) = match result {
-        Ok(()) => return ExitCode::SUCCESS,
+        Ok(()) | Err(Failure::Unread) => return ExitCode::SUCCESS,
         Err(Failure::Caller(message)) => (1, message),
         Err(Failure::Ours(message)) => (2, message),
     };

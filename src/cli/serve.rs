@@ -10,8 +10,10 @@ use std::time::Duration;
 
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
 
 use super::Failure;
+use super::client::Client;
 use crate::engine::Engine;
 use crate::http::{self, Settings, WEBHOOK_PATH};
 use crate::log::{OpenError, Unrecovered};
@@ -62,7 +64,8 @@ fn webhook_path(text: &str) -> Result<String, String> {
     if http::OWN_PATHS.contains(&first) { Err(format!("paths below `/{first}` are the server's own")) } else { Ok(text.into()) }
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
+/// A number and a unit: `180s`.
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
     let split = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(split);
     let unit_ms = match unit {
@@ -122,6 +125,9 @@ fn log_to_stderr() {
     let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
 }
 
+/// How long a stop waits for the server's threads to end, in steps of a millisecond. A log that they keep longer is safe, but not called closed.
+const LET_GO_TRIES_MAX: u32 = 500;
+
 /// How much memory the caches may take, in bytes.
 #[derive(Clone, Copy)]
 pub(super) struct Caches {
@@ -129,7 +135,27 @@ pub(super) struct Caches {
     pub(super) store: u64,
 }
 
-/// A server at work: the wiring of production, which the demo uses as well.
+/// Why a server did not start.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum StartError {
+    /// The data folder does not open.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The address cannot be had.
+    #[error("cannot listen on `{listen}`: {error}")]
+    Listen { listen: String, error: std::io::Error },
+}
+
+impl From<StartError> for Failure {
+    fn from(error: StartError) -> Failure {
+        match error {
+            StartError::Open(error) => open_failure(error),
+            StartError::Listen { .. } => Failure::Caller(error.to_string()),
+        }
+    }
+}
+
+/// A server at work: the wiring of production, which the demo and the commands that read a folder use as well.
 pub(super) struct Running {
     server: http::Server,
     engine: Arc<OnceLock<Arc<Engine>>>,
@@ -138,11 +164,11 @@ pub(super) struct Running {
 
 impl Running {
     /// Opens the data folder, listens, and folds the log beside.
-    pub(super) fn start(listen: &str, data: &Path, settings: Settings, caches: Caches) -> Result<Running, Failure> {
-        let unrecovered = Unrecovered::open(data, caches.store).map_err(open_failure)?;
+    pub(super) fn start(listen: &str, data: &Path, settings: Settings, caches: Caches) -> Result<Running, StartError> {
+        let unrecovered = Unrecovered::open(data, caches.store)?;
         let engine: Arc<OnceLock<Arc<Engine>>> = Arc::default();
-        let server = http::serve(listen, settings, engine.clone())
-            .map_err(|error| Failure::Caller(format!("cannot listen on `{listen}`: {error}")))?;
+        let server =
+            http::serve(listen, settings, engine.clone()).map_err(|error| StartError::Listen { listen: listen.to_owned(), error })?;
         let handle = server.handle.clone();
         let (done, failures) = mpsc::channel();
         let slot = engine.clone();
@@ -172,6 +198,29 @@ impl Running {
         self.server.address
     }
 
+    /// Serves while `work` asks, which it does on a thread of its own once the log is folded, and then stops in order; a server that `stays`
+    /// stops on a signal, unless the work failed. The work's result, or why the server failed.
+    pub(super) fn beside<T: Send + 'static>(
+        self,
+        api_key: &str,
+        stays: bool,
+        work: impl FnOnce(&Client) -> Result<T, Failure> + Send + 'static,
+    ) -> Result<T, Failure> {
+        let client = Client::loopback(&format!("http://{}", self.address()), api_key);
+        let (stop, stopped) = oneshot::channel::<()>();
+        let worker = thread::spawn(move || {
+            let done = wait_until_ready(&client).and_then(|()| work(&client));
+            // The server stays up as long as somebody holds `stop`: a worker that fails, or breaks off, lets go of it. Its connections are
+            // closed before, so that the server does not wait for them.
+            drop(client);
+            let hold = (stays && done.is_ok()).then_some(stop);
+            (done, hold)
+        });
+        self.until_stopped(async move { drop(stopped.await) })?;
+        let (done, _) = worker.join().unwrap_or_else(|_| (Err(Failure::Ours("the command broke off".into())), None));
+        done
+    }
+
     /// Serves until SIGTERM, SIGINT, or `told`, then stops in order: no new connection, requests in flight finished, what waits written and synced.
     pub(super) fn until_stopped(self, told: impl Future<Output = ()> + 'static) -> Result<(), Failure> {
         let Running { server, engine, failures } = self;
@@ -193,11 +242,26 @@ impl Running {
         });
         served.map_err(Failure::ours)?;
         // A stop in the middle of catching up has nothing to sync: nothing was taken.
-        if let Some(engine) = engine.get() {
-            engine.close();
+        if let Some(ready) = engine.get() {
+            ready.close();
+            // The server's threads let go of the log a moment after it has stopped, and only then does the log call itself closed.
+            for _ in 0..LET_GO_TRIES_MAX {
+                if Arc::strong_count(&engine) == 1 {
+                    break;
+                }
+                thread::sleep(Duration::from_millis(1));
+            }
         }
         failures.try_recv().map_or(Ok(()), Err)
     }
+}
+
+/// A server that cannot fold its log stops, and then does not answer any more.
+fn wait_until_ready(client: &Client) -> Result<(), Failure> {
+    while client.get("/readyz")?.status != 200 {
+        thread::sleep(Duration::from_millis(25));
+    }
+    Ok(())
 }
 
 fn catch_up(

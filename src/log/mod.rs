@@ -12,7 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 pub use memory::MemoryLog;
 use rollcall_projections::{Entry, Millis, Seq, Standing};
-pub use store::{OpenError, SledLog, Unrecovered};
+pub use store::{OpenError, SledLog, Unrecovered, is_data_folder};
 
 use crate::verify::{Proof, Source, Verified};
 

@@ -78,6 +78,14 @@ pub enum OpenError {
     },
 }
 
+/// Whether `folder` holds a log, or what is left of one. Nothing is created or locked.
+///
+/// # Errors
+/// If the disk refuses to say.
+pub fn is_data_folder(folder: &Path) -> io::Result<bool> {
+    Ok(fs::exists(folder.join("store").join("db"))? || fs::exists(folder.join("checkpoint"))?)
+}
+
 /// A store that is open and locked, its records not yet looked through.
 pub struct Unrecovered {
     store: Store,

@@ -58,8 +58,13 @@ impl Server {
     }
 
     /// Starts `command`, which runs the binary, perhaps through another program.
-    pub fn start_command(mut command: Command, data: &Path, arguments: &[&str]) -> Server {
-        command.args(["serve", "--listen", "127.0.0.1:0", "--data"]).arg(data).args(arguments);
+    pub fn start_command(command: Command, data: &Path, arguments: &[&str]) -> Server {
+        Server::start_listening(command, "127.0.0.1:0", data, arguments)
+    }
+
+    /// The same at an address of the caller's choice, perhaps that of a server that has stopped.
+    pub fn start_listening(mut command: Command, listen: &str, data: &Path, arguments: &[&str]) -> Server {
+        command.args(["serve", "--listen", listen, "--data"]).arg(data).args(arguments);
         command.env("ROLLCALL_WEBHOOK_SECRETS", SECRET).env("ROLLCALL_API_KEYS", API_KEY).env("ROLLCALL_LOG", "error");
         command.env_remove("WORKOS_WEBHOOK_SECRET");
         let mut child = command.stdout(Stdio::piped()).spawn().unwrap();

@@ -21,6 +21,8 @@ mod model_equals_server;
 mod openapi;
 mod orders;
 mod paging;
+mod reading;
+mod reading_events;
 mod road;
 mod shapes;
 mod signatures;

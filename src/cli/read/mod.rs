@@ -1,0 +1,16 @@
+//! The commands that read: each asks a server over HTTP, one that runs or one of its own over a data folder, so that both answer alike.
+
+mod directories;
+mod events;
+mod groups;
+mod listing;
+mod print;
+mod source;
+mod status;
+mod users;
+
+pub(super) use directories::Directories;
+pub(super) use events::Events;
+pub(super) use groups::Groups;
+pub(super) use status::Status;
+pub(super) use users::Users;

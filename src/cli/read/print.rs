@@ -1,0 +1,83 @@
+//! What goes to standard output.
+
+use std::borrow::Cow;
+use std::io::{self, IsTerminal, Write};
+
+use serde_json::value::RawValue;
+
+use super::super::Failure;
+use crate::json;
+
+/// Says why a write failed. A reader that has left is no failure.
+pub(super) fn unwritten(error: &io::Error) -> Failure {
+    match error.kind() {
+        io::ErrorKind::BrokenPipe => Failure::Unread,
+        _ => Failure::Ours(format!("cannot print: {error}")),
+    }
+}
+
+/// Prints, and sees that it left.
+///
+/// # Errors
+/// Ours, or that nobody reads.
+pub(super) fn print(text: &str) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(|error| unwritten(&error))
+}
+
+/// An object of JSON as it came, on one line: only where a sender's own line breaks passed through is a break made a space.
+pub(super) fn one_line(json: &str) -> Cow<'_, str> {
+    // Inside a string a line break is always escaped, so that these are between tokens.
+    if json.contains(['\n', '\r']) { Cow::Owned(json.replace(['\n', '\r'], " ")) } else { Cow::Borrowed(json) }
+}
+
+/// How wide a table may be: the terminal's width, else what COLUMNS says, else any.
+pub(super) fn width() -> Option<u16> {
+    let stdout = io::stdout();
+    let terminal = if stdout.is_terminal() { terminal_size::terminal_size_of(&stdout) } else { None };
+    let terminal = terminal.map(|(width, _)| width.0).filter(|width| *width > 0);
+    let told = || std::env::var("COLUMNS").ok()?.parse::<u16>().ok().filter(|width| *width > 0);
+    terminal.or_else(told)
+}
+
+/// The texts of an object; empty where there is none. What else the object holds is not looked at: it passes through from senders, and may be
+/// a number that no machine has or a text that is no Unicode.
+pub(super) fn texts<const N: usize>(object: &RawValue, names: [&str; N]) -> [String; N] {
+    let found = json::fields(object.get(), names).unwrap_or([None; N]);
+    found.map(|value| match json::string(value) {
+        Some(text) => text.into_owned(),
+        // A text that is no Unicode is shown as it is written.
+        None => value.map(RawValue::get).filter(|text| text.starts_with('"')).unwrap_or_default().to_owned(),
+    })
+}
+
+/// The objects of the array under `name`.
+pub(super) fn items<'a>(object: &'a RawValue, name: &str) -> Vec<&'a RawValue> {
+    json::fields(object.get(), [name]).and_then(|[value]| json::array(value)).unwrap_or_default()
+}
+
+/// A count with its noun.
+pub(super) fn counted(count: u64, one: &str, many: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { many })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cell_is_read_whatever_else_the_object_holds() {
+        let deep = format!("{}{}", "[".repeat(500), "]".repeat(500));
+        let object = format!(r#"{{"a":"x\u00e9","b":null,"c":1e400,"d":"\ud800","e":{deep},"f":[{{"a":"y"}},{{}}]}}"#);
+        let object = RawValue::from_string(object).unwrap();
+        assert_eq!(texts(&object, ["a", "b", "c", "d", "none"]), ["xé", "", "", r#""\ud800""#, ""]);
+        assert_eq!(items(&object, "f").into_iter().map(|item| texts(item, ["a"])).collect::<Vec<_>>(), [["y"], [""]]);
+        assert!(items(&object, "a").is_empty() && items(&object, "none").is_empty());
+    }
+
+    #[test]
+    fn a_senders_line_breaks_stay_no_line_breaks() {
+        assert_eq!(one_line(r#"{"a":"b\n"}"#), r#"{"a":"b\n"}"#);
+        assert_eq!(one_line("{\"a\":{\r\n \"b\":1}}"), "{\"a\":{   \"b\":1}}");
+    }
+}
