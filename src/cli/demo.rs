@@ -1,6 +1,5 @@
 //! `rollcall demo`
 
-
 use clap::Args;
 use serde::Deserialize;
 use serde_json::Value;

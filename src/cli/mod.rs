@@ -10,7 +10,7 @@ mod serve;
 mod table;
 mod webhook;
 
-use std::io::Write;
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -58,9 +58,21 @@ impl Failure {
     }
 }
 
-/// Prints, or says why it cannot: standard output may be a pipe that nobody reads any more.
+/// Prints, and sees that it left.
+///
+/// # Errors
+/// Ours, or that nobody reads: standard output may be a pipe whose other end is gone.
 fn print(text: &str) -> Result<(), Failure> {
-    std::io::stdout().write_all(text.as_bytes()).map_err(|error| Failure::Ours(format!("cannot print: {error}")))
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(|error| unwritten(&error))
+}
+
+/// Says why a write failed. A reader that has left is no failure.
+fn unwritten(error: &io::Error) -> Failure {
+    match error.kind() {
+        io::ErrorKind::BrokenPipe => Failure::Unread,
+        _ => Failure::Ours(format!("cannot print: {error}")),
+    }
 }
 
 /// Parses the command line and runs it.

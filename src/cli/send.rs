@@ -77,11 +77,9 @@ impl Send {
         let (url, secret) = self.target()?;
         let delivered = deliver(&agent(), url, &secret, body.as_bytes())?;
         let summary = Summary::from([(class(&delivered.answer, delivered.status), 1)]);
-        print(&counted(&summary))?;
-        if let Some(seq) = delivered.answer.get("seq").and_then(serde_json::Value::as_u64) {
-            print(&format!("{id} has seq {seq}\n"))?;
-        }
-        verdict(&summary)
+        let seq = delivered.answer.get("seq").and_then(serde_json::Value::as_u64);
+        let told = print(&(counted(&summary) + &seq.map_or(String::new(), |seq| format!("{id} has seq {seq}\n"))));
+        verdict(&summary).and(told)
     }
 
     /// Posts every line of the file, or of standard input.
@@ -135,8 +133,8 @@ impl Send {
         });
         bar.finish_and_clear();
         let summary = summary.into_inner().unwrap_or_default();
-        print(&counted(&summary))?;
-        failure.into_inner().unwrap_or_default().map_or_else(|| verdict(&summary), Err)
+        let told = print(&counted(&summary));
+        failure.into_inner().unwrap_or_default().map_or_else(|| verdict(&summary), Err).and(told)
     }
 }
 

@@ -5,7 +5,7 @@ mod delivery;
 mod dice;
 mod words;
 
-use std::io::{BufWriter, ErrorKind, Write};
+use std::io::{BufWriter, Write};
 
 use clap::Args;
 use rollcall_projections::Millis;
@@ -13,7 +13,7 @@ use rollcall_projections::Millis;
 use self::company::{Company, DAY_MS, Plan};
 use self::delivery::{Delivery, Merged};
 use self::dice::Dice;
-use super::Failure;
+use super::{Failure, unwritten};
 use crate::time;
 
 /// 2016 to 2089: with ten years of life after them, still moments that an id can hold.
@@ -77,11 +77,7 @@ impl Generate {
         }
         let mut out = BufWriter::with_capacity(1 << 16, std::io::stdout().lock());
         let written = self.history().try_for_each(|body| writeln!(out, "{body}")).and_then(|()| out.flush());
-        match written {
-            // Whoever reads has enough.
-            Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
-            written => written.map_err(|error| Failure::Ours(format!("cannot print: {error}"))),
-        }
+        written.map_err(|error| unwritten(&error))
     }
 
     /// Bodies in order of delivery, each made when it is asked for.

@@ -10,10 +10,11 @@ use serde_json::value::RawValue;
 
 use super::super::Failure;
 use super::super::client::Client;
+use super::super::print;
 use super::super::serve::duration;
 use super::super::table::{self, Column};
 use super::listing::{Kind, List, Moment, Output, PAGE, Page, Query, ask};
-use super::print::{one_line, print, texts, width};
+use super::print::{one_line, texts, width};
 use super::source::Source;
 use super::users::name;
 use crate::{json, time};

@@ -10,7 +10,8 @@ use serde_json::value::RawValue;
 use super::super::client::{Answer, Client};
 use super::super::table::{self, Column};
 use super::super::{Failure, table::harmless};
-use super::print::{counted, one_line, print, unwritten, width};
+use super::super::{print, unwritten};
+use super::print::{counted, one_line, width};
 
 /// As many as a page of the API may have.
 pub(super) const PAGE: u64 = 100;

@@ -1,29 +1,11 @@
 //! What goes to standard output.
 
 use std::borrow::Cow;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, IsTerminal};
 
 use serde_json::value::RawValue;
 
-use super::super::Failure;
 use crate::json;
-
-/// Says why a write failed. A reader that has left is no failure.
-pub(super) fn unwritten(error: &io::Error) -> Failure {
-    match error.kind() {
-        io::ErrorKind::BrokenPipe => Failure::Unread,
-        _ => Failure::Ours(format!("cannot print: {error}")),
-    }
-}
-
-/// Prints, and sees that it left.
-///
-/// # Errors
-/// Ours, or that nobody reads.
-pub(super) fn print(text: &str) -> Result<(), Failure> {
-    let mut out = io::stdout().lock();
-    out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(|error| unwritten(&error))
-}
 
 /// An object of JSON as it came, on one line: only where a sender's own line breaks passed through is a break made a space.
 pub(super) fn one_line(json: &str) -> Cow<'_, str> {

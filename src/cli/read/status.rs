@@ -9,9 +9,10 @@ use serde_json::value::RawValue;
 
 use super::super::Failure;
 use super::super::client::Client;
+use super::super::print;
 use super::super::table::{self, Column};
 use super::listing::{PAGE, Page, Query, ask};
-use super::print::{counted, one_line, print, width};
+use super::print::{counted, one_line, width};
 use super::source::Source;
 use crate::time;
 
