@@ -12,7 +12,7 @@ use super::libraries::sources;
 use super::{Case, Needs};
 
 /// Whether README has such a session. With `true` their absence is a failure; with `false` their presence is, so that this cannot be forgotten.
-const README_HAS_SESSIONS: bool = false;
+const README_HAS_SESSIONS: bool = true;
 
 /// The address that README shows.
 const SHOWN: &str = "localhost:8080";
