@@ -23,11 +23,16 @@ pub enum View {
     Quarantine,
     /// The list of events.
     Events,
+    /// Policies.
+    Policies,
+    /// Role mappings.
+    Mappings,
 }
 
 impl View {
     /// Every view, in a fixed order.
-    pub const ALL: [View; 6] = [View::Directories, View::Users, View::Groups, View::Memberships, View::Quarantine, View::Events];
+    pub const ALL: [View; 8] =
+        [View::Directories, View::Users, View::Groups, View::Memberships, View::Quarantine, View::Events, View::Policies, View::Mappings];
 
     /// The view's name.
     pub fn name(self) -> &'static str {
@@ -38,6 +43,8 @@ impl View {
             View::Memberships => "memberships",
             View::Quarantine => "quarantine",
             View::Events => "events",
+            View::Policies => "policies",
+            View::Mappings => "role_mappings",
         }
     }
 }
@@ -55,6 +62,8 @@ impl Views {
             View::Memberships => self.memberships.pairs.len(),
             View::Quarantine => self.quarantine.len(),
             View::Events => self.events.len(),
+            View::Policies => self.policies.iter().count(),
+            View::Mappings => self.mappings().len(),
         }
     }
 
@@ -74,6 +83,8 @@ impl Views {
                 View::Memberships => self.dump_membership(number, known_at, out)?,
                 View::Quarantine => self.dump_quarantined(number, known_at, out)?,
                 View::Events => self.dump_event(number, known_at, out)?,
+                View::Policies => self.dump_policy(number, known_at, out)?,
+                View::Mappings => self.dump_mapping(number, known_at, out)?,
             };
             written += usize::from(shown);
         }
@@ -123,6 +134,7 @@ impl Views {
         let directory = (version.directory != NO_NAME).then(|| self.directories.names.text(version.directory));
         write!(out, " part={:?} own_directory={}", version.part, !version.directory_is_events)?;
         write!(out, " directory={directory:?} organization={:?} active={}", self.shown(version.organization), version.active)?;
+        write!(out, " label={:?}", self.shown(version.label))?;
         for (name, print) in [("email", self.emails.get(version.email)), ("idp_id", self.idp_ids.get(version.idp_id))] {
             write!(out, " {name}=")?;
             for byte in print.iter().flat_map(|print| print.0) {
@@ -159,6 +171,20 @@ impl Views {
         let directory = (line.directory != NO_NAME).then(|| self.directories.names.text(line.directory));
         let (kind, organization) = (self.events.kinds.text(line.kind), self.shown(line.organization));
         writeln!(out, "event {seq} {kind:?} {occurred_at} organization={organization:?} directory={directory:?}").map(|()| true)
+    }
+
+    fn dump_policy(&self, number: usize, known_at: Seq, out: &mut dyn Write) -> Shown {
+        match self.policies.iter().nth(number) {
+            Some(policy) if policy.seq <= known_at => writeln!(out, "{policy:?}").map(|()| true),
+            _ => Ok(false),
+        }
+    }
+
+    fn dump_mapping(&self, number: usize, known_at: Seq, out: &mut dyn Write) -> Shown {
+        match self.mappings().nth(number) {
+            Some(mapping) if mapping.seq <= known_at => writeln!(out, "{mapping:?}").map(|()| true),
+            _ => Ok(false),
+        }
     }
 
     fn dump_place(&self, place: Place, out: &mut dyn Write) -> fmt::Result {

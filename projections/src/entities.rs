@@ -26,6 +26,8 @@ pub(crate) struct Version {
     pub(crate) organization: Name,
     pub(crate) email: Name,
     pub(crate) idp_id: Name,
+    /// A group's name; of a user the roles that the source gives, as in [`crate::UserData`].
+    pub(crate) label: Name,
     pub(crate) part: Part,
     pub(crate) active: bool,
     pub(crate) deleted: bool,
@@ -118,6 +120,10 @@ impl Entities {
         }
     }
 
+    pub(crate) fn rosters(&self) -> impl Iterator<Item = &Roster> {
+        self.rosters.iter()
+    }
+
     pub(crate) fn roster(&self, directory: Name) -> Option<&Roster> {
         self.rosters.get(directory as usize)
     }
@@ -146,4 +152,6 @@ pub struct Row {
     pub directory: Option<String>,
     /// Its directory's organization, where the snapshot has none of its own; empty while unknown.
     pub organization: Option<String>,
+    /// A user's roles by the mapping in force, the highest first; `None` before the first mapping, when they are the source's.
+    pub roles: Option<Vec<String>>,
 }

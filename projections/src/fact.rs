@@ -1,5 +1,6 @@
 //! What the fold is told: one [`Entry`] for each record, with the [`Fact`] that its body states.
 
+use crate::mapping::Mapping;
 use crate::order::{Millis, Seq};
 use crate::quarantine::Reason;
 
@@ -65,6 +66,43 @@ pub enum Fact<'a> {
     },
     /// Kept and listed in the quarantine.
     Unusable(Reason),
+    /// How users are treated, from some moment on.
+    Policy {
+        /// Those whose state is not active.
+        inactive_users: InactiveUsers,
+        /// From when on, in `occurred_at`.
+        effective_from: Millis,
+    },
+    /// Which roles follow from which groups and attributes, from some moment on.
+    Mapping {
+        /// The rules.
+        mapping: Mapping,
+        /// From when on, in `occurred_at`.
+        effective_from: Millis,
+    },
+}
+
+/// How users are treated whose state is not active.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum InactiveUsers {
+    /// They stay, with their memberships.
+    #[default]
+    Retain,
+    /// They read as deleted, and their memberships as ended, while they are inactive.
+    Delete,
+}
+
+impl InactiveUsers {
+    /// Every treatment, in a fixed order: its position is its stored code.
+    pub const ALL: [InactiveUsers; 2] = [InactiveUsers::Retain, InactiveUsers::Delete];
+
+    /// Its word in a policy.
+    pub fn word(self) -> &'static str {
+        match self {
+            InactiveUsers::Retain => "retain",
+            InactiveUsers::Delete => "delete",
+        }
+    }
 }
 
 /// What happened to a directory.
@@ -102,6 +140,8 @@ pub struct UserData<'a> {
     pub organization: Option<&'a str>,
     /// Whether its state is active.
     pub active: bool,
+    /// The slugs of the roles that the source gives, each between two of the character U+001F; empty if none.
+    pub roles: &'a str,
     /// Fingerprint of the email as shown, in lower case.
     pub email: Option<Print>,
     /// Fingerprint of the id at the identity provider.
@@ -113,6 +153,8 @@ pub struct UserData<'a> {
 pub struct GroupData<'a> {
     /// The group.
     pub id: &'a str,
+    /// Its name; empty if the snapshot carries none.
+    pub name: &'a str,
     /// Its directory; a deletion and a stand-in may lack it.
     pub directory: Option<&'a str>,
     /// The organization that the snapshot itself carries.

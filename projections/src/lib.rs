@@ -10,29 +10,42 @@
 //! - **An index only proposes.** The lists behind filters hold candidates with a conservative span (see `roster.rs`); each candidate is
 //!   then judged by the timelines. An index that is too wide costs time and never changes an answer.
 
+mod assignments;
+mod causes;
 mod directories;
 mod dump;
 mod entities;
 mod events;
 mod fact;
+mod mapping;
 mod memberships;
 mod names;
 mod order;
 mod page;
+mod policies;
+mod preview;
 mod prints;
 mod quarantine;
+mod roles;
 mod roster;
 mod timeline;
 mod traffic;
 mod views;
+mod walks;
 
+pub use assignments::{Assignment, AssignmentFilter, Because, Ground};
+pub use causes::{Cause, RolePeriod};
 pub use directories::DirectoryRow;
 pub use dump::View;
 pub use entities::{Part, Row};
 pub use events::{EventFilter, EventRow, INITIAL_SYNC_PAUSE_MS, InitialSync, Intake, Start};
-pub use fact::{Change, DirectoryChange, Entry, Fact, GroupData, MembershipData, Print, Standing, UserData};
+pub use fact::{Change, DirectoryChange, Entry, Fact, GroupData, InactiveUsers, MembershipData, Print, Standing, UserData};
+pub use mapping::{GroupPattern, Mapping, Matches, Mode, Rule};
 pub use order::{Cut, Millis, Seq};
 pub use page::{Page, Window};
+pub use policies::Policy;
+pub use preview::{Comparison, MappingSet, Proposal, RoleChange};
 pub use quarantine::{Field, Quarantined, Reason};
+pub use roles::{AttributePath, Attributes};
 pub use traffic::{Counted, Counts, Delays, Traffic, WINDOWS, WINDOWS_MS};
 pub use views::{DirectoryFilter, GroupFilter, GroupRow, UserFilter, UserRow, Views};

@@ -131,7 +131,7 @@ mod tests {
     fn record(views: &mut Views, kind: Option<(&str, &str, bool)>, age: Millis, delay: Millis) {
         let seq = views.head() + 1;
         let recorded_at = NOW - age;
-        let data = |id, active| UserData { id, directory: Some("d"), organization: None, active, email: None, idp_id: None };
+        let data = |id, active| UserData { id, directory: Some("d"), organization: None, active, roles: "", email: None, idp_id: None };
         let fact = match kind {
             Some((_, id, active)) => Fact::User(Change::Set, data(id, active)),
             None => Fact::Unusable(Reason::NotAnEvent),

@@ -2,19 +2,24 @@
 
 use std::collections::BTreeSet;
 
+use smallvec::SmallVec;
+
 use crate::directories::{Directories, DirectoryRow, DirectoryState, DirectoryVersion};
 use crate::entities::{Entities, Entity, Part, Row, Version};
 use crate::events::{EventFilter, EventRow, Events, Intake, Start};
-use crate::fact::{Change, DirectoryChange, Entry, Fact, GroupData, MembershipData, Print, Standing, UserData};
+use crate::fact::{Change, DirectoryChange, Entry, Fact, GroupData, InactiveUsers, MembershipData, Print, Standing, UserData};
 use crate::memberships::{Grant, Memberships, Pair};
 use crate::names::{NO_NAME, Name, Names};
 use crate::order::{Cut, EventIds, Millis, NO_UPDATED_AT, Place, Seq, seq32};
 use crate::page::{Page, Window, page};
+use crate::policies::{Policies, Policy};
 use crate::prints::Prints;
 use crate::quarantine::{Quarantined, Reason};
+use crate::roles::Roles;
 use crate::roster::{Gone, Roster};
 use crate::timeline::Placed;
 use crate::traffic::Counted;
+use crate::walks::{Walk, merge, walk, walk_merged, walk_sorted};
 
 /// An event dated further ahead of its recording than this is remarked upon.
 const CLOCK_AHEAD_MS: Millis = 5 * 60 * 1000;
@@ -41,6 +46,8 @@ pub struct Views {
     organizations: BTreeSet<(Name, Name)>,
     pub(crate) quarantine: Vec<Quarantined>,
     pub(crate) events: Events,
+    pub(crate) policies: Policies,
+    pub(crate) roles: Roles,
 }
 
 #[derive(Clone, Copy)]
@@ -64,6 +71,8 @@ pub struct UserFilter<'a> {
     pub idp_id: Option<Print>,
     /// Active, or not.
     pub active: Option<bool>,
+    /// With this role.
+    pub role: Option<&'a str>,
 }
 
 /// Which groups a list is narrowed to; all that are given must fit.
@@ -165,6 +174,16 @@ impl Views {
                 return None;
             }
             Fact::Unrelated { organization } => return Some((self.text(*organization), NO_NAME)),
+            Fact::Policy { inactive_users, effective_from } => {
+                self.ids.push(seq32(entry.seq), entry.event_id);
+                self.policies.set(entry.seq, entry.recorded_at, *effective_from, *inactive_users);
+                return Some((NO_NAME, NO_NAME));
+            }
+            Fact::Mapping { mapping, effective_from } => {
+                self.ids.push(seq32(entry.seq), entry.event_id);
+                self.roles.set(mapping.clone(), entry.seq, entry.recorded_at, *effective_from);
+                return Some((NO_NAME, NO_NAME));
+            }
             Fact::Directory { change, .. } => *change != DirectoryChange::Activated,
             Fact::User(change, _) | Fact::Group(change, _) => *change == Change::Deleted,
             Fact::Membership(data) => !data.added,
@@ -182,7 +201,7 @@ impl Views {
             Fact::User(_, data) => Some(self.user_event(place, &data)),
             Fact::Group(_, data) => Some(self.group_event(place, &data)),
             Fact::Membership(data) => Some(self.membership_event(place, &data)),
-            Fact::Unrelated { .. } | Fact::Unusable(_) => None,
+            Fact::Unrelated { .. } | Fact::Unusable(_) | Fact::Policy { .. } | Fact::Mapping { .. } => None,
         }
     }
 
@@ -281,6 +300,7 @@ impl Views {
             organization: self.text(data.organization),
             email: self.emails.intern(data.email),
             idp_id: self.idp_ids.intern(data.idp_id),
+            label: self.texts.intern(data.roles),
             part,
             active: data.active,
             deleted: place.closing,
@@ -295,6 +315,7 @@ impl Views {
             organization: self.text(data.organization),
             email: NO_NAME,
             idp_id: NO_NAME,
+            label: self.groups_named(data.name),
             part,
             active: true,
             deleted: place.closing,
@@ -302,9 +323,20 @@ impl Views {
         }
     }
 
+    /// A group's name, known to every mapping from now on.
+    fn groups_named(&mut self, text: &str) -> Name {
+        let name = self.texts.intern(text);
+        self.roles.name_group(name, text);
+        name
+    }
+
     fn hold_prints(&mut self, user: Name, version: Version) {
         self.emails.hold(version.email, user);
         self.idp_ids.hold(version.idp_id, user);
+    }
+
+    pub(crate) fn entity(&self, kind: Kind, name: Name) -> Option<&Entity> {
+        self.entities(kind).get(name)
     }
 
     fn entities(&self, kind: Kind) -> &Entities {
@@ -347,7 +379,7 @@ impl Views {
         let Place { occurred_at, seq, .. } = version.place;
         let name = self.entities_mut(kind).0.intern(id);
         // An entity that was there to the end, and goes on in the same directory, changes no index.
-        let before = self.alive(kind, name, Cut::LATEST);
+        let before = self.exists(kind, name, Cut::LATEST);
         let goes_on = |before: &Version| before.directory == version.directory && self.ids.is_later(version.place, before.place);
         let steady = !version.deleted && before.is_some_and(goes_on);
         let (entities, ids) = self.entities_mut(kind);
@@ -367,7 +399,7 @@ impl Views {
 
     /// Recomputes since when an entity is gone, and its memberships with it.
     fn refresh(&mut self, kind: Kind, name: Name) {
-        let gone = match self.alive(kind, name, Cut::LATEST) {
+        let gone = match self.exists(kind, name, Cut::LATEST) {
             Some(_) => None,
             None => Some(Gone { occurred_at: self.last_occurred(kind, name), seq: seq32(self.head) }),
         };
@@ -411,7 +443,18 @@ impl Views {
 /// Judging, from timelines alone.
 impl Views {
     /// The entity's version at the cut, if it is alive.
-    fn alive(&self, kind: Kind, name: Name, cut: Cut) -> Option<&Version> {
+    pub(crate) fn alive(&self, kind: Kind, name: Name, cut: Cut) -> Option<&Version> {
+        let version = self.exists(kind, name, cut)?;
+        let reads_as_deleted = |policy: &Policy| policy.inactive_users == InactiveUsers::Delete;
+        if matches!(kind, Kind::User) && !version.active && self.policies.in_force(cut).is_some_and(reads_as_deleted) {
+            return None;
+        }
+        Some(version)
+    }
+
+    /// The entity's version at the cut, if it is alive whatever the policy says. Indexes are kept by this: a policy may be set for the past
+    /// at any time, and must not touch every user.
+    fn exists(&self, kind: Kind, name: Name, cut: Cut) -> Option<&Version> {
         let version = self.entities(kind).get(name)?.version(cut)?;
         if version.deleted {
             return None;
@@ -424,11 +467,11 @@ impl Views {
 
     /// Whether the membership holds as far as its own events, its directory and its user decide.
     fn user_end_holds(&self, pair: &Pair, cut: Cut) -> bool {
-        self.outlasts_ends(pair, cut, None) && self.alive(Kind::User, pair.user, cut).is_some()
+        self.outlasts_ends(pair, cut, None) && self.exists(Kind::User, pair.user, cut).is_some()
     }
 
     /// Whether the membership holds, its user and its group being alive: whoever asks has seen to that once.
-    fn holds_between_living(&self, pair: &Pair, cut: Cut) -> bool {
+    pub(crate) fn holds_between_living(&self, pair: &Pair, cut: Cut) -> bool {
         self.outlasts_ends(pair, cut, self.groups.get(pair.group).and_then(|group| group.tombstones.latest(cut)))
     }
 
@@ -449,12 +492,12 @@ impl Views {
         self.organization_of(version.directory, cut)
     }
 
-    fn organization_of(&self, directory: Name, cut: Cut) -> Name {
+    pub(crate) fn organization_of(&self, directory: Name, cut: Cut) -> Name {
         self.directories.get(directory).map_or(NO_NAME, |directory| directory.organization(cut))
     }
 
     /// The directory of an entity's latest version that has one.
-    fn last_directory(&self, kind: Kind, name: Name, cut: Cut) -> Name {
+    pub(crate) fn last_directory(&self, kind: Kind, name: Name, cut: Cut) -> Name {
         let mut versions = self.entities(kind).get(name).into_iter().flat_map(|entity| entity.explicit.latest_first(cut));
         versions.find(|version| version.directory != NO_NAME).map_or(NO_NAME, |version| version.directory)
     }
@@ -528,9 +571,10 @@ impl Views {
                 && filter.active.is_none_or(|active| version.active == active)
                 && organization.is_none_or(|organization| self.shown_organization(version, cut) == organization)
         };
+        let has_role = |name: Name, version: &Version| filter.role.is_none_or(|role| self.has_role(role, name, version, cut));
         let accept = |name: Name| {
             let version = self.alive(Kind::User, name, cut)?;
-            fits(version).then(|| self.user_row(name, version, cut))
+            (fits(version) && has_role(name, version)).then(|| self.user_row(name, version, cut))
         };
         let is_member = |name: Name| {
             let pair = group.map(|group| self.memberships.find(name, group));
@@ -543,18 +587,49 @@ impl Views {
             holders.sort_by(|a, b| ids(*a).cmp(ids(*b)));
             page(window, |start, descending| walk_sorted(&holders, start, descending, ids).filter(|name| is_member(*name)), accept, user_id)
         } else if let Some(group) = group {
-            let roster = self.memberships.of_group(group)?;
-            let walk = |start: Option<&str>, descending| {
-                let pairs = walk(roster, cut, start, descending, |pair| self.memberships.user_id(&self.users.names, pair));
-                let holds = |pair: &&Pair| self.holds_between_living(pair, cut);
-                pairs.filter_map(move |number| self.memberships.get(number).filter(holds).map(|pair| pair.user))
+            page(window, |start, descending| self.members_walk(vec![group], cut, start, descending), accept, user_id)
+        } else {
+            let by_role = filter.role.zip(self.roles.in_force(cut));
+            let by_role = find(by_role, |(role, mapping)| Some((mapping, mapping.rank(role)?)))?;
+            let walk = |start: Option<&str>, descending| match by_role {
+                Some((mapping, rank)) => self.role_walk(mapping, rank, directory, organization, cut, start, descending),
+                None => self.users_walk(directory, organization, cut, start, descending),
             };
             page(window, walk, accept, user_id)
-        } else {
-            let rosters = self.rosters(Kind::User, directory, organization);
-            page(window, |start, descending| walk_merged(&rosters, cut, start, descending, ids), accept, user_id)
         };
         Some(found)
+    }
+
+    /// Users who may be in a directory, in an organization's directories, or in any, in order of id.
+    pub(crate) fn users_walk(
+        &self,
+        directory: Option<Name>,
+        organization: Option<Name>,
+        cut: Cut,
+        start: Option<&str>,
+        descending: bool,
+    ) -> Walk<'_> {
+        let rosters = match (directory, organization) {
+            (None, None) => self.users.rosters().collect(),
+            _ => self.rosters(Kind::User, directory, organization),
+        };
+        walk_merged(&rosters, cut, start, descending, |user| self.users.names.text(user))
+    }
+
+    /// Users who are members of some groups, as far as that does not hang on themselves, in order of id. The groups must be alive.
+    pub(crate) fn members_walk(&self, groups: Vec<Name>, cut: Cut, start: Option<&str>, descending: bool) -> Walk<'_> {
+        let members = |group: Name| -> Option<Walk<'_>> {
+            let roster = self.memberships.of_group(group)?;
+            let pairs = walk(roster, cut, start, descending, |pair| self.memberships.user_id(&self.users.names, pair));
+            let holds = move |pair: &&Pair| self.holds_between_living(pair, cut);
+            Some(Box::new(pairs.filter_map(move |number| self.memberships.get(number).filter(holds).map(|pair| pair.user))))
+        };
+        self.merged(groups.into_iter().filter_map(members).collect(), descending)
+    }
+
+    /// Several walks over users in order of id as one, each user once.
+    pub(crate) fn merged<'a>(&'a self, walks: Vec<Walk<'a>>, descending: bool) -> Walk<'a> {
+        merge(walks, descending, |user| self.users.names.text(user))
     }
 
     /// A page of groups.
@@ -598,6 +673,31 @@ impl Views {
             }
             (None, None) => Vec::new(),
         }
+    }
+
+    /// The policy in force; `None` before the first.
+    pub fn policy(&self, cut: Cut) -> Option<Policy> {
+        self.policies.in_force(cut).copied()
+    }
+
+    /// The policy that a record set.
+    pub fn policy_set_by(&self, seq: Seq) -> Option<Policy> {
+        self.policies.set_by(seq).copied()
+    }
+
+    /// Whether anything known ever named a directory.
+    pub fn knows_directory(&self, id: &str) -> bool {
+        self.directories.names.find(id).is_some()
+    }
+
+    /// When the latest of a directory's own events occurred.
+    pub fn directory_said_at(&self, id: &str) -> Option<Millis> {
+        self.directories.get(self.directories.names.find(id)?)?.events.newest().map(|version| version.place.occurred_at)
+    }
+
+    /// When the last record was recorded.
+    pub fn recorded_at(&self) -> Millis {
+        self.recorded.last().map_or(Millis::MIN, |(recorded_at, _)| *recorded_at)
     }
 
     /// A page of events, in ascending order of seq.
@@ -702,12 +802,10 @@ impl Views {
     }
 
     fn user_row(&self, name: Name, version: &Version, cut: Cut) -> UserRow {
-        let groups = self.memberships.of_user(name).iter().filter_map(|number| {
-            let pair = self.memberships.get(*number)?;
-            let group = self.alive(Kind::Group, pair.group, cut)?;
-            self.holds_between_living(pair, cut).then(|| self.row(Kind::Group, pair.group, group, cut))
-        });
-        UserRow { groups: groups.take(NESTED_MAX).collect(), user: self.row(Kind::User, name, version, cut) }
+        let groups: SmallVec<[(Name, &Version); 8]> = self.groups_of(name, cut).collect();
+        let rows = groups.iter().take(NESTED_MAX).map(|(group, version)| self.row(Kind::Group, *group, version, cut));
+        let roles = self.roles_of(&groups, version, cut);
+        UserRow { groups: rows.collect(), user: Row { roles, ..self.row(Kind::User, name, version, cut) } }
     }
 
     fn group_row(&self, name: Name, version: &Version, members: bool, cut: Cut) -> GroupRow {
@@ -716,7 +814,10 @@ impl Views {
             let rows = roster.ascending(cut, &|_| core::cmp::Ordering::Greater).filter_map(|number| {
                 let pair = self.memberships.get(number)?;
                 let user = self.alive(Kind::User, pair.user, cut)?;
-                self.holds_between_living(pair, cut).then(|| self.row(Kind::User, pair.user, user, cut))
+                self.holds_between_living(pair, cut).then(|| {
+                    let groups: SmallVec<[(Name, &Version); 8]> = self.groups_of(pair.user, cut).collect();
+                    Row { roles: self.roles_of(&groups, user, cut), ..self.row(Kind::User, pair.user, user, cut) }
+                })
             });
             rows.take(NESTED_MAX).collect()
         });
@@ -736,6 +837,7 @@ impl Views {
             created_at: seen.map_or(version.place.occurred_at, |place| place.occurred_at),
             directory,
             organization,
+            roles: None,
         }
     }
 }
@@ -749,54 +851,9 @@ fn group_id(row: &GroupRow) -> &str {
 }
 
 /// Resolves what a filter names. `None`: it names something never heard of, so nothing fits. `Some(None)`: it names nothing.
-fn find<T, N>(named: Option<T>, lookup: impl FnOnce(T) -> Option<N>) -> Option<Option<N>> {
+pub(crate) fn find<T, N>(named: Option<T>, lookup: impl FnOnce(T) -> Option<N>) -> Option<Option<N>> {
     match named {
         None => Some(None),
         Some(named) => lookup(named).map(Some),
     }
-}
-
-type Walk<'a> = Box<dyn Iterator<Item = u32> + 'a>;
-
-/// Candidates of a roster beyond the id `start`.
-fn walk<'a>(roster: &'a Roster, cut: Cut, start: Option<&str>, descending: bool, id: impl Fn(u32) -> &'a str) -> Walk<'a> {
-    match (descending, start) {
-        (false, Some(start)) => Box::new(roster.ascending(cut, &|item| id(item).cmp(start))),
-        (false, None) => Box::new(roster.ascending(cut, &|_| core::cmp::Ordering::Greater)),
-        (true, Some(start)) => Box::new(roster.descending(cut, &|item| id(item).cmp(start))),
-        (true, None) => Box::new(roster.descending(cut, &|_| core::cmp::Ordering::Less)),
-    }
-}
-
-/// Items in ascending order of id, walked from the id `start`.
-fn walk_sorted<'a>(items: &'a [u32], start: Option<&str>, descending: bool, id: impl Fn(u32) -> &'a str) -> Walk<'a> {
-    if descending {
-        let end = start.map_or(items.len(), |start| items.partition_point(|item| id(*item) < start));
-        Box::new(items.iter().take(end).rev().copied())
-    } else {
-        let first = start.map_or(0, |start| items.partition_point(|item| id(*item) <= start));
-        Box::new(items.iter().skip(first).copied())
-    }
-}
-
-/// Candidates of several rosters in one order, each once.
-fn walk_merged<'a>(
-    rosters: &[&'a Roster],
-    cut: Cut,
-    start: Option<&str>,
-    descending: bool,
-    id: impl Fn(u32) -> &'a str + Copy + 'a,
-) -> Walk<'a> {
-    let mut walks: Vec<_> = rosters.iter().map(|roster| walk(roster, cut, start, descending, id).peekable()).collect();
-    if walks.len() < 2 {
-        return walks.pop().map_or(Box::new(core::iter::empty()), |walk| Box::new(walk));
-    }
-    Box::new(core::iter::from_fn(move || {
-        let heads = walks.iter_mut().filter_map(|walk| walk.peek().copied());
-        let next = if descending { heads.max_by_key(|item| id(*item)) } else { heads.min_by_key(|item| id(*item)) }?;
-        for walk in &mut walks {
-            walk.next_if_eq(&next);
-        }
-        Some(next)
-    }))
 }

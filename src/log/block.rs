@@ -11,7 +11,7 @@ use rollcall_projections::{Entry, Millis, Seq, Standing};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::{LogId, Record};
-use crate::verify::{FACTS_VERSION, Facts, KEY_ID_BYTES, Proof, Source, Verified, extract};
+use crate::verify::{FACTS_VERSION, Facts, KEY_ID_BYTES, Proof, Source, Verified, extract_from};
 
 /// The version of the format, in each block and in the log's identity.
 pub(super) const FORMAT: u8 = 1;
@@ -25,6 +25,9 @@ const FRAME_BYTES_MAX: usize = 64 << 10;
 const COMPRESSION_LEVEL: i32 = 1;
 /// No section unpacks to more: a damaged length must not allocate.
 const SECTION_BYTES_MAX: usize = 16 << 20;
+
+const SOURCE_WORKOS: u8 = 1;
+const SOURCE_ROLLCALL: u8 = 2;
 
 const SCHEME_PLAIN: u8 = 0;
 const SCHEME_ZSTD: u8 = 1;
@@ -89,6 +92,25 @@ struct Evidence {
 #[derive(Debug, PartialEq, bincode::Encode, bincode::Decode)]
 enum StoredProof {
     Webhook { t: i64, v1: [u8; 32], key_id: [u8; KEY_ID_BYTES] },
+    Operator { key_id: [u8; KEY_ID_BYTES] },
+}
+
+impl From<&Proof> for StoredProof {
+    fn from(proof: &Proof) -> StoredProof {
+        match *proof {
+            Proof::Webhook { t, v1, key_id } => StoredProof::Webhook { t, v1, key_id },
+            Proof::Operator { key_id } => StoredProof::Operator { key_id },
+        }
+    }
+}
+
+impl From<StoredProof> for Proof {
+    fn from(proof: StoredProof) -> Proof {
+        match proof {
+            StoredProof::Webhook { t, v1, key_id } => Proof::Webhook { t, v1, key_id },
+            StoredProof::Operator { key_id } => Proof::Operator { key_id },
+        }
+    }
 }
 
 /// An event about to be written, with its salt and the record it conflicts with.
@@ -151,7 +173,8 @@ fn encode_block(
     let (mut index, mut facts, mut proofs) = (Vec::new(), Vec::new(), Vec::new());
     for Draft { event, salt, conflicts_with } in drafts {
         let source = match event.source() {
-            Source::Workos => 1,
+            Source::Workos => SOURCE_WORKOS,
+            Source::Rollcall => SOURCE_ROLLCALL,
         };
         let line = Line {
             source,
@@ -161,8 +184,7 @@ fn encode_block(
         };
         put(&mut index, &line)?;
         facts.extend_from_slice(event.facts());
-        let Proof::Webhook { t, v1, key_id } = *event.proof();
-        put(&mut proofs, &Evidence { salt: *salt, proof: StoredProof::Webhook { t, v1, key_id } })?;
+        put(&mut proofs, &Evidence { salt: *salt, proof: event.proof().into() })?;
     }
     let (index, facts, proofs) = (pack(&index)?, pack(&facts)?, pack(&proofs)?);
     let head = Head {
@@ -291,10 +313,7 @@ impl<'a> Block<'a> {
             let line: Line<'_> = take(&mut lines)?;
             // What is cached beside the bodies serves only the version that wrote it.
             let facts: Facts<'_> = match records.get(at) {
-                Some(record) => {
-                    let Proof::Webhook { t, .. } = record.proof;
-                    extract(&record.body, Some(t)).facts
-                }
+                Some(record) => extract_from(&record.proof, &record.body).facts,
                 None => take(&mut facts)?,
             };
             if seq > after {
@@ -320,16 +339,20 @@ impl<'a> Block<'a> {
             .zip(bodies)
             .map(|(seq, body)| {
                 let line: Line<'_> = take(&mut lines)?;
-                let Evidence { salt, proof: StoredProof::Webhook { t, v1, key_id } } = decode(&mut proofs)?;
+                let Evidence { salt, proof } = decode(&mut proofs)?;
                 Ok(Record {
                     log_id: self.head.log_id,
                     seq,
                     recorded_at: self.head.recorded_at,
-                    source: if line.source == 1 { Source::Workos } else { return Err("its source is unknown".into()) },
+                    source: match line.source {
+                        SOURCE_WORKOS => Source::Workos,
+                        SOURCE_ROLLCALL => Source::Rollcall,
+                        _ => return Err("its source is unknown".into()),
+                    },
                     event_id: line.event_id.map(Into::into),
                     event_type: line.event_type.map(Into::into),
                     standing: standing(line.conflicts_with),
-                    proof: Proof::Webhook { t, v1, key_id },
+                    proof: proof.into(),
                     salt,
                     body,
                 })

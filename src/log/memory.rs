@@ -8,7 +8,7 @@ use rollcall_projections::{Entry, Millis, Seq, Standing};
 
 use super::dedupe::{Candidate, Dedupe, find_among, judge_batch};
 use super::{AppendError, Head, Identity, Log, LogId, Outcome, ReadError, Record, check_batch};
-use crate::verify::{Proof, Verified, extract};
+use crate::verify::{Verified, extract_from};
 
 /// A log that is gone when it is dropped.
 pub struct MemoryLog {
@@ -63,8 +63,7 @@ impl Log for MemoryLog {
     fn entries(&self, after: Seq, events_max: usize, each: &mut dyn FnMut(&Entry<'_>)) -> Result<Seq, ReadError> {
         let mut last = after;
         for record in self.records.read().iter().skip(after as usize).take(events_max) {
-            let Proof::Webhook { t, .. } = record.proof;
-            let facts = extract(&record.body, Some(t)).facts;
+            let facts = extract_from(&record.proof, &record.body).facts;
             let Record { seq, recorded_at, event_id, event_type, standing, .. } = record;
             each(&facts.entry(*seq, *recorded_at, event_id.as_deref(), event_type.as_deref(), *standing));
             last = record.seq;

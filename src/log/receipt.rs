@@ -7,6 +7,7 @@ use crate::verify::Proof;
 
 const RECEIPT_VERSION: u8 = 1;
 const PROOF_WEBHOOK: u8 = 1;
+const PROOF_OPERATOR: u8 = 2;
 
 impl Record {
     /// The receipt: everything about the record but its salt and body.
@@ -23,6 +24,10 @@ impl Record {
                 out.push(PROOF_WEBHOOK);
                 out.extend(t.to_be_bytes());
                 out.extend(v1);
+                out.extend(key_id);
+            }
+            Proof::Operator { key_id } => {
+                out.push(PROOF_OPERATOR);
                 out.extend(key_id);
             }
         }

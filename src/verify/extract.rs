@@ -3,11 +3,12 @@
 use std::borrow::Cow;
 
 use rollcall_projections::{
-    Change, DirectoryChange, Entry, Fact, Field, GroupData, MembershipData, Millis, Print, Reason, Seq, Standing, UserData,
+    Change, DirectoryChange, Entry, Fact, Field, GroupData, InactiveUsers, MembershipData, Millis, Print, Reason, Seq, Standing, UserData,
 };
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
+use super::{Proof, parse_mapping};
 use crate::{json, time};
 
 /// Longest id that counts, in bytes.
@@ -50,6 +51,8 @@ pub enum Statement<'a> {
     Membership { added: bool, directory: Cow<'a, str>, organization: Option<Cow<'a, str>>, user: User<'a>, group: Group<'a> },
     Unrelated { organization: Option<Cow<'a, str>> },
     Unusable { reason: u8, field: u8 },
+    Policy { inactive_users: u8, effective_from: Millis },
+    Mapping { mapping: Cow<'a, str>, effective_from: Millis },
 }
 
 /// A reason's stored code is its position here; what names a field is given with the first of them.
@@ -78,6 +81,7 @@ pub struct User<'a> {
     pub directory: Option<Cow<'a, str>>,
     pub organization: Option<Cow<'a, str>>,
     pub active: bool,
+    pub roles: Cow<'a, str>,
     pub email: Option<[u8; 16]>,
     pub idp_id: Option<[u8; 16]>,
 }
@@ -87,6 +91,7 @@ pub struct User<'a> {
 #[allow(missing_docs, reason = "the fields are those of GroupData")]
 pub struct Group<'a> {
     pub id: Cow<'a, str>,
+    pub name: Cow<'a, str>,
     pub directory: Option<Cow<'a, str>>,
     pub organization: Option<Cow<'a, str>>,
 }
@@ -151,6 +156,17 @@ impl<'a> Facts<'a> {
                 group: group.data(),
             }),
             Statement::Unrelated { organization } => Fact::Unrelated { organization: organization.as_deref() },
+            Statement::Policy { inactive_users, effective_from } => Fact::Policy {
+                inactive_users: InactiveUsers::ALL.get(usize::from(*inactive_users)).copied().unwrap_or_default(),
+                effective_from: *effective_from,
+            },
+            Statement::Mapping { mapping, effective_from } => {
+                let mapping = serde_json::from_str(mapping).ok().and_then(|mapping| parse_mapping(&mapping).ok());
+                match mapping {
+                    Some(mapping) => Fact::Mapping { mapping, effective_from: *effective_from },
+                    None => Fact::Unusable(Reason::UnknownType),
+                }
+            }
             Statement::Unusable { reason, field } => {
                 let field = Field::ALL.get(usize::from(*field)).copied().unwrap_or(Field::Data);
                 Fact::Unusable(REASONS.get(usize::from(*reason)).map_or(Reason::NotAnEvent, |make| make(field)))
@@ -166,6 +182,7 @@ impl User<'_> {
             directory: self.directory.as_deref(),
             organization: self.organization.as_deref(),
             active: self.active,
+            roles: &self.roles,
             email: self.email.map(Print),
             idp_id: self.idp_id.map(Print),
         }
@@ -174,8 +191,44 @@ impl User<'_> {
 
 impl Group<'_> {
     fn data(&self) -> GroupData<'_> {
-        GroupData { id: &self.id, directory: self.directory.as_deref(), organization: self.organization.as_deref() }
+        GroupData { id: &self.id, name: &self.name, directory: self.directory.as_deref(), organization: self.organization.as_deref() }
     }
+}
+
+/// Reads a body in the light of what proves it.
+pub fn extract_from<'a>(proof: &Proof, body: &'a [u8]) -> Extracted<'a> {
+    match proof {
+        Proof::Webhook { t, .. } => extract(body, Some(*t)),
+        Proof::Operator { .. } => extract_act(body),
+    }
+}
+
+/// Reads what an operator did: a body that Rollcall wrote itself.
+fn extract_act(body: &[u8]) -> Extracted<'_> {
+    let envelope = std::str::from_utf8(body).ok().and_then(|text| json::fields(text, ["id", "event", "data", "created_at"]));
+    let [event_id, event, data, created_at] = envelope.unwrap_or_default();
+    let event_type = json::string(event);
+    let occurred_at = moment(created_at);
+    let names = ["id", "inactive_users", "mapping", "effective_from"];
+    let [id, inactive_users, mapping, effective_from] = json::fields_of(data, names).unwrap_or_default();
+    let statement = match event_type.as_deref() {
+        Some("rollcall.mapping.set") => mapping
+            .zip(moment(effective_from))
+            .map(|(mapping, effective_from)| Statement::Mapping { mapping: mapping.get().into(), effective_from }),
+        Some("rollcall.policy.set") => policy(inactive_users, effective_from),
+        Some("rollcall.directory.deleted") => {
+            json::string(id).map(|id| Statement::Directory { change: 2, id, organization: None, name: Cow::Borrowed(""), domain: None })
+        }
+        _ => None,
+    };
+    let statement = statement.unwrap_or_else(|| Reason::UnknownType.into());
+    Extracted { facts: Facts { occurred_at, updated_at: None, statement }, event_id: json::string(event_id), event_type }
+}
+
+fn policy<'a>(inactive_users: Option<&RawValue>, effective_from: Option<&RawValue>) -> Option<Statement<'a>> {
+    let word = json::string(inactive_users)?;
+    let inactive_users = InactiveUsers::ALL.iter().position(|treatment| treatment.word() == word)? as u8;
+    Some(Statement::Policy { inactive_users, effective_from: moment(effective_from)? })
 }
 
 /// Reads a body; `signed_at` is the time of its signature, if it has one. Never fails: what cannot be used says why.
@@ -329,8 +382,9 @@ struct End<'a, T> {
 }
 
 fn user<'a>(data: Option<&'a RawValue>, whole: Field, id_field: Field) -> Result<End<'a, User<'a>>, Reason> {
-    let names = ["id", "object", "directory_id", "organization_id", "state", "email", "emails", "idp_id", "updated_at"];
-    let Some([id_value, object, directory_id, organization_id, state, email, emails, idp_id, updated_at]) = json::fields_of(data, names)
+    let names = ["id", "object", "directory_id", "organization_id", "state", "email", "emails", "idp_id", "role", "roles", "updated_at"];
+    let Some([id_value, object, directory_id, organization_id, state, email, emails, idp_id, role, roles, updated_at]) =
+        json::fields_of(data, names)
     else {
         return Err(Reason::MissingField(whole));
     };
@@ -339,6 +393,7 @@ fn user<'a>(data: Option<&'a RawValue>, whole: Field, id_field: Field) -> Result
         directory: id(directory_id),
         organization: organization(organization_id),
         active: state.is_none() || json::string(state).is_some_and(|state| state == "active"),
+        roles: slugs(role, roles).into(),
         email: shown_email(email, emails).map(|email| print(&email.to_lowercase())),
         idp_id: json::string(idp_id).filter(|id| !id.is_empty()).map(|id| print(&id)),
     };
@@ -346,12 +401,13 @@ fn user<'a>(data: Option<&'a RawValue>, whole: Field, id_field: Field) -> Result
 }
 
 fn group<'a>(data: Option<&'a RawValue>, whole: Field, id_field: Field) -> Result<End<'a, Group<'a>>, Reason> {
-    let names = ["id", "object", "directory_id", "organization_id", "updated_at"];
-    let Some([id_value, object, directory_id, organization_id, updated_at]) = json::fields_of(data, names) else {
+    let names = ["id", "name", "object", "directory_id", "organization_id", "updated_at"];
+    let Some([id_value, name, object, directory_id, organization_id, updated_at]) = json::fields_of(data, names) else {
         return Err(Reason::MissingField(whole));
     };
     let data = Group {
         id: id(id_value).ok_or(Reason::MissingField(id_field))?,
+        name: json::string(name).unwrap_or_default(),
         directory: id(directory_id),
         organization: organization(organization_id),
     };
@@ -400,6 +456,20 @@ fn membership<'a>(data: Option<&'a RawValue>, added: bool) -> Stated<'a> {
         directory.map_or(Ok(()), |directory| Kind::Directory.check(directory, None, field))?;
     }
     Ok((Statement::Membership { added, directory, organization: organization(organization_id), user, group }, None))
+}
+
+/// The roles that a snapshot gives, as [`UserData`] holds them.
+fn slugs(role: Option<&RawValue>, roles: Option<&RawValue>) -> String {
+    let mut out = String::new();
+    for role in role.into_iter().chain(json::array(roles).unwrap_or_default()) {
+        let Some(slug) = json::fields(role.get(), ["slug"]).and_then(|[slug]| json::string(slug)) else { continue };
+        if out.is_empty() {
+            out.push('\u{1f}');
+        }
+        out.push_str(&slug);
+        out.push('\u{1f}');
+    }
+    out
 }
 
 /// The email that a user shows: `email` if the snapshot has the key, else the primary of `emails`, else the first.

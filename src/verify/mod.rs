@@ -2,12 +2,18 @@
 //!
 //! [`Verified`] is the only thing that a log appends, and each variant of [`Proof`] is made by exactly one function of this module.
 
+mod attributes;
 mod extract;
+mod mapping;
+mod operator;
 mod signature;
 
+pub use attributes::AttributeReader;
 use bytes::Bytes;
-pub use extract::{Extracted, FACTS_VERSION, Facts, Statement, extract, identical, print};
+pub use extract::{Extracted, FACTS_VERSION, Facts, Statement, extract, extract_from, identical, print};
 pub(crate) use extract::{first_domain, shown_email};
+pub use mapping::{MappingError, mapping_json, parse_mapping};
+pub use operator::{Act, ApiKeys, Operator, key_name};
 use rollcall_projections::Millis;
 pub use signature::{KEY_ID_BYTES, Keyring, Rejection, SECRETS_MAX, sign};
 
@@ -16,6 +22,8 @@ pub use signature::{KEY_ID_BYTES, Keyring, Rejection, SECRETS_MAX, sign};
 pub enum Source {
     /// WorkOS Directory Sync.
     Workos,
+    /// This server's own operators.
+    Rollcall,
 }
 
 impl Source {
@@ -23,6 +31,7 @@ impl Source {
     pub fn name(self) -> &'static str {
         match self {
             Source::Workos => "workos",
+            Source::Rollcall => "rollcall",
         }
     }
 }
@@ -37,6 +46,11 @@ pub enum Proof {
         /// HMAC-SHA256 over `t.body`.
         v1: [u8; 32],
         /// Which secret verified it.
+        key_id: [u8; KEY_ID_BYTES],
+    },
+    /// An API key, held by whoever did it.
+    Operator {
+        /// Which key.
         key_id: [u8; KEY_ID_BYTES],
     },
 }
@@ -59,8 +73,7 @@ impl Verified {
     /// The first thing that is wrong: no header, a malformed one, no signature that fits, a time too far from ours.
     pub fn webhook(keyring: &Keyring, header: Option<&[u8]>, body: Bytes, now_ms: Millis) -> Result<Verified, Rejection> {
         let proof = keyring.verify(header, &body, now_ms)?;
-        let Proof::Webhook { t, .. } = proof;
-        let extracted = extract(&body, Some(t));
+        let extracted = extract_from(&proof, &body);
         let facts = extracted.facts.encode();
         let (event_id, event_type) = (extracted.event_id.map(Into::into), extracted.event_type.map(Into::into));
         Ok(Verified { source: Source::Workos, proof, event_id, event_type, facts, body })

@@ -107,7 +107,7 @@ impl Key {
 
 /// HMAC takes keys of any length.
 #[allow(clippy::expect_used, reason = "the only error of this constructor is a key length, and HMAC has none")]
-fn mac_of(secret: &str) -> Hmac<Sha256> {
+pub(super) fn mac_of(secret: &str) -> Hmac<Sha256> {
     Hmac::new_from_slice(secret.as_bytes()).expect("hmac takes keys of any length")
 }
 

@@ -1,0 +1,288 @@
+//! Who has which role, and why.
+
+use std::collections::BTreeMap;
+
+use smallvec::SmallVec;
+
+use crate::causes::Cause;
+use crate::directories::DirectoryState;
+use crate::entities::Version;
+use crate::fact::DirectoryChange;
+use crate::names::{NO_NAME, Name};
+use crate::order::{Cut, Millis};
+use crate::page::Page;
+use crate::roles::{Attributes, Compiled, DEFAULT, Reason, Reasons, Scope};
+use crate::views::{Kind, Views, find};
+
+/// Why somebody has a role.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Because {
+    /// The rule's place in the mapping, from 0; `None` for a default.
+    pub rule: Option<usize>,
+    /// The group through which it matches, by id and name.
+    pub group: Option<(String, String)>,
+    /// The path of the attribute that matches.
+    pub attribute: Option<String>,
+    /// Since when it holds without a break.
+    pub since: Millis,
+    /// What made it so.
+    pub cause: Cause,
+}
+
+/// A role that somebody has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Assignment {
+    /// Who.
+    pub user: String,
+    /// In which directory.
+    pub directory: String,
+    /// That directory's organization; empty while unknown.
+    pub organization: String,
+    /// Which role.
+    pub role: String,
+    /// Since when without a break, for whatever reason.
+    pub since: Millis,
+    /// Every reason, in order of rules and groups.
+    pub because: Vec<Because>,
+}
+
+/// Which assignments a list is narrowed to; all that are given must fit.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct AssignmentFilter<'a> {
+    /// Of this user.
+    pub user: Option<&'a str>,
+    /// Of this role.
+    pub role: Option<&'a str>,
+    /// For which this group is a reason.
+    pub group: Option<&'a str>,
+    /// Of users of this directory.
+    pub directory: Option<&'a str>,
+    /// Of users of this organization's directories.
+    pub organization: Option<&'a str>,
+}
+
+/// Why a role is gained or lost, without its time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ground {
+    /// The rule's place in its mapping, from 0; `None` for a default.
+    pub rule: Option<usize>,
+    /// The group through which it matches, by id and name.
+    pub group: Option<(String, String)>,
+    /// The path of the attribute that matches.
+    pub attribute: Option<String>,
+}
+
+/// Judging.
+impl Views {
+    /// Whether a user has access: alive, active, in an active directory. `version` is alive at the cut.
+    pub(crate) fn has_access(&self, version: &Version, cut: Cut) -> bool {
+        let active = |state| match state {
+            DirectoryState::Absent => false,
+            DirectoryState::Stub => true,
+            DirectoryState::Live(directory) => directory.change == DirectoryChange::Activated,
+        };
+        version.active && self.directories.get(version.directory).is_none_or(|directory| active(directory.state(cut)))
+    }
+
+    /// The groups that a user is a member of, with their versions.
+    pub(crate) fn groups_of(&self, user: Name, cut: Cut) -> impl Iterator<Item = (Name, &Version)> {
+        self.memberships.of_user(user).iter().filter_map(move |number| {
+            let pair = self.memberships.get(*number)?;
+            let group = self.alive(Kind::Group, pair.group, cut)?;
+            self.holds_between_living(pair, cut).then_some((pair.group, group))
+        })
+    }
+
+    /// Why a user, alive at the cut, has which roles by a mapping.
+    pub(crate) fn reasons(&self, mapping: &Compiled, attributes: &Attributes, user: Name, version: &Version, cut: Cut) -> Reasons {
+        let groups: SmallVec<[(Name, &Version); 8]> = self.groups_of(user, cut).collect();
+        self.reasons_by(mapping, attributes, &groups, version, cut)
+    }
+
+    pub(crate) fn reasons_by(
+        &self,
+        mapping: &Compiled,
+        attributes: &Attributes,
+        groups: &[(Name, &Version)],
+        version: &Version,
+        cut: Cut,
+    ) -> Reasons {
+        if !self.has_access(version, cut) {
+            return Reasons::new();
+        }
+        let scope = self.scope(version, cut);
+        let groups = groups.iter().map(|(group, version)| (*group, self.groups.names.text(*group), version.label));
+        mapping.reasons(groups, (version.place.seq, version.part), &scope, attributes)
+    }
+
+    pub(crate) fn scope(&self, version: &Version, cut: Cut) -> Scope<'_> {
+        Scope {
+            directory: self.directories.names.text(version.directory),
+            organization: self.texts.text(self.organization_of(version.directory, cut)),
+        }
+    }
+
+    /// A user's roles by the mapping in force, the highest first; `None` before the first mapping.
+    pub(crate) fn roles_of(&self, groups: &[(Name, &Version)], version: &Version, cut: Cut) -> Option<Vec<String>> {
+        let mapping = self.roles.in_force(cut)?;
+        let mut ranks: Vec<u16> =
+            self.reasons_by(mapping, &self.roles.attributes, groups, version, cut).iter().map(|reason| reason.role).collect();
+        ranks.dedup();
+        Some(ranks.into_iter().map(|rank| mapping.role(rank).to_owned()).collect())
+    }
+
+    /// Whether a user, alive at the cut, has a role: by the mapping in force, or before the first as the source says.
+    pub(crate) fn has_role(&self, role: &str, user: Name, version: &Version, cut: Cut) -> bool {
+        match self.roles.in_force(cut) {
+            None => self.texts.text(version.label).split('\u{1f}').any(|slug| !slug.is_empty() && slug == role),
+            Some(mapping) => mapping.rank(role).is_some_and(|rank| {
+                self.reasons(mapping, &self.roles.attributes, user, version, cut).iter().any(|reason| reason.role == rank)
+            }),
+        }
+    }
+}
+
+/// Answering.
+impl Views {
+    /// Every assignment of a user at the cut, by role.
+    fn assignments_of(&self, user: Name, version: &Version, cut: Cut) -> Vec<Assignment> {
+        let Some(mapping) = self.roles.in_force(cut) else { return Vec::new() };
+        let reasons = self.reasons(mapping, &self.roles.attributes, user, version, cut);
+        if reasons.is_empty() {
+            return Vec::new();
+        }
+        let standings = self.standings(user, cut);
+        let (runs, role_runs) = (self.runs(&standings), self.role_runs(&standings));
+        let scope = self.scope(version, cut);
+        let mut assignments: BTreeMap<&str, Assignment> = BTreeMap::new();
+        for reason in &reasons {
+            let key = mapping.key(*reason);
+            let Some(since) = runs.get(&key).copied() else { continue };
+            let Some(cause) = self.cause(user, key, since, cut).map(|turn| self.cause_of(turn)) else { continue };
+            let role = mapping.role(reason.role);
+            let assignment = assignments.entry(role).or_insert_with(|| Assignment {
+                user: self.users.names.text(user).to_owned(),
+                directory: scope.directory.to_owned(),
+                organization: scope.organization.to_owned(),
+                role: role.to_owned(),
+                since: role_runs.get(&key.role).copied().unwrap_or(since),
+                because: Vec::new(),
+            });
+            let Ground { rule, group, attribute } = self.ground(mapping, *reason, cut);
+            assignment.because.push(Because { rule, group, attribute, since, cause });
+        }
+        for assignment in assignments.values_mut() {
+            assignment.because.sort_by(|a, b| (a.rule, &a.group).cmp(&(b.rule, &b.group)));
+        }
+        assignments.into_values().collect()
+    }
+
+    pub(crate) fn ground(&self, mapping: &Compiled, reason: Reason, cut: Cut) -> Ground {
+        let group = (reason.group != NO_NAME).then(|| {
+            let name = self.alive(Kind::Group, reason.group, cut).map_or("", |version| self.texts.text(version.label));
+            (self.groups.names.text(reason.group).to_owned(), name.to_owned())
+        });
+        let rule = (reason.rule != DEFAULT).then_some(usize::from(reason.rule));
+        Ground { rule, group, attribute: mapping.attribute(reason.rule).map(str::to_owned) }
+    }
+
+    /// A page of assignments, by the user's id and the role's name.
+    ///
+    /// Costs the page, plus the users that the narrowest index proposes in vain; for each user shown, its whole history of roles.
+    pub fn assignments(
+        &self,
+        filter: &AssignmentFilter<'_>,
+        cut: Cut,
+        after: Option<(&str, &str)>,
+        descending: bool,
+        limit: usize,
+    ) -> Page<Assignment> {
+        self.assignments_found(filter, cut, after, descending, limit).unwrap_or_else(Page::empty)
+    }
+
+    fn assignments_found(
+        &self,
+        filter: &AssignmentFilter<'_>,
+        cut: Cut,
+        after: Option<(&str, &str)>,
+        descending: bool,
+        limit: usize,
+    ) -> Option<Page<Assignment>> {
+        let mapping = self.roles.in_force(cut)?;
+        let directory = find(filter.directory, |id| self.directories.names.find(id))?;
+        let organization = find(filter.organization, |id| self.texts.find(id))?;
+        let group = find(filter.group, |id| self.groups.names.find(id))?;
+        let user = find(filter.user, |id| self.users.names.find(id))?;
+        let rank = find(filter.role, |role| mapping.rank(role))?;
+        let start = after.map(|(user, _)| user);
+        // The cursor's user may have more roles behind the cursor.
+        let first = start.and_then(|start| self.users.names.find(start)).filter(|name| user.is_none_or(|user| user == *name));
+        let candidates: Box<dyn Iterator<Item = Name> + '_> = match (user, group, rank) {
+            (Some(user), ..) => {
+                let id = self.users.names.text(user);
+                let beyond = start.is_none_or(|start| if descending { id < start } else { id > start });
+                Box::new(beyond.then_some(user).into_iter())
+            }
+            (None, Some(group), _) => self.members_walk(vec![group], cut, start, descending),
+            (None, None, Some(rank)) => self.role_walk(mapping, rank, directory, organization, cut, start, descending),
+            (None, None, None) => self.users_walk(directory, organization, cut, start, descending),
+        };
+        let mut items = Vec::new();
+        for name in first.into_iter().chain(candidates) {
+            let Some(version) = self.alive(Kind::User, name, cut) else { continue };
+            let fits = directory.is_none_or(|directory| version.directory == directory)
+                && organization.is_none_or(|organization| self.organization_of(version.directory, cut) == organization);
+            if !fits {
+                continue;
+            }
+            let mut assignments = self.assignments_of(name, version, cut);
+            assignments.retain(|assignment| {
+                let through =
+                    |id: &str| assignment.because.iter().any(|because| because.group.as_ref().is_some_and(|(group, _)| group == id));
+                let place = (assignment.user.as_str(), assignment.role.as_str());
+                filter.role.is_none_or(|role| assignment.role == role)
+                    && filter.group.is_none_or(through)
+                    && after.is_none_or(|after| if descending { place < after } else { place > after })
+            });
+            if descending {
+                assignments.reverse();
+            }
+            items.append(&mut assignments);
+            if items.len() > limit {
+                break;
+            }
+        }
+        let more_after = items.len() > limit;
+        items.truncate(limit);
+        Some(Page { items, more_before: after.is_some(), more_after })
+    }
+
+    /// Names of users who may hold a role at the cut, in order of id: members of the groups that give it, those who ever had an attribute that
+    /// gives it, and everybody where it is a default.
+    #[allow(clippy::too_many_arguments, reason = "each is one part of the question")]
+    pub(crate) fn role_walk<'a>(
+        &'a self,
+        mapping: &'a Compiled,
+        rank: u16,
+        directory: Option<Name>,
+        organization: Option<Name>,
+        cut: Cut,
+        start: Option<&str>,
+        descending: bool,
+    ) -> Box<dyn Iterator<Item = Name> + 'a> {
+        if mapping.is_default(rank) {
+            return self.users_walk(directory, organization, cut, start, descending);
+        }
+        let gives = |group: &Name| {
+            let Some(version) = self.alive(Kind::Group, *group, cut) else { return false };
+            mapping.rules_of_group(self.groups.names.text(*group), version.label).any(|rule| mapping.gives(rule, rank))
+        };
+        let groups: Vec<Name> = (0..self.groups.items.len() as Name).filter(gives).collect();
+        let members = self.members_walk(groups, cut, start, descending);
+        let id = |name: Name| self.users.names.text(name);
+        let beyond = |name: &Name| start.is_none_or(|start| if descending { id(*name) < start } else { id(*name) > start });
+        let mut holders: Vec<Name> = mapping.keys_giving(rank).flat_map(|key| self.roles.attributes.holders(key)).filter(beyond).collect();
+        holders.sort_by(|a, b| if descending { id(*b).cmp(id(*a)) } else { id(*a).cmp(id(*b)) });
+        self.merged(vec![members, Box::new(holders.into_iter())], descending)
+    }
+}

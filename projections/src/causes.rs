@@ -1,0 +1,289 @@
+//! Since when, and because of which event: roles over time, one user at a time.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::memberships::Pair;
+use crate::names::{NO_NAME, Name};
+use crate::order::{Cut, IdBuffer, Millis, Place, Seq, Seq32};
+use crate::roles::{ReasonKey, Reasons};
+use crate::timeline::Placed;
+use crate::views::{Kind, Views};
+
+/// The event that made something so.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cause {
+    /// Its id.
+    pub event_id: String,
+    /// Its type.
+    pub event: String,
+    /// When it happened at the source; for what an operator set, when it was set.
+    pub occurred_at: Millis,
+    /// When the log took it.
+    pub recorded_at: Millis,
+    /// Its record.
+    pub seq: Seq,
+}
+
+/// A time in which somebody had a role without a break.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RolePeriod {
+    /// Which role.
+    pub role: String,
+    /// Its first moment.
+    pub from: Millis,
+    /// The first moment without it; `None` while it lasts.
+    pub until: Option<Millis>,
+    /// What began it.
+    pub start: Cause,
+    /// What ended it.
+    pub end: Option<Cause>,
+}
+
+/// What roles follow from at one moment.
+pub(crate) struct Standing {
+    /// The version of the mapping in force.
+    mapping: usize,
+    reasons: Reasons,
+}
+
+/// What can turn a role: an event of the source, a policy, a mapping.
+#[derive(Clone, Copy)]
+pub(crate) enum Turn {
+    Event(Place),
+    Policy(Seq),
+    Mapping(Seq),
+}
+
+impl Views {
+    /// What stands at each moment at which anything about a user's roles may change, up to the cut, in order.
+    pub(crate) fn standings(&self, user: Name, cut: Cut) -> Vec<(Millis, Standing)> {
+        let moments = self.moments(user, cut);
+        let standing = |moment: Millis| {
+            let then = Cut { as_of: moment, ..cut };
+            let mapping = self.roles.in_force(then)?;
+            let reasons = match self.alive(Kind::User, user, then) {
+                Some(version) => self.reasons(mapping, &self.roles.attributes, user, version, then),
+                None => Reasons::new(),
+            };
+            Some((moment, Standing { mapping: mapping.version, reasons }))
+        };
+        moments.into_iter().filter_map(standing).collect()
+    }
+
+    /// The moments, known and up to the cut, of all that a user's roles hang on.
+    fn moments(&self, user: Name, cut: Cut) -> BTreeSet<Millis> {
+        let mut moments = BTreeSet::new();
+        let mut add = |place: Place| {
+            if cut.sees(place) {
+                moments.insert(place.occurred_at);
+            }
+        };
+        for place in self.places_of_entity(Kind::User, user) {
+            add(place);
+        }
+        let mut directories: BTreeSet<Name> = self.directories_of_entity(Kind::User, user);
+        for pair in self.pairs_of(user) {
+            for grant in pair.grants.iter() {
+                add(grant.place());
+                directories.insert(grant.directory());
+            }
+            for place in self.places_of_entity(Kind::Group, pair.group) {
+                add(place);
+            }
+            directories.extend(self.directories_of_entity(Kind::Group, pair.group));
+        }
+        for directory in directories {
+            for place in self.places_of_directory(directory, cut) {
+                add(place);
+            }
+        }
+        let set = self.policies.iter().map(|policy| (policy.seq, policy.effective_from));
+        for (seq, effective_from) in set.chain(self.roles.iter().map(|mapping| (mapping.seq, mapping.effective_from))) {
+            if seq <= cut.known_at && effective_from <= cut.as_of {
+                moments.insert(effective_from);
+            }
+        }
+        moments
+    }
+
+    fn pairs_of(&self, user: Name) -> impl Iterator<Item = &Pair> {
+        self.memberships.of_user(user).iter().filter_map(|number| self.memberships.get(*number))
+    }
+
+    fn places_of_entity(&self, kind: Kind, name: Name) -> impl Iterator<Item = Place> {
+        let entity = self.entity(kind, name);
+        entity.into_iter().flat_map(|entity| entity.explicit.iter().chain(entity.stand_ins.iter()).map(|version| version.place))
+    }
+
+    fn directories_of_entity(&self, kind: Kind, name: Name) -> BTreeSet<Name> {
+        let versions = self.entity(kind, name).into_iter().flat_map(|entity| entity.explicit.iter().chain(entity.stand_ins.iter()));
+        versions.map(|version| version.directory).filter(|directory| *directory != NO_NAME).collect()
+    }
+
+    /// A directory's own events, and the first that names it with an organization.
+    fn places_of_directory(&self, directory: Name, cut: Cut) -> impl Iterator<Item = Place> {
+        let directory = self.directories.get(directory);
+        let named = directory.and_then(|directory| directory.named_with.at(Cut { as_of: Millis::MAX, ..cut })).map(|named| named.place);
+        directory.into_iter().flat_map(|directory| directory.events.iter().map(|version| version.place)).chain(named)
+    }
+
+    /// Since when each reason that stands at the end has stood.
+    pub(crate) fn runs(&self, standings: &[(Millis, Standing)]) -> BTreeMap<ReasonKey, Millis> {
+        let mut runs: BTreeMap<ReasonKey, Millis> = BTreeMap::new();
+        for (moment, standing) in standings {
+            let keys = self.keys(standing);
+            runs.retain(|key, _| keys.contains(key));
+            for key in keys {
+                runs.entry(key).or_insert(*moment);
+            }
+        }
+        runs
+    }
+
+    fn keys(&self, standing: &Standing) -> BTreeSet<ReasonKey> {
+        let mapping = standing.mapping.checked_sub(1).and_then(|at| self.roles.iter().nth(at));
+        mapping.into_iter().flat_map(|mapping| standing.reasons.iter().map(|reason| mapping.key(*reason))).collect()
+    }
+
+    /// Since when each role that stands at the end has stood, for any reason.
+    pub(crate) fn role_runs(&self, standings: &[(Millis, Standing)]) -> BTreeMap<Name, Millis> {
+        let mut runs: BTreeMap<Name, Millis> = BTreeMap::new();
+        for (moment, standing) in standings {
+            let roles: BTreeSet<Name> = self.keys(standing).into_iter().map(|key| key.role).collect();
+            runs.retain(|role, _| roles.contains(role));
+            for role in roles {
+                runs.entry(role).or_insert(*moment);
+            }
+        }
+        runs
+    }
+
+    /// The last, in order, of what concerns a reason at a moment: events, then the policy, then the mapping.
+    pub(crate) fn cause(&self, user: Name, key: ReasonKey, moment: Millis, cut: Cut) -> Option<Turn> {
+        let then = Cut { as_of: moment, ..cut };
+        if let Some(mapping) = self.roles.in_force(then).filter(|mapping| mapping.effective_from == moment) {
+            return Some(Turn::Mapping(mapping.seq));
+        }
+        if let Some(policy) = self.policy(then).filter(|policy| policy.effective_from == moment) {
+            return Some(Turn::Policy(policy.seq));
+        }
+        let was_in = |pair: &&Pair| pair.grants.iter().any(|grant| grant.added() && then.sees(grant.place()));
+        let last = |every_group: bool| {
+            let mut places: Vec<Place> = self.concerning_entity(Kind::User, user, then).collect();
+            places.extend(self.first_with_organization(self.directory_then(Kind::User, user, then), then));
+            for pair in self.pairs_of(user).filter(|pair| key.group == pair.group || every_group && was_in(pair)) {
+                places.extend(pair.grants.iter().map(|grant| grant.place()));
+                places.extend(self.concerning_entity(Kind::Group, pair.group, then));
+                if let Some(grant) = pair.grants.latest(then) {
+                    places.extend(self.events_of_directory(grant.directory()));
+                }
+            }
+            let now = places.into_iter().filter(|place| place.occurred_at == moment && then.sees(*place));
+            now.max_by(|a, b| self.ids.compare(*a, *b)).map(Turn::Event)
+        };
+        // Of the highest role alone, what begins and ends it may come through another group.
+        last(key.meaning == NO_NAME).or_else(|| last(true))
+    }
+
+    /// An entity's versions, and the events of its directory.
+    fn concerning_entity(&self, kind: Kind, name: Name, then: Cut) -> impl Iterator<Item = Place> {
+        let entity = self.entity(kind, name);
+        let stand_ins = entity.filter(|entity| entity.explicit.latest(then).is_none());
+        let versions = entity
+            .into_iter()
+            .flat_map(|entity| entity.explicit.iter())
+            .chain(stand_ins.into_iter().flat_map(|entity| entity.stand_ins.iter()));
+        versions.map(|version| version.place).chain(self.events_of_directory(self.directory_then(kind, name, then)))
+    }
+
+    /// The directory of an entity's latest version that has one.
+    fn directory_then(&self, kind: Kind, name: Name, then: Cut) -> Name {
+        let Some(entity) = self.entity(kind, name) else { return NO_NAME };
+        let explicit = self.last_directory(kind, name, then);
+        if explicit != NO_NAME {
+            return explicit;
+        }
+        // A deletion may leave it out; before the first explicit version snapshots were versions.
+        let seen = entity.explicit.iter().map(|version| version.place).filter(|place| then.sees(*place));
+        let until = seen.map(|place| place.occurred_at.saturating_sub(1)).min().unwrap_or(then.as_of);
+        entity.stand_ins.latest(Cut { as_of: until, ..then }).map_or(NO_NAME, |version| version.directory)
+    }
+
+    fn events_of_directory(&self, directory: Name) -> impl Iterator<Item = Place> {
+        self.directories.get(directory).into_iter().flat_map(|directory| directory.events.iter().map(|version| version.place))
+    }
+
+    /// The first event that names a directory with an organization, unless it is its own.
+    fn first_with_organization(&self, directory: Name, then: Cut) -> Option<Place> {
+        let directory = self.directories.get(directory)?;
+        let named = directory.named_with.at(then)?.place;
+        let own = directory.events.iter().find(|version| then.sees(version.place) && version.organization != NO_NAME);
+        own.is_none_or(|own| self.ids.is_later(own.place, named)).then_some(named)
+    }
+
+    pub(crate) fn cause_of(&self, turn: Turn) -> Cause {
+        let seq = match turn {
+            Turn::Mapping(seq) | Turn::Policy(seq) => seq,
+            Turn::Event(place) => Seq::from(place.seq),
+        };
+        let (event, occurred_at) = match self.events.get(seq) {
+            Some((line, occurred_at)) => (self.events.kinds.text(line.kind).to_owned(), occurred_at),
+            None => (String::new(), Millis::MIN),
+        };
+        let recorded_at = self.recorded_from(seq).next().map_or(Millis::MIN, |(recorded_at, _)| recorded_at);
+        Cause { event_id: self.ids.text(seq as Seq32, &mut IdBuffer::default()).to_owned(), event, occurred_at, recorded_at, seq }
+    }
+
+    /// Of several turns at one moment the last.
+    fn last_turn(&self, turns: impl Iterator<Item = Turn>) -> Option<Turn> {
+        turns.reduce(|a, b| match (&a, &b) {
+            (Turn::Event(x), Turn::Event(y)) => {
+                if self.ids.is_later(*y, *x) {
+                    b
+                } else {
+                    a
+                }
+            }
+            (Turn::Mapping(_), _) => a,
+            (_, Turn::Mapping(_)) => b,
+            (Turn::Policy(_), _) => a,
+            _ => b,
+        })
+    }
+
+    /// Every time in which a user had a role, up to the cut, in order of beginning and role. `None` for a user never heard of by then.
+    ///
+    /// Costs an evaluation of the user's roles for each moment at which anything about them may have changed.
+    pub fn role_periods(&self, user: &str, cut: Cut) -> Option<Vec<RolePeriod>> {
+        let name = self.users.names.find(user)?;
+        self.users.get(name)?.seen.at(Cut { as_of: Millis::MAX, ..cut })?;
+        let standings = self.standings(name, cut);
+        let mut periods: Vec<RolePeriod> = Vec::new();
+        let mut open: BTreeMap<Name, usize> = BTreeMap::new();
+        let mut before: BTreeSet<ReasonKey> = BTreeSet::new();
+        for (moment, standing) in &standings {
+            let keys = self.keys(standing);
+            let has = |keys: &BTreeSet<ReasonKey>, role: Name| keys.iter().any(|key| key.role == role);
+            let cause = |keys: &BTreeSet<ReasonKey>, role: Name| {
+                let turns = keys.iter().filter(|key| key.role == role).filter_map(|key| self.cause(name, *key, *moment, cut));
+                self.last_turn(turns).map(|turn| self.cause_of(turn))
+            };
+            let ended: Vec<Name> = open.keys().copied().filter(|role| !has(&keys, *role)).collect();
+            for role in ended {
+                if let Some(period) = open.remove(&role).and_then(|at| periods.get_mut(at)) {
+                    period.until = Some(*moment);
+                    period.end = cause(&before, role);
+                }
+            }
+            let begun: BTreeSet<Name> = keys.iter().map(|key| key.role).filter(|role| !open.contains_key(role)).collect();
+            for role in begun {
+                let Some(start) = cause(&keys, role) else { continue };
+                open.insert(role, periods.len());
+                periods.push(RolePeriod { role: self.roles.word(role).to_owned(), from: *moment, until: None, start, end: None });
+            }
+            before = keys;
+        }
+        periods.sort_by(|a, b| (a.from, &a.role).cmp(&(b.from, &b.role)));
+        Some(periods)
+    }
+}

@@ -1,0 +1,43 @@
+//! Policies: how users are treated, by what an operator set.
+
+use crate::fact::InactiveUsers;
+use crate::order::{Cut, Millis, Seq};
+
+/// A policy as it was set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Policy {
+    /// How many were set up to it: the first is 1.
+    pub version: usize,
+    /// The record that sets it.
+    pub seq: Seq,
+    /// When it was set.
+    pub set_at: Millis,
+    /// From when on it counts.
+    pub effective_from: Millis,
+    /// How users are treated whose state is not active.
+    pub inactive_users: InactiveUsers,
+}
+
+/// Every policy, in order of seq.
+#[derive(Default)]
+pub(crate) struct Policies(Vec<Policy>);
+
+impl Policies {
+    pub(crate) fn set(&mut self, seq: Seq, set_at: Millis, effective_from: Millis, inactive_users: InactiveUsers) {
+        self.0.push(Policy { version: self.0.len() + 1, seq, set_at, effective_from, inactive_users });
+    }
+
+    /// The one in force: of those that are effective and known the newest. Setting one overrides all before it from its moment on.
+    pub(crate) fn in_force(&self, cut: Cut) -> Option<&Policy> {
+        self.0.iter().rev().find(|policy| policy.seq <= cut.known_at && policy.effective_from <= cut.as_of)
+    }
+
+    /// The one that a record set.
+    pub(crate) fn set_by(&self, seq: Seq) -> Option<&Policy> {
+        self.0.iter().rev().find(|policy| policy.seq == seq)
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Policy> {
+        self.0.iter()
+    }
+}

@@ -1,0 +1,256 @@
+//! Mappings: those that were set, what they need, and what another one would change.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use smallvec::SmallVec;
+
+use crate::assignments::Ground;
+use crate::entities::{Part, Version};
+use crate::mapping::{Mapping, Matches, Rule};
+use crate::names::Name;
+use crate::order::{Cut, Millis, Seq};
+use crate::roles::{Attributes, Compiled, DEFAULT, Reason, Reasons};
+use crate::views::{Kind, Views};
+
+/// A mapping as it was set.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MappingSet {
+    /// How many were set up to it: the first is 1.
+    pub version: usize,
+    /// The record that sets it.
+    pub seq: Seq,
+    /// When it was set.
+    pub set_at: Millis,
+    /// From when on it counts.
+    pub effective_from: Millis,
+    /// The rules.
+    pub mapping: Mapping,
+}
+
+/// A mapping that is not set, ready to be compared with the one in force.
+pub struct Proposal {
+    compiled: Compiled,
+    attributes: Attributes,
+    effective_from: Option<Millis>,
+}
+
+/// What a proposal changes for somebody.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RoleChange {
+    /// The record that describes the user, and where in it.
+    pub snapshot: (Seq, Part),
+    /// Who.
+    pub user: String,
+    /// In which directory.
+    pub directory: String,
+    /// Roles gained, with the grounds of the proposal.
+    pub gained: Vec<(String, Vec<Ground>)>,
+    /// Roles lost, with the grounds of the mapping in force.
+    pub lost: Vec<(String, Vec<Ground>)>,
+    /// Whether nothing but defaults is left.
+    pub default_only: bool,
+}
+
+/// What a proposal does as a whole, as far as it was counted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Comparison {
+    /// Users with access.
+    pub users: u64,
+    /// Those whose roles change.
+    pub changed: u64,
+    /// Those who gain a role.
+    pub gaining: u64,
+    /// Those who lose one.
+    pub losing: u64,
+    /// Those who have nothing but defaults afterwards.
+    pub default_only: u64,
+    /// By role: how many gain it, lose it, have it before, have it after.
+    pub roles: BTreeMap<String, [u64; 4]>,
+}
+
+/// What is set, and what it needs.
+impl Views {
+    /// The mapping in force; `None` before the first.
+    pub fn mapping(&self, cut: Cut) -> Option<MappingSet> {
+        self.roles.in_force(cut).map(mapping_set)
+    }
+
+    /// The version of the mapping in force; 0 before the first.
+    pub fn mapping_version(&self, cut: Cut) -> usize {
+        self.roles.in_force(cut).map_or(0, |mapping| mapping.version)
+    }
+
+    /// Every mapping that is known, in order of version.
+    pub fn mappings(&self) -> impl DoubleEndedIterator<Item = MappingSet> + ExactSizeIterator {
+        self.roles.iter().map(mapping_set)
+    }
+
+    /// The snapshots that rules about attributes look at, of everybody with access at the cut.
+    pub fn snapshots(&self, cut: Cut) -> Vec<(Seq, Part, u32)> {
+        let mut snapshots = Vec::new();
+        self.each_with_access(cut, None, usize::MAX, |name, version| snapshots.push((Seq::from(version.place.seq), version.part, name)));
+        snapshots
+    }
+
+    /// Every snapshot of every user, after record `after`, in order of seq.
+    pub fn all_snapshots(&self, after: Seq) -> Vec<(Seq, Part, u32)> {
+        let mut snapshots = Vec::new();
+        for (name, entity) in self.users.items.iter().enumerate() {
+            let versions = entity.explicit.iter().chain(entity.stand_ins.iter()).filter(|version| !version.deleted);
+            let new = versions.filter(|version| Seq::from(version.place.seq) > after);
+            snapshots.extend(new.map(|version| (Seq::from(version.place.seq), version.part, name as u32)));
+        }
+        snapshots.sort_unstable_by_key(|(seq, ..)| *seq);
+        snapshots
+    }
+
+    /// What the rules of every mapping set, and of another one, ask of snapshots.
+    pub fn attributes_wanted(&self, proposed: Option<&Mapping>) -> Attributes {
+        Attributes::of(self.roles.iter().map(|mapping| &mapping.mapping).chain(proposed))
+    }
+
+    /// What is noted of snapshots so far.
+    pub fn attributes(&self) -> &Attributes {
+        &self.roles.attributes
+    }
+
+    /// Notes what one snapshot of a user has, for the mappings set.
+    pub fn note_attributes(&mut self, seq: Seq, part: Part, user: &str, keys: &[u32]) {
+        if let Some(user) = self.users.names.find(user) {
+            self.roles.attributes.note(seq, part, user, keys);
+        }
+    }
+
+    /// Puts attributes in the place of those noted so far; they must ask for at least as much and know as many records.
+    pub fn install_attributes(&mut self, attributes: Attributes) {
+        self.roles.install(attributes);
+    }
+}
+
+/// What would change.
+impl Views {
+    /// What `changed` says about everybody with access at the cut, in order of id from behind `after` on, at most `limit` candidates; and the
+    /// id to go on behind.
+    fn each_with_access(&self, cut: Cut, after: Option<&str>, limit: usize, mut each: impl FnMut(Name, &Version)) -> Option<String> {
+        for (looked_at, name) in self.users_walk(None, None, cut, after, false).enumerate() {
+            if let Some(version) = self.alive(Kind::User, name, cut).filter(|version| self.has_access(version, cut)) {
+                each(name, version);
+            }
+            if looked_at + 1 >= limit {
+                return Some(self.users.names.text(name).to_owned());
+            }
+        }
+        None
+    }
+
+    /// Makes a mapping ready to be compared; `attributes` says what everybody's snapshots have.
+    pub fn propose(&self, mapping: Mapping, attributes: Attributes, effective_from: Option<Millis>) -> Proposal {
+        Proposal { compiled: self.roles.compile(mapping, &attributes), attributes, effective_from }
+    }
+
+    /// Compares a proposal with the mapping in force, for the next users in order of id, looking at no more than `limit` candidates. Says
+    /// where to go on.
+    pub fn compare(
+        &self,
+        proposal: &Proposal,
+        cut: Cut,
+        after: Option<&str>,
+        limit: usize,
+        comparison: &mut Comparison,
+        changes: &mut Vec<RoleChange>,
+    ) -> Option<String> {
+        let old = self.roles.in_force(cut);
+        // A mapping that takes effect later than the moment asked about changes nothing then.
+        let late = proposal.effective_from.is_some_and(|moment| moment > cut.as_of);
+        let new = if late { old } else { Some(&proposal.compiled) };
+        let new_attributes = if late { &self.roles.attributes } else { &proposal.attributes };
+        self.each_with_access(cut, after, limit, |name, version| {
+            let groups: SmallVec<[(Name, &Version); 8]> = self.groups_of(name, cut).collect();
+            let by = |mapping: Option<&Compiled>, attributes: &Attributes| {
+                mapping.map_or(Reasons::new(), |mapping| self.reasons_by(mapping, attributes, &groups, version, cut))
+            };
+            let (before, after) = (by(old, &self.roles.attributes), by(new, new_attributes));
+            let roles = |mapping: Option<&Compiled>, reasons: &Reasons| -> BTreeMap<String, Vec<Reason>> {
+                let mut roles: BTreeMap<String, Vec<Reason>> = BTreeMap::new();
+                for reason in reasons {
+                    roles.entry(mapping.map_or("", |mapping| mapping.role(reason.role)).to_owned()).or_default().push(*reason);
+                }
+                roles
+            };
+            let (had, has) = (roles(old, &before), roles(new, &after));
+            let default_only = after.iter().all(|reason| reason.rule == DEFAULT);
+            let describe = |mapping: Option<&Compiled>, reasons: &[Reason]| -> Vec<Ground> {
+                let grounds = mapping.into_iter().flat_map(|mapping| reasons.iter().map(|reason| self.ground(mapping, *reason, cut)));
+                let mut grounds: Vec<Ground> = grounds.collect();
+                grounds.sort_by(|a, b| (a.rule, &a.group).cmp(&(b.rule, &b.group)));
+                grounds
+            };
+            let missing =
+                |from: &BTreeMap<String, Vec<Reason>>, other: &BTreeMap<String, Vec<Reason>>, mapping| -> Vec<(String, Vec<Ground>)> {
+                    let only = from.iter().filter(|(role, _)| !other.contains_key(*role));
+                    only.map(|(role, reasons)| (role.clone(), describe(mapping, reasons))).collect()
+                };
+            let (gained, lost) = (missing(&has, &had, new), missing(&had, &has, old));
+            comparison.users += 1;
+            comparison.changed += u64::from(!gained.is_empty() || !lost.is_empty());
+            comparison.gaining += u64::from(!gained.is_empty());
+            comparison.losing += u64::from(!lost.is_empty());
+            comparison.default_only += u64::from(default_only);
+            let mut count = |role: &str, which: usize| {
+                if let Some(count) = comparison.roles.entry(role.to_owned()).or_default().get_mut(which) {
+                    *count += 1;
+                }
+            };
+            gained.iter().for_each(|(role, _)| count(role, 0));
+            lost.iter().for_each(|(role, _)| count(role, 1));
+            had.keys().for_each(|role| count(role, 2));
+            has.keys().for_each(|role| count(role, 3));
+            if !gained.is_empty() || !lost.is_empty() {
+                changes.push(RoleChange {
+                    snapshot: (Seq::from(version.place.seq), version.part),
+                    user: self.users.names.text(name).to_owned(),
+                    directory: self.directories.names.text(version.directory).to_owned(),
+                    gained,
+                    lost,
+                    default_only,
+                });
+            }
+        })
+    }
+
+    /// The rules that fit no group alive at the cut, where they count; and the groups that no rule fits, by id: how many, and the first `limit`
+    /// with their names and directories.
+    pub fn unmatched(&self, proposal: &Proposal, cut: Cut, limit: usize) -> (Vec<usize>, u64, Vec<[String; 3]>) {
+        let mapping = &proposal.compiled;
+        let mut fitted: BTreeSet<u16> = BTreeSet::new();
+        let mut without: Vec<(&str, &Version)> = Vec::new();
+        for group in 0..self.groups.items.len() as Name {
+            let Some(version) = self.alive(Kind::Group, group, cut) else { continue };
+            let (id, scope) = (self.groups.names.text(group), self.scope(version, cut));
+            let mut any = false;
+            for rule in mapping.rules_of_group(id, version.label) {
+                any = true;
+                if mapping.counts_in(rule, &scope) {
+                    fitted.insert(rule);
+                }
+            }
+            if !any {
+                without.push((id, version));
+            }
+        }
+        let is_group_rule = |rule: &Rule| matches!(rule.matches, Matches::Group { .. });
+        let rules = mapping.mapping.rules.iter().enumerate().filter(|(_, rule)| is_group_rule(rule));
+        let unfitted = rules.map(|(number, _)| number).filter(|number| !fitted.contains(&(*number as u16))).collect();
+        without.sort_by_key(|(id, _)| *id);
+        let shown = without.iter().take(limit).map(|(id, version)| {
+            let (name, directory) = (self.texts.text(version.label), self.directories.names.text(version.directory));
+            [(*id).to_owned(), name.to_owned(), directory.to_owned()]
+        });
+        (unfitted, without.len() as u64, shown.collect())
+    }
+}
+
+fn mapping_set(mapping: &Compiled) -> MappingSet {
+    let Compiled { version, seq, set_at, effective_from, .. } = *mapping;
+    MappingSet { version, seq, set_at, effective_from, mapping: mapping.mapping.clone() }
+}

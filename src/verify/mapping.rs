@@ -1,0 +1,261 @@
+//! A role mapping as JSON: read with every mistake told where it stands, and written.
+
+use rollcall_projections::{GroupPattern, Mapping, Matches, Mode, Rule};
+use serde_json::{Map, Value, json};
+
+/// At most so many rules, and so many bytes in a role or in any other text.
+const RULES_MAX: usize = 1000;
+const ROLE_BYTES_MAX: usize = 255;
+const TEXT_BYTES_MAX: usize = 1024;
+
+/// A mistake in a mapping: the field, as a path from `mapping` on, and what is wrong with it.
+pub type MappingError = (String, String);
+
+/// Reads a mapping.
+///
+/// # Errors
+/// Every mistake, not only the first.
+pub fn parse_mapping(value: &Value) -> Result<Mapping, Vec<MappingError>> {
+    let mut errors = Errors(Vec::new());
+    match mapping(&mut errors, value) {
+        Some(mapping) if errors.0.is_empty() => Ok(mapping),
+        _ => Err(errors.0),
+    }
+}
+
+struct Errors(Vec<MappingError>);
+
+impl Errors {
+    fn add(&mut self, field: &str, what: impl Into<String>) {
+        self.0.push((field.to_owned(), what.into()));
+    }
+
+    /// The fields of an object, of which only `known` may be there.
+    fn object<'v>(&mut self, field: &str, value: &'v Value, known: &[&str]) -> Option<&'v Map<String, Value>> {
+        let Some(fields) = value.as_object() else {
+            self.add(field, "it must be an object");
+            return None;
+        };
+        for name in fields.keys().filter(|name| !known.contains(&name.as_str())) {
+            let name: String = name.chars().take(64).collect();
+            self.add(&format!("{field}.{name}"), "there is no such field here");
+        }
+        Some(fields)
+    }
+
+    /// A list of roles, each once.
+    fn roles(&mut self, field: &str, value: Option<&Value>, needed: bool) -> Vec<String> {
+        let Some(roles) = value.map_or(Some(&[][..]), |value| value.as_array().map(Vec::as_slice)) else {
+            self.add(field, "it must be a list of roles");
+            return Vec::new();
+        };
+        if roles.is_empty() && needed {
+            self.add(field, "it must name a role");
+        }
+        let mut out: Vec<String> = Vec::new();
+        for (at, role) in roles.iter().enumerate() {
+            match role.as_str().filter(|role| (1..=ROLE_BYTES_MAX).contains(&role.len()) && !role.chars().any(char::is_control)) {
+                Some(role) if out.iter().any(|other| other == role) => self.add(&format!("{field}[{at}]"), "it stands here twice"),
+                Some(role) => out.push(role.to_owned()),
+                None => self.add(&format!("{field}[{at}]"), format!("a role is a text of 1 to {ROLE_BYTES_MAX} bytes")),
+            }
+        }
+        out
+    }
+
+    /// A text that may not be empty.
+    fn text(&mut self, field: &str, value: &Value) -> Option<String> {
+        let text = value.as_str().filter(|text| (1..=TEXT_BYTES_MAX).contains(&text.len()));
+        if text.is_none() {
+            self.add(field, format!("it must be a text of 1 to {TEXT_BYTES_MAX} bytes"));
+        }
+        text.map(str::to_owned)
+    }
+}
+
+fn mapping(errors: &mut Errors, value: &Value) -> Option<Mapping> {
+    let fields = errors.object("mapping", value, &["mode", "default_roles", "priority", "rules"])?;
+    let mode = match fields.get("mode").map(Value::as_str) {
+        None | Some(Some("all")) => Mode::All,
+        Some(Some("highest_priority")) => Mode::HighestPriority,
+        Some(_) => {
+            errors.add("mapping.mode", "it must be `all` or `highest_priority`");
+            Mode::All
+        }
+    };
+    let default_roles = errors.roles("mapping.default_roles", fields.get("default_roles"), false);
+    let priority = errors.roles("mapping.priority", fields.get("priority"), false);
+    let rules = match fields.get("rules").map(Value::as_array) {
+        None => &[][..],
+        Some(Some(rules)) if rules.len() <= RULES_MAX => rules,
+        Some(_) => {
+            errors.add("mapping.rules", format!("it must be a list of at most {RULES_MAX} rules"));
+            &[]
+        }
+    };
+    let rules = rules.iter().enumerate().filter_map(|(at, value)| rule(errors, &format!("mapping.rules[{at}]"), value)).collect();
+    let mapping = Mapping { mode, default_roles, priority, rules };
+    if mode == Mode::HighestPriority {
+        let mut missing: Vec<&String> = mapping.roles().filter(|role| !mapping.priority.contains(role)).collect();
+        missing.sort_unstable();
+        missing.dedup();
+        for role in missing {
+            errors.add("mapping.priority", format!("with `highest_priority` it must have every role, and `{role}` is missing"));
+        }
+    }
+    Some(mapping)
+}
+
+fn rule(errors: &mut Errors, field: &str, value: &Value) -> Option<Rule> {
+    let fields = errors.object(field, value, &["group", "roles", "attribute", "values", "directory_id", "organization_id"])?;
+    let mut scope = |name: &str| fields.get(name).and_then(|value| errors.text(&format!("{field}.{name}"), value));
+    let (directory, organization) = (scope("directory_id"), scope("organization_id"));
+    let (with, alone) = match (fields.get("group"), fields.get("attribute")) {
+        (Some(_), None) => ("group", "values"),
+        (None, Some(_)) => ("attribute", "roles"),
+        _ => {
+            errors.add(field, "it must have either `group` or `attribute`");
+            return None;
+        }
+    };
+    if fields.contains_key(alone) {
+        errors.add(&format!("{field}.{alone}"), format!("it does not go with `{with}`"));
+    }
+    let matches = match (fields.get("group"), fields.get("attribute")) {
+        (Some(group), _) => {
+            let group = pattern(errors, &format!("{field}.group"), group);
+            let roles = errors.roles(&format!("{field}.roles"), fields.get("roles"), true);
+            Matches::Group { group: group?, roles }
+        }
+        (None, path) => {
+            let path = path.and_then(|path| errors.text(&format!("{field}.attribute"), path));
+            if path.as_ref().is_some_and(|path| path.split('.').any(str::is_empty)) {
+                errors.add(&format!("{field}.attribute"), "it must be names with dots between them");
+            }
+            let values = values(errors, &format!("{field}.values"), fields.get("values"));
+            Matches::Attribute { path: path?, values }
+        }
+    };
+    Some(Rule { matches, directory, organization })
+}
+
+fn pattern(errors: &mut Errors, field: &str, value: &Value) -> Option<GroupPattern> {
+    let fields = errors.object(field, value, &["id", "name", "name_glob"])?;
+    let given: Vec<(&str, &Value)> = ["id", "name", "name_glob"].into_iter().filter_map(|name| Some((name, fields.get(name)?))).collect();
+    let [(name, value)] = given[..] else {
+        errors.add(field, "it must have exactly one of `id`, `name` and `name_glob`");
+        return None;
+    };
+    let text = errors.text(&format!("{field}.{name}"), value)?;
+    Some(match name {
+        "id" => GroupPattern::Id(text),
+        "name" => GroupPattern::Name(text),
+        _ => GroupPattern::Glob(text),
+    })
+}
+
+fn values(errors: &mut Errors, field: &str, value: Option<&Value>) -> Vec<(String, Vec<String>)> {
+    let Some(values) = value.and_then(Value::as_object).filter(|values| !values.is_empty()) else {
+        errors.add(field, "it must be an object of roles by value");
+        return Vec::new();
+    };
+    values.iter().map(|(key, roles)| (key.clone(), errors.roles(&format!("{field}.{key}"), Some(roles), true))).collect()
+}
+
+/// Writes a mapping, every field of it.
+pub fn mapping_json(mapping: &Mapping) -> Value {
+    let mode = match mapping.mode {
+        Mode::All => "all",
+        Mode::HighestPriority => "highest_priority",
+    };
+    let rules: Vec<Value> = mapping.rules.iter().map(rule_json).collect();
+    json!({ "mode": mode, "default_roles": mapping.default_roles, "priority": mapping.priority, "rules": rules })
+}
+
+fn rule_json(rule: &Rule) -> Value {
+    let mut out = match &rule.matches {
+        Matches::Group { group, roles } => {
+            let group = match group {
+                GroupPattern::Id(id) => json!({ "id": id }),
+                GroupPattern::Name(name) => json!({ "name": name }),
+                GroupPattern::Glob(glob) => json!({ "name_glob": glob }),
+            };
+            json!({ "group": group, "roles": roles })
+        }
+        Matches::Attribute { path, values } => {
+            let values: Map<String, Value> = values.iter().map(|(value, roles)| (value.clone(), json!(roles))).collect();
+            json!({ "attribute": path, "values": values })
+        }
+    };
+    for (name, value) in [("directory_id", &rule.directory), ("organization_id", &rule.organization)] {
+        if let (Some(value), Some(out)) = (value, out.as_object_mut()) {
+            out.insert(name.into(), json!(value));
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mapping_comes_back_as_it_was_written() {
+        let written = json!({
+            "mode": "highest_priority", "default_roles": ["member"], "priority": ["admin", "developer", "member"],
+            "rules": [
+                { "group": { "name": "Platform" }, "roles": ["developer", "member"] },
+                { "group": { "id": "directory_group_1" }, "directory_id": "directory_1", "roles": ["admin"] },
+                { "group": { "name_glob": "Plat*" }, "organization_id": "org_1", "roles": ["developer"] },
+                { "attribute": "custom_attributes.role", "values": { "admin": ["admin"], "true": ["member"] } },
+            ],
+        });
+        assert_eq!(mapping_json(&parse_mapping(&written).unwrap()), written);
+        let empty = json!({ "mode": "all", "default_roles": [], "priority": [], "rules": [] });
+        assert_eq!(mapping_json(&parse_mapping(&json!({})).unwrap()), empty);
+    }
+
+    #[test]
+    fn every_mistake_is_told_where_it_stands() {
+        let group = json!({ "name": "g" });
+        let table = [
+            (json!([]), &["mapping"][..]),
+            (json!({ "mode": "any" }), &["mapping.mode"]),
+            (json!({ "mode": null }), &["mapping.mode"]),
+            (json!({ "modes": "all" }), &["mapping.modes"]),
+            (json!({ "default_roles": "member" }), &["mapping.default_roles"]),
+            (json!({ "default_roles": ["a", "", 1] }), &["mapping.default_roles[1]", "mapping.default_roles[2]"]),
+            (json!({ "priority": ["a", "a", "b\u{0}"] }), &["mapping.priority[1]", "mapping.priority[2]"]),
+            (json!({ "rules": {} }), &["mapping.rules"]),
+            (json!({ "rules": [1] }), &["mapping.rules[0]"]),
+            (json!({ "rules": [{}] }), &["mapping.rules[0]"]),
+            (json!({ "rules": [{ "group": group, "attribute": "a" }] }), &["mapping.rules[0]"]),
+            (json!({ "rules": [{ "group": {}, "roles": ["r"] }] }), &["mapping.rules[0].group"]),
+            (json!({ "rules": [{ "group": { "id": "x", "name": "y" }, "roles": ["r"] }] }), &["mapping.rules[0].group"]),
+            (json!({ "rules": [{ "group": { "name": "" }, "roles": ["r"] }] }), &["mapping.rules[0].group.name"]),
+            (json!({ "rules": [{ "group": { "nam": "g" }, "roles": ["r"] }] }), &["mapping.rules[0].group.nam", "mapping.rules[0].group"]),
+            (
+                json!({ "rules": [{ "group": group }, { "group": group, "roles": [] }] }),
+                &["mapping.rules[0].roles", "mapping.rules[1].roles"],
+            ),
+            (json!({ "rules": [{ "group": group, "roles": ["r"], "values": {} }] }), &["mapping.rules[0].values"]),
+            (json!({ "rules": [{ "group": group, "roles": ["r"], "directory_id": "" }] }), &["mapping.rules[0].directory_id"]),
+            (json!({ "rules": [{ "attribute": "a..b", "values": { "x": ["r"] } }] }), &["mapping.rules[0].attribute"]),
+            (json!({ "rules": [{ "attribute": "a", "values": {} }] }), &["mapping.rules[0].values"]),
+            (
+                json!({ "rules": [{ "attribute": "a", "roles": ["r"], "values": { "x": [] } }] }),
+                &["mapping.rules[0].roles", "mapping.rules[0].values.x"],
+            ),
+            (
+                json!({ "mode": "highest_priority", "default_roles": ["z"], "priority": ["a"], "rules": [{ "group": group, "roles": ["a", "b"] }] }),
+                &["mapping.priority", "mapping.priority"],
+            ),
+        ];
+        for (value, fields) in table {
+            let errors = parse_mapping(&value).unwrap_err();
+            assert_eq!(errors.iter().map(|(field, _)| field.as_str()).collect::<Vec<_>>(), fields, "{value}");
+        }
+        let many: Vec<Value> = (0..1001).map(|_| json!({ "group": group, "roles": ["r"] })).collect();
+        assert!(parse_mapping(&json!({ "rules": many[1..] })).is_ok() && parse_mapping(&json!({ "rules": many })).is_err());
+    }
+}

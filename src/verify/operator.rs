@@ -1,0 +1,149 @@
+//! Operators: whoever holds an API key, and what they have done. An act is an event like any other, its key's name its author.
+
+use bytes::Bytes;
+use hmac::Mac;
+use rollcall_projections::{InactiveUsers, Mapping, Millis};
+use serde_json::json;
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
+
+use super::signature::{KEY_ID_BYTES, mac_of};
+use super::{Proof, Source, Verified, extract_from, mapping_json};
+use crate::time;
+
+/// The API keys that may read and act.
+#[derive(Clone)]
+pub struct ApiKeys {
+    /// Digests, so that comparing takes the same time whatever the key's length.
+    keys: Vec<([u8; 32], Operator)>,
+}
+
+/// Somebody who holds an API key. Only [`ApiKeys::identify`] makes one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Operator {
+    key_id: [u8; KEY_ID_BYTES],
+}
+
+/// What an operator has done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Act {
+    /// `rollcall.policy.set`
+    PolicySet {
+        /// How users are treated whose state is not active.
+        inactive_users: InactiveUsers,
+        /// From when on, in `occurred_at`; without it from its own moment.
+        effective_from: Option<Millis>,
+    },
+    /// `rollcall.mapping.set`
+    MappingSet {
+        /// The rules.
+        mapping: Mapping,
+        /// From when on, in `occurred_at`; without it from its own moment.
+        effective_from: Option<Millis>,
+    },
+    /// `rollcall.directory.deleted`
+    DirectoryDeleted {
+        /// The directory.
+        id: String,
+        /// It occurs no earlier.
+        not_before: Millis,
+    },
+}
+
+impl ApiKeys {
+    /// The keys as given, whole.
+    pub fn new<'a>(keys: impl IntoIterator<Item = &'a str>) -> ApiKeys {
+        let named = |key: &str| (Sha256::digest(key).into(), Operator { key_id: name_of(key) });
+        ApiKeys { keys: keys.into_iter().map(named).collect() }
+    }
+
+    /// Who holds `key`. Every key is compared, in constant time.
+    pub fn identify(&self, key: &str) -> Option<Operator> {
+        let digest: [u8; 32] = Sha256::digest(key).into();
+        self.keys.iter().fold(None, |found, (other, operator)| if bool::from(other.ct_eq(&digest)) { Some(*operator) } else { found })
+    }
+}
+
+/// What names a key without giving it away.
+fn name_of(key: &str) -> [u8; KEY_ID_BYTES] {
+    let mut mac = mac_of(key);
+    mac.update(b"rollcall: name of this API key");
+    let name: [u8; 32] = mac.finalize().into_bytes().into();
+    let mut id = [0; KEY_ID_BYTES];
+    id.iter_mut().zip(name).for_each(|(to, from)| *to = from);
+    id
+}
+
+/// The name of a key as it is shown.
+pub fn key_name(key_id: [u8; KEY_ID_BYTES]) -> String {
+    format!("key_{}", hex::encode(key_id))
+}
+
+impl Verified {
+    /// An operator's act, recorded at `recorded_at`. Unlike a webhook it has no body until now: it is written here.
+    ///
+    /// # Errors
+    /// If the operating system has no random bytes for its id.
+    pub fn operator(operator: Operator, act: &Act, note: Option<&str>, recorded_at: Millis) -> Result<Verified, getrandom::Error> {
+        let mut random = [0; 10];
+        getrandom::fill(&mut random)?;
+        let id = uuid::Builder::from_unix_timestamp_millis(u64::try_from(recorded_at).unwrap_or(0), &random).into_uuid();
+        let (event, occurred_at, data) = match act {
+            Act::PolicySet { inactive_users, effective_from } => (
+                "rollcall.policy.set",
+                recorded_at,
+                json!({
+                    "object": "policy",
+                    "inactive_users": inactive_users.word(),
+                    "effective_from": time::format(effective_from.unwrap_or(recorded_at)),
+                    "note": note,
+                }),
+            ),
+            Act::MappingSet { mapping, effective_from } => (
+                "rollcall.mapping.set",
+                recorded_at,
+                json!({
+                    "object": "role_mapping",
+                    "mapping": mapping_json(mapping),
+                    "effective_from": time::format(effective_from.unwrap_or(recorded_at)),
+                    "note": note,
+                }),
+            ),
+            Act::DirectoryDeleted { id, not_before } => {
+                ("rollcall.directory.deleted", recorded_at.max(*not_before), json!({ "object": "directory", "id": id, "note": note }))
+            }
+        };
+        let body = json!({
+            "object": "event",
+            "id": format!("op_{id}"),
+            "event": event,
+            "data": data,
+            "created_at": time::format(occurred_at),
+            "context": { "actor": { "id": key_name(operator.key_id), "source": "api", "name": null } },
+        });
+        let body = Bytes::from(body.to_string());
+        let proof = Proof::Operator { key_id: operator.key_id };
+        let extracted = extract_from(&proof, &body);
+        let facts = extracted.facts.encode();
+        let (event_id, event_type) = (extracted.event_id.map(Into::into), extracted.event_type.map(Into::into));
+        Ok(Verified { source: Source::Rollcall, proof, event_id, event_type, facts, body })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_known_by_all_of_it_and_named_without_it() {
+        let keys = ApiKeys::new(["sk_one", "sk_two"]);
+        let (one, two) = (keys.identify("sk_one").unwrap(), keys.identify("sk_two").unwrap());
+        assert_ne!(one, two);
+        for wrong in ["", "sk_on", "sk_one ", "SK_ONE", "sk_oneX"] {
+            assert_eq!(keys.identify(wrong), None, "{wrong}");
+        }
+        // python3: hmac.new(b"sk_one", b"rollcall: name of this API key", "sha256").hexdigest()[:16]
+        assert_eq!(key_name(one.key_id), "key_d106596dd66439f8");
+        assert_eq!(ApiKeys::new(["sk_one"]).identify("sk_one"), Some(one), "the same name at every start");
+    }
+}
