@@ -9,7 +9,9 @@ use parking_lot::RwLock;
 use rollcall_projections::{Cut, EventRow, Millis, Views};
 use serde_json::value::RawValue;
 
-use super::shapes::{DIRECTORY_TYPES, GENERIC_TYPE, GROUP_FIELDS, Given, Object, USER_FIELDS, given, group_fields, user_fields};
+use super::shapes::{
+    DIRECTORY_TYPES, GENERIC_TYPE, GROUP_FIELDS, Given, Object, USER_FIELDS, given, group_fields, push_roles_of, user_fields,
+};
 use crate::json::{array, fields, fields_of, object, others, string};
 
 /// Types of directory that events know beside those of directories.
@@ -129,6 +131,7 @@ impl Event<'_> {
     fn user(&self, snapshot: &str, directory: Option<&str>) -> Object {
         let mut out = Object::new("directory_user");
         let given = user_fields(&mut out, snapshot);
+        push_roles_of(&mut out, snapshot);
         self.complete(&mut out, &given, directory, Views::user_directory, Views::user_seen_at);
         out
     }

@@ -83,11 +83,10 @@ impl Object {
         }
     }
 
-    fn finish(mut self, given: &Given<'_>) -> Document {
+    fn finish(mut self, given: &Given<'_>, roles: &[u8]) -> Document {
         let created_at = if self.time("created_at", given.created_at) { HAS_CREATED_AT } else { 0 };
         let updated_at = if self.time("updated_at", given.updated_at) { HAS_UPDATED_AT } else { 0 };
-        self.0.insert(0, created_at | updated_at);
-        Document(self.0.into())
+        Document::new(created_at | updated_at, &self.0, roles)
     }
 }
 
@@ -118,19 +117,27 @@ pub(super) fn directory(snapshot: &str) -> Document {
     if let Some(domain) = first_domain(domain, domains) {
         out.text("domain", &domain);
     }
-    out.finish(&Given { created_at, updated_at, ..Given::default() })
+    out.finish(&Given { created_at, updated_at, ..Given::default() }, &[])
 }
 
 pub(super) fn user(snapshot: &str) -> Document {
     let mut out = Object::new("directory_user");
     let given = user_fields(&mut out, snapshot);
-    out.finish(&given)
+    // Behind the rest, so that others can stand in their place.
+    let mut roles = Object(b"{".to_vec());
+    push_roles_of(&mut roles, snapshot);
+    let given_any = roles.0.len() > 1;
+    match roles.0.first_mut() {
+        Some(first) if given_any => *first = b',',
+        _ => roles.0.clear(),
+    }
+    out.finish(&given, &roles.0)
 }
 
 pub(super) fn group(snapshot: &str) -> Document {
     let mut out = Object::new("directory_group");
     let given = group_fields(&mut out, snapshot);
-    out.finish(&given)
+    out.finish(&given, &[])
 }
 
 /// The fields of a user that [`user_fields`] writes or gives.
@@ -156,7 +163,7 @@ pub(super) const USER_FIELDS: [&str; 19] = [
     "updated_at",
 ];
 
-/// Writes a user's fields but the times.
+/// Writes a user's fields but the roles and the times.
 pub(super) fn user_fields<'a>(out: &mut Object, snapshot: &'a str) -> Given<'a> {
     let [id, directory_id, organization_id, idp_id, email, emails, state, created_at, updated_at] =
         fields(snapshot, ["id", "directory_id", "organization_id", "idp_id", "email", "emails", "state", "created_at", "updated_at"])
@@ -176,6 +183,11 @@ pub(super) fn user_fields<'a>(out: &mut Object, snapshot: &'a str) -> Given<'a> 
     for (key, value) in objects.into_iter().zip(fields(snapshot, objects).unwrap_or_default()) {
         out.raw(key, object(value).unwrap_or("{}"));
     }
+    Given { created_at, updated_at, ..given }
+}
+
+/// Writes the roles that the source gives, if it does.
+pub(super) fn push_roles_of(out: &mut Object, snapshot: &str) {
     let [role, roles] = fields(snapshot, ["role", "roles"]).unwrap_or_default();
     if let Some(slug) = role.and_then(slug) {
         out.raw("role", &slug);
@@ -184,12 +196,11 @@ pub(super) fn user_fields<'a>(out: &mut Object, snapshot: &'a str) -> Given<'a> 
         let slugs: Vec<String> = roles.into_iter().filter_map(slug).collect();
         out.raw("roles", &format!("[{}]", slugs.join(",")));
     }
-    Given { created_at, updated_at, ..given }
 }
 
-/// The fields of a group that [`group_fields`] writes or gives.
-pub(super) const GROUP_FIELDS: [&str; 9] =
-    ["object", "id", "directory_id", "organization_id", "idp_id", "name", "raw_attributes", "created_at", "updated_at"];
+/// The fields of a group that [`group_fields`] writes or gives, and `role`, which old groups carried and which is not passed on.
+pub(super) const GROUP_FIELDS: [&str; 10] =
+    ["object", "id", "directory_id", "organization_id", "idp_id", "name", "raw_attributes", "role", "created_at", "updated_at"];
 
 /// Writes a group's fields but the times.
 pub(super) fn group_fields<'a>(out: &mut Object, snapshot: &'a str) -> Given<'a> {
@@ -235,7 +246,12 @@ fn slug(role: &RawValue) -> Option<String> {
 
 /// A user or group as an object that is still open, so that its groups or members can follow.
 pub fn open_entity(out: &mut Vec<u8>, document: &Document, row: &Row) {
-    out.extend_from_slice(document.json());
+    let (json, roles) = document.json();
+    out.extend_from_slice(json);
+    match &row.roles {
+        None => out.extend_from_slice(roles),
+        Some(roles) => push_roles(out, roles),
+    }
     let mut field = |key: &str, value: &str| {
         out.extend_from_slice(key.as_bytes());
         push_string(out, value);
@@ -254,10 +270,31 @@ pub fn open_entity(out: &mut Vec<u8>, document: &Document, row: &Row) {
     }
 }
 
+/// The roles that the mapping in force gives, the highest first, which is `role`.
+fn push_roles(out: &mut Vec<u8>, roles: &[String]) {
+    let push_slug = |out: &mut Vec<u8>, role: &str| {
+        out.extend_from_slice(b"{\"slug\":");
+        push_string(out, role);
+        out.push(b'}');
+    };
+    if let Some(first) = roles.first() {
+        out.extend_from_slice(b",\"role\":");
+        push_slug(out, first);
+    }
+    out.extend_from_slice(b",\"roles\":[");
+    for (at, role) in roles.iter().enumerate() {
+        if at > 0 {
+            out.push(b',');
+        }
+        push_slug(out, role);
+    }
+    out.push(b']');
+}
+
 /// A directory; a stub has no document.
 pub fn push_directory(out: &mut Vec<u8>, document: Option<&Document>, row: &DirectoryRow) {
     let mut object = match document {
-        Some(document) => Object(document.json().to_vec()),
+        Some(document) => Object(document.json().0.to_vec()),
         None => {
             let mut object = Object::new("directory");
             object.text("id", &row.id);

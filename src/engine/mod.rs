@@ -1,6 +1,10 @@
 //! The road in one screen: verified events go through one writer into the log and from there into the views; questions are cut in both
 //! clocks and answered from the views.
 
+mod acts;
+mod attributes;
+mod rebuild;
+
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -12,6 +16,11 @@ use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 use rollcall_projections::{Cut, EventRow, Millis, Seq, View, Views};
 use sha2::{Digest, Sha256};
 use tokio::sync::{oneshot, watch};
+
+use acts::Action;
+pub use acts::{ActError, Prepared, Replaces};
+use attributes::{Fresh, read_attributes};
+pub use rebuild::Rebuild;
 
 use crate::documents::{Document, DocumentKey, Documents, ShownEvent, show_event};
 use crate::log::{AppendError, BATCH_BYTES_MAX, BATCH_EVENTS_MAX, Log, Outcome, ReadError, Record};
@@ -40,6 +49,8 @@ pub struct Engine {
     folded: watch::Sender<Seq>,
     writer: Mutex<Option<JoinHandle<()>>>,
     digests: Mutex<Option<(Seq, Vec<ViewState>)>>,
+    /// The last rebuild.
+    rebuild: Mutex<Option<Arc<Rebuild>>>,
     clock: fn() -> Millis,
     started_at: Millis,
     /// Deliveries that appended nothing, since the start: the log does not keep them.
@@ -49,8 +60,14 @@ pub struct Engine {
     on_failure: Box<dyn Fn(&str) + Send + Sync>,
 }
 
+/// What waits for the writer.
+enum Job {
+    Deliver(Delivery),
+    Act(Box<Action>),
+}
+
 /// One verified event on its way, and who waits for it.
-struct Job {
+struct Delivery {
     event: Verified,
     reply: oneshot::Sender<Result<Outcome, IngestError>>,
 }
@@ -101,6 +118,8 @@ pub enum KnownAt {
 pub struct ViewState {
     /// Which view.
     pub view: View,
+    /// Of role mappings the latest version; of other views the version of their rules.
+    pub version: usize,
     /// The last record that it holds.
     pub seq: Seq,
     /// How many items it has by then.
@@ -124,19 +143,25 @@ impl Engine {
     ) -> Result<Arc<Engine>, ReadError> {
         let mut views = Views::new();
         while views.head() < log.head() {
-            fold(&*log, &mut views, FOLD_EVENTS)?;
+            fold(&*log, &mut views, FOLD_EVENTS, Notes::Later)?;
+        }
+        let mut attributes = views.attributes_wanted(None);
+        if !attributes.is_empty() {
+            read_attributes(&*log, &mut attributes, &views.all_snapshots(0), &AtomicU64::new(0))?;
+            views.install_attributes(attributes);
         }
         let (queue, jobs) = sync_channel(QUEUE_EVENTS_MAX);
         let engine = Arc::new(Engine {
             log,
             folded: watch::Sender::new(views.head()),
+            stamps: Mutex::new(Stamps { not_before: views.recorded_at(), in_flight: None, unknown: None }),
             views: RwLock::new(views),
             documents: Documents::new(document_bytes_max),
             queue: Mutex::new(Some(queue)),
             queued_bytes: AtomicUsize::new(0),
-            stamps: Mutex::new(Stamps { not_before: Millis::MIN, in_flight: None, unknown: None }),
             writer: Mutex::default(),
             digests: Mutex::default(),
+            rebuild: Mutex::default(),
             clock,
             started_at: clock(),
             duplicates: AtomicU64::new(0),
@@ -163,17 +188,21 @@ impl Engine {
             return Err(IngestError::QueueFull);
         }
         let (reply, answer) = oneshot::channel();
-        let sent = match &*self.queue.lock() {
-            Some(queue) => queue.try_send(Job { event, reply }).map_err(|error| match error {
-                TrySendError::Full(_) => IngestError::QueueFull,
-                TrySendError::Disconnected(_) => IngestError::Unavailable,
-            }),
-            None => Err(IngestError::Unavailable),
-        };
+        let sent = self.enqueue(Job::Deliver(Delivery { event, reply }));
         if sent.is_err() {
             self.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
         }
         sent.map(|()| answer)
+    }
+
+    fn enqueue(&self, job: Job) -> Result<(), IngestError> {
+        match &*self.queue.lock() {
+            Some(queue) => queue.try_send(job).map_err(|error| match error {
+                TrySendError::Full(_) => IngestError::QueueFull,
+                TrySendError::Disconnected(_) => IngestError::Unavailable,
+            }),
+            None => Err(IngestError::Unavailable),
+        }
     }
 
     /// Takes no more events, writes those that wait, and returns once all is synced.
@@ -206,18 +235,28 @@ impl Engine {
                     }
                 },
             };
-            let (mut bytes, mut batch) = (first.event.body().len(), vec![first]);
-            while batch.len() < BATCH_EVENTS_MAX {
-                let Ok(job) = jobs.try_recv() else { break };
-                bytes += job.event.body().len();
-                if bytes > BATCH_BYTES_MAX {
-                    carried = Some(job);
-                    break;
+            let work: Box<dyn FnOnce() + '_> = match first {
+                Job::Act(action) => Box::new(|| self.perform(*action)),
+                Job::Deliver(first) => {
+                    let (mut bytes, mut batch) = (first.event.body().len(), vec![first]);
+                    while batch.len() < BATCH_EVENTS_MAX {
+                        match jobs.try_recv() {
+                            Ok(Job::Deliver(delivery)) if bytes + delivery.event.body().len() <= BATCH_BYTES_MAX => {
+                                bytes += delivery.event.body().len();
+                                batch.push(delivery);
+                            }
+                            Ok(job) => {
+                                carried = Some(job);
+                                break;
+                            }
+                            Err(_) => break,
+                        }
+                    }
+                    Box::new(|| self.write_batch(batch))
                 }
-                batch.push(job);
-            }
+            };
             // A store that panics must not leave anybody waiting for ever.
-            if catch_unwind(AssertUnwindSafe(|| self.write_batch(batch))).is_err() {
+            if catch_unwind(AssertUnwindSafe(work)).is_err() {
                 let mut stamps = self.stamps.lock();
                 stamps.unknown = stamps.unknown.or(stamps.in_flight.take());
                 drop(stamps);
@@ -239,13 +278,27 @@ impl Engine {
         self.failed.load(Ordering::SeqCst)
     }
 
-    fn write_batch(&self, batch: Vec<Job>) {
-        let bytes: usize = batch.iter().map(|job| job.event.body().len()).sum();
+    fn write_batch(&self, batch: Vec<Delivery>) {
+        let bytes: usize = batch.iter().map(|delivery| delivery.event.body().len()).sum();
         self.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
-        if self.has_failed() {
-            return batch.into_iter().for_each(|job| drop(job.reply.send(Err(IngestError::Unavailable))));
+        let (events, replies): (Vec<_>, Vec<_>) = batch.into_iter().map(|delivery| (delivery.event, delivery.reply)).unzip();
+        match self.record_now(|_| events) {
+            Ok(outcomes) => {
+                let known = |outcome: &&Outcome| matches!(outcome, Outcome::Duplicate(_) | Outcome::Conflict { duplicate: true, .. });
+                self.duplicates.fetch_add(outcomes.iter().filter(known).count() as u64, Ordering::Relaxed);
+                for (reply, outcome) in replies.into_iter().zip(outcomes) {
+                    let _ = reply.send(Ok(outcome));
+                }
+            }
+            Err(error) => replies.into_iter().for_each(|reply| drop(reply.send(Err(error.clone())))),
         }
-        let (events, replies): (Vec<_>, Vec<_>) = batch.into_iter().map(|job| (job.event, job.reply)).unzip();
+    }
+
+    /// Stamps what `events` gives for a moment, appends it and folds it.
+    fn record_now(&self, events: impl FnOnce(Millis) -> Vec<Verified>) -> Result<Vec<Outcome>, IngestError> {
+        if self.has_failed() {
+            return Err(IngestError::Unavailable);
+        }
         let recorded_at = {
             let mut stamps = self.stamps.lock();
             let recorded_at = (self.clock)().max(stamps.not_before);
@@ -253,11 +306,16 @@ impl Engine {
             stamps.in_flight = Some(recorded_at);
             recorded_at
         };
-        let outcomes = self.log.append(events, recorded_at).and_then(|outcomes| {
-            // What is acknowledged has been read back from the log.
-            let folded = self.fold_new().map_err(|error| AppendError::Unknown(error.to_string()));
-            folded.map(|()| outcomes)
-        });
+        let events = events(recorded_at);
+        let outcomes = if events.is_empty() {
+            Ok(Vec::new())
+        } else {
+            self.log.append(events, recorded_at).and_then(|outcomes| {
+                // What is acknowledged has been read back from the log.
+                let folded = self.fold_new().map_err(|error| AppendError::Unknown(error.to_string()));
+                folded.map(|()| outcomes)
+            })
+        };
         {
             let mut stamps = self.stamps.lock();
             stamps.in_flight = None;
@@ -266,31 +324,20 @@ impl Engine {
             }
         }
         self.folded.send_replace(self.views.read().head());
-        match outcomes {
-            Ok(outcomes) => {
-                let known = |outcome: &&Outcome| matches!(outcome, Outcome::Duplicate(_) | Outcome::Conflict { duplicate: true, .. });
-                self.duplicates.fetch_add(outcomes.iter().filter(known).count() as u64, Ordering::Relaxed);
-                for (reply, outcome) in replies.into_iter().zip(outcomes) {
-                    let _ = reply.send(Ok(outcome));
-                }
+        outcomes.map_err(|error| {
+            match error {
+                AppendError::Unknown(cause) => self.fail(&cause),
+                AppendError::Rejected(cause) => tracing::error!(cause, "a batch was not appended"),
             }
-            Err(error) => {
-                match error {
-                    AppendError::Unknown(cause) => self.fail(&cause),
-                    AppendError::Rejected(cause) => tracing::error!(cause, events = replies.len(), "a batch was not appended"),
-                }
-                for reply in replies {
-                    let _ = reply.send(Err(IngestError::Unavailable));
-                }
-            }
-        }
+            IngestError::Unavailable
+        })
     }
 
     fn fold_new(&self) -> Result<(), ReadError> {
         let head = self.log.head();
         let mut views = self.views.write();
         while views.head() < head {
-            fold(&*self.log, &mut views, FOLD_EVENTS)?;
+            fold(&*self.log, &mut views, FOLD_EVENTS, Notes::Now)?;
         }
         Ok(())
     }
@@ -419,19 +466,33 @@ impl Engine {
             text.clear();
             first += DUMP_ITEMS;
             if first >= size {
-                return ViewState { view, seq, items, sha256: digest.finalize().into() };
+                let version = if view == View::Mappings { items } else { 1 };
+                return ViewState { view, version, seq, items, sha256: digest.finalize().into() };
             }
         }
     }
 }
 
+/// When attributes are noted of what is folded.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Notes {
+    /// With each fold.
+    Now,
+    /// All of them once the whole log is folded, when it is known which are asked for.
+    Later,
+}
+
 /// Folds the next records. The same function catches up at the start and follows live.
-fn fold(log: &dyn Log, views: &mut Views, events_max: usize) -> Result<(), ReadError> {
+fn fold(log: &dyn Log, views: &mut Views, events_max: usize, notes: Notes) -> Result<(), ReadError> {
     let before = views.head();
-    let mut gap = None;
+    let (mut gap, mut fresh) = (None, Fresh::default());
+    let noting = notes == Notes::Now && !views.attributes().is_empty();
     log.entries(before, events_max, &mut |entry| {
         if gap.is_none() && entry.seq == views.head() + 1 {
             views.apply(entry);
+            if noting {
+                fresh.see(entry);
+            }
         } else {
             gap.get_or_insert(views.head() + 1);
         }
@@ -439,6 +500,6 @@ fn fold(log: &dyn Log, views: &mut Views, events_max: usize) -> Result<(), ReadE
     // A log that shows nothing though its head is further has lost it.
     match gap.or((views.head() == before).then_some(before + 1)) {
         Some(seq) => Err(ReadError::Absent { seq }),
-        None => Ok(()),
+        None => fresh.note(log, views),
     }
 }

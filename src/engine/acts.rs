@@ -1,0 +1,242 @@
+//! What operators do: each act is decided by the writer, over all that is folded, and then recorded like any event.
+
+use rollcall_projections::{Attributes, Comparison, Cut, InactiveUsers, Mapping, MappingSet, Millis, Policy, Proposal, RoleChange, Seq};
+use std::sync::atomic::AtomicU64;
+use tokio::sync::oneshot;
+
+use super::attributes::read_attributes;
+use super::{Engine, IngestError, Job};
+use crate::log::{Outcome, ReadError};
+use crate::verify::{Act, Operator, Verified};
+
+/// How many users are compared under one lock.
+const COMPARE_USERS: usize = 1024;
+
+/// An act on its way: between its decision and its record nothing else is written.
+pub(super) struct Action {
+    operator: Operator,
+    note: Option<String>,
+    plan: Plan,
+    reply: oneshot::Sender<Result<Option<Seq>, ActError>>,
+}
+
+/// Decides what is recorded at a moment; `None`: nothing, because it is so already.
+type Plan = Box<dyn FnOnce(&Engine, Millis) -> Result<Option<Act>, ActError> + Send>;
+
+/// Why an operator's act was not done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ActError {
+    /// Nothing known names the directory.
+    UnknownDirectory,
+    /// It would take effect later than it is recorded.
+    EffectiveFromInFuture,
+    /// The mapping is not the one that was to be replaced.
+    VersionConflict,
+    /// Meanwhile another mapping was set, which asks for more than was prepared: prepare again.
+    Overtaken,
+    /// Too many events wait; nothing was done.
+    QueueFull,
+    /// It could not be made durable, or nobody knows.
+    Unavailable,
+}
+
+/// Which mapping an act replaces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Replaces {
+    /// Whatever is set.
+    Anything,
+    /// Any that is set.
+    Any,
+    /// This version; 0: none is set yet.
+    Version(usize),
+}
+
+/// The role index of a mapping that is not set yet, beside the one that serves.
+pub struct Prepared {
+    /// None where the one that serves does as well.
+    attributes: Option<Attributes>,
+    until: Seq,
+}
+
+impl From<IngestError> for ActError {
+    fn from(error: IngestError) -> ActError {
+        match error {
+            IngestError::QueueFull => ActError::QueueFull,
+            IngestError::Unavailable => ActError::Unavailable,
+        }
+    }
+}
+
+fn not_in_future(effective_from: Option<Millis>, now: Millis) -> Result<(), ActError> {
+    if effective_from.is_some_and(|moment| moment > now) { Err(ActError::EffectiveFromInFuture) } else { Ok(()) }
+}
+
+impl Engine {
+    /// Sets how inactive users are treated, from `effective_from` or from now on. Answers once it is durable and folded.
+    ///
+    /// # Errors
+    /// [`ActError`]; a moment in the future is refused.
+    pub async fn set_policy(
+        &self,
+        operator: Operator,
+        inactive_users: InactiveUsers,
+        effective_from: Option<Millis>,
+        note: Option<String>,
+    ) -> Result<Policy, ActError> {
+        let plan = move |_: &Engine, now: Millis| {
+            not_in_future(effective_from, now)?;
+            Ok(Some(Act::PolicySet { inactive_users, effective_from }))
+        };
+        let seq = self.act(operator, note, Box::new(plan)).await?.ok_or(ActError::Unavailable)?;
+        self.views().policy_set_by(seq).ok_or(ActError::Unavailable)
+    }
+
+    /// Deletes a directory: its users, groups and memberships end. `None` if it is deleted already. It never calls the source.
+    ///
+    /// # Errors
+    /// [`ActError`]; a directory that nothing ever named is unknown.
+    pub async fn delete_directory(&self, operator: Operator, id: String) -> Result<Option<Seq>, ActError> {
+        let plan = move |engine: &Engine, _: Millis| {
+            let views = engine.views();
+            if !views.knows_directory(&id) {
+                return Err(ActError::UnknownDirectory);
+            }
+            // Its own events may be dated ahead of our clock.
+            let not_before = views.directory_said_at(&id).map_or(Millis::MIN, |moment| moment.saturating_add(1));
+            let is_there = views.directory(&id, Cut::LATEST).is_some();
+            Ok(is_there.then_some(Act::DirectoryDeleted { id, not_before }))
+        };
+        self.act(operator, None, Box::new(plan)).await
+    }
+
+    /// Builds beside the serving views what a mapping needs. Blocks while it reads the log: nothing where the mapping has no rule about an
+    /// attribute that no mapping asked for before, else every snapshot of every user.
+    ///
+    /// # Errors
+    /// The first record that cannot be read.
+    pub fn prepare(&self, mapping: &Mapping) -> Result<Prepared, ReadError> {
+        let (mut wanted, snapshots, until) = {
+            let views = self.views();
+            let wanted = views.attributes_wanted(Some(mapping));
+            if views.attributes().covers(&wanted) {
+                return Ok(Prepared { attributes: None, until: 0 });
+            }
+            (wanted, views.all_snapshots(0), views.head())
+        };
+        read_attributes(&*self.log, &mut wanted, &snapshots, &AtomicU64::new(0))?;
+        Ok(Prepared { attributes: Some(wanted), until })
+    }
+
+    /// Sets a role mapping, from `effective_from` or from now on: records it and puts what was prepared in its place, in one step.
+    ///
+    /// # Errors
+    /// [`ActError`].
+    pub async fn set_mapping(
+        &self,
+        operator: Operator,
+        mapping: Mapping,
+        prepared: Prepared,
+        replaces: Replaces,
+        effective_from: Option<Millis>,
+        note: Option<String>,
+    ) -> Result<MappingSet, ActError> {
+        let plan = move |engine: &Engine, now: Millis| {
+            not_in_future(effective_from, now)?;
+            let latest = engine.views().mappings().len();
+            let fits = match replaces {
+                Replaces::Anything => true,
+                Replaces::Any => latest > 0,
+                Replaces::Version(version) => version == latest,
+            };
+            if !fits {
+                return Err(ActError::VersionConflict);
+            }
+            engine.install(prepared, &mapping)?;
+            Ok(Some(Act::MappingSet { mapping, effective_from }))
+        };
+        let seq = self.act(operator, note, Box::new(plan)).await?.ok_or(ActError::Unavailable)?;
+        let set = self.views().mappings().rev().find(|mapping| mapping.seq == seq);
+        set.ok_or(ActError::Unavailable)
+    }
+
+    /// Brings what was prepared up to the head, and lets it serve. The views are those of the mapping before: nothing they answer changes.
+    fn install(&self, prepared: Prepared, mapping: &Mapping) -> Result<(), ActError> {
+        let Some(mut attributes) = prepared.attributes else {
+            let views = self.views();
+            return if views.attributes().covers(&views.attributes_wanted(Some(mapping))) { Ok(()) } else { Err(ActError::Overtaken) };
+        };
+        let since = self.views().all_snapshots(prepared.until);
+        let read = read_attributes(&*self.log, &mut attributes, &since, &AtomicU64::new(0));
+        read.map_err(|error| {
+            tracing::error!(%error, "the log could not be read");
+            ActError::Unavailable
+        })?;
+        let mut views = self.views.write();
+        if !attributes.covers(&views.attributes_wanted(Some(mapping))) {
+            return Err(ActError::Overtaken);
+        }
+        views.install_attributes(attributes);
+        Ok(())
+    }
+
+    /// Makes a mapping ready to be compared at a cut with the one in force. Blocks while it reads the log, if it has rules about attributes.
+    ///
+    /// # Errors
+    /// The first record that cannot be read.
+    pub fn propose(&self, mapping: Mapping, effective_from: Option<Millis>, cut: Cut) -> Result<Proposal, ReadError> {
+        let mut attributes = Attributes::of([&mapping]);
+        if !attributes.is_empty() {
+            let mut snapshots = self.views().snapshots(cut);
+            snapshots.sort_unstable_by_key(|(seq, ..)| *seq);
+            read_attributes(&*self.log, &mut attributes, &snapshots, &AtomicU64::new(0))?;
+        }
+        Ok(self.views().propose(mapping, attributes, effective_from))
+    }
+
+    /// Compares a proposal with the mapping in force for everybody, in short locks. `each` is shown the changes in order of the users' ids, some at a
+    /// time, and says whether to go on.
+    pub fn compare(&self, proposal: &Proposal, cut: Cut, mut each: impl FnMut(Vec<RoleChange>) -> bool) -> Comparison {
+        let (mut comparison, mut after) = (Comparison::default(), None);
+        loop {
+            let mut changes = Vec::new();
+            after = self.views().compare(proposal, cut, after.as_deref(), COMPARE_USERS, &mut comparison, &mut changes);
+            if !each(changes) || after.is_none() {
+                return comparison;
+            }
+        }
+    }
+
+    async fn act(&self, operator: Operator, note: Option<String>, plan: Plan) -> Result<Option<Seq>, ActError> {
+        if self.has_failed() {
+            return Err(ActError::Unavailable);
+        }
+        let (reply, answer) = oneshot::channel();
+        self.enqueue(Job::Act(Box::new(Action { operator, note, plan, reply })))?;
+        answer.await.unwrap_or(Err(ActError::Unavailable))
+    }
+
+    /// The writer's part.
+    pub(super) fn perform(&self, action: Action) {
+        let Action { operator, note, plan, reply } = action;
+        let mut refused = None;
+        let outcomes = self.record_now(|now| {
+            let event = plan(self, now).and_then(|act| {
+                let event = act.map(|act| Verified::operator(operator, &act, note.as_deref(), now)).transpose();
+                event.map_err(|_| ActError::Unavailable)
+            });
+            let event = event.unwrap_or_else(|error| {
+                refused = Some(error);
+                None
+            });
+            event.into_iter().collect()
+        });
+        let done = match (refused, outcomes) {
+            (Some(error), _) => Err(error),
+            (None, Err(error)) => Err(error.into()),
+            (None, Ok(outcomes)) => Ok(outcomes.first().map(|outcome| match outcome {
+                Outcome::New(seq) | Outcome::Duplicate(seq) | Outcome::Conflict { seq, .. } => *seq,
+            })),
+        };
+        let _ = reply.send(done);
+    }
+}

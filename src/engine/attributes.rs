@@ -1,0 +1,86 @@
+//! What rules about attributes ask of users' snapshots, read from the log.
+
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::thread;
+
+use rollcall_projections::{Attributes, Entry, Fact, Part, Seq, Views};
+
+use crate::log::{Log, ReadError};
+use crate::verify::AttributeReader;
+
+/// How many bodies are read at once.
+const CHUNK: usize = 2048;
+
+/// Where a user's snapshot stands, and the number of the user.
+pub(super) type Snapshot = (Seq, Part, u32);
+
+/// Reads what the snapshots have, on every processor, and notes it. `snapshots` stand in order of seq; `read` counts them as they are read.
+///
+/// # Errors
+/// The first record that cannot be read.
+pub(super) fn read_attributes(
+    log: &dyn Log,
+    attributes: &mut Attributes,
+    snapshots: &[Snapshot],
+    read: &AtomicU64,
+) -> Result<(), ReadError> {
+    if attributes.is_empty() {
+        return Ok(());
+    }
+    let paths = attributes.paths().to_vec();
+    let chunks: Vec<&[Snapshot]> = snapshots.chunks(CHUNK).collect();
+    let next = AtomicUsize::new(0);
+    let work = || -> Result<Vec<(Snapshot, Vec<u32>)>, ReadError> {
+        let reader = AttributeReader::new(&paths);
+        let mut found = Vec::new();
+        while let Some(chunk) = chunks.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let seqs: Vec<Seq> = chunk.iter().map(|(seq, ..)| *seq).collect();
+            for (snapshot, body) in chunk.iter().zip(log.bodies(&seqs)?) {
+                let keys = reader.read(&body, snapshot.1);
+                if !keys.is_empty() {
+                    found.push((*snapshot, keys));
+                }
+            }
+            read.fetch_add(chunk.len() as u64, Ordering::Relaxed);
+        }
+        Ok(found)
+    };
+    let workers = thread::available_parallelism().map_or(1, usize::from).min(chunks.len());
+    let found = thread::scope(|scope| {
+        let workers: Vec<_> = (0..workers).map(|_| scope.spawn(work)).collect();
+        let joined = workers.into_iter().map(|worker| worker.join().unwrap_or_else(|_| Err(ReadError::Store("a reader panicked".into()))));
+        joined.collect::<Result<Vec<_>, ReadError>>()
+    })?;
+    for ((seq, part, user), keys) in found.into_iter().flatten() {
+        attributes.note(seq, part, user, &keys);
+    }
+    Ok(())
+}
+
+/// Users' snapshots among records that are being folded.
+#[derive(Default)]
+pub(super) struct Fresh(Vec<(Seq, Part, String)>);
+
+impl Fresh {
+    pub(super) fn see(&mut self, entry: &Entry<'_>) {
+        match &entry.fact {
+            Fact::User(_, user) => self.0.push((entry.seq, Part::Data, user.id.to_owned())),
+            Fact::Membership(membership) => self.0.push((entry.seq, Part::User, membership.user.id.to_owned())),
+            _ => {}
+        }
+    }
+
+    /// Reads and notes what they have.
+    ///
+    /// # Errors
+    /// The first record that cannot be read.
+    pub(super) fn note(self, log: &dyn Log, views: &mut Views) -> Result<(), ReadError> {
+        let paths = views.attributes().paths().to_vec();
+        let reader = AttributeReader::new(&paths);
+        let seqs: Vec<Seq> = self.0.iter().map(|(seq, ..)| *seq).collect();
+        for ((seq, part, user), body) in self.0.iter().zip(log.bodies(&seqs)?) {
+            views.note_attributes(*seq, *part, user, &reader.read(&body, *part));
+        }
+        Ok(())
+    }
+}

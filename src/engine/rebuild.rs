@@ -1,0 +1,130 @@
+//! Rebuilding: the whole log folded beside the serving views, which it replaces in one step.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::thread;
+
+use rollcall_projections::{Millis, Seq, Views};
+
+use super::attributes::read_attributes;
+use super::{Engine, FOLD_EVENTS, Notes, fold};
+use crate::log::ReadError;
+
+/// A rebuild, running or done. What it has done so far is lost with the process, and with it nothing that serves.
+#[derive(Debug)]
+pub struct Rebuild {
+    /// Which one since the start, from 1.
+    pub number: u64,
+    /// When it began.
+    pub started_at: Millis,
+    /// The head when it began.
+    pub head: Seq,
+    /// Records folded, and snapshots read for rules about attributes.
+    read: AtomicU64,
+    /// How much there is to read, as far as is known.
+    total: AtomicU64,
+    /// When it was done; 0 while it runs.
+    finished_at: AtomicI64,
+    failed: AtomicBool,
+}
+
+impl Rebuild {
+    /// How much was really read, and how much there is.
+    pub fn progress(&self) -> (u64, u64) {
+        (self.read.load(Ordering::Relaxed), self.total.load(Ordering::Relaxed))
+    }
+
+    /// When it was done; `None` while it runs.
+    pub fn finished_at(&self) -> Option<Millis> {
+        match self.finished_at.load(Ordering::Acquire) {
+            0 => None,
+            moment => Some(moment),
+        }
+    }
+
+    /// Whether it ended without replacing anything.
+    pub fn has_failed(&self) -> bool {
+        self.failed.load(Ordering::Acquire)
+    }
+}
+
+impl Engine {
+    /// Begins a rebuild, or joins the one that runs.
+    pub fn rebuild(self: &Arc<Self>) -> Arc<Rebuild> {
+        let mut last = self.rebuild.lock();
+        if let Some(running) = last.as_ref().filter(|rebuild| rebuild.finished_at().is_none()) {
+            return running.clone();
+        }
+        let head = self.log.head();
+        let rebuild = Arc::new(Rebuild {
+            number: last.as_ref().map_or(1, |last| last.number + 1),
+            started_at: (self.clock)(),
+            head,
+            read: AtomicU64::new(0),
+            total: AtomicU64::new(head),
+            finished_at: AtomicI64::new(0),
+            failed: AtomicBool::new(false),
+        });
+        *last = Some(rebuild.clone());
+        let (engine, running) = (self.clone(), rebuild.clone());
+        let work = move || {
+            let folded = engine.fold_beside(&running).map_err(|error| error.to_string());
+            engine.end(&running, folded);
+        };
+        if let Err(error) = thread::Builder::new().name("rebuild".into()).spawn(work) {
+            self.end(&rebuild, Err(error.to_string()));
+        }
+        rebuild
+    }
+
+    /// The last rebuild since the start.
+    pub fn last_rebuild(&self) -> Option<Arc<Rebuild>> {
+        self.rebuild.lock().clone()
+    }
+
+    fn end(&self, rebuild: &Rebuild, result: Result<(), String>) {
+        if let Err(error) = result {
+            tracing::error!(error, "the views could not be rebuilt; those that serve stay");
+            rebuild.failed.store(true, Ordering::Release);
+        }
+        rebuild.finished_at.store((self.clock)().max(1), Ordering::Release);
+    }
+
+    fn fold_beside(&self, rebuild: &Rebuild) -> Result<(), ReadError> {
+        let mut views = Views::new();
+        loop {
+            while views.head() < self.log.head() {
+                fold(&*self.log, &mut views, FOLD_EVENTS, Notes::Later)?;
+                rebuild.read.store(views.head(), Ordering::Relaxed);
+                rebuild.total.fetch_max(views.head(), Ordering::Relaxed);
+            }
+            self.note_all(&mut views, rebuild)?;
+            let mappings = views.mappings().len();
+            // Nothing is folded into the serving views while these catch up and take their place.
+            let mut serving = self.views.write();
+            let head = serving.head();
+            while views.head() < head {
+                fold(&*self.log, &mut views, FOLD_EVENTS, Notes::Now)?;
+            }
+            // A mapping that was set meanwhile may ask for attributes that were not read.
+            if views.mappings().len() == mappings {
+                let old = std::mem::replace(&mut *serving, views);
+                drop(serving);
+                // Taking a large view apart takes long: nobody waits for it.
+                drop(old);
+                return Ok(());
+            }
+        }
+    }
+
+    fn note_all(&self, views: &mut Views, rebuild: &Rebuild) -> Result<(), ReadError> {
+        let mut attributes = views.attributes_wanted(None);
+        if !attributes.is_empty() {
+            let snapshots = views.all_snapshots(0);
+            rebuild.total.fetch_add(snapshots.len() as u64, Ordering::Relaxed);
+            read_attributes(&*self.log, &mut attributes, &snapshots, &rebuild.read)?;
+            views.install_attributes(attributes);
+        }
+        Ok(())
+    }
+}
