@@ -11,10 +11,10 @@ use actix_web::{HttpResponse, HttpResponseBuilder, ResponseError};
 use rollcall_projections::{Cut, Millis};
 use serde::Serialize;
 
-use crate::engine::CutError;
+use crate::engine::{ActError, CutError};
 use crate::log::ReadError;
 use crate::time;
-use crate::verify::Rejection;
+use crate::verify::{MappingError, Rejection};
 
 /// A response of JSON, with the request's id.
 pub(super) fn json(status: StatusCode) -> HttpResponseBuilder {
@@ -71,12 +71,14 @@ pub(super) enum Code {
     EntityNotFound,
     NotFound,
     MethodNotAllowed,
+    VersionConflict,
     BodyTooLarge,
     UnsupportedEncoding,
     ValidationFailed,
     AsOfInFuture,
     KnownAtOutOfRange,
     CursorInvalid,
+    MappingInvalid,
     QueueFull,
     LogUnavailable,
     NotReady,
@@ -85,7 +87,7 @@ pub(super) enum Code {
 
 impl Code {
     /// Every code, in order of status.
-    pub(super) const ALL: [Code; 19] = [
+    pub(super) const ALL: [Code; 21] = [
         Code::InvalidEventsRequest,
         Code::SignatureMissing,
         Code::SignatureMalformed,
@@ -95,12 +97,14 @@ impl Code {
         Code::EntityNotFound,
         Code::NotFound,
         Code::MethodNotAllowed,
+        Code::VersionConflict,
         Code::BodyTooLarge,
         Code::UnsupportedEncoding,
         Code::ValidationFailed,
         Code::AsOfInFuture,
         Code::KnownAtOutOfRange,
         Code::CursorInvalid,
+        Code::MappingInvalid,
         Code::QueueFull,
         Code::LogUnavailable,
         Code::NotReady,
@@ -128,6 +132,9 @@ impl Code {
             Code::EntityNotFound => ("entity_not_found", StatusCode::NOT_FOUND, "Directory not found: 'directory_1'."),
             Code::NotFound => ("not_found", StatusCode::NOT_FOUND, "Not Found"),
             Code::MethodNotAllowed => ("method_not_allowed", StatusCode::METHOD_NOT_ALLOWED, "this path does not know that method"),
+            Code::VersionConflict => {
+                ("version_conflict", StatusCode::PRECONDITION_FAILED, "the version in `If-Match` is not the latest: read the mapping again")
+            }
             Code::BodyTooLarge => ("body_too_large", StatusCode::PAYLOAD_TOO_LARGE, "the body is larger than 1 MiB"),
             Code::UnsupportedEncoding => (
                 "unsupported_encoding",
@@ -138,6 +145,7 @@ impl Code {
             Code::AsOfInFuture => ("as_of_in_future", StatusCode::UNPROCESSABLE_ENTITY, VALIDATION),
             Code::KnownAtOutOfRange => ("known_at_out_of_range", StatusCode::UNPROCESSABLE_ENTITY, VALIDATION),
             Code::CursorInvalid => ("cursor_invalid", StatusCode::UNPROCESSABLE_ENTITY, VALIDATION),
+            Code::MappingInvalid => ("mapping_invalid", StatusCode::UNPROCESSABLE_ENTITY, VALIDATION),
             Code::QueueFull => ("queue_full", StatusCode::SERVICE_UNAVAILABLE, "too many events are waiting to be written"),
             Code::LogUnavailable => {
                 ("log_unavailable", StatusCode::SERVICE_UNAVAILABLE, "the log cannot be written or be sure of its last records; try again")
@@ -208,14 +216,21 @@ impl Problem {
         Problem { message, entity_id: Some(id.to_owned()), ..Code::EntityNotFound.into() }
     }
 
-    pub(super) fn method_not_allowed(allowed: &'static str) -> HttpResponse {
+    pub(super) fn method_not_allowed(allowed: &str) -> HttpResponse {
         let mut response = Problem::from(Code::MethodNotAllowed).response();
-        response.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
+        if let Ok(allowed) = HeaderValue::from_str(allowed) {
+            response.headers_mut().insert(ALLOW, allowed);
+        }
         response
     }
 
     pub(super) fn validation(errors: Vec<FieldError>) -> Problem {
         Problem { errors, ..Code::ValidationFailed.into() }
+    }
+
+    pub(super) fn mapping_invalid(errors: Vec<MappingError>) -> Problem {
+        let errors = errors.into_iter().map(|(field, what)| FieldError::new(&field, what)).collect();
+        Problem { errors, ..Code::MappingInvalid.into() }
     }
 
     pub(super) fn cursor_invalid(field: &str) -> Problem {
@@ -255,6 +270,20 @@ impl From<Rejection> for Code {
             Rejection::Malformed => Code::SignatureMalformed,
             Rejection::Mismatch => Code::SignatureMismatch,
             Rejection::OutsideTolerance => Code::TimestampOutsideTolerance,
+        }
+    }
+}
+
+impl From<ActError> for Problem {
+    fn from(error: ActError) -> Problem {
+        match error {
+            ActError::UnknownDirectory => Code::EntityNotFound.into(),
+            ActError::EffectiveFromInFuture => {
+                Problem::validation(vec![FieldError::new("effective_from", "it is later than this server's clock")])
+            }
+            ActError::VersionConflict => Code::VersionConflict.into(),
+            ActError::QueueFull => Code::QueueFull.into(),
+            ActError::Overtaken | ActError::Unavailable => Code::LogUnavailable.into(),
         }
     }
 }

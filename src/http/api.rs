@@ -1,10 +1,11 @@
-//! What each call takes and gives. Requests are judged by these tables, and `/openapi.json` is written from them: a parameter that is not
-//! declared here is refused, and one that is declared and not read is refused as well.
+//! What each call takes and gives. Requests are judged by these tables, and `/openapi.json` is written from them: of a call that needs a key,
+//! a parameter that is not declared here is refused, and one that is declared and not read is refused as well.
 
 use super::answer::Code;
 
 /// A call.
 pub(super) struct Operation {
+    pub(super) method: Method,
     /// Its path; `{id}` stands for one segment.
     pub(super) path: &'static str,
     /// Its name, unique.
@@ -17,6 +18,8 @@ pub(super) struct Operation {
     pub(super) cut: bool,
     /// Whether it needs an API key.
     pub(super) keyed: bool,
+    /// The shape of its body, if it takes one.
+    pub(super) takes: Option<&'static str>,
     /// What it gives.
     pub(super) gives: Gives,
     /// Errors beside those that follow from the rest.
@@ -34,6 +37,27 @@ impl Operation {
     }
 }
 
+/// What a call does.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Method {
+    Get,
+    Put,
+    Post,
+    Delete,
+}
+
+impl Method {
+    /// Its name in a request.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Method::Get => "GET",
+            Method::Put => "PUT",
+            Method::Post => "POST",
+            Method::Delete => "DELETE",
+        }
+    }
+}
+
 /// The shape of an answer, named as in the document's schemas.
 #[derive(Clone, Copy)]
 pub(super) enum Gives {
@@ -43,6 +67,10 @@ pub(super) enum Gives {
     List(&'static str),
     /// JSON of another kind: the document itself.
     Document,
+    /// 202 and a word of text.
+    Accepted,
+    /// 202 and one object: it goes on.
+    Begun(&'static str),
 }
 
 /// A query parameter.
@@ -100,8 +128,12 @@ pub(super) const AFTER_OWN: Parameter = parameter("after", Takes::Text, "1", "Th
 pub(super) const BEFORE_OWN: Parameter = parameter("before", Takes::Text, "1", "The cursor `before` of another page");
 pub(super) const AFTER_EVENT: Parameter =
     parameter("after", Takes::Text, EVENT, "Only what was recorded after this event. Not with `range_start` or `range_end`");
-pub(super) const BEFORE_EVENT: Parameter =
-    parameter("before", Takes::Text, EVENT, "Only what was recorded directly before this event. Not with `range_start` or `range_end`");
+pub(super) const BEFORE_EVENT: Parameter = parameter(
+    "before",
+    Takes::Text,
+    EVENT,
+    "Only what was recorded directly before this event, or, with `latest`, the last of all. Not with `range_start` or `range_end`",
+);
 
 pub(super) const OF_DIRECTORY: Parameter = parameter("directory", Takes::Text, DIRECTORY, "In this directory");
 pub(super) const OF_GROUP: Parameter = parameter("group", Takes::Text, GROUP, "Member of this group");
@@ -113,6 +145,17 @@ pub(super) const EMAIL: Parameter =
     parameter("email", Takes::Text, "mcastellanos@halden-robotics.example", "With this email, whatever the case");
 pub(super) const IDP_ID: Parameter = parameter("idp_id", Takes::Text, "00gb7Clu3RY9lmy4bgF8", "With this id at the identity provider");
 pub(super) const STATE: Parameter = parameter("state", Takes::Words(&["active", "inactive"]), "active", "In this state");
+pub(super) const ORDER_PLAIN: Parameter = parameter("order", Takes::Words(&["asc", "desc"]), "desc", "By user and role; without it `asc`");
+pub(super) const AFTER_ASSIGNMENT: Parameter =
+    parameter("after", Takes::Text, "757365725f31.6d656d626572", "The cursor `after` of another page");
+pub(super) const BEFORE_ASSIGNMENT: Parameter =
+    parameter("before", Takes::Text, "757365725f31.6d656d626572", "The cursor `before` of another page");
+pub(super) const AFTER_USER: Parameter = parameter("after", Takes::Text, USER, "Only what follows this user");
+pub(super) const OF_ROLE: Parameter = parameter("role", Takes::Text, "developer", "Of this role");
+pub(super) const FOR_USER: Parameter = parameter("user", Takes::Text, USER, "Of this user");
+pub(super) const THROUGH_GROUP: Parameter = parameter("group", Takes::Text, GROUP, "For which this group is a reason");
+pub(super) const ROLE: Parameter =
+    parameter("role", Takes::Text, "developer", "With this role: by the mapping in force, before the first as the source says");
 pub(super) const GROUPS: Parameter =
     parameter("groups", Takes::Words(&["true", "false"]), "true", "Changes nothing: groups are always there");
 pub(super) const MEMBERS: Parameter =

@@ -2,24 +2,28 @@
 
 use std::sync::Arc;
 
+use actix_web::http::StatusCode;
+use actix_web::http::header::CONTENT_TYPE;
 use actix_web::{HttpRequest, HttpResponse, web};
 use rollcall_projections::{DirectoryFilter, DirectoryRow, Part};
 
 use super::State;
-use super::answer::{Code, Problem, list as list_of};
-use super::api::{AFTER, BEFORE, DOMAIN, Gives, LIMIT, OF_ORGANIZATION, OF_ORGANIZATION_ALIAS, ORDER, Operation, SEARCH};
-use super::question::{Question, id_in_path, pinned, with_documents};
+use super::answer::{Code, Problem, json, list as list_of};
+use super::api::{AFTER, BEFORE, DOMAIN, Gives, LIMIT, Method, OF_ORGANIZATION, OF_ORGANIZATION_ALIAS, ORDER, Operation, SEARCH};
+use super::question::{Question, done_in_time, id_in_path, pinned, with_documents};
 use crate::documents::{Document, DocumentKey, Shape, push_directory};
-use crate::engine::Engine;
+use crate::engine::{ActError, Engine};
 
 /// `GET /directories`
 pub(super) const LIST: Operation = Operation {
+    method: Method::Get,
     path: "/directories",
     name: "listDirectories",
     about: "Directories.",
     parameters: &[AFTER, BEFORE, LIMIT, ORDER, OF_ORGANIZATION, OF_ORGANIZATION_ALIAS, SEARCH, DOMAIN],
     cut: true,
     keyed: true,
+    takes: None,
     gives: Gives::List("Directory"),
     problems: &[],
 };
@@ -40,12 +44,14 @@ pub(super) async fn list(request: HttpRequest, state: web::Data<State>) -> Resul
 
 /// `GET /directories/{id}`
 pub(super) const ITEM: Operation = Operation {
+    method: Method::Get,
     path: "/directories/{id}",
     name: "getDirectory",
     about: "One directory.",
     parameters: &[],
     cut: true,
     keyed: true,
+    takes: None,
     gives: Gives::One("Directory"),
     problems: &[Code::EntityNotFound],
 };
@@ -61,6 +67,37 @@ pub(super) async fn item(request: HttpRequest, state: web::Data<State>) -> Resul
         None => Err(Problem::entity_not_found("Directory", &id)),
     };
     Ok(pinned(cut, body))
+}
+
+/// `DELETE /directories/{id}`
+pub(super) const DELETION: Operation = Operation {
+    method: Method::Delete,
+    path: "/directories/{id}",
+    name: "deleteDirectory",
+    about: "Ends a directory with all in it, here and not at the source. Once more is accepted as well.",
+    parameters: &[],
+    cut: false,
+    keyed: true,
+    takes: None,
+    gives: Gives::Accepted,
+    problems: &[Code::EntityNotFound, Code::QueueFull, Code::LogUnavailable],
+};
+
+/// Answers [`DELETION`]. The body is the word that WorkOS sends, and no JSON.
+pub(super) async fn delete(request: HttpRequest, state: web::Data<State>) -> Result<HttpResponse, Problem> {
+    let question = Question::of(&request, &state, &DELETION)?;
+    let operator = question.operator;
+    let id = id_in_path(&request).ok_or(Code::NotFound)?;
+    let engine = question.finish()?;
+    match done_in_time(engine.delete_directory(operator, id.clone())).await {
+        Err(ActError::UnknownDirectory) => Err(Problem::entity_not_found("Directory", &id)),
+        Err(error) => Err(error.into()),
+        Ok(_) => {
+            let mut response = json(StatusCode::ACCEPTED);
+            response.insert_header((CONTENT_TYPE, "text/plain; charset=utf-8"));
+            Ok(response.body("Accepted"))
+        }
+    }
 }
 
 /// Each row as an object of the API.

@@ -8,7 +8,7 @@ use rollcall_projections::{Cut, EventFilter, Seq, Start};
 use super::State;
 use super::answer::{Code, Problem, list as list_of};
 use super::api::{
-    AFTER_EVENT, BEFORE_EVENT, EVENTS, Gives, LIMIT, OF_ORGANIZATION, OF_ORGANIZATION_ALIAS, ORDER_IGNORED, Operation, RANGE_END,
+    AFTER_EVENT, BEFORE_EVENT, EVENTS, Gives, LIMIT, Method, OF_ORGANIZATION, OF_ORGANIZATION_ALIAS, ORDER_IGNORED, Operation, RANGE_END,
     RANGE_START,
 };
 use super::question::{Paging, Question, pinned};
@@ -19,12 +19,14 @@ const TYPES_MAX: usize = 64;
 
 /// `GET /events`
 pub(super) const LIST: Operation = Operation {
+    method: Method::Get,
     path: "/events",
     name: "listEvents",
     about: "Events of some types, in the order in which they were recorded, for ever back.",
     parameters: &[EVENTS, AFTER_EVENT, BEFORE_EVENT, LIMIT, ORDER_IGNORED, OF_ORGANIZATION, OF_ORGANIZATION_ALIAS, RANGE_START, RANGE_END],
     cut: true,
     keyed: true,
+    takes: None,
     gives: Gives::List("Event"),
     problems: &[Code::InvalidEventsRequest, Code::CursorInvalid],
 };
@@ -67,10 +69,14 @@ pub(super) async fn list(request: HttpRequest, state: web::Data<State>) -> Resul
 /// Blocks while it reads the log.
 fn read(engine: &Arc<Engine>, cut: Cut, wanted: &Wanted) -> Result<Vec<u8>, Problem> {
     let Wanted { kinds, organization, from, until, paging } = wanted;
-    let cursor = |field: &str, id: &str| -> Result<Seq, Problem> { engine.find_event(id)?.ok_or_else(|| Problem::cursor_invalid(field)) };
     let start = match (&paging.after, &paging.before) {
-        (None, Some(id)) => Start::Before(cursor("before", id)?),
-        (Some(id), _) => Start::After(cursor("after", id)?),
+        (None, Some(id)) => match engine.find_event(id)? {
+            Some(seq) => Start::Before(seq),
+            // No event of that id: the end of the list.
+            None if id == "latest" => Start::Before(Seq::MAX),
+            None => return Err(Problem::cursor_invalid("before")),
+        },
+        (Some(id), _) => Start::After(engine.find_event(id)?.ok_or_else(|| Problem::cursor_invalid("after"))?),
         (None, None) => Start::After(0),
     };
     let filter = EventFilter { kinds, organization: organization.as_deref(), from: *from, until: *until };

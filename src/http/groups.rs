@@ -7,20 +7,24 @@ use rollcall_projections::{GroupFilter, GroupRow};
 
 use super::State;
 use super::answer::{Code, Problem, list as list_of};
-use super::api::{AFTER, BEFORE, Gives, LIMIT, MEMBERS, OF_DIRECTORY, OF_ORGANIZATION, OF_ORGANIZATION_ALIAS, OF_USER, ORDER, Operation};
-use super::question::{Question, id_in_path, pinned, with_documents};
+use super::api::{
+    AFTER, BEFORE, Gives, LIMIT, MEMBERS, Method, OF_DIRECTORY, OF_ORGANIZATION, OF_ORGANIZATION_ALIAS, OF_USER, ORDER, Operation,
+};
+use super::question::{Question, id_in_path, pinned_with_roles, with_documents};
 use super::users::{key, push_nested, push_open};
 use crate::documents::{Document, DocumentKey, Shape};
 use crate::engine::Engine;
 
 /// `GET /directory_groups`
 pub(super) const LIST: Operation = Operation {
+    method: Method::Get,
     path: "/directory_groups",
     name: "listDirectoryGroups",
     about: "Groups, narrowed to a directory, a user or an organization.",
     parameters: &[AFTER, BEFORE, LIMIT, ORDER, OF_DIRECTORY, OF_USER, OF_ORGANIZATION, OF_ORGANIZATION_ALIAS, MEMBERS],
     cut: true,
     keyed: true,
+    takes: None,
     gives: Gives::List("DirectoryGroup"),
     problems: &[],
 };
@@ -35,20 +39,25 @@ pub(super) async fn list(request: HttpRequest, state: web::Data<State>) -> Resul
     question.need_scope(directory.is_some() || user.is_some() || organization.is_some(), "directory", "user");
     let (engine, cut) = question.cut().await?;
     let filter = GroupFilter { directory: directory.as_deref(), user: user.as_deref(), organization: organization.as_deref() };
-    let page = engine.views().groups(&filter, members, cut, paging.window());
+    let (version, page) = {
+        let views = engine.views();
+        (views.mapping_version(cut), views.groups(&filter, members, cut, paging.window()))
+    };
     let cursors = paging.cursors(&page, |row| &row.group.id);
     let items = write(engine, page.items).await;
-    Ok(pinned(cut, items.map(|items| list_of(&items, cursors))))
+    Ok(pinned_with_roles(cut, version, items.map(|items| list_of(&items, cursors))))
 }
 
 /// `GET /directory_groups/{id}`
 pub(super) const ITEM: Operation = Operation {
+    method: Method::Get,
     path: "/directory_groups/{id}",
     name: "getDirectoryGroup",
     about: "One group.",
     parameters: &[MEMBERS],
     cut: true,
     keyed: true,
+    takes: None,
     gives: Gives::One("DirectoryGroup"),
     problems: &[Code::EntityNotFound],
 };
@@ -59,12 +68,15 @@ pub(super) async fn item(request: HttpRequest, state: web::Data<State>) -> Resul
     let members = take_members(&mut question);
     let id = id_in_path(&request).ok_or(Code::NotFound)?;
     let (engine, cut) = question.cut().await?;
-    let row = engine.views().group(&id, members, cut);
+    let (version, row) = {
+        let views = engine.views();
+        (views.mapping_version(cut), views.group(&id, members, cut))
+    };
     let body = match row {
         Some(row) => write(engine, vec![row]).await.map(|items| items.concat()),
         None => Err(Problem::entity_not_found("Directory Group", &id)),
     };
-    Ok(pinned(cut, body))
+    Ok(pinned_with_roles(cut, version, body))
 }
 
 fn take_members(question: &mut Question) -> bool {

@@ -5,16 +5,18 @@ use actix_web::{HttpResponse, web};
 
 use super::State;
 use super::answer::{Code, Problem, json};
-use super::api::{Gives, Operation};
+use super::api::{Gives, Method, Operation};
 
 /// `GET /healthz`
 pub(super) const ALIVE: Operation = Operation {
+    method: Method::Get,
     path: "/healthz",
     name: "health",
     about: "Whether the process answers.",
     parameters: &[],
     cut: false,
     keyed: false,
+    takes: None,
     gives: Gives::One("Health"),
     problems: &[],
 };
@@ -26,12 +28,14 @@ pub(super) async fn alive() -> HttpResponse {
 
 /// `GET /readyz`
 pub(super) const READY: Operation = Operation {
+    method: Method::Get,
     path: "/readyz",
     name: "readiness",
     about: "Whether the log is folded and taken, so that questions and webhooks are answered.",
     parameters: &[],
     cut: false,
     keyed: false,
+    takes: None,
     gives: Gives::One("Readiness"),
     problems: &[Code::LogUnavailable, Code::NotReady],
 };

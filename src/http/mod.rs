@@ -2,13 +2,17 @@
 
 mod answer;
 mod api;
+mod body;
 mod directories;
 mod events;
 mod groups;
 mod health;
 mod ingest;
 mod openapi;
+mod policy;
 mod question;
+mod role_mapping;
+mod roles;
 mod rollcall;
 mod stats;
 mod users;
@@ -20,11 +24,9 @@ use std::time::Duration;
 
 use actix_web::dev::ServerHandle;
 use actix_web::{App, HttpServer, Responder, web};
-use sha2::{Digest, Sha256};
-use subtle::ConstantTimeEq;
 
 use crate::engine::Engine;
-use crate::verify::Keyring;
+use crate::verify::{ApiKeys, Keyring};
 use answer::{Code, Problem};
 use api::Operation;
 
@@ -54,8 +56,7 @@ pub struct Settings {
 /// What every request sees.
 struct State {
     keyring: Keyring,
-    /// Digests, so that comparing takes the same time whatever the key's length.
-    api_keys: Vec<[u8; 32]>,
+    api_keys: ApiKeys,
     /// Set once the log is folded.
     engine: Arc<OnceLock<Arc<Engine>>>,
     /// Webhooks refused since the start, by the codes of [`Code::SIGNATURES`].
@@ -75,11 +76,6 @@ impl State {
             counter.fetch_add(1, Ordering::Relaxed);
         }
         code
-    }
-
-    fn knows(&self, key: &str) -> bool {
-        let digest: [u8; 32] = Sha256::digest(key).into();
-        self.api_keys.iter().fold(false, |known, other| known | bool::from(other.ct_eq(&digest)))
     }
 }
 
@@ -113,7 +109,7 @@ pub fn serve(listen: impl std::net::ToSocketAddrs, settings: Settings, engine: A
 /// Every route of the server, over an engine that may still be catching up.
 pub fn app(settings: Settings, engine: Arc<OnceLock<Arc<Engine>>>) -> impl Fn(&mut web::ServiceConfig) + Clone + Send + 'static {
     let Settings { keyring, api_keys, webhook_paths } = settings;
-    let api_keys = api_keys.iter().map(|key| Sha256::digest(key).into()).collect();
+    let api_keys = ApiKeys::new(api_keys.iter().map(String::as_str));
     let state = web::Data::new(State { keyring, api_keys, engine, rejections: Default::default(), stats: Default::default() });
     move |config| {
         config.app_data(state.clone()).default_service(web::to(not_found));
@@ -125,43 +121,56 @@ fn routes(config: &mut web::ServiceConfig, webhook_paths: &[String]) {
     for path in webhook_paths {
         config.service(web::resource(path).route(web::post().to(ingest::webhook)).default_service(web::to(post_only)));
     }
-    get_routes(config);
+    resources(config);
 }
 
-/// Registers each call, and lists it for the document that describes them.
-macro_rules! get {
-    ($($operation:path => $handler:path,)*) => {
-        /// Every call that is answered to a GET.
-        const OPERATIONS: &[&Operation] = &[$(&$operation,)*];
+/// Registers each call, those of one path together, and lists it for the document that describes them.
+macro_rules! calls {
+    ($($($method:ident $operation:path => $handler:path),+;)*) => {
+        /// Every call but webhooks.
+        const OPERATIONS: &[&Operation] = &[$($(&$operation,)+)*];
 
-        fn get_routes(config: &mut web::ServiceConfig) {
-            $(config.service(web::resource($operation.path).route(web::get().to($handler)).default_service(web::to(get_only)));)*
+        fn resources(config: &mut web::ServiceConfig) {
+            $(
+                let operations = [$(&$operation),+];
+                let allowed = operations.map(|operation| operation.method.name()).join(", ");
+                let other = move || {
+                    let allowed = allowed.clone();
+                    async move { Problem::method_not_allowed(&allowed) }
+                };
+                let [first, ..] = operations;
+                let resource = web::resource(first.path)$(.route(web::$method().to($handler)))+;
+                config.service(resource.default_service(web::to(other)));
+            )*
         }
     };
 }
 
-get! {
-    directories::LIST => directories::list,
-    directories::ITEM => directories::item,
-    users::LIST => users::list,
-    users::ITEM => users::item,
-    groups::LIST => groups::list,
-    groups::ITEM => groups::item,
-    events::LIST => events::list,
-    rollcall::QUARANTINE => rollcall::quarantine,
-    rollcall::PROJECTIONS => rollcall::projections,
-    stats::STATS => stats::stats,
-    health::ALIVE => health::alive,
-    health::READY => health::ready,
-    openapi::DOCUMENT => openapi::document,
+calls! {
+    get directories::LIST => directories::list;
+    get directories::ITEM => directories::item, delete directories::DELETION => directories::delete;
+    get users::LIST => users::list;
+    get users::ITEM => users::item;
+    get groups::LIST => groups::list;
+    get groups::ITEM => groups::item;
+    get events::LIST => events::list;
+    get policy::SHOW => policy::show, put policy::SET => policy::set;
+    get role_mapping::SHOW => role_mapping::show, put role_mapping::SET => role_mapping::set;
+    get role_mapping::VERSIONS => role_mapping::versions;
+    post role_mapping::PREVIEW => role_mapping::preview;
+    get roles::ASSIGNMENTS => roles::assignments;
+    get roles::PERIODS => roles::periods;
+    get rollcall::QUARANTINE => rollcall::quarantine;
+    get rollcall::PROJECTIONS => rollcall::projections;
+    get rollcall::LAST_REBUILD => rollcall::last_rebuild, post rollcall::REBUILD => rollcall::rebuild;
+    get stats::STATS => stats::stats;
+    get health::ALIVE => health::alive;
+    get health::READY => health::ready;
+    get openapi::DOCUMENT => openapi::document;
 }
 
 async fn not_found() -> impl Responder {
     Problem::from(Code::NotFound).response()
-}
-
-async fn get_only() -> impl Responder {
-    Problem::method_not_allowed("GET")
 }
 
 async fn post_only() -> impl Responder {

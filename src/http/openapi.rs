@@ -7,7 +7,7 @@ use actix_web::http::StatusCode;
 use serde_json::{Map, Value, json as object};
 
 use super::answer::{Code, json};
-use super::api::{Gives, Operation, Parameter, Takes};
+use super::api::{Gives, Method, Operation, Parameter, Takes};
 use super::{OPERATIONS, WEBHOOK_PATH};
 
 /// The shapes of answers, each with an example.
@@ -15,12 +15,14 @@ const SCHEMAS: &str = include_str!("schemas.json");
 
 /// `GET /openapi.json`
 pub(super) const DOCUMENT: Operation = Operation {
+    method: Method::Get,
     path: "/openapi.json",
     name: "describe",
     about: "This document.",
     parameters: &[],
     cut: false,
     keyed: false,
+    takes: None,
     gives: Gives::Document,
     problems: &[],
 };
@@ -34,7 +36,13 @@ pub(super) async fn document() -> HttpResponse {
 /// The whole document, by OpenAPI 3.1 (<https://spec.openapis.org/oas/v3.1.1>).
 fn describe() -> Value {
     let schemas: Value = serde_json::from_str(SCHEMAS).unwrap_or_default();
-    let mut paths: Map<String, Value> = OPERATIONS.iter().map(|operation| (operation.path.to_owned(), path(operation, &schemas))).collect();
+    let mut paths = Map::new();
+    for operation in OPERATIONS {
+        let path = paths.entry(operation.path).or_insert_with(|| path(operation));
+        if let Some(path) = path.as_object_mut() {
+            path.insert(operation.method.name().to_lowercase(), call(operation, &schemas));
+        }
+    }
     paths.insert(WEBHOOK_PATH.into(), webhook(&schemas));
     object!({
         "openapi": "3.1.1",
@@ -44,7 +52,7 @@ fn describe() -> Value {
             "summary": "Who was in which group, now or at any past moment.",
             "description": "The read API of WorkOS Directory Sync, over a log of every event received, and Rollcall's own calls beside it. \
                 Whatever reads state takes `as_of` and `known_at`, and says in the headers `Rollcall-As-Of` and `Rollcall-Known-At` how to \
-                repeat the answer for ever. A parameter that a call does not list is refused with 422.",
+                repeat the answer for ever. Of calls that need a key, a parameter that is not listed is refused with 422.",
             "license": { "name": "Apache-2.0", "identifier": "Apache-2.0" },
         },
         "security": [{ "apiKey": [] }],
@@ -56,29 +64,33 @@ fn describe() -> Value {
     })
 }
 
-fn path(operation: &Operation, schemas: &Value) -> Value {
-    let mut call = object!({
-        "operationId": operation.name,
-        "summary": operation.about,
-        "parameters": operation.all_parameters().map(describe_parameter).collect::<Vec<_>>(),
-        "responses": responses(operation, schemas),
+/// A path without its calls.
+fn path(operation: &Operation) -> Value {
+    if !operation.path.contains("{id}") {
+        return object!({});
+    }
+    let id = object!({
+        "name": "id", "in": "path", "required": true, "description": "Its id, percent-encoded",
+        "schema": { "type": "string", "minLength": 1 }, "example": "directory_01K424MH00XFE6WM17PR9ASN2Y",
     });
-    if !operation.keyed
-        && let Some(call) = call.as_object_mut()
-    {
+    object!({ "parameters": [id] })
+}
+
+fn call(operation: &Operation, schemas: &Value) -> Value {
+    let mut call = Map::new();
+    call.insert("operationId".into(), operation.name.into());
+    call.insert("summary".into(), operation.about.into());
+    call.insert("parameters".into(), operation.all_parameters().map(describe_parameter).collect());
+    if !operation.keyed {
         call.insert("security".into(), object!([]));
     }
-    let mut path = object!({ "get": call });
-    if operation.path.contains("{id}")
-        && let Some(path) = path.as_object_mut()
-    {
-        let id = object!({
-            "name": "id", "in": "path", "required": true, "description": "Its id, percent-encoded",
-            "schema": { "type": "string", "minLength": 1 }, "example": "directory_01K424MH00XFE6WM17PR9ASN2Y",
-        });
-        path.insert("parameters".into(), object!([id]));
+    if let Some(name) = operation.takes {
+        let content =
+            object!({ "application/json": { "schema": reference(name), "example": schemas.pointer(&format!("/{name}/example")) } });
+        call.insert("requestBody".into(), object!({ "required": true, "content": content }));
     }
-    path
+    call.insert("responses".into(), responses(operation, schemas));
+    call.into()
 }
 
 fn describe_parameter(parameter: &Parameter) -> Value {
@@ -120,7 +132,7 @@ fn problems(operation: &Operation) -> Vec<Code> {
 
 fn responses(operation: &Operation, schemas: &Value) -> Value {
     let (schema, example) = match operation.gives {
-        Gives::One(name) => (reference(name), schemas.pointer(&format!("/{name}/example")).cloned()),
+        Gives::One(name) | Gives::Begun(name) => (reference(name), schemas.pointer(&format!("/{name}/example")).cloned()),
         Gives::List(name) => {
             let list =
                 object!({ "allOf": [reference("List"), { "properties": { "data": { "type": "array", "items": reference(name) } } }] });
@@ -129,6 +141,10 @@ fn responses(operation: &Operation, schemas: &Value) -> Value {
             (list, item.map(|item| object!({ "object": "list", "data": [item], "list_metadata": list_metadata })))
         }
         Gives::Document => (object!({ "type": "object" }), Some(object!({ "openapi": "3.1.1" }))),
+        Gives::Accepted => {
+            let content = object!({ "text/plain": { "schema": { "type": "string" }, "example": "Accepted" } });
+            return with_problems("202", object!({ "description": operation.about, "content": content }), &problems(operation));
+        }
     };
     let mut headers = object!({ "X-Request-ID": header("Names this request.") });
     if operation.cut
@@ -139,13 +155,14 @@ fn responses(operation: &Operation, schemas: &Value) -> Value {
     }
     let content = object!({ "application/json": { "schema": schema, "example": example } });
     let answer = object!({ "description": operation.about, "headers": headers, "content": content });
-    with_problems(answer, &problems(operation))
+    let status = if matches!(operation.gives, Gives::Begun(_)) { "202" } else { "200" };
+    with_problems(status, answer, &problems(operation))
 }
 
 /// The answer that succeeds, and those of the errors, by status.
-fn with_problems(answer: Value, problems: &[Code]) -> Value {
+fn with_problems(status: &str, answer: Value, problems: &[Code]) -> Value {
     let mut responses = Map::new();
-    responses.insert("200".into(), answer);
+    responses.insert(status.into(), answer);
     for code in problems {
         let status = code.status();
         let response = responses.entry(status.as_str()).or_insert_with(|| {
@@ -170,6 +187,7 @@ fn example(code: Code) -> Value {
         Code::KnownAtOutOfRange => {
             Some(("errors", object!([{ "field": "known_at", "code": "`known_at` is above the last record, or in the future" }])))
         }
+        Code::MappingInvalid => Some(("errors", object!([{ "field": "mapping.rules[0].roles", "code": "it must name a role" }]))),
         Code::CursorInvalid => Some(("errors", object!([{ "field": "after", "code": "this is not a cursor of this list" }]))),
         _ => None,
     };
@@ -214,7 +232,7 @@ fn webhook(schemas: &Value) -> Value {
                 "description": "At most 1 MiB, kept byte for byte.",
                 "content": { "application/json": { "schema": { "type": "object" }, "example": schemas.pointer("/Event/example") } },
             },
-            "responses": with_problems(answer, &problems),
+            "responses": with_problems("200", answer, &problems),
         },
     })
 }

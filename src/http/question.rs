@@ -1,17 +1,22 @@
 //! What comes in with a read: who asks, which parameters, at which cut, which part of a list.
 
 use actix_web::http::StatusCode;
-use actix_web::http::header::AUTHORIZATION;
+use actix_web::http::header::{AUTHORIZATION, HeaderName};
 use actix_web::{HttpRequest, HttpResponse, web};
 use rollcall_projections::{Cut, Millis, Page, Window};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::answer::{Code, FieldError, Problem, json, pin};
 use super::api::Operation;
 use super::{ANSWER_WITHIN, State};
 use crate::documents::{Document, DocumentKey};
-use crate::engine::{CutError, Engine, KnownAt};
+use crate::engine::{ActError, CutError, Engine, KnownAt};
 use crate::time;
+use crate::verify::Operator;
+
+/// Of so many unknown parameters an answer tells.
+const UNKNOWN_TOLD_MAX: usize = 16;
 
 /// Longest value that a parameter may have, in bytes.
 const VALUE_BYTES_MAX: usize = 1024;
@@ -20,6 +25,8 @@ const VALUE_BYTES_MAX: usize = 1024;
 /// than was asked for.
 pub(super) struct Question {
     pub(super) engine: Arc<Engine>,
+    /// Who asks.
+    pub(super) operator: Operator,
     operation: &'static Operation,
     parameters: Vec<(String, String)>,
     errors: Vec<FieldError>,
@@ -43,11 +50,9 @@ impl Question {
     pub(super) fn of(request: &HttpRequest, state: &web::Data<State>, operation: &'static Operation) -> Result<Question, Problem> {
         let header = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
         let key = header.and_then(|value| value.split_once(' ')).filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
-        if !key.is_some_and(|(_, key)| state.knows(key.trim())) {
-            return Err(Code::Unauthorized.into());
-        }
+        let operator = key.and_then(|(_, key)| state.api_keys.identify(key.trim())).ok_or(Code::Unauthorized)?;
         let parameters = form_urlencoded::parse(request.query_string().as_bytes()).into_owned().collect();
-        Ok(Question { engine: state.engine()?.clone(), operation, parameters, errors: Vec::new() })
+        Ok(Question { engine: state.engine()?.clone(), operator, operation, parameters, errors: Vec::new() })
     }
 
     pub(super) fn error(&mut self, field: &str, code: impl Into<String>) {
@@ -109,16 +114,21 @@ impl Question {
         }
     }
 
-    /// Takes the cursors, order and limit of a list.
-    pub(super) fn take_paging(&mut self, limit_default: usize, limit_max: usize, descending: bool) -> Paging {
-        let limit = match self.take("limit").map(|text| text.parse::<usize>().ok().filter(|limit| (1..=limit_max).contains(limit))) {
+    /// Takes how many items a page has.
+    pub(super) fn take_limit(&mut self, limit_default: usize, limit_max: usize) -> usize {
+        match self.take("limit").map(|text| text.parse::<usize>().ok().filter(|limit| (1..=limit_max).contains(limit))) {
             None => limit_default,
             Some(Some(limit)) => limit,
             Some(None) => {
                 self.error("limit", format!("it must be a whole number from 1 to {limit_max}"));
                 limit_default
             }
-        };
+        }
+    }
+
+    /// Takes the cursors, order and limit of a list.
+    pub(super) fn take_paging(&mut self, limit_default: usize, limit_max: usize, descending: bool) -> Paging {
+        let limit = self.take_limit(limit_default, limit_max);
         let order = self.take_word("order", &[("asc", (false, false)), ("desc", (true, false)), ("normal", (true, true))]);
         let (descending, reversed) = order.unwrap_or((descending, false));
         let (before, after) = (self.take("before"), self.take("after"));
@@ -154,11 +164,11 @@ impl Question {
         Ok((engine, cut))
     }
 
-    /// Takes a list of texts, in every encoding that client libraries use: separated by commas, the parameter repeated, `name[]`, `name[0]`.
+    /// Takes a list of texts, each once, in every encoding that client libraries use: separated by commas, the parameter repeated, `name[]`, `name[0]`.
     pub(super) fn take_texts(&mut self, name: &str, max: usize) -> Vec<String> {
         let values = self.take_all(name, |key| key == name || without_index(key) == Some(name));
         let texts = values.iter().flat_map(|value| value.split(',')).map(str::trim).filter(|text| !text.is_empty());
-        let texts: Vec<String> = texts.map(str::to_owned).collect();
+        let texts: Vec<String> = texts.map(str::to_owned).collect::<BTreeSet<String>>().into_iter().collect();
         if texts.len() > max {
             self.error(name, format!("at most {max} may be given"));
         } else if texts.iter().any(|text| text.len() > VALUE_BYTES_MAX) {
@@ -182,9 +192,9 @@ impl Question {
     /// # Errors
     /// 422 for anything wrong so far.
     pub(super) fn finish(mut self) -> Result<Arc<Engine>, Problem> {
-        for (name, _) in std::mem::take(&mut self.parameters) {
-            let name: String = name.chars().take(64).collect();
-            self.error(&name, "there is no such parameter here");
+        let left: BTreeSet<String> = self.parameters.drain(..).map(|(name, _)| name.chars().take(64).collect()).collect();
+        for name in left.iter().take(UNKNOWN_TOLD_MAX) {
+            self.error(name, "there is no such parameter here");
         }
         if self.errors.is_empty() { Ok(self.engine) } else { Err(Problem::validation(self.errors)) }
     }
@@ -212,6 +222,30 @@ impl Paging {
         Window { descending: self.descending, after, before, limit: self.limit }
     }
 
+    /// Of a list in which nothing is ever taken out, and whose cursors are its items' numbers from 1: which of `all` are wanted, in the list's
+    /// order, and whether there are more before and after. A cursor's item need not exist yet.
+    ///
+    /// # Errors
+    /// 422 for a cursor that is no number.
+    pub(super) fn numbers(&self, all: usize) -> Result<(impl Iterator<Item = usize>, bool, bool), Problem> {
+        let window = self.window();
+        let number = |field: &str, cursor: Option<&str>| match cursor.map(|cursor| cursor.parse::<usize>()) {
+            None => Ok(None),
+            Some(Ok(number @ 1..)) => Ok(Some(number)),
+            Some(_) => Err(Problem::cursor_invalid(field)),
+        };
+        let (after, before) = (number("after", window.after)?, number("before", window.before)?);
+        // Places count from 0 in the list's own order: item n stands at n - 1, or in descending order at the length less n.
+        let descending = window.descending;
+        let at = |number: usize| if descending { all.saturating_sub(number) } else { (number - 1).min(all) };
+        let behind = |number: usize| if descending { (all + 1).saturating_sub(number) } else { number.min(all) };
+        let (start, end) = match (after.map(behind), before.map(at)) {
+            (None, Some(end)) => (end.saturating_sub(window.limit), end),
+            (start, _) => (start.unwrap_or(0), (start.unwrap_or(0) + window.limit).min(all)),
+        };
+        Ok(((start..end).map(move |place| if descending { all - place } else { place + 1 }), start > 0, end < all))
+    }
+
     /// The cursors of a page, `before` and `after`; `id` names an item.
     pub(super) fn cursors<T>(&self, page: &Page<T>, id: impl Fn(&T) -> &str) -> [Option<String>; 2] {
         let cursor = |item: Option<&T>, more: bool| item.filter(|_| more).map(|item| id(item).to_owned());
@@ -226,6 +260,11 @@ pub(super) fn id_in_path(request: &HttpRequest) -> Option<String> {
     percent_encoding::percent_decode_str(segment).decode_utf8().ok().map(Into::into)
 }
 
+/// What became of an act, or, if it takes too long, that nobody knows.
+pub(super) async fn done_in_time<T>(act: impl Future<Output = Result<T, ActError>>) -> Result<T, ActError> {
+    tokio::time::timeout(ANSWER_WITHIN, act).await.unwrap_or(Err(ActError::Unavailable))
+}
+
 /// Fetches documents and writes them out: at once if all are cached, else where reading the log may block.
 pub(super) async fn with_documents<T: Send + 'static>(
     engine: Arc<Engine>,
@@ -237,6 +276,13 @@ pub(super) async fn with_documents<T: Send + 'static>(
     }
     let loaded = web::block(move || engine.load_documents(&keys).map(|documents| write(&documents))).await;
     Ok(loaded.map_err(|_| Code::Internal)??)
+}
+
+/// As [`pinned`], for what shows roles: also by which version of the mapping they are; 0 before the first.
+pub(super) fn pinned_with_roles(cut: Cut, mapping_version: usize, body: Result<Vec<u8>, Problem>) -> HttpResponse {
+    let mut response = pinned(cut, body);
+    response.headers_mut().insert(HeaderName::from_static("rollcall-mapping-version"), mapping_version.into());
+    response
 }
 
 /// The answer to a question of state: its body, or what is wrong, with the cut in the headers.

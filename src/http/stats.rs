@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json as object};
 
 use super::State;
 use super::answer::{Code, Problem, json};
-use super::api::{AFTER, BEFORE, Gives, LIMIT_OWN, OF_DIRECTORY, OF_ORGANIZATION, OF_ORGANIZATION_ALIAS, ORDER_OWN, Operation};
+use super::api::{AFTER, BEFORE, Gives, LIMIT_OWN, Method, OF_DIRECTORY, OF_ORGANIZATION, OF_ORGANIZATION_ALIAS, ORDER_OWN, Operation};
 use super::question::{Paging, Question};
 use crate::engine::Engine;
 use crate::time;
@@ -24,12 +24,14 @@ const DAY: usize = 2;
 
 /// `GET /rollcall/v1/stats`
 pub(super) const STATS: Operation = Operation {
+    method: Method::Get,
     path: "/rollcall/v1/stats",
     name: "getStats",
     about: "What came in lately and how late, by our own clock; how many are in each directory; what was refused.",
     parameters: &[AFTER, BEFORE, LIMIT_OWN, ORDER_OWN, OF_DIRECTORY, OF_ORGANIZATION, OF_ORGANIZATION_ALIAS],
     cut: false,
     keyed: true,
+    takes: None,
     gives: Gives::One("Stats"),
     problems: &[],
 };
@@ -52,7 +54,7 @@ pub(super) async fn stats(request: HttpRequest, state: web::Data<State>) -> Resu
     Ok(json(StatusCode::OK).json(answer.await.map_err(|_| Code::Internal)?))
 }
 
-/// All that is counted, at one record and one moment.
+/// All that is counted, at one record and one moment; only what a directory's last event was may be later.
 struct Measured {
     now: Millis,
     seq: u64,

@@ -8,16 +8,17 @@ use rollcall_projections::{Print, Row, UserFilter, UserRow};
 use super::State;
 use super::answer::{Code, Problem, list as list_of};
 use super::api::{
-    AFTER, BEFORE, EMAIL, GROUPS, Gives, IDP_ID, LIMIT, OF_DIRECTORY, OF_GROUP, OF_ORGANIZATION, OF_ORGANIZATION_ALIAS, ORDER, Operation,
-    STATE,
+    AFTER, BEFORE, EMAIL, GROUPS, Gives, IDP_ID, LIMIT, Method, OF_DIRECTORY, OF_GROUP, OF_ORGANIZATION, OF_ORGANIZATION_ALIAS, ORDER,
+    Operation, ROLE, STATE,
 };
-use super::question::{Question, id_in_path, pinned, with_documents};
+use super::question::{Question, id_in_path, pinned_with_roles, with_documents};
 use crate::documents::{Document, DocumentKey, Shape, open_entity};
 use crate::engine::Engine;
 use crate::verify;
 
 /// `GET /directory_users`
 pub(super) const LIST: Operation = Operation {
+    method: Method::Get,
     path: "/directory_users",
     name: "listDirectoryUsers",
     about: "Users with their groups, narrowed to a directory, a group or an organization.",
@@ -33,10 +34,12 @@ pub(super) const LIST: Operation = Operation {
         EMAIL,
         IDP_ID,
         STATE,
+        ROLE,
         GROUPS,
     ],
     cut: true,
     keyed: true,
+    takes: None,
     gives: Gives::List("DirectoryUser"),
     problems: &[],
 };
@@ -49,6 +52,7 @@ pub(super) async fn list(request: HttpRequest, state: web::Data<State>) -> Resul
     let organization = question.take_either("organization_id", "organization");
     let (email, idp_id) = (question.take("email"), question.take("idp_id"));
     let active = question.take_word("state", &[("active", true), ("inactive", false)]);
+    let role = question.take("role");
     // Groups are always there.
     question.take_word("groups", &[("true", ()), ("false", ())]);
     question.need_scope(directory.is_some() || group.is_some() || organization.is_some(), "directory", "group");
@@ -60,21 +64,27 @@ pub(super) async fn list(request: HttpRequest, state: web::Data<State>) -> Resul
         email: email.map(|email| Print(verify::print(&email.to_lowercase()))),
         idp_id: idp_id.map(|idp_id| Print(verify::print(&idp_id))),
         active,
+        role: role.as_deref(),
     };
-    let page = engine.views().users(&filter, cut, paging.window());
+    let (version, page) = {
+        let views = engine.views();
+        (views.mapping_version(cut), views.users(&filter, cut, paging.window()))
+    };
     let cursors = paging.cursors(&page, |row| &row.user.id);
     let items = write(engine, page.items).await;
-    Ok(pinned(cut, items.map(|items| list_of(&items, cursors))))
+    Ok(pinned_with_roles(cut, version, items.map(|items| list_of(&items, cursors))))
 }
 
 /// `GET /directory_users/{id}`
 pub(super) const ITEM: Operation = Operation {
+    method: Method::Get,
     path: "/directory_users/{id}",
     name: "getDirectoryUser",
     about: "One user with its groups.",
     parameters: &[GROUPS],
     cut: true,
     keyed: true,
+    takes: None,
     gives: Gives::One("DirectoryUser"),
     problems: &[Code::EntityNotFound],
 };
@@ -85,12 +95,15 @@ pub(super) async fn item(request: HttpRequest, state: web::Data<State>) -> Resul
     question.take_word("groups", &[("true", ()), ("false", ())]);
     let id = id_in_path(&request).ok_or(Code::NotFound)?;
     let (engine, cut) = question.cut().await?;
-    let row = engine.views().user(&id, cut);
+    let (version, row) = {
+        let views = engine.views();
+        (views.mapping_version(cut), views.user(&id, cut))
+    };
     let body = match row {
         Some(row) => write(engine, vec![row]).await.map(|items| items.concat()),
         None => Err(Problem::entity_not_found("Directory User", &id)),
     };
-    Ok(pinned(cut, body))
+    Ok(pinned_with_roles(cut, version, body))
 }
 
 /// Each row as an object of the API, its groups in it.

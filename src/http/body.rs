@@ -1,0 +1,94 @@
+//! A body of JSON that an operator sends: its fields taken one by one, all mistakes told at once.
+
+use actix_web::web;
+use rollcall_projections::{Mapping, Millis};
+use serde_json::{Map, Value};
+
+use super::BODY_BYTES_MAX;
+use super::answer::{Code, FieldError, Problem};
+use crate::time;
+use crate::verify::parse_mapping;
+
+/// Longest note, in characters.
+const NOTE_CHARS_MAX: usize = 1000;
+
+/// The fields of a body. What is not taken by the end is unknown, and refused.
+pub(super) struct Body {
+    fields: Map<String, Value>,
+    errors: Vec<FieldError>,
+}
+
+impl Body {
+    /// Reads a body.
+    ///
+    /// # Errors
+    /// 413 over 1 MiB; 422 if it is no JSON object.
+    pub(super) async fn of(payload: web::Payload) -> Result<Body, Problem> {
+        let bytes = match payload.to_bytes_limited(BODY_BYTES_MAX).await {
+            Ok(Ok(bytes)) => bytes,
+            // The sender went away in the middle: whatever is answered, nobody hears it.
+            Ok(Err(_)) => return Err(Code::NotReady.into()),
+            Err(_) => return Err(Code::BodyTooLarge.into()),
+        };
+        match serde_json::from_slice(&bytes) {
+            Ok(Value::Object(fields)) => Ok(Body { fields, errors: Vec::new() }),
+            _ => Err(Problem::validation(vec![FieldError::new("body", "it must be a JSON object")])),
+        }
+    }
+
+    fn error(&mut self, field: &str, code: impl Into<String>) {
+        self.errors.push(FieldError::new(field, code));
+    }
+
+    /// Takes a field that must be one of some words.
+    pub(super) fn take_word<T: Copy>(&mut self, name: &str, words: &[(&str, T)]) -> Option<T> {
+        let value = self.fields.remove(name);
+        let found = words.iter().find(|(word, _)| value.as_ref().is_some_and(|value| value == word)).map(|(_, meaning)| *meaning);
+        if found.is_none() {
+            let words: Vec<String> = words.iter().map(|(word, _)| format!("`{word}`")).collect();
+            self.error(name, format!("it must be {}", words.join(" or ")));
+        }
+        found
+    }
+
+    /// Takes the mapping.
+    ///
+    /// # Errors
+    /// 422 with every mistake in it.
+    pub(super) fn take_mapping(&mut self) -> Result<Mapping, Problem> {
+        let value = self.fields.remove("mapping").unwrap_or_default();
+        parse_mapping(&value).map_err(Problem::mapping_invalid)
+    }
+
+    /// Takes a time that may be left out, or null.
+    pub(super) fn take_moment(&mut self, name: &str) -> Option<Millis> {
+        let value = self.fields.remove(name).filter(|value| !value.is_null())?;
+        let moment = value.as_str().and_then(time::parse);
+        if moment.is_none() {
+            self.error(name, "it must be an RFC 3339 time");
+        }
+        moment
+    }
+
+    /// Takes the note, which may be left out, or null.
+    pub(super) fn take_note(&mut self) -> Option<String> {
+        let value = self.fields.remove("note").filter(|value| !value.is_null())?;
+        let note = value.as_str().filter(|note| note.chars().count() <= NOTE_CHARS_MAX).map(str::to_owned);
+        if note.is_none() {
+            self.error("note", format!("it must be a text of at most {NOTE_CHARS_MAX} characters"));
+        }
+        note
+    }
+
+    /// Refuses what is left.
+    ///
+    /// # Errors
+    /// 422 for anything wrong so far.
+    pub(super) fn finish(mut self) -> Result<(), Problem> {
+        for name in std::mem::take(&mut self.fields).keys() {
+            let name: String = name.chars().take(64).collect();
+            self.error(&name, "there is no such field here");
+        }
+        if self.errors.is_empty() { Ok(()) } else { Err(Problem::validation(self.errors)) }
+    }
+}

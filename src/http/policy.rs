@@ -1,0 +1,100 @@
+//! `GET` and `PUT /rollcall/v1/policy`: how users are treated.
+
+use actix_web::http::StatusCode;
+use actix_web::{HttpRequest, HttpResponse, web};
+use rollcall_projections::{InactiveUsers, Policy, Seq};
+use serde_json::{Value, json as object};
+
+use super::State;
+use super::answer::{Code, Problem, json};
+use super::api::{Gives, Method, Operation};
+use super::body::Body;
+use super::question::{Question, done_in_time, pinned};
+use crate::engine::Engine;
+use crate::time;
+use crate::verify::{Proof, key_name};
+
+/// `GET /rollcall/v1/policy`
+pub(super) const SHOW: Operation = Operation {
+    method: Method::Get,
+    path: "/rollcall/v1/policy",
+    name: "getPolicy",
+    about: "The policy in force.",
+    parameters: &[],
+    cut: true,
+    keyed: true,
+    takes: None,
+    gives: Gives::One("Policy"),
+    problems: &[],
+};
+
+/// `PUT /rollcall/v1/policy`
+pub(super) const SET: Operation = Operation {
+    method: Method::Put,
+    path: "/rollcall/v1/policy",
+    name: "setPolicy",
+    about: "Sets the policy, from now on or from a past moment on. Answers before it was set stay as they were, by `known_at`.",
+    parameters: &[],
+    cut: false,
+    keyed: true,
+    takes: Some("PolicySetting"),
+    gives: Gives::One("Policy"),
+    problems: &[Code::BodyTooLarge, Code::QueueFull, Code::LogUnavailable],
+};
+
+/// Answers [`SHOW`].
+pub(super) async fn show(request: HttpRequest, state: web::Data<State>) -> Result<HttpResponse, Problem> {
+    let question = Question::of(&request, &state, &SHOW)?;
+    let (engine, cut) = question.cut().await?;
+    let policy = engine.views().policy(cut);
+    let body = web::block(move || describe(&engine, policy)).await.unwrap_or_else(|_| Err(Code::Internal.into()));
+    Ok(pinned(cut, body.map(|policy| policy.to_string().into_bytes())))
+}
+
+/// Answers [`SET`].
+pub(super) async fn set(request: HttpRequest, payload: web::Payload, state: web::Data<State>) -> Result<HttpResponse, Problem> {
+    let question = Question::of(&request, &state, &SET)?;
+    let operator = question.operator;
+    let engine = question.finish()?;
+    let mut body = Body::of(payload).await?;
+    let inactive_users = body.take_word("inactive_users", &InactiveUsers::ALL.map(|treatment| (treatment.word(), treatment)));
+    let (effective_from, note) = (body.take_moment("effective_from"), body.take_note());
+    body.finish()?;
+    let set = engine.set_policy(operator, inactive_users.unwrap_or_default(), effective_from, note);
+    let policy = done_in_time(set).await?;
+    let body = web::block(move || describe(&engine, Some(policy))).await.map_err(|_| Code::Internal)??;
+    Ok(json(StatusCode::OK).json(body))
+}
+
+/// A policy with who set it; before the first, the one that counts without any. Blocks while it reads the log.
+fn describe(engine: &Engine, policy: Option<Policy>) -> Result<Value, Problem> {
+    let Some(policy) = policy else {
+        let inactive_users = InactiveUsers::default().word();
+        return Ok(object!({
+            "object": "policy", "version": 0, "inactive_users": inactive_users, "seq": null, "effective_from": null, "set_at": null,
+            "set_by": null, "note": null,
+        }));
+    };
+    let (set_by, note) = author(engine, policy.seq)?;
+    Ok(object!({
+        "object": "policy",
+        "version": policy.version,
+        "inactive_users": policy.inactive_users.word(),
+        "seq": policy.seq,
+        "effective_from": time::format(policy.effective_from),
+        "set_at": time::format(policy.set_at),
+        "set_by": set_by,
+        "note": note,
+    }))
+}
+
+/// Who did what a record says, by the key's name, and the note left with it. Blocks while it reads the log.
+pub(super) fn author(engine: &Engine, seq: Seq) -> Result<(Option<String>, Option<Value>), Problem> {
+    let record = engine.record(seq)?;
+    let body: Value = serde_json::from_slice(&record.body).unwrap_or_default();
+    let name = match record.proof {
+        Proof::Operator { key_id } => Some(key_name(key_id)),
+        Proof::Webhook { .. } => None,
+    };
+    Ok((name, body.pointer("/data/note").cloned()))
+}
