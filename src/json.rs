@@ -22,7 +22,7 @@ pub fn fields_of<'a, const N: usize>(value: Option<&'a RawValue>, names: [&str; 
 
 /// The fields of an object but `named`, in the order of the text. Of a key given twice the last counts. Empty if `text` is no JSON object.
 pub fn others<'a>(text: &'a str, named: &[&str]) -> Vec<(Cow<'a, str>, &'a RawValue)> {
-    let mut all = serde_json::from_str::<Pairs<'a>>(text).map_or(Vec::new(), |Pairs(pairs)| pairs);
+    let mut all = pairs(text);
     let mut seen: HashSet<Cow<'a, str>> = HashSet::new();
     all.reverse();
     all.retain(|(key, _)| !named.contains(&key.as_ref()) && seen.insert(key.clone()));
@@ -30,7 +30,11 @@ pub fn others<'a>(text: &'a str, named: &[&str]) -> Vec<(Cow<'a, str>, &'a RawVa
     all
 }
 
-/// Every key of an object with its value.
+/// Every field of an object, also of a key given twice, in the order of the text. Empty if `text` is no JSON object.
+pub fn pairs(text: &str) -> Vec<(Cow<'_, str>, &RawValue)> {
+    serde_json::from_str::<Pairs<'_>>(text).map_or(Vec::new(), |Pairs(pairs)| pairs)
+}
+
 struct Pairs<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
 
 impl<'de> serde::Deserialize<'de> for Pairs<'de> {

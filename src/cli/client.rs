@@ -1,5 +1,6 @@
 //! The HTTP client of the commands that talk to a server.
 
+use std::io::{BufRead, BufReader};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -14,6 +15,9 @@ const PAUSE: Duration = Duration::from_millis(200);
 
 /// At most so many bytes in an answer: a hundred groups of a thousand large members are less.
 const ANSWER_BYTES_MAX: u64 = 1 << 30;
+
+/// How long an act may take: the roles of everybody may have to be worked out before a mapping is set.
+const ACT_WITHIN: Duration = Duration::from_secs(600);
 
 /// A client that takes every status as an answer.
 pub(super) fn agent() -> ureq::Agent {
@@ -97,11 +101,73 @@ impl Client {
     /// Ours, if the server cannot be reached or breaks off.
     pub(super) fn get(&self, path: &str) -> Result<Answer, Failure> {
         let request = self.agent.get(format!("{}{path}", self.base)).header("Authorization", &format!("Bearer {}", self.api_key));
-        let failed = |error: ureq::Error| Failure::Ours(format!("cannot ask `{}`: {error}", self.base));
-        let mut response = request.call().map_err(failed)?;
+        self.answer(request.call().map_err(|error| self.failed(&error))?)
+    }
+
+    /// Posts a body of JSON, or none.
+    ///
+    /// # Errors
+    /// As of [`Client::get`].
+    pub(super) fn post(&self, path: &str, body: Option<&Value>) -> Result<Answer, Failure> {
+        let body = body.map(Value::to_string).unwrap_or_default();
+        self.answer(self.act(self.agent.post(format!("{}{path}", self.base)), None).send(&body).map_err(|error| self.failed(&error))?)
+    }
+
+    /// Puts a body of JSON in the place of what is there; with a version only in that one's place.
+    ///
+    /// # Errors
+    /// As of [`Client::get`].
+    pub(super) fn put(&self, path: &str, body: &Value, version: Option<u64>) -> Result<Answer, Failure> {
+        let request = self.act(self.agent.put(format!("{}{path}", self.base)), version);
+        self.answer(request.send(&body.to_string()).map_err(|error| self.failed(&error))?)
+    }
+
+    /// Posts a body of JSON and hands over each line of the answer, as it comes, until `each` has had enough. An answer that is no list of
+    /// lines is handed back.
+    ///
+    /// # Errors
+    /// As of [`Client::get`], and those of `each`.
+    pub(super) fn post_for_lines(
+        &self,
+        path: &str,
+        body: &Value,
+        mut each: impl FnMut(&str) -> Result<bool, Failure>,
+    ) -> Result<Option<Answer>, Failure> {
+        // As long as lines come there is no end to wait for.
+        let request = self.act(self.agent.post(format!("{}{path}", self.base)), None).config().timeout_global(None);
+        let request = request.timeout_recv_response(Some(ACT_WITHIN)).build().header("Accept", "application/x-ndjson");
+        let mut response = request.send(&body.to_string()).map_err(|error| self.failed(&error))?;
+        if response.status() != 200 {
+            return self.answer(response).map(Some);
+        }
+        let mut lines = BufReader::new(response.body_mut().with_config().limit(u64::MAX).reader());
+        let mut line = String::new();
+        loop {
+            line.clear();
+            let read = lines.read_line(&mut line).map_err(|error| Failure::Ours(format!("`{}` broke off: {error}", self.base)))?;
+            if read == 0 || !each(line.trim_end_matches('\n'))? {
+                return Ok(None);
+            }
+        }
+    }
+
+    fn act<B>(&self, request: ureq::RequestBuilder<B>, version: Option<u64>) -> ureq::RequestBuilder<B> {
+        let request = request.config().timeout_global(Some(ACT_WITHIN)).build();
+        let request = request.header("Authorization", &format!("Bearer {}", self.api_key)).header("Content-Type", "application/json");
+        match version {
+            Some(version) => request.header("If-Match", &format!("\"{version}\"")),
+            None => request,
+        }
+    }
+
+    fn failed(&self, error: &ureq::Error) -> Failure {
+        Failure::Ours(format!("cannot ask `{}`: {error}", self.base))
+    }
+
+    fn answer(&self, mut response: ureq::http::Response<ureq::Body>) -> Result<Answer, Failure> {
         let header = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
         let (as_of, known_at) = (header("rollcall-as-of"), header("rollcall-known-at"));
-        let body = response.body_mut().with_config().limit(ANSWER_BYTES_MAX).read_to_vec().map_err(failed)?;
+        let body = response.body_mut().with_config().limit(ANSWER_BYTES_MAX).read_to_vec().map_err(|error| self.failed(&error))?;
         Ok(Answer { status: response.status().as_u16(), as_of, known_at, body })
     }
 }

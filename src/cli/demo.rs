@@ -1,17 +1,42 @@
 //! `rollcall demo`
 
+use std::path::Path;
+
 use clap::Args;
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::client::{Client, deliver};
+use super::read::{ASSIGNMENTS_PATH, assignments_told};
 use super::serve::{Caches, Running};
-use super::{Failure, print, table};
+use super::{Failure, mapping, print, table};
 use crate::http::{Settings, WEBHOOK_PATH};
 use crate::verify::Keyring;
 
-const EVENTS: &str = include_str!("../../fixtures/0001-reorganisation/events.jsonl");
-const QUESTIONS: &str = include_str!("../../fixtures/0001-reorganisation/questions.jsonl");
+/// A story of `fixtures/`.
+struct Story {
+    events: &'static str,
+    /// What an operator does, and after which event.
+    acts: &'static str,
+    questions: &'static str,
+}
+
+const PEOPLE: Story = Story {
+    events: include_str!("../../fixtures/0001-reorganisation/events.jsonl"),
+    acts: "",
+    questions: include_str!("../../fixtures/0001-reorganisation/questions.jsonl"),
+};
+
+const ROLES: Story = Story {
+    events: include_str!("../../fixtures/0013-roles-after-a-reorganisation/events.jsonl"),
+    acts: include_str!("../../fixtures/0013-roles-after-a-reorganisation/acts.jsonl"),
+    questions: include_str!("../../fixtures/0013-roles-after-a-reorganisation/questions.jsonl"),
+};
+
+const ROLES_BEGIN: &str = "
+Roles come from groups, by a mapping. Another company, on a server of its own: there whoever is in the group Engineering is a developer,
+until the group is split, and renamed.
+";
 
 const SECRET: &str = "whsec_demo";
 const API_KEY: &str = "sk_demo";
@@ -36,54 +61,113 @@ struct Question {
     because: String,
 }
 
+/// A line of a story's acts.
+#[derive(Deserialize)]
+struct Act {
+    after: usize,
+    title: Option<String>,
+    method: String,
+    path: String,
+    body: Option<Value>,
+    status: u16,
+    expect: Value,
+    because: String,
+}
+
 impl Demo {
     pub(super) fn run(self) -> Result<(), Failure> {
         let folder = tempfile::tempdir().map_err(Failure::ours)?;
-        let settings =
-            Settings { keyring: Keyring::new([SECRET], 180_000), api_keys: vec![API_KEY.into()], webhook_paths: vec![WEBHOOK_PATH.into()] };
-        let caches = Caches { documents: 16 << 20, store: 64 << 20 };
-        let running = Running::start("127.0.0.1:0", folder.path(), settings, caches)?;
         let stays_up = self.serve;
-        running.beside(API_KEY, stays_up, move |client| {
-            tell(client)?;
+        start(folder.path())?.beside(API_KEY, stays_up, move |client| {
+            print(&format!("A server is listening at {}, its log in an empty temporary folder.\n\n", client.base))?;
+            let mut teller = Teller::default();
+            teller.tell(client, &PEOPLE)?;
+            print(ROLES_BEGIN)?;
+            let folder = tempfile::tempdir().map_err(Failure::ours)?;
+            start(folder.path())?.beside(API_KEY, false, move |client| teller.tell(client, &ROLES))?;
             if stays_up { print(&lines_to_try(&client.base)) } else { Ok(()) }
         })
     }
 }
 
-/// Sends the story, asks every question of it, and prints those with a title.
-fn tell(client: &Client) -> Result<(), Failure> {
-    let base = &client.base;
-    print(&format!("A server is listening at {base}, its log in an empty temporary folder.\n\n"))?;
-    let webhooks = format!("{base}{WEBHOOK_PATH}");
-    let mut records = 0;
-    for event in EVENTS.lines() {
-        let delivered = deliver(&client.agent, &webhooks, SECRET, event.as_bytes())?;
-        if delivered.status != 200 {
-            return Err(Failure::Ours(format!("a webhook was answered with {}: {}", delivered.status, delivered.answer)));
+fn start(folder: &Path) -> Result<Running, Failure> {
+    let settings =
+        Settings { keyring: Keyring::new([SECRET], 180_000), api_keys: vec![API_KEY.into()], webhook_paths: vec![WEBHOOK_PATH.into()] };
+    let caches = Caches { documents: 16 << 20, store: 64 << 20 };
+    Ok(Running::start("127.0.0.1:0", folder, settings, caches)?)
+}
+
+/// Tells stories, and counts what it shows of them.
+#[derive(Default)]
+struct Teller {
+    number: u32,
+}
+
+impl Teller {
+    /// Sends a story, does its acts, asks every question of it, and prints what has a title.
+    fn tell(&mut self, client: &Client, story: &Story) -> Result<(), Failure> {
+        let webhooks = format!("{}{WEBHOOK_PATH}", client.base);
+        let acts: Vec<Act> = story.acts.lines().map(serde_json::from_str).collect::<Result<_, _>>().map_err(Failure::ours)?;
+        let (sent, mut records) = (story.events.lines().count(), 0);
+        for (at, event) in story.events.lines().enumerate() {
+            self.act(client, acts.iter().filter(|act| act.after == at))?;
+            let delivered = deliver(&client.agent, &webhooks, SECRET, event.as_bytes())?;
+            if delivered.status != 200 {
+                return Err(Failure::Ours(format!("a webhook was answered with {}: {}", delivered.status, delivered.answer)));
+            }
+            records = delivered.answer.get("seq").and_then(Value::as_u64).unwrap_or(records);
         }
-        records = delivered.answer.get("seq").and_then(Value::as_u64).unwrap_or(records);
+        self.act(client, acts.iter().filter(|act| act.after >= sent))?;
+        let began = if acts.is_empty() { "" } else { "\n" };
+        print(&format!(
+            "{began}Sent {sent} signed webhooks; each was answered once it was on disk and folded. The log has {records} records.\n"
+        ))?;
+        let mut asked = 0;
+        for line in story.questions.lines() {
+            let question: Question = serde_json::from_str(line).map_err(Failure::ours)?;
+            let answer = client.get(&question.ask)?;
+            let (status, said) = (answer.status, answer.json::<Value>()?);
+            see(status == question.status && holds(&question.expect, &said), &question.ask, status, &said, &question.because)?;
+            asked += 1;
+            if let Some(title) = &question.title {
+                let is_roles = question.ask.starts_with(ASSIGNMENTS_PATH);
+                let shown = if is_roles { assignments_told(client, &answer)? } else { show(status, &said) };
+                self.show(title, &format!("GET {}", shortened(&question.ask)), &shown, &question.because)?;
+            }
+        }
+        print(&format!("\nAll {asked} questions of the story were answered as it says.\n"))
     }
-    let sent = EVENTS.lines().count();
-    print(&format!("Sent {sent} signed webhooks; each was answered once it was on disk and folded. The log has {records} records.\n"))?;
-    let (mut asked, mut number) = (0, 0);
-    for line in QUESTIONS.lines() {
-        let question: Question = serde_json::from_str(line).map_err(Failure::ours)?;
-        let answer = client.get(&question.ask)?;
-        let (status, answer) = (answer.status, answer.json::<Value>()?);
-        if status != question.status || !holds(&question.expect, &answer) {
-            return Err(Failure::Ours(format!("`{}` was answered with {status} and {answer}, but {}", question.ask, question.because)));
+
+    fn act<'a>(&mut self, client: &Client, acts: impl Iterator<Item = &'a Act>) -> Result<(), Failure> {
+        for act in acts {
+            let body = act.body.clone().unwrap_or_default();
+            let answer = match act.method.as_str() {
+                "PUT" => client.put(&act.path, &body, None),
+                "POST" => client.post(&act.path, Some(&body)),
+                _ => client.get(&act.path),
+            }?;
+            let (status, answer) = (answer.status, answer.json::<Value>()?);
+            see(status == act.status && holds(&act.expect, &answer), &act.path, status, &answer, &act.because)?;
+            let Some(title) = &act.title else { continue };
+            let shown = if act.path.ends_with("/preview") { mapping::preview_told(client, &body)? } else { mapping::set_told(&answer) };
+            self.show(title, &format!("{} {}", act.method, act.path), &shown, &act.because)?;
         }
-        asked += 1;
-        if let Some(title) = &question.title {
-            number += 1;
-            let shown: String = show(status, &answer).lines().map(|line| format!("      {line}\n")).collect();
-            // A story's reason begins with the rule's number in docs/semantics.md.
-            let (_, reason) = question.because.split_once(": ").unwrap_or(("", &question.because));
-            print(&format!("\n{number}. {title}\n   GET {}\n\n{shown}\n   Because {reason}.\n", shortened(&question.ask)))?;
-        }
+        Ok(())
     }
-    print(&format!("\nAll {asked} questions of the story were answered as it says.\n"))
+
+    /// Prints an answer below its question. A story's reason begins with the rule's number in docs/semantics.md.
+    fn show(&mut self, title: &str, asked: &str, shown: &str, because: &str) -> Result<(), Failure> {
+        self.number += 1;
+        let shown: String = shown.lines().map(|line| if line.is_empty() { "\n".into() } else { format!("      {line}\n") }).collect();
+        let (_, reason) = because.split_once(": ").unwrap_or(("", because));
+        print(&format!("\n{}. {title}\n   {asked}\n\n{shown}\n   Because {reason}.\n", self.number))
+    }
+}
+
+/// # Errors
+/// Ours, unless an answer was the one that the story gives.
+fn see(is_right: bool, asked: &str, status: u16, answer: &Value, because: &str) -> Result<(), Failure> {
+    if is_right { Ok(()) } else { Err(Failure::Ours(format!("`{asked}` was answered with {status} and {answer}, but {because}"))) }
 }
 
 /// Whether every key of `expected` is in `answer` with an equal value; arrays match one by one.

@@ -4,7 +4,10 @@ mod client;
 mod demo;
 mod forge;
 mod generate;
+mod mapping;
+mod policy;
 mod read;
+mod rebuild;
 mod send;
 mod serve;
 mod table;
@@ -36,8 +39,12 @@ enum Command {
     Users(read::Users),
     Groups(read::Groups),
     Directories(read::Directories),
+    Roles(read::Roles),
+    Mapping(mapping::Mapping),
+    Policy(policy::Policy),
     Events(read::Events),
     Status(read::Status),
+    Rebuild(rebuild::Rebuild),
 }
 
 /// Why a command failed, and whose fault it is.
@@ -93,14 +100,19 @@ pub fn run() -> ExitCode {
         Command::Users(users) => users.run(),
         Command::Groups(groups) => groups.run(),
         Command::Directories(directories) => directories.run(),
+        Command::Roles(roles) => roles.run(),
+        Command::Mapping(mapping) => mapping.run(),
+        Command::Policy(policy) => policy.run(),
         Command::Events(events) => events.run(),
         Command::Status(status) => status.run(),
+        Command::Rebuild(rebuild) => rebuild.run(),
     };
     let (code, message) = match result {
         Ok(()) | Err(Failure::Unread) => return ExitCode::SUCCESS,
         Err(Failure::Caller(message)) => (1, message),
         Err(Failure::Ours(message)) => (2, message),
     };
-    eprintln!("rollcall: {message}");
+    // Standard error may be gone; the code says it as well.
+    let _ = writeln!(io::stderr(), "rollcall: {message}");
     ExitCode::from(code)
 }

@@ -97,6 +97,12 @@ impl Serve {
                 "no API key is set: set ROLLCALL_API_KEYS to the key that readers will send as `Authorization: Bearer <key>`".into(),
             )
         })?;
+        if let Some(at) = api_keys.iter().position(|key| !key.bytes().all(|byte| byte.is_ascii_graphic())) {
+            return Err(Failure::Caller(format!(
+                "key {} of ROLLCALL_API_KEYS has a character that no reader can send: use letters, digits and signs of ASCII",
+                at + 1
+            )));
+        }
         let keyring = Keyring::new(secrets.iter().map(String::as_str), self.tolerance.as_millis().try_into().unwrap_or(u64::MAX));
         let settings = Settings { keyring, api_keys, webhook_paths: self.webhook_paths };
         let caches = Caches { documents: self.document_cache_mib << 20, store: self.store_cache_mib << 20 };
@@ -122,7 +128,9 @@ fn secrets_or(names: &[&str]) -> Option<Vec<String>> {
 fn log_to_stderr() {
     let filter = tracing_subscriber::EnvFilter::try_from_env("ROLLCALL_LOG").unwrap_or_else(|_| "info".into());
     // A second subscriber is refused, and the first is as good.
-    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
+    // Nor may a reader of standard error who left end anything: what cannot be written is lost, and not told to the same reader.
+    let fmt = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).log_internal_errors(false);
+    let _ = fmt.try_init();
 }
 
 /// How long a stop waits for the server's threads to end, in steps of a millisecond. A log that they keep longer is safe, but not called closed.

@@ -67,8 +67,8 @@ pub(super) const TRADES: [&str; 16] = [
 
 /// Types of directory, as WorkOS names them.
 #[rustfmt::skip]
-pub(super) const DIRECTORY_TYPES: [&str; 6] = [
-    "okta scim v2.0", "azure scim v2.0", "gsuite directory", "onelogin scim v2.0", "jump cloud scim v2.0", "rippling scim v2.0",
+pub(super) const DIRECTORY_TYPES: [&str; 5] = [
+    "okta scim v2.0", "azure scim v2.0", "gsuite directory", "jump cloud scim v2.0", "rippling scim v2.0",
 ];
 
 #[rustfmt::skip]

@@ -146,6 +146,7 @@ impl Events {
         let types = if self.types.is_empty() { TYPES.join(",") } else { self.types.join(",") };
         let filters = Query::default().with("events", Some(types)).with("organization_id", self.organization);
         let (from, to) = (self.from.as_ref().map(|from| from.at), self.to.as_ref().map(|to| to.at));
+        let until = self.to.as_ref().map(|to| (to.at, to.text.clone()));
         let bounds = Query::default().with("range_start", self.from.map(|from| from.text)).with("range_end", self.to.map(|to| to.text));
         let begins = self.after.is_some() || from.is_some();
         if self.follow {
@@ -153,11 +154,18 @@ impl Events {
                 let told = "with --follow, --limit says how many of the last events come first: leave it out, or --after and --from";
                 return Err(Failure::Caller(told.into()));
             }
-            let client = self.source.server()?;
+            let client = self.source.server("a folder whose server is stopped gets no new events")?;
             let follower = Follower { client, filters, bounds, from, interval: self.interval, json: self.output.json };
             return follower.follow(self.after, (!begins).then_some(self.limit.unwrap_or(LAST)));
         }
-        let first = self.moment.query().and(&bounds).with("after", self.after);
+        let mut moment = self.moment;
+        // A cursor and bounds do not go together, but a cursor and a moment do: the pages behind the first end where the bounds do.
+        if let (None, Some((at, text))) = (&moment.as_of, until)
+            && at <= time::now_ms()
+        {
+            moment.as_of = Some(text);
+        }
+        let first = moment.query().and(&bounds).with("after", self.after);
         let (output, limit) = (self.output, self.limit);
         self.source.ask(move |client| List { kind: &KIND, filters, first, limit }.print(client, &output, |event| within(event, from, to)))
     }
@@ -251,21 +259,10 @@ impl Follower {
         Ok(found)
     }
 
-    /// The last `count` events. The API lists from the first on, so one that happened a short while ago is looked for: from it the end is near.
-    /// Which one that is does not matter, since from it on nothing is left out, and before it as much is read as is still wanting.
+    /// The last `count` events, and the place to go on from: that of the last one, which `before=latest` asks for.
     fn tail(&self, count: usize) -> Result<Found, Failure> {
-        let mut last = self.recent()?;
-        while let Some(cursor) = last.cursor.clone() {
-            let found = self.page(Some(&cursor))?;
-            last.events.extend(found.events);
-            let surplus = last.events.len().saturating_sub(count);
-            last.events.drain(..surplus);
-            last.cursor = found.cursor.or(last.cursor);
-            if !found.more {
-                break;
-            }
-        }
-        last.more = false;
+        let mut last =
+            self.found(&Query::default().with("before", Some("latest")), PAGE.min(u64::try_from(count.max(1)).unwrap_or(PAGE)))?;
         while let Some(first) = last.events.front().filter(|_| last.events.len() < count) {
             let wanting = u64::try_from(count - last.events.len()).unwrap_or(PAGE);
             let before = self.found(&Query::default().with("before", Some(&first.id)), wanting.min(PAGE))?;
@@ -274,20 +271,10 @@ impl Follower {
             }
             before.events.into_iter().rev().for_each(|event| last.events.push_front(event));
         }
+        let surplus = last.events.len().saturating_sub(count);
+        last.events.drain(..surplus);
+        last.more = false;
         Ok(last)
-    }
-
-    /// Some event, of the last seconds if there is one, else of the last minutes, and so on; none if there is none at all.
-    fn recent(&self) -> Result<Found, Failure> {
-        let now = time::now_ms();
-        for seconds in [10, 300, 9_000, 270_000, 8_100_000] {
-            let since = Query::default().with("range_start", Some(time::format(now - seconds * 1000)));
-            let found = self.found(&since, 1)?;
-            if found.cursor.is_some() {
-                return Ok(found);
-            }
-        }
-        self.found(&Query::default(), 1)
     }
 
     fn print(&self, events: &VecDeque<Event>) -> Result<(), Failure> {

@@ -14,18 +14,18 @@ use super::super::{print, unwritten};
 use super::print::{counted, one_line, width};
 
 /// As many as a page of the API may have.
-pub(super) const PAGE: u64 = 100;
+pub(in super::super) const PAGE: u64 = 100;
 
 /// Everything but what a query or a segment of a path may hold as it is.
-const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
+pub(super) const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
 /// At which moment.
 #[derive(Args)]
 #[command(next_help_heading = "At which moment")]
-pub(super) struct Moment {
+pub(in super::super) struct Moment {
     /// What was true then, an RFC 3339 time; without it, the latest
     #[arg(long, value_name = "T")]
-    as_of: Option<String>,
+    pub(in super::super) as_of: Option<String>,
     /// What had been told by then: a record's number or an RFC 3339 time; without it, everything
     #[arg(long, value_name = "SEQ|T")]
     known_at: Option<String>,
@@ -34,25 +34,25 @@ pub(super) struct Moment {
 /// How to print.
 #[derive(Args)]
 #[command(next_help_heading = "Output")]
-pub(super) struct Output {
+pub(in super::super) struct Output {
     /// One object a line, as the server sent it, for programs
     #[arg(long)]
-    pub(super) json: bool,
+    pub(in super::super) json: bool,
 }
 
 /// The parameters of a question.
 #[derive(Clone, Default)]
-pub(super) struct Query(Vec<(&'static str, String)>);
+pub(in super::super) struct Query(Vec<(&'static str, String)>);
 
 impl Query {
     /// The query with a parameter, if it has a value.
-    pub(super) fn with(mut self, name: &'static str, value: Option<impl Into<String>>) -> Query {
+    pub(in super::super) fn with(mut self, name: &'static str, value: Option<impl Into<String>>) -> Query {
         self.0.extend(value.map(|value| (name, value.into())));
         self
     }
 
     /// The query with the parameters of another.
-    pub(super) fn and(mut self, other: &Query) -> Query {
+    pub(in super::super) fn and(mut self, other: &Query) -> Query {
         self.0.extend(other.0.iter().cloned());
         self
     }
@@ -62,7 +62,7 @@ impl Query {
     }
 
     /// The path with the query behind it.
-    pub(super) fn at(&self, path: &str) -> String {
+    pub(in super::super) fn at(&self, path: &str) -> String {
         let mut out = path.to_owned();
         for (at, (name, value)) in self.0.iter().enumerate() {
             out.push(if at == 0 { '?' } else { '&' });
@@ -76,22 +76,22 @@ impl Query {
 
 impl Moment {
     /// Its parameters.
-    pub(super) fn query(self) -> Query {
+    pub(in super::super) fn query(self) -> Query {
         Query::default().with("as_of", self.as_of).with("known_at", self.known_at)
     }
 }
 
 /// One kind of thing that can be listed.
-pub(super) struct Kind {
+pub(in super::super) struct Kind {
     /// Its path in the API.
-    pub(super) path: &'static str,
+    pub(in super::super) path: &'static str,
     /// Its name, for one and for many.
-    pub(super) nouns: [&'static str; 2],
+    pub(in super::super) nouns: [&'static str; 2],
     /// The flags of which a list needs one, as a sentence names them.
-    pub(super) scope: &'static str,
-    pub(super) columns: &'static [Column],
+    pub(in super::super) scope: &'static str,
+    pub(in super::super) columns: &'static [Column],
     /// An object as the cells of its row.
-    pub(super) row: fn(&RawValue) -> Vec<String>,
+    pub(in super::super) row: fn(&RawValue) -> Vec<String>,
 }
 
 /// A page of a list.
@@ -127,18 +127,18 @@ pub(super) struct Listed {
 ///
 /// # Errors
 /// If the answer is not 200: what was wrong with the question, in the words of the command line.
-pub(super) fn ask(client: &Client, path: &str, scope: &str) -> Result<Answer, Failure> {
+pub(in super::super) fn ask(client: &Client, path: &str, scope: &str) -> Result<Answer, Failure> {
     let answer = client.get(path)?;
     if answer.status == 200 { Ok(answer) } else { Err(refused(&answer, client, scope)) }
 }
 
 /// A list to be walked: `filters` go with each page, `first` with the first one only, which fixes the moment of all.
-pub(super) struct List<'a> {
-    pub(super) kind: &'a Kind,
-    pub(super) filters: Query,
-    pub(super) first: Query,
+pub(in super::super) struct List<'a> {
+    pub(in super::super) kind: &'a Kind,
+    pub(in super::super) filters: Query,
+    pub(in super::super) first: Query,
     /// At most so many; `None` for all.
-    pub(super) limit: Option<u64>,
+    pub(in super::super) limit: Option<u64>,
 }
 
 impl List<'_> {
@@ -146,9 +146,10 @@ impl List<'_> {
     ///
     /// # Errors
     /// If a page cannot be had, and those of `each`.
-    pub(super) fn walk(
+    fn walk(
         &self,
         client: &Client,
+        path: &str,
         kept: impl Fn(&RawValue) -> bool,
         mut each: impl FnMut(&RawValue) -> Result<(), Failure>,
     ) -> Result<Listed, Failure> {
@@ -158,7 +159,7 @@ impl List<'_> {
         loop {
             let size = (limit - listed.count).clamp(1, PAGE);
             let question = self.filters.clone().and(&place).with("limit", Some(size.to_string()));
-            let answer = ask(client, &question.at(self.kind.path), self.kind.scope)?;
+            let answer = ask(client, &question.at(path), self.kind.scope)?;
             if listed.known_at.is_none() {
                 (listed.as_of, listed.known_at) = (answer.as_of.clone(), answer.known_at.clone());
             }
@@ -184,20 +185,59 @@ impl List<'_> {
     /// Walks the list and prints it: a line each as they come, or a table at the end.
     ///
     /// # Errors
-    /// Those of [`List::walk`], and of printing.
-    pub(super) fn print(&self, client: &Client, output: &Output, kept: impl Fn(&RawValue) -> bool) -> Result<(), Failure> {
+    /// If a page cannot be had, and those of printing.
+    pub(in super::super) fn print(&self, client: &Client, output: &Output, kept: impl Fn(&RawValue) -> bool) -> Result<(), Failure> {
+        self.print_at(client, self.kind.path, output, kept)
+    }
+
+    /// The same of the list at `path`, which is that of one thing.
+    ///
+    /// # Errors
+    /// As of [`List::print`].
+    pub(super) fn print_at(&self, client: &Client, path: &str, output: &Output, kept: impl Fn(&RawValue) -> bool) -> Result<(), Failure> {
         if output.json {
-            let mut out = BufWriter::new(io::stdout().lock());
-            let line = |object: &RawValue| writeln!(out, "{}", one_line(object.get())).map_err(|error| unwritten(&error));
-            self.walk(client, kept, line)?;
-            return out.flush().map_err(|error| unwritten(&error));
+            return self.print_lines(client, path, kept);
         }
         let mut rows = Vec::new();
-        let listed = self.walk(client, kept, |object| {
+        let listed = self.walk(client, path, kept, |object| {
             rows.push((self.kind.row)(object));
             Ok(())
         })?;
         self.kind.show(&rows, &listed)
+    }
+
+    fn print_lines(&self, client: &Client, path: &str, kept: impl Fn(&RawValue) -> bool) -> Result<(), Failure> {
+        let mut out = BufWriter::new(io::stdout().lock());
+        let line = |object: &RawValue| writeln!(out, "{}", one_line(object.get())).map_err(|error| unwritten(&error));
+        self.walk(client, path, kept, line)?;
+        out.flush().map_err(|error| unwritten(&error))
+    }
+
+    /// Walks the list and prints it: a line each as they come, or a table of the rows that `rows` makes of all, at the moment of which they are.
+    ///
+    /// # Errors
+    /// As of [`List::print`], and those of `rows`.
+    pub(super) fn print_with(
+        &self,
+        client: &Client,
+        output: &Output,
+        rows: impl FnOnce(&[Box<RawValue>], &Query) -> Result<Vec<Vec<String>>, Failure>,
+    ) -> Result<(), Failure> {
+        if output.json {
+            return self.print_lines(client, self.kind.path, |_| true);
+        }
+        let mut objects = Vec::new();
+        let listed = self.walk(
+            client,
+            self.kind.path,
+            |_| true,
+            |object| {
+                objects.push(object.to_owned());
+                Ok(())
+            },
+        )?;
+        let moment = Query::default().with("as_of", listed.as_of.clone()).with("known_at", listed.known_at.clone());
+        self.kind.show(&rows(&objects, &moment)?, &listed)
     }
 }
 
@@ -239,15 +279,21 @@ struct Problem {
     errors: Vec<FieldError>,
 }
 
+/// What is wrong with one field of a question, or of a document.
 #[derive(Default, Deserialize)]
 #[serde(default)]
-struct FieldError {
-    field: String,
-    code: String,
+pub(in super::super) struct FieldError {
+    pub(in super::super) field: String,
+    pub(in super::super) code: String,
+}
+
+/// What is wrong with which field, of a question that was refused.
+pub(in super::super) fn field_errors(answer: &Answer) -> Vec<FieldError> {
+    serde_json::from_slice::<Problem>(&answer.body).unwrap_or_default().errors
 }
 
 /// Why a question was not answered, in the words of the command line. `scope` names the flags of which the list needs one.
-fn refused(answer: &Answer, client: &Client, scope: &str) -> Failure {
+pub(in super::super) fn refused(answer: &Answer, client: &Client, scope: &str) -> Failure {
     let problem: Problem = serde_json::from_slice(&answer.body).unwrap_or_default();
     let said = if problem.message.is_empty() { "nothing that can be read" } else { &problem.message };
     match answer.status {
@@ -269,7 +315,7 @@ fn refused(answer: &Answer, client: &Client, scope: &str) -> Failure {
 }
 
 /// The flag that gives a parameter of the API.
-fn flag(field: &str) -> String {
+pub(in super::super) fn flag(field: &str) -> String {
     match field {
         "organization_id" => "--organization".into(),
         "events" => "--type".into(),

@@ -3,14 +3,16 @@
 mod directories;
 mod events;
 mod groups;
-mod listing;
-mod print;
-mod source;
+pub(super) mod listing;
+pub(super) mod print;
+mod roles;
+pub(super) mod source;
 mod status;
 mod users;
 
 pub(super) use directories::Directories;
 pub(super) use events::Events;
 pub(super) use groups::Groups;
+pub(super) use roles::{ASSIGNMENTS_PATH, Roles, told as assignments_told};
 pub(super) use status::Status;
 pub(super) use users::Users;

@@ -8,13 +8,13 @@ use serde_json::value::RawValue;
 use crate::json;
 
 /// An object of JSON as it came, on one line: only where a sender's own line breaks passed through is a break made a space.
-pub(super) fn one_line(json: &str) -> Cow<'_, str> {
+pub(in super::super) fn one_line(json: &str) -> Cow<'_, str> {
     // Inside a string a line break is always escaped, so that these are between tokens.
     if json.contains(['\n', '\r']) { Cow::Owned(json.replace(['\n', '\r'], " ")) } else { Cow::Borrowed(json) }
 }
 
 /// How wide a table may be: the terminal's width, else what COLUMNS says, else any.
-pub(super) fn width() -> Option<u16> {
+pub(in super::super) fn width() -> Option<u16> {
     let stdout = io::stdout();
     let terminal = if stdout.is_terminal() { terminal_size::terminal_size_of(&stdout) } else { None };
     let terminal = terminal.map(|(width, _)| width.0).filter(|width| *width > 0);
@@ -22,9 +22,15 @@ pub(super) fn width() -> Option<u16> {
     terminal.or_else(told)
 }
 
+/// Whether what goes to standard output may have colours: a terminal that has them, whose owner does not mind (<https://no-color.org>).
+pub(in super::super) fn coloured() -> bool {
+    let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
+    io::stdout().is_terminal() && set("NO_COLOR").is_none() && set("TERM").is_some_and(|term| term != "dumb")
+}
+
 /// The texts of an object; empty where there is none. What else the object holds is not looked at: it passes through from senders, and may be
 /// a number that no machine has or a text that is no Unicode.
-pub(super) fn texts<const N: usize>(object: &RawValue, names: [&str; N]) -> [String; N] {
+pub(in super::super) fn texts<const N: usize>(object: &RawValue, names: [&str; N]) -> [String; N] {
     let found = json::fields(object.get(), names).unwrap_or([None; N]);
     found.map(|value| match json::string(value) {
         Some(text) => text.into_owned(),
@@ -34,12 +40,12 @@ pub(super) fn texts<const N: usize>(object: &RawValue, names: [&str; N]) -> [Str
 }
 
 /// The objects of the array under `name`.
-pub(super) fn items<'a>(object: &'a RawValue, name: &str) -> Vec<&'a RawValue> {
+pub(in super::super) fn items<'a>(object: &'a RawValue, name: &str) -> Vec<&'a RawValue> {
     json::fields(object.get(), [name]).and_then(|[value]| json::array(value)).unwrap_or_default()
 }
 
 /// A count with its noun.
-pub(super) fn counted(count: u64, one: &str, many: &str) -> String {
+pub(in super::super) fn counted(count: u64, one: &str, many: &str) -> String {
     format!("{count} {}", if count == 1 { one } else { many })
 }
 

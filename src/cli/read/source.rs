@@ -16,10 +16,10 @@ const URL: &str = "http://127.0.0.1:8080";
 /// Memory for one command over a folder, in bytes.
 const CACHES: Caches = Caches { documents: 64 << 20, store: 256 << 20 };
 
-/// Whom to ask.
+/// A running server.
 #[derive(Args)]
 #[command(next_help_heading = "Whom to ask")]
-pub(super) struct Source {
+pub(in super::super) struct Server {
     /// The server's URL [env: ROLLCALL_URL] [default: http://127.0.0.1:8080]
     // Read from the environment by hand: a variable that is set must not stand in the way of `--data`.
     #[arg(long, value_parser = http_url)]
@@ -27,6 +27,14 @@ pub(super) struct Source {
     /// The key that the server takes, one of its ROLLCALL_API_KEYS
     #[arg(long, env = "ROLLCALL_API_KEY", hide_env_values = true)]
     api_key: Option<String>,
+}
+
+/// Whom to ask.
+#[derive(Args)]
+#[command(next_help_heading = "Whom to ask")]
+pub(in super::super) struct Source {
+    #[command(flatten)]
+    server: Server,
     /// Read this data folder instead, its server being stopped
     #[arg(long, conflicts_with = "url")]
     data: Option<PathBuf>,
@@ -37,7 +45,7 @@ impl Source {
     ///
     /// # Errors
     /// Those of `work`, or if there is nobody to ask.
-    pub(super) fn ask<T, W>(self, work: W) -> Result<T, Failure>
+    pub(in super::super) fn ask<T, W>(self, work: W) -> Result<T, Failure>
     where
         T: Send + 'static,
         W: FnOnce(&Client) -> Result<T, Failure> + Send + 'static,
@@ -45,17 +53,27 @@ impl Source {
         if let Some(folder) = &self.data {
             return over_folder(folder, work);
         }
-        work(&self.server()?)
+        work(&self.server.client()?)
     }
 
-    /// A client of a running server.
+    /// A client of a running server, for what a folder cannot do; `because` says why not.
     ///
     /// # Errors
     /// The caller's, for a URL or a key that cannot be used, or a folder instead of a server.
-    pub(super) fn server(self) -> Result<Client, Failure> {
+    pub(in super::super) fn server(self, because: &str) -> Result<Client, Failure> {
         if self.data.is_some() {
-            return Err(Failure::Caller("a folder whose server is stopped gets no new events: ask a server with --url".into()));
+            return Err(Failure::Caller(format!("{because}: ask a server with --url")));
         }
+        self.server.client()
+    }
+}
+
+impl Server {
+    /// A client of it.
+    ///
+    /// # Errors
+    /// The caller's, for a URL or a key that cannot be used.
+    pub(in super::super) fn client(self) -> Result<Client, Failure> {
         let from_environment = || std::env::var("ROLLCALL_URL").ok().filter(|url| !url.is_empty());
         let url = match self.url {
             Some(url) => url,

@@ -1,0 +1,111 @@
+//! `rollcall policy`
+
+use clap::{Args, ValueEnum};
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
+
+use super::read::listing::{Moment, Output, ask, refused};
+use super::read::print::one_line;
+use super::read::source::Source;
+use super::{Failure, print, table};
+
+/// How users are treated: shows it, or sets it.
+///
+/// A policy in force from a past moment on changes what counts since then; what was believed before it was set stays on record.
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  rollcall policy
+  rollcall policy --inactive-users delete --effective-from 2026-01-01T00:00:00Z --note \"the auditors want it so\"")]
+pub(super) struct Policy {
+    /// Set it: an inactive user keeps memberships and stays listed, or counts as deleted as long as inactive
+    #[arg(long, value_name = "HOW", conflicts_with_all = ["data", "as_of", "known_at"])]
+    inactive_users: Option<InactiveUsers>,
+    /// In force from then on, an RFC 3339 time; without it, from now on
+    #[arg(long, value_name = "T", requires = "inactive_users", conflicts_with_all = ["data", "as_of", "known_at"])]
+    effective_from: Option<String>,
+    /// Why, for those who come later
+    #[arg(long, value_name = "TEXT", requires = "inactive_users", conflicts_with_all = ["data", "as_of", "known_at"])]
+    note: Option<String>,
+    #[command(flatten)]
+    moment: Moment,
+    #[command(flatten)]
+    output: Output,
+    #[command(flatten)]
+    source: Source,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum InactiveUsers {
+    Retain,
+    Delete,
+}
+
+const PATH: &str = "/rollcall/v1/policy";
+
+impl Policy {
+    pub(super) fn run(self) -> Result<(), Failure> {
+        let Policy { inactive_users, effective_from, note, moment, output, source } = self;
+        source.ask(move |client| {
+            let answer = match inactive_users {
+                None => ask(client, &moment.query().at(PATH), "")?,
+                Some(inactive_users) => {
+                    let inactive_users = match inactive_users {
+                        InactiveUsers::Retain => "retain",
+                        InactiveUsers::Delete => "delete",
+                    };
+                    let body = json!({ "inactive_users": inactive_users, "effective_from": effective_from, "note": note });
+                    let answer = client.put(PATH, &body, None)?;
+                    if answer.status != 200 {
+                        return Err(refused(&answer, client, ""));
+                    }
+                    answer
+                }
+            };
+            if output.json {
+                return print(&format!("{}\n", one_line(answer.json::<&RawValue>()?.get())));
+            }
+            print(&page(&answer.json()?))
+        })
+    }
+}
+
+fn page(policy: &Value) -> String {
+    let text = |name: &str| policy.get(name).and_then(Value::as_str).unwrap_or("").to_owned();
+    let number = |name: &str| policy.get(name).and_then(Value::as_u64).unwrap_or(0);
+    let mut rows = vec![("inactive users", text("inactive_users"))];
+    match number("version") {
+        0 => rows.push(("version", "0, none was set".into())),
+        version => rows.extend([
+            ("version", version.to_string()),
+            ("in force from", text("effective_from")),
+            ("set", format!("{} by {}, record {}", text("set_at"), text("set_by"), number("seq"))),
+            ("note", text("note")),
+        ]),
+    }
+    let rows: Vec<Vec<String>> =
+        rows.into_iter().filter(|(_, value)| !value.is_empty()).map(|(name, value)| vec![name.to_owned(), value]).collect();
+    let columns = [table::Column::whole(""), table::Column::new("")];
+    table::draw_within(None, &columns, false, &rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_page_tells_the_policy_and_how_it_was_set() {
+        let set = json!({"version": 1, "inactive_users": "delete", "seq": 7, "effective_from": "2026-01-01T00:00:00.000Z",
+                         "set_at": "2026-01-02T00:00:00.000Z", "set_by": "key_1", "note": "so"});
+        let expected = "\
+inactive users  delete
+version         1
+in force from   2026-01-01T00:00:00.000Z
+set             2026-01-02T00:00:00.000Z by key_1, record 7
+note            so
+";
+        assert_eq!(page(&set), expected);
+        let none = json!({"version": 0, "inactive_users": "retain"});
+        assert_eq!(page(&none), "inactive users  retain\nversion         0, none was set\n");
+    }
+}

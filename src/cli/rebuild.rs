@@ -1,0 +1,146 @@
+//! `rollcall rebuild`
+
+use std::io::IsTerminal;
+use std::thread;
+use std::time::Duration;
+
+use clap::Args;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::client::Client;
+use super::read::listing::{Output, refused};
+use super::read::print::{counted, one_line};
+use super::read::source::Server;
+use super::{Failure, print};
+use crate::time;
+
+/// How often to ask how far it is.
+const PAUSE: Duration = Duration::from_millis(50);
+
+const PATH: &str = "/rollcall/v1/projections/rebuild";
+
+/// Fold the whole log again beside the serving views, which it then replaces in one step, and watch it.
+///
+/// Answers stay the same all the while. A rebuild that runs already is joined.
+#[derive(Args)]
+#[command(after_help = "\
+Exit codes: 0 if it is done, 1 if it could not be asked for, 2 if it failed.
+
+Examples:
+  rollcall rebuild
+  rollcall rebuild --no-wait")]
+pub(super) struct Rebuild {
+    /// Do not wait for its end
+    #[arg(long)]
+    no_wait: bool,
+    #[command(flatten)]
+    output: Output,
+    #[command(flatten)]
+    server: Server,
+}
+
+/// How far a rebuild is.
+#[derive(Deserialize)]
+struct Progress {
+    id: u64,
+    state: String,
+    started_at: String,
+    finished_at: Option<String>,
+    read: u64,
+    total: u64,
+    rate_per_s: u64,
+}
+
+impl Rebuild {
+    pub(super) fn run(self) -> Result<(), Failure> {
+        let client = self.server.client()?;
+        let begun = client.post(PATH, None)?;
+        if begun.status != 202 {
+            return Err(refused(&begun, &client, ""));
+        }
+        let (mut json, mut progress) = (begun.json::<&RawValue>()?.get().to_owned(), begun.json::<Progress>()?);
+        if !self.no_wait {
+            (json, progress) = watch(&client, json, progress)?;
+        }
+        if self.output.json {
+            print(&format!("{}\n", one_line(&json)))?;
+        } else {
+            print(&format!("{}\n", told(&progress)))?;
+        }
+        verdict(&progress)
+    }
+}
+
+fn verdict(progress: &Progress) -> Result<(), Failure> {
+    match progress.state.as_str() {
+        "failed" => Err(Failure::Ours("the rebuild failed, and the views serve as before: the server's own log says why".into())),
+        _ => Ok(()),
+    }
+}
+
+/// Shows how far a rebuild is until it has ended.
+fn watch(client: &Client, mut json: String, mut progress: Progress) -> Result<(String, Progress), Failure> {
+    let bar = ProgressBar::new(progress.total);
+    if !std::io::stderr().is_terminal() {
+        bar.set_draw_target(ProgressDrawTarget::hidden());
+    }
+    let style = ProgressStyle::with_template("{bar:40} {pos}/{len} records, {msg} a second, {eta} left");
+    let bar = bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    let id = progress.id;
+    while progress.state == "running" {
+        let answer = client.get(PATH)?;
+        if answer.status == 404 {
+            return Err(Failure::Ours("the server was started anew, which ended the rebuild".into()));
+        }
+        if answer.status != 200 {
+            return Err(refused(&answer, client, ""));
+        }
+        (json, progress) = (answer.json::<&RawValue>()?.get().to_owned(), answer.json::<Progress>()?);
+        if progress.id != id {
+            return Err(Failure::Ours("somebody started another rebuild since: how this one ended is not known".into()));
+        }
+        bar.set_length(progress.total);
+        bar.set_position(progress.read);
+        bar.set_message(progress.rate_per_s.to_string());
+        if progress.state == "running" {
+            thread::sleep(PAUSE);
+        }
+    }
+    bar.finish_and_clear();
+    Ok((json, progress))
+}
+
+/// A rebuild in a sentence.
+fn told(progress: &Progress) -> String {
+    let Progress { id, state, started_at, finished_at, read, total, rate_per_s } = progress;
+    let records = counted(*read, "record", "records");
+    let took = finished_at.as_deref().and_then(time::parse).zip(time::parse(started_at)).map(|(end, start)| (end - start).max(0));
+    match took {
+        Some(took_ms) => format!("rebuild {id} is {state}: read {records} in {took_ms} ms, {rate_per_s} a second"),
+        None => format!("rebuild {id} is {state} since {started_at}: read {read} of {}", counted(*total, "record", "records")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_rebuild_is_told_in_a_sentence_and_one_that_failed_is_our_fault() {
+        let progress = |state: &str, finished_at: Option<&str>| -> Progress {
+            serde_json::from_value(json!({
+                "object": "rebuild", "id": 7, "state": state, "started_at": "2026-05-01T12:00:00.000Z", "finished_at": finished_at,
+                "head": 50, "read": 40, "total": 50, "rate_per_s": 20, "left_ms": 500,
+            }))
+            .unwrap()
+        };
+        let (end, running) = (Some("2026-05-01T12:00:02.000Z"), progress("running", None));
+        assert_eq!(told(&running), "rebuild 7 is running since 2026-05-01T12:00:00.000Z: read 40 of 50 records");
+        assert_eq!(told(&progress("done", end)), "rebuild 7 is done: read 40 records in 2000 ms, 20 a second");
+        assert!(verdict(&running).is_ok() && verdict(&progress("done", end)).is_ok());
+        assert!(matches!(verdict(&progress("failed", end)), Err(Failure::Ours(_))));
+    }
+}
