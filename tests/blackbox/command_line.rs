@@ -29,6 +29,11 @@ fn the_demo_tells_its_story_and_exits_with_0() {
         "And what did we believe about that day before the late event came?",
         "Mei-Lin Castellanos",
         "All 34 questions of the story were answered as it says.",
+        "- member      blindgren@larkspur-freight.example  because default",
+        "1 group has no rule: Product Engineering",
+        "version 2 is set, in force from 2026-02-09T09:00:00.000Z, record 21",
+        "10. And what did we believe about that day before the second mapping was set?",
+        "All 36 questions of the story were answered as it says.",
     ];
     for part in wanted {
         assert!(text.contains(part), "`{part}` is missing from: {text}");
@@ -72,6 +77,14 @@ fn a_mistake_in_the_arguments_exits_with_1_and_help_with_0() {
         (&["serve", "--help"], "ROLLCALL_WEBHOOK_SECRETS"),
         (&["send", "--help"], "Example"),
         (&["demo", "--help"], "--serve"),
+        (&["roles", "--help"], "Example"),
+        (&["mapping", "--help"], "Example"),
+        (&["mapping", "show", "--help"], "Example"),
+        (&["mapping", "versions", "--help"], "Example"),
+        (&["mapping", "preview", "--help"], "A mapping in TOML"),
+        (&["mapping", "set", "--help"], "Example"),
+        (&["policy", "--help"], "Example"),
+        (&["rebuild", "--help"], "Example"),
         (&["--version"], "rollcall 0."),
     ] {
         let output = run(arguments, &[]);

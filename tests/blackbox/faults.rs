@@ -4,15 +4,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use actix_web::http::StatusCode;
+use actix_web::http::{Method, StatusCode};
 use bytes::Bytes;
 use rollcall::engine::{Engine, IngestError};
 use rollcall::log::{AppendError, Identity, Log, MemoryLog, Outcome, ReadError, Record};
 use rollcall::verify::Verified;
 use rollcall_projections::{Entry, Millis, Seq};
+use serde_json::Value;
 
 use super::kit::{now_ms, user};
-use super::road::{asking, engine, get, memory_log, post, verified};
+use super::road::{asking, engine, get, memory_log, operate, post, verified};
 
 /// A log whose appends and bodies can be made to fail or to hang.
 struct Faulty {
@@ -142,6 +143,42 @@ fn after_an_append_in_doubt_nothing_is_taken_and_nothing_said_that_could_change(
             assert_eq!(server.call(get(&by(before))).await.0, StatusCode::OK);
         });
     }
+}
+
+#[test]
+fn an_operators_act_that_the_log_refuses_changes_nothing_and_may_come_again() {
+    let log = faulty();
+    let engine = engine(log.clone());
+    asking(Some(engine), async |server| {
+        assert_eq!(server.call(post(body("e").as_bytes())).await.0, StatusCode::OK);
+        let setting = serde_json::json!({ "inactive_users": "delete" });
+        let acts = [(Method::PUT, "/rollcall/v1/policy", &setting), (Method::DELETE, "/directories/d", &Value::Null)];
+        log.refuses.store(true, Ordering::SeqCst);
+        for (method, path, body) in &acts {
+            let (status, answer) = server.call(operate(method.clone(), path, body)).await;
+            assert_eq!((status, &answer["code"]), (StatusCode::SERVICE_UNAVAILABLE, &"log_unavailable".into()), "{path}");
+            assert!(!answer.to_string().contains("disk"), "the cause stays in the log");
+        }
+        assert_eq!(server.call(get("/rollcall/v1/policy")).await.1["version"], 0);
+        assert_eq!(server.call(get("/directories/d")).await.0, StatusCode::OK);
+        log.refuses.store(false, Ordering::SeqCst);
+        let (status, answer) = server.call(operate(Method::PUT, "/rollcall/v1/policy", &setting)).await;
+        assert_eq!((status, &answer["seq"]), (StatusCode::OK, &2.into()));
+    });
+}
+
+#[test]
+fn when_the_log_is_closed_operators_are_told_so_and_readers_still_served() {
+    let engine = engine(memory_log([body("e").as_bytes()]));
+    engine.close();
+    asking(Some(engine), async |server| {
+        let setting = serde_json::json!({ "inactive_users": "delete" });
+        for (method, path) in [(Method::PUT, "/rollcall/v1/policy"), (Method::DELETE, "/directories/d")] {
+            let (status, answer) = server.call(operate(method, path, &setting)).await;
+            assert_eq!((status, &answer["code"]), (StatusCode::SERVICE_UNAVAILABLE, &"log_unavailable".into()), "{path}");
+        }
+        assert_eq!(server.call(get("/rollcall/v1/policy")).await.1["inactive_users"], "retain");
+    });
 }
 
 #[test]

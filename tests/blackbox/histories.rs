@@ -34,7 +34,7 @@ pub struct Question {
 }
 
 /// No question looks past this, and no event but those of 2099 or without any time happens after it.
-const HORIZON: &str = "2026-11-01T00:00:00.000Z";
+pub const HORIZON: &str = "2026-11-01T00:00:00.000Z";
 
 /// The date of the few events ahead of the clock. None of them is spoiled or contradicted, so that each is listed for
 /// one reason only.
@@ -44,14 +44,27 @@ type Object = Map<String, Value>;
 
 /// The same seed always gives the same history.
 pub fn history(seed: u64) -> History {
+    told(seed, Theme::Everything)
+}
+
+/// A shorter history, in which groups have names and users attributes that rules can match.
+pub fn history_of_roles(seed: u64) -> History {
+    told(seed, Theme::Roles)
+}
+
+fn told(seed: u64, theme: Theme) -> History {
     let mut rng = StdRng::seed_from_u64(seed);
     let cast = Cast::draw(&mut rng);
     let moments = draw_moments(&mut rng);
     let mood = *[Mood::Calm, Mood::Calm, Mood::Stormy, Mood::Stubs].choose(&mut rng).expect("moods");
     let (budget_ahead, budget_timeless) = (rng.random_range(0..=1), rng.random_range(0..=2));
     let forward = rng.random_bool(0.75);
-    let size = if rng.random_bool(0.7) { rng.random_range(50..=160) } else { rng.random_range(50..=500) };
-    let mut teller = Teller { rng, cast, moments, mood, forward, budget_ahead, budget_timeless, told: 0, size, bodies: Vec::new() };
+    let size = match theme {
+        Theme::Roles => rng.random_range(20..=70),
+        Theme::Everything if rng.random_bool(0.7) => rng.random_range(50..=160),
+        Theme::Everything => rng.random_range(50..=500),
+    };
+    let mut teller = Teller { rng, cast, moments, mood, theme, forward, budget_ahead, budget_timeless, told: 0, size, bodies: Vec::new() };
     while teller.bodies.len() < size {
         teller.tell();
     }
@@ -195,11 +208,26 @@ enum Mood {
     Stubs,
 }
 
+#[derive(Clone, Copy, PartialEq)]
+enum Theme {
+    Everything,
+    /// Few names and attributes, so that rules meet them.
+    Roles,
+}
+
+/// Names of groups for rules to meet.
+pub const GROUP_NAMES: [&str; 7] = ["Eng", "Engineering", "Ops", "eng", "E*", "Éng", "日本"];
+
+/// Paths for rules to look at, and some at which nothing is.
+pub const ATTRIBUTES: [&str; 9] =
+    ["job_title", "custom_attributes.role", "custom_attributes.n", "custom_attributes.a.b", "state", "directory_id", "emails", "x", "id.x"];
+
 struct Teller {
     rng: StdRng,
     cast: Cast,
     moments: Vec<i64>,
     mood: Mood,
+    theme: Theme,
     /// Do the moments advance as the history is told?
     forward: bool,
     /// How many events may be dated in 2099, or carry no time at all: each of them hides all that others say.
@@ -410,15 +438,36 @@ impl Teller {
             .clone();
         self.maybe(&mut data, 20, "role", role);
         self.odd(&mut data, &["first_name", "last_name", "name", "job_title", "username", "idp_id", "raw_attributes"]);
+        if self.theme == Theme::Roles {
+            self.attributes(&mut data);
+        }
         data
     }
 
     fn group(&mut self, id: &str, home: &str, event: &str) -> Object {
         let mut data = self.entity(id, home, "directory_group", event);
-        let name = format!("Group {}", self.told);
+        let name = match self.theme {
+            Theme::Everything => format!("Group {}", self.told),
+            Theme::Roles => GROUP_NAMES.choose(&mut self.rng).expect("names").to_string(),
+        };
         self.maybe(&mut data, 85, "name", json!(name));
         self.odd(&mut data, &["name", "idp_id", "raw_attributes"]);
         data
+    }
+
+    fn attributes(&mut self, data: &mut Object) {
+        let title = *["Engineer", "Manager", "3"].choose(&mut self.rng).expect("titles");
+        self.maybe(data, 60, "job_title", json!(title));
+        let attributes = [
+            json!({ "role": "admin" }),
+            json!({ "role": ["dev", "admin", null, 7] }),
+            json!({ "role": true, "n": 7, "a": { "b": "x" } }),
+            json!({ "role": [["admin"]], "n": "7", "a": [{ "b": "x" }] }),
+            json!({ "role": { "role": "admin" }, "n": 2.5, "a": { "b": [false, "y"] } }),
+            json!({ "n": -1, "a": null }),
+        ];
+        let attributes = attributes.choose(&mut self.rng).expect("attributes").clone();
+        self.maybe(data, 70, "custom_attributes", attributes);
     }
 
     fn token(&mut self) -> Object {
@@ -941,7 +990,7 @@ impl Question {
     }
 }
 
-fn percent_encoded(text: &str) -> String {
+pub fn percent_encoded(text: &str) -> String {
     let mut encoded = String::new();
     for byte in text.bytes() {
         if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {

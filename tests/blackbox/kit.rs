@@ -90,8 +90,41 @@ impl Server {
         get(&self.agent, &self.url, path, &[("Authorization", &format!("Bearer {API_KEY}"))])
     }
 
+    /// An operator's act, or question: with a body or without.
+    pub fn act(&self, method: &str, path: &str, body: Option<&Value>) -> Answer {
+        self.send(method, &format!("{}{path}", self.url), API_KEY, &body.map(Value::to_string).unwrap_or_default())
+    }
+
     pub fn get_with(&self, path: &str, headers: &[(&str, &str)]) -> Answer {
         get(&self.agent, &self.url, path, headers)
+    }
+
+    /// An operator's act: `body` to `path` by PUT, with the key and more headers.
+    pub fn put_with(&self, path: &str, body: &Value, headers: &[(&str, &str)]) -> Answer {
+        let request = keyed(self.agent.put(format!("{}{path}", self.url)), headers);
+        answer(request.send(body.to_string()).unwrap_or_else(|error| panic!("{error}: {path}")))
+    }
+
+    pub fn put(&self, path: &str, body: &Value) -> Answer {
+        self.put_with(path, body, &[])
+    }
+
+    pub fn delete(&self, path: &str) -> Answer {
+        let request = self.agent.delete(format!("{}{path}", self.url)).header("Authorization", format!("Bearer {API_KEY}"));
+        answer(request.call().unwrap_or_else(|error| panic!("{error}: {path}")))
+    }
+
+    /// Asks a question that needs a body.
+    pub fn ask_with(&self, path: &str, body: &Value, headers: &[(&str, &str)]) -> Answer {
+        let request = keyed(self.agent.post(format!("{}{path}", self.url)), headers);
+        answer(request.send(body.to_string()).unwrap_or_else(|error| panic!("{error}: {path}")))
+    }
+
+    /// Sends a request of any method.
+    pub fn send(&self, method: &str, url: &str, key: &str, body: &str) -> Answer {
+        let method = method.to_uppercase().parse::<ureq::http::Method>().unwrap();
+        let request = ureq::http::Request::builder().method(method).uri(url).header("Authorization", format!("Bearer {key}"));
+        answer(self.agent.run(request.body(body.to_owned()).unwrap()).unwrap_or_else(|error| panic!("{error}: {url}")))
     }
 
     /// Signs `body` with a time of `t_ms` and posts it.
@@ -146,6 +179,14 @@ pub fn get(agent: &ureq::Agent, url: &str, path: &str, headers: &[(&str, &str)])
         request = request.header(*name, *value);
     }
     answer(request.call().unwrap_or_else(|error| panic!("{error}: {path}")))
+}
+
+fn keyed(
+    request: ureq::RequestBuilder<ureq::typestate::WithBody>,
+    headers: &[(&str, &str)],
+) -> ureq::RequestBuilder<ureq::typestate::WithBody> {
+    let request = request.header("Authorization", format!("Bearer {API_KEY}")).header("Content-Type", "application/json");
+    headers.iter().fold(request, |request, (name, value)| request.header(*name, *value))
 }
 
 /// `None` if the connection broke.

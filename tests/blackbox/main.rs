@@ -4,6 +4,7 @@
 #![allow(unreachable_pub, reason = "the modules of a test binary are its own")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
+mod acting;
 mod command_line;
 mod conformance;
 mod durability;
@@ -19,12 +20,18 @@ mod laws;
 mod model;
 mod model_equals_server;
 mod openapi;
+mod operators;
 mod orders;
 mod paging;
 mod reading;
 mod reading_events;
+mod rebuilding;
 mod road;
+mod roles;
+mod roles_command_line;
+mod roles_equal_model;
 mod shapes;
+mod shrinking;
 mod signatures;
 mod stats;
 mod stories;

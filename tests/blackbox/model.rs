@@ -9,6 +9,8 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value, json};
 
+pub mod roles;
+
 /// Everything delivered so far.
 #[derive(Default)]
 pub struct World {
@@ -16,8 +18,10 @@ pub struct World {
     records: Vec<Record>,
     /// The events that have an effect, in the order of rule 4.
     events: Vec<Event>,
-    /// What `GET /events` may list, by seq.
+    /// What `GET /events` may list, by seq; what operators did is not among it.
     told: Vec<Told>,
+    /// What operators set, by seq.
+    settings: Vec<roles::Setting>,
 }
 
 /// An event that counts and is usable, whether or not it has an effect.
@@ -272,7 +276,14 @@ impl World {
         let sees = |event: &&Event| {
             cut.as_of_ms.is_none_or(|as_of| event.at <= as_of) && cut.known_at.is_none_or(|known_at| event.seq <= known_at)
         };
-        View { events: self.events.iter().filter(sees).collect() }
+        let inactive_users = self.setting_in_force(cut, roles::Setting::policy);
+        let mapping = self.setting_in_force(cut, roles::Setting::mapping);
+        View {
+            world: self,
+            events: self.events.iter().filter(sees).collect(),
+            inactive_users_end: inactive_users == Some("delete"),
+            mapping,
+        }
     }
 
     /// What the quarantine lists at the head, by seq: (seq, event_id, event, reason). For `clock_ahead` the signature's
@@ -465,7 +476,12 @@ fn ulid_ms(event_id: &str) -> Option<i64> {
 
 /// The events that a question sees, in the order of rule 4.
 struct View<'a> {
+    world: &'a World,
     events: Vec<&'a Event>,
+    /// Rule 18: whether the policy in force reads inactive users as deleted.
+    inactive_users_end: bool,
+    /// The mapping in force (rule 24).
+    mapping: Option<&'a Value>,
 }
 
 enum Directory<'a> {
@@ -536,9 +552,12 @@ impl<'a> View<'a> {
         Some(Version { event, directory: end.directory.as_ref().unwrap_or(directory), data: &end.data })
     }
 
-    /// Rule 15.
+    /// Rules 15 and 18.
     fn alive(&self, kind: Kind, id: &str) -> Option<Version<'a>> {
         let version = self.newest_version(kind, id)?;
+        if kind == Kind::User && self.inactive_users_end && state_of(version.data) != "active" {
+            return None;
+        }
         let outlives = |deletion| version.event.is_later_than(deletion);
         let stands = !self.is_deleted(version.directory) && self.latest_deletion(version.directory).is_none_or(outlives);
         stands.then_some(version)
@@ -660,7 +679,9 @@ impl View<'_> {
     }
 
     fn user(&self, id: &str) -> Option<Value> {
-        self.entity(Kind::User, id)
+        let mut shape = self.entity(Kind::User, id)?;
+        self.replace_roles(id, &mut shape);
+        Some(shape)
     }
 
     fn user_with_groups(&self, id: &str) -> Option<Value> {
@@ -708,6 +729,7 @@ impl View<'_> {
                 && asked(query, &["state"]).all(|wanted| user["state"] == wanted)
                 && asked(query, &["email"]).all(|wanted| email == Some(wanted.to_lowercase()))
                 && asked(query, &["group"]).all(|group| self.holds(group, id))
+                && asked(query, &["role"]).all(|role| self.has_role(id, role))
         };
         page(self.known(Kind::User).into_iter().filter(matches).collect(), query, |id| self.user_with_groups(id))
     }
@@ -923,7 +945,7 @@ impl World {
                 let known = || view.last_directory_of(*kind, id).unwrap_or_default();
                 let directory = directory.clone().unwrap_or_else(known);
                 let shape = view.completed(*kind, id, &directory, data, told.at);
-                let roles: &[&str] = if *kind == Kind::User { &["role", "roles"] } else { &[] };
+                let roles: &[&str] = if *kind == Kind::User { &["role", "roles"] } else { &["role"] };
                 with_previous_attributes(with_the_rest(shape, data, roles), told)
             }
             Fact::Membership { directory, group, user, .. } => {
@@ -931,7 +953,7 @@ impl World {
                     let own = end.directory.as_ref().unwrap_or(directory);
                     with_the_rest(view.completed(kind, &end.id, own, &end.data, told.at), &end.data, named)
                 };
-                let (user, group) = (snapshot(Kind::User, user, &["role", "roles"]), snapshot(Kind::Group, group, &[]));
+                let (user, group) = (snapshot(Kind::User, user, &["role", "roles"]), snapshot(Kind::Group, group, &["role"]));
                 let shape = json!({ "directory_id": directory, "user": user, "group": group });
                 with_previous_attributes(with_the_rest(shape, data, &[]), told)
             }

@@ -134,7 +134,7 @@ fn compare(seed: u64, server: &Server, world: &World, question: &Question, tally
 }
 
 /// Where two answers part.
-fn first_difference(server: &Value, model: &Value) -> String {
+pub fn first_difference(server: &Value, model: &Value) -> String {
     match (server, model) {
         (Value::Array(left), Value::Array(right)) if left.len() == right.len() => {
             let parted = left.iter().zip(right).enumerate().find(|(_, (left, right))| left != right);

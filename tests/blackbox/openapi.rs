@@ -1,6 +1,6 @@
 //! `/openapi.json` says what the server does, and all of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
@@ -8,7 +8,7 @@ use super::kit::Server;
 use super::stories::stories;
 
 /// Every call that exists, and what each needs so that it answers with 200.
-const CALLS: [(&str, &str); 13] = [
+const CALLS: [(&str, &str); 18] = [
     ("/directories", ""),
     ("/directories/{id}", "directory_01K424MH00XFE6WM17PR9ASN2Y"),
     ("/directory_groups", "directory=directory_01K424MH00XFE6WM17PR9ASN2Y"),
@@ -19,9 +19,24 @@ const CALLS: [(&str, &str); 13] = [
     ("/healthz", ""),
     ("/openapi.json", ""),
     ("/readyz", ""),
+    ("/rollcall/v1/policy", ""),
     ("/rollcall/v1/projections", ""),
     ("/rollcall/v1/quarantine", ""),
+    ("/rollcall/v1/role_assignments", ""),
+    ("/rollcall/v1/role_mapping", ""),
+    ("/rollcall/v1/role_mapping/versions", ""),
     ("/rollcall/v1/stats", ""),
+    ("/rollcall/v1/users/{id}/roles", "directory_user_01K424MHZW4ARSCHD1SQVX7DNM"),
+];
+
+/// Every call that does something, and how it answers to its example.
+const ACTS: [(&str, &str, &str); 6] = [
+    ("/directories/{id}", "delete", "202"),
+    ("/rollcall/v1/policy", "put", "200"),
+    ("/rollcall/v1/projections/rebuild", "post", "202"),
+    ("/rollcall/v1/role_mapping", "put", "200"),
+    ("/rollcall/v1/role_mapping/preview", "post", "200"),
+    ("/webhooks/workos", "post", "200"),
 ];
 
 fn with_story() -> (tempfile::TempDir, Server, Value) {
@@ -57,10 +72,14 @@ fn text_of(example: &Value) -> String {
 fn the_calls_described_are_those_that_exist() {
     let (_folder, server, document) = with_story();
     assert!(document["openapi"].as_str().unwrap().starts_with("3.1."));
-    let mut paths: Vec<&String> = document["paths"].as_object().unwrap().keys().collect();
-    let webhook = paths.iter().position(|path| *path == "/webhooks/workos").unwrap();
-    paths.remove(webhook);
-    assert_eq!(paths, CALLS.map(|(path, _)| path));
+    let calls = |path: &str| -> Vec<String> {
+        let names = document["paths"][path].as_object().unwrap().keys();
+        names.filter(|name| *name != "parameters").map(|name| format!("{name} {path}")).collect()
+    };
+    let described: BTreeSet<String> = document["paths"].as_object().unwrap().keys().flat_map(|path| calls(path)).collect();
+    // One call to read is there only once something was begun.
+    let reads = CALLS.iter().map(|(path, _)| format!("get {path}")).chain(["get /rollcall/v1/projections/rebuild".to_owned()]);
+    assert_eq!(described, reads.chain(ACTS.iter().map(|(path, method, _)| format!("{method} {path}"))).collect());
     for (path, needs) in CALLS {
         let (asked, _) = path_of(path, needs);
         let answer = server.get(&asked);
@@ -74,7 +93,10 @@ fn the_calls_described_are_those_that_exist() {
         }
         // No other method, and no path below.
         let refused = super::kit::post(&super::kit::agent(), &format!("{}{asked}", server.url), b"", &[]).unwrap();
-        assert_eq!((refused.status, refused.code().as_str(), refused.header("Allow")), (405, "method_not_allowed", Some("GET")), "{asked}");
+        let allowed = refused.header("Allow").map(str::to_owned);
+        let methods: BTreeSet<String> = calls(path).iter().map(|call| call.split(' ').next().unwrap().to_uppercase()).collect();
+        let allowed: BTreeSet<String> = allowed.unwrap().split(", ").map(str::to_owned).collect();
+        assert_eq!((refused.status, refused.code().as_str(), allowed), (405, "method_not_allowed", methods), "{asked}");
         let below = format!("{}/no/such", asked.split('?').next().unwrap());
         assert_eq!((server.get(&below).status, server.get(&below).code()), (404, "not_found".to_owned()), "{below}");
     }
@@ -135,6 +157,35 @@ fn the_parameters_described_are_those_that_are_taken() {
 }
 
 #[test]
+fn what_acts_answers_to_its_own_example() {
+    let (_folder, server, document) = with_story();
+    for (path, method, status) in ACTS {
+        let call = &document["paths"][path][method];
+        if path == "/webhooks/workos" {
+            let body = call["requestBody"]["content"]["application/json"]["example"].to_string();
+            assert_eq!(server.post(body.as_bytes()).status.to_string(), status);
+            continue;
+        }
+        let asked = format!("{}{}", server.url, path.replace("{id}", "directory_01K424MH00XFE6WM17PR9ASN2Y"));
+        let body = call["requestBody"]["content"]["application/json"]["example"].to_string();
+        let taken = call["requestBody"].is_object();
+        let send = |key: &str, body: &str| server.send(method, &asked, key, body).status.to_string();
+        assert_eq!(send("nobody", &body), "401", "{method} {path}");
+        if taken {
+            for wrong in ["", "[]", r#"{"no such field":1}"#] {
+                assert_eq!(send(super::kit::API_KEY, wrong), "422", "{method} {path} {wrong}");
+            }
+        }
+        let before = server.get(path);
+        assert_eq!(send(super::kit::API_KEY, &body), status, "{method} {path}");
+        if path == "/rollcall/v1/projections/rebuild" {
+            assert_eq!((before.status, before.code().as_str(), server.get(path).status), (404, "not_found", 200));
+        }
+        assert!(call["responses"][status].is_object() && call["security"].is_null(), "{method} {path}");
+    }
+}
+
+#[test]
 fn the_errors_described_have_their_status_and_their_shape() {
     let (_folder, server, document) = with_story();
     let statuses = BTreeMap::from([
@@ -145,13 +196,16 @@ fn the_errors_described_have_their_status_and_their_shape() {
         ("timestamp_outside_tolerance", "401"),
         ("unauthorized", "401"),
         ("entity_not_found", "404"),
+        ("not_found", "404"),
         ("method_not_allowed", "405"),
+        ("version_conflict", "412"),
         ("body_too_large", "413"),
         ("unsupported_encoding", "415"),
         ("validation_failed", "422"),
         ("as_of_in_future", "422"),
         ("known_at_out_of_range", "422"),
         ("cursor_invalid", "422"),
+        ("mapping_invalid", "422"),
         ("queue_full", "503"),
         ("log_unavailable", "503"),
         ("not_ready", "503"),
@@ -159,8 +213,9 @@ fn the_errors_described_have_their_status_and_their_shape() {
     ]);
     let mut described: BTreeMap<&str, &str> = BTreeMap::new();
     for path in document["paths"].as_object().unwrap().values() {
-        let call = path.get("get").or(path.get("post")).unwrap();
-        for (status, response) in call["responses"].as_object().unwrap().iter().filter(|(status, _)| *status != "200") {
+        let calls = path.as_object().unwrap().iter().filter(|(name, _)| *name != "parameters").map(|(_, call)| call);
+        let responses = calls.flat_map(|call| call["responses"].as_object().unwrap());
+        for (status, response) in responses.filter(|(status, _)| !status.starts_with('2')) {
             let content = &response["content"]["application/json"];
             assert_eq!(content["schema"]["$ref"], "#/components/schemas/Problem");
             for (code, example) in content["examples"].as_object().unwrap() {

@@ -101,3 +101,18 @@ pub fn post(body: &[u8]) -> TestRequest {
     let header = signature(SECRET, &now_ms().to_string(), body);
     TestRequest::post().uri(WEBHOOK_PATH).insert_header(("WorkOS-Signature", header)).set_payload(body.to_vec())
 }
+
+/// An operator's act of a story.
+pub fn act(act: &super::stories::Act) -> TestRequest {
+    let method = act.method.parse().unwrap();
+    TestRequest::with_uri(&act.path)
+        .method(method)
+        .insert_header(("Authorization", format!("Bearer {API_KEY}")))
+        .set_payload(act.body.as_ref().map(Value::to_string).unwrap_or_default())
+}
+
+/// An operator's act.
+pub fn operate(method: actix_web::http::Method, path: &str, body: &Value) -> TestRequest {
+    let request = TestRequest::with_uri(path).method(method).insert_header(("Authorization", format!("Bearer {API_KEY}")));
+    request.insert_header(("Content-Type", "application/json")).set_payload(body.to_string())
+}

@@ -16,9 +16,29 @@ pub struct Question {
     pub because: String,
 }
 
+/// What an operator does, or asks, in the middle of a story.
+#[derive(Deserialize)]
+pub struct Act {
+    /// How many events were delivered before it.
+    pub after: usize,
+    pub method: String,
+    pub path: String,
+    pub body: Option<Value>,
+    pub status: u16,
+    pub expect: Value,
+    pub because: String,
+}
+
+/// One step of a story.
+pub enum Step<'a> {
+    Event(&'a str),
+    Act(&'a Act),
+}
+
 pub struct Story {
     pub name: String,
     pub events: Vec<String>,
+    pub acts: Vec<Act>,
     pub deciding: Vec<String>,
     pub questions: Vec<Question>,
 }
@@ -37,6 +57,11 @@ fn read_story(folder: PathBuf) -> Story {
     Story {
         name: folder.file_name().unwrap().to_string_lossy().into_owned(),
         events: lines("events.jsonl"),
+        acts: if folder.join("acts.jsonl").exists() {
+            lines("acts.jsonl").iter().map(|line| serde_json::from_str(line).unwrap()).collect()
+        } else {
+            Vec::new()
+        },
         deciding: story["deciding"].as_array().unwrap().iter().map(|id| id.as_str().unwrap().to_owned()).collect(),
         questions: lines("questions.jsonl").iter().map(|line| serde_json::from_str(line).unwrap()).collect(),
     }
@@ -57,6 +82,33 @@ impl Story {
                 question.because
             );
         }
+    }
+
+    /// Sees that an act gets the answer that the story gives.
+    pub fn check_act(&self, act: &Act, status: u16, answer: &Value) {
+        let Act { after, method, path, body, status: expected, expect, because } = act;
+        let body = body.clone().unwrap_or_default();
+        assert!(
+            status == *expected && holds(expect, answer),
+            "{}, after {after} events: {method} {path} {body}\n expected {expected} {expect}\n because {because}\n but got {status} {answer}",
+            self.name
+        );
+    }
+
+    /// The acts that change something, at their places: what the others are answered depends on which events came before them.
+    pub fn deeds(&self) -> impl Iterator<Item = &Act> + Clone {
+        self.acts.iter().filter(|act| act.status == 200 && act.method != "GET" && !act.path.ends_with("/preview"))
+    }
+
+    /// Events, with acts each after as many of them as it stands behind.
+    pub fn steps<'a>(events: impl IntoIterator<Item = &'a str>, acts: impl Iterator<Item = &'a Act> + Clone) -> Vec<Step<'a>> {
+        let events: Vec<&str> = events.into_iter().collect();
+        let mut steps = Vec::new();
+        for at in 0..=events.len() {
+            steps.extend(acts.clone().filter(|act| act.after == at).map(Step::Act));
+            steps.extend(events.get(at).map(|event| Step::Event(event)));
+        }
+        steps
     }
 
     /// The questions whose answers do not depend on the order of delivery.
@@ -105,8 +157,15 @@ fn every_question_of_every_story_is_answered_as_it_says() {
     for story in stories {
         let folder = tempfile::tempdir().unwrap();
         let server = Server::start(folder.path());
-        for event in &story.events {
-            server.deliver(event);
+        assert!(story.acts.iter().all(|act| act.after <= story.events.len()), "{}", story.name);
+        for step in Story::steps(story.events.iter().map(String::as_str), story.acts.iter()) {
+            match step {
+                Step::Event(event) => drop(server.deliver(event)),
+                Step::Act(act) => {
+                    let answer = server.act(&act.method, &act.path, act.body.as_ref());
+                    story.check_act(act, answer.status, &answer.json());
+                }
+            }
         }
         let ask = |path: &str| {
             let answer = server.get(path);
@@ -130,8 +189,11 @@ fn six_orders_of_the_deciding_events_give_the_same_answers_over_http() {
         for number in [1, 100, 250, 444, 600, 719] {
             let folder = tempfile::tempdir().unwrap();
             let server = Server::start(folder.path());
-            for event in story.reordered(number) {
-                server.deliver(event);
+            for step in Story::steps(story.reordered(number), story.deeds()) {
+                match step {
+                    Step::Event(event) => drop(server.deliver(event)),
+                    Step::Act(act) => assert_eq!(server.act(&act.method, &act.path, act.body.as_ref()).status, act.status),
+                }
             }
             let ask = |path: &str| {
                 let answer = server.get(path);
