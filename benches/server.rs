@@ -4,14 +4,14 @@
 
 mod kit;
 
-use std::io::{Read, Write};
+use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use actix_web::{App, HttpResponse, HttpServer, web};
-use kit::{Company, PEOPLE, SECRET, user_id, verified};
+use kit::{Company, PEOPLE, SECRET, receive, user_id, verified};
 use rollcall::engine::Engine;
 use rollcall::http::{Settings, WEBHOOK_PATH, serve};
 use rollcall::log::{Log, Unrecovered};
@@ -45,26 +45,6 @@ fn load(address: SocketAddr, connections: usize, request: &(impl Fn(u64, &mut Ve
         stop.store(true, Ordering::Relaxed);
     });
     done.into_inner() as f64 / started.elapsed().as_secs_f64()
-}
-
-/// Reads one whole answer, which must be a 200.
-fn receive(stream: &mut TcpStream, answer: &mut [u8]) {
-    let mut read = 0;
-    loop {
-        match stream.read(&mut answer[read..]) {
-            Ok(bytes) if bytes > 0 => read += bytes,
-            _ => panic!("the connection broke"),
-        }
-        let text = &answer[..read];
-        if let Some(end) = text.windows(4).position(|window| window == b"\r\n\r\n") {
-            assert!(text.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(text));
-            let head = String::from_utf8_lossy(&text[..end]).to_ascii_lowercase();
-            let length = head.split("content-length: ").nth(1).and_then(|rest| rest.split("\r\n").next()?.parse::<usize>().ok());
-            if read >= end + 4 + length.unwrap_or(0) {
-                return;
-            }
-        }
-    }
 }
 
 fn main() {

@@ -5,6 +5,8 @@
 
 #![allow(dead_code, unreachable_pub, reason = "each benchmark uses a part")]
 
+use std::io::Read;
+use std::net::TcpStream;
 use std::time::Instant;
 
 use rollcall::verify::{Keyring, Verified, sign};
@@ -296,5 +298,25 @@ pub fn cost(ns: f64) -> String {
         ns if ns < 1e3 => format!("{ns:.0} ns"),
         ns if ns < 1e6 => format!("{:.2} µs", ns / 1e3),
         ns => format!("{:.2} ms", ns / 1e6),
+    }
+}
+
+/// Reads one whole answer, which must be a 200.
+pub fn receive(stream: &mut TcpStream, answer: &mut [u8]) {
+    let mut read = 0;
+    loop {
+        match stream.read(&mut answer[read..]) {
+            Ok(bytes) if bytes > 0 => read += bytes,
+            _ => panic!("the connection broke"),
+        }
+        let text = &answer[..read];
+        if let Some(end) = text.windows(4).position(|window| window == b"\r\n\r\n") {
+            assert!(text.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(text));
+            let head = String::from_utf8_lossy(&text[..end]).to_ascii_lowercase();
+            let length = head.split("content-length: ").nth(1).and_then(|rest| rest.split("\r\n").next()?.parse::<usize>().ok());
+            if read >= end + 4 + length.unwrap_or(0) {
+                return;
+            }
+        }
     }
 }
