@@ -1,6 +1,6 @@
 //! Who has which role, and why.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use smallvec::SmallVec;
 
@@ -10,9 +10,14 @@ use crate::entities::Version;
 use crate::fact::DirectoryChange;
 use crate::names::{NO_NAME, Name};
 use crate::order::{Cut, Millis};
-use crate::page::Page;
-use crate::roles::{Attributes, Compiled, DEFAULT, Reason, Reasons, Scope};
+use crate::roles::{Attributes, Compiled, DEFAULT, Rank, Reason, Reasons, Scope};
 use crate::views::{Kind, Views, find};
+
+/// How many candidates are looked at in one go.
+const CANDIDATES_MAX: usize = 2048;
+
+/// Sixty-four of it stand behind every role.
+const LAST_ROLE: &str = "\u{10ffff}";
 
 /// Why somebody has a role.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,6 +50,9 @@ pub struct Assignment {
     /// Every reason, in order of rules and groups.
     pub because: Vec<Because>,
 }
+
+/// Some assignments, and the user and role to go on behind, if there may be more.
+pub type Assignments = (Vec<Assignment>, Option<(String, String)>);
 
 /// Which assignments a list is narrowed to; all that are given must fit.
 #[derive(Clone, Copy, Debug, Default)]
@@ -145,9 +153,18 @@ impl Views {
 /// Answering.
 impl Views {
     /// Every assignment of a user at the cut, by role.
-    fn assignments_of(&self, user: Name, version: &Version, cut: Cut) -> Vec<Assignment> {
+    fn assignments_of(
+        &self,
+        user: Name,
+        version: &Version,
+        cut: Cut,
+        wanted: impl Fn(&Compiled, &[Reason], Rank) -> bool,
+    ) -> Vec<Assignment> {
         let Some(mapping) = self.roles.in_force(cut) else { return Vec::new() };
-        let reasons = self.reasons(mapping, &self.roles.attributes, user, version, cut);
+        let mut reasons = self.reasons(mapping, &self.roles.attributes, user, version, cut);
+        let roles: BTreeSet<Rank> = reasons.iter().map(|reason| reason.role).filter(|role| wanted(mapping, &reasons, *role)).collect();
+        reasons.retain(|reason| roles.contains(&reason.role));
+        // The history is the dear part: only for those who are shown.
         if reasons.is_empty() {
             return Vec::new();
         }
@@ -186,9 +203,10 @@ impl Views {
         Ground { rule, group, attribute: mapping.attribute(reason.rule).map(str::to_owned) }
     }
 
-    /// A page of assignments, by the user's id and the role's name.
+    /// Some assignments, by the user's id and the role's name, behind a place in that order; and the place to go on behind, if there may be more. It may
+    /// find none and still say where to go on.
     ///
-    /// Costs the page, plus the users that the narrowest index proposes in vain; for each user shown, its whole history of roles.
+    /// Looks at no more than some thousand candidates of the narrowest index, and works out the history of roles of those whom it gives.
     pub fn assignments(
         &self,
         filter: &AssignmentFilter<'_>,
@@ -196,8 +214,8 @@ impl Views {
         after: Option<(&str, &str)>,
         descending: bool,
         limit: usize,
-    ) -> Page<Assignment> {
-        self.assignments_found(filter, cut, after, descending, limit).unwrap_or_else(Page::empty)
+    ) -> Assignments {
+        self.assignments_found(filter, cut, after, descending, limit).unwrap_or_default()
     }
 
     fn assignments_found(
@@ -207,7 +225,7 @@ impl Views {
         after: Option<(&str, &str)>,
         descending: bool,
         limit: usize,
-    ) -> Option<Page<Assignment>> {
+    ) -> Option<Assignments> {
         let mapping = self.roles.in_force(cut)?;
         let directory = find(filter.directory, |id| self.directories.names.find(id))?;
         let organization = find(filter.organization, |id| self.texts.find(id))?;
@@ -227,34 +245,38 @@ impl Views {
             (None, None, Some(rank)) => self.role_walk(mapping, rank, directory, organization, cut, start, descending),
             (None, None, None) => self.users_walk(directory, organization, cut, start, descending),
         };
-        let mut items = Vec::new();
-        for name in first.into_iter().chain(candidates) {
+        let mut items: Vec<Assignment> = Vec::new();
+        for (looked_at, name) in first.into_iter().chain(candidates).enumerate() {
+            let id = self.users.names.text(name);
+            if looked_at == CANDIDATES_MAX {
+                // Before this one, whatever its roles.
+                let role = if descending { LAST_ROLE.repeat(64) } else { String::new() };
+                return Some((items, Some((id.to_owned(), role))));
+            }
             let Some(version) = self.alive(Kind::User, name, cut) else { continue };
             let fits = directory.is_none_or(|directory| version.directory == directory)
                 && organization.is_none_or(|organization| self.organization_of(version.directory, cut) == organization);
             if !fits {
                 continue;
             }
-            let mut assignments = self.assignments_of(name, version, cut);
-            assignments.retain(|assignment| {
-                let through =
-                    |id: &str| assignment.because.iter().any(|because| because.group.as_ref().is_some_and(|(group, _)| group == id));
-                let place = (assignment.user.as_str(), assignment.role.as_str());
-                filter.role.is_none_or(|role| assignment.role == role)
-                    && filter.group.is_none_or(through)
+            let wanted = |mapping: &Compiled, reasons: &[Reason], role: Rank| {
+                let place = (id, mapping.role(role));
+                rank.is_none_or(|rank| rank == role)
+                    && group.is_none_or(|group| reasons.iter().any(|reason| reason.role == role && reason.group == group))
                     && after.is_none_or(|after| if descending { place < after } else { place > after })
-            });
+            };
+            let mut assignments = self.assignments_of(name, version, cut, wanted);
             if descending {
                 assignments.reverse();
             }
             items.append(&mut assignments);
-            if items.len() > limit {
-                break;
+            if items.len() >= limit {
+                items.truncate(limit);
+                let next = items.last().map(|last| (last.user.clone(), last.role.clone()));
+                return Some((items, next));
             }
         }
-        let more_after = items.len() > limit;
-        items.truncate(limit);
-        Some(Page { items, more_before: after.is_some(), more_after })
+        Some((items, None))
     }
 
     /// Names of users who may hold a role at the cut, in order of id: members of the groups that give it, those who ever had an attribute that

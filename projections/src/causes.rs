@@ -172,10 +172,10 @@ impl Views {
             let mut places: Vec<Place> = self.concerning_entity(Kind::User, user, then).collect();
             places.extend(self.first_with_organization(self.directory_then(Kind::User, user, then), then));
             for pair in self.pairs_of(user).filter(|pair| key.group == pair.group || every_group && was_in(pair)) {
-                places.extend(pair.grants.iter().map(|grant| grant.place()));
+                places.extend(pair.grants.at(moment).map(|grant| grant.place()));
                 places.extend(self.concerning_entity(Kind::Group, pair.group, then));
                 if let Some(grant) = pair.grants.latest(then) {
-                    places.extend(self.events_of_directory(grant.directory()));
+                    places.extend(self.directory_events_at(grant.directory(), moment));
                 }
             }
             let now = places.into_iter().filter(|place| place.occurred_at == moment && then.sees(*place));
@@ -185,15 +185,15 @@ impl Views {
         last(key.meaning == NO_NAME).or_else(|| last(true))
     }
 
-    /// An entity's versions, and the events of its directory.
+    /// An entity's versions and the events of its directory, of the cut's own moment.
     fn concerning_entity(&self, kind: Kind, name: Name, then: Cut) -> impl Iterator<Item = Place> {
         let entity = self.entity(kind, name);
         let stand_ins = entity.filter(|entity| entity.explicit.latest(then).is_none());
         let versions = entity
             .into_iter()
-            .flat_map(|entity| entity.explicit.iter())
-            .chain(stand_ins.into_iter().flat_map(|entity| entity.stand_ins.iter()));
-        versions.map(|version| version.place).chain(self.events_of_directory(self.directory_then(kind, name, then)))
+            .flat_map(move |entity| entity.explicit.at(then.as_of))
+            .chain(stand_ins.into_iter().flat_map(move |entity| entity.stand_ins.at(then.as_of)));
+        versions.map(|version| version.place).chain(self.directory_events_at(self.directory_then(kind, name, then), then.as_of))
     }
 
     /// The directory of an entity's latest version that has one.
@@ -209,8 +209,8 @@ impl Views {
         entity.stand_ins.latest(Cut { as_of: until, ..then }).map_or(NO_NAME, |version| version.directory)
     }
 
-    fn events_of_directory(&self, directory: Name) -> impl Iterator<Item = Place> {
-        self.directories.get(directory).into_iter().flat_map(|directory| directory.events.iter().map(|version| version.place))
+    fn directory_events_at(&self, directory: Name, moment: Millis) -> impl Iterator<Item = Place> {
+        self.directories.get(directory).into_iter().flat_map(move |directory| directory.events.at(moment).map(|version| version.place))
     }
 
     /// The first event that names a directory with an organization, unless it is its own.

@@ -33,7 +33,7 @@ mod traffic;
 mod views;
 mod walks;
 
-pub use assignments::{Assignment, AssignmentFilter, Because, Ground};
+pub use assignments::{Assignment, AssignmentFilter, Assignments, Because, Ground};
 pub use causes::{Cause, RolePeriod};
 pub use directories::DirectoryRow;
 pub use dump::View;

@@ -80,6 +80,11 @@ impl Views {
         self.roles.in_force(cut).map_or(0, |mapping| mapping.version)
     }
 
+    /// The mapping of a version, counted from 1.
+    pub fn mapping_of_version(&self, version: usize) -> Option<MappingSet> {
+        self.roles.iter().nth(version.checked_sub(1)?).map(mapping_set)
+    }
+
     /// Every mapping that is known, in order of version.
     pub fn mappings(&self) -> impl DoubleEndedIterator<Item = MappingSet> + ExactSizeIterator {
         self.roles.iter().map(mapping_set)

@@ -167,13 +167,14 @@ impl Compiled {
     /// Indexes a mapping over the group names seen so far; `attributes` numbers the values that its rules name.
     pub(crate) fn new<'n>(mapping: Mapping, names: impl Iterator<Item = (Name, &'n str)>, attributes: &Attributes) -> Compiled {
         let mut roles: Vec<String> = mapping.roles().cloned().collect::<BTreeSet<String>>().into_iter().collect();
-        let place = |role: &String| mapping.priority.iter().position(|other| other == role).unwrap_or(usize::MAX);
-        roles.sort_by_key(place);
-        let rank = |role: &String| roles.iter().position(|other| other == role).unwrap_or(0) as Rank;
+        let places: HashMap<&String, usize> = mapping.priority.iter().zip(0..).collect();
+        roles.sort_by_key(|role| places.get(role).copied().unwrap_or(usize::MAX));
+        let rank_of: HashMap<&String, Rank> = roles.iter().zip(0..).collect();
+        let rank = |role: &String| rank_of.get(role).copied().unwrap_or(0);
         let ranks = |roles: &[String]| roles.iter().map(rank).collect::<SmallVec<[Rank; 2]>>();
-        let firsts: Vec<u16> = (mapping.rules.iter().enumerate())
-            .map(|(number, rule)| mapping.rules.iter().position(|other| meaning(other) == meaning(rule)).unwrap_or(number) as u16)
-            .collect();
+        let mut meanings: HashMap<Meaning<'_>, u16> = HashMap::new();
+        let firsts: Vec<u16> =
+            mapping.rules.iter().zip(0..).map(|(rule, number)| *meanings.entry(meaning(rule)).or_insert(number)).collect();
         // Of the rules that mean the same and may give a role, the first is named as its reason.
         let mut named: HashMap<(u16, Rank), u16> = HashMap::new();
         for (number, (rule, first)) in mapping.rules.iter().zip(&firsts).enumerate() {
@@ -336,8 +337,10 @@ impl Compiled {
     }
 }
 
+type Meaning<'a> = (Option<&'a GroupPattern>, Option<&'a str>, Option<&'a str>, Option<&'a str>);
+
 /// What a rule matches and where, whatever it gives.
-fn meaning(rule: &crate::mapping::Rule) -> (Option<&GroupPattern>, Option<&str>, Option<&str>, Option<&str>) {
+fn meaning(rule: &crate::mapping::Rule) -> Meaning<'_> {
     let (group, path) = match &rule.matches {
         Matches::Group { group, .. } => (Some(group), None),
         Matches::Attribute { path, .. } => (None, Some(path.as_str())),
@@ -395,12 +398,9 @@ impl Roles {
     pub(crate) fn install(&mut self, attributes: Attributes) {
         let old = std::mem::replace(&mut self.attributes, attributes);
         debug_assert!(self.attributes.covers(&old));
-        for at in 0..self.mappings.len() {
-            let Some(mapping) = self.mappings.get(at) else { continue };
-            let compiled = self.compile(mapping.mapping.clone(), &self.attributes);
-            if let Some(mapping) = self.mappings.get_mut(at) {
-                mapping.by_key = compiled.by_key;
-            }
+        for mapping in &mut self.mappings {
+            // Without a group name there is nothing to match: only what is numbered anew is computed.
+            mapping.by_key = Compiled::new(mapping.mapping.clone(), core::iter::empty(), &self.attributes).by_key;
         }
     }
 

@@ -106,6 +106,13 @@ impl<V: Placed> Timeline<V> {
         self.older.iter().chain(&self.newest)
     }
 
+    /// The versions of one millisecond. O(log n).
+    pub(crate) fn at(&self, moment: Millis) -> impl Iterator<Item = &V> {
+        let first = self.older.partition_point(|version| version.place().occurred_at < moment);
+        let older = self.older.iter().skip(first).take_while(move |version| version.place().occurred_at == moment);
+        older.chain(self.newest.iter().filter(move |version| version.place().occurred_at == moment))
+    }
+
     /// How many of the older versions occurred at or before `as_of`.
     fn older_until(&self, as_of: Millis) -> usize {
         if self.older.last().is_none_or(|last| last.place().occurred_at <= as_of) {
@@ -177,6 +184,10 @@ impl<V: Placed> Rare<V> {
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &V> {
         self.0.iter().flat_map(|timeline| timeline.iter())
+    }
+
+    pub(crate) fn at(&self, moment: Millis) -> impl Iterator<Item = &V> {
+        self.0.iter().flat_map(move |timeline| timeline.at(moment))
     }
 }
 

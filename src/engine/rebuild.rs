@@ -1,5 +1,6 @@
 //! Rebuilding: the whole log folded beside the serving views, which it replaces in one step.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::thread;
@@ -9,6 +10,9 @@ use rollcall_projections::{Millis, Seq, Views};
 use super::attributes::read_attributes;
 use super::{Engine, FOLD_EVENTS, Notes, fold};
 use crate::log::ReadError;
+
+/// How many records the views that were built may be behind when they take their place.
+const LAG_MAX: Seq = 64;
 
 /// A rebuild, running or done. What it has done so far is lost with the process, and with it nothing that serves.
 #[derive(Debug)]
@@ -68,8 +72,9 @@ impl Engine {
         *last = Some(rebuild.clone());
         let (engine, running) = (self.clone(), rebuild.clone());
         let work = move || {
-            let folded = engine.fold_beside(&running).map_err(|error| error.to_string());
-            engine.end(&running, folded);
+            // A store that panics must not leave everybody who joins waiting for ever.
+            let folded = catch_unwind(AssertUnwindSafe(|| engine.fold_beside(&running).map_err(|error| error.to_string())));
+            engine.end(&running, folded.unwrap_or_else(|_| Err("the store panicked".into())));
         };
         if let Err(error) = thread::Builder::new().name("rebuild".into()).spawn(work) {
             self.end(&rebuild, Err(error.to_string()));
@@ -95,11 +100,15 @@ impl Engine {
         loop {
             while views.head() < self.log.head() {
                 fold(&*self.log, &mut views, FOLD_EVENTS, Notes::Later)?;
-                rebuild.read.store(views.head(), Ordering::Relaxed);
+                rebuild.read.fetch_max(views.head(), Ordering::Relaxed);
                 rebuild.total.fetch_max(views.head(), Ordering::Relaxed);
             }
             self.note_all(&mut views, rebuild)?;
             let mappings = views.mappings().len();
+            // What came meanwhile is folded before anybody must wait; some records may be left.
+            while views.head() + LAG_MAX < self.log.head() {
+                fold(&*self.log, &mut views, FOLD_EVENTS, Notes::Now)?;
+            }
             // Nothing is folded into the serving views while these catch up and take their place.
             let mut serving = self.views.write();
             let head = serving.head();
@@ -110,6 +119,8 @@ impl Engine {
             if views.mappings().len() == mappings {
                 let old = std::mem::replace(&mut *serving, views);
                 drop(serving);
+                // Digests are to be those of the views that serve now.
+                self.digests.lock().take();
                 // Taking a large view apart takes long: nobody waits for it.
                 drop(old);
                 return Ok(());

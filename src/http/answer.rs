@@ -282,8 +282,9 @@ impl From<ActError> for Problem {
                 Problem::validation(vec![FieldError::new("effective_from", "it is later than this server's clock")])
             }
             ActError::VersionConflict => Code::VersionConflict.into(),
-            ActError::QueueFull => Code::QueueFull.into(),
-            ActError::Overtaken | ActError::Unavailable => Code::LogUnavailable.into(),
+            // Others act so fast that this one never came up: as with a full queue, it is worth another try.
+            ActError::QueueFull | ActError::Overtaken => Code::QueueFull.into(),
+            ActError::Unavailable => Code::LogUnavailable.into(),
         }
     }
 }

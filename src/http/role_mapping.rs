@@ -110,7 +110,7 @@ pub(super) async fn versions(request: HttpRequest, state: web::Data<State>) -> R
     let (places, more_before, more_after) = paging.numbers(all)?;
     let sets: Vec<MappingSet> = {
         let views = engine.views();
-        places.filter_map(|number| views.mappings().nth(number - 1)).collect()
+        places.filter_map(|number| views.mapping_of_version(number)).collect()
     };
     let page = Page { items: sets.iter().map(|set| set.version.to_string()).collect(), more_before, more_after };
     let cursors = paging.cursors(&page, |number| number);
@@ -175,17 +175,18 @@ fn without_attributes(mapping: &Mapping) -> Mapping {
 /// Answers [`PREVIEW`].
 pub(super) async fn preview(request: HttpRequest, payload: web::Payload, state: web::Data<State>) -> Result<HttpResponse, Problem> {
     let mut question = Question::of(&request, &state, &PREVIEW)?;
-    let paging = question.take_paging(100, 1000, false);
+    let lines = request.headers().get(ACCEPT).is_some_and(|accept| accept.as_bytes().starts_with(b"application/x-ndjson"));
+    // Lines are all of it: what would be only a part is refused.
+    let (after, limit) = if lines { (None, 0) } else { (question.take("after"), question.take_limit(100, 1000)) };
     let (engine, cut) = question.cut().await?;
     let Setting { mapping, effective_from, .. } = Setting::of(payload).await?;
     not_in_future(effective_from)?;
     let beside = engine.clone();
     let proposal = web::block(move || beside.propose(mapping, effective_from, cut)).await.map_err(|_| Code::Internal)??;
-    let lines = request.headers().get(ACCEPT).is_some_and(|accept| accept.as_bytes().starts_with(b"application/x-ndjson"));
     if lines {
         return Ok(stream(engine, proposal, cut));
     }
-    let body = web::block(move || whole(&engine, &proposal, cut, paging.after.as_deref(), paging.limit));
+    let body = web::block(move || whole(&engine, &proposal, cut, after.as_deref(), limit));
     let (version, body) = body.await.map_err(|_| Code::Internal)??;
     Ok(pinned_with_roles(cut, version, Ok(body.to_string().into_bytes())))
 }
@@ -330,6 +331,7 @@ pub(super) fn describe_ground(ground: &Ground) -> Map<String, Value> {
 
 /// Every change, one a line, as fast as it is read.
 fn stream(engine: Arc<Engine>, proposal: Proposal, cut: Cut) -> HttpResponse {
+    let version = engine.views().mapping_version(cut);
     let (lines, waiting) = mpsc::channel(TEXTS_WAITING);
     // Dropped by a reader that leaves, which ends the work.
     tokio::task::spawn_blocking(move || {
@@ -347,7 +349,7 @@ fn stream(engine: Arc<Engine>, proposal: Proposal, cut: Cut) -> HttpResponse {
         });
     });
     let mut response = json(StatusCode::OK);
-    response.insert_header((CONTENT_TYPE, "application/x-ndjson"));
+    response.insert_header((CONTENT_TYPE, "application/x-ndjson")).insert_header(("Rollcall-Mapping-Version", version));
     let mut response = response.body(Lines(waiting));
     pin(&mut response, cut);
     response

@@ -122,14 +122,19 @@ fn walk(
     descending: bool,
     limit: usize,
 ) -> (Vec<Assignment>, bool) {
-    let (mut items, mut more) = (Vec::new(), true);
-    while more && items.len() < limit {
+    let mut items = Vec::new();
+    // One more than wanted, to know whether there are more.
+    while items.len() <= limit {
         let behind = start.as_ref().map(|(user, role)| (user.as_str(), role.as_str()));
-        let page = engine.views().assignments(filter, cut, behind, descending, STEP.min(limit - items.len()));
-        start = page.items.last().map(place_of);
-        more = page.more_after;
-        items.extend(page.items);
+        let (found, next) = engine.views().assignments(filter, cut, behind, descending, STEP.min(limit + 1 - items.len()));
+        items.extend(found);
+        start = next;
+        if start.is_none() {
+            break;
+        }
     }
+    let more = items.len() > limit;
+    items.truncate(limit);
     (items, more)
 }
 

@@ -1,10 +1,14 @@
 //! A role mapping as JSON: read with every mistake told where it stands, and written.
 
+use std::collections::{BTreeSet, HashSet};
+
 use rollcall_projections::{GroupPattern, Mapping, Matches, Mode, Rule};
 use serde_json::{Map, Value, json};
 
-/// At most so many rules, and so many bytes in a role or in any other text.
+/// At most so many rules, roles in a list and roles in all, values of a rule; and so many bytes in a role or in any other text.
 const RULES_MAX: usize = 1000;
+const ROLES_MAX: usize = 1000;
+const VALUES_MAX: usize = 1000;
 const ROLE_BYTES_MAX: usize = 255;
 const TEXT_BYTES_MAX: usize = 1024;
 
@@ -52,10 +56,14 @@ impl Errors {
         if roles.is_empty() && needed {
             self.add(field, "it must name a role");
         }
-        let mut out: Vec<String> = Vec::new();
+        if roles.len() > ROLES_MAX {
+            self.add(field, format!("it may name at most {ROLES_MAX} roles"));
+            return Vec::new();
+        }
+        let (mut out, mut seen) = (Vec::new(), HashSet::new());
         for (at, role) in roles.iter().enumerate() {
             match role.as_str().filter(|role| (1..=ROLE_BYTES_MAX).contains(&role.len()) && !role.chars().any(char::is_control)) {
-                Some(role) if out.iter().any(|other| other == role) => self.add(&format!("{field}[{at}]"), "it stands here twice"),
+                Some(role) if !seen.insert(role) => self.add(&format!("{field}[{at}]"), "it stands here twice"),
                 Some(role) => out.push(role.to_owned()),
                 None => self.add(&format!("{field}[{at}]"), format!("a role is a text of 1 to {ROLE_BYTES_MAX} bytes")),
             }
@@ -95,11 +103,13 @@ fn mapping(errors: &mut Errors, value: &Value) -> Option<Mapping> {
     };
     let rules = rules.iter().enumerate().filter_map(|(at, value)| rule(errors, &format!("mapping.rules[{at}]"), value)).collect();
     let mapping = Mapping { mode, default_roles, priority, rules };
+    let roles: BTreeSet<&String> = mapping.roles().collect();
+    if roles.len() > ROLES_MAX {
+        errors.add("mapping", format!("it may name at most {ROLES_MAX} roles in all"));
+    }
     if mode == Mode::HighestPriority {
-        let mut missing: Vec<&String> = mapping.roles().filter(|role| !mapping.priority.contains(role)).collect();
-        missing.sort_unstable();
-        missing.dedup();
-        for role in missing {
+        let priority: HashSet<&String> = mapping.priority.iter().collect();
+        for role in roles.into_iter().filter(|role| !priority.contains(role)) {
             errors.add("mapping.priority", format!("with `highest_priority` it must have every role, and `{role}` is missing"));
         }
     }
@@ -159,6 +169,10 @@ fn values(errors: &mut Errors, field: &str, value: Option<&Value>) -> Vec<(Strin
         errors.add(field, "it must be an object of roles by value");
         return Vec::new();
     };
+    if values.len() > VALUES_MAX {
+        errors.add(field, format!("it may have at most {VALUES_MAX} values"));
+        return Vec::new();
+    }
     values.iter().map(|(key, roles)| (key.clone(), errors.roles(&format!("{field}.{key}"), Some(roles), true))).collect()
 }
 
@@ -257,5 +271,16 @@ mod tests {
         }
         let many: Vec<Value> = (0..1001).map(|_| json!({ "group": group, "roles": ["r"] })).collect();
         assert!(parse_mapping(&json!({ "rules": many[1..] })).is_ok() && parse_mapping(&json!({ "rules": many })).is_err());
+        // A thousand roles in all, and no more, also over several rules.
+        let roles = |from: usize, to: usize| (from..to).map(|number| format!("r{number}")).collect::<Vec<_>>();
+        let two = |more: usize| json!({ "rules": [{ "group": group, "roles": roles(0, 600) }, { "group": group, "roles": roles(600, 1000 + more) }] });
+        assert!(parse_mapping(&two(0)).is_ok());
+        assert_eq!(parse_mapping(&two(1)).unwrap_err()[0].0, "mapping");
+        assert_eq!(parse_mapping(&json!({ "priority": roles(0, 1001) })).unwrap_err()[0].0, "mapping.priority");
+        let values: Map<String, Value> = (0..1001).map(|number| (number.to_string(), json!(["r"]))).collect();
+        assert_eq!(
+            parse_mapping(&json!({ "rules": [{ "attribute": "a", "values": values }] })).unwrap_err()[0].0,
+            "mapping.rules[0].values"
+        );
     }
 }

@@ -475,7 +475,12 @@ impl Asking<'_> {
             let Some(user) = part["list_metadata"]["after"].as_str() else { break };
             after = format!("&after={}", percent_encoded(user));
         }
-        let lines = self.stage.server().ask_with(&url, &body, &[("Accept", "application/x-ndjson")]);
+        let lines = &[("Accept", "application/x-ndjson")];
+        assert_eq!(self.stage.server().ask_with(&url, &body, lines).status, 422, "lines are all of it, never a part");
+        let all = format!("/rollcall/v1/role_mapping/preview?{}", cut_query(cut).trim_start_matches('&'));
+        let lines = self.stage.server().ask_with(&all, &body, lines);
+        let version = whole.as_ref().unwrap()["base_version"].to_string();
+        assert_eq!(lines.header("Rollcall-Mapping-Version"), Some(version.as_str()));
         let text = String::from_utf8(lines.body).unwrap();
         let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         assert_eq!(lines, changes, "history {}: {url} {body}", self.seed);
