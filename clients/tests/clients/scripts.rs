@@ -28,7 +28,7 @@ pub const MANY: usize = 235;
 
 pub fn cases() -> Vec<Case> {
     type Run = fn(Library);
-    let shared: [(&str, Run); 12] = [
+    let shared: [(&str, Run); 13] = [
         ("lists_and_gets_directories", |library| reads(library, "directories.jsonl")),
         ("lists_and_gets_users", |library| reads(library, "users.jsonl")),
         ("lists_and_gets_groups", |library| reads(library, "groups.jsonl")),
@@ -41,6 +41,7 @@ pub fn cases() -> Vec<Case> {
         ("tails_events_without_missing_or_repeating_one", tails),
         ("reads_the_events_of_every_story", reads_every_story),
         ("serves_a_receiver_as_the_guides_teach_it", receiver),
+        ("deletes_a_directory_with_all_in_it", deletes),
     ];
     let case = |library: Library, (name, run): (&str, Run)| {
         Case::new(format!("{}::{name}", library.name()), library.needs(), move || run(library))
@@ -101,6 +102,12 @@ pub const ODD: [&str; 3] = ["directory_odd/50% of it", "directory_user_odd/50% o
 
 fn odd_ids(library: Library) {
     library.run("ids", &Server::with(&story("odd.jsonl")), &ODD);
+}
+
+fn deletes(library: Library) {
+    let server = Server::start();
+    let (directory, ids) = crowd(&server);
+    library.run("deletion", &server, &[&directory, &ids[0]]);
 }
 
 /// What `rollcall send` sends of the small story, and one delivery more whose header is an hour old.
