@@ -218,6 +218,7 @@ impl Engine {
     /// The writer's part.
     pub(super) fn perform(&self, action: Action) {
         let Action { operator, note, plan, reply } = action;
+        let _acting = self.acting.lock();
         let mut refused = None;
         let outcomes = self.record_now(|now| {
             let event = plan(self, now).and_then(|act| {

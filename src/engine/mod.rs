@@ -51,6 +51,8 @@ pub struct Engine {
     digests: Mutex<Option<(Seq, Vec<ViewState>)>>,
     /// The last rebuild.
     rebuild: Mutex<Option<Arc<Rebuild>>>,
+    /// Held while an act is done, and while rebuilt views take their place: what an act installs must still be there when its record is folded.
+    acting: Mutex<()>,
     clock: fn() -> Millis,
     started_at: Millis,
     /// Deliveries that appended nothing, since the start: the log does not keep them.
@@ -162,6 +164,7 @@ impl Engine {
             writer: Mutex::default(),
             digests: Mutex::default(),
             rebuild: Mutex::default(),
+            acting: Mutex::default(),
             clock,
             started_at: clock(),
             duplicates: AtomicU64::new(0),

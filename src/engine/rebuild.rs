@@ -109,6 +109,7 @@ impl Engine {
             while views.head() + LAG_MAX < self.log.head() {
                 fold(&*self.log, &mut views, FOLD_EVENTS, Notes::Now)?;
             }
+            let _acting = self.acting.lock();
             // Nothing is folded into the serving views while these catch up and take their place.
             let mut serving = self.views.write();
             let head = serving.head();
