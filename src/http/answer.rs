@@ -238,6 +238,16 @@ impl Problem {
         Problem { errors, ..Code::CursorInvalid.into() }
     }
 
+    /// What is wrong with a cut that goes by these parameters.
+    pub(super) fn of_cut(error: CutError, as_of: &str, known_at: &str) -> Problem {
+        let (field, code, what) = match error {
+            CutError::AsOfInFuture => (as_of, Code::AsOfInFuture, "is later than this server's clock"),
+            CutError::Unsettled => return Code::LogUnavailable.into(),
+            CutError::KnownAtOutOfRange => (known_at, Code::KnownAtOutOfRange, "is above the last record, or in the future"),
+        };
+        Problem { errors: vec![FieldError::new(field, format!("`{field}` {what}"))], ..code.into() }
+    }
+
     pub(super) fn response(&self) -> HttpResponse {
         let mut response = json(self.code.status());
         if self.code.status() == StatusCode::SERVICE_UNAVAILABLE {
@@ -291,12 +301,7 @@ impl From<ActError> for Problem {
 
 impl From<CutError> for Problem {
     fn from(error: CutError) -> Problem {
-        let (field, code, message) = match error {
-            CutError::AsOfInFuture => ("as_of", Code::AsOfInFuture, "`as_of` is later than this server's clock"),
-            CutError::Unsettled => return Code::LogUnavailable.into(),
-            CutError::KnownAtOutOfRange => ("known_at", Code::KnownAtOutOfRange, "`known_at` is above the last record, or in the future"),
-        };
-        Problem { errors: vec![FieldError::new(field, message)], ..code.into() }
+        Problem::of_cut(error, "as_of", "known_at")
     }
 }
 
