@@ -9,7 +9,7 @@ use super::kit::Server;
 use super::stories::{Step, Story, stories};
 
 /// Every call that exists, and what each needs so that it answers with 200.
-const CALLS: [(&str, &str); 23] = [
+const CALLS: [(&str, &str); 26] = [
     ("/directories", ""),
     ("/directories/{id}", "directory_01K424MH00XFE6WM17PR9ASN2Y"),
     ("/directory_groups", "directory=directory_01K424MH00XFE6WM17PR9ASN2Y"),
@@ -22,6 +22,8 @@ const CALLS: [(&str, &str); 23] = [
     ("/readyz", ""),
     ("/rollcall/v1/changes", ""),
     ("/rollcall/v1/deprovisionings", ""),
+    ("/rollcall/v1/diff", "from=latest"),
+    ("/rollcall/v1/groups/{id}/history", "directory_group_01K424MK3GKPZXHV3GKC42YPT6"),
     ("/rollcall/v1/groups/{id}/members", "directory_group_01K424MK3GKPZXHV3GKC42YPT6"),
     ("/rollcall/v1/policy", ""),
     ("/rollcall/v1/projections", ""),
@@ -32,6 +34,7 @@ const CALLS: [(&str, &str); 23] = [
     ("/rollcall/v1/stats", ""),
     ("/rollcall/v1/users/{id}/access", "directory_user_01K424MHZW4ARSCHD1SQVX7DNM"),
     ("/rollcall/v1/users/{id}/groups", "directory_user_01K424MHZW4ARSCHD1SQVX7DNM"),
+    ("/rollcall/v1/users/{id}/history", "directory_user_01K424MHZW4ARSCHD1SQVX7DNM"),
     ("/rollcall/v1/users/{id}/roles", "directory_user_01K424MHZW4ARSCHD1SQVX7DNM"),
 ];
 
