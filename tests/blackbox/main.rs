@@ -12,6 +12,7 @@ mod events;
 mod faults;
 mod generating;
 mod histories;
+mod history;
 mod house;
 mod indexes;
 mod kit;
