@@ -7,6 +7,7 @@
 mod acting;
 mod command_line;
 mod conformance;
+mod diffing;
 mod durability;
 mod events;
 mod faults;

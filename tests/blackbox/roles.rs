@@ -18,7 +18,7 @@ use super::acting::Stage;
 use super::kit::{Server, holds, now_ms};
 use super::model::{Cut, read_time, rfc3339};
 
-fn moment(second: i64) -> i64 {
+pub fn moment(second: i64) -> i64 {
     read_time("2026-03-02T00:00:00Z").unwrap() + second * 1000
 }
 
@@ -433,7 +433,7 @@ fn every_period_of_the_table_has_its_beginning_and_its_end() {
 
 const MAPPING: &str = "/rollcall/v1/role_mapping";
 
-fn stage(history: &str) -> (tempfile::TempDir, Stage) {
+pub fn stage(history: &str) -> (tempfile::TempDir, Stage) {
     let folder = tempfile::tempdir().unwrap();
     let mut stage = Stage::new(Some(Server::start(folder.path())));
     tell(&mut stage, history);
