@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::kit::{Answer, Server, now_ms};
 use super::model::{read_time, rfc3339};
+use super::reading::{ask, ask_folder, err, lines, out};
 use super::roles::{moment, stage};
 
 #[derive(Deserialize)]
@@ -276,4 +277,93 @@ fn bad_questions_about_differences_are_refused() {
         assert_eq!(answer.json()["errors"][0]["field"], field, "{query}");
     }
     assert!(read_time(stage.server().get(&format!("{diff}?from=2026-03-02T00:00:00Z")).header("rollcall-from-as-of").unwrap()).is_some());
+}
+
+// --- The command ---
+
+/// One difference of each kind and change, of values that a table and a line of values must take as they are.
+const COMPANY: &str = r#"U{"email":"a@x","job_title":"Lead,Ops"}@1 V@1 G=Eng@1 H=Ops@1 +H,V@1 U{"email":"b@x","job_title":"\"=x\""}@3 +G,U@3 G=Dev@3 xV@3 map{default=member}@3"#;
+
+#[test]
+fn the_command_draws_a_table_and_says_of_which_moments() {
+    let (_folder, stage) = stage(COMPANY);
+    let [from, to] = [2, 3].map(|second| rfc3339(moment(second)));
+    let output = ask(stage.server(), &["diff", &from, &to]);
+    let table = r#"
+kind        change   id  what       from        to
+user        changed  U   email      "a@x"       "b@x"
+user        changed  U   job_title  "Lead,Ops"  "\"=x\""
+user        removed  V
+group       changed  G   name       "Eng"       "Dev"
+membership  added    U   G
+membership  removed  V   H
+role        added    U   member
+"#;
+    assert_eq!(out(&output), table.trim_start());
+    assert_eq!(err(&output), format!("6 differences, from {from}, known at record 10, to {to}, known at record 10\n"));
+    let first = ask(stage.server(), &["diff", &from, &to, "--limit", "1"]);
+    assert_eq!((out(&first).lines().count(), err(&first).split(',').next()), (3, Some("the first 1 difference")));
+    let none = ask(stage.server(), &["diff", "latest", "--directory", "D"]);
+    assert_eq!(
+        (out(&none).lines().count(), err(&none).as_str()),
+        (1, "0 differences, from latest, known at record 10, to latest, known at record 10\n")
+    );
+}
+
+#[test]
+fn the_command_writes_what_the_api_sends_and_values_for_spreadsheets() {
+    let (folder, mut stage) = stage(COMPANY);
+    let [from, to] = [2, 3].map(|second| rfc3339(moment(second)));
+    let api = lines(stage.server(), &path("@2>@3"));
+    assert_eq!(out(&ask(stage.server(), &["diff", &from, &to, "--json"])), api);
+    let csv = out(&ask(stage.server(), &["diff", &from, &to, "--csv"]));
+    let expected = r#"
+kind,change,user_id,group_id,role,field,from,to
+user,changed,U,,,email,"""a@x""","""b@x"""
+user,changed,U,,,job_title,"""Lead,Ops""","""\""=x\"""""
+user,removed,V,,,,,
+group,changed,,G,,name,"""Eng""","""Dev"""
+membership,added,U,G,,,,
+membership,removed,V,H,,,,
+role,added,U,,member,,,
+"#;
+    assert_eq!(csv, expected.trim_start());
+    // What was known at the first moment, a page of one each, a moment of long ago.
+    let known = lines(stage.server(), &path("k3>"));
+    assert_eq!(out(&ask(stage.server(), &["diff", "latest", "--from-known-at", "3", "--json"])), known);
+    assert_eq!(out(&ask(stage.server(), &["diff", "30000d", "--to-known-at", "1", "--json"])), lines(stage.server(), &path("@0>k1")));
+    assert_eq!(stage.server.take().unwrap().stop(), 0);
+    assert_eq!(out(&ask_folder(folder.path(), &["diff", &from, &to, "--json"])), api);
+}
+
+#[test]
+fn a_diff_over_many_pages_is_of_two_moments() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(folder.path());
+    let at = rfc3339(moment(0));
+    for number in 0..2050 {
+        server.deliver(&super::kit::user(&format!("u{number:04}"), "d", "ana", &at, &format!("e{number}"), "dsync.user.created"));
+    }
+    let before = rfc3339(moment(-1));
+    let told = out(&ask(&server, &["diff", &before, "--json"]));
+    let users = told.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["user_id"].as_str().unwrap().to_owned());
+    assert!(users.eq((0..2050).map(|number| format!("u{number:04}"))));
+    assert_eq!(out(&ask(&server, &["diff", &before, "--csv", "--limit", "2001"])).lines().count(), 2002);
+}
+
+#[test]
+fn what_the_command_cannot_ask_is_told_in_its_words() {
+    let (_folder, stage) = stage("U@1");
+    for (arguments, told) in [
+        (&["diff"][..], "<FROM>"),
+        (&["diff", "yesterday"], "or how long ago it was, such as 30d, 12h or 90m; or `latest`"),
+        (&["diff", "30d", "2026-03-02"], "it must be an RFC 3339 time"),
+        (&["diff", "9999-01-01T00:00:00Z"], "FROM: `from` is later than this server's clock"),
+        (&["diff", "latest", "9999-01-01T00:00:00Z"], "TO: `to` is later than this server's clock"),
+        (&["diff", "latest", "--from-known-at", "2"], "--from-known-at: `from_known_at` is above the last record"),
+        (&["diff", "latest", "--json", "--csv"], "cannot be used with"),
+    ] {
+        let output = ask(stage.server(), arguments);
+        assert!(output.status.code() == Some(1) && err(&output).contains(told), "{arguments:?}: {}", err(&output));
+    }
 }
