@@ -988,8 +988,15 @@ fn a_rebuild_and_a_restart_change_no_answer() {
     for known_at in 0..=head {
         for at in 0..9 {
             let cut = format!("known_at={known_at}&as_of={}", rfc3339(moment(at)));
-            let paths = ["/directory_users?organization_id=o&", "/rollcall/v1/role_assignments?", "/rollcall/v1/users/U/roles?"];
+            let paths = [
+                "/directory_users?organization_id=o&",
+                "/rollcall/v1/role_assignments?",
+                "/rollcall/v1/users/U/roles?",
+                "/rollcall/v1/users/U/history?",
+                "/rollcall/v1/groups/G/history?",
+            ];
             urls.extend(paths.map(|path| format!("{path}{cut}")));
+            urls.push(format!("/rollcall/v1/diff?from={}&from_known_at={known_at}&to_known_at={head}", rfc3339(moment(at))));
         }
     }
     let answers = |server: &Server| -> Vec<(u16, Vec<u8>)> {
