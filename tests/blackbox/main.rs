@@ -7,12 +7,14 @@
 mod acting;
 mod command_line;
 mod conformance;
+mod diffing;
 mod durability;
 mod events;
 mod faults;
 mod feed;
 mod generating;
 mod histories;
+mod history;
 mod house;
 mod indexes;
 mod kit;
