@@ -43,13 +43,16 @@ pub(super) const OF_GROUP: Operation = Operation {
     ..OF_USER
 };
 
+/// Versions of an entity behind a place, in either direction, at most so many, and whether there are more.
+type Walk = fn(&Views, &str, Cut, Option<&EventPlace>, bool, usize) -> (Vec<VersionRow>, bool);
+
 /// Users or groups.
 struct Kind {
     operation: &'static Operation,
     /// In the words of the contract.
     name: &'static str,
     seen_at: fn(&Views, &str, Cut) -> Option<Millis>,
-    walk: fn(&Views, &str, Cut, Option<&EventPlace>, bool, usize) -> (Vec<VersionRow>, bool),
+    walk: Walk,
     describe: for<'a> fn(&'a str, Version<'a>) -> Described<'a>,
 }
 
