@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use actix_web::{HttpRequest, HttpResponse, web};
 use bytes::Bytes;
-use rollcall_projections::{Cut, EventPlace, Millis, Seq, VersionKind, VersionRef, VersionRow, Views};
+use rollcall_projections::{Cut, EventPlace, Millis, Seq, VersionKind, VersionRef, VersionRow, Versions, Views};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -43,8 +43,8 @@ pub(super) const OF_GROUP: Operation = Operation {
     ..OF_USER
 };
 
-/// Versions of an entity behind a place, in either direction, at most so many, and whether there are more.
-type Walk = fn(&Views, &str, Cut, Option<&EventPlace>, bool, usize) -> (Vec<VersionRow>, bool);
+/// Gives the versions behind a place in a history.
+type Walk = fn(&Views, &str, Cut, Option<&EventPlace>, bool, usize) -> Versions;
 
 /// Users or groups.
 struct Kind {
