@@ -139,10 +139,32 @@ impl Views {
         Some(ranks.into_iter().map(|rank| mapping.role(rank).to_owned()).collect())
     }
 
+    /// The roles that a user holds at the cut, in the order in which its object shows them, each once: none without access, else those of the
+    /// mapping in force, or before the first those of the source.
+    pub(crate) fn roles_held(&self, user: Name, cut: Cut) -> Vec<String> {
+        let Some(version) = self.alive(Kind::User, user, cut).filter(|version| self.has_access(version, cut)) else { return Vec::new() };
+        if self.roles.in_force(cut).is_none() {
+            return self.slugs(version).into_iter().map(str::to_owned).collect();
+        }
+        let groups: SmallVec<[(Name, &Version); 8]> = self.groups_of(user, cut).collect();
+        self.roles_of(&groups, version, cut).unwrap_or_default()
+    }
+
+    /// The roles that the source gives with a version, each once.
+    fn slugs(&self, version: &Version) -> Vec<&str> {
+        let mut slugs: Vec<&str> = Vec::new();
+        for slug in self.texts.text(version.label).split('\u{1f}').filter(|slug| !slug.is_empty()) {
+            if !slugs.contains(&slug) {
+                slugs.push(slug);
+            }
+        }
+        slugs
+    }
+
     /// Whether a user, alive at the cut, has a role: by the mapping in force, or before the first as the source says.
     pub(crate) fn has_role(&self, role: &str, user: Name, version: &Version, cut: Cut) -> bool {
         match self.roles.in_force(cut) {
-            None => self.texts.text(version.label).split('\u{1f}').any(|slug| !slug.is_empty() && slug == role),
+            None => self.slugs(version).contains(&role),
             Some(mapping) => mapping.rank(role).is_some_and(|rank| {
                 self.reasons(mapping, &self.roles.attributes, user, version, cut).iter().any(|reason| reason.role == rank)
             }),

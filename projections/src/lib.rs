@@ -12,11 +12,13 @@
 
 mod assignments;
 mod causes;
+mod diff;
 mod directories;
 mod dump;
 mod entities;
 mod events;
 mod fact;
+mod history;
 mod mapping;
 mod memberships;
 mod names;
@@ -35,11 +37,13 @@ mod walks;
 
 pub use assignments::{Assignment, AssignmentFilter, Assignments, Because, Ground};
 pub use causes::{Cause, RolePeriod};
+pub use diff::{Difference, DifferencePlace, Differences, Differs, Subject};
 pub use directories::DirectoryRow;
 pub use dump::View;
 pub use entities::{Part, Row};
 pub use events::{EventFilter, EventRow, INITIAL_SYNC_PAUSE_MS, InitialSync, Intake, Start};
 pub use fact::{Change, DirectoryChange, Entry, Fact, GroupData, InactiveUsers, MembershipData, Print, Standing, UserData};
+pub use history::{EventPlace, VersionKind, VersionRef, VersionRow};
 pub use mapping::{GroupPattern, Mapping, Matches, Mode, Rule};
 pub use order::{Cut, Millis, Seq};
 pub use page::{Page, Window};

@@ -339,7 +339,12 @@ impl Views {
         self.entities(kind).get(name)
     }
 
-    fn entities(&self, kind: Kind) -> &Entities {
+    /// The number of a user's or group's id, if it was ever heard of.
+    pub(crate) fn named(&self, kind: Kind, id: &str) -> Option<Name> {
+        self.entities(kind).names.find(id)
+    }
+
+    pub(crate) fn entities(&self, kind: Kind) -> &Entities {
         match kind {
             Kind::User => &self.users,
             Kind::Group => &self.groups,

@@ -9,6 +9,7 @@ use parking_lot::RwLock;
 use rollcall_projections::{Cut, EventRow, Millis, Views};
 use serde_json::value::RawValue;
 
+use super::changes::previous_in;
 use super::shapes::{
     DIRECTORY_TYPES, GENERIC_TYPE, GROUP_FIELDS, Given, Object, USER_FIELDS, given, group_fields, push_roles_of, user_fields,
 };
@@ -60,9 +61,8 @@ pub fn show_event(body: &[u8], row: EventRow, views: &RwLock<Views>) -> ShownEve
 
 /// What a change replaced: always there for updates, for others only where the source says so.
 fn previous_attributes<'a>(kind: &str, data: Option<&'a RawValue>, context: Option<&'a RawValue>) -> Option<&'a str> {
-    let within = |value| fields_of(value, ["previous_attributes"]).and_then(|[previous]| object(previous));
-    let own = within(data);
-    if kind.starts_with("dsync.") && kind.ends_with(".updated") { own.or_else(|| within(context)).or(Some("{}")) } else { own }
+    let own = previous_in(data);
+    if kind.starts_with("dsync.") && kind.ends_with(".updated") { own.or_else(|| previous_in(context)).or(Some("{}")) } else { own }
 }
 
 struct Event<'a> {

@@ -9,12 +9,14 @@ use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 use rollcall_projections::{Part, Seq};
 
-use crate::json::{fields, object, string};
+use crate::json::{fields, string};
 use crate::log::{Log, ReadError};
 
+mod changes;
 mod event;
 mod shapes;
 
+pub use changes::{Changed, Missed, changed, missed, said_before, snapshot};
 pub use event::{ShownEvent, show_event};
 pub use shapes::{open_entity, push_directory};
 
@@ -121,15 +123,7 @@ impl Documents {
 impl Document {
     /// Completes the snapshot in `body` into the API's shape. A field of the wrong type counts as absent.
     fn read(body: &[u8], (_, part, shape): DocumentKey) -> Document {
-        let text = std::str::from_utf8(body).unwrap_or("{}");
-        let [data] = fields(text, ["data"]).unwrap_or_default();
-        let within = |name: &str| fields(data?.get(), [name]).and_then(|[value]| value);
-        let snapshot = match part {
-            Part::Data => data,
-            Part::User => within("user"),
-            Part::Group => within("group"),
-        };
-        let snapshot = object(snapshot).unwrap_or("{}");
+        let snapshot = snapshot(body, part);
         match shape {
             Shape::Directory => shapes::directory(snapshot),
             Shape::User => shapes::user(snapshot),

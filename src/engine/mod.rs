@@ -12,6 +12,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use bytes::Bytes;
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 use rollcall_projections::{Cut, EventRow, Millis, Seq, View, Views};
 use sha2::{Digest, Sha256};
@@ -398,6 +399,14 @@ impl Engine {
     /// If the log cannot be read.
     pub fn load_documents(&self, keys: &[DocumentKey]) -> Result<Vec<Document>, ReadError> {
         self.documents.load(&*self.log, keys)
+    }
+
+    /// The bodies of records, in the order asked for. Blocks while it reads the log; not cached.
+    ///
+    /// # Errors
+    /// If the log cannot be read.
+    pub fn load_bodies(&self, seqs: &[Seq]) -> Result<Vec<Bytes>, ReadError> {
+        self.log.bodies(seqs)
     }
 
     /// The record that counts under an event id. Blocks while it reads the log.

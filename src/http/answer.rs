@@ -32,12 +32,17 @@ fn request_id() -> String {
 
 /// Says at which cut an answer holds: sent back, the two headers repeat it for ever.
 pub(super) fn pin(response: &mut HttpResponse, cut: Cut) {
-    let as_of = if cut.as_of == Millis::MAX { "latest".to_owned() } else { time::format(cut.as_of) };
-    for (name, value) in [("rollcall-as-of", as_of), ("rollcall-known-at", cut.known_at.to_string())] {
+    for (name, value) in ["rollcall-as-of", "rollcall-known-at"].into_iter().zip(told(cut)) {
         if let Ok(value) = HeaderValue::from_str(&value) {
             response.headers_mut().insert(HeaderName::from_static(name), value);
         }
     }
+}
+
+/// A cut as parameters take it: when things happened, and when they were known.
+pub(super) fn told(cut: Cut) -> [String; 2] {
+    let as_of = if cut.as_of == Millis::MAX { "latest".to_owned() } else { time::format(cut.as_of) };
+    [as_of, cut.known_at.to_string()]
 }
 
 /// A list's page in the contract's envelope. `cursors` are before and after.
@@ -238,6 +243,16 @@ impl Problem {
         Problem { errors, ..Code::CursorInvalid.into() }
     }
 
+    /// What is wrong with a cut that goes by these parameters.
+    pub(super) fn of_cut(error: CutError, as_of: &str, known_at: &str) -> Problem {
+        let (field, code, what) = match error {
+            CutError::AsOfInFuture => (as_of, Code::AsOfInFuture, "is later than this server's clock"),
+            CutError::Unsettled => return Code::LogUnavailable.into(),
+            CutError::KnownAtOutOfRange => (known_at, Code::KnownAtOutOfRange, "is above the last record, or in the future"),
+        };
+        Problem { errors: vec![FieldError::new(field, format!("`{field}` {what}"))], ..code.into() }
+    }
+
     pub(super) fn response(&self) -> HttpResponse {
         let mut response = json(self.code.status());
         if self.code.status() == StatusCode::SERVICE_UNAVAILABLE {
@@ -291,12 +306,7 @@ impl From<ActError> for Problem {
 
 impl From<CutError> for Problem {
     fn from(error: CutError) -> Problem {
-        let (field, code, message) = match error {
-            CutError::AsOfInFuture => ("as_of", Code::AsOfInFuture, "`as_of` is later than this server's clock"),
-            CutError::Unsettled => return Code::LogUnavailable.into(),
-            CutError::KnownAtOutOfRange => ("known_at", Code::KnownAtOutOfRange, "`known_at` is above the last record, or in the future"),
-        };
-        Problem { errors: vec![FieldError::new(field, message)], ..code.into() }
+        Problem::of_cut(error, "as_of", "known_at")
     }
 }
 

@@ -3,10 +3,12 @@
 mod answer;
 mod api;
 mod body;
+mod diff;
 mod directories;
 mod events;
 mod groups;
 mod health;
+mod history;
 mod ingest;
 mod openapi;
 mod policy;
@@ -160,6 +162,9 @@ calls! {
     post role_mapping::PREVIEW => role_mapping::preview;
     get roles::ASSIGNMENTS => roles::assignments;
     get roles::PERIODS => roles::periods;
+    get history::OF_USER => history::of_user;
+    get history::OF_GROUP => history::of_group;
+    get diff::DIFF => diff::diff;
     get rollcall::QUARANTINE => rollcall::quarantine;
     get rollcall::PROJECTIONS => rollcall::projections;
     get rollcall::LAST_REBUILD => rollcall::last_rebuild, post rollcall::REBUILD => rollcall::rebuild;

@@ -42,6 +42,53 @@ pub(super) struct Paging {
     reversed: bool,
 }
 
+/// Which part of a list is wanted whose cursors are places in it: what stands at a place need not be there (any more).
+pub(super) struct Places {
+    limit: usize,
+    descending: bool,
+    after: Option<String>,
+    before: Option<String>,
+}
+
+/// A place in a list, by which its cursors can be compared whatever is in it.
+pub(super) trait Place: Sized {
+    /// The place that a cursor names; `None` if it is no cursor of this list.
+    fn read(cursor: &str) -> Option<Self>;
+    /// Its cursor.
+    fn write(&self) -> String;
+}
+
+impl Places {
+    /// One page, in the list's order, and its cursors. `walk` gives at most so many items behind a place, or without one from the list's end on,
+    /// in ascending order or in descending, and whether there are more; `place` tells an item's.
+    ///
+    /// # Errors
+    /// 422 for a cursor that is none of this list.
+    pub(super) fn page<T, P: Place>(
+        self,
+        place: impl Fn(&T) -> P,
+        mut walk: impl FnMut(Option<P>, bool, usize) -> (Vec<T>, bool),
+    ) -> Result<(Vec<T>, [Option<String>; 2]), Problem> {
+        let Places { limit, descending, after, before } = self;
+        let read = |field: &str, cursor: Option<String>| {
+            cursor.map(|cursor| P::read(&cursor).ok_or_else(|| Problem::cursor_invalid(field))).transpose()
+        };
+        let (after, before) = (read("after", after)?, read("before", before)?);
+        let (backward, has_cursor) = (before.is_some(), before.is_some() || after.is_some());
+        let (mut items, more) = walk(before.or(after), descending != backward, limit);
+        // On the side that the walk came from there can only be something if it did not start at the list's end.
+        let behind = items.first().filter(|_| has_cursor).map(&place);
+        let more_behind = behind.is_some_and(|first| !walk(Some(first), descending == backward, 1).0.is_empty());
+        let (more_before, more_after) = if backward { (more, more_behind) } else { (more_behind, more) };
+        if backward {
+            items.reverse();
+        }
+        let cursor = |item: Option<&T>, more: bool| item.filter(|_| more).map(|item| place(item).write());
+        let cursors = [cursor(items.first(), more_before), cursor(items.last(), more_after)];
+        Ok((items, cursors))
+    }
+}
+
 impl Question {
     /// Sees who asks and reads the parameters.
     ///
@@ -65,6 +112,11 @@ impl Question {
             return Vec::new();
         }
         self.parameters.extract_if(.., |(key, _)| is_name(key)).map(|(_, value)| value).collect()
+    }
+
+    /// Whether a parameter is there, whatever it says.
+    pub(super) fn is_given(&self, name: &str) -> bool {
+        self.parameters.iter().any(|(key, _)| key == name)
     }
 
     /// Takes a parameter. Given twice, empty, or too long it is an error.
@@ -143,25 +195,42 @@ impl Question {
     /// # Errors
     /// 422 for anything wrong so far, or a cut ahead of what is known.
     pub(super) async fn cut(mut self) -> Result<(Arc<Engine>, Cut), Problem> {
-        let as_of = self.take("as_of").filter(|text| text != "latest").and_then(|text| {
-            let moment = parse_moment(&text);
-            if moment.is_none() {
-                self.error("as_of", "it must be an RFC 3339 time or `latest`");
-            }
-            moment
-        });
-        let known_at = self.take("known_at").and_then(|text| {
-            let seq = text.bytes().all(|byte| byte.is_ascii_digit()).then(|| KnownAt::Seq(text.parse().unwrap_or(u64::MAX)));
-            let known_at = seq.or_else(|| parse_moment(&text).map(KnownAt::Time));
-            if known_at.is_none() {
-                self.error("known_at", "it must be a record's number or an RFC 3339 time");
-            }
-            known_at
-        });
+        let (as_of, known_at) = (self.take_as_of("as_of"), self.take_known_at("known_at"));
         let engine = self.finish()?;
-        // A `known_at` in time may wait for what is being written, but not for ever.
-        let cut = tokio::time::timeout(ANSWER_WITHIN, engine.cut(as_of, known_at)).await.unwrap_or(Err(CutError::Unsettled))?;
+        let cut = fix(&engine, as_of, known_at).await?;
         Ok((engine, cut))
+    }
+
+    /// Takes a cut by when things happened: a time, or none for `latest`.
+    pub(super) fn take_as_of(&mut self, name: &str) -> Option<Millis> {
+        let text = self.take(name).filter(|text| text != "latest")?;
+        let moment = parse_moment(&text);
+        if moment.is_none() {
+            self.error(name, "it must be an RFC 3339 time or `latest`");
+        }
+        moment
+    }
+
+    /// Takes a cut by when things became known.
+    pub(super) fn take_known_at(&mut self, name: &str) -> Option<KnownAt> {
+        let text = self.take(name)?;
+        let seq = text.bytes().all(|byte| byte.is_ascii_digit()).then(|| KnownAt::Seq(text.parse().unwrap_or(u64::MAX)));
+        let known_at = seq.or_else(|| parse_moment(&text).map(KnownAt::Time));
+        if known_at.is_none() {
+            self.error(name, "it must be a record's number or an RFC 3339 time");
+        }
+        known_at
+    }
+
+    /// Takes the cursors, order and limit of a list whose cursors are places in it.
+    pub(super) fn take_places(&mut self, limit_default: usize, limit_max: usize) -> Places {
+        let limit = self.take_limit(limit_default, limit_max);
+        let (after, before) = (self.take("after"), self.take("before"));
+        if after.is_some() && before.is_some() {
+            self.error("before", "give `before` or `after`, not both");
+        }
+        let descending = self.take_word("order", &[("asc", false), ("desc", true)]).unwrap_or(false);
+        Places { limit, descending, after, before }
     }
 
     /// Takes a list of texts, each once, in every encoding that client libraries use: separated by commas, the parameter repeated, `name[]`, `name[0]`.
@@ -198,6 +267,15 @@ impl Question {
         }
         if self.errors.is_empty() { Ok(self.engine) } else { Err(Problem::validation(self.errors)) }
     }
+}
+
+/// Fixes a cut.
+///
+/// # Errors
+/// If it is ahead of what is known, or cannot be repeated yet.
+pub(super) async fn fix(engine: &Engine, as_of: Option<Millis>, known_at: Option<KnownAt>) -> Result<Cut, CutError> {
+    // A `known_at` in time may wait for what is being written, but not for ever.
+    tokio::time::timeout(ANSWER_WITHIN, engine.cut(as_of, known_at)).await.unwrap_or(Err(CutError::Unsettled))
 }
 
 /// The name of which `name[]` or `name[0]` gives one value.
@@ -252,6 +330,11 @@ impl Paging {
         let (before, after) = (cursor(page.items.first(), page.more_before), cursor(page.items.last(), page.more_after));
         if self.reversed { [after, before] } else { [before, after] }
     }
+}
+
+/// The id in the path, decoded. `None` where it is no text.
+pub(super) fn id_within_path(request: &HttpRequest) -> Option<String> {
+    percent_encoding::percent_decode_str(request.match_info().get("id")?).decode_utf8().ok().map(Into::into)
 }
 
 /// The id in the last segment of the path, decoded. `None` where it is no text.

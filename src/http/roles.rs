@@ -10,7 +10,7 @@ use super::api::{
     AFTER_ASSIGNMENT, AFTER_OWN, BEFORE_ASSIGNMENT, FOR_USER, Gives, LIMIT_OWN, Method, OF_DIRECTORY, OF_ORGANIZATION,
     OF_ORGANIZATION_ALIAS, OF_ROLE, ORDER_OWN, ORDER_PLAIN, Operation, THROUGH_GROUP,
 };
-use super::question::{Question, pinned_with_roles};
+use super::question::{Place, Question, id_within_path, pinned_with_roles};
 use super::role_mapping::describe_ground;
 use crate::engine::Engine;
 use crate::time;
@@ -60,18 +60,11 @@ pub(super) const PERIODS: Operation = Operation {
 /// Answers [`ASSIGNMENTS`].
 pub(super) async fn assignments(request: HttpRequest, state: web::Data<State>) -> Result<HttpResponse, Problem> {
     let mut question = Question::of(&request, &state, &ASSIGNMENTS)?;
-    let limit = question.take_limit(100, 1000);
-    let (after, before) = (question.take("after"), question.take("before"));
-    if after.is_some() && before.is_some() {
-        question.error("before", "give `before` or `after`, not both");
-    }
-    let descending = question.take_word("order", &[("asc", false), ("desc", true)]).unwrap_or(false);
+    let places = question.take_places(100, 1000);
     let (user, role, group) = (question.take("user"), question.take("role"), question.take("group"));
     let directory = question.take("directory");
     let organization = question.take_either("organization_id", "organization");
     let (engine, cut) = question.cut().await?;
-    let place = |field: &str, text: Option<String>| text.map(|text| place(&text).ok_or_else(|| Problem::cursor_invalid(field))).transpose();
-    let (after, before) = (place("after", after)?, place("before", before)?);
     let found = web::block(move || {
         let filter = AssignmentFilter {
             user: user.as_deref(),
@@ -81,36 +74,33 @@ pub(super) async fn assignments(request: HttpRequest, state: web::Data<State>) -
             organization: organization.as_deref(),
         };
         let version = engine.views().mapping_version(cut);
-        let walk = |start: Option<Place>, descending: bool, limit: usize| walk(&engine, &filter, cut, start, descending, limit);
-        let (items, more_before, more_after) = match before {
-            None => {
-                let has_cursor = after.is_some();
-                let (items, more) = walk(after, descending, limit);
-                let more_before =
-                    has_cursor && items.first().is_some_and(|first| !walk(Some(place_of(first)), !descending, 1).0.is_empty());
-                (items, more_before, more)
-            }
-            Some(before) => {
-                let (mut items, more) = walk(Some(before), !descending, limit);
-                items.reverse();
-                let more_after = items.last().is_some_and(|last| !walk(Some(place_of(last)), descending, 1).0.is_empty());
-                (items, more, more_after)
-            }
-        };
-        let cursor = |item: Option<&Assignment>, more: bool| item.filter(|_| more).map(|item| cursor(&item.user, &item.role));
-        let cursors = [cursor(items.first(), more_before), cursor(items.last(), more_after)];
+        let walk = |start: Option<Holding>, descending: bool, limit: usize| walk(&engine, &filter, cut, start, descending, limit);
+        let (items, cursors) = places.page(holding, walk)?;
         let items: Vec<Vec<u8>> = items.iter().map(|assignment| describe(assignment).to_string().into_bytes()).collect();
-        (version, list_of(&items, cursors))
+        Ok::<_, Problem>((version, list_of(&items, cursors)))
     });
-    let (version, body) = found.await.map_err(|_| Code::Internal)?;
+    let (version, body) = found.await.map_err(|_| Code::Internal)??;
     Ok(pinned_with_roles(cut, version, Ok(body)))
 }
 
 /// A user and a role: a place in the list of assignments.
-type Place = (String, String);
+struct Holding(String, String);
 
-fn place_of(assignment: &Assignment) -> Place {
-    (assignment.user.clone(), assignment.role.clone())
+fn holding(assignment: &Assignment) -> Holding {
+    Holding(assignment.user.clone(), assignment.role.clone())
+}
+
+/// Both parts in hex, since each may hold any character.
+impl Place for Holding {
+    fn read(cursor: &str) -> Option<Holding> {
+        let (user, role) = cursor.split_once('.')?;
+        let text = |part: &str| String::from_utf8(hex::decode(part).ok()?).ok();
+        Some(Holding(text(user)?, text(role)?))
+    }
+
+    fn write(&self) -> String {
+        format!("{}.{}", hex::encode(&self.0), hex::encode(&self.1))
+    }
 }
 
 /// The assignments behind a place, and whether there are more. Each one costs a history of roles: a long page must not keep the writer waiting.
@@ -118,10 +108,11 @@ fn walk(
     engine: &Engine,
     filter: &AssignmentFilter<'_>,
     cut: Cut,
-    mut start: Option<Place>,
+    start: Option<Holding>,
     descending: bool,
     limit: usize,
 ) -> (Vec<Assignment>, bool) {
+    let mut start = start.map(|Holding(user, role)| (user, role));
     let mut items = Vec::new();
     // One more than wanted, to know whether there are more.
     while items.len() <= limit {
@@ -142,9 +133,7 @@ fn walk(
 pub(super) async fn periods(request: HttpRequest, state: web::Data<State>) -> Result<HttpResponse, Problem> {
     let mut question = Question::of(&request, &state, &PERIODS)?;
     let paging = question.take_paging(100, 1000, false);
-    let id =
-        request.match_info().get("id").map(percent_encoding::percent_decode_str).and_then(|id| id.decode_utf8().ok().map(String::from));
-    let id = id.ok_or(Code::NotFound)?;
+    let id = id_within_path(&request).ok_or(Code::NotFound)?;
     let (engine, cut) = question.cut().await?;
     let found = web::block(move || {
         let (version, periods) = {
@@ -161,17 +150,6 @@ pub(super) async fn periods(request: HttpRequest, state: web::Data<State>) -> Re
     });
     let (version, body) = found.await.map_err(|_| Code::Internal)??;
     Ok(pinned_with_roles(cut, version, body))
-}
-
-/// A place in the list of assignments: both parts in hex, since each may hold any character.
-fn cursor(user: &str, role: &str) -> String {
-    format!("{}.{}", hex::encode(user), hex::encode(role))
-}
-
-fn place(cursor: &str) -> Option<Place> {
-    let (user, role) = cursor.split_once('.')?;
-    let text = |part: &str| String::from_utf8(hex::decode(part).ok()?).ok();
-    Some((text(user)?, text(role)?))
 }
 
 fn describe(assignment: &Assignment) -> Value {
@@ -205,7 +183,7 @@ fn describe_period(user: &str, period: &RolePeriod) -> Value {
 }
 
 /// The event that made something so.
-fn describe_cause(cause: &Cause) -> Value {
+pub(super) fn describe_cause(cause: &Cause) -> Value {
     object!({
         "event_id": cause.event_id,
         "event": cause.event,

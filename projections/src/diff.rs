@@ -1,0 +1,196 @@
+//! What differs between two cuts: users, groups, memberships and roles, some at a time.
+
+use std::collections::BTreeSet;
+
+use crate::entities::{Part, Version};
+use crate::names::Name;
+use crate::order::{Cut, Seq};
+use crate::roster::Roster;
+use crate::views::{Kind, Views, find};
+use crate::walks::{Walk, merge, walk_merged};
+
+/// How many users, groups and pairs of them are judged in one go.
+const CANDIDATES_MAX: usize = 1024;
+
+/// What a difference is about. Differences stand in this order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Subject {
+    /// A user.
+    User,
+    /// A group.
+    Group,
+    /// A user's membership of a group.
+    Membership,
+    /// A role of a user.
+    Role,
+}
+
+impl Subject {
+    /// Every subject, in order.
+    pub const ALL: [Subject; 4] = [Subject::User, Subject::Group, Subject::Membership, Subject::Role];
+}
+
+/// What became of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Differs {
+    /// There at the second cut only.
+    Added,
+    /// There at the first cut only.
+    Removed,
+    /// A user or group that is there at both cuts, described by another record: whose snapshot stood where, at the first and the second.
+    Described([(Seq, Part); 2]),
+}
+
+/// Something that differs between two cuts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Difference {
+    /// What it is about and who.
+    pub place: DifferencePlace,
+    /// What became of it.
+    pub differs: Differs,
+}
+
+/// A place in the order of differences: what it is compared by, in that order.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct DifferencePlace {
+    /// What it is about.
+    pub subject: Subject,
+    /// The id of the user, or of the group if it is about a group.
+    pub id: String,
+    /// The group's id of a membership, the name of a role; else empty.
+    pub of: String,
+}
+
+/// Some differences, and the place to go on behind, if there may be more.
+pub type Differences = (Vec<Difference>, Option<DifferencePlace>);
+
+/// Two cuts, the directory to which everything is narrowed, if any, and what was found so far.
+struct Walker<'v> {
+    views: &'v Views,
+    cuts: [Cut; 2],
+    directory: Option<Name>,
+    limit: usize,
+    found: Vec<Difference>,
+    judged: usize,
+}
+
+impl Views {
+    /// Differences between two cuts, by subject and ids, behind a place in that order. With a directory only of users and groups that are in it,
+    /// at each cut for itself. It may find none and still say where to go on.
+    ///
+    /// Gives at most `limit`, and judges no more than about a thousand candidates, or one user's memberships.
+    pub fn differences(&self, directory: Option<&str>, cuts: [Cut; 2], after: Option<&DifferencePlace>, limit: usize) -> Differences {
+        let Some(directory) = find(directory, |id| self.directories.names.find(id)) else { return (Vec::new(), None) };
+        let mut walker = Walker { views: self, cuts, directory, limit, found: Vec::new(), judged: 0 };
+        let begin = after.map_or(Subject::User, |after| after.subject);
+        for subject in Subject::ALL.into_iter().filter(|subject| *subject >= begin) {
+            let after = after.filter(|after| after.subject == subject).map(|after| (after.id.as_str(), after.of.as_str()));
+            let next = match subject {
+                Subject::User => walker.entities(Kind::User, subject, after),
+                Subject::Group => walker.entities(Kind::Group, subject, after),
+                Subject::Membership | Subject::Role => walker.of_users(subject, after),
+            };
+            if next.is_some() {
+                return (walker.found, next);
+            }
+        }
+        (walker.found, None)
+    }
+
+    fn candidates(&self, kind: Kind, directory: Option<Name>, cut: Cut, start: Option<&str>) -> Walk<'_> {
+        let entities = self.entities(kind);
+        let rosters: Vec<&Roster> = match directory {
+            Some(directory) => entities.roster(directory).into_iter().collect(),
+            None => entities.rosters().collect(),
+        };
+        walk_merged(&rosters, cut, start, false, |name| entities.names.text(name))
+    }
+}
+
+impl<'v> Walker<'v> {
+    /// Who may be there at either cut, in order of id.
+    fn candidates(&self, kind: Kind, start: Option<&str>) -> Walk<'v> {
+        let views = self.views;
+        let walks = self.cuts.map(|cut| views.candidates(kind, self.directory, cut, start));
+        merge(walks.into(), false, move |name| views.entities(kind).names.text(name))
+    }
+
+    /// The versions of a user or group at the two cuts, where it is there.
+    fn there(&self, kind: Kind, name: Name) -> [Option<&'v Version>; 2] {
+        let within = |version: &&Version| self.directory.is_none_or(|directory| version.directory == directory);
+        self.cuts.map(|cut| self.views.alive(kind, name, cut).filter(within))
+    }
+
+    /// Whether this is enough for one go.
+    fn is_full(&self) -> bool {
+        self.found.len() >= self.limit || self.judged >= CANDIDATES_MAX
+    }
+
+    fn note(&mut self, subject: Subject, id: &str, of: &str, differs: Differs) {
+        self.found.push(Difference { place: place(subject, id, of), differs });
+    }
+
+    /// Users or groups that differ; and where to go on.
+    fn entities(&mut self, kind: Kind, subject: Subject, after: Option<(&str, &str)>) -> Option<DifferencePlace> {
+        for name in self.candidates(kind, after.map(|(id, _)| id)) {
+            let id = self.views.entities(kind).names.text(name);
+            self.judged += 1;
+            let at = |version: &Version| (Seq::from(version.place.seq), version.part);
+            match self.there(kind, name) {
+                [None, Some(_)] => self.note(subject, id, "", Differs::Added),
+                [Some(_), None] => self.note(subject, id, "", Differs::Removed),
+                [Some(before), Some(after)] if before.place.seq != after.place.seq => {
+                    self.note(subject, id, "", Differs::Described([at(before), at(after)]));
+                }
+                _ => {}
+            }
+            if self.is_full() {
+                return Some(place(subject, id, ""));
+            }
+        }
+        None
+    }
+
+    /// Memberships or roles that differ; and where to go on.
+    fn of_users(&mut self, subject: Subject, after: Option<(&str, &str)>) -> Option<DifferencePlace> {
+        let views = self.views;
+        // The user at whom the last go ended may have more.
+        let first = after.and_then(|(id, _)| views.users.names.find(id));
+        for user in first.into_iter().chain(self.candidates(Kind::User, after.map(|(id, _)| id))) {
+            let id = views.users.names.text(user);
+            if self.is_full() {
+                return Some(place(subject, id, ""));
+            }
+            let behind = after.filter(|(after, _)| *after == id).map_or("", |(_, of)| of);
+            self.judged += 1;
+            let there = self.there(Kind::User, user).map(|version| version.is_some());
+            if there == [false, false] {
+                continue;
+            }
+            self.judged += views.memberships.of_user(user).len();
+            let [from, to] = self.cuts;
+            let [was_there, is_there] = there;
+            let held = |there: bool, cut: Cut| if there { self.held(subject, user, cut) } else { BTreeSet::new() };
+            let (before, after) = (held(was_there, from), held(is_there, to));
+            for of in before.symmetric_difference(&after).filter(|of| of.as_str() > behind) {
+                if self.found.len() >= self.limit {
+                    return self.found.last().map(|last| last.place.clone());
+                }
+                self.note(subject, id, of, if before.contains(of) { Differs::Removed } else { Differs::Added });
+            }
+        }
+        None
+    }
+
+    /// The groups that a user, alive at the cut, is a member of; or the roles that it holds.
+    fn held(&self, subject: Subject, user: Name, cut: Cut) -> BTreeSet<String> {
+        match subject {
+            Subject::Role => self.views.roles_held(user, cut).into_iter().collect(),
+            _ => self.views.groups_of(user, cut).map(|(group, _)| self.views.groups.names.text(group).to_owned()).collect(),
+        }
+    }
+}
+
+fn place(subject: Subject, id: &str, of: &str) -> DifferencePlace {
+    DifferencePlace { subject, id: id.to_owned(), of: of.to_owned() }
+}

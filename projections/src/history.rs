@@ -1,0 +1,153 @@
+//! What was said of one user or group, in order: every version that the cut sees.
+
+use crate::causes::{Cause, Turn};
+use crate::entities::{Part, Version};
+use crate::order::{Cut, IdBuffer, Millis, NO_UPDATED_AT, Place, Seq, Seq32};
+use crate::views::{Kind, Views};
+
+/// An event's place in the order of events, whatever is known of others: what it is compared by, in that order.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct EventPlace {
+    /// When it happened at the source.
+    pub occurred_at: Millis,
+    /// Whether it ends something.
+    pub closing: bool,
+    /// The source's `data.updated_at`, if it has one.
+    pub updated_at: Option<Millis>,
+    /// Its id.
+    pub event_id: String,
+}
+
+/// What a version is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum VersionKind {
+    /// Of an event of its own: a creation or an update.
+    Explicit,
+    /// Of a deletion.
+    Tombstone,
+    /// Of a membership event, and standing in since no event of its own was there.
+    Snapshot,
+}
+
+/// Where a version's snapshot stands, and what it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VersionRef {
+    /// The record whose body holds the snapshot.
+    pub seq: Seq,
+    /// Where in that body.
+    pub part: Part,
+    /// What it is.
+    pub kind: VersionKind,
+}
+
+/// A version in a history.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VersionRow {
+    /// The version.
+    pub version: VersionRef,
+    /// The one before it in the history; `None` for the first.
+    pub previous: Option<VersionRef>,
+    /// Whether a version that stands later in the history was recorded earlier.
+    pub late: bool,
+    /// Its place in the history.
+    pub place: EventPlace,
+    /// Its event.
+    pub cause: Cause,
+}
+
+impl Views {
+    /// Versions of a user behind a place in their order, or before it if `descending`, at most `limit`, and whether there are more. Empty for a
+    /// user never heard of: see [`Views::user_seen_at`].
+    ///
+    /// Looks at every version of the user, and writes out those that it gives.
+    pub fn user_history(&self, id: &str, cut: Cut, start: Option<&EventPlace>, descending: bool, limit: usize) -> (Vec<VersionRow>, bool) {
+        self.history(Kind::User, id, cut, start, descending, limit)
+    }
+
+    /// The same of a group.
+    pub fn group_history(&self, id: &str, cut: Cut, start: Option<&EventPlace>, descending: bool, limit: usize) -> (Vec<VersionRow>, bool) {
+        self.history(Kind::Group, id, cut, start, descending, limit)
+    }
+
+    fn history(
+        &self,
+        kind: Kind,
+        id: &str,
+        cut: Cut,
+        start: Option<&EventPlace>,
+        descending: bool,
+        limit: usize,
+    ) -> (Vec<VersionRow>, bool) {
+        let versions = self.versions(kind, id, cut);
+        // The start itself need not be there.
+        let range = match start {
+            None => 0..versions.len(),
+            Some(start) if descending => 0..versions.partition_point(|version| self.compare_to(version.place, start).is_lt()),
+            Some(start) => versions.partition_point(|version| self.compare_to(version.place, start).is_le())..versions.len(),
+        };
+        let more = range.len() > limit;
+        let shown = if descending {
+            range.end.saturating_sub(limit).max(range.start)..range.end
+        } else {
+            range.start..range.end.min(range.start + limit)
+        };
+        let late = lateness(&versions);
+        let row = |at: usize| {
+            let version = versions.get(at)?;
+            Some(VersionRow {
+                version: version_ref(version),
+                previous: at.checked_sub(1).and_then(|before| versions.get(before)).map(|version| version_ref(version)),
+                late: late.get(at).copied().unwrap_or(false),
+                place: self.event_place(version.place),
+                cause: self.cause_of(Turn::Event(version.place)),
+            })
+        };
+        let rows = if descending { shown.rev().filter_map(row).collect() } else { shown.filter_map(row).collect() };
+        (rows, more)
+    }
+
+    /// Every version that the cut sees, in order: those of its own events, and before the first of them the snapshots that stand in.
+    fn versions(&self, kind: Kind, id: &str, cut: Cut) -> Vec<&Version> {
+        let Some(entity) = self.named(kind, id).and_then(|name| self.entity(kind, name)) else { return Vec::new() };
+        let seen = |version: &&Version| cut.sees(version.place);
+        let first = entity.explicit.iter().find(seen).map(|version| version.place.occurred_at);
+        let stands_in = |version: &&Version| first.is_none_or(|first| version.place.occurred_at < first);
+        let stand_ins = entity.stand_ins.iter().filter(seen).filter(stands_in);
+        stand_ins.chain(entity.explicit.iter().filter(seen)).collect()
+    }
+
+    fn compare_to(&self, place: Place, other: &EventPlace) -> core::cmp::Ordering {
+        let times = (place.occurred_at, place.closing, updated_at(place)).cmp(&(other.occurred_at, other.closing, other.updated_at));
+        times.then_with(|| self.ids.text(place.seq, &mut IdBuffer::default()).cmp(other.event_id.as_str()))
+    }
+
+    fn event_place(&self, place: Place) -> EventPlace {
+        let event_id = self.ids.text(place.seq, &mut IdBuffer::default()).to_owned();
+        EventPlace { occurred_at: place.occurred_at, closing: place.closing, updated_at: updated_at(place), event_id }
+    }
+}
+
+fn updated_at(place: Place) -> Option<Millis> {
+    Some(place.updated_at).filter(|updated_at| *updated_at != NO_UPDATED_AT)
+}
+
+/// Of each version whether one behind it was recorded earlier.
+fn lateness(versions: &[&Version]) -> Vec<bool> {
+    let mut lowest = Seq32::MAX;
+    let mut late = Vec::with_capacity(versions.len());
+    for version in versions.iter().rev() {
+        late.push(lowest < version.place.seq);
+        lowest = lowest.min(version.place.seq);
+    }
+    late.reverse();
+    late
+}
+
+fn version_ref(version: &Version) -> VersionRef {
+    let kind = match version {
+        Version { deleted: true, .. } => VersionKind::Tombstone,
+        Version { part: Part::Data, .. } => VersionKind::Explicit,
+        _ => VersionKind::Snapshot,
+    };
+    VersionRef { seq: Seq::from(version.place.seq), part: version.part, kind }
+}

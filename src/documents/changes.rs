@@ -1,0 +1,203 @@
+//! What one snapshot of the source says otherwise than another: field by field, values as they were written.
+
+use std::collections::BTreeMap;
+
+use rollcall_projections::Part;
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use crate::json::{entries, equal, fields, fields_of, object};
+
+/// Fields that say what an object is, when the source wrote it, or what hangs on it, and not how it is.
+const NOT_COMPARED: [&str; 6] = ["object", "id", "created_at", "updated_at", "previous_attributes", "groups"];
+
+/// Fields that are compared key by key.
+const BY_KEY: [&str; 2] = ["custom_attributes", "raw_attributes"];
+
+/// A field's value in two snapshots; `null` where it is absent.
+#[derive(Debug, Serialize)]
+pub struct Changed<'a> {
+    from: Option<&'a RawValue>,
+    to: Option<&'a RawValue>,
+}
+
+/// The value that a field had as far as is known, and the one that the source says it had; `null` where there is none.
+#[derive(Debug, Serialize)]
+pub struct Missed<'a> {
+    known: Option<&'a RawValue>,
+    said: Option<&'a RawValue>,
+}
+
+/// The snapshot in a record's body; an empty object where there is none.
+pub fn snapshot(body: &[u8], part: Part) -> &str {
+    let [data] = fields(text(body), ["data"]).unwrap_or_default();
+    let within = |name: &str| fields_of(data, [name]).and_then(|[value]| value);
+    let snapshot = match part {
+        Part::Data => data,
+        Part::User => within("user"),
+        Part::Group => within("group"),
+    };
+    object(snapshot).unwrap_or("{}")
+}
+
+/// What an event says that it replaced: in its data, else in its context.
+pub fn said_before(body: &[u8]) -> Option<&str> {
+    let [data, context] = fields(text(body), ["data", "context"]).unwrap_or_default();
+    previous_in(data).or_else(|| previous_in(context))
+}
+
+/// The `previous_attributes` in an event's data or context.
+pub(super) fn previous_in(value: Option<&RawValue>) -> Option<&str> {
+    fields_of(value, ["previous_attributes"]).and_then(|[previous]| object(previous))
+}
+
+fn text(body: &[u8]) -> &str {
+    std::str::from_utf8(body).unwrap_or("{}")
+}
+
+/// The fields of two snapshots that differ as JSON values, numbers by their text. An absent one equals `null`.
+pub fn changed<'a>(from: &'a str, to: &'a str) -> BTreeMap<String, Changed<'a>> {
+    let differing = compare(from, to, Keys::OfBoth).into_iter();
+    differing.map(|(field, [from, to])| (field, Changed { from, to })).collect()
+}
+
+/// The fields that the source says it replaced and that were something else, as far as the snapshot before tells.
+pub fn missed<'a>(known: &'a str, said: &'a str) -> BTreeMap<String, Missed<'a>> {
+    let differing = compare(known, said, Keys::OfSecond).into_iter();
+    differing.map(|(field, [known, said])| (field, Missed { known, said })).collect()
+}
+
+/// Which fields of two objects are compared.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Keys {
+    OfBoth,
+    OfSecond,
+}
+
+type Entries<'a> = BTreeMap<String, &'a RawValue>;
+
+/// The fields that differ, with both values.
+fn compare<'a>(first: &'a str, second: &'a str, keys: Keys) -> BTreeMap<String, [Option<&'a RawValue>; 2]> {
+    let [first, second] = [first, second].map(|text| entries(text).unwrap_or_default());
+    let mut differing = BTreeMap::new();
+    for (field, values) in pairs(&first, &second, keys) {
+        if NOT_COMPARED.contains(&field) {
+            continue;
+        }
+        match by_key(field, values) {
+            Some([first, second]) => {
+                let inner = pairs(&first, &second, keys).into_iter().filter(|(_, values)| differ(*values));
+                differing.extend(inner.map(|(key, values)| (format!("{field}.{key}"), values)));
+            }
+            None if differ(values) => {
+                // A root field of the same name as an attribute's gives way.
+                differing.entry(field.to_owned()).or_insert(values);
+            }
+            None => {}
+        }
+    }
+    differing
+}
+
+/// Each key with its two values, `null` as absent.
+fn pairs<'k, 'a>(first: &'k Entries<'a>, second: &'k Entries<'a>, keys: Keys) -> BTreeMap<&'k str, [Option<&'a RawValue>; 2]> {
+    let given = |entries: &Entries<'a>, key: &str| entries.get(key).copied().filter(|value| value.get() != "null");
+    let also = first.keys().filter(|_| keys == Keys::OfBoth);
+    second.keys().chain(also).map(|key| (key.as_str(), [given(first, key), given(second, key)])).collect()
+}
+
+/// The two sides of a field that is compared key by key, if both can be: objects whose keys are text, or nothing.
+fn by_key<'a>(field: &str, values: [Option<&'a RawValue>; 2]) -> Option<[Entries<'a>; 2]> {
+    if !BY_KEY.contains(&field) {
+        return None;
+    }
+    let side = |value: Option<&'a RawValue>| value.map_or(Some(Entries::new()), |value| entries(value.get()));
+    let [first, second] = values;
+    Some([side(first)?, side(second)?])
+}
+
+fn differ([first, second]: [Option<&RawValue>; 2]) -> bool {
+    !equal(first, second)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn json(value: impl Serialize) -> String {
+        serde_json::to_string(&value).unwrap()
+    }
+
+    #[test]
+    fn snapshots_are_compared_field_by_field() {
+        for (from, to, expected) in [
+            ("{}", "{}", "{}"),
+            (r#"{"email":"a@x"}"#, r#"{"email":"b@x"}"#, r#"{"email":{"from":"a@x","to":"b@x"}}"#),
+            (r#"{"a":1}"#, r#"{"a":1.0}"#, r#"{"a":{"from":1,"to":1.0}}"#),
+            (r#"{"a":1000}"#, r#"{"a":1e3}"#, r#"{"a":{"from":1000,"to":1e3}}"#),
+            (r#"{"a":1e400,"b":"\ud800"}"#, r#"{"a":1e400,"b":"\ud800"}"#, "{}"),
+            (r#"{"a":null}"#, "{}", "{}"),
+            (r#"{"a":null}"#, r#"{"a":0}"#, r#"{"a":{"from":null,"to":0}}"#),
+            (r#"{"a":"x\u00e9"}"#, r#"{"a":"xé"}"#, "{}"),
+            (r#"{"e":[{"a":1,"b":2}]}"#, r#"{"e":[{"b":2,"a":1}]}"#, "{}"),
+            (r#"{"e":[{"a":null}]}"#, r#"{"e":[{}]}"#, r#"{"e":{"from":[{"a":null}],"to":[{}]}}"#),
+            (r#"{"a":1,"a":2}"#, r#"{"a":2}"#, "{}"),
+            (
+                r#"{"object":"x","id":"1","created_at":"1","updated_at":"1","previous_attributes":{"a":1},"groups":[1]}"#,
+                r#"{"object":"y","id":"2","created_at":"2","updated_at":"2","previous_attributes":{"a":2},"groups":[]}"#,
+                "{}",
+            ),
+        ] {
+            assert_eq!(json(changed(from, to)), expected, "{from} {to}");
+        }
+    }
+
+    #[test]
+    fn attributes_are_compared_key_by_key_where_both_sides_can_be() {
+        for (from, to, expected) in [
+            (
+                r#"{"custom_attributes":{"a":1,"b":2}}"#,
+                r#"{"custom_attributes":{"b":2,"c":3}}"#,
+                r#"{"custom_attributes.a":{"from":1,"to":null},"custom_attributes.c":{"from":null,"to":3}}"#,
+            ),
+            (
+                r#"{"raw_attributes":{"a":{"b":1}}}"#,
+                r#"{"raw_attributes":{"a":{"b":2}}}"#,
+                r#"{"raw_attributes.a":{"from":{"b":1},"to":{"b":2}}}"#,
+            ),
+            (r#"{"custom_attributes":{"a":null}}"#, r#"{"custom_attributes":null}"#, "{}"),
+            (r#"{"custom_attributes":{}}"#, "{}", "{}"),
+            ("{}", r#"{"custom_attributes":{"a":1}}"#, r#"{"custom_attributes.a":{"from":null,"to":1}}"#),
+            (r#"{"custom_attributes":[1]}"#, r#"{"custom_attributes":{"a":1}}"#, r#"{"custom_attributes":{"from":[1],"to":{"a":1}}}"#),
+            (r#"{"custom_attributes":"x"}"#, "{}", r#"{"custom_attributes":{"from":"x","to":null}}"#),
+            (r#"{"custom_attributes":{"\ud800":1}}"#, "{}", r#"{"custom_attributes":{"from":{"\ud800":1},"to":null}}"#),
+            (r#"{"other":{"a":1}}"#, r#"{"other":{"a":2}}"#, r#"{"other":{"from":{"a":1},"to":{"a":2}}}"#),
+            (
+                r#"{"custom_attributes":{"a":1},"custom_attributes.a":5}"#,
+                r#"{"custom_attributes":{"a":2},"custom_attributes.a":6}"#,
+                r#"{"custom_attributes.a":{"from":1,"to":2}}"#,
+            ),
+        ] {
+            assert_eq!(json(changed(from, to)), expected, "{from} {to}");
+        }
+    }
+
+    #[test]
+    fn what_is_said_to_have_been_is_compared_with_what_is_known() {
+        for (known, said, expected) in [
+            (r#"{"email":"a@x","name":"A"}"#, r#"{"email":"a@x"}"#, "{}"),
+            (r#"{"email":"a@x"}"#, r#"{"email":"b@x"}"#, r#"{"email":{"known":"a@x","said":"b@x"}}"#),
+            ("{}", r#"{"email":null}"#, "{}"),
+            (r#"{"email":"a@x"}"#, r#"{"email":null}"#, r#"{"email":{"known":"a@x","said":null}}"#),
+            (r#"{"updated_at":"1"}"#, r#"{"updated_at":"2"}"#, "{}"),
+            (r#"{"custom_attributes":{"a":1,"b":2}}"#, r#"{"custom_attributes":{"a":1}}"#, "{}"),
+            (
+                r#"{"custom_attributes":{"a":1,"b":2}}"#,
+                r#"{"custom_attributes":{"a":1.0,"c":3}}"#,
+                r#"{"custom_attributes.a":{"known":1,"said":1.0},"custom_attributes.c":{"known":null,"said":3}}"#,
+            ),
+        ] {
+            assert_eq!(json(missed(known, said)), expected, "{known} {said}");
+        }
+    }
+}
