@@ -71,7 +71,7 @@ impl Views {
     }
 
     /// The moments, known and up to the cut, of all that a user's roles hang on.
-    fn moments(&self, user: Name, cut: Cut) -> BTreeSet<Millis> {
+    pub(crate) fn moments(&self, user: Name, cut: Cut) -> BTreeSet<Millis> {
         let mut moments = BTreeSet::new();
         let mut add = |place: Place| {
             if cut.sees(place) {
@@ -106,16 +106,16 @@ impl Views {
         moments
     }
 
-    fn pairs_of(&self, user: Name) -> impl Iterator<Item = &Pair> {
+    pub(crate) fn pairs_of(&self, user: Name) -> impl Iterator<Item = &Pair> {
         self.memberships.of_user(user).iter().filter_map(|number| self.memberships.get(*number))
     }
 
-    fn places_of_entity(&self, kind: Kind, name: Name) -> impl Iterator<Item = Place> {
+    pub(crate) fn places_of_entity(&self, kind: Kind, name: Name) -> impl Iterator<Item = Place> {
         let entity = self.entity(kind, name);
         entity.into_iter().flat_map(|entity| entity.explicit.iter().chain(entity.stand_ins.iter()).map(|version| version.place))
     }
 
-    fn directories_of_entity(&self, kind: Kind, name: Name) -> BTreeSet<Name> {
+    pub(crate) fn directories_of_entity(&self, kind: Kind, name: Name) -> BTreeSet<Name> {
         let versions = self.entity(kind, name).into_iter().flat_map(|entity| entity.explicit.iter().chain(entity.stand_ins.iter()));
         versions.map(|version| version.directory).filter(|directory| *directory != NO_NAME).collect()
     }
@@ -226,6 +226,11 @@ impl Views {
             Turn::Mapping(seq) | Turn::Policy(seq) => seq,
             Turn::Event(place) => Seq::from(place.seq),
         };
+        self.cause_of_record(seq)
+    }
+
+    /// A record's event.
+    pub(crate) fn cause_of_record(&self, seq: Seq) -> Cause {
         let (event, occurred_at) = match self.events.get(seq) {
             Some((line, occurred_at)) => (self.events.kinds.text(line.kind).to_owned(), occurred_at),
             None => (String::new(), Millis::MIN),
@@ -235,7 +240,7 @@ impl Views {
     }
 
     /// Of several turns at one moment the last.
-    fn last_turn(&self, turns: impl Iterator<Item = Turn>) -> Option<Turn> {
+    pub(crate) fn last_turn(&self, turns: impl Iterator<Item = Turn>) -> Option<Turn> {
         turns.reduce(|a, b| match (&a, &b) {
             (Turn::Event(x), Turn::Event(y)) => {
                 if self.ids.is_later(*y, *x) {
@@ -255,8 +260,7 @@ impl Views {
     ///
     /// Costs an evaluation of the user's roles for each moment at which anything about them may have changed.
     pub fn role_periods(&self, user: &str, cut: Cut) -> Option<Vec<RolePeriod>> {
-        let name = self.users.names.find(user)?;
-        self.users.get(name)?.seen.at(Cut { as_of: Millis::MAX, ..cut })?;
+        let name = self.heard_of(Kind::User, user, cut)?;
         let standings = self.standings(name, cut);
         let mut periods: Vec<RolePeriod> = Vec::new();
         let mut open: BTreeMap<Name, usize> = BTreeMap::new();

@@ -10,8 +10,11 @@
 //! - **An index only proposes.** The lists behind filters hold candidates with a conservative span (see `roster.rs`); each candidate is
 //!   then judged by the timelines. An index that is too wide costs time and never changes an answer.
 
+mod access;
 mod assignments;
 mod causes;
+mod changes;
+mod deprovisionings;
 mod diff;
 mod directories;
 mod dump;
@@ -20,6 +23,7 @@ mod events;
 mod fact;
 mod history;
 mod mapping;
+mod membership_periods;
 mod memberships;
 mod names;
 mod order;
@@ -35,8 +39,11 @@ mod traffic;
 mod views;
 mod walks;
 
+pub use access::{AccessEnd, AccessLoss, AccessPeriod};
 pub use assignments::{Assignment, AssignmentFilter, Assignments, Because, Ground};
 pub use causes::{Cause, RolePeriod};
+pub use changes::{AccessChange, AccessChanges, Became, Touched};
+pub use deprovisionings::{Deprovisioning, DeprovisioningFilter, Deprovisionings};
 pub use diff::{Difference, DifferencePlace, Differences, Differs, Subject};
 pub use directories::DirectoryRow;
 pub use dump::View;
@@ -45,6 +52,7 @@ pub use events::{EventFilter, EventRow, INITIAL_SYNC_PAUSE_MS, InitialSync, Inta
 pub use fact::{Change, DirectoryChange, Entry, Fact, GroupData, InactiveUsers, MembershipData, Print, Standing, UserData};
 pub use history::{EventPlace, VersionKind, VersionRef, VersionRow};
 pub use mapping::{GroupPattern, Mapping, Matches, Mode, Rule};
+pub use membership_periods::{MembershipPeriod, MembershipPeriods};
 pub use order::{Cut, Millis, Seq};
 pub use page::{Page, Window};
 pub use policies::Policy;

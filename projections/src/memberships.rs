@@ -1,5 +1,7 @@
 //! Memberships: what was said of each pair of a user and a group.
 
+use std::collections::BTreeSet;
+
 use hashbrown::HashTable;
 
 use crate::names::{Name, Names, hash};
@@ -54,6 +56,8 @@ pub(crate) struct Memberships {
     by_group: Vec<Roster>,
     /// By user: its pairs, ordered by the group's id.
     by_user: Vec<Vec<u32>>,
+    /// Directories of events, each with a pair neither end of which was in it.
+    foreign: BTreeSet<(Name, u32)>,
 }
 
 impl Memberships {
@@ -114,6 +118,16 @@ impl Memberships {
         if let Some(roster) = by_group.get_mut(pair.group as usize) {
             roster.set_gone(gone, |other| user_id(pairs, users, other).cmp(users.text(pair.user)));
         }
+    }
+
+    /// Remembers that an event of a directory in which neither end was speaks of the pair.
+    pub(crate) fn note_foreign(&mut self, directory: Name, number: u32) {
+        self.foreign.insert((directory, number));
+    }
+
+    /// Pairs of which an event of the directory speaks, neither end being in it then.
+    pub(crate) fn granted_from(&self, directory: Name) -> impl Iterator<Item = u32> + '_ {
+        self.foreign.range((directory, 0)..=(directory, u32::MAX)).map(|(_, number)| *number)
     }
 
     pub(crate) fn of_group(&self, group: Name) -> Option<&Roster> {

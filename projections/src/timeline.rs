@@ -2,7 +2,7 @@
 
 use smallvec::SmallVec;
 
-use crate::order::{Cut, EventIds, Millis, Place, Seq32};
+use crate::order::{Cut, EventIds, Millis, Place, Seq, Seq32};
 
 /// Something that stands at a place in the order of events.
 pub(crate) trait Placed: Copy {
@@ -208,6 +208,11 @@ impl<V: Placed> Earliest<V> {
             self.0.push(version);
         }
         earlier
+    }
+
+    /// Whether record `seq` was earlier than all before it.
+    pub(crate) fn has(&self, seq: Seq) -> bool {
+        self.0.iter().any(|version| Seq::from(version.place().seq) == seq)
     }
 
     /// The first event that `cut` sees.

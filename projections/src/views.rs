@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 
 use smallvec::SmallVec;
 
-use crate::directories::{Directories, DirectoryRow, DirectoryState, DirectoryVersion};
+use crate::deprovisionings::Endings;
+use crate::directories::{Directories, Directory, DirectoryRow, DirectoryState, DirectoryVersion};
 use crate::entities::{Entities, Entity, Part, Row, Version};
 use crate::events::{EventFilter, EventRow, Events, Intake, Start};
 use crate::fact::{Change, DirectoryChange, Entry, Fact, GroupData, InactiveUsers, MembershipData, Print, Standing, UserData};
@@ -48,6 +49,7 @@ pub struct Views {
     pub(crate) events: Events,
     pub(crate) policies: Policies,
     pub(crate) roles: Roles,
+    pub(crate) endings: Endings,
 }
 
 #[derive(Clone, Copy)]
@@ -222,6 +224,9 @@ impl Views {
         if change == DirectoryChange::Deleted {
             item.deletions.insert(place, &self.ids);
         }
+        if change != DirectoryChange::Activated {
+            self.endings.note_directory(directory, place.occurred_at);
+        }
         // Only a deletion ends what is in a directory, and only what comes after one can bring anything back.
         if change != DirectoryChange::Deactivated && item.deletions.newest().is_some() {
             for kind in [Kind::User, Kind::Group] {
@@ -268,6 +273,10 @@ impl Views {
         let group = self.stand_in(Kind::Group, group.id, version);
 
         let number = self.memberships.intern(user, group, &self.groups.names);
+        let is_in = |entity: Option<&Entity>| entity.is_some_and(|entity| entity.listed_in.contains(&directory));
+        if !is_in(self.users.get(user)) && !is_in(self.groups.get(group)) {
+            self.memberships.note_foreign(directory, number);
+        }
         let held = self.memberships.get(number).is_some_and(|pair| self.user_end_holds(pair, Cut::LATEST));
         let Some(pair) = self.memberships.get_mut(number) else { return (organization, directory) };
         let newest = pair.grants.insert(Grant::new(place, directory), &self.ids);
@@ -392,8 +401,13 @@ impl Views {
             insert(entity, ids);
             entity.seen.note(version.place, ids);
         }
+        let was_in = entities.get(name).map_or(0, |entity| entity.listed_in.len());
         if version.directory != NO_NAME && !steady {
             entities.see(name, version.directory, occurred_at, seq);
+        }
+        if let (Kind::User, Some(entity)) = (kind, self.users.get(name)) {
+            let moved = entity.listed_in.len() > was_in && was_in > 0;
+            self.endings.note_user(name, entity, &version, moved);
         }
         self.associate(version.organization, version.directory);
         if !steady {
@@ -464,10 +478,17 @@ impl Views {
         if version.deleted {
             return None;
         }
-        let Some(directory) = self.directories.get(version.directory) else { return Some(version) };
-        let ended = directory.is_deleted(cut)
-            || directory.deletions.latest(cut).is_some_and(|deletion| !self.ids.is_later(version.place, *deletion));
-        (!ended).then_some(version)
+        (!self.ended(version, cut)).then_some(version)
+    }
+
+    /// Whether a version's directory is deleted, or was after it.
+    pub(crate) fn ended(&self, version: &Version, cut: Cut) -> bool {
+        self.directories.get(version.directory).is_some_and(|directory| self.ended_by(directory, version, cut))
+    }
+
+    /// Whether a directory is deleted, or was after a version.
+    pub(crate) fn ended_by(&self, directory: &Directory, version: &Version, cut: Cut) -> bool {
+        directory.is_deleted(cut) || directory.deletions.latest(cut).is_some_and(|deletion| !self.ids.is_later(version.place, *deletion))
     }
 
     /// Whether the membership holds as far as its own events, its directory and its user decide.
@@ -490,7 +511,7 @@ impl Views {
     }
 
     /// The organization that a version shows: its own, else its directory's.
-    fn shown_organization(&self, version: &Version, cut: Cut) -> Name {
+    pub(crate) fn shown_organization(&self, version: &Version, cut: Cut) -> Name {
         if version.organization != NO_NAME {
             return version.organization;
         }

@@ -232,7 +232,7 @@ impl Running {
     /// Serves until SIGTERM, SIGINT, or `told`, then stops in order: no new connection, requests in flight finished, what waits written and synced.
     pub(super) fn until_stopped(self, told: impl Future<Output = ()> + 'static) -> Result<(), Failure> {
         let Running { server, engine, failures } = self;
-        let handle = server.handle.clone();
+        let (handle, waited_on) = (server.handle.clone(), engine.clone());
         let served = actix_web::rt::System::new().block_on(async move {
             let stopper = actix_web::rt::spawn(async move {
                 let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else { return };
@@ -242,6 +242,9 @@ impl Running {
                     () = told => {}
                 }
                 tracing::info!("stopping");
+                if let Some(engine) = waited_on.get() {
+                    engine.let_go();
+                }
                 handle.stop(true).await;
             });
             let served = server.running.await;

@@ -3,6 +3,7 @@
 
 mod acts;
 mod attributes;
+mod changes;
 mod rebuild;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -21,6 +22,7 @@ use tokio::sync::{oneshot, watch};
 use acts::Action;
 pub use acts::{ActError, Prepared, Replaces};
 use attributes::{Fresh, read_attributes};
+pub use changes::{Feed, FeedPlace};
 pub use rebuild::Rebuild;
 
 use crate::documents::{Document, DocumentKey, Documents, ShownEvent, show_event};
@@ -60,6 +62,8 @@ pub struct Engine {
     duplicates: AtomicU64,
     /// Set for ever by the first batch of which nobody knows what became of it.
     failed: AtomicBool,
+    /// Set for ever as a stop begins: nobody waits any more for what may come.
+    closing: AtomicBool,
     on_failure: Box<dyn Fn(&str) + Send + Sync>,
 }
 
@@ -170,6 +174,7 @@ impl Engine {
             started_at: clock(),
             duplicates: AtomicU64::new(0),
             failed: AtomicBool::new(false),
+            closing: AtomicBool::new(false),
             on_failure: Box::new(on_failure),
         });
         let writer = engine.clone();
@@ -207,6 +212,17 @@ impl Engine {
             }),
             None => Err(IngestError::Unavailable),
         }
+    }
+
+    /// Lets go of everybody who waits for something to come, since a stop has begun.
+    pub fn let_go(&self) {
+        self.closing.store(true, Ordering::SeqCst);
+        self.folded.send_modify(|_| {});
+    }
+
+    /// Whether a stop has begun.
+    pub fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::SeqCst)
     }
 
     /// Takes no more events, writes those that wait, and returns once all is synced.

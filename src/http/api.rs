@@ -35,22 +35,6 @@ impl Operation {
     pub(super) fn declares(&self, name: &str) -> bool {
         self.all_parameters().any(|parameter| parameter.name == name)
     }
-
-    /// The headers that say at which cut its answers hold, and the parameter that takes each back.
-    pub(super) fn pins(&self) -> &'static [(&'static str, &'static str)] {
-        if self.cut {
-            &[("Rollcall-As-Of", "as_of"), ("Rollcall-Known-At", "known_at")]
-        } else if self.declares(FROM.name) {
-            &[
-                ("Rollcall-As-Of", "to"),
-                ("Rollcall-Known-At", "to_known_at"),
-                ("Rollcall-From-As-Of", "from"),
-                ("Rollcall-From-Known-At", "from_known_at"),
-            ]
-        } else {
-            &[]
-        }
-    }
 }
 
 /// What a call does.
@@ -103,12 +87,12 @@ pub(super) struct Parameter {
 pub(super) enum Takes {
     /// Any text of 1 to 1024 bytes.
     Text,
-    /// Such a text, which must be there.
-    NeededText,
     /// One of some words.
     Words(&'static [&'static str]),
     /// A whole number from 1, with its default.
     Number { default: usize, max: usize },
+    /// A whole number from 0, with its default.
+    Count { default: usize, max: usize },
     /// An RFC 3339 time.
     Moment,
     /// Texts, separated by commas.
@@ -168,33 +152,35 @@ pub(super) const AFTER_ASSIGNMENT: Parameter =
     parameter("after", Takes::Text, "757365725f31.6d656d626572", "The cursor `after` of another page");
 pub(super) const BEFORE_ASSIGNMENT: Parameter =
     parameter("before", Takes::Text, "757365725f31.6d656d626572", "The cursor `before` of another page");
+pub(super) const ORDER_TIME: Parameter = parameter("order", Takes::Words(&["asc", "desc"]), "desc", "Without it `asc`");
+pub(super) const AFTER_PLACE: Parameter =
+    parameter("after", Takes::Text, "1772442000000.757365725f31", "The cursor `after` of another page");
+pub(super) const BEFORE_PLACE: Parameter =
+    parameter("before", Takes::Text, "1772442000000.757365725f31", "The cursor `before` of another page");
+pub(super) const AFTER_CHANGE: Parameter = parameter(
+    "after",
+    Takes::Text,
+    "12.1",
+    "Only what follows: the `id` of a change, the cursor `after`, or the number of a record that is done with",
+);
+/// How long a feed waits for something to come, in seconds: without a word about it, and at most.
+pub(super) const WAIT_DEFAULT_S: usize = 5;
+pub(super) const WAIT_MAX_S: usize = 30;
+pub(super) const WAIT: Parameter = parameter(
+    "wait",
+    Takes::Count { default: WAIT_DEFAULT_S, max: WAIT_MAX_S },
+    "0",
+    "How many seconds to wait for something to come, if there is nothing yet",
+);
+pub(super) const SINCE: Parameter = parameter("since", Takes::Moment, "2026-01-01T00:00:00Z", "Only what happened at this time or later");
+pub(super) const UNTIL: Parameter = parameter("until", Takes::Moment, "2026-04-01T00:00:00Z", "Only what happened at this time or earlier");
+pub(super) const SHOWED_EMAIL: Parameter =
+    parameter("email", Takes::Text, "mcastellanos@halden-robotics.example", "Of users who showed this email then, whatever the case");
+pub(super) const FROM_DIRECTORY: Parameter = parameter("directory", Takes::Text, DIRECTORY, "Of users who were in this directory");
 pub(super) const AFTER_USER: Parameter = parameter("after", Takes::Text, USER, "Only what follows this user");
 pub(super) const OF_ROLE: Parameter = parameter("role", Takes::Text, "developer", "Of this role");
 pub(super) const FOR_USER: Parameter = parameter("user", Takes::Text, USER, "Of this user");
 pub(super) const THROUGH_GROUP: Parameter = parameter("group", Takes::Text, GROUP, "For which this group is a reason");
-pub(super) const AFTER_VERSION: Parameter =
-    parameter("after", Takes::Text, "1768478400000.0..6576656e745f31", "The cursor `after` of another page");
-pub(super) const BEFORE_VERSION: Parameter =
-    parameter("before", Takes::Text, "1768478400000.0..6576656e745f31", "The cursor `before` of another page");
-pub(super) const ORDER_HISTORY: Parameter =
-    parameter("order", Takes::Words(&["asc", "desc"]), "desc", "By when it happened; without it `asc`");
-pub(super) const FROM: Parameter =
-    parameter("from", Takes::NeededText, "2026-03-02T09:00:00.000Z", "The first moment: an RFC 3339 time, included, or `latest`");
-pub(super) const TO: Parameter =
-    parameter("to", Takes::Text, "latest", "The second moment: an RFC 3339 time, included, or `latest`, as without it");
-pub(super) const FROM_KNOWN_AT: Parameter = parameter(
-    "from_known_at",
-    Takes::Text,
-    "12",
-    "What had been received by then counts at the first moment: a record's number or an RFC 3339 time",
-);
-pub(super) const TO_KNOWN_AT: Parameter = parameter(
-    "to_known_at",
-    Takes::Text,
-    "12",
-    "What had been received by then counts at the second moment: a record's number or an RFC 3339 time",
-);
-pub(super) const AFTER_DIFFERENCE: Parameter = parameter("after", Takes::Text, "user.757365725f31.", "The cursor `after` of another page");
 pub(super) const ROLE: Parameter =
     parameter("role", Takes::Text, "developer", "With this role: by the mapping in force, before the first as the source says");
 pub(super) const GROUPS: Parameter =

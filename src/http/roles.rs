@@ -1,16 +1,17 @@
-//! Who has which role, and why: `GET /rollcall/v1/role_assignments` and `/rollcall/v1/users/{id}/roles`.
+//! Who has which role, and why: `GET /rollcall/v1/role_assignments`.
 
 use actix_web::{HttpRequest, HttpResponse, web};
-use rollcall_projections::{Assignment, AssignmentFilter, Because, Cause, Cut, Ground, Page, RolePeriod};
+use rollcall_projections::{Assignment, AssignmentFilter, Because, Cause, Cut, Ground};
 use serde_json::{Value, json as object};
 
 use super::State;
 use super::answer::{Code, Problem, list as list_of};
 use super::api::{
-    AFTER_ASSIGNMENT, AFTER_OWN, BEFORE_ASSIGNMENT, FOR_USER, Gives, LIMIT_OWN, Method, OF_DIRECTORY, OF_ORGANIZATION,
-    OF_ORGANIZATION_ALIAS, OF_ROLE, ORDER_OWN, ORDER_PLAIN, Operation, THROUGH_GROUP,
+    AFTER_ASSIGNMENT, BEFORE_ASSIGNMENT, FOR_USER, Gives, LIMIT_OWN, Method, OF_DIRECTORY, OF_ORGANIZATION, OF_ORGANIZATION_ALIAS, OF_ROLE,
+    ORDER_PLAIN, Operation, THROUGH_GROUP,
 };
-use super::question::{Place, Question, id_within_path, pinned_with_roles};
+use super::places::in_steps;
+use super::question::{Question, pinned_with_roles};
 use super::role_mapping::describe_ground;
 use crate::engine::Engine;
 use crate::time;
@@ -43,20 +44,6 @@ pub(super) const ASSIGNMENTS: Operation = Operation {
     problems: &[Code::CursorInvalid],
 };
 
-/// `GET /rollcall/v1/users/{id}/roles`
-pub(super) const PERIODS: Operation = Operation {
-    method: Method::Get,
-    path: "/rollcall/v1/users/{id}/roles",
-    name: "listUserRoles",
-    about: "Every time in which a user had a role, with what began and what ended it.",
-    parameters: &[AFTER_OWN, LIMIT_OWN, ORDER_OWN],
-    cut: true,
-    keyed: true,
-    takes: None,
-    gives: Gives::List("RolePeriod"),
-    problems: &[Code::EntityNotFound, Code::CursorInvalid],
-};
-
 /// Answers [`ASSIGNMENTS`].
 pub(super) async fn assignments(request: HttpRequest, state: web::Data<State>) -> Result<HttpResponse, Problem> {
     let mut question = Question::of(&request, &state, &ASSIGNMENTS)?;
@@ -84,23 +71,10 @@ pub(super) async fn assignments(request: HttpRequest, state: web::Data<State>) -
 }
 
 /// A user and a role: a place in the list of assignments.
-struct Holding(String, String);
+type Holding = (String, String);
 
 fn holding(assignment: &Assignment) -> Holding {
-    Holding(assignment.user.clone(), assignment.role.clone())
-}
-
-/// Both parts in hex, since each may hold any character.
-impl Place for Holding {
-    fn read(cursor: &str) -> Option<Holding> {
-        let (user, role) = cursor.split_once('.')?;
-        let text = |part: &str| String::from_utf8(hex::decode(part).ok()?).ok();
-        Some(Holding(text(user)?, text(role)?))
-    }
-
-    fn write(&self) -> String {
-        format!("{}.{}", hex::encode(&self.0), hex::encode(&self.1))
-    }
+    (assignment.user.clone(), assignment.role.clone())
 }
 
 /// The assignments behind a place, and whether there are more. Each one costs a history of roles: a long page must not keep the writer waiting.
@@ -112,44 +86,10 @@ fn walk(
     descending: bool,
     limit: usize,
 ) -> (Vec<Assignment>, bool) {
-    let mut start = start.map(|Holding(user, role)| (user, role));
-    let mut items = Vec::new();
-    // One more than wanted, to know whether there are more.
-    while items.len() <= limit {
-        let behind = start.as_ref().map(|(user, role)| (user.as_str(), role.as_str()));
-        let (found, next) = engine.views().assignments(filter, cut, behind, descending, STEP.min(limit + 1 - items.len()));
-        items.extend(found);
-        start = next;
-        if start.is_none() {
-            break;
-        }
-    }
-    let more = items.len() > limit;
-    items.truncate(limit);
-    (items, more)
-}
-
-/// Answers [`PERIODS`].
-pub(super) async fn periods(request: HttpRequest, state: web::Data<State>) -> Result<HttpResponse, Problem> {
-    let mut question = Question::of(&request, &state, &PERIODS)?;
-    let paging = question.take_paging(100, 1000, false);
-    let id = id_within_path(&request).ok_or(Code::NotFound)?;
-    let (engine, cut) = question.cut().await?;
-    let found = web::block(move || {
-        let (version, periods) = {
-            let views = engine.views();
-            (views.mapping_version(cut), views.role_periods(&id, cut))
-        };
-        let Some(periods) = periods else { return Ok((version, Err(Problem::entity_not_found("Directory User", &id)))) };
-        let (numbers, more_before, more_after) = paging.numbers(periods.len())?;
-        let items: Vec<(String, &RolePeriod)> = numbers.filter_map(|number| Some((number.to_string(), periods.get(number - 1)?))).collect();
-        let page = Page { items, more_before, more_after };
-        let cursors = paging.cursors(&page, |(number, _)| number);
-        let items: Vec<Vec<u8>> = page.items.iter().map(|(_, period)| describe_period(&id, period).to_string().into_bytes()).collect();
-        Ok::<_, Problem>((version, Ok(list_of(&items, cursors))))
-    });
-    let (version, body) = found.await.map_err(|_| Code::Internal)??;
-    Ok(pinned_with_roles(cut, version, body))
+    in_steps(start, limit, |start, limit| {
+        let behind = start.map(|(user, role)| (user.as_str(), role.as_str()));
+        engine.views().assignments(filter, cut, behind, descending, STEP.min(limit))
+    })
 }
 
 fn describe(assignment: &Assignment) -> Value {
@@ -167,18 +107,6 @@ fn describe(assignment: &Assignment) -> Value {
         "role": assignment.role,
         "since": time::format(assignment.since),
         "because": because.collect::<Vec<_>>(),
-    })
-}
-
-fn describe_period(user: &str, period: &RolePeriod) -> Value {
-    object!({
-        "object": "role_period",
-        "user_id": user,
-        "role": period.role,
-        "from": time::format(period.from),
-        "until": period.until.map(time::format),
-        "start": describe_cause(&period.start),
-        "end": period.end.as_ref().map(describe_cause),
     })
 }
 

@@ -8,7 +8,7 @@ use super::kit::Server;
 use super::stories::stories;
 
 /// Every call that exists, and what each needs so that it answers with 200.
-const CALLS: [(&str, &str); 21] = [
+const CALLS: [(&str, &str); 18] = [
     ("/directories", ""),
     ("/directories/{id}", "directory_01K424MH00XFE6WM17PR9ASN2Y"),
     ("/directory_groups", "directory=directory_01K424MH00XFE6WM17PR9ASN2Y"),
@@ -19,8 +19,6 @@ const CALLS: [(&str, &str); 21] = [
     ("/healthz", ""),
     ("/openapi.json", ""),
     ("/readyz", ""),
-    ("/rollcall/v1/diff", "from=latest"),
-    ("/rollcall/v1/groups/{id}/history", "directory_group_01K424MK3GKPZXHV3GKC42YPT6"),
     ("/rollcall/v1/policy", ""),
     ("/rollcall/v1/projections", ""),
     ("/rollcall/v1/quarantine", ""),
@@ -28,7 +26,6 @@ const CALLS: [(&str, &str); 21] = [
     ("/rollcall/v1/role_mapping", ""),
     ("/rollcall/v1/role_mapping/versions", ""),
     ("/rollcall/v1/stats", ""),
-    ("/rollcall/v1/users/{id}/history", "directory_user_01K424MHZW4ARSCHD1SQVX7DNM"),
     ("/rollcall/v1/users/{id}/roles", "directory_user_01K424MHZW4ARSCHD1SQVX7DNM"),
 ];
 

@@ -1,0 +1,235 @@
+//! Access: in which times somebody had it, and what gave and ended it.
+//!
+//! A user has access while two things hold: its own latest version is active and no tombstone, and the directory of that version is active.
+//! What turned at a moment names the cause of a beginning or an end.
+
+use std::collections::BTreeSet;
+
+use crate::causes::{Cause, Turn};
+use crate::directories::{Directory, DirectoryState, DirectoryVersion};
+use crate::entities::Version;
+use crate::fact::DirectoryChange;
+use crate::names::{NO_NAME, Name};
+use crate::order::{Cut, Millis, Place};
+use crate::timeline::Placed;
+use crate::views::{Kind, Views};
+
+/// Why access ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum AccessLoss {
+    /// The user was deleted.
+    UserDeleted,
+    /// The user became inactive.
+    UserInactive,
+    /// The user's directory was deactivated, or the user moved into one that was.
+    DirectoryDeactivated,
+    /// The user's directory was deleted, or the user moved into one that was.
+    DirectoryDeleted,
+}
+
+impl AccessLoss {
+    /// Every reason.
+    pub const ALL: [AccessLoss; 4] =
+        [AccessLoss::UserDeleted, AccessLoss::UserInactive, AccessLoss::DirectoryDeactivated, AccessLoss::DirectoryDeleted];
+
+    /// Its word in answers.
+    pub fn word(self) -> &'static str {
+        match self {
+            AccessLoss::UserDeleted => "user_deleted",
+            AccessLoss::UserInactive => "user_inactive",
+            AccessLoss::DirectoryDeactivated => "directory_deactivated",
+            AccessLoss::DirectoryDeleted => "directory_deleted",
+        }
+    }
+}
+
+/// A time in which somebody had access without a break.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AccessPeriod {
+    /// Its first moment.
+    pub from: Millis,
+    /// What began it.
+    pub start: Cause,
+    /// How it ended; `None` while it lasts.
+    pub end: Option<AccessEnd>,
+}
+
+/// The end of a time of access.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AccessEnd {
+    /// The first moment without access.
+    pub at: Millis,
+    /// Why.
+    pub reason: AccessLoss,
+    /// The event that ended it.
+    pub cause: Cause,
+}
+
+/// What a user's access follows from at one moment.
+#[derive(Clone, Copy)]
+pub(crate) struct Footing<'a> {
+    /// The latest version, tombstones included.
+    pub(crate) version: Option<&'a Version>,
+    /// Whether that version is active and no tombstone.
+    own: bool,
+    /// Whether its directory lets anybody in, and did not end it.
+    directory: bool,
+}
+
+impl Footing<'_> {
+    pub(crate) fn has_access(self) -> bool {
+        self.own && self.directory
+    }
+}
+
+impl Views {
+    pub(crate) fn footing(&self, user: Name, cut: Cut) -> Footing<'_> {
+        let version = self.users.get(user).and_then(|user| user.version(cut));
+        let own = version.is_some_and(|version| !version.deleted && version.active);
+        let directory = version.is_some_and(|version| self.lets_in(version, self.directory_of(user, version, cut), cut));
+        Footing { version, own, directory }
+    }
+
+    /// The directory of a version; a tombstone may leave it out.
+    fn directory_of(&self, user: Name, version: &Version, cut: Cut) -> Name {
+        if version.directory == NO_NAME { self.last_directory(Kind::User, user, cut) } else { version.directory }
+    }
+
+    /// Whether a directory is active and did not end a version.
+    fn lets_in(&self, version: &Version, directory: Name, cut: Cut) -> bool {
+        let Some(directory) = self.directories.get(directory) else { return true };
+        self.shuts_out(directory, version, cut).is_none()
+    }
+
+    /// Why a directory keeps a version from access.
+    fn shuts_out(&self, directory: &Directory, version: &Version, cut: Cut) -> Option<AccessLoss> {
+        if self.ended_by(directory, version, cut) {
+            return Some(AccessLoss::DirectoryDeleted);
+        }
+        match directory.state(cut) {
+            DirectoryState::Live(DirectoryVersion { change: DirectoryChange::Activated, .. }) | DirectoryState::Stub => None,
+            _ => Some(AccessLoss::DirectoryDeactivated),
+        }
+    }
+
+    /// The moments, known and up to the cut, of all that a user's access hangs on.
+    pub(crate) fn access_moments(&self, user: Name, cut: Cut) -> BTreeSet<Millis> {
+        let directories = self.directories_of_entity(Kind::User, user);
+        let events = directories.into_iter().filter_map(|directory| self.directories.get(directory));
+        let places = events.flat_map(|directory| directory.events.iter().map(Placed::place));
+        let places = self.places_of_entity(Kind::User, user).chain(places);
+        places.filter(|place| cut.sees(*place)).map(|place| place.occurred_at).collect()
+    }
+
+    /// What began access at a moment.
+    fn start_of_access(&self, user: Name, moment: Millis, cut: Cut) -> Option<Place> {
+        let (then, before) = around(moment, cut);
+        let (now, was) = (self.footing(user, then), self.footing(user, before));
+        let version = now.version?;
+        let mut places = Vec::new();
+        if !was.own && version.place.occurred_at == moment {
+            places.push(version.place);
+        }
+        if !was.directory {
+            places.extend(self.directory_turned(version.directory, DirectoryChange::Activated, then));
+            let stayed = was.version.is_some_and(|old| old.directory == version.directory && !self.ended(old, before));
+            if !stayed && version.place.occurred_at == moment {
+                places.push(version.place);
+            }
+        }
+        self.last_of(places)
+    }
+
+    /// What ended access at a moment, and why.
+    fn end_of_access(&self, user: Name, moment: Millis, cut: Cut) -> Option<(Place, AccessLoss)> {
+        let (then, before) = around(moment, cut);
+        let (version, old) = (self.footing(user, then).version?, self.footing(user, before).version?);
+        let mut places = Vec::new();
+        if version.deleted || !version.active {
+            places.push(version.place);
+        }
+        let directory = if version.deleted { old.directory } else { version.directory };
+        let loss = self.directories.get(directory).and_then(|item| self.shuts_out(item, version, then));
+        if let Some(loss) = loss {
+            let change = if loss == AccessLoss::DirectoryDeleted { DirectoryChange::Deleted } else { DirectoryChange::Deactivated };
+            places.extend(self.directory_turned(directory, change, then));
+            if version.directory != old.directory {
+                places.push(version.place);
+            }
+        }
+        let last = self.last_of(places.into_iter().filter(|place| place.occurred_at == moment))?;
+        let of_user = last.seq == version.place.seq;
+        let reason = match loss {
+            _ if of_user && version.deleted => AccessLoss::UserDeleted,
+            Some(loss) => loss,
+            None => AccessLoss::UserInactive,
+        };
+        Some((last, reason))
+    }
+
+    /// Why a user without access has none at the cut; nothing for one never heard of by then.
+    pub(crate) fn lack_of_access(&self, user: Name, cut: Cut) -> Option<AccessLoss> {
+        let version = self.footing(user, cut).version?;
+        if version.deleted {
+            return Some(AccessLoss::UserDeleted);
+        }
+        let loss = self.directories.get(version.directory).and_then(|directory| self.shuts_out(directory, version, cut));
+        Some(loss.unwrap_or(AccessLoss::UserInactive))
+    }
+
+    /// The last of a directory's events of the cut's own moment that made it so.
+    pub(crate) fn directory_turned(&self, directory: Name, change: DirectoryChange, then: Cut) -> Option<Place> {
+        let events = self.directories.get(directory)?.events.at(then.as_of);
+        self.last_of(events.filter(|event| event.change == change && then.sees(event.place)).map(|event| event.place))
+    }
+
+    pub(crate) fn last_of(&self, places: impl IntoIterator<Item = Place>) -> Option<Place> {
+        places.into_iter().max_by(|a, b| self.ids.compare(*a, *b))
+    }
+
+    /// Every time in which a user had access, up to the cut, in order. `None` for a user never heard of by then.
+    ///
+    /// Costs a look-up for each version of the user and each event of its directories.
+    pub fn access_periods(&self, user: &str, cut: Cut) -> Option<Vec<AccessPeriod>> {
+        Some(self.periods_of_access(self.heard_of(Kind::User, user, cut)?, cut))
+    }
+
+    pub(crate) fn periods_of_access(&self, user: Name, cut: Cut) -> Vec<AccessPeriod> {
+        let mut periods: Vec<AccessPeriod> = Vec::new();
+        let mut has = false;
+        for moment in self.access_moments(user, cut) {
+            let had = core::mem::replace(&mut has, self.footing(user, Cut { as_of: moment, ..cut }).has_access());
+            match (had, has) {
+                (false, true) => {
+                    let start = self.start_of_access(user, moment, cut).map(|place| self.cause_of(Turn::Event(place)));
+                    periods.extend(start.map(|start| AccessPeriod { from: moment, start, end: None }));
+                }
+                (true, false) => {
+                    if let (Some(period), Some(end)) = (periods.last_mut(), self.access_end(user, moment, cut)) {
+                        period.end = Some(end);
+                    }
+                }
+                _ => {}
+            }
+        }
+        periods
+    }
+
+    /// The end of access at a moment: whoever asks has seen that there is one.
+    pub(crate) fn access_end(&self, user: Name, moment: Millis, cut: Cut) -> Option<AccessEnd> {
+        let (place, reason) = self.end_of_access(user, moment, cut)?;
+        Some(AccessEnd { at: moment, reason, cause: self.cause_of(Turn::Event(place)) })
+    }
+
+    /// The number of a user or group of which anything known speaks, whenever it happened.
+    pub(crate) fn heard_of(&self, kind: Kind, id: &str, cut: Cut) -> Option<Name> {
+        let name = self.entities(kind).names.find(id)?;
+        self.entities(kind).get(name)?.seen.at(Cut { as_of: Millis::MAX, ..cut })?;
+        Some(name)
+    }
+}
+
+/// The cuts at a moment and at the millisecond before.
+pub(crate) fn around(moment: Millis, cut: Cut) -> (Cut, Cut) {
+    (Cut { as_of: moment, ..cut }, Cut { as_of: moment.saturating_sub(1), ..cut })
+}

@@ -1,0 +1,224 @@
+//! Memberships over time: in which times somebody was in a group, and what began and ended it.
+//!
+//! A membership holds while three things do: what was said of the pair, its user, and its group. What turned at a moment names the cause.
+
+use std::collections::BTreeSet;
+
+use crate::access::around;
+use crate::causes::{Cause, Turn};
+use crate::directories::Directory;
+use crate::entities::Version;
+use crate::fact::DirectoryChange;
+use crate::memberships::Pair;
+use crate::names::{NO_NAME, Name};
+use crate::order::{Cut, Millis, Place};
+use crate::timeline::Placed;
+use crate::views::{Kind, Views};
+use crate::walks::walk_sorted;
+
+/// A time in which somebody was a member of a group without a break.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MembershipPeriod {
+    /// The member.
+    pub user: String,
+    /// The group.
+    pub group: String,
+    /// The last name that the group had in that time; empty if none.
+    pub group_name: String,
+    /// Its first moment.
+    pub from: Millis,
+    /// The first moment without it; `None` while it lasts.
+    pub until: Option<Millis>,
+    /// What began it.
+    pub start: Cause,
+    /// What ended it.
+    pub end: Option<Cause>,
+}
+
+/// Some periods, and the user and beginning to go on behind, if there may be more.
+pub type MembershipPeriods = (Vec<MembershipPeriod>, Option<(String, Millis)>);
+
+/// How many members of a group are looked at in one go.
+const MEMBERS_MAX: usize = 256;
+
+/// What a membership follows from at one moment.
+#[derive(Clone, Copy)]
+struct Bonds<'a> {
+    granted: bool,
+    user: Option<&'a Version>,
+    group: Option<&'a Version>,
+}
+
+impl Bonds<'_> {
+    fn holds(self) -> bool {
+        self.granted && self.user.is_some() && self.group.is_some()
+    }
+}
+
+impl Views {
+    fn bonds(&self, pair: &Pair, cut: Cut) -> Bonds<'_> {
+        Bonds {
+            granted: self.holds_between_living(pair, cut),
+            user: self.alive(Kind::User, pair.user, cut),
+            group: self.alive(Kind::Group, pair.group, cut),
+        }
+    }
+
+    /// The moments, known and up to the cut, of all that a membership hangs on.
+    fn membership_moments(&self, pair: &Pair, cut: Cut) -> BTreeSet<Millis> {
+        let mut directories = self.directories_of_entity(Kind::User, pair.user);
+        directories.extend(self.directories_of_entity(Kind::Group, pair.group));
+        directories.extend(pair.grants.iter().map(|grant| grant.directory()));
+        let directories = directories.into_iter().filter_map(|directory| self.directories.get(directory));
+        let places = directories.flat_map(|directory| directory.events.iter().map(Placed::place));
+        let places = places.chain(pair.grants.iter().map(Placed::place));
+        let places = places.chain(self.places_of_entity(Kind::User, pair.user)).chain(self.places_of_entity(Kind::Group, pair.group));
+        let mut moments: BTreeSet<Millis> = places.filter(|place| cut.sees(*place)).map(|place| place.occurred_at).collect();
+        let policies = self.policies.iter().filter(|policy| policy.seq <= cut.known_at && policy.effective_from <= cut.as_of);
+        moments.extend(policies.map(|policy| policy.effective_from));
+        moments
+    }
+
+    fn periods_of_pair(&self, pair: &Pair, cut: Cut) -> Vec<MembershipPeriod> {
+        let mut periods: Vec<MembershipPeriod> = Vec::new();
+        let mut before = Bonds { granted: false, user: None, group: None };
+        for moment in self.membership_moments(pair, cut) {
+            let now = self.bonds(pair, Cut { as_of: moment, ..cut });
+            let (held, holds) = (before.holds(), now.holds());
+            if held != holds {
+                let cause = self.turn_of_membership(pair, before, now, moment, cut).map(|turn| self.cause_of(turn));
+                match (periods.last_mut(), cause) {
+                    (Some(period), end) if held => (period.until, period.end) = (Some(moment), end),
+                    (_, Some(start)) => periods.push(self.period(pair, moment, start)),
+                    _ => {}
+                }
+            }
+            before = now;
+        }
+        for period in &mut periods {
+            let last = Cut { as_of: period.until.map_or(cut.as_of, |until| until.saturating_sub(1)), ..cut };
+            let group = self.groups.get(pair.group).and_then(|group| group.version(last));
+            period.group_name = group.map_or("", |version| self.texts.text(version.label)).to_owned();
+        }
+        periods
+    }
+
+    fn period(&self, pair: &Pair, from: Millis, start: Cause) -> MembershipPeriod {
+        MembershipPeriod {
+            user: self.users.names.text(pair.user).to_owned(),
+            group: self.groups.names.text(pair.group).to_owned(),
+            group_name: String::new(),
+            from,
+            until: None,
+            start,
+            end: None,
+        }
+    }
+
+    /// The last of the events of what turned at a moment, policies after all.
+    fn turn_of_membership(&self, pair: &Pair, before: Bonds<'_>, now: Bonds<'_>, moment: Millis, cut: Cut) -> Option<Turn> {
+        let (begins, (then, _)) = (now.holds(), around(moment, cut));
+        let mut turns: Vec<Turn> = Vec::new();
+        if before.granted != now.granted {
+            turns.extend(self.turns_of_grant(pair, begins, then));
+        }
+        if before.user.is_some() != now.user.is_some() {
+            turns.extend(self.turns_of_entity(Kind::User, pair.user, before.user, then));
+        }
+        if before.group.is_some() != now.group.is_some() {
+            turns.extend(self.turns_of_entity(Kind::Group, pair.group, before.group, then));
+        }
+        self.last_turn(turns.into_iter())
+    }
+
+    /// The events of a moment that give a membership or take it, as far as the pair's own word decides.
+    fn turns_of_grant(&self, pair: &Pair, begins: bool, then: Cut) -> Vec<Turn> {
+        let of_now = |place: &Place| place.occurred_at == then.as_of;
+        let said = pair.grants.latest(then).map(|grant| grant.place()).filter(of_now);
+        if begins {
+            return said.map(Turn::Event).into_iter().collect();
+        }
+        let removed = said.filter(|place| place.closing);
+        let user = self.users.get(pair.user).and_then(|user| user.tombstones.latest(then).copied()).filter(of_now);
+        let group = self.groups.get(pair.group).and_then(|group| group.tombstones.latest(then).copied()).filter(of_now);
+        let granted = pair.grants.latest_first(then).find(|grant| grant.added());
+        let directory = granted.and_then(|grant| self.directories.get(grant.directory()));
+        let deletion = directory.and_then(|directory| directory.deletions.latest(then).copied()).filter(of_now);
+        [removed, user, group, deletion].into_iter().flatten().map(Turn::Event).collect()
+    }
+
+    /// The events of a moment that bring a user or group to life or end it, and the policy that does.
+    fn turns_of_entity(&self, kind: Kind, name: Name, before: Option<&Version>, then: Cut) -> Vec<Turn> {
+        let version = self.entities(kind).get(name).and_then(|entity| entity.version(then));
+        let Some(version) = version else { return Vec::new() };
+        let place = Some(version.place).filter(|place| place.occurred_at == then.as_of);
+        let directory = match before {
+            Some(before) if version.directory == NO_NAME => before.directory,
+            _ => version.directory,
+        };
+        let is_deleted = |directory: &Directory| self.ended_by(directory, version, then);
+        let change = match self.directories.get(directory) {
+            Some(directory) if is_deleted(directory) => DirectoryChange::Deleted,
+            _ => DirectoryChange::Activated,
+        };
+        let directory = self.directory_turned(directory, change, then);
+        let policy = self.policies.in_force(then).filter(|policy| policy.effective_from == then.as_of);
+        let policy = policy.filter(|_| matches!(kind, Kind::User) && !version.active && !version.deleted);
+        place.into_iter().chain(directory).map(Turn::Event).chain(policy.map(|policy| Turn::Policy(policy.seq))).collect()
+    }
+
+    /// Every time in which a user was in a group, up to the cut, in order of beginning and of the group's id. `None` for a user never heard of
+    /// by then.
+    ///
+    /// Costs a look-up for each event that each of the memberships hangs on.
+    pub fn membership_periods_of_user(&self, user: &str, cut: Cut) -> Option<Vec<MembershipPeriod>> {
+        let name = self.heard_of(Kind::User, user, cut)?;
+        let mut periods: Vec<MembershipPeriod> = self.pairs_of(name).flat_map(|pair| self.periods_of_pair(pair, cut)).collect();
+        periods.sort_by(|a, b| (a.from, &a.group).cmp(&(b.from, &b.group)));
+        Some(periods)
+    }
+
+    /// Some times in which somebody was in a group, up to the cut, by the member's id and the beginning, behind a place in that order; and the place
+    /// to go on behind, if there may be more. It may find none and still say where to go on. `None` for a group never heard of by then.
+    ///
+    /// Looks at no more than some hundred members, each at the cost of [`Views::membership_periods_of_user`] for one group.
+    pub fn membership_periods_of_group(
+        &self,
+        group: &str,
+        cut: Cut,
+        after: Option<(&str, Millis)>,
+        descending: bool,
+        limit: usize,
+    ) -> Option<MembershipPeriods> {
+        let name = self.heard_of(Kind::Group, group, cut)?;
+        let ids = |number: u32| self.memberships.user_id(&self.users.names, number);
+        // Whoever was ever in the group, whatever the cut.
+        let members: Vec<u32> = self.memberships.of_group(name).map_or(Vec::new(), |roster| roster.items().collect());
+        let first = after.and_then(|(user, _)| members.iter().copied().find(|number| ids(*number) == user));
+        let others = walk_sorted(&members, after.map(|(user, _)| user), descending, ids);
+        let beyond = |period: &MembershipPeriod| {
+            let place = (period.user.as_str(), period.from);
+            after.is_none_or(|after| if descending { place < after } else { place > after })
+        };
+        let mut found = Vec::new();
+        for (looked_at, number) in first.into_iter().chain(others).enumerate() {
+            if looked_at == MEMBERS_MAX {
+                // Before this one, whatever its periods.
+                let far = if descending { Millis::MAX } else { Millis::MIN };
+                return Some((found, Some((ids(number).to_owned(), far))));
+            }
+            let Some(pair) = self.memberships.get(number) else { continue };
+            let mut periods: Vec<MembershipPeriod> = self.periods_of_pair(pair, cut).into_iter().filter(beyond).collect();
+            if descending {
+                periods.reverse();
+            }
+            found.append(&mut periods);
+            if found.len() >= limit {
+                found.truncate(limit);
+                let next = found.last().map(|last| (last.user.clone(), last.from));
+                return Some((found, next));
+            }
+        }
+        Some((found, None))
+    }
+}

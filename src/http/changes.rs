@@ -1,0 +1,114 @@
+//! The feed of changes: `GET /rollcall/v1/changes`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_web::http::StatusCode;
+use actix_web::{HttpRequest, HttpResponse, web};
+use rollcall_projections::{AccessChange, Became};
+use serde_json::{Value, json as object};
+
+use super::State;
+use super::answer::{Code, Problem, json, list as list_of};
+use super::api::{AFTER_CHANGE, Gives, LIMIT_OWN, Method, Operation, WAIT, WAIT_DEFAULT_S, WAIT_MAX_S};
+use super::question::Question;
+use super::roles::describe_cause;
+use crate::engine::{Engine, Feed, FeedPlace};
+use crate::time;
+
+/// `GET /rollcall/v1/changes`
+pub(super) const LIST: Operation = Operation {
+    method: Method::Get,
+    path: "/rollcall/v1/changes",
+    name: "listChanges",
+    about: "Whose access and roles each record changed, in order of record; waits for something to come. Go on with the cursor `after`, also of an \
+            empty page.",
+    parameters: &[AFTER_CHANGE, LIMIT_OWN, WAIT],
+    cut: false,
+    keyed: true,
+    takes: None,
+    gives: Gives::List("Change"),
+    problems: &[Code::CursorInvalid],
+};
+
+/// Answers [`LIST`].
+pub(super) async fn list(request: HttpRequest, state: web::Data<State>) -> Result<HttpResponse, Problem> {
+    let mut question = Question::of(&request, &state, &LIST)?;
+    let limit = question.take_limit(100, 1000);
+    let after = question.take("after");
+    let wait_s = question.take("wait").map(|text| text.parse::<usize>().ok().filter(|wait| *wait <= WAIT_MAX_S));
+    if wait_s == Some(None) {
+        question.error("wait", format!("it must be a whole number of seconds from 0 to {WAIT_MAX_S}"));
+    }
+    let engine = question.finish()?;
+    let after = after.map_or(Some(FeedPlace::behind(0)), |cursor| read_place(&cursor)).ok_or_else(|| Problem::cursor_invalid("after"))?;
+    let wait = Duration::from_secs(wait_s.flatten().unwrap_or(WAIT_DEFAULT_S) as u64);
+    let feed = follow(&engine, after, limit, wait).await?;
+    let items: Vec<Vec<u8>> = feed.items.iter().map(|(place, change)| describe(*place, change).to_string().into_bytes()).collect();
+    Ok(json(StatusCode::OK).body(list_of(&items, [None, Some(write_place(feed.next))])))
+}
+
+/// What is behind a place, or else what comes within `wait`.
+async fn follow(engine: &Arc<Engine>, after: FeedPlace, limit: usize, wait: Duration) -> Result<Feed, Problem> {
+    let read = |after: FeedPlace| {
+        let engine = engine.clone();
+        async move { Ok::<_, Problem>(web::block(move || engine.feed(after, limit)).await.map_err(|_| Code::Internal)??) }
+    };
+    let feed = read(after).await?;
+    if !feed.items.is_empty() || !feed.at_head || wait.is_zero() {
+        return Ok(feed);
+    }
+    // What comes may change nothing: go on until something does, or the time is over.
+    let place = std::cell::Cell::new(feed.next);
+    let something = async {
+        loop {
+            engine.folded_behind(place.get().seq, wait).await;
+            let feed = read(place.get()).await?;
+            if !feed.items.is_empty() || engine.is_closing() {
+                return Ok(feed);
+            }
+            place.set(feed.next);
+        }
+    };
+    match tokio::time::timeout(wait, something).await {
+        Ok(feed) => feed,
+        Err(_) => Ok(Feed { items: Vec::new(), next: place.get(), at_head: true }),
+    }
+}
+
+/// `seq.n`, or `seq` for behind everything of that record.
+fn read_place(cursor: &str) -> Option<FeedPlace> {
+    match cursor.split_once('.') {
+        Some((seq, item)) => Some(FeedPlace { seq: seq.parse().ok()?, item: item.parse().ok()? }),
+        None => Some(FeedPlace::behind(cursor.parse().ok()?)),
+    }
+}
+
+fn write_place(place: FeedPlace) -> String {
+    if place == FeedPlace::behind(place.seq) { place.seq.to_string() } else { format!("{}.{}", place.seq, place.item) }
+}
+
+fn describe(place: FeedPlace, change: &AccessChange) -> Value {
+    let (word, role, reason) = match &change.became {
+        Became::AccessGranted => ("access_granted", None, None),
+        Became::AccessRestored => ("access_restored", None, None),
+        Became::AccessEnded(reason) => ("access_ended", None, Some(reason.word())),
+        Became::RoleGained(role) => ("role_gained", Some(role), None),
+        Became::RoleLost(role) => ("role_lost", Some(role), None),
+        Became::HistoryChanged => ("history_changed", None, None),
+    };
+    object!({
+        "object": "change",
+        "id": write_place(place),
+        "seq": place.seq,
+        "change": word,
+        "user_id": change.user,
+        "directory_id": change.directory,
+        "organization_id": change.organization,
+        "role": role,
+        "reason": reason,
+        "occurred_at": time::format(change.occurred_at),
+        "recorded_at": time::format(change.cause.recorded_at),
+        "cause": describe_cause(&change.cause),
+    })
+}

@@ -1,0 +1,196 @@
+//! What held in which times: `GET /rollcall/v1/users/{id}/access`, `/roles`, `/groups`, and `/rollcall/v1/groups/{id}/members`.
+
+use std::sync::Arc;
+
+use actix_web::{HttpRequest, HttpResponse, web};
+use rollcall_projections::{AccessPeriod, Cut, MembershipPeriod, Millis, RolePeriod};
+use serde_json::{Value, json as object};
+
+use super::State;
+use super::answer::{Code, Problem, list as list_of};
+use super::api::{AFTER_PLACE, BEFORE_PLACE, Gives, LIMIT_OWN, Method, ORDER_TIME, Operation};
+use super::places::{in_steps, of_all};
+use super::question::{Place, Places, Question, id_within_path, pinned, pinned_with_roles};
+use super::roles::describe_cause;
+use crate::engine::Engine;
+use crate::time;
+
+/// How many periods of a group's members are worked out under one lock.
+const STEP: usize = 64;
+
+const fn periods(path: &'static str, name: &'static str, about: &'static str, item: &'static str) -> Operation {
+    Operation {
+        method: Method::Get,
+        path,
+        name,
+        about,
+        parameters: &[AFTER_PLACE, BEFORE_PLACE, LIMIT_OWN, ORDER_TIME],
+        cut: true,
+        keyed: true,
+        takes: None,
+        gives: Gives::List(item),
+        problems: &[Code::EntityNotFound, Code::CursorInvalid],
+    }
+}
+
+/// `GET /rollcall/v1/users/{id}/access`
+pub(super) const ACCESS: Operation = periods(
+    "/rollcall/v1/users/{id}/access",
+    "listUserAccess",
+    "Every time in which a user had access, with what began and what ended it, and why it ended; by beginning.",
+    "AccessPeriod",
+);
+
+/// `GET /rollcall/v1/users/{id}/roles`
+pub(super) const ROLES: Operation = periods(
+    "/rollcall/v1/users/{id}/roles",
+    "listUserRoles",
+    "Every time in which a user had a role, with what began and what ended it; by beginning and role.",
+    "RolePeriod",
+);
+
+/// `GET /rollcall/v1/users/{id}/groups`
+pub(super) const GROUPS: Operation = periods(
+    "/rollcall/v1/users/{id}/groups",
+    "listUserGroups",
+    "Every time in which a user was in a group, with what began and what ended it; by beginning and group.",
+    "MembershipPeriod",
+);
+
+/// `GET /rollcall/v1/groups/{id}/members`
+pub(super) const MEMBERS: Operation = periods(
+    "/rollcall/v1/groups/{id}/members",
+    "listGroupMembers",
+    "Every time in which somebody was in a group, with what began and what ended it; by member and beginning.",
+    "MembershipPeriod",
+);
+
+/// A call about one user or group, fixed.
+struct Asked {
+    id: String,
+    places: Places,
+    engine: Arc<Engine>,
+    cut: Cut,
+}
+
+impl Asked {
+    async fn of(request: &HttpRequest, state: &web::Data<State>, operation: &'static Operation) -> Result<Asked, Problem> {
+        let mut question = Question::of(request, state, operation)?;
+        let places = question.take_places(100, 1000);
+        let id = id_within_path(request).ok_or(Code::NotFound)?;
+        let (engine, cut) = question.cut().await?;
+        Ok(Asked { id, places, engine, cut })
+    }
+
+    /// A page of a list that one user's history gives whole.
+    fn page<T: Clone, P: Place + Ord>(
+        self,
+        periods: Option<Vec<T>>,
+        place: impl Fn(&T) -> P,
+        describe: impl Fn(&str, &T) -> Value,
+    ) -> Result<Vec<u8>, Problem> {
+        let periods = periods.ok_or_else(|| Problem::entity_not_found("Directory User", &self.id))?;
+        let walk = |start: Option<P>, descending: bool, limit: usize| of_all(&periods, &place, start, descending, limit);
+        let (items, cursors) = self.places.page(&place, walk)?;
+        Ok(write(&items, cursors, |period| describe(&self.id, period)))
+    }
+}
+
+fn write<T>(items: &[T], cursors: [Option<String>; 2], describe: impl Fn(&T) -> Value) -> Vec<u8> {
+    let items: Vec<Vec<u8>> = items.iter().map(|item| describe(item).to_string().into_bytes()).collect();
+    list_of(&items, cursors)
+}
+
+/// Answers [`ACCESS`].
+pub(super) async fn access(request: HttpRequest, state: web::Data<State>) -> Result<HttpResponse, Problem> {
+    let asked = Asked::of(&request, &state, &ACCESS).await?;
+    let cut = asked.cut;
+    let found = web::block(move || {
+        let periods = asked.engine.views().access_periods(&asked.id, cut);
+        asked.page(periods, |period| (period.from, String::new()), describe_access)
+    });
+    Ok(pinned(cut, found.await.map_err(|_| Code::Internal)?))
+}
+
+/// Answers [`ROLES`].
+pub(super) async fn roles(request: HttpRequest, state: web::Data<State>) -> Result<HttpResponse, Problem> {
+    let asked = Asked::of(&request, &state, &ROLES).await?;
+    let cut = asked.cut;
+    let found = web::block(move || {
+        let (version, periods) = {
+            let views = asked.engine.views();
+            (views.mapping_version(cut), views.role_periods(&asked.id, cut))
+        };
+        (version, asked.page(periods, |period| (period.from, period.role.clone()), describe_role))
+    });
+    let (version, body) = found.await.map_err(|_| Code::Internal)?;
+    Ok(pinned_with_roles(cut, version, body))
+}
+
+/// Answers [`GROUPS`].
+pub(super) async fn groups(request: HttpRequest, state: web::Data<State>) -> Result<HttpResponse, Problem> {
+    let asked = Asked::of(&request, &state, &GROUPS).await?;
+    let cut = asked.cut;
+    let found = web::block(move || {
+        let periods = asked.engine.views().membership_periods_of_user(&asked.id, cut);
+        asked.page(periods, |period| (period.from, period.group.clone()), |_, period| describe_membership(period))
+    });
+    Ok(pinned(cut, found.await.map_err(|_| Code::Internal)?))
+}
+
+/// Answers [`MEMBERS`].
+pub(super) async fn members(request: HttpRequest, state: web::Data<State>) -> Result<HttpResponse, Problem> {
+    let Asked { id, places, engine, cut } = Asked::of(&request, &state, &MEMBERS).await?;
+    let found = web::block(move || {
+        if engine.views().group_seen_at(&id, Cut { as_of: Millis::MAX, ..cut }).is_none() {
+            return Err(Problem::entity_not_found("Directory Group", &id));
+        }
+        let walk = |start: Option<(String, Millis)>, descending: bool, limit: usize| {
+            in_steps(start, limit, |start, limit| {
+                let start = start.map(|(user, from)| (user.as_str(), *from));
+                engine.views().membership_periods_of_group(&id, cut, start, descending, limit.min(STEP)).unwrap_or_default()
+            })
+        };
+        let (items, cursors) = places.page(|period: &MembershipPeriod| (period.user.clone(), period.from), walk)?;
+        Ok(write(&items, cursors, describe_membership))
+    });
+    Ok(pinned(cut, found.await.map_err(|_| Code::Internal)?))
+}
+
+fn describe_access(user: &str, period: &AccessPeriod) -> Value {
+    let end = period.end.as_ref();
+    object!({
+        "object": "access_period",
+        "user_id": user,
+        "from": time::format(period.from),
+        "until": end.map(|end| time::format(end.at)),
+        "reason": end.map(|end| end.reason.word()),
+        "start": describe_cause(&period.start),
+        "end": end.map(|end| describe_cause(&end.cause)),
+    })
+}
+
+fn describe_role(user: &str, period: &RolePeriod) -> Value {
+    object!({
+        "object": "role_period",
+        "user_id": user,
+        "role": period.role,
+        "from": time::format(period.from),
+        "until": period.until.map(time::format),
+        "start": describe_cause(&period.start),
+        "end": period.end.as_ref().map(describe_cause),
+    })
+}
+
+fn describe_membership(period: &MembershipPeriod) -> Value {
+    object!({
+        "object": "membership_period",
+        "user_id": period.user,
+        "group_id": period.group,
+        "group_name": period.group_name,
+        "from": time::format(period.from),
+        "until": period.until.map(time::format),
+        "start": describe_cause(&period.start),
+        "end": period.end.as_ref().map(describe_cause),
+    })
+}
