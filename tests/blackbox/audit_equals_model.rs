@@ -209,13 +209,13 @@ impl Question {
         let server = paging.walk(self, stage);
         let (server, model) = (json!(server), json!(model));
         let url = self.page(paging.limit, paging.order);
-        (server != model).then(|| format!("{url}\n server {server:#}\n model  {model:#}\n {}", first_difference(&server, &model)))
+        (server != model).then(|| format!("{url}\n server {server}\n model  {model}\n {}", first_difference(&server, &model)))
     }
 
     fn count(&self, tally: &Tally) {
         count(tally, self.kind, !self.is_empty());
         for item in self.model.iter().flatten() {
-            let mut said = |kind: &'static str, is_so: bool| (0..u64::from(is_so)).for_each(|_| count(tally, kind, true));
+            let said = |kind: &'static str, is_so: bool| (0..u64::from(is_so)).for_each(|_| count(tally, kind, true));
             match item["object"].as_str().unwrap() {
                 "deprovisioning" => {
                     for (reason, kind) in [
@@ -471,7 +471,7 @@ fn changes_differ(stage: &Stage, items: Vec<Value>, tally: &Tally) -> Option<Str
     }
     let only = |these: &[Value], those: &[Value]| these.iter().filter(|item| !those.contains(item)).cloned().collect::<Vec<Value>>();
     let (of_server, of_model) = (only(&server, &model), only(&model, &server));
-    (server != model).then(|| format!("\n only the server {:#}\n only the model {:#}", json!(of_server), json!(of_model)))
+    (server != model).then(|| format!("\n only the server {}\n only the model  {}", json!(of_server), json!(of_model)))
 }
 
 // --- For whoever looks for the reason of a difference ---
