@@ -32,12 +32,17 @@ fn request_id() -> String {
 
 /// Says at which cut an answer holds: sent back, the two headers repeat it for ever.
 pub(super) fn pin(response: &mut HttpResponse, cut: Cut) {
-    let as_of = if cut.as_of == Millis::MAX { "latest".to_owned() } else { time::format(cut.as_of) };
-    for (name, value) in [("rollcall-as-of", as_of), ("rollcall-known-at", cut.known_at.to_string())] {
+    for (name, value) in ["rollcall-as-of", "rollcall-known-at"].into_iter().zip(told(cut)) {
         if let Ok(value) = HeaderValue::from_str(&value) {
             response.headers_mut().insert(HeaderName::from_static(name), value);
         }
     }
+}
+
+/// A cut as parameters take it: when things happened, and when they were known.
+pub(super) fn told(cut: Cut) -> [String; 2] {
+    let as_of = if cut.as_of == Millis::MAX { "latest".to_owned() } else { time::format(cut.as_of) };
+    [as_of, cut.known_at.to_string()]
 }
 
 /// A list's page in the contract's envelope. `cursors` are before and after.

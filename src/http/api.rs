@@ -35,6 +35,22 @@ impl Operation {
     pub(super) fn declares(&self, name: &str) -> bool {
         self.all_parameters().any(|parameter| parameter.name == name)
     }
+
+    /// The headers that say at which cut its answers hold, and the parameter that takes each back.
+    pub(super) fn pins(&self) -> &'static [(&'static str, &'static str)] {
+        if self.cut {
+            &[("Rollcall-As-Of", "as_of"), ("Rollcall-Known-At", "known_at")]
+        } else if self.declares(FROM.name) {
+            &[
+                ("Rollcall-As-Of", "to"),
+                ("Rollcall-Known-At", "to_known_at"),
+                ("Rollcall-From-As-Of", "from"),
+                ("Rollcall-From-Known-At", "from_known_at"),
+            ]
+        } else {
+            &[]
+        }
+    }
 }
 
 /// What a call does.
@@ -87,6 +103,8 @@ pub(super) struct Parameter {
 pub(super) enum Takes {
     /// Any text of 1 to 1024 bytes.
     Text,
+    /// Such a text, which must be there.
+    NeededText,
     /// One of some words.
     Words(&'static [&'static str]),
     /// A whole number from 1, with its default.
@@ -157,6 +175,10 @@ pub(super) const AFTER_PLACE: Parameter =
     parameter("after", Takes::Text, "1772442000000.757365725f31", "The cursor `after` of another page");
 pub(super) const BEFORE_PLACE: Parameter =
     parameter("before", Takes::Text, "1772442000000.757365725f31", "The cursor `before` of another page");
+pub(super) const AFTER_MEMBER: Parameter =
+    parameter("after", Takes::Text, "757365725f31.1772442000000", "The cursor `after` of another page");
+pub(super) const BEFORE_MEMBER: Parameter =
+    parameter("before", Takes::Text, "757365725f31.1772442000000", "The cursor `before` of another page");
 pub(super) const AFTER_CHANGE: Parameter = parameter(
     "after",
     Takes::Text,
@@ -181,6 +203,29 @@ pub(super) const AFTER_USER: Parameter = parameter("after", Takes::Text, USER, "
 pub(super) const OF_ROLE: Parameter = parameter("role", Takes::Text, "developer", "Of this role");
 pub(super) const FOR_USER: Parameter = parameter("user", Takes::Text, USER, "Of this user");
 pub(super) const THROUGH_GROUP: Parameter = parameter("group", Takes::Text, GROUP, "For which this group is a reason");
+pub(super) const AFTER_VERSION: Parameter =
+    parameter("after", Takes::Text, "1768478400000.0..6576656e745f31", "The cursor `after` of another page");
+pub(super) const BEFORE_VERSION: Parameter =
+    parameter("before", Takes::Text, "1768478400000.0..6576656e745f31", "The cursor `before` of another page");
+pub(super) const ORDER_HISTORY: Parameter =
+    parameter("order", Takes::Words(&["asc", "desc"]), "desc", "By when it happened; without it `asc`");
+pub(super) const FROM: Parameter =
+    parameter("from", Takes::NeededText, "2026-03-02T09:00:00.000Z", "The first moment: an RFC 3339 time, included, or `latest`");
+pub(super) const TO: Parameter =
+    parameter("to", Takes::Text, "latest", "The second moment: an RFC 3339 time, included, or `latest`, as without it");
+pub(super) const FROM_KNOWN_AT: Parameter = parameter(
+    "from_known_at",
+    Takes::Text,
+    "12",
+    "What had been received by then counts at the first moment: a record's number or an RFC 3339 time",
+);
+pub(super) const TO_KNOWN_AT: Parameter = parameter(
+    "to_known_at",
+    Takes::Text,
+    "12",
+    "What had been received by then counts at the second moment: a record's number or an RFC 3339 time",
+);
+pub(super) const AFTER_DIFFERENCE: Parameter = parameter("after", Takes::Text, "user.757365725f31.", "The cursor `after` of another page");
 pub(super) const ROLE: Parameter =
     parameter("role", Takes::Text, "developer", "With this role: by the mapping in force, before the first as the source says");
 pub(super) const GROUPS: Parameter =

@@ -97,7 +97,7 @@ fn describe_parameter(parameter: &Parameter) -> Value {
     let Parameter { name, about, takes, example } = *parameter;
     let text = object!({ "type": "string", "minLength": 1, "maxLength": 1024 });
     let (schema, example) = match takes {
-        Takes::Text => (text, example.into()),
+        Takes::Text | Takes::NeededText => (text, example.into()),
         Takes::Words(words) => (object!({ "type": "string", "enum": words }), example.into()),
         Takes::Number { default, max } | Takes::Count { default, max } => {
             let minimum = if matches!(takes, Takes::Count { .. }) { 0 } else { 1 };
@@ -111,8 +111,10 @@ fn describe_parameter(parameter: &Parameter) -> Value {
         }
     };
     let mut described = object!({ "name": name, "in": "query", "description": about, "schema": schema, "example": example });
-    if let (Takes::Texts, Some(described)) = (takes, described.as_object_mut()) {
+    if let (Takes::Texts | Takes::NeededText, Some(described)) = (takes, described.as_object_mut()) {
         described.insert("required".into(), true.into());
+    }
+    if let (Takes::Texts, Some(described)) = (takes, described.as_object_mut()) {
         described.insert("style".into(), "form".into());
         described.insert("explode".into(), false.into());
     }
@@ -148,11 +150,9 @@ fn responses(operation: &Operation, schemas: &Value) -> Value {
         }
     };
     let mut headers = object!({ "X-Request-ID": header("Names this request.") });
-    if operation.cut
-        && let Some(headers) = headers.as_object_mut()
-    {
-        headers.insert("Rollcall-As-Of".into(), header("Sent back as `as_of`, repeats the answer."));
-        headers.insert("Rollcall-Known-At".into(), header("Sent back as `known_at`, repeats the answer."));
+    if let Some(headers) = headers.as_object_mut() {
+        let pins = operation.pins().iter();
+        headers.extend(pins.map(|(name, parameter)| ((*name).into(), header(&format!("Sent back as `{parameter}`, repeats the answer.")))));
     }
     let content = object!({ "application/json": { "schema": schema, "example": example } });
     let answer = object!({ "description": operation.about, "headers": headers, "content": content });

@@ -114,6 +114,11 @@ impl Question {
         self.parameters.extract_if(.., |(key, _)| is_name(key)).map(|(_, value)| value).collect()
     }
 
+    /// Whether a parameter is there, whatever it says.
+    pub(super) fn is_given(&self, name: &str) -> bool {
+        self.parameters.iter().any(|(key, _)| key == name)
+    }
+
     /// Takes a parameter. Given twice, empty, or too long it is an error.
     pub(super) fn take(&mut self, name: &str) -> Option<String> {
         let mut values = self.take_all(name, |key| key == name);

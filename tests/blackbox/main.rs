@@ -12,6 +12,7 @@ mod conformance;
 mod durability;
 mod events;
 mod faults;
+mod feed;
 mod generating;
 mod histories;
 mod house;

@@ -1,0 +1,161 @@
+//! What differs between two moments: `GET /rollcall/v1/diff`.
+
+use std::collections::BTreeMap;
+
+use actix_web::http::header::{HeaderName, HeaderValue};
+use actix_web::{HttpRequest, HttpResponse, web};
+use rollcall_projections::{Cut, Difference, DifferencePlace, Differs, Part, Seq, Subject};
+use serde::Serialize;
+
+use super::State;
+use super::answer::{Code, Problem, list as list_of, told};
+use super::api::{AFTER_DIFFERENCE, FROM, FROM_KNOWN_AT, Gives, LIMIT_OWN, Method, OF_DIRECTORY, Operation, TO, TO_KNOWN_AT};
+use super::history::{BODIES_AT_ONCE, Bodies};
+use super::question::{Place, Question, fix, pinned};
+use crate::documents::{Changed, changed, snapshot};
+use crate::engine::{CutError, Engine, KnownAt};
+
+/// `GET /rollcall/v1/diff`
+pub(super) const DIFF: Operation = Operation {
+    method: Method::Get,
+    path: "/rollcall/v1/diff",
+    name: "listDifferences",
+    about: "What differs between two moments, or between what was known at two: users, groups, memberships and roles.",
+    parameters: &[FROM, TO, FROM_KNOWN_AT, TO_KNOWN_AT, OF_DIRECTORY, AFTER_DIFFERENCE, LIMIT_OWN],
+    cut: false,
+    keyed: true,
+    takes: None,
+    gives: Gives::List("Difference"),
+    problems: &[Code::AsOfInFuture, Code::KnownAtOutOfRange, Code::CursorInvalid, Code::LogUnavailable],
+};
+
+/// Answers [`DIFF`].
+pub(super) async fn diff(request: HttpRequest, state: web::Data<State>) -> Result<HttpResponse, Problem> {
+    let mut question = Question::of(&request, &state, &DIFF)?;
+    let limit = question.take_limit(100, 1000);
+    let (after, directory) = (question.take("after"), question.take("directory"));
+    if !question.is_given("from") {
+        question.error("from", "it is needed: an RFC 3339 time or `latest`");
+    }
+    let (from, to) = (question.take_as_of("from"), question.take_as_of("to"));
+    let (from_known_at, to_known_at) = (question.take_known_at("from_known_at"), question.take_known_at("to_known_at"));
+    let engine = question.finish()?;
+    // Where neither is told, both are the same.
+    let head = KnownAt::Seq(engine.views().head());
+    let refused = |as_of: &'static str, known_at: &'static str| move |error: CutError| Problem::of_cut(error, as_of, known_at);
+    let from = fix(&engine, from, from_known_at.or(Some(head))).await.map_err(refused("from", "from_known_at"))?;
+    let to = fix(&engine, to, to_known_at.or(Some(head))).await.map_err(refused("to", "to_known_at"))?;
+    let after = after.map(|after| DifferencePlace::read(&after).ok_or_else(|| Problem::cursor_invalid("after"))).transpose()?;
+    let body = web::block(move || page(&engine, directory.as_deref(), [from, to], after, limit));
+    let mut response = pinned(to, body.await.map_err(|_| Code::Internal)?);
+    pin_from(&mut response, from);
+    Ok(response)
+}
+
+/// Says in headers of their own at which cut the first side stands.
+fn pin_from(response: &mut HttpResponse, from: Cut) {
+    for (name, value) in ["rollcall-from-as-of", "rollcall-from-known-at"].into_iter().zip(told(from)) {
+        if let Ok(value) = HeaderValue::from_str(&value) {
+            response.headers_mut().insert(HeaderName::from_static(name), value);
+        }
+    }
+}
+
+/// The differences behind a place. Blocks while it reads the log.
+fn page(
+    engine: &Engine,
+    directory: Option<&str>,
+    cuts: [Cut; 2],
+    mut after: Option<DifferencePlace>,
+    limit: usize,
+) -> Result<Vec<u8>, Problem> {
+    let mut shown: Vec<(DifferencePlace, Vec<u8>)> = Vec::new();
+    // One more than wanted, to know whether there are more.
+    while shown.len() <= limit {
+        let wanted = BODIES_AT_ONCE.min(limit + 1 - shown.len());
+        let (found, next) = engine.views().differences(directory, cuts, after.as_ref(), wanted);
+        describe_all(engine, found, &mut shown)?;
+        after = next;
+        if after.is_none() {
+            break;
+        }
+    }
+    let more = shown.len() > limit;
+    shown.truncate(limit);
+    let next = shown.last().filter(|_| more).map(|(place, _)| place.write());
+    let items: Vec<Vec<u8>> = shown.into_iter().map(|(_, item)| item).collect();
+    Ok(list_of(&items, [None, next]))
+}
+
+/// Writes differences out; another record that says the same is none.
+fn describe_all(engine: &Engine, found: Vec<Difference>, shown: &mut Vec<(DifferencePlace, Vec<u8>)>) -> Result<(), Problem> {
+    let described = |difference: &Difference| match difference.differs {
+        Differs::Described(snapshots) => Some(snapshots),
+        Differs::Added | Differs::Removed => None,
+    };
+    let seqs = found.iter().filter_map(described).flatten().map(|(seq, _)| seq).collect();
+    let bodies = Bodies::of(engine, seqs)?;
+    for Difference { place, differs } in found {
+        let snapshot = |(seq, part): (Seq, Part)| snapshot(bodies.get(seq), part);
+        let (change, changed) = match differs {
+            Differs::Added => ("added", BTreeMap::new()),
+            Differs::Removed => ("removed", BTreeMap::new()),
+            Differs::Described([from, to]) => ("changed", changed(snapshot(from), snapshot(to))),
+        };
+        if change == "changed" && changed.is_empty() {
+            continue;
+        }
+        let item = serde_json::to_vec(&Described::of(&place, change, changed)).map_err(|_| Code::Internal)?;
+        shown.push((place, item));
+    }
+    Ok(())
+}
+
+/// A difference as it is shown.
+#[derive(Serialize)]
+struct Described<'a> {
+    object: &'static str,
+    kind: &'static str,
+    change: &'static str,
+    user_id: Option<&'a str>,
+    group_id: Option<&'a str>,
+    role: Option<&'a str>,
+    changed: BTreeMap<String, Changed<'a>>,
+}
+
+impl<'a> Described<'a> {
+    fn of(place: &'a DifferencePlace, change: &'static str, changed: BTreeMap<String, Changed<'a>>) -> Described<'a> {
+        let (id, of) = (Some(place.id.as_str()), Some(place.of.as_str()));
+        let (user_id, group_id, role) = match place.subject {
+            Subject::User => (id, None, None),
+            Subject::Group => (None, id, None),
+            Subject::Membership => (id, of, None),
+            Subject::Role => (id, None, of),
+        };
+        Described { object: "difference", kind: word(place.subject), change, user_id, group_id, role, changed }
+    }
+}
+
+fn word(subject: Subject) -> &'static str {
+    match subject {
+        Subject::User => "user",
+        Subject::Group => "group",
+        Subject::Membership => "membership",
+        Subject::Role => "role",
+    }
+}
+
+/// The kind, and both ids in hex, since each may hold any character.
+impl Place for DifferencePlace {
+    fn read(cursor: &str) -> Option<DifferencePlace> {
+        let parts: Vec<&str> = cursor.split('.').collect();
+        let &[kind, id, of] = parts.as_slice() else { return None };
+        let subject = Subject::ALL.into_iter().find(|subject| word(*subject) == kind)?;
+        let text = |part: &str| String::from_utf8(hex::decode(part).ok()?).ok();
+        Some(DifferencePlace { subject, id: text(id)?, of: text(of)? })
+    }
+
+    fn write(&self) -> String {
+        format!("{}.{}.{}", word(self.subject), hex::encode(&self.id), hex::encode(&self.of))
+    }
+}

@@ -1,0 +1,201 @@
+//! What was said of a user or group, version by version: `GET /rollcall/v1/users/{id}/history` and `/rollcall/v1/groups/{id}/history`.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use actix_web::{HttpRequest, HttpResponse, web};
+use bytes::Bytes;
+use rollcall_projections::{Cut, EventPlace, Millis, Seq, VersionKind, VersionRef, VersionRow, Views};
+use serde::Serialize;
+use serde_json::Value;
+
+use super::State;
+use super::answer::{Code, Problem, list as list_of};
+use super::api::{AFTER_VERSION, BEFORE_VERSION, Gives, LIMIT_OWN, Method, ORDER_HISTORY, Operation};
+use super::question::{Place, Question, id_within_path, pinned};
+use super::roles::describe_cause;
+use crate::documents::{Changed, Missed, changed, missed, said_before, snapshot};
+use crate::engine::Engine;
+use crate::log::ReadError;
+
+/// How many versions are compared at once: the bodies of so many, and of those before them, are held in memory.
+pub(super) const BODIES_AT_ONCE: usize = 32;
+
+/// `GET /rollcall/v1/users/{id}/history`
+pub(super) const OF_USER: Operation = Operation {
+    method: Method::Get,
+    path: "/rollcall/v1/users/{id}/history",
+    name: "listUserHistory",
+    about: "Every version of a user in the order of events: what it changed, what was missed before it, and because of which event.",
+    parameters: &[AFTER_VERSION, BEFORE_VERSION, LIMIT_OWN, ORDER_HISTORY],
+    cut: true,
+    keyed: true,
+    takes: None,
+    gives: Gives::List("UserVersion"),
+    problems: &[Code::EntityNotFound, Code::CursorInvalid],
+};
+
+/// `GET /rollcall/v1/groups/{id}/history`
+pub(super) const OF_GROUP: Operation = Operation {
+    path: "/rollcall/v1/groups/{id}/history",
+    name: "listGroupHistory",
+    about: "Every version of a group in the order of events: what it changed, what was missed before it, and because of which event.",
+    gives: Gives::List("GroupVersion"),
+    ..OF_USER
+};
+
+/// Users or groups.
+struct Kind {
+    operation: &'static Operation,
+    /// In the words of the contract.
+    name: &'static str,
+    seen_at: fn(&Views, &str, Cut) -> Option<Millis>,
+    walk: fn(&Views, &str, Cut, Option<&EventPlace>, bool, usize) -> (Vec<VersionRow>, bool),
+    describe: for<'a> fn(&'a str, Version<'a>) -> Described<'a>,
+}
+
+static USERS: Kind = Kind {
+    operation: &OF_USER,
+    name: "Directory User",
+    seen_at: Views::user_seen_at,
+    walk: Views::user_history,
+    describe: |user_id, version| Described { object: "user_version", user_id: Some(user_id), group_id: None, version },
+};
+
+static GROUPS: Kind = Kind {
+    operation: &OF_GROUP,
+    name: "Directory Group",
+    seen_at: Views::group_seen_at,
+    walk: Views::group_history,
+    describe: |group_id, version| Described { object: "group_version", user_id: None, group_id: Some(group_id), version },
+};
+
+/// Answers [`OF_USER`].
+pub(super) async fn of_user(request: HttpRequest, state: web::Data<State>) -> Result<HttpResponse, Problem> {
+    answer(request, state, &USERS).await
+}
+
+/// Answers [`OF_GROUP`].
+pub(super) async fn of_group(request: HttpRequest, state: web::Data<State>) -> Result<HttpResponse, Problem> {
+    answer(request, state, &GROUPS).await
+}
+
+async fn answer(request: HttpRequest, state: web::Data<State>, kind: &'static Kind) -> Result<HttpResponse, Problem> {
+    let mut question = Question::of(&request, &state, kind.operation)?;
+    let places = question.take_places(100, 1000);
+    let id = id_within_path(&request).ok_or(Code::NotFound)?;
+    let (engine, cut) = question.cut().await?;
+    let body = web::block(move || {
+        // Known is what any event speaks of, also one that has not happened yet.
+        let known = (kind.seen_at)(&engine.views(), &id, Cut { as_of: Millis::MAX, ..cut });
+        known.ok_or_else(|| Problem::entity_not_found(kind.name, &id))?;
+        let walk = |start: Option<EventPlace>, descending: bool, limit: usize| {
+            (kind.walk)(&engine.views(), &id, cut, start.as_ref(), descending, limit)
+        };
+        let (rows, cursors) = places.page(|row: &VersionRow| row.place.clone(), walk)?;
+        let mut items = Vec::with_capacity(rows.len());
+        for rows in rows.chunks(BODIES_AT_ONCE) {
+            let bodies = Bodies::load(&engine, rows.iter().flat_map(|row| row.previous.into_iter().chain([row.version])))?;
+            for row in rows {
+                items.push(serde_json::to_vec(&(kind.describe)(&id, Version::of(row, &bodies))).map_err(|_| Code::Internal)?);
+            }
+        }
+        Ok(list_of(&items, cursors))
+    });
+    let body = body.await.map_err(|_| Code::Internal)?;
+    Ok(pinned(cut, body))
+}
+
+/// The bodies that some versions stand in.
+pub(super) struct Bodies(BTreeMap<Seq, Bytes>);
+
+impl Bodies {
+    /// Reads them. Blocks.
+    ///
+    /// # Errors
+    /// If the log cannot be read.
+    fn load(engine: &Engine, versions: impl Iterator<Item = VersionRef>) -> Result<Bodies, ReadError> {
+        let seqs: BTreeSet<Seq> = versions.map(|version| version.seq).collect();
+        Bodies::of(engine, seqs)
+    }
+
+    /// Reads those of records. Blocks.
+    ///
+    /// # Errors
+    /// If the log cannot be read.
+    pub(super) fn of(engine: &Engine, seqs: BTreeSet<Seq>) -> Result<Bodies, ReadError> {
+        let seqs: Vec<Seq> = seqs.into_iter().collect();
+        let bodies = engine.load_bodies(&seqs)?;
+        Ok(Bodies(seqs.into_iter().zip(bodies).collect()))
+    }
+
+    /// A record's body; empty if it was not read.
+    pub(super) fn get(&self, seq: Seq) -> &[u8] {
+        self.0.get(&seq).map_or(&[], |body| body)
+    }
+
+    fn snapshot(&self, version: VersionRef) -> &str {
+        snapshot(self.get(version.seq), version.part)
+    }
+}
+
+/// A version as it is shown.
+#[derive(Serialize)]
+struct Version<'a> {
+    change: &'static str,
+    changed: BTreeMap<String, Changed<'a>>,
+    missed: Option<BTreeMap<String, Missed<'a>>>,
+    late: bool,
+    cause: Value,
+}
+
+/// A version with whose it is.
+#[derive(Serialize)]
+struct Described<'a> {
+    object: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    user_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    group_id: Option<&'a str>,
+    #[serde(flatten)]
+    version: Version<'a>,
+}
+
+impl<'a> Version<'a> {
+    fn of(row: &VersionRow, bodies: &'a Bodies) -> Version<'a> {
+        let VersionRow { version, previous, late, ref cause, .. } = *row;
+        let change = match version.kind {
+            VersionKind::Tombstone => "deleted",
+            VersionKind::Snapshot => "snapshot",
+            VersionKind::Explicit if cause.event.ends_with(".created") => "created",
+            VersionKind::Explicit => "updated",
+        };
+        // Who was deleted is described anew.
+        let previous = previous.filter(|previous| previous.kind != VersionKind::Tombstone);
+        let changed = match version.kind {
+            VersionKind::Tombstone => BTreeMap::new(),
+            _ => changed(previous.map_or("{}", |previous| bodies.snapshot(previous)), bodies.snapshot(version)),
+        };
+        // A snapshot may be an old copy: against it nothing can be said to be missed.
+        let known = previous.filter(|previous| previous.kind == VersionKind::Explicit && version.kind == VersionKind::Explicit);
+        let said = known.zip(said_before(bodies.get(version.seq)));
+        let missed = said.map(|(known, said)| missed(bodies.snapshot(known), said)).filter(|missed| !missed.is_empty());
+        Version { change, changed, missed, late, cause: describe_cause(cause) }
+    }
+}
+
+/// The parts by which events are ordered; the id in hex, since it may hold any character.
+impl Place for EventPlace {
+    fn read(cursor: &str) -> Option<EventPlace> {
+        let parts: Vec<&str> = cursor.split('.').collect();
+        let &[occurred_at, closing, updated_at, event_id] = parts.as_slice() else { return None };
+        let updated_at = if updated_at.is_empty() { None } else { Some(updated_at.parse().ok()?) };
+        let closing = ["0", "1"].iter().position(|word| *word == closing)? == 1;
+        let event_id = String::from_utf8(hex::decode(event_id).ok()?).ok()?;
+        Some(EventPlace { occurred_at: occurred_at.parse().ok()?, closing, updated_at, event_id })
+    }
+
+    fn write(&self) -> String {
+        let updated_at = self.updated_at.map_or(String::new(), |updated_at| updated_at.to_string());
+        format!("{}.{}.{updated_at}.{}", self.occurred_at, u8::from(self.closing), hex::encode(&self.event_id))
+    }
+}
