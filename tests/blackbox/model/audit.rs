@@ -515,10 +515,9 @@ impl View<'_> {
             Fact::Membership { directory, user, .. } => Some(user.directory.as_ref().unwrap_or(directory).clone()),
             Fact::Directory { .. } => None,
         };
-        let placed = self.versions_of(Kind::User, user).into_iter().rev().find_map(|event| Some((directory_of(event)?, event)));
-        placed.map_or_else(Default::default, |(directory, event)| {
-            let said = filled(Self::said_of_user(event), "organization_id");
-            let organization = said.unwrap_or_else(|| self.organization_of(&directory)).to_owned();
+        let placed = self.versions_of(Kind::User, user).into_iter().rev().find_map(|event| directory_of(event));
+        placed.map_or_else(Default::default, |directory| {
+            let organization = self.organization_of(&directory).to_owned();
             (directory, organization)
         })
     }
