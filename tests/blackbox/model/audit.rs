@@ -1,7 +1,7 @@
 //! Rules 15 to 20 over time: who had access and was in which group since when, what ended it, and who believed what.
 //!
-//! Nothing is kept here either: every period is found by looking at every moment at which anything happened, and at the millisecond before it.
-//! When the log took an event is known to the log alone: `recorded_at` and `delay_ms` are null.
+//! Nothing is kept here either: every period is found by looking at every moment at which anything happened, and at the millisecond before
+//! it. When the log took an event is known to the log alone: `recorded_at` and `delay_ms` are null.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -83,6 +83,19 @@ impl<'a> View<'a> {
         self.versions_of(kind, id).pop()
     }
 
+    /// The latest version that is no tombstone, with its directory: whatever a deletion says, it moves nobody.
+    fn placed_version(&self, kind: Kind, id: &str) -> Option<(&'a Event, &'a str)> {
+        let version = self.versions_of(kind, id).into_iter().rfind(|event| !is_tombstone(event))?;
+        match &version.fact {
+            Fact::Entity { directory, .. } => Some((version, directory.as_deref()?)),
+            Fact::Membership { directory, group, user, .. } => {
+                let end = if kind == Kind::User { user } else { group };
+                Some((version, end.directory.as_ref().unwrap_or(directory)))
+            }
+            Fact::Directory { .. } => None,
+        }
+    }
+
     fn said_of_user(event: &'a Event) -> &'a Object {
         match &event.fact {
             Fact::Entity { data, .. } | Fact::Directory { data, .. } => data,
@@ -99,10 +112,9 @@ impl<'a> View<'a> {
         self.latest_version(Kind::User, user).is_some_and(|version| !is_tombstone(version) && !Self::is_inactive_version(version))
     }
 
-    /// The latest version's directory lets its users in.
+    /// The directory lets the user in.
     fn is_active_by_directory(&self, user: &str) -> bool {
-        let (version, directory) = (self.latest_version(Kind::User, user), self.directory_then(Kind::User, user));
-        let Some((version, directory)) = version.zip(directory) else { return false };
+        let Some((version, directory)) = self.placed_version(Kind::User, user) else { return false };
         self.is_active_directory(directory) && self.outlives_deletion(version, directory)
     }
 
@@ -115,7 +127,7 @@ impl<'a> View<'a> {
         if is_tombstone(version) {
             return "user_deleted";
         }
-        match self.directory_then(Kind::User, user) {
+        match self.placed_version(Kind::User, user).map(|(_, directory)| directory) {
             Some(directory) if self.is_deleted(directory) || !self.outlives_deletion(version, directory) => "directory_deleted",
             Some(directory) if !self.is_active_directory(directory) => "directory_deactivated",
             _ => "user_inactive",
@@ -136,15 +148,15 @@ impl<'a> Change<'a> {
             causes.push(version);
         }
         if self.turns(begins, |view| view.is_active_by_directory(user)) {
-            let directory = self.now.directory_then(Kind::User, user).expect("a directory");
+            let (_, directory) = self.now.placed_version(Kind::User, user).expect("a directory");
             causes.extend(match begins {
                 true => self.latest_here(directory, DirectoryChange::Activated),
                 false if self.now.is_deleted(directory) => self.latest_here(directory, DirectoryChange::Deleted),
                 false if !self.now.is_active_directory(directory) => self.latest_here(directory, DirectoryChange::Deactivated),
                 false => None,
             });
-            let (last, left) = (self.before.latest_version(Kind::User, user), self.before.directory_then(Kind::User, user));
-            let stood = last.zip(left).is_some_and(|(last, left)| left == directory && self.before.outlives_deletion(last, left));
+            let left = self.before.placed_version(Kind::User, user);
+            let stood = left.is_some_and(|(last, left)| left == directory && self.before.outlives_deletion(last, left));
             if self.is_here(version) && !stood {
                 causes.push(version);
             }
@@ -242,7 +254,7 @@ impl<'a> Change<'a> {
     fn life_causes(&self, kind: Kind, id: &str, begins: bool) -> Vec<&'a Event> {
         let version = self.now.latest_version(kind, id).filter(|version| self.is_here(version));
         let wanted = if begins { DirectoryChange::Activated } else { DirectoryChange::Deleted };
-        let of_directory = self.now.directory_then(kind, id).and_then(|directory| self.latest_here(directory, wanted));
+        let of_directory = self.now.placed_version(kind, id).and_then(|(_, directory)| self.latest_here(directory, wanted));
         version.into_iter().chain(of_directory).collect()
     }
 }
@@ -507,18 +519,18 @@ pub fn change_key(change: &Value) -> [String; 4] {
     [number, text("user_id"), text("change"), text("role")]
 }
 
-impl View<'_> {
-    /// Directory and organization of the latest version that has a directory; empty where none has.
+impl<'a> View<'a> {
+    /// Directory and organization of the latest version, or tombstone, that has a directory; empty where none has.
     fn belongs_to(&self, user: &str) -> (String, String) {
-        let directory_of = |event: &Event| match &event.fact {
-            Fact::Entity { directory, .. } => directory.clone(),
-            Fact::Membership { directory, user, .. } => Some(user.directory.as_ref().unwrap_or(directory).clone()),
+        let directory_of = |event: &'a Event| match &event.fact {
+            Fact::Entity { directory, .. } => directory.as_deref(),
+            Fact::Membership { directory, user, .. } => user.directory.as_deref().or(Some(directory)),
             Fact::Directory { .. } => None,
         };
-        let placed = self.versions_of(Kind::User, user).into_iter().rev().find_map(|event| directory_of(event));
-        placed.map_or_else(Default::default, |directory| {
-            let organization = self.organization_of(&directory).to_owned();
-            (directory, organization)
+        let placed = self.versions_of(Kind::User, user).into_iter().rev().find_map(|event| Some((directory_of(event)?, event)));
+        placed.map_or_else(Default::default, |(directory, event)| {
+            let said = filled(Self::said_of_user(event), "organization_id");
+            (directory.to_owned(), said.unwrap_or_else(|| self.organization_of(directory)).to_owned())
         })
     }
 }
@@ -607,7 +619,8 @@ impl World {
         object_of("data").or_else(|| object_of("context"))
     }
 
-    /// The whole list that `GET users/{id}/history` (groups) pages through, with numbers by their text; `None` for one never heard of by then.
+    /// The whole list that `GET users/{id}/history`, or that of a group, pages through, with numbers by their text; `None` for one never heard
+    /// of by then.
     pub fn history(&self, what: &str, id: &str, cut: Cut) -> Option<Vec<Value>> {
         let kind = if what == "user" { Kind::User } else { Kind::Group };
         let versions = self.view(cut).versions_of(kind, id);

@@ -159,6 +159,19 @@ fn rule_20_a_move_has_the_new_directorys_reason() {
 }
 
 #[test]
+fn rule_20_a_deletion_moves_nobody_whatever_directory_it_names() {
+    let of = |directory: &str| json!({ "id": "U", "directory_id": directory });
+    // E goes off in the millisecond of the deletion that names it, but U was in D.
+    let mut story = Story::default();
+    story.user("created", 1, "U").tell("dsync.user.deleted", 5, of("E")).another_directory("deactivated", 5, "E");
+    assert_eq!(access(&story, LATEST), ["1..5 e01 e02 user_deleted"]);
+    // D goes off then, and that is the last of what ends it.
+    let mut story = Story::default();
+    story.user("created", 1, "U").tell("dsync.user.deleted", 5, of("E")).another_directory("deactivated", 5, "D");
+    assert_eq!(access(&story, LATEST), ["1..5 e01 e03 directory_deactivated"]);
+}
+
+#[test]
 fn rule_20_a_directory_off_and_deleted_ends_access_once_and_an_activation_alone_restores_nobody() {
     let mut story = Story::default();
     story.directory("activated", 1).user("created", 2, "U").directory("deactivated", 3).directory("activated", 4);
@@ -278,6 +291,11 @@ fn rules_18_and_19_the_policy_ends_memberships_of_the_inactive_until_they_are_ac
     story.policy("delete", 4);
     story.policy("retain", 8);
     assert_eq!(membership(&story, LATEST), ["2..5 e02 e03", "8..- op_5 -"]);
+    // The directory's activation ends nothing, though it stands last in the moment.
+    let mut story = Story::default();
+    story.user("created", 1, "U").member("added", 2).in_state(5, "inactive").directory("activated", 5);
+    story.policy("delete", 4);
+    assert_eq!(membership(&story, LATEST), ["2..5 e02 e03"]);
     // A setting stands after all events of its moment.
     let mut story = Story::default();
     story.user("created", 1, "U").member("added", 2).in_state(5, "inactive");
@@ -387,6 +405,22 @@ fn a_late_event_changes_the_past_alone_or_what_holds_too() {
 }
 
 #[test]
+fn a_change_has_the_directory_and_organization_that_the_users_object_shows() {
+    let mut story = Story::default();
+    story.tell("dsync.activated", 1, json!({ "id": "D", "organization_id": "of the directory" }));
+    story.tell("dsync.user.created", 2, json!({ "id": "U", "directory_id": "D", "organization_id": "its own" })).user("created", 2, "V");
+    let place = |seq: u64| {
+        let change = story.world.changes(seq)[0].clone();
+        [change["directory_id"].clone(), change["organization_id"].clone()]
+    };
+    assert_eq!([place(2), place(3)], [["D", "its own"], ["D", "of the directory"]]);
+    // Of somebody known by a snapshot alone, and then deleted.
+    let mut story = Story::default();
+    story.member("added", 1).user("deleted", 2, "nobody").tell("dsync.user.deleted", 3, json!({ "id": "U" }));
+    assert_eq!(story.world.changes(3)[0]["directory_id"], "D");
+}
+
+#[test]
 fn a_mapping_set_back_in_time_changes_roles_from_then_on() {
     let mut story = Story::default();
     story.member("added", 2).user("created", 4, "U");
@@ -452,7 +486,9 @@ fn fields(story: &Story, key: &str) -> Vec<Value> {
 fn a_version_is_compared_field_by_field_with_the_one_before() {
     let mut story = Story::default();
     let told = |event: &str, at: u32, more: Value| {
-        let mut data = json!({ "id": "U", "object": "directory_user", "directory_id": "D", "updated_at": second(at), "created_at": second(1), "groups": [] });
+        let mut data = json!({ "id": "U", "object": "directory_user", "directory_id": "D", "groups": [] });
+        data["created_at"] = json!(second(1));
+        data["updated_at"] = json!(second(at));
         data.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
         (format!("dsync.user.{event}"), at, data)
     };
