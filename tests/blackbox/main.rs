@@ -5,7 +5,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
 mod acting;
+mod audit_equals_model;
 mod command_line;
+mod comparing;
 mod conformance;
 mod diffing;
 mod durability;
@@ -26,6 +28,7 @@ mod openapi;
 mod operators;
 mod orders;
 mod paging;
+mod performing;
 mod reading;
 mod reading_events;
 mod rebuilding;
