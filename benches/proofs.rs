@@ -25,7 +25,7 @@ fn keep<T>(result: T) {
 fn main() {
     let records = std::env::var("ROLLCALL_BENCH_RECORDS").ok().and_then(|text| text.parse().ok()).unwrap_or(RECORDS);
     let Ok(folder) = tempfile::tempdir() else { return };
-    let ingest_ns = [1, 64, 512].map(|batch| ingest(batch));
+    let ingest_ns = [1, 64, 512].map(ingest);
     let log = filled(folder.path(), records);
     println!("{records} records\n");
     share(&log, ingest_ns);

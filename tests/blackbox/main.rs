@@ -35,3 +35,4 @@ mod shrinking;
 mod signatures;
 mod stats;
 mod stories;
+mod verifying;
