@@ -384,7 +384,7 @@ fn a_folder_from_before_the_tree_opens_and_has_a_tree_from_then_on() {
 fn cover(folder: &Path) {
     fs::remove_dir_all(folder.join("tree")).unwrap();
     let (mut file, old) = checkpoint(folder);
-    file.write(&Checkpoint { root: None, ..old }).unwrap();
+    file.write(&Checkpoint { root: None, beside: None, ..old }).unwrap();
 }
 
 #[test]
