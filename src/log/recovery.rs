@@ -90,6 +90,38 @@ pub(super) fn pieces(
     })
 }
 
+/// What is known of the log so far.
+struct Run<'a> {
+    store: &'a Store,
+    dedupe: Dedupe,
+    recorded_at: Millis,
+    leaves: Vec<Hash>,
+    beside: Hash,
+    /// So many records were acknowledged together with what stood beside their bodies, which need not be extracted again if it is the same.
+    vouched: Seq,
+    /// What stands beside those now.
+    vouched_beside: Option<Hash>,
+}
+
+impl Run<'_> {
+    /// Takes the next block in.
+    fn take(&mut self, (first, seen): (Seq, Seen)) -> Result<(), Fault> {
+        let next = self.leaves.len() as Seq + 1;
+        follows(first, next, &seen, self.recorded_at)?;
+        for (seq, print) in (next..).zip(seen.prints) {
+            is_there_once(self.store, seq, &self.dedupe.known(print))?;
+            self.dedupe.insert_print(print, seq);
+        }
+        self.leaves.extend(seen.leaves);
+        self.recorded_at = seen.recorded_at;
+        self.beside = beside_after(&self.beside, &seen.own_beside);
+        if self.leaves.len() as Seq == self.vouched {
+            self.vouched_beside = Some(self.beside);
+        }
+        seen.fault.map_or(Ok(()), Err)
+    }
+}
+
 /// Looks through the whole store and compares it with what was acknowledged. The tiles are only asked where it differs.
 pub(super) fn look_through(
     store: &Store,
@@ -100,59 +132,54 @@ pub(super) fn look_through(
     if checkpoint.is_some_and(|checkpoint| checkpoint.log_id != store.log_id) {
         return Err(Fault::at(1, "the checkpoint beside the store is of another log").into());
     }
-    let mut dedupe = Dedupe::default();
-    let (mut recorded_at, mut leaves, mut fault) = (Millis::MIN, Vec::new(), None);
-    let (mut beside, mut acknowledged_beside) = ([0; 32], None);
-    // What stood beside these bodies when they were acknowledged is known, so that it need not be extracted again.
     let vouched = checkpoint.and_then(|checkpoint| checkpoint.beside.map(|_| checkpoint.size)).unwrap_or(0);
-    let print = dedupe.prints();
+    let (dedupe, recorded_at, leaves) = (Dedupe::default(), Millis::MIN, Vec::new());
+    let mut run = Run { store, dedupe, recorded_at, leaves, beside: [0; 32], vouched, vouched_beside: None };
+    let (print, mut taken) = (run.dedupe.prints(), Ok(()));
     let look =
         |piece: Vec<_>| -> Vec<Result<(Seq, Seen), Fault>> { piece.into_iter().map(|block| see(store, block?, vouched, &print)).collect() };
     in_order(pieces(store.blocks_from(1)), look, |piece| {
-        for seen in piece {
-            let next = leaves.len() as Seq + 1;
-            let taken = seen.and_then(|(first, seen)| {
-                follows(first, next, &seen, recorded_at)?;
-                for (seq, print) in (next..).zip(seen.prints) {
-                    is_there_once(store, seq, &dedupe.known(print))?;
-                    dedupe.insert_print(print, seq);
-                }
-                leaves.extend(seen.leaves);
-                recorded_at = seen.recorded_at;
-                beside = beside_after(&beside, &seen.own_beside);
-                if leaves.len() as Seq == vouched {
-                    acknowledged_beside = Some(beside);
-                }
-                seen.fault.map_or(Ok(()), Err)
-            });
-            if let Err(found) = taken {
-                fault = Some(found);
-                return ControlFlow::Break(());
-            }
-        }
-        progress(leaves.len() as Seq);
-        ControlFlow::Continue(())
+        taken = piece.into_iter().try_for_each(|seen| run.take(seen?));
+        progress(run.leaves.len() as Seq);
+        if taken.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     });
+    let Run { dedupe, recorded_at, leaves, beside, vouched_beside, .. } = run;
     let rows = Rows::of(leaves);
-    if let Some(fault) = fault {
-        // What comes first may be another record in its place.
-        let changed = checkpoint.and_then(|checkpoint| first_changed(&rows, checkpoint.size, &checkpoint.root?, tiles));
-        return Err(changed.unwrap_or(fault).into());
-    }
     if let Some(checkpoint) = checkpoint {
-        let compared = compare(&rows, &checkpoint, tiles);
-        let same_beside = vouched == 0 || acknowledged_beside == checkpoint.beside;
-        let other_facts = if same_beside { Ok(()) } else { extract_again(store, vouched) };
-        let faults = [compared, other_facts].into_iter().filter_map(Result::err);
-        if let Some(fault) = faults.min_by_key(|fault| fault.first) {
-            return Err(fault.into());
-        }
-        if !same_beside {
-            tracing::warn!("what is kept beside the bodies was written anew, and is what the bodies state");
-        }
+        judge(store, &checkpoint, &rows, tiles, taken, vouched_beside)?;
+    } else {
+        taken?;
     }
     let edge = Edge::of(&rows, rows.leaves().len() as Seq).map_err(Fault::from)?;
     Ok(Recovered { dedupe, recorded_at, beside, rows, edge })
+}
+
+/// Names the first of all that is wrong with a log of which something was acknowledged: what was seen on the way, another root, and other facts.
+fn judge(
+    store: &Store,
+    checkpoint: &Checkpoint,
+    rows: &Rows,
+    tiles: &Tiles,
+    taken: Result<(), Fault>,
+    vouched_beside: Option<Hash>,
+) -> Result<(), Fault> {
+    let other_root = match (&taken, checkpoint.root) {
+        (Ok(()), _) => compare(rows, checkpoint, tiles),
+        // Something is wrong further on; what comes before it may be another record in its place.
+        (Err(_), Some(root)) => first_changed(rows, checkpoint.size, &root, tiles).map_or(Ok(()), Err),
+        (Err(_), None) => Ok(()),
+    };
+    let same_beside = checkpoint.size == 0 || checkpoint.beside.is_none() || vouched_beside == checkpoint.beside;
+    let other_facts = if same_beside { Ok(()) } else { extract_again(store, checkpoint.size) };
+    let faults = [other_root, other_facts, taken].into_iter().filter_map(Result::err);
+    match faults.min_by_key(|fault| fault.first) {
+        Some(fault) => Err(fault),
+        None if same_beside => Ok(()),
+        None => {
+            tracing::warn!("what is kept beside the bodies was written anew, and is what the bodies state");
+            Ok(())
+        }
+    }
 }
 
 /// Compares what is kept beside the bodies up to record `until` with what they state.
