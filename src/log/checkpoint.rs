@@ -63,7 +63,12 @@ impl CheckpointFile {
         self.generation += 1;
         self.file.write_all_at(&encode(self.generation, checkpoint), self.generation % 2 * SLOT_DISTANCE)?;
         self.dirty = true;
-        if self.synced.elapsed() >= SYNC_EVERY { self.sync() } else { Ok(()) }
+        if self.sync_is_due() { self.sync() } else { Ok(()) }
+    }
+
+    /// Whether the next write will be followed by a sync.
+    pub(super) fn sync_is_due(&self) -> bool {
+        self.synced.elapsed() >= SYNC_EVERY
     }
 
     /// Makes the last write survive a power cut.

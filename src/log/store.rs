@@ -6,7 +6,8 @@
 //! 3. `fdatasync` of sled's `db` file through a handle of our own: on Linux sled's flush ends in `sync_file_range`, which syncs neither the file's
 //!    size nor the device's cache;
 //! 4. a look that sled put nothing into its `blobs/` folder, which step 3 does not cover;
-//! 5. the checkpoint beside the store.
+//! 5. the leaves of the batch, and the nodes that they complete, in the tiles of the tree, which are derived and not synced here;
+//! 6. the checkpoint beside the store.
 //!
 //! Only then is the batch acknowledged. If any of it fails the log takes nothing more until it is reopened, because after a failed sync the
 //! kernel may call lost pages clean.
@@ -24,7 +25,9 @@ use rollcall_projections::{Entry, Millis, Seq, Standing};
 use super::block::{self, Block, Draft, FORMAT, Frame, VALUE_BYTES_MAX};
 use super::checkpoint::{Checkpoint, CheckpointFile};
 use super::dedupe::{Candidate, Dedupe, Key, find_among, judge_batch};
-use super::{AppendError, Head, Identity, Log, LogId, Outcome, ReadError, Record, check_batch};
+use super::merkle::{self, Edge, Hash};
+use super::tiles::{TileNodes, Tiles};
+use super::{AppendError, Head, Identity, Log, LogId, Outcome, ReadError, Record, check_batch, check_in_tree};
 use crate::verify::Verified;
 
 /// Fixed at creation. A page above a quarter of it spills into a blob; a page holds up to 17 values of at most 60 KiB.
@@ -91,6 +94,7 @@ pub struct Unrecovered {
     store: Store,
     checkpoint: Option<Checkpoint>,
     checkpoint_file: CheckpointFile,
+    tiles: Tiles,
 }
 
 /// A log on disk.
@@ -99,6 +103,9 @@ pub struct SledLog {
     writer: Mutex<Writer>,
     /// Beside the writer, so that finding an event does not wait for a commit. It may know records past the head: those being written.
     dedupe: RwLock<Dedupe>,
+    tiles: Tiles,
+    /// The right edge of the tree. It is moved just before the head, and never stands before it.
+    edge: Mutex<Edge>,
     head: Head,
 }
 
@@ -198,7 +205,8 @@ impl Unrecovered {
         }
         let store =
             Store { log_id, db, blocks, data_file, sync_data: Box::new(File::sync_data), blobs, blobs_before, unclean, _lock: lock };
-        Ok(Unrecovered { store, checkpoint, checkpoint_file })
+        let tiles = Tiles::open(&folder.join("tree")).map_err(io_error)?;
+        Ok(Unrecovered { store, checkpoint, checkpoint_file, tiles })
     }
 
     /// Puts another step in the place of the sync.
@@ -215,8 +223,8 @@ impl Unrecovered {
     /// # Errors
     /// [`OpenError::Diverged`] names the first bad record.
     pub fn recover(self, progress: &dyn Fn(Seq)) -> Result<SledLog, OpenError> {
-        let Unrecovered { store, checkpoint, checkpoint_file } = self;
-        let (mut dedupe, mut head, mut recorded_at) = (Dedupe::default(), 0, Millis::MIN);
+        let Unrecovered { store, checkpoint, checkpoint_file, tiles } = self;
+        let (mut dedupe, mut edge, mut head, mut recorded_at) = (Dedupe::default(), Edge::default(), 0, Millis::MIN);
         let diverged = |error: ReadError| match error {
             ReadError::Damaged { seq, what } => OpenError::Diverged { seq, what },
             ReadError::Absent { seq } => OpenError::Diverged { seq, what: "it is missing".into() },
@@ -239,6 +247,9 @@ impl Unrecovered {
                 let body = body.ok_or(OpenError::Diverged { seq, what: "its body is damaged".into() })?;
                 dedupe.insert(id.as_ref().map_or(Key::Body(&body), |id| Key::Conflict(id, &body)), seq);
             }
+            let records = block.records().map_err(|what| OpenError::Diverged { seq: head + 1, what })?;
+            let grown = tiles.grow(&mut edge, records.iter().map(Record::leaf));
+            grown.map_err(|error| OpenError::Io { path: "tree".into(), error })?;
             (head, recorded_at) = (block.last_seq(), block.recorded_at());
             progress(head);
         }
@@ -255,6 +266,8 @@ impl Unrecovered {
             store,
             writer: Mutex::new(Writer { recorded_at, checkpoint: checkpoint_file, poisoned: None }),
             dedupe: RwLock::new(dedupe),
+            tiles,
+            edge: Mutex::new(edge),
             head: Head::default(),
         };
         log.head.set(head);
@@ -263,7 +276,7 @@ impl Unrecovered {
 }
 
 impl SledLog {
-    /// Steps 1 to 5 of this module's first lines.
+    /// The steps of this module's first lines.
     fn commit(&self, writer: &mut Writer, drafts: Vec<Draft>, recorded_at: Millis) -> Result<(), String> {
         let first_seq = self.head.get() + 1;
         let blocks = block::encode(self.store.log_id, first_seq, recorded_at, &drafts).map_err(|error| error.to_string())?;
@@ -279,13 +292,26 @@ impl SledLog {
         if count(&self.store.blobs).map_err(|error| error.to_string())? > self.store.blobs_before {
             return Err("the store put a value into its blobs, which are not synced".into());
         }
-        let Draft { event, salt, conflicts_with } = drafts.last().ok_or("there is nothing to commit")?;
-        let last_seq = first_seq + drafts.len() as Seq - 1;
-        let last = Record::of(self.store.log_id, last_seq, recorded_at, event, *salt, *conflicts_with);
-        let checkpoint = Checkpoint { log_id: self.store.log_id, size: last.seq, leaf: last.leaf() };
+        let records = (first_seq..).zip(&drafts).map(|(seq, Draft { event, salt, conflicts_with })| {
+            Record::of(self.store.log_id, seq, recorded_at, event, *salt, *conflicts_with)
+        });
+        let leaves: Vec<Hash> = records.map(|record| record.leaf()).collect();
+        let leaf = *leaves.last().ok_or("there is nothing to commit")?;
+        let mut edge = self.edge.lock().clone();
+        self.tiles.grow(&mut edge, leaves).map_err(|error| error.to_string())?;
+        if writer.checkpoint.sync_is_due() {
+            self.tiles.sync().map_err(|error| error.to_string())?;
+        }
+        let checkpoint = Checkpoint { log_id: self.store.log_id, size: edge.size(), leaf };
         writer.checkpoint.write(&checkpoint).map_err(|error| error.to_string())?;
-        self.head.set(last.seq);
+        *self.edge.lock() = edge;
+        self.head.set(checkpoint.size);
         Ok(())
+    }
+
+    /// The nodes of the tree as it is now.
+    fn nodes(&self) -> TileNodes<'_> {
+        self.tiles.nodes(self.edge.lock().clone())
     }
 }
 
@@ -299,7 +325,7 @@ impl Log for SledLog {
         check_batch(&batch, head)?;
         if batch.is_empty() {
             // After a failed sync the next one may succeed over pages that the kernel has given up.
-            return match writer.checkpoint.sync() {
+            return match self.tiles.sync().and_then(|()| writer.checkpoint.sync()) {
                 Ok(()) => Ok(Vec::new()),
                 Err(error) => {
                     writer.poisoned = Some(error.to_string());
@@ -394,6 +420,26 @@ impl Log for SledLog {
     fn identity(&self) -> Identity {
         Identity { log_id: self.store.log_id, format: u32::from(FORMAT) }
     }
+
+    fn root(&self, size: Seq) -> Result<[u8; 32], ReadError> {
+        check_in_tree(0, size, self.head.get())?;
+        let edge = self.edge.lock();
+        if edge.size() == size {
+            return Ok(edge.root());
+        }
+        drop(edge);
+        merkle::root(&self.nodes(), size)
+    }
+
+    fn inclusion(&self, seq: Seq, size: Seq) -> Result<Vec<[u8; 32]>, ReadError> {
+        check_in_tree(seq, size, self.head.get())?;
+        merkle::inclusion(&self.nodes(), seq.checked_sub(1).ok_or(ReadError::Absent { seq })?, size)
+    }
+
+    fn consistency(&self, from: Seq, to: Seq) -> Result<Vec<[u8; 32]>, ReadError> {
+        check_in_tree(from, to, self.head.get())?;
+        merkle::consistency(&self.nodes(), from, to)
+    }
 }
 
 impl SledLog {
@@ -431,6 +477,7 @@ impl Drop for SledLog {
         let synced = writer.poisoned.is_none()
             && self.store.db.flush().is_ok()
             && (self.store.sync_data)(&self.store.data_file).is_ok()
+            && self.tiles.sync().is_ok()
             && writer.checkpoint.sync().is_ok();
         if synced {
             // If it stays, the next opening only reads more from the disk.
