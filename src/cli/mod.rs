@@ -1,11 +1,15 @@
 //! The command line: one file a command.
 
+mod check;
 mod client;
 mod demo;
 mod forge;
 mod generate;
+mod log_key;
 mod mapping;
 mod policy;
+mod prove;
+mod publish;
 mod read;
 mod rebuild;
 mod send;
@@ -45,6 +49,9 @@ enum Command {
     Events(read::Events),
     Status(read::Status),
     Rebuild(rebuild::Rebuild),
+    LogKey(log_key::LogKey),
+    Prove(prove::Prove),
+    Check(check::Check),
 }
 
 /// Why a command failed, and whose fault it is.
@@ -106,6 +113,9 @@ pub fn run() -> ExitCode {
         Command::Events(events) => events.run(),
         Command::Status(status) => status.run(),
         Command::Rebuild(rebuild) => rebuild.run(),
+        Command::LogKey(log_key) => log_key.run(),
+        Command::Prove(prove) => prove.run(),
+        Command::Check(check) => check.run(),
     };
     let (code, message) = match result {
         Ok(()) | Err(Failure::Unread) => return ExitCode::SUCCESS,

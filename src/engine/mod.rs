@@ -3,12 +3,13 @@
 
 mod acts;
 mod attributes;
+mod proofs;
 mod rebuild;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, OnceLock};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -20,10 +21,12 @@ use tokio::sync::{oneshot, watch};
 use acts::Action;
 pub use acts::{ActError, Prepared, Replaces};
 use attributes::{Fresh, read_attributes};
+pub use proofs::{ChangeError, KeyChange};
 pub use rebuild::Rebuild;
 
 use crate::documents::{Document, DocumentKey, Documents, ShownEvent, show_event};
 use crate::log::{AppendError, BATCH_BYTES_MAX, BATCH_EVENTS_MAX, Log, Outcome, ReadError, Record};
+use crate::notary::Notary;
 use crate::verify::Verified;
 
 /// How many verified events may wait for the writer, and how many bytes of bodies.
@@ -41,6 +44,8 @@ pub struct Engine {
     log: Arc<dyn Log>,
     views: RwLock<Views>,
     documents: Documents,
+    /// Who signs its checkpoints.
+    notary: OnceLock<Notary>,
     /// `None` once closed.
     queue: Mutex<Option<SyncSender<Job>>>,
     queued_bytes: AtomicUsize,
@@ -159,6 +164,7 @@ impl Engine {
             stamps: Mutex::new(Stamps { not_before: views.recorded_at(), in_flight: None, unknown: None }),
             views: RwLock::new(views),
             documents: Documents::new(document_bytes_max),
+            notary: OnceLock::new(),
             queue: Mutex::new(Some(queue)),
             queued_bytes: AtomicUsize::new(0),
             writer: Mutex::default(),

@@ -21,9 +21,6 @@ pub use publish::{Place, PublishError};
 use rollcall_projections::Seq;
 pub use tree::{empty_root, includes, is_consistent};
 
-/// The name of the event that changes the key.
-pub const KEY_CHANGED: &str = "rollcall.checkpoint_key.changed";
-
 /// At most so many signed notes are kept.
 const NOTES_MAX: usize = 64;
 
@@ -106,19 +103,13 @@ impl Notary {
         Ok(notary)
     }
 
-    /// Opens the key as [`Notary::open`] does, and writes nothing: `None` where there is no key of this log.
-    ///
-    /// # Errors
-    /// If a file that is there cannot be read.
-    pub fn look(files: KeyFiles, log_id: [u8; 16], changed_to: Option<&str>) -> Result<Option<Notary>, KeyError> {
+    /// Opens the key as [`Notary::open`] does, and writes nothing: `None` where there is no key of this log, or none that can be read.
+    pub fn look(files: KeyFiles, log_id: [u8; 16], changed_to: Option<&str>) -> Option<Notary> {
         let origin = origin(log_id);
-        let Some(expected) = expected(&files, &origin, changed_to)? else { return Ok(None) };
-        for path in [files.next(), files.private.clone()] {
-            if let Ok(Some(key)) = fit(&path, &origin, Some(&expected)) {
-                return Ok(Some(Notary::signing_with(key, origin, files)));
-            }
-        }
-        Ok(None)
+        let expected = expected(&files, &origin, changed_to).ok()??;
+        // In the middle of a change the log may name the key that has not taken its place yet.
+        let found = [files.private.clone(), files.next()].iter().find_map(|path| fit(path, &origin, Some(&expected)).ok()?);
+        found.map(|key| Notary::signing_with(key, origin, files))
     }
 
     fn signing_with(key: Key, origin: String, files: KeyFiles) -> Notary {

@@ -11,11 +11,8 @@ use rollcall_projections::Seq;
 
 use super::note::{NOTE_BYTES_MAX, Note, NoteError};
 
-/// How long one try may take.
-const TRY_WITHIN: Duration = Duration::from_secs(10);
-
-/// The first pause between two tries.
-const PAUSE: Duration = Duration::from_millis(500);
+/// How long a receiver may take.
+const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
 const EXTENSION: &str = "checkpoint";
 
@@ -83,24 +80,14 @@ impl Place {
         }
     }
 
-    /// Puts a checkpoint there, in at most `tries`. In a folder it appears whole, and never in the place of another.
+    /// Puts a checkpoint there. In a folder it appears whole, and never in the place of another.
     ///
     /// # Errors
-    /// Why the last try failed.
-    pub fn put(&self, size: Seq, note: &str, tries: u32) -> Result<(), PublishError> {
+    /// If the folder refuses, or the receiver does not answer with 2xx in time.
+    pub fn put(&self, size: Seq, note: &str) -> Result<(), PublishError> {
         match self {
             Place::Folder(folder) => write_once(folder, &format!("{size:020}.{EXTENSION}"), note),
-            Place::Url(url) => {
-                let (mut pause, mut left) = (PAUSE, tries.max(1));
-                loop {
-                    left -= 1;
-                    match post(url, note) {
-                        Err(_) if left > 0 => std::thread::sleep(pause),
-                        done => return done,
-                    }
-                    pause *= 2;
-                }
-            }
+            Place::Url(url) => post(url, note),
         }
     }
 }
@@ -140,7 +127,7 @@ fn write_once(folder: &Path, name: &str, note: &str) -> Result<(), PublishError>
 }
 
 fn post(url: &str, note: &str) -> Result<(), PublishError> {
-    let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).timeout_global(Some(TRY_WITHIN)).build().into();
+    let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).timeout_global(Some(ANSWER_WITHIN)).build().into();
     let sent = agent.post(url).header("Content-Type", "text/plain; charset=utf-8").send(note);
     match sent {
         Ok(response) if response.status().is_success() => Ok(()),
@@ -164,10 +151,10 @@ mod tests {
             super::super::note::sign(&checkpoint, &[&key])
         };
         for size in [9, 10, 100] {
-            place.put(size, &note(size), 1).unwrap();
+            place.put(size, &note(size)).unwrap();
             assert_eq!(place.last().unwrap().unwrap().1.claims().size, size);
         }
-        assert!(matches!(place.put(10, &note(11), 1), Err(PublishError::Io { .. })), "nothing is overwritten");
+        assert!(matches!(place.put(10, &note(11)), Err(PublishError::Io { .. })), "nothing is overwritten");
         // What others keep there is none of our business.
         for name in
             ["README", "99999999999999999999.txt", "999.checkpoint", "9999999999999999999x.checkpoint", ".00000000000000000999.checkpoint"]
