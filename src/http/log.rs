@@ -4,7 +4,7 @@ use actix_web::http::StatusCode;
 use actix_web::http::header::{CONTENT_TYPE, HeaderName};
 use actix_web::{HttpRequest, HttpResponse, web};
 use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use base64::prelude::BASE64_STANDARD;
 use rollcall_projections::Seq;
 use serde_json::{Value, json as object};
 
@@ -137,10 +137,10 @@ fn read(engine: &Engine, name: &str) -> Result<Value, Problem> {
     Ok(object!({
         "object": "log_entry",
         "seq": record.seq,
-        "receipt": STANDARD.encode(record.receipt()),
-        "salt": STANDARD.encode(record.salt),
-        "body": STANDARD.encode(&record.body),
-        "leaf": STANDARD.encode(record.leaf()),
+        "receipt": BASE64_STANDARD.encode(record.receipt()),
+        "salt": BASE64_STANDARD.encode(record.salt),
+        "body": BASE64_STANDARD.encode(&record.body),
+        "leaf": BASE64_STANDARD.encode(record.leaf()),
     }))
 }
 
@@ -179,7 +179,7 @@ pub(super) async fn consistency(request: HttpRequest, state: web::Data<State>) -
 }
 
 fn encoded(hashes: &[[u8; 32]]) -> Vec<String> {
-    hashes.iter().map(|hash| STANDARD.encode(hash)).collect()
+    hashes.iter().map(|hash| BASE64_STANDARD.encode(hash)).collect()
 }
 
 /// Answers [`KEY`].

@@ -1,8 +1,7 @@
 //! One record with all that proves it, in one file of JSON: made where the log is, checked where nothing is but the file and a public key.
 //! docs/proofs.md says its form.
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use base64::prelude::*;
 use rollcall_projections::{Millis, Seq};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -209,7 +208,7 @@ fn same_log(origin: &str, checkpoint: &Checkpoint) -> Result<(), BundleError> {
 }
 
 fn bytes(text: &str, field: &'static str) -> Result<Vec<u8>, BundleError> {
-    STANDARD.decode(text).map_err(|_| BundleError::Field(field))
+    BASE64_STANDARD.decode(text).map_err(|_| BundleError::Field(field))
 }
 
 fn hashes(texts: &[String], field: &'static str) -> Result<Vec<[u8; 32]>, BundleError> {

@@ -3,8 +3,7 @@
 
 use std::fmt;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use base64::prelude::*;
 use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
 use rollcall_projections::Seq;
 use sha2::{Digest, Sha256};
@@ -95,7 +94,7 @@ impl Verifier {
         let (Some(name), Some(hash), Some(key)) = (parts.next(), parts.next(), parts.next()) else {
             return Err(VerifierError::Malformed);
         };
-        let key = STANDARD.decode(key).map_err(|_| VerifierError::Malformed)?;
+        let key = BASE64_STANDARD.decode(key).map_err(|_| VerifierError::Malformed)?;
         let (&kind, key) = key.split_first().ok_or(VerifierError::Malformed)?;
         if !is_name(name) || hash.len() != 8 {
             return Err(VerifierError::Malformed);
@@ -130,7 +129,7 @@ impl Verifier {
 
 impl fmt::Display for Verifier {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let key = STANDARD.encode([&[ED25519][..], self.key.as_bytes()].concat());
+        let key = BASE64_STANDARD.encode([&[ED25519][..], self.key.as_bytes()].concat());
         write!(formatter, "{}+{}+{key}", self.name, hex::encode(self.hash()))
     }
 }
@@ -143,7 +142,7 @@ fn is_name(name: &str) -> bool {
 impl Checkpoint {
     /// The text that is signed.
     pub fn text(&self) -> String {
-        format!("{}\n{}\n{}\n", self.origin, self.size, STANDARD.encode(self.root))
+        format!("{}\n{}\n{}\n", self.origin, self.size, BASE64_STANDARD.encode(self.root))
     }
 
     /// Lines behind the third are extensions of somebody else: they are signed, and mean nothing here.
@@ -153,7 +152,7 @@ impl Checkpoint {
         let origin = lines.next().filter(|origin| !origin.is_empty()).ok_or(malformed("its first line names no log"))?;
         let size = lines.next().and_then(|size| size.parse::<Seq>().ok().filter(|number| number.to_string() == size));
         let size = size.ok_or(malformed("its second line is no size"))?;
-        let root = lines.next().and_then(|root| STANDARD.decode(root).ok()).and_then(|root| root.try_into().ok());
+        let root = lines.next().and_then(|root| BASE64_STANDARD.decode(root).ok()).and_then(|root| root.try_into().ok());
         let root = root.ok_or(malformed("its third line is no tree hash"))?;
         if lines.any(str::is_empty) {
             return Err(malformed("there is an empty line in its text"));
@@ -220,7 +219,7 @@ impl Note {
 impl Line {
     fn parse(line: &str) -> Option<Line> {
         let (name, signature) = line.strip_prefix("— ")?.split_once(' ')?;
-        let signature = STANDARD.decode(signature).ok()?;
+        let signature = BASE64_STANDARD.decode(signature).ok()?;
         let (hash, signature) = signature.split_first_chunk::<4>()?;
         let is_line = is_name(name) && !signature.is_empty();
         is_line.then(|| Line { name: name.to_owned(), hash: *hash, signature: signature.to_owned() })
@@ -233,7 +232,7 @@ pub(super) fn sign(checkpoint: &Checkpoint, keys: &[&SigningKey]) -> String {
     let lines = keys.iter().map(|key| {
         let hash = Verifier::new(&checkpoint.origin, key.verifying_key()).hash();
         let signature = [&hash[..], &key.sign(text.as_bytes()).to_bytes()].concat();
-        format!("— {} {}\n", checkpoint.origin, STANDARD.encode(signature))
+        format!("— {} {}\n", checkpoint.origin, BASE64_STANDARD.encode(signature))
     });
     format!("{text}\n{}", lines.collect::<String>())
 }
@@ -305,7 +304,7 @@ mod tests {
     fn a_key_speaks_for_its_own_log_only() {
         let text = "rollcall/b\n12\nBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc=\n";
         let signature = [&verifier(1).hash()[..], &key(1).sign(text.as_bytes()).to_bytes()].concat();
-        let note = format!("{text}\n— rollcall/a {}\n", STANDARD.encode(signature));
+        let note = format!("{text}\n— rollcall/a {}\n", BASE64_STANDARD.encode(signature));
         assert!(matches!(Note::parse(note.as_bytes()).unwrap().open(&[verifier(1)]), Err(NoteError::Unsigned(_))));
     }
 
@@ -330,7 +329,7 @@ mod tests {
         }
         let text = "rollcall/a\n12\nBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc=\nan extension\n";
         let signature = [&verifier(1).hash()[..], &key(1).sign(text.as_bytes()).to_bytes()].concat();
-        let note = format!("{text}\n{stranger}— rollcall/a {}\n", STANDARD.encode(signature));
+        let note = format!("{text}\n{stranger}— rollcall/a {}\n", BASE64_STANDARD.encode(signature));
         assert_eq!(Note::parse(note.as_bytes()).unwrap().open(&[verifier(1)]).unwrap().size, 12);
     }
 
