@@ -23,6 +23,7 @@ mod openapi;
 mod operators;
 mod orders;
 mod paging;
+mod proofs;
 mod reading;
 mod reading_events;
 mod rebuilding;
