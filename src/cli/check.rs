@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use rollcall_projections::Millis;
 use serde_json::{Value, json};
-use subtle::ConstantTimeEq;
 
 use super::log_key::read_note;
 use super::serve::secrets;
@@ -15,7 +14,7 @@ use super::table::{self, harmless};
 use super::{Failure, print};
 use crate::notary::{Bundle, Note, Proven, Verifier};
 use crate::time;
-use crate::verify::{Proof, extract_from, key_name, secret_name, shown_email, sign};
+use crate::verify::{Keyring, Proof, SECRETS_MAX, extract_from, key_name, shown_email};
 
 /// No bundle is longer, in bytes.
 const BUNDLE_BYTES_MAX: usize = 16 << 20;
@@ -139,10 +138,15 @@ fn check_signature(proven: &Proven, secrets: &[String]) -> Result<Signature, Str
     if secrets.is_empty() {
         return Ok(Signature::Unchecked);
     }
-    let Some(secret) = secrets.iter().find(|secret| secret_name(secret) == *key_id) else { return Ok(Signature::OtherSecret) };
-    let expected = format!("t={t}, v1={}", hex::encode(v1));
-    let fits = bool::from(sign(secret, *t, &proven.body).as_bytes().ct_eq(expected.as_bytes()));
-    if fits { Ok(Signature::Fits) } else { Err("the webhook's signature does not fit its body under the secret at hand".into()) }
+    if secrets.len() > SECRETS_MAX {
+        return Err(format!("at most {SECRETS_MAX} webhook secrets may be given at once"));
+    }
+    let keyring = Keyring::new(secrets.iter().map(String::as_str), 0);
+    match keyring.check_again(*t, v1, key_id, &proven.body) {
+        None => Ok(Signature::OtherSecret),
+        Some(true) => Ok(Signature::Fits),
+        Some(false) => Err("the webhook's signature does not fit its body under the secret at hand".into()),
+    }
 }
 
 /// When it happened, as docs/semantics.md says in rule 3.

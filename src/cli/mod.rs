@@ -15,6 +15,7 @@ mod rebuild;
 mod send;
 mod serve;
 mod table;
+mod verify;
 mod webhook;
 
 use std::io::{self, Write};
@@ -52,6 +53,7 @@ enum Command {
     LogKey(log_key::LogKey),
     Prove(prove::Prove),
     Check(check::Check),
+    Verify(verify::Verify),
 }
 
 /// Why a command failed, and whose fault it is.
@@ -116,6 +118,7 @@ pub fn run() -> ExitCode {
         Command::LogKey(log_key) => log_key.run(),
         Command::Prove(prove) => prove.run(),
         Command::Check(check) => check.run(),
+        Command::Verify(verify) => verify.run(),
     };
     let (code, message) = match result {
         Ok(()) | Err(Failure::Unread) => return ExitCode::SUCCESS,

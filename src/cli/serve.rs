@@ -395,7 +395,7 @@ fn catch_up(
     Engine::start(log, document_bytes_max, time::now_ms, on_failure).map_err(Failure::ours)
 }
 
-fn open_failure(error: OpenError) -> Failure {
+pub(super) fn open_failure(error: OpenError) -> Failure {
     match error {
         OpenError::InUse(_) | OpenError::Format { .. } => Failure::Caller(error.to_string()),
         OpenError::Io { .. } | OpenError::Damaged { .. } | OpenError::Diverged { .. } => Failure::ours(error),

@@ -109,6 +109,13 @@ pub(super) struct Edge {
 }
 
 impl Edge {
+    /// The edge of the tree over the first `size` leaves.
+    pub(super) fn of(nodes: &impl Nodes, size: Seq) -> Result<Edge, ReadError> {
+        let levels = (0..LEVELS_MAX).rev().filter(|level| (size >> level) % 2 == 1);
+        let nodes = levels.map(|level| nodes.node(level, (size >> level) - 1)).collect::<Result<_, _>>()?;
+        Ok(Edge { size, nodes })
+    }
+
     /// How many leaves there are.
     pub(super) fn size(&self) -> Seq {
         self.size
@@ -271,6 +278,7 @@ mod tests {
         let (mut edge, mut shown) = (Edge::default(), Vec::new());
         for size in 0..=70 {
             assert_eq!((edge.size(), edge.root()), (size, root(&leaves, size).unwrap()));
+            assert_eq!(Edge::of(&leaves, size), Ok(edge.clone()));
             for level in 0..8 {
                 let last = (size >> level).checked_sub(1).filter(|index| index % 2 == 0);
                 let expected = last.map(|index| leaves.node(level, index).unwrap());

@@ -1,16 +1,22 @@
 //! The log: every verified event, in the exact bytes that were signed, in one dense and immutable sequence.
 
+mod audit;
 mod block;
 mod checkpoint;
 mod dedupe;
+mod lanes;
 mod memory;
 mod merkle;
 mod receipt;
+mod recovery;
 mod store;
+#[cfg(test)]
+mod tampering;
 mod tiles;
 
 use std::time::Duration;
 
+pub use audit::{Acknowledged, Audit, Finding, Part, Signatures};
 use bytes::Bytes;
 pub use memory::MemoryLog;
 use rollcall_projections::{Entry, Millis, Seq, Standing};

@@ -5,24 +5,32 @@
 //!
 //! All of it is derived from the log: it may be lost, and is made again at the next opening.
 
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions};
 use std::io;
+use std::ops::ControlFlow;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::ReadError;
+use super::lanes::in_order;
 use super::merkle::{Edge, Hash, Nodes, parent};
 
 /// A tile covers so many levels.
 const TILE_LEVELS: u32 = 8;
 const TILE_HASHES: u64 = 1 << TILE_LEVELS;
-pub(super) const HASH_BYTES: u64 = 32;
+const HASH_BYTES: u64 = 32;
 /// Enough for more records than a log may hold: a fifth file would take the root of 2^32.
 const FILES: usize = 4;
+
+/// So many bytes are compared at once.
+const COMPARED_BYTES: usize = 1 << 20;
+/// So many hashes of a row are worked on at once.
+const HASHED_AT_ONCE: usize = 64 << TILE_LEVELS;
 
 /// The files of the tree.
 pub(super) struct Tiles {
@@ -35,17 +43,56 @@ struct LevelFile {
 }
 
 impl LevelFile {
-    fn open(path: &Path) -> io::Result<LevelFile> {
-        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
+    fn open(path: &Path, options: &OpenOptions) -> io::Result<LevelFile> {
+        let file = options.open(path)?;
         Ok(LevelFile { file, dirty: AtomicBool::new(false) })
     }
+
+    /// How many bytes from the beginning on are the same as `expected`, and how many there are.
+    fn like(&self, expected: &[u8]) -> io::Result<(usize, usize)> {
+        let length = usize::try_from(self.file.metadata()?.len()).unwrap_or(usize::MAX);
+        let mut found = vec![0; COMPARED_BYTES];
+        let mut same = 0;
+        for expected in expected.get(..length.min(expected.len())).unwrap_or_default().chunks(COMPARED_BYTES) {
+            let found = found.get_mut(..expected.len()).unwrap_or_default();
+            self.file.read_exact_at(found, same as u64)?;
+            if found != expected {
+                return Ok((same + found.iter().zip(expected).take_while(|(found, expected)| found == expected).count(), length));
+            }
+            same += expected.len();
+        }
+        Ok((same, length))
+    }
+}
+
+/// What had to be done to the files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Settled {
+    /// Nothing.
+    AsTheyWere,
+    /// They ended too early or too late.
+    Completed,
+    /// They held something else.
+    Corrected,
 }
 
 impl Tiles {
     /// Opens or creates the files in `folder`. What they hold is not looked at.
     pub(super) fn open(folder: &Path) -> io::Result<Tiles> {
         fs::create_dir_all(folder)?;
-        let open = |level: usize| LevelFile::open(&folder.join(level.to_string()));
+        Tiles::open_by(folder, OpenOptions::new().read(true).write(true).create(true).truncate(false))
+    }
+
+    /// Opens the files in `folder` for reading only; `None` unless all are there.
+    pub(super) fn look(folder: &Path) -> io::Result<Option<Tiles>> {
+        match Tiles::open_by(folder, OpenOptions::new().read(true)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            tiles => tiles.map(Some),
+        }
+    }
+
+    fn open_by(folder: &Path, options: &OpenOptions) -> io::Result<Tiles> {
+        let open = |level: usize| LevelFile::open(&folder.join(level.to_string()), options);
         Ok(Tiles { files: [open(0)?, open(1)?, open(2)?, open(3)?] })
     }
 
@@ -73,10 +120,101 @@ impl Tiles {
         self.files.iter().filter(|file| file.dirty.swap(false, Ordering::Relaxed)).try_for_each(|file| file.file.sync_data())
     }
 
+    /// Writes what is missing in the files or different from the tree that they should hold, and cuts off what is beyond it.
+    pub(super) fn settle(&self, rows: &Rows) -> io::Result<Settled> {
+        let settled = self.compare(rows)?;
+        for (file, row) in self.files.iter().zip(&rows.rows).filter(|_| settled != Settled::AsTheyWere) {
+            let expected = row.as_flattened();
+            let (same, _) = file.like(expected)?;
+            file.file.write_all_at(expected.get(same..).unwrap_or_default(), same as u64)?;
+            file.file.set_len(expected.len() as u64)?;
+            file.dirty.store(true, Ordering::Relaxed);
+        }
+        Ok(settled)
+    }
+
+    /// Compares the files with the tree that they should hold: what there would be to do.
+    pub(super) fn compare(&self, rows: &Rows) -> io::Result<Settled> {
+        let mut settled = Settled::AsTheyWere;
+        for (file, row) in self.files.iter().zip(&rows.rows) {
+            let expected = row.as_flattened();
+            let (same, length) = file.like(expected)?;
+            settled = settled.max(match () {
+                () if same < length.min(expected.len()) => Settled::Corrected,
+                () if length != expected.len() => Settled::Completed,
+                () => Settled::AsTheyWere,
+            });
+        }
+        Ok(settled)
+    }
+
+    /// How many leaves there are.
+    pub(super) fn size(&self) -> io::Result<u64> {
+        let [LevelFile { file, .. }, ..] = &self.files;
+        Ok(file.metadata()?.len() / HASH_BYTES)
+    }
+
+    /// The first `size` leaves as the tiles have them; none if they have fewer.
+    pub(super) fn leaves(&self, size: u64) -> io::Result<Option<Vec<Hash>>> {
+        let [LevelFile { file, .. }, ..] = &self.files;
+        if self.size()? < size {
+            return Ok(None);
+        }
+        let mut bytes = vec![0; (size * HASH_BYTES) as usize];
+        file.read_exact_at(&mut bytes, 0)?;
+        Ok(Some(bytes.as_chunks().0.to_vec()))
+    }
+
     /// The nodes of the tree that ends in `edge`. Tiles that are read are kept for as long as this is.
     pub(super) fn nodes(&self, edge: Edge) -> TileNodes<'_> {
         TileNodes { tiles: self, edge, read: RefCell::default() }
     }
+}
+
+/// What the files hold of a whole tree, in memory.
+pub(super) struct Rows {
+    rows: [Vec<Hash>; FILES],
+}
+
+impl Rows {
+    /// The tree over some leaves, hashed on all cores.
+    pub(super) fn of(leaves: Vec<Hash>) -> Rows {
+        let mut rows: [Vec<Hash>; FILES] = Default::default();
+        let mut below = leaves;
+        for row in &mut rows {
+            let mut above = Vec::with_capacity(below.len() >> TILE_LEVELS);
+            let tops = |hashes: &[Hash]| hashes.chunks_exact(1 << TILE_LEVELS).filter_map(top).collect::<Vec<Hash>>();
+            in_order(below.chunks(HASHED_AT_ONCE), tops, |tops| {
+                above.extend(tops);
+                ControlFlow::Continue(())
+            });
+            *row = std::mem::replace(&mut below, above);
+        }
+        Rows { rows }
+    }
+
+    /// The leaves.
+    pub(super) fn leaves(&self) -> &[Hash] {
+        let [leaves, ..] = &self.rows;
+        leaves
+    }
+}
+
+impl Nodes for Rows {
+    fn node(&self, level: u32, index: u64) -> Result<Hash, ReadError> {
+        let low = (index << (level % TILE_LEVELS)) as usize;
+        let hashes = self.rows.get((level / TILE_LEVELS) as usize).and_then(|row| row.get(low..low + (1 << (level % TILE_LEVELS))));
+        hashes.and_then(top).ok_or(ReadError::Absent { seq: (index + 1) << level })
+    }
+}
+
+/// The root over hashes whose number is a power of two.
+fn top(hashes: &[Hash]) -> Option<Hash> {
+    let mut row = Cow::Borrowed(hashes);
+    while row.len() > 1 {
+        row = row.as_chunks().0.iter().map(|[left, right]| parent(left, right)).collect();
+    }
+    row.first().copied()
 }
 
 /// A tile with all that is above its hashes, row by row: each has half as many as the one before, and at most one is left over.

@@ -899,3 +899,65 @@ fn the_webhooks_own_signature_is_checked_where_its_secret_is_at_hand() {
     assert_eq!((&told["webhook_signature"], &told["source"]), (&json!("none"), &json!("rollcall")));
     assert!(told["occurred_at"] == told["recorded_at"] && now_ms() > 0);
 }
+
+// --- A whole log ---
+
+#[test]
+fn a_whole_log_is_compared_with_checkpoints_that_somebody_else_kept() {
+    let audited = audited();
+    let older = text(&audited.older).to_owned();
+    let newer = audited.file("newer", &checkpoint(&audited.server));
+    let key = audited.key.clone();
+    let Audited { folder, server, .. } = audited;
+    assert_eq!(server.stop(), 0);
+    let (data, fork) = (folder.path().join("data"), folder.path().join("fork"));
+    let verify = |data: &Path, more: &[&str]| {
+        let output = run(None, &[&["verify", "--data", text(data), "--json"], more].concat());
+        let told: Value = serde_json::from_slice(&output.stdout).unwrap_or(Value::Null);
+        (output.status.code(), told, said(&output))
+    };
+    let both = ["--key", &key, "--checkpoint", &newer, "--checkpoint", &older];
+    let (code, told, _) = verify(&data, &both);
+    assert_eq!((code, &told["sound"], &told["checkpoints"]), (Some(0), &json!(true), &json!([4, 10])), "{told}");
+    assert!(
+        succeed(None, &[&["verify", "--data", text(&data)], &both[..]].concat())
+            .contains("the first 10 records are those of the checkpoint given")
+    );
+    // The log with another past from record 5 on, whole in itself: nothing but a checkpoint kept elsewhere tells.
+    let again = tempfile::tempdir().unwrap();
+    let server = Server::start(again.path());
+    deliver(&server, 1..5);
+    assert_eq!(server.stop(), 0);
+    fs::create_dir(&fork).unwrap();
+    copy(again.path(), &fork);
+    let kept = folder.path().join("kept");
+    let server = Server::start(again.path());
+    let (key, four) = (self::key(&server), checkpoint(&server));
+    deliver(&server, 5..11);
+    fs::write(&kept, checkpoint(&server)).unwrap();
+    assert_eq!(server.stop(), 0);
+    let server = Server::start(&fork);
+    deliver(&server, 20..23);
+    assert_eq!(server.stop(), 0);
+    let four = {
+        fs::write(folder.path().join("four"), four).unwrap();
+        folder.path().join("four")
+    };
+    assert_eq!(verify(&fork, &[]).0, Some(0));
+    let held = ["--key", &key, "--checkpoint", text(&four), "--checkpoint", text(&kept)];
+    let (code, told, _) = verify(&fork, &held);
+    assert_eq!((code, &told["checkpoints"], &told["findings"][0]["part"]), (Some(2), &json!([4]), &json!("checkpoint")));
+    assert_eq!((&told["findings"][0]["first"], &told["findings"][0]["last"]), (&json!(8), &json!(10)), "three records are missing: {told}");
+    let server = Server::start(&fork);
+    deliver(&server, 23..30);
+    assert_eq!(server.stop(), 0);
+    let (code, told, said) = verify(&fork, &held);
+    assert_eq!((code, &told["first_bad"], &told["findings"][0]["last"]), (Some(2), &json!(5), &json!(10)), "{told}");
+    assert!(said.contains("signed over others than these"), "{said}");
+    // Of another log, by another key, without a key.
+    let (code, told, _) = verify(&data, &held);
+    assert_eq!((code, told["findings_count"].as_u64()), (Some(2), Some(2)), "{told}");
+    let (code, _, said) = verify(&data, &["--key", &key, "--checkpoint", &older]);
+    assert!(code == Some(1) && said.contains("is not believed"), "{said}");
+    assert_eq!(verify(&data, &["--checkpoint", &older]).0, Some(1));
+}

@@ -1,0 +1,188 @@
+//! What is looked at whenever a log is opened: every record once, on all cores.
+
+use std::ops::ControlFlow;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use rollcall_projections::{Millis, Seq, Standing};
+
+use super::checkpoint::Checkpoint;
+use super::dedupe::{Dedupe, Key};
+use super::lanes::in_order;
+use super::merkle::{self, Edge, Hash};
+use super::store::{OpenError, Store};
+use super::tiles::{Rows, Tiles};
+use super::{ReadError, Record};
+
+/// So many bytes of blocks are looked at as one piece of work.
+const PIECE_BYTES: usize = 1 << 20;
+
+/// What a log is known by once all of it was seen.
+pub(super) struct Recovered {
+    pub(super) dedupe: Dedupe,
+    /// The last stamp.
+    pub(super) recorded_at: Millis,
+    /// The tree over all records.
+    pub(super) rows: Rows,
+    pub(super) edge: Edge,
+}
+
+/// What a block was found to be.
+struct Seen {
+    last: Seq,
+    recorded_at: Millis,
+    prints: Vec<u64>,
+    leaves: Vec<Hash>,
+}
+
+/// Why a log is refused.
+struct Fault {
+    first: Seq,
+    last: Seq,
+    what: String,
+}
+
+impl Fault {
+    fn at(seq: Seq, what: impl Into<String>) -> Fault {
+        Fault { first: seq, last: seq, what: what.into() }
+    }
+}
+
+impl From<ReadError> for Fault {
+    fn from(error: ReadError) -> Fault {
+        match error {
+            ReadError::Damaged { seq, what } => Fault::at(seq, what),
+            ReadError::Absent { seq } => Fault::at(seq, "it is missing"),
+            ReadError::Store(what) => Fault::at(0, what),
+        }
+    }
+}
+
+impl From<Fault> for OpenError {
+    fn from(Fault { first, last, what }: Fault) -> OpenError {
+        OpenError::Diverged { seq: first, last, what }
+    }
+}
+
+/// Blocks in the order of their keys, or why one cannot be had, put together to pieces of work. They end where the store cannot be read.
+pub(super) fn pieces(
+    mut blocks: impl Iterator<Item = Result<(Seq, Vec<u8>), ReadError>> + Send,
+) -> impl Iterator<Item = Vec<Result<(Seq, Vec<u8>), ReadError>>> + Send {
+    let mut broken = false;
+    std::iter::from_fn(move || {
+        let (mut piece, mut bytes) = (Vec::new(), 0);
+        while bytes < PIECE_BYTES && !broken {
+            // A damaged store may panic where it is read.
+            let next = catch_unwind(AssertUnwindSafe(|| blocks.next()));
+            broken = next.is_err();
+            let Some(block) = next.unwrap_or_else(|_| Some(Err(ReadError::Store("it panicked while it was read".into())))) else { break };
+            broken |= matches!(block, Err(ReadError::Store(_)));
+            bytes += block.as_ref().map_or(0, |(_, bytes)| bytes.len());
+            piece.push(block);
+        }
+        Some(piece).filter(|piece| !piece.is_empty())
+    })
+}
+
+/// Looks through the whole store and compares it with what was acknowledged. The tiles are only asked where it differs.
+pub(super) fn look_through(
+    store: &Store,
+    checkpoint: Option<Checkpoint>,
+    tiles: &Tiles,
+    progress: &dyn Fn(Seq),
+) -> Result<Recovered, OpenError> {
+    if checkpoint.is_some_and(|checkpoint| checkpoint.log_id != store.log_id) {
+        return Err(Fault::at(1, "the checkpoint beside the store is of another log").into());
+    }
+    let mut dedupe = Dedupe::default();
+    let (mut recorded_at, mut leaves, mut fault) = (Millis::MIN, Vec::new(), None);
+    let print = dedupe.prints();
+    let look = |piece: Vec<_>| -> Vec<Result<(Seq, Seen), Fault>> { piece.into_iter().map(|block| see(store, block?, &print)).collect() };
+    in_order(pieces(store.blocks_from(1)), look, |piece| {
+        for seen in piece {
+            let next = leaves.len() as Seq + 1;
+            match seen.and_then(|(first, seen)| follows(first, next, &seen, recorded_at).map(|()| seen)) {
+                Ok(seen) => {
+                    (next..).zip(seen.prints).for_each(|(seq, print)| dedupe.insert_print(print, seq));
+                    leaves.extend(seen.leaves);
+                    recorded_at = seen.recorded_at;
+                }
+                Err(found) => {
+                    fault = Some(found);
+                    return ControlFlow::Break(());
+                }
+            }
+        }
+        progress(leaves.len() as Seq);
+        ControlFlow::Continue(())
+    });
+    let rows = Rows::of(leaves);
+    if let Some(fault) = fault {
+        // What comes first may be another record in its place.
+        let changed = checkpoint.and_then(|checkpoint| first_changed(&rows, checkpoint.size, &checkpoint.root?, tiles));
+        return Err(changed.unwrap_or(fault).into());
+    }
+    if let Some(checkpoint) = checkpoint {
+        compare(&rows, &checkpoint, tiles)?;
+    }
+    let edge = Edge::of(&rows, rows.leaves().len() as Seq).map_err(Fault::from)?;
+    Ok(Recovered { dedupe, recorded_at, rows, edge })
+}
+
+/// Unpacks a block and hashes its records.
+fn see(store: &Store, (first, bytes): (Seq, Vec<u8>), print: &impl Fn(Key<'_>) -> u64) -> Result<(Seq, Seen), Fault> {
+    let block = store.parse(&bytes, first)?;
+    let records = block.facts_fit().and_then(|()| block.records());
+    let records = records.map_err(|what| match block.damage().into_iter().next() {
+        Some((first, last, what)) => Fault { first, last, what },
+        None => Fault { first, last: block.last_seq(), what },
+    })?;
+    let key = |record: &Record| match (&record.event_id, record.standing) {
+        (Some(id), Standing::Counts) => print(Key::Id(id)),
+        (Some(id), Standing::Conflict { .. }) => print(Key::Conflict(id, &record.body)),
+        (None, _) => print(Key::Body(&record.body)),
+    };
+    let (prints, leaves) = (records.iter().map(key).collect(), records.iter().map(Record::leaf).collect());
+    Ok((first, Seen { last: block.last_seq(), recorded_at: block.recorded_at(), prints, leaves }))
+}
+
+/// Whether a block comes next after those before it.
+fn follows(first: Seq, next: Seq, seen: &Seen, recorded_at: Millis) -> Result<(), Fault> {
+    if first != next {
+        return Err(Fault::at(next, format!("record {first} stands in its place")));
+    }
+    if seen.recorded_at < recorded_at {
+        return Err(Fault { first, last: seen.last, what: "it was recorded before the one before it".into() });
+    }
+    Ok(())
+}
+
+/// Whether the log is the one that was acknowledged, or goes on from it.
+fn compare(rows: &Rows, checkpoint: &Checkpoint, tiles: &Tiles) -> Result<(), Fault> {
+    let Checkpoint { size, leaf, root, .. } = *checkpoint;
+    let head = rows.leaves().len() as Seq;
+    if let Some(root) = root.filter(|root| merkle::root(rows, size) != Ok(*root)) {
+        let what = match head < size {
+            true => format!("{size} records were acknowledged and {head} are left"),
+            false => format!("the tree over the first {size} records has another root"),
+        };
+        let somewhere = Fault { first: if head < size { head + 1 } else { 1 }, last: size, what };
+        return Err(first_changed(rows, size, &root, tiles).unwrap_or(somewhere));
+    }
+    let last = size.checked_sub(1).map(|index| rows.leaves().get(index as usize));
+    match last {
+        Some(None) => Err(Fault { first: head + 1, last: size, what: format!("{size} records were acknowledged and {head} are left") }),
+        Some(Some(last)) if *last != leaf => Err(Fault::at(size, "it is not the record that was acknowledged")),
+        _ => Ok(()),
+    }
+}
+
+/// The first record that is another one than was acknowledged: the tiles know it if they themselves lead to the root of that time.
+fn first_changed(rows: &Rows, size: Seq, root: &Hash, tiles: &Tiles) -> Option<Fault> {
+    let acknowledged = Rows::of(tiles.leaves(size).ok()??);
+    if merkle::root(&acknowledged, size) != Ok(*root) {
+        return None;
+    }
+    let pairs = rows.leaves().iter().zip(acknowledged.leaves());
+    let changed = pairs.zip(1..).find_map(|((found, acknowledged), seq)| (found != acknowledged).then_some(seq));
+    changed.map(|seq| Fault::at(seq, "it is not the record that was acknowledged"))
+}
