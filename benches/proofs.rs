@@ -25,7 +25,7 @@ fn keep<T>(result: T) {
 fn main() {
     let records = std::env::var("ROLLCALL_BENCH_RECORDS").ok().and_then(|text| text.parse().ok()).unwrap_or(RECORDS);
     let Ok(folder) = tempfile::tempdir() else { return };
-    let ingest_ns = [1, 64, 512].map(|batch| ingest(batch));
+    let ingest_ns = [1, 64, 512].map(ingest);
     let log = filled(folder.path(), records);
     println!("{records} records\n");
     share(&log, ingest_ns);
@@ -137,9 +137,10 @@ fn proofs(log: &SledLog) {
     line("a consistency proof", consistency, "reading one body", body);
 }
 
-/// A start, its kernel's cache warm: opening the store, looking through every record, folding.
+/// A start, its kernel's cache warm: opening the store, looking through every record, folding; and an audit.
 fn opening(folder: &Path) {
-    let mut took = [(); 3].map(|()| Vec::new());
+    let mut took = [(); 4].map(|()| Vec::new());
+    let keyring = Keyring::new([SECRET], u64::MAX);
     for _ in 0..5 {
         let started = Instant::now();
         let Ok(unrecovered) = Unrecovered::open(folder, 512 << 20) else { return };
@@ -153,11 +154,17 @@ fn opening(folder: &Path) {
         took[0].push(opened.as_nanos() as f64);
         took[1].push((recovered - opened).as_nanos() as f64);
         took[2].push((started.elapsed() - recovered).as_nanos() as f64);
+        drop(log);
+        let Ok(unrecovered) = Unrecovered::open(folder, 512 << 20) else { return };
+        let started = Instant::now();
+        assert!(unrecovered.audit(&keyring, &|_| {}).is_ok_and(|audit| audit.findings_count == 0));
+        took[3].push(started.elapsed().as_nanos() as f64);
     }
-    let [opened, recovered, folded] = took.map(|mut times| {
+    let [opened, recovered, folded, audited] = took.map(|mut times| {
         times.sort_by(f64::total_cmp);
         times[times.len() / 2]
     });
     line("opening the store", opened, "folding", folded);
     line("looking through every record", recovered, "folding", folded);
+    line("an audit, signatures included", audited, "folding", folded);
 }

@@ -1,6 +1,7 @@
 //! `rollcall verify`
 
 use std::io::IsTerminal;
+use std::panic;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -58,9 +59,17 @@ pub(super) struct Verify {
 impl Verify {
     pub(super) fn run(self) -> Result<(), Failure> {
         let held = read_held(&self.checkpoint, &self.keys)?;
-        let mut audit = audit(&self.data)?;
+        let mut audit = without_traces(|| audit(&self.data))?;
         let fitting = compare(&mut audit, held);
-        let told = if self.json { format!("{}\n", in_json(&audit, &fitting)) } else { told(&audit, &fitting) };
+        let told = if self.json {
+            format!(
+                "{}
+",
+                in_json(&audit, &fitting)
+            )
+        } else {
+            told(&audit, &fitting)
+        };
         print(&told)?;
         verdict(&audit, &self.data)
     }
@@ -133,6 +142,15 @@ fn audit(folder: &Path) -> Result<Audit, Failure> {
     let audit = unrecovered.audit(&keyring, &|seq| bar.set_position(seq));
     bar.finish_and_clear();
     audit.map_err(open_failure)
+}
+
+/// A damaged store may panic where it is read, which is told as what is wrong with the log: a trace says nothing more to whoever asked.
+fn without_traces<T>(work: impl FnOnce() -> T) -> T {
+    let hook = panic::take_hook();
+    panic::set_hook(Box::new(|_| {}));
+    let done = work();
+    panic::set_hook(hook);
+    done
 }
 
 fn verdict(audit: &Audit, folder: &Path) -> Result<(), Failure> {

@@ -8,11 +8,11 @@ use base64::prelude::BASE64_STANDARD;
 use rollcall_projections::Seq;
 use serde_json::{Value, json as object};
 
-use super::State;
 use super::answer::{Code, Problem, json};
 use super::api::{CHECKPOINT_SIZE, FROM_SIZE, Gives, Method, Operation, RECORD, TO_SIZE, TREE_SIZE};
 use super::body::Body;
 use super::question::{Question, id_in_path};
+use super::{ANSWER_WITHIN, State};
 use crate::engine::{ChangeError, Engine, KeyChange};
 use crate::time;
 
@@ -197,12 +197,13 @@ pub(super) async fn change_key(request: HttpRequest, payload: web::Payload, stat
     let mut body = Body::of(payload).await?;
     let note = body.take_note();
     body.finish()?;
-    // On a thread of its own it goes on to its end, also if whoever asked has left.
+    // On a thread of its own it goes on to its end, also if whoever asked has left or was told that it takes too long.
     let changed = web::block(move || {
         let handover = engine.change_checkpoint_key(operator, note)?;
         describe(&engine, Some(handover))
     });
-    Ok(json(StatusCode::OK).json(changed.await.map_err(|_| Code::Internal)??))
+    let changed = tokio::time::timeout(ANSWER_WITHIN, changed).await.map_err(|_| Code::LogUnavailable)?;
+    Ok(json(StatusCode::OK).json(changed.map_err(|_| Code::Internal)??))
 }
 
 /// Blocks while it reads the log.

@@ -292,13 +292,6 @@ impl<'a> Block<'a> {
         Err("there is no such frame".into())
     }
 
-    /// Whether the checksum of the facts fits. They are not unpacked.
-    pub(super) fn facts_fit(&self) -> Result<(), String> {
-        let start = self.head.index.stored as usize;
-        let stored = self.sections.get(start..start + self.head.facts.stored as usize).ok_or("a section is cut off")?;
-        if check(stored) == self.head.facts.check { Ok(()) } else { Err("a checksum does not fit".into()) }
-    }
-
     /// Where the block cannot be unpacked, and why: the first and the last record of each section that is damaged, which is a frame, or
     /// one of those that belong to all records of the block.
     pub(super) fn damage(&self) -> Vec<(Seq, Seq, String)> {

@@ -33,9 +33,28 @@ pub(super) struct Candidate {
     pub(super) body: bytes::Bytes,
 }
 
+impl Candidate {
+    /// Whether both are found by the same key: only one of them would have been appended.
+    pub(super) fn is_same(&self, other: &Candidate) -> bool {
+        let counts_by_id = self.event_id.is_some() && !self.conflict;
+        self.event_id == other.event_id && self.conflict == other.conflict && (counts_by_id || self.body == other.body)
+    }
+
+    /// Whether a body under this id is another content than this record's, which counts under it.
+    pub(super) fn conflicts_with(&self, event_id: Option<&str>, body: &[u8]) -> bool {
+        event_id.is_some_and(|id| counts_as(self, id)) && !verify::identical(&self.body, body)
+    }
+}
+
 impl Dedupe {
     pub(super) fn insert(&mut self, key: Key<'_>, seq: Seq) {
         self.insert_print(self.hasher.hash_one(key), seq);
+    }
+
+    /// The records that may have the key of which [`Dedupe::prints`] made this.
+    pub(super) fn known(&self, print: u64) -> Vec<Seq> {
+        let found = self.table.iter_hash(print).filter(|(other, _)| *other == print);
+        found.map(|(_, seq)| Seq::from(*seq)).collect()
     }
 
     /// Inserts what [`Dedupe::prints`] made of a key.
@@ -55,9 +74,7 @@ impl Dedupe {
     }
 
     fn seqs(&self, key: Key<'_>) -> Vec<Seq> {
-        let print = self.hasher.hash_one(key);
-        let found = self.table.iter_hash(print).filter(|(other, _)| *other == print);
-        found.map(|(_, seq)| Seq::from(*seq)).collect()
+        self.known(self.hasher.hash_one(key))
     }
 
     /// The records up to `head` that may be the one that counts under `event_id`: for [`find_among`], which needs no lock.

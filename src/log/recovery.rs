@@ -5,6 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use rollcall_projections::{Millis, Seq, Standing};
 
+use super::block::Block;
 use super::checkpoint::Checkpoint;
 use super::dedupe::{Dedupe, Key};
 use super::lanes::in_order;
@@ -12,6 +13,7 @@ use super::merkle::{self, Edge, Hash};
 use super::store::{OpenError, Store};
 use super::tiles::{Rows, Tiles};
 use super::{ReadError, Record};
+use crate::verify::extract_from;
 
 /// So many bytes of blocks are looked at as one piece of work.
 const PIECE_BYTES: usize = 1 << 20;
@@ -32,6 +34,8 @@ struct Seen {
     recorded_at: Millis,
     prints: Vec<u64>,
     leaves: Vec<Hash>,
+    /// What is wrong beside the leaves.
+    fault: Option<Fault>,
 }
 
 /// Why a log is refused.
@@ -100,16 +104,19 @@ pub(super) fn look_through(
     in_order(pieces(store.blocks_from(1)), look, |piece| {
         for seen in piece {
             let next = leaves.len() as Seq + 1;
-            match seen.and_then(|(first, seen)| follows(first, next, &seen, recorded_at).map(|()| seen)) {
-                Ok(seen) => {
-                    (next..).zip(seen.prints).for_each(|(seq, print)| dedupe.insert_print(print, seq));
-                    leaves.extend(seen.leaves);
-                    recorded_at = seen.recorded_at;
+            let taken = seen.and_then(|(first, seen)| {
+                follows(first, next, &seen, recorded_at)?;
+                for (seq, print) in (next..).zip(seen.prints) {
+                    is_there_once(store, seq, &dedupe.known(print))?;
+                    dedupe.insert_print(print, seq);
                 }
-                Err(found) => {
-                    fault = Some(found);
-                    return ControlFlow::Break(());
-                }
+                leaves.extend(seen.leaves);
+                recorded_at = seen.recorded_at;
+                seen.fault.map_or(Ok(()), Err)
+            });
+            if let Err(found) = taken {
+                fault = Some(found);
+                return ControlFlow::Break(());
             }
         }
         progress(leaves.len() as Seq);
@@ -131,18 +138,56 @@ pub(super) fn look_through(
 /// Unpacks a block and hashes its records.
 fn see(store: &Store, (first, bytes): (Seq, Vec<u8>), print: &impl Fn(Key<'_>) -> u64) -> Result<(Seq, Seen), Fault> {
     let block = store.parse(&bytes, first)?;
-    let records = block.facts_fit().and_then(|()| block.records());
-    let records = records.map_err(|what| match block.damage().into_iter().next() {
+    let records = block.records().map_err(|what| match block.damage().into_iter().next() {
         Some((first, last, what)) => Fault { first, last, what },
         None => Fault { first, last: block.last_seq(), what },
     })?;
+    let whole = |what| Fault { first, last: block.last_seq(), what };
+    let other = first_other_facts(&block, &records).map_err(whole)?;
+    let other = other.map(|seq| Fault::at(seq, "its facts are not what its body states"));
+    let fault = other.or_else(|| records.iter().find_map(|record| conflicts_as_it_says(store, record).err()));
     let key = |record: &Record| match (&record.event_id, record.standing) {
         (Some(id), Standing::Counts) => print(Key::Id(id)),
         (Some(id), Standing::Conflict { .. }) => print(Key::Conflict(id, &record.body)),
         (None, _) => print(Key::Body(&record.body)),
     };
     let (prints, leaves) = (records.iter().map(key).collect(), records.iter().map(Record::leaf).collect());
-    Ok((first, Seen { last: block.last_seq(), recorded_at: block.recorded_at(), prints, leaves }))
+    Ok((first, Seen { last: block.last_seq(), recorded_at: block.recorded_at(), prints, leaves, fault }))
+}
+
+/// The first record beside whose body other facts are kept than it states.
+fn first_other_facts(block: &Block<'_>, records: &[Record]) -> Result<Option<Seq>, String> {
+    let mut other = None;
+    let mut rest = records.iter();
+    block.cached_facts(|seq, cached| {
+        let differs = rest.next().is_some_and(|record| extract_from(&record.proof, &record.body).facts != *cached);
+        other = other.or(differs.then_some(seq));
+    })?;
+    Ok(other)
+}
+
+/// Whether a record that does not count has the id and not the content of one that does.
+fn conflicts_as_it_says(store: &Store, record: &Record) -> Result<(), Fault> {
+    let Standing::Conflict { first } = record.standing else { return Ok(()) };
+    let known = if first < record.seq { store.candidate(first).ok() } else { None };
+    match known.is_some_and(|known| known.conflicts_with(record.event_id.as_deref(), &record.body)) {
+        true => Ok(()),
+        false => Err(Fault::at(record.seq, format!("it is kept as a conflict with record {first}, which it is not"))),
+    }
+}
+
+/// Whether a record is another than those that its fingerprint finds: each event is there once.
+fn is_there_once(store: &Store, seq: Seq, known: &[Seq]) -> Result<(), Fault> {
+    if known.is_empty() {
+        return Ok(());
+    }
+    let record = store.candidate(seq)?;
+    for other in known {
+        if store.candidate(*other)?.is_same(&record) {
+            return Err(Fault::at(seq, format!("it is the same event as record {other}")));
+        }
+    }
+    Ok(())
 }
 
 /// Whether a block comes next after those before it.
@@ -160,17 +205,17 @@ fn follows(first: Seq, next: Seq, seen: &Seen, recorded_at: Millis) -> Result<()
 fn compare(rows: &Rows, checkpoint: &Checkpoint, tiles: &Tiles) -> Result<(), Fault> {
     let Checkpoint { size, leaf, root, .. } = *checkpoint;
     let head = rows.leaves().len() as Seq;
+    let missing = || Fault::at(head + 1, format!("{size} records were acknowledged and {head} are left"));
     if let Some(root) = root.filter(|root| merkle::root(rows, size) != Ok(*root)) {
-        let what = match head < size {
-            true => format!("{size} records were acknowledged and {head} are left"),
-            false => format!("the tree over the first {size} records has another root"),
+        let somewhere = match head < size {
+            true => missing(),
+            false => Fault { first: 1, last: size, what: format!("the tree over the first {size} records has another root") },
         };
-        let somewhere = Fault { first: if head < size { head + 1 } else { 1 }, last: size, what };
         return Err(first_changed(rows, size, &root, tiles).unwrap_or(somewhere));
     }
     let last = size.checked_sub(1).map(|index| rows.leaves().get(index as usize));
     match last {
-        Some(None) => Err(Fault { first: head + 1, last: size, what: format!("{size} records were acknowledged and {head} are left") }),
+        Some(None) => Err(missing()),
         Some(Some(last)) if *last != leaf => Err(Fault::at(size, "it is not the record that was acknowledged")),
         _ => Ok(()),
     }

@@ -36,3 +36,4 @@ mod shrinking;
 mod signatures;
 mod stats;
 mod stories;
+mod verifying;

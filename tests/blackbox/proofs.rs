@@ -68,8 +68,11 @@ fn hashes(value: &Value) -> Vec<Hash> {
     value["hashes"].as_array().unwrap().iter().map(|hash| decoded(hash).try_into().unwrap()).collect()
 }
 
-/// A signed note taken apart: text, and for each signature line name, key hash and signature.
-fn note(text: &str) -> (String, Vec<(String, Vec<u8>, Vec<u8>)>) {
+/// A line of a note: name, key hash and signature.
+type Signed = (String, Vec<u8>, Vec<u8>);
+
+/// A signed note taken apart: text and signature lines.
+fn note(text: &str) -> (String, Vec<Signed>) {
     let (text, lines) = text.split_once("\n\n").unwrap();
     let lines = lines.lines().map(|line| {
         let (name, signature) = line.strip_prefix("— ").unwrap().split_once(' ').unwrap();
