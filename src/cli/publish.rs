@@ -10,7 +10,7 @@ use rollcall_projections::Seq;
 use super::Failure;
 use crate::engine::Engine;
 use crate::log::ReadError;
-use crate::notary::{Checkpoint, Note, NoteError, Place, PublishError, Verifier};
+use crate::notary::{Checkpoint, Notary, Note, NoteError, Place, PublishError, Verifier};
 
 /// How often a receiver that fails is tried, and the first pause between.
 const TRIES_MAX: u32 = 4;
@@ -146,6 +146,11 @@ fn publish(engine: &Engine, place: &Place, last: &mut Seq) -> Result<Option<Seq>
     }
     if head == *last {
         return Ok(None);
+    }
+    // Who knows the old key only learns the new one from the checkpoint that both have signed: it goes first.
+    if let Some((size, note)) = engine.notary().and_then(Notary::handover).filter(|(size, _)| (*last + 1..head).contains(size)) {
+        place.put(size, &note)?;
+        *last = size;
     }
     let Some(note) = engine.checkpoint(head)? else { return Ok(None) };
     place.put(head, &note)?;

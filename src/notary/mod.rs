@@ -62,6 +62,8 @@ struct Signer {
     key: Key,
     /// Signed by that key, by size.
     notes: BTreeMap<Seq, String>,
+    /// The checkpoint that ends with the last change since the start, signed by both keys, and its size.
+    handover: Option<(Seq, String)>,
 }
 
 /// A key that is to take the place of another, on the disk and not yet in the log.
@@ -113,7 +115,7 @@ impl Notary {
     }
 
     fn signing_with(key: Key, origin: String, files: KeyFiles) -> Notary {
-        Notary { origin, files, signer: Mutex::new(Signer { key, notes: BTreeMap::new() }), changing: Mutex::default() }
+        Notary { origin, files, signer: Mutex::new(Signer { key, notes: BTreeMap::new(), handover: None }), changing: Mutex::default() }
     }
 
     /// The name under which it signs.
@@ -145,6 +147,11 @@ impl Notary {
         let note = note::sign(&checkpoint, &[&signer.key.signing]);
         signer.keep(size, note.clone());
         Ok(note)
+    }
+
+    /// The checkpoint that ends with the last change of the key since the start, signed by both keys, with its size.
+    pub fn handover(&self) -> Option<(Seq, String)> {
+        self.signer.lock().handover.clone()
     }
 
     /// Makes the key that is to come, and writes it beside the one that signs. Waits for another change in progress.
@@ -191,6 +198,7 @@ impl Change<'_> {
         let note = note::sign(&checkpoint, &[&old, &signer.key.signing]);
         signer.notes.clear();
         signer.keep(size, note.clone());
+        signer.handover = Some((size, note.clone()));
         note
     }
 
