@@ -452,7 +452,7 @@ impl<'a> Pass<'a> {
 
     /// Compares the records with what was acknowledged. Tiles that lead to the acknowledged root say which record is another one.
     fn compare(&mut self, rows: &Rows, head: Seq, beside: &mut Vec<Finding>) -> Acknowledged {
-        let Some(&Checkpoint { log_id, size, leaf, root }) = self.checkpoint else {
+        let Some(&Checkpoint { log_id, size, leaf, root, .. }) = self.checkpoint else {
             if head > 0 {
                 let what = "it is missing: nobody can tell whether records are missing from the end".into();
                 beside.push(Finding { first: 0, last: 0, part: Part::Checkpoint, what });

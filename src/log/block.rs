@@ -8,6 +8,7 @@ use std::cell::RefCell;
 
 use bytes::Bytes;
 use rollcall_projections::{Entry, Millis, Seq, Standing};
+use sha2::{Digest, Sha256};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::{BATCH_EVENTS_MAX, LogId, Record};
@@ -251,6 +252,7 @@ fn unpack(section: Section, stored: &[u8]) -> Result<Cow<'_, [u8]>, String> {
 /// A block, its head read and checked.
 pub(super) struct Block<'a> {
     head: Head,
+    head_bytes: &'a [u8],
     sections: &'a [u8],
 }
 
@@ -260,7 +262,20 @@ impl<'a> Block<'a> {
         let (head, start) = parse_head(bytes)?;
         let sections =
             bytes.get(start..).filter(|rest| rest.len() == head.stored_bytes()).ok_or("the block has another length than its head says")?;
-        Ok(Block { head, sections })
+        Ok(Block { head, head_bytes: bytes.get(..start).unwrap_or_default(), sections })
+    }
+
+    /// What stands beside the bodies here, and before: the SHA-256 over `before`, which is that of the block before, and the SHA-256 of the
+    /// head and the stored index and facts. No leaf covers them, and views are folded from them alone.
+    pub(super) fn beside(&self, before: &[u8; 32]) -> [u8; 32] {
+        beside_after(before, &self.own_beside())
+    }
+
+    /// The part of [`Block::beside`] that needs no other block.
+    pub(super) fn own_beside(&self) -> [u8; 32] {
+        let length = self.head.index.stored as usize + self.head.facts.stored as usize;
+        let sections = self.sections.get(..length).unwrap_or_default();
+        Sha256::new().chain_update(self.head_bytes).chain_update(sections).finalize().into()
     }
 
     pub(super) fn log_id(&self) -> LogId {
@@ -407,6 +422,11 @@ impl<'a> Block<'a> {
         let bytes = Bytes::from(self.section(FIRST_FRAME + number)?.into_owned());
         split_frame(&bytes, bodies).ok_or_else(|| "a frame does not hold its bodies".into())
     }
+}
+
+/// The other part of [`Block::beside`].
+pub(super) fn beside_after(before: &[u8; 32], own: &[u8; 32]) -> [u8; 32] {
+    Sha256::new().chain_update(before).chain_update(own).finalize().into()
 }
 
 /// Some consecutive bodies, unpacked.

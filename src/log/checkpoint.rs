@@ -16,10 +16,10 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::LogId;
 
 const MAGIC: &[u8; 8] = b"RCCHECK2";
-const SLOT_BYTES: usize = 112;
+const SLOT_BYTES: usize = 144;
 /// Before there was a tree slots had no root: they are still read, never written.
 const MAGIC_ROOTLESS: &[u8; 8] = b"RCCHECK1";
-const ROOTLESS_BYTES: usize = SLOT_BYTES - 32;
+const ROOTLESS_BYTES: usize = SLOT_BYTES - 64;
 /// The slots stand in different pages, so that one torn write damages one slot.
 const SLOT_DISTANCE: u64 = 4096;
 const SYNC_EVERY: Duration = Duration::from_secs(1);
@@ -34,6 +34,8 @@ pub(super) struct Checkpoint {
     pub(super) leaf: [u8; 32],
     /// The tree hash over all of them; none in a slot of a version that had no tree.
     pub(super) root: Option<[u8; 32]>,
+    /// What stood beside the bodies, which no leaf covers: see `Block::beside`. Together with the root.
+    pub(super) beside: Option<[u8; 32]>,
 }
 
 /// The file with its two slots.
@@ -87,14 +89,16 @@ impl CheckpointFile {
     }
 }
 
-/// Magic, generation, log id, size, leaf, root, XXH3 of all that; integers little-endian.
+/// Magic, generation, log id, size, leaf, root, what is beside the bodies, XXH3 of all that; integers little-endian.
 fn encode(generation: u64, checkpoint: &Checkpoint) -> Vec<u8> {
     let mut out = if checkpoint.root.is_some() { MAGIC } else { MAGIC_ROOTLESS }.to_vec();
     out.extend(generation.to_le_bytes());
     out.extend(checkpoint.log_id);
     out.extend(checkpoint.size.to_le_bytes());
     out.extend(checkpoint.leaf);
-    out.extend(checkpoint.root.into_iter().flatten());
+    if let (Some(root), Some(beside)) = (checkpoint.root, checkpoint.beside) {
+        out.extend([root, beside].as_flattened());
+    }
     out.extend(xxh3_64(&out).to_le_bytes());
     out
 }
@@ -106,11 +110,13 @@ fn decode(bytes: &[u8; SLOT_BYTES]) -> Option<(u64, Checkpoint)> {
     let (generation, rest) = rest.split_first_chunk::<8>()?;
     let (log_id, rest) = rest.split_first_chunk::<16>()?;
     let (size, rest) = rest.split_first_chunk::<8>()?;
-    let (leaf, root) = rest.split_first_chunk::<32>()?;
+    let (leaf, rest) = rest.split_first_chunk::<32>()?;
+    let whole = rest.split_first_chunk::<32>();
     if ![MAGIC, MAGIC_ROOTLESS].contains(&magic) || u64::from_le_bytes(*check) != xxh3_64(signed) {
         return None;
     }
-    let checkpoint = Checkpoint { log_id: *log_id, size: u64::from_le_bytes(*size), leaf: *leaf, root: root.try_into().ok() };
+    let (root, beside) = (whole.map(|whole| *whole.0), whole.and_then(|whole| whole.1.try_into().ok()));
+    let checkpoint = Checkpoint { log_id: *log_id, size: u64::from_le_bytes(*size), leaf: *leaf, root, beside };
     Some((u64::from_le_bytes(*generation), checkpoint))
 }
 
@@ -119,7 +125,7 @@ mod tests {
     use super::*;
 
     fn checkpoint(size: Seq) -> Checkpoint {
-        Checkpoint { log_id: [7; 16], size, leaf: [size as u8; 32], root: Some([!(size as u8); 32]) }
+        Checkpoint { log_id: [7; 16], size, leaf: [size as u8; 32], root: Some([!(size as u8); 32]), beside: Some([5; 32]) }
     }
 
     #[test]
@@ -133,7 +139,7 @@ mod tests {
         bytes[4168..4176].copy_from_slice(&hex::decode("5be5853dd9b224cd").unwrap());
         std::fs::write(&path, bytes).unwrap();
         let (mut file, found) = CheckpointFile::open(&path).unwrap();
-        assert_eq!(found, Some(Checkpoint { root: None, ..checkpoint(9) }));
+        assert_eq!(found, Some(Checkpoint { root: None, beside: None, ..checkpoint(9) }));
         // The next slot is of the new kind, and counts from then on.
         file.write(&checkpoint(10)).unwrap();
         assert_eq!(CheckpointFile::open(&path).unwrap().1, Some(checkpoint(10)));

@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use rollcall_projections::{Millis, Seq, Standing};
 
-use super::block::Block;
+use super::block::{Block, beside_after};
 use super::checkpoint::Checkpoint;
 use super::dedupe::{Dedupe, Key};
 use super::lanes::in_order;
@@ -23,6 +23,8 @@ pub(super) struct Recovered {
     pub(super) dedupe: Dedupe,
     /// The last stamp.
     pub(super) recorded_at: Millis,
+    /// What stands beside the bodies of all blocks.
+    pub(super) beside: Hash,
     /// The tree over all records.
     pub(super) rows: Rows,
     pub(super) edge: Edge,
@@ -34,6 +36,7 @@ struct Seen {
     recorded_at: Millis,
     prints: Vec<u64>,
     leaves: Vec<Hash>,
+    own_beside: Hash,
     /// What is wrong beside the leaves.
     fault: Option<Fault>,
 }
@@ -87,6 +90,38 @@ pub(super) fn pieces(
     })
 }
 
+/// What is known of the log so far.
+struct Run<'a> {
+    store: &'a Store,
+    dedupe: Dedupe,
+    recorded_at: Millis,
+    leaves: Vec<Hash>,
+    beside: Hash,
+    /// So many records were acknowledged together with what stood beside their bodies, which need not be extracted again if it is the same.
+    vouched: Seq,
+    /// What stands beside those now.
+    vouched_beside: Option<Hash>,
+}
+
+impl Run<'_> {
+    /// Takes the next block in.
+    fn take(&mut self, (first, seen): (Seq, Seen)) -> Result<(), Fault> {
+        let next = self.leaves.len() as Seq + 1;
+        follows(first, next, &seen, self.recorded_at)?;
+        for (seq, print) in (next..).zip(seen.prints) {
+            is_there_once(self.store, seq, &self.dedupe.known(print))?;
+            self.dedupe.insert_print(print, seq);
+        }
+        self.leaves.extend(seen.leaves);
+        self.recorded_at = seen.recorded_at;
+        self.beside = beside_after(&self.beside, &seen.own_beside);
+        if self.leaves.len() as Seq == self.vouched {
+            self.vouched_beside = Some(self.beside);
+        }
+        seen.fault.map_or(Ok(()), Err)
+    }
+}
+
 /// Looks through the whole store and compares it with what was acknowledged. The tiles are only asked where it differs.
 pub(super) fn look_through(
     store: &Store,
@@ -97,53 +132,82 @@ pub(super) fn look_through(
     if checkpoint.is_some_and(|checkpoint| checkpoint.log_id != store.log_id) {
         return Err(Fault::at(1, "the checkpoint beside the store is of another log").into());
     }
-    let mut dedupe = Dedupe::default();
-    let (mut recorded_at, mut leaves, mut fault) = (Millis::MIN, Vec::new(), None);
-    let print = dedupe.prints();
-    let look = |piece: Vec<_>| -> Vec<Result<(Seq, Seen), Fault>> { piece.into_iter().map(|block| see(store, block?, &print)).collect() };
+    let vouched = checkpoint.and_then(|checkpoint| checkpoint.beside.map(|_| checkpoint.size)).unwrap_or(0);
+    let (dedupe, recorded_at, leaves) = (Dedupe::default(), Millis::MIN, Vec::new());
+    let mut run = Run { store, dedupe, recorded_at, leaves, beside: [0; 32], vouched, vouched_beside: None };
+    let (print, mut taken) = (run.dedupe.prints(), Ok(()));
+    let look =
+        |piece: Vec<_>| -> Vec<Result<(Seq, Seen), Fault>> { piece.into_iter().map(|block| see(store, block?, vouched, &print)).collect() };
     in_order(pieces(store.blocks_from(1)), look, |piece| {
-        for seen in piece {
-            let next = leaves.len() as Seq + 1;
-            let taken = seen.and_then(|(first, seen)| {
-                follows(first, next, &seen, recorded_at)?;
-                for (seq, print) in (next..).zip(seen.prints) {
-                    is_there_once(store, seq, &dedupe.known(print))?;
-                    dedupe.insert_print(print, seq);
-                }
-                leaves.extend(seen.leaves);
-                recorded_at = seen.recorded_at;
-                seen.fault.map_or(Ok(()), Err)
-            });
-            if let Err(found) = taken {
-                fault = Some(found);
-                return ControlFlow::Break(());
-            }
-        }
-        progress(leaves.len() as Seq);
-        ControlFlow::Continue(())
+        taken = piece.into_iter().try_for_each(|seen| run.take(seen?));
+        progress(run.leaves.len() as Seq);
+        if taken.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     });
+    let Run { dedupe, recorded_at, leaves, beside, vouched_beside, .. } = run;
     let rows = Rows::of(leaves);
-    if let Some(fault) = fault {
-        // What comes first may be another record in its place.
-        let changed = checkpoint.and_then(|checkpoint| first_changed(&rows, checkpoint.size, &checkpoint.root?, tiles));
-        return Err(changed.unwrap_or(fault).into());
-    }
     if let Some(checkpoint) = checkpoint {
-        compare(&rows, &checkpoint, tiles)?;
+        judge(store, &checkpoint, &rows, tiles, taken, vouched_beside)?;
+    } else {
+        taken?;
     }
     let edge = Edge::of(&rows, rows.leaves().len() as Seq).map_err(Fault::from)?;
-    Ok(Recovered { dedupe, recorded_at, rows, edge })
+    Ok(Recovered { dedupe, recorded_at, beside, rows, edge })
 }
 
-/// Unpacks a block and hashes its records.
-fn see(store: &Store, (first, bytes): (Seq, Vec<u8>), print: &impl Fn(Key<'_>) -> u64) -> Result<(Seq, Seen), Fault> {
+/// Names the first of all that is wrong with a log of which something was acknowledged: what was seen on the way, another root, and other facts.
+fn judge(
+    store: &Store,
+    checkpoint: &Checkpoint,
+    rows: &Rows,
+    tiles: &Tiles,
+    taken: Result<(), Fault>,
+    vouched_beside: Option<Hash>,
+) -> Result<(), Fault> {
+    let other_root = match (&taken, checkpoint.root) {
+        (Ok(()), _) => compare(rows, checkpoint, tiles),
+        // Something is wrong further on; what comes before it may be another record in its place.
+        (Err(_), Some(root)) => first_changed(rows, checkpoint.size, &root, tiles).map_or(Ok(()), Err),
+        (Err(_), None) => Ok(()),
+    };
+    let same_beside = checkpoint.size == 0 || checkpoint.beside.is_none() || vouched_beside == checkpoint.beside;
+    let other_facts = if same_beside { Ok(()) } else { extract_again(store, checkpoint.size) };
+    let faults = [other_root, other_facts, taken].into_iter().filter_map(Result::err);
+    match faults.min_by_key(|fault| fault.first) {
+        Some(fault) => Err(fault),
+        None if same_beside => Ok(()),
+        None => {
+            tracing::warn!("what is kept beside the bodies was written anew, and is what the bodies state");
+            Ok(())
+        }
+    }
+}
+
+/// Compares what is kept beside the bodies up to record `until` with what they state.
+fn extract_again(store: &Store, until: Seq) -> Result<(), Fault> {
+    let mut fault = Ok(());
+    let look = |piece: Vec<_>| -> Result<Seq, Fault> {
+        piece.into_iter().try_fold(0, |_, block| see(store, block?, 0, &|_| 0).and_then(|(_, seen)| seen.fault.map_or(Ok(seen.last), Err)))
+    };
+    in_order(pieces(store.blocks_from(1)), look, |looked| match looked {
+        Ok(last) if last < until => ControlFlow::Continue(()),
+        Ok(_) => ControlFlow::Break(()),
+        Err(found) => {
+            fault = Err(found);
+            ControlFlow::Break(())
+        }
+    });
+    fault
+}
+
+/// Unpacks a block and hashes its records. The facts up to record `vouched` are not extracted again.
+fn see(store: &Store, (first, bytes): (Seq, Vec<u8>), vouched: Seq, print: &impl Fn(Key<'_>) -> u64) -> Result<(Seq, Seen), Fault> {
     let block = store.parse(&bytes, first)?;
     let records = block.records().map_err(|what| match block.damage().into_iter().next() {
         Some((first, last, what)) => Fault { first, last, what },
         None => Fault { first, last: block.last_seq(), what },
     })?;
     let whole = |what| Fault { first, last: block.last_seq(), what };
-    let other = first_other_facts(&block, &records).map_err(whole)?;
+    let other = if block.last_seq() > vouched { first_other_facts(&block, &records).map_err(whole)? } else { None };
     let other = other.map(|seq| Fault::at(seq, "its facts are not what its body states"));
     let fault = other.or_else(|| records.iter().find_map(|record| conflicts_as_it_says(store, record).err()));
     let key = |record: &Record| match (&record.event_id, record.standing) {
@@ -152,7 +216,7 @@ fn see(store: &Store, (first, bytes): (Seq, Vec<u8>), print: &impl Fn(Key<'_>) -
         (None, _) => print(Key::Body(&record.body)),
     };
     let (prints, leaves) = (records.iter().map(key).collect(), records.iter().map(Record::leaf).collect());
-    Ok((first, Seen { last: block.last_seq(), recorded_at: block.recorded_at(), prints, leaves, fault }))
+    Ok((first, Seen { last: block.last_seq(), recorded_at: block.recorded_at(), prints, leaves, own_beside: block.own_beside(), fault }))
 }
 
 /// The first record beside whose body other facts are kept than it states.

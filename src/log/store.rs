@@ -121,6 +121,8 @@ pub struct SledLog {
 
 struct Writer {
     recorded_at: Millis,
+    /// What stands beside the bodies up to the head: see `Block::beside`.
+    beside: [u8; 32],
     checkpoint: CheckpointFile,
     /// Set for ever by the first step that fails after writing began.
     poisoned: Option<String>,
@@ -257,7 +259,7 @@ impl Unrecovered {
         let Unrecovered { store, checkpoint, checkpoint_file, folder, .. } = self;
         let io_error = |error| OpenError::Io { path: folder.join("tree"), error };
         let tiles = Tiles::open(&folder.join("tree")).map_err(io_error)?;
-        let Recovered { dedupe, recorded_at, rows, edge } = recovery::look_through(&store, checkpoint, &tiles, progress)?;
+        let Recovered { dedupe, recorded_at, beside, rows, edge } = recovery::look_through(&store, checkpoint, &tiles, progress)?;
         let head = edge.size();
         match tiles.settle(&rows).map_err(io_error)? {
             Settled::AsTheyWere => {}
@@ -266,7 +268,7 @@ impl Unrecovered {
         }
         let log = SledLog {
             store,
-            writer: Mutex::new(Writer { recorded_at, checkpoint: checkpoint_file, poisoned: None }),
+            writer: Mutex::new(Writer { recorded_at, beside, checkpoint: checkpoint_file, poisoned: None }),
             dedupe: RwLock::new(dedupe),
             tiles,
             edge: Mutex::new(edge),
@@ -304,8 +306,11 @@ impl SledLog {
         if writer.checkpoint.sync_is_due() {
             self.tiles.sync().map_err(|error| error.to_string())?;
         }
-        let checkpoint = Checkpoint { log_id: self.store.log_id, size: edge.size(), leaf, root: Some(edge.root()) };
+        let beside = blocks.iter().try_fold(writer.beside, |before, (_, bytes)| Ok::<_, String>(Block::parse(bytes)?.beside(&before)))?;
+        let (root, beside) = (Some(edge.root()), Some(beside));
+        let checkpoint = Checkpoint { log_id: self.store.log_id, size: edge.size(), leaf, root, beside };
         writer.checkpoint.write(&checkpoint).map_err(|error| error.to_string())?;
+        writer.beside = beside.unwrap_or(writer.beside);
         *self.edge.lock() = edge;
         self.head.set(checkpoint.size);
         Ok(())

@@ -315,6 +315,34 @@ fn an_audit_goes_on_after_the_first_damage_and_keeps_the_first_findings() {
 }
 
 #[test]
+fn a_start_names_the_first_of_several_damages_whatever_each_is() {
+    // Facts, a leaf, a byte, each before or behind the others, in one block and in several.
+    let damages: [fn(&Path, Seq); 3] = [
+        |folder, seq| edit(folder, seq, |parts| parts.records[(seq - block_of(seq).0) as usize].occurred_at = Some(1)),
+        |folder, seq| edit(folder, seq, |parts| parts.records[(seq - block_of(seq).0) as usize].salt = [1; 16]),
+        |folder, seq| rewrite(folder, |blocks| *blocks.get_mut(&part_key(block_of(seq).0, 0)[..]).unwrap().last_mut().unwrap() ^= 1),
+    ];
+    let original = sound();
+    for (one, first) in damages.iter().enumerate() {
+        for (other, second) in damages.iter().enumerate() {
+            // A byte damages a frame, so that it stands in a block of its own.
+            let (early, late) = if one == 2 {
+                (1, 9)
+            } else if other == 2 {
+                (4, 27)
+            } else {
+                (9, 12)
+            };
+            let folder = original.copied();
+            first(folder.path(), early);
+            second(folder.path(), late);
+            assert_eq!(refused(folder.path()).unwrap().0, early, "{one} {other}");
+            assert_eq!(audit(folder.path()).first_bad(), Some(early), "{one} {other}");
+        }
+    }
+}
+
+#[test]
 fn the_same_event_twice_is_found_though_all_checks_fit() {
     let folder = tempfile::tempdir().unwrap();
     filled(folder.path());
@@ -384,7 +412,7 @@ fn a_folder_from_before_the_tree_opens_and_has_a_tree_from_then_on() {
 fn cover(folder: &Path) {
     fs::remove_dir_all(folder.join("tree")).unwrap();
     let (mut file, old) = checkpoint(folder);
-    file.write(&Checkpoint { root: None, ..old }).unwrap();
+    file.write(&Checkpoint { root: None, beside: None, ..old }).unwrap();
 }
 
 #[test]
