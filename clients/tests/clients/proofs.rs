@@ -210,8 +210,8 @@ fn openssl() {
     command.args(["pkey", "-in", file.to_str().unwrap(), "-pubout"]);
     let pem = kit::finished(command, WITHIN).unwrap();
     let public: String = pem.lines().filter(|line| !line.starts_with('-')).collect();
-    let (public, key) = (BASE64_STANDARD.decode(public).unwrap(), keys[0].rsplit('+').next().unwrap().to_owned());
-    // Both end with the 32 bytes of the key.
+    let (public, key) = (BASE64_STANDARD.decode(public).unwrap(), keys[0].splitn(3, '+').nth(2).unwrap().to_owned());
+    // In base64 there may be a plus as well. Both end with the 32 bytes of the key.
     let key = BASE64_STANDARD.decode(key).unwrap();
     assert_eq!(public[public.len() - 32..], key[1..]);
 }
