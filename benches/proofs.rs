@@ -99,6 +99,22 @@ fn filled(folder: &Path, records: usize) -> SledLog {
     log
 }
 
+/// CPU time of one call, the median of some rounds: like an event's, it is the same on a busy machine.
+fn cpu_ns(work: &mut dyn FnMut()) -> f64 {
+    let rounds = [(); 15].map(|()| {
+        let before = cpu();
+        (0..4000).for_each(|_| work());
+        (cpu() - before).as_nanos() as f64 / 4000.0
+    });
+    median(&rounds, |time| *time)
+}
+
+fn median<T>(times: &[T], which: impl Fn(&T) -> f64) -> f64 {
+    let mut times: Vec<f64> = times.iter().map(which).collect();
+    times.sort_by(f64::total_cmp);
+    times[times.len() / 2]
+}
+
 /// The tree's part in ingesting: the leaf, one node above it, 32 bytes in a tile.
 fn share(log: &SledLog, ingest_ns: [(usize, f64); 3]) {
     let Ok(records) = log.read(0, 512, usize::MAX) else { return };
@@ -111,8 +127,8 @@ fn share(log: &SledLog, ingest_ns: [(usize, f64); 3]) {
     let mut node = || keep(Sha256::digest([7; 65]));
     let mut write = || keep(std::os::unix::fs::FileExt::write_all_at(&file, &[7; 512 * 32], 0));
     let mut write_one = || keep(std::os::unix::fs::FileExt::write_all_at(&file, &[7; 32], 0));
-    let works: &mut [&mut dyn FnMut()] = &mut [&mut leaf, &mut node, &mut write, &mut write_one];
-    let [leaf, node, write, write_one] = in_turns(15, 4000, works)[..] else { return };
+    let works: [&mut dyn FnMut(); 4] = [&mut leaf, &mut node, &mut write, &mut write_one];
+    let [leaf, node, write, write_one] = works.map(cpu_ns);
     println!("leaf {}, node {}, a write of 512 hashes {}, of one {}", cost(leaf), cost(node), cost(write), cost(write_one));
     for (batch, event) in ingest_ns {
         let write = (write_one + (write - write_one) * (batch - 1) as f64 / 511.0) / batch as f64;
@@ -163,11 +179,6 @@ fn opening(folder: &Path) {
         assert!(unrecovered.audit(&keyring, &|_| {}).is_ok_and(|audit| audit.findings_count == 0));
         took[3].push(passed());
     }
-    let median = |times: &Vec<(f64, f64)>, which: fn(&(f64, f64)) -> f64| {
-        let mut times: Vec<f64> = times.iter().map(which).collect();
-        times.sort_by(f64::total_cmp);
-        times[times.len() / 2]
-    };
     let [folded, folded_cpu] = [median(&took[2], |times| times.0), median(&took[2], |times| times.1)];
     let names = ["opening the store", "looking through every record", "folding", "an audit, signatures included"];
     for (name, times) in names.iter().zip(&took) {
