@@ -9,5 +9,6 @@ pub mod engine;
 pub mod http;
 pub mod json;
 pub mod log;
+pub mod notary;
 pub mod time;
 pub mod verify;

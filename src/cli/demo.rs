@@ -7,8 +7,9 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::client::{Client, deliver};
+use super::publish::Publish;
 use super::read::{ASSIGNMENTS_PATH, assignments_told};
-use super::serve::{Caches, Running};
+use super::serve::{Caches, Running, Signing};
 use super::{Failure, mapping, print, table};
 use crate::http::{Settings, WEBHOOK_PATH};
 use crate::verify::Keyring;
@@ -94,7 +95,8 @@ fn start(folder: &Path) -> Result<Running, Failure> {
     let settings =
         Settings { keyring: Keyring::new([SECRET], 180_000), api_keys: vec![API_KEY.into()], webhook_paths: vec![WEBHOOK_PATH.into()] };
     let caches = Caches { documents: 16 << 20, store: 64 << 20 };
-    Ok(Running::start("127.0.0.1:0", folder, settings, caches)?)
+    let signing = Signing::Own { file: None, replace_by: None };
+    Ok(Running::start_with("127.0.0.1:0", folder, settings, caches, signing, Publish::nowhere())?)
 }
 
 /// Tells stories, and counts what it shows of them.

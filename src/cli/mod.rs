@@ -1,12 +1,16 @@
 //! The command line: one file a command.
 
+mod check;
 mod client;
 mod demo;
 mod forge;
 mod generate;
+mod log_key;
 mod mapping;
 mod moment;
 mod policy;
+mod prove;
+mod publish;
 mod read;
 mod rebuild;
 mod send;
@@ -48,6 +52,9 @@ enum Command {
     Events(read::Events),
     Status(read::Status),
     Rebuild(rebuild::Rebuild),
+    LogKey(log_key::LogKey),
+    Prove(prove::Prove),
+    Check(check::Check),
     Verify(verify::Verify),
 }
 
@@ -111,6 +118,9 @@ pub fn run() -> ExitCode {
         Command::Events(events) => events.run(),
         Command::Status(status) => status.run(),
         Command::Rebuild(rebuild) => rebuild.run(),
+        Command::LogKey(log_key) => log_key.run(),
+        Command::Prove(prove) => prove.run(),
+        Command::Check(check) => check.run(),
         Command::Verify(verify) => verify.run(),
     };
     let (code, message) = match result {

@@ -14,11 +14,13 @@ use tokio::sync::oneshot;
 
 use super::Failure;
 use super::client::Client;
+use super::publish::{Publish, Publishers};
 use crate::engine::Engine;
 use crate::http::{self, Settings, WEBHOOK_PATH};
 use crate::log::{OpenError, Unrecovered};
+use crate::notary::{KeyError, KeyFiles, Notary, Place, replace_key};
 use crate::time;
-use crate::verify::{Keyring, SECRETS_MAX};
+use crate::verify::{ApiKeys, Keyring, Operator, SECRETS_MAX};
 
 /// Receive webhooks and answer questions, until stopped.
 ///
@@ -47,6 +49,18 @@ pub(super) struct Serve {
     /// How far a signature's time may be from this machine's clock, before or after: 180s, 5m
     #[arg(long, default_value = "180s", value_parser = duration)]
     tolerance: Duration,
+    /// The private key that signs checkpoints; without it, DATA/checkpoint-key. Made at the first start
+    #[arg(long, env = "ROLLCALL_CHECKPOINT_KEY", value_name = "FILE")]
+    checkpoint_key: Option<PathBuf>,
+    /// Make a new key in the place of one that is lost, and record that. Auditors will have to be told the new key
+    #[arg(long)]
+    replace_checkpoint_key: bool,
+    /// Put checkpoints into this folder, or post them to this http or https URL; may be given several times
+    #[arg(long, value_name = "DIR|URL")]
+    publish_checkpoints: Vec<String>,
+    /// How often; nothing is published where the log has not grown: 1h, 5m
+    #[arg(long, default_value = "1h", value_parser = period, value_name = "TIME")]
+    publish_every: Duration,
     /// Memory for documents that are shown, in MiB; any size gives the same answers
     #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u64).range(1..=1_048_576))]
     document_cache_mib: u64,
@@ -79,6 +93,11 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
     Ok(Duration::from_millis(number.saturating_mul(unit_ms)))
 }
 
+/// A duration of at least a millisecond.
+fn period(text: &str) -> Result<Duration, String> {
+    duration(text).and_then(|period| if period.is_zero() { Err("it must be more than nothing".into()) } else { Ok(period) })
+}
+
 impl Serve {
     pub(super) fn run(self) -> Result<(), Failure> {
         log_to_stderr();
@@ -103,10 +122,15 @@ impl Serve {
                 at + 1
             )));
         }
+        let publish =
+            Publish { places: self.publish_checkpoints.iter().map(|place| Place::parse(place)).collect(), every: self.publish_every };
+        publish.check()?;
+        let first = api_keys.first().and_then(|key| ApiKeys::new([key.as_str()]).identify(key));
+        let signing = Signing::Own { file: self.checkpoint_key, replace_by: first.filter(|_| self.replace_checkpoint_key) };
         let keyring = Keyring::new(secrets.iter().map(String::as_str), self.tolerance.as_millis().try_into().unwrap_or(u64::MAX));
         let settings = Settings { keyring, api_keys, webhook_paths: self.webhook_paths };
         let caches = Caches { documents: self.document_cache_mib << 20, store: self.store_cache_mib << 20 };
-        let running = Running::start(&self.listen, &self.data, settings, caches)?;
+        let running = Running::start_with(&self.listen, &self.data, settings, caches, signing, publish)?;
         writeln!(std::io::stdout(), "http://{}", running.address()).map_err(|error| Failure::Ours(format!("cannot print: {error}")))?;
         running.until_stopped(std::future::pending())
     }
@@ -143,6 +167,62 @@ pub(super) struct Caches {
     pub(super) store: u64,
 }
 
+/// Who signs checkpoints.
+pub(super) enum Signing {
+    /// The log's own key, in a file or else in the data folder. Where it is lost, a new one, recorded as this operator's act.
+    Own { file: Option<PathBuf>, replace_by: Option<Operator> },
+    /// The log's own key if it is there. Nothing is made or written.
+    Look,
+}
+
+impl Signing {
+    /// Gives the engine its notary.
+    fn appoint(self, engine: &Engine, data: &Path) -> Result<(), Failure> {
+        let log_id = engine.log_id();
+        let changes = engine.key_changes().map_err(Failure::ours)?;
+        let changed_to = changes.last().map(|change| change.to.as_str());
+        match self {
+            Signing::Look => {
+                let files = KeyFiles::of(data, std::env::var_os("ROLLCALL_CHECKPOINT_KEY").map(PathBuf::from));
+                if let Some(notary) = Notary::look(files, log_id, changed_to) {
+                    engine.appoint(notary);
+                }
+            }
+            Signing::Own { file, replace_by } => {
+                let files = KeyFiles::of(data, file);
+                let notary = match (Notary::open(files.clone(), log_id, changed_to), replace_by) {
+                    (Err(KeyError::Lost { expected, .. }), Some(operator)) => {
+                        tracing::warn!(lost = expected, "a new checkpoint key takes the place of one that is lost");
+                        let record = |to: &str| {
+                            let note = Some("the key before was lost".to_owned());
+                            engine.record_key_change(operator, expected.clone(), to.to_owned(), note).is_ok()
+                        };
+                        let to = replace_key(&files, log_id, record).map_err(key_failure)?;
+                        Notary::open(files, log_id, Some(&to))
+                    }
+                    (opened, Some(_)) => {
+                        tracing::warn!("--replace-checkpoint-key is given and nothing is replaced: leave it out once the key is there");
+                        opened
+                    }
+                    (opened, None) => opened,
+                };
+                engine.appoint(notary.map_err(key_failure)?);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A file that is not there or not the right one is the caller's to bring back.
+fn key_failure(error: KeyError) -> Failure {
+    match error {
+        KeyError::Lost { .. } | KeyError::Exchanged { .. } | KeyError::Malformed(_) | KeyError::Public { .. } => {
+            Failure::Caller(error.to_string())
+        }
+        KeyError::Io { .. } | KeyError::Random(_) | KeyError::Unrecorded => Failure::ours(error),
+    }
+}
+
 /// Why a server did not start.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum StartError {
@@ -167,19 +247,34 @@ impl From<StartError> for Failure {
 pub(super) struct Running {
     server: http::Server,
     engine: Arc<OnceLock<Arc<Engine>>>,
+    /// There before the engine is.
+    publishers: mpsc::Receiver<Publishers>,
     failures: mpsc::Receiver<Failure>,
 }
 
 impl Running {
-    /// Opens the data folder, listens, and folds the log beside.
+    /// Opens the data folder, listens, and folds the log beside. Only looks for a key, and publishes nothing.
     pub(super) fn start(listen: &str, data: &Path, settings: Settings, caches: Caches) -> Result<Running, StartError> {
+        Running::start_with(listen, data, settings, caches, Signing::Look, Publish::nowhere())
+    }
+
+    /// The same with a key that signs checkpoints, and places for them.
+    pub(super) fn start_with(
+        listen: &str,
+        data: &Path,
+        settings: Settings,
+        caches: Caches,
+        signing: Signing,
+        publish: Publish,
+    ) -> Result<Running, StartError> {
         let unrecovered = Unrecovered::open(data, caches.store)?;
         let engine: Arc<OnceLock<Arc<Engine>>> = Arc::default();
         let server =
             http::serve(listen, settings, engine.clone()).map_err(|error| StartError::Listen { listen: listen.to_owned(), error })?;
         let handle = server.handle.clone();
         let (done, failures) = mpsc::channel();
-        let slot = engine.clone();
+        let (begun, publishers) = mpsc::channel();
+        let (slot, data) = (engine.clone(), data.to_owned());
         thread::spawn(move || {
             let on_failure = {
                 let (done, handle) = (done.clone(), handle.clone());
@@ -188,10 +283,21 @@ impl Running {
                     drop(handle.stop(true));
                 }
             };
-            let caught_up = catch_unwind(AssertUnwindSafe(|| catch_up(unrecovered, caches.documents, on_failure)));
+            let caught_up = catch_unwind(AssertUnwindSafe(|| {
+                let engine = catch_up(unrecovered, caches.documents, on_failure)?;
+                if let Err(failure) = signing.appoint(&engine, &data) {
+                    engine.close();
+                    return Err(failure);
+                }
+                Ok(engine)
+            }));
             let broke_off = || Failure::Ours("the store panicked while it was read; restore the data folder from a backup".into());
             match caught_up.unwrap_or_else(|_| Err(broke_off())) {
-                Ok(engine) => drop(slot.set(engine)),
+                Ok(engine) => {
+                    let _ = begun.send(publish.start(&engine));
+                    tracing::info!(head = engine.head(), "ready");
+                    drop(slot.set(engine));
+                }
                 Err(failure) => {
                     // Without its log the server is of no use: end it, the cause being told first.
                     let _ = done.send(failure);
@@ -199,7 +305,7 @@ impl Running {
                 }
             }
         });
-        Ok(Running { server, engine, failures })
+        Ok(Running { server, engine, publishers, failures })
     }
 
     pub(super) fn address(&self) -> std::net::SocketAddr {
@@ -231,7 +337,7 @@ impl Running {
 
     /// Serves until SIGTERM, SIGINT, or `told`, then stops in order: no new connection, requests in flight finished, what waits written and synced.
     pub(super) fn until_stopped(self, told: impl Future<Output = ()> + 'static) -> Result<(), Failure> {
-        let Running { server, engine, failures } = self;
+        let Running { server, engine, publishers, failures } = self;
         let (handle, waited_on) = (server.handle.clone(), engine.clone());
         let served = actix_web::rt::System::new().block_on(async move {
             let stopper = actix_web::rt::spawn(async move {
@@ -255,6 +361,9 @@ impl Running {
         // A stop in the middle of catching up has nothing to sync: nothing was taken.
         if let Some(ready) = engine.get() {
             ready.close();
+            if let Ok(publishers) = publishers.try_recv() {
+                publishers.finish();
+            }
             // The server's threads let go of the log a moment after it has stopped, and only then does the log call itself closed.
             for _ in 0..LET_GO_TRIES_MAX {
                 if Arc::strong_count(&engine) == 1 {
@@ -286,9 +395,7 @@ fn catch_up(
     if head > 0 {
         tracing::info!(head, "folding the log");
     }
-    let engine = Engine::start(log, document_bytes_max, time::now_ms, on_failure).map_err(Failure::ours)?;
-    tracing::info!(head, "ready");
-    Ok(engine)
+    Engine::start(log, document_bytes_max, time::now_ms, on_failure).map_err(Failure::ours)
 }
 
 pub(super) fn open_failure(error: OpenError) -> Failure {

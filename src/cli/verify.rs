@@ -8,10 +8,13 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::json;
 
+use super::check::read_keys;
+use super::log_key::read_note;
 use super::read::print::counted;
 use super::serve::{open_failure, secrets};
 use super::{Failure, print};
-use crate::log::{Acknowledged, Audit, Finding, OpenError, Signatures, Unrecovered, is_data_folder};
+use crate::log::{Acknowledged, Audit, Finding, OpenError, Part, Signatures, Unrecovered, is_data_folder};
+use crate::notary::{Checkpoint, origin};
 use crate::verify::{Keyring, SECRETS_MAX};
 
 /// Memory for pages of the store, in bytes. Each is read once.
@@ -21,7 +24,8 @@ const STORE_CACHE_BYTES: u64 = 128 << 20;
 ///
 /// Each record is unpacked and hashed again; what is kept beside the bodies is made again from them and compared: ids, types, facts, which records
 /// count, the tree and its tiles, the root that was acknowledged last. Signatures of webhooks are verified again with the secrets that are
-/// set. It goes on after the first damage, and says which records are concerned.
+/// set. It goes on after the first damage, and says which records are concerned. Against somebody who can write into the folder only a checkpoint
+/// helps that is kept elsewhere.
 ///
 /// It changes nothing. But the store under it, when it is opened, cuts a damaged file off at the first damage that it finds: copy a folder
 /// that you suspect, and verify the copy.
@@ -35,11 +39,18 @@ Exit codes: 0 if nothing is wrong, 1 if it could not begin, 2 if the log is dama
 
 Examples:
   rollcall verify --data /var/lib/rollcall
+  rollcall verify --data /var/lib/rollcall --key log.pub --checkpoint 00000000000000001000.checkpoint
   cp -a /var/lib/rollcall /tmp/suspect && rollcall verify --data /tmp/suspect --json")]
 pub(super) struct Verify {
     /// Data folder
     #[arg(long, default_value = "./rollcall-data")]
     data: PathBuf,
+    /// Compare with this checkpoint, which somebody else has kept; may be given several times
+    #[arg(long, value_name = "FILE", requires = "keys")]
+    checkpoint: Vec<PathBuf>,
+    /// The public key that signed it, or a file with one on each line; may be given several times
+    #[arg(long = "key", id = "keys", value_name = "VKEY|FILE", requires = "checkpoint")]
+    keys: Vec<String>,
     /// One object, for programs
     #[arg(long, help_heading = "Output")]
     json: bool,
@@ -47,11 +58,60 @@ pub(super) struct Verify {
 
 impl Verify {
     pub(super) fn run(self) -> Result<(), Failure> {
-        let audit = without_traces(|| audit(&self.data))?;
-        let told = if self.json { format!("{}\n", in_json(&audit)) } else { told(&audit) };
+        let held = read_held(&self.checkpoint, &self.keys)?;
+        let mut audit = without_traces(|| audit(&self.data))?;
+        let fitting = compare(&mut audit, held);
+        let told = if self.json {
+            format!(
+                "{}
+",
+                in_json(&audit, &fitting)
+            )
+        } else {
+            told(&audit, &fitting)
+        };
         print(&told)?;
         verdict(&audit, &self.data)
     }
+}
+
+/// The checkpoints that somebody else has kept, the smallest first.
+///
+/// # Errors
+/// The caller's: a checkpoint that none of the keys has signed says nothing.
+fn read_held(files: &[PathBuf], keys: &[String]) -> Result<Vec<Checkpoint>, Failure> {
+    if files.is_empty() {
+        return Ok(Vec::new());
+    }
+    let keys = read_keys(keys)?;
+    let open = |path: &PathBuf| {
+        let (_, note) = read_note(path)?;
+        note.open(&keys).cloned().map_err(|error| Failure::Caller(format!("`{}` is not believed: {error}", path.display())))
+    };
+    let mut held = files.iter().map(open).collect::<Result<Vec<_>, _>>()?;
+    held.sort_by_key(|checkpoint| checkpoint.size);
+    Ok(held)
+}
+
+/// Compares the records that were read with checkpoints, the smallest first. What differs is a finding; the sizes of those that fit come back.
+fn compare(audit: &mut Audit, held: Vec<Checkpoint>) -> Vec<u64> {
+    let (own, mut fitting) = (origin(audit.identity.log_id), Vec::new());
+    for Checkpoint { origin, size, root } in held {
+        // All up to the checkpoint before are as they were.
+        let after = fitting.last().map_or(1, |size| size + 1);
+        let (first, last, what) = if origin != own {
+            (0, 0, format!("the checkpoint of {size} records is of the log `{origin}`, and this log is `{own}`"))
+        } else if size > audit.size() {
+            (audit.size() + 1, size, format!("the checkpoint of {size} records was signed, and {} can be read", audit.size()))
+        } else if audit.root(size) != Some(root) {
+            (after, size, format!("the checkpoint of {size} records was signed over others than these"))
+        } else {
+            fitting.push(size);
+            continue;
+        };
+        audit.add(Finding { first, last, part: Part::Checkpoint, what });
+    }
+    fitting
 }
 
 fn audit(folder: &Path) -> Result<Audit, Failure> {
@@ -103,7 +163,7 @@ fn verdict(audit: &Audit, folder: &Path) -> Result<(), Failure> {
     }
 }
 
-fn in_json(audit: &Audit) -> serde_json::Value {
+fn in_json(audit: &Audit, fitting: &[u64]) -> serde_json::Value {
     let Signatures { verified, key_not_at_hand, wrong } = audit.signatures;
     let acknowledged = match audit.acknowledged {
         Acknowledged::Same(size) => json!({ "state": "same", "size": size }),
@@ -127,11 +187,12 @@ fn in_json(audit: &Audit) -> serde_json::Value {
         "operator_acts": audit.acts,
         "tree": { "size": audit.size(), "root": audit.root(audit.size()).map(hex::encode), "tiles_complete": audit.tiles_complete },
         "acknowledged": acknowledged,
+        "checkpoints": fitting,
     })
 }
 
-/// All of it for people.
-fn told(audit: &Audit) -> String {
+/// All of it for people. `fitting` are the sizes of checkpoints that the records were compared with, and that they fit.
+fn told(audit: &Audit, fitting: &[u64]) -> String {
     let Signatures { verified, key_not_at_hand, wrong } = audit.signatures;
     let mut lines = vec![
         format!("log {}: {}", uuid::Uuid::from_bytes(audit.identity.log_id), counted(audit.records, "record", "records")),
@@ -150,6 +211,7 @@ fn told(audit: &Audit) -> String {
         Acknowledged::Different => "the log is not the one that was acknowledged last".into(),
         Acknowledged::Unknown => "no acknowledgement is kept with which the log could be compared".into(),
     });
+    lines.extend(fitting.iter().map(|size| format!("the first {} are those of the checkpoint given", counted(*size, "record", "records"))));
     if !audit.tiles_complete {
         lines.push("the tree's tiles are not complete: the next start makes them from the log".into());
     }

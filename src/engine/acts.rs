@@ -19,8 +19,11 @@ pub(super) struct Action {
     reply: oneshot::Sender<Result<Option<Seq>, ActError>>,
 }
 
+/// What becomes of an act.
+type Done = oneshot::Receiver<Result<Option<Seq>, ActError>>;
+
 /// Decides what is recorded at a moment; `None`: nothing, because it is so already.
-type Plan = Box<dyn FnOnce(&Engine, Millis) -> Result<Option<Act>, ActError> + Send>;
+pub(super) type Plan = Box<dyn FnOnce(&Engine, Millis) -> Result<Option<Act>, ActError> + Send>;
 
 /// Why an operator's act was not done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -209,12 +212,21 @@ impl Engine {
     }
 
     async fn act(&self, operator: Operator, note: Option<String>, plan: Plan) -> Result<Option<Seq>, ActError> {
+        self.hand_over(operator, note, plan)?.await.unwrap_or(Err(ActError::Unavailable))
+    }
+
+    /// The same for a thread that may wait.
+    pub(super) fn act_blocking(&self, operator: Operator, note: Option<String>, plan: Plan) -> Result<Option<Seq>, ActError> {
+        self.hand_over(operator, note, plan)?.blocking_recv().unwrap_or(Err(ActError::Unavailable))
+    }
+
+    fn hand_over(&self, operator: Operator, note: Option<String>, plan: Plan) -> Result<Done, ActError> {
         if self.has_failed() {
             return Err(ActError::Unavailable);
         }
         let (reply, answer) = oneshot::channel();
         self.enqueue(Job::Act(Box::new(Action { operator, note, plan, reply })))?;
-        answer.await.unwrap_or(Err(ActError::Unavailable))
+        Ok(answer)
     }
 
     /// The writer's part.

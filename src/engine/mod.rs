@@ -4,12 +4,13 @@
 mod acts;
 mod attributes;
 mod changes;
+mod proofs;
 mod rebuild;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, OnceLock};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -23,10 +24,12 @@ use acts::Action;
 pub use acts::{ActError, Prepared, Replaces, not_in_future};
 use attributes::{Fresh, Progress, note_all};
 pub use changes::{Feed, FeedPlace};
+pub use proofs::{ChangeError, KeyChange};
 pub use rebuild::Rebuild;
 
 use crate::documents::{Document, DocumentKey, Documents, ShownEvent, show_event};
 use crate::log::{AppendError, BATCH_BYTES_MAX, BATCH_EVENTS_MAX, Log, Outcome, ReadError, Record};
+use crate::notary::Notary;
 use crate::verify::Verified;
 
 /// How many verified events may wait for the writer, and how many bytes of bodies.
@@ -44,6 +47,8 @@ pub struct Engine {
     log: Arc<dyn Log>,
     views: RwLock<Views>,
     documents: Documents,
+    /// Who signs its checkpoints.
+    notary: OnceLock<Notary>,
     /// `None` once closed.
     queue: Mutex<Option<SyncSender<Job>>>,
     queued_bytes: AtomicUsize,
@@ -160,6 +165,7 @@ impl Engine {
             stamps: Mutex::new(Stamps { not_before: views.recorded_at(), in_flight: None, unknown: None }),
             views: RwLock::new(views),
             documents: Documents::new(document_bytes_max),
+            notary: OnceLock::new(),
             queue: Mutex::new(Some(queue)),
             queued_bytes: AtomicUsize::new(0),
             writer: Mutex::default(),

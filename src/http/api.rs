@@ -6,7 +6,7 @@ use super::answer::Code;
 /// A call.
 pub(super) struct Operation {
     pub(super) method: Method,
-    /// Its path; `{id}` stands for one segment.
+    /// Its path; `{id}` or `{seq}` stands for one segment.
     pub(super) path: &'static str,
     /// Its name, unique.
     pub(super) name: &'static str,
@@ -81,6 +81,8 @@ pub(super) enum Gives {
     One(&'static str),
     /// A list's page.
     List(&'static str),
+    /// Text of a kind, and an example of it.
+    Text(&'static str, &'static str),
     /// JSON of another kind: the document itself.
     Document,
     /// 202 and a word of text.
@@ -111,6 +113,8 @@ pub(super) enum Takes {
     Number { default: usize, max: usize },
     /// A whole number from 0, with its default.
     Count { default: usize, max: usize },
+    /// A record's number, or how many records: 1 to 2^32 - 1. Whether it must be given.
+    Seq { needed: bool },
     /// An RFC 3339 time.
     Moment,
     /// Texts, separated by commas.
@@ -240,6 +244,14 @@ pub(super) const EVENTS: Parameter = parameter(
     "dsync.user.created,dsync.user.deleted",
     "Needed: the types wanted, at most 64. Also as `events=a&events=b`, `events[]=a` and `events[0]=a`",
 );
+pub(super) const CHECKPOINT_SIZE: Parameter =
+    parameter("size", Takes::Seq { needed: false }, "12", "Of so many records; without it of all that are durable");
+pub(super) const RECORD: Parameter = parameter("seq", Takes::Seq { needed: true }, "7", "Which record");
+pub(super) const TREE_SIZE: Parameter =
+    parameter("size", Takes::Seq { needed: false }, "12", "In the tree of so many records; without it of all that are durable");
+pub(super) const FROM_SIZE: Parameter = parameter("from", Takes::Seq { needed: true }, "7", "The older checkpoint's size");
+pub(super) const TO_SIZE: Parameter =
+    parameter("to", Takes::Seq { needed: false }, "12", "The newer checkpoint's size; without it that of all that are durable");
 pub(super) const RANGE_START: Parameter =
     parameter("range_start", Takes::Moment, "2026-01-01T00:00:00Z", "Only what happened at this time or later");
 pub(super) const RANGE_END: Parameter =

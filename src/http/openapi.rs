@@ -66,14 +66,18 @@ fn describe() -> Value {
 
 /// A path without its calls.
 fn path(operation: &Operation) -> Value {
-    if !operation.path.contains("{id}") {
+    let (name, about, example) = if operation.path.contains("{id}") {
+        ("id", "Its id, percent-encoded", "directory_01K424MH00XFE6WM17PR9ASN2Y")
+    } else if operation.path.contains("{seq}") {
+        ("seq", "The record's number, or its event's id, percent-encoded", "7")
+    } else {
         return object!({});
-    }
-    let id = object!({
-        "name": "id", "in": "path", "required": true, "description": "Its id, percent-encoded",
-        "schema": { "type": "string", "minLength": 1 }, "example": "directory_01K424MH00XFE6WM17PR9ASN2Y",
+    };
+    let segment = object!({
+        "name": name, "in": "path", "required": true, "description": about,
+        "schema": { "type": "string", "minLength": 1 }, "example": example,
     });
-    object!({ "parameters": [id] })
+    object!({ "parameters": [segment] })
 }
 
 fn call(operation: &Operation, schemas: &Value) -> Value {
@@ -104,6 +108,10 @@ fn describe_parameter(parameter: &Parameter) -> Value {
             let schema = object!({ "type": "integer", "minimum": minimum, "maximum": max, "default": default });
             (schema, example.parse::<u64>().map_or(Value::Null, Value::from))
         }
+        Takes::Seq { .. } => {
+            let schema = object!({ "type": "integer", "minimum": 1, "maximum": u32::MAX });
+            (schema, example.parse::<u64>().map_or(Value::Null, Value::from))
+        }
         Takes::Moment => (object!({ "type": "string", "format": "date-time" }), example.into()),
         Takes::Texts => {
             let schema = object!({ "type": "array", "items": text, "minItems": 1, "maxItems": 64 });
@@ -111,7 +119,8 @@ fn describe_parameter(parameter: &Parameter) -> Value {
         }
     };
     let mut described = object!({ "name": name, "in": "query", "description": about, "schema": schema, "example": example });
-    if let (Takes::Texts | Takes::NeededText, Some(described)) = (takes, described.as_object_mut()) {
+    let needed = matches!(takes, Takes::Texts | Takes::NeededText | Takes::Seq { needed: true });
+    if let (true, Some(described)) = (needed, described.as_object_mut()) {
         described.insert("required".into(), true.into());
     }
     if let (Takes::Texts, Some(described)) = (takes, described.as_object_mut()) {
@@ -142,6 +151,12 @@ fn responses(operation: &Operation, schemas: &Value) -> Value {
             let item = schemas.pointer(&format!("/{name}/example")).cloned();
             let list_metadata = object!({ "before": null, "after": null });
             (list, item.map(|item| object!({ "object": "list", "data": [item], "list_metadata": list_metadata })))
+        }
+        Gives::Text(kind, example) => {
+            let content = object!({ kind: { "schema": { "type": "string" }, "example": example } });
+            let headers = object!({ "X-Request-ID": header("Names this request.") });
+            let answer = object!({ "description": operation.about, "headers": headers, "content": content });
+            return with_problems("200", answer, &problems(operation));
         }
         Gives::Document => (object!({ "type": "object" }), Some(object!({ "openapi": "3.1.1" }))),
         Gives::Accepted => {

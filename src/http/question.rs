@@ -106,6 +106,11 @@ impl Question {
         self.errors.push(FieldError::new(field, code));
     }
 
+    /// Whether a parameter is given and not taken yet.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.parameters.iter().any(|(key, _)| key == name)
+    }
+
     /// Takes every value of a parameter. One that the call does not declare is left, and so refused in the end.
     fn take_all(&mut self, name: &str, is_name: impl Fn(&str) -> bool) -> Vec<String> {
         if !self.operation.declares(name) {

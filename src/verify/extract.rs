@@ -8,6 +8,7 @@ use rollcall_projections::{
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
+use super::operator::KEY_CHANGED;
 use super::{Proof, parse_mapping};
 use crate::{json, time};
 
@@ -219,6 +220,8 @@ fn extract_act(body: &[u8]) -> Extracted<'_> {
         Some("rollcall.directory.deleted") => {
             json::string(id).map(|id| Statement::Directory { change: 2, id, organization: None, name: Cow::Borrowed(""), domain: None })
         }
+        // It says nothing about anybody in a directory.
+        Some(KEY_CHANGED) => Some(Statement::Unrelated { organization: None }),
         _ => None,
     };
     let statement = statement.unwrap_or_else(|| Reason::UnknownType.into());

@@ -11,6 +11,9 @@ use super::signature::{KEY_ID_BYTES, mac_of};
 use super::{Proof, Source, Verified, extract_from, mapping_json};
 use crate::{json, time};
 
+/// The type of the event by which the key that signs checkpoints changes.
+pub const KEY_CHANGED: &str = "rollcall.checkpoint_key.changed";
+
 /// The API keys that may read and act.
 #[derive(Clone)]
 pub struct ApiKeys {
@@ -47,6 +50,13 @@ pub enum Act {
         id: String,
         /// It occurs no earlier.
         not_before: Millis,
+    },
+    /// `rollcall.checkpoint_key.changed`
+    CheckpointKeyChanged {
+        /// The public key that signed checkpoints until then.
+        from: String,
+        /// The public key that signs them from then on.
+        to: String,
     },
 }
 
@@ -119,6 +129,9 @@ impl Verified {
             ),
             Act::DirectoryDeleted { id, not_before } => {
                 ("rollcall.directory.deleted", recorded_at.max(*not_before), json!({ "object": "directory", "id": id, "note": note }))
+            }
+            Act::CheckpointKeyChanged { from, to } => {
+                (KEY_CHANGED, recorded_at, json!({ "object": "checkpoint_key", "from": from, "to": to, "note": note }))
             }
         };
         let body = json!({

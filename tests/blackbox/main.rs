@@ -29,6 +29,7 @@ mod operators;
 mod orders;
 mod paging;
 mod performing;
+mod proofs;
 mod reading;
 mod reading_events;
 mod rebuilding;

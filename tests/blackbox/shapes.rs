@@ -20,7 +20,7 @@ use super::road::{get, settings};
 use super::stories::{Story, stories};
 
 /// The schemas under which an answer or a part of it may be checked.
-const SCHEMAS: [&str; 26] = [
+const SCHEMAS: [&str; 30] = [
     "directory.json",
     "directory_user.json",
     "directory_user.json#/$defs/with_groups",
@@ -36,6 +36,10 @@ const SCHEMAS: [&str; 26] = [
     "list.json#/$defs/projections",
     "rollcall.json#/$defs/receipt",
     "rollcall.json#/$defs/stats",
+    "rollcall.json#/$defs/log_entry",
+    "rollcall.json#/$defs/inclusion_proof",
+    "rollcall.json#/$defs/consistency_proof",
+    "rollcall.json#/$defs/checkpoint_key",
     "rollcall.json#/$defs/alive",
     "rollcall.json#/$defs/ready",
     "error.json#/$defs/400",
@@ -300,6 +304,12 @@ fn rollcalls_own_answers_have_their_shape_in_every_story() {
         }
         let projections = asker.get("/rollcall/v1/projections", 200, "list.json#/$defs/projections");
         assert!(projections["data"].as_array().unwrap().iter().all(|projection| projection["seq"] == world.head()));
+        for seq in 1..=world.head() {
+            asker.get(&format!("/rollcall/v1/log/entries/{seq}"), 200, "rollcall.json#/$defs/log_entry");
+            asker.get(&format!("/rollcall/v1/log/proof/inclusion?seq={seq}"), 200, "rollcall.json#/$defs/inclusion_proof");
+            asker.get(&format!("/rollcall/v1/log/proof/consistency?from={seq}"), 200, "rollcall.json#/$defs/consistency_proof");
+        }
+        asker.get("/rollcall/v1/log/key", 200, "rollcall.json#/$defs/checkpoint_key");
         asker.get("/healthz", 200, "rollcall.json#/$defs/alive");
         assert_eq!(asker.get("/readyz", 200, "rollcall.json#/$defs/ready")["seq"], world.head());
     });
@@ -324,6 +334,10 @@ fn every_error_of_a_read_has_its_shape() {
         "/rollcall/v1/projections",
         "/rollcall/v1/stats",
         "/events?events=dsync.user.created",
+        "/rollcall/v1/log/checkpoint",
+        "/rollcall/v1/log/entries/1",
+        "/rollcall/v1/log/proof/inclusion?seq=1",
+        "/rollcall/v1/log/proof/consistency?from=1",
     ];
     for path in reads {
         for headers in [&[][..], &[("Authorization", "Bearer wrong")], &[("Authorization", API_KEY)], &[("Authorization", "Basic eDp5")]] {
@@ -813,6 +827,8 @@ fn list_of(item: Value) -> Value {
 fn samples() -> Vec<Sample> {
     let plain = |schema, answer| Sample { schema, answer, optional: &[], nullable: &[], open: &[], extensible: &[] };
     let event = |name, data| Sample { open: &["/context"], extensible: &["/data"], ..plain("event.json", event_sample(name, data)) };
+    let (hash, origin) = (format!("{}=", "A".repeat(43)), "rollcall/01234567-0123-0123-0123-0123456789ab");
+    let key = format!("{origin}+01234567+A{}", "B".repeat(43));
     let with_groups = with(user_sample(), "groups", json!([group_sample()]));
     let with_members = with(group_sample(), "members", json!([user_sample()]));
     let previous = json!({ "name": null });
@@ -956,6 +972,25 @@ fn samples() -> Vec<Sample> {
         Sample {
             nullable: &["/event_id"],
             ..plain("rollcall.json#/$defs/receipt", json!({ "seq": 1, "event_id": "e", "duplicate": false, "conflict": true }))
+        },
+        plain(
+            "rollcall.json#/$defs/log_entry",
+            json!({ "object": "log_entry", "seq": 1, "receipt": "AQID", "salt": "AQIDBAUGBwgJCgsMDQ4PEA==", "body": "e30=", "leaf": hash }),
+        ),
+        plain("rollcall.json#/$defs/inclusion_proof", json!({ "object": "inclusion_proof", "seq": 1, "size": 2, "hashes": [hash] })),
+        plain("rollcall.json#/$defs/consistency_proof", json!({ "object": "consistency_proof", "from": 1, "to": 2, "hashes": [hash] })),
+        Sample {
+            nullable: &["/seq", "/handover", "/former/0/changed_by", "/former/0/note"],
+            ..plain(
+                "rollcall.json#/$defs/checkpoint_key",
+                json!({
+                    "object": "checkpoint_key", "origin": origin, "key": key, "seq": 3,
+                    "former": [{
+                        "key": key, "seq": 3, "changed_at": "2026-01-01T00:00:00.000Z", "changed_by": "key_0123456789abcdef", "note": "n",
+                    }],
+                    "handover": format!("{origin}\n3\n{hash}\n\n— {origin} AAAA\n— {origin} BBBB\n"),
+                }),
+            )
         },
         Sample {
             nullable: &["/data/0/event_id", "/data/0/event", "/list_metadata/before", "/list_metadata/after"],

@@ -70,6 +70,11 @@ impl Server {
         self.send(&self.file("events.jsonl", lines.into_iter().collect::<Vec<_>>().join("\n").as_bytes()));
     }
 
+    /// The server's data folder.
+    pub fn data(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
     /// Writes a file for a script beside the server's data.
     pub fn file(&self, name: &str, bytes: &[u8]) -> PathBuf {
         let path = self.folder.path().join(name);

@@ -75,6 +75,31 @@ impl Library {
     }
 }
 
+/// Where Debian puts the sources of Go's packages.
+const GOPATH: &str = "/usr/share/gocode";
+
+/// A Python with `cryptography`: that of the newest library, which needs it too.
+pub fn python() -> PathBuf {
+    venv(10).join("bin/python")
+}
+
+/// A program of `go/`, compiled without a network.
+pub fn go_program(name: &str) -> PathBuf {
+    let source = sources().join(format!("go/{name}.go"));
+    let version = Command::new("go").arg("version").output().unwrap().stdout;
+    let folder = installed(&format!("go-{name}"), std::slice::from_ref(&source), &version, |folder| {
+        let mut go = Command::new("go");
+        go.args(["build", "-o"]).arg(folder.join(name)).arg(&source).current_dir(folder);
+        go.env("GOPATH", GOPATH)
+            .env("GO111MODULE", "off")
+            .env("GOFLAGS", "")
+            .env("GOTOOLCHAIN", "local")
+            .env("GOCACHE", folder.join("cache"));
+        vec![go]
+    });
+    folder.join(name)
+}
+
 /// This crate's folder.
 pub fn sources() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
@@ -85,6 +110,8 @@ pub struct Missing {
     node: bool,
     python: bool,
     curl: bool,
+    go: bool,
+    openssl: bool,
 }
 
 impl Missing {
@@ -101,6 +128,8 @@ impl Missing {
             // Debian ships Python without what makes a virtual environment.
             python: !succeeds("python3", &["-c", "import sys, venv, ensurepip; assert sys.version_info >= (3, 11)"]),
             curl: !on_path("curl"),
+            go: !succeeds("go", &["version"]) || !Path::new(GOPATH).join("src/golang.org/x/mod/sumdb/tlog").is_dir(),
+            openssl: !succeeds("openssl", &["version"]),
         }
     }
 
@@ -114,6 +143,8 @@ impl Missing {
             Needs::Python => python,
             Needs::NodeAndPython => node.or(python),
             Needs::Curl => lacking(self.curl, "curl"),
+            Needs::Go => lacking(self.go, "Go with golang.org/x/mod, such as Debian's golang-go and golang-golang-x-mod-dev,"),
+            Needs::Openssl => lacking(self.openssl, "openssl"),
         }
     }
 }

@@ -1,4 +1,5 @@
 //! Rollcall as the official client libraries see it: the real server, fed with signed webhooks, read by the libraries as applications use them.
+//! And its proofs as programs see them that share nothing with it.
 //!
 //! This binary is the server as well: with `ROLLCALL_CLIENTS_AS_ROLLCALL=1` it is the command line of Rollcall. So nothing needs to know where a
 //! built server lies.
@@ -9,6 +10,7 @@
 mod generated;
 mod kit;
 mod libraries;
+mod proofs;
 mod readme;
 mod rust;
 mod scripts;
@@ -25,6 +27,8 @@ enum Needs {
     Python,
     NodeAndPython,
     Curl,
+    Go,
+    Openssl,
 }
 
 /// A case: its name is a sentence, it fails by panicking.
@@ -47,7 +51,7 @@ fn main() -> ExitCode {
     let arguments = Arguments::from_args();
     let required = std::env::var_os("ROLLCALL_CLIENTS_REQUIRED").is_some_and(|value| value == "1");
     let missing = libraries::Missing::here();
-    let cases = [scripts::cases(), rust::cases(), generated::cases(), readme::cases()].into_iter().flatten();
+    let cases = [scripts::cases(), rust::cases(), generated::cases(), readme::cases(), proofs::cases()].into_iter().flatten();
     let trials = cases.map(|case| {
         let lacking = missing.of(case.needs);
         let ignored = lacking.is_some() && !required;

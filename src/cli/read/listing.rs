@@ -17,7 +17,7 @@ use super::print::{counted, one_line, width};
 pub(in super::super) const PAGE: u64 = 100;
 
 /// Everything but what a query or a segment of a path may hold as it is.
-pub(super) const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
+pub(in super::super) const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
 /// At which moment.
 #[derive(Args)]

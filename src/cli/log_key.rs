@@ -1,0 +1,137 @@
+//! `rollcall log-key`
+
+use std::path::Path;
+
+use clap::{Args, Subcommand};
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
+
+use super::check::read_bounded;
+use super::client::Answer;
+use super::read::listing::{Output, ask, refused};
+use super::read::print::one_line;
+use super::read::source::{Server, Source};
+use super::{Failure, print, table};
+use crate::notary::{NOTE_BYTES_MAX, Note, Verifier};
+
+pub(super) const PATH: &str = "/rollcall/v1/log/key";
+
+/// The key that signs checkpoints: shows the public one, or changes it.
+#[derive(Args)]
+pub(super) struct LogKey {
+    #[command(subcommand)]
+    act: Act,
+}
+
+#[derive(Subcommand)]
+enum Act {
+    Show(Show),
+    Rotate(Rotate),
+}
+
+/// The public key, and those before it, for those who check proofs.
+#[derive(Args)]
+struct Show {
+    #[command(flatten)]
+    output: Output,
+    #[command(flatten)]
+    source: Source,
+}
+
+/// Make a new key and record the change.
+///
+/// The table goes to standard error, and to standard output the checkpoint that ends with the change, signed by both keys: give it to whoever
+/// trusts the old key.
+#[derive(Args)]
+#[command(after_help = "\
+Example:
+  rollcall log-key rotate --note \"every year\" > handover.checkpoint")]
+struct Rotate {
+    /// Why, for those who come later
+    #[arg(long, value_name = "TEXT")]
+    note: Option<String>,
+    #[command(flatten)]
+    output: Output,
+    #[command(flatten)]
+    server: Server,
+}
+
+impl LogKey {
+    pub(super) fn run(self) -> Result<(), Failure> {
+        match self.act {
+            Act::Show(Show { output, source }) => source.ask(move |client| {
+                let answer = ask(client, PATH, "")?;
+                if output.json { print_json(&answer) } else { print(&page(&answer.json()?)) }
+            }),
+            Act::Rotate(Rotate { note, output, server }) => {
+                let client = server.client()?;
+                let answer = client.post(PATH, Some(&json!({ "note": note })))?;
+                if answer.status != 200 {
+                    return Err(refused(&answer, &client, ""));
+                }
+                if output.json {
+                    return print_json(&answer);
+                }
+                let changed: Value = answer.json()?;
+                eprint!("{}", page(&changed));
+                print(changed.get("handover").and_then(Value::as_str).unwrap_or(""))
+            }
+        }
+    }
+}
+
+fn print_json(answer: &Answer) -> Result<(), Failure> {
+    print(&format!("{}\n", one_line(answer.json::<&RawValue>()?.get())))
+}
+
+fn page(key: &Value) -> String {
+    let text = |value: &Value, name: &str| value.get(name).and_then(Value::as_str).unwrap_or("").to_owned();
+    let since = key.get("seq").and_then(Value::as_u64).map_or("the first".to_owned(), |seq| format!("since record {seq}"));
+    let mut rows = vec![vec![text(key, "key"), since, String::new(), String::new()]];
+    for former in key.get("former").and_then(Value::as_array).into_iter().flatten().rev() {
+        let until = format!("until record {}, {}", former.get("seq").and_then(Value::as_u64).unwrap_or(0), text(former, "changed_at"));
+        rows.push(vec![text(former, "key"), until, text(former, "changed_by"), text(former, "note")]);
+    }
+    let columns =
+        [table::Column::whole("key"), table::Column::whole("signs"), table::Column::whole("changed by"), table::Column::new("note")];
+    table::draw_within(None, &columns, true, &rows)
+}
+
+/// The public keys in the answer to a question for the key: all that this log ever had.
+pub(super) fn keys_of(answer: &Value) -> Vec<Verifier> {
+    let former = answer.get("former").and_then(Value::as_array).into_iter().flatten();
+    let keys = former.chain([answer]).filter_map(|key| key.get("key").and_then(Value::as_str));
+    keys.filter_map(|key| Verifier::parse(key).ok()).collect()
+}
+
+/// Reads a signed note from a file: its text, and what it says.
+///
+/// # Errors
+/// The caller's: it names the file.
+pub(super) fn read_note(path: &Path) -> Result<(String, Note), Failure> {
+    let bytes = read_bounded(path, NOTE_BYTES_MAX)?;
+    let note = Note::parse(&bytes).map_err(|error| Failure::Caller(format!("`{}`: {error}", path.display())))?;
+    Ok((String::from_utf8_lossy(&bytes).into_owned(), note))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_page_tells_which_key_signs_and_which_did() {
+        let key = json!({"key": "a+2+B", "seq": 9, "former": [
+            {"key": "a+0+X", "seq": 5, "changed_at": "2026-01-01T00:00:00.000Z", "changed_by": "key_1", "note": null},
+            {"key": "a+1+Y", "seq": 9, "changed_at": "2026-02-01T00:00:00.000Z", "changed_by": "key_2", "note": "lost"},
+        ]});
+        let expected = "\
+key    signs                                     changed by  note
+a+2+B  since record 9                                        
+a+1+Y  until record 9, 2026-02-01T00:00:00.000Z  key_2       lost
+a+0+X  until record 5, 2026-01-01T00:00:00.000Z  key_1       
+";
+        let trimmed = |text: &str| text.lines().map(|line| line.trim_end().to_owned()).collect::<Vec<_>>();
+        assert_eq!(trimmed(&page(&key)), trimmed(expected));
+        assert!(page(&json!({"key": "a+2+B", "seq": null, "former": []})).contains("a+2+B  the first"));
+    }
+}

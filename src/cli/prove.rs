@@ -1,0 +1,107 @@
+//! `rollcall prove`
+
+use std::path::PathBuf;
+
+use clap::Args;
+use clap::builder::NonEmptyStringValueParser;
+use percent_encoding::utf8_percent_encode;
+use serde::Deserialize;
+
+use super::client::Client;
+use super::log_key::{self, keys_of, read_note};
+use super::read::listing::{ENCODED, Query, ask};
+use super::read::source::Source;
+use super::{Failure, print};
+use crate::notary::{Bundle, Note, Older};
+
+/// Take one record out of the log with all that proves it, as a file for `rollcall check`.
+///
+/// The file holds the record's exact bytes, personal data included, and a checkpoint signed just now.
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  rollcall prove event_… > proof.json
+  rollcall prove 42 --checkpoint published/00000000000000001000.checkpoint > proof.json
+  rollcall prove 42 --data ./rollcall-data > proof.json")]
+pub(super) struct Prove {
+    /// The record's number, or its event's id
+    #[arg(value_name = "EVENT_ID|SEQ", value_parser = NonEmptyStringValueParser::new())]
+    record: String,
+    /// Prove as well that the log continues this checkpoint, which was published before; may be given several times
+    #[arg(long, value_name = "FILE")]
+    checkpoint: Vec<PathBuf>,
+    #[command(flatten)]
+    source: Source,
+}
+
+#[derive(Deserialize)]
+struct Entry {
+    seq: u64,
+    receipt: String,
+    salt: String,
+    body: String,
+}
+
+#[derive(Deserialize)]
+struct Hashes {
+    hashes: Vec<String>,
+}
+
+impl Prove {
+    pub(super) fn run(self) -> Result<(), Failure> {
+        let Prove { record, checkpoint, source } = self;
+        let published = checkpoint.iter().map(|path| read_note(path)).collect::<Result<Vec<_>, _>>()?;
+        source.ask(move |client| {
+            let bundle = gather(client, &record, &published)?;
+            let keys = keys_of(&ask(client, log_key::PATH, "")?.json()?);
+            // Nobody should carry away what proves nothing, or contradicts a checkpoint in hand.
+            let held: Vec<Note> = published.into_iter().map(|(_, note)| note).collect();
+            bundle.prove(&keys, &held).map_err(|error| Failure::Caller(error.to_string()))?;
+            print(&format!("{}\n", serde_json::to_string_pretty(&bundle).map_err(Failure::ours)?))
+        })
+    }
+}
+
+fn gather(client: &Client, record: &str, published: &[(String, Note)]) -> Result<Bundle, Failure> {
+    let path = format!("/rollcall/v1/log/entries/{}", utf8_percent_encode(record, ENCODED));
+    let answer = ask(client, &path, "")?;
+    let entry: Entry = answer.json()?;
+    // After the entry, so that the record is under it.
+    let checkpoint = ask_checkpoint(client)?;
+    let claims = Note::parse(checkpoint.as_bytes()).map_err(Failure::ours)?.claims().clone();
+    let query = Query::default().with("seq", Some(entry.seq.to_string())).with("size", Some(claims.size.to_string()));
+    let answer = ask(client, &query.at("/rollcall/v1/log/proof/inclusion"), "")?;
+    let inclusion = answer.json::<Hashes>()?.hashes;
+    let mut older = Vec::new();
+    for (checkpoint, note) in published {
+        let from = note.claims();
+        if from.origin != claims.origin {
+            return Err(Failure::Caller(format!("a checkpoint is of the log `{}`, and this log is `{}`", from.origin, claims.origin)));
+        }
+        if from.size > claims.size {
+            return Err(Failure::Caller(format!(
+                "a checkpoint is of {} records, and the log has {}: it lost some, or this is an older copy of it",
+                from.size, claims.size
+            )));
+        }
+        let query = Query::default().with("from", Some(from.size.to_string())).with("to", Some(claims.size.to_string()));
+        // Whatever there is continues nothing at all.
+        let consistency = match from.size {
+            0 => Vec::new(),
+            _ => ask(client, &query.at("/rollcall/v1/log/proof/consistency"), "")?.json::<Hashes>()?.hashes,
+        };
+        older.push(Older { checkpoint: checkpoint.clone(), consistency });
+    }
+    Ok(Bundle::new(checkpoint, entry.seq, [entry.receipt, entry.salt, entry.body], inclusion, older))
+}
+
+fn ask_checkpoint(client: &Client) -> Result<String, Failure> {
+    let answer = client.get("/rollcall/v1/log/checkpoint")?;
+    match answer.status {
+        200 => String::from_utf8(answer.body).map_err(|_| Failure::Ours("the checkpoint is no text".into())),
+        404 => Err(Failure::Caller(
+            "there is no checkpoint key to sign with: set ROLLCALL_CHECKPOINT_KEY to its file, or ask the server".into(),
+        )),
+        _ => Err(super::read::listing::refused(&answer, client, "")),
+    }
+}

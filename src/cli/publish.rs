@@ -1,0 +1,166 @@
+//! Putting checkpoints where an auditor keeps them, from time to time, beside the server.
+
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use rollcall_projections::Seq;
+
+use super::Failure;
+use crate::engine::Engine;
+use crate::log::ReadError;
+use crate::notary::{Checkpoint, Notary, Note, NoteError, Place, PublishError, Verifier};
+
+/// How often a receiver that fails is tried, and the first pause between.
+const TRIES_MAX: u32 = 4;
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// Where and how often.
+#[derive(Clone)]
+pub(super) struct Publish {
+    pub(super) places: Vec<Place>,
+    pub(super) every: Duration,
+}
+
+/// The threads that publish, one for each place, so that none waits for another and ingest for none.
+pub(super) struct Publishers {
+    stop: Vec<Sender<()>>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+/// Why nothing was published.
+#[derive(Debug, thiserror::Error)]
+enum Refusal {
+    #[error(transparent)]
+    Place(#[from] PublishError),
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    #[error("the checkpoint published there last is not believed: {0}")]
+    Foreign(NoteError),
+    #[error(
+        "the checkpoint of {published} records published there last is not of this log's history: the log was changed, or is an older copy \
+         of itself; keep that checkpoint as evidence"
+    )]
+    Diverged { published: Seq },
+}
+
+impl Publish {
+    /// Nothing is published.
+    pub(super) fn nowhere() -> Publish {
+        Publish { places: Vec::new(), every: Duration::MAX }
+    }
+
+    /// Sees that each folder is one: a name with a mistake in it should not wait for an hour.
+    ///
+    /// # Errors
+    /// The caller's.
+    pub(super) fn check(&self) -> Result<(), Failure> {
+        for place in &self.places {
+            match place {
+                Place::Folder(folder) if !folder.is_dir() => {
+                    return Err(Failure::Caller(format!("--publish-checkpoints: `{}` is no folder", folder.display())));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Publishes at once, then each time its period is over, and once more when it is told to finish.
+    pub(super) fn start(self, engine: &Arc<Engine>) -> Publishers {
+        let (mut stop, mut threads) = (Vec::new(), Vec::new());
+        for place in self.places {
+            let (told, stopped) = mpsc::channel();
+            let engine = engine.clone();
+            stop.push(told);
+            threads.push(thread::spawn(move || publish_to(&engine, &place, self.every, &stopped)));
+        }
+        Publishers { stop, threads }
+    }
+}
+
+impl Publishers {
+    /// Publishes what is new since, in one try, and ends.
+    pub(super) fn finish(self) {
+        drop(self.stop);
+        for thread in self.threads {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn publish_to(engine: &Engine, place: &Place, every: Duration, stopped: &Receiver<()>) {
+    // Of a URL nothing can be read back: what this process has put there.
+    let mut last = 0;
+    loop {
+        let stops = publish_patiently(engine, place, &mut last, stopped);
+        if stops || stopped.recv_timeout(every) != Err(RecvTimeoutError::Timeout) {
+            publish_once(engine, place, &mut last, "; this was the last try");
+            return;
+        }
+    }
+}
+
+/// Whether it was told to stop meanwhile.
+fn publish_patiently(engine: &Engine, place: &Place, last: &mut Seq, stopped: &Receiver<()>) -> bool {
+    let mut pause = PAUSE;
+    for left in (0..TRIES_MAX).rev() {
+        let after = if left > 0 { "; trying again" } else { "; trying again when the period is over" };
+        if publish_once(engine, place, last, after) {
+            return false;
+        }
+        if left > 0 && stopped.recv_timeout(pause) != Err(RecvTimeoutError::Timeout) {
+            return true;
+        }
+        pause *= 2;
+    }
+    false
+}
+
+/// Whether there is nothing left to try: it is published, there was nothing new, or what is there contradicts the log.
+fn publish_once(engine: &Engine, place: &Place, last: &mut Seq, after: &str) -> bool {
+    match publish(engine, place, last) {
+        Ok(Some(size)) => tracing::info!(%place, size, "published a checkpoint"),
+        Ok(None) => {}
+        Err(error @ (Refusal::Foreign(_) | Refusal::Diverged { .. } | Refusal::Place(PublishError::Foreign { .. }))) => {
+            tracing::error!(%place, %error, "no checkpoint is published");
+        }
+        Err(error) => {
+            tracing::error!(%place, "a checkpoint could not be published: {error}{after}");
+            return false;
+        }
+    }
+    true
+}
+
+/// Publishes a checkpoint of the head, if the log is longer than at the last one; its size.
+fn publish(engine: &Engine, place: &Place, last: &mut Seq) -> Result<Option<Seq>, Refusal> {
+    let head = engine.head();
+    if let Some((_, note)) = place.last()? {
+        let published = believed(engine, &note)?;
+        if published.size > head || engine.root(published.size)? != published.root {
+            return Err(Refusal::Diverged { published: published.size });
+        }
+        *last = published.size;
+    }
+    if head == *last {
+        return Ok(None);
+    }
+    // Who knows the old key only learns the new one from the checkpoint that both have signed: it goes first.
+    if let Some((size, note)) = engine.notary().and_then(Notary::handover).filter(|(size, _)| (*last + 1..head).contains(size)) {
+        place.put(size, &note)?;
+        *last = size;
+    }
+    let Some(note) = engine.checkpoint(head)? else { return Ok(None) };
+    place.put(head, &note)?;
+    *last = head;
+    Ok(Some(head))
+}
+
+/// What a note states that one of this log's keys has signed, the present or a former one.
+fn believed(engine: &Engine, note: &Note) -> Result<Checkpoint, Refusal> {
+    let former = engine.key_changes()?.into_iter().filter_map(|change| Verifier::parse(&change.from).ok());
+    let keys: Vec<Verifier> = former.chain(engine.notary().map(|notary| notary.verifier())).collect();
+    note.open(&keys).cloned().map_err(Refusal::Foreign)
+}

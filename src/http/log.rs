@@ -1,0 +1,273 @@
+//! `/rollcall/v1/log/…`: what an auditor takes away, and the key that signs it.
+
+use actix_web::http::StatusCode;
+use actix_web::http::header::{CONTENT_TYPE, HeaderName};
+use actix_web::{HttpRequest, HttpResponse, web};
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use rollcall_projections::Seq;
+use serde_json::{Value, json as object};
+
+use super::answer::{Code, Problem, json};
+use super::api::{CHECKPOINT_SIZE, FROM_SIZE, Gives, Method, Operation, RECORD, TO_SIZE, TREE_SIZE};
+use super::body::Body;
+use super::question::{Question, id_in_path};
+use super::{ANSWER_WITHIN, State};
+use crate::engine::{ChangeError, Engine, KeyChange};
+use crate::time;
+
+/// `GET /rollcall/v1/log/checkpoint`
+pub(super) const CHECKPOINT: Operation = Operation {
+    method: Method::Get,
+    path: "/rollcall/v1/log/checkpoint",
+    name: "getCheckpoint",
+    about: "The log's size and tree hash, signed: a note of the form of C2SP's tlog-checkpoint. `Rollcall-Checkpoint-Size` says the size.",
+    parameters: &[CHECKPOINT_SIZE],
+    cut: false,
+    keyed: true,
+    takes: None,
+    gives: Gives::Text("text/plain; charset=utf-8", NOTE),
+    problems: &[Code::NotFound],
+};
+
+const NOTE: &str = "rollcall/30313233-3435-3637-3839-616263646566\n7\nNn12soTOgruvDeUYI/zkBJMWkp18Iz3DFEsV0iw1nsE=\n\n\
+    — rollcall/30313233-3435-3637-3839-616263646566 JbEAmsc977Ohj1b4cHvvhFwlx5osdlmcPP0PZcaasnNSfQ7NzQcINF8VdsbfcO8moPq6GQBCkB0We6fFC7HzTcYYZAw=\n";
+
+/// `GET /rollcall/v1/log/entries/{seq}`
+pub(super) const ENTRY: Operation = Operation {
+    method: Method::Get,
+    path: "/rollcall/v1/log/entries/{seq}",
+    name: "getLogEntry",
+    about: "One record in its exact bytes, by its number or its event's id.",
+    parameters: &[],
+    cut: false,
+    keyed: true,
+    takes: None,
+    gives: Gives::One("LogEntry"),
+    problems: &[Code::EntityNotFound],
+};
+
+/// `GET /rollcall/v1/log/proof/inclusion`
+pub(super) const INCLUSION: Operation = Operation {
+    method: Method::Get,
+    path: "/rollcall/v1/log/proof/inclusion",
+    name: "proveInclusion",
+    about: "The hashes that lead from a record's leaf to the tree hash of a checkpoint.",
+    parameters: &[RECORD, TREE_SIZE],
+    cut: false,
+    keyed: true,
+    takes: None,
+    gives: Gives::One("InclusionProof"),
+    problems: &[Code::EntityNotFound],
+};
+
+/// `GET /rollcall/v1/log/proof/consistency`
+pub(super) const CONSISTENCY: Operation = Operation {
+    method: Method::Get,
+    path: "/rollcall/v1/log/proof/consistency",
+    name: "proveConsistency",
+    about: "The hashes that show that a checkpoint continues an older one.",
+    parameters: &[FROM_SIZE, TO_SIZE],
+    cut: false,
+    keyed: true,
+    takes: None,
+    gives: Gives::One("ConsistencyProof"),
+    problems: &[],
+};
+
+/// `GET /rollcall/v1/log/key`
+pub(super) const KEY: Operation = Operation {
+    method: Method::Get,
+    path: "/rollcall/v1/log/key",
+    name: "getCheckpointKey",
+    about: "The public key that signs checkpoints, and those that did before it.",
+    parameters: &[],
+    cut: false,
+    keyed: true,
+    takes: None,
+    gives: Gives::One("CheckpointKey"),
+    problems: &[Code::NotFound],
+};
+
+/// `POST /rollcall/v1/log/key`
+pub(super) const CHANGE_KEY: Operation = Operation {
+    method: Method::Post,
+    path: "/rollcall/v1/log/key",
+    name: "changeCheckpointKey",
+    about: "Makes a new key for checkpoints and records the change. `handover` is the checkpoint that ends with it, signed by both keys.",
+    parameters: &[],
+    cut: false,
+    keyed: true,
+    takes: Some("CheckpointKeyChange"),
+    gives: Gives::One("CheckpointKey"),
+    problems: &[Code::NotFound, Code::BodyTooLarge, Code::QueueFull, Code::LogUnavailable],
+};
+
+/// Answers [`CHECKPOINT`].
+pub(super) async fn checkpoint(request: HttpRequest, state: web::Data<State>) -> Result<HttpResponse, Problem> {
+    let mut question = Question::of(&request, &state, &CHECKPOINT)?;
+    let head = question.engine.head();
+    let size = question.take_seq("size").unwrap_or(head);
+    question.need_recorded("size", size, head);
+    let engine = question.finish()?;
+    let note = web::block(move || engine.checkpoint(size)).await.map_err(|_| Code::Internal)??;
+    let mut response = json(StatusCode::OK);
+    response.insert_header((CONTENT_TYPE, "text/plain; charset=utf-8"));
+    response.insert_header((HeaderName::from_static("rollcall-checkpoint-size"), size.to_string()));
+    Ok(response.body(note.ok_or(Code::NotFound)?))
+}
+
+/// Answers [`ENTRY`].
+pub(super) async fn entry(request: HttpRequest, state: web::Data<State>) -> Result<HttpResponse, Problem> {
+    let engine = Question::of(&request, &state, &ENTRY)?.finish()?;
+    let name = id_in_path(&request).ok_or(Code::NotFound)?;
+    let entry = web::block(move || read(&engine, &name)).await.map_err(|_| Code::Internal)??;
+    Ok(json(StatusCode::OK).json(entry))
+}
+
+/// Blocks while it reads the log.
+fn read(engine: &Engine, name: &str) -> Result<Value, Problem> {
+    let absent = || Problem::entity_not_found("Record", name);
+    let seq = match name.bytes().all(|byte| byte.is_ascii_digit()) {
+        true => name.parse().ok(),
+        false => engine.find_event(name)?,
+    };
+    let seq = seq.filter(|seq| (1..=engine.head()).contains(seq)).ok_or_else(absent)?;
+    let record = engine.record(seq)?;
+    Ok(object!({
+        "object": "log_entry",
+        "seq": record.seq,
+        "receipt": BASE64_STANDARD.encode(record.receipt()),
+        "salt": BASE64_STANDARD.encode(record.salt),
+        "body": BASE64_STANDARD.encode(&record.body),
+        "leaf": BASE64_STANDARD.encode(record.leaf()),
+    }))
+}
+
+/// Answers [`INCLUSION`].
+pub(super) async fn inclusion(request: HttpRequest, state: web::Data<State>) -> Result<HttpResponse, Problem> {
+    let mut question = Question::of(&request, &state, &INCLUSION)?;
+    let head = question.engine.head();
+    let seq = question.take_needed_seq("seq");
+    let size = question.take_seq("size").unwrap_or(head);
+    question.need_recorded("size", size, head);
+    if (size + 1..=head).contains(&seq) {
+        question.error("seq", format!("it is not among the first {size} records"));
+    }
+    let engine = question.finish()?;
+    if seq > head {
+        return Err(Problem::entity_not_found("Record", &seq.to_string()));
+    }
+    let hashes = web::block(move || engine.inclusion(seq, size)).await.map_err(|_| Code::Internal)??;
+    Ok(json(StatusCode::OK).json(object!({ "object": "inclusion_proof", "seq": seq, "size": size, "hashes": encoded(&hashes) })))
+}
+
+/// Answers [`CONSISTENCY`].
+pub(super) async fn consistency(request: HttpRequest, state: web::Data<State>) -> Result<HttpResponse, Problem> {
+    let mut question = Question::of(&request, &state, &CONSISTENCY)?;
+    let head = question.engine.head();
+    let from = question.take_needed_seq("from");
+    let to = question.take_seq("to").unwrap_or(head);
+    question.need_recorded("to", to, head);
+    question.need_recorded("from", from, head);
+    if from <= head && from > to {
+        question.error("from", "it is beyond `to`");
+    }
+    let engine = question.finish()?;
+    let hashes = web::block(move || engine.consistency(from, to)).await.map_err(|_| Code::Internal)??;
+    Ok(json(StatusCode::OK).json(object!({ "object": "consistency_proof", "from": from, "to": to, "hashes": encoded(&hashes) })))
+}
+
+fn encoded(hashes: &[[u8; 32]]) -> Vec<String> {
+    hashes.iter().map(|hash| BASE64_STANDARD.encode(hash)).collect()
+}
+
+/// Answers [`KEY`].
+pub(super) async fn key(request: HttpRequest, state: web::Data<State>) -> Result<HttpResponse, Problem> {
+    let engine = Question::of(&request, &state, &KEY)?.finish()?;
+    let key = web::block(move || describe(&engine, None)).await.map_err(|_| Code::Internal)??;
+    Ok(json(StatusCode::OK).json(key))
+}
+
+/// Answers [`CHANGE_KEY`].
+pub(super) async fn change_key(request: HttpRequest, payload: web::Payload, state: web::Data<State>) -> Result<HttpResponse, Problem> {
+    let question = Question::of(&request, &state, &CHANGE_KEY)?;
+    let operator = question.operator;
+    let engine = question.finish()?;
+    let mut body = Body::of(payload).await?;
+    let note = body.take_note();
+    body.finish()?;
+    // On a thread of its own it goes on to its end, also if whoever asked has left or was told that it takes too long.
+    let changed = web::block(move || {
+        let handover = engine.change_checkpoint_key(operator, note)?;
+        describe(&engine, Some(handover))
+    });
+    let changed = tokio::time::timeout(ANSWER_WITHIN, changed).await.map_err(|_| Code::LogUnavailable)?;
+    Ok(json(StatusCode::OK).json(changed.map_err(|_| Code::Internal)??))
+}
+
+/// Blocks while it reads the log.
+fn describe(engine: &Engine, handover: Option<String>) -> Result<Value, Problem> {
+    let notary = engine.notary().ok_or(Code::NotFound)?;
+    let changes = engine.key_changes()?;
+    let former = |change: &KeyChange| {
+        object!({
+            "key": change.from,
+            "seq": change.seq,
+            "changed_at": time::format(change.recorded_at),
+            "changed_by": change.by,
+            "note": change.note,
+        })
+    };
+    Ok(object!({
+        "object": "checkpoint_key",
+        "origin": notary.origin(),
+        "key": notary.verifier().to_string(),
+        "seq": changes.last().map(|change| change.seq),
+        "former": changes.iter().map(former).collect::<Vec<Value>>(),
+        "handover": handover,
+    }))
+}
+
+impl Question {
+    /// Takes a record's number or a log's size.
+    fn take_seq(&mut self, name: &str) -> Option<Seq> {
+        let text = self.take(name)?;
+        let plain = text.bytes().all(|byte| byte.is_ascii_digit());
+        let seq = text.parse::<Seq>().ok().filter(|seq| plain && (1..=Seq::from(u32::MAX)).contains(seq));
+        if seq.is_none() {
+            self.error(name, format!("it must be a whole number from 1 to {}", u32::MAX));
+        }
+        seq
+    }
+
+    /// The same, where there is no default. Whatever comes back after an error is not used.
+    fn take_needed_seq(&mut self, name: &str) -> Seq {
+        let is_given = self.has(name);
+        let seq = self.take_seq(name);
+        if !is_given {
+            self.error(name, "it is needed");
+        }
+        seq.unwrap_or(1)
+    }
+
+    fn need_recorded(&mut self, name: &str, size: Seq, head: Seq) {
+        if size > head {
+            self.error(name, format!("it is beyond the last record, {head}"));
+        }
+    }
+}
+
+impl From<ChangeError> for Problem {
+    fn from(error: ChangeError) -> Problem {
+        match error {
+            ChangeError::NoKey => Code::NotFound.into(),
+            ChangeError::Act(error) => error.into(),
+            ChangeError::Read(error) => error.into(),
+            ChangeError::Key(error) => {
+                tracing::error!(%error, "the checkpoint key could not be changed");
+                Code::Internal.into()
+            }
+        }
+    }
+}

@@ -1,0 +1,329 @@
+//! One record with all that proves it, in one file of JSON: made where the log is, checked where nothing is but the file and a public key.
+//! docs/proofs.md says its form.
+
+use base64::prelude::*;
+use rollcall_projections::{Millis, Seq};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::note::{Checkpoint, Note, NoteError, Verifier};
+use super::{origin, tree};
+use crate::verify::{KEY_ID_BYTES, Proof};
+
+/// The version of the form.
+const FORMAT: u32 = 1;
+
+/// Longest bundle that is read, in bytes: a body of 1 MiB and many checkpoints are less.
+const BUNDLE_BYTES_MAX: usize = 16 << 20;
+
+/// A record and its proof. Bytes are base64.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Bundle {
+    format: u32,
+    /// A signed note: the record is in the tree of which it speaks.
+    checkpoint: String,
+    seq: Seq,
+    receipt: String,
+    salt: String,
+    body: String,
+    /// The audit path from the record's leaf to the checkpoint's root.
+    inclusion: Vec<String>,
+    /// Checkpoints published before, each with the proof that it is of the same history.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    older: Vec<Older>,
+}
+
+/// A checkpoint of the past, and its consistency proof to the bundle's own.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Older {
+    /// A signed note.
+    pub checkpoint: String,
+    /// The hashes of the proof, in base64.
+    pub consistency: Vec<String>,
+}
+
+/// Why a bundle proves nothing.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BundleError {
+    /// It is no bundle.
+    #[error("it is no proof of Rollcall: {0}")]
+    Malformed(String),
+    /// Its form is of another version.
+    #[error("its form has version {0}, and this program knows version {FORMAT}")]
+    Format(u32),
+    /// A field is not what it should be.
+    #[error("its `{0}` is not base64 of what belongs there")]
+    Field(&'static str),
+    /// Its checkpoint is not believed.
+    #[error("its checkpoint is not believed: {0}")]
+    Checkpoint(NoteError),
+    /// One of its older checkpoints is not believed.
+    #[error("its older checkpoint of {size} records is not believed: {error}")]
+    Older {
+        /// Its size.
+        size: Seq,
+        /// Why.
+        error: NoteError,
+    },
+    /// A checkpoint that the auditor holds is not believed.
+    #[error("the checkpoint of {size} records that you hold is not believed: {error}")]
+    Held {
+        /// Its size.
+        size: Seq,
+        /// Why.
+        error: NoteError,
+    },
+    /// The receipt cannot be read.
+    #[error("its receipt cannot be read: {0}")]
+    Receipt(ReceiptError),
+    /// Receipt and bundle differ.
+    #[error("its receipt is of record {receipt}, and it says {bundle}")]
+    Seq {
+        /// By the receipt.
+        receipt: Seq,
+        /// By the bundle.
+        bundle: Seq,
+    },
+    /// The receipt, or another checkpoint, is of another log.
+    #[error("it is of the log `{one}`, and its checkpoint is of `{other}`")]
+    OtherLog {
+        /// One.
+        one: String,
+        /// Another.
+        other: String,
+    },
+    /// The leaf is not in the tree.
+    #[error("the record is not in the tree of its checkpoint: something in it was changed")]
+    NotIncluded,
+    /// Two checkpoints are not of one history.
+    #[error("its checkpoint of {to} records does not continue the one of {from}: either the proof was changed, or the log's past was")]
+    Inconsistent {
+        /// The smaller.
+        from: Seq,
+        /// The larger.
+        to: Seq,
+    },
+    /// Two checkpoints of one size differ.
+    #[error("there are two different checkpoints of {0} records, both signed: the log has shown two histories, so keep both as evidence")]
+    Forked(Seq),
+    /// A checkpoint that the auditor holds is not tied to the bundle's.
+    #[error(
+        "nothing in it ties it to the checkpoint of {0} records that you hold: have it made anew, by `rollcall prove` with --checkpoint"
+    )]
+    Untied(Seq),
+}
+
+/// What a bundle proves.
+#[derive(Clone, Debug)]
+pub struct Proven {
+    /// The checkpoint in whose tree the record is.
+    pub checkpoint: Checkpoint,
+    /// All that is known about the record but its body.
+    pub receipt: Receipt,
+    /// Its leaf.
+    pub leaf: [u8; 32],
+    /// The body, in the bytes that came.
+    pub body: Vec<u8>,
+    /// The sizes of the checkpoints that the auditor holds and that are of the same history.
+    pub held: Vec<Seq>,
+}
+
+impl Bundle {
+    /// Puts together what a log gave; bytes are base64.
+    pub fn new(checkpoint: String, seq: Seq, [receipt, salt, body]: [String; 3], inclusion: Vec<String>, older: Vec<Older>) -> Bundle {
+        Bundle { format: FORMAT, checkpoint, seq, receipt, salt, body, inclusion, older }
+    }
+
+    /// Reads a bundle.
+    ///
+    /// # Errors
+    /// If it is none, is too long, or of another version.
+    pub fn parse(bytes: &[u8]) -> Result<Bundle, BundleError> {
+        if bytes.len() > BUNDLE_BYTES_MAX {
+            return Err(BundleError::Malformed("it is too long".into()));
+        }
+        let bundle: Bundle = serde_json::from_slice(bytes).map_err(|error| BundleError::Malformed(error.to_string()))?;
+        if bundle.format == FORMAT { Ok(bundle) } else { Err(BundleError::Format(bundle.format)) }
+    }
+
+    /// Checks everything in it by `keys`, and that it continues each of the checkpoints that the auditor holds.
+    ///
+    /// # Errors
+    /// The first thing that is wrong.
+    pub fn prove(&self, keys: &[Verifier], held: &[Note]) -> Result<Proven, BundleError> {
+        let note = Note::parse(self.checkpoint.as_bytes()).map_err(BundleError::Checkpoint)?;
+        let checkpoint = note.open(keys).map_err(BundleError::Checkpoint)?.clone();
+        let (receipt_bytes, body) = (bytes(&self.receipt, "receipt")?, bytes(&self.body, "body")?);
+        let salt: [u8; 16] = bytes(&self.salt, "salt")?.try_into().map_err(|_| BundleError::Field("salt"))?;
+        let receipt = Receipt::parse(&receipt_bytes).map_err(BundleError::Receipt)?;
+        if receipt.seq != self.seq {
+            return Err(BundleError::Seq { receipt: receipt.seq, bundle: self.seq });
+        }
+        same_log(&origin(receipt.log_id), &checkpoint)?;
+        let leaf = leaf(&receipt_bytes, &salt, &body);
+        if !tree::includes(&checkpoint.root, checkpoint.size, receipt.seq, &leaf, &hashes(&self.inclusion, "inclusion")?) {
+            return Err(BundleError::NotIncluded);
+        }
+        let mut tied = vec![checkpoint.clone()];
+        for older in &self.older {
+            tied.push(older.prove(keys, &checkpoint)?);
+        }
+        let held = held.iter().map(|note| tie(note, keys, &tied)).collect::<Result<_, _>>()?;
+        Ok(Proven { checkpoint, receipt, leaf, body, held })
+    }
+}
+
+impl Older {
+    fn prove(&self, keys: &[Verifier], checkpoint: &Checkpoint) -> Result<Checkpoint, BundleError> {
+        let note = Note::parse(self.checkpoint.as_bytes()).map_err(|error| BundleError::Older { size: 0, error })?;
+        let older = note.open(keys).map_err(|error| BundleError::Older { size: note.claims().size, error })?;
+        same_log(&older.origin, checkpoint)?;
+        let hashes = hashes(&self.consistency, "consistency")?;
+        if tree::is_consistent(older.size, &older.root, checkpoint.size, &checkpoint.root, &hashes) {
+            return Ok(older.clone());
+        }
+        Err(BundleError::Inconsistent { from: older.size, to: checkpoint.size })
+    }
+}
+
+/// Finds a checkpoint that the auditor holds among those that are proven to be of one history.
+fn tie(held: &Note, keys: &[Verifier], tied: &[Checkpoint]) -> Result<Seq, BundleError> {
+    let held = held.open(keys).map_err(|error| BundleError::Held { size: held.claims().size, error })?;
+    for checkpoint in tied {
+        same_log(&held.origin, checkpoint)?;
+        if checkpoint.size == held.size {
+            return if checkpoint.root == held.root { Ok(held.size) } else { Err(BundleError::Forked(held.size)) };
+        }
+    }
+    Err(BundleError::Untied(held.size))
+}
+
+fn same_log(origin: &str, checkpoint: &Checkpoint) -> Result<(), BundleError> {
+    if origin == checkpoint.origin {
+        return Ok(());
+    }
+    Err(BundleError::OtherLog { one: origin.to_owned(), other: checkpoint.origin.clone() })
+}
+
+fn bytes(text: &str, field: &'static str) -> Result<Vec<u8>, BundleError> {
+    BASE64_STANDARD.decode(text).map_err(|_| BundleError::Field(field))
+}
+
+fn hashes(texts: &[String], field: &'static str) -> Result<Vec<[u8; 32]>, BundleError> {
+    texts.iter().map(|text| bytes(text, field)?.try_into().map_err(|_| BundleError::Field(field))).collect()
+}
+
+/// SHA-256(0x00 ‖ receipt ‖ SHA-256(salt ‖ body)).
+fn leaf(receipt: &[u8], salt: &[u8; 16], body: &[u8]) -> [u8; 32] {
+    let body = Sha256::new().chain_update(salt).chain_update(body).finalize();
+    Sha256::new().chain_update([0]).chain_update(receipt).chain_update(body).finalize().into()
+}
+
+/// What a receipt says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Receipt {
+    /// Which log.
+    pub log_id: [u8; 16],
+    /// Which record.
+    pub seq: Seq,
+    /// When the log took it, by its own clock.
+    pub recorded_at: Millis,
+    /// Where it came from.
+    pub source: String,
+    /// The source's id; empty if it has no usable one.
+    pub event_id: String,
+    /// The event's type; empty if it has none.
+    pub event_type: String,
+    /// Why the log believed it.
+    pub proof: Proof,
+}
+
+/// Why bytes are no receipt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReceiptError {
+    /// Its version is not known.
+    #[error("its version is {0}, and this program knows version 1")]
+    Version(u8),
+    /// Its kind of proof is not known.
+    #[error("it has a proof of kind {0}, which this program does not know")]
+    Proof(u8),
+    /// It is too short, too long, or no text where a text should be.
+    #[error("it is cut off or has more than belongs there")]
+    Malformed,
+}
+
+impl Receipt {
+    /// Reads the bytes that docs/format.md describes, all of them.
+    ///
+    /// # Errors
+    /// [`ReceiptError`].
+    pub fn parse(bytes: &[u8]) -> Result<Receipt, ReceiptError> {
+        let mut rest = bytes;
+        match take::<1>(&mut rest)? {
+            [1] => {}
+            [version] => return Err(ReceiptError::Version(version)),
+        }
+        let (log_id, seq) = (take(&mut rest)?, Seq::from_be_bytes(take(&mut rest)?));
+        let recorded_at = Millis::from_be_bytes(take(&mut rest)?);
+        let (source, event_id, event_type) = (take_text(&mut rest)?, take_text(&mut rest)?, take_text(&mut rest)?);
+        let proof = match take::<1>(&mut rest)? {
+            [1] => Proof::Webhook { t: Millis::from_be_bytes(take(&mut rest)?), v1: take(&mut rest)?, key_id: take(&mut rest)? },
+            [2] => Proof::Operator { key_id: take::<KEY_ID_BYTES>(&mut rest)? },
+            [kind] => return Err(ReceiptError::Proof(kind)),
+        };
+        if !rest.is_empty() {
+            return Err(ReceiptError::Malformed);
+        }
+        Ok(Receipt { log_id, seq, recorded_at, source, event_id, event_type, proof })
+    }
+}
+
+fn take<const N: usize>(rest: &mut &[u8]) -> Result<[u8; N], ReceiptError> {
+    let (taken, left) = rest.split_first_chunk::<N>().ok_or(ReceiptError::Malformed)?;
+    *rest = left;
+    Ok(*taken)
+}
+
+fn take_text(rest: &mut &[u8]) -> Result<String, ReceiptError> {
+    let length = u32::from_be_bytes(take(rest)?);
+    let (text, left) = usize::try_from(length).ok().and_then(|length| rest.split_at_checked(length)).ok_or(ReceiptError::Malformed)?;
+    *rest = left;
+    String::from_utf8(text.to_owned()).map_err(|_| ReceiptError::Malformed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The example of docs/format.md.
+    const RECEIPT: &str = "013031323334353637383961626364656600000000000000070000018bcfe5687b00000006776f726b6f73000000086576656e745f303100000000\
+                           010000018bcfe56800abababababababababababababababababababababababababababababababab4b45594b45594b45";
+
+    #[test]
+    fn a_receipt_says_what_the_format_says() {
+        let bytes = hex::decode(RECEIPT).unwrap();
+        let expected = Receipt {
+            log_id: *b"0123456789abcdef",
+            seq: 7,
+            recorded_at: 1_700_000_000_123,
+            source: "workos".into(),
+            event_id: "event_01".into(),
+            event_type: String::new(),
+            proof: Proof::Webhook { t: 1_700_000_000_000, v1: [0xab; 32], key_id: *b"KEYKEYKE" },
+        };
+        assert_eq!(Receipt::parse(&bytes), Ok(expected));
+        let leaf = leaf(&bytes, b"salt salt salt s", b"{}");
+        assert_eq!(hex::encode(leaf), "43afa27ebe670f95e7b56318f47053a47bc5b17b765b925a41fedcb93ca85a12");
+        for length in 0..bytes.len() {
+            assert!(Receipt::parse(&bytes[..length]).is_err(), "{length}");
+        }
+        assert_eq!(Receipt::parse(&[&bytes[..], &[0]].concat()), Err(ReceiptError::Malformed));
+        assert_eq!(Receipt::parse(&[2]), Err(ReceiptError::Version(2)));
+        let mut other = bytes.clone();
+        let kind = bytes.len() - 49;
+        other[kind] = 3;
+        assert_eq!(Receipt::parse(&other), Err(ReceiptError::Proof(3)));
+    }
+}

@@ -1,0 +1,362 @@
+//! Checkpoints: what a log's head is, signed. The text is that of <https://c2sp.org/tlog-checkpoint>, the signatures those of
+//! <https://c2sp.org/signed-note>, so that tools for other transparency logs read them as well.
+
+use std::fmt;
+
+use base64::prelude::*;
+use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
+use rollcall_projections::Seq;
+use sha2::{Digest, Sha256};
+
+/// Longest note that is read, in bytes: a hundred signatures are less.
+pub const NOTE_BYTES_MAX: usize = 64 << 10;
+
+/// At most so many signatures in a note.
+const SIGNATURES_MAX: usize = 100;
+
+/// The specification's number for Ed25519.
+const ED25519: u8 = 1;
+
+/// What a checkpoint states: the first `size` records of a log have this tree hash.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Checkpoint {
+    /// Which log.
+    pub origin: String,
+    /// How many records.
+    pub size: Seq,
+    /// Their RFC 6962 tree hash.
+    pub root: [u8; 32],
+}
+
+/// A note, read and not yet believed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Note {
+    /// What is signed, its last line break included.
+    text: String,
+    signatures: Vec<Line>,
+    checkpoint: Checkpoint,
+}
+
+/// A signature line: whose it claims to be, and what it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Line {
+    name: String,
+    hash: [u8; 4],
+    signature: Vec<u8>,
+}
+
+/// Why a note is not believed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NoteError {
+    /// It is no signed checkpoint.
+    #[error("it is no signed checkpoint: {0}")]
+    Malformed(&'static str),
+    /// None of the keys has signed it.
+    #[error("none of the keys given has signed it; it names {0}")]
+    Unsigned(String),
+    /// A signature in the name of a key does not fit.
+    #[error("the signature of `{0}` does not fit its text")]
+    Forged(String),
+}
+
+/// Why a text is no public key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum VerifierError {
+    /// It is something else.
+    #[error("it is not of the form `name+hash+key`")]
+    Malformed,
+    /// Its kind is not known.
+    #[error("it is not an Ed25519 key")]
+    Kind,
+    /// Name, hash and key do not belong together.
+    #[error("its hash does not fit its name and key: a character is wrong")]
+    Hash,
+}
+
+/// A public key with the name under which it signs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verifier {
+    name: String,
+    key: VerifyingKey,
+}
+
+impl Verifier {
+    pub(super) fn new(name: &str, key: VerifyingKey) -> Verifier {
+        Verifier { name: name.to_owned(), key }
+    }
+
+    /// Reads `name+hash+key`, the form that <https://c2sp.org/signed-note#verifier-keys> describes.
+    ///
+    /// # Errors
+    /// [`VerifierError`].
+    pub fn parse(text: &str) -> Result<Verifier, VerifierError> {
+        let mut parts = text.splitn(3, '+');
+        let (Some(name), Some(hash), Some(key)) = (parts.next(), parts.next(), parts.next()) else {
+            return Err(VerifierError::Malformed);
+        };
+        let key = BASE64_STANDARD.decode(key).map_err(|_| VerifierError::Malformed)?;
+        let (&kind, key) = key.split_first().ok_or(VerifierError::Malformed)?;
+        if !is_name(name) || hash.len() != 8 {
+            return Err(VerifierError::Malformed);
+        }
+        if kind != ED25519 {
+            return Err(VerifierError::Kind);
+        }
+        let key: &[u8; 32] = key.try_into().map_err(|_| VerifierError::Malformed)?;
+        let key = VerifyingKey::from_bytes(key).map_err(|_| VerifierError::Malformed)?;
+        let verifier = Verifier::new(name, key);
+        if hex::encode(verifier.hash()) == hash.to_ascii_lowercase() { Ok(verifier) } else { Err(VerifierError::Hash) }
+    }
+
+    /// The name under which it signs: a log's origin.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The first 4 bytes of SHA-256(name ‖ line feed ‖ 01 ‖ key).
+    pub fn hash(&self) -> [u8; 4] {
+        let digest: [u8; 32] =
+            Sha256::new().chain_update(&self.name).chain_update([b'\n', ED25519]).chain_update(self.key).finalize().into();
+        let [a, b, c, d, ..] = digest;
+        [a, b, c, d]
+    }
+
+    fn has_signed(&self, line: &Line, text: &str) -> bool {
+        let signature = Signature::from_slice(&line.signature);
+        signature.is_ok_and(|signature| self.key.verify_strict(text.as_bytes(), &signature).is_ok())
+    }
+}
+
+impl fmt::Display for Verifier {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let key = BASE64_STANDARD.encode([&[ED25519][..], self.key.as_bytes()].concat());
+        write!(formatter, "{}+{}+{key}", self.name, hex::encode(self.hash()))
+    }
+}
+
+/// A name has no white space and no plus sign.
+fn is_name(name: &str) -> bool {
+    !name.is_empty() && !name.contains(|c: char| c.is_whitespace() || c == '+')
+}
+
+impl Checkpoint {
+    /// The text that is signed.
+    pub fn text(&self) -> String {
+        format!("{}\n{}\n{}\n", self.origin, self.size, BASE64_STANDARD.encode(self.root))
+    }
+
+    /// Lines behind the third are extensions of somebody else: they are signed, and mean nothing here.
+    fn parse(text: &str) -> Result<Checkpoint, NoteError> {
+        let malformed = |what| NoteError::Malformed(what);
+        let mut lines = text.strip_suffix('\n').unwrap_or(text).split('\n');
+        let origin = lines.next().filter(|origin| !origin.is_empty()).ok_or(malformed("its first line names no log"))?;
+        let size = lines.next().and_then(|size| size.parse::<Seq>().ok().filter(|number| number.to_string() == size));
+        let size = size.ok_or(malformed("its second line is no size"))?;
+        let root = lines.next().and_then(|root| BASE64_STANDARD.decode(root).ok()).and_then(|root| root.try_into().ok());
+        let root = root.ok_or(malformed("its third line is no tree hash"))?;
+        if lines.any(str::is_empty) {
+            return Err(malformed("there is an empty line in its text"));
+        }
+        Ok(Checkpoint { origin: origin.to_owned(), size, root })
+    }
+}
+
+impl Note {
+    /// Reads a note. Signatures of keys that nobody here knows may be among its lines.
+    ///
+    /// # Errors
+    /// [`NoteError::Malformed`].
+    pub fn parse(bytes: &[u8]) -> Result<Note, NoteError> {
+        let malformed = |what| NoteError::Malformed(what);
+        if bytes.len() > NOTE_BYTES_MAX {
+            return Err(malformed("it is too long"));
+        }
+        let note = std::str::from_utf8(bytes).map_err(|_| malformed("it is no text"))?;
+        if note.chars().any(|c| c < ' ' && c != '\n') {
+            return Err(malformed("it has a control character"));
+        }
+        let split = note.rfind("\n\n").ok_or(malformed("no empty line divides its text from signatures"))?;
+        let (text, lines) = note.split_at_checked(split + 1).ok_or(malformed("it is cut off"))?;
+        let lines = lines.strip_prefix('\n').and_then(|lines| lines.strip_suffix('\n')).ok_or(malformed("its last line is cut off"))?;
+        let mut signatures = Vec::new();
+        for line in lines.split('\n') {
+            signatures.push(Line::parse(line).ok_or(malformed("a signature line is no signature line"))?);
+        }
+        if signatures.len() > SIGNATURES_MAX {
+            return Err(malformed("it has too many signatures"));
+        }
+        Ok(Note { checkpoint: Checkpoint::parse(text)?, text: text.to_owned(), signatures })
+    }
+
+    /// What it states, if one of `keys` has signed it under the name of the log that it is about.
+    ///
+    /// # Errors
+    /// If none has, or a signature in the name of one of them does not fit.
+    pub fn open(&self, keys: &[Verifier]) -> Result<&Checkpoint, NoteError> {
+        let mut signed = false;
+        for line in &self.signatures {
+            let Some(key) = keys.iter().find(|key| key.name == line.name && key.hash() == line.hash) else { continue };
+            if !key.has_signed(line, &self.text) {
+                return Err(NoteError::Forged(format!("{}+{}", line.name, hex::encode(line.hash))));
+            }
+            // A key speaks for the log whose name it has, and for no other.
+            signed |= key.name == self.checkpoint.origin;
+        }
+        if signed { Ok(&self.checkpoint) } else { Err(NoteError::Unsigned(self.signers())) }
+    }
+
+    /// What it states, believed or not.
+    pub fn claims(&self) -> &Checkpoint {
+        &self.checkpoint
+    }
+
+    fn signers(&self) -> String {
+        let names: Vec<String> = self.signatures.iter().map(|line| format!("`{}+{}`", line.name, hex::encode(line.hash))).collect();
+        names.join(", ")
+    }
+}
+
+impl Line {
+    fn parse(line: &str) -> Option<Line> {
+        let (name, signature) = line.strip_prefix("— ")?.split_once(' ')?;
+        let signature = BASE64_STANDARD.decode(signature).ok()?;
+        let (hash, signature) = signature.split_first_chunk::<4>()?;
+        let is_line = is_name(name) && !signature.is_empty();
+        is_line.then(|| Line { name: name.to_owned(), hash: *hash, signature: signature.to_owned() })
+    }
+}
+
+/// The signed note of a checkpoint. A line is added for each of `keys`, which sign under the log's name.
+pub(super) fn sign(checkpoint: &Checkpoint, keys: &[&SigningKey]) -> String {
+    let text = checkpoint.text();
+    let lines = keys.iter().map(|key| {
+        let hash = Verifier::new(&checkpoint.origin, key.verifying_key()).hash();
+        let signature = [&hash[..], &key.sign(text.as_bytes()).to_bytes()].concat();
+        format!("— {} {}\n", checkpoint.origin, BASE64_STANDARD.encode(signature))
+    });
+    format!("{text}\n{}", lines.collect::<String>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// From the documentation of Go's golang.org/x/mod/sumdb/note.
+    const GO_KEY: &str = "PeterNeumann+c74f20a3+ARpc2QcUPDhMQegwxbzhKqiBfsVkmqq/LDE4izWy10TW";
+
+    fn key(seed: u8) -> SigningKey {
+        SigningKey::from_bytes(&[seed; 32])
+    }
+
+    fn signed(seeds: &[u8]) -> String {
+        let keys: Vec<SigningKey> = seeds.iter().map(|seed| key(*seed)).collect();
+        let checkpoint = Checkpoint { origin: "rollcall/a".into(), size: 12, root: [7; 32] };
+        sign(&checkpoint, &keys.iter().collect::<Vec<_>>())
+    }
+
+    fn verifier(seed: u8) -> Verifier {
+        Verifier::new("rollcall/a", key(seed).verifying_key())
+    }
+
+    #[test]
+    fn a_key_and_a_signature_of_go_are_understood() {
+        let verifier = Verifier::parse(GO_KEY).unwrap();
+        assert_eq!((verifier.name(), verifier.to_string().as_str()), ("PeterNeumann", GO_KEY));
+        let text = "If you think cryptography is the answer to your problem,\nthen you don't know what your problem is.\n";
+        let line = "— PeterNeumann x08go/ZJkuBS9UG/SffcvIAQxVBtiFupLLr8pAcElZInNIuGUgYN1FFYC2pZSNXgKvqfqdngotpRZb6KE6RyyBwJnAM=";
+        let line = Line::parse(line).unwrap();
+        assert_eq!(line.hash, verifier.hash());
+        assert!(verifier.has_signed(&line, text));
+        assert!(!verifier.has_signed(&line, &text.replace("answer", "Answer")));
+    }
+
+    #[test]
+    fn a_key_with_a_wrong_character_is_refused() {
+        for (from, to, error) in [
+            ("PeterNeumann", "PeterNeuman", VerifierError::Hash),
+            ("PeterNeumann", "Peter Neumann", VerifierError::Malformed),
+            ("PeterNeumann", "", VerifierError::Malformed),
+            ("c74f20a3", "c74f20a4", VerifierError::Hash),
+            ("c74f20a3", "c74f20", VerifierError::Malformed),
+            ("+ARpc", "+AhpC", VerifierError::Kind),
+            ("10TW", "10TX", VerifierError::Malformed),
+            ("+ARpc", "", VerifierError::Malformed),
+            ("10TW", "", VerifierError::Malformed),
+        ] {
+            assert_eq!(Verifier::parse(&GO_KEY.replace(from, to)), Err(error), "{from} -> {to}");
+        }
+    }
+
+    #[test]
+    fn a_checkpoint_is_believed_when_a_known_key_has_signed_it() {
+        let note = signed(&[1]);
+        assert!(note.starts_with("rollcall/a\n12\nBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc=\n\n— rollcall/a "), "{note}");
+        let read = Note::parse(note.as_bytes()).unwrap();
+        assert_eq!(read.open(&[verifier(2), verifier(1)]).unwrap(), &Checkpoint { origin: "rollcall/a".into(), size: 12, root: [7; 32] });
+        assert!(matches!(read.open(&[verifier(2)]), Err(NoteError::Unsigned(_))));
+        assert!(matches!(read.open(&[]), Err(NoteError::Unsigned(_))));
+        // The same key under another log's name is another key.
+        let other = Verifier::new("rollcall/b", key(1).verifying_key());
+        assert!(matches!(read.open(&[other]), Err(NoteError::Unsigned(_))));
+    }
+
+    #[test]
+    fn a_key_speaks_for_its_own_log_only() {
+        let text = "rollcall/b\n12\nBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc=\n";
+        let signature = [&verifier(1).hash()[..], &key(1).sign(text.as_bytes()).to_bytes()].concat();
+        let note = format!("{text}\n— rollcall/a {}\n", BASE64_STANDARD.encode(signature));
+        assert!(matches!(Note::parse(note.as_bytes()).unwrap().open(&[verifier(1)]), Err(NoteError::Unsigned(_))));
+    }
+
+    #[test]
+    fn no_character_of_a_note_can_be_changed() {
+        let note = signed(&[1]);
+        for at in 0..note.len() {
+            let mut changed = note.clone().into_bytes();
+            changed[at] ^= 1;
+            let opened = Note::parse(&changed).and_then(|note| note.open(&[verifier(1)]).cloned());
+            assert!(opened.is_err(), "byte {at}");
+        }
+    }
+
+    #[test]
+    fn lines_that_nobody_here_knows_are_tolerated_where_the_specifications_allow_them() {
+        let stranger = "— witness.example/w AAAAAQI=\n";
+        let note = signed(&[1, 2]) + stranger;
+        let read = Note::parse(note.as_bytes()).unwrap();
+        for known in [1, 2] {
+            assert_eq!(read.open(&[verifier(known)]).unwrap().size, 12);
+        }
+        let text = "rollcall/a\n12\nBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc=\nan extension\n";
+        let signature = [&verifier(1).hash()[..], &key(1).sign(text.as_bytes()).to_bytes()].concat();
+        let note = format!("{text}\n{stranger}— rollcall/a {}\n", BASE64_STANDARD.encode(signature));
+        assert_eq!(Note::parse(note.as_bytes()).unwrap().open(&[verifier(1)]).unwrap().size, 12);
+    }
+
+    #[test]
+    fn what_is_no_checkpoint_is_refused() {
+        let note = signed(&[1]);
+        let (text, lines) = note.split_once("\n\n").unwrap();
+        for wrong in [
+            String::new(),
+            text.to_owned(),
+            note.trim_end().to_owned(),
+            note.replace("12", "012"),
+            note.replace("12", "-1"),
+            note.replace("12", "18446744073709551616"),
+            note.replace("rollcall/a\n", "\n"),
+            note.replace("BwcH", "Bwc"),
+            note.replace("BwcH", "BwcHBwcH"),
+            note.replace("12\n", "12\r\n"),
+            format!("{text}\n\nmore\n\n{lines}"),
+            format!("{text}\n\n"),
+            format!("{text}\n\n— rollcall/a AAAAAA==\n"),
+            format!("{text}\n\n- rollcall/a AAAAAQI=\n"),
+            format!("{text}\n\n{}", lines.repeat(101)),
+            format!("{text}\n{}\n\n{lines}", "x".repeat(NOTE_BYTES_MAX)),
+        ] {
+            assert!(matches!(Note::parse(wrong.as_bytes()), Err(NoteError::Malformed(_))), "{wrong}");
+        }
+        assert!(Note::parse(b"\xff").is_err());
+    }
+}

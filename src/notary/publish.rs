@@ -1,0 +1,174 @@
+//! Where checkpoints are put so that somebody else holds them.
+
+use std::fmt;
+use std::fs::{self, File, Permissions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rollcall_projections::Seq;
+
+use super::note::{NOTE_BYTES_MAX, Note, NoteError};
+
+/// How long a receiver may take.
+const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+
+const EXTENSION: &str = "checkpoint";
+
+/// A folder or a URL.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// One file for each checkpoint, its name the size in 20 digits.
+    Folder(PathBuf),
+    /// Each checkpoint is posted there.
+    Url(String),
+}
+
+/// Why a checkpoint was not published.
+#[derive(Debug, thiserror::Error)]
+pub enum PublishError {
+    /// The folder refuses.
+    #[error("`{path}`: {error}")]
+    Io {
+        /// What was read or written.
+        path: PathBuf,
+        /// What the system says.
+        error: io::Error,
+    },
+    /// The latest file there is no checkpoint of this log's keys.
+    #[error("`{path}` is no checkpoint of this log: {error}")]
+    Foreign {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        error: NoteError,
+    },
+    /// The receiver did not take it.
+    #[error("{0}")]
+    Refused(String),
+}
+
+impl Place {
+    /// What begins with `http://` or `https://` is a URL, all else a folder.
+    pub fn parse(text: &str) -> Place {
+        let is_url = ["http://", "https://"].iter().any(|scheme| text.starts_with(scheme));
+        if is_url { Place::Url(text.to_owned()) } else { Place::Folder(text.into()) }
+    }
+
+    /// The checkpoint published there last, with its file. Of a URL nothing can be read back.
+    ///
+    /// # Errors
+    /// If the folder or the file cannot be read, or holds something else.
+    pub fn last(&self) -> Result<Option<(PathBuf, Note)>, PublishError> {
+        let Place::Folder(folder) = self else { return Ok(None) };
+        let names = fs::read_dir(folder).map_err(|error| io_error(folder, error))?;
+        let mut last: Option<PathBuf> = None;
+        for entry in names {
+            let path = entry.map_err(|error| io_error(folder, error))?.path();
+            if is_checkpoint(&path) && last.as_ref().is_none_or(|last| *last < path) {
+                last = Some(path);
+            }
+        }
+        let Some(path) = last else { return Ok(None) };
+        let mut bytes = Vec::new();
+        let file = File::open(&path).map_err(|error| io_error(&path, error))?;
+        file.take(NOTE_BYTES_MAX as u64 + 1).read_to_end(&mut bytes).map_err(|error| io_error(&path, error))?;
+        match Note::parse(&bytes) {
+            Ok(note) => Ok(Some((path, note))),
+            Err(error) => Err(PublishError::Foreign { path, error }),
+        }
+    }
+
+    /// Puts a checkpoint there. In a folder it appears whole, and never in the place of another.
+    ///
+    /// # Errors
+    /// If the folder refuses, or the receiver does not answer with 2xx in time.
+    pub fn put(&self, size: Seq, note: &str) -> Result<(), PublishError> {
+        match self {
+            Place::Folder(folder) => write_once(folder, &format!("{size:020}.{EXTENSION}"), note),
+            Place::Url(url) => post(url, note),
+        }
+    }
+}
+
+/// Without what may be a secret: user, password and query.
+impl fmt::Display for Place {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Place::Folder(folder) => write!(formatter, "{}", folder.display()),
+            Place::Url(url) => {
+                let url = url.parse::<ureq::http::Uri>().unwrap_or_default();
+                write!(formatter, "{}://{}{}", url.scheme_str().unwrap_or("http"), url.host().unwrap_or(""), url.path())
+            }
+        }
+    }
+}
+
+fn io_error(path: &Path, error: io::Error) -> PublishError {
+    PublishError::Io { path: path.to_owned(), error }
+}
+
+fn is_checkpoint(path: &Path) -> bool {
+    let stem = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or("");
+    path.extension().is_some_and(|extension| extension == EXTENSION) && stem.len() == 20 && stem.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+fn write_once(folder: &Path, name: &str, note: &str) -> Result<(), PublishError> {
+    let path = folder.join(name);
+    let written = (|| {
+        let mut file = tempfile::Builder::new().prefix(".").permissions(Permissions::from_mode(0o644)).tempfile_in(folder)?;
+        file.write_all(note.as_bytes())?;
+        file.as_file().sync_all()?;
+        file.persist_noclobber(&path).map_err(|error| error.error)?;
+        File::open(folder)?.sync_all()
+    })();
+    written.map_err(|error| io_error(&path, error))
+}
+
+fn post(url: &str, note: &str) -> Result<(), PublishError> {
+    let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).timeout_global(Some(ANSWER_WITHIN)).build().into();
+    let sent = agent.post(url).header("Content-Type", "text/plain; charset=utf-8").send(note);
+    match sent {
+        Ok(response) if response.status().is_success() => Ok(()),
+        Ok(response) => Err(PublishError::Refused(format!("it was answered with {}", response.status().as_u16()))),
+        Err(error) => Err(PublishError::Refused(error.to_string())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_keeps_what_it_has_and_knows_the_latest() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = Place::parse(folder.path().to_str().unwrap());
+        assert!(place.last().unwrap().is_none());
+        let key = ed25519_dalek::SigningKey::from_bytes(&[1; 32]);
+        let note = |size| {
+            let checkpoint = super::super::note::Checkpoint { origin: "rollcall/a".into(), size, root: [7; 32] };
+            super::super::note::sign(&checkpoint, &[&key])
+        };
+        for size in [9, 10, 100] {
+            place.put(size, &note(size)).unwrap();
+            assert_eq!(place.last().unwrap().unwrap().1.claims().size, size);
+        }
+        assert!(matches!(place.put(10, &note(11)), Err(PublishError::Io { .. })), "nothing is overwritten");
+        // What others keep there is none of our business.
+        for name in
+            ["README", "99999999999999999999.txt", "999.checkpoint", "9999999999999999999x.checkpoint", ".00000000000000000999.checkpoint"]
+        {
+            fs::write(folder.path().join(name), "x").unwrap();
+        }
+        assert_eq!(place.last().unwrap().unwrap().1.claims().size, 100);
+        fs::write(folder.path().join("00000000000000000101.checkpoint"), "x").unwrap();
+        assert!(matches!(place.last(), Err(PublishError::Foreign { .. })));
+    }
+
+    #[test]
+    fn no_log_shows_what_may_be_secret_in_a_url() {
+        let shown = Place::parse("https://user:secret@auditor.example:8443/checkpoints?token=secret").to_string();
+        assert_eq!(shown, "https://auditor.example/checkpoints");
+    }
+}
