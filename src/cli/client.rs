@@ -66,11 +66,15 @@ pub(super) struct Client {
 }
 
 /// What a server answered to a question.
+#[derive(Default)]
 pub(super) struct Answer {
     pub(super) status: u16,
     /// The cut at which it holds, as its two headers say.
     pub(super) as_of: Option<String>,
     pub(super) known_at: Option<String>,
+    /// The same of the first of two moments, where two are compared.
+    pub(super) from_as_of: Option<String>,
+    pub(super) from_known_at: Option<String>,
     pub(super) body: Vec<u8>,
 }
 
@@ -167,7 +171,8 @@ impl Client {
     fn answer(&self, mut response: ureq::http::Response<ureq::Body>) -> Result<Answer, Failure> {
         let header = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
         let (as_of, known_at) = (header("rollcall-as-of"), header("rollcall-known-at"));
+        let (from_as_of, from_known_at) = (header("rollcall-from-as-of"), header("rollcall-from-known-at"));
         let body = response.body_mut().with_config().limit(ANSWER_BYTES_MAX).read_to_vec().map_err(|error| self.failed(&error))?;
-        Ok(Answer { status: response.status().as_u16(), as_of, known_at, body })
+        Ok(Answer { status: response.status().as_u16(), as_of, known_at, from_as_of, from_known_at, body })
     }
 }

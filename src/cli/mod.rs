@@ -5,6 +5,7 @@ mod demo;
 mod forge;
 mod generate;
 mod mapping;
+mod moment;
 mod policy;
 mod read;
 mod rebuild;
@@ -40,6 +41,7 @@ enum Command {
     Groups(read::Groups),
     Directories(read::Directories),
     Roles(read::Roles),
+    Diff(read::Diff),
     Mapping(mapping::Mapping),
     Policy(policy::Policy),
     Events(read::Events),
@@ -101,6 +103,7 @@ pub fn run() -> ExitCode {
         Command::Groups(groups) => groups.run(),
         Command::Directories(directories) => directories.run(),
         Command::Roles(roles) => roles.run(),
+        Command::Diff(diff) => diff.run(),
         Command::Mapping(mapping) => mapping.run(),
         Command::Policy(policy) => policy.run(),
         Command::Events(events) => events.run(),

@@ -7,11 +7,13 @@
 mod acting;
 mod command_line;
 mod conformance;
+mod diffing;
 mod durability;
 mod events;
 mod faults;
 mod generating;
 mod histories;
+mod history;
 mod house;
 mod indexes;
 mod kit;

@@ -18,7 +18,7 @@ use super::acting::Stage;
 use super::kit::{Server, holds, now_ms};
 use super::model::{Cut, read_time, rfc3339};
 
-fn moment(second: i64) -> i64 {
+pub fn moment(second: i64) -> i64 {
     read_time("2026-03-02T00:00:00Z").unwrap() + second * 1000
 }
 
@@ -433,7 +433,7 @@ fn every_period_of_the_table_has_its_beginning_and_its_end() {
 
 const MAPPING: &str = "/rollcall/v1/role_mapping";
 
-fn stage(history: &str) -> (tempfile::TempDir, Stage) {
+pub fn stage(history: &str) -> (tempfile::TempDir, Stage) {
     let folder = tempfile::tempdir().unwrap();
     let mut stage = Stage::new(Some(Server::start(folder.path())));
     tell(&mut stage, history);
@@ -988,8 +988,15 @@ fn a_rebuild_and_a_restart_change_no_answer() {
     for known_at in 0..=head {
         for at in 0..9 {
             let cut = format!("known_at={known_at}&as_of={}", rfc3339(moment(at)));
-            let paths = ["/directory_users?organization_id=o&", "/rollcall/v1/role_assignments?", "/rollcall/v1/users/U/roles?"];
+            let paths = [
+                "/directory_users?organization_id=o&",
+                "/rollcall/v1/role_assignments?",
+                "/rollcall/v1/users/U/roles?",
+                "/rollcall/v1/users/U/history?",
+                "/rollcall/v1/groups/G/history?",
+            ];
             urls.extend(paths.map(|path| format!("{path}{cut}")));
+            urls.push(format!("/rollcall/v1/diff?from={}&from_known_at={known_at}&to_known_at={head}", rfc3339(moment(at))));
         }
     }
     let answers = |server: &Server| -> Vec<(u16, Vec<u8>)> {

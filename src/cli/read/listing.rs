@@ -321,6 +321,8 @@ pub(in super::super) fn flag(field: &str) -> String {
         "events" => "--type".into(),
         "range_start" => "--from".into(),
         "range_end" => "--to".into(),
+        // Given by their places.
+        "from" | "to" => field.to_uppercase(),
         _ => format!("--{}", field.replace('_', "-")),
     }
 }
@@ -330,7 +332,7 @@ mod tests {
     use super::*;
 
     fn explained(status: u16, body: &str) -> String {
-        let answer = Answer { status, as_of: None, known_at: None, body: body.into() };
+        let answer = Answer { status, body: body.into(), ..Answer::default() };
         match refused(&answer, &Client::new("http://h/", "k"), "--a or --b") {
             Failure::Caller(message) => format!("1 {message}"),
             Failure::Ours(message) => format!("2 {message}"),

@@ -1,5 +1,6 @@
 //! The commands that read: each asks a server over HTTP, one that runs or one of its own over a data folder, so that both answer alike.
 
+mod diff;
 mod directories;
 mod events;
 mod groups;
@@ -10,6 +11,7 @@ pub(super) mod source;
 mod status;
 mod users;
 
+pub(super) use diff::Diff;
 pub(super) use directories::Directories;
 pub(super) use events::Events;
 pub(super) use groups::Groups;
