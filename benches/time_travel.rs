@@ -12,11 +12,11 @@ use std::sync::{Arc, OnceLock};
 use actix_web::App;
 use actix_web::test::{TestRequest, call_service, init_service, read_body};
 use kit::{
-    BUSY_GROUP, BUSY_USER, Company, DIRECTORY, Dice, REVOLVING_GROUP, SECRET, START, STEP_MS, group_id, in_turns, time, user_id, verified,
+    BUSY_GROUP, BUSY_USER, Company, DIRECTORY, Dice, REVOLVING_GROUP, SECRET, START, STEP_MS, build, group_id, in_turns, time, user_id,
 };
 use rollcall::engine::Engine;
 use rollcall::http::{Settings, WEBHOOK_PATH, app};
-use rollcall::log::{BATCH_EVENTS_MAX, Log, Unrecovered};
+use rollcall::log::Log;
 use rollcall::verify::Keyring;
 
 /// A path that may be asked at some moment, its query open.
@@ -27,58 +27,6 @@ const ROUNDS: usize = 9;
 const DOCUMENTS_MAX: u64 = 256 << 20;
 /// The busy user gets at least so many versions in the largest log.
 const BUSY_VERSIONS: usize = 100_000;
-
-/// Builds a log of `events` events and says from which time on the company has its size.
-fn build(folder: &std::path::Path, events: usize) -> (Arc<dyn Log>, Company, i64) {
-    let log: Arc<dyn Log> = match Unrecovered::open(folder, 512 << 20).and_then(|log| log.recover(&|_| {})) {
-        Ok(log) => Arc::new(log),
-        Err(error) => panic!("{error}"),
-    };
-    let keyring = Keyring::new([SECRET], u64::MAX);
-    let mut company = Company::new();
-    company.busy_every = (events / 20_000).max(1) as u64;
-    let mut batch = Vec::new();
-    let mut late: Vec<(usize, Vec<u8>)> = Vec::new();
-    let mut dice = Dice(99);
-    let mut told = 0;
-    let first = company.sync();
-    let settled = company.at;
-    let mut waiting: std::collections::VecDeque<Vec<u8>> = first.into();
-    let commit = |batch: &mut Vec<_>, at: i64| match log.append(std::mem::take(batch), at) {
-        Ok(_) => {}
-        Err(error) => panic!("{error}"),
-    };
-    while told < events {
-        let body = match waiting.pop_front() {
-            Some(body) => body,
-            None => {
-                waiting.extend(company.happen());
-                continue;
-            }
-        };
-        told += 1;
-        if company.at > settled && dice.below(20) == 0 {
-            late.push((told + 1 + dice.below(2000) as usize, body));
-        } else {
-            batch.push(verified(&keyring, body));
-        }
-        while let Some(at) = late.iter().position(|(due, _)| *due <= told) {
-            batch.push(verified(&keyring, late.swap_remove(at).1));
-        }
-        if batch.len() >= BATCH_EVENTS_MAX - 64 {
-            let more = batch.split_off(batch.len().min(BATCH_EVENTS_MAX));
-            commit(&mut batch, company.at);
-            batch = more;
-        }
-    }
-    batch.extend(late.into_iter().map(|(_, body)| verified(&keyring, body)));
-    while !batch.is_empty() {
-        let more = batch.split_off(batch.len().min(BATCH_EVENTS_MAX));
-        commit(&mut batch, company.at);
-        batch = more;
-    }
-    (log, company, settled)
-}
 
 fn main() {
     let sizes = std::env::var("ROLLCALL_BENCH_EVENTS").unwrap_or_else(|_| "10000,100000,1000000".into());

@@ -7,8 +7,10 @@
 
 use std::io::Read;
 use std::net::TcpStream;
+use std::sync::Arc;
 use std::time::Instant;
 
+use rollcall::log::{BATCH_EVENTS_MAX, Log, Unrecovered};
 use rollcall::verify::{Keyring, Verified, sign};
 use serde_json::{Value, json};
 
@@ -262,6 +264,58 @@ pub fn verified(keyring: &Keyring, body: Vec<u8>) -> Verified {
         Ok(verified) => verified,
         Err(error) => panic!("{error}"),
     }
+}
+
+/// Builds a log of `events` events, 5 % of which come late, and says from which time on the company has its size.
+pub fn build(folder: &std::path::Path, events: usize) -> (Arc<dyn Log>, Company, i64) {
+    let log: Arc<dyn Log> = match Unrecovered::open(folder, 512 << 20).and_then(|log| log.recover(&|_| {})) {
+        Ok(log) => Arc::new(log),
+        Err(error) => panic!("{error}"),
+    };
+    let keyring = Keyring::new([SECRET], u64::MAX);
+    let mut company = Company::new();
+    company.busy_every = (events / 20_000).max(1) as u64;
+    let mut batch = Vec::new();
+    let mut late: Vec<(usize, Vec<u8>)> = Vec::new();
+    let mut dice = Dice(99);
+    let mut told = 0;
+    let first = company.sync();
+    let settled = company.at;
+    let mut waiting: std::collections::VecDeque<Vec<u8>> = first.into();
+    let commit = |batch: &mut Vec<_>, at: i64| match log.append(std::mem::take(batch), at) {
+        Ok(_) => {}
+        Err(error) => panic!("{error}"),
+    };
+    while told < events {
+        let body = match waiting.pop_front() {
+            Some(body) => body,
+            None => {
+                waiting.extend(company.happen());
+                continue;
+            }
+        };
+        told += 1;
+        if company.at > settled && dice.below(20) == 0 {
+            late.push((told + 1 + dice.below(2000) as usize, body));
+        } else {
+            batch.push(verified(&keyring, body));
+        }
+        while let Some(at) = late.iter().position(|(due, _)| *due <= told) {
+            batch.push(verified(&keyring, late.swap_remove(at).1));
+        }
+        if batch.len() >= BATCH_EVENTS_MAX - 64 {
+            let more = batch.split_off(batch.len().min(BATCH_EVENTS_MAX));
+            commit(&mut batch, company.at);
+            batch = more;
+        }
+    }
+    batch.extend(late.into_iter().map(|(_, body)| verified(&keyring, body)));
+    while !batch.is_empty() {
+        let more = batch.split_off(batch.len().min(BATCH_EVENTS_MAX));
+        commit(&mut batch, company.at);
+        batch = more;
+    }
+    (log, company, settled)
 }
 
 /// Nanoseconds per call of each, the median over rounds taken in turns.

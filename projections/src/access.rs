@@ -86,13 +86,11 @@ impl Views {
     pub(crate) fn footing(&self, user: Name, cut: Cut) -> Footing<'_> {
         let version = self.users.get(user).and_then(|user| user.version(cut));
         let own = version.is_some_and(|version| !version.deleted && version.active);
-        let directory = version.is_some_and(|version| self.lets_in(version, self.directory_of(user, version, cut), cut));
+        // A tombstone may leave its directory out.
+        let named =
+            |version: &Version| if version.directory == NO_NAME { self.directory_then(Kind::User, user, cut) } else { version.directory };
+        let directory = version.is_some_and(|version| self.lets_in(version, named(version), cut));
         Footing { version, own, directory }
-    }
-
-    /// The directory of a version; a tombstone may leave it out.
-    fn directory_of(&self, user: Name, version: &Version, cut: Cut) -> Name {
-        if version.directory == NO_NAME { self.last_directory(Kind::User, user, cut) } else { version.directory }
     }
 
     /// Whether a directory is active and did not end a version.

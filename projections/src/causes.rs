@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::entities::{Entity, Version};
 use crate::memberships::Pair;
 use crate::names::{NO_NAME, Name};
 use crate::order::{Cut, IdBuffer, Millis, Place, Seq, Seq32};
@@ -71,39 +72,67 @@ impl Views {
     }
 
     /// The moments, known and up to the cut, of all that a user's roles hang on.
-    pub(crate) fn moments(&self, user: Name, cut: Cut) -> BTreeSet<Millis> {
+    fn moments(&self, user: Name, cut: Cut) -> BTreeSet<Millis> {
+        self.moments_since(user, Millis::MIN, cut)
+    }
+
+    /// Those of the moments that a user's access and roles hang on, known and up to the cut, that are not before `from`.
+    pub(crate) fn moments_since(&self, user: Name, from: Millis, cut: Cut) -> BTreeSet<Millis> {
         let mut moments = BTreeSet::new();
         let mut add = |place: Place| {
-            if cut.sees(place) {
+            if cut.sees(place) && place.occurred_at >= from {
                 moments.insert(place.occurred_at);
             }
         };
-        for place in self.places_of_entity(Kind::User, user) {
-            add(place);
-        }
-        let mut directories: BTreeSet<Name> = self.directories_of_entity(Kind::User, user);
+        self.places_since(Kind::User, user, from).for_each(&mut add);
         for pair in self.pairs_of(user) {
-            for grant in pair.grants.iter() {
-                add(grant.place());
-                directories.insert(grant.directory());
-            }
-            for place in self.places_of_entity(Kind::Group, pair.group) {
-                add(place);
-            }
-            directories.extend(self.directories_of_entity(Kind::Group, pair.group));
+            pair.grants.since(from).map(Placed::place).for_each(&mut add);
+            self.places_since(Kind::Group, pair.group, from).for_each(&mut add);
         }
-        for directory in directories {
-            for place in self.places_of_directory(directory, cut) {
-                add(place);
-            }
+        for directory in self.directories_concerning(user) {
+            let directory = self.directories.get(directory);
+            directory.into_iter().flat_map(|directory| directory.events.since(from)).map(Placed::place).for_each(&mut add);
+            directory.and_then(|directory| directory.first_named_with(cut)).into_iter().for_each(&mut add);
         }
-        let set = self.policies.iter().map(|policy| (policy.seq, policy.effective_from));
-        for (seq, effective_from) in set.chain(self.roles.iter().map(|mapping| (mapping.seq, mapping.effective_from))) {
-            if seq <= cut.known_at && effective_from <= cut.as_of {
-                moments.insert(effective_from);
-            }
-        }
+        moments.extend(self.settings(cut).filter(|effective_from| *effective_from >= from));
         moments
+    }
+
+    /// The last of those moments. Costs a look-up for each group that the user was ever in.
+    pub(crate) fn last_moment(&self, user: Name, cut: Cut) -> Millis {
+        let of_entity = |kind: Kind, name: Name| {
+            let entity = self.entity(kind, name);
+            let latest = |entity: &Entity| {
+                [entity.explicit.latest(cut), entity.stand_ins.latest(cut)].map(|version| version.map(|version| version.place))
+            };
+            entity.map(latest).into_iter().flatten().flatten()
+        };
+        let pairs = self
+            .pairs_of(user)
+            .flat_map(|pair| pair.grants.latest(cut).map(|grant| grant.place()).into_iter().chain(of_entity(Kind::Group, pair.group)));
+        let directories = self.directories_concerning(user).into_iter().filter_map(|directory| self.directories.get(directory));
+        let directories = directories.flat_map(|directory| {
+            directory.events.latest(cut).map(|version| version.place).into_iter().chain(directory.first_named_with(cut))
+        });
+        let places = of_entity(Kind::User, user).chain(pairs).chain(directories);
+        places.map(|place| place.occurred_at).chain(self.settings(cut)).max().unwrap_or(Millis::MIN)
+    }
+
+    /// From when on each policy and mapping counts, as far as known and up to the cut.
+    fn settings(&self, cut: Cut) -> impl Iterator<Item = Millis> {
+        let policies = self.policies.iter().map(|policy| (policy.seq, policy.effective_from));
+        let mappings = self.roles.iter().map(|mapping| (mapping.seq, mapping.effective_from));
+        policies.chain(mappings).filter(move |(seq, from)| *seq <= cut.known_at && *from <= cut.as_of).map(|(_, from)| from)
+    }
+
+    /// The directories in which a user, or a group that it was ever in, ever was, and those of the events about its memberships.
+    fn directories_concerning(&self, user: Name) -> BTreeSet<Name> {
+        let mut directories = self.directories_of_entity(Kind::User, user);
+        for pair in self.pairs_of(user) {
+            directories.extend(self.directories_of_entity(Kind::Group, pair.group));
+            directories.extend(pair.grants.iter().map(|grant| grant.directory()));
+        }
+        directories
     }
 
     pub(crate) fn pairs_of(&self, user: Name) -> impl Iterator<Item = &Pair> {
@@ -111,20 +140,19 @@ impl Views {
     }
 
     pub(crate) fn places_of_entity(&self, kind: Kind, name: Name) -> impl Iterator<Item = Place> {
+        self.places_since(kind, name, Millis::MIN)
+    }
+
+    fn places_since(&self, kind: Kind, name: Name, from: Millis) -> impl Iterator<Item = Place> {
         let entity = self.entity(kind, name);
-        entity.into_iter().flat_map(|entity| entity.explicit.iter().chain(entity.stand_ins.iter()).map(|version| version.place))
+        entity
+            .into_iter()
+            .flat_map(move |entity| entity.explicit.since(from).chain(entity.stand_ins.since(from)).map(|version| version.place))
     }
 
+    /// The directories in which an entity ever was.
     pub(crate) fn directories_of_entity(&self, kind: Kind, name: Name) -> BTreeSet<Name> {
-        let versions = self.entity(kind, name).into_iter().flat_map(|entity| entity.explicit.iter().chain(entity.stand_ins.iter()));
-        versions.map(|version| version.directory).filter(|directory| *directory != NO_NAME).collect()
-    }
-
-    /// A directory's own events, and the first that names it with an organization.
-    fn places_of_directory(&self, directory: Name, cut: Cut) -> impl Iterator<Item = Place> {
-        let directory = self.directories.get(directory);
-        let named = directory.and_then(|directory| directory.named_with.at(Cut { as_of: Millis::MAX, ..cut })).map(|named| named.place);
-        directory.into_iter().flat_map(|directory| directory.events.iter().map(|version| version.place)).chain(named)
+        self.entity(kind, name).into_iter().flat_map(|entity| entity.listed_in.iter().copied()).collect()
     }
 
     /// Since when each reason that stands at the end has stood.
@@ -197,16 +225,19 @@ impl Views {
     }
 
     /// The directory of an entity's latest version that has one.
-    fn directory_then(&self, kind: Kind, name: Name, then: Cut) -> Name {
-        let Some(entity) = self.entity(kind, name) else { return NO_NAME };
-        let explicit = self.last_directory(kind, name, then);
-        if explicit != NO_NAME {
-            return explicit;
-        }
-        // A deletion may leave it out; before the first explicit version snapshots were versions.
-        let seen = entity.explicit.iter().map(|version| version.place).filter(|place| then.sees(*place));
-        let until = seen.map(|place| place.occurred_at.saturating_sub(1)).min().unwrap_or(then.as_of);
-        entity.stand_ins.latest(Cut { as_of: until, ..then }).map_or(NO_NAME, |version| version.directory)
+    pub(crate) fn directory_then(&self, kind: Kind, name: Name, then: Cut) -> Name {
+        self.placed_version(kind, name, then).map_or(NO_NAME, |version| version.directory)
+    }
+
+    /// An entity's latest version that has a directory: a deletion may leave it out. Before the first explicit version snapshots were versions.
+    pub(crate) fn placed_version(&self, kind: Kind, name: Name, then: Cut) -> Option<&Version> {
+        let entity = self.entity(kind, name)?;
+        let placed = |version: &&Version| version.directory != NO_NAME;
+        entity.explicit.latest_first(then).find(placed).or_else(|| {
+            let seen = entity.explicit.iter().map(|version| version.place).filter(|place| then.sees(*place));
+            let until = seen.map(|place| place.occurred_at.saturating_sub(1)).min().unwrap_or(then.as_of);
+            entity.stand_ins.latest(Cut { as_of: until, ..then })
+        })
     }
 
     fn directory_events_at(&self, directory: Name, moment: Millis) -> impl Iterator<Item = Place> {

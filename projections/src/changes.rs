@@ -89,7 +89,7 @@ pub struct AccessChange {
     pub user: String,
     /// The directory of the user's latest version that has one; empty if none.
     pub directory: String,
-    /// That directory's organization; empty while unknown.
+    /// The organization that this version shows; empty while unknown.
     pub organization: String,
     /// What.
     pub became: Became,
@@ -215,18 +215,21 @@ impl Views {
                 cause,
             });
         };
-        let moments: Vec<Millis> = self.moments(user, with).union(&self.moments(user, without)).copied().collect();
+        let since = |from: Millis| -> Vec<Millis> {
+            self.moments_since(user, from, with).union(&self.moments_since(user, from, without)).copied().collect()
+        };
         if now == before {
             // Where nothing is known to have happened later, now is all that a record can change.
-            let later = moments.get(moments.partition_point(|moment| *moment < touched.from)..).unwrap_or_default();
-            if later.iter().any(|moment| *moment > touched.from) {
+            if self.last_moment(user, with) > touched.from {
+                let later = since(touched.from);
                 states += 2 * later.len();
-                if let Some(moment) = self.first_difference(user, later, with, without) {
+                if let Some(moment) = self.first_difference(user, &later, with, without) {
                     add(Became::HistoryChanged, moment);
                 }
             }
             return states;
         }
+        let moments = since(Millis::MIN);
         states += 2 * moments.len();
         let differ = || self.first_difference(user, &moments, with, without).unwrap_or(touched.from);
         if now.access != before.access {
@@ -242,16 +245,16 @@ impl Views {
         }
         let held = |role: &str, moment: Millis| self.roles_held(user, Cut { as_of: moment, ..with }).iter().any(|held| held == role);
         // The first moment of the unbroken time up to the end.
-        let since = |role: &str, holds: bool| {
+        let unbroken_since = |role: &str, holds: bool| {
             let mut unbroken = moments.iter().rev().copied().take_while(|moment| held(role, *moment) == holds);
             let first = unbroken.by_ref().last();
             first.filter(|first| holds || moments.first() != Some(first)).unwrap_or_else(differ)
         };
         for role in now.roles.difference(&before.roles) {
-            add(Became::RoleGained(role.clone()), since(role, true));
+            add(Became::RoleGained(role.clone()), unbroken_since(role, true));
         }
         for role in before.roles.difference(&now.roles) {
-            add(Became::RoleLost(role.clone()), since(role, false));
+            add(Became::RoleLost(role.clone()), unbroken_since(role, false));
         }
         states
     }
@@ -262,12 +265,11 @@ impl Views {
         moments.iter().copied().find(|moment| at(*moment, with) != at(*moment, without))
     }
 
-    /// The directory of a user's latest version that has one, and its organization.
+    /// The directory of a user's latest version that has one, and the organization that this version shows.
     fn place_of(&self, user: Name, cut: Cut) -> (String, String) {
-        let version = self.users.get(user).and_then(|user| user.version(cut));
-        let own = version.map_or(NO_NAME, |version| version.directory);
-        let directory = if own == NO_NAME { self.last_directory(Kind::User, user, cut) } else { own };
-        let organization = self.texts.text(self.organization_of(directory, cut));
-        (self.directories.names.text(directory).to_owned(), organization.to_owned())
+        let version = self.placed_version(Kind::User, user, cut);
+        let organization = version.map_or(NO_NAME, |version| self.shown_organization(version, cut));
+        let directory = version.map_or(NO_NAME, |version| version.directory);
+        (self.directories.names.text(directory).to_owned(), self.texts.text(organization).to_owned())
     }
 }

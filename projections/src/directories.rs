@@ -75,6 +75,11 @@ impl Directory {
         }
     }
 
+    /// The first event of another kind that names it with an organization, of those known, whenever it happened.
+    pub(crate) fn first_named_with(&self, cut: Cut) -> Option<Place> {
+        self.named_with.at(Cut { as_of: Millis::MAX, ..cut }).map(|named| named.place)
+    }
+
     pub(crate) fn organization(&self, cut: Cut) -> Name {
         let own = self.events.latest_first(cut).map(|version| version.organization).find(|name| *name != NO_NAME);
         own.or_else(|| self.named_with.at(cut).map(|named| named.organization)).unwrap_or(NO_NAME)

@@ -6,7 +6,6 @@ use std::collections::BTreeSet;
 
 use crate::access::around;
 use crate::causes::{Cause, Turn};
-use crate::directories::Directory;
 use crate::entities::Version;
 use crate::fact::DirectoryChange;
 use crate::memberships::Pair;
@@ -156,12 +155,12 @@ impl Views {
             Some(before) if version.directory == NO_NAME => before.directory,
             _ => version.directory,
         };
-        let is_deleted = |directory: &Directory| self.ended_by(directory, version, then);
-        let change = match self.directories.get(directory) {
-            Some(directory) if is_deleted(directory) => DirectoryChange::Deleted,
-            _ => DirectoryChange::Activated,
+        // What was not there before is begun; what was is ended, by a directory only if that is deleted.
+        let directory = match (before, self.directories.get(directory)) {
+            (None, Some(_)) => self.directory_turned(directory, DirectoryChange::Activated, then),
+            (Some(_), Some(item)) if self.ended_by(item, version, then) => self.directory_turned(directory, DirectoryChange::Deleted, then),
+            _ => None,
         };
-        let directory = self.directory_turned(directory, change, then);
         let policy = self.policies.in_force(then).filter(|policy| policy.effective_from == then.as_of);
         let policy = policy.filter(|_| matches!(kind, Kind::User) && !version.active && !version.deleted);
         place.into_iter().chain(directory).map(Turn::Event).chain(policy.map(|policy| Turn::Policy(policy.seq))).collect()

@@ -106,6 +106,12 @@ impl<V: Placed> Timeline<V> {
         self.older.iter().chain(&self.newest)
     }
 
+    /// The versions of a moment and all later ones. O(log n), and what it gives.
+    pub(crate) fn since(&self, moment: Millis) -> impl Iterator<Item = &V> {
+        let first = self.older.partition_point(|version| version.place().occurred_at < moment);
+        self.older.iter().skip(first).chain(&self.newest).filter(move |version| version.place().occurred_at >= moment)
+    }
+
     /// The versions of one millisecond. O(log n).
     pub(crate) fn at(&self, moment: Millis) -> impl Iterator<Item = &V> {
         let first = self.older.partition_point(|version| version.place().occurred_at < moment);
@@ -184,6 +190,10 @@ impl<V: Placed> Rare<V> {
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &V> {
         self.0.iter().flat_map(|timeline| timeline.iter())
+    }
+
+    pub(crate) fn since(&self, moment: Millis) -> impl Iterator<Item = &V> {
+        self.0.iter().flat_map(move |timeline| timeline.since(moment))
     }
 
     pub(crate) fn at(&self, moment: Millis) -> impl Iterator<Item = &V> {

@@ -180,6 +180,10 @@ pub(super) const AFTER_PLACE: Parameter =
     parameter("after", Takes::Text, "1772442000000.757365725f31", "The cursor `after` of another page");
 pub(super) const BEFORE_PLACE: Parameter =
     parameter("before", Takes::Text, "1772442000000.757365725f31", "The cursor `before` of another page");
+pub(super) const AFTER_MEMBER: Parameter =
+    parameter("after", Takes::Text, "757365725f31.1772442000000", "The cursor `after` of another page");
+pub(super) const BEFORE_MEMBER: Parameter =
+    parameter("before", Takes::Text, "757365725f31.1772442000000", "The cursor `before` of another page");
 pub(super) const AFTER_CHANGE: Parameter = parameter(
     "after",
     Takes::Text,

@@ -8,7 +8,7 @@ use serde_json::{Value, json as object};
 
 use super::State;
 use super::answer::{Code, Problem, list as list_of};
-use super::api::{AFTER_PLACE, BEFORE_PLACE, Gives, LIMIT_OWN, Method, ORDER_TIME, Operation};
+use super::api::{AFTER_MEMBER, AFTER_PLACE, BEFORE_MEMBER, BEFORE_PLACE, Gives, LIMIT_OWN, Method, ORDER_TIME, Operation};
 use super::places::{in_steps, of_all};
 use super::question::{Place, Places, Question, id_within_path, pinned, pinned_with_roles};
 use super::roles::describe_cause;
@@ -59,12 +59,15 @@ pub(super) const GROUPS: Operation = periods(
 );
 
 /// `GET /rollcall/v1/groups/{id}/members`
-pub(super) const MEMBERS: Operation = periods(
-    "/rollcall/v1/groups/{id}/members",
-    "listGroupMembers",
-    "Every time in which somebody was in a group, with what began and what ended it; by member and beginning.",
-    "MembershipPeriod",
-);
+pub(super) const MEMBERS: Operation = Operation {
+    parameters: &[AFTER_MEMBER, BEFORE_MEMBER, LIMIT_OWN, ORDER_TIME],
+    ..periods(
+        "/rollcall/v1/groups/{id}/members",
+        "listGroupMembers",
+        "Every time in which somebody was in a group, with what began and what ended it; by member and beginning.",
+        "MembershipPeriod",
+    )
+};
 
 /// A call about one user or group, fixed.
 struct Asked {

@@ -11,6 +11,7 @@ mod diffing;
 mod durability;
 mod events;
 mod faults;
+mod feed;
 mod generating;
 mod histories;
 mod history;

@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
+use super::histories::percent_encoded;
 use super::kit::Server;
-use super::stories::stories;
+use super::stories::{Step, Story, stories};
 
 /// Every call that exists, and what each needs so that it answers with 200.
-const CALLS: [(&str, &str); 21] = [
+const CALLS: [(&str, &str); 26] = [
     ("/directories", ""),
     ("/directories/{id}", "directory_01K424MH00XFE6WM17PR9ASN2Y"),
     ("/directory_groups", "directory=directory_01K424MH00XFE6WM17PR9ASN2Y"),
@@ -19,8 +20,11 @@ const CALLS: [(&str, &str); 21] = [
     ("/healthz", ""),
     ("/openapi.json", ""),
     ("/readyz", ""),
+    ("/rollcall/v1/changes", ""),
+    ("/rollcall/v1/deprovisionings", ""),
     ("/rollcall/v1/diff", "from=latest"),
     ("/rollcall/v1/groups/{id}/history", "directory_group_01K424MK3GKPZXHV3GKC42YPT6"),
+    ("/rollcall/v1/groups/{id}/members", "directory_group_01K424MK3GKPZXHV3GKC42YPT6"),
     ("/rollcall/v1/policy", ""),
     ("/rollcall/v1/projections", ""),
     ("/rollcall/v1/quarantine", ""),
@@ -28,6 +32,8 @@ const CALLS: [(&str, &str); 21] = [
     ("/rollcall/v1/role_mapping", ""),
     ("/rollcall/v1/role_mapping/versions", ""),
     ("/rollcall/v1/stats", ""),
+    ("/rollcall/v1/users/{id}/access", "directory_user_01K424MHZW4ARSCHD1SQVX7DNM"),
+    ("/rollcall/v1/users/{id}/groups", "directory_user_01K424MHZW4ARSCHD1SQVX7DNM"),
     ("/rollcall/v1/users/{id}/history", "directory_user_01K424MHZW4ARSCHD1SQVX7DNM"),
     ("/rollcall/v1/users/{id}/roles", "directory_user_01K424MHZW4ARSCHD1SQVX7DNM"),
 ];
@@ -120,7 +126,11 @@ fn the_parameters_described_are_those_that_are_taken() {
             assert!(!parameter["description"].as_str().unwrap().is_empty());
             let schema = &parameter["schema"];
             let wrong = match (schema["type"].as_str().unwrap(), &schema["enum"], schema["format"].as_str()) {
-                ("integer", ..) => vec!["0".to_owned(), (schema["maximum"].as_u64().unwrap() + 1).to_string(), "x".to_owned()],
+                ("integer", ..) => vec![
+                    (schema["minimum"].as_i64().unwrap() - 1).to_string(),
+                    (schema["maximum"].as_u64().unwrap() + 1).to_string(),
+                    "x".to_owned(),
+                ],
                 (_, Value::Array(_), _) | (_, _, Some("date-time")) => vec!["no+such+word".to_owned()],
                 ("string", ..) => vec![String::new(), "x".repeat(1025)],
                 _ => vec![],
@@ -259,6 +269,51 @@ fn every_reference_leads_somewhere_and_every_schema_is_used() {
     }
     for name in schemas.keys() {
         assert!(references.contains(&format!("#/components/schemas/{name}")), "{name}");
+    }
+}
+
+#[test]
+fn the_answers_have_the_shapes_described() {
+    for story in stories() {
+        let folder = tempfile::tempdir().unwrap();
+        let server = Server::start(folder.path());
+        for step in Story::steps(story.events.iter().map(String::as_str), story.deeds()) {
+            match step {
+                Step::Event(event) => drop(server.deliver(event)),
+                Step::Act(act) => assert_eq!(server.act(&act.method, &act.path, act.body.as_ref()).status, act.status),
+            }
+        }
+        let document = server.get_with("/openapi.json", &[]).json();
+        let of_kind = |kind: &str| -> Vec<String> {
+            let directories = server.get("/directories?limit=100").ids();
+            let lists = directories.iter().map(|directory| format!("/directory_{kind}?limit=100&directory={}", percent_encoded(directory)));
+            lists.flat_map(|list| server.get(&list).ids()).collect()
+        };
+        let (users, groups) = (of_kind("users"), of_kind("groups"));
+        for (path, needs) in CALLS {
+            let schema = &document["paths"][path]["get"]["responses"]["200"]["content"]["application/json"]["schema"];
+            if schema.is_null() {
+                continue;
+            }
+            let whole = json!({ "components": document["components"], "allOf": [schema] });
+            let validator = jsonschema::validator_for(&whole).unwrap();
+            let ids = match path {
+                _ if path.contains("users/{id}") => users.iter().collect(),
+                _ if path.contains("groups/{id}") => groups.iter().collect(),
+                _ => Vec::new(),
+            };
+            let asked: Vec<String> = match path.contains("{id}") {
+                true => ids.into_iter().map(|id| path.replace("{id}", &percent_encoded(id))).collect(),
+                false => vec![path_of(path, needs).0],
+            };
+            for asked in asked {
+                let answer = server.get(&asked);
+                assert_eq!(answer.status, 200, "{}: {asked}", story.name);
+                let faults: Vec<String> =
+                    validator.iter_errors(&answer.json()).map(|fault| format!("{fault} at {}", fault.instance_path())).collect();
+                assert!(faults.is_empty(), "{}: {asked}: {faults:?}", story.name);
+            }
+        }
     }
 }
 
