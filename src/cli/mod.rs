@@ -47,6 +47,7 @@ enum Command {
     Mapping(mapping::Mapping),
     Policy(policy::Policy),
     Events(read::Events),
+    Changes(read::Changes),
     Status(read::Status),
     Rebuild(rebuild::Rebuild),
 }
@@ -111,6 +112,7 @@ pub fn run() -> ExitCode {
         Command::Mapping(mapping) => mapping.run(),
         Command::Policy(policy) => policy.run(),
         Command::Events(events) => events.run(),
+        Command::Changes(changes) => changes.run(),
         Command::Status(status) => status.run(),
         Command::Rebuild(rebuild) => rebuild.run(),
     };

@@ -1,6 +1,7 @@
 //! The commands that read: each asks a server over HTTP, one that runs or one of its own over a data folder, so that both answer alike.
 
 mod audit;
+mod changes;
 mod deprovisioned;
 mod diff;
 mod directories;
@@ -15,6 +16,7 @@ mod users;
 mod values;
 
 pub(super) use audit::Audit;
+pub(super) use changes::Changes;
 pub(super) use deprovisioned::Deprovisioned;
 pub(super) use diff::Diff;
 pub(super) use directories::Directories;

@@ -185,3 +185,134 @@ fn whole(changed: &[Field]) -> String {
     let fields: Vec<String> = fields.into_iter().map(|Field { name, values: [_, to] }| format!("{name} {}", value(to))).collect();
     if fields.is_empty() { "nothing else is said".into() } else { fields.join(", ") }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::person::Person;
+    use super::super::timeline::Lists;
+    use super::*;
+
+    fn cause(seq: u64, event: &str, occurred_at: &str, recorded_at: &str) -> Cause {
+        Cause {
+            event_id: format!("event_{seq}"),
+            event: event.into(),
+            occurred_at: occurred_at.into(),
+            recorded_at: recorded_at.into(),
+            seq,
+        }
+    }
+
+    fn field(name: &str, from: &str, to: &str) -> Field {
+        Field { name: name.into(), values: [from.into(), to.into()] }
+    }
+
+    /// Created on 1 March; a group left on the 2nd, learnt last; a mapping of the 5th set for the 3rd; deleted on the 4th by a clock that is ahead.
+    fn timeline() -> Timeline {
+        let step = |at: &str, cause: Cause, late: bool, whats: Vec<What>| Step { at: at.into(), cause, late, whats };
+        let [first, second, third, fourth, fifth] = [1, 2, 3, 4, 5].map(|day| format!("2026-03-0{day}T09:00:00.000Z"));
+        let created = vec![
+            field("custom_attributes.level", "null", "3"),
+            field("email", "null", "\"zoe@foo.example\""),
+            field("idp_id", "null", "\"00u1\""),
+            field("raw_attributes.a", "null", "1"),
+            field("state", "null", "\"active\""),
+        ];
+        let changed = vec![field("job_title", "null", r#""\u001b[2J\n山田""#), field("name", "\"Zoë\"", "\"\"")];
+        let missed = vec![field("job_title", "\"Clerk\"", "null")];
+        let version = |change: &str, changed, missed| What::Version { change: change.into(), changed, missed };
+        let sales = Group { id: "g1".into(), name: String::new() };
+        let end = cause(12, "dsync.user.deleted", &fourth, "2026-03-04T08:59:58.500Z");
+        Timeline {
+            who: Person {
+                id: "u1".into(),
+                name: "Zoë".into(),
+                email: "zoe@foo.example".into(),
+                directory: "d1".into(),
+                ..Person::default()
+            },
+            verdict: Verdict::Lost { at: fourth.clone(), reason: "user_deleted".into(), cause: end.clone() },
+            steps: vec![
+                step(
+                    &first,
+                    cause(2, "dsync.user.created", &first, "2026-03-01T09:00:00.420Z"),
+                    false,
+                    vec![version("created", created, Vec::new()), What::AccessBegan, What::RoleGained("member".into())],
+                ),
+                step(
+                    &second,
+                    cause(13, "dsync.group.user_removed", &second, &fifth),
+                    true,
+                    vec![version("updated", changed, missed), What::Left(sales)],
+                ),
+                step(&third, cause(14, "rollcall.mapping.set", &fifth, &fifth), false, vec![What::RoleLost("member".into())]),
+                step(&fourth, end, false, vec![version("deleted", Vec::new(), Vec::new()), What::AccessEnded("user_deleted".into())]),
+            ],
+            lists: Lists { history: Vec::new(), access: Vec::new(), groups: Vec::new(), roles: Vec::new() },
+            as_of: "latest".into(),
+            known_at: "14".into(),
+        }
+    }
+
+    #[test]
+    fn a_page_tells_who_the_answer_and_each_event_with_what_it_brought_about() {
+        let expected = r#"Zoë, zoe@foo.example
+lost access on 2026-03-04 09:00:00.000 UTC: user_deleted, by event_12, learnt 1 s before its own time on 2026-03-04 08:59:58.500 UTC (record 12)
+
+user          u1
+email         zoe@foo.example
+directory     d1
+asked         as of latest, known at record 14
+
+2026-03-01T09:00:00.000Z  dsync.user.created        record  2  learnt 420 ms later             event_2
+  ~ created: state active, email zoe@foo.example, custom_attributes.level 3
+  + access begins
+  + gains the role member
+2026-03-02T09:00:00.000Z  dsync.group.user_removed  record 13  learnt 3 d 0 h later            event_13
+  ! it came late, on 2026-03-05 09:00:00.000 UTC: what follows it here had been learnt before
+  ! an update was missed before it: job_title was Clerk here, and nothing at the source
+  ~ job_title: nothing -> \u{1b}[2J\n山田
+  ~ name: Zoë -> ""
+  - leaves g1
+2026-03-03T09:00:00.000Z  rollcall.mapping.set      record 14  learnt 0 ms later               event_14
+  ! it was done on 2026-03-05 09:00:00.000 UTC, for this moment
+  - loses the role member
+2026-03-04T09:00:00.000Z  dsync.user.deleted        record 12  learnt 1 s before its own time  event_12
+  - deleted
+  - access ends: user_deleted
+
+proof of record 12, which decides: rollcall prove 12
+"#;
+        assert_eq!(page(&timeline(), None, false), expected);
+    }
+
+    #[test]
+    fn a_page_is_cut_to_the_terminal_but_for_the_answer_and_the_ids() {
+        let cut = page(&timeline(), Some(72), false);
+        let (answer, steps) = cut.split_once("\n\n").unwrap();
+        assert!(answer.ends_with("(record 12)"), "{answer}");
+        assert!(steps.lines().all(|line| line.chars().count() <= 72), "{steps}");
+        let wanted = "
+2026-03-02T09:00:00.000Z  dsync.group.user_removed  record 13
+  event_13  learnt 3 d 0 h later
+  ! it came late, on 2026-03-05 09:00:00.000 UTC: what follows it here …
+";
+        assert!(steps.contains(wanted), "{steps}");
+    }
+
+    #[test]
+    fn what_begins_is_green_what_ends_red_and_what_is_odd_yellow() {
+        let painted = page(&timeline(), None, true);
+        for line in [
+            "\u{1b}[1m\u{1b}[32m  + access begins\u{1b}[0m\n",
+            "\u{1b}[31m  - leaves g1\u{1b}[0m\n",
+            "\u{1b}[33m  ! it was done on 2026-03-05 09:00:00.000 UTC, for this moment\u{1b}[0m\n",
+            "\u{1b}[1m\u{1b}[31mlost access on ",
+        ] {
+            assert!(painted.contains(line), "{line:?}: {painted:?}");
+        }
+        // Colours are all that differs, and no escape of a sender is among them.
+        let plain: String =
+            painted.split('\u{1b}').enumerate().map(|(at, part)| if at == 0 { part } else { part.split_once('m').unwrap().1 }).collect();
+        assert_eq!(plain, page(&timeline(), None, false));
+    }
+}
