@@ -116,7 +116,7 @@ fn tell(step: &Step, all: &[Step], width: Option<u16>, lines: &mut Vec<Line>) {
         lines.push(Line { text: format!("  {}  {}", cause.event_id, learnt.trim_end()), style: bold });
     }
     if step.late {
-        let text = format!("  ! it came late, on {}: what follows it here had been learnt before", utc(&cause.recorded_at));
+        let text = format!("  ! it came late, on {}: some of what follows had been learnt before", utc(&cause.recorded_at));
         lines.push(Line { text, style: AnsiColor::Yellow.on_default() });
     }
     if step.at != cause.occurred_at {
@@ -147,7 +147,12 @@ fn describe(what: &What, lines: &mut Vec<Line>) {
                 }
                 "created" => line(Style::new(), format!("~ created: {}", whole(changed))),
                 _ if changed.is_empty() => line(Style::new(), "~ updated, nothing changed".into()),
-                _ => changed.iter().for_each(|field| line(Style::new(), format!("~ {}", change_of(field)))),
+                _ => {
+                    // The list of emails says once more what the one that is shown says.
+                    let shown = changed.iter().any(|field| field.name == "email");
+                    let told = changed.iter().filter(|field| !(shown && field.name == "emails"));
+                    told.for_each(|field| line(Style::new(), format!("~ {}", change_of(field))));
+                }
             }
         }
         What::AccessBegan => line(green.bold(), "+ access begins".into()),
@@ -268,7 +273,7 @@ asked         as of latest, known at record 14
   + access begins
   + gains the role member
 2026-03-02T09:00:00.000Z  dsync.group.user_removed  record 13  learnt 3 d 0 h later            event_13
-  ! it came late, on 2026-03-05 09:00:00.000 UTC: what follows it here had been learnt before
+  ! it came late, on 2026-03-05 09:00:00.000 UTC: some of what follows had been learnt before
   ! an update was missed before it: job_title was Clerk here, and nothing at the source
   ~ job_title: nothing -> \u{1b}[2J\n山田
   ~ name: Zoë -> ""
@@ -294,7 +299,7 @@ proof of record 12, which decides: rollcall prove 12
         let wanted = "
 2026-03-02T09:00:00.000Z  dsync.group.user_removed  record 13
   event_13  learnt 3 d 0 h later
-  ! it came late, on 2026-03-05 09:00:00.000 UTC: what follows it here …
+  ! it came late, on 2026-03-05 09:00:00.000 UTC: some of what foll…
 ";
         assert!(steps.contains(wanted), "{steps}");
     }
