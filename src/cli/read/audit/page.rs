@@ -299,7 +299,7 @@ proof of record 12, which decides: rollcall prove 12
         let wanted = "
 2026-03-02T09:00:00.000Z  dsync.group.user_removed  record 13
   event_13  learnt 3 d 0 h later
-  ! it came late, on 2026-03-05 09:00:00.000 UTC: some of what foll…
+  ! it came late, on 2026-03-05 09:00:00.000 UTC: some of what follows …
 ";
         assert!(steps.contains(wanted), "{steps}");
     }
