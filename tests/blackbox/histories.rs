@@ -5,6 +5,8 @@
 
 #![allow(dead_code, unreachable_pub, clippy::expect_used, clippy::indexing_slicing)]
 
+use std::collections::BTreeMap;
+
 use rand::rngs::StdRng;
 use rand::seq::{IndexedRandom, SliceRandom};
 use rand::{Rng, RngExt, SeedableRng};
@@ -52,6 +54,11 @@ pub fn history_of_roles(seed: u64) -> History {
     told(seed, Theme::Roles)
 }
 
+/// A short history in which people come and go, move, and directories stand still; updates say what was before, and mostly rightly.
+pub fn history_of_audit(seed: u64) -> History {
+    told(seed, Theme::Audit)
+}
+
 fn told(seed: u64, theme: Theme) -> History {
     let mut rng = StdRng::seed_from_u64(seed);
     let cast = Cast::draw(&mut rng);
@@ -61,10 +68,24 @@ fn told(seed: u64, theme: Theme) -> History {
     let forward = rng.random_bool(0.75);
     let size = match theme {
         Theme::Roles => rng.random_range(20..=70),
+        Theme::Audit => rng.random_range(15..=55),
         Theme::Everything if rng.random_bool(0.7) => rng.random_range(50..=160),
         Theme::Everything => rng.random_range(50..=500),
     };
-    let mut teller = Teller { rng, cast, moments, mood, theme, forward, budget_ahead, budget_timeless, told: 0, size, bodies: Vec::new() };
+    let mut teller = Teller {
+        rng,
+        cast,
+        moments,
+        mood,
+        theme,
+        forward,
+        budget_ahead,
+        budget_timeless,
+        told: 0,
+        size,
+        bodies: Vec::new(),
+        said: BTreeMap::new(),
+    };
     while teller.bodies.len() < size {
         teller.tell();
     }
@@ -213,6 +234,8 @@ enum Theme {
     Everything,
     /// Few names and attributes, so that rules meet them.
     Roles,
+    /// The same, and access ends in every way.
+    Audit,
 }
 
 /// Names of groups for rules to meet.
@@ -236,6 +259,8 @@ struct Teller {
     told: usize,
     size: usize,
     bodies: Vec<Vec<u8>>,
+    /// What was last said of each user and group.
+    said: BTreeMap<String, Object>,
 }
 
 impl Teller {
@@ -313,7 +338,7 @@ impl Teller {
             ("dsync.group.user_added", 30),
             ("dsync.group.user_removed", 5 * ends),
             ("dsync.activated", if self.mood == Mood::Stubs { 2 } else { 6 }),
-            ("dsync.deactivated", 2 * ends),
+            ("dsync.deactivated", if self.theme == Theme::Audit { 4 * ends } else { 2 * ends }),
             ("dsync.deleted", ends),
             ("dsync.user.promoted", 1),
             ("dsync.group.user_moved", 1),
@@ -438,9 +463,10 @@ impl Teller {
             .clone();
         self.maybe(&mut data, 20, "role", role);
         self.odd(&mut data, &["first_name", "last_name", "name", "job_title", "username", "idp_id", "raw_attributes"]);
-        if self.theme == Theme::Roles {
+        if self.theme != Theme::Everything {
             self.attributes(&mut data);
         }
+        self.follow_what_was_said(&mut data, "user", event);
         data
     }
 
@@ -448,11 +474,72 @@ impl Teller {
         let mut data = self.entity(id, home, "directory_group", event);
         let name = match self.theme {
             Theme::Everything => format!("Group {}", self.told),
-            Theme::Roles => GROUP_NAMES.choose(&mut self.rng).expect("names").to_string(),
+            Theme::Roles | Theme::Audit => GROUP_NAMES.choose(&mut self.rng).expect("names").to_string(),
         };
         self.maybe(&mut data, 85, "name", json!(name));
         self.odd(&mut data, &["name", "idp_id", "raw_attributes"]);
+        self.follow_what_was_said(&mut data, "group", event);
         data
+    }
+
+    /// A version that differs from the last one in a few fields, and says which.
+    fn follow_what_was_said(&mut self, data: &mut Object, kind: &str, event: &str) {
+        if self.theme != Theme::Audit || event.ends_with("deleted") || self.chance(15) {
+            return;
+        }
+        let id = format!("{kind} {}", data["id"]);
+        let last = self.said.get(&id).cloned().unwrap_or_default();
+        data.remove("previous_attributes");
+        let always = ["id", "directory_id", "created_at", "updated_at", "state"];
+        for (key, value) in &last {
+            if !always.contains(&key.as_str()) && self.chance(75) {
+                data.insert(key.clone(), value.clone());
+            }
+        }
+        if self.chance(60) && data.get("custom_attributes").is_none_or(Value::is_object) {
+            let number = *NUMBERS.choose(&mut self.rng).expect("numbers");
+            let attributes = data.entry("custom_attributes").or_insert_with(|| json!({}));
+            attributes["n"] = json!(format!("@{number}@"));
+        }
+        if event == "snapshot" {
+            return;
+        }
+        self.said.insert(id, data.clone());
+        if self.chance(75) {
+            let mut previous = self.what_was_before(&last, data);
+            if self.chance(30) {
+                let missed = [
+                    ("name", json!("Never heard")),
+                    ("state", json!("inactive")),
+                    ("email", Value::Null),
+                    ("custom_attributes", json!({ "role": "admin", "n": null })),
+                    ("custom_attributes", json!("none")),
+                    ("custom_attributes", Value::Null),
+                    ("updated_at", json!("2001-01-01T00:00:00Z")),
+                ];
+                let (key, value) = missed.choose(&mut self.rng).expect("fields").clone();
+                previous.insert(key.to_owned(), value);
+            }
+            data.insert("previous_attributes".into(), json!(previous));
+        }
+    }
+
+    /// The fields of `last` that `data` has otherwise; of attributes those keys alone, more often than not.
+    fn what_was_before(&mut self, last: &Object, data: &Object) -> Object {
+        let mut previous = Object::new();
+        for key in last.keys().chain(data.keys()) {
+            let (old, new) = (last.get(key).cloned().unwrap_or_default(), data.get(key).cloned().unwrap_or_default());
+            match (&old, &new) {
+                _ if old == new => {}
+                (Value::Object(olds), Value::Object(news)) if self.chance(80) => {
+                    let keys = olds.keys().chain(news.keys()).filter(|key| olds.get(*key) != news.get(*key));
+                    let keys = keys.map(|key| (key.clone(), olds.get(key).cloned().unwrap_or_default()));
+                    previous.insert(key.clone(), Value::Object(keys.collect()));
+                }
+                _ => drop(previous.insert(key.clone(), old)),
+            }
+        }
+        previous
     }
 
     fn attributes(&mut self, data: &mut Object) {
@@ -552,7 +639,7 @@ impl Teller {
     }
 
     fn somewhere(&mut self, home: &str) -> String {
-        if self.chance(88) {
+        if self.chance(if self.theme == Theme::Audit { 78 } else { 88 }) {
             return home.to_owned();
         }
         self.cast.directories.choose(&mut self.rng).expect("directories").0.clone()
@@ -807,10 +894,18 @@ impl Teller {
     /// Mostly as a source would write it.
     fn written(&mut self, body: &Value) -> Vec<u8> {
         if self.chance(70) {
-            return body.to_string().into_bytes();
+            return with_numbers(body.to_string()).into_bytes();
         }
         write_loosely(&mut self.rng, body)
     }
+}
+
+/// Numbers of which some are the same to a calculator, but none by their text.
+const NUMBERS: [&str; 6] = ["1", "1.0", "1.00", "1e2", "100", "12345678901234567890123"];
+
+/// Strings that stand for numbers, as these.
+fn with_numbers(text: String) -> String {
+    NUMBERS.iter().fold(text, |text, number| text.replace(&format!("\"@{number}@\""), number))
 }
 
 // --- Writing times and JSON in every way that means the same ---

@@ -9,6 +9,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value, json};
 
+pub mod audit;
 pub mod roles;
 
 /// Everything delivered so far.
@@ -280,6 +281,7 @@ impl World {
         let mapping = self.setting_in_force(cut, roles::Setting::mapping);
         View {
             world: self,
+            known_at: cut.known_at,
             events: self.events.iter().filter(sees).collect(),
             inactive_users_end: inactive_users == Some("delete"),
             mapping,
@@ -477,6 +479,7 @@ fn ulid_ms(event_id: &str) -> Option<i64> {
 /// The events that a question sees, in the order of rule 4.
 struct View<'a> {
     world: &'a World,
+    known_at: Option<u64>,
     events: Vec<&'a Event>,
     /// Rule 18: whether the policy in force reads inactive users as deleted.
     inactive_users_end: bool,
@@ -563,8 +566,8 @@ impl<'a> View<'a> {
         stands.then_some(version)
     }
 
-    /// Rule 19.
-    fn holds(&self, group_id: &str, user_id: &str) -> bool {
+    /// Rule 19, but for the two ends.
+    fn is_granted(&self, group_id: &str, user_id: &str) -> bool {
         let latest = self.latest(|fact| matches!(fact, Fact::Membership { group, user, .. } if group.id == group_id && user.id == user_id));
         let Some(latest) = latest else { return false };
         let Fact::Membership { added: true, directory, .. } = &latest.fact else { return false };
@@ -575,8 +578,11 @@ impl<'a> View<'a> {
             Fact::Membership { .. } => false,
         };
         self.events.iter().filter(ends_it).all(|end| latest.is_later_than(end))
-            && self.alive(Kind::Group, group_id).is_some()
-            && self.alive(Kind::User, user_id).is_some()
+    }
+
+    /// Rule 19.
+    fn holds(&self, group_id: &str, user_id: &str) -> bool {
+        self.is_granted(group_id, user_id) && self.alive(Kind::Group, group_id).is_some() && self.alive(Kind::User, user_id).is_some()
     }
 
     fn known(&self, wanted: Kind) -> BTreeSet<&'a str> {
@@ -1243,48 +1249,48 @@ mod tests {
 
     /// A world told of events at given seconds of one minute; their ids are e01, e02 … unless said otherwise.
     #[derive(Default)]
-    struct Story {
-        world: World,
+    pub(super) struct Story {
+        pub(super) world: World,
         count: u32,
     }
 
-    fn second(second: u32) -> String {
+    pub(super) fn second(second: u32) -> String {
         format!("2026-03-02T00:00:{second:02}.000Z")
     }
 
-    fn ms(at: u32) -> i64 {
+    pub(super) fn ms(at: u32) -> i64 {
         read_time(&second(at)).expect("a time")
     }
 
     impl Story {
-        fn tell(&mut self, event: &str, at: u32, data: Value) -> &mut Story {
+        pub(super) fn tell(&mut self, event: &str, at: u32, data: Value) -> &mut Story {
             self.count += 1;
             let id = format!("e{:02}", self.count);
             self.tell_as(&id, event, at, data)
         }
 
-        fn tell_as(&mut self, id: &str, event: &str, at: u32, data: Value) -> &mut Story {
+        pub(super) fn tell_as(&mut self, id: &str, event: &str, at: u32, data: Value) -> &mut Story {
             self.deliver(json!({ "id": id, "event": event, "created_at": second(at), "data": data }));
             self
         }
 
-        fn deliver(&mut self, body: Value) -> Receipt {
+        pub(super) fn deliver(&mut self, body: Value) -> Receipt {
             self.world.deliver(body.to_string().as_bytes(), ms(59))
         }
 
-        fn user(&mut self, event: &str, at: u32, id: &str) -> &mut Story {
+        pub(super) fn user(&mut self, event: &str, at: u32, id: &str) -> &mut Story {
             self.tell(&format!("dsync.user.{event}"), at, json!({ "id": id, "directory_id": "D" }))
         }
 
-        fn group(&mut self, event: &str, at: u32, id: &str) -> &mut Story {
+        pub(super) fn group(&mut self, event: &str, at: u32, id: &str) -> &mut Story {
             self.tell(&format!("dsync.group.{event}"), at, json!({ "id": id, "directory_id": "D" }))
         }
 
-        fn directory(&mut self, event: &str, at: u32) -> &mut Story {
+        pub(super) fn directory(&mut self, event: &str, at: u32) -> &mut Story {
             self.tell(&format!("dsync.{event}"), at, json!({ "id": "D" }))
         }
 
-        fn member(&mut self, event: &str, at: u32) -> &mut Story {
+        pub(super) fn member(&mut self, event: &str, at: u32) -> &mut Story {
             let data = json!({ "directory_id": "D", "user": { "id": "U" }, "group": { "id": "G" } });
             self.tell(&format!("dsync.group.user_{event}"), at, data)
         }
@@ -1326,13 +1332,13 @@ mod tests {
         data.iter().map(|item| item["id"].as_str().expect("an id").to_owned()).collect()
     }
 
-    const LATEST: Cut = Cut { as_of_ms: None, known_at: None };
+    pub(super) const LATEST: Cut = Cut { as_of_ms: None, known_at: None };
 
-    fn at(second: u32) -> Cut {
+    pub(super) fn at(second: u32) -> Cut {
         Cut { as_of_ms: Some(ms(second)), known_at: None }
     }
 
-    fn known(seq: u64) -> Cut {
+    pub(super) fn known(seq: u64) -> Cut {
         Cut { as_of_ms: None, known_at: Some(seq) }
     }
 

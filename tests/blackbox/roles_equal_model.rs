@@ -1,21 +1,17 @@
 //! The naive model and the server agree about roles: random histories in which operators act between the deliveries, and random questions.
 
-use std::collections::BTreeMap;
-use std::path::Path;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
-
 use rand::rngs::StdRng;
-use rand::seq::{IndexedRandom, SliceRandom};
+use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
 use serde_json::{Value, json};
 
 use super::acting::Stage;
-use super::histories::{ATTRIBUTES, Delivery, GROUP_NAMES, HORIZON, Question, history_of_roles, percent_encoded, question};
+use super::comparing::{Tally, check_histories, count, cut_query, draw_cut, rebuild, restart};
+use super::histories::{Question, history_of_roles, percent_encoded, question};
 use super::kit::{Server, holds, now_ms};
-use super::model::roles::{group_names, values_of};
-use super::model::{Cut, Ids, World, read_time, rfc3339};
+use super::model::{Cut, rfc3339};
 use super::model_equals_server::first_difference;
+use super::performing::{Act, ROLES, Step, draw_mapping, effective_from, perform, pick};
 
 /// Histories in a run of the tests, from the same variables as for all other questions. `ROLLCALL_MODEL_SHRINK=7` looks for the smallest part of
 /// history 7 in which the two differ.
@@ -28,45 +24,20 @@ const USERS: usize = 6;
 const MAPPINGS: usize = 4;
 const PREVIEWS: usize = 4;
 
-const ROLES: [&str; 7] = ["admin", "dev", "ops", "member", "B", "é", "a role"];
-
-type Tally = Mutex<BTreeMap<&'static str, [u64; 2]>>;
-
 #[test]
 fn roles_at_any_cut_after_any_acts_are_as_the_model_says() {
     if let Ok(seed) = std::env::var("ROLLCALL_MODEL_SHRINK") {
-        panic!("{}", super::shrinking::smallest(seed.parse().unwrap()));
+        panic!("{}", super::shrinking::smallest_of_roles(seed.parse().unwrap()));
     }
-    let histories = std::env::var("ROLLCALL_MODEL_HISTORIES").map_or(HISTORIES, |text| text.parse().unwrap());
-    let first = std::env::var("ROLLCALL_MODEL_FIRST").map_or(0, |text| text.parse().unwrap());
-    let (next, tally) = (AtomicU64::new(first), Tally::default());
-    std::thread::scope(|scope| {
-        for _ in 0..4 {
-            scope.spawn(|| {
-                loop {
-                    let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= first + histories {
-                        break;
-                    }
-                    check(seed, &tally);
-                }
-            });
-        }
-    });
+    let tally = Tally::default();
+    let (as_usual, histories) = check_histories(HISTORIES, |seed| check(seed, &tally));
     let tally = tally.into_inner().unwrap();
     println!("answers, and those with something in them: {tally:?}");
-    if histories >= HISTORIES {
+    if as_usual {
         let expected = ["acts", "assignments", "mappings", "other questions", "periods", "previews", "repeated"];
         assert_eq!(tally.keys().copied().collect::<Vec<_>>(), expected);
         assert!(tally.values().all(|[all, full]| full * 4 >= *all && *full >= histories), "{tally:?}");
     }
-}
-
-fn count(tally: &Tally, kind: &'static str, full: bool) {
-    let mut tally = tally.lock().unwrap();
-    let [all, not_empty] = tally.entry(kind).or_default();
-    *all += 1;
-    *not_empty += u64::from(full);
 }
 
 fn check(seed: u64, tally: &Tally) {
@@ -74,7 +45,7 @@ fn check(seed: u64, tally: &Tally) {
     let mut rng = StdRng::seed_from_u64(seed ^ 0x201e5);
     let mut stage = Stage::new(Some(Server::start(folder.path())));
     let mut kept: Vec<(String, Vec<u8>)> = Vec::new();
-    perform(seed, &mut stage, |stage, step| match step {
+    perform(seed, history_of_roles(seed), &mut stage, |stage, step| match step {
         Step::Deliver(delivery) => {
             stage.deliver(&delivery.body, now_ms() + delivery.shift_ms);
             match rng.random_range(0..100) {
@@ -117,70 +88,6 @@ fn check(seed: u64, tally: &Tally) {
     asking.versions();
 }
 
-fn restart(stage: &mut Stage, folder: &Path) {
-    assert_eq!(stage.server.take().unwrap().stop(), 0);
-    stage.server = Some(Server::start(folder));
-}
-
-fn rebuild(server: &Server) {
-    let begun = server.ask_with("/rollcall/v1/projections/rebuild", &json!({}), &[]);
-    assert_eq!(begun.status, 202, "{}", begun.json());
-}
-
-// --- What operators do ---
-
-pub enum Act {
-    Policy(&'static str, Option<i64>),
-    Mapping(Value, Option<i64>, Value),
-    Deletion(String),
-}
-
-/// What happens next.
-pub enum Step {
-    Deliver(Delivery),
-    Act(Act),
-}
-
-/// The same seed always gives the same history with the same acts, each drawn from what is known by then.
-pub fn perform(seed: u64, stage: &mut Stage, mut each: impl FnMut(&mut Stage, Step)) {
-    let mut rng = StdRng::seed_from_u64(seed ^ 0xac7);
-    let deliveries = history_of_roles(seed).deliveries;
-    let mut places: Vec<usize> = (0..rng.random_range(2..=9)).map(|_| rng.random_range(0..=deliveries.len())).collect();
-    places.sort_unstable();
-    for (index, delivery) in deliveries.into_iter().map(Some).chain([None]).enumerate() {
-        for _ in places.iter().filter(|place| **place == index) {
-            let act = draw_act(&mut rng, &stage.world);
-            each(stage, Step::Act(act));
-        }
-        if let Some(delivery) = delivery {
-            each(stage, Step::Deliver(delivery));
-        }
-    }
-}
-
-fn draw_act(rng: &mut StdRng, world: &World) -> Act {
-    match rng.random_range(0..100) {
-        0..60 => {
-            let note = if rng.random_bool(0.5) { json!(format!("mapping {}", rng.random_range(0..100))) } else { Value::Null };
-            Act::Mapping(draw_mapping(rng, world), effective_from(rng, world), note)
-        }
-        60..85 => Act::Policy(["delete", "delete", "retain"].choose(rng).unwrap(), effective_from(rng, world)),
-        _ => Act::Deletion(pick(rng, &world.ids().directories, "directory_nowhere")),
-    }
-}
-
-/// Now, or a moment of the past at which something may have happened.
-fn effective_from(rng: &mut StdRng, world: &World) -> Option<i64> {
-    // What is later happened as the test ran.
-    let horizon = read_time(HORIZON).unwrap();
-    let past: Vec<i64> = world.turning_points(Cut::default()).into_iter().filter(|moment| *moment < horizon).collect();
-    match rng.random_range(0..10) {
-        0..4 => None,
-        4 => past.first().map(|first| first - 86_400_000),
-        _ => past.choose(rng).map(|moment| moment + rng.random_range(-1..=1)),
-    }
-}
-
 /// Asks what it will change, sets it, and sees that it did.
 fn set_mapping(stage: &mut Stage, seed: u64, mapping: &Value, from: Option<i64>, note: Value) {
     let cut = Cut { as_of_ms: None, known_at: Some(stage.world.head()) };
@@ -216,91 +123,7 @@ fn held(server: &Server, cut: Cut) -> Vec<(String, String)> {
     body["data"].as_array().unwrap().iter().map(pair).collect()
 }
 
-fn draw_mapping(rng: &mut StdRng, world: &World) -> Value {
-    let (ids, names) = (world.ids(), group_names(world));
-    let rules: Vec<Value> = (0..rng.random_range(0..=6)).map(|_| draw_rule(rng, world, &ids, &names)).collect();
-    let default_roles = if rng.random_bool(0.5) { draw_roles(rng) } else { Vec::new() };
-    let highest = rng.random_bool(0.35);
-    let mut priority: Vec<&str> = ROLES.to_vec();
-    priority.shuffle(rng);
-    if !highest {
-        priority.truncate(rng.random_range(0..=ROLES.len()));
-    }
-    let mode = if highest { "highest_priority" } else { "all" };
-    json!({ "mode": mode, "default_roles": default_roles, "priority": priority, "rules": rules })
-}
-
-fn draw_roles(rng: &mut StdRng) -> Vec<&'static str> {
-    let count = *[1, 1, 2, 3].choose(rng).unwrap();
-    // Mostly the first few, so that several rules give the same.
-    let from = if rng.random_bool(0.7) { &ROLES[..3] } else { &ROLES[..] };
-    from.sample(rng, count).copied().collect()
-}
-
-fn draw_rule(rng: &mut StdRng, world: &World, ids: &Ids, names: &[String]) -> Value {
-    let mut rule = match rng.random_range(0..10) {
-        0..2 => json!({ "group": { "id": pick(rng, &ids.groups, "group_nowhere") }, "roles": draw_roles(rng) }),
-        2..5 => {
-            let known = pick(rng, names, "Nobodies");
-            let name = if rng.random_bool(0.8) { known } else { GROUP_NAMES.choose(rng).unwrap().to_string() };
-            json!({ "group": { "name": name }, "roles": draw_roles(rng) })
-        }
-        5..7 => {
-            let glob = *["*", "E*", "Eng*", "?ng", "*ng", "E\\*", "日?", "E*g", "??", "[E]*", "*n*"].choose(rng).unwrap();
-            json!({ "group": { "name_glob": glob }, "roles": draw_roles(rng) })
-        }
-        _ => {
-            let path = *ATTRIBUTES.choose(rng).unwrap();
-            let known = values_of(world, path);
-            let mut values = serde_json::Map::new();
-            for _ in 0..rng.random_range(1..=3) {
-                let other = *["admin", "7", "true", "null", "x"].choose(rng).unwrap();
-                let value = pick(rng, &known, other);
-                values.insert(value, json!(draw_roles(rng)));
-            }
-            json!({ "attribute": path, "values": values })
-        }
-    };
-    if rng.random_bool(0.2) {
-        rule["directory_id"] = json!(pick(rng, &ids.directories, "directory_nowhere"));
-    }
-    if rng.random_bool(0.2) {
-        rule["organization_id"] = json!(pick(rng, &ids.organizations, "org_nowhere"));
-    }
-    rule
-}
-
-fn pick(rng: &mut StdRng, known: &[String], otherwise: &str) -> String {
-    match known.choose(rng) {
-        Some(known) if rng.random_bool(0.92) => known.clone(),
-        _ => otherwise.to_owned(),
-    }
-}
-
 // --- Questions ---
-
-fn cut_query(cut: Cut) -> String {
-    let as_of = cut.as_of_ms.map(|ms| format!("&as_of={}", rfc3339(ms))).unwrap_or_default();
-    let known_at = cut.known_at.map(|seq| format!("&known_at={seq}")).unwrap_or_default();
-    as_of + &known_at
-}
-
-/// Both clocks, often at what operators did.
-fn draw_cut(rng: &mut StdRng, world: &World) -> Cut {
-    let known_at = match rng.random_range(0..10) {
-        0..5 => None,
-        5..8 => world.acts().choose(rng).map(|seq| (seq + rng.random_range(0..=2)).min(world.head())),
-        _ => Some(rng.random_range(0..=world.head())),
-    };
-    let now = now_ms();
-    let past: Vec<i64> = world.turning_points(Cut { as_of_ms: None, known_at }).into_iter().filter(|moment| *moment < now).collect();
-    let as_of_ms = match rng.random_range(0..10) {
-        0..2 => None,
-        2 => Some(now),
-        _ => past.choose(rng).map(|moment| (moment + rng.random_range(-1..=1)).min(now)),
-    };
-    Cut { as_of_ms, known_at }
-}
 
 /// Answers that must never change, whatever is learnt later.
 fn ask_to_repeat(rng: &mut StdRng, stage: &Stage) -> Vec<(String, Vec<u8>)> {

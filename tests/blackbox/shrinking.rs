@@ -1,24 +1,35 @@
-//! The smallest part of a history of roles in which the model and the server differ, for whoever looks for the reason.
+//! The smallest part of a history in which the model and the server differ, for whoever looks for the reason.
 
 use serde_json::{Value, json};
 
 use super::acting::Stage;
-use super::histories::percent_encoded;
+use super::histories::{History, history_of_roles, percent_encoded};
 use super::kit::{Server, now_ms};
 use super::model::{Cut, rfc3339};
 use super::model_equals_server::first_difference;
-use super::roles_equal_model::{Act, Step, perform};
+use super::performing::{Act, Step, perform};
 
-/// What is left of history `seed` when every step is gone without which they still differ, and how they differ then.
-pub fn smallest(seed: u64) -> String {
+/// What is left of history `seed` of roles, and how they differ then.
+pub fn smallest_of_roles(seed: u64) -> String {
+    smallest(seed, history_of_roles(seed), difference_in_roles)
+}
+
+/// What is left of a history when every step is gone without which they still differ, and how they differ then.
+pub fn smallest(seed: u64, history: History, difference: impl Fn(&Stage) -> Option<String>) -> String {
+    let difference = |steps: &[&Step]| {
+        let folder = tempfile::tempdir().unwrap();
+        let mut stage = Stage::new(Some(Server::start(folder.path())));
+        steps.iter().for_each(|step| apply(&mut stage, step));
+        difference(&stage)
+    };
     let (mut stage, mut steps) = (Stage::new(None), Vec::new());
-    perform(seed, &mut stage, |stage, step| {
+    perform(seed, history, &mut stage, |stage, step| {
         apply(stage, &step);
         steps.push(step);
     });
     let mut kept: Vec<&Step> = steps.iter().collect();
     if difference(&kept).is_none() {
-        return format!("history {seed}: no difference in periods and assignments, known at any record");
+        return format!("history {seed}: no difference at any cut that was tried");
     }
     let mut size = kept.len() / 2;
     while size > 0 {
@@ -60,10 +71,7 @@ fn describe(step: &Step) -> String {
 }
 
 /// The first answer in which they differ, of every user's periods and all assignments at every moment, as known at every record.
-fn difference(steps: &[&Step]) -> Option<String> {
-    let folder = tempfile::tempdir().unwrap();
-    let mut stage = Stage::new(Some(Server::start(folder.path())));
-    steps.iter().for_each(|step| apply(&mut stage, step));
+fn difference_in_roles(stage: &Stage) -> Option<String> {
     let (world, now) = (&stage.world, now_ms());
     let differ = |url: &str, model: Value| {
         let server = stage.without_recorded_at(stage.server().get(url).json()["data"].clone());

@@ -113,7 +113,7 @@ impl Story {
 
     /// The questions whose answers do not depend on the order of delivery.
     pub fn orderless(&self) -> impl Iterator<Item = usize> {
-        let fixed = |question: &Question| question.ask.contains("known_at=") || question.ask.contains("/quarantine");
+        let fixed = |question: &Question| ["known_at=", "/quarantine", "/changes"].iter().any(|part| question.ask.contains(part));
         self.questions.iter().enumerate().filter(move |(_, question)| !fixed(question)).map(|(at, _)| at)
     }
 

@@ -21,11 +21,11 @@ pub struct Act {
 
 /// What an operator set.
 pub struct Setting {
-    seq: u64,
+    pub(super) seq: u64,
     act: Act,
     /// Among those of its kind, from 1.
     version: u64,
-    effective_from_ms: i64,
+    pub(super) effective_from_ms: i64,
     note: Value,
     what: What,
 }
@@ -76,7 +76,7 @@ impl Setting {
 
 impl World {
     /// Rule 24: of those that are effective and known the newest.
-    fn in_force<'a, T: ?Sized>(&'a self, cut: Cut, kind: fn(&'a Setting) -> Option<&'a T>) -> Option<&'a Setting> {
+    pub(super) fn in_force<'a, T: ?Sized>(&'a self, cut: Cut, kind: fn(&'a Setting) -> Option<&'a T>) -> Option<&'a Setting> {
         self.settings.iter().rev().find(|setting| kind(setting).is_some() && setting.seen(cut))
     }
 
@@ -216,9 +216,9 @@ fn fits_group(rule: &Value, id: &str, name: &str) -> bool {
     })
 }
 
-type RawObject = BTreeMap<String, Box<RawValue>>;
+pub(super) type RawObject = BTreeMap<String, Box<RawValue>>;
 
-fn raw_object(raw: &RawValue) -> Option<RawObject> {
+pub(super) fn raw_object(raw: &RawValue) -> Option<RawObject> {
     serde_json::from_str(raw.get()).ok()
 }
 
@@ -243,7 +243,7 @@ fn scalar(raw: &str) -> Option<String> {
 }
 
 impl<'a> View<'a> {
-    fn is_active_directory(&self, directory: &str) -> bool {
+    pub(super) fn is_active_directory(&self, directory: &str) -> bool {
         match self.standing(directory) {
             super::Directory::Unknown | super::Directory::Deleted => false,
             super::Directory::Stub => true,
@@ -252,12 +252,12 @@ impl<'a> View<'a> {
     }
 
     /// The user's version, if it has access.
-    fn access(&self, user: &str) -> Option<super::Version<'a>> {
+    pub(super) fn access(&self, user: &str) -> Option<super::Version<'a>> {
         let version = self.alive(Kind::User, user)?;
         (state_of(version.data) == "active" && self.is_active_directory(version.directory)).then_some(version)
     }
 
-    fn group_name(&self, group: &str) -> String {
+    pub(super) fn group_name(&self, group: &str) -> String {
         self.alive(Kind::Group, group).and_then(|version| text(version.data, "name")).unwrap_or_default().to_owned()
     }
 
@@ -317,7 +317,7 @@ impl<'a> View<'a> {
     }
 
     /// By the mapping in force: those in `priority` in its order, then the others by name. `None` before the first mapping.
-    fn roles(&self, user: &str) -> Option<Vec<String>> {
+    pub(super) fn roles(&self, user: &str) -> Option<Vec<String>> {
         let mapping = self.mapping?;
         let held: BTreeSet<String> = self.reasons(mapping, user).into_iter().map(|reason| reason.role).collect();
         let priority: Vec<&str> = mapping["priority"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
@@ -356,14 +356,14 @@ struct Moment {
 
 /// What made something so: an event of the source, or what an operator set.
 #[derive(Clone, Copy)]
-enum Turn<'a> {
+pub(super) enum Turn<'a> {
     Event(&'a Event),
     Set(&'a Setting),
 }
 
 impl Turn<'_> {
     /// Events in their order, then policies, then mappings.
-    fn compare(&self, other: &Turn<'_>) -> Ordering {
+    pub(super) fn compare(&self, other: &Turn<'_>) -> Ordering {
         let kind = |turn: &Turn<'_>| match turn {
             Turn::Event(_) => 0,
             Turn::Set(setting) if setting.policy().is_some() => 1,
@@ -439,7 +439,7 @@ impl<'a> Past<'a> {
 
 impl<'a> View<'a> {
     /// Explicit versions and tombstones; snapshots as far as no explicit one of their moment or an earlier one is known. In order.
-    fn versions_of(&self, kind: Kind, id: &str) -> Vec<&'a Event> {
+    pub(super) fn versions_of(&self, kind: Kind, id: &str) -> Vec<&'a Event> {
         let explicit = |event: &&Event| matches!(&event.fact, Fact::Entity { kind: of, id: other, .. } if *of == kind && other == id);
         let first = self.events.iter().copied().filter(explicit).map(|event| event.at).min();
         let counts = |event: &&&Event| explicit(event) || first.is_none_or(|first| event.at < first);
@@ -447,7 +447,7 @@ impl<'a> View<'a> {
     }
 
     /// That of the latest version that has one.
-    fn directory_then(&self, kind: Kind, id: &str) -> Option<&'a str> {
+    pub(super) fn directory_then(&self, kind: Kind, id: &str) -> Option<&'a str> {
         self.versions_of(kind, id).into_iter().rev().find_map(|event| match &event.fact {
             Fact::Entity { directory, .. } => directory.as_deref(),
             Fact::Membership { directory, group, user, .. } => {
@@ -475,7 +475,7 @@ impl<'a> View<'a> {
             || first_with_organization.is_some_and(|first| first.seq == event.seq)
     }
 
-    fn pair_events(&self, group_id: &str, user_id: &str) -> impl DoubleEndedIterator<Item = &'a Event> {
+    pub(super) fn pair_events(&self, group_id: &str, user_id: &str) -> impl DoubleEndedIterator<Item = &'a Event> {
         let of_pair = |fact: &Fact| matches!(fact, Fact::Membership { group, user, .. } if group.id == group_id && user.id == user_id);
         self.events.iter().copied().filter(move |event| of_pair(&event.fact)).collect::<Vec<_>>().into_iter()
     }
@@ -505,7 +505,7 @@ impl<'a> View<'a> {
 // --- Answers ---
 
 impl World {
-    fn cause(&self, turn: Turn<'_>) -> Value {
+    pub(super) fn cause(&self, turn: Turn<'_>) -> Value {
         let (seq, at) = match turn {
             Turn::Event(event) => (event.seq, event.at),
             Turn::Set(setting) => (setting.seq, setting.act.recorded_at_ms),
@@ -515,7 +515,7 @@ impl World {
         json!({ "event_id": record.event_id, "event": record.event, "occurred_at": rfc3339(at), "recorded_at": null, "seq": seq })
     }
 
-    fn cause_or_null(&self, turn: Option<Turn<'_>>) -> Value {
+    pub(super) fn cause_or_null(&self, turn: Option<Turn<'_>>) -> Value {
         turn.map_or(Value::Null, |turn| self.cause(turn))
     }
 
