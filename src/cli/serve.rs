@@ -8,13 +8,14 @@ use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::Duration;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 
 use super::Failure;
 use super::client::Client;
 use super::publish::{Publish, Publishers};
+use super::read::print::coloured;
 use crate::engine::Engine;
 use crate::http::{self, Settings, WEBHOOK_PATH};
 use crate::log::{OpenError, Unrecovered};
@@ -32,7 +33,8 @@ Environment:
   ROLLCALL_WEBHOOK_SECRETS  comma-separated secrets that sign webhooks; several during a rotation
   WORKOS_WEBHOOK_SECRET     one more such secret
   ROLLCALL_API_KEYS         comma-separated keys that readers send as `Authorization: Bearer <key>`
-  ROLLCALL_LOG              what to log on standard error: error, warn, info (default), debug
+  ROLLCALL_LOG              what to log on standard error: error, warn, info (default), debug; error,rollcall::access=info keeps who asked
+                            for histories
 
 Example:
   ROLLCALL_WEBHOOK_SECRETS=whsec_… ROLLCALL_API_KEYS=sk_… rollcall serve --listen 0.0.0.0:8080 --data /var/lib/rollcall")]
@@ -61,6 +63,9 @@ pub(super) struct Serve {
     /// How often; nothing is published where the log has not grown: 1h, 5m
     #[arg(long, default_value = "1h", value_parser = period, value_name = "TIME")]
     publish_every: Duration,
+    /// How to log on standard error
+    #[arg(long, env = "ROLLCALL_LOG_FORMAT", value_enum, default_value_t, hide_env_values = true)]
+    log_format: LogFormat,
     /// Memory for documents that are shown, in MiB; any size gives the same answers
     #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u64).range(1..=1_048_576))]
     document_cache_mib: u64,
@@ -100,7 +105,7 @@ fn period(text: &str) -> Result<Duration, String> {
 
 impl Serve {
     pub(super) fn run(self) -> Result<(), Failure> {
-        log_to_stderr();
+        log_to_stderr(self.log_format);
         let secrets = secrets(&["ROLLCALL_WEBHOOK_SECRETS", "WORKOS_WEBHOOK_SECRET"]);
         if secrets.is_empty() {
             return Err(Failure::Caller(
@@ -149,12 +154,25 @@ fn secrets_or(names: &[&str]) -> Option<Vec<String>> {
     Some(secrets(names)).filter(|values| !values.is_empty())
 }
 
-fn log_to_stderr() {
+/// How lines of the log are written.
+#[derive(Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+enum LogFormat {
+    /// For people
+    #[default]
+    Text,
+    /// For programs: one object a line
+    Json,
+}
+
+fn log_to_stderr(format: LogFormat) {
     let filter = tracing_subscriber::EnvFilter::try_from_env("ROLLCALL_LOG").unwrap_or_else(|_| "info".into());
-    // A second subscriber is refused, and the first is as good.
     // Nor may a reader of standard error who left end anything: what cannot be written is lost, and not told to the same reader.
     let fmt = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).log_internal_errors(false);
-    let _ = fmt.try_init();
+    // A second subscriber is refused, and the first is as good.
+    let _ = match format {
+        LogFormat::Text => fmt.with_ansi(coloured(&std::io::stderr())).try_init(),
+        LogFormat::Json => fmt.json().flatten_event(true).with_current_span(false).with_span_list(false).try_init(),
+    };
 }
 
 /// How long a stop waits for the server's threads to end, in steps of a millisecond. A log that they keep longer is safe, but not called closed.

@@ -18,6 +18,8 @@ pub(super) struct Operation {
     pub(super) cut: bool,
     /// Whether it needs an API key.
     pub(super) keyed: bool,
+    /// Whether it tells what was kept about people over time, or finds them across organizations: who asks it is logged.
+    pub(super) sensitive: bool,
     /// The shape of its body, if it takes one.
     pub(super) takes: Option<&'static str>,
     /// What it gives.
@@ -40,7 +42,7 @@ impl Operation {
     pub(super) fn pins(&self) -> &'static [(&'static str, &'static str)] {
         if self.cut {
             &[("Rollcall-As-Of", "as_of"), ("Rollcall-Known-At", "known_at")]
-        } else if self.declares(FROM.name) {
+        } else if self.declares(FROM_KNOWN_AT.name) {
             &[
                 ("Rollcall-As-Of", "to"),
                 ("Rollcall-Known-At", "to_known_at"),
@@ -167,6 +169,9 @@ pub(super) const OF_ORGANIZATION_ALIAS: Parameter =
     parameter("organization", Takes::Text, ORGANIZATION, "Another name of `organization_id`");
 pub(super) const EMAIL: Parameter =
     parameter("email", Takes::Text, "mcastellanos@halden-robotics.example", "With this email, whatever the case");
+pub(super) const NEEDED_EMAIL: Parameter = Parameter { takes: Takes::NeededText, ..EMAIL };
+pub(super) const ORDER_BY_ID: Parameter =
+    parameter("order", ORDERS, "asc", "By id; without it `asc`. `normal` is descending with the meaning of the two cursors exchanged");
 pub(super) const IDP_ID: Parameter = parameter("idp_id", Takes::Text, "00gb7Clu3RY9lmy4bgF8", "With this id at the identity provider");
 pub(super) const STATE: Parameter = parameter("state", Takes::Words(&["active", "inactive"]), "active", "In this state");
 pub(super) const ORDER_PLAIN: Parameter = parameter("order", Takes::Words(&["asc", "desc"]), "desc", "By user and role; without it `asc`");

@@ -26,6 +26,7 @@ pub(super) const LIST: Operation = Operation {
     parameters: &[AFTER_CHANGE, LIMIT_OWN, WAIT],
     cut: false,
     keyed: true,
+    sensitive: true,
     takes: None,
     gives: Gives::List("Change"),
     problems: &[Code::CursorInvalid],

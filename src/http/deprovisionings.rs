@@ -41,6 +41,7 @@ pub(super) const LIST: Operation = Operation {
     ],
     cut: true,
     keyed: true,
+    sensitive: true,
     takes: None,
     gives: Gives::List("Deprovisioning"),
     problems: &[Code::CursorInvalid],

@@ -24,6 +24,7 @@ pub(super) const DIFF: Operation = Operation {
     parameters: &[FROM, TO, FROM_KNOWN_AT, TO_KNOWN_AT, OF_DIRECTORY, AFTER_DIFFERENCE, LIMIT_OWN],
     cut: false,
     keyed: true,
+    sensitive: true,
     takes: None,
     gives: Gives::List("Difference"),
     problems: &[Code::AsOfInFuture, Code::KnownAtOutOfRange, Code::CursorInvalid, Code::LogUnavailable],

@@ -29,6 +29,7 @@ pub(super) const OF_USER: Operation = Operation {
     parameters: &[AFTER_VERSION, BEFORE_VERSION, LIMIT_OWN, ORDER_HISTORY],
     cut: true,
     keyed: true,
+    sensitive: true,
     takes: None,
     gives: Gives::List("UserVersion"),
     problems: &[Code::EntityNotFound, Code::CursorInvalid],

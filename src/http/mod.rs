@@ -1,5 +1,6 @@
 //! The outside: HTTP in the shapes of the WorkOS API, and Rollcall's own calls beside them. One file a resource.
 
+mod access_log;
 mod answer;
 mod api;
 mod body;
@@ -30,6 +31,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use actix_web::dev::ServerHandle;
+use actix_web::middleware::from_fn;
 use actix_web::{App, HttpServer, Responder, web};
 
 use crate::engine::Engine;
@@ -147,7 +149,13 @@ macro_rules! calls {
                 };
                 let [first, ..] = operations;
                 let resource = web::resource(first.path)$(.route(web::$method().to($handler)))+;
-                config.service(resource.default_service(web::to(other)));
+                let resource = resource.default_service(web::to(other));
+                // Only there: what is asked at each login pays nothing for it.
+                if operations.iter().any(|operation| operation.sensitive) {
+                    config.service(resource.wrap(from_fn(access_log::note)));
+                } else {
+                    config.service(resource);
+                }
             )*
         }
     };
@@ -166,6 +174,7 @@ calls! {
     get role_mapping::VERSIONS => role_mapping::versions;
     post role_mapping::PREVIEW => role_mapping::preview;
     get roles::ASSIGNMENTS => roles::assignments;
+    get users::WITH_EMAIL => users::with_email;
     get periods::ACCESS => periods::access;
     get periods::ROLES => periods::roles;
     get periods::GROUPS => periods::groups;

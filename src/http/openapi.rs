@@ -22,6 +22,7 @@ pub(super) const DOCUMENT: Operation = Operation {
     parameters: &[],
     cut: false,
     keyed: false,
+    sensitive: false,
     takes: None,
     gives: Gives::Document,
     problems: &[],

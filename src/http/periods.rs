@@ -27,6 +27,7 @@ const fn periods(path: &'static str, name: &'static str, about: &'static str, it
         parameters: &[AFTER_PLACE, BEFORE_PLACE, LIMIT_OWN, ORDER_TIME],
         cut: true,
         keyed: true,
+        sensitive: true,
         takes: None,
         gives: Gives::List(item),
         problems: &[Code::EntityNotFound, Code::CursorInvalid],

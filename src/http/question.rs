@@ -7,6 +7,7 @@ use rollcall_projections::{Cut, Millis, Page, Window};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use super::access_log;
 use super::answer::{Code, FieldError, Problem, json, pin};
 use super::api::Operation;
 use super::{ANSWER_WITHIN, State};
@@ -98,6 +99,7 @@ impl Question {
         let header = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
         let key = header.and_then(|value| value.split_once(' ')).filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
         let operator = key.and_then(|(_, key)| state.api_keys.identify(key.trim())).ok_or(Code::Unauthorized)?;
+        access_log::asked(request, operator, operation);
         let parameters = form_urlencoded::parse(request.query_string().as_bytes()).into_owned().collect();
         Ok(Question { engine: state.engine()?.clone(), operator, operation, parameters, errors: Vec::new() })
     }

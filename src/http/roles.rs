@@ -39,6 +39,7 @@ pub(super) const ASSIGNMENTS: Operation = Operation {
     ],
     cut: true,
     keyed: true,
+    sensitive: true,
     takes: None,
     gives: Gives::List("RoleAssignment"),
     problems: &[Code::CursorInvalid],

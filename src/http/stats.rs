@@ -31,6 +31,7 @@ pub(super) const STATS: Operation = Operation {
     parameters: &[AFTER, BEFORE, LIMIT_OWN, ORDER_OWN, OF_DIRECTORY, OF_ORGANIZATION, OF_ORGANIZATION_ALIAS],
     cut: false,
     keyed: true,
+    sensitive: false,
     takes: None,
     gives: Gives::One("Stats"),
     problems: &[],

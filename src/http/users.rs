@@ -1,17 +1,17 @@
-//! `GET /directory_users` and `GET /directory_users/{id}`.
+//! `GET /directory_users` and `GET /directory_users/{id}`; and, of every directory, `GET /rollcall/v1/users`.
 
 use std::sync::Arc;
 
 use actix_web::{HttpRequest, HttpResponse, web};
-use rollcall_projections::{Print, Row, UserFilter, UserRow};
+use rollcall_projections::{Cut, Print, Row, UserFilter, UserRow};
 
 use super::State;
 use super::answer::{Code, Problem, list as list_of};
 use super::api::{
-    AFTER, BEFORE, EMAIL, GROUPS, Gives, IDP_ID, LIMIT, Method, OF_DIRECTORY, OF_GROUP, OF_ORGANIZATION, OF_ORGANIZATION_ALIAS, ORDER,
-    Operation, ROLE, STATE,
+    AFTER, BEFORE, EMAIL, GROUPS, Gives, IDP_ID, LIMIT, LIMIT_OWN, Method, NEEDED_EMAIL, OF_DIRECTORY, OF_GROUP, OF_ORGANIZATION,
+    OF_ORGANIZATION_ALIAS, ORDER, ORDER_BY_ID, Operation, ROLE, STATE,
 };
-use super::question::{Question, id_in_path, pinned_with_roles, with_documents};
+use super::question::{Paging, Question, id_in_path, pinned_with_roles, with_documents};
 use crate::documents::{Document, DocumentKey, Shape, open_entity};
 use crate::engine::Engine;
 use crate::verify;
@@ -39,6 +39,7 @@ pub(super) const LIST: Operation = Operation {
     ],
     cut: true,
     keyed: true,
+    sensitive: false,
     takes: None,
     gives: Gives::List("DirectoryUser"),
     problems: &[],
@@ -66,13 +67,35 @@ pub(super) async fn list(request: HttpRequest, state: web::Data<State>) -> Resul
         active,
         role: role.as_deref(),
     };
-    let (version, page) = {
-        let views = engine.views();
-        (views.mapping_version(cut), views.users(&filter, cut, paging.window()))
-    };
-    let cursors = paging.cursors(&page, |row| &row.user.id);
-    let items = write(engine, page.items).await;
-    Ok(pinned_with_roles(cut, version, items.map(|items| list_of(&items, cursors))))
+    answer(engine, cut, &filter, &paging).await
+}
+
+/// `GET /rollcall/v1/users`
+pub(super) const WITH_EMAIL: Operation = Operation {
+    method: Method::Get,
+    path: "/rollcall/v1/users",
+    name: "listUsersWithEmail",
+    about: "Users of any directory and organization who show an email, with their groups; by id.",
+    parameters: &[NEEDED_EMAIL, AFTER, BEFORE, LIMIT_OWN, ORDER_BY_ID],
+    cut: true,
+    keyed: true,
+    sensitive: true,
+    takes: None,
+    gives: Gives::List("DirectoryUser"),
+    problems: &[],
+};
+
+/// Answers [`WITH_EMAIL`].
+pub(super) async fn with_email(request: HttpRequest, state: web::Data<State>) -> Result<HttpResponse, Problem> {
+    let mut question = Question::of(&request, &state, &WITH_EMAIL)?;
+    let paging = question.take_paging(100, 1000, false);
+    if !question.is_given("email") {
+        question.error("email", "it is needed");
+    }
+    let email = question.take("email").map(|email| Print(verify::print(&email.to_lowercase())));
+    let (engine, cut) = question.cut().await?;
+    let filter = UserFilter { email, ..UserFilter::default() };
+    answer(engine, cut, &filter, &paging).await
 }
 
 /// `GET /directory_users/{id}`
@@ -84,6 +107,7 @@ pub(super) const ITEM: Operation = Operation {
     parameters: &[GROUPS],
     cut: true,
     keyed: true,
+    sensitive: false,
     takes: None,
     gives: Gives::One("DirectoryUser"),
     problems: &[Code::EntityNotFound],
@@ -104,6 +128,17 @@ pub(super) async fn item(request: HttpRequest, state: web::Data<State>) -> Resul
         None => Err(Problem::entity_not_found("Directory User", &id)),
     };
     Ok(pinned_with_roles(cut, version, body))
+}
+
+/// A page of the users that fit, at a cut.
+async fn answer(engine: Arc<Engine>, cut: Cut, filter: &UserFilter<'_>, paging: &Paging) -> Result<HttpResponse, Problem> {
+    let (version, page) = {
+        let views = engine.views();
+        (views.mapping_version(cut), views.users(filter, cut, paging.window()))
+    };
+    let cursors = paging.cursors(&page, |row| &row.user.id);
+    let items = write(engine, page.items).await;
+    Ok(pinned_with_roles(cut, version, items.map(|items| list_of(&items, cursors))))
 }
 
 /// Each row as an object of the API, its groups in it.

@@ -27,6 +27,13 @@ pub struct Operator {
     key_id: [u8; KEY_ID_BYTES],
 }
 
+impl Operator {
+    /// The name of the key, which does not give it away: that of the author of an act.
+    pub fn name(self) -> String {
+        key_name(self.key_id)
+    }
+}
+
 /// What an operator has done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Act {

@@ -4,7 +4,9 @@
 #![allow(unreachable_pub, reason = "the modules of a test binary are its own")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
+mod access_log;
 mod acting;
+mod audit_command_line;
 mod audit_equals_model;
 mod command_line;
 mod comparing;

@@ -9,7 +9,7 @@ use super::kit::Server;
 use super::stories::{Step, Story, stories};
 
 /// Every call that exists, and what each needs so that it answers with 200.
-const CALLS: [(&str, &str); 31] = [
+const CALLS: [(&str, &str); 32] = [
     ("/directories", ""),
     ("/directories/{id}", "directory_01K424MH00XFE6WM17PR9ASN2Y"),
     ("/directory_groups", "directory=directory_01K424MH00XFE6WM17PR9ASN2Y"),
@@ -37,6 +37,7 @@ const CALLS: [(&str, &str); 31] = [
     ("/rollcall/v1/role_mapping", ""),
     ("/rollcall/v1/role_mapping/versions", ""),
     ("/rollcall/v1/stats", ""),
+    ("/rollcall/v1/users", "email=isolheim%40halden-robotics.example"),
     ("/rollcall/v1/users/{id}/access", "directory_user_01K424MHZW4ARSCHD1SQVX7DNM"),
     ("/rollcall/v1/users/{id}/groups", "directory_user_01K424MHZW4ARSCHD1SQVX7DNM"),
     ("/rollcall/v1/users/{id}/history", "directory_user_01K424MHZW4ARSCHD1SQVX7DNM"),

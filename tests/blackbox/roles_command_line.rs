@@ -71,7 +71,7 @@ fn ask_with(server: &Server, arguments: &[&str], input: &str) -> Output {
     child.wait_with_output().unwrap()
 }
 
-fn refused(output: &Output) -> String {
+pub fn refused(output: &Output) -> String {
     assert_eq!((output.status.code(), out_of(output)), (Some(1), String::new()), "{}", err(output));
     err(output)
 }
@@ -427,13 +427,13 @@ fn a_rebuild_is_begun_and_watched_to_its_end() {
 }
 
 /// A command on a terminal of its own.
-struct OnTerminal {
+pub struct OnTerminal {
     child: Child,
     terminal: File,
 }
 
 impl OnTerminal {
-    fn start(server: &Server, arguments: &[&str], environment: &[(&str, &str)]) -> OnTerminal {
+    pub fn start(server: &Server, arguments: &[&str], environment: &[(&str, &str)]) -> OnTerminal {
         let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
         grantpt(&terminal).unwrap();
         unlockpt(&terminal).unwrap();
@@ -460,7 +460,7 @@ impl OnTerminal {
     }
 
     /// What is said to the end, and the exit code.
-    fn end(mut self) -> (String, Option<i32>) {
+    pub fn end(mut self) -> (String, Option<i32>) {
         // No text holds this.
         let told = self.read_until("\u{0}");
         (told, self.child.wait().unwrap().code())

@@ -69,7 +69,7 @@ impl Preview {
                 print(&format!("{}\n", one_line(whole.json::<&RawValue>()?.get())))?;
                 return changes(client, &body, &whole, limit, |change| print(&format!("{}\n", one_line(change))));
             }
-            let (width, coloured) = (width(), coloured());
+            let (width, coloured) = (width(), coloured(&std::io::stdout()));
             show(client, &body, &whole, limit, width, &mut |lines| print(&if coloured { painted(lines) } else { lines.to_owned() }))?;
             print(&summary(&whole.json()?, &document.mapping, width))?;
             if let (Some(as_of), Some(known_at)) = (&whole.as_of, &whole.known_at) {

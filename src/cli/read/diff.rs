@@ -12,6 +12,7 @@ use super::super::{Failure, print, unwritten};
 use super::listing::{Output, Page, Query, ask};
 use super::print::{counted, one_line, texts, width};
 use super::source::Source;
+use super::values::Values;
 use crate::json;
 
 /// What differs between two moments: users, groups, memberships and roles.
@@ -71,7 +72,7 @@ impl Diff {
             let out = || BufWriter::new(io::stdout().lock());
             match (output.json, csv) {
                 (true, _) => walk.print_lines(out()),
-                (_, true) => walk.print_values(out()),
+                (_, true) => walk.print_values(),
                 _ => walk.print_table(),
             }
         })
@@ -123,18 +124,13 @@ impl Walk<'_> {
         out.flush().map_err(|error| unwritten(&error))
     }
 
-    fn print_values(&self, out: impl Write) -> Result<(), Failure> {
-        let mut out = csv::Writer::from_writer(out);
-        let unwritten = |error: csv::Error| match error.into_kind() {
-            csv::ErrorKind::Io(error) => unwritten(&error),
-            _ => Failure::Ours("a difference cannot be written".into()),
-        };
-        out.write_record(NAMES).map_err(unwritten)?;
+    fn print_values(&self) -> Result<(), Failure> {
+        let mut values = Values::begin(&NAMES)?;
         self.each(|object| {
             let whose = texts(object, ["kind", "change", "user_id", "group_id", "role"]);
-            fields(object).into_iter().try_for_each(|field| out.write_record(whose.iter().chain(&field)).map_err(unwritten))
+            fields(object).into_iter().try_for_each(|field| values.row(whose.iter().chain(&field)))
         })?;
-        out.flush().map_err(|error| super::super::unwritten(&error))
+        values.end()
     }
 
     fn print_table(&self) -> Result<(), Failure> {

@@ -290,7 +290,7 @@ impl Follower {
 }
 
 /// Waits so long, or until whoever reads standard output leaves, which a write would tell only with the next event.
-fn wait(pause: Duration) -> Result<(), Failure> {
+pub(super) fn wait(pause: Duration) -> Result<(), Failure> {
     let stdout = std::io::stdout();
     let mut watched = [PollFd::new(&stdout, PollFlags::empty())];
     let pause = Timespec::try_from(pause).map_err(Failure::ours)?;

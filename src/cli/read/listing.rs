@@ -57,7 +57,8 @@ impl Query {
         self
     }
 
-    fn value(&self, name: &str) -> Option<&str> {
+    /// A parameter's value.
+    pub(super) fn value(&self, name: &str) -> Option<&str> {
         self.0.iter().find(|(other, _)| *other == name).map(|(_, value)| value.as_str())
     }
 
@@ -121,6 +122,13 @@ pub(super) struct Listed {
     more: bool,
     as_of: Option<String>,
     known_at: Option<String>,
+}
+
+impl Listed {
+    /// The parameters that ask for the same moment again.
+    fn moment(&self) -> Query {
+        Query::default().with("as_of", self.as_of.clone()).with("known_at", self.known_at.clone())
+    }
 }
 
 /// Asks.
@@ -206,6 +214,24 @@ impl List<'_> {
         self.kind.show(&rows, &listed)
     }
 
+    /// Every object of the list at `path`, as it came, and the parameters that ask for the same moment again.
+    ///
+    /// # Errors
+    /// If a page cannot be had.
+    pub(super) fn collect(&self, client: &Client, path: &str) -> Result<(Vec<Box<RawValue>>, Query), Failure> {
+        let mut objects = Vec::new();
+        let listed = self.walk(
+            client,
+            path,
+            |_| true,
+            |object| {
+                objects.push(object.to_owned());
+                Ok(())
+            },
+        )?;
+        Ok((objects, listed.moment()))
+    }
+
     fn print_lines(&self, client: &Client, path: &str, kept: impl Fn(&RawValue) -> bool) -> Result<(), Failure> {
         let mut out = BufWriter::new(io::stdout().lock());
         let line = |object: &RawValue| writeln!(out, "{}", one_line(object.get())).map_err(|error| unwritten(&error));
@@ -236,7 +262,7 @@ impl List<'_> {
                 Ok(())
             },
         )?;
-        let moment = Query::default().with("as_of", listed.as_of.clone()).with("known_at", listed.known_at.clone());
+        let moment = listed.moment();
         self.kind.show(&rows(&objects, &moment)?, &listed)
     }
 }

@@ -22,10 +22,10 @@ pub(in super::super) fn width() -> Option<u16> {
     terminal.or_else(told)
 }
 
-/// Whether what goes to standard output may have colours: a terminal that has them, whose owner does not mind (<https://no-color.org>).
-pub(in super::super) fn coloured() -> bool {
+/// Whether what goes to `out` may have colours: a terminal that has them, whose owner does not mind (<https://no-color.org>).
+pub(in super::super) fn coloured(out: &impl IsTerminal) -> bool {
     let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
-    io::stdout().is_terminal() && set("NO_COLOR").is_none() && set("TERM").is_some_and(|term| term != "dumb")
+    out.is_terminal() && set("NO_COLOR").is_none() && set("TERM").is_some_and(|term| term != "dumb")
 }
 
 /// The texts of an object; empty where there is none. What else the object holds is not looked at: it passes through from senders, and may be
@@ -49,6 +49,19 @@ pub(in super::super) fn counted(count: u64, one: &str, many: &str) -> String {
     format!("{count} {}", if count == 1 { one } else { many })
 }
 
+/// A duration in its two largest units; a negative one, of clocks that differ, is none.
+pub(super) fn human(duration_ms: i64) -> String {
+    let ms = duration_ms.max(0);
+    let (s, min, h) = (ms / 1000, ms / 60_000, ms / 3_600_000);
+    match ms {
+        0..1000 => format!("{ms} ms"),
+        1000..60_000 => format!("{s} s"),
+        60_000..3_600_000 => format!("{min} min {} s", s % 60),
+        3_600_000..86_400_000 => format!("{h} h {} min", min % 60),
+        _ => format!("{} d {} h", h / 24, h % 24),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -67,5 +80,22 @@ mod tests {
     fn a_senders_line_breaks_stay_no_line_breaks() {
         assert_eq!(one_line(r#"{"a":"b\n"}"#), r#"{"a":"b\n"}"#);
         assert_eq!(one_line("{\"a\":{\r\n \"b\":1}}"), "{\"a\":{   \"b\":1}}");
+    }
+
+    #[test]
+    fn a_duration_is_told_in_its_two_largest_units() {
+        for (ms, told) in [
+            (-5, "0 ms"),
+            (999, "999 ms"),
+            (1000, "1 s"),
+            (59_999, "59 s"),
+            (60_000, "1 min 0 s"),
+            (11_520_000, "3 h 12 min"),
+            (86_399_999, "23 h 59 min"),
+            (86_400_000, "1 d 0 h"),
+            (8_640_000_000, "100 d 0 h"),
+        ] {
+            assert_eq!(human(ms), told);
+        }
     }
 }

@@ -12,7 +12,7 @@ use super::super::client::Client;
 use super::super::print;
 use super::super::table::{self, Column};
 use super::listing::{PAGE, Page, Query, ask};
-use super::print::{counted, one_line, width};
+use super::print::{counted, human, one_line, width};
 use super::source::Source;
 use crate::time;
 
@@ -199,40 +199,10 @@ fn moment(object: &Value, key: &str) -> Option<i64> {
     time::parse(text(object, key))
 }
 
-/// A duration in its two largest units; a negative one, of clocks that differ, is none.
-fn human(duration_ms: i64) -> String {
-    let ms = duration_ms.max(0);
-    let (s, min, h) = (ms / 1000, ms / 60_000, ms / 3_600_000);
-    match ms {
-        0..1000 => format!("{ms} ms"),
-        1000..60_000 => format!("{s} s"),
-        60_000..3_600_000 => format!("{min} min {} s", s % 60),
-        3_600_000..86_400_000 => format!("{h} h {} min", min % 60),
-        _ => format!("{} d {} h", h / 24, h % 24),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use serde_json::json;
-
-    #[test]
-    fn a_duration_is_told_in_its_two_largest_units() {
-        for (ms, told) in [
-            (-5, "0 ms"),
-            (999, "999 ms"),
-            (1000, "1 s"),
-            (59_999, "59 s"),
-            (60_000, "1 min 0 s"),
-            (11_520_000, "3 h 12 min"),
-            (86_399_999, "23 h 59 min"),
-            (86_400_000, "1 d 0 h"),
-            (8_640_000_000, "100 d 0 h"),
-        ] {
-            assert_eq!(human(ms), told);
-        }
-    }
 
     #[test]
     fn the_page_tells_the_whole_and_each_directory() {

@@ -1,0 +1,209 @@
+//! Who looked: a line in the log for each question that tells what was kept about people over time.
+//!
+//! A line names who asked, what, and about which id; never the key, and never an email or another attribute of somebody.
+
+use std::time::Instant;
+
+use actix_web::body::MessageBody;
+use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::middleware::Next;
+use actix_web::{Error, HttpMessage, HttpRequest};
+
+use super::api::Operation;
+use crate::time;
+use crate::verify::Operator;
+
+/// At most so many characters of an id are written: as many bytes as the longest that the views take.
+const SUBJECT_CHARS_MAX: usize = 255;
+
+/// What is written for a subject that is no opaque id.
+const WITHHELD: &str = "withheld";
+
+/// A question whose asker is known.
+struct Asked {
+    operator: Operator,
+    operation: &'static Operation,
+}
+
+/// Remembers who asks what, if that is to be logged.
+pub(super) fn asked(request: &HttpRequest, operator: Operator, operation: &'static Operation) {
+    if operation.sensitive {
+        request.extensions_mut().insert(Asked { operator, operation });
+    }
+}
+
+/// Answers, and logs it before the answer leaves: also a refusal, once it is known who asks.
+///
+/// # Errors
+/// Those of what answers.
+pub(super) async fn note<B: MessageBody>(request: ServiceRequest, next: Next<B>) -> Result<ServiceResponse<B>, Error> {
+    let begun = Instant::now();
+    let response = next.call(request).await?;
+    let asked = response.request().extensions_mut().remove::<Asked>();
+    if let Some(asked) = asked {
+        let duration_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+        write(&asked, &response, duration_ms);
+    }
+    Ok(response)
+}
+
+fn write<B>(asked: &Asked, response: &ServiceResponse<B>, duration_ms: u64) {
+    let Asked { operator, operation } = asked;
+    let request = response.request();
+    let parameters: Vec<(String, String)> = form_urlencoded::parse(request.query_string().as_bytes()).into_owned().collect();
+    let subject = subject(request.match_info().get("id").or(request.match_info().get("seq")), &parameters);
+    let [as_of, known_at] = cut(&parameters);
+    tracing::info!(
+        target: "rollcall::access",
+        api_key = operator.name(),
+        method = operation.method.name(),
+        route = operation.path,
+        subject,
+        as_of,
+        known_at,
+        status = response.status().as_u16(),
+        request_id = response.headers().get("x-request-id").and_then(|id| id.to_str().ok()),
+        duration_ms,
+        "read"
+    );
+}
+
+/// About whom or what: the id or record in the path, else those of the user, group and directory that the list is narrowed to.
+fn subject(id: Option<&str>, parameters: &[(String, String)]) -> Option<String> {
+    if let Some(id) = id {
+        return Some(opaque(&percent_encoding::percent_decode_str(id).decode_utf8_lossy()));
+    }
+    let given = |name: &&str| parameters.iter().find(|(other, _)| other == name).map(|(_, value)| opaque(value));
+    let ids: Vec<String> = ["user", "group", "directory"].iter().filter_map(given).collect();
+    Some(ids.join(" ")).filter(|ids| !ids.is_empty())
+}
+
+/// An id as it is written. People give emails and names where an id is wanted: what may be one is not written.
+fn opaque(id: &str) -> String {
+    let personal = id.contains(['@', '＠']) || id.to_lowercase().contains("%40") || id.chars().any(char::is_whitespace);
+    if personal {
+        return WITHHELD.to_owned();
+    }
+    let mut out = String::with_capacity(id.len());
+    for c in id.chars().take(SUBJECT_CHARS_MAX) {
+        if c.is_control() { out.extend(c.escape_default()) } else { out.push(c) }
+    }
+    out
+}
+
+/// The two clocks as they were asked for; of two moments that are compared both. What is no moment is not written.
+fn cut(parameters: &[(String, String)]) -> [Option<String>; 2] {
+    let given = |name: &str| {
+        let value = parameters.iter().find(|(other, _)| other == name).map(|(_, value)| value.as_str());
+        value.filter(|value| is_moment(value)).map(str::to_owned)
+    };
+    let both = |one: &str, other: &str| match (given(one), given(other)) {
+        (None, None) => None,
+        (from, to) => Some([from, to].map(|moment| moment.unwrap_or_else(|| "latest".into())).join(" to ")),
+    };
+    [given("as_of").or_else(|| both("from", "to")), given("known_at").or_else(|| both("from_known_at", "to_known_at"))]
+}
+
+fn is_moment(text: &str) -> bool {
+    let number = text.len() <= 20 && !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    text == "latest" || number || (text.len() <= 64 && time::parse(&text.replace(' ', "+")).or_else(|| time::parse(text)).is_some())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::OPERATIONS;
+    use super::super::api::Method;
+    use super::*;
+
+    /// What tells histories of people, or finds them across organizations.
+    const SENSITIVE: [&str; 13] = [
+        "/rollcall/v1/changes",
+        "/rollcall/v1/deprovisionings",
+        "/rollcall/v1/diff",
+        "/rollcall/v1/groups/{id}/history",
+        "/rollcall/v1/groups/{id}/members",
+        "/rollcall/v1/log/entries/{seq}",
+        "/rollcall/v1/quarantine",
+        "/rollcall/v1/role_assignments",
+        "/rollcall/v1/users",
+        "/rollcall/v1/users/{id}/access",
+        "/rollcall/v1/users/{id}/groups",
+        "/rollcall/v1/users/{id}/history",
+        "/rollcall/v1/users/{id}/roles",
+    ];
+
+    /// What applications ask as they work, and what tells of no person.
+    const PLAIN: [&str; 17] = [
+        "/directories",
+        "/directories/{id}",
+        "/directory_groups",
+        "/directory_groups/{id}",
+        "/directory_users",
+        "/directory_users/{id}",
+        "/events",
+        "/rollcall/v1/log/checkpoint",
+        "/rollcall/v1/log/key",
+        "/rollcall/v1/log/proof/consistency",
+        "/rollcall/v1/log/proof/inclusion",
+        "/rollcall/v1/policy",
+        "/rollcall/v1/projections",
+        "/rollcall/v1/projections/rebuild",
+        "/rollcall/v1/role_mapping",
+        "/rollcall/v1/role_mapping/versions",
+        "/rollcall/v1/stats",
+    ];
+
+    #[test]
+    fn each_call_that_reads_is_logged_or_known_not_to_be() {
+        let reads = |sensitive: bool| -> Vec<&str> {
+            let reads = OPERATIONS.iter().filter(|operation| operation.keyed && operation.method == Method::Get);
+            let mut paths: Vec<&str> = reads.filter(|operation| operation.sensitive == sensitive).map(|operation| operation.path).collect();
+            paths.sort_unstable();
+            paths
+        };
+        assert_eq!(reads(true), SENSITIVE, "a call that tells histories is logged");
+        assert_eq!(reads(false), PLAIN, "a new call is put into one of the two lists");
+    }
+
+    #[test]
+    fn nothing_of_a_person_is_written_for_an_id() {
+        let long = "x".repeat(300);
+        for (id, expected) in [
+            ("directory_user_01", "directory_user_01"),
+            ("ana@example.com", WITHHELD),
+            ("ana%40example.com", WITHHELD),
+            ("Ana Li", WITHHELD),
+            ("a\nb", WITHHELD),
+            ("a\u{1b}[2J", "a\\u{1b}[2J"),
+            (&long, &long[..255]),
+            ("", ""),
+        ] {
+            assert_eq!(opaque(id), expected, "{id}");
+        }
+        let parameters = |query: &str| form_urlencoded::parse(query.as_bytes()).into_owned().collect::<Vec<_>>();
+        for (id, query, expected) in [
+            (Some("u%201"), "", Some(WITHHELD)),
+            (Some("u1"), "user=u2", Some("u1")),
+            (None, "directory=d&user=u&email=a@x", Some("u d")),
+            (None, "email=a@x", None),
+            (None, "user=a%40x", Some(WITHHELD)),
+        ] {
+            assert_eq!(subject(id, &parameters(query)).as_deref(), expected, "{id:?} {query}");
+        }
+    }
+
+    #[test]
+    fn clocks_are_written_as_they_were_asked_for() {
+        let parameters = |query: &str| form_urlencoded::parse(query.as_bytes()).into_owned().collect::<Vec<_>>();
+        for (query, expected) in [
+            ("", [None, None]),
+            ("as_of=latest&known_at=12", [Some("latest"), Some("12")]),
+            ("as_of=2026-01-01T00:00:00%2B01:00", [Some("2026-01-01T00:00:00+01:00"), None]),
+            ("as_of=ana@example.com&known_at=ana", [None, None]),
+            ("from=2026-01-01T00:00:00Z", [Some("2026-01-01T00:00:00Z to latest"), None]),
+            ("from=latest&to_known_at=3", [Some("latest to latest"), Some("latest to 3")]),
+        ] {
+            assert_eq!(cut(&parameters(query)), expected.map(|text| text.map(str::to_owned)), "{query}");
+        }
+    }
+}
