@@ -17,6 +17,9 @@ use rollcall::engine::{Engine, FeedPlace};
 use rollcall::http::{Settings, WEBHOOK_PATH, app};
 use rollcall::verify::Keyring;
 
+/// What is asked, and the asking.
+type Work<'a> = (&'static str, Box<dyn FnMut() + 'a>);
+
 const ROUNDS: usize = 7;
 const CALLS: usize = 64;
 
@@ -45,7 +48,7 @@ fn main() {
     let present = || user_id(company.present[below(company.present.len()) as usize]);
     let moment = || time(settled + below((company.at - settled) as usize) as i64);
     let own = |path: String| format!("/rollcall/v1/{path}");
-    let mut works: Vec<(&str, Box<dyn FnMut() + '_>)> = vec![
+    let mut works: Vec<Work<'_>> = vec![
         ("user by id, now", Box::new(|| ask(format!("/directory_users/{}", present())))),
         ("100 users of a directory, now", Box::new(|| ask(format!("/directory_users?directory={DIRECTORY}&limit=100")))),
         ("access of a user", Box::new(|| ask(own(format!("users/{}/access", anybody()))))),
@@ -57,9 +60,9 @@ fn main() {
         ("when was this user deprovisioned", Box::new(|| ask(own(format!("deprovisionings?user={}", anybody()))))),
         ("100 differences between two moments", Box::new(|| ask(own(format!("diff?from={}&to=latest", moment()))))),
     ];
-    for calls in [CALLS] {
+    {
         let mut calling: Vec<&mut dyn FnMut()> = works.iter_mut().map(|(_, work)| &mut **work as &mut dyn FnMut()).collect();
-        let times = in_turns(ROUNDS, calls, &mut calling);
+        let times = in_turns(ROUNDS, CALLS, &mut calling);
         for (at, ((what, _), ns)) in works.iter().zip(&times).enumerate() {
             let (other, than) = if at < 2 {
                 (*ns, "itself")

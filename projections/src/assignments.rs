@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use smallvec::SmallVec;
 
-use crate::causes::Cause;
+use crate::causes::{Cause, runs};
 use crate::directories::DirectoryState;
 use crate::entities::Version;
 use crate::fact::DirectoryChange;
@@ -22,12 +22,8 @@ const LAST_ROLE: &str = "\u{10ffff}";
 /// Why somebody has a role.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Because {
-    /// The rule's place in the mapping, from 0; `None` for a default.
-    pub rule: Option<usize>,
-    /// The group through which it matches, by id and name.
-    pub group: Option<(String, String)>,
-    /// The path of the attribute that matches.
-    pub attribute: Option<String>,
+    /// By which rule, and through what.
+    pub ground: Ground,
     /// Since when it holds without a break.
     pub since: Millis,
     /// What made it so.
@@ -51,6 +47,9 @@ pub struct Assignment {
     pub because: Vec<Because>,
 }
 
+/// Groups with their versions, by id.
+pub(crate) type Groups<'a> = SmallVec<[(Name, &'a Version); 8]>;
+
 /// Some assignments, and the user and role to go on behind, if there may be more.
 pub type Assignments = (Vec<Assignment>, Option<(String, String)>);
 
@@ -69,8 +68,8 @@ pub struct AssignmentFilter<'a> {
     pub organization: Option<&'a str>,
 }
 
-/// Why a role is gained or lost, without its time.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Why a role is held, gained or lost, without its time; ordered by rule and group.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Ground {
     /// The rule's place in its mapping, from 0; `None` for a default.
     pub rule: Option<usize>,
@@ -93,17 +92,18 @@ impl Views {
     }
 
     /// The groups that a user is a member of, with their versions.
-    pub(crate) fn groups_of(&self, user: Name, cut: Cut) -> impl Iterator<Item = (Name, &Version)> {
-        self.memberships.of_user(user).iter().filter_map(move |number| {
+    pub(crate) fn groups_of(&self, user: Name, cut: Cut) -> Groups<'_> {
+        let groups = self.memberships.of_user(user).iter().filter_map(|number| {
             let pair = self.memberships.get(*number)?;
             let group = self.alive(Kind::Group, pair.group, cut)?;
             self.holds_between_living(pair, cut).then_some((pair.group, group))
-        })
+        });
+        groups.collect()
     }
 
     /// Why a user, alive at the cut, has which roles by a mapping.
     pub(crate) fn reasons(&self, mapping: &Compiled, attributes: &Attributes, user: Name, version: &Version, cut: Cut) -> Reasons {
-        let groups: SmallVec<[(Name, &Version); 8]> = self.groups_of(user, cut).collect();
+        let groups = self.groups_of(user, cut);
         self.reasons_by(mapping, attributes, &groups, version, cut)
     }
 
@@ -146,7 +146,7 @@ impl Views {
         if self.roles.in_force(cut).is_none() {
             return self.slugs(version).into_iter().map(str::to_owned).collect();
         }
-        let groups: SmallVec<[(Name, &Version); 8]> = self.groups_of(user, cut).collect();
+        let groups = self.groups_of(user, cut);
         self.roles_of(&groups, version, cut).unwrap_or_default()
     }
 
@@ -191,7 +191,7 @@ impl Views {
             return Vec::new();
         }
         let standings = self.standings(user, cut);
-        let (runs, role_runs) = (self.runs(&standings), self.role_runs(&standings));
+        let (runs, role_runs) = (runs(&standings, |key| key), runs(&standings, |key| key.role));
         let scope = self.scope(version, cut);
         let mut assignments: BTreeMap<&str, Assignment> = BTreeMap::new();
         for reason in &reasons {
@@ -207,11 +207,10 @@ impl Views {
                 since: role_runs.get(&key.role).copied().unwrap_or(since),
                 because: Vec::new(),
             });
-            let Ground { rule, group, attribute } = self.ground(mapping, *reason, cut);
-            assignment.because.push(Because { rule, group, attribute, since, cause });
+            assignment.because.push(Because { ground: self.ground(mapping, *reason, cut), since, cause });
         }
         for assignment in assignments.values_mut() {
-            assignment.because.sort_by(|a, b| (a.rule, &a.group).cmp(&(b.rule, &b.group)));
+            assignment.because.sort_by(|a, b| a.ground.cmp(&b.ground));
         }
         assignments.into_values().collect()
     }

@@ -40,12 +40,8 @@ pub struct RolePeriod {
     pub end: Option<Cause>,
 }
 
-/// What roles follow from at one moment.
-pub(crate) struct Standing {
-    /// The version of the mapping in force.
-    mapping: usize,
-    reasons: Reasons,
-}
+/// What gives a user roles at one moment.
+type Standing = (Millis, BTreeSet<ReasonKey>);
 
 /// What can turn a role: an event of the source, a policy, a mapping.
 #[derive(Clone, Copy)]
@@ -55,10 +51,22 @@ pub(crate) enum Turn {
     Mapping(Seq),
 }
 
+/// Since when each thing that stands at the end has stood; `of` says what a reason counts as.
+pub(crate) fn runs<K: Copy + Ord>(standings: &[Standing], of: impl Fn(ReasonKey) -> K) -> BTreeMap<K, Millis> {
+    let mut runs: BTreeMap<K, Millis> = BTreeMap::new();
+    for (moment, keys) in standings {
+        let now: BTreeSet<K> = keys.iter().map(|key| of(*key)).collect();
+        runs.retain(|thing, _| now.contains(thing));
+        for thing in now {
+            runs.entry(thing).or_insert(*moment);
+        }
+    }
+    runs
+}
+
 impl Views {
     /// What stands at each moment at which anything about a user's roles may change, up to the cut, in order.
-    pub(crate) fn standings(&self, user: Name, cut: Cut) -> Vec<(Millis, Standing)> {
-        let moments = self.moments(user, cut);
+    pub(crate) fn standings(&self, user: Name, cut: Cut) -> Vec<Standing> {
         let standing = |moment: Millis| {
             let then = Cut { as_of: moment, ..cut };
             let mapping = self.roles.in_force(then)?;
@@ -66,14 +74,9 @@ impl Views {
                 Some(version) => self.reasons(mapping, &self.roles.attributes, user, version, then),
                 None => Reasons::new(),
             };
-            Some((moment, Standing { mapping: mapping.version, reasons }))
+            Some((moment, reasons.iter().map(|reason| mapping.key(*reason)).collect()))
         };
-        moments.into_iter().filter_map(standing).collect()
-    }
-
-    /// The moments, known and up to the cut, of all that a user's roles hang on.
-    fn moments(&self, user: Name, cut: Cut) -> BTreeSet<Millis> {
-        self.moments_since(user, Millis::MIN, cut)
+        self.moments_since(user, Millis::MIN, cut).into_iter().filter_map(standing).collect()
     }
 
     /// Those of the moments that a user's access and roles hang on, known and up to the cut, that are not before `from`.
@@ -153,37 +156,6 @@ impl Views {
     /// The directories in which an entity ever was.
     pub(crate) fn directories_of_entity(&self, kind: Kind, name: Name) -> BTreeSet<Name> {
         self.entity(kind, name).into_iter().flat_map(|entity| entity.listed_in.iter().copied()).collect()
-    }
-
-    /// Since when each reason that stands at the end has stood.
-    pub(crate) fn runs(&self, standings: &[(Millis, Standing)]) -> BTreeMap<ReasonKey, Millis> {
-        let mut runs: BTreeMap<ReasonKey, Millis> = BTreeMap::new();
-        for (moment, standing) in standings {
-            let keys = self.keys(standing);
-            runs.retain(|key, _| keys.contains(key));
-            for key in keys {
-                runs.entry(key).or_insert(*moment);
-            }
-        }
-        runs
-    }
-
-    fn keys(&self, standing: &Standing) -> BTreeSet<ReasonKey> {
-        let mapping = standing.mapping.checked_sub(1).and_then(|at| self.roles.iter().nth(at));
-        mapping.into_iter().flat_map(|mapping| standing.reasons.iter().map(|reason| mapping.key(*reason))).collect()
-    }
-
-    /// Since when each role that stands at the end has stood, for any reason.
-    pub(crate) fn role_runs(&self, standings: &[(Millis, Standing)]) -> BTreeMap<Name, Millis> {
-        let mut runs: BTreeMap<Name, Millis> = BTreeMap::new();
-        for (moment, standing) in standings {
-            let roles: BTreeSet<Name> = self.keys(standing).into_iter().map(|key| key.role).collect();
-            runs.retain(|role, _| roles.contains(role));
-            for role in roles {
-                runs.entry(role).or_insert(*moment);
-            }
-        }
-        runs
     }
 
     /// The last, in order, of what concerns a reason at a moment: events, then the policy, then the mapping.
@@ -295,24 +267,24 @@ impl Views {
         let standings = self.standings(name, cut);
         let mut periods: Vec<RolePeriod> = Vec::new();
         let mut open: BTreeMap<Name, usize> = BTreeMap::new();
-        let mut before: BTreeSet<ReasonKey> = BTreeSet::new();
-        for (moment, standing) in &standings {
-            let keys = self.keys(standing);
+        let nothing = BTreeSet::new();
+        let mut before = &nothing;
+        for (moment, keys) in &standings {
             let has = |keys: &BTreeSet<ReasonKey>, role: Name| keys.iter().any(|key| key.role == role);
             let cause = |keys: &BTreeSet<ReasonKey>, role: Name| {
                 let turns = keys.iter().filter(|key| key.role == role).filter_map(|key| self.cause(name, *key, *moment, cut));
                 self.last_turn(turns).map(|turn| self.cause_of(turn))
             };
-            let ended: Vec<Name> = open.keys().copied().filter(|role| !has(&keys, *role)).collect();
+            let ended: Vec<Name> = open.keys().copied().filter(|role| !has(keys, *role)).collect();
             for role in ended {
                 if let Some(period) = open.remove(&role).and_then(|at| periods.get_mut(at)) {
                     period.until = Some(*moment);
-                    period.end = cause(&before, role);
+                    period.end = cause(before, role);
                 }
             }
             let begun: BTreeSet<Name> = keys.iter().map(|key| key.role).filter(|role| !open.contains_key(role)).collect();
             for role in begun {
-                let Some(start) = cause(&keys, role) else { continue };
+                let Some(start) = cause(keys, role) else { continue };
                 open.insert(role, periods.len());
                 periods.push(RolePeriod { role: self.roles.word(role).to_owned(), from: *moment, until: None, start, end: None });
             }

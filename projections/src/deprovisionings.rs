@@ -2,8 +2,6 @@
 
 use std::collections::BTreeSet;
 
-use smallvec::SmallVec;
-
 use crate::access::{AccessEnd, around};
 use crate::entities::{Entity, Part, Version};
 use crate::fact::Print;
@@ -216,7 +214,7 @@ impl Views {
 
     fn deprovisioning(&self, user: Name, version: &Version, moment: Millis, cut: Cut) -> Option<Deprovisioning> {
         let (_, before) = around(moment, cut);
-        let groups: SmallVec<[(Name, &Version); 8]> = self.groups_of(user, before).collect();
+        let groups = self.groups_of(user, before);
         let group = |(group, version): &(Name, &Version)| (self.groups.names.text(*group), self.texts.text(version.label));
         let later = self.access_moments(user, cut).into_iter().filter(|later| *later > moment);
         Some(Deprovisioning {

@@ -186,7 +186,7 @@ impl<'v> Walker<'v> {
     fn held(&self, subject: Subject, user: Name, cut: Cut) -> BTreeSet<String> {
         match subject {
             Subject::Role => self.views.roles_held(user, cut).into_iter().collect(),
-            _ => self.views.groups_of(user, cut).map(|(group, _)| self.views.groups.names.text(group).to_owned()).collect(),
+            _ => self.views.groups_of(user, cut).into_iter().map(|(group, _)| self.views.groups.names.text(group).to_owned()).collect(),
         }
     }
 }

@@ -63,7 +63,7 @@ impl Views {
             View::Quarantine => self.quarantine.len(),
             View::Events => self.events.len(),
             View::Policies => self.policies.iter().count(),
-            View::Mappings => self.mappings().len(),
+            View::Mappings => self.mapping_versions(),
         }
     }
 
@@ -181,7 +181,7 @@ impl Views {
     }
 
     fn dump_mapping(&self, number: usize, known_at: Seq, out: &mut dyn Write) -> Shown {
-        match self.mappings().nth(number) {
+        match self.mapping_of_version(number + 1) {
             Some(mapping) if mapping.seq <= known_at => writeln!(out, "{mapping:?}").map(|()| true),
             _ => Ok(false),
         }

@@ -55,29 +55,24 @@ pub struct VersionRow {
     pub cause: Cause,
 }
 
+/// Some versions, and whether there are more behind them.
+pub type Versions = (Vec<VersionRow>, bool);
+
 impl Views {
     /// Versions of a user behind a place in their order, or before it if `descending`, at most `limit`, and whether there are more. Empty for a
     /// user never heard of: see [`Views::user_seen_at`].
     ///
     /// Looks at every version of the user, and writes out those that it gives.
-    pub fn user_history(&self, id: &str, cut: Cut, start: Option<&EventPlace>, descending: bool, limit: usize) -> (Vec<VersionRow>, bool) {
+    pub fn user_history(&self, id: &str, cut: Cut, start: Option<&EventPlace>, descending: bool, limit: usize) -> Versions {
         self.history(Kind::User, id, cut, start, descending, limit)
     }
 
     /// The same of a group.
-    pub fn group_history(&self, id: &str, cut: Cut, start: Option<&EventPlace>, descending: bool, limit: usize) -> (Vec<VersionRow>, bool) {
+    pub fn group_history(&self, id: &str, cut: Cut, start: Option<&EventPlace>, descending: bool, limit: usize) -> Versions {
         self.history(Kind::Group, id, cut, start, descending, limit)
     }
 
-    fn history(
-        &self,
-        kind: Kind,
-        id: &str,
-        cut: Cut,
-        start: Option<&EventPlace>,
-        descending: bool,
-        limit: usize,
-    ) -> (Vec<VersionRow>, bool) {
+    fn history(&self, kind: Kind, id: &str, cut: Cut, start: Option<&EventPlace>, descending: bool, limit: usize) -> Versions {
         let versions = self.versions(kind, id, cut);
         // The start itself need not be there.
         let range = match start {

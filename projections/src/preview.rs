@@ -2,8 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use smallvec::SmallVec;
-
 use crate::assignments::Ground;
 use crate::entities::{Part, Version};
 use crate::mapping::{Mapping, Matches, Rule};
@@ -85,9 +83,14 @@ impl Views {
         self.roles.iter().nth(version.checked_sub(1)?).map(mapping_set)
     }
 
-    /// Every mapping that is known, in order of version.
-    pub fn mappings(&self) -> impl DoubleEndedIterator<Item = MappingSet> + ExactSizeIterator {
-        self.roles.iter().map(mapping_set)
+    /// The mapping that a record set.
+    pub fn mapping_set_by(&self, seq: Seq) -> Option<MappingSet> {
+        self.roles.iter().rev().find(|mapping| mapping.seq == seq).map(mapping_set)
+    }
+
+    /// How many mappings were set: the version of the last.
+    pub fn mapping_versions(&self) -> usize {
+        self.roles.iter().len()
     }
 
     /// The snapshots that rules about attributes look at, of everybody with access at the cut.
@@ -134,8 +137,8 @@ impl Views {
 
 /// What would change.
 impl Views {
-    /// What `changed` says about everybody with access at the cut, in order of id from behind `after` on, at most `limit` candidates; and the
-    /// id to go on behind.
+    /// Shows everybody with access at the cut, in order of id from behind `after` on, looking at no more than `limit` candidates. Gives the id to go
+    /// on behind, if there may be more.
     fn each_with_access(&self, cut: Cut, after: Option<&str>, limit: usize, mut each: impl FnMut(Name, &Version)) -> Option<String> {
         for (looked_at, name) in self.users_walk(None, None, cut, after, false).enumerate() {
             if let Some(version) = self.alive(Kind::User, name, cut).filter(|version| self.has_access(version, cut)) {
@@ -170,7 +173,7 @@ impl Views {
         let new = if late { old } else { Some(&proposal.compiled) };
         let new_attributes = if late { &self.roles.attributes } else { &proposal.attributes };
         self.each_with_access(cut, after, limit, |name, version| {
-            let groups: SmallVec<[(Name, &Version); 8]> = self.groups_of(name, cut).collect();
+            let groups = self.groups_of(name, cut);
             let by = |mapping: Option<&Compiled>, attributes: &Attributes| {
                 mapping.map_or(Reasons::new(), |mapping| self.reasons_by(mapping, attributes, &groups, version, cut))
             };
@@ -187,7 +190,7 @@ impl Views {
             let describe = |mapping: Option<&Compiled>, reasons: &[Reason]| -> Vec<Ground> {
                 let grounds = mapping.into_iter().flat_map(|mapping| reasons.iter().map(|reason| self.ground(mapping, *reason, cut)));
                 let mut grounds: Vec<Ground> = grounds.collect();
-                grounds.sort_by(|a, b| (a.rule, &a.group).cmp(&(b.rule, &b.group)));
+                grounds.sort();
                 grounds
             };
             let missing =

@@ -399,7 +399,7 @@ impl Roles {
         let old = std::mem::replace(&mut self.attributes, attributes);
         debug_assert!(self.attributes.covers(&old));
         for mapping in &mut self.mappings {
-            // Without a group name there is nothing to match: only what is numbered anew is computed.
+            // Compiled without a group's name, and of that only what is numbered anew.
             mapping.by_key = Compiled::new(mapping.mapping.clone(), core::iter::empty(), &self.attributes).by_key;
         }
     }

@@ -2,8 +2,6 @@
 
 use std::collections::BTreeSet;
 
-use smallvec::SmallVec;
-
 use crate::deprovisionings::Endings;
 use crate::directories::{Directories, Directory, DirectoryRow, DirectoryState, DirectoryVersion};
 use crate::entities::{Entities, Entity, Part, Row, Version};
@@ -828,7 +826,7 @@ impl Views {
     }
 
     fn user_row(&self, name: Name, version: &Version, cut: Cut) -> UserRow {
-        let groups: SmallVec<[(Name, &Version); 8]> = self.groups_of(name, cut).collect();
+        let groups = self.groups_of(name, cut);
         let rows = groups.iter().take(NESTED_MAX).map(|(group, version)| self.row(Kind::Group, *group, version, cut));
         let roles = self.roles_of(&groups, version, cut);
         UserRow { groups: rows.collect(), user: Row { roles, ..self.row(Kind::User, name, version, cut) } }
@@ -841,7 +839,7 @@ impl Views {
                 let pair = self.memberships.get(number)?;
                 let user = self.alive(Kind::User, pair.user, cut)?;
                 self.holds_between_living(pair, cut).then(|| {
-                    let groups: SmallVec<[(Name, &Version); 8]> = self.groups_of(pair.user, cut).collect();
+                    let groups = self.groups_of(pair.user, cut);
                     Row { roles: self.roles_of(&groups, user, cut), ..self.row(Kind::User, pair.user, user, cut) }
                 })
             });

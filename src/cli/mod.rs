@@ -12,6 +12,7 @@ mod rebuild;
 mod send;
 mod serve;
 mod table;
+mod verify;
 mod webhook;
 
 use std::io::{self, Write};
@@ -47,6 +48,7 @@ enum Command {
     Events(read::Events),
     Status(read::Status),
     Rebuild(rebuild::Rebuild),
+    Verify(verify::Verify),
 }
 
 /// Why a command failed, and whose fault it is.
@@ -109,6 +111,7 @@ pub fn run() -> ExitCode {
         Command::Events(events) => events.run(),
         Command::Status(status) => status.run(),
         Command::Rebuild(rebuild) => rebuild.run(),
+        Command::Verify(verify) => verify.run(),
     };
     let (code, message) = match result {
         Ok(()) | Err(Failure::Unread) => return ExitCode::SUCCESS,

@@ -291,7 +291,7 @@ fn catch_up(
     Ok(engine)
 }
 
-fn open_failure(error: OpenError) -> Failure {
+pub(super) fn open_failure(error: OpenError) -> Failure {
     match error {
         OpenError::InUse(_) | OpenError::Format { .. } => Failure::Caller(error.to_string()),
         OpenError::Io { .. } | OpenError::Damaged { .. } | OpenError::Diverged { .. } => Failure::ours(error),

@@ -1,7 +1,6 @@
 //! What operators do: each act is decided by the writer, over all that is folded, and then recorded like any event.
 
 use rollcall_projections::{Attributes, Comparison, Cut, InactiveUsers, Mapping, MappingSet, Millis, Policy, Proposal, RoleChange, Seq};
-use std::sync::atomic::AtomicU64;
 use tokio::sync::oneshot;
 
 use super::attributes::read_attributes;
@@ -67,7 +66,11 @@ impl From<IngestError> for ActError {
     }
 }
 
-fn not_in_future(effective_from: Option<Millis>, now: Millis) -> Result<(), ActError> {
+/// Refuses what would take effect later than now.
+///
+/// # Errors
+/// [`ActError::EffectiveFromInFuture`].
+pub fn not_in_future(effective_from: Option<Millis>, now: Millis) -> Result<(), ActError> {
     if effective_from.is_some_and(|moment| moment > now) { Err(ActError::EffectiveFromInFuture) } else { Ok(()) }
 }
 
@@ -123,7 +126,7 @@ impl Engine {
             }
             (wanted, views.all_snapshots(0), views.head())
         };
-        read_attributes(&*self.log, &mut wanted, &snapshots, &AtomicU64::new(0))?;
+        read_attributes(&*self.log, &mut wanted, &snapshots)?;
         Ok(Prepared { attributes: Some(wanted), until })
     }
 
@@ -142,7 +145,7 @@ impl Engine {
     ) -> Result<MappingSet, ActError> {
         let plan = move |engine: &Engine, now: Millis| {
             not_in_future(effective_from, now)?;
-            let latest = engine.views().mappings().len();
+            let latest = engine.views().mapping_versions();
             let fits = match replaces {
                 Replaces::Anything => true,
                 Replaces::Any => latest > 0,
@@ -155,8 +158,7 @@ impl Engine {
             Ok(Some(Act::MappingSet { mapping, effective_from }))
         };
         let seq = self.act(operator, note, Box::new(plan)).await?.ok_or(ActError::Unavailable)?;
-        let set = self.views().mappings().rev().find(|mapping| mapping.seq == seq);
-        set.ok_or(ActError::Unavailable)
+        self.views().mapping_set_by(seq).ok_or(ActError::Unavailable)
     }
 
     /// Brings what was prepared up to the head, and lets it serve. The views are those of the mapping before: nothing they answer changes.
@@ -166,7 +168,7 @@ impl Engine {
             return if views.attributes().covers(&views.attributes_wanted(Some(mapping))) { Ok(()) } else { Err(ActError::Overtaken) };
         };
         let since = self.views().all_snapshots(prepared.until);
-        let read = read_attributes(&*self.log, &mut attributes, &since, &AtomicU64::new(0));
+        let read = read_attributes(&*self.log, &mut attributes, &since);
         read.map_err(|error| {
             tracing::error!(%error, "the log could not be read");
             ActError::Unavailable
@@ -188,7 +190,7 @@ impl Engine {
         if !attributes.is_empty() {
             let mut snapshots = self.views().snapshots(cut);
             snapshots.sort_unstable_by_key(|(seq, ..)| *seq);
-            read_attributes(&*self.log, &mut attributes, &snapshots, &AtomicU64::new(0))?;
+            read_attributes(&*self.log, &mut attributes, &snapshots)?;
         }
         Ok(self.views().propose(mapping, attributes, effective_from))
     }

@@ -14,16 +14,40 @@ const CHUNK: usize = 2048;
 /// Where a user's snapshot stands, and the number of the user.
 pub(super) type Snapshot = (Seq, Part, u32);
 
-/// Reads what the snapshots have, on every processor, and notes it. `snapshots` stand in order of seq; `read` counts them as they are read.
+/// How far something long is.
+#[derive(Debug, Default)]
+pub(super) struct Progress {
+    /// How much was really read.
+    pub(super) read: AtomicU64,
+    /// How much there is to read, as far as is known.
+    pub(super) total: AtomicU64,
+}
+
+/// Reads what the rules of all mappings ask of every snapshot, and lets it serve.
 ///
 /// # Errors
 /// The first record that cannot be read.
-pub(super) fn read_attributes(
-    log: &dyn Log,
-    attributes: &mut Attributes,
-    snapshots: &[Snapshot],
-    read: &AtomicU64,
-) -> Result<(), ReadError> {
+pub(super) fn note_all(log: &dyn Log, views: &mut Views, progress: &Progress) -> Result<(), ReadError> {
+    let mut attributes = views.attributes_wanted(None);
+    if !attributes.is_empty() {
+        let snapshots = views.all_snapshots(0);
+        progress.total.fetch_add(snapshots.len() as u64, Ordering::Relaxed);
+        read_counting(log, &mut attributes, &snapshots, &progress.read)?;
+        views.install_attributes(attributes);
+    }
+    Ok(())
+}
+
+/// Reads what the snapshots have, on every processor, and notes it. `snapshots` stand in order of seq.
+///
+/// # Errors
+/// The first record that cannot be read.
+pub(super) fn read_attributes(log: &dyn Log, attributes: &mut Attributes, snapshots: &[Snapshot]) -> Result<(), ReadError> {
+    read_counting(log, attributes, snapshots, &AtomicU64::new(0))
+}
+
+/// As [`read_attributes`]; `read` counts the snapshots as they are read.
+fn read_counting(log: &dyn Log, attributes: &mut Attributes, snapshots: &[Snapshot], read: &AtomicU64) -> Result<(), ReadError> {
     if attributes.is_empty() {
         return Ok(());
     }

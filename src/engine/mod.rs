@@ -20,8 +20,8 @@ use sha2::{Digest, Sha256};
 use tokio::sync::{oneshot, watch};
 
 use acts::Action;
-pub use acts::{ActError, Prepared, Replaces};
-use attributes::{Fresh, read_attributes};
+pub use acts::{ActError, Prepared, Replaces, not_in_future};
+use attributes::{Fresh, Progress, note_all};
 pub use changes::{Feed, FeedPlace};
 pub use rebuild::Rebuild;
 
@@ -152,11 +152,7 @@ impl Engine {
         while views.head() < log.head() {
             fold(&*log, &mut views, FOLD_EVENTS, Notes::Later)?;
         }
-        let mut attributes = views.attributes_wanted(None);
-        if !attributes.is_empty() {
-            read_attributes(&*log, &mut attributes, &views.all_snapshots(0), &AtomicU64::new(0))?;
-            views.install_attributes(attributes);
-        }
+        note_all(&*log, &mut views, &Progress::default())?;
         let (queue, jobs) = sync_channel(QUEUE_EVENTS_MAX);
         let engine = Arc::new(Engine {
             log,

@@ -7,7 +7,7 @@ use std::thread;
 
 use rollcall_projections::{Millis, Seq, Views};
 
-use super::attributes::read_attributes;
+use super::attributes::{Progress, note_all};
 use super::{Engine, FOLD_EVENTS, Notes, fold};
 use crate::log::ReadError;
 
@@ -24,9 +24,7 @@ pub struct Rebuild {
     /// The head when it began.
     pub head: Seq,
     /// Records folded, and snapshots read for rules about attributes.
-    read: AtomicU64,
-    /// How much there is to read, as far as is known.
-    total: AtomicU64,
+    progress: Progress,
     /// When it was done; 0 while it runs.
     finished_at: AtomicI64,
     failed: AtomicBool,
@@ -35,7 +33,7 @@ pub struct Rebuild {
 impl Rebuild {
     /// How much was really read, and how much there is.
     pub fn progress(&self) -> (u64, u64) {
-        (self.read.load(Ordering::Relaxed), self.total.load(Ordering::Relaxed))
+        (self.progress.read.load(Ordering::Relaxed), self.progress.total.load(Ordering::Relaxed))
     }
 
     /// When it was done; `None` while it runs.
@@ -64,8 +62,7 @@ impl Engine {
             number: last.as_ref().map_or(1, |last| last.number + 1),
             started_at: (self.clock)(),
             head,
-            read: AtomicU64::new(0),
-            total: AtomicU64::new(head),
+            progress: Progress { read: AtomicU64::new(0), total: AtomicU64::new(head) },
             finished_at: AtomicI64::new(0),
             failed: AtomicBool::new(false),
         });
@@ -100,11 +97,11 @@ impl Engine {
         loop {
             while views.head() < self.log.head() {
                 fold(&*self.log, &mut views, FOLD_EVENTS, Notes::Later)?;
-                rebuild.read.fetch_max(views.head(), Ordering::Relaxed);
-                rebuild.total.fetch_max(views.head(), Ordering::Relaxed);
+                rebuild.progress.read.fetch_max(views.head(), Ordering::Relaxed);
+                rebuild.progress.total.fetch_max(views.head(), Ordering::Relaxed);
             }
-            self.note_all(&mut views, rebuild)?;
-            let mappings = views.mappings().len();
+            note_all(&*self.log, &mut views, &rebuild.progress)?;
+            let mappings = views.mapping_versions();
             // What came meanwhile is folded before anybody must wait; some records may be left.
             while views.head() + LAG_MAX < self.log.head() {
                 fold(&*self.log, &mut views, FOLD_EVENTS, Notes::Now)?;
@@ -117,7 +114,7 @@ impl Engine {
                 fold(&*self.log, &mut views, FOLD_EVENTS, Notes::Now)?;
             }
             // A mapping that was set meanwhile may ask for attributes that were not read.
-            if views.mappings().len() == mappings {
+            if views.mapping_versions() == mappings {
                 let old = std::mem::replace(&mut *serving, views);
                 drop(serving);
                 // Digests are to be those of the views that serve now.
@@ -127,16 +124,5 @@ impl Engine {
                 return Ok(());
             }
         }
-    }
-
-    fn note_all(&self, views: &mut Views, rebuild: &Rebuild) -> Result<(), ReadError> {
-        let mut attributes = views.attributes_wanted(None);
-        if !attributes.is_empty() {
-            let snapshots = views.all_snapshots(0);
-            rebuild.total.fetch_add(snapshots.len() as u64, Ordering::Relaxed);
-            read_attributes(&*self.log, &mut attributes, &snapshots, &rebuild.read)?;
-            views.install_attributes(attributes);
-        }
-        Ok(())
     }
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use actix_web::{HttpRequest, HttpResponse, web};
 use bytes::Bytes;
-use rollcall_projections::{Cut, EventPlace, Millis, Seq, VersionKind, VersionRef, VersionRow, Views};
+use rollcall_projections::{Cut, EventPlace, Millis, Seq, VersionKind, VersionRef, VersionRow, Versions, Views};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -43,13 +43,16 @@ pub(super) const OF_GROUP: Operation = Operation {
     ..OF_USER
 };
 
+/// Gives the versions behind a place in a history.
+type Walk = fn(&Views, &str, Cut, Option<&EventPlace>, bool, usize) -> Versions;
+
 /// Users or groups.
 struct Kind {
     operation: &'static Operation,
     /// In the words of the contract.
     name: &'static str,
     seen_at: fn(&Views, &str, Cut) -> Option<Millis>,
-    walk: fn(&Views, &str, Cut, Option<&EventPlace>, bool, usize) -> (Vec<VersionRow>, bool),
+    walk: Walk,
     describe: for<'a> fn(&'a str, Version<'a>) -> Described<'a>,
 }
 

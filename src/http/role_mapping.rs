@@ -21,7 +21,7 @@ use super::body::Body;
 use super::policy::author;
 use super::question::{Question, done_in_time, pinned_with_roles};
 use crate::documents::Shape;
-use crate::engine::{ActError, Engine, Replaces};
+use crate::engine::{ActError, Engine, Replaces, not_in_future};
 use crate::time;
 use crate::verify::mapping_json;
 
@@ -106,7 +106,7 @@ pub(super) async fn versions(request: HttpRequest, state: web::Data<State>) -> R
     let mut question = Question::of(&request, &state, &VERSIONS)?;
     let paging = question.take_paging(100, 1000, false);
     let engine = question.finish()?;
-    let all = engine.views().mappings().len();
+    let all = engine.views().mapping_versions();
     let (places, more_before, more_after) = paging.numbers(all)?;
     let sets: Vec<MappingSet> = {
         let views = engine.views();
@@ -127,8 +127,8 @@ pub(super) async fn set(request: HttpRequest, payload: web::Payload, state: web:
     let replaces = replaces(&request)?;
     let Setting { mapping, effective_from, note } = Setting::of(payload).await?;
     // What nobody could set anyway is refused before anything is built.
-    not_in_future(effective_from)?;
-    let latest = engine.views().mappings().len();
+    not_in_future(effective_from, time::now_ms())?;
+    let latest = engine.views().mapping_versions();
     if let Replaces::Version(version) = replaces
         && version != latest
     {
@@ -180,7 +180,7 @@ pub(super) async fn preview(request: HttpRequest, payload: web::Payload, state: 
     let (after, limit) = if lines { (None, 0) } else { (question.take("after"), question.take_limit(100, 1000)) };
     let (engine, cut) = question.cut().await?;
     let Setting { mapping, effective_from, .. } = Setting::of(payload).await?;
-    not_in_future(effective_from)?;
+    not_in_future(effective_from, time::now_ms())?;
     let beside = engine.clone();
     let proposal = web::block(move || beside.propose(mapping, effective_from, cut)).await.map_err(|_| Code::Internal)??;
     if lines {
@@ -206,11 +206,6 @@ impl Setting {
         body.finish()?;
         Ok(Setting { mapping: mapping?, effective_from, note })
     }
-}
-
-fn not_in_future(effective_from: Option<Millis>) -> Result<(), Problem> {
-    let late = effective_from.is_some_and(|moment| moment > time::now_ms());
-    if late { Err(ActError::EffectiveFromInFuture.into()) } else { Ok(()) }
 }
 
 /// What `If-Match` asks for (<https://www.rfc-editor.org/rfc/rfc9110#section-13.1.1>): one version, or any.

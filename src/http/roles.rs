@@ -1,7 +1,7 @@
 //! Who has which role, and why: `GET /rollcall/v1/role_assignments`.
 
 use actix_web::{HttpRequest, HttpResponse, web};
-use rollcall_projections::{Assignment, AssignmentFilter, Because, Cause, Cut, Ground};
+use rollcall_projections::{Assignment, AssignmentFilter, Because, Cause, Cut};
 use serde_json::{Value, json as object};
 
 use super::State;
@@ -93,8 +93,8 @@ fn walk(
 }
 
 fn describe(assignment: &Assignment) -> Value {
-    let because = assignment.because.iter().map(|Because { rule, group, attribute, since, cause }| {
-        let mut because = describe_ground(&Ground { rule: *rule, group: group.clone(), attribute: attribute.clone() });
+    let because = assignment.because.iter().map(|Because { ground, since, cause }| {
+        let mut because = describe_ground(ground);
         because.insert("since".into(), time::format(*since).into());
         because.insert("cause".into(), describe_cause(cause));
         Value::from(because)

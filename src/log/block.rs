@@ -8,9 +8,10 @@ use std::cell::RefCell;
 
 use bytes::Bytes;
 use rollcall_projections::{Entry, Millis, Seq, Standing};
+use sha2::{Digest, Sha256};
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::{LogId, Record};
+use super::{BATCH_EVENTS_MAX, LogId, Record};
 use crate::verify::{FACTS_VERSION, Facts, KEY_ID_BYTES, Proof, Source, Verified, extract_from};
 
 /// The version of the format, in each block and in the log's identity.
@@ -251,6 +252,7 @@ fn unpack(section: Section, stored: &[u8]) -> Result<Cow<'_, [u8]>, String> {
 /// A block, its head read and checked.
 pub(super) struct Block<'a> {
     head: Head,
+    head_bytes: &'a [u8],
     sections: &'a [u8],
 }
 
@@ -260,7 +262,20 @@ impl<'a> Block<'a> {
         let (head, start) = parse_head(bytes)?;
         let sections =
             bytes.get(start..).filter(|rest| rest.len() == head.stored_bytes()).ok_or("the block has another length than its head says")?;
-        Ok(Block { head, sections })
+        Ok(Block { head, head_bytes: bytes.get(..start).unwrap_or_default(), sections })
+    }
+
+    /// What stands beside the bodies here, and before: the SHA-256 over `before`, which is that of the block before, and the SHA-256 of the
+    /// head and the stored index and facts. No leaf covers them, and views are folded from them alone.
+    pub(super) fn beside(&self, before: &[u8; 32]) -> [u8; 32] {
+        beside_after(before, &self.own_beside())
+    }
+
+    /// The part of [`Block::beside`] that needs no other block.
+    pub(super) fn own_beside(&self) -> [u8; 32] {
+        let length = self.head.index.stored as usize + self.head.facts.stored as usize;
+        let sections = self.sections.get(..length).unwrap_or_default();
+        Sha256::new().chain_update(self.head_bytes).chain_update(sections).finalize().into()
     }
 
     pub(super) fn log_id(&self) -> LogId {
@@ -292,15 +307,17 @@ impl<'a> Block<'a> {
         Err("there is no such frame".into())
     }
 
-    /// Shows each record's id and standing, for the dedupe index.
-    pub(super) fn ids(&self, mut each: impl FnMut(Seq, Option<&str>, bool)) -> Result<(), String> {
-        let index = self.section(0)?;
-        let mut rest = index.as_ref();
-        for seq in self.first_seq()..=self.last_seq() {
-            let line: Line<'_> = take(&mut rest)?;
-            each(seq, line.event_id.as_deref(), line.conflicts_with.is_some());
-        }
-        Ok(())
+    /// Where the block cannot be unpacked, and why: the first and the last record of each section that is damaged, which is a frame, or
+    /// one of those that belong to all records of the block.
+    pub(super) fn damage(&self) -> Vec<(Seq, Seq, String)> {
+        let whole = (0..FIRST_FRAME).filter_map(|at| Some((self.first_seq(), self.last_seq(), self.section(at).err()?)));
+        let mut next = self.first_seq();
+        let frames = self.head.frames.iter().enumerate().filter_map(|(number, frame)| {
+            let first = next;
+            next += Seq::from(frame.bodies);
+            Some((first, next.saturating_sub(1), self.frame(number).err()?))
+        });
+        whole.chain(frames).collect()
     }
 
     /// Shows what the fold needs of the records after `after`.
@@ -326,38 +343,65 @@ impl<'a> Block<'a> {
 
     /// Every record, bodies and all.
     pub(super) fn records(&self) -> Result<Vec<Record>, String> {
-        let (index, proofs) = (self.section(0)?, self.section(2)?);
-        let (mut lines, mut proofs) = (index.as_ref(), proofs.as_ref());
         let mut bodies = Vec::new();
         for frame in 0..self.head.frames.len() {
-            bodies.extend(self.frame(frame)?);
+            bodies.extend(self.frame(frame)?.into_iter().map(Some));
         }
+        Ok(self.records_of(bodies)?.into_iter().flatten().collect())
+    }
+
+    /// The records that can be unpacked, each in its place; none at all, and why, if what describes them cannot be.
+    pub(super) fn salvage(&self) -> Result<Vec<Option<Record>>, String> {
+        let frames = self.head.frames.iter().enumerate();
+        let bodies = frames.flat_map(|(number, frame)| match self.frame(number) {
+            Ok(bodies) => bodies.into_iter().map(Some).collect(),
+            Err(_) => vec![None; usize::from(frame.bodies)],
+        });
+        self.records_of(bodies.collect())
+    }
+
+    /// The records of some bodies, where there is one.
+    fn records_of(&self, bodies: Vec<Option<Bytes>>) -> Result<Vec<Option<Record>>, String> {
+        let (index, proofs) = (self.section(0)?, self.section(2)?);
+        let (mut lines, mut proofs) = (index.as_ref(), proofs.as_ref());
         if bodies.len() != self.head.count as usize {
             return Err("a body is missing".into());
         }
-        (self.first_seq()..)
-            .zip(bodies)
-            .map(|(seq, body)| {
-                let line: Line<'_> = take(&mut lines)?;
-                let Evidence { salt, proof } = decode(&mut proofs)?;
-                Ok(Record {
-                    log_id: self.head.log_id,
-                    seq,
-                    recorded_at: self.head.recorded_at,
-                    source: match line.source {
-                        SOURCE_WORKOS => Source::Workos,
-                        SOURCE_ROLLCALL => Source::Rollcall,
-                        _ => return Err("its source is unknown".into()),
-                    },
-                    event_id: line.event_id.map(Into::into),
-                    event_type: line.event_type.map(Into::into),
-                    standing: standing(line.conflicts_with),
-                    proof: proof.into(),
-                    salt,
-                    body,
-                })
-            })
-            .collect()
+        let records = (self.first_seq()..).zip(bodies).map(|(seq, body)| {
+            let (line, Evidence { salt, proof }): (Line<'_>, _) = (take(&mut lines)?, decode(&mut proofs)?);
+            let source = match line.source {
+                SOURCE_WORKOS => Source::Workos,
+                SOURCE_ROLLCALL => Source::Rollcall,
+                _ => return Err("its source is unknown".into()),
+            };
+            Ok(body.map(|body| Record {
+                log_id: self.head.log_id,
+                seq,
+                recorded_at: self.head.recorded_at,
+                source,
+                event_id: line.event_id.map(Into::into),
+                event_type: line.event_type.map(Into::into),
+                standing: standing(line.conflicts_with),
+                proof: proof.into(),
+                salt,
+                body,
+            }))
+        });
+        let records = records.collect::<Result<_, String>>()?;
+        if lines.is_empty() && proofs.is_empty() { Ok(records) } else { Err("a section holds more than its records".into()) }
+    }
+
+    /// Shows what is cached of each record beside its body, if the version that wrote it is this one.
+    pub(super) fn cached_facts(&self, mut each: impl FnMut(Seq, &Facts<'_>)) -> Result<(), String> {
+        if self.head.facts_version != FACTS_VERSION {
+            return Ok(());
+        }
+        let stored = self.section(1)?;
+        let mut lines = stored.as_ref();
+        for seq in self.first_seq()..=self.last_seq() {
+            each(seq, &take(&mut lines)?);
+        }
+        if lines.is_empty() { Ok(()) } else { Err("the facts section holds more than its records".into()) }
     }
 
     /// The bodies of the frame that holds `seq`.
@@ -378,6 +422,11 @@ impl<'a> Block<'a> {
         let bytes = Bytes::from(self.section(FIRST_FRAME + number)?.into_owned());
         split_frame(&bytes, bodies).ok_or_else(|| "a frame does not hold its bodies".into())
     }
+}
+
+/// The other part of [`Block::beside`].
+pub(super) fn beside_after(before: &[u8; 32], own: &[u8; 32]) -> [u8; 32] {
+    Sha256::new().chain_update(before).chain_update(own).finalize().into()
 }
 
 /// Some consecutive bodies, unpacked.
@@ -416,7 +465,10 @@ fn parse_head(bytes: &[u8]) -> Result<(Head, usize), String> {
     }
     let mut encoded = encoded;
     let head: Head = decode(&mut encoded)?;
-    if head.count == 0 || head.first_seq == 0 || !encoded.is_empty() {
+    // No batch and no log is larger: whoever reads on may count on it.
+    let counted = (1..=BATCH_EVENTS_MAX).contains(&(head.count as usize)) && (1..=u64::from(u32::MAX)).contains(&head.first_seq);
+    let in_frames: u64 = head.frames.iter().map(|frame| u64::from(frame.bodies)).sum();
+    if !counted || in_frames != u64::from(head.count) || !encoded.is_empty() {
         return Err("the head is not one".into());
     }
     Ok((head, end + 4))
@@ -453,6 +505,103 @@ fn decode<T: bincode::Decode<()>>(rest: &mut &[u8]) -> Result<T, String> {
     let (value, read) = bincode::decode_from_slice(rest, encoding()).map_err(|error| error.to_string())?;
     *rest = rest.get(read..).unwrap_or_default();
     Ok(value)
+}
+
+/// A block taken apart, so that tests can change it and put it together again with checks that fit.
+#[cfg(test)]
+pub(super) struct Parts {
+    head: Head,
+    pub(super) recorded_at: Millis,
+    pub(super) records: Vec<RecordParts>,
+}
+
+/// A record, taken apart.
+#[cfg(test)]
+#[derive(Clone)]
+pub(super) struct RecordParts {
+    pub(super) source: u8,
+    pub(super) event_id: Option<String>,
+    pub(super) event_type: Option<String>,
+    pub(super) conflicts_with: Option<Seq>,
+    pub(super) occurred_at: Option<Millis>,
+    /// What is behind it in the facts.
+    facts: Vec<u8>,
+    pub(super) salt: [u8; 16],
+    pub(super) proof: Proof,
+    pub(super) body: Vec<u8>,
+}
+
+#[cfg(test)]
+impl Parts {
+    pub(super) fn of(bytes: &[u8]) -> Parts {
+        let block = Block::parse(bytes).unwrap();
+        let (index, stored) = (block.section(0).unwrap(), block.section(1).unwrap());
+        let (mut lines, mut facts) = (index.as_ref(), stored.as_ref());
+        let parts = |record: Record| {
+            let line: Line<'_> = take(&mut lines).unwrap();
+            let occurred_at = take(&mut facts).unwrap();
+            let before = facts;
+            // The time is what every facts line begins with; the rest is kept as it is.
+            let (_, _): (Option<Millis>, crate::verify::Statement<'_>) = (take(&mut facts).unwrap(), take(&mut facts).unwrap());
+            RecordParts {
+                source: line.source,
+                event_id: record.event_id,
+                event_type: record.event_type,
+                conflicts_with: line.conflicts_with,
+                occurred_at,
+                facts: before[..before.len() - facts.len()].to_vec(),
+                salt: record.salt,
+                proof: record.proof,
+                body: record.body.to_vec(),
+            }
+        };
+        let records = block.records().unwrap().into_iter().map(parts).collect();
+        Parts { recorded_at: block.recorded_at(), records, head: block.head }
+    }
+
+    /// The block as its writer would have written it, with `first_seq` and in frames of 16.
+    pub(super) fn put_together(self, first_seq: Seq) -> Vec<u8> {
+        let (mut index, mut facts, mut proofs) = (Vec::new(), Vec::new(), Vec::new());
+        for record in &self.records {
+            let RecordParts { source, event_id, event_type, conflicts_with, .. } = record.clone();
+            let line = Line { source, event_id: event_id.map(Into::into), event_type: event_type.map(Into::into), conflicts_with };
+            put(&mut index, &line).unwrap();
+            put(&mut facts, &record.occurred_at).unwrap();
+            facts.extend_from_slice(&record.facts);
+            put(&mut proofs, &Evidence { salt: record.salt, proof: (&record.proof).into() }).unwrap();
+        }
+        let frames: Vec<(FrameSection, Vec<u8>)> = self
+            .records
+            .chunks(FRAME_BODIES_MAX)
+            .map(|records| {
+                let lengths = records.iter().flat_map(|record| (record.body.len() as u32).to_le_bytes());
+                let raw: Vec<u8> = lengths.chain(records.iter().flat_map(|record| record.body.clone())).collect();
+                let (section, stored) = pack(&raw).unwrap();
+                (FrameSection { bodies: records.len() as u16, section }, stored)
+            })
+            .collect();
+        let [index, facts, proofs] = [index, facts, proofs].map(|raw| pack(&raw).unwrap());
+        let head = Head {
+            first_seq,
+            count: self.records.len() as u32,
+            recorded_at: self.recorded_at,
+            index: index.0,
+            facts: facts.0,
+            proofs: proofs.0,
+            frames: frames.iter().map(|frame| frame.0).collect(),
+            ..self.head
+        };
+        let mut encoded = Vec::new();
+        put(&mut encoded, &head).unwrap();
+        let mut out = vec![MAGIC, FORMAT];
+        out.extend((encoded.len() as u32).to_le_bytes());
+        out.extend(encoded);
+        out.extend(check(&out));
+        for bytes in [&index.1, &facts.1, &proofs.1].into_iter().chain(frames.iter().map(|frame| &frame.1)) {
+            out.extend_from_slice(bytes);
+        }
+        out
+    }
 }
 
 #[cfg(test)]

@@ -15,8 +15,11 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::LogId;
 
-const MAGIC: &[u8; 8] = b"RCCHECK1";
-const SLOT_BYTES: usize = 80;
+const MAGIC: &[u8; 8] = b"RCCHECK2";
+const SLOT_BYTES: usize = 144;
+/// Before there was a tree slots had no root: they are still read, never written.
+const MAGIC_ROOTLESS: &[u8; 8] = b"RCCHECK1";
+const ROOTLESS_BYTES: usize = SLOT_BYTES - 64;
 /// The slots stand in different pages, so that one torn write damages one slot.
 const SLOT_DISTANCE: u64 = 4096;
 const SYNC_EVERY: Duration = Duration::from_secs(1);
@@ -29,6 +32,10 @@ pub(super) struct Checkpoint {
     pub(super) size: Seq,
     /// The leaf of the last.
     pub(super) leaf: [u8; 32],
+    /// The tree hash over all of them; none in a slot of a version that had no tree.
+    pub(super) root: Option<[u8; 32]>,
+    /// What stood beside the bodies, which no leaf covers: see `Block::beside`. Together with the root.
+    pub(super) beside: Option<[u8; 32]>,
 }
 
 /// The file with its two slots.
@@ -63,7 +70,12 @@ impl CheckpointFile {
         self.generation += 1;
         self.file.write_all_at(&encode(self.generation, checkpoint), self.generation % 2 * SLOT_DISTANCE)?;
         self.dirty = true;
-        if self.synced.elapsed() >= SYNC_EVERY { self.sync() } else { Ok(()) }
+        if self.sync_is_due() { self.sync() } else { Ok(()) }
+    }
+
+    /// Whether the next write will be followed by a sync.
+    pub(super) fn sync_is_due(&self) -> bool {
+        self.synced.elapsed() >= SYNC_EVERY
     }
 
     /// Makes the last write survive a power cut.
@@ -77,27 +89,34 @@ impl CheckpointFile {
     }
 }
 
-/// Magic, generation, log id, size, leaf, XXH3 of all that; integers little-endian.
+/// Magic, generation, log id, size, leaf, root, what is beside the bodies, XXH3 of all that; integers little-endian.
 fn encode(generation: u64, checkpoint: &Checkpoint) -> Vec<u8> {
-    let mut out = MAGIC.to_vec();
+    let mut out = if checkpoint.root.is_some() { MAGIC } else { MAGIC_ROOTLESS }.to_vec();
     out.extend(generation.to_le_bytes());
     out.extend(checkpoint.log_id);
     out.extend(checkpoint.size.to_le_bytes());
     out.extend(checkpoint.leaf);
+    if let (Some(root), Some(beside)) = (checkpoint.root, checkpoint.beside) {
+        out.extend([root, beside].as_flattened());
+    }
     out.extend(xxh3_64(&out).to_le_bytes());
     out
 }
 
 fn decode(bytes: &[u8; SLOT_BYTES]) -> Option<(u64, Checkpoint)> {
+    let bytes = if bytes.starts_with(MAGIC) { &bytes[..] } else { bytes.get(..ROOTLESS_BYTES)? };
     let (signed, check) = bytes.split_last_chunk::<8>()?;
     let (magic, rest) = signed.split_first_chunk::<8>()?;
     let (generation, rest) = rest.split_first_chunk::<8>()?;
     let (log_id, rest) = rest.split_first_chunk::<16>()?;
-    let (size, leaf) = rest.split_first_chunk::<8>()?;
-    if magic != MAGIC || u64::from_le_bytes(*check) != xxh3_64(signed) {
+    let (size, rest) = rest.split_first_chunk::<8>()?;
+    let (leaf, rest) = rest.split_first_chunk::<32>()?;
+    let whole = rest.split_first_chunk::<32>();
+    if ![MAGIC, MAGIC_ROOTLESS].contains(&magic) || u64::from_le_bytes(*check) != xxh3_64(signed) {
         return None;
     }
-    let checkpoint = Checkpoint { log_id: *log_id, size: u64::from_le_bytes(*size), leaf: leaf.try_into().ok()? };
+    let (root, beside) = (whole.map(|whole| *whole.0), whole.and_then(|whole| whole.1.try_into().ok()));
+    let checkpoint = Checkpoint { log_id: *log_id, size: u64::from_le_bytes(*size), leaf: *leaf, root, beside };
     Some((u64::from_le_bytes(*generation), checkpoint))
 }
 
@@ -106,7 +125,24 @@ mod tests {
     use super::*;
 
     fn checkpoint(size: Seq) -> Checkpoint {
-        Checkpoint { log_id: [7; 16], size, leaf: [size as u8; 32] }
+        Checkpoint { log_id: [7; 16], size, leaf: [size as u8; 32], root: Some([!(size as u8); 32]), beside: Some([5; 32]) }
+    }
+
+    #[test]
+    fn a_slot_from_before_the_tree_is_read_and_says_no_root() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("checkpoint");
+        // Generation 5, a log id, size 9, a leaf; the check was computed by python3's xxhash.xxh3_64_intdigest over the 72 bytes before.
+        let slot = [&b"RCCHECK1"[..], &5u64.to_le_bytes(), &[7; 16], &9u64.to_le_bytes(), &[9; 32]].concat();
+        let mut bytes = vec![0; 2 * SLOT_DISTANCE as usize];
+        bytes[4096..4168].copy_from_slice(&slot);
+        bytes[4168..4176].copy_from_slice(&hex::decode("5be5853dd9b224cd").unwrap());
+        std::fs::write(&path, bytes).unwrap();
+        let (mut file, found) = CheckpointFile::open(&path).unwrap();
+        assert_eq!(found, Some(Checkpoint { root: None, beside: None, ..checkpoint(9) }));
+        // The next slot is of the new kind, and counts from then on.
+        file.write(&checkpoint(10)).unwrap();
+        assert_eq!(CheckpointFile::open(&path).unwrap().1, Some(checkpoint(10)));
     }
 
     #[test]

@@ -33,10 +33,39 @@ pub(super) struct Candidate {
     pub(super) body: bytes::Bytes,
 }
 
+impl Candidate {
+    /// Whether both are found by the same key: only one of them would have been appended.
+    pub(super) fn is_same(&self, other: &Candidate) -> bool {
+        let counts_by_id = self.event_id.is_some() && !self.conflict;
+        self.event_id == other.event_id && self.conflict == other.conflict && (counts_by_id || self.body == other.body)
+    }
+
+    /// Whether a body under this id is another content than this record's, which counts under it.
+    pub(super) fn conflicts_with(&self, event_id: Option<&str>, body: &[u8]) -> bool {
+        event_id.is_some_and(|id| counts_as(self, id)) && !verify::identical(&self.body, body)
+    }
+}
+
 impl Dedupe {
     pub(super) fn insert(&mut self, key: Key<'_>, seq: Seq) {
-        let print = self.hasher.hash_one(key);
+        self.insert_print(self.hasher.hash_one(key), seq);
+    }
+
+    /// The records that may have the key of which [`Dedupe::prints`] made this.
+    pub(super) fn known(&self, print: u64) -> Vec<Seq> {
+        let found = self.table.iter_hash(print).filter(|(other, _)| *other == print);
+        found.map(|(_, seq)| Seq::from(*seq)).collect()
+    }
+
+    /// Inserts what [`Dedupe::prints`] made of a key.
+    pub(super) fn insert_print(&mut self, print: u64, seq: Seq) {
         self.table.insert_unique(print, (print, seq as u32), |(print, _)| *print);
+    }
+
+    /// Makes the fingerprints of this index elsewhere.
+    pub(super) fn prints(&self) -> impl Fn(Key<'_>) -> u64 + Sync + use<> {
+        let hasher = self.hasher.clone();
+        move |key| hasher.hash_one(key)
     }
 
     /// The record under `key` for which `fits` holds.
@@ -45,9 +74,7 @@ impl Dedupe {
     }
 
     fn seqs(&self, key: Key<'_>) -> Vec<Seq> {
-        let print = self.hasher.hash_one(key);
-        let found = self.table.iter_hash(print).filter(|(other, _)| *other == print);
-        found.map(|(_, seq)| Seq::from(*seq)).collect()
+        self.known(self.hasher.hash_one(key))
     }
 
     /// The records up to `head` that may be the one that counts under `event_id`: for [`find_among`], which needs no lock.
@@ -57,11 +84,10 @@ impl Dedupe {
         seqs
     }
 
-    /// What becomes of `event`, which would be record `next`. Remembers it if it is to be appended. `load` must know the records of this
-    /// batch, too.
-    pub(super) fn judge(&mut self, event: &Verified, next: Seq, load: Load<'_>) -> Result<Outcome, ReadError> {
-        let body = event.body();
-        let Some(id) = event.event_id() else {
+    /// What becomes of the event with this id and body, which would be record `next`. Remembers it if it is to be appended. `load` must know
+    /// the records of this batch, too.
+    pub(super) fn judge(&mut self, event_id: Option<&str>, body: &[u8], next: Seq, load: Load<'_>) -> Result<Outcome, ReadError> {
+        let Some(id) = event_id else {
             let known = self.find(Key::Body(body), load, |known| known.event_id.is_none() && known.body == body)?;
             return Ok(known.map_or_else(|| self.append(Key::Body(body), next), |(seq, _)| Outcome::Duplicate(seq)));
         };
@@ -134,7 +160,7 @@ pub(super) fn judge_batch(
             }
             None => load(seq),
         };
-        let outcome = match dedupe.judge(&event, next, &load_any) {
+        let outcome = match dedupe.judge(event.event_id(), event.body(), next, &load_any) {
             Ok(outcome) => outcome,
             Err(error) => {
                 dedupe.forget_after(head);

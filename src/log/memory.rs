@@ -7,7 +7,8 @@ use parking_lot::{Mutex, RwLock};
 use rollcall_projections::{Entry, Millis, Seq, Standing};
 
 use super::dedupe::{Candidate, Dedupe, find_among, judge_batch};
-use super::{AppendError, Head, Identity, Log, LogId, Outcome, ReadError, Record, check_batch};
+use super::merkle::{self, Hash, Nodes, parent};
+use super::{AppendError, Head, Identity, Log, LogId, Outcome, ReadError, Record, check_batch, check_in_tree};
 use crate::verify::{Verified, extract_from};
 
 /// A log that is gone when it is dropped.
@@ -29,6 +30,16 @@ impl MemoryLog {
         let record = records.get(seq as usize - 1).ok_or(ReadError::Absent { seq })?;
         let conflict = record.standing != Standing::Counts;
         Ok(Candidate { event_id: record.event_id.clone(), conflict, body: record.body.clone() })
+    }
+}
+
+/// Every node is hashed from the records whenever it is asked for: nothing is kept that could be wrong.
+impl Nodes for MemoryLog {
+    fn node(&self, level: u32, index: u64) -> Result<Hash, ReadError> {
+        match level.checked_sub(1) {
+            Some(below) => Ok(parent(&self.node(below, 2 * index)?, &self.node(below, 2 * index + 1)?)),
+            None => self.records.read().get(index as usize).map(Record::leaf).ok_or(ReadError::Absent { seq: index + 1 }),
+        }
     }
 }
 
@@ -92,5 +103,19 @@ impl Log for MemoryLog {
 
     fn identity(&self) -> Identity {
         Identity { log_id: self.log_id, format: u32::from(super::block::FORMAT) }
+    }
+    fn root(&self, size: Seq) -> Result<[u8; 32], ReadError> {
+        check_in_tree(0, size, self.head.get())?;
+        merkle::root(self, size)
+    }
+
+    fn inclusion(&self, seq: Seq, size: Seq) -> Result<Vec<[u8; 32]>, ReadError> {
+        check_in_tree(seq, size, self.head.get())?;
+        merkle::inclusion(self, seq.checked_sub(1).ok_or(ReadError::Absent { seq })?, size)
+    }
+
+    fn consistency(&self, from: Seq, to: Seq) -> Result<Vec<[u8; 32]>, ReadError> {
+        check_in_tree(from, to, self.head.get())?;
+        merkle::consistency(self, from, to)
     }
 }

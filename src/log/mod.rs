@@ -1,14 +1,22 @@
 //! The log: every verified event, in the exact bytes that were signed, in one dense and immutable sequence.
 
+mod audit;
 mod block;
 mod checkpoint;
 mod dedupe;
+mod lanes;
 mod memory;
+mod merkle;
 mod receipt;
+mod recovery;
 mod store;
+#[cfg(test)]
+mod tampering;
+mod tiles;
 
 use std::time::Duration;
 
+pub use audit::{Acknowledged, Audit, Finding, Part, Signatures};
 use bytes::Bytes;
 pub use memory::MemoryLog;
 use rollcall_projections::{Entry, Millis, Seq, Standing};
@@ -172,6 +180,25 @@ pub trait Log: Send + Sync {
 
     /// Which log it is.
     fn identity(&self) -> Identity;
+
+    /// The tree hash of RFC 6962 over the leaves of the first `size` records; of nothing: SHA-256 of nothing. Of the head: at once.
+    ///
+    /// # Errors
+    /// [`ReadError::Absent`] past the head; [`ReadError::Store`] if what is stored of the tree is not what it should be.
+    fn root(&self, size: Seq) -> Result<[u8; 32], ReadError>;
+
+    /// The audit path of record `seq` in the tree of `size` records, from the leaf upward (RFC 6962, section 2.1.1). Reads a few tiles.
+    ///
+    /// # Errors
+    /// [`ReadError::Absent`] if `size` is past the head, or `seq` is 0 or past `size`; [`ReadError::Store`] as for [`Log::root`].
+    fn inclusion(&self, seq: Seq, size: Seq) -> Result<Vec<[u8; 32]>, ReadError>;
+
+    /// The proof that the tree of `to` records begins with that of `from` (RFC 6962, section 2.1.2); from 0, or to itself, there is nothing
+    /// to prove, and it is empty. Reads a few tiles.
+    ///
+    /// # Errors
+    /// [`ReadError::Absent`] if `to` is past the head, or `from` is past `to`; [`ReadError::Store`] as for [`Log::root`].
+    fn consistency(&self, from: Seq, to: Seq) -> Result<Vec<[u8; 32]>, ReadError>;
 }
 
 /// The durable head, and those who wait for it to move.
@@ -195,6 +222,15 @@ impl Head {
         let mut seq = self.seq.lock();
         self.moved.wait_while_for(&mut seq, |seq| *seq <= after, timeout);
         *seq
+    }
+}
+
+/// Refuses what is not in a tree of `size` under `head`: record `seq`, or the first `seq` records.
+fn check_in_tree(seq: Seq, size: Seq, head: Seq) -> Result<(), ReadError> {
+    match (size <= head, seq <= size) {
+        (true, true) => Ok(()),
+        (true, false) => Err(ReadError::Absent { seq }),
+        (false, _) => Err(ReadError::Absent { seq: size }),
     }
 }
 

@@ -6,7 +6,8 @@
 //! 3. `fdatasync` of sled's `db` file through a handle of our own: on Linux sled's flush ends in `sync_file_range`, which syncs neither the file's
 //!    size nor the device's cache;
 //! 4. a look that sled put nothing into its `blobs/` folder, which step 3 does not cover;
-//! 5. the checkpoint beside the store.
+//! 5. the leaves of the batch, and the nodes that they complete, in the tiles of the tree, which are derived and not synced here;
+//! 6. the checkpoint beside the store.
 //!
 //! Only then is the batch acknowledged. If any of it fails the log takes nothing more until it is reopened, because after a failed sync the
 //! kernel may call lost pages clean.
@@ -21,11 +22,15 @@ use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 use rollcall_projections::{Entry, Millis, Seq, Standing};
 
+use super::audit::{self, Audit};
 use super::block::{self, Block, Draft, FORMAT, Frame, VALUE_BYTES_MAX};
 use super::checkpoint::{Checkpoint, CheckpointFile};
-use super::dedupe::{Candidate, Dedupe, Key, find_among, judge_batch};
-use super::{AppendError, Head, Identity, Log, LogId, Outcome, ReadError, Record, check_batch};
-use crate::verify::Verified;
+use super::dedupe::{Candidate, Dedupe, find_among, judge_batch};
+use super::merkle::{self, Edge, Hash};
+use super::recovery::{self, Recovered};
+use super::tiles::{Settled, TileNodes, Tiles};
+use super::{AppendError, Head, Identity, Log, LogId, Outcome, ReadError, Record, check_batch, check_in_tree};
+use crate::verify::{Keyring, Verified};
 
 /// Fixed at creation. A page above a quarter of it spills into a blob; a page holds up to 17 values of at most 60 KiB.
 const SEGMENT_BYTES: usize = 8 << 20;
@@ -69,13 +74,19 @@ pub enum OpenError {
         format: u32,
     },
     /// Something acknowledged is missing or was changed.
-    #[error("the log is not the one that was acknowledged: {what}; the first bad record is {seq}; restore the data folder from a backup")]
+    #[error("the log is not the one that was acknowledged: {what}; {}; restore the data folder from a backup", first_bad(*seq, *last))]
     Diverged {
-        /// The first bad record.
+        /// The first bad record, or the first of those among which it is.
         seq: Seq,
+        /// The last of those.
+        last: Seq,
         /// What is wrong.
         what: String,
     },
+}
+
+fn first_bad(seq: Seq, last: Seq) -> String {
+    if last > seq { format!("the first bad record is one of {seq} to {last}") } else { format!("the first bad record is {seq}") }
 }
 
 /// Whether `folder` holds a log, or what is left of one. Nothing is created or locked.
@@ -91,6 +102,9 @@ pub struct Unrecovered {
     store: Store,
     checkpoint: Option<Checkpoint>,
     checkpoint_file: CheckpointFile,
+    folder: PathBuf,
+    /// Whether the last one to open it closed it in order.
+    was_closed: bool,
 }
 
 /// A log on disk.
@@ -99,11 +113,16 @@ pub struct SledLog {
     writer: Mutex<Writer>,
     /// Beside the writer, so that finding an event does not wait for a commit. It may know records past the head: those being written.
     dedupe: RwLock<Dedupe>,
+    tiles: Tiles,
+    /// The right edge of the tree. It is moved just before the head, and never stands before it.
+    edge: Mutex<Edge>,
     head: Head,
 }
 
 struct Writer {
     recorded_at: Millis,
+    /// What stands beside the bodies up to the head: see `Block::beside`.
+    beside: [u8; 32],
     checkpoint: CheckpointFile,
     /// Set for ever by the first step that fails after writing began.
     poisoned: Option<String>,
@@ -111,8 +130,8 @@ struct Writer {
 
 type SyncData = Box<dyn Fn(&File) -> io::Result<()> + Send + Sync>;
 
-struct Store {
-    log_id: LogId,
+pub(super) struct Store {
+    pub(super) log_id: LogId,
     db: sled::Db,
     blocks: sled::Tree,
     /// sled's data file, for the sync that sled does not do.
@@ -150,7 +169,8 @@ impl Unrecovered {
             Err(fs::TryLockError::Error(error)) => return Err(io_error(error)),
         }
         let unclean = folder.join("unclean");
-        if unclean.exists() {
+        let was_closed = !unclean.exists();
+        if !was_closed {
             forget_cached_pages(&store_folder).map_err(io_error)?;
         } else {
             File::create(&unclean).and_then(|file| file.sync_all()).map_err(io_error)?;
@@ -193,12 +213,9 @@ impl Unrecovered {
         if let Some(parent) = folder.canonicalize().map_err(io_error)?.parent() {
             sync_all(&[parent]).map_err(io_error)?;
         }
-        if checkpoint.is_some_and(|checkpoint| checkpoint.log_id != log_id) {
-            return Err(OpenError::Diverged { seq: 1, what: "the checkpoint beside the store is of another log".into() });
-        }
         let store =
             Store { log_id, db, blocks, data_file, sync_data: Box::new(File::sync_data), blobs, blobs_before, unclean, _lock: lock };
-        Ok(Unrecovered { store, checkpoint, checkpoint_file })
+        Ok(Unrecovered { store, checkpoint, checkpoint_file, folder: folder.to_owned(), was_closed })
     }
 
     /// Puts another step in the place of the sync.
@@ -208,53 +225,53 @@ impl Unrecovered {
         self
     }
 
-    /// Looks through every block: contiguity, order of stamps, the index section with its checksum; sees that the last acknowledged record is the
-    /// one of the checkpoint; and builds the dedupe index. `progress` is told the last seq
+    /// The last record, as far as the store's keys tell without being looked at: how long an audit will be.
+    pub fn last_key(&self) -> Seq {
+        let last = catch_unwind(AssertUnwindSafe(|| self.store.blocks.last()));
+        last.ok().and_then(Result::ok).flatten().and_then(|(key, _)| split_key(&key)).map_or(0, |(seq, _)| seq)
+    }
+
+    /// Looks at the whole log again and goes on after the first damage: see [`Audit`]. On all cores; changes nothing in the folder that opening
+    /// it has not. Webhooks whose secret is in `keyring` are verified again. `progress` is told the last seq seen, from time to time.
+    ///
+    /// # Errors
+    /// If the disk refuses, or the store breaks off where nobody expected it. What is damaged is no error: see [`Audit::findings`].
+    pub fn audit(self, keyring: &Keyring, progress: &dyn Fn(Seq)) -> Result<Audit, OpenError> {
+        let Unrecovered { store, checkpoint, folder, was_closed, .. } = self;
+        let tiles = Tiles::look(&folder.join("tree")).map_err(|error| OpenError::Io { path: folder.join("tree"), error })?;
+        let audit = AssertUnwindSafe(|| audit::audit(&store, checkpoint, tiles.as_ref(), keyring, progress));
+        let panicked = || OpenError::Damaged { path: folder.clone(), what: "it panicked while it was read".into() };
+        let audit = catch_unwind(audit).map_err(|_| panicked())?;
+        if was_closed && store.db.flush().is_ok() {
+            // If it stays, the next opening only reads more from the disk.
+            let _ = fs::remove_file(&store.unclean);
+        }
+        Ok(audit)
+    }
+
+    /// Looks through every record: that they can be unpacked, stand without gaps in order of their stamps, and lead to the root and the last leaf
+    /// that were acknowledged. Builds the dedupe index and sets the tiles right. On all cores. `progress` is told the last seq
     /// seen, from time to time.
     ///
     /// # Errors
     /// [`OpenError::Diverged`] names the first bad record.
     pub fn recover(self, progress: &dyn Fn(Seq)) -> Result<SledLog, OpenError> {
-        let Unrecovered { store, checkpoint, checkpoint_file } = self;
-        let (mut dedupe, mut head, mut recorded_at) = (Dedupe::default(), 0, Millis::MIN);
-        let diverged = |error: ReadError| match error {
-            ReadError::Damaged { seq, what } => OpenError::Diverged { seq, what },
-            ReadError::Absent { seq } => OpenError::Diverged { seq, what: "it is missing".into() },
-            ReadError::Store(what) => OpenError::Diverged { seq: 0, what },
-        };
-        for bytes in store.blocks_from(1) {
-            let bytes = bytes.map_err(diverged)?;
-            let block = store.parse(&bytes, head + 1).map_err(diverged)?;
-            if block.recorded_at() < recorded_at {
-                return Err(OpenError::Diverged { seq: head + 1, what: "it was recorded before the one before it".into() });
-            }
-            let mut without_id = Vec::new();
-            let indexed = block.ids(|seq, id, conflict| match id {
-                Some(id) if !conflict => dedupe.insert(Key::Id(id), seq),
-                _ => without_id.push((seq, id.map(String::from))),
-            });
-            indexed.map_err(|what| OpenError::Diverged { seq: head + 1, what })?;
-            for (seq, id) in without_id {
-                let body = block.frame_of(seq).ok().and_then(|frame| frame.body(seq));
-                let body = body.ok_or(OpenError::Diverged { seq, what: "its body is damaged".into() })?;
-                dedupe.insert(id.as_ref().map_or(Key::Body(&body), |id| Key::Conflict(id, &body)), seq);
-            }
-            (head, recorded_at) = (block.last_seq(), block.recorded_at());
-            progress(head);
-        }
-        if let Some(Checkpoint { size, leaf, .. }) = checkpoint.filter(|checkpoint| checkpoint.size > 0) {
-            if head < size {
-                let what = format!("{size} records were acknowledged and {head} are left");
-                return Err(OpenError::Diverged { seq: head + 1, what });
-            }
-            if store.record(size).map_err(diverged)?.leaf() != leaf {
-                return Err(OpenError::Diverged { seq: size, what: "it is not the record that was acknowledged".into() });
-            }
+        let Unrecovered { store, checkpoint, checkpoint_file, folder, .. } = self;
+        let io_error = |error| OpenError::Io { path: folder.join("tree"), error };
+        let tiles = Tiles::open(&folder.join("tree")).map_err(io_error)?;
+        let Recovered { dedupe, recorded_at, beside, rows, edge } = recovery::look_through(&store, checkpoint, &tiles, progress)?;
+        let head = edge.size();
+        match tiles.settle(&rows).map_err(io_error)? {
+            Settled::AsTheyWere => {}
+            Settled::Completed => tracing::info!(head, "the tree's tiles were completed from the log"),
+            Settled::Corrected => tracing::warn!(head, "the tree's tiles were not those of the log, which is sound: they were made again"),
         }
         let log = SledLog {
             store,
-            writer: Mutex::new(Writer { recorded_at, checkpoint: checkpoint_file, poisoned: None }),
+            writer: Mutex::new(Writer { recorded_at, beside, checkpoint: checkpoint_file, poisoned: None }),
             dedupe: RwLock::new(dedupe),
+            tiles,
+            edge: Mutex::new(edge),
             head: Head::default(),
         };
         log.head.set(head);
@@ -263,7 +280,7 @@ impl Unrecovered {
 }
 
 impl SledLog {
-    /// Steps 1 to 5 of this module's first lines.
+    /// The steps of this module's first lines.
     fn commit(&self, writer: &mut Writer, drafts: Vec<Draft>, recorded_at: Millis) -> Result<(), String> {
         let first_seq = self.head.get() + 1;
         let blocks = block::encode(self.store.log_id, first_seq, recorded_at, &drafts).map_err(|error| error.to_string())?;
@@ -279,13 +296,29 @@ impl SledLog {
         if count(&self.store.blobs).map_err(|error| error.to_string())? > self.store.blobs_before {
             return Err("the store put a value into its blobs, which are not synced".into());
         }
-        let Draft { event, salt, conflicts_with } = drafts.last().ok_or("there is nothing to commit")?;
-        let last_seq = first_seq + drafts.len() as Seq - 1;
-        let last = Record::of(self.store.log_id, last_seq, recorded_at, event, *salt, *conflicts_with);
-        let checkpoint = Checkpoint { log_id: self.store.log_id, size: last.seq, leaf: last.leaf() };
+        let records = (first_seq..).zip(&drafts).map(|(seq, Draft { event, salt, conflicts_with })| {
+            Record::of(self.store.log_id, seq, recorded_at, event, *salt, *conflicts_with)
+        });
+        let leaves: Vec<Hash> = records.map(|record| record.leaf()).collect();
+        let leaf = *leaves.last().ok_or("there is nothing to commit")?;
+        let mut edge = self.edge.lock().clone();
+        self.tiles.grow(&mut edge, leaves).map_err(|error| error.to_string())?;
+        if writer.checkpoint.sync_is_due() {
+            self.tiles.sync().map_err(|error| error.to_string())?;
+        }
+        let beside = blocks.iter().try_fold(writer.beside, |before, (_, bytes)| Ok::<_, String>(Block::parse(bytes)?.beside(&before)))?;
+        let (root, beside) = (Some(edge.root()), Some(beside));
+        let checkpoint = Checkpoint { log_id: self.store.log_id, size: edge.size(), leaf, root, beside };
         writer.checkpoint.write(&checkpoint).map_err(|error| error.to_string())?;
-        self.head.set(last.seq);
+        writer.beside = beside.unwrap_or(writer.beside);
+        *self.edge.lock() = edge;
+        self.head.set(checkpoint.size);
         Ok(())
+    }
+
+    /// The nodes of the tree as it is now.
+    fn nodes(&self) -> TileNodes<'_> {
+        self.tiles.nodes(self.edge.lock().clone())
     }
 }
 
@@ -299,7 +332,7 @@ impl Log for SledLog {
         check_batch(&batch, head)?;
         if batch.is_empty() {
             // After a failed sync the next one may succeed over pages that the kernel has given up.
-            return match writer.checkpoint.sync() {
+            return match self.tiles.sync().and_then(|()| writer.checkpoint.sync()) {
                 Ok(()) => Ok(Vec::new()),
                 Err(error) => {
                     writer.poisoned = Some(error.to_string());
@@ -394,6 +427,26 @@ impl Log for SledLog {
     fn identity(&self) -> Identity {
         Identity { log_id: self.store.log_id, format: u32::from(FORMAT) }
     }
+
+    fn root(&self, size: Seq) -> Result<[u8; 32], ReadError> {
+        check_in_tree(0, size, self.head.get())?;
+        let edge = self.edge.lock();
+        if edge.size() == size {
+            return Ok(edge.root());
+        }
+        drop(edge);
+        merkle::root(&self.nodes(), size)
+    }
+
+    fn inclusion(&self, seq: Seq, size: Seq) -> Result<Vec<[u8; 32]>, ReadError> {
+        check_in_tree(seq, size, self.head.get())?;
+        merkle::inclusion(&self.nodes(), seq.checked_sub(1).ok_or(ReadError::Absent { seq })?, size)
+    }
+
+    fn consistency(&self, from: Seq, to: Seq) -> Result<Vec<[u8; 32]>, ReadError> {
+        check_in_tree(from, to, self.head.get())?;
+        merkle::consistency(&self.nodes(), from, to)
+    }
 }
 
 impl SledLog {
@@ -411,7 +464,7 @@ impl SledLog {
             if expected > head {
                 break;
             }
-            let bytes = bytes?;
+            let (_, bytes) = bytes?;
             let block = self.store.parse(&bytes, expected)?;
             let more = each(&block).map_err(|what| ReadError::Damaged { seq: expected.max(after + 1), what })?;
             last = block.last_seq();
@@ -431,6 +484,7 @@ impl Drop for SledLog {
         let synced = writer.poisoned.is_none()
             && self.store.db.flush().is_ok()
             && (self.store.sync_data)(&self.store.data_file).is_ok()
+            && self.tiles.sync().is_ok()
             && writer.checkpoint.sync().is_ok();
         if synced {
             // If it stays, the next opening only reads more from the disk.
@@ -440,9 +494,9 @@ impl Drop for SledLog {
 }
 
 impl Store {
-    /// The bytes of whole blocks, parts put together, from the block that begins at `first` on.
-    fn blocks_from(&self, first: Seq) -> impl Iterator<Item = Result<Vec<u8>, ReadError>> {
-        let mut values = self.blocks.range(part_key(first, 0)..);
+    /// The bytes of whole blocks, parts put together, from the block that begins at `first` on, each under the seq of its key.
+    pub(super) fn blocks_from(&self, first: Seq) -> impl Iterator<Item = Result<(Seq, Vec<u8>), ReadError>> + Send + use<> {
+        let mut values = self.blocks.range(part_key(first, 0)..).peekable();
         let mut expected = first;
         std::iter::from_fn(move || {
             let (key, value) = match values.next()? {
@@ -462,17 +516,20 @@ impl Store {
             let mut part = 0;
             while bytes.len() < length {
                 part += 1;
-                match values.next() {
-                    Some(Ok((key, value))) if split_key(&key) == Some((seq, part)) => bytes.extend_from_slice(&value),
-                    _ => return Some(Err(ReadError::Damaged { seq, what: "a part of it is missing".into() })),
+                // What is not the next part may be the next block.
+                let next = values.next_if(|pair| pair.as_ref().map_or(true, |(key, _)| split_key(key) == Some((seq, part))));
+                match next {
+                    Some(Ok((_, value))) => bytes.extend_from_slice(&value),
+                    Some(Err(error)) => return Some(Err(ReadError::Store(error.to_string()))),
+                    None => return Some(Err(ReadError::Damaged { seq, what: "a part of it is missing".into() })),
                 }
             }
-            Some(Ok(bytes))
+            Some(Ok((seq, bytes)))
         })
     }
 
     /// Reads a block and sees that it is the one expected.
-    fn parse<'a>(&self, bytes: &'a [u8], first_seq: Seq) -> Result<Block<'a>, ReadError> {
+    pub(super) fn parse<'a>(&self, bytes: &'a [u8], first_seq: Seq) -> Result<Block<'a>, ReadError> {
         let damaged = |what: String| ReadError::Damaged { seq: first_seq, what };
         let block = Block::parse(bytes).map_err(damaged)?;
         if block.log_id() != self.log_id {
@@ -506,7 +563,7 @@ impl Store {
         let bytes = if part == 0 {
             value.as_ref()
         } else {
-            whole = self.blocks_from(first).next().ok_or(ReadError::Absent { seq })??;
+            whole = self.blocks_from(first).next().ok_or(ReadError::Absent { seq })??.1;
             whole.as_slice()
         };
         let block = self.parse(bytes, first)?;
@@ -516,14 +573,14 @@ impl Store {
         read(&block).map_err(|what| ReadError::Damaged { seq, what })
     }
 
-    fn candidate(&self, seq: Seq) -> Result<Candidate, ReadError> {
+    pub(super) fn candidate(&self, seq: Seq) -> Result<Candidate, ReadError> {
         let record = self.record(seq)?;
         Ok(Candidate { event_id: record.event_id, conflict: record.standing != Standing::Counts, body: record.body })
     }
 }
 
 /// First seq of the block, then the number of the part: both big-endian, so that keys sort as the log does.
-fn part_key(first_seq: Seq, part: usize) -> [u8; 10] {
+pub(super) fn part_key(first_seq: Seq, part: usize) -> [u8; 10] {
     let mut key = [0; 10];
     let bytes = first_seq.to_be_bytes().into_iter().chain((part as u16).to_be_bytes());
     key.iter_mut().zip(bytes).for_each(|(to, from)| *to = from);
@@ -590,6 +647,24 @@ fn sync_all(paths: &[&Path]) -> io::Result<()> {
     paths.iter().try_for_each(|path| File::open(path)?.sync_all())
 }
 
+/// Rewrites what is stored under the keys of the blocks behind the log's back.
+#[cfg(test)]
+pub(super) fn rewrite(folder: &Path, change: impl FnOnce(&mut std::collections::BTreeMap<Vec<u8>, Vec<u8>>)) {
+    let db = open_sled(&folder.join("store"), 16 << 20).unwrap();
+    let blocks = db.open_tree(BLOCK_TREE).unwrap();
+    let before: std::collections::BTreeMap<Vec<u8>, Vec<u8>> =
+        blocks.iter().map(|pair| pair.map(|(key, value)| (key.to_vec(), value.to_vec())).unwrap()).collect();
+    let mut after = before.clone();
+    change(&mut after);
+    for key in before.keys().filter(|key| !after.contains_key(*key)) {
+        blocks.remove(key).unwrap();
+    }
+    for (key, value) in after.iter().filter(|(key, value)| before.get(*key) != Some(value)) {
+        blocks.insert(key.as_slice(), value.as_slice()).unwrap();
+    }
+    db.flush().unwrap();
+}
+
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::MetadataExt;
@@ -597,7 +672,7 @@ mod tests {
     use std::sync::atomic::{AtomicU64, Ordering};
 
     use super::*;
-    use crate::verify::{Keyring, sign};
+    use crate::verify::sign;
 
     const NOW: Millis = 1_760_000_000_000;
 

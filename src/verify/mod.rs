@@ -13,6 +13,7 @@ use bytes::Bytes;
 pub use extract::{Extracted, FACTS_VERSION, Facts, Statement, extract, extract_from, identical, print};
 pub(crate) use extract::{first_domain, shown_email};
 pub use mapping::{MappingError, mapping_json, parse_mapping};
+pub(crate) use operator::names_author;
 pub use operator::{Act, ApiKeys, Operator, key_name};
 use rollcall_projections::Millis;
 pub use signature::{KEY_ID_BYTES, Keyring, Rejection, SECRETS_MAX, sign};

@@ -9,7 +9,7 @@ use subtle::ConstantTimeEq;
 
 use super::signature::{KEY_ID_BYTES, mac_of};
 use super::{Proof, Source, Verified, extract_from, mapping_json};
-use crate::time;
+use crate::{json, time};
 
 /// The API keys that may read and act.
 #[derive(Clone)]
@@ -77,6 +77,14 @@ fn name_of(key: &str) -> [u8; KEY_ID_BYTES] {
 /// The name of a key as it is shown.
 pub fn key_name(key_id: [u8; KEY_ID_BYTES]) -> String {
     format!("key_{}", hex::encode(key_id))
+}
+
+/// Whether the body of an act names this key as its author, as every act does.
+pub(crate) fn names_author(key_id: [u8; KEY_ID_BYTES], body: &[u8]) -> bool {
+    let context = std::str::from_utf8(body).ok().and_then(|text| json::fields(text, ["context"]));
+    let [actor] = json::fields_of(context.and_then(|[context]| context), ["actor"]).unwrap_or_default();
+    let [id] = json::fields_of(actor, ["id"]).unwrap_or_default();
+    json::string(id).is_some_and(|id| id == key_name(key_id))
 }
 
 impl Verified {

@@ -69,16 +69,18 @@ impl Keyring {
         Keyring { keys, tolerance_ms }
     }
 
+    /// Checks again the signature that a record keeps, at whatever time it was made; `None` if the secret that verified it is not at hand.
+    pub fn check_again(&self, t: Millis, v1: &[u8; 32], key_id: &[u8; KEY_ID_BYTES], body: &[u8]) -> Option<bool> {
+        let key = self.keys.iter().find(|key| key.id == *key_id)?;
+        Some(v1.ct_eq(&key.signature(t.to_string().as_bytes(), body)).into())
+    }
+
     /// Checks the signature in `header` over `body`. Every signature is tried with every secret, in constant time.
     pub(super) fn verify(&self, header: Option<&[u8]>, body: &[u8], now_ms: Millis) -> Result<Proof, Rejection> {
         let header = Header::parse(header.ok_or(Rejection::Missing)?).ok_or(Rejection::Malformed)?;
         let mut proof = None;
         for key in &self.keys {
-            let mut mac = key.mac.clone();
-            mac.update(header.t_text.as_bytes());
-            mac.update(b".");
-            mac.update(body);
-            let expected: [u8; 32] = mac.finalize().into_bytes().into();
+            let expected = key.signature(header.t_text.as_bytes(), body);
             for v1 in &header.signatures {
                 if bool::from(v1.ct_eq(&expected)) {
                     proof = Some(Proof::Webhook { t: header.t, v1: *v1, key_id: key.id });
@@ -102,6 +104,15 @@ impl Key {
         let mut id = [0; KEY_ID_BYTES];
         id.iter_mut().zip(name).for_each(|(to, from)| *to = from);
         Key { mac, id }
+    }
+
+    /// The signature over a body at a time, which is signed as text.
+    fn signature(&self, t_text: &[u8], body: &[u8]) -> [u8; 32] {
+        let mut mac = self.mac.clone();
+        mac.update(t_text);
+        mac.update(b".");
+        mac.update(body);
+        mac.finalize().into_bytes().into()
     }
 }
 

@@ -1,10 +1,13 @@
 //! The log's contract: one suite for every implementation.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ct_merkle::mem_backed_tree::MemoryBackedTree;
 use rollcall::log::{AppendError, Log, MemoryLog, Outcome, ReadError, Unrecovered};
-use rollcall_projections::Standing;
+use rollcall_projections::{Seq, Standing};
+use sha2::{Digest, Sha256};
 
 use super::kit::now_ms;
 use super::road::verified;
@@ -133,4 +136,76 @@ fn a_log_on_disk_is_the_same_when_it_is_opened_again() {
         append(&log, &[&bodies[7], "not json", &event("e5", "conflict"), &event("new", "x")]),
         [Outcome::Duplicate(8), Outcome::Duplicate(201), Outcome::Conflict { seq: 202, first: 6, duplicate: true }, Outcome::New(203)]
     );
+}
+
+type Hash = [u8; 32];
+
+/// The tree hash as RFC 6962 defines it in section 2.1.
+fn tree_hash(leaves: &[Hash]) -> Hash {
+    match leaves {
+        [] => Sha256::digest([]).into(),
+        [leaf] => *leaf,
+        _ => {
+            let (left, right) = leaves.split_at(leaves.len().next_power_of_two() / 2);
+            Sha256::digest([&[1][..], &tree_hash(left), &tree_hash(right)].concat()).into()
+        }
+    }
+}
+
+/// Sizes and seqs about which a tree of 600 is asked: the small ones, and those beside the borders of tiles.
+fn asked_of_600() -> Vec<Seq> {
+    [0..10, 126..130, 254..260, 510..515, 598..601].into_iter().flat_map(|range: Range<Seq>| range).collect()
+}
+
+#[test]
+fn roots_and_proofs_are_those_of_anothers_tree_over_the_same_leaves_however_the_events_came() {
+    every_log(|log| {
+        let bodies: Vec<String> = (0..600).map(|n| event(&format!("event_{n}"), "x")).collect();
+        let mut rest = bodies.as_slice();
+        for size in [1, 2, 3, 250, 1, 5, 200].into_iter().cycle() {
+            let (now, later) = rest.split_at(rest.len().min(size));
+            append(&*log, &now.iter().map(String::as_str).collect::<Vec<_>>());
+            rest = later;
+            if rest.is_empty() {
+                break;
+            }
+        }
+        let records = log.read(0, 1000, usize::MAX).unwrap();
+        let leaves: Vec<Hash> = records.iter().map(|record| record.leaf()).collect();
+        let concat = |proof: Vec<Hash>| proof.concat();
+        for size in asked_of_600() {
+            assert_eq!(log.root(size).unwrap(), tree_hash(&leaves[..size as usize]), "{size}");
+            let mut theirs = MemoryBackedTree::<Sha256, Vec<u8>>::new();
+            for record in &records[..size as usize] {
+                let body = Sha256::new().chain_update(record.salt).chain_update(&record.body).finalize();
+                theirs.push([&record.receipt()[..], &body].concat());
+            }
+            assert_eq!(log.root(size).unwrap()[..], theirs.root().as_bytes()[..], "{size}");
+            for seq in asked_of_600().into_iter().filter(|seq| (1..=size).contains(seq)) {
+                assert!(
+                    concat(log.inclusion(seq, size).unwrap()) == theirs.prove_inclusion(seq as usize - 1).as_bytes(),
+                    "{seq} in {size}"
+                );
+                let theirs = theirs.prove_consistency((size - seq) as usize);
+                assert!(concat(log.consistency(seq, size).unwrap()) == theirs.as_bytes(), "{seq} to {size}");
+            }
+            assert_eq!(log.consistency(0, size), Ok(Vec::new()));
+        }
+    });
+}
+
+#[test]
+fn nothing_is_proven_that_is_not_in_the_log() {
+    every_log(|log| {
+        assert_eq!(log.root(0).unwrap(), tree_hash(&[]));
+        append(&*log, &[&event("a", "x"), &event("b", "x")]);
+        let absent = |seq| ReadError::Absent { seq };
+        assert_eq!(log.root(3), Err(absent(3)));
+        assert_eq!(
+            [log.inclusion(0, 2), log.inclusion(2, 1), log.inclusion(1, 3), log.inclusion(3, 3)],
+            [0, 2, 3, 3].map(|seq| Err(absent(seq)))
+        );
+        assert_eq!([log.consistency(2, 1), log.consistency(0, 3), log.consistency(3, 3)], [2, 3, 3].map(|seq| Err(absent(seq))));
+        assert_eq!([log.inclusion(Seq::MAX, Seq::MAX), log.consistency(1, Seq::MAX)], [Err(absent(Seq::MAX)), Err(absent(Seq::MAX))]);
+    });
 }

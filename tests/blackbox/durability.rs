@@ -52,6 +52,10 @@ fn twenty_kills_under_load_lose_no_acknowledged_event() {
         let answer = server.post(body.as_bytes()).json();
         assert_eq!(answer["duplicate"], true, "{id} was acknowledged");
     }
+    let head = server.get("/readyz").json()["seq"].as_u64().unwrap();
+    assert_eq!(server.stop(), 0);
+    let found = super::verifying::verify(folder.path(), &[("ROLLCALL_WEBHOOK_SECRETS", SECRET)]);
+    assert_eq!((found.code, &found.json["records"], &found.json["signatures"]["verified"]), (0, &head.into(), &head.into()));
 }
 
 #[test]
@@ -81,7 +85,7 @@ fn a_store_behind_its_checkpoint_refuses_to_start_and_names_the_first_lost_recor
     assert!(said.contains("3 records were acknowledged and 1 are left; the first bad record is 2"), "{said}");
 }
 
-fn copy(from: &std::path::Path, to: &std::path::Path) {
+pub fn copy(from: &std::path::Path, to: &std::path::Path) {
     std::fs::create_dir_all(to).unwrap();
     for entry in std::fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();

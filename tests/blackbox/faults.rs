@@ -81,6 +81,18 @@ impl Log for Faulty {
     fn identity(&self) -> Identity {
         self.log.identity()
     }
+
+    fn root(&self, size: Seq) -> Result<[u8; 32], ReadError> {
+        self.log.root(size)
+    }
+
+    fn inclusion(&self, seq: Seq, size: Seq) -> Result<Vec<[u8; 32]>, ReadError> {
+        self.log.inclusion(seq, size)
+    }
+
+    fn consistency(&self, from: Seq, to: Seq) -> Result<Vec<[u8; 32]>, ReadError> {
+        self.log.consistency(from, to)
+    }
 }
 
 fn body(id: &str) -> String {

@@ -41,3 +41,4 @@ mod shrinking;
 mod signatures;
 mod stats;
 mod stories;
+mod verifying;

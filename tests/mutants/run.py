@@ -32,9 +32,9 @@ STAGES = [
     # The store's own tests are about bytes on the disk, not about the fold.
     ("src/", ["-p", "rollcall", "--lib", "--", "--skip", "log::store::"], None),
     ("", ["--test", "blackbox", "--", "stories::every"], None),
-    ("", ["--test", "blackbox", "--", "events::", "roles::", "operators::", "history::", "diffing::"], None),
-    ("", ["--test", "blackbox", "--", "model_equals", "roles_equal"], 10),
-    ("", ["--test", "blackbox", "--", "model_equals", "roles_equal", "laws", "indexes", "paging", "conformance", "signatures", "faults"], 100),
+    ("", ["--test", "blackbox", "--", "events::", "roles::", "operators::", "history::", "diffing::", "feed::", "model::audit"], None),
+    ("", ["--test", "blackbox", "--", "model_equals", "roles_equal", "audit_equals"], 10),
+    ("", ["--test", "blackbox", "--", "model_equals", "roles_equal", "audit_equals", "laws", "indexes", "paging", "conformance", "signatures", "faults"], 100),
 ]
 
 

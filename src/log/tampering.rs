@@ -1,0 +1,505 @@
+//! Tests that change what is on disk behind the log's back: a start and an audit must notice, and say where.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+
+use rollcall_projections::{Millis, Seq};
+use tempfile::TempDir;
+
+use super::block::{Parts, RecordParts};
+use super::checkpoint::{Checkpoint, CheckpointFile};
+use super::store::{part_key, rewrite};
+use super::{Acknowledged, Audit, Finding, Log, OpenError, Part, Unrecovered};
+use crate::verify::{Act, ApiKeys, Keyring, Proof, Verified, sign};
+
+const NOW: Millis = 1_760_000_000_000;
+const CACHE_BYTES: u64 = 16 << 20;
+
+fn keyring() -> Keyring {
+    Keyring::new(["s"], 0)
+}
+
+fn event(id: &str, name: &str) -> Verified {
+    let body = format!(
+        r#"{{"id":"{id}","event":"dsync.user.created","data":{{"id":"u","directory_id":"d","state":"active","first_name":"{name}"}},"created_at":"2025-01-01T00:00:00Z"}}"#
+    );
+    webhook(body)
+}
+
+fn webhook(body: String) -> Verified {
+    let header = sign("s", NOW, body.as_bytes());
+    Verified::webhook(&keyring(), Some(header.as_bytes()), body.into(), NOW).unwrap()
+}
+
+fn act() -> Verified {
+    let operator = ApiKeys::new(["sk"]).identify("sk").unwrap();
+    Verified::operator(operator, &Act::DirectoryDeleted { id: "d2".into(), not_before: NOW }, None, NOW).unwrap()
+}
+
+/// Of its 27 records 5 is a conflict, 3 has no id, 6 is an operator's; they stand in blocks of 1, 2, 4 and 20, the last in two frames.
+const HEAD: Seq = 27;
+const BLOCKS: [(Seq, Seq); 4] = [(1, 1), (2, 3), (4, 7), (8, 27)];
+
+fn open(folder: &Path) -> Result<impl Log + use<>, OpenError> {
+    Unrecovered::open(folder, CACHE_BYTES)?.recover(&|_| {})
+}
+
+fn audit(folder: &Path) -> Audit {
+    Unrecovered::open(folder, CACHE_BYTES).unwrap().audit(&keyring(), &|_| {}).unwrap()
+}
+
+fn filled(folder: &Path) {
+    let log = open(folder).unwrap();
+    let batches = [
+        vec![event("a", "x")],
+        vec![event("b", "x"), webhook("not json".into())],
+        vec![event("c", "x"), event("a", "another"), act(), event("d", "x")],
+        (8..=HEAD).map(|n| event(&format!("e{n}"), "x")).collect(),
+    ];
+    for (batch, stamp) in batches.into_iter().zip(NOW..) {
+        log.append(batch, stamp).unwrap();
+    }
+    assert_eq!(log.head(), HEAD);
+}
+
+/// A folder to copy from: path, bytes up to the zeros at the end, length.
+struct Folder(Vec<(String, Vec<u8>, u64)>);
+
+impl Folder {
+    fn of(folder: &Path) -> Folder {
+        let mut found = Vec::new();
+        for sub in ["", "store", "tree"] {
+            for entry in fs::read_dir(folder.join(sub)).unwrap().map(Result::unwrap).filter(|entry| entry.path().is_file()) {
+                let path = Path::new(sub).join(entry.file_name()).to_string_lossy().into_owned();
+                let mut bytes = fs::read(entry.path()).unwrap();
+                let length = bytes.len() as u64;
+                bytes.truncate(bytes.iter().rposition(|byte| *byte != 0).map_or(0, |at| at + 1));
+                found.push((path, bytes, length));
+            }
+        }
+        Folder(found)
+    }
+
+    fn copied(&self) -> TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        ["store/blobs", "tree"].iter().for_each(|sub| fs::create_dir_all(folder.path().join(sub)).unwrap());
+        for (path, bytes, length) in &self.0 {
+            put(&folder.path().join(path), bytes, *length);
+        }
+        folder
+    }
+}
+
+/// Writes a file that ends in zeros up to `length`.
+fn put(path: &Path, bytes: &[u8], length: u64) {
+    let mut file = fs::File::create(path).unwrap();
+    file.write_all(bytes).unwrap();
+    file.set_len(length).unwrap();
+}
+
+fn sound() -> Folder {
+    let folder = tempfile::tempdir().unwrap();
+    filled(folder.path());
+    Folder::of(folder.path())
+}
+
+fn block_of(seq: Seq) -> (Seq, Seq) {
+    *BLOCKS.iter().find(|(first, last)| (*first..=*last).contains(&seq)).unwrap()
+}
+
+/// Changes the block that holds a record; all checks fit again.
+fn edit(folder: &Path, seq: Seq, change: impl FnOnce(&mut Parts)) {
+    let (first, _) = block_of(seq);
+    rewrite(folder, |blocks| {
+        let bytes = blocks.get_mut(&part_key(first, 0)[..]).unwrap();
+        let mut parts = Parts::of(bytes);
+        change(&mut parts);
+        *bytes = parts.put_together(first);
+    });
+}
+
+/// Where a start sees the first damage: among which records.
+fn refused(folder: &Path) -> Option<(Seq, Seq)> {
+    match open(folder) {
+        Ok(_) => None,
+        Err(OpenError::Diverged { seq, last, .. }) => Some((seq, last)),
+        Err(other) => panic!("{other}"),
+    }
+}
+
+fn about(audit: &Audit) -> Vec<(Seq, Seq, Part)> {
+    audit.findings.iter().map(|Finding { first, last, part, .. }| (*first, *last, *part)).collect()
+}
+
+#[test]
+fn a_sound_log_is_found_sound_and_all_of_it_is_looked_at() {
+    let folder = sound().copied();
+    let log = open(folder.path()).unwrap();
+    let roots: Vec<_> = (0..=HEAD).map(|size| log.root(size).unwrap()).collect();
+    drop(log);
+    let audit = audit(folder.path());
+    assert_eq!(about(&audit), []);
+    assert_eq!((audit.findings_count, audit.records, audit.acts, audit.size()), (0, HEAD, 1, HEAD));
+    assert_eq!((audit.signatures.verified, audit.signatures.key_not_at_hand, audit.signatures.wrong), (HEAD - 1, 0, 0));
+    assert_eq!((audit.acknowledged, audit.tiles_complete), (Acknowledged::Same(HEAD), true));
+    assert_eq!((0..=HEAD).map(|size| audit.root(size).unwrap()).collect::<Vec<_>>(), roots);
+    assert_eq!(audit.root(HEAD + 1), None);
+    // Whoever looks leaves no trace: the next start does not think that the last stop was unclean.
+    assert!(!folder.path().join("unclean").exists());
+    let without = Unrecovered::open(folder.path(), CACHE_BYTES).unwrap().audit(&Keyring::new(["t"], 0), &|_| {}).unwrap();
+    assert_eq!((without.findings_count, without.signatures.verified, without.signatures.key_not_at_hand), (0, 0, HEAD - 1));
+}
+
+type Change = fn(&mut RecordParts);
+
+/// What is edited of one record by somebody who makes the checks fit, and which part is found to be wrong.
+const EDITS: [(&str, Change, Part); 12] = [
+    ("a byte of the body", |record| *record.body.last_mut().unwrap() ^= 1, Part::Leaf),
+    ("the body's length", |record| record.body.push(b' '), Part::Leaf),
+    ("the salt", |record| record.salt[0] ^= 1, Part::Leaf),
+    (
+        "the signature",
+        |record| if let Proof::Webhook { v1, .. } = &mut record.proof { v1[31] ^= 1 } else { record.salt[0] ^= 1 },
+        Part::Leaf,
+    ),
+    (
+        "the signature's time",
+        |record| if let Proof::Webhook { t, .. } = &mut record.proof { *t += 1 } else { record.salt[0] ^= 1 },
+        Part::Leaf,
+    ),
+    (
+        "the proof's kind",
+        |record| {
+            record.proof = match record.proof {
+                Proof::Webhook { key_id, .. } => Proof::Operator { key_id },
+                Proof::Operator { key_id } => Proof::Webhook { t: NOW, v1: [0; 32], key_id },
+            }
+        },
+        Part::Proof,
+    ),
+    (
+        "the key's name",
+        |record| match &mut record.proof {
+            Proof::Webhook { key_id, .. } | Proof::Operator { key_id } => key_id[0] ^= 1,
+        },
+        Part::Leaf,
+    ),
+    ("the source", |record| record.source ^= 3, Part::Proof),
+    ("the id", |record| record.event_id = Some("other".into()), Part::Index),
+    ("the type", |record| record.event_type = Some("other".into()), Part::Index),
+    ("whether it counts", |record| record.conflicts_with = if record.conflicts_with.is_some() { None } else { Some(1) }, Part::Standing),
+    ("a time among the facts", |record| record.occurred_at = Some(1), Part::Facts),
+];
+
+#[test]
+fn an_edit_of_any_record_whose_checks_fit_again_is_named() {
+    let original = sound();
+    // The first eight records in every way, the others in one way or another: each way opens a store.
+    for (turn, (what, change, part)) in (0..).zip(EDITS) {
+        for seq in (1..=HEAD).filter(|seq| *seq <= 8 || seq % EDITS.len() as Seq == turn) {
+            let folder = original.copied();
+            edit(folder.path(), seq, |parts| change(&mut parts.records[(seq - block_of(seq).0) as usize]));
+            let audit = audit(folder.path());
+            let parts: Vec<Part> = audit.findings.iter().map(|finding| finding.part).collect();
+            assert_eq!((audit.first_bad(), parts.contains(&part)), (Some(seq), true), "{what} of {seq}: {:?}", audit.findings);
+            assert_eq!(refused(folder.path()), Some((seq, seq)), "{what} of {seq}");
+        }
+    }
+}
+
+#[test]
+fn records_that_are_dropped_or_change_places_are_named_from_the_first_on() {
+    let original = sound();
+    for seq in 1..=HEAD {
+        let (first, last) = block_of(seq);
+        let folder = original.copied();
+        match first == last {
+            true => rewrite(folder.path(), |blocks| drop(blocks.remove(&part_key(first, 0)[..]))),
+            false => edit(folder.path(), seq, |parts| drop(parts.records.remove((seq - first) as usize))),
+        }
+        assert_eq!(audit(folder.path()).first_bad(), Some(seq), "{seq} dropped");
+        assert_eq!(refused(folder.path()).unwrap().0, seq, "{seq} dropped");
+        if seq > first {
+            let folder = original.copied();
+            edit(folder.path(), seq, |parts| parts.records.swap((seq - first) as usize - 1, (seq - first) as usize));
+            assert_eq!(audit(folder.path()).first_bad(), Some(seq - 1), "{seq} swapped");
+            assert_eq!(refused(folder.path()), Some((seq - 1, seq - 1)), "{seq} swapped");
+        }
+    }
+}
+
+#[test]
+fn blocks_that_are_dropped_cut_off_or_stand_elsewhere_are_named_with_their_range() {
+    let original = sound();
+    for (first, last) in BLOCKS {
+        let folder = original.copied();
+        rewrite(folder.path(), |blocks| drop(blocks.remove(&part_key(first, 0)[..])));
+        let audit_of = |folder: &TempDir| audit(folder.path()).findings.into_iter().map(|finding| (finding.first, finding.last)).next();
+        assert_eq!(audit_of(&folder), Some((first, last)), "dropped");
+        assert_eq!(refused(folder.path()).unwrap().0, first, "dropped");
+        for cut in [1, 40] {
+            let folder = original.copied();
+            rewrite(folder.path(), |blocks| {
+                let bytes = blocks.get_mut(&part_key(first, 0)[..]).unwrap();
+                bytes.truncate(bytes.len() / cut - 1);
+            });
+            assert_eq!(audit_of(&folder), Some((first, last)), "cut off");
+            assert_eq!(refused(folder.path()).unwrap().0, first, "cut off");
+        }
+        let folder = original.copied();
+        let (elsewhere, _) = BLOCKS[(BLOCKS.iter().position(|block| block.0 == first).unwrap() + 1) % BLOCKS.len()];
+        rewrite(folder.path(), |blocks| {
+            let [one, other] = [first, elsewhere].map(|first| blocks[&part_key(first, 0)[..]].clone());
+            blocks.insert(part_key(first, 0).to_vec(), other);
+            blocks.insert(part_key(elsewhere, 0).to_vec(), one);
+        });
+        let first_of_both = first.min(elsewhere);
+        assert_eq!(
+            (audit(folder.path()).first_bad(), refused(folder.path()).unwrap().0),
+            (Some(first_of_both), first_of_both),
+            "elsewhere"
+        );
+    }
+}
+
+#[test]
+fn other_stamps_are_named_from_the_first_record_that_has_one() {
+    let original = sound();
+    for (first, _) in BLOCKS {
+        for by in [1, -100] {
+            let folder = original.copied();
+            edit(folder.path(), first, |parts| parts.recorded_at += by);
+            assert_eq!(audit(folder.path()).first_bad(), Some(first), "{first} {by}");
+            assert_eq!(refused(folder.path()).unwrap().0, first, "{first} {by}");
+        }
+    }
+}
+
+#[test]
+fn a_flipped_byte_is_named_with_the_records_of_its_frame_or_block() {
+    let original = sound();
+    for (first, last) in BLOCKS {
+        let mut length = 0;
+        rewrite(original.copied().path(), |blocks| length = blocks[&part_key(first, 0)[..]].len());
+        let mut frames = Vec::new();
+        for at in (0..length).step_by(13) {
+            let folder = original.copied();
+            rewrite(folder.path(), |blocks| blocks.get_mut(&part_key(first, 0)[..]).unwrap()[at] ^= 0x10);
+            let audit = audit(folder.path());
+            let range = (audit.findings[0].first, audit.findings[0].last);
+            frames.push(range);
+            assert!([(first, last), (8, 23), (24, 27)].contains(&range), "byte {at}: {:?}", audit.findings);
+            assert_eq!(refused(folder.path()).unwrap().0, range.0, "byte {at}");
+        }
+        assert!(last < 27 || (frames.contains(&(8, 23)) && frames.contains(&(24, 27)) && frames.contains(&(8, 27))));
+    }
+}
+
+#[test]
+fn an_audit_goes_on_after_the_first_damage_and_keeps_the_first_findings() {
+    let folder = sound().copied();
+    for seq in [1, 6, 9, 26] {
+        edit(folder.path(), seq, |parts| parts.records[(seq - block_of(seq).0) as usize].occurred_at = Some(1));
+    }
+    rewrite(folder.path(), |blocks| blocks.get_mut(&part_key(2, 0)[..]).unwrap()[3] ^= 1);
+    assert_eq!(
+        about(&audit(folder.path())),
+        [(1, 1, Part::Facts), (2, 3, Part::Block), (6, 6, Part::Facts), (9, 9, Part::Facts), (26, 26, Part::Facts)]
+    );
+    let folder = sound().copied();
+    edit(folder.path(), 8, |parts| parts.records.iter_mut().for_each(|record| (record.salt, record.occurred_at) = ([1; 16], Some(1))));
+    let audit = audit(folder.path());
+    assert_eq!((audit.findings.len(), audit.findings_count, audit.first_bad()), (20, 40, Some(8)));
+}
+
+#[test]
+fn a_start_names_the_first_of_several_damages_whatever_each_is() {
+    // Facts, a leaf, a byte, each before or behind the others, in one block and in several.
+    let damages: [fn(&Path, Seq); 3] = [
+        |folder, seq| edit(folder, seq, |parts| parts.records[(seq - block_of(seq).0) as usize].occurred_at = Some(1)),
+        |folder, seq| edit(folder, seq, |parts| parts.records[(seq - block_of(seq).0) as usize].salt = [1; 16]),
+        |folder, seq| rewrite(folder, |blocks| *blocks.get_mut(&part_key(block_of(seq).0, 0)[..]).unwrap().last_mut().unwrap() ^= 1),
+    ];
+    let original = sound();
+    for (one, first) in damages.iter().enumerate() {
+        for (other, second) in damages.iter().enumerate() {
+            // A byte damages a frame, so that it stands in a block of its own.
+            let (early, late) = if one == 2 {
+                (1, 9)
+            } else if other == 2 {
+                (4, 27)
+            } else {
+                (9, 12)
+            };
+            let folder = original.copied();
+            first(folder.path(), early);
+            second(folder.path(), late);
+            assert_eq!(refused(folder.path()).unwrap().0, early, "{one} {other}");
+            assert_eq!(audit(folder.path()).first_bad(), Some(early), "{one} {other}");
+        }
+    }
+}
+
+#[test]
+fn the_same_event_twice_is_found_though_all_checks_fit() {
+    let folder = tempfile::tempdir().unwrap();
+    filled(folder.path());
+    // Record 9 becomes a copy of 8: the id is there twice.
+    edit(folder.path(), 8, |parts| parts.records[1] = parts.records[0].clone());
+    let about = about(&audit(folder.path()));
+    assert!(about.contains(&(9, 9, Part::Standing)) && about.contains(&(9, 9, Part::Leaf)), "{about:?}");
+}
+
+fn checkpoint(folder: &Path) -> (CheckpointFile, Checkpoint) {
+    let (file, checkpoint) = CheckpointFile::open(&folder.join("checkpoint")).unwrap();
+    (file, checkpoint.unwrap())
+}
+
+#[test]
+fn another_root_without_tiles_that_fit_it_is_told_with_the_range_that_it_covers() {
+    let folder = sound().copied();
+    let (mut file, checkpoint) = checkpoint(folder.path());
+    file.write(&Checkpoint { root: Some([7; 32]), ..checkpoint }).unwrap();
+    let audit = audit(folder.path());
+    assert_eq!((about(&audit), audit.acknowledged), (vec![(1, HEAD, Part::Checkpoint)], Acknowledged::Different));
+    assert_eq!(refused(folder.path()), Some((1, HEAD)));
+}
+
+#[test]
+fn records_missing_from_the_end_are_told_though_nothing_else_is_wrong() {
+    let folder = sound().copied();
+    edit(folder.path(), HEAD, |parts| parts.records.truncate(18));
+    assert_eq!(about(&audit(folder.path())), [(26, 27, Part::Checkpoint)]);
+    assert_eq!(refused(folder.path()), Some((26, 26)));
+}
+
+#[test]
+fn a_store_ahead_of_its_checkpoint_is_looked_through_and_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = open(folder.path()).unwrap();
+    log.append(vec![event("a", "x")], NOW).unwrap();
+    drop(log);
+    let earlier = fs::read(folder.path().join("checkpoint")).unwrap();
+    let log = open(folder.path()).unwrap();
+    log.append(vec![event("b", "x")], NOW).unwrap();
+    let root = log.root(2).unwrap();
+    drop(log);
+    fs::write(folder.path().join("checkpoint"), earlier).unwrap();
+    let audit = audit(folder.path());
+    assert_eq!((about(&audit), audit.acknowledged), (vec![], Acknowledged::Same(1)));
+    let log = open(folder.path()).unwrap();
+    assert_eq!((log.head(), log.root(2)), (2, Ok(root)));
+}
+
+#[test]
+fn a_folder_from_before_the_tree_opens_and_has_a_tree_from_then_on() {
+    let folder = sound().copied();
+    cover(folder.path());
+    let before = audit(folder.path());
+    assert_eq!((about(&before), before.acknowledged, before.tiles_complete), (vec![], Acknowledged::SameLast(HEAD), false));
+    let log = open(folder.path()).unwrap();
+    assert_eq!(log.root(HEAD).unwrap(), before.root(HEAD).unwrap());
+    log.append(vec![event("new", "x")], NOW + 9).unwrap();
+    let root = log.root(HEAD + 1).unwrap();
+    drop(log);
+    assert_eq!(checkpoint(folder.path()).1.root, Some(root));
+    assert_eq!(audit(folder.path()).acknowledged, Acknowledged::Same(HEAD + 1));
+}
+
+/// As somebody does who covers an edit: no tiles, and a checkpoint without a root.
+fn cover(folder: &Path) {
+    fs::remove_dir_all(folder.join("tree")).unwrap();
+    let (mut file, old) = checkpoint(folder);
+    file.write(&Checkpoint { root: None, beside: None, ..old }).unwrap();
+}
+
+#[test]
+fn who_rewrites_tiles_and_checkpoint_as_well_is_found_by_a_root_that_somebody_else_holds() {
+    let folder = sound().copied();
+    let held = open(folder.path()).unwrap().root(HEAD).unwrap();
+    // Only the leaf covers the salt: who makes tiles and checkpoint anew leaves no trace in the folder.
+    edit(folder.path(), 6, |parts| parts.records[2].salt = [0; 16]);
+    cover(folder.path());
+    drop(open(folder.path()).unwrap());
+    let audit = audit(folder.path());
+    assert_eq!(about(&audit), []);
+    assert_ne!(audit.root(HEAD), Some(held));
+}
+
+#[test]
+fn a_body_that_was_never_signed_is_told_with_the_secret_and_another_author_without() {
+    let folder = sound().copied();
+    edit(folder.path(), 2, |parts| {
+        let body = String::from_utf8(parts.records[0].body.clone()).unwrap();
+        parts.records[0].body = body.replace(r#""first_name":"x""#, r#""first_name":"y""#).into_bytes();
+    });
+    edit(folder.path(), 6, |parts| parts.records[2].proof = Proof::Operator { key_id: *b"somebody" });
+    cover(folder.path());
+    let found = audit(folder.path());
+    assert_eq!((about(&found), found.signatures.wrong), (vec![(2, 2, Part::Proof), (6, 6, Part::Proof)], 1));
+    let without = Unrecovered::open(folder.path(), CACHE_BYTES).unwrap().audit(&Keyring::new([], 0), &|_| {}).unwrap();
+    assert_eq!((about(&without), without.signatures.wrong), (vec![(6, 6, Part::Proof)], 0));
+}
+
+/// Every way to spoil a file, at some places of it: bytes and length, or none to delete it.
+fn spoiled(bytes: &[u8], length: u64) -> Vec<Option<(Vec<u8>, u64)>> {
+    let mut ways = vec![None, Some((Vec::new(), 0)), Some((Vec::new(), length)), Some((bytes.to_vec(), length / 2))];
+    for at in (0..8).map(|eighth| bytes.len() * eighth / 8) {
+        ways.push(Some((bytes[..at].to_vec(), at as u64)));
+        for count in [1, 64, 4096] {
+            let changed = |change: fn(&mut u8)| {
+                let mut changed = bytes.to_vec();
+                changed[at..].iter_mut().take(count).for_each(change);
+                Some((changed, length))
+            };
+            ways.push(changed(|byte| *byte ^= 0x5a));
+            ways.push(changed(|byte| *byte = 0));
+        }
+    }
+    ways.retain(|way| way.as_ref().is_none_or(|way| way != &(bytes.to_vec(), length)));
+    ways
+}
+
+#[test]
+fn a_spoiled_file_is_told_or_made_right_and_never_found_sound_while_a_record_is_another() {
+    let original = sound();
+    let log = original.copied();
+    let log = open(log.path()).unwrap();
+    let (records, root) = (log.read(0, 99, usize::MAX).unwrap(), log.root(HEAD).unwrap());
+    drop(log);
+    let (mut told, mut right) = (BTreeMap::new(), BTreeMap::new());
+    for (path, bytes, length) in original.0.iter().filter(|(path, _, _)| path != "lock") {
+        for (way, change) in spoiled(bytes, *length).into_iter().enumerate() {
+            let [folder, started] = [(); 2].map(|()| {
+                let folder = original.copied();
+                match &change {
+                    Some((bytes, length)) => put(&folder.path().join(path), bytes, *length),
+                    None => fs::remove_file(folder.path().join(path)).unwrap(),
+                }
+                folder
+            });
+            let found = Unrecovered::open(folder.path(), CACHE_BYTES).and_then(|log| log.audit(&keyring(), &|_| {}));
+            let is_sound = found.as_ref().is_ok_and(|audit| audit.findings_count == 0);
+            match open(started.path()) {
+                Ok(log) => {
+                    // What starts is the log that it was, whatever was spoiled: records, root, proofs.
+                    assert_eq!((log.root(HEAD), log.read(0, 99, usize::MAX).as_ref()), (Ok(root), Ok(&records)), "{path} {way}");
+                    assert!(log.inclusion(3, HEAD).is_ok() && log.consistency(3, HEAD).is_ok(), "{path} {way}");
+                    *right.entry(path.as_str()).or_insert(0) += 1;
+                }
+                Err(error) => {
+                    assert!(!is_sound, "{path} {way}: {error}");
+                    *told.entry(path.as_str()).or_insert(0) += 1;
+                }
+            }
+            if is_sound {
+                assert_eq!(found.unwrap().root(HEAD), Some(root), "{path} {way}");
+            }
+        }
+    }
+    // A spoiled store was noticed, and what is derived was made again.
+    assert!(told["store/db"] > 20, "{told:?}");
+    assert!(right["tree/0"] > 20 && right["checkpoint"] > 20 && !told.contains_key("tree/0"), "{told:?} {right:?}");
+}
