@@ -83,9 +83,11 @@ impl<'a> View<'a> {
         self.versions_of(kind, id).pop()
     }
 
-    /// The latest version that is no tombstone, with its directory: whatever a deletion says, it moves nobody.
+    /// The latest version that is no tombstone, with its directory: whatever a deletion says, it moves nobody. Of whom nothing else is known,
+    /// the deletion.
     fn placed_version(&self, kind: Kind, id: &str) -> Option<(&'a Event, &'a str)> {
-        let version = self.versions_of(kind, id).into_iter().rfind(|event| !is_tombstone(event))?;
+        let versions = self.versions_of(kind, id);
+        let version = versions.iter().rfind(|event| !is_tombstone(event)).or(versions.last()).copied()?;
         match &version.fact {
             Fact::Entity { directory, .. } => Some((version, directory.as_deref()?)),
             Fact::Membership { directory, group, user, .. } => {
