@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use crate::causes::{Cause, Turn};
 use crate::directories::{Directory, DirectoryState, DirectoryVersion};
 use crate::entities::Version;
-use crate::fact::DirectoryChange;
+use crate::fact::{DirectoryChange, Print};
 use crate::names::{NO_NAME, Name};
 use crate::order::{Cut, Millis, Place};
 use crate::timeline::Placed;
@@ -130,7 +130,10 @@ impl Views {
         }
         if !was.directory {
             places.extend(self.directory_turned(version.directory, DirectoryChange::Activated, then));
-            let stayed = was.version.is_some_and(|old| old.directory == version.directory && !self.ended(old, before));
+            // Whoever was in the directory, and not by a version that its deletion ended, waited for the directory alone.
+            let deletion = self.directories.get(version.directory).and_then(|directory| directory.deletions.latest(before));
+            let outlived = |old: &Version| deletion.is_none_or(|deletion| self.ids.is_later(old.place, *deletion));
+            let stayed = was.version.is_some_and(|old| old.directory == version.directory && outlived(old));
             if !stayed && version.place.occurred_at == moment {
                 places.push(version.place);
             }
@@ -217,6 +220,25 @@ impl Views {
     pub(crate) fn access_end(&self, user: Name, moment: Millis, cut: Cut) -> Option<AccessEnd> {
         let (place, reason) = self.end_of_access(user, moment, cut)?;
         Some(AccessEnd { at: moment, reason, cause: self.cause_of(Turn::Event(place)) })
+    }
+
+    /// Users who show an email with a fingerprint at the cut, or showed one at a moment up to it, by id, and whether they do still.
+    ///
+    /// Costs a look-up for each version of each of those who ever had it.
+    pub fn email_holders(&self, email: Print, cut: Cut) -> Vec<(String, bool)> {
+        let Some(email) = self.emails.find(email) else { return Vec::new() };
+        let shows = |version: &Version| !version.deleted && version.email == email;
+        let holder = |user: Name| {
+            let entity = self.users.get(user)?;
+            let versions =
+                entity.explicit.iter().chain(entity.stand_ins.iter()).filter(|version| shows(version) && cut.sees(version.place));
+            let mut then = versions.map(|version| entity.version(Cut { as_of: version.place.occurred_at, ..cut }));
+            then.any(|version| version.is_some_and(shows))
+                .then(|| (self.users.names.text(user).to_owned(), self.alive(Kind::User, user, cut).is_some_and(shows)))
+        };
+        let mut holders: Vec<(String, bool)> = self.emails.holders(email).filter_map(holder).collect();
+        holders.sort();
+        holders
     }
 
     /// The number of a user or group of which anything known speaks, whenever it happened.

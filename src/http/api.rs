@@ -170,24 +170,22 @@ pub(super) const OF_ORGANIZATION_ALIAS: Parameter =
 pub(super) const EMAIL: Parameter =
     parameter("email", Takes::Text, "mcastellanos@halden-robotics.example", "With this email, whatever the case");
 pub(super) const NEEDED_EMAIL: Parameter = Parameter { takes: Takes::NeededText, ..EMAIL };
-pub(super) const ORDER_BY_ID: Parameter =
-    parameter("order", ORDERS, "asc", "By id; without it `asc`. `normal` is descending with the meaning of the two cursors exchanged");
+pub(super) const ORDER_HOLDERS: Parameter = parameter("order", Takes::Words(&["asc", "desc"]), "desc", "By id; without it `asc`");
+pub(super) const AFTER_HOLDER: Parameter = parameter("after", Takes::Text, "dXNlcl8x.", "The cursor `after` of another page");
+pub(super) const BEFORE_HOLDER: Parameter = parameter("before", Takes::Text, "dXNlcl8x.", "The cursor `before` of another page");
 pub(super) const IDP_ID: Parameter = parameter("idp_id", Takes::Text, "00gb7Clu3RY9lmy4bgF8", "With this id at the identity provider");
 pub(super) const STATE: Parameter = parameter("state", Takes::Words(&["active", "inactive"]), "active", "In this state");
 pub(super) const ORDER_PLAIN: Parameter = parameter("order", Takes::Words(&["asc", "desc"]), "desc", "By user and role; without it `asc`");
-pub(super) const AFTER_ASSIGNMENT: Parameter =
-    parameter("after", Takes::Text, "757365725f31.6d656d626572", "The cursor `after` of another page");
+pub(super) const AFTER_ASSIGNMENT: Parameter = parameter("after", Takes::Text, "dXNlcl8x.bWVtYmVy", "The cursor `after` of another page");
 pub(super) const BEFORE_ASSIGNMENT: Parameter =
-    parameter("before", Takes::Text, "757365725f31.6d656d626572", "The cursor `before` of another page");
+    parameter("before", Takes::Text, "dXNlcl8x.bWVtYmVy", "The cursor `before` of another page");
 pub(super) const ORDER_TIME: Parameter = parameter("order", Takes::Words(&["asc", "desc"]), "desc", "Without it `asc`");
-pub(super) const AFTER_PLACE: Parameter =
-    parameter("after", Takes::Text, "1772442000000.757365725f31", "The cursor `after` of another page");
+pub(super) const AFTER_PLACE: Parameter = parameter("after", Takes::Text, "1772442000000.dXNlcl8x", "The cursor `after` of another page");
 pub(super) const BEFORE_PLACE: Parameter =
-    parameter("before", Takes::Text, "1772442000000.757365725f31", "The cursor `before` of another page");
-pub(super) const AFTER_MEMBER: Parameter =
-    parameter("after", Takes::Text, "757365725f31.1772442000000", "The cursor `after` of another page");
+    parameter("before", Takes::Text, "1772442000000.dXNlcl8x", "The cursor `before` of another page");
+pub(super) const AFTER_MEMBER: Parameter = parameter("after", Takes::Text, "dXNlcl8x.1772442000000", "The cursor `after` of another page");
 pub(super) const BEFORE_MEMBER: Parameter =
-    parameter("before", Takes::Text, "757365725f31.1772442000000", "The cursor `before` of another page");
+    parameter("before", Takes::Text, "dXNlcl8x.1772442000000", "The cursor `before` of another page");
 pub(super) const AFTER_CHANGE: Parameter = parameter(
     "after",
     Takes::Text,
@@ -213,9 +211,9 @@ pub(super) const OF_ROLE: Parameter = parameter("role", Takes::Text, "developer"
 pub(super) const FOR_USER: Parameter = parameter("user", Takes::Text, USER, "Of this user");
 pub(super) const THROUGH_GROUP: Parameter = parameter("group", Takes::Text, GROUP, "For which this group is a reason");
 pub(super) const AFTER_VERSION: Parameter =
-    parameter("after", Takes::Text, "1768478400000.0..6576656e745f31", "The cursor `after` of another page");
+    parameter("after", Takes::Text, "1768478400000.0..ZXZlbnRfMQ", "The cursor `after` of another page");
 pub(super) const BEFORE_VERSION: Parameter =
-    parameter("before", Takes::Text, "1768478400000.0..6576656e745f31", "The cursor `before` of another page");
+    parameter("before", Takes::Text, "1768478400000.0..ZXZlbnRfMQ", "The cursor `before` of another page");
 pub(super) const ORDER_HISTORY: Parameter =
     parameter("order", Takes::Words(&["asc", "desc"]), "desc", "By when it happened; without it `asc`");
 pub(super) const FROM: Parameter =
@@ -234,7 +232,7 @@ pub(super) const TO_KNOWN_AT: Parameter = parameter(
     "12",
     "What had been received by then counts at the second moment: a record's number or an RFC 3339 time",
 );
-pub(super) const AFTER_DIFFERENCE: Parameter = parameter("after", Takes::Text, "user.757365725f31.", "The cursor `after` of another page");
+pub(super) const AFTER_DIFFERENCE: Parameter = parameter("after", Takes::Text, "user.dXNlcl8x.", "The cursor `after` of another page");
 pub(super) const ROLE: Parameter =
     parameter("role", Takes::Text, "developer", "With this role: by the mapping in force, before the first as the source says");
 pub(super) const GROUPS: Parameter =

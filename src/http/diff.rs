@@ -11,6 +11,7 @@ use super::State;
 use super::answer::{Code, Problem, list as list_of, told};
 use super::api::{AFTER_DIFFERENCE, FROM, FROM_KNOWN_AT, Gives, LIMIT_OWN, Method, OF_DIRECTORY, Operation, TO, TO_KNOWN_AT};
 use super::history::{BODIES_AT_ONCE, Bodies};
+use super::places::Part as _;
 use super::question::{Place, Question, fix, pinned};
 use crate::documents::{Changed, changed, snapshot};
 use crate::engine::{CutError, Engine, KnownAt};
@@ -152,11 +153,10 @@ impl Place for DifferencePlace {
         let parts: Vec<&str> = cursor.split('.').collect();
         let &[kind, id, of] = parts.as_slice() else { return None };
         let subject = Subject::ALL.into_iter().find(|subject| word(*subject) == kind)?;
-        let text = |part: &str| String::from_utf8(hex::decode(part).ok()?).ok();
-        Some(DifferencePlace { subject, id: text(id)?, of: text(of)? })
+        Some(DifferencePlace { subject, id: String::read(id)?, of: String::read(of)? })
     }
 
     fn write(&self) -> String {
-        format!("{}.{}.{}", word(self.subject), hex::encode(&self.id), hex::encode(&self.of))
+        format!("{}.{}.{}", word(self.subject), self.id.write(), self.of.write())
     }
 }

@@ -11,6 +11,7 @@ use serde_json::Value;
 use super::State;
 use super::answer::{Code, Problem, list as list_of};
 use super::api::{AFTER_VERSION, BEFORE_VERSION, Gives, LIMIT_OWN, Method, ORDER_HISTORY, Operation};
+use super::places::Part;
 use super::question::{Place, Question, id_within_path, pinned};
 use super::roles::describe_cause;
 use crate::documents::{Changed, Missed, changed, missed, said_before, snapshot};
@@ -194,12 +195,11 @@ impl Place for EventPlace {
         let &[occurred_at, closing, updated_at, event_id] = parts.as_slice() else { return None };
         let updated_at = if updated_at.is_empty() { None } else { Some(updated_at.parse().ok()?) };
         let closing = ["0", "1"].iter().position(|word| *word == closing)? == 1;
-        let event_id = String::from_utf8(hex::decode(event_id).ok()?).ok()?;
-        Some(EventPlace { occurred_at: occurred_at.parse().ok()?, closing, updated_at, event_id })
+        Some(EventPlace { occurred_at: Part::read(occurred_at)?, closing, updated_at, event_id: Part::read(event_id)? })
     }
 
     fn write(&self) -> String {
         let updated_at = self.updated_at.map_or(String::new(), |updated_at| updated_at.to_string());
-        format!("{}.{}.{updated_at}.{}", self.occurred_at, u8::from(self.closing), hex::encode(&self.event_id))
+        format!("{}.{}.{updated_at}.{}", self.occurred_at, u8::from(self.closing), self.event_id.write())
     }
 }

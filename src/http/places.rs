@@ -1,5 +1,6 @@
 //! Places in lists that are made of two parts, and walks over lists that are found step by step or are at hand whole.
 
+use base64::prelude::*;
 use rollcall_projections::Millis;
 
 use super::question::Place;
@@ -10,14 +11,14 @@ pub(super) trait Part: Sized {
     fn read(text: &str) -> Option<Self>;
 }
 
-/// In hex, since it may hold any character.
+/// In base64 of the alphabet for URLs, since it may hold any character: two ids of 255 bytes must fit into a parameter.
 impl Part for String {
     fn write(&self) -> String {
-        hex::encode(self)
+        BASE64_URL_SAFE_NO_PAD.encode(self)
     }
 
     fn read(text: &str) -> Option<String> {
-        String::from_utf8(hex::decode(text).ok()?).ok()
+        String::from_utf8(BASE64_URL_SAFE_NO_PAD.decode(text).ok()?).ok()
     }
 }
 

@@ -3,15 +3,16 @@
 use std::sync::Arc;
 
 use actix_web::{HttpRequest, HttpResponse, web};
-use rollcall_projections::{Cut, Print, Row, UserFilter, UserRow};
+use rollcall_projections::{Print, Row, UserFilter, UserRow};
 
 use super::State;
 use super::answer::{Code, Problem, list as list_of};
 use super::api::{
-    AFTER, BEFORE, EMAIL, GROUPS, Gives, IDP_ID, LIMIT, LIMIT_OWN, Method, NEEDED_EMAIL, OF_DIRECTORY, OF_GROUP, OF_ORGANIZATION,
-    OF_ORGANIZATION_ALIAS, ORDER, ORDER_BY_ID, Operation, ROLE, STATE,
+    AFTER, AFTER_HOLDER, BEFORE, BEFORE_HOLDER, EMAIL, GROUPS, Gives, IDP_ID, LIMIT, LIMIT_OWN, Method, NEEDED_EMAIL, OF_DIRECTORY,
+    OF_GROUP, OF_ORGANIZATION, OF_ORGANIZATION_ALIAS, ORDER, ORDER_HOLDERS, Operation, ROLE, STATE,
 };
-use super::question::{Paging, Question, id_in_path, pinned_with_roles, with_documents};
+use super::places::of_all;
+use super::question::{Question, id_in_path, pinned, pinned_with_roles, with_documents};
 use crate::documents::{Document, DocumentKey, Shape, open_entity};
 use crate::engine::Engine;
 use crate::verify;
@@ -67,35 +68,45 @@ pub(super) async fn list(request: HttpRequest, state: web::Data<State>) -> Resul
         active,
         role: role.as_deref(),
     };
-    answer(engine, cut, &filter, &paging).await
+    let (version, page) = {
+        let views = engine.views();
+        (views.mapping_version(cut), views.users(&filter, cut, paging.window()))
+    };
+    let cursors = paging.cursors(&page, |row| &row.user.id);
+    let items = write(engine, page.items).await;
+    Ok(pinned_with_roles(cut, version, items.map(|items| list_of(&items, cursors))))
 }
 
 /// `GET /rollcall/v1/users`
 pub(super) const WITH_EMAIL: Operation = Operation {
     method: Method::Get,
     path: "/rollcall/v1/users",
-    name: "listUsersWithEmail",
-    about: "Users of any directory and organization who show an email, with their groups; by id.",
-    parameters: &[NEEDED_EMAIL, AFTER, BEFORE, LIMIT_OWN, ORDER_BY_ID],
+    name: "listEmailHolders",
+    about: "Users of any directory and organization who show an email or ever showed it, and whether they do still; by id.",
+    parameters: &[NEEDED_EMAIL, AFTER_HOLDER, BEFORE_HOLDER, LIMIT_OWN, ORDER_HOLDERS],
     cut: true,
     keyed: true,
     sensitive: true,
     takes: None,
-    gives: Gives::List("DirectoryUser"),
-    problems: &[],
+    gives: Gives::List("EmailHolder"),
+    problems: &[Code::CursorInvalid],
 };
 
 /// Answers [`WITH_EMAIL`].
 pub(super) async fn with_email(request: HttpRequest, state: web::Data<State>) -> Result<HttpResponse, Problem> {
     let mut question = Question::of(&request, &state, &WITH_EMAIL)?;
-    let paging = question.take_paging(100, 1000, false);
+    let places = question.take_places(100, 1000);
     if !question.is_given("email") {
         question.error("email", "it is needed");
     }
-    let email = question.take("email").map(|email| Print(verify::print(&email.to_lowercase())));
+    let email = question.take("email").unwrap_or_default();
     let (engine, cut) = question.cut().await?;
-    let filter = UserFilter { email, ..UserFilter::default() };
-    answer(engine, cut, &filter, &paging).await
+    let holders = engine.views().email_holders(Print(verify::print(&email.to_lowercase())), cut);
+    let place = |(user, _): &(String, bool)| (user.clone(), String::new());
+    let (items, cursors) = places.page(place, |start, descending, limit| of_all(&holders, place, start, descending, limit))?;
+    let holder = |(user, shows): &(String, bool)| serde_json::json!({ "object": "email_holder", "user_id": user, "shows": shows });
+    let items: Vec<Vec<u8>> = items.iter().map(|item| holder(item).to_string().into_bytes()).collect();
+    Ok(pinned(cut, Ok(list_of(&items, cursors))))
 }
 
 /// `GET /directory_users/{id}`
@@ -128,17 +139,6 @@ pub(super) async fn item(request: HttpRequest, state: web::Data<State>) -> Resul
         None => Err(Problem::entity_not_found("Directory User", &id)),
     };
     Ok(pinned_with_roles(cut, version, body))
-}
-
-/// A page of the users that fit, at a cut.
-async fn answer(engine: Arc<Engine>, cut: Cut, filter: &UserFilter<'_>, paging: &Paging) -> Result<HttpResponse, Problem> {
-    let (version, page) = {
-        let views = engine.views();
-        (views.mapping_version(cut), views.users(filter, cut, paging.window()))
-    };
-    let cursors = paging.cursors(&page, |row| &row.user.id);
-    let items = write(engine, page.items).await;
-    Ok(pinned_with_roles(cut, version, items.map(|items| list_of(&items, cursors))))
 }
 
 /// Each row as an object of the API, its groups in it.

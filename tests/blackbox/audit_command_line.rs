@@ -382,18 +382,29 @@ fn a_timeline_has_colours_on_a_terminal_only_and_is_cut_to_it() {
 }
 
 #[test]
-fn users_of_any_directory_are_found_by_an_email() {
+fn users_of_any_directory_are_found_by_an_email_that_they_ever_showed() {
     let folder = tempfile::tempdir().unwrap();
     let server = Server::start(folder.path());
     for (id, directory, name) in [("u1", "d1", "ana"), ("u2", "d2", "Ana"), ("u3", "d3", "bo")] {
         server.deliver(&user(id, directory, name, "2026-01-01T00:00:00Z", &format!("e{id}"), "dsync.user.created"));
     }
-    let ids = |query: &str| server.get(&format!("/rollcall/v1/users?email=ANA%40foo.example{query}")).ids();
-    assert_eq!(ids(""), ["u1", "u2"]);
-    assert_eq!(ids("&order=desc"), ["u2", "u1"]);
-    assert_eq!(ids("&after=u1&limit=1"), ["u2"]);
-    assert_eq!(ids("&known_at=1"), ["u1"]);
-    assert_eq!(ids("&as_of=2025-12-31T23:59:59.999Z"), [""; 0]);
+    let holders = |query: &str| -> Vec<(String, bool)> {
+        let answer = server.get(&format!("/rollcall/v1/users?email=ANA%40foo.example{query}")).json();
+        let holder = |item: &Value| (item["user_id"].as_str().unwrap().to_owned(), item["shows"].as_bool().unwrap());
+        answer["data"].as_array().unwrap().iter().map(holder).collect()
+    };
+    let [u1, u2] = ["u1", "u2"].map(|id| (id.to_owned(), true));
+    assert_eq!(holders(""), [u1.clone(), u2.clone()]);
+    assert_eq!(holders("&order=desc"), [u2.clone(), u1.clone()]);
+    assert_eq!(holders("&known_at=1"), std::slice::from_ref(&u1));
+    assert_eq!(holders("&as_of=2025-12-31T23:59:59.999Z"), []);
+    let page = server.get("/rollcall/v1/users?email=ana%40foo.example&limit=1").json();
+    assert_eq!(holders(&format!("&after={}", page["list_metadata"]["after"].as_str().unwrap())), std::slice::from_ref(&u2));
+    // One changes it, another is deleted: both had it.
+    server.deliver(&user("u1", "d1", "anna", "2026-01-01T00:00:05Z", "e4", "dsync.user.updated"));
+    server.deliver(&user("u2", "d2", "Ana", "2026-01-01T00:00:05Z", "e5", "dsync.user.deleted"));
+    assert_eq!(holders(""), [("u1".to_owned(), false), ("u2".to_owned(), false)]);
+    assert_eq!(holders("&as_of=2026-01-01T00:00:04.999Z"), [u1, u2]);
     for query in ["", "?email=", "?email=a&email=b", "?email=a&directory=d1"] {
         let answer = server.get(&format!("/rollcall/v1/users{query}"));
         assert_eq!((answer.status, answer.code().as_str()), (422, "validation_failed"), "{query}");

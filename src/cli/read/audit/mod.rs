@@ -23,7 +23,7 @@ use timeline::{Access, Cause, Lists, Step};
 ///
 /// Below each event stands what it brought about: what changed of the user, access begun and ended, groups joined and left, roles gained and lost.
 /// Events that came late, updates that never came, and snapshots that stand in for a user's own events are marked. An email may have been that of
-/// several users: each is told, those who show it and those who lost access showing it.
+/// several users over time: each is told.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:

@@ -59,26 +59,19 @@ fn one(client: &Client, path: &str, id: &str, moment: &Query) -> Result<Option<B
     }
 }
 
-const SHOWING: Kind = Kind { path: "/rollcall/v1/users", nouns: ["user", "users"], scope: "", columns: &[], row: |_| Vec::new() };
-const LOST: Kind = Kind { path: "/rollcall/v1/deprovisionings", ..SHOWING };
+const HOLDERS: Kind = Kind { path: "/rollcall/v1/users", nouns: ["user", "users"], scope: "", columns: &[], row: |_| Vec::new() };
 
-/// The ids of the users who show an email at a moment, and of those who showed it as they lost access; and that moment.
+/// The ids of the users who show an email at a moment, or showed it at any before; and that moment.
 ///
 /// # Errors
 /// The caller's, if there is nobody.
 pub(super) fn with_email(client: &Client, email: &str, moment: &Query) -> Result<(BTreeSet<String>, Query), Failure> {
     let filters = Query::default().with("email", Some(email)).with("order", Some("asc"));
-    let list = |kind: &'static Kind, moment: &Query| {
-        List { kind, filters: filters.clone(), first: moment.clone(), limit: None }.collect(client, kind.path)
-    };
-    let (showing, moment) = list(&SHOWING, moment)?;
-    let (lost, _) = list(&LOST, &moment)?;
-    let showing = showing.iter().map(|user| texts(user, ["id"]).concat());
-    let ids: BTreeSet<String> = showing.chain(lost.iter().map(|item| texts(item, ["user_id"]).concat())).collect();
+    let list = List { kind: &HOLDERS, filters, first: moment.clone(), limit: None };
+    let (holders, moment) = list.collect(client, HOLDERS.path)?;
+    let ids: BTreeSet<String> = holders.iter().map(|holder| texts(holder, ["user_id"]).concat()).collect();
     if ids.is_empty() {
-        return Err(Failure::Caller(format!(
-            "nobody shows the email `{email}`, and nobody lost access with it: if it was changed, ask with --as-of of a moment before, or for the user's id"
-        )));
+        return Err(Failure::Caller(format!("nobody shows the email `{email}`, and nobody ever did")));
     }
     Ok((ids, moment))
 }
