@@ -149,7 +149,9 @@ impl Views {
         if version.deleted || !version.active {
             places.push(version.place);
         }
-        let directory = if version.deleted { old.directory } else { version.directory };
+        // A deletion moves nobody: the directory is that of the latest version before it, perhaps of the same millisecond.
+        let lived = if version.deleted { self.last_version(Kind::User, user, then, |version| !version.deleted) } else { Some(version) };
+        let directory = lived.unwrap_or(old).directory;
         let loss = self.directories.get(directory).and_then(|item| self.shuts_out(item, version, then));
         if let Some(loss) = loss {
             let change = if loss == AccessLoss::DirectoryDeleted { DirectoryChange::Deleted } else { DirectoryChange::Deactivated };

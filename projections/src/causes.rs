@@ -201,11 +201,15 @@ impl Views {
         self.placed_version(kind, name, then).map_or(NO_NAME, |version| version.directory)
     }
 
-    /// An entity's latest version that has a directory: a deletion may leave it out. Before the first explicit version snapshots were versions.
+    /// An entity's latest version that has a directory: a deletion may leave it out.
     pub(crate) fn placed_version(&self, kind: Kind, name: Name, then: Cut) -> Option<&Version> {
+        self.last_version(kind, name, then, |version| version.directory != NO_NAME)
+    }
+
+    /// The latest explicit version of a kind, else the latest snapshot from before all explicit ones.
+    pub(crate) fn last_version(&self, kind: Kind, name: Name, then: Cut, wanted: impl Fn(&Version) -> bool) -> Option<&Version> {
         let entity = self.entity(kind, name)?;
-        let placed = |version: &&Version| version.directory != NO_NAME;
-        entity.explicit.latest_first(then).find(placed).or_else(|| {
+        entity.explicit.latest_first(then).find(|version| wanted(version)).or_else(|| {
             let seen = entity.explicit.iter().map(|version| version.place).filter(|place| then.sees(*place));
             let until = seen.map(|place| place.occurred_at.saturating_sub(1)).min().unwrap_or(then.as_of);
             entity.stand_ins.latest(Cut { as_of: until, ..then })
