@@ -11,7 +11,7 @@ use crate::log::ReadError;
 const RECORDS: usize = 256;
 
 /// One answer looks at no more records, and works out about no more states of users.
-const RECORDS_MAX: usize = 16_384;
+const RECORDS_MAX: usize = 8_192;
 const STATES_MAX: usize = 65_536;
 
 /// A user's changes by one record stand together: bits of a place for their order.

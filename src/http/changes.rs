@@ -42,7 +42,9 @@ pub(super) async fn list(request: HttpRequest, state: web::Data<State>) -> Resul
         question.error("wait", format!("it must be a whole number of seconds from 0 to {WAIT_MAX_S}"));
     }
     let engine = question.finish()?;
-    let after = after.map_or(Some(FeedPlace::behind(0)), |cursor| read_place(&cursor)).ok_or_else(|| Problem::cursor_invalid("after"))?;
+    let after = after.map_or(Some(FeedPlace::behind(0)), |cursor| read_place(&cursor));
+    // Beyond the last record nothing was ever given: the place is of another log, or of one that lost its end, and waiting there would miss everything.
+    let after = after.filter(|after| after.seq <= engine.views().head()).ok_or_else(|| Problem::cursor_invalid("after"))?;
     let wait = Duration::from_secs(wait_s.flatten().unwrap_or(WAIT_DEFAULT_S) as u64);
     let feed = follow(&engine, after, limit, wait).await?;
     let items: Vec<Vec<u8>> = feed.items.iter().map(|(place, change)| describe(*place, change).to_string().into_bytes()).collect();
@@ -79,9 +81,10 @@ async fn follow(engine: &Arc<Engine>, after: FeedPlace, limit: usize, wait: Dura
 
 /// `seq.n`, or `seq` for behind everything of that record.
 fn read_place(cursor: &str) -> Option<FeedPlace> {
+    let number = |text: &str| text.parse::<u64>().ok().filter(|_| text.bytes().all(|byte| byte.is_ascii_digit()));
     match cursor.split_once('.') {
-        Some((seq, item)) => Some(FeedPlace { seq: seq.parse().ok()?, item: item.parse().ok()? }),
-        None => Some(FeedPlace::behind(cursor.parse().ok()?)),
+        Some((seq, item)) => Some(FeedPlace { seq: number(seq)?, item: number(item)? }),
+        None => Some(FeedPlace::behind(number(cursor)?)),
     }
 }
 

@@ -156,6 +156,10 @@ fn what_cannot_be_asked_of_the_feed_is_refused() {
         ("after=x", "cursor_invalid"),
         ("after=1.x", "cursor_invalid"),
         ("after=-1", "cursor_invalid"),
+        ("after=%2B0", "cursor_invalid"),
+        ("after=1", "cursor_invalid"),
+        ("after=1.1", "cursor_invalid"),
+        ("after=18446744073709551615", "cursor_invalid"),
     ] {
         let answer = server.get(&format!("/rollcall/v1/changes?{query}"));
         assert_eq!((answer.status, answer.code().as_str()), (422, code), "{query}");
