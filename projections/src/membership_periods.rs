@@ -151,10 +151,9 @@ impl Views {
         let version = self.entities(kind).get(name).and_then(|entity| entity.version(then));
         let Some(version) = version else { return Vec::new() };
         let place = Some(version.place).filter(|place| place.occurred_at == then.as_of);
-        let directory = match before {
-            Some(before) if version.directory == NO_NAME => before.directory,
-            _ => version.directory,
-        };
+        // A deletion moves nobody.
+        let lived = if version.deleted { self.last_version(kind, name, then, |version| !version.deleted) } else { Some(version) };
+        let directory = lived.or(before).map_or(NO_NAME, |version| version.directory);
         // What was not there before is begun; what was is ended, by a directory only if that is deleted.
         let directory = match (before, self.directories.get(directory)) {
             (None, Some(_)) => self.directory_turned(directory, DirectoryChange::Activated, then),
