@@ -119,6 +119,26 @@ impl Views {
         places.filter(|place| cut.sees(*place)).map(|place| place.occurred_at).collect()
     }
 
+    /// The first moment after another, up to the cut, at which a user has access, who has none then. Costs a look-up for each moment in between.
+    pub(crate) fn next_access(&self, user: Name, after: Millis, cut: Cut) -> Option<Millis> {
+        let entity = self.users.get(user)?;
+        let directories: Vec<&Directory> = entity.listed_in.iter().filter_map(|directory| self.directories.get(*directory)).collect();
+        let mut from = after.checked_add(1)?;
+        loop {
+            let first = |mut places: Box<dyn Iterator<Item = Place> + '_>| places.by_ref().find(|place| cut.sees(*place));
+            let own = [
+                first(Box::new(entity.explicit.since(from).map(Placed::place))),
+                first(Box::new(entity.stand_ins.since(from).map(Placed::place))),
+            ];
+            let events = directories.iter().filter_map(|directory| first(Box::new(directory.events.since(from).map(Placed::place))));
+            let next = own.into_iter().flatten().chain(events).map(|place| place.occurred_at).min()?;
+            if self.footing(user, Cut { as_of: next, ..cut }).has_access() {
+                return Some(next);
+            }
+            from = next.checked_add(1)?;
+        }
+    }
+
     /// What began access at a moment.
     fn start_of_access(&self, user: Name, moment: Millis, cut: Cut) -> Option<Place> {
         let (then, before) = around(moment, cut);

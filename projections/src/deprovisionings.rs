@@ -216,7 +216,6 @@ impl Views {
         let (_, before) = around(moment, cut);
         let groups = self.groups_of(user, before);
         let group = |(group, version): &(Name, &Version)| (self.groups.names.text(*group), self.texts.text(version.label));
-        let later = self.access_moments(user, cut).into_iter().filter(|later| *later > moment);
         Some(Deprovisioning {
             user: self.users.names.text(user).to_owned(),
             snapshot: (Seq::from(version.place.seq), version.part),
@@ -225,7 +224,7 @@ impl Views {
             end: self.access_end(user, moment, cut)?,
             roles: self.roles_held(user, before),
             groups: groups.iter().map(group).map(|(id, name)| (id.to_owned(), name.to_owned())).collect(),
-            restored_at: later.into_iter().find(|later| self.footing(user, Cut { as_of: *later, ..cut }).has_access()),
+            restored_at: self.next_access(user, moment, cut),
         })
     }
 }

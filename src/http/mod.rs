@@ -109,6 +109,8 @@ pub fn serve(listen: impl std::net::ToSocketAddrs, settings: Settings, engine: A
     let running = HttpServer::new(move || App::new().configure(&configure))
         .shutdown_timeout(ANSWER_WITHIN.as_secs())
         .client_request_timeout(ANSWER_WITHIN)
+        // Whoever has left waits for nothing: a long poll ends with its connection.
+        .h1_allow_half_closed(false)
         .disable_signals()
         .listen(listener)?
         .run();

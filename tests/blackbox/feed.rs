@@ -143,6 +143,35 @@ fn a_stop_does_not_wait_for_those_who_wait() {
 }
 
 #[test]
+fn whoever_has_left_is_not_waited_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(folder.path());
+    server.deliver(&created("u", 10));
+    let open_files = || std::fs::read_dir(format!("/proc/{}/fd", server.pid())).unwrap().count();
+    let before = open_files();
+    let request =
+        format!("GET /rollcall/v1/changes?after=1&wait=30 HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\n\r\n", super::kit::API_KEY);
+    let waiting: Vec<TcpStream> = (0..40)
+        .map(|_| {
+            let mut stream = TcpStream::connect(server.url.strip_prefix("http://").unwrap()).unwrap();
+            stream.write_all(request.as_bytes()).unwrap();
+            stream
+        })
+        .collect();
+    while open_files() < before + 40 {
+        feed(&server, "wait=0");
+    }
+    drop(waiting);
+    // Each of them would wait for half a minute.
+    let mut asked = 0;
+    while open_files() >= before + 20 {
+        feed(&server, "wait=0");
+        asked += 1;
+        assert!(asked < 5000, "{} files are open, and {before} were", open_files());
+    }
+}
+
+#[test]
 fn what_cannot_be_asked_of_the_feed_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let server = Server::start(folder.path());
