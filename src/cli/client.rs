@@ -34,6 +34,15 @@ pub(super) struct Delivered {
     pub(super) answer: Value,
 }
 
+/// A URL as an error may show it: without user, password and query.
+pub(super) fn without_secrets(url: &str) -> String {
+    let (scheme, rest) = url.split_once("://").map_or(("", url), |(scheme, rest)| (scheme, rest));
+    let rest = rest.split(['?', '#']).next().unwrap_or("");
+    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    if scheme.is_empty() { format!("{host}{path}") } else { format!("{scheme}://{host}{path}") }
+}
+
 /// Signs and posts one event, as WorkOS would: a fresh time for each try, a pause that doubles between tries.
 pub(super) fn deliver(agent: &ureq::Agent, url: &str, secret: &str, body: &[u8]) -> Result<Delivered, Failure> {
     let mut pause = PAUSE;
@@ -50,7 +59,7 @@ pub(super) fn deliver(agent: &ureq::Agent, url: &str, secret: &str, body: &[u8])
                 return Ok(Delivered { status, answer });
             }
             Err(_) if tries < TRIES_MAX => {}
-            Err(error) => return Err(Failure::Ours(format!("cannot post to `{url}`: {error}"))),
+            Err(error) => return Err(Failure::Ours(format!("cannot post to `{}`: {error}", without_secrets(url)))),
         }
         std::thread::sleep(pause);
         pause *= 2;
@@ -165,7 +174,7 @@ impl Client {
     }
 
     fn failed(&self, error: &ureq::Error) -> Failure {
-        Failure::Ours(format!("cannot ask `{}`: {error}", self.base))
+        Failure::Ours(format!("cannot ask `{}`: {error}", without_secrets(&self.base)))
     }
 
     fn answer(&self, mut response: ureq::http::Response<ureq::Body>) -> Result<Answer, Failure> {
@@ -174,5 +183,24 @@ impl Client {
         let (from_as_of, from_known_at) = (header("rollcall-from-as-of"), header("rollcall-from-known-at"));
         let body = response.body_mut().with_config().limit(ANSWER_BYTES_MAX).read_to_vec().map_err(|error| self.failed(&error))?;
         Ok(Answer { status: response.status().as_u16(), as_of, known_at, from_as_of, from_known_at, body })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::without_secrets;
+
+    #[test]
+    fn no_error_shows_what_may_be_secret_in_a_url() {
+        for (url, shown) in [
+            ("http://127.0.0.1:8080", "http://127.0.0.1:8080"),
+            ("https://me:secret@h:1/p/q?token=secret#secret", "https://h:1/p/q"),
+            ("htps://me:sec@ret@h?t=secret", "htps://h"),
+            ("me:secret@h/x", "h/x"),
+            ("/srv/auditor", "/srv/auditor"),
+            ("", ""),
+        ] {
+            assert_eq!(without_secrets(url), shown);
+        }
     }
 }
