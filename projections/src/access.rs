@@ -9,7 +9,7 @@ use crate::causes::{Cause, Turn};
 use crate::directories::{Directory, DirectoryState, DirectoryVersion};
 use crate::entities::Version;
 use crate::fact::{DirectoryChange, Print};
-use crate::names::{NO_NAME, Name};
+use crate::names::Name;
 use crate::order::{Cut, Millis, Place};
 use crate::timeline::Placed;
 use crate::views::{Kind, Views};
@@ -86,11 +86,14 @@ impl Views {
     pub(crate) fn footing(&self, user: Name, cut: Cut) -> Footing<'_> {
         let version = self.users.get(user).and_then(|user| user.version(cut));
         let own = version.is_some_and(|version| !version.deleted && version.active);
-        // A tombstone may leave its directory out.
-        let named =
-            |version: &Version| if version.directory == NO_NAME { self.directory_then(Kind::User, user, cut) } else { version.directory };
-        let directory = version.is_some_and(|version| self.lets_in(version, named(version), cut));
+        let directory = version.is_some_and(|version| self.lets_in(version, self.directory_of(user, version, cut), cut));
         Footing { version, own, directory }
+    }
+
+    /// The directory of a version. A deletion moves nobody, whatever it names: its is that of the latest version before it, if there is one.
+    fn directory_of(&self, user: Name, version: &Version, cut: Cut) -> Name {
+        let lived = if version.deleted { self.last_version(Kind::User, user, cut, |version| !version.deleted) } else { None };
+        lived.unwrap_or(version).directory
     }
 
     /// Whether a directory is active and did not end a version.
@@ -153,7 +156,7 @@ impl Views {
             // Whoever was in the directory, and not by a version that its deletion ended, waited for the directory alone.
             let deletion = self.directories.get(version.directory).and_then(|directory| directory.deletions.latest(before));
             let outlived = |old: &Version| deletion.is_none_or(|deletion| self.ids.is_later(old.place, *deletion));
-            let stayed = was.version.is_some_and(|old| old.directory == version.directory && outlived(old));
+            let stayed = was.version.is_some_and(|old| self.directory_of(user, old, before) == version.directory && outlived(old));
             if !stayed && version.place.occurred_at == moment {
                 places.push(version.place);
             }
@@ -169,9 +172,7 @@ impl Views {
         if version.deleted || !version.active {
             places.push(version.place);
         }
-        // A deletion moves nobody: the directory is that of the latest version before it, perhaps of the same millisecond.
-        let lived = if version.deleted { self.last_version(Kind::User, user, then, |version| !version.deleted) } else { Some(version) };
-        let directory = lived.unwrap_or(old).directory;
+        let directory = self.directory_of(user, version, then);
         let loss = self.directories.get(directory).and_then(|item| self.shuts_out(item, version, then));
         if let Some(loss) = loss {
             let change = if loss == AccessLoss::DirectoryDeleted { DirectoryChange::Deleted } else { DirectoryChange::Deactivated };

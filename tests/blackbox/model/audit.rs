@@ -116,8 +116,10 @@ impl<'a> View<'a> {
 
     /// The directory lets the user in.
     fn is_active_by_directory(&self, user: &str) -> bool {
-        let Some((version, directory)) = self.placed_version(Kind::User, user) else { return false };
-        self.is_active_directory(directory) && self.outlives_deletion(version, directory)
+        let Some((_, directory)) = self.placed_version(Kind::User, user) else { return false };
+        // Whoever was deleted since waits for a version of its own, and no longer for the directory.
+        let latest = self.latest_version(Kind::User, user).expect("a version");
+        self.is_active_directory(directory) && self.outlives_deletion(latest, directory)
     }
 
     fn outlives_deletion(&self, version: &Event, directory: &str) -> bool {
@@ -157,8 +159,8 @@ impl<'a> Change<'a> {
                 false if !self.now.is_active_directory(directory) => self.latest_here(directory, DirectoryChange::Deactivated),
                 false => None,
             });
-            let left = self.before.placed_version(Kind::User, user);
-            let stood = left.is_some_and(|(last, left)| left == directory && self.before.outlives_deletion(last, left));
+            let left = self.before.placed_version(Kind::User, user).zip(self.before.latest_version(Kind::User, user));
+            let stood = left.is_some_and(|((_, left), last)| left == directory && self.before.outlives_deletion(last, left));
             if self.is_here(version) && !stood {
                 causes.push(version);
             }
