@@ -251,6 +251,8 @@ fn losses_of_access_are_a_list() {
         (&[][..], ""),
         (&["--since", "2025-07-04T18:00:00+02:00"], "?since=2025-07-04T16:00:00Z"),
         (&["--until", "2025-07-04T15:59:59.999Z"], "?until=2025-07-04T15:59:59.999Z"),
+        (&["--since", "2025-05-16", "--until", "2025-07-05"], "?since=2025-05-16T00:00:00Z&until=2025-07-05T00:00:00Z"),
+        (&["--as-of", "2025-07-01"], "?as_of=2025-07-01T00:00:00Z"),
         (&["--since", "30d"], "?since=2026-10-01T00:00:00Z"),
         (&["--user", SORAYA], "?user=directory_user_01JQR6Z5W0X08WAZ8W81VT2TCV"),
         (&["--email", "TMARCHETTI@corvid-analytics.example"], "?email=tmarchetti@corvid-analytics.example"),
@@ -265,6 +267,10 @@ fn losses_of_access_are_a_list() {
             "{query}"
         );
     }
+    // Who finds nothing is told where it was looked for.
+    let none = err(&ask(&server, &["deprovisioned", "--since", "2025-07-05", "--until", "2026-01-01"]));
+    let bounds = "0 deprovisionings since 2025-07-05T00:00:00.000Z until 2026-01-01T00:00:00.000Z, as of latest, known at record 18\n";
+    assert_eq!(none, bounds);
     let table = out(&ask(&server, &["deprovisioned", "--csv", "--user", SORAYA]));
     let (names, row) = table.trim_end().split_once('\n').unwrap();
     let expected =
@@ -273,6 +279,35 @@ fn losses_of_access_are_a_list() {
     let row = csv::ReaderBuilder::new().has_headers(false).from_reader(row.as_bytes()).records().next().unwrap().unwrap();
     assert_eq!((&row[0], &row[1], &row[5], &row[13]), ("2025-07-04T16:00:00.000Z", SORAYA, "user_inactive", "13"));
     assert_eq!(serde_json::from_str::<Value>(&row[9]).unwrap()[0]["name"], "Research");
+}
+
+#[test]
+fn no_cell_for_a_spreadsheet_begins_like_a_formula() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(folder.path());
+    let event = |id: &str, at: &str, change: &str| {
+        let mut event: Value = serde_json::from_str(&user("-1+1", "@d", "x", at, id, &format!("dsync.user.{change}"))).unwrap();
+        event["data"]["email"] = json!("=cmd|calc@x.example");
+        event.to_string()
+    };
+    let group = json!({"id": "e2", "event": "dsync.group.user_added", "created_at": "2026-01-02T00:00:00Z", "data": {"directory_id": "@d",
+        "user": {"id": "-1+1", "email": "=cmd|calc@x.example", "state": "active"}, "group": {"id": "+g", "name": "\t=1+1"}}});
+    for event in [event("e1", "2026-01-01T00:00:00Z", "created"), group.to_string(), event("e3", "2026-01-03T00:00:00Z", "deleted")] {
+        server.deliver(&event);
+    }
+    for (arguments, cell) in [
+        (&["deprovisioned", "--csv"][..], "'=cmd|calc@x.example"),
+        (&["deprovisioned", "--csv"], "'-1+1"),
+        (&["deprovisioned", "--csv"], "'@d"),
+        (&["audit", "--csv", "=CMD|calc@x.example"], "'\t=1+1"),
+        (&["diff", "--csv", "2026-01-01T23:00:00Z", "2026-01-02T23:00:00Z"], "'+g"),
+    ] {
+        let table = out(&ask(&server, arguments));
+        let mut reader = csv::Reader::from_reader(table.as_bytes());
+        let cells: Vec<String> = reader.records().flat_map(|row| row.unwrap().iter().map(str::to_owned).collect::<Vec<_>>()).collect();
+        assert!(cells.iter().any(|found| found == cell), "{arguments:?}: {table}");
+        assert!(cells.iter().all(|cell| !cell.starts_with(['=', '+', '@', '\t']) && !cell.starts_with("-1+")), "{arguments:?}: {table}");
+    }
 }
 
 #[test]

@@ -6,7 +6,7 @@ use clap::Args;
 use serde_json::value::RawValue;
 
 use super::super::client::{Answer, Client};
-use super::super::moment::moment_or_latest;
+use super::super::moment::{moment_or_latest, of_date};
 use super::super::table::{self, Column, harmless};
 use super::super::{Failure, print, unwritten};
 use super::listing::{Output, Page, Query, ask};
@@ -17,13 +17,13 @@ use crate::json;
 
 /// What differs between two moments: users, groups, memberships and roles.
 ///
-/// FROM and TO are RFC 3339 times, `latest`, or how long ago, such as 30d, 12h or 90m. A line for each difference, and of what was changed for each
+/// FROM and TO are RFC 3339 times, dates, each its first millisecond in UTC, `latest`, or how long ago, such as 30d, 12h or 90m. A line for each difference, and of what was changed for each
 /// field, with its two values as they were written.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
   rollcall diff 30d
-  rollcall diff 2026-02-01T00:00:00Z 2026-03-01T00:00:00Z --directory directory_… --csv
+  rollcall diff 2026-02-01 2026-03-01 --directory directory_… --csv
   rollcall diff latest --from-known-at 20 --json")]
 pub(in super::super) struct Diff {
     /// The first moment
@@ -35,7 +35,7 @@ pub(in super::super) struct Diff {
     /// Only users and groups that are in this directory, at each moment for itself
     #[arg(long, value_name = "ID")]
     directory: Option<String>,
-    /// What had been told by then counts at the first moment: a record's number or an RFC 3339 time; without it, everything
+    /// What had been told by then counts at the first moment: a record's number, an RFC 3339 time or a date; without it, everything
     #[arg(long, value_name = "SEQ|T")]
     from_known_at: Option<String>,
     /// The same at the second moment
@@ -44,7 +44,9 @@ pub(in super::super) struct Diff {
     /// At most so many differences
     #[arg(long, value_name = "N")]
     limit: Option<u64>,
-    /// Comma-separated values under a line of names, for spreadsheets; values of fields in JSON
+    /// Comma-separated values under a line of names, for spreadsheets; values of fields in JSON.
+    ///
+    /// A value that a spreadsheet would calculate, since it begins with =, +, -, @ or a tab, has an apostrophe before it; numbers have none.
     #[arg(long, conflicts_with = "json", help_heading = "Output")]
     csv: bool,
     #[command(flatten)]
@@ -67,8 +69,9 @@ impl Diff {
     pub(in super::super) fn run(self) -> Result<(), Failure> {
         let Diff { from, to, directory, from_known_at, to_known_at, limit, csv, output, source } = self;
         let question = Query::default().with("from", Some(from)).with("to", to).with("directory", directory);
+        let sent = |moment: Option<String>| moment.map(|moment| of_date(&moment).into_owned());
         source.ask(move |client| {
-            let walk = Walk { client, question, known_at: [from_known_at, to_known_at], limit: limit.unwrap_or(u64::MAX) };
+            let walk = Walk { client, question, known_at: [from_known_at, to_known_at].map(sent), limit: limit.unwrap_or(u64::MAX) };
             let out = || BufWriter::new(io::stdout().lock());
             match (output.json, csv) {
                 (true, _) => walk.print_lines(out()),
