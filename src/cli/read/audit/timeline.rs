@@ -262,3 +262,37 @@ fn rank(what: &What) -> (u8, Reverse<bool>, String) {
         What::RoleGained(role) => (3, Reverse(false), role.clone()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_step_is_overtaken_by_the_first_record_of_what_stands_later() {
+        let cause = |day: u32, seq: u64, recorded: &str| Cause {
+            event_id: format!("event_{seq}"),
+            event: "dsync.user.updated".into(),
+            occurred_at: format!("2026-03-0{day}T09:00:00.000Z"),
+            recorded_at: recorded.into(),
+            seq,
+        };
+        let at = |cause: &Cause| cause.occurred_at.clone();
+        let setting = Cause { event: "rollcall.mapping.set".into(), ..cause(9, 1, "2026-03-09T09:00:00.000Z") };
+        let causes = [
+            cause(1, 3, "2026-04-01T00:00:00.000Z"),
+            cause(2, 7, "2026-04-01T00:00:10.250Z"),
+            cause(3, 5, "2026-04-01T00:00:00.600Z"),
+            cause(4, 6, "2026-04-01T00:00:07.000Z"),
+            cause(5, 4, "2026-04-01T00:00:00.500Z"),
+        ];
+        let mut all: Vec<(String, Cause, What)> = causes.iter().map(|cause| (at(cause), cause.clone(), What::AccessBegan)).collect();
+        // What is done at another moment for the last day, though recorded first, overtakes nothing.
+        all.push(("2026-03-06T09:00:00.000Z".into(), setting, What::RoleLost("admin".into())));
+        let steps = in_order(all, &BTreeMap::new());
+        // Record 4 was there 9.75 s before record 7, 100 ms before record 5 and 6.5 s before record 6; before record 3 nothing was.
+        assert_eq!(steps.iter().map(|step| step.overtaken_ms).collect::<Vec<_>>(), [None, Some(9750), Some(100), Some(6500), None, None]);
+        let delays: Vec<i64> = steps.iter().map(Step::delay_ms).collect();
+        // From 6 March to 9 March.
+        assert_eq!((delays.last(), steps.iter().filter(|step| step.is_for_the_past()).count()), (Some(&259_200_000), 1));
+    }
+}
