@@ -154,8 +154,11 @@ impl OutOfUse {
     }
 }
 
-/// The number of an event's record.
+/// The number of an event's record; `None` of an event whose id could be taken for another record's number.
 fn record_of(client: &Client, event: &str) -> Result<Option<u64>, Failure> {
+    if event.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Ok(None);
+    }
     #[derive(Deserialize)]
     struct Entry {
         seq: u64,
