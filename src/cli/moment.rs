@@ -1,18 +1,31 @@
 //! Moments as people give them to a command.
 
+use std::borrow::Cow;
+
 use rollcall_projections::Millis;
 
 use crate::time;
 
-/// A moment in RFC 3339, or how long ago it was: `30d`, `12h`, `90m`. Gives it in RFC 3339.
+/// A moment in RFC 3339, a date, which is its first millisecond in UTC, or how long ago it was: `30d`, `12h`, `90m`. Gives it in RFC 3339.
 ///
 /// # Errors
 /// What it must be.
 pub(super) fn moment(text: &str) -> Result<String, String> {
-    let moment = time::parse(text).or_else(|| time::now_ms().checked_sub(ago_ms(text)?));
+    let moment = time::parse(&of_date(text)).or_else(|| time::now_ms().checked_sub(ago_ms(text)?));
     // What is too long ago to be written is no moment either.
     let told = moment.map(time::format).filter(|told| time::parse(told) == moment);
-    told.ok_or_else(|| "it must be an RFC 3339 time, such as 2026-03-02T09:00:00Z, or how long ago it was, such as 30d, 12h or 90m".into())
+    told.ok_or_else(|| {
+        "it must be an RFC 3339 time, such as 2026-03-02T09:00:00Z, a date, such as 2026-03-02, or how long ago it was, such as 30d, 12h or 90m".into()
+    })
+}
+
+/// The first millisecond of a date in UTC; whatever else it is, as it came.
+pub(super) fn of_date(text: &str) -> Cow<'_, str> {
+    let digits = |text: &str, count: usize| text.len() == count && text.bytes().all(|byte| byte.is_ascii_digit());
+    match text.split('-').collect::<Vec<_>>().as_slice() {
+        &[year, month, day] if digits(year, 4) && digits(month, 2) && digits(day, 2) => Cow::Owned(format!("{text}T00:00:00.000Z")),
+        _ => Cow::Borrowed(text),
+    }
 }
 
 /// As [`moment`], or `latest`.
@@ -64,13 +77,23 @@ mod tests {
     }
 
     #[test]
+    fn only_a_date_is_made_a_moment() {
+        assert_eq!(of_date("2026-03-02"), "2026-03-02T00:00:00.000Z");
+        for other in ["", "29", "latest", "2026-03-02T09:00:00Z", "2026-03-0é", "20260302"] {
+            assert_eq!(of_date(other), other);
+        }
+    }
+
+    #[test]
     fn a_moment_is_sent_in_full() {
         assert_eq!(moment("2026-03-02T10:00:00+01:00").as_deref(), Ok("2026-03-02T09:00:00.000Z"));
         let before = time::now_ms();
         let told = time::parse(&moment("2h").unwrap()).unwrap();
         assert!((before..=time::now_ms()).contains(&(told + 7_200_000)));
         assert_eq!(moment_or_latest("latest").as_deref(), Ok("latest"));
-        for wrong in ["latest", "2026-03-02", "yesterday", "999999999d"] {
+        assert_eq!(moment("2026-03-02").as_deref(), Ok("2026-03-02T00:00:00.000Z"));
+        assert_eq!(moment_or_latest("2024-02-29").as_deref(), Ok("2024-02-29T00:00:00.000Z"));
+        for wrong in ["latest", "2026-02-29", "2026-3-2", "2026-03", "02-03-2026", "2026-03-02Z", "--", "yesterday", "999999999d"] {
             assert!(moment(wrong).is_err(), "{wrong}");
         }
     }

@@ -33,8 +33,9 @@ Environment:
   ROLLCALL_WEBHOOK_SECRETS  comma-separated secrets that sign webhooks; several during a rotation
   WORKOS_WEBHOOK_SECRET     one more such secret
   ROLLCALL_API_KEYS         comma-separated keys that readers send as `Authorization: Bearer <key>`
-  ROLLCALL_LOG              what to log on standard error: error, warn, info (default), debug; error,rollcall::access=info keeps who asked
-                            for histories
+  ROLLCALL_LOG              what to log on standard error: error, warn, info, debug; by default info,actix_server=warn;
+                            error,rollcall::access=info keeps who asked about histories and the past, refused ones included, but for
+                            those without a known key
 
 Example:
   ROLLCALL_WEBHOOK_SECRETS=whsec_… ROLLCALL_API_KEYS=sk_… rollcall serve --listen 0.0.0.0:8080 --data /var/lib/rollcall")]
@@ -164,8 +165,11 @@ enum LogFormat {
     Json,
 }
 
+/// What is logged unless ROLLCALL_LOG says otherwise. Of its workers and signals the HTTP server tells more than Rollcall of itself.
+const LOG: &str = "info,actix_server=warn";
+
 fn log_to_stderr(format: LogFormat) {
-    let filter = tracing_subscriber::EnvFilter::try_from_env("ROLLCALL_LOG").unwrap_or_else(|_| "info".into());
+    let filter = tracing_subscriber::EnvFilter::try_from_env("ROLLCALL_LOG").unwrap_or_else(|_| LOG.into());
     // Nor may a reader of standard error who left end anything: what cannot be written is lost, and not told to the same reader.
     let fmt = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).log_internal_errors(false);
     // A second subscriber is refused, and the first is as good.

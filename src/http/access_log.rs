@@ -1,5 +1,8 @@
 //! Who looked: a line in the log for each question that tells what was kept about people over time.
 //!
+//! Some calls always do. The lists and items of directories, users and groups do where they are asked with `as_of` or `known_at`; asked about now, as at
+//! each login, they leave no line and pass none of this. Whoever shows no known key is not known, and gets 401 and no line.
+//!
 //! A line names who asked, what, and about which id; never the key, and never an email or another attribute of somebody.
 
 use std::time::Instant;
@@ -25,9 +28,23 @@ struct Asked {
     operation: &'static Operation,
 }
 
+/// The calls that applications ask about now, and that are logged where they are asked about the past.
+const OF_THE_PAST: [&str; 6] =
+    ["/directories", "/directories/{id}", "/directory_groups", "/directory_groups/{id}", "/directory_users", "/directory_users/{id}"];
+
+/// Whether a call that is not always logged is where it is asked about the past.
+pub(super) fn tells_of_the_past(operation: &Operation) -> bool {
+    operation.cut && OF_THE_PAST.contains(&operation.path)
+}
+
+/// Whether a query has one of the two clocks, however it is written. Whatever they say: also a refusal is logged.
+pub(super) fn asks_about_the_past(query: Option<&str>) -> bool {
+    query.is_some_and(|query| form_urlencoded::parse(query.as_bytes()).any(|(name, _)| matches!(&*name, "as_of" | "known_at")))
+}
+
 /// Remembers who asks what, if that is to be logged.
 pub(super) fn asked(request: &HttpRequest, operator: Operator, operation: &'static Operation) {
-    if operation.sensitive {
+    if operation.sensitive || tells_of_the_past(operation) && asks_about_the_past(request.uri().query()) {
         request.extensions_mut().insert(Asked { operator, operation });
     }
 }
@@ -53,6 +70,10 @@ fn write<B>(asked: &Asked, response: &ServiceResponse<B>, duration_ms: u64) {
     let parameters: Vec<(String, String)> = form_urlencoded::parse(request.query_string().as_bytes()).into_owned().collect();
     let subject = subject(request.match_info().get("id").or(request.match_info().get("seq")), &parameters);
     let [as_of, known_at] = cut(&parameters);
+    let known_at = known_at.or_else(|| {
+        let header = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok());
+        known_at_of(header("rollcall-from-known-at"), header("rollcall-known-at"))
+    });
     tracing::info!(
         target: "rollcall::access",
         api_key = operator.name(),
@@ -104,6 +125,14 @@ fn cut(parameters: &[(String, String)]) -> [Option<String>; 2] {
     [given("as_of").or_else(|| both("from", "to")), given("known_at").or_else(|| both("from_known_at", "to_known_at"))]
 }
 
+/// The last record that was counted, as the answer says it, where the question did not: else nobody knew later what had been seen.
+fn known_at_of(from: Option<&str>, to: Option<&str>) -> Option<String> {
+    match (from, to) {
+        (Some(from), Some(to)) => Some(format!("{from} to {to}")),
+        (_, to) => to.map(str::to_owned),
+    }
+}
+
 fn is_moment(text: &str) -> bool {
     let number = text.len() <= 20 && !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     text == "latest" || number || (text.len() <= 64 && time::parse(&text.replace(' ', "+")).or_else(|| time::parse(text)).is_some())
@@ -116,7 +145,8 @@ mod tests {
     use super::*;
 
     /// What tells histories of people, or finds them across organizations.
-    const SENSITIVE: [&str; 13] = [
+    const SENSITIVE: [&str; 14] = [
+        "/events",
         "/rollcall/v1/changes",
         "/rollcall/v1/deprovisionings",
         "/rollcall/v1/diff",
@@ -133,14 +163,13 @@ mod tests {
     ];
 
     /// What applications ask as they work, and what tells of no person.
-    const PLAIN: [&str; 17] = [
+    const PLAIN: [&str; 16] = [
         "/directories",
         "/directories/{id}",
         "/directory_groups",
         "/directory_groups/{id}",
         "/directory_users",
         "/directory_users/{id}",
-        "/events",
         "/rollcall/v1/log/checkpoint",
         "/rollcall/v1/log/key",
         "/rollcall/v1/log/proof/consistency",
@@ -163,6 +192,11 @@ mod tests {
         };
         assert_eq!(reads(true), SENSITIVE, "a call that tells histories is logged");
         assert_eq!(reads(false), PLAIN, "a new call is put into one of the two lists");
+        // What the contract has of directories is logged where it is asked about the past, and of Rollcall's own no call that tells of no person.
+        for path in PLAIN {
+            let operation = OPERATIONS.iter().find(|operation| operation.path == path && operation.method == Method::Get).unwrap();
+            assert_eq!(tells_of_the_past(operation), path.starts_with("/director"), "{path}");
+        }
     }
 
     #[test]
@@ -190,6 +224,21 @@ mod tests {
         ] {
             assert_eq!(subject(id, &parameters(query)).as_deref(), expected, "{id:?} {query}");
         }
+    }
+
+    #[test]
+    fn a_question_about_the_past_is_known_however_it_is_written() {
+        for (query, expected) in [
+            ("as_of=latest", true),
+            ("limit=1&known_at=3", true),
+            ("as%5Fof=x", true),
+            ("%6Bnown_at", true),
+            ("directory=as_of&email=known_at", false),
+            ("", false),
+        ] {
+            assert_eq!(asks_about_the_past(Some(query)), expected, "{query}");
+        }
+        assert!(!asks_about_the_past(None));
     }
 
     #[test]

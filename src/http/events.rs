@@ -26,7 +26,7 @@ pub(super) const LIST: Operation = Operation {
     parameters: &[EVENTS, AFTER_EVENT, BEFORE_EVENT, LIMIT, ORDER_IGNORED, OF_ORGANIZATION, OF_ORGANIZATION_ALIAS, RANGE_START, RANGE_END],
     cut: true,
     keyed: true,
-    sensitive: false,
+    sensitive: true,
     takes: None,
     gives: Gives::List("Event"),
     problems: &[Code::InvalidEventsRequest, Code::CursorInvalid],

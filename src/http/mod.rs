@@ -31,6 +31,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use actix_web::dev::ServerHandle;
+use actix_web::guard::fn_guard;
 use actix_web::middleware::from_fn;
 use actix_web::{App, HttpServer, Responder, web};
 
@@ -151,11 +152,16 @@ macro_rules! calls {
                 };
                 let [first, ..] = operations;
                 let resource = web::resource(first.path)$(.route(web::$method().to($handler)))+;
-                let resource = resource.default_service(web::to(other));
+                let resource = resource.default_service(web::to(other.clone()));
                 // Only there: what is asked at each login pays nothing for it.
                 if operations.iter().any(|operation| operation.sensitive) {
                     config.service(resource.wrap(from_fn(access_log::note)));
                 } else {
+                    if access_log::tells_of_the_past(first) {
+                        let past = web::resource(first.path)$(.route(web::$method().to($handler)))+.default_service(web::to(other));
+                        let asked = fn_guard(|context| access_log::asks_about_the_past(context.head().uri.query()));
+                        config.service(past.guard(asked).wrap(from_fn(access_log::note)));
+                    }
                     config.service(resource);
                 }
             )*

@@ -88,20 +88,56 @@ fn each_question_about_histories_is_one_line_with_the_key_the_route_and_the_id()
             assert!(!lines[0].contains(personal), "{path}: {line}");
         }
     }
-    let (_, lines) = logged.ask("/rollcall/v1/users/u1/access?as_of=2026-01-02T00:00:00Z&known_at=1");
-    let line: Value = serde_json::from_str(&lines[0]).unwrap();
-    assert_eq!((&line["as_of"], &line["known_at"]), (&json!("2026-01-02T00:00:00Z"), &json!("1")));
+    // Two records are there: what was not asked for is what the answer says.
+    for (path, as_of, known_at) in [
+        ("users/u1/access?as_of=2026-01-02T00:00:00Z&known_at=1", json!("2026-01-02T00:00:00Z"), json!("1")),
+        ("deprovisionings", Value::Null, json!("2")),
+        ("role_assignments?as_of=latest", json!("latest"), json!("2")),
+        ("diff?from=latest", json!("latest to latest"), json!("2 to 2")),
+        ("diff?from=latest&from_known_at=1", json!("latest to latest"), json!("1 to latest")),
+        ("deprovisionings?limit=0", Value::Null, Value::Null),
+    ] {
+        let (_, lines) = logged.ask(&format!("/rollcall/v1/{path}"));
+        let line: Value = serde_json::from_str(&lines[0]).unwrap();
+        let told = |name: &str| line.get(name).cloned().unwrap_or_default();
+        assert_eq!((told("as_of"), told("known_at")), (as_of, known_at), "{path}");
+    }
     let answer = logged.server.get("/rollcall/v1/quarantine");
     assert!(logged.lines().last().unwrap().contains(answer.header("X-Request-ID").unwrap()));
+}
+
+#[test]
+fn what_is_asked_about_the_past_leaves_a_line_on_every_path() {
+    let folder = tempfile::tempdir().unwrap();
+    let logged = Logged::start(folder.path(), &["--log-format", "json"]);
+    for (path, status, route, subject) in [
+        ("/events?events=dsync.user.created", 200, "/events", Value::Null),
+        ("/events", 400, "/events", Value::Null),
+        ("/directories?known_at=1", 200, "/directories", Value::Null),
+        ("/directories/d1?as_of=latest", 200, "/directories/{id}", json!("d1")),
+        ("/directory_users?directory=d1&as%5Fof=2026-01-02T00:00:00Z", 200, "/directory_users", json!("d1")),
+        ("/directory_users/u1?known_at=1", 200, "/directory_users/{id}", json!("u1")),
+        ("/directory_users/u2?known_at=1", 404, "/directory_users/{id}", json!("u2")),
+        ("/directory_users/u1?known_at=3", 422, "/directory_users/{id}", json!("u1")),
+        ("/directory_groups?user=u1&known_at=2", 200, "/directory_groups", json!("u1")),
+        ("/directory_groups/g1?as_of=latest", 404, "/directory_groups/{id}", json!("g1")),
+    ] {
+        let (told, lines) = logged.ask(path);
+        assert_eq!((told, lines.len()), (status, 1), "{path}: {lines:?}");
+        let line: Value = serde_json::from_str(&lines[0]).unwrap();
+        assert_eq!((&line["route"], &line["status"]), (&json!(route), &json!(status)), "{path}");
+        assert_eq!(line.get("subject").unwrap_or(&Value::Null), &subject, "{path}");
+    }
+    assert_eq!(logged.server.get_with("/directory_users/u1?known_at=1", &[]).status, 401);
+    assert_eq!(logged.ask("/directory_users/u1?known_at=1").1.len(), 1);
+    assert_eq!(logged.lines().len(), 11);
 }
 
 #[test]
 fn what_applications_ask_all_day_and_who_is_not_known_leave_no_line() {
     let folder = tempfile::tempdir().unwrap();
     let logged = Logged::start(folder.path(), &[]);
-    for path in
-        ["/directories", "/directory_users/u1", "/directory_users?directory=d1", "/events?events=x", "/rollcall/v1/policy", "/readyz"]
-    {
+    for path in ["/directories", "/directory_users/u1", "/directory_users?directory=d1", "/rollcall/v1/policy", "/readyz"] {
         assert_eq!(logged.ask(path), (200, Vec::new()), "{path}");
     }
     for headers in [&[][..], &[("Authorization", "Bearer sk_wrong")]] {
@@ -111,8 +147,10 @@ fn what_applications_ask_all_day_and_who_is_not_known_leave_no_line() {
     // For people the same line is no object, and has no colours in a file.
     let (_, lines) = logged.ask("/rollcall/v1/users/u1/history");
     let (_, told) = lines[0].split_once("INFO rollcall::access: ").unwrap();
-    let expected =
-        format!(r#"read api_key="{}" method="GET" route="/rollcall/v1/users/{{id}}/history" subject="u1" status=200 "#, key_name());
+    let expected = format!(
+        r#"read api_key="{}" method="GET" route="/rollcall/v1/users/{{id}}/history" subject="u1" known_at="2" status=200 "#,
+        key_name()
+    );
     assert!(told.starts_with(&expected), "{told}");
 }
 

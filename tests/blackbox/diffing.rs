@@ -282,7 +282,7 @@ fn bad_questions_about_differences_are_refused() {
 // --- The command ---
 
 /// One difference of each kind and change, of values that a table and a line of values must take as they are.
-const COMPANY: &str = r#"U{"email":"a@x","job_title":"Lead,Ops"}@1 V@1 G=Eng@1 H=Ops@1 +H,V@1 U{"email":"b@x","job_title":"\"=x\""}@3 +G,U@3 G=Dev@3 xV@3 map{default=member}@3"#;
+const COMPANY: &str = r#"U{"email":"a@x","job_title":"Lead,Ops"}@1 V{"email":"v@x"}@1 G=Eng@1 H=Ops@1 +H,V@1 U{"email":"b@x","job_title":"\"=x\""}@3 +G,U@3 G=Dev@3 xV@3 map{default=member}@3"#;
 
 #[test]
 fn the_command_draws_a_table_and_says_of_which_moments() {
@@ -290,14 +290,14 @@ fn the_command_draws_a_table_and_says_of_which_moments() {
     let [from, to] = [2, 3].map(|second| rfc3339(moment(second)));
     let output = ask(stage.server(), &["diff", &from, &to]);
     let table = r#"
-kind        change   id  what       from        to
-user        changed  U   email      "a@x"       "b@x"
-user        changed  U   job_title  "Lead,Ops"  "\"=x\""
-user        removed  V
-group       changed  G   name       "Eng"       "Dev"
-membership  added    U   G
-membership  removed  V   H
-role        added    U   member
+kind        change   id  called  what       from        to
+user        changed  U   b@x     email      "a@x"       "b@x"
+user        changed  U   b@x     job_title  "Lead,Ops"  "\"=x\""
+user        removed  V   v@x
+group       changed  G   Dev     name       "Eng"       "Dev"
+membership  added    U   b@x     G, Dev
+membership  removed  V   v@x     H, Ops
+role        added    U   b@x     member
 "#;
     assert_eq!(out(&output), table.trim_start());
     assert_eq!(err(&output), format!("6 differences, from {from}, known at record 10, to {to}, known at record 10\n"));
@@ -356,8 +356,8 @@ fn what_the_command_cannot_ask_is_told_in_its_words() {
     let (_folder, stage) = stage("U@1");
     for (arguments, told) in [
         (&["diff"][..], "<FROM>"),
-        (&["diff", "yesterday"], "or how long ago it was, such as 30d, 12h or 90m; or `latest`"),
-        (&["diff", "30d", "2026-03-02"], "it must be an RFC 3339 time"),
+        (&["diff", "yesterday"], "a date, such as 2026-03-02, or how long ago it was, such as 30d, 12h or 90m; or `latest`"),
+        (&["diff", "30d", "2026-02-30"], "it must be an RFC 3339 time"),
         (&["diff", "9999-01-01T00:00:00Z"], "FROM: `from` is later than this server's clock"),
         (&["diff", "latest", "9999-01-01T00:00:00Z"], "TO: `to` is later than this server's clock"),
         (&["diff", "latest", "--from-known-at", "2"], "--from-known-at: `from_known_at` is above the last record"),

@@ -19,10 +19,10 @@ use super::values::Values;
 #[command(after_help = "\
 Examples:
   rollcall deprovisioned --since 30d
-  rollcall deprovisioned --organization org_… --since 2026-01-01T00:00:00Z --until 2026-03-31T23:59:59.999Z --csv
+  rollcall deprovisioned --organization org_… --since 2026-01-01 --until 2026-03-31T23:59:59.999Z --csv
   rollcall deprovisioned --email ana@example.com --known-at 29 --json")]
 pub(in super::super) struct Deprovisioned {
-    /// Then or later: an RFC 3339 time, or how long ago, such as 30d, 12h or 90m
+    /// Then or later: an RFC 3339 time, a date, which is its first millisecond in UTC, or how long ago, such as 30d, 12h or 90m
     #[arg(long, value_name = "T", value_parser = moment)]
     since: Option<String>,
     /// Then or earlier, in the same ways
@@ -43,7 +43,9 @@ pub(in super::super) struct Deprovisioned {
     /// At most so many
     #[arg(long, value_name = "N")]
     limit: Option<u64>,
-    /// Comma-separated values under a line of names, for spreadsheets; roles and groups in JSON
+    /// Comma-separated values under a line of names, for spreadsheets; roles and groups in JSON.
+    ///
+    /// A value that a spreadsheet would calculate, since it begins with =, +, -, @ or a tab, has an apostrophe before it; numbers have none.
     #[arg(long, conflicts_with = "json", help_heading = "Output")]
     csv: bool,
     #[command(flatten)]

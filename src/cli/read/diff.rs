@@ -1,15 +1,17 @@
 //! `rollcall diff`
 
+use std::collections::HashMap;
 use std::io::{self, BufWriter, Write};
 
 use clap::Args;
+use percent_encoding::utf8_percent_encode;
 use serde_json::value::RawValue;
 
 use super::super::client::{Answer, Client};
-use super::super::moment::moment_or_latest;
+use super::super::moment::{moment_or_latest, of_date};
 use super::super::table::{self, Column, harmless};
 use super::super::{Failure, print, unwritten};
-use super::listing::{Output, Page, Query, ask};
+use super::listing::{ENCODED, Output, Page, Query, ask, refused};
 use super::print::{counted, one_line, texts, width};
 use super::source::Source;
 use super::values::Values;
@@ -17,13 +19,13 @@ use crate::json;
 
 /// What differs between two moments: users, groups, memberships and roles.
 ///
-/// FROM and TO are RFC 3339 times, `latest`, or how long ago, such as 30d, 12h or 90m. A line for each difference, and of what was changed for each
-/// field, with its two values as they were written.
+/// FROM and TO are RFC 3339 times, dates, each its first millisecond in UTC, `latest`, or how long ago, such as 30d, 12h or 90m. A line for each difference, and of what was changed for each
+/// field, with its two values as they were written. In the table, the emails of users and the names of groups stand beside the ids, of the first thousand.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
   rollcall diff 30d
-  rollcall diff 2026-02-01T00:00:00Z 2026-03-01T00:00:00Z --directory directory_… --csv
+  rollcall diff 2026-02-01 2026-03-01 --directory directory_… --csv
   rollcall diff latest --from-known-at 20 --json")]
 pub(in super::super) struct Diff {
     /// The first moment
@@ -35,7 +37,7 @@ pub(in super::super) struct Diff {
     /// Only users and groups that are in this directory, at each moment for itself
     #[arg(long, value_name = "ID")]
     directory: Option<String>,
-    /// What had been told by then counts at the first moment: a record's number or an RFC 3339 time; without it, everything
+    /// What had been told by then counts at the first moment: a record's number, an RFC 3339 time or a date; without it, everything
     #[arg(long, value_name = "SEQ|T")]
     from_known_at: Option<String>,
     /// The same at the second moment
@@ -44,7 +46,9 @@ pub(in super::super) struct Diff {
     /// At most so many differences
     #[arg(long, value_name = "N")]
     limit: Option<u64>,
-    /// Comma-separated values under a line of names, for spreadsheets; values of fields in JSON
+    /// Comma-separated values under a line of names, for spreadsheets; values of fields in JSON.
+    ///
+    /// A value that a spreadsheet would calculate, since it begins with =, +, -, @ or a tab, has an apostrophe before it; numbers have none.
     #[arg(long, conflicts_with = "json", help_heading = "Output")]
     csv: bool,
     #[command(flatten)]
@@ -58,8 +62,18 @@ const PATH: &str = "/rollcall/v1/diff";
 /// As many as a page may have.
 const PAGE: u64 = 1000;
 
-const COLUMNS: [Column; 6] =
-    [Column::new("kind"), Column::new("change"), Column::whole("id"), Column::whole("what"), Column::new("from"), Column::new("to")];
+/// Of so many users and groups the table shows emails and names, each one being asked for; of more only the ids.
+const CALLED_MAX: usize = 1000;
+
+const COLUMNS: [Column; 7] = [
+    Column::new("kind"),
+    Column::new("change"),
+    Column::whole("id"),
+    Column::whole("called"),
+    Column::whole("what"),
+    Column::new("from"),
+    Column::new("to"),
+];
 
 const NAMES: [&str; 8] = ["kind", "change", "user_id", "group_id", "role", "field", "from", "to"];
 
@@ -67,8 +81,9 @@ impl Diff {
     pub(in super::super) fn run(self) -> Result<(), Failure> {
         let Diff { from, to, directory, from_known_at, to_known_at, limit, csv, output, source } = self;
         let question = Query::default().with("from", Some(from)).with("to", to).with("directory", directory);
+        let sent = |moment: Option<String>| moment.map(|moment| of_date(&moment).into_owned());
         source.ask(move |client| {
-            let walk = Walk { client, question, known_at: [from_known_at, to_known_at], limit: limit.unwrap_or(u64::MAX) };
+            let walk = Walk { client, question, known_at: [from_known_at, to_known_at].map(sent), limit: limit.unwrap_or(u64::MAX) };
             let out = || BufWriter::new(io::stdout().lock());
             match (output.json, csv) {
                 (true, _) => walk.print_lines(out()),
@@ -134,20 +149,27 @@ impl Walk<'_> {
     }
 
     fn print_table(&self) -> Result<(), Failure> {
-        let mut rows = Vec::new();
+        let mut differences = Vec::new();
         let told = self.each(|object| {
-            let [kind, change, user, group, role] = texts(object, ["kind", "change", "user_id", "group_id", "role"]);
-            for [field, from, to] in fields(object) {
-                let (id, what) = match kind.as_str() {
-                    "membership" => (&user, &group),
-                    "role" => (&user, &role),
-                    "group" => (&group, &field),
-                    _ => (&user, &field),
-                };
-                rows.push(vec![kind.clone(), change.clone(), id.clone(), what.clone(), from, to]);
-            }
+            let whose = texts(object, ["kind", "change", "user_id", "group_id", "role"]);
+            differences.extend(fields(object).into_iter().map(|field| (whose.clone(), field)));
             Ok(())
         })?;
+        let mut called = Called::at(self.client, &told.first);
+        let mut rows = Vec::with_capacity(differences.len());
+        for ([kind, change, user, group, role], [field, from, to]) in differences {
+            let (of, id, what) = match kind.as_str() {
+                "membership" => {
+                    let name = called.find(&GROUPS, &group)?;
+                    (&USERS, user, if name.is_empty() { group } else { format!("{group}, {name}") })
+                }
+                "role" => (&USERS, user, role),
+                "group" => (&GROUPS, group, field),
+                _ => (&USERS, user, field),
+            };
+            let called = called.find(of, &id)?;
+            rows.push(vec![kind, change, id, called, what, from, to]);
+        }
         print(&table::draw_within(width(), &COLUMNS, true, &rows))?;
         let counted = counted(told.count, "difference", "differences");
         let mut line = if told.more { format!("the first {counted}") } else { counted };
@@ -159,6 +181,64 @@ impl Walk<'_> {
         }
         eprintln!("{}", harmless(&line));
         Ok(())
+    }
+}
+
+/// A kind of thing that is called something.
+struct Thing {
+    path: &'static str,
+    /// The field that says what it is called.
+    field: &'static str,
+}
+
+const USERS: Thing = Thing { path: "/directory_users", field: "email" };
+
+const GROUPS: Thing = Thing { path: "/directory_groups", field: "name" };
+
+/// What users and groups were called at the second moment, or else at the first.
+struct Called<'c> {
+    client: &'c Client,
+    /// The second moment, and the first.
+    moments: [Query; 2],
+    known: HashMap<(&'static str, String), String>,
+}
+
+impl<'c> Called<'c> {
+    /// At the moments of an answer.
+    fn at(client: &'c Client, answer: &Answer) -> Called<'c> {
+        let moment = |as_of: &Option<String>, known_at: &Option<String>| {
+            Query::default().with("as_of", as_of.clone()).with("known_at", known_at.clone())
+        };
+        let moments = [moment(&answer.as_of, &answer.known_at), moment(&answer.from_as_of, &answer.from_known_at)];
+        Called { client, moments, known: HashMap::new() }
+    }
+
+    /// Its email or name; empty where there is none, or where too many were asked for.
+    ///
+    /// # Errors
+    /// If the server does not answer.
+    fn find(&mut self, of: &'static Thing, id: &str) -> Result<String, Failure> {
+        let key = (of.path, id.to_owned());
+        if let Some(called) = self.known.get(&key) {
+            return Ok(called.clone());
+        }
+        if self.known.len() >= CALLED_MAX {
+            return Ok(String::new());
+        }
+        let mut called = String::new();
+        for moment in &self.moments {
+            let answer = self.client.get(&moment.at(&format!("{}/{}", of.path, utf8_percent_encode(id, ENCODED))))?;
+            called = match answer.status {
+                200 => texts(answer.json()?, [of.field]).concat(),
+                404 => String::new(),
+                _ => return Err(refused(&answer, self.client, "")),
+            };
+            if !called.is_empty() {
+                break;
+            }
+        }
+        self.known.insert(key, called.clone());
+        Ok(called)
     }
 }
 

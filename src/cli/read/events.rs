@@ -10,6 +10,7 @@ use serde_json::value::RawValue;
 
 use super::super::Failure;
 use super::super::client::Client;
+use super::super::moment::of_date;
 use super::super::print;
 use super::super::serve::duration;
 use super::super::table::{self, Column};
@@ -57,10 +58,10 @@ pub(in super::super) struct Events {
     /// Of this organization
     #[arg(long, value_name = "ID")]
     organization: Option<String>,
-    /// Happened then or later, an RFC 3339 time
+    /// Happened then or later: an RFC 3339 time, or a date, which is its first millisecond in UTC
     #[arg(long, value_name = "T", value_parser = moment, conflicts_with = "after")]
     from: Option<Bound>,
-    /// Happened then or earlier, an RFC 3339 time
+    /// Happened then or earlier, in the same ways
     #[arg(long, value_name = "T", value_parser = moment, conflicts_with_all = ["after", "follow"])]
     to: Option<Bound>,
     /// Recorded after this event
@@ -91,8 +92,9 @@ struct Bound {
 }
 
 fn moment(text: &str) -> Result<Bound, String> {
-    let at = time::parse(text).ok_or("it must be an RFC 3339 time, such as 2026-03-02T09:00:00Z")?;
-    Ok(Bound { text: text.to_owned(), at })
+    let text = of_date(text);
+    let at = time::parse(&text).ok_or("it must be an RFC 3339 time, such as 2026-03-02T09:00:00Z, or a date")?;
+    Ok(Bound { text: text.into_owned(), at })
 }
 
 fn interval(text: &str) -> Result<Duration, String> {

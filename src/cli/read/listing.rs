@@ -8,6 +8,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::super::client::{Answer, Client};
+use super::super::moment::of_date;
 use super::super::table::{self, Column};
 use super::super::{Failure, table::harmless};
 use super::super::{print, unwritten};
@@ -23,10 +24,10 @@ pub(in super::super) const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').r
 #[derive(Args)]
 #[command(next_help_heading = "At which moment")]
 pub(in super::super) struct Moment {
-    /// What was true then, an RFC 3339 time; without it, the latest
+    /// What was true then: an RFC 3339 time, or a date, which is its first millisecond in UTC; without it, the latest
     #[arg(long, value_name = "T")]
     pub(in super::super) as_of: Option<String>,
-    /// What had been told by then: a record's number or an RFC 3339 time; without it, everything
+    /// What had been told by then: a record's number, an RFC 3339 time or a date; without it, everything
     #[arg(long, value_name = "SEQ|T")]
     known_at: Option<String>,
 }
@@ -78,7 +79,8 @@ impl Query {
 impl Moment {
     /// Its parameters.
     pub(in super::super) fn query(self) -> Query {
-        Query::default().with("as_of", self.as_of).with("known_at", self.known_at)
+        let sent = |moment: Option<String>| moment.map(|moment| of_date(&moment).into_owned());
+        Query::default().with("as_of", sent(self.as_of)).with("known_at", sent(self.known_at))
     }
 }
 
@@ -120,6 +122,8 @@ impl Page<'_> {
 pub(super) struct Listed {
     count: u64,
     more: bool,
+    /// Between which bounds it was looked for, as a sentence goes on with them; empty without any.
+    bounds: String,
     as_of: Option<String>,
     known_at: Option<String>,
 }
@@ -162,7 +166,9 @@ impl List<'_> {
         mut each: impl FnMut(&RawValue) -> Result<(), Failure>,
     ) -> Result<Listed, Failure> {
         let limit = self.limit.unwrap_or(u64::MAX);
-        let mut listed = Listed { count: 0, more: false, as_of: None, known_at: None };
+        let bound = |name: &&str| self.filters.value(name).map(|value| format!(" {name} {value}"));
+        let bounds: String = ["since", "until"].iter().filter_map(bound).collect();
+        let mut listed = Listed { count: 0, more: false, bounds, as_of: None, known_at: None };
         let mut place = self.first.clone();
         loop {
             let size = (limit - listed.count).clamp(1, PAGE);
@@ -279,7 +285,8 @@ impl Kind {
         if output.json {
             return print(&format!("{}\n", one_line(object.get())));
         }
-        self.show(&[(self.row)(object)], &Listed { count: 1, more: false, as_of: answer.as_of.clone(), known_at: answer.known_at.clone() })
+        let (as_of, known_at) = (answer.as_of.clone(), answer.known_at.clone());
+        self.show(&[(self.row)(object)], &Listed { count: 1, more: false, bounds: String::new(), as_of, known_at })
     }
 
     /// Prints a table, and below it, on standard error, what it is a table of.
@@ -288,6 +295,7 @@ impl Kind {
         let [one, many] = self.nouns;
         let counted = counted(listed.count, one, many);
         let mut line = if listed.more { format!("the first {counted}") } else { counted };
+        line.push_str(&listed.bounds);
         if let (Some(as_of), Some(known_at)) = (&listed.as_of, &listed.known_at) {
             line.push_str(&format!(", as of {as_of}, known at record {known_at}"));
         }

@@ -1,5 +1,6 @@
 //! `rollcall audit`
 
+mod ending;
 mod page;
 mod person;
 mod timeline;
@@ -16,14 +17,15 @@ use super::super::{Failure, print};
 use super::listing::{ENCODED, Kind, List, Moment, Output, Query};
 use super::print::{coloured, one_line, texts, width};
 use super::source::Source;
+use ending::{Ending, Record};
 use person::Person;
 use timeline::{Access, Cause, Lists, Step};
 
 /// When, why and by which event somebody had and lost access: all that happened to a user, in order, with the proof's record.
 ///
 /// Below each event stands what it brought about: what changed of the user, access begun and ended, groups joined and left, roles gained and lost.
-/// Events that came late, updates that never came, and snapshots that stand in for a user's own events are marked. An email may have been that of
-/// several users over time: each is told.
+/// A line with `!` says what is odd: an event learnt after something that happened later (by a second or more), an update that never came, a setting
+/// made for the past. Snapshots that stand in for a user's own events are named. An email may have been that of several users over time: each is told.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
@@ -34,7 +36,9 @@ pub(in super::super) struct Audit {
     /// The user, by id or by email, whatever the case
     #[arg(value_name = "USER|EMAIL", value_parser = NonEmptyStringValueParser::new())]
     user: String,
-    /// Comma-separated values under a line of names, for spreadsheets; values of fields in JSON
+    /// Comma-separated values under a line of names, for spreadsheets; values of fields in JSON.
+    ///
+    /// A value that a spreadsheet would calculate, since it begins with =, +, -, @ or a tab, has an apostrophe before it; numbers have none.
     #[arg(long, conflicts_with = "json", help_heading = "Output")]
     csv: bool,
     #[command(flatten)]
@@ -52,6 +56,8 @@ const OF_USER: Kind = Kind { path: "/rollcall/v1/users", nouns: ["user", "users"
 struct Timeline {
     who: Person,
     verdict: Verdict,
+    /// What was lost with access, where it was.
+    ending: Option<Ending>,
     steps: Vec<Step>,
     lists: Lists,
     as_of: String,
@@ -141,27 +147,48 @@ impl Timeline {
             let path = format!("{}/{}/{what}", OF_USER.path, utf8_percent_encode(id, ENCODED));
             List { kind: &OF_USER, filters: Query::default(), first: moment.clone(), limit: None }.collect(client, &path)
         };
-        let (history, moment) = list("history", moment)?;
+        let (history, moment) = match list("history", moment) {
+            Err(Failure::Caller(told)) => return Err(person::unknown_then(client, id, moment)?.unwrap_or(Failure::Caller(told))),
+            listed => listed?,
+        };
         let of_then = |what: &str| list(what, &moment).map(|(objects, _)| objects);
         let lists = Lists { history, access: of_then("access")?, groups: of_then("groups")?, roles: of_then("roles")? };
         let (steps, periods) = (lists.steps()?, lists.periods()?);
         let who = Person::find(client, id, &moment, &steps)?;
+        let verdict = Verdict::of(&periods);
+        let ending = match &verdict {
+            Verdict::Lost { at, reason, cause } => Some(Ending::find(client, id, &moment, &steps, (at, reason, cause))?),
+            _ => None,
+        };
         let told = |name: &str| moment.value(name).unwrap_or_default().to_owned();
-        Ok(Timeline { who, verdict: Verdict::of(&periods), steps, lists, as_of: told("as_of"), known_at: told("known_at") })
+        Ok(Timeline { who, verdict, ending, steps, lists, as_of: told("as_of"), known_at: told("known_at") })
+    }
+
+    /// The records on which the answer rests, the deciding one first.
+    fn records(&self) -> Vec<Record> {
+        match (&self.verdict, &self.ending) {
+            (Verdict::Has { cause, .. }, _) => vec![Record::of(cause, "by which access began")],
+            (_, Some(ending)) => ending.records.iter().map(|Record { seq, part }| Record { seq: *seq, part: part.clone() }).collect(),
+            _ => Vec::new(),
+        }
     }
 
     /// For programs: who it is, then every object that the server sent, each with its kind, by when it began.
     fn lines(&self) -> Result<String, Failure> {
-        let Timeline { who, verdict, lists, as_of, known_at, .. } = self;
+        let Timeline { who, verdict, ending, lists, as_of, known_at, .. } = self;
         let (since, lost_at, reason) = match verdict {
             Verdict::Never => (None, None, None),
             Verdict::Has { since, .. } => (Some(since), None, None),
             Verdict::Lost { at, reason, .. } => (None, Some(at), Some(reason)),
         };
+        let group = |group: &timeline::Group| json!({ "id": group.id, "name": group.name });
+        let groups = ending.as_ref().map(|ending| ending.groups.iter().map(group).collect::<Vec<_>>());
+        let records: Vec<u64> = self.records().iter().map(|record| record.seq).collect();
         let head = json!({
             "kind": "user", "user_id": who.id, "email": some(&who.email), "name": some(&who.name), "directory_id": some(&who.directory),
             "organization_id": some(&who.organization), "has_access": since.is_some(), "since": since, "lost_at": lost_at, "reason": reason,
             "event_id": verdict.cause().map(|cause| &cause.event_id), "seq": verdict.cause().map(|cause| cause.seq),
+            "roles": ending.as_ref().map(|ending| &ending.roles), "groups": groups, "records": records,
             "as_of": as_of, "known_at": known_at.parse::<u64>().ok(),
         });
         let kinds = [("version", &lists.history), ("access", &lists.access), ("membership", &lists.groups), ("role", &lists.roles)];

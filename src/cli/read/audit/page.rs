@@ -4,6 +4,7 @@ use anstyle::{AnsiColor, Style};
 
 use super::super::super::table::{self, Column, harmless};
 use super::super::print::human;
+use super::ending::{Ending, Record};
 use super::timeline::{Cause, Field, Group, Step, What};
 use super::{Timeline, Verdict};
 
@@ -12,6 +13,9 @@ const FIRST: [&str; 7] = ["state", "email", "name", "first_name", "last_name", "
 
 /// Fields that the head shows, that say a thing twice, or that mean something to programs only.
 const LEFT_OUT: [&str; 4] = ["directory_id", "organization_id", "idp_id", "emails"];
+
+/// What was overtaken by less is not marked, in milliseconds.
+const OVERTAKEN_MS_MIN: i64 = 1000;
 
 /// A line, and how it is painted.
 struct Line {
@@ -33,8 +37,9 @@ pub(super) fn page(timeline: &Timeline, width: Option<u16>, coloured: bool) -> S
     for (line, Line { style, .. }) in drawn.lines().zip(&lines) {
         out.push_str(&painted(line, *style, coloured));
     }
-    if let Some(cause) = timeline.verdict.cause() {
-        out.push_str(&format!("\nproof of record {0}, which decides: rollcall prove {0}\n", cause.seq));
+    for (at, Record { seq, part }) in timeline.records().iter().enumerate() {
+        let gap = if at == 0 { "\n" } else { "" };
+        out.push_str(&format!("{gap}proof of record {seq}, {part}: rollcall prove {seq}\n"));
     }
     out
 }
@@ -52,7 +57,10 @@ fn verdict(timeline: &Timeline, coloured: bool) -> String {
     let (style, sentence) = match &timeline.verdict {
         Verdict::Never => (red, "has never had access".to_owned()),
         Verdict::Has { since, cause, .. } => (green, format!("has access since {}, {}", utc(since), told(cause))),
-        Verdict::Lost { at, reason, cause } => (red, format!("lost access on {}: {reason}, {}", utc(at), told(cause))),
+        Verdict::Lost { at, reason, cause } => {
+            let why = timeline.ending.as_ref().map_or_else(|| reason.clone(), |ending| format!("{} ({reason})", ending.why));
+            (red, format!("lost access on {}: {why}, {}", utc(at), told(cause)))
+        }
     };
     let mut out = painted(&harmless(&called.join(", ")), Style::new().bold(), coloured);
     out.push_str(&painted(&harmless(&sentence), style, coloured));
@@ -60,8 +68,23 @@ fn verdict(timeline: &Timeline, coloured: bool) -> String {
         let sentence = format!("had lost it on {}: {reason}", utc(lost));
         out.push_str(&painted(&harmless(&sentence), AnsiColor::Yellow.on_default(), coloured));
     }
+    if let Some(ending) = &timeline.ending {
+        out.push_str(&painted(&harmless(&with_it(ending)), red, coloured));
+    }
     out.push('\n');
     out
+}
+
+/// What was held the millisecond before access ended.
+fn with_it(Ending { roles, groups, .. }: &Ending) -> String {
+    let groups: Vec<&str> = groups.iter().map(called).collect();
+    let listed = |one: &str, many: &str, names: &[&str]| match names {
+        [] => format!("no {one}"),
+        [name] => format!("{one} {name}"),
+        names => format!("{many} {}", names.join(", ")),
+    };
+    let roles: Vec<&str> = roles.iter().map(String::as_str).collect();
+    format!("with it: {}; {}", listed("role", "roles", &roles), listed("group", "groups", &groups))
 }
 
 fn head(timeline: &Timeline) -> Vec<Line> {
@@ -81,12 +104,16 @@ fn head(timeline: &Timeline) -> Vec<Line> {
 
 /// By which event, and when it was learnt of.
 fn told(cause: &Cause) -> String {
-    format!("by {}, learnt {} on {} (record {})", cause.event_id, delay(cause), utc(&cause.recorded_at), cause.seq)
+    format!("by {}, learnt {} on {} (record {})", cause.event_id, delay(cause.delay_ms()), utc(&cause.recorded_at), cause.seq)
 }
 
-/// How long after it happened an event was learnt of.
-fn delay(cause: &Cause) -> String {
-    match cause.delay_ms() {
+/// How long after it happened an event was learnt of, or how long after the moment for which it was made a setting was.
+fn learnt(step: &Step) -> String {
+    format!("{} {}", if step.is_for_the_past() { "set" } else { "learnt" }, delay(step.delay_ms()))
+}
+
+fn delay(delay_ms: i64) -> String {
+    match delay_ms {
         delay_ms @ ..0 => format!("{} before its own time", human(delay_ms.saturating_neg())),
         delay_ms => format!("{} later", human(delay_ms)),
     }
@@ -105,9 +132,9 @@ fn tell(step: &Step, all: &[Step], width: Option<u16>, lines: &mut Vec<Line>) {
     let bold = Style::new().bold();
     let cause = &step.cause;
     let (event, seq) = (longest(all, |step| step.cause.event.len()), longest(all, |step| step.cause.seq.to_string().len()));
-    let learnt = longest(all, |step| delay(&step.cause).len());
+    let length = longest(all, |step| learnt(step).len());
     let (first, learnt) =
-        (format!("{}  {:<event$}  record {:>seq$}", step.at, cause.event, cause.seq), format!("learnt {:<learnt$}", delay(cause)));
+        (format!("{}  {:<event$}  record {:>seq$}", step.at, cause.event, cause.seq), format!("{:<length$}", learnt(step)));
     let one = format!("{first}  {learnt}  {}", cause.event_id);
     if width.is_none_or(|width| one.chars().count() <= usize::from(width)) {
         lines.push(Line { text: one, style: bold });
@@ -115,11 +142,12 @@ fn tell(step: &Step, all: &[Step], width: Option<u16>, lines: &mut Vec<Line>) {
         lines.push(Line { text: first, style: bold });
         lines.push(Line { text: format!("  {}  {}", cause.event_id, learnt.trim_end()), style: bold });
     }
-    if step.late {
-        let text = format!("  ! it came late, on {}: some of what follows had been learnt before", utc(&cause.recorded_at));
+    // Of what came together the order says nothing.
+    if let Some(overtaken_ms @ OVERTAKEN_MS_MIN..) = step.overtaken_ms {
+        let text = format!("  ! learnt {} after something that happened later, on {}", human(overtaken_ms), utc(&cause.recorded_at));
         lines.push(Line { text, style: AnsiColor::Yellow.on_default() });
     }
-    if step.at != cause.occurred_at {
+    if step.is_for_the_past() {
         let text = format!("  ! it was done on {}, for this moment", utc(&cause.occurred_at));
         lines.push(Line { text, style: AnsiColor::Yellow.on_default() });
     }
@@ -213,7 +241,7 @@ mod tests {
 
     /// Created on 1 March; a group left on the 2nd, learnt last; a mapping of the 5th set for the 3rd; deleted on the 4th by a clock that is ahead.
     fn timeline() -> Timeline {
-        let step = |at: &str, cause: Cause, late: bool, whats: Vec<What>| Step { at: at.into(), cause, late, whats };
+        let step = |at: &str, cause: Cause, overtaken_ms: Option<i64>, whats: Vec<What>| Step { at: at.into(), cause, overtaken_ms, whats };
         let [first, second, third, fourth, fifth] = [1, 2, 3, 4, 5].map(|day| format!("2026-03-0{day}T09:00:00.000Z"));
         let created = vec![
             field("custom_attributes.level", "null", "3"),
@@ -236,21 +264,27 @@ mod tests {
                 ..Person::default()
             },
             verdict: Verdict::Lost { at: fourth.clone(), reason: "user_deleted".into(), cause: end.clone() },
+            ending: Some(Ending {
+                roles: vec!["admin".into(), "member".into()],
+                groups: vec![Group { id: "g2".into(), name: "Field\u{1b} Service".into() }],
+                why: "the user was deleted".into(),
+                records: vec![Record { seq: 12, part: "by which access ended".into() }, Record { seq: 7, part: "of the directory".into() }],
+            }),
             steps: vec![
                 step(
                     &first,
                     cause(2, "dsync.user.created", &first, "2026-03-01T09:00:00.420Z"),
-                    false,
+                    Some(999),
                     vec![version("created", created, Vec::new()), What::AccessBegan, What::RoleGained("member".into())],
                 ),
                 step(
                     &second,
                     cause(13, "dsync.group.user_removed", &second, &fifth),
-                    true,
+                    Some(86_401_500),
                     vec![version("updated", changed, missed), What::Left(sales)],
                 ),
-                step(&third, cause(14, "rollcall.mapping.set", &fifth, &fifth), false, vec![What::RoleLost("member".into())]),
-                step(&fourth, end, false, vec![version("deleted", Vec::new(), Vec::new()), What::AccessEnded("user_deleted".into())]),
+                step(&third, cause(14, "rollcall.mapping.set", &fifth, &fifth), None, vec![What::RoleLost("member".into())]),
+                step(&fourth, end, None, vec![version("deleted", Vec::new(), Vec::new()), What::AccessEnded("user_deleted".into())]),
             ],
             lists: Lists { history: Vec::new(), access: Vec::new(), groups: Vec::new(), roles: Vec::new() },
             as_of: "latest".into(),
@@ -261,7 +295,8 @@ mod tests {
     #[test]
     fn a_page_tells_who_the_answer_and_each_event_with_what_it_brought_about() {
         let expected = r#"Zoë, zoe@foo.example
-lost access on 2026-03-04 09:00:00.000 UTC: user_deleted, by event_12, learnt 1 s before its own time on 2026-03-04 08:59:58.500 UTC (record 12)
+lost access on 2026-03-04 09:00:00.000 UTC: the user was deleted (user_deleted), by event_12, learnt 1 s before its own time on 2026-03-04 08:59:58.500 UTC (record 12)
+with it: roles admin, member; group Field\u{1b} Service
 
 user          u1
 email         zoe@foo.example
@@ -273,19 +308,20 @@ asked         as of latest, known at record 14
   + access begins
   + gains the role member
 2026-03-02T09:00:00.000Z  dsync.group.user_removed  record 13  learnt 3 d 0 h later            event_13
-  ! it came late, on 2026-03-05 09:00:00.000 UTC: some of what follows had been learnt before
+  ! learnt 1 d 0 h after something that happened later, on 2026-03-05 09:00:00.000 UTC
   ! an update was missed before it: job_title was Clerk here, and nothing at the source
   ~ job_title: nothing -> \u{1b}[2J\n山田
   ~ name: Zoë -> ""
   - leaves g1
-2026-03-03T09:00:00.000Z  rollcall.mapping.set      record 14  learnt 0 ms later               event_14
+2026-03-03T09:00:00.000Z  rollcall.mapping.set      record 14  set 2 d 0 h later               event_14
   ! it was done on 2026-03-05 09:00:00.000 UTC, for this moment
   - loses the role member
 2026-03-04T09:00:00.000Z  dsync.user.deleted        record 12  learnt 1 s before its own time  event_12
   - deleted
   - access ends: user_deleted
 
-proof of record 12, which decides: rollcall prove 12
+proof of record 12, by which access ended: rollcall prove 12
+proof of record 7, of the directory: rollcall prove 7
 "#;
         assert_eq!(page(&timeline(), None, false), expected);
     }
@@ -294,12 +330,13 @@ proof of record 12, which decides: rollcall prove 12
     fn a_page_is_cut_to_the_terminal_but_for_the_answer_and_the_ids() {
         let cut = page(&timeline(), Some(72), false);
         let (answer, steps) = cut.split_once("\n\n").unwrap();
-        assert!(answer.ends_with("(record 12)"), "{answer}");
-        assert!(steps.lines().all(|line| line.chars().count() <= 72), "{steps}");
+        assert!(answer.contains("(record 12)\nwith it: roles admin, member; group Field"), "{answer}");
+        let (steps, proofs) = steps.rsplit_once("\n\n").unwrap();
+        assert!(steps.lines().all(|line| line.chars().count() <= 72) && proofs.ends_with(": rollcall prove 7\n"), "{steps}");
         let wanted = "
 2026-03-02T09:00:00.000Z  dsync.group.user_removed  record 13
   event_13  learnt 3 d 0 h later
-  ! it came late, on 2026-03-05 09:00:00.000 UTC: some of what follows …
+  ! learnt 1 d 0 h after something that happened later, on 2026-03-05 0…
 ";
         assert!(steps.contains(wanted), "{steps}");
     }

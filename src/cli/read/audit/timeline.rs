@@ -23,14 +23,19 @@ pub(super) struct Cause {
 impl Cause {
     /// How many milliseconds after it happened it was recorded; negative where the source's clock is ahead.
     pub(super) fn delay_ms(&self) -> i64 {
-        let moment = |text: &str| time::parse(text).unwrap_or(0);
-        moment(&self.recorded_at).saturating_sub(moment(&self.occurred_at))
+        between_ms(&self.occurred_at, &self.recorded_at)
     }
 
     /// Whether it ends something: of two events of one millisecond such a one comes last.
     fn closes(&self) -> bool {
         self.event.ends_with(".deleted") || self.event.ends_with(".user_removed")
     }
+}
+
+/// How many milliseconds lie between two moments of the API; negative if the second is the earlier one.
+fn between_ms(from: &str, to: &str) -> i64 {
+    let moment = |text: &str| time::parse(text).unwrap_or(0);
+    moment(to).saturating_sub(moment(from))
 }
 
 /// A field with two values, each in JSON as it was written.
@@ -72,9 +77,21 @@ pub(super) struct Group {
 pub(super) struct Step {
     pub(super) at: String,
     pub(super) cause: Cause,
-    /// Whether what stands later here was recorded earlier.
-    pub(super) late: bool,
+    /// How many milliseconds earlier than this something was recorded that stands later here; `None` if nothing was.
+    pub(super) overtaken_ms: Option<i64>,
     pub(super) whats: Vec<What>,
+}
+
+impl Step {
+    /// Whether it was done at another moment, for this one.
+    pub(super) fn is_for_the_past(&self) -> bool {
+        self.at != self.cause.occurred_at
+    }
+
+    /// How many milliseconds after the moment at which it stands it was recorded; negative where the source's clock is ahead.
+    pub(super) fn delay_ms(&self) -> i64 {
+        between_ms(&self.at, &self.cause.recorded_at)
+    }
 }
 
 /// The lists of the API about one user, each object as it came.
@@ -220,13 +237,15 @@ fn in_order(mut all: Vec<(String, Cause, What)>, places: &BTreeMap<u64, usize>) 
     for (at, cause, what) in all {
         match steps.last_mut().filter(|step| step.at == at && step.cause.seq == cause.seq) {
             Some(step) => step.whats.push(what),
-            None => steps.push(Step { at, cause, late: false, whats: vec![what] }),
+            None => steps.push(Step { at, cause, overtaken_ms: None, whats: vec![what] }),
         }
     }
-    let mut earliest = u64::MAX;
-    for step in steps.iter_mut().rev().filter(|step| step.at == step.cause.occurred_at) {
-        step.late = earliest < step.cause.seq;
-        earliest = earliest.min(step.cause.seq);
+    let mut earliest: Option<(u64, String)> = None;
+    for step in steps.iter_mut().rev().filter(|step| !step.is_for_the_past()) {
+        match &earliest {
+            Some((seq, recorded_at)) if *seq < step.cause.seq => step.overtaken_ms = Some(between_ms(recorded_at, &step.cause.recorded_at)),
+            _ => earliest = Some((step.cause.seq, step.cause.recorded_at.clone())),
+        }
     }
     steps
 }
@@ -241,5 +260,39 @@ fn rank(what: &What) -> (u8, Reverse<bool>, String) {
         What::Joined(group) => (2, Reverse(false), group.name.clone()),
         What::RoleLost(role) => (3, Reverse(true), role.clone()),
         What::RoleGained(role) => (3, Reverse(false), role.clone()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_step_is_overtaken_by_the_first_record_of_what_stands_later() {
+        let cause = |day: u32, seq: u64, recorded: &str| Cause {
+            event_id: format!("event_{seq}"),
+            event: "dsync.user.updated".into(),
+            occurred_at: format!("2026-03-0{day}T09:00:00.000Z"),
+            recorded_at: recorded.into(),
+            seq,
+        };
+        let at = |cause: &Cause| cause.occurred_at.clone();
+        let setting = Cause { event: "rollcall.mapping.set".into(), ..cause(9, 1, "2026-03-09T09:00:00.000Z") };
+        let causes = [
+            cause(1, 3, "2026-04-01T00:00:00.000Z"),
+            cause(2, 7, "2026-04-01T00:00:10.250Z"),
+            cause(3, 5, "2026-04-01T00:00:00.600Z"),
+            cause(4, 6, "2026-04-01T00:00:07.000Z"),
+            cause(5, 4, "2026-04-01T00:00:00.500Z"),
+        ];
+        let mut all: Vec<(String, Cause, What)> = causes.iter().map(|cause| (at(cause), cause.clone(), What::AccessBegan)).collect();
+        // What is done at another moment for the last day, though recorded first, overtakes nothing.
+        all.push(("2026-03-06T09:00:00.000Z".into(), setting, What::RoleLost("admin".into())));
+        let steps = in_order(all, &BTreeMap::new());
+        // Record 4 was there 9.75 s before record 7, 100 ms before record 5 and 6.5 s before record 6; before record 3 nothing was.
+        assert_eq!(steps.iter().map(|step| step.overtaken_ms).collect::<Vec<_>>(), [None, Some(9750), Some(100), Some(6500), None, None]);
+        let delays: Vec<i64> = steps.iter().map(Step::delay_ms).collect();
+        // From 6 March to 9 March.
+        assert_eq!((delays.last(), steps.iter().filter(|step| step.is_for_the_past()).count()), (Some(&259_200_000), 1));
     }
 }

@@ -54,10 +54,10 @@ pub(super) fn print_all(timelines: &[Timeline]) -> Result<(), Failure> {
 }
 
 fn cells(user: &str, step: &Step, row: &Row<'_>) -> Vec<String> {
-    let Step { at, cause, late, .. } = step;
+    let Step { at, cause, overtaken_ms, .. } = step;
     let [from, to] = row.values;
     let (group_id, group_name) = row.group.map_or(("", ""), |group| (&group.id, &group.name));
-    let (late, delay_ms, seq) = (late.to_string(), cause.delay_ms().to_string(), cause.seq.to_string());
+    let (late, delay_ms, seq) = (overtaken_ms.is_some().to_string(), cause.delay_ms().to_string(), cause.seq.to_string());
     let texts = [user, at, row.kind, row.change, row.field, from, to, group_id, group_name, row.role, row.reason, &late];
     let of_cause = [&cause.event_id, &cause.event, &cause.occurred_at, &cause.recorded_at, &delay_ms, &seq];
     texts.into_iter().map(str::to_owned).chain(of_cause.into_iter().cloned()).collect()
