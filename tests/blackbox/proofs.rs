@@ -247,6 +247,48 @@ fn an_entry_is_had_by_its_number_or_its_events_id_in_the_bytes_that_were_signed(
 }
 
 #[test]
+fn an_event_is_found_by_its_id_whatever_the_id_looks_like() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(folder.path());
+    for id in ["event_1", "2", "1", "id:x", "x", "99"] {
+        server.deliver(&event(1).replace("\"event_1\"", &format!("\"{id}\"")));
+    }
+    let seq_of = |name: &str| match server.get(&format!("/rollcall/v1/log/entries/{name}")) {
+        answer if answer.status == 200 => answer.json()["seq"].as_u64(),
+        answer => {
+            assert_eq!((answer.status, answer.code().as_str()), (404, "entity_not_found"), "{name}");
+            None
+        }
+    };
+    for (name, seq) in [
+        ("1", Some(1)),
+        ("2", Some(2)),
+        ("99", None),
+        ("id:1", Some(3)),
+        ("id:2", Some(2)),
+        ("id:99", Some(6)),
+        ("id:3", None),
+        ("event_1", Some(1)),
+        ("id:event_1", Some(1)),
+        ("x", Some(5)),
+        ("id:x", Some(5)),
+        ("id:id:x", Some(4)),
+        ("id:", None),
+        ("id%3A99", Some(6)),
+    ] {
+        assert_eq!(seq_of(name), seq, "{name}");
+        match seq {
+            None => fail(Some(&server), &["prove", name], 1, "Record not found"),
+            Some(seq) if !name.contains('%') => {
+                let bundle: Value = serde_json::from_str(&succeed(Some(&server), &["prove", name])).unwrap();
+                assert_eq!(bundle["seq"].as_u64(), Some(seq), "{name}");
+            }
+            Some(_) => {}
+        }
+    }
+}
+
+#[test]
 fn a_question_about_what_is_not_there_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let server = Server::start(folder.path());
