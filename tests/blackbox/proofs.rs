@@ -899,6 +899,13 @@ fn two_signed_checkpoints_of_one_size_are_called_what_they_are() {
     fs::write(&proof, succeed(Some(&one), &["prove", "3"])).unwrap();
     fs::write(&held, checkpoint(&two)).unwrap();
     fail(None, &["check", text(&proof), "--key", &key, "--checkpoint", text(&held)], 1, "the log has shown two histories");
+    // Also where the bundle carries both of them, as one has it that was asked to be tied to the other's.
+    let mut both: Value = serde_json::from_str(&fs::read_to_string(&proof).unwrap()).unwrap();
+    both["older"] = json!([{ "checkpoint": checkpoint(&two), "consistency": [] }]);
+    let carries = folder.path().join("both.json");
+    fs::write(&carries, both.to_string()).unwrap();
+    fail(None, &["check", text(&carries), "--key", &key, "--checkpoint", text(&held)], 1, "the log has shown two histories");
+    fail(None, &["check", text(&carries), "--key", &key], 1, "does not continue");
     // The consistency of one history says nothing about the other.
     deliver(&one, 13..14);
     fail(Some(&one), &["prove", "3", "--checkpoint", text(&held)], 1, "does not continue the one of 11");
