@@ -83,6 +83,15 @@ fn webhook_path(text: &str) -> Result<String, String> {
     if http::OWN_PATHS.contains(&first) { Err(format!("paths below `/{first}` are the server's own")) } else { Ok(text.into()) }
 }
 
+/// Which key stands behind each name in the log: a reviewer has the names, and whoever set the keys only the keys.
+fn tell_names(api_keys: &[String]) {
+    for (at, key) in api_keys.iter().enumerate() {
+        if let Some(operator) = ApiKeys::new([key.as_str()]).identify(key) {
+            tracing::info!("{} is number {} of ROLLCALL_API_KEYS", operator.name(), at + 1);
+        }
+    }
+}
+
 /// A number and a unit: `180s`.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
     let split = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
@@ -127,6 +136,7 @@ impl Serve {
                 at + 1
             )));
         }
+        tell_names(&api_keys);
         let publish =
             Publish { places: self.publish_checkpoints.iter().map(|place| Place::parse(place)).collect(), every: self.publish_every };
         publish.check()?;

@@ -348,6 +348,22 @@ fn the_key_is_its_owners_alone_and_an_old_folder_gets_one_at_its_next_start() {
 }
 
 #[test]
+fn a_start_tells_whose_names_stand_in_the_log_and_never_a_key() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(folder.path());
+    let changed = rotate(&server, "every year");
+    let name = changed["former"][0]["changed_by"].as_str().unwrap();
+    assert_eq!(server.stop(), 0);
+    let mut command = Command::new(binary());
+    // It tells before it finds that it cannot start.
+    command.args(["serve", "--publish-checkpoints", "/no/such/folder", "--data"]).arg(folder.path());
+    command.env("ROLLCALL_WEBHOOK_SECRETS", SECRET).env("ROLLCALL_API_KEYS", format!("sk_another,{API_KEY}")).env("ROLLCALL_LOG", "info");
+    let said = said(&command.output().unwrap());
+    assert!(said.contains(&format!("{name} is number 2 of ROLLCALL_API_KEYS")), "{said}");
+    assert!(said.contains("is number 1 of") && !said.contains("sk_another") && !said.contains(API_KEY), "{said}");
+}
+
+#[test]
 fn the_key_may_be_kept_elsewhere() {
     let (folder, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let file = elsewhere.path().join("key.pem");
@@ -703,8 +719,12 @@ fn a_bundle_is_proven_where_there_is_no_server_and_no_store() {
         let bundle = succeed(Some(&audited.server), &["prove", record, "--checkpoint", &older]);
         let file = audited.file("proof.json", &bundle);
         let told = succeed(None, &["check", &file, "--key", &audited.key, "--checkpoint", &older]);
+        assert!(told.starts_with("Proven against the checkpoint of 4 records that you hold:\n"), "{told}");
         for words in [
             "event_3",
+            "workos, so the log says; by a webhook said to be signed at",
+            "That no other record of the log says otherwise",
+            "Sure is only that it was there when you received the checkpoint of 4 records.",
             "dsync.user.created",
             "user directory_user_3 (person3@foo.example) was created, active",
             "2026-01-01T00:00:00.000Z, by its sender",
@@ -721,6 +741,9 @@ fn a_bundle_is_proven_where_there_is_no_server_and_no_store() {
     let file = audited.file("proof.json", &bundle);
     let told = succeed(None, &["check", &file, "--key", &audited.key, "--checkpoint", &older]);
     assert!(told.contains("This record came after them"), "{told}");
+    // So that nothing but the key vouches for it.
+    assert!(told.starts_with("Proven, as far as the key of rollcall/"), "{told}");
+    assert!(told.contains("when you received this proof."), "{told}");
     let told: Value = serde_json::from_str(&succeed(None, &["check", &file, "--key", &audited.key, "--json"])).unwrap();
     let expected = json!({
         "proven": true, "event_id": "event_7", "event": "dsync.user.created", "occurred_at": "2026-01-01T00:00:00.000Z", "seq": 7,
@@ -754,6 +777,9 @@ fn nothing_is_proven_without_a_key_that_came_another_way() {
     fail(None, &["check", &file], 1, "no key is given");
     fail(None, &["check", &file, "--key", "no such file"], 1, "is no public key");
     fail(None, &["check", &file, "--key", &file], 1, "holds no public key");
+    // The table is for people, and says so to a program that wants keys; the bare keys are what it wants.
+    let table = audited.file("table", &succeed(Some(&audited.server), &["log-key", "show"]));
+    fail(None, &["check", &file, "--key", &table], 1, "`rollcall log-key show --vkey > log.pub`");
     fail(None, &["check", &file, "--key", &audited.file("empty", "\n")], 1, "it is empty");
     let other = tempfile::tempdir().unwrap();
     let foreign = key(&Server::start(other.path()));
@@ -928,6 +954,9 @@ fn a_proof_outlives_a_change_of_key() {
     let file = audited.file("change.json", &succeed(Some(&audited.server), &["prove", "11", "--checkpoint", &handover]));
     let told = succeed(None, &["check", &file, "--key", &audited.key, "--key", second, "--checkpoint", &handover]);
     assert!(told.contains(&format!("the log's key is now {second}")) && told.contains("an operator of Rollcall, key_"), "{told}");
+    let vkeys = succeed(Some(&audited.server), &["log-key", "show", "--vkey"]);
+    assert_eq!(vkeys, format!("{second}\n{}\n", audited.key));
+    succeed(None, &["check", &file, "--key", &audited.file("log.pub", &vkeys), "--checkpoint", &handover]);
     let output = run(Some(&audited.server), &["log-key", "rotate", "--note", "once more"]);
     let handover = String::from_utf8(output.stdout).unwrap();
     assert!(is_signed(&handover, second) && is_signed(&handover, &key(&audited.server)));
