@@ -113,6 +113,12 @@ fn checkpoint(server: &Server) -> String {
     String::from_utf8(answer.body).unwrap()
 }
 
+fn checkpoint_of(server: &Server, size: usize) -> String {
+    let answer = server.get(&format!("/rollcall/v1/log/checkpoint?size={size}"));
+    assert_eq!(answer.status, 200);
+    String::from_utf8(answer.body).unwrap()
+}
+
 fn key(server: &Server) -> String {
     server.get("/rollcall/v1/log/key").json()["key"].as_str().unwrap().to_owned()
 }
@@ -437,12 +443,16 @@ fn a_change_of_key_survives_a_crash_at_each_of_its_steps() {
     drop(server);
     let new = fs::read(&private).unwrap();
     assert_ne!(old, new);
-    // Killed after the log took the event and before the file was renamed.
+    // Killed after the log took the event and before anything of it was written: the second signature is made up for.
     fs::write(&next, &new).unwrap();
     fs::write(&private, &old).unwrap();
+    fs::remove_dir_all(folder.path().join("checkpoint-key.handovers")).unwrap();
     let server = Server::start(folder.path());
     assert_eq!(key(&server), second);
     assert!(is_signed(&checkpoint(&server), &second) && !next.exists());
+    let handover = checkpoint_of(&server, 3);
+    assert!(is_signed(&handover, &first) && is_signed(&handover, &second));
+    assert_eq!(claims(&handover), (3, root(&(1..=3).map(|seq| leaf(&server, seq)).collect::<Vec<_>>())));
     drop(server);
     // Killed after the next file was written and before the log took the event: the key that signed goes on.
     fs::write(&next, &old).unwrap();
@@ -543,6 +553,41 @@ fn checkpoints_are_published_at_the_start_each_period_and_at_a_stop_but_only_whe
         // The checkpoint that ends with the change is signed by both.
         assert_eq!((is_signed(&note, &first), is_signed(&note, &second)), (size <= 6, size >= 6), "{name}");
     }
+}
+
+#[test]
+fn every_change_of_key_is_published_signed_by_both_whatever_happened_before_the_next_publication() {
+    let (folder, audit) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let hourly = ["--publish-checkpoints", text(audit.path())];
+    let server = Server::start(folder.path());
+    deliver(&server, 1..4);
+    assert_eq!(server.stop(), 0);
+    assert_eq!(Server::start_with(folder.path(), &hourly).stop(), 0);
+    // Two changes with nothing published between them, then a kill, a third, and one more record.
+    let server = Server::start(folder.path());
+    let mut keys = vec![key(&server)];
+    for note in ["one", "two"] {
+        keys.push(rotate(&server, note)["key"].as_str().unwrap().to_owned());
+    }
+    drop(server);
+    let server = Server::start(folder.path());
+    keys.push(rotate(&server, "three")["key"].as_str().unwrap().to_owned());
+    deliver(&server, 4..5);
+    drop(server);
+    assert_eq!(Server::start_with(folder.path(), &hourly).stop(), 0);
+    assert_eq!(published(audit.path()), [3, 4, 5, 6, 7].map(name_of));
+    let server = Server::start(folder.path());
+    let leaves: Vec<Hash> = (1..=7).map(|seq| leaf(&server, seq)).collect();
+    for (size, signers) in [(3, &keys[..1]), (4, &keys[..2]), (5, &keys[1..3]), (6, &keys[2..4]), (7, &keys[3..])] {
+        let note = fs::read_to_string(audit.path().join(name_of(size))).unwrap();
+        assert_eq!(claims(&note), (size, root(&leaves[..size])));
+        let signed: Vec<&String> = keys.iter().filter(|key| is_signed(&note, key)).collect();
+        assert_eq!(signed, signers.iter().collect::<Vec<_>>(), "{size}");
+        if signers.len() == 2 {
+            assert_eq!(checkpoint_of(&server, size), note, "and so it is given to who asks later");
+        }
+    }
+    assert_eq!(fs::read_dir(folder.path().join("checkpoint-key.handovers")).unwrap().count(), 3);
 }
 
 /// Starts and stops a server that publishes into `audit`; what it said on standard error.
