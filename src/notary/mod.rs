@@ -249,7 +249,7 @@ impl Change<'_> {
 }
 
 /// Makes a key in the place of one that is lost. `record` has the log take the event that names the new public key, and it counts from then on:
-/// open the key again, as changed to what comes back.
+/// open the key again, with a history that ends with it. What comes back is the new public key.
 ///
 /// # Errors
 /// If the key cannot be made or written, or was not recorded.
@@ -318,9 +318,11 @@ fn unsettled(files: &KeyFiles, origin: &str, history: &KeyHistory) -> Option<(Se
     Some((event.size, note::sign(&checkpoint, &[&old.signing, &new.signing])))
 }
 
+/// Puts the next key in the place of the one before, and syncs that; also where it was put there and only the sync is owed.
 fn put_in_place(files: &KeyFiles) -> Result<(), KeyError> {
     let next = files.next();
-    key::rename(&next, &files.private).map_err(|error| KeyError::Io { path: next, error })
+    let put = if next.exists() { key::rename(&next, &files.private) } else { key::sync_parent(&files.private) };
+    put.map_err(|error| KeyError::Io { path: next, error })
 }
 
 #[cfg(test)]
