@@ -1,6 +1,10 @@
 // Checks bundles with Go's own packages for transparency logs, golang.org/x/mod/sumdb/note and sumdb/tlog.
 //
-// Each line of standard input is {"keys": [...], "bundle": {...}}; each line of standard output says "proven", or "refused" and why.
+//	proofs proof.json log.pub [held.checkpoint ...]
+//
+// checks one bundle by the public keys in a file, one a line, and ties it to each checkpoint that you hold. It says "proven" and exits with 0, or
+// "refused" and why and exits with 1. Without arguments each line of standard input is {"keys": [...], "bundle": {...}, "held": [...]}, of which
+// "held", the text of checkpoints, may be missing; each line of standard output is the verdict.
 package main
 
 import (
@@ -33,6 +37,13 @@ type bundle struct {
 type question struct {
 	Keys   []string
 	Bundle bundle
+	Held   []string
+}
+
+// A checkpoint is what a note states about a log.
+type checkpoint struct {
+	origin string
+	tree   tlog.Tree
 }
 
 // open gives origin, size and root of a note that one of the keys has signed.
@@ -96,6 +107,7 @@ func check(asked question) error {
 	if err := tlog.CheckRecord(inclusion, tree.N, tree.Hash, b.Seq-1, leaf); err != nil {
 		return err
 	}
+	tied := []checkpoint{{origin, tree}}
 	for _, older := range b.Older {
 		olderOrigin, olderTree, err := open(older.Checkpoint, keys)
 		if err != nil {
@@ -111,11 +123,75 @@ func check(asked question) error {
 		if err := tlog.CheckTree(consistency, tree.N, tree.Hash, olderTree.N, olderTree.Hash); err != nil {
 			return err
 		}
+		tied = append(tied, checkpoint{olderOrigin, olderTree})
+	}
+	for _, held := range asked.Held {
+		ours, tree, err := open(held, keys)
+		if err != nil {
+			return err
+		}
+		if err := tie(checkpoint{ours, tree}, tied); err != nil {
+			return err
+		}
 	}
 	return nil
 }
 
+// tie finds a checkpoint that is held among those that are proven to be of one history.
+func tie(held checkpoint, tied []checkpoint) error {
+	found := false
+	for _, other := range tied {
+		if other.origin == held.origin && other.tree.N == held.tree.N && other.tree.Hash != held.tree.Hash {
+			return errors.New("two histories: keep both as evidence")
+		}
+		found = found || other == held
+	}
+	if !found {
+		return errors.New("nothing ties it to a checkpoint that is held")
+	}
+	return nil
+}
+
+func verdict(asked question) string {
+	if err := check(asked); err != nil {
+		return "refused: " + strings.ReplaceAll(err.Error(), "\n", " ")
+	}
+	return "proven"
+}
+
+// fromFiles reads a bundle, a file of keys, and checkpoints that are held.
+func fromFiles(paths []string) (question, error) {
+	var asked question
+	if len(paths) < 2 {
+		return asked, errors.New("give a bundle and a file of public keys")
+	}
+	var texts []string
+	for _, path := range paths {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			return asked, err
+		}
+		texts = append(texts, string(text))
+	}
+	asked.Keys, asked.Held = strings.Fields(texts[1]), texts[2:]
+	return asked, json.Unmarshal([]byte(texts[0]), &asked.Bundle)
+}
+
 func main() {
+	if len(os.Args) > 1 {
+		asked, err := fromFiles(os.Args[1:])
+		said := "refused: "
+		if err != nil {
+			said += err.Error()
+		} else {
+			said = verdict(asked)
+		}
+		fmt.Println(said)
+		if said != "proven" {
+			os.Exit(1)
+		}
+		return
+	}
 	lines := bufio.NewScanner(os.Stdin)
 	lines.Buffer(nil, 64<<20)
 	for lines.Scan() {
@@ -124,10 +200,6 @@ func main() {
 			fmt.Println("refused:", err)
 			continue
 		}
-		if err := check(asked); err != nil {
-			fmt.Println("refused:", strings.ReplaceAll(err.Error(), "\n", " "))
-			continue
-		}
-		fmt.Println("proven")
+		fmt.Println(verdict(asked))
 	}
 }

@@ -1,6 +1,10 @@
 """Checks bundles by what docs/proofs.md says, with the standard library and `cryptography` alone: RFC 9162's loops, nothing recursive.
 
-Each line of standard input is `{"keys": [...], "bundle": {...}}`; each line of standard output says `proven`, or `refused` and why.
+    python3 proofs.py proof.json log.pub [held.checkpoint ...]
+
+checks one bundle by the public keys in a file, one a line, and ties it to each checkpoint that you hold. It says `proven` and exits with 0, or `refused`
+and why and exits with 1. Without arguments each line of standard input is `{"keys": [...], "bundle": {...}, "held": [...]}`, of which `held`, the
+text of checkpoints, may be missing; each line of standard output is the verdict.
 """
 
 import base64
@@ -129,7 +133,7 @@ def read_receipt(receipt):
     return uuid.UUID(bytes=receipt[1:17]), int.from_bytes(receipt[17:25], "big")
 
 
-def check(bundle, keys):
+def check(bundle, keys, held):
     need(isinstance(bundle, dict), "no bundle")
     known = {"format", "checkpoint", "seq", "receipt", "salt", "body", "inclusion", "older"}
     need(set(bundle) <= known and set(bundle) >= known - {"older"} and bundle["format"] == 1, "another form")
@@ -140,17 +144,41 @@ def check(bundle, keys):
     leaf = sha256(b"\x00", receipt, sha256(salt, body))
     path = [unbase64(hash, 32) for hash in bundle["inclusion"]]
     need(root_by_inclusion(leaf, seq - 1, size, path) == root, "not in the tree")
+    tied = [(origin, size, root)]
     for older in bundle.get("older", []):
         need(set(older) == {"checkpoint", "consistency"}, "another form")
         older_origin, older_size, older_root = open_note(older["checkpoint"], keys)
         need(older_origin == origin, "another log")
         need_consistency(older_size, older_root, size, root, [unbase64(hash, 32) for hash in older["consistency"]])
+        tied.append((older_origin, older_size, older_root))
+    for note in held:
+        ours = open_note(note, keys)
+        need(not any(ours[:2] == theirs[:2] and ours[2] != theirs[2] for theirs in tied), "two histories: keep both as evidence")
+        need(ours in tied, "nothing ties it to a checkpoint that is held")
 
 
-for line in sys.stdin:
-    question = json.loads(line)
+def verdict(bundle, keys, held):
     try:
-        check(question["bundle"], [Key(key) for key in question["keys"]])
-        print("proven")
+        check(bundle, [Key(key) for key in keys], held)
+        return "proven"
     except Refused as why:
-        print("refused:", why)
+        return f"refused: {why}"
+
+
+def read(path):
+    with open(path, encoding="utf-8", newline="") as file:
+        return file.read()
+
+
+def main(arguments):
+    if arguments:
+        bundle, keys, *held = arguments
+        said = verdict(json.loads(read(bundle)), read(keys).split(), [read(note) for note in held])
+        print(said)
+        sys.exit(said != "proven")
+    for line in sys.stdin:
+        question = json.loads(line)
+        print(verdict(question["bundle"], question["keys"], question.get("held", [])))
+
+
+main(sys.argv[1:])

@@ -109,7 +109,10 @@ fn read_key_file(path: &Path, why: &str) -> Result<Vec<Verifier>, Failure> {
     let bytes = read_bounded(path, KEY_BYTES_MAX)?;
     let lines = String::from_utf8_lossy(&bytes);
     let keys = lines.lines().map(str::trim).filter(|line| !line.is_empty()).map(Verifier::parse).collect::<Result<Vec<_>, _>>();
-    let wrong = |why: String| Failure::Caller(format!("`{}` holds no public key: {why}", path.display()));
+    let wrong = |why: String| {
+        let path = path.display();
+        Failure::Caller(format!("`{path}` holds no public key: {why}; `rollcall log-key show --vkey > log.pub` writes a file that does"))
+    };
     let keys = keys.map_err(|error| wrong(error.to_string()))?;
     if keys.is_empty() { Err(wrong("it is empty".into())) } else { Ok(keys) }
 }
@@ -210,7 +213,11 @@ fn page(proven: &Proven, signature: Signature) -> String {
             format!("- Nothing among the {size} records of the checkpoint that you hold was changed since. This record came after them.")
         });
     }
-    let mut unproven = vec!["- That what the event claims is true: it is what its sender said.".to_owned()];
+    let mut unproven = vec![
+        "- That what the event claims is true: it is what its sender said.".to_owned(),
+        "- That no other record of the log says otherwise: a proof is of one record. For the whole answer verify the log (`rollcall verify`)."
+            .to_owned(),
+    ];
     match signature {
         Signature::None => {}
         Signature::Fits => lines.push("- Whoever sent it knew the webhook's secret.".into()),
@@ -230,10 +237,19 @@ fn page(proven: &Proven, signature: Signature) -> String {
     } else {
         unproven.push("- That the log had no other past before the oldest checkpoint that somebody else holds.".into());
     }
-    unproven.push("- The two times, but for what such a checkpoint says about when the record was there at the latest.".into());
+    // A checkpoint of less than the record's number says nothing about the record.
+    let oldest = held.iter().filter(|size| receipt.seq <= **size).min();
+    let received = oldest.map_or("this proof".to_owned(), |size| format!("the checkpoint of {size} records"));
+    unproven.push(format!(
+        "- When it happened and when it was recorded: both are claims, of its sender and of the log. Sure is only that it was there when you \
+         received {received}."
+    ));
+    let headline = oldest.map_or_else(
+        || format!("Proven, as far as the key of {} is not in wrong hands", harmless(&checkpoint.origin)),
+        |size| format!("Proven against the checkpoint of {size} records that you hold"),
+    );
     format!(
-        "Proven, as far as the key of {} is not in wrong hands:\n\n{}\n{}\n\nNot proven:\n{}\n",
-        harmless(&checkpoint.origin),
+        "{headline}:\n\n{}\n{}\n\nNot proven:\n{}\n",
         table::draw_within(None, &columns, false, &rows),
         lines.join("\n"),
         unproven.join("\n")
@@ -242,8 +258,8 @@ fn page(proven: &Proven, signature: Signature) -> String {
 
 fn author(receipt: &crate::notary::Receipt) -> String {
     match receipt.proof {
-        Proof::Webhook { t, .. } => format!("{}, by a webhook signed at {}", receipt.source, time::format(t)),
-        Proof::Operator { key_id } => format!("an operator of Rollcall, {}", key_name(key_id)),
+        Proof::Webhook { t, .. } => format!("{}, so the log says; by a webhook said to be signed at {}", receipt.source, time::format(t)),
+        Proof::Operator { key_id } => format!("an operator of Rollcall, {}, so the log says", key_name(key_id)),
     }
 }
 

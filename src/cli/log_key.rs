@@ -31,7 +31,14 @@ enum Act {
 
 /// The public key, and those before it, for those who check proofs.
 #[derive(Args)]
+#[command(after_help = "\
+Examples:
+  rollcall log-key show
+  rollcall log-key show --vkey > log.pub")]
 struct Show {
+    /// The public keys alone, one a line, the present one first: a file for --key of `check` and `verify`
+    #[arg(long, conflicts_with = "json", help_heading = "Output")]
+    vkey: bool,
     #[command(flatten)]
     output: Output,
     #[command(flatten)]
@@ -59,9 +66,13 @@ struct Rotate {
 impl LogKey {
     pub(super) fn run(self) -> Result<(), Failure> {
         match self.act {
-            Act::Show(Show { output, source }) => source.ask(move |client| {
+            Act::Show(Show { vkey, output, source }) => source.ask(move |client| {
                 let answer = ask(client, PATH, "")?;
-                if output.json { print_json(&answer) } else { print(&page(&answer.json()?)) }
+                if output.json {
+                    return print_json(&answer);
+                }
+                let key: Value = answer.json()?;
+                print(&if vkey { vkeys(&key) } else { page(&key) })
             }),
             Act::Rotate(Rotate { note, output, server }) => {
                 let client = server.client()?;
@@ -95,6 +106,13 @@ fn page(key: &Value) -> String {
     let columns =
         [table::Column::whole("key"), table::Column::whole("signs"), table::Column::whole("changed by"), table::Column::new("note")];
     table::draw_within(None, &columns, true, &rows)
+}
+
+/// The public keys of this log alone, one a line, the present one first.
+fn vkeys(key: &Value) -> String {
+    let origin = key.get("origin").and_then(Value::as_str).unwrap_or("");
+    let own = keys_of(key).into_iter().rev().filter(|key| key.name() == origin);
+    own.map(|key| format!("{key}\n")).collect()
 }
 
 /// The public keys in the answer to a question for the key: all that this log ever had.
@@ -133,5 +151,17 @@ a+0+X  until record 5, 2026-01-01T00:00:00.000Z  key_1
         let trimmed = |text: &str| text.lines().map(|line| line.trim_end().to_owned()).collect::<Vec<_>>();
         assert_eq!(trimmed(&page(&key)), trimmed(expected));
         assert!(page(&json!({"key": "a+2+B", "seq": null, "former": []})).contains("a+2+B  the first"));
+    }
+
+    #[test]
+    fn bare_keys_are_those_of_this_log_and_the_present_one_comes_first() {
+        // Of Go's documentation, and of docs/proofs.md.
+        let other = "PeterNeumann+c74f20a3+ARpc2QcUPDhMQegwxbzhKqiBfsVkmqq/LDE4izWy10TW";
+        let own = "rollcall/30313233-3435-3637-3839-616263646566+25b1009a+AYqI4910CfGV/VLbLTy6XXLKZwm/HZQSG/N0iAG0D29c";
+        let origin = "rollcall/30313233-3435-3637-3839-616263646566";
+        let key = json!({"origin": origin, "key": own, "former": [{"key": other}, {"key": "lost"}, {"key": own}]});
+        assert_eq!(vkeys(&key), format!("{own}\n{own}\n"));
+        let key = json!({"origin": "PeterNeumann", "key": other, "former": [{"key": own}]});
+        assert_eq!(vkeys(&key), format!("{other}\n"));
     }
 }

@@ -24,7 +24,7 @@ Examples:
   rollcall prove 42 --checkpoint published/00000000000000001000.checkpoint > proof.json
   rollcall prove 42 --data ./rollcall-data > proof.json")]
 pub(super) struct Prove {
-    /// The record's number, or its event's id
+    /// The record's number, or its event's id. Digits alone are a number; after `id:` whatever follows is an id, also `id:123`
     #[arg(value_name = "EVENT_ID|SEQ", value_parser = NonEmptyStringValueParser::new())]
     record: String,
     /// Prove as well that the log continues this checkpoint, which was published before; may be given several times

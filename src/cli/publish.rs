@@ -10,7 +10,7 @@ use rollcall_projections::Seq;
 use super::Failure;
 use crate::engine::Engine;
 use crate::log::ReadError;
-use crate::notary::{Checkpoint, Notary, Note, NoteError, Place, PublishError, Verifier};
+use crate::notary::{Checkpoint, Note, NoteError, Place, PublishError, Verifier};
 
 /// How often a receiver that fails is tried, and the first pause between.
 const TRIES_MAX: u32 = 4;
@@ -43,6 +43,11 @@ enum Refusal {
          of itself; keep that checkpoint as evidence"
     )]
     Diverged { published: Seq },
+    #[error(
+        "the checkpoint of {size} records that both keys signed when the key changed is not of this log's history: the log was changed; keep \
+         DATA/checkpoint-key.handovers as evidence"
+    )]
+    Handover { size: Seq },
 }
 
 impl Publish {
@@ -123,7 +128,12 @@ fn publish_once(engine: &Engine, place: &Place, last: &mut Seq, after: &str) -> 
     match publish(engine, place, last) {
         Ok(Some(size)) => tracing::info!(%place, size, "published a checkpoint"),
         Ok(None) => {}
-        Err(error @ (Refusal::Foreign(_) | Refusal::Diverged { .. } | Refusal::Place(PublishError::Foreign { .. }))) => {
+        Err(
+            error @ (Refusal::Foreign(_)
+            | Refusal::Diverged { .. }
+            | Refusal::Handover { .. }
+            | Refusal::Place(PublishError::Foreign { .. })),
+        ) => {
             tracing::error!(%place, %error, "no checkpoint is published");
         }
         Err(error) => {
@@ -147,10 +157,18 @@ fn publish(engine: &Engine, place: &Place, last: &mut Seq) -> Result<Option<Seq>
     if head == *last {
         return Ok(None);
     }
-    // Who knows the old key only learns the new one from the checkpoint that both have signed: it goes first.
-    if let Some((size, note)) = engine.notary().and_then(Notary::handover).filter(|(size, _)| (*last + 1..head).contains(size)) {
+    // Who knows an old key only learns the new one from the checkpoint that both have signed: none may be left out, and they go first.
+    let handovers = engine.notary().map(|notary| notary.handovers(*last, head)).unwrap_or_default();
+    for (size, note) in handovers {
+        let claims = Note::parse(note.as_bytes()).map_err(Refusal::Foreign)?.claims().clone();
+        if engine.root(size)? != claims.root {
+            return Err(Refusal::Handover { size });
+        }
         place.put(size, &note)?;
         *last = size;
+    }
+    if head == *last {
+        return Ok(Some(head));
     }
     let Some(note) = engine.checkpoint(head)? else { return Ok(None) };
     place.put(head, &note)?;

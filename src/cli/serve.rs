@@ -84,6 +84,15 @@ fn webhook_path(text: &str) -> Result<String, String> {
     if http::OWN_PATHS.contains(&first) { Err(format!("paths below `/{first}` are the server's own")) } else { Ok(text.into()) }
 }
 
+/// Which key stands behind each name in the log: a reviewer has the names, and whoever set the keys only the keys.
+fn tell_names(api_keys: &[String]) {
+    for (at, key) in api_keys.iter().enumerate() {
+        if let Some(operator) = ApiKeys::new([key.as_str()]).identify(key) {
+            tracing::info!("{} is number {} of ROLLCALL_API_KEYS", operator.name(), at + 1);
+        }
+    }
+}
+
 /// A number and a unit: `180s`.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
     let split = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
@@ -128,6 +137,7 @@ impl Serve {
                 at + 1
             )));
         }
+        tell_names(&api_keys);
         let publish =
             Publish { places: self.publish_checkpoints.iter().map(|place| Place::parse(place)).collect(), every: self.publish_every };
         publish.check()?;
@@ -201,26 +211,25 @@ impl Signing {
     /// Gives the engine its notary.
     fn appoint(self, engine: &Engine, data: &Path) -> Result<(), Failure> {
         let log_id = engine.log_id();
-        let changes = engine.key_changes().map_err(Failure::ours)?;
-        let changed_to = changes.last().map(|change| change.to.as_str());
+        let history = engine.key_history().map_err(Failure::ours)?;
         match self {
             Signing::Look => {
                 let files = KeyFiles::of(data, std::env::var_os("ROLLCALL_CHECKPOINT_KEY").map(PathBuf::from));
-                if let Some(notary) = Notary::look(files, log_id, changed_to) {
+                if let Some(notary) = Notary::look(files, log_id, &history) {
                     engine.appoint(notary);
                 }
             }
             Signing::Own { file, replace_by } => {
                 let files = KeyFiles::of(data, file);
-                let notary = match (Notary::open(files.clone(), log_id, changed_to), replace_by) {
+                let notary = match (Notary::open(files.clone(), log_id, &history), replace_by) {
                     (Err(KeyError::Lost { expected, .. }), Some(operator)) => {
                         tracing::warn!(lost = expected, "a new checkpoint key takes the place of one that is lost");
                         let record = |to: &str| {
                             let note = Some("the key before was lost".to_owned());
                             engine.record_key_change(operator, expected.clone(), to.to_owned(), note).is_ok()
                         };
-                        let to = replace_key(&files, log_id, record).map_err(key_failure)?;
-                        Notary::open(files, log_id, Some(&to))
+                        replace_key(&files, log_id, record).map_err(key_failure)?;
+                        Notary::open(files, log_id, &engine.key_history().map_err(Failure::ours)?)
                     }
                     (opened, Some(_)) => {
                         tracing::warn!("--replace-checkpoint-key is given and nothing is replaced: leave it out once the key is there");

@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::Engine;
 use super::acts::ActError;
 use crate::log::{LogId, ReadError, Record};
-use crate::notary::{KeyError, Notary};
+use crate::notary::{KeyError, KeyEvent, KeyHistory, Notary};
 use crate::verify::{Act, KEY_CHANGED, Operator, Proof, Source, key_name};
 
 /// How many changes of the key are read under one lock.
@@ -117,6 +117,17 @@ impl Engine {
                 return Ok(changes);
             }
         }
+    }
+
+    /// Every change of the key so far, as the notary needs it. Blocks while it reads the log.
+    ///
+    /// # Errors
+    /// If a record of one cannot be read.
+    pub fn key_history(&self) -> Result<KeyHistory, ReadError> {
+        let changes = self.key_changes()?.into_iter();
+        let events: Vec<KeyEvent> = changes.map(|change| KeyEvent { size: change.seq, from: change.from, to: change.to }).collect();
+        let root = events.last().map(|event| self.root(event.size)).transpose()?.unwrap_or_default();
+        Ok(KeyHistory { events, root })
     }
 
     /// Records that the key changed. Blocks until it is durable and folded.

@@ -39,7 +39,8 @@ pub(super) const ENTRY: Operation = Operation {
     method: Method::Get,
     path: "/rollcall/v1/log/entries/{seq}",
     name: "getLogEntry",
-    about: "One record in its exact bytes, by its number or its event's id.",
+    about: "One record in its exact bytes, by its number or its event's id. Digits alone are a number; after `id:` whatever follows is an id, also \
+            `id:123` or `id:id:x`.",
     parameters: &[],
     cut: false,
     keyed: true,
@@ -48,6 +49,9 @@ pub(super) const ENTRY: Operation = Operation {
     gives: Gives::One("LogEntry"),
     problems: &[Code::EntityNotFound],
 };
+
+/// What follows it is an event's id, whatever it looks like.
+const ID_PREFIX: &str = "id:";
 
 /// `GET /rollcall/v1/log/proof/inclusion`
 pub(super) const INCLUSION: Operation = Operation {
@@ -134,9 +138,10 @@ pub(super) async fn entry(request: HttpRequest, state: web::Data<State>) -> Resu
 /// Blocks while it reads the log.
 fn read(engine: &Engine, name: &str) -> Result<Value, Problem> {
     let absent = || Problem::entity_not_found("Record", name);
-    let seq = match name.bytes().all(|byte| byte.is_ascii_digit()) {
-        true => name.parse().ok(),
-        false => engine.find_event(name)?,
+    let seq = match name.strip_prefix(ID_PREFIX) {
+        Some(event_id) => engine.find_event(event_id)?,
+        None if name.bytes().all(|byte| byte.is_ascii_digit()) => name.parse().ok(),
+        None => engine.find_event(name)?,
     };
     let seq = seq.filter(|seq| (1..=engine.head()).contains(seq)).ok_or_else(absent)?;
     let record = engine.record(seq)?;

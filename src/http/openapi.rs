@@ -70,7 +70,11 @@ fn path(operation: &Operation) -> Value {
     let (name, about, example) = if operation.path.contains("{id}") {
         ("id", "Its id, percent-encoded", "directory_01K424MH00XFE6WM17PR9ASN2Y")
     } else if operation.path.contains("{seq}") {
-        ("seq", "The record's number, or its event's id, percent-encoded", "7")
+        (
+            "seq",
+            "The record's number, or its event's id, percent-encoded. Digits alone are a number; after `id:` whatever follows is an id",
+            "7",
+        )
     } else {
         return object!({});
     };

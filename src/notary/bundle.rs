@@ -168,7 +168,14 @@ impl Bundle {
         }
         let mut tied = vec![checkpoint.clone()];
         for older in &self.older {
-            tied.push(older.prove(keys, &checkpoint)?);
+            tied.push(older.open(keys, &checkpoint)?);
+        }
+        // Two roots of one size are the worst that can be found, and no proof can lead from one to the other: this is said first.
+        for held in held {
+            fork(held, keys, &tied)?;
+        }
+        for (older, opened) in self.older.iter().zip(tied.iter().skip(1)) {
+            older.prove(opened, &checkpoint)?;
         }
         let held = held.iter().map(|note| tie(note, keys, &tied)).collect::<Result<_, _>>()?;
         Ok(Proven { checkpoint, receipt, leaf, body, held })
@@ -176,16 +183,29 @@ impl Bundle {
 }
 
 impl Older {
-    fn prove(&self, keys: &[Verifier], checkpoint: &Checkpoint) -> Result<Checkpoint, BundleError> {
+    /// What its note states, if it is believed and of the same log.
+    fn open(&self, keys: &[Verifier], checkpoint: &Checkpoint) -> Result<Checkpoint, BundleError> {
         let note = Note::parse(self.checkpoint.as_bytes()).map_err(|error| BundleError::Older { size: 0, error })?;
         let older = note.open(keys).map_err(|error| BundleError::Older { size: note.claims().size, error })?;
         same_log(&older.origin, checkpoint)?;
+        Ok(older.clone())
+    }
+
+    /// That the bundle's checkpoint continues it.
+    fn prove(&self, older: &Checkpoint, checkpoint: &Checkpoint) -> Result<(), BundleError> {
         let hashes = hashes(&self.consistency, "consistency")?;
         if tree::is_consistent(older.size, &older.root, checkpoint.size, &checkpoint.root, &hashes) {
-            return Ok(older.clone());
+            return Ok(());
         }
         Err(BundleError::Inconsistent { from: older.size, to: checkpoint.size })
     }
+}
+
+/// Refuses a checkpoint that the auditor holds beside another of the same log and size with another root.
+fn fork(held: &Note, keys: &[Verifier], others: &[Checkpoint]) -> Result<(), BundleError> {
+    let held = held.open(keys).map_err(|error| BundleError::Held { size: held.claims().size, error })?;
+    let forked = |other: &Checkpoint| other.origin == held.origin && other.size == held.size && other.root != held.root;
+    if others.iter().any(forked) { Err(BundleError::Forked(held.size)) } else { Ok(()) }
 }
 
 /// Finds a checkpoint that the auditor holds among those that are proven to be of one history.
@@ -193,8 +213,8 @@ fn tie(held: &Note, keys: &[Verifier], tied: &[Checkpoint]) -> Result<Seq, Bundl
     let held = held.open(keys).map_err(|error| BundleError::Held { size: held.claims().size, error })?;
     for checkpoint in tied {
         same_log(&held.origin, checkpoint)?;
-        if checkpoint.size == held.size {
-            return if checkpoint.root == held.root { Ok(held.size) } else { Err(BundleError::Forked(held.size)) };
+        if checkpoint.size == held.size && checkpoint.root == held.root {
+            return Ok(held.size);
         }
     }
     Err(BundleError::Untied(held.size))

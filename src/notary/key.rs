@@ -1,7 +1,8 @@
 //! The key that signs checkpoints, and the files that hold it.
 //!
-//! The order of writes is the design. A key is written to `<file>.next` and synced; then the log takes the event that names it; then the file is
-//! renamed. Whatever a crash leaves, the log's last event of a key says which of the two files counts.
+//! The order of writes is the design. A key is written to `<file>.next` and synced; then the log takes the event that names it; then the checkpoint
+//! that ends with the event is signed by both keys, written and synced; then the file is renamed. Whatever a crash leaves, the log's last event of a
+//! key says which of the two files counts, and as long as the second signature is not on the disk both private keys are.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -149,8 +150,23 @@ pub(super) fn remove_part(path: &Path) -> Result<(), KeyError> {
 /// Moves a file, and syncs that it moved.
 pub(super) fn rename(from: &Path, to: &Path) -> io::Result<()> {
     fs::rename(from, to)?;
-    let folder = to.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    sync_parent(to)
+}
+
+/// Syncs the folder in which something was made, moved or removed.
+pub(super) fn sync_parent(path: &Path) -> io::Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     File::open(folder)?.sync_all()
+}
+
+/// Where a file is once links are followed, also where the link leads to a file that is not there yet: what is renamed to its place must not take
+/// the place of the link.
+pub(super) fn resolved(path: PathBuf) -> PathBuf {
+    match (fs::canonicalize(&path), fs::read_link(&path)) {
+        (Ok(found), _) => found,
+        (Err(_), Ok(target)) => path.parent().map_or_else(|| target.clone(), |folder| folder.join(&target)),
+        (Err(_), Err(_)) => path,
+    }
 }
 
 /// Removes a file, if it is there.

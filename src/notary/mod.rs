@@ -3,6 +3,7 @@
 //! It knows neither the engine nor the store: which records there are, and what the tree over them is, it is told.
 
 mod bundle;
+mod handover;
 mod key;
 mod note;
 mod publish;
@@ -12,7 +13,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 pub use bundle::{Bundle, BundleError, Older, Proven, Receipt, ReceiptError};
-use ed25519_dalek::SigningKey;
+pub use handover::{KeyEvent, KeyHistory};
 use key::Key;
 pub use key::KeyError;
 pub use note::{Checkpoint, NOTE_BYTES_MAX, Note, NoteError, Verifier, VerifierError};
@@ -36,12 +37,19 @@ pub struct KeyFiles {
     pub private: PathBuf,
     /// The public key that the log had first, written once.
     pub public: PathBuf,
+    /// The folder of the checkpoints that end with a change of the key.
+    pub handovers: PathBuf,
 }
 
 impl KeyFiles {
-    /// `DATA/checkpoint-key.pub`, and the private key where it is told to be, or else in `DATA/checkpoint-key`.
+    /// `DATA/checkpoint-key.pub`, `DATA/checkpoint-key.handovers`, and the private key where it is told to be, or else in `DATA/checkpoint-key`.
+    /// Where that is a link, the file is where the link leads.
     pub fn of(data: &Path, private: Option<PathBuf>) -> KeyFiles {
-        KeyFiles { private: private.unwrap_or_else(|| data.join("checkpoint-key")), public: data.join("checkpoint-key.pub") }
+        KeyFiles {
+            private: key::resolved(private.unwrap_or_else(|| data.join("checkpoint-key"))),
+            public: data.join("checkpoint-key.pub"),
+            handovers: data.join("checkpoint-key.handovers"),
+        }
     }
 
     fn next(&self) -> PathBuf {
@@ -62,8 +70,10 @@ struct Signer {
     key: Key,
     /// Signed by that key, by size.
     notes: BTreeMap<Seq, String>,
-    /// The checkpoint that ends with the last change since the start, signed by both keys, and its size.
-    handover: Option<(Seq, String)>,
+    /// The checkpoints that end with a change of the key, signed by both, by size: none is ever forgotten.
+    handovers: BTreeMap<Seq, String>,
+    /// The last of them could not be written, or the key file not renamed: until both are done no other change may begin.
+    unsettled: Option<Seq>,
 }
 
 /// A key that is to take the place of another, on the disk and not yet in the log.
@@ -78,16 +88,16 @@ pub struct Change<'a> {
 }
 
 impl Notary {
-    /// Opens the key of the log `log_id`. `changed_to` is the public key that the log's last event of a key names.
+    /// Opens the key of the log `log_id`, whose keys' history is `history`.
     ///
     /// A log without any key gets one. What a crash in the middle of a change left is brought to its end, or taken back.
     ///
     /// # Errors
     /// [`KeyError::Lost`] and [`KeyError::Exchanged`] where the file is not the log's own.
-    pub fn open(files: KeyFiles, log_id: [u8; 16], changed_to: Option<&str>) -> Result<Notary, KeyError> {
+    pub fn open(files: KeyFiles, log_id: [u8; 16], history: &KeyHistory) -> Result<Notary, KeyError> {
         let origin = origin(log_id);
-        settle_next(&files, &origin, changed_to)?;
-        let expected = expected(&files, &origin, changed_to)?;
+        settle_next(&files, &origin, history)?;
+        let expected = expected(&files, &origin, history.key())?;
         let key = match (fit(&files.private, &origin, expected.as_deref())?, &expected) {
             (Some(key), _) => key,
             (None, Some(expected)) => return Err(KeyError::Lost { path: files.private, expected: expected.clone() }),
@@ -98,7 +108,8 @@ impl Notary {
                 key
             }
         };
-        let notary = Notary::signing_with(key, origin, files);
+        let handovers = handover::read_all(&files.handovers, &origin, history)?;
+        let notary = Notary::signing_with(key, origin, files, handovers);
         if expected.is_none() {
             notary.remember()?;
         }
@@ -106,16 +117,19 @@ impl Notary {
     }
 
     /// Opens the key as [`Notary::open`] does, and writes nothing: `None` where there is no key of this log, or none that can be read.
-    pub fn look(files: KeyFiles, log_id: [u8; 16], changed_to: Option<&str>) -> Option<Notary> {
+    pub fn look(files: KeyFiles, log_id: [u8; 16], history: &KeyHistory) -> Option<Notary> {
         let origin = origin(log_id);
-        let expected = expected(&files, &origin, changed_to).ok()??;
+        let expected = expected(&files, &origin, history.key()).ok()??;
         // In the middle of a change the log may name the key that has not taken its place yet.
         let found = [files.private.clone(), files.next()].iter().find_map(|path| fit(path, &origin, Some(&expected)).ok()?);
-        found.map(|key| Notary::signing_with(key, origin, files))
+        let mut handovers = handover::read_all(&files.handovers, &origin, history).unwrap_or_default();
+        handovers.extend(unsettled(&files, &origin, history));
+        found.map(|key| Notary::signing_with(key, origin, files, handovers))
     }
 
-    fn signing_with(key: Key, origin: String, files: KeyFiles) -> Notary {
-        Notary { origin, files, signer: Mutex::new(Signer { key, notes: BTreeMap::new(), handover: None }), changing: Mutex::default() }
+    fn signing_with(key: Key, origin: String, files: KeyFiles, handovers: BTreeMap<Seq, String>) -> Notary {
+        let signer = Signer { key, notes: BTreeMap::new(), handovers, unsettled: None };
+        Notary { origin, files, signer: Mutex::new(signer), changing: Mutex::default() }
     }
 
     /// The name under which it signs.
@@ -128,19 +142,19 @@ impl Notary {
         self.signer.lock().key.verifier(&self.origin)
     }
 
-    /// The signed checkpoint of the first `size` records, whose tree hash `root` is asked for unless the note was signed before. Waits for a
-    /// change of the key in progress.
+    /// The signed checkpoint of the first `size` records, whose tree hash `root` is asked for unless the note was signed before. Where they end with
+    /// a change of the key, both keys have signed it. Waits for a change of the key in progress.
     ///
     /// # Errors
     /// Those of `root`.
     pub fn checkpoint<E>(&self, size: Seq, root: impl FnOnce() -> Result<[u8; 32], E>) -> Result<String, E> {
-        if let Some(note) = self.signer.lock().notes.get(&size) {
-            return Ok(note.clone());
+        if let Some(note) = self.signer.lock().kept(size) {
+            return Ok(note);
         }
         // No key signs alone what holds the event of its own end: while the key changes, this waits, and may then find both signatures.
         let _settled = self.changing.lock();
-        if let Some(note) = self.signer.lock().notes.get(&size) {
-            return Ok(note.clone());
+        if let Some(note) = self.signer.lock().kept(size) {
+            return Ok(note);
         }
         let checkpoint = Checkpoint { origin: self.origin.clone(), size, root: root()? };
         let mut signer = self.signer.lock();
@@ -149,21 +163,38 @@ impl Notary {
         Ok(note)
     }
 
-    /// The checkpoint that ends with the last change of the key since the start, signed by both keys, with its size.
-    pub fn handover(&self) -> Option<(Seq, String)> {
-        self.signer.lock().handover.clone()
+    /// The checkpoints of more than `after` and at most `until` records that end with a change of the key, signed by both keys, the smallest first,
+    /// with their sizes. Waits for a change of the key in progress.
+    pub fn handovers(&self, after: Seq, until: Seq) -> Vec<(Seq, String)> {
+        let _settled = self.changing.lock();
+        let signer = self.signer.lock();
+        signer.handovers.iter().filter(|(size, _)| (after + 1..=until).contains(*size)).map(|(size, note)| (*size, note.clone())).collect()
     }
 
     /// Makes the key that is to come, and writes it beside the one that signs. Waits for another change in progress.
     ///
     /// # Errors
-    /// If it cannot be made or written.
+    /// If it cannot be made or written, or the change before could not be written and still cannot.
     pub fn change(&self) -> Result<Change<'_>, KeyError> {
         let changing = self.changing.lock();
+        // In the `.next` file is still the key that signs: it must not be overwritten.
+        self.settle()?;
         let next = Key::make()?;
         next.write(&self.files.next())?;
         let (from, to) = (self.verifier().to_string(), next.verifier(&self.origin).to_string());
         Ok(Change { notary: self, next, from, to, _changing: changing })
+    }
+
+    /// Writes the last hand-over, and only then puts the key that signs in the place of the one before.
+    fn settle(&self) -> Result<(), KeyError> {
+        let mut signer = self.signer.lock();
+        let Some(size) = signer.unsettled else { return Ok(()) };
+        if let Some(note) = signer.handovers.get(&size) {
+            handover::write(&self.files.handovers, size, note)?;
+        }
+        put_in_place(&self.files)?;
+        signer.unsettled = None;
+        Ok(())
     }
 
     /// Writes down which public key is this log's own.
@@ -175,6 +206,10 @@ impl Notary {
 }
 
 impl Signer {
+    fn kept(&self, size: Seq) -> Option<String> {
+        self.handovers.get(&size).or_else(|| self.notes.get(&size)).cloned()
+    }
+
     fn keep(&mut self, size: Seq, note: String) {
         self.notes.insert(size, note);
         if self.notes.len() > NOTES_MAX {
@@ -189,16 +224,19 @@ impl Change<'_> {
     pub fn adopt(self, size: Seq, root: [u8; 32]) -> String {
         let Change { notary, next, .. } = self;
         let checkpoint = Checkpoint { origin: notary.origin.clone(), size, root };
-        if let Err(error) = key::rename(&notary.files.next(), &notary.files.private) {
-            // The log names the new key, so that the next start brings this to its end.
-            tracing::error!(%error, "the new checkpoint key is still in its `.next` file");
+        let note = {
+            let mut signer = notary.signer.lock();
+            let old = std::mem::replace(&mut signer.key, next);
+            let note = note::sign(&checkpoint, &[&old.signing, &signer.key.signing]);
+            signer.notes.clear();
+            signer.handovers.insert(size, note.clone());
+            signer.unsettled = Some(size);
+            note
+        };
+        if let Err(error) = notary.settle() {
+            // Both private keys are on the disk and the log names the new one, so that the next start, or the next change, brings this to its end.
+            tracing::error!(%error, "the change of the checkpoint key is not written to its end: the new key is still in its `.next` file");
         }
-        let mut signer = notary.signer.lock();
-        let old: SigningKey = std::mem::replace(&mut signer.key, next).signing;
-        let note = note::sign(&checkpoint, &[&old, &signer.key.signing]);
-        signer.notes.clear();
-        signer.keep(size, note.clone());
-        signer.handover = Some((size, note.clone()));
         note
     }
 
@@ -211,7 +249,7 @@ impl Change<'_> {
 }
 
 /// Makes a key in the place of one that is lost. `record` has the log take the event that names the new public key, and it counts from then on:
-/// open the key again, as changed to what comes back.
+/// open the key again, with a history that ends with it. What comes back is the new public key.
 ///
 /// # Errors
 /// If the key cannot be made or written, or was not recorded.
@@ -247,24 +285,44 @@ fn fit(path: &Path, origin: &str, expected: Option<&str>) -> Result<Option<Key>,
 }
 
 /// Brings a change that a crash broke off to its end, if the log names the next key, and else takes it back.
-fn settle_next(files: &KeyFiles, origin: &str, changed_to: Option<&str>) -> Result<(), KeyError> {
+fn settle_next(files: &KeyFiles, origin: &str, history: &KeyHistory) -> Result<(), KeyError> {
     let next = files.next();
-    let io_error = |error| KeyError::Io { path: next.clone(), error };
     key::remove_part(&next)?;
     key::remove_part(&files.private)?;
     let named = match Key::read(&next) {
         Ok(None) => return Ok(()),
-        Ok(Some(key)) => changed_to == Some(&key.verifier(origin).to_string()),
+        Ok(Some(key)) => history.key() == Some(&key.verifier(origin).to_string()),
         // A whole file is put in its place at once: what is no key was never named.
         Err(KeyError::Malformed(_)) => false,
         Err(error) => return Err(error),
     };
-    if named {
-        tracing::info!("the checkpoint key that the log names takes its place");
-        return key::rename(&next, &files.private).map_err(io_error);
+    if !named {
+        tracing::info!("a checkpoint key that the log never named is removed");
+        return key::remove(&next).map_err(|error| KeyError::Io { path: next, error });
     }
-    tracing::info!("a checkpoint key that the log never named is removed");
-    key::remove(&next).map_err(io_error)
+    match unsettled(files, origin, history) {
+        Some((size, note)) => handover::write(&files.handovers, size, &note)?,
+        None => tracing::warn!("the checkpoint key before is not there: no checkpoint of the change is signed by both"),
+    }
+    tracing::info!("the checkpoint key that the log names takes its place");
+    put_in_place(files)
+}
+
+/// The hand-over of a change that a crash broke off after the log took it: both private keys are there still. `None` if it was not so, or the key
+/// before is lost.
+fn unsettled(files: &KeyFiles, origin: &str, history: &KeyHistory) -> Option<(Seq, String)> {
+    let event = history.events.last()?;
+    let old = fit(&files.private, origin, Some(&event.from)).ok()??;
+    let new = fit(&files.next(), origin, Some(&event.to)).ok()??;
+    let checkpoint = Checkpoint { origin: origin.to_owned(), size: event.size, root: history.root };
+    Some((event.size, note::sign(&checkpoint, &[&old.signing, &new.signing])))
+}
+
+/// Puts the next key in the place of the one before, and syncs that; also where it was put there and only the sync is owed.
+fn put_in_place(files: &KeyFiles) -> Result<(), KeyError> {
+    let next = files.next();
+    let put = if next.exists() { key::rename(&next, &files.private) } else { key::sync_parent(&files.private) };
+    put.map_err(|error| KeyError::Io { path: next, error })
 }
 
 #[cfg(test)]

@@ -86,7 +86,7 @@ impl Place {
     /// If the folder refuses, or the receiver does not answer with 2xx in time.
     pub fn put(&self, size: Seq, note: &str) -> Result<(), PublishError> {
         match self {
-            Place::Folder(folder) => write_once(folder, &format!("{size:020}.{EXTENSION}"), note),
+            Place::Folder(folder) => write_once(folder, &file_name(size), note),
             Place::Url(url) => post(url, note),
         }
     }
@@ -109,7 +109,13 @@ fn io_error(path: &Path, error: io::Error) -> PublishError {
     PublishError::Io { path: path.to_owned(), error }
 }
 
-fn is_checkpoint(path: &Path) -> bool {
+/// The name of a checkpoint's file: its size in 20 digits, so that names sort as the log grows.
+pub(super) fn file_name(size: Seq) -> String {
+    format!("{size:020}.{EXTENSION}")
+}
+
+/// Whether a file is named so.
+pub(super) fn is_checkpoint(path: &Path) -> bool {
     let stem = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or("");
     path.extension().is_some_and(|extension| extension == EXTENSION) && stem.len() == 20 && stem.bytes().all(|byte| byte.is_ascii_digit())
 }

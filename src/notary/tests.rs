@@ -9,8 +9,29 @@ fn files(folder: &Path) -> KeyFiles {
     KeyFiles::of(folder, None)
 }
 
-fn open(folder: &Path, changed_to: Option<&str>) -> Result<Notary, KeyError> {
-    Notary::open(files(folder), LOG, changed_to)
+/// A log whose fourth record is a change of the key, if there is any: of which, and to which.
+fn history(change: Option<(&str, &str)>) -> KeyHistory {
+    let event = change.map(|(from, to)| KeyEvent { size: 4, from: from.to_owned(), to: to.to_owned() });
+    KeyHistory { events: event.into_iter().collect(), root: [4; 32] }
+}
+
+fn open(folder: &Path, change: Option<(&str, &str)>) -> Result<Notary, KeyError> {
+    Notary::open(files(folder), LOG, &history(change))
+}
+
+fn root(byte: u8) -> impl FnOnce() -> Result<[u8; 32], ()> {
+    move || Ok([byte; 32])
+}
+
+/// Whether each of the keys has signed the note, of this size and root.
+fn is_signed_by(note: &str, size: Seq, root: [u8; 32], keys: &[&str]) -> bool {
+    let note = Note::parse(note.as_bytes()).unwrap();
+    let signed = |key: &&str| note.open(&[Verifier::parse(key).unwrap()]).is_ok();
+    keys.iter().all(signed) && (note.claims().size, note.claims().root) == (size, root)
+}
+
+fn handover_file(folder: &Path) -> std::path::PathBuf {
+    folder.join("checkpoint-key.handovers/00000000000000000004.checkpoint")
 }
 
 fn key_of(notary: &Notary) -> String {
@@ -49,7 +70,7 @@ fn a_lost_and_an_exchanged_key_are_noticed() {
     fs::write(&private, "x").unwrap();
     assert!(matches!(open(folder.path(), None), Err(KeyError::Malformed(_))));
     // The files of another log.
-    assert!(matches!(Notary::open(files(other.path()), [8; 16], None), Err(KeyError::Public { .. })));
+    assert!(matches!(Notary::open(files(other.path()), [8; 16], &history(None)), Err(KeyError::Public { .. })));
 }
 
 #[test]
@@ -73,11 +94,11 @@ fn a_change_is_finished_or_taken_back_wherever_it_broke_off() {
     assert!(!folder.path().join("checkpoint-key.next.part").exists(), "nor is half a private key left about");
     // Broken off after the log has it: it counts, and so it does for who only looks.
     fs::write(&next, &kept).unwrap();
-    assert_eq!(key_of(&Notary::look(files(folder.path()), LOG, Some(&to)).unwrap()), to);
-    assert!(next.exists());
-    assert_eq!(key_of(&open(folder.path(), Some(&to)).unwrap()), to);
+    assert_eq!(key_of(&Notary::look(files(folder.path()), LOG, &history(Some((&from, &to)))).unwrap()), to);
+    assert!(next.exists() && !handover_file(folder.path()).exists());
+    assert_eq!(key_of(&open(folder.path(), Some((&from, &to))).unwrap()), to);
     assert!(!next.exists() && private.exists());
-    assert_eq!(key_of(&open(folder.path(), Some(&to)).unwrap()), to);
+    assert_eq!(key_of(&open(folder.path(), Some((&from, &to))).unwrap()), to);
     // The log's word counts more than the first public key.
     assert!(matches!(open(folder.path(), None), Err(KeyError::Exchanged { .. })));
 }
@@ -86,7 +107,6 @@ fn a_change_is_finished_or_taken_back_wherever_it_broke_off() {
 fn the_checkpoint_of_a_change_is_signed_by_both_keys() {
     let folder = tempfile::tempdir().unwrap();
     let notary = open(folder.path(), None).unwrap();
-    let root = |byte: u8| move || Ok::<_, ()>([byte; 32]);
     let note = notary.checkpoint(3, root(3)).unwrap();
     assert_eq!(notary.checkpoint(3, || Err(())), Ok(note), "it is signed once");
     let change = notary.change().unwrap();
@@ -96,9 +116,10 @@ fn the_checkpoint_of_a_change_is_signed_by_both_keys() {
     for key in [&from, &to] {
         assert_eq!(handover.open(std::slice::from_ref(key)).unwrap().size, 4);
     }
-    assert!(later.open(&[from]).is_err());
+    assert!(later.open(std::slice::from_ref(&from)).is_err());
     assert_eq!(later.open(std::slice::from_ref(&to)).unwrap().root, [5; 32]);
-    assert_eq!(key_of(&open(folder.path(), Some(&to.to_string())).unwrap()), to.to_string());
+    let (from, to) = (from.to_string(), to.to_string());
+    assert_eq!(key_of(&open(folder.path(), Some((&from, &to))).unwrap()), to);
 }
 
 #[test]
@@ -114,7 +135,7 @@ fn a_change_that_the_log_refused_is_taken_back() {
 #[test]
 fn a_key_is_replaced_only_once_it_is_recorded() {
     let folder = tempfile::tempdir().unwrap();
-    open(folder.path(), None).unwrap();
+    let from = key_of(&open(folder.path(), None).unwrap());
     let private = folder.path().join("checkpoint-key");
     fs::remove_file(&private).unwrap();
     assert!(matches!(replace_key(&files(folder.path()), LOG, |_| false), Err(KeyError::Unrecorded)));
@@ -125,16 +146,118 @@ fn a_key_is_replaced_only_once_it_is_recorded() {
         true
     });
     assert_eq!(to.unwrap(), recorded);
-    assert_eq!(key_of(&open(folder.path(), Some(&recorded)).unwrap()), recorded);
+    let notary = open(folder.path(), Some((&from, &recorded))).unwrap();
+    assert_eq!(key_of(&notary), recorded);
+    // Nobody can sign for a key that is lost.
+    assert!(!handover_file(folder.path()).exists() && notary.handovers(0, 9).is_empty());
 }
 
 #[test]
 fn who_only_looks_writes_nothing() {
     let folder = tempfile::tempdir().unwrap();
-    assert!(Notary::look(files(folder.path()), LOG, None).is_none());
+    assert!(Notary::look(files(folder.path()), LOG, &history(None)).is_none());
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
     let first = key_of(&open(folder.path(), None).unwrap());
-    assert_eq!(key_of(&Notary::look(files(folder.path()), LOG, None).unwrap()), first);
+    assert_eq!(key_of(&Notary::look(files(folder.path()), LOG, &history(None)).unwrap()), first);
     fs::remove_file(folder.path().join("checkpoint-key")).unwrap();
-    assert!(Notary::look(files(folder.path()), LOG, None).is_none());
+    assert!(Notary::look(files(folder.path()), LOG, &history(None)).is_none());
+}
+
+#[test]
+fn the_checkpoint_of_a_change_is_never_forgotten() {
+    let folder = tempfile::tempdir().unwrap();
+    let notary = open(folder.path(), None).unwrap();
+    let change = notary.change().unwrap();
+    let (from, to) = (change.from.clone(), change.to.clone());
+    let note = change.adopt(4, [4; 32]);
+    assert!(is_signed_by(&note, 4, [4; 32], &[&from, &to]));
+    // Many more than are kept of the others.
+    for size in 5..=200 {
+        notary.checkpoint(size, root(9)).unwrap();
+    }
+    assert_eq!(notary.checkpoint(4, || Err(())), Ok(note.clone()));
+    assert_eq!(notary.handovers(3, 4), [(4, note.clone())]);
+    assert!(notary.handovers(4, 9).is_empty() && notary.handovers(0, 3).is_empty());
+    assert_eq!(fs::read_to_string(handover_file(folder.path())).unwrap(), note);
+    for opened in
+        [open(folder.path(), Some((&from, &to))).unwrap(), Notary::look(files(folder.path()), LOG, &history(Some((&from, &to)))).unwrap()]
+    {
+        assert_eq!(opened.checkpoint(4, || Err(())), Ok(note.clone()));
+        assert_eq!(opened.handovers(0, 9), [(4, note.clone())]);
+    }
+}
+
+#[test]
+fn a_crash_after_the_event_leaves_both_keys_and_so_both_signatures() {
+    let folder = tempfile::tempdir().unwrap();
+    let notary = open(folder.path(), None).unwrap();
+    let change = notary.change().unwrap();
+    let (from, to) = (change.from.clone(), change.to.clone());
+    drop(change);
+    // Who only looks has it as well, and writes nothing.
+    let looked = Notary::look(files(folder.path()), LOG, &history(Some((&from, &to)))).unwrap();
+    let note = looked.checkpoint(4, || Err(())).unwrap();
+    assert!(is_signed_by(&note, 4, [4; 32], &[&from, &to]) && !handover_file(folder.path()).exists());
+    let opened = open(folder.path(), Some((&from, &to))).unwrap();
+    assert_eq!((key_of(&opened), opened.checkpoint(4, || Err(()))), (to, Ok(note.clone())));
+    assert_eq!(fs::read_to_string(handover_file(folder.path())).unwrap(), note);
+}
+
+#[test]
+fn no_key_takes_its_place_before_both_signatures_are_on_the_disk() {
+    let folder = tempfile::tempdir().unwrap();
+    let (private, next) = (folder.path().join("checkpoint-key"), folder.path().join("checkpoint-key.next"));
+    let blocked = folder.path().join("checkpoint-key.handovers");
+    let notary = open(folder.path(), None).unwrap();
+    let old = fs::read(&private).unwrap();
+    fs::write(&blocked, "a file where the folder should be").unwrap();
+    let change = notary.change().unwrap();
+    let (from, to) = (change.from.clone(), change.to.clone());
+    let note = change.adopt(4, [4; 32]);
+    assert!(is_signed_by(&note, 4, [4; 32], &[&from, &to]));
+    assert_eq!((fs::read(&private).unwrap(), next.exists(), key_of(&notary)), (old, true, to.clone()));
+    // Another change would write over the key that signs.
+    let waiting = fs::read(&next).unwrap();
+    assert!(matches!(notary.change().err(), Some(KeyError::Io { .. })));
+    assert_eq!(fs::read(&next).unwrap(), waiting);
+    fs::remove_file(&blocked).unwrap();
+    notary.change().unwrap().take_back();
+    assert_eq!((fs::read(&private).unwrap(), fs::read_to_string(handover_file(folder.path())).unwrap()), (waiting, note));
+}
+
+#[test]
+fn what_is_no_hand_over_of_this_log_is_passed_over() {
+    let folder = tempfile::tempdir().unwrap();
+    let notary = open(folder.path(), None).unwrap();
+    let change = notary.change().unwrap();
+    let (from, to) = (change.from.clone(), change.to.clone());
+    let note = change.adopt(4, [4; 32]);
+    let handovers = folder.path().join("checkpoint-key.handovers");
+    let alone = notary.checkpoint(5, root(5)).unwrap();
+    fs::write(handovers.join("00000000000000000005.checkpoint"), &alone).unwrap();
+    fs::write(handovers.join("00000000000000000006.checkpoint"), &note).unwrap();
+    fs::write(handovers.join("00000000000000000007.checkpoint"), "x").unwrap();
+    fs::write(handovers.join("README"), &note).unwrap();
+    fs::create_dir(handovers.join("00000000000000000008.checkpoint")).unwrap();
+    assert_eq!(open(folder.path(), Some((&from, &to))).unwrap().handovers(0, 99), [(4, note.clone())]);
+    // One that the new key alone has signed teaches nobody.
+    let lines: Vec<&str> = note.lines().collect();
+    fs::write(handover_file(folder.path()), format!("{}\n\n{}\n", lines[..3].join("\n"), lines[5])).unwrap();
+    assert!(open(folder.path(), Some((&from, &to))).unwrap().handovers(0, 99).is_empty());
+}
+
+#[test]
+fn a_key_behind_a_link_stays_where_the_link_leads() {
+    let (folder, secure) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (link, target) = (folder.path().join("checkpoint-key"), secure.path().join("key"));
+    std::os::unix::fs::symlink(&target, &link).unwrap();
+    let notary = open(folder.path(), None).unwrap();
+    assert!(link.is_symlink() && target.is_file(), "made where the link leads");
+    let old = fs::read(&target).unwrap();
+    let change = notary.change().unwrap();
+    assert!(secure.path().join("key.next").exists());
+    let (from, to) = (change.from.clone(), change.to.clone());
+    change.adopt(4, [4; 32]);
+    assert!(link.is_symlink() && fs::read(&target).unwrap() != old);
+    assert_eq!(key_of(&open(folder.path(), Some((&from, &to))).unwrap()), to);
 }

@@ -113,6 +113,12 @@ fn checkpoint(server: &Server) -> String {
     String::from_utf8(answer.body).unwrap()
 }
 
+fn checkpoint_of(server: &Server, size: usize) -> String {
+    let answer = server.get(&format!("/rollcall/v1/log/checkpoint?size={size}"));
+    assert_eq!(answer.status, 200);
+    String::from_utf8(answer.body).unwrap()
+}
+
 fn key(server: &Server) -> String {
     server.get("/rollcall/v1/log/key").json()["key"].as_str().unwrap().to_owned()
 }
@@ -247,6 +253,48 @@ fn an_entry_is_had_by_its_number_or_its_events_id_in_the_bytes_that_were_signed(
 }
 
 #[test]
+fn an_event_is_found_by_its_id_whatever_the_id_looks_like() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(folder.path());
+    for id in ["event_1", "2", "1", "id:x", "x", "99"] {
+        server.deliver(&event(1).replace("\"event_1\"", &format!("\"{id}\"")));
+    }
+    let seq_of = |name: &str| match server.get(&format!("/rollcall/v1/log/entries/{name}")) {
+        answer if answer.status == 200 => answer.json()["seq"].as_u64(),
+        answer => {
+            assert_eq!((answer.status, answer.code().as_str()), (404, "entity_not_found"), "{name}");
+            None
+        }
+    };
+    for (name, seq) in [
+        ("1", Some(1)),
+        ("2", Some(2)),
+        ("99", None),
+        ("id:1", Some(3)),
+        ("id:2", Some(2)),
+        ("id:99", Some(6)),
+        ("id:3", None),
+        ("event_1", Some(1)),
+        ("id:event_1", Some(1)),
+        ("x", Some(5)),
+        ("id:x", Some(5)),
+        ("id:id:x", Some(4)),
+        ("id:", None),
+        ("id%3A99", Some(6)),
+    ] {
+        assert_eq!(seq_of(name), seq, "{name}");
+        match seq {
+            None => fail(Some(&server), &["prove", name], 1, "Record not found"),
+            Some(seq) if !name.contains('%') => {
+                let bundle: Value = serde_json::from_str(&succeed(Some(&server), &["prove", name])).unwrap();
+                assert_eq!(bundle["seq"].as_u64(), Some(seq), "{name}");
+            }
+            Some(_) => {}
+        }
+    }
+}
+
+#[test]
 fn a_question_about_what_is_not_there_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let server = Server::start(folder.path());
@@ -303,6 +351,22 @@ fn the_key_is_its_owners_alone_and_an_old_folder_gets_one_at_its_next_start() {
     assert!(key(&server) != first && is_signed(&checkpoint(&server), &key(&server)));
     let known = server.get("/rollcall/v1/log/key").json();
     assert_eq!((&known["seq"], &known["former"], &known["handover"]), (&json!(null), &json!([]), &json!(null)));
+}
+
+#[test]
+fn a_start_tells_whose_names_stand_in_the_log_and_never_a_key() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(folder.path());
+    let changed = rotate(&server, "every year");
+    let name = changed["former"][0]["changed_by"].as_str().unwrap();
+    assert_eq!(server.stop(), 0);
+    let mut command = Command::new(binary());
+    // It tells before it finds that it cannot start.
+    command.args(["serve", "--publish-checkpoints", "/no/such/folder", "--data"]).arg(folder.path());
+    command.env("ROLLCALL_WEBHOOK_SECRETS", SECRET).env("ROLLCALL_API_KEYS", format!("sk_another,{API_KEY}")).env("ROLLCALL_LOG", "info");
+    let said = said(&command.output().unwrap());
+    assert!(said.contains(&format!("{name} is number 2 of ROLLCALL_API_KEYS")), "{said}");
+    assert!(said.contains("is number 1 of") && !said.contains("sk_another") && !said.contains(API_KEY), "{said}");
 }
 
 #[test]
@@ -379,12 +443,16 @@ fn a_change_of_key_survives_a_crash_at_each_of_its_steps() {
     drop(server);
     let new = fs::read(&private).unwrap();
     assert_ne!(old, new);
-    // Killed after the log took the event and before the file was renamed.
+    // Killed after the log took the event and before anything of it was written: the second signature is made up for.
     fs::write(&next, &new).unwrap();
     fs::write(&private, &old).unwrap();
+    fs::remove_dir_all(folder.path().join("checkpoint-key.handovers")).unwrap();
     let server = Server::start(folder.path());
     assert_eq!(key(&server), second);
     assert!(is_signed(&checkpoint(&server), &second) && !next.exists());
+    let handover = checkpoint_of(&server, 3);
+    assert!(is_signed(&handover, &first) && is_signed(&handover, &second));
+    assert_eq!(claims(&handover), (3, root(&(1..=3).map(|seq| leaf(&server, seq)).collect::<Vec<_>>())));
     drop(server);
     // Killed after the next file was written and before the log took the event: the key that signed goes on.
     fs::write(&next, &old).unwrap();
@@ -485,6 +553,41 @@ fn checkpoints_are_published_at_the_start_each_period_and_at_a_stop_but_only_whe
         // The checkpoint that ends with the change is signed by both.
         assert_eq!((is_signed(&note, &first), is_signed(&note, &second)), (size <= 6, size >= 6), "{name}");
     }
+}
+
+#[test]
+fn every_change_of_key_is_published_signed_by_both_whatever_happened_before_the_next_publication() {
+    let (folder, audit) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let hourly = ["--publish-checkpoints", text(audit.path())];
+    let server = Server::start(folder.path());
+    deliver(&server, 1..4);
+    assert_eq!(server.stop(), 0);
+    assert_eq!(Server::start_with(folder.path(), &hourly).stop(), 0);
+    // Two changes with nothing published between them, then a kill, a third, and one more record.
+    let server = Server::start(folder.path());
+    let mut keys = vec![key(&server)];
+    for note in ["one", "two"] {
+        keys.push(rotate(&server, note)["key"].as_str().unwrap().to_owned());
+    }
+    drop(server);
+    let server = Server::start(folder.path());
+    keys.push(rotate(&server, "three")["key"].as_str().unwrap().to_owned());
+    deliver(&server, 4..5);
+    drop(server);
+    assert_eq!(Server::start_with(folder.path(), &hourly).stop(), 0);
+    assert_eq!(published(audit.path()), [3, 4, 5, 6, 7].map(name_of));
+    let server = Server::start(folder.path());
+    let leaves: Vec<Hash> = (1..=7).map(|seq| leaf(&server, seq)).collect();
+    for (size, signers) in [(3, &keys[..1]), (4, &keys[..2]), (5, &keys[1..3]), (6, &keys[2..4]), (7, &keys[3..])] {
+        let note = fs::read_to_string(audit.path().join(name_of(size))).unwrap();
+        assert_eq!(claims(&note), (size, root(&leaves[..size])));
+        let signed: Vec<&String> = keys.iter().filter(|key| is_signed(&note, key)).collect();
+        assert_eq!(signed, signers.iter().collect::<Vec<_>>(), "{size}");
+        if signers.len() == 2 {
+            assert_eq!(checkpoint_of(&server, size), note, "and so it is given to who asks later");
+        }
+    }
+    assert_eq!(fs::read_dir(folder.path().join("checkpoint-key.handovers")).unwrap().count(), 3);
 }
 
 /// Starts and stops a server that publishes into `audit`; what it said on standard error.
@@ -661,8 +764,12 @@ fn a_bundle_is_proven_where_there_is_no_server_and_no_store() {
         let bundle = succeed(Some(&audited.server), &["prove", record, "--checkpoint", &older]);
         let file = audited.file("proof.json", &bundle);
         let told = succeed(None, &["check", &file, "--key", &audited.key, "--checkpoint", &older]);
+        assert!(told.starts_with("Proven against the checkpoint of 4 records that you hold:\n"), "{told}");
         for words in [
             "event_3",
+            "workos, so the log says; by a webhook said to be signed at",
+            "That no other record of the log says otherwise",
+            "Sure is only that it was there when you received the checkpoint of 4 records.",
             "dsync.user.created",
             "user directory_user_3 (person3@foo.example) was created, active",
             "2026-01-01T00:00:00.000Z, by its sender",
@@ -679,6 +786,9 @@ fn a_bundle_is_proven_where_there_is_no_server_and_no_store() {
     let file = audited.file("proof.json", &bundle);
     let told = succeed(None, &["check", &file, "--key", &audited.key, "--checkpoint", &older]);
     assert!(told.contains("This record came after them"), "{told}");
+    // So that nothing but the key vouches for it.
+    assert!(told.starts_with("Proven, as far as the key of rollcall/"), "{told}");
+    assert!(told.contains("when you received this proof."), "{told}");
     let told: Value = serde_json::from_str(&succeed(None, &["check", &file, "--key", &audited.key, "--json"])).unwrap();
     let expected = json!({
         "proven": true, "event_id": "event_7", "event": "dsync.user.created", "occurred_at": "2026-01-01T00:00:00.000Z", "seq": 7,
@@ -712,6 +822,9 @@ fn nothing_is_proven_without_a_key_that_came_another_way() {
     fail(None, &["check", &file], 1, "no key is given");
     fail(None, &["check", &file, "--key", "no such file"], 1, "is no public key");
     fail(None, &["check", &file, "--key", &file], 1, "holds no public key");
+    // The table is for people, and says so to a program that wants keys; the bare keys are what it wants.
+    let table = audited.file("table", &succeed(Some(&audited.server), &["log-key", "show"]));
+    fail(None, &["check", &file, "--key", &table], 1, "`rollcall log-key show --vkey > log.pub`");
     fail(None, &["check", &file, "--key", &audited.file("empty", "\n")], 1, "it is empty");
     let other = tempfile::tempdir().unwrap();
     let foreign = key(&Server::start(other.path()));
@@ -857,6 +970,13 @@ fn two_signed_checkpoints_of_one_size_are_called_what_they_are() {
     fs::write(&proof, succeed(Some(&one), &["prove", "3"])).unwrap();
     fs::write(&held, checkpoint(&two)).unwrap();
     fail(None, &["check", text(&proof), "--key", &key, "--checkpoint", text(&held)], 1, "the log has shown two histories");
+    // Also where the bundle carries both of them, as one has it that was asked to be tied to the other's.
+    let mut both: Value = serde_json::from_str(&fs::read_to_string(&proof).unwrap()).unwrap();
+    both["older"] = json!([{ "checkpoint": checkpoint(&two), "consistency": [] }]);
+    let carries = folder.path().join("both.json");
+    fs::write(&carries, both.to_string()).unwrap();
+    fail(None, &["check", text(&carries), "--key", &key, "--checkpoint", text(&held)], 1, "the log has shown two histories");
+    fail(None, &["check", text(&carries), "--key", &key], 1, "does not continue");
     // The consistency of one history says nothing about the other.
     deliver(&one, 13..14);
     fail(Some(&one), &["prove", "3", "--checkpoint", text(&held)], 1, "does not continue the one of 11");
@@ -879,6 +999,9 @@ fn a_proof_outlives_a_change_of_key() {
     let file = audited.file("change.json", &succeed(Some(&audited.server), &["prove", "11", "--checkpoint", &handover]));
     let told = succeed(None, &["check", &file, "--key", &audited.key, "--key", second, "--checkpoint", &handover]);
     assert!(told.contains(&format!("the log's key is now {second}")) && told.contains("an operator of Rollcall, key_"), "{told}");
+    let vkeys = succeed(Some(&audited.server), &["log-key", "show", "--vkey"]);
+    assert_eq!(vkeys, format!("{second}\n{}\n", audited.key));
+    succeed(None, &["check", &file, "--key", &audited.file("log.pub", &vkeys), "--checkpoint", &handover]);
     let output = run(Some(&audited.server), &["log-key", "rotate", "--note", "once more"]);
     let handover = String::from_utf8(output.stdout).unwrap();
     assert!(is_signed(&handover, second) && is_signed(&handover, &key(&audited.server)));

@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
+use ed25519_dalek::{Signer, SigningKey};
 use serde_json::{Value, json};
 
 use super::kit::{self, Server, fixtures, rollcall};
@@ -18,11 +19,13 @@ const WITHIN: Duration = Duration::from_secs(180);
 pub fn cases() -> Vec<Case> {
     vec![
         Case::new("proofs::python_believes_whole_bundles_and_no_changed_one", Needs::Python, || {
-            let mut script = Command::new(python());
-            script.arg(sources().join("python/proofs.py"));
-            judges(script);
+            judges(|| {
+                let mut script = Command::new(python());
+                script.arg(sources().join("python/proofs.py"));
+                script
+            });
         }),
-        Case::new("proofs::go_believes_whole_bundles_and_no_changed_one", Needs::Go, || judges(Command::new(go_program("proofs")))),
+        Case::new("proofs::go_believes_whole_bundles_and_no_changed_one", Needs::Go, || judges(|| Command::new(go_program("proofs")))),
         Case::new("proofs::the_examples_of_the_documents_run", Needs::Python, documents),
         Case::new("proofs::openssl_reads_the_key", Needs::Openssl, openssl),
     ]
@@ -51,7 +54,7 @@ fn bundle(server: &Server, record: &str, checkpoints: &[&Path]) -> Value {
 }
 
 /// Has a program judge bundles of a real server: whole ones, and one of them with each single byte changed.
-fn judges(program: Command) {
+fn judges(program: impl Fn() -> Command) {
     let server = Server::start();
     let events = kit::lines(&fixtures().join("0001-reorganisation/events.jsonl"));
     server.send_lines(events[..11].iter().map(String::as_str));
@@ -68,7 +71,7 @@ fn judges(program: Command) {
     assert!(changed.len() > 1500, "{}", changed.len());
     let questions = whole.iter().chain(changed.iter().map(|(_, bundle)| bundle));
     let questions: Vec<String> = questions.map(|bundle| json!({ "keys": keys, "bundle": bundle }).to_string()).collect();
-    let answers = answers(program, &server.file("questions", questions.join("\n").as_bytes()));
+    let answers = answers(program(), &server.file("questions", questions.join("\n").as_bytes()));
     assert_eq!(answers.len(), questions.len());
     let (believed, refused) = answers.split_at(whole.len());
     for (seq, answer) in believed.iter().enumerate() {
@@ -77,6 +80,56 @@ fn judges(program: Command) {
     for ((place, _), answer) in changed.iter().zip(refused) {
         assert!(answer.starts_with("refused: "), "{place} was changed: {answer}");
     }
+    holds(&program, &server, &keys, [&older, &handover]);
+}
+
+/// Has a program tie a bundle to checkpoints that are held, by lines and by files: its own and its older ones, one that nothing ties to it, and one of
+/// another history, signed by the same key.
+fn holds(program: &impl Fn() -> Command, server: &Server, keys: &[String], [older, handover]: [&Path; 2]) {
+    let tied = bundle(server, "8", &[older, handover]);
+    let untied = bundle(server, "8", &[]);
+    let text = |path: &Path| fs::read_to_string(path).unwrap();
+    let own = tied["checkpoint"].as_str().unwrap().to_owned();
+    // Of the document's log everybody has the private key, and can write another history.
+    let [example, example_key] = ["json", "vkey"].map(|kind| blocks("proofs.md", kind).concat());
+    let (example, example_key): (Value, _) = (serde_json::from_str(&example).unwrap(), example_key.trim().to_owned());
+    let forked = forked(example["checkpoint"].as_str().unwrap());
+    let foreign = example["checkpoint"].as_str().unwrap();
+    let all = [keys, std::slice::from_ref(&example_key)].concat();
+    let cases = [
+        (&tied, vec![own.clone()], "proven"),
+        (&tied, vec![text(older), text(handover), own.clone()], "proven"),
+        (&untied, vec![own.clone()], "proven"),
+        (&untied, vec![own, text(older)], "refused: nothing ties it"),
+        (&tied, vec![foreign.to_owned()], "refused: nothing ties it"),
+        (&tied, vec![text(older).replace("\n11\n", "\n10\n")], "refused: "),
+        (&example, vec![foreign.to_owned()], "proven"),
+        (&example, vec![forked], "refused: two histories"),
+    ];
+    let keys_file = server.file("log.pub", all.join("\n").as_bytes());
+    for (at, (bundle, held, expected)) in cases.into_iter().enumerate() {
+        let question = json!({ "keys": all, "bundle": bundle, "held": held }).to_string();
+        let answer = answers(program(), &server.file("question", question.as_bytes())).concat();
+        assert!(answer.starts_with(expected), "case {at}: {answer}");
+        let mut command = program();
+        command.arg(server.file("proof.json", bundle.to_string().as_bytes())).arg(&keys_file);
+        for (number, note) in held.iter().enumerate() {
+            command.arg(server.file(&format!("held-{number}"), note.as_bytes()));
+        }
+        let output = command.output().unwrap();
+        assert_eq!(String::from_utf8(output.stdout).unwrap().trim_end(), answer, "case {at}");
+        assert_eq!(output.status.code(), Some(i32::from(expected != "proven")), "case {at}");
+    }
+}
+
+/// A checkpoint of the same size as the example's and another root, signed by its key, whose private half the document gives.
+fn forked(note: &str) -> String {
+    let key = SigningKey::from_bytes(&[1; 32]);
+    let lines: Vec<&str> = note.lines().collect();
+    let text = format!("{}\n{}\n{}\n", lines[0], lines[1], BASE64_STANDARD.encode([7; 32]));
+    let (name, signature) = lines[4].rsplit_once(' ').unwrap();
+    let hash = &BASE64_STANDARD.decode(signature).unwrap()[..4];
+    format!("{text}\n{name} {}\n", BASE64_STANDARD.encode([hash, &key.sign(text.as_bytes()).to_bytes()].concat()))
 }
 
 /// What a program says to the lines of a file.
@@ -154,11 +207,17 @@ fn blocks(document: &str, kind: &str) -> Vec<String> {
 }
 
 /// Runs a script of a document in a folder; what it printed, or all it said if it failed.
-fn run(script: &str, folder: &Path) -> Result<String, String> {
+fn run(script: &str, folder: &Path, arguments: &[&str]) -> Result<String, String> {
     let path = folder.join("script.py");
     fs::write(&path, script).unwrap();
     let mut command = Command::new(python());
-    command.arg(&path).current_dir(folder).env("PYTHONDONTWRITEBYTECODE", "1").env_remove("PYTHONPATH").env_remove("PYTHONOPTIMIZE");
+    command
+        .arg(&path)
+        .args(arguments)
+        .current_dir(folder)
+        .env("PYTHONDONTWRITEBYTECODE", "1")
+        .env_remove("PYTHONPATH")
+        .env_remove("PYTHONOPTIMIZE");
     kit::finished(command, WITHIN)
 }
 
@@ -166,8 +225,8 @@ fn documents() {
     let folder = tempfile::tempdir().unwrap();
     let leaf = blocks("format.md", "python");
     assert_eq!(leaf.len(), 1);
-    run(&leaf[0], folder.path()).unwrap();
-    run(&leaf[0].replace("salt salt", "salt Salt"), folder.path()).unwrap_err();
+    run(&leaf[0], folder.path(), &[]).unwrap();
+    run(&leaf[0].replace("salt salt", "salt Salt"), folder.path(), &[]).unwrap_err();
 
     let [bundle, key, script] = ["json", "vkey", "python"].map(|kind| {
         let blocks = blocks("proofs.md", kind);
@@ -177,14 +236,28 @@ fn documents() {
     fs::write(folder.path().join("key.txt"), &key).unwrap();
     let file = folder.path().join("proof.json");
     fs::write(&file, &bundle).unwrap();
-    assert_eq!(run(&script, folder.path()).unwrap(), "record 7 of 7 is proven\n");
+    let whole: Value = serde_json::from_str(&bundle).unwrap();
+    let proven = "record 7 of 7 is proven\n";
+    assert_eq!(run(&script, folder.path(), &[]).unwrap(), proven);
+    let (own, older) = (whole["checkpoint"].as_str().unwrap(), whole["older"][0]["checkpoint"].as_str().unwrap());
+    fs::write(folder.path().join("own"), own).unwrap();
+    fs::write(folder.path().join("older"), older).unwrap();
+    fs::write(folder.path().join("forked"), forked(own)).unwrap();
+    assert_eq!(run(&script, folder.path(), &["older", "own"]).unwrap(), proven);
+    run(&script, folder.path(), &["forked"]).unwrap_err();
+    let mut untied = whole.clone();
+    untied.as_object_mut().unwrap().remove("older");
+    fs::write(&file, untied.to_string()).unwrap();
+    assert_eq!(run(&script, folder.path(), &["own"]).unwrap(), proven);
+    run(&script, folder.path(), &["own", "older"]).unwrap_err();
+    fs::write(&file, &bundle).unwrap();
     let check = |file: &Path| kit::finished(rollcall(&["check", file.to_str().unwrap(), "--key", key.trim()]), WITHIN);
     assert!(check(&file).unwrap().contains("event_01"));
     // A sample of changes: the script is the document's, and believes none of them.
-    let changes = changes_of_the_example(&serde_json::from_str(&bundle).unwrap());
+    let changes = changes_of_the_example(&whole);
     for (place, changed) in changes {
         fs::write(&file, changed.to_string()).unwrap();
-        run(&script, folder.path()).expect_err(&place);
+        run(&script, folder.path(), &[]).expect_err(&place);
         check(&file).expect_err(&place);
     }
 }
