@@ -98,7 +98,7 @@ fn a_log_that_a_server_refuses_is_verified_and_its_damage_told() {
     copy(&old.path().join("store"), &folder.path().join("store"));
     let found = verify(folder.path(), &[]);
     assert_eq!((found.code, &found.json["first_bad"], &found.json["records"]), (2, &json!(5), &json!(4)));
-    let finding = json!([{ "first": 5, "last": 5, "part": "checkpoint", "what": "5 records were acknowledged and 4 are left" }]);
+    let finding = json!([{ "first": 5, "last": 5, "part": "acknowledgement", "what": "5 records were acknowledged and 4 are left" }]);
     assert_eq!((&found.json["findings"], &found.json["sound"]), (&finding, &json!(false)));
     assert!(found.errors.ends_with("is damaged: 1 finding, the first at record 5\n"), "{}", found.errors);
 }
