@@ -559,7 +559,9 @@ fn a_damaged_slot_is_told_and_with_a_lost_record_the_log_does_not_start() {
         assert!(found.findings[0].what.contains(&format!("slot {slot} of the file `checkpoint` is damaged")), "{:?}", found.findings);
         // Nothing is missing: it starts, and the next commits write both slots anew.
         let log = open(folder.path()).unwrap();
-        [1, 2].map(|n| log.append(vec![event(&format!("new{n}"), "x")], NOW + 9).unwrap());
+        for id in ["new1", "new2"] {
+            log.append(vec![event(id, "x")], NOW + 9).unwrap();
+        }
         drop(log);
         assert_eq!(about(&audit(folder.path())), []);
     }
@@ -577,6 +579,17 @@ fn a_damaged_slot_is_told_and_with_a_lost_record_the_log_does_not_start() {
         assert_eq!((seq, what.as_str()), (27, "the tree's tiles know 27 records and 26 are left; the first missing record is 27"));
         assert_eq!(fs::metadata(folder.path().join("tree/0")).unwrap().len(), HEAD * 32, "what knows of it stays");
     }
+}
+
+#[test]
+fn a_tile_file_that_is_a_link_is_not_followed() {
+    let folder = sound().copied();
+    let elsewhere = folder.path().join("elsewhere");
+    fs::write(&elsewhere, "another's").unwrap();
+    fs::remove_file(folder.path().join("tree/0")).unwrap();
+    std::os::unix::fs::symlink(&elsewhere, folder.path().join("tree/0")).unwrap();
+    assert!(matches!(open(folder.path()), Err(OpenError::Io { .. })));
+    assert_eq!(fs::read_to_string(&elsewhere).unwrap(), "another's");
 }
 
 /// Every way to spoil a file, at some places of it: bytes and length, or none to delete it.
