@@ -432,6 +432,6 @@ fn catch_up(
 pub(super) fn open_failure(error: OpenError) -> Failure {
     match error {
         OpenError::InUse(_) | OpenError::Format { .. } => Failure::Caller(error.to_string()),
-        OpenError::Io { .. } | OpenError::Damaged { .. } | OpenError::Diverged { .. } => Failure::ours(error),
+        OpenError::Io { .. } | OpenError::Damaged { .. } | OpenError::Diverged { .. } | OpenError::Disputed { .. } => Failure::ours(error),
     }
 }

@@ -205,7 +205,9 @@ fn told(audit: &Audit, fitting: &[u64]) -> String {
     if let Some(root) = audit.root(audit.size()) {
         lines.push(format!("the tree over the first {} has the root {}", counted(audit.size(), "record", "records"), hex::encode(root)));
     }
+    let slot_is_damaged = audit.findings.iter().any(|finding| finding.part == Part::Acknowledgement);
     lines.push(match audit.acknowledged {
+        Acknowledged::Same(size) if slot_is_damaged => format!("the log begins with the {size} of the acknowledgement that is left"),
         Acknowledged::Same(size) => format!("the log begins with the {size} that were acknowledged last"),
         Acknowledged::SameLast(size) => format!("record {size} is the one that was acknowledged last; no root was kept of those before it"),
         Acknowledged::Different => "the log is not the one that was acknowledged last".into(),

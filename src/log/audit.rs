@@ -8,7 +8,7 @@ use bytes::Bytes;
 use rollcall_projections::{Millis, Seq, Standing};
 
 use super::block::Block;
-use super::checkpoint::Checkpoint;
+use super::checkpoint::{Checkpoint, Slots};
 use super::dedupe::Dedupe;
 use super::lanes::in_order;
 use super::merkle::{self, Hash};
@@ -55,7 +55,9 @@ pub enum Part {
     Leaf,
     /// The tiles of the tree.
     Tiles,
-    /// What was acknowledged.
+    /// What was acknowledged, as the file `checkpoint` beside the store has it.
+    Acknowledgement,
+    /// A signed checkpoint that somebody else has kept.
     Checkpoint,
 }
 
@@ -72,6 +74,7 @@ impl Part {
             Part::Proof => "proof",
             Part::Leaf => "leaf",
             Part::Tiles => "tiles",
+            Part::Acknowledgement => "acknowledgement",
             Part::Checkpoint => "checkpoint",
         }
     }
@@ -169,14 +172,8 @@ struct BlockInspected {
 }
 
 /// Looks at the whole store, and at what lies beside it.
-pub(super) fn audit(
-    store: &Store,
-    checkpoint: Option<Checkpoint>,
-    tiles: Option<&Tiles>,
-    keyring: &Keyring,
-    progress: &dyn Fn(Seq),
-) -> Audit {
-    let mut pass = Pass::new(store, checkpoint.as_ref(), tiles);
+pub(super) fn audit(store: &Store, slots: &Slots, tiles: Option<&Tiles>, keyring: &Keyring, progress: &dyn Fn(Seq)) -> Audit {
+    let mut pass = Pass::new(store, slots, tiles);
     let work = |piece: Vec<Result<(Seq, Vec<u8>), ReadError>>| -> Vec<Result<BlockInspected, ReadError>> {
         piece.into_iter().map(|block| block.and_then(|(first, bytes)| inspect(store, first, &bytes, keyring))).collect()
     };
@@ -280,12 +277,12 @@ impl BlockInspected {
 /// The pass over all blocks in order.
 struct Pass<'a> {
     store: &'a Store,
-    checkpoint: Option<&'a Checkpoint>,
+    slots: &'a Slots,
     tiles: Option<&'a Tiles>,
-    /// The leaves that the tiles have, as far as the checkpoint's root vouches for them, or as far as they go if none does.
+    /// The leaves that the tiles have.
     kept_leaves: Vec<Hash>,
-    /// Whether it does.
-    vouched: bool,
+    /// For so many of them the acknowledged root vouches.
+    vouched: Seq,
     /// The records whose leaves are not those.
     changed: Vec<Seq>,
     dedupe: Dedupe,
@@ -304,20 +301,18 @@ struct Pass<'a> {
 }
 
 impl<'a> Pass<'a> {
-    fn new(store: &'a Store, checkpoint: Option<&'a Checkpoint>, tiles: Option<&'a Tiles>) -> Pass<'a> {
-        let acknowledged = checkpoint.and_then(|checkpoint| Some((checkpoint.size, checkpoint.root?)));
-        let vouching = acknowledged.zip(tiles).and_then(|((size, root), tiles)| {
-            let rows = Rows::of(tiles.leaves(size).ok()??);
-            (merkle::root(&rows, size) == Ok(root)).then(|| rows.leaves().to_vec())
+    fn new(store: &'a Store, slots: &'a Slots, tiles: Option<&'a Tiles>) -> Pass<'a> {
+        let kept_leaves = tiles.and_then(|tiles| tiles.leaves(tiles.size().ok()?).ok()?).unwrap_or_default();
+        let vouched = slots.newest.and_then(|Checkpoint { size, root, .. }| {
+            let rows = Rows::of(kept_leaves.get(..usize::try_from(size).ok()?)?.to_vec());
+            (merkle::root(&rows, size) == Ok(root?)).then_some(size)
         });
-        let vouched = vouching.is_some();
-        let kept = || tiles.and_then(|tiles| tiles.leaves(tiles.size().ok()?).ok()?);
         Pass {
             store,
-            checkpoint,
+            slots,
             tiles,
-            kept_leaves: vouching.or_else(kept).unwrap_or_default(),
-            vouched,
+            kept_leaves,
+            vouched: vouched.unwrap_or(0),
             changed: Vec::new(),
             dedupe: Dedupe::default(),
             next: 1,
@@ -430,7 +425,7 @@ impl<'a> Pass<'a> {
     }
 
     fn finish(mut self) -> Audit {
-        let acknowledged = self.checkpoint.map_or(0, |checkpoint| checkpoint.size);
+        let acknowledged = self.slots.newest.map_or(0, |checkpoint| checkpoint.size);
         if let Some(open) = &self.open {
             // Nobody can say how far a block reached behind which nothing is left.
             self.next = self.next.max(open.last + 1).max(acknowledged + 1);
@@ -438,7 +433,9 @@ impl<'a> Pass<'a> {
         self.close(self.next);
         let head = self.next - 1;
         let rows = Rows::of(std::mem::take(&mut self.leaves));
-        let mut beside = Vec::new();
+        let damaged = |slot| (Part::Acknowledgement, format!("slot {slot} of the file `checkpoint` is damaged: it may have been the last"));
+        let damaged = self.slots.damaged.iter().map(damaged);
+        let mut beside: Vec<Finding> = damaged.map(|(part, what)| Finding { first: 0, last: 0, part, what }).collect();
         let state = self.compare(&rows, head, &mut beside);
         let sound = state == Acknowledged::Same(acknowledged);
         let tiles_complete = self.compare_tiles(&rows, sound, &mut beside);
@@ -452,27 +449,27 @@ impl<'a> Pass<'a> {
 
     /// Compares the records with what was acknowledged. Tiles that lead to the acknowledged root say which record is another one.
     fn compare(&mut self, rows: &Rows, head: Seq, beside: &mut Vec<Finding>) -> Acknowledged {
-        let Some(&Checkpoint { log_id, size, leaf, root, .. }) = self.checkpoint else {
+        let Some(&Checkpoint { log_id, size, leaf, root, .. }) = self.slots.newest.as_ref() else {
             if head > 0 {
                 let what = "it is missing: nobody can tell whether records are missing from the end".into();
-                beside.push(Finding { first: 0, last: 0, part: Part::Checkpoint, what });
+                beside.push(Finding { first: 0, last: 0, part: Part::Acknowledgement, what });
             }
             return Acknowledged::Unknown;
         };
         if log_id != self.store.log_id {
-            beside.push(Finding { first: 0, last: 0, part: Part::Checkpoint, what: "it is of another log".into() });
+            beside.push(Finding { first: 0, last: 0, part: Part::Acknowledgement, what: "it is of another log".into() });
             return Acknowledged::Different;
         }
         if head < size {
-            let what = format!("{size} records were acknowledged and {head} are left");
-            beside.push(Finding { first: head + 1, last: size, part: Part::Checkpoint, what });
+            let what = format!("{size} records were acknowledged and {head} are left{}", self.store.cause_of_loss());
+            beside.push(Finding { first: head + 1, last: size, part: Part::Acknowledgement, what });
         }
-        let told = self.vouched && !self.changed.is_empty();
-        if told {
-            for seq in std::mem::take(&mut self.changed) {
-                let what = "it is not the record that was acknowledged".into();
-                self.find(Finding { first: seq, last: seq, part: Part::Leaf, what });
-            }
+        let (vouched, unvouched): (Vec<Seq>, _) = self.changed.iter().partition(|seq| **seq <= self.vouched);
+        let told = !vouched.is_empty();
+        self.changed = unvouched;
+        for seq in vouched {
+            let what = "it is not the record that was acknowledged".into();
+            self.find(Finding { first: seq, last: seq, part: Part::Leaf, what });
         }
         let last = size.checked_sub(1).and_then(|at| rows.leaves().get(at as usize));
         let same = match root {
@@ -488,7 +485,7 @@ impl<'a> Pass<'a> {
                 Some(_) => (1, format!("the tree over the first {size} records has another root than the one acknowledged")),
                 None => (size, "it is not the record that was acknowledged".into()),
             };
-            beside.push(Finding { first, last: size, part: Part::Checkpoint, what });
+            beside.push(Finding { first, last: size, part: Part::Acknowledgement, what });
         }
         Acknowledged::Different
     }
@@ -496,19 +493,27 @@ impl<'a> Pass<'a> {
     /// Compares the tiles with the records, and says whether they are complete. Those of a log that is `sound` were wrong themselves.
     fn compare_tiles(&mut self, rows: &Rows, sound: bool, beside: &mut Vec<Finding>) -> bool {
         let Some(tiles) = self.tiles else { return rows.leaves().is_empty() };
+        let (acknowledged, known) = (self.slots.newest.map_or(0, |checkpoint| checkpoint.size), self.kept_leaves.len() as Seq);
+        let left = self.next - 1;
+        // What was acknowledged and is missing is told already.
+        let first = left.max(acknowledged) + 1;
+        if known >= first {
+            let what = format!("they know {known} records and {left} are left{}", self.store.cause_of_loss());
+            beside.push(Finding { first, last: known, part: Part::Tiles, what });
+        }
         // What is behind a record that cannot be read is compared leaf by leaf only.
-        let whole = rows.leaves().len() as Seq == self.next - 1;
+        let whole = rows.leaves().len() as Seq == left;
         let settled = if whole { tiles.compare(rows) } else { Ok(Settled::AsTheyWere) };
         let what = match (settled, self.changed.first()) {
             (Err(error), _) => format!("they cannot be read: {error}"),
-            (Ok(_), Some(seq)) if sound => {
+            (Ok(_), Some(seq)) if sound && *seq <= acknowledged => {
                 format!("they have another leaf for record {seq}, which is sound: the next start makes them again")
             }
             (Ok(_), Some(seq)) => format!("they have another leaf for record {seq}, and no root says which of the two is right"),
-            (Ok(Settled::Corrected), None) if !self.vouched || sound => {
+            (Ok(Settled::Corrected), None) if self.vouched == 0 || sound => {
                 "they do not fit their leaves: the next start makes them again".into()
             }
-            (Ok(settled), None) => return settled != Settled::Completed,
+            (Ok(settled), None) => return settled != Settled::Completed || known > left,
         };
         let seq = self.changed.first().copied().unwrap_or(0);
         beside.push(Finding { first: seq, last: seq, part: Part::Tiles, what });

@@ -38,6 +38,15 @@ pub(super) struct Checkpoint {
     pub(super) beside: Option<[u8; 32]>,
 }
 
+/// What stood in the file when it was opened.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Slots {
+    /// The whole slot of the higher generation.
+    pub(super) newest: Option<Checkpoint>,
+    /// The numbers of slots that were written once and are not whole any more: another one than the newest may have been acknowledged last.
+    pub(super) damaged: Vec<u64>,
+}
+
 /// The file with its two slots.
 pub(super) struct CheckpointFile {
     file: File,
@@ -47,35 +56,42 @@ pub(super) struct CheckpointFile {
 }
 
 impl CheckpointFile {
-    /// Opens or creates the file, and reads the newest whole slot.
-    pub(super) fn open(path: &Path) -> io::Result<(CheckpointFile, Option<Checkpoint>)> {
+    /// Opens or creates the file, and reads its slots.
+    pub(super) fn open(path: &Path) -> io::Result<(CheckpointFile, Slots)> {
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
         if file.metadata()?.len() < 2 * SLOT_DISTANCE {
             file.set_len(2 * SLOT_DISTANCE)?;
             file.sync_all()?;
         }
-        let mut newest: Option<(u64, Checkpoint)> = None;
+        let (mut newest, mut torn, mut empty) = (None::<(u64, Checkpoint)>, Vec::new(), Vec::new());
         for slot in 0..2 {
             let mut bytes = [0; SLOT_BYTES];
             file.read_exact_at(&mut bytes, slot * SLOT_DISTANCE)?;
-            newest = decode(&bytes).into_iter().chain(newest).max_by_key(|(generation, _)| *generation);
+            match decode(&bytes) {
+                Some(found) => newest = newest.into_iter().chain([found]).max_by_key(|(generation, _)| *generation),
+                None if bytes == [0; SLOT_BYTES] => empty.push(slot),
+                None => torn.push(slot),
+            }
         }
         let generation = newest.map_or(0, |(generation, _)| generation);
-        let file = CheckpointFile { file, generation, synced: Instant::now(), dirty: false };
-        Ok((file, newest.map(|(_, checkpoint)| checkpoint)))
+        // The second generation is synced before the third is written: from then on no slot is empty.
+        let emptied = empty.into_iter().filter(|_| generation > 1);
+        let slots = Slots { newest: newest.map(|(_, checkpoint)| checkpoint), damaged: torn.into_iter().chain(emptied).collect() };
+        Ok((CheckpointFile { file, generation, synced: Instant::now(), dirty: false }, slots))
     }
 
     /// Overwrites the older slot. Survives a kill at once, a power cut once synced.
     pub(super) fn write(&mut self, checkpoint: &Checkpoint) -> io::Result<()> {
+        let due = self.sync_is_due();
         self.generation += 1;
         self.file.write_all_at(&encode(self.generation, checkpoint), self.generation % 2 * SLOT_DISTANCE)?;
         self.dirty = true;
-        if self.sync_is_due() { self.sync() } else { Ok(()) }
+        if due { self.sync() } else { Ok(()) }
     }
 
-    /// Whether the next write will be followed by a sync.
+    /// Whether the next write will be followed by a sync: the first of each slot at once, so that an empty one tells of damage.
     pub(super) fn sync_is_due(&self) -> bool {
-        self.synced.elapsed() >= SYNC_EVERY
+        self.generation < 2 || self.synced.elapsed() >= SYNC_EVERY
     }
 
     /// Makes the last write survive a power cut.
@@ -139,10 +155,10 @@ mod tests {
         bytes[4168..4176].copy_from_slice(&hex::decode("5be5853dd9b224cd").unwrap());
         std::fs::write(&path, bytes).unwrap();
         let (mut file, found) = CheckpointFile::open(&path).unwrap();
-        assert_eq!(found, Some(Checkpoint { root: None, beside: None, ..checkpoint(9) }));
+        assert_eq!(found.newest, Some(Checkpoint { root: None, beside: None, ..checkpoint(9) }));
         // The next slot is of the new kind, and counts from then on.
         file.write(&checkpoint(10)).unwrap();
-        assert_eq!(CheckpointFile::open(&path).unwrap().1, Some(checkpoint(10)));
+        assert_eq!(CheckpointFile::open(&path).unwrap().1.newest, Some(checkpoint(10)));
     }
 
     #[test]
@@ -150,17 +166,34 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("checkpoint");
         let (mut file, none) = CheckpointFile::open(&path).unwrap();
-        assert_eq!(none, None);
+        assert_eq!(none, Slots::default());
         for size in 1..=5 {
             file.write(&checkpoint(size)).unwrap();
-            assert_eq!(CheckpointFile::open(&path).unwrap().1, Some(checkpoint(size)));
+            assert_eq!(CheckpointFile::open(&path).unwrap().1.newest, Some(checkpoint(size)));
         }
         // Generation 5 stands in slot 1: tear it, and 4 in slot 0 is left.
         let raw = OpenOptions::new().write(true).open(&path).unwrap();
         raw.write_all_at(&[0xff; 9], SLOT_DISTANCE + 40).unwrap();
         let (mut file, found) = CheckpointFile::open(&path).unwrap();
-        assert_eq!(found, Some(checkpoint(4)));
+        assert_eq!(found, Slots { newest: Some(checkpoint(4)), damaged: vec![1] });
         file.write(&checkpoint(6)).unwrap();
-        assert_eq!(CheckpointFile::open(&path).unwrap().1, Some(checkpoint(6)));
+        // It takes the place of what was torn.
+        assert_eq!(CheckpointFile::open(&path).unwrap().1, Slots { newest: Some(checkpoint(6)), damaged: vec![] });
+    }
+
+    #[test]
+    fn a_slot_that_was_emptied_is_told_from_one_that_was_never_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("checkpoint");
+        let (mut file, _) = CheckpointFile::open(&path).unwrap();
+        for (size, empty_one, damaged) in [(1, 0, vec![]), (2, 1, vec![1]), (3, 0, vec![0])] {
+            file.write(&checkpoint(size)).unwrap();
+            let whole = std::fs::read(&path).unwrap();
+            let mut emptied = whole.clone();
+            emptied[4096 * empty_one..][..SLOT_BYTES].fill(0);
+            std::fs::write(&path, emptied).unwrap();
+            assert_eq!(CheckpointFile::open(&path).unwrap().1, Slots { newest: Some(checkpoint(size)), damaged });
+            std::fs::write(&path, whole).unwrap();
+        }
     }
 }

@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use rollcall_projections::{Millis, Seq, Standing};
 
 use super::block::{Block, beside_after};
-use super::checkpoint::Checkpoint;
+use super::checkpoint::{Checkpoint, Slots};
 use super::dedupe::{Dedupe, Key};
 use super::lanes::in_order;
 use super::merkle::{self, Edge, Hash};
@@ -46,11 +46,21 @@ struct Fault {
     first: Seq,
     last: Seq,
     what: String,
+    /// Whether the tiles contradict the records and nothing says which of the two is right.
+    disputed: bool,
 }
 
 impl Fault {
     fn at(seq: Seq, what: impl Into<String>) -> Fault {
-        Fault { first: seq, last: seq, what: what.into() }
+        Fault::among(seq, seq, what)
+    }
+
+    fn among(first: Seq, last: Seq, what: impl Into<String>) -> Fault {
+        Fault { first, last, what: what.into(), disputed: false }
+    }
+
+    fn disputed(seq: Seq, what: String) -> Fault {
+        Fault { disputed: true, ..Fault::at(seq, what) }
     }
 }
 
@@ -65,8 +75,8 @@ impl From<ReadError> for Fault {
 }
 
 impl From<Fault> for OpenError {
-    fn from(Fault { first, last, what }: Fault) -> OpenError {
-        OpenError::Diverged { seq: first, last, what }
+    fn from(Fault { first, last, what, disputed }: Fault) -> OpenError {
+        if disputed { OpenError::Disputed { seq: first, what } } else { OpenError::Diverged { seq: first, last, what } }
     }
 }
 
@@ -122,13 +132,15 @@ impl Run<'_> {
     }
 }
 
-/// Looks through the whole store and compares it with what was acknowledged. The tiles are only asked where it differs.
+/// Looks through the whole store and compares it with what was acknowledged, and with the tiles where no acknowledged root vouches for it.
 pub(super) fn look_through(
     store: &Store,
-    checkpoint: Option<Checkpoint>,
+    slots: &Slots,
+    was_closed: bool,
     tiles: &Tiles,
     progress: &dyn Fn(Seq),
 ) -> Result<Recovered, OpenError> {
+    let checkpoint = slots.newest;
     if checkpoint.is_some_and(|checkpoint| checkpoint.log_id != store.log_id) {
         return Err(Fault::at(1, "the checkpoint beside the store is of another log").into());
     }
@@ -145,10 +157,13 @@ pub(super) fn look_through(
     });
     let Run { dedupe, recorded_at, leaves, beside, vouched_beside, .. } = run;
     let rows = Rows::of(leaves);
-    if let Some(checkpoint) = checkpoint {
-        judge(store, &checkpoint, &rows, tiles, taken, vouched_beside)?;
-    } else {
-        taken?;
+    let disputed = dispute(slots, was_closed, &rows, tiles, taken.is_ok().then(|| store.cause_of_loss()));
+    let judged = match checkpoint {
+        Some(checkpoint) => judge(store, &checkpoint, &rows, tiles, taken, vouched_beside),
+        None => taken,
+    };
+    if let Some(fault) = [judged, disputed].into_iter().filter_map(Result::err).min_by_key(|fault| fault.first) {
+        return Err(fault.into());
     }
     let edge = Edge::of(&rows, rows.leaves().len() as Seq).map_err(Fault::from)?;
     Ok(Recovered { dedupe, recorded_at, beside, rows, edge })
@@ -164,7 +179,7 @@ fn judge(
     vouched_beside: Option<Hash>,
 ) -> Result<(), Fault> {
     let other_root = match (&taken, checkpoint.root) {
-        (Ok(()), _) => compare(rows, checkpoint, tiles),
+        (Ok(()), _) => compare(rows, checkpoint, tiles, &store.cause_of_loss()),
         // Something is wrong further on; what comes before it may be another record in its place.
         (Err(_), Some(root)) => first_changed(rows, checkpoint.size, &root, tiles).map_or(Ok(()), Err),
         (Err(_), None) => Ok(()),
@@ -180,6 +195,27 @@ fn judge(
             Ok(())
         }
     }
+}
+
+/// Whether the tiles contradict records for which no acknowledged root vouches. Tiles are written after the records that they cover are synced
+/// and are never longer than them, whatever breaks off; docs/format.md lists what kills and power cuts leave. Where records are missing
+/// from the end `cause_of_loss` is added; none if they could not be looked through to it.
+fn dispute(slots: &Slots, was_closed: bool, rows: &Rows, tiles: &Tiles, cause_of_loss: Option<String>) -> Result<(), Fault> {
+    let head = rows.leaves().len() as Seq;
+    let rooted = slots.newest.filter(|checkpoint| checkpoint.root.is_some()).map(|checkpoint| checkpoint.size);
+    // Behind a root tiles may be anything after a power cut, if the slots themselves came through it.
+    let is_left_by_a_power_cut = rooted.is_some() && !was_closed && slots.damaged.is_empty();
+    // Tiles that cannot be read are told when they are to be set right.
+    if !is_left_by_a_power_cut && let Some(seq) = tiles.first_other(rows, rooted.unwrap_or(0)).unwrap_or_default() {
+        let what = format!("the tree's tiles and the records differ from record {seq} on, and no acknowledged root says which is right");
+        return Err(Fault::disputed(seq, what));
+    }
+    let size = tiles.size().unwrap_or_default();
+    if let Some(cause) = cause_of_loss.filter(|_| size > head) {
+        let what = format!("the tree's tiles know {size} records and {head} are left; the first missing record is {}{cause}", head + 1);
+        return Err(Fault::disputed(head + 1, what));
+    }
+    Ok(())
 }
 
 /// Compares what is kept beside the bodies up to record `until` with what they state.
@@ -203,10 +239,10 @@ fn extract_again(store: &Store, until: Seq) -> Result<(), Fault> {
 fn see(store: &Store, (first, bytes): (Seq, Vec<u8>), vouched: Seq, print: &impl Fn(Key<'_>) -> u64) -> Result<(Seq, Seen), Fault> {
     let block = store.parse(&bytes, first)?;
     let records = block.records().map_err(|what| match block.damage().into_iter().next() {
-        Some((first, last, what)) => Fault { first, last, what },
-        None => Fault { first, last: block.last_seq(), what },
+        Some((first, last, what)) => Fault::among(first, last, what),
+        None => Fault::among(first, block.last_seq(), what),
     })?;
-    let whole = |what| Fault { first, last: block.last_seq(), what };
+    let whole = |what| Fault::among(first, block.last_seq(), what);
     let other = if block.last_seq() > vouched { first_other_facts(&block, &records).map_err(whole)? } else { None };
     let other = other.map(|seq| Fault::at(seq, "its facts are not what its body states"));
     let fault = other.or_else(|| records.iter().find_map(|record| conflicts_as_it_says(store, record).err()));
@@ -260,20 +296,20 @@ fn follows(first: Seq, next: Seq, seen: &Seen, recorded_at: Millis) -> Result<()
         return Err(Fault::at(next, format!("record {first} stands in its place")));
     }
     if seen.recorded_at < recorded_at {
-        return Err(Fault { first, last: seen.last, what: "it was recorded before the one before it".into() });
+        return Err(Fault::among(first, seen.last, "it was recorded before the one before it"));
     }
     Ok(())
 }
 
 /// Whether the log is the one that was acknowledged, or goes on from it.
-fn compare(rows: &Rows, checkpoint: &Checkpoint, tiles: &Tiles) -> Result<(), Fault> {
+fn compare(rows: &Rows, checkpoint: &Checkpoint, tiles: &Tiles, cause_of_loss: &str) -> Result<(), Fault> {
     let Checkpoint { size, leaf, root, .. } = *checkpoint;
     let head = rows.leaves().len() as Seq;
-    let missing = || Fault::at(head + 1, format!("{size} records were acknowledged and {head} are left"));
+    let missing = || Fault::at(head + 1, format!("{size} records were acknowledged and {head} are left{cause_of_loss}"));
     if let Some(root) = root.filter(|root| merkle::root(rows, size) != Ok(*root)) {
         let somewhere = match head < size {
             true => missing(),
-            false => Fault { first: 1, last: size, what: format!("the tree over the first {size} records has another root") },
+            false => Fault::among(1, size, format!("the tree over the first {size} records has another root")),
         };
         return Err(first_changed(rows, size, &root, tiles).unwrap_or(somewhere));
     }

@@ -14,6 +14,7 @@
 
 use std::fs::{self, File};
 use std::io;
+use std::os::unix::fs::FileExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -24,7 +25,7 @@ use rollcall_projections::{Entry, Millis, Seq, Standing};
 
 use super::audit::{self, Audit};
 use super::block::{self, Block, Draft, FORMAT, Frame, VALUE_BYTES_MAX};
-use super::checkpoint::{Checkpoint, CheckpointFile};
+use super::checkpoint::{Checkpoint, CheckpointFile, Slots};
 use super::dedupe::{Candidate, Dedupe, find_among, judge_batch};
 use super::merkle::{self, Edge, Hash};
 use super::recovery::{self, Recovered};
@@ -34,6 +35,9 @@ use crate::verify::{Keyring, Verified};
 
 /// Fixed at creation. A page above a quarter of it spills into a blob; a page holds up to 17 values of at most 60 KiB.
 const SEGMENT_BYTES: usize = 8 << 20;
+
+/// So much is read at once to find where sled's file ends.
+const READ_BACK_BYTES: usize = 64 << 10;
 
 /// How often, and after which pauses, sled's own lock is tried.
 const LOCK_TRIES_MAX: u32 = 100;
@@ -83,6 +87,14 @@ pub enum OpenError {
         /// What is wrong.
         what: String,
     },
+    /// The tree's tiles and the records contradict each other, and no acknowledged root says which of the two is right.
+    #[error("{what}; restore the data folder from a backup, or, if you trust the records, remove its folder `tree`")]
+    Disputed {
+        /// The first record in question.
+        seq: Seq,
+        /// What is in question.
+        what: String,
+    },
 }
 
 fn first_bad(seq: Seq, last: Seq) -> String {
@@ -100,7 +112,7 @@ pub fn is_data_folder(folder: &Path) -> io::Result<bool> {
 /// A store that is open and locked, its records not yet looked through.
 pub struct Unrecovered {
     store: Store,
-    checkpoint: Option<Checkpoint>,
+    slots: Slots,
     checkpoint_file: CheckpointFile,
     folder: PathBuf,
     /// Whether the last one to open it closed it in order.
@@ -143,6 +155,8 @@ pub(super) struct Store {
     blobs_before: usize,
     /// There while the store is open: what it finds at the next opening was not closed.
     unclean: PathBuf,
+    /// Where sled cut its file off when it was opened, if that can be known.
+    cut_at: Option<u64>,
     /// Holds the lock.
     _lock: File,
 }
@@ -176,12 +190,14 @@ impl Unrecovered {
             File::create(&unclean).and_then(|file| file.sync_all()).map_err(io_error)?;
         }
         let damaged = |what: String| OpenError::Damaged { path: folder.to_owned(), what };
+        let end_before = written_end(&store_folder).map_err(io_error)?;
         let db = open_sled(&store_folder, cache_bytes).or_else(|_| {
             // A half-written snapshot keeps sled from opening; without one it rebuilds everything from its log.
             remove_snapshots(&store_folder).map_err(|error| error.to_string())?;
             open_sled(&store_folder, cache_bytes)
         });
         let db = db.map_err(damaged)?;
+        let cut_at = Some(written_end(&store_folder).map_err(io_error)?).filter(|end| *end < end_before);
         let meta = db.open_tree(META_TREE).map_err(|error| damaged(error.to_string()))?;
         let blocks = db.open_tree(BLOCK_TREE).map_err(|error| damaged(error.to_string()))?;
         let log_id = match meta.get(IDENTITY_KEY).map_err(|error| damaged(error.to_string()))? {
@@ -201,7 +217,7 @@ impl Unrecovered {
                 log_id
             }
         };
-        let (checkpoint_file, checkpoint) = CheckpointFile::open(&folder.join("checkpoint")).map_err(io_error)?;
+        let (checkpoint_file, slots) = CheckpointFile::open(&folder.join("checkpoint")).map_err(io_error)?;
         let data_file = File::open(store_folder.join("db")).map_err(io_error)?;
         let blobs = store_folder.join("blobs");
         db.flush().map_err(|error| damaged(error.to_string()))?;
@@ -213,9 +229,19 @@ impl Unrecovered {
         if let Some(parent) = folder.canonicalize().map_err(io_error)?.parent() {
             sync_all(&[parent]).map_err(io_error)?;
         }
-        let store =
-            Store { log_id, db, blocks, data_file, sync_data: Box::new(File::sync_data), blobs, blobs_before, unclean, _lock: lock };
-        Ok(Unrecovered { store, checkpoint, checkpoint_file, folder: folder.to_owned(), was_closed })
+        let store = Store {
+            log_id,
+            db,
+            blocks,
+            data_file,
+            sync_data: Box::new(File::sync_data),
+            blobs,
+            blobs_before,
+            unclean,
+            cut_at,
+            _lock: lock,
+        };
+        Ok(Unrecovered { store, slots, checkpoint_file, folder: folder.to_owned(), was_closed })
     }
 
     /// Puts another step in the place of the sync.
@@ -237,15 +263,12 @@ impl Unrecovered {
     /// # Errors
     /// If the disk refuses, or the store breaks off where nobody expected it. What is damaged is no error: see [`Audit::findings`].
     pub fn audit(self, keyring: &Keyring, progress: &dyn Fn(Seq)) -> Result<Audit, OpenError> {
-        let Unrecovered { store, checkpoint, folder, was_closed, .. } = self;
+        let Unrecovered { store, slots, folder, was_closed, .. } = self;
         let tiles = Tiles::look(&folder.join("tree")).map_err(|error| OpenError::Io { path: folder.join("tree"), error })?;
-        let audit = AssertUnwindSafe(|| audit::audit(&store, checkpoint, tiles.as_ref(), keyring, progress));
+        let audit = AssertUnwindSafe(|| audit::audit(&store, &slots, tiles.as_ref(), keyring, progress));
         let panicked = || OpenError::Damaged { path: folder.clone(), what: "it panicked while it was read".into() };
         let audit = catch_unwind(audit).map_err(|_| panicked())?;
-        if was_closed && store.db.flush().is_ok() {
-            // If it stays, the next opening only reads more from the disk.
-            let _ = fs::remove_file(&store.unclean);
-        }
+        store.leave(was_closed);
         Ok(audit)
     }
 
@@ -254,17 +277,20 @@ impl Unrecovered {
     /// seen, from time to time.
     ///
     /// # Errors
-    /// [`OpenError::Diverged`] names the first bad record.
+    /// [`OpenError::Diverged`] names the first bad record; [`OpenError::Disputed`] the first for which tiles and records contradict each other,
+    /// or that the tiles know and the store has no more, where no acknowledged root decides.
     pub fn recover(self, progress: &dyn Fn(Seq)) -> Result<SledLog, OpenError> {
-        let Unrecovered { store, checkpoint, checkpoint_file, folder, .. } = self;
+        let Unrecovered { store, slots, checkpoint_file, folder, was_closed } = self;
         let io_error = |error| OpenError::Io { path: folder.join("tree"), error };
         let tiles = Tiles::open(&folder.join("tree")).map_err(io_error)?;
-        let Recovered { dedupe, recorded_at, beside, rows, edge } = recovery::look_through(&store, checkpoint, &tiles, progress)?;
+        let Recovered { dedupe, recorded_at, beside, rows, edge } =
+            recovery::look_through(&store, &slots, was_closed, &tiles, progress).inspect_err(|_| store.leave(was_closed))?;
         let head = edge.size();
+        warn_of_slots(&slots, head);
         match tiles.settle(&rows).map_err(io_error)? {
             Settled::AsTheyWere => {}
-            Settled::Completed => tracing::info!(head, "the tree's tiles were completed from the log"),
-            Settled::Corrected => tracing::warn!(head, "the tree's tiles were not those of the log, which is sound: they were made again"),
+            Settled::Completed => tracing::info!(head, "the tree's tiles did not end where the log does: they were set right"),
+            Settled::Corrected => tracing::warn!(head, "the tree's tiles were not those of the log: they were made again"),
         }
         let log = SledLog {
             store,
@@ -276,6 +302,20 @@ impl Unrecovered {
         };
         log.head.set(head);
         Ok(log)
+    }
+}
+
+/// Says what the acknowledgement beside the store cannot say about its `head` records.
+fn warn_of_slots(slots: &Slots, head: Seq) {
+    for slot in &slots.damaged {
+        tracing::warn!(slot, "a slot of the file `checkpoint` is damaged: records acknowledged last may be missing without a trace");
+    }
+    match slots.newest {
+        None if head > 0 => tracing::warn!(head, "no acknowledgement is kept: nobody can tell whether records are missing or were changed"),
+        Some(Checkpoint { root: None, size, .. }) => {
+            tracing::warn!(size, "the acknowledgement is of a version without a tree: nobody can tell whether records were changed");
+        }
+        _ => {}
     }
 }
 
@@ -494,6 +534,21 @@ impl Drop for SledLog {
 }
 
 impl Store {
+    /// Leaves a folder of which nothing was changed as it was found: a start that is refused after a clean stop is refused again.
+    fn leave(&self, was_closed: bool) {
+        if was_closed && self.db.flush().is_ok() {
+            // If it stays, the next opening reads more from the disk, and believes in a power cut.
+            let _ = fs::remove_file(&self.unclean);
+        }
+    }
+
+    /// What to add where records are missing from the end.
+    pub(super) fn cause_of_loss(&self) -> String {
+        let cut =
+            |at| format!("; the store's file was cut off at byte {at} when it was opened: damage there, not deletion, may be the cause");
+        self.cut_at.map(cut).unwrap_or_default()
+    }
+
     /// The bytes of whole blocks, parts put together, from the block that begins at `first` on, each under the seq of its key.
     pub(super) fn blocks_from(&self, first: Seq) -> impl Iterator<Item = Result<(Seq, Vec<u8>), ReadError>> + Send + use<> {
         let mut values = self.blocks.range(part_key(first, 0)..).peekable();
@@ -637,6 +692,27 @@ fn forget_cached_pages(folder: &Path) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(error),
     }
+}
+
+/// Where what was written into sled's file ends, and zeros begin. Reads backwards from its end, mostly less than a segment.
+fn written_end(folder: &Path) -> io::Result<u64> {
+    let file = match File::open(folder.join("db")) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
+        Err(error) => return Err(error),
+    };
+    let mut end = file.metadata()?.len();
+    let mut bytes = vec![0; READ_BACK_BYTES];
+    while end > 0 {
+        let start = end.saturating_sub(READ_BACK_BYTES as u64);
+        let bytes = bytes.get_mut(..(end - start) as usize).unwrap_or_default();
+        file.read_exact_at(bytes, start)?;
+        if let Some(at) = bytes.iter().rposition(|byte| *byte != 0) {
+            return Ok(start + at as u64 + 1);
+        }
+        end = start;
+    }
+    Ok(0)
 }
 
 fn count(folder: &Path) -> io::Result<usize> {

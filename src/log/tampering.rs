@@ -354,7 +354,7 @@ fn the_same_event_twice_is_found_though_all_checks_fit() {
 
 fn checkpoint(folder: &Path) -> (CheckpointFile, Checkpoint) {
     let (file, checkpoint) = CheckpointFile::open(&folder.join("checkpoint")).unwrap();
-    (file, checkpoint.unwrap())
+    (file, checkpoint.newest.unwrap())
 }
 
 #[test]
@@ -363,7 +363,7 @@ fn another_root_without_tiles_that_fit_it_is_told_with_the_range_that_it_covers(
     let (mut file, checkpoint) = checkpoint(folder.path());
     file.write(&Checkpoint { root: Some([7; 32]), ..checkpoint }).unwrap();
     let audit = audit(folder.path());
-    assert_eq!((about(&audit), audit.acknowledged), (vec![(1, HEAD, Part::Checkpoint)], Acknowledged::Different));
+    assert_eq!((about(&audit), audit.acknowledged), (vec![(1, HEAD, Part::Acknowledgement)], Acknowledged::Different));
     assert_eq!(refused(folder.path()), Some((1, HEAD)));
 }
 
@@ -371,7 +371,7 @@ fn another_root_without_tiles_that_fit_it_is_told_with_the_range_that_it_covers(
 fn records_missing_from_the_end_are_told_though_nothing_else_is_wrong() {
     let folder = sound().copied();
     edit(folder.path(), HEAD, |parts| parts.records.truncate(18));
-    assert_eq!(about(&audit(folder.path())), [(26, 27, Part::Checkpoint)]);
+    assert_eq!(about(&audit(folder.path())), [(26, 27, Part::Acknowledgement)]);
     assert_eq!(refused(folder.path()), Some((26, 26)));
 }
 
@@ -441,6 +441,159 @@ fn a_body_that_was_never_signed_is_told_with_the_secret_and_another_author_witho
     assert_eq!((about(&found), found.signatures.wrong), (vec![(2, 2, Part::Proof), (6, 6, Part::Proof)], 1));
     let without = Unrecovered::open(folder.path(), CACHE_BYTES).unwrap().audit(&Keyring::new([], 0), &|_| {}).unwrap();
     assert_eq!((about(&without), without.signatures.wrong), (vec![(6, 6, Part::Proof)], 0));
+}
+
+type Unvouch = (&'static str, fn(&Path));
+
+/// How an acknowledgement ceases to vouch for anything.
+const UNVOUCHED: [Unvouch; 4] = [
+    ("no root", |folder| {
+        let (mut file, old) = checkpoint(folder);
+        file.write(&Checkpoint { root: None, beside: None, ..old }).unwrap();
+    }),
+    ("no file", |folder| fs::remove_file(folder.join("checkpoint")).unwrap()),
+    ("two zeroed slots", |folder| put(&folder.join("checkpoint"), &[], 8192)),
+    ("two flipped slots", |folder| [0, 1].into_iter().for_each(|slot| flip_slot(folder, slot))),
+];
+
+/// Flips a bit of a slot's root.
+fn flip_slot(folder: &Path, slot: usize) {
+    let mut bytes = fs::read(folder.join("checkpoint")).unwrap();
+    bytes[slot * 4096 + 80] ^= 1;
+    fs::write(folder.join("checkpoint"), bytes).unwrap();
+}
+
+/// The number of the slot that was written last: the generation stands in the 8 bytes behind the magic.
+fn newest_slot(folder: &Path) -> usize {
+    let bytes = fs::read(folder.join("checkpoint")).unwrap();
+    let generation = |slot: usize| u64::from_le_bytes(*bytes[slot * 4096 + 8..].first_chunk().unwrap());
+    usize::from(generation(1) > generation(0))
+}
+
+/// Among which record a start says that tiles and records contradict each other, and why.
+fn disputed(folder: &Path) -> Option<(Seq, String)> {
+    match open(folder) {
+        Ok(_) => None,
+        Err(OpenError::Disputed { seq, what }) => Some((seq, what)),
+        Err(other) => panic!("{other}"),
+    }
+}
+
+#[test]
+fn tiles_that_contradict_an_edit_for_which_no_root_vouches_keep_the_log_from_starting_and_stay_as_they_were() {
+    let original = sound();
+    for (how, unvouch) in UNVOUCHED {
+        // The last record's leaf stands in the slot itself.
+        for seq in [1, 6, HEAD - 1] {
+            let folder = original.copied();
+            unvouch(folder.path());
+            edit(folder.path(), seq, |parts| parts.records[(seq - block_of(seq).0) as usize].salt = [0; 16]);
+            let tiles = fs::read(folder.path().join("tree/0")).unwrap();
+            for _ in 0..2 {
+                let (first, what) = disputed(folder.path()).unwrap();
+                assert_eq!(first, seq, "{how}");
+                assert!(what.ends_with(&format!("from record {seq} on, and no acknowledged root says which is right")), "{what}");
+                assert_eq!(fs::read(folder.path().join("tree/0")).unwrap(), tiles, "{how}");
+            }
+            assert!(about(&audit(folder.path())).contains(&(seq, seq, Part::Tiles)), "{how}");
+            // Whoever trusts the records says so.
+            fs::remove_dir_all(folder.path().join("tree")).unwrap();
+            assert_eq!(disputed(folder.path()), None, "{how}");
+            assert!(!about(&audit(folder.path())).iter().any(|(_, _, part)| *part == Part::Tiles), "{how}");
+        }
+        // Tiles that agree contradict nothing, and neither do leaves that a power cut left unwritten.
+        let folder = original.copied();
+        unvouch(folder.path());
+        assert_eq!(disputed(folder.path()), None, "{how}");
+        let mut tiles = fs::read(folder.path().join("tree/0")).unwrap();
+        tiles[20 * 32..].fill(0);
+        fs::write(folder.path().join("tree/0"), tiles).unwrap();
+        assert_eq!(disputed(folder.path()), None, "{how}");
+    }
+}
+
+#[test]
+fn a_record_behind_the_surviving_slot_is_held_against_its_leaf_unless_a_power_cut_may_explain_it() {
+    let original = sound();
+    // The slot before covers 7 records, the damaged one all.
+    let damaged = original.copied();
+    edit(damaged.path(), 9, |parts| parts.records[1].salt = [0; 16]);
+    flip_slot(damaged.path(), newest_slot(damaged.path()));
+    assert_eq!(about(&audit(damaged.path())), [(9, 9, Part::Tiles), (0, 0, Part::Acknowledgement)]);
+    for unclean in [false, true] {
+        if unclean {
+            fs::write(damaged.path().join("unclean"), []).unwrap();
+        }
+        assert_eq!(disputed(damaged.path()).unwrap().0, 9);
+    }
+    // Both slots whole, and tiles behind them that were never synced: after a power cut that is what may be left.
+    let cut = original.copied();
+    let before = checkpoint(cut.path()).1;
+    rewrite(cut.path(), |blocks| drop(blocks.remove(&part_key(8, 0)[..])));
+    fs::remove_file(cut.path().join("checkpoint")).unwrap();
+    fs::remove_dir_all(cut.path().join("tree")).unwrap();
+    let log = open(cut.path()).unwrap();
+    assert_eq!(log.head(), 7);
+    log.append(vec![event("later", "x")], NOW + 9).unwrap();
+    drop(log);
+    assert_ne!(before, checkpoint(cut.path()).1);
+    let acknowledged = fs::read(cut.path().join("checkpoint")).unwrap();
+    let log = open(cut.path()).unwrap();
+    log.append(vec![event("last", "x")], NOW + 10).unwrap();
+    drop(log);
+    fs::write(cut.path().join("checkpoint"), &acknowledged).unwrap();
+    let mut tiles = fs::read(cut.path().join("tree/0")).unwrap();
+    tiles[8 * 32..].fill(7);
+    fs::write(cut.path().join("tree/0"), &tiles).unwrap();
+    for again in [false, true] {
+        assert_eq!(disputed(cut.path()).unwrap().0, 9, "closed in order; again: {again}");
+    }
+    fs::write(cut.path().join("unclean"), []).unwrap();
+    assert_eq!(disputed(cut.path()), None);
+}
+
+#[test]
+fn a_damaged_slot_is_told_and_with_a_lost_record_the_log_does_not_start() {
+    let original = sound();
+    for slot in [0, 1] {
+        let folder = original.copied();
+        flip_slot(folder.path(), slot);
+        let found = audit(folder.path());
+        assert_eq!((about(&found), found.tiles_complete), (vec![(0, 0, Part::Acknowledgement)], true));
+        assert!(found.findings[0].what.contains(&format!("slot {slot} of the file `checkpoint` is damaged")), "{:?}", found.findings);
+        // Nothing is missing: it starts, and the next commits write both slots anew.
+        let log = open(folder.path()).unwrap();
+        for id in ["new1", "new2"] {
+            log.append(vec![event(id, "x")], NOW + 9).unwrap();
+        }
+        drop(log);
+        assert_eq!(about(&audit(folder.path())), []);
+    }
+    for unclean in [false, true] {
+        let folder = original.copied();
+        flip_slot(folder.path(), newest_slot(folder.path()));
+        edit(folder.path(), HEAD, |parts| drop(parts.records.pop()));
+        if unclean {
+            fs::write(folder.path().join("unclean"), []).unwrap();
+        }
+        let found = audit(folder.path());
+        assert_eq!(about(&found), [(HEAD, HEAD, Part::Tiles), (0, 0, Part::Acknowledgement)]);
+        assert_eq!((found.findings[0].what.as_str(), found.tiles_complete), ("they know 27 records and 26 are left", true));
+        let (seq, what) = disputed(folder.path()).unwrap();
+        assert_eq!((seq, what.as_str()), (27, "the tree's tiles know 27 records and 26 are left; the first missing record is 27"));
+        assert_eq!(fs::metadata(folder.path().join("tree/0")).unwrap().len(), HEAD * 32, "what knows of it stays");
+    }
+}
+
+#[test]
+fn a_tile_file_that_is_a_link_is_not_followed() {
+    let folder = sound().copied();
+    let elsewhere = folder.path().join("elsewhere");
+    fs::write(&elsewhere, "another's").unwrap();
+    fs::remove_file(folder.path().join("tree/0")).unwrap();
+    std::os::unix::fs::symlink(&elsewhere, folder.path().join("tree/0")).unwrap();
+    assert!(matches!(open(folder.path()), Err(OpenError::Io { .. })));
+    assert_eq!(fs::read_to_string(&elsewhere).unwrap(), "another's");
 }
 
 /// Every way to spoil a file, at some places of it: bytes and length, or none to delete it.

@@ -11,7 +11,7 @@ use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::ops::ControlFlow;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -44,7 +44,9 @@ struct LevelFile {
 
 impl LevelFile {
     fn open(path: &Path, options: &OpenOptions) -> io::Result<LevelFile> {
-        let file = options.open(path)?;
+        // A link could lead to a file that is another's to write.
+        let no_links = rustix::fs::OFlags::NOFOLLOW.bits().cast_signed();
+        let file = options.clone().custom_flags(no_links).open(path)?;
         Ok(LevelFile { file, dirty: AtomicBool::new(false) })
     }
 
@@ -163,6 +165,25 @@ impl Tiles {
         let mut bytes = vec![0; (size * HASH_BYTES) as usize];
         file.read_exact_at(&mut bytes, 0)?;
         Ok(Some(bytes.as_chunks().0.to_vec()))
+    }
+
+    /// The first record after `after` for which the files have another leaf than the records; a leaf of zeros was never written, but left so by
+    /// a power cut.
+    pub(super) fn first_other(&self, rows: &Rows, after: u64) -> io::Result<Option<u64>> {
+        let [LevelFile { file, .. }, ..] = &self.files;
+        let until = self.size()?.min(rows.leaves().len() as u64);
+        let expected = rows.leaves().get(after as usize..until as usize).unwrap_or_default();
+        let mut first = after;
+        for expected in expected.chunks(COMPARED_BYTES / HASH_BYTES as usize) {
+            let mut found = vec![[0; HASH_BYTES as usize]; expected.len()];
+            file.read_exact_at(found.as_flattened_mut(), first * HASH_BYTES)?;
+            let other = found.iter().zip(expected).position(|(found, expected)| found != expected && found != &Hash::default());
+            if let Some(at) = other {
+                return Ok(Some(first + at as u64 + 1));
+            }
+            first += expected.len() as u64;
+        }
+        Ok(None)
     }
 
     /// The nodes of the tree that ends in `edge`. Tiles that are read are kept for as long as this is.

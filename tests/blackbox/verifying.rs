@@ -98,7 +98,7 @@ fn a_log_that_a_server_refuses_is_verified_and_its_damage_told() {
     copy(&old.path().join("store"), &folder.path().join("store"));
     let found = verify(folder.path(), &[]);
     assert_eq!((found.code, &found.json["first_bad"], &found.json["records"]), (2, &json!(5), &json!(4)));
-    let finding = json!([{ "first": 5, "last": 5, "part": "checkpoint", "what": "5 records were acknowledged and 4 are left" }]);
+    let finding = json!([{ "first": 5, "last": 5, "part": "acknowledgement", "what": "5 records were acknowledged and 4 are left" }]);
     assert_eq!((&found.json["findings"], &found.json["sound"]), (&finding, &json!(false)));
     assert!(found.errors.ends_with("is damaged: 1 finding, the first at record 5\n"), "{}", found.errors);
 }
@@ -108,6 +108,7 @@ fn a_damaged_file_is_told_in_a_sentence() {
     let original = log();
     let store = std::fs::read(original.path().join("store/db")).unwrap();
     let written = store.iter().rposition(|byte| *byte != 0).unwrap() + 1;
+    let mut cut_off = 0;
     for eighth in 0..8 {
         let folder = tempfile::tempdir().unwrap();
         copy(original.path(), folder.path());
@@ -121,5 +122,15 @@ fn a_damaged_file_is_told_in_a_sentence() {
             0 => assert_eq!((&found.json["records"], &found.json["acknowledged"]["state"]), (&json!(4), &json!("same"))),
             code => assert!(code == 2 && found.errors.starts_with("rollcall: the "), "{code}: {}", found.errors),
         }
+        // Who reads that records are missing is told that nobody need have deleted them.
+        let missing = |finding: &&Value| finding["what"].as_str().unwrap().contains("records were acknowledged and");
+        if let Some(finding) = found.json["findings"].as_array().into_iter().flatten().find(missing) {
+            let what = finding["what"].as_str().unwrap();
+            let byte = what.split_once("the store's file was cut off at byte ").and_then(|(_, rest)| rest.split_once(' '));
+            let byte: usize = byte.and_then(|(byte, _)| byte.parse().ok()).unwrap_or_else(|| panic!("{what}"));
+            assert!(byte < written && what.ends_with("damage there, not deletion, may be the cause"), "{what}");
+            cut_off += 1;
+        }
     }
+    assert!(cut_off > 0);
 }
