@@ -95,6 +95,12 @@ impl Answer {
     pub(super) fn json<'a, T: serde::Deserialize<'a>>(&'a self) -> Result<T, Failure> {
         serde_json::from_slice(&self.body).map_err(|_| Failure::Ours("the answer is not one that Rollcall gives".into()))
     }
+
+    /// The stable code of an error; empty for anything else.
+    pub(super) fn code(&self) -> String {
+        let code = self.json::<Value>().ok().and_then(|error| Some(error.get("code")?.as_str()?.to_owned()));
+        code.unwrap_or_default()
+    }
 }
 
 impl Client {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use rollcall_projections::Seq;
 
 use super::Failure;
+use super::client::without_secrets;
 use crate::engine::Engine;
 use crate::log::ReadError;
 use crate::notary::{Checkpoint, Note, NoteError, Place, PublishError, Verifier};
@@ -64,7 +65,15 @@ impl Publish {
         for place in &self.places {
             match place {
                 Place::Folder(folder) if !folder.is_dir() => {
-                    return Err(Failure::Caller(format!("--publish-checkpoints: `{}` is no folder", folder.display())));
+                    return Err(Failure::Caller(format!(
+                        "--publish-checkpoints: `{}` is no folder",
+                        without_secrets(&folder.display().to_string())
+                    )));
+                }
+                Place::Url(url)
+                    if url.parse::<ureq::http::Uri>().ok().and_then(|url| url.host().map(str::len)).is_none_or(|host| host == 0) =>
+                {
+                    return Err(Failure::Caller(format!("--publish-checkpoints: `{}` is no URL", without_secrets(url))));
                 }
                 _ => {}
             }

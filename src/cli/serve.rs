@@ -250,7 +250,7 @@ fn key_failure(error: KeyError) -> Failure {
         KeyError::Lost { .. } | KeyError::Exchanged { .. } | KeyError::Malformed(_) | KeyError::Public { .. } => {
             Failure::Caller(error.to_string())
         }
-        KeyError::Io { .. } | KeyError::Random(_) | KeyError::Unrecorded => Failure::ours(error),
+        KeyError::Io { .. } | KeyError::Random(_) | KeyError::Unrecorded | KeyError::Pending(_) => Failure::ours(error),
     }
 }
 

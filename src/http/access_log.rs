@@ -101,7 +101,8 @@ fn subject(id: Option<&str>, parameters: &[(String, String)]) -> Option<String> 
 
 /// An id as it is written. People give emails and names where an id is wanted: what may be one is not written.
 fn opaque(id: &str) -> String {
-    let personal = id.contains(['@', '＠']) || id.to_lowercase().contains("%40") || id.chars().any(char::is_whitespace);
+    // A percent sign may hide a sign that was encoded twice.
+    let personal = id.contains(['@', '＠', '%']) || id.chars().any(char::is_whitespace);
     if personal {
         return WITHHELD.to_owned();
     }
@@ -206,6 +207,7 @@ mod tests {
             ("directory_user_01", "directory_user_01"),
             ("ana@example.com", WITHHELD),
             ("ana%40example.com", WITHHELD),
+            ("ana%2540example.com", WITHHELD),
             ("Ana Li", WITHHELD),
             ("a\nb", WITHHELD),
             ("a\u{1b}[2J", "a\\u{1b}[2J"),

@@ -175,6 +175,10 @@ impl Unrecovered {
     fn open_or_panic(folder: &Path, cache_bytes: u64) -> Result<Unrecovered, OpenError> {
         let io_error = |error| OpenError::Io { path: folder.to_owned(), error };
         let store_folder = folder.join("store");
+        // The file is made after the store: alone it is what is left of a log, and a new one must not take its place.
+        if folder.join("checkpoint").exists() && !store_folder.join("db").exists() {
+            return Err(OpenError::Damaged { path: folder.to_owned(), what: "its store is missing".into() });
+        }
         fs::create_dir_all(&store_folder).map_err(io_error)?;
         let lock = File::create(folder.join("lock")).map_err(io_error)?;
         match lock.try_lock() {

@@ -71,6 +71,9 @@ pub enum KeyError {
     /// The key was to be replaced, and the log did not take the event that says so.
     #[error("the checkpoint key could not be replaced, because the log did not record it: try again")]
     Unrecorded,
+    /// Nobody knows whether the log names the key of the last change.
+    #[error("the key of an earlier change waits in `{0}`, and the log may name it: start the server again first")]
+    Pending(PathBuf),
 }
 
 /// A private key, wiped when it is dropped.

@@ -174,11 +174,15 @@ impl Notary {
     /// Makes the key that is to come, and writes it beside the one that signs. Waits for another change in progress.
     ///
     /// # Errors
-    /// If it cannot be made or written, or the change before could not be written and still cannot.
+    /// If it cannot be made or written, the change before could not be written and still cannot, or nobody knows what became of it.
     pub fn change(&self) -> Result<Change<'_>, KeyError> {
         let changing = self.changing.lock();
         // In the `.next` file is still the key that signs: it must not be overwritten.
         self.settle()?;
+        // The log may name that key, and this file is its only copy.
+        if self.files.next().exists() {
+            return Err(KeyError::Pending(self.files.next()));
+        }
         let next = Key::make()?;
         next.write(&self.files.next())?;
         let (from, to) = (self.verifier().to_string(), next.verifier(&self.origin).to_string());

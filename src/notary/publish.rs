@@ -12,7 +12,7 @@ use rollcall_projections::Seq;
 use super::note::{NOTE_BYTES_MAX, Note, NoteError};
 
 /// How long a receiver may take.
-const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+const ANSWER_WITHIN: Duration = Duration::from_secs(3);
 
 const EXTENSION: &str = "checkpoint";
 
@@ -99,7 +99,8 @@ impl fmt::Display for Place {
             Place::Folder(folder) => write!(formatter, "{}", folder.display()),
             Place::Url(url) => {
                 let url = url.parse::<ureq::http::Uri>().unwrap_or_default();
-                write!(formatter, "{}://{}{}", url.scheme_str().unwrap_or("http"), url.host().unwrap_or(""), url.path())
+                let authority = url.authority().map_or("", |authority| authority.as_str().rsplit('@').next().unwrap_or(""));
+                write!(formatter, "{}://{authority}{}", url.scheme_str().unwrap_or("http"), url.path())
             }
         }
     }
@@ -175,6 +176,6 @@ mod tests {
     #[test]
     fn no_log_shows_what_may_be_secret_in_a_url() {
         let shown = Place::parse("https://user:secret@auditor.example:8443/checkpoints?token=secret").to_string();
-        assert_eq!(shown, "https://auditor.example/checkpoints");
+        assert_eq!(shown, "https://auditor.example:8443/checkpoints");
     }
 }

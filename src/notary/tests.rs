@@ -133,6 +133,17 @@ fn a_change_that_the_log_refused_is_taken_back() {
 }
 
 #[test]
+fn a_change_of_which_nobody_knows_what_became_keeps_its_key() {
+    let folder = tempfile::tempdir().unwrap();
+    let notary = open(folder.path(), None).unwrap();
+    let from = key_of(&notary);
+    let to = notary.change().unwrap().to.clone();
+    assert!(matches!(notary.change(), Err(KeyError::Pending(_))));
+    // The log names it after all.
+    assert_eq!(key_of(&open(folder.path(), Some((&from, &to))).unwrap()), to);
+}
+
+#[test]
 fn a_key_is_replaced_only_once_it_is_recorded() {
     let folder = tempfile::tempdir().unwrap();
     let from = key_of(&open(folder.path(), None).unwrap());

@@ -521,3 +521,14 @@ fn users_of_any_directory_are_found_by_an_email_that_they_ever_showed() {
         assert_eq!((answer.status, answer.code().as_str()), (422, "validation_failed"), "{query}");
     }
 }
+
+#[test]
+fn an_end_ahead_of_the_servers_clock_is_told_all_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(folder.path());
+    server.deliver(&user("u1", "d1", "ana", "2026-01-01T00:00:00Z", "e1", "dsync.user.created"));
+    let ahead = super::model::rfc3339(super::kit::now_ms() + 3_600_000);
+    server.deliver(&user("u1", "d1", "ana", &ahead, "e2", "dsync.user.deleted"));
+    let page = out(&ask(&server, &["audit", "u1"]));
+    assert!(page.contains("lost access on ") && page.contains("by e2"), "{page}");
+}
