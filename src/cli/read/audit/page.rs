@@ -27,8 +27,9 @@ struct Line {
 pub(super) fn page(timeline: &Timeline, width: Option<u16>, coloured: bool) -> String {
     let mut lines = head(timeline);
     lines.push(Line { text: String::new(), style: Style::new() });
+    let lengths = Lengths::of(&timeline.steps);
     for step in &timeline.steps {
-        tell(step, &timeline.steps, width, &mut lines);
+        tell(step, &lengths, width, &mut lines);
     }
     let rows: Vec<Vec<String>> = lines.iter().map(|line| vec![line.text.clone()]).collect();
     let mut out = verdict(timeline, coloured);
@@ -127,12 +128,28 @@ fn utc(moment: &str) -> String {
     }
 }
 
+/// How wide the columns of the events are.
+struct Lengths {
+    event: usize,
+    seq: usize,
+    learnt: usize,
+}
+
+impl Lengths {
+    fn of(steps: &[Step]) -> Lengths {
+        let longest = |length: &dyn Fn(&Step) -> usize| steps.iter().map(length).max().unwrap_or(0);
+        Lengths {
+            event: longest(&|step| step.cause.event.len()),
+            seq: longest(&|step| step.cause.seq.to_string().len()),
+            learnt: longest(&|step| learnt(step).len()),
+        }
+    }
+}
+
 /// An event, and below it, a line each, what it brought about.
-fn tell(step: &Step, all: &[Step], width: Option<u16>, lines: &mut Vec<Line>) {
+fn tell(step: &Step, &Lengths { event, seq, learnt: length }: &Lengths, width: Option<u16>, lines: &mut Vec<Line>) {
     let bold = Style::new().bold();
     let cause = &step.cause;
-    let (event, seq) = (longest(all, |step| step.cause.event.len()), longest(all, |step| step.cause.seq.to_string().len()));
-    let length = longest(all, |step| learnt(step).len());
     let (first, learnt) =
         (format!("{}  {:<event$}  record {:>seq$}", step.at, cause.event, cause.seq), format!("{:<length$}", learnt(step)));
     let one = format!("{first}  {learnt}  {}", cause.event_id);
@@ -152,10 +169,6 @@ fn tell(step: &Step, all: &[Step], width: Option<u16>, lines: &mut Vec<Line>) {
         lines.push(Line { text, style: AnsiColor::Yellow.on_default() });
     }
     step.whats.iter().for_each(|what| describe(what, lines));
-}
-
-fn longest(steps: &[Step], length: impl Fn(&Step) -> usize) -> usize {
-    steps.iter().map(length).max().unwrap_or(0)
 }
 
 fn describe(what: &What, lines: &mut Vec<Line>) {
