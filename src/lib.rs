@@ -6,6 +6,7 @@
 pub mod cli;
 pub mod documents;
 pub mod engine;
+pub mod hashes;
 pub mod http;
 pub mod json;
 pub mod log;

@@ -4,12 +4,9 @@
 //! from 0. Nodes never change once their leaves are there, so they are all that is ever stored or asked for.
 
 use rollcall_projections::Seq;
-use sha2::{Digest, Sha256};
 
 use super::ReadError;
-
-/// A SHA-256.
-pub(super) type Hash = [u8; 32];
+pub(super) use crate::hashes::{Hash, empty_root, parent};
 
 /// No log is larger: see `check_batch`.
 const LEVELS_MAX: u32 = 32;
@@ -21,16 +18,6 @@ pub(super) trait Nodes {
     /// # Errors
     /// If it cannot be read, or is not what it should be.
     fn node(&self, level: u32, index: u64) -> Result<Hash, ReadError>;
-}
-
-/// The hash of the tree without leaves: SHA-256 of nothing.
-pub(super) fn empty_root() -> Hash {
-    Sha256::digest([]).into()
-}
-
-/// The hash over two subtrees that stand side by side.
-pub(super) fn parent(left: &Hash, right: &Hash) -> Hash {
-    Sha256::new().chain_update([1]).chain_update(left).chain_update(right).finalize().into()
 }
 
 /// The tree hash over the first `size` leaves.
@@ -154,6 +141,7 @@ impl Edge {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use sha2::{Digest, Sha256};
 
     // Leaves, roots and proofs of the reference tests of Certificate Transparency, as transparency-dev/merkle has them in
     // testonly/reference_test.go.

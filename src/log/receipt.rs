@@ -1,8 +1,7 @@
 //! The leaf of a record: what its place in the Merkle tree commits to. The bytes are fixed for ever; docs/format.md says them.
 
-use sha2::{Digest, Sha256};
-
 use super::Record;
+use crate::hashes::{self, Hash};
 use crate::verify::Proof;
 
 const RECEIPT_VERSION: u8 = 1;
@@ -37,12 +36,9 @@ impl Record {
         out
     }
 
-    /// SHA-256(0x00 ‖ receipt ‖ SHA-256(salt ‖ body)), a leaf in the sense of RFC 6962, section 2.1.
-    ///
-    /// The body stands behind a salted digest, so that one day it can be made unreadable and the leaf still proves the rest.
-    pub fn leaf(&self) -> [u8; 32] {
-        let body = Sha256::new().chain_update(self.salt).chain_update(&self.body).finalize();
-        Sha256::new().chain_update([0]).chain_update(self.receipt()).chain_update(body).finalize().into()
+    /// Its leaf in the sense of RFC 6962, section 2.1: see [`hashes::leaf`].
+    pub fn leaf(&self) -> Hash {
+        hashes::leaf(&self.receipt(), &self.salt, &self.body)
     }
 }
 

@@ -4,10 +4,10 @@
 use base64::prelude::*;
 use rollcall_projections::{Millis, Seq};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
 use super::note::{Checkpoint, Note, NoteError, Verifier};
 use super::{origin, tree};
+use crate::hashes::leaf;
 use crate::verify::{KEY_ID_BYTES, Proof};
 
 /// The version of the form.
@@ -233,12 +233,6 @@ fn bytes(text: &str, field: &'static str) -> Result<Vec<u8>, BundleError> {
 
 fn hashes(texts: &[String], field: &'static str) -> Result<Vec<[u8; 32]>, BundleError> {
     texts.iter().map(|text| bytes(text, field)?.try_into().map_err(|_| BundleError::Field(field))).collect()
-}
-
-/// SHA-256(0x00 ‖ receipt ‖ SHA-256(salt ‖ body)).
-fn leaf(receipt: &[u8], salt: &[u8; 16], body: &[u8]) -> [u8; 32] {
-    let body = Sha256::new().chain_update(salt).chain_update(body).finalize();
-    Sha256::new().chain_update([0]).chain_update(receipt).chain_update(body).finalize().into()
 }
 
 /// What a receipt says.

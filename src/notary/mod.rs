@@ -20,7 +20,7 @@ pub use note::{Checkpoint, NOTE_BYTES_MAX, Note, NoteError, Verifier, VerifierEr
 use parking_lot::{Mutex, MutexGuard};
 pub use publish::{Place, PublishError};
 use rollcall_projections::Seq;
-pub use tree::{empty_root, includes, is_consistent};
+pub use tree::{includes, is_consistent};
 
 /// At most so many signed notes are kept.
 const NOTES_MAX: usize = 64;

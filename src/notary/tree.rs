@@ -1,21 +1,11 @@
 //! What a Merkle proof proves: RFC 6962's tree, checked by the algorithms of RFC 9162, sections 2.1.3.2 and 2.1.4.2. It needs no log.
 
 use rollcall_projections::Seq;
-use sha2::{Digest, Sha256};
 
-type Hash = [u8; 32];
+use crate::hashes::{Hash, empty_root, parent};
 
 /// No tree of 2^64 leaves has a longer path; a consistency proof has one hash more.
 const HASHES_MAX: usize = 65;
-
-/// The tree hash of no leaves.
-pub fn empty_root() -> Hash {
-    Sha256::digest([]).into()
-}
-
-fn node(left: &Hash, right: &Hash) -> Hash {
-    Sha256::new().chain_update([1]).chain_update(left).chain_update(right).finalize().into()
-}
 
 /// Whether `leaf` is that of record `seq` in the tree of `size` records whose hash is `root`.
 pub fn includes(root: &Hash, size: Seq, seq: Seq, leaf: &Hash, hashes: &[Hash]) -> bool {
@@ -28,10 +18,10 @@ pub fn includes(root: &Hash, size: Seq, seq: Seq, leaf: &Hash, hashes: &[Hash]) 
             return false;
         }
         if at & 1 == 1 || at == last {
-            hash = node(other, &hash);
+            hash = parent(other, &hash);
             skip_left(&mut at, &mut last);
         } else {
-            hash = node(&hash, other);
+            hash = parent(&hash, other);
         }
         (at, last) = (at >> 1, last >> 1);
     }
@@ -65,10 +55,10 @@ pub fn is_consistent(from: Seq, from_root: &Hash, to: Seq, to_root: &Hash, hashe
             return false;
         }
         if at & 1 == 1 || at == last {
-            (old, new) = (node(other, &old), node(other, &new));
+            (old, new) = (parent(other, &old), parent(other, &new));
             skip_left(&mut at, &mut last);
         } else {
-            new = node(&new, other);
+            new = parent(&new, other);
         }
         (at, last) = (at >> 1, last >> 1);
     }
@@ -85,6 +75,7 @@ fn skip_left(at: &mut Seq, last: &mut Seq) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use sha2::{Digest, Sha256};
 
     /// RFC 6962, section 2.1, read out recursively.
     fn root(leaves: &[Hash]) -> Hash {
@@ -93,7 +84,7 @@ mod tests {
             [leaf] => *leaf,
             _ => {
                 let (left, right) = leaves.split_at(leaves.len().next_power_of_two() / 2);
-                node(&root(left), &root(right))
+                parent(&root(left), &root(right))
             }
         }
     }
