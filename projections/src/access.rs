@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 
 use crate::causes::{Cause, Turn};
-use crate::directories::{Directory, DirectoryState, DirectoryVersion};
+use crate::directories::Directory;
 use crate::entities::Version;
 use crate::fact::{DirectoryChange, Print};
 use crate::names::Name;
@@ -107,10 +107,7 @@ impl Views {
         if self.ended_by(directory, version, cut) {
             return Some(AccessLoss::DirectoryDeleted);
         }
-        match directory.state(cut) {
-            DirectoryState::Live(DirectoryVersion { change: DirectoryChange::Activated, .. }) | DirectoryState::Stub => None,
-            _ => Some(AccessLoss::DirectoryDeactivated),
-        }
+        (!directory.is_active(cut)).then_some(AccessLoss::DirectoryDeactivated)
     }
 
     /// The moments, known and up to the cut, of all that a user's access hangs on.

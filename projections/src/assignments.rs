@@ -5,9 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use smallvec::SmallVec;
 
 use crate::causes::{Cause, runs};
-use crate::directories::DirectoryState;
 use crate::entities::Version;
-use crate::fact::DirectoryChange;
 use crate::names::{NO_NAME, Name};
 use crate::order::{Cut, Millis};
 use crate::roles::{Attributes, Compiled, DEFAULT, Rank, Reason, Reasons, Scope};
@@ -83,12 +81,7 @@ pub struct Ground {
 impl Views {
     /// Whether a user has access: alive, active, in an active directory. `version` is alive at the cut.
     pub(crate) fn has_access(&self, version: &Version, cut: Cut) -> bool {
-        let active = |state| match state {
-            DirectoryState::Absent => false,
-            DirectoryState::Stub => true,
-            DirectoryState::Live(directory) => directory.change == DirectoryChange::Activated,
-        };
-        version.active && self.directories.get(version.directory).is_none_or(|directory| active(directory.state(cut)))
+        version.active && self.directories.get(version.directory).is_none_or(|directory| directory.is_active(cut))
     }
 
     /// The groups that a user is a member of, with their versions.

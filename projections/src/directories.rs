@@ -63,6 +63,15 @@ impl Directory {
         }
     }
 
+    /// Whether it lets anybody in.
+    pub(crate) fn is_active(&self, cut: Cut) -> bool {
+        match self.state(cut) {
+            DirectoryState::Absent => false,
+            DirectoryState::Stub => true,
+            DirectoryState::Live(version) => version.change == DirectoryChange::Activated,
+        }
+    }
+
     /// Whether its latest activation or deletion is a deletion; deactivations decide nothing here.
     pub(crate) fn is_deleted(&self, cut: Cut) -> bool {
         match self.events.latest(cut).map(|version| version.change) {
