@@ -12,7 +12,7 @@ use rollcall::verify::Verified;
 use rollcall_projections::{Entry, Millis, Seq};
 use serde_json::Value;
 
-use super::kit::{now_ms, user};
+use super::kit::{hand_on_the_rest, now_ms, user};
 use super::road::{asking, engine, get, memory_log, operate, post, verified};
 
 /// A log whose appends and bodies can be made to fail or to hang.
@@ -51,10 +51,6 @@ impl Log for Faulty {
         self.log.append(batch, recorded_at)
     }
 
-    fn read(&self, after: Seq, events_max: usize, bytes_max: usize) -> Result<Vec<Record>, ReadError> {
-        self.log.read(after, events_max, bytes_max)
-    }
-
     fn entries(&self, after: Seq, events_max: usize, each: &mut dyn FnMut(&Entry<'_>)) -> Result<Seq, ReadError> {
         self.log.entries(after, events_max, each)
     }
@@ -66,33 +62,7 @@ impl Log for Faulty {
         }
     }
 
-    fn find(&self, event_id: &str) -> Result<Option<Seq>, ReadError> {
-        self.log.find(event_id)
-    }
-
-    fn wait(&self, after: Seq, timeout: Duration) -> Seq {
-        self.log.wait(after, timeout)
-    }
-
-    fn head(&self) -> Seq {
-        self.log.head()
-    }
-
-    fn identity(&self) -> Identity {
-        self.log.identity()
-    }
-
-    fn root(&self, size: Seq) -> Result<[u8; 32], ReadError> {
-        self.log.root(size)
-    }
-
-    fn inclusion(&self, seq: Seq, size: Seq) -> Result<Vec<[u8; 32]>, ReadError> {
-        self.log.inclusion(seq, size)
-    }
-
-    fn consistency(&self, from: Seq, to: Seq) -> Result<Vec<[u8; 32]>, ReadError> {
-        self.log.consistency(from, to)
-    }
+    hand_on_the_rest!();
 }
 
 fn body(id: &str) -> String {

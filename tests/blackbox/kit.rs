@@ -249,3 +249,41 @@ pub fn user(id: &str, directory: &str, name: &str, created_at: &str, event_id: &
     })
     .to_string()
 }
+
+/// The rest of `Log` for a log that stands before another one, its field `log`, and has its own way with what is appended, folded and shown.
+macro_rules! hand_on_the_rest {
+    () => {
+        fn read(&self, after: Seq, events_max: usize, bytes_max: usize) -> Result<Vec<Record>, ReadError> {
+            self.log.read(after, events_max, bytes_max)
+        }
+
+        fn find(&self, event_id: &str) -> Result<Option<Seq>, ReadError> {
+            self.log.find(event_id)
+        }
+
+        fn wait(&self, after: Seq, timeout: Duration) -> Seq {
+            self.log.wait(after, timeout)
+        }
+
+        fn head(&self) -> Seq {
+            self.log.head()
+        }
+
+        fn identity(&self) -> Identity {
+            self.log.identity()
+        }
+
+        fn root(&self, size: Seq) -> Result<[u8; 32], ReadError> {
+            self.log.root(size)
+        }
+
+        fn inclusion(&self, seq: Seq, size: Seq) -> Result<Vec<[u8; 32]>, ReadError> {
+            self.log.inclusion(seq, size)
+        }
+
+        fn consistency(&self, from: Seq, to: Seq) -> Result<Vec<[u8; 32]>, ReadError> {
+            self.log.consistency(from, to)
+        }
+    };
+}
+pub(crate) use hand_on_the_rest;

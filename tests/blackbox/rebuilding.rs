@@ -12,7 +12,7 @@ use rollcall::verify::Verified;
 use rollcall_projections::{Cut, Entry, Millis, Seq};
 use serde_json::{Value, json};
 
-use super::kit::{API_KEY, Server, user};
+use super::kit::{API_KEY, Server, hand_on_the_rest, user};
 use super::road::{engine, memory_log};
 
 const AT: &str = "2026-01-01T00:00:00.000Z";
@@ -29,10 +29,6 @@ impl Log for Gate {
         self.log.append(batch, recorded_at)
     }
 
-    fn read(&self, after: Seq, events_max: usize, bytes_max: usize) -> Result<Vec<Record>, ReadError> {
-        self.log.read(after, events_max, bytes_max)
-    }
-
     fn entries(&self, after: Seq, events_max: usize, each: &mut dyn FnMut(&Entry<'_>)) -> Result<Seq, ReadError> {
         while self.closed.load(Ordering::SeqCst) {
             std::thread::yield_now();
@@ -47,33 +43,7 @@ impl Log for Gate {
         self.log.bodies(seqs)
     }
 
-    fn find(&self, event_id: &str) -> Result<Option<Seq>, ReadError> {
-        self.log.find(event_id)
-    }
-
-    fn wait(&self, after: Seq, timeout: Duration) -> Seq {
-        self.log.wait(after, timeout)
-    }
-
-    fn head(&self) -> Seq {
-        self.log.head()
-    }
-
-    fn identity(&self) -> Identity {
-        self.log.identity()
-    }
-
-    fn root(&self, size: Seq) -> Result<[u8; 32], ReadError> {
-        self.log.root(size)
-    }
-
-    fn inclusion(&self, seq: Seq, size: Seq) -> Result<Vec<[u8; 32]>, ReadError> {
-        self.log.inclusion(seq, size)
-    }
-
-    fn consistency(&self, from: Seq, to: Seq) -> Result<Vec<[u8; 32]>, ReadError> {
-        self.log.consistency(from, to)
-    }
+    hand_on_the_rest!();
 }
 
 fn finish(rebuild: &Rebuild) {
