@@ -12,7 +12,9 @@ use std::time::Instant;
 
 use actix_web::App;
 use actix_web::test::{TestRequest, call_service, init_service, read_body};
-use kit::{BUSY_GROUP, BUSY_USER, DIRECTORY, Dice, SECRET, build, group_id, in_turns, line, time, user_id};
+use kit::{
+    BUSY_GROUP, BUSY_USER, DIRECTORY, Dice, SECRET, build, group_id, in_turns, line, time, user_id,
+};
 use rollcall::engine::{Engine, FeedPlace};
 use rollcall::http::{Settings, WEBHOOK_PATH, app};
 use rollcall::verify::Keyring;
@@ -24,22 +26,33 @@ const ROUNDS: usize = 7;
 const CALLS: usize = 64;
 
 fn main() {
-    let events: usize = std::env::var("ROLLCALL_BENCH_EVENTS").ok().and_then(|text| text.parse().ok()).unwrap_or(1_000_000);
+    let events: usize = std::env::var("ROLLCALL_BENCH_EVENTS")
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(1_000_000);
     let Ok(folder) = tempfile::tempdir() else { panic!("no temporary folder") };
     let (log, company, settled) = build(folder.path(), events);
     let began = Instant::now();
-    let Ok(engine) = Engine::start(log.clone(), 256 << 20, rollcall::time::now_ms, |_| {}) else { panic!("the log does not fold") };
+    let Ok(engine) = Engine::start(log.clone(), 256 << 20, rollcall::time::now_ms, |_| {}) else {
+        panic!("the log does not fold")
+    };
     let fold = began.elapsed();
     println!("{} records of {} people, folded in {fold:.2?}", log.head(), company.lives.len());
 
     let slot: Arc<OnceLock<Arc<Engine>>> = Arc::default();
     let _ = slot.set(engine.clone());
-    let settings = Settings { keyring: Keyring::new([SECRET], 1), api_keys: vec!["k".into()], webhook_paths: vec![WEBHOOK_PATH.into()] };
+    let settings = Settings {
+        keyring: Keyring::new([SECRET], 1),
+        api_keys: vec!["k".into()],
+        webhook_paths: vec![WEBHOOK_PATH.into()],
+    };
     let system = actix_web::rt::System::new();
     let service = system.block_on(init_service(App::new().configure(app(settings, slot))));
     let ask = |path: String| {
-        let request = TestRequest::get().uri(&path).insert_header(("Authorization", "Bearer k")).to_request();
-        let body = system.block_on(async { read_body(call_service(&service, request).await).await });
+        let request =
+            TestRequest::get().uri(&path).insert_header(("Authorization", "Bearer k")).to_request();
+        let body =
+            system.block_on(async { read_body(call_service(&service, request).await).await });
         assert!(body.len() > 60, "{path}: {body:?}");
     };
     let dice = std::cell::RefCell::new(Dice(5));
@@ -50,18 +63,40 @@ fn main() {
     let own = |path: String| format!("/rollcall/v1/{path}");
     let mut works: Vec<Work<'_>> = vec![
         ("user by id, now", Box::new(|| ask(format!("/directory_users/{}", present())))),
-        ("100 users of a directory, now", Box::new(|| ask(format!("/directory_users?directory={DIRECTORY}&limit=100")))),
+        (
+            "100 users of a directory, now",
+            Box::new(|| ask(format!("/directory_users?directory={DIRECTORY}&limit=100"))),
+        ),
         ("access of a user", Box::new(|| ask(own(format!("users/{}/access", anybody()))))),
-        ("groups of a user over time", Box::new(|| ask(own(format!("users/{}/groups", anybody()))))),
+        (
+            "groups of a user over time",
+            Box::new(|| ask(own(format!("users/{}/groups", anybody())))),
+        ),
         ("history of a user", Box::new(|| ask(own(format!("users/{}/history", anybody()))))),
-        ("100 of a user's 100,000 versions", Box::new(|| ask(own(format!("users/{}/history?order=desc", user_id(BUSY_USER)))))),
-        ("100 periods of a group with 2,000 former members", Box::new(|| ask(own(format!("groups/{}/members", group_id(BUSY_GROUP)))))),
-        ("100 deprovisionings since a moment", Box::new(|| ask(own(format!("deprovisionings?since={}", moment()))))),
-        ("when was this user deprovisioned", Box::new(|| ask(own(format!("deprovisionings?user={}", anybody()))))),
-        ("100 differences between two moments", Box::new(|| ask(own(format!("diff?from={}&to=latest", moment()))))),
+        (
+            "100 of a user's 100,000 versions",
+            Box::new(|| ask(own(format!("users/{}/history?order=desc", user_id(BUSY_USER))))),
+        ),
+        (
+            "100 periods of a group with 2,000 former members",
+            Box::new(|| ask(own(format!("groups/{}/members", group_id(BUSY_GROUP))))),
+        ),
+        (
+            "100 deprovisionings since a moment",
+            Box::new(|| ask(own(format!("deprovisionings?since={}", moment())))),
+        ),
+        (
+            "when was this user deprovisioned",
+            Box::new(|| ask(own(format!("deprovisionings?user={}", anybody())))),
+        ),
+        (
+            "100 differences between two moments",
+            Box::new(|| ask(own(format!("diff?from={}&to=latest", moment())))),
+        ),
     ];
     {
-        let mut calling: Vec<&mut dyn FnMut()> = works.iter_mut().map(|(_, work)| &mut **work as &mut dyn FnMut()).collect();
+        let mut calling: Vec<&mut dyn FnMut()> =
+            works.iter_mut().map(|(_, work)| &mut **work as &mut dyn FnMut()).collect();
         let times = in_turns(ROUNDS, CALLS, &mut calling);
         for (at, ((what, _), ns)) in works.iter().zip(&times).enumerate() {
             let (other, than) = if at < 2 {

@@ -34,11 +34,16 @@ fn one_event(bodies: &[Vec<u8>]) {
     let keyring = Keyring::new([SECRET], u64::MAX);
     let body = bytes::Bytes::from(bodies[100].clone());
     let header = sign(SECRET, NOW, &body);
-    let mut verify = || keep(Verified::webhook(&keyring, Some(header.as_bytes()), body.clone(), NOW));
+    let mut verify =
+        || keep(Verified::webhook(&keyring, Some(header.as_bytes()), body.clone(), NOW));
     let mut hash = || keep(Sha256::digest(&body));
     let mut read = || keep(extract(&body, None));
     let mut scan = || keep(serde_json::from_slice::<serde::de::IgnoredAny>(&body));
-    let [verify, hash, read, scan] = in_turns(ROUNDS, 4000, &mut [&mut verify, &mut hash, &mut read, &mut scan])[..] else { return };
+    let [verify, hash, read, scan] =
+        in_turns(ROUNDS, 4000, &mut [&mut verify, &mut hash, &mut read, &mut scan])[..]
+    else {
+        return;
+    };
     line("verify one event, extraction included", verify, "SHA-256 of its body", hash);
     line("extract one event", read, "a JSON scan of its body", scan);
 }
@@ -46,7 +51,10 @@ fn one_event(bodies: &[Vec<u8>]) {
 fn codec(bodies: &[Vec<u8>]) {
     let keyring = Keyring::new([SECRET], u64::MAX);
     let Ok(folder) = tempfile::tempdir() else { return };
-    let Ok(log) = Unrecovered::open(folder.path(), 512 << 20).and_then(|log| log.recover(&|_| {})) else { return };
+    let Ok(log) = Unrecovered::open(folder.path(), 512 << 20).and_then(|log| log.recover(&|_| {}))
+    else {
+        return;
+    };
     let mut spent = std::time::Duration::ZERO;
     for chunk in bodies.chunks(512) {
         let batch = chunk.iter().map(|body| verified(&keyring, body.clone())).collect();
@@ -72,7 +80,12 @@ fn codec(bodies: &[Vec<u8>]) {
     }
     let limit = started.elapsed();
     let each = |time: std::time::Duration| time.as_nanos() as f64 / bodies.len() as f64;
-    line("append to the store, 512 a batch, per event", each(spent), "a plain file with fdatasync", each(limit));
+    line(
+        "append to the store, 512 a batch, per event",
+        each(spent),
+        "a plain file with fdatasync",
+        each(limit),
+    );
     let stored: u64 = walk(&folder.path().join("store"));
     println!(
         "{:<58} {:>10}   {:>6.2} x the raw bodies (the file grows by whole segments)",
@@ -100,14 +113,24 @@ fn codec(bodies: &[Vec<u8>]) {
 
 fn walk(folder: &std::path::Path) -> u64 {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
-    entries.map(|entry| if entry.path().is_dir() { walk(&entry.path()) } else { entry.metadata().map_or(0, |data| data.len()) }).sum()
+    entries
+        .map(|entry| {
+            if entry.path().is_dir() {
+                walk(&entry.path())
+            } else {
+                entry.metadata().map_or(0, |data| data.len())
+            }
+        })
+        .sum()
 }
 
 fn fold_and_lookup(bodies: &[Vec<u8>], company: &Company) {
     let keyring = Keyring::new([SECRET], u64::MAX);
     let log = MemoryLog::new([0; 16]);
     for chunk in bodies.chunks(512) {
-        if let Err(error) = log.append(chunk.iter().map(|body| verified(&keyring, body.clone())).collect(), NOW) {
+        if let Err(error) =
+            log.append(chunk.iter().map(|body| verified(&keyring, body.clone())).collect(), NOW)
+        {
             panic!("{error}");
         }
     }
@@ -131,13 +154,19 @@ fn fold_and_lookup(bodies: &[Vec<u8>], company: &Company) {
         keep(map.len());
     };
     let [fold, count] = in_turns(7, 1, &mut [&mut fold, &mut count])[..] else { return };
-    line("fold one event", fold / bodies.len() as f64, "one insert into a hash map", count / bodies.len() as f64);
+    line(
+        "fold one event",
+        fold / bodies.len() as f64,
+        "one insert into a hash map",
+        count / bodies.len() as f64,
+    );
 
     let mut views = Views::new();
     entries.iter().for_each(|entry| views.apply(entry));
     let (mut a, mut b, mut c) = (Dice(1), Dice(1), Dice(1));
     let ids: Vec<String> = company.present.iter().map(|person| user_id(*person)).collect();
-    let map: std::collections::HashMap<&str, usize> = ids.iter().enumerate().map(|(at, id)| (id.as_str(), at)).collect();
+    let map: std::collections::HashMap<&str, usize> =
+        ids.iter().enumerate().map(|(at, id)| (id.as_str(), at)).collect();
     let mut now = || keep(views.user(&ids[a.below(kit::PEOPLE) as usize], Cut::LATEST));
     let span = (company.at - kit::START) as u64;
     let mut then = || {
@@ -146,16 +175,21 @@ fn fold_and_lookup(bodies: &[Vec<u8>], company: &Company) {
         keep(views.user(id, cut));
     };
     let mut lookup = || keep(map.get(ids[c.below(kit::PEOPLE) as usize].as_str()));
-    let [now, then, lookup] = in_turns(ROUNDS, 5000, &mut [&mut now, &mut then, &mut lookup])[..] else { return };
+    let [now, then, lookup] = in_turns(ROUNDS, 5000, &mut [&mut now, &mut then, &mut lookup])[..]
+    else {
+        return;
+    };
     line("look a user up with its groups, now", now, "one lookup in a hash map", lookup);
     line("the same, at a random cut in both clocks", then, "the same about now", now);
     let window = Window { descending: true, after: None, before: None, limit: 100 };
     let group = group_id(1);
-    let filter = UserFilter { group: Some(&group), directory: Some(DIRECTORY), ..UserFilter::default() };
+    let filter =
+        UserFilter { group: Some(&group), directory: Some(DIRECTORY), ..UserFilter::default() };
     let mut dice = Dice(2);
     let mut now = || keep(views.users(&filter, Cut::LATEST, window));
     let mut then = || {
-        let cut = Cut { as_of: kit::START + (span / 4 + dice.below(span * 3 / 4)) as i64, ..Cut::LATEST };
+        let cut =
+            Cut { as_of: kit::START + (span / 4 + dice.below(span * 3 / 4)) as i64, ..Cut::LATEST };
         keep(views.users(&filter, cut, window));
     };
     let [now, then] = in_turns(ROUNDS, 200, &mut [&mut now, &mut then])[..] else { return };

@@ -23,7 +23,10 @@ fn keep<T>(result: T) {
 }
 
 fn main() {
-    let records = std::env::var("ROLLCALL_BENCH_RECORDS").ok().and_then(|text| text.parse().ok()).unwrap_or(RECORDS);
+    let records = std::env::var("ROLLCALL_BENCH_RECORDS")
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(RECORDS);
     let Ok(folder) = tempfile::tempdir() else { return };
     let ingest_ns = [1, 64, 512].map(ingest);
     let log = filled(folder.path(), records);
@@ -48,7 +51,9 @@ fn cpu() -> Duration {
 }
 
 fn append(log: &SledLog, keyring: &Keyring, bodies: &[Vec<u8>]) {
-    if let Err(error) = log.append(bodies.iter().map(|body| verified(keyring, body.clone())).collect(), NOW) {
+    if let Err(error) =
+        log.append(bodies.iter().map(|body| verified(keyring, body.clone())).collect(), NOW)
+    {
         panic!("{error}");
     }
 }
@@ -93,7 +98,8 @@ fn filled(folder: &Path, records: usize) -> SledLog {
         while bodies.len() < 512 {
             bodies.extend(company.happen());
         }
-        let batch: Vec<Vec<u8>> = bodies.drain(..(records - log.head() as usize).min(512)).collect();
+        let batch: Vec<Vec<u8>> =
+            bodies.drain(..(records - log.head() as usize).min(512)).collect();
         append(&log, &keyring, &batch);
     }
     log
@@ -129,10 +135,21 @@ fn share(log: &SledLog, ingest_ns: [(usize, f64); 3]) {
     let mut write_one = || keep(std::os::unix::fs::FileExt::write_all_at(&file, &[7; 32], 0));
     let works: [&mut dyn FnMut(); 4] = [&mut leaf, &mut node, &mut write, &mut write_one];
     let [leaf, node, write, write_one] = works.map(cpu_ns);
-    println!("leaf {}, node {}, a write of 512 hashes {}, of one {}", cost(leaf), cost(node), cost(write), cost(write_one));
+    println!(
+        "leaf {}, node {}, a write of 512 hashes {}, of one {}",
+        cost(leaf),
+        cost(node),
+        cost(write),
+        cost(write_one)
+    );
     for (batch, event) in ingest_ns {
         let write = (write_one + (write - write_one) * (batch - 1) as f64 / 511.0) / batch as f64;
-        line(&format!("the tree, per event, {batch} a batch"), leaf + node + write, "the event's CPU time without HTTP", event);
+        line(
+            &format!("the tree, per event, {batch} a batch"),
+            leaf + node + write,
+            "the event's CPU time without HTTP",
+            event,
+        );
     }
 }
 
@@ -145,8 +162,11 @@ fn proofs(log: &SledLog) {
     let mut inclusion = || keep(log.inclusion(1 + a.below(head), head));
     let mut consistency = || keep(log.consistency(1 + b.below(head), head));
     let mut body = || keep(log.bodies(&[1 + c.below(head)]));
-    let works: &mut [&mut dyn FnMut()] = &mut [&mut root, &mut old_root, &mut inclusion, &mut consistency, &mut body];
-    let [root, old_root, inclusion, consistency, body] = in_turns(15, 200, works)[..] else { return };
+    let works: &mut [&mut dyn FnMut()] =
+        &mut [&mut root, &mut old_root, &mut inclusion, &mut consistency, &mut body];
+    let [root, old_root, inclusion, consistency, body] = in_turns(15, 200, works)[..] else {
+        return;
+    };
     line("the root of the head", root, "reading one body", body);
     line("the root of any size", old_root, "reading one body", body);
     line("an inclusion proof", inclusion, "reading one body", body);
@@ -179,8 +199,14 @@ fn opening(folder: &Path) {
         assert!(unrecovered.audit(&keyring, &|_| {}).is_ok_and(|audit| audit.findings_count == 0));
         took[3].push(passed());
     }
-    let [folded, folded_cpu] = [median(&took[2], |times| times.0), median(&took[2], |times| times.1)];
-    let names = ["opening the store", "looking through every record", "folding", "an audit, signatures included"];
+    let [folded, folded_cpu] =
+        [median(&took[2], |times| times.0), median(&took[2], |times| times.1)];
+    let names = [
+        "opening the store",
+        "looking through every record",
+        "folding",
+        "an audit, signatures included",
+    ];
     for (name, times) in names.iter().zip(&took) {
         line(name, median(times, |times| times.0), "folding", folded);
         line(&format!("{name}: CPU time"), median(times, |times| times.1), "folding", folded_cpu);

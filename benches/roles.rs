@@ -32,7 +32,9 @@ fn build(log: &dyn Log, people: u64, groups: u64, events: usize) {
         number += 1;
         batch.push(verified(&keyring, event(number, kind, START + number as i64, data)));
         if batch.len() == BATCH_EVENTS_MAX {
-            let Ok(_) = log.append(std::mem::take(&mut batch), NOW) else { panic!("the log does not take it") };
+            let Ok(_) = log.append(std::mem::take(&mut batch), NOW) else {
+                panic!("the log does not take it")
+            };
         }
         number as usize
     };
@@ -45,7 +47,8 @@ fn build(log: &dyn Log, people: u64, groups: u64, events: usize) {
     let user = |person: u64, version: u64| {
         let mut user = kit::user(person, START);
         user["custom_attributes"]["level"] = json!(version % 7);
-        user["custom_attributes"]["department_name"] = json!(format!("Department {}", (person + version) % 40));
+        user["custom_attributes"]["department_name"] =
+            json!(format!("Department {}", (person + version) % 40));
         user
     };
     let membership = |person: u64, group: u64| json!({"directory_id": DIRECTORY, "user": user(person, 0), "group": named_group(group)});
@@ -98,7 +101,9 @@ fn mapping(mode: &str, shift: u64) -> Mapping {
     rules.push(json!({"attribute": "custom_attributes.level", "values": {"6": ["senior"], "5": ["senior", "mentor"]}}));
     let mut priority: Vec<String> = (0..60).map(|number| format!("role-{number:03}")).collect();
     priority.extend(["senior", "mentor", "member"].map(String::from));
-    match parse_mapping(&json!({"mode": mode, "default_roles": ["member"], "priority": priority, "rules": rules})) {
+    match parse_mapping(
+        &json!({"mode": mode, "default_roles": ["member"], "priority": priority, "rules": rules}),
+    ) {
         Ok(mapping) => mapping,
         Err(errors) => panic!("{errors:?}"),
     }
@@ -115,7 +120,10 @@ fn read_along(address: SocketAddr, people: u64, stop: &AtomicBool) -> Vec<Durati
         std::thread::sleep(due.saturating_duration_since(Instant::now()));
         // From when the question was due: a server that stops is not asked less for it.
         let id = kit::user_id(dice.below(people));
-        let _ = write!(stream, "GET /directory_users/{id} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer k\r\n\r\n");
+        let _ = write!(
+            stream,
+            "GET /directory_users/{id} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer k\r\n\r\n"
+        );
         receive(&mut stream, &mut answer);
         times.push(due.max(began).elapsed());
     }
@@ -124,7 +132,12 @@ fn read_along(address: SocketAddr, people: u64, stop: &AtomicBool) -> Vec<Durati
 }
 
 fn latencies(what: &str, times: &[Duration], seconds: f64) {
-    let at = |part: f64| times.get(((times.len() as f64 * part) as usize).min(times.len().saturating_sub(1))).copied().unwrap_or_default();
+    let at = |part: f64| {
+        times
+            .get(((times.len() as f64 * part) as usize).min(times.len().saturating_sub(1)))
+            .copied()
+            .unwrap_or_default()
+    };
     println!(
         "  read meanwhile, {what:<18} {:>6.0}/s   p50 {:>8.2?}   p99 {:>8.2?}   slowest {:>8.2?}",
         times.len() as f64 / seconds,
@@ -135,18 +148,27 @@ fn latencies(what: &str, times: &[Duration], seconds: f64) {
 }
 
 fn main() {
-    let events: usize = std::env::var("ROLLCALL_BENCH_EVENTS").ok().and_then(|text| text.parse().ok()).unwrap_or(1_000_000);
+    let events: usize = std::env::var("ROLLCALL_BENCH_EVENTS")
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(1_000_000);
     let (people, groups) = (events as u64 / 10, (events as u64 / 1000).max(10));
     let Ok(folder) = tempfile::tempdir() else { panic!("no temporary folder") };
-    let log: Arc<dyn Log> = match Unrecovered::open(folder.path(), 512 << 20).and_then(|log| log.recover(&|_| {})) {
-        Ok(log) => Arc::new(log),
-        Err(error) => panic!("{error}"),
-    };
+    let log: Arc<dyn Log> =
+        match Unrecovered::open(folder.path(), 512 << 20).and_then(|log| log.recover(&|_| {})) {
+            Ok(log) => Arc::new(log),
+            Err(error) => panic!("{error}"),
+        };
     build(&*log, people, groups, events);
     let began = Instant::now();
-    let Ok(engine) = Engine::start(log.clone(), 256 << 20, rollcall::time::now_ms, |_| {}) else { panic!("the log does not fold") };
+    let Ok(engine) = Engine::start(log.clone(), 256 << 20, rollcall::time::now_ms, |_| {}) else {
+        panic!("the log does not fold")
+    };
     let fold = began.elapsed();
-    println!("{} events, {people} people, {groups} groups; folded at the start in {fold:.2?}", log.head());
+    println!(
+        "{} events, {people} people, {groups} groups; folded at the start in {fold:.2?}",
+        log.head()
+    );
 
     // What every preview must do at the least: look at everybody's groups once, and read the attributes of their latest snapshots.
     let cut = Cut { known_at: log.head(), ..Cut::LATEST };
@@ -159,7 +181,9 @@ fn main() {
     for mode in ["all", "highest_priority"] {
         for round in 0..3 {
             let began = Instant::now();
-            let Ok(proposal) = engine.propose(mapping(mode, round), None, cut) else { panic!("the log cannot be read") };
+            let Ok(proposal) = engine.propose(mapping(mode, round), None, cut) else {
+                panic!("the log cannot be read")
+            };
             let read = began.elapsed();
             let mut changes = 0;
             let comparison = engine.compare(&proposal, cut, |some| {
@@ -177,8 +201,11 @@ fn main() {
 
     let slot: Arc<OnceLock<Arc<Engine>>> = Arc::default();
     let _ = slot.set(engine.clone());
-    let settings =
-        Settings { keyring: Keyring::new([SECRET], u64::MAX), api_keys: vec!["k".into()], webhook_paths: vec![WEBHOOK_PATH.into()] };
+    let settings = Settings {
+        keyring: Keyring::new([SECRET], u64::MAX),
+        api_keys: vec!["k".into()],
+        webhook_paths: vec![WEBHOOK_PATH.into()],
+    };
     let (sent, addresses) = std::sync::mpsc::channel();
     std::thread::spawn(move || {
         actix_web::rt::System::new().block_on(async move {
@@ -210,13 +237,24 @@ fn main() {
     for mode in ["all", "highest_priority"] {
         let wanted = mapping(mode, if mode == "all" { 0 } else { 1 });
         let began = Instant::now();
-        let Ok(bodies) = log.bodies(&(1..=log.head()).collect::<Vec<_>>()) else { panic!("the log cannot be read") };
+        let Ok(bodies) = log.bodies(&(1..=log.head()).collect::<Vec<_>>()) else {
+            panic!("the log cannot be read")
+        };
         let limit = began.elapsed();
         drop(bodies);
         let took = beside("the role index", &|| {
             let Ok(prepared) = engine.prepare(&wanted) else { panic!("the log cannot be read") };
-            let set = engine.set_mapping(operator, wanted.clone(), prepared, Replaces::Anything, None, None);
-            let Ok(_) = actix_web::rt::System::new().block_on(set) else { panic!("the mapping was not set") };
+            let set = engine.set_mapping(
+                operator,
+                wanted.clone(),
+                prepared,
+                Replaces::Anything,
+                None,
+                None,
+            );
+            let Ok(_) = actix_web::rt::System::new().block_on(set) else {
+                panic!("the mapping was not set")
+            };
         });
         println!(
             "role index built and mapping set, {mode:<16} {took:>8.2?}: {:.2} x reading every body",
@@ -230,6 +268,9 @@ fn main() {
         }
         assert!(!rebuild.has_failed(), "the rebuild failed");
     });
-    println!("every view rebuilt {took:>8.2?}: {:.2} x the fold at the start", took.as_secs_f64() / fold.as_secs_f64());
+    println!(
+        "every view rebuilt {took:>8.2?}: {:.2} x the fold at the start",
+        took.as_secs_f64() / fold.as_secs_f64()
+    );
     engine.close();
 }

@@ -21,7 +21,11 @@ const TURN: Duration = Duration::from_millis(1500);
 const TURNS: usize = 4;
 
 /// Requests a second over `connections` kept-alive connections; `request` writes the next one.
-fn load(address: SocketAddr, connections: usize, request: &(impl Fn(u64, &mut Vec<u8>) + Sync)) -> f64 {
+fn load(
+    address: SocketAddr,
+    connections: usize,
+    request: &(impl Fn(u64, &mut Vec<u8>) + Sync),
+) -> f64 {
     let (stop, done, next) = (AtomicBool::new(false), AtomicU64::new(0), AtomicU64::new(0));
     let started = Instant::now();
     std::thread::scope(|scope| {
@@ -49,10 +53,11 @@ fn load(address: SocketAddr, connections: usize, request: &(impl Fn(u64, &mut Ve
 
 fn main() {
     let Ok(folder) = tempfile::tempdir() else { panic!("no temporary folder") };
-    let log: Arc<dyn Log> = match Unrecovered::open(folder.path(), 512 << 20).and_then(|log| log.recover(&|_| {})) {
-        Ok(log) => Arc::new(log),
-        Err(error) => panic!("{error}"),
-    };
+    let log: Arc<dyn Log> =
+        match Unrecovered::open(folder.path(), 512 << 20).and_then(|log| log.recover(&|_| {})) {
+            Ok(log) => Arc::new(log),
+            Err(error) => panic!("{error}"),
+        };
     let keyring = Keyring::new([SECRET], u64::MAX);
     let mut company = Company::new();
     let mut bodies = company.sync();
@@ -60,19 +65,29 @@ fn main() {
         bodies.extend(company.happen());
     }
     for chunk in bodies.chunks(512) {
-        if let Err(error) = log.append(chunk.iter().map(|body| verified(&keyring, body.clone())).collect(), kit::NOW) {
+        if let Err(error) = log
+            .append(chunk.iter().map(|body| verified(&keyring, body.clone())).collect(), kit::NOW)
+        {
             panic!("{error}");
         }
     }
-    let Ok(engine) = Engine::start(log, 256 << 20, rollcall::time::now_ms, |_| {}) else { panic!("the log does not fold") };
+    let Ok(engine) = Engine::start(log, 256 << 20, rollcall::time::now_ms, |_| {}) else {
+        panic!("the log does not fold")
+    };
     let slot: Arc<OnceLock<Arc<Engine>>> = Arc::default();
     let _ = slot.set(engine.clone());
-    let settings = Settings { keyring, api_keys: vec!["k".into()], webhook_paths: vec![WEBHOOK_PATH.into()] };
+    let settings =
+        Settings { keyring, api_keys: vec!["k".into()], webhook_paths: vec![WEBHOOK_PATH.into()] };
     let (sent, addresses) = std::sync::mpsc::channel();
     std::thread::spawn(move || {
         actix_web::rt::System::new().block_on(async move {
             let Ok(server) = serve("127.0.0.1:0", settings, slot) else { panic!("no address") };
-            let empty = HttpServer::new(|| App::new().route("/{any:.*}", web::to(async |_body: web::Bytes| HttpResponse::Ok().body("{}"))));
+            let empty = HttpServer::new(|| {
+                App::new().route(
+                    "/{any:.*}",
+                    web::to(async |_body: web::Bytes| HttpResponse::Ok().body("{}")),
+                )
+            });
             let Ok(empty) = empty.bind("127.0.0.1:0") else { panic!("no address") };
             let _ = sent.send((server.address, empty.addrs()[0]));
             let _ = tokio::join!(server.running, empty.run());
@@ -83,22 +98,47 @@ fn main() {
     let present: Vec<String> = company.present.iter().map(|person| user_id(*person)).collect();
     let get = |n: u64, out: &mut Vec<u8>| {
         let id = &present[(n.wrapping_mul(7919) % PEOPLE) as usize];
-        let _ = write!(out, "GET /directory_users/{id} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer k\r\n\r\n");
+        let _ = write!(
+            out,
+            "GET /directory_users/{id} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer k\r\n\r\n"
+        );
     };
     let login = |n: u64, out: &mut Vec<u8>| {
         let person = company.present[(n.wrapping_mul(7919) % PEOPLE) as usize];
-        let query = format!("organization_id={}&email={}", kit::ORGANIZATION, kit::email(person).to_uppercase());
-        let _ = write!(out, "GET /directory_users?{query} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer k\r\n\r\n");
+        let query = format!(
+            "organization_id={}&email={}",
+            kit::ORGANIZATION,
+            kit::email(person).to_uppercase()
+        );
+        let _ = write!(
+            out,
+            "GET /directory_users?{query} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer k\r\n\r\n"
+        );
     };
     let ids: Vec<String> = bodies.iter().step_by(97).filter_map(|body| event_id(body)).collect();
     let events = |n: u64, out: &mut Vec<u8>| {
         let after = &ids[(n as usize).wrapping_mul(7919) % ids.len()];
-        let query = format!("events=dsync.user.created,dsync.user.updated,dsync.group.user_added&limit=100&after={after}");
-        let _ = write!(out, "GET /events?{query} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer k\r\n\r\n");
+        let query = format!(
+            "events=dsync.user.created,dsync.user.updated,dsync.group.user_added&limit=100&after={after}"
+        );
+        let _ = write!(
+            out,
+            "GET /events?{query} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer k\r\n\r\n"
+        );
     };
-    let template = String::from_utf8_lossy(&kit::event(1, "dsync.user.updated", kit::START, &kit::user(1, kit::START))).into_owned();
+    let template = String::from_utf8_lossy(&kit::event(
+        1,
+        "dsync.user.updated",
+        kit::START,
+        &kit::user(1, kit::START),
+    ))
+    .into_owned();
     let post = |n: u64, out: &mut Vec<u8>| {
-        let body = template.replacen("event_", &format!("event_{n}_{:?}_", std::thread::current().id()), 1);
+        let body = template.replacen(
+            "event_",
+            &format!("event_{n}_{:?}_", std::thread::current().id()),
+            1,
+        );
         let header = sign(SECRET, kit::NOW, body.as_bytes());
         let _ = write!(
             out,
@@ -126,7 +166,11 @@ fn event_id(body: &[u8]) -> Option<String> {
 }
 
 /// Both in turns; the medians and their ratio.
-fn compare(what: &str, connections: usize, works: [(SocketAddr, &(impl Fn(u64, &mut Vec<u8>) + Sync)); 2]) {
+fn compare(
+    what: &str,
+    connections: usize,
+    works: [(SocketAddr, &(impl Fn(u64, &mut Vec<u8>) + Sync)); 2],
+) {
     let mut rates = [Vec::new(), Vec::new()];
     for turn in 0..=TURNS {
         for ((address, request), rates) in works.iter().zip(&mut rates) {
@@ -140,5 +184,9 @@ fn compare(what: &str, connections: usize, works: [(SocketAddr, &(impl Fn(u64, &
         rates.sort_by(f64::total_cmp);
         rates[rates.len() / 2]
     });
-    println!("{:<34} {ours:>12.0} {empty:>16.0} {:>8.2}", format!("{what}, {connections} connections"), ours / empty);
+    println!(
+        "{:<34} {ours:>12.0} {empty:>16.0} {:>8.2}",
+        format!("{what}, {connections} connections"),
+        ours / empty
+    );
 }

@@ -8,7 +8,10 @@ use serde::de::{self, DeserializeSeed, Deserializer as _, IgnoredAny, MapAccess,
 use serde_json::value::RawValue;
 
 /// Picks the fields `names` out of an object. Of a key given twice the last counts. `None` if `text` is no JSON object.
-pub fn fields<'a, const N: usize>(text: &'a str, names: [&str; N]) -> Option<[Option<&'a RawValue>; N]> {
+pub fn fields<'a, const N: usize>(
+    text: &'a str,
+    names: [&str; N],
+) -> Option<[Option<&'a RawValue>; N]> {
     let mut deserializer = serde_json::Deserializer::from_str(text);
     let fields = deserializer.deserialize_map(Fields { names }).ok()?;
     deserializer.end().ok()?;
@@ -16,7 +19,10 @@ pub fn fields<'a, const N: usize>(text: &'a str, names: [&str; N]) -> Option<[Op
 }
 
 /// Like [`fields`], of a field that may not be there or be no object.
-pub fn fields_of<'a, const N: usize>(value: Option<&'a RawValue>, names: [&str; N]) -> Option<[Option<&'a RawValue>; N]> {
+pub fn fields_of<'a, const N: usize>(
+    value: Option<&'a RawValue>,
+    names: [&str; N],
+) -> Option<[Option<&'a RawValue>; N]> {
     fields(value?.get(), names)
 }
 
@@ -99,7 +105,10 @@ struct Key<'n>(&'n [&'n str]);
 impl<'de> DeserializeSeed<'de> for Key<'_> {
     type Value = Option<usize>;
 
-    fn deserialize<D: de::Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+    fn deserialize<D: de::Deserializer<'de>>(
+        self,
+        deserializer: D,
+    ) -> Result<Self::Value, D::Error> {
         deserializer.deserialize_str(self)
     }
 }
@@ -120,7 +129,11 @@ impl Visitor<'_> for Key<'_> {
 pub fn string<'a>(value: Option<&'a RawValue>) -> Option<Cow<'a, str>> {
     let text = value?.get();
     let inner = text.strip_prefix('"')?.strip_suffix('"')?;
-    if inner.contains('\\') { serde_json::from_str(text).ok().map(Cow::Owned) } else { Some(Cow::Borrowed(inner)) }
+    if inner.contains('\\') {
+        serde_json::from_str(text).ok().map(Cow::Owned)
+    } else {
+        Some(Cow::Borrowed(inner))
+    }
 }
 
 /// The value's text, if it is an object.
@@ -159,10 +172,15 @@ fn equal_at(a: &str, b: &str, depth: usize) -> bool {
     }
     match a.as_bytes().first() {
         Some(b'{') => entries(a).zip(entries(b)).is_some_and(|(a, b)| {
-            a.len() == b.len() && a.iter().zip(&b).all(|((k, v), (l, w))| k == l && equal_at(v.get(), w.get(), depth + 1))
+            a.len() == b.len()
+                && a.iter()
+                    .zip(&b)
+                    .all(|((k, v), (l, w))| k == l && equal_at(v.get(), w.get(), depth + 1))
         }),
-        Some(b'[') => parsed::<Vec<&RawValue>>(a, b)
-            .is_some_and(|(a, b)| a.len() == b.len() && a.iter().zip(&b).all(|(v, w)| equal_at(v.get(), w.get(), depth + 1))),
+        Some(b'[') => parsed::<Vec<&RawValue>>(a, b).is_some_and(|(a, b)| {
+            a.len() == b.len()
+                && a.iter().zip(&b).all(|(v, w)| equal_at(v.get(), w.get(), depth + 1))
+        }),
         Some(b'"') => parsed::<String>(a, b).is_some_and(|(a, b)| a == b),
         _ => false,
     }
@@ -185,7 +203,8 @@ mod tests {
     #[test]
     fn fields_are_found_whatever_their_order_and_the_last_of_a_key_counts() {
         let text = r#" {"b":1,"a":{"x":[1.10]},"\u0062":"two","c":null} "#;
-        let [a, b, c, d] = fields(text, ["a", "b", "c", "d"]).unwrap().map(|field| field.map(RawValue::get));
+        let [a, b, c, d] =
+            fields(text, ["a", "b", "c", "d"]).unwrap().map(|field| field.map(RawValue::get));
         assert_eq!((a, b, c, d), (Some(r#"{"x":[1.10]}"#), Some(r#""two""#), Some("null"), None));
         for text in ["[]", "null", "", "{", "{} {}", r#"{"a":01}"#, "\u{feff}{}"] {
             assert!(fields(text, ["a"]).is_none(), "{text}");
@@ -195,7 +214,10 @@ mod tests {
     #[test]
     fn other_fields_keep_their_order_and_the_last_of_a_key_counts() {
         let text = r#"{"b":1,"a":{"x":[1.10]},"\u0062":"two","c":null,"d":1,"b":3}"#;
-        let found: Vec<(String, &str)> = others(text, &["a", "x"]).into_iter().map(|(key, value)| (key.into(), value.get())).collect();
+        let found: Vec<(String, &str)> = others(text, &["a", "x"])
+            .into_iter()
+            .map(|(key, value)| (key.into(), value.get()))
+            .collect();
         assert_eq!(found, [("c".into(), "null"), ("d".into(), "1"), ("b".into(), "3")]);
         assert!(others("[1]", &[]).is_empty() && others("{", &[]).is_empty());
     }

@@ -13,8 +13,10 @@ pub fn now_ms() -> Millis {
 /// for `T`, and with `+0000` for `+00:00`. Digits finer than a millisecond are cut off. `None` for anything else, second 60 included.
 pub fn parse(text: &str) -> Option<Millis> {
     let bytes = text.as_bytes();
-    let (year, month, day) = (number(bytes.get(..4)?)?, number(bytes.get(5..7)?)?, number(bytes.get(8..10)?)?);
-    let (hour, minute, second) = (number(bytes.get(11..13)?)?, number(bytes.get(14..16)?)?, number(bytes.get(17..19)?)?);
+    let (year, month, day) =
+        (number(bytes.get(..4)?)?, number(bytes.get(5..7)?)?, number(bytes.get(8..10)?)?);
+    let (hour, minute, second) =
+        (number(bytes.get(11..13)?)?, number(bytes.get(14..16)?)?, number(bytes.get(17..19)?)?);
     let marks = [bytes.get(4)?, bytes.get(7)?, bytes.get(13)?, bytes.get(16)?];
     if marks != [&b'-', &b'-', &b':', &b':'] || !matches!(bytes.get(10)?, b'T' | b't' | b' ') {
         return None;
@@ -26,12 +28,15 @@ pub fn parse(text: &str) -> Option<Millis> {
             if digits == 0 {
                 return None;
             }
-            let digit = |at: usize| if at < digits { rest.get(at).map_or(0, |byte| u32::from(byte - b'0')) } else { 0 };
+            let digit = |at: usize| {
+                if at < digits { rest.get(at).map_or(0, |byte| u32::from(byte - b'0')) } else { 0 }
+            };
             (digit(0) * 100 + digit(1) * 10 + digit(2), rest.get(digits..)?)
         }
         _ => (0, rest),
     };
-    let moment = NaiveDate::from_ymd_opt(year as i32, month, day)?.and_hms_milli_opt(hour, minute, second, millis)?;
+    let moment = NaiveDate::from_ymd_opt(year as i32, month, day)?
+        .and_hms_milli_opt(hour, minute, second, millis)?;
     let moment = moment.and_utc().timestamp_millis() - offset_ms(zone)?;
     // An offset may lead out of the years that can be written again.
     YEARS.contains(&moment).then_some(moment)
@@ -57,7 +62,9 @@ fn offset_ms(zone: &[u8]) -> Option<Millis> {
 }
 
 fn number(digits: &[u8]) -> Option<u32> {
-    digits.iter().try_fold(0, |number, byte| byte.is_ascii_digit().then(|| number * 10 + u32::from(byte - b'0')))
+    digits.iter().try_fold(0, |number, byte| {
+        byte.is_ascii_digit().then(|| number * 10 + u32::from(byte - b'0'))
+    })
 }
 
 /// Writes a moment as `2026-01-15T12:00:00.000Z`.

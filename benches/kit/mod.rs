@@ -25,7 +25,8 @@ pub struct Dice(pub u64);
 
 impl Dice {
     pub fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.0 =
+            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 33) % bound.max(1)
     }
 }
@@ -178,7 +179,8 @@ impl Company {
             self.present.push(person);
         }
         for at in 0..SEATS {
-            let (busy, revolving) = (self.present[at as usize], self.present[(at + SEATS) as usize]);
+            let (busy, revolving) =
+                (self.present[at as usize], self.present[(at + SEATS) as usize]);
             for (person, group) in [(busy, BUSY_GROUP), (revolving, REVOLVING_GROUP)] {
                 let data = membership(person, group, self.at);
                 out.push(self.tell("dsync.group.user_added", &data));
@@ -237,7 +239,8 @@ impl Company {
                     let left = std::mem::replace(&mut self.revolving[seat], new);
                     out.extend(self.swap(REVOLVING_GROUP, left, new));
                 }
-                let wanted = (self.ever_busy.len() as u64) < 11 * SEATS && self.dice.below(self.busy_every) == 0;
+                let wanted = (self.ever_busy.len() as u64) < 11 * SEATS
+                    && self.dice.below(self.busy_every) == 0;
                 if wanted && self.ever_busy.insert(new) {
                     let left = std::mem::replace(&mut self.busy[seat], new);
                     out.extend(self.swap(BUSY_GROUP, left, new));
@@ -268,10 +271,11 @@ pub fn verified(keyring: &Keyring, body: Vec<u8>) -> Verified {
 
 /// Builds a log of `events` events, 5 % of which come late, and says from which time on the company has its size.
 pub fn build(folder: &std::path::Path, events: usize) -> (Arc<dyn Log>, Company, i64) {
-    let log: Arc<dyn Log> = match Unrecovered::open(folder, 512 << 20).and_then(|log| log.recover(&|_| {})) {
-        Ok(log) => Arc::new(log),
-        Err(error) => panic!("{error}"),
-    };
+    let log: Arc<dyn Log> =
+        match Unrecovered::open(folder, 512 << 20).and_then(|log| log.recover(&|_| {})) {
+            Ok(log) => Arc::new(log),
+            Err(error) => panic!("{error}"),
+        };
     let keyring = Keyring::new([SECRET], u64::MAX);
     let mut company = Company::new();
     company.busy_every = (events / 20_000).max(1) as u64;
@@ -367,7 +371,10 @@ pub fn receive(stream: &mut TcpStream, answer: &mut [u8]) {
         if let Some(end) = text.windows(4).position(|window| window == b"\r\n\r\n") {
             assert!(text.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(text));
             let head = String::from_utf8_lossy(&text[..end]).to_ascii_lowercase();
-            let length = head.split("content-length: ").nth(1).and_then(|rest| rest.split("\r\n").next()?.parse::<usize>().ok());
+            let length = head
+                .split("content-length: ")
+                .nth(1)
+                .and_then(|rest| rest.split("\r\n").next()?.parse::<usize>().ok());
             if read >= end + 4 + length.unwrap_or(0) {
                 return;
             }

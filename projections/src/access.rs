@@ -29,8 +29,12 @@ pub enum AccessLoss {
 
 impl AccessLoss {
     /// Every reason.
-    pub const ALL: [AccessLoss; 4] =
-        [AccessLoss::UserDeleted, AccessLoss::UserInactive, AccessLoss::DirectoryDeactivated, AccessLoss::DirectoryDeleted];
+    pub const ALL: [AccessLoss; 4] = [
+        AccessLoss::UserDeleted,
+        AccessLoss::UserInactive,
+        AccessLoss::DirectoryDeactivated,
+        AccessLoss::DirectoryDeleted,
+    ];
 
     /// Its word in answers.
     pub fn word(self) -> &'static str {
@@ -86,13 +90,19 @@ impl Views {
     pub(crate) fn footing(&self, user: Name, cut: Cut) -> Footing<'_> {
         let version = self.users.get(user).and_then(|user| user.version(cut));
         let own = version.is_some_and(|version| !version.deleted && version.active);
-        let directory = version.is_some_and(|version| self.lets_in(version, self.directory_of(user, version, cut), cut));
+        let directory = version.is_some_and(|version| {
+            self.lets_in(version, self.directory_of(user, version, cut), cut)
+        });
         Footing { version, own, directory }
     }
 
     /// The directory of a version. A deletion moves nobody, whatever it names: its is that of the latest version before it, if there is one.
     fn directory_of(&self, user: Name, version: &Version, cut: Cut) -> Name {
-        let lived = if version.deleted { self.last_version(Kind::User, user, cut, |version| !version.deleted) } else { None };
+        let lived = if version.deleted {
+            self.last_version(Kind::User, user, cut, |version| !version.deleted)
+        } else {
+            None
+        };
         lived.unwrap_or(version).directory
     }
 
@@ -113,7 +123,8 @@ impl Views {
     /// The moments, known and up to the cut, of all that a user's access hangs on.
     pub(crate) fn access_moments(&self, user: Name, cut: Cut) -> BTreeSet<Millis> {
         let directories = self.directories_of_entity(Kind::User, user);
-        let events = directories.into_iter().filter_map(|directory| self.directories.get(directory));
+        let events =
+            directories.into_iter().filter_map(|directory| self.directories.get(directory));
         let places = events.flat_map(|directory| directory.events.iter().map(Placed::place));
         let places = self.places_of_entity(Kind::User, user).chain(places);
         places.filter(|place| cut.sees(*place)).map(|place| place.occurred_at).collect()
@@ -122,16 +133,25 @@ impl Views {
     /// The first moment after another, up to the cut, at which a user has access, who has none then. Costs a look-up for each moment in between.
     pub(crate) fn next_access(&self, user: Name, after: Millis, cut: Cut) -> Option<Millis> {
         let entity = self.users.get(user)?;
-        let directories: Vec<&Directory> = entity.listed_in.iter().filter_map(|directory| self.directories.get(*directory)).collect();
+        let directories: Vec<&Directory> = entity
+            .listed_in
+            .iter()
+            .filter_map(|directory| self.directories.get(*directory))
+            .collect();
         let mut from = after.checked_add(1)?;
         loop {
-            let first = |mut places: Box<dyn Iterator<Item = Place> + '_>| places.by_ref().find(|place| cut.sees(*place));
+            let first = |mut places: Box<dyn Iterator<Item = Place> + '_>| {
+                places.by_ref().find(|place| cut.sees(*place))
+            };
             let own = [
                 first(Box::new(entity.explicit.since(from).map(Placed::place))),
                 first(Box::new(entity.stand_ins.since(from).map(Placed::place))),
             ];
-            let events = directories.iter().filter_map(|directory| first(Box::new(directory.events.since(from).map(Placed::place))));
-            let next = own.into_iter().flatten().chain(events).map(|place| place.occurred_at).min()?;
+            let events = directories.iter().filter_map(|directory| {
+                first(Box::new(directory.events.since(from).map(Placed::place)))
+            });
+            let next =
+                own.into_iter().flatten().chain(events).map(|place| place.occurred_at).min()?;
             if self.footing(user, Cut { as_of: next, ..cut }).has_access() {
                 return Some(next);
             }
@@ -149,11 +169,22 @@ impl Views {
             places.push(version.place);
         }
         if !was.directory {
-            places.extend(self.directory_turned(version.directory, DirectoryChange::Activated, then));
+            places.extend(self.directory_turned(
+                version.directory,
+                DirectoryChange::Activated,
+                then,
+            ));
             // Whoever was in the directory, and not by a version that its deletion ended, waited for the directory alone.
-            let deletion = self.directories.get(version.directory).and_then(|directory| directory.deletions.latest(before));
-            let outlived = |old: &Version| deletion.is_none_or(|deletion| self.ids.is_later(old.place, *deletion));
-            let stayed = was.version.is_some_and(|old| self.directory_of(user, old, before) == version.directory && outlived(old));
+            let deletion = self
+                .directories
+                .get(version.directory)
+                .and_then(|directory| directory.deletions.latest(before));
+            let outlived = |old: &Version| {
+                deletion.is_none_or(|deletion| self.ids.is_later(old.place, *deletion))
+            };
+            let stayed = was.version.is_some_and(|old| {
+                self.directory_of(user, old, before) == version.directory && outlived(old)
+            });
             if !stayed && version.place.occurred_at == moment {
                 places.push(version.place);
             }
@@ -164,15 +195,21 @@ impl Views {
     /// What ended access at a moment, and why.
     fn end_of_access(&self, user: Name, moment: Millis, cut: Cut) -> Option<(Place, AccessLoss)> {
         let (then, before) = around(moment, cut);
-        let (version, old) = (self.footing(user, then).version?, self.footing(user, before).version?);
+        let (version, old) =
+            (self.footing(user, then).version?, self.footing(user, before).version?);
         let mut places = Vec::new();
         if version.deleted || !version.active {
             places.push(version.place);
         }
         let directory = self.directory_of(user, version, then);
-        let loss = self.directories.get(directory).and_then(|item| self.shuts_out(item, version, then));
+        let loss =
+            self.directories.get(directory).and_then(|item| self.shuts_out(item, version, then));
         if let Some(loss) = loss {
-            let change = if loss == AccessLoss::DirectoryDeleted { DirectoryChange::Deleted } else { DirectoryChange::Deactivated };
+            let change = if loss == AccessLoss::DirectoryDeleted {
+                DirectoryChange::Deleted
+            } else {
+                DirectoryChange::Deactivated
+            };
             places.extend(self.directory_turned(directory, change, then));
             if version.directory != old.directory {
                 places.push(version.place);
@@ -194,14 +231,26 @@ impl Views {
         if version.deleted {
             return Some(AccessLoss::UserDeleted);
         }
-        let loss = self.directories.get(version.directory).and_then(|directory| self.shuts_out(directory, version, cut));
+        let loss = self
+            .directories
+            .get(version.directory)
+            .and_then(|directory| self.shuts_out(directory, version, cut));
         Some(loss.unwrap_or(AccessLoss::UserInactive))
     }
 
     /// The last of a directory's events of the cut's own moment that made it so.
-    pub(crate) fn directory_turned(&self, directory: Name, change: DirectoryChange, then: Cut) -> Option<Place> {
+    pub(crate) fn directory_turned(
+        &self,
+        directory: Name,
+        change: DirectoryChange,
+        then: Cut,
+    ) -> Option<Place> {
         let events = self.directories.get(directory)?.events.at(then.as_of);
-        self.last_of(events.filter(|event| event.change == change && then.sees(event.place)).map(|event| event.place))
+        self.last_of(
+            events
+                .filter(|event| event.change == change && then.sees(event.place))
+                .map(|event| event.place),
+        )
     }
 
     pub(crate) fn last_of(&self, places: impl IntoIterator<Item = Place>) -> Option<Place> {
@@ -219,14 +268,25 @@ impl Views {
         let mut periods: Vec<AccessPeriod> = Vec::new();
         let mut has = false;
         for moment in self.access_moments(user, cut) {
-            let had = core::mem::replace(&mut has, self.footing(user, Cut { as_of: moment, ..cut }).has_access());
+            let had = core::mem::replace(
+                &mut has,
+                self.footing(user, Cut { as_of: moment, ..cut }).has_access(),
+            );
             match (had, has) {
                 (false, true) => {
-                    let start = self.start_of_access(user, moment, cut).map(|place| self.cause_of(Turn::Event(place)));
-                    periods.extend(start.map(|start| AccessPeriod { from: moment, start, end: None }));
+                    let start = self
+                        .start_of_access(user, moment, cut)
+                        .map(|place| self.cause_of(Turn::Event(place)));
+                    periods.extend(start.map(|start| AccessPeriod {
+                        from: moment,
+                        start,
+                        end: None,
+                    }));
                 }
                 (true, false) => {
-                    if let (Some(period), Some(end)) = (periods.last_mut(), self.access_end(user, moment, cut)) {
+                    if let (Some(period), Some(end)) =
+                        (periods.last_mut(), self.access_end(user, moment, cut))
+                    {
                         period.end = Some(end);
                     }
                 }
@@ -250,13 +310,22 @@ impl Views {
         let shows = |version: &Version| !version.deleted && version.email == email;
         let holder = |user: Name| {
             let entity = self.users.get(user)?;
-            let versions =
-                entity.explicit.iter().chain(entity.stand_ins.iter()).filter(|version| shows(version) && cut.sees(version.place));
-            let mut then = versions.map(|version| entity.version(Cut { as_of: version.place.occurred_at, ..cut }));
-            then.any(|version| version.is_some_and(shows))
-                .then(|| (self.users.names.text(user).to_owned(), self.alive(Kind::User, user, cut).is_some_and(shows)))
+            let versions = entity
+                .explicit
+                .iter()
+                .chain(entity.stand_ins.iter())
+                .filter(|version| shows(version) && cut.sees(version.place));
+            let mut then = versions
+                .map(|version| entity.version(Cut { as_of: version.place.occurred_at, ..cut }));
+            then.any(|version| version.is_some_and(shows)).then(|| {
+                (
+                    self.users.names.text(user).to_owned(),
+                    self.alive(Kind::User, user, cut).is_some_and(shows),
+                )
+            })
         };
-        let mut holders: Vec<(String, bool)> = self.emails.holders(email).filter_map(holder).collect();
+        let mut holders: Vec<(String, bool)> =
+            self.emails.holders(email).filter_map(holder).collect();
         holders.sort();
         holders
     }

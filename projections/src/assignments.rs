@@ -81,7 +81,11 @@ pub struct Ground {
 impl Views {
     /// Whether a user has access: alive, active, in an active directory. `version` is alive at the cut.
     pub(crate) fn has_access(&self, version: &Version, cut: Cut) -> bool {
-        version.active && self.directories.get(version.directory).is_none_or(|directory| directory.is_active(cut))
+        version.active
+            && self
+                .directories
+                .get(version.directory)
+                .is_none_or(|directory| directory.is_active(cut))
     }
 
     /// The groups that a user is a member of, with their versions.
@@ -95,7 +99,14 @@ impl Views {
     }
 
     /// Why a user, alive at the cut, has which roles by a mapping.
-    pub(crate) fn reasons(&self, mapping: &Compiled, attributes: &Attributes, user: Name, version: &Version, cut: Cut) -> Reasons {
+    pub(crate) fn reasons(
+        &self,
+        mapping: &Compiled,
+        attributes: &Attributes,
+        user: Name,
+        version: &Version,
+        cut: Cut,
+    ) -> Reasons {
         let groups = self.groups_of(user, cut);
         self.reasons_by(mapping, attributes, &groups, version, cut)
     }
@@ -112,7 +123,9 @@ impl Views {
             return Reasons::new();
         }
         let scope = self.scope(version, cut);
-        let groups = groups.iter().map(|(group, version)| (*group, self.groups.names.text(*group), version.label));
+        let groups = groups
+            .iter()
+            .map(|(group, version)| (*group, self.groups.names.text(*group), version.label));
         mapping.reasons(groups, (version.place.seq, version.part), &scope, attributes)
     }
 
@@ -124,10 +137,18 @@ impl Views {
     }
 
     /// A user's roles by the mapping in force, the highest first; `None` before the first mapping.
-    pub(crate) fn roles_of(&self, groups: &[(Name, &Version)], version: &Version, cut: Cut) -> Option<Vec<String>> {
+    pub(crate) fn roles_of(
+        &self,
+        groups: &[(Name, &Version)],
+        version: &Version,
+        cut: Cut,
+    ) -> Option<Vec<String>> {
         let mapping = self.roles.in_force(cut)?;
-        let mut ranks: Vec<u16> =
-            self.reasons_by(mapping, &self.roles.attributes, groups, version, cut).iter().map(|reason| reason.role).collect();
+        let mut ranks: Vec<u16> = self
+            .reasons_by(mapping, &self.roles.attributes, groups, version, cut)
+            .iter()
+            .map(|reason| reason.role)
+            .collect();
         ranks.dedup();
         Some(ranks.into_iter().map(|rank| mapping.role(rank).to_owned()).collect())
     }
@@ -135,7 +156,11 @@ impl Views {
     /// The roles that a user holds at the cut, in the order in which its object shows them, each once: none without access, else those of the
     /// mapping in force, or before the first those of the source.
     pub(crate) fn roles_held(&self, user: Name, cut: Cut) -> Vec<String> {
-        let Some(version) = self.alive(Kind::User, user, cut).filter(|version| self.has_access(version, cut)) else { return Vec::new() };
+        let Some(version) =
+            self.alive(Kind::User, user, cut).filter(|version| self.has_access(version, cut))
+        else {
+            return Vec::new();
+        };
         if self.roles.in_force(cut).is_none() {
             return self.slugs(version).into_iter().map(str::to_owned).collect();
         }
@@ -159,7 +184,9 @@ impl Views {
         match self.roles.in_force(cut) {
             None => self.slugs(version).contains(&role),
             Some(mapping) => mapping.rank(role).is_some_and(|rank| {
-                self.reasons(mapping, &self.roles.attributes, user, version, cut).iter().any(|reason| reason.role == rank)
+                self.reasons(mapping, &self.roles.attributes, user, version, cut)
+                    .iter()
+                    .any(|reason| reason.role == rank)
             }),
         }
     }
@@ -177,7 +204,11 @@ impl Views {
     ) -> Vec<Assignment> {
         let Some(mapping) = self.roles.in_force(cut) else { return Vec::new() };
         let mut reasons = self.reasons(mapping, &self.roles.attributes, user, version, cut);
-        let roles: BTreeSet<Rank> = reasons.iter().map(|reason| reason.role).filter(|role| wanted(mapping, &reasons, *role)).collect();
+        let roles: BTreeSet<Rank> = reasons
+            .iter()
+            .map(|reason| reason.role)
+            .filter(|role| wanted(mapping, &reasons, *role))
+            .collect();
         reasons.retain(|reason| roles.contains(&reason.role));
         // The history is the dear part: only for those who are shown.
         if reasons.is_empty() {
@@ -190,7 +221,10 @@ impl Views {
         for reason in &reasons {
             let key = mapping.key(*reason);
             let Some(since) = runs.get(&key).copied() else { continue };
-            let Some(cause) = self.cause(user, key, since, cut).map(|turn| self.cause_of(turn)) else { continue };
+            let Some(cause) = self.cause(user, key, since, cut).map(|turn| self.cause_of(turn))
+            else {
+                continue;
+            };
             let role = mapping.role(reason.role);
             let assignment = assignments.entry(role).or_insert_with(|| Assignment {
                 user: self.users.names.text(user).to_owned(),
@@ -200,7 +234,11 @@ impl Views {
                 since: role_runs.get(&key.role).copied().unwrap_or(since),
                 because: Vec::new(),
             });
-            assignment.because.push(Because { ground: self.ground(mapping, *reason, cut), since, cause });
+            assignment.because.push(Because {
+                ground: self.ground(mapping, *reason, cut),
+                since,
+                cause,
+            });
         }
         for assignment in assignments.values_mut() {
             assignment.because.sort_by(|a, b| a.ground.cmp(&b.ground));
@@ -210,7 +248,9 @@ impl Views {
 
     pub(crate) fn ground(&self, mapping: &Compiled, reason: Reason, cut: Cut) -> Ground {
         let group = (reason.group != NO_NAME).then(|| {
-            let name = self.alive(Kind::Group, reason.group, cut).map_or("", |version| self.texts.text(version.label));
+            let name = self
+                .alive(Kind::Group, reason.group, cut)
+                .map_or("", |version| self.texts.text(version.label));
             (self.groups.names.text(reason.group).to_owned(), name.to_owned())
         });
         let rule = (reason.rule != DEFAULT).then_some(usize::from(reason.rule));
@@ -248,15 +288,20 @@ impl Views {
         let rank = find(filter.role, |role| mapping.rank(role))?;
         let start = after.map(|(user, _)| user);
         // The cursor's user may have more roles behind the cursor.
-        let first = start.and_then(|start| self.users.names.find(start)).filter(|name| user.is_none_or(|user| user == *name));
+        let first = start
+            .and_then(|start| self.users.names.find(start))
+            .filter(|name| user.is_none_or(|user| user == *name));
         let candidates: Box<dyn Iterator<Item = Name> + '_> = match (user, group, rank) {
             (Some(user), ..) => {
                 let id = self.users.names.text(user);
-                let beyond = start.is_none_or(|start| if descending { id < start } else { id > start });
+                let beyond =
+                    start.is_none_or(|start| if descending { id < start } else { id > start });
                 Box::new(beyond.then_some(user).into_iter())
             }
             (None, Some(group), _) => self.members_walk(vec![group], cut, start, descending),
-            (None, None, Some(rank)) => self.role_walk(mapping, rank, directory, organization, cut, start, descending),
+            (None, None, Some(rank)) => {
+                self.role_walk(mapping, rank, directory, organization, cut, start, descending)
+            }
             (None, None, None) => self.users_walk(directory, organization, cut, start, descending),
         };
         let mut items: Vec<Assignment> = Vec::new();
@@ -269,15 +314,20 @@ impl Views {
             }
             let Some(version) = self.alive(Kind::User, name, cut) else { continue };
             let fits = directory.is_none_or(|directory| version.directory == directory)
-                && organization.is_none_or(|organization| self.organization_of(version.directory, cut) == organization);
+                && organization.is_none_or(|organization| {
+                    self.organization_of(version.directory, cut) == organization
+                });
             if !fits {
                 continue;
             }
             let wanted = |mapping: &Compiled, reasons: &[Reason], role: Rank| {
                 let place = (id, mapping.role(role));
                 rank.is_none_or(|rank| rank == role)
-                    && group.is_none_or(|group| reasons.iter().any(|reason| reason.role == role && reason.group == group))
-                    && after.is_none_or(|after| if descending { place < after } else { place > after })
+                    && group.is_none_or(|group| {
+                        reasons.iter().any(|reason| reason.role == role && reason.group == group)
+                    })
+                    && after
+                        .is_none_or(|after| if descending { place < after } else { place > after })
             };
             let mut assignments = self.assignments_of(name, version, cut, wanted);
             if descending {
@@ -311,13 +361,21 @@ impl Views {
         }
         let gives = |group: &Name| {
             let Some(version) = self.alive(Kind::Group, *group, cut) else { return false };
-            mapping.rules_of_group(self.groups.names.text(*group), version.label).any(|rule| mapping.gives(rule, rank))
+            mapping
+                .rules_of_group(self.groups.names.text(*group), version.label)
+                .any(|rule| mapping.gives(rule, rank))
         };
         let groups: Vec<Name> = (0..self.groups.items.len() as Name).filter(gives).collect();
         let members = self.members_walk(groups, cut, start, descending);
         let id = |name: Name| self.users.names.text(name);
-        let beyond = |name: &Name| start.is_none_or(|start| if descending { id(*name) < start } else { id(*name) > start });
-        let mut holders: Vec<Name> = mapping.keys_giving(rank).flat_map(|key| self.roles.attributes.holders(key)).filter(beyond).collect();
+        let beyond = |name: &Name| {
+            start.is_none_or(|start| if descending { id(*name) < start } else { id(*name) > start })
+        };
+        let mut holders: Vec<Name> = mapping
+            .keys_giving(rank)
+            .flat_map(|key| self.roles.attributes.holders(key))
+            .filter(beyond)
+            .collect();
         holders.sort_by(|a, b| if descending { id(*b).cmp(id(*a)) } else { id(*a).cmp(id(*b)) });
         self.merged(vec![members, Box::new(holders.into_iter())], descending)
     }

@@ -52,7 +52,10 @@ pub(crate) enum Turn {
 }
 
 /// Since when each thing that stands at the end has stood; `of` says what a reason counts as.
-pub(crate) fn runs<K: Copy + Ord>(standings: &[Standing], of: impl Fn(ReasonKey) -> K) -> BTreeMap<K, Millis> {
+pub(crate) fn runs<K: Copy + Ord>(
+    standings: &[Standing],
+    of: impl Fn(ReasonKey) -> K,
+) -> BTreeMap<K, Millis> {
     let mut runs: BTreeMap<K, Millis> = BTreeMap::new();
     for (moment, keys) in standings {
         let now: BTreeSet<K> = keys.iter().map(|key| of(*key)).collect();
@@ -94,8 +97,15 @@ impl Views {
         }
         for directory in self.directories_concerning(user) {
             let directory = self.directories.get(directory);
-            directory.into_iter().flat_map(|directory| directory.events.since(from)).map(Placed::place).for_each(&mut add);
-            directory.and_then(|directory| directory.first_named_with(cut)).into_iter().for_each(&mut add);
+            directory
+                .into_iter()
+                .flat_map(|directory| directory.events.since(from))
+                .map(Placed::place)
+                .for_each(&mut add);
+            directory
+                .and_then(|directory| directory.first_named_with(cut))
+                .into_iter()
+                .for_each(&mut add);
         }
         moments.extend(self.settings(cut).filter(|effective_from| *effective_from >= from));
         moments
@@ -106,16 +116,29 @@ impl Views {
         let of_entity = |kind: Kind, name: Name| {
             let entity = self.entity(kind, name);
             let latest = |entity: &Entity| {
-                [entity.explicit.latest(cut), entity.stand_ins.latest(cut)].map(|version| version.map(|version| version.place))
+                [entity.explicit.latest(cut), entity.stand_ins.latest(cut)]
+                    .map(|version| version.map(|version| version.place))
             };
             entity.map(latest).into_iter().flatten().flatten()
         };
-        let pairs = self
-            .pairs_of(user)
-            .flat_map(|pair| pair.grants.latest(cut).map(|grant| grant.place()).into_iter().chain(of_entity(Kind::Group, pair.group)));
-        let directories = self.directories_concerning(user).into_iter().filter_map(|directory| self.directories.get(directory));
+        let pairs = self.pairs_of(user).flat_map(|pair| {
+            pair.grants
+                .latest(cut)
+                .map(|grant| grant.place())
+                .into_iter()
+                .chain(of_entity(Kind::Group, pair.group))
+        });
+        let directories = self
+            .directories_concerning(user)
+            .into_iter()
+            .filter_map(|directory| self.directories.get(directory));
         let directories = directories.flat_map(|directory| {
-            directory.events.latest(cut).map(|version| version.place).into_iter().chain(directory.first_named_with(cut))
+            directory
+                .events
+                .latest(cut)
+                .map(|version| version.place)
+                .into_iter()
+                .chain(directory.first_named_with(cut))
         });
         let places = of_entity(Kind::User, user).chain(pairs).chain(directories);
         places.map(|place| place.occurred_at).chain(self.settings(cut)).max().unwrap_or(Millis::MIN)
@@ -125,7 +148,10 @@ impl Views {
     fn settings(&self, cut: Cut) -> impl Iterator<Item = Millis> {
         let policies = self.policies.iter().map(|policy| (policy.seq, policy.effective_from));
         let mappings = self.roles.iter().map(|mapping| (mapping.seq, mapping.effective_from));
-        policies.chain(mappings).filter(move |(seq, from)| *seq <= cut.known_at && *from <= cut.as_of).map(|(_, from)| from)
+        policies
+            .chain(mappings)
+            .filter(move |(seq, from)| *seq <= cut.known_at && *from <= cut.as_of)
+            .map(|(_, from)| from)
     }
 
     /// The directories in which a user, or a group that it was ever in, ever was, and those of the events about its memberships.
@@ -148,37 +174,60 @@ impl Views {
 
     fn places_since(&self, kind: Kind, name: Name, from: Millis) -> impl Iterator<Item = Place> {
         let entity = self.entity(kind, name);
-        entity
-            .into_iter()
-            .flat_map(move |entity| entity.explicit.since(from).chain(entity.stand_ins.since(from)).map(|version| version.place))
+        entity.into_iter().flat_map(move |entity| {
+            entity
+                .explicit
+                .since(from)
+                .chain(entity.stand_ins.since(from))
+                .map(|version| version.place)
+        })
     }
 
     /// The directories in which an entity ever was.
     pub(crate) fn directories_of_entity(&self, kind: Kind, name: Name) -> BTreeSet<Name> {
-        self.entity(kind, name).into_iter().flat_map(|entity| entity.listed_in.iter().copied()).collect()
+        self.entity(kind, name)
+            .into_iter()
+            .flat_map(|entity| entity.listed_in.iter().copied())
+            .collect()
     }
 
     /// The last, in order, of what concerns a reason at a moment: events, then the policy, then the mapping.
-    pub(crate) fn cause(&self, user: Name, key: ReasonKey, moment: Millis, cut: Cut) -> Option<Turn> {
+    pub(crate) fn cause(
+        &self,
+        user: Name,
+        key: ReasonKey,
+        moment: Millis,
+        cut: Cut,
+    ) -> Option<Turn> {
         let then = Cut { as_of: moment, ..cut };
-        if let Some(mapping) = self.roles.in_force(then).filter(|mapping| mapping.effective_from == moment) {
+        if let Some(mapping) =
+            self.roles.in_force(then).filter(|mapping| mapping.effective_from == moment)
+        {
             return Some(Turn::Mapping(mapping.seq));
         }
         if let Some(policy) = self.policy(then).filter(|policy| policy.effective_from == moment) {
             return Some(Turn::Policy(policy.seq));
         }
-        let was_in = |pair: &&Pair| pair.grants.iter().any(|grant| grant.added() && then.sees(grant.place()));
+        let was_in = |pair: &&Pair| {
+            pair.grants.iter().any(|grant| grant.added() && then.sees(grant.place()))
+        };
         let last = |every_group: bool| {
             let mut places: Vec<Place> = self.concerning_entity(Kind::User, user, then).collect();
-            places.extend(self.first_with_organization(self.directory_then(Kind::User, user, then), then));
-            for pair in self.pairs_of(user).filter(|pair| key.group == pair.group || every_group && was_in(pair)) {
+            places.extend(
+                self.first_with_organization(self.directory_then(Kind::User, user, then), then),
+            );
+            for pair in self
+                .pairs_of(user)
+                .filter(|pair| key.group == pair.group || every_group && was_in(pair))
+            {
                 places.extend(pair.grants.at(moment).map(|grant| grant.place()));
                 places.extend(self.concerning_entity(Kind::Group, pair.group, then));
                 if let Some(grant) = pair.grants.latest(then) {
                     places.extend(self.directory_events_at(grant.directory(), moment));
                 }
             }
-            let now = places.into_iter().filter(|place| place.occurred_at == moment && then.sees(*place));
+            let now =
+                places.into_iter().filter(|place| place.occurred_at == moment && then.sees(*place));
             now.max_by(|a, b| self.ids.compare(*a, *b)).map(Turn::Event)
         };
         // Of the highest role alone, what begins and ends it may come through another group.
@@ -193,7 +242,9 @@ impl Views {
             .into_iter()
             .flat_map(move |entity| entity.explicit.at(then.as_of))
             .chain(stand_ins.into_iter().flat_map(move |entity| entity.stand_ins.at(then.as_of)));
-        versions.map(|version| version.place).chain(self.directory_events_at(self.directory_then(kind, name, then), then.as_of))
+        versions
+            .map(|version| version.place)
+            .chain(self.directory_events_at(self.directory_then(kind, name, then), then.as_of))
     }
 
     /// The directory of an entity's latest version that has one.
@@ -207,24 +258,41 @@ impl Views {
     }
 
     /// The latest explicit version of a kind, else the latest snapshot from before all explicit ones.
-    pub(crate) fn last_version(&self, kind: Kind, name: Name, then: Cut, wanted: impl Fn(&Version) -> bool) -> Option<&Version> {
+    pub(crate) fn last_version(
+        &self,
+        kind: Kind,
+        name: Name,
+        then: Cut,
+        wanted: impl Fn(&Version) -> bool,
+    ) -> Option<&Version> {
         let entity = self.entity(kind, name)?;
         entity.explicit.latest_first(then).find(|version| wanted(version)).or_else(|| {
-            let seen = entity.explicit.iter().map(|version| version.place).filter(|place| then.sees(*place));
-            let until = seen.map(|place| place.occurred_at.saturating_sub(1)).min().unwrap_or(then.as_of);
+            let seen = entity
+                .explicit
+                .iter()
+                .map(|version| version.place)
+                .filter(|place| then.sees(*place));
+            let until =
+                seen.map(|place| place.occurred_at.saturating_sub(1)).min().unwrap_or(then.as_of);
             entity.stand_ins.latest(Cut { as_of: until, ..then })
         })
     }
 
     fn directory_events_at(&self, directory: Name, moment: Millis) -> impl Iterator<Item = Place> {
-        self.directories.get(directory).into_iter().flat_map(move |directory| directory.events.at(moment).map(|version| version.place))
+        self.directories
+            .get(directory)
+            .into_iter()
+            .flat_map(move |directory| directory.events.at(moment).map(|version| version.place))
     }
 
     /// The first event that names a directory with an organization, unless it is its own.
     fn first_with_organization(&self, directory: Name, then: Cut) -> Option<Place> {
         let directory = self.directories.get(directory)?;
         let named = directory.named_with.at(then)?.place;
-        let own = directory.events.iter().find(|version| then.sees(version.place) && version.organization != NO_NAME);
+        let own = directory
+            .events
+            .iter()
+            .find(|version| then.sees(version.place) && version.organization != NO_NAME);
         own.is_none_or(|own| self.ids.is_later(own.place, named)).then_some(named)
     }
 
@@ -239,11 +307,20 @@ impl Views {
     /// A record's event.
     pub(crate) fn cause_of_record(&self, seq: Seq) -> Cause {
         let (event, occurred_at) = match self.events.get(seq) {
-            Some((line, occurred_at)) => (self.events.kinds.text(line.kind).to_owned(), occurred_at),
+            Some((line, occurred_at)) => {
+                (self.events.kinds.text(line.kind).to_owned(), occurred_at)
+            }
             None => (String::new(), Millis::MIN),
         };
-        let recorded_at = self.recorded_from(seq).next().map_or(Millis::MIN, |(recorded_at, _)| recorded_at);
-        Cause { event_id: self.ids.text(seq as Seq32, &mut IdBuffer::default()).to_owned(), event, occurred_at, recorded_at, seq }
+        let recorded_at =
+            self.recorded_from(seq).next().map_or(Millis::MIN, |(recorded_at, _)| recorded_at);
+        Cause {
+            event_id: self.ids.text(seq as Seq32, &mut IdBuffer::default()).to_owned(),
+            event,
+            occurred_at,
+            recorded_at,
+            seq,
+        }
     }
 
     /// Of several turns at one moment the last.
@@ -274,9 +351,13 @@ impl Views {
         let nothing = BTreeSet::new();
         let mut before = &nothing;
         for (moment, keys) in &standings {
-            let has = |keys: &BTreeSet<ReasonKey>, role: Name| keys.iter().any(|key| key.role == role);
+            let has =
+                |keys: &BTreeSet<ReasonKey>, role: Name| keys.iter().any(|key| key.role == role);
             let cause = |keys: &BTreeSet<ReasonKey>, role: Name| {
-                let turns = keys.iter().filter(|key| key.role == role).filter_map(|key| self.cause(name, *key, *moment, cut));
+                let turns = keys
+                    .iter()
+                    .filter(|key| key.role == role)
+                    .filter_map(|key| self.cause(name, *key, *moment, cut));
                 self.last_turn(turns).map(|turn| self.cause_of(turn))
             };
             let ended: Vec<Name> = open.keys().copied().filter(|role| !has(keys, *role)).collect();
@@ -286,11 +367,18 @@ impl Views {
                     period.end = cause(before, role);
                 }
             }
-            let begun: BTreeSet<Name> = keys.iter().map(|key| key.role).filter(|role| !open.contains_key(role)).collect();
+            let begun: BTreeSet<Name> =
+                keys.iter().map(|key| key.role).filter(|role| !open.contains_key(role)).collect();
             for role in begun {
                 let Some(start) = cause(keys, role) else { continue };
                 open.insert(role, periods.len());
-                periods.push(RolePeriod { role: self.roles.word(role).to_owned(), from: *moment, until: None, start, end: None });
+                periods.push(RolePeriod {
+                    role: self.roles.word(role).to_owned(),
+                    from: *moment,
+                    until: None,
+                    start,
+                    end: None,
+                });
             }
             before = keys;
         }

@@ -41,8 +41,14 @@ impl Touched {
         let own = |id: Option<&str>| id.map(str::to_owned);
         let (from, what) = match &entry.fact {
             _ if entry.standing != Standing::Counts => (entry.occurred_at, What::Nobody),
-            Fact::User(_, user) => (entry.occurred_at, What::User { user: user.id.to_owned(), directory: own(user.directory) }),
-            Fact::Group(_, group) => (entry.occurred_at, What::Group { group: group.id.to_owned(), directory: own(group.directory) }),
+            Fact::User(_, user) => (
+                entry.occurred_at,
+                What::User { user: user.id.to_owned(), directory: own(user.directory) },
+            ),
+            Fact::Group(_, group) => (
+                entry.occurred_at,
+                What::Group { group: group.id.to_owned(), directory: own(group.directory) },
+            ),
             Fact::Membership(data) => {
                 let directories = [Some(data.directory), data.group.directory, data.user.directory];
                 let directories = directories.into_iter().flatten().map(str::to_owned).collect();
@@ -50,7 +56,9 @@ impl Touched {
                 (entry.occurred_at, What::Membership { user, group, directories })
             }
             Fact::Directory { id, .. } => (entry.occurred_at, What::Directory((*id).to_owned())),
-            Fact::Policy { effective_from, .. } | Fact::Mapping { effective_from, .. } => (*effective_from, What::Everybody),
+            Fact::Policy { effective_from, .. } | Fact::Mapping { effective_from, .. } => {
+                (*effective_from, What::Everybody)
+            }
             Fact::Unrelated { .. } | Fact::Unusable(_) => (entry.occurred_at, What::Nobody),
         };
         Touched { seq: entry.seq, from, what }
@@ -119,7 +127,10 @@ struct State {
 
 impl Views {
     fn state(&self, user: Name, cut: Cut) -> State {
-        State { access: self.footing(user, cut).has_access(), roles: self.roles_held(user, cut).into_iter().collect() }
+        State {
+            access: self.footing(user, cut).has_access(),
+            roles: self.roles_held(user, cut).into_iter().collect(),
+        }
     }
 
     /// What a record changed, of the users behind number `after`, in order of their numbers; and the number to go on behind, if there may be more.
@@ -153,20 +164,33 @@ impl Views {
                 named.extend(directory.as_deref().and_then(find));
             }
             What::Group { group, directory } => {
-                users.extend(self.groups.names.find(group).into_iter().flat_map(|group| self.ever_members(group)));
+                users.extend(
+                    self.groups
+                        .names
+                        .find(group)
+                        .into_iter()
+                        .flat_map(|group| self.ever_members(group)),
+                );
                 named.extend(directory.as_deref().and_then(find));
             }
             What::Membership { user, group, directories } => {
                 users.extend(self.users.names.find(user));
-                let group = self.groups.names.find(group).filter(|group| self.stands_in_anew(*group, touched));
+                let group = self
+                    .groups
+                    .names
+                    .find(group)
+                    .filter(|group| self.stands_in_anew(*group, touched));
                 users.extend(group.into_iter().flat_map(|group| self.ever_members(group)));
                 named.extend(directories.iter().filter_map(|directory| find(directory)));
             }
-            What::Directory(directory) => users.extend(find(directory).into_iter().flat_map(|directory| self.ever_concerned_by(directory))),
+            What::Directory(directory) => users.extend(
+                find(directory).into_iter().flat_map(|directory| self.ever_concerned_by(directory)),
+            ),
         }
         // Whoever names a directory first with an organization says whose it is.
         for directory in named {
-            if self.directories.get(directory).is_some_and(|item| item.named_with.has(touched.seq)) {
+            if self.directories.get(directory).is_some_and(|item| item.named_with.has(touched.seq))
+            {
                 users.extend(self.ever_concerned_by(directory));
             }
         }
@@ -177,23 +201,35 @@ impl Views {
     fn stands_in_anew(&self, group: Name, touched: &Touched) -> bool {
         let Some(entity) = self.groups.get(group) else { return false };
         let (with, without) = touched.cuts();
-        let like = |a: &Version, b: &Version| a.label == b.label && a.directory == b.directory && !b.deleted;
-        let goes_on =
-            |now: &Version| Seq::from(now.place.seq) == touched.seq && entity.version(without).is_some_and(|before| like(now, before));
-        let stands_in = entity.stand_ins.iter().any(|version| Seq::from(version.place.seq) == touched.seq);
+        let like = |a: &Version, b: &Version| {
+            a.label == b.label && a.directory == b.directory && !b.deleted
+        };
+        let goes_on = |now: &Version| {
+            Seq::from(now.place.seq) == touched.seq
+                && entity.version(without).is_some_and(|before| like(now, before))
+        };
+        let stands_in =
+            entity.stand_ins.iter().any(|version| Seq::from(version.place.seq) == touched.seq);
         stands_in && !entity.version(with).is_some_and(goes_on)
     }
 
     fn ever_members(&self, group: Name) -> impl Iterator<Item = Name> {
-        let numbers = self.memberships.of_group(group).into_iter().flat_map(|roster| roster.items());
+        let numbers =
+            self.memberships.of_group(group).into_iter().flat_map(|roster| roster.items());
         numbers.filter_map(|number| self.memberships.get(number)).map(|pair| pair.user)
     }
 
     /// Users who were ever in a directory, or in a group of it, or added to a group by an event of it.
     fn ever_concerned_by(&self, directory: Name) -> BTreeSet<Name> {
-        let listed = |kind| self.entities(kind).roster(directory).into_iter().flat_map(|roster| roster.items());
+        let listed = |kind| {
+            self.entities(kind).roster(directory).into_iter().flat_map(|roster| roster.items())
+        };
         let members = listed(Kind::Group).flat_map(|group| self.ever_members(group));
-        let foreign = self.memberships.granted_from(directory).filter_map(|number| self.memberships.get(number)).map(|pair| pair.user);
+        let foreign = self
+            .memberships
+            .granted_from(directory)
+            .filter_map(|number| self.memberships.get(number))
+            .map(|pair| pair.user);
         listed(Kind::User).chain(members).chain(foreign).collect()
     }
 
@@ -216,7 +252,10 @@ impl Views {
             });
         };
         let since = |from: Millis| -> Vec<Millis> {
-            self.moments_since(user, from, with).union(&self.moments_since(user, from, without)).copied().collect()
+            self.moments_since(user, from, with)
+                .union(&self.moments_since(user, from, without))
+                .copied()
+                .collect()
         };
         if now == before {
             // Where nothing is known to have happened later, now is all that a record can change.
@@ -231,22 +270,37 @@ impl Views {
         }
         let moments = since(Millis::MIN);
         states += 2 * moments.len();
-        let differ = || self.first_difference(user, &moments, with, without).unwrap_or(touched.from);
+        let differ =
+            || self.first_difference(user, &moments, with, without).unwrap_or(touched.from);
         if now.access != before.access {
             let periods = self.periods_of_access(user, with);
             match (now.access, periods.last()) {
                 (true, last) => {
-                    let became = if periods.len() > 1 { Became::AccessRestored } else { Became::AccessGranted };
+                    let became = if periods.len() > 1 {
+                        Became::AccessRestored
+                    } else {
+                        Became::AccessGranted
+                    };
                     add(became, last.map_or_else(differ, |last| last.from));
                 }
-                (false, Some(AccessPeriod { end: Some(end), .. })) => add(Became::AccessEnded(end.reason), end.at),
-                (false, _) => add(Became::AccessEnded(self.lack_of_access(user, with).unwrap_or(AccessLoss::UserDeleted)), differ()),
+                (false, Some(AccessPeriod { end: Some(end), .. })) => {
+                    add(Became::AccessEnded(end.reason), end.at)
+                }
+                (false, _) => add(
+                    Became::AccessEnded(
+                        self.lack_of_access(user, with).unwrap_or(AccessLoss::UserDeleted),
+                    ),
+                    differ(),
+                ),
             }
         }
-        let held = |role: &str, moment: Millis| self.roles_held(user, Cut { as_of: moment, ..with }).iter().any(|held| held == role);
+        let held = |role: &str, moment: Millis| {
+            self.roles_held(user, Cut { as_of: moment, ..with }).iter().any(|held| held == role)
+        };
         // The first moment of the unbroken time up to the end.
         let unbroken_since = |role: &str, holds: bool| {
-            let mut unbroken = moments.iter().rev().copied().take_while(|moment| held(role, *moment) == holds);
+            let mut unbroken =
+                moments.iter().rev().copied().take_while(|moment| held(role, *moment) == holds);
             let first = unbroken.by_ref().last();
             first.filter(|first| holds || moments.first() != Some(first)).unwrap_or_else(differ)
         };
@@ -260,7 +314,13 @@ impl Views {
     }
 
     /// The first of some moments at which a user's access or roles are others by one cut than by the other.
-    fn first_difference(&self, user: Name, moments: &[Millis], with: Cut, without: Cut) -> Option<Millis> {
+    fn first_difference(
+        &self,
+        user: Name,
+        moments: &[Millis],
+        with: Cut,
+        without: Cut,
+    ) -> Option<Millis> {
         let at = |moment: Millis, cut: Cut| self.state(user, Cut { as_of: moment, ..cut });
         moments.iter().copied().find(|moment| at(*moment, with) != at(*moment, without))
     }
@@ -270,6 +330,9 @@ impl Views {
         let version = self.placed_version(Kind::User, user, cut);
         let organization = version.map_or(NO_NAME, |version| self.shown_organization(version, cut));
         let directory = version.map_or(NO_NAME, |version| version.directory);
-        (self.directories.names.text(directory).to_owned(), self.texts.text(organization).to_owned())
+        (
+            self.directories.names.text(directory).to_owned(),
+            self.texts.text(organization).to_owned(),
+        )
     }
 }

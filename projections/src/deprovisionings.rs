@@ -67,7 +67,13 @@ pub(crate) struct Endings(BTreeSet<(Millis, Ending)>);
 
 impl Endings {
     /// Takes notice of a user's new version: one that is deleted or inactive may end access, and of a user of several directories any.
-    pub(crate) fn note_user(&mut self, user: Name, entity: &Entity, version: &Version, moved: bool) {
+    pub(crate) fn note_user(
+        &mut self,
+        user: Name,
+        entity: &Entity,
+        version: &Version,
+        moved: bool,
+    ) {
         if moved {
             // What was a change within one directory may be a move now.
             let versions = entity.explicit.iter().chain(entity.stand_ins.iter());
@@ -83,12 +89,19 @@ impl Endings {
     }
 
     /// The moments from `first` to `last`, each once, the latest first where descending.
-    fn moments(&self, first: Millis, last: Millis, descending: bool) -> Box<dyn Iterator<Item = Millis> + '_> {
+    fn moments(
+        &self,
+        first: Millis,
+        last: Millis,
+        descending: bool,
+    ) -> Box<dyn Iterator<Item = Millis> + '_> {
         let mut next = Some(if descending { last } else { first });
         Box::new(core::iter::from_fn(move || {
             let from = next.filter(|from| (first..=last).contains(from))?;
             let found = if descending {
-                self.0.range((first, Ending::User(0))..=(from, Ending::Directory(Name::MAX))).next_back()
+                self.0
+                    .range((first, Ending::User(0))..=(from, Ending::Directory(Name::MAX)))
+                    .next_back()
             } else {
                 self.0.range((from, Ending::User(0))..=(last, Ending::Directory(Name::MAX))).next()
             };
@@ -99,7 +112,9 @@ impl Endings {
     }
 
     fn at(&self, moment: Millis) -> impl Iterator<Item = Ending> + '_ {
-        self.0.range((moment, Ending::User(0))..=(moment, Ending::Directory(Name::MAX))).map(|(_, ending)| *ending)
+        self.0
+            .range((moment, Ending::User(0))..=(moment, Ending::Directory(Name::MAX)))
+            .map(|(_, ending)| *ending)
     }
 }
 
@@ -134,20 +149,31 @@ impl Views {
         let fits = |version: &Version, before: Cut| {
             email.is_none_or(|email| version.email == email)
                 && directory.is_none_or(|directory| version.directory == directory)
-                && organization.is_none_or(|organization| self.shown_organization(version, before) == organization)
+                && organization.is_none_or(|organization| {
+                    self.shown_organization(version, before) == organization
+                })
         };
-        let (mut first, mut last) = (filter.since.unwrap_or(Millis::MIN), filter.until.unwrap_or(Millis::MAX).min(cut.as_of));
+        let (mut first, mut last) = (
+            filter.since.unwrap_or(Millis::MIN),
+            filter.until.unwrap_or(Millis::MAX).min(cut.as_of),
+        );
         match after {
             Some((moment, _)) if descending => last = last.min(moment),
             Some((moment, _)) => first = first.max(moment),
             None => {}
         }
-        let named: Option<Vec<Name>> = user.map(|user| vec![user]).or(email.map(|email| self.emails.holders(email).collect()));
+        let named: Option<Vec<Name>> =
+            user.map(|user| vec![user]).or(email.map(|email| self.emails.holders(email).collect()));
         let moments: Box<dyn Iterator<Item = Millis> + '_> = match &named {
             Some(users) => {
                 let all = users.iter().flat_map(|user| self.access_moments(*user, cut));
-                let within: BTreeSet<Millis> = all.filter(|moment| (first..=last).contains(moment)).collect();
-                if descending { Box::new(within.into_iter().rev()) } else { Box::new(within.into_iter()) }
+                let within: BTreeSet<Millis> =
+                    all.filter(|moment| (first..=last).contains(moment)).collect();
+                if descending {
+                    Box::new(within.into_iter().rev())
+                } else {
+                    Box::new(within.into_iter())
+                }
             }
             None => self.endings.moments(first, last, descending),
         };
@@ -156,12 +182,16 @@ impl Views {
             let start = after.filter(|(at, _)| *at == moment).map(|(_, user)| user);
             let (then, before) = around(moment, cut);
             looked_at += 1;
-            for name in self.ending_walk(moment, named.as_deref(), directory, before, start, descending) {
+            for name in
+                self.ending_walk(moment, named.as_deref(), directory, before, start, descending)
+            {
                 looked_at += 1;
                 let was = self.footing(name, before);
                 let lost = was.has_access() && !self.footing(name, then).has_access();
                 let version = was.version.filter(|version| lost && fits(version, before));
-                found.extend(version.and_then(|version| self.deprovisioning(name, version, moment, cut)));
+                found.extend(
+                    version.and_then(|version| self.deprovisioning(name, version, moment, cut)),
+                );
                 if found.len() >= limit || looked_at >= CANDIDATES_MAX {
                     return Some((found, Some((moment, self.users.names.text(name).to_owned()))));
                 }
@@ -187,7 +217,11 @@ impl Views {
     ) -> Walk<'a> {
         let id = |name: Name| self.users.names.text(name);
         let sorted = |mut users: Vec<Name>| -> Walk<'a> {
-            users.retain(|name| start.is_none_or(|start| if descending { id(*name) < start } else { id(*name) > start }));
+            users.retain(|name| {
+                start.is_none_or(
+                    |start| if descending { id(*name) < start } else { id(*name) > start },
+                )
+            });
             users.sort_by(|a, b| if descending { id(*b).cmp(id(*a)) } else { id(*a).cmp(id(*b)) });
             Box::new(users.into_iter())
         };
@@ -197,8 +231,14 @@ impl Views {
         let (mut users, mut walks) = (Vec::new(), Vec::new());
         for ending in self.endings.at(moment) {
             match ending {
-                Ending::User(user) if directory.is_none_or(|directory| self.was_ever_in(user, directory)) => users.push(user),
-                Ending::Directory(ended) if directory.is_none_or(|directory| directory == ended) => {
+                Ending::User(user)
+                    if directory.is_none_or(|directory| self.was_ever_in(user, directory)) =>
+                {
+                    users.push(user)
+                }
+                Ending::Directory(ended)
+                    if directory.is_none_or(|directory| directory == ended) =>
+                {
                     walks.push(self.users_walk(Some(ended), None, before, start, descending));
                 }
                 _ => {}
@@ -212,10 +252,18 @@ impl Views {
         self.users.get(user).is_some_and(|user| user.listed_in.contains(&directory))
     }
 
-    fn deprovisioning(&self, user: Name, version: &Version, moment: Millis, cut: Cut) -> Option<Deprovisioning> {
+    fn deprovisioning(
+        &self,
+        user: Name,
+        version: &Version,
+        moment: Millis,
+        cut: Cut,
+    ) -> Option<Deprovisioning> {
         let (_, before) = around(moment, cut);
         let groups = self.groups_of(user, before);
-        let group = |(group, version): &(Name, &Version)| (self.groups.names.text(*group), self.texts.text(version.label));
+        let group = |(group, version): &(Name, &Version)| {
+            (self.groups.names.text(*group), self.texts.text(version.label))
+        };
         Some(Deprovisioning {
             user: self.users.names.text(user).to_owned(),
             snapshot: (Seq::from(version.place.seq), version.part),
@@ -223,7 +271,11 @@ impl Views {
             organization: self.texts.text(self.shown_organization(version, before)).to_owned(),
             end: self.access_end(user, moment, cut)?,
             roles: self.roles_held(user, before),
-            groups: groups.iter().map(group).map(|(id, name)| (id.to_owned(), name.to_owned())).collect(),
+            groups: groups
+                .iter()
+                .map(group)
+                .map(|(id, name)| (id.to_owned(), name.to_owned()))
+                .collect(),
             restored_at: self.next_access(user, moment, cut),
         })
     }

@@ -27,7 +27,8 @@ pub enum Subject {
 
 impl Subject {
     /// Every subject, in order.
-    pub const ALL: [Subject; 4] = [Subject::User, Subject::Group, Subject::Membership, Subject::Role];
+    pub const ALL: [Subject; 4] =
+        [Subject::User, Subject::Group, Subject::Membership, Subject::Role];
 }
 
 /// What became of it.
@@ -79,12 +80,23 @@ impl Views {
     /// at each cut for itself. It may find none and still say where to go on.
     ///
     /// Gives at most `limit`, and judges no more than about a thousand candidates, or one user's memberships.
-    pub fn differences(&self, directory: Option<&str>, cuts: [Cut; 2], after: Option<&DifferencePlace>, limit: usize) -> Differences {
-        let Some(directory) = find(directory, |id| self.directories.names.find(id)) else { return (Vec::new(), None) };
-        let mut walker = Walker { views: self, cuts, directory, limit, found: Vec::new(), judged: 0 };
+    pub fn differences(
+        &self,
+        directory: Option<&str>,
+        cuts: [Cut; 2],
+        after: Option<&DifferencePlace>,
+        limit: usize,
+    ) -> Differences {
+        let Some(directory) = find(directory, |id| self.directories.names.find(id)) else {
+            return (Vec::new(), None);
+        };
+        let mut walker =
+            Walker { views: self, cuts, directory, limit, found: Vec::new(), judged: 0 };
         let begin = after.map_or(Subject::User, |after| after.subject);
         for subject in Subject::ALL.into_iter().filter(|subject| *subject >= begin) {
-            let after = after.filter(|after| after.subject == subject).map(|after| (after.id.as_str(), after.of.as_str()));
+            let after = after
+                .filter(|after| after.subject == subject)
+                .map(|after| (after.id.as_str(), after.of.as_str()));
             let next = match subject {
                 Subject::User => walker.entities(Kind::User, subject, after),
                 Subject::Group => walker.entities(Kind::Group, subject, after),
@@ -97,7 +109,13 @@ impl Views {
         (walker.found, None)
     }
 
-    fn candidates(&self, kind: Kind, directory: Option<Name>, cut: Cut, start: Option<&str>) -> Walk<'_> {
+    fn candidates(
+        &self,
+        kind: Kind,
+        directory: Option<Name>,
+        cut: Cut,
+        start: Option<&str>,
+    ) -> Walk<'_> {
         let entities = self.entities(kind);
         let rosters: Vec<&Roster> = match directory {
             Some(directory) => entities.roster(directory).into_iter().collect(),
@@ -117,7 +135,9 @@ impl<'v> Walker<'v> {
 
     /// The versions of a user or group at the two cuts, where it is there.
     fn there(&self, kind: Kind, name: Name) -> [Option<&'v Version>; 2] {
-        let within = |version: &&Version| self.directory.is_none_or(|directory| version.directory == directory);
+        let within = |version: &&Version| {
+            self.directory.is_none_or(|directory| version.directory == directory)
+        };
         self.cuts.map(|cut| self.views.alive(kind, name, cut).filter(within))
     }
 
@@ -131,7 +151,12 @@ impl<'v> Walker<'v> {
     }
 
     /// Users or groups that differ; and where to go on.
-    fn entities(&mut self, kind: Kind, subject: Subject, after: Option<(&str, &str)>) -> Option<DifferencePlace> {
+    fn entities(
+        &mut self,
+        kind: Kind,
+        subject: Subject,
+        after: Option<(&str, &str)>,
+    ) -> Option<DifferencePlace> {
         for name in self.candidates(kind, after.map(|(id, _)| id)) {
             let id = self.views.entities(kind).names.text(name);
             self.judged += 1;
@@ -152,7 +177,11 @@ impl<'v> Walker<'v> {
     }
 
     /// Memberships or roles that differ; and where to go on.
-    fn of_users(&mut self, subject: Subject, after: Option<(&str, &str)>) -> Option<DifferencePlace> {
+    fn of_users(
+        &mut self,
+        subject: Subject,
+        after: Option<(&str, &str)>,
+    ) -> Option<DifferencePlace> {
         let views = self.views;
         // The user at whom the last go ended may have more.
         let first = after.and_then(|(id, _)| views.users.names.find(id));
@@ -170,13 +199,20 @@ impl<'v> Walker<'v> {
             self.judged += views.memberships.of_user(user).len();
             let [from, to] = self.cuts;
             let [was_there, is_there] = there;
-            let held = |there: bool, cut: Cut| if there { self.held(subject, user, cut) } else { BTreeSet::new() };
+            let held = |there: bool, cut: Cut| {
+                if there { self.held(subject, user, cut) } else { BTreeSet::new() }
+            };
             let (before, after) = (held(was_there, from), held(is_there, to));
             for of in before.symmetric_difference(&after).filter(|of| of.as_str() > behind) {
                 if self.found.len() >= self.limit {
                     return self.found.last().map(|last| last.place.clone());
                 }
-                self.note(subject, id, of, if before.contains(of) { Differs::Removed } else { Differs::Added });
+                self.note(
+                    subject,
+                    id,
+                    of,
+                    if before.contains(of) { Differs::Removed } else { Differs::Added },
+                );
             }
         }
         None
@@ -186,7 +222,12 @@ impl<'v> Walker<'v> {
     fn held(&self, subject: Subject, user: Name, cut: Cut) -> BTreeSet<String> {
         match subject {
             Subject::Role => self.views.roles_held(user, cut).into_iter().collect(),
-            _ => self.views.groups_of(user, cut).into_iter().map(|(group, _)| self.views.groups.names.text(group).to_owned()).collect(),
+            _ => self
+                .views
+                .groups_of(user, cut)
+                .into_iter()
+                .map(|(group, _)| self.views.groups.names.text(group).to_owned())
+                .collect(),
         }
     }
 }

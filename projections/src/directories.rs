@@ -78,7 +78,10 @@ impl Directory {
             None | Some(DirectoryChange::Activated) => false,
             Some(DirectoryChange::Deleted) => true,
             Some(DirectoryChange::Deactivated) => {
-                let deciding = self.events.latest_first(cut).find(|v| v.change != DirectoryChange::Deactivated);
+                let deciding = self
+                    .events
+                    .latest_first(cut)
+                    .find(|v| v.change != DirectoryChange::Deactivated);
                 deciding.is_some_and(|v| v.change == DirectoryChange::Deleted)
             }
         }
@@ -90,7 +93,11 @@ impl Directory {
     }
 
     pub(crate) fn organization(&self, cut: Cut) -> Name {
-        let own = self.events.latest_first(cut).map(|version| version.organization).find(|name| *name != NO_NAME);
+        let own = self
+            .events
+            .latest_first(cut)
+            .map(|version| version.organization)
+            .find(|name| *name != NO_NAME);
         own.or_else(|| self.named_with.at(cut).map(|named| named.organization)).unwrap_or(NO_NAME)
     }
 }
@@ -105,7 +112,13 @@ pub(crate) struct Directories {
 
 impl Directories {
     /// Takes notice of an event that names the directory.
-    pub(crate) fn name(&mut self, id: &str, place: Place, organization: Name, ids: &EventIds) -> Name {
+    pub(crate) fn name(
+        &mut self,
+        id: &str,
+        place: Place,
+        organization: Name,
+        ids: &EventIds,
+    ) -> Name {
         let name = self.names.intern(id);
         if self.items.len() <= name as usize {
             self.items.push(Directory::default());

@@ -31,8 +31,16 @@ pub enum View {
 
 impl View {
     /// Every view, in a fixed order.
-    pub const ALL: [View; 8] =
-        [View::Directories, View::Users, View::Groups, View::Memberships, View::Quarantine, View::Events, View::Policies, View::Mappings];
+    pub const ALL: [View; 8] = [
+        View::Directories,
+        View::Users,
+        View::Groups,
+        View::Memberships,
+        View::Quarantine,
+        View::Events,
+        View::Policies,
+        View::Mappings,
+    ];
 
     /// The view's name.
     pub fn name(self) -> &'static str {
@@ -73,7 +81,14 @@ impl Views {
     /// be dumped in parts while the fold goes on, and the parts together are those of one moment.
     ///
     /// Returns how many items it wrote.
-    pub fn dump(&self, view: View, known_at: Seq, first: usize, count: usize, out: &mut dyn Write) -> Result<usize, fmt::Error> {
+    pub fn dump(
+        &self,
+        view: View,
+        known_at: Seq,
+        first: usize,
+        count: usize,
+        out: &mut dyn Write,
+    ) -> Result<usize, fmt::Error> {
         let mut written = 0;
         for number in first..self.size(view).min(first.saturating_add(count)) {
             let shown = match view {
@@ -99,7 +114,8 @@ impl Views {
         for version in directory.events.iter().filter(|v| known(v.place, known_at)) {
             write!(out, "  {:?} ", version.change)?;
             self.dump_place(version.place, out)?;
-            let [organization, name, domain] = [version.organization, version.name, version.domain].map(|text| self.shown(text));
+            let [organization, name, domain] =
+                [version.organization, version.name, version.domain].map(|text| self.shown(text));
             writeln!(out, " organization={organization:?} name={name:?} domain={domain:?}")?;
         }
         write!(out, "  named ")?;
@@ -113,7 +129,14 @@ impl Views {
         Ok(true)
     }
 
-    fn dump_entity(&self, entities: &Entities, kind: &str, number: usize, known_at: Seq, out: &mut dyn Write) -> Shown {
+    fn dump_entity(
+        &self,
+        entities: &Entities,
+        kind: &str,
+        number: usize,
+        known_at: Seq,
+        out: &mut dyn Write,
+    ) -> Shown {
         let Some(entity) = entities.items.get(number) else { return Ok(false) };
         let Some(seen) = entity.seen.at(Cut { known_at, ..Cut::LATEST }) else { return Ok(false) };
         write!(out, "{kind} {:?} seen ", entities.names.text(number as Name))?;
@@ -131,11 +154,20 @@ impl Views {
     fn dump_version(&self, word: &str, version: &Version, out: &mut dyn Write) -> fmt::Result {
         write!(out, "  {word} ")?;
         self.dump_place(version.place, out)?;
-        let directory = (version.directory != NO_NAME).then(|| self.directories.names.text(version.directory));
+        let directory =
+            (version.directory != NO_NAME).then(|| self.directories.names.text(version.directory));
         write!(out, " part={:?} own_directory={}", version.part, !version.directory_is_events)?;
-        write!(out, " directory={directory:?} organization={:?} active={}", self.shown(version.organization), version.active)?;
+        write!(
+            out,
+            " directory={directory:?} organization={:?} active={}",
+            self.shown(version.organization),
+            version.active
+        )?;
         write!(out, " label={:?}", self.shown(version.label))?;
-        for (name, print) in [("email", self.emails.get(version.email)), ("idp_id", self.idp_ids.get(version.idp_id))] {
+        for (name, print) in [
+            ("email", self.emails.get(version.email)),
+            ("idp_id", self.idp_ids.get(version.idp_id)),
+        ] {
             write!(out, " {name}=")?;
             for byte in print.iter().flat_map(|print| print.0) {
                 write!(out, "{byte:02x}")?;
@@ -149,7 +181,12 @@ impl Views {
         if pair.grants.latest(Cut { known_at, ..Cut::LATEST }).is_none() {
             return Ok(false);
         }
-        writeln!(out, "membership {:?} {:?}", self.groups.names.text(pair.group), self.users.names.text(pair.user))?;
+        writeln!(
+            out,
+            "membership {:?} {:?}",
+            self.groups.names.text(pair.group),
+            self.users.names.text(pair.user)
+        )?;
         for grant in pair.grants.iter().filter(|grant| known(grant.place(), known_at)) {
             write!(out, "  {} ", if grant.added() { "added" } else { "removed" })?;
             self.dump_place(grant.place(), out)?;
@@ -160,16 +197,22 @@ impl Views {
 
     fn dump_quarantined(&self, number: usize, known_at: Seq, out: &mut dyn Write) -> Shown {
         match self.quarantine.get(number) {
-            Some(listed) if listed.seq <= known_at => writeln!(out, "listed {} {:?}", listed.seq, listed.reason).map(|()| true),
+            Some(listed) if listed.seq <= known_at => {
+                writeln!(out, "listed {} {:?}", listed.seq, listed.reason).map(|()| true)
+            }
             _ => Ok(false),
         }
     }
 
     fn dump_event(&self, number: usize, known_at: Seq, out: &mut dyn Write) -> Shown {
         let seq = number as Seq + 1;
-        let Some((line, occurred_at)) = self.events.get(seq).filter(|_| seq <= known_at) else { return Ok(false) };
-        let directory = (line.directory != NO_NAME).then(|| self.directories.names.text(line.directory));
-        let (kind, organization) = (self.events.kinds.text(line.kind), self.shown(line.organization));
+        let Some((line, occurred_at)) = self.events.get(seq).filter(|_| seq <= known_at) else {
+            return Ok(false);
+        };
+        let directory =
+            (line.directory != NO_NAME).then(|| self.directories.names.text(line.directory));
+        let (kind, organization) =
+            (self.events.kinds.text(line.kind), self.shown(line.organization));
         writeln!(out, "event {seq} {kind:?} {occurred_at} organization={organization:?} directory={directory:?}").map(|()| true)
     }
 

@@ -106,7 +106,14 @@ impl Events {
     }
 
     /// Takes the next record.
-    pub(crate) fn list(&mut self, kind: &str, organization: Name, directory: Name, occurred_at: Millis, recorded_at: Millis) {
+    pub(crate) fn list(
+        &mut self,
+        kind: &str,
+        organization: Name,
+        directory: Name,
+        occurred_at: Millis,
+        recorded_at: Millis,
+    ) {
         let number = self.kinds.intern(kind);
         self.push(Line { kind: number, organization, directory }, occurred_at);
         let seq = seq32(self.lines.len() as Seq);
@@ -162,10 +169,12 @@ impl Events {
         start: Start,
         limit: usize,
     ) -> Page<EventRow> {
-        let mut kinds: Vec<Name> = filter.kinds.iter().filter_map(|kind| self.kinds.find(kind)).collect();
+        let mut kinds: Vec<Name> =
+            filter.kinds.iter().filter_map(|kind| self.kinds.find(kind)).collect();
         kinds.sort_unstable();
         kinds.dedup();
-        let of_kind = kinds.iter().filter_map(|kind| self.by_kind.get(*kind as usize)).map(Vec::as_slice);
+        let of_kind =
+            kinds.iter().filter_map(|kind| self.by_kind.get(*kind as usize)).map(Vec::as_slice);
         let mut lists: Vec<&[Seq32]> = of_kind.collect();
         if let Some(organization) = organization {
             let own = self.by_organization.get(&organization).map_or(&[][..], Vec::as_slice);
@@ -174,7 +183,10 @@ impl Events {
             }
         }
         let known_at = cut.known_at32();
-        let (from, until) = (filter.from.unwrap_or(Millis::MIN), filter.until.unwrap_or(Millis::MAX).min(cut.as_of));
+        let (from, until) = (
+            filter.from.unwrap_or(Millis::MIN),
+            filter.until.unwrap_or(Millis::MAX).min(cut.as_of),
+        );
         let accept = |seq: Seq32| {
             let (line, occurred_at) = self.get(Seq::from(seq))?;
             let fits = kinds.binary_search(&line.kind).is_ok()
@@ -182,7 +194,11 @@ impl Events {
                 && (from..=until).contains(&occurred_at);
             fits.then_some(EventRow { seq: Seq::from(seq), occurred_at })
         };
-        let overlaps = |block: usize| self.bounds.get(block).is_some_and(|(earliest, latest)| *earliest <= until && *latest >= from);
+        let overlaps = |block: usize| {
+            self.bounds
+                .get(block)
+                .is_some_and(|(earliest, latest)| *earliest <= until && *latest >= from)
+        };
         let after = |seq: Seq32| Walk::after(&lists, seq, known_at, &overlaps).filter_map(&accept);
         match start {
             Start::After(seq) => {
@@ -196,7 +212,8 @@ impl Events {
                 let mut items: Vec<EventRow> = found.by_ref().take(limit).collect();
                 let more_before = found.next().is_some();
                 items.reverse();
-                let more_after = items.last().is_some_and(|last| after(seq32(last.seq)).next().is_some());
+                let more_after =
+                    items.last().is_some_and(|last| after(seq32(last.seq)).next().is_some());
                 Page { items, more_before, more_after }
             }
         }
@@ -216,17 +233,31 @@ fn block_of(seq: Seq32) -> usize {
 
 impl<'a> Walk<'a> {
     /// Seqs after `start`, up to `known_at`, ascending.
-    fn after(lists: &[&'a [Seq32]], start: Seq32, known_at: Seq32, overlaps: &'a dyn Fn(usize) -> bool) -> Walk<'a> {
+    fn after(
+        lists: &[&'a [Seq32]],
+        start: Seq32,
+        known_at: Seq32,
+        overlaps: &'a dyn Fn(usize) -> bool,
+    ) -> Walk<'a> {
         let part = |list: &&'a [Seq32]| {
-            let (first, end) = (list.partition_point(|seq| *seq <= start), list.partition_point(|seq| *seq <= known_at));
+            let (first, end) = (
+                list.partition_point(|seq| *seq <= start),
+                list.partition_point(|seq| *seq <= known_at),
+            );
             list.get(first..end).unwrap_or_default()
         };
         Walk { lists: lists.iter().map(part).collect(), backward: false, overlaps }
     }
 
     /// Seqs before `bound`, descending.
-    fn before(lists: &[&'a [Seq32]], bound: Seq32, overlaps: &'a dyn Fn(usize) -> bool) -> Walk<'a> {
-        let part = |list: &&'a [Seq32]| list.get(..list.partition_point(|seq| *seq < bound)).unwrap_or_default();
+    fn before(
+        lists: &[&'a [Seq32]],
+        bound: Seq32,
+        overlaps: &'a dyn Fn(usize) -> bool,
+    ) -> Walk<'a> {
+        let part = |list: &&'a [Seq32]| {
+            list.get(..list.partition_point(|seq| *seq < bound)).unwrap_or_default()
+        };
         Walk { lists: lists.iter().map(part).collect(), backward: true, overlaps }
     }
 
@@ -273,15 +304,22 @@ impl Iterator for Walk<'_> {
 impl Intake {
     fn note(&mut self, kind: &str, occurred_at: Millis, recorded_at: Millis) {
         self.last_recorded_at = recorded_at;
-        let begun =
-            InitialSync { started_at: recorded_at, last_at: recorded_at, last_occurred: occurred_at, users: 0, groups: 0, memberships: 0 };
+        let begun = InitialSync {
+            started_at: recorded_at,
+            last_at: recorded_at,
+            last_occurred: occurred_at,
+            users: 0,
+            groups: 0,
+            memberships: 0,
+        };
         if kind == "dsync.activated" {
             match &mut self.initial_sync {
                 Some(sync) if sync.goes_on(occurred_at, recorded_at) => {}
                 sync => *sync = Some(self.before.take().unwrap_or(begun)),
             }
         }
-        let creates = matches!(kind, "dsync.user.created" | "dsync.group.created" | "dsync.group.user_added");
+        let creates =
+            matches!(kind, "dsync.user.created" | "dsync.group.created" | "dsync.group.user_added");
         let sync = match &mut self.initial_sync {
             Some(sync) => sync,
             None if creates => self.before.get_or_insert(begun),
@@ -303,7 +341,10 @@ impl InitialSync {
     /// Whether what happened and was recorded then still belongs to it: after no long pause by either clock, so that a history that is sent
     /// anew at once is not taken for one sync.
     fn goes_on(&self, occurred_at: Millis, recorded_at: Millis) -> bool {
-        let pauses = [recorded_at.saturating_sub(self.last_at), occurred_at.saturating_sub(self.last_occurred)];
+        let pauses = [
+            recorded_at.saturating_sub(self.last_at),
+            occurred_at.saturating_sub(self.last_occurred),
+        ];
         pauses.iter().all(|pause| *pause <= INITIAL_SYNC_PAUSE_MS)
     }
 
@@ -323,7 +364,9 @@ mod tests {
         for at in 0..count {
             let occurred_at = at as Millis * step;
             match kinds.get(at % kinds.len()) {
-                Some(kind) if *kind != "-" => events.list(kind, if at % 3 == 0 { 7 } else { 8 }, 0, occurred_at, occurred_at),
+                Some(kind) if *kind != "-" => {
+                    events.list(kind, if at % 3 == 0 { 7 } else { 8 }, 0, occurred_at, occurred_at)
+                }
                 _ => events.skip(occurred_at),
             }
         }
@@ -346,14 +389,18 @@ mod tests {
         for (wanted, organization, from, until) in filters {
             let names: Vec<String> = wanted.iter().map(|kind| (*kind).to_owned()).collect();
             let filter = EventFilter { kinds: &names, organization: None, from, until };
-            for (as_of, known_at) in [(Millis::MAX, 5000), (22_345, 4000), (30_000, 2500), (0, 5000), (Millis::MAX, 0)] {
+            for (as_of, known_at) in
+                [(Millis::MAX, 5000), (22_345, 4000), (30_000, 2500), (0, 5000), (Millis::MAX, 0)]
+            {
                 let cut = Cut { as_of, known_at };
                 let all: Vec<Seq> = (1..=5000u64)
                     .filter(|seq| {
                         let at = *seq as usize - 1;
                         let occurred_at = at as Millis * 10;
                         wanted.contains(&kinds[at % 5])
-                            && organization.is_none_or(|organization| organization == if at.is_multiple_of(3) { 7 } else { 8 })
+                            && organization.is_none_or(|organization| {
+                                organization == if at.is_multiple_of(3) { 7 } else { 8 }
+                            })
                             && occurred_at <= as_of
                             && *seq <= known_at
                             && from.is_none_or(|from| occurred_at >= from)
@@ -361,15 +408,24 @@ mod tests {
                     })
                     .collect();
                 for start in [0, 1, 999, 1024, 1025, 2200, 4999, 5000] {
-                    let seqs = |page: &Page<EventRow>| page.items.iter().map(|row| row.seq).collect::<Vec<_>>();
+                    let seqs = |page: &Page<EventRow>| {
+                        page.items.iter().map(|row| row.seq).collect::<Vec<_>>()
+                    };
                     let behind: Vec<Seq> = all.iter().copied().filter(|seq| *seq > start).collect();
                     let page = events.page(&filter, organization, cut, Start::After(start), 10);
-                    assert_eq!((seqs(&page), page.more_after), (behind.iter().copied().take(10).collect(), behind.len() > 10));
+                    assert_eq!(
+                        (seqs(&page), page.more_after),
+                        (behind.iter().copied().take(10).collect(), behind.len() > 10)
+                    );
                     let ahead: Vec<Seq> = all.iter().copied().filter(|seq| *seq < start).collect();
                     let page = events.page(&filter, organization, cut, Start::Before(start), 10);
                     let last_ten = ahead[ahead.len().saturating_sub(10)..].to_vec();
-                    let follows = last_ten.last().is_some_and(|last| all.iter().any(|seq| seq > last));
-                    assert_eq!((seqs(&page), page.more_before, page.more_after), (last_ten, ahead.len() > 10, follows));
+                    let follows =
+                        last_ten.last().is_some_and(|last| all.iter().any(|seq| seq > last));
+                    assert_eq!(
+                        (seqs(&page), page.more_before, page.more_after),
+                        (last_ten, ahead.len() > 10, follows)
+                    );
                 }
             }
         }
@@ -383,31 +439,71 @@ mod tests {
         for (kind, occurred_at, recorded_at) in events {
             intake.note(kind, *occurred_at, *recorded_at);
         }
-        intake.initial_sync.map(|sync| (sync.started_at, sync.last_at, [sync.users, sync.groups, sync.memberships]))
+        intake.initial_sync.map(|sync| {
+            (sync.started_at, sync.last_at, [sync.users, sync.groups, sync.memberships])
+        })
     }
 
     #[test]
     fn an_initial_sync_counts_until_the_first_pause_of_either_clock() {
-        let (activated, user, group, member) = ("dsync.activated", "dsync.user.created", "dsync.group.created", "dsync.group.user_added");
-        let started = [(activated, 0, 1000), (user, 10, 2000), ("dsync.user.updated", 15, 2500), (group, 20, 2000 + PAUSE)];
+        let (activated, user, group, member) = (
+            "dsync.activated",
+            "dsync.user.created",
+            "dsync.group.created",
+            "dsync.group.user_added",
+        );
+        let started = [
+            (activated, 0, 1000),
+            (user, 10, 2000),
+            ("dsync.user.updated", 15, 2500),
+            (group, 20, 2000 + PAUSE),
+        ];
         let so_far = Some((1000, 2000 + PAUSE, [1, 1, 0]));
         assert_eq!(counted(&started), so_far);
         // A pause in what is recorded, or in what happened, ends it.
-        assert_eq!(counted(&[&started[..], &[(member, 30, 2001 + 2 * PAUSE), (user, 40, 2002 + 2 * PAUSE)]].concat()), so_far);
-        assert_eq!(counted(&[&started[..], &[(user, 21 + PAUSE, 2001 + PAUSE), (member, 22 + PAUSE, 2002 + PAUSE)]].concat()), so_far);
-        assert_eq!(counted(&[&started[..], &[(member, 20 + PAUSE, 2001 + PAUSE)]].concat()), Some((1000, 2001 + PAUSE, [1, 1, 1])));
+        assert_eq!(
+            counted(
+                &[&started[..], &[(member, 30, 2001 + 2 * PAUSE), (user, 40, 2002 + 2 * PAUSE)]]
+                    .concat()
+            ),
+            so_far
+        );
+        assert_eq!(
+            counted(
+                &[
+                    &started[..],
+                    &[(user, 21 + PAUSE, 2001 + PAUSE), (member, 22 + PAUSE, 2002 + PAUSE)]
+                ]
+                .concat()
+            ),
+            so_far
+        );
+        assert_eq!(
+            counted(&[&started[..], &[(member, 20 + PAUSE, 2001 + PAUSE)]].concat()),
+            Some((1000, 2001 + PAUSE, [1, 1, 1]))
+        );
         // Another activation begins anew, unless it is of the same burst.
-        assert_eq!(counted(&[&started[..], &[(activated, 9 * PAUSE, 9 * PAUSE)]].concat()), Some((9 * PAUSE, 9 * PAUSE, [0, 0, 0])));
+        assert_eq!(
+            counted(&[&started[..], &[(activated, 9 * PAUSE, 9 * PAUSE)]].concat()),
+            Some((9 * PAUSE, 9 * PAUSE, [0, 0, 0]))
+        );
         assert_eq!(counted(&[&started[..], &[(activated, 30, 2001 + PAUSE)]].concat()), so_far);
     }
 
     #[test]
     fn an_activation_that_comes_late_finds_what_came_before_it() {
-        let (activated, user, member) = ("dsync.activated", "dsync.user.created", "dsync.group.user_added");
+        let (activated, user, member) =
+            ("dsync.activated", "dsync.user.created", "dsync.group.user_added");
         let before = [(user, 10, 1000), (member, 20, 1100), (user, 15, 1200)];
         assert_eq!(counted(&before), None, "without an activation there is no sync");
-        assert_eq!(counted(&[&before[..], &[(activated, 0, 1300), (user, 30, 1400)]].concat()), Some((1000, 1400, [3, 0, 1])));
-        assert_eq!(counted(&[&before[..], &[(activated, 0, 1300 + 2 * PAUSE)]].concat()), Some((1000, 1200, [2, 0, 1])));
+        assert_eq!(
+            counted(&[&before[..], &[(activated, 0, 1300), (user, 30, 1400)]].concat()),
+            Some((1000, 1400, [3, 0, 1]))
+        );
+        assert_eq!(
+            counted(&[&before[..], &[(activated, 0, 1300 + 2 * PAUSE)]].concat()),
+            Some((1000, 1200, [2, 0, 1]))
+        );
     }
 
     #[test]

@@ -63,22 +63,49 @@ impl Views {
     /// user never heard of: see [`Views::user_seen_at`].
     ///
     /// Looks at every version of the user, and writes out those that it gives.
-    pub fn user_history(&self, id: &str, cut: Cut, start: Option<&EventPlace>, descending: bool, limit: usize) -> Versions {
+    pub fn user_history(
+        &self,
+        id: &str,
+        cut: Cut,
+        start: Option<&EventPlace>,
+        descending: bool,
+        limit: usize,
+    ) -> Versions {
         self.history(Kind::User, id, cut, start, descending, limit)
     }
 
     /// The same of a group.
-    pub fn group_history(&self, id: &str, cut: Cut, start: Option<&EventPlace>, descending: bool, limit: usize) -> Versions {
+    pub fn group_history(
+        &self,
+        id: &str,
+        cut: Cut,
+        start: Option<&EventPlace>,
+        descending: bool,
+        limit: usize,
+    ) -> Versions {
         self.history(Kind::Group, id, cut, start, descending, limit)
     }
 
-    fn history(&self, kind: Kind, id: &str, cut: Cut, start: Option<&EventPlace>, descending: bool, limit: usize) -> Versions {
+    fn history(
+        &self,
+        kind: Kind,
+        id: &str,
+        cut: Cut,
+        start: Option<&EventPlace>,
+        descending: bool,
+        limit: usize,
+    ) -> Versions {
         let versions = self.versions(kind, id, cut);
         // The start itself need not be there.
         let range = match start {
             None => 0..versions.len(),
-            Some(start) if descending => 0..versions.partition_point(|version| self.compare_to(version.place, start).is_lt()),
-            Some(start) => versions.partition_point(|version| self.compare_to(version.place, start).is_le())..versions.len(),
+            Some(start) if descending => {
+                0..versions.partition_point(|version| self.compare_to(version.place, start).is_lt())
+            }
+            Some(start) => {
+                versions.partition_point(|version| self.compare_to(version.place, start).is_le())
+                    ..versions.len()
+            }
         };
         let more = range.len() > limit;
         let shown = if descending {
@@ -91,34 +118,55 @@ impl Views {
             let version = versions.get(at)?;
             Some(VersionRow {
                 version: version_ref(version),
-                previous: at.checked_sub(1).and_then(|before| versions.get(before)).map(|version| version_ref(version)),
+                previous: at
+                    .checked_sub(1)
+                    .and_then(|before| versions.get(before))
+                    .map(|version| version_ref(version)),
                 late: late.get(at).copied().unwrap_or(false),
                 place: self.event_place(version.place),
                 cause: self.cause_of(Turn::Event(version.place)),
             })
         };
-        let rows = if descending { shown.rev().filter_map(row).collect() } else { shown.filter_map(row).collect() };
+        let rows = if descending {
+            shown.rev().filter_map(row).collect()
+        } else {
+            shown.filter_map(row).collect()
+        };
         (rows, more)
     }
 
     /// Every version that the cut sees, in order: those of its own events, and before the first of them the snapshots that stand in.
     fn versions(&self, kind: Kind, id: &str, cut: Cut) -> Vec<&Version> {
-        let Some(entity) = self.named(kind, id).and_then(|name| self.entity(kind, name)) else { return Vec::new() };
+        let Some(entity) = self.named(kind, id).and_then(|name| self.entity(kind, name)) else {
+            return Vec::new();
+        };
         let seen = |version: &&Version| cut.sees(version.place);
         let first = entity.explicit.iter().find(seen).map(|version| version.place.occurred_at);
-        let stands_in = |version: &&Version| first.is_none_or(|first| version.place.occurred_at < first);
+        let stands_in =
+            |version: &&Version| first.is_none_or(|first| version.place.occurred_at < first);
         let stand_ins = entity.stand_ins.iter().filter(seen).filter(stands_in);
         stand_ins.chain(entity.explicit.iter().filter(seen)).collect()
     }
 
     fn compare_to(&self, place: Place, other: &EventPlace) -> core::cmp::Ordering {
-        let times = (place.occurred_at, place.closing, updated_at(place)).cmp(&(other.occurred_at, other.closing, other.updated_at));
-        times.then_with(|| self.ids.text(place.seq, &mut IdBuffer::default()).cmp(other.event_id.as_str()))
+        let times = (place.occurred_at, place.closing, updated_at(place)).cmp(&(
+            other.occurred_at,
+            other.closing,
+            other.updated_at,
+        ));
+        times.then_with(|| {
+            self.ids.text(place.seq, &mut IdBuffer::default()).cmp(other.event_id.as_str())
+        })
     }
 
     fn event_place(&self, place: Place) -> EventPlace {
         let event_id = self.ids.text(place.seq, &mut IdBuffer::default()).to_owned();
-        EventPlace { occurred_at: place.occurred_at, closing: place.closing, updated_at: updated_at(place), event_id }
+        EventPlace {
+            occurred_at: place.occurred_at,
+            closing: place.closing,
+            updated_at: updated_at(place),
+            event_id,
+        }
     }
 }
 

@@ -49,7 +49,10 @@ pub use directories::DirectoryRow;
 pub use dump::View;
 pub use entities::{Part, Row};
 pub use events::{EventFilter, EventRow, INITIAL_SYNC_PAUSE_MS, InitialSync, Intake, Start};
-pub use fact::{Change, DirectoryChange, Entry, Fact, GroupData, InactiveUsers, MembershipData, Print, Standing, UserData};
+pub use fact::{
+    Change, DirectoryChange, Entry, Fact, GroupData, InactiveUsers, MembershipData, Print,
+    Standing, UserData,
+};
 pub use history::{EventPlace, VersionKind, VersionRef, VersionRow, Versions};
 pub use mapping::{GroupPattern, Mapping, Matches, Mode, Rule};
 pub use membership_periods::{MembershipPeriod, MembershipPeriods};

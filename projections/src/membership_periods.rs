@@ -68,12 +68,19 @@ impl Views {
         let mut directories = self.directories_of_entity(Kind::User, pair.user);
         directories.extend(self.directories_of_entity(Kind::Group, pair.group));
         directories.extend(pair.grants.iter().map(|grant| grant.directory()));
-        let directories = directories.into_iter().filter_map(|directory| self.directories.get(directory));
+        let directories =
+            directories.into_iter().filter_map(|directory| self.directories.get(directory));
         let places = directories.flat_map(|directory| directory.events.iter().map(Placed::place));
         let places = places.chain(pair.grants.iter().map(Placed::place));
-        let places = places.chain(self.places_of_entity(Kind::User, pair.user)).chain(self.places_of_entity(Kind::Group, pair.group));
-        let mut moments: BTreeSet<Millis> = places.filter(|place| cut.sees(*place)).map(|place| place.occurred_at).collect();
-        let policies = self.policies.iter().filter(|policy| policy.seq <= cut.known_at && policy.effective_from <= cut.as_of);
+        let places = places
+            .chain(self.places_of_entity(Kind::User, pair.user))
+            .chain(self.places_of_entity(Kind::Group, pair.group));
+        let mut moments: BTreeSet<Millis> =
+            places.filter(|place| cut.sees(*place)).map(|place| place.occurred_at).collect();
+        let policies = self
+            .policies
+            .iter()
+            .filter(|policy| policy.seq <= cut.known_at && policy.effective_from <= cut.as_of);
         moments.extend(policies.map(|policy| policy.effective_from));
         moments
     }
@@ -85,7 +92,9 @@ impl Views {
             let now = self.bonds(pair, Cut { as_of: moment, ..cut });
             let (held, holds) = (before.holds(), now.holds());
             if held != holds {
-                let cause = self.turn_of_membership(pair, before, now, moment, cut).map(|turn| self.cause_of(turn));
+                let cause = self
+                    .turn_of_membership(pair, before, now, moment, cut)
+                    .map(|turn| self.cause_of(turn));
                 match (periods.last_mut(), cause) {
                     (Some(period), end) if held => (period.until, period.end) = (Some(moment), end),
                     (_, Some(start)) => periods.push(self.period(pair, moment, start)),
@@ -95,9 +104,13 @@ impl Views {
             before = now;
         }
         for period in &mut periods {
-            let last = Cut { as_of: period.until.map_or(cut.as_of, |until| until.saturating_sub(1)), ..cut };
+            let last = Cut {
+                as_of: period.until.map_or(cut.as_of, |until| until.saturating_sub(1)),
+                ..cut
+            };
             let group = self.groups.get(pair.group).and_then(|group| group.version(last));
-            period.group_name = group.map_or("", |version| self.texts.text(version.label)).to_owned();
+            period.group_name =
+                group.map_or("", |version| self.texts.text(version.label)).to_owned();
         }
         periods
     }
@@ -115,7 +128,14 @@ impl Views {
     }
 
     /// The last of the events of what turned at a moment, policies after all.
-    fn turn_of_membership(&self, pair: &Pair, before: Bonds<'_>, now: Bonds<'_>, moment: Millis, cut: Cut) -> Option<Turn> {
+    fn turn_of_membership(
+        &self,
+        pair: &Pair,
+        before: Bonds<'_>,
+        now: Bonds<'_>,
+        moment: Millis,
+        cut: Cut,
+    ) -> Option<Turn> {
         let (begins, (then, _)) = (now.holds(), around(moment, cut));
         let mut turns: Vec<Turn> = Vec::new();
         if before.granted != now.granted {
@@ -138,40 +158,74 @@ impl Views {
             return said.map(Turn::Event).into_iter().collect();
         }
         let removed = said.filter(|place| place.closing);
-        let user = self.users.get(pair.user).and_then(|user| user.tombstones.latest(then).copied()).filter(of_now);
-        let group = self.groups.get(pair.group).and_then(|group| group.tombstones.latest(then).copied()).filter(of_now);
+        let user = self
+            .users
+            .get(pair.user)
+            .and_then(|user| user.tombstones.latest(then).copied())
+            .filter(of_now);
+        let group = self
+            .groups
+            .get(pair.group)
+            .and_then(|group| group.tombstones.latest(then).copied())
+            .filter(of_now);
         let granted = pair.grants.latest_first(then).find(|grant| grant.added());
         let directory = granted.and_then(|grant| self.directories.get(grant.directory()));
-        let deletion = directory.and_then(|directory| directory.deletions.latest(then).copied()).filter(of_now);
+        let deletion = directory
+            .and_then(|directory| directory.deletions.latest(then).copied())
+            .filter(of_now);
         [removed, user, group, deletion].into_iter().flatten().map(Turn::Event).collect()
     }
 
     /// The events of a moment that bring a user or group to life or end it, and the policy that does.
-    fn turns_of_entity(&self, kind: Kind, name: Name, before: Option<&Version>, then: Cut) -> Vec<Turn> {
+    fn turns_of_entity(
+        &self,
+        kind: Kind,
+        name: Name,
+        before: Option<&Version>,
+        then: Cut,
+    ) -> Vec<Turn> {
         let version = self.entities(kind).get(name).and_then(|entity| entity.version(then));
         let Some(version) = version else { return Vec::new() };
         let place = Some(version.place).filter(|place| place.occurred_at == then.as_of);
         // A deletion moves nobody.
-        let lived = if version.deleted { self.last_version(kind, name, then, |version| !version.deleted) } else { Some(version) };
+        let lived = if version.deleted {
+            self.last_version(kind, name, then, |version| !version.deleted)
+        } else {
+            Some(version)
+        };
         let directory = lived.or(before).map_or(NO_NAME, |version| version.directory);
         // What was not there before is begun; what was is ended, by a directory only if that is deleted.
         let directory = match (before, self.directories.get(directory)) {
             (None, Some(_)) => self.directory_turned(directory, DirectoryChange::Activated, then),
-            (Some(_), Some(item)) if self.ended_by(item, version, then) => self.directory_turned(directory, DirectoryChange::Deleted, then),
+            (Some(_), Some(item)) if self.ended_by(item, version, then) => {
+                self.directory_turned(directory, DirectoryChange::Deleted, then)
+            }
             _ => None,
         };
-        let policy = self.policies.in_force(then).filter(|policy| policy.effective_from == then.as_of);
-        let policy = policy.filter(|_| matches!(kind, Kind::User) && !version.active && !version.deleted);
-        place.into_iter().chain(directory).map(Turn::Event).chain(policy.map(|policy| Turn::Policy(policy.seq))).collect()
+        let policy =
+            self.policies.in_force(then).filter(|policy| policy.effective_from == then.as_of);
+        let policy =
+            policy.filter(|_| matches!(kind, Kind::User) && !version.active && !version.deleted);
+        place
+            .into_iter()
+            .chain(directory)
+            .map(Turn::Event)
+            .chain(policy.map(|policy| Turn::Policy(policy.seq)))
+            .collect()
     }
 
     /// Every time in which a user was in a group, up to the cut, in order of beginning and of the group's id. `None` for a user never heard of
     /// by then.
     ///
     /// Costs a look-up for each event that each of the memberships hangs on.
-    pub fn membership_periods_of_user(&self, user: &str, cut: Cut) -> Option<Vec<MembershipPeriod>> {
+    pub fn membership_periods_of_user(
+        &self,
+        user: &str,
+        cut: Cut,
+    ) -> Option<Vec<MembershipPeriod>> {
         let name = self.heard_of(Kind::User, user, cut)?;
-        let mut periods: Vec<MembershipPeriod> = self.pairs_of(name).flat_map(|pair| self.periods_of_pair(pair, cut)).collect();
+        let mut periods: Vec<MembershipPeriod> =
+            self.pairs_of(name).flat_map(|pair| self.periods_of_pair(pair, cut)).collect();
         periods.sort_by(|a, b| (a.from, &a.group).cmp(&(b.from, &b.group)));
         Some(periods)
     }
@@ -191,8 +245,10 @@ impl Views {
         let name = self.heard_of(Kind::Group, group, cut)?;
         let ids = |number: u32| self.memberships.user_id(&self.users.names, number);
         // Whoever was ever in the group, whatever the cut.
-        let members: Vec<u32> = self.memberships.of_group(name).map_or(Vec::new(), |roster| roster.items().collect());
-        let first = after.and_then(|(user, _)| members.iter().copied().find(|number| ids(*number) == user));
+        let members: Vec<u32> =
+            self.memberships.of_group(name).map_or(Vec::new(), |roster| roster.items().collect());
+        let first =
+            after.and_then(|(user, _)| members.iter().copied().find(|number| ids(*number) == user));
         let others = walk_sorted(&members, after.map(|(user, _)| user), descending, ids);
         let beyond = |period: &MembershipPeriod| {
             let place = (period.user.as_str(), period.from);
@@ -206,7 +262,8 @@ impl Views {
                 return Some((found, Some((ids(number).to_owned(), far))));
             }
             let Some(pair) = self.memberships.get(number) else { continue };
-            let mut periods: Vec<MembershipPeriod> = self.periods_of_pair(pair, cut).into_iter().filter(beyond).collect();
+            let mut periods: Vec<MembershipPeriod> =
+                self.periods_of_pair(pair, cut).into_iter().filter(beyond).collect();
             if descending {
                 periods.reverse();
             }

@@ -21,7 +21,11 @@ pub(crate) struct Grant {
 impl Grant {
     pub(crate) fn new(place: Place, directory: Name) -> Grant {
         let added = u32::from(!place.closing);
-        Grant { occurred_at: place.occurred_at, seq: place.seq, directory_added: directory << 1 | added }
+        Grant {
+            occurred_at: place.occurred_at,
+            seq: place.seq,
+            directory_added: directory << 1 | added,
+        }
     }
 
     pub(crate) fn added(self) -> bool {
@@ -87,13 +91,17 @@ impl Memberships {
         let number = self.pairs.len() as u32;
         self.pairs.push(Pair { user, group, grants: Timeline::default() });
         let pairs = &self.pairs;
-        self.numbers.insert_unique(hashed, number, |n| pairs.get(*n as usize).map_or(0, |pair| hash((pair.user, pair.group))));
+        self.numbers.insert_unique(hashed, number, |n| {
+            pairs.get(*n as usize).map_or(0, |pair| hash((pair.user, pair.group)))
+        });
         while self.by_user.len() <= user as usize {
             self.by_user.push(Vec::new());
         }
         if let Some(of_user) = self.by_user.get_mut(user as usize) {
             let id = groups.text(group);
-            let at = of_user.partition_point(|n| pairs.get(*n as usize).is_some_and(|pair| groups.text(pair.group) < id));
+            let at = of_user.partition_point(|n| {
+                pairs.get(*n as usize).is_some_and(|pair| groups.text(pair.group) < id)
+            });
             of_user.insert(at, number);
         }
         number
@@ -107,7 +115,9 @@ impl Memberships {
             by_group.push(Roster::default());
         }
         if let Some(roster) = by_group.get_mut(pair.group as usize) {
-            roster.see(number, occurred_at, seq, |other| user_id(pairs, users, other).cmp(users.text(pair.user)));
+            roster.see(number, occurred_at, seq, |other| {
+                user_id(pairs, users, other).cmp(users.text(pair.user))
+            });
         }
     }
 

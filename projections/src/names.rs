@@ -61,9 +61,13 @@ mod tests {
     #[test]
     fn a_text_keeps_its_number() {
         let mut names = Names::default();
-        let numbers: Vec<_> = ["a", "", "bé", "a", ""].into_iter().map(|text| names.intern(text)).collect();
+        let numbers: Vec<_> =
+            ["a", "", "bé", "a", ""].into_iter().map(|text| names.intern(text)).collect();
         assert_eq!(numbers, [0, 1, 2, 0, 1]);
-        assert_eq!([names.text(0), names.text(1), names.text(2), names.text(NO_NAME)], ["a", "", "bé", ""]);
+        assert_eq!(
+            [names.text(0), names.text(1), names.text(2), names.text(NO_NAME)],
+            ["a", "", "bé", ""]
+        );
         assert_eq!((names.find("bé"), names.find("c")), (Some(2), None));
     }
 }

@@ -96,7 +96,9 @@ impl EventIds {
     /// Writes the id of record `seq` into `buffer` and returns it; empty when there is none.
     pub(crate) fn text<'a>(&'a self, seq: Seq32, buffer: &'a mut IdBuffer) -> &'a str {
         let index = seq as usize;
-        let (Some(form), Some(payload)) = (self.forms.get(index), self.payloads.get(index)) else { return "" };
+        let (Some(form), Some(payload)) = (self.forms.get(index), self.payloads.get(index)) else {
+            return "";
+        };
         match form {
             Form::None => "",
             Form::Event => buffer.write("event_", *payload),
@@ -111,13 +113,15 @@ impl EventIds {
 
     /// The order of events. Two places of one record are equal.
     pub(crate) fn compare(&self, a: Place, b: Place) -> Ordering {
-        (a.occurred_at, a.closing, a.updated_at).cmp(&(b.occurred_at, b.closing, b.updated_at)).then_with(|| {
-            if a.seq == b.seq {
-                return Ordering::Equal;
-            }
-            let (mut left, mut right) = (IdBuffer::default(), IdBuffer::default());
-            self.text(a.seq, &mut left).as_bytes().cmp(self.text(b.seq, &mut right).as_bytes())
-        })
+        (a.occurred_at, a.closing, a.updated_at)
+            .cmp(&(b.occurred_at, b.closing, b.updated_at))
+            .then_with(|| {
+                if a.seq == b.seq {
+                    return Ordering::Equal;
+                }
+                let (mut left, mut right) = (IdBuffer::default(), IdBuffer::default());
+                self.text(a.seq, &mut left).as_bytes().cmp(self.text(b.seq, &mut right).as_bytes())
+            })
     }
 
     pub(crate) fn is_later(&self, a: Place, b: Place) -> bool {
@@ -134,7 +138,9 @@ const CROCKFORD: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
 impl IdBuffer {
     fn write(&mut self, prefix: &str, payload: [u8; 16]) -> &str {
         let bits = u128::from_be_bytes(payload);
-        let digits = (0..26).rev().map(|n| CROCKFORD.get((bits >> (5 * n)) as usize & 31).copied().unwrap_or(b'0'));
+        let digits = (0..26)
+            .rev()
+            .map(|n| CROCKFORD.get((bits >> (5 * n)) as usize & 31).copied().unwrap_or(b'0'));
         self.1 = 0;
         for (slot, byte) in self.0.iter_mut().zip(prefix.bytes().chain(digits)) {
             *slot = byte;
@@ -191,14 +197,23 @@ mod tests {
     #[test]
     fn full_ties_are_settled_by_the_bytes_of_the_id() {
         let mut table = EventIds::default();
-        let ids =
-            ["event_01J44T8116Q5M0RYCFA6KWNXN9", "event_01j", "a", "wh_01FG9JXJ9C9S052FX59JVG4EG1", "event_01J44T8116Q5M0RYCFA6KWNXNA"];
+        let ids = [
+            "event_01J44T8116Q5M0RYCFA6KWNXN9",
+            "event_01j",
+            "a",
+            "wh_01FG9JXJ9C9S052FX59JVG4EG1",
+            "event_01J44T8116Q5M0RYCFA6KWNXNA",
+        ];
         for (index, id) in ids.iter().enumerate() {
             table.push(index as u32 + 1, id);
         }
         for (i, a) in ids.iter().enumerate() {
             for (j, b) in ids.iter().enumerate() {
-                assert_eq!(table.compare(place(i as u32 + 1), place(j as u32 + 1)), a.as_bytes().cmp(b.as_bytes()), "{a} {b}");
+                assert_eq!(
+                    table.compare(place(i as u32 + 1), place(j as u32 + 1)),
+                    a.as_bytes().cmp(b.as_bytes()),
+                    "{a} {b}"
+                );
             }
         }
     }

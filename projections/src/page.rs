@@ -41,14 +41,17 @@ pub(crate) fn page<'a, T, I: Iterator<Item = u32>>(
     accept: impl Fn(u32) -> Option<T>,
     id: impl Fn(&T) -> &str,
 ) -> Page<T> {
-    let there = |start: &str, descending| walk(Some(start), descending).any(|candidate| accept(candidate).is_some());
+    let there = |start: &str, descending| {
+        walk(Some(start), descending).any(|candidate| accept(candidate).is_some())
+    };
     let backward = window.before.is_some();
     let start = window.before.or(window.after);
     let mut found = walk(start, window.descending != backward).filter_map(&accept);
     let mut items: Vec<T> = found.by_ref().take(window.limit).collect();
     let more_beyond = !items.is_empty() && found.next().is_some();
     // On the side that the walk came from there can only be something if it did not start at the list's end.
-    let more_behind = start.is_some() && items.first().is_some_and(|first| there(id(first), window.descending == backward));
+    let more_behind = start.is_some()
+        && items.first().is_some_and(|first| there(id(first), window.descending == backward));
     if backward {
         items.reverse();
         Page { items, more_before: more_beyond, more_after: more_behind }

@@ -23,13 +23,28 @@ pub struct Policy {
 pub(crate) struct Policies(Vec<Policy>);
 
 impl Policies {
-    pub(crate) fn set(&mut self, seq: Seq, set_at: Millis, effective_from: Millis, inactive_users: InactiveUsers) {
-        self.0.push(Policy { version: self.0.len() + 1, seq, set_at, effective_from, inactive_users });
+    pub(crate) fn set(
+        &mut self,
+        seq: Seq,
+        set_at: Millis,
+        effective_from: Millis,
+        inactive_users: InactiveUsers,
+    ) {
+        self.0.push(Policy {
+            version: self.0.len() + 1,
+            seq,
+            set_at,
+            effective_from,
+            inactive_users,
+        });
     }
 
     /// The one in force: of those that are effective and known the newest. Setting one overrides all before it from its moment on.
     pub(crate) fn in_force(&self, cut: Cut) -> Option<&Policy> {
-        self.0.iter().rev().find(|policy| policy.seq <= cut.known_at && policy.effective_from <= cut.as_of)
+        self.0
+            .iter()
+            .rev()
+            .find(|policy| policy.seq <= cut.known_at && policy.effective_from <= cut.as_of)
     }
 
     /// The one that a record set.

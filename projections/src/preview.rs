@@ -96,7 +96,9 @@ impl Views {
     /// The snapshots that rules about attributes look at, of everybody with access at the cut.
     pub fn snapshots(&self, cut: Cut) -> Vec<(Seq, Part, u32)> {
         let mut snapshots = Vec::new();
-        self.each_with_access(cut, None, usize::MAX, |name, version| snapshots.push((Seq::from(version.place.seq), version.part, name)));
+        self.each_with_access(cut, None, usize::MAX, |name, version| {
+            snapshots.push((Seq::from(version.place.seq), version.part, name))
+        });
         snapshots
     }
 
@@ -104,9 +106,15 @@ impl Views {
     pub fn all_snapshots(&self, after: Seq) -> Vec<(Seq, Part, u32)> {
         let mut snapshots = Vec::new();
         for (name, entity) in self.users.items.iter().enumerate() {
-            let versions = entity.explicit.iter().chain(entity.stand_ins.iter()).filter(|version| !version.deleted);
+            let versions = entity
+                .explicit
+                .iter()
+                .chain(entity.stand_ins.iter())
+                .filter(|version| !version.deleted);
             let new = versions.filter(|version| Seq::from(version.place.seq) > after);
-            snapshots.extend(new.map(|version| (Seq::from(version.place.seq), version.part, name as u32)));
+            snapshots.extend(
+                new.map(|version| (Seq::from(version.place.seq), version.part, name as u32)),
+            );
         }
         snapshots.sort_unstable_by_key(|(seq, ..)| *seq);
         snapshots
@@ -139,9 +147,17 @@ impl Views {
 impl Views {
     /// Shows everybody with access at the cut, in order of id from behind `after` on, looking at no more than `limit` candidates. Gives the id to go
     /// on behind, if there may be more.
-    fn each_with_access(&self, cut: Cut, after: Option<&str>, limit: usize, mut each: impl FnMut(Name, &Version)) -> Option<String> {
+    fn each_with_access(
+        &self,
+        cut: Cut,
+        after: Option<&str>,
+        limit: usize,
+        mut each: impl FnMut(Name, &Version),
+    ) -> Option<String> {
         for (looked_at, name) in self.users_walk(None, None, cut, after, false).enumerate() {
-            if let Some(version) = self.alive(Kind::User, name, cut).filter(|version| self.has_access(version, cut)) {
+            if let Some(version) =
+                self.alive(Kind::User, name, cut).filter(|version| self.has_access(version, cut))
+            {
                 each(name, version);
             }
             if looked_at + 1 >= limit {
@@ -152,7 +168,12 @@ impl Views {
     }
 
     /// Makes a mapping ready to be compared; `attributes` says what everybody's snapshots have.
-    pub fn propose(&self, mapping: Mapping, attributes: Attributes, effective_from: Option<Millis>) -> Proposal {
+    pub fn propose(
+        &self,
+        mapping: Mapping,
+        attributes: Attributes,
+        effective_from: Option<Millis>,
+    ) -> Proposal {
         Proposal { compiled: self.roles.compile(mapping, &attributes), attributes, effective_from }
     }
 
@@ -175,29 +196,40 @@ impl Views {
         self.each_with_access(cut, after, limit, |name, version| {
             let groups = self.groups_of(name, cut);
             let by = |mapping: Option<&Compiled>, attributes: &Attributes| {
-                mapping.map_or(Reasons::new(), |mapping| self.reasons_by(mapping, attributes, &groups, version, cut))
+                mapping.map_or(Reasons::new(), |mapping| {
+                    self.reasons_by(mapping, attributes, &groups, version, cut)
+                })
             };
             let (before, after) = (by(old, &self.roles.attributes), by(new, new_attributes));
-            let roles = |mapping: Option<&Compiled>, reasons: &Reasons| -> BTreeMap<String, Vec<Reason>> {
+            let roles = |mapping: Option<&Compiled>,
+                         reasons: &Reasons|
+             -> BTreeMap<String, Vec<Reason>> {
                 let mut roles: BTreeMap<String, Vec<Reason>> = BTreeMap::new();
                 for reason in reasons {
-                    roles.entry(mapping.map_or("", |mapping| mapping.role(reason.role)).to_owned()).or_default().push(*reason);
+                    roles
+                        .entry(mapping.map_or("", |mapping| mapping.role(reason.role)).to_owned())
+                        .or_default()
+                        .push(*reason);
                 }
                 roles
             };
             let (had, has) = (roles(old, &before), roles(new, &after));
             let default_only = after.iter().all(|reason| reason.rule == DEFAULT);
             let describe = |mapping: Option<&Compiled>, reasons: &[Reason]| -> Vec<Ground> {
-                let grounds = mapping.into_iter().flat_map(|mapping| reasons.iter().map(|reason| self.ground(mapping, *reason, cut)));
+                let grounds = mapping.into_iter().flat_map(|mapping| {
+                    reasons.iter().map(|reason| self.ground(mapping, *reason, cut))
+                });
                 let mut grounds: Vec<Ground> = grounds.collect();
                 grounds.sort();
                 grounds
             };
-            let missing =
-                |from: &BTreeMap<String, Vec<Reason>>, other: &BTreeMap<String, Vec<Reason>>, mapping| -> Vec<(String, Vec<Ground>)> {
-                    let only = from.iter().filter(|(role, _)| !other.contains_key(*role));
-                    only.map(|(role, reasons)| (role.clone(), describe(mapping, reasons))).collect()
-                };
+            let missing = |from: &BTreeMap<String, Vec<Reason>>,
+                           other: &BTreeMap<String, Vec<Reason>>,
+                           mapping|
+             -> Vec<(String, Vec<Ground>)> {
+                let only = from.iter().filter(|(role, _)| !other.contains_key(*role));
+                only.map(|(role, reasons)| (role.clone(), describe(mapping, reasons))).collect()
+            };
             let (gained, lost) = (missing(&has, &had, new), missing(&had, &has, old));
             comparison.users += 1;
             comparison.changed += u64::from(!gained.is_empty() || !lost.is_empty());
@@ -205,7 +237,9 @@ impl Views {
             comparison.losing += u64::from(!lost.is_empty());
             comparison.default_only += u64::from(default_only);
             let mut count = |role: &str, which: usize| {
-                if let Some(count) = comparison.roles.entry(role.to_owned()).or_default().get_mut(which) {
+                if let Some(count) =
+                    comparison.roles.entry(role.to_owned()).or_default().get_mut(which)
+                {
                     *count += 1;
                 }
             };
@@ -228,7 +262,12 @@ impl Views {
 
     /// The rules that fit no group alive at the cut, where they count; and the groups that no rule fits, by id: how many, and the first `limit`
     /// with their names and directories.
-    pub fn unmatched(&self, proposal: &Proposal, cut: Cut, limit: usize) -> (Vec<usize>, u64, Vec<[String; 3]>) {
+    pub fn unmatched(
+        &self,
+        proposal: &Proposal,
+        cut: Cut,
+        limit: usize,
+    ) -> (Vec<usize>, u64, Vec<[String; 3]>) {
         let mapping = &proposal.compiled;
         let mut fitted: BTreeSet<u16> = BTreeSet::new();
         let mut without: Vec<(&str, &Version)> = Vec::new();
@@ -247,11 +286,16 @@ impl Views {
             }
         }
         let is_group_rule = |rule: &Rule| matches!(rule.matches, Matches::Group { .. });
-        let rules = mapping.mapping.rules.iter().enumerate().filter(|(_, rule)| is_group_rule(rule));
-        let unfitted = rules.map(|(number, _)| number).filter(|number| !fitted.contains(&(*number as u16))).collect();
+        let rules =
+            mapping.mapping.rules.iter().enumerate().filter(|(_, rule)| is_group_rule(rule));
+        let unfitted = rules
+            .map(|(number, _)| number)
+            .filter(|number| !fitted.contains(&(*number as u16)))
+            .collect();
         without.sort_by_key(|(id, _)| *id);
         let shown = without.iter().take(limit).map(|(id, version)| {
-            let (name, directory) = (self.texts.text(version.label), self.directories.names.text(version.directory));
+            let (name, directory) =
+                (self.texts.text(version.label), self.directories.names.text(version.directory));
             [(*id).to_owned(), name.to_owned(), directory.to_owned()]
         });
         (unfitted, without.len() as u64, shown.collect())

@@ -71,8 +71,15 @@ impl Field {
 
 impl Reason {
     /// Every code.
-    pub const CODES: [&str; 7] =
-        ["not_an_event", "reserved_type", "unknown_type", "missing_field", "kind_mismatch", "conflict", "clock_ahead"];
+    pub const CODES: [&str; 7] = [
+        "not_an_event",
+        "reserved_type",
+        "unknown_type",
+        "missing_field",
+        "kind_mismatch",
+        "conflict",
+        "clock_ahead",
+    ];
 
     /// The stable code.
     pub fn code(self) -> &'static str {
@@ -90,16 +97,28 @@ impl Reason {
     /// A sentence for people. Names fields and seqs, never a value from the body.
     pub fn detail(self) -> String {
         match self {
-            Reason::NotAnEvent => "the body is not a JSON object with a usable `id` and a non-empty `event`".into(),
-            Reason::ReservedType => "types that begin with `rollcall.` are reserved for operator events".into(),
+            Reason::NotAnEvent => {
+                "the body is not a JSON object with a usable `id` and a non-empty `event`".into()
+            }
+            Reason::ReservedType => {
+                "types that begin with `rollcall.` are reserved for operator events".into()
+            }
             Reason::UnknownType => "this version does not know the event's type".into(),
             Reason::MissingField(field @ (Field::Data | Field::DataUser | Field::DataGroup)) => {
                 format!("`{}` is missing or not an object", field.path())
             }
-            Reason::MissingField(field) => format!("`{}` is missing or not a string of 1 to 255 bytes", field.path()),
-            Reason::KindMismatch(field) => format!("`{}` belongs to another kind of object", field.path()),
-            Reason::Conflict { first } => format!("record {first} has the same event id and another content, and came first"),
-            Reason::ClockAhead => "dated more than 5 minutes after it was recorded; it has full effect".into(),
+            Reason::MissingField(field) => {
+                format!("`{}` is missing or not a string of 1 to 255 bytes", field.path())
+            }
+            Reason::KindMismatch(field) => {
+                format!("`{}` belongs to another kind of object", field.path())
+            }
+            Reason::Conflict { first } => {
+                format!("record {first} has the same event id and another content, and came first")
+            }
+            Reason::ClockAhead => {
+                "dated more than 5 minutes after it was recorded; it has full effect".into()
+            }
         }
     }
 }

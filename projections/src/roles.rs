@@ -165,16 +165,25 @@ pub(crate) struct Scope<'a> {
 
 impl Compiled {
     /// Indexes a mapping over the group names seen so far; `attributes` numbers the values that its rules name.
-    pub(crate) fn new<'n>(mapping: Mapping, names: impl Iterator<Item = (Name, &'n str)>, attributes: &Attributes) -> Compiled {
-        let mut roles: Vec<String> = mapping.roles().cloned().collect::<BTreeSet<String>>().into_iter().collect();
+    pub(crate) fn new<'n>(
+        mapping: Mapping,
+        names: impl Iterator<Item = (Name, &'n str)>,
+        attributes: &Attributes,
+    ) -> Compiled {
+        let mut roles: Vec<String> =
+            mapping.roles().cloned().collect::<BTreeSet<String>>().into_iter().collect();
         let places: HashMap<&String, usize> = mapping.priority.iter().zip(0..).collect();
         roles.sort_by_key(|role| places.get(role).copied().unwrap_or(usize::MAX));
         let rank_of: HashMap<&String, Rank> = roles.iter().zip(0..).collect();
         let rank = |role: &String| rank_of.get(role).copied().unwrap_or(0);
         let ranks = |roles: &[String]| roles.iter().map(rank).collect::<SmallVec<[Rank; 2]>>();
         let mut meanings: HashMap<Meaning<'_>, u16> = HashMap::new();
-        let firsts: Vec<u16> =
-            mapping.rules.iter().zip(0..).map(|(rule, number)| *meanings.entry(meaning(rule)).or_insert(number)).collect();
+        let firsts: Vec<u16> = mapping
+            .rules
+            .iter()
+            .zip(0..)
+            .map(|(rule, number)| *meanings.entry(meaning(rule)).or_insert(number))
+            .collect();
         // Of the rules that mean the same and may give a role, the first is named as its reason.
         let mut named: HashMap<(u16, Rank), u16> = HashMap::new();
         for (number, (rule, first)) in mapping.rules.iter().zip(&firsts).enumerate() {
@@ -205,7 +214,11 @@ impl Compiled {
                     }
                 }
             }
-            rules.push(CompiledRule { directory: rule.directory.clone(), organization: rule.organization.clone(), roles });
+            rules.push(CompiledRule {
+                directory: rule.directory.clone(),
+                organization: rule.organization.clone(),
+                roles,
+            });
         }
         let defaults = ranks(&mapping.default_roles);
         let (version, seq, set_at, effective_from) = (0, 0, Millis::MIN, Millis::MIN);
@@ -235,8 +248,14 @@ impl Compiled {
             Matches::Group { group: GroupPattern::Id(_), .. } | Matches::Attribute { .. } => false,
             Matches::Group { group, .. } => group.fits("", text),
         };
-        let rules: SmallVec<[u16; 2]> =
-            self.mapping.rules.iter().enumerate().filter(|(_, rule)| fits(rule)).map(|(number, _)| number as u16).collect();
+        let rules: SmallVec<[u16; 2]> = self
+            .mapping
+            .rules
+            .iter()
+            .enumerate()
+            .filter(|(_, rule)| fits(rule))
+            .map(|(number, _)| number as u16)
+            .collect();
         if !rules.is_empty() {
             self.by_group_name.insert(name, rules);
         }
@@ -250,7 +269,10 @@ impl Compiled {
 
     fn counts(&self, rule: &CompiledRule, scope: &Scope<'_>) -> bool {
         rule.directory.as_ref().is_none_or(|directory| directory == scope.directory)
-            && rule.organization.as_ref().is_none_or(|organization| organization == scope.organization)
+            && rule
+                .organization
+                .as_ref()
+                .is_none_or(|organization| organization == scope.organization)
     }
 
     /// Whether rule `number` counts where the scope says.
@@ -270,9 +292,17 @@ impl Compiled {
     ) -> Reasons {
         let mut reasons = Reasons::new();
         let mut give = |number: u16, roles: Option<&[(Rank, u16)]>, group: Name| {
-            let Some(rule) = self.rules.get(usize::from(number)).filter(|rule| self.counts(rule, scope)) else { return };
+            let Some(rule) =
+                self.rules.get(usize::from(number)).filter(|rule| self.counts(rule, scope))
+            else {
+                return;
+            };
             let roles = roles.unwrap_or(&rule.roles);
-            reasons.extend(roles.iter().map(|(role, rule)| Reason { role: *role, rule: *rule, group }));
+            reasons.extend(roles.iter().map(|(role, rule)| Reason {
+                role: *role,
+                rule: *rule,
+                group,
+            }));
         };
         for (group, id, name) in groups {
             self.rules_of_group(id, name).for_each(|rule| give(rule, None, group));
@@ -285,7 +315,11 @@ impl Compiled {
             }
         }
         if reasons.is_empty() {
-            reasons.extend(self.defaults.iter().map(|role| Reason { role: *role, rule: DEFAULT, group: NO_NAME }));
+            reasons.extend(self.defaults.iter().map(|role| Reason {
+                role: *role,
+                rule: DEFAULT,
+                group: NO_NAME,
+            }));
         }
         if self.mapping.mode == Mode::HighestPriority
             && let Some(highest) = reasons.iter().map(|reason| reason.role).min()
@@ -299,13 +333,17 @@ impl Compiled {
 
     /// The keys of attributes by which a role is given.
     pub(crate) fn keys_giving(&self, role: Rank) -> impl Iterator<Item = u32> {
-        let gives = move |given: &[Gift]| given.iter().any(|(_, roles)| roles.iter().any(|(given, _)| *given == role));
+        let gives = move |given: &[Gift]| {
+            given.iter().any(|(_, roles)| roles.iter().any(|(given, _)| *given == role))
+        };
         self.by_key.iter().filter(move |(_, given)| gives(given)).map(|(key, _)| *key)
     }
 
     /// Whether a rule gives a role to a group's members.
     pub(crate) fn gives(&self, number: u16, role: Rank) -> bool {
-        self.rules.get(usize::from(number)).is_some_and(|rule| rule.roles.iter().any(|(given, _)| *given == role))
+        self.rules
+            .get(usize::from(number))
+            .is_some_and(|rule| rule.roles.iter().any(|(given, _)| *given == role))
     }
 
     /// Whether a role is among the defaults.
@@ -325,7 +363,11 @@ impl Compiled {
     pub(crate) fn key(&self, reason: Reason) -> ReasonKey {
         let [roles, meanings] = &self.words;
         let word = |words: &[Name], at: u16| words.get(usize::from(at)).copied().unwrap_or(NO_NAME);
-        ReasonKey { role: word(roles, reason.role), meaning: word(meanings, reason.rule), group: reason.group }
+        ReasonKey {
+            role: word(roles, reason.role),
+            meaning: word(meanings, reason.rule),
+            group: reason.group,
+        }
     }
 
     /// The path of an attribute's rule.
@@ -361,18 +403,40 @@ pub(crate) struct Roles {
 }
 
 impl Roles {
-    pub(crate) fn set(&mut self, mapping: Mapping, seq: Seq, set_at: Millis, effective_from: Millis) {
+    pub(crate) fn set(
+        &mut self,
+        mapping: Mapping,
+        seq: Seq,
+        set_at: Millis,
+        effective_from: Millis,
+    ) {
         self.attributes.want(&mapping);
         let compiled = self.compile(mapping, &self.attributes);
         let version = self.mappings.len() + 1;
         let roles = compiled.roles.iter().map(|role| self.words.intern(role)).collect();
-        let meanings = compiled.mapping.rules.iter().map(|rule| self.words.intern(&format!("{:?}", meaning(rule)))).collect();
-        self.mappings.push(Compiled { version, seq, set_at, effective_from, words: [roles, meanings], ..compiled });
+        let meanings = compiled
+            .mapping
+            .rules
+            .iter()
+            .map(|rule| self.words.intern(&format!("{:?}", meaning(rule))))
+            .collect();
+        self.mappings.push(Compiled {
+            version,
+            seq,
+            set_at,
+            effective_from,
+            words: [roles, meanings],
+            ..compiled
+        });
     }
 
     /// Indexes a mapping that is not set.
     pub(crate) fn compile(&self, mapping: Mapping, attributes: &Attributes) -> Compiled {
-        Compiled::new(mapping, self.group_names.iter().map(|(name, text)| (*name, text.as_str())), attributes)
+        Compiled::new(
+            mapping,
+            self.group_names.iter().map(|(name, text)| (*name, text.as_str())),
+            attributes,
+        )
     }
 
     pub(crate) fn name_group(&mut self, name: Name, text: &str) {
@@ -387,7 +451,10 @@ impl Roles {
 
     /// The one in force: of those that are effective and known the newest.
     pub(crate) fn in_force(&self, cut: Cut) -> Option<&Compiled> {
-        self.mappings.iter().rev().find(|mapping| mapping.seq <= cut.known_at && mapping.effective_from <= cut.as_of)
+        self.mappings
+            .iter()
+            .rev()
+            .find(|mapping| mapping.seq <= cut.known_at && mapping.effective_from <= cut.as_of)
     }
 
     pub(crate) fn iter(&self) -> impl DoubleEndedIterator<Item = &Compiled> + ExactSizeIterator {
@@ -400,7 +467,9 @@ impl Roles {
         debug_assert!(self.attributes.covers(&old));
         for mapping in &mut self.mappings {
             // Compiled without a group's name, and of that only what is numbered anew.
-            mapping.by_key = Compiled::new(mapping.mapping.clone(), core::iter::empty(), &self.attributes).by_key;
+            mapping.by_key =
+                Compiled::new(mapping.mapping.clone(), core::iter::empty(), &self.attributes)
+                    .by_key;
         }
     }
 

@@ -23,12 +23,19 @@ pub(crate) struct Gone {
 
 impl Span {
     fn from(occurred_at: Millis, seq: Seq32) -> Span {
-        Span { first_occurred: occurred_at, last_occurred: Millis::MAX, first_seq: seq, gone_seq: 0 }
+        Span {
+            first_occurred: occurred_at,
+            last_occurred: Millis::MAX,
+            first_seq: seq,
+            gone_seq: 0,
+        }
     }
 
     fn may_hold(&self, cut: Cut) -> bool {
         let known_at = cut.known_at32();
-        self.first_occurred <= cut.as_of && self.first_seq <= known_at && (cut.as_of <= self.last_occurred || known_at < self.gone_seq)
+        self.first_occurred <= cut.as_of
+            && self.first_seq <= known_at
+            && (cut.as_of <= self.last_occurred || known_at < self.gone_seq)
     }
 
     fn cover(self, other: Span) -> Span {
@@ -85,9 +92,17 @@ impl Roster {
     /// Adds `item`, seen from an event at `(occurred_at, seq)` on, or widens its span to that event.
     ///
     /// `order` compares the id of another item with that of `item`.
-    pub(crate) fn see(&mut self, item: u32, occurred_at: Millis, seq: Seq32, order: impl Fn(u32) -> Ordering) {
+    pub(crate) fn see(
+        &mut self,
+        item: u32,
+        occurred_at: Millis,
+        seq: Seq32,
+        order: impl Fn(u32) -> Ordering,
+    ) {
         // The first chunk whose last item is not before the new one; else the last chunk, which takes what comes in order.
-        let after = self.chunks.partition_point(|chunk| chunk.entries.last().is_some_and(|(last, _)| order(*last).is_lt()));
+        let after = self.chunks.partition_point(|chunk| {
+            chunk.entries.last().is_some_and(|(last, _)| order(*last).is_lt())
+        });
         let index = after.min(self.chunks.len().saturating_sub(1));
         let Some(chunk) = self.chunks.get_mut(index) else {
             self.chunks.push(Chunk::new(vec![(item, Span::from(occurred_at, seq))]));
@@ -99,12 +114,15 @@ impl Roster {
                     span.widen(occurred_at, seq);
                 }
             }
-            Err(at) if chunk.entries.len() < CHUNK => chunk.entries.insert(at, (item, Span::from(occurred_at, seq))),
+            Err(at) if chunk.entries.len() < CHUNK => {
+                chunk.entries.insert(at, (item, Span::from(occurred_at, seq)))
+            }
             Err(at) => {
                 // At the end of the roster a new chunk begins, so that ids in order of creation fill chunks whole.
                 let split = if at == CHUNK { CHUNK } else { CHUNK / 2 };
                 let mut upper = chunk.entries.split_off(split);
-                let (half, at) = if at < split { (&mut chunk.entries, at) } else { (&mut upper, at - split) };
+                let (half, at) =
+                    if at < split { (&mut chunk.entries, at) } else { (&mut upper, at - split) };
                 half.insert(at, (item, Span::from(occurred_at, seq)));
                 chunk.refresh();
                 self.chunks.insert(index + 1, Chunk::new(upper));
@@ -116,7 +134,9 @@ impl Roster {
 
     /// Says whether `item` is gone, and since when; `None` while it is there.
     pub(crate) fn set_gone(&mut self, gone: Option<Gone>, order: impl Fn(u32) -> Ordering) {
-        let index = self.chunks.partition_point(|chunk| chunk.entries.last().is_some_and(|(last, _)| order(*last).is_lt()));
+        let index = self.chunks.partition_point(|chunk| {
+            chunk.entries.last().is_some_and(|(last, _)| order(*last).is_lt())
+        });
         let Some(chunk) = self.chunks.get_mut(index) else { return };
         let Ok(at) = chunk.entries.binary_search_by(|(other, _)| order(*other)) else { return };
         if let Some((_, span)) = chunk.entries.get_mut(at) {
@@ -126,20 +146,38 @@ impl Roster {
     }
 
     /// Items that may be there at `cut`, in ascending order of id, those for which `start` is `Greater`.
-    pub(crate) fn ascending<'a>(&'a self, cut: Cut, start: &dyn Fn(u32) -> Ordering) -> impl Iterator<Item = u32> + use<'a> {
-        let first = self.chunks.partition_point(|chunk| chunk.entries.last().is_some_and(|(last, _)| start(*last).is_le()));
-        let within = self.chunks.get(first).map_or(0, |chunk| chunk.entries.partition_point(|(item, _)| start(*item).is_le()));
+    pub(crate) fn ascending<'a>(
+        &'a self,
+        cut: Cut,
+        start: &dyn Fn(u32) -> Ordering,
+    ) -> impl Iterator<Item = u32> + use<'a> {
+        let first = self.chunks.partition_point(|chunk| {
+            chunk.entries.last().is_some_and(|(last, _)| start(*last).is_le())
+        });
+        let within = self
+            .chunks
+            .get(first)
+            .map_or(0, |chunk| chunk.entries.partition_point(|(item, _)| start(*item).is_le()));
         let (head, tail) = match self.chunks.get(first..) {
             Some([head, tail @ ..]) => (head.entries.get(within..).unwrap_or_default(), tail),
             _ => (&[][..], &[][..]),
         };
-        let tail = tail.iter().filter(move |chunk| chunk.cover.may_hold(cut)).flat_map(|chunk| &chunk.entries);
+        let tail = tail
+            .iter()
+            .filter(move |chunk| chunk.cover.may_hold(cut))
+            .flat_map(|chunk| &chunk.entries);
         head.iter().chain(tail).filter(move |(_, span)| span.may_hold(cut)).map(|(item, _)| *item)
     }
 
     /// Items that may be there at `cut`, in descending order of id, those for which `start` is `Less`.
-    pub(crate) fn descending<'a>(&'a self, cut: Cut, start: &dyn Fn(u32) -> Ordering) -> impl Iterator<Item = u32> + use<'a> {
-        let end = self.chunks.partition_point(|chunk| chunk.entries.first().is_some_and(|(first, _)| start(*first).is_lt()));
+    pub(crate) fn descending<'a>(
+        &'a self,
+        cut: Cut,
+        start: &dyn Fn(u32) -> Ordering,
+    ) -> impl Iterator<Item = u32> + use<'a> {
+        let end = self.chunks.partition_point(|chunk| {
+            chunk.entries.first().is_some_and(|(first, _)| start(*first).is_lt())
+        });
         let (tail, head) = match self.chunks.get(..end) {
             Some([tail @ .., head]) => {
                 let within = head.entries.partition_point(|(item, _)| start(*item).is_lt());
@@ -147,8 +185,16 @@ impl Roster {
             }
             _ => (&[][..], &[][..]),
         };
-        let tail = tail.iter().rev().filter(move |chunk| chunk.cover.may_hold(cut)).flat_map(|chunk| chunk.entries.iter().rev());
-        head.iter().rev().chain(tail).filter(move |(_, span)| span.may_hold(cut)).map(|(item, _)| *item)
+        let tail = tail
+            .iter()
+            .rev()
+            .filter(move |chunk| chunk.cover.may_hold(cut))
+            .flat_map(|chunk| chunk.entries.iter().rev());
+        head.iter()
+            .rev()
+            .chain(tail)
+            .filter(move |(_, span)| span.may_hold(cut))
+            .map(|(item, _)| *item)
     }
 
     /// Every item, in ascending order of id.
@@ -169,7 +215,9 @@ mod tests {
             roster.see(item, i64::from(seq), seq, |other| other.cmp(&item));
             plain.entry(item).or_insert((i64::from(seq), i64::MAX));
             if item % 3 == 0 {
-                roster.set_gone(Some(Gone { occurred_at: i64::from(seq) + 10, seq }), |other| other.cmp(&item));
+                roster.set_gone(Some(Gone { occurred_at: i64::from(seq) + 10, seq }), |other| {
+                    other.cmp(&item)
+                });
                 plain.entry(item).and_modify(|times| times.1 = i64::from(seq) + 9);
             }
         }
@@ -178,10 +226,22 @@ mod tests {
             for start in [0, 1, 77, 500, 1001] {
                 let cut = Cut { as_of, ..Cut::LATEST };
                 let seen = |item: &u32| plain[item].0 <= as_of && as_of <= plain[item].1;
-                let up: Vec<u32> = plain.keys().copied().filter(|item| *item > start && seen(item)).collect();
-                assert_eq!(roster.ascending(cut, &|other| other.cmp(&start)).collect::<Vec<_>>(), up);
-                let down: Vec<u32> = plain.keys().rev().copied().filter(|item| *item < start && seen(item)).collect();
-                assert_eq!(roster.descending(cut, &|other| other.cmp(&start)).collect::<Vec<_>>(), down);
+                let up: Vec<u32> =
+                    plain.keys().copied().filter(|item| *item > start && seen(item)).collect();
+                assert_eq!(
+                    roster.ascending(cut, &|other| other.cmp(&start)).collect::<Vec<_>>(),
+                    up
+                );
+                let down: Vec<u32> = plain
+                    .keys()
+                    .rev()
+                    .copied()
+                    .filter(|item| *item < start && seen(item))
+                    .collect();
+                assert_eq!(
+                    roster.descending(cut, &|other| other.cmp(&start)).collect::<Vec<_>>(),
+                    down
+                );
             }
         }
     }
@@ -199,8 +259,13 @@ mod tests {
         let mut roster = Roster::default();
         roster.see(1, 10, 1, |other| other.cmp(&1));
         roster.set_gone(Some(Gone { occurred_at: 20, seq: 7 }), |other| other.cmp(&1));
-        let proposed = |as_of, known_at| roster.ascending(Cut { as_of, known_at }, &|_| Ordering::Greater).count();
-        assert_eq!([proposed(9, 9), proposed(19, 9), proposed(20, 6), proposed(20, 7), proposed(10, 0)], [0, 1, 1, 0, 0]);
+        let proposed = |as_of, known_at| {
+            roster.ascending(Cut { as_of, known_at }, &|_| Ordering::Greater).count()
+        };
+        assert_eq!(
+            [proposed(9, 9), proposed(19, 9), proposed(20, 6), proposed(20, 7), proposed(10, 0)],
+            [0, 1, 1, 0, 0]
+        );
     }
 
     #[test]

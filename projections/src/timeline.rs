@@ -109,13 +109,21 @@ impl<V: Placed> Timeline<V> {
     /// The versions of a moment and all later ones. O(log n), and what it gives.
     pub(crate) fn since(&self, moment: Millis) -> impl Iterator<Item = &V> {
         let first = self.older.partition_point(|version| version.place().occurred_at < moment);
-        self.older.iter().skip(first).chain(&self.newest).filter(move |version| version.place().occurred_at >= moment)
+        self.older
+            .iter()
+            .skip(first)
+            .chain(&self.newest)
+            .filter(move |version| version.place().occurred_at >= moment)
     }
 
     /// The versions of one millisecond. O(log n).
     pub(crate) fn at(&self, moment: Millis) -> impl Iterator<Item = &V> {
         let first = self.older.partition_point(|version| version.place().occurred_at < moment);
-        let older = self.older.iter().skip(first).take_while(move |version| version.place().occurred_at == moment);
+        let older = self
+            .older
+            .iter()
+            .skip(first)
+            .take_while(move |version| version.place().occurred_at == moment);
         older.chain(self.newest.iter().filter(move |version| version.place().occurred_at == moment))
     }
 
@@ -154,7 +162,12 @@ impl Index {
     /// Of the first `blocks` blocks, how many are left once those at the end without anything known by `known_at` are dropped.
     fn skip_back(&self, mut blocks: usize, known_at: Seq32) -> usize {
         while blocks > 0 {
-            if blocks.is_multiple_of(BLOCK) && self.group_lowest.get(blocks / BLOCK - 1).is_some_and(|lowest| *lowest > known_at) {
+            if blocks.is_multiple_of(BLOCK)
+                && self
+                    .group_lowest
+                    .get(blocks / BLOCK - 1)
+                    .is_some_and(|lowest| *lowest > known_at)
+            {
                 blocks -= BLOCK;
             } else if self.lowest.get(blocks - 1).is_some_and(|lowest| *lowest > known_at) {
                 blocks -= 1;
@@ -252,11 +265,21 @@ mod tests {
     fn the_latest_version_is_that_of_a_scan_at_every_cut_and_length() {
         for (length, late_in_100) in [(1, 0), (63, 5), (65, 5), (500, 5), (500, 100), (9000, 2)] {
             let mut dice = Dice(length);
-            let (mut timeline, mut plain, mut earliest) = (Timeline::default(), Vec::new(), Earliest::default());
+            let (mut timeline, mut plain, mut earliest) =
+                (Timeline::default(), Vec::new(), Earliest::default());
             let mut ids = EventIds::default();
             for seq in 1..=length as u32 {
-                let occurred_at = if dice.below(100) < late_in_100 { dice.below(u64::from(seq) + 1) as i64 } else { i64::from(seq) };
-                let place = Place { occurred_at, updated_at: NO_UPDATED_AT, seq, closing: dice.below(2) == 0 };
+                let occurred_at = if dice.below(100) < late_in_100 {
+                    dice.below(u64::from(seq) + 1) as i64
+                } else {
+                    i64::from(seq)
+                };
+                let place = Place {
+                    occurred_at,
+                    updated_at: NO_UPDATED_AT,
+                    seq,
+                    closing: dice.below(2) == 0,
+                };
                 ids.push(seq, &format!("e{:03}", dice.below(1000)));
                 timeline.insert(place, &ids);
                 earliest.note(place, &ids);
@@ -264,10 +287,19 @@ mod tests {
             }
             plain.sort_by(|a, b| ids.compare(*a, *b));
             for _ in 0..2000 {
-                let cut = Cut { as_of: dice.below(length + 2) as i64, known_at: dice.below(length + 2) };
-                let seen = || plain.iter().filter(|v| v.occurred_at <= cut.as_of && u64::from(v.seq) <= cut.known_at);
+                let cut =
+                    Cut { as_of: dice.below(length + 2) as i64, known_at: dice.below(length + 2) };
+                let seen = || {
+                    plain
+                        .iter()
+                        .filter(|v| v.occurred_at <= cut.as_of && u64::from(v.seq) <= cut.known_at)
+                };
                 let occurred = |place: Option<&Place>| place.map(|p| (p.occurred_at, p.closing));
-                assert_eq!(occurred(timeline.latest(cut)), occurred(seen().next_back()), "{length} {cut:?}");
+                assert_eq!(
+                    occurred(timeline.latest(cut)),
+                    occurred(seen().next_back()),
+                    "{length} {cut:?}"
+                );
                 assert_eq!(occurred(earliest.at(cut)), occurred(seen().next()), "{length} {cut:?}");
                 assert_eq!(timeline.latest_first(cut).count(), seen().count());
             }
@@ -280,15 +312,21 @@ mod tests {
         let mut timeline = Timeline::default();
         let mut insert = |seq: u32, occurred_at: i64| {
             ids.push(seq, &format!("e{seq}"));
-            timeline.insert(Place { occurred_at, updated_at: NO_UPDATED_AT, seq, closing: false }, &ids);
+            timeline.insert(
+                Place { occurred_at, updated_at: NO_UPDATED_AT, seq, closing: false },
+                &ids,
+            );
         };
         for seq in 1..=200 {
             insert(seq, 2 * i64::from(seq));
         }
         insert(201, 129);
         insert(202, 257);
-        for (as_of, found) in [(128, 128), (129, 129), (130, 130), (256, 256), (257, 257), (258, 258)] {
-            let latest = timeline.latest(Cut { as_of, ..Cut::LATEST }).map(|place| place.occurred_at);
+        for (as_of, found) in
+            [(128, 128), (129, 129), (130, 130), (256, 256), (257, 257), (258, 258)]
+        {
+            let latest =
+                timeline.latest(Cut { as_of, ..Cut::LATEST }).map(|place| place.occurred_at);
             assert_eq!(latest, Some(found));
         }
     }

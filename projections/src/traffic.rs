@@ -61,11 +61,17 @@ impl Traffic {
     /// The delays in the last hour (1) or day (2); `None` where nothing came.
     pub fn delays(&self, window: usize) -> Option<Delays> {
         let reach = WINDOWS_MS.get(window.min(DELAYS_WINDOW))?;
-        let mut delays: Vec<Millis> =
-            self.delays.iter().filter(|(recorded_at, _)| self.now - recorded_at < *reach).map(|(_, delay)| *delay).collect();
+        let mut delays: Vec<Millis> = self
+            .delays
+            .iter()
+            .filter(|(recorded_at, _)| self.now - recorded_at < *reach)
+            .map(|(_, delay)| *delay)
+            .collect();
         delays.sort_unstable();
         // The smallest delay that so many of a hundred do not exceed.
-        let at = |hundredths: usize| delays.get((delays.len() * hundredths).div_ceil(100).checked_sub(1)?).copied();
+        let at = |hundredths: usize| {
+            delays.get((delays.len() * hundredths).div_ceil(100).checked_sub(1)?).copied()
+        };
         Some(Delays { p50: at(50)?, p99: at(99)?, max: at(100)? })
     }
 }
@@ -75,22 +81,39 @@ impl Views {
     pub fn traffic(&self, now: Millis) -> Traffic {
         let reach = WINDOWS_MS.iter().copied().max().unwrap_or(0);
         let next = self.known_at(now.saturating_sub(reach)) + 1;
-        Traffic { now, next, totals: [0; WINDOWS], delays: Vec::new(), by_directory: HashMap::default() }
+        Traffic {
+            now,
+            next,
+            totals: [0; WINDOWS],
+            delays: Vec::new(),
+            by_directory: HashMap::default(),
+        }
     }
 
     /// Counts the next records up to `known_at`, at most `limit`; says whether there are more. So a long count holds nobody up.
     pub fn count_traffic(&self, traffic: &mut Traffic, known_at: Seq, limit: usize) -> bool {
-        let end = known_at.min(self.head()).min(traffic.next.saturating_add(limit as Seq).saturating_sub(1));
-        for (recorded_at, seq) in self.recorded_from(traffic.next).take_while(|(_, seq)| *seq <= end) {
+        let end = known_at
+            .min(self.head())
+            .min(traffic.next.saturating_add(limit as Seq).saturating_sub(1));
+        for (recorded_at, seq) in
+            self.recorded_from(traffic.next).take_while(|(_, seq)| *seq <= end)
+        {
             let age = traffic.now - recorded_at;
             let add = |counts: &mut Counts| {
-                for (count, _) in counts.iter_mut().zip(WINDOWS_MS).filter(|(_, reach)| age < *reach) {
+                for (count, _) in
+                    counts.iter_mut().zip(WINDOWS_MS).filter(|(_, reach)| age < *reach)
+                {
                     *count += 1;
                 }
             };
             add(&mut traffic.totals);
             let Some((line, occurred_at)) = self.events.get(seq) else { continue };
-            add(traffic.by_directory.entry(line.directory).or_default().entry(line.kind).or_default());
+            add(traffic
+                .by_directory
+                .entry(line.directory)
+                .or_default()
+                .entry(line.kind)
+                .or_default());
             if WINDOWS_MS.get(DELAYS_WINDOW).is_some_and(|reach| age < *reach) {
                 traffic.delays.push((recorded_at, recorded_at.saturating_sub(occurred_at)));
             }
@@ -101,20 +124,36 @@ impl Views {
 
     /// What came in for a directory, by type, in order of their names.
     pub fn traffic_of(&self, traffic: &Traffic, directory: &str) -> Vec<(String, Counts)> {
-        let counts = self.directories.names.find(directory).and_then(|name| traffic.by_directory.get(&name));
-        let mut kinds: Vec<(String, Counts)> =
-            counts.into_iter().flatten().map(|(kind, counts)| (self.events.kinds.text(*kind).to_owned(), *counts)).collect();
+        let counts =
+            self.directories.names.find(directory).and_then(|name| traffic.by_directory.get(&name));
+        let mut kinds: Vec<(String, Counts)> = counts
+            .into_iter()
+            .flatten()
+            .map(|(kind, counts)| (self.events.kinds.text(*kind).to_owned(), *counts))
+            .collect();
         kinds.sort();
         kinds
     }
 
     /// Counts the users of a directory whose ids follow `after`, looking at no more than `limit` candidates.
-    pub fn count_users(&self, directory: &str, cut: Cut, after: Option<&str>, limit: usize) -> Counted {
+    pub fn count_users(
+        &self,
+        directory: &str,
+        cut: Cut,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Counted {
         self.count(Kind::User, directory, cut, after, limit)
     }
 
     /// Counts the groups of a directory whose ids follow `after`, looking at no more than `limit` candidates.
-    pub fn count_groups(&self, directory: &str, cut: Cut, after: Option<&str>, limit: usize) -> Counted {
+    pub fn count_groups(
+        &self,
+        directory: &str,
+        cut: Cut,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Counted {
         self.count(Kind::Group, directory, cut, after, limit)
     }
 }
@@ -131,7 +170,15 @@ mod tests {
     fn record(views: &mut Views, kind: Option<(&str, &str, bool)>, age: Millis, delay: Millis) {
         let seq = views.head() + 1;
         let recorded_at = NOW - age;
-        let data = |id, active| UserData { id, directory: Some("d"), organization: None, active, roles: "", email: None, idp_id: None };
+        let data = |id, active| UserData {
+            id,
+            directory: Some("d"),
+            organization: None,
+            active,
+            roles: "",
+            email: None,
+            idp_id: None,
+        };
         let fact = match kind {
             Some((_, id, active)) => Fact::User(Change::Set, data(id, active)),
             None => Fact::Unusable(Reason::NotAnEvent),
@@ -162,8 +209,15 @@ mod tests {
         for step in [1, 2, 100] {
             let mut traffic = views.traffic(NOW);
             while views.count_traffic(&mut traffic, views.head(), step) {}
-            assert_eq!(traffic.totals(), [1, 3, 4, 6], "the first is older than 30 days, the unusable one counts");
-            let kinds = [("dsync.user.created".to_owned(), [1, 1, 1, 2]), ("dsync.user.updated".to_owned(), [0, 2, 2, 3])];
+            assert_eq!(
+                traffic.totals(),
+                [1, 3, 4, 6],
+                "the first is older than 30 days, the unusable one counts"
+            );
+            let kinds = [
+                ("dsync.user.created".to_owned(), [1, 1, 1, 2]),
+                ("dsync.user.updated".to_owned(), [0, 2, 2, 3]),
+            ];
             assert_eq!(views.traffic_of(&traffic, "d"), kinds);
             assert_eq!(views.traffic_of(&traffic, "never"), []);
             assert_eq!(traffic.delays(1), Some(Delays { p50: 60, p99: 100, max: 100 }));
@@ -184,7 +238,8 @@ mod tests {
             let cut = Cut { known_at, ..Cut::LATEST };
             let (mut after, mut total) = (None, (0, 0));
             loop {
-                let Counted { active, inactive, next } = views.count_users("d", cut, after.as_deref(), limit);
+                let Counted { active, inactive, next } =
+                    views.count_users("d", cut, after.as_deref(), limit);
                 total = (total.0 + active, total.1 + inactive);
                 after = next;
                 if after.is_none() {
@@ -193,7 +248,10 @@ mod tests {
             }
         };
         for limit in [1, 2, 100] {
-            assert_eq!((counted(4, limit), counted(3, limit), counted(1, limit), counted(0, limit)), ((1, 2), (2, 1), (1, 0), (0, 0)));
+            assert_eq!(
+                (counted(4, limit), counted(3, limit), counted(1, limit), counted(0, limit)),
+                ((1, 2), (2, 1), (1, 0), (0, 0))
+            );
         }
         assert_eq!(views.count_users("never", Cut::LATEST, None, 1), Counted::default());
         assert_eq!(views.count_groups("d", Cut::LATEST, None, 1), Counted::default());

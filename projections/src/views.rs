@@ -6,7 +6,10 @@ use crate::deprovisionings::Endings;
 use crate::directories::{Directories, Directory, DirectoryRow, DirectoryState, DirectoryVersion};
 use crate::entities::{Entities, Entity, Part, Row, Version};
 use crate::events::{EventFilter, EventRow, Events, Intake, Start};
-use crate::fact::{Change, DirectoryChange, Entry, Fact, GroupData, InactiveUsers, MembershipData, Print, Standing, UserData};
+use crate::fact::{
+    Change, DirectoryChange, Entry, Fact, GroupData, InactiveUsers, MembershipData, Print,
+    Standing, UserData,
+};
 use crate::memberships::{Grant, Memberships, Pair};
 use crate::names::{NO_NAME, Name, Names};
 use crate::order::{Cut, EventIds, Millis, NO_UPDATED_AT, Place, Seq, seq32};
@@ -153,9 +156,18 @@ impl Views {
                 let shown = if organization != NO_NAME {
                     organization
                 } else {
-                    self.organization_of(directory, Cut { as_of: entry.occurred_at, known_at: entry.seq })
+                    self.organization_of(
+                        directory,
+                        Cut { as_of: entry.occurred_at, known_at: entry.seq },
+                    )
                 };
-                self.events.list(entry.event_type, shown, directory, entry.occurred_at, entry.recorded_at);
+                self.events.list(
+                    entry.event_type,
+                    shown,
+                    directory,
+                    entry.occurred_at,
+                    entry.recorded_at,
+                );
             }
             None => self.events.skip(entry.occurred_at),
         }
@@ -191,8 +203,12 @@ impl Views {
         if entry.occurred_at.saturating_sub(entry.recorded_at) > CLOCK_AHEAD_MS {
             self.list(entry.seq, Reason::ClockAhead);
         }
-        let place =
-            Place { occurred_at: entry.occurred_at, updated_at: entry.updated_at.unwrap_or(NO_UPDATED_AT), seq: seq32(entry.seq), closing };
+        let place = Place {
+            occurred_at: entry.occurred_at,
+            updated_at: entry.updated_at.unwrap_or(NO_UPDATED_AT),
+            seq: seq32(entry.seq),
+            closing,
+        };
         self.ids.push(place.seq, entry.event_id);
         match entry.fact {
             Fact::Directory { change, id, organization, name, domain } => {
@@ -201,7 +217,10 @@ impl Views {
             Fact::User(_, data) => Some(self.user_event(place, &data)),
             Fact::Group(_, data) => Some(self.group_event(place, &data)),
             Fact::Membership(data) => Some(self.membership_event(place, &data)),
-            Fact::Unrelated { .. } | Fact::Unusable(_) | Fact::Policy { .. } | Fact::Mapping { .. } => None,
+            Fact::Unrelated { .. }
+            | Fact::Unusable(_)
+            | Fact::Policy { .. }
+            | Fact::Mapping { .. } => None,
         }
     }
 
@@ -213,12 +232,21 @@ impl Views {
         text.map_or(NO_NAME, |text| self.texts.intern(text))
     }
 
-    fn directory_event(&mut self, place: Place, change: DirectoryChange, id: &str, texts: [Option<&str>; 3]) -> (Name, Name) {
+    fn directory_event(
+        &mut self,
+        place: Place,
+        change: DirectoryChange,
+        id: &str,
+        texts: [Option<&str>; 3],
+    ) -> (Name, Name) {
         let [organization, name, domain] = texts.map(|text| self.text(text));
         let directory = self.directories.name(id, place, NO_NAME, &self.ids);
         self.associate(organization, directory);
-        let Some(item) = self.directories.get_mut(directory) else { return (organization, directory) };
-        item.events.insert(DirectoryVersion { place, change, organization, name, domain }, &self.ids);
+        let Some(item) = self.directories.get_mut(directory) else {
+            return (organization, directory);
+        };
+        item.events
+            .insert(DirectoryVersion { place, change, organization, name, domain }, &self.ids);
         if change == DirectoryChange::Deleted {
             item.deletions.insert(place, &self.ids);
         }
@@ -228,7 +256,10 @@ impl Views {
         // Only a deletion ends what is in a directory, and only what comes after one can bring anything back.
         if change != DirectoryChange::Deactivated && item.deletions.newest().is_some() {
             for kind in [Kind::User, Kind::Group] {
-                let listed: Vec<Name> = self.entities(kind).roster(directory).map_or(Vec::new(), |roster| roster.items().collect());
+                let listed: Vec<Name> = self
+                    .entities(kind)
+                    .roster(directory)
+                    .map_or(Vec::new(), |roster| roster.items().collect());
                 for name in listed {
                     self.refresh(kind, name);
                 }
@@ -238,7 +269,8 @@ impl Views {
     }
 
     fn user_event(&mut self, place: Place, data: &UserData<'_>) -> (Name, Name) {
-        let directory = data.directory.map_or(NO_NAME, |id| self.name_directory(id, place, data.organization));
+        let directory =
+            data.directory.map_or(NO_NAME, |id| self.name_directory(id, place, data.organization));
         let version = self.user_version(place, Part::Data, directory, data);
         let name = self.announce(Kind::User, data.id, version);
         self.hold_prints(name, version);
@@ -246,7 +278,8 @@ impl Views {
     }
 
     fn group_event(&mut self, place: Place, data: &GroupData<'_>) -> (Name, Name) {
-        let directory = data.directory.map_or(NO_NAME, |id| self.name_directory(id, place, data.organization));
+        let directory =
+            data.directory.map_or(NO_NAME, |id| self.name_directory(id, place, data.organization));
         let version = self.group_version(place, Part::Data, directory, data);
         let name = self.announce(Kind::Group, data.id, version);
         (version.organization, self.directory_of_event(Kind::Group, name, version))
@@ -254,14 +287,21 @@ impl Views {
 
     fn membership_event(&mut self, place: Place, data: &MembershipData<'_>) -> (Name, Name) {
         let MembershipData { added, user, group, .. } = *data;
-        let organization = self.text(data.organization.or(group.organization).or(user.organization));
+        let organization =
+            self.text(data.organization.or(group.organization).or(user.organization));
         let own = |end: Option<&str>| end.is_none_or(|id| id == data.directory);
-        let carried =
-            data.organization.or(group.organization.filter(|_| own(group.directory))).or(user.organization.filter(|_| own(user.directory)));
+        let carried = data
+            .organization
+            .or(group.organization.filter(|_| own(group.directory)))
+            .or(user.organization.filter(|_| own(user.directory)));
         let directory = self.name_directory(data.directory, place, carried);
         // Of two organizations that one event carries for one directory the group's counts, as above.
-        let group_directory = group.directory.map_or(directory, |id| self.name_directory(id, place, group.organization));
-        let user_directory = user.directory.map_or(directory, |id| self.name_directory(id, place, user.organization));
+        let group_directory = group
+            .directory
+            .map_or(directory, |id| self.name_directory(id, place, group.organization));
+        let user_directory = user
+            .directory
+            .map_or(directory, |id| self.name_directory(id, place, user.organization));
         // A snapshot is a version of an entity, not the end of one.
         let snapshot = |version: Version| Version { deleted: false, ..version };
         let version = snapshot(self.user_version(place, Part::User, user_directory, &user));
@@ -271,11 +311,14 @@ impl Views {
         let group = self.stand_in(Kind::Group, group.id, version);
 
         let number = self.memberships.intern(user, group, &self.groups.names);
-        let is_in = |entity: Option<&Entity>| entity.is_some_and(|entity| entity.listed_in.contains(&directory));
+        let is_in = |entity: Option<&Entity>| {
+            entity.is_some_and(|entity| entity.listed_in.contains(&directory))
+        };
         if !is_in(self.users.get(user)) && !is_in(self.groups.get(group)) {
             self.memberships.note_foreign(directory, number);
         }
-        let held = self.memberships.get(number).is_some_and(|pair| self.user_end_holds(pair, Cut::LATEST));
+        let held =
+            self.memberships.get(number).is_some_and(|pair| self.user_end_holds(pair, Cut::LATEST));
         let Some(pair) = self.memberships.get_mut(number) else { return (organization, directory) };
         let newest = pair.grants.insert(Grant::new(place, directory), &self.ids);
         if !(held && added && newest) {
@@ -300,7 +343,13 @@ impl Views {
         }
     }
 
-    fn user_version(&mut self, place: Place, part: Part, directory: Name, data: &UserData<'_>) -> Version {
+    fn user_version(
+        &mut self,
+        place: Place,
+        part: Part,
+        directory: Name,
+        data: &UserData<'_>,
+    ) -> Version {
         Version {
             place,
             directory,
@@ -315,7 +364,13 @@ impl Views {
         }
     }
 
-    fn group_version(&mut self, place: Place, part: Part, directory: Name, data: &GroupData<'_>) -> Version {
+    fn group_version(
+        &mut self,
+        place: Place,
+        part: Part,
+        directory: Name,
+        data: &GroupData<'_>,
+    ) -> Version {
         Version {
             place,
             directory,
@@ -387,12 +442,20 @@ impl Views {
         })
     }
 
-    fn add_version(&mut self, kind: Kind, id: &str, version: Version, insert: impl FnOnce(&mut Entity, &EventIds)) -> Name {
+    fn add_version(
+        &mut self,
+        kind: Kind,
+        id: &str,
+        version: Version,
+        insert: impl FnOnce(&mut Entity, &EventIds),
+    ) -> Name {
         let Place { occurred_at, seq, .. } = version.place;
         let name = self.entities_mut(kind).0.intern(id);
         // An entity that was there to the end, and goes on in the same directory, changes no index.
         let before = self.exists(kind, name, Cut::LATEST);
-        let goes_on = |before: &Version| before.directory == version.directory && self.ids.is_later(version.place, before.place);
+        let goes_on = |before: &Version| {
+            before.directory == version.directory && self.ids.is_later(version.place, before.place)
+        };
         let steady = !version.deleted && before.is_some_and(goes_on);
         let (entities, ids) = self.entities_mut(kind);
         if let Some(entity) = entities.get_mut(name) {
@@ -418,7 +481,9 @@ impl Views {
     fn refresh(&mut self, kind: Kind, name: Name) {
         let gone = match self.exists(kind, name, Cut::LATEST) {
             Some(_) => None,
-            None => Some(Gone { occurred_at: self.last_occurred(kind, name), seq: seq32(self.head) }),
+            None => {
+                Some(Gone { occurred_at: self.last_occurred(kind, name), seq: seq32(self.head) })
+            }
         };
         self.entities_mut(kind).0.set_gone(name, gone);
         if let Kind::User = kind {
@@ -437,7 +502,8 @@ impl Views {
         } else {
             let grant = pair.grants.newest();
             let said = grant.map_or(Millis::MIN, |grant| grant.place().occurred_at);
-            let directory = grant.map_or(Millis::MIN, |grant| self.directory_last_occurred(grant.directory()));
+            let directory =
+                grant.map_or(Millis::MIN, |grant| self.directory_last_occurred(grant.directory()));
             let occurred_at = said.max(directory).max(self.last_occurred(Kind::User, pair.user));
             Some(Gone { occurred_at, seq: seq32(self.head) })
         };
@@ -447,12 +513,14 @@ impl Views {
     /// The time after which nothing more is known that could change whether the entity is alive.
     fn last_occurred(&self, kind: Kind, name: Name) -> Millis {
         let Some(entity) = self.entities(kind).get(name) else { return Millis::MIN };
-        let directories = entity.listed_in.iter().map(|directory| self.directory_last_occurred(*directory));
+        let directories =
+            entity.listed_in.iter().map(|directory| self.directory_last_occurred(*directory));
         directories.fold(entity.last_occurred(), Millis::max)
     }
 
     fn directory_last_occurred(&self, directory: Name) -> Millis {
-        let newest = self.directories.get(directory).and_then(|directory| directory.events.newest());
+        let newest =
+            self.directories.get(directory).and_then(|directory| directory.events.newest());
         newest.map_or(Millis::MIN, |version| version.place.occurred_at)
     }
 }
@@ -463,7 +531,10 @@ impl Views {
     pub(crate) fn alive(&self, kind: Kind, name: Name, cut: Cut) -> Option<&Version> {
         let version = self.exists(kind, name, cut)?;
         let reads_as_deleted = |policy: &Policy| policy.inactive_users == InactiveUsers::Delete;
-        if matches!(kind, Kind::User) && !version.active && self.policies.in_force(cut).is_some_and(reads_as_deleted) {
+        if matches!(kind, Kind::User)
+            && !version.active
+            && self.policies.in_force(cut).is_some_and(reads_as_deleted)
+        {
             return None;
         }
         Some(version)
@@ -481,12 +552,18 @@ impl Views {
 
     /// Whether a version's directory is deleted, or was after it.
     pub(crate) fn ended(&self, version: &Version, cut: Cut) -> bool {
-        self.directories.get(version.directory).is_some_and(|directory| self.ended_by(directory, version, cut))
+        self.directories
+            .get(version.directory)
+            .is_some_and(|directory| self.ended_by(directory, version, cut))
     }
 
     /// Whether a directory is deleted, or was after a version.
     pub(crate) fn ended_by(&self, directory: &Directory, version: &Version, cut: Cut) -> bool {
-        directory.is_deleted(cut) || directory.deletions.latest(cut).is_some_and(|deletion| !self.ids.is_later(version.place, *deletion))
+        directory.is_deleted(cut)
+            || directory
+                .deletions
+                .latest(cut)
+                .is_some_and(|deletion| !self.ids.is_later(version.place, *deletion))
     }
 
     /// Whether the membership holds as far as its own events, its directory and its user decide.
@@ -496,14 +573,23 @@ impl Views {
 
     /// Whether the membership holds, its user and its group being alive: whoever asks has seen to that once.
     pub(crate) fn holds_between_living(&self, pair: &Pair, cut: Cut) -> bool {
-        self.outlasts_ends(pair, cut, self.groups.get(pair.group).and_then(|group| group.tombstones.latest(cut)))
+        self.outlasts_ends(
+            pair,
+            cut,
+            self.groups.get(pair.group).and_then(|group| group.tombstones.latest(cut)),
+        )
     }
 
     /// Whether the pair's last word is an addition, later than every end of its user and its directory, and than `end`.
     fn outlasts_ends(&self, pair: &Pair, cut: Cut, end: Option<&Place>) -> bool {
-        let Some(grant) = pair.grants.latest(cut).filter(|grant| grant.added()) else { return false };
+        let Some(grant) = pair.grants.latest(cut).filter(|grant| grant.added()) else {
+            return false;
+        };
         let user = self.users.get(pair.user).and_then(|user| user.tombstones.latest(cut));
-        let directory = self.directories.get(grant.directory()).and_then(|directory| directory.deletions.latest(cut));
+        let directory = self
+            .directories
+            .get(grant.directory())
+            .and_then(|directory| directory.deletions.latest(cut));
         let place = grant.place();
         [user, directory, end].into_iter().flatten().all(|end| self.ids.is_later(place, *end))
     }
@@ -522,15 +608,25 @@ impl Views {
 
     /// The directory of an entity's latest version that has one.
     pub(crate) fn last_directory(&self, kind: Kind, name: Name, cut: Cut) -> Name {
-        let mut versions = self.entities(kind).get(name).into_iter().flat_map(|entity| entity.explicit.latest_first(cut));
-        versions.find(|version| version.directory != NO_NAME).map_or(NO_NAME, |version| version.directory)
+        let mut versions = self
+            .entities(kind)
+            .get(name)
+            .into_iter()
+            .flat_map(|entity| entity.explicit.latest_first(cut));
+        versions
+            .find(|version| version.directory != NO_NAME)
+            .map_or(NO_NAME, |version| version.directory)
     }
 
     /// The directory that an event belongs to: a deletion may leave out its own.
     fn directory_of_event(&self, kind: Kind, name: Name, version: Version) -> Name {
         let Place { occurred_at, seq, .. } = version.place;
         let then = Cut { as_of: occurred_at, known_at: Seq::from(seq) };
-        if version.directory == NO_NAME { self.last_directory(kind, name, then) } else { version.directory }
+        if version.directory == NO_NAME {
+            self.last_directory(kind, name, then)
+        } else {
+            version.directory
+        }
     }
 }
 
@@ -554,21 +650,33 @@ impl Views {
     }
 
     /// A page of directories.
-    pub fn directories(&self, filter: &DirectoryFilter<'_>, cut: Cut, window: Window<'_>) -> Page<DirectoryRow> {
+    pub fn directories(
+        &self,
+        filter: &DirectoryFilter<'_>,
+        cut: Cut,
+        window: Window<'_>,
+    ) -> Page<DirectoryRow> {
         let names = &self.directories.names;
         let search = filter.search.map(str::to_lowercase);
         let accept = |name: u32| {
             let row = self.directory_row(name, cut)?;
             let shown = match self.directories.get(name)?.state(cut) {
-                DirectoryState::Live(version) => (self.texts.text(version.name), self.texts.text(version.domain)),
+                DirectoryState::Live(version) => {
+                    (self.texts.text(version.name), self.texts.text(version.domain))
+                }
                 _ => ("", ""),
             };
-            let fits = filter.organization.is_none_or(|organization| row.organization == organization)
-                && filter.domain.is_none_or(|domain| shown.1 == domain)
-                && search.as_ref().is_none_or(|text| shown.0.to_lowercase().contains(text.as_str()));
+            let fits =
+                filter.organization.is_none_or(|organization| row.organization == organization)
+                    && filter.domain.is_none_or(|domain| shown.1 == domain)
+                    && search
+                        .as_ref()
+                        .is_none_or(|text| shown.0.to_lowercase().contains(text.as_str()));
             fits.then_some(row)
         };
-        let walk = |start: Option<&str>, descending| walk(&self.directories.roster, cut, start, descending, |item| names.text(item));
+        let walk = |start: Option<&str>, descending| {
+            walk(&self.directories.roster, cut, start, descending, |item| names.text(item))
+        };
         page(window, walk, accept, |row: &DirectoryRow| &row.id)
     }
 
@@ -579,7 +687,12 @@ impl Views {
         self.users_found(filter, cut, window).unwrap_or_else(Page::empty)
     }
 
-    fn users_found(&self, filter: &UserFilter<'_>, cut: Cut, window: Window<'_>) -> Option<Page<UserRow>> {
+    fn users_found(
+        &self,
+        filter: &UserFilter<'_>,
+        cut: Cut,
+        window: Window<'_>,
+    ) -> Option<Page<UserRow>> {
         let directory = find(filter.directory, |id| self.directories.names.find(id))?;
         let group = find(filter.group, |id| self.groups.names.find(id))?;
         let organization = find(filter.organization, |id| self.texts.find(id))?;
@@ -593,9 +706,13 @@ impl Views {
                 && email.is_none_or(|email| version.email == email)
                 && idp_id.is_none_or(|idp_id| version.idp_id == idp_id)
                 && filter.active.is_none_or(|active| version.active == active)
-                && organization.is_none_or(|organization| self.shown_organization(version, cut) == organization)
+                && organization.is_none_or(|organization| {
+                    self.shown_organization(version, cut) == organization
+                })
         };
-        let has_role = |name: Name, version: &Version| filter.role.is_none_or(|role| self.has_role(role, name, version, cut));
+        let has_role = |name: Name, version: &Version| {
+            filter.role.is_none_or(|role| self.has_role(role, name, version, cut))
+        };
         let accept = |name: Name| {
             let version = self.alive(Kind::User, name, cut)?;
             (fits(version) && has_role(name, version)).then(|| self.user_row(name, version, cut))
@@ -605,18 +722,34 @@ impl Views {
             pair.is_none_or(|pair| pair.is_some_and(|pair| self.holds_between_living(pair, cut)))
         };
         let ids = |item: u32| self.users.names.text(item);
-        let print = email.map(|email| (&self.emails, email)).or(idp_id.map(|idp_id| (&self.idp_ids, idp_id)));
+        let print = email
+            .map(|email| (&self.emails, email))
+            .or(idp_id.map(|idp_id| (&self.idp_ids, idp_id)));
         let found = if let Some((prints, number)) = print {
             let mut holders: Vec<Name> = prints.holders(number).collect();
             holders.sort_by(|a, b| ids(*a).cmp(ids(*b)));
-            page(window, |start, descending| walk_sorted(&holders, start, descending, ids).filter(|name| is_member(*name)), accept, user_id)
+            page(
+                window,
+                |start, descending| {
+                    walk_sorted(&holders, start, descending, ids).filter(|name| is_member(*name))
+                },
+                accept,
+                user_id,
+            )
         } else if let Some(group) = group {
-            page(window, |start, descending| self.members_walk(vec![group], cut, start, descending), accept, user_id)
+            page(
+                window,
+                |start, descending| self.members_walk(vec![group], cut, start, descending),
+                accept,
+                user_id,
+            )
         } else {
             let by_role = filter.role.zip(self.roles.in_force(cut));
             let by_role = find(by_role, |(role, mapping)| Some((mapping, mapping.rank(role)?)))?;
             let walk = |start: Option<&str>, descending| match by_role {
-                Some((mapping, rank)) => self.role_walk(mapping, rank, directory, organization, cut, start, descending),
+                Some((mapping, rank)) => {
+                    self.role_walk(mapping, rank, directory, organization, cut, start, descending)
+                }
                 None => self.users_walk(directory, organization, cut, start, descending),
             };
             page(window, walk, accept, user_id)
@@ -641,12 +774,22 @@ impl Views {
     }
 
     /// Users who are members of some groups, as far as that does not hang on themselves, in order of id. The groups must be alive.
-    pub(crate) fn members_walk(&self, groups: Vec<Name>, cut: Cut, start: Option<&str>, descending: bool) -> Walk<'_> {
+    pub(crate) fn members_walk(
+        &self,
+        groups: Vec<Name>,
+        cut: Cut,
+        start: Option<&str>,
+        descending: bool,
+    ) -> Walk<'_> {
         let members = |group: Name| -> Option<Walk<'_>> {
             let roster = self.memberships.of_group(group)?;
-            let pairs = walk(roster, cut, start, descending, |pair| self.memberships.user_id(&self.users.names, pair));
+            let pairs = walk(roster, cut, start, descending, |pair| {
+                self.memberships.user_id(&self.users.names, pair)
+            });
             let holds = move |pair: &&Pair| self.holds_between_living(pair, cut);
-            Some(Box::new(pairs.filter_map(move |number| self.memberships.get(number).filter(holds).map(|pair| pair.user))))
+            Some(Box::new(pairs.filter_map(move |number| {
+                self.memberships.get(number).filter(holds).map(|pair| pair.user)
+            })))
         };
         self.merged(groups.into_iter().filter_map(members).collect(), descending)
     }
@@ -657,11 +800,23 @@ impl Views {
     }
 
     /// A page of groups.
-    pub fn groups(&self, filter: &GroupFilter<'_>, members: bool, cut: Cut, window: Window<'_>) -> Page<GroupRow> {
+    pub fn groups(
+        &self,
+        filter: &GroupFilter<'_>,
+        members: bool,
+        cut: Cut,
+        window: Window<'_>,
+    ) -> Page<GroupRow> {
         self.groups_found(filter, members, cut, window).unwrap_or_else(Page::empty)
     }
 
-    fn groups_found(&self, filter: &GroupFilter<'_>, members: bool, cut: Cut, window: Window<'_>) -> Option<Page<GroupRow>> {
+    fn groups_found(
+        &self,
+        filter: &GroupFilter<'_>,
+        members: bool,
+        cut: Cut,
+        window: Window<'_>,
+    ) -> Option<Page<GroupRow>> {
         let directory = find(filter.directory, |id| self.directories.names.find(id))?;
         let user = find(filter.user, |id| self.users.names.find(id))?;
         let organization = find(filter.organization, |id| self.texts.find(id))?;
@@ -671,28 +826,54 @@ impl Views {
         let accept = |name: Name| {
             let version = self.alive(Kind::Group, name, cut)?;
             let fits = directory.is_none_or(|directory| version.directory == directory)
-                && organization.is_none_or(|organization| self.shown_organization(version, cut) == organization)
-                && user.is_none_or(|user| self.memberships.find(user, name).is_some_and(|pair| self.holds_between_living(pair, cut)));
+                && organization.is_none_or(|organization| {
+                    self.shown_organization(version, cut) == organization
+                })
+                && user.is_none_or(|user| {
+                    self.memberships
+                        .find(user, name)
+                        .is_some_and(|pair| self.holds_between_living(pair, cut))
+                });
             fits.then(|| self.group_row(name, version, members, cut))
         };
         let ids = |item: u32| self.groups.names.text(item);
         Some(if let Some(user) = user {
-            let of_user: Vec<Name> =
-                self.memberships.of_user(user).iter().filter_map(|number| Some(self.memberships.get(*number)?.group)).collect();
-            page(window, |start, descending| walk_sorted(&of_user, start, descending, ids), accept, group_id)
+            let of_user: Vec<Name> = self
+                .memberships
+                .of_user(user)
+                .iter()
+                .filter_map(|number| Some(self.memberships.get(*number)?.group))
+                .collect();
+            page(
+                window,
+                |start, descending| walk_sorted(&of_user, start, descending, ids),
+                accept,
+                group_id,
+            )
         } else {
             let rosters = self.rosters(Kind::Group, directory, organization);
-            page(window, |start, descending| walk_merged(&rosters, cut, start, descending, ids), accept, group_id)
+            page(
+                window,
+                |start, descending| walk_merged(&rosters, cut, start, descending, ids),
+                accept,
+                group_id,
+            )
         })
     }
 
     /// The rosters in which everything of a directory, or of an organization's directories, is listed.
-    fn rosters(&self, kind: Kind, directory: Option<Name>, organization: Option<Name>) -> Vec<&Roster> {
+    fn rosters(
+        &self,
+        kind: Kind,
+        directory: Option<Name>,
+        organization: Option<Name>,
+    ) -> Vec<&Roster> {
         let roster = |directory| self.entities(kind).roster(directory);
         match (directory, organization) {
             (Some(directory), _) => roster(directory).into_iter().collect(),
             (None, Some(organization)) => {
-                let directories = self.organizations.range((organization, 0)..=(organization, Name::MAX));
+                let directories =
+                    self.organizations.range((organization, 0)..=(organization, Name::MAX));
                 directories.filter_map(|(_, directory)| roster(*directory)).collect()
             }
             (None, None) => Vec::new(),
@@ -716,7 +897,11 @@ impl Views {
 
     /// When the latest of a directory's own events occurred.
     pub fn directory_said_at(&self, id: &str) -> Option<Millis> {
-        self.directories.get(self.directories.names.find(id)?)?.events.newest().map(|version| version.place.occurred_at)
+        self.directories
+            .get(self.directories.names.find(id)?)?
+            .events
+            .newest()
+            .map(|version| version.place.occurred_at)
     }
 
     /// When the last record was recorded.
@@ -727,7 +912,13 @@ impl Views {
     /// A page of events, in ascending order of seq.
     ///
     /// Costs the page, plus the events of the rarest index that the filter refuses in vain.
-    pub fn events(&self, filter: &EventFilter<'_>, cut: Cut, start: Start, limit: usize) -> Page<EventRow> {
+    pub fn events(
+        &self,
+        filter: &EventFilter<'_>,
+        cut: Cut,
+        start: Start,
+        limit: usize,
+    ) -> Page<EventRow> {
         match find(filter.organization, |id| self.texts.find(id)) {
             Some(organization) => self.events.page(filter, organization, cut, start, limit),
             None => Page::empty(),
@@ -741,7 +932,10 @@ impl Views {
 
     /// A directory's organization; empty while unknown.
     pub fn organization(&self, directory: &str, cut: Cut) -> &str {
-        self.directories.names.find(directory).map_or("", |name| self.texts.text(self.organization_of(name, cut)))
+        self.directories
+            .names
+            .find(directory)
+            .map_or("", |name| self.texts.text(self.organization_of(name, cut)))
     }
 
     /// The smallest `occurred_at` of what names a directory.
@@ -791,12 +985,21 @@ impl Views {
     }
 
     /// Counts what is alive in a directory, in order of id.
-    pub(crate) fn count(&self, kind: Kind, directory: &str, cut: Cut, after: Option<&str>, limit: usize) -> Counted {
+    pub(crate) fn count(
+        &self,
+        kind: Kind,
+        directory: &str,
+        cut: Cut,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Counted {
         let mut counted = Counted::default();
         let Some(directory) = self.directories.names.find(directory) else { return counted };
         let entities = self.entities(kind);
         let Some(roster) = entities.roster(directory) else { return counted };
-        for (looked_at, name) in walk(roster, cut, after, false, |item| entities.names.text(item)).enumerate() {
+        for (looked_at, name) in
+            walk(roster, cut, after, false, |item| entities.names.text(item)).enumerate()
+        {
             match self.alive(kind, name, cut).filter(|version| version.directory == directory) {
                 Some(version) if version.active => counted.active += 1,
                 Some(_) => counted.inactive += 1,
@@ -816,33 +1019,55 @@ impl Views {
         let (version, active, updated_at, shown) = match directory.state(cut) {
             DirectoryState::Absent => return None,
             DirectoryState::Stub => (None, true, created_at, NO_NAME),
-            DirectoryState::Live(DirectoryVersion { place, change, name, .. }) => {
-                (Some(Seq::from(place.seq)), change == DirectoryChange::Activated, place.occurred_at, name)
-            }
+            DirectoryState::Live(DirectoryVersion { place, change, name, .. }) => (
+                Some(Seq::from(place.seq)),
+                change == DirectoryChange::Activated,
+                place.occurred_at,
+                name,
+            ),
         };
-        let [organization, shown] = [directory.organization(cut), shown].map(|text| self.texts.text(text).to_owned());
+        let [organization, shown] =
+            [directory.organization(cut), shown].map(|text| self.texts.text(text).to_owned());
         let id = self.directories.names.text(name).to_owned();
-        Some(DirectoryRow { id, version, active, organization, name: shown, created_at, updated_at })
+        Some(DirectoryRow {
+            id,
+            version,
+            active,
+            organization,
+            name: shown,
+            created_at,
+            updated_at,
+        })
     }
 
     fn user_row(&self, name: Name, version: &Version, cut: Cut) -> UserRow {
         let groups = self.groups_of(name, cut);
-        let rows = groups.iter().take(NESTED_MAX).map(|(group, version)| self.row(Kind::Group, *group, version, cut));
+        let rows = groups
+            .iter()
+            .take(NESTED_MAX)
+            .map(|(group, version)| self.row(Kind::Group, *group, version, cut));
         let roles = self.roles_of(&groups, version, cut);
-        UserRow { groups: rows.collect(), user: Row { roles, ..self.row(Kind::User, name, version, cut) } }
+        UserRow {
+            groups: rows.collect(),
+            user: Row { roles, ..self.row(Kind::User, name, version, cut) },
+        }
     }
 
     fn group_row(&self, name: Name, version: &Version, members: bool, cut: Cut) -> GroupRow {
         let members = members.then(|| {
             let Some(roster) = self.memberships.of_group(name) else { return Vec::new() };
-            let rows = roster.ascending(cut, &|_| core::cmp::Ordering::Greater).filter_map(|number| {
-                let pair = self.memberships.get(number)?;
-                let user = self.alive(Kind::User, pair.user, cut)?;
-                self.holds_between_living(pair, cut).then(|| {
-                    let groups = self.groups_of(pair.user, cut);
-                    Row { roles: self.roles_of(&groups, user, cut), ..self.row(Kind::User, pair.user, user, cut) }
-                })
-            });
+            let rows =
+                roster.ascending(cut, &|_| core::cmp::Ordering::Greater).filter_map(|number| {
+                    let pair = self.memberships.get(number)?;
+                    let user = self.alive(Kind::User, pair.user, cut)?;
+                    self.holds_between_living(pair, cut).then(|| {
+                        let groups = self.groups_of(pair.user, cut);
+                        Row {
+                            roles: self.roles_of(&groups, user, cut),
+                            ..self.row(Kind::User, pair.user, user, cut)
+                        }
+                    })
+                });
             rows.take(NESTED_MAX).collect()
         });
         GroupRow { group: self.row(Kind::Group, name, version, cut), members }
@@ -851,8 +1076,11 @@ impl Views {
     fn row(&self, kind: Kind, name: Name, version: &Version, cut: Cut) -> Row {
         let entities = self.entities(kind);
         let seen = entities.get(name).and_then(|entity| entity.seen.at(cut));
-        let directory = version.directory_is_events.then(|| self.directories.names.text(version.directory).to_owned());
-        let organization = (version.organization == NO_NAME).then(|| self.texts.text(self.shown_organization(version, cut)).to_owned());
+        let directory = version
+            .directory_is_events
+            .then(|| self.directories.names.text(version.directory).to_owned());
+        let organization = (version.organization == NO_NAME)
+            .then(|| self.texts.text(self.shown_organization(version, cut)).to_owned());
         Row {
             id: entities.names.text(name).to_owned(),
             seq: Seq::from(version.place.seq),
@@ -875,7 +1103,10 @@ fn group_id(row: &GroupRow) -> &str {
 }
 
 /// Resolves what a filter names. `None`: it names something never heard of, so nothing fits. `Some(None)`: it names nothing.
-pub(crate) fn find<T, N>(named: Option<T>, lookup: impl FnOnce(T) -> Option<N>) -> Option<Option<N>> {
+pub(crate) fn find<T, N>(
+    named: Option<T>,
+    lookup: impl FnOnce(T) -> Option<N>,
+) -> Option<Option<N>> {
     match named {
         None => Some(None),
         Some(named) => lookup(named).map(Some),

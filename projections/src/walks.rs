@@ -9,7 +9,13 @@ use crate::roster::Roster;
 pub(crate) type Walk<'a> = Box<dyn Iterator<Item = u32> + 'a>;
 
 /// Candidates of a roster beyond the id `start`.
-pub(crate) fn walk<'a>(roster: &'a Roster, cut: Cut, start: Option<&str>, descending: bool, id: impl Fn(u32) -> &'a str) -> Walk<'a> {
+pub(crate) fn walk<'a>(
+    roster: &'a Roster,
+    cut: Cut,
+    start: Option<&str>,
+    descending: bool,
+    id: impl Fn(u32) -> &'a str,
+) -> Walk<'a> {
     match (descending, start) {
         (false, Some(start)) => Box::new(roster.ascending(cut, &|item| id(item).cmp(start))),
         (false, None) => Box::new(roster.ascending(cut, &|_| core::cmp::Ordering::Greater)),
@@ -19,9 +25,15 @@ pub(crate) fn walk<'a>(roster: &'a Roster, cut: Cut, start: Option<&str>, descen
 }
 
 /// Items in ascending order of id, walked from the id `start`.
-pub(crate) fn walk_sorted<'a>(items: &'a [u32], start: Option<&str>, descending: bool, id: impl Fn(u32) -> &'a str) -> Walk<'a> {
+pub(crate) fn walk_sorted<'a>(
+    items: &'a [u32],
+    start: Option<&str>,
+    descending: bool,
+    id: impl Fn(u32) -> &'a str,
+) -> Walk<'a> {
     if descending {
-        let end = start.map_or(items.len(), |start| items.partition_point(|item| id(*item) < start));
+        let end =
+            start.map_or(items.len(), |start| items.partition_point(|item| id(*item) < start));
         Box::new(items.iter().take(end).rev().copied())
     } else {
         let first = start.map_or(0, |start| items.partition_point(|item| id(*item) <= start));
@@ -37,17 +49,28 @@ pub(crate) fn walk_merged<'a>(
     descending: bool,
     id: impl Fn(u32) -> &'a str + Copy + 'a,
 ) -> Walk<'a> {
-    merge(rosters.iter().map(|roster| walk(roster, cut, start, descending, id)).collect(), descending, id)
+    merge(
+        rosters.iter().map(|roster| walk(roster, cut, start, descending, id)).collect(),
+        descending,
+        id,
+    )
 }
 
 /// Several walks in the same order as one, each item once. Costs the logarithm of their number for each item.
-pub(crate) fn merge<'a>(mut walks: Vec<Walk<'a>>, descending: bool, id: impl Fn(u32) -> &'a str + Copy + 'a) -> Walk<'a> {
+pub(crate) fn merge<'a>(
+    mut walks: Vec<Walk<'a>>,
+    descending: bool,
+    id: impl Fn(u32) -> &'a str + Copy + 'a,
+) -> Walk<'a> {
     if walks.len() < 2 {
         return walks.pop().unwrap_or_else(|| Box::new(core::iter::empty()));
     }
     let head = move |item: u32, walk: usize| Head { id: id(item), descending, item, walk };
-    let mut heads: BinaryHeap<Head<'a>> =
-        walks.iter_mut().enumerate().filter_map(|(number, walk)| Some(head(walk.next()?, number))).collect();
+    let mut heads: BinaryHeap<Head<'a>> = walks
+        .iter_mut()
+        .enumerate()
+        .filter_map(|(number, walk)| Some(head(walk.next()?, number)))
+        .collect();
     let mut last = None;
     Box::new(core::iter::from_fn(move || {
         loop {

@@ -63,13 +63,26 @@ enum Signature {
 impl Check {
     pub(super) fn run(self) -> Result<(), Failure> {
         let keys = read_keys(&self.keys)?;
-        let held = self.checkpoint.iter().map(|path| read_note(path).map(|(_, note)| note)).collect::<Result<Vec<Note>, _>>()?;
+        let held = self
+            .checkpoint
+            .iter()
+            .map(|path| read_note(path).map(|(_, note)| note))
+            .collect::<Result<Vec<Note>, _>>()?;
         let bundle = Bundle::parse(&read_bounded(&self.bundle, BUNDLE_BYTES_MAX)?);
-        let secrets = secrets(&["ROLLCALL_WEBHOOK_SECRETS", "ROLLCALL_WEBHOOK_SECRET", "WORKOS_WEBHOOK_SECRET"]);
-        let proven = bundle.and_then(|bundle| bundle.prove(&keys, &held)).map_err(|error| error.to_string());
-        let proven = proven.and_then(|proven| check_signature(&proven, &secrets).map(|signature| (proven, signature)));
+        let secrets = secrets(&[
+            "ROLLCALL_WEBHOOK_SECRETS",
+            "ROLLCALL_WEBHOOK_SECRET",
+            "WORKOS_WEBHOOK_SECRET",
+        ]);
+        let proven =
+            bundle.and_then(|bundle| bundle.prove(&keys, &held)).map_err(|error| error.to_string());
+        let proven = proven.and_then(|proven| {
+            check_signature(&proven, &secrets).map(|signature| (proven, signature))
+        });
         match proven {
-            Ok((proven, signature)) if self.json => print(&format!("{}\n", as_json(&proven, signature))),
+            Ok((proven, signature)) if self.json => {
+                print(&format!("{}\n", as_json(&proven, signature)))
+            }
             Ok((proven, signature)) => print(&page(&proven, signature)),
             Err(reason) => {
                 if self.json {
@@ -108,10 +121,17 @@ fn read_key_file(path: &Path, why: &str) -> Result<Vec<Verifier>, Failure> {
     }
     let bytes = read_bounded(path, KEY_BYTES_MAX)?;
     let lines = String::from_utf8_lossy(&bytes);
-    let keys = lines.lines().map(str::trim).filter(|line| !line.is_empty()).map(Verifier::parse).collect::<Result<Vec<_>, _>>();
+    let keys = lines
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty())
+        .map(Verifier::parse)
+        .collect::<Result<Vec<_>, _>>();
     let wrong = |why: String| {
         let path = path.display();
-        Failure::Caller(format!("`{path}` holds no public key: {why}; `rollcall log-key show --vkey > log.pub` writes a file that does"))
+        Failure::Caller(format!(
+            "`{path}` holds no public key: {why}; `rollcall log-key show --vkey > log.pub` writes a file that does"
+        ))
     };
     let keys = keys.map_err(|error| wrong(error.to_string()))?;
     if keys.is_empty() { Err(wrong("it is empty".into())) } else { Ok(keys) }
@@ -122,14 +142,22 @@ fn read_key_file(path: &Path, why: &str) -> Result<Vec<Verifier>, Failure> {
 /// # Errors
 /// The caller's: it names the file.
 pub(super) fn read_bounded(path: &Path, bytes_max: usize) -> Result<Vec<u8>, Failure> {
-    let refused = |what: String| Failure::Caller(format!("cannot read `{}`: {what}", path.display()));
+    let refused =
+        |what: String| Failure::Caller(format!("cannot read `{}`: {what}", path.display()));
     let source: Box<dyn Read> = match path.to_str() {
         Some("-") => Box::new(std::io::stdin()),
         _ => Box::new(File::open(path).map_err(|error| refused(error.to_string()))?),
     };
     let mut bytes = Vec::new();
-    source.take(bytes_max as u64 + 1).read_to_end(&mut bytes).map_err(|error| refused(error.to_string()))?;
-    if bytes.len() > bytes_max { Err(refused(format!("it is longer than {bytes_max} bytes"))) } else { Ok(bytes) }
+    source
+        .take(bytes_max as u64 + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|error| refused(error.to_string()))?;
+    if bytes.len() > bytes_max {
+        Err(refused(format!("it is longer than {bytes_max} bytes")))
+    } else {
+        Ok(bytes)
+    }
 }
 
 /// Checks the webhook's signature, if a secret is at hand.
@@ -137,7 +165,9 @@ pub(super) fn read_bounded(path: &Path, bytes_max: usize) -> Result<Vec<u8>, Fai
 /// # Errors
 /// If the secret is the one and the signature does not fit: then nothing else counts.
 fn check_signature(proven: &Proven, secrets: &[String]) -> Result<Signature, String> {
-    let Proof::Webhook { t, v1, key_id } = &proven.receipt.proof else { return Ok(Signature::None) };
+    let Proof::Webhook { t, v1, key_id } = &proven.receipt.proof else {
+        return Ok(Signature::None);
+    };
     if secrets.is_empty() {
         return Ok(Signature::Unchecked);
     }
@@ -148,13 +178,18 @@ fn check_signature(proven: &Proven, secrets: &[String]) -> Result<Signature, Str
     match keyring.check_again(*t, v1, key_id, &proven.body) {
         None => Ok(Signature::OtherSecret),
         Some(true) => Ok(Signature::Fits),
-        Some(false) => Err("the webhook's signature does not fit its body under the secret at hand".into()),
+        Some(false) => {
+            Err("the webhook's signature does not fit its body under the secret at hand".into())
+        }
     }
 }
 
 /// When it happened, as docs/semantics.md says in rule 3.
 fn occurred_at(proven: &Proven) -> Millis {
-    extract_from(&proven.receipt.proof, &proven.body).facts.occurred_at.unwrap_or(proven.receipt.recorded_at)
+    extract_from(&proven.receipt.proof, &proven.body)
+        .facts
+        .occurred_at
+        .unwrap_or(proven.receipt.recorded_at)
 }
 
 fn log_of(proven: &Proven) -> String {
@@ -239,13 +274,19 @@ fn page(proven: &Proven, signature: Signature) -> String {
     }
     // A checkpoint of less than the record's number says nothing about the record.
     let oldest = held.iter().filter(|size| receipt.seq <= **size).min();
-    let received = oldest.map_or("this proof".to_owned(), |size| format!("the checkpoint of {size} records"));
+    let received =
+        oldest.map_or("this proof".to_owned(), |size| format!("the checkpoint of {size} records"));
     unproven.push(format!(
         "- When it happened and when it was recorded: both are claims, of its sender and of the log. Sure is only that it was there when you \
          received {received}."
     ));
     let headline = oldest.map_or_else(
-        || format!("Proven, as far as the key of {} is not in wrong hands", harmless(&checkpoint.origin)),
+        || {
+            format!(
+                "Proven, as far as the key of {} is not in wrong hands",
+                harmless(&checkpoint.origin)
+            )
+        },
         |size| format!("Proven against the checkpoint of {size} records that you hold"),
     );
     format!(
@@ -258,8 +299,14 @@ fn page(proven: &Proven, signature: Signature) -> String {
 
 fn author(receipt: &crate::notary::Receipt) -> String {
     match receipt.proof {
-        Proof::Webhook { t, .. } => format!("{}, so the log says; by a webhook said to be signed at {}", receipt.source, time::format(t)),
-        Proof::Operator { key_id } => format!("an operator of Rollcall, {}, so the log says", key_name(key_id)),
+        Proof::Webhook { t, .. } => format!(
+            "{}, so the log says; by a webhook said to be signed at {}",
+            receipt.source,
+            time::format(t)
+        ),
+        Proof::Operator { key_id } => {
+            format!("an operator of Rollcall, {}, so the log says", key_name(key_id))
+        }
     }
 }
 
@@ -267,7 +314,9 @@ fn author(receipt: &crate::notary::Receipt) -> String {
 fn claim(body: &[u8]) -> String {
     let Ok(body) = serde_json::from_slice::<Value>(body) else { return "it is no JSON".into() };
     let data = body.get("data").unwrap_or(&Value::Null);
-    let text = |value: &Value, name: &str| value.get(name).and_then(Value::as_str).filter(|text| !text.is_empty()).map(str::to_owned);
+    let text = |value: &Value, name: &str| {
+        value.get(name).and_then(Value::as_str).filter(|text| !text.is_empty()).map(str::to_owned)
+    };
     let named = |kind: &str, value: &Value, name: Option<String>| {
         let id = text(value, "id").unwrap_or_else(|| "without an id".into());
         name.map_or(format!("{kind} {id}"), |name| format!("{kind} {id} ({name})"))
@@ -276,9 +325,15 @@ fn claim(body: &[u8]) -> String {
     let group = |value: &Value| named("group", value, text(value, "name"));
     let state = text(data, "state").unwrap_or_else(|| "active".into());
     match body.get("event").and_then(Value::as_str).unwrap_or("") {
-        "dsync.activated" => format!("{} was activated", named("directory", data, text(data, "name"))),
-        "dsync.deactivated" => format!("{} was deactivated", named("directory", data, text(data, "name"))),
-        "dsync.deleted" | "rollcall.directory.deleted" => format!("{} was deleted", named("directory", data, text(data, "name"))),
+        "dsync.activated" => {
+            format!("{} was activated", named("directory", data, text(data, "name")))
+        }
+        "dsync.deactivated" => {
+            format!("{} was deactivated", named("directory", data, text(data, "name")))
+        }
+        "dsync.deleted" | "rollcall.directory.deleted" => {
+            format!("{} was deleted", named("directory", data, text(data, "name")))
+        }
         "dsync.user.created" => format!("{} was created, {state}", user(data)),
         "dsync.user.updated" => format!("{} was updated, {state}", user(data)),
         "dsync.user.deleted" => format!("{} was deleted", user(data)),
@@ -286,13 +341,21 @@ fn claim(body: &[u8]) -> String {
         "dsync.group.updated" => format!("{} was updated", group(data)),
         "dsync.group.deleted" => format!("{} was deleted", group(data)),
         kind @ ("dsync.group.user_added" | "dsync.group.user_removed") => {
-            let (user, group) = (user(data.get("user").unwrap_or(&Value::Null)), group(data.get("group").unwrap_or(&Value::Null)));
+            let (user, group) = (
+                user(data.get("user").unwrap_or(&Value::Null)),
+                group(data.get("group").unwrap_or(&Value::Null)),
+            );
             let how = if kind.ends_with("added") { "was added to" } else { "was removed from" };
             format!("{user} {how} {group}")
         }
-        "rollcall.policy.set" => format!("inactive users are treated so: {}", text(data, "inactive_users").unwrap_or_default()),
+        "rollcall.policy.set" => format!(
+            "inactive users are treated so: {}",
+            text(data, "inactive_users").unwrap_or_default()
+        ),
         "rollcall.mapping.set" => "a role mapping was set".into(),
-        "rollcall.checkpoint_key.changed" => format!("the log's key is now {}", text(data, "to").unwrap_or_default()),
+        "rollcall.checkpoint_key.changed" => {
+            format!("the log's key is now {}", text(data, "to").unwrap_or_default())
+        }
         _ => "nothing that this program can put into words".into(),
     }
 }

@@ -25,7 +25,9 @@ pub(super) fn agent() -> ureq::Agent {
 }
 
 fn patient() -> ureq::config::ConfigBuilder<ureq::typestate::AgentScope> {
-    ureq::Agent::config_builder().http_status_as_error(false).timeout_global(Some(Duration::from_secs(30)))
+    ureq::Agent::config_builder()
+        .http_status_as_error(false)
+        .timeout_global(Some(Duration::from_secs(30)))
 }
 
 /// What a webhook's sender got back.
@@ -44,12 +46,20 @@ pub(super) fn without_secrets(url: &str) -> String {
 }
 
 /// Signs and posts one event, as WorkOS would: a fresh time for each try, a pause that doubles between tries.
-pub(super) fn deliver(agent: &ureq::Agent, url: &str, secret: &str, body: &[u8]) -> Result<Delivered, Failure> {
+pub(super) fn deliver(
+    agent: &ureq::Agent,
+    url: &str,
+    secret: &str,
+    body: &[u8],
+) -> Result<Delivered, Failure> {
     let mut pause = PAUSE;
     let mut tries = 1;
     loop {
         let header = sign(secret, time::now_ms(), body);
-        let request = agent.post(url).header("WorkOS-Signature", &header).header("Content-Type", "application/json");
+        let request = agent
+            .post(url)
+            .header("WorkOS-Signature", &header)
+            .header("Content-Type", "application/json");
         let result = request.send(body);
         match result {
             Ok(response) if response.status() == 503 && tries < TRIES_MAX => {}
@@ -59,7 +69,12 @@ pub(super) fn deliver(agent: &ureq::Agent, url: &str, secret: &str, body: &[u8])
                 return Ok(Delivered { status, answer });
             }
             Err(_) if tries < TRIES_MAX => {}
-            Err(error) => return Err(Failure::Ours(format!("cannot post to `{}`: {error}", without_secrets(url)))),
+            Err(error) => {
+                return Err(Failure::Ours(format!(
+                    "cannot post to `{}`: {error}",
+                    without_secrets(url)
+                )));
+            }
         }
         std::thread::sleep(pause);
         pause *= 2;
@@ -93,12 +108,16 @@ impl Answer {
     /// # Errors
     /// Ours, if it is something else: what answered is no Rollcall.
     pub(super) fn json<'a, T: serde::Deserialize<'a>>(&'a self) -> Result<T, Failure> {
-        serde_json::from_slice(&self.body).map_err(|_| Failure::Ours("the answer is not one that Rollcall gives".into()))
+        serde_json::from_slice(&self.body)
+            .map_err(|_| Failure::Ours("the answer is not one that Rollcall gives".into()))
     }
 
     /// The stable code of an error; empty for anything else.
     pub(super) fn code(&self) -> String {
-        let code = self.json::<Value>().ok().and_then(|error| Some(error.get("code")?.as_str()?.to_owned()));
+        let code = self
+            .json::<Value>()
+            .ok()
+            .and_then(|error| Some(error.get("code")?.as_str()?.to_owned()));
         code.unwrap_or_default()
     }
 }
@@ -106,7 +125,11 @@ impl Answer {
 impl Client {
     /// `base` is the server's URL, a slash at its end or not.
     pub(super) fn new(base: &str, api_key: &str) -> Client {
-        Client { agent: agent(), base: base.trim_end_matches('/').to_owned(), api_key: api_key.to_owned() }
+        Client {
+            agent: agent(),
+            base: base.trim_end_matches('/').to_owned(),
+            api_key: api_key.to_owned(),
+        }
     }
 
     /// For a server on this machine that nobody else knows: no proxy of the environment can reach it.
@@ -119,7 +142,10 @@ impl Client {
     /// # Errors
     /// Ours, if the server cannot be reached or breaks off.
     pub(super) fn get(&self, path: &str) -> Result<Answer, Failure> {
-        let request = self.agent.get(format!("{}{path}", self.base)).header("Authorization", &format!("Bearer {}", self.api_key));
+        let request = self
+            .agent
+            .get(format!("{}{path}", self.base))
+            .header("Authorization", &format!("Bearer {}", self.api_key));
         self.answer(request.call().map_err(|error| self.failed(&error))?)
     }
 
@@ -129,14 +155,23 @@ impl Client {
     /// As of [`Client::get`].
     pub(super) fn post(&self, path: &str, body: Option<&Value>) -> Result<Answer, Failure> {
         let body = body.map(Value::to_string).unwrap_or_default();
-        self.answer(self.act(self.agent.post(format!("{}{path}", self.base)), None).send(&body).map_err(|error| self.failed(&error))?)
+        self.answer(
+            self.act(self.agent.post(format!("{}{path}", self.base)), None)
+                .send(&body)
+                .map_err(|error| self.failed(&error))?,
+        )
     }
 
     /// Puts a body of JSON in the place of what is there; with a version only in that one's place.
     ///
     /// # Errors
     /// As of [`Client::get`].
-    pub(super) fn put(&self, path: &str, body: &Value, version: Option<u64>) -> Result<Answer, Failure> {
+    pub(super) fn put(
+        &self,
+        path: &str,
+        body: &Value,
+        version: Option<u64>,
+    ) -> Result<Answer, Failure> {
         let request = self.act(self.agent.put(format!("{}{path}", self.base)), version);
         self.answer(request.send(&body.to_string()).map_err(|error| self.failed(&error))?)
     }
@@ -153,8 +188,14 @@ impl Client {
         mut each: impl FnMut(&str) -> Result<bool, Failure>,
     ) -> Result<Option<Answer>, Failure> {
         // As long as lines come there is no end to wait for.
-        let request = self.act(self.agent.post(format!("{}{path}", self.base)), None).config().timeout_global(None);
-        let request = request.timeout_recv_response(Some(ACT_WITHIN)).build().header("Accept", "application/x-ndjson");
+        let request = self
+            .act(self.agent.post(format!("{}{path}", self.base)), None)
+            .config()
+            .timeout_global(None);
+        let request = request
+            .timeout_recv_response(Some(ACT_WITHIN))
+            .build()
+            .header("Accept", "application/x-ndjson");
         let mut response = request.send(&body.to_string()).map_err(|error| self.failed(&error))?;
         if response.status() != 200 {
             return self.answer(response).map(Some);
@@ -163,16 +204,24 @@ impl Client {
         let mut line = String::new();
         loop {
             line.clear();
-            let read = lines.read_line(&mut line).map_err(|error| Failure::Ours(format!("`{}` broke off: {error}", self.base)))?;
+            let read = lines
+                .read_line(&mut line)
+                .map_err(|error| Failure::Ours(format!("`{}` broke off: {error}", self.base)))?;
             if read == 0 || !each(line.trim_end_matches('\n'))? {
                 return Ok(None);
             }
         }
     }
 
-    fn act<B>(&self, request: ureq::RequestBuilder<B>, version: Option<u64>) -> ureq::RequestBuilder<B> {
+    fn act<B>(
+        &self,
+        request: ureq::RequestBuilder<B>,
+        version: Option<u64>,
+    ) -> ureq::RequestBuilder<B> {
         let request = request.config().timeout_global(Some(ACT_WITHIN)).build();
-        let request = request.header("Authorization", &format!("Bearer {}", self.api_key)).header("Content-Type", "application/json");
+        let request = request
+            .header("Authorization", &format!("Bearer {}", self.api_key))
+            .header("Content-Type", "application/json");
         match version {
             Some(version) => request.header("If-Match", &format!("\"{version}\"")),
             None => request,
@@ -184,11 +233,26 @@ impl Client {
     }
 
     fn answer(&self, mut response: ureq::http::Response<ureq::Body>) -> Result<Answer, Failure> {
-        let header = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+        let header = |name: &str| {
+            response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned)
+        };
         let (as_of, known_at) = (header("rollcall-as-of"), header("rollcall-known-at"));
-        let (from_as_of, from_known_at) = (header("rollcall-from-as-of"), header("rollcall-from-known-at"));
-        let body = response.body_mut().with_config().limit(ANSWER_BYTES_MAX).read_to_vec().map_err(|error| self.failed(&error))?;
-        Ok(Answer { status: response.status().as_u16(), as_of, known_at, from_as_of, from_known_at, body })
+        let (from_as_of, from_known_at) =
+            (header("rollcall-from-as-of"), header("rollcall-from-known-at"));
+        let body = response
+            .body_mut()
+            .with_config()
+            .limit(ANSWER_BYTES_MAX)
+            .read_to_vec()
+            .map_err(|error| self.failed(&error))?;
+        Ok(Answer {
+            status: response.status().as_u16(),
+            as_of,
+            known_at,
+            from_as_of,
+            from_known_at,
+            body,
+        })
     }
 }
 

@@ -80,20 +80,27 @@ impl Demo {
         let folder = tempfile::tempdir().map_err(Failure::ours)?;
         let stays_up = self.serve;
         start(folder.path())?.beside(API_KEY, stays_up, move |client| {
-            print(&format!("A server is listening at {}, its log in an empty temporary folder.\n\n", client.base))?;
+            print(&format!(
+                "A server is listening at {}, its log in an empty temporary folder.\n\n",
+                client.base
+            ))?;
             let mut teller = Teller::default();
             teller.tell(client, &PEOPLE)?;
             print(ROLES_BEGIN)?;
             let folder = tempfile::tempdir().map_err(Failure::ours)?;
-            start(folder.path())?.beside(API_KEY, false, move |client| teller.tell(client, &ROLES))?;
+            start(folder.path())?
+                .beside(API_KEY, false, move |client| teller.tell(client, &ROLES))?;
             if stays_up { print(&lines_to_try(&client.base)) } else { Ok(()) }
         })
     }
 }
 
 fn start(folder: &Path) -> Result<Running, Failure> {
-    let settings =
-        Settings { keyring: Keyring::new([SECRET], 180_000), api_keys: vec![API_KEY.into()], webhook_paths: vec![WEBHOOK_PATH.into()] };
+    let settings = Settings {
+        keyring: Keyring::new([SECRET], 180_000),
+        api_keys: vec![API_KEY.into()],
+        webhook_paths: vec![WEBHOOK_PATH.into()],
+    };
     let caches = Caches { documents: 16 << 20, store: 64 << 20 };
     let signing = Signing::Own { file: None, replace_by: None };
     Ok(Running::start_with("127.0.0.1:0", folder, settings, caches, signing, Publish::nowhere())?)
@@ -109,13 +116,21 @@ impl Teller {
     /// Sends a story, does its acts, asks every question of it, and prints what has a title.
     fn tell(&mut self, client: &Client, story: &Story) -> Result<(), Failure> {
         let webhooks = format!("{}{WEBHOOK_PATH}", client.base);
-        let acts: Vec<Act> = story.acts.lines().map(serde_json::from_str).collect::<Result<_, _>>().map_err(Failure::ours)?;
+        let acts: Vec<Act> = story
+            .acts
+            .lines()
+            .map(serde_json::from_str)
+            .collect::<Result<_, _>>()
+            .map_err(Failure::ours)?;
         let (sent, mut records) = (story.events.lines().count(), 0);
         for (at, event) in story.events.lines().enumerate() {
             self.act(client, acts.iter().filter(|act| act.after == at))?;
             let delivered = deliver(&client.agent, &webhooks, SECRET, event.as_bytes())?;
             if delivered.status != 200 {
-                return Err(Failure::Ours(format!("a webhook was answered with {}: {}", delivered.status, delivered.answer)));
+                return Err(Failure::Ours(format!(
+                    "a webhook was answered with {}: {}",
+                    delivered.status, delivered.answer
+                )));
             }
             records = delivered.answer.get("seq").and_then(Value::as_u64).unwrap_or(records);
         }
@@ -129,18 +144,34 @@ impl Teller {
             let question: Question = serde_json::from_str(line).map_err(Failure::ours)?;
             let answer = client.get(&question.ask)?;
             let (status, said) = (answer.status, answer.json::<Value>()?);
-            see(status == question.status && holds(&question.expect, &said), &question.ask, status, &said, &question.because)?;
+            see(
+                status == question.status && holds(&question.expect, &said),
+                &question.ask,
+                status,
+                &said,
+                &question.because,
+            )?;
             asked += 1;
             if let Some(title) = &question.title {
                 let is_roles = question.ask.starts_with(ASSIGNMENTS_PATH);
-                let shown = if is_roles { assignments_told(client, &answer)? } else { show(status, &said) };
-                self.show(title, &format!("GET {}", shortened(&question.ask)), &shown, &question.because)?;
+                let shown =
+                    if is_roles { assignments_told(client, &answer)? } else { show(status, &said) };
+                self.show(
+                    title,
+                    &format!("GET {}", shortened(&question.ask)),
+                    &shown,
+                    &question.because,
+                )?;
             }
         }
         print(&format!("\nAll {asked} questions of the story were answered as it says.\n"))
     }
 
-    fn act<'a>(&mut self, client: &Client, acts: impl Iterator<Item = &'a Act>) -> Result<(), Failure> {
+    fn act<'a>(
+        &mut self,
+        client: &Client,
+        acts: impl Iterator<Item = &'a Act>,
+    ) -> Result<(), Failure> {
         for act in acts {
             let body = act.body.clone().unwrap_or_default();
             let answer = match act.method.as_str() {
@@ -149,18 +180,37 @@ impl Teller {
                 _ => client.get(&act.path),
             }?;
             let (status, answer) = (answer.status, answer.json::<Value>()?);
-            see(status == act.status && holds(&act.expect, &answer), &act.path, status, &answer, &act.because)?;
+            see(
+                status == act.status && holds(&act.expect, &answer),
+                &act.path,
+                status,
+                &answer,
+                &act.because,
+            )?;
             let Some(title) = &act.title else { continue };
-            let shown = if act.path.ends_with("/preview") { mapping::preview_told(client, &body)? } else { mapping::set_told(&answer) };
+            let shown = if act.path.ends_with("/preview") {
+                mapping::preview_told(client, &body)?
+            } else {
+                mapping::set_told(&answer)
+            };
             self.show(title, &format!("{} {}", act.method, act.path), &shown, &act.because)?;
         }
         Ok(())
     }
 
     /// Prints an answer below its question. A story's reason begins with the rule's number in docs/semantics.md.
-    fn show(&mut self, title: &str, asked: &str, shown: &str, because: &str) -> Result<(), Failure> {
+    fn show(
+        &mut self,
+        title: &str,
+        asked: &str,
+        shown: &str,
+        because: &str,
+    ) -> Result<(), Failure> {
         self.number += 1;
-        let shown: String = shown.lines().map(|line| if line.is_empty() { "\n".into() } else { format!("      {line}\n") }).collect();
+        let shown: String = shown
+            .lines()
+            .map(|line| if line.is_empty() { "\n".into() } else { format!("      {line}\n") })
+            .collect();
         let (_, reason) = because.split_once(": ").unwrap_or(("", because));
         print(&format!("\n{}. {title}\n   {asked}\n\n{shown}\n   Because {reason}.\n", self.number))
     }
@@ -168,18 +218,31 @@ impl Teller {
 
 /// # Errors
 /// Ours, unless an answer was the one that the story gives.
-fn see(is_right: bool, asked: &str, status: u16, answer: &Value, because: &str) -> Result<(), Failure> {
-    if is_right { Ok(()) } else { Err(Failure::Ours(format!("`{asked}` was answered with {status} and {answer}, but {because}"))) }
+fn see(
+    is_right: bool,
+    asked: &str,
+    status: u16,
+    answer: &Value,
+    because: &str,
+) -> Result<(), Failure> {
+    if is_right {
+        Ok(())
+    } else {
+        Err(Failure::Ours(format!(
+            "`{asked}` was answered with {status} and {answer}, but {because}"
+        )))
+    }
 }
 
 /// Whether every key of `expected` is in `answer` with an equal value; arrays match one by one.
 fn holds(expected: &Value, answer: &Value) -> bool {
     match (expected, answer) {
-        (Value::Object(expected), Value::Object(answer)) => {
-            expected.iter().all(|(key, value)| answer.get(key).is_some_and(|other| holds(value, other)))
-        }
+        (Value::Object(expected), Value::Object(answer)) => expected
+            .iter()
+            .all(|(key, value)| answer.get(key).is_some_and(|other| holds(value, other))),
         (Value::Array(expected), Value::Array(answer)) => {
-            expected.len() == answer.len() && expected.iter().zip(answer).all(|(value, other)| holds(value, other))
+            expected.len() == answer.len()
+                && expected.iter().zip(answer).all(|(value, other)| holds(value, other))
         }
         _ => expected == answer,
     }
@@ -188,7 +251,9 @@ fn holds(expected: &Value, answer: &Value) -> bool {
 /// A path with ids cut down to their ends, for the eye.
 fn shortened(path: &str) -> String {
     let short = |part: &str| match part.rsplit_once('_') {
-        Some((kind, ulid)) if ulid.len() == 26 => format!("{kind}_…{}", ulid.get(22..).unwrap_or(ulid)),
+        Some((kind, ulid)) if ulid.len() == 26 => {
+            format!("{kind}_…{}", ulid.get(22..).unwrap_or(ulid))
+        }
         _ => part.to_owned(),
     };
     path.split_inclusive(['/', '?', '&', '='])
@@ -201,11 +266,16 @@ fn shortened(path: &str) -> String {
 
 /// People as a table, or the message of an error.
 fn show(status: u16, answer: &Value) -> String {
-    let text = |value: &Value, key: &str| value.get(key).and_then(Value::as_str).unwrap_or("").to_owned();
+    let text =
+        |value: &Value, key: &str| value.get(key).and_then(Value::as_str).unwrap_or("").to_owned();
     if status != 200 {
         return format!("{status} {}", text(answer, "message"));
     }
-    let people = answer.get("data").and_then(Value::as_array).cloned().unwrap_or_else(|| vec![answer.clone()]);
+    let people = answer
+        .get("data")
+        .and_then(Value::as_array)
+        .cloned()
+        .unwrap_or_else(|| vec![answer.clone()]);
     let rows: Vec<Vec<String>> = people
         .iter()
         .map(|person| {
@@ -226,7 +296,8 @@ fn lines_to_try(base: &str) -> String {
         "/directory_users/directory_user_01K424MJ3048WHJA7G74J4MK1K?as_of=2026-03-20T17:29:59.999Z",
         "/rollcall/v1/projections",
     ];
-    let lines = paths.map(|path| format!("  curl -s -H 'Authorization: Bearer {API_KEY}' '{base}{path}'\n"));
+    let lines = paths
+        .map(|path| format!("  curl -s -H 'Authorization: Bearer {API_KEY}' '{base}{path}'\n"));
     format!("\nThe server stays up until Ctrl-C. To try:\n\n{}", lines.concat())
 }
 
@@ -239,7 +310,13 @@ mod tests {
     fn an_answer_may_say_more_than_a_story_expects_but_nothing_else() {
         let answer = json!({"a": 1, "b": [{"c": 2, "d": 3}]});
         assert!(holds(&json!({"b": [{"c": 2}]}), &answer));
-        for wrong in [json!({"a": 2}), json!({"b": []}), json!({"b": [{"c": 2}, {}]}), json!({"e": null}), json!([])] {
+        for wrong in [
+            json!({"a": 2}),
+            json!({"b": []}),
+            json!({"b": [{"c": 2}, {}]}),
+            json!({"e": null}),
+            json!([]),
+        ] {
             assert!(!holds(&wrong, &answer), "{wrong}");
         }
     }

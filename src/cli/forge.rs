@@ -10,7 +10,8 @@ use super::webhook::{self, Directory, Domain, Email, Empty, Group, Membership, U
 use crate::time;
 
 const USER_STATES: [&str; 3] = ["active", "inactive", "suspended"];
-const DIRECTORY_STATES: [&str; 5] = ["active", "inactive", "validating", "invalid_credentials", "deleting"];
+const DIRECTORY_STATES: [&str; 5] =
+    ["active", "inactive", "validating", "invalid_credentials", "deleting"];
 
 /// The event to make.
 #[derive(Args)]
@@ -82,10 +83,18 @@ pub(super) struct Forged {
 /// Which flags a type cannot do without, and which others it takes.
 fn flags(event: &str) -> Result<(&'static [&'static str], &'static [&'static str]), Failure> {
     Ok(match event {
-        "dsync.activated" | "dsync.deactivated" | "dsync.deleted" => (&["--directory"], &["--organization", "--name", "--state"]),
-        "dsync.user.created" | "dsync.user.updated" => (&["--user", "--directory"], &["--organization", "--email", "--name", "--state"]),
-        "dsync.user.deleted" => (&["--user"], &["--directory", "--organization", "--email", "--name", "--state"]),
-        "dsync.group.created" | "dsync.group.updated" => (&["--group", "--directory"], &["--organization", "--name"]),
+        "dsync.activated" | "dsync.deactivated" | "dsync.deleted" => {
+            (&["--directory"], &["--organization", "--name", "--state"])
+        }
+        "dsync.user.created" | "dsync.user.updated" => {
+            (&["--user", "--directory"], &["--organization", "--email", "--name", "--state"])
+        }
+        "dsync.user.deleted" => {
+            (&["--user"], &["--directory", "--organization", "--email", "--name", "--state"])
+        }
+        "dsync.group.created" | "dsync.group.updated" => {
+            (&["--group", "--directory"], &["--organization", "--name"])
+        }
         "dsync.group.deleted" => (&["--group"], &["--directory", "--organization", "--name"]),
         "dsync.group.user_added" | "dsync.group.user_removed" => {
             (&["--user", "--group", "--directory"], &["--organization", "--email", "--state"])
@@ -126,14 +135,18 @@ impl Forge {
             ("--name", &self.name),
             ("--state", &self.state),
         ];
-        let given: Vec<&str> = given.into_iter().filter(|(_, value)| value.is_some()).map(|(flag, _)| flag).collect();
-        let missing: Vec<&str> = needed.iter().copied().filter(|flag| !given.contains(flag)).collect();
+        let given: Vec<&str> =
+            given.into_iter().filter(|(_, value)| value.is_some()).map(|(flag, _)| flag).collect();
+        let missing: Vec<&str> =
+            needed.iter().copied().filter(|flag| !given.contains(flag)).collect();
         if !missing.is_empty() {
             let (needed, missing) = (needed.join(", "), missing.join(", "));
             return Err(Failure::Caller(format!("`{event}` needs {needed}: {missing} is missing")));
         }
         match given.into_iter().find(|flag| !needed.contains(flag) && !taken.contains(flag)) {
-            Some(flag) => Err(Failure::Caller(format!("`{event}` takes no {flag}; `--set` gives it any other field"))),
+            Some(flag) => Err(Failure::Caller(format!(
+                "`{event}` takes no {flag}; `--set` gives it any other field"
+            ))),
             None => Ok(()),
         }
     }
@@ -142,15 +155,29 @@ impl Forge {
         let data = match event {
             "dsync.activated" => serde_json::to_value(self.directory("active", at)?),
             "dsync.deactivated" => serde_json::to_value(self.directory("inactive", at)?),
-            "dsync.deleted" => serde_json::to_value(Directory { external_key: None, domains: None, ..self.directory("deleting", at)? }),
+            "dsync.deleted" => serde_json::to_value(Directory {
+                external_key: None,
+                domains: None,
+                ..self.directory("deleting", at)?
+            }),
             "dsync.user.created" => serde_json::to_value(self.user("active", at)?),
-            "dsync.user.updated" => serde_json::to_value(User { previous_attributes: Some(json!({})), ..self.user("active", at)? }),
+            "dsync.user.updated" => serde_json::to_value(User {
+                previous_attributes: Some(json!({})),
+                ..self.user("active", at)?
+            }),
             "dsync.user.deleted" => serde_json::to_value(self.user("inactive", at)?),
             "dsync.group.created" | "dsync.group.deleted" => serde_json::to_value(self.group(at)),
-            "dsync.group.updated" => serde_json::to_value(Group { previous_attributes: Some(json!({})), ..self.group(at) }),
+            "dsync.group.updated" => serde_json::to_value(Group {
+                previous_attributes: Some(json!({})),
+                ..self.group(at)
+            }),
             "dsync.group.user_added" | "dsync.group.user_removed" => {
                 let (user, group) = (self.user("active", at)?, self.group(at));
-                serde_json::to_value(Membership { directory_id: text(&self.directory), user, group })
+                serde_json::to_value(Membership {
+                    directory_id: text(&self.directory),
+                    user,
+                    group,
+                })
             }
             "dsync.token.created" | "dsync.token.revoked" => Ok(json!({
                 "object": "directory_token", "id": webhook::id("directory_token", now, entropy), "directory_id": self.directory,
@@ -177,7 +204,8 @@ impl Forge {
     }
 
     fn user(&self, state: &str, at: Millis) -> Result<User, Failure> {
-        let (first, last) = self.name.as_deref().map(|name| name.split_once(' ').unwrap_or((name, ""))).unzip();
+        let (first, last) =
+            self.name.as_deref().map(|name| name.split_once(' ').unwrap_or((name, ""))).unzip();
         Ok(User {
             object: "directory_user",
             id: text(&self.user),
@@ -220,7 +248,10 @@ impl Forge {
         match self.state.as_deref() {
             None => Ok(usual.into()),
             Some(state) if known.contains(&state) => Ok(state.into()),
-            Some(state) => Err(Failure::Caller(format!("the state of a {whose} is one of {}, not `{state}`", known.join(", ")))),
+            Some(state) => Err(Failure::Caller(format!(
+                "the state of a {whose} is one of {}, not `{state}`",
+                known.join(", ")
+            ))),
         }
     }
 }
@@ -235,7 +266,10 @@ fn set(data: &mut Value, path: &[String], value: Value) -> Result<(), Failure> {
     for (depth, key) in path.iter().enumerate() {
         let Value::Object(fields) = place else {
             let parent = path.get(..depth).unwrap_or_default().join(".");
-            return Err(Failure::Caller(format!("`{}` cannot be set: `{parent}` is no object", path.join("."))));
+            return Err(Failure::Caller(format!(
+                "`{}` cannot be set: `{parent}` is no object",
+                path.join(".")
+            )));
         };
         place = fields.entry(key).or_insert_with(|| json!({}));
     }
@@ -299,24 +333,40 @@ mod tests {
             "object": "directory_token", "id": "directory_token_01KE6JQ3000000000000000007", "directory_id": "d", "organization_id": "",
             "token_suffix": "", "created_at": AT,
         });
-        let member = ["email", "first_name", "name"].iter().fold(user("active"), |user, key| with(user, key, Value::Null));
-        let membership =
-            json!({"directory_id": "d", "user": with(member, "emails", json!([])), "group": with(group.clone(), "name", json!(""))});
+        let member = ["email", "first_name", "name"]
+            .iter()
+            .fold(user("active"), |user, key| with(user, key, Value::Null));
+        let membership = json!({"directory_id": "d", "user": with(member, "emails", json!([])), "group": with(group.clone(), "name", json!(""))});
         let table = [
             ("dsync.activated --directory d --organization o --name Corp", directory.clone()),
-            ("dsync.deactivated --directory d --organization o --name Corp", with(directory, "state", json!("inactive"))),
+            (
+                "dsync.deactivated --directory d --organization o --name Corp",
+                with(directory, "state", json!("inactive")),
+            ),
             ("dsync.deleted --directory d --organization o --name Corp", deleted),
             (&format!("dsync.user.created {everything}"), user("active")),
-            (&format!("dsync.user.updated {everything} --state inactive"), with(user("inactive"), "previous_attributes", json!({}))),
+            (
+                &format!("dsync.user.updated {everything} --state inactive"),
+                with(user("inactive"), "previous_attributes", json!({})),
+            ),
             (&format!("dsync.user.deleted {everything}"), user("inactive")),
-            ("dsync.group.created --group g --directory d --organization o --name Devs", group.clone()),
+            (
+                "dsync.group.created --group g --directory d --organization o --name Devs",
+                group.clone(),
+            ),
             (
                 "dsync.group.updated --group g --directory d --organization o --name Devs",
                 with(group.clone(), "previous_attributes", json!({})),
             ),
             ("dsync.group.deleted --group g --directory d --organization o --name Devs", group),
-            ("dsync.group.user_added --user u --group g --directory d --organization o", membership.clone()),
-            ("dsync.group.user_removed --user u --group g --directory d --organization o", membership),
+            (
+                "dsync.group.user_added --user u --group g --directory d --organization o",
+                membership.clone(),
+            ),
+            (
+                "dsync.group.user_removed --user u --group g --directory d --organization o",
+                membership,
+            ),
             ("dsync.token.created --directory d", token.clone()),
             ("dsync.token.revoked --directory d", token),
             ("connection.activated --set id=conn_1 --set n=2", json!({"id": "conn_1", "n": 2})),
@@ -337,10 +387,19 @@ mod tests {
                 "dsync.group.user_added --user u",
                 "`dsync.group.user_added` needs --user, --group, --directory: --group, --directory is missing",
             ),
-            ("dsync.user.created --user u", "`dsync.user.created` needs --user, --directory: --directory is missing"),
+            (
+                "dsync.user.created --user u",
+                "`dsync.user.created` needs --user, --directory: --directory is missing",
+            ),
             ("dsync.user.deleted", "`dsync.user.deleted` needs --user: --user is missing"),
-            ("dsync.group.deleted --group g --email e", "`dsync.group.deleted` takes no --email; `--set` gives it any other field"),
-            ("organization.created --name x", "`organization.created` takes no --name; `--set` gives it any other field"),
+            (
+                "dsync.group.deleted --group g --email e",
+                "`dsync.group.deleted` takes no --email; `--set` gives it any other field",
+            ),
+            (
+                "organization.created --name x",
+                "`organization.created` takes no --name; `--set` gives it any other field",
+            ),
             (
                 "dsync.user.created --user u --directory d --state gone",
                 "the state of a user is one of active, inactive, suspended, not `gone`",
@@ -364,7 +423,10 @@ mod tests {
         let body = forge(line).unwrap();
         assert_eq!(body["created_at"], "2025-12-31T23:00:00.000Z");
         assert_eq!(body["data"]["user"]["idp_id"], "x=y");
-        assert_eq!(body["data"]["user"]["custom_attributes"], json!({"department": {"name": "Sales"}, "level": 3}));
+        assert_eq!(
+            body["data"]["user"]["custom_attributes"],
+            json!({"department": {"name": "Sales"}, "level": 3})
+        );
         assert_eq!(body["data"]["group"]["name"], "7");
         assert_eq!(body["id"], "event_01KE6JQ3000000000000000007", "the id is of now");
     }

@@ -96,15 +96,33 @@ fn print_json(answer: &Answer) -> Result<(), Failure> {
 }
 
 fn page(key: &Value) -> String {
-    let text = |value: &Value, name: &str| value.get(name).and_then(Value::as_str).unwrap_or("").to_owned();
-    let since = key.get("seq").and_then(Value::as_u64).map_or("the first".to_owned(), |seq| format!("since record {seq}"));
+    let text = |value: &Value, name: &str| {
+        value.get(name).and_then(Value::as_str).unwrap_or("").to_owned()
+    };
+    let since = key
+        .get("seq")
+        .and_then(Value::as_u64)
+        .map_or("the first".to_owned(), |seq| format!("since record {seq}"));
     let mut rows = vec![vec![text(key, "key"), since, String::new(), String::new()]];
     for former in key.get("former").and_then(Value::as_array).into_iter().flatten().rev() {
-        let until = format!("until record {}, {}", former.get("seq").and_then(Value::as_u64).unwrap_or(0), text(former, "changed_at"));
-        rows.push(vec![text(former, "key"), until, text(former, "changed_by"), text(former, "note")]);
+        let until = format!(
+            "until record {}, {}",
+            former.get("seq").and_then(Value::as_u64).unwrap_or(0),
+            text(former, "changed_at")
+        );
+        rows.push(vec![
+            text(former, "key"),
+            until,
+            text(former, "changed_by"),
+            text(former, "note"),
+        ]);
     }
-    let columns =
-        [table::Column::whole("key"), table::Column::whole("signs"), table::Column::whole("changed by"), table::Column::new("note")];
+    let columns = [
+        table::Column::whole("key"),
+        table::Column::whole("signs"),
+        table::Column::whole("changed by"),
+        table::Column::new("note"),
+    ];
     table::draw_within(None, &columns, true, &rows)
 }
 
@@ -128,7 +146,8 @@ pub(super) fn keys_of(answer: &Value) -> Vec<Verifier> {
 /// The caller's: it names the file.
 pub(super) fn read_note(path: &Path) -> Result<(String, Note), Failure> {
     let bytes = read_bounded(path, NOTE_BYTES_MAX)?;
-    let note = Note::parse(&bytes).map_err(|error| Failure::Caller(format!("`{}`: {error}", path.display())))?;
+    let note = Note::parse(&bytes)
+        .map_err(|error| Failure::Caller(format!("`{}`: {error}", path.display())))?;
     Ok((String::from_utf8_lossy(&bytes).into_owned(), note))
 }
 
@@ -148,9 +167,12 @@ a+2+B  since record 9
 a+1+Y  until record 9, 2026-02-01T00:00:00.000Z  key_2       lost
 a+0+X  until record 5, 2026-01-01T00:00:00.000Z  key_1       
 ";
-        let trimmed = |text: &str| text.lines().map(|line| line.trim_end().to_owned()).collect::<Vec<_>>();
+        let trimmed =
+            |text: &str| text.lines().map(|line| line.trim_end().to_owned()).collect::<Vec<_>>();
         assert_eq!(trimmed(&page(&key)), trimmed(expected));
-        assert!(page(&json!({"key": "a+2+B", "seq": null, "former": []})).contains("a+2+B  the first"));
+        assert!(
+            page(&json!({"key": "a+2+B", "seq": null, "former": []})).contains("a+2+B  the first")
+        );
     }
 
     #[test]

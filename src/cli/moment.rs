@@ -21,9 +21,13 @@ pub(super) fn moment(text: &str) -> Result<String, String> {
 
 /// The first millisecond of a date in UTC; whatever else it is, as it came.
 pub(super) fn of_date(text: &str) -> Cow<'_, str> {
-    let digits = |text: &str, count: usize| text.len() == count && text.bytes().all(|byte| byte.is_ascii_digit());
+    let digits = |text: &str, count: usize| {
+        text.len() == count && text.bytes().all(|byte| byte.is_ascii_digit())
+    };
     match text.split('-').collect::<Vec<_>>().as_slice() {
-        &[year, month, day] if digits(year, 4) && digits(month, 2) && digits(day, 2) => Cow::Owned(format!("{text}T00:00:00.000Z")),
+        &[year, month, day] if digits(year, 4) && digits(month, 2) && digits(day, 2) => {
+            Cow::Owned(format!("{text}T00:00:00.000Z"))
+        }
         _ => Cow::Borrowed(text),
     }
 }
@@ -33,7 +37,11 @@ pub(super) fn of_date(text: &str) -> Cow<'_, str> {
 /// # Errors
 /// What it must be.
 pub(super) fn moment_or_latest(text: &str) -> Result<String, String> {
-    if text == "latest" { Ok(text.to_owned()) } else { moment(text).map_err(|error| format!("{error}; or `latest`")) }
+    if text == "latest" {
+        Ok(text.to_owned())
+    } else {
+        moment(text).map_err(|error| format!("{error}; or `latest`"))
+    }
 }
 
 /// How many milliseconds a number of days, hours, minutes or seconds is.
@@ -45,7 +53,8 @@ fn ago_ms(text: &str) -> Option<Millis> {
         (digits, "s") => (digits, 1000),
         _ => return None,
     };
-    let number: Millis = digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().ok()).flatten()?;
+    let number: Millis =
+        digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().ok()).flatten()?;
     number.checked_mul(unit_ms)
 }
 
@@ -93,7 +102,17 @@ mod tests {
         assert_eq!(moment_or_latest("latest").as_deref(), Ok("latest"));
         assert_eq!(moment("2026-03-02").as_deref(), Ok("2026-03-02T00:00:00.000Z"));
         assert_eq!(moment_or_latest("2024-02-29").as_deref(), Ok("2024-02-29T00:00:00.000Z"));
-        for wrong in ["latest", "2026-02-29", "2026-3-2", "2026-03", "02-03-2026", "2026-03-02Z", "--", "yesterday", "999999999d"] {
+        for wrong in [
+            "latest",
+            "2026-02-29",
+            "2026-3-2",
+            "2026-03",
+            "02-03-2026",
+            "2026-03-02Z",
+            "--",
+            "yesterday",
+            "999999999d",
+        ] {
             assert!(moment(wrong).is_err(), "{wrong}");
         }
     }

@@ -83,8 +83,11 @@ fn page(policy: &Value) -> String {
             ("note", text("note")),
         ]),
     }
-    let rows: Vec<Vec<String>> =
-        rows.into_iter().filter(|(_, value)| !value.is_empty()).map(|(name, value)| vec![name.to_owned(), value]).collect();
+    let rows: Vec<Vec<String>> = rows
+        .into_iter()
+        .filter(|(_, value)| !value.is_empty())
+        .map(|(name, value)| vec![name.to_owned(), value])
+        .collect();
     let columns = [table::Column::whole(""), table::Column::new("")];
     table::draw_within(None, &columns, false, &rows)
 }

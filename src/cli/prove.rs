@@ -50,7 +50,8 @@ struct Hashes {
 impl Prove {
     pub(super) fn run(self) -> Result<(), Failure> {
         let Prove { record, checkpoint, source } = self;
-        let published = checkpoint.iter().map(|path| read_note(path)).collect::<Result<Vec<_>, _>>()?;
+        let published =
+            checkpoint.iter().map(|path| read_note(path)).collect::<Result<Vec<_>, _>>()?;
         source.ask(move |client| {
             let bundle = gather(client, &record, &published)?;
             let keys = keys_of(&ask(client, log_key::PATH, "")?.json()?);
@@ -69,14 +70,19 @@ fn gather(client: &Client, record: &str, published: &[(String, Note)]) -> Result
     // After the entry, so that the record is under it.
     let checkpoint = ask_checkpoint(client)?;
     let claims = Note::parse(checkpoint.as_bytes()).map_err(Failure::ours)?.claims().clone();
-    let query = Query::default().with("seq", Some(entry.seq.to_string())).with("size", Some(claims.size.to_string()));
+    let query = Query::default()
+        .with("seq", Some(entry.seq.to_string()))
+        .with("size", Some(claims.size.to_string()));
     let answer = ask(client, &query.at("/rollcall/v1/log/proof/inclusion"), "")?;
     let inclusion = answer.json::<Hashes>()?.hashes;
     let mut older = Vec::new();
     for (checkpoint, note) in published {
         let from = note.claims();
         if from.origin != claims.origin {
-            return Err(Failure::Caller(format!("a checkpoint is of the log `{}`, and this log is `{}`", from.origin, claims.origin)));
+            return Err(Failure::Caller(format!(
+                "a checkpoint is of the log `{}`, and this log is `{}`",
+                from.origin, claims.origin
+            )));
         }
         if from.size > claims.size {
             return Err(Failure::Caller(format!(
@@ -84,15 +90,27 @@ fn gather(client: &Client, record: &str, published: &[(String, Note)]) -> Result
                 from.size, claims.size
             )));
         }
-        let query = Query::default().with("from", Some(from.size.to_string())).with("to", Some(claims.size.to_string()));
+        let query = Query::default()
+            .with("from", Some(from.size.to_string()))
+            .with("to", Some(claims.size.to_string()));
         // Whatever there is continues nothing at all.
         let consistency = match from.size {
             0 => Vec::new(),
-            _ => ask(client, &query.at("/rollcall/v1/log/proof/consistency"), "")?.json::<Hashes>()?.hashes,
+            _ => {
+                ask(client, &query.at("/rollcall/v1/log/proof/consistency"), "")?
+                    .json::<Hashes>()?
+                    .hashes
+            }
         };
         older.push(Older { checkpoint: checkpoint.clone(), consistency });
     }
-    Ok(Bundle::new(checkpoint, entry.seq, [entry.receipt, entry.salt, entry.body], inclusion, older))
+    Ok(Bundle::new(
+        checkpoint,
+        entry.seq,
+        [entry.receipt, entry.salt, entry.body],
+        inclusion,
+        older,
+    ))
 }
 
 fn ask_checkpoint(client: &Client) -> Result<String, Failure> {

@@ -71,9 +71,16 @@ impl Publish {
                     )));
                 }
                 Place::Url(url)
-                    if url.parse::<ureq::http::Uri>().ok().and_then(|url| url.host().map(str::len)).is_none_or(|host| host == 0) =>
+                    if url
+                        .parse::<ureq::http::Uri>()
+                        .ok()
+                        .and_then(|url| url.host().map(str::len))
+                        .is_none_or(|host| host == 0) =>
                 {
-                    return Err(Failure::Caller(format!("--publish-checkpoints: `{}` is no URL", without_secrets(url))));
+                    return Err(Failure::Caller(format!(
+                        "--publish-checkpoints: `{}` is no URL",
+                        without_secrets(url)
+                    )));
                 }
                 _ => {}
             }
@@ -117,10 +124,16 @@ fn publish_to(engine: &Engine, place: &Place, every: Duration, stopped: &Receive
 }
 
 /// Whether it was told to stop meanwhile.
-fn publish_patiently(engine: &Engine, place: &Place, last: &mut Seq, stopped: &Receiver<()>) -> bool {
+fn publish_patiently(
+    engine: &Engine,
+    place: &Place,
+    last: &mut Seq,
+    stopped: &Receiver<()>,
+) -> bool {
     let mut pause = PAUSE;
     for left in (0..TRIES_MAX).rev() {
-        let after = if left > 0 { "; trying again" } else { "; trying again when the period is over" };
+        let after =
+            if left > 0 { "; trying again" } else { "; trying again when the period is over" };
         if publish_once(engine, place, last, after) {
             return false;
         }
@@ -187,7 +200,9 @@ fn publish(engine: &Engine, place: &Place, last: &mut Seq) -> Result<Option<Seq>
 
 /// What a note states that one of this log's keys has signed, the present or a former one.
 fn believed(engine: &Engine, note: &Note) -> Result<Checkpoint, Refusal> {
-    let former = engine.key_changes()?.into_iter().filter_map(|change| Verifier::parse(&change.from).ok());
-    let keys: Vec<Verifier> = former.chain(engine.notary().map(|notary| notary.verifier())).collect();
+    let former =
+        engine.key_changes()?.into_iter().filter_map(|change| Verifier::parse(&change.from).ok());
+    let keys: Vec<Verifier> =
+        former.chain(engine.notary().map(|notary| notary.verifier())).collect();
     note.open(&keys).cloned().map_err(Refusal::Foreign)
 }

@@ -60,7 +60,8 @@ impl Rebuild {
         if begun.status != 202 {
             return Err(refused(&begun, &client, ""));
         }
-        let (mut json, mut progress) = (begun.json::<&RawValue>()?.get().to_owned(), begun.json::<Progress>()?);
+        let (mut json, mut progress) =
+            (begun.json::<&RawValue>()?.get().to_owned(), begun.json::<Progress>()?);
         if !self.no_wait {
             (json, progress) = watch(&client, json, progress)?;
         }
@@ -75,31 +76,44 @@ impl Rebuild {
 
 fn verdict(progress: &Progress) -> Result<(), Failure> {
     match progress.state.as_str() {
-        "failed" => Err(Failure::Ours("the rebuild failed, and the views serve as before: the server's own log says why".into())),
+        "failed" => Err(Failure::Ours(
+            "the rebuild failed, and the views serve as before: the server's own log says why"
+                .into(),
+        )),
         _ => Ok(()),
     }
 }
 
 /// Shows how far a rebuild is until it has ended.
-fn watch(client: &Client, mut json: String, mut progress: Progress) -> Result<(String, Progress), Failure> {
+fn watch(
+    client: &Client,
+    mut json: String,
+    mut progress: Progress,
+) -> Result<(String, Progress), Failure> {
     let bar = ProgressBar::new(progress.total);
     if !std::io::stderr().is_terminal() {
         bar.set_draw_target(ProgressDrawTarget::hidden());
     }
-    let style = ProgressStyle::with_template("{bar:40} {pos}/{len} records, {msg} a second, {eta} left");
+    let style =
+        ProgressStyle::with_template("{bar:40} {pos}/{len} records, {msg} a second, {eta} left");
     let bar = bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
     let id = progress.id;
     while progress.state == "running" {
         let answer = client.get(PATH)?;
         if answer.status == 404 {
-            return Err(Failure::Ours("the server was started anew, which ended the rebuild".into()));
+            return Err(Failure::Ours(
+                "the server was started anew, which ended the rebuild".into(),
+            ));
         }
         if answer.status != 200 {
             return Err(refused(&answer, client, ""));
         }
-        (json, progress) = (answer.json::<&RawValue>()?.get().to_owned(), answer.json::<Progress>()?);
+        (json, progress) =
+            (answer.json::<&RawValue>()?.get().to_owned(), answer.json::<Progress>()?);
         if progress.id != id {
-            return Err(Failure::Ours("somebody started another rebuild since: how this one ended is not known".into()));
+            return Err(Failure::Ours(
+                "somebody started another rebuild since: how this one ended is not known".into(),
+            ));
         }
         bar.set_length(progress.total);
         bar.set_position(progress.read);
@@ -116,10 +130,19 @@ fn watch(client: &Client, mut json: String, mut progress: Progress) -> Result<(S
 fn told(progress: &Progress) -> String {
     let Progress { id, state, started_at, finished_at, read, total, rate_per_s } = progress;
     let records = counted(*read, "record", "records");
-    let took = finished_at.as_deref().and_then(time::parse).zip(time::parse(started_at)).map(|(end, start)| (end - start).max(0));
+    let took = finished_at
+        .as_deref()
+        .and_then(time::parse)
+        .zip(time::parse(started_at))
+        .map(|(end, start)| (end - start).max(0));
     match took {
-        Some(took_ms) => format!("rebuild {id} is {state}: read {records} in {took_ms} ms, {rate_per_s} a second"),
-        None => format!("rebuild {id} is {state} since {started_at}: read {read} of {}", counted(*total, "record", "records")),
+        Some(took_ms) => format!(
+            "rebuild {id} is {state}: read {records} in {took_ms} ms, {rate_per_s} a second"
+        ),
+        None => format!(
+            "rebuild {id} is {state} since {started_at}: read {read} of {}",
+            counted(*total, "record", "records")
+        ),
     }
 }
 
@@ -138,8 +161,14 @@ mod tests {
             .unwrap()
         };
         let (end, running) = (Some("2026-05-01T12:00:02.000Z"), progress("running", None));
-        assert_eq!(told(&running), "rebuild 7 is running since 2026-05-01T12:00:00.000Z: read 40 of 50 records");
-        assert_eq!(told(&progress("done", end)), "rebuild 7 is done: read 40 records in 2000 ms, 20 a second");
+        assert_eq!(
+            told(&running),
+            "rebuild 7 is running since 2026-05-01T12:00:00.000Z: read 40 of 50 records"
+        );
+        assert_eq!(
+            told(&progress("done", end)),
+            "rebuild 7 is done: read 40 records in 2000 ms, 20 a second"
+        );
         assert!(verdict(&running).is_ok() && verdict(&progress("done", end)).is_ok());
         assert!(matches!(verdict(&progress("failed", end)), Err(Failure::Ours(_))));
     }

@@ -31,7 +31,11 @@ Examples, with ROLLCALL_WEBHOOK_SECRET=whsec_… in the environment:
   rollcall send --forge dsync.user.deleted --user directory_user_…")]
 pub(super) struct Send {
     /// Where to post, the path included
-    #[arg(long, env = "ROLLCALL_WEBHOOK_URL", default_value = "http://127.0.0.1:8080/webhooks/workos")]
+    #[arg(
+        long,
+        env = "ROLLCALL_WEBHOOK_URL",
+        default_value = "http://127.0.0.1:8080/webhooks/workos"
+    )]
     url: String,
     /// The secret to sign with; without it the first of ROLLCALL_WEBHOOK_SECRETS
     #[arg(long, env = "ROLLCALL_WEBHOOK_SECRET", hide_env_values = true)]
@@ -62,13 +66,19 @@ impl Send {
 
     /// Where to post and what to sign with.
     fn target(&self) -> Result<(&str, String), Failure> {
-        let url = self.url.parse::<ureq::http::Uri>().ok().filter(|url| matches!(url.scheme_str(), Some("http" | "https")));
+        let url = self
+            .url
+            .parse::<ureq::http::Uri>()
+            .ok()
+            .filter(|url| matches!(url.scheme_str(), Some("http" | "https")));
         if url.is_none() {
             return Err(Failure::Caller(format!("`{}` is no http or https URL", self.url)));
         }
         let given = self.secret.clone().filter(|secret| !secret.is_empty());
         let secret = given.or_else(|| secrets(&["ROLLCALL_WEBHOOK_SECRETS"]).into_iter().next());
-        let missing = || Failure::Caller("no secret to sign with: set ROLLCALL_WEBHOOK_SECRET to the server's webhook secret".into());
+        let missing = || {
+            Failure::Caller("no secret to sign with: set ROLLCALL_WEBHOOK_SECRET to the server's webhook secret".into())
+        };
         Ok((&self.url, secret.ok_or_else(missing)?))
     }
 
@@ -78,7 +88,10 @@ impl Send {
         let delivered = deliver(&agent(), url, &secret, body.as_bytes())?;
         let summary = Summary::from([(class(&delivered.answer, delivered.status), 1)]);
         let seq = delivered.answer.get("seq").and_then(serde_json::Value::as_u64);
-        let told = print(&(counted(&summary) + &seq.map_or(String::new(), |seq| format!("{id} has seq {seq}\n"))));
+        let told = print(
+            &(counted(&summary)
+                + &seq.map_or(String::new(), |seq| format!("{id} has seq {seq}\n"))),
+        );
         verdict(&summary).and(told)
     }
 
@@ -87,7 +100,8 @@ impl Send {
         let (url, secret) = self.target()?;
         let (input, bytes): (Box<dyn BufRead>, Option<u64>) = match &self.file {
             Some(path) => {
-                let open = |error| Failure::Caller(format!("cannot read `{}`: {error}", path.display()));
+                let open =
+                    |error| Failure::Caller(format!("cannot read `{}`: {error}", path.display()));
                 let file = File::open(path).map_err(open)?;
                 let bytes = file.metadata().map_err(open)?.len();
                 (Box::new(BufReader::new(file)), Some(bytes))
@@ -107,7 +121,11 @@ impl Send {
                         let next = locked(&queue).recv();
                         let Ok(line) = next else { break };
                         match deliver(&agent, url, &secret, &line) {
-                            Ok(delivered) => *locked(&summary).entry(class(&delivered.answer, delivered.status)).or_default() += 1,
+                            Ok(delivered) => {
+                                *locked(&summary)
+                                    .entry(class(&delivered.answer, delivered.status))
+                                    .or_default() += 1
+                            }
                             Err(error) => {
                                 locked(&failure).get_or_insert(error);
                             }
@@ -120,7 +138,9 @@ impl Send {
                 let line = match line {
                     Ok(line) => line,
                     Err(error) => {
-                        locked(&failure).get_or_insert(Failure::Caller(format!("cannot read the events: {error}")));
+                        locked(&failure).get_or_insert(Failure::Caller(format!(
+                            "cannot read the events: {error}"
+                        )));
                         break;
                     }
                 };
@@ -139,12 +159,19 @@ impl Send {
 }
 
 fn counted(summary: &Summary) -> String {
-    let rows: Vec<Vec<String>> = summary.iter().map(|(class, count)| vec![(*class).to_owned(), count.to_string()]).collect();
+    let rows: Vec<Vec<String>> =
+        summary.iter().map(|(class, count)| vec![(*class).to_owned(), count.to_string()]).collect();
     table::draw(&["answer", "events"], &rows)
 }
 
 fn verdict(summary: &Summary) -> Result<(), Failure> {
-    let count = |prefix: &str| summary.iter().filter(|(class, _)| class.starts_with(prefix)).map(|(_, count)| count).sum::<u64>();
+    let count = |prefix: &str| {
+        summary
+            .iter()
+            .filter(|(class, _)| class.starts_with(prefix))
+            .map(|(_, count)| count)
+            .sum::<u64>()
+    };
     match (count("failed"), count("refused")) {
         (0, 0) => Ok(()),
         (0, refused) => Err(Failure::Caller(format!("{refused} events were refused"))),
@@ -179,5 +206,7 @@ fn progress_bar(bytes: Option<u64>) -> ProgressBar {
     if !std::io::stderr().is_terminal() {
         bar.set_draw_target(ProgressDrawTarget::hidden());
     }
-    bar.with_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()))
+    bar.with_style(
+        ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()),
+    )
 }

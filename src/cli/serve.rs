@@ -81,7 +81,11 @@ fn webhook_path(text: &str) -> Result<String, String> {
         return Err("it must begin with `/` and hold only letters, digits and -_.~".into());
     }
     let first = text.split('/').nth(1).unwrap_or("");
-    if http::OWN_PATHS.contains(&first) { Err(format!("paths below `/{first}` are the server's own")) } else { Ok(text.into()) }
+    if http::OWN_PATHS.contains(&first) {
+        Err(format!("paths below `/{first}` are the server's own"))
+    } else {
+        Ok(text.into())
+    }
 }
 
 /// Which key stands behind each name in the log: a reviewer has the names, and whoever set the keys only the keys.
@@ -110,7 +114,9 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
 
 /// A duration of at least a millisecond.
 fn period(text: &str) -> Result<Duration, String> {
-    duration(text).and_then(|period| if period.is_zero() { Err("it must be more than nothing".into()) } else { Ok(period) })
+    duration(text).and_then(|period| {
+        if period.is_zero() { Err("it must be more than nothing".into()) } else { Ok(period) }
+    })
 }
 
 impl Serve {
@@ -124,30 +130,45 @@ impl Serve {
             ));
         }
         if secrets.len() > SECRETS_MAX {
-            return Err(Failure::Caller(format!("at most {SECRETS_MAX} webhook secrets may be active at once")));
+            return Err(Failure::Caller(format!(
+                "at most {SECRETS_MAX} webhook secrets may be active at once"
+            )));
         }
         let api_keys = secrets_or(&["ROLLCALL_API_KEYS"]).ok_or_else(|| {
             Failure::Caller(
                 "no API key is set: set ROLLCALL_API_KEYS to the key that readers will send as `Authorization: Bearer <key>`".into(),
             )
         })?;
-        if let Some(at) = api_keys.iter().position(|key| !key.bytes().all(|byte| byte.is_ascii_graphic())) {
+        if let Some(at) =
+            api_keys.iter().position(|key| !key.bytes().all(|byte| byte.is_ascii_graphic()))
+        {
             return Err(Failure::Caller(format!(
                 "key {} of ROLLCALL_API_KEYS has a character that no reader can send: use letters, digits and signs of ASCII",
                 at + 1
             )));
         }
         tell_names(&api_keys);
-        let publish =
-            Publish { places: self.publish_checkpoints.iter().map(|place| Place::parse(place)).collect(), every: self.publish_every };
+        let publish = Publish {
+            places: self.publish_checkpoints.iter().map(|place| Place::parse(place)).collect(),
+            every: self.publish_every,
+        };
         publish.check()?;
         let first = api_keys.first().and_then(|key| ApiKeys::new([key.as_str()]).identify(key));
-        let signing = Signing::Own { file: self.checkpoint_key, replace_by: first.filter(|_| self.replace_checkpoint_key) };
-        let keyring = Keyring::new(secrets.iter().map(String::as_str), self.tolerance.as_millis().try_into().unwrap_or(u64::MAX));
+        let signing = Signing::Own {
+            file: self.checkpoint_key,
+            replace_by: first.filter(|_| self.replace_checkpoint_key),
+        };
+        let keyring = Keyring::new(
+            secrets.iter().map(String::as_str),
+            self.tolerance.as_millis().try_into().unwrap_or(u64::MAX),
+        );
         let settings = Settings { keyring, api_keys, webhook_paths: self.webhook_paths };
-        let caches = Caches { documents: self.document_cache_mib << 20, store: self.store_cache_mib << 20 };
-        let running = Running::start_with(&self.listen, &self.data, settings, caches, signing, publish)?;
-        writeln!(std::io::stdout(), "http://{}", running.address()).map_err(|error| Failure::Ours(format!("cannot print: {error}")))?;
+        let caches =
+            Caches { documents: self.document_cache_mib << 20, store: self.store_cache_mib << 20 };
+        let running =
+            Running::start_with(&self.listen, &self.data, settings, caches, signing, publish)?;
+        writeln!(std::io::stdout(), "http://{}", running.address())
+            .map_err(|error| Failure::Ours(format!("cannot print: {error}")))?;
         running.until_stopped(std::future::pending())
     }
 }
@@ -179,13 +200,19 @@ enum LogFormat {
 const LOG: &str = "info,actix_server=warn";
 
 fn log_to_stderr(format: LogFormat) {
-    let filter = tracing_subscriber::EnvFilter::try_from_env("ROLLCALL_LOG").unwrap_or_else(|_| LOG.into());
+    let filter =
+        tracing_subscriber::EnvFilter::try_from_env("ROLLCALL_LOG").unwrap_or_else(|_| LOG.into());
     // Nor may a reader of standard error who left end anything: what cannot be written is lost, and not told to the same reader.
-    let fmt = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).log_internal_errors(false);
+    let fmt = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .log_internal_errors(false);
     // A second subscriber is refused, and the first is as good.
     let _ = match format {
         LogFormat::Text => fmt.with_ansi(coloured(&std::io::stderr())).try_init(),
-        LogFormat::Json => fmt.json().flatten_event(true).with_current_span(false).with_span_list(false).try_init(),
+        LogFormat::Json => {
+            fmt.json().flatten_event(true).with_current_span(false).with_span_list(false).try_init()
+        }
     };
 }
 
@@ -214,7 +241,10 @@ impl Signing {
         let history = engine.key_history().map_err(Failure::ours)?;
         match self {
             Signing::Look => {
-                let files = KeyFiles::of(data, std::env::var_os("ROLLCALL_CHECKPOINT_KEY").map(PathBuf::from));
+                let files = KeyFiles::of(
+                    data,
+                    std::env::var_os("ROLLCALL_CHECKPOINT_KEY").map(PathBuf::from),
+                );
                 if let Some(notary) = Notary::look(files, log_id, &history) {
                     engine.appoint(notary);
                 }
@@ -223,16 +253,23 @@ impl Signing {
                 let files = KeyFiles::of(data, file);
                 let notary = match (Notary::open(files.clone(), log_id, &history), replace_by) {
                     (Err(KeyError::Lost { expected, .. }), Some(operator)) => {
-                        tracing::warn!(lost = expected, "a new checkpoint key takes the place of one that is lost");
+                        tracing::warn!(
+                            lost = expected,
+                            "a new checkpoint key takes the place of one that is lost"
+                        );
                         let record = |to: &str| {
                             let note = Some("the key before was lost".to_owned());
-                            engine.record_key_change(operator, expected.clone(), to.to_owned(), note).is_ok()
+                            engine
+                                .record_key_change(operator, expected.clone(), to.to_owned(), note)
+                                .is_ok()
                         };
                         replace_key(&files, log_id, record).map_err(key_failure)?;
                         Notary::open(files, log_id, &engine.key_history().map_err(Failure::ours)?)
                     }
                     (opened, Some(_)) => {
-                        tracing::warn!("--replace-checkpoint-key is given and nothing is replaced: leave it out once the key is there");
+                        tracing::warn!(
+                            "--replace-checkpoint-key is given and nothing is replaced: leave it out once the key is there"
+                        );
                         opened
                     }
                     (opened, None) => opened,
@@ -247,10 +284,13 @@ impl Signing {
 /// A file that is not there or not the right one is the caller's to bring back.
 fn key_failure(error: KeyError) -> Failure {
     match error {
-        KeyError::Lost { .. } | KeyError::Exchanged { .. } | KeyError::Malformed(_) | KeyError::Public { .. } => {
-            Failure::Caller(error.to_string())
+        KeyError::Lost { .. }
+        | KeyError::Exchanged { .. }
+        | KeyError::Malformed(_)
+        | KeyError::Public { .. } => Failure::Caller(error.to_string()),
+        KeyError::Io { .. } | KeyError::Random(_) | KeyError::Unrecorded | KeyError::Pending(_) => {
+            Failure::ours(error)
         }
-        KeyError::Io { .. } | KeyError::Random(_) | KeyError::Unrecorded | KeyError::Pending(_) => Failure::ours(error),
     }
 }
 
@@ -285,7 +325,12 @@ pub(super) struct Running {
 
 impl Running {
     /// Opens the data folder, listens, and folds the log beside. Only looks for a key, and publishes nothing.
-    pub(super) fn start(listen: &str, data: &Path, settings: Settings, caches: Caches) -> Result<Running, StartError> {
+    pub(super) fn start(
+        listen: &str,
+        data: &Path,
+        settings: Settings,
+        caches: Caches,
+    ) -> Result<Running, StartError> {
         Running::start_with(listen, data, settings, caches, Signing::Look, Publish::nowhere())
     }
 
@@ -300,8 +345,8 @@ impl Running {
     ) -> Result<Running, StartError> {
         let unrecovered = Unrecovered::open(data, caches.store)?;
         let engine: Arc<OnceLock<Arc<Engine>>> = Arc::default();
-        let server =
-            http::serve(listen, settings, engine.clone()).map_err(|error| StartError::Listen { listen: listen.to_owned(), error })?;
+        let server = http::serve(listen, settings, engine.clone())
+            .map_err(|error| StartError::Listen { listen: listen.to_owned(), error })?;
         let handle = server.handle.clone();
         let (done, failures) = mpsc::channel();
         let (begun, publishers) = mpsc::channel();
@@ -322,7 +367,12 @@ impl Running {
                 }
                 Ok(engine)
             }));
-            let broke_off = || Failure::Ours("the store panicked while it was read; restore the data folder from a backup".into());
+            let broke_off = || {
+                Failure::Ours(
+                    "the store panicked while it was read; restore the data folder from a backup"
+                        .into(),
+                )
+            };
             match caught_up.unwrap_or_else(|_| Err(broke_off())) {
                 Ok(engine) => {
                     let _ = begun.send(publish.start(&engine));
@@ -362,17 +412,26 @@ impl Running {
             (done, hold)
         });
         self.until_stopped(async move { drop(stopped.await) })?;
-        let (done, _) = worker.join().unwrap_or_else(|_| (Err(Failure::Ours("the command broke off".into())), None));
+        let (done, _) = worker
+            .join()
+            .unwrap_or_else(|_| (Err(Failure::Ours("the command broke off".into())), None));
         done
     }
 
     /// Serves until SIGTERM, SIGINT, or `told`, then stops in order: no new connection, requests in flight finished, what waits written and synced.
-    pub(super) fn until_stopped(self, told: impl Future<Output = ()> + 'static) -> Result<(), Failure> {
+    pub(super) fn until_stopped(
+        self,
+        told: impl Future<Output = ()> + 'static,
+    ) -> Result<(), Failure> {
         let Running { server, engine, publishers, failures } = self;
         let (handle, waited_on) = (server.handle.clone(), engine.clone());
         let served = actix_web::rt::System::new().block_on(async move {
             let stopper = actix_web::rt::spawn(async move {
-                let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else { return };
+                let (Ok(mut term), Ok(mut int)) =
+                    (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+                else {
+                    return;
+                };
                 tokio::select! {
                     _ = term.recv() => {}
                     _ = int.recv() => {}
@@ -432,6 +491,9 @@ fn catch_up(
 pub(super) fn open_failure(error: OpenError) -> Failure {
     match error {
         OpenError::InUse(_) | OpenError::Format { .. } => Failure::Caller(error.to_string()),
-        OpenError::Io { .. } | OpenError::Damaged { .. } | OpenError::Diverged { .. } | OpenError::Disputed { .. } => Failure::ours(error),
+        OpenError::Io { .. }
+        | OpenError::Damaged { .. }
+        | OpenError::Diverged { .. }
+        | OpenError::Disputed { .. } => Failure::ours(error),
     }
 }

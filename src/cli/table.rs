@@ -42,7 +42,12 @@ pub(super) fn draw(head: &[&'static str], rows: &[Vec<String>]) -> String {
 }
 
 /// The same, one line a row, cut to `width` if there is one; the names of the columns come first if they are `headed`.
-pub(super) fn draw_within(width: Option<u16>, columns: &[Column], headed: bool, rows: &[Vec<String>]) -> String {
+pub(super) fn draw_within(
+    width: Option<u16>,
+    columns: &[Column],
+    headed: bool,
+    rows: &[Vec<String>],
+) -> String {
     let mut table = comfy_table::Table::new();
     table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
     // Cut anywhere: this character is in no cell.
@@ -59,15 +64,21 @@ pub(super) fn draw_within(width: Option<u16>, columns: &[Column], headed: bool, 
         table.add_row(line(row.iter().map(|cell| bounded(harmless(cell))).collect()));
     }
     let widths = table.column_max_content_widths();
-    let widths: Vec<u16> = columns.iter().zip(widths).map(|(column, width)| width.max(column.width_min)).collect();
+    let widths: Vec<u16> =
+        columns.iter().zip(widths).map(|(column, width)| width.max(column.width_min)).collect();
     let gaps = 2 * u16::try_from(columns.len().saturating_sub(1)).unwrap_or(u16::MAX);
     let needed = |cut: &dyn Fn(&Column, u16) -> u16| {
-        columns.iter().zip(&widths).fold(gaps, |sum, (column, width)| sum.saturating_add(cut(column, *width)))
+        columns
+            .iter()
+            .zip(&widths)
+            .fold(gaps, |sum, (column, width)| sum.saturating_add(cut(column, *width)))
     };
     // All of it fits, or all that should stay whole does beside a little of the rest.
     let fits = width.is_none_or(|width| needed(&|_, width| width) <= width);
     let whole_fits = width.is_none_or(|width| {
-        needed(&|column, width| if column.whole { width } else { width.min(CUT_TO_MIN.max(column.width_min)) }) <= width
+        needed(&|column, width| {
+            if column.whole { width } else { width.min(CUT_TO_MIN.max(column.width_min)) }
+        }) <= width
     });
     if let Some(width) = width {
         table.set_content_arrangement(ContentArrangement::Dynamic).set_width(width);
@@ -78,7 +89,9 @@ pub(super) fn draw_within(width: Option<u16>, columns: &[Column], headed: bool, 
         drawn.set_padding((0, if at == last { 0 } else { 2 }));
         if fits || (whole_fits && column.whole) {
             let padding = if at == last { 0 } else { 2 };
-            drawn.set_constraint(ColumnConstraint::Absolute(Width::Fixed(width.saturating_add(padding))));
+            drawn.set_constraint(ColumnConstraint::Absolute(Width::Fixed(
+                width.saturating_add(padding),
+            )));
         }
     }
     let mut text = table.trim_fmt();
@@ -119,13 +132,23 @@ mod tests {
 
     #[test]
     fn a_wide_character_takes_two_places_and_an_accent_none() {
-        let rows = [vec!["山田太郎".into(), "1".into()], vec!["Zoe\u{308}".into(), "2".into()], vec!["👩‍🚀 Bo".into(), "3".into()]];
-        assert_eq!(draw(&["name", "n"], &rows), "name      n\n山田太郎  1\nZoe\u{308}       2\n👩‍🚀 Bo     3\n");
+        let rows = [
+            vec!["山田太郎".into(), "1".into()],
+            vec!["Zoe\u{308}".into(), "2".into()],
+            vec!["👩‍🚀 Bo".into(), "3".into()],
+        ];
+        assert_eq!(
+            draw(&["name", "n"], &rows),
+            "name      n\n山田太郎  1\nZoe\u{308}       2\n👩‍🚀 Bo     3\n"
+        );
     }
 
     #[test]
     fn what_would_reach_the_terminal_is_written_out() {
-        assert_eq!(harmless("a\u{1b}[2J\n\tb\u{9b}\u{202e}c\u{7f}"), r"a\u{1b}[2J\n\tb\u{9b}\u{202e}c\u{7f}");
+        assert_eq!(
+            harmless("a\u{1b}[2J\n\tb\u{9b}\u{202e}c\u{7f}"),
+            r"a\u{1b}[2J\n\tb\u{9b}\u{202e}c\u{7f}"
+        );
         for plain in ["Zoë", "山田太郎", "👩‍🚀", r"back\slash", "a\u{a0}b"] {
             assert_eq!(harmless(plain), plain);
         }
@@ -134,8 +157,13 @@ mod tests {
     #[test]
     fn a_table_is_cut_to_its_width_and_ids_last() {
         let columns = [Column::whole("id"), Column::new("name"), Column::new("groups")];
-        let row = |id: &str, name: &str, groups: &str| vec![id.to_owned(), name.to_owned(), groups.to_owned()];
-        let rows = [row("user_0123456789", "Ana", "Platform, Sales, Support, Field Service"), row("user_1", "Bartholomew the second", "")];
+        let row = |id: &str, name: &str, groups: &str| {
+            vec![id.to_owned(), name.to_owned(), groups.to_owned()]
+        };
+        let rows = [
+            row("user_0123456789", "Ana", "Platform, Sales, Support, Field Service"),
+            row("user_1", "Bartholomew the second", ""),
+        ];
         // 15 + 2 + 22 + 2 + 39 = 80, and in 51 places 32 are left for the last two.
         let full = "\
 id               name                    groups
@@ -157,7 +185,11 @@ user_1           Bartholomew the…
             for line in draw_within(Some(width), &columns, true, &rows).lines() {
                 assert!(line.chars().count() <= usize::from(width), "{width}: {line}");
             }
-            assert_eq!(draw_within(Some(width), &columns, true, &rows).lines().count(), 3, "{width}");
+            assert_eq!(
+                draw_within(Some(width), &columns, true, &rows).lines().count(),
+                3,
+                "{width}"
+            );
         }
     }
 
@@ -165,13 +197,17 @@ user_1           Bartholomew the…
     fn a_cell_without_end_is_cut_whatever_the_width() {
         let rows = [vec!["x".repeat(100_000), "山".repeat(100_000)]];
         let drawn = draw(&["a", "b"], &rows);
-        assert_eq!(drawn.lines().nth(1), Some(format!("{}…  {}…", "x".repeat(10_000), "山".repeat(10_000)).as_str()));
+        assert_eq!(
+            drawn.lines().nth(1),
+            Some(format!("{}…  {}…", "x".repeat(10_000), "山".repeat(10_000)).as_str())
+        );
     }
 
     #[test]
     fn a_wide_character_is_never_cut_in_half() {
         for width in 1..12 {
-            let text = draw_within(Some(width), &[Column::new("n")], false, &[vec!["山田太郎".into()]]);
+            let text =
+                draw_within(Some(width), &[Column::new("n")], false, &[vec!["山田太郎".into()]]);
             let places: usize = text.trim_end().chars().map(|c| if c == '…' { 1 } else { 2 }).sum();
             assert!(places <= usize::from(width), "{width}: {text}");
         }
@@ -181,6 +217,9 @@ user_1           Bartholomew the…
     fn rows_that_come_later_stand_under_those_that_came_before() {
         let columns = [Column::whole("a").at_least(5), Column::new("b")];
         assert_eq!(draw_within(Some(40), &columns, true, &[]), "a      b\n");
-        assert_eq!(draw_within(Some(40), &columns, false, &[vec!["x".into(), "y".into()]]), "x      y\n");
+        assert_eq!(
+            draw_within(Some(40), &columns, false, &[vec!["x".into(), "y".into()]]),
+            "x      y\n"
+        );
     }
 }

@@ -13,7 +13,9 @@ use super::log_key::read_note;
 use super::read::print::counted;
 use super::serve::{open_failure, secrets};
 use super::{Failure, print};
-use crate::log::{Acknowledged, Audit, Finding, OpenError, Part, Signatures, Unrecovered, is_data_folder};
+use crate::log::{
+    Acknowledged, Audit, Finding, OpenError, Part, Signatures, Unrecovered, is_data_folder,
+};
 use crate::notary::{Checkpoint, origin};
 use crate::verify::{Keyring, SECRETS_MAX};
 
@@ -86,7 +88,9 @@ fn read_held(files: &[PathBuf], keys: &[String]) -> Result<Vec<Checkpoint>, Fail
     let keys = read_keys(keys)?;
     let open = |path: &PathBuf| {
         let (_, note) = read_note(path)?;
-        note.open(&keys).cloned().map_err(|error| Failure::Caller(format!("`{}` is not believed: {error}", path.display())))
+        note.open(&keys).cloned().map_err(|error| {
+            Failure::Caller(format!("`{}` is not believed: {error}", path.display()))
+        })
     };
     let mut held = files.iter().map(open).collect::<Result<Vec<_>, _>>()?;
     held.sort_by_key(|checkpoint| checkpoint.size);
@@ -100,11 +104,28 @@ fn compare(audit: &mut Audit, held: Vec<Checkpoint>) -> Vec<u64> {
         // All up to the checkpoint before are as they were.
         let after = fitting.last().map_or(1, |size| size + 1);
         let (first, last, what) = if origin != own {
-            (0, 0, format!("the checkpoint of {size} records is of the log `{origin}`, and this log is `{own}`"))
+            (
+                0,
+                0,
+                format!(
+                    "the checkpoint of {size} records is of the log `{origin}`, and this log is `{own}`"
+                ),
+            )
         } else if size > audit.size() {
-            (audit.size() + 1, size, format!("the checkpoint of {size} records was signed, and {} can be read", audit.size()))
+            (
+                audit.size() + 1,
+                size,
+                format!(
+                    "the checkpoint of {size} records was signed, and {} can be read",
+                    audit.size()
+                ),
+            )
         } else if audit.root(size) != Some(root) {
-            (after, size, format!("the checkpoint of {size} records was signed over others than these"))
+            (
+                after,
+                size,
+                format!("the checkpoint of {size} records was signed over others than these"),
+            )
         } else {
             fitting.push(size);
             continue;
@@ -118,12 +139,21 @@ fn audit(folder: &Path) -> Result<Audit, Failure> {
     // Opening would make an empty log of a folder that is none.
     match is_data_folder(folder) {
         Ok(true) => {}
-        Ok(false) => return Err(Failure::Caller(format!("`{}` is no data folder of Rollcall", folder.display()))),
-        Err(error) => return Err(Failure::Ours(format!("cannot look into `{}`: {error}", folder.display()))),
+        Ok(false) => {
+            return Err(Failure::Caller(format!(
+                "`{}` is no data folder of Rollcall",
+                folder.display()
+            )));
+        }
+        Err(error) => {
+            return Err(Failure::Ours(format!("cannot look into `{}`: {error}", folder.display())));
+        }
     }
     let secrets = secrets(&["ROLLCALL_WEBHOOK_SECRETS", "WORKOS_WEBHOOK_SECRET"]);
     if secrets.len() > SECRETS_MAX {
-        return Err(Failure::Caller(format!("at most {SECRETS_MAX} webhook secrets may be given at once")));
+        return Err(Failure::Caller(format!(
+            "at most {SECRETS_MAX} webhook secrets may be given at once"
+        )));
     }
     let keyring = Keyring::new(secrets.iter().map(String::as_str), 0);
     let unrecovered = Unrecovered::open(folder, STORE_CACHE_BYTES).map_err(|error| match error {
@@ -158,7 +188,9 @@ fn verdict(audit: &Audit, folder: &Path) -> Result<(), Failure> {
     let findings = counted(audit.findings_count, "finding", "findings");
     match (audit.findings_count, audit.first_bad()) {
         (0, _) => Ok(()),
-        (_, Some(seq)) => Err(Failure::Ours(format!("the log in `{folder}` is damaged: {findings}, the first at record {seq}"))),
+        (_, Some(seq)) => Err(Failure::Ours(format!(
+            "the log in `{folder}` is damaged: {findings}, the first at record {seq}"
+        ))),
         (_, None) => Err(Failure::Ours(format!("the log in `{folder}` is damaged: {findings}"))),
     }
 }
@@ -195,7 +227,11 @@ fn in_json(audit: &Audit, fitting: &[u64]) -> serde_json::Value {
 fn told(audit: &Audit, fitting: &[u64]) -> String {
     let Signatures { verified, key_not_at_hand, wrong } = audit.signatures;
     let mut lines = vec![
-        format!("log {}: {}", uuid::Uuid::from_bytes(audit.identity.log_id), counted(audit.records, "record", "records")),
+        format!(
+            "log {}: {}",
+            uuid::Uuid::from_bytes(audit.identity.log_id),
+            counted(audit.records, "record", "records")
+        ),
         format!(
             "{}: {verified} verified, {key_not_at_hand} whose secret is not at hand, {wrong} wrong; {}",
             counted(verified + key_not_at_hand + wrong, "signature", "signatures"),
@@ -203,9 +239,14 @@ fn told(audit: &Audit, fitting: &[u64]) -> String {
         ),
     ];
     if let Some(root) = audit.root(audit.size()) {
-        lines.push(format!("the tree over the first {} has the root {}", counted(audit.size(), "record", "records"), hex::encode(root)));
+        lines.push(format!(
+            "the tree over the first {} has the root {}",
+            counted(audit.size(), "record", "records"),
+            hex::encode(root)
+        ));
     }
-    let slot_is_damaged = audit.findings.iter().any(|finding| finding.part == Part::Acknowledgement);
+    let slot_is_damaged =
+        audit.findings.iter().any(|finding| finding.part == Part::Acknowledgement);
     lines.push(match audit.acknowledged {
         Acknowledged::Same(size) if slot_is_damaged => format!("the log begins with the {size} of the acknowledgement that is left"),
         Acknowledged::Same(size) => format!("the log begins with the {size} that were acknowledged last"),
@@ -213,13 +254,22 @@ fn told(audit: &Audit, fitting: &[u64]) -> String {
         Acknowledged::Different => "the log is not the one that was acknowledged last".into(),
         Acknowledged::Unknown => "no acknowledgement is kept with which the log could be compared".into(),
     });
-    lines.extend(fitting.iter().map(|size| format!("the first {} are those of the checkpoint given", counted(*size, "record", "records"))));
+    lines.extend(fitting.iter().map(|size| {
+        format!(
+            "the first {} are those of the checkpoint given",
+            counted(*size, "record", "records")
+        )
+    }));
     if !audit.tiles_complete {
-        lines.push("the tree's tiles are not complete: the next start makes them from the log".into());
+        lines.push(
+            "the tree's tiles are not complete: the next start makes them from the log".into(),
+        );
     }
     lines.extend(audit.findings.iter().map(|finding| match (finding.first, finding.last) {
         (0, _) => format!("{}: {}", finding.part.name(), finding.what),
-        (first, last) if last > first => format!("records {first} to {last}: {}: {}", finding.part.name(), finding.what),
+        (first, last) if last > first => {
+            format!("records {first} to {last}: {}: {}", finding.part.name(), finding.what)
+        }
         (first, _) => format!("record {first}: {}: {}", finding.part.name(), finding.what),
     }));
     let more = audit.findings_count - audit.findings.len() as u64;

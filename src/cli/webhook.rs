@@ -24,7 +24,14 @@ struct Envelope<'a, D> {
 
 /// The body of an event, compact, as `JSON.stringify` would write it.
 pub(super) fn body(id: &str, event: &str, at: Millis, data: impl Serialize) -> String {
-    let envelope = Envelope { object: "event", id, event, data, created_at: time::format(at), context: Empty {} };
+    let envelope = Envelope {
+        object: "event",
+        id,
+        event,
+        data,
+        created_at: time::format(at),
+        context: Empty {},
+    };
     // Text keys and plain values always serialize.
     serde_json::to_string(&envelope).unwrap_or_default()
 }
@@ -131,7 +138,9 @@ pub(super) fn previous_attributes(before: &impl Serialize, after: &impl Serializ
     let mut previous = differing(&before, &after);
     previous.retain(|key, _| key != "updated_at" && key != "previous_attributes");
     if let Some(attributes) = previous.get_mut("custom_attributes") {
-        let of = |map: &Map<String, Value>| object(map.get("custom_attributes").cloned().unwrap_or_default());
+        let of = |map: &Map<String, Value>| {
+            object(map.get("custom_attributes").cloned().unwrap_or_default())
+        };
         *attributes = differing(&of(&before), &of(&after)).into();
     }
     previous.into()

@@ -9,7 +9,8 @@ use serde_json::value::RawValue;
 use crate::json::{entries, equal, fields, fields_of, object};
 
 /// Fields that say what an object is, when the source wrote it, or what hangs on it, and not how it is.
-const NOT_COMPARED: [&str; 6] = ["object", "id", "created_at", "updated_at", "previous_attributes", "groups"];
+const NOT_COMPARED: [&str; 6] =
+    ["object", "id", "created_at", "updated_at", "previous_attributes", "groups"];
 
 /// Fields that are compared key by key.
 const BY_KEY: [&str; 2] = ["custom_attributes", "raw_attributes"];
@@ -77,7 +78,11 @@ enum Keys {
 type Entries<'a> = BTreeMap<String, &'a RawValue>;
 
 /// The fields that differ, with both values.
-fn compare<'a>(first: &'a str, second: &'a str, keys: Keys) -> BTreeMap<String, [Option<&'a RawValue>; 2]> {
+fn compare<'a>(
+    first: &'a str,
+    second: &'a str,
+    keys: Keys,
+) -> BTreeMap<String, [Option<&'a RawValue>; 2]> {
     let [first, second] = [first, second].map(|text| entries(text).unwrap_or_default());
     let mut differing = BTreeMap::new();
     for (field, values) in pairs(&first, &second, keys) {
@@ -86,7 +91,8 @@ fn compare<'a>(first: &'a str, second: &'a str, keys: Keys) -> BTreeMap<String, 
         }
         match by_key(field, values) {
             Some([first, second]) => {
-                let inner = pairs(&first, &second, keys).into_iter().filter(|(_, values)| differ(*values));
+                let inner =
+                    pairs(&first, &second, keys).into_iter().filter(|(_, values)| differ(*values));
                 differing.extend(inner.map(|(key, values)| (format!("{field}.{key}"), values)));
             }
             None if differ(values) => {
@@ -100,10 +106,20 @@ fn compare<'a>(first: &'a str, second: &'a str, keys: Keys) -> BTreeMap<String, 
 }
 
 /// Each key with its two values, `null` as absent.
-fn pairs<'k, 'a>(first: &'k Entries<'a>, second: &'k Entries<'a>, keys: Keys) -> BTreeMap<&'k str, [Option<&'a RawValue>; 2]> {
-    let given = |entries: &Entries<'a>, key: &str| entries.get(key).copied().filter(|value| value.get() != "null");
+fn pairs<'k, 'a>(
+    first: &'k Entries<'a>,
+    second: &'k Entries<'a>,
+    keys: Keys,
+) -> BTreeMap<&'k str, [Option<&'a RawValue>; 2]> {
+    let given = |entries: &Entries<'a>, key: &str| {
+        entries.get(key).copied().filter(|value| value.get() != "null")
+    };
     let also = first.keys().filter(|_| keys == Keys::OfBoth);
-    second.keys().chain(also).map(|key| (key.as_str(), [given(first, key), given(second, key)])).collect()
+    second
+        .keys()
+        .chain(also)
+        .map(|key| (key.as_str(), [given(first, key), given(second, key)]))
+        .collect()
 }
 
 /// The two sides of a field that is compared key by key, if both can be: objects whose keys are text, or nothing.
@@ -111,7 +127,9 @@ fn by_key<'a>(field: &str, values: [Option<&'a RawValue>; 2]) -> Option<[Entries
     if !BY_KEY.contains(&field) {
         return None;
     }
-    let side = |value: Option<&'a RawValue>| value.map_or(Some(Entries::new()), |value| entries(value.get()));
+    let side = |value: Option<&'a RawValue>| {
+        value.map_or(Some(Entries::new()), |value| entries(value.get()))
+    };
     let [first, second] = values;
     Some([side(first)?, side(second)?])
 }
@@ -167,11 +185,31 @@ mod tests {
             ),
             (r#"{"custom_attributes":{"a":null}}"#, r#"{"custom_attributes":null}"#, "{}"),
             (r#"{"custom_attributes":{}}"#, "{}", "{}"),
-            ("{}", r#"{"custom_attributes":{"a":1}}"#, r#"{"custom_attributes.a":{"from":null,"to":1}}"#),
-            (r#"{"custom_attributes":[1]}"#, r#"{"custom_attributes":{"a":1}}"#, r#"{"custom_attributes":{"from":[1],"to":{"a":1}}}"#),
-            (r#"{"custom_attributes":"x"}"#, "{}", r#"{"custom_attributes":{"from":"x","to":null}}"#),
-            (r#"{"custom_attributes":{"\ud800":1}}"#, "{}", r#"{"custom_attributes":{"from":{"\ud800":1},"to":null}}"#),
-            (r#"{"other":{"a":1}}"#, r#"{"other":{"a":2}}"#, r#"{"other":{"from":{"a":1},"to":{"a":2}}}"#),
+            (
+                "{}",
+                r#"{"custom_attributes":{"a":1}}"#,
+                r#"{"custom_attributes.a":{"from":null,"to":1}}"#,
+            ),
+            (
+                r#"{"custom_attributes":[1]}"#,
+                r#"{"custom_attributes":{"a":1}}"#,
+                r#"{"custom_attributes":{"from":[1],"to":{"a":1}}}"#,
+            ),
+            (
+                r#"{"custom_attributes":"x"}"#,
+                "{}",
+                r#"{"custom_attributes":{"from":"x","to":null}}"#,
+            ),
+            (
+                r#"{"custom_attributes":{"\ud800":1}}"#,
+                "{}",
+                r#"{"custom_attributes":{"from":{"\ud800":1},"to":null}}"#,
+            ),
+            (
+                r#"{"other":{"a":1}}"#,
+                r#"{"other":{"a":2}}"#,
+                r#"{"other":{"from":{"a":1},"to":{"a":2}}}"#,
+            ),
             (
                 r#"{"custom_attributes":{"a":1},"custom_attributes.a":5}"#,
                 r#"{"custom_attributes":{"a":2},"custom_attributes.a":6}"#,
@@ -186,7 +224,11 @@ mod tests {
     fn what_is_said_to_have_been_is_compared_with_what_is_known() {
         for (known, said, expected) in [
             (r#"{"email":"a@x","name":"A"}"#, r#"{"email":"a@x"}"#, "{}"),
-            (r#"{"email":"a@x"}"#, r#"{"email":"b@x"}"#, r#"{"email":{"known":"a@x","said":"b@x"}}"#),
+            (
+                r#"{"email":"a@x"}"#,
+                r#"{"email":"b@x"}"#,
+                r#"{"email":{"known":"a@x","said":"b@x"}}"#,
+            ),
             ("{}", r#"{"email":null}"#, "{}"),
             (r#"{"email":"a@x"}"#, r#"{"email":null}"#, r#"{"email":{"known":"a@x","said":null}}"#),
             (r#"{"updated_at":"1"}"#, r#"{"updated_at":"2"}"#, "{}"),

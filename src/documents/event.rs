@@ -11,13 +11,15 @@ use serde_json::value::RawValue;
 
 use super::changes::previous_in;
 use super::shapes::{
-    DIRECTORY_TYPES, GENERIC_TYPE, GROUP_FIELDS, Given, Object, USER_FIELDS, given, group_fields, push_roles_of, user_fields,
+    DIRECTORY_TYPES, GENERIC_TYPE, GROUP_FIELDS, Given, Object, USER_FIELDS, given, group_fields,
+    push_roles_of, user_fields,
 };
 use crate::json::{array, fields, fields_of, object, others, string};
 
 /// Types of directory that events know beside those of directories.
 const EVENT_DIRECTORY_TYPES: [&str; 2] = ["gusto", "rippling"];
-const DIRECTORY_STATES: [&str; 5] = ["active", "validating", "invalid_credentials", "inactive", "deleting"];
+const DIRECTORY_STATES: [&str; 5] =
+    ["active", "validating", "invalid_credentials", "inactive", "deleting"];
 const DIRECTORY_FIELDS: [&str; 12] = [
     "object",
     "id",
@@ -44,9 +46,11 @@ pub struct ShownEvent {
 /// Shows the event whose record has `body`. Locks the views only where the body leaves something out.
 pub fn show_event(body: &[u8], row: EventRow, views: &RwLock<Views>) -> ShownEvent {
     let text = std::str::from_utf8(body).unwrap_or("{}");
-    let [id, event, data, context] = fields(text, ["id", "event", "data", "context"]).unwrap_or_default();
+    let [id, event, data, context] =
+        fields(text, ["id", "event", "data", "context"]).unwrap_or_default();
     let kind = string(event).unwrap_or_default();
-    let event = Event { row, views, previous_attributes: previous_attributes(&kind, data, context) };
+    let event =
+        Event { row, views, previous_attributes: previous_attributes(&kind, data, context) };
     let id = string(id).unwrap_or_default();
     let mut envelope = Object::new("event");
     envelope.text("id", &id);
@@ -60,9 +64,17 @@ pub fn show_event(body: &[u8], row: EventRow, views: &RwLock<Views>) -> ShownEve
 }
 
 /// What a change replaced: always there for updates, for others only where the source says so.
-fn previous_attributes<'a>(kind: &str, data: Option<&'a RawValue>, context: Option<&'a RawValue>) -> Option<&'a str> {
+fn previous_attributes<'a>(
+    kind: &str,
+    data: Option<&'a RawValue>,
+    context: Option<&'a RawValue>,
+) -> Option<&'a str> {
     let own = previous_in(data);
-    if kind.starts_with("dsync.") && kind.ends_with(".updated") { own.or_else(|| previous_in(context)).or(Some("{}")) } else { own }
+    if kind.starts_with("dsync.") && kind.ends_with(".updated") {
+        own.or_else(|| previous_in(context)).or(Some("{}"))
+    } else {
+        own
+    }
 }
 
 struct Event<'a> {
@@ -74,8 +86,12 @@ struct Event<'a> {
 impl Event<'_> {
     fn data(&self, kind: &str, data: &str) -> Vec<u8> {
         let (mut out, named) = match kind {
-            "dsync.activated" | "dsync.deactivated" | "dsync.deleted" => (self.directory(kind, data), &DIRECTORY_FIELDS[..]),
-            "dsync.group.user_added" | "dsync.group.user_removed" => (self.membership(data), &["directory_id", "user", "group"][..]),
+            "dsync.activated" | "dsync.deactivated" | "dsync.deleted" => {
+                (self.directory(kind, data), &DIRECTORY_FIELDS[..])
+            }
+            "dsync.group.user_added" | "dsync.group.user_removed" => {
+                (self.membership(data), &["directory_id", "user", "group"][..])
+            }
             _ if kind.starts_with("dsync.user.") => (self.user(data, None), &USER_FIELDS[..]),
             _ if kind.starts_with("dsync.group.") => (self.group(data, None), &GROUP_FIELDS[..]),
             _ if kind.starts_with("dsync.token.") => (self.token(data), &TOKEN_FIELDS[..]),
@@ -103,9 +119,30 @@ impl Event<'_> {
     }
 
     fn directory(&self, kind: &str, data: &str) -> Object {
-        let names = ["id", "organization_id", "external_key", "type", "state", "name", "domain", "domains", "created_at", "updated_at"];
-        let [id, organization_id, external_key, type_, state, name, domain, domains, created_at, updated_at] =
-            fields(data, names).unwrap_or_default();
+        let names = [
+            "id",
+            "organization_id",
+            "external_key",
+            "type",
+            "state",
+            "name",
+            "domain",
+            "domains",
+            "created_at",
+            "updated_at",
+        ];
+        let [
+            id,
+            organization_id,
+            external_key,
+            type_,
+            state,
+            name,
+            domain,
+            domains,
+            created_at,
+            updated_at,
+        ] = fields(data, names).unwrap_or_default();
         let id = string(id).unwrap_or_default();
         let organization = given(organization_id).unwrap_or_else(|| self.organization(&id).into());
         let mut out = Object::new("directory");
@@ -114,7 +151,9 @@ impl Event<'_> {
         if kind != "dsync.deleted" {
             out.text("external_key", &string(external_key).unwrap_or_default());
         }
-        let known = |type_: &Cow<'_, str>| DIRECTORY_TYPES.iter().chain(&EVENT_DIRECTORY_TYPES).any(|known| known == type_);
+        let known = |type_: &Cow<'_, str>| {
+            DIRECTORY_TYPES.iter().chain(&EVENT_DIRECTORY_TYPES).any(|known| known == type_)
+        };
         out.text("type", string(type_).filter(known).as_deref().unwrap_or(GENERIC_TYPE));
         out.text("state", directory_state(kind, string(state).as_deref()));
         out.text("name", &string(name).unwrap_or_default());
@@ -122,7 +161,9 @@ impl Event<'_> {
             out.raw("domains", "");
             push_domains(&mut out.0, domain, domains, &organization);
         }
-        out.time_or("created_at", created_at, || self.or_then(self.views.read().directory_named_at(&id, self.then())));
+        out.time_or("created_at", created_at, || {
+            self.or_then(self.views.read().directory_named_at(&id, self.then()))
+        });
         out.time_or("updated_at", updated_at, || self.row.occurred_at);
         out
     }
@@ -164,20 +205,30 @@ impl Event<'_> {
         if given.organization.is_none() {
             out.text("organization_id", &self.organization(&directory));
         }
-        out.time_or("created_at", given.created_at, || self.or_then(seen_at(&self.views.read(), &given.id, self.then())));
+        out.time_or("created_at", given.created_at, || {
+            self.or_then(seen_at(&self.views.read(), &given.id, self.then()))
+        });
         out.time_or("updated_at", given.updated_at, || self.row.occurred_at);
     }
 
     fn membership(&self, data: &str) -> Object {
-        let [directory_id, user, group] = fields(data, ["directory_id", "user", "group"]).unwrap_or_default();
+        let [directory_id, user, group] =
+            fields(data, ["directory_id", "user", "group"]).unwrap_or_default();
         let id = |value| given(value).filter(|id| id.len() <= 255);
         let of = |end| fields_of(end, ["directory_id"]).and_then(|[directory_id]| id(directory_id));
-        let directory = id(directory_id).or_else(|| of(group)).or_else(|| of(user)).unwrap_or_default();
+        let directory =
+            id(directory_id).or_else(|| of(group)).or_else(|| of(user)).unwrap_or_default();
         let mut out = Object(b"{".to_vec());
         out.text("directory_id", &directory);
-        for (key, snapshot, named) in [("user", user, &USER_FIELDS[..]), ("group", group, &GROUP_FIELDS[..])] {
+        for (key, snapshot, named) in
+            [("user", user, &USER_FIELDS[..]), ("group", group, &GROUP_FIELDS[..])]
+        {
             let snapshot = object(snapshot).unwrap_or("{}");
-            let mut end = if key == "user" { self.user(snapshot, Some(&directory)) } else { self.group(snapshot, Some(&directory)) };
+            let mut end = if key == "user" {
+                self.user(snapshot, Some(&directory))
+            } else {
+                self.group(snapshot, Some(&directory))
+            };
             push_others(&mut end, snapshot, named);
             end.0.push(b'}');
             out.raw(key, "");
@@ -187,9 +238,15 @@ impl Event<'_> {
     }
 
     fn token(&self, data: &str) -> Object {
-        let [_, id, directory_id, organization_id, token_suffix, created_at] = fields(data, TOKEN_FIELDS).unwrap_or_default();
+        let [_, id, directory_id, organization_id, token_suffix, created_at] =
+            fields(data, TOKEN_FIELDS).unwrap_or_default();
         let mut out = Object::new("directory_token");
-        let texts = [("id", id), ("directory_id", directory_id), ("organization_id", organization_id), ("token_suffix", token_suffix)];
+        let texts = [
+            ("id", id),
+            ("directory_id", directory_id),
+            ("organization_id", organization_id),
+            ("token_suffix", token_suffix),
+        ];
         for (key, value) in texts {
             out.text(key, &string(value).unwrap_or_default());
         }
@@ -198,7 +255,8 @@ impl Event<'_> {
     }
 }
 
-const TOKEN_FIELDS: [&str; 6] = ["object", "id", "directory_id", "organization_id", "token_suffix", "created_at"];
+const TOKEN_FIELDS: [&str; 6] =
+    ["object", "id", "directory_id", "organization_id", "token_suffix", "created_at"];
 
 /// The words of events, which differ from those of directories; a deactivation is inactive whatever it says.
 fn directory_state<'a>(kind: &str, state: Option<&'a str>) -> &'a str {
@@ -215,9 +273,17 @@ fn directory_state<'a>(kind: &str, state: Option<&'a str>) -> &'a str {
 }
 
 /// The domains, each with every key that a client library needs.
-fn push_domains(out: &mut Vec<u8>, domain: Option<&RawValue>, domains: Option<&RawValue>, organization: &str) {
+fn push_domains(
+    out: &mut Vec<u8>,
+    domain: Option<&RawValue>,
+    domains: Option<&RawValue>,
+    organization: &str,
+) {
     let elements: Vec<[Option<&RawValue>; 3]> = match array(domains) {
-        Some(elements) => elements.iter().filter_map(|element| fields(element.get(), ["id", "organization_id", "domain"])).collect(),
+        Some(elements) => elements
+            .iter()
+            .filter_map(|element| fields(element.get(), ["id", "organization_id", "domain"]))
+            .collect(),
         None => vec![[None, None, domain]],
     };
     out.push(b'[');

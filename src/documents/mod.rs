@@ -102,9 +102,15 @@ impl Documents {
     /// If the log cannot be read.
     pub fn load(&self, log: &dyn Log, keys: &[DocumentKey]) -> Result<Vec<Document>, ReadError> {
         let mut found: Vec<Option<Document>> = keys.iter().map(|key| self.cache.get(key)).collect();
-        let mut missing: Vec<usize> = found.iter().enumerate().filter(|(_, document)| document.is_none()).map(|(at, _)| at).collect();
+        let mut missing: Vec<usize> = found
+            .iter()
+            .enumerate()
+            .filter(|(_, document)| document.is_none())
+            .map(|(at, _)| at)
+            .collect();
         missing.sort_by_key(|at| keys.get(*at).map(|key| key.0));
-        let seqs: Vec<Seq> = missing.iter().filter_map(|at| keys.get(*at)).map(|key| key.0).collect();
+        let seqs: Vec<Seq> =
+            missing.iter().filter_map(|at| keys.get(*at)).map(|key| key.0).collect();
         for (at, body) in missing.into_iter().zip(log.bodies(&seqs)?) {
             let (Some(key), Some(slot)) = (keys.get(at), found.get_mut(at)) else { continue };
             let document = Document::read(&body, *key);

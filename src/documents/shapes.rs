@@ -77,7 +77,12 @@ impl Object {
     }
 
     /// Writes a time, its own if there is one.
-    pub(super) fn time_or(&mut self, key: &str, value: Option<&RawValue>, otherwise: impl FnOnce() -> Millis) {
+    pub(super) fn time_or(
+        &mut self,
+        key: &str,
+        value: Option<&RawValue>,
+        otherwise: impl FnOnce() -> Millis,
+    ) {
         if !self.time(key, value) {
             self.text(key, &time::format(otherwise()));
         }
@@ -106,8 +111,10 @@ pub(super) struct Given<'a> {
 }
 
 pub(super) fn directory(snapshot: &str) -> Document {
-    let names = ["id", "external_key", "type", "name", "domain", "domains", "created_at", "updated_at"];
-    let [id, external_key, kind, name, domain, domains, created_at, updated_at] = fields(snapshot, names).unwrap_or_default();
+    let names =
+        ["id", "external_key", "type", "name", "domain", "domains", "created_at", "updated_at"];
+    let [id, external_key, kind, name, domain, domains, created_at, updated_at] =
+        fields(snapshot, names).unwrap_or_default();
     let mut out = Object::new("directory");
     out.text("id", &string(id).unwrap_or_default());
     out.text("external_key", &string(external_key).unwrap_or_default());
@@ -166,8 +173,21 @@ pub(super) const USER_FIELDS: [&str; 19] = [
 /// Writes a user's fields but the roles and the times.
 pub(super) fn user_fields<'a>(out: &mut Object, snapshot: &'a str) -> Given<'a> {
     let [id, directory_id, organization_id, idp_id, email, emails, state, created_at, updated_at] =
-        fields(snapshot, ["id", "directory_id", "organization_id", "idp_id", "email", "emails", "state", "created_at", "updated_at"])
-            .unwrap_or_default();
+        fields(
+            snapshot,
+            [
+                "id",
+                "directory_id",
+                "organization_id",
+                "idp_id",
+                "email",
+                "emails",
+                "state",
+                "created_at",
+                "updated_at",
+            ],
+        )
+        .unwrap_or_default();
     let nullable = ["first_name", "last_name", "name", "job_title", "username"];
     let objects = ["raw_attributes", "custom_attributes"];
     let given = identity(out, id, directory_id, organization_id);
@@ -176,7 +196,8 @@ pub(super) fn user_fields<'a>(out: &mut Object, snapshot: &'a str) -> Given<'a> 
     for (key, value) in nullable.into_iter().zip(fields(snapshot, nullable).unwrap_or_default()) {
         out.nullable(key, string(value).as_deref());
     }
-    let whole = array(emails).is_some_and(|emails| emails.iter().all(|email| email.get().starts_with('{')));
+    let whole =
+        array(emails).is_some_and(|emails| emails.iter().all(|email| email.get().starts_with('{')));
     out.raw("emails", emails.filter(|_| whole).map_or("[]", RawValue::get));
     let active = state.is_none() || string(state).is_some_and(|state| state == "active");
     out.text("state", if active { "active" } else { "inactive" });
@@ -199,12 +220,31 @@ pub(super) fn push_roles_of(out: &mut Object, snapshot: &str) {
 }
 
 /// The fields of a group that [`group_fields`] writes or gives, and `role`, which old groups carried and which is not passed on.
-pub(super) const GROUP_FIELDS: [&str; 10] =
-    ["object", "id", "directory_id", "organization_id", "idp_id", "name", "raw_attributes", "role", "created_at", "updated_at"];
+pub(super) const GROUP_FIELDS: [&str; 10] = [
+    "object",
+    "id",
+    "directory_id",
+    "organization_id",
+    "idp_id",
+    "name",
+    "raw_attributes",
+    "role",
+    "created_at",
+    "updated_at",
+];
 
 /// Writes a group's fields but the times.
 pub(super) fn group_fields<'a>(out: &mut Object, snapshot: &'a str) -> Given<'a> {
-    let names = ["id", "directory_id", "organization_id", "idp_id", "name", "raw_attributes", "created_at", "updated_at"];
+    let names = [
+        "id",
+        "directory_id",
+        "organization_id",
+        "idp_id",
+        "name",
+        "raw_attributes",
+        "created_at",
+        "updated_at",
+    ];
     let [id, directory_id, organization_id, idp_id, name, raw_attributes, created_at, updated_at] =
         fields(snapshot, names).unwrap_or_default();
     let given = identity(out, id, directory_id, organization_id);

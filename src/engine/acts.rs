@@ -1,6 +1,9 @@
 //! What operators do: each act is decided by the writer, over all that is folded, and then recorded like any event.
 
-use rollcall_projections::{Attributes, Comparison, Cut, InactiveUsers, Mapping, MappingSet, Millis, Policy, Proposal, RoleChange, Seq};
+use rollcall_projections::{
+    Attributes, Comparison, Cut, InactiveUsers, Mapping, MappingSet, Millis, Policy, Proposal,
+    RoleChange, Seq,
+};
 use tokio::sync::oneshot;
 
 use super::attributes::read_attributes;
@@ -74,7 +77,11 @@ impl From<IngestError> for ActError {
 /// # Errors
 /// [`ActError::EffectiveFromInFuture`].
 pub fn not_in_future(effective_from: Option<Millis>, now: Millis) -> Result<(), ActError> {
-    if effective_from.is_some_and(|moment| moment > now) { Err(ActError::EffectiveFromInFuture) } else { Ok(()) }
+    if effective_from.is_some_and(|moment| moment > now) {
+        Err(ActError::EffectiveFromInFuture)
+    } else {
+        Ok(())
+    }
 }
 
 impl Engine {
@@ -101,14 +108,19 @@ impl Engine {
     ///
     /// # Errors
     /// [`ActError`]; a directory that nothing ever named is unknown.
-    pub async fn delete_directory(&self, operator: Operator, id: String) -> Result<Option<Seq>, ActError> {
+    pub async fn delete_directory(
+        &self,
+        operator: Operator,
+        id: String,
+    ) -> Result<Option<Seq>, ActError> {
         let plan = move |engine: &Engine, _: Millis| {
             let views = engine.views();
             if !views.knows_directory(&id) {
                 return Err(ActError::UnknownDirectory);
             }
             // Its own events may be dated ahead of our clock.
-            let not_before = views.directory_said_at(&id).map_or(Millis::MIN, |moment| moment.saturating_add(1));
+            let not_before =
+                views.directory_said_at(&id).map_or(Millis::MIN, |moment| moment.saturating_add(1));
             let is_there = views.directory(&id, Cut::LATEST).is_some();
             Ok(is_there.then_some(Act::DirectoryDeleted { id, not_before }))
         };
@@ -168,7 +180,11 @@ impl Engine {
     fn install(&self, prepared: Prepared, mapping: &Mapping) -> Result<(), ActError> {
         let Some(mut attributes) = prepared.attributes else {
             let views = self.views();
-            return if views.attributes().covers(&views.attributes_wanted(Some(mapping))) { Ok(()) } else { Err(ActError::Overtaken) };
+            return if views.attributes().covers(&views.attributes_wanted(Some(mapping))) {
+                Ok(())
+            } else {
+                Err(ActError::Overtaken)
+            };
         };
         let since = self.views().all_snapshots(prepared.until);
         let read = read_attributes(&*self.log, &mut attributes, &since);
@@ -188,7 +204,12 @@ impl Engine {
     ///
     /// # Errors
     /// The first record that cannot be read.
-    pub fn propose(&self, mapping: Mapping, effective_from: Option<Millis>, cut: Cut) -> Result<Proposal, ReadError> {
+    pub fn propose(
+        &self,
+        mapping: Mapping,
+        effective_from: Option<Millis>,
+        cut: Cut,
+    ) -> Result<Proposal, ReadError> {
         let mut attributes = Attributes::of([&mapping]);
         if !attributes.is_empty() {
             let mut snapshots = self.views().snapshots(cut);
@@ -200,27 +221,54 @@ impl Engine {
 
     /// Compares a proposal with the mapping in force for everybody, in short locks. `each` is shown the changes in order of the users' ids, some at a
     /// time, and says whether to go on.
-    pub fn compare(&self, proposal: &Proposal, cut: Cut, mut each: impl FnMut(Vec<RoleChange>) -> bool) -> Comparison {
+    pub fn compare(
+        &self,
+        proposal: &Proposal,
+        cut: Cut,
+        mut each: impl FnMut(Vec<RoleChange>) -> bool,
+    ) -> Comparison {
         let (mut comparison, mut after) = (Comparison::default(), None);
         loop {
             let mut changes = Vec::new();
-            after = self.views().compare(proposal, cut, after.as_deref(), COMPARE_USERS, &mut comparison, &mut changes);
+            after = self.views().compare(
+                proposal,
+                cut,
+                after.as_deref(),
+                COMPARE_USERS,
+                &mut comparison,
+                &mut changes,
+            );
             if !each(changes) || after.is_none() {
                 return comparison;
             }
         }
     }
 
-    async fn act(&self, operator: Operator, note: Option<String>, plan: Plan) -> Result<Option<Seq>, ActError> {
+    async fn act(
+        &self,
+        operator: Operator,
+        note: Option<String>,
+        plan: Plan,
+    ) -> Result<Option<Seq>, ActError> {
         self.hand_over(operator, note, plan)?.await.unwrap_or(Err(ActError::Unavailable))
     }
 
     /// The same for a thread that may wait.
-    pub(super) fn act_blocking(&self, operator: Operator, note: Option<String>, plan: Plan) -> Result<Option<Seq>, ActError> {
+    pub(super) fn act_blocking(
+        &self,
+        operator: Operator,
+        note: Option<String>,
+        plan: Plan,
+    ) -> Result<Option<Seq>, ActError> {
         self.hand_over(operator, note, plan)?.blocking_recv().unwrap_or(Err(ActError::Unavailable))
     }
 
-    fn hand_over(&self, operator: Operator, note: Option<String>, plan: Plan) -> Result<Done, ActError> {
+    fn hand_over(
+        &self,
+        operator: Operator,
+        note: Option<String>,
+        plan: Plan,
+    ) -> Result<Done, ActError> {
         if self.has_failed() {
             return Err(ActError::Unavailable);
         }
@@ -236,7 +284,9 @@ impl Engine {
         let mut refused = None;
         let outcomes = self.record_now(|now| {
             let event = plan(self, now).and_then(|act| {
-                let event = act.map(|act| Verified::operator(operator, &act, note.as_deref(), now)).transpose();
+                let event = act
+                    .map(|act| Verified::operator(operator, &act, note.as_deref(), now))
+                    .transpose();
                 event.map_err(|_| ActError::Unavailable)
             });
             let event = event.unwrap_or_else(|error| {

@@ -27,7 +27,11 @@ pub(super) struct Progress {
 ///
 /// # Errors
 /// The first record that cannot be read.
-pub(super) fn note_all(log: &dyn Log, views: &mut Views, progress: &Progress) -> Result<(), ReadError> {
+pub(super) fn note_all(
+    log: &dyn Log,
+    views: &mut Views,
+    progress: &Progress,
+) -> Result<(), ReadError> {
     let mut attributes = views.attributes_wanted(None);
     if !attributes.is_empty() {
         let snapshots = views.all_snapshots(0);
@@ -42,12 +46,21 @@ pub(super) fn note_all(log: &dyn Log, views: &mut Views, progress: &Progress) ->
 ///
 /// # Errors
 /// The first record that cannot be read.
-pub(super) fn read_attributes(log: &dyn Log, attributes: &mut Attributes, snapshots: &[Snapshot]) -> Result<(), ReadError> {
+pub(super) fn read_attributes(
+    log: &dyn Log,
+    attributes: &mut Attributes,
+    snapshots: &[Snapshot],
+) -> Result<(), ReadError> {
     read_counting(log, attributes, snapshots, &AtomicU64::new(0))
 }
 
 /// As [`read_attributes`]; `read` counts the snapshots as they are read.
-fn read_counting(log: &dyn Log, attributes: &mut Attributes, snapshots: &[Snapshot], read: &AtomicU64) -> Result<(), ReadError> {
+fn read_counting(
+    log: &dyn Log,
+    attributes: &mut Attributes,
+    snapshots: &[Snapshot],
+    read: &AtomicU64,
+) -> Result<(), ReadError> {
     if attributes.is_empty() {
         return Ok(());
     }
@@ -72,7 +85,9 @@ fn read_counting(log: &dyn Log, attributes: &mut Attributes, snapshots: &[Snapsh
     let workers = thread::available_parallelism().map_or(1, usize::from).min(chunks.len());
     let found = thread::scope(|scope| {
         let workers: Vec<_> = (0..workers).map(|_| scope.spawn(work)).collect();
-        let joined = workers.into_iter().map(|worker| worker.join().unwrap_or_else(|_| Err(ReadError::Store("a reader panicked".into()))));
+        let joined = workers.into_iter().map(|worker| {
+            worker.join().unwrap_or_else(|_| Err(ReadError::Store("a reader panicked".into())))
+        });
         joined.collect::<Result<Vec<_>, ReadError>>()
     })?;
     for ((seq, part, user), keys) in found.into_iter().flatten() {
@@ -89,7 +104,9 @@ impl Fresh {
     pub(super) fn see(&mut self, entry: &Entry<'_>) {
         match &entry.fact {
             Fact::User(_, user) => self.0.push((entry.seq, Part::Data, user.id.to_owned())),
-            Fact::Membership(membership) => self.0.push((entry.seq, Part::User, membership.user.id.to_owned())),
+            Fact::Membership(membership) => {
+                self.0.push((entry.seq, Part::User, membership.user.id.to_owned()))
+            }
             _ => {}
         }
     }

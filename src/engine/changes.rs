@@ -55,7 +55,11 @@ impl Engine {
         let (mut records, mut states) = (0, 0);
         loop {
             // A record that is not done with is read again.
-            let behind = if feed.next.item == u64::MAX { feed.next.seq } else { feed.next.seq.saturating_sub(1) };
+            let behind = if feed.next.item == u64::MAX {
+                feed.next.seq
+            } else {
+                feed.next.seq.saturating_sub(1)
+            };
             if behind >= head {
                 feed.at_head = true;
                 return Ok(feed);
@@ -84,7 +88,9 @@ impl Engine {
             let changes = self.views().access_changes(touched, after);
             states += changes.states;
             for change in changes.found {
-                let nth = last.filter(|(number, _)| *number == change.number).map_or(1, |(_, nth)| nth + 1);
+                let nth = last
+                    .filter(|(number, _)| *number == change.number)
+                    .map_or(1, |(_, nth)| nth + 1);
                 last = Some((change.number, nth));
                 let place = FeedPlace { seq, item: u64::from(change.number) << ITEM_BITS | nth };
                 if begun.is_some_and(|begun| place.item <= begun) {

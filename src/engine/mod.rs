@@ -162,7 +162,11 @@ impl Engine {
         let engine = Arc::new(Engine {
             log,
             folded: watch::Sender::new(views.head()),
-            stamps: Mutex::new(Stamps { not_before: views.recorded_at(), in_flight: None, unknown: None }),
+            stamps: Mutex::new(Stamps {
+                not_before: views.recorded_at(),
+                in_flight: None,
+                unknown: None,
+            }),
             views: RwLock::new(views),
             documents: Documents::new(document_bytes_max),
             notary: OnceLock::new(),
@@ -189,7 +193,10 @@ impl Engine {
     ///
     /// # Errors
     /// [`IngestError::QueueFull`] at once, without waiting.
-    pub fn submit(&self, event: Verified) -> Result<oneshot::Receiver<Result<Outcome, IngestError>>, IngestError> {
+    pub fn submit(
+        &self,
+        event: Verified,
+    ) -> Result<oneshot::Receiver<Result<Outcome, IngestError>>, IngestError> {
         if self.has_failed() {
             return Err(IngestError::Unavailable);
         }
@@ -263,7 +270,9 @@ impl Engine {
                     let (mut bytes, mut batch) = (first.event.body().len(), vec![first]);
                     while batch.len() < BATCH_EVENTS_MAX {
                         match jobs.try_recv() {
-                            Ok(Job::Deliver(delivery)) if bytes + delivery.event.body().len() <= BATCH_BYTES_MAX => {
+                            Ok(Job::Deliver(delivery))
+                                if bytes + delivery.event.body().len() <= BATCH_BYTES_MAX =>
+                            {
                                 bytes += delivery.event.body().len();
                                 batch.push(delivery);
                             }
@@ -303,21 +312,33 @@ impl Engine {
     fn write_batch(&self, batch: Vec<Delivery>) {
         let bytes: usize = batch.iter().map(|delivery| delivery.event.body().len()).sum();
         self.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
-        let (events, replies): (Vec<_>, Vec<_>) = batch.into_iter().map(|delivery| (delivery.event, delivery.reply)).unzip();
+        let (events, replies): (Vec<_>, Vec<_>) =
+            batch.into_iter().map(|delivery| (delivery.event, delivery.reply)).unzip();
         match self.record_now(|_| events) {
             Ok(outcomes) => {
-                let known = |outcome: &&Outcome| matches!(outcome, Outcome::Duplicate(_) | Outcome::Conflict { duplicate: true, .. });
-                self.duplicates.fetch_add(outcomes.iter().filter(known).count() as u64, Ordering::Relaxed);
+                let known = |outcome: &&Outcome| {
+                    matches!(
+                        outcome,
+                        Outcome::Duplicate(_) | Outcome::Conflict { duplicate: true, .. }
+                    )
+                };
+                self.duplicates
+                    .fetch_add(outcomes.iter().filter(known).count() as u64, Ordering::Relaxed);
                 for (reply, outcome) in replies.into_iter().zip(outcomes) {
                     let _ = reply.send(Ok(outcome));
                 }
             }
-            Err(error) => replies.into_iter().for_each(|reply| drop(reply.send(Err(error.clone())))),
+            Err(error) => {
+                replies.into_iter().for_each(|reply| drop(reply.send(Err(error.clone()))))
+            }
         }
     }
 
     /// Stamps what `events` gives for a moment, appends it and folds it.
-    fn record_now(&self, events: impl FnOnce(Millis) -> Vec<Verified>) -> Result<Vec<Outcome>, IngestError> {
+    fn record_now(
+        &self,
+        events: impl FnOnce(Millis) -> Vec<Verified>,
+    ) -> Result<Vec<Outcome>, IngestError> {
         if self.has_failed() {
             return Err(IngestError::Unavailable);
         }
@@ -334,7 +355,8 @@ impl Engine {
         } else {
             self.log.append(events, recorded_at).and_then(|outcomes| {
                 // What is acknowledged has been read back from the log.
-                let folded = self.fold_new().map_err(|error| AppendError::Unknown(error.to_string()));
+                let folded =
+                    self.fold_new().map_err(|error| AppendError::Unknown(error.to_string()));
                 folded.map(|()| outcomes)
             })
         };
@@ -370,7 +392,11 @@ impl Engine {
     ///
     /// # Errors
     /// [`CutError`]: a cut ahead of what is known, or one that could not be repeated.
-    pub async fn cut(&self, as_of: Option<Millis>, known_at: Option<KnownAt>) -> Result<Cut, CutError> {
+    pub async fn cut(
+        &self,
+        as_of: Option<Millis>,
+        known_at: Option<KnownAt>,
+    ) -> Result<Cut, CutError> {
         if as_of.is_some_and(|as_of| as_of > (self.clock)()) {
             return Err(CutError::AsOfInFuture);
         }
@@ -442,7 +468,11 @@ impl Engine {
     pub fn load_events(&self, rows: &[EventRow]) -> Result<Vec<ShownEvent>, ReadError> {
         let seqs: Vec<Seq> = rows.iter().map(|row| row.seq).collect();
         let bodies = self.log.bodies(&seqs)?;
-        Ok(rows.iter().zip(bodies).map(|(row, body)| show_event(&body, *row, &self.views)).collect())
+        Ok(rows
+            .iter()
+            .zip(bodies)
+            .map(|(row, body)| show_event(&body, *row, &self.views))
+            .collect())
     }
 
     /// When this engine was started.
@@ -477,7 +507,8 @@ impl Engine {
         match &*kept {
             Some((at, states)) if *at == seq => states.clone(),
             _ => {
-                let states: Vec<ViewState> = View::ALL.into_iter().map(|view| self.view_state(view, seq)).collect();
+                let states: Vec<ViewState> =
+                    View::ALL.into_iter().map(|view| self.view_state(view, seq)).collect();
                 *kept = Some((seq, states.clone()));
                 states
             }
@@ -513,7 +544,12 @@ enum Notes {
 }
 
 /// Folds the next records. The same function catches up at the start and follows live.
-fn fold(log: &dyn Log, views: &mut Views, events_max: usize, notes: Notes) -> Result<(), ReadError> {
+fn fold(
+    log: &dyn Log,
+    views: &mut Views,
+    events_max: usize,
+    notes: Notes,
+) -> Result<(), ReadError> {
     let before = views.head();
     let (mut gap, mut fresh) = (None, Fresh::default());
     let noting = notes == Notes::Now && !views.attributes().is_empty();

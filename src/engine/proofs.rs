@@ -125,8 +125,11 @@ impl Engine {
     /// If a record of one cannot be read.
     pub fn key_history(&self) -> Result<KeyHistory, ReadError> {
         let changes = self.key_changes()?.into_iter();
-        let events: Vec<KeyEvent> = changes.map(|change| KeyEvent { size: change.seq, from: change.from, to: change.to }).collect();
-        let root = events.last().map(|event| self.root(event.size)).transpose()?.unwrap_or_default();
+        let events: Vec<KeyEvent> = changes
+            .map(|change| KeyEvent { size: change.seq, from: change.from, to: change.to })
+            .collect();
+        let root =
+            events.last().map(|event| self.root(event.size)).transpose()?.unwrap_or_default();
         Ok(KeyHistory { events, root })
     }
 
@@ -134,7 +137,13 @@ impl Engine {
     ///
     /// # Errors
     /// [`ActError`].
-    pub fn record_key_change(&self, operator: Operator, from: String, to: String, note: Option<String>) -> Result<Seq, ActError> {
+    pub fn record_key_change(
+        &self,
+        operator: Operator,
+        from: String,
+        to: String,
+        note: Option<String>,
+    ) -> Result<Seq, ActError> {
         let plan = move |_: &Engine, _: Millis| Ok(Some(Act::CheckpointKeyChanged { from, to }));
         self.act_blocking(operator, note, Box::new(plan))?.ok_or(ActError::Unavailable)
     }
@@ -144,7 +153,11 @@ impl Engine {
     ///
     /// # Errors
     /// [`ChangeError`].
-    pub fn change_checkpoint_key(&self, operator: Operator, note: Option<String>) -> Result<String, ChangeError> {
+    pub fn change_checkpoint_key(
+        &self,
+        operator: Operator,
+        note: Option<String>,
+    ) -> Result<String, ChangeError> {
         let change = self.notary().ok_or(ChangeError::NoKey)?.change()?;
         match self.record_key_change(operator, change.from.clone(), change.to.clone(), note) {
             Ok(seq) => Ok(change.adopt(seq, self.root(seq)?)),
@@ -165,5 +178,12 @@ fn change(record: &Record) -> Option<KeyChange> {
     let text = |name: &str| body.pointer(name).and_then(Value::as_str).map(str::to_owned);
     let (from, to) = (text("/data/from")?, text("/data/to")?);
     let by = (record.source == Source::Rollcall).then(|| key_name(key_id));
-    Some(KeyChange { seq: record.seq, recorded_at: record.recorded_at, by, note: text("/data/note"), from, to })
+    Some(KeyChange {
+        seq: record.seq,
+        recorded_at: record.recorded_at,
+        by,
+        note: text("/data/note"),
+        from,
+        to,
+    })
 }

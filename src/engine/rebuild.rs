@@ -70,7 +70,9 @@ impl Engine {
         let (engine, running) = (self.clone(), rebuild.clone());
         let work = move || {
             // A store that panics must not leave everybody who joins waiting for ever.
-            let folded = catch_unwind(AssertUnwindSafe(|| engine.fold_beside(&running).map_err(|error| error.to_string())));
+            let folded = catch_unwind(AssertUnwindSafe(|| {
+                engine.fold_beside(&running).map_err(|error| error.to_string())
+            }));
             engine.end(&running, folded.unwrap_or_else(|_| Err("the store panicked".into())));
         };
         if let Err(error) = thread::Builder::new().name("rebuild".into()).spawn(work) {

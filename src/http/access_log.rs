@@ -29,8 +29,14 @@ struct Asked {
 }
 
 /// The calls that applications ask about now, and that are logged where they are asked about the past.
-const OF_THE_PAST: [&str; 6] =
-    ["/directories", "/directories/{id}", "/directory_groups", "/directory_groups/{id}", "/directory_users", "/directory_users/{id}"];
+const OF_THE_PAST: [&str; 6] = [
+    "/directories",
+    "/directories/{id}",
+    "/directory_groups",
+    "/directory_groups/{id}",
+    "/directory_users",
+    "/directory_users/{id}",
+];
 
 /// Whether a call that is not always logged is where it is asked about the past.
 pub(super) fn tells_of_the_past(operation: &Operation) -> bool {
@@ -39,12 +45,17 @@ pub(super) fn tells_of_the_past(operation: &Operation) -> bool {
 
 /// Whether a query has one of the two clocks, however it is written. Whatever they say: also a refusal is logged.
 pub(super) fn asks_about_the_past(query: Option<&str>) -> bool {
-    query.is_some_and(|query| form_urlencoded::parse(query.as_bytes()).any(|(name, _)| matches!(&*name, "as_of" | "known_at")))
+    query.is_some_and(|query| {
+        form_urlencoded::parse(query.as_bytes())
+            .any(|(name, _)| matches!(&*name, "as_of" | "known_at"))
+    })
 }
 
 /// Remembers who asks what, if that is to be logged.
 pub(super) fn asked(request: &HttpRequest, operator: Operator, operation: &'static Operation) {
-    if operation.sensitive || tells_of_the_past(operation) && asks_about_the_past(request.uri().query()) {
+    if operation.sensitive
+        || tells_of_the_past(operation) && asks_about_the_past(request.uri().query())
+    {
         request.extensions_mut().insert(Asked { operator, operation });
     }
 }
@@ -53,7 +64,10 @@ pub(super) fn asked(request: &HttpRequest, operator: Operator, operation: &'stat
 ///
 /// # Errors
 /// Those of what answers.
-pub(super) async fn note<B: MessageBody>(request: ServiceRequest, next: Next<B>) -> Result<ServiceResponse<B>, Error> {
+pub(super) async fn note<B: MessageBody>(
+    request: ServiceRequest,
+    next: Next<B>,
+) -> Result<ServiceResponse<B>, Error> {
     let begun = Instant::now();
     let response = next.call(request).await?;
     let asked = response.request().extensions_mut().remove::<Asked>();
@@ -67,11 +81,14 @@ pub(super) async fn note<B: MessageBody>(request: ServiceRequest, next: Next<B>)
 fn write<B>(asked: &Asked, response: &ServiceResponse<B>, duration_ms: u64) {
     let Asked { operator, operation } = asked;
     let request = response.request();
-    let parameters: Vec<(String, String)> = form_urlencoded::parse(request.query_string().as_bytes()).into_owned().collect();
-    let subject = subject(request.match_info().get("id").or(request.match_info().get("seq")), &parameters);
+    let parameters: Vec<(String, String)> =
+        form_urlencoded::parse(request.query_string().as_bytes()).into_owned().collect();
+    let subject =
+        subject(request.match_info().get("id").or(request.match_info().get("seq")), &parameters);
     let [as_of, known_at] = cut(&parameters);
     let known_at = known_at.or_else(|| {
-        let header = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok());
+        let header =
+            |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok());
         known_at_of(header("rollcall-from-known-at"), header("rollcall-known-at"))
     });
     tracing::info!(
@@ -94,7 +111,9 @@ fn subject(id: Option<&str>, parameters: &[(String, String)]) -> Option<String> 
     if let Some(id) = id {
         return Some(opaque(&percent_encoding::percent_decode_str(id).decode_utf8_lossy()));
     }
-    let given = |name: &&str| parameters.iter().find(|(other, _)| other == name).map(|(_, value)| opaque(value));
+    let given = |name: &&str| {
+        parameters.iter().find(|(other, _)| other == name).map(|(_, value)| opaque(value))
+    };
     let ids: Vec<String> = ["user", "group", "directory"].iter().filter_map(given).collect();
     Some(ids.join(" ")).filter(|ids| !ids.is_empty())
 }
@@ -116,14 +135,20 @@ fn opaque(id: &str) -> String {
 /// The two clocks as they were asked for; of two moments that are compared both. What is no moment is not written.
 fn cut(parameters: &[(String, String)]) -> [Option<String>; 2] {
     let given = |name: &str| {
-        let value = parameters.iter().find(|(other, _)| other == name).map(|(_, value)| value.as_str());
+        let value =
+            parameters.iter().find(|(other, _)| other == name).map(|(_, value)| value.as_str());
         value.filter(|value| is_moment(value)).map(str::to_owned)
     };
     let both = |one: &str, other: &str| match (given(one), given(other)) {
         (None, None) => None,
-        (from, to) => Some([from, to].map(|moment| moment.unwrap_or_else(|| "latest".into())).join(" to ")),
+        (from, to) => {
+            Some([from, to].map(|moment| moment.unwrap_or_else(|| "latest".into())).join(" to "))
+        }
     };
-    [given("as_of").or_else(|| both("from", "to")), given("known_at").or_else(|| both("from_known_at", "to_known_at"))]
+    [
+        given("as_of").or_else(|| both("from", "to")),
+        given("known_at").or_else(|| both("from_known_at", "to_known_at")),
+    ]
 }
 
 /// The last record that was counted, as the answer says it, where the question did not: else nobody knew later what had been seen.
@@ -135,8 +160,12 @@ fn known_at_of(from: Option<&str>, to: Option<&str>) -> Option<String> {
 }
 
 fn is_moment(text: &str) -> bool {
-    let number = text.len() <= 20 && !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    text == "latest" || number || (text.len() <= 64 && time::parse(&text.replace(' ', "+")).or_else(|| time::parse(text)).is_some())
+    let number =
+        text.len() <= 20 && !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    text == "latest"
+        || number
+        || (text.len() <= 64
+            && time::parse(&text.replace(' ', "+")).or_else(|| time::parse(text)).is_some())
 }
 
 #[cfg(test)]
@@ -186,8 +215,13 @@ mod tests {
     #[test]
     fn each_call_that_reads_is_logged_or_known_not_to_be() {
         let reads = |sensitive: bool| -> Vec<&str> {
-            let reads = OPERATIONS.iter().filter(|operation| operation.keyed && operation.method == Method::Get);
-            let mut paths: Vec<&str> = reads.filter(|operation| operation.sensitive == sensitive).map(|operation| operation.path).collect();
+            let reads = OPERATIONS
+                .iter()
+                .filter(|operation| operation.keyed && operation.method == Method::Get);
+            let mut paths: Vec<&str> = reads
+                .filter(|operation| operation.sensitive == sensitive)
+                .map(|operation| operation.path)
+                .collect();
             paths.sort_unstable();
             paths
         };
@@ -195,7 +229,10 @@ mod tests {
         assert_eq!(reads(false), PLAIN, "a new call is put into one of the two lists");
         // What the contract has of directories is logged where it is asked about the past, and of Rollcall's own no call that tells of no person.
         for path in PLAIN {
-            let operation = OPERATIONS.iter().find(|operation| operation.path == path && operation.method == Method::Get).unwrap();
+            let operation = OPERATIONS
+                .iter()
+                .find(|operation| operation.path == path && operation.method == Method::Get)
+                .unwrap();
             assert_eq!(tells_of_the_past(operation), path.starts_with("/director"), "{path}");
         }
     }
@@ -216,7 +253,8 @@ mod tests {
         ] {
             assert_eq!(opaque(id), expected, "{id}");
         }
-        let parameters = |query: &str| form_urlencoded::parse(query.as_bytes()).into_owned().collect::<Vec<_>>();
+        let parameters =
+            |query: &str| form_urlencoded::parse(query.as_bytes()).into_owned().collect::<Vec<_>>();
         for (id, query, expected) in [
             (Some("u%201"), "", Some(WITHHELD)),
             (Some("u1"), "user=u2", Some("u1")),
@@ -245,7 +283,8 @@ mod tests {
 
     #[test]
     fn clocks_are_written_as_they_were_asked_for() {
-        let parameters = |query: &str| form_urlencoded::parse(query.as_bytes()).into_owned().collect::<Vec<_>>();
+        let parameters =
+            |query: &str| form_urlencoded::parse(query.as_bytes()).into_owned().collect::<Vec<_>>();
         for (query, expected) in [
             ("", [None, None]),
             ("as_of=latest&known_at=12", [Some("latest"), Some("12")]),
@@ -254,7 +293,11 @@ mod tests {
             ("from=2026-01-01T00:00:00Z", [Some("2026-01-01T00:00:00Z to latest"), None]),
             ("from=latest&to_known_at=3", [Some("latest to latest"), Some("latest to 3")]),
         ] {
-            assert_eq!(cut(&parameters(query)), expected.map(|text| text.map(str::to_owned)), "{query}");
+            assert_eq!(
+                cut(&parameters(query)),
+                expected.map(|text| text.map(str::to_owned)),
+                "{query}"
+            );
         }
     }
 }

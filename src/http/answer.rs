@@ -19,7 +19,9 @@ use crate::verify::{MappingError, Rejection};
 /// A response of JSON, with the request's id.
 pub(super) fn json(status: StatusCode) -> HttpResponseBuilder {
     let mut response = HttpResponse::build(status);
-    response.insert_header((CONTENT_TYPE, "application/json; charset=utf-8")).insert_header(("X-Request-ID", request_id()));
+    response
+        .insert_header((CONTENT_TYPE, "application/json; charset=utf-8"))
+        .insert_header(("X-Request-ID", request_id()));
     response
 }
 
@@ -41,7 +43,8 @@ pub(super) fn pin(response: &mut HttpResponse, cut: Cut) {
 
 /// A cut as parameters take it: when things happened, and when they were known.
 pub(super) fn told(cut: Cut) -> [String; 2] {
-    let as_of = if cut.as_of == Millis::MAX { "latest".to_owned() } else { time::format(cut.as_of) };
+    let as_of =
+        if cut.as_of == Millis::MAX { "latest".to_owned() } else { time::format(cut.as_of) };
     [as_of, cut.known_at.to_string()]
 }
 
@@ -117,12 +120,17 @@ impl Code {
     ];
 
     /// Those of a webhook that was not proven, in the order in which they are looked for.
-    pub(super) const SIGNATURES: [Code; 4] =
-        [Code::SignatureMissing, Code::SignatureMalformed, Code::SignatureMismatch, Code::TimestampOutsideTolerance];
+    pub(super) const SIGNATURES: [Code; 4] = [
+        Code::SignatureMissing,
+        Code::SignatureMalformed,
+        Code::SignatureMismatch,
+        Code::TimestampOutsideTolerance,
+    ];
 
     /// The one table: code, status, and the message unless there is more to say.
     fn row(self) -> (&'static str, StatusCode, &'static str) {
-        let rejected = |code, rejection: Rejection| (code, StatusCode::UNAUTHORIZED, rejection.message());
+        let rejected =
+            |code, rejection: Rejection| (code, StatusCode::UNAUTHORIZED, rejection.message());
         match self {
             Code::InvalidEventsRequest => (
                 "invalid_events_request",
@@ -132,31 +140,59 @@ impl Code {
             Code::SignatureMissing => rejected("signature_missing", Rejection::Missing),
             Code::SignatureMalformed => rejected("signature_malformed", Rejection::Malformed),
             Code::SignatureMismatch => rejected("signature_mismatch", Rejection::Mismatch),
-            Code::TimestampOutsideTolerance => rejected("timestamp_outside_tolerance", Rejection::OutsideTolerance),
-            Code::Unauthorized => ("unauthorized", StatusCode::UNAUTHORIZED, "Unauthorized"),
-            Code::EntityNotFound => ("entity_not_found", StatusCode::NOT_FOUND, "Directory not found: 'directory_1'."),
-            Code::NotFound => ("not_found", StatusCode::NOT_FOUND, "Not Found"),
-            Code::MethodNotAllowed => ("method_not_allowed", StatusCode::METHOD_NOT_ALLOWED, "this path does not know that method"),
-            Code::VersionConflict => {
-                ("version_conflict", StatusCode::PRECONDITION_FAILED, "the version in `If-Match` is not the latest: read the mapping again")
+            Code::TimestampOutsideTolerance => {
+                rejected("timestamp_outside_tolerance", Rejection::OutsideTolerance)
             }
-            Code::BodyTooLarge => ("body_too_large", StatusCode::PAYLOAD_TOO_LARGE, "the body is larger than 1 MiB"),
+            Code::Unauthorized => ("unauthorized", StatusCode::UNAUTHORIZED, "Unauthorized"),
+            Code::EntityNotFound => {
+                ("entity_not_found", StatusCode::NOT_FOUND, "Directory not found: 'directory_1'.")
+            }
+            Code::NotFound => ("not_found", StatusCode::NOT_FOUND, "Not Found"),
+            Code::MethodNotAllowed => (
+                "method_not_allowed",
+                StatusCode::METHOD_NOT_ALLOWED,
+                "this path does not know that method",
+            ),
+            Code::VersionConflict => (
+                "version_conflict",
+                StatusCode::PRECONDITION_FAILED,
+                "the version in `If-Match` is not the latest: read the mapping again",
+            ),
+            Code::BodyTooLarge => {
+                ("body_too_large", StatusCode::PAYLOAD_TOO_LARGE, "the body is larger than 1 MiB")
+            }
             Code::UnsupportedEncoding => (
                 "unsupported_encoding",
                 StatusCode::UNSUPPORTED_MEDIA_TYPE,
                 "the signature covers the raw body: send it without a content encoding",
             ),
-            Code::ValidationFailed => ("validation_failed", StatusCode::UNPROCESSABLE_ENTITY, VALIDATION),
-            Code::AsOfInFuture => ("as_of_in_future", StatusCode::UNPROCESSABLE_ENTITY, VALIDATION),
-            Code::KnownAtOutOfRange => ("known_at_out_of_range", StatusCode::UNPROCESSABLE_ENTITY, VALIDATION),
-            Code::CursorInvalid => ("cursor_invalid", StatusCode::UNPROCESSABLE_ENTITY, VALIDATION),
-            Code::MappingInvalid => ("mapping_invalid", StatusCode::UNPROCESSABLE_ENTITY, VALIDATION),
-            Code::QueueFull => ("queue_full", StatusCode::SERVICE_UNAVAILABLE, "too many events are waiting to be written"),
-            Code::LogUnavailable => {
-                ("log_unavailable", StatusCode::SERVICE_UNAVAILABLE, "the log cannot be written or be sure of its last records; try again")
+            Code::ValidationFailed => {
+                ("validation_failed", StatusCode::UNPROCESSABLE_ENTITY, VALIDATION)
             }
-            Code::NotReady => ("not_ready", StatusCode::SERVICE_UNAVAILABLE, "the log is still being folded"),
-            Code::Internal => ("internal", StatusCode::INTERNAL_SERVER_ERROR, "something went wrong here"),
+            Code::AsOfInFuture => ("as_of_in_future", StatusCode::UNPROCESSABLE_ENTITY, VALIDATION),
+            Code::KnownAtOutOfRange => {
+                ("known_at_out_of_range", StatusCode::UNPROCESSABLE_ENTITY, VALIDATION)
+            }
+            Code::CursorInvalid => ("cursor_invalid", StatusCode::UNPROCESSABLE_ENTITY, VALIDATION),
+            Code::MappingInvalid => {
+                ("mapping_invalid", StatusCode::UNPROCESSABLE_ENTITY, VALIDATION)
+            }
+            Code::QueueFull => (
+                "queue_full",
+                StatusCode::SERVICE_UNAVAILABLE,
+                "too many events are waiting to be written",
+            ),
+            Code::LogUnavailable => (
+                "log_unavailable",
+                StatusCode::SERVICE_UNAVAILABLE,
+                "the log cannot be written or be sure of its last records; try again",
+            ),
+            Code::NotReady => {
+                ("not_ready", StatusCode::SERVICE_UNAVAILABLE, "the log is still being folded")
+            }
+            Code::Internal => {
+                ("internal", StatusCode::INTERNAL_SERVER_ERROR, "something went wrong here")
+            }
         }
     }
 
@@ -234,7 +270,8 @@ impl Problem {
     }
 
     pub(super) fn mapping_invalid(errors: Vec<MappingError>) -> Problem {
-        let errors = errors.into_iter().map(|(field, what)| FieldError::new(&field, what)).collect();
+        let errors =
+            errors.into_iter().map(|(field, what)| FieldError::new(&field, what)).collect();
         Problem { errors, ..Code::MappingInvalid.into() }
     }
 
@@ -246,9 +283,13 @@ impl Problem {
     /// What is wrong with a cut that goes by these parameters.
     pub(super) fn of_cut(error: CutError, as_of: &str, known_at: &str) -> Problem {
         let (field, code, what) = match error {
-            CutError::AsOfInFuture => (as_of, Code::AsOfInFuture, "is later than this server's clock"),
+            CutError::AsOfInFuture => {
+                (as_of, Code::AsOfInFuture, "is later than this server's clock")
+            }
             CutError::Unsettled => return Code::LogUnavailable.into(),
-            CutError::KnownAtOutOfRange => (known_at, Code::KnownAtOutOfRange, "is above the last record, or in the future"),
+            CutError::KnownAtOutOfRange => {
+                (known_at, Code::KnownAtOutOfRange, "is above the last record, or in the future")
+            }
         };
         Problem { errors: vec![FieldError::new(field, format!("`{field}` {what}"))], ..code.into() }
     }
@@ -293,9 +334,10 @@ impl From<ActError> for Problem {
     fn from(error: ActError) -> Problem {
         match error {
             ActError::UnknownDirectory => Code::EntityNotFound.into(),
-            ActError::EffectiveFromInFuture => {
-                Problem::validation(vec![FieldError::new("effective_from", "it is later than this server's clock")])
-            }
+            ActError::EffectiveFromInFuture => Problem::validation(vec![FieldError::new(
+                "effective_from",
+                "it is later than this server's clock",
+            )]),
             ActError::VersionConflict => Code::VersionConflict.into(),
             // Others act so fast that this one never came up: as with a full queue, it is worth another try.
             ActError::QueueFull | ActError::Overtaken => Code::QueueFull.into(),

@@ -32,7 +32,9 @@ impl Body {
         };
         match serde_json::from_slice(&bytes) {
             Ok(Value::Object(fields)) => Ok(Body { fields, errors: Vec::new() }),
-            _ => Err(Problem::validation(vec![FieldError::new("body", "it must be a JSON object")])),
+            _ => {
+                Err(Problem::validation(vec![FieldError::new("body", "it must be a JSON object")]))
+            }
         }
     }
 
@@ -43,7 +45,10 @@ impl Body {
     /// Takes a field that must be one of some words.
     pub(super) fn take_word<T: Copy>(&mut self, name: &str, words: &[(&str, T)]) -> Option<T> {
         let value = self.fields.remove(name);
-        let found = words.iter().find(|(word, _)| value.as_ref().is_some_and(|value| value == word)).map(|(_, meaning)| *meaning);
+        let found = words
+            .iter()
+            .find(|(word, _)| value.as_ref().is_some_and(|value| value == word))
+            .map(|(_, meaning)| *meaning);
         if found.is_none() {
             let words: Vec<String> = words.iter().map(|(word, _)| format!("`{word}`")).collect();
             self.error(name, format!("it must be {}", words.join(" or ")));
@@ -73,7 +78,8 @@ impl Body {
     /// Takes the note, which may be left out, or null.
     pub(super) fn take_note(&mut self) -> Option<String> {
         let value = self.fields.remove("note").filter(|value| !value.is_null())?;
-        let note = value.as_str().filter(|note| note.chars().count() <= NOTE_CHARS_MAX).map(str::to_owned);
+        let note =
+            value.as_str().filter(|note| note.chars().count() <= NOTE_CHARS_MAX).map(str::to_owned);
         if note.is_none() {
             self.error("note", format!("it must be a text of at most {NOTE_CHARS_MAX} characters"));
         }

@@ -10,7 +10,9 @@ use serde_json::{Value, json as object};
 
 use super::State;
 use super::answer::{Code, Problem, json, list as list_of};
-use super::api::{AFTER_CHANGE, Gives, LIMIT_OWN, Method, Operation, WAIT, WAIT_DEFAULT_S, WAIT_MAX_S};
+use super::api::{
+    AFTER_CHANGE, Gives, LIMIT_OWN, Method, Operation, WAIT, WAIT_DEFAULT_S, WAIT_MAX_S,
+};
 use super::question::Question;
 use super::roles::describe_cause;
 use crate::engine::{Engine, Feed, FeedPlace};
@@ -33,29 +35,52 @@ pub(super) const LIST: Operation = Operation {
 };
 
 /// Answers [`LIST`].
-pub(super) async fn list(request: HttpRequest, state: web::Data<State>) -> Result<HttpResponse, Problem> {
+pub(super) async fn list(
+    request: HttpRequest,
+    state: web::Data<State>,
+) -> Result<HttpResponse, Problem> {
     let mut question = Question::of(&request, &state, &LIST)?;
     let limit = question.take_limit(100, 1000);
     let after = question.take("after");
-    let wait_s = question.take("wait").map(|text| text.parse::<usize>().ok().filter(|wait| *wait <= WAIT_MAX_S));
+    let wait_s = question
+        .take("wait")
+        .map(|text| text.parse::<usize>().ok().filter(|wait| *wait <= WAIT_MAX_S));
     if wait_s == Some(None) {
-        question.error("wait", format!("it must be a whole number of seconds from 0 to {WAIT_MAX_S}"));
+        question
+            .error("wait", format!("it must be a whole number of seconds from 0 to {WAIT_MAX_S}"));
     }
     let engine = question.finish()?;
     let after = after.map_or(Some(FeedPlace::behind(0)), |cursor| read_place(&cursor));
     // Beyond the last record nothing was ever given: the place is of another log, or of one that lost its end, and waiting there would miss everything.
-    let after = after.filter(|after| after.seq <= engine.views().head()).ok_or_else(|| Problem::cursor_invalid("after"))?;
+    let after = after
+        .filter(|after| after.seq <= engine.views().head())
+        .ok_or_else(|| Problem::cursor_invalid("after"))?;
     let wait = Duration::from_secs(wait_s.flatten().unwrap_or(WAIT_DEFAULT_S) as u64);
     let feed = follow(&engine, after, limit, wait).await?;
-    let items: Vec<Vec<u8>> = feed.items.iter().map(|(place, change)| describe(*place, change).to_string().into_bytes()).collect();
+    let items: Vec<Vec<u8>> = feed
+        .items
+        .iter()
+        .map(|(place, change)| describe(*place, change).to_string().into_bytes())
+        .collect();
     Ok(json(StatusCode::OK).body(list_of(&items, [None, Some(write_place(feed.next))])))
 }
 
 /// What is behind a place, or else what comes within `wait`.
-async fn follow(engine: &Arc<Engine>, after: FeedPlace, limit: usize, wait: Duration) -> Result<Feed, Problem> {
+async fn follow(
+    engine: &Arc<Engine>,
+    after: FeedPlace,
+    limit: usize,
+    wait: Duration,
+) -> Result<Feed, Problem> {
     let read = |after: FeedPlace| {
         let engine = engine.clone();
-        async move { Ok::<_, Problem>(web::block(move || engine.feed(after, limit)).await.map_err(|_| Code::Internal)??) }
+        async move {
+            Ok::<_, Problem>(
+                web::block(move || engine.feed(after, limit))
+                    .await
+                    .map_err(|_| Code::Internal)??,
+            )
+        }
     };
     let feed = read(after).await?;
     if !feed.items.is_empty() || !feed.at_head || wait.is_zero() {
@@ -81,7 +106,9 @@ async fn follow(engine: &Arc<Engine>, after: FeedPlace, limit: usize, wait: Dura
 
 /// `seq.n`, or `seq` for behind everything of that record.
 fn read_place(cursor: &str) -> Option<FeedPlace> {
-    let number = |text: &str| text.parse::<u64>().ok().filter(|_| text.bytes().all(|byte| byte.is_ascii_digit()));
+    let number = |text: &str| {
+        text.parse::<u64>().ok().filter(|_| text.bytes().all(|byte| byte.is_ascii_digit()))
+    };
     match cursor.split_once('.') {
         Some((seq, item)) => Some(FeedPlace { seq: number(seq)?, item: number(item)? }),
         None => Some(FeedPlace::behind(number(cursor)?)),
@@ -89,7 +116,11 @@ fn read_place(cursor: &str) -> Option<FeedPlace> {
 }
 
 fn write_place(place: FeedPlace) -> String {
-    if place == FeedPlace::behind(place.seq) { place.seq.to_string() } else { format!("{}.{}", place.seq, place.item) }
+    if place == FeedPlace::behind(place.seq) {
+        place.seq.to_string()
+    } else {
+        format!("{}.{}", place.seq, place.item)
+    }
 }
 
 fn describe(place: FeedPlace, change: &AccessChange) -> Value {

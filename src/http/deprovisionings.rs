@@ -7,8 +7,8 @@ use serde_json::{Value, json as object};
 use super::State;
 use super::answer::{Code, Problem, list as list_of};
 use super::api::{
-    AFTER_PLACE, BEFORE_PLACE, FOR_USER, FROM_DIRECTORY, Gives, LIMIT_OWN, Method, OF_ORGANIZATION, OF_ORGANIZATION_ALIAS, ORDER_TIME,
-    Operation, SHOWED_EMAIL, SINCE, UNTIL,
+    AFTER_PLACE, BEFORE_PLACE, FOR_USER, FROM_DIRECTORY, Gives, LIMIT_OWN, Method, OF_ORGANIZATION,
+    OF_ORGANIZATION_ALIAS, ORDER_TIME, Operation, SHOWED_EMAIL, SINCE, UNTIL,
 };
 use super::places::in_steps;
 use super::question::{Question, pinned_with_roles};
@@ -48,7 +48,10 @@ pub(super) const LIST: Operation = Operation {
 };
 
 /// Answers [`LIST`].
-pub(super) async fn list(request: HttpRequest, state: web::Data<State>) -> Result<HttpResponse, Problem> {
+pub(super) async fn list(
+    request: HttpRequest,
+    state: web::Data<State>,
+) -> Result<HttpResponse, Problem> {
     let mut question = Question::of(&request, &state, &LIST)?;
     let places = question.take_places(100, 1000);
     let (user, directory) = (question.take("user"), question.take("directory"));
@@ -66,12 +69,19 @@ pub(super) async fn list(request: HttpRequest, state: web::Data<State>) -> Resul
             until,
         };
         let version = engine.views().mapping_version(cut);
-        let walk = |start: Option<(Millis, String)>, descending: bool, limit: usize| walk(&engine, &filter, cut, start, descending, limit);
-        let (items, cursors) = places.page(|item: &Deprovisioning| (item.end.at, item.user.clone()), walk)?;
-        let keys: Vec<DocumentKey> = items.iter().map(|item| (item.snapshot.0, item.snapshot.1, Shape::User)).collect();
+        let walk = |start: Option<(Millis, String)>, descending: bool, limit: usize| {
+            walk(&engine, &filter, cut, start, descending, limit)
+        };
+        let (items, cursors) =
+            places.page(|item: &Deprovisioning| (item.end.at, item.user.clone()), walk)?;
+        let keys: Vec<DocumentKey> =
+            items.iter().map(|item| (item.snapshot.0, item.snapshot.1, Shape::User)).collect();
         let documents = engine.load_documents(&keys)?;
-        let items: Vec<Vec<u8>> =
-            items.iter().zip(&documents).map(|(item, document)| describe(item, document).to_string().into()).collect();
+        let items: Vec<Vec<u8>> = items
+            .iter()
+            .zip(&documents)
+            .map(|(item, document)| describe(item, document).to_string().into())
+            .collect();
         Ok::<_, Problem>((version, list_of(&items, cursors)))
     });
     let (version, body) = found.await.map_err(|_| Code::Internal)??;
@@ -93,7 +103,8 @@ fn walk(
 }
 
 fn describe(item: &Deprovisioning, document: &Document) -> Value {
-    let Deprovisioning { user, directory, organization, end, roles, groups, restored_at, .. } = item;
+    let Deprovisioning { user, directory, organization, end, roles, groups, restored_at, .. } =
+        item;
     let groups = groups.iter().map(|(id, name)| object!({ "id": id, "name": name }));
     object!({
         "object": "deprovisioning",

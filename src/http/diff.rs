@@ -9,7 +9,10 @@ use serde::Serialize;
 
 use super::State;
 use super::answer::{Code, Problem, list as list_of, told};
-use super::api::{AFTER_DIFFERENCE, FROM, FROM_KNOWN_AT, Gives, LIMIT_OWN, Method, OF_DIRECTORY, Operation, TO, TO_KNOWN_AT};
+use super::api::{
+    AFTER_DIFFERENCE, FROM, FROM_KNOWN_AT, Gives, LIMIT_OWN, Method, OF_DIRECTORY, Operation, TO,
+    TO_KNOWN_AT,
+};
 use super::history::{BODIES_AT_ONCE, Bodies};
 use super::places::Part as _;
 use super::question::{Place, Question, fix, pinned};
@@ -28,11 +31,19 @@ pub(super) const DIFF: Operation = Operation {
     sensitive: true,
     takes: None,
     gives: Gives::List("Difference"),
-    problems: &[Code::AsOfInFuture, Code::KnownAtOutOfRange, Code::CursorInvalid, Code::LogUnavailable],
+    problems: &[
+        Code::AsOfInFuture,
+        Code::KnownAtOutOfRange,
+        Code::CursorInvalid,
+        Code::LogUnavailable,
+    ],
 };
 
 /// Answers [`DIFF`].
-pub(super) async fn diff(request: HttpRequest, state: web::Data<State>) -> Result<HttpResponse, Problem> {
+pub(super) async fn diff(
+    request: HttpRequest,
+    state: web::Data<State>,
+) -> Result<HttpResponse, Problem> {
     let mut question = Question::of(&request, &state, &DIFF)?;
     let limit = question.take_limit(100, 1000);
     let (after, directory) = (question.take("after"), question.take("directory"));
@@ -40,14 +51,22 @@ pub(super) async fn diff(request: HttpRequest, state: web::Data<State>) -> Resul
         question.error("from", "it is needed: an RFC 3339 time or `latest`");
     }
     let (from, to) = (question.take_as_of("from"), question.take_as_of("to"));
-    let (from_known_at, to_known_at) = (question.take_known_at("from_known_at"), question.take_known_at("to_known_at"));
+    let (from_known_at, to_known_at) =
+        (question.take_known_at("from_known_at"), question.take_known_at("to_known_at"));
     let engine = question.finish()?;
     // Where neither is told, both are the same.
     let head = KnownAt::Seq(engine.views().head());
-    let refused = |as_of: &'static str, known_at: &'static str| move |error: CutError| Problem::of_cut(error, as_of, known_at);
-    let from = fix(&engine, from, from_known_at.or(Some(head))).await.map_err(refused("from", "from_known_at"))?;
-    let to = fix(&engine, to, to_known_at.or(Some(head))).await.map_err(refused("to", "to_known_at"))?;
-    let after = after.map(|after| DifferencePlace::read(&after).ok_or_else(|| Problem::cursor_invalid("after"))).transpose()?;
+    let refused = |as_of: &'static str, known_at: &'static str| {
+        move |error: CutError| Problem::of_cut(error, as_of, known_at)
+    };
+    let from = fix(&engine, from, from_known_at.or(Some(head)))
+        .await
+        .map_err(refused("from", "from_known_at"))?;
+    let to =
+        fix(&engine, to, to_known_at.or(Some(head))).await.map_err(refused("to", "to_known_at"))?;
+    let after = after
+        .map(|after| DifferencePlace::read(&after).ok_or_else(|| Problem::cursor_invalid("after")))
+        .transpose()?;
     let body = web::block(move || page(&engine, directory.as_deref(), [from, to], after, limit));
     let mut response = pinned(to, body.await.map_err(|_| Code::Internal)?);
     pin_from(&mut response, from);
@@ -56,7 +75,9 @@ pub(super) async fn diff(request: HttpRequest, state: web::Data<State>) -> Resul
 
 /// Says in headers of their own at which cut the first side stands.
 fn pin_from(response: &mut HttpResponse, from: Cut) {
-    for (name, value) in ["rollcall-from-as-of", "rollcall-from-known-at"].into_iter().zip(told(from)) {
+    for (name, value) in
+        ["rollcall-from-as-of", "rollcall-from-known-at"].into_iter().zip(told(from))
+    {
         if let Ok(value) = HeaderValue::from_str(&value) {
             response.headers_mut().insert(HeaderName::from_static(name), value);
         }
@@ -90,7 +111,11 @@ fn page(
 }
 
 /// Writes differences out; another record that says the same is none.
-fn describe_all(engine: &Engine, found: Vec<Difference>, shown: &mut Vec<(DifferencePlace, Vec<u8>)>) -> Result<(), Problem> {
+fn describe_all(
+    engine: &Engine,
+    found: Vec<Difference>,
+    shown: &mut Vec<(DifferencePlace, Vec<u8>)>,
+) -> Result<(), Problem> {
     let described = |difference: &Difference| match difference.differs {
         Differs::Described(snapshots) => Some(snapshots),
         Differs::Added | Differs::Removed => None,
@@ -107,7 +132,8 @@ fn describe_all(engine: &Engine, found: Vec<Difference>, shown: &mut Vec<(Differ
         if change == "changed" && changed.is_empty() {
             continue;
         }
-        let item = serde_json::to_vec(&Described::of(&place, change, changed)).map_err(|_| Code::Internal)?;
+        let item = serde_json::to_vec(&Described::of(&place, change, changed))
+            .map_err(|_| Code::Internal)?;
         shown.push((place, item));
     }
     Ok(())
@@ -126,7 +152,11 @@ struct Described<'a> {
 }
 
 impl<'a> Described<'a> {
-    fn of(place: &'a DifferencePlace, change: &'static str, changed: BTreeMap<String, Changed<'a>>) -> Described<'a> {
+    fn of(
+        place: &'a DifferencePlace,
+        change: &'static str,
+        changed: BTreeMap<String, Changed<'a>>,
+    ) -> Described<'a> {
         let (id, of) = (Some(place.id.as_str()), Some(place.of.as_str()));
         let (user_id, group_id, role) = match place.subject {
             Subject::User => (id, None, None),
@@ -134,7 +164,15 @@ impl<'a> Described<'a> {
             Subject::Membership => (id, of, None),
             Subject::Role => (id, None, of),
         };
-        Described { object: "difference", kind: word(place.subject), change, user_id, group_id, role, changed }
+        Described {
+            object: "difference",
+            kind: word(place.subject),
+            change,
+            user_id,
+            group_id,
+            role,
+            changed,
+        }
     }
 }
 

@@ -9,7 +9,10 @@ use rollcall_projections::{DirectoryFilter, DirectoryRow, Part};
 
 use super::State;
 use super::answer::{Code, Problem, json, list as list_of};
-use super::api::{AFTER, BEFORE, DOMAIN, Gives, LIMIT, Method, OF_ORGANIZATION, OF_ORGANIZATION_ALIAS, ORDER, Operation, SEARCH};
+use super::api::{
+    AFTER, BEFORE, DOMAIN, Gives, LIMIT, Method, OF_ORGANIZATION, OF_ORGANIZATION_ALIAS, ORDER,
+    Operation, SEARCH,
+};
 use super::question::{Question, done_in_time, id_in_path, pinned, with_documents};
 use crate::documents::{Document, DocumentKey, Shape, push_directory};
 use crate::engine::{ActError, Engine};
@@ -20,7 +23,16 @@ pub(super) const LIST: Operation = Operation {
     path: "/directories",
     name: "listDirectories",
     about: "Directories.",
-    parameters: &[AFTER, BEFORE, LIMIT, ORDER, OF_ORGANIZATION, OF_ORGANIZATION_ALIAS, SEARCH, DOMAIN],
+    parameters: &[
+        AFTER,
+        BEFORE,
+        LIMIT,
+        ORDER,
+        OF_ORGANIZATION,
+        OF_ORGANIZATION_ALIAS,
+        SEARCH,
+        DOMAIN,
+    ],
     cut: true,
     keyed: true,
     sensitive: false,
@@ -30,13 +42,20 @@ pub(super) const LIST: Operation = Operation {
 };
 
 /// Answers [`LIST`].
-pub(super) async fn list(request: HttpRequest, state: web::Data<State>) -> Result<HttpResponse, Problem> {
+pub(super) async fn list(
+    request: HttpRequest,
+    state: web::Data<State>,
+) -> Result<HttpResponse, Problem> {
     let mut question = Question::of(&request, &state, &LIST)?;
     let paging = question.take_paging(10, 100, true);
     let organization = question.take_either("organization_id", "organization");
     let (search, domain) = (question.take("search"), question.take("domain"));
     let (engine, cut) = question.cut().await?;
-    let filter = DirectoryFilter { organization: organization.as_deref(), search: search.as_deref(), domain: domain.as_deref() };
+    let filter = DirectoryFilter {
+        organization: organization.as_deref(),
+        search: search.as_deref(),
+        domain: domain.as_deref(),
+    };
     let page = engine.views().directories(&filter, cut, paging.window());
     let cursors = paging.cursors(&page, |row| &row.id);
     let items = write(engine, page.items).await;
@@ -59,7 +78,10 @@ pub(super) const ITEM: Operation = Operation {
 };
 
 /// Answers [`ITEM`].
-pub(super) async fn item(request: HttpRequest, state: web::Data<State>) -> Result<HttpResponse, Problem> {
+pub(super) async fn item(
+    request: HttpRequest,
+    state: web::Data<State>,
+) -> Result<HttpResponse, Problem> {
     let question = Question::of(&request, &state, &ITEM)?;
     let id = id_in_path(&request).ok_or(Code::NotFound)?;
     let (engine, cut) = question.cut().await?;
@@ -87,7 +109,10 @@ pub(super) const DELETION: Operation = Operation {
 };
 
 /// Answers [`DELETION`]. The body is the word that WorkOS sends, and no JSON.
-pub(super) async fn delete(request: HttpRequest, state: web::Data<State>) -> Result<HttpResponse, Problem> {
+pub(super) async fn delete(
+    request: HttpRequest,
+    state: web::Data<State>,
+) -> Result<HttpResponse, Problem> {
     let question = Question::of(&request, &state, &DELETION)?;
     let operator = question.operator;
     let id = id_in_path(&request).ok_or(Code::NotFound)?;
@@ -105,7 +130,8 @@ pub(super) async fn delete(request: HttpRequest, state: web::Data<State>) -> Res
 
 /// Each row as an object of the API.
 async fn write(engine: Arc<Engine>, rows: Vec<DirectoryRow>) -> Result<Vec<Vec<u8>>, Problem> {
-    let keys: Vec<DocumentKey> = rows.iter().filter_map(|row| Some((row.version?, Part::Data, Shape::Directory))).collect();
+    let keys: Vec<DocumentKey> =
+        rows.iter().filter_map(|row| Some((row.version?, Part::Data, Shape::Directory))).collect();
     with_documents(engine, keys, move |documents: &[Document]| {
         let mut documents = documents.iter();
         rows.iter()

@@ -8,8 +8,8 @@ use rollcall_projections::{Cut, EventFilter, Seq, Start};
 use super::State;
 use super::answer::{Code, Problem, list as list_of};
 use super::api::{
-    AFTER_EVENT, BEFORE_EVENT, EVENTS, Gives, LIMIT, Method, OF_ORGANIZATION, OF_ORGANIZATION_ALIAS, ORDER_IGNORED, Operation, RANGE_END,
-    RANGE_START,
+    AFTER_EVENT, BEFORE_EVENT, EVENTS, Gives, LIMIT, Method, OF_ORGANIZATION,
+    OF_ORGANIZATION_ALIAS, ORDER_IGNORED, Operation, RANGE_END, RANGE_START,
 };
 use super::question::{Paging, Question, pinned};
 use crate::engine::Engine;
@@ -23,7 +23,17 @@ pub(super) const LIST: Operation = Operation {
     path: "/events",
     name: "listEvents",
     about: "Events of some types, in the order in which they were recorded, for ever back.",
-    parameters: &[EVENTS, AFTER_EVENT, BEFORE_EVENT, LIMIT, ORDER_IGNORED, OF_ORGANIZATION, OF_ORGANIZATION_ALIAS, RANGE_START, RANGE_END],
+    parameters: &[
+        EVENTS,
+        AFTER_EVENT,
+        BEFORE_EVENT,
+        LIMIT,
+        ORDER_IGNORED,
+        OF_ORGANIZATION,
+        OF_ORGANIZATION_ALIAS,
+        RANGE_START,
+        RANGE_END,
+    ],
     cut: true,
     keyed: true,
     sensitive: true,
@@ -42,7 +52,10 @@ struct Wanted {
 }
 
 /// Answers [`LIST`].
-pub(super) async fn list(request: HttpRequest, state: web::Data<State>) -> Result<HttpResponse, Problem> {
+pub(super) async fn list(
+    request: HttpRequest,
+    state: web::Data<State>,
+) -> Result<HttpResponse, Problem> {
     let mut question = Question::of(&request, &state, &LIST)?;
     let kinds = question.take_texts("events", TYPES_MAX);
     if kinds.is_empty() {
@@ -63,7 +76,9 @@ pub(super) async fn list(request: HttpRequest, state: web::Data<State>) -> Resul
     }
     let (engine, cut) = question.cut().await?;
     let wanted = Wanted { kinds, organization, from, until, paging };
-    let body = web::block(move || read(&engine, cut, &wanted)).await.unwrap_or_else(|_| Err(Code::Internal.into()));
+    let body = web::block(move || read(&engine, cut, &wanted))
+        .await
+        .unwrap_or_else(|_| Err(Code::Internal.into()));
     Ok(pinned(cut, body))
 }
 
@@ -77,10 +92,13 @@ fn read(engine: &Arc<Engine>, cut: Cut, wanted: &Wanted) -> Result<Vec<u8>, Prob
             None if id == "latest" => Start::Before(Seq::MAX),
             None => return Err(Problem::cursor_invalid("before")),
         },
-        (Some(id), _) => Start::After(engine.find_event(id)?.ok_or_else(|| Problem::cursor_invalid("after"))?),
+        (Some(id), _) => {
+            Start::After(engine.find_event(id)?.ok_or_else(|| Problem::cursor_invalid("after"))?)
+        }
         (None, None) => Start::After(0),
     };
-    let filter = EventFilter { kinds, organization: organization.as_deref(), from: *from, until: *until };
+    let filter =
+        EventFilter { kinds, organization: organization.as_deref(), from: *from, until: *until };
     let page = engine.views().events(&filter, cut, start, paging.limit);
     let events = engine.load_events(&page.items)?;
     let after = events.last().filter(|_| page.more_after).map(|event| event.id.clone());

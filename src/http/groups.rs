@@ -8,7 +8,8 @@ use rollcall_projections::{GroupFilter, GroupRow};
 use super::State;
 use super::answer::{Code, Problem, list as list_of};
 use super::api::{
-    AFTER, BEFORE, Gives, LIMIT, MEMBERS, Method, OF_DIRECTORY, OF_ORGANIZATION, OF_ORGANIZATION_ALIAS, OF_USER, ORDER, Operation,
+    AFTER, BEFORE, Gives, LIMIT, MEMBERS, Method, OF_DIRECTORY, OF_ORGANIZATION,
+    OF_ORGANIZATION_ALIAS, OF_USER, ORDER, Operation,
 };
 use super::question::{Question, id_in_path, pinned_with_roles, with_documents};
 use super::users::{key, push_nested, push_open};
@@ -21,7 +22,17 @@ pub(super) const LIST: Operation = Operation {
     path: "/directory_groups",
     name: "listDirectoryGroups",
     about: "Groups, narrowed to a directory, a user or an organization.",
-    parameters: &[AFTER, BEFORE, LIMIT, ORDER, OF_DIRECTORY, OF_USER, OF_ORGANIZATION, OF_ORGANIZATION_ALIAS, MEMBERS],
+    parameters: &[
+        AFTER,
+        BEFORE,
+        LIMIT,
+        ORDER,
+        OF_DIRECTORY,
+        OF_USER,
+        OF_ORGANIZATION,
+        OF_ORGANIZATION_ALIAS,
+        MEMBERS,
+    ],
     cut: true,
     keyed: true,
     sensitive: false,
@@ -31,15 +42,26 @@ pub(super) const LIST: Operation = Operation {
 };
 
 /// Answers [`LIST`].
-pub(super) async fn list(request: HttpRequest, state: web::Data<State>) -> Result<HttpResponse, Problem> {
+pub(super) async fn list(
+    request: HttpRequest,
+    state: web::Data<State>,
+) -> Result<HttpResponse, Problem> {
     let mut question = Question::of(&request, &state, &LIST)?;
     let paging = question.take_paging(10, 100, true);
     let (directory, user) = (question.take("directory"), question.take("user"));
     let organization = question.take_either("organization_id", "organization");
     let members = take_members(&mut question);
-    question.need_scope(directory.is_some() || user.is_some() || organization.is_some(), "directory", "user");
+    question.need_scope(
+        directory.is_some() || user.is_some() || organization.is_some(),
+        "directory",
+        "user",
+    );
     let (engine, cut) = question.cut().await?;
-    let filter = GroupFilter { directory: directory.as_deref(), user: user.as_deref(), organization: organization.as_deref() };
+    let filter = GroupFilter {
+        directory: directory.as_deref(),
+        user: user.as_deref(),
+        organization: organization.as_deref(),
+    };
     let (version, page) = {
         let views = engine.views();
         (views.mapping_version(cut), views.groups(&filter, members, cut, paging.window()))
@@ -65,7 +87,10 @@ pub(super) const ITEM: Operation = Operation {
 };
 
 /// Answers [`ITEM`].
-pub(super) async fn item(request: HttpRequest, state: web::Data<State>) -> Result<HttpResponse, Problem> {
+pub(super) async fn item(
+    request: HttpRequest,
+    state: web::Data<State>,
+) -> Result<HttpResponse, Problem> {
     let mut question = Question::of(&request, &state, &ITEM)?;
     let members = take_members(&mut question);
     let id = id_in_path(&request).ok_or(Code::NotFound)?;

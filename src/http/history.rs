@@ -4,13 +4,17 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use actix_web::{HttpRequest, HttpResponse, web};
 use bytes::Bytes;
-use rollcall_projections::{Cut, EventPlace, Millis, Seq, VersionKind, VersionRef, VersionRow, Versions, Views};
+use rollcall_projections::{
+    Cut, EventPlace, Millis, Seq, VersionKind, VersionRef, VersionRow, Versions, Views,
+};
 use serde::Serialize;
 use serde_json::Value;
 
 use super::State;
 use super::answer::{Code, Problem, list as list_of};
-use super::api::{AFTER_VERSION, BEFORE_VERSION, Gives, LIMIT_OWN, Method, ORDER_HISTORY, Operation};
+use super::api::{
+    AFTER_VERSION, BEFORE_VERSION, Gives, LIMIT_OWN, Method, ORDER_HISTORY, Operation,
+};
 use super::places::Part;
 use super::question::{Place, Question, id_within_path, pinned};
 use super::roles::describe_cause;
@@ -63,7 +67,12 @@ static USERS: Kind = Kind {
     name: "Directory User",
     seen_at: Views::user_seen_at,
     walk: Views::user_history,
-    describe: |user_id, version| Described { object: "user_version", user_id: Some(user_id), group_id: None, version },
+    describe: |user_id, version| Described {
+        object: "user_version",
+        user_id: Some(user_id),
+        group_id: None,
+        version,
+    },
 };
 
 static GROUPS: Kind = Kind {
@@ -71,20 +80,35 @@ static GROUPS: Kind = Kind {
     name: "Directory Group",
     seen_at: Views::group_seen_at,
     walk: Views::group_history,
-    describe: |group_id, version| Described { object: "group_version", user_id: None, group_id: Some(group_id), version },
+    describe: |group_id, version| Described {
+        object: "group_version",
+        user_id: None,
+        group_id: Some(group_id),
+        version,
+    },
 };
 
 /// Answers [`OF_USER`].
-pub(super) async fn of_user(request: HttpRequest, state: web::Data<State>) -> Result<HttpResponse, Problem> {
+pub(super) async fn of_user(
+    request: HttpRequest,
+    state: web::Data<State>,
+) -> Result<HttpResponse, Problem> {
     answer(request, state, &USERS).await
 }
 
 /// Answers [`OF_GROUP`].
-pub(super) async fn of_group(request: HttpRequest, state: web::Data<State>) -> Result<HttpResponse, Problem> {
+pub(super) async fn of_group(
+    request: HttpRequest,
+    state: web::Data<State>,
+) -> Result<HttpResponse, Problem> {
     answer(request, state, &GROUPS).await
 }
 
-async fn answer(request: HttpRequest, state: web::Data<State>, kind: &'static Kind) -> Result<HttpResponse, Problem> {
+async fn answer(
+    request: HttpRequest,
+    state: web::Data<State>,
+    kind: &'static Kind,
+) -> Result<HttpResponse, Problem> {
     let mut question = Question::of(&request, &state, kind.operation)?;
     let places = question.take_places(100, 1000);
     let id = id_within_path(&request).ok_or(Code::NotFound)?;
@@ -99,9 +123,15 @@ async fn answer(request: HttpRequest, state: web::Data<State>, kind: &'static Ki
         let (rows, cursors) = places.page(|row: &VersionRow| row.place.clone(), walk)?;
         let mut items = Vec::with_capacity(rows.len());
         for rows in rows.chunks(BODIES_AT_ONCE) {
-            let bodies = Bodies::load(&engine, rows.iter().flat_map(|row| row.previous.into_iter().chain([row.version])))?;
+            let bodies = Bodies::load(
+                &engine,
+                rows.iter().flat_map(|row| row.previous.into_iter().chain([row.version])),
+            )?;
             for row in rows {
-                items.push(serde_json::to_vec(&(kind.describe)(&id, Version::of(row, &bodies))).map_err(|_| Code::Internal)?);
+                items.push(
+                    serde_json::to_vec(&(kind.describe)(&id, Version::of(row, &bodies)))
+                        .map_err(|_| Code::Internal)?,
+                );
             }
         }
         Ok(list_of(&items, cursors))
@@ -118,7 +148,10 @@ impl Bodies {
     ///
     /// # Errors
     /// If the log cannot be read.
-    fn load(engine: &Engine, versions: impl Iterator<Item = VersionRef>) -> Result<Bodies, ReadError> {
+    fn load(
+        engine: &Engine,
+        versions: impl Iterator<Item = VersionRef>,
+    ) -> Result<Bodies, ReadError> {
         let seqs: BTreeSet<Seq> = versions.map(|version| version.seq).collect();
         Bodies::of(engine, seqs)
     }
@@ -178,12 +211,19 @@ impl<'a> Version<'a> {
         let previous = previous.filter(|previous| previous.kind != VersionKind::Tombstone);
         let changed = match version.kind {
             VersionKind::Tombstone => BTreeMap::new(),
-            _ => changed(previous.map_or("{}", |previous| bodies.snapshot(previous)), bodies.snapshot(version)),
+            _ => changed(
+                previous.map_or("{}", |previous| bodies.snapshot(previous)),
+                bodies.snapshot(version),
+            ),
         };
         // A snapshot may be an old copy: against it nothing can be said to be missed.
-        let known = previous.filter(|previous| previous.kind == VersionKind::Explicit && version.kind == VersionKind::Explicit);
+        let known = previous.filter(|previous| {
+            previous.kind == VersionKind::Explicit && version.kind == VersionKind::Explicit
+        });
         let said = known.zip(said_before(bodies.get(version.seq)));
-        let missed = said.map(|(known, said)| missed(bodies.snapshot(known), said)).filter(|missed| !missed.is_empty());
+        let missed = said
+            .map(|(known, said)| missed(bodies.snapshot(known), said))
+            .filter(|missed| !missed.is_empty());
         Version { change, changed, missed, late, cause: describe_cause(cause) }
     }
 }
@@ -195,11 +235,21 @@ impl Place for EventPlace {
         let &[occurred_at, closing, updated_at, event_id] = parts.as_slice() else { return None };
         let updated_at = if updated_at.is_empty() { None } else { Some(updated_at.parse().ok()?) };
         let closing = ["0", "1"].iter().position(|word| *word == closing)? == 1;
-        Some(EventPlace { occurred_at: Part::read(occurred_at)?, closing, updated_at, event_id: Part::read(event_id)? })
+        Some(EventPlace {
+            occurred_at: Part::read(occurred_at)?,
+            closing,
+            updated_at,
+            event_id: Part::read(event_id)?,
+        })
     }
 
     fn write(&self) -> String {
         let updated_at = self.updated_at.map_or(String::new(), |updated_at| updated_at.to_string());
-        format!("{}.{}.{updated_at}.{}", self.occurred_at, u8::from(self.closing), self.event_id.write())
+        format!(
+            "{}.{}.{updated_at}.{}",
+            self.occurred_at,
+            u8::from(self.closing),
+            self.event_id.write()
+        )
     }
 }

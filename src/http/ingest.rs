@@ -14,14 +14,23 @@ use crate::time;
 use crate::verify::Verified;
 
 /// A webhook. Answered within five seconds, whatever happens.
-pub(super) async fn webhook(request: HttpRequest, payload: web::Payload, state: web::Data<State>) -> Result<HttpResponse, Problem> {
+pub(super) async fn webhook(
+    request: HttpRequest,
+    payload: web::Payload,
+    state: web::Data<State>,
+) -> Result<HttpResponse, Problem> {
     let answer = tokio::time::timeout(ANSWER_WITHIN, take(&request, payload, &state)).await;
     answer.unwrap_or_else(|_| Err(Code::LogUnavailable.into()))
 }
 
-async fn take(request: &HttpRequest, payload: web::Payload, state: &web::Data<State>) -> Result<HttpResponse, Problem> {
+async fn take(
+    request: &HttpRequest,
+    payload: web::Payload,
+    state: &web::Data<State>,
+) -> Result<HttpResponse, Problem> {
     let encodings = request.headers().get_all(CONTENT_ENCODING);
-    if encodings.into_iter().any(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"identity")) {
+    if encodings.into_iter().any(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"identity"))
+    {
         return Err(Code::UnsupportedEncoding.into());
     }
     let body = match payload.to_bytes_limited(BODY_BYTES_MAX).await {
@@ -31,7 +40,8 @@ async fn take(request: &HttpRequest, payload: web::Payload, state: &web::Data<St
         Err(_) => return Err(Code::BodyTooLarge.into()),
     };
     let engine = state.engine()?;
-    let event = Verified::webhook(&state.keyring, signature(request).as_deref(), body, time::now_ms());
+    let event =
+        Verified::webhook(&state.keyring, signature(request).as_deref(), body, time::now_ms());
     let event = event.map_err(|rejection| state.count_rejection(rejection.into()))?;
     let event_id = event.event_id().map(str::to_owned);
     let answer = engine.submit(event).map_err(refused)?;
@@ -41,13 +51,15 @@ async fn take(request: &HttpRequest, payload: web::Payload, state: &web::Data<St
         Outcome::Duplicate(seq) => (seq, true, false),
         Outcome::Conflict { seq, duplicate, .. } => (seq, duplicate, true),
     };
-    let body = object!({"seq": seq, "event_id": event_id, "duplicate": duplicate, "conflict": conflict});
+    let body =
+        object!({"seq": seq, "event_id": event_id, "duplicate": duplicate, "conflict": conflict});
     Ok(json(StatusCode::OK).json(body))
 }
 
 /// The signature's header; given several times, its values together.
 fn signature(request: &HttpRequest) -> Option<Bytes> {
-    let values: Vec<&[u8]> = request.headers().get_all("WorkOS-Signature").map(|value| value.as_bytes()).collect();
+    let values: Vec<&[u8]> =
+        request.headers().get_all("WorkOS-Signature").map(|value| value.as_bytes()).collect();
     (!values.is_empty()).then(|| values.join(&b',').into())
 }
 

@@ -9,7 +9,9 @@ use rollcall_projections::Seq;
 use serde_json::{Value, json as object};
 
 use super::answer::{Code, Problem, json};
-use super::api::{CHECKPOINT_SIZE, FROM_SIZE, Gives, Method, Operation, RECORD, TO_SIZE, TREE_SIZE};
+use super::api::{
+    CHECKPOINT_SIZE, FROM_SIZE, Gives, Method, Operation, RECORD, TO_SIZE, TREE_SIZE,
+};
 use super::body::Body;
 use super::question::{Question, id_in_path};
 use super::{ANSWER_WITHIN, State};
@@ -114,7 +116,10 @@ pub(super) const CHANGE_KEY: Operation = Operation {
 };
 
 /// Answers [`CHECKPOINT`].
-pub(super) async fn checkpoint(request: HttpRequest, state: web::Data<State>) -> Result<HttpResponse, Problem> {
+pub(super) async fn checkpoint(
+    request: HttpRequest,
+    state: web::Data<State>,
+) -> Result<HttpResponse, Problem> {
     let mut question = Question::of(&request, &state, &CHECKPOINT)?;
     let head = question.engine.head();
     let size = question.take_seq("size").unwrap_or(head);
@@ -128,7 +133,10 @@ pub(super) async fn checkpoint(request: HttpRequest, state: web::Data<State>) ->
 }
 
 /// Answers [`ENTRY`].
-pub(super) async fn entry(request: HttpRequest, state: web::Data<State>) -> Result<HttpResponse, Problem> {
+pub(super) async fn entry(
+    request: HttpRequest,
+    state: web::Data<State>,
+) -> Result<HttpResponse, Problem> {
     let engine = Question::of(&request, &state, &ENTRY)?.finish()?;
     let name = id_in_path(&request).ok_or(Code::NotFound)?;
     let entry = web::block(move || read(&engine, &name)).await.map_err(|_| Code::Internal)??;
@@ -156,7 +164,10 @@ fn read(engine: &Engine, name: &str) -> Result<Value, Problem> {
 }
 
 /// Answers [`INCLUSION`].
-pub(super) async fn inclusion(request: HttpRequest, state: web::Data<State>) -> Result<HttpResponse, Problem> {
+pub(super) async fn inclusion(
+    request: HttpRequest,
+    state: web::Data<State>,
+) -> Result<HttpResponse, Problem> {
     let mut question = Question::of(&request, &state, &INCLUSION)?;
     let head = question.engine.head();
     let seq = question.take_needed_seq("seq");
@@ -169,12 +180,16 @@ pub(super) async fn inclusion(request: HttpRequest, state: web::Data<State>) -> 
     if seq > head {
         return Err(Problem::entity_not_found("Record", &seq.to_string()));
     }
-    let hashes = web::block(move || engine.inclusion(seq, size)).await.map_err(|_| Code::Internal)??;
+    let hashes =
+        web::block(move || engine.inclusion(seq, size)).await.map_err(|_| Code::Internal)??;
     Ok(json(StatusCode::OK).json(object!({ "object": "inclusion_proof", "seq": seq, "size": size, "hashes": encoded(&hashes) })))
 }
 
 /// Answers [`CONSISTENCY`].
-pub(super) async fn consistency(request: HttpRequest, state: web::Data<State>) -> Result<HttpResponse, Problem> {
+pub(super) async fn consistency(
+    request: HttpRequest,
+    state: web::Data<State>,
+) -> Result<HttpResponse, Problem> {
     let mut question = Question::of(&request, &state, &CONSISTENCY)?;
     let head = question.engine.head();
     let from = question.take_needed_seq("from");
@@ -185,7 +200,8 @@ pub(super) async fn consistency(request: HttpRequest, state: web::Data<State>) -
         question.error("from", "it is beyond `to`");
     }
     let engine = question.finish()?;
-    let hashes = web::block(move || engine.consistency(from, to)).await.map_err(|_| Code::Internal)??;
+    let hashes =
+        web::block(move || engine.consistency(from, to)).await.map_err(|_| Code::Internal)??;
     Ok(json(StatusCode::OK).json(object!({ "object": "consistency_proof", "from": from, "to": to, "hashes": encoded(&hashes) })))
 }
 
@@ -194,14 +210,21 @@ fn encoded(hashes: &[[u8; 32]]) -> Vec<String> {
 }
 
 /// Answers [`KEY`].
-pub(super) async fn key(request: HttpRequest, state: web::Data<State>) -> Result<HttpResponse, Problem> {
+pub(super) async fn key(
+    request: HttpRequest,
+    state: web::Data<State>,
+) -> Result<HttpResponse, Problem> {
     let engine = Question::of(&request, &state, &KEY)?.finish()?;
     let key = web::block(move || describe(&engine, None)).await.map_err(|_| Code::Internal)??;
     Ok(json(StatusCode::OK).json(key))
 }
 
 /// Answers [`CHANGE_KEY`].
-pub(super) async fn change_key(request: HttpRequest, payload: web::Payload, state: web::Data<State>) -> Result<HttpResponse, Problem> {
+pub(super) async fn change_key(
+    request: HttpRequest,
+    payload: web::Payload,
+    state: web::Data<State>,
+) -> Result<HttpResponse, Problem> {
     let question = Question::of(&request, &state, &CHANGE_KEY)?;
     let operator = question.operator;
     let engine = question.finish()?;
@@ -213,7 +236,8 @@ pub(super) async fn change_key(request: HttpRequest, payload: web::Payload, stat
         let handover = engine.change_checkpoint_key(operator, note)?;
         describe(&engine, Some(handover))
     });
-    let changed = tokio::time::timeout(ANSWER_WITHIN, changed).await.map_err(|_| Code::LogUnavailable)?;
+    let changed =
+        tokio::time::timeout(ANSWER_WITHIN, changed).await.map_err(|_| Code::LogUnavailable)?;
     Ok(json(StatusCode::OK).json(changed.map_err(|_| Code::Internal)??))
 }
 
@@ -245,7 +269,8 @@ impl Question {
     fn take_seq(&mut self, name: &str) -> Option<Seq> {
         let text = self.take(name)?;
         let plain = text.bytes().all(|byte| byte.is_ascii_digit());
-        let seq = text.parse::<Seq>().ok().filter(|seq| plain && (1..=Seq::from(u32::MAX)).contains(seq));
+        let seq =
+            text.parse::<Seq>().ok().filter(|seq| plain && (1..=Seq::from(u32::MAX)).contains(seq));
         if seq.is_none() {
             self.error(name, format!("it must be a whole number from 1 to {}", u32::MAX));
         }

@@ -50,8 +50,18 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 pub const WEBHOOK_PATH: &str = "/webhooks/workos";
 
 /// First segments of the server's own paths, those to come included: a webhook path among them would hide a call.
-pub const OWN_PATHS: [&str; 10] =
-    ["", "directories", "directory_users", "directory_groups", "events", "rollcall", "healthz", "readyz", "metrics", "openapi.json"];
+pub const OWN_PATHS: [&str; 10] = [
+    "",
+    "directories",
+    "directory_users",
+    "directory_groups",
+    "events",
+    "rollcall",
+    "healthz",
+    "readyz",
+    "metrics",
+    "openapi.json",
+];
 
 /// What a server is set up with.
 pub struct Settings {
@@ -82,7 +92,9 @@ impl State {
     }
 
     fn count_rejection(&self, code: Code) -> Code {
-        for (counter, _) in self.rejections.iter().zip(Code::SIGNATURES).filter(|(_, other)| *other == code) {
+        for (counter, _) in
+            self.rejections.iter().zip(Code::SIGNATURES).filter(|(_, other)| *other == code)
+        {
             counter.fetch_add(1, Ordering::Relaxed);
         }
         code
@@ -103,7 +115,11 @@ pub struct Server {
 ///
 /// # Errors
 /// If the address cannot be had.
-pub fn serve(listen: impl std::net::ToSocketAddrs, settings: Settings, engine: Arc<OnceLock<Arc<Engine>>>) -> std::io::Result<Server> {
+pub fn serve(
+    listen: impl std::net::ToSocketAddrs,
+    settings: Settings,
+    engine: Arc<OnceLock<Arc<Engine>>>,
+) -> std::io::Result<Server> {
     let listener = TcpListener::bind(listen)?;
     let address = listener.local_addr()?;
     let configure = app(settings, engine);
@@ -119,10 +135,19 @@ pub fn serve(listen: impl std::net::ToSocketAddrs, settings: Settings, engine: A
 }
 
 /// Every route of the server, over an engine that may still be catching up.
-pub fn app(settings: Settings, engine: Arc<OnceLock<Arc<Engine>>>) -> impl Fn(&mut web::ServiceConfig) + Clone + Send + 'static {
+pub fn app(
+    settings: Settings,
+    engine: Arc<OnceLock<Arc<Engine>>>,
+) -> impl Fn(&mut web::ServiceConfig) + Clone + Send + 'static {
     let Settings { keyring, api_keys, webhook_paths } = settings;
     let api_keys = ApiKeys::new(api_keys.iter().map(String::as_str));
-    let state = web::Data::new(State { keyring, api_keys, engine, rejections: Default::default(), stats: Default::default() });
+    let state = web::Data::new(State {
+        keyring,
+        api_keys,
+        engine,
+        rejections: Default::default(),
+        stats: Default::default(),
+    });
     move |config| {
         config.app_data(state.clone()).default_service(web::to(not_found));
         routes(config, &webhook_paths);
@@ -131,7 +156,11 @@ pub fn app(settings: Settings, engine: Arc<OnceLock<Arc<Engine>>>) -> impl Fn(&m
 
 fn routes(config: &mut web::ServiceConfig, webhook_paths: &[String]) {
     for path in webhook_paths {
-        config.service(web::resource(path).route(web::post().to(ingest::webhook)).default_service(web::to(post_only)));
+        config.service(
+            web::resource(path)
+                .route(web::post().to(ingest::webhook))
+                .default_service(web::to(post_only)),
+        );
     }
     resources(config);
 }

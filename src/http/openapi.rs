@@ -94,8 +94,7 @@ fn call(operation: &Operation, schemas: &Value) -> Value {
         call.insert("security".into(), object!([]));
     }
     if let Some(name) = operation.takes {
-        let content =
-            object!({ "application/json": { "schema": reference(name), "example": schemas.pointer(&format!("/{name}/example")) } });
+        let content = object!({ "application/json": { "schema": reference(name), "example": schemas.pointer(&format!("/{name}/example")) } });
         call.insert("requestBody".into(), object!({ "required": true, "content": content }));
     }
     call.insert("responses".into(), responses(operation, schemas));
@@ -144,15 +143,19 @@ fn problems(operation: &Operation) -> Vec<Code> {
         Code::MethodNotAllowed => true,
         _ => false,
     };
-    Code::ALL.into_iter().filter(|code| follows(code) || operation.problems.contains(code)).collect()
+    Code::ALL
+        .into_iter()
+        .filter(|code| follows(code) || operation.problems.contains(code))
+        .collect()
 }
 
 fn responses(operation: &Operation, schemas: &Value) -> Value {
     let (schema, example) = match operation.gives {
-        Gives::One(name) | Gives::Begun(name) => (reference(name), schemas.pointer(&format!("/{name}/example")).cloned()),
+        Gives::One(name) | Gives::Begun(name) => {
+            (reference(name), schemas.pointer(&format!("/{name}/example")).cloned())
+        }
         Gives::List(name) => {
-            let list =
-                object!({ "allOf": [reference("List"), { "properties": { "data": { "type": "array", "items": reference(name) } } }] });
+            let list = object!({ "allOf": [reference("List"), { "properties": { "data": { "type": "array", "items": reference(name) } } }] });
             let item = schemas.pointer(&format!("/{name}/example")).cloned();
             let list_metadata = object!({ "before": null, "after": null });
             (list, item.map(|item| object!({ "object": "list", "data": [item], "list_metadata": list_metadata })))
@@ -160,22 +163,30 @@ fn responses(operation: &Operation, schemas: &Value) -> Value {
         Gives::Text(kind, example) => {
             let content = object!({ kind: { "schema": { "type": "string" }, "example": example } });
             let headers = object!({ "X-Request-ID": header("Names this request.") });
-            let answer = object!({ "description": operation.about, "headers": headers, "content": content });
+            let answer =
+                object!({ "description": operation.about, "headers": headers, "content": content });
             return with_problems("200", answer, &problems(operation));
         }
         Gives::Document => (object!({ "type": "object" }), Some(object!({ "openapi": "3.1.1" }))),
         Gives::Accepted => {
             let content = object!({ "text/plain": { "schema": { "type": "string" }, "example": "Accepted" } });
-            return with_problems("202", object!({ "description": operation.about, "content": content }), &problems(operation));
+            return with_problems(
+                "202",
+                object!({ "description": operation.about, "content": content }),
+                &problems(operation),
+            );
         }
     };
     let mut headers = object!({ "X-Request-ID": header("Names this request.") });
     if let Some(headers) = headers.as_object_mut() {
         let pins = operation.pins().iter();
-        headers.extend(pins.map(|(name, parameter)| ((*name).into(), header(&format!("Sent back as `{parameter}`, repeats the answer.")))));
+        headers.extend(pins.map(|(name, parameter)| {
+            ((*name).into(), header(&format!("Sent back as `{parameter}`, repeats the answer.")))
+        }));
     }
     let content = object!({ "application/json": { "schema": schema, "example": example } });
-    let answer = object!({ "description": operation.about, "headers": headers, "content": content });
+    let answer =
+        object!({ "description": operation.about, "headers": headers, "content": content });
     let status = if matches!(operation.gives, Gives::Begun(_)) { "202" } else { "200" };
     with_problems(status, answer, &problems(operation))
 }
@@ -192,7 +203,10 @@ fn with_problems(status: &str, answer: Value, problems: &[Code]) -> Value {
                 "content": { "application/json": { "schema": reference("Problem"), "examples": {} } },
             })
         });
-        if let Some(examples) = response.pointer_mut("/content/application~1json/examples").and_then(Value::as_object_mut) {
+        if let Some(examples) = response
+            .pointer_mut("/content/application~1json/examples")
+            .and_then(Value::as_object_mut)
+        {
             examples.insert(code.name().into(), object!({ "value": example(*code) }));
         }
     }
@@ -203,13 +217,26 @@ fn example(code: Code) -> Value {
     let mut example = object!({ "message": code.message(), "code": code.name() });
     let more = match code {
         Code::EntityNotFound => Some(("entity_id", object!("directory_1"))),
-        Code::ValidationFailed => Some(("errors", object!([{ "field": "limit", "code": "it must be a whole number from 1 to 100" }]))),
-        Code::AsOfInFuture => Some(("errors", object!([{ "field": "as_of", "code": "`as_of` is later than this server's clock" }]))),
-        Code::KnownAtOutOfRange => {
-            Some(("errors", object!([{ "field": "known_at", "code": "`known_at` is above the last record, or in the future" }])))
-        }
-        Code::MappingInvalid => Some(("errors", object!([{ "field": "mapping.rules[0].roles", "code": "it must name a role" }]))),
-        Code::CursorInvalid => Some(("errors", object!([{ "field": "after", "code": "this is not a cursor of this list" }]))),
+        Code::ValidationFailed => Some((
+            "errors",
+            object!([{ "field": "limit", "code": "it must be a whole number from 1 to 100" }]),
+        )),
+        Code::AsOfInFuture => Some((
+            "errors",
+            object!([{ "field": "as_of", "code": "`as_of` is later than this server's clock" }]),
+        )),
+        Code::KnownAtOutOfRange => Some((
+            "errors",
+            object!([{ "field": "known_at", "code": "`known_at` is above the last record, or in the future" }]),
+        )),
+        Code::MappingInvalid => Some((
+            "errors",
+            object!([{ "field": "mapping.rules[0].roles", "code": "it must name a role" }]),
+        )),
+        Code::CursorInvalid => Some((
+            "errors",
+            object!([{ "field": "after", "code": "this is not a cursor of this list" }]),
+        )),
         _ => None,
     };
     if let (Some((key, value)), Some(example)) = (more, example.as_object_mut()) {
@@ -235,7 +262,8 @@ fn webhook(schemas: &Value) -> Value {
         })
         .collect();
     let example = schemas.pointer("/Receipt/example");
-    let content = object!({ "application/json": { "schema": reference("Receipt"), "example": example } });
+    let content =
+        object!({ "application/json": { "schema": reference("Receipt"), "example": example } });
     let answer = object!({ "description": "The event is durable, and what it says can be asked.", "content": content });
     object!({
         "post": {

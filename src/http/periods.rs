@@ -8,7 +8,10 @@ use serde_json::{Value, json as object};
 
 use super::State;
 use super::answer::{Code, Problem, list as list_of};
-use super::api::{AFTER_MEMBER, AFTER_PLACE, BEFORE_MEMBER, BEFORE_PLACE, Gives, LIMIT_OWN, Method, ORDER_TIME, Operation};
+use super::api::{
+    AFTER_MEMBER, AFTER_PLACE, BEFORE_MEMBER, BEFORE_PLACE, Gives, LIMIT_OWN, Method, ORDER_TIME,
+    Operation,
+};
 use super::places::{in_steps, of_all};
 use super::question::{Place, Places, Question, id_within_path, pinned, pinned_with_roles};
 use super::roles::describe_cause;
@@ -18,7 +21,12 @@ use crate::time;
 /// How many periods of a group's members are worked out under one lock.
 const STEP: usize = 64;
 
-const fn periods(path: &'static str, name: &'static str, about: &'static str, item: &'static str) -> Operation {
+const fn periods(
+    path: &'static str,
+    name: &'static str,
+    about: &'static str,
+    item: &'static str,
+) -> Operation {
     Operation {
         method: Method::Get,
         path,
@@ -78,7 +86,11 @@ struct Asked {
 }
 
 impl Asked {
-    async fn of(request: &HttpRequest, state: &web::Data<State>, operation: &'static Operation) -> Result<Asked, Problem> {
+    async fn of(
+        request: &HttpRequest,
+        state: &web::Data<State>,
+        operation: &'static Operation,
+    ) -> Result<Asked, Problem> {
         let mut question = Question::of(request, state, operation)?;
         let places = question.take_places(100, 1000);
         let id = id_within_path(request).ok_or(Code::NotFound)?;
@@ -93,20 +105,27 @@ impl Asked {
         place: impl Fn(&T) -> P,
         describe: impl Fn(&str, &T) -> Value,
     ) -> Result<Vec<u8>, Problem> {
-        let periods = periods.ok_or_else(|| Problem::entity_not_found("Directory User", &self.id))?;
-        let walk = |start: Option<P>, descending: bool, limit: usize| of_all(&periods, &place, start, descending, limit);
+        let periods =
+            periods.ok_or_else(|| Problem::entity_not_found("Directory User", &self.id))?;
+        let walk = |start: Option<P>, descending: bool, limit: usize| {
+            of_all(&periods, &place, start, descending, limit)
+        };
         let (items, cursors) = self.places.page(&place, walk)?;
         Ok(write(&items, cursors, |period| describe(&self.id, period)))
     }
 }
 
 fn write<T>(items: &[T], cursors: [Option<String>; 2], describe: impl Fn(&T) -> Value) -> Vec<u8> {
-    let items: Vec<Vec<u8>> = items.iter().map(|item| describe(item).to_string().into_bytes()).collect();
+    let items: Vec<Vec<u8>> =
+        items.iter().map(|item| describe(item).to_string().into_bytes()).collect();
     list_of(&items, cursors)
 }
 
 /// Answers [`ACCESS`].
-pub(super) async fn access(request: HttpRequest, state: web::Data<State>) -> Result<HttpResponse, Problem> {
+pub(super) async fn access(
+    request: HttpRequest,
+    state: web::Data<State>,
+) -> Result<HttpResponse, Problem> {
     let asked = Asked::of(&request, &state, &ACCESS).await?;
     let cut = asked.cut;
     let found = web::block(move || {
@@ -117,7 +136,10 @@ pub(super) async fn access(request: HttpRequest, state: web::Data<State>) -> Res
 }
 
 /// Answers [`ROLES`].
-pub(super) async fn roles(request: HttpRequest, state: web::Data<State>) -> Result<HttpResponse, Problem> {
+pub(super) async fn roles(
+    request: HttpRequest,
+    state: web::Data<State>,
+) -> Result<HttpResponse, Problem> {
     let asked = Asked::of(&request, &state, &ROLES).await?;
     let cut = asked.cut;
     let found = web::block(move || {
@@ -132,18 +154,28 @@ pub(super) async fn roles(request: HttpRequest, state: web::Data<State>) -> Resu
 }
 
 /// Answers [`GROUPS`].
-pub(super) async fn groups(request: HttpRequest, state: web::Data<State>) -> Result<HttpResponse, Problem> {
+pub(super) async fn groups(
+    request: HttpRequest,
+    state: web::Data<State>,
+) -> Result<HttpResponse, Problem> {
     let asked = Asked::of(&request, &state, &GROUPS).await?;
     let cut = asked.cut;
     let found = web::block(move || {
         let periods = asked.engine.views().membership_periods_of_user(&asked.id, cut);
-        asked.page(periods, |period| (period.from, period.group.clone()), |_, period| describe_membership(period))
+        asked.page(
+            periods,
+            |period| (period.from, period.group.clone()),
+            |_, period| describe_membership(period),
+        )
     });
     Ok(pinned(cut, found.await.map_err(|_| Code::Internal)?))
 }
 
 /// Answers [`MEMBERS`].
-pub(super) async fn members(request: HttpRequest, state: web::Data<State>) -> Result<HttpResponse, Problem> {
+pub(super) async fn members(
+    request: HttpRequest,
+    state: web::Data<State>,
+) -> Result<HttpResponse, Problem> {
     let Asked { id, places, engine, cut } = Asked::of(&request, &state, &MEMBERS).await?;
     let found = web::block(move || {
         if engine.views().group_seen_at(&id, Cut { as_of: Millis::MAX, ..cut }).is_none() {
@@ -152,10 +184,14 @@ pub(super) async fn members(request: HttpRequest, state: web::Data<State>) -> Re
         let walk = |start: Option<(String, Millis)>, descending: bool, limit: usize| {
             in_steps(start, limit, |start, limit| {
                 let start = start.map(|(user, from)| (user.as_str(), *from));
-                engine.views().membership_periods_of_group(&id, cut, start, descending, limit.min(STEP)).unwrap_or_default()
+                engine
+                    .views()
+                    .membership_periods_of_group(&id, cut, start, descending, limit.min(STEP))
+                    .unwrap_or_default()
             })
         };
-        let (items, cursors) = places.page(|period: &MembershipPeriod| (period.user.clone(), period.from), walk)?;
+        let (items, cursors) =
+            places.page(|period: &MembershipPeriod| (period.user.clone(), period.from), walk)?;
         Ok(write(&items, cursors, describe_membership))
     });
     Ok(pinned(cut, found.await.map_err(|_| Code::Internal)?))

@@ -78,6 +78,9 @@ pub(super) fn of_all<T: Clone, P: Ord>(
         (all.iter().take(end).rev().take(limit).cloned().collect(), end > limit)
     } else {
         let first = start.map_or(0, |start| all.partition_point(|item| place(item) <= start));
-        (all.iter().skip(first).take(limit).cloned().collect(), all.len().saturating_sub(first) > limit)
+        (
+            all.iter().skip(first).take(limit).cloned().collect(),
+            all.len().saturating_sub(first) > limit,
+        )
     }
 }

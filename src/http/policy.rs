@@ -45,26 +45,39 @@ pub(super) const SET: Operation = Operation {
 };
 
 /// Answers [`SHOW`].
-pub(super) async fn show(request: HttpRequest, state: web::Data<State>) -> Result<HttpResponse, Problem> {
+pub(super) async fn show(
+    request: HttpRequest,
+    state: web::Data<State>,
+) -> Result<HttpResponse, Problem> {
     let question = Question::of(&request, &state, &SHOW)?;
     let (engine, cut) = question.cut().await?;
     let policy = engine.views().policy(cut);
-    let body = web::block(move || describe(&engine, policy)).await.unwrap_or_else(|_| Err(Code::Internal.into()));
+    let body = web::block(move || describe(&engine, policy))
+        .await
+        .unwrap_or_else(|_| Err(Code::Internal.into()));
     Ok(pinned(cut, body.map(|policy| policy.to_string().into_bytes())))
 }
 
 /// Answers [`SET`].
-pub(super) async fn set(request: HttpRequest, payload: web::Payload, state: web::Data<State>) -> Result<HttpResponse, Problem> {
+pub(super) async fn set(
+    request: HttpRequest,
+    payload: web::Payload,
+    state: web::Data<State>,
+) -> Result<HttpResponse, Problem> {
     let question = Question::of(&request, &state, &SET)?;
     let operator = question.operator;
     let engine = question.finish()?;
     let mut body = Body::of(payload).await?;
-    let inactive_users = body.take_word("inactive_users", &InactiveUsers::ALL.map(|treatment| (treatment.word(), treatment)));
+    let inactive_users = body.take_word(
+        "inactive_users",
+        &InactiveUsers::ALL.map(|treatment| (treatment.word(), treatment)),
+    );
     let (effective_from, note) = (body.take_moment("effective_from"), body.take_note());
     body.finish()?;
     let set = engine.set_policy(operator, inactive_users.unwrap_or_default(), effective_from, note);
     let policy = done_in_time(set).await?;
-    let body = web::block(move || describe(&engine, Some(policy))).await.map_err(|_| Code::Internal)??;
+    let body =
+        web::block(move || describe(&engine, Some(policy))).await.map_err(|_| Code::Internal)??;
     Ok(json(StatusCode::OK).json(body))
 }
 
@@ -91,7 +104,10 @@ fn describe(engine: &Engine, policy: Option<Policy>) -> Result<Value, Problem> {
 }
 
 /// Who did what a record says, by the key's name, and the note left with it. Blocks while it reads the log.
-pub(super) fn author(engine: &Engine, seq: Seq) -> Result<(Option<String>, Option<Value>), Problem> {
+pub(super) fn author(
+    engine: &Engine,
+    seq: Seq,
+) -> Result<(Option<String>, Option<Value>), Problem> {
     let record = engine.record(seq)?;
     let body: Value = serde_json::from_slice(&record.body).unwrap_or_default();
     let name = match record.proof {

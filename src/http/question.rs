@@ -72,19 +72,24 @@ impl Places {
     ) -> Result<(Vec<T>, [Option<String>; 2]), Problem> {
         let Places { limit, descending, after, before } = self;
         let read = |field: &str, cursor: Option<String>| {
-            cursor.map(|cursor| P::read(&cursor).ok_or_else(|| Problem::cursor_invalid(field))).transpose()
+            cursor
+                .map(|cursor| P::read(&cursor).ok_or_else(|| Problem::cursor_invalid(field)))
+                .transpose()
         };
         let (after, before) = (read("after", after)?, read("before", before)?);
         let (backward, has_cursor) = (before.is_some(), before.is_some() || after.is_some());
         let (mut items, more) = walk(before.or(after), descending != backward, limit);
         // On the side that the walk came from there can only be something if it did not start at the list's end.
         let behind = items.first().filter(|_| has_cursor).map(&place);
-        let more_behind = behind.is_some_and(|first| !walk(Some(first), descending == backward, 1).0.is_empty());
-        let (more_before, more_after) = if backward { (more, more_behind) } else { (more_behind, more) };
+        let more_behind =
+            behind.is_some_and(|first| !walk(Some(first), descending == backward, 1).0.is_empty());
+        let (more_before, more_after) =
+            if backward { (more, more_behind) } else { (more_behind, more) };
         if backward {
             items.reverse();
         }
-        let cursor = |item: Option<&T>, more: bool| item.filter(|_| more).map(|item| place(item).write());
+        let cursor =
+            |item: Option<&T>, more: bool| item.filter(|_| more).map(|item| place(item).write());
         let cursors = [cursor(items.first(), more_before), cursor(items.last(), more_after)];
         Ok((items, cursors))
     }
@@ -95,13 +100,28 @@ impl Question {
     ///
     /// # Errors
     /// 401 without a known key; 503 before the log is folded.
-    pub(super) fn of(request: &HttpRequest, state: &web::Data<State>, operation: &'static Operation) -> Result<Question, Problem> {
+    pub(super) fn of(
+        request: &HttpRequest,
+        state: &web::Data<State>,
+        operation: &'static Operation,
+    ) -> Result<Question, Problem> {
         let header = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
-        let key = header.and_then(|value| value.split_once(' ')).filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
-        let operator = key.and_then(|(_, key)| state.api_keys.identify(key.trim())).ok_or(Code::Unauthorized)?;
+        let key = header
+            .and_then(|value| value.split_once(' '))
+            .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
+        let operator = key
+            .and_then(|(_, key)| state.api_keys.identify(key.trim()))
+            .ok_or(Code::Unauthorized)?;
         access_log::asked(request, operator, operation);
-        let parameters = form_urlencoded::parse(request.query_string().as_bytes()).into_owned().collect();
-        Ok(Question { engine: state.engine()?.clone(), operator, operation, parameters, errors: Vec::new() })
+        let parameters =
+            form_urlencoded::parse(request.query_string().as_bytes()).into_owned().collect();
+        Ok(Question {
+            engine: state.engine()?.clone(),
+            operator,
+            operation,
+            parameters,
+            errors: Vec::new(),
+        })
     }
 
     pub(super) fn error(&mut self, field: &str, code: impl Into<String>) {
@@ -175,7 +195,10 @@ impl Question {
 
     /// Takes how many items a page has.
     pub(super) fn take_limit(&mut self, limit_default: usize, limit_max: usize) -> usize {
-        match self.take("limit").map(|text| text.parse::<usize>().ok().filter(|limit| (1..=limit_max).contains(limit))) {
+        match self
+            .take("limit")
+            .map(|text| text.parse::<usize>().ok().filter(|limit| (1..=limit_max).contains(limit)))
+        {
             None => limit_default,
             Some(Some(limit)) => limit,
             Some(None) => {
@@ -186,9 +209,17 @@ impl Question {
     }
 
     /// Takes the cursors, order and limit of a list.
-    pub(super) fn take_paging(&mut self, limit_default: usize, limit_max: usize, descending: bool) -> Paging {
+    pub(super) fn take_paging(
+        &mut self,
+        limit_default: usize,
+        limit_max: usize,
+        descending: bool,
+    ) -> Paging {
         let limit = self.take_limit(limit_default, limit_max);
-        let order = self.take_word("order", &[("asc", (false, false)), ("desc", (true, false)), ("normal", (true, true))]);
+        let order = self.take_word(
+            "order",
+            &[("asc", (false, false)), ("desc", (true, false)), ("normal", (true, true))],
+        );
         let (descending, reversed) = order.unwrap_or((descending, false));
         let (before, after) = (self.take("before"), self.take("after"));
         if before.is_some() && after.is_some() {
@@ -221,7 +252,10 @@ impl Question {
     /// Takes a cut by when things became known.
     pub(super) fn take_known_at(&mut self, name: &str) -> Option<KnownAt> {
         let text = self.take(name)?;
-        let seq = text.bytes().all(|byte| byte.is_ascii_digit()).then(|| KnownAt::Seq(text.parse().unwrap_or(u64::MAX)));
+        let seq = text
+            .bytes()
+            .all(|byte| byte.is_ascii_digit())
+            .then(|| KnownAt::Seq(text.parse().unwrap_or(u64::MAX)));
         let known_at = seq.or_else(|| parse_moment(&text).map(KnownAt::Time));
         if known_at.is_none() {
             self.error(name, "it must be a record's number or an RFC 3339 time");
@@ -236,15 +270,21 @@ impl Question {
         if after.is_some() && before.is_some() {
             self.error("before", "give `before` or `after`, not both");
         }
-        let descending = self.take_word("order", &[("asc", false), ("desc", true)]).unwrap_or(false);
+        let descending =
+            self.take_word("order", &[("asc", false), ("desc", true)]).unwrap_or(false);
         Places { limit, descending, after, before }
     }
 
     /// Takes a list of texts, each once, in every encoding that client libraries use: separated by commas, the parameter repeated, `name[]`, `name[0]`.
     pub(super) fn take_texts(&mut self, name: &str, max: usize) -> Vec<String> {
         let values = self.take_all(name, |key| key == name || without_index(key) == Some(name));
-        let texts = values.iter().flat_map(|value| value.split(',')).map(str::trim).filter(|text| !text.is_empty());
-        let texts: Vec<String> = texts.map(str::to_owned).collect::<BTreeSet<String>>().into_iter().collect();
+        let texts = values
+            .iter()
+            .flat_map(|value| value.split(','))
+            .map(str::trim)
+            .filter(|text| !text.is_empty());
+        let texts: Vec<String> =
+            texts.map(str::to_owned).collect::<BTreeSet<String>>().into_iter().collect();
         if texts.len() > max {
             self.error(name, format!("at most {max} may be given"));
         } else if texts.iter().any(|text| text.len() > VALUE_BYTES_MAX) {
@@ -268,7 +308,8 @@ impl Question {
     /// # Errors
     /// 422 for anything wrong so far.
     pub(super) fn finish(mut self) -> Result<Arc<Engine>, Problem> {
-        let left: BTreeSet<String> = self.parameters.drain(..).map(|(name, _)| name.chars().take(64).collect()).collect();
+        let left: BTreeSet<String> =
+            self.parameters.drain(..).map(|(name, _)| name.chars().take(64).collect()).collect();
         for name in left.iter().take(UNKNOWN_TOLD_MAX) {
             self.error(name, "there is no such parameter here");
         }
@@ -280,9 +321,15 @@ impl Question {
 ///
 /// # Errors
 /// If it is ahead of what is known, or cannot be repeated yet.
-pub(super) async fn fix(engine: &Engine, as_of: Option<Millis>, known_at: Option<KnownAt>) -> Result<Cut, CutError> {
+pub(super) async fn fix(
+    engine: &Engine,
+    as_of: Option<Millis>,
+    known_at: Option<KnownAt>,
+) -> Result<Cut, CutError> {
     // A `known_at` in time may wait for what is being written, but not for ever.
-    tokio::time::timeout(ANSWER_WITHIN, engine.cut(as_of, known_at)).await.unwrap_or(Err(CutError::Unsettled))
+    tokio::time::timeout(ANSWER_WITHIN, engine.cut(as_of, known_at))
+        .await
+        .unwrap_or(Err(CutError::Unsettled))
 }
 
 /// The name of which `name[]` or `name[0]` gives one value.
@@ -312,9 +359,14 @@ impl Paging {
     ///
     /// # Errors
     /// 422 for a cursor that is no number.
-    pub(super) fn numbers(&self, all: usize) -> Result<(impl Iterator<Item = usize>, bool, bool), Problem> {
+    pub(super) fn numbers(
+        &self,
+        all: usize,
+    ) -> Result<(impl Iterator<Item = usize>, bool, bool), Problem> {
         let window = self.window();
-        let number = |field: &str, cursor: Option<&str>| match cursor.map(|cursor| cursor.parse::<usize>()) {
+        let number = |field: &str, cursor: Option<&str>| match cursor
+            .map(|cursor| cursor.parse::<usize>())
+        {
             None => Ok(None),
             Some(Ok(number @ 1..)) => Ok(Some(number)),
             Some(_) => Err(Problem::cursor_invalid(field)),
@@ -322,26 +374,45 @@ impl Paging {
         let (after, before) = (number("after", window.after)?, number("before", window.before)?);
         // Places count from 0 in the list's own order: item n stands at n - 1, or in descending order at the length less n.
         let descending = window.descending;
-        let at = |number: usize| if descending { all.saturating_sub(number) } else { (number - 1).min(all) };
-        let behind = |number: usize| if descending { (all + 1).saturating_sub(number) } else { number.min(all) };
+        let at = |number: usize| {
+            if descending { all.saturating_sub(number) } else { (number - 1).min(all) }
+        };
+        let behind = |number: usize| {
+            if descending { (all + 1).saturating_sub(number) } else { number.min(all) }
+        };
         let (start, end) = match (after.map(behind), before.map(at)) {
             (None, Some(end)) => (end.saturating_sub(window.limit), end),
             (start, _) => (start.unwrap_or(0), (start.unwrap_or(0) + window.limit).min(all)),
         };
-        Ok(((start..end).map(move |place| if descending { all - place } else { place + 1 }), start > 0, end < all))
+        Ok((
+            (start..end).map(move |place| if descending { all - place } else { place + 1 }),
+            start > 0,
+            end < all,
+        ))
     }
 
     /// The cursors of a page, `before` and `after`; `id` names an item.
-    pub(super) fn cursors<T>(&self, page: &Page<T>, id: impl Fn(&T) -> &str) -> [Option<String>; 2] {
-        let cursor = |item: Option<&T>, more: bool| item.filter(|_| more).map(|item| id(item).to_owned());
-        let (before, after) = (cursor(page.items.first(), page.more_before), cursor(page.items.last(), page.more_after));
+    pub(super) fn cursors<T>(
+        &self,
+        page: &Page<T>,
+        id: impl Fn(&T) -> &str,
+    ) -> [Option<String>; 2] {
+        let cursor =
+            |item: Option<&T>, more: bool| item.filter(|_| more).map(|item| id(item).to_owned());
+        let (before, after) = (
+            cursor(page.items.first(), page.more_before),
+            cursor(page.items.last(), page.more_after),
+        );
         if self.reversed { [after, before] } else { [before, after] }
     }
 }
 
 /// The id in the path, decoded. `None` where it is no text.
 pub(super) fn id_within_path(request: &HttpRequest) -> Option<String> {
-    percent_encoding::percent_decode_str(request.match_info().get("id")?).decode_utf8().ok().map(Into::into)
+    percent_encoding::percent_decode_str(request.match_info().get("id")?)
+        .decode_utf8()
+        .ok()
+        .map(Into::into)
 }
 
 /// The id in the last segment of the path, decoded. `None` where it is no text.
@@ -351,7 +422,9 @@ pub(super) fn id_in_path(request: &HttpRequest) -> Option<String> {
 }
 
 /// What became of an act, or, if it takes too long, that nobody knows.
-pub(super) async fn done_in_time<T>(act: impl Future<Output = Result<T, ActError>>) -> Result<T, ActError> {
+pub(super) async fn done_in_time<T>(
+    act: impl Future<Output = Result<T, ActError>>,
+) -> Result<T, ActError> {
     tokio::time::timeout(ANSWER_WITHIN, act).await.unwrap_or(Err(ActError::Unavailable))
 }
 
@@ -364,14 +437,21 @@ pub(super) async fn with_documents<T: Send + 'static>(
     if let Some(documents) = engine.cached_documents(&keys) {
         return Ok(write(&documents));
     }
-    let loaded = web::block(move || engine.load_documents(&keys).map(|documents| write(&documents))).await;
+    let loaded =
+        web::block(move || engine.load_documents(&keys).map(|documents| write(&documents))).await;
     Ok(loaded.map_err(|_| Code::Internal)??)
 }
 
 /// As [`pinned`], for what shows roles: also by which version of the mapping they are; 0 before the first.
-pub(super) fn pinned_with_roles(cut: Cut, mapping_version: usize, body: Result<Vec<u8>, Problem>) -> HttpResponse {
+pub(super) fn pinned_with_roles(
+    cut: Cut,
+    mapping_version: usize,
+    body: Result<Vec<u8>, Problem>,
+) -> HttpResponse {
     let mut response = pinned(cut, body);
-    response.headers_mut().insert(HeaderName::from_static("rollcall-mapping-version"), mapping_version.into());
+    response
+        .headers_mut()
+        .insert(HeaderName::from_static("rollcall-mapping-version"), mapping_version.into());
     response
 }
 

@@ -10,13 +10,17 @@ use actix_web::http::StatusCode;
 use actix_web::http::header::{ACCEPT, CONTENT_TYPE, ETAG, HeaderValue, IF_MATCH};
 use actix_web::{HttpRequest, HttpResponse, web};
 use bytes::Bytes;
-use rollcall_projections::{Comparison, Cut, Ground, Mapping, MappingSet, Millis, Page, Proposal, RoleChange};
+use rollcall_projections::{
+    Comparison, Cut, Ground, Mapping, MappingSet, Millis, Page, Proposal, RoleChange,
+};
 use serde_json::{Map, Value, json as object};
 use tokio::sync::mpsc;
 
 use super::State;
 use super::answer::{Code, FieldError, Problem, json, list as list_of, pin};
-use super::api::{AFTER_OWN, AFTER_USER, BEFORE_OWN, Gives, LIMIT_OWN, Method, ORDER_OWN, Operation};
+use super::api::{
+    AFTER_OWN, AFTER_USER, BEFORE_OWN, Gives, LIMIT_OWN, Method, ORDER_OWN, Operation,
+};
 use super::body::Body;
 use super::policy::author;
 use super::question::{Question, done_in_time, pinned_with_roles};
@@ -76,7 +80,13 @@ pub(super) const SET: Operation = Operation {
     sensitive: false,
     takes: Some("RoleMappingSetting"),
     gives: Gives::One("RoleMapping"),
-    problems: &[Code::VersionConflict, Code::MappingInvalid, Code::BodyTooLarge, Code::QueueFull, Code::LogUnavailable],
+    problems: &[
+        Code::VersionConflict,
+        Code::MappingInvalid,
+        Code::BodyTooLarge,
+        Code::QueueFull,
+        Code::LogUnavailable,
+    ],
 };
 
 /// `POST /rollcall/v1/role_mapping/preview`
@@ -95,18 +105,27 @@ pub(super) const PREVIEW: Operation = Operation {
 };
 
 /// Answers [`SHOW`].
-pub(super) async fn show(request: HttpRequest, state: web::Data<State>) -> Result<HttpResponse, Problem> {
+pub(super) async fn show(
+    request: HttpRequest,
+    state: web::Data<State>,
+) -> Result<HttpResponse, Problem> {
     let (engine, cut) = Question::of(&request, &state, &SHOW)?.cut().await?;
     let set = engine.views().mapping(cut);
     let version = set.as_ref().map_or(0, |set| set.version);
-    let body = web::block(move || describe(&engine, set)).await.unwrap_or_else(|_| Err(Code::Internal.into()));
-    let mut response = pinned_with_roles(cut, version, body.map(|body| body.to_string().into_bytes()));
+    let body = web::block(move || describe(&engine, set))
+        .await
+        .unwrap_or_else(|_| Err(Code::Internal.into()));
+    let mut response =
+        pinned_with_roles(cut, version, body.map(|body| body.to_string().into_bytes()));
     tag(&mut response, version);
     Ok(response)
 }
 
 /// Answers [`VERSIONS`].
-pub(super) async fn versions(request: HttpRequest, state: web::Data<State>) -> Result<HttpResponse, Problem> {
+pub(super) async fn versions(
+    request: HttpRequest,
+    state: web::Data<State>,
+) -> Result<HttpResponse, Problem> {
     let mut question = Question::of(&request, &state, &VERSIONS)?;
     let paging = question.take_paging(100, 1000, false);
     let engine = question.finish()?;
@@ -116,15 +135,27 @@ pub(super) async fn versions(request: HttpRequest, state: web::Data<State>) -> R
         let views = engine.views();
         places.filter_map(|number| views.mapping_of_version(number)).collect()
     };
-    let page = Page { items: sets.iter().map(|set| set.version.to_string()).collect(), more_before, more_after };
+    let page = Page {
+        items: sets.iter().map(|set| set.version.to_string()).collect(),
+        more_before,
+        more_after,
+    };
     let cursors = paging.cursors(&page, |number| number);
-    let items = web::block(move || sets.into_iter().map(|set| Ok(describe(&engine, Some(set))?.to_string().into_bytes())).collect());
+    let items = web::block(move || {
+        sets.into_iter()
+            .map(|set| Ok(describe(&engine, Some(set))?.to_string().into_bytes()))
+            .collect()
+    });
     let items: Result<Vec<Vec<u8>>, Problem> = items.await.map_err(|_| Code::Internal)?;
     Ok(json(StatusCode::OK).body(list_of(&items?, cursors)))
 }
 
 /// Answers [`SET`].
-pub(super) async fn set(request: HttpRequest, payload: web::Payload, state: web::Data<State>) -> Result<HttpResponse, Problem> {
+pub(super) async fn set(
+    request: HttpRequest,
+    payload: web::Payload,
+    state: web::Data<State>,
+) -> Result<HttpResponse, Problem> {
     let question = Question::of(&request, &state, &SET)?;
     let operator = question.operator;
     let engine = question.finish()?;
@@ -142,8 +173,16 @@ pub(super) async fn set(request: HttpRequest, payload: web::Payload, state: web:
     let set = loop {
         tries += 1;
         let (beside, wanted) = (engine.clone(), mapping.clone());
-        let prepared = web::block(move || beside.prepare(&wanted)).await.map_err(|_| Code::Internal)??;
-        let set = engine.set_mapping(operator, mapping.clone(), prepared, replaces, effective_from, note.clone());
+        let prepared =
+            web::block(move || beside.prepare(&wanted)).await.map_err(|_| Code::Internal)??;
+        let set = engine.set_mapping(
+            operator,
+            mapping.clone(),
+            prepared,
+            replaces,
+            effective_from,
+            note.clone(),
+        );
         match done_in_time(set).await {
             Err(ActError::Overtaken) if tries < TRIES_MAX => {}
             set => break set?,
@@ -177,16 +216,26 @@ fn without_attributes(mapping: &Mapping) -> Mapping {
 }
 
 /// Answers [`PREVIEW`].
-pub(super) async fn preview(request: HttpRequest, payload: web::Payload, state: web::Data<State>) -> Result<HttpResponse, Problem> {
+pub(super) async fn preview(
+    request: HttpRequest,
+    payload: web::Payload,
+    state: web::Data<State>,
+) -> Result<HttpResponse, Problem> {
     let mut question = Question::of(&request, &state, &PREVIEW)?;
-    let lines = request.headers().get(ACCEPT).is_some_and(|accept| accept.as_bytes().starts_with(b"application/x-ndjson"));
+    let lines = request
+        .headers()
+        .get(ACCEPT)
+        .is_some_and(|accept| accept.as_bytes().starts_with(b"application/x-ndjson"));
     // Lines are all of it: what would be only a part is refused.
-    let (after, limit) = if lines { (None, 0) } else { (question.take("after"), question.take_limit(100, 1000)) };
+    let (after, limit) =
+        if lines { (None, 0) } else { (question.take("after"), question.take_limit(100, 1000)) };
     let (engine, cut) = question.cut().await?;
     let Setting { mapping, effective_from, .. } = Setting::of(payload).await?;
     not_in_future(effective_from, time::now_ms())?;
     let beside = engine.clone();
-    let proposal = web::block(move || beside.propose(mapping, effective_from, cut)).await.map_err(|_| Code::Internal)??;
+    let proposal = web::block(move || beside.propose(mapping, effective_from, cut))
+        .await
+        .map_err(|_| Code::Internal)??;
     if lines {
         return Ok(stream(engine, proposal, cut));
     }
@@ -219,9 +268,15 @@ fn replaces(request: &HttpRequest) -> Result<Replaces, Problem> {
     if value == "*" {
         return Ok(Replaces::Any);
     }
-    let version = value.strip_prefix('"').and_then(|value| value.strip_suffix('"')).and_then(|value| value.parse().ok());
+    let version = value
+        .strip_prefix('"')
+        .and_then(|value| value.strip_suffix('"'))
+        .and_then(|value| value.parse().ok());
     version.map(Replaces::Version).ok_or_else(|| {
-        Problem::validation(vec![FieldError::new("If-Match", "it must be one version in double quotes, as `ETag` gives it, or `*`")])
+        Problem::validation(vec![FieldError::new(
+            "If-Match",
+            "it must be one version in double quotes, as `ETag` gives it, or `*`",
+        )])
     })
 }
 
@@ -257,10 +312,18 @@ fn warnings(unmatched: &[usize]) -> Value {
 }
 
 /// The whole preview, with one page of its changes.
-fn whole(engine: &Engine, proposal: &Proposal, cut: Cut, after: Option<&str>, limit: usize) -> Result<(usize, Value), Problem> {
+fn whole(
+    engine: &Engine,
+    proposal: &Proposal,
+    cut: Cut,
+    after: Option<&str>,
+    limit: usize,
+) -> Result<(usize, Value), Problem> {
     let mut shown: Vec<RoleChange> = Vec::new();
     let comparison = engine.compare(proposal, cut, |changes| {
-        let wanted = changes.into_iter().filter(|change| after.is_none_or(|after| change.user.as_str() > after));
+        let wanted = changes
+            .into_iter()
+            .filter(|change| after.is_none_or(|after| change.user.as_str() > after));
         shown.extend(wanted.take(limit + 1 - shown.len()));
         true
     });
@@ -279,8 +342,10 @@ fn whole(engine: &Engine, proposal: &Proposal, cut: Cut, after: Option<&str>, li
             object!({ "role": role, "gaining": gaining, "losing": losing, "before": before, "after": after })
         })
         .collect();
-    let groups: Vec<Value> =
-        groups.into_iter().map(|[id, name, directory]| object!({ "id": id, "name": name, "directory_id": directory })).collect();
+    let groups: Vec<Value> = groups
+        .into_iter()
+        .map(|[id, name, directory]| object!({ "id": id, "name": name, "directory_id": directory }))
+        .collect();
     let preview = object!({
         "object": "role_mapping_preview",
         "base_version": version,
@@ -295,7 +360,8 @@ fn whole(engine: &Engine, proposal: &Proposal, cut: Cut, after: Option<&str>, li
 
 /// Changes with the emails that people know each other by. Blocks while it reads the log.
 fn describe_changes(engine: &Engine, changes: &[RoleChange]) -> Result<Vec<Value>, Problem> {
-    let keys: Vec<_> = changes.iter().map(|change| (change.snapshot.0, change.snapshot.1, Shape::User)).collect();
+    let keys: Vec<_> =
+        changes.iter().map(|change| (change.snapshot.0, change.snapshot.1, Shape::User)).collect();
     let documents = engine.load_documents(&keys)?;
     let described = changes.iter().zip(documents).map(|(change, document)| {
         object!({
@@ -312,13 +378,19 @@ fn describe_changes(engine: &Engine, changes: &[RoleChange]) -> Result<Vec<Value
 }
 
 fn describe_roles(roles: &[(String, Vec<Ground>)]) -> Vec<Value> {
-    let because = |grounds: &[Ground]| grounds.iter().map(|ground| Value::from(describe_ground(ground))).collect::<Vec<_>>();
-    roles.iter().map(|(role, grounds)| object!({ "role": role, "because": because(grounds) })).collect()
+    let because = |grounds: &[Ground]| {
+        grounds.iter().map(|ground| Value::from(describe_ground(ground))).collect::<Vec<_>>()
+    };
+    roles
+        .iter()
+        .map(|(role, grounds)| object!({ "role": role, "because": because(grounds) }))
+        .collect()
 }
 
 /// The rule, group and attribute of a reason.
 pub(super) fn describe_ground(ground: &Ground) -> Map<String, Value> {
-    let (group_id, group_name) = ground.group.as_ref().map_or((None, None), |(id, name)| (Some(id), Some(name)));
+    let (group_id, group_name) =
+        ground.group.as_ref().map_or((None, None), |(id, name)| (Some(id), Some(name)));
     let fields = [
         ("rule", object!(ground.rule)),
         ("group_id", object!(group_id)),
@@ -335,8 +407,9 @@ fn stream(engine: Arc<Engine>, proposal: Proposal, cut: Cut) -> HttpResponse {
     // Dropped by a reader that leaves, which ends the work.
     tokio::task::spawn_blocking(move || {
         engine.compare(&proposal, cut, |changes| {
-            let text = describe_changes(&engine, &changes)
-                .map(|described| described.iter().map(|change| format!("{change}\n")).collect::<String>());
+            let text = describe_changes(&engine, &changes).map(|described| {
+                described.iter().map(|change| format!("{change}\n")).collect::<String>()
+            });
             match text {
                 Ok(text) => text.is_empty() || lines.blocking_send(Ok(text.into())).is_ok(),
                 // Broken off, not ended: what was sent is not all.
@@ -348,7 +421,9 @@ fn stream(engine: Arc<Engine>, proposal: Proposal, cut: Cut) -> HttpResponse {
         });
     });
     let mut response = json(StatusCode::OK);
-    response.insert_header((CONTENT_TYPE, "application/x-ndjson")).insert_header(("Rollcall-Mapping-Version", version));
+    response
+        .insert_header((CONTENT_TYPE, "application/x-ndjson"))
+        .insert_header(("Rollcall-Mapping-Version", version));
     let mut response = response.body(Lines(waiting));
     pin(&mut response, cut);
     response
@@ -364,7 +439,10 @@ impl MessageBody for Lines {
         BodySize::Stream
     }
 
-    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
+    fn poll_next(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<io::Result<Bytes>>> {
         self.get_mut().0.poll_recv(context)
     }
 }

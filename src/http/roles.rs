@@ -7,8 +7,8 @@ use serde_json::{Value, json as object};
 use super::State;
 use super::answer::{Code, Problem, list as list_of};
 use super::api::{
-    AFTER_ASSIGNMENT, BEFORE_ASSIGNMENT, FOR_USER, Gives, LIMIT_OWN, Method, OF_DIRECTORY, OF_ORGANIZATION, OF_ORGANIZATION_ALIAS, OF_ROLE,
-    ORDER_PLAIN, Operation, THROUGH_GROUP,
+    AFTER_ASSIGNMENT, BEFORE_ASSIGNMENT, FOR_USER, Gives, LIMIT_OWN, Method, OF_DIRECTORY,
+    OF_ORGANIZATION, OF_ORGANIZATION_ALIAS, OF_ROLE, ORDER_PLAIN, Operation, THROUGH_GROUP,
 };
 use super::places::in_steps;
 use super::question::{Question, pinned_with_roles};
@@ -46,10 +46,14 @@ pub(super) const ASSIGNMENTS: Operation = Operation {
 };
 
 /// Answers [`ASSIGNMENTS`].
-pub(super) async fn assignments(request: HttpRequest, state: web::Data<State>) -> Result<HttpResponse, Problem> {
+pub(super) async fn assignments(
+    request: HttpRequest,
+    state: web::Data<State>,
+) -> Result<HttpResponse, Problem> {
     let mut question = Question::of(&request, &state, &ASSIGNMENTS)?;
     let places = question.take_places(100, 1000);
-    let (user, role, group) = (question.take("user"), question.take("role"), question.take("group"));
+    let (user, role, group) =
+        (question.take("user"), question.take("role"), question.take("group"));
     let directory = question.take("directory");
     let organization = question.take_either("organization_id", "organization");
     let (engine, cut) = question.cut().await?;
@@ -62,9 +66,12 @@ pub(super) async fn assignments(request: HttpRequest, state: web::Data<State>) -
             organization: organization.as_deref(),
         };
         let version = engine.views().mapping_version(cut);
-        let walk = |start: Option<Holding>, descending: bool, limit: usize| walk(&engine, &filter, cut, start, descending, limit);
+        let walk = |start: Option<Holding>, descending: bool, limit: usize| {
+            walk(&engine, &filter, cut, start, descending, limit)
+        };
         let (items, cursors) = places.page(holding, walk)?;
-        let items: Vec<Vec<u8>> = items.iter().map(|assignment| describe(assignment).to_string().into_bytes()).collect();
+        let items: Vec<Vec<u8>> =
+            items.iter().map(|assignment| describe(assignment).to_string().into_bytes()).collect();
         Ok::<_, Problem>((version, list_of(&items, cursors)))
     });
     let (version, body) = found.await.map_err(|_| Code::Internal)??;

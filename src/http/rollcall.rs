@@ -28,7 +28,10 @@ pub(super) const QUARANTINE: Operation = Operation {
 };
 
 /// Answers [`QUARANTINE`].
-pub(super) async fn quarantine(request: HttpRequest, state: web::Data<State>) -> Result<HttpResponse, Problem> {
+pub(super) async fn quarantine(
+    request: HttpRequest,
+    state: web::Data<State>,
+) -> Result<HttpResponse, Problem> {
     let mut question = Question::of(&request, &state, &QUARANTINE)?;
     let paging = question.take_paging(100, 1000, false);
     let engine = question.finish()?;
@@ -36,11 +39,18 @@ pub(super) async fn quarantine(request: HttpRequest, state: web::Data<State>) ->
         let views = engine.views();
         let all = views.quarantine();
         let (numbers, more_before, more_after) = paging.numbers(all.len())?;
-        let items: Vec<(String, Quarantined)> = numbers.filter_map(|number| Some((number.to_string(), *all.get(number - 1)?))).collect();
+        let items: Vec<(String, Quarantined)> = numbers
+            .filter_map(|number| Some((number.to_string(), *all.get(number - 1)?)))
+            .collect();
         Page { items, more_before, more_after }
     };
     let cursors = paging.cursors(&page, |(number, _)| number);
-    let items = web::block(move || page.items.into_iter().map(|(_, entry)| describe(&engine, entry)).collect::<Result<Vec<_>, _>>());
+    let items = web::block(move || {
+        page.items
+            .into_iter()
+            .map(|(_, entry)| describe(&engine, entry))
+            .collect::<Result<Vec<_>, _>>()
+    });
     let items = items.await.map_err(|_| Code::Internal)??;
     Ok(json(StatusCode::OK).body(list_of(&items, cursors)))
 }
@@ -105,14 +115,20 @@ pub(super) const LAST_REBUILD: Operation = Operation {
 };
 
 /// Answers [`LAST_REBUILD`].
-pub(super) async fn last_rebuild(request: HttpRequest, state: web::Data<State>) -> Result<HttpResponse, Problem> {
+pub(super) async fn last_rebuild(
+    request: HttpRequest,
+    state: web::Data<State>,
+) -> Result<HttpResponse, Problem> {
     let engine = Question::of(&request, &state, &LAST_REBUILD)?.finish()?;
     let last = engine.last_rebuild().ok_or(Code::NotFound)?;
     Ok(json(StatusCode::OK).json(describe_rebuild(&last)))
 }
 
 /// Answers [`PROJECTIONS`].
-pub(super) async fn projections(request: HttpRequest, state: web::Data<State>) -> Result<HttpResponse, Problem> {
+pub(super) async fn projections(
+    request: HttpRequest,
+    state: web::Data<State>,
+) -> Result<HttpResponse, Problem> {
     let engine = Question::of(&request, &state, &PROJECTIONS)?.finish()?;
     let body = web::block(move || {
         let rebuild = engine.last_rebuild().map(|rebuild| describe_rebuild(&rebuild));
@@ -138,7 +154,10 @@ pub(super) async fn projections(request: HttpRequest, state: web::Data<State>) -
 }
 
 /// Answers [`REBUILD`].
-pub(super) async fn rebuild(request: HttpRequest, state: web::Data<State>) -> Result<HttpResponse, Problem> {
+pub(super) async fn rebuild(
+    request: HttpRequest,
+    state: web::Data<State>,
+) -> Result<HttpResponse, Problem> {
     let engine = Question::of(&request, &state, &REBUILD)?.finish()?;
     Ok(json(StatusCode::ACCEPTED).json(describe_rebuild(&engine.rebuild())))
 }
@@ -149,7 +168,11 @@ fn describe_rebuild(rebuild: &Rebuild) -> serde_json::Value {
     let finished_at = rebuild.finished_at();
     let elapsed_ms = (finished_at.unwrap_or_else(time::now_ms) - rebuild.started_at).max(1);
     let rate_per_s = read.saturating_mul(1000) / elapsed_ms.unsigned_abs();
-    let left_ms = if finished_at.is_some() { Some(0) } else { (total.saturating_sub(read)).saturating_mul(1000).checked_div(rate_per_s) };
+    let left_ms = if finished_at.is_some() {
+        Some(0)
+    } else {
+        (total.saturating_sub(read)).saturating_mul(1000).checked_div(rate_per_s)
+    };
     let state = match (finished_at, rebuild.has_failed()) {
         (None, _) => "running",
         (Some(_), true) => "failed",

@@ -4,12 +4,18 @@ use std::sync::atomic::Ordering;
 
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};
-use rollcall_projections::{Counted, Counts, Cut, Delays, DirectoryFilter, DirectoryRow, Intake, Millis, Page, Reason, Traffic, Views};
+use rollcall_projections::{
+    Counted, Counts, Cut, Delays, DirectoryFilter, DirectoryRow, Intake, Millis, Page, Reason,
+    Traffic, Views,
+};
 use serde_json::{Map, Value, json as object};
 
 use super::State;
 use super::answer::{Code, Problem, json};
-use super::api::{AFTER, BEFORE, Gives, LIMIT_OWN, Method, OF_DIRECTORY, OF_ORGANIZATION, OF_ORGANIZATION_ALIAS, ORDER_OWN, Operation};
+use super::api::{
+    AFTER, BEFORE, Gives, LIMIT_OWN, Method, OF_DIRECTORY, OF_ORGANIZATION, OF_ORGANIZATION_ALIAS,
+    ORDER_OWN, Operation,
+};
 use super::question::{Paging, Question};
 use crate::engine::Engine;
 use crate::time;
@@ -28,7 +34,15 @@ pub(super) const STATS: Operation = Operation {
     path: "/rollcall/v1/stats",
     name: "getStats",
     about: "What came in lately and how late, by our own clock; how many are in each directory; what was refused.",
-    parameters: &[AFTER, BEFORE, LIMIT_OWN, ORDER_OWN, OF_DIRECTORY, OF_ORGANIZATION, OF_ORGANIZATION_ALIAS],
+    parameters: &[
+        AFTER,
+        BEFORE,
+        LIMIT_OWN,
+        ORDER_OWN,
+        OF_DIRECTORY,
+        OF_ORGANIZATION,
+        OF_ORGANIZATION_ALIAS,
+    ],
     cut: false,
     keyed: true,
     sensitive: false,
@@ -38,10 +52,14 @@ pub(super) const STATS: Operation = Operation {
 };
 
 /// Answers [`STATS`].
-pub(super) async fn stats(request: HttpRequest, state: web::Data<State>) -> Result<HttpResponse, Problem> {
+pub(super) async fn stats(
+    request: HttpRequest,
+    state: web::Data<State>,
+) -> Result<HttpResponse, Problem> {
     let mut question = Question::of(&request, &state, &STATS)?;
     let paging = question.take_paging(100, 1000, false);
-    let (directory, organization) = (question.take("directory"), question.take_either("organization_id", "organization"));
+    let (directory, organization) =
+        (question.take("directory"), question.take_either("organization_id", "organization"));
     let engine = question.finish()?;
     let mut failures = Map::new();
     for (code, counter) in Code::SIGNATURES.iter().zip(&state.rejections) {
@@ -74,12 +92,22 @@ struct DirectoryStats {
     intake: Option<Intake>,
 }
 
-fn measure(engine: &Engine, directory: Option<&str>, organization: Option<&str>, paging: &Paging) -> Measured {
+fn measure(
+    engine: &Engine,
+    directory: Option<&str>,
+    organization: Option<&str>,
+    paging: &Paging,
+) -> Measured {
     let now = time::now_ms();
     let (seq, mut traffic, quarantine, page) = {
         let views = engine.views();
         let cut = Cut { known_at: views.head(), ..Cut::LATEST };
-        (views.head(), views.traffic(now), quarantine(&views), directories(&views, cut, directory, organization, paging))
+        (
+            views.head(),
+            views.traffic(now),
+            quarantine(&views),
+            directories(&views, cut, directory, organization, paging),
+        )
     };
     while engine.views().count_traffic(&mut traffic, seq, STEP) {}
     let cut = Cut { known_at: seq, ..Cut::LATEST };
@@ -97,11 +125,23 @@ fn measure(engine: &Engine, directory: Option<&str>, organization: Option<&str>,
     Measured { now, seq, traffic, quarantine, directories, cursors }
 }
 
-fn directories(views: &Views, cut: Cut, directory: Option<&str>, organization: Option<&str>, paging: &Paging) -> Page<DirectoryRow> {
+fn directories(
+    views: &Views,
+    cut: Cut,
+    directory: Option<&str>,
+    organization: Option<&str>,
+    paging: &Paging,
+) -> Page<DirectoryRow> {
     match directory {
-        None => views.directories(&DirectoryFilter { organization, ..DirectoryFilter::default() }, cut, paging.window()),
+        None => views.directories(
+            &DirectoryFilter { organization, ..DirectoryFilter::default() },
+            cut,
+            paging.window(),
+        ),
         Some(id) => {
-            let row = views.directory(id, cut).filter(|row| organization.is_none_or(|organization| row.organization == organization));
+            let row = views.directory(id, cut).filter(|row| {
+                organization.is_none_or(|organization| row.organization == organization)
+            });
             Page { items: row.into_iter().collect(), ..Page::empty() }
         }
     }
@@ -112,7 +152,11 @@ fn count(step: impl Fn(Option<&str>) -> Counted) -> Counted {
     let mut total = Counted::default();
     loop {
         let counted = step(total.next.as_deref());
-        total = Counted { active: total.active + counted.active, inactive: total.inactive + counted.inactive, next: counted.next };
+        total = Counted {
+            active: total.active + counted.active,
+            inactive: total.inactive + counted.inactive,
+            next: counted.next,
+        };
         if total.next.is_none() {
             return total;
         }
@@ -128,11 +172,16 @@ fn quarantine(views: &Views) -> Map<String, Value> {
             *count += 1;
         }
     }
-    Reason::CODES.iter().zip(counts).map(|(code, count)| ((*code).to_owned(), count.into())).collect()
+    Reason::CODES
+        .iter()
+        .zip(counts)
+        .map(|(code, count)| ((*code).to_owned(), count.into()))
+        .collect()
 }
 
 fn describe(engine: &Engine, measured: Measured, signature_failures: Map<String, Value>) -> Value {
-    let Measured { now, seq, traffic, quarantine, directories, cursors: [before, after] } = measured;
+    let Measured { now, seq, traffic, quarantine, directories, cursors: [before, after] } =
+        measured;
     let [minute, hour, ..] = traffic.totals();
     object!({
         "object": "stats",
@@ -157,11 +206,16 @@ fn describe(engine: &Engine, measured: Measured, signature_failures: Map<String,
 fn describe_directory(stats: &DirectoryStats, now: Millis) -> Value {
     let DirectoryStats { row, users, groups, kinds, intake } = stats;
     let of_window = |window: usize| -> Map<String, Value> {
-        let counts = kinds.iter().filter_map(|(kind, counts)| Some((kind.clone(), *counts.get(window)?)));
+        let counts =
+            kinds.iter().filter_map(|(kind, counts)| Some((kind.clone(), *counts.get(window)?)));
         counts.filter(|(_, count)| *count > 0).map(|(kind, count)| (kind, count.into())).collect()
     };
-    let windows: Map<String, Value> =
-        WINDOW_NAMES.iter().enumerate().skip(HOUR).map(|(window, name)| ((*name).to_owned(), of_window(window).into())).collect();
+    let windows: Map<String, Value> = WINDOW_NAMES
+        .iter()
+        .enumerate()
+        .skip(HOUR)
+        .map(|(window, name)| ((*name).to_owned(), of_window(window).into()))
+        .collect();
     object!({
         "object": "directory_stats",
         "id": row.id,
@@ -185,7 +239,11 @@ fn describe_directory(stats: &DirectoryStats, now: Millis) -> Value {
 }
 
 fn windows(counts: Counts) -> Map<String, Value> {
-    WINDOW_NAMES.iter().zip(counts).map(|(name, count)| ((*name).to_owned(), count.into())).collect()
+    WINDOW_NAMES
+        .iter()
+        .zip(counts)
+        .map(|(name, count)| ((*name).to_owned(), count.into()))
+        .collect()
 }
 
 /// Events a second, to two digits.
@@ -194,5 +252,8 @@ fn rate(count: u64, seconds: u32) -> f64 {
 }
 
 fn delays(delays: Option<Delays>) -> Value {
-    delays.map_or(Value::Null, |Delays { p50, p99, max }| object!({ "p50": p50, "p99": p99, "max": max }))
+    delays.map_or(
+        Value::Null,
+        |Delays { p50, p99, max }| object!({ "p50": p50, "p99": p99, "max": max }),
+    )
 }

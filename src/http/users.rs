@@ -8,8 +8,9 @@ use rollcall_projections::{Print, Row, UserFilter, UserRow};
 use super::State;
 use super::answer::{Code, Problem, list as list_of};
 use super::api::{
-    AFTER, AFTER_HOLDER, BEFORE, BEFORE_HOLDER, EMAIL, GROUPS, Gives, IDP_ID, LIMIT, LIMIT_OWN, Method, NEEDED_EMAIL, OF_DIRECTORY,
-    OF_GROUP, OF_ORGANIZATION, OF_ORGANIZATION_ALIAS, ORDER, ORDER_HOLDERS, Operation, ROLE, STATE,
+    AFTER, AFTER_HOLDER, BEFORE, BEFORE_HOLDER, EMAIL, GROUPS, Gives, IDP_ID, LIMIT, LIMIT_OWN,
+    Method, NEEDED_EMAIL, OF_DIRECTORY, OF_GROUP, OF_ORGANIZATION, OF_ORGANIZATION_ALIAS, ORDER,
+    ORDER_HOLDERS, Operation, ROLE, STATE,
 };
 use super::places::of_all;
 use super::question::{Question, id_in_path, pinned, pinned_with_roles, with_documents};
@@ -47,7 +48,10 @@ pub(super) const LIST: Operation = Operation {
 };
 
 /// Answers [`LIST`].
-pub(super) async fn list(request: HttpRequest, state: web::Data<State>) -> Result<HttpResponse, Problem> {
+pub(super) async fn list(
+    request: HttpRequest,
+    state: web::Data<State>,
+) -> Result<HttpResponse, Problem> {
     let mut question = Question::of(&request, &state, &LIST)?;
     let paging = question.take_paging(10, 100, true);
     let (directory, group) = (question.take("directory"), question.take("group"));
@@ -57,7 +61,11 @@ pub(super) async fn list(request: HttpRequest, state: web::Data<State>) -> Resul
     let role = question.take("role");
     // Groups are always there.
     question.take_word("groups", &[("true", ()), ("false", ())]);
-    question.need_scope(directory.is_some() || group.is_some() || organization.is_some(), "directory", "group");
+    question.need_scope(
+        directory.is_some() || group.is_some() || organization.is_some(),
+        "directory",
+        "group",
+    );
     let (engine, cut) = question.cut().await?;
     let filter = UserFilter {
         directory: directory.as_deref(),
@@ -93,7 +101,10 @@ pub(super) const WITH_EMAIL: Operation = Operation {
 };
 
 /// Answers [`WITH_EMAIL`].
-pub(super) async fn with_email(request: HttpRequest, state: web::Data<State>) -> Result<HttpResponse, Problem> {
+pub(super) async fn with_email(
+    request: HttpRequest,
+    state: web::Data<State>,
+) -> Result<HttpResponse, Problem> {
     let mut question = Question::of(&request, &state, &WITH_EMAIL)?;
     let places = question.take_places(100, 1000);
     if !question.is_given("email") {
@@ -103,9 +114,12 @@ pub(super) async fn with_email(request: HttpRequest, state: web::Data<State>) ->
     let (engine, cut) = question.cut().await?;
     let holders = engine.views().email_holders(Print(verify::print(&email.to_lowercase())), cut);
     let place = |(user, _): &(String, bool)| (user.clone(), String::new());
-    let (items, cursors) = places.page(place, |start, descending, limit| of_all(&holders, place, start, descending, limit))?;
+    let (items, cursors) = places.page(place, |start, descending, limit| {
+        of_all(&holders, place, start, descending, limit)
+    })?;
     let holder = |(user, shows): &(String, bool)| serde_json::json!({ "object": "email_holder", "user_id": user, "shows": shows });
-    let items: Vec<Vec<u8>> = items.iter().map(|item| holder(item).to_string().into_bytes()).collect();
+    let items: Vec<Vec<u8>> =
+        items.iter().map(|item| holder(item).to_string().into_bytes()).collect();
     Ok(pinned(cut, Ok(list_of(&items, cursors))))
 }
 
@@ -125,7 +139,10 @@ pub(super) const ITEM: Operation = Operation {
 };
 
 /// Answers [`ITEM`].
-pub(super) async fn item(request: HttpRequest, state: web::Data<State>) -> Result<HttpResponse, Problem> {
+pub(super) async fn item(
+    request: HttpRequest,
+    state: web::Data<State>,
+) -> Result<HttpResponse, Problem> {
     let mut question = Question::of(&request, &state, &ITEM)?;
     question.take_word("groups", &[("true", ()), ("false", ())]);
     let id = id_in_path(&request).ok_or(Code::NotFound)?;
@@ -168,14 +185,23 @@ pub(super) fn key(row: &Row, shape: Shape) -> DocumentKey {
 }
 
 /// Appends the next document, completed from its row, still open.
-pub(super) fn push_open(out: &mut Vec<u8>, documents: &mut std::slice::Iter<'_, Document>, row: &Row) {
+pub(super) fn push_open(
+    out: &mut Vec<u8>,
+    documents: &mut std::slice::Iter<'_, Document>,
+    row: &Row,
+) {
     if let Some(document) = documents.next() {
         open_entity(out, document, row);
     }
 }
 
 /// Appends a field with the next documents as an array.
-pub(super) fn push_nested(out: &mut Vec<u8>, name: &str, documents: &mut std::slice::Iter<'_, Document>, rows: &[Row]) {
+pub(super) fn push_nested(
+    out: &mut Vec<u8>,
+    name: &str,
+    documents: &mut std::slice::Iter<'_, Document>,
+    rows: &[Row],
+) {
     out.push(b',');
     crate::json::push_string(out, name);
     out.extend_from_slice(b":[");

@@ -172,11 +172,23 @@ struct BlockInspected {
 }
 
 /// Looks at the whole store, and at what lies beside it.
-pub(super) fn audit(store: &Store, slots: &Slots, tiles: Option<&Tiles>, keyring: &Keyring, progress: &dyn Fn(Seq)) -> Audit {
+pub(super) fn audit(
+    store: &Store,
+    slots: &Slots,
+    tiles: Option<&Tiles>,
+    keyring: &Keyring,
+    progress: &dyn Fn(Seq),
+) -> Audit {
     let mut pass = Pass::new(store, slots, tiles);
-    let work = |piece: Vec<Result<(Seq, Vec<u8>), ReadError>>| -> Vec<Result<BlockInspected, ReadError>> {
-        piece.into_iter().map(|block| block.and_then(|(first, bytes)| inspect(store, first, &bytes, keyring))).collect()
-    };
+    let work =
+        |piece: Vec<Result<(Seq, Vec<u8>), ReadError>>| -> Vec<Result<BlockInspected, ReadError>> {
+            piece
+                .into_iter()
+                .map(|block| {
+                    block.and_then(|(first, bytes)| inspect(store, first, &bytes, keyring))
+                })
+                .collect()
+        };
     in_order(pieces(store.blocks_from(1)), work, |piece| {
         for block in piece {
             match block {
@@ -191,7 +203,12 @@ pub(super) fn audit(store: &Store, slots: &Slots, tiles: Option<&Tiles>, keyring
 }
 
 /// Unpacks a block as far as it goes and compares what is in it with its bodies.
-fn inspect(store: &Store, first: Seq, bytes: &[u8], keyring: &Keyring) -> Result<BlockInspected, ReadError> {
+fn inspect(
+    store: &Store,
+    first: Seq,
+    bytes: &[u8],
+    keyring: &Keyring,
+) -> Result<BlockInspected, ReadError> {
     let block = store.parse(bytes, first)?;
     let mut inspected = BlockInspected {
         first,
@@ -209,7 +226,10 @@ fn inspect(store: &Store, first: Seq, bytes: &[u8], keyring: &Keyring) -> Result
         }
         (first..=block.last_seq()).map(|_| None).collect()
     });
-    let extracted: Vec<_> = records.iter().map(|record| Some(extract_from(&record.as_ref()?.proof, &record.as_ref()?.body))).collect();
+    let extracted: Vec<_> = records
+        .iter()
+        .map(|record| Some(extract_from(&record.as_ref()?.proof, &record.as_ref()?.body)))
+        .collect();
     inspect_facts(&block, &extracted, &mut inspected.findings);
     for (record, extracted) in records.iter().flatten().zip(extracted.iter().flatten()) {
         inspected.inspect_index(record, extracted);
@@ -217,23 +237,40 @@ fn inspect(store: &Store, first: Seq, bytes: &[u8], keyring: &Keyring) -> Result
     }
     drop(extracted);
     let known = |record: Record| (record.leaf(), record.event_id, record.body, record.standing);
-    inspected.records = records.into_iter().map(|record| Inspected { record: record.map(known) }).collect();
+    inspected.records =
+        records.into_iter().map(|record| Inspected { record: record.map(known) }).collect();
     Ok(inspected)
 }
 
 /// Compares the facts kept beside the bodies with what the bodies state.
-fn inspect_facts(block: &Block<'_>, extracted: &[Option<Extracted<'_>>], findings: &mut Vec<Finding>) {
+fn inspect_facts(
+    block: &Block<'_>,
+    extracted: &[Option<Extracted<'_>>],
+    findings: &mut Vec<Finding>,
+) {
     let compare = |seq: Seq, cached: &Facts<'_>| {
-        let extracted = seq.checked_sub(block.first_seq()).and_then(|at| extracted.get(at as usize)?.as_ref());
+        let extracted =
+            seq.checked_sub(block.first_seq()).and_then(|at| extracted.get(at as usize)?.as_ref());
         if extracted.is_some_and(|extracted| extracted.facts != *cached) {
-            findings.push(Finding { first: seq, last: seq, part: Part::Facts, what: "its facts are not what its body states".into() });
+            findings.push(Finding {
+                first: seq,
+                last: seq,
+                part: Part::Facts,
+                what: "its facts are not what its body states".into(),
+            });
         }
     };
     let whole = block.damage().is_empty();
-    if let Err(what) = block.cached_facts(compare).map_err(|what| format!("its facts cannot be read: {what}"))
+    if let Err(what) =
+        block.cached_facts(compare).map_err(|what| format!("its facts cannot be read: {what}"))
         && whole
     {
-        findings.push(Finding { first: block.first_seq(), last: block.last_seq(), part: Part::Facts, what });
+        findings.push(Finding {
+            first: block.first_seq(),
+            last: block.last_seq(),
+            part: Part::Facts,
+            what,
+        });
     }
 }
 
@@ -255,21 +292,31 @@ impl BlockInspected {
     /// Checks the proof again.
     fn inspect_proof(&mut self, record: &Record, keyring: &Keyring) {
         match (&record.proof, record.source) {
-            (Proof::Webhook { t, v1, key_id }, Source::Workos) => match keyring.check_again(*t, v1, key_id, &record.body) {
-                Some(true) => self.signatures.verified += 1,
-                None => self.signatures.key_not_at_hand += 1,
-                Some(false) => {
-                    self.signatures.wrong += 1;
-                    self.find(record.seq, Part::Proof, "its signature does not fit its body");
+            (Proof::Webhook { t, v1, key_id }, Source::Workos) => {
+                match keyring.check_again(*t, v1, key_id, &record.body) {
+                    Some(true) => self.signatures.verified += 1,
+                    None => self.signatures.key_not_at_hand += 1,
+                    Some(false) => {
+                        self.signatures.wrong += 1;
+                        self.find(record.seq, Part::Proof, "its signature does not fit its body");
+                    }
                 }
-            },
+            }
             (Proof::Operator { key_id }, Source::Rollcall) => {
                 self.acts += 1;
                 if !names_author(*key_id, &record.body) {
-                    self.find(record.seq, Part::Proof, "its body names another author than its proof");
+                    self.find(
+                        record.seq,
+                        Part::Proof,
+                        "its body names another author than its proof",
+                    );
                 }
             }
-            _ => self.find(record.seq, Part::Proof, "its proof is not of the kind that its source gives"),
+            _ => self.find(
+                record.seq,
+                Part::Proof,
+                "its proof is not of the kind that its source gives",
+            ),
         }
     }
 }
@@ -302,7 +349,8 @@ struct Pass<'a> {
 
 impl<'a> Pass<'a> {
     fn new(store: &'a Store, slots: &'a Slots, tiles: Option<&'a Tiles>) -> Pass<'a> {
-        let kept_leaves = tiles.and_then(|tiles| tiles.leaves(tiles.size().ok()?).ok()?).unwrap_or_default();
+        let kept_leaves =
+            tiles.and_then(|tiles| tiles.leaves(tiles.size().ok()?).ok()?).unwrap_or_default();
         let vouched = slots.newest.and_then(|Checkpoint { size, root, .. }| {
             let rows = Rows::of(kept_leaves.get(..usize::try_from(size).ok()?)?.to_vec());
             (merkle::root(&rows, size) == Ok(root?)).then_some(size)
@@ -358,7 +406,12 @@ impl<'a> Pass<'a> {
             self.find(Finding { last, ..open });
         } else if until > self.next {
             let what = if until == self.next + 1 { "it is missing" } else { "they are missing" };
-            self.find(Finding { first: self.next, last: until - 1, part: Part::Sequence, what: what.into() });
+            self.find(Finding {
+                first: self.next,
+                last: until - 1,
+                part: Part::Sequence,
+                what: what.into(),
+            });
         }
     }
 
@@ -367,11 +420,21 @@ impl<'a> Pass<'a> {
         self.close(block.first);
         if block.first < self.next {
             let what = "it stands there twice".to_owned();
-            self.find(Finding { first: block.first, last: block.first, part: Part::Sequence, what });
+            self.find(Finding {
+                first: block.first,
+                last: block.first,
+                part: Part::Sequence,
+                what,
+            });
         }
         if block.recorded_at < self.recorded_at {
             let what = "it was recorded before the one before it".to_owned();
-            self.find(Finding { first: block.first, last: block.first, part: Part::Sequence, what });
+            self.find(Finding {
+                first: block.first,
+                last: block.first,
+                part: Part::Sequence,
+                what,
+            });
         }
         self.recorded_at = block.recorded_at.max(self.recorded_at);
         for finding in block.findings {
@@ -404,22 +467,37 @@ impl<'a> Pass<'a> {
     /// Judges again whether a record counts, as if it were appended now.
     fn judge(&mut self, seq: Seq, event_id: Option<&str>, body: &[u8], standing: Standing) {
         let store = self.store;
-        let Ok(outcome) = self.dedupe.judge(event_id, body, seq, &|seq| store.candidate(seq)) else {
+        let Ok(outcome) = self.dedupe.judge(event_id, body, seq, &|seq| store.candidate(seq))
+        else {
             // What it might be the same as cannot be read, which is told where that stands.
             return;
         };
         let what = match (outcome, standing) {
             (Outcome::New(_), Standing::Counts) => return,
-            (Outcome::Conflict { first, duplicate: false, .. }, Standing::Conflict { first: stored }) if stored == first => return,
-            (Outcome::Duplicate(first) | Outcome::Conflict { seq: first, duplicate: true, .. }, _) => {
-                format!("it is the same event as record {first}, which would have been appended once")
+            (
+                Outcome::Conflict { first, duplicate: false, .. },
+                Standing::Conflict { first: stored },
+            ) if stored == first => return,
+            (
+                Outcome::Duplicate(first) | Outcome::Conflict { seq: first, duplicate: true, .. },
+                _,
+            ) => {
+                format!(
+                    "it is the same event as record {first}, which would have been appended once"
+                )
             }
             (Outcome::Conflict { first, .. }, _) => {
-                format!("it has the id of record {first} and another content, and is not kept as its conflict")
+                format!(
+                    "it has the id of record {first} and another content, and is not kept as its conflict"
+                )
             }
             // Unless that one cannot be read, which is told where it stands.
-            (Outcome::New(_), Standing::Conflict { first }) if store.candidate(first).is_err() => return,
-            (Outcome::New(_), Standing::Conflict { first }) => format!("it is kept as a conflict with record {first}, and has another id"),
+            (Outcome::New(_), Standing::Conflict { first }) if store.candidate(first).is_err() => {
+                return;
+            }
+            (Outcome::New(_), Standing::Conflict { first }) => {
+                format!("it is kept as a conflict with record {first}, and has another id")
+            }
         };
         self.find(Finding { first: seq, last: seq, part: Part::Standing, what });
     }
@@ -433,9 +511,17 @@ impl<'a> Pass<'a> {
         self.close(self.next);
         let head = self.next - 1;
         let rows = Rows::of(std::mem::take(&mut self.leaves));
-        let damaged = |slot| (Part::Acknowledgement, format!("slot {slot} of the file `checkpoint` is damaged: it may have been the last"));
+        let damaged = |slot| {
+            (
+                Part::Acknowledgement,
+                format!(
+                    "slot {slot} of the file `checkpoint` is damaged: it may have been the last"
+                ),
+            )
+        };
         let damaged = self.slots.damaged.iter().map(damaged);
-        let mut beside: Vec<Finding> = damaged.map(|(part, what)| Finding { first: 0, last: 0, part, what }).collect();
+        let mut beside: Vec<Finding> =
+            damaged.map(|(part, what)| Finding { first: 0, last: 0, part, what }).collect();
         let state = self.compare(&rows, head, &mut beside);
         let sound = state == Acknowledged::Same(acknowledged);
         let tiles_complete = self.compare_tiles(&rows, sound, &mut beside);
@@ -444,27 +530,48 @@ impl<'a> Pass<'a> {
         findings.extend(beside);
         sort(&mut findings);
         let identity = Identity { log_id: store.log_id, format: u32::from(super::block::FORMAT) };
-        Audit { identity, records, signatures, acts, acknowledged: state, tiles_complete, findings, findings_count, rows }
+        Audit {
+            identity,
+            records,
+            signatures,
+            acts,
+            acknowledged: state,
+            tiles_complete,
+            findings,
+            findings_count,
+            rows,
+        }
     }
 
     /// Compares the records with what was acknowledged. Tiles that lead to the acknowledged root say which record is another one.
     fn compare(&mut self, rows: &Rows, head: Seq, beside: &mut Vec<Finding>) -> Acknowledged {
         let Some(&Checkpoint { log_id, size, leaf, root, .. }) = self.slots.newest.as_ref() else {
             if head > 0 {
-                let what = "it is missing: nobody can tell whether records are missing from the end".into();
+                let what =
+                    "it is missing: nobody can tell whether records are missing from the end"
+                        .into();
                 beside.push(Finding { first: 0, last: 0, part: Part::Acknowledgement, what });
             }
             return Acknowledged::Unknown;
         };
         if log_id != self.store.log_id {
-            beside.push(Finding { first: 0, last: 0, part: Part::Acknowledgement, what: "it is of another log".into() });
+            beside.push(Finding {
+                first: 0,
+                last: 0,
+                part: Part::Acknowledgement,
+                what: "it is of another log".into(),
+            });
             return Acknowledged::Different;
         }
         if head < size {
-            let what = format!("{size} records were acknowledged and {head} are left{}", self.store.cause_of_loss());
+            let what = format!(
+                "{size} records were acknowledged and {head} are left{}",
+                self.store.cause_of_loss()
+            );
             beside.push(Finding { first: head + 1, last: size, part: Part::Acknowledgement, what });
         }
-        let (vouched, unvouched): (Vec<Seq>, _) = self.changed.iter().partition(|seq| **seq <= self.vouched);
+        let (vouched, unvouched): (Vec<Seq>, _) =
+            self.changed.iter().partition(|seq| **seq <= self.vouched);
         let told = !vouched.is_empty();
         self.changed = unvouched;
         for seq in vouched {
@@ -477,12 +584,21 @@ impl<'a> Pass<'a> {
             None => size == 0 || last == Some(&leaf),
         };
         if same {
-            return if root.is_some() { Acknowledged::Same(size) } else { Acknowledged::SameLast(size) };
+            return if root.is_some() {
+                Acknowledged::Same(size)
+            } else {
+                Acknowledged::SameLast(size)
+            };
         }
         // Records that cannot be read, or are missing, are told already, and so are those that the tiles know to be others.
         if rows.leaves().len() as Seq >= size && !told {
             let (first, what) = match root {
-                Some(_) => (1, format!("the tree over the first {size} records has another root than the one acknowledged")),
+                Some(_) => (
+                    1,
+                    format!(
+                        "the tree over the first {size} records has another root than the one acknowledged"
+                    ),
+                ),
                 None => (size, "it is not the record that was acknowledged".into()),
             };
             beside.push(Finding { first, last: size, part: Part::Acknowledgement, what });
@@ -493,12 +609,18 @@ impl<'a> Pass<'a> {
     /// Compares the tiles with the records, and says whether they are complete. Those of a log that is `sound` were wrong themselves.
     fn compare_tiles(&mut self, rows: &Rows, sound: bool, beside: &mut Vec<Finding>) -> bool {
         let Some(tiles) = self.tiles else { return rows.leaves().is_empty() };
-        let (acknowledged, known) = (self.slots.newest.map_or(0, |checkpoint| checkpoint.size), self.kept_leaves.len() as Seq);
+        let (acknowledged, known) = (
+            self.slots.newest.map_or(0, |checkpoint| checkpoint.size),
+            self.kept_leaves.len() as Seq,
+        );
         let left = self.next - 1;
         // What was acknowledged and is missing is told already.
         let first = left.max(acknowledged) + 1;
         if known >= first {
-            let what = format!("they know {known} records and {left} are left{}", self.store.cause_of_loss());
+            let what = format!(
+                "they know {known} records and {left} are left{}",
+                self.store.cause_of_loss()
+            );
             beside.push(Finding { first, last: known, part: Part::Tiles, what });
         }
         // What is behind a record that cannot be read is compared leaf by leaf only.
@@ -507,9 +629,13 @@ impl<'a> Pass<'a> {
         let what = match (settled, self.changed.first()) {
             (Err(error), _) => format!("they cannot be read: {error}"),
             (Ok(_), Some(seq)) if sound && *seq <= acknowledged => {
-                format!("they have another leaf for record {seq}, which is sound: the next start makes them again")
+                format!(
+                    "they have another leaf for record {seq}, which is sound: the next start makes them again"
+                )
             }
-            (Ok(_), Some(seq)) => format!("they have another leaf for record {seq}, and no root says which of the two is right"),
+            (Ok(_), Some(seq)) => format!(
+                "they have another leaf for record {seq}, and no root says which of the two is right"
+            ),
             (Ok(Settled::Corrected), None) if self.vouched == 0 || sound => {
                 "they do not fit their leaves: the next start makes them again".into()
             }

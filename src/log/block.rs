@@ -123,7 +123,12 @@ pub(super) struct Draft {
 
 /// Blocks for consecutive drafts from `first_seq` on, each with its first seq. Nearly every block fits one value: a larger one holds a single large
 /// event, or events with very long types.
-pub(super) fn encode(log_id: LogId, first_seq: Seq, recorded_at: Millis, drafts: &[Draft]) -> std::io::Result<Vec<(Seq, Vec<u8>)>> {
+pub(super) fn encode(
+    log_id: LogId,
+    first_seq: Seq,
+    recorded_at: Millis,
+    drafts: &[Draft],
+) -> std::io::Result<Vec<(Seq, Vec<u8>)>> {
     let mut blocks = Vec::new();
     let mut seq = first_seq;
     let mut rest = drafts;
@@ -132,7 +137,8 @@ pub(super) fn encode(log_id: LogId, first_seq: Seq, recorded_at: Millis, drafts:
         while let Some(tail) = rest.get(count..).filter(|tail| !tail.is_empty()) {
             let bodies = frame_len(tail);
             let (section, stored) = pack(&frame_bytes(tail.get(..bodies).unwrap_or(tail)))?;
-            let beside: usize = tail.iter().take(bodies).map(|draft| draft.event.facts().len() + 160).sum();
+            let beside: usize =
+                tail.iter().take(bodies).map(|draft| draft.event.facts().len() + 160).sum();
             if count > 0 && bytes + stored.len() + beside > VALUE_BYTES_MAX {
                 break;
             }
@@ -205,7 +211,9 @@ fn encode_block(
     out.extend((encoded.len() as u32).to_le_bytes());
     out.extend(encoded);
     out.extend(check(&out));
-    for bytes in [&index.1, &facts.1, &proofs.1].into_iter().chain(frames.iter().map(|frame| &frame.1)) {
+    for bytes in
+        [&index.1, &facts.1, &proofs.1].into_iter().chain(frames.iter().map(|frame| &frame.1))
+    {
         out.extend_from_slice(bytes);
     }
     Ok(out)
@@ -222,8 +230,17 @@ fn check(bytes: &[u8]) -> [u8; 4] {
 /// Compresses a section where that helps.
 fn pack(raw: &[u8]) -> std::io::Result<(Section, Vec<u8>)> {
     let packed = zstd::bulk::compress(raw, COMPRESSION_LEVEL)?;
-    let (scheme, stored) = if packed.len() < raw.len() { (SCHEME_ZSTD, packed) } else { (SCHEME_PLAIN, raw.to_vec()) };
-    Ok((Section { scheme, stored: stored.len() as u32, raw: raw.len() as u32, check: check(&stored) }, stored))
+    let (scheme, stored) =
+        if packed.len() < raw.len() { (SCHEME_ZSTD, packed) } else { (SCHEME_PLAIN, raw.to_vec()) };
+    Ok((
+        Section {
+            scheme,
+            stored: stored.len() as u32,
+            raw: raw.len() as u32,
+            check: check(&stored),
+        },
+        stored,
+    ))
 }
 
 thread_local! {
@@ -240,10 +257,17 @@ fn unpack(section: Section, stored: &[u8]) -> Result<Cow<'_, [u8]>, String> {
         SCHEME_ZSTD if raw <= SECTION_BYTES_MAX => DECOMPRESSOR.with_borrow_mut(|slot| {
             let decompressor = match slot {
                 Some(decompressor) => decompressor,
-                None => slot.insert(zstd::bulk::Decompressor::new().map_err(|error| error.to_string())?),
+                None => {
+                    slot.insert(zstd::bulk::Decompressor::new().map_err(|error| error.to_string())?)
+                }
             };
-            let unpacked = decompressor.decompress(stored, raw).map_err(|error| error.to_string())?;
-            if unpacked.len() == raw { Ok(Cow::Owned(unpacked)) } else { Err("a section has another length than its head says".into()) }
+            let unpacked =
+                decompressor.decompress(stored, raw).map_err(|error| error.to_string())?;
+            if unpacked.len() == raw {
+                Ok(Cow::Owned(unpacked))
+            } else {
+                Err("a section has another length than its head says".into())
+            }
         }),
         _ => Err("a section is stored in a way that this version does not know".into()),
     }
@@ -260,8 +284,10 @@ impl<'a> Block<'a> {
     /// Reads a head. Sections are checked as they are unpacked.
     pub(super) fn parse(bytes: &'a [u8]) -> Result<Block<'a>, String> {
         let (head, start) = parse_head(bytes)?;
-        let sections =
-            bytes.get(start..).filter(|rest| rest.len() == head.stored_bytes()).ok_or("the block has another length than its head says")?;
+        let sections = bytes
+            .get(start..)
+            .filter(|rest| rest.len() == head.stored_bytes())
+            .ok_or("the block has another length than its head says")?;
         Ok(Block { head, head_bytes: bytes.get(..start).unwrap_or_default(), sections })
     }
 
@@ -300,7 +326,10 @@ impl<'a> Block<'a> {
         for (number, section) in self.head.sections().enumerate() {
             let end = start + section.stored as usize;
             if number == at {
-                return unpack(section, self.sections.get(start..end).ok_or("a section is cut off")?);
+                return unpack(
+                    section,
+                    self.sections.get(start..end).ok_or("a section is cut off")?,
+                );
             }
             start = end;
         }
@@ -310,7 +339,8 @@ impl<'a> Block<'a> {
     /// Where the block cannot be unpacked, and why: the first and the last record of each section that is damaged, which is a frame, or
     /// one of those that belong to all records of the block.
     pub(super) fn damage(&self) -> Vec<(Seq, Seq, String)> {
-        let whole = (0..FIRST_FRAME).filter_map(|at| Some((self.first_seq(), self.last_seq(), self.section(at).err()?)));
+        let whole = (0..FIRST_FRAME)
+            .filter_map(|at| Some((self.first_seq(), self.last_seq(), self.section(at).err()?)));
         let mut next = self.first_seq();
         let frames = self.head.frames.iter().enumerate().filter_map(|(number, frame)| {
             let first = next;
@@ -321,7 +351,11 @@ impl<'a> Block<'a> {
     }
 
     /// Shows what the fold needs of the records after `after`.
-    pub(super) fn entries(&self, after: Seq, each: &mut dyn FnMut(&Entry<'_>)) -> Result<(), String> {
+    pub(super) fn entries(
+        &self,
+        after: Seq,
+        each: &mut dyn FnMut(&Entry<'_>),
+    ) -> Result<(), String> {
         let (index, stored) = (self.section(0)?, self.section(1)?);
         let (mut lines, mut facts) = (index.as_ref(), stored.as_ref());
         let fresh = self.head.facts_version == FACTS_VERSION;
@@ -335,7 +369,13 @@ impl<'a> Block<'a> {
             };
             if seq > after {
                 let standing = standing(line.conflicts_with);
-                each(&facts.entry(seq, self.head.recorded_at, line.event_id.as_deref(), line.event_type.as_deref(), standing));
+                each(&facts.entry(
+                    seq,
+                    self.head.recorded_at,
+                    line.event_id.as_deref(),
+                    line.event_type.as_deref(),
+                    standing,
+                ));
             }
         }
         Ok(())
@@ -368,7 +408,8 @@ impl<'a> Block<'a> {
             return Err("a body is missing".into());
         }
         let records = (self.first_seq()..).zip(bodies).map(|(seq, body)| {
-            let (line, Evidence { salt, proof }): (Line<'_>, _) = (take(&mut lines)?, decode(&mut proofs)?);
+            let (line, Evidence { salt, proof }): (Line<'_>, _) =
+                (take(&mut lines)?, decode(&mut proofs)?);
             let source = match line.source {
                 SOURCE_WORKOS => Source::Workos,
                 SOURCE_ROLLCALL => Source::Rollcall,
@@ -388,7 +429,11 @@ impl<'a> Block<'a> {
             }))
         });
         let records = records.collect::<Result<_, String>>()?;
-        if lines.is_empty() && proofs.is_empty() { Ok(records) } else { Err("a section holds more than its records".into()) }
+        if lines.is_empty() && proofs.is_empty() {
+            Ok(records)
+        } else {
+            Err("a section holds more than its records".into())
+        }
     }
 
     /// Shows what is cached of each record beside its body, if the version that wrote it is this one.
@@ -401,7 +446,11 @@ impl<'a> Block<'a> {
         for seq in self.first_seq()..=self.last_seq() {
             each(seq, &take(&mut lines)?);
         }
-        if lines.is_empty() { Ok(()) } else { Err("the facts section holds more than its records".into()) }
+        if lines.is_empty() {
+            Ok(())
+        } else {
+            Err("the facts section holds more than its records".into())
+        }
     }
 
     /// The bodies of the frame that holds `seq`.
@@ -447,7 +496,9 @@ fn split_frame(bytes: &Bytes, bodies: usize) -> Option<Vec<Bytes>> {
     let mut start = lengths.len();
     let mut out = Vec::with_capacity(bodies);
     for length in lengths.as_chunks::<4>().0 {
-        let end = start.checked_add(u32::from_le_bytes(*length) as usize).filter(|end| *end <= bytes.len())?;
+        let end = start
+            .checked_add(u32::from_le_bytes(*length) as usize)
+            .filter(|end| *end <= bytes.len())?;
         out.push(bytes.slice(start..end));
         start = end;
     }
@@ -456,7 +507,9 @@ fn split_frame(bytes: &Bytes, bodies: usize) -> Option<Vec<Bytes>> {
 
 /// Reads the head and says where the sections begin.
 fn parse_head(bytes: &[u8]) -> Result<(Head, usize), String> {
-    let [MAGIC, FORMAT, a, b, c, d, rest @ ..] = bytes else { return Err("the block does not begin like one".into()) };
+    let [MAGIC, FORMAT, a, b, c, d, rest @ ..] = bytes else {
+        return Err("the block does not begin like one".into());
+    };
     let length = u32::from_le_bytes([*a, *b, *c, *d]) as usize;
     let encoded = rest.get(..length).ok_or("the head is cut off")?;
     let end = 6 + length;
@@ -466,7 +519,8 @@ fn parse_head(bytes: &[u8]) -> Result<(Head, usize), String> {
     let mut encoded = encoded;
     let head: Head = decode(&mut encoded)?;
     // No batch and no log is larger: whoever reads on may count on it.
-    let counted = (1..=BATCH_EVENTS_MAX).contains(&(head.count as usize)) && (1..=u64::from(u32::MAX)).contains(&head.first_seq);
+    let counted = (1..=BATCH_EVENTS_MAX).contains(&(head.count as usize))
+        && (1..=u64::from(u32::MAX)).contains(&head.first_seq);
     let in_frames: u64 = head.frames.iter().map(|frame| u64::from(frame.bodies)).sum();
     if !counted || in_frames != u64::from(head.count) || !encoded.is_empty() {
         return Err("the head is not one".into());
@@ -482,7 +536,9 @@ pub(super) fn block_len(bytes: &[u8]) -> Result<usize, String> {
 
 impl Head {
     fn sections(&self) -> impl Iterator<Item = Section> {
-        [self.index, self.facts, self.proofs].into_iter().chain(self.frames.iter().map(|frame| frame.section))
+        [self.index, self.facts, self.proofs]
+            .into_iter()
+            .chain(self.frames.iter().map(|frame| frame.section))
     }
 
     fn stored_bytes(&self) -> usize {
@@ -496,13 +552,15 @@ fn standing(conflicts_with: Option<u64>) -> Standing {
 
 /// Reads the next value from a section.
 fn take<'a, T: bincode::BorrowDecode<'a, ()>>(rest: &mut &'a [u8]) -> Result<T, String> {
-    let (value, read) = bincode::borrow_decode_from_slice(rest, encoding()).map_err(|error| error.to_string())?;
+    let (value, read) =
+        bincode::borrow_decode_from_slice(rest, encoding()).map_err(|error| error.to_string())?;
     *rest = rest.get(read..).unwrap_or_default();
     Ok(value)
 }
 
 fn decode<T: bincode::Decode<()>>(rest: &mut &[u8]) -> Result<T, String> {
-    let (value, read) = bincode::decode_from_slice(rest, encoding()).map_err(|error| error.to_string())?;
+    let (value, read) =
+        bincode::decode_from_slice(rest, encoding()).map_err(|error| error.to_string())?;
     *rest = rest.get(read..).unwrap_or_default();
     Ok(value)
 }
@@ -542,7 +600,8 @@ impl Parts {
             let occurred_at = take(&mut facts).unwrap();
             let before = facts;
             // The time is what every facts line begins with; the rest is kept as it is.
-            let (_, _): (Option<Millis>, crate::verify::Statement<'_>) = (take(&mut facts).unwrap(), take(&mut facts).unwrap());
+            let (_, _): (Option<Millis>, crate::verify::Statement<'_>) =
+                (take(&mut facts).unwrap(), take(&mut facts).unwrap());
             RecordParts {
                 source: line.source,
                 event_id: record.event_id,
@@ -564,18 +623,26 @@ impl Parts {
         let (mut index, mut facts, mut proofs) = (Vec::new(), Vec::new(), Vec::new());
         for record in &self.records {
             let RecordParts { source, event_id, event_type, conflicts_with, .. } = record.clone();
-            let line = Line { source, event_id: event_id.map(Into::into), event_type: event_type.map(Into::into), conflicts_with };
+            let line = Line {
+                source,
+                event_id: event_id.map(Into::into),
+                event_type: event_type.map(Into::into),
+                conflicts_with,
+            };
             put(&mut index, &line).unwrap();
             put(&mut facts, &record.occurred_at).unwrap();
             facts.extend_from_slice(&record.facts);
-            put(&mut proofs, &Evidence { salt: record.salt, proof: (&record.proof).into() }).unwrap();
+            put(&mut proofs, &Evidence { salt: record.salt, proof: (&record.proof).into() })
+                .unwrap();
         }
         let frames: Vec<(FrameSection, Vec<u8>)> = self
             .records
             .chunks(FRAME_BODIES_MAX)
             .map(|records| {
-                let lengths = records.iter().flat_map(|record| (record.body.len() as u32).to_le_bytes());
-                let raw: Vec<u8> = lengths.chain(records.iter().flat_map(|record| record.body.clone())).collect();
+                let lengths =
+                    records.iter().flat_map(|record| (record.body.len() as u32).to_le_bytes());
+                let raw: Vec<u8> =
+                    lengths.chain(records.iter().flat_map(|record| record.body.clone())).collect();
                 let (section, stored) = pack(&raw).unwrap();
                 (FrameSection { bodies: records.len() as u16, section }, stored)
             })
@@ -597,7 +664,9 @@ impl Parts {
         out.extend((encoded.len() as u32).to_le_bytes());
         out.extend(encoded);
         out.extend(check(&out));
-        for bytes in [&index.1, &facts.1, &proofs.1].into_iter().chain(frames.iter().map(|frame| &frame.1)) {
+        for bytes in
+            [&index.1, &facts.1, &proofs.1].into_iter().chain(frames.iter().map(|frame| &frame.1))
+        {
             out.extend_from_slice(bytes);
         }
         out
@@ -615,7 +684,13 @@ mod tests {
 
     fn draft(body: &str, conflicts_with: Option<Seq>) -> Draft {
         let header = sign("whsec_test", NOW, body.as_bytes());
-        let event = Verified::webhook(&Keyring::new(["whsec_test"], 0), Some(header.as_bytes()), body.to_owned().into(), NOW).unwrap();
+        let event = Verified::webhook(
+            &Keyring::new(["whsec_test"], 0),
+            Some(header.as_bytes()),
+            body.to_owned().into(),
+            NOW,
+        )
+        .unwrap();
         Draft { event, salt: *b"salt salt salt s", conflicts_with }
     }
 
@@ -640,11 +715,17 @@ mod tests {
     fn a_block_is_written_byte_for_byte_as_the_format_says() {
         let draft = Draft { salt: *b"0f1e2d3c4b5a6978", ..draft(SHORT, None) };
         let blocks = encode(LOG_ID, 7, NOW + 5, &[draft]).unwrap();
-        assert_eq!(blocks.iter().map(|(seq, bytes)| (*seq, hex::encode(bytes))).collect::<Vec<_>>(), [(7, GOLDEN.to_owned())]);
+        assert_eq!(
+            blocks.iter().map(|(seq, bytes)| (*seq, hex::encode(bytes))).collect::<Vec<_>>(),
+            [(7, GOLDEN.to_owned())]
+        );
         for bytes in [GOLDEN, GOLDEN_FACTS_1].map(|golden| hex::decode(golden).unwrap()) {
             let block = Block::parse(&bytes).unwrap();
             let record = block.records().unwrap().remove(0);
-            assert_eq!((record.seq, record.recorded_at, record.salt), (7, NOW + 5, *b"0f1e2d3c4b5a6978"));
+            assert_eq!(
+                (record.seq, record.recorded_at, record.salt),
+                (7, NOW + 5, *b"0f1e2d3c4b5a6978")
+            );
             assert_eq!(record.body, SHORT.as_bytes());
             assert_eq!(shown(&block), [(7, NOW, "Unusable".to_owned())]);
         }
@@ -656,10 +737,19 @@ mod tests {
         let block = Block::parse(&bytes).unwrap();
         let records = block.records().unwrap();
         assert_eq!(records.iter().map(|record| record.seq).collect::<Vec<_>>(), [7, 8]);
-        assert_eq!(records.iter().map(|record| &record.body[..]).collect::<Vec<_>>(), [FIRST.as_bytes(), b"[]"]);
-        assert_eq!((records[0].event_id.as_deref(), records[1].event_id.as_deref()), (Some("e1"), None));
+        assert_eq!(
+            records.iter().map(|record| &record.body[..]).collect::<Vec<_>>(),
+            [FIRST.as_bytes(), b"[]"]
+        );
+        assert_eq!(
+            (records[0].event_id.as_deref(), records[1].event_id.as_deref()),
+            (Some("e1"), None)
+        );
         assert_eq!((records[0].recorded_at, records[0].salt), (NOW + 5, *b"salt salt salt s"));
-        assert_eq!(shown(&block), [(7, 1_735_689_600_000, "Directory".to_owned()), (8, NOW, "Unusable".to_owned())]);
+        assert_eq!(
+            shown(&block),
+            [(7, 1_735_689_600_000, "Directory".to_owned()), (8, NOW, "Unusable".to_owned())]
+        );
     }
 
     /// Seq, time and kind of each entry.
@@ -701,16 +791,24 @@ mod tests {
 
     #[test]
     fn bodies_of_every_size_share_frames_of_at_most_sixteen_and_come_back() {
-        let sizes = [2, 60_000, 3, 70_000, 1_000_000].into_iter().chain((0..100).map(|n| n * 40)).collect::<Vec<usize>>();
+        let sizes = [2, 60_000, 3, 70_000, 1_000_000]
+            .into_iter()
+            .chain((0..100).map(|n| n * 40))
+            .collect::<Vec<usize>>();
         let bodies: Vec<String> = sizes.iter().map(|size| " ".repeat(*size)).collect();
         let drafts: Vec<Draft> = bodies.iter().map(|body| draft(body, Some(3))).collect();
         let mut seq = 41;
         for (first, bytes) in encode(LOG_ID, 41, NOW, &drafts).unwrap() {
             let block = Block::parse(&bytes).unwrap();
             assert_eq!((block.first_seq(), first, block_len(&bytes)), (seq, seq, Ok(bytes.len())));
-            assert!(block.head.frames.iter().all(|frame| usize::from(frame.bodies) <= FRAME_BODIES_MAX));
+            assert!(
+                block.head.frames.iter().all(|frame| usize::from(frame.bodies) <= FRAME_BODIES_MAX)
+            );
             for record in block.records().unwrap() {
-                assert_eq!((record.seq, &record.body[..]), (seq, bodies[seq as usize - 41].as_bytes()));
+                assert_eq!(
+                    (record.seq, &record.body[..]),
+                    (seq, bodies[seq as usize - 41].as_bytes())
+                );
                 assert_eq!(record.standing, Standing::Conflict { first: 3 });
                 assert_eq!(block.frame_of(seq).unwrap().body(seq).unwrap(), record.body);
                 seq += 1;
@@ -728,7 +826,8 @@ mod tests {
         for at in 0..bytes.len() {
             let mut damaged = bytes.clone();
             damaged[at] ^= 1;
-            let read = Block::parse(&damaged).and_then(|block| Ok((block.records()?, block.entries(0, &mut |_| {})?)));
+            let read = Block::parse(&damaged)
+                .and_then(|block| Ok((block.records()?, block.entries(0, &mut |_| {})?)));
             assert!(read.is_err(), "byte {at}");
         }
     }

@@ -58,7 +58,8 @@ pub(super) struct CheckpointFile {
 impl CheckpointFile {
     /// Opens or creates the file, and reads its slots.
     pub(super) fn open(path: &Path) -> io::Result<(CheckpointFile, Slots)> {
-        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
+        let file =
+            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
         if file.metadata()?.len() < 2 * SLOT_DISTANCE {
             file.set_len(2 * SLOT_DISTANCE)?;
             file.sync_all()?;
@@ -68,7 +69,10 @@ impl CheckpointFile {
             let mut bytes = [0; SLOT_BYTES];
             file.read_exact_at(&mut bytes, slot * SLOT_DISTANCE)?;
             match decode(&bytes) {
-                Some(found) => newest = newest.into_iter().chain([found]).max_by_key(|(generation, _)| *generation),
+                Some(found) => {
+                    newest =
+                        newest.into_iter().chain([found]).max_by_key(|(generation, _)| *generation)
+                }
                 None if bytes == [0; SLOT_BYTES] => empty.push(slot),
                 None => torn.push(slot),
             }
@@ -76,7 +80,10 @@ impl CheckpointFile {
         let generation = newest.map_or(0, |(generation, _)| generation);
         // The second generation is synced before the third is written: from then on no slot is empty.
         let emptied = empty.into_iter().filter(|_| generation > 1);
-        let slots = Slots { newest: newest.map(|(_, checkpoint)| checkpoint), damaged: torn.into_iter().chain(emptied).collect() };
+        let slots = Slots {
+            newest: newest.map(|(_, checkpoint)| checkpoint),
+            damaged: torn.into_iter().chain(emptied).collect(),
+        };
         Ok((CheckpointFile { file, generation, synced: Instant::now(), dirty: false }, slots))
     }
 
@@ -84,7 +91,10 @@ impl CheckpointFile {
     pub(super) fn write(&mut self, checkpoint: &Checkpoint) -> io::Result<()> {
         let due = self.sync_is_due();
         self.generation += 1;
-        self.file.write_all_at(&encode(self.generation, checkpoint), self.generation % 2 * SLOT_DISTANCE)?;
+        self.file.write_all_at(
+            &encode(self.generation, checkpoint),
+            self.generation % 2 * SLOT_DISTANCE,
+        )?;
         self.dirty = true;
         if due { self.sync() } else { Ok(()) }
     }
@@ -131,8 +141,10 @@ fn decode(bytes: &[u8; SLOT_BYTES]) -> Option<(u64, Checkpoint)> {
     if ![MAGIC, MAGIC_ROOTLESS].contains(&magic) || u64::from_le_bytes(*check) != xxh3_64(signed) {
         return None;
     }
-    let (root, beside) = (whole.map(|whole| *whole.0), whole.and_then(|whole| whole.1.try_into().ok()));
-    let checkpoint = Checkpoint { log_id: *log_id, size: u64::from_le_bytes(*size), leaf: *leaf, root, beside };
+    let (root, beside) =
+        (whole.map(|whole| *whole.0), whole.and_then(|whole| whole.1.try_into().ok()));
+    let checkpoint =
+        Checkpoint { log_id: *log_id, size: u64::from_le_bytes(*size), leaf: *leaf, root, beside };
     Some((u64::from_le_bytes(*generation), checkpoint))
 }
 
@@ -141,7 +153,13 @@ mod tests {
     use super::*;
 
     fn checkpoint(size: Seq) -> Checkpoint {
-        Checkpoint { log_id: [7; 16], size, leaf: [size as u8; 32], root: Some([!(size as u8); 32]), beside: Some([5; 32]) }
+        Checkpoint {
+            log_id: [7; 16],
+            size,
+            leaf: [size as u8; 32],
+            root: Some([!(size as u8); 32]),
+            beside: Some([5; 32]),
+        }
     }
 
     #[test]
@@ -149,7 +167,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("checkpoint");
         // Generation 5, a log id, size 9, a leaf; the check was computed by python3's xxhash.xxh3_64_intdigest over the 72 bytes before.
-        let slot = [&b"RCCHECK1"[..], &5u64.to_le_bytes(), &[7; 16], &9u64.to_le_bytes(), &[9; 32]].concat();
+        let slot = [&b"RCCHECK1"[..], &5u64.to_le_bytes(), &[7; 16], &9u64.to_le_bytes(), &[9; 32]]
+            .concat();
         let mut bytes = vec![0; 2 * SLOT_DISTANCE as usize];
         bytes[4096..4168].copy_from_slice(&slot);
         bytes[4168..4176].copy_from_slice(&hex::decode("5be5853dd9b224cd").unwrap());
@@ -178,7 +197,10 @@ mod tests {
         assert_eq!(found, Slots { newest: Some(checkpoint(4)), damaged: vec![1] });
         file.write(&checkpoint(6)).unwrap();
         // It takes the place of what was torn.
-        assert_eq!(CheckpointFile::open(&path).unwrap().1, Slots { newest: Some(checkpoint(6)), damaged: vec![] });
+        assert_eq!(
+            CheckpointFile::open(&path).unwrap().1,
+            Slots { newest: Some(checkpoint(6)), damaged: vec![] }
+        );
     }
 
     #[test]
@@ -192,7 +214,10 @@ mod tests {
             let mut emptied = whole.clone();
             emptied[4096 * empty_one..][..SLOT_BYTES].fill(0);
             std::fs::write(&path, emptied).unwrap();
-            assert_eq!(CheckpointFile::open(&path).unwrap().1, Slots { newest: Some(checkpoint(size)), damaged });
+            assert_eq!(
+                CheckpointFile::open(&path).unwrap().1,
+                Slots { newest: Some(checkpoint(size)), damaged }
+            );
             std::fs::write(&path, whole).unwrap();
         }
     }

@@ -37,7 +37,9 @@ impl Candidate {
     /// Whether both are found by the same key: only one of them would have been appended.
     pub(super) fn is_same(&self, other: &Candidate) -> bool {
         let counts_by_id = self.event_id.is_some() && !self.conflict;
-        self.event_id == other.event_id && self.conflict == other.conflict && (counts_by_id || self.body == other.body)
+        self.event_id == other.event_id
+            && self.conflict == other.conflict
+            && (counts_by_id || self.body == other.body)
     }
 
     /// Whether a body under this id is another content than this record's, which counts under it.
@@ -69,7 +71,12 @@ impl Dedupe {
     }
 
     /// The record under `key` for which `fits` holds.
-    fn find(&self, key: Key<'_>, load: Load<'_>, fits: impl Fn(&Candidate) -> bool) -> Result<Option<(Seq, Candidate)>, ReadError> {
+    fn find(
+        &self,
+        key: Key<'_>,
+        load: Load<'_>,
+        fits: impl Fn(&Candidate) -> bool,
+    ) -> Result<Option<(Seq, Candidate)>, ReadError> {
         first_fitting(self.seqs(key), load, fits)
     }
 
@@ -86,19 +93,33 @@ impl Dedupe {
 
     /// What becomes of the event with this id and body, which would be record `next`. Remembers it if it is to be appended. `load` must know
     /// the records of this batch, too.
-    pub(super) fn judge(&mut self, event_id: Option<&str>, body: &[u8], next: Seq, load: Load<'_>) -> Result<Outcome, ReadError> {
+    pub(super) fn judge(
+        &mut self,
+        event_id: Option<&str>,
+        body: &[u8],
+        next: Seq,
+        load: Load<'_>,
+    ) -> Result<Outcome, ReadError> {
         let Some(id) = event_id else {
-            let known = self.find(Key::Body(body), load, |known| known.event_id.is_none() && known.body == body)?;
-            return Ok(known.map_or_else(|| self.append(Key::Body(body), next), |(seq, _)| Outcome::Duplicate(seq)));
+            let known = self.find(Key::Body(body), load, |known| {
+                known.event_id.is_none() && known.body == body
+            })?;
+            return Ok(known.map_or_else(
+                || self.append(Key::Body(body), next),
+                |(seq, _)| Outcome::Duplicate(seq),
+            ));
         };
-        let Some((first, known)) = self.find(Key::Id(id), load, |known| counts_as(known, id))? else {
+        let Some((first, known)) = self.find(Key::Id(id), load, |known| counts_as(known, id))?
+        else {
             return Ok(self.append(Key::Id(id), next));
         };
         if verify::identical(&known.body, body) {
             return Ok(Outcome::Duplicate(first));
         }
         let key = Key::Conflict(id, body);
-        let known = self.find(key, load, |known| known.conflict && known.event_id.as_deref() == Some(id) && known.body == body)?;
+        let known = self.find(key, load, |known| {
+            known.conflict && known.event_id.as_deref() == Some(id) && known.body == body
+        })?;
         let (seq, duplicate) = match known {
             Some((seq, _)) => (seq, true),
             None => {
@@ -122,7 +143,11 @@ impl Dedupe {
 
 type Load<'a> = &'a dyn Fn(Seq) -> Result<Candidate, ReadError>;
 
-fn first_fitting(seqs: Vec<Seq>, load: Load<'_>, fits: impl Fn(&Candidate) -> bool) -> Result<Option<(Seq, Candidate)>, ReadError> {
+fn first_fitting(
+    seqs: Vec<Seq>,
+    load: Load<'_>,
+    fits: impl Fn(&Candidate) -> bool,
+) -> Result<Option<(Seq, Candidate)>, ReadError> {
     for seq in seqs {
         let candidate = load(seq)?;
         if fits(&candidate) {
@@ -133,7 +158,11 @@ fn first_fitting(seqs: Vec<Seq>, load: Load<'_>, fits: impl Fn(&Candidate) -> bo
 }
 
 /// The record that counts under `event_id`, if it is among some candidates.
-pub(super) fn find_among(candidates: Vec<Seq>, event_id: &str, load: Load<'_>) -> Result<Option<Seq>, ReadError> {
+pub(super) fn find_among(
+    candidates: Vec<Seq>,
+    event_id: &str,
+    load: Load<'_>,
+) -> Result<Option<Seq>, ReadError> {
     let found = first_fitting(candidates, load, |known| counts_as(known, event_id))?;
     Ok(found.map(|(seq, _)| seq))
 }
@@ -154,12 +183,15 @@ pub(super) fn judge_batch(
     let mut pending: Vec<(Verified, Option<Seq>)> = Vec::with_capacity(batch.len());
     for event in batch {
         let next = head + 1 + pending.len() as Seq;
-        let load_any = |seq: Seq| match seq.checked_sub(head + 1).and_then(|at| pending.get(at as usize)) {
-            Some((event, first)) => {
-                Ok(Candidate { event_id: event.event_id().map(Into::into), conflict: first.is_some(), body: event.body().clone() })
-            }
-            None => load(seq),
-        };
+        let load_any =
+            |seq: Seq| match seq.checked_sub(head + 1).and_then(|at| pending.get(at as usize)) {
+                Some((event, first)) => Ok(Candidate {
+                    event_id: event.event_id().map(Into::into),
+                    conflict: first.is_some(),
+                    body: event.body().clone(),
+                }),
+                None => load(seq),
+            };
         let outcome = match dedupe.judge(event.event_id(), event.body(), next, &load_any) {
             Ok(outcome) => outcome,
             Err(error) => {

@@ -22,12 +22,15 @@ pub(super) fn in_order<T: Send, R: Send>(
         for _ in 0..cores {
             let (input, waiting) = sync_channel::<T>(WAITING_MAX);
             let (done, output) = sync_channel::<R>(WAITING_MAX);
-            scope.spawn(move || waiting.into_iter().try_for_each(|item| done.send(work(item)).ok()));
+            scope
+                .spawn(move || waiting.into_iter().try_for_each(|item| done.send(work(item)).ok()));
             inputs.push(input);
             outputs.push(output);
         }
         // Items are dealt in turn, and so are their results: the order needs no numbers.
-        scope.spawn(move || items.zip(inputs.iter().cycle()).try_for_each(|(item, input)| input.send(item).ok()));
+        scope.spawn(move || {
+            items.zip(inputs.iter().cycle()).try_for_each(|(item, input)| input.send(item).ok())
+        });
         for output in outputs.iter().cycle() {
             let Ok(result) = output.recv() else { break };
             if take(result).is_break() {

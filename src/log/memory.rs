@@ -8,7 +8,9 @@ use rollcall_projections::{Entry, Millis, Seq, Standing};
 
 use super::dedupe::{Candidate, Dedupe, find_among, judge_batch};
 use super::merkle::{self, Hash, Nodes, parent};
-use super::{AppendError, Head, Identity, Log, LogId, Outcome, ReadError, Record, check_batch, check_in_tree};
+use super::{
+    AppendError, Head, Identity, Log, LogId, Outcome, ReadError, Record, check_batch, check_in_tree,
+};
 use crate::verify::{Verified, extract_from};
 
 /// A log that is gone when it is dropped.
@@ -22,7 +24,12 @@ pub struct MemoryLog {
 impl MemoryLog {
     /// An empty log.
     pub fn new(log_id: LogId) -> MemoryLog {
-        MemoryLog { log_id, dedupe: Mutex::default(), records: RwLock::default(), head: Head::default() }
+        MemoryLog {
+            log_id,
+            dedupe: Mutex::default(),
+            records: RwLock::default(),
+            head: Head::default(),
+        }
     }
 
     fn candidate(&self, seq: Seq) -> Result<Candidate, ReadError> {
@@ -37,30 +44,58 @@ impl MemoryLog {
 impl Nodes for MemoryLog {
     fn node(&self, level: u32, index: u64) -> Result<Hash, ReadError> {
         match level.checked_sub(1) {
-            Some(below) => Ok(parent(&self.node(below, 2 * index)?, &self.node(below, 2 * index + 1)?)),
-            None => self.records.read().get(index as usize).map(Record::leaf).ok_or(ReadError::Absent { seq: index + 1 }),
+            Some(below) => {
+                Ok(parent(&self.node(below, 2 * index)?, &self.node(below, 2 * index + 1)?))
+            }
+            None => self
+                .records
+                .read()
+                .get(index as usize)
+                .map(Record::leaf)
+                .ok_or(ReadError::Absent { seq: index + 1 }),
         }
     }
 }
 
 impl Log for MemoryLog {
-    fn append(&self, batch: Vec<Verified>, recorded_at: Millis) -> Result<Vec<Outcome>, AppendError> {
+    fn append(
+        &self,
+        batch: Vec<Verified>,
+        recorded_at: Millis,
+    ) -> Result<Vec<Outcome>, AppendError> {
         let mut dedupe = self.dedupe.lock();
         let head = self.head.get();
         check_batch(&batch, head)?;
-        let recorded_at = self.records.read().last().map_or(recorded_at, |last| recorded_at.max(last.recorded_at));
+        let recorded_at = self
+            .records
+            .read()
+            .last()
+            .map_or(recorded_at, |last| recorded_at.max(last.recorded_at));
         let load = |seq| self.candidate(seq);
-        let (outcomes, drafts) = judge_batch(&mut dedupe, batch, head, &load).map_err(|error| AppendError::Rejected(error.to_string()))?;
+        let (outcomes, drafts) = judge_batch(&mut dedupe, batch, head, &load)
+            .map_err(|error| AppendError::Rejected(error.to_string()))?;
         let mut records = self.records.write();
         for (event, conflicts_with) in drafts {
             let seq = records.len() as Seq + 1;
-            records.push(Record::of(self.log_id, seq, recorded_at, &event, [0; 16], conflicts_with));
+            records.push(Record::of(
+                self.log_id,
+                seq,
+                recorded_at,
+                &event,
+                [0; 16],
+                conflicts_with,
+            ));
         }
         self.head.set(records.len() as Seq);
         Ok(outcomes)
     }
 
-    fn read(&self, after: Seq, events_max: usize, bytes_max: usize) -> Result<Vec<Record>, ReadError> {
+    fn read(
+        &self,
+        after: Seq,
+        events_max: usize,
+        bytes_max: usize,
+    ) -> Result<Vec<Record>, ReadError> {
         let records = self.records.read();
         let mut bytes = 0;
         let wanted = records.iter().skip(after as usize).take(events_max).take_while(|record| {
@@ -71,12 +106,23 @@ impl Log for MemoryLog {
         Ok(wanted.cloned().collect())
     }
 
-    fn entries(&self, after: Seq, events_max: usize, each: &mut dyn FnMut(&Entry<'_>)) -> Result<Seq, ReadError> {
+    fn entries(
+        &self,
+        after: Seq,
+        events_max: usize,
+        each: &mut dyn FnMut(&Entry<'_>),
+    ) -> Result<Seq, ReadError> {
         let mut last = after;
         for record in self.records.read().iter().skip(after as usize).take(events_max) {
             let facts = extract_from(&record.proof, &record.body).facts;
             let Record { seq, recorded_at, event_id, event_type, standing, .. } = record;
-            each(&facts.entry(*seq, *recorded_at, event_id.as_deref(), event_type.as_deref(), *standing));
+            each(&facts.entry(
+                *seq,
+                *recorded_at,
+                event_id.as_deref(),
+                event_type.as_deref(),
+                *standing,
+            ));
             last = record.seq;
         }
         Ok(last)
@@ -84,7 +130,9 @@ impl Log for MemoryLog {
 
     fn bodies(&self, seqs: &[Seq]) -> Result<Vec<Bytes>, ReadError> {
         let records = self.records.read();
-        let body = |seq: &Seq| records.get((*seq as usize).wrapping_sub(1)).map(|record| record.body.clone());
+        let body = |seq: &Seq| {
+            records.get((*seq as usize).wrapping_sub(1)).map(|record| record.body.clone())
+        };
         seqs.iter().map(|seq| body(seq).ok_or(ReadError::Absent { seq: *seq })).collect()
     }
 

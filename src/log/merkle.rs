@@ -99,7 +99,8 @@ impl Edge {
     /// The edge of the tree over the first `size` leaves.
     pub(super) fn of(nodes: &impl Nodes, size: Seq) -> Result<Edge, ReadError> {
         let levels = (0..LEVELS_MAX).rev().filter(|level| (size >> level) % 2 == 1);
-        let nodes = levels.map(|level| nodes.node(level, (size >> level) - 1)).collect::<Result<_, _>>()?;
+        let nodes =
+            levels.map(|level| nodes.node(level, (size >> level) - 1)).collect::<Result<_, _>>()?;
         Ok(Edge { size, nodes })
     }
 
@@ -132,7 +133,8 @@ impl Edge {
 
     /// The hash of a node, if it is on the edge.
     pub(super) fn node(&self, level: u32, index: u64) -> Option<&Hash> {
-        let on_edge = level < LEVELS_MAX && self.size >> level == index + 1 && (self.size >> level) % 2 == 1;
+        let on_edge =
+            level < LEVELS_MAX && self.size >> level == index + 1 && (self.size >> level) % 2 == 1;
         // One node stands before it for each higher bit.
         on_edge.then(|| self.nodes.get((index >> 1).count_ones() as usize)).flatten()
     }
@@ -145,7 +147,16 @@ mod tests {
 
     // Leaves, roots and proofs of the reference tests of Certificate Transparency, as transparency-dev/merkle has them in
     // testonly/reference_test.go.
-    const LEAVES: [&str; 8] = ["", "00", "10", "2021", "3031", "40414243", "5051525354555657", "606162636465666768696a6b6c6d6e6f"];
+    const LEAVES: [&str; 8] = [
+        "",
+        "00",
+        "10",
+        "2021",
+        "3031",
+        "40414243",
+        "5051525354555657",
+        "606162636465666768696a6b6c6d6e6f",
+    ];
 
     const ROOTS: [&str; 9] = [
         "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
@@ -237,7 +248,10 @@ mod tests {
         fn node(&self, level: u32, index: u64) -> Result<Hash, ReadError> {
             match level {
                 0 => Ok(self.0[index as usize]),
-                _ => Ok(parent(&self.node(level - 1, 2 * index)?, &self.node(level - 1, 2 * index + 1)?)),
+                _ => Ok(parent(
+                    &self.node(level - 1, 2 * index)?,
+                    &self.node(level - 1, 2 * index + 1)?,
+                )),
             }
         }
     }
@@ -253,10 +267,18 @@ mod tests {
             assert_eq!(hex::encode(root(&leaves, size as Seq).unwrap()), *expected, "{size}");
         }
         for (index, size, expected) in PATHS {
-            assert_eq!(in_hex(&inclusion(&leaves, index, size).unwrap()), expected, "{index} in {size}");
+            assert_eq!(
+                in_hex(&inclusion(&leaves, index, size).unwrap()),
+                expected,
+                "{index} in {size}"
+            );
         }
         for (from, to, expected) in PROOFS {
-            assert_eq!(in_hex(&consistency(&leaves, from, to).unwrap()), expected, "{from} to {to}");
+            assert_eq!(
+                in_hex(&consistency(&leaves, from, to).unwrap()),
+                expected,
+                "{from} to {to}"
+            );
         }
     }
 
@@ -271,7 +293,11 @@ mod tests {
                 let last = (size >> level).checked_sub(1).filter(|index| index % 2 == 0);
                 let expected = last.map(|index| leaves.node(level, index).unwrap());
                 for index in 0..80 {
-                    assert_eq!(edge.node(level, index).copied(), expected.filter(|_| Some(index) == last), "{level} {index} of {size}");
+                    assert_eq!(
+                        edge.node(level, index).copied(),
+                        expected.filter(|_| Some(index) == last),
+                        "{level} {index} of {size}"
+                    );
                 }
             }
             leaves.0.push(leaf(&format!("{size:02x}")));
@@ -281,7 +307,8 @@ mod tests {
             });
         }
         shown.sort_unstable();
-        let all: Vec<(u32, u64)> = (0..7).flat_map(|level| (0..71 >> level).map(move |index| (level, index))).collect();
+        let all: Vec<(u32, u64)> =
+            (0..7).flat_map(|level| (0..71 >> level).map(move |index| (level, index))).collect();
         assert_eq!(shown, all);
     }
 }

@@ -120,7 +120,14 @@ pub struct Record {
 
 impl Record {
     /// The record that `event` becomes.
-    fn of(log_id: LogId, seq: Seq, recorded_at: Millis, event: &Verified, salt: [u8; 16], conflicts_with: Option<Seq>) -> Record {
+    fn of(
+        log_id: LogId,
+        seq: Seq,
+        recorded_at: Millis,
+        event: &Verified,
+        salt: [u8; 16],
+        conflicts_with: Option<Seq>,
+    ) -> Record {
         Record {
             log_id,
             seq,
@@ -145,20 +152,34 @@ pub trait Log: Send + Sync {
     ///
     /// # Errors
     /// [`AppendError::Rejected`] and [`AppendError::Unknown`]; after the latter the log takes nothing until it is reopened.
-    fn append(&self, batch: Vec<Verified>, recorded_at: Millis) -> Result<Vec<Outcome>, AppendError>;
+    fn append(
+        &self,
+        batch: Vec<Verified>,
+        recorded_at: Millis,
+    ) -> Result<Vec<Outcome>, AppendError>;
 
     /// Records after `after`, in order: at most `events_max`, and no more once `bytes_max` of bodies are read, but at least one if there is one.
     ///
     /// # Errors
     /// Stops at the first bad record.
-    fn read(&self, after: Seq, events_max: usize, bytes_max: usize) -> Result<Vec<Record>, ReadError>;
+    fn read(
+        &self,
+        after: Seq,
+        events_max: usize,
+        bytes_max: usize,
+    ) -> Result<Vec<Record>, ReadError>;
 
     /// Shows `each` what the fold needs of the records after `after`, at most about `events_max`, and returns the last seq shown.
     /// No body is unpacked unless its facts must be extracted anew.
     ///
     /// # Errors
     /// Stops at the first bad record; those before it have been shown.
-    fn entries(&self, after: Seq, events_max: usize, each: &mut dyn FnMut(&Entry<'_>)) -> Result<Seq, ReadError>;
+    fn entries(
+        &self,
+        after: Seq,
+        events_max: usize,
+        each: &mut dyn FnMut(&Entry<'_>),
+    ) -> Result<Seq, ReadError>;
 
     /// The bodies of some records, in the order asked for. Seqs that stand together are cheapest together.
     ///

@@ -83,6 +83,9 @@ mod tests {
         ];
         assert_eq!(hex::encode(record.receipt()), receipt.concat());
         // python3: sha256(b"\0" + receipt + sha256(b"salt salt salt s{}").digest())
-        assert_eq!(hex::encode(record.leaf()), "43afa27ebe670f95e7b56318f47053a47bc5b17b765b925a41fedcb93ca85a12");
+        assert_eq!(
+            hex::encode(record.leaf()),
+            "43afa27ebe670f95e7b56318f47053a47bc5b17b765b925a41fedcb93ca85a12"
+        );
     }
 }

@@ -76,7 +76,11 @@ impl From<ReadError> for Fault {
 
 impl From<Fault> for OpenError {
     fn from(Fault { first, last, what, disputed }: Fault) -> OpenError {
-        if disputed { OpenError::Disputed { seq: first, what } } else { OpenError::Diverged { seq: first, last, what } }
+        if disputed {
+            OpenError::Disputed { seq: first, what }
+        } else {
+            OpenError::Diverged { seq: first, last, what }
+        }
     }
 }
 
@@ -91,7 +95,11 @@ pub(super) fn pieces(
             // A damaged store may panic where it is read.
             let next = catch_unwind(AssertUnwindSafe(|| blocks.next()));
             broken = next.is_err();
-            let Some(block) = next.unwrap_or_else(|_| Some(Err(ReadError::Store("it panicked while it was read".into())))) else { break };
+            let Some(block) = next.unwrap_or_else(|_| {
+                Some(Err(ReadError::Store("it panicked while it was read".into())))
+            }) else {
+                break;
+            };
             broken |= matches!(block, Err(ReadError::Store(_)));
             bytes += block.as_ref().map_or(0, |(_, bytes)| bytes.len());
             piece.push(block);
@@ -144,12 +152,15 @@ pub(super) fn look_through(
     if checkpoint.is_some_and(|checkpoint| checkpoint.log_id != store.log_id) {
         return Err(Fault::at(1, "the checkpoint beside the store is of another log").into());
     }
-    let vouched = checkpoint.and_then(|checkpoint| checkpoint.beside.map(|_| checkpoint.size)).unwrap_or(0);
+    let vouched =
+        checkpoint.and_then(|checkpoint| checkpoint.beside.map(|_| checkpoint.size)).unwrap_or(0);
     let (dedupe, recorded_at, leaves) = (Dedupe::default(), Millis::MIN, Vec::new());
-    let mut run = Run { store, dedupe, recorded_at, leaves, beside: [0; 32], vouched, vouched_beside: None };
+    let mut run =
+        Run { store, dedupe, recorded_at, leaves, beside: [0; 32], vouched, vouched_beside: None };
     let (print, mut taken) = (run.dedupe.prints(), Ok(()));
-    let look =
-        |piece: Vec<_>| -> Vec<Result<(Seq, Seen), Fault>> { piece.into_iter().map(|block| see(store, block?, vouched, &print)).collect() };
+    let look = |piece: Vec<_>| -> Vec<Result<(Seq, Seen), Fault>> {
+        piece.into_iter().map(|block| see(store, block?, vouched, &print)).collect()
+    };
     in_order(pieces(store.blocks_from(1)), look, |piece| {
         taken = piece.into_iter().try_for_each(|seen| run.take(seen?));
         progress(run.leaves.len() as Seq);
@@ -157,12 +168,15 @@ pub(super) fn look_through(
     });
     let Run { dedupe, recorded_at, leaves, beside, vouched_beside, .. } = run;
     let rows = Rows::of(leaves);
-    let disputed = dispute(slots, was_closed, &rows, tiles, taken.is_ok().then(|| store.cause_of_loss()));
+    let disputed =
+        dispute(slots, was_closed, &rows, tiles, taken.is_ok().then(|| store.cause_of_loss()));
     let judged = match checkpoint {
         Some(checkpoint) => judge(store, &checkpoint, &rows, tiles, taken, vouched_beside),
         None => taken,
     };
-    if let Some(fault) = [judged, disputed].into_iter().filter_map(Result::err).min_by_key(|fault| fault.first) {
+    if let Some(fault) =
+        [judged, disputed].into_iter().filter_map(Result::err).min_by_key(|fault| fault.first)
+    {
         return Err(fault.into());
     }
     let edge = Edge::of(&rows, rows.leaves().len() as Seq).map_err(Fault::from)?;
@@ -181,17 +195,22 @@ fn judge(
     let other_root = match (&taken, checkpoint.root) {
         (Ok(()), _) => compare(rows, checkpoint, tiles, &store.cause_of_loss()),
         // Something is wrong further on; what comes before it may be another record in its place.
-        (Err(_), Some(root)) => first_changed(rows, checkpoint.size, &root, tiles).map_or(Ok(()), Err),
+        (Err(_), Some(root)) => {
+            first_changed(rows, checkpoint.size, &root, tiles).map_or(Ok(()), Err)
+        }
         (Err(_), None) => Ok(()),
     };
-    let same_beside = checkpoint.size == 0 || checkpoint.beside.is_none() || vouched_beside == checkpoint.beside;
+    let same_beside =
+        checkpoint.size == 0 || checkpoint.beside.is_none() || vouched_beside == checkpoint.beside;
     let other_facts = if same_beside { Ok(()) } else { extract_again(store, checkpoint.size) };
     let faults = [other_root, other_facts, taken].into_iter().filter_map(Result::err);
     match faults.min_by_key(|fault| fault.first) {
         Some(fault) => Err(fault),
         None if same_beside => Ok(()),
         None => {
-            tracing::warn!("what is kept beside the bodies was written anew, and is what the bodies state");
+            tracing::warn!(
+                "what is kept beside the bodies was written anew, and is what the bodies state"
+            );
             Ok(())
         }
     }
@@ -200,19 +219,35 @@ fn judge(
 /// Whether the tiles contradict records for which no acknowledged root vouches. Tiles are written after the records that they cover are synced
 /// and are never longer than them, whatever breaks off; docs/format.md lists what kills and power cuts leave. Where records are missing
 /// from the end `cause_of_loss` is added; none if they could not be looked through to it.
-fn dispute(slots: &Slots, was_closed: bool, rows: &Rows, tiles: &Tiles, cause_of_loss: Option<String>) -> Result<(), Fault> {
+fn dispute(
+    slots: &Slots,
+    was_closed: bool,
+    rows: &Rows,
+    tiles: &Tiles,
+    cause_of_loss: Option<String>,
+) -> Result<(), Fault> {
     let head = rows.leaves().len() as Seq;
-    let rooted = slots.newest.filter(|checkpoint| checkpoint.root.is_some()).map(|checkpoint| checkpoint.size);
+    let rooted = slots
+        .newest
+        .filter(|checkpoint| checkpoint.root.is_some())
+        .map(|checkpoint| checkpoint.size);
     // Behind a root tiles may be anything after a power cut, if the slots themselves came through it.
     let is_left_by_a_power_cut = rooted.is_some() && !was_closed && slots.damaged.is_empty();
     // Tiles that cannot be read are told when they are to be set right.
-    if !is_left_by_a_power_cut && let Some(seq) = tiles.first_other(rows, rooted.unwrap_or(0)).unwrap_or_default() {
-        let what = format!("the tree's tiles and the records differ from record {seq} on, and no acknowledged root says which is right");
+    if !is_left_by_a_power_cut
+        && let Some(seq) = tiles.first_other(rows, rooted.unwrap_or(0)).unwrap_or_default()
+    {
+        let what = format!(
+            "the tree's tiles and the records differ from record {seq} on, and no acknowledged root says which is right"
+        );
         return Err(Fault::disputed(seq, what));
     }
     let size = tiles.size().unwrap_or_default();
     if let Some(cause) = cause_of_loss.filter(|_| size > head) {
-        let what = format!("the tree's tiles know {size} records and {head} are left; the first missing record is {}{cause}", head + 1);
+        let what = format!(
+            "the tree's tiles know {size} records and {head} are left; the first missing record is {}{cause}",
+            head + 1
+        );
         return Err(Fault::disputed(head + 1, what));
     }
     Ok(())
@@ -222,7 +257,10 @@ fn dispute(slots: &Slots, was_closed: bool, rows: &Rows, tiles: &Tiles, cause_of
 fn extract_again(store: &Store, until: Seq) -> Result<(), Fault> {
     let mut fault = Ok(());
     let look = |piece: Vec<_>| -> Result<Seq, Fault> {
-        piece.into_iter().try_fold(0, |_, block| see(store, block?, 0, &|_| 0).and_then(|(_, seen)| seen.fault.map_or(Ok(seen.last), Err)))
+        piece.into_iter().try_fold(0, |_, block| {
+            see(store, block?, 0, &|_| 0)
+                .and_then(|(_, seen)| seen.fault.map_or(Ok(seen.last), Err))
+        })
     };
     in_order(pieces(store.blocks_from(1)), look, |looked| match looked {
         Ok(last) if last < until => ControlFlow::Continue(()),
@@ -236,23 +274,44 @@ fn extract_again(store: &Store, until: Seq) -> Result<(), Fault> {
 }
 
 /// Unpacks a block and hashes its records. The facts up to record `vouched` are not extracted again.
-fn see(store: &Store, (first, bytes): (Seq, Vec<u8>), vouched: Seq, print: &impl Fn(Key<'_>) -> u64) -> Result<(Seq, Seen), Fault> {
+fn see(
+    store: &Store,
+    (first, bytes): (Seq, Vec<u8>),
+    vouched: Seq,
+    print: &impl Fn(Key<'_>) -> u64,
+) -> Result<(Seq, Seen), Fault> {
     let block = store.parse(&bytes, first)?;
     let records = block.records().map_err(|what| match block.damage().into_iter().next() {
         Some((first, last, what)) => Fault::among(first, last, what),
         None => Fault::among(first, block.last_seq(), what),
     })?;
     let whole = |what| Fault::among(first, block.last_seq(), what);
-    let other = if block.last_seq() > vouched { first_other_facts(&block, &records).map_err(whole)? } else { None };
+    let other = if block.last_seq() > vouched {
+        first_other_facts(&block, &records).map_err(whole)?
+    } else {
+        None
+    };
     let other = other.map(|seq| Fault::at(seq, "its facts are not what its body states"));
-    let fault = other.or_else(|| records.iter().find_map(|record| conflicts_as_it_says(store, record).err()));
+    let fault = other
+        .or_else(|| records.iter().find_map(|record| conflicts_as_it_says(store, record).err()));
     let key = |record: &Record| match (&record.event_id, record.standing) {
         (Some(id), Standing::Counts) => print(Key::Id(id)),
         (Some(id), Standing::Conflict { .. }) => print(Key::Conflict(id, &record.body)),
         (None, _) => print(Key::Body(&record.body)),
     };
-    let (prints, leaves) = (records.iter().map(key).collect(), records.iter().map(Record::leaf).collect());
-    Ok((first, Seen { last: block.last_seq(), recorded_at: block.recorded_at(), prints, leaves, own_beside: block.own_beside(), fault }))
+    let (prints, leaves) =
+        (records.iter().map(key).collect(), records.iter().map(Record::leaf).collect());
+    Ok((
+        first,
+        Seen {
+            last: block.last_seq(),
+            recorded_at: block.recorded_at(),
+            prints,
+            leaves,
+            own_beside: block.own_beside(),
+            fault,
+        },
+    ))
 }
 
 /// The first record beside whose body other facts are kept than it states.
@@ -260,7 +319,9 @@ fn first_other_facts(block: &Block<'_>, records: &[Record]) -> Result<Option<Seq
     let mut other = None;
     let mut rest = records.iter();
     block.cached_facts(|seq, cached| {
-        let differs = rest.next().is_some_and(|record| extract_from(&record.proof, &record.body).facts != *cached);
+        let differs = rest
+            .next()
+            .is_some_and(|record| extract_from(&record.proof, &record.body).facts != *cached);
         other = other.or(differs.then_some(seq));
     })?;
     Ok(other)
@@ -270,9 +331,13 @@ fn first_other_facts(block: &Block<'_>, records: &[Record]) -> Result<Option<Seq
 fn conflicts_as_it_says(store: &Store, record: &Record) -> Result<(), Fault> {
     let Standing::Conflict { first } = record.standing else { return Ok(()) };
     let known = if first < record.seq { store.candidate(first).ok() } else { None };
-    match known.is_some_and(|known| known.conflicts_with(record.event_id.as_deref(), &record.body)) {
+    match known.is_some_and(|known| known.conflicts_with(record.event_id.as_deref(), &record.body))
+    {
         true => Ok(()),
-        false => Err(Fault::at(record.seq, format!("it is kept as a conflict with record {first}, which it is not"))),
+        false => Err(Fault::at(
+            record.seq,
+            format!("it is kept as a conflict with record {first}, which it is not"),
+        )),
     }
 }
 
@@ -302,21 +367,37 @@ fn follows(first: Seq, next: Seq, seen: &Seen, recorded_at: Millis) -> Result<()
 }
 
 /// Whether the log is the one that was acknowledged, or goes on from it.
-fn compare(rows: &Rows, checkpoint: &Checkpoint, tiles: &Tiles, cause_of_loss: &str) -> Result<(), Fault> {
+fn compare(
+    rows: &Rows,
+    checkpoint: &Checkpoint,
+    tiles: &Tiles,
+    cause_of_loss: &str,
+) -> Result<(), Fault> {
     let Checkpoint { size, leaf, root, .. } = *checkpoint;
     let head = rows.leaves().len() as Seq;
-    let missing = || Fault::at(head + 1, format!("{size} records were acknowledged and {head} are left{cause_of_loss}"));
+    let missing = || {
+        Fault::at(
+            head + 1,
+            format!("{size} records were acknowledged and {head} are left{cause_of_loss}"),
+        )
+    };
     if let Some(root) = root.filter(|root| merkle::root(rows, size) != Ok(*root)) {
         let somewhere = match head < size {
             true => missing(),
-            false => Fault::among(1, size, format!("the tree over the first {size} records has another root")),
+            false => Fault::among(
+                1,
+                size,
+                format!("the tree over the first {size} records has another root"),
+            ),
         };
         return Err(first_changed(rows, size, &root, tiles).unwrap_or(somewhere));
     }
     let last = size.checked_sub(1).map(|index| rows.leaves().get(index as usize));
     match last {
         Some(None) => Err(missing()),
-        Some(Some(last)) if *last != leaf => Err(Fault::at(size, "it is not the record that was acknowledged")),
+        Some(Some(last)) if *last != leaf => {
+            Err(Fault::at(size, "it is not the record that was acknowledged"))
+        }
         _ => Ok(()),
     }
 }
@@ -328,6 +409,8 @@ fn first_changed(rows: &Rows, size: Seq, root: &Hash, tiles: &Tiles) -> Option<F
         return None;
     }
     let pairs = rows.leaves().iter().zip(acknowledged.leaves());
-    let changed = pairs.zip(1..).find_map(|((found, acknowledged), seq)| (found != acknowledged).then_some(seq));
+    let changed = pairs
+        .zip(1..)
+        .find_map(|((found, acknowledged), seq)| (found != acknowledged).then_some(seq));
     changed.map(|seq| Fault::at(seq, "it is not the record that was acknowledged"))
 }

@@ -30,7 +30,9 @@ use super::dedupe::{Candidate, Dedupe, find_among, judge_batch};
 use super::merkle::{self, Edge, Hash};
 use super::recovery::{self, Recovered};
 use super::tiles::{Settled, TileNodes, Tiles};
-use super::{AppendError, Head, Identity, Log, LogId, Outcome, ReadError, Record, check_batch, check_in_tree};
+use super::{
+    AppendError, Head, Identity, Log, LogId, Outcome, ReadError, Record, check_batch, check_in_tree,
+};
 use crate::verify::{Keyring, Verified};
 
 /// Fixed at creation. A page above a quarter of it spills into a blob; a page holds up to 17 values of at most 60 KiB.
@@ -62,7 +64,9 @@ pub enum OpenError {
         error: io::Error,
     },
     /// The store's own files are damaged.
-    #[error("the store in `{path}` is damaged and does not open ({what}); restore the folder from a backup")]
+    #[error(
+        "the store in `{path}` is damaged and does not open ({what}); restore the folder from a backup"
+    )]
     Damaged {
         /// The folder.
         path: PathBuf,
@@ -88,7 +92,9 @@ pub enum OpenError {
         what: String,
     },
     /// The tree's tiles and the records contradict each other, and no acknowledged root says which of the two is right.
-    #[error("{what}; restore the data folder from a backup, or, if you trust the records, remove its folder `tree`")]
+    #[error(
+        "{what}; restore the data folder from a backup, or, if you trust the records, remove its folder `tree`"
+    )]
     Disputed {
         /// The first record in question.
         seq: Seq,
@@ -98,7 +104,11 @@ pub enum OpenError {
 }
 
 fn first_bad(seq: Seq, last: Seq) -> String {
-    if last > seq { format!("the first bad record is one of {seq} to {last}") } else { format!("the first bad record is {seq}") }
+    if last > seq {
+        format!("the first bad record is one of {seq} to {last}")
+    } else {
+        format!("the first bad record is {seq}")
+    }
 }
 
 /// Whether `folder` holds a log, or what is left of one. Nothing is created or locked.
@@ -168,7 +178,10 @@ impl Unrecovered {
     /// Says whether the folder is in use, unreadable, damaged or of another format.
     pub fn open(folder: &Path, cache_bytes: u64) -> Result<Unrecovered, OpenError> {
         let open = AssertUnwindSafe(|| Unrecovered::open_or_panic(folder, cache_bytes));
-        let panicked = |_| OpenError::Damaged { path: folder.to_owned(), what: "it panicked while opening".into() };
+        let panicked = |_| OpenError::Damaged {
+            path: folder.to_owned(),
+            what: "it panicked while opening".into(),
+        };
         catch_unwind(open).unwrap_or_else(|panic| Err(panicked(panic)))
     }
 
@@ -177,7 +190,10 @@ impl Unrecovered {
         let store_folder = folder.join("store");
         // The file is made after the store: alone it is what is left of a log, and a new one must not take its place.
         if folder.join("checkpoint").exists() && !store_folder.join("db").exists() {
-            return Err(OpenError::Damaged { path: folder.to_owned(), what: "its store is missing".into() });
+            return Err(OpenError::Damaged {
+                path: folder.to_owned(),
+                what: "its store is missing".into(),
+            });
         }
         fs::create_dir_all(&store_folder).map_err(io_error)?;
         let lock = File::create(folder.join("lock")).map_err(io_error)?;
@@ -201,12 +217,15 @@ impl Unrecovered {
             open_sled(&store_folder, cache_bytes)
         });
         let db = db.map_err(damaged)?;
-        let cut_at = Some(written_end(&store_folder).map_err(io_error)?).filter(|end| *end < end_before);
+        let cut_at =
+            Some(written_end(&store_folder).map_err(io_error)?).filter(|end| *end < end_before);
         let meta = db.open_tree(META_TREE).map_err(|error| damaged(error.to_string()))?;
         let blocks = db.open_tree(BLOCK_TREE).map_err(|error| damaged(error.to_string()))?;
         let log_id = match meta.get(IDENTITY_KEY).map_err(|error| damaged(error.to_string()))? {
             Some(identity) => {
-                let (format, log_id) = identity.split_first_chunk::<4>().ok_or(damaged("its identity is cut off".into()))?;
+                let (format, log_id) = identity
+                    .split_first_chunk::<4>()
+                    .ok_or(damaged("its identity is cut off".into()))?;
                 let format = u32::from_le_bytes(*format);
                 if format != u32::from(FORMAT) {
                     return Err(OpenError::Format { path: folder.to_owned(), format });
@@ -221,7 +240,8 @@ impl Unrecovered {
                 log_id
             }
         };
-        let (checkpoint_file, slots) = CheckpointFile::open(&folder.join("checkpoint")).map_err(io_error)?;
+        let (checkpoint_file, slots) =
+            CheckpointFile::open(&folder.join("checkpoint")).map_err(io_error)?;
         let data_file = File::open(store_folder.join("db")).map_err(io_error)?;
         let blobs = store_folder.join("blobs");
         db.flush().map_err(|error| damaged(error.to_string()))?;
@@ -229,7 +249,14 @@ impl Unrecovered {
             blob.and_then(|blob| File::open(blob.path())?.sync_all()).map_err(io_error)?;
         }
         let blobs_before = count(&blobs).map_err(io_error)?;
-        sync_all(&[&store_folder.join("db"), &store_folder.join("conf"), &blobs, &store_folder, folder]).map_err(io_error)?;
+        sync_all(&[
+            &store_folder.join("db"),
+            &store_folder.join("conf"),
+            &blobs,
+            &store_folder,
+            folder,
+        ])
+        .map_err(io_error)?;
         if let Some(parent) = folder.canonicalize().map_err(io_error)?.parent() {
             sync_all(&[parent]).map_err(io_error)?;
         }
@@ -250,7 +277,10 @@ impl Unrecovered {
 
     /// Puts another step in the place of the sync.
     #[cfg(test)]
-    pub(crate) fn syncing_by(mut self, sync_data: impl Fn(&File) -> io::Result<()> + Send + Sync + 'static) -> Unrecovered {
+    pub(crate) fn syncing_by(
+        mut self,
+        sync_data: impl Fn(&File) -> io::Result<()> + Send + Sync + 'static,
+    ) -> Unrecovered {
         self.store.sync_data = Box::new(sync_data);
         self
     }
@@ -258,7 +288,11 @@ impl Unrecovered {
     /// The last record, as far as the store's keys tell without being looked at: how long an audit will be.
     pub fn last_key(&self) -> Seq {
         let last = catch_unwind(AssertUnwindSafe(|| self.store.blocks.last()));
-        last.ok().and_then(Result::ok).flatten().and_then(|(key, _)| split_key(&key)).map_or(0, |(seq, _)| seq)
+        last.ok()
+            .and_then(Result::ok)
+            .flatten()
+            .and_then(|(key, _)| split_key(&key))
+            .map_or(0, |(seq, _)| seq)
     }
 
     /// Looks at the whole log again and goes on after the first damage: see [`Audit`]. On all cores; changes nothing in the folder that opening
@@ -268,9 +302,14 @@ impl Unrecovered {
     /// If the disk refuses, or the store breaks off where nobody expected it. What is damaged is no error: see [`Audit::findings`].
     pub fn audit(self, keyring: &Keyring, progress: &dyn Fn(Seq)) -> Result<Audit, OpenError> {
         let Unrecovered { store, slots, folder, was_closed, .. } = self;
-        let tiles = Tiles::look(&folder.join("tree")).map_err(|error| OpenError::Io { path: folder.join("tree"), error })?;
-        let audit = AssertUnwindSafe(|| audit::audit(&store, &slots, tiles.as_ref(), keyring, progress));
-        let panicked = || OpenError::Damaged { path: folder.clone(), what: "it panicked while it was read".into() };
+        let tiles = Tiles::look(&folder.join("tree"))
+            .map_err(|error| OpenError::Io { path: folder.join("tree"), error })?;
+        let audit =
+            AssertUnwindSafe(|| audit::audit(&store, &slots, tiles.as_ref(), keyring, progress));
+        let panicked = || OpenError::Damaged {
+            path: folder.clone(),
+            what: "it panicked while it was read".into(),
+        };
         let audit = catch_unwind(audit).map_err(|_| panicked())?;
         store.leave(was_closed);
         Ok(audit)
@@ -288,17 +327,29 @@ impl Unrecovered {
         let io_error = |error| OpenError::Io { path: folder.join("tree"), error };
         let tiles = Tiles::open(&folder.join("tree")).map_err(io_error)?;
         let Recovered { dedupe, recorded_at, beside, rows, edge } =
-            recovery::look_through(&store, &slots, was_closed, &tiles, progress).inspect_err(|_| store.leave(was_closed))?;
+            recovery::look_through(&store, &slots, was_closed, &tiles, progress)
+                .inspect_err(|_| store.leave(was_closed))?;
         let head = edge.size();
         warn_of_slots(&slots, head);
         match tiles.settle(&rows).map_err(io_error)? {
             Settled::AsTheyWere => {}
-            Settled::Completed => tracing::info!(head, "the tree's tiles did not end where the log does: they were set right"),
-            Settled::Corrected => tracing::warn!(head, "the tree's tiles were not those of the log: they were made again"),
+            Settled::Completed => tracing::info!(
+                head,
+                "the tree's tiles did not end where the log does: they were set right"
+            ),
+            Settled::Corrected => tracing::warn!(
+                head,
+                "the tree's tiles were not those of the log: they were made again"
+            ),
         }
         let log = SledLog {
             store,
-            writer: Mutex::new(Writer { recorded_at, beside, checkpoint: checkpoint_file, poisoned: None }),
+            writer: Mutex::new(Writer {
+                recorded_at,
+                beside,
+                checkpoint: checkpoint_file,
+                poisoned: None,
+            }),
             dedupe: RwLock::new(dedupe),
             tiles,
             edge: Mutex::new(edge),
@@ -312,12 +363,21 @@ impl Unrecovered {
 /// Says what the acknowledgement beside the store cannot say about its `head` records.
 fn warn_of_slots(slots: &Slots, head: Seq) {
     for slot in &slots.damaged {
-        tracing::warn!(slot, "a slot of the file `checkpoint` is damaged: records acknowledged last may be missing without a trace");
+        tracing::warn!(
+            slot,
+            "a slot of the file `checkpoint` is damaged: records acknowledged last may be missing without a trace"
+        );
     }
     match slots.newest {
-        None if head > 0 => tracing::warn!(head, "no acknowledgement is kept: nobody can tell whether records are missing or were changed"),
+        None if head > 0 => tracing::warn!(
+            head,
+            "no acknowledgement is kept: nobody can tell whether records are missing or were changed"
+        ),
         Some(Checkpoint { root: None, size, .. }) => {
-            tracing::warn!(size, "the acknowledgement is of a version without a tree: nobody can tell whether records were changed");
+            tracing::warn!(
+                size,
+                "the acknowledgement is of a version without a tree: nobody can tell whether records were changed"
+            );
         }
         _ => {}
     }
@@ -325,9 +385,15 @@ fn warn_of_slots(slots: &Slots, head: Seq) {
 
 impl SledLog {
     /// The steps of this module's first lines.
-    fn commit(&self, writer: &mut Writer, drafts: Vec<Draft>, recorded_at: Millis) -> Result<(), String> {
+    fn commit(
+        &self,
+        writer: &mut Writer,
+        drafts: Vec<Draft>,
+        recorded_at: Millis,
+    ) -> Result<(), String> {
         let first_seq = self.head.get() + 1;
-        let blocks = block::encode(self.store.log_id, first_seq, recorded_at, &drafts).map_err(|error| error.to_string())?;
+        let blocks = block::encode(self.store.log_id, first_seq, recorded_at, &drafts)
+            .map_err(|error| error.to_string())?;
         let mut batch = sled::Batch::default();
         for (seq, bytes) in &blocks {
             for (part, value) in bytes.chunks(VALUE_BYTES_MAX).enumerate() {
@@ -340,9 +406,10 @@ impl SledLog {
         if count(&self.store.blobs).map_err(|error| error.to_string())? > self.store.blobs_before {
             return Err("the store put a value into its blobs, which are not synced".into());
         }
-        let records = (first_seq..).zip(&drafts).map(|(seq, Draft { event, salt, conflicts_with })| {
-            Record::of(self.store.log_id, seq, recorded_at, event, *salt, *conflicts_with)
-        });
+        let records =
+            (first_seq..).zip(&drafts).map(|(seq, Draft { event, salt, conflicts_with })| {
+                Record::of(self.store.log_id, seq, recorded_at, event, *salt, *conflicts_with)
+            });
         let leaves: Vec<Hash> = records.map(|record| record.leaf()).collect();
         let leaf = *leaves.last().ok_or("there is nothing to commit")?;
         let mut edge = self.edge.lock().clone();
@@ -350,9 +417,12 @@ impl SledLog {
         if writer.checkpoint.sync_is_due() {
             self.tiles.sync().map_err(|error| error.to_string())?;
         }
-        let beside = blocks.iter().try_fold(writer.beside, |before, (_, bytes)| Ok::<_, String>(Block::parse(bytes)?.beside(&before)))?;
+        let beside = blocks.iter().try_fold(writer.beside, |before, (_, bytes)| {
+            Ok::<_, String>(Block::parse(bytes)?.beside(&before))
+        })?;
         let (root, beside) = (Some(edge.root()), Some(beside));
-        let checkpoint = Checkpoint { log_id: self.store.log_id, size: edge.size(), leaf, root, beside };
+        let checkpoint =
+            Checkpoint { log_id: self.store.log_id, size: edge.size(), leaf, root, beside };
         writer.checkpoint.write(&checkpoint).map_err(|error| error.to_string())?;
         writer.beside = beside.unwrap_or(writer.beside);
         *self.edge.lock() = edge;
@@ -367,10 +437,16 @@ impl SledLog {
 }
 
 impl Log for SledLog {
-    fn append(&self, batch: Vec<Verified>, recorded_at: Millis) -> Result<Vec<Outcome>, AppendError> {
+    fn append(
+        &self,
+        batch: Vec<Verified>,
+        recorded_at: Millis,
+    ) -> Result<Vec<Outcome>, AppendError> {
         let mut writer = self.writer.lock();
         if let Some(cause) = &writer.poisoned {
-            return Err(AppendError::Rejected(format!("the log must be reopened, because an earlier commit failed: {cause}")));
+            return Err(AppendError::Rejected(format!(
+                "the log must be reopened, because an earlier commit failed: {cause}"
+            )));
         }
         let head = self.head.get();
         check_batch(&batch, head)?;
@@ -389,14 +465,16 @@ impl Log for SledLog {
             getrandom::fill(salt).map_err(|error| AppendError::Rejected(error.to_string()))?;
         }
         let load = |seq| self.store.candidate(seq);
-        let (outcomes, drafts) =
-            judge_batch(&mut self.dedupe.write(), batch, head, &load).map_err(|error| AppendError::Rejected(error.to_string()))?;
+        let (outcomes, drafts) = judge_batch(&mut self.dedupe.write(), batch, head, &load)
+            .map_err(|error| AppendError::Rejected(error.to_string()))?;
         if drafts.is_empty() {
             return Ok(outcomes);
         }
         let recorded_at = recorded_at.max(writer.recorded_at);
         let salted = drafts.into_iter().zip(salts);
-        let drafts = salted.map(|((event, conflicts_with), salt)| Draft { event, salt, conflicts_with }).collect();
+        let drafts = salted
+            .map(|((event, conflicts_with), salt)| Draft { event, salt, conflicts_with })
+            .collect();
         match self.commit(&mut writer, drafts, recorded_at) {
             Ok(()) => {
                 writer.recorded_at = recorded_at;
@@ -409,7 +487,12 @@ impl Log for SledLog {
         }
     }
 
-    fn read(&self, after: Seq, events_max: usize, bytes_max: usize) -> Result<Vec<Record>, ReadError> {
+    fn read(
+        &self,
+        after: Seq,
+        events_max: usize,
+        bytes_max: usize,
+    ) -> Result<Vec<Record>, ReadError> {
         let (mut out, mut bytes) = (Vec::new(), 0);
         self.each_block(after, &mut |block| {
             for record in block.records()?.into_iter().filter(|record| record.seq > after) {
@@ -424,7 +507,12 @@ impl Log for SledLog {
         Ok(out)
     }
 
-    fn entries(&self, after: Seq, events_max: usize, each: &mut dyn FnMut(&Entry<'_>)) -> Result<Seq, ReadError> {
+    fn entries(
+        &self,
+        after: Seq,
+        events_max: usize,
+        each: &mut dyn FnMut(&Entry<'_>),
+    ) -> Result<Seq, ReadError> {
         let until = after.saturating_add(events_max as Seq);
         self.each_block(after, &mut |block| {
             block.entries(after, each)?;
@@ -442,7 +530,11 @@ impl Log for SledLog {
         while let Some(first) = seqs.get(out.len()).copied() {
             self.store.with_block(first, |block| {
                 let mut frame: Option<Frame> = None;
-                while let Some(seq) = seqs.get(out.len()).copied().filter(|seq| (block.first_seq()..=block.last_seq()).contains(seq)) {
+                while let Some(seq) = seqs
+                    .get(out.len())
+                    .copied()
+                    .filter(|seq| (block.first_seq()..=block.last_seq()).contains(seq))
+                {
                     let body = match frame.as_ref().and_then(|frame| frame.body(seq)) {
                         Some(body) => Some(body),
                         None => frame.insert(block.frame_of(seq)?).body(seq),
@@ -495,7 +587,11 @@ impl Log for SledLog {
 
 impl SledLog {
     /// Shows the blocks that hold records after `after`, up to the durable head, until `each` has enough. Returns the last seq shown.
-    fn each_block(&self, after: Seq, each: &mut dyn FnMut(&Block<'_>) -> Result<bool, String>) -> Result<Seq, ReadError> {
+    fn each_block(
+        &self,
+        after: Seq,
+        each: &mut dyn FnMut(&Block<'_>) -> Result<bool, String>,
+    ) -> Result<Seq, ReadError> {
         // sled shows what it has not yet flushed: the durable head is the bound, and it moves only between blocks.
         let head = self.head.get();
         let mut last = after;
@@ -510,7 +606,8 @@ impl SledLog {
             }
             let (_, bytes) = bytes?;
             let block = self.store.parse(&bytes, expected)?;
-            let more = each(&block).map_err(|what| ReadError::Damaged { seq: expected.max(after + 1), what })?;
+            let more = each(&block)
+                .map_err(|what| ReadError::Damaged { seq: expected.max(after + 1), what })?;
             last = block.last_seq();
             expected = last + 1;
             if !more {
@@ -548,13 +645,19 @@ impl Store {
 
     /// What to add where records are missing from the end.
     pub(super) fn cause_of_loss(&self) -> String {
-        let cut =
-            |at| format!("; the store's file was cut off at byte {at} when it was opened: damage there, not deletion, may be the cause");
+        let cut = |at| {
+            format!(
+                "; the store's file was cut off at byte {at} when it was opened: damage there, not deletion, may be the cause"
+            )
+        };
         self.cut_at.map(cut).unwrap_or_default()
     }
 
     /// The bytes of whole blocks, parts put together, from the block that begins at `first` on, each under the seq of its key.
-    pub(super) fn blocks_from(&self, first: Seq) -> impl Iterator<Item = Result<(Seq, Vec<u8>), ReadError>> + Send + use<> {
+    pub(super) fn blocks_from(
+        &self,
+        first: Seq,
+    ) -> impl Iterator<Item = Result<(Seq, Vec<u8>), ReadError>> + Send + use<> {
         let mut values = self.blocks.range(part_key(first, 0)..).peekable();
         let mut expected = first;
         std::iter::from_fn(move || {
@@ -564,7 +667,10 @@ impl Store {
             };
             let (seq, part) = split_key(&key).unwrap_or((expected, 0));
             if part != 0 {
-                return Some(Err(ReadError::Damaged { seq, what: "it has a part but no beginning".into() }));
+                return Some(Err(ReadError::Damaged {
+                    seq,
+                    what: "it has a part but no beginning".into(),
+                }));
             }
             expected = seq + 1;
             let mut bytes = value.to_vec();
@@ -576,11 +682,18 @@ impl Store {
             while bytes.len() < length {
                 part += 1;
                 // What is not the next part may be the next block.
-                let next = values.next_if(|pair| pair.as_ref().map_or(true, |(key, _)| split_key(key) == Some((seq, part))));
+                let next = values.next_if(|pair| {
+                    pair.as_ref().map_or(true, |(key, _)| split_key(key) == Some((seq, part)))
+                });
                 match next {
                     Some(Ok((_, value))) => bytes.extend_from_slice(&value),
                     Some(Err(error)) => return Some(Err(ReadError::Store(error.to_string()))),
-                    None => return Some(Err(ReadError::Damaged { seq, what: "a part of it is missing".into() })),
+                    None => {
+                        return Some(Err(ReadError::Damaged {
+                            seq,
+                            what: "a part of it is missing".into(),
+                        }));
+                    }
                 }
             }
             Some(Ok((seq, bytes)))
@@ -588,7 +701,11 @@ impl Store {
     }
 
     /// Reads a block and sees that it is the one expected.
-    pub(super) fn parse<'a>(&self, bytes: &'a [u8], first_seq: Seq) -> Result<Block<'a>, ReadError> {
+    pub(super) fn parse<'a>(
+        &self,
+        bytes: &'a [u8],
+        first_seq: Seq,
+    ) -> Result<Block<'a>, ReadError> {
         let damaged = |what: String| ReadError::Damaged { seq: first_seq, what };
         let block = Block::parse(bytes).map_err(damaged)?;
         if block.log_id() != self.log_id {
@@ -602,7 +719,10 @@ impl Store {
 
     /// The first seq of the block that holds `seq`.
     fn block_start(&self, seq: Seq) -> Result<Seq, ReadError> {
-        let found = self.blocks.get_lt((seq + 1).to_be_bytes()).map_err(|error| ReadError::Store(error.to_string()))?;
+        let found = self
+            .blocks
+            .get_lt((seq + 1).to_be_bytes())
+            .map_err(|error| ReadError::Store(error.to_string()))?;
         let first = found.and_then(|(key, _)| split_key(&key)).map(|(first, _)| first);
         first.ok_or(ReadError::Absent { seq })
     }
@@ -613,8 +733,15 @@ impl Store {
     }
 
     /// Reads from the block that holds `seq`.
-    fn with_block<T>(&self, seq: Seq, read: impl FnOnce(&Block<'_>) -> Result<T, String>) -> Result<T, ReadError> {
-        let found = self.blocks.get_lt((seq + 1).to_be_bytes()).map_err(|error| ReadError::Store(error.to_string()))?;
+    fn with_block<T>(
+        &self,
+        seq: Seq,
+        read: impl FnOnce(&Block<'_>) -> Result<T, String>,
+    ) -> Result<T, ReadError> {
+        let found = self
+            .blocks
+            .get_lt((seq + 1).to_be_bytes())
+            .map_err(|error| ReadError::Store(error.to_string()))?;
         let (key, value) = found.ok_or(ReadError::Absent { seq })?;
         let (first, part) = split_key(&key).ok_or(ReadError::Absent { seq })?;
         // Nearly every block is one value, read where it lies; only a single large event is put together from parts.
@@ -634,7 +761,11 @@ impl Store {
 
     pub(super) fn candidate(&self, seq: Seq) -> Result<Candidate, ReadError> {
         let record = self.record(seq)?;
-        Ok(Candidate { event_id: record.event_id, conflict: record.standing != Standing::Counts, body: record.body })
+        Ok(Candidate {
+            event_id: record.event_id,
+            conflict: record.standing != Standing::Counts,
+            body: record.body,
+        })
     }
 }
 
@@ -729,11 +860,16 @@ fn sync_all(paths: &[&Path]) -> io::Result<()> {
 
 /// Rewrites what is stored under the keys of the blocks behind the log's back.
 #[cfg(test)]
-pub(super) fn rewrite(folder: &Path, change: impl FnOnce(&mut std::collections::BTreeMap<Vec<u8>, Vec<u8>>)) {
+pub(super) fn rewrite(
+    folder: &Path,
+    change: impl FnOnce(&mut std::collections::BTreeMap<Vec<u8>, Vec<u8>>),
+) {
     let db = open_sled(&folder.join("store"), 16 << 20).unwrap();
     let blocks = db.open_tree(BLOCK_TREE).unwrap();
-    let before: std::collections::BTreeMap<Vec<u8>, Vec<u8>> =
-        blocks.iter().map(|pair| pair.map(|(key, value)| (key.to_vec(), value.to_vec())).unwrap()).collect();
+    let before: std::collections::BTreeMap<Vec<u8>, Vec<u8>> = blocks
+        .iter()
+        .map(|pair| pair.map(|(key, value)| (key.to_vec(), value.to_vec())).unwrap())
+        .collect();
     let mut after = before.clone();
     change(&mut after);
     for key in before.keys().filter(|key| !after.contains_key(*key)) {
@@ -757,10 +893,17 @@ mod tests {
     const NOW: Millis = 1_760_000_000_000;
 
     fn event(id: &str, filling: &[u8]) -> Verified {
-        let filling: String = filling.iter().map(|byte| char::from(b' ' + byte % 90)).filter(|c| !"\\\"".contains(*c)).collect();
-        let body = format!(r#"{{"id":"{id}","event":"x.y","data":{{"filling":"{filling}"}},"created_at":"2025-01-01T00:00:00Z"}}"#);
+        let filling: String = filling
+            .iter()
+            .map(|byte| char::from(b' ' + byte % 90))
+            .filter(|c| !"\\\"".contains(*c))
+            .collect();
+        let body = format!(
+            r#"{{"id":"{id}","event":"x.y","data":{{"filling":"{filling}"}},"created_at":"2025-01-01T00:00:00Z"}}"#
+        );
         let header = sign("s", NOW, body.as_bytes());
-        Verified::webhook(&Keyring::new(["s"], 0), Some(header.as_bytes()), body.into(), NOW).unwrap()
+        Verified::webhook(&Keyring::new(["s"], 0), Some(header.as_bytes()), body.into(), NOW)
+            .unwrap()
     }
 
     /// A body that does not compress: no event, but kept like any other.
@@ -768,7 +911,8 @@ mod tests {
         let mut body = vec![0; bytes];
         getrandom::fill(&mut body).unwrap();
         let header = sign("s", NOW, &body);
-        Verified::webhook(&Keyring::new(["s"], 0), Some(header.as_bytes()), body.into(), NOW).unwrap()
+        Verified::webhook(&Keyring::new(["s"], 0), Some(header.as_bytes()), body.into(), NOW)
+            .unwrap()
     }
 
     fn open(folder: &Path) -> SledLog {
@@ -788,7 +932,13 @@ mod tests {
                 let path = data.join("store/db");
                 assert_eq!(file.metadata()?.ino(), fs::metadata(&path)?.ino());
                 let marker = format!("marker-{round}-of-20");
-                assert!(round > 20 || fs::read(&path)?.windows(marker.len()).any(|bytes| bytes == marker.as_bytes()), "{round}");
+                assert!(
+                    round > 20
+                        || fs::read(&path)?
+                            .windows(marker.len())
+                            .any(|bytes| bytes == marker.as_bytes()),
+                    "{round}"
+                );
                 file.sync_data()
             })
             .recover(&|_| {})
@@ -803,7 +953,8 @@ mod tests {
     }
 
     #[test]
-    fn after_a_failed_sync_nothing_is_taken_until_the_log_is_reopened_and_the_same_events_may_come_again() {
+    fn after_a_failed_sync_nothing_is_taken_until_the_log_is_reopened_and_the_same_events_may_come_again()
+     {
         let folder = tempfile::tempdir().unwrap();
         let syncs = AtomicU64::new(0);
         let log = Unrecovered::open(folder.path(), 64 << 20)
@@ -823,10 +974,14 @@ mod tests {
         assert!(matches!(log.append(vec![event("d", b"")], NOW), Err(AppendError::Rejected(_))));
         drop(log);
         let log = open(folder.path());
-        let outcomes = log.append(["a", "b", "c", "d"].map(|id| event(id, b"")).into(), NOW).unwrap();
+        let outcomes =
+            log.append(["a", "b", "c", "d"].map(|id| event(id, b"")).into(), NOW).unwrap();
         // The third may have reached the disk or not; nothing else may differ.
         assert!(matches!(outcomes[..2], [Outcome::Duplicate(1), Outcome::Duplicate(2)]));
-        assert!(matches!(outcomes[2..], [Outcome::Duplicate(3) | Outcome::New(3), Outcome::New(4)]));
+        assert!(matches!(
+            outcomes[2..],
+            [Outcome::Duplicate(3) | Outcome::New(3), Outcome::New(4)]
+        ));
     }
 
     #[test]
@@ -845,13 +1000,22 @@ mod tests {
             let events: Vec<Verified> = sizes.iter().map(|size| noise(*size)).collect();
             bodies.extend(events.iter().map(|event| event.body().clone()));
             log.append(events, NOW).unwrap();
-            assert_eq!(fs::read_dir(folder.path().join("store/blobs")).unwrap().count(), 0, "round {round}");
+            assert_eq!(
+                fs::read_dir(folder.path().join("store/blobs")).unwrap().count(),
+                0,
+                "round {round}"
+            );
         }
         drop(log);
         let log = open(folder.path());
         let seqs: Vec<Seq> = (1..=bodies.len() as Seq).collect();
         assert!(log.bodies(&seqs).unwrap() == bodies);
-        let read: Vec<Bytes> = log.read(0, usize::MAX, usize::MAX).unwrap().into_iter().map(|record| record.body).collect();
+        let read: Vec<Bytes> = log
+            .read(0, usize::MAX, usize::MAX)
+            .unwrap()
+            .into_iter()
+            .map(|record| record.body)
+            .collect();
         assert!(read == bodies);
     }
 
@@ -906,7 +1070,9 @@ mod tests {
         filled(folder.path());
         let whole = open(folder.path()).read(0, 10, 1 << 20).unwrap();
         let length = std::cell::Cell::new(0);
-        tamper(folder.path(), |blocks| length.set(blocks.get(part_key(2, 0)).unwrap().unwrap().len()));
+        tamper(folder.path(), |blocks| {
+            length.set(blocks.get(part_key(2, 0)).unwrap().unwrap().len())
+        });
         for at in (0..length.get()).step_by(7) {
             let flip = |blocks: &sled::Tree| {
                 let mut bytes = blocks.get(part_key(2, 0)).unwrap().unwrap().to_vec();
@@ -921,7 +1087,10 @@ mod tests {
                     Ok(read) => {
                         assert!(read == whole);
                         let folded = log.entries(0, 10, &mut |_| {});
-                        assert!(matches!(folded, Err(ReadError::Damaged { seq: 2, .. })), "byte {at}: {folded:?}");
+                        assert!(
+                            matches!(folded, Err(ReadError::Damaged { seq: 2, .. })),
+                            "byte {at}: {folded:?}"
+                        );
                     }
                     other => panic!("byte {at}: {other:?}"),
                 },

@@ -35,7 +35,13 @@ fn webhook(body: String) -> Verified {
 
 fn act() -> Verified {
     let operator = ApiKeys::new(["sk"]).identify("sk").unwrap();
-    Verified::operator(operator, &Act::DirectoryDeleted { id: "d2".into(), not_before: NOW }, None, NOW).unwrap()
+    Verified::operator(
+        operator,
+        &Act::DirectoryDeleted { id: "d2".into(), not_before: NOW },
+        None,
+        NOW,
+    )
+    .unwrap()
 }
 
 /// Of its 27 records 5 is a conflict, 3 has no id, 6 is an operator's; they stand in blocks of 1, 2, 4 and 20, the last in two frames.
@@ -71,7 +77,11 @@ impl Folder {
     fn of(folder: &Path) -> Folder {
         let mut found = Vec::new();
         for sub in ["", "store", "tree"] {
-            for entry in fs::read_dir(folder.join(sub)).unwrap().map(Result::unwrap).filter(|entry| entry.path().is_file()) {
+            for entry in fs::read_dir(folder.join(sub))
+                .unwrap()
+                .map(Result::unwrap)
+                .filter(|entry| entry.path().is_file())
+            {
                 let path = Path::new(sub).join(entry.file_name()).to_string_lossy().into_owned();
                 let mut bytes = fs::read(entry.path()).unwrap();
                 let length = bytes.len() as u64;
@@ -84,7 +94,9 @@ impl Folder {
 
     fn copied(&self) -> TempDir {
         let folder = tempfile::tempdir().unwrap();
-        ["store/blobs", "tree"].iter().for_each(|sub| fs::create_dir_all(folder.path().join(sub)).unwrap());
+        ["store/blobs", "tree"]
+            .iter()
+            .for_each(|sub| fs::create_dir_all(folder.path().join(sub)).unwrap());
         for (path, bytes, length) in &self.0 {
             put(&folder.path().join(path), bytes, *length);
         }
@@ -142,14 +154,23 @@ fn a_sound_log_is_found_sound_and_all_of_it_is_looked_at() {
     let audit = audit(folder.path());
     assert_eq!(about(&audit), []);
     assert_eq!((audit.findings_count, audit.records, audit.acts, audit.size()), (0, HEAD, 1, HEAD));
-    assert_eq!((audit.signatures.verified, audit.signatures.key_not_at_hand, audit.signatures.wrong), (HEAD - 1, 0, 0));
+    assert_eq!(
+        (audit.signatures.verified, audit.signatures.key_not_at_hand, audit.signatures.wrong),
+        (HEAD - 1, 0, 0)
+    );
     assert_eq!((audit.acknowledged, audit.tiles_complete), (Acknowledged::Same(HEAD), true));
     assert_eq!((0..=HEAD).map(|size| audit.root(size).unwrap()).collect::<Vec<_>>(), roots);
     assert_eq!(audit.root(HEAD + 1), None);
     // Whoever looks leaves no trace: the next start does not think that the last stop was unclean.
     assert!(!folder.path().join("unclean").exists());
-    let without = Unrecovered::open(folder.path(), CACHE_BYTES).unwrap().audit(&Keyring::new(["t"], 0), &|_| {}).unwrap();
-    assert_eq!((without.findings_count, without.signatures.verified, without.signatures.key_not_at_hand), (0, 0, HEAD - 1));
+    let without = Unrecovered::open(folder.path(), CACHE_BYTES)
+        .unwrap()
+        .audit(&Keyring::new(["t"], 0), &|_| {})
+        .unwrap();
+    assert_eq!(
+        (without.findings_count, without.signatures.verified, without.signatures.key_not_at_hand),
+        (0, 0, HEAD - 1)
+    );
 }
 
 type Change = fn(&mut RecordParts);
@@ -161,12 +182,24 @@ const EDITS: [(&str, Change, Part); 12] = [
     ("the salt", |record| record.salt[0] ^= 1, Part::Leaf),
     (
         "the signature",
-        |record| if let Proof::Webhook { v1, .. } = &mut record.proof { v1[31] ^= 1 } else { record.salt[0] ^= 1 },
+        |record| {
+            if let Proof::Webhook { v1, .. } = &mut record.proof {
+                v1[31] ^= 1
+            } else {
+                record.salt[0] ^= 1
+            }
+        },
         Part::Leaf,
     ),
     (
         "the signature's time",
-        |record| if let Proof::Webhook { t, .. } = &mut record.proof { *t += 1 } else { record.salt[0] ^= 1 },
+        |record| {
+            if let Proof::Webhook { t, .. } = &mut record.proof {
+                *t += 1
+            } else {
+                record.salt[0] ^= 1
+            }
+        },
         Part::Leaf,
     ),
     (
@@ -189,7 +222,13 @@ const EDITS: [(&str, Change, Part); 12] = [
     ("the source", |record| record.source ^= 3, Part::Proof),
     ("the id", |record| record.event_id = Some("other".into()), Part::Index),
     ("the type", |record| record.event_type = Some("other".into()), Part::Index),
-    ("whether it counts", |record| record.conflicts_with = if record.conflicts_with.is_some() { None } else { Some(1) }, Part::Standing),
+    (
+        "whether it counts",
+        |record| {
+            record.conflicts_with = if record.conflicts_with.is_some() { None } else { Some(1) }
+        },
+        Part::Standing,
+    ),
     ("a time among the facts", |record| record.occurred_at = Some(1), Part::Facts),
 ];
 
@@ -200,10 +239,17 @@ fn an_edit_of_any_record_whose_checks_fit_again_is_named() {
     for (turn, (what, change, part)) in (0..).zip(EDITS) {
         for seq in (1..=HEAD).filter(|seq| *seq <= 8 || seq % EDITS.len() as Seq == turn) {
             let folder = original.copied();
-            edit(folder.path(), seq, |parts| change(&mut parts.records[(seq - block_of(seq).0) as usize]));
+            edit(folder.path(), seq, |parts| {
+                change(&mut parts.records[(seq - block_of(seq).0) as usize])
+            });
             let audit = audit(folder.path());
             let parts: Vec<Part> = audit.findings.iter().map(|finding| finding.part).collect();
-            assert_eq!((audit.first_bad(), parts.contains(&part)), (Some(seq), true), "{what} of {seq}: {:?}", audit.findings);
+            assert_eq!(
+                (audit.first_bad(), parts.contains(&part)),
+                (Some(seq), true),
+                "{what} of {seq}: {:?}",
+                audit.findings
+            );
             assert_eq!(refused(folder.path()), Some((seq, seq)), "{what} of {seq}");
         }
     }
@@ -217,13 +263,17 @@ fn records_that_are_dropped_or_change_places_are_named_from_the_first_on() {
         let folder = original.copied();
         match first == last {
             true => rewrite(folder.path(), |blocks| drop(blocks.remove(&part_key(first, 0)[..]))),
-            false => edit(folder.path(), seq, |parts| drop(parts.records.remove((seq - first) as usize))),
+            false => {
+                edit(folder.path(), seq, |parts| drop(parts.records.remove((seq - first) as usize)))
+            }
         }
         assert_eq!(audit(folder.path()).first_bad(), Some(seq), "{seq} dropped");
         assert_eq!(refused(folder.path()).unwrap().0, seq, "{seq} dropped");
         if seq > first {
             let folder = original.copied();
-            edit(folder.path(), seq, |parts| parts.records.swap((seq - first) as usize - 1, (seq - first) as usize));
+            edit(folder.path(), seq, |parts| {
+                parts.records.swap((seq - first) as usize - 1, (seq - first) as usize)
+            });
             assert_eq!(audit(folder.path()).first_bad(), Some(seq - 1), "{seq} swapped");
             assert_eq!(refused(folder.path()), Some((seq - 1, seq - 1)), "{seq} swapped");
         }
@@ -236,7 +286,13 @@ fn blocks_that_are_dropped_cut_off_or_stand_elsewhere_are_named_with_their_range
     for (first, last) in BLOCKS {
         let folder = original.copied();
         rewrite(folder.path(), |blocks| drop(blocks.remove(&part_key(first, 0)[..])));
-        let audit_of = |folder: &TempDir| audit(folder.path()).findings.into_iter().map(|finding| (finding.first, finding.last)).next();
+        let audit_of = |folder: &TempDir| {
+            audit(folder.path())
+                .findings
+                .into_iter()
+                .map(|finding| (finding.first, finding.last))
+                .next()
+        };
         assert_eq!(audit_of(&folder), Some((first, last)), "dropped");
         assert_eq!(refused(folder.path()).unwrap().0, first, "dropped");
         for cut in [1, 40] {
@@ -249,9 +305,11 @@ fn blocks_that_are_dropped_cut_off_or_stand_elsewhere_are_named_with_their_range
             assert_eq!(refused(folder.path()).unwrap().0, first, "cut off");
         }
         let folder = original.copied();
-        let (elsewhere, _) = BLOCKS[(BLOCKS.iter().position(|block| block.0 == first).unwrap() + 1) % BLOCKS.len()];
+        let (elsewhere, _) =
+            BLOCKS[(BLOCKS.iter().position(|block| block.0 == first).unwrap() + 1) % BLOCKS.len()];
         rewrite(folder.path(), |blocks| {
-            let [one, other] = [first, elsewhere].map(|first| blocks[&part_key(first, 0)[..]].clone());
+            let [one, other] =
+                [first, elsewhere].map(|first| blocks[&part_key(first, 0)[..]].clone());
             blocks.insert(part_key(first, 0).to_vec(), other);
             blocks.insert(part_key(elsewhere, 0).to_vec(), one);
         });
@@ -286,14 +344,25 @@ fn a_flipped_byte_is_named_with_the_records_of_its_frame_or_block() {
         let mut frames = Vec::new();
         for at in (0..length).step_by(13) {
             let folder = original.copied();
-            rewrite(folder.path(), |blocks| blocks.get_mut(&part_key(first, 0)[..]).unwrap()[at] ^= 0x10);
+            rewrite(folder.path(), |blocks| {
+                blocks.get_mut(&part_key(first, 0)[..]).unwrap()[at] ^= 0x10
+            });
             let audit = audit(folder.path());
             let range = (audit.findings[0].first, audit.findings[0].last);
             frames.push(range);
-            assert!([(first, last), (8, 23), (24, 27)].contains(&range), "byte {at}: {:?}", audit.findings);
+            assert!(
+                [(first, last), (8, 23), (24, 27)].contains(&range),
+                "byte {at}: {:?}",
+                audit.findings
+            );
             assert_eq!(refused(folder.path()).unwrap().0, range.0, "byte {at}");
         }
-        assert!(last < 27 || (frames.contains(&(8, 23)) && frames.contains(&(24, 27)) && frames.contains(&(8, 27))));
+        assert!(
+            last < 27
+                || (frames.contains(&(8, 23))
+                    && frames.contains(&(24, 27))
+                    && frames.contains(&(8, 27)))
+        );
     }
 }
 
@@ -301,15 +370,28 @@ fn a_flipped_byte_is_named_with_the_records_of_its_frame_or_block() {
 fn an_audit_goes_on_after_the_first_damage_and_keeps_the_first_findings() {
     let folder = sound().copied();
     for seq in [1, 6, 9, 26] {
-        edit(folder.path(), seq, |parts| parts.records[(seq - block_of(seq).0) as usize].occurred_at = Some(1));
+        edit(folder.path(), seq, |parts| {
+            parts.records[(seq - block_of(seq).0) as usize].occurred_at = Some(1)
+        });
     }
     rewrite(folder.path(), |blocks| blocks.get_mut(&part_key(2, 0)[..]).unwrap()[3] ^= 1);
     assert_eq!(
         about(&audit(folder.path())),
-        [(1, 1, Part::Facts), (2, 3, Part::Block), (6, 6, Part::Facts), (9, 9, Part::Facts), (26, 26, Part::Facts)]
+        [
+            (1, 1, Part::Facts),
+            (2, 3, Part::Block),
+            (6, 6, Part::Facts),
+            (9, 9, Part::Facts),
+            (26, 26, Part::Facts)
+        ]
     );
     let folder = sound().copied();
-    edit(folder.path(), 8, |parts| parts.records.iter_mut().for_each(|record| (record.salt, record.occurred_at) = ([1; 16], Some(1))));
+    edit(folder.path(), 8, |parts| {
+        parts
+            .records
+            .iter_mut()
+            .for_each(|record| (record.salt, record.occurred_at) = ([1; 16], Some(1)))
+    });
     let audit = audit(folder.path());
     assert_eq!((audit.findings.len(), audit.findings_count, audit.first_bad()), (20, 40, Some(8)));
 }
@@ -318,9 +400,21 @@ fn an_audit_goes_on_after_the_first_damage_and_keeps_the_first_findings() {
 fn a_start_names_the_first_of_several_damages_whatever_each_is() {
     // Facts, a leaf, a byte, each before or behind the others, in one block and in several.
     let damages: [fn(&Path, Seq); 3] = [
-        |folder, seq| edit(folder, seq, |parts| parts.records[(seq - block_of(seq).0) as usize].occurred_at = Some(1)),
-        |folder, seq| edit(folder, seq, |parts| parts.records[(seq - block_of(seq).0) as usize].salt = [1; 16]),
-        |folder, seq| rewrite(folder, |blocks| *blocks.get_mut(&part_key(block_of(seq).0, 0)[..]).unwrap().last_mut().unwrap() ^= 1),
+        |folder, seq| {
+            edit(folder, seq, |parts| {
+                parts.records[(seq - block_of(seq).0) as usize].occurred_at = Some(1)
+            })
+        },
+        |folder, seq| {
+            edit(folder, seq, |parts| {
+                parts.records[(seq - block_of(seq).0) as usize].salt = [1; 16]
+            })
+        },
+        |folder, seq| {
+            rewrite(folder, |blocks| {
+                *blocks.get_mut(&part_key(block_of(seq).0, 0)[..]).unwrap().last_mut().unwrap() ^= 1
+            })
+        },
     ];
     let original = sound();
     for (one, first) in damages.iter().enumerate() {
@@ -349,7 +443,10 @@ fn the_same_event_twice_is_found_though_all_checks_fit() {
     // Record 9 becomes a copy of 8: the id is there twice.
     edit(folder.path(), 8, |parts| parts.records[1] = parts.records[0].clone());
     let about = about(&audit(folder.path()));
-    assert!(about.contains(&(9, 9, Part::Standing)) && about.contains(&(9, 9, Part::Leaf)), "{about:?}");
+    assert!(
+        about.contains(&(9, 9, Part::Standing)) && about.contains(&(9, 9, Part::Leaf)),
+        "{about:?}"
+    );
 }
 
 fn checkpoint(folder: &Path) -> (CheckpointFile, Checkpoint) {
@@ -363,7 +460,10 @@ fn another_root_without_tiles_that_fit_it_is_told_with_the_range_that_it_covers(
     let (mut file, checkpoint) = checkpoint(folder.path());
     file.write(&Checkpoint { root: Some([7; 32]), ..checkpoint }).unwrap();
     let audit = audit(folder.path());
-    assert_eq!((about(&audit), audit.acknowledged), (vec![(1, HEAD, Part::Acknowledgement)], Acknowledged::Different));
+    assert_eq!(
+        (about(&audit), audit.acknowledged),
+        (vec![(1, HEAD, Part::Acknowledgement)], Acknowledged::Different)
+    );
     assert_eq!(refused(folder.path()), Some((1, HEAD)));
 }
 
@@ -398,7 +498,10 @@ fn a_folder_from_before_the_tree_opens_and_has_a_tree_from_then_on() {
     let folder = sound().copied();
     cover(folder.path());
     let before = audit(folder.path());
-    assert_eq!((about(&before), before.acknowledged, before.tiles_complete), (vec![], Acknowledged::SameLast(HEAD), false));
+    assert_eq!(
+        (about(&before), before.acknowledged, before.tiles_complete),
+        (vec![], Acknowledged::SameLast(HEAD), false)
+    );
     let log = open(folder.path()).unwrap();
     assert_eq!(log.root(HEAD).unwrap(), before.root(HEAD).unwrap());
     log.append(vec![event("new", "x")], NOW + 9).unwrap();
@@ -433,13 +536,22 @@ fn a_body_that_was_never_signed_is_told_with_the_secret_and_another_author_witho
     let folder = sound().copied();
     edit(folder.path(), 2, |parts| {
         let body = String::from_utf8(parts.records[0].body.clone()).unwrap();
-        parts.records[0].body = body.replace(r#""first_name":"x""#, r#""first_name":"y""#).into_bytes();
+        parts.records[0].body =
+            body.replace(r#""first_name":"x""#, r#""first_name":"y""#).into_bytes();
     });
-    edit(folder.path(), 6, |parts| parts.records[2].proof = Proof::Operator { key_id: *b"somebody" });
+    edit(folder.path(), 6, |parts| {
+        parts.records[2].proof = Proof::Operator { key_id: *b"somebody" }
+    });
     cover(folder.path());
     let found = audit(folder.path());
-    assert_eq!((about(&found), found.signatures.wrong), (vec![(2, 2, Part::Proof), (6, 6, Part::Proof)], 1));
-    let without = Unrecovered::open(folder.path(), CACHE_BYTES).unwrap().audit(&Keyring::new([], 0), &|_| {}).unwrap();
+    assert_eq!(
+        (about(&found), found.signatures.wrong),
+        (vec![(2, 2, Part::Proof), (6, 6, Part::Proof)], 1)
+    );
+    let without = Unrecovered::open(folder.path(), CACHE_BYTES)
+        .unwrap()
+        .audit(&Keyring::new([], 0), &|_| {})
+        .unwrap();
     assert_eq!((about(&without), without.signatures.wrong), (vec![(6, 6, Part::Proof)], 0));
 }
 
@@ -466,7 +578,8 @@ fn flip_slot(folder: &Path, slot: usize) {
 /// The number of the slot that was written last: the generation stands in the 8 bytes behind the magic.
 fn newest_slot(folder: &Path) -> usize {
     let bytes = fs::read(folder.join("checkpoint")).unwrap();
-    let generation = |slot: usize| u64::from_le_bytes(*bytes[slot * 4096 + 8..].first_chunk().unwrap());
+    let generation =
+        |slot: usize| u64::from_le_bytes(*bytes[slot * 4096 + 8..].first_chunk().unwrap());
     usize::from(generation(1) > generation(0))
 }
 
@@ -480,26 +593,37 @@ fn disputed(folder: &Path) -> Option<(Seq, String)> {
 }
 
 #[test]
-fn tiles_that_contradict_an_edit_for_which_no_root_vouches_keep_the_log_from_starting_and_stay_as_they_were() {
+fn tiles_that_contradict_an_edit_for_which_no_root_vouches_keep_the_log_from_starting_and_stay_as_they_were()
+ {
     let original = sound();
     for (how, unvouch) in UNVOUCHED {
         // The last record's leaf stands in the slot itself.
         for seq in [1, 6, HEAD - 1] {
             let folder = original.copied();
             unvouch(folder.path());
-            edit(folder.path(), seq, |parts| parts.records[(seq - block_of(seq).0) as usize].salt = [0; 16]);
+            edit(folder.path(), seq, |parts| {
+                parts.records[(seq - block_of(seq).0) as usize].salt = [0; 16]
+            });
             let tiles = fs::read(folder.path().join("tree/0")).unwrap();
             for _ in 0..2 {
                 let (first, what) = disputed(folder.path()).unwrap();
                 assert_eq!(first, seq, "{how}");
-                assert!(what.ends_with(&format!("from record {seq} on, and no acknowledged root says which is right")), "{what}");
+                assert!(
+                    what.ends_with(&format!(
+                        "from record {seq} on, and no acknowledged root says which is right"
+                    )),
+                    "{what}"
+                );
                 assert_eq!(fs::read(folder.path().join("tree/0")).unwrap(), tiles, "{how}");
             }
             assert!(about(&audit(folder.path())).contains(&(seq, seq, Part::Tiles)), "{how}");
             // Whoever trusts the records says so.
             fs::remove_dir_all(folder.path().join("tree")).unwrap();
             assert_eq!(disputed(folder.path()), None, "{how}");
-            assert!(!about(&audit(folder.path())).iter().any(|(_, _, part)| *part == Part::Tiles), "{how}");
+            assert!(
+                !about(&audit(folder.path())).iter().any(|(_, _, part)| *part == Part::Tiles),
+                "{how}"
+            );
         }
         // Tiles that agree contradict nothing, and neither do leaves that a power cut left unwritten.
         let folder = original.copied();
@@ -559,8 +683,17 @@ fn a_damaged_slot_is_told_and_with_a_lost_record_the_log_does_not_start() {
         let folder = original.copied();
         flip_slot(folder.path(), slot);
         let found = audit(folder.path());
-        assert_eq!((about(&found), found.tiles_complete), (vec![(0, 0, Part::Acknowledgement)], true));
-        assert!(found.findings[0].what.contains(&format!("slot {slot} of the file `checkpoint` is damaged")), "{:?}", found.findings);
+        assert_eq!(
+            (about(&found), found.tiles_complete),
+            (vec![(0, 0, Part::Acknowledgement)], true)
+        );
+        assert!(
+            found.findings[0]
+                .what
+                .contains(&format!("slot {slot} of the file `checkpoint` is damaged")),
+            "{:?}",
+            found.findings
+        );
         // Nothing is missing: it starts, and the next commits write both slots anew.
         let log = open(folder.path()).unwrap();
         for id in ["new1", "new2"] {
@@ -578,10 +711,23 @@ fn a_damaged_slot_is_told_and_with_a_lost_record_the_log_does_not_start() {
         }
         let found = audit(folder.path());
         assert_eq!(about(&found), [(HEAD, HEAD, Part::Tiles), (0, 0, Part::Acknowledgement)]);
-        assert_eq!((found.findings[0].what.as_str(), found.tiles_complete), ("they know 27 records and 26 are left", true));
+        assert_eq!(
+            (found.findings[0].what.as_str(), found.tiles_complete),
+            ("they know 27 records and 26 are left", true)
+        );
         let (seq, what) = disputed(folder.path()).unwrap();
-        assert_eq!((seq, what.as_str()), (27, "the tree's tiles know 27 records and 26 are left; the first missing record is 27"));
-        assert_eq!(fs::metadata(folder.path().join("tree/0")).unwrap().len(), HEAD * 32, "what knows of it stays");
+        assert_eq!(
+            (seq, what.as_str()),
+            (
+                27,
+                "the tree's tiles know 27 records and 26 are left; the first missing record is 27"
+            )
+        );
+        assert_eq!(
+            fs::metadata(folder.path().join("tree/0")).unwrap().len(),
+            HEAD * 32,
+            "what knows of it stays"
+        );
     }
 }
 
@@ -598,7 +744,12 @@ fn a_tile_file_that_is_a_link_is_not_followed() {
 
 /// Every way to spoil a file, at some places of it: bytes and length, or none to delete it.
 fn spoiled(bytes: &[u8], length: u64) -> Vec<Option<(Vec<u8>, u64)>> {
-    let mut ways = vec![None, Some((Vec::new(), 0)), Some((Vec::new(), length)), Some((bytes.to_vec(), length / 2))];
+    let mut ways = vec![
+        None,
+        Some((Vec::new(), 0)),
+        Some((Vec::new(), length)),
+        Some((bytes.to_vec(), length / 2)),
+    ];
     for at in (0..8).map(|eighth| bytes.len() * eighth / 8) {
         ways.push(Some((bytes[..at].to_vec(), at as u64)));
         for count in [1, 64, 4096] {
@@ -633,13 +784,21 @@ fn a_spoiled_file_is_told_or_made_right_and_never_found_sound_while_a_record_is_
                 }
                 folder
             });
-            let found = Unrecovered::open(folder.path(), CACHE_BYTES).and_then(|log| log.audit(&keyring(), &|_| {}));
+            let found = Unrecovered::open(folder.path(), CACHE_BYTES)
+                .and_then(|log| log.audit(&keyring(), &|_| {}));
             let is_sound = found.as_ref().is_ok_and(|audit| audit.findings_count == 0);
             match open(started.path()) {
                 Ok(log) => {
                     // What starts is the log that it was, whatever was spoiled: records, root, proofs.
-                    assert_eq!((log.root(HEAD), log.read(0, 99, usize::MAX).as_ref()), (Ok(root), Ok(&records)), "{path} {way}");
-                    assert!(log.inclusion(3, HEAD).is_ok() && log.consistency(3, HEAD).is_ok(), "{path} {way}");
+                    assert_eq!(
+                        (log.root(HEAD), log.read(0, 99, usize::MAX).as_ref()),
+                        (Ok(root), Ok(&records)),
+                        "{path} {way}"
+                    );
+                    assert!(
+                        log.inclusion(3, HEAD).is_ok() && log.consistency(3, HEAD).is_ok(),
+                        "{path} {way}"
+                    );
                     *right.entry(path.as_str()).or_insert(0) += 1;
                 }
                 Err(error) => {
@@ -654,5 +813,8 @@ fn a_spoiled_file_is_told_or_made_right_and_never_found_sound_while_a_record_is_
     }
     // A spoiled store was noticed, and what is derived was made again.
     assert!(told["store/db"] > 20, "{told:?}");
-    assert!(right["tree/0"] > 20 && right["checkpoint"] > 20 && !told.contains_key("tree/0"), "{told:?} {right:?}");
+    assert!(
+        right["tree/0"] > 20 && right["checkpoint"] > 20 && !told.contains_key("tree/0"),
+        "{told:?} {right:?}"
+    );
 }

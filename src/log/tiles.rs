@@ -55,11 +55,20 @@ impl LevelFile {
         let length = usize::try_from(self.file.metadata()?.len()).unwrap_or(usize::MAX);
         let mut found = vec![0; COMPARED_BYTES];
         let mut same = 0;
-        for expected in expected.get(..length.min(expected.len())).unwrap_or_default().chunks(COMPARED_BYTES) {
+        for expected in
+            expected.get(..length.min(expected.len())).unwrap_or_default().chunks(COMPARED_BYTES)
+        {
             let found = found.get_mut(..expected.len()).unwrap_or_default();
             self.file.read_exact_at(found, same as u64)?;
             if found != expected {
-                return Ok((same + found.iter().zip(expected).take_while(|(found, expected)| found == expected).count(), length));
+                return Ok((
+                    same + found
+                        .iter()
+                        .zip(expected)
+                        .take_while(|(found, expected)| found == expected)
+                        .count(),
+                    length,
+                ));
             }
             same += expected.len();
         }
@@ -82,7 +91,10 @@ impl Tiles {
     /// Opens or creates the files in `folder`. What they hold is not looked at.
     pub(super) fn open(folder: &Path) -> io::Result<Tiles> {
         fs::create_dir_all(folder)?;
-        Tiles::open_by(folder, OpenOptions::new().read(true).write(true).create(true).truncate(false))
+        Tiles::open_by(
+            folder,
+            OpenOptions::new().read(true).write(true).create(true).truncate(false),
+        )
     }
 
     /// Opens the files in `folder` for reading only; `None` unless all are there.
@@ -99,7 +111,11 @@ impl Tiles {
     }
 
     /// Adds leaves to the tree that ends in `edge`: one write for each file that grows. Overwrites what stands there. Survives a kill.
-    pub(super) fn grow(&self, edge: &mut Edge, leaves: impl IntoIterator<Item = Hash>) -> io::Result<()> {
+    pub(super) fn grow(
+        &self,
+        edge: &mut Edge,
+        leaves: impl IntoIterator<Item = Hash>,
+    ) -> io::Result<()> {
         let size = edge.size();
         let mut rows: [Vec<u8>; FILES] = Default::default();
         for leaf in leaves {
@@ -110,7 +126,9 @@ impl Tiles {
                 }
             });
         }
-        for ((level, file), row) in (0u32..).zip(&self.files).zip(rows).filter(|(_, row)| !row.is_empty()) {
+        for ((level, file), row) in
+            (0u32..).zip(&self.files).zip(rows).filter(|(_, row)| !row.is_empty())
+        {
             file.file.write_all_at(&row, (size >> (TILE_LEVELS * level)) * HASH_BYTES)?;
             file.dirty.store(true, Ordering::Relaxed);
         }
@@ -119,13 +137,18 @@ impl Tiles {
 
     /// Makes what was written survive a power cut.
     pub(super) fn sync(&self) -> io::Result<()> {
-        self.files.iter().filter(|file| file.dirty.swap(false, Ordering::Relaxed)).try_for_each(|file| file.file.sync_data())
+        self.files
+            .iter()
+            .filter(|file| file.dirty.swap(false, Ordering::Relaxed))
+            .try_for_each(|file| file.file.sync_data())
     }
 
     /// Writes what is missing in the files or different from the tree that they should hold, and cuts off what is beyond it.
     pub(super) fn settle(&self, rows: &Rows) -> io::Result<Settled> {
         let settled = self.compare(rows)?;
-        for (file, row) in self.files.iter().zip(&rows.rows).filter(|_| settled != Settled::AsTheyWere) {
+        for (file, row) in
+            self.files.iter().zip(&rows.rows).filter(|_| settled != Settled::AsTheyWere)
+        {
             let expected = row.as_flattened();
             let (same, _) = file.like(expected)?;
             file.file.write_all_at(expected.get(same..).unwrap_or_default(), same as u64)?;
@@ -177,7 +200,10 @@ impl Tiles {
         for expected in expected.chunks(COMPARED_BYTES / HASH_BYTES as usize) {
             let mut found = vec![[0; HASH_BYTES as usize]; expected.len()];
             file.read_exact_at(found.as_flattened_mut(), first * HASH_BYTES)?;
-            let other = found.iter().zip(expected).position(|(found, expected)| found != expected && found != &Hash::default());
+            let other = found
+                .iter()
+                .zip(expected)
+                .position(|(found, expected)| found != expected && found != &Hash::default());
             if let Some(at) = other {
                 return Ok(Some(first + at as u64 + 1));
             }
@@ -204,7 +230,9 @@ impl Rows {
         let mut below = leaves;
         for row in &mut rows {
             let mut above = Vec::with_capacity(below.len() >> TILE_LEVELS);
-            let tops = |hashes: &[Hash]| hashes.chunks_exact(1 << TILE_LEVELS).filter_map(top).collect::<Vec<Hash>>();
+            let tops = |hashes: &[Hash]| {
+                hashes.chunks_exact(1 << TILE_LEVELS).filter_map(top).collect::<Vec<Hash>>()
+            };
             in_order(below.chunks(HASHED_AT_ONCE), tops, |tops| {
                 above.extend(tops);
                 ControlFlow::Continue(())
@@ -224,7 +252,10 @@ impl Rows {
 impl Nodes for Rows {
     fn node(&self, level: u32, index: u64) -> Result<Hash, ReadError> {
         let low = (index << (level % TILE_LEVELS)) as usize;
-        let hashes = self.rows.get((level / TILE_LEVELS) as usize).and_then(|row| row.get(low..low + (1 << (level % TILE_LEVELS))));
+        let hashes = self
+            .rows
+            .get((level / TILE_LEVELS) as usize)
+            .and_then(|row| row.get(low..low + (1 << (level % TILE_LEVELS))));
         hashes.and_then(top).ok_or(ReadError::Absent { seq: (index + 1) << level })
     }
 }
@@ -246,7 +277,9 @@ struct Tile {
 impl Tile {
     fn new(hashes: Vec<Hash>) -> Tile {
         let mut rows = vec![hashes];
-        while let Some(pairs) = rows.last().map(|row| row.as_chunks::<2>().0).filter(|pairs| !pairs.is_empty()) {
+        while let Some(pairs) =
+            rows.last().map(|row| row.as_chunks::<2>().0).filter(|pairs| !pairs.is_empty())
+        {
             rows.push(pairs.iter().map(|[left, right]| parent(left, right)).collect());
         }
         Tile { rows }
@@ -270,11 +303,16 @@ impl TileNodes<'_> {
         if let Some(tile) = self.read.borrow().get(&(level, at)) {
             return Ok(tile.clone());
         }
-        let damaged = |what: &str| ReadError::Store(format!("tile {at} of level {level} of the tree {what}"));
-        let width = (self.edge.size() >> (TILE_LEVELS * level)).saturating_sub(at * TILE_HASHES).min(TILE_HASHES);
+        let damaged =
+            |what: &str| ReadError::Store(format!("tile {at} of level {level} of the tree {what}"));
+        let width = (self.edge.size() >> (TILE_LEVELS * level))
+            .saturating_sub(at * TILE_HASHES)
+            .min(TILE_HASHES);
         let mut bytes = vec![0; (width * HASH_BYTES) as usize];
         let file = self.tiles.files.get(level as usize).ok_or_else(|| damaged("is beyond it"))?;
-        file.file.read_exact_at(&mut bytes, at * TILE_HASHES * HASH_BYTES).map_err(|error| damaged(&format!("cannot be read: {error}")))?;
+        file.file
+            .read_exact_at(&mut bytes, at * TILE_HASHES * HASH_BYTES)
+            .map_err(|error| damaged(&format!("cannot be read: {error}")))?;
         let tile = Tile::new(bytes.as_chunks().0.to_vec());
         if !self.leads_to_the_edge(level, at, width, &tile)? {
             return Err(damaged("does not lead to its root; it is made again at the next start"));
@@ -285,10 +323,17 @@ impl TileNodes<'_> {
     }
 
     /// Whether each node that ends in the tile is the one that it ought to be: a full tile has one, the last of a file one for each bit of its width.
-    fn leads_to_the_edge(&self, level: u32, at: u64, width: u64, tile: &Tile) -> Result<bool, ReadError> {
+    fn leads_to_the_edge(
+        &self,
+        level: u32,
+        at: u64,
+        width: u64,
+        tile: &Tile,
+    ) -> Result<bool, ReadError> {
         for row in (0..=TILE_LEVELS).filter(|row| (width >> row) % 2 == 1) {
             let in_row = (width >> row) - 1;
-            let expected = self.node(TILE_LEVELS * level + row, (at << (TILE_LEVELS - row)) + in_row)?;
+            let expected =
+                self.node(TILE_LEVELS * level + row, (at << (TILE_LEVELS - row)) + in_row)?;
             if tile.hash(row, in_row) != Some(&expected) {
                 return Ok(false);
             }
@@ -305,7 +350,9 @@ impl Nodes for TileNodes<'_> {
         let (file, row) = (level / TILE_LEVELS, level % TILE_LEVELS);
         let at = index >> (TILE_LEVELS - row);
         let tile = self.tile(file, at)?;
-        tile.hash(row, index - (at << (TILE_LEVELS - row))).copied().ok_or(ReadError::Absent { seq: (index + 1) << level })
+        tile.hash(row, index - (at << (TILE_LEVELS - row)))
+            .copied()
+            .ok_or(ReadError::Absent { seq: (index + 1) << level })
     }
 }
 
@@ -340,12 +387,17 @@ mod tests {
         let files = [&[1][..], &[512], &[255, 1, 257, 3], &[70_000]].map(|batches| {
             let folder = tempfile::tempdir().unwrap();
             let (_, edge) = grown(folder.path(), size, batches);
-            (["0", "1", "2", "3"].map(|name| fs::read(folder.path().join(name)).unwrap()), edge.root())
+            (
+                ["0", "1", "2", "3"].map(|name| fs::read(folder.path().join(name)).unwrap()),
+                edge.root(),
+            )
         });
         assert!(files.iter().all(|other| *other == files[0]));
         let ([leaves, roots, upper, none], _) = &files[0];
         assert!(*leaves == (0..size).flat_map(leaf).collect::<Vec<u8>>());
-        let root_of = |hashes: &[u8]| *Tile::new(hashes.as_chunks().0.to_vec()).rows.last().unwrap().first().unwrap();
+        let root_of = |hashes: &[u8]| {
+            *Tile::new(hashes.as_chunks().0.to_vec()).rows.last().unwrap().first().unwrap()
+        };
         assert!(*roots == leaves.chunks_exact(8192).flat_map(root_of).collect::<Vec<u8>>());
         assert!(*upper == roots.chunks_exact(8192).flat_map(root_of).collect::<Vec<u8>>());
         assert_eq!((roots.len() / 32, upper.len() / 32, none.len()), (273, 1, 0));
@@ -365,7 +417,14 @@ mod tests {
         let right = ask();
         assert!(right.0.is_ok() && right.1.is_ok() && right.2.iter().all(Result::is_ok));
         let mut refused = 0;
-        for (name, at) in [("0", 300 * 32 + 5), ("0", 65_000 * 32), ("0", 69_999 * 32 + 31), ("1", 3), ("1", 272 * 32), ("2", 8)] {
+        for (name, at) in [
+            ("0", 300 * 32 + 5),
+            ("0", 65_000 * 32),
+            ("0", 69_999 * 32 + 31),
+            ("1", 3),
+            ("1", 272 * 32),
+            ("2", 8),
+        ] {
             let path = folder.path().join(name);
             let whole = fs::read(&path).unwrap();
             let mut flipped = whole.clone();
@@ -375,7 +434,12 @@ mod tests {
                 let (now_root, now_consistency, now_inclusion) = ask();
                 assert!(now_root.is_err() || now_root == right.0);
                 assert!(now_consistency.is_err() || now_consistency == right.1);
-                assert!(now_inclusion.iter().zip(&right.2).all(|(now, right)| now.is_err() || now == right));
+                assert!(
+                    now_inclusion
+                        .iter()
+                        .zip(&right.2)
+                        .all(|(now, right)| now.is_err() || now == right)
+                );
                 refused += now_inclusion.iter().filter(|now| now.is_err()).count();
             }
             fs::write(&path, whole).unwrap();

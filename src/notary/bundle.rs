@@ -98,7 +98,9 @@ pub enum BundleError {
     #[error("the record is not in the tree of its checkpoint: something in it was changed")]
     NotIncluded,
     /// Two checkpoints are not of one history.
-    #[error("its checkpoint of {to} records does not continue the one of {from}: either the proof was changed, or the log's past was")]
+    #[error(
+        "its checkpoint of {to} records does not continue the one of {from}: either the proof was changed, or the log's past was"
+    )]
     Inconsistent {
         /// The smaller.
         from: Seq,
@@ -106,7 +108,9 @@ pub enum BundleError {
         to: Seq,
     },
     /// Two checkpoints of one size differ.
-    #[error("there are two different checkpoints of {0} records, both signed: the log has shown two histories, so keep both as evidence")]
+    #[error(
+        "there are two different checkpoints of {0} records, both signed: the log has shown two histories, so keep both as evidence"
+    )]
     Forked(Seq),
     /// A checkpoint that the auditor holds is not tied to the bundle's.
     #[error(
@@ -132,7 +136,13 @@ pub struct Proven {
 
 impl Bundle {
     /// Puts together what a log gave; bytes are base64.
-    pub fn new(checkpoint: String, seq: Seq, [receipt, salt, body]: [String; 3], inclusion: Vec<String>, older: Vec<Older>) -> Bundle {
+    pub fn new(
+        checkpoint: String,
+        seq: Seq,
+        [receipt, salt, body]: [String; 3],
+        inclusion: Vec<String>,
+        older: Vec<Older>,
+    ) -> Bundle {
         Bundle { format: FORMAT, checkpoint, seq, receipt, salt, body, inclusion, older }
     }
 
@@ -144,7 +154,8 @@ impl Bundle {
         if bytes.len() > BUNDLE_BYTES_MAX {
             return Err(BundleError::Malformed("it is too long".into()));
         }
-        let bundle: Bundle = serde_json::from_slice(bytes).map_err(|error| BundleError::Malformed(error.to_string()))?;
+        let bundle: Bundle = serde_json::from_slice(bytes)
+            .map_err(|error| BundleError::Malformed(error.to_string()))?;
         if bundle.format == FORMAT { Ok(bundle) } else { Err(BundleError::Format(bundle.format)) }
     }
 
@@ -156,14 +167,21 @@ impl Bundle {
         let note = Note::parse(self.checkpoint.as_bytes()).map_err(BundleError::Checkpoint)?;
         let checkpoint = note.open(keys).map_err(BundleError::Checkpoint)?.clone();
         let (receipt_bytes, body) = (bytes(&self.receipt, "receipt")?, bytes(&self.body, "body")?);
-        let salt: [u8; 16] = bytes(&self.salt, "salt")?.try_into().map_err(|_| BundleError::Field("salt"))?;
+        let salt: [u8; 16] =
+            bytes(&self.salt, "salt")?.try_into().map_err(|_| BundleError::Field("salt"))?;
         let receipt = Receipt::parse(&receipt_bytes).map_err(BundleError::Receipt)?;
         if receipt.seq != self.seq {
             return Err(BundleError::Seq { receipt: receipt.seq, bundle: self.seq });
         }
         same_log(&origin(receipt.log_id), &checkpoint)?;
         let leaf = leaf(&receipt_bytes, &salt, &body);
-        if !tree::includes(&checkpoint.root, checkpoint.size, receipt.seq, &leaf, &hashes(&self.inclusion, "inclusion")?) {
+        if !tree::includes(
+            &checkpoint.root,
+            checkpoint.size,
+            receipt.seq,
+            &leaf,
+            &hashes(&self.inclusion, "inclusion")?,
+        ) {
             return Err(BundleError::NotIncluded);
         }
         let mut tied = vec![checkpoint.clone()];
@@ -185,8 +203,11 @@ impl Bundle {
 impl Older {
     /// What its note states, if it is believed and of the same log.
     fn open(&self, keys: &[Verifier], checkpoint: &Checkpoint) -> Result<Checkpoint, BundleError> {
-        let note = Note::parse(self.checkpoint.as_bytes()).map_err(|error| BundleError::Older { size: 0, error })?;
-        let older = note.open(keys).map_err(|error| BundleError::Older { size: note.claims().size, error })?;
+        let note = Note::parse(self.checkpoint.as_bytes())
+            .map_err(|error| BundleError::Older { size: 0, error })?;
+        let older = note
+            .open(keys)
+            .map_err(|error| BundleError::Older { size: note.claims().size, error })?;
         same_log(&older.origin, checkpoint)?;
         Ok(older.clone())
     }
@@ -194,7 +215,8 @@ impl Older {
     /// That the bundle's checkpoint continues it.
     fn prove(&self, older: &Checkpoint, checkpoint: &Checkpoint) -> Result<(), BundleError> {
         let hashes = hashes(&self.consistency, "consistency")?;
-        if tree::is_consistent(older.size, &older.root, checkpoint.size, &checkpoint.root, &hashes) {
+        if tree::is_consistent(older.size, &older.root, checkpoint.size, &checkpoint.root, &hashes)
+        {
             return Ok(());
         }
         Err(BundleError::Inconsistent { from: older.size, to: checkpoint.size })
@@ -203,14 +225,18 @@ impl Older {
 
 /// Refuses a checkpoint that the auditor holds beside another of the same log and size with another root.
 fn fork(held: &Note, keys: &[Verifier], others: &[Checkpoint]) -> Result<(), BundleError> {
-    let held = held.open(keys).map_err(|error| BundleError::Held { size: held.claims().size, error })?;
-    let forked = |other: &Checkpoint| other.origin == held.origin && other.size == held.size && other.root != held.root;
+    let held =
+        held.open(keys).map_err(|error| BundleError::Held { size: held.claims().size, error })?;
+    let forked = |other: &Checkpoint| {
+        other.origin == held.origin && other.size == held.size && other.root != held.root
+    };
     if others.iter().any(forked) { Err(BundleError::Forked(held.size)) } else { Ok(()) }
 }
 
 /// Finds a checkpoint that the auditor holds among those that are proven to be of one history.
 fn tie(held: &Note, keys: &[Verifier], tied: &[Checkpoint]) -> Result<Seq, BundleError> {
-    let held = held.open(keys).map_err(|error| BundleError::Held { size: held.claims().size, error })?;
+    let held =
+        held.open(keys).map_err(|error| BundleError::Held { size: held.claims().size, error })?;
     for checkpoint in tied {
         same_log(&held.origin, checkpoint)?;
         if checkpoint.size == held.size && checkpoint.root == held.root {
@@ -232,7 +258,10 @@ fn bytes(text: &str, field: &'static str) -> Result<Vec<u8>, BundleError> {
 }
 
 fn hashes(texts: &[String], field: &'static str) -> Result<Vec<[u8; 32]>, BundleError> {
-    texts.iter().map(|text| bytes(text, field)?.try_into().map_err(|_| BundleError::Field(field))).collect()
+    texts
+        .iter()
+        .map(|text| bytes(text, field)?.try_into().map_err(|_| BundleError::Field(field)))
+        .collect()
 }
 
 /// What a receipt says.
@@ -281,9 +310,14 @@ impl Receipt {
         }
         let (log_id, seq) = (take(&mut rest)?, Seq::from_be_bytes(take(&mut rest)?));
         let recorded_at = Millis::from_be_bytes(take(&mut rest)?);
-        let (source, event_id, event_type) = (take_text(&mut rest)?, take_text(&mut rest)?, take_text(&mut rest)?);
+        let (source, event_id, event_type) =
+            (take_text(&mut rest)?, take_text(&mut rest)?, take_text(&mut rest)?);
         let proof = match take::<1>(&mut rest)? {
-            [1] => Proof::Webhook { t: Millis::from_be_bytes(take(&mut rest)?), v1: take(&mut rest)?, key_id: take(&mut rest)? },
+            [1] => Proof::Webhook {
+                t: Millis::from_be_bytes(take(&mut rest)?),
+                v1: take(&mut rest)?,
+                key_id: take(&mut rest)?,
+            },
             [2] => Proof::Operator { key_id: take::<KEY_ID_BYTES>(&mut rest)? },
             [kind] => return Err(ReceiptError::Proof(kind)),
         };
@@ -302,7 +336,10 @@ fn take<const N: usize>(rest: &mut &[u8]) -> Result<[u8; N], ReceiptError> {
 
 fn take_text(rest: &mut &[u8]) -> Result<String, ReceiptError> {
     let length = u32::from_be_bytes(take(rest)?);
-    let (text, left) = usize::try_from(length).ok().and_then(|length| rest.split_at_checked(length)).ok_or(ReceiptError::Malformed)?;
+    let (text, left) = usize::try_from(length)
+        .ok()
+        .and_then(|length| rest.split_at_checked(length))
+        .ok_or(ReceiptError::Malformed)?;
     *rest = left;
     String::from_utf8(text.to_owned()).map_err(|_| ReceiptError::Malformed)
 }
@@ -329,7 +366,10 @@ mod tests {
         };
         assert_eq!(Receipt::parse(&bytes), Ok(expected));
         let leaf = leaf(&bytes, b"salt salt salt s", b"{}");
-        assert_eq!(hex::encode(leaf), "43afa27ebe670f95e7b56318f47053a47bc5b17b765b925a41fedcb93ca85a12");
+        assert_eq!(
+            hex::encode(leaf),
+            "43afa27ebe670f95e7b56318f47053a47bc5b17b765b925a41fedcb93ca85a12"
+        );
         for length in 0..bytes.len() {
             assert!(Receipt::parse(&bytes[..length]).is_err(), "{length}");
         }

@@ -60,7 +60,11 @@ pub(super) fn write(folder: &Path, size: Seq, note: &str) -> Result<(), KeyError
 ///
 /// # Errors
 /// If the folder cannot be read.
-pub(super) fn read_all(folder: &Path, origin: &str, history: &KeyHistory) -> Result<BTreeMap<Seq, String>, KeyError> {
+pub(super) fn read_all(
+    folder: &Path,
+    origin: &str,
+    history: &KeyHistory,
+) -> Result<BTreeMap<Seq, String>, KeyError> {
     let io_error = |error| KeyError::Io { path: folder.to_owned(), error };
     let entries = match fs::read_dir(folder) {
         Ok(entries) => entries,
@@ -72,7 +76,9 @@ pub(super) fn read_all(folder: &Path, origin: &str, history: &KeyHistory) -> Res
         let path = entry.map_err(io_error)?.path();
         match read(&path, origin, history) {
             Ok((size, note)) => drop(notes.insert(size, note)),
-            Err(why) => tracing::warn!(path = %path.display(), "this is no hand-over of this log's key, and is passed over: {why}"),
+            Err(why) => {
+                tracing::warn!(path = %path.display(), "this is no hand-over of this log's key, and is passed over: {why}")
+            }
         }
     }
     Ok(notes)
@@ -84,7 +90,9 @@ fn read(path: &PathBuf, origin: &str, history: &KeyHistory) -> Result<(Seq, Stri
     }
     let mut text = String::new();
     let file = File::open(path).map_err(|error| error.to_string())?;
-    file.take(NOTE_BYTES_MAX as u64 + 1).read_to_string(&mut text).map_err(|error| error.to_string())?;
+    file.take(NOTE_BYTES_MAX as u64 + 1)
+        .read_to_string(&mut text)
+        .map_err(|error| error.to_string())?;
     let note = Note::parse(text.as_bytes()).map_err(|error| error.to_string())?;
     let claims = note.claims();
     if claims.origin != origin {

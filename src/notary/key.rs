@@ -69,10 +69,14 @@ pub enum KeyError {
     #[error("no key can be made: {0}")]
     Random(getrandom::Error),
     /// The key was to be replaced, and the log did not take the event that says so.
-    #[error("the checkpoint key could not be replaced, because the log did not record it: try again")]
+    #[error(
+        "the checkpoint key could not be replaced, because the log did not record it: try again"
+    )]
     Unrecorded,
     /// Nobody knows whether the log names the key of the last change.
-    #[error("the key of an earlier change waits in `{0}`, and the log may name it: start the server again first")]
+    #[error(
+        "the key of an earlier change waits in `{0}`, and the log may name it: start the server again first"
+    )]
     Pending(PathBuf),
 }
 
@@ -111,7 +115,8 @@ impl Key {
             io::ErrorKind::InvalidData => KeyError::Malformed(path.to_owned()),
             _ => io_error(error),
         })?;
-        let signing = SigningKey::from_pkcs8_pem(&pem).map_err(|_| KeyError::Malformed(path.to_owned()))?;
+        let signing =
+            SigningKey::from_pkcs8_pem(&pem).map_err(|_| KeyError::Malformed(path.to_owned()))?;
         Ok(Some(Key { signing }))
     }
 
@@ -120,7 +125,8 @@ impl Key {
         let io_error = |error| KeyError::Io { path: path.to_owned(), error };
         // Without the public key: with it the file would be of the second version of PKCS#8, which OpenSSL does not read.
         let mut pair = KeypairBytes { secret_key: self.signing.to_bytes(), public_key: None };
-        let pem = pair.to_pkcs8_pem(LineEnding::LF).map_err(|_| KeyError::Malformed(path.to_owned()));
+        let pem =
+            pair.to_pkcs8_pem(LineEnding::LF).map_err(|_| KeyError::Malformed(path.to_owned()));
         pair.secret_key.zeroize();
         write_synced(path, pem?.as_bytes(), 0o600).map_err(io_error)
     }
@@ -158,7 +164,8 @@ pub(super) fn rename(from: &Path, to: &Path) -> io::Result<()> {
 
 /// Syncs the folder in which something was made, moved or removed.
 pub(super) fn sync_parent(path: &Path) -> io::Result<()> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder =
+        path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     File::open(folder)?.sync_all()
 }
 
@@ -167,7 +174,9 @@ pub(super) fn sync_parent(path: &Path) -> io::Result<()> {
 pub(super) fn resolved(path: PathBuf) -> PathBuf {
     match (fs::canonicalize(&path), fs::read_link(&path)) {
         (Ok(found), _) => found,
-        (Err(_), Ok(target)) => path.parent().map_or_else(|| target.clone(), |folder| folder.join(&target)),
+        (Err(_), Ok(target)) => {
+            path.parent().map_or_else(|| target.clone(), |folder| folder.join(&target))
+        }
         (Err(_), Err(_)) => path,
     }
 }
@@ -189,8 +198,12 @@ pub(super) fn read_public(path: &Path) -> Result<Option<Verifier>, KeyError> {
     };
     let mut text = String::new();
     let wrong = |what: String| KeyError::Public { path: path.to_owned(), what };
-    file.take(FILE_BYTES_MAX).read_to_string(&mut text).map_err(|error| wrong(error.to_string()))?;
-    Verifier::parse(text.trim_end()).map(Some).map_err(|error: VerifierError| wrong(error.to_string()))
+    file.take(FILE_BYTES_MAX)
+        .read_to_string(&mut text)
+        .map_err(|error| wrong(error.to_string()))?;
+    Verifier::parse(text.trim_end())
+        .map(Some)
+        .map_err(|error: VerifierError| wrong(error.to_string()))
 }
 
 #[cfg(test)]
@@ -212,14 +225,16 @@ mod tests {
     #[test]
     fn a_key_of_openssl_is_read() {
         // RFC 8410, section 10.3, as `openssl genpkey -algorithm ed25519` writes it too.
-        let pem =
-            "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEINTuctv5E1hK1bbY8fdp+K06/nwoy/HU++CXqI9EdVhC\n-----END PRIVATE KEY-----\n";
+        let pem = "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEINTuctv5E1hK1bbY8fdp+K06/nwoy/HU++CXqI9EdVhC\n-----END PRIVATE KEY-----\n";
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("key");
         fs::write(&path, pem).unwrap();
         let key = Key::read(&path).unwrap().unwrap();
         // The same section's public key.
-        assert_eq!(hex::encode(key.signing.verifying_key()), "19bf44096984cdfe8541bac167dc3b96c85086aa30b6b6cb0c5c38ad703166e1");
+        assert_eq!(
+            hex::encode(key.signing.verifying_key()),
+            "19bf44096984cdfe8541bac167dc3b96c85086aa30b6b6cb0c5c38ad703166e1"
+        );
         key.write(&path).unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), pem);
         fs::write(&path, "-----BEGIN PRIVATE KEY-----\n").unwrap();

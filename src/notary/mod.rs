@@ -94,13 +94,19 @@ impl Notary {
     ///
     /// # Errors
     /// [`KeyError::Lost`] and [`KeyError::Exchanged`] where the file is not the log's own.
-    pub fn open(files: KeyFiles, log_id: [u8; 16], history: &KeyHistory) -> Result<Notary, KeyError> {
+    pub fn open(
+        files: KeyFiles,
+        log_id: [u8; 16],
+        history: &KeyHistory,
+    ) -> Result<Notary, KeyError> {
         let origin = origin(log_id);
         settle_next(&files, &origin, history)?;
         let expected = expected(&files, &origin, history.key())?;
         let key = match (fit(&files.private, &origin, expected.as_deref())?, &expected) {
             (Some(key), _) => key,
-            (None, Some(expected)) => return Err(KeyError::Lost { path: files.private, expected: expected.clone() }),
+            (None, Some(expected)) => {
+                return Err(KeyError::Lost { path: files.private, expected: expected.clone() });
+            }
             (None, None) => {
                 let key = Key::make()?;
                 key.write(&files.private)?;
@@ -121,13 +127,21 @@ impl Notary {
         let origin = origin(log_id);
         let expected = expected(&files, &origin, history.key()).ok()??;
         // In the middle of a change the log may name the key that has not taken its place yet.
-        let found = [files.private.clone(), files.next()].iter().find_map(|path| fit(path, &origin, Some(&expected)).ok()?);
-        let mut handovers = handover::read_all(&files.handovers, &origin, history).unwrap_or_default();
+        let found = [files.private.clone(), files.next()]
+            .iter()
+            .find_map(|path| fit(path, &origin, Some(&expected)).ok()?);
+        let mut handovers =
+            handover::read_all(&files.handovers, &origin, history).unwrap_or_default();
         handovers.extend(unsettled(&files, &origin, history));
         found.map(|key| Notary::signing_with(key, origin, files, handovers))
     }
 
-    fn signing_with(key: Key, origin: String, files: KeyFiles, handovers: BTreeMap<Seq, String>) -> Notary {
+    fn signing_with(
+        key: Key,
+        origin: String,
+        files: KeyFiles,
+        handovers: BTreeMap<Seq, String>,
+    ) -> Notary {
         let signer = Signer { key, notes: BTreeMap::new(), handovers, unsettled: None };
         Notary { origin, files, signer: Mutex::new(signer), changing: Mutex::default() }
     }
@@ -147,7 +161,11 @@ impl Notary {
     ///
     /// # Errors
     /// Those of `root`.
-    pub fn checkpoint<E>(&self, size: Seq, root: impl FnOnce() -> Result<[u8; 32], E>) -> Result<String, E> {
+    pub fn checkpoint<E>(
+        &self,
+        size: Seq,
+        root: impl FnOnce() -> Result<[u8; 32], E>,
+    ) -> Result<String, E> {
         if let Some(note) = self.signer.lock().kept(size) {
             return Ok(note);
         }
@@ -168,7 +186,12 @@ impl Notary {
     pub fn handovers(&self, after: Seq, until: Seq) -> Vec<(Seq, String)> {
         let _settled = self.changing.lock();
         let signer = self.signer.lock();
-        signer.handovers.iter().filter(|(size, _)| (after + 1..=until).contains(*size)).map(|(size, note)| (*size, note.clone())).collect()
+        signer
+            .handovers
+            .iter()
+            .filter(|(size, _)| (after + 1..=until).contains(*size))
+            .map(|(size, note)| (*size, note.clone()))
+            .collect()
     }
 
     /// Makes the key that is to come, and writes it beside the one that signs. Waits for another change in progress.
@@ -205,7 +228,8 @@ impl Notary {
     fn remember(&self) -> Result<(), KeyError> {
         let line = format!("{}\n", self.verifier());
         let path = &self.files.public;
-        key::write_synced(path, line.as_bytes(), 0o644).map_err(|error| KeyError::Io { path: path.clone(), error })
+        key::write_synced(path, line.as_bytes(), 0o644)
+            .map_err(|error| KeyError::Io { path: path.clone(), error })
     }
 }
 
@@ -257,7 +281,11 @@ impl Change<'_> {
 ///
 /// # Errors
 /// If the key cannot be made or written, or was not recorded.
-pub fn replace_key(files: &KeyFiles, log_id: [u8; 16], record: impl FnOnce(&str) -> bool) -> Result<String, KeyError> {
+pub fn replace_key(
+    files: &KeyFiles,
+    log_id: [u8; 16],
+    record: impl FnOnce(&str) -> bool,
+) -> Result<String, KeyError> {
     let key = Key::make()?;
     key.write(&files.next())?;
     let to = key.verifier(&origin(log_id)).to_string();
@@ -266,7 +294,11 @@ pub fn replace_key(files: &KeyFiles, log_id: [u8; 16], record: impl FnOnce(&str)
 }
 
 /// The public key that the key file must have: that of the log's last change, or before any the one that was written down first.
-fn expected(files: &KeyFiles, origin: &str, changed_to: Option<&str>) -> Result<Option<String>, KeyError> {
+fn expected(
+    files: &KeyFiles,
+    origin: &str,
+    changed_to: Option<&str>,
+) -> Result<Option<String>, KeyError> {
     if let Some(changed_to) = changed_to {
         return Ok(Some(changed_to.to_owned()));
     }
@@ -283,7 +315,9 @@ fn fit(path: &Path, origin: &str, expected: Option<&str>) -> Result<Option<Key>,
     let Some(key) = Key::read(path)? else { return Ok(None) };
     let found = key.verifier(origin).to_string();
     match expected {
-        Some(expected) if expected != found => Err(KeyError::Exchanged { path: path.to_owned(), found, expected: expected.to_owned() }),
+        Some(expected) if expected != found => {
+            Err(KeyError::Exchanged { path: path.to_owned(), found, expected: expected.to_owned() })
+        }
         _ => Ok(Some(key)),
     }
 }
@@ -306,7 +340,9 @@ fn settle_next(files: &KeyFiles, origin: &str, history: &KeyHistory) -> Result<(
     }
     match unsettled(files, origin, history) {
         Some((size, note)) => handover::write(&files.handovers, size, &note)?,
-        None => tracing::warn!("the checkpoint key before is not there: no checkpoint of the change is signed by both"),
+        None => tracing::warn!(
+            "the checkpoint key before is not there: no checkpoint of the change is signed by both"
+        ),
     }
     tracing::info!("the checkpoint key that the log names takes its place");
     put_in_place(files)
@@ -325,7 +361,11 @@ fn unsettled(files: &KeyFiles, origin: &str, history: &KeyHistory) -> Option<(Se
 /// Puts the next key in the place of the one before, and syncs that; also where it was put there and only the sync is owed.
 fn put_in_place(files: &KeyFiles) -> Result<(), KeyError> {
     let next = files.next();
-    let put = if next.exists() { key::rename(&next, &files.private) } else { key::sync_parent(&files.private) };
+    let put = if next.exists() {
+        key::rename(&next, &files.private)
+    } else {
+        key::sync_parent(&files.private)
+    };
     put.map_err(|error| KeyError::Io { path: next, error })
 }
 

@@ -105,7 +105,11 @@ impl Verifier {
         let key: &[u8; 32] = key.try_into().map_err(|_| VerifierError::Malformed)?;
         let key = VerifyingKey::from_bytes(key).map_err(|_| VerifierError::Malformed)?;
         let verifier = Verifier::new(name, key);
-        if hex::encode(verifier.hash()) == hash.to_ascii_lowercase() { Ok(verifier) } else { Err(VerifierError::Hash) }
+        if hex::encode(verifier.hash()) == hash.to_ascii_lowercase() {
+            Ok(verifier)
+        } else {
+            Err(VerifierError::Hash)
+        }
     }
 
     /// The name under which it signs: a log's origin.
@@ -115,8 +119,12 @@ impl Verifier {
 
     /// The first 4 bytes of SHA-256(name ‖ line feed ‖ 01 ‖ key).
     pub fn hash(&self) -> [u8; 4] {
-        let digest: [u8; 32] =
-            Sha256::new().chain_update(&self.name).chain_update([b'\n', ED25519]).chain_update(self.key).finalize().into();
+        let digest: [u8; 32] = Sha256::new()
+            .chain_update(&self.name)
+            .chain_update([b'\n', ED25519])
+            .chain_update(self.key)
+            .finalize()
+            .into();
         let [a, b, c, d, ..] = digest;
         [a, b, c, d]
     }
@@ -149,10 +157,18 @@ impl Checkpoint {
     fn parse(text: &str) -> Result<Checkpoint, NoteError> {
         let malformed = |what| NoteError::Malformed(what);
         let mut lines = text.strip_suffix('\n').unwrap_or(text).split('\n');
-        let origin = lines.next().filter(|origin| !origin.is_empty()).ok_or(malformed("its first line names no log"))?;
-        let size = lines.next().and_then(|size| size.parse::<Seq>().ok().filter(|number| number.to_string() == size));
+        let origin = lines
+            .next()
+            .filter(|origin| !origin.is_empty())
+            .ok_or(malformed("its first line names no log"))?;
+        let size = lines
+            .next()
+            .and_then(|size| size.parse::<Seq>().ok().filter(|number| number.to_string() == size));
         let size = size.ok_or(malformed("its second line is no size"))?;
-        let root = lines.next().and_then(|root| BASE64_STANDARD.decode(root).ok()).and_then(|root| root.try_into().ok());
+        let root = lines
+            .next()
+            .and_then(|root| BASE64_STANDARD.decode(root).ok())
+            .and_then(|root| root.try_into().ok());
         let root = root.ok_or(malformed("its third line is no tree hash"))?;
         if lines.any(str::is_empty) {
             return Err(malformed("there is an empty line in its text"));
@@ -175,12 +191,18 @@ impl Note {
         if note.chars().any(|c| c < ' ' && c != '\n') {
             return Err(malformed("it has a control character"));
         }
-        let split = note.rfind("\n\n").ok_or(malformed("no empty line divides its text from signatures"))?;
+        let split = note
+            .rfind("\n\n")
+            .ok_or(malformed("no empty line divides its text from signatures"))?;
         let (text, lines) = note.split_at_checked(split + 1).ok_or(malformed("it is cut off"))?;
-        let lines = lines.strip_prefix('\n').and_then(|lines| lines.strip_suffix('\n')).ok_or(malformed("its last line is cut off"))?;
+        let lines = lines
+            .strip_prefix('\n')
+            .and_then(|lines| lines.strip_suffix('\n'))
+            .ok_or(malformed("its last line is cut off"))?;
         let mut signatures = Vec::new();
         for line in lines.split('\n') {
-            signatures.push(Line::parse(line).ok_or(malformed("a signature line is no signature line"))?);
+            signatures
+                .push(Line::parse(line).ok_or(malformed("a signature line is no signature line"))?);
         }
         if signatures.len() > SIGNATURES_MAX {
             return Err(malformed("it has too many signatures"));
@@ -195,7 +217,11 @@ impl Note {
     pub fn open(&self, keys: &[Verifier]) -> Result<&Checkpoint, NoteError> {
         let mut signed = false;
         for line in &self.signatures {
-            let Some(key) = keys.iter().find(|key| key.name == line.name && key.hash() == line.hash) else { continue };
+            let Some(key) =
+                keys.iter().find(|key| key.name == line.name && key.hash() == line.hash)
+            else {
+                continue;
+            };
             if !key.has_signed(line, &self.text) {
                 return Err(NoteError::Forged(format!("{}+{}", line.name, hex::encode(line.hash))));
             }
@@ -211,7 +237,11 @@ impl Note {
     }
 
     fn signers(&self) -> String {
-        let names: Vec<String> = self.signatures.iter().map(|line| format!("`{}+{}`", line.name, hex::encode(line.hash))).collect();
+        let names: Vec<String> = self
+            .signatures
+            .iter()
+            .map(|line| format!("`{}+{}`", line.name, hex::encode(line.hash)))
+            .collect();
         names.join(", ")
     }
 }
@@ -222,7 +252,11 @@ impl Line {
         let signature = BASE64_STANDARD.decode(signature).ok()?;
         let (hash, signature) = signature.split_first_chunk::<4>()?;
         let is_line = is_name(name) && !signature.is_empty();
-        is_line.then(|| Line { name: name.to_owned(), hash: *hash, signature: signature.to_owned() })
+        is_line.then(|| Line {
+            name: name.to_owned(),
+            hash: *hash,
+            signature: signature.to_owned(),
+        })
     }
 }
 
@@ -290,9 +324,17 @@ mod tests {
     #[test]
     fn a_checkpoint_is_believed_when_a_known_key_has_signed_it() {
         let note = signed(&[1]);
-        assert!(note.starts_with("rollcall/a\n12\nBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc=\n\n— rollcall/a "), "{note}");
+        assert!(
+            note.starts_with(
+                "rollcall/a\n12\nBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc=\n\n— rollcall/a "
+            ),
+            "{note}"
+        );
         let read = Note::parse(note.as_bytes()).unwrap();
-        assert_eq!(read.open(&[verifier(2), verifier(1)]).unwrap(), &Checkpoint { origin: "rollcall/a".into(), size: 12, root: [7; 32] });
+        assert_eq!(
+            read.open(&[verifier(2), verifier(1)]).unwrap(),
+            &Checkpoint { origin: "rollcall/a".into(), size: 12, root: [7; 32] }
+        );
         assert!(matches!(read.open(&[verifier(2)]), Err(NoteError::Unsigned(_))));
         assert!(matches!(read.open(&[]), Err(NoteError::Unsigned(_))));
         // The same key under another log's name is another key.
@@ -303,9 +345,13 @@ mod tests {
     #[test]
     fn a_key_speaks_for_its_own_log_only() {
         let text = "rollcall/b\n12\nBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc=\n";
-        let signature = [&verifier(1).hash()[..], &key(1).sign(text.as_bytes()).to_bytes()].concat();
+        let signature =
+            [&verifier(1).hash()[..], &key(1).sign(text.as_bytes()).to_bytes()].concat();
         let note = format!("{text}\n— rollcall/a {}\n", BASE64_STANDARD.encode(signature));
-        assert!(matches!(Note::parse(note.as_bytes()).unwrap().open(&[verifier(1)]), Err(NoteError::Unsigned(_))));
+        assert!(matches!(
+            Note::parse(note.as_bytes()).unwrap().open(&[verifier(1)]),
+            Err(NoteError::Unsigned(_))
+        ));
     }
 
     #[test]
@@ -328,8 +374,10 @@ mod tests {
             assert_eq!(read.open(&[verifier(known)]).unwrap().size, 12);
         }
         let text = "rollcall/a\n12\nBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc=\nan extension\n";
-        let signature = [&verifier(1).hash()[..], &key(1).sign(text.as_bytes()).to_bytes()].concat();
-        let note = format!("{text}\n{stranger}— rollcall/a {}\n", BASE64_STANDARD.encode(signature));
+        let signature =
+            [&verifier(1).hash()[..], &key(1).sign(text.as_bytes()).to_bytes()].concat();
+        let note =
+            format!("{text}\n{stranger}— rollcall/a {}\n", BASE64_STANDARD.encode(signature));
         assert_eq!(Note::parse(note.as_bytes()).unwrap().open(&[verifier(1)]).unwrap().size, 12);
     }
 
@@ -355,7 +403,10 @@ mod tests {
             format!("{text}\n\n{}", lines.repeat(101)),
             format!("{text}\n{}\n\n{lines}", "x".repeat(NOTE_BYTES_MAX)),
         ] {
-            assert!(matches!(Note::parse(wrong.as_bytes()), Err(NoteError::Malformed(_))), "{wrong}");
+            assert!(
+                matches!(Note::parse(wrong.as_bytes()), Err(NoteError::Malformed(_))),
+                "{wrong}"
+            );
         }
         assert!(Note::parse(b"\xff").is_err());
     }

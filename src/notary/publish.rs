@@ -73,7 +73,9 @@ impl Place {
         let Some(path) = last else { return Ok(None) };
         let mut bytes = Vec::new();
         let file = File::open(&path).map_err(|error| io_error(&path, error))?;
-        file.take(NOTE_BYTES_MAX as u64 + 1).read_to_end(&mut bytes).map_err(|error| io_error(&path, error))?;
+        file.take(NOTE_BYTES_MAX as u64 + 1)
+            .read_to_end(&mut bytes)
+            .map_err(|error| io_error(&path, error))?;
         match Note::parse(&bytes) {
             Ok(note) => Ok(Some((path, note))),
             Err(error) => Err(PublishError::Foreign { path, error }),
@@ -99,8 +101,15 @@ impl fmt::Display for Place {
             Place::Folder(folder) => write!(formatter, "{}", folder.display()),
             Place::Url(url) => {
                 let url = url.parse::<ureq::http::Uri>().unwrap_or_default();
-                let authority = url.authority().map_or("", |authority| authority.as_str().rsplit('@').next().unwrap_or(""));
-                write!(formatter, "{}://{authority}{}", url.scheme_str().unwrap_or("http"), url.path())
+                let authority = url
+                    .authority()
+                    .map_or("", |authority| authority.as_str().rsplit('@').next().unwrap_or(""));
+                write!(
+                    formatter,
+                    "{}://{authority}{}",
+                    url.scheme_str().unwrap_or("http"),
+                    url.path()
+                )
             }
         }
     }
@@ -118,13 +127,18 @@ pub(super) fn file_name(size: Seq) -> String {
 /// Whether a file is named so.
 pub(super) fn is_checkpoint(path: &Path) -> bool {
     let stem = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or("");
-    path.extension().is_some_and(|extension| extension == EXTENSION) && stem.len() == 20 && stem.bytes().all(|byte| byte.is_ascii_digit())
+    path.extension().is_some_and(|extension| extension == EXTENSION)
+        && stem.len() == 20
+        && stem.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 fn write_once(folder: &Path, name: &str, note: &str) -> Result<(), PublishError> {
     let path = folder.join(name);
     let written = (|| {
-        let mut file = tempfile::Builder::new().prefix(".").permissions(Permissions::from_mode(0o644)).tempfile_in(folder)?;
+        let mut file = tempfile::Builder::new()
+            .prefix(".")
+            .permissions(Permissions::from_mode(0o644))
+            .tempfile_in(folder)?;
         file.write_all(note.as_bytes())?;
         file.as_file().sync_all()?;
         file.persist_noclobber(&path).map_err(|error| error.error)?;
@@ -134,11 +148,18 @@ fn write_once(folder: &Path, name: &str, note: &str) -> Result<(), PublishError>
 }
 
 fn post(url: &str, note: &str) -> Result<(), PublishError> {
-    let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).timeout_global(Some(ANSWER_WITHIN)).build().into();
+    let agent: ureq::Agent = ureq::Agent::config_builder()
+        .http_status_as_error(false)
+        .timeout_global(Some(ANSWER_WITHIN))
+        .build()
+        .into();
     let sent = agent.post(url).header("Content-Type", "text/plain; charset=utf-8").send(note);
     match sent {
         Ok(response) if response.status().is_success() => Ok(()),
-        Ok(response) => Err(PublishError::Refused(format!("it was answered with {}", response.status().as_u16()))),
+        Ok(response) => Err(PublishError::Refused(format!(
+            "it was answered with {}",
+            response.status().as_u16()
+        ))),
         Err(error) => Err(PublishError::Refused(error.to_string())),
     }
 }
@@ -154,18 +175,26 @@ mod tests {
         assert!(place.last().unwrap().is_none());
         let key = ed25519_dalek::SigningKey::from_bytes(&[1; 32]);
         let note = |size| {
-            let checkpoint = super::super::note::Checkpoint { origin: "rollcall/a".into(), size, root: [7; 32] };
+            let checkpoint =
+                super::super::note::Checkpoint { origin: "rollcall/a".into(), size, root: [7; 32] };
             super::super::note::sign(&checkpoint, &[&key])
         };
         for size in [9, 10, 100] {
             place.put(size, &note(size)).unwrap();
             assert_eq!(place.last().unwrap().unwrap().1.claims().size, size);
         }
-        assert!(matches!(place.put(10, &note(11)), Err(PublishError::Io { .. })), "nothing is overwritten");
+        assert!(
+            matches!(place.put(10, &note(11)), Err(PublishError::Io { .. })),
+            "nothing is overwritten"
+        );
         // What others keep there is none of our business.
-        for name in
-            ["README", "99999999999999999999.txt", "999.checkpoint", "9999999999999999999x.checkpoint", ".00000000000000000999.checkpoint"]
-        {
+        for name in [
+            "README",
+            "99999999999999999999.txt",
+            "999.checkpoint",
+            "9999999999999999999x.checkpoint",
+            ".00000000000000000999.checkpoint",
+        ] {
             fs::write(folder.path().join(name), "x").unwrap();
         }
         assert_eq!(place.last().unwrap().unwrap().1.claims().size, 100);
@@ -175,7 +204,9 @@ mod tests {
 
     #[test]
     fn no_log_shows_what_may_be_secret_in_a_url() {
-        let shown = Place::parse("https://user:secret@auditor.example:8443/checkpoints?token=secret").to_string();
+        let shown =
+            Place::parse("https://user:secret@auditor.example:8443/checkpoints?token=secret")
+                .to_string();
         assert_eq!(shown, "https://auditor.example:8443/checkpoints");
     }
 }

@@ -11,7 +11,8 @@ fn files(folder: &Path) -> KeyFiles {
 
 /// A log whose fourth record is a change of the key, if there is any: of which, and to which.
 fn history(change: Option<(&str, &str)>) -> KeyHistory {
-    let event = change.map(|(from, to)| KeyEvent { size: 4, from: from.to_owned(), to: to.to_owned() });
+    let event =
+        change.map(|(from, to)| KeyEvent { size: 4, from: from.to_owned(), to: to.to_owned() });
     KeyHistory { events: event.into_iter().collect(), root: [4; 32] }
 }
 
@@ -43,7 +44,10 @@ fn the_first_key_is_made_once_and_remembered() {
     let folder = tempfile::tempdir().unwrap();
     let first = key_of(&open(folder.path(), None).unwrap());
     assert!(first.starts_with("rollcall/07070707-0707-0707-0707-070707070707+"), "{first}");
-    assert_eq!(fs::read_to_string(folder.path().join("checkpoint-key.pub")).unwrap(), format!("{first}\n"));
+    assert_eq!(
+        fs::read_to_string(folder.path().join("checkpoint-key.pub")).unwrap(),
+        format!("{first}\n")
+    );
     assert_eq!(key_of(&open(folder.path(), None).unwrap()), first);
     // A crash between the two files leaves the private key alone: it counts.
     fs::remove_file(folder.path().join("checkpoint-key.pub")).unwrap();
@@ -59,7 +63,9 @@ fn a_lost_and_an_exchanged_key_are_noticed() {
     let private = folder.path().join("checkpoint-key");
     fs::copy(other.path().join("checkpoint-key"), &private).unwrap();
     match open(folder.path(), None).err().unwrap() {
-        KeyError::Exchanged { found, expected, .. } => assert_eq!((found, expected), (second, first.clone())),
+        KeyError::Exchanged { found, expected, .. } => {
+            assert_eq!((found, expected), (second, first.clone()))
+        }
         error => panic!("{error}"),
     }
     fs::remove_file(&private).unwrap();
@@ -70,13 +76,17 @@ fn a_lost_and_an_exchanged_key_are_noticed() {
     fs::write(&private, "x").unwrap();
     assert!(matches!(open(folder.path(), None), Err(KeyError::Malformed(_))));
     // The files of another log.
-    assert!(matches!(Notary::open(files(other.path()), [8; 16], &history(None)), Err(KeyError::Public { .. })));
+    assert!(matches!(
+        Notary::open(files(other.path()), [8; 16], &history(None)),
+        Err(KeyError::Public { .. })
+    ));
 }
 
 #[test]
 fn a_change_is_finished_or_taken_back_wherever_it_broke_off() {
     let folder = tempfile::tempdir().unwrap();
-    let (private, next) = (folder.path().join("checkpoint-key"), folder.path().join("checkpoint-key.next"));
+    let (private, next) =
+        (folder.path().join("checkpoint-key"), folder.path().join("checkpoint-key.next"));
     let notary = open(folder.path(), None).unwrap();
     let first = key_of(&notary);
     let change = notary.change().unwrap();
@@ -91,10 +101,16 @@ fn a_change_is_finished_or_taken_back_wherever_it_broke_off() {
     fs::write(&next, &kept[..40]).unwrap();
     fs::write(folder.path().join("checkpoint-key.next.part"), &kept[..40]).unwrap();
     assert_eq!(key_of(&open(folder.path(), None).unwrap()), first);
-    assert!(!folder.path().join("checkpoint-key.next.part").exists(), "nor is half a private key left about");
+    assert!(
+        !folder.path().join("checkpoint-key.next.part").exists(),
+        "nor is half a private key left about"
+    );
     // Broken off after the log has it: it counts, and so it does for who only looks.
     fs::write(&next, &kept).unwrap();
-    assert_eq!(key_of(&Notary::look(files(folder.path()), LOG, &history(Some((&from, &to)))).unwrap()), to);
+    assert_eq!(
+        key_of(&Notary::look(files(folder.path()), LOG, &history(Some((&from, &to)))).unwrap()),
+        to
+    );
     assert!(next.exists() && !handover_file(folder.path()).exists());
     assert_eq!(key_of(&open(folder.path(), Some((&from, &to))).unwrap()), to);
     assert!(!next.exists() && private.exists());
@@ -149,7 +165,10 @@ fn a_key_is_replaced_only_once_it_is_recorded() {
     let from = key_of(&open(folder.path(), None).unwrap());
     let private = folder.path().join("checkpoint-key");
     fs::remove_file(&private).unwrap();
-    assert!(matches!(replace_key(&files(folder.path()), LOG, |_| false), Err(KeyError::Unrecorded)));
+    assert!(matches!(
+        replace_key(&files(folder.path()), LOG, |_| false),
+        Err(KeyError::Unrecorded)
+    ));
     assert!(matches!(open(folder.path(), None), Err(KeyError::Lost { .. })));
     let mut recorded = String::new();
     let to = replace_key(&files(folder.path()), LOG, |to| {
@@ -190,9 +209,10 @@ fn the_checkpoint_of_a_change_is_never_forgotten() {
     assert_eq!(notary.handovers(3, 4), [(4, note.clone())]);
     assert!(notary.handovers(4, 9).is_empty() && notary.handovers(0, 3).is_empty());
     assert_eq!(fs::read_to_string(handover_file(folder.path())).unwrap(), note);
-    for opened in
-        [open(folder.path(), Some((&from, &to))).unwrap(), Notary::look(files(folder.path()), LOG, &history(Some((&from, &to)))).unwrap()]
-    {
+    for opened in [
+        open(folder.path(), Some((&from, &to))).unwrap(),
+        Notary::look(files(folder.path()), LOG, &history(Some((&from, &to)))).unwrap(),
+    ] {
         assert_eq!(opened.checkpoint(4, || Err(())), Ok(note.clone()));
         assert_eq!(opened.handovers(0, 9), [(4, note.clone())]);
     }
@@ -208,7 +228,9 @@ fn a_crash_after_the_event_leaves_both_keys_and_so_both_signatures() {
     // Who only looks has it as well, and writes nothing.
     let looked = Notary::look(files(folder.path()), LOG, &history(Some((&from, &to)))).unwrap();
     let note = looked.checkpoint(4, || Err(())).unwrap();
-    assert!(is_signed_by(&note, 4, [4; 32], &[&from, &to]) && !handover_file(folder.path()).exists());
+    assert!(
+        is_signed_by(&note, 4, [4; 32], &[&from, &to]) && !handover_file(folder.path()).exists()
+    );
     let opened = open(folder.path(), Some((&from, &to))).unwrap();
     assert_eq!((key_of(&opened), opened.checkpoint(4, || Err(()))), (to, Ok(note.clone())));
     assert_eq!(fs::read_to_string(handover_file(folder.path())).unwrap(), note);
@@ -217,7 +239,8 @@ fn a_crash_after_the_event_leaves_both_keys_and_so_both_signatures() {
 #[test]
 fn no_key_takes_its_place_before_both_signatures_are_on_the_disk() {
     let folder = tempfile::tempdir().unwrap();
-    let (private, next) = (folder.path().join("checkpoint-key"), folder.path().join("checkpoint-key.next"));
+    let (private, next) =
+        (folder.path().join("checkpoint-key"), folder.path().join("checkpoint-key.next"));
     let blocked = folder.path().join("checkpoint-key.handovers");
     let notary = open(folder.path(), None).unwrap();
     let old = fs::read(&private).unwrap();
@@ -226,14 +249,20 @@ fn no_key_takes_its_place_before_both_signatures_are_on_the_disk() {
     let (from, to) = (change.from.clone(), change.to.clone());
     let note = change.adopt(4, [4; 32]);
     assert!(is_signed_by(&note, 4, [4; 32], &[&from, &to]));
-    assert_eq!((fs::read(&private).unwrap(), next.exists(), key_of(&notary)), (old, true, to.clone()));
+    assert_eq!(
+        (fs::read(&private).unwrap(), next.exists(), key_of(&notary)),
+        (old, true, to.clone())
+    );
     // Another change would write over the key that signs.
     let waiting = fs::read(&next).unwrap();
     assert!(matches!(notary.change().err(), Some(KeyError::Io { .. })));
     assert_eq!(fs::read(&next).unwrap(), waiting);
     fs::remove_file(&blocked).unwrap();
     notary.change().unwrap().take_back();
-    assert_eq!((fs::read(&private).unwrap(), fs::read_to_string(handover_file(folder.path())).unwrap()), (waiting, note));
+    assert_eq!(
+        (fs::read(&private).unwrap(), fs::read_to_string(handover_file(folder.path())).unwrap()),
+        (waiting, note)
+    );
 }
 
 #[test]
@@ -250,10 +279,14 @@ fn what_is_no_hand_over_of_this_log_is_passed_over() {
     fs::write(handovers.join("00000000000000000007.checkpoint"), "x").unwrap();
     fs::write(handovers.join("README"), &note).unwrap();
     fs::create_dir(handovers.join("00000000000000000008.checkpoint")).unwrap();
-    assert_eq!(open(folder.path(), Some((&from, &to))).unwrap().handovers(0, 99), [(4, note.clone())]);
+    assert_eq!(
+        open(folder.path(), Some((&from, &to))).unwrap().handovers(0, 99),
+        [(4, note.clone())]
+    );
     // One that the new key alone has signed teaches nobody.
     let lines: Vec<&str> = note.lines().collect();
-    fs::write(handover_file(folder.path()), format!("{}\n\n{}\n", lines[..3].join("\n"), lines[5])).unwrap();
+    fs::write(handover_file(folder.path()), format!("{}\n\n{}\n", lines[..3].join("\n"), lines[5]))
+        .unwrap();
     assert!(open(folder.path(), Some((&from, &to))).unwrap().handovers(0, 99).is_empty());
 }
 

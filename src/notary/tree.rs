@@ -29,12 +29,20 @@ pub fn includes(root: &Hash, size: Seq, seq: Seq, leaf: &Hash, hashes: &[Hash]) 
 }
 
 /// Whether the tree of `to` records with the hash `to_root` begins with the `from` records of the tree with the hash `from_root`.
-pub fn is_consistent(from: Seq, from_root: &Hash, to: Seq, to_root: &Hash, hashes: &[Hash]) -> bool {
+pub fn is_consistent(
+    from: Seq,
+    from_root: &Hash,
+    to: Seq,
+    to_root: &Hash,
+    hashes: &[Hash],
+) -> bool {
     if from > to || hashes.len() > HASHES_MAX {
         return false;
     }
     if from == to || from == 0 {
-        return hashes.is_empty() && (from == 0 || from_root == to_root) && (from > 0 || *from_root == empty_root());
+        return hashes.is_empty()
+            && (from == 0 || from_root == to_root)
+            && (from > 0 || *from_root == empty_root());
     }
     // Where the older tree is a whole subtree of the newer, its hash is left out of the proof.
     let (first, rest) = if from.is_power_of_two() {
@@ -95,7 +103,11 @@ mod tests {
         }
         let half = leaves.len().next_power_of_two() / 2;
         let (left, right) = leaves.split_at(half);
-        let (mut hashes, other) = if at < half { (path(at, left), root(right)) } else { (path(at - half, right), root(left)) };
+        let (mut hashes, other) = if at < half {
+            (path(at, left), root(right))
+        } else {
+            (path(at - half, right), root(left))
+        };
         hashes.push(other);
         hashes
     }
@@ -106,8 +118,11 @@ mod tests {
         }
         let half = leaves.len().next_power_of_two() / 2;
         let (left, right) = leaves.split_at(half);
-        let (mut hashes, other) =
-            if from <= half { (proof(from, left, whole), root(right)) } else { (proof(from - half, right, false), root(left)) };
+        let (mut hashes, other) = if from <= half {
+            (proof(from, left, whole), root(right))
+        } else {
+            (proof(from - half, right, false), root(left))
+        };
         hashes.push(other);
         hashes
     }
@@ -127,9 +142,18 @@ mod tests {
                 assert!(!includes(&top, size, seq, &[9; 32], &hashes));
                 assert!(!includes(&[9; 32], size, seq, &leaves[at], &hashes));
                 for other in (0..=count as Seq + 1).filter(|other| *other != seq) {
-                    assert!(!includes(&top, size, other, &leaves[at], &hashes), "{count}: {seq} as {other}");
+                    assert!(
+                        !includes(&top, size, other, &leaves[at], &hashes),
+                        "{count}: {seq} as {other}"
+                    );
                 }
-                assert!(!includes(&top, size, seq, &leaves[at], &[&hashes[..], &[[9; 32]]].concat()));
+                assert!(!includes(
+                    &top,
+                    size,
+                    seq,
+                    &leaves[at],
+                    &[&hashes[..], &[[9; 32]]].concat()
+                ));
                 for changed in 0..hashes.len() {
                     let mut wrong = hashes.clone();
                     wrong[changed][31] ^= 1;
@@ -148,7 +172,9 @@ mod tests {
             let top = root(&leaves);
             for from in 1..=count {
                 let (old, hashes) = (root(&leaves[..from]), proof(from, &leaves, true));
-                let check = |old: &Hash, top: &Hash, hashes: &[Hash]| is_consistent(from as Seq, old, count as Seq, top, hashes);
+                let check = |old: &Hash, top: &Hash, hashes: &[Hash]| {
+                    is_consistent(from as Seq, old, count as Seq, top, hashes)
+                };
                 assert!(check(&old, &top, &hashes), "{from} to {count}");
                 assert!(!check(&[9; 32], &top, &hashes) && !check(&old, &[9; 32], &hashes));
                 assert!(!check(&old, &top, &[&hashes[..], &[[9; 32]]].concat()));
@@ -159,7 +185,9 @@ mod tests {
                     wrong.remove(changed);
                     assert!(!check(&old, &top, &wrong), "{from} to {count}");
                 }
-                assert!(from == count || !is_consistent(count as Seq, &top, from as Seq, &old, &hashes));
+                assert!(
+                    from == count || !is_consistent(count as Seq, &top, from as Seq, &old, &hashes)
+                );
             }
             assert!(is_consistent(0, &empty_root(), count as Seq, &top, &[]));
             assert!(!is_consistent(0, &[9; 32], count as Seq, &top, &[]));

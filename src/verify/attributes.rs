@@ -24,8 +24,12 @@ impl<'a> AttributeReader<'a> {
     pub fn new(paths: &'a [AttributePath]) -> AttributeReader<'a> {
         let mut root = Node::default();
         // What a change replaced is no attribute.
-        for AttributePath { path, keys } in paths.iter().filter(|path| path.path.split('.').next() != Some("previous_attributes")) {
-            path.split('.').fold(&mut root, |node, name| node.children.entry(name).or_default()).keys = Some(keys);
+        for AttributePath { path, keys } in
+            paths.iter().filter(|path| path.path.split('.').next() != Some("previous_attributes"))
+        {
+            path.split('.')
+                .fold(&mut root, |node, name| node.children.entry(name).or_default())
+                .keys = Some(keys);
         }
         AttributeReader { root }
     }
@@ -56,7 +60,9 @@ impl Node<'_> {
     fn read(&self, value: &RawValue, found: &mut Vec<u32>) {
         if let Some(keys) = self.keys {
             match array(Some(value)) {
-                Some(elements) => found.extend(elements.into_iter().filter_map(|element| key_of(keys, element))),
+                Some(elements) => {
+                    found.extend(elements.into_iter().filter_map(|element| key_of(keys, element)))
+                }
                 None => found.extend(key_of(keys, value)),
             }
         }
@@ -89,10 +95,20 @@ mod tests {
 
     #[test]
     fn a_value_is_found_where_its_path_leads() {
-        let keys =
-            |first: u32| ["admin", "true", "7", "1.0", ""].iter().zip(first..).map(|(key, number)| ((*key).to_owned(), number)).collect();
+        let keys = |first: u32| {
+            ["admin", "true", "7", "1.0", ""]
+                .iter()
+                .zip(first..)
+                .map(|(key, number)| ((*key).to_owned(), number))
+                .collect()
+        };
         let path = |path: &str, first| AttributePath { path: path.to_owned(), keys: keys(first) };
-        let paths = [path("a", 0), path("c.role", 10), path("c.role.deep", 20), path("previous_attributes.a", 30)];
+        let paths = [
+            path("a", 0),
+            path("c.role", 10),
+            path("c.role.deep", 20),
+            path("previous_attributes.a", 30),
+        ];
         let reader = AttributeReader::new(&paths);
         let table: [(&str, &[u32]); 14] = [
             (r#"{"a":"admin"}"#, &[0]),
@@ -111,11 +127,22 @@ mod tests {
             (r#"{"previous_attributes":{"a":"admin"},"role":"admin"}"#, &[]),
         ];
         for (snapshot, found) in table {
-            assert_eq!(reader.read(format!(r#"{{"data":{snapshot}}}"#).as_bytes(), Part::Data), found, "{snapshot}");
-            assert_eq!(reader.read(format!(r#"{{"data":{{"user":{snapshot}}}}}"#).as_bytes(), Part::User), found, "{snapshot}");
+            assert_eq!(
+                reader.read(format!(r#"{{"data":{snapshot}}}"#).as_bytes(), Part::Data),
+                found,
+                "{snapshot}"
+            );
+            assert_eq!(
+                reader.read(format!(r#"{{"data":{{"user":{snapshot}}}}}"#).as_bytes(), Part::User),
+                found,
+                "{snapshot}"
+            );
         }
         for body in ["", "{}", r#"{"data":[]}"#, r#"{"data":{"user":1}}"#] {
-            assert!(reader.read(body.as_bytes(), Part::Data).is_empty() && reader.read(body.as_bytes(), Part::User).is_empty());
+            assert!(
+                reader.read(body.as_bytes(), Part::Data).is_empty()
+                    && reader.read(body.as_bytes(), Part::User).is_empty()
+            );
         }
     }
 }

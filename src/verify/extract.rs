@@ -3,7 +3,8 @@
 use std::borrow::Cow;
 
 use rollcall_projections::{
-    Change, DirectoryChange, Entry, Fact, Field, GroupData, InactiveUsers, MembershipData, Millis, Print, Reason, Seq, Standing, UserData,
+    Change, DirectoryChange, Entry, Fact, Field, GroupData, InactiveUsers, MembershipData, Millis,
+    Print, Reason, Seq, Standing, UserData,
 };
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
@@ -46,19 +47,53 @@ pub const FACTS_VERSION: u16 = 2;
 #[derive(Debug, PartialEq, Eq, bincode::Encode, bincode::BorrowDecode)]
 #[allow(missing_docs, reason = "the fields are those of Fact")]
 pub enum Statement<'a> {
-    Directory { change: u8, id: Cow<'a, str>, organization: Option<Cow<'a, str>>, name: Cow<'a, str>, domain: Option<Cow<'a, str>> },
-    User { deleted: bool, user: User<'a> },
-    Group { deleted: bool, group: Group<'a> },
-    Membership { added: bool, directory: Cow<'a, str>, organization: Option<Cow<'a, str>>, user: User<'a>, group: Group<'a> },
-    Unrelated { organization: Option<Cow<'a, str>> },
-    Unusable { reason: u8, field: u8 },
-    Policy { inactive_users: u8, effective_from: Millis },
-    Mapping { mapping: Cow<'a, str>, effective_from: Millis },
+    Directory {
+        change: u8,
+        id: Cow<'a, str>,
+        organization: Option<Cow<'a, str>>,
+        name: Cow<'a, str>,
+        domain: Option<Cow<'a, str>>,
+    },
+    User {
+        deleted: bool,
+        user: User<'a>,
+    },
+    Group {
+        deleted: bool,
+        group: Group<'a>,
+    },
+    Membership {
+        added: bool,
+        directory: Cow<'a, str>,
+        organization: Option<Cow<'a, str>>,
+        user: User<'a>,
+        group: Group<'a>,
+    },
+    Unrelated {
+        organization: Option<Cow<'a, str>>,
+    },
+    Unusable {
+        reason: u8,
+        field: u8,
+    },
+    Policy {
+        inactive_users: u8,
+        effective_from: Millis,
+    },
+    Mapping {
+        mapping: Cow<'a, str>,
+        effective_from: Millis,
+    },
 }
 
 /// A reason's stored code is its position here; what names a field is given with the first of them.
-const REASONS: [fn(Field) -> Reason; 5] =
-    [|_| Reason::NotAnEvent, |_| Reason::ReservedType, |_| Reason::UnknownType, Reason::MissingField, Reason::KindMismatch];
+const REASONS: [fn(Field) -> Reason; 5] = [
+    |_| Reason::NotAnEvent,
+    |_| Reason::ReservedType,
+    |_| Reason::UnknownType,
+    Reason::MissingField,
+    Reason::KindMismatch,
+];
 
 impl From<Reason> for Statement<'_> {
     fn from(reason: Reason) -> Self {
@@ -97,7 +132,8 @@ pub struct Group<'a> {
     pub organization: Option<Cow<'a, str>>,
 }
 
-const DIRECTORY_CHANGES: [DirectoryChange; 3] = [DirectoryChange::Activated, DirectoryChange::Deactivated, DirectoryChange::Deleted];
+const DIRECTORY_CHANGES: [DirectoryChange; 3] =
+    [DirectoryChange::Activated, DirectoryChange::Deactivated, DirectoryChange::Deleted];
 
 fn encoding() -> impl bincode::config::Config {
     bincode::config::standard().with_limit::<{ 4 << 20 }>()
@@ -141,7 +177,10 @@ impl<'a> Facts<'a> {
         let change = |deleted: bool| if deleted { Change::Deleted } else { Change::Set };
         match &self.statement {
             Statement::Directory { change, id, organization, name, domain } => Fact::Directory {
-                change: DIRECTORY_CHANGES.get(usize::from(*change)).copied().unwrap_or(DirectoryChange::Activated),
+                change: DIRECTORY_CHANGES
+                    .get(usize::from(*change))
+                    .copied()
+                    .unwrap_or(DirectoryChange::Activated),
                 id,
                 organization: organization.as_deref(),
                 name,
@@ -149,20 +188,29 @@ impl<'a> Facts<'a> {
             },
             Statement::User { deleted, user } => Fact::User(change(*deleted), user.data()),
             Statement::Group { deleted, group } => Fact::Group(change(*deleted), group.data()),
-            Statement::Membership { added, directory, organization, user, group } => Fact::Membership(MembershipData {
-                added: *added,
-                directory,
-                organization: organization.as_deref(),
-                user: user.data(),
-                group: group.data(),
-            }),
-            Statement::Unrelated { organization } => Fact::Unrelated { organization: organization.as_deref() },
+            Statement::Membership { added, directory, organization, user, group } => {
+                Fact::Membership(MembershipData {
+                    added: *added,
+                    directory,
+                    organization: organization.as_deref(),
+                    user: user.data(),
+                    group: group.data(),
+                })
+            }
+            Statement::Unrelated { organization } => {
+                Fact::Unrelated { organization: organization.as_deref() }
+            }
             Statement::Policy { inactive_users, effective_from } => Fact::Policy {
-                inactive_users: InactiveUsers::ALL.get(usize::from(*inactive_users)).copied().unwrap_or_default(),
+                inactive_users: InactiveUsers::ALL
+                    .get(usize::from(*inactive_users))
+                    .copied()
+                    .unwrap_or_default(),
                 effective_from: *effective_from,
             },
             Statement::Mapping { mapping, effective_from } => {
-                let mapping = serde_json::from_str(mapping).ok().and_then(|mapping| parse_mapping(&mapping).ok());
+                let mapping = serde_json::from_str(mapping)
+                    .ok()
+                    .and_then(|mapping| parse_mapping(&mapping).ok());
                 match mapping {
                     Some(mapping) => Fact::Mapping { mapping, effective_from: *effective_from },
                     None => Fact::Unusable(Reason::UnknownType),
@@ -170,7 +218,11 @@ impl<'a> Facts<'a> {
             }
             Statement::Unusable { reason, field } => {
                 let field = Field::ALL.get(usize::from(*field)).copied().unwrap_or(Field::Data);
-                Fact::Unusable(REASONS.get(usize::from(*reason)).map_or(Reason::NotAnEvent, |make| make(field)))
+                Fact::Unusable(
+                    REASONS
+                        .get(usize::from(*reason))
+                        .map_or(Reason::NotAnEvent, |make| make(field)),
+                )
             }
         }
     }
@@ -192,7 +244,12 @@ impl User<'_> {
 
 impl Group<'_> {
     fn data(&self) -> GroupData<'_> {
-        GroupData { id: &self.id, name: &self.name, directory: self.directory.as_deref(), organization: self.organization.as_deref() }
+        GroupData {
+            id: &self.id,
+            name: &self.name,
+            directory: self.directory.as_deref(),
+            organization: self.organization.as_deref(),
+        }
     }
 }
 
@@ -206,31 +263,48 @@ pub fn extract_from<'a>(proof: &Proof, body: &'a [u8]) -> Extracted<'a> {
 
 /// Reads what an operator did: a body that Rollcall wrote itself.
 fn extract_act(body: &[u8]) -> Extracted<'_> {
-    let envelope = std::str::from_utf8(body).ok().and_then(|text| json::fields(text, ["id", "event", "data", "created_at"]));
+    let envelope = std::str::from_utf8(body)
+        .ok()
+        .and_then(|text| json::fields(text, ["id", "event", "data", "created_at"]));
     let [event_id, event, data, created_at] = envelope.unwrap_or_default();
     let event_type = json::string(event);
     let occurred_at = moment(created_at);
     let names = ["id", "inactive_users", "mapping", "effective_from"];
-    let [id, inactive_users, mapping, effective_from] = json::fields_of(data, names).unwrap_or_default();
+    let [id, inactive_users, mapping, effective_from] =
+        json::fields_of(data, names).unwrap_or_default();
     let statement = match event_type.as_deref() {
-        Some("rollcall.mapping.set") => mapping
-            .zip(moment(effective_from))
-            .map(|(mapping, effective_from)| Statement::Mapping { mapping: mapping.get().into(), effective_from }),
-        Some("rollcall.policy.set") => policy(inactive_users, effective_from),
-        Some("rollcall.directory.deleted") => {
-            json::string(id).map(|id| Statement::Directory { change: 2, id, organization: None, name: Cow::Borrowed(""), domain: None })
+        Some("rollcall.mapping.set") => {
+            mapping.zip(moment(effective_from)).map(|(mapping, effective_from)| {
+                Statement::Mapping { mapping: mapping.get().into(), effective_from }
+            })
         }
+        Some("rollcall.policy.set") => policy(inactive_users, effective_from),
+        Some("rollcall.directory.deleted") => json::string(id).map(|id| Statement::Directory {
+            change: 2,
+            id,
+            organization: None,
+            name: Cow::Borrowed(""),
+            domain: None,
+        }),
         // It says nothing about anybody in a directory.
         Some(KEY_CHANGED) => Some(Statement::Unrelated { organization: None }),
         _ => None,
     };
     let statement = statement.unwrap_or_else(|| Reason::UnknownType.into());
-    Extracted { facts: Facts { occurred_at, updated_at: None, statement }, event_id: json::string(event_id), event_type }
+    Extracted {
+        facts: Facts { occurred_at, updated_at: None, statement },
+        event_id: json::string(event_id),
+        event_type,
+    }
 }
 
-fn policy<'a>(inactive_users: Option<&RawValue>, effective_from: Option<&RawValue>) -> Option<Statement<'a>> {
+fn policy<'a>(
+    inactive_users: Option<&RawValue>,
+    effective_from: Option<&RawValue>,
+) -> Option<Statement<'a>> {
     let word = json::string(inactive_users)?;
-    let inactive_users = InactiveUsers::ALL.iter().position(|treatment| treatment.word() == word)? as u8;
+    let inactive_users =
+        InactiveUsers::ALL.iter().position(|treatment| treatment.word() == word)? as u8;
     Some(Statement::Policy { inactive_users, effective_from: moment(effective_from)? })
 }
 
@@ -239,21 +313,38 @@ pub fn extract(body: &[u8], signed_at: Option<Millis>) -> Extracted<'_> {
     let not_an_event = |event_type| Extracted {
         event_id: None,
         event_type,
-        facts: Facts { occurred_at: signed_at, updated_at: None, statement: Reason::NotAnEvent.into() },
+        facts: Facts {
+            occurred_at: signed_at,
+            updated_at: None,
+            statement: Reason::NotAnEvent.into(),
+        },
     };
-    let envelope = std::str::from_utf8(body).ok().and_then(|text| json::fields(text, ["id", "event", "data", "created_at"]));
+    let envelope = std::str::from_utf8(body)
+        .ok()
+        .and_then(|text| json::fields(text, ["id", "event", "data", "created_at"]));
     let Some([id, event, data, created_at]) = envelope else { return not_an_event(None) };
     let event_type = json::string(event).filter(|event| !event.is_empty());
-    let (Some(event_id), Some(event)) = (json::string(id).filter(|id| is_event_id(id)), &event_type) else {
+    let (Some(event_id), Some(event)) =
+        (json::string(id).filter(|id| is_event_id(id)), &event_type)
+    else {
         return not_an_event(event_type);
     };
     let (statement, updated_at) = statement(event, data);
     let closing = matches!(
         &statement,
-        Statement::Directory { change: 1.., .. } | Statement::User { deleted: true, .. } | Statement::Group { deleted: true, .. }
+        Statement::Directory { change: 1.., .. }
+            | Statement::User { deleted: true, .. }
+            | Statement::Group { deleted: true, .. }
     );
-    let occurred_at = moment(created_at).or_else(|| ulid_ms(&event_id)).or(updated_at.filter(|_| !closing)).or(signed_at);
-    Extracted { facts: Facts { occurred_at, updated_at, statement }, event_id: Some(event_id), event_type }
+    let occurred_at = moment(created_at)
+        .or_else(|| ulid_ms(&event_id))
+        .or(updated_at.filter(|_| !closing))
+        .or(signed_at);
+    Extracted {
+        facts: Facts { occurred_at, updated_at, statement },
+        event_id: Some(event_id),
+        event_type,
+    }
 }
 
 /// Whether two bodies under one event id say the same: equal bytes, or equal `event`, `data` and `created_at` as JSON values.
@@ -261,13 +352,16 @@ pub fn identical(a: &[u8], b: &[u8]) -> bool {
     if a == b {
         return true;
     }
-    let parts = |body| json::fields(std::str::from_utf8(body).ok()?, ["event", "data", "created_at"]);
+    let parts =
+        |body| json::fields(std::str::from_utf8(body).ok()?, ["event", "data", "created_at"]);
     let (Some(a), Some(b)) = (parts(a), parts(b)) else { return false };
     a.into_iter().zip(b).all(|(a, b)| json::equal(a, b))
 }
 
 fn is_event_id(id: &str) -> bool {
-    (1..=ID_BYTES_MAX).contains(&id.len()) && !id.chars().any(char::is_control) && !id.starts_with("op_")
+    (1..=ID_BYTES_MAX).contains(&id.len())
+        && !id.chars().any(char::is_control)
+        && !id.starts_with("op_")
 }
 
 fn moment(value: Option<&RawValue>) -> Option<Millis> {
@@ -302,8 +396,12 @@ fn statement<'a>(event: &str, data: Option<&'a RawValue>) -> (Statement<'a>, Opt
         "dsync.group.user_removed" => membership(data, false),
         _ if event.starts_with("rollcall.") => Err(Reason::ReservedType),
         _ if event.starts_with("dsync.token.") || !event.starts_with("dsync.") => {
-            let [organization_id, updated_at] = json::fields_of(data, ["organization_id", "updated_at"]).unwrap_or_default();
-            Ok((Statement::Unrelated { organization: organization(organization_id) }, moment(updated_at)))
+            let [organization_id, updated_at] =
+                json::fields_of(data, ["organization_id", "updated_at"]).unwrap_or_default();
+            Ok((
+                Statement::Unrelated { organization: organization(organization_id) },
+                moment(updated_at),
+            ))
         }
         _ => Err(Reason::UnknownType),
     };
@@ -351,7 +449,9 @@ impl Kind {
 
 fn directory<'a>(data: Option<&'a RawValue>, change: u8) -> Stated<'a> {
     let names = ["id", "object", "organization_id", "name", "domain", "domains", "updated_at"];
-    let Some([id_value, object, organization_id, name, domain, domains, updated_at]) = json::fields_of(data, names) else {
+    let Some([id_value, object, organization_id, name, domain, domains, updated_at]) =
+        json::fields_of(data, names)
+    else {
         return Err(Reason::MissingField(Field::Data));
     };
     let id = id(id_value).ok_or(Reason::MissingField(Field::DataId))?;
@@ -367,7 +467,10 @@ fn directory<'a>(data: Option<&'a RawValue>, change: u8) -> Stated<'a> {
 }
 
 /// A directory's domain: `domain`, else the first of `domains`.
-pub(crate) fn first_domain<'a>(domain: Option<&'a RawValue>, domains: Option<&'a RawValue>) -> Option<Cow<'a, str>> {
+pub(crate) fn first_domain<'a>(
+    domain: Option<&'a RawValue>,
+    domains: Option<&'a RawValue>,
+) -> Option<Cow<'a, str>> {
     let named = |value| json::string(value).filter(|domain| !domain.is_empty());
     named(domain).or_else(|| {
         json::array(domains)?.into_iter().find_map(|element| {
@@ -384,10 +487,39 @@ struct End<'a, T> {
     updated_at: Option<Millis>,
 }
 
-fn user<'a>(data: Option<&'a RawValue>, whole: Field, id_field: Field) -> Result<End<'a, User<'a>>, Reason> {
-    let names = ["id", "object", "directory_id", "organization_id", "state", "email", "emails", "idp_id", "role", "roles", "updated_at"];
-    let Some([id_value, object, directory_id, organization_id, state, email, emails, idp_id, role, roles, updated_at]) =
-        json::fields_of(data, names)
+fn user<'a>(
+    data: Option<&'a RawValue>,
+    whole: Field,
+    id_field: Field,
+) -> Result<End<'a, User<'a>>, Reason> {
+    let names = [
+        "id",
+        "object",
+        "directory_id",
+        "organization_id",
+        "state",
+        "email",
+        "emails",
+        "idp_id",
+        "role",
+        "roles",
+        "updated_at",
+    ];
+    let Some(
+        [
+            id_value,
+            object,
+            directory_id,
+            organization_id,
+            state,
+            email,
+            emails,
+            idp_id,
+            role,
+            roles,
+            updated_at,
+        ],
+    ) = json::fields_of(data, names)
     else {
         return Err(Reason::MissingField(whole));
     };
@@ -403,9 +535,15 @@ fn user<'a>(data: Option<&'a RawValue>, whole: Field, id_field: Field) -> Result
     Ok(End { data, object, updated_at: moment(updated_at) })
 }
 
-fn group<'a>(data: Option<&'a RawValue>, whole: Field, id_field: Field) -> Result<End<'a, Group<'a>>, Reason> {
+fn group<'a>(
+    data: Option<&'a RawValue>,
+    whole: Field,
+    id_field: Field,
+) -> Result<End<'a, Group<'a>>, Reason> {
     let names = ["id", "name", "object", "directory_id", "organization_id", "updated_at"];
-    let Some([id_value, name, object, directory_id, organization_id, updated_at]) = json::fields_of(data, names) else {
+    let Some([id_value, name, object, directory_id, organization_id, updated_at]) =
+        json::fields_of(data, names)
+    else {
         return Err(Reason::MissingField(whole));
     };
     let data = Group {
@@ -430,23 +568,35 @@ fn group_event<'a>(data: Option<&'a RawValue>, deleted: bool) -> Stated<'a> {
 }
 
 /// A creation or update needs a directory, a deletion does not; neither id may be of another kind.
-fn check_subject(deleted: bool, directory: Option<&str>, kind: Kind, id: &str, object: Option<&RawValue>) -> Result<(), Reason> {
+fn check_subject(
+    deleted: bool,
+    directory: Option<&str>,
+    kind: Kind,
+    id: &str,
+    object: Option<&RawValue>,
+) -> Result<(), Reason> {
     if directory.is_none() && !deleted {
         return Err(Reason::MissingField(Field::DataDirectoryId));
     }
     kind.check(id, object, Field::DataId)?;
-    directory.map_or(Ok(()), |directory| Kind::Directory.check(directory, None, Field::DataDirectoryId))
+    directory
+        .map_or(Ok(()), |directory| Kind::Directory.check(directory, None, Field::DataDirectoryId))
 }
 
 fn membership<'a>(data: Option<&'a RawValue>, added: bool) -> Stated<'a> {
     let names = ["user", "group", "directory_id", "organization_id"];
-    let Some([user_value, group_value, directory_id, organization_id]) = json::fields_of(data, names) else {
+    let Some([user_value, group_value, directory_id, organization_id]) =
+        json::fields_of(data, names)
+    else {
         return Err(Reason::MissingField(Field::Data));
     };
-    let End { data: user, object: user_object, .. } = user(user_value, Field::DataUser, Field::DataUserId)?;
-    let End { data: group, object: group_object, .. } = group(group_value, Field::DataGroup, Field::DataGroupId)?;
+    let End { data: user, object: user_object, .. } =
+        user(user_value, Field::DataUser, Field::DataUserId)?;
+    let End { data: group, object: group_object, .. } =
+        group(group_value, Field::DataGroup, Field::DataGroupId)?;
     let own = id(directory_id);
-    let directory = own.clone().or_else(|| group.directory.clone()).or_else(|| user.directory.clone());
+    let directory =
+        own.clone().or_else(|| group.directory.clone()).or_else(|| user.directory.clone());
     let directory = directory.ok_or(Reason::MissingField(Field::DataDirectoryId))?;
     Kind::User.check(&user.id, user_object, Field::DataUserId)?;
     Kind::Group.check(&group.id, group_object, Field::DataGroupId)?;
@@ -458,14 +608,26 @@ fn membership<'a>(data: Option<&'a RawValue>, added: bool) -> Stated<'a> {
     for (directory, field) in directories {
         directory.map_or(Ok(()), |directory| Kind::Directory.check(directory, None, field))?;
     }
-    Ok((Statement::Membership { added, directory, organization: organization(organization_id), user, group }, None))
+    Ok((
+        Statement::Membership {
+            added,
+            directory,
+            organization: organization(organization_id),
+            user,
+            group,
+        },
+        None,
+    ))
 }
 
 /// The roles that a snapshot gives, as [`UserData`] holds them.
 fn slugs(role: Option<&RawValue>, roles: Option<&RawValue>) -> String {
     let mut out = String::new();
     for role in role.into_iter().chain(json::array(roles).unwrap_or_default()) {
-        let Some(slug) = json::fields(role.get(), ["slug"]).and_then(|[slug]| json::string(slug)) else { continue };
+        let Some(slug) = json::fields(role.get(), ["slug"]).and_then(|[slug]| json::string(slug))
+        else {
+            continue;
+        };
         if out.is_empty() {
             out.push('\u{1f}');
         }
@@ -476,14 +638,21 @@ fn slugs(role: Option<&RawValue>, roles: Option<&RawValue>) -> String {
 }
 
 /// The email that a user shows: `email` if the snapshot has the key, else the primary of `emails`, else the first.
-pub(crate) fn shown_email<'a>(email: Option<&'a RawValue>, emails: Option<&'a RawValue>) -> Option<Cow<'a, str>> {
+pub(crate) fn shown_email<'a>(
+    email: Option<&'a RawValue>,
+    emails: Option<&'a RawValue>,
+) -> Option<Cow<'a, str>> {
     if email.is_some() {
         return json::string(email);
     }
     // An array with anything but objects in it is no list of addresses.
-    let addresses: Vec<_> =
-        json::array(emails)?.into_iter().map(|element| json::fields(element.get(), ["primary", "value"])).collect::<Option<_>>()?;
-    let primary = addresses.iter().find(|[primary, _]| primary.is_some_and(|primary| primary.get() == "true"));
+    let addresses: Vec<_> = json::array(emails)?
+        .into_iter()
+        .map(|element| json::fields(element.get(), ["primary", "value"]))
+        .collect::<Option<_>>()?;
+    let primary = addresses
+        .iter()
+        .find(|[primary, _]| primary.is_some_and(|primary| primary.get() == "true"));
     let [_, value] = *primary.or(addresses.first())?;
     json::string(value)
 }

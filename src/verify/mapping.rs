@@ -35,7 +35,12 @@ impl Errors {
     }
 
     /// The fields of an object, of which only `known` may be there.
-    fn object<'v>(&mut self, field: &str, value: &'v Value, known: &[&str]) -> Option<&'v Map<String, Value>> {
+    fn object<'v>(
+        &mut self,
+        field: &str,
+        value: &'v Value,
+        known: &[&str],
+    ) -> Option<&'v Map<String, Value>> {
         let Some(fields) = value.as_object() else {
             self.add(field, "it must be an object");
             return None;
@@ -49,7 +54,8 @@ impl Errors {
 
     /// A list of roles, each once.
     fn roles(&mut self, field: &str, value: Option<&Value>, needed: bool) -> Vec<String> {
-        let Some(roles) = value.map_or(Some(&[][..]), |value| value.as_array().map(Vec::as_slice)) else {
+        let Some(roles) = value.map_or(Some(&[][..]), |value| value.as_array().map(Vec::as_slice))
+        else {
             self.add(field, "it must be a list of roles");
             return Vec::new();
         };
@@ -62,10 +68,17 @@ impl Errors {
         }
         let (mut out, mut seen) = (Vec::new(), HashSet::new());
         for (at, role) in roles.iter().enumerate() {
-            match role.as_str().filter(|role| (1..=ROLE_BYTES_MAX).contains(&role.len()) && !role.chars().any(char::is_control)) {
-                Some(role) if !seen.insert(role) => self.add(&format!("{field}[{at}]"), "it stands here twice"),
+            match role.as_str().filter(|role| {
+                (1..=ROLE_BYTES_MAX).contains(&role.len()) && !role.chars().any(char::is_control)
+            }) {
+                Some(role) if !seen.insert(role) => {
+                    self.add(&format!("{field}[{at}]"), "it stands here twice")
+                }
                 Some(role) => out.push(role.to_owned()),
-                None => self.add(&format!("{field}[{at}]"), format!("a role is a text of 1 to {ROLE_BYTES_MAX} bytes")),
+                None => self.add(
+                    &format!("{field}[{at}]"),
+                    format!("a role is a text of 1 to {ROLE_BYTES_MAX} bytes"),
+                ),
             }
         }
         out
@@ -82,7 +95,8 @@ impl Errors {
 }
 
 fn mapping(errors: &mut Errors, value: &Value) -> Option<Mapping> {
-    let fields = errors.object("mapping", value, &["mode", "default_roles", "priority", "rules"])?;
+    let fields =
+        errors.object("mapping", value, &["mode", "default_roles", "priority", "rules"])?;
     let mode = match fields.get("mode").map(Value::as_str) {
         None | Some(Some("all")) => Mode::All,
         Some(Some("highest_priority")) => Mode::HighestPriority,
@@ -101,7 +115,11 @@ fn mapping(errors: &mut Errors, value: &Value) -> Option<Mapping> {
             &[]
         }
     };
-    let rules = rules.iter().enumerate().filter_map(|(at, value)| rule(errors, &format!("mapping.rules[{at}]"), value)).collect();
+    let rules = rules
+        .iter()
+        .enumerate()
+        .filter_map(|(at, value)| rule(errors, &format!("mapping.rules[{at}]"), value))
+        .collect();
     let mapping = Mapping { mode, default_roles, priority, rules };
     let roles: BTreeSet<&String> = mapping.roles().collect();
     if roles.len() > ROLES_MAX {
@@ -110,15 +128,24 @@ fn mapping(errors: &mut Errors, value: &Value) -> Option<Mapping> {
     if mode == Mode::HighestPriority {
         let priority: HashSet<&String> = mapping.priority.iter().collect();
         for role in roles.into_iter().filter(|role| !priority.contains(role)) {
-            errors.add("mapping.priority", format!("with `highest_priority` it must have every role, and `{role}` is missing"));
+            errors.add(
+                "mapping.priority",
+                format!("with `highest_priority` it must have every role, and `{role}` is missing"),
+            );
         }
     }
     Some(mapping)
 }
 
 fn rule(errors: &mut Errors, field: &str, value: &Value) -> Option<Rule> {
-    let fields = errors.object(field, value, &["group", "roles", "attribute", "values", "directory_id", "organization_id"])?;
-    let mut scope = |name: &str| fields.get(name).and_then(|value| errors.text(&format!("{field}.{name}"), value));
+    let fields = errors.object(
+        field,
+        value,
+        &["group", "roles", "attribute", "values", "directory_id", "organization_id"],
+    )?;
+    let mut scope = |name: &str| {
+        fields.get(name).and_then(|value| errors.text(&format!("{field}.{name}"), value))
+    };
     let (directory, organization) = (scope("directory_id"), scope("organization_id"));
     let (with, alone) = match (fields.get("group"), fields.get("attribute")) {
         (Some(_), None) => ("group", "values"),
@@ -140,7 +167,8 @@ fn rule(errors: &mut Errors, field: &str, value: &Value) -> Option<Rule> {
         (None, path) => {
             let path = path.and_then(|path| errors.text(&format!("{field}.attribute"), path));
             if path.as_ref().is_some_and(|path| path.split('.').any(str::is_empty)) {
-                errors.add(&format!("{field}.attribute"), "it must be names with dots between them");
+                errors
+                    .add(&format!("{field}.attribute"), "it must be names with dots between them");
             }
             let values = values(errors, &format!("{field}.values"), fields.get("values"));
             Matches::Attribute { path: path?, values }
@@ -151,7 +179,10 @@ fn rule(errors: &mut Errors, field: &str, value: &Value) -> Option<Rule> {
 
 fn pattern(errors: &mut Errors, field: &str, value: &Value) -> Option<GroupPattern> {
     let fields = errors.object(field, value, &["id", "name", "name_glob"])?;
-    let given: Vec<(&str, &Value)> = ["id", "name", "name_glob"].into_iter().filter_map(|name| Some((name, fields.get(name)?))).collect();
+    let given: Vec<(&str, &Value)> = ["id", "name", "name_glob"]
+        .into_iter()
+        .filter_map(|name| Some((name, fields.get(name)?)))
+        .collect();
     let [(name, value)] = given[..] else {
         errors.add(field, "it must have exactly one of `id`, `name` and `name_glob`");
         return None;
@@ -173,7 +204,12 @@ fn values(errors: &mut Errors, field: &str, value: Option<&Value>) -> Vec<(Strin
         errors.add(field, format!("it may have at most {VALUES_MAX} values"));
         return Vec::new();
     }
-    values.iter().map(|(key, roles)| (key.clone(), errors.roles(&format!("{field}.{key}"), Some(roles), true))).collect()
+    values
+        .iter()
+        .map(|(key, roles)| {
+            (key.clone(), errors.roles(&format!("{field}.{key}"), Some(roles), true))
+        })
+        .collect()
 }
 
 /// Writes a mapping, every field of it.
@@ -197,11 +233,14 @@ fn rule_json(rule: &Rule) -> Value {
             json!({ "group": group, "roles": roles })
         }
         Matches::Attribute { path, values } => {
-            let values: Map<String, Value> = values.iter().map(|(value, roles)| (value.clone(), json!(roles))).collect();
+            let values: Map<String, Value> =
+                values.iter().map(|(value, roles)| (value.clone(), json!(roles))).collect();
             json!({ "attribute": path, "values": values })
         }
     };
-    for (name, value) in [("directory_id", &rule.directory), ("organization_id", &rule.organization)] {
+    for (name, value) in
+        [("directory_id", &rule.directory), ("organization_id", &rule.organization)]
+    {
         if let (Some(value), Some(out)) = (value, out.as_object_mut()) {
             out.insert(name.into(), json!(value));
         }
@@ -238,24 +277,51 @@ mod tests {
             (json!({ "mode": null }), &["mapping.mode"]),
             (json!({ "modes": "all" }), &["mapping.modes"]),
             (json!({ "default_roles": "member" }), &["mapping.default_roles"]),
-            (json!({ "default_roles": ["a", "", 1] }), &["mapping.default_roles[1]", "mapping.default_roles[2]"]),
-            (json!({ "priority": ["a", "a", "b\u{0}"] }), &["mapping.priority[1]", "mapping.priority[2]"]),
+            (
+                json!({ "default_roles": ["a", "", 1] }),
+                &["mapping.default_roles[1]", "mapping.default_roles[2]"],
+            ),
+            (
+                json!({ "priority": ["a", "a", "b\u{0}"] }),
+                &["mapping.priority[1]", "mapping.priority[2]"],
+            ),
             (json!({ "rules": {} }), &["mapping.rules"]),
             (json!({ "rules": [1] }), &["mapping.rules[0]"]),
             (json!({ "rules": [{}] }), &["mapping.rules[0]"]),
             (json!({ "rules": [{ "group": group, "attribute": "a" }] }), &["mapping.rules[0]"]),
             (json!({ "rules": [{ "group": {}, "roles": ["r"] }] }), &["mapping.rules[0].group"]),
-            (json!({ "rules": [{ "group": { "id": "x", "name": "y" }, "roles": ["r"] }] }), &["mapping.rules[0].group"]),
-            (json!({ "rules": [{ "group": { "name": "" }, "roles": ["r"] }] }), &["mapping.rules[0].group.name"]),
-            (json!({ "rules": [{ "group": { "nam": "g" }, "roles": ["r"] }] }), &["mapping.rules[0].group.nam", "mapping.rules[0].group"]),
+            (
+                json!({ "rules": [{ "group": { "id": "x", "name": "y" }, "roles": ["r"] }] }),
+                &["mapping.rules[0].group"],
+            ),
+            (
+                json!({ "rules": [{ "group": { "name": "" }, "roles": ["r"] }] }),
+                &["mapping.rules[0].group.name"],
+            ),
+            (
+                json!({ "rules": [{ "group": { "nam": "g" }, "roles": ["r"] }] }),
+                &["mapping.rules[0].group.nam", "mapping.rules[0].group"],
+            ),
             (
                 json!({ "rules": [{ "group": group }, { "group": group, "roles": [] }] }),
                 &["mapping.rules[0].roles", "mapping.rules[1].roles"],
             ),
-            (json!({ "rules": [{ "group": group, "roles": ["r"], "values": {} }] }), &["mapping.rules[0].values"]),
-            (json!({ "rules": [{ "group": group, "roles": ["r"], "directory_id": "" }] }), &["mapping.rules[0].directory_id"]),
-            (json!({ "rules": [{ "attribute": "a..b", "values": { "x": ["r"] } }] }), &["mapping.rules[0].attribute"]),
-            (json!({ "rules": [{ "attribute": "a", "values": {} }] }), &["mapping.rules[0].values"]),
+            (
+                json!({ "rules": [{ "group": group, "roles": ["r"], "values": {} }] }),
+                &["mapping.rules[0].values"],
+            ),
+            (
+                json!({ "rules": [{ "group": group, "roles": ["r"], "directory_id": "" }] }),
+                &["mapping.rules[0].directory_id"],
+            ),
+            (
+                json!({ "rules": [{ "attribute": "a..b", "values": { "x": ["r"] } }] }),
+                &["mapping.rules[0].attribute"],
+            ),
+            (
+                json!({ "rules": [{ "attribute": "a", "values": {} }] }),
+                &["mapping.rules[0].values"],
+            ),
             (
                 json!({ "rules": [{ "attribute": "a", "roles": ["r"], "values": { "x": [] } }] }),
                 &["mapping.rules[0].roles", "mapping.rules[0].values.x"],
@@ -267,19 +333,35 @@ mod tests {
         ];
         for (value, fields) in table {
             let errors = parse_mapping(&value).unwrap_err();
-            assert_eq!(errors.iter().map(|(field, _)| field.as_str()).collect::<Vec<_>>(), fields, "{value}");
+            assert_eq!(
+                errors.iter().map(|(field, _)| field.as_str()).collect::<Vec<_>>(),
+                fields,
+                "{value}"
+            );
         }
-        let many: Vec<Value> = (0..1001).map(|_| json!({ "group": group, "roles": ["r"] })).collect();
-        assert!(parse_mapping(&json!({ "rules": many[1..] })).is_ok() && parse_mapping(&json!({ "rules": many })).is_err());
+        let many: Vec<Value> =
+            (0..1001).map(|_| json!({ "group": group, "roles": ["r"] })).collect();
+        assert!(
+            parse_mapping(&json!({ "rules": many[1..] })).is_ok()
+                && parse_mapping(&json!({ "rules": many })).is_err()
+        );
         // A thousand roles in all, and no more, also over several rules.
-        let roles = |from: usize, to: usize| (from..to).map(|number| format!("r{number}")).collect::<Vec<_>>();
+        let roles = |from: usize, to: usize| {
+            (from..to).map(|number| format!("r{number}")).collect::<Vec<_>>()
+        };
         let two = |more: usize| json!({ "rules": [{ "group": group, "roles": roles(0, 600) }, { "group": group, "roles": roles(600, 1000 + more) }] });
         assert!(parse_mapping(&two(0)).is_ok());
         assert_eq!(parse_mapping(&two(1)).unwrap_err()[0].0, "mapping");
-        assert_eq!(parse_mapping(&json!({ "priority": roles(0, 1001) })).unwrap_err()[0].0, "mapping.priority");
-        let values: Map<String, Value> = (0..1001).map(|number| (number.to_string(), json!(["r"]))).collect();
         assert_eq!(
-            parse_mapping(&json!({ "rules": [{ "attribute": "a", "values": values }] })).unwrap_err()[0].0,
+            parse_mapping(&json!({ "priority": roles(0, 1001) })).unwrap_err()[0].0,
+            "mapping.priority"
+        );
+        let values: Map<String, Value> =
+            (0..1001).map(|number| (number.to_string(), json!(["r"]))).collect();
+        assert_eq!(
+            parse_mapping(&json!({ "rules": [{ "attribute": "a", "values": values }] }))
+                .unwrap_err()[0]
+                .0,
             "mapping.rules[0].values"
         );
     }

@@ -10,7 +10,9 @@ mod signature;
 
 pub use attributes::AttributeReader;
 use bytes::Bytes;
-pub use extract::{Extracted, FACTS_VERSION, Facts, Statement, extract, extract_from, identical, print};
+pub use extract::{
+    Extracted, FACTS_VERSION, Facts, Statement, extract, extract_from, identical, print,
+};
 pub(crate) use extract::{first_domain, shown_email};
 pub use mapping::{MappingError, mapping_json, parse_mapping};
 pub(crate) use operator::names_author;
@@ -72,11 +74,17 @@ impl Verified {
     ///
     /// # Errors
     /// The first thing that is wrong: no header, a malformed one, no signature that fits, a time too far from ours.
-    pub fn webhook(keyring: &Keyring, header: Option<&[u8]>, body: Bytes, now_ms: Millis) -> Result<Verified, Rejection> {
+    pub fn webhook(
+        keyring: &Keyring,
+        header: Option<&[u8]>,
+        body: Bytes,
+        now_ms: Millis,
+    ) -> Result<Verified, Rejection> {
         let proof = keyring.verify(header, &body, now_ms)?;
         let extracted = extract_from(&proof, &body);
         let facts = extracted.facts.encode();
-        let (event_id, event_type) = (extracted.event_id.map(Into::into), extracted.event_type.map(Into::into));
+        let (event_id, event_type) =
+            (extracted.event_id.map(Into::into), extracted.event_type.map(Into::into));
         Ok(Verified { source: Source::Workos, proof, event_id, event_type, facts, body })
     }
 

@@ -77,7 +77,9 @@ impl ApiKeys {
     /// Who holds `key`. Every key is compared, in constant time.
     pub fn identify(&self, key: &str) -> Option<Operator> {
         let digest: [u8; 32] = Sha256::digest(key).into();
-        self.keys.iter().fold(None, |found, (other, operator)| if bool::from(other.ct_eq(&digest)) { Some(*operator) } else { found })
+        self.keys.iter().fold(None, |found, (other, operator)| {
+            if bool::from(other.ct_eq(&digest)) { Some(*operator) } else { found }
+        })
     }
 }
 
@@ -99,7 +101,8 @@ pub fn key_name(key_id: [u8; KEY_ID_BYTES]) -> String {
 /// Whether the body of an act names this key as its author, as every act does.
 pub(crate) fn names_author(key_id: [u8; KEY_ID_BYTES], body: &[u8]) -> bool {
     let context = std::str::from_utf8(body).ok().and_then(|text| json::fields(text, ["context"]));
-    let [actor] = json::fields_of(context.and_then(|[context]| context), ["actor"]).unwrap_or_default();
+    let [actor] =
+        json::fields_of(context.and_then(|[context]| context), ["actor"]).unwrap_or_default();
     let [id] = json::fields_of(actor, ["id"]).unwrap_or_default();
     json::string(id).is_some_and(|id| id == key_name(key_id))
 }
@@ -109,10 +112,19 @@ impl Verified {
     ///
     /// # Errors
     /// If the operating system has no random bytes for its id.
-    pub fn operator(operator: Operator, act: &Act, note: Option<&str>, recorded_at: Millis) -> Result<Verified, getrandom::Error> {
+    pub fn operator(
+        operator: Operator,
+        act: &Act,
+        note: Option<&str>,
+        recorded_at: Millis,
+    ) -> Result<Verified, getrandom::Error> {
         let mut random = [0; 10];
         getrandom::fill(&mut random)?;
-        let id = uuid::Builder::from_unix_timestamp_millis(u64::try_from(recorded_at).unwrap_or(0), &random).into_uuid();
+        let id = uuid::Builder::from_unix_timestamp_millis(
+            u64::try_from(recorded_at).unwrap_or(0),
+            &random,
+        )
+        .into_uuid();
         let (event, occurred_at, data) = match act {
             Act::PolicySet { inactive_users, effective_from } => (
                 "rollcall.policy.set",
@@ -134,12 +146,16 @@ impl Verified {
                     "note": note,
                 }),
             ),
-            Act::DirectoryDeleted { id, not_before } => {
-                ("rollcall.directory.deleted", recorded_at.max(*not_before), json!({ "object": "directory", "id": id, "note": note }))
-            }
-            Act::CheckpointKeyChanged { from, to } => {
-                (KEY_CHANGED, recorded_at, json!({ "object": "checkpoint_key", "from": from, "to": to, "note": note }))
-            }
+            Act::DirectoryDeleted { id, not_before } => (
+                "rollcall.directory.deleted",
+                recorded_at.max(*not_before),
+                json!({ "object": "directory", "id": id, "note": note }),
+            ),
+            Act::CheckpointKeyChanged { from, to } => (
+                KEY_CHANGED,
+                recorded_at,
+                json!({ "object": "checkpoint_key", "from": from, "to": to, "note": note }),
+            ),
         };
         let body = json!({
             "object": "event",
@@ -153,7 +169,8 @@ impl Verified {
         let proof = Proof::Operator { key_id: operator.key_id };
         let extracted = extract_from(&proof, &body);
         let facts = extracted.facts.encode();
-        let (event_id, event_type) = (extracted.event_id.map(Into::into), extracted.event_type.map(Into::into));
+        let (event_id, event_type) =
+            (extracted.event_id.map(Into::into), extracted.event_type.map(Into::into));
         Ok(Verified { source: Source::Rollcall, proof, event_id, event_type, facts, body })
     }
 }
@@ -172,6 +189,10 @@ mod tests {
         }
         // python3: hmac.new(b"sk_one", b"rollcall: name of this API key", "sha256").hexdigest()[:16]
         assert_eq!(key_name(one.key_id), "key_d106596dd66439f8");
-        assert_eq!(ApiKeys::new(["sk_one"]).identify("sk_one"), Some(one), "the same name at every start");
+        assert_eq!(
+            ApiKeys::new(["sk_one"]).identify("sk_one"),
+            Some(one),
+            "the same name at every start"
+        );
     }
 }

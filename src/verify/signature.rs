@@ -37,7 +37,9 @@ impl Rejection {
     pub fn message(self) -> &'static str {
         match self {
             Rejection::Missing => "the `WorkOS-Signature` header is missing",
-            Rejection::Malformed => "the `WorkOS-Signature` header is not of the form `t=<milliseconds>, v1=<hex>`",
+            Rejection::Malformed => {
+                "the `WorkOS-Signature` header is not of the form `t=<milliseconds>, v1=<hex>`"
+            }
             Rejection::Mismatch => "no signature in the `WorkOS-Signature` header fits this body",
             Rejection::OutsideTolerance => "the signature's time is outside the tolerance",
         }
@@ -70,14 +72,26 @@ impl Keyring {
     }
 
     /// Checks again the signature that a record keeps, at whatever time it was made; `None` if the secret that verified it is not at hand.
-    pub fn check_again(&self, t: Millis, v1: &[u8; 32], key_id: &[u8; KEY_ID_BYTES], body: &[u8]) -> Option<bool> {
+    pub fn check_again(
+        &self,
+        t: Millis,
+        v1: &[u8; 32],
+        key_id: &[u8; KEY_ID_BYTES],
+        body: &[u8],
+    ) -> Option<bool> {
         let key = self.keys.iter().find(|key| key.id == *key_id)?;
         Some(v1.ct_eq(&key.signature(t.to_string().as_bytes(), body)).into())
     }
 
     /// Checks the signature in `header` over `body`. Every signature is tried with every secret, in constant time.
-    pub(super) fn verify(&self, header: Option<&[u8]>, body: &[u8], now_ms: Millis) -> Result<Proof, Rejection> {
-        let header = Header::parse(header.ok_or(Rejection::Missing)?).ok_or(Rejection::Malformed)?;
+    pub(super) fn verify(
+        &self,
+        header: Option<&[u8]>,
+        body: &[u8],
+        now_ms: Millis,
+    ) -> Result<Proof, Rejection> {
+        let header =
+            Header::parse(header.ok_or(Rejection::Missing)?).ok_or(Rejection::Malformed)?;
         let mut proof = None;
         for key in &self.keys {
             let expected = key.signature(header.t_text.as_bytes(), body);
@@ -117,7 +131,10 @@ impl Key {
 }
 
 /// HMAC takes keys of any length.
-#[allow(clippy::expect_used, reason = "the only error of this constructor is a key length, and HMAC has none")]
+#[allow(
+    clippy::expect_used,
+    reason = "the only error of this constructor is a key length, and HMAC has none"
+)]
 pub(super) fn mac_of(secret: &str) -> Hmac<Sha256> {
     Hmac::new_from_slice(secret.as_bytes()).expect("hmac takes keys of any length")
 }
@@ -145,7 +162,9 @@ impl<'a> Header<'a> {
                 "v1" => {
                     labelled = true;
                     let mut signature = [0; 32];
-                    if signatures.len() < SIGNATURES_MAX && hex::decode_to_slice(value, &mut signature).is_ok() {
+                    if signatures.len() < SIGNATURES_MAX
+                        && hex::decode_to_slice(value, &mut signature).is_ok()
+                    {
                         signatures.push(signature);
                     }
                 }

@@ -27,10 +27,20 @@ impl Logged {
     fn start(folder: &Path, arguments: &[&str]) -> Logged {
         let log = folder.join("log");
         let mut command = Command::new("sh");
-        command.args(["-c", r#"exec env ROLLCALL_LOG=info "$0" "$@" 2>"$LOG""#]).arg(binary()).env("LOG", &log);
+        command
+            .args(["-c", r#"exec env ROLLCALL_LOG=info "$0" "$@" 2>"$LOG""#])
+            .arg(binary())
+            .env("LOG", &log);
         let server = Server::start_command(command, &folder.join("data"), arguments);
         for n in 1..=2 {
-            server.deliver(&user(&format!("u{n}"), "d1", "ana", "2026-01-01T00:00:00Z", &format!("e{n}"), "dsync.user.created"));
+            server.deliver(&user(
+                &format!("u{n}"),
+                "d1",
+                "ana",
+                "2026-01-01T00:00:00Z",
+                &format!("e{n}"),
+                "dsync.user.created",
+            ));
         }
         Logged { server, log }
     }
@@ -55,7 +65,12 @@ fn each_question_about_histories_is_one_line_with_the_key_the_route_and_the_id()
     let logged = Logged::start(folder.path(), &["--log-format", "json"]);
     for (path, status, route, subject) in [
         ("users/u1/history", 200, "users/{id}/history", json!("u1")),
-        ("users/u1/access?as_of=2026-01-02T00:00:00Z&known_at=1", 200, "users/{id}/access", json!("u1")),
+        (
+            "users/u1/access?as_of=2026-01-02T00:00:00Z&known_at=1",
+            200,
+            "users/{id}/access",
+            json!("u1"),
+        ),
         ("users/u1/roles", 200, "users/{id}/roles", json!("u1")),
         ("users/u1/groups", 200, "users/{id}/groups", json!("u1")),
         ("users/nobody/groups", 404, "users/{id}/groups", json!("nobody")),
@@ -79,18 +94,31 @@ fn each_question_about_histories_is_one_line_with_the_key_the_route_and_the_id()
         let (told, lines) = logged.ask(&format!("/rollcall/v1/{path}"));
         assert_eq!((told, lines.len()), (status, 1), "{path}: {lines:?}");
         let line: Value = serde_json::from_str(&lines[0]).unwrap();
-        let fields = ["level", "target", "api_key", "method", "route", "status"].map(|name| line[name].clone());
+        let fields = ["level", "target", "api_key", "method", "route", "status"]
+            .map(|name| line[name].clone());
         let route = format!("/rollcall/v1/{route}");
-        assert_eq!(json!(fields), json!(["INFO", "rollcall::access", key_name(), "GET", route, status]), "{path}");
+        assert_eq!(
+            json!(fields),
+            json!(["INFO", "rollcall::access", key_name(), "GET", route, status]),
+            "{path}"
+        );
         assert_eq!(line.get("subject").unwrap_or(&Value::Null), &subject, "{path}");
-        assert!(line["request_id"].as_str().unwrap().starts_with("req_") && line["duration_ms"].is_u64(), "{line}");
+        assert!(
+            line["request_id"].as_str().unwrap().starts_with("req_")
+                && line["duration_ms"].is_u64(),
+            "{line}"
+        );
         for personal in ["ana@", "ana%40", "foo.example", API_KEY] {
             assert!(!lines[0].contains(personal), "{path}: {line}");
         }
     }
     // Two records are there: what was not asked for is what the answer says.
     for (path, as_of, known_at) in [
-        ("users/u1/access?as_of=2026-01-02T00:00:00Z&known_at=1", json!("2026-01-02T00:00:00Z"), json!("1")),
+        (
+            "users/u1/access?as_of=2026-01-02T00:00:00Z&known_at=1",
+            json!("2026-01-02T00:00:00Z"),
+            json!("1"),
+        ),
         ("deprovisionings", Value::Null, json!("2")),
         ("role_assignments?as_of=latest", json!("latest"), json!("2")),
         ("diff?from=latest", json!("latest to latest"), json!("2 to 2")),
@@ -115,7 +143,12 @@ fn what_is_asked_about_the_past_leaves_a_line_on_every_path() {
         ("/events", 400, "/events", Value::Null),
         ("/directories?known_at=1", 200, "/directories", Value::Null),
         ("/directories/d1?as_of=latest", 200, "/directories/{id}", json!("d1")),
-        ("/directory_users?directory=d1&as%5Fof=2026-01-02T00:00:00Z", 200, "/directory_users", json!("d1")),
+        (
+            "/directory_users?directory=d1&as%5Fof=2026-01-02T00:00:00Z",
+            200,
+            "/directory_users",
+            json!("d1"),
+        ),
         ("/directory_users/u1?known_at=1", 200, "/directory_users/{id}", json!("u1")),
         ("/directory_users/u2?known_at=1", 404, "/directory_users/{id}", json!("u2")),
         ("/directory_users/u1?known_at=3", 422, "/directory_users/{id}", json!("u1")),
@@ -137,7 +170,13 @@ fn what_is_asked_about_the_past_leaves_a_line_on_every_path() {
 fn what_applications_ask_all_day_and_who_is_not_known_leave_no_line() {
     let folder = tempfile::tempdir().unwrap();
     let logged = Logged::start(folder.path(), &[]);
-    for path in ["/directories", "/directory_users/u1", "/directory_users?directory=d1", "/rollcall/v1/policy", "/readyz"] {
+    for path in [
+        "/directories",
+        "/directory_users/u1",
+        "/directory_users?directory=d1",
+        "/rollcall/v1/policy",
+        "/readyz",
+    ] {
         assert_eq!(logged.ask(path), (200, Vec::new()), "{path}");
     }
     for headers in [&[][..], &[("Authorization", "Bearer sk_wrong")]] {

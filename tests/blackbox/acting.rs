@@ -28,7 +28,14 @@ pub struct Stage {
 impl Stage {
     pub fn new(server: Option<Server>) -> Stage {
         let clock_ms = read_time("2026-11-15T00:00:00Z").unwrap();
-        Stage { server, world: World::new(), sent: Vec::new(), recorded: RefCell::default(), last_act: None, clock_ms }
+        Stage {
+            server,
+            world: World::new(),
+            sent: Vec::new(),
+            recorded: RefCell::default(),
+            last_act: None,
+            clock_ms,
+        }
     }
 
     pub fn server(&self) -> &Server {
@@ -61,7 +68,9 @@ impl Stage {
     fn last_act(&mut self) -> Value {
         let after = self.last_act.as_ref().map_or(String::new(), |id| format!("&after={id}"));
         let listed = self.server().get(&format!("/events?events={ACTS}{after}")).json();
-        let [act] = listed["data"].as_array().unwrap().as_slice() else { panic!("one act, one event: {listed}") };
+        let [act] = listed["data"].as_array().unwrap().as_slice() else {
+            panic!("one act, one event: {listed}")
+        };
         self.last_act = Some(act["id"].as_str().unwrap().to_owned());
         act.clone()
     }
@@ -72,13 +81,24 @@ impl Stage {
             None => {
                 self.clock_ms += 10;
                 self.sent.push((self.clock_ms, self.clock_ms));
-                Act { event_id: format!("op_{:03}", self.world.head()), recorded_at_ms: self.clock_ms }
+                Act {
+                    event_id: format!("op_{:03}", self.world.head()),
+                    recorded_at_ms: self.clock_ms,
+                }
             }
             Some(set) => {
-                let (event, moment) = (self.last_act(), |value: &Value| read_time(value.as_str().unwrap()).unwrap());
+                let (event, moment) =
+                    (self.last_act(), |value: &Value| read_time(value.as_str().unwrap()).unwrap());
                 assert_eq!(event["created_at"], set["set_at"]);
-                let act = Act { event_id: event["id"].as_str().unwrap().to_owned(), recorded_at_ms: moment(&set["set_at"]) };
-                assert_eq!(moment(&set["effective_from"]), effective_from_ms.unwrap_or(act.recorded_at_ms), "{set}");
+                let act = Act {
+                    event_id: event["id"].as_str().unwrap().to_owned(),
+                    recorded_at_ms: moment(&set["set_at"]),
+                };
+                assert_eq!(
+                    moment(&set["effective_from"]),
+                    effective_from_ms.unwrap_or(act.recorded_at_ms),
+                    "{set}"
+                );
                 act
             }
         };
@@ -95,7 +115,12 @@ impl Stage {
     }
 
     /// The answer, where there is a server.
-    pub fn set_mapping(&mut self, mapping: &Value, effective_from_ms: Option<i64>, note: Value) -> Option<Value> {
+    pub fn set_mapping(
+        &mut self,
+        mapping: &Value,
+        effective_from_ms: Option<i64>,
+        note: Value,
+    ) -> Option<Value> {
         let body = json!({ "mapping": mapping, "effective_from": effective_from_ms.map(rfc3339), "note": note });
         let set = self.server.is_some().then(|| self.put("role_mapping", body, now_ms()));
         let (act, from) = self.done(set.as_ref(), effective_from_ms);
@@ -108,13 +133,19 @@ impl Stage {
         let (before, answer) = (now_ms(), self.server.as_ref().map(|server| server.delete(&path)));
         let status = answer.map_or(0, |answer| answer.status);
         let not_before = match self.world.deletion_of(directory) {
-            Deletion::Unknown => return assert!([0, 404].contains(&status), "{directory}: {status}"),
+            Deletion::Unknown => {
+                return assert!([0, 404].contains(&status), "{directory}: {status}");
+            }
             Deletion::Done => return assert!([0, 202].contains(&status), "{directory}: {status}"),
             Deletion::NotBefore(moment) => moment,
         };
         if self.server.is_none() {
             let (act, at) = self.done(None, None);
-            self.world.delete_directory(&act.event_id, directory, not_before.map_or(at, |moment| moment.max(at)));
+            self.world.delete_directory(
+                &act.event_id,
+                directory,
+                not_before.map_or(at, |moment| moment.max(at)),
+            );
             return;
         }
         assert_eq!(status, 202, "{directory}");
@@ -123,7 +154,10 @@ impl Stage {
         let at = read_time(event["created_at"].as_str().unwrap()).unwrap();
         match not_before {
             Some(moment) if moment > now_ms() + 1 => assert_eq!(at, moment, "{directory}"),
-            _ => assert!((before..=now_ms() + 1).contains(&at) || not_before == Some(at), "{directory}: {event}"),
+            _ => assert!(
+                (before..=now_ms() + 1).contains(&at) || not_before == Some(at),
+                "{directory}: {event}"
+            ),
         }
         self.world.delete_directory(event["id"].as_str().unwrap(), directory, at);
     }
@@ -132,9 +166,16 @@ impl Stage {
         let (before, after) = self.sent[seq as usize - 1];
         let moment = read_time(recorded_at).unwrap();
         // A question by time may have pushed the next stamp by a millisecond.
-        assert!((before..=after + 1).contains(&moment), "record {seq} was sent from {before} to {after}, and taken at {moment}");
+        assert!(
+            (before..=after + 1).contains(&moment),
+            "record {seq} was sent from {before} to {after}, and taken at {moment}"
+        );
         let mut recorded = self.recorded.borrow_mut();
-        assert_eq!(recorded.entry(seq).or_insert_with(|| recorded_at.to_owned()), recorded_at, "record {seq}");
+        assert_eq!(
+            recorded.entry(seq).or_insert_with(|| recorded_at.to_owned()),
+            recorded_at,
+            "record {seq}"
+        );
     }
 
     /// Checks every `recorded_at` of a cause and takes it out: the model cannot know it.
@@ -146,9 +187,11 @@ impl Stage {
     fn strip(&self, value: &mut Value) {
         match value {
             Value::Object(fields) => {
-                if let (true, Some(seq), Some(Value::String(at))) =
-                    (fields.contains_key("event_id"), fields.get("seq").and_then(Value::as_u64), fields.get("recorded_at"))
-                {
+                if let (true, Some(seq), Some(Value::String(at))) = (
+                    fields.contains_key("event_id"),
+                    fields.get("seq").and_then(Value::as_u64),
+                    fields.get("recorded_at"),
+                ) {
                     self.check_recorded(seq, at);
                     fields.insert("recorded_at".to_owned(), Value::Null);
                 }

@@ -36,7 +36,11 @@ fn recorded(server: &Server, id: &str) -> BTreeMap<u64, (String, String)> {
             found.insert(seq, (recorded.to_owned(), format!("{} d {} h", hours / 24, hours % 24)));
         }
         value.as_array().into_iter().flatten().for_each(|value| gather(value, found));
-        value.as_object().into_iter().flat_map(|object| object.values()).for_each(|value| gather(value, found));
+        value
+            .as_object()
+            .into_iter()
+            .flat_map(|object| object.values())
+            .for_each(|value| gather(value, found));
     }
     let mut found = BTreeMap::new();
     for list in ["history", "access", "groups"] {
@@ -50,12 +54,19 @@ fn without_this_day(page: &str, recorded: &BTreeMap<u64, (String, String)>) -> S
     let mut out = String::new();
     for line in page.lines() {
         let indented = line.starts_with(' ');
-        let mut line = line.split("  ").map(str::trim).filter(|part| !part.is_empty()).collect::<Vec<_>>().join("  ");
+        let mut line = line
+            .split("  ")
+            .map(str::trim)
+            .filter(|part| !part.is_empty())
+            .collect::<Vec<_>>()
+            .join("  ");
         for (seq, (at, delay)) in recorded {
             line = line.replace(&format!("record  {seq}  "), &format!("record {seq}  "));
             let utc = at.replace('T', " ").replace('Z', " UTC");
             if line.contains(&format!("record {seq}")) || line.contains(&utc) {
-                line = line.replace(&utc, &format!("@{seq}")).replace(&format!("learnt {delay} later"), &format!("learnt +{seq}"));
+                line = line
+                    .replace(&utc, &format!("@{seq}"))
+                    .replace(&format!("learnt {delay} later"), &format!("learnt +{seq}"));
             }
         }
         out.push_str(&format!("{}{line}\n", if indented { "  " } else { "" }));
@@ -98,12 +109,20 @@ proof of record 18, by which access ended: rollcall prove 18
     // Before the record came he had access, and had joined another group.
     let page = out(&ask(&server, &["audit", LUDO, "--known-at", "17"]));
     assert!(page.contains("\nhas access since 2025-04-07 07:00:01.300 UTC, by event_01JR7GS1MQJ1KZVH5RF4XFM601, learnt "), "{page}");
-    assert!(page.contains("\nasked         as of latest, known at record 17\n") && page.contains("+ joins Dyeing & Finishing\n"), "{page}");
+    assert!(
+        page.contains("\nasked         as of latest, known at record 17\n")
+            && page.contains("+ joins Dyeing & Finishing\n"),
+        "{page}"
+    );
     // His last millisecond, and the one before his first.
     let page = out(&ask(&server, &["audit", LUDO, "--as-of", "2025-06-01T11:59:59.999Z"]));
     assert!(page.contains("\nhas access since ") && !page.contains("- deleted"), "{page}");
     let page = out(&ask(&server, &["audit", LUDO, "--as-of", "2025-04-07T07:00:01.299Z"]));
-    assert!(page.starts_with(&format!("{LUDO}\nhas never had access\n")) && !page.contains("rollcall prove"), "{page}");
+    assert!(
+        page.starts_with(&format!("{LUDO}\nhas never had access\n"))
+            && !page.contains("rollcall prove"),
+        "{page}"
+    );
 }
 
 #[test]
@@ -131,7 +150,10 @@ fn an_end_that_a_directory_brought_names_all_records_on_which_it_rests() {
         server.deliver(&event);
     }
     let end = |page: &str| -> Vec<String> {
-        let (head, proofs) = (page.lines().skip(1).take(2), page.lines().filter(|line| line.starts_with("proof of ")));
+        let (head, proofs) = (
+            page.lines().skip(1).take(2),
+            page.lines().filter(|line| line.starts_with("proof of ")),
+        );
         head.chain(proofs).map(|line| line.split(", learnt ").next().unwrap().to_owned()).collect()
     };
     // The move is record 7, and that the directory had been off since January is record 5.
@@ -150,9 +172,15 @@ fn an_end_that_a_directory_brought_names_all_records_on_which_it_rests() {
         "proof of record 4, the last to say before that the user is in that directory: rollcall prove 4",
     ];
     assert_eq!(end(&out(&ask(&server, &["audit", "u2"]))), stayed);
-    let head: Value = serde_json::from_str(out(&ask(&server, &["audit", "u1", "--json"])).lines().next().unwrap()).unwrap();
+    let head: Value = serde_json::from_str(
+        out(&ask(&server, &["audit", "u1", "--json"])).lines().next().unwrap(),
+    )
+    .unwrap();
     let told = ["records", "roles", "groups", "seq"].map(|name| head[name].clone());
-    assert_eq!(told, [json!([7, 5]), json!([]), json!([{"id": "g1", "name": "Finance"}]), json!(7)]);
+    assert_eq!(
+        told,
+        [json!([7, 5]), json!([]), json!([{"id": "g1", "name": "Finance"}]), json!(7)]
+    );
 }
 
 #[test]
@@ -165,14 +193,24 @@ fn nothing_known_yet_is_not_nothing_ever() {
     for (arguments, wanted) in [
         (
             &["ana@foo.example", "--known-at", "1"][..],
-            format!("nothing was known of `ana@foo.example` as of latest, known at record 1: {first}"),
+            format!(
+                "nothing was known of `ana@foo.example` as of latest, known at record 1: {first}"
+            ),
         ),
-        (&["u1", "--known-at", "1"], format!("nothing was known of `u1` as of latest, known at record 1: {first}")),
+        (
+            &["u1", "--known-at", "1"],
+            format!("nothing was known of `u1` as of latest, known at record 1: {first}"),
+        ),
         (
             &["ana@foo.example", "--as-of", "2026-01-01"],
-            format!("nothing was known of `ana@foo.example` as of 2026-01-01T00:00:00.000Z, known at record 2: {first}"),
+            format!(
+                "nothing was known of `ana@foo.example` as of 2026-01-01T00:00:00.000Z, known at record 2: {first}"
+            ),
         ),
-        (&["cy@foo.example", "--known-at", "1"], "nobody shows the email `cy@foo.example`, and nobody ever did".to_owned()),
+        (
+            &["cy@foo.example", "--known-at", "1"],
+            "nobody shows the email `cy@foo.example`, and nobody ever did".to_owned(),
+        ),
         (&["u2", "--known-at", "1"], "Directory User not found: 'u2'.".to_owned()),
         (&["u1", "--known-at", "3"], "--known-at: ".to_owned()),
     ] {
@@ -217,9 +255,14 @@ proof of record 16, by which access began: rollcall prove 16
     assert_eq!(without_this_day(&page, &recorded(&server, SORAYA)), expected);
     // Theo's email was that of two users, who are told in the order in which they came.
     let pages = out(&ask(&server, &["audit", "tmarchetti@corvid-analytics.example"]));
-    let answers: Vec<&str> = pages.lines().filter(|line| line.contains(" access on ") || line.contains(" access since ")).collect();
+    let answers: Vec<&str> = pages
+        .lines()
+        .filter(|line| line.contains(" access on ") || line.contains(" access since "))
+        .collect();
     assert!(
-        answers.len() == 2 && answers[0].starts_with("lost access on 2025-07-04") && answers[1].starts_with("has access since 2025-10-01")
+        answers.len() == 2
+            && answers[0].starts_with("lost access on 2025-07-04")
+            && answers[1].starts_with("has access since 2025-10-01")
     );
 }
 
@@ -230,14 +273,17 @@ fn what_came_late_and_what_never_came_is_marked() {
     // What was overtaken by less than a second is no surprise, and by how much it was here no test can say: the table names it all the same.
     let table = out(&ask(&server, &["audit", "mcastellanos@halden-robotics.example", "--csv"]));
     let mut reader = csv::Reader::from_reader(table.as_bytes());
-    let late: Vec<csv::StringRecord> = reader.records().map(Result::unwrap).filter(|row| &row[11] == "true").collect();
-    let late: Vec<[&str; 5]> = late.iter().map(|row| [&row[1], &row[2], &row[3], &row[8], &row[17]]).collect();
+    let late: Vec<csv::StringRecord> =
+        reader.records().map(Result::unwrap).filter(|row| &row[11] == "true").collect();
+    let late: Vec<[&str; 5]> =
+        late.iter().map(|row| [&row[1], &row[2], &row[3], &row[8], &row[17]]).collect();
     assert_eq!(late, [["2026-02-16T11:05:00.000Z", "membership", "left", "Platform", "30"]]);
     let event = |id: &str, title: &str, more: Value, at: &str| {
         let mut data = json!({"id": "u1", "directory_id": "d1", "state": "active", "email": "ana@foo.example", "job_title": title});
         data.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         let event = if id == "m1" { "created" } else { "updated" };
-        json!({"id": id, "event": format!("dsync.user.{event}"), "created_at": at, "data": data}).to_string()
+        json!({"id": id, "event": format!("dsync.user.{event}"), "created_at": at, "data": data})
+            .to_string()
     };
     server.deliver(&event("m1", "Clerk", json!({}), "2026-01-01T00:00:00Z"));
     let missed = json!({"previous_attributes": {"job_title": "Senior Clerk"}});
@@ -264,27 +310,46 @@ fn programs_read_the_objects_as_they_came_and_spreadsheets_one_table() {
     let folder = tempfile::tempdir().unwrap();
     let server = told(folder.path(), "0008");
     let told = out(&ask(&server, &["audit", SORAYA, "--json"]));
-    let objects: Vec<Value> = told.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let objects: Vec<Value> =
+        told.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(
-        ["kind", "user_id", "has_access", "since", "seq", "as_of", "known_at"].map(|name| objects[0][name].clone()),
-        [json!("user"), json!(SORAYA), json!(true), json!("2025-10-01T08:00:00.000Z"), json!(16), json!("latest"), json!(18)]
+        ["kind", "user_id", "has_access", "since", "seq", "as_of", "known_at"]
+            .map(|name| objects[0][name].clone()),
+        [
+            json!("user"),
+            json!(SORAYA),
+            json!(true),
+            json!("2025-10-01T08:00:00.000Z"),
+            json!(16),
+            json!("latest"),
+            json!(18)
+        ]
     );
-    for (kind, list) in [("version", "history"), ("access", "access"), ("membership", "groups"), ("role", "roles")] {
+    for (kind, list) in
+        [("version", "history"), ("access", "access"), ("membership", "groups"), ("role", "roles")]
+    {
         let path = format!("/rollcall/v1/users/{SORAYA}/{list}");
-        let expected: String = lines(&server, &path).lines().map(|line| format!("{{\"kind\":\"{kind}\",{}\n", &line[1..])).collect();
-        let of_kind: String =
-            told.lines().filter(|line| line.starts_with(&format!("{{\"kind\":\"{kind}\""))).map(|line| format!("{line}\n")).collect();
+        let expected: String = lines(&server, &path)
+            .lines()
+            .map(|line| format!("{{\"kind\":\"{kind}\",{}\n", &line[1..]))
+            .collect();
+        let of_kind: String = told
+            .lines()
+            .filter(|line| line.starts_with(&format!("{{\"kind\":\"{kind}\"")))
+            .map(|line| format!("{line}\n"))
+            .collect();
         assert_eq!(of_kind, expected, "{kind}");
     }
     let table = out(&ask(&server, &["audit", SORAYA, "--csv"]));
     let mut reader = csv::Reader::from_reader(table.as_bytes());
-    let names =
-        "user_id,at,kind,change,field,from,to,group_id,group_name,role,reason,late,event_id,event,occurred_at,recorded_at,delay_ms,seq";
+    let names = "user_id,at,kind,change,field,from,to,group_id,group_name,role,reason,late,event_id,event,occurred_at,recorded_at,delay_ms,seq";
     assert_eq!(reader.headers().unwrap().iter().collect::<Vec<_>>().join(","), names);
-    let rows: Vec<Vec<String>> = reader.records().map(|row| row.unwrap().iter().map(str::to_owned).collect()).collect();
+    let rows: Vec<Vec<String>> =
+        reader.records().map(|row| row.unwrap().iter().map(str::to_owned).collect()).collect();
     let of = |seq: &str| -> Vec<[&str; 6]> {
         let rows = rows.iter().filter(|row| row[17] == seq);
-        rows.map(|row| [&row[1], &row[2], &row[3], &row[4], &row[5], &row[6]].map(String::as_str)).collect()
+        rows.map(|row| [&row[1], &row[2], &row[3], &row[4], &row[5], &row[6]].map(String::as_str))
+            .collect()
     };
     let at = "2025-07-04T16:00:00.000Z";
     assert_eq!(
@@ -295,15 +360,36 @@ fn programs_read_the_objects_as_they_came_and_spreadsheets_one_table() {
             [at, "access", "ended", "", "", ""]
         ]
     );
-    assert_eq!(rows.iter().filter(|row| row[2] == "access").map(|row| row[10].as_str()).collect::<Vec<_>>(), ["", "user_inactive", ""]);
-    assert!(rows.iter().all(|row| row[0] == SORAYA && row[11] == "false" && row[13].starts_with("dsync.")));
+    assert_eq!(
+        rows.iter()
+            .filter(|row| row[2] == "access")
+            .map(|row| row[10].as_str())
+            .collect::<Vec<_>>(),
+        ["", "user_inactive", ""]
+    );
+    assert!(
+        rows.iter()
+            .all(|row| row[0] == SORAYA && row[11] == "false" && row[13].starts_with("dsync."))
+    );
     // A value with quotes, commas and line breaks stays one value.
     let name = "Li, \"Bo\"\n\u{1b}=1+1";
-    let mut event: Value = serde_json::from_str(&user("u1", "d1", "bo", "2026-01-01T00:00:00Z", "e1", "dsync.user.created")).unwrap();
+    let mut event: Value = serde_json::from_str(&user(
+        "u1",
+        "d1",
+        "bo",
+        "2026-01-01T00:00:00Z",
+        "e1",
+        "dsync.user.created",
+    ))
+    .unwrap();
     event["data"]["job_title"] = json!(name);
     server.deliver(&event.to_string());
     let table = out(&ask(&server, &["audit", "u1", "--csv"]));
-    let title = csv::Reader::from_reader(table.as_bytes()).records().map(Result::unwrap).find(|row| &row[4] == "job_title").unwrap();
+    let title = csv::Reader::from_reader(table.as_bytes())
+        .records()
+        .map(Result::unwrap)
+        .find(|row| &row[4] == "job_title")
+        .unwrap();
     assert_eq!(serde_json::from_str::<Value>(&title[6]).unwrap(), json!(name));
 }
 
@@ -312,12 +398,20 @@ fn losses_of_access_are_a_list() {
     let folder = tempfile::tempdir().unwrap();
     let server = told(folder.path(), "0008");
     let output = ask(&server, &["deprovisioned"]);
-    let rows: Vec<Vec<String>> = cells(&out(&output)).into_iter().map(|row| [&row[..3], &row[4..]].concat()).collect();
+    let rows: Vec<Vec<String>> =
+        cells(&out(&output)).into_iter().map(|row| [&row[..3], &row[4..]].concat()).collect();
     let who = |name: &str| format!("{name}@corvid-analytics.example");
     // Ilya was suspended, Soraya came back, Theo only as another user.
     let expected = [
         ["2025-05-15T12:00:00.000Z", &who("ipetrenko"), "user_inactive", "Research", "-", "12"],
-        ["2025-07-04T16:00:00.000Z", &who("smaddox"), "user_inactive", "Research", "2025-10-01T08:00:00.000Z", "13"],
+        [
+            "2025-07-04T16:00:00.000Z",
+            &who("smaddox"),
+            "user_inactive",
+            "Research",
+            "2025-10-01T08:00:00.000Z",
+            "13",
+        ],
         ["2025-07-04T16:00:00.000Z", &who("tmarchetti"), "user_deleted", "Lab Access", "-", "14"],
     ];
     assert_eq!(rows, expected);
@@ -327,12 +421,21 @@ fn losses_of_access_are_a_list() {
         (&[][..], ""),
         (&["--since", "2025-07-04T18:00:00+02:00"], "?since=2025-07-04T16:00:00Z"),
         (&["--until", "2025-07-04T15:59:59.999Z"], "?until=2025-07-04T15:59:59.999Z"),
-        (&["--since", "2025-05-16", "--until", "2025-07-05"], "?since=2025-05-16T00:00:00Z&until=2025-07-05T00:00:00Z"),
+        (
+            &["--since", "2025-05-16", "--until", "2025-07-05"],
+            "?since=2025-05-16T00:00:00Z&until=2025-07-05T00:00:00Z",
+        ),
         (&["--as-of", "2025-07-01"], "?as_of=2025-07-01T00:00:00Z"),
         (&["--since", "30d"], "?since=2026-10-01T00:00:00Z"),
         (&["--user", SORAYA], "?user=directory_user_01JQR6Z5W0X08WAZ8W81VT2TCV"),
-        (&["--email", "TMARCHETTI@corvid-analytics.example"], "?email=tmarchetti@corvid-analytics.example"),
-        (&["--directory", "directory_01JQR5TJ00ESTTESN4TQ7VVG9C"], "?directory=directory_01JQR5TJ00ESTTESN4TQ7VVG9C"),
+        (
+            &["--email", "TMARCHETTI@corvid-analytics.example"],
+            "?email=tmarchetti@corvid-analytics.example",
+        ),
+        (
+            &["--directory", "directory_01JQR5TJ00ESTTESN4TQ7VVG9C"],
+            "?directory=directory_01JQR5TJ00ESTTESN4TQ7VVG9C",
+        ),
         (&["--organization", "org_nobody"], "?organization_id=org_nobody"),
         (&["--known-at", "13"], "?known_at=13"),
         (&["--limit", "1"], "?limit=1"),
@@ -344,16 +447,25 @@ fn losses_of_access_are_a_list() {
         );
     }
     // Who finds nothing is told where it was looked for.
-    let none = err(&ask(&server, &["deprovisioned", "--since", "2025-07-05", "--until", "2026-01-01"]));
+    let none =
+        err(&ask(&server, &["deprovisioned", "--since", "2025-07-05", "--until", "2026-01-01"]));
     let bounds = "0 deprovisionings since 2025-07-05T00:00:00.000Z until 2026-01-01T00:00:00.000Z, as of latest, known at record 18\n";
     assert_eq!(none, bounds);
     let table = out(&ask(&server, &["deprovisioned", "--csv", "--user", SORAYA]));
     let (names, row) = table.trim_end().split_once('\n').unwrap();
-    let expected =
-        "occurred_at,user_id,email,directory_id,organization_id,reason,recorded_at,delay_ms,roles,groups,restored_at,event_id,event,seq";
+    let expected = "occurred_at,user_id,email,directory_id,organization_id,reason,recorded_at,delay_ms,roles,groups,restored_at,event_id,event,seq";
     assert_eq!(names, expected);
-    let row = csv::ReaderBuilder::new().has_headers(false).from_reader(row.as_bytes()).records().next().unwrap().unwrap();
-    assert_eq!((&row[0], &row[1], &row[5], &row[13]), ("2025-07-04T16:00:00.000Z", SORAYA, "user_inactive", "13"));
+    let row = csv::ReaderBuilder::new()
+        .has_headers(false)
+        .from_reader(row.as_bytes())
+        .records()
+        .next()
+        .unwrap()
+        .unwrap();
+    assert_eq!(
+        (&row[0], &row[1], &row[5], &row[13]),
+        ("2025-07-04T16:00:00.000Z", SORAYA, "user_inactive", "13")
+    );
     assert_eq!(serde_json::from_str::<Value>(&row[9]).unwrap()[0]["name"], "Research");
 }
 
@@ -362,13 +474,19 @@ fn no_cell_for_a_spreadsheet_begins_like_a_formula() {
     let folder = tempfile::tempdir().unwrap();
     let server = Server::start(folder.path());
     let event = |id: &str, at: &str, change: &str| {
-        let mut event: Value = serde_json::from_str(&user("-1+1", "@d", "x", at, id, &format!("dsync.user.{change}"))).unwrap();
+        let mut event: Value =
+            serde_json::from_str(&user("-1+1", "@d", "x", at, id, &format!("dsync.user.{change}")))
+                .unwrap();
         event["data"]["email"] = json!("=cmd|calc@x.example");
         event.to_string()
     };
     let group = json!({"id": "e2", "event": "dsync.group.user_added", "created_at": "2026-01-02T00:00:00Z", "data": {"directory_id": "@d",
         "user": {"id": "-1+1", "email": "=cmd|calc@x.example", "state": "active"}, "group": {"id": "+g", "name": "\t=1+1"}}});
-    for event in [event("e1", "2026-01-01T00:00:00Z", "created"), group.to_string(), event("e3", "2026-01-03T00:00:00Z", "deleted")] {
+    for event in [
+        event("e1", "2026-01-01T00:00:00Z", "created"),
+        group.to_string(),
+        event("e3", "2026-01-03T00:00:00Z", "deleted"),
+    ] {
         server.deliver(&event);
     }
     for (arguments, cell) in [
@@ -380,9 +498,17 @@ fn no_cell_for_a_spreadsheet_begins_like_a_formula() {
     ] {
         let table = out(&ask(&server, arguments));
         let mut reader = csv::Reader::from_reader(table.as_bytes());
-        let cells: Vec<String> = reader.records().flat_map(|row| row.unwrap().iter().map(str::to_owned).collect::<Vec<_>>()).collect();
+        let cells: Vec<String> = reader
+            .records()
+            .flat_map(|row| row.unwrap().iter().map(str::to_owned).collect::<Vec<_>>())
+            .collect();
         assert!(cells.iter().any(|found| found == cell), "{arguments:?}: {table}");
-        assert!(cells.iter().all(|cell| !cell.starts_with(['=', '+', '@', '\t']) && !cell.starts_with("-1+")), "{arguments:?}: {table}");
+        assert!(
+            cells
+                .iter()
+                .all(|cell| !cell.starts_with(['=', '+', '@', '\t']) && !cell.starts_with("-1+")),
+            "{arguments:?}: {table}"
+        );
     }
 }
 
@@ -392,8 +518,11 @@ fn the_feed_of_changes_is_lines_for_programs_also_of_what_comes() {
     let server = told(folder.path(), "0008");
     let all = lines(&server, "/rollcall/v1/changes?limit=1000&wait=0");
     let ended: Vec<Value> = all.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    let ended: Vec<u64> =
-        ended.iter().filter(|change| change["change"] == "access_ended").map(|change| change["seq"].as_u64().unwrap()).collect();
+    let ended: Vec<u64> = ended
+        .iter()
+        .filter(|change| change["change"] == "access_ended")
+        .map(|change| change["seq"].as_u64().unwrap())
+        .collect();
     assert_eq!((out(&ask(&server, &["changes"])), ended), (all.clone(), vec![12, 13, 14]));
     let after: String = all
         .lines()
@@ -402,11 +531,23 @@ fn the_feed_of_changes_is_lines_for_programs_also_of_what_comes() {
         .map(|line| format!("{line}\n"))
         .collect();
     assert_eq!(out(&ask(&server, &["changes", "--after", "12"])), after);
-    assert_eq!(out(&ask(&server, &["changes", "--limit", "2"])), all.lines().take(2).map(|line| format!("{line}\n")).collect::<String>());
+    assert_eq!(
+        out(&ask(&server, &["changes", "--limit", "2"])),
+        all.lines().take(2).map(|line| format!("{line}\n")).collect::<String>()
+    );
     assert_eq!(out(&ask(&server, &["changes", "--after", "latest"])), "");
     assert!(refused(&ask(&server, &["changes", "--after", "x"])).contains("--after: "));
     // Whoever follows from here on gets what comes, and ends with its reader.
-    let mut command = rollcall(&["changes", "--follow", "--after", "18", "--url", &server.url, "--api-key", API_KEY]);
+    let mut command = rollcall(&[
+        "changes",
+        "--follow",
+        "--after",
+        "18",
+        "--url",
+        &server.url,
+        "--api-key",
+        API_KEY,
+    ]);
     let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
     let mut told = BufReader::new(child.stdout.take().unwrap());
     for (event, change) in [("created", "access_granted"), ("deleted", "access_ended")] {
@@ -415,14 +556,20 @@ fn the_feed_of_changes_is_lines_for_programs_also_of_what_comes() {
         let mut line = String::new();
         told.read_line(&mut line).unwrap();
         let line: Value = serde_json::from_str(&line).unwrap();
-        assert_eq!((&line["change"], &line["user_id"], &line["cause"]["event_id"]), (&json!(change), &json!("u1"), &json!(event)));
+        assert_eq!(
+            (&line["change"], &line["user_id"], &line["cause"]["event_id"]),
+            (&json!(change), &json!("u1"), &json!(event))
+        );
     }
     drop(told);
     assert_eq!(child.wait().unwrap().code(), Some(0));
     let all = out(&ask(&server, &["changes"]));
     assert_eq!(server.stop(), 0);
     assert_eq!(out(&ask_folder(folder.path(), &["changes"])), all);
-    assert!(refused(&ask_folder(folder.path(), &["changes", "--follow"])).contains("ask a server with --url"));
+    assert!(
+        refused(&ask_folder(folder.path(), &["changes", "--follow"]))
+            .contains("ask a server with --url")
+    );
 }
 
 #[test]
@@ -451,7 +598,10 @@ fn a_mistake_about_whom_to_audit_is_named() {
     let server = told(folder.path(), "0008");
     for (arguments, wanted) in [
         (&["audit", "nobody"][..], "Directory User not found: 'nobody'."),
-        (&["audit", "nobody@corvid-analytics.example"], "nobody shows the email `nobody@corvid-analytics.example`"),
+        (
+            &["audit", "nobody@corvid-analytics.example"],
+            "nobody shows the email `nobody@corvid-analytics.example`",
+        ),
         (&["audit", ""], "a value is required"),
         (&["audit"], "<USER|EMAIL>"),
         (&["audit", SORAYA, "--known-at", "19"], "--known-at: "),
@@ -474,20 +624,34 @@ fn a_timeline_has_colours_on_a_terminal_only_and_is_cut_to_it() {
     let audit = ["audit", SORAYA];
     let (told, code) = OnTerminal::start(&server, &audit, &[("COLUMNS", "80")]).end();
     assert_eq!(code, Some(0));
-    for painted in ["\u{1b}[1m\u{1b}[32mhas access since 2025-10-01", "\u{1b}[1m\u{1b}[31m  - access ends: user_inactive\u{1b}[0m"] {
+    for painted in [
+        "\u{1b}[1m\u{1b}[32mhas access since 2025-10-01",
+        "\u{1b}[1m\u{1b}[31m  - access ends: user_inactive\u{1b}[0m",
+    ] {
         assert!(told.contains(painted), "{painted:?} is missing from {told:?}");
     }
     for environment in [[("NO_COLOR", "1")], [("TERM", "dumb")]] {
         let (told, code) = OnTerminal::start(&server, &audit, &environment).end();
-        assert!(code == Some(0) && told.contains("access ends") && !told.contains('\u{1b}'), "{told:?}");
+        assert!(
+            code == Some(0) && told.contains("access ends") && !told.contains('\u{1b}'),
+            "{told:?}"
+        );
     }
     assert!(!out(&ask(&server, &audit)).contains('\u{1b}'));
-    let narrow = rollcall(&["audit", SORAYA, "--url", &server.url, "--api-key", API_KEY]).env("COLUMNS", "80").output();
+    let narrow = rollcall(&["audit", SORAYA, "--url", &server.url, "--api-key", API_KEY])
+        .env("COLUMNS", "80")
+        .output();
     let page = out(&narrow.unwrap());
     let (_, steps) = page.split_once("\n\n").unwrap();
-    assert!(steps.lines().all(|line| line.chars().count() <= 80) && steps.contains("email smaddox@") && steps.contains('…'), "{page}");
     assert!(
-        steps.lines().any(|line| line.starts_with("  event_01K6FCJ303EZBWJZMDDYY6RNJG  learnt ") && line.ends_with(" later")),
+        steps.lines().all(|line| line.chars().count() <= 80)
+            && steps.contains("email smaddox@")
+            && steps.contains('…'),
+        "{page}"
+    );
+    assert!(
+        steps.lines().any(|line| line.starts_with("  event_01K6FCJ303EZBWJZMDDYY6RNJG  learnt ")
+            && line.ends_with(" later")),
         "{page}"
     );
 }
@@ -497,11 +661,21 @@ fn users_of_any_directory_are_found_by_an_email_that_they_ever_showed() {
     let folder = tempfile::tempdir().unwrap();
     let server = Server::start(folder.path());
     for (id, directory, name) in [("u1", "d1", "ana"), ("u2", "d2", "Ana"), ("u3", "d3", "bo")] {
-        server.deliver(&user(id, directory, name, "2026-01-01T00:00:00Z", &format!("e{id}"), "dsync.user.created"));
+        server.deliver(&user(
+            id,
+            directory,
+            name,
+            "2026-01-01T00:00:00Z",
+            &format!("e{id}"),
+            "dsync.user.created",
+        ));
     }
     let holders = |query: &str| -> Vec<(String, bool)> {
-        let answer = server.get(&format!("/rollcall/v1/users?email=ANA%40foo.example{query}")).json();
-        let holder = |item: &Value| (item["user_id"].as_str().unwrap().to_owned(), item["shows"].as_bool().unwrap());
+        let answer =
+            server.get(&format!("/rollcall/v1/users?email=ANA%40foo.example{query}")).json();
+        let holder = |item: &Value| {
+            (item["user_id"].as_str().unwrap().to_owned(), item["shows"].as_bool().unwrap())
+        };
         answer["data"].as_array().unwrap().iter().map(holder).collect()
     };
     let [u1, u2] = ["u1", "u2"].map(|id| (id.to_owned(), true));
@@ -510,7 +684,10 @@ fn users_of_any_directory_are_found_by_an_email_that_they_ever_showed() {
     assert_eq!(holders("&known_at=1"), std::slice::from_ref(&u1));
     assert_eq!(holders("&as_of=2025-12-31T23:59:59.999Z"), []);
     let page = server.get("/rollcall/v1/users?email=ana%40foo.example&limit=1").json();
-    assert_eq!(holders(&format!("&after={}", page["list_metadata"]["after"].as_str().unwrap())), std::slice::from_ref(&u2));
+    assert_eq!(
+        holders(&format!("&after={}", page["list_metadata"]["after"].as_str().unwrap())),
+        std::slice::from_ref(&u2)
+    );
     // One changes it, another is deleted: both had it.
     server.deliver(&user("u1", "d1", "anna", "2026-01-01T00:00:05Z", "e4", "dsync.user.updated"));
     server.deliver(&user("u2", "d2", "Ana", "2026-01-01T00:00:05Z", "e5", "dsync.user.deleted"));

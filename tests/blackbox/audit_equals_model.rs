@@ -37,10 +37,22 @@ fn every_audit_call_at_any_cut_after_any_acts_answers_as_the_model_says() {
     if !as_usual {
         return;
     }
-    let answers =
-        ["access", "acts", "deprovisionings", "differences", "groups", "histories of groups", "histories of users", "members", "repeated"];
+    let answers = [
+        "access",
+        "acts",
+        "deprovisionings",
+        "differences",
+        "groups",
+        "histories of groups",
+        "histories of users",
+        "members",
+        "repeated",
+    ];
     for kind in answers {
-        assert!(tally[kind][1] * 4 >= tally[kind][0] && tally[kind][1] >= histories, "{kind}: {tally:?}");
+        assert!(
+            tally[kind][1] * 4 >= tally[kind][0] && tally[kind][1] >= histories,
+            "{kind}: {tally:?}"
+        );
     }
     // What an item may say, and how often it must have been said.
     let said = [
@@ -66,7 +78,10 @@ fn every_audit_call_at_any_cut_after_any_acts_answers_as_the_model_says() {
         "a kind removed",
     ];
     for kind in said {
-        assert!(tally.get(kind).is_some_and(|[said, _]| *said * 8 >= histories), "{kind}: {tally:?}");
+        assert!(
+            tally.get(kind).is_some_and(|[said, _]| *said * 8 >= histories),
+            "{kind}: {tally:?}"
+        );
     }
 }
 
@@ -83,7 +98,9 @@ fn check(seed: u64, tally: &Tally) {
                 let head = stage.world.head();
                 match act {
                     Act::Policy(inactive_users, from) => stage.set_policy(inactive_users, from),
-                    Act::Mapping(mapping, from, note) => drop(stage.set_mapping(&mapping, from, note)),
+                    Act::Mapping(mapping, from, note) => {
+                        drop(stage.set_mapping(&mapping, from, note))
+                    }
                     Act::Deletion(directory) => stage.delete_directory(&directory),
                 }
                 count(tally, "acts", stage.world.head() > head);
@@ -106,7 +123,11 @@ fn check(seed: u64, tally: &Tally) {
     for (url, then) in kept {
         let now = stage.server().get(&url).json();
         count(tally, "repeated", then["data"] != json!([]));
-        assert!(then == now, "history {seed}: {url}\n now {now}\n then {then}\n {}", first_difference(&now, &then));
+        assert!(
+            then == now,
+            "history {seed}: {url}\n now {now}\n then {then}\n {}",
+            first_difference(&now, &then)
+        );
     }
     follower.check(seed, &stage, &mut rng, tally);
     for _ in 0..QUESTIONS {
@@ -123,9 +144,11 @@ fn check(seed: u64, tally: &Tally) {
 /// Answers that must never change, whatever is learnt later.
 fn ask_to_repeat(rng: &mut StdRng, stage: &Stage) -> Vec<(String, Value)> {
     let known_at = Some(stage.world.head());
-    let (cut, from) = (Cut { known_at, ..draw_cut(rng, &stage.world) }, draw_cut(rng, &stage.world));
+    let (cut, from) =
+        (Cut { known_at, ..draw_cut(rng, &stage.world) }, draw_cut(rng, &stage.world));
     let ids = stage.world.ids();
-    let (user, group) = (pick(rng, &ids.users, "user_nowhere"), pick(rng, &ids.groups, "group_nowhere"));
+    let (user, group) =
+        (pick(rng, &ids.users, "user_nowhere"), pick(rng, &ids.groups, "group_nowhere"));
     let from = Cut { known_at: from.known_at.or(known_at), ..from };
     let questions = [
         Question::of_user("access", &user, cut, &stage.world),
@@ -136,7 +159,12 @@ fn ask_to_repeat(rng: &mut StdRng, stage: &Stage) -> Vec<(String, Value)> {
         Question::of_deprovisionings(&[], cut, &stage.world),
         Question::of_diff(from, cut, None, &stage.world),
     ];
-    questions.into_iter().map(|question| (question.page(1000, ""), stage.server().get(&question.page(1000, "")).json())).collect()
+    questions
+        .into_iter()
+        .map(|question| {
+            (question.page(1000, ""), stage.server().get(&question.page(1000, "")).json())
+        })
+        .collect()
 }
 
 // --- Questions ---
@@ -151,7 +179,11 @@ struct Question {
 
 impl Question {
     fn new(kind: &'static str, path: &str, cut: &str, model: Option<Vec<Value>>) -> Question {
-        Question { kind, url: format!("/rollcall/v1/{path}?{}", cut.trim_start_matches('&')), model }
+        Question {
+            kind,
+            url: format!("/rollcall/v1/{path}?{}", cut.trim_start_matches('&')),
+            model,
+        }
     }
 
     fn of_user(what: &str, user: &str, cut: Cut, world: &World) -> Question {
@@ -160,7 +192,12 @@ impl Question {
             "groups" => ("groups", world.groups_over_time(user, cut)),
             _ => ("histories of users", world.history("user", user, cut)),
         };
-        Question::new(kind, &format!("users/{}/{what}", percent_encoded(user)), &cut_query(cut), model)
+        Question::new(
+            kind,
+            &format!("users/{}/{what}", percent_encoded(user)),
+            &cut_query(cut),
+            model,
+        )
     }
 
     fn of_group(what: &str, group: &str, cut: Cut, world: &World) -> Question {
@@ -168,22 +205,37 @@ impl Question {
             "members" => ("members", world.members_over_time(group, cut)),
             _ => ("histories of groups", world.history("group", group, cut)),
         };
-        Question::new(kind, &format!("groups/{}/{what}", percent_encoded(group)), &cut_query(cut), model)
+        Question::new(
+            kind,
+            &format!("groups/{}/{what}", percent_encoded(group)),
+            &cut_query(cut),
+            model,
+        )
     }
 
     fn of_deprovisionings(query: &[(String, String)], cut: Cut, world: &World) -> Question {
-        let asked: String = query.iter().map(|(key, value)| format!("&{key}={}", percent_encoded(value))).collect();
-        Question::new("deprovisionings", "deprovisionings", &(cut_query(cut) + &asked), Some(world.deprovisionings(query, cut)))
+        let asked: String =
+            query.iter().map(|(key, value)| format!("&{key}={}", percent_encoded(value))).collect();
+        Question::new(
+            "deprovisionings",
+            "deprovisionings",
+            &(cut_query(cut) + &asked),
+            Some(world.deprovisionings(query, cut)),
+        )
     }
 
     fn of_diff(from: Cut, to: Cut, directory: Option<&str>, world: &World) -> Question {
         let moment = |cut: Cut| cut.as_of_ms.map_or("latest".to_owned(), rfc3339);
-        let known = |name: &str, cut: Cut| cut.known_at.map(|seq| format!("&{name}_known_at={seq}")).unwrap_or_default();
+        let known = |name: &str, cut: Cut| {
+            cut.known_at.map(|seq| format!("&{name}_known_at={seq}")).unwrap_or_default()
+        };
         let mut query = format!("from={}{}{}", moment(from), known("from", from), known("to", to));
         if to.as_of_ms.is_some() || to.known_at.is_some() {
             query += &format!("&to={}", moment(to));
         }
-        query += &directory.map(|directory| format!("&directory={}", percent_encoded(directory))).unwrap_or_default();
+        query += &directory
+            .map(|directory| format!("&directory={}", percent_encoded(directory)))
+            .unwrap_or_default();
         Question::new("differences", "diff", &query, Some(world.diff(from, to, directory)))
     }
 
@@ -200,7 +252,14 @@ impl Question {
         let Some(model) = &self.model else {
             let answer = stage.server().get(&self.page(paging.limit, ""));
             let refused = (answer.status, answer.code().as_str()) == (404, "entity_not_found");
-            return (!refused).then(|| format!("{}: {} {}, the model knows nothing of it", self.url, answer.status, answer.json()));
+            return (!refused).then(|| {
+                format!(
+                    "{}: {} {}, the model knows nothing of it",
+                    self.url,
+                    answer.status,
+                    answer.json()
+                )
+            });
         };
         let mut model = model.clone();
         if paging.order == "&order=desc" {
@@ -209,13 +268,20 @@ impl Question {
         let server = paging.walk(self, stage);
         let (server, model) = (json!(server), json!(model));
         let url = self.page(paging.limit, paging.order);
-        (server != model).then(|| format!("{url}\n server {server}\n model  {model}\n {}", first_difference(&server, &model)))
+        (server != model).then(|| {
+            format!(
+                "{url}\n server {server}\n model  {model}\n {}",
+                first_difference(&server, &model)
+            )
+        })
     }
 
     fn count(&self, tally: &Tally) {
         count(tally, self.kind, !self.is_empty());
         for item in self.model.iter().flatten() {
-            let said = |kind: &'static str, is_so: bool| (0..u64::from(is_so)).for_each(|_| count(tally, kind, true));
+            let said = |kind: &'static str, is_so: bool| {
+                (0..u64::from(is_so)).for_each(|_| count(tally, kind, true))
+            };
             match item["object"].as_str().unwrap() {
                 "deprovisioning" => {
                     for (reason, kind) in [
@@ -236,7 +302,12 @@ impl Question {
                     said("a snapshot", item["change"] == "snapshot");
                 }
                 "membership_period" => {
-                    said("a policy as a cause", [&item["start"], &item["end"]].iter().any(|cause| cause["event"] == "rollcall.policy.set"));
+                    said(
+                        "a policy as a cause",
+                        [&item["start"], &item["end"]]
+                            .iter()
+                            .any(|cause| cause["event"] == "rollcall.policy.set"),
+                    );
                 }
                 "difference" => {
                     said("a kind changed", item["change"] == "changed");
@@ -252,12 +323,24 @@ impl Question {
 /// One question of each kind; of two the one to which there is more of an answer.
 fn draw_questions(rng: &mut StdRng, world: &World) -> Vec<Question> {
     let kinds: [fn(&mut StdRng, &World) -> Question; 7] = [
-        |rng, world| Question::of_user("access", &draw_user(rng, world), draw_cut(rng, world), world),
-        |rng, world| Question::of_user("groups", &draw_user(rng, world), draw_cut(rng, world), world),
-        |rng, world| Question::of_user("history", &draw_user(rng, world), draw_cut(rng, world), world),
-        |rng, world| Question::of_group("members", &draw_group(rng, world), draw_cut(rng, world), world),
-        |rng, world| Question::of_group("history", &draw_group(rng, world), draw_cut(rng, world), world),
-        |rng, world| Question::of_deprovisionings(&draw_filters(rng, world), draw_cut(rng, world), world),
+        |rng, world| {
+            Question::of_user("access", &draw_user(rng, world), draw_cut(rng, world), world)
+        },
+        |rng, world| {
+            Question::of_user("groups", &draw_user(rng, world), draw_cut(rng, world), world)
+        },
+        |rng, world| {
+            Question::of_user("history", &draw_user(rng, world), draw_cut(rng, world), world)
+        },
+        |rng, world| {
+            Question::of_group("members", &draw_group(rng, world), draw_cut(rng, world), world)
+        },
+        |rng, world| {
+            Question::of_group("history", &draw_group(rng, world), draw_cut(rng, world), world)
+        },
+        |rng, world| {
+            Question::of_deprovisionings(&draw_filters(rng, world), draw_cut(rng, world), world)
+        },
         draw_diff,
     ];
     let mut draw = |kind: fn(&mut StdRng, &World) -> Question| {
@@ -276,7 +359,8 @@ fn draw_group(rng: &mut StdRng, world: &World) -> String {
 }
 
 fn draw_diff(rng: &mut StdRng, world: &World) -> Question {
-    let directory = rng.random_bool(0.4).then(|| pick(rng, &world.ids().directories, "directory_nowhere"));
+    let directory =
+        rng.random_bool(0.4).then(|| pick(rng, &world.ids().directories, "directory_nowhere"));
     let to = if rng.random_bool(0.3) { Cut::default() } else { draw_cut(rng, world) };
     Question::of_diff(draw_cut(rng, world), to, directory.as_deref(), world)
 }
@@ -321,7 +405,11 @@ impl Paging {
         if question.kind == "differences" {
             return Paging { limit, order: "", back: false };
         }
-        Paging { limit, order: ["", "&order=asc", "&order=desc"].choose(rng).unwrap(), back: rng.random_bool(0.5) }
+        Paging {
+            limit,
+            order: ["", "&order=asc", "&order=desc"].choose(rng).unwrap(),
+            back: rng.random_bool(0.5),
+        }
     }
 
     /// All items, by the cursors of each page.
@@ -332,7 +420,11 @@ impl Paging {
             let (page, before, after) = read_page(stage, &url);
             assert!(page.len() <= self.limit, "{url}");
             if question.kind != "differences" {
-                assert_eq!(before.is_some(), !items.is_empty(), "{url}: there is something before all pages but the first");
+                assert_eq!(
+                    before.is_some(),
+                    !items.is_empty(),
+                    "{url}: there is something before all pages but the first"
+                );
             }
             let Some(after) = after else {
                 items.extend(page);
@@ -351,10 +443,12 @@ impl Paging {
 
     /// The pages before the last one are the same when walked from their end.
     fn walk_back(&self, question: &Question, stage: &Stage, last: &str, items: &[Value]) {
-        let (_, mut before, _) = read_page(stage, &question.page(self.limit, &format!("{}{last}", self.order)));
+        let (_, mut before, _) =
+            read_page(stage, &question.page(self.limit, &format!("{}{last}", self.order)));
         let mut end = items.len();
         while let Some(cursor) = before {
-            let url = question.page(self.limit, &format!("{}&before={}", self.order, percent_encoded(&cursor)));
+            let url = question
+                .page(self.limit, &format!("{}&before={}", self.order, percent_encoded(&cursor)));
             let (page, earlier, after) = read_page(stage, &url);
             assert!(after.is_some(), "{url}: what was before has something after it");
             let start = end.saturating_sub(self.limit);
@@ -390,7 +484,11 @@ fn comparable(stage: &Stage, raw: &RawValue) -> Value {
         assert_eq!(item["recorded_at"], item["cause"]["recorded_at"], "{item}");
         let moment = |value: &Value| read_time(value.as_str().unwrap()).unwrap();
         if item.get("delay_ms").is_some() {
-            assert_eq!(item["delay_ms"], moment(&item["recorded_at"]) - moment(&item["occurred_at"]), "{item}");
+            assert_eq!(
+                item["delay_ms"],
+                moment(&item["recorded_at"]) - moment(&item["occurred_at"]),
+                "{item}"
+            );
             item["delay_ms"] = Value::Null;
         }
         item["recorded_at"] = Value::Null;
@@ -411,14 +509,17 @@ impl Follower {
     /// Everything up to the head, in pages of `limit`.
     fn go_on(&mut self, server: &Server, limit: usize) {
         loop {
-            let answer = server.get(&format!("/rollcall/v1/changes?wait=0&limit={limit}{}", self.after));
+            let answer =
+                server.get(&format!("/rollcall/v1/changes?wait=0&limit={limit}{}", self.after));
             assert_eq!(answer.status, 200, "{}", answer.json());
             let body = answer.json();
             let page = body["data"].as_array().unwrap();
             assert!(page.len() <= limit && body["list_metadata"]["before"].is_null(), "{body}");
             self.items.extend(page.iter().cloned());
             // Nothing to go on from: nothing is known yet.
-            let Some(after) = body["list_metadata"]["after"].as_str() else { return assert!(page.is_empty(), "{body}") };
+            let Some(after) = body["list_metadata"]["after"].as_str() else {
+                return assert!(page.is_empty(), "{body}");
+            };
             self.after = format!("&after={}", percent_encoded(after));
             if page.is_empty() {
                 return;
@@ -431,7 +532,11 @@ impl Follower {
         self.go_on(stage.server(), rng.random_range(1..=1000));
         let mut again = Follower::default();
         again.go_on(stage.server(), *[1, 3, 1000].choose(rng).unwrap());
-        assert!(again.items == self.items, "history {seed}: {}", first_difference(&json!(again.items), &json!(self.items)));
+        assert!(
+            again.items == self.items,
+            "history {seed}: {}",
+            first_difference(&json!(again.items), &json!(self.items))
+        );
         let done = rng.random_range(0..=stage.world.head());
         let mut rest = Follower { after: format!("&after={done}"), ..Follower::default() };
         rest.go_on(stage.server(), 1000);
@@ -469,9 +574,13 @@ fn changes_differ(stage: &Stage, items: Vec<Value>, tally: &Tally) -> Option<Str
         };
         count(tally, kind, true);
     }
-    let only = |these: &[Value], those: &[Value]| these.iter().filter(|item| !those.contains(item)).cloned().collect::<Vec<Value>>();
+    let only = |these: &[Value], those: &[Value]| {
+        these.iter().filter(|item| !those.contains(item)).cloned().collect::<Vec<Value>>()
+    };
     let (of_server, of_model) = (only(&server, &model), only(&model, &server));
-    (server != model).then(|| format!("\n only the server {}\n only the model  {}", json!(of_server), json!(of_model)))
+    (server != model).then(|| {
+        format!("\n only the server {}\n only the model  {}", json!(of_server), json!(of_model))
+    })
 }
 
 // --- For whoever looks for the reason of a difference ---
@@ -488,15 +597,24 @@ fn difference(stage: &Stage) -> Option<String> {
     let ids = world.ids();
     (0..=world.head()).rev().find_map(|known_at| {
         let cut = Cut { as_of_ms: None, known_at: Some(known_at) };
-        let moments = world.turning_points(cut).into_iter().filter(|moment| *moment < now).map(Some);
+        let moments =
+            world.turning_points(cut).into_iter().filter(|moment| *moment < now).map(Some);
         let mut cuts = [None].into_iter().chain(moments).map(|as_of_ms| Cut { as_of_ms, ..cut });
         cuts.find_map(|cut| {
-            let mut questions = vec![Question::of_deprovisionings(&[], cut, world), Question::of_diff(cut, Cut::default(), None, world)];
+            let mut questions = vec![
+                Question::of_deprovisionings(&[], cut, world),
+                Question::of_diff(cut, Cut::default(), None, world),
+            ];
             for user in &ids.users {
-                questions.extend(["access", "groups", "history"].map(|what| Question::of_user(what, user, cut, world)));
+                questions.extend(
+                    ["access", "groups", "history"]
+                        .map(|what| Question::of_user(what, user, cut, world)),
+                );
             }
             for group in &ids.groups {
-                questions.extend(["members", "history"].map(|what| Question::of_group(what, group, cut, world)));
+                questions.extend(
+                    ["members", "history"].map(|what| Question::of_group(what, group, cut, world)),
+                );
             }
             questions.iter().find_map(|question| question.difference(stage, &paging))
         })

@@ -7,14 +7,23 @@ use super::kit::{SECRET, Server, binary};
 
 fn run(arguments: &[&str], environment: &[(&str, &str)]) -> Output {
     let mut command = Command::new(binary());
-    for name in ["ROLLCALL_WEBHOOK_SECRETS", "WORKOS_WEBHOOK_SECRET", "ROLLCALL_API_KEYS", "ROLLCALL_WEBHOOK_SECRET"] {
+    for name in [
+        "ROLLCALL_WEBHOOK_SECRETS",
+        "WORKOS_WEBHOOK_SECRET",
+        "ROLLCALL_API_KEYS",
+        "ROLLCALL_WEBHOOK_SECRET",
+    ] {
         command.env_remove(name);
     }
     command.args(arguments).envs(environment.iter().copied()).output().unwrap()
 }
 
 fn said(output: &Output) -> String {
-    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+    format!(
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    )
 }
 
 #[test]
@@ -48,7 +57,10 @@ fn without_its_settings_the_server_refuses_to_start_and_says_what_to_set() {
         (vec![], "set ROLLCALL_WEBHOOK_SECRETS"),
         (vec![("ROLLCALL_WEBHOOK_SECRETS", " , ")], "set ROLLCALL_WEBHOOK_SECRETS"),
         (vec![("WORKOS_WEBHOOK_SECRET", "s")], "set ROLLCALL_API_KEYS"),
-        (vec![("ROLLCALL_WEBHOOK_SECRETS", "s"), ("ROLLCALL_API_KEYS", ",")], "set ROLLCALL_API_KEYS"),
+        (
+            vec![("ROLLCALL_WEBHOOK_SECRETS", "s"), ("ROLLCALL_API_KEYS", ",")],
+            "set ROLLCALL_API_KEYS",
+        ),
     ] {
         let output = run(&serve, &environment);
         assert_eq!(output.status.code(), Some(1), "{environment:?}");
@@ -69,7 +81,8 @@ fn a_mistake_in_the_arguments_exits_with_1_and_help_with_0() {
         &[],
         &["send", "--url", "http://127.0.0.1:1/", "--secret", "s", "/no/such/file"],
     ] {
-        let output = run(arguments, &[("ROLLCALL_WEBHOOK_SECRETS", "s"), ("ROLLCALL_API_KEYS", "k")]);
+        let output =
+            run(arguments, &[("ROLLCALL_WEBHOOK_SECRETS", "s"), ("ROLLCALL_API_KEYS", "k")]);
         assert_eq!(output.status.code(), Some(1), "{arguments:?}: {}", said(&output));
     }
     for (arguments, wanted) in [
@@ -102,12 +115,16 @@ fn a_data_folder_in_use_and_an_address_in_use_are_the_callers_fault() {
     let data = tempfile::tempdir().unwrap();
     let server = Server::start(data.path());
     let settings = [("ROLLCALL_WEBHOOK_SECRETS", "s"), ("ROLLCALL_API_KEYS", "k")];
-    let output = run(&["serve", "--listen", "127.0.0.1:0", "--data", data.path().to_str().unwrap()], &settings);
+    let output = run(
+        &["serve", "--listen", "127.0.0.1:0", "--data", data.path().to_str().unwrap()],
+        &settings,
+    );
     assert_eq!(output.status.code(), Some(1));
     assert!(said(&output).contains("in use by another process"), "{}", said(&output));
     let other = tempfile::tempdir().unwrap();
     let address = server.url.strip_prefix("http://").unwrap();
-    let output = run(&["serve", "--listen", address, "--data", other.path().to_str().unwrap()], &settings);
+    let output =
+        run(&["serve", "--listen", address, "--data", other.path().to_str().unwrap()], &settings);
     assert_eq!(output.status.code(), Some(1));
     assert!(said(&output).contains("cannot listen on"), "{}", said(&output));
 }
@@ -121,13 +138,21 @@ fn send_posts_each_line_once_and_counts_the_answers() {
     let send = |secret: &str, concurrency: &str| {
         let mut command = Command::new(binary());
         command.args(["send", "--url", &url, "--secret", secret, "--concurrency", concurrency]);
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
         child.stdin.take().unwrap().write_all(events.as_bytes()).unwrap();
         child.wait_with_output().unwrap()
     };
     let output = send(SECRET, "1");
     assert_eq!(output.status.code(), Some(0), "{}", said(&output));
-    let lines: Vec<String> = said(&output).lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+    let lines: Vec<String> = said(&output)
+        .lines()
+        .map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "))
+        .collect();
     assert_eq!(lines, ["answer events", "200 conflict 1", "200 duplicate 1", "200 new 2"]);
     let output = send("wrong", "4");
     assert_eq!(output.status.code(), Some(1));
@@ -151,8 +176,17 @@ fn a_stop_in_the_middle_of_load_answers_what_it_took_and_exits_with_0() {
                     let (agent, mut taken) = (super::kit::agent(), 0);
                     for n in 0..100_000 {
                         let body = format!(r#"{{"id":"{client}_{n}","event":"x"}}"#);
-                        let header = super::kit::signature(SECRET, &super::kit::now_ms().to_string(), body.as_bytes());
-                        match super::kit::post(&agent, url, body.as_bytes(), &[("WorkOS-Signature", &header)]) {
+                        let header = super::kit::signature(
+                            SECRET,
+                            &super::kit::now_ms().to_string(),
+                            body.as_bytes(),
+                        );
+                        match super::kit::post(
+                            &agent,
+                            url,
+                            body.as_bytes(),
+                            &[("WorkOS-Signature", &header)],
+                        ) {
                             Some(answer) if answer.status == 200 => taken += 1,
                             _ if stopped.load(std::sync::atomic::Ordering::SeqCst) => break,
                             // A connection that breaks before the stop was an answer lost.
@@ -176,7 +210,12 @@ fn a_stop_in_the_middle_of_load_answers_what_it_took_and_exits_with_0() {
 #[test]
 fn a_demo_that_nobody_reads_any_more_ends() {
     use std::io::{BufRead, BufReader};
-    let mut child = Command::new(binary()).args(["demo", "--serve"]).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut child = Command::new(binary())
+        .args(["demo", "--serve"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
     let mut line = String::new();
     let mut output = BufReader::new(child.stdout.take().unwrap());
     output.read_line(&mut line).unwrap();

@@ -20,7 +20,8 @@ pub type Tally = Mutex<BTreeMap<&'static str, [u64; 2]>>;
 /// Checks as many histories as `ROLLCALL_MODEL_HISTORIES` says, or else `usual`, from number `ROLLCALL_MODEL_FIRST` on, or else 0. Whether these are
 /// at least as many as usual, and how many.
 pub fn check_histories(usual: u64, check: impl Fn(u64) + Sync) -> (bool, u64) {
-    let histories = std::env::var("ROLLCALL_MODEL_HISTORIES").map_or(usual, |text| text.parse().unwrap());
+    let histories =
+        std::env::var("ROLLCALL_MODEL_HISTORIES").map_or(usual, |text| text.parse().unwrap());
     let first = std::env::var("ROLLCALL_MODEL_FIRST").map_or(0, |text| text.parse().unwrap());
     let next = AtomicU64::new(first);
     std::thread::scope(|scope| {
@@ -66,11 +67,17 @@ pub fn cut_query(cut: Cut) -> String {
 pub fn draw_cut(rng: &mut StdRng, world: &World) -> Cut {
     let known_at = match rng.random_range(0..10) {
         0..5 => None,
-        5..8 => world.acts().choose(rng).map(|seq| (seq + rng.random_range(0..=2)).min(world.head())),
+        5..8 => {
+            world.acts().choose(rng).map(|seq| (seq + rng.random_range(0..=2)).min(world.head()))
+        }
         _ => Some(rng.random_range(0..=world.head())),
     };
     let now = now_ms();
-    let past: Vec<i64> = world.turning_points(Cut { as_of_ms: None, known_at }).into_iter().filter(|moment| *moment < now).collect();
+    let past: Vec<i64> = world
+        .turning_points(Cut { as_of_ms: None, known_at })
+        .into_iter()
+        .filter(|moment| *moment < now)
+        .collect();
     let as_of_ms = match rng.random_range(0..10) {
         0..2 => None,
         2 => Some(now),

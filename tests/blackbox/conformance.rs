@@ -13,7 +13,9 @@ use super::kit::now_ms;
 use super::road::verified;
 
 fn event(id: &str, name: &str) -> String {
-    format!(r#"{{"id":"{id}","event":"dsync.user.created","data":{{"id":"u","directory_id":"d","first_name":"{name}"}}}}"#)
+    format!(
+        r#"{{"id":"{id}","event":"dsync.user.created","data":{{"id":"u","directory_id":"d","first_name":"{name}"}}}}"#
+    )
 }
 
 /// Runs `check` on an empty log of each kind.
@@ -45,12 +47,21 @@ fn seqs_are_dense_from_one_and_records_come_back_as_they_were() {
             assert_eq!(record.event_type.as_deref(), Some("dsync.user.created"));
         }
         assert_eq!(records.len(), 100);
-        let of = |after, events, bytes| log.read(after, events, bytes).unwrap().iter().map(|record| record.seq).collect::<Vec<_>>();
+        let of = |after, events, bytes| {
+            log.read(after, events, bytes)
+                .unwrap()
+                .iter()
+                .map(|record| record.seq)
+                .collect::<Vec<_>>()
+        };
         assert_eq!(of(97, 10, usize::MAX), [98, 99, 100]);
         assert_eq!(of(5, 2, usize::MAX), [6, 7]);
         assert_eq!(of(5, 9, 0), [6], "one record is read whatever its size");
         assert_eq!(of(100, 9, 9), [0u64; 0]);
-        assert_eq!(log.bodies(&[100, 1, 50]).unwrap(), [&bodies[99], &bodies[0], &bodies[49]].map(|body| body.as_bytes()));
+        assert_eq!(
+            log.bodies(&[100, 1, 50]).unwrap(),
+            [&bodies[99], &bodies[0], &bodies[49]].map(|body| body.as_bytes())
+        );
         assert_eq!(log.bodies(&[101]), Err(ReadError::Absent { seq: 101 }));
         assert_eq!(log.bodies(&[0]), Err(ReadError::Absent { seq: 0 }));
         let mut seqs = Vec::new();
@@ -64,7 +75,8 @@ fn an_event_is_found_by_the_id_under_which_it_counts() {
     every_log(|log| {
         let (first, other) = (event("event_1", "Zoë"), event("event_1", "Zoe"));
         append(&*log, &[&first, "no event", &other, &event("event_2", "Ida")]);
-        let found: Vec<_> = ["event_1", "event_2", "event_3", ""].map(|id| log.find(id).unwrap()).to_vec();
+        let found: Vec<_> =
+            ["event_1", "event_2", "event_3", ""].map(|id| log.find(id).unwrap()).to_vec();
         assert_eq!(found, [Some(1), Some(4), None, None]);
     });
 }
@@ -72,13 +84,27 @@ fn an_event_is_found_by_the_id_under_which_it_counts() {
 #[test]
 fn an_event_is_appended_once_whatever_comes_between() {
     every_log(|log| {
-        let (a, same, other) = (event("a", "x"), event("a", "x").replace("\"x\"", "\"\\u0078\""), event("a", "y"));
-        assert_eq!(append(&*log, &[&a, &a, &same]), [Outcome::New(1), Outcome::Duplicate(1), Outcome::Duplicate(1)]);
+        let (a, same, other) =
+            (event("a", "x"), event("a", "x").replace("\"x\"", "\"\\u0078\""), event("a", "y"));
+        assert_eq!(
+            append(&*log, &[&a, &a, &same]),
+            [Outcome::New(1), Outcome::Duplicate(1), Outcome::Duplicate(1)]
+        );
         let conflict = |duplicate| Outcome::Conflict { seq: 2, first: 1, duplicate };
-        assert_eq!(append(&*log, &[&other, &a, &other]), [conflict(false), Outcome::Duplicate(1), conflict(true)]);
-        assert_eq!(append(&*log, &[&other, "[1]", "", "[1]"]), [conflict(true), Outcome::New(3), Outcome::New(4), Outcome::Duplicate(3)]);
-        let standings: Vec<Standing> = log.read(0, 9, 9999).unwrap().into_iter().map(|record| record.standing).collect();
-        assert_eq!(standings, [Standing::Counts, Standing::Conflict { first: 1 }, Standing::Counts, Standing::Counts]);
+        assert_eq!(
+            append(&*log, &[&other, &a, &other]),
+            [conflict(false), Outcome::Duplicate(1), conflict(true)]
+        );
+        assert_eq!(
+            append(&*log, &[&other, "[1]", "", "[1]"]),
+            [conflict(true), Outcome::New(3), Outcome::New(4), Outcome::Duplicate(3)]
+        );
+        let standings: Vec<Standing> =
+            log.read(0, 9, 9999).unwrap().into_iter().map(|record| record.standing).collect();
+        assert_eq!(
+            standings,
+            [Standing::Counts, Standing::Conflict { first: 1 }, Standing::Counts, Standing::Counts]
+        );
     });
 }
 
@@ -99,7 +125,8 @@ fn stamps_never_decrease() {
         for (n, stamp) in [50, 20, 70].into_iter().enumerate() {
             log.append(vec![verified(event(&n.to_string(), "x").as_bytes())], stamp).unwrap();
         }
-        let stamps: Vec<i64> = log.read(0, 9, 9999).unwrap().iter().map(|record| record.recorded_at).collect();
+        let stamps: Vec<i64> =
+            log.read(0, 9, 9999).unwrap().iter().map(|record| record.recorded_at).collect();
         assert_eq!(stamps, [50, 50, 70]);
     });
 }
@@ -134,7 +161,12 @@ fn a_log_on_disk_is_the_same_when_it_is_opened_again() {
     assert_eq!((log.identity(), log.read(0, 1000, usize::MAX).unwrap()), (identity, records));
     assert_eq!(
         append(&log, &[&bodies[7], "not json", &event("e5", "conflict"), &event("new", "x")]),
-        [Outcome::Duplicate(8), Outcome::Duplicate(201), Outcome::Conflict { seq: 202, first: 6, duplicate: true }, Outcome::New(203)]
+        [
+            Outcome::Duplicate(8),
+            Outcome::Duplicate(201),
+            Outcome::Conflict { seq: 202, first: 6, duplicate: true },
+            Outcome::New(203)
+        ]
     );
 }
 
@@ -154,7 +186,10 @@ fn tree_hash(leaves: &[Hash]) -> Hash {
 
 /// Sizes and seqs about which a tree of 600 is asked: the small ones, and those beside the borders of tiles.
 fn asked_of_600() -> Vec<Seq> {
-    [0..10, 126..130, 254..260, 510..515, 598..601].into_iter().flat_map(|range: Range<Seq>| range).collect()
+    [0..10, 126..130, 254..260, 510..515, 598..601]
+        .into_iter()
+        .flat_map(|range: Range<Seq>| range)
+        .collect()
 }
 
 #[test]
@@ -177,17 +212,22 @@ fn roots_and_proofs_are_those_of_anothers_tree_over_the_same_leaves_however_the_
             assert_eq!(log.root(size).unwrap(), tree_hash(&leaves[..size as usize]), "{size}");
             let mut theirs = MemoryBackedTree::<Sha256, Vec<u8>>::new();
             for record in &records[..size as usize] {
-                let body = Sha256::new().chain_update(record.salt).chain_update(&record.body).finalize();
+                let body =
+                    Sha256::new().chain_update(record.salt).chain_update(&record.body).finalize();
                 theirs.push([&record.receipt()[..], &body].concat());
             }
             assert_eq!(log.root(size).unwrap()[..], theirs.root().as_bytes()[..], "{size}");
             for seq in asked_of_600().into_iter().filter(|seq| (1..=size).contains(seq)) {
                 assert!(
-                    concat(log.inclusion(seq, size).unwrap()) == theirs.prove_inclusion(seq as usize - 1).as_bytes(),
+                    concat(log.inclusion(seq, size).unwrap())
+                        == theirs.prove_inclusion(seq as usize - 1).as_bytes(),
                     "{seq} in {size}"
                 );
                 let theirs = theirs.prove_consistency((size - seq) as usize);
-                assert!(concat(log.consistency(seq, size).unwrap()) == theirs.as_bytes(), "{seq} to {size}");
+                assert!(
+                    concat(log.consistency(seq, size).unwrap()) == theirs.as_bytes(),
+                    "{seq} to {size}"
+                );
             }
             assert_eq!(log.consistency(0, size), Ok(Vec::new()));
         }
@@ -205,7 +245,13 @@ fn nothing_is_proven_that_is_not_in_the_log() {
             [log.inclusion(0, 2), log.inclusion(2, 1), log.inclusion(1, 3), log.inclusion(3, 3)],
             [0, 2, 3, 3].map(|seq| Err(absent(seq)))
         );
-        assert_eq!([log.consistency(2, 1), log.consistency(0, 3), log.consistency(3, 3)], [2, 3, 3].map(|seq| Err(absent(seq))));
-        assert_eq!([log.inclusion(Seq::MAX, Seq::MAX), log.consistency(1, Seq::MAX)], [Err(absent(Seq::MAX)), Err(absent(Seq::MAX))]);
+        assert_eq!(
+            [log.consistency(2, 1), log.consistency(0, 3), log.consistency(3, 3)],
+            [2, 3, 3].map(|seq| Err(absent(seq)))
+        );
+        assert_eq!(
+            [log.inclusion(Seq::MAX, Seq::MAX), log.consistency(1, Seq::MAX)],
+            [Err(absent(Seq::MAX)), Err(absent(Seq::MAX))]
+        );
     });
 }

@@ -55,17 +55,23 @@ fn read(path: &str, answer: &Answer) -> (Vec<String>, Option<String>) {
     assert_eq!(answer.status, 200, "{path}: {}", answer.json());
     let page: Page = serde_json::from_slice(&answer.body).unwrap();
     assert!(page.list_metadata["before"].is_null(), "{path}");
-    (page.data.iter().map(Item::short).collect(), page.list_metadata["after"].as_str().map(str::to_owned))
+    (
+        page.data.iter().map(Item::short).collect(),
+        page.list_metadata["after"].as_str().map(str::to_owned),
+    )
 }
 
 /// The path of a question in the notation.
 fn path(ask: &str) -> String {
-    let (directory, moments) = ask.split_once(' ').map_or((None, ask), |(directory, moments)| (Some(directory), moments));
+    let (directory, moments) =
+        ask.split_once(' ').map_or((None, ask), |(directory, moments)| (Some(directory), moments));
     let (from, to) = moments.split_once('>').unwrap();
     let mut path = "/rollcall/v1/diff?".to_owned();
     for (name, side) in [("from", from), ("to", to)] {
         let (at, known_at) = side.split_once('k').map_or((side, None), |(at, seq)| (at, Some(seq)));
-        let at = at.strip_prefix('@').map_or("latest".to_owned(), |second| rfc3339(moment(second.parse().unwrap())));
+        let at = at
+            .strip_prefix('@')
+            .map_or("latest".to_owned(), |second| rfc3339(moment(second.parse().unwrap())));
         path += &format!("{name}={at}&");
         path += &known_at.map_or(String::new(), |seq| format!("{name}_known_at={seq}&"));
     }
@@ -156,12 +162,19 @@ fn every_difference_of_the_table_is_found_whole_and_page_by_page() {
             }
         }
     }
-    assert!(failures.is_empty(), "{} of {} rows:\n{}", failures.len(), DIFFERENCES.len(), failures.join("\n"));
+    assert!(
+        failures.is_empty(),
+        "{} of {} rows:\n{}",
+        failures.len(),
+        DIFFERENCES.len(),
+        failures.join("\n")
+    );
 }
 
 /// Delivers one more event, under an id that no history gives.
 fn deliver(server: &Server, id: &str, event: &str, data: &Value, second: i64) {
-    let body = json!({ "id": id, "event": event, "created_at": rfc3339(moment(second)), "data": data });
+    let body =
+        json!({ "id": id, "event": event, "created_at": rfc3339(moment(second)), "data": data });
     server.deliver(&body.to_string());
 }
 
@@ -177,16 +190,31 @@ fn a_difference_has_every_field_and_the_headers_repeat_the_answer() {
     let item = json!({
         "object": "difference", "kind": "membership", "change": "added", "user_id": "U", "group_id": "G", "role": null, "changed": {},
     });
-    assert_eq!(answer.json(), json!({"object": "list", "data": [item], "list_metadata": {"before": null, "after": null}}));
+    assert_eq!(
+        answer.json(),
+        json!({"object": "list", "data": [item], "list_metadata": {"before": null, "after": null}})
+    );
     let header = |name: &str| answer.header(name).unwrap().to_owned();
     let [from, to] = [1, 2].map(|second| rfc3339(moment(second)));
-    assert_eq!([header("rollcall-from-as-of"), header("rollcall-from-known-at")], [from, "4".to_owned()]);
+    assert_eq!(
+        [header("rollcall-from-as-of"), header("rollcall-from-known-at")],
+        [from, "4".to_owned()]
+    );
     assert_eq!([header("rollcall-as-of"), header("rollcall-known-at")], [to, "4".to_owned()]);
     deliver(stage.server(), "y", "dsync.group.user_removed", &membership("U"), 2);
-    deliver(stage.server(), "z", "dsync.user.created", &json!({ "id": "V", "directory_id": "D" }), 2);
+    deliver(
+        stage.server(),
+        "z",
+        "dsync.user.created",
+        &json!({ "id": "V", "directory_id": "D" }),
+        2,
+    );
     let [from, from_known_at, to, to_known_at] =
-        ["rollcall-from-as-of", "rollcall-from-known-at", "rollcall-as-of", "rollcall-known-at"].map(header);
-    let repeated = format!("/rollcall/v1/diff?from={from}&from_known_at={from_known_at}&to={to}&to_known_at={to_known_at}");
+        ["rollcall-from-as-of", "rollcall-from-known-at", "rollcall-as-of", "rollcall-known-at"]
+            .map(header);
+    let repeated = format!(
+        "/rollcall/v1/diff?from={from}&from_known_at={from_known_at}&to={to}&to_known_at={to_known_at}"
+    );
     assert_eq!(stage.server().get(&repeated).body, answer.body);
     assert_ne!(stage.server().get(&asked).body, answer.body);
 }
@@ -197,11 +225,20 @@ fn a_known_at_in_time_is_taken_on_both_sides() {
     // Whatever comes later is stamped later than a moment that was asked about.
     let first = rfc3339(now_ms());
     assert_eq!(stage.server().get(&format!("/directories?known_at={first}")).status, 200);
-    deliver(stage.server(), "z", "dsync.user.created", &json!({ "id": "V", "directory_id": "D" }), 1);
+    deliver(
+        stage.server(),
+        "z",
+        "dsync.user.created",
+        &json!({ "id": "V", "directory_id": "D" }),
+        1,
+    );
     let asked = format!("/rollcall/v1/diff?from=latest&from_known_at={first}");
     let answer = stage.server().get(&asked);
     assert_eq!(read(&asked, &answer).0, ["+user:V"]);
-    assert_eq!((answer.header("rollcall-from-known-at"), answer.header("rollcall-known-at")), (Some("1"), Some("2")));
+    assert_eq!(
+        (answer.header("rollcall-from-known-at"), answer.header("rollcall-known-at")),
+        (Some("1"), Some("2"))
+    );
 }
 
 #[test]
@@ -211,14 +248,22 @@ fn pages_go_on_from_their_place_whatever_arrives_between_them() {
     let (mut found, next) = read(&asked, &stage.server().get(&format!("{asked}limit=2")));
     // Before the place, behind it, and what stands at the place itself is gone.
     for (id, user) in [("w", "A"), ("x", "W")] {
-        deliver(stage.server(), id, "dsync.user.created", &json!({ "id": user, "directory_id": "D" }), 1);
+        deliver(
+            stage.server(),
+            id,
+            "dsync.user.created",
+            &json!({ "id": user, "directory_id": "D" }),
+            1,
+        );
     }
     deliver(stage.server(), "y", "dsync.group.user_added", &membership("W"), 2);
     deliver(stage.server(), "z", "dsync.user.deleted", &json!({ "id": "V" }), 3);
-    let (more, next) = read(&asked, &stage.server().get(&format!("{asked}limit=3&after={}", next.unwrap())));
+    let (more, next) =
+        read(&asked, &stage.server().get(&format!("{asked}limit=3&after={}", next.unwrap())));
     assert_eq!(more, ["+user:W", "+group:G", "+member:U,G"]);
     found.extend(more);
-    let (more, next) = read(&asked, &stage.server().get(&format!("{asked}limit=3&after={}", next.unwrap())));
+    let (more, next) =
+        read(&asked, &stage.server().get(&format!("{asked}limit=3&after={}", next.unwrap())));
     found.extend(more);
     assert_eq!(next, None);
     assert_eq!(found, ["+user:U", "+user:V", "+user:W", "+group:G", "+member:U,G", "+member:W,G"]);
@@ -273,10 +318,24 @@ fn bad_questions_about_differences_are_refused() {
         ("?from=latest&after=user.5.", "cursor_invalid", "after"),
     ] {
         let answer = stage.server().get(&format!("{diff}{query}"));
-        assert_eq!((answer.status, answer.code().as_str()), (422, code), "{query}: {}", answer.json());
+        assert_eq!(
+            (answer.status, answer.code().as_str()),
+            (422, code),
+            "{query}: {}",
+            answer.json()
+        );
         assert_eq!(answer.json()["errors"][0]["field"], field, "{query}");
     }
-    assert!(read_time(stage.server().get(&format!("{diff}?from=2026-03-02T00:00:00Z")).header("rollcall-from-as-of").unwrap()).is_some());
+    assert!(
+        read_time(
+            stage
+                .server()
+                .get(&format!("{diff}?from=2026-03-02T00:00:00Z"))
+                .header("rollcall-from-as-of")
+                .unwrap()
+        )
+        .is_some()
+    );
 }
 
 // --- The command ---
@@ -300,9 +359,15 @@ membership  removed  V   v@x     H, Ops
 role        added    U   b@x     member
 "#;
     assert_eq!(out(&output), table.trim_start());
-    assert_eq!(err(&output), format!("6 differences, from {from}, known at record 10, to {to}, known at record 10\n"));
+    assert_eq!(
+        err(&output),
+        format!("6 differences, from {from}, known at record 10, to {to}, known at record 10\n")
+    );
     let first = ask(stage.server(), &["diff", &from, &to, "--limit", "1"]);
-    assert_eq!((out(&first).lines().count(), err(&first).split(',').next()), (3, Some("the first 1 difference")));
+    assert_eq!(
+        (out(&first).lines().count(), err(&first).split(',').next()),
+        (3, Some("the first 1 difference"))
+    );
     let none = ask(stage.server(), &["diff", "latest", "--directory", "D"]);
     assert_eq!(
         (out(&none).lines().count(), err(&none).as_str()),
@@ -330,8 +395,14 @@ role,added,U,,member,,,
     assert_eq!(csv, expected.trim_start());
     // What was known at the first moment, a page of one each, a moment of long ago.
     let known = lines(stage.server(), &path("k3>"));
-    assert_eq!(out(&ask(stage.server(), &["diff", "latest", "--from-known-at", "3", "--json"])), known);
-    assert_eq!(out(&ask(stage.server(), &["diff", "30000d", "--to-known-at", "1", "--json"])), lines(stage.server(), &path("@0>k1")));
+    assert_eq!(
+        out(&ask(stage.server(), &["diff", "latest", "--from-known-at", "3", "--json"])),
+        known
+    );
+    assert_eq!(
+        out(&ask(stage.server(), &["diff", "30000d", "--to-known-at", "1", "--json"])),
+        lines(stage.server(), &path("@0>k1"))
+    );
     assert_eq!(stage.server.take().unwrap().stop(), 0);
     assert_eq!(out(&ask_folder(folder.path(), &["diff", &from, &to, "--json"])), api);
 }
@@ -342,13 +413,25 @@ fn a_diff_over_many_pages_is_of_two_moments() {
     let server = Server::start(folder.path());
     let at = rfc3339(moment(0));
     for number in 0..2050 {
-        server.deliver(&super::kit::user(&format!("u{number:04}"), "d", "ana", &at, &format!("e{number}"), "dsync.user.created"));
+        server.deliver(&super::kit::user(
+            &format!("u{number:04}"),
+            "d",
+            "ana",
+            &at,
+            &format!("e{number}"),
+            "dsync.user.created",
+        ));
     }
     let before = rfc3339(moment(-1));
     let told = out(&ask(&server, &["diff", &before, "--json"]));
-    let users = told.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["user_id"].as_str().unwrap().to_owned());
+    let users = told.lines().map(|line| {
+        serde_json::from_str::<Value>(line).unwrap()["user_id"].as_str().unwrap().to_owned()
+    });
     assert!(users.eq((0..2050).map(|number| format!("u{number:04}"))));
-    assert_eq!(out(&ask(&server, &["diff", &before, "--csv", "--limit", "2001"])).lines().count(), 2002);
+    assert_eq!(
+        out(&ask(&server, &["diff", &before, "--csv", "--limit", "2001"])).lines().count(),
+        2002
+    );
 }
 
 #[test]
@@ -356,14 +439,24 @@ fn what_the_command_cannot_ask_is_told_in_its_words() {
     let (_folder, stage) = stage("U@1");
     for (arguments, told) in [
         (&["diff"][..], "<FROM>"),
-        (&["diff", "yesterday"], "a date, such as 2026-03-02, or how long ago it was, such as 30d, 12h or 90m; or `latest`"),
+        (
+            &["diff", "yesterday"],
+            "a date, such as 2026-03-02, or how long ago it was, such as 30d, 12h or 90m; or `latest`",
+        ),
         (&["diff", "30d", "2026-02-30"], "it must be an RFC 3339 time"),
         (&["diff", "9999-01-01T00:00:00Z"], "FROM: `from` is later than this server's clock"),
         (&["diff", "latest", "9999-01-01T00:00:00Z"], "TO: `to` is later than this server's clock"),
-        (&["diff", "latest", "--from-known-at", "2"], "--from-known-at: `from_known_at` is above the last record"),
+        (
+            &["diff", "latest", "--from-known-at", "2"],
+            "--from-known-at: `from_known_at` is above the last record",
+        ),
         (&["diff", "latest", "--json", "--csv"], "cannot be used with"),
     ] {
         let output = ask(stage.server(), arguments);
-        assert!(output.status.code() == Some(1) && err(&output).contains(told), "{arguments:?}: {}", err(&output));
+        assert!(
+            output.status.code() == Some(1) && err(&output).contains(told),
+            "{arguments:?}: {}",
+            err(&output)
+        );
     }
 }

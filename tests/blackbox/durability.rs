@@ -21,20 +21,36 @@ fn twenty_kills_under_load_lose_no_acknowledged_event() {
         let head = server.get("/readyz").json()["seq"].as_u64().unwrap();
         assert!(head >= known.last_key_value().map_or(0, |(seq, _)| *seq), "round {round}");
         for id in known.values().rev().take(200) {
-            assert_eq!(server.get(&format!("/directory_users/{id}")).status, 200, "round {round}: {id}");
+            assert_eq!(
+                server.get(&format!("/directory_users/{id}")).status,
+                200,
+                "round {round}: {id}"
+            );
         }
-        let (url, pid, killed) = (format!("{}/webhooks/workos", server.url), server.pid(), AtomicBool::new(false));
+        let (url, pid, killed) =
+            (format!("{}/webhooks/workos", server.url), server.pid(), AtomicBool::new(false));
         std::thread::scope(|scope| {
             for _ in 0..8 {
                 scope.spawn(|| {
                     let agent = agent();
                     while !killed.load(Ordering::SeqCst) {
                         let id = format!("u{}", next.fetch_add(1, Ordering::SeqCst));
-                        let body = user(&id, "d", "ana", "2025-01-01T00:00:00.000Z", &format!("event_{id}"), "dsync.user.created");
+                        let body = user(
+                            &id,
+                            "d",
+                            "ana",
+                            "2025-01-01T00:00:00.000Z",
+                            &format!("event_{id}"),
+                            "dsync.user.created",
+                        );
                         let header = signature(SECRET, &now_ms().to_string(), body.as_bytes());
-                        let answer = post(&agent, &url, body.as_bytes(), &[("WorkOS-Signature", &header)]);
+                        let answer =
+                            post(&agent, &url, body.as_bytes(), &[("WorkOS-Signature", &header)]);
                         if let Some(answer) = answer.filter(|answer| answer.status == 200) {
-                            acknowledged.lock().unwrap().insert(answer.json()["seq"].as_u64().unwrap(), id);
+                            acknowledged
+                                .lock()
+                                .unwrap()
+                                .insert(answer.json()["seq"].as_u64().unwrap(), id);
                         }
                     }
                 });
@@ -48,14 +64,24 @@ fn twenty_kills_under_load_lose_no_acknowledged_event() {
     let acknowledged = acknowledged.into_inner().unwrap();
     assert!(acknowledged.len() as u64 > ROUNDS * 10, "{}", acknowledged.len());
     for id in acknowledged.values() {
-        let body = user(id, "d", "ana", "2025-01-01T00:00:00.000Z", &format!("event_{id}"), "dsync.user.created");
+        let body = user(
+            id,
+            "d",
+            "ana",
+            "2025-01-01T00:00:00.000Z",
+            &format!("event_{id}"),
+            "dsync.user.created",
+        );
         let answer = server.post(body.as_bytes()).json();
         assert_eq!(answer["duplicate"], true, "{id} was acknowledged");
     }
     let head = server.get("/readyz").json()["seq"].as_u64().unwrap();
     assert_eq!(server.stop(), 0);
     let found = super::verifying::verify(folder.path(), &[("ROLLCALL_WEBHOOK_SECRETS", SECRET)]);
-    assert_eq!((found.code, &found.json["records"], &found.json["signatures"]["verified"]), (0, &head.into(), &head.into()));
+    assert_eq!(
+        (found.code, &found.json["records"], &found.json["signatures"]["verified"]),
+        (0, &head.into(), &head.into())
+    );
 }
 
 #[test]
@@ -82,7 +108,10 @@ fn a_store_behind_its_checkpoint_refuses_to_start_and_names_the_first_lost_recor
         .unwrap();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(2), "{said}");
-    assert!(said.contains("3 records were acknowledged and 1 are left; the first bad record is 2"), "{said}");
+    assert!(
+        said.contains("3 records were acknowledged and 1 are left; the first bad record is 2"),
+        "{said}"
+    );
 }
 
 pub fn copy(from: &std::path::Path, to: &std::path::Path) {

@@ -11,7 +11,14 @@ fn at(second: u32) -> String {
 }
 
 fn created(number: u32, second: u32) -> String {
-    user(&format!("directory_user_{number}"), D, "ada", &at(second), &format!("event_{number}"), "dsync.user.created")
+    user(
+        &format!("directory_user_{number}"),
+        D,
+        "ada",
+        &at(second),
+        &format!("event_{number}"),
+        "dsync.user.created",
+    )
 }
 
 fn other(id: &str, kind: &str, second: u32, data: Value) -> String {
@@ -34,14 +41,24 @@ fn ids(answer: &Answer) -> Vec<String> {
 }
 
 fn fields(answer: &Answer) -> Vec<String> {
-    answer.json()["errors"].as_array().unwrap().iter().map(|error| error["field"].as_str().unwrap().to_owned()).collect()
+    answer.json()["errors"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|error| error["field"].as_str().unwrap().to_owned())
+        .collect()
 }
 
 #[test]
 fn every_encoding_of_the_types_asks_the_same() {
     let (_folder, server) = told(&[
         created(1, 1),
-        other("event_2", "dsync.group.created", 2, json!({"id": "directory_group_1", "directory_id": D})),
+        other(
+            "event_2",
+            "dsync.group.created",
+            2,
+            json!({"id": "directory_group_1", "directory_id": D}),
+        ),
         other("event_3", "connection.activated", 3, json!({"id": "conn_1"})),
     ]);
     let wanted = ["event_1", "event_3"];
@@ -68,7 +85,9 @@ fn every_encoding_of_the_types_asks_the_same() {
     let answer = server.get(&format!("/events?events={}", many.join(",")));
     assert_eq!((answer.status, fields(&answer)), (422, vec!["events".to_owned()]));
     assert_eq!(server.get(&format!("/events?events={}", many[1..].join(","))).status, 200);
-    for path in ["/events?events=a&event[]=b", "/events?events=a&events[x]=b", "/events?events=a&limit[]=1"] {
+    for path in
+        ["/events?events=a&event[]=b", "/events?events=a&events[x]=b", "/events?events=a&limit[]=1"]
+    {
         let path = path.replace('[', "%5B").replace(']', "%5D");
         assert_eq!(server.get(&path).status, 422, "{path}");
     }
@@ -94,7 +113,9 @@ fn a_list_is_walked_by_the_ids_of_its_events() {
         let answer = server.get(&format!("/events?events=dsync.user.created{query}"));
         (ids(&answer), answer.json()["list_metadata"].clone())
     };
-    let numbers = |range: std::ops::RangeInclusive<u32>| range.map(|number| format!("event_{number}")).collect::<Vec<_>>();
+    let numbers = |range: std::ops::RangeInclusive<u32>| {
+        range.map(|number| format!("event_{number}")).collect::<Vec<_>>()
+    };
     for (query, wanted, after) in [
         ("", numbers(1..=10), json!("event_10")),
         ("&after=event_10", numbers(11..=20), json!("event_20")),
@@ -119,10 +140,18 @@ fn a_list_is_walked_by_the_ids_of_its_events() {
         ("&after=event_1&range_start=2026-01-01T00:00:00Z", "range_start", "validation_failed"),
         ("&before=event_1&range_end=2026-01-01T00:00:00Z", "range_end", "validation_failed"),
         ("&range_start=yesterday", "range_start", "validation_failed"),
-        ("&range_start=2026-01-01T00:00:01Z&range_end=2026-01-01T00:00:00Z", "range_end", "validation_failed"),
+        (
+            "&range_start=2026-01-01T00:00:01Z&range_end=2026-01-01T00:00:00Z",
+            "range_end",
+            "validation_failed",
+        ),
     ] {
         let answer = server.get(&format!("/events?events=dsync.user.created{query}"));
-        assert_eq!((answer.status, fields(&answer), answer.code().as_str()), (422, vec![field.to_owned()], code), "{query}");
+        assert_eq!(
+            (answer.status, fields(&answer), answer.code().as_str()),
+            (422, vec![field.to_owned()], code),
+            "{query}"
+        );
     }
 }
 
@@ -133,19 +162,32 @@ fn ranges_and_both_cuts_include_their_bounds() {
         ("range_start=2026-01-01T00:00:15Z", &["event_2", "event_3", "event_4"][..]),
         ("range_start=2026-01-01T00:00:15.001Z", &["event_2", "event_4"]),
         ("range_end=2026-01-01T00:00:15Z", &["event_1", "event_3"]),
-        ("range_start=2026-01-01T01:00:15%2B01:00&range_end=2026-01-01T00:00:20Z", &["event_2", "event_3"]),
+        (
+            "range_start=2026-01-01T01:00:15%2B01:00&range_end=2026-01-01T00:00:20Z",
+            &["event_2", "event_3"],
+        ),
         ("as_of=2026-01-01T00:00:15Z", &["event_1", "event_3"]),
         ("as_of=2026-01-01T00:00:15Z&known_at=2", &["event_1"]),
         ("known_at=0", &[]),
-        ("as_of=2026-01-01T00:00:15Z&range_end=2026-01-01T00:00:30Z&range_start=2026-01-01T00:00:11Z", &["event_3"]),
+        (
+            "as_of=2026-01-01T00:00:15Z&range_end=2026-01-01T00:00:30Z&range_start=2026-01-01T00:00:11Z",
+            &["event_3"],
+        ),
         ("as_of=2026-01-01T00:00:15Z&limit=1", &["event_1"]),
     ] {
         let answer = server.get(&format!("/events?events=dsync.user.created&{query}"));
         assert_eq!(ids(&answer), wanted, "{query}");
     }
     let answer = server.get("/events?events=dsync.user.created&limit=1&as_of=2026-01-01T00:00:15Z");
-    assert_eq!(answer.json()["list_metadata"]["after"], "event_1", "the third of four is still to come");
-    assert_eq!((answer.header("Rollcall-As-Of"), answer.header("Rollcall-Known-At")), (Some("2026-01-01T00:00:15.000Z"), Some("4")));
+    assert_eq!(
+        answer.json()["list_metadata"]["after"],
+        "event_1",
+        "the third of four is still to come"
+    );
+    assert_eq!(
+        (answer.header("Rollcall-As-Of"), answer.header("Rollcall-Known-At")),
+        (Some("2026-01-01T00:00:15.000Z"), Some("4"))
+    );
 }
 
 #[test]
@@ -203,13 +245,19 @@ fn a_webhook_of_2021_is_completed_from_what_was_known_when_it_came() {
     });
     // It is dated before the activation: then nobody knew the directory's organization.
     assert_eq!(event(1), wanted);
-    assert!(String::from_utf8_lossy(&answer.body).contains(r#""zip":1.50"#), "what nobody names passes byte for byte");
+    assert!(
+        String::from_utf8_lossy(&answer.body).contains(r#""zip":1.50"#),
+        "what nobody names passes byte for byte"
+    );
     // The same after an activation that is older than it.
     let earlier = r#"{"id":"event_0","event":"dsync.activated","created_at":"2021-01-01T00:00:00Z","data":{"id":"directory_1","organization_id":"org_1"}}"#;
     let (_folder, server) = told(&[earlier.to_owned(), old.to_owned()]);
     wanted["data"]["organization_id"] = json!("org_1");
     assert_eq!(server.get("/events?events=dsync.user.updated").json()["data"], json!([wanted]));
-    assert_eq!(ids(&server.get("/events?events=dsync.user.updated&organization_id=org_1")), ["wh_01FJ27WB8SNT7VN72KRMYJYV8P"]);
+    assert_eq!(
+        ids(&server.get("/events?events=dsync.user.updated&organization_id=org_1")),
+        ["wh_01FJ27WB8SNT7VN72KRMYJYV8P"]
+    );
 }
 
 #[test]
@@ -221,8 +269,18 @@ fn an_event_that_was_served_is_served_the_same_for_ever() {
     let (folder, server) = told(&[bare(1, 10)]);
     let first = server.get("/events?events=dsync.user.created");
     // What comes later says more about the past: the directory's organization, and that the user is older.
-    server.deliver(&other("event_7", "dsync.activated", 1, json!({"id": D, "organization_id": "org_1"})));
-    server.deliver(&other("event_8", "dsync.user.updated", 2, json!({"id": "directory_user_1", "directory_id": D})));
+    server.deliver(&other(
+        "event_7",
+        "dsync.activated",
+        1,
+        json!({"id": D, "organization_id": "org_1"}),
+    ));
+    server.deliver(&other(
+        "event_8",
+        "dsync.user.updated",
+        2,
+        json!({"id": "directory_user_1", "directory_id": D}),
+    ));
     server.deliver(&bare(2, 11));
     let answer = server.get("/events?events=dsync.user.created&limit=1");
     assert_eq!(answer.json()["data"], first.json()["data"]);
@@ -233,7 +291,10 @@ fn an_event_that_was_served_is_served_the_same_for_ever() {
     assert_eq!(server.stop(), 0);
     let server = Server::start(folder.path());
     assert_eq!(server.get(of_organization).body, before);
-    assert_eq!(server.get("/events?events=dsync.user.created&limit=1").json()["data"], first.json()["data"]);
+    assert_eq!(
+        server.get("/events?events=dsync.user.created&limit=1").json()["data"],
+        first.json()["data"]
+    );
 }
 
 #[test]
@@ -245,19 +306,29 @@ fn an_organization_narrows_events_of_every_kind() {
         other("event_3", "connection.activated", 3, json!("org_1")),
         other("event_4", "dsync.activated", 4, json!({"id": D, "organization_id": "org_1"})),
         other("event_5", "dsync.group.user_added", 5, member(json!(D))),
-        other("event_6", "dsync.user.created", 6, json!({"id": "directory_user_1", "directory_id": D, "organization_id": ""})),
+        other(
+            "event_6",
+            "dsync.user.created",
+            6,
+            json!({"id": "directory_user_1", "directory_id": D, "organization_id": ""}),
+        ),
         other("event_7", "dsync.user.deleted", 7, json!({"id": "directory_user_1"})),
         other("event_8", "dsync.deleted", 8, json!({"id": D})),
         other("event_9", "dsync.token.revoked", 9, json!({"id": "t", "organization_id": "org_1"})),
     ]);
     let types = "connection.activated,dsync.activated,dsync.group.user_added,dsync.user.created,dsync.user.deleted,dsync.deleted,dsync.token.revoked";
-    let of = |organization: &str| ids(&server.get(&format!("/events?events={types}&organization_id={organization}")));
+    let of = |organization: &str| {
+        ids(&server.get(&format!("/events?events={types}&organization_id={organization}")))
+    };
     assert_eq!(of("org_1"), ["event_1", "event_4", "event_6", "event_7", "event_8", "event_9"]);
     assert_eq!(of("org_2"), ["event_5"]);
     assert_eq!(of("org_3"), [""; 0]);
     // A deletion that names no directory is completed with the one that the user was in.
     let deleted = server.get("/events?events=dsync.user.deleted").json()["data"][0]["data"].clone();
-    assert_eq!((&deleted["directory_id"], &deleted["organization_id"]), (&json!(D), &json!("org_1")));
+    assert_eq!(
+        (&deleted["directory_id"], &deleted["organization_id"]),
+        (&json!(D), &json!("org_1"))
+    );
 }
 
 #[test]
@@ -265,6 +336,12 @@ fn an_event_outside_directory_sync_without_a_time_happened_when_its_object_was_u
     let data = json!({"id": "conn_1", "updated_at": "2021-06-25 19:07:33"});
     let body = json!({"id": "event_1", "event": "connection.activated", "data": data}).to_string();
     let (_folder, server) = told(&[body]);
-    assert_eq!(server.get("/events?events=connection.activated").json()["data"][0]["created_at"], "2021-06-25T19:07:33.000Z");
-    assert_eq!(ids(&server.get("/events?events=connection.activated&as_of=2021-06-25T19:07:33Z")), ["event_1"]);
+    assert_eq!(
+        server.get("/events?events=connection.activated").json()["data"][0]["created_at"],
+        "2021-06-25T19:07:33.000Z"
+    );
+    assert_eq!(
+        ids(&server.get("/events?events=connection.activated&as_of=2021-06-25T19:07:33Z")),
+        ["event_1"]
+    );
 }

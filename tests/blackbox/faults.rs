@@ -37,7 +37,11 @@ fn faulty() -> Arc<Faulty> {
 }
 
 impl Log for Faulty {
-    fn append(&self, batch: Vec<Verified>, recorded_at: Millis) -> Result<Vec<Outcome>, AppendError> {
+    fn append(
+        &self,
+        batch: Vec<Verified>,
+        recorded_at: Millis,
+    ) -> Result<Vec<Outcome>, AppendError> {
         while self.hangs.load(Ordering::SeqCst) {
             std::thread::sleep(Duration::from_millis(1));
         }
@@ -51,7 +55,12 @@ impl Log for Faulty {
         self.log.append(batch, recorded_at)
     }
 
-    fn entries(&self, after: Seq, events_max: usize, each: &mut dyn FnMut(&Entry<'_>)) -> Result<Seq, ReadError> {
+    fn entries(
+        &self,
+        after: Seq,
+        events_max: usize,
+        each: &mut dyn FnMut(&Entry<'_>),
+    ) -> Result<Seq, ReadError> {
         self.log.entries(after, events_max, each)
     }
 
@@ -72,9 +81,17 @@ fn body(id: &str) -> String {
 #[test]
 fn before_the_log_is_folded_everything_but_health_says_not_ready() {
     asking(None, async |server| {
-        for request in [get("/readyz"), get("/directories"), get("/rollcall/v1/projections"), post(body("e").as_bytes())] {
+        for request in [
+            get("/readyz"),
+            get("/directories"),
+            get("/rollcall/v1/projections"),
+            post(body("e").as_bytes()),
+        ] {
             let (status, answer) = server.call(request).await;
-            assert_eq!((status, &answer["code"]), (StatusCode::SERVICE_UNAVAILABLE, &"not_ready".into()));
+            assert_eq!(
+                (status, &answer["code"]),
+                (StatusCode::SERVICE_UNAVAILABLE, &"not_ready".into())
+            );
         }
         assert_eq!(server.call(get("/healthz")).await.0, StatusCode::OK);
     });
@@ -87,7 +104,10 @@ fn an_append_that_is_refused_is_answered_with_503_and_the_event_may_come_again()
     asking(Some(engine), async |server| {
         log.refuses.store(true, Ordering::SeqCst);
         let (status, answer) = server.call(post(body("e").as_bytes())).await;
-        assert_eq!((status, &answer["code"]), (StatusCode::SERVICE_UNAVAILABLE, &"log_unavailable".into()));
+        assert_eq!(
+            (status, &answer["code"]),
+            (StatusCode::SERVICE_UNAVAILABLE, &"log_unavailable".into())
+        );
         assert!(!answer.to_string().contains("disk"), "the cause stays in the log");
         assert_eq!(server.call(get("/directory_users/ue")).await.0, StatusCode::NOT_FOUND);
         log.refuses.store(false, Ordering::SeqCst);
@@ -114,7 +134,10 @@ fn after_an_append_in_doubt_nothing_is_taken_and_nothing_said_that_could_change(
             flag.store(true, Ordering::SeqCst);
             for id in ["b", "c"] {
                 let (status, answer) = server.call(post(body(id).as_bytes())).await;
-                assert_eq!((status, &answer["code"]), (StatusCode::SERVICE_UNAVAILABLE, &"log_unavailable".into()));
+                assert_eq!(
+                    (status, &answer["code"]),
+                    (StatusCode::SERVICE_UNAVAILABLE, &"log_unavailable".into())
+                );
             }
             assert!(told.load(Ordering::SeqCst), "whoever runs the engine is told");
             assert_eq!(server.call(get("/readyz")).await.1["code"], "log_unavailable");
@@ -134,17 +157,25 @@ fn an_operators_act_that_the_log_refuses_changes_nothing_and_may_come_again() {
     asking(Some(engine), async |server| {
         assert_eq!(server.call(post(body("e").as_bytes())).await.0, StatusCode::OK);
         let setting = serde_json::json!({ "inactive_users": "delete" });
-        let acts = [(Method::PUT, "/rollcall/v1/policy", &setting), (Method::DELETE, "/directories/d", &Value::Null)];
+        let acts = [
+            (Method::PUT, "/rollcall/v1/policy", &setting),
+            (Method::DELETE, "/directories/d", &Value::Null),
+        ];
         log.refuses.store(true, Ordering::SeqCst);
         for (method, path, body) in &acts {
             let (status, answer) = server.call(operate(method.clone(), path, body)).await;
-            assert_eq!((status, &answer["code"]), (StatusCode::SERVICE_UNAVAILABLE, &"log_unavailable".into()), "{path}");
+            assert_eq!(
+                (status, &answer["code"]),
+                (StatusCode::SERVICE_UNAVAILABLE, &"log_unavailable".into()),
+                "{path}"
+            );
             assert!(!answer.to_string().contains("disk"), "the cause stays in the log");
         }
         assert_eq!(server.call(get("/rollcall/v1/policy")).await.1["version"], 0);
         assert_eq!(server.call(get("/directories/d")).await.0, StatusCode::OK);
         log.refuses.store(false, Ordering::SeqCst);
-        let (status, answer) = server.call(operate(Method::PUT, "/rollcall/v1/policy", &setting)).await;
+        let (status, answer) =
+            server.call(operate(Method::PUT, "/rollcall/v1/policy", &setting)).await;
         assert_eq!((status, &answer["seq"]), (StatusCode::OK, &2.into()));
     });
 }
@@ -155,9 +186,15 @@ fn when_the_log_is_closed_operators_are_told_so_and_readers_still_served() {
     engine.close();
     asking(Some(engine), async |server| {
         let setting = serde_json::json!({ "inactive_users": "delete" });
-        for (method, path) in [(Method::PUT, "/rollcall/v1/policy"), (Method::DELETE, "/directories/d")] {
+        for (method, path) in
+            [(Method::PUT, "/rollcall/v1/policy"), (Method::DELETE, "/directories/d")]
+        {
             let (status, answer) = server.call(operate(method, path, &setting)).await;
-            assert_eq!((status, &answer["code"]), (StatusCode::SERVICE_UNAVAILABLE, &"log_unavailable".into()), "{path}");
+            assert_eq!(
+                (status, &answer["code"]),
+                (StatusCode::SERVICE_UNAVAILABLE, &"log_unavailable".into()),
+                "{path}"
+            );
         }
         assert_eq!(server.call(get("/rollcall/v1/policy")).await.1["inactive_users"], "retain");
     });
@@ -172,7 +209,10 @@ fn an_append_that_hangs_is_answered_within_five_seconds_and_a_full_queue_at_once
         log.hangs.store(true, Ordering::SeqCst);
         let started = std::time::Instant::now();
         let (status, answer) = server.call(post(body("first").as_bytes())).await;
-        assert_eq!((status, &answer["code"]), (StatusCode::SERVICE_UNAVAILABLE, &"log_unavailable".into()));
+        assert_eq!(
+            (status, &answer["code"]),
+            (StatusCode::SERVICE_UNAVAILABLE, &"log_unavailable".into())
+        );
         assert!(started.elapsed() < Duration::from_secs(30), "{:?}", started.elapsed());
         let mut waiting = Vec::new();
         let full = loop {
@@ -184,7 +224,10 @@ fn an_append_that_hangs_is_answered_within_five_seconds_and_a_full_queue_at_once
         };
         assert!(matches!(full, IngestError::QueueFull));
         let (status, answer) = server.call(post(body("last").as_bytes())).await;
-        assert_eq!((status, &answer["code"]), (StatusCode::SERVICE_UNAVAILABLE, &"queue_full".into()));
+        assert_eq!(
+            (status, &answer["code"]),
+            (StatusCode::SERVICE_UNAVAILABLE, &"queue_full".into())
+        );
         log.hangs.store(false, Ordering::SeqCst);
         // Who gave up cancelled nothing: the first is there, and all that waited are written.
         for answer in waiting {
@@ -202,7 +245,10 @@ fn a_body_that_cannot_be_read_is_an_internal_error_without_details() {
     asking(Some(engine), async |server| {
         log.reads_nothing.store(true, Ordering::SeqCst);
         let (status, answer) = server.call(get("/directory_users/ue")).await;
-        assert_eq!((status, &answer["code"]), (StatusCode::INTERNAL_SERVER_ERROR, &"internal".into()));
+        assert_eq!(
+            (status, &answer["code"]),
+            (StatusCode::INTERNAL_SERVER_ERROR, &"internal".into())
+        );
         assert!(!answer.to_string().contains("secret"));
     });
 }

@@ -11,11 +11,25 @@ const CREATED: &str = "dsync.user.created";
 const DELETED: &str = "dsync.user.deleted";
 
 fn created(id: &str, second: u32) -> String {
-    user(id, "directory_1", id, &format!("2026-01-01T00:00:{second:02}.000Z"), &format!("event_{id}_{second:02}"), CREATED)
+    user(
+        id,
+        "directory_1",
+        id,
+        &format!("2026-01-01T00:00:{second:02}.000Z"),
+        &format!("event_{id}_{second:02}"),
+        CREATED,
+    )
 }
 
 fn deleted(id: &str, second: u32) -> String {
-    user(id, "directory_1", id, &format!("2026-01-01T00:00:{second:02}.000Z"), &format!("event_{id}_{second:02}"), DELETED)
+    user(
+        id,
+        "directory_1",
+        id,
+        &format!("2026-01-01T00:00:{second:02}.000Z"),
+        &format!("event_{id}_{second:02}"),
+        DELETED,
+    )
 }
 
 fn feed(server: &Server, query: &str) -> Value {
@@ -27,7 +41,14 @@ fn feed(server: &Server, query: &str) -> Value {
 /// Record, change, user and moment of each item.
 fn said(page: &Value) -> Vec<(u64, String, String, String)> {
     let text = |item: &Value, key: &str| item[key].as_str().unwrap().to_owned();
-    let item = |item: &Value| (item["seq"].as_u64().unwrap(), text(item, "change"), text(item, "user_id"), text(item, "occurred_at"));
+    let item = |item: &Value| {
+        (
+            item["seq"].as_u64().unwrap(),
+            text(item, "change"),
+            text(item, "user_id"),
+            text(item, "occurred_at"),
+        )
+    };
     page["data"].as_array().unwrap().iter().map(item).collect()
 }
 
@@ -45,12 +66,16 @@ fn each_record_says_what_it_changed_and_a_late_one_when_that_was() {
     }
     let page = feed(&server, "");
     let at = |second: u32| format!("2026-01-01T00:00:{second:02}.000Z");
-    let item = |seq: u64, change: &str, second: u32| (seq, change.to_owned(), "u".to_owned(), at(second));
+    let item =
+        |seq: u64, change: &str, second: u32| (seq, change.to_owned(), "u".to_owned(), at(second));
     // 2 is an update that changes nothing; 3 came late: the update after it had brought the user back, so that only the past is another. 4 is one
     // more version of somebody who is there.
     assert_eq!(said(&page), [item(1, "access_granted", 10), item(3, "history_changed", 15)]);
     let late = &page["data"][1];
-    assert_eq!((late["cause"]["seq"].as_u64(), late["cause"]["event"].as_str()), (Some(3), Some(DELETED)));
+    assert_eq!(
+        (late["cause"]["seq"].as_u64(), late["cause"]["event"].as_str()),
+        (Some(3), Some(DELETED))
+    );
     assert_eq!(late["recorded_at"], late["cause"]["recorded_at"]);
     server.deliver(&deleted("u", 50));
     server.deliver(&created("u", 55));
@@ -67,7 +92,8 @@ fn pages_of_any_size_are_the_same_feed_also_after_a_restart_and_a_rebuild() {
         server.deliver(&created(&format!("u{number}"), number));
     }
     // One record that changes three things for each of nine users, and one that ends it all.
-    let mapping = json!({ "mode": "all", "default_roles": ["a", "b", "c"], "priority": [], "rules": [] });
+    let mapping =
+        json!({ "mode": "all", "default_roles": ["a", "b", "c"], "priority": [], "rules": [] });
     assert_eq!(server.put("/rollcall/v1/role_mapping", &json!({ "mapping": mapping })).status, 200);
     assert_eq!(server.delete("/directories/directory_1").status, 202);
     let walk = |server: &Server, limit: usize| {
@@ -116,7 +142,10 @@ fn whoever_waits_is_told_as_soon_as_something_changes() {
         server.deliver(&deleted("u", 30));
         waiting.join().unwrap()
     });
-    assert_eq!(said(&page), [(3, "access_ended".into(), "u".into(), "2026-01-01T00:00:30.000Z".into())]);
+    assert_eq!(
+        said(&page),
+        [(3, "access_ended".into(), "u".into(), "2026-01-01T00:00:30.000Z".into())]
+    );
     // Nothing comes: an empty page, and where to go on.
     let page = feed(&server, &format!("after={}&wait=1", after(&page)));
     assert_eq!((said(&page), after(&page)), (vec![], "3".into()));
@@ -128,8 +157,10 @@ fn a_stop_does_not_wait_for_those_who_wait() {
     let server = Server::start(folder.path());
     server.deliver(&created("u", 10));
     let mut waiting = TcpStream::connect(server.url.strip_prefix("http://").unwrap()).unwrap();
-    let request =
-        format!("GET /rollcall/v1/changes?after=1&wait=30 HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\n\r\n", super::kit::API_KEY);
+    let request = format!(
+        "GET /rollcall/v1/changes?after=1&wait=30 HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\n\r\n",
+        super::kit::API_KEY
+    );
     waiting.write_all(request.as_bytes()).unwrap();
     // Others are answered meanwhile, and with them time goes by in which the request must have been read.
     for _ in 0..50 {
@@ -149,11 +180,14 @@ fn whoever_has_left_is_not_waited_for() {
     server.deliver(&created("u", 10));
     let open_files = || std::fs::read_dir(format!("/proc/{}/fd", server.pid())).unwrap().count();
     let before = open_files();
-    let request =
-        format!("GET /rollcall/v1/changes?after=1&wait=30 HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\n\r\n", super::kit::API_KEY);
+    let request = format!(
+        "GET /rollcall/v1/changes?after=1&wait=30 HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\n\r\n",
+        super::kit::API_KEY
+    );
     let waiting: Vec<TcpStream> = (0..40)
         .map(|_| {
-            let mut stream = TcpStream::connect(server.url.strip_prefix("http://").unwrap()).unwrap();
+            let mut stream =
+                TcpStream::connect(server.url.strip_prefix("http://").unwrap()).unwrap();
             stream.write_all(request.as_bytes()).unwrap();
             stream
         })

@@ -63,7 +63,8 @@ fn told(seed: u64, theme: Theme) -> History {
     let mut rng = StdRng::seed_from_u64(seed);
     let cast = Cast::draw(&mut rng);
     let moments = draw_moments(&mut rng);
-    let mood = *[Mood::Calm, Mood::Calm, Mood::Stormy, Mood::Stubs].choose(&mut rng).expect("moods");
+    let mood =
+        *[Mood::Calm, Mood::Calm, Mood::Stormy, Mood::Stubs].choose(&mut rng).expect("moods");
     let (budget_ahead, budget_timeless) = (rng.random_range(0..=1), rng.random_range(0..=2));
     let forward = rng.random_bool(0.75);
     let size = match theme {
@@ -118,7 +119,9 @@ fn reorder(rng: &mut StdRng, bodies: &mut Vec<Vec<u8>>) {
 
 /// May an event of this type change an answer, if nothing is wrong with it?
 fn has_effect(event: &str) -> bool {
-    event.starts_with("dsync.") && !["dsync.user.promoted", "dsync.group.user_moved"].contains(&event) && !event.starts_with("dsync.token.")
+    event.starts_with("dsync.")
+        && !["dsync.user.promoted", "dsync.group.user_moved"].contains(&event)
+        && !event.starts_with("dsync.token.")
 }
 
 // --- The cast: who and when ---
@@ -161,13 +164,29 @@ impl Cast {
             users.extend([format!("b{joint}c"), "c".to_owned()]);
         }
         let mut at_home = |ids: Vec<String>| -> Vec<(String, String)> {
-            ids.into_iter().map(|id| (id, directories.choose(rng).expect("a directory").0.clone())).collect()
+            ids.into_iter()
+                .map(|id| (id, directories.choose(rng).expect("a directory").0.clone()))
+                .collect()
         };
         let (users, groups) = (at_home(users), at_home(groups));
-        let emails = ["ada@a.example", "Ada@A.example", "bo@a.example", "éva@b.example", "ÉVA@b.example", "cy+x@b.example"];
+        let emails = [
+            "ada@a.example",
+            "Ada@A.example",
+            "bo@a.example",
+            "éva@b.example",
+            "ÉVA@b.example",
+            "cy+x@b.example",
+        ];
         let idp_ids = ["1001", "1002", "00u1", "É", ""];
         let own = |texts: &[&str]| texts.iter().map(|text| text.to_string()).collect();
-        Cast { organizations, directories, users, groups, emails: own(&emails), idp_ids: own(&idp_ids) }
+        Cast {
+            organizations,
+            directories,
+            users,
+            groups,
+            emails: own(&emails),
+            idp_ids: own(&idp_ids),
+        }
     }
 }
 
@@ -185,7 +204,10 @@ fn draw_ids(rng: &mut StdRng, prefix: &str, short: &str, count: usize) -> Vec<St
             92..94 => format!("{short}+{number}&a=b?#"),
             94..96 => format!("{}{number}", short.to_uppercase()),
             96..98 => format!("'{short}\"\\{number}"),
-            _ => format!("{short}{number}{}", "y".repeat(255 - 2 * short.len())).chars().take(255).collect(),
+            _ => format!("{short}{number}{}", "y".repeat(255 - 2 * short.len()))
+                .chars()
+                .take(255)
+                .collect(),
         };
         ids.push(id);
     }
@@ -194,7 +216,9 @@ fn draw_ids(rng: &mut StdRng, prefix: &str, short: &str, count: usize) -> Vec<St
 }
 
 fn crockford(rng: &mut StdRng, length: usize) -> String {
-    (0..length).map(|_| *b"0123456789ABCDEFGHJKMNPQRSTVWXYZ".choose(rng).expect("digits") as char).collect()
+    (0..length)
+        .map(|_| *b"0123456789ABCDEFGHJKMNPQRSTVWXYZ".choose(rng).expect("digits") as char)
+        .collect()
 }
 
 /// The few milliseconds at which anything happens, ascending: some neighbours, some days apart.
@@ -242,8 +266,17 @@ enum Theme {
 pub const GROUP_NAMES: [&str; 7] = ["Eng", "Engineering", "Ops", "eng", "E*", "Éng", "日本"];
 
 /// Paths for rules to look at, and some at which nothing is.
-pub const ATTRIBUTES: [&str; 9] =
-    ["job_title", "custom_attributes.role", "custom_attributes.n", "custom_attributes.a.b", "state", "directory_id", "emails", "x", "id.x"];
+pub const ATTRIBUTES: [&str; 9] = [
+    "job_title",
+    "custom_attributes.role",
+    "custom_attributes.n",
+    "custom_attributes.a.b",
+    "state",
+    "directory_id",
+    "emails",
+    "x",
+    "id.x",
+];
 
 struct Teller {
     rng: StdRng,
@@ -277,7 +310,8 @@ impl Teller {
             return self.any_moment();
         }
         let last = self.moments.len() - 1;
-        let index = self.bodies.len() * self.moments.len() / self.size + self.rng.random_range(0..3);
+        let index =
+            self.bodies.len() * self.moments.len() / self.size + self.rng.random_range(0..3);
         self.moments[index.saturating_sub(1).min(last)]
     }
 
@@ -300,7 +334,8 @@ impl Teller {
             self.spoil(&event, &mut body);
         }
         if !has_effect && self.chance(15) {
-            let data = [Value::Null, json!([{ "organization_id": "o1" }]), json!("data"), json!({})];
+            let data =
+                [Value::Null, json!([{ "organization_id": "o1" }]), json!("data"), json!({})];
             body["data"] = data.choose(&mut self.rng).expect("data").clone();
         }
         let bytes = self.written(&body);
@@ -350,9 +385,13 @@ impl Teller {
             ("rollcall.directory.deleted", 1),
             ("rollcall.user.deleted", 1),
         ];
-        let (event, _) = *weighted.choose_weighted(&mut self.rng, |(_, weight)| *weight).expect("weights");
+        let (event, _) =
+            *weighted.choose_weighted(&mut self.rng, |(_, weight)| *weight).expect("weights");
         let data = match event {
-            "dsync.activated" | "dsync.deactivated" | "dsync.deleted" | "rollcall.directory.deleted" => self.directory(),
+            "dsync.activated"
+            | "dsync.deactivated"
+            | "dsync.deleted"
+            | "rollcall.directory.deleted" => self.directory(),
             "dsync.group.user_added" | "dsync.group.user_removed" => self.membership(),
             "dsync.token.created" | "dsync.token.revoked" => self.token(),
             _ if event.contains("group.") => {
@@ -368,7 +407,8 @@ impl Teller {
     }
 
     fn directory(&mut self) -> Object {
-        let (id, organization) = self.cast.directories.choose(&mut self.rng).cloned().expect("directories");
+        let (id, organization) =
+            self.cast.directories.choose(&mut self.rng).cloned().expect("directories");
         let mut data = Object::new();
         data.insert("id".into(), json!(id));
         self.maybe(&mut data, 85, "object", json!("directory"));
@@ -376,7 +416,17 @@ impl Teller {
         let told = self.told;
         let types = ["okta scim v2.0", "workday", "gusto", "rippling", "generic scim v2.0", "S3"];
         let kind = *types.choose(&mut self.rng).expect("types");
-        let states = ["active", "inactive", "deleting", "validating", "invalid_credentials", "linked", "unlinked", "suspended", ""];
+        let states = [
+            "active",
+            "inactive",
+            "deleting",
+            "validating",
+            "invalid_credentials",
+            "linked",
+            "unlinked",
+            "suspended",
+            "",
+        ];
         let state = *states.choose(&mut self.rng).expect("states");
         let name = *["Foo Corp", "foo", "Bar GmbH", "ÉTÉ"].choose(&mut self.rng).expect("names");
         self.maybe(&mut data, 85, "type", json!(kind));
@@ -396,7 +446,12 @@ impl Teller {
         self.maybe(&mut data, 60, "domains", listed);
         self.maybe(&mut data, 20, "domain", json!(domain));
         self.odd(&mut data, &["name", "external_key", "type", "domain", "state", "domains"]);
-        self.maybe(&mut data, 10, "unheard_of", json!({ "users": { "active": told }, "x": [0.5, null] }));
+        self.maybe(
+            &mut data,
+            10,
+            "unheard_of",
+            json!({ "users": { "active": told }, "x": [0.5, null] }),
+        );
         self.maybe(&mut data, 5, "metadata", json!({ "groups": told }));
         self.previous_attributes(&mut data, 5);
         self.times(&mut data);
@@ -426,7 +481,8 @@ impl Teller {
             68..70 => drop(data.insert("email".into(), json!(7))),
             _ => {}
         }
-        let first_name = *["Ada", "Bo", "Éva", "日本", "O\"Neil\\"].choose(&mut self.rng).expect("names");
+        let first_name =
+            *["Ada", "Bo", "Éva", "日本", "O\"Neil\\"].choose(&mut self.rng).expect("names");
         self.maybe(&mut data, 80, "first_name", json!(first_name));
         self.maybe(&mut data, 80, "last_name", json!(format!("Nr {told}")));
         self.maybe(&mut data, 50, "name", json!(format!("{first_name} {told}")));
@@ -457,12 +513,24 @@ impl Teller {
         ];
         let roles = roles.choose(&mut self.rng).expect("roles").clone();
         self.maybe(&mut data, 20, "roles", roles);
-        let role = [json!({ "slug": "admin", "extra": true }), json!("admin"), Value::Null, json!({})]
-            .choose(&mut self.rng)
-            .expect("roles")
-            .clone();
+        let role =
+            [json!({ "slug": "admin", "extra": true }), json!("admin"), Value::Null, json!({})]
+                .choose(&mut self.rng)
+                .expect("roles")
+                .clone();
         self.maybe(&mut data, 20, "role", role);
-        self.odd(&mut data, &["first_name", "last_name", "name", "job_title", "username", "idp_id", "raw_attributes"]);
+        self.odd(
+            &mut data,
+            &[
+                "first_name",
+                "last_name",
+                "name",
+                "job_title",
+                "username",
+                "idp_id",
+                "raw_attributes",
+            ],
+        );
         if self.theme != Theme::Everything {
             self.attributes(&mut data);
         }
@@ -474,7 +542,9 @@ impl Teller {
         let mut data = self.entity(id, home, "directory_group", event);
         let name = match self.theme {
             Theme::Everything => format!("Group {}", self.told),
-            Theme::Roles | Theme::Audit => GROUP_NAMES.choose(&mut self.rng).expect("names").to_string(),
+            Theme::Roles | Theme::Audit => {
+                GROUP_NAMES.choose(&mut self.rng).expect("names").to_string()
+            }
         };
         self.maybe(&mut data, 85, "name", json!(name));
         self.odd(&mut data, &["name", "idp_id", "raw_attributes"]);
@@ -528,12 +598,19 @@ impl Teller {
     fn what_was_before(&mut self, last: &Object, data: &Object) -> Object {
         let mut previous = Object::new();
         for key in last.keys().chain(data.keys()) {
-            let (old, new) = (last.get(key).cloned().unwrap_or_default(), data.get(key).cloned().unwrap_or_default());
+            let (old, new) = (
+                last.get(key).cloned().unwrap_or_default(),
+                data.get(key).cloned().unwrap_or_default(),
+            );
             match (&old, &new) {
                 _ if old == new => {}
                 (Value::Object(olds), Value::Object(news)) if self.chance(80) => {
-                    let keys = olds.keys().chain(news.keys()).filter(|key| olds.get(*key) != news.get(*key));
-                    let keys = keys.map(|key| (key.clone(), olds.get(key).cloned().unwrap_or_default()));
+                    let keys = olds
+                        .keys()
+                        .chain(news.keys())
+                        .filter(|key| olds.get(*key) != news.get(*key));
+                    let keys =
+                        keys.map(|key| (key.clone(), olds.get(key).cloned().unwrap_or_default()));
                     previous.insert(key.clone(), Value::Object(keys.collect()));
                 }
                 _ => drop(previous.insert(key.clone(), old)),
@@ -558,7 +635,8 @@ impl Teller {
     }
 
     fn token(&mut self) -> Object {
-        let (directory, organization) = self.cast.directories.choose(&mut self.rng).cloned().expect("directories");
+        let (directory, organization) =
+            self.cast.directories.choose(&mut self.rng).cloned().expect("directories");
         let mut data = Object::new();
         self.maybe(&mut data, 85, "object", json!("directory_token"));
         let told = self.told;
@@ -620,7 +698,11 @@ impl Teller {
         let (user, user_home) = self.cast.users.choose(&mut self.rng).cloned().expect("users");
         let mut data = Object::new();
         let directory = self.somewhere(&group_home);
-        let own = if self.chance(85) { json!(directory) } else { [Value::Null, json!("")].choose(&mut self.rng).expect("bad ids").clone() };
+        let own = if self.chance(85) {
+            json!(directory)
+        } else {
+            [Value::Null, json!("")].choose(&mut self.rng).expect("bad ids").clone()
+        };
         self.maybe(&mut data, 92, "directory_id", own);
         if self.chance(15) {
             let organization = self.usual_organization(&directory);
@@ -684,7 +766,14 @@ impl Teller {
     fn odd(&mut self, data: &mut Object, keys: &[&str]) {
         if self.chance(8) {
             let key = *keys.choose(&mut self.rng).expect("keys");
-            let values = [Value::Null, json!(""), json!(0), json!(false), json!(["x"]), json!({ "value": "x" })];
+            let values = [
+                Value::Null,
+                json!(""),
+                json!(0),
+                json!(false),
+                json!(["x"]),
+                json!({ "value": "x" }),
+            ];
             data.insert(key.to_owned(), values.choose(&mut self.rng).expect("values").clone());
         }
     }
@@ -746,8 +835,10 @@ impl Teller {
             json!("context"),
             Value::Null,
         ];
-        let context =
-            contexts.choose_weighted(&mut self.rng, |context| if *context == json!({}) { 6 } else { 1 }).expect("contexts").clone();
+        let context = contexts
+            .choose_weighted(&mut self.rng, |context| if *context == json!({}) { 6 } else { 1 })
+            .expect("contexts")
+            .clone();
         self.maybe(&mut body, 60, "context", context);
         Value::Object(body)
     }
@@ -764,7 +855,9 @@ impl Teller {
     fn event_id_with_time(&mut self, at: i64) -> String {
         let ulid = self.ulid(at);
         let ulid = if self.chance(25) { ulid.to_lowercase() } else { ulid };
-        let prefix = *["event_", "event_", "event_", "wh_", "", "a_b_", "é_"].choose(&mut self.rng).expect("prefixes");
+        let prefix = *["event_", "event_", "event_", "wh_", "", "a_b_", "é_"]
+            .choose(&mut self.rng)
+            .expect("prefixes");
         format!("{prefix}{ulid}")
     }
 
@@ -788,7 +881,9 @@ impl Teller {
     }
 
     fn ulid(&mut self, ms: i64) -> String {
-        let digit = |index: u32| b"0123456789ABCDEFGHJKMNPQRSTVWXYZ"[(ms >> (5 * (9 - index)) & 31) as usize] as char;
+        let digit = |index: u32| {
+            b"0123456789ABCDEFGHJKMNPQRSTVWXYZ"[(ms >> (5 * (9 - index)) & 31) as usize] as char
+        };
         let time: String = (0..10).map(digit).collect();
         time + &crockford(&mut self.rng, 16)
     }
@@ -805,23 +900,46 @@ impl Teller {
         }
         if membership && self.chance(20) {
             let end = *["user", "group"].choose(&mut self.rng).expect("ends");
-            body["data"][end] = [Value::Null, json!([]), json!("x")].choose(&mut self.rng).expect("ends").clone();
+            body["data"][end] =
+                [Value::Null, json!([]), json!("x")].choose(&mut self.rng).expect("ends").clone();
             return;
         }
-        let spoiled =
-            if membership { &mut body["data"][*["user", "group"].choose(&mut self.rng).expect("ends")] } else { &mut body["data"] };
+        let spoiled = if membership {
+            &mut body["data"][*["user", "group"].choose(&mut self.rng).expect("ends")]
+        } else {
+            &mut body["data"]
+        };
         let Some(data) = spoiled.as_object_mut() else { return };
-        let bad_ids = [Value::Null, json!(""), json!(9), json!("w".repeat(256)), json!(format!("{}é", "w".repeat(254)))];
+        let bad_ids = [
+            Value::Null,
+            json!(""),
+            json!(9),
+            json!("w".repeat(256)),
+            json!(format!("{}é", "w".repeat(254))),
+        ];
         let other_kinds = ["directory_user_01X", "directory_group_01X"];
         match self.rng.random_range(0..6) {
             0 => drop(data.remove("id")),
-            1 => drop(data.insert("id".into(), bad_ids.choose(&mut self.rng).expect("bad ids").clone())),
-            2 => drop(data.insert("directory_id".into(), bad_ids.choose(&mut self.rng).expect("bad ids").clone())),
-            3 => drop(data.insert("directory_id".into(), json!(other_kinds.choose(&mut self.rng).expect("kinds")))),
-            4 => drop(data.insert("id".into(), json!(other_kinds.choose(&mut self.rng).expect("kinds")))),
+            1 => drop(
+                data.insert("id".into(), bad_ids.choose(&mut self.rng).expect("bad ids").clone()),
+            ),
+            2 => drop(data.insert(
+                "directory_id".into(),
+                bad_ids.choose(&mut self.rng).expect("bad ids").clone(),
+            )),
+            3 => drop(data.insert(
+                "directory_id".into(),
+                json!(other_kinds.choose(&mut self.rng).expect("kinds")),
+            )),
+            4 => drop(
+                data.insert("id".into(), json!(other_kinds.choose(&mut self.rng).expect("kinds"))),
+            ),
             _ => {
                 let objects = ["directory", "directory_user", "directory_group", "event", ""];
-                data.insert("object".into(), json!(objects.choose(&mut self.rng).expect("objects")));
+                data.insert(
+                    "object".into(),
+                    json!(objects.choose(&mut self.rng).expect("objects")),
+                );
             }
         }
     }
@@ -834,7 +952,8 @@ impl Teller {
         let data = json!({ "id": user, "directory_id": home, "name": "Nobody" });
         let event = "dsync.user.updated";
         let control = *["a\u{0}", "event_\n1", "\u{7f}"].choose(&mut self.rng).expect("controls");
-        let whole = json!({ "id": id, "event": event, "data": data, "created_at": rfc3339(at) }).to_string();
+        let whole = json!({ "id": id, "event": event, "data": data, "created_at": rfc3339(at) })
+            .to_string();
         let body = match self.rng.random_range(0..16) {
             0 => json!({ "event": event, "data": data }).to_string(),
             1 => json!({ "id": 17, "event": event, "data": data }).to_string(),
@@ -846,7 +965,10 @@ impl Teller {
             7 => json!({ "id": self.known_event_id(), "event": "", "data": data }).to_string(),
             8 => json!({ "id": self.known_event_id(), "event": ["x"], "data": data }).to_string(),
             9 => format!("[{whole}]"),
-            10 => ["", "null", "17", "\"event\"", "{}", "not json", "\u{feff}{}"].choose(&mut self.rng).expect("bodies").to_string(),
+            10 => ["", "null", "17", "\"event\"", "{}", "not json", "\u{feff}{}"]
+                .choose(&mut self.rng)
+                .expect("bodies")
+                .to_string(),
             11 => whole[..whole.len() - 1].to_owned(),
             12 => format!("{whole}{{}}"),
             13 => whole.replace(",\"data\"", ",,\"data\""),
@@ -863,7 +985,10 @@ impl Teller {
 
     /// The id of an event already told, if there is one: an unusable body does not occupy it.
     fn known_event_id(&mut self) -> String {
-        let known = self.bodies.choose(&mut self.rng).and_then(|body| serde_json::from_slice::<Value>(body).ok());
+        let known = self
+            .bodies
+            .choose(&mut self.rng)
+            .and_then(|body| serde_json::from_slice::<Value>(body).ok());
         let id = known.and_then(|body| Some(body.get("id")?.as_str()?.to_owned()));
         id.unwrap_or_else(|| "event_unknown".to_owned())
     }
@@ -971,7 +1096,11 @@ fn bad_time(rng: &mut StdRng) -> Value {
 
 /// The same JSON value in other bytes: keys in another order or twice, white space, escapes.
 fn write_loosely(rng: &mut StdRng, value: &Value) -> Vec<u8> {
-    let style = Style { space: rng.random_bool(0.5), escape: rng.random_bool(0.3), double: rng.random_bool(0.3) };
+    let style = Style {
+        space: rng.random_bool(0.5),
+        escape: rng.random_bool(0.3),
+        double: rng.random_bool(0.3),
+    };
     let mut out = String::new();
     write_value(rng, value, &style, &mut out);
     if style.space {
@@ -1003,7 +1132,8 @@ fn write_value(rng: &mut StdRng, value: &Value, style: &Style, out: &mut String)
 }
 
 fn write_object(rng: &mut StdRng, object: &Object, style: &Style, out: &mut String) {
-    let mut entries: Vec<(&String, Value)> = object.iter().map(|(key, value)| (key, value.clone())).collect();
+    let mut entries: Vec<(&String, Value)> =
+        object.iter().map(|(key, value)| (key, value.clone())).collect();
     entries.shuffle(rng);
     if style.double && !entries.is_empty() && rng.random_bool(0.4) {
         let index = rng.random_range(0..entries.len());
@@ -1074,8 +1204,13 @@ impl Question {
             url += &format!("/{}", percent_encoded(id));
         }
         // Client libraries send brackets both ways.
-        let name = |key: &str| if key.ends_with("[]") { key.to_owned() } else { percent_encoded(key) };
-        let mut pairs: Vec<String> = self.query.iter().map(|(key, value)| format!("{}={}", name(key), percent_encoded(value))).collect();
+        let name =
+            |key: &str| if key.ends_with("[]") { key.to_owned() } else { percent_encoded(key) };
+        let mut pairs: Vec<String> = self
+            .query
+            .iter()
+            .map(|(key, value)| format!("{}={}", name(key), percent_encoded(value)))
+            .collect();
         pairs.extend(self.cut.as_of_ms.map(|ms| format!("as_of={}", rfc3339(ms))));
         pairs.extend(self.cut.known_at.map(|seq| format!("known_at={seq}")));
         if !pairs.is_empty() {
@@ -1178,7 +1313,12 @@ pub fn ask_for_types(rng: &mut impl Rng, types: &[&str], query: &mut Vec<(String
     }
 }
 
-fn event_filters(rng: &mut impl Rng, ids: &Ids, moments: &[i64], query: &mut Vec<(String, String)>) {
+fn event_filters(
+    rng: &mut impl Rng,
+    ids: &Ids,
+    moments: &[i64],
+    query: &mut Vec<(String, String)>,
+) {
     let count = match rng.random_range(0..100) {
         0..2 => 0,
         2..40 => rng.random_range(1..=3),
@@ -1214,22 +1354,39 @@ fn event_filters(rng: &mut impl Rng, ids: &Ids, moments: &[i64], query: &mut Vec
         let cursor = one_of(rng, &ids.events, "event_nowhere");
         let key = *["after", "after", "after", "before"].choose(rng).expect("cursors");
         query.push((key.to_owned(), cursor));
-        maybe_ask(rng, 0.02, if key == "before" { "after" } else { "before" }, "event_nowhere", query);
+        maybe_ask(
+            rng,
+            0.02,
+            if key == "before" { "after" } else { "before" },
+            "event_nowhere",
+            query,
+        );
     }
     query.shuffle(rng);
 }
 
 fn write_range(rng: &mut impl Rng, moments: &[i64]) -> String {
-    let moment = moments.choose(rng).copied().unwrap_or_default().min(read_time(HORIZON).expect("a time")) + rng.random_range(-1..=1);
+    let moment =
+        moments.choose(rng).copied().unwrap_or_default().min(read_time(HORIZON).expect("a time"))
+            + rng.random_range(-1..=1);
     match rng.random_range(0..10) {
         0..7 => rfc3339(moment),
         7 => in_zone(moment, 120, "+02:00"),
         8 => in_zone(moment, -90, "-01:30"),
-        _ => ["yesterday", "2025-01-01", "2025-02-30T00:00:00Z"].choose(rng).expect("bad times").to_string(),
+        _ => ["yesterday", "2025-01-01", "2025-02-30T00:00:00Z"]
+            .choose(rng)
+            .expect("bad times")
+            .to_string(),
     }
 }
 
-fn maybe_ask(rng: &mut impl Rng, chance: f64, key: &str, value: &str, query: &mut Vec<(String, String)>) {
+fn maybe_ask(
+    rng: &mut impl Rng,
+    chance: f64,
+    key: &str,
+    value: &str,
+    query: &mut Vec<(String, String)>,
+) {
     if rng.random_bool(chance) {
         query.push((key.to_owned(), value.to_owned()));
     }
@@ -1278,7 +1435,13 @@ fn group_filters(rng: &mut impl Rng, ids: &Ids, query: &mut Vec<(String, String)
 }
 
 /// At least one of the filters that a list needs, but for a few questions that are refused.
-fn scope(rng: &mut impl Rng, ids: &Ids, other: &str, others: &[String], query: &mut Vec<(String, String)>) {
+fn scope(
+    rng: &mut impl Rng,
+    ids: &Ids,
+    other: &str,
+    others: &[String],
+    query: &mut Vec<(String, String)>,
+) {
     if rng.random_bool(0.03) {
         return;
     }
@@ -1308,11 +1471,16 @@ fn other_case(rng: &mut impl Rng, text: &str) -> String {
 
 fn paging(rng: &mut impl Rng, known: &[String], query: &mut Vec<(String, String)>) {
     match rng.random_range(0..100) {
-        0..75 => query.push(("limit".to_owned(), rng.random_range(1..=5).min(rng.random_range(1..=5)).to_string())),
+        0..75 => query.push((
+            "limit".to_owned(),
+            rng.random_range(1..=5).min(rng.random_range(1..=5)).to_string(),
+        )),
         75..85 => query.push(("limit".to_owned(), rng.random_range(6..=100).to_string())),
         _ => {}
     }
-    if let Some(order) = [None, None, Some("asc"), Some("desc"), Some("normal")].choose(rng).expect("orders") {
+    if let Some(order) =
+        [None, None, Some("asc"), Some("desc"), Some("normal")].choose(rng).expect("orders")
+    {
         query.push(("order".to_owned(), order.to_string()));
     }
     if rng.random_bool(0.35) {
@@ -1334,7 +1502,10 @@ fn draw_cut(rng: &mut impl Rng, moments: &[i64], head: u64) -> Cut {
         60..75 => (false, true),
         _ => (true, true),
     };
-    Cut { as_of_ms: by_time.then(|| draw_as_of(rng, moments)), known_at: by_knowledge.then(|| draw_known_at(rng, head)) }
+    Cut {
+        as_of_ms: by_time.then(|| draw_as_of(rng, moments)),
+        known_at: by_knowledge.then(|| draw_known_at(rng, head)),
+    }
 }
 
 fn draw_known_at(rng: &mut impl Rng, head: u64) -> u64 {

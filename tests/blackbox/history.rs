@@ -20,25 +20,41 @@ fn moment(second: i64) -> String {
 
 /// The body of an event.
 fn body(told: &str, letter: char) -> String {
-    let (told, id) = told.split_once('#').map_or((told, letter.to_string()), |(told, id)| (told, id.to_owned()));
+    let (told, id) =
+        told.split_once('#').map_or((told, letter.to_string()), |(told, id)| (told, id.to_owned()));
     let (told, second) = told.rsplit_once('@').unwrap();
     let (told, context) = told.split_once('^').unwrap_or((told, "{}"));
-    let (what, fields) =
-        told.split_once('{').map_or((told, String::new()), |(what, more)| (what, format!(",{}", more.strip_suffix('}').unwrap())));
+    let (what, fields) = told.split_once('{').map_or((told, String::new()), |(what, more)| {
+        (what, format!(",{}", more.strip_suffix('}').unwrap()))
+    });
     let fields = if fields == "," { String::new() } else { fields };
     let (subject, what) = what.strip_prefix('g').map_or(("user", what), |what| ("group", what));
     let id_of = if subject == "user" { "U" } else { "G" };
     let (event, data) = match what {
         "added" | "removed" => {
-            let end =
-                |kind: &str, id: &str| if kind == subject { format!(r#"{{"id":"{id}"{fields}}}"#) } else { format!(r#"{{"id":"{id}"}}"#) };
-            let data = format!(r#"{{"directory_id":"D","user":{},"group":{}}}"#, end("user", "U"), end("group", "G"));
+            let end = |kind: &str, id: &str| {
+                if kind == subject {
+                    format!(r#"{{"id":"{id}"{fields}}}"#)
+                } else {
+                    format!(r#"{{"id":"{id}"}}"#)
+                }
+            };
+            let data = format!(
+                r#"{{"directory_id":"D","user":{},"group":{}}}"#,
+                end("user", "U"),
+                end("group", "G")
+            );
             (format!("dsync.group.user_{what}"), data)
         }
-        _ => (format!("dsync.{subject}.{what}"), format!(r#"{{"id":"{id_of}","directory_id":"D"{fields}}}"#)),
+        _ => (
+            format!("dsync.{subject}.{what}"),
+            format!(r#"{{"id":"{id_of}","directory_id":"D"{fields}}}"#),
+        ),
     };
     let at = moment(second.parse().unwrap());
-    format!(r#"{{"id":"{id}","event":"{event}","created_at":"{at}","data":{data},"context":{context}}}"#)
+    format!(
+        r#"{{"id":"{id}","event":"{event}","created_at":"{at}","data":{data},"context":{context}}}"#
+    )
 }
 
 fn tell(server: &Server, story: &str) {
@@ -69,10 +85,23 @@ struct Item {
 impl Item {
     fn short(&self) -> String {
         let whose = (self.object.as_str(), self.user_id.as_deref(), self.group_id.as_deref());
-        assert!(whose == ("user_version", Some("U"), None) || whose == ("group_version", None, Some("G")), "{whose:?}");
+        assert!(
+            whose == ("user_version", Some("U"), None)
+                || whose == ("group_version", None, Some("G")),
+            "{whose:?}"
+        );
         let changed = self.changed.get().replace(r#""directory_id":{"from":null,"to":"D"}"#, "D");
-        let missed = if self.missed.get() == "null" { String::new() } else { format!("?{}", self.missed.get()) };
-        format!("{}:{}{changed}{missed}{}", self.cause["event_id"].as_str().unwrap(), self.change, if self.late { "!" } else { "" })
+        let missed = if self.missed.get() == "null" {
+            String::new()
+        } else {
+            format!("?{}", self.missed.get())
+        };
+        format!(
+            "{}:{}{changed}{missed}{}",
+            self.cause["event_id"].as_str().unwrap(),
+            self.change,
+            if self.late { "!" } else { "" }
+        )
     }
 }
 
@@ -86,7 +115,10 @@ fn page(server: &Server, path: &str) -> (String, Value) {
 /// `@4` as of second 4, `k3` known at record 3, `@4k3` both.
 fn cut(ask: &str) -> String {
     let (at, known_at) = ask.split_once('k').unwrap_or((ask, ""));
-    let as_of = at.strip_prefix('@').map(|second| format!("as_of={}&", moment(second.parse().unwrap()))).unwrap_or_default();
+    let as_of = at
+        .strip_prefix('@')
+        .map(|second| format!("as_of={}&", moment(second.parse().unwrap())))
+        .unwrap_or_default();
     if known_at.is_empty() { as_of } else { format!("{as_of}known_at={known_at}") }
 }
 
@@ -201,7 +233,13 @@ fn check(path: &str, rows: &[Row]) {
             failures.push(format!("{case}:\n  {found}\n  {expected}"));
         }
     }
-    assert!(failures.is_empty(), "{} of {} rows:\n{}", failures.len(), rows.len(), failures.join("\n"));
+    assert!(
+        failures.is_empty(),
+        "{} of {} rows:\n{}",
+        failures.len(),
+        rows.len(),
+        failures.join("\n")
+    );
 }
 
 #[test]
@@ -231,9 +269,15 @@ fn a_version_names_its_event_and_repeats_for_ever() {
         version,
         json!({"object": "user_version", "user_id": "U", "change": "updated", "changed": changed, "missed": null, "late": false, "cause": cause})
     );
-    assert_eq!((answer.header("rollcall-as-of"), answer.header("rollcall-known-at")), (Some("latest"), Some("2")));
+    assert_eq!(
+        (answer.header("rollcall-as-of"), answer.header("rollcall-known-at")),
+        (Some("latest"), Some("2"))
+    );
     server.deliver(&body("updated@2", 'c'));
-    assert_eq!(server.get("/rollcall/v1/users/U/history?order=desc&limit=1&as_of=latest&known_at=2").body, answer.body);
+    assert_eq!(
+        server.get("/rollcall/v1/users/U/history?order=desc&limit=1&as_of=latest&known_at=2").body,
+        answer.body
+    );
 }
 
 /// The events of a page, and its two cursors as parameters.
@@ -241,8 +285,14 @@ fn paged(server: &Server, path: &str) -> (String, Option<String>, Option<String>
     let answer = server.get(path);
     assert_eq!(answer.status, 200, "{path}: {}", answer.json());
     let page = answer.json();
-    let ids = page["data"].as_array().unwrap().iter().map(|item| item["cause"]["event_id"].as_str().unwrap()).collect();
-    let cursor = |name: &str| page["list_metadata"][name].as_str().map(|cursor| format!("&{name}={cursor}"));
+    let ids = page["data"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|item| item["cause"]["event_id"].as_str().unwrap())
+        .collect();
+    let cursor =
+        |name: &str| page["list_metadata"][name].as_str().map(|cursor| format!("&{name}={cursor}"));
     (ids, cursor("before"), cursor("after"))
 }
 
@@ -253,7 +303,11 @@ fn a_history_is_paged_in_either_order_and_back() {
     let folder = tempfile::tempdir().unwrap();
     let server = Server::start(folder.path());
     tell(&server, SEVEN);
-    for (order, pages) in [("", ["abc", "def", "g"]), ("&order=asc", ["abc", "def", "g"]), ("&order=desc", ["gfe", "dcb", "a"])] {
+    for (order, pages) in [
+        ("", ["abc", "def", "g"]),
+        ("&order=asc", ["abc", "def", "g"]),
+        ("&order=desc", ["gfe", "dcb", "a"]),
+    ] {
         let base = format!("/rollcall/v1/users/U/history?limit=3{order}");
         let [first, second, third] = pages;
         let (ids, before, after) = paged(&server, &base);
@@ -299,7 +353,11 @@ fn who_was_ever_spoken_of_has_a_history_and_nobody_else() {
     tell(&server, "gcreated@1 added@5 deleted@7");
     let status = |path: &str| {
         let answer = server.get(&format!("/rollcall/v1/{path}"));
-        let found = if answer.status == 200 { answer.json()["data"].as_array().unwrap().len().to_string() } else { answer.code() };
+        let found = if answer.status == 200 {
+            answer.json()["data"].as_array().unwrap().len().to_string()
+        } else {
+            answer.code()
+        };
         format!("{} {found}", answer.status)
     };
     for (path, expected) in [

@@ -25,10 +25,13 @@ fn sources(folder: &Path) -> Vec<(String, String)> {
 
 /// The sources, comments left out, that hold one of `words`.
 fn naming(words: &[&str]) -> Vec<String> {
-    let all = sources(&root().join("src")).into_iter().chain(sources(&root().join("projections/src")));
+    let all =
+        sources(&root().join("src")).into_iter().chain(sources(&root().join("projections/src")));
     let mut named: Vec<String> = all
         .filter(|(_, text)| {
-            text.lines().filter(|line| !line.trim_start().starts_with("//")).any(|line| words.iter().any(|word| line.contains(word)))
+            text.lines()
+                .filter(|line| !line.trim_start().starts_with("//"))
+                .any(|line| words.iter().any(|word| line.contains(word)))
         })
         .map(|(name, _)| name)
         .collect();
@@ -47,14 +50,19 @@ fn only_http_names_actix_web_and_the_command_that_runs_it_its_runtime() {
     named.retain(|name| !name.starts_with("src/http/"));
     assert_eq!(named, ["src/cli/serve.rs"]);
     let serve = fs::read_to_string(root().join("src/cli/serve.rs")).unwrap();
-    let other = serve.lines().filter(|line| line.contains("actix_web") && !line.contains("actix_web::rt::")).count();
+    let other = serve
+        .lines()
+        .filter(|line| line.contains("actix_web") && !line.contains("actix_web::rt::"))
+        .count();
     assert_eq!(other, 0);
 }
 
 #[test]
 fn only_http_and_the_command_line_know_the_engine_and_neither_knows_the_store() {
     let mut named = naming(&["engine::", "Engine"]);
-    named.retain(|name| !["src/http/", "src/cli/", "src/engine/"].iter().any(|folder| name.starts_with(folder)));
+    named.retain(|name| {
+        !["src/http/", "src/cli/", "src/engine/"].iter().any(|folder| name.starts_with(folder))
+    });
     assert_eq!(named, [""; 0]);
     assert_eq!(naming(&["log::store", "SledLog"]), ["src/log/mod.rs", "src/log/store.rs"]);
 }
@@ -84,13 +92,27 @@ fn the_fold_can_name_no_clock_file_socket_or_chance() {
         }
     }
     let tree = Command::new(env!("CARGO"))
-        .args(["tree", "--offline", "--package", "rollcall-projections", "--edges", "normal", "--prefix", "none", "--format", "{p}"])
+        .args([
+            "tree",
+            "--offline",
+            "--package",
+            "rollcall-projections",
+            "--edges",
+            "normal",
+            "--prefix",
+            "none",
+            "--format",
+            "{p}",
+        ])
         .current_dir(root())
         .output()
         .unwrap();
     assert!(tree.status.success(), "{}", String::from_utf8_lossy(&tree.stderr));
-    let mut crates: Vec<String> =
-        String::from_utf8(tree.stdout).unwrap().lines().map(|line| line.split(' ').next().unwrap().to_owned()).collect();
+    let mut crates: Vec<String> = String::from_utf8(tree.stdout)
+        .unwrap()
+        .lines()
+        .map(|line| line.split(' ').next().unwrap().to_owned())
+        .collect();
     crates.sort();
     crates.dedup();
     assert_eq!(crates, ["hashbrown", "rollcall-projections", "rustc-hash", "smallvec"]);
@@ -100,7 +122,11 @@ fn the_fold_can_name_no_clock_file_socket_or_chance() {
 fn a_log_takes_nothing_but_what_was_verified() {
     for file in ["src/verify/mod.rs", "src/verify/operator.rs"] {
         let verify = fs::read_to_string(root().join(file)).unwrap();
-        assert_eq!(verify.matches("Ok(Verified {").count(), 1, "one constructor for each proof: {file}");
+        assert_eq!(
+            verify.matches("Ok(Verified {").count(),
+            1,
+            "one constructor for each proof: {file}"
+        );
     }
     assert_eq!(naming(&["Verified { source"]), ["src/verify/mod.rs", "src/verify/operator.rs"]);
 }

@@ -30,11 +30,15 @@ pub struct Answer {
 
 impl Answer {
     pub fn json(&self) -> Value {
-        serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&self.body)))
+        serde_json::from_slice(&self.body)
+            .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&self.body)))
     }
 
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
+        self.headers
+            .iter()
+            .find(|(key, _)| key.eq_ignore_ascii_case(name))
+            .map(|(_, value)| value.as_str())
     }
 
     /// The answer's stable code.
@@ -44,7 +48,12 @@ impl Answer {
 
     /// The ids of a list's items.
     pub fn ids(&self) -> Vec<String> {
-        self.json()["data"].as_array().unwrap().iter().map(|item| item["id"].as_str().unwrap().to_owned()).collect()
+        self.json()["data"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|item| item["id"].as_str().unwrap().to_owned())
+            .collect()
     }
 }
 
@@ -63,9 +72,17 @@ impl Server {
     }
 
     /// The same at an address of the caller's choice, perhaps that of a server that has stopped.
-    pub fn start_listening(mut command: Command, listen: &str, data: &Path, arguments: &[&str]) -> Server {
+    pub fn start_listening(
+        mut command: Command,
+        listen: &str,
+        data: &Path,
+        arguments: &[&str],
+    ) -> Server {
         command.args(["serve", "--listen", listen, "--data"]).arg(data).args(arguments);
-        command.env("ROLLCALL_WEBHOOK_SECRETS", SECRET).env("ROLLCALL_API_KEYS", API_KEY).env("ROLLCALL_LOG", "error");
+        command
+            .env("ROLLCALL_WEBHOOK_SECRETS", SECRET)
+            .env("ROLLCALL_API_KEYS", API_KEY)
+            .env("ROLLCALL_LOG", "error");
         command.env_remove("WORKOS_WEBHOOK_SECRET");
         let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
@@ -92,7 +109,12 @@ impl Server {
 
     /// An operator's act, or question: with a body or without.
     pub fn act(&self, method: &str, path: &str, body: Option<&Value>) -> Answer {
-        self.send(method, &format!("{}{path}", self.url), API_KEY, &body.map(Value::to_string).unwrap_or_default())
+        self.send(
+            method,
+            &format!("{}{path}", self.url),
+            API_KEY,
+            &body.map(Value::to_string).unwrap_or_default(),
+        )
     }
 
     pub fn get_with(&self, path: &str, headers: &[(&str, &str)]) -> Answer {
@@ -110,7 +132,10 @@ impl Server {
     }
 
     pub fn delete(&self, path: &str) -> Answer {
-        let request = self.agent.delete(format!("{}{path}", self.url)).header("Authorization", format!("Bearer {API_KEY}"));
+        let request = self
+            .agent
+            .delete(format!("{}{path}", self.url))
+            .header("Authorization", format!("Bearer {API_KEY}"));
         answer(request.call().unwrap_or_else(|error| panic!("{error}: {path}")))
     }
 
@@ -123,8 +148,15 @@ impl Server {
     /// Sends a request of any method.
     pub fn send(&self, method: &str, url: &str, key: &str, body: &str) -> Answer {
         let method = method.to_uppercase().parse::<ureq::http::Method>().unwrap();
-        let request = ureq::http::Request::builder().method(method).uri(url).header("Authorization", format!("Bearer {key}"));
-        answer(self.agent.run(request.body(body.to_owned()).unwrap()).unwrap_or_else(|error| panic!("{error}: {url}")))
+        let request = ureq::http::Request::builder()
+            .method(method)
+            .uri(url)
+            .header("Authorization", format!("Bearer {key}"));
+        answer(
+            self.agent
+                .run(request.body(body.to_owned()).unwrap())
+                .unwrap_or_else(|error| panic!("{error}: {url}")),
+        )
     }
 
     /// Signs `body` with a time of `t_ms` and posts it.
@@ -166,11 +198,21 @@ pub fn binary() -> PathBuf {
 }
 
 pub fn signal(pid: u32, name: &str) {
-    assert!(Command::new("kill").args([&format!("-{name}"), &pid.to_string()]).status().unwrap().success());
+    assert!(
+        Command::new("kill")
+            .args([&format!("-{name}"), &pid.to_string()])
+            .status()
+            .unwrap()
+            .success()
+    );
 }
 
 pub fn agent() -> ureq::Agent {
-    ureq::Agent::config_builder().http_status_as_error(false).timeout_global(Some(Duration::from_secs(60))).build().into()
+    ureq::Agent::config_builder()
+        .http_status_as_error(false)
+        .timeout_global(Some(Duration::from_secs(60)))
+        .build()
+        .into()
 }
 
 pub fn get(agent: &ureq::Agent, url: &str, path: &str, headers: &[(&str, &str)]) -> Answer {
@@ -185,12 +227,19 @@ fn keyed(
     request: ureq::RequestBuilder<ureq::typestate::WithBody>,
     headers: &[(&str, &str)],
 ) -> ureq::RequestBuilder<ureq::typestate::WithBody> {
-    let request = request.header("Authorization", format!("Bearer {API_KEY}")).header("Content-Type", "application/json");
+    let request = request
+        .header("Authorization", format!("Bearer {API_KEY}"))
+        .header("Content-Type", "application/json");
     headers.iter().fold(request, |request, (name, value)| request.header(*name, *value))
 }
 
 /// `None` if the connection broke.
-pub fn post(agent: &ureq::Agent, url: &str, body: &[u8], headers: &[(&str, &str)]) -> Option<Answer> {
+pub fn post(
+    agent: &ureq::Agent,
+    url: &str,
+    body: &[u8],
+    headers: &[(&str, &str)],
+) -> Option<Answer> {
     let mut request = agent.post(url);
     for (name, value) in headers {
         request = request.header(*name, *value);
@@ -199,15 +248,20 @@ pub fn post(agent: &ureq::Agent, url: &str, body: &[u8], headers: &[(&str, &str)
 }
 
 fn answer(mut response: ureq::http::Response<ureq::Body>) -> Answer {
-    let text = |value: &ureq::http::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
-    let headers = response.headers().iter().map(|(name, value)| (name.to_string(), text(value))).collect();
+    let text =
+        |value: &ureq::http::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+    let headers =
+        response.headers().iter().map(|(name, value)| (name.to_string(), text(value))).collect();
     let mut body = Vec::new();
     response.body_mut().as_reader().read_to_end(&mut body).unwrap();
     Answer { status: response.status().as_u16(), headers, body }
 }
 
 pub fn now_ms() -> i64 {
-    #[allow(clippy::disallowed_methods, reason = "the tests stand outside, with a clock of their own")]
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "the tests stand outside, with a clock of their own"
+    )]
     let now = SystemTime::now();
     now.duration_since(UNIX_EPOCH).unwrap().as_millis() as i64
 }
@@ -228,17 +282,25 @@ pub fn signature(secret: &str, t: &str, body: &[u8]) -> String {
 /// Whether every key of `expected` is in `answer` with an equal value; arrays match one by one.
 pub fn holds(expected: &Value, answer: &Value) -> bool {
     match (expected, answer) {
-        (Value::Object(expected), Value::Object(answer)) => {
-            expected.iter().all(|(key, value)| answer.get(key).is_some_and(|other| holds(value, other)))
-        }
+        (Value::Object(expected), Value::Object(answer)) => expected
+            .iter()
+            .all(|(key, value)| answer.get(key).is_some_and(|other| holds(value, other))),
         (Value::Array(expected), Value::Array(answer)) => {
-            expected.len() == answer.len() && expected.iter().zip(answer).all(|(value, other)| holds(value, other))
+            expected.len() == answer.len()
+                && expected.iter().zip(answer).all(|(value, other)| holds(value, other))
         }
         _ => expected == answer,
     }
 }
 
-pub fn user(id: &str, directory: &str, name: &str, created_at: &str, event_id: &str, event: &str) -> String {
+pub fn user(
+    id: &str,
+    directory: &str,
+    name: &str,
+    created_at: &str,
+    event_id: &str,
+    event: &str,
+) -> String {
     serde_json::json!({
         "object": "event", "id": event_id, "event": event, "created_at": created_at, "context": {},
         "data": {
@@ -253,7 +315,12 @@ pub fn user(id: &str, directory: &str, name: &str, created_at: &str, event_id: &
 /// The rest of `Log` for a log that stands before another one, its field `log`, and has its own way with what is appended, folded and shown.
 macro_rules! hand_on_the_rest {
     () => {
-        fn read(&self, after: Seq, events_max: usize, bytes_max: usize) -> Result<Vec<Record>, ReadError> {
+        fn read(
+            &self,
+            after: Seq,
+            events_max: usize,
+            bytes_max: usize,
+        ) -> Result<Vec<Record>, ReadError> {
             self.log.read(after, events_max, bytes_max)
         }
 

@@ -74,7 +74,10 @@ fn company(seed: u64) -> Company {
     let mut people = Vec::new();
     for number in 0..PEOPLE {
         let team = rng.random_range(0..GROUPS);
-        tell("dsync.group.user_added", json!({"directory_id": directory, "user": person(number, "active"), "group": group(team)}));
+        tell(
+            "dsync.group.user_added",
+            json!({"directory_id": directory, "user": person(number, "active"), "group": group(team)}),
+        );
         people.push((person(number, "")["id"].as_str().unwrap().to_owned(), true, team));
     }
     for (number, (_, there, _)) in people.iter_mut().enumerate() {
@@ -83,7 +86,8 @@ fn company(seed: u64) -> Company {
             *there = false;
         }
     }
-    let groups = (0..GROUPS).map(|number| group(number)["id"].as_str().unwrap().to_owned()).collect();
+    let groups =
+        (0..GROUPS).map(|number| group(number)["id"].as_str().unwrap().to_owned()).collect();
     // Delivered out of order within windows of 200, one in twenty twice.
     let mut delivered = Vec::new();
     for window in events.chunks_mut(200) {
@@ -122,27 +126,51 @@ fn an_initial_sync_of_ten_thousand_people_is_complete_whoever_left_is_gone() {
     std::fs::write(&file, lines).unwrap();
     let server = Server::start(&folder.path().join("data"));
     let url = format!("{}/webhooks/workos", server.url);
-    let output =
-        Command::new(binary()).args(["send", "--url", &url, "--secret", SECRET, "--concurrency", "32"]).arg(&file).output().unwrap();
+    let output = Command::new(binary())
+        .args(["send", "--url", &url, "--secret", SECRET, "--concurrency", "32"])
+        .arg(&file)
+        .output()
+        .unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let distinct: BTreeSet<&String> = company.events.iter().collect();
     assert_eq!(server.get("/readyz").json()["seq"], distinct.len());
 
-    let mut there: Vec<&String> = company.people.iter().filter(|person| person.1).map(|person| &person.0).collect();
+    let mut there: Vec<&String> =
+        company.people.iter().filter(|person| person.1).map(|person| &person.0).collect();
     there.sort();
-    let listed = all_pages(&server, &format!("/directory_users?directory={}&order=asc", company.directory));
+    let listed =
+        all_pages(&server, &format!("/directory_users?directory={}&order=asc", company.directory));
     assert_eq!(listed.iter().collect::<Vec<_>>(), there);
     for (number, group) in company.groups.iter().enumerate() {
-        let mut members: Vec<&String> =
-            company.people.iter().filter(|(_, there, team)| *there && *team == number).map(|person| &person.0).collect();
+        let mut members: Vec<&String> = company
+            .people
+            .iter()
+            .filter(|(_, there, team)| *there && *team == number)
+            .map(|person| &person.0)
+            .collect();
         members.sort();
         members.reverse();
-        assert_eq!(all_pages(&server, &format!("/directory_users?group={group}")).iter().collect::<Vec<_>>(), members);
+        assert_eq!(
+            all_pages(&server, &format!("/directory_users?group={group}"))
+                .iter()
+                .collect::<Vec<_>>(),
+            members
+        );
     }
     assert_eq!(all_pages(&server, "/directory_groups?organization_id=org_large").len(), GROUPS);
     // Before anybody left everybody was there.
     let before = rfc3339(START_MS + 3 * (1 + PEOPLE + GROUPS + PEOPLE) as i64);
-    assert_eq!(all_pages(&server, &format!("/directory_users?directory={}&as_of={before}", company.directory)).len(), PEOPLE);
+    assert_eq!(
+        all_pages(
+            &server,
+            &format!("/directory_users?directory={}&as_of={before}", company.directory)
+        )
+        .len(),
+        PEOPLE
+    );
     let found = server.get("/directory_users?organization_id=org_large&email=P77@LARGE.example");
-    assert_eq!(found.ids(), company.people[77].1.then(|| company.people[77].0.clone()).into_iter().collect::<Vec<_>>());
+    assert_eq!(
+        found.ids(),
+        company.people[77].1.then(|| company.people[77].0.clone()).into_iter().collect::<Vec<_>>()
+    );
 }

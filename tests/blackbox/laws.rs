@@ -17,18 +17,28 @@ fn dumps(server: &Server) -> BTreeMap<String, (u64, String)> {
     let listed = server.get("/rollcall/v1/projections").json();
     let text = |view: &Value, key: &str| view[key].as_str().unwrap().to_owned();
     let views = listed["data"].as_array().unwrap();
-    views.iter().map(|view| (text(view, "name"), (view["seq"].as_u64().unwrap(), text(view, "sha256")))).collect()
+    views
+        .iter()
+        .map(|view| (text(view, "name"), (view["seq"].as_u64().unwrap(), text(view, "sha256"))))
+        .collect()
 }
 
 #[test]
 fn views_that_grew_live_under_several_clients_and_restarts_equal_a_fold_from_zero() {
     let folder = tempfile::tempdir().unwrap();
-    let deliveries: Vec<Vec<u8>> = (0..6).flat_map(|seed| history(500 + seed).deliveries).map(|delivery| delivery.body).collect();
+    let deliveries: Vec<Vec<u8>> = (0..6)
+        .flat_map(|seed| history(500 + seed).deliveries)
+        .map(|delivery| delivery.body)
+        .collect();
     let mut last = None;
     for part in deliveries.chunks(deliveries.len() / 3 + 1) {
         let server = Server::start(folder.path());
         if let Some(before) = &last {
-            assert_eq!(&dumps(&server), before, "what was folded from zero equals what had grown live");
+            assert_eq!(
+                &dumps(&server),
+                before,
+                "what was folded from zero equals what had grown live"
+            );
         }
         let next = AtomicUsize::new(0);
         std::thread::scope(|scope| {
@@ -51,14 +61,16 @@ fn views_that_grew_live_under_several_clients_and_restarts_equal_a_fold_from_zer
     assert_eq!(Some(&folded), last.as_ref());
     let head = server.get("/readyz").json()["seq"].as_u64().unwrap();
     assert!(head > 300 && folded.values().all(|(seq, _)| *seq == head));
-    let different: std::collections::BTreeSet<&String> = folded.values().map(|(_, sha256)| sha256).collect();
+    let different: std::collections::BTreeSet<&String> =
+        folded.values().map(|(_, sha256)| sha256).collect();
     // Nothing was set, so that two views are empty.
     assert_eq!(different.len(), 7, "six views and two empty ones");
 }
 
 #[test]
 fn a_dump_tells_two_histories_apart_by_a_single_event() {
-    let bodies: Vec<Vec<u8>> = history(7).deliveries.into_iter().map(|delivery| delivery.body).collect();
+    let bodies: Vec<Vec<u8>> =
+        history(7).deliveries.into_iter().map(|delivery| delivery.body).collect();
     let digests = |bodies: &[Vec<u8>]| {
         let log = super::road::memory_log([]);
         for body in bodies {
@@ -79,7 +91,10 @@ fn any_answer_is_repeated_byte_for_byte_by_its_own_headers() {
     let folder = tempfile::tempdir().unwrap();
     let mut server = Server::start(folder.path());
     let (mut world, mut rng) = (World::new(), StdRng::seed_from_u64(11));
-    let deliveries: Vec<Vec<u8>> = (0..4).flat_map(|seed| history(900 + seed).deliveries).map(|delivery| delivery.body).collect();
+    let deliveries: Vec<Vec<u8>> = (0..4)
+        .flat_map(|seed| history(900 + seed).deliveries)
+        .map(|delivery| delivery.body)
+        .collect();
     let answers: Mutex<Vec<(String, Vec<u8>)>> = Mutex::default();
     for (index, body) in deliveries.iter().enumerate() {
         let now = now_ms();
@@ -90,13 +105,20 @@ fn any_answer_is_repeated_byte_for_byte_by_its_own_headers() {
             // Asked about now, or about the past as it is known now, or by a time that has just begun.
             asked.cut.known_at = None;
             let unpinned = asked.cut.as_of_ms.is_none();
-            let by_time = if rng.random_bool(0.2) { format!("known_at={}", super::model::rfc3339(now_ms())) } else { String::new() };
+            let by_time = if rng.random_bool(0.2) {
+                format!("known_at={}", super::model::rfc3339(now_ms()))
+            } else {
+                String::new()
+            };
             let url = with(&asked.url(), &by_time);
             let answer = server.get(&url);
             if [400, 422].contains(&answer.status) {
                 continue;
             }
-            let (as_of, known_at) = (answer.header("rollcall-as-of").unwrap(), answer.header("rollcall-known-at").unwrap());
+            let (as_of, known_at) = (
+                answer.header("rollcall-as-of").unwrap(),
+                answer.header("rollcall-known-at").unwrap(),
+            );
             asked.cut = super::model::Cut { as_of_ms: None, known_at: None };
             assert_eq!(as_of == "latest", unpinned);
             let pinned = with(&asked.url(), &format!("as_of={as_of}&known_at={known_at}"));
@@ -110,7 +132,11 @@ fn any_answer_is_repeated_byte_for_byte_by_its_own_headers() {
     let answers = answers.into_inner().unwrap();
     assert!(answers.len() > 100);
     for (pinned, body) in answers {
-        assert_eq!(String::from_utf8_lossy(&server.get(&pinned).body), String::from_utf8_lossy(&body), "{pinned}");
+        assert_eq!(
+            String::from_utf8_lossy(&server.get(&pinned).body),
+            String::from_utf8_lossy(&body),
+            "{pinned}"
+        );
     }
 }
 
@@ -135,7 +161,14 @@ fn a_time_just_past_is_known_for_ever_however_fast_events_come() {
                         break;
                     }
                     let id = format!("{writer}_{n}");
-                    server.deliver(&super::kit::user(&id, "d", "ana", "2025-01-01T00:00:00.000Z", &format!("e{id}"), "dsync.user.created"));
+                    server.deliver(&super::kit::user(
+                        &id,
+                        "d",
+                        "ana",
+                        "2025-01-01T00:00:00.000Z",
+                        &format!("e{id}"),
+                        "dsync.user.created",
+                    ));
                 }
             });
         }
@@ -149,7 +182,11 @@ fn a_time_just_past_is_known_for_ever_however_fast_events_come() {
         }
         for (path, known_at, body) in seen {
             let again = server.get(&path);
-            assert_eq!((again.header("rollcall-known-at"), &again.body), (Some(known_at.as_str()), &body), "{path}");
+            assert_eq!(
+                (again.header("rollcall-known-at"), &again.body),
+                (Some(known_at.as_str()), &body),
+                "{path}"
+            );
         }
         stop.store(true, Ordering::Relaxed);
     });
@@ -161,9 +198,21 @@ fn an_event_dated_more_than_five_minutes_ahead_is_listed_and_has_full_effect() {
     let server = Server::start(folder.path());
     for (id, ahead_ms) in [("near", 4 * 60_000), ("far", 6 * 60_000)] {
         let created_at = super::model::rfc3339(now_ms() + ahead_ms);
-        let seq = server.deliver(&super::kit::user(id, "d", "ana", &created_at, &format!("event_{id}"), "dsync.user.created"));
+        let seq = server.deliver(&super::kit::user(
+            id,
+            "d",
+            "ana",
+            &created_at,
+            &format!("event_{id}"),
+            "dsync.user.created",
+        ));
         assert_eq!(server.get(&format!("/directory_users/{id}")).status, 200, "it counts at once");
-        assert_eq!(server.get(&format!("/directory_users/{id}?as_of={}", super::model::rfc3339(now_ms()))).status, 404);
+        assert_eq!(
+            server
+                .get(&format!("/directory_users/{id}?as_of={}", super::model::rfc3339(now_ms())))
+                .status,
+            404
+        );
         let listed = server.get("/rollcall/v1/quarantine").json()["data"].clone();
         let listed: Vec<u64> = listed
             .as_array()
@@ -180,11 +229,19 @@ fn an_event_dated_more_than_five_minutes_ahead_is_listed_and_has_full_effect() {
 fn five_minutes_ahead_are_still_no_remark_and_a_millisecond_more_is() {
     let recorded_at = 1_790_000_000_000;
     let event = |id: &str, ahead_ms: i64| {
-        super::kit::user(id, "d", "ana", &super::model::rfc3339(recorded_at + ahead_ms), &format!("event_{id}"), "dsync.user.created")
+        super::kit::user(
+            id,
+            "d",
+            "ana",
+            &super::model::rfc3339(recorded_at + ahead_ms),
+            &format!("event_{id}"),
+            "dsync.user.created",
+        )
     };
     let bodies = [event("near", 300_000), event("far", 300_001)];
     let views = super::road::fold(&[bodies[0].as_bytes(), bodies[1].as_bytes()], recorded_at);
-    let listed: Vec<(u64, &str)> = views.quarantine().iter().map(|entry| (entry.seq, entry.reason.code())).collect();
+    let listed: Vec<(u64, &str)> =
+        views.quarantine().iter().map(|entry| (entry.seq, entry.reason.code())).collect();
     assert_eq!(listed, [(2, "clock_ahead")]);
 }
 
@@ -206,7 +263,8 @@ fn a_list_by_organization_finds_who_carries_it_though_the_directory_carries_anot
 fn attributes_pass_through_as_they_were_sent() {
     let folder = tempfile::tempdir().unwrap();
     let server = Server::start(folder.path());
-    let attributes = r#"{"b":12345678901234567890123,"a":1.10,"z":[1e400,-0.0,"\u00e9\/"],"a2":{"k":null}}"#;
+    let attributes =
+        r#"{"b":12345678901234567890123,"a":1.10,"z":[1e400,-0.0,"\u00e9\/"],"a2":{"k":null}}"#;
     let body = format!(
         r#"{{"id":"e","event":"dsync.user.created","data":{{"id":"u","directory_id":"d","custom_attributes":{attributes}}},"created_at":"2025-01-01T00:00:00Z"}}"#
     );

@@ -2,7 +2,13 @@
 //! must be made, the same road is walked in this process.
 
 #![allow(unreachable_pub, reason = "the modules of a test binary are its own")]
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
 
 mod access_log;
 mod acting;

@@ -98,9 +98,25 @@ struct Event {
 type Object = Map<String, Value>;
 
 enum Fact {
-    Directory { id: String, change: DirectoryChange, data: Object },
-    Entity { kind: Kind, id: String, directory: Option<String>, tombstone: bool, data: Object },
-    Membership { added: bool, directory: String, organization: Option<String>, group: End, user: End },
+    Directory {
+        id: String,
+        change: DirectoryChange,
+        data: Object,
+    },
+    Entity {
+        kind: Kind,
+        id: String,
+        directory: Option<String>,
+        tombstone: bool,
+        data: Object,
+    },
+    Membership {
+        added: bool,
+        directory: String,
+        organization: Option<String>,
+        group: End,
+        user: End,
+    },
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -154,12 +170,17 @@ impl Event {
     /// The organization it carries for a directory it names (decision D7).
     fn organization_carried_for(&self, wanted: &str) -> Option<&str> {
         match &self.fact {
-            Fact::Directory { id, data, .. } => (id == wanted).then(|| filled(data, "organization_id"))?,
-            Fact::Entity { directory, data, .. } => (directory.as_deref() == Some(wanted)).then(|| filled(data, "organization_id"))?,
+            Fact::Directory { id, data, .. } => {
+                (id == wanted).then(|| filled(data, "organization_id"))?
+            }
+            Fact::Entity { directory, data, .. } => {
+                (directory.as_deref() == Some(wanted)).then(|| filled(data, "organization_id"))?
+            }
             Fact::Membership { directory, organization, group, user, .. } => {
                 let own = if directory == wanted { organization.as_deref() } else { None };
                 let of = |end: &'_ End| end.directory.as_ref().unwrap_or(directory) == wanted;
-                let of_group = if of(group) { filled(&group.data, "organization_id") } else { None };
+                let of_group =
+                    if of(group) { filled(&group.data, "organization_id") } else { None };
                 let of_user = if of(user) { filled(&user.data, "organization_id") } else { None };
                 own.or(of_group).or(of_user)
             }
@@ -193,50 +214,91 @@ impl World {
         let event_id = text(&parsed, "id").filter(|id| is_usable_event_id(id)).map(str::to_owned);
         let event = text(&parsed, "event").filter(|event| !event.is_empty()).map(str::to_owned);
         let content = ["event", "data", "created_at"].map(|key| parsed.get(key).cloned());
-        let mut record = Record { body: body.to_vec(), event_id, event, standing: Standing::First, listed: None, content };
+        let mut record = Record {
+            body: body.to_vec(),
+            event_id,
+            event,
+            standing: Standing::First,
+            listed: None,
+            content,
+        };
 
         let (Some(event_id), Some(event)) = (record.event_id.clone(), record.event.clone()) else {
-            if let Some(seq) = self.find(|known| known.standing == Standing::Unusable && known.body == body) {
+            if let Some(seq) =
+                self.find(|known| known.standing == Standing::Unusable && known.body == body)
+            {
                 return Receipt { seq, event_id: None, duplicate: true, conflict: false };
             }
             // It does not occupy its id, so it is not shown to have one.
             record.event_id = None;
             record.standing = Standing::Unusable;
             record.listed = Some("not_an_event");
-            return Receipt { seq: self.append(record), event_id: None, duplicate: false, conflict: false };
+            return Receipt {
+                seq: self.append(record),
+                event_id: None,
+                duplicate: false,
+                conflict: false,
+            };
         };
 
         let has_this_id = |known: &Record| known.event_id.as_ref() == Some(&event_id);
-        if let Some(first) = self.find(|known| known.standing == Standing::First && has_this_id(known)) {
+        if let Some(first) =
+            self.find(|known| known.standing == Standing::First && has_this_id(known))
+        {
             let known = &self.records[first as usize - 1];
             if known.body == body || known.content == record.content {
-                return Receipt { seq: first, event_id: Some(event_id), duplicate: true, conflict: false };
+                return Receipt {
+                    seq: first,
+                    event_id: Some(event_id),
+                    duplicate: true,
+                    conflict: false,
+                };
             }
-            let is_this = |known: &Record| known.standing == Standing::Conflict && has_this_id(known) && known.body == body;
+            let is_this = |known: &Record| {
+                known.standing == Standing::Conflict && has_this_id(known) && known.body == body
+            };
             if let Some(seq) = self.find(is_this) {
                 return Receipt { seq, event_id: Some(event_id), duplicate: true, conflict: true };
             }
             record.standing = Standing::Conflict;
             record.listed = Some("conflict");
-            return Receipt { seq: self.append(record), event_id: Some(event_id), duplicate: false, conflict: true };
+            return Receipt {
+                seq: self.append(record),
+                event_id: Some(event_id),
+                duplicate: false,
+                conflict: true,
+            };
         }
 
         let seq = self.records.len() as u64 + 1;
         match understand(&event, parsed.get("data")) {
             Ok(fact) => {
-                let (at, closing, updated_at) = place(&event, &event_id, &parsed, fact.as_ref(), t_ms);
+                let (at, closing, updated_at) =
+                    place(&event, &event_id, &parsed, fact.as_ref(), t_ms);
                 if let Some(fact) = fact {
                     if at > t_ms + 5 * 60_000 {
                         record.listed = Some("clock_ahead");
                     }
-                    self.events.push(Event { seq, at, closing, updated_at, id: event_id.clone(), fact });
+                    self.events.push(Event {
+                        seq,
+                        at,
+                        closing,
+                        updated_at,
+                        id: event_id.clone(),
+                        fact,
+                    });
                     self.events.sort_by(|a, b| a.order().cmp(&b.order()));
                 }
                 self.told.push(Told { seq, at, id: event_id.clone(), event, body: parsed });
             }
             Err(reason) => record.listed = Some(reason),
         }
-        Receipt { seq: self.append(record), event_id: Some(event_id), duplicate: false, conflict: false }
+        Receipt {
+            seq: self.append(record),
+            event_id: Some(event_id),
+            duplicate: false,
+            conflict: false,
+        }
     }
 
     fn find(&self, wanted: impl Fn(&Record) -> bool) -> Option<u64> {
@@ -268,14 +330,17 @@ impl World {
             },
             Some(("directories", id)) => found(view.directory(id), "Directory", id),
             Some(("directory_users", id)) => found(view.user_with_groups(id), "Directory User", id),
-            Some(("directory_groups", id)) => found(view.group_as_asked(id, query), "Directory Group", id),
+            Some(("directory_groups", id)) => {
+                found(view.group_as_asked(id, query), "Directory Group", id)
+            }
             Some(_) => (404, Value::Null),
         }
     }
 
     fn view(&self, cut: Cut) -> View<'_> {
         let sees = |event: &&Event| {
-            cut.as_of_ms.is_none_or(|as_of| event.at <= as_of) && cut.known_at.is_none_or(|known_at| event.seq <= known_at)
+            cut.as_of_ms.is_none_or(|as_of| event.at <= as_of)
+                && cut.known_at.is_none_or(|known_at| event.seq <= known_at)
         };
         let inactive_users = self.setting_in_force(cut, roles::Setting::policy);
         let mapping = self.setting_in_force(cut, roles::Setting::mapping);
@@ -294,7 +359,12 @@ impl World {
         let mut entries = Vec::new();
         for (index, record) in self.records.iter().enumerate() {
             if let Some(reason) = record.listed {
-                entries.push((index as u64 + 1, record.event_id.clone(), record.event.clone(), reason.to_owned()));
+                entries.push((
+                    index as u64 + 1,
+                    record.event_id.clone(),
+                    record.event.clone(),
+                    reason.to_owned(),
+                ));
             }
         }
         entries
@@ -302,7 +372,8 @@ impl World {
 
     pub fn ids(&self) -> Ids {
         let mut sets: [BTreeSet<String>; 8] = Default::default();
-        let [users, groups, directories, organizations, emails, idp_ids, domains, directory_names] = &mut sets;
+        let [users, groups, directories, organizations, emails, idp_ids, domains, directory_names] =
+            &mut sets;
         for event in &self.events {
             for named in event.named_directories() {
                 directories.insert(named.to_owned());
@@ -312,7 +383,10 @@ impl World {
                 Fact::Entity { kind, id, data, .. } => vec![(Some(*kind), id, data)],
                 Fact::Membership { organization, group, user, .. } => {
                     organizations.extend(organization.clone());
-                    vec![(Some(Kind::Group), &group.id, &group.data), (Some(Kind::User), &user.id, &user.data)]
+                    vec![
+                        (Some(Kind::Group), &group.id, &group.data),
+                        (Some(Kind::User), &user.id, &user.data),
+                    ]
                 }
             };
             for (kind, id, data) in spoken_of {
@@ -336,8 +410,23 @@ impl World {
         let [users, groups, directories, organizations, emails, idp_ids, domains, directory_names] =
             sets.map(|set| set.into_iter().collect());
         let is_first = |record: &&Record| record.standing == Standing::First;
-        let events = self.records.iter().filter(is_first).filter_map(|record| record.event_id.clone()).collect();
-        Ids { users, groups, directories, organizations, emails, idp_ids, domains, directory_names, events }
+        let events = self
+            .records
+            .iter()
+            .filter(is_first)
+            .filter_map(|record| record.event_id.clone())
+            .collect();
+        Ids {
+            users,
+            groups,
+            directories,
+            organizations,
+            emails,
+            idp_ids,
+            domains,
+            directory_names,
+            events,
+        }
     }
 
     /// The moments at which events with an effect occurred, ascending, each once.
@@ -418,7 +507,13 @@ fn read_membership(event: &str, data: &Object) -> Result<Fact, &'static str> {
         return Err("kind_mismatch");
     }
     let organization = filled(data, "organization_id").map(str::to_owned);
-    Ok(Fact::Membership { added: event.ends_with("user_added"), directory, organization, group, user })
+    Ok(Fact::Membership {
+        added: event.ends_with("user_added"),
+        directory,
+        organization,
+        group,
+        user,
+    })
 }
 
 /// An id as rule 8 wants it; anything else counts as absent.
@@ -428,8 +523,12 @@ fn entity_id(data: &Object, key: &str) -> Option<String> {
 
 fn fits(kind: Kind, id: &str, data: &Object) -> bool {
     match kind {
-        Kind::User => !is_another_kind(data, "directory_user") && !id.starts_with("directory_group_"),
-        Kind::Group => !is_another_kind(data, "directory_group") && !id.starts_with("directory_user_"),
+        Kind::User => {
+            !is_another_kind(data, "directory_user") && !id.starts_with("directory_group_")
+        }
+        Kind::Group => {
+            !is_another_kind(data, "directory_group") && !id.starts_with("directory_user_")
+        }
     }
 }
 
@@ -442,14 +541,32 @@ fn may_be_directory_id(id: &str) -> bool {
 }
 
 /// When an event occurred, and what else its place in the order depends on (rules 3 and 4).
-fn place(event: &str, id: &str, parsed: &Object, fact: Option<&Fact>, t_ms: i64) -> (i64, bool, Option<i64>) {
-    let closing =
-        matches!(event, "dsync.deleted" | "dsync.deactivated" | "dsync.user.deleted" | "dsync.group.deleted" | "dsync.group.user_removed");
+fn place(
+    event: &str,
+    id: &str,
+    parsed: &Object,
+    fact: Option<&Fact>,
+    t_ms: i64,
+) -> (i64, bool, Option<i64>) {
+    let closing = matches!(
+        event,
+        "dsync.deleted"
+            | "dsync.deactivated"
+            | "dsync.user.deleted"
+            | "dsync.group.deleted"
+            | "dsync.group.user_removed"
+    );
     let updated_at = match fact {
         Some(Fact::Membership { .. }) => None,
-        _ => parsed.get("data").and_then(Value::as_object).and_then(|data| moment(data, "updated_at")),
+        _ => parsed
+            .get("data")
+            .and_then(Value::as_object)
+            .and_then(|data| moment(data, "updated_at")),
     };
-    let at = moment(parsed, "created_at").or_else(|| ulid_ms(id)).or(if closing { None } else { updated_at }).unwrap_or(t_ms);
+    let at = moment(parsed, "created_at")
+        .or_else(|| ulid_ms(id))
+        .or(if closing { None } else { updated_at })
+        .unwrap_or(t_ms);
     (at, closing, updated_at)
 }
 
@@ -461,7 +578,9 @@ fn ulid_ms(event_id: &str) -> Option<i64> {
     }
     let mut ms: i64 = 0;
     for (index, byte) in ulid.iter().enumerate() {
-        let digit = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ".iter().position(|known| *known == byte.to_ascii_uppercase())?;
+        let digit = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+            .iter()
+            .position(|known| *known == byte.to_ascii_uppercase())?;
         if index == 0 && digit > 7 {
             return None;
         }
@@ -513,12 +632,15 @@ impl<'a> View<'a> {
     }
 
     fn standing(&self, directory: &str) -> Directory<'a> {
-        let newest = self.latest(|fact| matches!(fact, Fact::Directory { id, .. } if id == directory));
+        let newest =
+            self.latest(|fact| matches!(fact, Fact::Directory { id, .. } if id == directory));
         let Some(newest) = newest else {
             let named = self.events.iter().any(|event| event.names(directory));
             return if named { Directory::Stub } else { Directory::Unknown };
         };
-        let Some(deletion) = self.latest_deletion(directory) else { return Directory::Live(newest) };
+        let Some(deletion) = self.latest_deletion(directory) else {
+            return Directory::Live(newest);
+        };
         let activation =
             self.latest(|fact| matches!(fact, Fact::Directory { id, change: DirectoryChange::Activated, .. } if id == directory));
         match activation {
@@ -534,8 +656,14 @@ impl<'a> View<'a> {
     /// Rule 12; empty if nothing carries one.
     fn organization_of(&self, directory: &str) -> &'a str {
         let is_own = |event: &&&Event| matches!(event.fact, Fact::Directory { .. });
-        let by_itself = self.events.iter().rev().filter(is_own).find_map(|event| event.organization_carried_for(directory));
-        let by_others = || self.events.iter().find_map(|event| event.organization_carried_for(directory));
+        let by_itself = self
+            .events
+            .iter()
+            .rev()
+            .filter(is_own)
+            .find_map(|event| event.organization_carried_for(directory));
+        let by_others =
+            || self.events.iter().find_map(|event| event.organization_carried_for(directory));
         by_itself.or_else(by_others).unwrap_or("")
     }
 
@@ -543,7 +671,9 @@ impl<'a> View<'a> {
     fn newest_version(&self, wanted: Kind, wanted_id: &str) -> Option<Version<'a>> {
         let explicit = self.latest(|fact| matches!(fact, Fact::Entity { kind, id, .. } if *kind == wanted && id == wanted_id));
         if let Some(event) = explicit {
-            let Fact::Entity { directory, tombstone, data, .. } = &event.fact else { unreachable!() };
+            let Fact::Entity { directory, tombstone, data, .. } = &event.fact else {
+                unreachable!()
+            };
             if *tombstone {
                 return None;
             }
@@ -552,7 +682,11 @@ impl<'a> View<'a> {
         let event = self.events.iter().rev().find(|event| event.speaks_of(wanted, wanted_id))?;
         let Fact::Membership { directory, group, user, .. } = &event.fact else { unreachable!() };
         let end = if wanted == Kind::User { user } else { group };
-        Some(Version { event, directory: end.directory.as_ref().unwrap_or(directory), data: &end.data })
+        Some(Version {
+            event,
+            directory: end.directory.as_ref().unwrap_or(directory),
+            data: &end.data,
+        })
     }
 
     /// Rules 15 and 18.
@@ -562,7 +696,8 @@ impl<'a> View<'a> {
             return None;
         }
         let outlives = |deletion| version.event.is_later_than(deletion);
-        let stands = !self.is_deleted(version.directory) && self.latest_deletion(version.directory).is_none_or(outlives);
+        let stands = !self.is_deleted(version.directory)
+            && self.latest_deletion(version.directory).is_none_or(outlives);
         stands.then_some(version)
     }
 
@@ -572,7 +707,9 @@ impl<'a> View<'a> {
         let Some(latest) = latest else { return false };
         let Fact::Membership { added: true, directory, .. } = &latest.fact else { return false };
         let ends_it = |event: &&&Event| match &event.fact {
-            Fact::Directory { id, change, .. } => *change == DirectoryChange::Deleted && id == directory,
+            Fact::Directory { id, change, .. } => {
+                *change == DirectoryChange::Deleted && id == directory
+            }
             Fact::Entity { kind: Kind::User, id, tombstone, .. } => *tombstone && id == user_id,
             Fact::Entity { kind: Kind::Group, id, tombstone, .. } => *tombstone && id == group_id,
             Fact::Membership { .. } => false,
@@ -582,7 +719,9 @@ impl<'a> View<'a> {
 
     /// Rule 19.
     fn holds(&self, group_id: &str, user_id: &str) -> bool {
-        self.is_granted(group_id, user_id) && self.alive(Kind::Group, group_id).is_some() && self.alive(Kind::User, user_id).is_some()
+        self.is_granted(group_id, user_id)
+            && self.alive(Kind::Group, group_id).is_some()
+            && self.alive(Kind::User, user_id).is_some()
     }
 
     fn known(&self, wanted: Kind) -> BTreeSet<&'a str> {
@@ -642,12 +781,18 @@ impl View<'_> {
     }
 
     fn first_seen(&self, kind: Kind, id: &str, otherwise: i64) -> i64 {
-        self.events.iter().filter(|event| event.speaks_of(kind, id)).map(|event| event.at).min().unwrap_or(otherwise)
+        self.events
+            .iter()
+            .filter(|event| event.speaks_of(kind, id))
+            .map(|event| event.at)
+            .min()
+            .unwrap_or(otherwise)
     }
 
     /// A snapshot of a user or group in the API's shape (rule 14): in `directory`, said by an event of `at`.
     fn completed(&self, kind: Kind, id: &str, directory: &str, data: &Object, at: i64) -> Value {
-        let created_at = moment(data, "created_at").unwrap_or_else(|| self.first_seen(kind, id, at));
+        let created_at =
+            moment(data, "created_at").unwrap_or_else(|| self.first_seen(kind, id, at));
         let mut shape = json!({
             "id": id,
             "directory_id": directory,
@@ -692,7 +837,12 @@ impl View<'_> {
 
     fn user_with_groups(&self, id: &str) -> Option<Value> {
         let mut shape = self.user(id)?;
-        shape["groups"] = self.groups_of(id).into_iter().take(1000).filter_map(|group| self.group(group)).collect();
+        shape["groups"] = self
+            .groups_of(id)
+            .into_iter()
+            .take(1000)
+            .filter_map(|group| self.group(group))
+            .collect();
         Some(shape)
     }
 
@@ -703,7 +853,12 @@ impl View<'_> {
     fn group_as_asked(&self, id: &str, query: &[(String, String)]) -> Option<Value> {
         let mut shape = self.group(id)?;
         if asked(query, &["members"]).any(|value| value == "true") {
-            shape["members"] = self.members_of(id).into_iter().take(1000).filter_map(|user| self.user(user)).collect();
+            shape["members"] = self
+                .members_of(id)
+                .into_iter()
+                .take(1000)
+                .filter_map(|user| self.user(user))
+                .collect();
         }
         Some(shape)
     }
@@ -711,11 +866,13 @@ impl View<'_> {
     // --- Lists ---
 
     fn list_directories(&self, query: &[(String, String)]) -> (u16, Value) {
-        let named: BTreeSet<&str> = self.events.iter().flat_map(|event| event.named_directories()).collect();
+        let named: BTreeSet<&str> =
+            self.events.iter().flat_map(|event| event.named_directories()).collect();
         let matches = |id: &&str| {
             let Some(directory) = self.directory(id) else { return false };
             let name = directory["name"].as_str().unwrap_or("").to_lowercase();
-            asked(query, &["organization_id", "organization"]).all(|wanted| directory["organization_id"] == wanted)
+            asked(query, &["organization_id", "organization"])
+                .all(|wanted| directory["organization_id"] == wanted)
                 && asked(query, &["search"]).all(|wanted| name.contains(&wanted.to_lowercase()))
                 && asked(query, &["domain"]).all(|wanted| directory["domain"] == wanted)
         };
@@ -723,34 +880,42 @@ impl View<'_> {
     }
 
     fn list_users(&self, query: &[(String, String)]) -> (u16, Value) {
-        if asked(query, &["directory", "group", "organization_id", "organization"]).next().is_none() {
+        if asked(query, &["directory", "group", "organization_id", "organization"]).next().is_none()
+        {
             return without_scope("group");
         }
         let matches = |id: &&str| {
             let Some(user) = self.user(id) else { return false };
             let email = user["email"].as_str().map(str::to_lowercase);
             asked(query, &["directory"]).all(|wanted| user["directory_id"] == wanted)
-                && asked(query, &["organization_id", "organization"]).all(|wanted| user["organization_id"] == wanted)
+                && asked(query, &["organization_id", "organization"])
+                    .all(|wanted| user["organization_id"] == wanted)
                 && asked(query, &["idp_id"]).all(|wanted| user["idp_id"] == wanted)
                 && asked(query, &["state"]).all(|wanted| user["state"] == wanted)
                 && asked(query, &["email"]).all(|wanted| email == Some(wanted.to_lowercase()))
                 && asked(query, &["group"]).all(|group| self.holds(group, id))
                 && asked(query, &["role"]).all(|role| self.has_role(id, role))
         };
-        page(self.known(Kind::User).into_iter().filter(matches).collect(), query, |id| self.user_with_groups(id))
+        page(self.known(Kind::User).into_iter().filter(matches).collect(), query, |id| {
+            self.user_with_groups(id)
+        })
     }
 
     fn list_groups(&self, query: &[(String, String)]) -> (u16, Value) {
-        if asked(query, &["directory", "user", "organization_id", "organization"]).next().is_none() {
+        if asked(query, &["directory", "user", "organization_id", "organization"]).next().is_none()
+        {
             return without_scope("user");
         }
         let matches = |id: &&str| {
             let Some(group) = self.group(id) else { return false };
             asked(query, &["directory"]).all(|wanted| group["directory_id"] == wanted)
-                && asked(query, &["organization_id", "organization"]).all(|wanted| group["organization_id"] == wanted)
+                && asked(query, &["organization_id", "organization"])
+                    .all(|wanted| group["organization_id"] == wanted)
                 && asked(query, &["user"]).all(|user| self.holds(id, user))
         };
-        page(self.known(Kind::Group).into_iter().filter(matches).collect(), query, |id| self.group_as_asked(id, query))
+        page(self.known(Kind::Group).into_iter().filter(matches).collect(), query, |id| {
+            self.group_as_asked(id, query)
+        })
     }
 }
 
@@ -776,11 +941,21 @@ fn without_scope(other: &str) -> (u16, Value) {
 }
 
 /// One page of the ids, given in ascending order (contract 4.1).
-fn page(ids: Vec<&str>, query: &[(String, String)], shape: impl Fn(&str) -> Option<Value>) -> (u16, Value) {
-    let one = |name: &'static str| query.iter().filter(|(key, _)| key == name).map(|(_, value)| value.as_str()).next_back();
-    let limit = one("limit").map_or(Some(10), |limit| limit.parse().ok()).filter(|limit| (1..=100).contains(limit));
+fn page(
+    ids: Vec<&str>,
+    query: &[(String, String)],
+    shape: impl Fn(&str) -> Option<Value>,
+) -> (u16, Value) {
+    let one = |name: &'static str| {
+        query.iter().filter(|(key, _)| key == name).map(|(_, value)| value.as_str()).next_back()
+    };
+    let limit = one("limit")
+        .map_or(Some(10), |limit| limit.parse().ok())
+        .filter(|limit| (1..=100).contains(limit));
     let order = one("order").unwrap_or("desc");
-    let (Some(limit), true) = (limit, ["asc", "desc", "normal"].contains(&order)) else { return (422, Value::Null) };
+    let (Some(limit), true) = (limit, ["asc", "desc", "normal"].contains(&order)) else {
+        return (422, Value::Null);
+    };
     let (mut after, mut before) = (one("after"), one("before"));
     if after.is_some() && before.is_some() {
         return (422, Value::Null);
@@ -798,7 +973,9 @@ fn page(ids: Vec<&str>, query: &[(String, String)], shape: impl Fn(&str) -> Opti
         let end = list.iter().filter(|id| precedes(id, before)).count();
         (end.saturating_sub(limit), end)
     } else {
-        let start = after.map_or(0, |after| list.iter().filter(|id| precedes(id, after) || **id == after).count());
+        let start = after.map_or(0, |after| {
+            list.iter().filter(|id| precedes(id, after) || **id == after).count()
+        });
         (start, list.len().min(start + limit))
     };
 
@@ -809,7 +986,10 @@ fn page(ids: Vec<&str>, query: &[(String, String)], shape: impl Fn(&str) -> Opti
         (earlier, later) = (later, earlier);
     }
     let data: Vec<Value> = page.iter().filter_map(|id| shape(id)).collect();
-    (200, json!({ "object": "list", "data": data, "list_metadata": { "before": earlier, "after": later } }))
+    (
+        200,
+        json!({ "object": "list", "data": data, "list_metadata": { "before": earlier, "after": later } }),
+    )
 }
 
 const DIRECTORY_TYPES: [&str; 21] = [
@@ -855,8 +1035,12 @@ impl World {
             return (400, json!({ "message": message, "code": "invalid_events_request" }));
         }
         let refused = |code: &str| (422, json!({ "message": "Validation failed", "code": code }));
-        let one = |name: &str| query.iter().rfind(|(key, _)| key == name).map(|(_, value)| value.as_str());
-        let limit = one("limit").map_or(Some(10), |limit| limit.parse().ok()).filter(|limit| (1..=100).contains(limit));
+        let one = |name: &str| {
+            query.iter().rfind(|(key, _)| key == name).map(|(_, value)| value.as_str())
+        };
+        let limit = one("limit")
+            .map_or(Some(10), |limit| limit.parse().ok())
+            .filter(|limit| (1..=100).contains(limit));
         let ordered = one("order").is_none_or(|order| ["asc", "desc", "normal"].contains(&order));
         let (after, before) = (one("after"), one("before"));
         let range = [one("range_start"), one("range_end")].map(|bound| bound.map(read_time));
@@ -869,15 +1053,19 @@ impl World {
         if unreadable || backwards || both || cursor_and_range || types.len() > TYPES_MAX {
             return refused("validation_failed");
         }
-        let Some(cursor) = after.or(before).map_or(Some(0), |id| self.cursor(id)) else { return refused("cursor_invalid") };
+        let Some(cursor) = after.or(before).map_or(Some(0), |id| self.cursor(id)) else {
+            return refused("cursor_invalid");
+        };
 
         let is_listed = |told: &&Told| {
-            let known = cut.as_of_ms.is_none_or(|as_of| told.at <= as_of) && cut.known_at.is_none_or(|known_at| told.seq <= known_at);
+            let known = cut.as_of_ms.is_none_or(|as_of| told.at <= as_of)
+                && cut.known_at.is_none_or(|known_at| told.seq <= known_at);
             known
                 && types.contains(&told.event.as_str())
                 && start.is_none_or(|start| start <= told.at)
                 && end.is_none_or(|end| told.at <= end)
-                && asked(query, &["organization_id", "organization"]).all(|wanted| self.organization_of_event(told) == wanted)
+                && asked(query, &["organization_id", "organization"])
+                    .all(|wanted| self.organization_of_event(told) == wanted)
         };
         let listed: Vec<&Told> = self.told.iter().filter(is_listed).collect();
         let (first, last) = if before.is_some() {
@@ -890,12 +1078,18 @@ impl World {
         let page = &listed[first..last];
         let data: Vec<Value> = page.iter().map(|told| self.shown_event(told)).collect();
         let after = page.last().filter(|_| last < listed.len()).map(|told| &told.id);
-        (200, json!({ "object": "list", "data": data, "list_metadata": { "before": null, "after": after } }))
+        (
+            200,
+            json!({ "object": "list", "data": data, "list_metadata": { "before": null, "after": after } }),
+        )
     }
 
     /// The ids and bodies of all events that can be listed.
     pub fn sent(&self) -> Vec<(String, Vec<u8>)> {
-        self.told.iter().map(|told| (told.id.clone(), self.records[told.seq as usize - 1].body.clone())).collect()
+        self.told
+            .iter()
+            .map(|told| (told.id.clone(), self.records[told.seq as usize - 1].body.clone()))
+            .collect()
     }
 
     /// The whole list, without pages.
@@ -915,7 +1109,9 @@ impl World {
 
     /// The seq of the event with this id; any event of the log is a place in the list.
     fn cursor(&self, id: &str) -> Option<u64> {
-        self.find(|known| known.standing == Standing::First && known.event_id.as_deref() == Some(id))
+        self.find(|known| {
+            known.standing == Standing::First && known.event_id.as_deref() == Some(id)
+        })
     }
 
     /// What was known when the event was recorded, of what had happened when it did: so what is shown of it never changes.
@@ -938,28 +1134,44 @@ impl World {
         let nothing = Object::new();
         let data = told.body.get("data").and_then(Value::as_object).unwrap_or(&nothing);
         if told.event.starts_with("dsync.token.") {
-            return with_previous_attributes(with_the_rest(shown_token(data, told.at), data, &[]), told);
+            return with_previous_attributes(
+                with_the_rest(shown_token(data, told.at), data, &[]),
+                told,
+            );
         }
-        let Some(event) = self.events.iter().find(|event| event.seq == told.seq) else { return json!(data) };
+        let Some(event) = self.events.iter().find(|event| event.seq == told.seq) else {
+            return json!(data);
+        };
         let view = self.view_of(told);
         match &event.fact {
             Fact::Directory { id, change, data } => {
                 let shape = view.shown_directory(id, *change, data, told.at);
-                with_previous_attributes(with_the_rest(shape, data, &["external_key", "domain", "domains"]), told)
+                with_previous_attributes(
+                    with_the_rest(shape, data, &["external_key", "domain", "domains"]),
+                    told,
+                )
             }
             Fact::Entity { kind, id, directory, data, .. } => {
                 let known = || view.last_directory_of(*kind, id).unwrap_or_default();
                 let directory = directory.clone().unwrap_or_else(known);
                 let shape = view.completed(*kind, id, &directory, data, told.at);
-                let roles: &[&str] = if *kind == Kind::User { &["role", "roles"] } else { &["role"] };
+                let roles: &[&str] =
+                    if *kind == Kind::User { &["role", "roles"] } else { &["role"] };
                 with_previous_attributes(with_the_rest(shape, data, roles), told)
             }
             Fact::Membership { directory, group, user, .. } => {
                 let snapshot = |kind, end: &End, named: &[&str]| {
                     let own = end.directory.as_ref().unwrap_or(directory);
-                    with_the_rest(view.completed(kind, &end.id, own, &end.data, told.at), &end.data, named)
+                    with_the_rest(
+                        view.completed(kind, &end.id, own, &end.data, told.at),
+                        &end.data,
+                        named,
+                    )
                 };
-                let (user, group) = (snapshot(Kind::User, user, &["role", "roles"]), snapshot(Kind::Group, group, &["role"]));
+                let (user, group) = (
+                    snapshot(Kind::User, user, &["role", "roles"]),
+                    snapshot(Kind::Group, group, &["role"]),
+                );
                 let shape = json!({ "directory_id": directory, "user": user, "group": group });
                 with_previous_attributes(with_the_rest(shape, data, &[]), told)
             }
@@ -968,35 +1180,54 @@ impl World {
 
     /// Whose event it is, for the filter; empty if nobody's.
     fn organization_of_event(&self, told: &Told) -> String {
-        let own =
-            |data: Option<&Value>| data.and_then(Value::as_object).and_then(|data| filled(data, "organization_id")).map(str::to_owned);
+        let own = |data: Option<&Value>| {
+            data.and_then(Value::as_object)
+                .and_then(|data| filled(data, "organization_id"))
+                .map(str::to_owned)
+        };
         let data = told.body.get("data");
         let then = |directory: &str| self.view_of(told).organization_of(directory).to_owned();
         match self.events.iter().find(|event| event.seq == told.seq).map(|event| &event.fact) {
             None => own(data).unwrap_or_default(),
-            Some(Fact::Membership { directory, .. }) => {
-                own(data).or_else(|| own(data?.get("group"))).or_else(|| own(data?.get("user"))).unwrap_or_else(|| then(directory))
-            }
+            Some(Fact::Membership { directory, .. }) => own(data)
+                .or_else(|| own(data?.get("group")))
+                .or_else(|| own(data?.get("user")))
+                .unwrap_or_else(|| then(directory)),
             Some(Fact::Directory { id, .. }) => own(data).unwrap_or_else(|| then(id)),
-            Some(Fact::Entity { directory: Some(directory), .. }) => own(data).unwrap_or_else(|| then(directory)),
-            Some(Fact::Entity { kind, id, directory: None, .. }) => {
-                own(data).or_else(|| Some(then(&self.view_of(told).last_directory_of(*kind, id)?))).unwrap_or_default()
+            Some(Fact::Entity { directory: Some(directory), .. }) => {
+                own(data).unwrap_or_else(|| then(directory))
             }
+            Some(Fact::Entity { kind, id, directory: None, .. }) => own(data)
+                .or_else(|| Some(then(&self.view_of(told).last_directory_of(*kind, id)?)))
+                .unwrap_or_default(),
         }
     }
 }
 
 impl View<'_> {
     fn shown_directory(&self, id: &str, change: DirectoryChange, data: &Object, at: i64) -> Value {
-        let organization = filled(data, "organization_id").unwrap_or_else(|| self.organization_of(id));
-        let first_named = self.events.iter().filter(|event| event.names(id)).map(|event| event.at).min().unwrap_or(at);
-        let is_known = |kind: &&str| DIRECTORY_TYPES.contains(kind) || ["gusto", "rippling"].contains(kind);
+        let organization =
+            filled(data, "organization_id").unwrap_or_else(|| self.organization_of(id));
+        let first_named = self
+            .events
+            .iter()
+            .filter(|event| event.names(id))
+            .map(|event| event.at)
+            .min()
+            .unwrap_or(at);
+        let is_known =
+            |kind: &&str| DIRECTORY_TYPES.contains(kind) || ["gusto", "rippling"].contains(kind);
         let deleted = change == DirectoryChange::Deleted;
         let state = match text(data, "state") {
             _ if change == DirectoryChange::Deactivated => "inactive",
             Some("linked") => "active",
             Some("unlinked") => "inactive",
-            Some(state) if ["active", "validating", "invalid_credentials", "inactive", "deleting"].contains(&state) => state,
+            Some(state)
+                if ["active", "validating", "invalid_credentials", "inactive", "deleting"]
+                    .contains(&state) =>
+            {
+                state
+            }
             _ if deleted => "deleting",
             _ => "active",
         };
@@ -1020,7 +1251,9 @@ impl View<'_> {
     /// Of the latest version that says one.
     fn last_directory_of(&self, wanted: Kind, wanted_id: &str) -> Option<String> {
         self.events.iter().rev().find_map(|event| match &event.fact {
-            Fact::Entity { kind, id, directory, .. } if *kind == wanted && id == wanted_id => directory.clone(),
+            Fact::Entity { kind, id, directory, .. } if *kind == wanted && id == wanted_id => {
+                directory.clone()
+            }
             _ => None,
         })
     }
@@ -1036,11 +1269,18 @@ fn shown_domains(data: &Object, organization: &str) -> Value {
     let of_element = |element: &Value| {
         let element = element.as_object()?;
         let domain = filled(element, "domain")?;
-        Some(shown(text(element, "id").unwrap_or(""), filled(element, "organization_id").unwrap_or(organization), domain))
+        Some(shown(
+            text(element, "id").unwrap_or(""),
+            filled(element, "organization_id").unwrap_or(organization),
+            domain,
+        ))
     };
     match data.get("domains") {
         Some(Value::Array(domains)) => domains.iter().filter_map(of_element).collect(),
-        _ => filled(data, "domain").map(|domain| shown("", organization, domain)).into_iter().collect(),
+        _ => filled(data, "domain")
+            .map(|domain| shown("", organization, domain))
+            .into_iter()
+            .collect(),
     }
 }
 
@@ -1066,9 +1306,19 @@ fn with_the_rest(shape: Value, data: &Object, named: &[&str]) -> Value {
 }
 
 fn with_previous_attributes(mut shown: Value, told: &Told) -> Value {
-    let of = |key: &str| told.body.get(key)?.get("previous_attributes").filter(|previous| previous.is_object()).cloned();
+    let of = |key: &str| {
+        told.body
+            .get(key)?
+            .get("previous_attributes")
+            .filter(|previous| previous.is_object())
+            .cloned()
+    };
     let updated = told.event.ends_with(".updated");
-    let previous = if updated { of("data").or_else(|| of("context")).or_else(|| Some(json!({}))) } else { of("data") };
+    let previous = if updated {
+        of("data").or_else(|| of("context")).or_else(|| Some(json!({})))
+    } else {
+        of("data")
+    };
     if let Some(whole) = shown.as_object_mut() {
         whole.remove("previous_attributes");
         whole.extend(previous.map(|previous| ("previous_attributes".to_owned(), previous)));
@@ -1125,7 +1375,8 @@ fn email_of(data: &Object) -> Value {
 
 fn domain_of(data: &Object) -> Option<&str> {
     let domains = data.get("domains").and_then(Value::as_array);
-    let first = || domains?.iter().filter_map(Value::as_object).find_map(|domain| filled(domain, "domain"));
+    let first =
+        || domains?.iter().filter_map(Value::as_object).find_map(|domain| filled(domain, "domain"));
     filled(data, "domain").or_else(first)
 }
 
@@ -1146,9 +1397,12 @@ pub fn read_time(text: &str) -> Option<i64> {
     let rest = rest.strip_prefix(['T', 't', ' '])?;
     let (clock, rest) = (rest.get(..8)?, rest.get(8..)?);
 
-    let (year, month, day) = (digits(date.get(..4)?)?, digits(date.get(5..7)?)?, digits(date.get(8..10)?)?);
-    let (hour, minute, second) = (digits(clock.get(..2)?)?, digits(clock.get(3..5)?)?, digits(clock.get(6..8)?)?);
-    let separators = [date.as_bytes()[4], date.as_bytes()[7], clock.as_bytes()[2], clock.as_bytes()[5]];
+    let (year, month, day) =
+        (digits(date.get(..4)?)?, digits(date.get(5..7)?)?, digits(date.get(8..10)?)?);
+    let (hour, minute, second) =
+        (digits(clock.get(..2)?)?, digits(clock.get(3..5)?)?, digits(clock.get(6..8)?)?);
+    let separators =
+        [date.as_bytes()[4], date.as_bytes()[7], clock.as_bytes()[2], clock.as_bytes()[5]];
     if separators != *b"--::" || hour > 23 || minute > 59 || second > 59 {
         return None;
     }
@@ -1214,7 +1468,11 @@ fn days_in_year(year: i64) -> i64 {
 }
 
 fn days_from_1970(year: i64, month: i64, day: i64) -> i64 {
-    let years: i64 = if year >= 1970 { (1970..year).map(days_in_year).sum() } else { -(year..1970).map(days_in_year).sum::<i64>() };
+    let years: i64 = if year >= 1970 {
+        (1970..year).map(days_in_year).sum()
+    } else {
+        -(year..1970).map(days_in_year).sum::<i64>()
+    };
     let months: i64 = (1..month).map(|month| days_in_month(year, month)).sum();
     years + months + day - 1
 }
@@ -1269,8 +1527,16 @@ mod tests {
             self.tell_as(&id, event, at, data)
         }
 
-        pub(super) fn tell_as(&mut self, id: &str, event: &str, at: u32, data: Value) -> &mut Story {
-            self.deliver(json!({ "id": id, "event": event, "created_at": second(at), "data": data }));
+        pub(super) fn tell_as(
+            &mut self,
+            id: &str,
+            event: &str,
+            at: u32,
+            data: Value,
+        ) -> &mut Story {
+            self.deliver(
+                json!({ "id": id, "event": event, "created_at": second(at), "data": data }),
+            );
             self
         }
 
@@ -1291,12 +1557,14 @@ mod tests {
         }
 
         pub(super) fn member(&mut self, event: &str, at: u32) -> &mut Story {
-            let data = json!({ "directory_id": "D", "user": { "id": "U" }, "group": { "id": "G" } });
+            let data =
+                json!({ "directory_id": "D", "user": { "id": "U" }, "group": { "id": "G" } });
             self.tell(&format!("dsync.group.user_{event}"), at, data)
         }
 
         fn ask(&self, path: &str, query: &[(&str, &str)], cut: Cut) -> (u16, Value) {
-            let query: Vec<_> = query.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect();
+            let query: Vec<_> =
+                query.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect();
             self.world.get(path, &query, cut)
         }
 
@@ -1390,16 +1658,27 @@ mod tests {
             let mut story = Story::default();
             let data = json!({ "id": "U", "directory_id": "D", "updated_at": updated });
             let event = format!("dsync.user.{change}");
-            story.deliver(json!({ "id": id, "event": event, "created_at": created_at, "data": data }));
+            story.deliver(
+                json!({ "id": id, "event": event, "created_at": created_at, "data": data }),
+            );
             assert_eq!(story.world.moments(), [expected], "{id} {change} {created_at}");
         }
     }
 
     #[test]
     fn times_are_read_by_the_grammar_alone() {
-        let same = ["2026-01-01T01:30:00.120Z", "2026-01-01t01:30:00.1209z", "2026-01-01 03:30:00.12+02:00", "2025-12-31T23:00:00.12-0230"];
+        let same = [
+            "2026-01-01T01:30:00.120Z",
+            "2026-01-01t01:30:00.1209z",
+            "2026-01-01 03:30:00.12+02:00",
+            "2025-12-31T23:00:00.12-0230",
+        ];
         for text in same {
-            assert_eq!(read_time(text).map(rfc3339).as_deref(), Some("2026-01-01T01:30:00.120Z"), "{text}");
+            assert_eq!(
+                read_time(text).map(rfc3339).as_deref(),
+                Some("2026-01-01T01:30:00.120Z"),
+                "{text}"
+            );
         }
         let bad = [
             "",
@@ -1433,14 +1712,20 @@ mod tests {
     fn rule_4_created_at_goes_before_updated_at() {
         let mut story = Story::default();
         let data = |name, updated| json!({ "id": "U", "directory_id": "D", "name": name, "updated_at": second(updated) });
-        story.tell("dsync.user.updated", 11, data("Y", 8)).tell("dsync.user.updated", 10, data("X", 9));
+        story.tell("dsync.user.updated", 11, data("Y", 8)).tell(
+            "dsync.user.updated",
+            10,
+            data("X", 9),
+        );
         assert_eq!(story.item("/directory_users/U", LATEST).expect("a user")["name"], "Y");
     }
 
     #[test]
     fn rule_4_in_one_millisecond_updated_at_then_id_decide() {
         let data = |name: &str, updated: Value| json!({ "id": "U", "directory_id": "D", "name": name, "updated_at": updated });
-        let name = |story: &Story| story.item("/directory_users/U", LATEST).expect("a user")["name"].clone();
+        let name = |story: &Story| {
+            story.item("/directory_users/U", LATEST).expect("a user")["name"].clone()
+        };
         let mut story = Story::default();
         story.tell_as("b", "dsync.user.updated", 5, data("later", json!(second(4))));
         story.tell_as("c", "dsync.user.updated", 5, data("earlier", json!(second(3))));
@@ -1469,7 +1754,12 @@ mod tests {
             let data = json!({ "id": "U", "directory_id": "D", "name": name });
             json!({ "id": "a", "event": "dsync.user.created", "created_at": second(1), "data": data })
         };
-        let receipt = |seq, duplicate, conflict| Receipt { seq, event_id: Some("a".to_owned()), duplicate, conflict };
+        let receipt = |seq, duplicate, conflict| Receipt {
+            seq,
+            event_id: Some("a".to_owned()),
+            duplicate,
+            conflict,
+        };
         assert_eq!(story.deliver(body("first")), receipt(1, false, false));
         assert_eq!(story.deliver(body("first")), receipt(1, true, false));
         let spaced = format!("{:#}", body("first"));
@@ -1557,7 +1847,11 @@ mod tests {
             ("activated", json!({ "id": "d".repeat(256) }), missing),
             ("group.user_added", json!({ "user": end("U"), "group": end("G") }), missing),
             ("group.user_added", pair(Value::Null, end("G")), missing),
-            ("group.created", json!({ "id": "G", "directory_id": "D", "object": "directory_user" }), mismatch),
+            (
+                "group.created",
+                json!({ "id": "G", "directory_id": "D", "object": "directory_user" }),
+                mismatch,
+            ),
             ("group.created", json!({ "id": "directory_user_1", "directory_id": "D" }), mismatch),
             ("user.updated", json!({ "id": "directory_group_1", "directory_id": "D" }), mismatch),
             ("user.updated", json!({ "id": "U", "directory_id": "directory_group_1" }), mismatch),
@@ -1575,11 +1869,18 @@ mod tests {
     #[test]
     fn rule_8_a_membership_takes_the_first_directory_there_is() {
         let mut story = Story::default();
-        let (group, user) = (json!({ "id": "G", "directory_id": "D1" }), json!({ "id": "U", "directory_id": "D2" }));
+        let (group, user) = (
+            json!({ "id": "G", "directory_id": "D1" }),
+            json!({ "id": "U", "directory_id": "D2" }),
+        );
         let data = json!({ "directory_id": "", "group": group, "user": user });
         story.tell("dsync.group.user_added", 1, data);
         assert!(story.is_member(LATEST));
-        story.tell("dsync.deleted", 2, json!({ "id": "D1" })).tell("dsync.activated", 3, json!({ "id": "D1" }));
+        story.tell("dsync.deleted", 2, json!({ "id": "D1" })).tell(
+            "dsync.activated",
+            3,
+            json!({ "id": "D1" }),
+        );
         story.tell("dsync.group.created", 4, json!({ "id": "G", "directory_id": "D2" }));
         assert!(!story.is_member(LATEST), "its directory was deleted, though both ends live");
     }
@@ -1587,7 +1888,13 @@ mod tests {
     #[test]
     fn rule_9_unknown_types_are_listed_and_strangers_are_not() {
         let mut story = Story::default();
-        let events = ["dsync.user.promoted", "dsync.token.created", "dsync.token.whatever", "connection.activated", "dsyncs"];
+        let events = [
+            "dsync.user.promoted",
+            "dsync.token.created",
+            "dsync.token.whatever",
+            "connection.activated",
+            "dsyncs",
+        ];
         for event in events {
             story.tell(event, 1, json!({ "id": "U", "directory_id": "D" }));
         }
@@ -1639,10 +1946,18 @@ mod tests {
     fn rule_12_the_organization_is_of_the_newest_directory_event_that_carries_one() {
         let mut story = Story::default();
         let user = |organization: &str| json!({ "id": "U", "directory_id": "D", "organization_id": organization });
-        let organization = |story: &Story, cut| story.item("/directories/D", cut).expect("a directory")["organization_id"].clone();
-        story.tell("dsync.user.created", 1, user("first")).tell("dsync.user.updated", 2, user("second"));
+        let organization = |story: &Story, cut| {
+            story.item("/directories/D", cut).expect("a directory")["organization_id"].clone()
+        };
+        story.tell("dsync.user.created", 1, user("first")).tell(
+            "dsync.user.updated",
+            2,
+            user("second"),
+        );
         assert_eq!(organization(&story, LATEST), "first");
-        story.tell("dsync.activated", 3, json!({ "id": "D", "organization_id": "own" })).directory("activated", 4);
+        story
+            .tell("dsync.activated", 3, json!({ "id": "D", "organization_id": "own" }))
+            .directory("activated", 4);
         assert_eq!(organization(&story, at(2)), "first");
         assert_eq!(organization(&story, LATEST), "own");
     }
@@ -1650,7 +1965,11 @@ mod tests {
     #[test]
     fn rule_13_what_is_deleted_is_absent_but_found_in_the_past() {
         let mut story = Story::default();
-        story.directory("activated", 1).user("created", 1, "U").group("created", 1, "G").directory("deleted", 5);
+        story
+            .directory("activated", 1)
+            .user("created", 1, "U")
+            .group("created", 1, "G")
+            .directory("deleted", 5);
         for path in ["/directories/D", "/directory_users/U", "/directory_groups/G"] {
             assert!(story.has(path, at(4)) && !story.has(path, at(5)));
         }
@@ -1663,7 +1982,11 @@ mod tests {
     fn rule_14_a_version_stands_alone_and_gaps_are_derived() {
         let mut story = Story::default();
         story.tell("dsync.activated", 1, json!({ "id": "D", "organization_id": "org" }));
-        story.tell("dsync.user.created", 2, json!({ "id": "U", "directory_id": "D", "name": "N", "email": "a@x" }));
+        story.tell(
+            "dsync.user.created",
+            2,
+            json!({ "id": "U", "directory_id": "D", "name": "N", "email": "a@x" }),
+        );
         let emails = json!([{ "value": "b@x" }, { "value": "c@x", "primary": true }]);
         let previous = json!({ "name": "N" });
         let data = json!({ "id": "U", "directory_id": "D", "emails": emails, "previous_attributes": previous, "extra": 1 });
@@ -1693,9 +2016,15 @@ mod tests {
     fn rule_16_a_snapshot_stands_in_until_an_explicit_version() {
         let mut story = Story::default();
         let pair = |email: &str| json!({ "directory_id": "D", "user": { "id": "U", "email": email }, "group": { "id": "G" } });
-        let email = |story: &Story, cut| story.item("/directory_users/U", cut).expect("a user")["email"].clone();
+        let email = |story: &Story, cut| {
+            story.item("/directory_users/U", cut).expect("a user")["email"].clone()
+        };
         story.tell("dsync.group.user_added", 1, pair("s"));
-        story.tell("dsync.user.created", 5, json!({ "id": "U", "directory_id": "D", "email": "e" }));
+        story.tell(
+            "dsync.user.created",
+            5,
+            json!({ "id": "U", "directory_id": "D", "email": "e" }),
+        );
         assert_eq!(email(&story, at(4)), "s");
         assert_eq!(email(&story, at(5)), "e");
         assert_eq!(email(&story, Cut { as_of_ms: Some(ms(5)), known_at: Some(1) }), "s");
@@ -1711,18 +2040,31 @@ mod tests {
     #[test]
     fn rule_16_versions_that_a_deleted_directory_ended_still_beat_snapshots() {
         let mut story = Story::default();
-        story.user("created", 1, "U").directory("deleted", 2).directory("activated", 3).member("added", 4);
+        story
+            .user("created", 1, "U")
+            .directory("deleted", 2)
+            .directory("activated", 3)
+            .member("added", 4);
         assert!(!story.has("/directory_users/U", LATEST));
         assert!(story.has("/directory_groups/G", LATEST));
     }
 
     #[test]
     fn rule_17_only_active_or_no_state_is_active() {
-        let states = [("active", "active"), ("ACTIVE", "inactive"), ("suspended", "inactive"), ("", "inactive")];
+        let states = [
+            ("active", "active"),
+            ("ACTIVE", "inactive"),
+            ("suspended", "inactive"),
+            ("", "inactive"),
+        ];
         for (state, shown) in states {
             let mut story = Story::default();
             let state = if state.is_empty() { Value::Null } else { json!(state) };
-            story.tell("dsync.user.created", 1, json!({ "id": "U", "directory_id": "D", "state": state }));
+            story.tell(
+                "dsync.user.created",
+                1,
+                json!({ "id": "U", "directory_id": "D", "state": state }),
+            );
             assert_eq!(story.item("/directory_users/U", LATEST).expect("a user")["state"], shown);
         }
     }
@@ -1731,16 +2073,31 @@ mod tests {
     fn rule_18_an_inactive_user_is_retained() {
         let mut story = Story::default();
         story.member("added", 1);
-        story.tell("dsync.user.updated", 2, json!({ "id": "U", "directory_id": "D", "state": "inactive" }));
+        story.tell(
+            "dsync.user.updated",
+            2,
+            json!({ "id": "U", "directory_id": "D", "state": "inactive" }),
+        );
         assert!(story.is_member(LATEST));
-        assert_eq!(story.list("/directory_users", &[("directory", "D"), ("state", "inactive")], LATEST), ["U"]);
-        assert!(story.list("/directory_users", &[("directory", "D"), ("state", "active")], LATEST).is_empty());
+        assert_eq!(
+            story.list("/directory_users", &[("directory", "D"), ("state", "inactive")], LATEST),
+            ["U"]
+        );
+        assert!(
+            story
+                .list("/directory_users", &[("directory", "D"), ("state", "active")], LATEST)
+                .is_empty()
+        );
     }
 
     #[test]
     fn rule_19_a_membership_added_while_the_user_is_gone_waits_for_it() {
         let mut story = Story::default();
-        story.user("created", 1, "U").user("deleted", 2, "U").member("added", 3).user("created", 4, "U");
+        story
+            .user("created", 1, "U")
+            .user("deleted", 2, "U")
+            .member("added", 3)
+            .user("created", 4, "U");
         assert!(!story.is_member(at(3)));
         assert!(story.is_member(at(4)));
     }
@@ -1764,8 +2121,16 @@ mod tests {
             let user = json!({ "id": "U", "updated_at": second(updated) });
             json!({ "directory_id": "D", "updated_at": second(updated), "user": user, "group": { "id": "G" } })
         };
-        story.tell_as("b", "dsync.group.user_added", 5, pair(1)).tell_as("a", "dsync.group.user_added", 5, pair(9));
-        assert_eq!(story.item("/directory_users/U", LATEST).expect("a user")["updated_at"], second(1));
+        story.tell_as("b", "dsync.group.user_added", 5, pair(1)).tell_as(
+            "a",
+            "dsync.group.user_added",
+            5,
+            pair(9),
+        );
+        assert_eq!(
+            story.item("/directory_users/U", LATEST).expect("a user")["updated_at"],
+            second(1)
+        );
     }
 
     #[test]
@@ -1787,7 +2152,8 @@ mod tests {
             ("normal", "before", "d", "cb", "b", "c"),
             ("normal", "after", "b", "dc", "c", "d"),
         ];
-        let cursor_or_null = |cursor: &str| if cursor.is_empty() { Value::Null } else { json!(cursor) };
+        let cursor_or_null =
+            |cursor: &str| if cursor.is_empty() { Value::Null } else { json!(cursor) };
         for (order, cursor, id, expected, before, after) in cases {
             let mut query = vec![("directory", "D"), ("limit", "2"), ("order", order)];
             if !cursor.is_empty() {
@@ -1795,7 +2161,8 @@ mod tests {
             }
             let (_, body) = story.ask("/directory_users", &query, LATEST);
             assert_eq!(ids_of(&body).concat(), expected, "{query:?}");
-            let metadata = json!({ "before": cursor_or_null(before), "after": cursor_or_null(after) });
+            let metadata =
+                json!({ "before": cursor_or_null(before), "after": cursor_or_null(after) });
             assert_eq!(body["list_metadata"], metadata, "{query:?}");
         }
     }
@@ -1804,7 +2171,10 @@ mod tests {
     fn a_list_without_scope_is_refused() {
         let story = Story::default();
         let (status, body) = story.ask("/directory_groups", &[("limit", "1")], LATEST);
-        assert_eq!((status, &body["code"], &body["errors"][1]["field"]), (422, &json!("validation_failed"), &json!("user")));
+        assert_eq!(
+            (status, &body["code"], &body["errors"][1]["field"]),
+            (422, &json!("validation_failed"), &json!("user"))
+        );
         assert_eq!(story.ask("/directory_users", &[("organization", "x")], LATEST).0, 200);
     }
 
@@ -1815,11 +2185,18 @@ mod tests {
         let (_, group) = story.ask("/directory_groups/G", &[("members", "true")], LATEST);
         assert_eq!(group["members"][0]["id"], "U");
         assert!(group["members"][0].get("groups").is_none());
-        assert_eq!(story.item("/directory_users/U", LATEST).expect("a user")["groups"][0]["id"], "G");
+        assert_eq!(
+            story.item("/directory_users/U", LATEST).expect("a user")["groups"][0]["id"],
+            "G"
+        );
     }
 
     fn event_ids(story: &Story, query: &[(&str, &str)], cut: Cut) -> Vec<String> {
-        story.list("/events", &[&[("events", "dsync.user.created,dsync.user.deleted,x.y")], query].concat(), cut)
+        story.list(
+            "/events",
+            &[&[("events", "dsync.user.created,dsync.user.deleted,x.y")], query].concat(),
+            cut,
+        )
     }
 
     #[test]
@@ -1835,7 +2212,12 @@ mod tests {
         for query in both {
             assert_eq!(story.list("/events", query, LATEST), ["e01", "e03"], "{query:?}");
         }
-        for query in [&[][..], &[("events", "")], &[("events[]", ","), ("limit", "0")], &[("events[x]", "dsync.user.created")]] {
+        for query in [
+            &[][..],
+            &[("events", "")],
+            &[("events[]", ","), ("limit", "0")],
+            &[("events[x]", "dsync.user.created")],
+        ] {
             assert_eq!(story.ask("/events", query, LATEST).0, 400, "{query:?}");
         }
         assert!(story.list("/events", &[("events", "never.heard_of")], LATEST).is_empty());
@@ -1845,7 +2227,11 @@ mod tests {
     fn events_are_listed_by_seq_and_cut_by_their_time() {
         let mut story = Story::default();
         // One that is quarantined stands between them; it is a place, but not listed.
-        story.user("created", 5, "U").tell("dsync.user.created", 4, json!({})).user("deleted", 3, "U").tell("x.y", 4, json!([]));
+        story
+            .user("created", 5, "U")
+            .tell("dsync.user.created", 4, json!({}))
+            .user("deleted", 3, "U")
+            .tell("x.y", 4, json!([]));
         let listed = |query: &[(&str, &str)]| event_ids(&story, query, LATEST);
         assert_eq!(listed(&[]), ["e01", "e03", "e04"]);
         assert_eq!(listed(&[("order", "desc"), ("limit", "2")]), ["e01", "e03"]);
@@ -1854,16 +2240,24 @@ mod tests {
         assert_eq!(listed(&[("before", "e04"), ("limit", "1")]), ["e03"]);
         assert!(listed(&[("after", "e04")]).is_empty());
         assert_eq!(listed(&[("range_start", &second(4))]), ["e01", "e04"]);
-        assert_eq!(listed(&[("range_start", &second(3)), ("range_end", &second(4))]), ["e03", "e04"]);
+        assert_eq!(
+            listed(&[("range_start", &second(3)), ("range_end", &second(4))]),
+            ["e03", "e04"]
+        );
         assert_eq!(event_ids(&story, &[], at(4)), ["e03", "e04"]);
         assert_eq!(event_ids(&story, &[], known(3)), ["e01", "e03"]);
-        let ask = |query: &[(&str, &str)]| story.ask("/events", &[&[("events", "dsync.user.created,x.y")], query].concat(), LATEST);
+        let ask = |query: &[(&str, &str)]| {
+            story.ask("/events", &[&[("events", "dsync.user.created,x.y")], query].concat(), LATEST)
+        };
         let metadata = |query: &[(&str, &str)]| ask(query).1["list_metadata"].clone();
         assert_eq!(metadata(&[("limit", "1")]), json!({ "before": null, "after": "e01" }));
         assert_eq!(metadata(&[("before", "e04")]), json!({ "before": null, "after": "e01" }));
         assert_eq!(metadata(&[]), json!({ "before": null, "after": null }));
         assert_eq!(ask(&[("after", "e09")]).1["code"], "cursor_invalid");
-        assert_eq!(ask(&[("after", "e01"), ("range_end", &second(9))]).1["code"], "validation_failed");
+        assert_eq!(
+            ask(&[("after", "e01"), ("range_end", &second(9))]).1["code"],
+            "validation_failed"
+        );
     }
 
     fn shown(story: &Story, name: &str) -> Value {
@@ -1874,12 +2268,23 @@ mod tests {
     #[test]
     fn an_event_is_completed_from_what_was_known_when_it_came_and_never_again() {
         let mut story = Story::default();
-        story.tell("dsync.user.created", 4, json!({ "id": "U", "directory_id": "D", "emails": [{ "value": "a@x" }] }));
+        story.tell(
+            "dsync.user.created",
+            4,
+            json!({ "id": "U", "directory_id": "D", "emails": [{ "value": "a@x" }] }),
+        );
         story.tell("dsync.activated", 2, json!({ "id": "D", "organization_id": "late" }));
-        story.tell("dsync.user.deleted", 6, json!({ "id": "U", "state": "suspended", "more": [1], "groups": [] }));
+        story.tell(
+            "dsync.user.deleted",
+            6,
+            json!({ "id": "U", "state": "suspended", "more": [1], "groups": [] }),
+        );
         story.tell("dsync.user.updated", 1, json!({ "id": "U", "directory_id": "E" }));
         let created = shown(&story, "dsync.user.created");
-        assert_eq!((&created["data"]["organization_id"], &created["data"]["created_at"]), (&json!(""), &json!(second(4))));
+        assert_eq!(
+            (&created["data"]["organization_id"], &created["data"]["created_at"]),
+            (&json!(""), &json!(second(4)))
+        );
         assert_eq!((&created["data"]["email"], &created["context"]), (&json!("a@x"), &json!({})));
         let expected = json!({
             "object": "directory_user", "id": "U", "directory_id": "D", "organization_id": "late", "idp_id": "", "email": null,
@@ -1887,8 +2292,23 @@ mod tests {
             "raw_attributes": {}, "custom_attributes": {}, "created_at": second(4), "updated_at": second(6), "more": [1], "groups": [],
         });
         assert_eq!(shown(&story, "dsync.user.deleted")["data"], expected);
-        assert_eq!(story.list("/events", &[("events", "dsync.user.deleted"), ("organization_id", "late")], LATEST), ["e03"]);
-        assert!(story.list("/events", &[("events", "dsync.user.created"), ("organization_id", "late")], LATEST).is_empty());
+        assert_eq!(
+            story.list(
+                "/events",
+                &[("events", "dsync.user.deleted"), ("organization_id", "late")],
+                LATEST
+            ),
+            ["e03"]
+        );
+        assert!(
+            story
+                .list(
+                    "/events",
+                    &[("events", "dsync.user.created"), ("organization_id", "late")],
+                    LATEST
+                )
+                .is_empty()
+        );
     }
 
     #[test]
@@ -1904,16 +2324,28 @@ mod tests {
         ];
         for (event, state, expected) in cases {
             let mut story = Story::default();
-            story.tell(&format!("dsync.{event}"), 1, json!({ "id": "D", "state": state, "type": "gusto", "domain": "a.example" }));
+            story.tell(
+                &format!("dsync.{event}"),
+                1,
+                json!({ "id": "D", "state": state, "type": "gusto", "domain": "a.example" }),
+            );
             let data = shown(&story, &format!("dsync.{event}"))["data"].clone();
-            assert_eq!((&data["state"], &data["type"]), (&json!(expected), &json!("gusto")), "{event} {state}");
+            assert_eq!(
+                (&data["state"], &data["type"]),
+                (&json!(expected), &json!("gusto")),
+                "{event} {state}"
+            );
             let domain = json!({ "object": "organization_domain", "id": "", "organization_id": "", "domain": "a.example" });
             assert_eq!(data.get("domains"), (event != "deleted").then_some(&json!([domain])));
             assert_eq!(data.get("external_key").is_some(), event != "deleted");
         }
         let mut story = Story::default();
         let domains = json!([{ "domain": "" }, "x", { "domain": "b.example", "id": 5, "organization_id": "p", "extra": 1 }]);
-        story.tell("dsync.activated", 1, json!({ "id": "D", "organization_id": "o", "domain": "a.example", "domains": domains }));
+        story.tell(
+            "dsync.activated",
+            1,
+            json!({ "id": "D", "organization_id": "o", "domain": "a.example", "domains": domains }),
+        );
         let domain = json!({ "object": "organization_domain", "id": "", "organization_id": "p", "domain": "b.example" });
         assert_eq!(shown(&story, "dsync.activated")["data"]["domains"], json!([domain]));
     }
@@ -1932,7 +2364,11 @@ mod tests {
                 let context = json!({ "previous_attributes": context });
                 story.deliver(json!({ "id": "a", "event": event, "created_at": second(1), "data": data, "context": context }));
                 let expected = if always || own.is_object() { Some(&expected) } else { None };
-                assert_eq!(shown(&story, event)["data"].get("previous_attributes"), expected, "{event} {own}");
+                assert_eq!(
+                    shown(&story, event)["data"].get("previous_attributes"),
+                    expected,
+                    "{event} {own}"
+                );
             }
         }
     }
@@ -1940,21 +2376,44 @@ mod tests {
     #[test]
     fn memberships_tokens_and_strangers_are_shown_each_in_their_way() {
         let mut story = Story::default();
-        let (user, group) = (json!({ "id": "U", "directory_id": "E" }), json!({ "id": "G", "organization_id": "o" }));
+        let (user, group) = (
+            json!({ "id": "U", "directory_id": "E" }),
+            json!({ "id": "G", "organization_id": "o" }),
+        );
         story.tell("dsync.group.user_added", 3, json!({ "user": user, "group": group, "more": 1 }));
         let data = shown(&story, "dsync.group.user_added")["data"].clone();
         assert_eq!((&data["directory_id"], &data["more"]), (&json!("E"), &json!(1)));
-        assert_eq!((&data["group"]["directory_id"], &data["group"]["organization_id"]), (&json!("E"), &json!("o")));
-        assert_eq!((&data["user"]["organization_id"], &data["user"]["created_at"]), (&json!("o"), &json!(second(3))));
-        assert_eq!(story.list("/events", &[("events", "dsync.group.user_added"), ("organization", "o")], LATEST), ["e01"]);
+        assert_eq!(
+            (&data["group"]["directory_id"], &data["group"]["organization_id"]),
+            (&json!("E"), &json!("o"))
+        );
+        assert_eq!(
+            (&data["user"]["organization_id"], &data["user"]["created_at"]),
+            (&json!("o"), &json!(second(3)))
+        );
+        assert_eq!(
+            story.list(
+                "/events",
+                &[("events", "dsync.group.user_added"), ("organization", "o")],
+                LATEST
+            ),
+            ["e01"]
+        );
         story.tell("dsync.token.created", 4, json!([]));
         let token = json!({
             "object": "directory_token", "id": "", "directory_id": "", "organization_id": "", "token_suffix": "", "created_at": second(4),
         });
         assert_eq!(shown(&story, "dsync.token.created")["data"], token);
-        story.tell("x.y", 5, json!({ "object": null, "organization_id": "o" })).tell("x.z", 5, json!("o"));
+        story.tell("x.y", 5, json!({ "object": null, "organization_id": "o" })).tell(
+            "x.z",
+            5,
+            json!("o"),
+        );
         assert_eq!(shown(&story, "x.y")["data"], json!({ "object": null, "organization_id": "o" }));
         assert_eq!(shown(&story, "x.z")["data"], json!({}));
-        assert_eq!(story.list("/events", &[("events", "x.y,x.z"), ("organization", "o")], LATEST), ["e03"]);
+        assert_eq!(
+            story.list("/events", &[("events", "x.y,x.z"), ("organization", "o")], LATEST),
+            ["e03"]
+        );
     }
 }

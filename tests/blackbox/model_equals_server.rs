@@ -34,7 +34,10 @@ fn any_question_at_any_cut_after_any_delivery_is_answered_as_the_model_says() {
     assert_eq!(tally.asked, histories * QUESTIONS as u64);
     assert!(tally.not_empty * 2 >= tally.asked);
     if as_usual {
-        assert!(tally.by_endpoint.len() == 7 && tally.by_endpoint.values().all(|asked| *asked >= histories * 5));
+        assert!(
+            tally.by_endpoint.len() == 7
+                && tally.by_endpoint.values().all(|asked| *asked >= histories * 5)
+        );
     }
 }
 
@@ -50,10 +53,13 @@ fn check(seed: u64, tally: &Mutex<Tally>) {
         let t_ms = now_ms() + delivery.shift_ms;
         let answer = server.post_at(&delivery.body, t_ms);
         let receipt = world.deliver(&delivery.body, t_ms);
-        let expected =
-            json!({"seq": receipt.seq, "event_id": receipt.event_id, "duplicate": receipt.duplicate, "conflict": receipt.conflict});
+        let expected = json!({"seq": receipt.seq, "event_id": receipt.event_id, "duplicate": receipt.duplicate, "conflict": receipt.conflict});
         let text = String::from_utf8_lossy(&delivery.body);
-        assert_eq!((answer.status, answer.json()), (200, expected), "history {seed}, delivery {index}: {text}");
+        assert_eq!(
+            (answer.status, answer.json()),
+            (200, expected),
+            "history {seed}, delivery {index}: {text}"
+        );
         if rng.random_bool(0.02) {
             // The moment after an answer and before the next: what `known_at` in time is asked with.
             let moment = now_ms();
@@ -74,7 +80,11 @@ fn check(seed: u64, tally: &Mutex<Tally>) {
     for _ in 0..WALKS {
         walk(seed, &server, &world, &mut rng);
     }
-    let latest = server.get(&format!("/events?events={}&limit=100&known_at={}", EVENT_TYPES.join(","), world.head()));
+    let latest = server.get(&format!(
+        "/events?events={}&limit=100&known_at={}",
+        EVENT_TYPES.join(","),
+        world.head()
+    ));
     check_against_bodies(&latest.body, &world.sent());
     for (moment, head) in known_then {
         let mut question = question(&mut rng, &world);
@@ -82,7 +92,11 @@ fn check(seed: u64, tally: &Mutex<Tally>) {
         let by_seq = server.get(&question.url());
         question.cut.known_at = None;
         let separator = if question.url().contains('?') { '&' } else { '?' };
-        let by_time = server.get(&format!("{}{separator}known_at={}", question.url(), super::model::rfc3339(moment)));
+        let by_time = server.get(&format!(
+            "{}{separator}known_at={}",
+            question.url(),
+            super::model::rfc3339(moment)
+        ));
         assert_eq!(by_time.body, by_seq.body, "history {seed}, known at {moment}: {question:?}");
         // A question that is refused was not cut.
         if by_time.status != 422 && by_time.status != 400 {
@@ -91,7 +105,12 @@ fn check(seed: u64, tally: &Mutex<Tally>) {
     }
     let listed = server.get("/rollcall/v1/quarantine?limit=1000").json();
     let keys = ["seq", "event_id", "event", "reason"];
-    let listed: Vec<Value> = listed["data"].as_array().unwrap().iter().map(|entry| json!(keys.map(|key| &entry[key]))).collect();
+    let listed: Vec<Value> = listed["data"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|entry| json!(keys.map(|key| &entry[key])))
+        .collect();
     let expected: Vec<Value> = world.quarantine().into_iter().map(|entry| json!(entry)).collect();
     assert_eq!(listed, expected, "history {seed}");
 }
@@ -123,12 +142,18 @@ fn compare(seed: u64, server: &Server, world: &World, question: &Question, tally
 pub fn first_difference(server: &Value, model: &Value) -> String {
     match (server, model) {
         (Value::Array(left), Value::Array(right)) if left.len() == right.len() => {
-            let parted = left.iter().zip(right).enumerate().find(|(_, (left, right))| left != right);
-            parted.map_or(String::new(), |(at, (left, right))| format!("[{at}]{}", first_difference(left, right)))
+            let parted =
+                left.iter().zip(right).enumerate().find(|(_, (left, right))| left != right);
+            parted.map_or(String::new(), |(at, (left, right))| {
+                format!("[{at}]{}", first_difference(left, right))
+            })
         }
         (Value::Object(left), Value::Object(right)) => {
-            let parted = left.keys().chain(right.keys()).find(|key| left.get(*key) != right.get(*key));
-            parted.map_or(String::new(), |key| format!(".{key}{}", first_difference(&server[key], &model[key])))
+            let parted =
+                left.keys().chain(right.keys()).find(|key| left.get(*key) != right.get(*key));
+            parted.map_or(String::new(), |key| {
+                format!(".{key}{}", first_difference(&server[key], &model[key]))
+            })
         }
         _ => format!(": server {server}, model {model}"),
     }
@@ -168,11 +193,17 @@ fn walk(seed: u64, server: &Server, world: &World, rng: &mut StdRng) {
     if rng.random_bool(0.5) {
         cut = Cut::default();
     }
-    let count = if rng.random_bool(0.5) { EVENT_TYPES.len() } else { rng.random_range(1..EVENT_TYPES.len()) };
+    let count = if rng.random_bool(0.5) {
+        EVENT_TYPES.len()
+    } else {
+        rng.random_range(1..EVENT_TYPES.len())
+    };
     let types: Vec<&str> = EVENT_TYPES.sample(rng, count).copied().collect();
     let mut query = vec![("limit".to_owned(), rng.random_range(1..=30).to_string())];
     ask_for_types(rng, &types, &mut query);
-    if let (Some(organization), true) = (world.ids().organizations.choose(rng), rng.random_bool(0.5)) {
+    if let (Some(organization), true) =
+        (world.ids().organizations.choose(rng), rng.random_bool(0.5))
+    {
         query.push(("organization_id".to_owned(), organization.clone()));
     }
     let walked = Question { path: "/events".to_owned(), query, cut };
@@ -180,7 +211,13 @@ fn walk(seed: u64, server: &Server, world: &World, rng: &mut StdRng) {
     let expected = world.all_events(&walked.query, cut);
     assert_eq!(items.len(), expected.len(), "history {seed}: {}", walked.url());
     for (item, expected) in items.iter().zip(&expected) {
-        assert_eq!(item, expected, "history {seed}: {}\n {}", walked.url(), first_difference(item, expected));
+        assert_eq!(
+            item,
+            expected,
+            "history {seed}: {}\n {}",
+            walked.url(),
+            first_difference(item, expected)
+        );
     }
 }
 
@@ -194,7 +231,10 @@ struct Follower {
 impl Follower {
     fn new(rng: &mut StdRng) -> Follower {
         let count = rng.random_range(6..=EVENT_TYPES.len());
-        Follower { types: EVENT_TYPES.sample(rng, count).copied().collect(), found: BTreeMap::new() }
+        Follower {
+            types: EVENT_TYPES.sample(rng, count).copied().collect(),
+            found: BTreeMap::new(),
+        }
     }
 
     fn ask_again(&mut self, seed: u64, server: &Server, world: &World) {
@@ -202,12 +242,20 @@ impl Follower {
         let mut organizations = world.ids().organizations;
         organizations.push(String::new());
         let organization = &organizations[world.head() as usize % organizations.len()];
-        let mut query = vec![("events".to_owned(), self.types.join(",")), ("limit".to_owned(), "100".to_owned())];
+        let mut query = vec![
+            ("events".to_owned(), self.types.join(",")),
+            ("limit".to_owned(), "100".to_owned()),
+        ];
         if !organization.is_empty() {
             query.push(("organization_id".to_owned(), organization.clone()));
         }
-        let now = all_pages(server, &Question { path: "/events".to_owned(), query, cut: Cut::default() });
+        let now =
+            all_pages(server, &Question { path: "/events".to_owned(), query, cut: Cut::default() });
         let before = self.found.insert(organization.clone(), now.clone()).unwrap_or_default();
-        assert!(now.starts_with(&before), "history {seed}, after record {}, organization `{organization}`", world.head());
+        assert!(
+            now.starts_with(&before),
+            "history {seed}, after record {}, organization `{organization}`",
+            world.head()
+        );
     }
 }

@@ -92,10 +92,17 @@ fn the_calls_described_are_those_that_exist() {
         let names = document["paths"][path].as_object().unwrap().keys();
         names.filter(|name| *name != "parameters").map(|name| format!("{name} {path}")).collect()
     };
-    let described: BTreeSet<String> = document["paths"].as_object().unwrap().keys().flat_map(|path| calls(path)).collect();
+    let described: BTreeSet<String> =
+        document["paths"].as_object().unwrap().keys().flat_map(|path| calls(path)).collect();
     // One call to read is there only once something was begun.
-    let reads = CALLS.iter().map(|(path, _)| format!("get {path}")).chain(["get /rollcall/v1/projections/rebuild".to_owned()]);
-    assert_eq!(described, reads.chain(ACTS.iter().map(|(path, method, _)| format!("{method} {path}"))).collect());
+    let reads = CALLS
+        .iter()
+        .map(|(path, _)| format!("get {path}"))
+        .chain(["get /rollcall/v1/projections/rebuild".to_owned()]);
+    assert_eq!(
+        described,
+        reads.chain(ACTS.iter().map(|(path, method, _)| format!("{method} {path}"))).collect()
+    );
     for (path, needs) in CALLS {
         let (asked, _) = path_of(path, needs);
         let answer = server.get(&asked);
@@ -105,16 +112,29 @@ fn the_calls_described_are_those_that_exist() {
         assert_eq!(server.get_with(&asked, &[]).status == 401, keyed, "{asked}");
         let described = call["responses"]["200"]["headers"].as_object().unwrap();
         for header in ["X-Request-ID", "Rollcall-As-Of", "Rollcall-Known-At"] {
-            assert_eq!(described.contains_key(header), answer.header(header).is_some(), "{header} of {asked}");
+            assert_eq!(
+                described.contains_key(header),
+                answer.header(header).is_some(),
+                "{header} of {asked}"
+            );
         }
         // No other method, and no path below.
         let refused = server.send("patch", &format!("{}{asked}", server.url), "nobody", "");
         let allowed = refused.header("Allow").map(str::to_owned);
-        let methods: BTreeSet<String> = calls(path).iter().map(|call| call.split(' ').next().unwrap().to_uppercase()).collect();
+        let methods: BTreeSet<String> =
+            calls(path).iter().map(|call| call.split(' ').next().unwrap().to_uppercase()).collect();
         let allowed: BTreeSet<String> = allowed.unwrap().split(", ").map(str::to_owned).collect();
-        assert_eq!((refused.status, refused.code().as_str(), allowed), (405, "method_not_allowed", methods), "{asked}");
+        assert_eq!(
+            (refused.status, refused.code().as_str(), allowed),
+            (405, "method_not_allowed", methods),
+            "{asked}"
+        );
         let below = format!("{}/no/such", asked.split('?').next().unwrap());
-        assert_eq!((server.get(&below).status, server.get(&below).code()), (404, "not_found".to_owned()), "{below}");
+        assert_eq!(
+            (server.get(&below).status, server.get(&below).code()),
+            (404, "not_found".to_owned()),
+            "{below}"
+        );
     }
 }
 
@@ -125,30 +145,40 @@ fn the_parameters_described_are_those_that_are_taken() {
         let (asked, and) = path_of(path, needs);
         let call = &document["paths"][path]["get"];
         for parameter in call["parameters"].as_array().unwrap() {
-            let (name, example) = (parameter["name"].as_str().unwrap(), text_of(&parameter["example"]));
+            let (name, example) =
+                (parameter["name"].as_str().unwrap(), text_of(&parameter["example"]));
             let already = asked.contains(&format!("?{name}="));
-            let question = if already { asked.clone() } else { format!("{asked}{and}{name}={example}") };
+            let question =
+                if already { asked.clone() } else { format!("{asked}{and}{name}={example}") };
             let answer = server.get(&question);
             assert_eq!(answer.status, 200, "{question}: {}", String::from_utf8_lossy(&answer.body));
             assert!(!parameter["description"].as_str().unwrap().is_empty());
             let schema = &parameter["schema"];
-            let wrong = match (schema["type"].as_str().unwrap(), &schema["enum"], schema["format"].as_str()) {
+            let wrong = match (
+                schema["type"].as_str().unwrap(),
+                &schema["enum"],
+                schema["format"].as_str(),
+            ) {
                 ("integer", ..) => vec![
                     (schema["minimum"].as_i64().unwrap() - 1).to_string(),
                     (schema["maximum"].as_u64().unwrap() + 1).to_string(),
                     "x".to_owned(),
                 ],
-                (_, Value::Array(_), _) | (_, _, Some("date-time")) => vec!["no+such+word".to_owned()],
+                (_, Value::Array(_), _) | (_, _, Some("date-time")) => {
+                    vec!["no+such+word".to_owned()]
+                }
                 ("string", ..) => vec![String::new(), "x".repeat(1025)],
                 _ => vec![],
             };
             for value in wrong {
                 let question = format!("{}?{name}={value}", asked.split('?').next().unwrap());
-                let question = if path == "/events" { format!("{question}&events=a") } else { question };
+                let question =
+                    if path == "/events" { format!("{question}&events=a") } else { question };
                 let answer = server.get(&question);
                 let blamed = |error: &Value| error["field"] == name;
                 assert!(
-                    answer.status == 422 && answer.json()["errors"].as_array().unwrap().iter().any(blamed),
+                    answer.status == 422
+                        && answer.json()["errors"].as_array().unwrap().iter().any(blamed),
                     "{question}: {}",
                     String::from_utf8_lossy(&answer.body)
                 );
@@ -159,17 +189,19 @@ fn the_parameters_described_are_those_that_are_taken() {
             }
         }
         if call["security"].is_null() {
-            let taken: Vec<&Value> = call["parameters"].as_array().unwrap().iter().map(|parameter| &parameter["name"]).collect();
+            let taken: Vec<&Value> = call["parameters"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|parameter| &parameter["name"])
+                .collect();
             for name in ["directory", "user", "email", "role", "as_of", "limit", "metadata"] {
                 if !taken.contains(&&json!(name)) {
                     let answer = server.get(&format!("{asked}{and}{name}=1"));
                     assert_eq!(answer.status, 422, "{asked} with {name}");
-                    assert!(
-                        answer.json()["errors"]
-                            .as_array()
-                            .unwrap()
-                            .contains(&json!({"field": name, "code": "there is no such parameter here"}))
-                    );
+                    assert!(answer.json()["errors"].as_array().unwrap().contains(
+                        &json!({"field": name, "code": "there is no such parameter here"})
+                    ));
                 }
             }
         }
@@ -186,10 +218,15 @@ fn what_acts_answers_to_its_own_example() {
             assert_eq!(server.post(body.as_bytes()).status.to_string(), status);
             continue;
         }
-        let asked = format!("{}{}", server.url, path.replace("{id}", "directory_01K424MH00XFE6WM17PR9ASN2Y"));
+        let asked = format!(
+            "{}{}",
+            server.url,
+            path.replace("{id}", "directory_01K424MH00XFE6WM17PR9ASN2Y")
+        );
         let body = call["requestBody"]["content"]["application/json"]["example"].to_string();
         let taken = call["requestBody"].is_object();
-        let send = |key: &str, body: &str| server.send(method, &asked, key, body).status.to_string();
+        let send =
+            |key: &str, body: &str| server.send(method, &asked, key, body).status.to_string();
         assert_eq!(send("nobody", &body), "401", "{method} {path}");
         if taken {
             for wrong in ["", "[]", r#"{"no such field":1}"#] {
@@ -199,9 +236,15 @@ fn what_acts_answers_to_its_own_example() {
         let before = server.get(path);
         assert_eq!(send(super::kit::API_KEY, &body), status, "{method} {path}");
         if path == "/rollcall/v1/projections/rebuild" {
-            assert_eq!((before.status, before.code().as_str(), server.get(path).status), (404, "not_found", 200));
+            assert_eq!(
+                (before.status, before.code().as_str(), server.get(path).status),
+                (404, "not_found", 200)
+            );
         }
-        assert!(call["responses"][status].is_object() && call["security"].is_null(), "{method} {path}");
+        assert!(
+            call["responses"][status].is_object() && call["security"].is_null(),
+            "{method} {path}"
+        );
     }
 }
 
@@ -233,7 +276,12 @@ fn the_errors_described_have_their_status_and_their_shape() {
     ]);
     let mut described: BTreeMap<&str, &str> = BTreeMap::new();
     for path in document["paths"].as_object().unwrap().values() {
-        let calls = path.as_object().unwrap().iter().filter(|(name, _)| *name != "parameters").map(|(_, call)| call);
+        let calls = path
+            .as_object()
+            .unwrap()
+            .iter()
+            .filter(|(name, _)| *name != "parameters")
+            .map(|(_, call)| call);
         let responses = calls.flat_map(|call| call["responses"].as_object().unwrap());
         for (status, response) in responses.filter(|(status, _)| !status.starts_with('2')) {
             let content = &response["content"]["application/json"];
@@ -253,13 +301,22 @@ fn the_errors_described_have_their_status_and_their_shape() {
     for (path, asked, status, code) in [
         ("/events", "/events".to_owned(), "400", "invalid_events_request"),
         ("/directories", limit("/directories"), "422", "validation_failed"),
-        ("/directories", "/directories?as_of=9999-01-01T00:00:00Z".to_owned(), "422", "as_of_in_future"),
+        (
+            "/directories",
+            "/directories?as_of=9999-01-01T00:00:00Z".to_owned(),
+            "422",
+            "as_of_in_future",
+        ),
         ("/directories", "/directories?known_at=31".to_owned(), "422", "known_at_out_of_range"),
         ("/events", "/events?events=a&after=x".to_owned(), "422", "cursor_invalid"),
         ("/directories/{id}", "/directories/directory_1".to_owned(), "404", "entity_not_found"),
     ] {
         let answer = server.get(&asked);
-        assert_eq!((answer.status.to_string().as_str(), answer.json()), (status, example(path, status, code)), "{asked}");
+        assert_eq!(
+            (answer.status.to_string().as_str(), answer.json()),
+            (status, example(path, status, code)),
+            "{asked}"
+        );
     }
     let unauthorized = server.get_with("/directories", &[]);
     assert_eq!(unauthorized.json(), example("/directories", "401", "unauthorized"));
@@ -287,18 +344,24 @@ fn the_answers_have_the_shapes_described() {
         for step in Story::steps(story.events.iter().map(String::as_str), story.deeds()) {
             match step {
                 Step::Event(event) => drop(server.deliver(event)),
-                Step::Act(act) => assert_eq!(server.act(&act.method, &act.path, act.body.as_ref()).status, act.status),
+                Step::Act(act) => assert_eq!(
+                    server.act(&act.method, &act.path, act.body.as_ref()).status,
+                    act.status
+                ),
             }
         }
         let document = server.get_with("/openapi.json", &[]).json();
         let of_kind = |kind: &str| -> Vec<String> {
             let directories = server.get("/directories?limit=100").ids();
-            let lists = directories.iter().map(|directory| format!("/directory_{kind}?limit=100&directory={}", percent_encoded(directory)));
+            let lists = directories.iter().map(|directory| {
+                format!("/directory_{kind}?limit=100&directory={}", percent_encoded(directory))
+            });
             lists.flat_map(|list| server.get(&list).ids()).collect()
         };
         let (users, groups) = (of_kind("users"), of_kind("groups"));
         for (path, needs) in CALLS {
-            let schema = &document["paths"][path]["get"]["responses"]["200"]["content"]["application/json"]["schema"];
+            let schema = &document["paths"][path]["get"]["responses"]["200"]["content"]["application/json"]
+                ["schema"];
             if schema.is_null() {
                 continue;
             }
@@ -310,14 +373,18 @@ fn the_answers_have_the_shapes_described() {
                 _ => Vec::new(),
             };
             let asked: Vec<String> = match path.contains("{id}") {
-                true => ids.into_iter().map(|id| path.replace("{id}", &percent_encoded(id))).collect(),
+                true => {
+                    ids.into_iter().map(|id| path.replace("{id}", &percent_encoded(id))).collect()
+                }
                 false => vec![path_of(path, needs).0],
             };
             for asked in asked {
                 let answer = server.get(&asked);
                 assert_eq!(answer.status, 200, "{}: {asked}", story.name);
-                let faults: Vec<String> =
-                    validator.iter_errors(&answer.json()).map(|fault| format!("{fault} at {}", fault.instance_path())).collect();
+                let faults: Vec<String> = validator
+                    .iter_errors(&answer.json())
+                    .map(|fault| format!("{fault} at {}", fault.instance_path()))
+                    .collect();
                 assert!(faults.is_empty(), "{}: {asked}: {faults:?}", story.name);
             }
         }

@@ -19,16 +19,34 @@ fn event(server: &Server, id: &str, event: &str, at: u32, data: Value) -> u64 {
 }
 
 fn user(server: &Server, id: &str, at: u32, state: &str) -> u64 {
-    event(server, id, "dsync.user.updated", at, json!({ "id": "U", "directory_id": "D", "state": state }))
+    event(
+        server,
+        id,
+        "dsync.user.updated",
+        at,
+        json!({ "id": "U", "directory_id": "D", "state": state }),
+    )
 }
 
 fn member(server: &Server, id: &str, at: u32) -> u64 {
-    event(server, id, "dsync.group.user_added", at, json!({ "directory_id": "D", "user": { "id": "U" }, "group": { "id": "G" } }))
+    event(
+        server,
+        id,
+        "dsync.group.user_added",
+        at,
+        json!({ "directory_id": "D", "user": { "id": "U" }, "group": { "id": "G" } }),
+    )
 }
 
 /// A directory with a user in a group: records 1 to 3.
 fn small_company(server: &Server) {
-    event(server, "e1", "dsync.activated", 1, json!({ "id": "D", "organization_id": "o", "name": "Foo" }));
+    event(
+        server,
+        "e1",
+        "dsync.activated",
+        1,
+        json!({ "id": "D", "organization_id": "o", "name": "Foo" }),
+    );
     user(server, "e2", 2, "active");
     member(server, "e3", 3);
 }
@@ -40,15 +58,25 @@ fn head(server: &Server) -> u64 {
 
 fn exists(server: &Server, path: &str, cut: &str) -> bool {
     let answer = server.get(&format!("{path}?{cut}"));
-    assert!(answer.status == 200 || answer.code() == "entity_not_found", "{path}?{cut}: {}", answer.json());
+    assert!(
+        answer.status == 200 || answer.code() == "entity_not_found",
+        "{path}?{cut}: {}",
+        answer.json()
+    );
     answer.status == 200
 }
 
 /// Whether the directory, the user, the group and the membership are there.
 fn there(server: &Server, cut: &str) -> [bool; 4] {
     let listed = |path: &str| !server.get(&format!("{path}&{cut}")).ids().is_empty();
-    let found = ["/directories/D", "/directory_users/U", "/directory_groups/G"].map(|path| exists(server, path, cut));
-    let lists = ["/directories?organization_id=o", "/directory_users?directory=D", "/directory_groups?directory=D"].map(listed);
+    let found = ["/directories/D", "/directory_users/U", "/directory_groups/G"]
+        .map(|path| exists(server, path, cut));
+    let lists = [
+        "/directories?organization_id=o",
+        "/directory_users?directory=D",
+        "/directory_groups?directory=D",
+    ]
+    .map(listed);
     assert_eq!(found, lists, "{cut}");
     let member = listed("/directory_users?group=G");
     assert_eq!(member, listed("/directory_groups?user=U"), "{cut}");
@@ -64,7 +92,10 @@ fn accepted(answer: &Answer) {
 
 /// The operator events of a type, as anyone may read them.
 fn acts(server: &Server, name: &str) -> Vec<Value> {
-    server.get(&format!("/events?events={name}&limit=100")).json()["data"].as_array().unwrap().clone()
+    server.get(&format!("/events?events={name}&limit=100")).json()["data"]
+        .as_array()
+        .unwrap()
+        .clone()
 }
 
 /// When an event happened.
@@ -76,8 +107,11 @@ fn moment_of(event: &Value) -> i64 {
 fn is_operator_id(id: &str, moment: i64) -> bool {
     let Some(uuid) = id.strip_prefix("op_") else { return false };
     let plain: String = uuid.chars().filter(|char| *char != '-').collect();
-    let hex = plain.len() == 32 && plain.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte));
-    hex && uuid.len() == 36 && plain.as_bytes()[12] == b'7' && i64::from_str_radix(&plain[..12], 16) == Ok(moment)
+    let hex = plain.len() == 32
+        && plain.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte));
+    hex && uuid.len() == 36
+        && plain.as_bytes()[12] == b'7'
+        && i64::from_str_radix(&plain[..12], 16) == Ok(moment)
 }
 
 // --- Deletion of a directory ---
@@ -189,12 +223,25 @@ fn a_deletion_happens_no_earlier_than_the_millisecond_after_the_directorys_own_l
     let ahead = read_time("2099-01-01T00:00:00.000Z").unwrap();
     event_at(&server, "e4", "dsync.deactivated", &rfc3339(ahead), json!({ "id": "D" }));
     // What others say of it does not count.
-    event_at(&server, "e5", "dsync.user.updated", "2099-06-01T00:00:00Z", json!({ "id": "U", "directory_id": "D" }));
+    event_at(
+        &server,
+        "e5",
+        "dsync.user.updated",
+        "2099-06-01T00:00:00Z",
+        json!({ "id": "U", "directory_id": "D" }),
+    );
     accepted(&server.delete("/directories/D"));
     let told = acts(&server, "rollcall.directory.deleted");
     assert_eq!(told[0]["created_at"], rfc3339(ahead + 1));
     // The id says when it was recorded, and so does the time by which it was known.
-    let recorded: String = told[0]["id"].as_str().unwrap().chars().filter(|char| *char != '-').skip(3).take(12).collect();
+    let recorded: String = told[0]["id"]
+        .as_str()
+        .unwrap()
+        .chars()
+        .filter(|char| *char != '-')
+        .skip(3)
+        .take(12)
+        .collect();
     assert!((now_ms() - i64::from_str_radix(&recorded, 16).unwrap()).abs() < 60_000);
     // Until then all stands.
     assert_eq!(there(&server, &format!("as_of={}", rfc3339(now_ms()))), ALL);
@@ -212,12 +259,36 @@ fn only_a_later_activation_brings_a_deleted_directory_back_and_not_what_was_in_i
     accepted(&server.delete("/directories/D"));
     let moment = moment_of(&acts(&server, "rollcall.directory.deleted")[0]);
     let at = |offset: i64| rfc3339(moment + offset);
-    event_at(&server, "e4", "dsync.activated", &at(-1), json!({ "id": "D", "organization_id": "o" }));
-    event_at(&server, "e5", "dsync.deactivated", &at(1), json!({ "id": "D", "organization_id": "o" }));
+    event_at(
+        &server,
+        "e4",
+        "dsync.activated",
+        &at(-1),
+        json!({ "id": "D", "organization_id": "o" }),
+    );
+    event_at(
+        &server,
+        "e5",
+        "dsync.deactivated",
+        &at(1),
+        json!({ "id": "D", "organization_id": "o" }),
+    );
     assert_eq!(there(&server, ""), NOTHING);
-    event_at(&server, "e6", "dsync.activated", &at(2), json!({ "id": "D", "organization_id": "o" }));
+    event_at(
+        &server,
+        "e6",
+        "dsync.activated",
+        &at(2),
+        json!({ "id": "D", "organization_id": "o" }),
+    );
     assert_eq!(there(&server, ""), [true, false, false, false]);
-    event_at(&server, "e7", "dsync.user.updated", &at(3), json!({ "id": "U", "directory_id": "D" }));
+    event_at(
+        &server,
+        "e7",
+        "dsync.user.updated",
+        &at(3),
+        json!({ "id": "U", "directory_id": "D" }),
+    );
     assert_eq!(there(&server, ""), [true, true, false, false]);
     // A snapshot stands in for the group, which nobody ever announced.
     let pair = json!({ "directory_id": "D", "user": { "id": "U" }, "group": { "id": "G" } });
@@ -236,7 +307,13 @@ fn in_the_millisecond_of_a_deletion_the_end_wins() {
     accepted(&server.delete("/directories/D"));
     let moment = rfc3339(moment_of(&acts(&server, "rollcall.directory.deleted")[0]));
     event_at(&server, "zzz", "dsync.activated", &moment, json!({ "id": "D" }));
-    event_at(&server, "zzzz", "dsync.user.updated", &moment, json!({ "id": "U", "directory_id": "D" }));
+    event_at(
+        &server,
+        "zzzz",
+        "dsync.user.updated",
+        &moment,
+        json!({ "id": "U", "directory_id": "D" }),
+    );
     assert_eq!(there(&server, ""), NOTHING);
 }
 
@@ -250,11 +327,21 @@ fn an_operators_events_are_listed_only_by_their_own_names() {
     event(&server, "e5", "rollcall.policy.set", 4, json!({ "inactive_users": "delete" }));
     assert_eq!(there(&server, ""), ALL);
     accepted(&server.delete("/directories/D"));
-    let policy = server.put("/rollcall/v1/policy", &json!({ "inactive_users": "delete", "note": "cleaning up" })).json();
+    let policy = server
+        .put("/rollcall/v1/policy", &json!({ "inactive_users": "delete", "note": "cleaning up" }))
+        .json();
     let deletions = acts(&server, "rollcall.directory.deleted");
     let policies = acts(&server, "rollcall.policy.set");
-    let ([deletion], [setting]) = (deletions.as_slice(), policies.as_slice()) else { panic!("{deletions:?} {policies:?}") };
-    assert!(holds(&json!({ "object": "event", "event": "rollcall.directory.deleted", "data": { "id": "D" } }), deletion), "{deletion}");
+    let ([deletion], [setting]) = (deletions.as_slice(), policies.as_slice()) else {
+        panic!("{deletions:?} {policies:?}")
+    };
+    assert!(
+        holds(
+            &json!({ "object": "event", "event": "rollcall.directory.deleted", "data": { "id": "D" } }),
+            deletion
+        ),
+        "{deletion}"
+    );
     let data = json!({ "inactive_users": "delete", "effective_from": policy["set_at"], "note": "cleaning up" });
     let expected = json!({ "object": "event", "event": "rollcall.policy.set", "created_at": policy["set_at"], "data": data });
     assert!(holds(&expected, setting), "{setting}");
@@ -265,11 +352,21 @@ fn an_operators_events_are_listed_only_by_their_own_names() {
     }
     let dsync = "dsync.deleted,dsync.activated,dsync.user.updated,dsync.group.user_added,policy.set,rollcall";
     assert_eq!(server.get(&format!("/events?events={dsync}&limit=100")).ids(), ["e1", "e2", "e3"]);
-    let all = server.get(&format!("/events?events={dsync},rollcall.policy.set,rollcall.directory.deleted&limit=100")).ids();
+    let all = server
+        .get(&format!(
+            "/events?events={dsync},rollcall.policy.set,rollcall.directory.deleted&limit=100"
+        ))
+        .ids();
     assert_eq!(all[3..], [deletion["id"].as_str().unwrap(), setting["id"].as_str().unwrap()]);
-    assert_eq!(server.get(&format!("/events?events=dsync.user.updated,rollcall.policy.set&after={}", all[3])).ids(), all[4..]);
+    assert_eq!(
+        server
+            .get(&format!("/events?events=dsync.user.updated,rollcall.policy.set&after={}", all[3]))
+            .ids(),
+        all[4..]
+    );
     let quarantined = server.get("/rollcall/v1/quarantine").json();
-    let listed: Vec<&Value> = quarantined["data"].as_array().unwrap().iter().map(|entry| &entry["event_id"]).collect();
+    let listed: Vec<&Value> =
+        quarantined["data"].as_array().unwrap().iter().map(|entry| &entry["event_id"]).collect();
     assert_eq!(listed, ["e4", "e5"]);
 }
 
@@ -300,7 +397,10 @@ fn before_any_policy_is_set_inactive_users_are_retained() {
     });
     let answer = server.get(POLICY);
     assert_eq!((answer.status, answer.json()), (200, expected));
-    assert_eq!((answer.header("rollcall-as-of"), answer.header("rollcall-known-at")), (Some("latest"), Some("4")));
+    assert_eq!(
+        (answer.header("rollcall-as-of"), answer.header("rollcall-known-at")),
+        (Some("latest"), Some("4"))
+    );
     assert_eq!(there(&server, ""), ALL);
 }
 
@@ -310,11 +410,13 @@ fn a_policy_counts_from_its_moment_and_is_known_from_its_record() {
     let server = Server::start(folder.path());
     company_with_inactive_user(&server);
     let before = now_ms();
-    let set = set_policy(&server, json!({ "inactive_users": "delete", "effective_from": second(7), "note": "ticket 12" }));
+    let set = set_policy(
+        &server,
+        json!({ "inactive_users": "delete", "effective_from": second(7), "note": "ticket 12" }),
+    );
     let set_at = read_time(set["set_at"].as_str().unwrap()).unwrap();
     assert!((before..=now_ms()).contains(&set_at));
-    let expected =
-        json!({ "object": "policy", "version": 1, "inactive_users": "delete", "seq": 5, "effective_from": second(7), "note": "ticket 12" });
+    let expected = json!({ "object": "policy", "version": 1, "inactive_users": "delete", "seq": 5, "effective_from": second(7), "note": "ticket 12" });
     assert!(holds(&expected, &set), "{set}");
     let gone = [true, false, true, false];
     let table = [
@@ -348,11 +450,17 @@ fn without_a_moment_a_policy_counts_from_when_it_is_set() {
     let folder = tempfile::tempdir().unwrap();
     let server = Server::start(folder.path());
     company_with_inactive_user(&server);
-    for body in [json!({ "inactive_users": "delete" }), json!({ "inactive_users": "delete", "effective_from": null, "note": null })] {
+    for body in [
+        json!({ "inactive_users": "delete" }),
+        json!({ "inactive_users": "delete", "effective_from": null, "note": null }),
+    ] {
         let set = set_policy(&server, body);
         assert_eq!((&set["effective_from"], &set["note"]), (&set["set_at"], &Value::Null));
     }
-    let set_at = read_time(set_policy(&server, json!({ "inactive_users": "retain" }))["set_at"].as_str().unwrap()).unwrap();
+    let set_at = read_time(
+        set_policy(&server, json!({ "inactive_users": "retain" }))["set_at"].as_str().unwrap(),
+    )
+    .unwrap();
     assert_eq!(there(&server, &format!("as_of={}", rfc3339(set_at))), ALL);
     assert_eq!(head(&server), 7, "each setting is a record, also one that changes nothing");
 }
@@ -395,26 +503,55 @@ fn under_the_policy_delete_memberships_end_with_the_active_version_and_return_wi
     company_with_inactive_user(&server);
     user(&server, "e5", 8, "active");
     // Suspended counts as inactive; a membership added meanwhile waits for the user.
-    event(&server, "e6", "dsync.user.updated", 10, json!({ "id": "U", "directory_id": "D", "state": "suspended" }));
+    event(
+        &server,
+        "e6",
+        "dsync.user.updated",
+        10,
+        json!({ "id": "U", "directory_id": "D", "state": "suspended" }),
+    );
     let pair = json!({ "directory_id": "D", "user": { "id": "U" }, "group": { "id": "H" } });
     event(&server, "e7", "dsync.group.user_added", 11, pair);
     event(&server, "e8", "dsync.user.updated", 12, json!({ "id": "U", "directory_id": "D" }));
-    let table = [(4, true, "G"), (5, false, ""), (7, false, ""), (8, true, "G"), (10, false, ""), (11, false, ""), (12, true, "HG")];
+    let table = [
+        (4, true, "G"),
+        (5, false, ""),
+        (7, false, ""),
+        (8, true, "G"),
+        (10, false, ""),
+        (11, false, ""),
+        (12, true, "HG"),
+    ];
     for (at, there, groups) in table {
         let cut = format!("as_of={}", second(at));
         assert_eq!(exists(&server, "/directory_users/U", &cut), there, "{cut}");
-        assert_eq!(server.get(&format!("/directory_groups?user=U&{cut}")).ids().concat(), groups, "{cut}");
+        assert_eq!(
+            server.get(&format!("/directory_groups?user=U&{cut}")).ids().concat(),
+            groups,
+            "{cut}"
+        );
         for group in ["G", "H"] {
             let members = server.get(&format!("/directory_users?group={group}&{cut}")).ids();
             assert_eq!(members.len(), usize::from(groups.contains(group)), "{group} {cut}");
-            let shown = server.get(&format!("/directory_groups?directory=D&members=true&{cut}")).json();
+            let shown =
+                server.get(&format!("/directory_groups?directory=D&members=true&{cut}")).json();
             let shown = shown["data"].as_array().unwrap().iter().find(|shown| shown["id"] == group);
             let members = shown.map_or(0, |group| group["members"].as_array().unwrap().len());
             assert_eq!(members, usize::from(groups.contains(group)), "{group} {cut}");
         }
         let states = if there { vec!["U"] } else { vec![] };
-        assert_eq!(server.get(&format!("/directory_users?directory=D&state=active&{cut}")).ids(), states, "{cut}");
-        assert!(server.get(&format!("/directory_users?directory=D&state=inactive&{cut}")).ids().is_empty(), "{cut}");
+        assert_eq!(
+            server.get(&format!("/directory_users?directory=D&state=active&{cut}")).ids(),
+            states,
+            "{cut}"
+        );
+        assert!(
+            server
+                .get(&format!("/directory_users?directory=D&state=inactive&{cut}"))
+                .ids()
+                .is_empty(),
+            "{cut}"
+        );
     }
 }
 
@@ -461,12 +598,28 @@ fn a_setting_that_makes_no_sense_is_refused_whole_and_told_by_field() {
     for (body, field) in table {
         let answer = server.put(POLICY, &body);
         let problem = answer.json();
-        assert_eq!((answer.status, answer.code().as_str()), (422, "validation_failed"), "{body}: {problem}");
-        let fields: Vec<&str> = problem["errors"].as_array().unwrap().iter().map(|error| error["field"].as_str().unwrap()).collect();
+        assert_eq!(
+            (answer.status, answer.code().as_str()),
+            (422, "validation_failed"),
+            "{body}: {problem}"
+        );
+        let fields: Vec<&str> = problem["errors"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|error| error["field"].as_str().unwrap())
+            .collect();
         assert_eq!(fields, [field], "{body}: {problem}");
     }
-    let several = server.put(POLICY, &json!({ "inactive_users": "x", "effective_from": "x", "note": 1, "more": 1 })).json();
-    let mut fields: Vec<&str> = several["errors"].as_array().unwrap().iter().map(|error| error["field"].as_str().unwrap()).collect();
+    let several = server
+        .put(POLICY, &json!({ "inactive_users": "x", "effective_from": "x", "note": 1, "more": 1 }))
+        .json();
+    let mut fields: Vec<&str> = several["errors"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|error| error["field"].as_str().unwrap())
+        .collect();
     fields.sort_unstable();
     assert_eq!(fields, ["effective_from", "inactive_users", "more", "note"]);
     assert_eq!(head(&server), 4, "nothing was recorded");
@@ -479,11 +632,18 @@ fn who_set_a_policy_is_named_without_the_key() {
     let folder = tempfile::tempdir().unwrap();
     let server = Server::start_with(folder.path(), &[]);
     company_with_inactive_user(&server);
-    let (first, second) =
-        (set_policy(&server, json!({ "inactive_users": "delete" })), set_policy(&server, json!({ "inactive_users": "retain" })));
+    let (first, second) = (
+        set_policy(&server, json!({ "inactive_users": "delete" })),
+        set_policy(&server, json!({ "inactive_users": "retain" })),
+    );
     assert_eq!(first["set_by"], second["set_by"], "one key, one name");
     let name = first["set_by"].as_str().unwrap().to_owned();
-    assert!(name.strip_prefix("key_").is_some_and(|rest| rest.len() >= 16 && rest.bytes().all(|byte| byte.is_ascii_hexdigit())), "{name}");
+    assert!(
+        name.strip_prefix("key_").is_some_and(
+            |rest| rest.len() >= 16 && rest.bytes().all(|byte| byte.is_ascii_hexdigit())
+        ),
+        "{name}"
+    );
     assert!(!first.to_string().contains(API_KEY));
     assert_eq!(server.stop(), 0);
     let server = Server::start(folder.path());
@@ -500,11 +660,23 @@ fn an_act_needs_a_key_a_known_method_and_no_cut() {
     for key in [None, Some("Bearer sk_other"), Some("Bearer "), Some("Basic sk_test")] {
         let path = |path: &str| format!("{}{path}", server.url);
         let put = agent.put(path(POLICY));
-        let put = key.map_or(agent.put(path(POLICY)), |key| put.header("Authorization", key)).send(&setting).unwrap();
+        let put = key
+            .map_or(agent.put(path(POLICY)), |key| put.header("Authorization", key))
+            .send(&setting)
+            .unwrap();
         let delete = agent.delete(path("/directories/D"));
-        let delete = key.map_or(agent.delete(path("/directories/D")), |key| delete.header("Authorization", key)).call().unwrap();
-        let get = key.map_or(server.get_with(POLICY, &[]), |key| server.get_with(POLICY, &[("Authorization", key)]));
-        assert_eq!((put.status().as_u16(), delete.status().as_u16(), get.status), (401, 401, 401), "{key:?}");
+        let delete = key
+            .map_or(agent.delete(path("/directories/D")), |key| delete.header("Authorization", key))
+            .call()
+            .unwrap();
+        let get = key.map_or(server.get_with(POLICY, &[]), |key| {
+            server.get_with(POLICY, &[("Authorization", key)])
+        });
+        assert_eq!(
+            (put.status().as_u16(), delete.status().as_u16(), get.status),
+            (401, 401, 401),
+            "{key:?}"
+        );
         assert_eq!(get.code(), "unauthorized");
     }
     for (answer, allowed) in [
@@ -514,13 +686,22 @@ fn an_act_needs_a_key_a_known_method_and_no_cut() {
         (server.delete("/directories"), "GET"),
     ] {
         assert_eq!((answer.status, answer.code().as_str()), (405, "method_not_allowed"));
-        let mut allow: Vec<&str> = answer.header("allow").unwrap_or_default().split(", ").filter(|method| *method != "HEAD").collect();
+        let mut allow: Vec<&str> = answer
+            .header("allow")
+            .unwrap_or_default()
+            .split(", ")
+            .filter(|method| *method != "HEAD")
+            .collect();
         allow.sort_unstable();
         assert_eq!(allow.join(", "), allowed);
     }
     // A cut is for questions; an act happens now.
     for cut in ["as_of=latest", "known_at=1", "inactive_users=delete"] {
-        assert_eq!(server.put(&format!("{POLICY}?{cut}"), &json!({ "inactive_users": "delete" })).status, 422, "{cut}");
+        assert_eq!(
+            server.put(&format!("{POLICY}?{cut}"), &json!({ "inactive_users": "delete" })).status,
+            422,
+            "{cut}"
+        );
         assert_eq!(server.delete(&format!("/directories/D?{cut}")).status, 422, "{cut}");
     }
     assert_eq!((head(&server), there(&server, "")), (4, ALL));

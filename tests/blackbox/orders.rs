@@ -15,7 +15,9 @@ fn told(story: &Story, number: usize) -> Arc<MemoryLog> {
     let log = memory_log([]);
     for step in Story::steps(story.reordered(number), story.deeds()) {
         match step {
-            Step::Event(event) => drop(log.append(vec![verified(event.as_bytes())], now_ms()).unwrap()),
+            Step::Event(event) => {
+                drop(log.append(vec![verified(event.as_bytes())], now_ms()).unwrap())
+            }
             // Acts are decided over what is folded by then.
             Step::Act(deed) => asking(Some(engine(log.clone())), async |server| {
                 assert_eq!(server.call(act(deed)).await.0.as_u16(), deed.status, "{}", story.name);
@@ -43,7 +45,9 @@ fn all_720_orders_of_the_deciding_events_give_the_same_answers() {
                             }
                             answers
                         });
-                        story.check(story.orderless(), &format!("order {number}"), |ask| answers[ask].clone());
+                        story.check(story.orderless(), &format!("order {number}"), |ask| {
+                            answers[ask].clone()
+                        });
                     }
                 }
             });

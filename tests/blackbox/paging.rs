@@ -11,8 +11,16 @@ fn id(number: u64) -> String {
 }
 
 fn told(number: u64, kind: &str, second: u64, name: &str) -> String {
-    let moment = format!("2025-01-01T{:02}:{:02}:{:02}.000Z", second / 3600, second / 60 % 60, second % 60);
-    user(&id(number), "d", name, &moment, &format!("{kind}_{number}_{second}"), &format!("dsync.user.{kind}"))
+    let moment =
+        format!("2025-01-01T{:02}:{:02}:{:02}.000Z", second / 3600, second / 60 % 60, second % 60);
+    user(
+        &id(number),
+        "d",
+        name,
+        &moment,
+        &format!("{kind}_{number}_{second}"),
+        &format!("dsync.user.{kind}"),
+    )
 }
 
 #[test]
@@ -38,12 +46,15 @@ fn who_is_there_throughout_appears_exactly_once_on_the_pages() {
             }
             second
         });
-        for (order, start) in [("asc", ""), ("desc", ""), ("normal", ""), ("asc", "&state=active")] {
+        for (order, start) in [("asc", ""), ("desc", ""), ("normal", ""), ("asc", "&state=active")]
+        {
             for limit in [1, 7, 100] {
                 let mut seen: BTreeMap<String, u32> = BTreeMap::new();
                 let mut cursor = String::new();
                 for page in 0.. {
-                    let answer = server.get(&format!("/directory_users?directory=d{start}&order={order}&limit={limit}{cursor}"));
+                    let answer = server.get(&format!(
+                        "/directory_users?directory=d{start}&order={order}&limit={limit}{cursor}"
+                    ));
                     for id in answer.ids() {
                         *seen.entry(id).or_default() += 1;
                     }
@@ -75,15 +86,22 @@ fn pages_walked_backward_are_those_walked_forward() {
     }
     let all = server.get("/directory_users?directory=d&order=asc&limit=100").ids();
     assert_eq!(all.len(), 23);
-    let page = |query: &str| server.get(&format!("/directory_users?directory=d&order=asc&limit=5{query}"));
+    let page =
+        |query: &str| server.get(&format!("/directory_users?directory=d&order=asc&limit=5{query}"));
     let before = page(&format!("&before={}", all[12]));
     assert_eq!(before.ids(), all[7..12]);
     let cursors = before.json()["list_metadata"].clone();
     assert_eq!(cursors, serde_json::json!({"before": all[7], "after": all[11]}));
     // A cursor need not exist: it is a place in the order.
     assert_eq!(page(&format!("&after={}x", all[12])).ids(), all[13..18]);
-    assert_eq!(page(&format!("&before={}", all[2])).json()["list_metadata"], serde_json::json!({"before": null, "after": all[1]}));
-    assert_eq!(page("&after=zzz").json()["list_metadata"], serde_json::json!({"before": null, "after": null}));
+    assert_eq!(
+        page(&format!("&before={}", all[2])).json()["list_metadata"],
+        serde_json::json!({"before": null, "after": all[1]})
+    );
+    assert_eq!(
+        page("&after=zzz").json()["list_metadata"],
+        serde_json::json!({"before": null, "after": null})
+    );
 }
 
 #[test]
@@ -95,8 +113,17 @@ fn the_quarantine_is_paged_like_every_list() {
     }
     let seqs = |query: &str| {
         let listed = server.get(&format!("/rollcall/v1/quarantine?{query}")).json();
-        let seqs: Vec<u64> = listed["data"].as_array().unwrap().iter().map(|entry| entry["seq"].as_u64().unwrap()).collect();
-        (seqs, listed["list_metadata"]["before"].as_str().map(str::to_owned), listed["list_metadata"]["after"].as_str().map(str::to_owned))
+        let seqs: Vec<u64> = listed["data"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|entry| entry["seq"].as_u64().unwrap())
+            .collect();
+        (
+            seqs,
+            listed["list_metadata"]["before"].as_str().map(str::to_owned),
+            listed["list_metadata"]["after"].as_str().map(str::to_owned),
+        )
     };
     let cursor = |number: &str| Some(number.to_owned());
     assert_eq!(seqs(""), ((1..=9).collect(), None, None));
@@ -111,7 +138,10 @@ fn the_quarantine_is_paged_like_every_list() {
     for beyond in ["99", "18446744073709551615"] {
         assert_eq!(seqs(&format!("after={beyond}")), (vec![], None, None));
         assert_eq!(seqs(&format!("limit=2&before={beyond}")), (vec![8, 9], cursor("8"), None));
-        assert_eq!(seqs(&format!("limit=2&order=desc&after={beyond}")), (vec![9, 8], None, cursor("8")));
+        assert_eq!(
+            seqs(&format!("limit=2&order=desc&after={beyond}")),
+            (vec![9, 8], None, cursor("8"))
+        );
         assert_eq!(seqs(&format!("order=desc&before={beyond}")), (vec![], None, None));
     }
     assert_eq!(server.get("/rollcall/v1/quarantine?after=0").code(), "cursor_invalid");

@@ -26,10 +26,16 @@ pub enum Step {
 }
 
 /// The same seed always gives a history the same acts, each drawn from what is known by then.
-pub fn perform(seed: u64, history: History, stage: &mut Stage, mut each: impl FnMut(&mut Stage, Step)) {
+pub fn perform(
+    seed: u64,
+    history: History,
+    stage: &mut Stage,
+    mut each: impl FnMut(&mut Stage, Step),
+) {
     let mut rng = StdRng::seed_from_u64(seed ^ 0xac7);
     let deliveries = history.deliveries;
-    let mut places: Vec<usize> = (0..rng.random_range(2..=9)).map(|_| rng.random_range(0..=deliveries.len())).collect();
+    let mut places: Vec<usize> =
+        (0..rng.random_range(2..=9)).map(|_| rng.random_range(0..=deliveries.len())).collect();
     places.sort_unstable();
     for (index, delivery) in deliveries.into_iter().map(Some).chain([None]).enumerate() {
         for _ in places.iter().filter(|place| **place == index) {
@@ -45,10 +51,17 @@ pub fn perform(seed: u64, history: History, stage: &mut Stage, mut each: impl Fn
 fn draw_act(rng: &mut StdRng, world: &World) -> Act {
     match rng.random_range(0..100) {
         0..60 => {
-            let note = if rng.random_bool(0.5) { json!(format!("mapping {}", rng.random_range(0..100))) } else { Value::Null };
+            let note = if rng.random_bool(0.5) {
+                json!(format!("mapping {}", rng.random_range(0..100)))
+            } else {
+                Value::Null
+            };
             Act::Mapping(draw_mapping(rng, world), effective_from(rng, world), note)
         }
-        60..85 => Act::Policy(["delete", "delete", "retain"].choose(rng).unwrap(), effective_from(rng, world)),
+        60..85 => Act::Policy(
+            ["delete", "delete", "retain"].choose(rng).unwrap(),
+            effective_from(rng, world),
+        ),
         _ => Act::Deletion(pick(rng, &world.ids().directories, "directory_nowhere")),
     }
 }
@@ -57,7 +70,11 @@ fn draw_act(rng: &mut StdRng, world: &World) -> Act {
 pub fn effective_from(rng: &mut StdRng, world: &World) -> Option<i64> {
     // What is later happened as the test ran.
     let horizon = read_time(HORIZON).unwrap();
-    let past: Vec<i64> = world.turning_points(Cut::default()).into_iter().filter(|moment| *moment < horizon).collect();
+    let past: Vec<i64> = world
+        .turning_points(Cut::default())
+        .into_iter()
+        .filter(|moment| *moment < horizon)
+        .collect();
     match rng.random_range(0..10) {
         0..4 => None,
         4 => past.first().map(|first| first - 86_400_000),
@@ -67,7 +84,8 @@ pub fn effective_from(rng: &mut StdRng, world: &World) -> Option<i64> {
 
 pub fn draw_mapping(rng: &mut StdRng, world: &World) -> Value {
     let (ids, names) = (world.ids(), group_names(world));
-    let rules: Vec<Value> = (0..rng.random_range(0..=6)).map(|_| draw_rule(rng, world, &ids, &names)).collect();
+    let rules: Vec<Value> =
+        (0..rng.random_range(0..=6)).map(|_| draw_rule(rng, world, &ids, &names)).collect();
     let default_roles = if rng.random_bool(0.5) { draw_roles(rng) } else { Vec::new() };
     let highest = rng.random_bool(0.35);
     let mut priority: Vec<&str> = ROLES.to_vec();
@@ -88,14 +106,23 @@ fn draw_roles(rng: &mut StdRng) -> Vec<&'static str> {
 
 fn draw_rule(rng: &mut StdRng, world: &World, ids: &Ids, names: &[String]) -> Value {
     let mut rule = match rng.random_range(0..10) {
-        0..2 => json!({ "group": { "id": pick(rng, &ids.groups, "group_nowhere") }, "roles": draw_roles(rng) }),
+        0..2 => {
+            json!({ "group": { "id": pick(rng, &ids.groups, "group_nowhere") }, "roles": draw_roles(rng) })
+        }
         2..5 => {
             let known = pick(rng, names, "Nobodies");
-            let name = if rng.random_bool(0.8) { known } else { GROUP_NAMES.choose(rng).unwrap().to_string() };
+            let name = if rng.random_bool(0.8) {
+                known
+            } else {
+                GROUP_NAMES.choose(rng).unwrap().to_string()
+            };
             json!({ "group": { "name": name }, "roles": draw_roles(rng) })
         }
         5..7 => {
-            let glob = *["*", "E*", "Eng*", "?ng", "*ng", "E\\*", "日?", "E*g", "??", "[E]*", "*n*"].choose(rng).unwrap();
+            let glob =
+                *["*", "E*", "Eng*", "?ng", "*ng", "E\\*", "日?", "E*g", "??", "[E]*", "*n*"]
+                    .choose(rng)
+                    .unwrap();
             json!({ "group": { "name_glob": glob }, "roles": draw_roles(rng) })
         }
         _ => {

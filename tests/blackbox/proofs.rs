@@ -44,7 +44,11 @@ fn path(at: usize, leaves: &[Hash]) -> Vec<Hash> {
         return Vec::new();
     }
     let (left, right) = leaves.split_at(half(count));
-    if at < left.len() { [path(at, left), vec![root(right)]].concat() } else { [path(at - left.len(), right), vec![root(left)]].concat() }
+    if at < left.len() {
+        [path(at, left), vec![root(right)]].concat()
+    } else {
+        [path(at - left.len(), right), vec![root(left)]].concat()
+    }
 }
 
 /// SUBPROOF of section 2.1.2.
@@ -65,7 +69,12 @@ fn decoded(value: &Value) -> Vec<u8> {
 }
 
 fn hashes(value: &Value) -> Vec<Hash> {
-    value["hashes"].as_array().unwrap().iter().map(|hash| decoded(hash).try_into().unwrap()).collect()
+    value["hashes"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|hash| decoded(hash).try_into().unwrap())
+        .collect()
 }
 
 /// A line of a note: name, key hash and signature.
@@ -93,7 +102,9 @@ fn is_signed(note_text: &str, key: &str) -> bool {
     let key = VerifyingKey::from_bytes(key[1..].try_into().unwrap()).unwrap();
     lines.iter().any(|(signer, key_hash, signature)| {
         let signature = Signature::from_slice(signature).unwrap();
-        signer == name && hex::encode(key_hash) == hash && key.verify_strict(text.as_bytes(), &signature).is_ok()
+        signer == name
+            && hex::encode(key_hash) == hash
+            && key.verify_strict(text.as_bytes(), &signature).is_ok()
     })
 }
 
@@ -160,7 +171,9 @@ fn event(number: usize) -> String {
 
 fn run(server: Option<&Server>, arguments: &[&str]) -> Output {
     let mut command = Command::new(binary());
-    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("ROLLCALL_")) {
+    for (name, _) in
+        std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("ROLLCALL_"))
+    {
         command.env_remove(name);
     }
     command.env_remove("WORKOS_WEBHOOK_SECRET").env("ROLLCALL_API_KEY", API_KEY);
@@ -170,7 +183,11 @@ fn run(server: Option<&Server>, arguments: &[&str]) -> Output {
 }
 
 fn said(output: &Output) -> String {
-    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+    format!(
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    )
 }
 
 fn succeed(server: Option<&Server>, arguments: &[&str]) -> String {
@@ -183,14 +200,21 @@ fn succeed(server: Option<&Server>, arguments: &[&str]) -> String {
 fn fail(server: Option<&Server>, arguments: &[&str], code: i32, words: &str) {
     let output = run(server, arguments);
     let said = said(&output);
-    assert!(output.status.code() == Some(code) && said.contains(words), "{arguments:?}: {:?} {said}", output.status.code());
+    assert!(
+        output.status.code() == Some(code) && said.contains(words),
+        "{arguments:?}: {:?} {said}",
+        output.status.code()
+    );
 }
 
 /// Starts a server that must refuse to, and says what it said.
 fn refused(data: &Path, arguments: &[&str]) -> (Option<i32>, String) {
     let mut command = Command::new(binary());
     command.args(["serve", "--listen", "127.0.0.1:0", "--data"]).arg(data).args(arguments);
-    command.env("ROLLCALL_WEBHOOK_SECRETS", SECRET).env("ROLLCALL_API_KEYS", API_KEY).env("ROLLCALL_LOG", "error");
+    command
+        .env("ROLLCALL_WEBHOOK_SECRETS", SECRET)
+        .env("ROLLCALL_API_KEYS", API_KEY)
+        .env("ROLLCALL_LOG", "error");
     let output = command.env_remove("WORKOS_WEBHOOK_SECRET").output().unwrap();
     (output.status.code(), said(&output))
 }
@@ -222,12 +246,16 @@ fn every_record_is_proven_to_be_in_the_tree_that_is_signed() {
         assert!(is_signed(&older, &key(&server)));
         assert_eq!(claims(&older), (size, root(&leaves[..size])));
         for seq in 1..=size {
-            let proof = server.get(&format!("/rollcall/v1/log/proof/inclusion?seq={seq}&size={size}")).json();
+            let proof = server
+                .get(&format!("/rollcall/v1/log/proof/inclusion?seq={seq}&size={size}"))
+                .json();
             assert_eq!((&proof["seq"], &proof["size"]), (&json!(seq), &json!(size)));
             assert_eq!(hashes(&proof), path(seq - 1, &leaves[..size]), "{seq} of {size}");
         }
         for from in sizes.into_iter().filter(|from| *from <= size) {
-            let proof = server.get(&format!("/rollcall/v1/log/proof/consistency?from={from}&to={size}")).json();
+            let proof = server
+                .get(&format!("/rollcall/v1/log/proof/consistency?from={from}&to={size}"))
+                .json();
             assert_eq!((&proof["from"], &proof["to"]), (&json!(from), &json!(size)));
             assert_eq!(hashes(&proof), subproof(from, &leaves[..size], true), "{from} to {size}");
         }
@@ -249,7 +277,10 @@ fn an_entry_is_had_by_its_number_or_its_events_id_in_the_bytes_that_were_signed(
     assert_eq!(decoded(&by_number["body"]), event(2).as_bytes());
     // A body that is no event has no id, and its bytes all the same.
     let seq = server.deliver("no event");
-    assert_eq!(decoded(&server.get(&format!("/rollcall/v1/log/entries/{seq}")).json()["body"]), b"no event");
+    assert_eq!(
+        decoded(&server.get(&format!("/rollcall/v1/log/entries/{seq}")).json()["body"]),
+        b"no event"
+    );
 }
 
 #[test]
@@ -262,7 +293,11 @@ fn an_event_is_found_by_its_id_whatever_the_id_looks_like() {
     let seq_of = |name: &str| match server.get(&format!("/rollcall/v1/log/entries/{name}")) {
         answer if answer.status == 200 => answer.json()["seq"].as_u64(),
         answer => {
-            assert_eq!((answer.status, answer.code().as_str()), (404, "entity_not_found"), "{name}");
+            assert_eq!(
+                (answer.status, answer.code().as_str()),
+                (404, "entity_not_found"),
+                "{name}"
+            );
             None
         }
     };
@@ -286,7 +321,8 @@ fn an_event_is_found_by_its_id_whatever_the_id_looks_like() {
         match seq {
             None => fail(Some(&server), &["prove", name], 1, "Record not found"),
             Some(seq) if !name.contains('%') => {
-                let bundle: Value = serde_json::from_str(&succeed(Some(&server), &["prove", name])).unwrap();
+                let bundle: Value =
+                    serde_json::from_str(&succeed(Some(&server), &["prove", name])).unwrap();
                 assert_eq!(bundle["seq"].as_u64(), Some(seq), "{name}");
             }
             Some(_) => {}
@@ -325,7 +361,12 @@ fn a_question_about_what_is_not_there_is_refused() {
         let answer = server.get(&format!("/rollcall/v1/log/{path}"));
         assert_eq!((answer.status, answer.code().as_str()), (status, code), "{path}");
         super::shapes::check_error(status, &answer.json());
-        let fields: Vec<Value> = answer.json()["errors"].as_array().into_iter().flatten().map(|error| error["field"].clone()).collect();
+        let fields: Vec<Value> = answer.json()["errors"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .map(|error| error["field"].clone())
+            .collect();
         assert_eq!(fields, if field.is_empty() { vec![] } else { vec![json!(field)] }, "{path}");
     }
 }
@@ -341,7 +382,10 @@ fn the_key_is_its_owners_alone_and_an_old_folder_gets_one_at_its_next_start() {
     let first = key(&server);
     let private = folder.path().join("checkpoint-key");
     assert_eq!(fs::metadata(&private).unwrap().permissions().mode() & 0o777, 0o600);
-    assert_eq!(fs::read_to_string(folder.path().join("checkpoint-key.pub")).unwrap(), format!("{first}\n"));
+    assert_eq!(
+        fs::read_to_string(folder.path().join("checkpoint-key.pub")).unwrap(),
+        format!("{first}\n")
+    );
     assert_eq!(server.stop(), 0);
     // As the version before left it.
     fs::remove_file(&private).unwrap();
@@ -350,7 +394,10 @@ fn the_key_is_its_owners_alone_and_an_old_folder_gets_one_at_its_next_start() {
     assert_eq!(server.get("/readyz").json()["seq"], 2, "the first key is no event");
     assert!(key(&server) != first && is_signed(&checkpoint(&server), &key(&server)));
     let known = server.get("/rollcall/v1/log/key").json();
-    assert_eq!((&known["seq"], &known["former"], &known["handover"]), (&json!(null), &json!([]), &json!(null)));
+    assert_eq!(
+        (&known["seq"], &known["former"], &known["handover"]),
+        (&json!(null), &json!([]), &json!(null))
+    );
 }
 
 #[test]
@@ -362,11 +409,19 @@ fn a_start_tells_whose_names_stand_in_the_log_and_never_a_key() {
     assert_eq!(server.stop(), 0);
     let mut command = Command::new(binary());
     // It tells before it finds that it cannot start.
-    command.args(["serve", "--publish-checkpoints", "/no/such/folder", "--data"]).arg(folder.path());
-    command.env("ROLLCALL_WEBHOOK_SECRETS", SECRET).env("ROLLCALL_API_KEYS", format!("sk_another,{API_KEY}")).env("ROLLCALL_LOG", "info");
+    command
+        .args(["serve", "--publish-checkpoints", "/no/such/folder", "--data"])
+        .arg(folder.path());
+    command
+        .env("ROLLCALL_WEBHOOK_SECRETS", SECRET)
+        .env("ROLLCALL_API_KEYS", format!("sk_another,{API_KEY}"))
+        .env("ROLLCALL_LOG", "info");
     let said = said(&command.output().unwrap());
     assert!(said.contains(&format!("{name} is number 2 of ROLLCALL_API_KEYS")), "{said}");
-    assert!(said.contains("is number 1 of") && !said.contains("sk_another") && !said.contains(API_KEY), "{said}");
+    assert!(
+        said.contains("is number 1 of") && !said.contains("sk_another") && !said.contains(API_KEY),
+        "{said}"
+    );
 }
 
 #[test]
@@ -379,7 +434,10 @@ fn the_key_may_be_kept_elsewhere() {
     assert!(file.exists() && !folder.path().join("checkpoint-key").exists());
     assert_eq!(server.stop(), 0);
     let (code, said) = refused(folder.path(), &[]);
-    assert!(code == Some(1) && said.contains("--checkpoint-key") && said.contains(&first), "{code:?} {said}");
+    assert!(
+        code == Some(1) && said.contains("--checkpoint-key") && said.contains(&first),
+        "{code:?} {said}"
+    );
     assert_eq!(key(&Server::start_with(folder.path(), &arguments)), first);
 }
 
@@ -390,7 +448,8 @@ fn a_changed_key_is_an_event_and_the_checkpoint_of_the_change_is_signed_by_both(
     deliver(&server, 1..4);
     let (before, first) = (checkpoint(&server), key(&server));
     let views = || {
-        let mut views = server.get("/rollcall/v1/projections").json()["data"].as_array().unwrap().clone();
+        let mut views =
+            server.get("/rollcall/v1/projections").json()["data"].as_array().unwrap().clone();
         views.iter_mut().for_each(|view| drop(view.as_object_mut().unwrap().remove("seq")));
         views
     };
@@ -408,10 +467,18 @@ fn a_changed_key_is_an_event_and_the_checkpoint_of_the_change_is_signed_by_both(
     // The event says so itself, to who asks for it by name, and no view but the list of events knows of it.
     let listed = server.get("/events?events=rollcall.checkpoint_key.changed").json();
     let data = &listed["data"][0]["data"];
-    assert_eq!((&data["from"], &data["to"], &data["note"]), (&json!(first), &json!(second), &json!("every year")));
+    assert_eq!(
+        (&data["from"], &data["to"], &data["note"]),
+        (&json!(first), &json!(second), &json!("every year"))
+    );
     assert_eq!(listed["data"].as_array().unwrap().len(), 1);
-    let body: Value = serde_json::from_slice(&decoded(&server.get("/rollcall/v1/log/entries/4").json()["body"])).unwrap();
-    assert_eq!((&body["event"], &body["data"]["to"]), (&json!("rollcall.checkpoint_key.changed"), &json!(second)));
+    let body: Value =
+        serde_json::from_slice(&decoded(&server.get("/rollcall/v1/log/entries/4").json()["body"]))
+            .unwrap();
+    assert_eq!(
+        (&body["event"], &body["data"]["to"]),
+        (&json!("rollcall.checkpoint_key.changed"), &json!(second))
+    );
     assert_eq!(server.get("/rollcall/v1/quarantine").json()["data"], json!([]));
     for (was, is) in views_before.iter().zip(views()) {
         assert!(was == &is || is["name"] == "events" || is["name"] == "ids", "{was} {is}");
@@ -424,7 +491,12 @@ fn a_changed_key_is_an_event_and_the_checkpoint_of_the_change_is_signed_by_both(
     assert_eq!(server.stop(), 0);
     let server = Server::start(folder.path());
     let known = server.get("/rollcall/v1/log/key").json();
-    let former: Vec<(&Value, &Value)> = known["former"].as_array().unwrap().iter().map(|former| (&former["key"], &former["seq"])).collect();
+    let former: Vec<(&Value, &Value)> = known["former"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|former| (&former["key"], &former["seq"]))
+        .collect();
     assert_eq!((known["key"].as_str(), &known["seq"]), (Some(third.as_str()), &json!(6)));
     assert_eq!(former, [(&json!(first), &json!(4)), (&json!(second), &json!(6))]);
     assert!(is_signed(&checkpoint(&server), &third));
@@ -434,7 +506,8 @@ fn a_changed_key_is_an_event_and_the_checkpoint_of_the_change_is_signed_by_both(
 #[test]
 fn a_change_of_key_survives_a_crash_at_each_of_its_steps() {
     let folder = tempfile::tempdir().unwrap();
-    let (private, next) = (folder.path().join("checkpoint-key"), folder.path().join("checkpoint-key.next"));
+    let (private, next) =
+        (folder.path().join("checkpoint-key"), folder.path().join("checkpoint-key.next"));
     let server = Server::start(folder.path());
     deliver(&server, 1..3);
     let first = key(&server);
@@ -452,7 +525,10 @@ fn a_change_of_key_survives_a_crash_at_each_of_its_steps() {
     assert!(is_signed(&checkpoint(&server), &second) && !next.exists());
     let handover = checkpoint_of(&server, 3);
     assert!(is_signed(&handover, &first) && is_signed(&handover, &second));
-    assert_eq!(claims(&handover), (3, root(&(1..=3).map(|seq| leaf(&server, seq)).collect::<Vec<_>>())));
+    assert_eq!(
+        claims(&handover),
+        (3, root(&(1..=3).map(|seq| leaf(&server, seq)).collect::<Vec<_>>()))
+    );
     drop(server);
     // Killed after the next file was written and before the log took the event: the key that signed goes on.
     fs::write(&next, &old).unwrap();
@@ -479,11 +555,17 @@ fn a_lost_or_exchanged_key_keeps_the_server_from_starting_until_somebody_decides
     fs::copy(other.path().join("checkpoint-key"), &private).unwrap();
     for arguments in [&[][..], &["--replace-checkpoint-key"]] {
         let (code, said) = refused(folder.path(), arguments);
-        assert!(code == Some(1) && said.contains(&first) && said.contains("move this one away"), "{code:?} {said}");
+        assert!(
+            code == Some(1) && said.contains(&first) && said.contains("move this one away"),
+            "{code:?} {said}"
+        );
     }
     fs::remove_file(&private).unwrap();
     let (code, said) = refused(folder.path(), &[]);
-    assert!(code == Some(1) && said.contains(&first) && said.contains("--replace-checkpoint-key"), "{code:?} {said}");
+    assert!(
+        code == Some(1) && said.contains(&first) && said.contains("--replace-checkpoint-key"),
+        "{code:?} {said}"
+    );
     assert!(!private.exists());
     // A command that only reads does not mind, but cannot sign.
     succeed(None, &["directories", "--data", text(folder.path())]);
@@ -503,7 +585,10 @@ fn a_lost_or_exchanged_key_keeps_the_server_from_starting_until_somebody_decides
 // --- Publishing ---
 
 fn published(folder: &Path) -> Vec<String> {
-    let mut names: Vec<String> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    let mut names: Vec<String> = fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
     names.sort();
     names
 }
@@ -513,7 +598,8 @@ fn name_of(size: usize) -> String {
 }
 
 #[test]
-fn checkpoints_are_published_at_the_start_each_period_and_at_a_stop_but_only_where_the_log_has_grown() {
+fn checkpoints_are_published_at_the_start_each_period_and_at_a_stop_but_only_where_the_log_has_grown()
+ {
     let (folder, audit) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let hourly = ["--publish-checkpoints", text(audit.path())];
     let server = Server::start_with(folder.path(), &hourly);
@@ -526,11 +612,16 @@ fn checkpoints_are_published_at_the_start_each_period_and_at_a_stop_but_only_whe
     let kept = fs::read(audit.path().join(name_of(3))).unwrap();
     assert_eq!(Server::start_with(folder.path(), &hourly).stop(), 0);
     assert_eq!(published(audit.path()), names);
-    let server = Server::start_with(folder.path(), &[&hourly[..], &["--publish-every", "1ms"]].concat());
+    let server =
+        Server::start_with(folder.path(), &[&hourly[..], &["--publish-every", "1ms"]].concat());
     deliver(&server, 4..6);
     // Every delivery and question takes longer than the period.
     let newest = name_of(5);
-    assert!((0..100_000).any(|_| server.get("/healthz").status == 200 && published(audit.path()).contains(&newest)));
+    assert!(
+        (0..100_000)
+            .any(|_| server.get("/healthz").status == 200
+                && published(audit.path()).contains(&newest))
+    );
     assert_eq!(server.stop(), 0);
     let server = Server::start_with(folder.path(), &hourly);
     let second = rotate(&server, "every year")["key"].as_str().unwrap().to_owned();
@@ -543,7 +634,10 @@ fn checkpoints_are_published_at_the_start_each_period_and_at_a_stop_but_only_whe
     deliver(&server, 7..8);
     assert_eq!(server.stop(), 0);
     assert_eq!(Server::start_with(folder.path(), &hourly).stop(), 0);
-    assert!(published(audit.path()).contains(&name_of(8)), "what grew without is published at the next start");
+    assert!(
+        published(audit.path()).contains(&name_of(8)),
+        "what grew without is published at the next start"
+    );
     let server = Server::start(folder.path());
     let leaves: Vec<Hash> = (1..=8).map(|seq| leaf(&server, seq)).collect();
     for name in published(audit.path()) {
@@ -551,7 +645,11 @@ fn checkpoints_are_published_at_the_start_each_period_and_at_a_stop_but_only_whe
         let (size, hash) = claims(&note);
         assert_eq!((&name, hash), (&name_of(size), root(&leaves[..size])));
         // The checkpoint that ends with the change is signed by both.
-        assert_eq!((is_signed(&note, &first), is_signed(&note, &second)), (size <= 6, size >= 6), "{name}");
+        assert_eq!(
+            (is_signed(&note, &first), is_signed(&note, &second)),
+            (size <= 6, size >= 6),
+            "{name}"
+        );
     }
 }
 
@@ -578,7 +676,9 @@ fn every_change_of_key_is_published_signed_by_both_whatever_happened_before_the_
     assert_eq!(published(audit.path()), [3, 4, 5, 6, 7].map(name_of));
     let server = Server::start(folder.path());
     let leaves: Vec<Hash> = (1..=7).map(|seq| leaf(&server, seq)).collect();
-    for (size, signers) in [(3, &keys[..1]), (4, &keys[..2]), (5, &keys[1..3]), (6, &keys[2..4]), (7, &keys[3..])] {
+    for (size, signers) in
+        [(3, &keys[..1]), (4, &keys[..2]), (5, &keys[1..3]), (6, &keys[2..4]), (7, &keys[3..])]
+    {
         let note = fs::read_to_string(audit.path().join(name_of(size))).unwrap();
         assert_eq!(claims(&note), (size, root(&leaves[..size])));
         let signed: Vec<&String> = keys.iter().filter(|key| is_signed(&note, key)).collect();
@@ -602,7 +702,8 @@ fn errors_of_a_start(data: &Path, audit: &Path) -> String {
 
 #[test]
 fn nothing_is_published_beside_a_checkpoint_that_contradicts_the_log() {
-    let (folder, audit, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (folder, audit, elsewhere) =
+        (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let server = Server::start(folder.path());
     deliver(&server, 1..6);
     assert_eq!(server.stop(), 0);
@@ -619,7 +720,10 @@ fn nothing_is_published_beside_a_checkpoint_that_contradicts_the_log() {
     assert_eq!(server.stop(), 0);
     fs::write(elsewhere.path().join(name_of(8)), &ahead).unwrap();
     let errors = errors_of_a_start(back.path(), elsewhere.path());
-    assert!(errors.contains("not believed") && errors.contains("no checkpoint is published"), "of another log: {errors}");
+    assert!(
+        errors.contains("not believed") && errors.contains("no checkpoint is published"),
+        "of another log: {errors}"
+    );
     assert_eq!(published(elsewhere.path()), [name_of(8)]);
     // One that was changed.
     fs::write(audit.path().join(name_of(6)), ahead.replace("\n8\n", "\n6\n")).unwrap();
@@ -647,7 +751,8 @@ fn copy(from: &Path, to: &Path) {
 
 #[test]
 fn a_log_set_back_to_an_older_copy_is_found_out_by_what_was_published() {
-    let (folder, older, audit) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (folder, older, audit) =
+        (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let server = Server::start(folder.path());
     deliver(&server, 1..4);
     assert_eq!(server.stop(), 0);
@@ -660,7 +765,12 @@ fn a_log_set_back_to_an_older_copy_is_found_out_by_what_was_published() {
     assert_eq!(published(audit.path()), [name_of(3), name_of(6)]);
     // Shorter than what is published.
     let errors = errors_of_a_start(older.path(), audit.path());
-    assert!(errors.contains("the checkpoint of 6 records published there last is not of this log's history"), "{errors}");
+    assert!(
+        errors.contains(
+            "the checkpoint of 6 records published there last is not of this log's history"
+        ),
+        "{errors}"
+    );
     // As long, and longer, with other records.
     for number in 10..14 {
         let server = Server::start(older.path());
@@ -669,7 +779,11 @@ fn a_log_set_back_to_an_older_copy_is_found_out_by_what_was_published() {
         let errors = errors_of_a_start(older.path(), audit.path());
         assert!(errors.contains("not of this log's history"), "{number}: {errors}");
     }
-    assert_eq!(published(audit.path()), [name_of(3), name_of(6)], "nothing was published beside it");
+    assert_eq!(
+        published(audit.path()),
+        [name_of(3), name_of(6)],
+        "nothing was published beside it"
+    );
 }
 
 #[test]
@@ -692,7 +806,8 @@ fn checkpoints_are_posted_to_a_url_and_tried_again() {
             }
             let mut body = vec![0; length];
             reader.read_exact(&mut body).unwrap();
-            write!(&stream, "HTTP/1.1 {status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n").unwrap();
+            write!(&stream, "HTTP/1.1 {status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+                .unwrap();
             posted.send((head, String::from_utf8(body).unwrap())).unwrap();
         }
     });
@@ -764,7 +879,10 @@ fn a_bundle_is_proven_where_there_is_no_server_and_no_store() {
         let bundle = succeed(Some(&audited.server), &["prove", record, "--checkpoint", &older]);
         let file = audited.file("proof.json", &bundle);
         let told = succeed(None, &["check", &file, "--key", &audited.key, "--checkpoint", &older]);
-        assert!(told.starts_with("Proven against the checkpoint of 4 records that you hold:\n"), "{told}");
+        assert!(
+            told.starts_with("Proven against the checkpoint of 4 records that you hold:\n"),
+            "{told}"
+        );
         for words in [
             "event_3",
             "workos, so the log says; by a webhook said to be signed at",
@@ -789,22 +907,39 @@ fn a_bundle_is_proven_where_there_is_no_server_and_no_store() {
     // So that nothing but the key vouches for it.
     assert!(told.starts_with("Proven, as far as the key of rollcall/"), "{told}");
     assert!(told.contains("when you received this proof."), "{told}");
-    let told: Value = serde_json::from_str(&succeed(None, &["check", &file, "--key", &audited.key, "--json"])).unwrap();
+    let told: Value =
+        serde_json::from_str(&succeed(None, &["check", &file, "--key", &audited.key, "--json"]))
+            .unwrap();
     let expected = json!({
         "proven": true, "event_id": "event_7", "event": "dsync.user.created", "occurred_at": "2026-01-01T00:00:00.000Z", "seq": 7,
         "source": "workos", "continues": [], "webhook_signature": "unchecked",
     });
     assert!(super::kit::holds(&expected, &told), "{told}");
-    let recorded_at = audited.server.get("/rollcall/v1/stats").json()["at"].as_str().unwrap().to_owned();
-    assert!(told["recorded_at"].as_str().unwrap() <= recorded_at.as_str() && told["recorded_at"].as_str().unwrap() > "2026");
+    let recorded_at =
+        audited.server.get("/rollcall/v1/stats").json()["at"].as_str().unwrap().to_owned();
+    assert!(
+        told["recorded_at"].as_str().unwrap() <= recorded_at.as_str()
+            && told["recorded_at"].as_str().unwrap() > "2026"
+    );
     // From a folder whose server is stopped, from a file with the key, from standard input.
     let Audited { folder, server, key, older } = audited;
     let data = folder.path().join("data");
     assert_eq!(server.stop(), 0);
-    let bundle = succeed(None, &["prove", "event_10", "--data", text(&data), "--checkpoint", text(&older)]);
+    let bundle =
+        succeed(None, &["prove", "event_10", "--data", text(&data), "--checkpoint", text(&older)]);
     let file = folder.path().join("proof.json");
     fs::write(&file, bundle).unwrap();
-    succeed(None, &["check", text(&file), "--key", text(&data.join("checkpoint-key.pub")), "--checkpoint", text(&older)]);
+    succeed(
+        None,
+        &[
+            "check",
+            text(&file),
+            "--key",
+            text(&data.join("checkpoint-key.pub")),
+            "--checkpoint",
+            text(&older),
+        ],
+    );
     let mut child = Command::new(binary())
         .args(["check", "-", "--key", &key])
         .stdin(fs::File::open(&file).unwrap())
@@ -836,8 +971,23 @@ fn nothing_is_proven_without_a_key_that_came_another_way() {
     assert_eq!(output.status.code(), Some(1));
     assert_eq!(serde_json::from_slice::<Value>(&output.stdout).unwrap()["proven"], false);
     fail(None, &["check", "/no/such/file", "--key", &audited.key], 1, "cannot read");
-    fail(None, &["check", &audited.file("x", "{}"), "--key", &audited.key], 1, "it is no proof of Rollcall");
-    fail(None, &["check", &audited.file("x", &bundle.replace("\"format\": 1", "\"format\": 2")), "--key", &audited.key], 1, "version 2");
+    fail(
+        None,
+        &["check", &audited.file("x", "{}"), "--key", &audited.key],
+        1,
+        "it is no proof of Rollcall",
+    );
+    fail(
+        None,
+        &[
+            "check",
+            &audited.file("x", &bundle.replace("\"format\": 1", "\"format\": 2")),
+            "--key",
+            &audited.key,
+        ],
+        1,
+        "version 2",
+    );
 }
 
 #[test]
@@ -908,11 +1058,17 @@ fn every_field_of_a_bundle_that_is_changed_takes_its_proof_away() {
     }
     assert!(refused > 80, "{refused}");
     // Whole values of another record, in each combination.
-    let other: Value = serde_json::from_str(&succeed(Some(&audited.server), &["prove", "5", "--checkpoint", &older])).unwrap();
+    let other: Value = serde_json::from_str(&succeed(
+        Some(&audited.server),
+        &["prove", "5", "--checkpoint", &older],
+    ))
+    .unwrap();
     let fields = ["/seq", "/receipt", "/salt", "/body", "/inclusion"];
     for mask in 1..(1 << fields.len()) - 1 {
         let mixed = fields.iter().enumerate().filter(|(bit, _)| mask >> bit & 1 == 1);
-        let mixed = mixed.fold(whole.clone(), |mixed, (_, field)| with(&mixed, field, other.pointer(field).unwrap().clone()));
+        let mixed = mixed.fold(whole.clone(), |mixed, (_, field)| {
+            with(&mixed, field, other.pointer(field).unwrap().clone())
+        });
         assert!(!is_proven(&mixed), "{mask:b}");
     }
 }
@@ -938,8 +1094,14 @@ fn a_checkpoint_in_hand_is_tied_to_the_proof_or_the_proof_is_refused() {
     let bundle: Value = serde_json::from_str(&fs::read_to_string(&without).unwrap()).unwrap();
     let own = audited.file("own", bundle["checkpoint"].as_str().unwrap());
     succeed(None, &["check", &without, "--key", &audited.key, "--checkpoint", &own]);
-    let altered = audited.file("altered", &fs::read_to_string(&older).unwrap().replace("\n4\n", "\n5\n"));
-    fail(None, &["check", &without, "--key", &audited.key, "--checkpoint", &altered], 1, "that you hold is not believed");
+    let altered =
+        audited.file("altered", &fs::read_to_string(&older).unwrap().replace("\n4\n", "\n5\n"));
+    fail(
+        None,
+        &["check", &without, "--key", &audited.key, "--checkpoint", &altered],
+        1,
+        "that you hold is not believed",
+    );
     // Nor does the log prove anything beside a checkpoint that is not its own.
     fail(Some(&audited.server), &["prove", "3", "--checkpoint", &altered], 1, "not believed");
     let other = tempfile::tempdir().unwrap();
@@ -947,8 +1109,27 @@ fn a_checkpoint_in_hand_is_tied_to_the_proof_or_the_proof_is_refused() {
     deliver(&server, 1..20);
     let foreign = audited.file("foreign", &checkpoint(&server));
     fail(Some(&audited.server), &["prove", "3", "--checkpoint", &foreign], 1, "and this log is");
-    fail(None, &["check", &without, "--key", &audited.key, "--key", &key(&server), "--checkpoint", &foreign], 1, "it is of the log");
-    fail(Some(&audited.server), &["prove", "3", "--checkpoint", &without], 1, "it is no signed checkpoint");
+    fail(
+        None,
+        &[
+            "check",
+            &without,
+            "--key",
+            &audited.key,
+            "--key",
+            &key(&server),
+            "--checkpoint",
+            &foreign,
+        ],
+        1,
+        "it is of the log",
+    );
+    fail(
+        Some(&audited.server),
+        &["prove", "3", "--checkpoint", &without],
+        1,
+        "it is no signed checkpoint",
+    );
     for absent in ["11", "event_11", "0"] {
         fail(Some(&audited.server), &["prove", absent], 1, "Record not found");
     }
@@ -969,17 +1150,32 @@ fn two_signed_checkpoints_of_one_size_are_called_what_they_are() {
     let (proof, held) = (folder.path().join("proof.json"), folder.path().join("held"));
     fs::write(&proof, succeed(Some(&one), &["prove", "3"])).unwrap();
     fs::write(&held, checkpoint(&two)).unwrap();
-    fail(None, &["check", text(&proof), "--key", &key, "--checkpoint", text(&held)], 1, "the log has shown two histories");
+    fail(
+        None,
+        &["check", text(&proof), "--key", &key, "--checkpoint", text(&held)],
+        1,
+        "the log has shown two histories",
+    );
     // Also where the bundle carries both of them, as one has it that was asked to be tied to the other's.
     let mut both: Value = serde_json::from_str(&fs::read_to_string(&proof).unwrap()).unwrap();
     both["older"] = json!([{ "checkpoint": checkpoint(&two), "consistency": [] }]);
     let carries = folder.path().join("both.json");
     fs::write(&carries, both.to_string()).unwrap();
-    fail(None, &["check", text(&carries), "--key", &key, "--checkpoint", text(&held)], 1, "the log has shown two histories");
+    fail(
+        None,
+        &["check", text(&carries), "--key", &key, "--checkpoint", text(&held)],
+        1,
+        "the log has shown two histories",
+    );
     fail(None, &["check", text(&carries), "--key", &key], 1, "does not continue");
     // The consistency of one history says nothing about the other.
     deliver(&one, 13..14);
-    fail(Some(&one), &["prove", "3", "--checkpoint", text(&held)], 1, "does not continue the one of 11");
+    fail(
+        Some(&one),
+        &["prove", "3", "--checkpoint", text(&held)],
+        1,
+        "does not continue the one of 11",
+    );
 }
 
 #[test]
@@ -989,19 +1185,43 @@ fn a_proof_outlives_a_change_of_key() {
     let changed = rotate(&audited.server, "every year");
     let second = changed["key"].as_str().unwrap();
     deliver(&audited.server, 11..12);
-    let file = audited.file("proof.json", &succeed(Some(&audited.server), &["prove", "3", "--checkpoint", &older]));
+    let file = audited.file(
+        "proof.json",
+        &succeed(Some(&audited.server), &["prove", "3", "--checkpoint", &older]),
+    );
     // Made by the new key, tied to what the old one signed.
     fail(None, &["check", &file, "--key", &audited.key], 1, "none of the keys given has signed it");
-    fail(None, &["check", &file, "--key", second], 1, "its older checkpoint of 4 records is not believed");
-    succeed(None, &["check", &file, "--key", second, "--key", &audited.key, "--checkpoint", &older]);
+    fail(
+        None,
+        &["check", &file, "--key", second],
+        1,
+        "its older checkpoint of 4 records is not believed",
+    );
+    succeed(
+        None,
+        &["check", &file, "--key", second, "--key", &audited.key, "--checkpoint", &older],
+    );
     // Who trusts the old key only learns the new one from the checkpoint that both have signed.
     let handover = audited.file("handover", changed["handover"].as_str().unwrap());
-    let file = audited.file("change.json", &succeed(Some(&audited.server), &["prove", "11", "--checkpoint", &handover]));
-    let told = succeed(None, &["check", &file, "--key", &audited.key, "--key", second, "--checkpoint", &handover]);
-    assert!(told.contains(&format!("the log's key is now {second}")) && told.contains("an operator of Rollcall, key_"), "{told}");
+    let file = audited.file(
+        "change.json",
+        &succeed(Some(&audited.server), &["prove", "11", "--checkpoint", &handover]),
+    );
+    let told = succeed(
+        None,
+        &["check", &file, "--key", &audited.key, "--key", second, "--checkpoint", &handover],
+    );
+    assert!(
+        told.contains(&format!("the log's key is now {second}"))
+            && told.contains("an operator of Rollcall, key_"),
+        "{told}"
+    );
     let vkeys = succeed(Some(&audited.server), &["log-key", "show", "--vkey"]);
     assert_eq!(vkeys, format!("{second}\n{}\n", audited.key));
-    succeed(None, &["check", &file, "--key", &audited.file("log.pub", &vkeys), "--checkpoint", &handover]);
+    succeed(
+        None,
+        &["check", &file, "--key", &audited.file("log.pub", &vkeys), "--checkpoint", &handover],
+    );
     let output = run(Some(&audited.server), &["log-key", "rotate", "--note", "once more"]);
     let handover = String::from_utf8(output.stdout).unwrap();
     assert!(is_signed(&handover, second) && is_signed(&handover, &key(&audited.server)));
@@ -1013,14 +1233,20 @@ fn the_webhooks_own_signature_is_checked_where_its_secret_is_at_hand() {
     let file = audited.file("proof.json", &succeed(Some(&audited.server), &["prove", "3"]));
     let check = |variable: &str, secret: &str| {
         let mut command = Command::new(binary());
-        for name in ["ROLLCALL_WEBHOOK_SECRETS", "ROLLCALL_WEBHOOK_SECRET", "WORKOS_WEBHOOK_SECRET"] {
+        for name in ["ROLLCALL_WEBHOOK_SECRETS", "ROLLCALL_WEBHOOK_SECRET", "WORKOS_WEBHOOK_SECRET"]
+        {
             command.env_remove(name);
         }
-        let output = command.args(["check", &file, "--key", &audited.key, "--json"]).env(variable, secret).output().unwrap();
+        let output = command
+            .args(["check", &file, "--key", &audited.key, "--json"])
+            .env(variable, secret)
+            .output()
+            .unwrap();
         assert_eq!(output.status.code(), Some(0), "{}", said(&output));
         serde_json::from_slice::<Value>(&output.stdout).unwrap()["webhook_signature"].clone()
     };
-    for variable in ["ROLLCALL_WEBHOOK_SECRETS", "ROLLCALL_WEBHOOK_SECRET", "WORKOS_WEBHOOK_SECRET"] {
+    for variable in ["ROLLCALL_WEBHOOK_SECRETS", "ROLLCALL_WEBHOOK_SECRET", "WORKOS_WEBHOOK_SECRET"]
+    {
         assert_eq!(check(variable, SECRET), "fits");
         assert_eq!(check(variable, "whsec_other"), "other_secret");
     }
@@ -1028,7 +1254,11 @@ fn the_webhooks_own_signature_is_checked_where_its_secret_is_at_hand() {
     // An operator's act has none.
     rotate(&audited.server, "every year");
     let file = audited.file("act.json", &succeed(Some(&audited.server), &["prove", "11"]));
-    let told: Value = serde_json::from_str(&succeed(None, &["check", &file, "--key", &key(&audited.server), "--json"])).unwrap();
+    let told: Value = serde_json::from_str(&succeed(
+        None,
+        &["check", &file, "--key", &key(&audited.server), "--json"],
+    ))
+    .unwrap();
     assert_eq!((&told["webhook_signature"], &told["source"]), (&json!("none"), &json!("rollcall")));
     assert!(told["occurred_at"] == told["recorded_at"] && now_ms() > 0);
 }
@@ -1051,7 +1281,11 @@ fn a_whole_log_is_compared_with_checkpoints_that_somebody_else_kept() {
     };
     let both = ["--key", &key, "--checkpoint", &newer, "--checkpoint", &older];
     let (code, told, _) = verify(&data, &both);
-    assert_eq!((code, &told["sound"], &told["checkpoints"]), (Some(0), &json!(true), &json!([4, 10])), "{told}");
+    assert_eq!(
+        (code, &told["sound"], &told["checkpoints"]),
+        (Some(0), &json!(true), &json!([4, 10])),
+        "{told}"
+    );
     assert!(
         succeed(None, &[&["verify", "--data", text(&data)], &both[..]].concat())
             .contains("the first 10 records are those of the checkpoint given")
@@ -1079,13 +1313,24 @@ fn a_whole_log_is_compared_with_checkpoints_that_somebody_else_kept() {
     assert_eq!(verify(&fork, &[]).0, Some(0));
     let held = ["--key", &key, "--checkpoint", text(&four), "--checkpoint", text(&kept)];
     let (code, told, _) = verify(&fork, &held);
-    assert_eq!((code, &told["checkpoints"], &told["findings"][0]["part"]), (Some(2), &json!([4]), &json!("checkpoint")));
-    assert_eq!((&told["findings"][0]["first"], &told["findings"][0]["last"]), (&json!(8), &json!(10)), "three records are missing: {told}");
+    assert_eq!(
+        (code, &told["checkpoints"], &told["findings"][0]["part"]),
+        (Some(2), &json!([4]), &json!("checkpoint"))
+    );
+    assert_eq!(
+        (&told["findings"][0]["first"], &told["findings"][0]["last"]),
+        (&json!(8), &json!(10)),
+        "three records are missing: {told}"
+    );
     let server = Server::start(&fork);
     deliver(&server, 23..30);
     assert_eq!(server.stop(), 0);
     let (code, told, said) = verify(&fork, &held);
-    assert_eq!((code, &told["first_bad"], &told["findings"][0]["last"]), (Some(2), &json!(5), &json!(10)), "{told}");
+    assert_eq!(
+        (code, &told["first_bad"], &told["findings"][0]["last"]),
+        (Some(2), &json!(5), &json!(10)),
+        "{told}"
+    );
     assert!(said.contains("signed over others than these"), "{said}");
     // Of another log, by another key, without a key.
     let (code, told, _) = verify(&data, &held);

@@ -48,7 +48,12 @@ pub fn err(output: &Output) -> String {
 
 /// The cells of a table, its head left out. No cell of these tests has two spaces in it, and none but the last is empty.
 pub fn cells(table: &str) -> Vec<Vec<String>> {
-    let row = |line: &str| line.split("  ").map(|cell| cell.trim().to_owned()).filter(|cell| !cell.is_empty()).collect();
+    let row = |line: &str| {
+        line.split("  ")
+            .map(|cell| cell.trim().to_owned())
+            .filter(|cell| !cell.is_empty())
+            .collect()
+    };
     table.lines().skip(1).map(row).collect()
 }
 
@@ -83,19 +88,43 @@ fn questions() -> Vec<(Vec<&'static str>, String)> {
     vec![
         (of(&[]), users("")),
         (of(&["--state", "active"]), users("state=active&")),
-        (of(&["--email", "ISOLHEIM@halden-robotics.example"]), users("email=isolheim@halden-robotics.example&")),
+        (
+            of(&["--email", "ISOLHEIM@halden-robotics.example"]),
+            users("email=isolheim@halden-robotics.example&"),
+        ),
         (of(&["--idp-id", "nobody"]), users("idp_id=nobody&")),
         (of(&["--group", PLATFORM]), users(&format!("group={PLATFORM}&"))),
-        (of(&["--as-of", "2026-03-20T18:29:59.999+01:00"]), users("as_of=2026-03-20T17:29:59.999Z&")),
+        (
+            of(&["--as-of", "2026-03-20T18:29:59.999+01:00"]),
+            users("as_of=2026-03-20T17:29:59.999Z&"),
+        ),
         (of(&["--known-at", "5"]), users("known_at=5&")),
-        (vec!["users", "--organization", ORGANIZATION], format!("/directory_users?organization_id={ORGANIZATION}&order=asc&limit=100")),
+        (
+            vec!["users", "--organization", ORGANIZATION],
+            format!("/directory_users?organization_id={ORGANIZATION}&order=asc&limit=100"),
+        ),
         (vec!["groups", "--directory", DIRECTORY], groups(&scope)),
-        (vec!["groups", "--directory", DIRECTORY, "--members"], groups(&format!("{scope}&members=true"))),
-        (vec!["groups", "--user", INGRID, "--known-at", "29"], groups(&format!("user={INGRID}&known_at=29"))),
-        (vec!["groups", "--organization", ORGANIZATION], groups(&format!("organization_id={ORGANIZATION}"))),
+        (
+            vec!["groups", "--directory", DIRECTORY, "--members"],
+            groups(&format!("{scope}&members=true")),
+        ),
+        (
+            vec!["groups", "--user", INGRID, "--known-at", "29"],
+            groups(&format!("user={INGRID}&known_at=29")),
+        ),
+        (
+            vec!["groups", "--organization", ORGANIZATION],
+            groups(&format!("organization_id={ORGANIZATION}")),
+        ),
         (vec!["directories"], "/directories".into()),
-        (vec!["directories", "--organization", ORGANIZATION, "--search", "halden"], "/directories?search=halden".into()),
-        (vec!["directories", "--domain", "nowhere.example"], "/directories?domain=nowhere.example".into()),
+        (
+            vec!["directories", "--organization", ORGANIZATION, "--search", "halden"],
+            "/directories?search=halden".into(),
+        ),
+        (
+            vec!["directories", "--domain", "nowhere.example"],
+            "/directories?domain=nowhere.example".into(),
+        ),
     ]
 }
 
@@ -108,15 +137,27 @@ fn json_is_what_the_api_sends_one_object_a_line() {
         assert_eq!(out(&output), lines(&server, &path), "{arguments:?}");
         assert_eq!(err(&output), "", "{arguments:?}");
     }
-    for (kind, id, path) in
-        [("users", INGRID, "directory_users"), ("groups", PLATFORM, "directory_groups"), ("directories", DIRECTORY, "directories")]
-    {
+    for (kind, id, path) in [
+        ("users", INGRID, "directory_users"),
+        ("groups", PLATFORM, "directory_groups"),
+        ("directories", DIRECTORY, "directories"),
+    ] {
         let body = String::from_utf8(server.get(&format!("/{path}/{id}")).body).unwrap();
         assert_eq!(out(&ask(&server, &[kind, id, "--json"])), body + "\n");
     }
-    let body =
-        String::from_utf8(server.get(&format!("/directory_groups/{PLATFORM}?members=true&as_of=2026-02-20T12:00:00Z")).body).unwrap();
-    assert_eq!(out(&ask(&server, &["groups", PLATFORM, "--members", "--as-of", "2026-02-20T12:00:00Z", "--json"])), body + "\n");
+    let body = String::from_utf8(
+        server
+            .get(&format!("/directory_groups/{PLATFORM}?members=true&as_of=2026-02-20T12:00:00Z"))
+            .body,
+    )
+    .unwrap();
+    assert_eq!(
+        out(&ask(
+            &server,
+            &["groups", PLATFORM, "--members", "--as-of", "2026-02-20T12:00:00Z", "--json"]
+        )),
+        body + "\n"
+    );
 }
 
 #[test]
@@ -126,7 +167,12 @@ fn a_folder_gives_byte_for_byte_what_its_server_gave() {
     let questions: Vec<Vec<&str>> = questions()
         .into_iter()
         .flat_map(|(arguments, _)| [arguments.clone(), [&arguments[..], &["--json"]].concat()])
-        .chain([vec!["users", INGRID], vec!["users", JONAH], vec!["users"], vec!["groups", PLATFORM, "--members", "--known-at", "31"]])
+        .chain([
+            vec!["users", INGRID],
+            vec!["users", JONAH],
+            vec!["users"],
+            vec!["groups", PLATFORM, "--members", "--known-at", "31"],
+        ])
         .collect();
     let told: Vec<Output> = questions.iter().map(|arguments| ask(&server, arguments)).collect();
     assert_eq!(server.stop(), 0);
@@ -143,10 +189,15 @@ fn a_folder_gives_byte_for_byte_what_its_server_gave() {
 fn a_table_shows_who_was_there_and_says_at_which_moment() {
     let folder = tempfile::tempdir().unwrap();
     let server = reorganised(folder.path());
-    let output = ask(&server, &["users", "--group", FIELD_SERVICE, "--as-of", "2026-03-02T08:59:59.999Z"]);
-    let jonah = [JONAH, "Jonah Abernathy", "jabernathy@halden-robotics.example", "active", "Field Service"];
+    let output =
+        ask(&server, &["users", "--group", FIELD_SERVICE, "--as-of", "2026-03-02T08:59:59.999Z"]);
+    let jonah =
+        [JONAH, "Jonah Abernathy", "jabernathy@halden-robotics.example", "active", "Field Service"];
     let table = out(&output);
-    assert_eq!(table.lines().next().unwrap().split_whitespace().collect::<Vec<_>>(), ["id", "name", "email", "state", "groups"]);
+    assert_eq!(
+        table.lines().next().unwrap().split_whitespace().collect::<Vec<_>>(),
+        ["id", "name", "email", "state", "groups"]
+    );
     assert_eq!(cells(&table).len(), 3, "{table}");
     assert_eq!(cells(&table)[1], jonah);
     assert_eq!(err(&output), "3 users, as of 2026-03-02T08:59:59.999Z, known at record 30\n");
@@ -155,18 +206,32 @@ fn a_table_shows_who_was_there_and_says_at_which_moment() {
     assert_eq!(cells(&out(&output)), [jonah]);
     assert_eq!(err(&output), "1 user, as of 2026-03-20T17:29:59.999Z, known at record 30\n");
     let output = ask(&server, &["users", JONAH, "--as-of", "2026-03-20T17:30:00Z"]);
-    assert_eq!((output.status.code(), err(&output)), (Some(1), format!("rollcall: Directory User not found: '{JONAH}'.\n")));
+    assert_eq!(
+        (output.status.code(), err(&output)),
+        (Some(1), format!("rollcall: Directory User not found: '{JONAH}'.\n"))
+    );
     // Before the removal was known Mei-Lin counted as a member.
-    let february = ["groups", "--directory", DIRECTORY, "--members", "--as-of", "2026-02-20T12:00:00Z"];
-    let platform = |output: &Output| cells(&out(output)).into_iter().find(|row| row[0] == PLATFORM).unwrap();
-    assert_eq!(platform(&ask(&server, &february)), [PLATFORM, "Platform", DIRECTORY, "1", "Tomas Okafor"]);
+    let february =
+        ["groups", "--directory", DIRECTORY, "--members", "--as-of", "2026-02-20T12:00:00Z"];
+    let platform =
+        |output: &Output| cells(&out(output)).into_iter().find(|row| row[0] == PLATFORM).unwrap();
+    assert_eq!(
+        platform(&ask(&server, &february)),
+        [PLATFORM, "Platform", DIRECTORY, "1", "Tomas Okafor"]
+    );
     let output = ask(&server, &[&february[..], &["--known-at", "29"]].concat());
-    assert_eq!(platform(&output), [PLATFORM, "Platform", DIRECTORY, "2", "Tomas Okafor, Mei-Lin Castellanos"]);
+    assert_eq!(
+        platform(&output),
+        [PLATFORM, "Platform", DIRECTORY, "2", "Tomas Okafor, Mei-Lin Castellanos"]
+    );
     assert_eq!(err(&output), "3 groups, as of 2026-02-20T12:00:00.000Z, known at record 29\n");
     let output = ask(&server, &["groups", "--user", INGRID]);
     assert_eq!(cells(&out(&output))[0], [FIELD_SERVICE, "Field Service", DIRECTORY]);
     let output = ask(&server, &["directories"]);
-    assert_eq!(cells(&out(&output)), [[DIRECTORY, "Halden Robotics", "linked", "okta scim v2.0", ORGANIZATION]]);
+    assert_eq!(
+        cells(&out(&output)),
+        [[DIRECTORY, "Halden Robotics", "linked", "okta scim v2.0", ORGANIZATION]]
+    );
     assert_eq!(err(&output), "1 directory, as of latest, known at record 30\n");
     // Before anything was known there is nothing but the head.
     let output = ask(&server, &["directories", "--known-at", "0"]);
@@ -193,10 +258,15 @@ fn a_list_of_many_pages_is_whole_and_of_one_moment() {
     for number in 0..235 {
         server.deliver(&told(number, "created", 0));
     }
-    let ids = |output: &Output| cells(&out(output)).into_iter().map(|row| row[0].clone()).collect::<Vec<_>>();
+    let ids = |output: &Output| {
+        cells(&out(output)).into_iter().map(|row| row[0].clone()).collect::<Vec<_>>()
+    };
     let all: Vec<String> = (0..235).map(|number| format!("u{number:03}")).collect();
     let output = ask(&server, &["users", "--directory", "d"]);
-    assert_eq!((ids(&output), err(&output)), (all.clone(), "235 users, as of latest, known at record 235\n".into()));
+    assert_eq!(
+        (ids(&output), err(&output)),
+        (all.clone(), "235 users, as of latest, known at record 235\n".into())
+    );
     assert_eq!(out(&ask(&server, &["users", "--directory", "d", "--json"])).lines().count(), 235);
     for (limit, line) in [
         ("0", "the first 0 users"),
@@ -216,7 +286,11 @@ fn a_list_of_many_pages_is_whole_and_of_one_moment() {
         let disturber = scope.spawn(|| {
             let mut event = 1;
             while !stop.load(Ordering::Relaxed) {
-                server.deliver(&told(event * 31 % 300, if event % 2 == 0 { "deleted" } else { "created" }, event));
+                server.deliver(&told(
+                    event * 31 % 300,
+                    if event % 2 == 0 { "deleted" } else { "created" },
+                    event,
+                ));
                 event += 1;
             }
             event
@@ -228,16 +302,25 @@ fn a_list_of_many_pages_is_whole_and_of_one_moment() {
             let mut expected = Vec::new();
             let mut after = String::new();
             loop {
-                let answer = server.get(&format!("/directory_users?directory=d&order=asc&limit=100&known_at={head}{after}"));
+                let answer = server.get(&format!(
+                    "/directory_users?directory=d&order=asc&limit=100&known_at={head}{after}"
+                ));
                 expected.extend(answer.ids());
-                let Some(next) = answer.json()["list_metadata"]["after"].as_str().map(str::to_owned) else { break };
+                let Some(next) =
+                    answer.json()["list_metadata"]["after"].as_str().map(str::to_owned)
+                else {
+                    break;
+                };
                 after = format!("&after={next}");
             }
             assert_eq!(ids(&output), expected, "known at {head}");
             heads.insert(head);
         }
         stop.store(true, Ordering::Relaxed);
-        assert!(disturber.join().unwrap() > 10 && heads.len() > 1, "somebody came or went meanwhile");
+        assert!(
+            disturber.join().unwrap() > 10 && heads.len() > 1,
+            "somebody came or went meanwhile"
+        );
     });
 }
 
@@ -250,13 +333,19 @@ fn a_name_does_nothing_to_the_terminal_and_a_line_break_breaks_no_line() {
         1e400}}}"#;
     server.deliver(body);
     let table = out(&ask(&server, &["users", "--directory", "d"]));
-    assert_eq!(cells(&table), [["u1", r"Eve\u{1b}]0;owned\u{7}\u{9b}2J \u{202e}Li\nna", "e@x", "active"]]);
+    assert_eq!(
+        cells(&table),
+        [["u1", r"Eve\u{1b}]0;owned\u{7}\u{9b}2J \u{202e}Li\nna", "e@x", "active"]]
+    );
     let json = out(&ask(&server, &["users", "--directory", "d", "--json"]));
     assert_eq!(json.lines().count(), 1, "{json}");
     assert!(json.contains("1e400"), "numbers pass as they are: {json}");
     // What is not found is named harmlessly as well.
     let output = ask(&server, &["users", "nobody\u{1b}[2J"]);
-    assert_eq!((output.status.code(), err(&output)), (Some(1), "rollcall: Directory User not found: 'nobody\\u{1b}[2J'.\n".into()));
+    assert_eq!(
+        (output.status.code(), err(&output)),
+        (Some(1), "rollcall: Directory User not found: 'nobody\\u{1b}[2J'.\n".into())
+    );
 }
 
 #[test]
@@ -286,9 +375,14 @@ fn a_reader_that_leaves_early_is_no_failure() {
         server.deliver(&told(number, "created", 0));
     }
     // More than a pipe holds.
-    for arguments in [&["users", "--directory", "d", "--json"][..], &["users", "--directory", "d"]] {
+    for arguments in [&["users", "--directory", "d", "--json"][..], &["users", "--directory", "d"]]
+    {
         let mut command = rollcall(arguments);
-        command.env("ROLLCALL_URL", &server.url).env("ROLLCALL_API_KEY", API_KEY).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+            .env("ROLLCALL_URL", &server.url)
+            .env("ROLLCALL_API_KEY", API_KEY)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         drop(child.stdout.take());
         let output = child.wait_with_output().unwrap();
@@ -302,34 +396,78 @@ fn a_mistake_is_named_in_the_words_of_the_command_line() {
     let server = reorganised(folder.path());
     for (arguments, told) in [
         (&["users"][..], "the list needs a scope: give --directory, --group or --organization"),
-        (&["users", "--email", "a@x"], "the list needs a scope: give --directory, --group or --organization"),
+        (
+            &["users", "--email", "a@x"],
+            "the list needs a scope: give --directory, --group or --organization",
+        ),
         (&["groups"], "the list needs a scope: give --directory, --user or --organization"),
-        (&["users", "--directory", "d", "--state", "asleep"], "--state: it must be `active` or `inactive`"),
-        (&["users", "--directory", "d", "--as-of", "monday"], "--as-of: it must be an RFC 3339 time or `latest`"),
-        (&["users", "--directory", "d", "--known-at", "31"], "--known-at: `known_at` is above the last record, or in the future"),
+        (
+            &["users", "--directory", "d", "--state", "asleep"],
+            "--state: it must be `active` or `inactive`",
+        ),
+        (
+            &["users", "--directory", "d", "--as-of", "monday"],
+            "--as-of: it must be an RFC 3339 time or `latest`",
+        ),
+        (
+            &["users", "--directory", "d", "--known-at", "31"],
+            "--known-at: `known_at` is above the last record, or in the future",
+        ),
         (&["directories", "--organization", ""], "--organization: it is empty"),
         (&["directories", "nowhere"], "Directory not found: 'nowhere'."),
     ] {
         let output = ask(&server, arguments);
-        assert_eq!((output.status.code(), err(&output)), (Some(1), format!("rollcall: {told}\n")), "{arguments:?}");
+        assert_eq!(
+            (output.status.code(), err(&output)),
+            (Some(1), format!("rollcall: {told}\n")),
+            "{arguments:?}"
+        );
         assert_eq!(String::from_utf8_lossy(&output.stdout), "");
     }
-    for arguments in [&["users", "u", "--group", "g"][..], &["groups", ""], &["users", "--directory", "d", "--limit", "-1"]] {
+    for arguments in [
+        &["users", "u", "--group", "g"][..],
+        &["groups", ""],
+        &["users", "--directory", "d", "--limit", "-1"],
+    ] {
         assert_eq!(ask(&server, arguments).status.code(), Some(1), "{arguments:?}");
     }
-    let key_refused = rollcall(&["directories", "--url", &server.url, "--api-key", "sk_other"]).output().unwrap();
+    let key_refused =
+        rollcall(&["directories", "--url", &server.url, "--api-key", "sk_other"]).output().unwrap();
     assert_eq!(key_refused.status.code(), Some(1));
-    assert!(err(&key_refused).contains("the API key was refused") && !err(&key_refused).contains("sk_other"), "{}", err(&key_refused));
+    assert!(
+        err(&key_refused).contains("the API key was refused")
+            && !err(&key_refused).contains("sk_other"),
+        "{}",
+        err(&key_refused)
+    );
     let keyless = rollcall(&["directories", "--url", &server.url]).output().unwrap();
-    assert!(keyless.status.code() == Some(1) && err(&keyless).contains("set ROLLCALL_API_KEY"), "{}", err(&keyless));
-    for (url, code, told) in [("ftp://h", 1, "must be an http or https URL"), ("http://127.0.0.1:1", 2, "cannot ask `http://127.0.0.1:1`")]
-    {
-        let output = rollcall(&["directories", "--api-key", "k"]).env("ROLLCALL_URL", url).output().unwrap();
-        assert!(output.status.code() == Some(code) && err(&output).contains(told), "{}", err(&output));
+    assert!(
+        keyless.status.code() == Some(1) && err(&keyless).contains("set ROLLCALL_API_KEY"),
+        "{}",
+        err(&keyless)
+    );
+    for (url, code, told) in [
+        ("ftp://h", 1, "must be an http or https URL"),
+        ("http://127.0.0.1:1", 2, "cannot ask `http://127.0.0.1:1`"),
+    ] {
+        let output =
+            rollcall(&["directories", "--api-key", "k"]).env("ROLLCALL_URL", url).output().unwrap();
+        assert!(
+            output.status.code() == Some(code) && err(&output).contains(told),
+            "{}",
+            err(&output)
+        );
     }
     for command in ["users", "groups", "directories", "events", "status"] {
-        let help = out(&rollcall(&[command, "--help"]).env("ROLLCALL_API_KEY", "sk_hidden").output().unwrap());
-        assert!(help.contains(&format!("Examples:\n  rollcall {command}")) && !help.contains("sk_hidden"), "{help}");
+        let help = out(&rollcall(&[command, "--help"])
+            .env("ROLLCALL_API_KEY", "sk_hidden")
+            .output()
+            .unwrap());
+        assert!(
+            help.contains(&format!("Examples:\n  rollcall {command}"))
+                && !help.contains("sk_hidden"),
+            "{help}"
+        );
     }
 }
 
@@ -350,11 +488,24 @@ fn a_folder_in_use_or_that_is_none_is_left_as_it_is() {
     let server = reorganised(folder.path());
     let output = ask_folder(folder.path(), &["directories"]);
     assert_eq!(output.status.code(), Some(1));
-    assert!(err(&output).ends_with("is in use by another process: stop the server, or ask it with --url\n"), "{}", err(&output));
+    assert!(
+        err(&output)
+            .ends_with("is in use by another process: stop the server, or ask it with --url\n"),
+        "{}",
+        err(&output)
+    );
     let output = ask(&server, &["directories", "--data", "x"]);
-    assert!(output.status.code() == Some(1) && err(&output).contains("cannot be used with"), "{}", err(&output));
+    assert!(
+        output.status.code() == Some(1) && err(&output).contains("cannot be used with"),
+        "{}",
+        err(&output)
+    );
     // A URL in the environment does not stand in the way of a folder.
     assert_eq!(server.stop(), 0);
-    let output = rollcall(&["directories", "--data"]).arg(folder.path()).env("ROLLCALL_URL", "http://127.0.0.1:1").output().unwrap();
+    let output = rollcall(&["directories", "--data"])
+        .arg(folder.path())
+        .env("ROLLCALL_URL", "http://127.0.0.1:1")
+        .output()
+        .unwrap();
     assert_eq!(cells(&out(&output)).len(), 1);
 }

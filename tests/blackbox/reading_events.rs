@@ -44,8 +44,18 @@ struct Follower {
 
 impl Follower {
     fn start(server: &Server, arguments: &[&str]) -> Follower {
-        let mut command = rollcall(&["events", "--follow", "--interval", "20ms", "--url", &server.url, "--api-key", API_KEY]);
-        let mut child = command.args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut command = rollcall(&[
+            "events",
+            "--follow",
+            "--interval",
+            "20ms",
+            "--url",
+            &server.url,
+            "--api-key",
+            API_KEY,
+        ]);
+        let mut child =
+            command.args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let (out, err) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
         Follower { child, out: BufReader::new(out), err: BufReader::new(err) }
     }
@@ -87,15 +97,30 @@ fn events_come_in_the_order_of_the_records_as_the_api_sends_them() {
     let output = ask(&server, &["events"]);
     let mei_lin = "directory_user_01K424MJCC415DRWZYEMQRTB2Z mcastellanos@halden-robotics.example";
     let platform = "directory_group_01K424MK3GKPZXHV3GKC42YPT6 Platform";
-    let last =
-        ["2026-02-16T11:05:00.000Z", "dsync.group.user_removed", "event_01KHK200V3K49Q5SQ2HPBHT9CM", &format!("{mei_lin}, {platform}")];
+    let last = [
+        "2026-02-16T11:05:00.000Z",
+        "dsync.group.user_removed",
+        "event_01KHK200V3K49Q5SQ2HPBHT9CM",
+        &format!("{mei_lin}, {platform}"),
+    ];
     let table = cells(&out(&output));
     assert_eq!(table.last().unwrap(), &last);
-    assert_eq!(table[0][1..], ["dsync.activated", &delivered()[0], &format!("{DIRECTORY} Halden Robotics")]);
-    assert_eq!((table.len(), err(&output)), (30, "30 events, as of latest, known at record 30\n".into()));
-    let of = |arguments: &[&str]| ids(&out(&ask(&server, &[&["events", "--json"], arguments].concat())));
-    let some = of(&["--type", "dsync.user.deleted,dsync.group.updated", "--type", "dsync.activated"]);
-    assert_eq!(some, [&delivered()[0], "event_01KJPWD6M38NP1Q9KGP9BZ1FRJ", "event_01KM64QZE3SR1SND1AN215B4JQ"]);
+    assert_eq!(
+        table[0][1..],
+        ["dsync.activated", &delivered()[0], &format!("{DIRECTORY} Halden Robotics")]
+    );
+    assert_eq!(
+        (table.len(), err(&output)),
+        (30, "30 events, as of latest, known at record 30\n".into())
+    );
+    let of =
+        |arguments: &[&str]| ids(&out(&ask(&server, &[&["events", "--json"], arguments].concat())));
+    let some =
+        of(&["--type", "dsync.user.deleted,dsync.group.updated", "--type", "dsync.activated"]);
+    assert_eq!(
+        some,
+        [&delivered()[0], "event_01KJPWD6M38NP1Q9KGP9BZ1FRJ", "event_01KM64QZE3SR1SND1AN215B4JQ"]
+    );
     assert_eq!(of(&["--type", "dsync.never.sent"]), [""; 0]);
     assert_eq!(of(&["--after", &delivered()[27]]), delivered()[28..]);
     assert_eq!(of(&["--after", &delivered()[7], "--limit", "3"]), delivered()[8..11]);
@@ -112,13 +137,20 @@ fn a_list_of_events_cut_by_time_goes_on_past_its_first_page() {
     for number in 0..235 {
         server.deliver(&told(number));
     }
-    let of = |arguments: &[&str]| ids(&out(&ask(&server, &[&["events", "--json"], arguments].concat())));
+    let of =
+        |arguments: &[&str]| ids(&out(&ask(&server, &[&["events", "--json"], arguments].concat())));
     let expected = |seconds: std::ops::RangeInclusive<u32>| -> Vec<String> {
-        (0..235).filter(|number| seconds.contains(&(number * 7 % 235))).map(|number| format!("e{number:03}")).collect()
+        (0..235)
+            .filter(|number| seconds.contains(&(number * 7 % 235)))
+            .map(|number| format!("e{number:03}"))
+            .collect()
     };
     assert_eq!(of(&[]).len(), 235);
     // 181 of them, so that bounds and cursors must go together.
-    assert_eq!(of(&["--from", "2025-01-01T00:00:20Z", "--to", "2025-01-01T00:03:20Z"]), expected(20..=200));
+    assert_eq!(
+        of(&["--from", "2025-01-01T00:00:20Z", "--to", "2025-01-01T00:03:20Z"]),
+        expected(20..=200)
+    );
     assert_eq!(of(&["--from", "2025-01-01T01:00:20+01:00"]), expected(20..=234));
     assert_eq!(of(&["--to", "2025-01-01T00:03:20Z", "--limit", "150"]), expected(0..=200)[..150]);
 }
@@ -142,13 +174,20 @@ fn whoever_follows_sees_the_last_events_and_then_each_new_one() {
     let mut ten = Follower::start(&server, &[]);
     let head = ten.line();
     let shown: Vec<String> = (0..10).map(|_| ten.line()).collect();
-    assert!(shown.iter().zip(&all[225..]).all(|(line, id)| line.contains(id.as_str())), "{shown:?}");
+    assert!(
+        shown.iter().zip(&all[225..]).all(|(line, id)| line.contains(id.as_str())),
+        "{shown:?}"
+    );
     let mut new = Follower::start(&server, &["--limit", "0", "--type", "dsync.user.created"]);
     assert_eq!(new.line(), head);
     server.deliver(&told(235));
     assert_eq!([first.id_in_table(), many.id(), after.id(), new.id_in_table()], ["e235"; 4]);
     let line = ten.line();
-    assert_eq!((line.find("e235"), head.find("id ")), (shown[0].find("e225"), shown[0].find("e225")), "rows stand under those before");
+    assert_eq!(
+        (line.find("e235"), head.find("id ")),
+        (shown[0].find("e225"), shown[0].find("e225")),
+        "rows stand under those before"
+    );
     for follower in [first, many, after, ten, new] {
         // No event comes any more, and yet it ends.
         assert_eq!(follower.leave(), Some(0));
@@ -171,7 +210,16 @@ fn following_survives_a_restart_of_the_server() {
     assert_eq!(follower.complaint(), "rollcall: the server answers again");
     assert_eq!(follower.leave(), Some(0));
     drop(server);
-    let output = rollcall(&["events", "--follow", "--url", &format!("http://{address}"), "--api-key", API_KEY]).output().unwrap();
+    let output = rollcall(&[
+        "events",
+        "--follow",
+        "--url",
+        &format!("http://{address}"),
+        "--api-key",
+        API_KEY,
+    ])
+    .output()
+    .unwrap();
     assert_eq!(output.status.code(), Some(2), "nothing to follow: {}", err(&output));
 }
 
@@ -181,7 +229,10 @@ fn a_mistake_about_events_is_named() {
     let server = reorganised(folder.path());
     for (arguments, wanted) in [
         (&["events", "--after", "nowhere"][..], "--after: "),
-        (&["events", "--from", "2026-01-02T00:00:00Z", "--to", "2026-01-01T00:00:00Z"], "rollcall: --"),
+        (
+            &["events", "--from", "2026-01-02T00:00:00Z", "--to", "2026-01-01T00:00:00Z"],
+            "rollcall: --",
+        ),
         (&["events", "--from", "monday"], "must be an RFC 3339 time"),
         (&["events", "--after", "x", "--from", "2026-01-02T00:00:00Z"], "cannot be used with"),
         (&["events", "--follow", "--as-of", "latest"], "cannot be used with"),
@@ -203,8 +254,12 @@ fn a_mistake_about_events_is_named() {
 fn a_folder_gives_the_events_that_its_server_gave() {
     let folder = tempfile::tempdir().unwrap();
     let server = reorganised(folder.path());
-    let questions =
-        [&["events"][..], &["events", "--json"], &["events", "--known-at", "12", "--limit", "5"], &["events", "--after", "nowhere"]];
+    let questions = [
+        &["events"][..],
+        &["events", "--json"],
+        &["events", "--known-at", "12", "--limit", "5"],
+        &["events", "--after", "nowhere"],
+    ];
     let told = questions.map(|arguments| ask(&server, arguments));
     assert_eq!(server.stop(), 0);
     for (arguments, told) in questions.into_iter().zip(told) {
@@ -217,15 +272,23 @@ fn status_tells_the_whole_and_each_directory() {
     let folder = tempfile::tempdir().unwrap();
     let server = reorganised(folder.path());
     let seen = |text: &str, first: &str| {
-        text.lines().find(|line| line.starts_with(first)).map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "))
+        text.lines()
+            .find(|line| line.starts_with(first))
+            .map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "))
     };
     let check = |text: &str| {
         assert_eq!(seen(text, "records").as_deref(), Some("records 30"), "{text}");
         let events = seen(text, "events").unwrap();
-        assert!(events.contains("30 in the last hour, 30 in the last day, 30 in the last 30 days"), "{text}");
+        assert!(
+            events.contains("30 in the last hour, 30 in the last day, 30 in the last 30 days"),
+            "{text}"
+        );
         // Five people and three groups are left, and all thirty events were recorded just now.
         let row = seen(text, DIRECTORY).unwrap();
-        assert!(row.starts_with(&format!("{DIRECTORY} Halden Robotics linked 5 0 3 30 30 30 ")), "{row}");
+        assert!(
+            row.starts_with(&format!("{DIRECTORY} Halden Robotics linked 5 0 3 30 30 30 ")),
+            "{row}"
+        );
     };
     let output = ask(&server, &["status"]);
     check(&out(&output));
@@ -233,7 +296,10 @@ fn status_tells_the_whole_and_each_directory() {
     let answer = server.get("/rollcall/v1/stats?limit=100").json();
     let object: Value = serde_json::from_str(&out(&ask(&server, &["status", "--json"]))).unwrap();
     let keys = |value: &Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
-    assert_eq!((keys(&object), &object["seq"], &object["started_at"]), (keys(&answer), &answer["seq"], &answer["started_at"]));
+    assert_eq!(
+        (keys(&object), &object["seq"], &object["started_at"]),
+        (keys(&answer), &answer["seq"], &answer["started_at"])
+    );
     assert_eq!(server.stop(), 0);
     check(&out(&ask_folder(folder.path(), &["status"])));
 }
@@ -243,17 +309,23 @@ fn status_pages_through_all_directories() {
     let folder = tempfile::tempdir().unwrap();
     let server = Server::start(folder.path());
     let activated = |number: u32| {
-        let data =
-            json!({"object": "directory", "id": format!("d{number:03}"), "organization_id": format!("o{}", number % 2), "name": "D"});
+        let data = json!({"object": "directory", "id": format!("d{number:03}"), "organization_id": format!("o{}", number % 2), "name": "D"});
         json!({"id": format!("e{number}"), "event": "dsync.activated", "created_at": "2025-01-01T00:00:00Z", "data": data}).to_string()
     };
     (0..235).for_each(|number| {
         server.deliver(&activated(number));
     });
     let of = |arguments: &[&str]| -> Vec<String> {
-        let object: Value = serde_json::from_str(&out(&ask(&server, &[&["status", "--json"], arguments].concat()))).unwrap();
+        let object: Value =
+            serde_json::from_str(&out(&ask(&server, &[&["status", "--json"], arguments].concat())))
+                .unwrap();
         assert_eq!(object["directories"]["list_metadata"], json!({"before": null, "after": null}));
-        object["directories"]["data"].as_array().unwrap().iter().map(|directory| directory["id"].as_str().unwrap().to_owned()).collect()
+        object["directories"]["data"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|directory| directory["id"].as_str().unwrap().to_owned())
+            .collect()
     };
     assert_eq!(of(&[]), (0..235).map(|number| format!("d{number:03}")).collect::<Vec<_>>());
     assert_eq!(of(&["--directory", "d007"]), ["d007"]);

@@ -25,11 +25,20 @@ struct Gate {
 }
 
 impl Log for Gate {
-    fn append(&self, batch: Vec<Verified>, recorded_at: Millis) -> Result<Vec<Outcome>, AppendError> {
+    fn append(
+        &self,
+        batch: Vec<Verified>,
+        recorded_at: Millis,
+    ) -> Result<Vec<Outcome>, AppendError> {
         self.log.append(batch, recorded_at)
     }
 
-    fn entries(&self, after: Seq, events_max: usize, each: &mut dyn FnMut(&Entry<'_>)) -> Result<Seq, ReadError> {
+    fn entries(
+        &self,
+        after: Seq,
+        events_max: usize,
+        each: &mut dyn FnMut(&Entry<'_>),
+    ) -> Result<Seq, ReadError> {
         while self.closed.load(Ordering::SeqCst) {
             std::thread::yield_now();
         }
@@ -56,7 +65,16 @@ fn finish(rebuild: &Rebuild) {
 #[test]
 fn a_second_request_joins_the_first_and_reads_go_on_from_the_old_views() {
     let bodies: Vec<String> = (0..50)
-        .map(|number| user(&format!("directory_user_{number:02}"), "directory_1", "ada", AT, &format!("e{number}"), "dsync.user.created"))
+        .map(|number| {
+            user(
+                &format!("directory_user_{number:02}"),
+                "directory_1",
+                "ada",
+                AT,
+                &format!("e{number}"),
+                "dsync.user.created",
+            )
+        })
         .collect();
     let gate = Arc::new(Gate {
         log: memory_log(bodies.iter().map(|body| body.as_bytes())),
@@ -68,7 +86,10 @@ fn a_second_request_joins_the_first_and_reads_go_on_from_the_old_views() {
     gate.closed.store(true, Ordering::SeqCst);
     gate.shown.store(0, Ordering::SeqCst);
     let (first, second) = (engine.rebuild(), engine.rebuild());
-    assert_eq!((first.number, second.number, first.finished_at(), first.progress()), (1, 1, None, (0, 50)));
+    assert_eq!(
+        (first.number, second.number, first.finished_at(), first.progress()),
+        (1, 1, None, (0, 50))
+    );
     assert!(engine.views().user("directory_user_07", Cut::LATEST).is_some(), "the old views serve");
     let before = engine.view_states();
     gate.closed.store(false, Ordering::SeqCst);
@@ -93,8 +114,10 @@ fn mapping(role: &str) -> Value {
 fn answers_during_rebuilds_and_new_mappings_are_wholly_old_or_wholly_new_and_repeat_for_ever() {
     let folder = tempfile::tempdir().unwrap();
     let server = Server::start(folder.path());
-    let generated =
-        std::process::Command::new(super::kit::binary()).args(["generate", "--people", "150", "--days", "20"]).output().unwrap();
+    let generated = std::process::Command::new(super::kit::binary())
+        .args(["generate", "--people", "150", "--days", "20"])
+        .output()
+        .unwrap();
     let events: Vec<&str> = std::str::from_utf8(&generated.stdout).unwrap().lines().collect();
     for event in &events[..events.len() / 2] {
         server.deliver(event);
@@ -112,14 +135,22 @@ fn answers_during_rebuilds_and_new_mappings_are_wholly_old_or_wholly_new_and_rep
     let seen: Vec<(String, String, Vec<u8>)> = std::thread::scope(|scope| {
         let readers: Vec<_> = (0..3)
             .map(|reader| {
-                let (server, done, path) = (&server, &done, if reader == 0 { &item } else { &list });
+                let (server, done, path) =
+                    (&server, &done, if reader == 0 { &item } else { &list });
                 scope.spawn(move || {
                     let mut seen = Vec::new();
                     while !done.load(Ordering::SeqCst) {
                         let answer = server.get(path);
                         assert_eq!(answer.status, 200);
                         let version = answer.header("Rollcall-Mapping-Version").unwrap().to_owned();
-                        seen.push((format!("{path}#{}#{version}", answer.header("Rollcall-Known-At").unwrap()), path.clone(), answer.body));
+                        seen.push((
+                            format!(
+                                "{path}#{}#{version}",
+                                answer.header("Rollcall-Known-At").unwrap()
+                            ),
+                            path.clone(),
+                            answer.body,
+                        ));
                     }
                     seen
                 })
@@ -147,7 +178,11 @@ fn answers_during_rebuilds_and_new_mappings_are_wholly_old_or_wholly_new_and_rep
         let parts: Vec<&str> = key.split('#').collect();
         let separator = if path.contains('?') { '&' } else { '?' };
         let answer = server.get(&format!("{path}{separator}known_at={}", parts[1]));
-        assert_eq!((answer.header("Rollcall-Mapping-Version"), &answer.body), (Some(parts[2]), body), "{key}");
+        assert_eq!(
+            (answer.header("Rollcall-Mapping-Version"), &answer.body),
+            (Some(parts[2]), body),
+            "{key}"
+        );
         // Every role that is shown is one of this version's mapping.
         let role = match parts[2].parse::<usize>().unwrap() {
             1 => "first",
@@ -155,12 +190,20 @@ fn answers_during_rebuilds_and_new_mappings_are_wholly_old_or_wholly_new_and_rep
         };
         let text = String::from_utf8_lossy(body);
         for other in ["first", "second", "third"] {
-            assert!(other == role || !text.contains(&format!("\"slug\":\"{other}")), "{key} shows {other}");
+            assert!(
+                other == role || !text.contains(&format!("\"slug\":\"{other}")),
+                "{key} shows {other}"
+            );
         }
     }
     let states = |server: &Server| -> Vec<Value> {
         let projections = server.get("/rollcall/v1/projections").json();
-        projections["data"].as_array().unwrap().iter().map(|view| json!([view["name"], view["seq"], view["sha256"]])).collect()
+        projections["data"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|view| json!([view["name"], view["seq"], view["sha256"]]))
+            .collect()
     };
     // A process killed in the middle of a rebuild has lost nothing.
     let (before, answer) = (states(&server), server.get(&list).body);

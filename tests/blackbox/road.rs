@@ -20,7 +20,11 @@ pub fn keyring() -> Keyring {
 }
 
 pub fn settings() -> Settings {
-    Settings { keyring: keyring(), api_keys: vec![API_KEY.into()], webhook_paths: vec![WEBHOOK_PATH.into()] }
+    Settings {
+        keyring: keyring(),
+        api_keys: vec![API_KEY.into()],
+        webhook_paths: vec![WEBHOOK_PATH.into()],
+    }
 }
 
 /// `body` as the log takes it.
@@ -48,13 +52,22 @@ pub fn fold(bodies: &[&[u8]], recorded_at: Millis) -> Views {
     for (index, body) in bodies.iter().enumerate() {
         let extracted = extract(body, Some(recorded_at));
         let (id, kind) = (extracted.event_id.as_deref(), extracted.event_type.as_deref());
-        views.apply(&extracted.facts.entry(index as u64 + 1, recorded_at, id, kind, Standing::Counts));
+        views.apply(&extracted.facts.entry(
+            index as u64 + 1,
+            recorded_at,
+            id,
+            kind,
+            Standing::Counts,
+        ));
     }
     views
 }
 
 /// Asks the routes over `engine`, or over none.
-pub fn asking<T>(engine: Option<Arc<Engine>>, questions: impl AsyncFnOnce(&dyn AsyncAsk) -> T) -> T {
+pub fn asking<T>(
+    engine: Option<Arc<Engine>>,
+    questions: impl AsyncFnOnce(&dyn AsyncAsk) -> T,
+) -> T {
     let slot: Arc<OnceLock<Arc<Engine>>> = Arc::default();
     if let Some(engine) = &engine {
         slot.set(engine.clone()).ok().unwrap();
@@ -71,15 +84,25 @@ pub fn asking<T>(engine: Option<Arc<Engine>>, questions: impl AsyncFnOnce(&dyn A
 
 /// A service that can be asked.
 pub trait AsyncAsk {
-    fn call<'a>(&'a self, request: TestRequest) -> std::pin::Pin<Box<dyn Future<Output = (StatusCode, Value)> + 'a>>;
+    fn call<'a>(
+        &'a self,
+        request: TestRequest,
+    ) -> std::pin::Pin<Box<dyn Future<Output = (StatusCode, Value)> + 'a>>;
 }
 
 impl<S, B> AsyncAsk for S
 where
-    S: Service<actix_http::Request, Response = actix_web::dev::ServiceResponse<B>, Error = actix_web::Error>,
+    S: Service<
+            actix_http::Request,
+            Response = actix_web::dev::ServiceResponse<B>,
+            Error = actix_web::Error,
+        >,
     B: actix_web::body::MessageBody,
 {
-    fn call<'a>(&'a self, request: TestRequest) -> std::pin::Pin<Box<dyn Future<Output = (StatusCode, Value)> + 'a>> {
+    fn call<'a>(
+        &'a self,
+        request: TestRequest,
+    ) -> std::pin::Pin<Box<dyn Future<Output = (StatusCode, Value)> + 'a>> {
         Box::pin(async move {
             let response = actix_web::test::call_service(self, request.to_request()).await;
             let status = response.status();
@@ -99,7 +122,10 @@ pub fn get(path: &str) -> TestRequest {
 
 pub fn post(body: &[u8]) -> TestRequest {
     let header = signature(SECRET, &now_ms().to_string(), body);
-    TestRequest::post().uri(WEBHOOK_PATH).insert_header(("WorkOS-Signature", header)).set_payload(body.to_vec())
+    TestRequest::post()
+        .uri(WEBHOOK_PATH)
+        .insert_header(("WorkOS-Signature", header))
+        .set_payload(body.to_vec())
 }
 
 /// An operator's act of a story.
@@ -113,6 +139,8 @@ pub fn act(act: &super::stories::Act) -> TestRequest {
 
 /// An operator's act.
 pub fn operate(method: actix_web::http::Method, path: &str, body: &Value) -> TestRequest {
-    let request = TestRequest::with_uri(path).method(method).insert_header(("Authorization", format!("Bearer {API_KEY}")));
+    let request = TestRequest::with_uri(path)
+        .method(method)
+        .insert_header(("Authorization", format!("Bearer {API_KEY}")));
     request.insert_header(("Content-Type", "application/json")).set_payload(body.to_string())
 }

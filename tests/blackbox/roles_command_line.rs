@@ -40,10 +40,13 @@ fn story() -> Story {
 
 /// The id of a thing in the story, by what it is called.
 fn id(story: &Story, called: &str) -> String {
-    let named = story.events.iter().map(|event| serde_json::from_str::<Value>(event).unwrap()).find(|event| {
-        let data = &event["data"];
-        data["first_name"] == called || data["name"] == called
-    });
+    let named =
+        story.events.iter().map(|event| serde_json::from_str::<Value>(event).unwrap()).find(
+            |event| {
+                let data = &event["data"];
+                data["first_name"] == called || data["name"] == called
+            },
+        );
     named.unwrap()["data"]["id"].as_str().unwrap().to_owned()
 }
 
@@ -66,7 +69,12 @@ fn written(folder: &Path, name: &str, text: &str) -> String {
 fn ask_with(server: &Server, arguments: &[&str], input: &str) -> Output {
     let mut command = rollcall(arguments);
     command.args(["--url", &server.url, "--api-key", API_KEY]);
-    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
     child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
     child.wait_with_output().unwrap()
 }
@@ -87,13 +95,17 @@ fn versions(server: &Server) -> usize {
 /// A rule for the new name of the one half, and none for the other half.
 fn half() -> String {
     let mut mapping: Value = toml_of_story();
-    mapping["rules"].as_array_mut().unwrap().push(json!({"group": {"name": "Platform Engineering"}, "roles": ["developer"]}));
+    mapping["rules"]
+        .as_array_mut()
+        .unwrap()
+        .push(json!({"group": {"name": "Platform Engineering"}, "roles": ["developer"]}));
     mapping.to_string()
 }
 
 /// The story's first mapping, which says what [`BY_NAME`] says.
 fn toml_of_story() -> Value {
-    story().acts.iter().find(|act| act.method == "PUT").unwrap().body.as_ref().unwrap()["mapping"].clone()
+    story().acts.iter().find(|act| act.method == "PUT").unwrap().body.as_ref().unwrap()["mapping"]
+        .clone()
 }
 
 #[test]
@@ -103,7 +115,10 @@ fn a_mapping_in_toml_is_set_and_shown() {
     assert!(out(&ask(&server, &["mapping", "show"])).starts_with("no mapping is in force"));
     assert!(cells(&out(&ask(&server, &["mapping", "versions"]))).is_empty());
     let file = written(folder.path(), "mapping.toml", BY_NAME);
-    let output = ask(&server, &["mapping", "set", &file, "--effective-from", ACTIVATED, "--note", "by name"]);
+    let output = ask(
+        &server,
+        &["mapping", "set", &file, "--effective-from", ACTIVATED, "--note", "by name"],
+    );
     let told = out(&output);
     // Under it Amara has her duty, Devan his default, and nobody is in a group named Engineering; what is set is the twentieth record.
     for line in [
@@ -127,14 +142,31 @@ rule  matches                           roles
 2     attribute custom_attributes.duty  on-call lead: admin
 "
     );
-    assert!(head.contains("version        1\n") && head.contains("note           by name\n"), "{head}");
-    let body = String::from_utf8(server.get("/rollcall/v1/role_mapping?as_of=2026-01-01T00:00:00Z").body).unwrap();
-    assert_eq!(out(&ask(&server, &["mapping", "show", "--as-of", "2026-01-01T00:00:00Z", "--json"])), body + "\n");
-    assert!(out(&ask(&server, &["mapping", "show", "--known-at", "19"])).starts_with("no mapping is in force"));
+    assert!(
+        head.contains("version        1\n") && head.contains("note           by name\n"),
+        "{head}"
+    );
+    let body =
+        String::from_utf8(server.get("/rollcall/v1/role_mapping?as_of=2026-01-01T00:00:00Z").body)
+            .unwrap();
+    assert_eq!(
+        out(&ask(&server, &["mapping", "show", "--as-of", "2026-01-01T00:00:00Z", "--json"])),
+        body + "\n"
+    );
+    assert!(
+        out(&ask(&server, &["mapping", "show", "--known-at", "19"]))
+            .starts_with("no mapping is in force")
+    );
     let rows = cells(&out(&ask(&server, &["mapping", "versions"])));
     assert_eq!(rows.len(), 1);
-    assert_eq!([&rows[0][0], &rows[0][1], &rows[0][3], &rows[0][5], &rows[0][6]], ["1", ACTIVATED, "20", "3", "by name"]);
-    assert_eq!(out(&ask(&server, &["mapping", "versions", "--json"])), lines(&server, "/rollcall/v1/role_mapping/versions"));
+    assert_eq!(
+        [&rows[0][0], &rows[0][1], &rows[0][3], &rows[0][5], &rows[0][6]],
+        ["1", ACTIVATED, "20", "3", "by name"]
+    );
+    assert_eq!(
+        out(&ask(&server, &["mapping", "versions", "--json"])),
+        lines(&server, "/rollcall/v1/role_mapping/versions")
+    );
 }
 
 #[test]
@@ -166,20 +198,44 @@ warning: mapping.rules[0] (group Engineering): no group matches
     assert_eq!(out(&output), format!("{diff}{totals}"));
     assert_eq!(err(&output), "compared with version 1, as of latest, known at record 20\n");
     let first_two: String = diff.lines().take(3).map(|line| format!("{line}\n")).collect();
-    assert_eq!(out(&ask_with(&server, &["mapping", "preview", "-", "--limit", "2"], &half())), format!("{first_two}{totals}"));
+    assert_eq!(
+        out(&ask_with(&server, &["mapping", "preview", "-", "--limit", "2"], &half())),
+        format!("{first_two}{totals}")
+    );
     // Before the reorganisation it would have changed nothing: there the first rule does.
-    let output =
-        ask_with(&server, &["mapping", "preview", "-", "--as-of", "2026-02-09T08:59:59.999Z", "--effective-from", ACTIVATED], &half());
-    assert!(out(&output).contains("\n5 users have access, and nobody's roles would change; 0 would"), "{}", out(&output));
+    let output = ask_with(
+        &server,
+        &[
+            "mapping",
+            "preview",
+            "-",
+            "--as-of",
+            "2026-02-09T08:59:59.999Z",
+            "--effective-from",
+            ACTIVATED,
+        ],
+        &half(),
+    );
+    assert!(
+        out(&output).contains("\n5 users have access, and nobody's roles would change; 0 would"),
+        "{}",
+        out(&output)
+    );
     // For programs: the whole as the server says it, then each change.
     let file = written(folder.path(), "half.json", &half());
     let told = out(&ask(&server, &["mapping", "preview", &file, "--json"]));
     let (whole, changes) = told.split_once('\n').unwrap();
     let body = format!(r#"{{"mapping":{}}}"#, half());
     let path = "/rollcall/v1/role_mapping/preview";
-    assert_eq!(whole.as_bytes(), server.act("POST", &format!("{path}?limit=1"), serde_json::from_str(&body).ok().as_ref()).body);
+    assert_eq!(
+        whole.as_bytes(),
+        server
+            .act("POST", &format!("{path}?limit=1"), serde_json::from_str(&body).ok().as_ref())
+            .body
+    );
     let all = server.act("POST", path, serde_json::from_str(&body).ok().as_ref()).json();
-    let changes: Vec<Value> = changes.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let changes: Vec<Value> =
+        changes.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(Value::from(changes), all["changes"]["data"]);
     assert_eq!((versions(&server), server.get("/readyz").json()["seq"].as_u64()), (1, Some(20)));
     // And the same of the folder, once its server has stopped.
@@ -192,10 +248,15 @@ warning: mapping.rules[0] (group Engineering): no group matches
 fn a_mapping_replaces_only_the_version_that_was_meant() {
     let folder = tempfile::tempdir().unwrap();
     let server = reorganised(&folder.path().join("data"));
-    let set = |rest: &[&str]| ask_with(&server, &[&["mapping", "set", "-"], rest].concat(), BY_NAME);
+    let set =
+        |rest: &[&str]| ask_with(&server, &[&["mapping", "set", "-"], rest].concat(), BY_NAME);
     let output = set(&["--if-match", "1"]);
     assert_eq!(output.status.code(), Some(1));
-    assert!(err(&output).contains("version 1 is not the latest; nothing was set"), "{}", err(&output));
+    assert!(
+        err(&output).contains("version 1 is not the latest; nothing was set"),
+        "{}",
+        err(&output)
+    );
     assert!(out(&set(&["--if-match", "0"])).ends_with("record 20\n"));
     let output = set(&["--if-match", "0"]);
     assert_eq!(output.status.code(), Some(1));
@@ -211,8 +272,16 @@ fn a_mistake_in_a_mapping_is_told_where_it_stands() {
     let folder = tempfile::tempdir().unwrap();
     let server = reorganised(&folder.path().join("data"));
     let table = [
-        ("m.toml", "priority = []\nrules = [x]\n", ["m.toml`, line 2, column 10: this is no TOML: "].as_slice()),
-        ("m.json", "{\n \"mode\": \"all\"\n \"rules\": []}", &["m.json`, line 3, column 2: this is no JSON: "]),
+        (
+            "m.toml",
+            "priority = []\nrules = [x]\n",
+            ["m.toml`, line 2, column 10: this is no TOML: "].as_slice(),
+        ),
+        (
+            "m.json",
+            "{\n \"mode\": \"all\"\n \"rules\": []}",
+            &["m.json`, line 3, column 2: this is no JSON: "],
+        ),
         ("m", "  {\"mode\": }", &["m`, line 1, column 12: this is no JSON: "]),
         (
             "n",
@@ -235,22 +304,52 @@ fn a_mistake_in_a_mapping_is_told_where_it_stands() {
             }
         }
     }
-    let told = ask_with(&server, &["mapping", "set", "-", "--effective-from", "2999-01-01T00:00:00Z"], BY_NAME);
+    let told = ask_with(
+        &server,
+        &["mapping", "set", "-", "--effective-from", "2999-01-01T00:00:00Z"],
+        BY_NAME,
+    );
     assert_eq!(told.status.code(), Some(1));
-    assert!(err(&told).contains("\n  --effective-from: it is later than this server's clock\n"), "{}", err(&told));
-    assert!(refused(&ask_with(&server, &["mapping", "preview", "-", "--as-of", "soon"], BY_NAME)).contains("\n  --as-of: "));
-    assert!(refused(&ask(&server, &["mapping", "set", "/no/such/file"])).contains("cannot read `/no/such/file`"));
-    assert!(refused(&ask_with(&server, &["mapping", "set", "-"], "\u{0}")).contains("this is no TOML"));
+    assert!(
+        err(&told).contains("\n  --effective-from: it is later than this server's clock\n"),
+        "{}",
+        err(&told)
+    );
+    assert!(
+        refused(&ask_with(&server, &["mapping", "preview", "-", "--as-of", "soon"], BY_NAME))
+            .contains("\n  --as-of: ")
+    );
+    assert!(
+        refused(&ask(&server, &["mapping", "set", "/no/such/file"]))
+            .contains("cannot read `/no/such/file`")
+    );
+    assert!(
+        refused(&ask_with(&server, &["mapping", "set", "-"], "\u{0}")).contains("this is no TOML")
+    );
     let file = written(folder.path(), "m.toml", BY_NAME);
     let data = folder.path().join("data");
-    assert!(refused(&ask_folder(&data, &["mapping", "set", &file])).contains("unexpected argument '--data'"));
-    assert!(refused(&ask_folder(&data, &["mapping", "preview", &file])).contains("in use by another process"));
     assert!(
-        refused(&rollcall(&["mapping", "set", &file, "--url", &server.url, "--api-key", "wrong"]).output().unwrap()).contains("refused")
+        refused(&ask_folder(&data, &["mapping", "set", &file]))
+            .contains("unexpected argument '--data'")
+    );
+    assert!(
+        refused(&ask_folder(&data, &["mapping", "preview", &file]))
+            .contains("in use by another process")
+    );
+    assert!(
+        refused(
+            &rollcall(&["mapping", "set", &file, "--url", &server.url, "--api-key", "wrong"])
+                .output()
+                .unwrap()
+        )
+        .contains("refused")
     );
     assert_eq!(versions(&server), 0);
     drop(server);
-    let away = rollcall(&["mapping", "set", &file, "--url", "http://127.0.0.1:1", "--api-key", "k"]).output().unwrap();
+    let away =
+        rollcall(&["mapping", "set", &file, "--url", "http://127.0.0.1:1", "--api-key", "k"])
+            .output()
+            .unwrap();
     assert_eq!(away.status.code(), Some(2), "{}", err(&away));
 }
 
@@ -260,7 +359,9 @@ fn told(folder: &Path) -> Server {
     for step in Story::steps(story.events.iter().map(String::as_str), story.deeds()) {
         match step {
             super::stories::Step::Event(event) => drop(server.deliver(event)),
-            super::stories::Step::Act(act) => assert_eq!(server.act(&act.method, &act.path, act.body.as_ref()).status, act.status),
+            super::stories::Step::Act(act) => {
+                assert_eq!(server.act(&act.method, &act.path, act.body.as_ref()).status, act.status)
+            }
         }
     }
     server
@@ -271,9 +372,12 @@ fn roles_are_told_with_their_reason_and_cause() {
     let folder = tempfile::tempdir().unwrap();
     let (server, story) = (told(folder.path()), story());
     let (carmen, operations) = (id(&story, "Carmen"), id(&story, "Operations"));
-    let first = |rows: Vec<Vec<String>>, count: usize| -> Vec<Vec<String>> { rows.into_iter().map(|row| row[..count].to_vec()).collect() };
+    let first = |rows: Vec<Vec<String>>, count: usize| -> Vec<Vec<String>> {
+        rows.into_iter().map(|row| row[..count].to_vec()).collect()
+    };
     let rows = first(cells(&out(&ask(&server, &["roles", "--role", "developer"]))), 6);
-    let set_at = server.get("/rollcall/v1/role_mapping").json()["set_at"].as_str().unwrap().to_owned();
+    let set_at =
+        server.get("/rollcall/v1/role_mapping").json()["set_at"].as_str().unwrap().to_owned();
     assert_eq!(
         rows,
         [
@@ -305,16 +409,43 @@ fn roles_are_told_with_their_reason_and_cause() {
     );
     // Three users of one organization were left to the default, as believed under the first mapping.
     let then = ["--as-of", "2026-02-10T12:00:00Z", "--known-at", "20"];
-    let output = ask(&server, &[&["roles", "--organization", ORGANIZATION, "--role", "member"], &then[..]].concat());
+    let output = ask(
+        &server,
+        &[&["roles", "--organization", ORGANIZATION, "--role", "member"], &then[..]].concat(),
+    );
     let rows = first(cells(&out(&output)), 5);
-    assert_eq!(rows.iter().map(|row| &row[0][..6]).collect::<Vec<_>>(), ["blindg", "cortiz", "dpilla"]);
+    assert_eq!(
+        rows.iter().map(|row| &row[0][..6]).collect::<Vec<_>>(),
+        ["blindg", "cortiz", "dpilla"]
+    );
     assert_eq!(rows[0][2..], [REORGANISED, "default", "dsync.group.updated"]);
     assert_eq!(err(&output), "3 assignments, as of 2026-02-10T12:00:00.000Z, known at record 20\n");
-    let rows =
-        first(cells(&out(&ask(&server, &["roles", "--user", "CORTIZ@larkspur-freight.example", "--organization", ORGANIZATION]))), 4);
-    assert_eq!(rows, [["cortiz@larkspur-freight.example", "developer", "2026-02-09T09:00:00.300Z", "Product Engineering"]]);
+    let rows = first(
+        cells(&out(&ask(
+            &server,
+            &["roles", "--user", "CORTIZ@larkspur-freight.example", "--organization", ORGANIZATION],
+        ))),
+        4,
+    );
+    assert_eq!(
+        rows,
+        [[
+            "cortiz@larkspur-freight.example",
+            "developer",
+            "2026-02-09T09:00:00.300Z",
+            "Product Engineering"
+        ]]
+    );
     let rows = first(cells(&out(&ask(&server, &["roles", "--group", &operations]))), 4);
-    assert_eq!(rows, [["edemir@larkspur-freight.example", "dispatcher", "2025-10-06T08:00:03.400Z", "Operations"]]);
+    assert_eq!(
+        rows,
+        [[
+            "edemir@larkspur-freight.example",
+            "dispatcher",
+            "2025-10-06T08:00:03.400Z",
+            "Operations"
+        ]]
+    );
     let history = ["roles", "--user", &carmen, "--history"];
     let rows = cells(&out(&ask(&server, &history)));
     let periods: Vec<[&str; 3]> = rows.iter().map(|row| [&row[0][..], &row[1], &row[2]]).collect();
@@ -330,12 +461,18 @@ fn roles_are_told_with_their_reason_and_cause() {
     assert!(rows[1][4].starts_with("dsync.group.user_removed event_"), "{:?}", rows[1]);
     // Two pages, and what programs read.
     assert_eq!(cells(&out(&ask(&server, &["roles", "--limit", "2"]))).len(), 2);
-    assert_eq!(out(&ask(&server, &["roles", "--json"])), lines(&server, "/rollcall/v1/role_assignments"));
+    assert_eq!(
+        out(&ask(&server, &["roles", "--json"])),
+        lines(&server, "/rollcall/v1/role_assignments")
+    );
     let path = format!("/rollcall/v1/users/{carmen}/roles");
     assert_eq!(out(&ask(&server, &[&history[..], &["--json"]].concat())), lines(&server, &path));
     for (arguments, wanted) in [
         (&["roles", "--user", "cortiz@larkspur-freight.example"][..], "give --organization"),
-        (&["roles", "--user", "nobody@larkspur-freight.example", "--organization", ORGANIZATION], "no user with the email"),
+        (
+            &["roles", "--user", "nobody@larkspur-freight.example", "--organization", ORGANIZATION],
+            "no user with the email",
+        ),
         (&["roles", "--history"], "--user"),
         (&["roles", "--history", "--user", "nobody"], "Directory User not found: 'nobody'."),
         (&["roles", "--known-at", "25"], "--known-at: "),
@@ -343,7 +480,8 @@ fn roles_are_told_with_their_reason_and_cause() {
         let told = refused(&ask(&server, arguments));
         assert!(told.contains(wanted), "{told}");
     }
-    let questions = [&["roles"][..], &history, &["mapping", "show"], &["mapping", "versions"], &["policy"]];
+    let questions =
+        [&["roles"][..], &history, &["mapping", "show"], &["mapping", "versions"], &["policy"]];
     let told: Vec<Output> = questions.iter().map(|arguments| ask(&server, arguments)).collect();
     assert_eq!(server.stop(), 0);
     for (arguments, told) in questions.iter().zip(told) {
@@ -358,7 +496,14 @@ fn many_users_have_their_emails_beside_their_roles() {
     // Ids of which each is the beginning of others, over more than a page, in two directories; every third has no email.
     for n in 0..150 {
         let (directory, time) = (format!("directory_{}", n % 2), "2026-01-01T00:00:00Z");
-        let event = super::kit::user(&format!("u{n}"), &directory, &format!("p{n}"), time, &format!("event_{n}"), "dsync.user.created");
+        let event = super::kit::user(
+            &format!("u{n}"),
+            &directory,
+            &format!("p{n}"),
+            time,
+            &format!("event_{n}"),
+            "dsync.user.created",
+        );
         let mut event: Value = serde_json::from_str(&event).unwrap();
         if n % 3 == 0 {
             event["data"].as_object_mut().unwrap().remove("email");
@@ -373,33 +518,57 @@ fn many_users_have_their_emails_beside_their_roles() {
         let n = id[1..].parse::<u32>().unwrap();
         if n % 3 == 0 { id.clone() } else { format!("p{n}@foo.example") }
     };
-    assert_eq!(rows.iter().map(|row| row[0].clone()).collect::<Vec<_>>(), expected.iter().map(called).collect::<Vec<_>>());
+    assert_eq!(
+        rows.iter().map(|row| row[0].clone()).collect::<Vec<_>>(),
+        expected.iter().map(called).collect::<Vec<_>>()
+    );
 }
 
 #[test]
 fn the_policy_is_shown_and_set() {
     let folder = tempfile::tempdir().unwrap();
     let server = Server::start(folder.path());
-    assert_eq!(out(&ask(&server, &["policy"])), "inactive users  retain\nversion         0, none was set\n");
-    let set = ["policy", "--inactive-users", "delete", "--effective-from", "2026-01-01T01:00:00+01:00", "--note", "so"];
+    assert_eq!(
+        out(&ask(&server, &["policy"])),
+        "inactive users  retain\nversion         0, none was set\n"
+    );
+    let set = [
+        "policy",
+        "--inactive-users",
+        "delete",
+        "--effective-from",
+        "2026-01-01T01:00:00+01:00",
+        "--note",
+        "so",
+    ];
     let told = out(&ask(&server, &set));
     let rows: Vec<&str> = told.lines().collect();
-    assert_eq!(rows[..3], ["inactive users  delete", "version         1", "in force from   2026-01-01T00:00:00.000Z"]);
+    assert_eq!(
+        rows[..3],
+        ["inactive users  delete", "version         1", "in force from   2026-01-01T00:00:00.000Z"]
+    );
     assert_eq!(out(&ask(&server, &["policy"])), told);
     let body = String::from_utf8(server.get("/rollcall/v1/policy").body).unwrap();
     assert_eq!(out(&ask(&server, &["policy", "--json"])), body + "\n");
-    assert!(out(&ask(&server, &["policy", "--as-of", "2025-12-31T23:59:59.999Z"])).contains("none was set"));
+    assert!(
+        out(&ask(&server, &["policy", "--as-of", "2025-12-31T23:59:59.999Z"]))
+            .contains("none was set")
+    );
     for (arguments, wanted) in [
         (&["policy", "--inactive-users", "keep"][..], "possible values: retain, delete"),
         (&["policy", "--note", "so"], "--inactive-users"),
         (&["policy", "--note", "so", "--known-at", "0"], "cannot be used with"),
-        (&["policy", "--inactive-users", "retain", "--effective-from", "2999-01-01T00:00:00Z"], "--effective-from: it is later than"),
+        (
+            &["policy", "--inactive-users", "retain", "--effective-from", "2999-01-01T00:00:00Z"],
+            "--effective-from: it is later than",
+        ),
     ] {
         let told = refused(&ask(&server, arguments));
         assert!(told.contains(wanted), "{told}");
     }
     let folder = folder.path().to_str().unwrap();
-    let told = rollcall(&["policy", "--inactive-users", "retain", "--data", folder]).output().unwrap();
+    let told =
+        rollcall(&["policy", "--inactive-users", "retain", "--data", folder]).output().unwrap();
     assert!(refused(&told).contains("cannot be used with"), "{}", err(&told));
     assert_eq!(server.get("/readyz").json()["seq"], 1);
 }
@@ -409,20 +578,33 @@ fn a_rebuild_is_begun_and_watched_to_its_end() {
     let folder = tempfile::tempdir().unwrap();
     let server = told(folder.path());
     let dumps = |server: &Server| -> Vec<Value> {
-        let views = server.get("/rollcall/v1/projections").json()["data"].as_array().unwrap().clone();
+        let views =
+            server.get("/rollcall/v1/projections").json()["data"].as_array().unwrap().clone();
         views.into_iter().map(|view| view["sha256"].clone()).collect()
     };
     let before = dumps(&server);
     let told = out(&ask(&server, &["rebuild"]));
-    assert!(told.starts_with("rebuild 1 is done: read ") && told.ends_with(" a second\n"), "{told}");
+    assert!(
+        told.starts_with("rebuild 1 is done: read ") && told.ends_with(" a second\n"),
+        "{told}"
+    );
     assert_eq!(dumps(&server), before);
     let told: Value = serde_json::from_str(&out(&ask(&server, &["rebuild", "--json"]))).unwrap();
-    assert_eq!((&told["id"], &told["state"], &told["head"]), (&json!(2), &json!("done"), &json!(24)));
+    assert_eq!(
+        (&told["id"], &told["state"], &told["head"]),
+        (&json!(2), &json!("done"), &json!(24))
+    );
     let told = out(&ask(&server, &["rebuild", "--no-wait"]));
     assert!(told.starts_with("rebuild 3 is "), "{told}");
-    assert!(refused(&rollcall(&["rebuild", "--url", &server.url, "--api-key", "wrong"]).output().unwrap()).contains("refused"));
+    assert!(
+        refused(
+            &rollcall(&["rebuild", "--url", &server.url, "--api-key", "wrong"]).output().unwrap()
+        )
+        .contains("refused")
+    );
     assert_eq!(server.stop(), 0);
-    let away = rollcall(&["rebuild", "--url", "http://127.0.0.1:1", "--api-key", "k"]).output().unwrap();
+    let away =
+        rollcall(&["rebuild", "--url", "http://127.0.0.1:1", "--api-key", "k"]).output().unwrap();
     assert_eq!(away.status.code(), Some(2), "{}", err(&away));
 }
 
@@ -440,7 +622,10 @@ impl OnTerminal {
         let path = ptsname(&terminal, Vec::new()).unwrap().into_string().unwrap();
         let end = || Stdio::from(OpenOptions::new().read(true).write(true).open(&path).unwrap());
         let mut command = rollcall(arguments);
-        command.args(["--url", &server.url, "--api-key", API_KEY]).env("TERM", "xterm").env_remove("NO_COLOR");
+        command
+            .args(["--url", &server.url, "--api-key", API_KEY])
+            .env("TERM", "xterm")
+            .env_remove("NO_COLOR");
         command.envs(environment.iter().copied()).stdin(end()).stdout(end()).stderr(end());
         let child = command.spawn().unwrap();
         OnTerminal { child, terminal: File::from(terminal) }
@@ -478,7 +663,10 @@ fn colours_are_for_terminals_only() {
     assert!(told.contains("\u{1b}[32m+ member  anwosu@larkspur-freight.example"), "{told:?}");
     for environment in [[("NO_COLOR", "1")], [("TERM", "dumb")]] {
         let (told, code) = OnTerminal::start(&server, &preview, &environment).end();
-        assert!(code == Some(0) && told.contains("+ member") && !told.contains('\u{1b}'), "{told:?}");
+        assert!(
+            code == Some(0) && told.contains("+ member") && !told.contains('\u{1b}'),
+            "{told:?}"
+        );
     }
     assert!(!out(&ask(&server, &preview)).contains('\u{1b}'));
 }
@@ -503,9 +691,23 @@ fn on_a_terminal_it_asks_and_a_race_that_is_lost_meanwhile_sets_nothing() {
     let (told, code) = answered("y", &|| {});
     assert!(code == Some(0) && told.contains("version 1 is set"), "{told:?}");
     let other = json!({"mapping": {"default_roles": ["guest"]}});
-    let (told, code) = answered("y", &|| assert_eq!(server.act("PUT", "/rollcall/v1/role_mapping", Some(&other)).status, 200));
-    assert!(code == Some(1) && told.contains("version 1 is not the latest any more: somebody has set another one since"), "{told:?}");
-    assert_eq!(server.get("/rollcall/v1/role_mapping").json()["mapping"]["default_roles"], json!(["guest"]));
+    let (told, code) = answered("y", &|| {
+        assert_eq!(server.act("PUT", "/rollcall/v1/role_mapping", Some(&other)).status, 200)
+    });
+    assert!(
+        code == Some(1)
+            && told.contains(
+                "version 1 is not the latest any more: somebody has set another one since"
+            ),
+        "{told:?}"
+    );
+    assert_eq!(
+        server.get("/rollcall/v1/role_mapping").json()["mapping"]["default_roles"],
+        json!(["guest"])
+    );
     let (told, code) = OnTerminal::start(&server, &["mapping", "set", &file, "--yes"], &[]).end();
-    assert!(code == Some(0) && told.contains("version 3 is set") && !told.contains("[y/N]"), "{told:?}");
+    assert!(
+        code == Some(0) && told.contains("version 3 is set") && !told.contains("[y/N]"),
+        "{told:?}"
+    );
 }

@@ -34,9 +34,20 @@ fn roles_at_any_cut_after_any_acts_are_as_the_model_says() {
     let tally = tally.into_inner().unwrap();
     println!("answers, and those with something in them: {tally:?}");
     if as_usual {
-        let expected = ["acts", "assignments", "mappings", "other questions", "periods", "previews", "repeated"];
+        let expected = [
+            "acts",
+            "assignments",
+            "mappings",
+            "other questions",
+            "periods",
+            "previews",
+            "repeated",
+        ];
         assert_eq!(tally.keys().copied().collect::<Vec<_>>(), expected);
-        assert!(tally.values().all(|[all, full]| full * 4 >= *all && *full >= histories), "{tally:?}");
+        assert!(
+            tally.values().all(|[all, full]| full * 4 >= *all && *full >= histories),
+            "{tally:?}"
+        );
     }
 }
 
@@ -92,7 +103,14 @@ fn check(seed: u64, tally: &Tally) {
 fn set_mapping(stage: &mut Stage, seed: u64, mapping: &Value, from: Option<i64>, note: Value) {
     let cut = Cut { as_of_ms: None, known_at: Some(stage.world.head()) };
     let body = json!({ "mapping": mapping, "effective_from": from.map(rfc3339) });
-    let preview = stage.server().ask_with(&format!("/rollcall/v1/role_mapping/preview?limit=1000{}", cut_query(cut)), &body, &[]).json();
+    let preview = stage
+        .server()
+        .ask_with(
+            &format!("/rollcall/v1/role_mapping/preview?limit=1000{}", cut_query(cut)),
+            &body,
+            &[],
+        )
+        .json();
     let before = held(stage.server(), cut);
     let warnings = stage.world.warnings(mapping);
     let set = stage.set_mapping(mapping, from, note).unwrap();
@@ -102,24 +120,45 @@ fn set_mapping(stage: &mut Stage, seed: u64, mapping: &Value, from: Option<i64>,
     for change in preview["changes"]["data"].as_array().unwrap() {
         for (key, roles) in [("gained", &mut gained), ("lost", &mut lost)] {
             let user = change["user_id"].as_str().unwrap();
-            roles.extend(change[key].as_array().unwrap().iter().map(|role| (user.to_owned(), role["role"].as_str().unwrap().to_owned())));
+            roles.extend(
+                change[key]
+                    .as_array()
+                    .unwrap()
+                    .iter()
+                    .map(|role| (user.to_owned(), role["role"].as_str().unwrap().to_owned())),
+            );
         }
     }
-    let missing = |from: &[(String, String)], other: &[(String, String)]| -> Vec<(String, String)> {
-        let mut missing: Vec<_> = from.iter().filter(|held| !other.contains(held)).cloned().collect();
-        missing.sort();
-        missing
-    };
+    let missing =
+        |from: &[(String, String)], other: &[(String, String)]| -> Vec<(String, String)> {
+            let mut missing: Vec<_> =
+                from.iter().filter(|held| !other.contains(held)).cloned().collect();
+            missing.sort();
+            missing
+        };
     gained.sort();
     lost.sort();
-    assert_eq!(gained, missing(&after, &before), "history {seed}: gained by record {}, {mapping}", stage.world.head());
-    assert_eq!(lost, missing(&before, &after), "history {seed}: lost by record {}, {mapping}", stage.world.head());
+    assert_eq!(
+        gained,
+        missing(&after, &before),
+        "history {seed}: gained by record {}, {mapping}",
+        stage.world.head()
+    );
+    assert_eq!(
+        lost,
+        missing(&before, &after),
+        "history {seed}: lost by record {}, {mapping}",
+        stage.world.head()
+    );
 }
 
 /// Every user's roles as assignments list them.
 fn held(server: &Server, cut: Cut) -> Vec<(String, String)> {
-    let body = server.get(&format!("/rollcall/v1/role_assignments?limit=1000{}", cut_query(cut))).json();
-    let pair = |item: &Value| (item["user_id"].as_str().unwrap().to_owned(), item["role"].as_str().unwrap().to_owned());
+    let body =
+        server.get(&format!("/rollcall/v1/role_assignments?limit=1000{}", cut_query(cut))).json();
+    let pair = |item: &Value| {
+        (item["user_id"].as_str().unwrap().to_owned(), item["role"].as_str().unwrap().to_owned())
+    };
     body["data"].as_array().unwrap().iter().map(pair).collect()
 }
 
@@ -129,7 +168,10 @@ fn held(server: &Server, cut: Cut) -> Vec<(String, String)> {
 fn ask_to_repeat(rng: &mut StdRng, stage: &Stage) -> Vec<(String, Vec<u8>)> {
     let known_at = Some(stage.world.head());
     let cut = cut_query(Cut { known_at, ..draw_cut(rng, &stage.world) });
-    let mut urls = vec![format!("/rollcall/v1/role_assignments?limit=1000{cut}"), format!("/rollcall/v1/role_mapping?{}", &cut[1..])];
+    let mut urls = vec![
+        format!("/rollcall/v1/role_assignments?limit=1000{cut}"),
+        format!("/rollcall/v1/role_mapping?{}", &cut[1..]),
+    ];
     let users = stage.world.ids().users;
     if let Some(user) = users.choose(rng) {
         urls.push(format!("/rollcall/v1/users/{}/roles?limit=1000{cut}", percent_encoded(user)));
@@ -148,8 +190,14 @@ struct Asking<'a> {
 impl Asking<'_> {
     fn same(&self, kind: &'static str, asked: &str, server: &Value, model: &Value) {
         let difference = first_difference(server, model);
-        assert!(server == model, "history {}: {asked}\n server {server}\n model  {model}\n {difference}", self.seed);
-        let empty = [json!([]), Value::Null].contains(model) || model["data"] == json!([]) || model["code"] == "entity_not_found";
+        assert!(
+            server == model,
+            "history {}: {asked}\n server {server}\n model  {model}\n {difference}",
+            self.seed
+        );
+        let empty = [json!([]), Value::Null].contains(model)
+            || model["data"] == json!([])
+            || model["code"] == "entity_not_found";
         count(self.tally, kind, !empty);
     }
 
@@ -179,7 +227,13 @@ impl Asking<'_> {
     fn check_version(&self, asked: &Question, answer: &super::kit::Answer) {
         if asked.path.starts_with("/directory_users") && answer.status == 200 {
             let version = self.stage.world.role_mapping(asked.cut)["version"].to_string();
-            assert_eq!(answer.header("rollcall-mapping-version"), Some(version.as_str()), "history {}: {}", self.seed, asked.url());
+            assert_eq!(
+                answer.header("rollcall-mapping-version"),
+                Some(version.as_str()),
+                "history {}: {}",
+                self.seed,
+                asked.url()
+            );
         }
     }
 
@@ -188,7 +242,13 @@ impl Asking<'_> {
         let (mut items, mut after) = (Vec::new(), String::new());
         loop {
             let answer = self.stage.server().get(&format!("{url}{after}"));
-            assert_eq!(answer.status, 200, "history {}: {url}{after}: {}", self.seed, answer.json());
+            assert_eq!(
+                answer.status,
+                200,
+                "history {}: {url}{after}: {}",
+                self.seed,
+                answer.json()
+            );
             let body = answer.json();
             let data = body["data"].as_array().unwrap();
             items.extend(data.iter().cloned());
@@ -230,7 +290,8 @@ impl Asking<'_> {
 
     fn assignments(&self, rng: &mut StdRng) {
         let (query, cut, mut model) = self.draw_list(rng);
-        let mut url = format!("/rollcall/v1/role_assignments?limit={}", [1, 2, 5, 1000].choose(rng).unwrap());
+        let mut url =
+            format!("/rollcall/v1/role_assignments?limit={}", [1, 2, 5, 1000].choose(rng).unwrap());
         match rng.random_range(0..4) {
             0 => url += "&order=asc",
             1 => {
@@ -239,7 +300,10 @@ impl Asking<'_> {
             }
             _ => {}
         }
-        url += &query.iter().map(|(key, value)| format!("&{key}={}", percent_encoded(value))).collect::<String>();
+        url += &query
+            .iter()
+            .map(|(key, value)| format!("&{key}={}", percent_encoded(value)))
+            .collect::<String>();
         url += &cut_query(cut);
         self.same("assignments", &url, &self.walk(&url), &json!(model));
     }
@@ -251,13 +315,22 @@ impl Asking<'_> {
         if world.role_periods(&user, cut).is_none_or(|periods| periods.is_empty()) {
             (user, cut) = draw(rng);
         }
-        let url =
-            format!("/rollcall/v1/users/{}/roles?limit={}{}", percent_encoded(&user), [1, 3, 1000].choose(rng).unwrap(), cut_query(cut));
+        let url = format!(
+            "/rollcall/v1/users/{}/roles?limit={}{}",
+            percent_encoded(&user),
+            [1, 3, 1000].choose(rng).unwrap(),
+            cut_query(cut)
+        );
         match world.role_periods(&user, cut) {
             Some(model) => self.same("periods", &url, &self.walk(&url), &json!(model)),
             None => {
                 let answer = self.stage.server().get(&url);
-                assert_eq!((answer.status, answer.code().as_str()), (404, "entity_not_found"), "history {}: {url}", self.seed);
+                assert_eq!(
+                    (answer.status, answer.code().as_str()),
+                    (404, "entity_not_found"),
+                    "history {}: {url}",
+                    self.seed
+                );
             }
         }
     }
@@ -267,7 +340,12 @@ impl Asking<'_> {
         let url = format!("/rollcall/v1/role_mapping?{}", cut_query(cut).trim_start_matches('&'));
         let answer = self.stage.server().get(url.trim_end_matches('?'));
         let (mut server, model) = (answer.json(), self.stage.world.role_mapping(cut));
-        assert_eq!(answer.header("etag"), Some(format!("\"{}\"", model["version"]).as_str()), "history {}: {url}", self.seed);
+        assert_eq!(
+            answer.header("etag"),
+            Some(format!("\"{}\"", model["version"]).as_str()),
+            "history {}: {url}",
+            self.seed
+        );
         server.as_object_mut().unwrap().remove("set_by");
         self.same("mappings", &url, &server, &model);
     }
@@ -275,7 +353,11 @@ impl Asking<'_> {
     fn versions(&self) {
         let url = "/rollcall/v1/role_mapping/versions?limit=2";
         let mut server = self.walk(url);
-        server.as_array_mut().unwrap().iter_mut().for_each(|set| drop(set.as_object_mut().unwrap().remove("set_by")));
+        server
+            .as_array_mut()
+            .unwrap()
+            .iter_mut()
+            .for_each(|set| drop(set.as_object_mut().unwrap().remove("set_by")));
         self.same("mappings", url, &server, &json!(self.stage.world.role_mappings()));
     }
 
@@ -289,34 +371,57 @@ impl Asking<'_> {
         let (mut whole, mut changes, mut after) = (None, Vec::new(), String::new());
         loop {
             let answer = self.stage.server().ask_with(&format!("{url}{after}"), &body, &[]);
-            assert_eq!(answer.status, 200, "history {}: {url} {body}: {}", self.seed, answer.json());
+            assert_eq!(
+                answer.status,
+                200,
+                "history {}: {url} {body}: {}",
+                self.seed,
+                answer.json()
+            );
             let mut page = answer.json();
             let part = page["changes"].take();
             changes.extend(part["data"].as_array().unwrap().iter().cloned());
             let seen = whole.get_or_insert(page.clone());
-            assert_eq!(*seen, page, "history {}: {url}: all pages say the same of the whole", self.seed);
+            assert_eq!(
+                *seen, page,
+                "history {}: {url}: all pages say the same of the whole",
+                self.seed
+            );
             let Some(user) = part["list_metadata"]["after"].as_str() else { break };
             after = format!("&after={}", percent_encoded(user));
         }
         let lines = &[("Accept", "application/x-ndjson")];
-        assert_eq!(self.stage.server().ask_with(&url, &body, lines).status, 422, "lines are all of it, never a part");
-        let all = format!("/rollcall/v1/role_mapping/preview?{}", cut_query(cut).trim_start_matches('&'));
+        assert_eq!(
+            self.stage.server().ask_with(&url, &body, lines).status,
+            422,
+            "lines are all of it, never a part"
+        );
+        let all =
+            format!("/rollcall/v1/role_mapping/preview?{}", cut_query(cut).trim_start_matches('&'));
         let lines = self.stage.server().ask_with(&all, &body, lines);
         let version = whole.as_ref().unwrap()["base_version"].to_string();
         assert_eq!(lines.header("Rollcall-Mapping-Version"), Some(version.as_str()));
         let text = String::from_utf8(lines.body).unwrap();
-        let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let lines: Vec<Value> =
+            text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         assert_eq!(lines, changes, "history {}: {url} {body}", self.seed);
         let (mut server, mut model) = (whole.unwrap(), world.preview(&mapping, from, cut));
         server["changes"] = json!(changes);
         for preview in [&mut server, &mut model] {
             // Roles that nobody has are not told of.
-            preview["roles"].as_array_mut().unwrap().retain(|row| row["before"] != 0 || row["after"] != 0);
+            preview["roles"]
+                .as_array_mut()
+                .unwrap()
+                .retain(|row| row["before"] != 0 || row["after"] != 0);
         }
         let full = model["changes"] != json!([]);
         let asked = format!("{url} {body}");
         let difference = first_difference(&server, &model);
-        assert!(server == model, "history {}: {asked}\n server {server}\n model  {model}\n {difference}", self.seed);
+        assert!(
+            server == model,
+            "history {}: {asked}\n server {server}\n model  {model}\n {difference}",
+            self.seed
+        );
         count(self.tally, "previews", full);
     }
 }

@@ -55,19 +55,32 @@ const SCHEMAS: [&str; 30] = [
 
 static VALIDATORS: LazyLock<HashMap<&str, Validator>> = LazyLock::new(|| {
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/schemas");
-    let files = fs::read_dir(folder).unwrap().map(|entry| fs::read_to_string(entry.unwrap().path()).unwrap());
+    let files = fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| fs::read_to_string(entry.unwrap().path()).unwrap());
     let read = files.map(|text| serde_json::from_str::<Value>(&text).unwrap());
-    let schemas: Vec<(String, Value)> = read.map(|schema| (schema["$id"].as_str().unwrap().to_owned(), schema)).collect();
-    let known = schemas.iter().fold(Registry::new(), |registry, (id, schema)| registry.add(id, schema).unwrap());
+    let schemas: Vec<(String, Value)> =
+        read.map(|schema| (schema["$id"].as_str().unwrap().to_owned(), schema)).collect();
+    let known = schemas
+        .iter()
+        .fold(Registry::new(), |registry, (id, schema)| registry.add(id, schema).unwrap());
     let known = known.prepare().unwrap();
     let base = "https://rollcall.example/schemas/";
-    let build = |name: &str| jsonschema::options().with_registry(&known).build(&json!({ "$ref": format!("{base}{name}") })).unwrap();
+    let build = |name: &str| {
+        jsonschema::options()
+            .with_registry(&known)
+            .build(&json!({ "$ref": format!("{base}{name}") }))
+            .unwrap()
+    };
     SCHEMAS.into_iter().map(|name| (name, build(name))).collect()
 });
 
 /// What a schema finds wrong.
 fn faults(schema: &str, value: &Value) -> Vec<String> {
-    VALIDATORS[schema].iter_errors(value).map(|error| format!("{}: {error}", error.instance_path())).collect()
+    VALIDATORS[schema]
+        .iter_errors(value)
+        .map(|error| format!("{}: {error}", error.instance_path()))
+        .collect()
 }
 
 fn check(schema: &str, value: &Value, about: &str) {
@@ -98,9 +111,16 @@ impl<'a> Asker<'a> {
     fn checked(&self, asked: &str, answer: &Answer, status: u16, schema: &str) -> Value {
         let about = format!("{}, {asked}", self.about);
         assert_eq!(answer.status, status, "{about}: {}", String::from_utf8_lossy(&answer.body));
-        assert_eq!(answer.header("content-type"), Some("application/json; charset=utf-8"), "{about}");
+        assert_eq!(
+            answer.header("content-type"),
+            Some("application/json; charset=utf-8"),
+            "{about}"
+        );
         let id = answer.header("x-request-id").unwrap_or_default();
-        assert!(!id.is_empty() && self.request_ids.borrow_mut().insert(id.to_owned()), "{about}: `{id}` was given before");
+        assert!(
+            !id.is_empty() && self.request_ids.borrow_mut().insert(id.to_owned()),
+            "{about}: `{id}` was given before"
+        );
         let body = answer.json();
         check(schema, &body, &about);
         body
@@ -117,7 +137,12 @@ impl<'a> Asker<'a> {
         let Cut { as_of_ms, known_at } = question.cut;
         let as_of = as_of_ms.map_or("latest".to_owned(), super::model::rfc3339);
         assert_eq!(answer.header("rollcall-as-of"), Some(as_of.as_str()), "{}", question.url());
-        assert_eq!(answer.header("rollcall-known-at"), Some(known_at.unwrap_or(head).to_string().as_str()), "{}", question.url());
+        assert_eq!(
+            answer.header("rollcall-known-at"),
+            Some(known_at.unwrap_or(head).to_string().as_str()),
+            "{}",
+            question.url()
+        );
         (body, answer)
     }
 
@@ -173,7 +198,12 @@ fn told(story: &Story, server: &Server) -> World {
     for event in &story.events {
         let t_ms = now_ms();
         world.deliver(event.as_bytes(), t_ms);
-        asker.checked("a webhook", &server.post_at(event.as_bytes(), t_ms), 200, "rollcall.json#/$defs/receipt");
+        asker.checked(
+            "a webhook",
+            &server.post_at(event.as_bytes(), t_ms),
+            200,
+            "rollcall.json#/$defs/receipt",
+        );
     }
     world
 }
@@ -210,22 +240,44 @@ fn directories_users_and_groups_have_their_shape_in_every_story_at_every_cut() {
             let item = |path: String, query: &[(&str, &str)], schema: &str| {
                 let asked = question(&path, query, cut);
                 let (status, _) = world.get(&path, &asked.query, cut);
-                let (_, answer) = asker.ask(&asked, world.head(), status, if status == 200 { schema } else { "error.json#/$defs/404" });
+                let (_, answer) = asker.ask(
+                    &asked,
+                    world.head(),
+                    status,
+                    if status == 200 { schema } else { "error.json#/$defs/404" },
+                );
                 // Sent back, the headers repeat the answer.
-                let (as_of, known_at) = (answer.header("rollcall-as-of").unwrap(), answer.header("rollcall-known-at").unwrap());
+                let (as_of, known_at) = (
+                    answer.header("rollcall-as-of").unwrap(),
+                    answer.header("rollcall-known-at").unwrap(),
+                );
                 let separator = if query.is_empty() { '?' } else { '&' };
                 let pinned = question(&path, query, Cut::default()).url();
-                assert_eq!(server.get(&format!("{pinned}{separator}as_of={as_of}&known_at={known_at}")).body, answer.body, "{path}");
+                assert_eq!(
+                    server
+                        .get(&format!("{pinned}{separator}as_of={as_of}&known_at={known_at}"))
+                        .body,
+                    answer.body,
+                    "{path}"
+                );
             };
             for id in ids.directories.iter().chain([&"directory_nowhere/ %".to_owned()]) {
                 item(format!("/directories/{id}"), &[], "directory.json");
             }
             for id in ids.users.iter().chain([&"directory_user_é'".to_owned()]) {
-                item(format!("/directory_users/{id}"), &[], "directory_user.json#/$defs/with_groups");
+                item(
+                    format!("/directory_users/{id}"),
+                    &[],
+                    "directory_user.json#/$defs/with_groups",
+                );
             }
             for id in ids.groups.iter().chain([&"directory_group_\n".to_owned()]) {
                 item(format!("/directory_groups/{id}"), &[], "directory_group.json");
-                item(format!("/directory_groups/{id}"), &[("members", "true")], "directory_group.json#/$defs/with_members");
+                item(
+                    format!("/directory_groups/{id}"),
+                    &[("members", "true")],
+                    "directory_group.json#/$defs/with_members",
+                );
             }
         }
     });
@@ -236,8 +288,12 @@ type List<'a> = (&'static str, Vec<(&'a str, &'a str)>, &'static str);
 
 fn lists(ids: &Ids) -> Vec<List<'_>> {
     let (directories, users) = ("list.json#/$defs/directories", "list.json#/$defs/directory_users");
-    let (groups, with_members) = ("list.json#/$defs/directory_groups", "list.json#/$defs/directory_groups_with_members");
-    let mut lists: Vec<List<'_>> = vec![("/directories", vec![], directories), ("/directories", vec![("search", "a")], directories)];
+    let (groups, with_members) =
+        ("list.json#/$defs/directory_groups", "list.json#/$defs/directory_groups_with_members");
+    let mut lists: Vec<List<'_>> = vec![
+        ("/directories", vec![], directories),
+        ("/directories", vec![("search", "a")], directories),
+    ];
     for organization in &ids.organizations {
         let scope = ("organization_id", organization.as_str());
         lists.push(("/directories", vec![scope], directories));
@@ -268,7 +324,10 @@ fn lists(ids: &Ids) -> Vec<List<'_>> {
 fn check_list(asker: &Asker<'_>, world: &World, list: &Question, schema: &str, thoroughly: bool) {
     let walked = |order: &str, limit: &str| {
         let mut list = list.clone();
-        list.query.extend([("order".to_owned(), order.to_owned()), ("limit".to_owned(), limit.to_owned())]);
+        list.query.extend([
+            ("order".to_owned(), order.to_owned()),
+            ("limit".to_owned(), limit.to_owned()),
+        ]);
         asker.walk(&list, world.head(), schema)
     };
     let mut whole = walked("asc", "100");
@@ -289,11 +348,23 @@ fn check_list(asker: &Asker<'_>, world: &World, list: &Question, schema: &str, t
 fn rollcalls_own_answers_have_their_shape_in_every_story() {
     for_each_story(|story, server, world| {
         let asker = Asker::new(server, &story.name);
-        for paging in ["limit=1", "limit=2&order=desc", "limit=1000&order=asc", "limit=3&order=normal"] {
+        for paging in
+            ["limit=1", "limit=2&order=desc", "limit=1000&order=asc", "limit=3&order=normal"]
+        {
             let (mut cursor, mut seqs) = (String::new(), Vec::new());
             loop {
-                let page = asker.get(&format!("/rollcall/v1/quarantine?{paging}{cursor}"), 200, "list.json#/$defs/quarantine");
-                seqs.extend(page["data"].as_array().unwrap().iter().map(|entry| entry["seq"].as_u64().unwrap()));
+                let page = asker.get(
+                    &format!("/rollcall/v1/quarantine?{paging}{cursor}"),
+                    200,
+                    "list.json#/$defs/quarantine",
+                );
+                seqs.extend(
+                    page["data"]
+                        .as_array()
+                        .unwrap()
+                        .iter()
+                        .map(|entry| entry["seq"].as_u64().unwrap()),
+                );
                 let key = if paging.ends_with("normal") { "before" } else { "after" };
                 let Some(next) = page["list_metadata"][key].as_str() else { break };
                 cursor = format!("&{key}={next}");
@@ -302,12 +373,31 @@ fn rollcalls_own_answers_have_their_shape_in_every_story() {
             let expected: Vec<u64> = world.quarantine().into_iter().map(|(seq, ..)| seq).collect();
             assert_eq!(seqs, expected, "{}, {paging}", story.name);
         }
-        let projections = asker.get("/rollcall/v1/projections", 200, "list.json#/$defs/projections");
-        assert!(projections["data"].as_array().unwrap().iter().all(|projection| projection["seq"] == world.head()));
+        let projections =
+            asker.get("/rollcall/v1/projections", 200, "list.json#/$defs/projections");
+        assert!(
+            projections["data"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .all(|projection| projection["seq"] == world.head())
+        );
         for seq in 1..=world.head() {
-            asker.get(&format!("/rollcall/v1/log/entries/{seq}"), 200, "rollcall.json#/$defs/log_entry");
-            asker.get(&format!("/rollcall/v1/log/proof/inclusion?seq={seq}"), 200, "rollcall.json#/$defs/inclusion_proof");
-            asker.get(&format!("/rollcall/v1/log/proof/consistency?from={seq}"), 200, "rollcall.json#/$defs/consistency_proof");
+            asker.get(
+                &format!("/rollcall/v1/log/entries/{seq}"),
+                200,
+                "rollcall.json#/$defs/log_entry",
+            );
+            asker.get(
+                &format!("/rollcall/v1/log/proof/inclusion?seq={seq}"),
+                200,
+                "rollcall.json#/$defs/inclusion_proof",
+            );
+            asker.get(
+                &format!("/rollcall/v1/log/proof/consistency?from={seq}"),
+                200,
+                "rollcall.json#/$defs/consistency_proof",
+            );
         }
         asker.get("/rollcall/v1/log/key", 200, "rollcall.json#/$defs/checkpoint_key");
         asker.get("/healthz", 200, "rollcall.json#/$defs/alive");
@@ -321,7 +411,14 @@ fn rollcalls_own_answers_have_their_shape_in_every_story() {
 fn every_error_of_a_read_has_its_shape() {
     let folder = tempfile::tempdir().unwrap();
     let server = Server::start(folder.path());
-    server.deliver(&super::kit::user("u", "d", "ana", "2025-01-01T00:00:00.000Z", "e", "dsync.user.created"));
+    server.deliver(&super::kit::user(
+        "u",
+        "d",
+        "ana",
+        "2025-01-01T00:00:00.000Z",
+        "e",
+        "dsync.user.created",
+    ));
     let asker = Asker::new(&server, "errors");
     let reads = [
         "/directories",
@@ -340,10 +437,16 @@ fn every_error_of_a_read_has_its_shape() {
         "/rollcall/v1/log/proof/consistency?from=1",
     ];
     for path in reads {
-        for headers in [&[][..], &[("Authorization", "Bearer wrong")], &[("Authorization", API_KEY)], &[("Authorization", "Basic eDp5")]] {
+        for headers in [
+            &[][..],
+            &[("Authorization", "Bearer wrong")],
+            &[("Authorization", API_KEY)],
+            &[("Authorization", "Basic eDp5")],
+        ] {
             asker.checked(path, &server.get_with(path, headers), 401, "error.json#/$defs/401");
         }
-        let posted = post(&super::kit::agent(), &format!("{}{path}", server.url), b"{}", &[]).unwrap();
+        let posted =
+            post(&super::kit::agent(), &format!("{}{path}", server.url), b"{}", &[]).unwrap();
         asker.checked(path, &posted, 405, "error.json#/$defs/405");
         let allowed = if path == "/directories/d" { "GET, DELETE" } else { "GET" };
         assert_eq!(posted.header("allow"), Some(allowed), "{path}");
@@ -366,13 +469,28 @@ fn every_error_of_a_read_has_its_shape() {
             ("known_at=2098-01-01T00:00:00Z", "known_at_out_of_range"),
         ];
         for (query, code) in wrong {
-            let body = asker.get(&format!("{path}{separator}{query}"), 422, "error.json#/$defs/422");
+            let body =
+                asker.get(&format!("{path}{separator}{query}"), 422, "error.json#/$defs/422");
             assert_eq!(body["code"], code, "{path} {query}");
         }
     }
-    let lists = ["/directories?", "/directory_users?directory=d&", "/directory_groups?directory=d&", "/rollcall/v1/quarantine?"];
+    let lists = [
+        "/directories?",
+        "/directory_users?directory=d&",
+        "/directory_groups?directory=d&",
+        "/rollcall/v1/quarantine?",
+    ];
     for path in lists {
-        for wrong in ["limit=0", "limit=1001", "limit=x", "limit=1&limit=1", "order=newest", "after=1&before=2", "after=", "before="] {
+        for wrong in [
+            "limit=0",
+            "limit=1001",
+            "limit=x",
+            "limit=1&limit=1",
+            "order=newest",
+            "after=1&before=2",
+            "after=",
+            "before=",
+        ] {
             asker.get(&format!("{path}{wrong}"), 422, "error.json#/$defs/422");
         }
     }
@@ -396,12 +514,25 @@ fn every_error_of_a_read_has_its_shape() {
     // The two that the API's own recordings show, to the letter.
     let code = "Please provide either \"directory\" or \"group\" parameters.";
     let body = asker.get("/directory_users", 422, "error.json#/$defs/422");
-    assert_eq!(body["errors"], json!([{ "field": "directory", "code": code }, { "field": "group", "code": code }]));
+    assert_eq!(
+        body["errors"],
+        json!([{ "field": "directory", "code": code }, { "field": "group", "code": code }])
+    );
     let body = asker.get("/directories/invalid", 404, "error.json#/$defs/404");
-    assert_eq!(body, json!({ "message": "Directory not found: 'invalid'.", "code": "entity_not_found", "entity_id": "invalid" }));
-    for path in
-        ["/", "/nowhere", "/directories/a/b", "/directory_users/%FF", "/rollcall/v1", "/rollcall/v2/stats", "/webhooks", "/healthz/"]
-    {
+    assert_eq!(
+        body,
+        json!({ "message": "Directory not found: 'invalid'.", "code": "entity_not_found", "entity_id": "invalid" })
+    );
+    for path in [
+        "/",
+        "/nowhere",
+        "/directories/a/b",
+        "/directory_users/%FF",
+        "/rollcall/v1",
+        "/rollcall/v2/stats",
+        "/webhooks",
+        "/healthz/",
+    ] {
         assert_eq!(asker.get(path, 404, "error.json#/$defs/404")["code"], "not_found", "{path}");
     }
 }
@@ -425,9 +556,14 @@ fn every_error_of_a_webhook_has_its_shape() {
     for (header, code) in refused {
         let headers: Vec<_> = header.iter().map(|header| ("WorkOS-Signature", *header)).collect();
         let answer = server.post_with(body, &headers);
-        assert_eq!(asker.checked(code, &answer, 401, "error.json#/$defs/401")["code"], code, "{header:?}");
+        assert_eq!(
+            asker.checked(code, &answer, 401, "error.json#/$defs/401")["code"],
+            code,
+            "{header:?}"
+        );
     }
-    let encoded = server.post_with(body, &[("WorkOS-Signature", &signed), ("Content-Encoding", "gzip")]);
+    let encoded =
+        server.post_with(body, &[("WorkOS-Signature", &signed), ("Content-Encoding", "gzip")]);
     asker.checked("an encoded body", &encoded, 415, "error.json#/$defs/415");
     let large = server.post(&vec![b' '; (1 << 20) + 1]);
     asker.checked("a large body", &large, 413, "error.json#/$defs/413");
@@ -442,12 +578,24 @@ fn every_error_of_a_webhook_has_its_shape() {
 #[test]
 fn before_the_log_is_folded_the_answer_is_a_503_that_says_when_to_come_back() {
     actix_web::rt::System::new().block_on(async {
-        let service = init_service(App::new().configure(rollcall::http::app(settings(), Default::default()))).await;
-        for path in ["/directories", "/directory_users/u", "/rollcall/v1/quarantine", "/rollcall/v1/projections", "/readyz"] {
+        let service =
+            init_service(App::new().configure(rollcall::http::app(settings(), Default::default())))
+                .await;
+        for path in [
+            "/directories",
+            "/directory_users/u",
+            "/rollcall/v1/quarantine",
+            "/rollcall/v1/projections",
+            "/readyz",
+        ] {
             let response = call_service(&service, get(path).to_request()).await;
-            let header = |name: &str| response.headers().get(name).unwrap().to_str().unwrap().to_owned();
+            let header =
+                |name: &str| response.headers().get(name).unwrap().to_str().unwrap().to_owned();
             assert_eq!(response.status().as_u16(), 503, "{path}");
-            assert_eq!((header("content-type").as_str(), header("retry-after").as_str()), ("application/json; charset=utf-8", "1"));
+            assert_eq!(
+                (header("content-type").as_str(), header("retry-after").as_str()),
+                ("application/json; charset=utf-8", "1")
+            );
             assert!(!header("x-request-id").is_empty());
             let body: Value = serde_json::from_slice(&read_body(response).await).unwrap();
             check("error.json#/$defs/503", &body, path);
@@ -476,8 +624,11 @@ const DSYNC_TYPES: [&str; 13] = [
 
 /// Every type that a story tells, whether or not it may be listed, and the rest of dsync.
 fn types_of(story: &Story) -> Vec<String> {
-    let told = story.events.iter().filter_map(|event| serde_json::from_str::<Value>(event).ok()?["event"].as_str().map(str::to_owned));
-    let told: BTreeSet<String> = told.chain(DSYNC_TYPES.map(str::to_owned)).filter(|name| !name.is_empty()).collect();
+    let told = story.events.iter().filter_map(|event| {
+        serde_json::from_str::<Value>(event).ok()?["event"].as_str().map(str::to_owned)
+    });
+    let told: BTreeSet<String> =
+        told.chain(DSYNC_TYPES.map(str::to_owned)).filter(|name| !name.is_empty()).collect();
     told.into_iter().collect()
 }
 
@@ -492,29 +643,66 @@ fn events_have_their_shape_in_every_story_however_they_are_asked_for() {
             let all = question("/events", &[("events", &joined), ("limit", "100")], cut);
             let whole = asker.walk(&all, world.head(), schema);
             for limit in ["1", "7"] {
-                let paged = question("/events", &[("events", &joined), ("limit", limit), ("order", "desc")], cut);
-                assert_eq!(asker.walk(&paged, world.head(), schema), whole, "{}: {}", story.name, paged.url());
+                let paged = question(
+                    "/events",
+                    &[("events", &joined), ("limit", limit), ("order", "desc")],
+                    cut,
+                );
+                assert_eq!(
+                    asker.walk(&paged, world.head(), schema),
+                    whole,
+                    "{}: {}",
+                    story.name,
+                    paged.url()
+                );
             }
             for name in &types {
-                let one = asker.walk(&question("/events", &[("events", name)], cut), world.head(), schema);
-                let expected: Vec<Value> = whole.iter().filter(|event| event["event"] == name.as_str()).cloned().collect();
+                let one = asker.walk(
+                    &question("/events", &[("events", name)], cut),
+                    world.head(),
+                    schema,
+                );
+                let expected: Vec<Value> =
+                    whole.iter().filter(|event| event["event"] == name.as_str()).cloned().collect();
                 assert_eq!(one, expected, "{}: {name}", story.name);
             }
             let keys = |key: fn(usize) -> String| -> Vec<(String, String)> {
                 types.iter().enumerate().map(|(index, name)| (key(index), name.clone())).collect()
             };
-            for mut query in [keys(|_| "events".into()), keys(|_| "events[]".into()), keys(|index| format!("events[{index}]"))] {
+            for mut query in [
+                keys(|_| "events".into()),
+                keys(|_| "events[]".into()),
+                keys(|index| format!("events[{index}]")),
+            ] {
                 query.push(("limit".to_owned(), "100".to_owned()));
-                assert_eq!(asker.walk(&Question { query, ..all.clone() }, world.head(), schema), whole, "{}", story.name);
+                assert_eq!(
+                    asker.walk(&Question { query, ..all.clone() }, world.head(), schema),
+                    whole,
+                    "{}",
+                    story.name
+                );
             }
-            for organization in world.ids().organizations.iter().chain([&"org_nowhere".to_owned()]) {
-                let query = [("events", joined.as_str()), ("organization_id", organization), ("limit", "2")];
-                let of_organization = asker.walk(&question("/events", &query, cut), world.head(), schema);
-                assert!(of_organization.iter().all(|event| whole.contains(event)), "{}: {organization}", story.name);
+            for organization in world.ids().organizations.iter().chain([&"org_nowhere".to_owned()])
+            {
+                let query = [
+                    ("events", joined.as_str()),
+                    ("organization_id", organization),
+                    ("limit", "2"),
+                ];
+                let of_organization =
+                    asker.walk(&question("/events", &query, cut), world.head(), schema);
+                assert!(
+                    of_organization.iter().all(|event| whole.contains(event)),
+                    "{}: {organization}",
+                    story.name
+                );
             }
         }
         let unknown = asker.get("/events?events=dsync.nothing", 200, schema);
-        assert_eq!(unknown, json!({ "object": "list", "data": [], "list_metadata": { "before": null, "after": null } }));
+        assert_eq!(
+            unknown,
+            json!({ "object": "list", "data": [], "list_metadata": { "before": null, "after": null } })
+        );
     });
 }
 
@@ -579,22 +767,30 @@ const DIRECTORY_KEYS: [&str; 12] = [
     "updated_at",
     "previous_attributes",
 ];
-const TOKEN_KEYS: [&str; 6] = ["object", "id", "directory_id", "organization_id", "token_suffix", "created_at"];
+const TOKEN_KEYS: [&str; 6] =
+    ["object", "id", "directory_id", "organization_id", "token_suffix", "created_at"];
 const MEMBERSHIP_KEYS: [&str; 4] = ["directory_id", "user", "group", "previous_attributes"];
 
 /// What the source sent beyond `known` is shown, byte for byte, and nothing else is; attributes are never touched.
 fn check_the_rest(shown: &RawObject<'_>, sent: &RawObject<'_>, known: &[&str], about: &str) {
     let rest = |object: &RawObject<'_>| -> BTreeMap<String, String> {
-        object.iter().filter(|(key, _)| !known.contains(&key.as_str())).map(|(key, value)| (key.clone(), value.get().to_owned())).collect()
+        object
+            .iter()
+            .filter(|(key, _)| !known.contains(&key.as_str()))
+            .map(|(key, value)| (key.clone(), value.get().to_owned()))
+            .collect()
     };
     assert_eq!(rest(shown), rest(sent), "{about}");
     for key in ["raw_attributes", "custom_attributes", "previous_attributes"] {
-        if let (Some(shown), Some(sent)) = (shown.get(key), sent.get(key).filter(|sent| sent.get().starts_with('{'))) {
+        if let (Some(shown), Some(sent)) =
+            (shown.get(key), sent.get(key).filter(|sent| sent.get().starts_with('{')))
+        {
             assert_eq!(shown.get(), sent.get(), "{about}, {key}");
         }
     }
     let is_whole = |emails: &&&RawValue| {
-        serde_json::from_str::<Vec<&RawValue>>(emails.get()).is_ok_and(|emails| emails.iter().all(|email| email.get().starts_with('{')))
+        serde_json::from_str::<Vec<&RawValue>>(emails.get())
+            .is_ok_and(|emails| emails.iter().all(|email| email.get().starts_with('{')))
     };
     if let (Some(shown), Some(sent)) = (shown.get("emails"), sent.get("emails").filter(is_whole)) {
         assert_eq!(shown.get(), sent.get(), "{about}, emails");
@@ -609,14 +805,20 @@ pub fn check_against_bodies(list: &[u8], sent: &[(String, Vec<u8>)]) -> usize {
         let id: String = serde_json::from_str(raw(event, "id")).unwrap();
         let (_, body) = sent.iter().find(|(sent, _)| *sent == id).unwrap();
         let body = raw_object(std::str::from_utf8(body).unwrap());
-        let context = Some(raw(&body, "context")).filter(|context| context.starts_with('{')).unwrap_or("{}");
+        let context =
+            Some(raw(&body, "context")).filter(|context| context.starts_with('{')).unwrap_or("{}");
         assert_eq!(raw(event, "context"), context, "{id}");
         let (shown, sent) = (raw_object(raw(event, "data")), raw_object(raw(&body, "data")));
         let name: String = serde_json::from_str(raw(event, "event")).unwrap();
         let known: &[&str] = match name.as_str() {
             "dsync.group.user_added" | "dsync.group.user_removed" => {
                 for (end, known) in [("user", &USER_KEYS[..]), ("group", &GROUP_KEYS[..])] {
-                    check_the_rest(&raw_object(raw(&shown, end)), &raw_object(raw(&sent, end)), known, &id);
+                    check_the_rest(
+                        &raw_object(raw(&shown, end)),
+                        &raw_object(raw(&sent, end)),
+                        known,
+                        &id,
+                    );
                 }
                 &MEMBERSHIP_KEYS
             }
@@ -652,8 +854,16 @@ fn numbers_escapes_and_white_space_in_what_is_passed_on_stay_as_they_were() {
     let data = [
         ("dsync.user.updated", format!(r#"{{{user},"previous_attributes":{odd}}}"#)),
         ("dsync.user.deleted", format!(r#"{{{user}}}"#)),
-        ("dsync.group.created", format!(r#"{{"id":"g","directory_id":"d","raw_attributes":{odd},"more":1e0}}"#)),
-        ("dsync.group.user_added", format!(r#"{{"directory_id":"d","user":{{{user}}},"group":{{"id":"g","more":{odd}}},"more":{odd}}}"#)),
+        (
+            "dsync.group.created",
+            format!(r#"{{"id":"g","directory_id":"d","raw_attributes":{odd},"more":1e0}}"#),
+        ),
+        (
+            "dsync.group.user_added",
+            format!(
+                r#"{{"directory_id":"d","user":{{{user}}},"group":{{"id":"g","more":{odd}}},"more":{odd}}}"#
+            ),
+        ),
         ("dsync.activated", format!(r#"{{"id":"d","more":{odd},"name":"\u0046oo"}}"#)),
         ("dsync.token.created", format!(r#"{{"more":{odd}}}"#)),
         ("connection.activated", format!(r#"{{"object":"connection","more":{odd},"state":null}}"#)),
@@ -668,7 +878,11 @@ fn numbers_escapes_and_white_space_in_what_is_passed_on_stay_as_they_were() {
     for body in &bodies {
         server.deliver(body);
     }
-    let sent: Vec<(String, Vec<u8>)> = bodies.into_iter().enumerate().map(|(at, body)| (format!("e{at}"), body.into_bytes())).collect();
+    let sent: Vec<(String, Vec<u8>)> = bodies
+        .into_iter()
+        .enumerate()
+        .map(|(at, body)| (format!("e{at}"), body.into_bytes()))
+        .collect();
     let names: Vec<&str> = data.iter().map(|(name, _)| *name).collect();
     let answer = server.get(&format!("/events?events={}", names.join(",")));
     assert_eq!(check_against_bodies(&answer.body, &sent), 7);
@@ -679,10 +893,24 @@ fn numbers_escapes_and_white_space_in_what_is_passed_on_stay_as_they_were() {
 fn every_error_of_events_has_its_shape() {
     let folder = tempfile::tempdir().unwrap();
     let server = Server::start(folder.path());
-    server.deliver(&super::kit::user("u", "d", "ana", "2025-01-01T00:00:00.000Z", "e", "dsync.user.created"));
+    server.deliver(&super::kit::user(
+        "u",
+        "d",
+        "ana",
+        "2025-01-01T00:00:00.000Z",
+        "e",
+        "dsync.user.created",
+    ));
     let asker = Asker::new(&server, "errors of events");
-    let (range, events) = ("range_start=2025-01-01T00:00:00Z", "/events?events=dsync.user.created&");
-    for path in ["/events", "/events?events=", "/events?events=%2C", "/events?events[]=", "/events?limit=5&events="] {
+    let (range, events) =
+        ("range_start=2025-01-01T00:00:00Z", "/events?events=dsync.user.created&");
+    for path in [
+        "/events",
+        "/events?events=",
+        "/events?events=%2C",
+        "/events?events[]=",
+        "/events?limit=5&events=",
+    ] {
         asker.get(path, 400, "error.json#/$defs/400");
     }
     let too_many: Vec<String> = (0..65).map(|number| format!("x{number}")).collect();
@@ -727,24 +955,50 @@ fn stats_have_their_shape_in_every_story() {
         let (asker, ids) = (Asker::new(server, &story.name), world.ids());
         let stats = asker.get("/rollcall/v1/stats?limit=1000", 200, schema);
         assert_eq!(stats["seq"], world.head());
-        let standing: Vec<String> = stats["directories"]["data"].as_array().unwrap().iter().map(|item| id_of(item).to_owned()).collect();
+        let standing: Vec<String> = stats["directories"]["data"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|item| id_of(item).to_owned())
+            .collect();
         assert!(standing.is_sorted(), "{}", story.name);
         for paging in ["limit=1", "limit=1&order=desc"] {
             let (mut cursor, mut walked) = (String::new(), Vec::new());
             loop {
                 let page = asker.get(&format!("/rollcall/v1/stats?{paging}{cursor}"), 200, schema);
-                walked.extend(page["directories"]["data"].as_array().unwrap().iter().map(|item| id_of(item).to_owned()));
-                let Some(after) = page["directories"]["list_metadata"]["after"].as_str() else { break };
+                walked.extend(
+                    page["directories"]["data"]
+                        .as_array()
+                        .unwrap()
+                        .iter()
+                        .map(|item| id_of(item).to_owned()),
+                );
+                let Some(after) = page["directories"]["list_metadata"]["after"].as_str() else {
+                    break;
+                };
                 cursor = format!("&after={after}");
             }
             walked.sort();
             assert_eq!(walked, standing, "{}, {paging}", story.name);
         }
-        for filter in ids.directories.iter().map(|id| ("directory", id)).chain(ids.organizations.iter().map(|id| ("organization_id", id))) {
+        for filter in ids
+            .directories
+            .iter()
+            .map(|id| ("directory", id))
+            .chain(ids.organizations.iter().map(|id| ("organization_id", id)))
+        {
             let url = question("/rollcall", &[(filter.0, filter.1)], Cut::default()).url();
             asker.get(&url.replace("/rollcall?", "/rollcall/v1/stats?"), 200, schema);
         }
-        let wrong = ["as_of=latest", "known_at=1", "limit=0", "limit=1001", "order=up", "after=1&before=2", "state=linked"];
+        let wrong = [
+            "as_of=latest",
+            "known_at=1",
+            "limit=0",
+            "limit=1001",
+            "order=up",
+            "after=1&before=2",
+            "state=linked",
+        ];
         for query in wrong {
             asker.get(&format!("/rollcall/v1/stats?{query}"), 422, "error.json#/$defs/422");
         }
@@ -768,8 +1022,19 @@ struct Sample {
 }
 
 /// Strings under these keys are of a closed vocabulary, or of a pattern.
-const CLOSED: [&str; 11] =
-    ["object", "type", "state", "reason", "status", "created_at", "updated_at", "recorded_at", "started_at", "last_at", "at"];
+const CLOSED: [&str; 11] = [
+    "object",
+    "type",
+    "state",
+    "reason",
+    "status",
+    "created_at",
+    "updated_at",
+    "recorded_at",
+    "started_at",
+    "last_at",
+    "at",
+];
 
 const MOMENT: &str = "2026-01-15T12:00:00.000Z";
 
@@ -825,20 +1090,48 @@ fn list_of(item: Value) -> Value {
 }
 
 fn samples() -> Vec<Sample> {
-    let plain = |schema, answer| Sample { schema, answer, optional: &[], nullable: &[], open: &[], extensible: &[] };
-    let event = |name, data| Sample { open: &["/context"], extensible: &["/data"], ..plain("event.json", event_sample(name, data)) };
-    let (hash, origin) = (format!("{}=", "A".repeat(43)), "rollcall/01234567-0123-0123-0123-0123456789ab");
+    let plain = |schema, answer| Sample {
+        schema,
+        answer,
+        optional: &[],
+        nullable: &[],
+        open: &[],
+        extensible: &[],
+    };
+    let event = |name, data| Sample {
+        open: &["/context"],
+        extensible: &["/data"],
+        ..plain("event.json", event_sample(name, data))
+    };
+    let (hash, origin) =
+        (format!("{}=", "A".repeat(43)), "rollcall/01234567-0123-0123-0123-0123456789ab");
     let key = format!("{origin}+01234567+A{}", "B".repeat(43));
     let with_groups = with(user_sample(), "groups", json!([group_sample()]));
     let with_members = with(group_sample(), "members", json!([user_sample()]));
     let previous = json!({ "name": null });
     let user_event = |name, data| Sample {
         optional: &["/data/role", "/data/roles"],
-        nullable: &["/data/email", "/data/first_name", "/data/last_name", "/data/name", "/data/job_title", "/data/username"],
-        open: &["/context", "/data/emails/0", "/data/raw_attributes", "/data/custom_attributes", "/data/previous_attributes"],
+        nullable: &[
+            "/data/email",
+            "/data/first_name",
+            "/data/last_name",
+            "/data/name",
+            "/data/job_title",
+            "/data/username",
+        ],
+        open: &[
+            "/context",
+            "/data/emails/0",
+            "/data/raw_attributes",
+            "/data/custom_attributes",
+            "/data/previous_attributes",
+        ],
         ..event(name, data)
     };
-    let group_event = |name, data| Sample { open: &["/context", "/data/raw_attributes", "/data/previous_attributes"], ..event(name, data) };
+    let group_event = |name, data| Sample {
+        open: &["/context", "/data/raw_attributes", "/data/previous_attributes"],
+        ..event(name, data)
+    };
     let membership = |name| Sample {
         optional: &["/data/user/role", "/data/user/roles"],
         nullable: &[
@@ -857,7 +1150,10 @@ fn samples() -> Vec<Sample> {
             "/data/group/raw_attributes",
         ],
         extensible: &["/data", "/data/user", "/data/group"],
-        ..event(name, json!({ "directory_id": "directory_1", "user": user_sample(), "group": group_sample() }))
+        ..event(
+            name,
+            json!({ "directory_id": "directory_1", "user": user_sample(), "group": group_sample() }),
+        )
     };
     let token = json!({
         "object": "directory_token", "id": "directory_token_1", "directory_id": "directory_1", "organization_id": "org_1",
@@ -893,11 +1189,14 @@ fn samples() -> Vec<Sample> {
         "object": "quarantine_entry", "seq": 1, "event_id": "e", "event": "x.y", "reason": "clock_ahead", "detail": "d",
         "recorded_at": MOMENT,
     });
-    let projection =
-        json!({ "object": "projection", "name": "users", "version": 1, "seq": 1, "items": 2, "sha256": "0a".repeat(32), "rebuild": null });
+    let projection = json!({ "object": "projection", "name": "users", "version": 1, "seq": 1, "items": 2, "sha256": "0a".repeat(32), "rebuild": null });
     vec![
         Sample { optional: &["/domain"], ..plain("directory.json", directory_sample()) },
-        Sample { optional: &["/data/0/domain"], nullable: cursors, ..plain("list.json#/$defs/directories", list_of(directory_sample())) },
+        Sample {
+            optional: &["/data/0/domain"],
+            nullable: cursors,
+            ..plain("list.json#/$defs/directories", list_of(directory_sample()))
+        },
         Sample { open: &["/raw_attributes"], ..plain("directory_group.json", group_sample()) },
         Sample {
             open: &["/data/0/raw_attributes"],
@@ -914,13 +1213,23 @@ fn samples() -> Vec<Sample> {
                 "/members/0/job_title",
                 "/members/0/username",
             ],
-            open: &["/raw_attributes", "/members/0/emails/0", "/members/0/raw_attributes", "/members/0/custom_attributes"],
+            open: &[
+                "/raw_attributes",
+                "/members/0/emails/0",
+                "/members/0/raw_attributes",
+                "/members/0/custom_attributes",
+            ],
             ..plain("directory_group.json#/$defs/with_members", with_members.clone())
         },
         Sample {
             optional: &["/role", "/roles"],
             nullable: &["/email", "/first_name", "/last_name", "/name", "/job_title", "/username"],
-            open: &["/emails/0", "/raw_attributes", "/custom_attributes", "/groups/0/raw_attributes"],
+            open: &[
+                "/emails/0",
+                "/raw_attributes",
+                "/custom_attributes",
+                "/groups/0/raw_attributes",
+            ],
             ..plain("directory_user.json#/$defs/with_groups", with_groups.clone())
         },
         Sample {
@@ -935,14 +1244,22 @@ fn samples() -> Vec<Sample> {
                 "/list_metadata/before",
                 "/list_metadata/after",
             ],
-            open: &["/data/0/emails/0", "/data/0/raw_attributes", "/data/0/custom_attributes", "/data/0/groups/0/raw_attributes"],
+            open: &[
+                "/data/0/emails/0",
+                "/data/0/raw_attributes",
+                "/data/0/custom_attributes",
+                "/data/0/groups/0/raw_attributes",
+            ],
             ..plain("list.json#/$defs/directory_users", list_of(with_groups))
         },
         event("dsync.activated", event_directory_sample()),
         event("dsync.deactivated", event_directory_sample()),
         event("dsync.deleted", without(event_directory_sample(), &["external_key", "domains"])),
         user_event("dsync.user.created", user_sample()),
-        user_event("dsync.user.updated", with(user_sample(), "previous_attributes", previous.clone())),
+        user_event(
+            "dsync.user.updated",
+            with(user_sample(), "previous_attributes", previous.clone()),
+        ),
         user_event("dsync.user.deleted", user_sample()),
         group_event("dsync.group.created", group_sample()),
         group_event("dsync.group.updated", with(group_sample(), "previous_attributes", previous)),
@@ -951,15 +1268,24 @@ fn samples() -> Vec<Sample> {
         membership("dsync.group.user_removed"),
         event("dsync.token.created", token.clone()),
         event("dsync.token.revoked", token),
-        Sample { open: &["/context", "/data"], ..event("connection.activated", json!({ "object": "connection", "x": null })) },
+        Sample {
+            open: &["/context", "/data"],
+            ..event("connection.activated", json!({ "object": "connection", "x": null }))
+        },
         plain("error.json#/$defs/401", error("Unauthorized", "unauthorized")),
         plain("error.json#/$defs/401", error("the signature does not match", "signature_mismatch")),
         plain("error.json#/$defs/404", error("Not Found", "not_found")),
-        plain("error.json#/$defs/404", with(error("Directory not found: 'x'.", "entity_not_found"), "entity_id", json!("x"))),
+        plain(
+            "error.json#/$defs/404",
+            with(error("Directory not found: 'x'.", "entity_not_found"), "entity_id", json!("x")),
+        ),
         plain("error.json#/$defs/405", error("m", "method_not_allowed")),
         plain("error.json#/$defs/413", error("m", "body_too_large")),
         plain("error.json#/$defs/415", error("m", "unsupported_encoding")),
-        plain("error.json#/$defs/422", with(error("Validation failed", "cursor_invalid"), "errors", field_errors)),
+        plain(
+            "error.json#/$defs/422",
+            with(error("Validation failed", "cursor_invalid"), "errors", field_errors),
+        ),
         plain("error.json#/$defs/500", error("m", "internal")),
         plain("error.json#/$defs/503", error("m", "not_ready")),
         plain(
@@ -971,14 +1297,23 @@ fn samples() -> Vec<Sample> {
         ),
         Sample {
             nullable: &["/event_id"],
-            ..plain("rollcall.json#/$defs/receipt", json!({ "seq": 1, "event_id": "e", "duplicate": false, "conflict": true }))
+            ..plain(
+                "rollcall.json#/$defs/receipt",
+                json!({ "seq": 1, "event_id": "e", "duplicate": false, "conflict": true }),
+            )
         },
         plain(
             "rollcall.json#/$defs/log_entry",
             json!({ "object": "log_entry", "seq": 1, "receipt": "AQID", "salt": "AQIDBAUGBwgJCgsMDQ4PEA==", "body": "e30=", "leaf": hash }),
         ),
-        plain("rollcall.json#/$defs/inclusion_proof", json!({ "object": "inclusion_proof", "seq": 1, "size": 2, "hashes": [hash] })),
-        plain("rollcall.json#/$defs/consistency_proof", json!({ "object": "consistency_proof", "from": 1, "to": 2, "hashes": [hash] })),
+        plain(
+            "rollcall.json#/$defs/inclusion_proof",
+            json!({ "object": "inclusion_proof", "seq": 1, "size": 2, "hashes": [hash] }),
+        ),
+        plain(
+            "rollcall.json#/$defs/consistency_proof",
+            json!({ "object": "consistency_proof", "from": 1, "to": 2, "hashes": [hash] }),
+        ),
         Sample {
             nullable: &["/seq", "/handover", "/former/0/changed_by", "/former/0/note"],
             ..plain(
@@ -993,7 +1328,12 @@ fn samples() -> Vec<Sample> {
             )
         },
         Sample {
-            nullable: &["/data/0/event_id", "/data/0/event", "/list_metadata/before", "/list_metadata/after"],
+            nullable: &[
+                "/data/0/event_id",
+                "/data/0/event",
+                "/list_metadata/before",
+                "/list_metadata/after",
+            ],
             ..plain("list.json#/$defs/quarantine", list_of(quarantined))
         },
         plain("rollcall.json#/$defs/alive", json!({ "status": "ok" })),
@@ -1035,8 +1375,12 @@ fn places(sample: &Sample) -> Vec<String> {
             continue;
         }
         match sample.answer.pointer(&path).unwrap() {
-            Value::Object(object) => places.extend(object.keys().map(|key| format!("{path}/{key}"))),
-            Value::Array(items) => places.extend((0..items.len()).map(|index| format!("{path}/{index}"))),
+            Value::Object(object) => {
+                places.extend(object.keys().map(|key| format!("{path}/{key}")))
+            }
+            Value::Array(items) => {
+                places.extend((0..items.len()).map(|index| format!("{path}/{index}")))
+            }
             _ => {}
         }
     }
@@ -1066,7 +1410,11 @@ fn the_schemas_accept_what_they_should_and_refuse_every_single_fault() {
             let name = path.as_str();
             let value = answer.pointer(name).unwrap();
             expect(false, &changed(name, json!(7.505)), &format!("a number at {name}"));
-            expect(nullable.contains(&name) || value.is_null(), &changed(name, Value::Null), &format!("null at {name}"));
+            expect(
+                nullable.contains(&name) || value.is_null(),
+                &changed(name, Value::Null),
+                &format!("null at {name}"),
+            );
             if answer.pointer(parent).unwrap().is_object() && !name.is_empty() {
                 let mut dropped = answer.clone();
                 dropped.pointer_mut(parent).unwrap().as_object_mut().unwrap().remove(key);
@@ -1088,14 +1436,20 @@ fn the_schemas_accept_what_they_should_and_refuse_every_single_fault() {
         }
     }
     // These are made of others.
-    tried.extend(["directory_user.json", "list.json#/$defs/events", "list.json#/$defs/directory_groups_with_members"]);
+    tried.extend([
+        "directory_user.json",
+        "list.json#/$defs/events",
+        "list.json#/$defs/directory_groups_with_members",
+    ]);
     assert!(SCHEMAS.iter().all(|name| tried.contains(name)), "{tried:?}");
     assert!(refused > 1000, "{refused}");
 }
 
 #[test]
 fn the_schemas_know_the_words_times_and_cursors_of_the_api() {
-    let directory = |key: &str, value: &str| faults("directory.json", &with(directory_sample(), key, json!(value))).is_empty();
+    let directory = |key: &str, value: &str| {
+        faults("directory.json", &with(directory_sample(), key, json!(value))).is_empty()
+    };
     let types = "azure scim v2.0,bamboohr,breathe hr,cezanne hr,cyberark scim v2.0,fourth hr,generic scim v2.0,gsuite directory,hibob,\
                  sailpoint scim v2.0,jump cloud scim v2.0,okta scim v2.0,onelogin scim v2.0,people hr,personio,pingfederate scim v2.0,\
                  rippling scim v2.0,s3,sftp,sftp workday,workday";
@@ -1104,24 +1458,35 @@ fn the_schemas_know_the_words_times_and_cursors_of_the_api() {
     for state in ["linked", "unlinked", "validating", "invalid_credentials", "deleting"] {
         assert!(directory("state", state));
     }
-    assert!(!directory("state", "active") && !directory("state", "inactive"), "the words of events");
+    assert!(
+        !directory("state", "active") && !directory("state", "inactive"),
+        "the words of events"
+    );
     let event = |name: &str, key: &str, value: &str| {
         let sample = event_sample(name, with(event_directory_sample(), key, json!(value)));
         faults("event.json", &sample).is_empty()
     };
     assert!(!directory("type", "gusto") && !directory("type", "rippling"), "only events say these");
-    assert!(event("dsync.activated", "type", "gusto") && event("dsync.activated", "type", "rippling"));
+    assert!(
+        event("dsync.activated", "type", "gusto") && event("dsync.activated", "type", "rippling")
+    );
     assert!(types.split(',').all(|kind| event("dsync.activated", "type", kind)));
     for state in ["active", "validating", "invalid_credentials", "inactive", "deleting"] {
         assert!(event("dsync.activated", "state", state));
         assert_eq!(event("dsync.deactivated", "state", state), state == "inactive");
     }
     assert!(!event("dsync.activated", "state", "linked"), "a word of the read API");
-    assert!(!event("dsync.deleted", "name", "x"), "a deletion has neither external key nor domains");
+    assert!(
+        !event("dsync.deleted", "name", "x"),
+        "a deletion has neither external key nor domains"
+    );
     for name in ["dsync.user.promoted", "dsync.nothing", "rollcall.directory.deleted"] {
         assert!(!event(name, "name", "x"), "{name} is no event of the list");
     }
-    assert!(!faults("directory_user.json", &with(user_sample(), "groups", json!([]))).is_empty(), "members stand without their groups");
+    assert!(
+        !faults("directory_user.json", &with(user_sample(), "groups", json!([]))).is_empty(),
+        "members stand without their groups"
+    );
     let bad = [
         "2026-01-15T12:00:00Z",
         "2026-01-15T12:00:00.000",
@@ -1140,5 +1505,10 @@ fn the_schemas_know_the_words_times_and_cursors_of_the_api() {
         list["list_metadata"]["after"] = value;
         faults("list.json#/$defs/directories", &list).is_empty()
     };
-    assert!(cursor(Value::Null) && cursor(json!("directory_1")) && !cursor(json!("")) && !cursor(json!(1)));
+    assert!(
+        cursor(Value::Null)
+            && cursor(json!("directory_1"))
+            && !cursor(json!(""))
+            && !cursor(json!(1))
+    );
 }

@@ -15,7 +15,11 @@ pub fn smallest_of_roles(seed: u64) -> String {
 }
 
 /// What is left of a history when every step is gone without which they still differ, and how they differ then.
-pub fn smallest(seed: u64, history: History, difference: impl Fn(&Stage) -> Option<String>) -> String {
+pub fn smallest(
+    seed: u64,
+    history: History,
+    difference: impl Fn(&Stage) -> Option<String>,
+) -> String {
     let difference = |steps: &[&Step]| {
         let folder = tempfile::tempdir().unwrap();
         let mut stage = Stage::new(Some(Server::start(folder.path())));
@@ -35,7 +39,8 @@ pub fn smallest(seed: u64, history: History, difference: impl Fn(&Stage) -> Opti
     while size > 0 {
         let mut at = 0;
         while at < kept.len() {
-            let fewer: Vec<&Step> = kept[..at].iter().chain(&kept[(at + size).min(kept.len())..]).copied().collect();
+            let fewer: Vec<&Step> =
+                kept[..at].iter().chain(&kept[(at + size).min(kept.len())..]).copied().collect();
             if difference(&fewer).is_some() {
                 kept = fewer;
             } else {
@@ -52,7 +57,9 @@ fn apply(stage: &mut Stage, step: &Step) {
     match step {
         Step::Deliver(delivery) => stage.deliver(&delivery.body, now_ms() + delivery.shift_ms),
         Step::Act(Act::Policy(inactive_users, from)) => stage.set_policy(inactive_users, *from),
-        Step::Act(Act::Mapping(mapping, from, note)) => drop(stage.set_mapping(mapping, *from, note.clone())),
+        Step::Act(Act::Mapping(mapping, from, note)) => {
+            drop(stage.set_mapping(mapping, *from, note.clone()))
+        }
         Step::Act(Act::Deletion(directory)) => stage.delete_directory(directory),
     }
 }
@@ -64,8 +71,12 @@ fn describe(step: &Step) -> String {
             Ok(body) => body.to_string(),
             Err(_) => String::from_utf8_lossy(&delivery.body).into_owned(),
         },
-        Step::Act(Act::Policy(inactive_users, moment)) => format!("policy {inactive_users} from {}", from(moment)),
-        Step::Act(Act::Mapping(mapping, moment, _)) => format!("mapping {mapping} from {}", from(moment)),
+        Step::Act(Act::Policy(inactive_users, moment)) => {
+            format!("policy {inactive_users} from {}", from(moment))
+        }
+        Step::Act(Act::Mapping(mapping, moment, _)) => {
+            format!("mapping {mapping} from {}", from(moment))
+        }
         Step::Act(Act::Deletion(directory)) => format!("deletion of {directory}"),
     }
 }
@@ -76,20 +87,34 @@ fn difference_in_roles(stage: &Stage) -> Option<String> {
     let differ = |url: &str, model: Value| {
         let server = stage.without_recorded_at(stage.server().get(url).json()["data"].clone());
         let difference = first_difference(&server, &model);
-        (server != model).then(|| format!("{url}\n server {server:#}\n model  {model:#}\n {difference}"))
+        (server != model)
+            .then(|| format!("{url}\n server {server:#}\n model  {model:#}\n {difference}"))
     };
     (0..=world.head()).rev().find_map(|known_at| {
         let cut = Cut { as_of_ms: None, known_at: Some(known_at) };
         let users = world.ids().users;
-        let mut periods = users.iter().filter_map(|user| Some((user, world.role_periods(user, cut)?)));
+        let mut periods =
+            users.iter().filter_map(|user| Some((user, world.role_periods(user, cut)?)));
         let differing = periods.find_map(|(user, periods)| {
-            differ(&format!("/rollcall/v1/users/{}/roles?limit=1000&known_at={known_at}", percent_encoded(user)), json!(periods))
+            differ(
+                &format!(
+                    "/rollcall/v1/users/{}/roles?limit=1000&known_at={known_at}",
+                    percent_encoded(user)
+                ),
+                json!(periods),
+            )
         });
         let moments = world.turning_points(cut).into_iter().filter(|moment| *moment < now);
         differing.or_else(|| {
             moments.into_iter().find_map(|moment| {
-                let url = format!("/rollcall/v1/role_assignments?limit=1000&known_at={known_at}&as_of={}", rfc3339(moment));
-                differ(&url, json!(world.role_assignments(&[], Cut { as_of_ms: Some(moment), ..cut })))
+                let url = format!(
+                    "/rollcall/v1/role_assignments?limit=1000&known_at={known_at}&as_of={}",
+                    rfc3339(moment)
+                );
+                differ(
+                    &url,
+                    json!(world.role_assignments(&[], Cut { as_of_ms: Some(moment), ..cut })),
+                )
             })
         })
     })

@@ -14,13 +14,43 @@ const G: &str = r#"{"object":"event","id":"event_01H","event":"dsync.user.update
 
 /// Secret, time, signature and body, published by the makers of client libraries or computed from the definition.
 const VECTORS: [(&str, &str, &str, &str); 7] = [
-    ("2sAZJlbjP8Ce3rwkKEv2GfKef", "1722443701539", "bd54a3768f461461c8439c2f97ab0d646ef3976f84d5d5b132d18f2fa89cdad5", A),
-    ("2sAZJlbjP8Ce3rwkKEv2GfKef", "1722443701539", "f82f88dd60d5bc8a803686a27f83ce148b8c37c54490c52b77d00d62da891f1b", B),
-    ("1lyKDzhJjuCkIscIWqkSe4YsQ", "1632409405772", "67612f0e74f008b436a13b00266f90ef5c13f9cbcf6262206f5f4a539ff61702", C),
-    ("nTqlYkHe6GyqYkmUQWksUWYmQ", "1634310434103", "0de6f84a9c3dd217973c44dffbcb3fd1225a4ab453e08b608491479ebab382e8", D),
+    (
+        "2sAZJlbjP8Ce3rwkKEv2GfKef",
+        "1722443701539",
+        "bd54a3768f461461c8439c2f97ab0d646ef3976f84d5d5b132d18f2fa89cdad5",
+        A,
+    ),
+    (
+        "2sAZJlbjP8Ce3rwkKEv2GfKef",
+        "1722443701539",
+        "f82f88dd60d5bc8a803686a27f83ce148b8c37c54490c52b77d00d62da891f1b",
+        B,
+    ),
+    (
+        "1lyKDzhJjuCkIscIWqkSe4YsQ",
+        "1632409405772",
+        "67612f0e74f008b436a13b00266f90ef5c13f9cbcf6262206f5f4a539ff61702",
+        C,
+    ),
+    (
+        "nTqlYkHe6GyqYkmUQWksUWYmQ",
+        "1634310434103",
+        "0de6f84a9c3dd217973c44dffbcb3fd1225a4ab453e08b608491479ebab382e8",
+        D,
+    ),
     ("secret", "1234567890", "b7c9fa4ea6f1837cb8a8ab0ee9f36e641773f21da4fabcc8da9addf9bce079c8", E),
-    ("whsec_test", "1700000000000", "c1b5a1170e44015ffcd5cc0a22f6c8ddb10690f6c810af585ad412fa499ed5e9", F),
-    ("s3crét", "1700000000001", "8756fcd813a1b16e375406bdca19cef95b08b193119f598dc476fdc868a4ece5", G),
+    (
+        "whsec_test",
+        "1700000000000",
+        "c1b5a1170e44015ffcd5cc0a22f6c8ddb10690f6c810af585ad412fa499ed5e9",
+        F,
+    ),
+    (
+        "s3crét",
+        "1700000000001",
+        "8756fcd813a1b16e375406bdca19cef95b08b193119f598dc476fdc868a4ece5",
+        G,
+    ),
 ];
 
 fn verify(secrets: &[&str], header: &str, body: &str, now: i64) -> Result<Verified, Rejection> {
@@ -33,12 +63,20 @@ fn the_published_vectors_verify_and_one_changed_byte_does_not() {
     for (secret, t, v1, body) in VECTORS {
         let (now, header) = (t.parse().unwrap(), format!("t={t}, v1={v1}"));
         let verified = verify(&["another", secret], &header, body, now).unwrap();
-        let Proof::Webhook { t: signed_at, v1: kept, .. } = verified.proof() else { panic!("a webhook is proven by its signature") };
+        let Proof::Webhook { t: signed_at, v1: kept, .. } = verified.proof() else {
+            panic!("a webhook is proven by its signature")
+        };
         assert_eq!((*signed_at, hex::encode(kept)), (now, v1.to_owned()));
         assert_eq!(verified.body(), body.as_bytes());
-        assert_eq!(verify(&[secret], &header, &body.replacen('{', "{ ", 1), now).unwrap_err(), Rejection::Mismatch);
+        assert_eq!(
+            verify(&[secret], &header, &body.replacen('{', "{ ", 1), now).unwrap_err(),
+            Rejection::Mismatch
+        );
         assert_eq!(verify(&["another"], &header, body, now).unwrap_err(), Rejection::Mismatch);
-        assert_eq!(verify(&[secret], &format!("t={t}1, v1={v1}"), body, now).unwrap_err(), Rejection::Mismatch);
+        assert_eq!(
+            verify(&[secret], &format!("t={t}1, v1={v1}"), body, now).unwrap_err(),
+            Rejection::Mismatch
+        );
     }
 }
 
@@ -46,7 +84,9 @@ fn the_published_vectors_verify_and_one_changed_byte_does_not() {
 fn the_tolerance_holds_both_ways_and_includes_its_bound() {
     let (secret, t, v1, body) = VECTORS[5];
     let (t_ms, header): (i64, _) = (t.parse().unwrap(), format!("t={t}, v1={v1}"));
-    for (shift, accepted) in [(0, true), (180_000, true), (-180_000, true), (180_001, false), (-180_001, false)] {
+    for (shift, accepted) in
+        [(0, true), (180_000, true), (-180_000, true), (180_001, false), (-180_001, false)]
+    {
         let result = verify(&[secret], &header, body, t_ms + shift);
         assert_eq!(result.err(), (!accepted).then_some(Rejection::OutsideTolerance), "{shift}");
     }
@@ -97,7 +137,10 @@ fn headers_are_read_liberally_and_malformed_ones_refused() {
         let got = if answer.status == 200 { "accepted".into() } else { answer.code() };
         assert_eq!(got, expected, "`{header}`");
         assert_eq!(answer.status, if expected == "accepted" { 200 } else { 401 });
-        assert!(!String::from_utf8_lossy(&answer.body).contains(&good), "a signature is never repeated");
+        assert!(
+            !String::from_utf8_lossy(&answer.body).contains(&good),
+            "a signature is never repeated"
+        );
     }
     let answer = server.post_with(body, &[]);
     assert_eq!((answer.status, answer.code().as_str()), (401, "signature_missing"));
@@ -108,12 +151,19 @@ fn headers_are_read_liberally_and_malformed_ones_refused() {
 fn several_secrets_are_active_at_once() {
     let folder = tempfile::tempdir().unwrap();
     let mut command = std::process::Command::new("env");
-    command.arg("ROLLCALL_WEBHOOK_SECRETS=old, new").arg("WORKOS_WEBHOOK_SECRET=third").arg(super::kit::binary());
+    command
+        .arg("ROLLCALL_WEBHOOK_SECRETS=old, new")
+        .arg("WORKOS_WEBHOOK_SECRET=third")
+        .arg(super::kit::binary());
     let server = Server::start_command(command, folder.path(), &[]);
     for (secret, status) in [("old", 200), ("new", 200), ("third", 200), (SECRET, 401)] {
         let body = format!(r#"{{"id":"{secret}","event":"x"}}"#);
         let header = signature(secret, &now_ms().to_string(), body.as_bytes());
-        assert_eq!(server.post_with(body.as_bytes(), &[("workos-signature", &header)]).status, status, "{secret}");
+        assert_eq!(
+            server.post_with(body.as_bytes(), &[("workos-signature", &header)]).status,
+            status,
+            "{secret}"
+        );
     }
 }
 
@@ -159,7 +209,11 @@ fn every_other_error_has_its_status_and_code() {
         let body = answer.json();
         assert!(body["message"].is_string() && body.get("error").is_none(), "{path}: {body}");
         assert_eq!(body.get("errors").is_some(), status == 422, "{path}: {body}");
-        assert_eq!(answer.header("content-type"), Some("application/json; charset=utf-8"), "{path}");
+        assert_eq!(
+            answer.header("content-type"),
+            Some("application/json; charset=utf-8"),
+            "{path}"
+        );
         assert!(answer.header("x-request-id").is_some_and(|id| !id.is_empty()), "{path}");
     }
     for path in [
@@ -178,17 +232,39 @@ fn only_a_known_key_may_read() {
     let folder = tempfile::tempdir().unwrap();
     let server = Server::start(folder.path());
     let prefix = API_KEY[..3].to_owned();
-    let headers =
-        [None, Some(""), Some("Bearer"), Some("Bearer "), Some("Bearer x"), Some(API_KEY), Some("Basic sk_test"), Some(prefix.as_str())];
+    let headers = [
+        None,
+        Some(""),
+        Some("Bearer"),
+        Some("Bearer "),
+        Some("Bearer x"),
+        Some(API_KEY),
+        Some("Basic sk_test"),
+        Some(prefix.as_str()),
+    ];
     for header in headers {
-        let headers: Vec<(&str, &str)> = header.map(|value| ("Authorization", value)).into_iter().collect();
-        for path in ["/directories", "/directory_users?directory=d", "/rollcall/v1/quarantine", "/rollcall/v1/projections"] {
+        let headers: Vec<(&str, &str)> =
+            header.map(|value| ("Authorization", value)).into_iter().collect();
+        for path in [
+            "/directories",
+            "/directory_users?directory=d",
+            "/rollcall/v1/quarantine",
+            "/rollcall/v1/projections",
+        ] {
             let answer = server.get_with(path, &headers);
-            assert_eq!((answer.status, answer.code().as_str()), (401, "unauthorized"), "{header:?} {path}");
+            assert_eq!(
+                (answer.status, answer.code().as_str()),
+                (401, "unauthorized"),
+                "{header:?} {path}"
+            );
         }
     }
     for header in [format!("Bearer {API_KEY}"), format!("bearer  {API_KEY} ")] {
-        assert_eq!(server.get_with("/directories", &[("Authorization", &header)]).status, 200, "{header}");
+        assert_eq!(
+            server.get_with("/directories", &[("Authorization", &header)]).status,
+            200,
+            "{header}"
+        );
     }
     for open in ["/healthz", "/readyz"] {
         assert_eq!(server.get_with(open, &[]).status, 200);
@@ -208,7 +284,8 @@ fn bodies_are_bounded_and_taken_as_they_are() {
     assert_eq!((answer.status, answer.code().as_str()), (413, "body_too_large"));
     let header = signature(SECRET, &now_ms().to_string(), b"x");
     for (encoding, status) in [("gzip", 415), ("br", 415), ("identity", 200), ("Identity", 200)] {
-        let answer = server.post_with(b"x", &[("WorkOS-Signature", &header), ("Content-Encoding", encoding)]);
+        let answer = server
+            .post_with(b"x", &[("WorkOS-Signature", &header), ("Content-Encoding", encoding)]);
         assert_eq!(answer.status, status, "{encoding}");
         if status == 415 {
             assert_eq!(answer.code(), "unsupported_encoding");

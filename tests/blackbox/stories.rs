@@ -45,7 +45,11 @@ pub struct Story {
 
 pub fn stories() -> Vec<Story> {
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fixtures");
-    let mut folders: Vec<PathBuf> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.is_dir()).collect();
+    let mut folders: Vec<PathBuf> = fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.is_dir())
+        .collect();
     folders.sort();
     folders.into_iter().map(read_story).collect()
 }
@@ -62,14 +66,27 @@ fn read_story(folder: PathBuf) -> Story {
         } else {
             Vec::new()
         },
-        deciding: story["deciding"].as_array().unwrap().iter().map(|id| id.as_str().unwrap().to_owned()).collect(),
-        questions: lines("questions.jsonl").iter().map(|line| serde_json::from_str(line).unwrap()).collect(),
+        deciding: story["deciding"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|id| id.as_str().unwrap().to_owned())
+            .collect(),
+        questions: lines("questions.jsonl")
+            .iter()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect(),
     }
 }
 
 impl Story {
     /// Sees that `ask` gets the answers that the story gives.
-    pub fn check(&self, questions: impl Iterator<Item = usize>, order: &str, ask: impl Fn(&str) -> (u16, Value)) {
+    pub fn check(
+        &self,
+        questions: impl Iterator<Item = usize>,
+        order: &str,
+        ask: impl Fn(&str) -> (u16, Value),
+    ) {
         for question in questions.map(|at| &self.questions[at]) {
             let (status, answer) = ask(&question.ask);
             assert!(
@@ -97,11 +114,16 @@ impl Story {
 
     /// The acts that change something, at their places: what the others are answered depends on which events came before them.
     pub fn deeds(&self) -> impl Iterator<Item = &Act> + Clone {
-        self.acts.iter().filter(|act| act.status == 200 && act.method != "GET" && !act.path.ends_with("/preview"))
+        self.acts.iter().filter(|act| {
+            act.status == 200 && act.method != "GET" && !act.path.ends_with("/preview")
+        })
     }
 
     /// Events, with acts each after as many of them as it stands behind.
-    pub fn steps<'a>(events: impl IntoIterator<Item = &'a str>, acts: impl Iterator<Item = &'a Act> + Clone) -> Vec<Step<'a>> {
+    pub fn steps<'a>(
+        events: impl IntoIterator<Item = &'a str>,
+        acts: impl Iterator<Item = &'a Act> + Clone,
+    ) -> Vec<Step<'a>> {
         let events: Vec<&str> = events.into_iter().collect();
         let mut steps = Vec::new();
         for at in 0..=events.len() {
@@ -113,17 +135,26 @@ impl Story {
 
     /// The questions whose answers do not depend on the order of delivery.
     pub fn orderless(&self) -> impl Iterator<Item = usize> {
-        let fixed = |question: &Question| ["known_at=", "/quarantine", "/changes"].iter().any(|part| question.ask.contains(part));
-        self.questions.iter().enumerate().filter(move |(_, question)| !fixed(question)).map(|(at, _)| at)
+        let fixed = |question: &Question| {
+            ["known_at=", "/quarantine", "/changes"].iter().any(|part| question.ask.contains(part))
+        };
+        self.questions
+            .iter()
+            .enumerate()
+            .filter(move |(_, question)| !fixed(question))
+            .map(|(at, _)| at)
     }
 
     /// The events with the deciding six in the `number`th of their 720 orders.
     pub fn reordered(&self, number: usize) -> Vec<&str> {
         let is_deciding = |event: &str| {
-            let id = serde_json::from_str::<Value>(event).ok().and_then(|event| Some(event["id"].as_str()?.to_owned()));
+            let id = serde_json::from_str::<Value>(event)
+                .ok()
+                .and_then(|event| Some(event["id"].as_str()?.to_owned()));
             id.is_some_and(|id| self.deciding.contains(&id))
         };
-        let (six, rest): (Vec<&str>, Vec<&str>) = self.events.iter().map(String::as_str).partition(|event| is_deciding(event));
+        let (six, rest): (Vec<&str>, Vec<&str>) =
+            self.events.iter().map(String::as_str).partition(|event| is_deciding(event));
         assert_eq!(six.len(), 6, "{}", self.name);
         let first = self.events.iter().position(|event| is_deciding(event)).unwrap();
         let mut events = rest[..first].to_vec();
@@ -146,7 +177,8 @@ fn permutation<T>(mut number: usize, mut items: Vec<T>) -> Vec<T> {
 
 #[test]
 fn the_permutations_are_720_different_ones() {
-    let all: std::collections::BTreeSet<Vec<u8>> = (0..720).map(|number| permutation(number, vec![0, 1, 2, 3, 4, 5])).collect();
+    let all: std::collections::BTreeSet<Vec<u8>> =
+        (0..720).map(|number| permutation(number, vec![0, 1, 2, 3, 4, 5])).collect();
     assert_eq!(all.len(), 720);
 }
 
@@ -192,7 +224,10 @@ fn six_orders_of_the_deciding_events_give_the_same_answers_over_http() {
             for step in Story::steps(story.reordered(number), story.deeds()) {
                 match step {
                     Step::Event(event) => drop(server.deliver(event)),
-                    Step::Act(act) => assert_eq!(server.act(&act.method, &act.path, act.body.as_ref()).status, act.status),
+                    Step::Act(act) => assert_eq!(
+                        server.act(&act.method, &act.path, act.body.as_ref()).status,
+                        act.status
+                    ),
                 }
             }
             let ask = |path: &str| {

@@ -38,9 +38,19 @@ fn log() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     let server = Server::start(folder.path());
     for id in ["a", "b", "c"] {
-        server.deliver(&user(&format!("u{id}"), "d", "ana", "2025-01-01T00:00:00.000Z", id, "dsync.user.created"));
+        server.deliver(&user(
+            &format!("u{id}"),
+            "d",
+            "ana",
+            "2025-01-01T00:00:00.000Z",
+            id,
+            "dsync.user.created",
+        ));
     }
-    assert_eq!(server.put("/rollcall/v1/policy", &json!({ "inactive_users": "delete" })).status, 200);
+    assert_eq!(
+        server.put("/rollcall/v1/policy", &json!({ "inactive_users": "delete" })).status,
+        200
+    );
     assert_eq!(server.stop(), 0);
     folder
 }
@@ -55,10 +65,17 @@ fn a_sound_log_is_told_to_people_and_to_programs() {
         "signatures": { "verified": 3, "key_not_at_hand": 0, "wrong": 0 }, "acknowledged": { "state": "same", "size": 4 },
     });
     assert!(super::kit::holds(&wanted, &found.json), "{}", found.json);
-    assert_eq!((&found.json["tree"]["size"], &found.json["tree"]["tiles_complete"]), (&json!(4), &json!(true)));
-    let output = command(folder.path(), &[("ROLLCALL_WEBHOOK_SECRETS", "retired")]).output().unwrap();
+    assert_eq!(
+        (&found.json["tree"]["size"], &found.json["tree"]["tiles_complete"]),
+        (&json!(4), &json!(true))
+    );
+    let output =
+        command(folder.path(), &[("ROLLCALL_WEBHOOK_SECRETS", "retired")]).output().unwrap();
     let said = String::from_utf8(output.stdout).unwrap();
-    assert_eq!((output.status.code(), String::from_utf8_lossy(&output.stderr).as_ref()), (Some(0), ""));
+    assert_eq!(
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).as_ref()),
+        (Some(0), "")
+    );
     let root = found.json["tree"]["root"].as_str().unwrap();
     let lines = [
         ": 4 records\n",
@@ -81,7 +98,11 @@ fn whoever_asks_for_what_cannot_be_verified_is_told_so() {
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "nothing was made of it");
     let server = Server::start(folder.path());
     let in_use = verify(folder.path(), &[]);
-    assert!(in_use.code == 1 && in_use.errors.contains("is in use by another process: stop the server"), "{}", in_use.errors);
+    assert!(
+        in_use.code == 1 && in_use.errors.contains("is in use by another process: stop the server"),
+        "{}",
+        in_use.errors
+    );
     drop(server);
 }
 
@@ -97,10 +118,17 @@ fn a_log_that_a_server_refuses_is_verified_and_its_damage_told() {
     std::fs::remove_dir_all(folder.path().join("store")).unwrap();
     copy(&old.path().join("store"), &folder.path().join("store"));
     let found = verify(folder.path(), &[]);
-    assert_eq!((found.code, &found.json["first_bad"], &found.json["records"]), (2, &json!(5), &json!(4)));
+    assert_eq!(
+        (found.code, &found.json["first_bad"], &found.json["records"]),
+        (2, &json!(5), &json!(4))
+    );
     let finding = json!([{ "first": 5, "last": 5, "part": "acknowledgement", "what": "5 records were acknowledged and 4 are left" }]);
     assert_eq!((&found.json["findings"], &found.json["sound"]), (&finding, &json!(false)));
-    assert!(found.errors.ends_with("is damaged: 1 finding, the first at record 5\n"), "{}", found.errors);
+    assert!(
+        found.errors.ends_with("is damaged: 1 finding, the first at record 5\n"),
+        "{}",
+        found.errors
+    );
 }
 
 #[test]
@@ -119,16 +147,32 @@ fn a_damaged_file_is_told_in_a_sentence() {
         assert!(!found.errors.contains("panicked at"), "{}", found.errors);
         match found.code {
             // The store made it good, or nothing lay there.
-            0 => assert_eq!((&found.json["records"], &found.json["acknowledged"]["state"]), (&json!(4), &json!("same"))),
-            code => assert!(code == 2 && found.errors.starts_with("rollcall: the "), "{code}: {}", found.errors),
+            0 => assert_eq!(
+                (&found.json["records"], &found.json["acknowledged"]["state"]),
+                (&json!(4), &json!("same"))
+            ),
+            code => assert!(
+                code == 2 && found.errors.starts_with("rollcall: the "),
+                "{code}: {}",
+                found.errors
+            ),
         }
         // Who reads that records are missing is told that nobody need have deleted them.
-        let missing = |finding: &&Value| finding["what"].as_str().unwrap().contains("records were acknowledged and");
-        if let Some(finding) = found.json["findings"].as_array().into_iter().flatten().find(missing) {
+        let missing = |finding: &&Value| {
+            finding["what"].as_str().unwrap().contains("records were acknowledged and")
+        };
+        if let Some(finding) = found.json["findings"].as_array().into_iter().flatten().find(missing)
+        {
             let what = finding["what"].as_str().unwrap();
-            let byte = what.split_once("the store's file was cut off at byte ").and_then(|(_, rest)| rest.split_once(' '));
-            let byte: usize = byte.and_then(|(byte, _)| byte.parse().ok()).unwrap_or_else(|| panic!("{what}"));
-            assert!(byte < written && what.ends_with("damage there, not deletion, may be the cause"), "{what}");
+            let byte = what
+                .split_once("the store's file was cut off at byte ")
+                .and_then(|(_, rest)| rest.split_once(' '));
+            let byte: usize =
+                byte.and_then(|(byte, _)| byte.parse().ok()).unwrap_or_else(|| panic!("{what}"));
+            assert!(
+                byte < written && what.ends_with("damage there, not deletion, may be the cause"),
+                "{what}"
+            );
             cut_off += 1;
         }
     }

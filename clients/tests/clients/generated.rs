@@ -11,7 +11,11 @@ use super::libraries::Library;
 use super::{Case, Needs};
 
 pub fn cases() -> Vec<Case> {
-    vec![Case::new("everything_generated_is_read_back", Needs::NodeAndPython, everything_is_read_back)]
+    vec![Case::new(
+        "everything_generated_is_read_back",
+        Needs::NodeAndPython,
+        everything_is_read_back,
+    )]
 }
 
 /// How many people, unless `ROLLCALL_CLIENTS_PEOPLE` says otherwise.
@@ -27,17 +31,23 @@ struct Everything {
 }
 
 fn everything_is_read_back() {
-    let people = std::env::var("ROLLCALL_CLIENTS_PEOPLE").map_or(PEOPLE, |text| text.parse().unwrap());
+    let people =
+        std::env::var("ROLLCALL_CLIENTS_PEOPLE").map_or(PEOPLE, |text| text.parse().unwrap());
     let events = generated(people);
     let server = Server::start();
     server.send_at_once(&events);
     let expected = replayed(&events);
     let count = |lists: &BTreeMap<String, Vec<String>>| lists.values().map(Vec::len).sum::<usize>();
-    assert!(count(&expected.users) > people / 2, "{people} people were asked for, and {} are there", count(&expected.users));
+    assert!(
+        count(&expected.users) > people / 2,
+        "{people} people were asked for, and {} are there",
+        count(&expected.users)
+    );
     assert!(count(&expected.members) > 0);
     for library in [Library::Node(11), Library::Python(10)] {
         let printed = library.run("everything", &server, &[]);
-        let read: Everything = serde_json::from_str(&printed).unwrap_or_else(|error| panic!("{error}: {printed}"));
+        let read: Everything =
+            serde_json::from_str(&printed).unwrap_or_else(|error| panic!("{error}: {printed}"));
         assert_eq!(read, expected, "{}", library.name());
     }
 }
@@ -45,8 +55,19 @@ fn everything_is_read_back() {
 /// One webhook a line, in order of delivery: some late, some twice.
 fn generated(people: usize) -> Vec<String> {
     let people = people.to_string();
-    let command = kit::rollcall(&["generate", "--people", &people, "--directories", "3", "--late", "0.1", "--seed", "7"]);
-    let printed = kit::finished(command, Duration::from_secs(120)).unwrap_or_else(|said| panic!("rollcall generate: {said}"));
+    let command = kit::rollcall(&[
+        "generate",
+        "--people",
+        &people,
+        "--directories",
+        "3",
+        "--late",
+        "0.1",
+        "--seed",
+        "7",
+    ]);
+    let printed = kit::finished(command, Duration::from_secs(120))
+        .unwrap_or_else(|said| panic!("rollcall generate: {said}"));
     printed.lines().map(str::to_owned).collect()
 }
 
@@ -56,14 +77,22 @@ type Entities = BTreeMap<String, String>;
 /// Everything as it stands after all events: each applied in the order in which it happened, over plain maps.
 fn replayed(bodies: &[String]) -> Everything {
     let mut ids = BTreeSet::new();
-    let mut events: Vec<Value> = bodies.iter().map(|body| serde_json::from_str(body).unwrap()).collect();
+    let mut events: Vec<Value> =
+        bodies.iter().map(|body| serde_json::from_str(body).unwrap()).collect();
     events.retain(|event: &Value| ids.insert(text(&event["id"])));
     events.sort_by_cached_key(|event| {
         let name = text(&event["event"]);
-        let closing = name.ends_with("deleted") || name.ends_with("removed") || name.ends_with("deactivated");
-        (text(&event["created_at"]), closing, text(&event["data"]["updated_at"]), text(&event["id"]))
+        let closing =
+            name.ends_with("deleted") || name.ends_with("removed") || name.ends_with("deactivated");
+        (
+            text(&event["created_at"]),
+            closing,
+            text(&event["data"]["updated_at"]),
+            text(&event["id"]),
+        )
     });
-    let (mut directories, mut users, mut groups) = (BTreeSet::new(), Entities::new(), Entities::new());
+    let (mut directories, mut users, mut groups) =
+        (BTreeSet::new(), Entities::new(), Entities::new());
     let mut memberships: BTreeSet<(String, String)> = BTreeSet::new();
     for event in &events {
         let (name, data) = (text(&event["event"]), &event["data"]);
@@ -73,7 +102,9 @@ fn replayed(bodies: &[String]) -> Everything {
             "dsync.activated" => drop(directories.insert(id)),
             "dsync.deleted" => {
                 directories.remove(&id);
-                memberships.retain(|(group, user)| groups.get(group) != Some(&id) && users.get(user) != Some(&id));
+                memberships.retain(|(group, user)| {
+                    groups.get(group) != Some(&id) && users.get(user) != Some(&id)
+                });
                 users.retain(|_, of| *of != id);
                 groups.retain(|_, of| *of != id);
             }
@@ -94,14 +125,27 @@ fn replayed(bodies: &[String]) -> Everything {
     }
     // Lists come newest first, and ids are in the order of creation.
     let newest = |ids: Vec<&String>| ids.into_iter().rev().cloned().collect::<Vec<_>>();
-    let of =
-        |entities: &Entities, directory: &String| newest(entities.iter().filter(|(_, of)| *of == directory).map(|(id, _)| id).collect());
+    let of = |entities: &Entities, directory: &String| {
+        newest(entities.iter().filter(|(_, of)| *of == directory).map(|(id, _)| id).collect())
+    };
     let members = |group: &String| {
-        newest(memberships.iter().filter(|(of, user)| of == group && users.contains_key(user)).map(|(_, user)| user).collect())
+        newest(
+            memberships
+                .iter()
+                .filter(|(of, user)| of == group && users.contains_key(user))
+                .map(|(_, user)| user)
+                .collect(),
+        )
     };
     Everything {
-        users: directories.iter().map(|directory| (directory.clone(), of(&users, directory))).collect(),
-        groups: directories.iter().map(|directory| (directory.clone(), of(&groups, directory))).collect(),
+        users: directories
+            .iter()
+            .map(|directory| (directory.clone(), of(&users, directory)))
+            .collect(),
+        groups: directories
+            .iter()
+            .map(|directory| (directory.clone(), of(&groups, directory)))
+            .collect(),
         members: groups.keys().map(|group| (group.clone(), members(group))).collect(),
         directories: newest(directories.iter().collect()),
     }

@@ -22,10 +22,16 @@ const WITHIN: Duration = Duration::from_secs(120);
 /// A command of Rollcall, with an environment of its own.
 pub fn rollcall(arguments: &[&str]) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
-    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("ROLLCALL_")) {
+    for (name, _) in
+        std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("ROLLCALL_"))
+    {
         command.env_remove(name);
     }
-    command.env_remove("WORKOS_WEBHOOK_SECRET").env(AS_ROLLCALL, "1").env("ROLLCALL_LOG", "error").args(arguments);
+    command
+        .env_remove("WORKOS_WEBHOOK_SECRET")
+        .env(AS_ROLLCALL, "1")
+        .env("ROLLCALL_LOG", "error")
+        .args(arguments);
     command
 }
 
@@ -43,7 +49,10 @@ impl Server {
     pub fn start() -> Server {
         let folder = tempfile::tempdir().unwrap();
         let mut command = rollcall(&["serve", "--listen", "127.0.0.1:0", "--data"]);
-        command.arg(folder.path().join("data")).env("ROLLCALL_WEBHOOK_SECRETS", SECRET).env("ROLLCALL_API_KEYS", API_KEY);
+        command
+            .arg(folder.path().join("data"))
+            .env("ROLLCALL_WEBHOOK_SECRETS", SECRET)
+            .env("ROLLCALL_API_KEYS", API_KEY);
         let (child, output, url) = started(command);
         Server { child, _output: output, url, folder }
     }
@@ -62,12 +71,18 @@ impl Server {
 
     /// Delivers many webhooks, several at a time: in which order they arrive is left to chance.
     pub fn send_at_once(&self, lines: &[String]) {
-        send(&format!("{}/webhooks/workos", self.url), &self.file("many.jsonl", lines.join("\n").as_bytes()), 16);
+        send(
+            &format!("{}/webhooks/workos", self.url),
+            &self.file("many.jsonl", lines.join("\n").as_bytes()),
+            16,
+        );
     }
 
     /// Delivers webhooks in their order.
     pub fn send_lines<'a>(&self, lines: impl IntoIterator<Item = &'a str>) {
-        self.send(&self.file("events.jsonl", lines.into_iter().collect::<Vec<_>>().join("\n").as_bytes()));
+        self.send(
+            &self.file("events.jsonl", lines.into_iter().collect::<Vec<_>>().join("\n").as_bytes()),
+        );
     }
 
     /// The server's data folder.
@@ -102,7 +117,15 @@ pub fn started(mut command: Command) -> (Child, BufReader<ChildStdout>, String) 
 
 /// `rollcall send` of a file to a URL, so many at a time.
 pub fn send(url: &str, events: &Path, at_once: usize) {
-    let mut command = rollcall(&["send", "--url", url, "--secret", SECRET, "--concurrency", &at_once.to_string()]);
+    let mut command = rollcall(&[
+        "send",
+        "--url",
+        url,
+        "--secret",
+        SECRET,
+        "--concurrency",
+        &at_once.to_string(),
+    ]);
     command.arg(events);
     finished(command, WITHIN).unwrap_or_else(|said| panic!("rollcall send: {said}"));
 }
@@ -189,8 +212,14 @@ fn receive(stream: TcpStream, delivered: &mpsc::Sender<Delivery>) {
         }
         let mut body = vec![0; body_bytes];
         reader.read_exact(&mut body).unwrap();
-        delivered.send(Delivery { header: header.unwrap(), body: String::from_utf8(body).unwrap() }).unwrap();
-        (&stream).write_all(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}").unwrap();
+        delivered
+            .send(Delivery { header: header.unwrap(), body: String::from_utf8(body).unwrap() })
+            .unwrap();
+        (&stream)
+            .write_all(
+                b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}",
+            )
+            .unwrap();
     }
 }
 
@@ -216,7 +245,8 @@ pub fn fixtures() -> PathBuf {
 }
 
 pub fn lines(path: &Path) -> Vec<String> {
-    let text = std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let text =
+        std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     text.lines().filter(|line| !line.is_empty()).map(str::to_owned).collect()
 }
 

@@ -24,7 +24,13 @@ pub enum Library {
     Python(u32),
 }
 
-pub const ALL: [Library; 5] = [Library::Node(11), Library::Node(10), Library::Node(7), Library::Python(10), Library::Python(5)];
+pub const ALL: [Library; 5] = [
+    Library::Node(11),
+    Library::Node(10),
+    Library::Node(7),
+    Library::Python(10),
+    Library::Python(5),
+];
 
 impl Library {
     pub fn name(self) -> String {
@@ -47,13 +53,19 @@ impl Library {
             Library::Node(version) => {
                 let mut command = Command::new("node");
                 command.arg(sources().join("node").join(format!("{topic}.mjs")));
-                command.env("LIBRARY", format!("workos-{version}")).env("LIBRARIES", node_modules());
+                command
+                    .env("LIBRARY", format!("workos-{version}"))
+                    .env("LIBRARIES", node_modules());
                 command
             }
             Library::Python(version) => {
                 let mut command = Command::new(venv(version).join("bin/python"));
-                command.arg(sources().join("python").join(format!("{}.py", topic.replace('-', "_"))));
-                command.env("LIBRARY", version.to_string()).env("PYTHONDONTWRITEBYTECODE", "1").env_remove("PYTHONPATH");
+                command
+                    .arg(sources().join("python").join(format!("{}.py", topic.replace('-', "_"))));
+                command
+                    .env("LIBRARY", version.to_string())
+                    .env("PYTHONDONTWRITEBYTECODE", "1")
+                    .env_remove("PYTHONPATH");
                 command
             }
         };
@@ -71,7 +83,8 @@ impl Library {
     pub fn run(self, topic: &str, server: &Server, arguments: &[&str]) -> String {
         let mut command = self.script(topic, server);
         command.args(arguments);
-        kit::finished(command, SCRIPT_WITHIN).unwrap_or_else(|said| panic!("{} {topic}: {said}", self.name()))
+        kit::finished(command, SCRIPT_WITHIN)
+            .unwrap_or_else(|said| panic!("{} {topic}: {said}", self.name()))
     }
 }
 
@@ -87,16 +100,17 @@ pub fn python() -> PathBuf {
 pub fn go_program(name: &str) -> PathBuf {
     let source = sources().join(format!("go/{name}.go"));
     let version = Command::new("go").arg("version").output().unwrap().stdout;
-    let folder = installed(&format!("go-{name}"), std::slice::from_ref(&source), &version, |folder| {
-        let mut go = Command::new("go");
-        go.args(["build", "-o"]).arg(folder.join(name)).arg(&source).current_dir(folder);
-        go.env("GOPATH", GOPATH)
-            .env("GO111MODULE", "off")
-            .env("GOFLAGS", "")
-            .env("GOTOOLCHAIN", "local")
-            .env("GOCACHE", folder.join("cache"));
-        vec![go]
-    });
+    let folder =
+        installed(&format!("go-{name}"), std::slice::from_ref(&source), &version, |folder| {
+            let mut go = Command::new("go");
+            go.args(["build", "-o"]).arg(folder.join(name)).arg(&source).current_dir(folder);
+            go.env("GOPATH", GOPATH)
+                .env("GO111MODULE", "off")
+                .env("GOFLAGS", "")
+                .env("GOTOOLCHAIN", "local")
+                .env("GOCACHE", folder.join("cache"));
+            vec![go]
+        });
     folder.join(name)
 }
 
@@ -117,18 +131,32 @@ pub struct Missing {
 impl Missing {
     pub fn here() -> Missing {
         let succeeds = |program: &str, arguments: &[&str]| {
-            let status = Command::new(program).args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
+            let status = Command::new(program)
+                .args(arguments)
+                .stdin(Stdio::null())
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .status();
             status.is_ok_and(|status| status.success())
         };
-        let on_path =
-            |program: &str| std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()).any(|dir| dir.join(program).is_file());
+        let on_path = |program: &str| {
+            std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default())
+                .any(|dir| dir.join(program).is_file())
+        };
         Missing {
             // Before 20 Node has no `crypto` of its own, which the library calls.
-            node: !succeeds("node", &["-e", "process.exit(parseInt(process.versions.node) >= 20 ? 0 : 1)"]) || !on_path("npm"),
+            node: !succeeds(
+                "node",
+                &["-e", "process.exit(parseInt(process.versions.node) >= 20 ? 0 : 1)"],
+            ) || !on_path("npm"),
             // Debian ships Python without what makes a virtual environment.
-            python: !succeeds("python3", &["-c", "import sys, venv, ensurepip; assert sys.version_info >= (3, 11)"]),
+            python: !succeeds(
+                "python3",
+                &["-c", "import sys, venv, ensurepip; assert sys.version_info >= (3, 11)"],
+            ),
             curl: !on_path("curl"),
-            go: !succeeds("go", &["version"]) || !Path::new(GOPATH).join("src/golang.org/x/mod/sumdb/tlog").is_dir(),
+            go: !succeeds("go", &["version"])
+                || !Path::new(GOPATH).join("src/golang.org/x/mod/sumdb/tlog").is_dir(),
             openssl: !succeeds("openssl", &["version"]),
         }
     }
@@ -136,14 +164,20 @@ impl Missing {
     /// What `needs` lacks here.
     pub fn of(&self, needs: Needs) -> Option<&'static str> {
         let lacking = |missing: bool, name: &'static str| missing.then_some(name);
-        let (node, python) = (lacking(self.node, "Node 20 or newer with npm"), lacking(self.python, "Python 3.11 or newer with venv"));
+        let (node, python) = (
+            lacking(self.node, "Node 20 or newer with npm"),
+            lacking(self.python, "Python 3.11 or newer with venv"),
+        );
         match needs {
             Needs::Nothing => None,
             Needs::Node => node,
             Needs::Python => python,
             Needs::NodeAndPython => node.or(python),
             Needs::Curl => lacking(self.curl, "curl"),
-            Needs::Go => lacking(self.go, "Go with golang.org/x/mod, such as Debian's golang-go and golang-golang-x-mod-dev,"),
+            Needs::Go => lacking(
+                self.go,
+                "Go with golang.org/x/mod, such as Debian's golang-go and golang-golang-x-mod-dev,",
+            ),
             Needs::Openssl => lacking(self.openssl, "openssl"),
         }
     }
@@ -166,18 +200,37 @@ fn node_modules() -> PathBuf {
 fn venv(version: u32) -> PathBuf {
     let requirements = sources().join(format!("python/workos-{version}.txt"));
     let interpreter = Command::new("python3").arg("--version").output().unwrap().stdout;
-    installed(&format!("python-{version}"), std::slice::from_ref(&requirements), &interpreter, |folder| {
-        let mut venv = Command::new("python3");
-        venv.args(["-m", "venv"]).arg(folder);
-        let mut pip = Command::new(folder.join("bin/python"));
-        pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--require-hashes", "-r"]).arg(&requirements);
-        vec![venv, pip]
-    })
+    installed(
+        &format!("python-{version}"),
+        std::slice::from_ref(&requirements),
+        &interpreter,
+        |folder| {
+            let mut venv = Command::new("python3");
+            venv.args(["-m", "venv"]).arg(folder);
+            let mut pip = Command::new(folder.join("bin/python"));
+            pip.args([
+                "-m",
+                "pip",
+                "install",
+                "--quiet",
+                "--disable-pip-version-check",
+                "--require-hashes",
+                "-r",
+            ])
+            .arg(&requirements);
+            vec![venv, pip]
+        },
+    )
 }
 
 /// The folder of an installation that belongs to exactly these lockfiles. The commands of `how` run unless it is complete already. A lock keeps
 /// other processes waiting meanwhile, and the mark is written last: what was broken off is begun anew.
-fn installed(name: &str, lockfiles: &[PathBuf], also: &[u8], how: impl FnOnce(&Path) -> Vec<Command>) -> PathBuf {
+fn installed(
+    name: &str,
+    lockfiles: &[PathBuf],
+    also: &[u8],
+    how: impl FnOnce(&Path) -> Vec<Command>,
+) -> PathBuf {
     let mut digest = Sha256::new();
     for file in lockfiles {
         digest.update(fs::read(file).unwrap());
@@ -194,7 +247,8 @@ fn installed(name: &str, lockfiles: &[PathBuf], also: &[u8], how: impl FnOnce(&P
         let _ = fs::remove_dir_all(&folder);
         fs::create_dir_all(&folder).unwrap();
         for command in how(&folder) {
-            kit::finished(command, INSTALL_WITHIN).unwrap_or_else(|said| panic!("cannot install {name}: {said}"));
+            kit::finished(command, INSTALL_WITHIN)
+                .unwrap_or_else(|said| panic!("cannot install {name}: {said}"));
         }
         File::create(&complete).unwrap();
     }

@@ -5,7 +5,13 @@
 //! built server lies.
 
 #![allow(unreachable_pub, reason = "the modules of a test binary are its own")]
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
 
 mod generated;
 mod kit;
@@ -51,7 +57,10 @@ fn main() -> ExitCode {
     let arguments = Arguments::from_args();
     let required = std::env::var_os("ROLLCALL_CLIENTS_REQUIRED").is_some_and(|value| value == "1");
     let missing = libraries::Missing::here();
-    let cases = [scripts::cases(), rust::cases(), generated::cases(), readme::cases(), proofs::cases()].into_iter().flatten();
+    let cases =
+        [scripts::cases(), rust::cases(), generated::cases(), readme::cases(), proofs::cases()]
+            .into_iter()
+            .flatten();
     let trials = cases.map(|case| {
         let lacking = missing.of(case.needs);
         let ignored = lacking.is_some() && !required;

@@ -18,14 +18,20 @@ const WITHIN: Duration = Duration::from_secs(180);
 
 pub fn cases() -> Vec<Case> {
     vec![
-        Case::new("proofs::python_believes_whole_bundles_and_no_changed_one", Needs::Python, || {
-            judges(|| {
-                let mut script = Command::new(python());
-                script.arg(sources().join("python/proofs.py"));
-                script
-            });
+        Case::new(
+            "proofs::python_believes_whole_bundles_and_no_changed_one",
+            Needs::Python,
+            || {
+                judges(|| {
+                    let mut script = Command::new(python());
+                    script.arg(sources().join("python/proofs.py"));
+                    script
+                });
+            },
+        ),
+        Case::new("proofs::go_believes_whole_bundles_and_no_changed_one", Needs::Go, || {
+            judges(|| Command::new(go_program("proofs")))
         }),
-        Case::new("proofs::go_believes_whole_bundles_and_no_changed_one", Needs::Go, || judges(|| Command::new(go_program("proofs")))),
         Case::new("proofs::the_examples_of_the_documents_run", Needs::Python, documents),
         Case::new("proofs::openssl_reads_the_key", Needs::Openssl, openssl),
     ]
@@ -58,19 +64,23 @@ fn judges(program: impl Fn() -> Command) {
     let server = Server::start();
     let events = kit::lines(&fixtures().join("0001-reorganisation/events.jsonl"));
     server.send_lines(events[..11].iter().map(String::as_str));
-    let older = server.file("older", bundle(&server, "1", &[])["checkpoint"].as_str().unwrap().as_bytes());
+    let older =
+        server.file("older", bundle(&server, "1", &[])["checkpoint"].as_str().unwrap().as_bytes());
     // The handover, signed by two keys, is of 12 records.
     let handover = server.file("handover", asked(&server, &["log-key", "rotate"]).as_bytes());
     server.send_lines(events[11..].iter().map(String::as_str));
     let (keys, size) = (keys(&server), events.len() + 1);
     let (some, none): ([&Path; 2], [&Path; 0]) = ([&older, &handover], []);
-    let prove = |seq: usize| bundle(&server, &seq.to_string(), if seq.is_multiple_of(3) { &some } else { &none });
+    let prove = |seq: usize| {
+        bundle(&server, &seq.to_string(), if seq.is_multiple_of(3) { &some } else { &none })
+    };
     let mut whole: Vec<Value> = (1..=size).map(prove).collect();
     whole.extend([bundle(&server, "5", &[&older]), bundle(&server, "31", &[&handover])]);
     let changed = changes(&bundle(&server, "8", &[&older, &handover]));
     assert!(changed.len() > 1500, "{}", changed.len());
     let questions = whole.iter().chain(changed.iter().map(|(_, bundle)| bundle));
-    let questions: Vec<String> = questions.map(|bundle| json!({ "keys": keys, "bundle": bundle }).to_string()).collect();
+    let questions: Vec<String> =
+        questions.map(|bundle| json!({ "keys": keys, "bundle": bundle }).to_string()).collect();
     let answers = answers(program(), &server.file("questions", questions.join("\n").as_bytes()));
     assert_eq!(answers.len(), questions.len());
     let (believed, refused) = answers.split_at(whole.len());
@@ -85,14 +95,20 @@ fn judges(program: impl Fn() -> Command) {
 
 /// Has a program tie a bundle to checkpoints that are held, by lines and by files: its own and its older ones, one that nothing ties to it, and one of
 /// another history, signed by the same key.
-fn holds(program: &impl Fn() -> Command, server: &Server, keys: &[String], [older, handover]: [&Path; 2]) {
+fn holds(
+    program: &impl Fn() -> Command,
+    server: &Server,
+    keys: &[String],
+    [older, handover]: [&Path; 2],
+) {
     let tied = bundle(server, "8", &[older, handover]);
     let untied = bundle(server, "8", &[]);
     let text = |path: &Path| fs::read_to_string(path).unwrap();
     let own = tied["checkpoint"].as_str().unwrap().to_owned();
     // Of the document's log everybody has the private key, and can write another history.
     let [example, example_key] = ["json", "vkey"].map(|kind| blocks("proofs.md", kind).concat());
-    let (example, example_key): (Value, _) = (serde_json::from_str(&example).unwrap(), example_key.trim().to_owned());
+    let (example, example_key): (Value, _) =
+        (serde_json::from_str(&example).unwrap(), example_key.trim().to_owned());
     let forked = forked(example["checkpoint"].as_str().unwrap());
     let foreign = example["checkpoint"].as_str().unwrap();
     let all = [keys, std::slice::from_ref(&example_key)].concat();
@@ -129,7 +145,10 @@ fn forked(note: &str) -> String {
     let text = format!("{}\n{}\n{}\n", lines[0], lines[1], BASE64_STANDARD.encode([7; 32]));
     let (name, signature) = lines[4].rsplit_once(' ').unwrap();
     let hash = &BASE64_STANDARD.decode(signature).unwrap()[..4];
-    format!("{text}\n{name} {}\n", BASE64_STANDARD.encode([hash, &key.sign(text.as_bytes()).to_bytes()].concat()))
+    format!(
+        "{text}\n{name} {}\n",
+        BASE64_STANDARD.encode([hash, &key.sign(text.as_bytes()).to_bytes()].concat())
+    )
 }
 
 /// What a program says to the lines of a file.
@@ -148,12 +167,25 @@ fn changes(bundle: &Value) -> Vec<(String, Value)> {
         *changed.pointer_mut(place.split(' ').next().unwrap()).unwrap() = value;
         changes.push((place, changed));
     };
-    let hashes = |place: &str| (0..bundle.pointer(place).unwrap().as_array().unwrap().len()).map(|at| format!("{place}/{at}")).collect();
-    let lists: Vec<Vec<String>> = ["/inclusion", "/older/0/consistency", "/older/1/consistency"].map(hashes).into();
-    for place in ["/receipt", "/salt", "/body"].map(str::to_owned).into_iter().chain(lists.into_iter().flatten()) {
-        let bytes = BASE64_STANDARD.decode(bundle.pointer(&place).unwrap().as_str().unwrap()).unwrap();
+    let hashes = |place: &str| {
+        (0..bundle.pointer(place).unwrap().as_array().unwrap().len())
+            .map(|at| format!("{place}/{at}"))
+            .collect()
+    };
+    let lists: Vec<Vec<String>> =
+        ["/inclusion", "/older/0/consistency", "/older/1/consistency"].map(hashes).into();
+    for place in ["/receipt", "/salt", "/body"]
+        .map(str::to_owned)
+        .into_iter()
+        .chain(lists.into_iter().flatten())
+    {
+        let bytes =
+            BASE64_STANDARD.decode(bundle.pointer(&place).unwrap().as_str().unwrap()).unwrap();
         for at in 0..bytes.len() {
-            change(format!("{place} byte {at}"), json!(BASE64_STANDARD.encode(flipped(&bytes, at))));
+            change(
+                format!("{place} byte {at}"),
+                json!(BASE64_STANDARD.encode(flipped(&bytes, at))),
+            );
         }
     }
     for place in ["/checkpoint", "/older/0/checkpoint", "/older/1/checkpoint"] {
@@ -239,7 +271,8 @@ fn documents() {
     let whole: Value = serde_json::from_str(&bundle).unwrap();
     let proven = "record 7 of 7 is proven\n";
     assert_eq!(run(&script, folder.path(), &[]).unwrap(), proven);
-    let (own, older) = (whole["checkpoint"].as_str().unwrap(), whole["older"][0]["checkpoint"].as_str().unwrap());
+    let (own, older) =
+        (whole["checkpoint"].as_str().unwrap(), whole["older"][0]["checkpoint"].as_str().unwrap());
     fs::write(folder.path().join("own"), own).unwrap();
     fs::write(folder.path().join("older"), older).unwrap();
     fs::write(folder.path().join("forked"), forked(own)).unwrap();
@@ -251,7 +284,9 @@ fn documents() {
     assert_eq!(run(&script, folder.path(), &["own"]).unwrap(), proven);
     run(&script, folder.path(), &["own", "older"]).unwrap_err();
     fs::write(&file, &bundle).unwrap();
-    let check = |file: &Path| kit::finished(rollcall(&["check", file.to_str().unwrap(), "--key", key.trim()]), WITHIN);
+    let check = |file: &Path| {
+        kit::finished(rollcall(&["check", file.to_str().unwrap(), "--key", key.trim()]), WITHIN)
+    };
     assert!(check(&file).unwrap().contains("event_01"));
     // A sample of changes: the script is the document's, and believes none of them.
     let changes = changes_of_the_example(&whole);
@@ -263,15 +298,23 @@ fn documents() {
 }
 
 fn changes_of_the_example(bundle: &Value) -> Vec<(String, Value)> {
-    ["/checkpoint", "/receipt", "/salt", "/body", "/inclusion/0", "/older/0/checkpoint", "/older/0/consistency/0"]
-        .map(|place| {
-            let mut changed = bundle.clone();
-            let text = bundle.pointer(place).unwrap().as_str().unwrap();
-            let other = if text.starts_with('A') { "B" } else { "A" };
-            *changed.pointer_mut(place).unwrap() = json!(format!("{other}{}", &text[1..]));
-            (place.to_owned(), changed)
-        })
-        .into()
+    [
+        "/checkpoint",
+        "/receipt",
+        "/salt",
+        "/body",
+        "/inclusion/0",
+        "/older/0/checkpoint",
+        "/older/0/consistency/0",
+    ]
+    .map(|place| {
+        let mut changed = bundle.clone();
+        let text = bundle.pointer(place).unwrap().as_str().unwrap();
+        let other = if text.starts_with('A') { "B" } else { "A" };
+        *changed.pointer_mut(place).unwrap() = json!(format!("{other}{}", &text[1..]));
+        (place.to_owned(), changed)
+    })
+    .into()
 }
 
 fn openssl() {
@@ -283,7 +326,10 @@ fn openssl() {
     command.args(["pkey", "-in", file.to_str().unwrap(), "-pubout"]);
     let pem = kit::finished(command, WITHIN).unwrap();
     let public: String = pem.lines().filter(|line| !line.starts_with('-')).collect();
-    let (public, key) = (BASE64_STANDARD.decode(public).unwrap(), keys[0].splitn(3, '+').nth(2).unwrap().to_owned());
+    let (public, key) = (
+        BASE64_STANDARD.decode(public).unwrap(),
+        keys[0].splitn(3, '+').nth(2).unwrap().to_owned(),
+    );
     // In base64 there may be a plus as well. Both end with the 32 bytes of the key.
     let key = BASE64_STANDARD.decode(key).unwrap();
     assert_eq!(public[public.len() - 32..], key[1..]);

@@ -23,7 +23,11 @@ pub fn cases() -> Vec<Case> {
     vec![
         Case::new("curl::every_line_of_readme_prints_what_readme_says", Needs::Curl, readme),
         Case::new("curl::a_session_is_run_and_compared", Needs::Curl, a_small_session),
-        Case::new("curl::sessions_are_found_and_compared_line_by_line", Needs::Nothing, sessions_are_found),
+        Case::new(
+            "curl::sessions_are_found_and_compared_line_by_line",
+            Needs::Nothing,
+            sessions_are_found,
+        ),
     ]
 }
 
@@ -63,8 +67,13 @@ fn sessions(markdown: &str) -> Vec<Session> {
 fn fits(expected: &[String], printed: &[&str]) -> bool {
     match expected {
         [] => printed.is_empty(),
-        [first, rest @ ..] if first.trim() == "[…]" => (0..=printed.len()).any(|skipped| fits(rest, &printed[skipped..])),
-        [first, rest @ ..] => printed.first().is_some_and(|line| line.trim_end() == first) && fits(rest, &printed[1..]),
+        [first, rest @ ..] if first.trim() == "[…]" => {
+            (0..=printed.len()).any(|skipped| fits(rest, &printed[skipped..]))
+        }
+        [first, rest @ ..] => {
+            printed.first().is_some_and(|line| line.trim_end() == first)
+                && fits(rest, &printed[1..])
+        }
     }
 }
 
@@ -79,10 +88,15 @@ fn run(markdown: &str) -> Result<usize, String> {
     for Session { command, expected } in &sessions {
         let mut shell = Command::new("sh");
         shell.args(["-c", &command.replace(SHOWN, address)]).env("no_proxy", "*");
-        let printed = kit::finished(shell, WITHIN).map_err(|said| format!("$ {command}\n{said}"))?.replace(address, SHOWN);
+        let printed = kit::finished(shell, WITHIN)
+            .map_err(|said| format!("$ {command}\n{said}"))?
+            .replace(address, SHOWN);
         let lines: Vec<&str> = printed.lines().collect();
         if !fits(expected, &lines) {
-            return Err(format!("$ {command}\nprinted\n{printed}\nand not\n{}", expected.join("\n")));
+            return Err(format!(
+                "$ {command}\nprinted\n{printed}\nand not\n{}",
+                expected.join("\n")
+            ));
         }
     }
     Ok(sessions.len())
@@ -91,7 +105,11 @@ fn run(markdown: &str) -> Result<usize, String> {
 fn readme() {
     let readme = fs::read_to_string(sources().join("../README.md")).unwrap();
     let count = run(&readme).unwrap_or_else(|error| panic!("{error}"));
-    assert_eq!(count > 0, README_HAS_SESSIONS, "README has {count} sessions with curl: see README_HAS_SESSIONS");
+    assert_eq!(
+        count > 0,
+        README_HAS_SESSIONS,
+        "README has {count} sessions with curl: see README_HAS_SESSIONS"
+    );
 }
 
 const SMALL: &str = r#"
@@ -115,8 +133,10 @@ curl localhost:8080/not/a/session
 
 fn a_small_session() {
     // Without the line that needs Python: this case needs only curl.
-    let text: String =
-        SMALL.replace("| python3 -c 'import json, sys; print(json.load(sys.stdin)[\"name\"])'", "| grep -o 'Halden Robotics'");
+    let text: String = SMALL.replace(
+        "| python3 -c 'import json, sys; print(json.load(sys.stdin)[\"name\"])'",
+        "| grep -o 'Halden Robotics'",
+    );
     assert_eq!(run(&text), Ok(3));
     let wrong = text.replace("Halden Robotics\n$", "Halden Robots\n$");
     assert!(run(&wrong).unwrap_err().contains("Halden Robots"));
@@ -150,6 +170,10 @@ fn sessions_are_found() {
         ("", "", true),
         ("", "a", false),
     ] {
-        assert_eq!(fits(&lines(expected), &printed.lines().collect::<Vec<_>>()), fitting, "{expected:?} {printed:?}");
+        assert_eq!(
+            fits(&lines(expected), &printed.lines().collect::<Vec<_>>()),
+            fitting,
+            "{expected:?} {printed:?}"
+        );
     }
 }

@@ -26,7 +26,10 @@ pub fn cases() -> Vec<Case> {
         ("tails_events_without_missing_or_repeating_one", tails),
         ("reads_the_events_of_every_story", reads_every_story),
     ];
-    cases.into_iter().map(|(name, run)| Case::new(format!("rust_3::{name}"), Needs::Nothing, run)).collect()
+    cases
+        .into_iter()
+        .map(|(name, run)| Case::new(format!("rust_3::{name}"), Needs::Nothing, run))
+        .collect()
 }
 
 fn client(server: &Server, api_key: &str) -> Client {
@@ -54,32 +57,69 @@ fn text(with: &Value, name: &str) -> Option<String> {
 
 #[allow(deprecated, reason = "`domain` is still sent")]
 async fn list(client: &Client, kind: &str, with: &Value) -> Result<Seen, Error> {
-    let (before, after, limit) = (text(with, "before"), text(with, "after"), with["limit"].as_i64().or(Some(10)));
+    let (before, after, limit) =
+        (text(with, "before"), text(with, "after"), with["limit"].as_i64().or(Some(10)));
     let order = text(with, "order").map(Into::into);
     let sync = client.directory_sync();
     match kind {
         "directories" => {
-            let (organization_id, search, domain) = (text(with, "organization_id"), text(with, "search"), text(with, "domain"));
-            let params = ListDirectoriesParams { before, after, limit, order, organization_id, search, domain };
-            sync.list_directories(params).await.map(|page| seen(&page.data, page.list_metadata.after))
+            let (organization_id, search, domain) =
+                (text(with, "organization_id"), text(with, "search"), text(with, "domain"));
+            let params = ListDirectoriesParams {
+                before,
+                after,
+                limit,
+                order,
+                organization_id,
+                search,
+                domain,
+            };
+            sync.list_directories(params)
+                .await
+                .map(|page| seen(&page.data, page.list_metadata.after))
         }
         "users" => {
             let (directory, group) = (text(with, "directory"), text(with, "group"));
             let (idp_id, email) = (text(with, "idp_id"), text(with, "email"));
-            let params = ListUsersParams { before, after, limit, order, directory, group, idp_id, email };
+            let params =
+                ListUsersParams { before, after, limit, order, directory, group, idp_id, email };
             sync.list_users(params).await.map(|page| seen(&page.data, page.list_metadata.after))
         }
         "groups" => {
-            let params = ListGroupsParams { before, after, limit, order, directory: text(with, "directory"), user: text(with, "user") };
+            let params = ListGroupsParams {
+                before,
+                after,
+                limit,
+                order,
+                directory: text(with, "directory"),
+                user: text(with, "user"),
+            };
             sync.list_groups(params).await.map(|page| seen(&page.data, page.list_metadata.after))
         }
         "events" => {
-            let names = with["events"].as_array().unwrap().iter().map(|name| name.as_str().unwrap().to_owned()).collect();
+            let names = with["events"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|name| name.as_str().unwrap().to_owned())
+                .collect();
             let (range_start, range_end) = (text(with, "range_start"), text(with, "range_end"));
             let organization_id = text(with, "organization_id");
             // The library asks for the newest first unless told otherwise; the server's order is the log's.
-            let params = ListEventsParams { before, after, limit, range_start, range_end, organization_id, ..ListEventsParams::new(names) };
-            client.events().list_events(params).await.map(|page| seen(&page.data, page.list_metadata.after))
+            let params = ListEventsParams {
+                before,
+                after,
+                limit,
+                range_start,
+                range_end,
+                organization_id,
+                ..ListEventsParams::new(names)
+            };
+            client
+                .events()
+                .list_events(params)
+                .await
+                .map(|page| seen(&page.data, page.list_metadata.after))
         }
         _ => panic!("no list of {kind}"),
     }
@@ -102,9 +142,12 @@ fn part(seen: &Value, expected: &Value) -> Value {
         (Value::Array(seen), Value::Array(expected)) if seen.len() == expected.len() => {
             seen.iter().zip(expected).map(|(seen, expected)| part(seen, expected)).collect()
         }
-        (Value::Object(seen), Value::Object(expected)) => {
-            expected.iter().map(|(name, value)| (name.clone(), part(seen.get(name).unwrap_or(&Value::Null), value))).collect()
-        }
+        (Value::Object(seen), Value::Object(expected)) => expected
+            .iter()
+            .map(|(name, value)| {
+                (name.clone(), part(seen.get(name).unwrap_or(&Value::Null), value))
+            })
+            .collect(),
         _ => seen.clone(),
     }
 }
@@ -118,13 +161,20 @@ fn reads(table: &str) {
             assert_eq!(part(&seen, &question["is"]), question["is"], "{}", question["because"]);
             continue;
         }
-        let page = done(list(&client, question["list"].as_str().unwrap(), &question["with"])).unwrap();
+        let page =
+            done(list(&client, question["list"].as_str().unwrap(), &question["with"])).unwrap();
         let ids: Vec<&Value> = page.items.iter().map(|item| &item["id"]).collect();
-        assert_eq!(ids, question["ids"].as_array().unwrap().iter().collect::<Vec<_>>(), "{question}");
+        assert_eq!(
+            ids,
+            question["ids"].as_array().unwrap().iter().collect::<Vec<_>>(),
+            "{question}"
+        );
         if let Some(after) = question.get("after") {
             assert_eq!(page.after.as_deref(), after.as_str(), "{question}");
         }
-        for (item, expected) in page.items.iter().zip(question["is"].as_array().into_iter().flatten()) {
+        for (item, expected) in
+            page.items.iter().zip(question["is"].as_array().into_iter().flatten())
+        {
             assert_eq!(&part(item, expected), expected, "{question}");
         }
     }
@@ -135,8 +185,13 @@ fn pages() {
     let (directory, mut ids) = scripts::crowd(&server);
     let client = client(&server, API_KEY);
     for order in ["asc", "desc"] {
-        let params = ListUsersParams { directory: Some(directory.clone()), order: Some(order.into()), ..Default::default() };
-        let users: Vec<_> = done(client.directory_sync().list_users_auto_paging(params).try_collect()).unwrap();
+        let params = ListUsersParams {
+            directory: Some(directory.clone()),
+            order: Some(order.into()),
+            ..Default::default()
+        };
+        let users: Vec<_> =
+            done(client.directory_sync().list_users_auto_paging(params).try_collect()).unwrap();
         assert_eq!(users.iter().map(|user| user.id.clone()).collect::<Vec<_>>(), ids, "{order}");
         ids.reverse();
     }
@@ -147,8 +202,10 @@ fn pages_events() {
     scripts::crowd(&server);
     let client = client(&server, API_KEY);
     let params = ListEventsParams::new(vec!["dsync.user.created".into()]);
-    let events: Vec<_> = done(client.events().list_events_auto_paging(params).try_collect()).unwrap();
-    let expected: Vec<String> = (0..scripts::MANY).map(|at| format!("event_01JC{at:022}")).collect();
+    let events: Vec<_> =
+        done(client.events().list_events_auto_paging(params).try_collect()).unwrap();
+    let expected: Vec<String> =
+        (0..scripts::MANY).map(|at| format!("event_01JC{at:022}")).collect();
     assert_eq!(events.iter().map(|event| event.id.clone()).collect::<Vec<_>>(), expected);
 }
 
@@ -156,9 +213,16 @@ fn pages_events() {
 fn refused<T>(result: Result<T, Error>, status: u16, code: &str, message: &str) -> Error {
     let error = result.err().unwrap();
     let api = error.api().unwrap_or_else(|| panic!("{error}"));
-    assert_eq!((api.status, api.code.as_deref(), api.message.as_str()), (status, Some(code), message));
+    assert_eq!(
+        (api.status, api.code.as_deref(), api.message.as_str()),
+        (status, Some(code), message)
+    );
     let id = api.request_id.as_deref().unwrap();
-    assert!(id.strip_prefix("req_").is_some_and(|id| id.len() == 16 && id.bytes().all(|byte| byte.is_ascii_hexdigit())), "{id}");
+    assert!(
+        id.strip_prefix("req_")
+            .is_some_and(|id| id.len() == 16 && id.bytes().all(|byte| byte.is_ascii_hexdigit())),
+        "{id}"
+    );
     error
 }
 
@@ -168,25 +232,53 @@ fn errors() {
     let unauthorized = done(stranger.directory_sync().list_directories(Default::default()));
     assert!(refused(unauthorized, 401, "unauthorized", "Unauthorized").is_unauthorized());
     let client = client(&server, API_KEY);
-    for (kind, called) in [("directory", "Directory"), ("user", "Directory User"), ("group", "Directory Group")] {
-        let error = refused(done(get(&client, kind, "nobody")), 404, "entity_not_found", &format!("{called} not found: 'nobody'."));
+    for (kind, called) in
+        [("directory", "Directory"), ("user", "Directory User"), ("group", "Directory Group")]
+    {
+        let error = refused(
+            done(get(&client, kind, "nobody")),
+            404,
+            "entity_not_found",
+            &format!("{called} not found: 'nobody'."),
+        );
         assert!(error.is_not_found());
     }
-    refused(done(client.directory_sync().list_users(Default::default())), 422, "validation_failed", "Validation failed");
-    refused(done(client.directory_sync().list_groups(Default::default())), 422, "validation_failed", "Validation failed");
+    refused(
+        done(client.directory_sync().list_users(Default::default())),
+        422,
+        "validation_failed",
+        "Validation failed",
+    );
+    refused(
+        done(client.directory_sync().list_groups(Default::default())),
+        422,
+        "validation_failed",
+        "Validation failed",
+    );
 }
 
 fn event_errors() {
     let server = scripts::fed();
     let client = client(&server, API_KEY);
     let message = "One or more event names (e.g. dsync.user.created) must be provided using the events parameter.";
-    refused(done(client.events().list_events(ListEventsParams::new(vec![]))), 400, "invalid_events_request", message);
+    refused(
+        done(client.events().list_events(ListEventsParams::new(vec![]))),
+        400,
+        "invalid_events_request",
+        message,
+    );
     let params = || ListEventsParams::new(vec!["dsync.user.created".into()]);
     let unknown = ListEventsParams { after: Some("event_unheard_of".into()), ..params() };
     refused(done(client.events().list_events(unknown)), 422, "cursor_invalid", "Validation failed");
-    let (range_start, range_end) = (Some("2026-02-01T00:00:00Z".into()), Some("2026-01-01T00:00:00Z".into()));
+    let (range_start, range_end) =
+        (Some("2026-02-01T00:00:00Z".into()), Some("2026-01-01T00:00:00Z".into()));
     let backwards = ListEventsParams { range_start, range_end, ..params() };
-    refused(done(client.events().list_events(backwards)), 422, "validation_failed", "Validation failed");
+    refused(
+        done(client.events().list_events(backwards)),
+        422,
+        "validation_failed",
+        "Validation failed",
+    );
 }
 
 fn odd_ids() {
@@ -196,8 +288,13 @@ fn odd_ids() {
     for (kind, id) in [("directory", directory), ("user", user), ("group", group)] {
         assert_eq!(done(get(&client, kind, id)).unwrap()["id"], id);
     }
-    for (kind, with, id) in [("users", "directory", user), ("users", "group", user), ("groups", "user", group)] {
-        let value = ODD.into_iter().find(|odd| odd.starts_with(&format!("directory_{with}_")) || with == "directory").unwrap();
+    for (kind, with, id) in
+        [("users", "directory", user), ("users", "group", user), ("groups", "user", group)]
+    {
+        let value = ODD
+            .into_iter()
+            .find(|odd| odd.starts_with(&format!("directory_{with}_")) || with == "directory")
+            .unwrap();
         let page = done(list(&client, kind, &serde_json::json!({with: value}))).unwrap();
         assert_eq!(page.items.iter().map(|item| &item["id"]).collect::<Vec<_>>(), [id]);
     }
@@ -206,15 +303,23 @@ fn odd_ids() {
 fn verifies() {
     let (deliveries, stale) = scripts::deliveries();
     let verifier = WebhookVerifier::new(SECRET);
-    let refused = |header: &str, body: &str, why: &str| match verifier.construct_event(header, body) {
+    let refused = |header: &str, body: &str, why: &str| match verifier.construct_event(header, body)
+    {
         Err(Error::Webhook(message)) => assert_eq!(message, why),
         other => panic!("{other:?}"),
     };
     for delivery in &deliveries {
         let event = verifier.construct_event(&delivery.header, &delivery.body).unwrap();
         let sent: Value = serde_json::from_str(&delivery.body).unwrap();
-        assert_eq!((event.id.as_str(), event.event.as_str()), (sent["id"].as_str().unwrap(), sent["event"].as_str().unwrap()));
-        refused(&delivery.header, &delivery.body.replacen("2026", "2027", 1), "no valid signature found");
+        assert_eq!(
+            (event.id.as_str(), event.event.as_str()),
+            (sent["id"].as_str().unwrap(), sent["event"].as_str().unwrap())
+        );
+        refused(
+            &delivery.header,
+            &delivery.body.replacen("2026", "2027", 1),
+            "no valid signature found",
+        );
     }
     refused(&stale.header, &stale.body, "timestamp outside tolerance");
 }
@@ -226,7 +331,11 @@ fn tail(server: &Server, names: &[&str], after: Option<&str>) -> Vec<(String, St
     let mut read = Vec::new();
     loop {
         let names = names.iter().map(|name| (*name).to_owned()).collect();
-        let params = ListEventsParams { after: after.clone(), limit: Some(7), ..ListEventsParams::new(names) };
+        let params = ListEventsParams {
+            after: after.clone(),
+            limit: Some(7),
+            ..ListEventsParams::new(names)
+        };
         let page = done(client.events().list_events(params)).unwrap();
         read.extend(page.data.into_iter().map(|event| (event.id, event.event)));
         after = read.last().map(|(id, _)| id.clone()).or(after);

@@ -34,8 +34,12 @@ pub fn cases() -> Vec<Case> {
         ("lists_and_gets_groups", |library| reads(library, "groups.jsonl")),
         ("lists_events", |library| reads(library, "listed-events.jsonl")),
         ("pages_through_all_users_once", pages),
-        ("meets_each_error_as_its_own_exception", |library| drop(library.run("errors", &fed(), &[]))),
-        ("meets_each_error_of_events_as_its_own_exception", |library| drop(library.run("event-errors", &fed(), &[]))),
+        ("meets_each_error_as_its_own_exception", |library| {
+            drop(library.run("errors", &fed(), &[]))
+        }),
+        ("meets_each_error_of_events_as_its_own_exception", |library| {
+            drop(library.run("event-errors", &fed(), &[]))
+        }),
         ("reads_ids_with_slash_space_and_per_cent", odd_ids),
         ("verifies_what_send_signs", verifies),
         ("tails_events_without_missing_or_repeating_one", tails),
@@ -85,7 +89,10 @@ pub fn crowd(server: &Server) -> (String, Vec<String>) {
             },
         })
     };
-    let events: Vec<String> = std::iter::once(first).chain(ids.iter().enumerate().map(person)).map(|event| event.to_string()).collect();
+    let events: Vec<String> = std::iter::once(first)
+        .chain(ids.iter().enumerate().map(person))
+        .map(|event| event.to_string())
+        .collect();
     server.send_lines(events.iter().map(String::as_str));
     (directory.to_owned(), ids)
 }
@@ -98,7 +105,8 @@ fn pages(library: Library) {
 }
 
 /// The directory, user and group of the odd story, whose ids hold a slash, a space and a per cent sign.
-pub const ODD: [&str; 3] = ["directory_odd/50% of it", "directory_user_odd/50% of it", "directory_group_odd/50% of it"];
+pub const ODD: [&str; 3] =
+    ["directory_odd/50% of it", "directory_user_odd/50% of it", "directory_group_odd/50% of it"];
 
 fn odd_ids(library: Library) {
     library.run("ids", &Server::with(&story("odd.jsonl")), &ODD);
@@ -116,7 +124,15 @@ pub fn deliveries() -> (Vec<Delivery>, Delivery) {
     let bodies: Vec<&str> = deliveries.iter().map(|delivery| delivery.body.as_str()).collect();
     assert_eq!(bodies, lines(&story("events.jsonl")), "each body byte for byte");
     let body = deliveries[0].body.clone();
-    let sent: i64 = deliveries[0].header.strip_prefix("t=").unwrap().split_once(',').unwrap().0.parse().unwrap();
+    let sent: i64 = deliveries[0]
+        .header
+        .strip_prefix("t=")
+        .unwrap()
+        .split_once(',')
+        .unwrap()
+        .0
+        .parse()
+        .unwrap();
     let header = rollcall::verify::sign(SECRET, sent - 3_600_000, body.as_bytes());
     (deliveries, Delivery { header, body })
 }
@@ -125,7 +141,10 @@ fn verifies(library: Library) {
     let (deliveries, stale) = deliveries();
     // Nothing is read from this server: it only lends its folder.
     let server = Server::start();
-    let file = server.file("webhooks.json", json!({"secret": SECRET, "deliveries": deliveries, "stale": stale}).to_string().as_bytes());
+    let file = server.file(
+        "webhooks.json",
+        json!({"secret": SECRET, "deliveries": deliveries, "stale": stale}).to_string().as_bytes(),
+    );
     library.run("webhooks", &server, &[text(&file)]);
 }
 
@@ -163,8 +182,11 @@ fn tails(library: Library) {
 
 /// All webhooks of all stories, in the order of their files.
 pub fn all_stories() -> Vec<String> {
-    let mut folders: Vec<PathBuf> =
-        std::fs::read_dir(fixtures()).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.is_dir()).collect();
+    let mut folders: Vec<PathBuf> = std::fs::read_dir(fixtures())
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.is_dir())
+        .collect();
     folders.sort();
     assert!(folders.len() >= 12, "{folders:?}");
     folders.iter().flat_map(|folder| lines(&folder.join("events.jsonl"))).collect()
@@ -176,7 +198,12 @@ fn reads_every_story(library: Library) {
         // The version 5 of Python drops a whole page for one type that it does not know.
         Library::Python(5) => &[],
         // The library for Node hands out `undefined` for a type that version 7 does not know.
-        Library::Node(7) => &["dsync.deactivated", "connection.activated", "organization.updated", "session.created"],
+        Library::Node(7) => &[
+            "dsync.deactivated",
+            "connection.activated",
+            "organization.updated",
+            "session.created",
+        ],
         // The library for Python has models for types outside dsync, which want more than the stories' webhooks say: those pass as they came.
         Library::Python(_) => &["dsync.deactivated", "dsync.token.created", "dsync.token.revoked"],
         Library::Node(_) => &[
@@ -200,7 +227,9 @@ pub fn listed(deliveries: &[String], names: &[&str]) -> Read {
     let mut listed = Read::new();
     for body in deliveries {
         let body: Value = serde_json::from_str(body).unwrap();
-        let (Some(id), Some(name)) = (text_of(&body["id"]), text_of(&body["event"])) else { continue };
+        let (Some(id), Some(name)) = (text_of(&body["id"]), text_of(&body["event"])) else {
+            continue;
+        };
         if id.starts_with("op_") || id.chars().any(char::is_control) {
             continue;
         }
@@ -219,7 +248,9 @@ fn text_of(value: &Value) -> Option<&str> {
 /// Whether the fold can use an event (rule 8).
 fn usable(name: &str, data: &Value) -> bool {
     let is = |value: &Value, kind: &str| {
-        let other_object = value["object"].as_str().is_some_and(|object| object != kind && object.starts_with("directory"));
+        let other_object = value["object"]
+            .as_str()
+            .is_some_and(|object| object != kind && object.starts_with("directory"));
         let other_prefix = |id: &str| {
             let prefixes = ["directory_user_", "directory_group_"];
             prefixes.iter().any(|prefix| id.starts_with(prefix) && *prefix != format!("{kind}_"))
@@ -228,14 +259,24 @@ fn usable(name: &str, data: &Value) -> bool {
     };
     match name {
         "dsync.activated" | "dsync.deactivated" | "dsync.deleted" => is(data, "directory"),
-        "dsync.user.created" | "dsync.user.updated" => is(data, "directory_user") && text_of(&data["directory_id"]).is_some(),
+        "dsync.user.created" | "dsync.user.updated" => {
+            is(data, "directory_user") && text_of(&data["directory_id"]).is_some()
+        }
         "dsync.user.deleted" => is(data, "directory_user"),
-        "dsync.group.created" | "dsync.group.updated" => is(data, "directory_group") && text_of(&data["directory_id"]).is_some(),
+        "dsync.group.created" | "dsync.group.updated" => {
+            is(data, "directory_group") && text_of(&data["directory_id"]).is_some()
+        }
         "dsync.group.deleted" => is(data, "directory_group"),
         "dsync.group.user_added" | "dsync.group.user_removed" => {
-            let directories = [&data["directory_id"], &data["group"]["directory_id"], &data["user"]["directory_id"]];
+            let directories = [
+                &data["directory_id"],
+                &data["group"]["directory_id"],
+                &data["user"]["directory_id"],
+            ];
             let directory = directories.into_iter().any(|directory| text_of(directory).is_some());
-            is(&data["user"], "directory_user") && is(&data["group"], "directory_group") && directory
+            is(&data["user"], "directory_user")
+                && is(&data["group"], "directory_group")
+                && directory
         }
         _ => true,
     }

@@ -161,7 +161,8 @@ impl Company {
     fn set_up(&mut self) {
         let people = self.plan.people as usize;
         self.found("Everyone".into());
-        for words in words::DEPARTMENTS.iter().take((people / 8).clamp(1, words::DEPARTMENTS.len())) {
+        for words in words::DEPARTMENTS.iter().take((people / 8).clamp(1, words::DEPARTMENTS.len()))
+        {
             let group = self.found(words.name.into());
             let teams = (people * words.weight as usize / 100 / 8).clamp(2, words::TEAMS.len());
             let first = self.dice.index(words::TEAMS.len());
@@ -233,7 +234,8 @@ impl Company {
     }
 
     fn connect(&mut self) {
-        let (organization_id, at) = (self.organization_id.clone(), time::format(self.clock - LAG_MS));
+        let (organization_id, at) =
+            (self.organization_id.clone(), time::format(self.clock - LAG_MS));
         let domain = Domain {
             object: "organization_domain",
             id: webhook::id("org_domain", self.plan.start - 30 * DAY_MS, self.dice.entropy()),
@@ -258,11 +260,14 @@ impl Company {
     /// Somebody new, who is told of at once, and belongs to groups that are not.
     fn hire(&mut self, days_ago: Millis) -> usize {
         let at = self.clock - LAG_MS;
-        let (first, last) = (self.dice.pick(&words::FIRST_NAMES), self.dice.pick(&words::LAST_NAMES));
+        let (first, last) =
+            (self.dice.pick(&words::FIRST_NAMES), self.dice.pick(&words::LAST_NAMES));
         let department = self.some_department();
         let step = self.dice.index(5).saturating_sub(self.dice.index(4)).min(3);
         let (title, teams) = match self.departments.get(department) {
-            Some(Department { words, teams, .. }) => (words.titles.get(step).copied().unwrap_or_default(), teams.as_slice()),
+            Some(Department { words, teams, .. }) => {
+                (words.titles.get(step).copied().unwrap_or_default(), teams.as_slice())
+            }
             None => ("", [].as_slice()),
         };
         let mut person = Person {
@@ -330,14 +335,20 @@ impl Company {
 
     fn tell_membership(&mut self, event: &str, who: usize, slot: Slot) {
         let Some(person) = self.people.get(who) else { return };
-        let membership = Membership { directory_id: self.directory_id.clone(), user: self.user(person), group: self.group(slot) };
+        let membership = Membership {
+            directory_id: self.directory_id.clone(),
+            user: self.user(person),
+            group: self.group(slot),
+        };
         self.tell(event, membership);
     }
 
     fn user(&self, person: &Person) -> User {
         let department = self.departments.get(person.department).map(|department| department.words);
-        let local = format!("{}.{}", words::in_address(person.first), words::in_address(person.last));
-        let username = if person.namesakes > 0 { format!("{local}{}", person.namesakes + 1) } else { local };
+        let local =
+            format!("{}.{}", words::in_address(person.first), words::in_address(person.last));
+        let username =
+            if person.namesakes > 0 { format!("{local}{}", person.namesakes + 1) } else { local };
         let email = format!("{username}@{}", self.domain);
         let mut attributes = Map::new();
         let mut set = |key: &str, value: Value| attributes.insert(key.into(), value);
@@ -374,7 +385,8 @@ impl Company {
     }
 
     fn group(&self, slot: Slot) -> Group {
-        let none = Profile { name: String::new(), idp: 0, entropy: 0, created_at: 0, updated_at: 0 };
+        let none =
+            Profile { name: String::new(), idp: 0, entropy: 0, created_at: 0, updated_at: 0 };
         let profile = self.groups.get(slot as usize).unwrap_or(&none);
         Group {
             object: "directory_group",
@@ -392,7 +404,11 @@ impl Company {
 }
 
 /// How many had this name before; from now on one more.
-fn namesakes(all: &mut HashMap<(&'static str, &'static str), u32>, first: &'static str, last: &'static str) -> u32 {
+fn namesakes(
+    all: &mut HashMap<(&'static str, &'static str), u32>,
+    first: &'static str,
+    last: &'static str,
+) -> u32 {
     let count = all.entry((first, last)).or_default();
     *count += 1;
     *count - 1

@@ -17,7 +17,9 @@ pub(super) struct Merged<H> {
 
 impl<H: Iterator<Item = (Millis, String)>> Merged<H> {
     pub(super) fn new(mut histories: Vec<H>) -> Merged<H> {
-        let first = |(number, history): (usize, &mut H)| history.next().map(|(at, body)| Reverse((at, number, body)));
+        let first = |(number, history): (usize, &mut H)| {
+            history.next().map(|(at, body)| Reverse((at, number, body)))
+        };
         let next = histories.iter_mut().enumerate().filter_map(first).collect();
         Merged { histories, next }
     }
@@ -49,7 +51,14 @@ pub(super) struct Delivery<H: Iterator<Item = (Millis, String)>> {
 
 impl<H: Iterator<Item = (Millis, String)>> Delivery<H> {
     pub(super) fn new(history: H, dice: Dice, late: f64, duplicates: f64) -> Delivery<H> {
-        Delivery { history: history.peekable(), dice, late, duplicates, waiting: BinaryHeap::new(), delayed: 0 }
+        Delivery {
+            history: history.peekable(),
+            dice,
+            late,
+            duplicates,
+            waiting: BinaryHeap::new(),
+            delayed: 0,
+        }
     }
 
     fn delay(&mut self, until: Millis, body: String) {
@@ -72,7 +81,8 @@ impl<H: Iterator<Item = (Millis, String)>> Iterator for Delivery<H> {
             // Each further attempt waits twice as long.
             let pause_ms = 60_000 << self.dice.below(12);
             let is_late = self.dice.chance(self.late);
-            let arrives = if is_late { at + (pause_ms + self.dice.below(pause_ms)) as Millis } else { at };
+            let arrives =
+                if is_late { at + (pause_ms + self.dice.below(pause_ms)) as Millis } else { at };
             if self.dice.chance(self.duplicates) {
                 let again = arrives + 1000 + self.dice.below(900_000) as Millis;
                 self.delay(again, body.clone());
@@ -94,7 +104,9 @@ mod tests {
     }
 
     fn delivered(late: f64, duplicates: f64) -> Vec<usize> {
-        Delivery::new(every_second(10_000), Dice::new(1, 0), late, duplicates).map(|body| body.parse().unwrap()).collect()
+        Delivery::new(every_second(10_000), Dice::new(1, 0), late, duplicates)
+            .map(|body| body.parse().unwrap())
+            .collect()
     }
 
     #[test]
@@ -129,8 +141,15 @@ mod tests {
 
     #[test]
     fn histories_are_merged_by_their_moments() {
-        let history = |name: &'static str, moments: &'static [Millis]| moments.iter().map(move |at| (*at, name.to_owned()));
-        let merged: Vec<_> = Merged::new(vec![history("a", &[1, 4, 4]), history("b", &[]), history("c", &[2, 4, 5])]).collect();
+        let history = |name: &'static str, moments: &'static [Millis]| {
+            moments.iter().map(move |at| (*at, name.to_owned()))
+        };
+        let merged: Vec<_> = Merged::new(vec![
+            history("a", &[1, 4, 4]),
+            history("b", &[]),
+            history("c", &[2, 4, 5]),
+        ])
+        .collect();
         let expected = [(1, "a"), (2, "c"), (4, "a"), (4, "a"), (4, "c"), (5, "c")];
         assert_eq!(merged, expected.map(|(at, name)| (at, name.to_owned())));
     }

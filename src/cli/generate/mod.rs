@@ -63,20 +63,31 @@ pub(super) struct Generate {
 
 fn from(text: &str) -> Result<Millis, String> {
     let from = time::parse(text).ok_or("it must be a time like 2026-01-05T08:00:00.000Z")?;
-    if FROM_MS.contains(&from) { Ok(from) } else { Err("it must be in the years 2016 to 2089".into()) }
+    if FROM_MS.contains(&from) {
+        Ok(from)
+    } else {
+        Err("it must be in the years 2016 to 2089".into())
+    }
 }
 
 fn fraction(text: &str) -> Result<f64, String> {
-    text.parse().ok().filter(|fraction| (0.0..=1.0).contains(fraction)).ok_or_else(|| "it must be a number from 0 to 1".into())
+    text.parse()
+        .ok()
+        .filter(|fraction| (0.0..=1.0).contains(fraction))
+        .ok_or_else(|| "it must be a number from 0 to 1".into())
 }
 
 impl Generate {
     pub(super) fn run(self) -> Result<(), Failure> {
         if self.people < self.directories {
-            return Err(Failure::Caller(format!("{} people cannot fill {} directories", self.people, self.directories)));
+            return Err(Failure::Caller(format!(
+                "{} people cannot fill {} directories",
+                self.people, self.directories
+            )));
         }
         let mut out = BufWriter::with_capacity(1 << 16, std::io::stdout().lock());
-        let written = self.history().try_for_each(|body| writeln!(out, "{body}")).and_then(|()| out.flush());
+        let written =
+            self.history().try_for_each(|body| writeln!(out, "{body}")).and_then(|()| out.flush());
         written.map_err(|error| unwritten(&error))
     }
 
@@ -85,8 +96,18 @@ impl Generate {
         let mut dice = Dice::new(self.seed, DELIVERY);
         let names = dice.below(words::COMPANIES.len() as u64 * words::TRADES.len() as u64);
         let companies = (0..).zip(sizes(self.people, self.directories)).map(|(number, people)| {
-            let start = if number == 0 { self.from } else { self.from + dice.below(DAY_MS.unsigned_abs()) as Millis };
-            let plan = Plan { people, days: self.days, start, name: company_name(names + 7 * number, number), secure: number % 3 != 1 };
+            let start = if number == 0 {
+                self.from
+            } else {
+                self.from + dice.below(DAY_MS.unsigned_abs()) as Millis
+            };
+            let plan = Plan {
+                people,
+                days: self.days,
+                start,
+                name: company_name(names + 7 * number, number),
+                secure: number % 3 != 1,
+            };
             Company::new(plan, Dice::new(self.seed, number))
         });
         let companies = companies.collect();
@@ -99,7 +120,9 @@ fn sizes(people: u64, directories: u64) -> Vec<u64> {
     let weight = |number: u64| u128::from(u64::MAX) / u128::from(number + 1);
     let total: u128 = (0..directories).map(weight).sum();
     let spare = people.saturating_sub(directories);
-    let mut sizes: Vec<u64> = (0..directories).map(|number| 1 + (u128::from(spare) * weight(number) / total) as u64).collect();
+    let mut sizes: Vec<u64> = (0..directories)
+        .map(|number| 1 + (u128::from(spare) * weight(number) / total) as u64)
+        .collect();
     let placed: u64 = sizes.iter().sum();
     sizes.iter_mut().take(1).for_each(|first| *first += people.saturating_sub(placed));
     sizes
@@ -110,7 +133,11 @@ fn company_name(pair: u64, number: u64) -> String {
     let (companies, trades) = (words::COMPANIES.len(), words::TRADES.len());
     let pair = pair as usize % (companies * trades);
     let word = |list: &[&'static str], at: usize| list.get(at).copied().unwrap_or_default();
-    let name = format!("{} {}", word(&words::COMPANIES, pair % companies), word(&words::TRADES, pair / companies));
+    let name = format!(
+        "{} {}",
+        word(&words::COMPANIES, pair % companies),
+        word(&words::TRADES, pair / companies)
+    );
     let round = number as usize / (companies * trades) + 1;
     if round > 1 { format!("{name} {round}") } else { name }
 }

@@ -16,13 +16,18 @@ struct Line {
 
 fn generated(arguments: &str) -> Vec<String> {
     let line = ["generate"].into_iter().chain(arguments.split_whitespace());
-    Line::try_parse_from(line).unwrap_or_else(|error| panic!("{error}")).generate.history().collect()
+    Line::try_parse_from(line)
+        .unwrap_or_else(|error| panic!("{error}"))
+        .generate
+        .history()
+        .collect()
 }
 
 /// The events in order of what happened, each once.
 fn in_order(bodies: &[String]) -> Vec<Value> {
     let distinct: BTreeSet<&String> = bodies.iter().collect();
-    let mut events: Vec<Value> = distinct.into_iter().map(|body| serde_json::from_str(body).unwrap()).collect();
+    let mut events: Vec<Value> =
+        distinct.into_iter().map(|body| serde_json::from_str(body).unwrap()).collect();
     events.sort_by_key(|event| (text(&event["created_at"]), text(&event["id"])));
     events
 }
@@ -73,9 +78,17 @@ impl Replay {
             }
             "dsync.user.updated" | "dsync.group.updated" => {
                 let mut after = data.clone();
-                let previous = after.as_object_mut().unwrap().remove("previous_attributes").unwrap();
-                let before = self.known(&name).insert(text(&data["id"]), after.clone()).unwrap_or_else(|| panic!("{event}"));
-                assert_eq!(undone(after.clone(), &previous), without_update(before.clone()), "{event}");
+                let previous =
+                    after.as_object_mut().unwrap().remove("previous_attributes").unwrap();
+                let before = self
+                    .known(&name)
+                    .insert(text(&data["id"]), after.clone())
+                    .unwrap_or_else(|| panic!("{event}"));
+                assert_eq!(
+                    undone(after.clone(), &previous),
+                    without_update(before.clone()),
+                    "{event}"
+                );
                 assert!(!previous.as_object().unwrap().is_empty(), "{event}");
                 assert!(text(&after["updated_at"]) > text(&before["updated_at"]), "{event}");
             }
@@ -116,7 +129,10 @@ impl Replay {
 
 fn ulid(id: &Value, kind: &str) -> Ulid {
     let id = text(id);
-    Ulid::from_string(id.strip_prefix(&format!("{kind}_")).unwrap_or_else(|| panic!("{id} is no {kind}"))).unwrap()
+    Ulid::from_string(
+        id.strip_prefix(&format!("{kind}_")).unwrap_or_else(|| panic!("{id} is no {kind}")),
+    )
+    .unwrap()
 }
 
 /// The snapshot before an update: what changed gets its old value, and what had none goes.
@@ -140,7 +156,8 @@ fn without_update(mut snapshot: Value) -> Value {
 fn the_same_arguments_give_the_same_bytes_and_another_seed_others() {
     let once = generated("--people 30 --days 20 --seed 5 --directories 2");
     assert_eq!(once, generated("--people 30 --days 20 --seed 5 --directories 2"));
-    let other: HashSet<String> = generated("--people 30 --days 20 --seed 6 --directories 2").into_iter().collect();
+    let other: HashSet<String> =
+        generated("--people 30 --days 20 --seed 6 --directories 2").into_iter().collect();
     assert!(once.iter().all(|body| !other.contains(body)));
     // What is late and what comes twice changes nothing else.
     let plain = generated("--people 30 --days 20 --seed 5 --directories 2 --late 0 --duplicates 0");
@@ -150,7 +167,9 @@ fn the_same_arguments_give_the_same_bytes_and_another_seed_others() {
 #[test]
 fn put_in_order_every_event_fits_what_was_there_before_it() {
     for seed in 1..6 {
-        let replay = Replay::of(&generated(&format!("--people 120 --directories 4 --days 120 --seed {seed}")));
+        let replay = Replay::of(&generated(&format!(
+            "--people 120 --directories 4 --days 120 --seed {seed}"
+        )));
         assert_eq!(replay.directories.len(), 4);
         let kinds = [
             "dsync.activated",
@@ -166,7 +185,11 @@ fn put_in_order_every_event_fits_what_was_there_before_it() {
         assert!(replay.happened.keys().eq(kinds), "{:?}", replay.happened);
         // Whoever is there is in a handful of groups, and so is everybody in `Everyone`.
         for id in replay.users.keys() {
-            let names = replay.members.iter().filter(|(_, user)| user == id).map(|(group, _)| text(&replay.groups[group]["name"]));
+            let names = replay
+                .members
+                .iter()
+                .filter(|(_, user)| user == id)
+                .map(|(group, _)| text(&replay.groups[group]["name"]));
             let names: Vec<String> = names.collect();
             assert!((4..=12).contains(&names.len()), "{names:?}");
             assert!(names.iter().any(|name| name == "Everyone"), "{names:?}");
@@ -190,16 +213,23 @@ fn the_smallest_companies_and_the_shortest_lives_are_consistent_too() {
 #[test]
 fn an_initial_sync_is_told_in_its_order_and_complete() {
     let bodies = generated("--people 300 --days 0 --late 0 --duplicates 0");
-    let events: Vec<Value> = bodies.iter().map(|body| serde_json::from_str(body).unwrap()).collect();
+    let events: Vec<Value> =
+        bodies.iter().map(|body| serde_json::from_str(body).unwrap()).collect();
     assert_eq!(events, in_order(&bodies));
     assert_eq!(events[0]["created_at"], "2026-01-05T08:00:00.000Z");
     let mut names: Vec<String> = events.iter().map(|event| text(&event["event"])).collect();
     let counts = names.chunk_by(|a, b| a == b).map(<[String]>::len).collect::<Vec<_>>();
     names.dedup();
-    assert_eq!(names, ["dsync.activated", "dsync.user.created", "dsync.group.created", "dsync.group.user_added"]);
+    assert_eq!(
+        names,
+        ["dsync.activated", "dsync.user.created", "dsync.group.created", "dsync.group.user_added"]
+    );
     assert_eq!(counts[..2], [1, 300]);
     let replay = Replay::of(&bodies);
-    assert_eq!((replay.users.len(), replay.groups.len(), replay.members.len()), (300, counts[2], counts[3]));
+    assert_eq!(
+        (replay.users.len(), replay.groups.len(), replay.members.len()),
+        (300, counts[2], counts[3])
+    );
     // Departments are of different sizes, and the largest is no larger than the company.
     let size = |name: &str| {
         let (id, _) = replay.groups.iter().find(|(_, group)| group["name"] == name).unwrap();
@@ -210,21 +240,28 @@ fn an_initial_sync_is_told_in_its_order_and_complete() {
 }
 
 #[test]
-fn who_comes_back_has_a_new_id_where_leavers_are_deleted_and_the_old_one_where_they_turn_inactive() {
+fn who_comes_back_has_a_new_id_where_leavers_are_deleted_and_the_old_one_where_they_turn_inactive()
+{
     let replay = Replay::of(&generated("--people 200 --directories 2 --days 200"));
     let events = in_order(&generated("--people 200 --directories 2 --days 200"));
-    let directories: Vec<String> =
-        events.iter().filter(|event| event["event"] == "dsync.activated").map(|event| text(&event["data"]["id"])).collect();
+    let directories: Vec<String> = events
+        .iter()
+        .filter(|event| event["event"] == "dsync.activated")
+        .map(|event| text(&event["data"]["id"]))
+        .collect();
     let of = |directory: usize, name: &str, previous: Value| {
         let data = events.iter().filter(|event| event["event"] == name).map(|event| &event["data"]);
-        let data = data.filter(|data| data["directory_id"] == directories[directory] && data["previous_attributes"] == previous);
+        let data = data.filter(|data| {
+            data["directory_id"] == directories[directory]
+                && data["previous_attributes"] == previous
+        });
         data.map(|data| (text(&data["idp_id"]), text(&data["id"]))).collect::<Vec<_>>()
     };
     // The first directory deletes.
     let deleted = of(0, "dsync.user.deleted", Value::Null);
-    let returned = of(0, "dsync.user.created", Value::Null)
-        .into_iter()
-        .filter(|(idp_id, id)| deleted.iter().any(|(idp, old)| idp == idp_id && old != id && replay.users.contains_key(id)));
+    let returned = of(0, "dsync.user.created", Value::Null).into_iter().filter(|(idp_id, id)| {
+        deleted.iter().any(|(idp, old)| idp == idp_id && old != id && replay.users.contains_key(id))
+    });
     assert!(!deleted.is_empty() && returned.count() > 0);
     assert_eq!(of(0, "dsync.user.updated", json!({"state": "active"})), []);
     // The second does not.
@@ -239,13 +276,22 @@ fn a_department_is_regrouped_within_a_second() {
     let bodies = generated("--people 4000 --days 1");
     // More people than milliseconds: several events share one, and their order does not matter.
     Replay::of(&bodies);
-    let moves = in_order(&bodies).into_iter().filter(|event| text(&event["event"]).starts_with("dsync.group.user_"));
+    let moves = in_order(&bodies)
+        .into_iter()
+        .filter(|event| text(&event["event"]).starts_with("dsync.group.user_"));
     // Memberships of the initial sync are no moves.
-    let moves: Vec<Value> = moves.skip_while(|event| event["event"] == "dsync.group.user_added").collect();
-    let times: Vec<i64> = moves.iter().map(|event| crate::time::parse(&text(&event["created_at"])).unwrap()).collect();
-    let seconds = times.iter().map(|start| times.partition_point(|at| at < start)..times.partition_point(|at| *at < start + 1000));
+    let moves: Vec<Value> =
+        moves.skip_while(|event| event["event"] == "dsync.group.user_added").collect();
+    let times: Vec<i64> = moves
+        .iter()
+        .map(|event| crate::time::parse(&text(&event["created_at"])).unwrap())
+        .collect();
+    let seconds = times.iter().map(|start| {
+        times.partition_point(|at| at < start)..times.partition_point(|at| *at < start + 1000)
+    });
     let busiest = &moves[seconds.max_by_key(ExactSizeIterator::len).unwrap()];
-    let department = |event: &Value| event["data"]["user"]["custom_attributes"]["department_name"].clone();
+    let department =
+        |event: &Value| event["data"]["user"]["custom_attributes"]["department_name"].clone();
     assert!(busiest.iter().all(|event| department(event) == department(&busiest[0])));
     let count = |name: &str| busiest.iter().filter(|event| event["event"] == name).count();
     assert_eq!(count("dsync.group.user_added"), count("dsync.group.user_removed"));
@@ -285,8 +331,12 @@ fn a_body_is_as_json_stringify_would_write_it() {
                 format!("{{{}}}", fields.join(","))
             }
             b'[' => {
-                let items: Vec<Box<serde_json::value::RawValue>> = serde_json::from_str(text).unwrap();
-                format!("[{}]", items.iter().map(|item| stringified(item)).collect::<Vec<_>>().join(","))
+                let items: Vec<Box<serde_json::value::RawValue>> =
+                    serde_json::from_str(text).unwrap();
+                format!(
+                    "[{}]",
+                    items.iter().map(|item| stringified(item)).collect::<Vec<_>>().join(",")
+                )
             }
             b'"' => serde_json::from_str::<Value>(text).unwrap().to_string(),
             b't' | b'f' | b'n' => text.to_owned(),
@@ -300,7 +350,10 @@ fn a_body_is_as_json_stringify_would_write_it() {
             fn expecting(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 formatter.write_str("an object")
             }
-            fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+            fn visit_map<A: serde::de::MapAccess<'de>>(
+                self,
+                mut map: A,
+            ) -> Result<Self::Value, A::Error> {
                 let (mut fields, mut keys) = (Vec::new(), HashSet::new());
                 while let Some((key, value)) = map.next_entry::<String, _>()? {
                     assert!(keys.insert(key.clone()), "{key} is there twice");
@@ -309,7 +362,8 @@ fn a_body_is_as_json_stringify_would_write_it() {
                 Ok(fields)
             }
         }
-        serde::Deserializer::deserialize_map(&mut serde_json::Deserializer::from_str(text), Fields).unwrap()
+        serde::Deserializer::deserialize_map(&mut serde_json::Deserializer::from_str(text), Fields)
+            .unwrap()
     }
     for body in generated("--people 60 --directories 2 --days 60") {
         let raw: Box<serde_json::value::RawValue> = serde_json::from_str(&body).unwrap();
@@ -329,6 +383,7 @@ fn people_are_spread_over_the_directories_and_none_is_lost() {
 
 #[test]
 fn company_names_are_distinct() {
-    let names: HashSet<String> = (0..2000).map(|number| company_name(11 + 7 * number, number)).collect();
+    let names: HashSet<String> =
+        (0..2000).map(|number| company_name(11 + 7 * number, number)).collect();
     assert_eq!(names.len(), 2000);
 }

@@ -8,22 +8,77 @@ pub(super) struct Department {
     pub(super) titles: [&'static str; 4],
 }
 
-const fn department(name: &'static str, weight: u64, cost_center: &'static str, titles: [&'static str; 4]) -> Department {
+const fn department(
+    name: &'static str,
+    weight: u64,
+    cost_center: &'static str,
+    titles: [&'static str; 4],
+) -> Department {
     Department { name, weight, cost_center, titles }
 }
 
 /// The largest first, as a company that grows sets them up.
 pub(super) const DEPARTMENTS: [Department; 10] = [
-    department("Engineering", 31, "CC-4100", ["Software Engineer", "Senior Software Engineer", "Staff Engineer", "Engineering Manager"]),
-    department("Sales", 18, "CC-2100", ["Account Executive", "Senior Account Executive", "Sales Manager", "Regional Director"]),
-    department("Customer Support", 14, "CC-2400", ["Support Agent", "Support Specialist", "Support Lead", "Support Manager"]),
-    department("Operations", 11, "CC-5000", ["Coordinator", "Planner", "Operations Manager", "Head of Operations"]),
-    department("Marketing", 8, "CC-2200", ["Content Writer", "Campaign Manager", "Brand Lead", "Head of Marketing"]),
-    department("Product", 6, "CC-4300", ["Product Designer", "Product Manager", "Senior Product Manager", "Head of Product"]),
-    department("Finance", 5, "CC-1100", ["Accountant", "Controller", "Finance Manager", "Head of Finance"]),
-    department("People", 3, "CC-1200", ["People Partner", "Recruiter", "Senior Recruiter", "Head of People"]),
-    department("IT", 3, "CC-1300", ["Support Technician", "Systems Administrator", "Security Engineer", "Head of IT"]),
-    department("Legal", 1, "CC-1400", ["Paralegal", "Counsel", "Senior Counsel", "General Counsel"]),
+    department(
+        "Engineering",
+        31,
+        "CC-4100",
+        ["Software Engineer", "Senior Software Engineer", "Staff Engineer", "Engineering Manager"],
+    ),
+    department(
+        "Sales",
+        18,
+        "CC-2100",
+        ["Account Executive", "Senior Account Executive", "Sales Manager", "Regional Director"],
+    ),
+    department(
+        "Customer Support",
+        14,
+        "CC-2400",
+        ["Support Agent", "Support Specialist", "Support Lead", "Support Manager"],
+    ),
+    department(
+        "Operations",
+        11,
+        "CC-5000",
+        ["Coordinator", "Planner", "Operations Manager", "Head of Operations"],
+    ),
+    department(
+        "Marketing",
+        8,
+        "CC-2200",
+        ["Content Writer", "Campaign Manager", "Brand Lead", "Head of Marketing"],
+    ),
+    department(
+        "Product",
+        6,
+        "CC-4300",
+        ["Product Designer", "Product Manager", "Senior Product Manager", "Head of Product"],
+    ),
+    department(
+        "Finance",
+        5,
+        "CC-1100",
+        ["Accountant", "Controller", "Finance Manager", "Head of Finance"],
+    ),
+    department(
+        "People",
+        3,
+        "CC-1200",
+        ["People Partner", "Recruiter", "Senior Recruiter", "Head of People"],
+    ),
+    department(
+        "IT",
+        3,
+        "CC-1300",
+        ["Support Technician", "Systems Administrator", "Security Engineer", "Head of IT"],
+    ),
+    department(
+        "Legal",
+        1,
+        "CC-1400",
+        ["Paralegal", "Counsel", "Senior Counsel", "General Counsel"],
+    ),
 ];
 
 /// Teams within a department are called after birds.

@@ -22,7 +22,8 @@ impl Document {
     /// The caller's: it cannot be read, or is neither TOML nor JSON.
     pub(super) fn read(path: &Path) -> Result<Document, Failure> {
         let is_input = path == Path::new("-");
-        let name = if is_input { "standard input".to_owned() } else { format!("`{}`", path.display()) };
+        let name =
+            if is_input { "standard input".to_owned() } else { format!("`{}`", path.display()) };
         let unread = |error: io::Error| Failure::Caller(format!("cannot read {name}: {error}"));
         let mut bytes = Vec::new();
         if is_input {
@@ -30,15 +31,19 @@ impl Document {
         } else {
             bytes = fs::read(path).map_err(unread)?;
         }
-        let text = String::from_utf8(bytes).map_err(|_| Failure::Caller(format!("{name} is no text in UTF-8")))?;
-        let extension = path.extension().and_then(|extension| extension.to_str()).map(str::to_ascii_lowercase);
+        let text = String::from_utf8(bytes)
+            .map_err(|_| Failure::Caller(format!("{name} is no text in UTF-8")))?;
+        let extension =
+            path.extension().and_then(|extension| extension.to_str()).map(str::to_ascii_lowercase);
         let is_json = match extension.as_deref() {
             Some("json") => true,
             Some("toml") => false,
             _ => text.trim_start().starts_with('{'),
         };
         let mapping = if is_json { json(&text) } else { toml(&text) };
-        let mapping = mapping.map_err(|(line, column, what)| Failure::Caller(format!("{name}, line {line}, column {column}: {what}")))?;
+        let mapping = mapping.map_err(|(line, column, what)| {
+            Failure::Caller(format!("{name}, line {line}, column {column}: {what}"))
+        })?;
         Ok(Document { mapping, name })
     }
 }
@@ -60,7 +65,11 @@ fn toml(text: &str) -> Result<Value, Mistake> {
         let line = before.rsplit('\n').next().unwrap_or(before);
         // What a library says may go over several lines.
         let what = error.message().lines().collect::<Vec<_>>().join(", ");
-        (before.matches('\n').count() + 1, line.chars().count() + 1, format!("this is no TOML: {what}"))
+        (
+            before.matches('\n').count() + 1,
+            line.chars().count() + 1,
+            format!("this is no TOML: {what}"),
+        )
     })
 }
 
@@ -71,19 +80,30 @@ pub(super) fn rules(mapping: &Value) -> Vec<[String; 2]> {
 }
 
 fn matches(rule: &Value) -> String {
-    let text = |object: &Value, name: &str| object.get(name).and_then(Value::as_str).map(str::to_owned);
+    let text =
+        |object: &Value, name: &str| object.get(name).and_then(Value::as_str).map(str::to_owned);
     let group = rule.get("group").and_then(|group| {
         let by = |name: &str, what: &str| text(group, name).map(|text| format!("{what} {text}"));
-        by("name", "group").or_else(|| by("name_glob", "groups like")).or_else(|| by("id", "group with id"))
+        by("name", "group")
+            .or_else(|| by("name_glob", "groups like"))
+            .or_else(|| by("id", "group with id"))
     });
-    let what = group.or_else(|| text(rule, "attribute").map(|path| format!("attribute {path}"))).unwrap_or_default();
-    let scope = |name: &str, what: &str| text(rule, name).map(|id| format!(", in {what} {id}")).unwrap_or_default();
+    let what = group
+        .or_else(|| text(rule, "attribute").map(|path| format!("attribute {path}")))
+        .unwrap_or_default();
+    let scope = |name: &str, what: &str| {
+        text(rule, name).map(|id| format!(", in {what} {id}")).unwrap_or_default()
+    };
     what + &scope("directory_id", "directory") + &scope("organization_id", "organization")
 }
 
 fn roles(rule: &Value) -> String {
     match rule.get("values").and_then(Value::as_object) {
-        Some(values) => values.iter().map(|(value, roles)| format!("{value}: {}", listed(Some(roles)))).collect::<Vec<_>>().join("; "),
+        Some(values) => values
+            .iter()
+            .map(|(value, roles)| format!("{value}: {}", listed(Some(roles))))
+            .collect::<Vec<_>>()
+            .join("; "),
         None => listed(rule.get("roles")),
     }
 }

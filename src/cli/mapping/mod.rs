@@ -56,7 +56,8 @@ fn mistakes(answer: &Answer, document: &str) -> Option<Failure> {
         return None;
     }
     let lines = errors.iter().map(|error| {
-        let is_parameter = matches!(error.field.as_str(), "effective_from" | "note" | "as_of" | "known_at");
+        let is_parameter =
+            matches!(error.field.as_str(), "effective_from" | "note" | "as_of" | "known_at");
         let field = if is_parameter { flag(&error.field) } else { error.field.clone() };
         format!("\n  {}: {}", harmless(&field), harmless(&error.code))
     });

@@ -67,14 +67,23 @@ impl Preview {
             let limit = limit.unwrap_or(u64::MAX);
             if output.json {
                 print(&format!("{}\n", one_line(whole.json::<&RawValue>()?.get())))?;
-                return changes(client, &body, &whole, limit, |change| print(&format!("{}\n", one_line(change))));
+                return changes(client, &body, &whole, limit, |change| {
+                    print(&format!("{}\n", one_line(change)))
+                });
             }
             let (width, coloured) = (width(), coloured(&std::io::stdout()));
-            show(client, &body, &whole, limit, width, &mut |lines| print(&if coloured { painted(lines) } else { lines.to_owned() }))?;
+            show(client, &body, &whole, limit, width, &mut |lines| {
+                print(&if coloured { painted(lines) } else { lines.to_owned() })
+            })?;
             print(&summary(&whole.json()?, &document.mapping, width))?;
             if let (Some(as_of), Some(known_at)) = (&whole.as_of, &whole.known_at) {
                 let version = whole.json::<Base>()?.base_version;
-                eprintln!("{}", harmless(&format!("compared with version {version}, as of {as_of}, known at record {known_at}")));
+                eprintln!(
+                    "{}",
+                    harmless(&format!(
+                        "compared with version {version}, as of {as_of}, known at record {known_at}"
+                    ))
+                );
             }
             Ok(())
         })
@@ -102,7 +111,12 @@ pub(super) struct Base {
 ///
 /// # Errors
 /// The caller's, with every mistake in the mapping; `document` is what it is called.
-pub(super) fn ask(client: &Client, body: &Value, moment: &Query, document: &str) -> Result<Answer, Failure> {
+pub(super) fn ask(
+    client: &Client,
+    body: &Value,
+    moment: &Query,
+    document: &str,
+) -> Result<Answer, Failure> {
     let path = moment.clone().with("limit", Some("1")).at(&format!("{PATH}/preview"));
     let answer = client.post(&path, Some(body))?;
     match answer.status {
@@ -119,12 +133,15 @@ fn changes(
     limit: u64,
     mut each: impl FnMut(&str) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
-    let changed = whole.json::<Value>()?.pointer("/totals/changed").and_then(Value::as_u64).unwrap_or(0);
+    let changed =
+        whole.json::<Value>()?.pointer("/totals/changed").and_then(Value::as_u64).unwrap_or(0);
     let wanted = changed.min(limit);
     if wanted == 0 {
         return Ok(());
     }
-    let moment = Query::default().with("as_of", whole.as_of.clone()).with("known_at", whole.known_at.clone());
+    let moment = Query::default()
+        .with("as_of", whole.as_of.clone())
+        .with("known_at", whole.known_at.clone());
     let mut count = 0;
     let refusal = client.post_for_lines(&moment.at(&format!("{PATH}/preview")), body, |line| {
         each(line)?;
@@ -134,7 +151,9 @@ fn changes(
     match refusal {
         Some(answer) => Err(refused(&answer, client, "")),
         // A server that breaks off in the middle can say so in no other way.
-        None if count < wanted => Err(Failure::Ours(format!("the server broke off after {count} of {changed} changes"))),
+        None if count < wanted => {
+            Err(Failure::Ours(format!("the server broke off after {count} of {changed} changes")))
+        }
         None => Ok(()),
     }
 }
@@ -151,14 +170,18 @@ fn show(
     // What is printed later stands under what came before: every role is known beforehand, of the emails only how long most are.
     let preview: Value = whole.json()?;
     let roles = preview.get("roles").and_then(Value::as_array).into_iter().flatten();
-    let longest = roles.filter_map(|role| Some(role.get("role")?.as_str()?.chars().count())).max().unwrap_or(0);
+    let longest = roles
+        .filter_map(|role| Some(role.get("role")?.as_str()?.chars().count()))
+        .max()
+        .unwrap_or(0);
     let changed = preview.pointer("/totals/changed").and_then(Value::as_u64).unwrap_or(0);
     let email_min = if changed > LINES as u64 { 32 } else { 0 };
     let role = Column::whole("role").at_least(u16::try_from(longest + 2).unwrap_or(u16::MAX));
     let columns = [role, Column::whole("user").at_least(email_min), Column::new("because")];
     let mut rows: Vec<Vec<String>> = Vec::new();
     changes(client, body, whole, limit, |change| {
-        let change = serde_json::from_str(change).map_err(|_| Failure::Ours("the answer is not one that Rollcall gives".into()))?;
+        let change = serde_json::from_str(change)
+            .map_err(|_| Failure::Ours("the answer is not one that Rollcall gives".into()))?;
         rows.extend(diff(&change));
         if rows.len() >= LINES {
             each(&table::draw_within(width, &columns, false, &std::mem::take(&mut rows)))?;
@@ -187,16 +210,22 @@ pub(in super::super) fn told(client: &Client, body: &Value) -> Result<String, Fa
 
 /// A user's change, one row a role.
 fn diff(change: &Value) -> Vec<Vec<String>> {
-    let text = |name: &str| change.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
+    let text =
+        |name: &str| change.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
     let user = text("email").or(text("user_id")).unwrap_or("");
     let rows = |sign: &str, name: &str| -> Vec<Vec<String>> {
         let roles = change.get(name).and_then(Value::as_array).into_iter().flatten();
         let row = |role: &Value| {
-            let reasons = role.get("because").and_then(Value::as_array).into_iter().flatten().map(reason);
+            let reasons =
+                role.get("because").and_then(Value::as_array).into_iter().flatten().map(reason);
             let mut reasons: Vec<String> = reasons.collect();
             reasons.dedup();
             let name = role.get("role").and_then(Value::as_str).unwrap_or("");
-            vec![format!("{sign} {name}"), user.to_owned(), format!("because {}", reasons.join(", "))]
+            vec![
+                format!("{sign} {name}"),
+                user.to_owned(),
+                format!("because {}", reasons.join(", ")),
+            ]
         };
         roles.map(row).collect()
     };
@@ -205,7 +234,8 @@ fn diff(change: &Value) -> Vec<Vec<String>> {
 
 /// What gives a role: the group, by name where it has one, the attribute, or `default`.
 pub(in super::super) fn reason(reason: &Value) -> String {
-    let text = |name: &str| reason.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
+    let text =
+        |name: &str| reason.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
     text("group_name").or(text("group_id")).or(text("attribute")).unwrap_or("default").to_owned()
 }
 
@@ -222,15 +252,26 @@ fn painted(lines: &str) -> String {
 /// Totals of a preview, warnings, and groups without a rule.
 pub(super) fn summary(preview: &Value, mapping: &Value, width: Option<u16>) -> String {
     let number = |object: &Value, name: &str| object.get(name).and_then(Value::as_u64).unwrap_or(0);
-    let text = |object: &Value, name: &str| object.get(name).and_then(Value::as_str).unwrap_or("").to_owned();
-    let list = |pointer: &str| preview.pointer(pointer).and_then(Value::as_array).into_iter().flatten();
+    let text = |object: &Value, name: &str| {
+        object.get(name).and_then(Value::as_str).unwrap_or("").to_owned()
+    };
+    let list =
+        |pointer: &str| preview.pointer(pointer).and_then(Value::as_array).into_iter().flatten();
     let row = |role: &Value| {
         let mut row = vec![text(role, "role")];
-        row.extend(["gaining", "losing", "before", "after"].map(|name| number(role, name).to_string()));
+        row.extend(
+            ["gaining", "losing", "before", "after"].map(|name| number(role, name).to_string()),
+        );
         row
     };
     let rows: Vec<Vec<String>> = list("/roles").map(row).collect();
-    let columns = [Column::new("role"), Column::whole("gaining"), Column::whole("losing"), Column::whole("before"), Column::whole("after")];
+    let columns = [
+        Column::new("role"),
+        Column::whole("gaining"),
+        Column::whole("losing"),
+        Column::whole("before"),
+        Column::whole("after"),
+    ];
     let mut out = String::new();
     if !rows.is_empty() {
         out.push_str(&table::draw_within(width, &columns, true, &rows));
@@ -238,7 +279,8 @@ pub(super) fn summary(preview: &Value, mapping: &Value, width: Option<u16>) -> S
     }
     let total = |name: &str| preview.get("totals").map_or(0, |totals| number(totals, name));
     let users = counted(total("users"), "user has access", "users have access");
-    let [changed, gaining, losing, default_only] = ["changed", "gaining", "losing", "default_only"].map(total);
+    let [changed, gaining, losing, default_only] =
+        ["changed", "gaining", "losing", "default_only"].map(total);
     out.push_str(&match changed {
         0 => format!("{users}, and nobody's roles would change"),
         _ => format!("{users}: the roles of {changed} would change, {gaining} would gain and {losing} would lose a role"),
@@ -247,21 +289,34 @@ pub(super) fn summary(preview: &Value, mapping: &Value, width: Option<u16>) -> S
     let rules = rules(mapping);
     for warning in list("/warnings") {
         let field = text(warning, "field");
-        let rule = field.strip_prefix("mapping.rules[").and_then(|rest| rest.strip_suffix(']')?.parse::<usize>().ok());
-        let rule = rule.and_then(|rule| Some(format!(" ({})", rules.get(rule)?.first()?))).unwrap_or_default();
+        let rule = field
+            .strip_prefix("mapping.rules[")
+            .and_then(|rest| rest.strip_suffix(']')?.parse::<usize>().ok());
+        let rule = rule
+            .and_then(|rule| Some(format!(" ({})", rules.get(rule)?.first()?)))
+            .unwrap_or_default();
         out.push_str(&harmless(&format!("warning: {field}{rule}: {}", text(warning, "code"))));
         out.push('\n');
     }
-    let without = preview.pointer("/groups_without_rule/count").and_then(Value::as_u64).unwrap_or(0);
+    let without =
+        preview.pointer("/groups_without_rule/count").and_then(Value::as_u64).unwrap_or(0);
     if without > 0 {
         let names = list("/groups_without_rule/data").take(GROUPS_NAMED);
-        let names = names.map(|group| Some(text(group, "name")).filter(|name| !name.is_empty()).unwrap_or_else(|| text(group, "id")));
+        let names = names.map(|group| {
+            Some(text(group, "name"))
+                .filter(|name| !name.is_empty())
+                .unwrap_or_else(|| text(group, "id"))
+        });
         let mut names: Vec<String> = names.collect();
         let left = without.saturating_sub(names.len() as u64);
         if left > 0 {
             names.push(format!("and {left} more"));
         }
-        out.push_str(&harmless(&format!("{} no rule: {}", counted(without, "group has", "groups have"), names.join(", "))));
+        out.push_str(&harmless(&format!(
+            "{} no rule: {}",
+            counted(without, "group has", "groups have"),
+            names.join(", ")
+        )));
         out.push('\n');
     }
     out
@@ -281,7 +336,13 @@ mod tests {
                 {"rule": 3, "group_id": null, "group_name": null, "attribute": "job_title"}]}],
             "lost": [{"role": "member", "because": [{"rule": null, "group_id": null, "group_name": null, "attribute": null}]}],
         });
-        assert_eq!(diff(&change), [["+ developer", "u1", "because Engineering, job_title"], ["- member", "u1", "because default"]]);
+        assert_eq!(
+            diff(&change),
+            [
+                ["+ developer", "u1", "because Engineering, job_title"],
+                ["- member", "u1", "because default"]
+            ]
+        );
     }
 
     #[test]

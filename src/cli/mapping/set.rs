@@ -70,7 +70,10 @@ impl Set {
         match answer.status {
             200 => {}
             412 => return Err(Failure::Caller(lost(version, if_match.is_some()))),
-            _ => return Err(mistakes(&answer, &document.name).unwrap_or_else(|| refused(&answer, &client, ""))),
+            _ => {
+                return Err(mistakes(&answer, &document.name)
+                    .unwrap_or_else(|| refused(&answer, &client, "")));
+            }
         }
         if output.json {
             return print(&format!("{}\n", one_line(answer.json::<&RawValue>()?.get())));
@@ -83,7 +86,11 @@ impl Set {
 pub(in super::super) fn told(set: &Value) -> String {
     let number = |name: &str| set.get(name).and_then(Value::as_u64).unwrap_or(0);
     let from = set.get("effective_from").and_then(Value::as_str).unwrap_or("");
-    format!("version {} is set, in force from {from}, record {}\n", number("version"), number("seq"))
+    format!(
+        "version {} is set, in force from {from}, record {}\n",
+        number("version"),
+        number("seq")
+    )
 }
 
 /// Why nothing was set: somebody else was faster, or the caller spoke of another version.
@@ -92,14 +99,19 @@ fn lost(version: u64, was_given: bool) -> String {
         0 => "a mapping is set already".to_owned(),
         _ => format!("version {version} is not the latest"),
     };
-    let meanwhile = if was_given { "" } else { " any more: somebody has set another one since the preview" };
-    format!("{what}{meanwhile}; nothing was set. Look at the latest with `rollcall mapping show`, and preview again")
+    let meanwhile =
+        if was_given { "" } else { " any more: somebody has set another one since the preview" };
+    format!(
+        "{what}{meanwhile}; nothing was set. Look at the latest with `rollcall mapping show`, and preview again"
+    )
 }
 
 /// Asks on the terminal.
 fn agreed() -> Result<bool, Failure> {
     let mut terminal = io::stderr().lock();
-    write!(terminal, "Set it? [y/N] ").and_then(|()| terminal.flush()).map_err(|error| unwritten(&error))?;
+    write!(terminal, "Set it? [y/N] ")
+        .and_then(|()| terminal.flush())
+        .map_err(|error| unwritten(&error))?;
     let mut answer = String::new();
     io::stdin().lock().read_line(&mut answer).map_err(Failure::ours)?;
     Ok(matches!(answer.trim(), "y" | "Y" | "yes"))

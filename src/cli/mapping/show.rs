@@ -62,10 +62,16 @@ fn page(set: &Value, width: Option<u16>) -> String {
         ("default roles", listed(mapping.get("default_roles"))),
         ("priority", listed(mapping.get("priority"))),
     ];
-    let rows: Vec<Vec<String>> =
-        rows.into_iter().filter(|(_, value)| !value.is_empty()).map(|(name, value)| vec![name.to_owned(), value]).collect();
-    let rules: Vec<Vec<String>> =
-        rules(mapping).into_iter().enumerate().map(|(number, [what, roles])| vec![number.to_string(), what, roles]).collect();
+    let rows: Vec<Vec<String>> = rows
+        .into_iter()
+        .filter(|(_, value)| !value.is_empty())
+        .map(|(name, value)| vec![name.to_owned(), value])
+        .collect();
+    let rules: Vec<Vec<String>> = rules(mapping)
+        .into_iter()
+        .enumerate()
+        .map(|(number, [what, roles])| vec![number.to_string(), what, roles])
+        .collect();
     let head = table::draw_within(width, &[Column::whole(""), Column::new("")], false, &rows);
     let columns = [Column::whole("rule"), Column::new("matches"), Column::new("roles")];
     format!("{head}\n{}", table::draw_within(width, &columns, true, &rules))
@@ -98,6 +104,9 @@ rule  matches                   roles
 1     attribute job_title       CTO: admin
 ";
         assert_eq!(page(&set, None), expected);
-        assert!(page(&json!({"version": 0, "mapping": null}), None).starts_with("no mapping is in force"));
+        assert!(
+            page(&json!({"version": 0, "mapping": null}), None)
+                .starts_with("no mapping is in force")
+        );
     }
 }

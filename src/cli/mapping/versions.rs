@@ -42,14 +42,27 @@ const KIND: Kind = Kind {
         let text = |name: &str| set.get(name).and_then(Value::as_str).unwrap_or("").to_owned();
         let number = |name: &str| set.get(name).and_then(Value::as_u64).unwrap_or(0).to_string();
         let rules = set.get("mapping").map(|mapping| rules(mapping).len()).unwrap_or(0).to_string();
-        vec![number("version"), text("effective_from"), text("set_at"), number("seq"), text("set_by"), rules, text("note")]
+        vec![
+            number("version"),
+            text("effective_from"),
+            text("set_at"),
+            number("seq"),
+            text("set_by"),
+            rules,
+            text("note"),
+        ]
     },
 };
 
 impl Versions {
     pub(super) fn run(self) -> Result<(), Failure> {
         let Versions { limit, output, source } = self;
-        let list = move || List { kind: &KIND, filters: Query::default().with("order", Some("asc")), first: Query::default(), limit };
+        let list = move || List {
+            kind: &KIND,
+            filters: Query::default().with("order", Some("asc")),
+            first: Query::default(),
+            limit,
+        };
         source.ask(move |client| list().print(client, &output, |_| true))
     }
 }

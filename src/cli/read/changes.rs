@@ -81,7 +81,8 @@ fn begin(client: &Client, after: Option<String>) -> Result<String, Failure> {
             let ready = ask(client, "/readyz", "")?;
             let head: serde_json::Value = ready.json()?;
             let seq = head.get("seq").and_then(serde_json::Value::as_u64);
-            seq.map(|seq| seq.to_string()).ok_or_else(|| Failure::Ours("the answer is not one that Rollcall gives".into()))
+            seq.map(|seq| seq.to_string())
+                .ok_or_else(|| Failure::Ours("the answer is not one that Rollcall gives".into()))
         }
         Some(after) => Ok(after.to_owned()),
     }
@@ -89,7 +90,9 @@ fn begin(client: &Client, after: Option<String>) -> Result<String, Failure> {
 
 /// Prints a page, how many that were, and where to go on.
 fn page(client: &Client, after: &str, limit: u64, wait_s: u64) -> Result<(u64, String), Failure> {
-    let question = Query::default().with("after", Some(after)).with("limit", Some(limit.min(PAGE).to_string()));
+    let question = Query::default()
+        .with("after", Some(after))
+        .with("limit", Some(limit.min(PAGE).to_string()));
     let answer = ask(client, &question.with("wait", Some(wait_s.to_string())).at(PATH), "")?;
     let page: Page = answer.json()?;
     let mut lines = String::new();

@@ -124,27 +124,65 @@ struct Group {
 fn row(object: &RawValue) -> Vec<String> {
     let Ok(item) = serde_json::from_str::<Item<'_>>(object.get()) else { return Vec::new() };
     let groups: Vec<Group> = serde_json::from_str(item.groups.get()).unwrap_or_default();
-    let groups: Vec<String> = groups.into_iter().map(|group| if group.name.is_empty() { group.id } else { group.name }).collect();
+    let groups: Vec<String> = groups
+        .into_iter()
+        .map(|group| if group.name.is_empty() { group.id } else { group.name })
+        .collect();
     let learnt = if item.delay_ms < 0 { "at once".into() } else { human(item.delay_ms) };
     let restored = item.restored_at.unwrap_or_else(|| "-".into());
     let who = item.email.unwrap_or(item.user_id);
-    vec![item.occurred_at, who, item.reason, learnt, item.roles.join(", "), groups.join(", "), restored, item.cause.seq.to_string()]
+    vec![
+        item.occurred_at,
+        who,
+        item.reason,
+        learnt,
+        item.roles.join(", "),
+        groups.join(", "),
+        restored,
+        item.cause.seq.to_string(),
+    ]
 }
 
 fn cells(object: &RawValue) -> Option<Vec<String>> {
     let item: Item<'_> = serde_json::from_str(object.get()).ok()?;
     let (roles, groups) = (serde_json::to_string(&item.roles).ok()?, item.groups.get().to_owned());
-    let (email, restored_at) = (item.email.unwrap_or_default(), item.restored_at.unwrap_or_default());
+    let (email, restored_at) =
+        (item.email.unwrap_or_default(), item.restored_at.unwrap_or_default());
     let Cause { event_id, event, seq } = item.cause;
-    let whose = [item.occurred_at, item.user_id, email, item.directory_id, item.organization_id, item.reason, item.recorded_at];
-    let rest = [item.delay_ms.to_string(), roles, groups, restored_at, event_id, event, seq.to_string()];
+    let whose = [
+        item.occurred_at,
+        item.user_id,
+        email,
+        item.directory_id,
+        item.organization_id,
+        item.reason,
+        item.recorded_at,
+    ];
+    let rest =
+        [item.delay_ms.to_string(), roles, groups, restored_at, event_id, event, seq.to_string()];
     Some(whose.into_iter().chain(rest).collect())
 }
 
 impl Deprovisioned {
     pub(in super::super) fn run(self) -> Result<(), Failure> {
-        let Deprovisioned { since, until, user, email, directory, organization, limit, csv, moment, output, source } = self;
-        let filters = Query::default().with("since", since).with("until", until).with("user", user).with("email", email);
+        let Deprovisioned {
+            since,
+            until,
+            user,
+            email,
+            directory,
+            organization,
+            limit,
+            csv,
+            moment,
+            output,
+            source,
+        } = self;
+        let filters = Query::default()
+            .with("since", since)
+            .with("until", until)
+            .with("user", user)
+            .with("email", email);
         let filters = filters.with("directory", directory).with("organization_id", organization);
         source.ask(move |client| {
             let list = List { kind: &KIND, filters, first: moment.query(), limit };

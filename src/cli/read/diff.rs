@@ -79,11 +79,18 @@ const NAMES: [&str; 8] = ["kind", "change", "user_id", "group_id", "role", "fiel
 
 impl Diff {
     pub(in super::super) fn run(self) -> Result<(), Failure> {
-        let Diff { from, to, directory, from_known_at, to_known_at, limit, csv, output, source } = self;
-        let question = Query::default().with("from", Some(from)).with("to", to).with("directory", directory);
+        let Diff { from, to, directory, from_known_at, to_known_at, limit, csv, output, source } =
+            self;
+        let question =
+            Query::default().with("from", Some(from)).with("to", to).with("directory", directory);
         let sent = |moment: Option<String>| moment.map(|moment| of_date(&moment).into_owned());
         source.ask(move |client| {
-            let walk = Walk { client, question, known_at: [from_known_at, to_known_at].map(sent), limit: limit.unwrap_or(u64::MAX) };
+            let walk = Walk {
+                client,
+                question,
+                known_at: [from_known_at, to_known_at].map(sent),
+                limit: limit.unwrap_or(u64::MAX),
+            };
             let out = || BufWriter::new(io::stdout().lock());
             match (output.json, csv) {
                 (true, _) => walk.print_lines(out()),
@@ -110,14 +117,19 @@ struct Told {
 }
 
 impl Walk<'_> {
-    fn each(&self, mut each: impl FnMut(&RawValue) -> Result<(), Failure>) -> Result<Told, Failure> {
+    fn each(
+        &self,
+        mut each: impl FnMut(&RawValue) -> Result<(), Failure>,
+    ) -> Result<Told, Failure> {
         let [mut from_known_at, mut to_known_at] = self.known_at.clone();
         let mut told = Told { count: 0, more: false, first: Answer::default() };
         let mut after: Option<String> = None;
         loop {
             let size = (self.limit - told.count).clamp(1, PAGE);
-            let question = self.question.clone().with("limit", Some(size.to_string())).with("after", after);
-            let question = question.with("from_known_at", from_known_at).with("to_known_at", to_known_at);
+            let question =
+                self.question.clone().with("limit", Some(size.to_string())).with("after", after);
+            let question =
+                question.with("from_known_at", from_known_at).with("to_known_at", to_known_at);
             let answer = ask(self.client, &question.at(PATH), "")?;
             let page: Page = answer.json()?;
             for object in page.data.iter().take((self.limit - told.count) as usize) {
@@ -135,7 +147,9 @@ impl Walk<'_> {
     }
 
     fn print_lines(&self, mut out: impl Write) -> Result<(), Failure> {
-        self.each(|object| writeln!(out, "{}", one_line(object.get())).map_err(|error| unwritten(&error)))?;
+        self.each(|object| {
+            writeln!(out, "{}", one_line(object.get())).map_err(|error| unwritten(&error))
+        })?;
         out.flush().map_err(|error| unwritten(&error))
     }
 
@@ -174,7 +188,9 @@ impl Walk<'_> {
         let counted = counted(told.count, "difference", "differences");
         let mut line = if told.more { format!("the first {counted}") } else { counted };
         let Answer { as_of, known_at, from_as_of, from_known_at, .. } = told.first;
-        for (word, as_of, known_at) in [("from", from_as_of, from_known_at), ("to", as_of, known_at)] {
+        for (word, as_of, known_at) in
+            [("from", from_as_of, from_known_at), ("to", as_of, known_at)]
+        {
             if let (Some(as_of), Some(known_at)) = (as_of, known_at) {
                 line.push_str(&format!(", {word} {as_of}, known at record {known_at}"));
             }
@@ -209,7 +225,10 @@ impl<'c> Called<'c> {
         let moment = |as_of: &Option<String>, known_at: &Option<String>| {
             Query::default().with("as_of", as_of.clone()).with("known_at", known_at.clone())
         };
-        let moments = [moment(&answer.as_of, &answer.known_at), moment(&answer.from_as_of, &answer.from_known_at)];
+        let moments = [
+            moment(&answer.as_of, &answer.known_at),
+            moment(&answer.from_as_of, &answer.from_known_at),
+        ];
         Called { client, moments, known: HashMap::new() }
     }
 
@@ -227,7 +246,11 @@ impl<'c> Called<'c> {
         }
         let mut called = String::new();
         for moment in &self.moments {
-            let answer = self.client.get(&moment.at(&format!("{}/{}", of.path, utf8_percent_encode(id, ENCODED))))?;
+            let answer = self.client.get(&moment.at(&format!(
+                "{}/{}",
+                of.path,
+                utf8_percent_encode(id, ENCODED)
+            )))?;
             called = match answer.status {
                 200 => texts(answer.json()?, [of.field]).concat(),
                 404 => String::new(),
@@ -244,8 +267,12 @@ impl<'c> Called<'c> {
 
 /// The fields that differ, each with its two values in JSON; one of nothing where no field is told.
 fn fields(object: &RawValue) -> Vec<[String; 3]> {
-    let changed = json::fields(object.get(), ["changed"]).and_then(|[changed]| json::entries(changed?.get())).unwrap_or_default();
-    let value = |value: Option<&RawValue>| value.map_or(String::new(), |value| one_line(value.get()).into_owned());
+    let changed = json::fields(object.get(), ["changed"])
+        .and_then(|[changed]| json::entries(changed?.get()))
+        .unwrap_or_default();
+    let value = |value: Option<&RawValue>| {
+        value.map_or(String::new(), |value| one_line(value.get()).into_owned())
+    };
     let field = |(name, sides): (String, &RawValue)| {
         let [from, to] = json::fields(sides.get(), ["from", "to"]).unwrap_or_default();
         [name, value(from), value(to)]

@@ -46,18 +46,31 @@ const KIND: Kind = Kind {
     path: "/directories",
     nouns: ["directory", "directories"],
     scope: "--organization",
-    columns: &[Column::whole("id"), Column::new("name"), Column::whole("state"), Column::new("type"), Column::new("organization")],
+    columns: &[
+        Column::whole("id"),
+        Column::new("name"),
+        Column::whole("state"),
+        Column::new("type"),
+        Column::new("organization"),
+    ],
     row: |directory| texts(directory, ["id", "name", "state", "type", "organization_id"]).into(),
 };
 
 impl Directories {
     pub(in super::super) fn run(self) -> Result<(), Failure> {
         let Directories { id, organization, search, domain, limit, moment, output, source } = self;
-        let filters = Query::default().with("organization_id", organization).with("search", search).with("domain", domain);
+        let filters = Query::default()
+            .with("organization_id", organization)
+            .with("search", search)
+            .with("domain", domain);
         let filters = filters.with("order", Some("asc"));
         source.ask(move |client| match id {
             Some(id) => KIND.print_one(client, &id, &moment.query(), &output),
-            None => List { kind: &KIND, filters, first: moment.query(), limit }.print(client, &output, |_| true),
+            None => List { kind: &KIND, filters, first: moment.query(), limit }.print(
+                client,
+                &output,
+                |_| true,
+            ),
         })
     }
 }

@@ -93,24 +93,38 @@ struct Bound {
 
 fn moment(text: &str) -> Result<Bound, String> {
     let text = of_date(text);
-    let at = time::parse(&text).ok_or("it must be an RFC 3339 time, such as 2026-03-02T09:00:00Z, or a date")?;
+    let at = time::parse(&text)
+        .ok_or("it must be an RFC 3339 time, such as 2026-03-02T09:00:00Z, or a date")?;
     Ok(Bound { text: text.into_owned(), at })
 }
 
 fn interval(text: &str) -> Result<Duration, String> {
     let interval = duration(text)?;
-    if interval < INTERVAL_MIN { Err(format!("it must be at least {} ms", INTERVAL_MIN.as_millis())) } else { Ok(interval) }
+    if interval < INTERVAL_MIN {
+        Err(format!("it must be at least {} ms", INTERVAL_MIN.as_millis()))
+    } else {
+        Ok(interval)
+    }
 }
 
 /// A time with milliseconds and its zone; the longest type; an id of today.
-const COLUMNS: [Column; 4] =
-    [Column::whole("occurred").at_least(24), Column::whole("event").at_least(24), Column::whole("id").at_least(32), Column::new("subject")];
+const COLUMNS: [Column; 4] = [
+    Column::whole("occurred").at_least(24),
+    Column::whole("event").at_least(24),
+    Column::whole("id").at_least(32),
+    Column::new("subject"),
+];
 
 const KIND: Kind = Kind {
     path: "/events",
     nouns: ["event", "events"],
     scope: "--type",
-    columns: &[Column::whole("occurred"), Column::whole("event"), Column::whole("id"), Column::new("subject")],
+    columns: &[
+        Column::whole("occurred"),
+        Column::whole("event"),
+        Column::whole("id"),
+        Column::new("subject"),
+    ],
     row,
 };
 
@@ -140,24 +154,36 @@ fn within(event: &RawValue, from: Option<Millis>, to: Option<Millis>) -> bool {
         return true;
     }
     let [created_at] = texts(event, ["created_at"]);
-    time::parse(&created_at).is_some_and(|at| from.is_none_or(|from| at >= from) && to.is_none_or(|to| at <= to))
+    time::parse(&created_at)
+        .is_some_and(|at| from.is_none_or(|from| at >= from) && to.is_none_or(|to| at <= to))
 }
 
 impl Events {
     pub(in super::super) fn run(self) -> Result<(), Failure> {
         let types = if self.types.is_empty() { TYPES.join(",") } else { self.types.join(",") };
-        let filters = Query::default().with("events", Some(types)).with("organization_id", self.organization);
+        let filters =
+            Query::default().with("events", Some(types)).with("organization_id", self.organization);
         let (from, to) = (self.from.as_ref().map(|from| from.at), self.to.as_ref().map(|to| to.at));
         let until = self.to.as_ref().map(|to| (to.at, to.text.clone()));
-        let bounds = Query::default().with("range_start", self.from.map(|from| from.text)).with("range_end", self.to.map(|to| to.text));
+        let bounds = Query::default()
+            .with("range_start", self.from.map(|from| from.text))
+            .with("range_end", self.to.map(|to| to.text));
         let begins = self.after.is_some() || from.is_some();
         if self.follow {
             if self.limit.is_some() && begins {
                 let told = "with --follow, --limit says how many of the last events come first: leave it out, or --after and --from";
                 return Err(Failure::Caller(told.into()));
             }
-            let client = self.source.server("a folder whose server is stopped gets no new events")?;
-            let follower = Follower { client, filters, bounds, from, interval: self.interval, json: self.output.json };
+            let client =
+                self.source.server("a folder whose server is stopped gets no new events")?;
+            let follower = Follower {
+                client,
+                filters,
+                bounds,
+                from,
+                interval: self.interval,
+                json: self.output.json,
+            };
             return follower.follow(self.after, (!begins).then_some(self.limit.unwrap_or(LAST)));
         }
         let mut moment = self.moment;
@@ -169,7 +195,10 @@ impl Events {
         }
         let first = moment.query().and(&bounds).with("after", self.after);
         let (output, limit) = (self.output, self.limit);
-        self.source.ask(move |client| List { kind: &KIND, filters, first, limit }.print(client, &output, |event| within(event, from, to)))
+        self.source.ask(move |client| {
+            List { kind: &KIND, filters, first, limit }
+                .print(client, &output, |event| within(event, from, to))
+        })
     }
 }
 
@@ -233,7 +262,8 @@ impl Follower {
                     if !away {
                         eprintln!("rollcall: {message}; trying again until it answers");
                     }
-                    (pause, away, more) = ((pause * 2).min(PAUSE_MAX.max(self.interval)), true, false);
+                    (pause, away, more) =
+                        ((pause * 2).min(PAUSE_MAX.max(self.interval)), true, false);
                 }
                 Err(failure) => return Err(failure),
             }
@@ -242,7 +272,11 @@ impl Follower {
 
     /// One page of events behind a cursor, or the first of all.
     fn page(&self, cursor: Option<&str>) -> Result<Found, Failure> {
-        let place = if cursor.is_some() { Query::default().with("after", cursor) } else { self.bounds.clone() };
+        let place = if cursor.is_some() {
+            Query::default().with("after", cursor)
+        } else {
+            self.bounds.clone()
+        };
         self.found(&place, PAGE)
     }
 
@@ -263,11 +297,14 @@ impl Follower {
 
     /// The last `count` events, and the place to go on from: that of the last one, which `before=latest` asks for.
     fn tail(&self, count: usize) -> Result<Found, Failure> {
-        let mut last =
-            self.found(&Query::default().with("before", Some("latest")), PAGE.min(u64::try_from(count.max(1)).unwrap_or(PAGE)))?;
+        let mut last = self.found(
+            &Query::default().with("before", Some("latest")),
+            PAGE.min(u64::try_from(count.max(1)).unwrap_or(PAGE)),
+        )?;
         while let Some(first) = last.events.front().filter(|_| last.events.len() < count) {
             let wanting = u64::try_from(count - last.events.len()).unwrap_or(PAGE);
-            let before = self.found(&Query::default().with("before", Some(&first.id)), wanting.min(PAGE))?;
+            let before =
+                self.found(&Query::default().with("before", Some(&first.id)), wanting.min(PAGE))?;
             if before.events.is_empty() {
                 break;
             }
@@ -281,7 +318,9 @@ impl Follower {
 
     fn print(&self, events: &VecDeque<Event>) -> Result<(), Failure> {
         if self.json {
-            return events.iter().try_for_each(|event| print(&format!("{}\n", one_line(event.json.get()))));
+            return events
+                .iter()
+                .try_for_each(|event| print(&format!("{}\n", one_line(event.json.get()))));
         }
         if events.is_empty() {
             return Ok(());
@@ -298,7 +337,9 @@ pub(super) fn wait(pause: Duration) -> Result<(), Failure> {
     let pause = Timespec::try_from(pause).map_err(Failure::ours)?;
     // A signal that is no end cuts the pause short, which does no harm.
     let _ = poll(&mut watched, Some(&pause));
-    let left = watched.iter().any(|stdout| stdout.revents().intersects(PollFlags::ERR | PollFlags::HUP | PollFlags::NVAL));
+    let left = watched.iter().any(|stdout| {
+        stdout.revents().intersects(PollFlags::ERR | PollFlags::HUP | PollFlags::NVAL)
+    });
     if left { Err(Failure::Unread) } else { Ok(()) }
 }
 
@@ -313,7 +354,10 @@ mod tests {
             (json!({"id": "u", "email": "a@x", "first_name": "Ana"}), "u a@x"),
             (json!({"id": "u", "email": null, "first_name": "Ana", "last_name": "Li"}), "u Ana Li"),
             (json!({"id": "d", "name": "Halden"}), "d Halden"),
-            (json!({"directory_id": "d", "user": {"id": "u", "email": "a@x"}, "group": {"id": "g", "name": "Sales"}}), "u a@x, g Sales"),
+            (
+                json!({"directory_id": "d", "user": {"id": "u", "email": "a@x"}, "group": {"id": "g", "name": "Sales"}}),
+                "u a@x, g Sales",
+            ),
             (json!({"other": 1}), ""),
         ] {
             let event = RawValue::from_string(json!({"data": data}).to_string()).unwrap();
@@ -324,11 +368,19 @@ mod tests {
 
     #[test]
     fn both_bounds_are_included() {
-        let event = |at: &str| RawValue::from_string(format!(r#"{{"id":"e","created_at":"{at}"}}"#)).unwrap();
+        let event = |at: &str| {
+            RawValue::from_string(format!(r#"{{"id":"e","created_at":"{at}"}}"#)).unwrap()
+        };
         let second = |text: &str| Some(moment(text).unwrap().at);
         let (from, to) = (second("2026-01-01T00:00:01Z"), second("2026-01-01T01:00:02+01:00"));
-        for (at, expected) in [("00.999", false), ("01.000", true), ("02.000", true), ("02.001", false)] {
-            assert_eq!(within(&event(&format!("2026-01-01T00:00:{at}Z")), from, to), expected, "{at}");
+        for (at, expected) in
+            [("00.999", false), ("01.000", true), ("02.000", true), ("02.001", false)]
+        {
+            assert_eq!(
+                within(&event(&format!("2026-01-01T00:00:{at}Z")), from, to),
+                expected,
+                "{at}"
+            );
         }
         assert!(within(&event("no time"), None, None));
         assert!(!within(&event("no time"), from, None));

@@ -55,9 +55,19 @@ const KIND: Kind = Kind {
 };
 
 const WITH_MEMBERS: Kind = Kind {
-    columns: &[Column::whole("id"), Column::new("name"), Column::new("directory"), Column::whole("members"), Column::new("who")],
+    columns: &[
+        Column::whole("id"),
+        Column::new("name"),
+        Column::new("directory"),
+        Column::whole("members"),
+        Column::new("who"),
+    ],
     row: |group| {
-        let called = |member| Some(name(member)).filter(|name| !name.is_empty()).unwrap_or_else(|| texts(member, ["id"]).concat());
+        let called = |member| {
+            Some(name(member))
+                .filter(|name| !name.is_empty())
+                .unwrap_or_else(|| texts(member, ["id"]).concat())
+        };
         let members: Vec<String> = items(group, "members").into_iter().map(called).collect();
         let mut row = (KIND.row)(group);
         row.extend([members.len().to_string(), members.join(", ")]);
@@ -68,14 +78,22 @@ const WITH_MEMBERS: Kind = Kind {
 
 impl Groups {
     pub(in super::super) fn run(self) -> Result<(), Failure> {
-        let Groups { id, directory, user, organization, members, limit, moment, output, source } = self;
+        let Groups { id, directory, user, organization, members, limit, moment, output, source } =
+            self;
         let kind = if members { &WITH_MEMBERS } else { &KIND };
         let members = Query::default().with("members", members.then_some("true"));
-        let filters = members.clone().with("directory", directory).with("user", user).with("organization_id", organization);
+        let filters = members
+            .clone()
+            .with("directory", directory)
+            .with("user", user)
+            .with("organization_id", organization);
         let filters = filters.with("order", Some("asc"));
         source.ask(move |client| match id {
             Some(id) => kind.print_one(client, &id, &members.and(&moment.query()), &output),
-            None => List { kind, filters, first: moment.query(), limit }.print(client, &output, |_| true),
+            None => {
+                List { kind, filters, first: moment.query(), limit }
+                    .print(client, &output, |_| true)
+            }
         })
     }
 }

@@ -18,7 +18,8 @@ use super::print::{counted, one_line, width};
 pub(in super::super) const PAGE: u64 = 100;
 
 /// Everything but what a query or a segment of a path may hold as it is.
-pub(in super::super) const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
+pub(in super::super) const ENCODED: &AsciiSet =
+    &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
 /// At which moment.
 #[derive(Args)]
@@ -47,7 +48,11 @@ pub(in super::super) struct Query(Vec<(&'static str, String)>);
 
 impl Query {
     /// The query with a parameter, if it has a value.
-    pub(in super::super) fn with(mut self, name: &'static str, value: Option<impl Into<String>>) -> Query {
+    pub(in super::super) fn with(
+        mut self,
+        name: &'static str,
+        value: Option<impl Into<String>>,
+    ) -> Query {
         self.0.extend(value.map(|value| (name, value.into())));
         self
     }
@@ -190,9 +195,14 @@ impl List<'_> {
                 return Ok(Listed { more: true, ..listed });
             }
             // The moment of the first page is that of all; a server that does not name it is at least asked for the same again.
-            let pinned = |told: &Option<String>, name| told.clone().or_else(|| self.first.value(name).map(str::to_owned));
+            let pinned = |told: &Option<String>, name| {
+                told.clone().or_else(|| self.first.value(name).map(str::to_owned))
+            };
             let as_of = pinned(&listed.as_of, "as_of").filter(|as_of| as_of != "latest");
-            place = Query::default().with("as_of", as_of).with("known_at", pinned(&listed.known_at, "known_at")).with("after", Some(next));
+            place = Query::default()
+                .with("as_of", as_of)
+                .with("known_at", pinned(&listed.known_at, "known_at"))
+                .with("after", Some(next));
         }
     }
 
@@ -200,7 +210,12 @@ impl List<'_> {
     ///
     /// # Errors
     /// If a page cannot be had, and those of printing.
-    pub(in super::super) fn print(&self, client: &Client, output: &Output, kept: impl Fn(&RawValue) -> bool) -> Result<(), Failure> {
+    pub(in super::super) fn print(
+        &self,
+        client: &Client,
+        output: &Output,
+        kept: impl Fn(&RawValue) -> bool,
+    ) -> Result<(), Failure> {
         self.print_at(client, self.kind.path, output, kept)
     }
 
@@ -208,7 +223,13 @@ impl List<'_> {
     ///
     /// # Errors
     /// As of [`List::print`].
-    pub(super) fn print_at(&self, client: &Client, path: &str, output: &Output, kept: impl Fn(&RawValue) -> bool) -> Result<(), Failure> {
+    pub(super) fn print_at(
+        &self,
+        client: &Client,
+        path: &str,
+        output: &Output,
+        kept: impl Fn(&RawValue) -> bool,
+    ) -> Result<(), Failure> {
         if output.json {
             return self.print_lines(client, path, kept);
         }
@@ -224,7 +245,11 @@ impl List<'_> {
     ///
     /// # Errors
     /// If a page cannot be had.
-    pub(super) fn collect(&self, client: &Client, path: &str) -> Result<(Vec<Box<RawValue>>, Query), Failure> {
+    pub(super) fn collect(
+        &self,
+        client: &Client,
+        path: &str,
+    ) -> Result<(Vec<Box<RawValue>>, Query), Failure> {
         let mut objects = Vec::new();
         let listed = self.walk(
             client,
@@ -238,9 +263,16 @@ impl List<'_> {
         Ok((objects, listed.moment()))
     }
 
-    fn print_lines(&self, client: &Client, path: &str, kept: impl Fn(&RawValue) -> bool) -> Result<(), Failure> {
+    fn print_lines(
+        &self,
+        client: &Client,
+        path: &str,
+        kept: impl Fn(&RawValue) -> bool,
+    ) -> Result<(), Failure> {
         let mut out = BufWriter::new(io::stdout().lock());
-        let line = |object: &RawValue| writeln!(out, "{}", one_line(object.get())).map_err(|error| unwritten(&error));
+        let line = |object: &RawValue| {
+            writeln!(out, "{}", one_line(object.get())).map_err(|error| unwritten(&error))
+        };
         self.walk(client, path, kept, line)?;
         out.flush().map_err(|error| unwritten(&error))
     }
@@ -278,7 +310,13 @@ impl Kind {
     ///
     /// # Errors
     /// The caller's, if there is none.
-    pub(super) fn print_one(&self, client: &Client, id: &str, query: &Query, output: &Output) -> Result<(), Failure> {
+    pub(super) fn print_one(
+        &self,
+        client: &Client,
+        id: &str,
+        query: &Query,
+        output: &Output,
+    ) -> Result<(), Failure> {
         let path = format!("{}/{}", self.path, utf8_percent_encode(id, ENCODED));
         let answer = ask(client, &query.at(&path), self.scope)?;
         let object: &RawValue = answer.json()?;
@@ -286,7 +324,10 @@ impl Kind {
             return print(&format!("{}\n", one_line(object.get())));
         }
         let (as_of, known_at) = (answer.as_of.clone(), answer.known_at.clone());
-        self.show(&[(self.row)(object)], &Listed { count: 1, more: false, bounds: String::new(), as_of, known_at })
+        self.show(
+            &[(self.row)(object)],
+            &Listed { count: 1, more: false, bounds: String::new(), as_of, known_at },
+        )
     }
 
     /// Prints a table, and below it, on standard error, what it is a table of.
@@ -329,7 +370,8 @@ pub(in super::super) fn field_errors(answer: &Answer) -> Vec<FieldError> {
 /// Why a question was not answered, in the words of the command line. `scope` names the flags of which the list needs one.
 pub(in super::super) fn refused(answer: &Answer, client: &Client, scope: &str) -> Failure {
     let problem: Problem = serde_json::from_slice(&answer.body).unwrap_or_default();
-    let said = if problem.message.is_empty() { "nothing that can be read" } else { &problem.message };
+    let said =
+        if problem.message.is_empty() { "nothing that can be read" } else { &problem.message };
     match answer.status {
         401 => Failure::Caller("the API key was refused: set ROLLCALL_API_KEY, or give --api-key, to one of the server's keys".into()),
         404 if problem.code != "entity_not_found" => {
@@ -382,9 +424,21 @@ mod tests {
             (422, scope, "1 the list needs a scope: give --a or --b"),
             (422, two, r"1 --to: it is before `range_start`; --as-of: it is late\u{1b}"),
             (422, r#"{"message":"No"}"#, "1 No"),
-            (404, r#"{"message":"Directory not found: 'x'.","code":"entity_not_found"}"#, "1 Directory not found: 'x'."),
-            (404, "<html>", "1 `http://h` does not know this question: it is another program, or another version"),
-            (503, r#"{"message":"m","code":"not_ready"}"#, "2 the server is still folding its log: ask again in a moment"),
+            (
+                404,
+                r#"{"message":"Directory not found: 'x'.","code":"entity_not_found"}"#,
+                "1 Directory not found: 'x'.",
+            ),
+            (
+                404,
+                "<html>",
+                "1 `http://h` does not know this question: it is another program, or another version",
+            ),
+            (
+                503,
+                r#"{"message":"m","code":"not_ready"}"#,
+                "2 the server is still folding its log: ask again in a moment",
+            ),
             (500, r#"{"message":"m","code":"internal"}"#, "2 the server answered with 500: m"),
             (502, "", "2 the server answered with 502: nothing that can be read"),
         ] {
@@ -395,8 +449,14 @@ mod tests {
 
     #[test]
     fn values_are_encoded_in_a_query() {
-        let query = Query::default().with("a", Some("x y&z=ä+")).with("b", None::<String>).with("c", Some("2026-01-01T00:00:00+01:00"));
-        assert_eq!(query.at("/p"), "/p?a=x%20y%26z%3D%C3%A4%2B&c=2026-01-01T00%3A00%3A00%2B01%3A00");
+        let query = Query::default()
+            .with("a", Some("x y&z=ä+"))
+            .with("b", None::<String>)
+            .with("c", Some("2026-01-01T00:00:00+01:00"));
+        assert_eq!(
+            query.at("/p"),
+            "/p?a=x%20y%26z%3D%C3%A4%2B&c=2026-01-01T00%3A00%3A00%2B01%3A00"
+        );
         assert_eq!(Query::default().at("/p"), "/p");
     }
 }

@@ -10,13 +10,18 @@ use crate::json;
 /// An object of JSON as it came, on one line: only where a sender's own line breaks passed through is a break made a space.
 pub(in super::super) fn one_line(json: &str) -> Cow<'_, str> {
     // Inside a string a line break is always escaped, so that these are between tokens.
-    if json.contains(['\n', '\r']) { Cow::Owned(json.replace(['\n', '\r'], " ")) } else { Cow::Borrowed(json) }
+    if json.contains(['\n', '\r']) {
+        Cow::Owned(json.replace(['\n', '\r'], " "))
+    } else {
+        Cow::Borrowed(json)
+    }
 }
 
 /// How wide a table may be: the terminal's width, else what COLUMNS says, else any.
 pub(in super::super) fn width() -> Option<u16> {
     let stdout = io::stdout();
-    let terminal = if stdout.is_terminal() { terminal_size::terminal_size_of(&stdout) } else { None };
+    let terminal =
+        if stdout.is_terminal() { terminal_size::terminal_size_of(&stdout) } else { None };
     let terminal = terminal.map(|(width, _)| width.0).filter(|width| *width > 0);
     let told = || std::env::var("COLUMNS").ok()?.parse::<u16>().ok().filter(|width| *width > 0);
     terminal.or_else(told)
@@ -35,7 +40,11 @@ pub(in super::super) fn texts<const N: usize>(object: &RawValue, names: [&str; N
     found.map(|value| match json::string(value) {
         Some(text) => text.into_owned(),
         // A text that is no Unicode is shown as it is written.
-        None => value.map(RawValue::get).filter(|text| text.starts_with('"')).unwrap_or_default().to_owned(),
+        None => value
+            .map(RawValue::get)
+            .filter(|text| text.starts_with('"'))
+            .unwrap_or_default()
+            .to_owned(),
     })
 }
 
@@ -69,10 +78,15 @@ mod tests {
     #[test]
     fn a_cell_is_read_whatever_else_the_object_holds() {
         let deep = format!("{}{}", "[".repeat(500), "]".repeat(500));
-        let object = format!(r#"{{"a":"x\u00e9","b":null,"c":1e400,"d":"\ud800","e":{deep},"f":[{{"a":"y"}},{{}}]}}"#);
+        let object = format!(
+            r#"{{"a":"x\u00e9","b":null,"c":1e400,"d":"\ud800","e":{deep},"f":[{{"a":"y"}},{{}}]}}"#
+        );
         let object = RawValue::from_string(object).unwrap();
         assert_eq!(texts(&object, ["a", "b", "c", "d", "none"]), ["xé", "", "", r#""\ud800""#, ""]);
-        assert_eq!(items(&object, "f").into_iter().map(|item| texts(item, ["a"])).collect::<Vec<_>>(), [["y"], [""]]);
+        assert_eq!(
+            items(&object, "f").into_iter().map(|item| texts(item, ["a"])).collect::<Vec<_>>(),
+            [["y"], [""]]
+        );
         assert!(items(&object, "a").is_empty() && items(&object, "none").is_empty());
     }
 

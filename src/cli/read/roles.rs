@@ -81,54 +81,110 @@ const PERIODS: Kind = Kind {
     path: "/rollcall/v1/users",
     nouns: ["period", "periods"],
     scope: "--user",
-    columns: &[Column::whole("role"), Column::whole("from"), Column::whole("until"), Column::new("begun by"), Column::new("ended by")],
+    columns: &[
+        Column::whole("role"),
+        Column::whole("from"),
+        Column::whole("until"),
+        Column::new("begun by"),
+        Column::new("ended by"),
+    ],
     row: |period| {
         let period: Value = serde_json::from_str(period.get()).unwrap_or_default();
         let text = |name: &str| period.get(name).and_then(Value::as_str).map(str::to_owned);
         let cause = |name: &str| {
-            let part = |part: &str| period.pointer(&format!("/{name}/{part}")).and_then(Value::as_str).map(str::to_owned);
+            let part = |part: &str| {
+                period
+                    .pointer(&format!("/{name}/{part}"))
+                    .and_then(Value::as_str)
+                    .map(str::to_owned)
+            };
             [part("event"), part("event_id")].into_iter().flatten().collect::<Vec<_>>().join(" ")
         };
         let until = text("until").unwrap_or_else(|| "-".into());
-        vec![text("role").unwrap_or_default(), text("from").unwrap_or_default(), until, cause("start"), cause("end")]
+        vec![
+            text("role").unwrap_or_default(),
+            text("from").unwrap_or_default(),
+            until,
+            cause("start"),
+            cause("end"),
+        ]
     },
 };
 
 impl Roles {
     pub(in super::super) fn run(self) -> Result<(), Failure> {
-        let Roles { user, role, group, directory, organization, history, limit, moment, output, source } = self;
+        let Roles {
+            user,
+            role,
+            group,
+            directory,
+            organization,
+            history,
+            limit,
+            moment,
+            output,
+            source,
+        } = self;
         let email = user.clone().filter(|user| user.contains('@'));
         if email.is_some() && organization.is_none() {
-            return Err(Failure::Caller("an email names a user only within an organization: give --organization".into()));
+            return Err(Failure::Caller(
+                "an email names a user only within an organization: give --organization".into(),
+            ));
         }
         source.ask(move |client| {
             let moment = moment.query();
             let user = match (email, &organization) {
-                (Some(email), Some(organization)) => Some(find(client, organization, &email, &moment)?),
+                (Some(email), Some(organization)) => {
+                    Some(find(client, organization, &email, &moment)?)
+                }
                 _ => user,
             };
             if let (true, Some(user)) = (history, &user) {
                 let path = format!("{}/{}/roles", PERIODS.path, utf8_percent_encode(user, ENCODED));
-                return List { kind: &PERIODS, filters: Query::default(), first: moment, limit }.print_at(client, &path, &output, |_| true);
+                return List { kind: &PERIODS, filters: Query::default(), first: moment, limit }
+                    .print_at(client, &path, &output, |_| true);
             }
-            let filters = Query::default().with("user", user).with("role", role).with("group", group).with("directory", directory);
+            let filters = Query::default()
+                .with("user", user)
+                .with("role", role)
+                .with("group", group)
+                .with("directory", directory);
             let filters = filters.with("organization_id", organization);
             let list = List { kind: &ASSIGNMENTS, filters, first: moment, limit };
-            list.print_with(client, &output, |assignments, moment| rows(client, assignments, moment))
+            list.print_with(client, &output, |assignments, moment| {
+                rows(client, assignments, moment)
+            })
         })
     }
 }
 
 /// The one user of an organization with an email.
-fn find(client: &Client, organization: &str, email: &str, moment: &Query) -> Result<String, Failure> {
-    let question = Query::default().with("organization_id", Some(organization)).with("email", Some(email)).and(moment);
-    let answer = ask(client, &question.with("limit", Some("2")).with("order", Some("asc")).at("/directory_users"), "--organization")?;
+fn find(
+    client: &Client,
+    organization: &str,
+    email: &str,
+    moment: &Query,
+) -> Result<String, Failure> {
+    let question = Query::default()
+        .with("organization_id", Some(organization))
+        .with("email", Some(email))
+        .and(moment);
+    let answer = ask(
+        client,
+        &question.with("limit", Some("2")).with("order", Some("asc")).at("/directory_users"),
+        "--organization",
+    )?;
     let page: Page = answer.json()?;
     let ids: Vec<String> = page.data.iter().map(|user| texts(user, ["id"]).concat()).collect();
     match &ids[..] {
         [id] => Ok(id.clone()),
-        [] => Err(Failure::Caller(format!("the organization has no user with the email `{email}`"))),
-        ids => Err(Failure::Caller(format!("several users have the email `{email}`: give --user one of {}", ids.join(", ")))),
+        [] => {
+            Err(Failure::Caller(format!("the organization has no user with the email `{email}`")))
+        }
+        ids => Err(Failure::Caller(format!(
+            "several users have the email `{email}`: give --user one of {}",
+            ids.join(", ")
+        ))),
     }
 }
 
@@ -138,8 +194,11 @@ fn find(client: &Client, organization: &str, email: &str, moment: &Query) -> Res
 /// If the users cannot be asked for.
 pub(in super::super) fn told(client: &Client, answer: &Answer) -> Result<String, Failure> {
     let page: Page = answer.json()?;
-    let assignments: Vec<Box<RawValue>> = page.data.iter().map(|assignment| (*assignment).to_owned()).collect();
-    let moment = Query::default().with("as_of", answer.as_of.clone()).with("known_at", answer.known_at.clone());
+    let assignments: Vec<Box<RawValue>> =
+        page.data.iter().map(|assignment| (*assignment).to_owned()).collect();
+    let moment = Query::default()
+        .with("as_of", answer.as_of.clone())
+        .with("known_at", answer.known_at.clone());
     let mut rows = rows(client, &assignments, &moment)?;
     if rows.is_empty() {
         return Ok("nobody\n".into());
@@ -158,17 +217,35 @@ struct Assignment {
 }
 
 /// A row for each reason of each assignment.
-fn rows(client: &Client, assignments: &[Box<RawValue>], moment: &Query) -> Result<Vec<Vec<String>>, Failure> {
+fn rows(
+    client: &Client,
+    assignments: &[Box<RawValue>],
+    moment: &Query,
+) -> Result<Vec<Vec<String>>, Failure> {
     let odd = |_| Failure::Ours("the answer is not one that Rollcall gives".into());
-    let assignments: Vec<Assignment> =
-        assignments.iter().map(|assignment| serde_json::from_str(assignment.get())).collect::<Result<_, _>>().map_err(odd)?;
+    let assignments: Vec<Assignment> = assignments
+        .iter()
+        .map(|assignment| serde_json::from_str(assignment.get()))
+        .collect::<Result<_, _>>()
+        .map_err(odd)?;
     let emails = emails(client, &assignments, moment)?;
     let mut rows = Vec::new();
     for assignment in &assignments {
         let user = emails.get(&assignment.user_id).unwrap_or(&assignment.user_id);
         for because in &assignment.because {
-            let cause = |name: &str| because.pointer(&format!("/cause/{name}")).and_then(Value::as_str).unwrap_or("").to_owned();
-            let mut row = vec![user.clone(), assignment.role.clone(), assignment.since.clone(), reason(because)];
+            let cause = |name: &str| {
+                because
+                    .pointer(&format!("/cause/{name}"))
+                    .and_then(Value::as_str)
+                    .unwrap_or("")
+                    .to_owned()
+            };
+            let mut row = vec![
+                user.clone(),
+                assignment.role.clone(),
+                assignment.since.clone(),
+                reason(because),
+            ];
             row.extend(["event", "occurred_at", "event_id"].map(cause));
             rows.push(row);
         }
@@ -177,7 +254,11 @@ fn rows(client: &Client, assignments: &[Box<RawValue>], moment: &Query) -> Resul
 }
 
 /// The emails of those who have roles, by id. Both lists are in order of id, so that a page of a directory's users serves many of them.
-fn emails(client: &Client, assignments: &[Assignment], moment: &Query) -> Result<HashMap<String, String>, Failure> {
+fn emails(
+    client: &Client,
+    assignments: &[Assignment],
+    moment: &Query,
+) -> Result<HashMap<String, String>, Failure> {
     let mut wanted: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for assignment in assignments {
         let users = wanted.entry(&assignment.directory_id).or_default();
@@ -190,13 +271,20 @@ fn emails(client: &Client, assignments: &[Assignment], moment: &Query) -> Result
         let mut seen = String::new();
         for (at, user) in users.iter().enumerate() {
             // A cursor need not be an id: what is cut off an id stands before it.
-            let before = user.char_indices().next_back().map_or("", |(end, _)| user.get(..end).unwrap_or(""));
+            let before = user
+                .char_indices()
+                .next_back()
+                .map_or("", |(end, _)| user.get(..end).unwrap_or(""));
             let mut after = if before > seen.as_str() { before.to_owned() } else { seen.clone() };
             while seen.as_str() < *user {
                 let size = (users.len() - at) as u64;
-                let question = Query::default().with("directory", Some(directory)).with("order", Some("asc")).and(moment);
+                let question = Query::default()
+                    .with("directory", Some(directory))
+                    .with("order", Some("asc"))
+                    .and(moment);
                 let question = question.with("limit", Some(size.min(PAGE).to_string()));
-                let question = question.with("after", Some(after.clone()).filter(|after| !after.is_empty()));
+                let question =
+                    question.with("after", Some(after.clone()).filter(|after| !after.is_empty()));
                 let answer = ask(client, &question.at("/directory_users"), "--directory")?;
                 let page: Page = answer.json()?;
                 for user in &page.data {

@@ -78,7 +78,9 @@ impl Server {
         let url = match self.url {
             Some(url) => url,
             None => match from_environment() {
-                Some(url) => http_url(&url).map_err(|error| Failure::Caller(format!("ROLLCALL_URL is set to `{url}`: {error}")))?,
+                Some(url) => http_url(&url).map_err(|error| {
+                    Failure::Caller(format!("ROLLCALL_URL is set to `{url}`: {error}"))
+                })?,
                 None => URL.to_owned(),
             },
         };
@@ -93,7 +95,10 @@ impl Server {
 }
 
 fn http_url(text: &str) -> Result<String, String> {
-    let url = text.parse::<ureq::http::Uri>().ok().filter(|url| matches!(url.scheme_str(), Some("http" | "https")));
+    let url = text
+        .parse::<ureq::http::Uri>()
+        .ok()
+        .filter(|url| matches!(url.scheme_str(), Some("http" | "https")));
     match url {
         Some(url) if url.query().is_none() => Ok(text.to_owned()),
         _ => Err("it must be an http or https URL, such as http://127.0.0.1:8080".into()),
@@ -109,13 +114,24 @@ where
     // Opening would make an empty log of a folder that is none.
     match is_data_folder(folder) {
         Ok(true) => {}
-        Ok(false) => return Err(Failure::Caller(format!("`{}` is no data folder of Rollcall", folder.display()))),
-        Err(error) => return Err(Failure::Ours(format!("cannot look into `{}`: {error}", folder.display()))),
+        Ok(false) => {
+            return Err(Failure::Caller(format!(
+                "`{}` is no data folder of Rollcall",
+                folder.display()
+            )));
+        }
+        Err(error) => {
+            return Err(Failure::Ours(format!("cannot look into `{}`: {error}", folder.display())));
+        }
     }
     let mut key = [0; 32];
     getrandom::fill(&mut key).map_err(Failure::ours)?;
     let key = hex::encode(key);
-    let settings = Settings { keyring: Keyring::new([], 0), api_keys: vec![key.clone()], webhook_paths: Vec::new() };
+    let settings = Settings {
+        keyring: Keyring::new([], 0),
+        api_keys: vec![key.clone()],
+        webhook_paths: Vec::new(),
+    };
     let running = Running::start("127.0.0.1:0", folder, settings, CACHES).map_err(|error| match error {
         StartError::Open(OpenError::InUse(_)) => Failure::Caller(format!(
             "the data folder `{}` is in use by another process: stop the server, or ask it with --url",

@@ -50,7 +50,9 @@ struct Stats<'a> {
 
 impl Status {
     pub(in super::super) fn run(self) -> Result<(), Failure> {
-        let filters = Query::default().with("directory", self.directory).with("organization_id", self.organization);
+        let filters = Query::default()
+            .with("directory", self.directory)
+            .with("organization_id", self.organization);
         let json = self.json;
         self.source.ask(move |client| {
             let stats = whole(client, &filters)?;
@@ -60,7 +62,14 @@ impl Status {
             let stats: Value = serde_json::from_str(&stats).map_err(Failure::ours)?;
             print(&page(&stats, width()))?;
             let directories = directories_of(&stats).count() as u64;
-            eprintln!("{}", table::harmless(&format!("{}, at {}", counted(directories, "directory", "directories"), text(&stats, "at"))));
+            eprintln!(
+                "{}",
+                table::harmless(&format!(
+                    "{}, at {}",
+                    counted(directories, "directory", "directories"),
+                    text(&stats, "at")
+                ))
+            );
             Ok(())
         })
     }
@@ -69,24 +78,31 @@ impl Status {
 /// The first page of the statistics, with the directories of all pages in it.
 fn whole(client: &Client, filters: &Query) -> Result<String, Failure> {
     let page_size = Some(PAGE.to_string());
-    let answer = ask(client, &filters.clone().with("limit", page_size.clone()).at(PATH), "--directory")?;
+    let answer =
+        ask(client, &filters.clone().with("limit", page_size.clone()).at(PATH), "--directory")?;
     let odd = |_| Failure::Ours("the answer is not one that Rollcall gives".into());
-    let mut body = String::from_utf8(answer.body.clone()).map_err(|_| Failure::Ours("the answer is no text".into()))?;
+    let mut body = String::from_utf8(answer.body.clone())
+        .map_err(|_| Failure::Ours("the answer is no text".into()))?;
     let list = answer.json::<Stats>()?.directories.get().to_owned();
     let first: Page = serde_json::from_str(&list).map_err(odd)?;
     let Some(mut next) = first.next().map(str::to_owned) else { return Ok(body) };
-    let mut all: Vec<Cow<str>> = first.data.iter().map(|directory| directory.get().into()).collect();
+    let mut all: Vec<Cow<str>> =
+        first.data.iter().map(|directory| directory.get().into()).collect();
     loop {
         let question = filters.clone().with("limit", page_size.clone()).with("after", Some(next));
         let answer = ask(client, &question.at(PATH), "--directory")?;
-        let page: Page = serde_json::from_str(answer.json::<Stats>()?.directories.get()).map_err(odd)?;
+        let page: Page =
+            serde_json::from_str(answer.json::<Stats>()?.directories.get()).map_err(odd)?;
         all.extend(page.data.iter().map(|directory| Cow::Owned(directory.get().to_owned())));
         match page.next() {
             Some(cursor) => next = cursor.to_owned(),
             None => break,
         }
     }
-    let joined = format!(r#"{{"object":"list","data":[{}],"list_metadata":{{"before":null,"after":null}}}}"#, all.join(","));
+    let joined = format!(
+        r#"{{"object":"list","data":[{}],"list_metadata":{{"before":null,"after":null}}}}"#,
+        all.join(",")
+    );
     if let Some(at) = body.find(&list) {
         body.replace_range(at..at + list.len(), &joined);
     }
@@ -112,30 +128,49 @@ fn page(stats: &Value, width: Option<u16>) -> String {
     let now = moment(stats, "at");
     let count = |pointer: &str| stats.pointer(pointer).and_then(Value::as_u64).unwrap_or(0);
     let up = match (now, moment(stats, "started_at")) {
-        (Some(now), Some(started)) => format!("for {}, since {}", human(now - started), text(stats, "started_at")),
+        (Some(now), Some(started)) => {
+            format!("for {}, since {}", human(now - started), text(stats, "started_at"))
+        }
         _ => String::new(),
     };
-    let [minute, hour, day, month] =
-        ["last_minute", "last_hour", "last_day", "last_30_days"].map(|window| count(&format!("/events/{window}")));
-    let rate = |window: &str| stats.pointer(&format!("/rate_per_s/{window}")).and_then(Value::as_f64).unwrap_or(0.0);
+    let [minute, hour, day, month] = ["last_minute", "last_hour", "last_day", "last_30_days"]
+        .map(|window| count(&format!("/events/{window}")));
+    let rate = |window: &str| {
+        stats.pointer(&format!("/rate_per_s/{window}")).and_then(Value::as_f64).unwrap_or(0.0)
+    };
     let delay = |window: &str| match stats.pointer(&format!("/delay_ms/{window}")) {
         Some(delay @ Value::Object(_)) => {
-            let [half, most, all] = ["p50", "p99", "max"].map(|part| human(delay.get(part).and_then(Value::as_i64).unwrap_or(0)));
+            let [half, most, all] = ["p50", "p99", "max"]
+                .map(|part| human(delay.get(part).and_then(Value::as_i64).unwrap_or(0)));
             format!("half within {half}, 99 % within {most}, all within {all}")
         }
         _ => "no events".into(),
     };
     let by_kind = |key: &str| {
         let kinds = stats.get(key).and_then(Value::as_object).into_iter().flatten();
-        let some: Vec<String> =
-            kinds.filter(|(_, count)| count.as_u64() != Some(0)).map(|(kind, count)| format!("{kind} {count}")).collect();
+        let some: Vec<String> = kinds
+            .filter(|(_, count)| count.as_u64() != Some(0))
+            .map(|(kind, count)| format!("{kind} {count}"))
+            .collect();
         if some.is_empty() { "0".into() } else { some.join(", ") }
     };
     let rows = [
         ("server up", up),
         ("records", count("/seq").to_string()),
-        ("events", format!("{minute} in the last minute, {hour} in the last hour, {day} in the last day, {month} in the last 30 days")),
-        ("a second", format!("{:.2} over the last minute, {:.2} over the last hour", rate("last_minute"), rate("last_hour"))),
+        (
+            "events",
+            format!(
+                "{minute} in the last minute, {hour} in the last hour, {day} in the last day, {month} in the last 30 days"
+            ),
+        ),
+        (
+            "a second",
+            format!(
+                "{:.2} over the last minute, {:.2} over the last hour",
+                rate("last_minute"),
+                rate("last_hour")
+            ),
+        ),
         ("delay, last hour", delay("last_hour")),
         ("delay, last day", delay("last_day")),
         ("duplicates", count("/duplicates").to_string()),
@@ -144,15 +179,21 @@ fn page(stats: &Value, width: Option<u16>) -> String {
         ("quarantine", by_kind("quarantine")),
     ];
     let rows: Vec<Vec<String>> = rows.map(|(name, value)| vec![name.to_owned(), value]).into();
-    let directories: Vec<Vec<String>> = directories_of(stats).map(|directory| row(directory, now)).collect();
+    let directories: Vec<Vec<String>> =
+        directories_of(stats).map(|directory| row(directory, now)).collect();
     let whole = table::draw_within(width, &[Column::whole(""), Column::new("")], false, &rows);
     format!("{whole}\n{}", table::draw_within(width, &DIRECTORIES, true, &directories))
 }
 
 fn row(directory: &Value, now: Option<i64>) -> Vec<String> {
-    let count = |pointer: &str| directory.pointer(pointer).and_then(Value::as_u64).unwrap_or(0).to_string();
+    let count =
+        |pointer: &str| directory.pointer(pointer).and_then(Value::as_u64).unwrap_or(0).to_string();
     let events = |window: &str| {
-        let counts = directory.pointer(&format!("/events/{window}")).and_then(Value::as_object).into_iter().flatten();
+        let counts = directory
+            .pointer(&format!("/events/{window}"))
+            .and_then(Value::as_object)
+            .into_iter()
+            .flatten();
         counts.filter_map(|(_, count)| count.as_u64()).sum::<u64>().to_string()
     };
     vec![
@@ -171,7 +212,9 @@ fn row(directory: &Value, now: Option<i64>) -> Vec<String> {
 }
 
 fn initial_sync(sync: &Value, now: Option<i64>) -> String {
-    let count = |key: &str, one: &str, many: &str| counted(sync.get(key).and_then(Value::as_u64).unwrap_or(0), one, many);
+    let count = |key: &str, one: &str, many: &str| {
+        counted(sync.get(key).and_then(Value::as_u64).unwrap_or(0), one, many)
+    };
     let done = text(sync, "state") == "done";
     let end = if done { moment(sync, "last_at") } else { now };
     let took = match (moment(sync, "started_at"), end) {
@@ -181,8 +224,11 @@ fn initial_sync(sync: &Value, now: Option<i64>) -> String {
     if sync.is_null() {
         return "-".into();
     }
-    let [users, groups, memberships] =
-        [count("users", "user", "users"), count("groups", "group", "groups"), count("memberships", "membership", "memberships")];
+    let [users, groups, memberships] = [
+        count("users", "user", "users"),
+        count("groups", "group", "groups"),
+        count("memberships", "membership", "memberships"),
+    ];
     let how = if done { "done in" } else { "running for" };
     format!("{how} {took}: {users}, {groups}, {memberships}")
 }

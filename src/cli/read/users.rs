@@ -57,9 +57,16 @@ const KIND: Kind = Kind {
     path: "/directory_users",
     nouns: ["user", "users"],
     scope: "--directory, --group or --organization",
-    columns: &[Column::whole("id"), Column::new("name"), Column::new("email"), Column::whole("state"), Column::new("groups")],
+    columns: &[
+        Column::whole("id"),
+        Column::new("name"),
+        Column::new("email"),
+        Column::whole("state"),
+        Column::new("groups"),
+    ],
     row: |user| {
-        let groups: Vec<String> = items(user, "groups").into_iter().flat_map(|group| texts(group, ["name"])).collect();
+        let groups: Vec<String> =
+            items(user, "groups").into_iter().flat_map(|group| texts(group, ["name"])).collect();
         let [id, email, state] = texts(user, ["id", "email", "state"]);
         vec![id, name(user), email, state, groups.join(", ")]
     },
@@ -67,12 +74,35 @@ const KIND: Kind = Kind {
 
 impl Users {
     pub(in super::super) fn run(self) -> Result<(), Failure> {
-        let Users { id, directory, group, organization, email, idp_id, state, limit, moment, output, source } = self;
-        let filters = Query::default().with("directory", directory).with("group", group).with("organization_id", organization);
-        let filters = filters.with("email", email).with("idp_id", idp_id).with("state", state).with("order", Some("asc"));
+        let Users {
+            id,
+            directory,
+            group,
+            organization,
+            email,
+            idp_id,
+            state,
+            limit,
+            moment,
+            output,
+            source,
+        } = self;
+        let filters = Query::default()
+            .with("directory", directory)
+            .with("group", group)
+            .with("organization_id", organization);
+        let filters = filters
+            .with("email", email)
+            .with("idp_id", idp_id)
+            .with("state", state)
+            .with("order", Some("asc"));
         source.ask(move |client| match id {
             Some(id) => KIND.print_one(client, &id, &moment.query(), &output),
-            None => List { kind: &KIND, filters, first: moment.query(), limit }.print(client, &output, |_| true),
+            None => List { kind: &KIND, filters, first: moment.query(), limit }.print(
+                client,
+                &output,
+                |_| true,
+            ),
         })
     }
 }

@@ -26,12 +26,19 @@ impl Values {
     ///
     /// # Errors
     /// If standard output cannot be written.
-    pub(super) fn row(&mut self, cells: impl IntoIterator<Item = impl AsRef<[u8]>>) -> Result<(), Failure> {
-        let written = cells.into_iter().try_for_each(|cell| self.0.write_field(harmless(cell.as_ref()).as_ref()));
+    pub(super) fn row(
+        &mut self,
+        cells: impl IntoIterator<Item = impl AsRef<[u8]>>,
+    ) -> Result<(), Failure> {
+        let written = cells
+            .into_iter()
+            .try_for_each(|cell| self.0.write_field(harmless(cell.as_ref()).as_ref()));
         // Without fields the record ends; it is then that a row of another length is noticed.
-        written.and_then(|()| self.0.write_record(None::<&[u8]>)).map_err(|error| match error.into_kind() {
-            csv::ErrorKind::Io(error) => unwritten(&error),
-            _ => Failure::Ours("a row has more or fewer values than there are columns".into()),
+        written.and_then(|()| self.0.write_record(None::<&[u8]>)).map_err(|error| {
+            match error.into_kind() {
+                csv::ErrorKind::Io(error) => unwritten(&error),
+                _ => Failure::Ours("a row has more or fewer values than there are columns".into()),
+            }
         })
     }
 
@@ -50,7 +57,9 @@ const FORMULA: &[u8] = b"=+-@\t\r\n";
 /// A cell as it is written: an apostrophe before what a spreadsheet would calculate.
 fn harmless(cell: &[u8]) -> Cow<'_, [u8]> {
     match cell.first() {
-        Some(first) if FORMULA.contains(first) && !is_number(cell) => Cow::Owned([b"'", cell].concat()),
+        Some(first) if FORMULA.contains(first) && !is_number(cell) => {
+            Cow::Owned([b"'", cell].concat())
+        }
         _ => Cow::Borrowed(cell),
     }
 }
@@ -84,7 +93,11 @@ mod tests {
             "=",
             "-é",
         ] {
-            assert_eq!(harmless(cell.as_bytes()).as_ref(), format!("'{cell}").as_bytes(), "{cell:?}");
+            assert_eq!(
+                harmless(cell.as_bytes()).as_ref(),
+                format!("'{cell}").as_bytes(),
+                "{cell:?}"
+            );
         }
         for cell in [
             "",

@@ -9,7 +9,10 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
 use super::roles::{RawObject, Setting, Turn, raw_object};
-use super::{Cut, DirectoryChange, Event, Fact, Kind, Object, View, World, asked, filled, read_time, rfc3339, slug_only, state_of};
+use super::{
+    Cut, DirectoryChange, Event, Fact, Kind, Object, View, World, asked, filled, read_time,
+    rfc3339, slug_only, state_of,
+};
 
 #[cfg(test)]
 mod tests;
@@ -87,7 +90,8 @@ impl<'a> View<'a> {
     /// the deletion.
     fn placed_version(&self, kind: Kind, id: &str) -> Option<(&'a Event, &'a str)> {
         let versions = self.versions_of(kind, id);
-        let version = versions.iter().rfind(|event| !is_tombstone(event)).or(versions.last()).copied()?;
+        let version =
+            versions.iter().rfind(|event| !is_tombstone(event)).or(versions.last()).copied()?;
         match &version.fact {
             Fact::Entity { directory, .. } => Some((version, directory.as_deref()?)),
             Fact::Membership { directory, group, user, .. } => {
@@ -111,7 +115,8 @@ impl<'a> View<'a> {
 
     /// The latest version is one of an active user.
     fn is_active_by_itself(&self, user: &str) -> bool {
-        self.latest_version(Kind::User, user).is_some_and(|version| !is_tombstone(version) && !Self::is_inactive_version(version))
+        self.latest_version(Kind::User, user)
+            .is_some_and(|version| !is_tombstone(version) && !Self::is_inactive_version(version))
     }
 
     /// The directory lets the user in.
@@ -132,7 +137,11 @@ impl<'a> View<'a> {
             return "user_deleted";
         }
         match self.placed_version(Kind::User, user).map(|(_, directory)| directory) {
-            Some(directory) if self.is_deleted(directory) || !self.outlives_deletion(version, directory) => "directory_deleted",
+            Some(directory)
+                if self.is_deleted(directory) || !self.outlives_deletion(version, directory) =>
+            {
+                "directory_deleted"
+            }
             Some(directory) if !self.is_active_directory(directory) => "directory_deactivated",
             _ => "user_inactive",
         }
@@ -155,17 +164,29 @@ impl<'a> Change<'a> {
             let (_, directory) = self.now.placed_version(Kind::User, user).expect("a directory");
             causes.extend(match begins {
                 true => self.latest_here(directory, DirectoryChange::Activated),
-                false if self.now.is_deleted(directory) => self.latest_here(directory, DirectoryChange::Deleted),
-                false if !self.now.is_active_directory(directory) => self.latest_here(directory, DirectoryChange::Deactivated),
+                false if self.now.is_deleted(directory) => {
+                    self.latest_here(directory, DirectoryChange::Deleted)
+                }
+                false if !self.now.is_active_directory(directory) => {
+                    self.latest_here(directory, DirectoryChange::Deactivated)
+                }
                 false => None,
             });
-            let left = self.before.placed_version(Kind::User, user).zip(self.before.latest_version(Kind::User, user));
-            let stood = left.is_some_and(|((_, left), last)| left == directory && self.before.outlives_deletion(last, left));
+            let left = self
+                .before
+                .placed_version(Kind::User, user)
+                .zip(self.before.latest_version(Kind::User, user));
+            let stood = left.is_some_and(|((_, left), last)| {
+                left == directory && self.before.outlives_deletion(last, left)
+            });
             if self.is_here(version) && !stood {
                 causes.push(version);
             }
         }
-        causes.into_iter().max_by(|a, b| a.order().cmp(&b.order())).expect("nothing turns by itself")
+        causes
+            .into_iter()
+            .max_by(|a, b| a.order().cmp(&b.order()))
+            .expect("nothing turns by itself")
     }
 
     fn reason(&self, user: &str, cause: &Event) -> &'static str {
@@ -208,7 +229,8 @@ impl World {
                 "end": self.cause_or_null(period.end.map(|(event, _)| Turn::Event(event))),
             })
         };
-        self.has_heard_of(Kind::User, user, cut).then(|| self.accesses(user, cut).into_iter().map(shape).collect())
+        self.has_heard_of(Kind::User, user, cut)
+            .then(|| self.accesses(user, cut).into_iter().map(shape).collect())
     }
 }
 
@@ -224,12 +246,18 @@ impl<'a> Change<'a> {
         if self.turns(begins, |view| view.alive(Kind::User, user).is_some()) {
             causes.extend(self.life_causes(Kind::User, user, begins).into_iter().map(Turn::Event));
             let cut = Cut { as_of_ms: Some(self.at), known_at: self.now.known_at };
-            let policy = self.now.world.in_force(cut, Setting::policy).filter(|policy| policy.effective_from_ms == self.at);
-            let is_inactive = self.now.latest_version(Kind::User, user).is_some_and(View::is_inactive_version);
+            let policy = self
+                .now
+                .world
+                .in_force(cut, Setting::policy)
+                .filter(|policy| policy.effective_from_ms == self.at);
+            let is_inactive =
+                self.now.latest_version(Kind::User, user).is_some_and(View::is_inactive_version);
             causes.extend(policy.filter(|_| is_inactive).map(Turn::Set));
         }
         if self.turns(begins, |view| view.alive(Kind::Group, group).is_some()) {
-            causes.extend(self.life_causes(Kind::Group, group, begins).into_iter().map(Turn::Event));
+            causes
+                .extend(self.life_causes(Kind::Group, group, begins).into_iter().map(Turn::Event));
         }
         causes.into_iter().max_by(Turn::compare).expect("nothing turns by itself")
     }
@@ -240,7 +268,8 @@ impl<'a> Change<'a> {
             return vec![latest];
         }
         let is_added = |event: &&Event| matches!(event.fact, Fact::Membership { added: true, .. });
-        let grant = self.now.pair_events(group, user).rfind(is_added).expect("what ends was granted");
+        let grant =
+            self.now.pair_events(group, user).rfind(is_added).expect("what ends was granted");
         let Fact::Membership { directory, .. } = &grant.fact else { unreachable!() };
         let tombstone_of = |wanted: Kind, wanted_id: &str| {
             let is_it = |fact: &Fact| matches!(fact, Fact::Entity { kind, id, tombstone: true, .. } if *kind == wanted && id == wanted_id);
@@ -252,13 +281,19 @@ impl<'a> Change<'a> {
             tombstone_of(Kind::Group, group),
             self.now.latest_deletion(directory),
         ];
-        ends.into_iter().flatten().filter(|end| self.is_here(end) && end.is_later_than(grant)).collect()
+        ends.into_iter()
+            .flatten()
+            .filter(|end| self.is_here(end) && end.is_later_than(grant))
+            .collect()
     }
 
     fn life_causes(&self, kind: Kind, id: &str, begins: bool) -> Vec<&'a Event> {
         let version = self.now.latest_version(kind, id).filter(|version| self.is_here(version));
         let wanted = if begins { DirectoryChange::Activated } else { DirectoryChange::Deleted };
-        let of_directory = self.now.placed_version(kind, id).and_then(|(_, directory)| self.latest_here(directory, wanted));
+        let of_directory = self
+            .now
+            .placed_version(kind, id)
+            .and_then(|(_, directory)| self.latest_here(directory, wanted));
         version.into_iter().chain(of_directory).collect()
     }
 }
@@ -271,7 +306,15 @@ impl World {
             if change.turns(true, |view| view.holds(group, user)) {
                 let start = change.membership_cause(user, group, true);
                 let name = self.view(cut).group_name(group);
-                periods.push(Membership { user, group, name, from: change.at, until: None, start, end: None });
+                periods.push(Membership {
+                    user,
+                    group,
+                    name,
+                    from: change.at,
+                    until: None,
+                    start,
+                    end: None,
+                });
             }
             if change.turns(false, |view| view.holds(group, user)) {
                 let period = periods.last_mut().expect("what ends began");
@@ -299,16 +342,19 @@ impl World {
     /// The whole list that `GET users/{id}/groups` pages through; `None` for a user never heard of by then.
     pub fn groups_over_time(&self, user: &str, cut: Cut) -> Option<Vec<Value>> {
         let groups = self.view(cut).known(Kind::Group);
-        let mut periods: Vec<Membership<'_>> = groups.into_iter().flat_map(|group| self.memberships(user, group, cut)).collect();
+        let mut periods: Vec<Membership<'_>> =
+            groups.into_iter().flat_map(|group| self.memberships(user, group, cut)).collect();
         periods.sort_by_key(|period| (period.from, period.group));
-        self.has_heard_of(Kind::User, user, cut).then(|| periods.iter().map(|period| self.membership_period(period)).collect())
+        self.has_heard_of(Kind::User, user, cut)
+            .then(|| periods.iter().map(|period| self.membership_period(period)).collect())
     }
 
     /// The whole list that `GET groups/{id}/members` pages through; `None` for a group never heard of by then.
     pub fn members_over_time(&self, group: &str, cut: Cut) -> Option<Vec<Value>> {
         let users = self.view(cut).known(Kind::User);
         let periods = users.into_iter().flat_map(|user| self.memberships(user, group, cut));
-        self.has_heard_of(Kind::Group, group, cut).then(|| periods.map(|period| self.membership_period(&period)).collect())
+        self.has_heard_of(Kind::Group, group, cut)
+            .then(|| periods.map(|period| self.membership_period(&period)).collect())
     }
 }
 
@@ -321,7 +367,8 @@ impl View<'_> {
         if let Some(roles) = self.roles(user) {
             return roles;
         }
-        let (one, many) = (version.data.get("role"), version.data.get("roles").and_then(Value::as_array));
+        let (one, many) =
+            (version.data.get("role"), version.data.get("roles").and_then(Value::as_array));
         let mut slugs: Vec<String> = Vec::new();
         for role in one.into_iter().chain(many.into_iter().flatten()) {
             let slug = slug_only(role).and_then(|role| Some(role["slug"].as_str()?.to_owned()));
@@ -341,7 +388,11 @@ impl World {
             let next = periods.iter().skip(1).map(|period| Some(period.from)).chain([None]);
             for (period, restored_at) in periods.iter().zip(next) {
                 if let (Some(at), Some((cause, reason))) = (period.until, period.end) {
-                    ends.push((at, user, self.deprovisioning(user, at, cause, reason, restored_at, cut)));
+                    ends.push((
+                        at,
+                        user,
+                        self.deprovisioning(user, at, cause, reason, restored_at, cut),
+                    ));
                 }
             }
         }
@@ -350,10 +401,21 @@ impl World {
         ends.map(|(_, _, item)| item).collect()
     }
 
-    fn deprovisioning(&self, user: &str, at: i64, cause: &Event, reason: &str, restored_at: Option<i64>, cut: Cut) -> Value {
+    fn deprovisioning(
+        &self,
+        user: &str,
+        at: i64,
+        cause: &Event,
+        reason: &str,
+        restored_at: Option<i64>,
+        cut: Cut,
+    ) -> Value {
         let before = self.sides(at, cut.known_at).before;
         let shape = before.user(user).expect("who has access is there");
-        let groups = before.groups_of(user).into_iter().map(|group| json!({ "id": group, "name": before.group_name(group) }));
+        let groups = before
+            .groups_of(user)
+            .into_iter()
+            .map(|group| json!({ "id": group, "name": before.group_name(group) }));
         json!({
             "object": "deprovisioning",
             "user_id": user,
@@ -379,7 +441,8 @@ fn is_asked_for(query: &[(String, String)], at: i64, item: &Value) -> bool {
     asked(query, &["user"]).all(|wanted| item["user_id"] == wanted)
         && asked(query, &["email"]).all(|wanted| email == Some(wanted.to_lowercase()))
         && asked(query, &["directory"]).all(|wanted| item["directory_id"] == wanted)
-        && asked(query, &["organization", "organization_id"]).all(|wanted| item["organization_id"] == wanted)
+        && asked(query, &["organization", "organization_id"])
+            .all(|wanted| item["organization_id"] == wanted)
         && asked(query, &["since"]).all(|since| time(since) <= at)
         && asked(query, &["until"]).all(|until| at <= time(until))
 }
@@ -402,7 +465,8 @@ impl Lives {
 
     /// What a user holds at a moment, or without one at the end.
     fn at(&self, user: &str, moment: Option<i64>) -> Holding {
-        let by_then = self.of(user).iter().rev().find(|(at, _)| moment.is_none_or(|moment| *at <= moment));
+        let by_then =
+            self.of(user).iter().rev().find(|(at, _)| moment.is_none_or(|moment| *at <= moment));
         by_then.map_or_else(Holding::default, |(_, holding)| holding.clone())
     }
 
@@ -415,8 +479,11 @@ impl Lives {
 
     /// The first moment from which on the two tell another story.
     fn first_difference(&self, other: &Lives, user: &str) -> Option<i64> {
-        let moments: BTreeSet<i64> = self.of(user).iter().chain(other.of(user)).map(|(at, _)| *at).collect();
-        moments.into_iter().find(|moment| self.at(user, Some(*moment)) != other.at(user, Some(*moment)))
+        let moments: BTreeSet<i64> =
+            self.of(user).iter().chain(other.of(user)).map(|(at, _)| *at).collect();
+        moments
+            .into_iter()
+            .find(|moment| self.at(user, Some(*moment)) != other.at(user, Some(*moment)))
     }
 }
 
@@ -426,7 +493,10 @@ impl World {
         let mut lives = Lives::default();
         for change in self.sides_of_all(cut) {
             for user in self.view(cut).known(Kind::User) {
-                let holding = (change.now.access(user).is_some(), change.now.held(user).into_iter().collect());
+                let holding = (
+                    change.now.access(user).is_some(),
+                    change.now.held(user).into_iter().collect(),
+                );
                 lives.by_user.entry(user.to_owned()).or_default().push((change.at, holding));
             }
         }
@@ -450,7 +520,8 @@ impl World {
     }
 
     fn changes_between(&self, before: &Lives, now: &Lives, seq: u64) -> Vec<Value> {
-        let mut changes: Vec<Value> = now.by_user.keys().flat_map(|user| self.changes_of(user, before, now, seq)).collect();
+        let mut changes: Vec<Value> =
+            now.by_user.keys().flat_map(|user| self.changes_of(user, before, now, seq)).collect();
         changes.sort_by_key(change_key);
         changes
     }
@@ -461,9 +532,18 @@ impl World {
         let differs = now.first_difference(before, user);
         let (periods, view) = (self.accesses(user, cut), self.view(cut));
         let mut changes = Vec::new();
-        let mut tell = |change: &str, role: Option<&String>, reason: Option<&str>, at: Option<i64>| {
-            changes.push(self.change(seq, &view, user, change, role, reason, at.or(differs).expect("something differs")));
-        };
+        let mut tell =
+            |change: &str, role: Option<&String>, reason: Option<&str>, at: Option<i64>| {
+                changes.push(self.change(
+                    seq,
+                    &view,
+                    user,
+                    change,
+                    role,
+                    reason,
+                    at.or(differs).expect("something differs"),
+                ));
+            };
         if has && !had {
             let change = if periods.len() > 1 { "access_restored" } else { "access_granted" };
             tell(change, None, None, periods.last().map(|period| period.from));
@@ -476,10 +556,22 @@ impl World {
             tell("access_ended", None, reason, periods.last().and_then(|period| period.until));
         }
         for role in roles.difference(&roles_before) {
-            tell("role_gained", Some(role), None, now.of(user).first().map(|(first, _)| now.unbroken(user, holds(role)).unwrap_or(*first)));
+            tell(
+                "role_gained",
+                Some(role),
+                None,
+                now.of(user)
+                    .first()
+                    .map(|(first, _)| now.unbroken(user, holds(role)).unwrap_or(*first)),
+            );
         }
         for role in roles_before.difference(&roles) {
-            tell("role_lost", Some(role), None, now.unbroken(user, |holding| !holds(role)(holding)));
+            tell(
+                "role_lost",
+                Some(role),
+                None,
+                now.unbroken(user, |holding| !holds(role)(holding)),
+            );
         }
         if let (true, Some(at)) = (had == has && roles == roles_before, differs) {
             tell("history_changed", None, None, Some(at));
@@ -488,7 +580,16 @@ impl World {
     }
 
     #[allow(clippy::too_many_arguments, reason = "one for each field that differs")]
-    fn change(&self, seq: u64, view: &View<'_>, user: &str, change: &str, role: Option<&String>, reason: Option<&str>, at: i64) -> Value {
+    fn change(
+        &self,
+        seq: u64,
+        view: &View<'_>,
+        user: &str,
+        change: &str,
+        role: Option<&String>,
+        reason: Option<&str>,
+        at: i64,
+    ) -> Value {
         let (directory, organization) = view.belongs_to(user);
         json!({
             "object": "change",
@@ -528,13 +629,22 @@ impl<'a> View<'a> {
     fn belongs_to(&self, user: &str) -> (String, String) {
         let directory_of = |event: &'a Event| match &event.fact {
             Fact::Entity { directory, .. } => directory.as_deref(),
-            Fact::Membership { directory, user, .. } => user.directory.as_deref().or(Some(directory)),
+            Fact::Membership { directory, user, .. } => {
+                user.directory.as_deref().or(Some(directory))
+            }
             Fact::Directory { .. } => None,
         };
-        let placed = self.versions_of(Kind::User, user).into_iter().rev().find_map(|event| Some((directory_of(event)?, event)));
+        let placed = self
+            .versions_of(Kind::User, user)
+            .into_iter()
+            .rev()
+            .find_map(|event| Some((directory_of(event)?, event)));
         placed.map_or_else(Default::default, |(directory, event)| {
             let said = filled(Self::said_of_user(event), "organization_id");
-            (directory.to_owned(), said.unwrap_or_else(|| self.organization_of(directory)).to_owned())
+            (
+                directory.to_owned(),
+                said.unwrap_or_else(|| self.organization_of(directory)).to_owned(),
+            )
         })
     }
 }
@@ -542,7 +652,8 @@ impl<'a> View<'a> {
 // --- History: what each event said anew ---
 
 /// Fields that say nothing of what somebody is.
-const NOT_COMPARED: [&str; 6] = ["object", "id", "created_at", "updated_at", "previous_attributes", "groups"];
+const NOT_COMPARED: [&str; 6] =
+    ["object", "id", "created_at", "updated_at", "previous_attributes", "groups"];
 
 /// Fields whose keys are compared one by one.
 const OPEN: [&str; 2] = ["custom_attributes", "raw_attributes"];
@@ -550,7 +661,11 @@ const OPEN: [&str; 2] = ["custom_attributes", "raw_attributes"];
 /// A JSON value in which numbers stand by their text, after `#`: a `Value` would take `1.0` for `1.00`.
 pub fn exact(raw: &RawValue) -> Value {
     match raw.get().trim_start().as_bytes().first() {
-        Some(b'{') => raw_object(raw).expect("an object").iter().map(|(key, value)| (key.clone(), exact(value))).collect(),
+        Some(b'{') => raw_object(raw)
+            .expect("an object")
+            .iter()
+            .map(|(key, value)| (key.clone(), exact(value)))
+            .collect(),
         Some(b'[') => {
             let items: Vec<Box<RawValue>> = serde_json::from_str(raw.get()).expect("an array");
             items.iter().map(|item| exact(item)).collect()
@@ -563,7 +678,8 @@ pub fn exact(raw: &RawValue) -> Value {
 /// What there is of a user or group at one event, exactly.
 fn snapshot(world: &World, event: &Event, kind: Kind) -> Object {
     let body = &world.records[event.seq as usize - 1].body;
-    let mut data = serde_json::from_slice::<RawObject>(body).expect("an object").remove("data").expect("data");
+    let mut data =
+        serde_json::from_slice::<RawObject>(body).expect("an object").remove("data").expect("data");
     if let Fact::Membership { .. } = event.fact {
         let end = if kind == Kind::User { "user" } else { "group" };
         data = raw_object(&data).expect("an object").remove(end).expect("a snapshot");
@@ -579,15 +695,25 @@ type Pair = (String, Value, Value);
 
 /// Every field that either side names, with the keys of open fields one by one where both are objects or nothing.
 fn pairs(left: &Object, right: &Object) -> Vec<Pair> {
-    let names: BTreeSet<&String> = left.keys().chain(right.keys()).filter(|name| !NOT_COMPARED.contains(&name.as_str())).collect();
+    let names: BTreeSet<&String> = left
+        .keys()
+        .chain(right.keys())
+        .filter(|name| !NOT_COMPARED.contains(&name.as_str()))
+        .collect();
     let of = |side: &Object, name: &str| side.get(name).cloned().unwrap_or_default();
     let mut pairs = Vec::new();
     for name in names {
         match (of(left, name), of(right, name)) {
-            (left @ (Value::Object(_) | Value::Null), right @ (Value::Object(_) | Value::Null)) if OPEN.contains(&name.as_str()) => {
-                let [left, right] = [left, right].map(|side| side.as_object().cloned().unwrap_or_default());
+            (left @ (Value::Object(_) | Value::Null), right @ (Value::Object(_) | Value::Null))
+                if OPEN.contains(&name.as_str()) =>
+            {
+                let [left, right] =
+                    [left, right].map(|side| side.as_object().cloned().unwrap_or_default());
                 let keys: BTreeSet<&String> = left.keys().chain(right.keys()).collect();
-                pairs.extend(keys.into_iter().map(|key| (format!("{name}.{key}"), of(&left, key), of(&right, key))));
+                pairs.extend(
+                    keys.into_iter()
+                        .map(|key| (format!("{name}.{key}"), of(&left, key), of(&right, key))),
+                );
             }
             (left, right) => pairs.push((name.clone(), left, right)),
         }
@@ -597,7 +723,9 @@ fn pairs(left: &Object, right: &Object) -> Vec<Pair> {
 
 fn differing(pairs: Vec<Pair>, left_name: &str, right_name: &str) -> Map<String, Value> {
     let differing = pairs.into_iter().filter(|(_, left, right)| left != right);
-    differing.map(|(name, left, right)| (name, json!({ left_name: left, right_name: right }))).collect()
+    differing
+        .map(|(name, left, right)| (name, json!({ left_name: left, right_name: right })))
+        .collect()
 }
 
 fn changed(from: &Object, to: &Object) -> Value {
@@ -608,7 +736,10 @@ fn changed(from: &Object, to: &Object) -> Value {
 fn missed(known: &Object, said: &Object) -> Value {
     let is_said = |name: &str| {
         let open = name.split_once('.').filter(|(field, _)| OPEN.contains(field));
-        said.contains_key(name) || open.is_some_and(|(field, key)| said.get(field).is_some_and(|said| said.get(key).is_some()))
+        said.contains_key(name)
+            || open.is_some_and(|(field, key)| {
+                said.get(field).is_some_and(|said| said.get(key).is_some())
+            })
     };
     let pairs = pairs(known, said).into_iter().filter(|(name, _, _)| is_said(name)).collect();
     let missed = differing(pairs, "known", "said");
@@ -617,8 +748,13 @@ fn missed(known: &Object, said: &Object) -> Value {
 
 impl World {
     fn previous_attributes(&self, event: &Event) -> Option<Object> {
-        let mut body: RawObject = serde_json::from_slice(&self.records[event.seq as usize - 1].body).expect("an object");
-        let mut of = |key: &str| raw_object(&body.remove(key)?)?.remove("previous_attributes").map(|previous| exact(&previous));
+        let mut body: RawObject =
+            serde_json::from_slice(&self.records[event.seq as usize - 1].body).expect("an object");
+        let mut of = |key: &str| {
+            raw_object(&body.remove(key)?)?
+                .remove("previous_attributes")
+                .map(|previous| exact(&previous))
+        };
         let mut object_of = |key: &str| of(key).and_then(|previous| previous.as_object().cloned());
         object_of("data").or_else(|| object_of("context"))
     }
@@ -631,10 +767,14 @@ impl World {
         let item = |place: usize| {
             let event = versions[place];
             let before = place.checked_sub(1).map(|before| versions[before]);
-            let told = before.filter(|before| !is_tombstone(before)).map(|before| snapshot(self, before, kind)).unwrap_or_default();
+            let told = before
+                .filter(|before| !is_tombstone(before))
+                .map(|before| snapshot(self, before, kind))
+                .unwrap_or_default();
             let said = self.records[event.seq as usize - 1].event.clone().unwrap_or_default();
             let is_version = matches!(event.fact, Fact::Entity { tombstone: false, .. });
-            let knew = before.is_some_and(|before| matches!(before.fact, Fact::Entity { tombstone: false, .. }));
+            let knew = before
+                .is_some_and(|before| matches!(before.fact, Fact::Entity { tombstone: false, .. }));
             let previous = if is_version && knew { self.previous_attributes(event) } else { None };
             json!({
                 "object": format!("{what}_version"),
@@ -670,8 +810,14 @@ impl World {
                 }
                 state.insert((number, id.to_owned(), String::new()), Some(version.event));
                 if kind == Kind::User {
-                    state.extend(view.groups_of(id).into_iter().map(|group| ((2, id.to_owned(), group.to_owned()), None)));
-                    state.extend(view.held(id).into_iter().map(|role| ((3, id.to_owned(), role), None)));
+                    state.extend(
+                        view.groups_of(id)
+                            .into_iter()
+                            .map(|group| ((2, id.to_owned(), group.to_owned()), None)),
+                    );
+                    state.extend(
+                        view.held(id).into_iter().map(|role| ((3, id.to_owned(), role), None)),
+                    );
                 }
             }
         }
@@ -682,14 +828,24 @@ impl World {
     pub fn diff(&self, from: Cut, to: Cut, directory: Option<&str>) -> Vec<Value> {
         let [from, to] = [from, to].map(|cut| self.state(cut, directory));
         let places: BTreeSet<&Place> = from.keys().chain(to.keys()).collect();
-        places.into_iter().filter_map(|place| self.difference(place, from.get(place), to.get(place))).collect()
+        places
+            .into_iter()
+            .filter_map(|place| self.difference(place, from.get(place), to.get(place)))
+            .collect()
     }
 
-    fn difference(&self, place: &Place, from: Option<&Option<&Event>>, to: Option<&Option<&Event>>) -> Option<Value> {
+    fn difference(
+        &self,
+        place: &Place,
+        from: Option<&Option<&Event>>,
+        to: Option<&Option<&Event>>,
+    ) -> Option<Value> {
         let (number, first, second) = place;
         let kind = if *number == 0 { Kind::User } else { Kind::Group };
         let changed = match (from, to) {
-            (Some(Some(from)), Some(Some(to))) => changed(&snapshot(self, from, kind), &snapshot(self, to, kind)),
+            (Some(Some(from)), Some(Some(to))) => {
+                changed(&snapshot(self, from, kind), &snapshot(self, to, kind))
+            }
             _ => json!({}),
         };
         let change = match (from, to) {

@@ -9,7 +9,8 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use super::{
-    Cut, Event, Fact, Kind, Object, Record, Standing, View, World, asked, email_of, filled, moment, rfc3339, slug_only, state_of, text,
+    Cut, Event, Fact, Kind, Object, Record, Standing, View, World, asked, email_of, filled, moment,
+    rfc3339, slug_only, state_of, text,
 };
 
 /// An operator's event: its id, and when it was recorded.
@@ -70,30 +71,52 @@ impl Setting {
     }
 
     fn seen(&self, cut: Cut) -> bool {
-        cut.known_at.is_none_or(|known_at| self.seq <= known_at) && cut.as_of_ms.is_none_or(|as_of| self.effective_from_ms <= as_of)
+        cut.known_at.is_none_or(|known_at| self.seq <= known_at)
+            && cut.as_of_ms.is_none_or(|as_of| self.effective_from_ms <= as_of)
     }
 }
 
 impl World {
     /// Rule 24: of those that are effective and known the newest.
-    pub(super) fn in_force<'a, T: ?Sized>(&'a self, cut: Cut, kind: fn(&'a Setting) -> Option<&'a T>) -> Option<&'a Setting> {
+    pub(super) fn in_force<'a, T: ?Sized>(
+        &'a self,
+        cut: Cut,
+        kind: fn(&'a Setting) -> Option<&'a T>,
+    ) -> Option<&'a Setting> {
         self.settings.iter().rev().find(|setting| kind(setting).is_some() && setting.seen(cut))
     }
 
-    pub(super) fn setting_in_force<'a, T: ?Sized>(&'a self, cut: Cut, kind: fn(&'a Setting) -> Option<&'a T>) -> Option<&'a T> {
+    pub(super) fn setting_in_force<'a, T: ?Sized>(
+        &'a self,
+        cut: Cut,
+        kind: fn(&'a Setting) -> Option<&'a T>,
+    ) -> Option<&'a T> {
         kind(self.in_force(cut, kind)?)
     }
 
-    pub fn set_policy(&mut self, act: Act, inactive_users: &str, effective_from_ms: i64, note: Value) -> u64 {
+    pub fn set_policy(
+        &mut self,
+        act: Act,
+        inactive_users: &str,
+        effective_from_ms: i64,
+        note: Value,
+    ) -> u64 {
         self.set(act, What::Policy(inactive_users.to_owned()), effective_from_ms, note)
     }
 
-    pub fn set_mapping(&mut self, act: Act, mapping: Value, effective_from_ms: i64, note: Value) -> u64 {
+    pub fn set_mapping(
+        &mut self,
+        act: Act,
+        mapping: Value,
+        effective_from_ms: i64,
+        note: Value,
+    ) -> u64 {
         self.set(act, What::Mapping(mapping), effective_from_ms, note)
     }
 
     fn set(&mut self, act: Act, what: What, effective_from_ms: i64, note: Value) -> u64 {
-        let same_kind = |other: &&Setting| std::mem::discriminant(&other.what) == std::mem::discriminant(&what);
+        let same_kind =
+            |other: &&Setting| std::mem::discriminant(&other.what) == std::mem::discriminant(&what);
         let version = self.settings.iter().filter(same_kind).count() as u64 + 1;
         let setting = Setting { seq: self.head() + 1, act, version, effective_from_ms, note, what };
         let seq = self.append_act(&setting.act.event_id, setting.event());
@@ -120,7 +143,9 @@ impl World {
             super::Directory::Deleted => Deletion::Done,
             super::Directory::Stub | super::Directory::Live(_) => {
                 let is_own = |event: &&&Event| matches!(&event.fact, Fact::Directory { id, .. } if id == directory);
-                Deletion::NotBefore(view.events.iter().filter(is_own).map(|event| event.at + 1).max())
+                Deletion::NotBefore(
+                    view.events.iter().filter(is_own).map(|event| event.at + 1).max(),
+                )
             }
         }
     }
@@ -130,7 +155,14 @@ impl World {
         let seq = self.append_act(event_id, "rollcall.directory.deleted");
         let change = super::DirectoryChange::Deleted;
         let fact = Fact::Directory { id: directory.to_owned(), change, data: Object::new() };
-        self.events.push(Event { seq, at: at_ms, closing: true, updated_at: None, id: event_id.to_owned(), fact });
+        self.events.push(Event {
+            seq,
+            at: at_ms,
+            closing: true,
+            updated_at: None,
+            id: event_id.to_owned(),
+            fact,
+        });
         self.events.sort_by(|a, b| a.order().cmp(&b.order()));
         seq
     }
@@ -138,14 +170,24 @@ impl World {
     /// Every moment at which anything can change, ascending: what happened, and what operators set from then on.
     pub fn turning_points(&self, cut: Cut) -> Vec<i64> {
         let happened = self.view(cut).events.into_iter().map(|event| event.at);
-        let set = self.settings.iter().filter(|setting| setting.seen(cut)).map(|setting| setting.effective_from_ms);
+        let set = self
+            .settings
+            .iter()
+            .filter(|setting| setting.seen(cut))
+            .map(|setting| setting.effective_from_ms);
         happened.chain(set).collect::<BTreeSet<i64>>().into_iter().collect()
     }
 
     /// The records that operators made.
     pub fn acts(&self) -> Vec<u64> {
-        let is_act = |record: &Record| record.event_id.as_deref().is_some_and(|id| id.starts_with("op_"));
-        self.records.iter().enumerate().filter(|(_, record)| is_act(record)).map(|(index, _)| index as u64 + 1).collect()
+        let is_act =
+            |record: &Record| record.event_id.as_deref().is_some_and(|id| id.starts_with("op_"));
+        self.records
+            .iter()
+            .enumerate()
+            .filter(|(_, record)| is_act(record))
+            .map(|(index, _)| index as u64 + 1)
+            .collect()
     }
 }
 
@@ -170,7 +212,12 @@ fn rules_of(mapping: &Value) -> impl Iterator<Item = &Value> {
 }
 
 fn texts(value: &Value) -> Vec<String> {
-    value.as_array().into_iter().flatten().filter_map(|text| Some(text.as_str()?.to_owned())).collect()
+    value
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(|text| Some(text.as_str()?.to_owned()))
+        .collect()
 }
 
 /// Whether two rules have a matcher and a scope in common.
@@ -198,7 +245,9 @@ fn fits_glob(glob: &[char], text: &[char]) -> bool {
     match glob.split_first() {
         None => text.is_empty(),
         Some(('*', rest)) => (0..=text.len()).any(|skipped| fits_glob(rest, &text[skipped..])),
-        Some((char, rest)) => text.split_first().is_some_and(|(first, others)| (*char == '?' || char == first) && fits_glob(rest, others)),
+        Some((char, rest)) => text.split_first().is_some_and(|(first, others)| {
+            (*char == '?' || char == first) && fits_glob(rest, others)
+        }),
     }
 }
 
@@ -229,8 +278,11 @@ fn attribute_values(snapshot: &RawValue, path: &str) -> Vec<String> {
         return Vec::new();
     }
     let first = names.next().and_then(|name| raw_object(snapshot)?.remove(name));
-    let Some(found) = names.fold(first, |value, name| raw_object(&value?)?.remove(name)) else { return Vec::new() };
-    let elements = serde_json::from_str::<Vec<Box<RawValue>>>(found.get()).unwrap_or_else(|_| vec![found]);
+    let Some(found) = names.fold(first, |value, name| raw_object(&value?)?.remove(name)) else {
+        return Vec::new();
+    };
+    let elements =
+        serde_json::from_str::<Vec<Box<RawValue>>>(found.get()).unwrap_or_else(|_| vec![found]);
     elements.iter().filter_map(|element| scalar(element.get())).collect()
 }
 
@@ -247,18 +299,25 @@ impl<'a> View<'a> {
         match self.standing(directory) {
             super::Directory::Unknown | super::Directory::Deleted => false,
             super::Directory::Stub => true,
-            super::Directory::Live(newest) => !matches!(newest.fact, Fact::Directory { change: super::DirectoryChange::Deactivated, .. }),
+            super::Directory::Live(newest) => !matches!(
+                newest.fact,
+                Fact::Directory { change: super::DirectoryChange::Deactivated, .. }
+            ),
         }
     }
 
     /// The user's version, if it has access.
     pub(super) fn access(&self, user: &str) -> Option<super::Version<'a>> {
         let version = self.alive(Kind::User, user)?;
-        (state_of(version.data) == "active" && self.is_active_directory(version.directory)).then_some(version)
+        (state_of(version.data) == "active" && self.is_active_directory(version.directory))
+            .then_some(version)
     }
 
     pub(super) fn group_name(&self, group: &str) -> String {
-        self.alive(Kind::Group, group).and_then(|version| text(version.data, "name")).unwrap_or_default().to_owned()
+        self.alive(Kind::Group, group)
+            .and_then(|version| text(version.data, "name"))
+            .unwrap_or_default()
+            .to_owned()
     }
 
     /// A user's snapshot as it was sent.
@@ -278,25 +337,44 @@ impl<'a> View<'a> {
     fn reasons(&self, mapping: &Value, user: &str) -> Vec<Reason> {
         let Some(version) = self.access(user) else { return Vec::new() };
         let organization = self.organization_of(version.directory);
-        let groups: Vec<(&str, String)> = self.groups_of(user).into_iter().map(|group| (group, self.group_name(group))).collect();
+        let groups: Vec<(&str, String)> =
+            self.groups_of(user).into_iter().map(|group| (group, self.group_name(group))).collect();
         let mut reasons = Vec::new();
         for rule in rules_of(mapping) {
-            let (only_in, only_of) = (rule["directory_id"].as_str(), rule["organization_id"].as_str());
-            if only_in.is_some_and(|only| only != version.directory) || only_of.is_some_and(|only| only != organization) {
+            let (only_in, only_of) =
+                (rule["directory_id"].as_str(), rule["organization_id"].as_str());
+            if only_in.is_some_and(|only| only != version.directory)
+                || only_of.is_some_and(|only| only != organization)
+            {
                 continue;
             }
             let mut give = |role: String, group: Option<&str>, attribute: Option<&str>| {
                 let owned = |text: Option<&str>| text.map(str::to_owned);
-                let identity = (role.clone(), matcher(rule), owned(only_in), owned(only_of), owned(group.or(attribute)));
-                let number = rules_of(mapping).position(|other| means_the_same(other, rule) && may_give(other, &role));
-                reasons.push(Reason { rule: number, group: owned(group), attribute: owned(attribute), role, identity });
+                let identity = (
+                    role.clone(),
+                    matcher(rule),
+                    owned(only_in),
+                    owned(only_of),
+                    owned(group.or(attribute)),
+                );
+                let number = rules_of(mapping)
+                    .position(|other| means_the_same(other, rule) && may_give(other, &role));
+                reasons.push(Reason {
+                    rule: number,
+                    group: owned(group),
+                    attribute: owned(attribute),
+                    role,
+                    identity,
+                });
             };
             for (group, _) in groups.iter().filter(|(group, name)| fits_group(rule, group, name)) {
                 texts(&rule["roles"]).into_iter().for_each(|role| give(role, Some(group), None));
             }
             if let Some(path) = rule["attribute"].as_str() {
                 for value in attribute_values(&self.raw_snapshot(user, version.event), path) {
-                    texts(&rule["values"][&value]).into_iter().for_each(|role| give(role, None, Some(path)));
+                    texts(&rule["values"][&value])
+                        .into_iter()
+                        .for_each(|role| give(role, None, Some(path)));
                 }
             }
         }
@@ -308,7 +386,10 @@ impl<'a> View<'a> {
         }
         if mapping["mode"] == "highest_priority" {
             let priority = texts(&mapping["priority"]);
-            let highest = priority.iter().find(|role| reasons.iter().any(|reason| reason.role == **role)).cloned();
+            let highest = priority
+                .iter()
+                .find(|role| reasons.iter().any(|reason| reason.role == **role))
+                .cloned();
             reasons.retain(|reason| Some(&reason.role) == highest.as_ref());
         }
         reasons.sort();
@@ -319,9 +400,16 @@ impl<'a> View<'a> {
     /// By the mapping in force: those in `priority` in its order, then the others by name. `None` before the first mapping.
     pub(super) fn roles(&self, user: &str) -> Option<Vec<String>> {
         let mapping = self.mapping?;
-        let held: BTreeSet<String> = self.reasons(mapping, user).into_iter().map(|reason| reason.role).collect();
-        let priority: Vec<&str> = mapping["priority"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
-        let ranked = priority.iter().filter(|role| held.contains(**role)).map(|role| role.to_string());
+        let held: BTreeSet<String> =
+            self.reasons(mapping, user).into_iter().map(|reason| reason.role).collect();
+        let priority: Vec<&str> = mapping["priority"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_str)
+            .collect();
+        let ranked =
+            priority.iter().filter(|role| held.contains(**role)).map(|role| role.to_string());
         let others = held.iter().filter(|role| !priority.contains(&role.as_str())).cloned();
         Some(ranked.chain(others).collect())
     }
@@ -332,7 +420,8 @@ impl<'a> View<'a> {
         let shape = shape.as_object_mut().expect("a user");
         shape.remove("role");
         shape.extend(roles.first().map(|role| ("role".to_owned(), json!({ "slug": role }))));
-        shape.insert("roles".to_owned(), roles.iter().map(|role| json!({ "slug": role })).collect());
+        shape
+            .insert("roles".to_owned(), roles.iter().map(|role| json!({ "slug": role })).collect());
     }
 
     pub(super) fn has_role(&self, user: &str, role: &str) -> bool {
@@ -340,7 +429,8 @@ impl<'a> View<'a> {
             return roles.iter().any(|held| held == role);
         }
         let Some(version) = self.alive(Kind::User, user) else { return false };
-        let (one, many) = (version.data.get("role"), version.data.get("roles").and_then(Value::as_array));
+        let (one, many) =
+            (version.data.get("role"), version.data.get("roles").and_then(Value::as_array));
         let mut said = one.into_iter().chain(many.into_iter().flatten());
         said.any(|said| slug_only(said).is_some_and(|said| said["slug"] == role))
     }
@@ -391,7 +481,12 @@ impl<'a> Past<'a> {
             let reasons = view.mapping.map_or(Vec::new(), |mapping| view.reasons(mapping, user));
             Moment { at: moment, reasons }
         };
-        Past { world, user, known_at: cut.known_at, moments: world.turning_points(cut).into_iter().map(at).collect() }
+        Past {
+            world,
+            user,
+            known_at: cut.known_at,
+            moments: world.turning_points(cut).into_iter().map(at).collect(),
+        }
     }
 
     fn now(&self) -> &[Reason] {
@@ -400,7 +495,8 @@ impl<'a> Past<'a> {
 
     /// The first moment of the unbroken time in which `holds` up to the end.
     fn since(&self, holds: impl Fn(&Reason) -> bool) -> i64 {
-        let unbroken = self.moments.iter().rev().take_while(|moment| moment.reasons.iter().any(&holds));
+        let unbroken =
+            self.moments.iter().rev().take_while(|moment| moment.reasons.iter().any(&holds));
         unbroken.last().expect("it holds at the end").at
     }
 
@@ -411,11 +507,17 @@ impl<'a> Past<'a> {
     /// The last of what concerns a reason at a moment.
     fn turn(&self, reason: &Reason, at: i64) -> Option<Turn<'a>> {
         let cut = Cut { as_of_ms: Some(at), known_at: self.known_at };
-        let set = [self.world.in_force(cut, Setting::policy), self.world.in_force(cut, Setting::mapping)];
-        let set = set.into_iter().flatten().filter(|setting| setting.effective_from_ms == at).map(Turn::Set);
+        let set =
+            [self.world.in_force(cut, Setting::policy), self.world.in_force(cut, Setting::mapping)];
+        let set = set
+            .into_iter()
+            .flatten()
+            .filter(|setting| setting.effective_from_ms == at)
+            .map(Turn::Set);
         let then = self.then(at);
         let here = || then.events.iter().copied().filter(|event| event.at == at);
-        let mut concerned: Vec<&Event> = here().filter(|event| self.concerns(&then, event, reason)).collect();
+        let mut concerned: Vec<&Event> =
+            here().filter(|event| self.concerns(&then, event, reason)).collect();
         if concerned.is_empty() {
             // In the mode `highest_priority` a role also begins or ends with what another group gives.
             concerned = here().filter(|event| self.concerns_any_group(&then, event)).collect();
@@ -433,7 +535,9 @@ impl<'a> Past<'a> {
     }
 
     fn concerns_any_group(&self, then: &View<'a>, event: &Event) -> bool {
-        then.ever_groups_of(self.user).into_iter().any(|group| then.concerns_group(event, group, self.user))
+        then.ever_groups_of(self.user)
+            .into_iter()
+            .any(|group| then.concerns_group(event, group, self.user))
     }
 }
 
@@ -442,8 +546,14 @@ impl<'a> View<'a> {
     pub(super) fn versions_of(&self, kind: Kind, id: &str) -> Vec<&'a Event> {
         let explicit = |event: &&Event| matches!(&event.fact, Fact::Entity { kind: of, id: other, .. } if *of == kind && other == id);
         let first = self.events.iter().copied().filter(explicit).map(|event| event.at).min();
-        let counts = |event: &&&Event| explicit(event) || first.is_none_or(|first| event.at < first);
-        self.events.iter().filter(|event| event.speaks_of(kind, id)).filter(counts).copied().collect()
+        let counts =
+            |event: &&&Event| explicit(event) || first.is_none_or(|first| event.at < first);
+        self.events
+            .iter()
+            .filter(|event| event.speaks_of(kind, id))
+            .filter(counts)
+            .copied()
+            .collect()
     }
 
     /// That of the latest version that has one.
@@ -468,24 +578,35 @@ impl<'a> View<'a> {
 
     fn concerns_user(&self, event: &Event, user: &str) -> bool {
         let directory = self.directory_then(Kind::User, user);
-        let first_with_organization =
-            directory.and_then(|directory| self.events.iter().find(|event| event.organization_carried_for(directory).is_some()));
+        let first_with_organization = directory.and_then(|directory| {
+            self.events.iter().find(|event| event.organization_carried_for(directory).is_some())
+        });
         self.is_version_of(Kind::User, user, event)
             || Self::is_event_of_directory(event, directory)
             || first_with_organization.is_some_and(|first| first.seq == event.seq)
     }
 
-    pub(super) fn pair_events(&self, group_id: &str, user_id: &str) -> impl DoubleEndedIterator<Item = &'a Event> {
+    pub(super) fn pair_events(
+        &self,
+        group_id: &str,
+        user_id: &str,
+    ) -> impl DoubleEndedIterator<Item = &'a Event> {
         let of_pair = |fact: &Fact| matches!(fact, Fact::Membership { group, user, .. } if group.id == group_id && user.id == user_id);
-        self.events.iter().copied().filter(move |event| of_pair(&event.fact)).collect::<Vec<_>>().into_iter()
+        self.events
+            .iter()
+            .copied()
+            .filter(move |event| of_pair(&event.fact))
+            .collect::<Vec<_>>()
+            .into_iter()
     }
 
     /// Without what concerns the user alone.
     fn concerns_group(&self, event: &Event, group: &str, user: &str) -> bool {
-        let of_pair = self.pair_events(group, user).next_back().and_then(|latest| match &latest.fact {
-            Fact::Membership { directory, .. } => Some(directory.as_str()),
-            _ => None,
-        });
+        let of_pair =
+            self.pair_events(group, user).next_back().and_then(|latest| match &latest.fact {
+                Fact::Membership { directory, .. } => Some(directory.as_str()),
+                _ => None,
+            });
         self.pair_events(group, user).any(|other| other.seq == event.seq)
             || self.is_version_of(Kind::Group, group, event)
             || Self::is_event_of_directory(event, self.directory_then(Kind::Group, group))
@@ -495,7 +616,9 @@ impl<'a> View<'a> {
     /// The groups to which the user was ever added.
     fn ever_groups_of(&self, wanted: &str) -> BTreeSet<&'a str> {
         let added = self.events.iter().filter_map(|event| match &event.fact {
-            Fact::Membership { added: true, group, user, .. } if user.id == wanted => Some(group.id.as_str()),
+            Fact::Membership { added: true, group, user, .. } if user.id == wanted => {
+                Some(group.id.as_str())
+            }
             _ => None,
         });
         added.collect()
@@ -553,15 +676,21 @@ impl World {
     /// The whole list that `GET role_assignments` pages through.
     pub fn role_assignments(&self, query: &[(String, String)], cut: Cut) -> Vec<Value> {
         let view = self.view(cut);
-        let users = view.known(Kind::User).into_iter().filter(|user| asked(query, &["user"]).all(|wanted| wanted == *user));
+        let users = view
+            .known(Kind::User)
+            .into_iter()
+            .filter(|user| asked(query, &["user"]).all(|wanted| wanted == *user));
         let all = users.flat_map(|user| self.assignments_of(user, cut));
         let through = |assignment: &Value, group: &str| {
-            assignment["because"].as_array().is_some_and(|because| because.iter().any(|because| because["group_id"] == group))
+            assignment["because"]
+                .as_array()
+                .is_some_and(|because| because.iter().any(|because| because["group_id"] == group))
         };
         let matches = |assignment: &Value| {
             asked(query, &["role"]).all(|wanted| assignment["role"] == wanted)
                 && asked(query, &["directory"]).all(|wanted| assignment["directory_id"] == wanted)
-                && asked(query, &["organization"]).all(|wanted| assignment["organization_id"] == wanted)
+                && asked(query, &["organization"])
+                    .all(|wanted| assignment["organization_id"] == wanted)
                 && asked(query, &["group"]).all(|wanted| through(assignment, wanted))
         };
         all.filter(matches).collect()
@@ -571,9 +700,15 @@ impl World {
     pub fn role_periods(&self, user: &str, cut: Cut) -> Option<Vec<Value>> {
         self.view(Cut { as_of_ms: None, ..cut }).known(Kind::User).contains(user).then_some(())?;
         let past = Past::of(self, user, cut);
-        let last =
-            |reasons: &mut dyn Iterator<Item = &Reason>, at: i64| reasons.filter_map(|reason| past.turn(reason, at)).max_by(Turn::compare);
-        let roles: BTreeSet<&str> = past.moments.iter().flat_map(|moment| &moment.reasons).map(|reason| reason.role.as_str()).collect();
+        let last = |reasons: &mut dyn Iterator<Item = &Reason>, at: i64| {
+            reasons.filter_map(|reason| past.turn(reason, at)).max_by(Turn::compare)
+        };
+        let roles: BTreeSet<&str> = past
+            .moments
+            .iter()
+            .flat_map(|moment| &moment.reasons)
+            .map(|reason| reason.role.as_str())
+            .collect();
         let mut periods = Vec::new();
         for role in roles {
             let mut began: Option<(i64, Value)> = None;
@@ -583,17 +718,25 @@ impl World {
                 let mut beginning = moment.reasons.iter().filter(|reason| reason.role == role);
                 let mut ending = before.iter().filter(|reason| reason.role == role);
                 match (&began, holds) {
-                    (None, true) => began = Some((moment.at, self.cause_or_null(last(&mut beginning, moment.at)))),
+                    (None, true) => {
+                        began =
+                            Some((moment.at, self.cause_or_null(last(&mut beginning, moment.at))))
+                    }
                     (Some((from, start)), false) => {
                         let end = self.cause_or_null(last(&mut ending, moment.at));
-                        periods.push((*from, period(user, role, *from, Some(moment.at), start, end)));
+                        periods
+                            .push((*from, period(user, role, *from, Some(moment.at), start, end)));
                         began = None;
                     }
                     _ => {}
                 }
                 before = &moment.reasons;
             }
-            periods.extend(began.map(|(from, start)| (from, period(user, role, from, None, &start, Value::Null))));
+            periods.extend(
+                began.map(|(from, start)| {
+                    (from, period(user, role, from, None, &start, Value::Null))
+                }),
+            );
         }
         // They came by role.
         periods.sort_by_key(|(from, _)| *from);
@@ -611,7 +754,14 @@ impl World {
     }
 }
 
-fn period(user: &str, role: &str, from: i64, until: Option<i64>, start: &Value, end: Value) -> Value {
+fn period(
+    user: &str,
+    role: &str,
+    from: i64,
+    until: Option<i64>,
+    start: &Value,
+    end: Value,
+) -> Value {
     let until = until.map(rfc3339);
     json!({ "object": "role_period", "user_id": user, "role": role, "from": rfc3339(from), "until": until, "start": start, "end": end })
 }
@@ -640,19 +790,28 @@ impl World {
         let view = self.view(cut);
         let late = cut.as_of_ms.zip(effective_from_ms).is_some_and(|(as_of, from)| from > as_of);
         let new = if late { view.mapping } else { Some(proposed) };
-        let mut totals: BTreeMap<&str, u64> = ["users", "changed", "gaining", "losing", "default_only"].map(|total| (total, 0)).into();
+        let mut totals: BTreeMap<&str, u64> =
+            ["users", "changed", "gaining", "losing", "default_only"]
+                .map(|total| (total, 0))
+                .into();
         let mut counts: BTreeMap<String, [u64; 4]> = BTreeMap::new();
         let mut changes = Vec::new();
         for user in view.known(Kind::User) {
             let Some(version) = view.access(user) else { continue };
-            let by = |mapping: Option<&Value>| mapping.map_or(Vec::new(), |mapping| view.reasons(mapping, user));
+            let by = |mapping: Option<&Value>| {
+                mapping.map_or(Vec::new(), |mapping| view.reasons(mapping, user))
+            };
             let (before, after) = (by(view.mapping), by(new));
-            let roles = |reasons: &[Reason]| reasons.iter().map(|reason| reason.role.clone()).collect::<BTreeSet<String>>();
+            let roles = |reasons: &[Reason]| {
+                reasons.iter().map(|reason| reason.role.clone()).collect::<BTreeSet<String>>()
+            };
             let (had, has) = (roles(&before), roles(&after));
             let gained: Vec<&String> = has.difference(&had).collect();
             let lost: Vec<&String> = had.difference(&has).collect();
             let default_only = after.iter().all(|reason| reason.rule.is_none());
-            let mut count = |total: &'static str, counts: bool| *totals.entry(total).or_default() += u64::from(counts);
+            let mut count = |total: &'static str, counts: bool| {
+                *totals.entry(total).or_default() += u64::from(counts)
+            };
             count("users", true);
             count("changed", had != has);
             count("gaining", !gained.is_empty());
@@ -660,9 +819,12 @@ impl World {
             count("default_only", default_only);
             for role in had.union(&has) {
                 let counts = counts.entry(role.clone()).or_default();
-                for (count, counted) in
-                    counts.iter_mut().zip([gained.contains(&role), lost.contains(&role), had.contains(role), has.contains(role)])
-                {
+                for (count, counted) in counts.iter_mut().zip([
+                    gained.contains(&role),
+                    lost.contains(&role),
+                    had.contains(role),
+                    has.contains(role),
+                ]) {
                     *count += u64::from(counted);
                 }
             }
@@ -679,7 +841,10 @@ impl World {
                     .collect()
             };
             let with_grounds = |roles: &[&String], reasons: &[Reason]| -> Value {
-                roles.iter().map(|role| json!({ "role": role, "because": grounds(reasons, role) })).collect()
+                roles
+                    .iter()
+                    .map(|role| json!({ "role": role, "because": grounds(reasons, role) }))
+                    .collect()
             };
             changes.push(json!({
                 "object": "role_change",
@@ -718,12 +883,17 @@ impl World {
 impl View<'_> {
     /// The rules that fit no group where they count, and the groups that no rule fits, wherever it counts.
     fn unmatched(&self, mapping: &Value) -> (Vec<Value>, Vec<Value>) {
-        let alive: Vec<(&str, &str)> =
-            self.known(Kind::Group).into_iter().filter_map(|group| Some((group, self.alive(Kind::Group, group)?.directory))).collect();
+        let alive: Vec<(&str, &str)> = self
+            .known(Kind::Group)
+            .into_iter()
+            .filter_map(|group| Some((group, self.alive(Kind::Group, group)?.directory)))
+            .collect();
         let fits = |rule: &Value, group: &str, directory: &str| {
             fits_group(rule, group, &self.group_name(group))
                 && rule["directory_id"].as_str().is_none_or(|only| only == directory)
-                && rule["organization_id"].as_str().is_none_or(|only| only == self.organization_of(directory))
+                && rule["organization_id"]
+                    .as_str()
+                    .is_none_or(|only| only == self.organization_of(directory))
         };
         let unfitted = rules_of(mapping)
             .enumerate()
@@ -742,9 +912,17 @@ pub fn values_of(world: &World, path: &str) -> Vec<String> {
     let view = world.view(Cut::default());
     let of_user = |user: &str| {
         let versions = view.versions_of(Kind::User, user);
-        versions.iter().flat_map(|event| attribute_values(&view.raw_snapshot(user, event), path)).collect::<Vec<String>>()
+        versions
+            .iter()
+            .flat_map(|event| attribute_values(&view.raw_snapshot(user, event), path))
+            .collect::<Vec<String>>()
     };
-    view.known(Kind::User).into_iter().flat_map(of_user).collect::<BTreeSet<String>>().into_iter().collect()
+    view.known(Kind::User)
+        .into_iter()
+        .flat_map(of_user)
+        .collect::<BTreeSet<String>>()
+        .into_iter()
+        .collect()
 }
 
 /// Every name that a group ever had.
@@ -753,8 +931,12 @@ pub fn group_names(world: &World) -> Vec<String> {
     let mut names = BTreeSet::new();
     for event in &view.events {
         match &event.fact {
-            Fact::Entity { kind: Kind::Group, data, .. } => names.extend(filled(data, "name").map(str::to_owned)),
-            Fact::Membership { group, .. } => names.extend(filled(&group.data, "name").map(str::to_owned)),
+            Fact::Entity { kind: Kind::Group, data, .. } => {
+                names.extend(filled(data, "name").map(str::to_owned))
+            }
+            Fact::Membership { group, .. } => {
+                names.extend(filled(&group.data, "name").map(str::to_owned))
+            }
             _ => {}
         }
     }

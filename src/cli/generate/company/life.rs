@@ -52,7 +52,8 @@ impl Company {
         if day == self.plan.days.div_ceil(2) {
             today.push(Happening::Storm);
         }
-        let (back, away): (Vec<_>, Vec<_>) = std::mem::take(&mut self.away).into_iter().partition(|(from, _)| *from <= day);
+        let (back, away): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.away).into_iter().partition(|(from, _)| *from <= day);
         self.away = away;
         today.extend(back.into_iter().map(|(_, who)| Happening::Return(who)));
         self.dice.shuffle(&mut today);
@@ -76,8 +77,11 @@ impl Company {
             Happening::Move => self.change_department(),
             Happening::Change => self.change(),
             Happening::Drift => {
-                let (Some(who), circle) = (self.somebody(), self.dice.pick(&self.circles)) else { return };
-                let is_in = self.people.get(who).is_some_and(|person| person.groups.contains(&circle));
+                let (Some(who), circle) = (self.somebody(), self.dice.pick(&self.circles)) else {
+                    return;
+                };
+                let is_in =
+                    self.people.get(who).is_some_and(|person| person.groups.contains(&circle));
                 if is_in { self.part(who, circle) } else { self.join(who, circle) }
             }
             Happening::ProjectStarts => self.start_project(),
@@ -116,7 +120,14 @@ impl Company {
         let (at, entropy) = (self.clock - LAG_MS, self.dice.entropy());
         let Some(person) = self.people.get(who).cloned() else { return };
         let groups = self.usual_groups(&person);
-        let person = Person { standing: Standing::Active, groups, entropy, created_at: at, updated_at: at, ..person };
+        let person = Person {
+            standing: Standing::Active,
+            groups,
+            entropy,
+            created_at: at,
+            updated_at: at,
+            ..person
+        };
         self.tell("dsync.user.created", self.user(&person));
         if let Some(place) = self.people.get_mut(who) {
             *place = person;
@@ -126,8 +137,11 @@ impl Company {
 
     fn change_department(&mut self) {
         let (Some(who), department) = (self.somebody(), self.some_department()) else { return };
-        let place = |company: &Company, at: usize| company.departments.get(at).map(|found| (found.words, found.group, found.teams.clone()));
-        let (Some(before), Some((words, group, teams))) = (self.people.get(who).map(|person| person.department), place(self, department))
+        let place = |company: &Company, at: usize| {
+            company.departments.get(at).map(|found| (found.words, found.group, found.teams.clone()))
+        };
+        let (Some(before), Some((words, group, teams))) =
+            (self.people.get(who).map(|person| person.department), place(self, department))
         else {
             return;
         };
@@ -149,7 +163,9 @@ impl Company {
     }
 
     fn change_team(&mut self, who: usize, team: Slot, pause_ms: u64) {
-        let Some(person) = self.people.get_mut(who).filter(|person| person.team != team) else { return };
+        let Some(person) = self.people.get_mut(who).filter(|person| person.team != team) else {
+            return;
+        };
         let old = std::mem::replace(&mut person.team, team);
         self.part(who, old);
         self.tick(pause_ms);
@@ -160,9 +176,15 @@ impl Company {
     fn change(&mut self) {
         let Some(who) = self.somebody() else { return };
         let Some(person) = self.people.get(who).cloned() else { return };
-        let titles = self.departments.get(person.department).map(|department| department.words.titles).unwrap_or_default();
+        let titles = self
+            .departments
+            .get(person.department)
+            .map(|department| department.words.titles)
+            .unwrap_or_default();
         match self.dice.below(6) {
-            0 if let Some(next) = titles.into_iter().skip_while(|title| *title != person.title).nth(1) => {
+            0 if let Some(next) =
+                titles.into_iter().skip_while(|title| *title != person.title).nth(1) =>
+            {
                 self.update(who, |person| person.title = next);
             }
             1 => {
@@ -177,7 +199,11 @@ impl Company {
             3 if self.offices.len() > 1 => self.change_office(who, person.office),
             _ => {
                 // A number, another number, or none any more: an attribute comes, changes and goes.
-                let desk = if person.desk.is_some() && self.dice.chance(0.5) { None } else { Some(1000 + self.dice.below(9000)) };
+                let desk = if person.desk.is_some() && self.dice.chance(0.5) {
+                    None
+                } else {
+                    Some(1000 + self.dice.below(9000))
+                };
                 self.update(who, |person| person.desk = desk);
             }
         }
@@ -186,7 +212,11 @@ impl Company {
     fn change_office(&mut self, who: usize, old: usize) {
         let new = (old + 1 + self.dice.index(self.offices.len() - 1)) % self.offices.len();
         self.update(who, |person| person.office = new);
-        let (Some(old), Some(new)) = (self.offices.get(old).copied(), self.offices.get(new).copied()) else { return };
+        let (Some(old), Some(new)) =
+            (self.offices.get(old).copied(), self.offices.get(new).copied())
+        else {
+            return;
+        };
         self.tick(400);
         self.part(who, old);
         self.tick(400);
@@ -194,10 +224,17 @@ impl Company {
     }
 
     fn start_project(&mut self) {
-        let word = words::PROJECTS.get(self.projects_made % words::PROJECTS.len()).copied().unwrap_or_default();
+        let word = words::PROJECTS
+            .get(self.projects_made % words::PROJECTS.len())
+            .copied()
+            .unwrap_or_default();
         let round = self.projects_made / words::PROJECTS.len() + 1;
         self.projects_made += 1;
-        let group = self.found(if round > 1 { format!("Project {word} {round}") } else { format!("Project {word}") });
+        let group = self.found(if round > 1 {
+            format!("Project {word} {round}")
+        } else {
+            format!("Project {word}")
+        });
         self.announce(group);
         let mut members = Vec::new();
         for _ in 0..3 + self.dice.below(12) {
@@ -228,7 +265,9 @@ impl Company {
 
     /// A team gets a name that no team of its department has.
     fn rename(&mut self) {
-        let Some(department) = self.departments.get(self.dice.index(self.departments.len())) else { return };
+        let Some(department) = self.departments.get(self.dice.index(self.departments.len())) else {
+            return;
+        };
         let (team, bird) = (self.dice.pick(&department.teams), self.dice.pick(&words::TEAMS));
         let name = format!("{} {bird}", department.words.name);
         if self.groups.iter().any(|profile| profile.name == name) {
@@ -246,20 +285,33 @@ impl Company {
 
     fn storm(&mut self) {
         let stirred = self.some_department();
-        let Some(teams) = self.departments.get(stirred).map(|department| department.teams.clone()) else { return };
-        let here = |person: &Person| person.department == stirred && person.standing == Standing::Active;
-        let members: Vec<usize> = (0..).zip(&self.people).filter(|(_, person)| here(person)).map(|(who, _)| who).collect();
+        let Some(teams) = self.departments.get(stirred).map(|department| department.teams.clone())
+        else {
+            return;
+        };
+        let here =
+            |person: &Person| person.department == stirred && person.standing == Standing::Active;
+        let members: Vec<usize> = (0..)
+            .zip(&self.people)
+            .filter(|(_, person)| here(person))
+            .map(|(who, _)| who)
+            .collect();
         // Ahead of what waits, the last first.
         for (at, who) in members.iter().enumerate().rev() {
             let after_ms = (at * 1000 / members.len()) as Millis;
-            self.agenda.push_front((self.clock + after_ms, Happening::Regroup(*who, self.dice.pick(&teams))));
+            self.agenda.push_front((
+                self.clock + after_ms,
+                Happening::Regroup(*who, self.dice.pick(&teams)),
+            ));
         }
     }
 
     /// Somebody active; `None` if a few draws find nobody.
     fn somebody(&mut self) -> Option<usize> {
         let Company { dice, people, .. } = self;
-        (0..20).map(|_| dice.index(people.len())).find(|who| people.get(*who).is_some_and(|person| person.standing == Standing::Active))
+        (0..20)
+            .map(|_| dice.index(people.len()))
+            .find(|who| people.get(*who).is_some_and(|person| person.standing == Standing::Active))
     }
 
     fn update(&mut self, who: usize, change: impl FnOnce(&mut Person)) {
@@ -274,14 +326,18 @@ impl Company {
     }
 
     fn join(&mut self, who: usize, slot: Slot) {
-        if let Some(person) = self.people.get_mut(who).filter(|person| !person.groups.contains(&slot)) {
+        if let Some(person) =
+            self.people.get_mut(who).filter(|person| !person.groups.contains(&slot))
+        {
             person.groups.push(slot);
             self.tell_membership("dsync.group.user_added", who, slot);
         }
     }
 
     fn part(&mut self, who: usize, slot: Slot) {
-        if let Some(person) = self.people.get_mut(who).filter(|person| person.groups.contains(&slot)) {
+        if let Some(person) =
+            self.people.get_mut(who).filter(|person| person.groups.contains(&slot))
+        {
             person.groups.retain(|other| *other != slot);
             self.tell_membership("dsync.group.user_removed", who, slot);
         }

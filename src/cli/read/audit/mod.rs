@@ -50,7 +50,13 @@ pub(in super::super) struct Audit {
 }
 
 /// Lists about one user.
-const OF_USER: Kind = Kind { path: "/rollcall/v1/users", nouns: ["user", "users"], scope: "", columns: &[], row: |_| Vec::new() };
+const OF_USER: Kind = Kind {
+    path: "/rollcall/v1/users",
+    nouns: ["user", "users"],
+    scope: "",
+    columns: &[],
+    row: |_| Vec::new(),
+};
 
 /// All that is told of one user.
 struct Timeline {
@@ -85,11 +91,15 @@ impl Verdict {
         let ended = |period: &Access| Some((period.until.clone()?, period.reason.clone()?));
         match periods {
             [] => Verdict::Never,
-            [before @ .., Access { from, until: None, start, .. }] => {
-                Verdict::Has { since: from.clone(), cause: start.clone(), before: before.last().and_then(ended) }
-            }
+            [before @ .., Access { from, until: None, start, .. }] => Verdict::Has {
+                since: from.clone(),
+                cause: start.clone(),
+                before: before.last().and_then(ended),
+            },
             [.., last @ Access { end, .. }] => match (ended(last), end) {
-                (Some((at, reason)), Some(cause)) => Verdict::Lost { at, reason, cause: cause.clone() },
+                (Some((at, reason)), Some(cause)) => {
+                    Verdict::Lost { at, reason, cause: cause.clone() }
+                }
                 _ => Verdict::Never,
             },
         }
@@ -115,7 +125,8 @@ impl Audit {
                 for id in ids {
                     timelines.push(Timeline::of(client, &id, &moment)?);
                 }
-                let begin = |timeline: &Timeline| timeline.steps.first().map(|step| step.at.clone());
+                let begin =
+                    |timeline: &Timeline| timeline.steps.first().map(|step| step.at.clone());
                 timelines.sort_by_key(begin);
             } else {
                 timelines.push(Timeline::of(client, &user, &moment)?);
@@ -145,30 +156,54 @@ impl Timeline {
     fn of(client: &Client, id: &str, moment: &Query) -> Result<Timeline, Failure> {
         let list = |what: &str, moment: &Query| {
             let path = format!("{}/{}/{what}", OF_USER.path, utf8_percent_encode(id, ENCODED));
-            List { kind: &OF_USER, filters: Query::default(), first: moment.clone(), limit: None }.collect(client, &path)
+            List { kind: &OF_USER, filters: Query::default(), first: moment.clone(), limit: None }
+                .collect(client, &path)
         };
         let (history, moment) = match list("history", moment) {
-            Err(Failure::Caller(told)) => return Err(person::unknown_then(client, id, moment)?.unwrap_or(Failure::Caller(told))),
+            Err(Failure::Caller(told)) => {
+                return Err(
+                    person::unknown_then(client, id, moment)?.unwrap_or(Failure::Caller(told))
+                );
+            }
             listed => listed?,
         };
         let of_then = |what: &str| list(what, &moment).map(|(objects, _)| objects);
-        let lists = Lists { history, access: of_then("access")?, groups: of_then("groups")?, roles: of_then("roles")? };
+        let lists = Lists {
+            history,
+            access: of_then("access")?,
+            groups: of_then("groups")?,
+            roles: of_then("roles")?,
+        };
         let (steps, periods) = (lists.steps()?, lists.periods()?);
         let who = Person::find(client, id, &moment, &steps)?;
         let verdict = Verdict::of(&periods);
         let ending = match &verdict {
-            Verdict::Lost { at, reason, cause } => Some(Ending::find(client, id, &moment, &steps, (at, reason, cause))?),
+            Verdict::Lost { at, reason, cause } => {
+                Some(Ending::find(client, id, &moment, &steps, (at, reason, cause))?)
+            }
             _ => None,
         };
         let told = |name: &str| moment.value(name).unwrap_or_default().to_owned();
-        Ok(Timeline { who, verdict, ending, steps, lists, as_of: told("as_of"), known_at: told("known_at") })
+        Ok(Timeline {
+            who,
+            verdict,
+            ending,
+            steps,
+            lists,
+            as_of: told("as_of"),
+            known_at: told("known_at"),
+        })
     }
 
     /// The records on which the answer rests, the deciding one first.
     fn records(&self) -> Vec<Record> {
         match (&self.verdict, &self.ending) {
             (Verdict::Has { cause, .. }, _) => vec![Record::of(cause, "by which access began")],
-            (_, Some(ending)) => ending.records.iter().map(|Record { seq, part }| Record { seq: *seq, part: part.clone() }).collect(),
+            (_, Some(ending)) => ending
+                .records
+                .iter()
+                .map(|Record { seq, part }| Record { seq: *seq, part: part.clone() })
+                .collect(),
             _ => Vec::new(),
         }
     }
@@ -182,7 +217,8 @@ impl Timeline {
             Verdict::Lost { at, reason, .. } => (None, Some(at), Some(reason)),
         };
         let group = |group: &timeline::Group| json!({ "id": group.id, "name": group.name });
-        let groups = ending.as_ref().map(|ending| ending.groups.iter().map(group).collect::<Vec<_>>());
+        let groups =
+            ending.as_ref().map(|ending| ending.groups.iter().map(group).collect::<Vec<_>>());
         let records: Vec<u64> = self.records().iter().map(|record| record.seq).collect();
         let head = json!({
             "kind": "user", "user_id": who.id, "email": some(&who.email), "name": some(&who.name), "directory_id": some(&who.directory),
@@ -191,15 +227,24 @@ impl Timeline {
             "roles": ending.as_ref().map(|ending| &ending.roles), "groups": groups, "records": records,
             "as_of": as_of, "known_at": known_at.parse::<u64>().ok(),
         });
-        let kinds = [("version", &lists.history), ("access", &lists.access), ("membership", &lists.groups), ("role", &lists.roles)];
-        let objects = kinds.into_iter().flat_map(|(kind, objects)| objects.iter().map(move |object| (kind, object)));
+        let kinds = [
+            ("version", &lists.history),
+            ("access", &lists.access),
+            ("membership", &lists.groups),
+            ("role", &lists.roles),
+        ];
+        let objects = kinds
+            .into_iter()
+            .flat_map(|(kind, objects)| objects.iter().map(move |object| (kind, object)));
         let mut objects: Vec<(&str, &Box<RawValue>)> = objects.collect();
         objects.sort_by_cached_key(|(_, object)| begins(object));
         let mut out = format!("{head}\n");
         for (kind, object) in objects {
             let object = one_line(object.get());
-            let rest =
-                object.trim_start().strip_prefix('{').ok_or_else(|| Failure::Ours("the answer is not one that Rollcall gives".into()))?;
+            let rest = object
+                .trim_start()
+                .strip_prefix('{')
+                .ok_or_else(|| Failure::Ours("the answer is not one that Rollcall gives".into()))?;
             out.push_str(&format!("{{\"kind\":\"{kind}\",{rest}\n"));
         }
         Ok(out)
@@ -213,6 +258,12 @@ fn some(text: &str) -> Option<&str> {
 /// When a period began, or an event happened.
 fn begins(object: &RawValue) -> String {
     let [from] = texts(object, ["from"]);
-    let cause = || serde_json::from_str::<Value>(object.get()).ok()?.pointer("/cause/occurred_at")?.as_str().map(str::to_owned);
+    let cause = || {
+        serde_json::from_str::<Value>(object.get())
+            .ok()?
+            .pointer("/cause/occurred_at")?
+            .as_str()
+            .map(str::to_owned)
+    };
     if from.is_empty() { cause().unwrap_or_default() } else { from }
 }

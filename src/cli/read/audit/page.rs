@@ -9,7 +9,8 @@ use super::timeline::{Cause, Field, Group, Step, What};
 use super::{Timeline, Verdict};
 
 /// The fields that say who somebody is, which come first where a whole user is described.
-const FIRST: [&str; 7] = ["state", "email", "name", "first_name", "last_name", "job_title", "username"];
+const FIRST: [&str; 7] =
+    ["state", "email", "name", "first_name", "last_name", "job_title", "username"];
 
 /// Fields that the head shows, that say a thing twice, or that mean something to programs only.
 const LEFT_OUT: [&str; 4] = ["directory_id", "organization_id", "idp_id", "emails"];
@@ -46,20 +47,33 @@ pub(super) fn page(timeline: &Timeline, width: Option<u16>, coloured: bool) -> S
 }
 
 fn painted(line: &str, style: Style, coloured: bool) -> String {
-    if coloured && !line.is_empty() { format!("{style}{line}{style:#}\n") } else { format!("{line}\n") }
+    if coloured && !line.is_empty() {
+        format!("{style}{line}{style:#}\n")
+    } else {
+        format!("{line}\n")
+    }
 }
 
 /// Who it is, and the answer: never cut.
 fn verdict(timeline: &Timeline, coloured: bool) -> String {
     let who = &timeline.who;
-    let called: Vec<&str> =
-        [&who.name, &who.email, &who.id].into_iter().map(String::as_str).filter(|text| !text.is_empty()).take(2).collect();
+    let called: Vec<&str> = [&who.name, &who.email, &who.id]
+        .into_iter()
+        .map(String::as_str)
+        .filter(|text| !text.is_empty())
+        .take(2)
+        .collect();
     let (green, red) = (AnsiColor::Green.on_default().bold(), AnsiColor::Red.on_default().bold());
     let (style, sentence) = match &timeline.verdict {
         Verdict::Never => (red, "has never had access".to_owned()),
-        Verdict::Has { since, cause, .. } => (green, format!("has access since {}, {}", utc(since), told(cause))),
+        Verdict::Has { since, cause, .. } => {
+            (green, format!("has access since {}, {}", utc(since), told(cause)))
+        }
         Verdict::Lost { at, reason, cause } => {
-            let why = timeline.ending.as_ref().map_or_else(|| reason.clone(), |ending| format!("{} ({reason})", ending.why));
+            let why = timeline
+                .ending
+                .as_ref()
+                .map_or_else(|| reason.clone(), |ending| format!("{} ({reason})", ending.why));
             (red, format!("lost access on {}: {why}, {}", utc(at), told(cause)))
         }
     };
@@ -90,7 +104,9 @@ fn with_it(Ending { roles, groups, .. }: &Ending) -> String {
 
 fn head(timeline: &Timeline) -> Vec<Line> {
     let who = &timeline.who;
-    let named = |id: &str, name: &str| if name.is_empty() { id.to_owned() } else { format!("{id}, {name}") };
+    let named = |id: &str, name: &str| {
+        if name.is_empty() { id.to_owned() } else { format!("{id}, {name}") }
+    };
     let asked = format!("as of {}, known at record {}", timeline.as_of, timeline.known_at);
     let rows = [
         ("user", who.id.clone()),
@@ -100,12 +116,19 @@ fn head(timeline: &Timeline) -> Vec<Line> {
         ("asked", asked),
     ];
     let told = rows.into_iter().filter(|(_, value)| !value.is_empty());
-    told.map(|(name, value)| Line { text: format!("{name:<14}{value}"), style: Style::new() }).collect()
+    told.map(|(name, value)| Line { text: format!("{name:<14}{value}"), style: Style::new() })
+        .collect()
 }
 
 /// By which event, and when it was learnt of.
 fn told(cause: &Cause) -> String {
-    format!("by {}, learnt {} on {} (record {})", cause.event_id, delay(cause.delay_ms()), utc(&cause.recorded_at), cause.seq)
+    format!(
+        "by {}, learnt {} on {} (record {})",
+        cause.event_id,
+        delay(cause.delay_ms()),
+        utc(&cause.recorded_at),
+        cause.seq
+    )
 }
 
 /// How long after it happened an event was learnt of, or how long after the moment for which it was made a setting was.
@@ -147,21 +170,35 @@ impl Lengths {
 }
 
 /// An event, and below it, a line each, what it brought about.
-fn tell(step: &Step, &Lengths { event, seq, learnt: length }: &Lengths, width: Option<u16>, lines: &mut Vec<Line>) {
+fn tell(
+    step: &Step,
+    &Lengths { event, seq, learnt: length }: &Lengths,
+    width: Option<u16>,
+    lines: &mut Vec<Line>,
+) {
     let bold = Style::new().bold();
     let cause = &step.cause;
-    let (first, learnt) =
-        (format!("{}  {:<event$}  record {:>seq$}", step.at, cause.event, cause.seq), format!("{:<length$}", learnt(step)));
+    let (first, learnt) = (
+        format!("{}  {:<event$}  record {:>seq$}", step.at, cause.event, cause.seq),
+        format!("{:<length$}", learnt(step)),
+    );
     let one = format!("{first}  {learnt}  {}", cause.event_id);
     if width.is_none_or(|width| one.chars().count() <= usize::from(width)) {
         lines.push(Line { text: one, style: bold });
     } else {
         lines.push(Line { text: first, style: bold });
-        lines.push(Line { text: format!("  {}  {}", cause.event_id, learnt.trim_end()), style: bold });
+        lines.push(Line {
+            text: format!("  {}  {}", cause.event_id, learnt.trim_end()),
+            style: bold,
+        });
     }
     // Of what came together the order says nothing.
     if let Some(overtaken_ms @ OVERTAKEN_MS_MIN..) = step.overtaken_ms {
-        let text = format!("  ! learnt {} after something that happened later, on {}", human(overtaken_ms), utc(&cause.recorded_at));
+        let text = format!(
+            "  ! learnt {} after something that happened later, on {}",
+            human(overtaken_ms),
+            utc(&cause.recorded_at)
+        );
         lines.push(Line { text, style: AnsiColor::Yellow.on_default() });
     }
     if step.is_for_the_past() {
@@ -173,17 +210,25 @@ fn tell(step: &Step, &Lengths { event, seq, learnt: length }: &Lengths, width: O
 
 fn describe(what: &What, lines: &mut Vec<Line>) {
     let (green, red) = (AnsiColor::Green.on_default(), AnsiColor::Red.on_default());
-    let mut line = |style: Style, text: String| lines.push(Line { text: format!("  {text}"), style });
+    let mut line =
+        |style: Style, text: String| lines.push(Line { text: format!("  {text}"), style });
     match what {
         What::Version { change, changed, missed } => {
             for Field { name, values: [known, said] } in missed {
-                let text = format!("! an update was missed before it: {name} was {} here, and {} at the source", value(known), value(said));
+                let text = format!(
+                    "! an update was missed before it: {name} was {} here, and {} at the source",
+                    value(known),
+                    value(said)
+                );
                 line(AnsiColor::Yellow.on_default(), text);
             }
             match change.as_str() {
                 "deleted" => line(red, "- deleted".into()),
                 "snapshot" => {
-                    let text = format!("~ known from this event only, as long as none of the user's own had come: {}", whole(changed));
+                    let text = format!(
+                        "~ known from this event only, as long as none of the user's own had come: {}",
+                        whole(changed)
+                    );
                     line(AnsiColor::Yellow.on_default(), text);
                 }
                 "created" => line(Style::new(), format!("~ created: {}", whole(changed))),
@@ -225,10 +270,15 @@ fn value(json: &str) -> String {
 /// A user that is described as a whole: first what says who it is, and of the provider's own copy only that it is there.
 fn whole(changed: &[Field]) -> String {
     let place = |name: &str| FIRST.iter().position(|first| *first == name).unwrap_or(FIRST.len());
-    let told = |field: &&Field| !LEFT_OUT.contains(&field.name.as_str()) && !field.name.starts_with("raw_attributes");
+    let told = |field: &&Field| {
+        !LEFT_OUT.contains(&field.name.as_str()) && !field.name.starts_with("raw_attributes")
+    };
     let mut fields: Vec<&Field> = changed.iter().filter(told).collect();
     fields.sort_by_key(|field| place(&field.name));
-    let fields: Vec<String> = fields.into_iter().map(|Field { name, values: [_, to] }| format!("{name} {}", value(to))).collect();
+    let fields: Vec<String> = fields
+        .into_iter()
+        .map(|Field { name, values: [_, to] }| format!("{name} {}", value(to)))
+        .collect();
     if fields.is_empty() { "nothing else is said".into() } else { fields.join(", ") }
 }
 
@@ -254,8 +304,14 @@ mod tests {
 
     /// Created on 1 March; a group left on the 2nd, learnt last; a mapping of the 5th set for the 3rd; deleted on the 4th by a clock that is ahead.
     fn timeline() -> Timeline {
-        let step = |at: &str, cause: Cause, overtaken_ms: Option<i64>, whats: Vec<What>| Step { at: at.into(), cause, overtaken_ms, whats };
-        let [first, second, third, fourth, fifth] = [1, 2, 3, 4, 5].map(|day| format!("2026-03-0{day}T09:00:00.000Z"));
+        let step = |at: &str, cause: Cause, overtaken_ms: Option<i64>, whats: Vec<What>| Step {
+            at: at.into(),
+            cause,
+            overtaken_ms,
+            whats,
+        };
+        let [first, second, third, fourth, fifth] =
+            [1, 2, 3, 4, 5].map(|day| format!("2026-03-0{day}T09:00:00.000Z"));
         let created = vec![
             field("custom_attributes.level", "null", "3"),
             field("email", "null", "\"zoe@foo.example\""),
@@ -263,9 +319,16 @@ mod tests {
             field("raw_attributes.a", "null", "1"),
             field("state", "null", "\"active\""),
         ];
-        let changed = vec![field("job_title", "null", r#""\u001b[2J\n山田""#), field("name", "\"Zoë\"", "\"\"")];
+        let changed = vec![
+            field("job_title", "null", r#""\u001b[2J\n山田""#),
+            field("name", "\"Zoë\"", "\"\""),
+        ];
         let missed = vec![field("job_title", "\"Clerk\"", "null")];
-        let version = |change: &str, changed, missed| What::Version { change: change.into(), changed, missed };
+        let version = |change: &str, changed, missed| What::Version {
+            change: change.into(),
+            changed,
+            missed,
+        };
         let sales = Group { id: "g1".into(), name: String::new() };
         let end = cause(12, "dsync.user.deleted", &fourth, "2026-03-04T08:59:58.500Z");
         Timeline {
@@ -276,19 +339,30 @@ mod tests {
                 directory: "d1".into(),
                 ..Person::default()
             },
-            verdict: Verdict::Lost { at: fourth.clone(), reason: "user_deleted".into(), cause: end.clone() },
+            verdict: Verdict::Lost {
+                at: fourth.clone(),
+                reason: "user_deleted".into(),
+                cause: end.clone(),
+            },
             ending: Some(Ending {
                 roles: vec!["admin".into(), "member".into()],
                 groups: vec![Group { id: "g2".into(), name: "Field\u{1b} Service".into() }],
                 why: "the user was deleted".into(),
-                records: vec![Record { seq: 12, part: "by which access ended".into() }, Record { seq: 7, part: "of the directory".into() }],
+                records: vec![
+                    Record { seq: 12, part: "by which access ended".into() },
+                    Record { seq: 7, part: "of the directory".into() },
+                ],
             }),
             steps: vec![
                 step(
                     &first,
                     cause(2, "dsync.user.created", &first, "2026-03-01T09:00:00.420Z"),
                     Some(999),
-                    vec![version("created", created, Vec::new()), What::AccessBegan, What::RoleGained("member".into())],
+                    vec![
+                        version("created", created, Vec::new()),
+                        What::AccessBegan,
+                        What::RoleGained("member".into()),
+                    ],
                 ),
                 step(
                     &second,
@@ -296,10 +370,28 @@ mod tests {
                     Some(86_401_500),
                     vec![version("updated", changed, missed), What::Left(sales)],
                 ),
-                step(&third, cause(14, "rollcall.mapping.set", &fifth, &fifth), None, vec![What::RoleLost("member".into())]),
-                step(&fourth, end, None, vec![version("deleted", Vec::new(), Vec::new()), What::AccessEnded("user_deleted".into())]),
+                step(
+                    &third,
+                    cause(14, "rollcall.mapping.set", &fifth, &fifth),
+                    None,
+                    vec![What::RoleLost("member".into())],
+                ),
+                step(
+                    &fourth,
+                    end,
+                    None,
+                    vec![
+                        version("deleted", Vec::new(), Vec::new()),
+                        What::AccessEnded("user_deleted".into()),
+                    ],
+                ),
             ],
-            lists: Lists { history: Vec::new(), access: Vec::new(), groups: Vec::new(), roles: Vec::new() },
+            lists: Lists {
+                history: Vec::new(),
+                access: Vec::new(),
+                groups: Vec::new(),
+                roles: Vec::new(),
+            },
             as_of: "latest".into(),
             known_at: "14".into(),
         }
@@ -343,9 +435,16 @@ proof of record 7, of the directory: rollcall prove 7
     fn a_page_is_cut_to_the_terminal_but_for_the_answer_and_the_ids() {
         let cut = page(&timeline(), Some(72), false);
         let (answer, steps) = cut.split_once("\n\n").unwrap();
-        assert!(answer.contains("(record 12)\nwith it: roles admin, member; group Field"), "{answer}");
+        assert!(
+            answer.contains("(record 12)\nwith it: roles admin, member; group Field"),
+            "{answer}"
+        );
         let (steps, proofs) = steps.rsplit_once("\n\n").unwrap();
-        assert!(steps.lines().all(|line| line.chars().count() <= 72) && proofs.ends_with(": rollcall prove 7\n"), "{steps}");
+        assert!(
+            steps.lines().all(|line| line.chars().count() <= 72)
+                && proofs.ends_with(": rollcall prove 7\n"),
+            "{steps}"
+        );
         let wanted = "
 2026-03-02T09:00:00.000Z  dsync.group.user_removed  record 13
   event_13  learnt 3 d 0 h later
@@ -366,8 +465,11 @@ proof of record 7, of the directory: rollcall prove 7
             assert!(painted.contains(line), "{line:?}: {painted:?}");
         }
         // Colours are all that differs, and no escape of a sender is among them.
-        let plain: String =
-            painted.split('\u{1b}').enumerate().map(|(at, part)| if at == 0 { part } else { part.split_once('m').unwrap().1 }).collect();
+        let plain: String = painted
+            .split('\u{1b}')
+            .enumerate()
+            .map(|(at, part)| if at == 0 { part } else { part.split_once('m').unwrap().1 })
+            .collect();
         assert_eq!(plain, page(&timeline(), None, false));
     }
 }

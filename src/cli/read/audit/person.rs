@@ -31,23 +31,39 @@ impl Person {
     ///
     /// # Errors
     /// If the server does not answer.
-    pub(super) fn find(client: &Client, id: &str, moment: &Query, steps: &[Step]) -> Result<Person, Failure> {
+    pub(super) fn find(
+        client: &Client,
+        id: &str,
+        moment: &Query,
+        steps: &[Step],
+    ) -> Result<Person, Failure> {
         let ended = steps.iter().rev().find(|step| step.whats.iter().any(ends));
-        let before = ended.and_then(|step| Some(time::format(time::parse(&step.at)?.checked_sub(1)?)));
+        let before =
+            ended.and_then(|step| Some(time::format(time::parse(&step.at)?.checked_sub(1)?)));
         let known_at = moment.value("known_at").map(str::to_owned);
-        let before = before.map(|as_of| Query::default().with("as_of", Some(as_of)).with("known_at", known_at));
+        let before = before
+            .map(|as_of| Query::default().with("as_of", Some(as_of)).with("known_at", known_at));
         for moment in [Some(moment.clone()), before].into_iter().flatten() {
             let Some(user) = one(client, "/directory_users", id, &moment)? else { continue };
-            let [email, directory, organization] = texts(&user, ["email", "directory_id", "organization_id"]);
+            let [email, directory, organization] =
+                texts(&user, ["email", "directory_id", "organization_id"]);
             let directory_name = named(client, &directory, &moment)?;
-            return Ok(Person { id: id.to_owned(), name: name(&user), email, directory, directory_name, organization });
+            return Ok(Person {
+                id: id.to_owned(),
+                name: name(&user),
+                email,
+                directory,
+                directory_name,
+                organization,
+            });
         }
         Ok(Person { id: id.to_owned(), ..Person::default() })
     }
 }
 
 fn ends(what: &What) -> bool {
-    matches!(what, What::AccessEnded(_)) || matches!(what, What::Version { change, .. } if change == "deleted")
+    matches!(what, What::AccessEnded(_))
+        || matches!(what, What::Version { change, .. } if change == "deleted")
 }
 
 /// What a directory was called at a moment; empty if there was none.
@@ -55,7 +71,8 @@ fn ends(what: &What) -> bool {
 /// # Errors
 /// If the server does not answer.
 pub(super) fn named(client: &Client, directory: &str, moment: &Query) -> Result<String, Failure> {
-    let shown = if directory.is_empty() { None } else { one(client, "/directories", directory, moment)? };
+    let shown =
+        if directory.is_empty() { None } else { one(client, "/directories", directory, moment)? };
     Ok(shown.map(|directory| texts(&directory, ["name"]).concat()).unwrap_or_default())
 }
 
@@ -63,7 +80,12 @@ pub(super) fn named(client: &Client, directory: &str, moment: &Query) -> Result<
 ///
 /// # Errors
 /// If the server does not answer, or refuses for another reason.
-pub(super) fn one(client: &Client, path: &str, id: &str, moment: &Query) -> Result<Option<Box<RawValue>>, Failure> {
+pub(super) fn one(
+    client: &Client,
+    path: &str,
+    id: &str,
+    moment: &Query,
+) -> Result<Option<Box<RawValue>>, Failure> {
     let answer = client.get(&moment.at(&format!("{path}/{}", utf8_percent_encode(id, ENCODED))))?;
     match answer.status {
         200 => Ok(Some(answer.json::<&RawValue>()?.to_owned())),
@@ -74,17 +96,30 @@ pub(super) fn one(client: &Client, path: &str, id: &str, moment: &Query) -> Resu
     }
 }
 
-const HOLDERS: Kind = Kind { path: "/rollcall/v1/users", nouns: ["user", "users"], scope: "", columns: &[], row: |_| Vec::new() };
+const HOLDERS: Kind = Kind {
+    path: "/rollcall/v1/users",
+    nouns: ["user", "users"],
+    scope: "",
+    columns: &[],
+    row: |_| Vec::new(),
+};
 
 /// The ids of the users who show an email at a moment, or showed it at any before; and that moment.
 ///
 /// # Errors
 /// The caller's, if there is nobody: it says whether that is because of the moment.
-pub(super) fn with_email(client: &Client, email: &str, moment: &Query) -> Result<(BTreeSet<String>, Query), Failure> {
+pub(super) fn with_email(
+    client: &Client,
+    email: &str,
+    moment: &Query,
+) -> Result<(BTreeSet<String>, Query), Failure> {
     let holders = |moment: &Query| {
         let filters = Query::default().with("email", Some(email)).with("order", Some("asc"));
-        let (holders, moment) = List { kind: &HOLDERS, filters, first: moment.clone(), limit: None }.collect(client, HOLDERS.path)?;
-        let ids: BTreeSet<String> = holders.iter().map(|holder| texts(holder, ["user_id"]).concat()).collect();
+        let (holders, moment) =
+            List { kind: &HOLDERS, filters, first: moment.clone(), limit: None }
+                .collect(client, HOLDERS.path)?;
+        let ids: BTreeSet<String> =
+            holders.iter().map(|holder| texts(holder, ["user_id"]).concat()).collect();
         Ok::<_, Failure>((ids, moment))
     };
     let (ids, then) = holders(moment)?;
@@ -109,7 +144,11 @@ fn is_cut(moment: &Query) -> bool {
 ///
 /// # Errors
 /// If the server does not answer.
-pub(super) fn unknown_then(client: &Client, id: &str, moment: &Query) -> Result<Option<Failure>, Failure> {
+pub(super) fn unknown_then(
+    client: &Client,
+    id: &str,
+    moment: &Query,
+) -> Result<Option<Failure>, Failure> {
     if !is_cut(moment) {
         return Ok(None);
     }
@@ -126,14 +165,24 @@ fn history(id: &str) -> String {
 }
 
 /// That nothing was known of `subject` at `then`, with the first record about one of `users`; `None` if there is none to this day.
-fn not_yet(client: &Client, subject: &str, users: &BTreeSet<String>, then: &Query) -> Result<Option<Failure>, Failure> {
+fn not_yet(
+    client: &Client,
+    subject: &str,
+    users: &BTreeSet<String>,
+    then: &Query,
+) -> Result<Option<Failure>, Failure> {
     let mut first: Option<(u64, String)> = None;
     for id in users {
         // Of an id that nobody ever spoke of there is no history.
         if client.get(&history(id))?.status == 404 {
             continue;
         }
-        let list = List { kind: &HOLDERS, filters: Query::default(), first: Query::default(), limit: None };
+        let list = List {
+            kind: &HOLDERS,
+            filters: Query::default(),
+            first: Query::default(),
+            limit: None,
+        };
         let (versions, _) = list.collect(client, &history(id))?;
         for version in &versions {
             let Told { cause } = read(version)?;

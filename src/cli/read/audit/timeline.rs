@@ -162,7 +162,8 @@ struct Role {
 /// # Errors
 /// Ours, if it is another one.
 pub(super) fn read<'a, T: Deserialize<'a>>(object: &'a RawValue) -> Result<T, Failure> {
-    serde_json::from_str(object.get()).map_err(|_| Failure::Ours("the answer is not one that Rollcall gives".into()))
+    serde_json::from_str(object.get())
+        .map_err(|_| Failure::Ours("the answer is not one that Rollcall gives".into()))
 }
 
 /// Everything that happened, each at its moment with its cause, in no order yet.
@@ -175,7 +176,13 @@ impl Happened {
     }
 
     /// A time that began, and perhaps ended.
-    fn add_period(&mut self, from: (String, Cause, What), until: Option<String>, end: Option<Cause>, what: What) {
+    fn add_period(
+        &mut self,
+        from: (String, Cause, What),
+        until: Option<String>,
+        end: Option<Cause>,
+        what: What,
+    ) {
         self.0.push(from);
         if let (Some(until), Some(end)) = (until, end) {
             self.add(until, end, what);
@@ -203,24 +210,44 @@ impl Lists {
         for object in &self.history {
             let Version { change, changed, missed, cause } = read(object)?;
             let written = |value: &RawValue| one_line(value.get()).into_owned();
-            let field = |(name, Changed { from, to })| Field { name, values: [written(from), written(to)] };
+            let field =
+                |(name, Changed { from, to })| Field { name, values: [written(from), written(to)] };
             let changed = changed.into_iter().map(field).collect();
-            let field = |(name, Missed { known, said })| Field { name, values: [written(known), written(said)] };
+            let field = |(name, Missed { known, said })| Field {
+                name,
+                values: [written(known), written(said)],
+            };
             let missed = missed.into_iter().flatten().map(field).collect();
             places.insert(cause.seq, places.len());
             all.add(cause.occurred_at.clone(), cause, What::Version { change, changed, missed });
         }
         for Access { from, until, reason, start, end } in self.periods()? {
-            all.add_period((from, start, What::AccessBegan), until, end, What::AccessEnded(reason.unwrap_or_default()));
+            all.add_period(
+                (from, start, What::AccessBegan),
+                until,
+                end,
+                What::AccessEnded(reason.unwrap_or_default()),
+            );
         }
         for object in &self.groups {
-            let Membership { group_id: id, group_name: name, from, until, start, end } = read(object)?;
+            let Membership { group_id: id, group_name: name, from, until, start, end } =
+                read(object)?;
             let group = Group { id, name };
-            all.add_period((from, start, What::Joined(group.clone())), until, end, What::Left(group));
+            all.add_period(
+                (from, start, What::Joined(group.clone())),
+                until,
+                end,
+                What::Left(group),
+            );
         }
         for object in &self.roles {
             let Role { role, from, until, start, end } = read(object)?;
-            all.add_period((from, start, What::RoleGained(role.clone())), until, end, What::RoleLost(role));
+            all.add_period(
+                (from, start, What::RoleGained(role.clone())),
+                until,
+                end,
+                What::RoleLost(role),
+            );
         }
         Ok(in_order(all.0, &places))
     }
@@ -231,7 +258,14 @@ impl Lists {
 fn in_order(mut all: Vec<(String, Cause, What)>, places: &BTreeMap<u64, usize>) -> Vec<Step> {
     let place = |seq: u64| places.get(&seq).copied().unwrap_or(usize::MAX);
     all.sort_by_cached_key(|(at, cause, what)| {
-        (at.clone(), cause.occurred_at.clone(), cause.closes(), place(cause.seq), cause.seq, rank(what))
+        (
+            at.clone(),
+            cause.occurred_at.clone(),
+            cause.closes(),
+            place(cause.seq),
+            cause.seq,
+            rank(what),
+        )
     });
     let mut steps: Vec<Step> = Vec::new();
     for (at, cause, what) in all {
@@ -243,7 +277,9 @@ fn in_order(mut all: Vec<(String, Cause, What)>, places: &BTreeMap<u64, usize>) 
     let mut earliest: Option<(u64, String)> = None;
     for step in steps.iter_mut().rev().filter(|step| !step.is_for_the_past()) {
         match &earliest {
-            Some((seq, recorded_at)) if *seq < step.cause.seq => step.overtaken_ms = Some(between_ms(recorded_at, &step.cause.recorded_at)),
+            Some((seq, recorded_at)) if *seq < step.cause.seq => {
+                step.overtaken_ms = Some(between_ms(recorded_at, &step.cause.recorded_at))
+            }
             _ => earliest = Some((step.cause.seq, step.cause.recorded_at.clone())),
         }
     }
@@ -277,7 +313,10 @@ mod tests {
             seq,
         };
         let at = |cause: &Cause| cause.occurred_at.clone();
-        let setting = Cause { event: "rollcall.mapping.set".into(), ..cause(9, 1, "2026-03-09T09:00:00.000Z") };
+        let setting = Cause {
+            event: "rollcall.mapping.set".into(),
+            ..cause(9, 1, "2026-03-09T09:00:00.000Z")
+        };
         let causes = [
             cause(1, 3, "2026-04-01T00:00:00.000Z"),
             cause(2, 7, "2026-04-01T00:00:10.250Z"),
@@ -285,14 +324,21 @@ mod tests {
             cause(4, 6, "2026-04-01T00:00:07.000Z"),
             cause(5, 4, "2026-04-01T00:00:00.500Z"),
         ];
-        let mut all: Vec<(String, Cause, What)> = causes.iter().map(|cause| (at(cause), cause.clone(), What::AccessBegan)).collect();
+        let mut all: Vec<(String, Cause, What)> =
+            causes.iter().map(|cause| (at(cause), cause.clone(), What::AccessBegan)).collect();
         // What is done at another moment for the last day, though recorded first, overtakes nothing.
         all.push(("2026-03-06T09:00:00.000Z".into(), setting, What::RoleLost("admin".into())));
         let steps = in_order(all, &BTreeMap::new());
         // Record 4 was there 9.75 s before record 7, 100 ms before record 5 and 6.5 s before record 6; before record 3 nothing was.
-        assert_eq!(steps.iter().map(|step| step.overtaken_ms).collect::<Vec<_>>(), [None, Some(9750), Some(100), Some(6500), None, None]);
+        assert_eq!(
+            steps.iter().map(|step| step.overtaken_ms).collect::<Vec<_>>(),
+            [None, Some(9750), Some(100), Some(6500), None, None]
+        );
         let delays: Vec<i64> = steps.iter().map(Step::delay_ms).collect();
         // From 6 March to 9 March.
-        assert_eq!((delays.last(), steps.iter().filter(|step| step.is_for_the_past()).count()), (Some(&259_200_000), 1));
+        assert_eq!(
+            (delays.last(), steps.iter().filter(|step| step.is_for_the_past()).count()),
+            (Some(&259_200_000), 1)
+        );
     }
 }

@@ -47,7 +47,10 @@ pub(super) fn print_all(timelines: &[Timeline]) -> Result<(), Failure> {
     let mut values = Values::begin(&NAMES)?;
     for timeline in timelines {
         for step in &timeline.steps {
-            step.whats.iter().flat_map(rows).try_for_each(|row| values.row(cells(&timeline.who.id, step, &row)))?;
+            step.whats
+                .iter()
+                .flat_map(rows)
+                .try_for_each(|row| values.row(cells(&timeline.who.id, step, &row)))?;
         }
     }
     values.end()
@@ -57,9 +60,14 @@ fn cells(user: &str, step: &Step, row: &Row<'_>) -> Vec<String> {
     let Step { at, cause, overtaken_ms, .. } = step;
     let [from, to] = row.values;
     let (group_id, group_name) = row.group.map_or(("", ""), |group| (&group.id, &group.name));
-    let (late, delay_ms, seq) = (overtaken_ms.is_some().to_string(), cause.delay_ms().to_string(), cause.seq.to_string());
-    let texts = [user, at, row.kind, row.change, row.field, from, to, group_id, group_name, row.role, row.reason, &late];
-    let of_cause = [&cause.event_id, &cause.event, &cause.occurred_at, &cause.recorded_at, &delay_ms, &seq];
+    let (late, delay_ms, seq) =
+        (overtaken_ms.is_some().to_string(), cause.delay_ms().to_string(), cause.seq.to_string());
+    let texts = [
+        user, at, row.kind, row.change, row.field, from, to, group_id, group_name, row.role,
+        row.reason, &late,
+    ];
+    let of_cause =
+        [&cause.event_id, &cause.event, &cause.occurred_at, &cause.recorded_at, &delay_ms, &seq];
     texts.into_iter().map(str::to_owned).chain(of_cause.into_iter().cloned()).collect()
 }
 
@@ -74,10 +82,18 @@ fn rows(what: &What) -> Vec<Row<'_>> {
             rows
         }
         What::AccessBegan => vec![Row { kind: "access", change: "begun", ..Row::default() }],
-        What::AccessEnded(reason) => vec![Row { kind: "access", change: "ended", reason, ..Row::default() }],
-        What::Joined(group) => vec![Row { kind: "membership", change: "joined", group: Some(group), ..Row::default() }],
-        What::Left(group) => vec![Row { kind: "membership", change: "left", group: Some(group), ..Row::default() }],
-        What::RoleGained(role) => vec![Row { kind: "role", change: "gained", role, ..Row::default() }],
+        What::AccessEnded(reason) => {
+            vec![Row { kind: "access", change: "ended", reason, ..Row::default() }]
+        }
+        What::Joined(group) => {
+            vec![Row { kind: "membership", change: "joined", group: Some(group), ..Row::default() }]
+        }
+        What::Left(group) => {
+            vec![Row { kind: "membership", change: "left", group: Some(group), ..Row::default() }]
+        }
+        What::RoleGained(role) => {
+            vec![Row { kind: "role", change: "gained", role, ..Row::default() }]
+        }
         What::RoleLost(role) => vec![Row { kind: "role", change: "lost", role, ..Row::default() }],
     }
 }
