@@ -1,7 +1,9 @@
-//! What the audit costs over a million events of a company in which one event in ten is a departure or an arrival, 5 % of them late: periods,
-//! deprovisionings, histories, differences, and the feed of changes, each beside a question about now.
+//! What the audit costs over a million events of a company in which one event in ten is a departure
+//! or an arrival, 5 % of them late: periods, deprovisionings, histories, differences, and the feed
+//! of changes, each beside a question about now.
 //!
-//! Questions are asked of the routes themselves, without a socket. `ROLLCALL_BENCH_EVENTS=100000` measures less.
+//! Questions are asked of the routes themselves, without a socket. `ROLLCALL_BENCH_EVENTS=100000`
+//! measures less.
 
 #![allow(clippy::panic, clippy::indexing_slicing, reason = "a benchmark that cannot go on stops")]
 

@@ -1,4 +1,5 @@
-//! What the parts of the road cost, each beside the limit that it cannot beat, measured in the same run.
+//! What the parts of the road cost, each beside the limit that it cannot beat, measured in the same
+//! run.
 
 #![allow(clippy::panic, clippy::indexing_slicing, reason = "a benchmark that cannot go on stops")]
 

@@ -1,4 +1,5 @@
-//! What tamper evidence costs: the tree's share of an ingested event, proofs in a large log, and what a start pays for looking at every record.
+//! What tamper evidence costs: the tree's share of an ingested event, proofs in a large log, and
+//! what a start pays for looking at every record.
 
 #![allow(clippy::panic, clippy::indexing_slicing, reason = "a benchmark that cannot go on stops")]
 
@@ -58,8 +59,9 @@ fn append(log: &SledLog, keyring: &Keyring, bodies: &[Vec<u8>]) {
     }
 }
 
-/// CPU time of an event on its way from the wire to the views, in batches of this size; HTTP, which costs as much again, is left out. The
-/// signing of the webhook, which is the sender's, is taken off.
+/// CPU time of an event on its way from the wire to the views, in batches of this size; HTTP, which
+/// costs as much again, is left out. The signing of the webhook, which is the sender's, is taken
+/// off.
 fn ingest(batch: usize) -> (usize, f64) {
     let keyring = Keyring::new([SECRET], u64::MAX);
     let bodies = some_bodies(if batch == 1 { 4_000 } else { 60_000 });
@@ -105,7 +107,8 @@ fn filled(folder: &Path, records: usize) -> SledLog {
     log
 }
 
-/// CPU time of one call, the median of some rounds: like an event's, it is the same on a busy machine.
+/// CPU time of one call, the median of some rounds: like an event's, it is the same on a busy
+/// machine.
 fn cpu_ns(work: &mut dyn FnMut()) -> f64 {
     let rounds = [(); 15].map(|()| {
         let before = cpu();
@@ -173,8 +176,9 @@ fn proofs(log: &SledLog) {
     line("a consistency proof", consistency, "reading one body", body);
 }
 
-/// A start, its kernel's cache warm: opening the store, looking through every record, folding; and an audit. Beside the time, which other
-/// programs on the machine lengthen, the CPU time of all cores.
+/// A start, its kernel's cache warm: opening the store, looking through every record, folding; and
+/// an audit. Beside the time, which other programs on the machine lengthen, the CPU time of all
+/// cores.
 fn opening(folder: &Path) {
     let keyring = Keyring::new([SECRET], u64::MAX);
     let mut took: [Vec<(f64, f64)>; 4] = Default::default();

@@ -1,7 +1,9 @@
-//! Roles from groups over a million events: 100,000 people in 1,000 groups, 200 rules of which 30 are globs and 20 look at attributes.
+//! Roles from groups over a million events: 100,000 people in 1,000 groups, 200 rules of which 30
+//! are globs and 20 look at attributes.
 //!
-//! A preview, what a mapping needs before it is set, and a whole rebuild while a reader asks a thousand times a second; each beside what it is made
-//! of, measured in the same run. `ROLLCALL_BENCH_EVENTS=100000` measures a company of a tenth.
+//! A preview, what a mapping needs before it is set, and a whole rebuild while a reader asks a
+//! thousand times a second; each beside what it is made of, measured in the same run.
+//! `ROLLCALL_BENCH_EVENTS=100000` measures a company of a tenth.
 
 #![allow(clippy::panic, clippy::indexing_slicing, reason = "a benchmark that cannot go on stops")]
 
@@ -24,7 +26,8 @@ use serde_json::{Value, json};
 /// Between two questions of the reader.
 const PACE: Duration = Duration::from_millis(1);
 
-/// A company in which everybody is in four groups, and people change and move until there are enough events.
+/// A company in which everybody is in four groups, and people change and move until there are
+/// enough events.
 fn build(log: &dyn Log, people: u64, groups: u64, events: usize) {
     let keyring = Keyring::new([SECRET], u64::MAX);
     let (mut dice, mut number, mut batch) = (Dice(11), 0u64, Vec::new());
@@ -109,7 +112,8 @@ fn mapping(mode: &str, shift: u64) -> Mapping {
     }
 }
 
-/// Asks for a user by id once a millisecond until told to stop; how long the answers took, ascending.
+/// Asks for a user by id once a millisecond until told to stop; how long the answers took,
+/// ascending.
 fn read_along(address: SocketAddr, people: u64, stop: &AtomicBool) -> Vec<Duration> {
     let Ok(mut stream) = TcpStream::connect(address) else { panic!("no connection") };
     let _ = stream.set_nodelay(true);
@@ -170,7 +174,8 @@ fn main() {
         log.head()
     );
 
-    // What every preview must do at the least: look at everybody's groups once, and read the attributes of their latest snapshots.
+    // What every preview must do at the least: look at everybody's groups once, and read the
+    // attributes of their latest snapshots.
     let cut = Cut { known_at: log.head(), ..Cut::LATEST };
     let began = Instant::now();
     for person in 0..people {

@@ -1,7 +1,9 @@
-//! What the past costs: each question about now, as of a random moment, known at a random record, and both.
+//! What the past costs: each question about now, as of a random moment, known at a random record,
+//! and both.
 //!
-//! The same company with the same present state after 10,000, 100,000 and 1,000,000 events, 5 % of which came late. A question is asked of the
-//! routes themselves, without a socket: parameters, cut, views, documents, JSON. `ROLLCALL_BENCH_EVENTS=10000,100000` measures less.
+//! The same company with the same present state after 10,000, 100,000 and 1,000,000 events, 5 % of
+//! which came late. A question is asked of the routes themselves, without a socket: parameters,
+//! cut, views, documents, JSON. `ROLLCALL_BENCH_EVENTS=10000,100000` measures less.
 
 #![allow(clippy::panic, clippy::indexing_slicing, reason = "a benchmark that cannot go on stops")]
 
@@ -131,7 +133,8 @@ fn measure(
                 made[2].push(format!("{}{known_at}", path(&mut dice, moment)));
                 made[3].push(format!("{}{as_of}{another}", path(&mut dice, moment)));
             }
-            // Whoever was not known yet at a random record is not there: such an answer is short, and is not compared.
+            // Whoever was not known yet at a random record is not there: such an answer is short,
+            // and is not compared.
             for kind in &mut made {
                 kind.retain(|path| ask(path) > 300);
                 assert!(

@@ -1,5 +1,6 @@
-//! What the hashes of the Merkle tree are made of (RFC 6962, section 2.1, with SHA-256): bytes that are fixed for ever, for those who build the
-//! tree and those who check a proof alike. docs/format.md says them.
+//! What the hashes of the Merkle tree are made of (RFC 6962, section 2.1, with SHA-256): bytes that
+//! are fixed for ever, for those who build the tree and those who check a proof alike.
+//! docs/format.md says them.
 
 use sha2::{Digest, Sha256};
 
@@ -8,7 +9,8 @@ pub type Hash = [u8; 32];
 
 /// SHA-256(0x00 ‖ receipt ‖ SHA-256(salt ‖ body)).
 ///
-/// The body stands behind a salted digest, so that one day it can be made unreadable and the leaf still proves the rest.
+/// The body stands behind a salted digest, so that one day it can be made unreadable and the leaf
+/// still proves the rest.
 pub fn leaf(receipt: &[u8], salt: &[u8; 16], body: &[u8]) -> Hash {
     let body = Sha256::new().chain_update(salt).chain_update(body).finalize();
     Sha256::new().chain_update([0]).chain_update(receipt).chain_update(body).finalize().into()

@@ -1,4 +1,5 @@
-//! JSON read in place: fields are picked out of a text without building a tree, so that what passes through keeps its bytes.
+//! JSON read in place: fields are picked out of a text without building a tree, so that what passes
+//! through keeps its bytes.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashSet};
@@ -7,7 +8,8 @@ use std::fmt;
 use serde::de::{self, DeserializeSeed, Deserializer as _, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-/// Picks the fields `names` out of an object. Of a key given twice the last counts. `None` if `text` is no JSON object.
+/// Picks the fields `names` out of an object. Of a key given twice the last counts. `None` if
+/// `text` is no JSON object.
 pub fn fields<'a, const N: usize>(
     text: &'a str,
     names: [&str; N],
@@ -26,7 +28,8 @@ pub fn fields_of<'a, const N: usize>(
     fields(value?.get(), names)
 }
 
-/// The fields of an object but `named`, in the order of the text. Of a key given twice the last counts. Empty if `text` is no JSON object.
+/// The fields of an object but `named`, in the order of the text. Of a key given twice the last
+/// counts. Empty if `text` is no JSON object.
 pub fn others<'a>(text: &'a str, named: &[&str]) -> Vec<(Cow<'a, str>, &'a RawValue)> {
     let mut all = pairs(text);
     let mut seen: HashSet<Cow<'a, str>> = HashSet::new();
@@ -36,12 +39,14 @@ pub fn others<'a>(text: &'a str, named: &[&str]) -> Vec<(Cow<'a, str>, &'a RawVa
     all
 }
 
-/// Every field of an object, also of a key given twice, in the order of the text. Empty if `text` is no JSON object.
+/// Every field of an object, also of a key given twice, in the order of the text. Empty if `text`
+/// is no JSON object.
 pub fn pairs(text: &str) -> Vec<(Cow<'_, str>, &RawValue)> {
     serde_json::from_str::<Pairs<'_>>(text).map_or(Vec::new(), |Pairs(pairs)| pairs)
 }
 
-/// Every field of an object. Of a key given twice the last counts. `None` if `text` is no JSON object, or a key of it no Unicode.
+/// Every field of an object. Of a key given twice the last counts. `None` if `text` is no JSON
+/// object, or a key of it no Unicode.
 pub fn entries(text: &str) -> Option<BTreeMap<String, &RawValue>> {
     serde_json::from_str(text).ok()
 }
@@ -149,9 +154,11 @@ pub fn array(value: Option<&RawValue>) -> Option<Vec<&RawValue>> {
 /// Nesting beyond which [`equal`] compares texts.
 const DEPTH_MAX: usize = 64;
 
-/// Whether two values are equal as JSON: whatever the order of keys and the white space; numbers by their text.
+/// Whether two values are equal as JSON: whatever the order of keys and the white space; numbers by
+/// their text.
 ///
-/// What is nested deeper than 64 levels, or holds text that is no Unicode, is equal only if written alike.
+/// What is nested deeper than 64 levels, or holds text that is no Unicode, is equal only if written
+/// alike.
 pub fn equal(a: Option<&RawValue>, b: Option<&RawValue>) -> bool {
     match (a, b) {
         (Some(a), Some(b)) => equal_at(a.get(), b.get(), 0),

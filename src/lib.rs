@@ -1,7 +1,8 @@
 //! Rollcall: an event-sourced directory engine.
 //!
-//! One road: bytes -> [`verify`] -> [`log`] -> [`engine`], which folds and answers -> [`documents`] -> [`http`]. ARCHITECTURE.md draws
-//! the map, docs/semantics.md says what an answer means, docs/format.md what a stored byte means.
+//! One road: bytes -> [`verify`] -> [`log`] -> [`engine`], which folds and answers -> [`documents`]
+//! -> [`http`]. ARCHITECTURE.md draws the map, docs/semantics.md says what an answer means,
+//! docs/format.md what a stored byte means.
 
 pub mod cli;
 pub mod documents;

@@ -9,8 +9,10 @@ pub fn now_ms() -> Millis {
     chrono::Utc::now().timestamp_millis()
 }
 
-/// Reads a moment as senders write it: RFC 3339 (<https://www.rfc-editor.org/rfc/rfc3339#section-5.6>), and also without a zone (UTC), with a space
-/// for `T`, and with `+0000` for `+00:00`. Digits finer than a millisecond are cut off. `None` for anything else, second 60 included.
+/// Reads a moment as senders write it: RFC 3339
+/// (<https://www.rfc-editor.org/rfc/rfc3339#section-5.6>), and also without a zone (UTC), with a
+/// space for `T`, and with `+0000` for `+00:00`. Digits finer than a millisecond are cut off.
+/// `None` for anything else, second 60 included.
 pub fn parse(text: &str) -> Option<Millis> {
     let bytes = text.as_bytes();
     let (year, month, day) =

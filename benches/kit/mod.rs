@@ -1,7 +1,7 @@
 //! What the benchmarks share: a made company with a long past, and measuring in turns.
 //!
-//! Absolute figures differ from machine to machine and from minute to minute, so what is compared is measured in the same run, in turns,
-//! and printed as a ratio.
+//! Absolute figures differ from machine to machine and from minute to minute, so what is compared
+//! is measured in the same run, in turns, and printed as a ratio.
 
 #![allow(dead_code, unreachable_pub, reason = "each benchmark uses a part")]
 
@@ -44,7 +44,8 @@ pub fn time(ms: i64) -> String {
 
 pub const DIRECTORY: &str = "directory_01E1X194NTJ3PYMAY79DYV0F0P";
 
-/// Ids of users do not follow their creation, so that those who left stand between those who stayed.
+/// Ids of users do not follow their creation, so that those who left stand between those who
+/// stayed.
 pub fn user_id(number: u64) -> String {
     format!("directory_user_{}", ulid(START, number.wrapping_mul(0x9E37_79B9_7F4A_7C15)))
 }
@@ -98,7 +99,8 @@ pub fn membership(user_number: u64, group_number: u64, at: i64) -> Value {
 /// How many people are there at any time after the first sync, and in how many groups.
 pub const PEOPLE: u64 = 2000;
 pub const GROUPS: u64 = 20;
-/// The group with ten times more former members than members, once the past is long enough. Nobody comes back to it.
+/// The group with ten times more former members than members, once the past is long enough. Nobody
+/// comes back to it.
 pub const BUSY_GROUP: u64 = GROUPS;
 /// The group whose seats change hands all the time, among the same people.
 pub const REVOLVING_GROUP: u64 = GROUPS + 1;
@@ -107,8 +109,8 @@ pub const SEATS: u64 = 200;
 /// The user with a great many versions.
 pub const BUSY_USER: u64 = 1_000_000;
 
-/// A company of constant size: everyone who leaves is replaced. Each group keeps its size as well, so that a question about any moment
-/// after the first sync finds as much as one about now.
+/// A company of constant size: everyone who leaves is replaced. Each group keeps its size as well,
+/// so that a question about any moment after the first sync finds as much as one about now.
 pub struct Company {
     pub dice: Dice,
     next_person: u64,
@@ -123,7 +125,8 @@ pub struct Company {
     revolving: Vec<u64>,
     number: u64,
     pub at: i64,
-    /// One in so many changes of seats concerns the busy group, so that its past fills the whole of time.
+    /// One in so many changes of seats concerns the busy group, so that its past fills the whole of
+    /// time.
     pub busy_every: u64,
 }
 
@@ -232,7 +235,8 @@ impl Company {
                 }
             }
             1 | 2 => {
-                // A seat of the revolving group changes hands; of the busy group only as long as it has too few former members.
+                // A seat of the revolving group changes hands; of the busy group only as long as it
+                // has too few former members.
                 let seat = self.dice.below(SEATS) as usize;
                 let new = self.present[self.dice.below(PEOPLE) as usize];
                 if !self.revolving.contains(&new) {
@@ -269,7 +273,8 @@ pub fn verified(keyring: &Keyring, body: Vec<u8>) -> Verified {
     }
 }
 
-/// Builds a log of `events` events, 5 % of which come late, and says from which time on the company has its size.
+/// Builds a log of `events` events, 5 % of which come late, and says from which time on the company
+/// has its size.
 pub fn build(folder: &std::path::Path, events: usize) -> (Arc<dyn Log>, Company, i64) {
     let log: Arc<dyn Log> =
         match Unrecovered::open(folder, 512 << 20).and_then(|log| log.recover(&|_| {})) {

@@ -1,7 +1,8 @@
 //! Access: in which times somebody had it, and what gave and ended it.
 //!
-//! A user has access while two things hold: its own latest version is active and no tombstone, and the directory of that version is active.
-//! What turned at a moment names the cause of a beginning or an end.
+//! A user has access while two things hold: its own latest version is active and no tombstone, and
+//! the directory of that version is active. What turned at a moment names the cause of a beginning
+//! or an end.
 
 use std::collections::BTreeSet;
 
@@ -96,7 +97,8 @@ impl Views {
         Footing { version, own, directory }
     }
 
-    /// The directory of a version. A deletion moves nobody, whatever it names: its is that of the latest version before it, if there is one.
+    /// The directory of a version. A deletion moves nobody, whatever it names: its is that of the
+    /// latest version before it, if there is one.
     fn directory_of(&self, user: Name, version: &Version, cut: Cut) -> Name {
         let lived = if version.deleted {
             self.last_version(Kind::User, user, cut, |version| !version.deleted)
@@ -130,7 +132,8 @@ impl Views {
         places.filter(|place| cut.sees(*place)).map(|place| place.occurred_at).collect()
     }
 
-    /// The first moment after another, up to the cut, at which a user has access, who has none then. Costs a look-up for each moment in between.
+    /// The first moment after another, up to the cut, at which a user has access, who has none
+    /// then. Costs a look-up for each moment in between.
     pub(crate) fn next_access(&self, user: Name, after: Millis, cut: Cut) -> Option<Millis> {
         let entity = self.users.get(user)?;
         let directories: Vec<&Directory> = entity
@@ -174,7 +177,8 @@ impl Views {
                 DirectoryChange::Activated,
                 then,
             ));
-            // Whoever was in the directory, and not by a version that its deletion ended, waited for the directory alone.
+            // Whoever was in the directory, and not by a version that its deletion ended, waited
+            // for the directory alone.
             let deletion = self
                 .directories
                 .get(version.directory)
@@ -257,7 +261,8 @@ impl Views {
         places.into_iter().max_by(|a, b| self.ids.compare(*a, *b))
     }
 
-    /// Every time in which a user had access, up to the cut, in order. `None` for a user never heard of by then.
+    /// Every time in which a user had access, up to the cut, in order. `None` for a user never
+    /// heard of by then.
     ///
     /// Costs a look-up for each version of the user and each event of its directories.
     pub fn access_periods(&self, user: &str, cut: Cut) -> Option<Vec<AccessPeriod>> {
@@ -302,7 +307,8 @@ impl Views {
         Some(AccessEnd { at: moment, reason, cause: self.cause_of(Turn::Event(place)) })
     }
 
-    /// Users who show an email with a fingerprint at the cut, or showed one at a moment up to it, by id, and whether they do still.
+    /// Users who show an email with a fingerprint at the cut, or showed one at a moment up to it,
+    /// by id, and whether they do still.
     ///
     /// Costs a look-up for each version of each of those who ever had it.
     pub fn email_holders(&self, email: Print, cut: Cut) -> Vec<(String, bool)> {

@@ -79,7 +79,8 @@ pub struct Ground {
 
 /// Judging.
 impl Views {
-    /// Whether a user has access: alive, active, in an active directory. `version` is alive at the cut.
+    /// Whether a user has access: alive, active, in an active directory. `version` is alive at the
+    /// cut.
     pub(crate) fn has_access(&self, version: &Version, cut: Cut) -> bool {
         version.active
             && self
@@ -153,8 +154,9 @@ impl Views {
         Some(ranks.into_iter().map(|rank| mapping.role(rank).to_owned()).collect())
     }
 
-    /// The roles that a user holds at the cut, in the order in which its object shows them, each once: none without access, else those of the
-    /// mapping in force, or before the first those of the source.
+    /// The roles that a user holds at the cut, in the order in which its object shows them, each
+    /// once: none without access, else those of the mapping in force, or before the first those of
+    /// the source.
     pub(crate) fn roles_held(&self, user: Name, cut: Cut) -> Vec<String> {
         let Some(version) =
             self.alive(Kind::User, user, cut).filter(|version| self.has_access(version, cut))
@@ -179,7 +181,8 @@ impl Views {
         slugs
     }
 
-    /// Whether a user, alive at the cut, has a role: by the mapping in force, or before the first as the source says.
+    /// Whether a user, alive at the cut, has a role: by the mapping in force, or before the first
+    /// as the source says.
     pub(crate) fn has_role(&self, role: &str, user: Name, version: &Version, cut: Cut) -> bool {
         match self.roles.in_force(cut) {
             None => self.slugs(version).contains(&role),
@@ -257,10 +260,12 @@ impl Views {
         Ground { rule, group, attribute: mapping.attribute(reason.rule).map(str::to_owned) }
     }
 
-    /// Some assignments, by the user's id and the role's name, behind a place in that order; and the place to go on behind, if there may be more. It may
-    /// find none and still say where to go on.
+    /// Some assignments, by the user's id and the role's name, behind a place in that order; and
+    /// the place to go on behind, if there may be more. It may find none and still say where to go
+    /// on.
     ///
-    /// Looks at no more than some thousand candidates of the narrowest index, and works out the history of roles of those whom it gives.
+    /// Looks at no more than some thousand candidates of the narrowest index, and works out the
+    /// history of roles of those whom it gives.
     pub fn assignments(
         &self,
         filter: &AssignmentFilter<'_>,
@@ -343,8 +348,8 @@ impl Views {
         Some((items, None))
     }
 
-    /// Names of users who may hold a role at the cut, in order of id: members of the groups that give it, those who ever had an attribute that
-    /// gives it, and everybody where it is a default.
+    /// Names of users who may hold a role at the cut, in order of id: members of the groups that
+    /// give it, those who ever had an attribute that gives it, and everybody where it is a default.
     #[allow(clippy::too_many_arguments, reason = "each is one part of the question")]
     pub(crate) fn role_walk<'a>(
         &'a self,

@@ -68,7 +68,8 @@ pub(crate) fn runs<K: Copy + Ord>(
 }
 
 impl Views {
-    /// What stands at each moment at which anything about a user's roles may change, up to the cut, in order.
+    /// What stands at each moment at which anything about a user's roles may change, up to the cut,
+    /// in order.
     pub(crate) fn standings(&self, user: Name, cut: Cut) -> Vec<Standing> {
         let standing = |moment: Millis| {
             let then = Cut { as_of: moment, ..cut };
@@ -82,7 +83,8 @@ impl Views {
         self.moments_since(user, Millis::MIN, cut).into_iter().filter_map(standing).collect()
     }
 
-    /// Those of the moments that a user's access and roles hang on, known and up to the cut, that are not before `from`.
+    /// Those of the moments that a user's access and roles hang on, known and up to the cut, that
+    /// are not before `from`.
     pub(crate) fn moments_since(&self, user: Name, from: Millis, cut: Cut) -> BTreeSet<Millis> {
         let mut moments = BTreeSet::new();
         let mut add = |place: Place| {
@@ -154,7 +156,8 @@ impl Views {
             .map(|(_, from)| from)
     }
 
-    /// The directories in which a user, or a group that it was ever in, ever was, and those of the events about its memberships.
+    /// The directories in which a user, or a group that it was ever in, ever was, and those of the
+    /// events about its memberships.
     fn directories_concerning(&self, user: Name) -> BTreeSet<Name> {
         let mut directories = self.directories_of_entity(Kind::User, user);
         for pair in self.pairs_of(user) {
@@ -191,7 +194,8 @@ impl Views {
             .collect()
     }
 
-    /// The last, in order, of what concerns a reason at a moment: events, then the policy, then the mapping.
+    /// The last, in order, of what concerns a reason at a moment: events, then the policy, then the
+    /// mapping.
     pub(crate) fn cause(
         &self,
         user: Name,
@@ -257,7 +261,8 @@ impl Views {
         self.last_version(kind, name, then, |version| version.directory != NO_NAME)
     }
 
-    /// The latest explicit version of a kind, else the latest snapshot from before all explicit ones.
+    /// The latest explicit version of a kind, else the latest snapshot from before all explicit
+    /// ones.
     pub(crate) fn last_version(
         &self,
         kind: Kind,
@@ -340,9 +345,11 @@ impl Views {
         })
     }
 
-    /// Every time in which a user had a role, up to the cut, in order of beginning and role. `None` for a user never heard of by then.
+    /// Every time in which a user had a role, up to the cut, in order of beginning and role. `None`
+    /// for a user never heard of by then.
     ///
-    /// Costs an evaluation of the user's roles for each moment at which anything about them may have changed.
+    /// Costs an evaluation of the user's roles for each moment at which anything about them may
+    /// have changed.
     pub fn role_periods(&self, user: &str, cut: Cut) -> Option<Vec<RolePeriod>> {
         let name = self.heard_of(Kind::User, user, cut)?;
         let standings = self.standings(name, cut);

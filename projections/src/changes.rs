@@ -1,6 +1,7 @@
 //! What each record changed: whose access and roles are others with it than without it.
 //!
-//! Nothing is kept for this. What was known before a record and with it are two cuts in the same timelines; the record says who may be concerned.
+//! Nothing is kept for this. What was known before a record and with it are two cuts in the same
+//! timelines; the record says who may be concerned.
 
 use std::collections::BTreeSet;
 
@@ -133,10 +134,12 @@ impl Views {
         }
     }
 
-    /// What a record changed, of the users behind number `after`, in order of their numbers; and the number to go on behind, if there may be more.
+    /// What a record changed, of the users behind number `after`, in order of their numbers; and
+    /// the number to go on behind, if there may be more.
     ///
-    /// Compares what is known up to the record with what was known before it. Costs two states for each user that may be concerned, and where the
-    /// record came late a state for each later moment of that user's history; stops after some thousand.
+    /// Compares what is known up to the record with what was known before it. Costs two states for
+    /// each user that may be concerned, and where the record came late a state for each later
+    /// moment of that user's history; stops after some thousand.
     pub fn access_changes(&self, touched: &Touched, after: Option<u32>) -> AccessChanges {
         let mut changes = AccessChanges::default();
         let candidates = self.concerned(touched);
@@ -197,7 +200,8 @@ impl Views {
         users.into_iter().collect()
     }
 
-    /// Whether the snapshot of a group in a membership event stands in for a version of it, and makes a difference to its other members.
+    /// Whether the snapshot of a group in a membership event stands in for a version of it, and
+    /// makes a difference to its other members.
     fn stands_in_anew(&self, group: Name, touched: &Touched) -> bool {
         let Some(entity) = self.groups.get(group) else { return false };
         let (with, without) = touched.cuts();
@@ -219,7 +223,8 @@ impl Views {
         numbers.filter_map(|number| self.memberships.get(number)).map(|pair| pair.user)
     }
 
-    /// Users who were ever in a directory, or in a group of it, or added to a group by an event of it.
+    /// Users who were ever in a directory, or in a group of it, or added to a group by an event of
+    /// it.
     fn ever_concerned_by(&self, directory: Name) -> BTreeSet<Name> {
         let listed = |kind| {
             self.entities(kind).roster(directory).into_iter().flat_map(|roster| roster.items())
@@ -313,7 +318,8 @@ impl Views {
         states
     }
 
-    /// The first of some moments at which a user's access or roles are others by one cut than by the other.
+    /// The first of some moments at which a user's access or roles are others by one cut than by
+    /// the other.
     fn first_difference(
         &self,
         user: Name,
@@ -325,7 +331,8 @@ impl Views {
         moments.iter().copied().find(|moment| at(*moment, with) != at(*moment, without))
     }
 
-    /// The directory of a user's latest version that has one, and the organization that this version shows.
+    /// The directory of a user's latest version that has one, and the organization that this
+    /// version shows.
     fn place_of(&self, user: Name, cut: Cut) -> (String, String) {
         let version = self.placed_version(Kind::User, user, cut);
         let organization = version.map_or(NO_NAME, |version| self.shown_organization(version, cut));

@@ -61,12 +61,14 @@ enum Ending {
     Directory(Name),
 }
 
-/// Every moment at which something was said that may end somebody's access. It only proposes: each is judged by the timelines.
+/// Every moment at which something was said that may end somebody's access. It only proposes: each
+/// is judged by the timelines.
 #[derive(Default)]
 pub(crate) struct Endings(BTreeSet<(Millis, Ending)>);
 
 impl Endings {
-    /// Takes notice of a user's new version: one that is deleted or inactive may end access, and of a user of several directories any.
+    /// Takes notice of a user's new version: one that is deleted or inactive may end access, and of
+    /// a user of several directories any.
     pub(crate) fn note_user(
         &mut self,
         user: Name,
@@ -119,10 +121,11 @@ impl Endings {
 }
 
 impl Views {
-    /// Some deprovisionings, by moment and user, behind a place in that order; and the place to go on behind, if there may be more. It may find none
-    /// and still say where to go on.
+    /// Some deprovisionings, by moment and user, behind a place in that order; and the place to go
+    /// on behind, if there may be more. It may find none and still say where to go on.
     ///
-    /// Looks at no more than some thousand candidates: what may have ended access between the two bounds, or of the users named the whole history.
+    /// Looks at no more than some thousand candidates: what may have ended access between the two
+    /// bounds, or of the users named the whole history.
     pub fn deprovisionings(
         &self,
         filter: &DeprovisioningFilter<'_>,

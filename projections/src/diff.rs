@@ -38,7 +38,8 @@ pub enum Differs {
     Added,
     /// There at the first cut only.
     Removed,
-    /// A user or group that is there at both cuts, described by another record: whose snapshot stood where, at the first and the second.
+    /// A user or group that is there at both cuts, described by another record: whose snapshot
+    /// stood where, at the first and the second.
     Described([(Seq, Part); 2]),
 }
 
@@ -76,10 +77,12 @@ struct Walker<'v> {
 }
 
 impl Views {
-    /// Differences between two cuts, by subject and ids, behind a place in that order. With a directory only of users and groups that are in it,
-    /// at each cut for itself. It may find none and still say where to go on.
+    /// Differences between two cuts, by subject and ids, behind a place in that order. With a
+    /// directory only of users and groups that are in it, at each cut for itself. It may find none
+    /// and still say where to go on.
     ///
-    /// Gives at most `limit`, and judges no more than about a thousand candidates, or one user's memberships.
+    /// Gives at most `limit`, and judges no more than about a thousand candidates, or one user's
+    /// memberships.
     pub fn differences(
         &self,
         directory: Option<&str>,

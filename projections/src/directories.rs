@@ -87,7 +87,8 @@ impl Directory {
         }
     }
 
-    /// The first event of another kind that names it with an organization, of those known, whenever it happened.
+    /// The first event of another kind that names it with an organization, of those known, whenever
+    /// it happened.
     pub(crate) fn first_named_with(&self, cut: Cut) -> Option<Place> {
         self.named_with.at(Cut { as_of: Millis::MAX, ..cut }).map(|named| named.place)
     }

@@ -1,4 +1,5 @@
-//! The canonical dump of each view: every timeline in full, in words, so that two folds can be compared byte for byte.
+//! The canonical dump of each view: every timeline in full, in words, so that two folds can be
+//! compared byte for byte.
 
 use core::fmt::{self, Write};
 
@@ -75,10 +76,12 @@ impl Views {
         }
     }
 
-    /// Writes the items of a view from number `first`, at most `count`, with what is known of them by record `known_at`.
+    /// Writes the items of a view from number `first`, at most `count`, with what is known of them
+    /// by record `known_at`.
     ///
-    /// Items stand in order of first appearance in the log, and what is folded later than `known_at` does not show: so a large view can
-    /// be dumped in parts while the fold goes on, and the parts together are those of one moment.
+    /// Items stand in order of first appearance in the log, and what is folded later than
+    /// `known_at` does not show: so a large view can be dumped in parts while the fold goes on, and
+    /// the parts together are those of one moment.
     ///
     /// Returns how many items it wrote.
     pub fn dump(

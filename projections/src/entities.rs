@@ -128,7 +128,8 @@ impl Entities {
         self.rosters.get(directory as usize)
     }
 
-    /// Whether an explicit event no later than `place` makes a stand-in at `place` invisible for ever.
+    /// Whether an explicit event no later than `place` makes a stand-in at `place` invisible for
+    /// ever.
     pub(crate) fn is_announced_by(&self, name: Name, place: Place) -> bool {
         let until = Cut { as_of: place.occurred_at, ..Cut::LATEST };
         self.get(name).is_some_and(|entity| entity.explicit.latest(until).is_some())
@@ -146,12 +147,14 @@ pub struct Row {
     pub part: Part,
     /// When that version occurred.
     pub occurred_at: Millis,
-    /// The smallest `occurred_at` of its events seen: its creation, where its document says nothing.
+    /// The smallest `occurred_at` of its events seen: its creation, where its document says
+    /// nothing.
     pub created_at: Millis,
     /// Its directory, where the snapshot has none of its own.
     pub directory: Option<String>,
     /// Its directory's organization, where the snapshot has none of its own; empty while unknown.
     pub organization: Option<String>,
-    /// A user's roles by the mapping in force, the highest first; `None` before the first mapping, when they are the source's.
+    /// A user's roles by the mapping in force, the highest first; `None` before the first mapping,
+    /// when they are the source's.
     pub roles: Option<Vec<String>>,
 }

@@ -26,7 +26,8 @@ const NOT_LISTED: Line = Line { kind: NO_NAME, organization: NO_NAME, directory:
 
 /// Every record by seq, and where each type and each organization stands among them.
 ///
-/// An event's organization is fixed when it is folded, by what was known then: an event never enters a list before one that was already shown.
+/// An event's organization is fixed when it is folded, by what was known then: an event never
+/// enters a list before one that was already shown.
 #[derive(Default)]
 pub(crate) struct Events {
     pub(crate) kinds: Names,
@@ -158,9 +159,11 @@ impl Events {
         self.directories.get(&directory)
     }
 
-    /// A page of events, in ascending order of seq. `organization` is the number of the filter's, if it was ever heard of.
+    /// A page of events, in ascending order of seq. `organization` is the number of the filter's,
+    /// if it was ever heard of.
     ///
-    /// Costs the page, plus the events of the rarest index that the filter refuses in vain; blocks that lie outside its times are skipped.
+    /// Costs the page, plus the events of the rarest index that the filter refuses in vain; blocks
+    /// that lie outside its times are skipped.
     pub(crate) fn page(
         &self,
         filter: &EventFilter<'_>,
@@ -220,7 +223,8 @@ impl Events {
     }
 }
 
-/// Several ascending lists of seqs as one, from either end, without the blocks that hold nothing of interest.
+/// Several ascending lists of seqs as one, from either end, without the blocks that hold nothing of
+/// interest.
 struct Walk<'a> {
     lists: Vec<&'a [Seq32]>,
     backward: bool,
@@ -338,8 +342,8 @@ impl Intake {
 }
 
 impl InitialSync {
-    /// Whether what happened and was recorded then still belongs to it: after no long pause by either clock, so that a history that is sent
-    /// anew at once is not taken for one sync.
+    /// Whether what happened and was recorded then still belongs to it: after no long pause by
+    /// either clock, so that a history that is sent anew at once is not taken for one sync.
     fn goes_on(&self, occurred_at: Millis, recorded_at: Millis) -> bool {
         let pauses = [
             recorded_at.saturating_sub(self.last_at),
@@ -358,7 +362,8 @@ impl InitialSync {
 mod tests {
     use super::*;
 
-    /// A log of `types` in turn, each `step` ms after the one before, the first organization every third time.
+    /// A log of `types` in turn, each `step` ms after the one before, the first organization every
+    /// third time.
     fn events(kinds: &[&str], count: usize, step: Millis) -> Events {
         let mut events = Events::default();
         for at in 0..count {

@@ -125,7 +125,8 @@ pub enum Change {
     Deleted,
 }
 
-/// A fingerprint of a text that the views filter by but do not keep: the first 16 bytes of its SHA-256.
+/// A fingerprint of a text that the views filter by but do not keep: the first 16 bytes of its
+/// SHA-256.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Print(pub [u8; 16]);
 
@@ -140,7 +141,8 @@ pub struct UserData<'a> {
     pub organization: Option<&'a str>,
     /// Whether its state is active.
     pub active: bool,
-    /// The slugs of the roles that the source gives, each between two of the character U+001F; empty if none.
+    /// The slugs of the roles that the source gives, each between two of the character U+001F;
+    /// empty if none.
     pub roles: &'a str,
     /// Fingerprint of the email as shown, in lower case.
     pub email: Option<Print>,

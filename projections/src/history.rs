@@ -5,7 +5,8 @@ use crate::entities::{Part, Version};
 use crate::order::{Cut, IdBuffer, Millis, NO_UPDATED_AT, Place, Seq, Seq32};
 use crate::views::{Kind, Views};
 
-/// An event's place in the order of events, whatever is known of others: what it is compared by, in that order.
+/// An event's place in the order of events, whatever is known of others: what it is compared by, in
+/// that order.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct EventPlace {
     /// When it happened at the source.
@@ -59,8 +60,9 @@ pub struct VersionRow {
 pub type Versions = (Vec<VersionRow>, bool);
 
 impl Views {
-    /// Versions of a user behind a place in their order, or before it if `descending`, at most `limit`, and whether there are more. Empty for a
-    /// user never heard of: see [`Views::user_seen_at`].
+    /// Versions of a user behind a place in their order, or before it if `descending`, at most
+    /// `limit`, and whether there are more. Empty for a user never heard of: see
+    /// [`Views::user_seen_at`].
     ///
     /// Looks at every version of the user, and writes out those that it gives.
     pub fn user_history(
@@ -135,7 +137,8 @@ impl Views {
         (rows, more)
     }
 
-    /// Every version that the cut sees, in order: those of its own events, and before the first of them the snapshots that stand in.
+    /// Every version that the cut sees, in order: those of its own events, and before the first of
+    /// them the snapshots that stand in.
     fn versions(&self, kind: Kind, id: &str, cut: Cut) -> Vec<&Version> {
         let Some(entity) = self.named(kind, id).and_then(|name| self.entity(kind, name)) else {
             return Vec::new();

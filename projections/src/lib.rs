@@ -1,14 +1,18 @@
-//! Rollcall's fold: from events to timelines, and from timelines to answers at any `(as_of, known_at)`.
+//! Rollcall's fold: from events to timelines, and from timelines to answers at any `(as_of,
+//! known_at)`.
 //!
-//! The crate is pure. It has no clock, file, network, randomness or store, and no parser: the caller extracts an [`Entry`] from each
-//! record, hands the entries to [`Views::apply`] in order of seq, and asks with a [`Cut`]. Folding cannot fail: what it cannot use
-//! it lists in the quarantine.
+//! The crate is pure. It has no clock, file, network, randomness or store, and no parser: the
+//! caller extracts an [`Entry`] from each record, hands the entries to [`Views::apply`] in order of
+//! seq, and asks with a [`Cut`]. Folding cannot fail: what it cannot use it lists in the
+//! quarantine.
 //!
 //! Two rules carry everything else:
-//! - **The end of anything is derived.** A timeline holds what was said and nothing more; whether a user is alive or a membership
-//!   holds is computed from timelines at the question, so a late event takes its place in the past and corrects every answer.
-//! - **An index only proposes.** The lists behind filters hold candidates with a conservative span (see `roster.rs`); each candidate is
-//!   then judged by the timelines. An index that is too wide costs time and never changes an answer.
+//! - **The end of anything is derived.** A timeline holds what was said and nothing more; whether a
+//!   user is alive or a membership holds is computed from timelines at the question, so a late
+//!   event takes its place in the past and corrects every answer.
+//! - **An index only proposes.** The lists behind filters hold candidates with a conservative span
+//!   (see `roster.rs`); each candidate is then judged by the timelines. An index that is too wide
+//!   costs time and never changes an answer.
 
 mod access;
 mod assignments;

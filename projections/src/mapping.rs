@@ -60,7 +60,8 @@ pub enum GroupPattern {
     Id(String),
     /// Groups of exactly this name.
     Name(String),
-    /// Groups whose name fits: `*` stands for any run of characters, `?` for one, everything else for itself.
+    /// Groups whose name fits: `*` stands for any run of characters, `?` for one, everything else
+    /// for itself.
     Glob(String),
 }
 

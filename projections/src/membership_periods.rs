@@ -1,6 +1,7 @@
 //! Memberships over time: in which times somebody was in a group, and what began and ended it.
 //!
-//! A membership holds while three things do: what was said of the pair, its user, and its group. What turned at a moment names the cause.
+//! A membership holds while three things do: what was said of the pair, its user, and its group.
+//! What turned at a moment names the cause.
 
 use std::collections::BTreeSet;
 
@@ -150,7 +151,8 @@ impl Views {
         self.last_turn(turns.into_iter())
     }
 
-    /// The events of a moment that give a membership or take it, as far as the pair's own word decides.
+    /// The events of a moment that give a membership or take it, as far as the pair's own word
+    /// decides.
     fn turns_of_grant(&self, pair: &Pair, begins: bool, then: Cut) -> Vec<Turn> {
         let of_now = |place: &Place| place.occurred_at == then.as_of;
         let said = pair.grants.latest(then).map(|grant| grant.place()).filter(of_now);
@@ -176,7 +178,8 @@ impl Views {
         [removed, user, group, deletion].into_iter().flatten().map(Turn::Event).collect()
     }
 
-    /// The events of a moment that bring a user or group to life or end it, and the policy that does.
+    /// The events of a moment that bring a user or group to life or end it, and the policy that
+    /// does.
     fn turns_of_entity(
         &self,
         kind: Kind,
@@ -194,7 +197,8 @@ impl Views {
             Some(version)
         };
         let directory = lived.or(before).map_or(NO_NAME, |version| version.directory);
-        // What was not there before is begun; what was is ended, by a directory only if that is deleted.
+        // What was not there before is begun; what was is ended, by a directory only if that is
+        // deleted.
         let directory = match (before, self.directories.get(directory)) {
             (None, Some(_)) => self.directory_turned(directory, DirectoryChange::Activated, then),
             (Some(_), Some(item)) if self.ended_by(item, version, then) => {
@@ -214,8 +218,8 @@ impl Views {
             .collect()
     }
 
-    /// Every time in which a user was in a group, up to the cut, in order of beginning and of the group's id. `None` for a user never heard of
-    /// by then.
+    /// Every time in which a user was in a group, up to the cut, in order of beginning and of the
+    /// group's id. `None` for a user never heard of by then.
     ///
     /// Costs a look-up for each event that each of the memberships hangs on.
     pub fn membership_periods_of_user(
@@ -230,10 +234,13 @@ impl Views {
         Some(periods)
     }
 
-    /// Some times in which somebody was in a group, up to the cut, by the member's id and the beginning, behind a place in that order; and the place
-    /// to go on behind, if there may be more. It may find none and still say where to go on. `None` for a group never heard of by then.
+    /// Some times in which somebody was in a group, up to the cut, by the member's id and the
+    /// beginning, behind a place in that order; and the place to go on behind, if there may be
+    /// more. It may find none and still say where to go on. `None` for a group never heard of by
+    /// then.
     ///
-    /// Looks at no more than some hundred members, each at the cost of [`Views::membership_periods_of_user`] for one group.
+    /// Looks at no more than some hundred members, each at the cost of
+    /// [`Views::membership_periods_of_user`] for one group.
     pub fn membership_periods_of_group(
         &self,
         group: &str,

@@ -5,13 +5,15 @@ use core::cmp::Ordering;
 /// Milliseconds since 1970-01-01T00:00:00Z; negative before.
 pub type Millis = i64;
 
-/// A record's position in the log, from 1, without gaps. The views keep it in 32 bits: a log ends at 2^32 - 2 records.
+/// A record's position in the log, from 1, without gaps. The views keep it in 32 bits: a log ends
+/// at 2^32 - 2 records.
 pub type Seq = u64;
 
 /// How the views store a [`Seq`].
 pub(crate) type Seq32 = u32;
 
-/// What a question may see: events with `occurred_at <= as_of` and `seq <= known_at`. Both bounds are included.
+/// What a question may see: events with `occurred_at <= as_of` and `seq <= known_at`. Both bounds
+/// are included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cut {
     /// Latest `occurred_at` that counts.
@@ -56,7 +58,8 @@ pub(crate) const NO_UPDATED_AT: Millis = Millis::MIN;
 
 /// The event ids of everything that counts, by seq, for ties.
 ///
-/// An id of today's form (`event_` or `wh_` and a canonical ULID) takes 17 bytes; any other is kept as text.
+/// An id of today's form (`event_` or `wh_` and a canonical ULID) takes 17 bytes; any other is kept
+/// as text.
 #[derive(Default)]
 pub(crate) struct EventIds {
     forms: Vec<Form>,

@@ -33,8 +33,9 @@ impl<T> Page<T> {
 
 /// Cuts a page out of a list.
 ///
-/// `walk(start, descending)` gives candidates beyond the id `start` (from the end without one); `accept` judges a candidate; `id` names
-/// an accepted item. Costs the candidates that are walked over, no more.
+/// `walk(start, descending)` gives candidates beyond the id `start` (from the end without one);
+/// `accept` judges a candidate; `id` names an accepted item. Costs the candidates that are walked
+/// over, no more.
 pub(crate) fn page<'a, T, I: Iterator<Item = u32>>(
     window: Window<'a>,
     walk: impl Fn(Option<&str>, bool) -> I,
@@ -49,7 +50,8 @@ pub(crate) fn page<'a, T, I: Iterator<Item = u32>>(
     let mut found = walk(start, window.descending != backward).filter_map(&accept);
     let mut items: Vec<T> = found.by_ref().take(window.limit).collect();
     let more_beyond = !items.is_empty() && found.next().is_some();
-    // On the side that the walk came from there can only be something if it did not start at the list's end.
+    // On the side that the walk came from there can only be something if it did not start at the
+    // list's end.
     let more_behind = start.is_some()
         && items.first().is_some_and(|first| there(id(first), window.descending == backward));
     if backward {

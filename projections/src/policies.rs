@@ -39,7 +39,8 @@ impl Policies {
         });
     }
 
-    /// The one in force: of those that are effective and known the newest. Setting one overrides all before it from its moment on.
+    /// The one in force: of those that are effective and known the newest. Setting one overrides
+    /// all before it from its moment on.
     pub(crate) fn in_force(&self, cut: Cut) -> Option<&Policy> {
         self.0
             .iter()

@@ -137,7 +137,8 @@ impl Views {
         }
     }
 
-    /// Puts attributes in the place of those noted so far; they must ask for at least as much and know as many records.
+    /// Puts attributes in the place of those noted so far; they must ask for at least as much and
+    /// know as many records.
     pub fn install_attributes(&mut self, attributes: Attributes) {
         self.roles.install(attributes);
     }
@@ -145,8 +146,8 @@ impl Views {
 
 /// What would change.
 impl Views {
-    /// Shows everybody with access at the cut, in order of id from behind `after` on, looking at no more than `limit` candidates. Gives the id to go
-    /// on behind, if there may be more.
+    /// Shows everybody with access at the cut, in order of id from behind `after` on, looking at no
+    /// more than `limit` candidates. Gives the id to go on behind, if there may be more.
     fn each_with_access(
         &self,
         cut: Cut,
@@ -177,8 +178,8 @@ impl Views {
         Proposal { compiled: self.roles.compile(mapping, &attributes), attributes, effective_from }
     }
 
-    /// Compares a proposal with the mapping in force, for the next users in order of id, looking at no more than `limit` candidates. Says
-    /// where to go on.
+    /// Compares a proposal with the mapping in force, for the next users in order of id, looking at
+    /// no more than `limit` candidates. Says where to go on.
     pub fn compare(
         &self,
         proposal: &Proposal,
@@ -260,8 +261,8 @@ impl Views {
         })
     }
 
-    /// The rules that fit no group alive at the cut, where they count; and the groups that no rule fits, by id: how many, and the first `limit`
-    /// with their names and directories.
+    /// The rules that fit no group alive at the cut, where they count; and the groups that no rule
+    /// fits, by id: how many, and the first `limit` with their names and directories.
     pub fn unmatched(
         &self,
         proposal: &Proposal,

@@ -11,7 +11,8 @@ pub enum Reason {
     ReservedType,
     /// A directory-sync type that this version does not know.
     UnknownType,
-    /// A required id is missing, or is no string of 1 to 255 bytes; or the object that holds it is missing. Names the field.
+    /// A required id is missing, or is no string of 1 to 255 bytes; or the object that holds it is
+    /// missing. Names the field.
     MissingField(Field),
     /// An `object` or the prefix of an id names another kind than the event does. Names the field.
     KindMismatch(Field),
@@ -20,7 +21,8 @@ pub enum Reason {
         /// The record that counts.
         first: Seq,
     },
-    /// Dated more than five minutes ahead of the moment it was recorded. Listed as a remark: it has full effect.
+    /// Dated more than five minutes ahead of the moment it was recorded. Listed as a remark: it has
+    /// full effect.
     ClockAhead,
 }
 

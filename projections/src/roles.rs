@@ -1,4 +1,5 @@
-//! Role mappings at work: what a mapping matches, indexed so that a user's roles cost a look-up for each group.
+//! Role mappings at work: what a mapping matches, indexed so that a user's roles cost a look-up for
+//! each group.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -10,9 +11,11 @@ use crate::mapping::{GroupPattern, Mapping, Matches, Mode};
 use crate::names::{NO_NAME, Name, Names};
 use crate::order::{Cut, Millis, Seq, Seq32, seq32};
 
-/// What the rules about attributes ask of a user's snapshot: values of some paths. And which snapshots have them.
+/// What the rules about attributes ask of a user's snapshot: values of some paths. And which
+/// snapshots have them.
 ///
-/// The values stand in the bodies of records, which this crate does not read: whoever does notes them here.
+/// The values stand in the bodies of records, which this crate does not read: whoever does notes
+/// them here.
 #[derive(Clone, Debug, Default)]
 pub struct Attributes {
     paths: Vec<AttributePath>,
@@ -113,7 +116,8 @@ pub(crate) struct Reason {
 
 pub(crate) type Reasons = SmallVec<[Reason; 8]>;
 
-/// What a reason is over time, also from one mapping to the next: a role, what gives it, and through which group.
+/// What a reason is over time, also from one mapping to the next: a role, what gives it, and
+/// through which group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct ReasonKey {
     pub(crate) role: Name,
@@ -130,7 +134,8 @@ pub(crate) struct Compiled {
     pub(crate) set_at: Millis,
     pub(crate) effective_from: Millis,
     pub(crate) mapping: Mapping,
-    /// Every role that can be given, by rank: those in `priority` in its order, then the others by name.
+    /// Every role that can be given, by rank: those in `priority` in its order, then the others by
+    /// name.
     pub(crate) roles: Vec<String>,
     rules: Vec<CompiledRule>,
     by_group_id: HashMap<String, SmallVec<[u16; 2]>>,
@@ -164,7 +169,8 @@ pub(crate) struct Scope<'a> {
 }
 
 impl Compiled {
-    /// Indexes a mapping over the group names seen so far; `attributes` numbers the values that its rules name.
+    /// Indexes a mapping over the group names seen so far; `attributes` numbers the values that its
+    /// rules name.
     pub(crate) fn new<'n>(
         mapping: Mapping,
         names: impl Iterator<Item = (Name, &'n str)>,
@@ -282,7 +288,8 @@ impl Compiled {
 
     /// Why somebody with access has which roles, ordered, each reason once.
     ///
-    /// `groups` are those that the user is a member of, `snapshot` the record that describes the user.
+    /// `groups` are those that the user is a member of, `snapshot` the record that describes the
+    /// user.
     pub(crate) fn reasons<'g>(
         &self,
         groups: impl Iterator<Item = (Name, &'g str, Name)>,
@@ -461,7 +468,8 @@ impl Roles {
         self.mappings.iter()
     }
 
-    /// Puts attributes in the place of those kept so far; they must ask for at least as much. Keys are numbered anew.
+    /// Puts attributes in the place of those kept so far; they must ask for at least as much. Keys
+    /// are numbered anew.
     pub(crate) fn install(&mut self, attributes: Attributes) {
         let old = std::mem::replace(&mut self.attributes, attributes);
         debug_assert!(self.attributes.covers(&old));

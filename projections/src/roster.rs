@@ -1,20 +1,24 @@
-//! A roster: things in the order of their ids, with the part of time in which each may be asked for.
+//! A roster: things in the order of their ids, with the part of time in which each may be asked
+//! for.
 
 use core::cmp::Ordering;
 
 use crate::order::{Cut, Millis, Seq32};
 
-/// Bounds on the cuts at which a thing can be seen. Conservative: outside it is certainly absent, inside it may be there.
+/// Bounds on the cuts at which a thing can be seen. Conservative: outside it is certainly absent,
+/// inside it may be there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Span {
     first_occurred: Millis,
-    /// Absent at every cut with a later `as_of` whose `known_at` is at least `gone_seq`; `Millis::MAX` while it is there.
+    /// Absent at every cut with a later `as_of` whose `known_at` is at least `gone_seq`;
+    /// `Millis::MAX` while it is there.
     last_occurred: Millis,
     first_seq: Seq32,
     gone_seq: Seq32,
 }
 
-/// Since when a thing is certainly absent: at cuts with `as_of >= occurred_at` and `known_at >= seq`.
+/// Since when a thing is certainly absent: at cuts with `as_of >= occurred_at` and `known_at >=
+/// seq`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Gone {
     pub(crate) occurred_at: Millis,
@@ -58,10 +62,12 @@ impl Span {
     }
 }
 
-/// Things in the order of their ids, in chunks that are skipped whole when nothing in them can be seen.
+/// Things in the order of their ids, in chunks that are skipped whole when nothing in them can be
+/// seen.
 ///
-/// Ids end in ULIDs, so that what was created together stands together and left together: a question about the distant past
-/// skips nearly everything created since, and one about now nearly everyone who left.
+/// Ids end in ULIDs, so that what was created together stands together and left together: a
+/// question about the distant past skips nearly everything created since, and one about now nearly
+/// everyone who left.
 #[derive(Default)]
 pub(crate) struct Roster {
     chunks: Vec<Chunk>,
@@ -89,7 +95,8 @@ impl Chunk {
 }
 
 impl Roster {
-    /// Adds `item`, seen from an event at `(occurred_at, seq)` on, or widens its span to that event.
+    /// Adds `item`, seen from an event at `(occurred_at, seq)` on, or widens its span to that
+    /// event.
     ///
     /// `order` compares the id of another item with that of `item`.
     pub(crate) fn see(
@@ -99,7 +106,8 @@ impl Roster {
         seq: Seq32,
         order: impl Fn(u32) -> Ordering,
     ) {
-        // The first chunk whose last item is not before the new one; else the last chunk, which takes what comes in order.
+        // The first chunk whose last item is not before the new one; else the last chunk, which
+        // takes what comes in order.
         let after = self.chunks.partition_point(|chunk| {
             chunk.entries.last().is_some_and(|(last, _)| order(*last).is_lt())
         });
@@ -118,7 +126,8 @@ impl Roster {
                 chunk.entries.insert(at, (item, Span::from(occurred_at, seq)))
             }
             Err(at) => {
-                // At the end of the roster a new chunk begins, so that ids in order of creation fill chunks whole.
+                // At the end of the roster a new chunk begins, so that ids in order of creation
+                // fill chunks whole.
                 let split = if at == CHUNK { CHUNK } else { CHUNK / 2 };
                 let mut upper = chunk.entries.split_off(split);
                 let (half, at) =
@@ -145,7 +154,8 @@ impl Roster {
         chunk.refresh();
     }
 
-    /// Items that may be there at `cut`, in ascending order of id, those for which `start` is `Greater`.
+    /// Items that may be there at `cut`, in ascending order of id, those for which `start` is
+    /// `Greater`.
     pub(crate) fn ascending<'a>(
         &'a self,
         cut: Cut,
@@ -169,7 +179,8 @@ impl Roster {
         head.iter().chain(tail).filter(move |(_, span)| span.may_hold(cut)).map(|(item, _)| *item)
     }
 
-    /// Items that may be there at `cut`, in descending order of id, those for which `start` is `Less`.
+    /// Items that may be there at `cut`, in descending order of id, those for which `start` is
+    /// `Less`.
     pub(crate) fn descending<'a>(
         &'a self,
         cut: Cut,

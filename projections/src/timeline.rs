@@ -1,4 +1,5 @@
-//! A timeline: what was said of one thing, in the order of events, cut by both clocks in logarithmic time.
+//! A timeline: what was said of one thing, in the order of events, cut by both clocks in
+//! logarithmic time.
 
 use smallvec::SmallVec;
 
@@ -17,9 +18,10 @@ impl Placed for Place {
 
 /// Versions in the order of events.
 ///
-/// The newest stands in the timeline itself, so that a question about now reads nothing else; most timelines hold one version
-/// anyway. Past [`BLOCK`] older ones a two-level index of the lowest seq in each block is kept, so that a question with an early
-/// `known_at` does not walk over everything learnt since.
+/// The newest stands in the timeline itself, so that a question about now reads nothing else; most
+/// timelines hold one version anyway. Past [`BLOCK`] older ones a two-level index of the lowest seq
+/// in each block is kept, so that a question with an early `known_at` does not walk over everything
+/// learnt since.
 pub(crate) struct Timeline<V> {
     newest: Option<V>,
     older: Vec<V>,
@@ -46,7 +48,8 @@ impl<V> Default for Timeline<V> {
 }
 
 impl<V: Placed> Timeline<V> {
-    /// Puts `version` in its place; true if it is now the newest. O(1) for the newest, O(n) moves for a late one.
+    /// Puts `version` in its place; true if it is now the newest. O(1) for the newest, O(n) moves
+    /// for a late one.
     pub(crate) fn insert(&mut self, version: V, ids: &EventIds) -> bool {
         let place = version.place();
         let at = match self.newest {
@@ -159,7 +162,8 @@ impl Index {
         }
     }
 
-    /// Of the first `blocks` blocks, how many are left once those at the end without anything known by `known_at` are dropped.
+    /// Of the first `blocks` blocks, how many are left once those at the end without anything known
+    /// by `known_at` are dropped.
     fn skip_back(&self, mut blocks: usize, known_at: Seq32) -> usize {
         while blocks > 0 {
             if blocks.is_multiple_of(BLOCK)
@@ -214,7 +218,8 @@ impl<V: Placed> Rare<V> {
     }
 }
 
-/// The first of some events in their order, at any `known_at`: each step is earlier than all that was known before it.
+/// The first of some events in their order, at any `known_at`: each step is earlier than all that
+/// was known before it.
 pub(crate) struct Earliest<V>(SmallVec<[V; 1]>);
 
 impl<V> Default for Earliest<V> {

@@ -1,4 +1,5 @@
-//! What was recorded lately: counts over a few windows, by directory and type, and how late it came.
+//! What was recorded lately: counts over a few windows, by directory and type, and how late it
+//! came.
 
 use hashbrown::HashMap;
 use rustc_hash::FxBuildHasher;
@@ -30,7 +31,8 @@ pub struct Traffic {
     by_directory: HashMap<Name, HashMap<Name, Counts, FxBuildHasher>, FxBuildHasher>,
 }
 
-/// How long after they had happened events were recorded, in milliseconds; negative where the source's clock is ahead.
+/// How long after they had happened events were recorded, in milliseconds; negative where the
+/// source's clock is ahead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Delays {
     /// Half of them came within this time.
@@ -90,7 +92,8 @@ impl Views {
         }
     }
 
-    /// Counts the next records up to `known_at`, at most `limit`; says whether there are more. So a long count holds nobody up.
+    /// Counts the next records up to `known_at`, at most `limit`; says whether there are more. So a
+    /// long count holds nobody up.
     pub fn count_traffic(&self, traffic: &mut Traffic, known_at: Seq, limit: usize) -> bool {
         let end = known_at
             .min(self.head())
@@ -135,7 +138,8 @@ impl Views {
         kinds
     }
 
-    /// Counts the users of a directory whose ids follow `after`, looking at no more than `limit` candidates.
+    /// Counts the users of a directory whose ids follow `after`, looking at no more than `limit`
+    /// candidates.
     pub fn count_users(
         &self,
         directory: &str,
@@ -146,7 +150,8 @@ impl Views {
         self.count(Kind::User, directory, cut, after, limit)
     }
 
-    /// Counts the groups of a directory whose ids follow `after`, looking at no more than `limit` candidates.
+    /// Counts the groups of a directory whose ids follow `after`, looking at no more than `limit`
+    /// candidates.
     pub fn count_groups(
         &self,
         directory: &str,
@@ -166,7 +171,8 @@ mod tests {
 
     const NOW: Millis = 1_800_000_000_000;
 
-    /// A record of a user in directory `d`, or an unusable one, so many milliseconds ago, that happened so much earlier.
+    /// A record of a user in directory `d`, or an unusable one, so many milliseconds ago, that
+    /// happened so much earlier.
     fn record(views: &mut Views, kind: Option<(&str, &str, bool)>, age: Millis, delay: Millis) {
         let seq = views.head() + 1;
         let recorded_at = NOW - age;

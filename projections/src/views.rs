@@ -141,10 +141,12 @@ impl Views {
         &self.quarantine
     }
 
-    /// Folds the next record. Entries come in order of seq, without gaps: the log's reader sees to it.
+    /// Folds the next record. Entries come in order of seq, without gaps: the log's reader sees to
+    /// it.
     ///
-    /// Costs O(log n) for what comes in order, and moves the later versions of the same thing for what comes late. A directory's
-    /// deletion, or what brings it back, also visits everything that was ever in the directory.
+    /// Costs O(log n) for what comes in order, and moves the later versions of the same thing for
+    /// what comes late. A directory's deletion, or what brings it back, also visits everything that
+    /// was ever in the directory.
     pub fn apply(&mut self, entry: &Entry<'_>) {
         self.head = entry.seq;
         match self.recorded.last_mut() {
@@ -173,8 +175,8 @@ impl Views {
         }
     }
 
-    /// Folds an entry into the timelines. Gives the organization that the event itself carries and the directory that it belongs to, if
-    /// it counts.
+    /// Folds an entry into the timelines. Gives the organization that the event itself carries and
+    /// the directory that it belongs to, if it counts.
     fn fold(&mut self, entry: &Entry<'_>) -> Option<(Name, Name)> {
         if let Standing::Conflict { first } = entry.standing {
             self.list(entry.seq, Reason::Conflict { first });
@@ -253,7 +255,8 @@ impl Views {
         if change != DirectoryChange::Activated {
             self.endings.note_directory(directory, place.occurred_at);
         }
-        // Only a deletion ends what is in a directory, and only what comes after one can bring anything back.
+        // Only a deletion ends what is in a directory, and only what comes after one can bring
+        // anything back.
         if change != DirectoryChange::Deactivated && item.deletions.newest().is_some() {
             for kind in [Kind::User, Kind::Group] {
                 let listed: Vec<Name> = self
@@ -295,7 +298,8 @@ impl Views {
             .or(group.organization.filter(|_| own(group.directory)))
             .or(user.organization.filter(|_| own(user.directory)));
         let directory = self.name_directory(data.directory, place, carried);
-        // Of two organizations that one event carries for one directory the group's counts, as above.
+        // Of two organizations that one event carries for one directory the group's counts, as
+        // above.
         let group_directory = group
             .directory
             .map_or(directory, |id| self.name_directory(id, place, group.organization));
@@ -431,7 +435,8 @@ impl Views {
         })
     }
 
-    /// Folds the snapshot in a membership event. One that an explicit event makes invisible for ever is not kept.
+    /// Folds the snapshot in a membership event. One that an explicit event makes invisible for
+    /// ever is not kept.
     fn stand_in(&mut self, kind: Kind, id: &str, version: Version) -> Name {
         let name = self.entities_mut(kind).0.intern(id);
         if self.entities(kind).is_announced_by(name, version.place) {
@@ -493,8 +498,8 @@ impl Views {
         }
     }
 
-    /// Recomputes since when a membership is gone as far as its user's end decides. The group's end is judged once a question, so that
-    /// what happens to a group does not touch every member.
+    /// Recomputes since when a membership is gone as far as its user's end decides. The group's end
+    /// is judged once a question, so that what happens to a group does not touch every member.
     fn refresh_pair(&mut self, number: u32) {
         let Some(pair) = self.memberships.get(number) else { return };
         let gone = if self.user_end_holds(pair, Cut::LATEST) {
@@ -540,8 +545,8 @@ impl Views {
         Some(version)
     }
 
-    /// The entity's version at the cut, if it is alive whatever the policy says. Indexes are kept by this: a policy may be set for the past
-    /// at any time, and must not touch every user.
+    /// The entity's version at the cut, if it is alive whatever the policy says. Indexes are kept
+    /// by this: a policy may be set for the past at any time, and must not touch every user.
     fn exists(&self, kind: Kind, name: Name, cut: Cut) -> Option<&Version> {
         let version = self.entities(kind).get(name)?.version(cut)?;
         if version.deleted {
@@ -571,7 +576,8 @@ impl Views {
         self.outlasts_ends(pair, cut, None) && self.exists(Kind::User, pair.user, cut).is_some()
     }
 
-    /// Whether the membership holds, its user and its group being alive: whoever asks has seen to that once.
+    /// Whether the membership holds, its user and its group being alive: whoever asks has seen to
+    /// that once.
     pub(crate) fn holds_between_living(&self, pair: &Pair, cut: Cut) -> bool {
         self.outlasts_ends(
             pair,
@@ -580,7 +586,8 @@ impl Views {
         )
     }
 
-    /// Whether the pair's last word is an addition, later than every end of its user and its directory, and than `end`.
+    /// Whether the pair's last word is an addition, later than every end of its user and its
+    /// directory, and than `end`.
     fn outlasts_ends(&self, pair: &Pair, cut: Cut, end: Option<&Place>) -> bool {
         let Some(grant) = pair.grants.latest(cut).filter(|grant| grant.added()) else {
             return false;
@@ -637,7 +644,8 @@ impl Views {
         self.directory_row(self.directories.names.find(id)?, cut)
     }
 
-    /// The user with its groups, if alive at the cut. O(log n) for it and for each group it was ever in.
+    /// The user with its groups, if alive at the cut. O(log n) for it and for each group it was
+    /// ever in.
     pub fn user(&self, id: &str, cut: Cut) -> Option<UserRow> {
         let name = self.users.names.find(id)?;
         Some(self.user_row(name, self.alive(Kind::User, name, cut)?, cut))
@@ -757,7 +765,8 @@ impl Views {
         Some(found)
     }
 
-    /// Users who may be in a directory, in an organization's directories, or in any, in order of id.
+    /// Users who may be in a directory, in an organization's directories, or in any, in order of
+    /// id.
     pub(crate) fn users_walk(
         &self,
         directory: Option<Name>,
@@ -773,7 +782,8 @@ impl Views {
         walk_merged(&rosters, cut, start, descending, |user| self.users.names.text(user))
     }
 
-    /// Users who are members of some groups, as far as that does not hang on themselves, in order of id. The groups must be alive.
+    /// Users who are members of some groups, as far as that does not hang on themselves, in order
+    /// of id. The groups must be alive.
     pub(crate) fn members_walk(
         &self,
         groups: Vec<Name>,
@@ -861,7 +871,8 @@ impl Views {
         })
     }
 
-    /// The rosters in which everything of a directory, or of an organization's directories, is listed.
+    /// The rosters in which everything of a directory, or of an organization's directories, is
+    /// listed.
     fn rosters(
         &self,
         kind: Kind,
@@ -1102,7 +1113,8 @@ fn group_id(row: &GroupRow) -> &str {
     &row.group.id
 }
 
-/// Resolves what a filter names. `None`: it names something never heard of, so nothing fits. `Some(None)`: it names nothing.
+/// Resolves what a filter names. `None`: it names something never heard of, so nothing fits.
+/// `Some(None)`: it names nothing.
 pub(crate) fn find<T, N>(
     named: Option<T>,
     lookup: impl FnOnce(T) -> Option<N>,

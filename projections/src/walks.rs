@@ -56,7 +56,8 @@ pub(crate) fn walk_merged<'a>(
     )
 }
 
-/// Several walks in the same order as one, each item once. Costs the logarithm of their number for each item.
+/// Several walks in the same order as one, each item once. Costs the logarithm of their number for
+/// each item.
 pub(crate) fn merge<'a>(
     mut walks: Vec<Walk<'a>>,
     descending: bool,

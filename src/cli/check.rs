@@ -22,7 +22,8 @@ const KEY_BYTES_MAX: usize = 64 << 10;
 
 /// Check a proof that `rollcall prove` made: anywhere, without a server, a store or a network.
 ///
-/// The key must come from somewhere else than the proof: from whoever runs the log, once, over a way that you trust.
+/// The key must come from somewhere else than the proof: from whoever runs the log, once, over a
+/// way that you trust.
 #[derive(Args)]
 #[command(after_help = "\
 Exit codes: 0 if it is proven, 1 if it is not or something is wrong with what was given, 2 if this program failed.

@@ -9,14 +9,16 @@ use super::Failure;
 use crate::time;
 use crate::verify::sign;
 
-/// How often a webhook is tried when the server says 503 or does not answer, and the first pause between.
+/// How often a webhook is tried when the server says 503 or does not answer, and the first pause
+/// between.
 const TRIES_MAX: u32 = 5;
 const PAUSE: Duration = Duration::from_millis(200);
 
 /// At most so many bytes in an answer: a hundred groups of a thousand large members are less.
 const ANSWER_BYTES_MAX: u64 = 1 << 30;
 
-/// How long an act may take: the roles of everybody may have to be worked out before a mapping is set.
+/// How long an act may take: the roles of everybody may have to be worked out before a mapping is
+/// set.
 const ACT_WITHIN: Duration = Duration::from_secs(600);
 
 /// A client that takes every status as an answer.
@@ -45,7 +47,8 @@ pub(super) fn without_secrets(url: &str) -> String {
     if scheme.is_empty() { format!("{host}{path}") } else { format!("{scheme}://{host}{path}") }
 }
 
-/// Signs and posts one event, as WorkOS would: a fresh time for each try, a pause that doubles between tries.
+/// Signs and posts one event, as WorkOS would: a fresh time for each try, a pause that doubles
+/// between tries.
 pub(super) fn deliver(
     agent: &ureq::Agent,
     url: &str,
@@ -132,7 +135,8 @@ impl Client {
         }
     }
 
-    /// For a server on this machine that nobody else knows: no proxy of the environment can reach it.
+    /// For a server on this machine that nobody else knows: no proxy of the environment can reach
+    /// it.
     pub(super) fn loopback(base: &str, api_key: &str) -> Client {
         Client { agent: patient().proxy(None).build().into(), ..Client::new(base, api_key) }
     }
@@ -176,8 +180,8 @@ impl Client {
         self.answer(request.send(&body.to_string()).map_err(|error| self.failed(&error))?)
     }
 
-    /// Posts a body of JSON and hands over each line of the answer, as it comes, until `each` has had enough. An answer that is no list of
-    /// lines is handed back.
+    /// Posts a body of JSON and hands over each line of the answer, as it comes, until `each` has
+    /// had enough. An answer that is no list of lines is handed back.
     ///
     /// # Errors
     /// As of [`Client::get`], and those of `each`.

@@ -198,7 +198,8 @@ impl Teller {
         Ok(())
     }
 
-    /// Prints an answer below its question. A story's reason begins with the rule's number in docs/semantics.md.
+    /// Prints an answer below its question. A story's reason begins with the rule's number in
+    /// docs/semantics.md.
     fn show(
         &mut self,
         title: &str,

@@ -17,8 +17,8 @@ const DIRECTORY_STATES: [&str; 5] =
 #[derive(Args)]
 #[command(next_help_heading = "One made event")]
 pub(super) struct Forge {
-    /// Send one event of this type instead of reading any: `dsync.user.deleted`, or a type outside dsync. An event carries all there is to know
-    /// of its subject: what is not given is empty
+    /// Send one event of this type instead of reading any: `dsync.user.deleted`, or a type outside
+    /// dsync. An event carries all there is to know of its subject: what is not given is empty
     #[arg(long = "forge", value_name = "TYPE", value_parser = NonEmptyStringValueParser::new())]
     event: Option<String>,
     /// The user's id
@@ -42,8 +42,9 @@ pub(super) struct Forge {
     /// The state of the user (active, inactive, suspended) or of the directory
     #[arg(long, requires = "event")]
     state: Option<String>,
-    /// One more field of the event's `data`: JSON if it can be read as such, else text; dots lead inwards, as in
-    /// custom_attributes.department=Sales or, of a membership, user.idp_id=1. May be given several times
+    /// One more field of the event's `data`: JSON if it can be read as such, else text; dots lead
+    /// inwards, as in custom_attributes.department=Sales or, of a membership, user.idp_id=1. May be
+    /// given several times
     #[arg(long = "set", value_name = "FIELD=VALUE", requires = "event", value_parser = setting)]
     settings: Vec<Setting>,
     /// When it happened: RFC 3339; now without it

@@ -36,7 +36,8 @@ Examples:
   rollcall log-key show
   rollcall log-key show --vkey > log.pub")]
 struct Show {
-    /// The public keys alone, one a line, the present one first: a file for --key of `check` and `verify`
+    /// The public keys alone, one a line, the present one first: a file for --key of `check` and
+    /// `verify`
     #[arg(long, conflicts_with = "json", help_heading = "Output")]
     vkey: bool,
     #[command(flatten)]
@@ -47,8 +48,8 @@ struct Show {
 
 /// Make a new key and record the change.
 ///
-/// The table goes to standard error, and to standard output the checkpoint that ends with the change, signed by both keys: give it to whoever
-/// trusts the old key.
+/// The table goes to standard error, and to standard output the checkpoint that ends with the
+/// change, signed by both keys: give it to whoever trusts the old key.
 #[derive(Args)]
 #[command(after_help = "\
 Example:

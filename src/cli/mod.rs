@@ -26,9 +26,11 @@ use clap::{Parser, Subcommand};
 
 /// Who was in which group, now or at any past moment.
 ///
-/// Rollcall receives directory-sync webhooks, proves each one authentic, keeps it for ever, and answers over HTTP as of any past moment.
+/// Rollcall receives directory-sync webhooks, proves each one authentic, keeps it for ever, and
+/// answers over HTTP as of any past moment.
 ///
-/// Exit codes: 0 for success, 1 for a mistake in what was asked, 2 for a failure of Rollcall or its disk.
+/// Exit codes: 0 for success, 1 for a mistake in what was asked, 2 for a failure of Rollcall or its
+/// disk.
 #[derive(Parser)]
 #[command(version, max_term_width = 110)]
 struct Cli {
@@ -68,7 +70,8 @@ pub enum Failure {
     Caller(String),
     /// Rollcall, its disk or its network failed: exit code 2.
     Ours(String),
-    /// Nobody reads standard output any more: nothing is left to do, and nothing is wrong. Exit code 0.
+    /// Nobody reads standard output any more: nothing is left to do, and nothing is wrong. Exit
+    /// code 0.
     Unread,
 }
 

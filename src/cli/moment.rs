@@ -6,7 +6,8 @@ use rollcall_projections::Millis;
 
 use crate::time;
 
-/// A moment in RFC 3339, a date, which is its first millisecond in UTC, or how long ago it was: `30d`, `12h`, `90m`. Gives it in RFC 3339.
+/// A moment in RFC 3339, a date, which is its first millisecond in UTC, or how long ago it was:
+/// `30d`, `12h`, `90m`. Gives it in RFC 3339.
 ///
 /// # Errors
 /// What it must be.

@@ -11,14 +11,16 @@ use super::{Failure, print, table};
 
 /// How users are treated: shows it, or sets it.
 ///
-/// A policy in force from a past moment on changes what counts since then; what was believed before it was set stays on record.
+/// A policy in force from a past moment on changes what counts since then; what was believed before
+/// it was set stays on record.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
   rollcall policy
   rollcall policy --inactive-users delete --effective-from 2026-01-01T00:00:00Z --note \"the auditors want it so\"")]
 pub(super) struct Policy {
-    /// Set it: an inactive user keeps memberships and stays listed, or counts as deleted as long as inactive
+    /// Set it: an inactive user keeps memberships and stays listed, or counts as deleted as long as
+    /// inactive
     #[arg(long, value_name = "HOW", conflicts_with_all = ["data", "as_of", "known_at"])]
     inactive_users: Option<InactiveUsers>,
     /// In force from then on, an RFC 3339 time; without it, from now on

@@ -16,7 +16,8 @@ use crate::notary::{Bundle, Note, Older};
 
 /// Take one record out of the log with all that proves it, as a file for `rollcall check`.
 ///
-/// The file holds the record's exact bytes, personal data included, and a checkpoint signed just now.
+/// The file holds the record's exact bytes, personal data included, and a checkpoint signed just
+/// now.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
@@ -24,10 +25,12 @@ Examples:
   rollcall prove 42 --checkpoint published/00000000000000001000.checkpoint > proof.json
   rollcall prove 42 --data ./rollcall-data > proof.json")]
 pub(super) struct Prove {
-    /// The record's number, or its event's id. Digits alone are a number; after `id:` whatever follows is an id, also `id:123`
+    /// The record's number, or its event's id. Digits alone are a number; after `id:` whatever
+    /// follows is an id, also `id:123`
     #[arg(value_name = "EVENT_ID|SEQ", value_parser = NonEmptyStringValueParser::new())]
     record: String,
-    /// Prove as well that the log continues this checkpoint, which was published before; may be given several times
+    /// Prove as well that the log continues this checkpoint, which was published before; may be
+    /// given several times
     #[arg(long, value_name = "FILE")]
     checkpoint: Vec<PathBuf>,
     #[command(flatten)]

@@ -24,7 +24,8 @@ pub(super) struct Publish {
     pub(super) every: Duration,
 }
 
-/// The threads that publish, one for each place, so that none waits for another and ingest for none.
+/// The threads that publish, one for each place, so that none waits for another and ingest for
+/// none.
 pub(super) struct Publishers {
     stop: Vec<Sender<()>>,
     threads: Vec<JoinHandle<()>>,
@@ -88,7 +89,8 @@ impl Publish {
         Ok(())
     }
 
-    /// Publishes at once, then each time its period is over, and once more when it is told to finish.
+    /// Publishes at once, then each time its period is over, and once more when it is told to
+    /// finish.
     pub(super) fn start(self, engine: &Arc<Engine>) -> Publishers {
         let (mut stop, mut threads) = (Vec::new(), Vec::new());
         for place in self.places {
@@ -145,7 +147,8 @@ fn publish_patiently(
     false
 }
 
-/// Whether there is nothing left to try: it is published, there was nothing new, or what is there contradicts the log.
+/// Whether there is nothing left to try: it is published, there was nothing new, or what is there
+/// contradicts the log.
 fn publish_once(engine: &Engine, place: &Place, last: &mut Seq, after: &str) -> bool {
     match publish(engine, place, last) {
         Ok(Some(size)) => tracing::info!(%place, size, "published a checkpoint"),
@@ -179,7 +182,8 @@ fn publish(engine: &Engine, place: &Place, last: &mut Seq) -> Result<Option<Seq>
     if head == *last {
         return Ok(None);
     }
-    // Who knows an old key only learns the new one from the checkpoint that both have signed: none may be left out, and they go first.
+    // Who knows an old key only learns the new one from the checkpoint that both have signed: none
+    // may be left out, and they go first.
     let handovers = engine.notary().map(|notary| notary.handovers(*last, head)).unwrap_or_default();
     for (size, note) in handovers {
         let claims = Note::parse(note.as_bytes()).map_err(Refusal::Foreign)?.claims().clone();

@@ -21,7 +21,8 @@ const PAUSE: Duration = Duration::from_millis(50);
 
 const PATH: &str = "/rollcall/v1/projections/rebuild";
 
-/// Fold the whole log again beside the serving views, which it then replaces in one step, and watch it.
+/// Fold the whole log again beside the serving views, which it then replaces in one step, and watch
+/// it.
 ///
 /// Answers stay the same all the while. A rebuild that runs already is joined.
 #[derive(Args)]

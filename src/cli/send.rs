@@ -19,8 +19,9 @@ use crate::time;
 
 /// Sign events and post them to a webhook endpoint, as WorkOS would.
 ///
-/// Reads one event a line. Each is signed as it stands, byte for byte. With more than one at a time the order of arrival is not that of the
-/// lines; every order gives the same directory. With `--forge` it makes one event itself.
+/// Reads one event a line. Each is signed as it stands, byte for byte. With more than one at a time
+/// the order of arrival is not that of the lines; every order gives the same directory. With
+/// `--forge` it makes one event itself.
 #[derive(Args)]
 #[command(after_help = "\
 Exit codes: 0 if every event was taken, 1 if one was refused, 2 if the server could not be reached.

@@ -25,8 +25,8 @@ use crate::verify::{ApiKeys, Keyring, Operator, SECRETS_MAX};
 
 /// Receive webhooks and answer questions, until stopped.
 ///
-/// The first line on standard output is the server's URL. On SIGTERM or SIGINT it stops accepting, finishes what is in flight, syncs, and exits
-/// with 0.
+/// The first line on standard output is the server's URL. On SIGTERM or SIGINT it stops accepting,
+/// finishes what is in flight, syncs, and exits with 0.
 #[derive(Args)]
 #[command(after_help = "\
 Environment:
@@ -52,13 +52,16 @@ pub(super) struct Serve {
     /// How far a signature's time may be from this machine's clock, before or after: 180s, 5m
     #[arg(long, default_value = "180s", value_parser = duration)]
     tolerance: Duration,
-    /// The private key that signs checkpoints; without it, DATA/checkpoint-key. Made at the first start
+    /// The private key that signs checkpoints; without it, DATA/checkpoint-key. Made at the first
+    /// start
     #[arg(long, env = "ROLLCALL_CHECKPOINT_KEY", value_name = "FILE")]
     checkpoint_key: Option<PathBuf>,
-    /// Make a new key in the place of one that is lost, and record that. Auditors will have to be told the new key
+    /// Make a new key in the place of one that is lost, and record that. Auditors will have to be
+    /// told the new key
     #[arg(long)]
     replace_checkpoint_key: bool,
-    /// Put checkpoints into this folder, or post them to this http or https URL; may be given several times
+    /// Put checkpoints into this folder, or post them to this http or https URL; may be given
+    /// several times
     #[arg(long, value_name = "DIR|URL")]
     publish_checkpoints: Vec<String>,
     /// How often; nothing is published where the log has not grown: 1h, 5m
@@ -88,7 +91,8 @@ fn webhook_path(text: &str) -> Result<String, String> {
     }
 }
 
-/// Which key stands behind each name in the log: a reviewer has the names, and whoever set the keys only the keys.
+/// Which key stands behind each name in the log: a reviewer has the names, and whoever set the keys
+/// only the keys.
 fn tell_names(api_keys: &[String]) {
     for (at, key) in api_keys.iter().enumerate() {
         if let Some(operator) = ApiKeys::new([key.as_str()]).identify(key) {
@@ -196,13 +200,15 @@ enum LogFormat {
     Json,
 }
 
-/// What is logged unless ROLLCALL_LOG says otherwise. Of its workers and signals the HTTP server tells more than Rollcall of itself.
+/// What is logged unless ROLLCALL_LOG says otherwise. Of its workers and signals the HTTP server
+/// tells more than Rollcall of itself.
 const LOG: &str = "info,actix_server=warn";
 
 fn log_to_stderr(format: LogFormat) {
     let filter =
         tracing_subscriber::EnvFilter::try_from_env("ROLLCALL_LOG").unwrap_or_else(|_| LOG.into());
-    // Nor may a reader of standard error who left end anything: what cannot be written is lost, and not told to the same reader.
+    // Nor may a reader of standard error who left end anything: what cannot be written is lost, and
+    // not told to the same reader.
     let fmt = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
@@ -216,7 +222,8 @@ fn log_to_stderr(format: LogFormat) {
     };
 }
 
-/// How long a stop waits for the server's threads to end, in steps of a millisecond. A log that they keep longer is safe, but not called closed.
+/// How long a stop waits for the server's threads to end, in steps of a millisecond. A log that
+/// they keep longer is safe, but not called closed.
 const LET_GO_TRIES_MAX: u32 = 500;
 
 /// How much memory the caches may take, in bytes.
@@ -228,7 +235,8 @@ pub(super) struct Caches {
 
 /// Who signs checkpoints.
 pub(super) enum Signing {
-    /// The log's own key, in a file or else in the data folder. Where it is lost, a new one, recorded as this operator's act.
+    /// The log's own key, in a file or else in the data folder. Where it is lost, a new one,
+    /// recorded as this operator's act.
     Own { file: Option<PathBuf>, replace_by: Option<Operator> },
     /// The log's own key if it is there. Nothing is made or written.
     Look,
@@ -314,7 +322,8 @@ impl From<StartError> for Failure {
     }
 }
 
-/// A server at work: the wiring of production, which the demo and the commands that read a folder use as well.
+/// A server at work: the wiring of production, which the demo and the commands that read a folder
+/// use as well.
 pub(super) struct Running {
     server: http::Server,
     engine: Arc<OnceLock<Arc<Engine>>>,
@@ -324,7 +333,8 @@ pub(super) struct Running {
 }
 
 impl Running {
-    /// Opens the data folder, listens, and folds the log beside. Only looks for a key, and publishes nothing.
+    /// Opens the data folder, listens, and folds the log beside. Only looks for a key, and
+    /// publishes nothing.
     pub(super) fn start(
         listen: &str,
         data: &Path,
@@ -393,8 +403,9 @@ impl Running {
         self.server.address
     }
 
-    /// Serves while `work` asks, which it does on a thread of its own once the log is folded, and then stops in order; a server that `stays`
-    /// stops on a signal, unless the work failed. The work's result, or why the server failed.
+    /// Serves while `work` asks, which it does on a thread of its own once the log is folded, and
+    /// then stops in order; a server that `stays` stops on a signal, unless the work failed. The
+    /// work's result, or why the server failed.
     pub(super) fn beside<T: Send + 'static>(
         self,
         api_key: &str,
@@ -405,8 +416,9 @@ impl Running {
         let (stop, stopped) = oneshot::channel::<()>();
         let worker = thread::spawn(move || {
             let done = wait_until_ready(&client).and_then(|()| work(&client));
-            // The server stays up as long as somebody holds `stop`: a worker that fails, or breaks off, lets go of it. Its connections are
-            // closed before, so that the server does not wait for them.
+            // The server stays up as long as somebody holds `stop`: a worker that fails, or breaks
+            // off, lets go of it. Its connections are closed before, so that the server does not
+            // wait for them.
             drop(client);
             let hold = (stays && done.is_ok()).then_some(stop);
             (done, hold)
@@ -418,7 +430,8 @@ impl Running {
         done
     }
 
-    /// Serves until SIGTERM, SIGINT, or `told`, then stops in order: no new connection, requests in flight finished, what waits written and synced.
+    /// Serves until SIGTERM, SIGINT, or `told`, then stops in order: no new connection, requests in
+    /// flight finished, what waits written and synced.
     pub(super) fn until_stopped(
         self,
         told: impl Future<Output = ()> + 'static,
@@ -454,7 +467,8 @@ impl Running {
             if let Ok(publishers) = publishers.try_recv() {
                 publishers.finish();
             }
-            // The server's threads let go of the log a moment after it has stopped, and only then does the log call itself closed.
+            // The server's threads let go of the log a moment after it has stopped, and only then
+            // does the log call itself closed.
             for _ in 0..LET_GO_TRIES_MAX {
                 if Arc::strong_count(&engine) == 1 {
                     break;

@@ -2,7 +2,8 @@
 
 use comfy_table::{ColumnConstraint, ContentArrangement, Row, Width, presets};
 
-/// At most so many characters of a cell are drawn, however wide the table may be: what a person can still look at.
+/// At most so many characters of a cell are drawn, however wide the table may be: what a person can
+/// still look at.
 const CELL_CHARS_MAX: usize = 10_000;
 
 /// What a column that may be cut keeps before one that should stay whole is cut as well.
@@ -41,7 +42,8 @@ pub(super) fn draw(head: &[&'static str], rows: &[Vec<String>]) -> String {
     draw_within(None, &columns, true, rows)
 }
 
-/// The same, one line a row, cut to `width` if there is one; the names of the columns come first if they are `headed`.
+/// The same, one line a row, cut to `width` if there is one; the names of the columns come first if
+/// they are `headed`.
 pub(super) fn draw_within(
     width: Option<u16>,
     columns: &[Column],
@@ -109,7 +111,8 @@ fn bounded(mut cell: String) -> String {
     cell
 }
 
-/// A text that does nothing to a terminal: control characters, and those that turn or hide what stands beside them, are written out.
+/// A text that does nothing to a terminal: control characters, and those that turn or hide what
+/// stands beside them, are written out.
 pub(super) fn harmless(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {

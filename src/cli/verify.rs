@@ -24,13 +24,14 @@ const STORE_CACHE_BYTES: u64 = 128 << 20;
 
 /// Look at a whole log again, its server being stopped: is every record the one that was taken?
 ///
-/// Each record is unpacked and hashed again; what is kept beside the bodies is made again from them and compared: ids, types, facts, which records
-/// count, the tree and its tiles, the root that was acknowledged last. Signatures of webhooks are verified again with the secrets that are
-/// set. It goes on after the first damage, and says which records are concerned. Against somebody who can write into the folder only a checkpoint
-/// helps that is kept elsewhere.
+/// Each record is unpacked and hashed again; what is kept beside the bodies is made again from them
+/// and compared: ids, types, facts, which records count, the tree and its tiles, the root that was
+/// acknowledged last. Signatures of webhooks are verified again with the secrets that are set. It
+/// goes on after the first damage, and says which records are concerned. Against somebody who can
+/// write into the folder only a checkpoint helps that is kept elsewhere.
 ///
-/// It changes nothing. But the store under it, when it is opened, cuts a damaged file off at the first damage that it finds: copy a folder
-/// that you suspect, and verify the copy.
+/// It changes nothing. But the store under it, when it is opened, cuts a damaged file off at the
+/// first damage that it finds: copy a folder that you suspect, and verify the copy.
 #[derive(Args)]
 #[command(after_help = "\
 Environment:
@@ -97,7 +98,8 @@ fn read_held(files: &[PathBuf], keys: &[String]) -> Result<Vec<Checkpoint>, Fail
     Ok(held)
 }
 
-/// Compares the records that were read with checkpoints, the smallest first. What differs is a finding; the sizes of those that fit come back.
+/// Compares the records that were read with checkpoints, the smallest first. What differs is a
+/// finding; the sizes of those that fit come back.
 fn compare(audit: &mut Audit, held: Vec<Checkpoint>) -> Vec<u64> {
     let (own, mut fitting) = (origin(audit.identity.log_id), Vec::new());
     for Checkpoint { origin, size, root } in held {
@@ -174,7 +176,8 @@ fn audit(folder: &Path) -> Result<Audit, Failure> {
     audit.map_err(open_failure)
 }
 
-/// A damaged store may panic where it is read, which is told as what is wrong with the log: a trace says nothing more to whoever asked.
+/// A damaged store may panic where it is read, which is told as what is wrong with the log: a trace
+/// says nothing more to whoever asked.
 fn without_traces<T>(work: impl FnOnce() -> T) -> T {
     let hook = panic::take_hook();
     panic::set_hook(Box::new(|_| {}));
@@ -223,7 +226,8 @@ fn in_json(audit: &Audit, fitting: &[u64]) -> serde_json::Value {
     })
 }
 
-/// All of it for people. `fitting` are the sizes of checkpoints that the records were compared with, and that they fit.
+/// All of it for people. `fitting` are the sizes of checkpoints that the records were compared
+/// with, and that they fit.
 fn told(audit: &Audit, fitting: &[u64]) -> String {
     let Signatures { verified, key_not_at_hand, wrong } = audit.signatures;
     let mut lines = vec![

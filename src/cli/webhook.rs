@@ -1,4 +1,5 @@
-//! Webhook bodies in the shapes that WorkOS sends today, every key in its place: what `generate` and `send --forge` write.
+//! Webhook bodies in the shapes that WorkOS sends today, every key in its place: what `generate`
+//! and `send --forge` write.
 
 use rollcall_projections::Millis;
 use serde::Serialize;
@@ -129,8 +130,9 @@ pub(super) struct Membership {
     pub(super) group: Group,
 }
 
-/// What `previous_attributes` says: of the root's fields, and of those in `custom_attributes`, the ones that differ with their old
-/// values, `null` for one that was not there. The time of the update itself is left out.
+/// What `previous_attributes` says: of the root's fields, and of those in `custom_attributes`, the
+/// ones that differ with their old values, `null` for one that was not there. The time of the
+/// update itself is left out.
 pub(super) fn previous_attributes(before: &impl Serialize, after: &impl Serialize) -> Value {
     let object = |value: Value| if let Value::Object(map) = value { map } else { Map::new() };
     let read = |value: Result<Value, _>| object(value.unwrap_or_default());

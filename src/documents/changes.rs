@@ -1,4 +1,5 @@
-//! What one snapshot of the source says otherwise than another: field by field, values as they were written.
+//! What one snapshot of the source says otherwise than another: field by field, values as they were
+//! written.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +9,8 @@ use serde_json::value::RawValue;
 
 use crate::json::{entries, equal, fields, fields_of, object};
 
-/// Fields that say what an object is, when the source wrote it, or what hangs on it, and not how it is.
+/// Fields that say what an object is, when the source wrote it, or what hangs on it, and not how it
+/// is.
 const NOT_COMPARED: [&str; 6] =
     ["object", "id", "created_at", "updated_at", "previous_attributes", "groups"];
 
@@ -22,7 +24,8 @@ pub struct Changed<'a> {
     to: Option<&'a RawValue>,
 }
 
-/// The value that a field had as far as is known, and the one that the source says it had; `null` where there is none.
+/// The value that a field had as far as is known, and the one that the source says it had; `null`
+/// where there is none.
 #[derive(Debug, Serialize)]
 pub struct Missed<'a> {
     known: Option<&'a RawValue>,
@@ -56,13 +59,15 @@ fn text(body: &[u8]) -> &str {
     std::str::from_utf8(body).unwrap_or("{}")
 }
 
-/// The fields of two snapshots that differ as JSON values, numbers by their text. An absent one equals `null`.
+/// The fields of two snapshots that differ as JSON values, numbers by their text. An absent one
+/// equals `null`.
 pub fn changed<'a>(from: &'a str, to: &'a str) -> BTreeMap<String, Changed<'a>> {
     let differing = compare(from, to, Keys::OfBoth).into_iter();
     differing.map(|(field, [from, to])| (field, Changed { from, to })).collect()
 }
 
-/// The fields that the source says it replaced and that were something else, as far as the snapshot before tells.
+/// The fields that the source says it replaced and that were something else, as far as the snapshot
+/// before tells.
 pub fn missed<'a>(known: &'a str, said: &'a str) -> BTreeMap<String, Missed<'a>> {
     let differing = compare(known, said, Keys::OfSecond).into_iter();
     differing.map(|(field, [known, said])| (field, Missed { known, said })).collect()
@@ -122,7 +127,8 @@ fn pairs<'k, 'a>(
         .collect()
 }
 
-/// The two sides of a field that is compared key by key, if both can be: objects whose keys are text, or nothing.
+/// The two sides of a field that is compared key by key, if both can be: objects whose keys are
+/// text, or nothing.
 fn by_key<'a>(field: &str, values: [Option<&'a RawValue>; 2]) -> Option<[Entries<'a>; 2]> {
     if !BY_KEY.contains(&field) {
         return None;

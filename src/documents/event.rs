@@ -1,7 +1,8 @@
-//! An event as the Events API shows it: its body in today's envelope, and what older bodies leave out completed.
+//! An event as the Events API shows it: its body in today's envelope, and what older bodies leave
+//! out completed.
 //!
-//! What is completed comes from what was known when the event was recorded, of the time up to its own moment. So an event that was served
-//! once is served the same for ever.
+//! What is completed comes from what was known when the event was recorded, of the time up to its
+//! own moment. So an event that was served once is served the same for ever.
 
 use std::borrow::Cow;
 
@@ -43,7 +44,8 @@ pub struct ShownEvent {
     pub json: Vec<u8>,
 }
 
-/// Shows the event whose record has `body`. Locks the views only where the body leaves something out.
+/// Shows the event whose record has `body`. Locks the views only where the body leaves something
+/// out.
 pub fn show_event(body: &[u8], row: EventRow, views: &RwLock<Views>) -> ShownEvent {
     let text = std::str::from_utf8(body).unwrap_or("{}");
     let [id, event, data, context] =
@@ -258,7 +260,8 @@ impl Event<'_> {
 const TOKEN_FIELDS: [&str; 6] =
     ["object", "id", "directory_id", "organization_id", "token_suffix", "created_at"];
 
-/// The words of events, which differ from those of directories; a deactivation is inactive whatever it says.
+/// The words of events, which differ from those of directories; a deactivation is inactive whatever
+/// it says.
 fn directory_state<'a>(kind: &str, state: Option<&'a str>) -> &'a str {
     let state = match state {
         Some("linked") => Some("active"),

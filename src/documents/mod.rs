@@ -1,7 +1,8 @@
 //! Documents: the snapshots in the bodies of records, in the shapes of the WorkOS API.
 //!
-//! The views hold what is asked by; everything that is only shown is read from the log, completed into the API's shape once, and kept in
-//! a cache bounded in bytes. The cache holds nothing that cannot be read again: emptying or shrinking it never changes an answer.
+//! The views hold what is asked by; everything that is only shown is read from the log, completed
+//! into the API's shape once, and kept in a cache bounded in bytes. The cache holds nothing that
+//! cannot be read again: emptying or shrinking it never changes an answer.
 
 use std::sync::Arc;
 
@@ -36,8 +37,9 @@ pub type DocumentKey = (Seq, Part, Shape);
 
 /// An API object but for what depends on the question: an open JSON object without its last fields.
 ///
-/// One allocation: a byte that says which times the JSON holds, four that say where the source's roles begin at its end, and the JSON. A page of
-/// the past reads a hundred documents that no cache of the processor has, and pays for each place it must look at.
+/// One allocation: a byte that says which times the JSON holds, four that say where the source's
+/// roles begin at its end, and the JSON. A page of the past reads a hundred documents that no cache
+/// of the processor has, and pays for each place it must look at.
 #[derive(Clone)]
 pub struct Document(Arc<[u8]>);
 
@@ -96,7 +98,8 @@ impl Documents {
         keys.iter().map(|key| self.cache.get(key)).collect()
     }
 
-    /// The documents, read from the log where they are not cached. Each frame of the log is unpacked once.
+    /// The documents, read from the log where they are not cached. Each frame of the log is
+    /// unpacked once.
     ///
     /// # Errors
     /// If the log cannot be read.
@@ -127,7 +130,8 @@ impl Documents {
 }
 
 impl Document {
-    /// Completes the snapshot in `body` into the API's shape. A field of the wrong type counts as absent.
+    /// Completes the snapshot in `body` into the API's shape. A field of the wrong type counts as
+    /// absent.
     fn read(body: &[u8], (_, part, shape): DocumentKey) -> Document {
         let snapshot = snapshot(body, part);
         match shape {

@@ -1,4 +1,5 @@
-//! Snapshots in the shapes of the WorkOS API, field by field. A field of the wrong type counts as absent.
+//! Snapshots in the shapes of the WorkOS API, field by field. A field of the wrong type counts as
+//! absent.
 
 use std::borrow::Cow;
 
@@ -219,7 +220,8 @@ pub(super) fn push_roles_of(out: &mut Object, snapshot: &str) {
     }
 }
 
-/// The fields of a group that [`group_fields`] writes or gives, and `role`, which old groups carried and which is not passed on.
+/// The fields of a group that [`group_fields`] writes or gives, and `role`, which old groups
+/// carried and which is not passed on.
 pub(super) const GROUP_FIELDS: [&str; 10] = [
     "object",
     "id",
@@ -254,7 +256,8 @@ pub(super) fn group_fields<'a>(out: &mut Object, snapshot: &'a str) -> Given<'a>
     Given { created_at, updated_at, ..given }
 }
 
-/// The snapshot's id, its own directory and organization; where it has none of its own somebody else brings them.
+/// The snapshot's id, its own directory and organization; where it has none of its own somebody
+/// else brings them.
 fn identity<'a>(
     out: &mut Object,
     id: Option<&'a RawValue>,

@@ -1,4 +1,5 @@
-//! What operators do: each act is decided by the writer, over all that is folded, and then recorded like any event.
+//! What operators do: each act is decided by the writer, over all that is folded, and then recorded
+//! like any event.
 
 use rollcall_projections::{
     Attributes, Comparison, Cut, InactiveUsers, Mapping, MappingSet, Millis, Policy, Proposal,
@@ -85,7 +86,8 @@ pub fn not_in_future(effective_from: Option<Millis>, now: Millis) -> Result<(), 
 }
 
 impl Engine {
-    /// Sets how inactive users are treated, from `effective_from` or from now on. Answers once it is durable and folded.
+    /// Sets how inactive users are treated, from `effective_from` or from now on. Answers once it
+    /// is durable and folded.
     ///
     /// # Errors
     /// [`ActError`]; a moment in the future is refused.
@@ -104,7 +106,8 @@ impl Engine {
         self.views().policy_set_by(seq).ok_or(ActError::Unavailable)
     }
 
-    /// Deletes a directory: its users, groups and memberships end. `None` if it is deleted already. It never calls the source.
+    /// Deletes a directory: its users, groups and memberships end. `None` if it is deleted already.
+    /// It never calls the source.
     ///
     /// # Errors
     /// [`ActError`]; a directory that nothing ever named is unknown.
@@ -127,8 +130,9 @@ impl Engine {
         self.act(operator, None, Box::new(plan)).await
     }
 
-    /// Builds beside the serving views what a mapping needs. Blocks while it reads the log: nothing where the mapping has no rule about an
-    /// attribute that no mapping asked for before, else every snapshot of every user.
+    /// Builds beside the serving views what a mapping needs. Blocks while it reads the log: nothing
+    /// where the mapping has no rule about an attribute that no mapping asked for before, else
+    /// every snapshot of every user.
     ///
     /// # Errors
     /// The first record that cannot be read.
@@ -145,7 +149,8 @@ impl Engine {
         Ok(Prepared { attributes: Some(wanted), until })
     }
 
-    /// Sets a role mapping, from `effective_from` or from now on: records it and puts what was prepared in its place, in one step.
+    /// Sets a role mapping, from `effective_from` or from now on: records it and puts what was
+    /// prepared in its place, in one step.
     ///
     /// # Errors
     /// [`ActError`].
@@ -176,7 +181,8 @@ impl Engine {
         self.views().mapping_set_by(seq).ok_or(ActError::Unavailable)
     }
 
-    /// Brings what was prepared up to the head, and lets it serve. The views are those of the mapping before: nothing they answer changes.
+    /// Brings what was prepared up to the head, and lets it serve. The views are those of the
+    /// mapping before: nothing they answer changes.
     fn install(&self, prepared: Prepared, mapping: &Mapping) -> Result<(), ActError> {
         let Some(mut attributes) = prepared.attributes else {
             let views = self.views();
@@ -200,7 +206,8 @@ impl Engine {
         Ok(())
     }
 
-    /// Makes a mapping ready to be compared at a cut with the one in force. Blocks while it reads the log, if it has rules about attributes.
+    /// Makes a mapping ready to be compared at a cut with the one in force. Blocks while it reads
+    /// the log, if it has rules about attributes.
     ///
     /// # Errors
     /// The first record that cannot be read.
@@ -219,8 +226,8 @@ impl Engine {
         Ok(self.views().propose(mapping, attributes, effective_from))
     }
 
-    /// Compares a proposal with the mapping in force for everybody, in short locks. `each` is shown the changes in order of the users' ids, some at a
-    /// time, and says whether to go on.
+    /// Compares a proposal with the mapping in force for everybody, in short locks. `each` is shown
+    /// the changes in order of the users' ids, some at a time, and says whether to go on.
     pub fn compare(
         &self,
         proposal: &Proposal,

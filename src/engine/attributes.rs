@@ -42,7 +42,8 @@ pub(super) fn note_all(
     Ok(())
 }
 
-/// Reads what the snapshots have, on every processor, and notes it. `snapshots` stand in order of seq.
+/// Reads what the snapshots have, on every processor, and notes it. `snapshots` stand in order of
+/// seq.
 ///
 /// # Errors
 /// The first record that cannot be read.

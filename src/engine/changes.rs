@@ -45,7 +45,8 @@ pub struct Feed {
 }
 
 impl Engine {
-    /// What records changed behind a place, at most `limit` changes. It may find none and still have gone on. Blocks while it reads the log.
+    /// What records changed behind a place, at most `limit` changes. It may find none and still
+    /// have gone on. Blocks while it reads the log.
     ///
     /// # Errors
     /// The first record that cannot be read.
@@ -76,7 +77,8 @@ impl Engine {
         }
     }
 
-    /// Adds what one record changed, in short locks, up to the limit. Gives how many states of users that took.
+    /// Adds what one record changed, in short locks, up to the limit. Gives how many states of
+    /// users that took.
     fn feed_of(&self, touched: &Touched, limit: usize, feed: &mut Feed) -> usize {
         let (seq, mut states) = (touched.seq, 0);
         let begun = Some(feed.next.item).filter(|_| feed.next.seq == seq);
@@ -119,7 +121,8 @@ impl Engine {
         }
     }
 
-    /// Waits until something behind a record is folded, for at most `timeout`, or until the engine lets go of those who wait.
+    /// Waits until something behind a record is folded, for at most `timeout`, or until the engine
+    /// lets go of those who wait.
     pub async fn folded_behind(&self, seq: Seq, timeout: Duration) {
         let mut folded = self.folded.subscribe();
         let moved = async {

@@ -1,5 +1,5 @@
-//! The road in one screen: verified events go through one writer into the log and from there into the views; questions are cut in both
-//! clocks and answered from the views.
+//! The road in one screen: verified events go through one writer into the log and from there into
+//! the views; questions are cut in both clocks and answered from the views.
 
 mod acts;
 mod attributes;
@@ -59,7 +59,8 @@ pub struct Engine {
     digests: Mutex<Option<(Seq, Vec<ViewState>)>>,
     /// The last rebuild.
     rebuild: Mutex<Option<Arc<Rebuild>>>,
-    /// Held while an act is done, and while rebuilt views take their place: what an act installs must still be there when its record is folded.
+    /// Held while an act is done, and while rebuilt views take their place: what an act installs
+    /// must still be there when its record is folded.
     acting: Mutex<()>,
     clock: fn() -> Millis,
     started_at: Millis,
@@ -90,7 +91,8 @@ struct Stamps {
     not_before: Millis,
     /// The stamp of the batch that is being appended and folded.
     in_flight: Option<Millis>,
-    /// The stamp of a batch of which nobody knows whether it was appended: it may be there when the log is opened again.
+    /// The stamp of a batch of which nobody knows whether it was appended: it may be there when the
+    /// log is opened again.
     unknown: Option<Millis>,
 }
 
@@ -143,7 +145,8 @@ pub struct ViewState {
 impl Engine {
     /// Folds the whole log, then starts the writer. `document_bytes_max` bounds the document cache.
     ///
-    /// `on_failure` is told once if the log fails later: from then on nothing is taken, and only opening the log again helps.
+    /// `on_failure` is told once if the log fails later: from then on nothing is taken, and only
+    /// opening the log again helps.
     ///
     /// # Errors
     /// The first record that cannot be read: an engine over half a log does not start.
@@ -189,7 +192,8 @@ impl Engine {
         Ok(engine)
     }
 
-    /// Hands a verified event to the writer. The answer comes once it is durable and folded; dropping the receiver does not stop it.
+    /// Hands a verified event to the writer. The answer comes once it is durable and folded;
+    /// dropping the receiver does not stop it.
     ///
     /// # Errors
     /// [`IngestError::QueueFull`] at once, without waiting.
@@ -242,7 +246,8 @@ impl Engine {
         }
     }
 
-    /// The writer: takes what waits into one batch, without lingering, makes it durable, folds it, and only then answers.
+    /// The writer: takes what waits into one batch, without lingering, makes it durable, folds it,
+    /// and only then answers.
     fn write(&self, jobs: Receiver<Job>) {
         let mut carried = None;
         loop {
@@ -304,7 +309,8 @@ impl Engine {
         }
     }
 
-    /// Whether the log failed under way. What is folded can still be asked about; nothing new is taken.
+    /// Whether the log failed under way. What is folded can still be asked about; nothing new is
+    /// taken.
     pub fn has_failed(&self) -> bool {
         self.failed.load(Ordering::SeqCst)
     }
@@ -388,7 +394,8 @@ impl Engine {
 
     /// Turns what was asked into a cut that is fixed for ever.
     ///
-    /// A `known_at` in time waits until everything stamped by then is folded, and no later record is stamped so again.
+    /// A `known_at` in time waits until everything stamped by then is folded, and no later record
+    /// is stamped so again.
     ///
     /// # Errors
     /// [`CutError`]: a cut ahead of what is known, or one that could not be repeated.
@@ -461,7 +468,8 @@ impl Engine {
         self.log.find(event_id)
     }
 
-    /// Events as the Events API shows them. Blocks while it reads the log; not cached, since those who follow read each event once.
+    /// Events as the Events API shows them. Blocks while it reads the log; not cached, since those
+    /// who follow read each event once.
     ///
     /// # Errors
     /// If the log cannot be read.
@@ -499,8 +507,8 @@ impl Engine {
         records.into_iter().next().ok_or(ReadError::Absent { seq })
     }
 
-    /// Every view with the digest of its dump, all at one seq. Costs a pass over all timelines, in short locks; the last answer is kept
-    /// while the head stands still.
+    /// Every view with the digest of its dump, all at one seq. Costs a pass over all timelines, in
+    /// short locks; the last answer is kept while the head stands still.
     pub fn view_states(&self) -> Vec<ViewState> {
         let mut kept = self.digests.lock();
         let seq = self.views.read().head();

@@ -57,7 +57,8 @@ impl Engine {
         self.log.identity().log_id
     }
 
-    /// The tree hash over the first `size` records. Blocks while it reads the log, unless `size` is the head.
+    /// The tree hash over the first `size` records. Blocks while it reads the log, unless `size` is
+    /// the head.
     ///
     /// # Errors
     /// [`ReadError::Absent`] past the head.
@@ -65,7 +66,8 @@ impl Engine {
         self.log.root(size)
     }
 
-    /// The audit path of record `seq` in the tree of the first `size`. Blocks while it reads the log.
+    /// The audit path of record `seq` in the tree of the first `size`. Blocks while it reads the
+    /// log.
     ///
     /// # Errors
     /// [`ReadError::Absent`] past the head, or past `size`.
@@ -73,7 +75,8 @@ impl Engine {
         self.log.inclusion(seq, size)
     }
 
-    /// The proof that the tree of the first `to` records begins with that of the first `from`. Blocks while it reads the log.
+    /// The proof that the tree of the first `to` records begins with that of the first `from`.
+    /// Blocks while it reads the log.
     ///
     /// # Errors
     /// [`ReadError::Absent`] past the head, or past `to`.
@@ -91,7 +94,8 @@ impl Engine {
         self.notary.get()
     }
 
-    /// The signed checkpoint of the first `size` records; `None` without a notary. Blocks while it reads the log.
+    /// The signed checkpoint of the first `size` records; `None` without a notary. Blocks while it
+    /// reads the log.
     ///
     /// # Errors
     /// [`ReadError::Absent`] past the head.
@@ -148,8 +152,9 @@ impl Engine {
         self.act_blocking(operator, note, Box::new(plan))?.ok_or(ActError::Unavailable)
     }
 
-    /// Makes a new key, records the change, and signs with it from then on. Blocks, and must not be broken off in between: where it is, the next
-    /// start goes on. What comes back is the checkpoint that ends with the change, signed by both keys.
+    /// Makes a new key, records the change, and signs with it from then on. Blocks, and must not be
+    /// broken off in between: where it is, the next start goes on. What comes back is the
+    /// checkpoint that ends with the change, signed by both keys.
     ///
     /// # Errors
     /// [`ChangeError`].

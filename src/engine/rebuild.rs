@@ -14,7 +14,8 @@ use crate::log::ReadError;
 /// How many records the views that were built may be behind when they take their place.
 const LAG_MAX: Seq = 64;
 
-/// A rebuild, running or done. What it has done so far is lost with the process, and with it nothing that serves.
+/// A rebuild, running or done. What it has done so far is lost with the process, and with it
+/// nothing that serves.
 #[derive(Debug)]
 pub struct Rebuild {
     /// Which one since the start, from 1.

@@ -1,9 +1,11 @@
 //! Who looked: a line in the log for each question that tells what was kept about people over time.
 //!
-//! Some calls always do. The lists and items of directories, users and groups do where they are asked with `as_of` or `known_at`; asked about now, as at
-//! each login, they leave no line and pass none of this. Whoever shows no known key is not known, and gets 401 and no line.
+//! Some calls always do. The lists and items of directories, users and groups do where they are
+//! asked with `as_of` or `known_at`; asked about now, as at each login, they leave no line and pass
+//! none of this. Whoever shows no known key is not known, and gets 401 and no line.
 //!
-//! A line names who asked, what, and about which id; never the key, and never an email or another attribute of somebody.
+//! A line names who asked, what, and about which id; never the key, and never an email or another
+//! attribute of somebody.
 
 use std::time::Instant;
 
@@ -16,7 +18,8 @@ use super::api::Operation;
 use crate::time;
 use crate::verify::Operator;
 
-/// At most so many characters of an id are written: as many bytes as the longest that the views take.
+/// At most so many characters of an id are written: as many bytes as the longest that the views
+/// take.
 const SUBJECT_CHARS_MAX: usize = 255;
 
 /// What is written for a subject that is no opaque id.
@@ -28,7 +31,8 @@ struct Asked {
     operation: &'static Operation,
 }
 
-/// The calls that applications ask about now, and that are logged where they are asked about the past.
+/// The calls that applications ask about now, and that are logged where they are asked about the
+/// past.
 const OF_THE_PAST: [&str; 6] = [
     "/directories",
     "/directories/{id}",
@@ -43,7 +47,8 @@ pub(super) fn tells_of_the_past(operation: &Operation) -> bool {
     operation.cut && OF_THE_PAST.contains(&operation.path)
 }
 
-/// Whether a query has one of the two clocks, however it is written. Whatever they say: also a refusal is logged.
+/// Whether a query has one of the two clocks, however it is written. Whatever they say: also a
+/// refusal is logged.
 pub(super) fn asks_about_the_past(query: Option<&str>) -> bool {
     query.is_some_and(|query| {
         form_urlencoded::parse(query.as_bytes())
@@ -106,7 +111,8 @@ fn write<B>(asked: &Asked, response: &ServiceResponse<B>, duration_ms: u64) {
     );
 }
 
-/// About whom or what: the id or record in the path, else those of the user, group and directory that the list is narrowed to.
+/// About whom or what: the id or record in the path, else those of the user, group and directory
+/// that the list is narrowed to.
 fn subject(id: Option<&str>, parameters: &[(String, String)]) -> Option<String> {
     if let Some(id) = id {
         return Some(opaque(&percent_encoding::percent_decode_str(id).decode_utf8_lossy()));
@@ -118,7 +124,8 @@ fn subject(id: Option<&str>, parameters: &[(String, String)]) -> Option<String> 
     Some(ids.join(" ")).filter(|ids| !ids.is_empty())
 }
 
-/// An id as it is written. People give emails and names where an id is wanted: what may be one is not written.
+/// An id as it is written. People give emails and names where an id is wanted: what may be one is
+/// not written.
 fn opaque(id: &str) -> String {
     // A percent sign may hide a sign that was encoded twice.
     let personal = id.contains(['@', '＠', '%']) || id.chars().any(char::is_whitespace);
@@ -132,7 +139,8 @@ fn opaque(id: &str) -> String {
     out
 }
 
-/// The two clocks as they were asked for; of two moments that are compared both. What is no moment is not written.
+/// The two clocks as they were asked for; of two moments that are compared both. What is no moment
+/// is not written.
 fn cut(parameters: &[(String, String)]) -> [Option<String>; 2] {
     let given = |name: &str| {
         let value =
@@ -151,7 +159,8 @@ fn cut(parameters: &[(String, String)]) -> [Option<String>; 2] {
     ]
 }
 
-/// The last record that was counted, as the answer says it, where the question did not: else nobody knew later what had been seen.
+/// The last record that was counted, as the answer says it, where the question did not: else nobody
+/// knew later what had been seen.
 fn known_at_of(from: Option<&str>, to: Option<&str>) -> Option<String> {
     match (from, to) {
         (Some(from), Some(to)) => Some(format!("{from} to {to}")),
@@ -227,7 +236,8 @@ mod tests {
         };
         assert_eq!(reads(true), SENSITIVE, "a call that tells histories is logged");
         assert_eq!(reads(false), PLAIN, "a new call is put into one of the two lists");
-        // What the contract has of directories is logged where it is asked about the past, and of Rollcall's own no call that tells of no person.
+        // What the contract has of directories is logged where it is asked about the past, and of
+        // Rollcall's own no call that tells of no person.
         for path in PLAIN {
             let operation = OPERATIONS
                 .iter()

@@ -339,7 +339,8 @@ impl From<ActError> for Problem {
                 "it is later than this server's clock",
             )]),
             ActError::VersionConflict => Code::VersionConflict.into(),
-            // Others act so fast that this one never came up: as with a full queue, it is worth another try.
+            // Others act so fast that this one never came up: as with a full queue, it is worth
+            // another try.
             ActError::QueueFull | ActError::Overtaken => Code::QueueFull.into(),
             ActError::Unavailable => Code::LogUnavailable.into(),
         }

@@ -1,5 +1,6 @@
-//! What each call takes and gives. Requests are judged by these tables, and `/openapi.json` is written from them: of a call that needs a key,
-//! a parameter that is not declared here is refused, and one that is declared and not read is refused as well.
+//! What each call takes and gives. Requests are judged by these tables, and `/openapi.json` is
+//! written from them: of a call that needs a key, a parameter that is not declared here is refused,
+//! and one that is declared and not read is refused as well.
 
 use super::answer::Code;
 
@@ -18,7 +19,8 @@ pub(super) struct Operation {
     pub(super) cut: bool,
     /// Whether it needs an API key.
     pub(super) keyed: bool,
-    /// Whether it tells what was kept about people over time, or finds them across organizations: who asks it is logged.
+    /// Whether it tells what was kept about people over time, or finds them across organizations:
+    /// who asks it is logged.
     pub(super) sensitive: bool,
     /// The shape of its body, if it takes one.
     pub(super) takes: Option<&'static str>,

@@ -51,7 +51,8 @@ pub(super) async fn list(
     }
     let engine = question.finish()?;
     let after = after.map_or(Some(FeedPlace::behind(0)), |cursor| read_place(&cursor));
-    // Beyond the last record nothing was ever given: the place is of another log, or of one that lost its end, and waiting there would miss everything.
+    // Beyond the last record nothing was ever given: the place is of another log, or of one that
+    // lost its end, and waiting there would miss everything.
     let after = after
         .filter(|after| after.seq <= engine.views().head())
         .ok_or_else(|| Problem::cursor_invalid("after"))?;

@@ -1,4 +1,5 @@
-//! `GET /healthz`: the process answers. `GET /readyz`: the log is folded, so that questions and webhooks are answered.
+//! `GET /healthz`: the process answers. `GET /readyz`: the log is folded, so that questions and
+//! webhooks are answered.
 
 use actix_web::http::StatusCode;
 use actix_web::{HttpResponse, web};

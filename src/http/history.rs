@@ -1,4 +1,5 @@
-//! What was said of a user or group, version by version: `GET /rollcall/v1/users/{id}/history` and `/rollcall/v1/groups/{id}/history`.
+//! What was said of a user or group, version by version: `GET /rollcall/v1/users/{id}/history` and
+//! `/rollcall/v1/groups/{id}/history`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -22,7 +23,8 @@ use crate::documents::{Changed, Missed, changed, missed, said_before, snapshot};
 use crate::engine::Engine;
 use crate::log::ReadError;
 
-/// How many versions are compared at once: the bodies of so many, and of those before them, are held in memory.
+/// How many versions are compared at once: the bodies of so many, and of those before them, are
+/// held in memory.
 pub(super) const BODIES_AT_ONCE: usize = 32;
 
 /// `GET /rollcall/v1/users/{id}/history`

@@ -231,7 +231,8 @@ pub(super) async fn change_key(
     let mut body = Body::of(payload).await?;
     let note = body.take_note();
     body.finish()?;
-    // On a thread of its own it goes on to its end, also if whoever asked has left or was told that it takes too long.
+    // On a thread of its own it goes on to its end, also if whoever asked has left or was told that
+    // it takes too long.
     let changed = web::block(move || {
         let handover = engine.change_checkpoint_key(operator, note)?;
         describe(&engine, Some(handover))

@@ -1,4 +1,5 @@
-//! The outside: HTTP in the shapes of the WorkOS API, and Rollcall's own calls beside them. One file a resource.
+//! The outside: HTTP in the shapes of the WorkOS API, and Rollcall's own calls beside them. One
+//! file a resource.
 
 mod access_log;
 mod answer;
@@ -49,7 +50,8 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 /// The path of webhooks, unless others are set.
 pub const WEBHOOK_PATH: &str = "/webhooks/workos";
 
-/// First segments of the server's own paths, those to come included: a webhook path among them would hide a call.
+/// First segments of the server's own paths, those to come included: a webhook path among them
+/// would hide a call.
 pub const OWN_PATHS: [&str; 10] = [
     "",
     "directories",
@@ -111,7 +113,8 @@ pub struct Server {
     pub running: actix_web::dev::Server,
 }
 
-/// Listens at `listen` and serves: reads as soon as `engine` is set, and until then 503 `not_ready`.
+/// Listens at `listen` and serves: reads as soon as `engine` is set, and until then 503
+/// `not_ready`.
 ///
 /// # Errors
 /// If the address cannot be had.
@@ -165,7 +168,8 @@ fn routes(config: &mut web::ServiceConfig, webhook_paths: &[String]) {
     resources(config);
 }
 
-/// Registers each call, those of one path together, and lists it for the document that describes them.
+/// Registers each call, those of one path together, and lists it for the document that describes
+/// them.
 macro_rules! calls {
     ($($($method:ident $operation:path => $handler:path),+;)*) => {
         /// Every call but webhooks.

@@ -1,4 +1,5 @@
-//! `GET /openapi.json`: the calls described for programs, written from the tables by which they are answered.
+//! `GET /openapi.json`: the calls described for programs, written from the tables by which they are
+//! answered.
 
 use std::sync::LazyLock;
 

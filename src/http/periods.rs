@@ -1,4 +1,5 @@
-//! What held in which times: `GET /rollcall/v1/users/{id}/access`, `/roles`, `/groups`, and `/rollcall/v1/groups/{id}/members`.
+//! What held in which times: `GET /rollcall/v1/users/{id}/access`, `/roles`, `/groups`, and
+//! `/rollcall/v1/groups/{id}/members`.
 
 use std::sync::Arc;
 

@@ -1,4 +1,5 @@
-//! Places in lists that are made of two parts, and walks over lists that are found step by step or are at hand whole.
+//! Places in lists that are made of two parts, and walks over lists that are found step by step or
+//! are at hand whole.
 
 use base64::prelude::*;
 use rollcall_projections::Millis;
@@ -11,7 +12,8 @@ pub(super) trait Part: Sized {
     fn read(text: &str) -> Option<Self>;
 }
 
-/// In base64 of the alphabet for URLs, since it may hold any character: two ids of 255 bytes must fit into a parameter.
+/// In base64 of the alphabet for URLs, since it may hold any character: two ids of 255 bytes must
+/// fit into a parameter.
 impl Part for String {
     fn write(&self) -> String {
         BASE64_URL_SAFE_NO_PAD.encode(self)
@@ -43,8 +45,10 @@ impl<A: Part, B: Part> Place for (A, B) {
     }
 }
 
-/// At most `limit` items behind a place, and whether there are more, of a list that is found in steps. `step` is given a place to go on behind and
-/// how many items are wanted at most; it gives some, perhaps none, and where to go on if there may be more. A lock that a step takes is let go after it.
+/// At most `limit` items behind a place, and whether there are more, of a list that is found in
+/// steps. `step` is given a place to go on behind and how many items are wanted at most; it gives
+/// some, perhaps none, and where to go on if there may be more. A lock that a step takes is let go
+/// after it.
 pub(super) fn in_steps<T, P>(
     mut start: Option<P>,
     limit: usize,
@@ -65,7 +69,8 @@ pub(super) fn in_steps<T, P>(
     (items, more)
 }
 
-/// At most `limit` items behind a place, and whether there are more, of a list in ascending order of its places.
+/// At most `limit` items behind a place, and whether there are more, of a list in ascending order
+/// of its places.
 pub(super) fn of_all<T: Clone, P: Ord>(
     all: &[T],
     place: impl Fn(&T) -> P,

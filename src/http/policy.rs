@@ -81,7 +81,8 @@ pub(super) async fn set(
     Ok(json(StatusCode::OK).json(body))
 }
 
-/// A policy with who set it; before the first, the one that counts without any. Blocks while it reads the log.
+/// A policy with who set it; before the first, the one that counts without any. Blocks while it
+/// reads the log.
 fn describe(engine: &Engine, policy: Option<Policy>) -> Result<Value, Problem> {
     let Some(policy) = policy else {
         let inactive_users = InactiveUsers::default().word();
@@ -103,7 +104,8 @@ fn describe(engine: &Engine, policy: Option<Policy>) -> Result<Value, Problem> {
     }))
 }
 
-/// Who did what a record says, by the key's name, and the note left with it. Blocks while it reads the log.
+/// Who did what a record says, by the key's name, and the note left with it. Blocks while it reads
+/// the log.
 pub(super) fn author(
     engine: &Engine,
     seq: Seq,

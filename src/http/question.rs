@@ -22,8 +22,8 @@ const UNKNOWN_TOLD_MAX: usize = 16;
 /// Longest value that a parameter may have, in bytes.
 const VALUE_BYTES_MAX: usize = 1024;
 
-/// The parameters of a request. What is not taken by the end is unknown, and refused: a filter that is silently ignored would return more
-/// than was asked for.
+/// The parameters of a request. What is not taken by the end is unknown, and refused: a filter that
+/// is silently ignored would return more than was asked for.
 pub(super) struct Question {
     pub(super) engine: Arc<Engine>,
     /// Who asks.
@@ -43,7 +43,8 @@ pub(super) struct Paging {
     reversed: bool,
 }
 
-/// Which part of a list is wanted whose cursors are places in it: what stands at a place need not be there (any more).
+/// Which part of a list is wanted whose cursors are places in it: what stands at a place need not
+/// be there (any more).
 pub(super) struct Places {
     limit: usize,
     descending: bool,
@@ -60,8 +61,9 @@ pub(super) trait Place: Sized {
 }
 
 impl Places {
-    /// One page, in the list's order, and its cursors. `walk` gives at most so many items behind a place, or without one from the list's end on,
-    /// in ascending order or in descending, and whether there are more; `place` tells an item's.
+    /// One page, in the list's order, and its cursors. `walk` gives at most so many items behind a
+    /// place, or without one from the list's end on, in ascending order or in descending, and
+    /// whether there are more; `place` tells an item's.
     ///
     /// # Errors
     /// 422 for a cursor that is none of this list.
@@ -79,7 +81,8 @@ impl Places {
         let (after, before) = (read("after", after)?, read("before", before)?);
         let (backward, has_cursor) = (before.is_some(), before.is_some() || after.is_some());
         let (mut items, more) = walk(before.or(after), descending != backward, limit);
-        // On the side that the walk came from there can only be something if it did not start at the list's end.
+        // On the side that the walk came from there can only be something if it did not start at
+        // the list's end.
         let behind = items.first().filter(|_| has_cursor).map(&place);
         let more_behind =
             behind.is_some_and(|first| !walk(Some(first), descending == backward, 1).0.is_empty());
@@ -133,7 +136,8 @@ impl Question {
         self.parameters.iter().any(|(key, _)| key == name)
     }
 
-    /// Takes every value of a parameter. One that the call does not declare is left, and so refused in the end.
+    /// Takes every value of a parameter. One that the call does not declare is left, and so refused
+    /// in the end.
     fn take_all(&mut self, name: &str, is_name: impl Fn(&str) -> bool) -> Vec<String> {
         if !self.operation.declares(name) {
             return Vec::new();
@@ -275,7 +279,8 @@ impl Question {
         Places { limit, descending, after, before }
     }
 
-    /// Takes a list of texts, each once, in every encoding that client libraries use: separated by commas, the parameter repeated, `name[]`, `name[0]`.
+    /// Takes a list of texts, each once, in every encoding that client libraries use: separated by
+    /// commas, the parameter repeated, `name[]`, `name[0]`.
     pub(super) fn take_texts(&mut self, name: &str, max: usize) -> Vec<String> {
         let values = self.take_all(name, |key| key == name || without_index(key) == Some(name));
         let texts = values
@@ -354,8 +359,9 @@ impl Paging {
         Window { descending: self.descending, after, before, limit: self.limit }
     }
 
-    /// Of a list in which nothing is ever taken out, and whose cursors are its items' numbers from 1: which of `all` are wanted, in the list's
-    /// order, and whether there are more before and after. A cursor's item need not exist yet.
+    /// Of a list in which nothing is ever taken out, and whose cursors are its items' numbers from
+    /// 1: which of `all` are wanted, in the list's order, and whether there are more before and
+    /// after. A cursor's item need not exist yet.
     ///
     /// # Errors
     /// 422 for a cursor that is no number.
@@ -372,7 +378,8 @@ impl Paging {
             Some(_) => Err(Problem::cursor_invalid(field)),
         };
         let (after, before) = (number("after", window.after)?, number("before", window.before)?);
-        // Places count from 0 in the list's own order: item n stands at n - 1, or in descending order at the length less n.
+        // Places count from 0 in the list's own order: item n stands at n - 1, or in descending
+        // order at the length less n.
         let descending = window.descending;
         let at = |number: usize| {
             if descending { all.saturating_sub(number) } else { (number - 1).min(all) }
@@ -428,7 +435,8 @@ pub(super) async fn done_in_time<T>(
     tokio::time::timeout(ANSWER_WITHIN, act).await.unwrap_or(Err(ActError::Unavailable))
 }
 
-/// Fetches documents and writes them out: at once if all are cached, else where reading the log may block.
+/// Fetches documents and writes them out: at once if all are cached, else where reading the log may
+/// block.
 pub(super) async fn with_documents<T: Send + 'static>(
     engine: Arc<Engine>,
     keys: Vec<DocumentKey>,
@@ -442,7 +450,8 @@ pub(super) async fn with_documents<T: Send + 'static>(
     Ok(loaded.map_err(|_| Code::Internal)??)
 }
 
-/// As [`pinned`], for what shows roles: also by which version of the mapping they are; 0 before the first.
+/// As [`pinned`], for what shows roles: also by which version of the mapping they are; 0 before the
+/// first.
 pub(super) fn pinned_with_roles(
     cut: Cut,
     mapping_version: usize,

@@ -261,7 +261,8 @@ impl Setting {
     }
 }
 
-/// What `If-Match` asks for (<https://www.rfc-editor.org/rfc/rfc9110#section-13.1.1>): one version, or any.
+/// What `If-Match` asks for (<https://www.rfc-editor.org/rfc/rfc9110#section-13.1.1>): one version,
+/// or any.
 fn replaces(request: &HttpRequest) -> Result<Replaces, Problem> {
     let Some(value) = request.headers().get(IF_MATCH) else { return Ok(Replaces::Anything) };
     let value = value.to_str().unwrap_or("").trim();

@@ -85,7 +85,8 @@ fn holding(assignment: &Assignment) -> Holding {
     (assignment.user.clone(), assignment.role.clone())
 }
 
-/// The assignments behind a place, and whether there are more. Each one costs a history of roles: a long page must not keep the writer waiting.
+/// The assignments behind a place, and whether there are more. Each one costs a history of roles: a
+/// long page must not keep the writer waiting.
 fn walk(
     engine: &Engine,
     filter: &AssignmentFilter<'_>,

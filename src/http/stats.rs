@@ -73,7 +73,8 @@ pub(super) async fn stats(
     Ok(json(StatusCode::OK).json(answer.await.map_err(|_| Code::Internal)?))
 }
 
-/// All that is counted, at one record and one moment; only what a directory's last event was may be later.
+/// All that is counted, at one record and one moment; only what a directory's last event was may be
+/// later.
 struct Measured {
     now: Millis,
     seq: u64,

@@ -1,4 +1,5 @@
-//! `GET /directory_users` and `GET /directory_users/{id}`; and, of every directory, `GET /rollcall/v1/users`.
+//! `GET /directory_users` and `GET /directory_users/{id}`; and, of every directory, `GET
+//! /rollcall/v1/users`.
 
 use std::sync::Arc;
 

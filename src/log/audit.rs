@@ -1,4 +1,5 @@
-//! The whole log looked at again, nothing taken for granted: what is stored beside the bodies is made again from them and compared.
+//! The whole log looked at again, nothing taken for granted: what is stored beside the bodies is
+//! made again from them and compared.
 //!
 //! Unlike a start it goes on after the first damage, and it changes nothing.
 
@@ -131,8 +132,8 @@ impl Audit {
         self.rows.leaves().len() as Seq
     }
 
-    /// The tree hash over the first `size` records as their bodies have it now, not as any file says; `None` past [`Audit::size`].
-    /// Some 50 hashes for each 10,000 records.
+    /// The tree hash over the first `size` records as their bodies have it now, not as any file
+    /// says; `None` past [`Audit::size`]. Some 50 hashes for each 10,000 records.
     pub fn root(&self, size: Seq) -> Option<[u8; 32]> {
         merkle::root(&self.rows, size).ok()
     }
@@ -543,7 +544,8 @@ impl<'a> Pass<'a> {
         }
     }
 
-    /// Compares the records with what was acknowledged. Tiles that lead to the acknowledged root say which record is another one.
+    /// Compares the records with what was acknowledged. Tiles that lead to the acknowledged root
+    /// say which record is another one.
     fn compare(&mut self, rows: &Rows, head: Seq, beside: &mut Vec<Finding>) -> Acknowledged {
         let Some(&Checkpoint { log_id, size, leaf, root, .. }) = self.slots.newest.as_ref() else {
             if head > 0 {
@@ -590,7 +592,8 @@ impl<'a> Pass<'a> {
                 Acknowledged::SameLast(size)
             };
         }
-        // Records that cannot be read, or are missing, are told already, and so are those that the tiles know to be others.
+        // Records that cannot be read, or are missing, are told already, and so are those that the
+        // tiles know to be others.
         if rows.leaves().len() as Seq >= size && !told {
             let (first, what) = match root {
                 Some(_) => (
@@ -606,7 +609,8 @@ impl<'a> Pass<'a> {
         Acknowledged::Different
     }
 
-    /// Compares the tiles with the records, and says whether they are complete. Those of a log that is `sound` were wrong themselves.
+    /// Compares the tiles with the records, and says whether they are complete. Those of a log that
+    /// is `sound` were wrong themselves.
     fn compare_tiles(&mut self, rows: &Rows, sound: bool, beside: &mut Vec<Finding>) -> bool {
         let Some(tiles) = self.tiles else { return rows.leaves().is_empty() };
         let (acknowledged, known) = (

@@ -1,7 +1,9 @@
-//! The codec: one block holds the consecutive records of one commit, or a part of them. docs/format.md says every byte.
+//! The codec: one block holds the consecutive records of one commit, or a part of them.
+//! docs/format.md says every byte.
 //!
-//! A block is a head, three sections (index, facts, proofs) and the bodies in frames of at most 16, each compressed and checked on its
-//! own, so that a fold unpacks no body and one document unpacks at most its frame.
+//! A block is a head, three sections (index, facts, proofs) and the bodies in frames of at most 16,
+//! each compressed and checked on its own, so that a fold unpacks no body and one document unpacks
+//! at most its frame.
 
 use std::borrow::Cow;
 use std::cell::RefCell;
@@ -17,7 +19,8 @@ use crate::verify::{FACTS_VERSION, Facts, KEY_ID_BYTES, Proof, Source, Verified,
 /// The version of the format, in each block and in the log's identity.
 pub(super) const FORMAT: u8 = 1;
 
-/// No stored value is larger: a larger one could spill into a file that a flush does not make durable.
+/// No stored value is larger: a larger one could spill into a file that a flush does not make
+/// durable.
 pub(super) const VALUE_BYTES_MAX: usize = 60 << 10;
 
 const MAGIC: u8 = b'R';
@@ -121,8 +124,8 @@ pub(super) struct Draft {
     pub(super) conflicts_with: Option<Seq>,
 }
 
-/// Blocks for consecutive drafts from `first_seq` on, each with its first seq. Nearly every block fits one value: a larger one holds a single large
-/// event, or events with very long types.
+/// Blocks for consecutive drafts from `first_seq` on, each with its first seq. Nearly every block
+/// fits one value: a larger one holds a single large event, or events with very long types.
 pub(super) fn encode(
     log_id: LogId,
     first_seq: Seq,
@@ -291,8 +294,9 @@ impl<'a> Block<'a> {
         Ok(Block { head, head_bytes: bytes.get(..start).unwrap_or_default(), sections })
     }
 
-    /// What stands beside the bodies here, and before: the SHA-256 over `before`, which is that of the block before, and the SHA-256 of the
-    /// head and the stored index and facts. No leaf covers them, and views are folded from them alone.
+    /// What stands beside the bodies here, and before: the SHA-256 over `before`, which is that of
+    /// the block before, and the SHA-256 of the head and the stored index and facts. No leaf covers
+    /// them, and views are folded from them alone.
     pub(super) fn beside(&self, before: &[u8; 32]) -> [u8; 32] {
         beside_after(before, &self.own_beside())
     }
@@ -336,8 +340,8 @@ impl<'a> Block<'a> {
         Err("there is no such frame".into())
     }
 
-    /// Where the block cannot be unpacked, and why: the first and the last record of each section that is damaged, which is a frame, or
-    /// one of those that belong to all records of the block.
+    /// Where the block cannot be unpacked, and why: the first and the last record of each section
+    /// that is damaged, which is a frame, or one of those that belong to all records of the block.
     pub(super) fn damage(&self) -> Vec<(Seq, Seq, String)> {
         let whole = (0..FIRST_FRAME)
             .filter_map(|at| Some((self.first_seq(), self.last_seq(), self.section(at).err()?)));
@@ -390,7 +394,8 @@ impl<'a> Block<'a> {
         Ok(self.records_of(bodies)?.into_iter().flatten().collect())
     }
 
-    /// The records that can be unpacked, each in its place; none at all, and why, if what describes them cannot be.
+    /// The records that can be unpacked, each in its place; none at all, and why, if what describes
+    /// them cannot be.
     pub(super) fn salvage(&self) -> Result<Vec<Option<Record>>, String> {
         let frames = self.head.frames.iter().enumerate();
         let bodies = frames.flat_map(|(number, frame)| match self.frame(number) {
@@ -436,7 +441,8 @@ impl<'a> Block<'a> {
         }
     }
 
-    /// Shows what is cached of each record beside its body, if the version that wrote it is this one.
+    /// Shows what is cached of each record beside its body, if the version that wrote it is this
+    /// one.
     pub(super) fn cached_facts(&self, mut each: impl FnMut(Seq, &Facts<'_>)) -> Result<(), String> {
         if self.head.facts_version != FACTS_VERSION {
             return Ok(());
@@ -706,7 +712,8 @@ mod tests {
     /// The same, with the facts of version 1: once written, these bytes must be read for ever.
     const GOLDEN_FACTS_1: &str = "52013a000000303132333435363738396162636465660701fd0ad0ca9f17030000010015150afaf41a000e0e15d125a1004242825d41de0101002727629b4fcac97b88ba0101026531010d6473796e632e64656c657465640001fd00d0ca9f17030000000503003066316532643363346235613639373800fd00d0ca9f1703000024d55cc6c9cc10826194dac13fd311370593489385eef799b17ed303c948979569d4009a95259fec230000007b226964223a226531222c226576656e74223a226473796e632e64656c65746564227d";
 
-    /// Two records, their proofs and bodies compressed: read for ever as well, though another zstd may write them otherwise.
+    /// Two records, their proofs and bodies compressed: read for ever as well, though another zstd
+    /// may write them otherwise.
     const GOLDEN_COMPRESSED: &str = "52013a000000303132333435363738396162636465660702fd0ad0ca9f1703000001001919856d40ec0020200a23be9501768423cc78ed0102015e6356045d74af5b2b550101026531010d6473796e632e64656c65746564000100000001fd00f8523e28030000000002016400000001fd00d0ca9f170300000005000028b52ffd20846d0300f40573616c742000fd00d0ca9f17030000382b8fe9330c4bb5a00110d3d4baa50d1bd0608fa8d40f6466ebd214e7475cfe69d4009a95259fec8016d4d9370e655467d8d32cb0a18f595ac24b4fec483aa2d2bbdfb1acac096569d4009a95259fec040045588006040811222e5a28b52ffd2063ad0200c2051318902b1d887f39d8954bb6ccb6d24e147aec31ed99b15b9b320743d2826db6d98363736c04c8a8d63c043eef8bd49214ad97872dc5e715c740421c0cac359137ded2f35a31d1475501aa8a100100d2320505";
 
     const SHORT: &str = r#"{"id":"e1","event":"dsync.deleted"}"#;

@@ -1,8 +1,9 @@
 //! The checkpoint beside the store: how far the log was acknowledged.
 //!
-//! The store itself cannot tell that something acknowledged is missing from its end. Two checksummed slots are overwritten in turn before each
-//! acknowledgement: a kill at any moment leaves at least one whole. They are synced once a second and at a clean stop, so that a
-//! power cut together with a damaged tail goes unnoticed for at most that second.
+//! The store itself cannot tell that something acknowledged is missing from its end. Two
+//! checksummed slots are overwritten in turn before each acknowledgement: a kill at any moment
+//! leaves at least one whole. They are synced once a second and at a clean stop, so that a power
+//! cut together with a damaged tail goes unnoticed for at most that second.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -34,7 +35,8 @@ pub(super) struct Checkpoint {
     pub(super) leaf: [u8; 32],
     /// The tree hash over all of them; none in a slot of a version that had no tree.
     pub(super) root: Option<[u8; 32]>,
-    /// What stood beside the bodies, which no leaf covers: see `Block::beside`. Together with the root.
+    /// What stood beside the bodies, which no leaf covers: see `Block::beside`. Together with the
+    /// root.
     pub(super) beside: Option<[u8; 32]>,
 }
 
@@ -43,7 +45,8 @@ pub(super) struct Checkpoint {
 pub(super) struct Slots {
     /// The whole slot of the higher generation.
     pub(super) newest: Option<Checkpoint>,
-    /// The numbers of slots that were written once and are not whole any more: another one than the newest may have been acknowledged last.
+    /// The numbers of slots that were written once and are not whole any more: another one than the
+    /// newest may have been acknowledged last.
     pub(super) damaged: Vec<u64>,
 }
 
@@ -78,7 +81,8 @@ impl CheckpointFile {
             }
         }
         let generation = newest.map_or(0, |(generation, _)| generation);
-        // The second generation is synced before the third is written: from then on no slot is empty.
+        // The second generation is synced before the third is written: from then on no slot is
+        // empty.
         let emptied = empty.into_iter().filter(|_| generation > 1);
         let slots = Slots {
             newest: newest.map(|(_, checkpoint)| checkpoint),
@@ -99,7 +103,8 @@ impl CheckpointFile {
         if due { self.sync() } else { Ok(()) }
     }
 
-    /// Whether the next write will be followed by a sync: the first of each slot at once, so that an empty one tells of damage.
+    /// Whether the next write will be followed by a sync: the first of each slot at once, so that
+    /// an empty one tells of damage.
     pub(super) fn sync_is_due(&self) -> bool {
         self.generation < 2 || self.synced.elapsed() >= SYNC_EVERY
     }
@@ -115,7 +120,8 @@ impl CheckpointFile {
     }
 }
 
-/// Magic, generation, log id, size, leaf, root, what is beside the bodies, XXH3 of all that; integers little-endian.
+/// Magic, generation, log id, size, leaf, root, what is beside the bodies, XXH3 of all that;
+/// integers little-endian.
 fn encode(generation: u64, checkpoint: &Checkpoint) -> Vec<u8> {
     let mut out = if checkpoint.root.is_some() { MAGIC } else { MAGIC_ROOTLESS }.to_vec();
     out.extend(generation.to_le_bytes());
@@ -166,7 +172,8 @@ mod tests {
     fn a_slot_from_before_the_tree_is_read_and_says_no_root() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("checkpoint");
-        // Generation 5, a log id, size 9, a leaf; the check was computed by python3's xxhash.xxh3_64_intdigest over the 72 bytes before.
+        // Generation 5, a log id, size 9, a leaf; the check was computed by python3's
+        // xxhash.xxh3_64_intdigest over the 72 bytes before.
         let slot = [&b"RCCHECK1"[..], &5u64.to_le_bytes(), &[7; 16], &9u64.to_le_bytes(), &[9; 32]]
             .concat();
         let mut bytes = vec![0; 2 * SLOT_DISTANCE as usize];

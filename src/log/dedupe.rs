@@ -1,4 +1,5 @@
-//! Which events are already there. Idempotent by event id for ever, and by content where there is no id or the id is taken.
+//! Which events are already there. Idempotent by event id for ever, and by content where there is
+//! no id or the id is taken.
 
 use std::hash::{BuildHasher, RandomState};
 
@@ -19,7 +20,8 @@ pub(super) enum Key<'a> {
     Body(&'a [u8]),
 }
 
-/// The index: a fingerprint and a seq for each record, 16 bytes and the table's slack. Whatever a fingerprint finds is compared in full.
+/// The index: a fingerprint and a seq for each record, 16 bytes and the table's slack. Whatever a
+/// fingerprint finds is compared in full.
 #[derive(Default)]
 pub(super) struct Dedupe {
     hasher: RandomState,
@@ -84,15 +86,16 @@ impl Dedupe {
         self.known(self.hasher.hash_one(key))
     }
 
-    /// The records up to `head` that may be the one that counts under `event_id`: for [`find_among`], which needs no lock.
+    /// The records up to `head` that may be the one that counts under `event_id`: for
+    /// [`find_among`], which needs no lock.
     pub(super) fn candidates(&self, event_id: &str, head: Seq) -> Vec<Seq> {
         let mut seqs = self.seqs(Key::Id(event_id));
         seqs.retain(|seq| *seq <= head);
         seqs
     }
 
-    /// What becomes of the event with this id and body, which would be record `next`. Remembers it if it is to be appended. `load` must know
-    /// the records of this batch, too.
+    /// What becomes of the event with this id and body, which would be record `next`. Remembers it
+    /// if it is to be appended. `load` must know the records of this batch, too.
     pub(super) fn judge(
         &mut self,
         event_id: Option<&str>,
@@ -171,7 +174,8 @@ fn counts_as(known: &Candidate, event_id: &str) -> bool {
     !known.conflict && known.event_id.as_deref() == Some(event_id)
 }
 
-/// Judges a batch that begins after `head`: the outcome of each event, and those to append with whom they conflict.
+/// Judges a batch that begins after `head`: the outcome of each event, and those to append with
+/// whom they conflict.
 #[allow(clippy::type_complexity, reason = "named once, here")]
 pub(super) fn judge_batch(
     dedupe: &mut Dedupe,

@@ -8,8 +8,9 @@ use std::thread;
 /// So many items may wait before each worker, and results behind it.
 const WAITING_MAX: usize = 2;
 
-/// Works on each of `items` on some core and shows `take` the results in the order of the items, until it breaks off or there are no more.
-/// The items are made on a thread of their own. A panic in any of it is passed on once all threads have ended.
+/// Works on each of `items` on some core and shows `take` the results in the order of the items,
+/// until it breaks off or there are no more. The items are made on a thread of their own. A panic
+/// in any of it is passed on once all threads have ended.
 pub(super) fn in_order<T: Send, R: Send>(
     items: impl Iterator<Item = T> + Send,
     work: impl Fn(T) -> R + Sync,

@@ -40,7 +40,8 @@ impl MemoryLog {
     }
 }
 
-/// Every node is hashed from the records whenever it is asked for: nothing is kept that could be wrong.
+/// Every node is hashed from the records whenever it is asked for: nothing is kept that could be
+/// wrong.
 impl Nodes for MemoryLog {
     fn node(&self, level: u32, index: u64) -> Result<Hash, ReadError> {
         match level.checked_sub(1) {

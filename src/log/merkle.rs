@@ -1,7 +1,9 @@
-//! The tree over the leaves: RFC 6962, section 2.1. Arithmetic only; where the hashes lie is another's affair (docs/decisions/0011).
+//! The tree over the leaves: RFC 6962, section 2.1. Arithmetic only; where the hashes lie is
+//! another's affair (docs/decisions/0011).
 //!
-//! A **node** is the root of a complete subtree: node `index` of level `level` covers the `2^level` leaves from `index * 2^level` on, counted
-//! from 0. Nodes never change once their leaves are there, so they are all that is ever stored or asked for.
+//! A **node** is the root of a complete subtree: node `index` of level `level` covers the `2^level`
+//! leaves from `index * 2^level` on, counted from 0. Nodes never change once their leaves are
+//! there, so they are all that is ever stored or asked for.
 
 use rollcall_projections::Seq;
 
@@ -25,7 +27,8 @@ pub(super) fn root(nodes: &impl Nodes, size: Seq) -> Result<Hash, ReadError> {
     if size == 0 { Ok(empty_root()) } else { subtree(nodes, 0, size) }
 }
 
-/// The audit path of leaf `index`, from 0, in the tree of `size`: siblings from the leaf upward (section 2.1.1). `index` must be below `size`.
+/// The audit path of leaf `index`, from 0, in the tree of `size`: siblings from the leaf upward
+/// (section 2.1.1). `index` must be below `size`.
 pub(super) fn inclusion(nodes: &impl Nodes, index: u64, size: Seq) -> Result<Vec<Hash>, ReadError> {
     let (mut low, mut high) = (0, size);
     let mut path = Vec::new();
@@ -44,8 +47,8 @@ pub(super) fn inclusion(nodes: &impl Nodes, index: u64, size: Seq) -> Result<Vec
     Ok(path)
 }
 
-/// The proof that the tree of `to` begins with the tree of `from` (section 2.1.2); empty where there is nothing to prove. `from` must be at most
-/// `to`.
+/// The proof that the tree of `to` begins with the tree of `from` (section 2.1.2); empty where
+/// there is nothing to prove. `from` must be at most `to`.
 pub(super) fn consistency(nodes: &impl Nodes, from: Seq, to: Seq) -> Result<Vec<Hash>, ReadError> {
     if from == 0 || from == to {
         return Ok(Vec::new());
@@ -70,13 +73,15 @@ pub(super) fn consistency(nodes: &impl Nodes, from: Seq, to: Seq) -> Result<Vec<
     Ok(path)
 }
 
-/// Where a tree of more than one leaf is split: the largest power of two below its size belongs to the left.
+/// Where a tree of more than one leaf is split: the largest power of two below its size belongs to
+/// the left.
 fn middle(low: u64, high: u64) -> u64 {
     let last = high - low - 1;
     low + (1 << last.max(1).ilog2())
 }
 
-/// The tree hash over the leaves from `low`, where a subtree of that size may begin, to before `high`.
+/// The tree hash over the leaves from `low`, where a subtree of that size may begin, to before
+/// `high`.
 fn subtree(nodes: &impl Nodes, low: u64, high: u64) -> Result<Hash, ReadError> {
     let size = high - low;
     if size.is_power_of_two() {
@@ -91,7 +96,8 @@ fn subtree(nodes: &impl Nodes, low: u64, high: u64) -> Result<Hash, ReadError> {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Edge {
     size: Seq,
-    /// The largest nodes that together cover all leaves, from the left: one for each bit of `size` that is set.
+    /// The largest nodes that together cover all leaves, from the left: one for each bit of `size`
+    /// that is set.
     nodes: Vec<Hash>,
 }
 
@@ -145,8 +151,8 @@ mod tests {
     use super::*;
     use sha2::{Digest, Sha256};
 
-    // Leaves, roots and proofs of the reference tests of Certificate Transparency, as transparency-dev/merkle has them in
-    // testonly/reference_test.go.
+    // Leaves, roots and proofs of the reference tests of Certificate Transparency, as
+    // transparency-dev/merkle has them in testonly/reference_test.go.
     const LEAVES: [&str; 8] = [
         "",
         "00",

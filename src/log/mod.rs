@@ -1,4 +1,5 @@
-//! The log: every verified event, in the exact bytes that were signed, in one dense and immutable sequence.
+//! The log: every verified event, in the exact bytes that were signed, in one dense and immutable
+//! sequence.
 
 mod audit;
 mod block;
@@ -147,18 +148,21 @@ impl Record {
 ///
 /// Seqs are 1, 2, 3 … without gaps. There is no delete, update, truncate or compact.
 pub trait Log: Send + Sync {
-    /// Appends a batch, whole or not at all, stamped with `recorded_at` or the last stamp if that is later. When it returns `Ok` every
-    /// event named in it is durable, duplicates too. An empty batch is a barrier that leaves nothing unsynced.
+    /// Appends a batch, whole or not at all, stamped with `recorded_at` or the last stamp if that
+    /// is later. When it returns `Ok` every event named in it is durable, duplicates too. An empty
+    /// batch is a barrier that leaves nothing unsynced.
     ///
     /// # Errors
-    /// [`AppendError::Rejected`] and [`AppendError::Unknown`]; after the latter the log takes nothing until it is reopened.
+    /// [`AppendError::Rejected`] and [`AppendError::Unknown`]; after the latter the log takes
+    /// nothing until it is reopened.
     fn append(
         &self,
         batch: Vec<Verified>,
         recorded_at: Millis,
     ) -> Result<Vec<Outcome>, AppendError>;
 
-    /// Records after `after`, in order: at most `events_max`, and no more once `bytes_max` of bodies are read, but at least one if there is one.
+    /// Records after `after`, in order: at most `events_max`, and no more once `bytes_max` of
+    /// bodies are read, but at least one if there is one.
     ///
     /// # Errors
     /// Stops at the first bad record.
@@ -169,8 +173,8 @@ pub trait Log: Send + Sync {
         bytes_max: usize,
     ) -> Result<Vec<Record>, ReadError>;
 
-    /// Shows `each` what the fold needs of the records after `after`, at most about `events_max`, and returns the last seq shown.
-    /// No body is unpacked unless its facts must be extracted anew.
+    /// Shows `each` what the fold needs of the records after `after`, at most about `events_max`,
+    /// and returns the last seq shown. No body is unpacked unless its facts must be extracted anew.
     ///
     /// # Errors
     /// Stops at the first bad record; those before it have been shown.
@@ -181,13 +185,15 @@ pub trait Log: Send + Sync {
         each: &mut dyn FnMut(&Entry<'_>),
     ) -> Result<Seq, ReadError>;
 
-    /// The bodies of some records, in the order asked for. Seqs that stand together are cheapest together.
+    /// The bodies of some records, in the order asked for. Seqs that stand together are cheapest
+    /// together.
     ///
     /// # Errors
     /// [`ReadError::Absent`] past the head; otherwise the first bad record.
     fn bodies(&self, seqs: &[Seq]) -> Result<Vec<Bytes>, ReadError>;
 
-    /// The record that counts under an event id. Does not wait for an append in progress; unpacks one body.
+    /// The record that counts under an event id. Does not wait for an append in progress; unpacks
+    /// one body.
     ///
     /// # Errors
     /// If a record that may be the one cannot be read.
@@ -202,23 +208,28 @@ pub trait Log: Send + Sync {
     /// Which log it is.
     fn identity(&self) -> Identity;
 
-    /// The tree hash of RFC 6962 over the leaves of the first `size` records; of nothing: SHA-256 of nothing. Of the head: at once.
+    /// The tree hash of RFC 6962 over the leaves of the first `size` records; of nothing: SHA-256
+    /// of nothing. Of the head: at once.
     ///
     /// # Errors
-    /// [`ReadError::Absent`] past the head; [`ReadError::Store`] if what is stored of the tree is not what it should be.
+    /// [`ReadError::Absent`] past the head; [`ReadError::Store`] if what is stored of the tree is
+    /// not what it should be.
     fn root(&self, size: Seq) -> Result<[u8; 32], ReadError>;
 
-    /// The audit path of record `seq` in the tree of `size` records, from the leaf upward (RFC 6962, section 2.1.1). Reads a few tiles.
+    /// The audit path of record `seq` in the tree of `size` records, from the leaf upward (RFC
+    /// 6962, section 2.1.1). Reads a few tiles.
     ///
     /// # Errors
-    /// [`ReadError::Absent`] if `size` is past the head, or `seq` is 0 or past `size`; [`ReadError::Store`] as for [`Log::root`].
+    /// [`ReadError::Absent`] if `size` is past the head, or `seq` is 0 or past `size`;
+    /// [`ReadError::Store`] as for [`Log::root`].
     fn inclusion(&self, seq: Seq, size: Seq) -> Result<Vec<[u8; 32]>, ReadError>;
 
-    /// The proof that the tree of `to` records begins with that of `from` (RFC 6962, section 2.1.2); from 0, or to itself, there is nothing
-    /// to prove, and it is empty. Reads a few tiles.
+    /// The proof that the tree of `to` records begins with that of `from` (RFC 6962, section
+    /// 2.1.2); from 0, or to itself, there is nothing to prove, and it is empty. Reads a few tiles.
     ///
     /// # Errors
-    /// [`ReadError::Absent`] if `to` is past the head, or `from` is past `to`; [`ReadError::Store`] as for [`Log::root`].
+    /// [`ReadError::Absent`] if `to` is past the head, or `from` is past `to`; [`ReadError::Store`]
+    /// as for [`Log::root`].
     fn consistency(&self, from: Seq, to: Seq) -> Result<Vec<[u8; 32]>, ReadError>;
 }
 

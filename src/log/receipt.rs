@@ -1,4 +1,5 @@
-//! The leaf of a record: what its place in the Merkle tree commits to. The bytes are fixed for ever; docs/format.md says them.
+//! The leaf of a record: what its place in the Merkle tree commits to. The bytes are fixed for
+//! ever; docs/format.md says them.
 
 use super::Record;
 use crate::hashes::{self, Hash};

@@ -84,7 +84,8 @@ impl From<Fault> for OpenError {
     }
 }
 
-/// Blocks in the order of their keys, or why one cannot be had, put together to pieces of work. They end where the store cannot be read.
+/// Blocks in the order of their keys, or why one cannot be had, put together to pieces of work.
+/// They end where the store cannot be read.
 pub(super) fn pieces(
     mut blocks: impl Iterator<Item = Result<(Seq, Vec<u8>), ReadError>> + Send,
 ) -> impl Iterator<Item = Vec<Result<(Seq, Vec<u8>), ReadError>>> + Send {
@@ -115,7 +116,8 @@ struct Run<'a> {
     recorded_at: Millis,
     leaves: Vec<Hash>,
     beside: Hash,
-    /// So many records were acknowledged together with what stood beside their bodies, which need not be extracted again if it is the same.
+    /// So many records were acknowledged together with what stood beside their bodies, which need
+    /// not be extracted again if it is the same.
     vouched: Seq,
     /// What stands beside those now.
     vouched_beside: Option<Hash>,
@@ -140,7 +142,8 @@ impl Run<'_> {
     }
 }
 
-/// Looks through the whole store and compares it with what was acknowledged, and with the tiles where no acknowledged root vouches for it.
+/// Looks through the whole store and compares it with what was acknowledged, and with the tiles
+/// where no acknowledged root vouches for it.
 pub(super) fn look_through(
     store: &Store,
     slots: &Slots,
@@ -183,7 +186,8 @@ pub(super) fn look_through(
     Ok(Recovered { dedupe, recorded_at, beside, rows, edge })
 }
 
-/// Names the first of all that is wrong with a log of which something was acknowledged: what was seen on the way, another root, and other facts.
+/// Names the first of all that is wrong with a log of which something was acknowledged: what was
+/// seen on the way, another root, and other facts.
 fn judge(
     store: &Store,
     checkpoint: &Checkpoint,
@@ -216,9 +220,10 @@ fn judge(
     }
 }
 
-/// Whether the tiles contradict records for which no acknowledged root vouches. Tiles are written after the records that they cover are synced
-/// and are never longer than them, whatever breaks off; docs/format.md lists what kills and power cuts leave. Where records are missing
-/// from the end `cause_of_loss` is added; none if they could not be looked through to it.
+/// Whether the tiles contradict records for which no acknowledged root vouches. Tiles are written
+/// after the records that they cover are synced and are never longer than them, whatever breaks
+/// off; docs/format.md lists what kills and power cuts leave. Where records are missing from the
+/// end `cause_of_loss` is added; none if they could not be looked through to it.
 fn dispute(
     slots: &Slots,
     was_closed: bool,
@@ -231,7 +236,8 @@ fn dispute(
         .newest
         .filter(|checkpoint| checkpoint.root.is_some())
         .map(|checkpoint| checkpoint.size);
-    // Behind a root tiles may be anything after a power cut, if the slots themselves came through it.
+    // Behind a root tiles may be anything after a power cut, if the slots themselves came through
+    // it.
     let is_left_by_a_power_cut = rooted.is_some() && !was_closed && slots.damaged.is_empty();
     // Tiles that cannot be read are told when they are to be set right.
     if !is_left_by_a_power_cut
@@ -273,7 +279,8 @@ fn extract_again(store: &Store, until: Seq) -> Result<(), Fault> {
     fault
 }
 
-/// Unpacks a block and hashes its records. The facts up to record `vouched` are not extracted again.
+/// Unpacks a block and hashes its records. The facts up to record `vouched` are not extracted
+/// again.
 fn see(
     store: &Store,
     (first, bytes): (Seq, Vec<u8>),
@@ -402,7 +409,8 @@ fn compare(
     }
 }
 
-/// The first record that is another one than was acknowledged: the tiles know it if they themselves lead to the root of that time.
+/// The first record that is another one than was acknowledged: the tiles know it if they themselves
+/// lead to the root of that time.
 fn first_changed(rows: &Rows, size: Seq, root: &Hash, tiles: &Tiles) -> Option<Fault> {
     let acknowledged = Rows::of(tiles.leaves(size).ok()??);
     if merkle::root(&acknowledged, size) != Ok(*root) {

@@ -3,14 +3,15 @@
 //! The order of writes is the design:
 //! 1. the blocks of a batch, in one sled batch: all or nothing;
 //! 2. sled's flush, which hands every page to the kernel;
-//! 3. `fdatasync` of sled's `db` file through a handle of our own: on Linux sled's flush ends in `sync_file_range`, which syncs neither the file's
-//!    size nor the device's cache;
+//! 3. `fdatasync` of sled's `db` file through a handle of our own: on Linux sled's flush ends in
+//!    `sync_file_range`, which syncs neither the file's size nor the device's cache;
 //! 4. a look that sled put nothing into its `blobs/` folder, which step 3 does not cover;
-//! 5. the leaves of the batch, and the nodes that they complete, in the tiles of the tree, which are derived and not synced here;
+//! 5. the leaves of the batch, and the nodes that they complete, in the tiles of the tree, which
+//!    are derived and not synced here;
 //! 6. the checkpoint beside the store.
 //!
-//! Only then is the batch acknowledged. If any of it fails the log takes nothing more until it is reopened, because after a failed sync the
-//! kernel may call lost pages clean.
+//! Only then is the batch acknowledged. If any of it fails the log takes nothing more until it is
+//! reopened, because after a failed sync the kernel may call lost pages clean.
 
 use std::fs::{self, File};
 use std::io;
@@ -35,7 +36,8 @@ use super::{
 };
 use crate::verify::{Keyring, Verified};
 
-/// Fixed at creation. A page above a quarter of it spills into a blob; a page holds up to 17 values of at most 60 KiB.
+/// Fixed at creation. A page above a quarter of it spills into a blob; a page holds up to 17 values
+/// of at most 60 KiB.
 const SEGMENT_BYTES: usize = 8 << 20;
 
 /// So much is read at once to find where sled's file ends.
@@ -91,7 +93,8 @@ pub enum OpenError {
         /// What is wrong.
         what: String,
     },
-    /// The tree's tiles and the records contradict each other, and no acknowledged root says which of the two is right.
+    /// The tree's tiles and the records contradict each other, and no acknowledged root says which
+    /// of the two is right.
     #[error(
         "{what}; restore the data folder from a backup, or, if you trust the records, remove its folder `tree`"
     )]
@@ -133,7 +136,8 @@ pub struct Unrecovered {
 pub struct SledLog {
     store: Store,
     writer: Mutex<Writer>,
-    /// Beside the writer, so that finding an event does not wait for a commit. It may know records past the head: those being written.
+    /// Beside the writer, so that finding an event does not wait for a commit. It may know records
+    /// past the head: those being written.
     dedupe: RwLock<Dedupe>,
     tiles: Tiles,
     /// The right edge of the tree. It is moved just before the head, and never stands before it.
@@ -188,7 +192,8 @@ impl Unrecovered {
     fn open_or_panic(folder: &Path, cache_bytes: u64) -> Result<Unrecovered, OpenError> {
         let io_error = |error| OpenError::Io { path: folder.to_owned(), error };
         let store_folder = folder.join("store");
-        // The file is made after the store: alone it is what is left of a log, and a new one must not take its place.
+        // The file is made after the store: alone it is what is left of a log, and a new one must
+        // not take its place.
         if folder.join("checkpoint").exists() && !store_folder.join("db").exists() {
             return Err(OpenError::Damaged {
                 path: folder.to_owned(),
@@ -212,7 +217,8 @@ impl Unrecovered {
         let damaged = |what: String| OpenError::Damaged { path: folder.to_owned(), what };
         let end_before = written_end(&store_folder).map_err(io_error)?;
         let db = open_sled(&store_folder, cache_bytes).or_else(|_| {
-            // A half-written snapshot keeps sled from opening; without one it rebuilds everything from its log.
+            // A half-written snapshot keeps sled from opening; without one it rebuilds everything
+            // from its log.
             remove_snapshots(&store_folder).map_err(|error| error.to_string())?;
             open_sled(&store_folder, cache_bytes)
         });
@@ -285,7 +291,8 @@ impl Unrecovered {
         self
     }
 
-    /// The last record, as far as the store's keys tell without being looked at: how long an audit will be.
+    /// The last record, as far as the store's keys tell without being looked at: how long an audit
+    /// will be.
     pub fn last_key(&self) -> Seq {
         let last = catch_unwind(AssertUnwindSafe(|| self.store.blocks.last()));
         last.ok()
@@ -295,11 +302,13 @@ impl Unrecovered {
             .map_or(0, |(seq, _)| seq)
     }
 
-    /// Looks at the whole log again and goes on after the first damage: see [`Audit`]. On all cores; changes nothing in the folder that opening
-    /// it has not. Webhooks whose secret is in `keyring` are verified again. `progress` is told the last seq seen, from time to time.
+    /// Looks at the whole log again and goes on after the first damage: see [`Audit`]. On all
+    /// cores; changes nothing in the folder that opening it has not. Webhooks whose secret is in
+    /// `keyring` are verified again. `progress` is told the last seq seen, from time to time.
     ///
     /// # Errors
-    /// If the disk refuses, or the store breaks off where nobody expected it. What is damaged is no error: see [`Audit::findings`].
+    /// If the disk refuses, or the store breaks off where nobody expected it. What is damaged is no
+    /// error: see [`Audit::findings`].
     pub fn audit(self, keyring: &Keyring, progress: &dyn Fn(Seq)) -> Result<Audit, OpenError> {
         let Unrecovered { store, slots, folder, was_closed, .. } = self;
         let tiles = Tiles::look(&folder.join("tree"))
@@ -315,13 +324,15 @@ impl Unrecovered {
         Ok(audit)
     }
 
-    /// Looks through every record: that they can be unpacked, stand without gaps in order of their stamps, and lead to the root and the last leaf
-    /// that were acknowledged. Builds the dedupe index and sets the tiles right. On all cores. `progress` is told the last seq
-    /// seen, from time to time.
+    /// Looks through every record: that they can be unpacked, stand without gaps in order of their
+    /// stamps, and lead to the root and the last leaf that were acknowledged. Builds the dedupe
+    /// index and sets the tiles right. On all cores. `progress` is told the last seq seen, from
+    /// time to time.
     ///
     /// # Errors
-    /// [`OpenError::Diverged`] names the first bad record; [`OpenError::Disputed`] the first for which tiles and records contradict each other,
-    /// or that the tiles know and the store has no more, where no acknowledged root decides.
+    /// [`OpenError::Diverged`] names the first bad record; [`OpenError::Disputed`] the first for
+    /// which tiles and records contradict each other, or that the tiles know and the store has no
+    /// more, where no acknowledged root decides.
     pub fn recover(self, progress: &dyn Fn(Seq)) -> Result<SledLog, OpenError> {
         let Unrecovered { store, slots, checkpoint_file, folder, was_closed } = self;
         let io_error = |error| OpenError::Io { path: folder.join("tree"), error };
@@ -586,13 +597,15 @@ impl Log for SledLog {
 }
 
 impl SledLog {
-    /// Shows the blocks that hold records after `after`, up to the durable head, until `each` has enough. Returns the last seq shown.
+    /// Shows the blocks that hold records after `after`, up to the durable head, until `each` has
+    /// enough. Returns the last seq shown.
     fn each_block(
         &self,
         after: Seq,
         each: &mut dyn FnMut(&Block<'_>) -> Result<bool, String>,
     ) -> Result<Seq, ReadError> {
-        // sled shows what it has not yet flushed: the durable head is the bound, and it moves only between blocks.
+        // sled shows what it has not yet flushed: the durable head is the bound, and it moves only
+        // between blocks.
         let head = self.head.get();
         let mut last = after;
         if after >= head {
@@ -635,7 +648,8 @@ impl Drop for SledLog {
 }
 
 impl Store {
-    /// Leaves a folder of which nothing was changed as it was found: a start that is refused after a clean stop is refused again.
+    /// Leaves a folder of which nothing was changed as it was found: a start that is refused after
+    /// a clean stop is refused again.
     fn leave(&self, was_closed: bool) {
         if was_closed && self.db.flush().is_ok() {
             // If it stays, the next opening reads more from the disk, and believes in a power cut.
@@ -653,7 +667,8 @@ impl Store {
         self.cut_at.map(cut).unwrap_or_default()
     }
 
-    /// The bytes of whole blocks, parts put together, from the block that begins at `first` on, each under the seq of its key.
+    /// The bytes of whole blocks, parts put together, from the block that begins at `first` on,
+    /// each under the seq of its key.
     pub(super) fn blocks_from(
         &self,
         first: Seq,
@@ -744,7 +759,8 @@ impl Store {
             .map_err(|error| ReadError::Store(error.to_string()))?;
         let (key, value) = found.ok_or(ReadError::Absent { seq })?;
         let (first, part) = split_key(&key).ok_or(ReadError::Absent { seq })?;
-        // Nearly every block is one value, read where it lies; only a single large event is put together from parts.
+        // Nearly every block is one value, read where it lies; only a single large event is put
+        // together from parts.
         let whole;
         let bytes = if part == 0 {
             value.as_ref()
@@ -769,7 +785,8 @@ impl Store {
     }
 }
 
-/// First seq of the block, then the number of the part: both big-endian, so that keys sort as the log does.
+/// First seq of the block, then the number of the part: both big-endian, so that keys sort as the
+/// log does.
 pub(super) fn part_key(first_seq: Seq, part: usize) -> [u8; 10] {
     let mut key = [0; 10];
     let bytes = first_seq.to_be_bytes().into_iter().chain((part as u16).to_be_bytes());
@@ -795,7 +812,8 @@ fn open_sled(folder: &Path, cache_bytes: u64) -> Result<sled::Db, String> {
             .map_err(|_| "it panicked while opening".to_owned())?
             .map_err(|error| error.to_string())
     };
-    // The folder's own lock is held, so nobody else has the store: sled lets go of its lock a moment after its last handle is dropped.
+    // The folder's own lock is held, so nobody else has the store: sled lets go of its lock a
+    // moment after its last handle is dropped.
     let mut opened = open();
     for _ in 0..LOCK_TRIES_MAX {
         match &opened {
@@ -820,7 +838,8 @@ fn remove_snapshots(folder: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// After a stop that was not clean, what the kernel still holds of the store may be what a failed sync never wrote: read from the disk.
+/// After a stop that was not clean, what the kernel still holds of the store may be what a failed
+/// sync never wrote: read from the disk.
 fn forget_cached_pages(folder: &Path) -> io::Result<()> {
     match File::open(folder.join("db")) {
         Ok(file) => Ok(rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed)?),
@@ -829,7 +848,8 @@ fn forget_cached_pages(folder: &Path) -> io::Result<()> {
     }
 }
 
-/// Where what was written into sled's file ends, and zeros begin. Reads backwards from its end, mostly less than a segment.
+/// Where what was written into sled's file ends, and zeros begin. Reads backwards from its end,
+/// mostly less than a segment.
 fn written_end(folder: &Path) -> io::Result<u64> {
     let file = match File::open(folder.join("db")) {
         Ok(file) => file,
@@ -990,7 +1010,8 @@ mod tests {
         let log = open(folder.path());
         let mut bodies = Vec::new();
         for round in 0..24 {
-            // One event of nearly 1 MiB, a batch of nearly 4 MiB, and single events just below and above a value's size.
+            // One event of nearly 1 MiB, a batch of nearly 4 MiB, and single events just below and
+            // above a value's size.
             let sizes: Vec<usize> = match round % 4 {
                 0 => vec![1 << 20],
                 1 => vec![100_000; 41],

@@ -1,4 +1,5 @@
-//! Tests that change what is on disk behind the log's back: a start and an audit must notice, and say where.
+//! Tests that change what is on disk behind the log's back: a start and an audit must notice, and
+//! say where.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -44,7 +45,8 @@ fn act() -> Verified {
     .unwrap()
 }
 
-/// Of its 27 records 5 is a conflict, 3 has no id, 6 is an operator's; they stand in blocks of 1, 2, 4 and 20, the last in two frames.
+/// Of its 27 records 5 is a conflict, 3 has no id, 6 is an operator's; they stand in blocks of 1,
+/// 2, 4 and 20, the last in two frames.
 const HEAD: Seq = 27;
 const BLOCKS: [(Seq, Seq); 4] = [(1, 1), (2, 3), (4, 7), (8, 27)];
 
@@ -175,7 +177,8 @@ fn a_sound_log_is_found_sound_and_all_of_it_is_looked_at() {
 
 type Change = fn(&mut RecordParts);
 
-/// What is edited of one record by somebody who makes the checks fit, and which part is found to be wrong.
+/// What is edited of one record by somebody who makes the checks fit, and which part is found to be
+/// wrong.
 const EDITS: [(&str, Change, Part); 12] = [
     ("a byte of the body", |record| *record.body.last_mut().unwrap() ^= 1, Part::Leaf),
     ("the body's length", |record| record.body.push(b' '), Part::Leaf),
@@ -235,7 +238,8 @@ const EDITS: [(&str, Change, Part); 12] = [
 #[test]
 fn an_edit_of_any_record_whose_checks_fit_again_is_named() {
     let original = sound();
-    // The first eight records in every way, the others in one way or another: each way opens a store.
+    // The first eight records in every way, the others in one way or another: each way opens a
+    // store.
     for (turn, (what, change, part)) in (0..).zip(EDITS) {
         for seq in (1..=HEAD).filter(|seq| *seq <= 8 || seq % EDITS.len() as Seq == turn) {
             let folder = original.copied();
@@ -522,7 +526,8 @@ fn cover(folder: &Path) {
 fn who_rewrites_tiles_and_checkpoint_as_well_is_found_by_a_root_that_somebody_else_holds() {
     let folder = sound().copied();
     let held = open(folder.path()).unwrap().root(HEAD).unwrap();
-    // Only the leaf covers the salt: who makes tiles and checkpoint anew leaves no trace in the folder.
+    // Only the leaf covers the salt: who makes tiles and checkpoint anew leaves no trace in the
+    // folder.
     edit(folder.path(), 6, |parts| parts.records[2].salt = [0; 16]);
     cover(folder.path());
     drop(open(folder.path()).unwrap());
@@ -575,7 +580,8 @@ fn flip_slot(folder: &Path, slot: usize) {
     fs::write(folder.join("checkpoint"), bytes).unwrap();
 }
 
-/// The number of the slot that was written last: the generation stands in the 8 bytes behind the magic.
+/// The number of the slot that was written last: the generation stands in the 8 bytes behind the
+/// magic.
 fn newest_slot(folder: &Path) -> usize {
     let bytes = fs::read(folder.join("checkpoint")).unwrap();
     let generation =
@@ -625,7 +631,8 @@ fn tiles_that_contradict_an_edit_for_which_no_root_vouches_keep_the_log_from_sta
                 "{how}"
             );
         }
-        // Tiles that agree contradict nothing, and neither do leaves that a power cut left unwritten.
+        // Tiles that agree contradict nothing, and neither do leaves that a power cut left
+        // unwritten.
         let folder = original.copied();
         unvouch(folder.path());
         assert_eq!(disputed(folder.path()), None, "{how}");
@@ -650,7 +657,8 @@ fn a_record_behind_the_surviving_slot_is_held_against_its_leaf_unless_a_power_cu
         }
         assert_eq!(disputed(damaged.path()).unwrap().0, 9);
     }
-    // Both slots whole, and tiles behind them that were never synced: after a power cut that is what may be left.
+    // Both slots whole, and tiles behind them that were never synced: after a power cut that is
+    // what may be left.
     let cut = original.copied();
     let before = checkpoint(cut.path()).1;
     rewrite(cut.path(), |blocks| drop(blocks.remove(&part_key(8, 0)[..])));
@@ -789,7 +797,8 @@ fn a_spoiled_file_is_told_or_made_right_and_never_found_sound_while_a_record_is_
             let is_sound = found.as_ref().is_ok_and(|audit| audit.findings_count == 0);
             match open(started.path()) {
                 Ok(log) => {
-                    // What starts is the log that it was, whatever was spoiled: records, root, proofs.
+                    // What starts is the log that it was, whatever was spoiled: records, root,
+                    // proofs.
                     assert_eq!(
                         (log.root(HEAD), log.read(0, 99, usize::MAX).as_ref()),
                         (Ok(root), Ok(&records)),

@@ -1,7 +1,9 @@
-//! The tree on disk: one file for each eighth level, each a row of hashes that only grows. docs/format.md says the bytes.
+//! The tree on disk: one file for each eighth level, each a row of hashes that only grows.
+//! docs/format.md says the bytes.
 //!
-//! Stretches of 256 hashes are tiles in the sense of <https://c2sp.org/tlog-tiles>. What stands between the stored levels is hashed anew when a
-//! tile is read, and a tile is believed only if it leads to the right edge, which is kept in memory: a damaged tile makes no proof.
+//! Stretches of 256 hashes are tiles in the sense of <https://c2sp.org/tlog-tiles>. What stands
+//! between the stored levels is hashed anew when a tile is read, and a tile is believed only if it
+//! leads to the right edge, which is kept in memory: a damaged tile makes no proof.
 //!
 //! All of it is derived from the log: it may be lost, and is made again at the next opening.
 
@@ -110,7 +112,8 @@ impl Tiles {
         Ok(Tiles { files: [open(0)?, open(1)?, open(2)?, open(3)?] })
     }
 
-    /// Adds leaves to the tree that ends in `edge`: one write for each file that grows. Overwrites what stands there. Survives a kill.
+    /// Adds leaves to the tree that ends in `edge`: one write for each file that grows. Overwrites
+    /// what stands there. Survives a kill.
     pub(super) fn grow(
         &self,
         edge: &mut Edge,
@@ -143,7 +146,8 @@ impl Tiles {
             .try_for_each(|file| file.file.sync_data())
     }
 
-    /// Writes what is missing in the files or different from the tree that they should hold, and cuts off what is beyond it.
+    /// Writes what is missing in the files or different from the tree that they should hold, and
+    /// cuts off what is beyond it.
     pub(super) fn settle(&self, rows: &Rows) -> io::Result<Settled> {
         let settled = self.compare(rows)?;
         for (file, row) in
@@ -190,8 +194,8 @@ impl Tiles {
         Ok(Some(bytes.as_chunks().0.to_vec()))
     }
 
-    /// The first record after `after` for which the files have another leaf than the records; a leaf of zeros was never written, but left so by
-    /// a power cut.
+    /// The first record after `after` for which the files have another leaf than the records; a
+    /// leaf of zeros was never written, but left so by a power cut.
     pub(super) fn first_other(&self, rows: &Rows, after: u64) -> io::Result<Option<u64>> {
         let [LevelFile { file, .. }, ..] = &self.files;
         let until = self.size()?.min(rows.leaves().len() as u64);
@@ -212,7 +216,8 @@ impl Tiles {
         Ok(None)
     }
 
-    /// The nodes of the tree that ends in `edge`. Tiles that are read are kept for as long as this is.
+    /// The nodes of the tree that ends in `edge`. Tiles that are read are kept for as long as this
+    /// is.
     pub(super) fn nodes(&self, edge: Edge) -> TileNodes<'_> {
         TileNodes { tiles: self, edge, read: RefCell::default() }
     }
@@ -269,7 +274,8 @@ fn top(hashes: &[Hash]) -> Option<Hash> {
     row.first().copied()
 }
 
-/// A tile with all that is above its hashes, row by row: each has half as many as the one before, and at most one is left over.
+/// A tile with all that is above its hashes, row by row: each has half as many as the one before,
+/// and at most one is left over.
 struct Tile {
     rows: Vec<Vec<Hash>>,
 }
@@ -322,7 +328,8 @@ impl TileNodes<'_> {
         Ok(tile)
     }
 
-    /// Whether each node that ends in the tile is the one that it ought to be: a full tile has one, the last of a file one for each bit of its width.
+    /// Whether each node that ends in the tile is the one that it ought to be: a full tile has one,
+    /// the last of a file one for each bit of its width.
     fn leads_to_the_edge(
         &self,
         level: u32,
@@ -408,7 +415,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let size = 70_000;
         let (tiles, edge) = grown(folder.path(), size, &[512]);
-        // Everything that may be asked of this part of the tree: what comes out is right, or an error.
+        // Everything that may be asked of this part of the tree: what comes out is right, or an
+        // error.
         let ask = || {
             let nodes = tiles.nodes(edge.clone());
             let asked = [300, 65_000, 69_999].map(|index| inclusion(&nodes, index, size));

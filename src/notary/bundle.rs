@@ -1,5 +1,5 @@
-//! One record with all that proves it, in one file of JSON: made where the log is, checked where nothing is but the file and a public key.
-//! docs/proofs.md says its form.
+//! One record with all that proves it, in one file of JSON: made where the log is, checked where
+//! nothing is but the file and a public key. docs/proofs.md says its form.
 
 use base64::prelude::*;
 use rollcall_projections::{Millis, Seq};
@@ -159,7 +159,8 @@ impl Bundle {
         if bundle.format == FORMAT { Ok(bundle) } else { Err(BundleError::Format(bundle.format)) }
     }
 
-    /// Checks everything in it by `keys`, and that it continues each of the checkpoints that the auditor holds.
+    /// Checks everything in it by `keys`, and that it continues each of the checkpoints that the
+    /// auditor holds.
     ///
     /// # Errors
     /// The first thing that is wrong.
@@ -188,7 +189,8 @@ impl Bundle {
         for older in &self.older {
             tied.push(older.open(keys, &checkpoint)?);
         }
-        // Two roots of one size are the worst that can be found, and no proof can lead from one to the other: this is said first.
+        // Two roots of one size are the worst that can be found, and no proof can lead from one to
+        // the other: this is said first.
         for held in held {
             fork(held, keys, &tied)?;
         }
@@ -223,7 +225,8 @@ impl Older {
     }
 }
 
-/// Refuses a checkpoint that the auditor holds beside another of the same log and size with another root.
+/// Refuses a checkpoint that the auditor holds beside another of the same log and size with another
+/// root.
 fn fork(held: &Note, keys: &[Verifier], others: &[Checkpoint]) -> Result<(), BundleError> {
     let held =
         held.open(keys).map_err(|error| BundleError::Held { size: held.claims().size, error })?;

@@ -1,5 +1,6 @@
-//! The checkpoints that end with a change of the key, signed by both keys. Whoever trusts the old key learns the new one from them, so they are
-//! kept for as long as the log is: once the old private key is gone, nobody can sign them again.
+//! The checkpoints that end with a change of the key, signed by both keys. Whoever trusts the old
+//! key learns the new one from them, so they are kept for as long as the log is: once the old
+//! private key is gone, nobody can sign them again.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -43,7 +44,8 @@ impl KeyHistory {
     }
 }
 
-/// Writes one into the folder, which is made if it is not there, and syncs it. What is there under its name already is written again.
+/// Writes one into the folder, which is made if it is not there, and syncs it. What is there under
+/// its name already is written again.
 pub(super) fn write(folder: &Path, size: Seq, note: &str) -> Result<(), KeyError> {
     let path = folder.join(file_name(size));
     let written = (|| {
@@ -56,7 +58,8 @@ pub(super) fn write(folder: &Path, size: Seq, note: &str) -> Result<(), KeyError
     written.map_err(|error| KeyError::Io { path: path.clone(), error })
 }
 
-/// Reads those in the folder that both keys of a change in the log have signed, by size. What else lies there is told of and passed over.
+/// Reads those in the folder that both keys of a change in the log have signed, by size. What else
+/// lies there is told of and passed over.
 ///
 /// # Errors
 /// If the folder cannot be read.

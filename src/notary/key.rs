@@ -1,8 +1,10 @@
 //! The key that signs checkpoints, and the files that hold it.
 //!
-//! The order of writes is the design. A key is written to `<file>.next` and synced; then the log takes the event that names it; then the checkpoint
-//! that ends with the event is signed by both keys, written and synced; then the file is renamed. Whatever a crash leaves, the log's last event of a
-//! key says which of the two files counts, and as long as the second signature is not on the disk both private keys are.
+//! The order of writes is the design. A key is written to `<file>.next` and synced; then the log
+//! takes the event that names it; then the checkpoint that ends with the event is signed by both
+//! keys, written and synced; then the file is renamed. Whatever a crash leaves, the log's last
+//! event of a key says which of the two files counts, and as long as the second signature is not on
+//! the disk both private keys are.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -123,7 +125,8 @@ impl Key {
     /// Writes a key file for its owner alone, in the place of whatever is there, and syncs it.
     pub(super) fn write(&self, path: &Path) -> Result<(), KeyError> {
         let io_error = |error| KeyError::Io { path: path.to_owned(), error };
-        // Without the public key: with it the file would be of the second version of PKCS#8, which OpenSSL does not read.
+        // Without the public key: with it the file would be of the second version of PKCS#8, which
+        // OpenSSL does not read.
         let mut pair = KeypairBytes { secret_key: self.signing.to_bytes(), public_key: None };
         let pem =
             pair.to_pkcs8_pem(LineEnding::LF).map_err(|_| KeyError::Malformed(path.to_owned()));
@@ -169,8 +172,8 @@ pub(super) fn sync_parent(path: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
 
-/// Where a file is once links are followed, also where the link leads to a file that is not there yet: what is renamed to its place must not take
-/// the place of the link.
+/// Where a file is once links are followed, also where the link leads to a file that is not there
+/// yet: what is renamed to its place must not take the place of the link.
 pub(super) fn resolved(path: PathBuf) -> PathBuf {
     match (fs::canonicalize(&path), fs::read_link(&path)) {
         (Ok(found), _) => found,

@@ -1,6 +1,8 @@
-//! What an auditor holds: checkpoints that a key signs, proofs over them, and bundles that prove one record on another machine.
+//! What an auditor holds: checkpoints that a key signs, proofs over them, and bundles that prove
+//! one record on another machine.
 //!
-//! It knows neither the engine nor the store: which records there are, and what the tree over them is, it is told.
+//! It knows neither the engine nor the store: which records there are, and what the tree over them
+//! is, it is told.
 
 mod bundle;
 mod handover;
@@ -42,8 +44,9 @@ pub struct KeyFiles {
 }
 
 impl KeyFiles {
-    /// `DATA/checkpoint-key.pub`, `DATA/checkpoint-key.handovers`, and the private key where it is told to be, or else in `DATA/checkpoint-key`.
-    /// Where that is a link, the file is where the link leads.
+    /// `DATA/checkpoint-key.pub`, `DATA/checkpoint-key.handovers`, and the private key where it is
+    /// told to be, or else in `DATA/checkpoint-key`. Where that is a link, the file is where the
+    /// link leads.
     pub fn of(data: &Path, private: Option<PathBuf>) -> KeyFiles {
         KeyFiles {
             private: key::resolved(private.unwrap_or_else(|| data.join("checkpoint-key"))),
@@ -70,9 +73,11 @@ struct Signer {
     key: Key,
     /// Signed by that key, by size.
     notes: BTreeMap<Seq, String>,
-    /// The checkpoints that end with a change of the key, signed by both, by size: none is ever forgotten.
+    /// The checkpoints that end with a change of the key, signed by both, by size: none is ever
+    /// forgotten.
     handovers: BTreeMap<Seq, String>,
-    /// The last of them could not be written, or the key file not renamed: until both are done no other change may begin.
+    /// The last of them could not be written, or the key file not renamed: until both are done no
+    /// other change may begin.
     unsettled: Option<Seq>,
 }
 
@@ -90,7 +95,8 @@ pub struct Change<'a> {
 impl Notary {
     /// Opens the key of the log `log_id`, whose keys' history is `history`.
     ///
-    /// A log without any key gets one. What a crash in the middle of a change left is brought to its end, or taken back.
+    /// A log without any key gets one. What a crash in the middle of a change left is brought to
+    /// its end, or taken back.
     ///
     /// # Errors
     /// [`KeyError::Lost`] and [`KeyError::Exchanged`] where the file is not the log's own.
@@ -122,7 +128,8 @@ impl Notary {
         Ok(notary)
     }
 
-    /// Opens the key as [`Notary::open`] does, and writes nothing: `None` where there is no key of this log, or none that can be read.
+    /// Opens the key as [`Notary::open`] does, and writes nothing: `None` where there is no key of
+    /// this log, or none that can be read.
     pub fn look(files: KeyFiles, log_id: [u8; 16], history: &KeyHistory) -> Option<Notary> {
         let origin = origin(log_id);
         let expected = expected(&files, &origin, history.key()).ok()??;
@@ -156,8 +163,9 @@ impl Notary {
         self.signer.lock().key.verifier(&self.origin)
     }
 
-    /// The signed checkpoint of the first `size` records, whose tree hash `root` is asked for unless the note was signed before. Where they end with
-    /// a change of the key, both keys have signed it. Waits for a change of the key in progress.
+    /// The signed checkpoint of the first `size` records, whose tree hash `root` is asked for
+    /// unless the note was signed before. Where they end with a change of the key, both keys have
+    /// signed it. Waits for a change of the key in progress.
     ///
     /// # Errors
     /// Those of `root`.
@@ -169,7 +177,8 @@ impl Notary {
         if let Some(note) = self.signer.lock().kept(size) {
             return Ok(note);
         }
-        // No key signs alone what holds the event of its own end: while the key changes, this waits, and may then find both signatures.
+        // No key signs alone what holds the event of its own end: while the key changes, this
+        // waits, and may then find both signatures.
         let _settled = self.changing.lock();
         if let Some(note) = self.signer.lock().kept(size) {
             return Ok(note);
@@ -181,8 +190,9 @@ impl Notary {
         Ok(note)
     }
 
-    /// The checkpoints of more than `after` and at most `until` records that end with a change of the key, signed by both keys, the smallest first,
-    /// with their sizes. Waits for a change of the key in progress.
+    /// The checkpoints of more than `after` and at most `until` records that end with a change of
+    /// the key, signed by both keys, the smallest first, with their sizes. Waits for a change of
+    /// the key in progress.
     pub fn handovers(&self, after: Seq, until: Seq) -> Vec<(Seq, String)> {
         let _settled = self.changing.lock();
         let signer = self.signer.lock();
@@ -194,10 +204,12 @@ impl Notary {
             .collect()
     }
 
-    /// Makes the key that is to come, and writes it beside the one that signs. Waits for another change in progress.
+    /// Makes the key that is to come, and writes it beside the one that signs. Waits for another
+    /// change in progress.
     ///
     /// # Errors
-    /// If it cannot be made or written, the change before could not be written and still cannot, or nobody knows what became of it.
+    /// If it cannot be made or written, the change before could not be written and still cannot, or
+    /// nobody knows what became of it.
     pub fn change(&self) -> Result<Change<'_>, KeyError> {
         let changing = self.changing.lock();
         // In the `.next` file is still the key that signs: it must not be overwritten.
@@ -212,7 +224,8 @@ impl Notary {
         Ok(Change { notary: self, next, from, to, _changing: changing })
     }
 
-    /// Writes the last hand-over, and only then puts the key that signs in the place of the one before.
+    /// Writes the last hand-over, and only then puts the key that signs in the place of the one
+    /// before.
     fn settle(&self) -> Result<(), KeyError> {
         let mut signer = self.signer.lock();
         let Some(size) = signer.unsettled else { return Ok(()) };
@@ -247,8 +260,9 @@ impl Signer {
 }
 
 impl Change<'_> {
-    /// The log has it: from now on the new key signs. What comes back is the checkpoint of the first `size` records, the event of the change the last
-    /// of them, signed by both keys: whoever trusts the old one learns the new one from it.
+    /// The log has it: from now on the new key signs. What comes back is the checkpoint of the
+    /// first `size` records, the event of the change the last of them, signed by both keys: whoever
+    /// trusts the old one learns the new one from it.
     pub fn adopt(self, size: Seq, root: [u8; 32]) -> String {
         let Change { notary, next, .. } = self;
         let checkpoint = Checkpoint { origin: notary.origin.clone(), size, root };
@@ -262,7 +276,8 @@ impl Change<'_> {
             note
         };
         if let Err(error) = notary.settle() {
-            // Both private keys are on the disk and the log names the new one, so that the next start, or the next change, brings this to its end.
+            // Both private keys are on the disk and the log names the new one, so that the next
+            // start, or the next change, brings this to its end.
             tracing::error!(%error, "the change of the checkpoint key is not written to its end: the new key is still in its `.next` file");
         }
         note
@@ -276,8 +291,9 @@ impl Change<'_> {
     }
 }
 
-/// Makes a key in the place of one that is lost. `record` has the log take the event that names the new public key, and it counts from then on:
-/// open the key again, with a history that ends with it. What comes back is the new public key.
+/// Makes a key in the place of one that is lost. `record` has the log take the event that names the
+/// new public key, and it counts from then on: open the key again, with a history that ends with
+/// it. What comes back is the new public key.
 ///
 /// # Errors
 /// If the key cannot be made or written, or was not recorded.
@@ -293,7 +309,8 @@ pub fn replace_key(
     if record(&to) { Ok(to) } else { Err(KeyError::Unrecorded) }
 }
 
-/// The public key that the key file must have: that of the log's last change, or before any the one that was written down first.
+/// The public key that the key file must have: that of the log's last change, or before any the one
+/// that was written down first.
 fn expected(
     files: &KeyFiles,
     origin: &str,
@@ -322,7 +339,8 @@ fn fit(path: &Path, origin: &str, expected: Option<&str>) -> Result<Option<Key>,
     }
 }
 
-/// Brings a change that a crash broke off to its end, if the log names the next key, and else takes it back.
+/// Brings a change that a crash broke off to its end, if the log names the next key, and else takes
+/// it back.
 fn settle_next(files: &KeyFiles, origin: &str, history: &KeyHistory) -> Result<(), KeyError> {
     let next = files.next();
     key::remove_part(&next)?;
@@ -348,8 +366,8 @@ fn settle_next(files: &KeyFiles, origin: &str, history: &KeyHistory) -> Result<(
     put_in_place(files)
 }
 
-/// The hand-over of a change that a crash broke off after the log took it: both private keys are there still. `None` if it was not so, or the key
-/// before is lost.
+/// The hand-over of a change that a crash broke off after the log took it: both private keys are
+/// there still. `None` if it was not so, or the key before is lost.
 fn unsettled(files: &KeyFiles, origin: &str, history: &KeyHistory) -> Option<(Seq, String)> {
     let event = history.events.last()?;
     let old = fit(&files.private, origin, Some(&event.from)).ok()??;
@@ -358,7 +376,8 @@ fn unsettled(files: &KeyFiles, origin: &str, history: &KeyHistory) -> Option<(Se
     Some((event.size, note::sign(&checkpoint, &[&old.signing, &new.signing])))
 }
 
-/// Puts the next key in the place of the one before, and syncs that; also where it was put there and only the sync is owed.
+/// Puts the next key in the place of the one before, and syncs that; also where it was put there
+/// and only the sync is owed.
 fn put_in_place(files: &KeyFiles) -> Result<(), KeyError> {
     let next = files.next();
     let put = if next.exists() {

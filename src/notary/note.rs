@@ -1,5 +1,6 @@
-//! Checkpoints: what a log's head is, signed. The text is that of <https://c2sp.org/tlog-checkpoint>, the signatures those of
-//! <https://c2sp.org/signed-note>, so that tools for other transparency logs read them as well.
+//! Checkpoints: what a log's head is, signed. The text is that of
+//! <https://c2sp.org/tlog-checkpoint>, the signatures those of <https://c2sp.org/signed-note>, so
+//! that tools for other transparency logs read them as well.
 
 use std::fmt;
 
@@ -153,7 +154,8 @@ impl Checkpoint {
         format!("{}\n{}\n{}\n", self.origin, self.size, BASE64_STANDARD.encode(self.root))
     }
 
-    /// Lines behind the third are extensions of somebody else: they are signed, and mean nothing here.
+    /// Lines behind the third are extensions of somebody else: they are signed, and mean nothing
+    /// here.
     fn parse(text: &str) -> Result<Checkpoint, NoteError> {
         let malformed = |what| NoteError::Malformed(what);
         let mut lines = text.strip_suffix('\n').unwrap_or(text).split('\n');
@@ -260,7 +262,8 @@ impl Line {
     }
 }
 
-/// The signed note of a checkpoint. A line is added for each of `keys`, which sign under the log's name.
+/// The signed note of a checkpoint. A line is added for each of `keys`, which sign under the log's
+/// name.
 pub(super) fn sign(checkpoint: &Checkpoint, keys: &[&SigningKey]) -> String {
     let text = checkpoint.text();
     let lines = keys.iter().map(|key| {

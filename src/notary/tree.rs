@@ -1,4 +1,5 @@
-//! What a Merkle proof proves: RFC 6962's tree, checked by the algorithms of RFC 9162, sections 2.1.3.2 and 2.1.4.2. It needs no log.
+//! What a Merkle proof proves: RFC 6962's tree, checked by the algorithms of RFC 9162, sections
+//! 2.1.3.2 and 2.1.4.2. It needs no log.
 
 use rollcall_projections::Seq;
 
@@ -28,7 +29,8 @@ pub fn includes(root: &Hash, size: Seq, seq: Seq, leaf: &Hash, hashes: &[Hash]) 
     last == 0 && hash == *root
 }
 
-/// Whether the tree of `to` records with the hash `to_root` begins with the `from` records of the tree with the hash `from_root`.
+/// Whether the tree of `to` records with the hash `to_root` begins with the `from` records of the
+/// tree with the hash `from_root`.
 pub fn is_consistent(
     from: Seq,
     from_root: &Hash,

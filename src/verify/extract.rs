@@ -21,7 +21,8 @@ const ULID_MS: std::ops::Range<u64> = 1_420_070_400_000..4_102_444_800_000;
 
 /// A body, read.
 pub struct Extracted<'a> {
-    /// The source's id: 1 to 255 bytes without control characters, not beginning with `op_`. `None`: the body is not an event.
+    /// The source's id: 1 to 255 bytes without control characters, not beginning with `op_`.
+    /// `None`: the body is not an event.
     pub event_id: Option<Cow<'a, str>>,
     /// The event's type, if the body has one.
     pub event_type: Option<Cow<'a, str>>,
@@ -40,7 +41,8 @@ pub struct Facts<'a> {
     pub statement: Statement<'a>,
 }
 
-/// Raise it whenever what [`extract`] reads from some body changes, or its encoding: older blocks are then extracted again.
+/// Raise it whenever what [`extract`] reads from some body changes, or its encoding: older blocks
+/// are then extracted again.
 pub const FACTS_VERSION: u16 = 2;
 
 /// [`Fact`], in a form that can be stored.
@@ -308,7 +310,8 @@ fn policy<'a>(
     Some(Statement::Policy { inactive_users, effective_from: moment(effective_from)? })
 }
 
-/// Reads a body; `signed_at` is the time of its signature, if it has one. Never fails: what cannot be used says why.
+/// Reads a body; `signed_at` is the time of its signature, if it has one. Never fails: what cannot
+/// be used says why.
 pub fn extract(body: &[u8], signed_at: Option<Millis>) -> Extracted<'_> {
     let not_an_event = |event_type| Extracted {
         event_id: None,
@@ -347,7 +350,8 @@ pub fn extract(body: &[u8], signed_at: Option<Millis>) -> Extracted<'_> {
     }
 }
 
-/// Whether two bodies under one event id say the same: equal bytes, or equal `event`, `data` and `created_at` as JSON values.
+/// Whether two bodies under one event id say the same: equal bytes, or equal `event`, `data` and
+/// `created_at` as JSON values.
 pub fn identical(a: &[u8], b: &[u8]) -> bool {
     if a == b {
         return true;
@@ -368,7 +372,8 @@ fn moment(value: Option<&RawValue>) -> Option<Millis> {
     time::parse(&json::string(value)?)
 }
 
-/// The time in an id that ends in a ULID (<https://github.com/ulid/spec>): 48 bits of milliseconds in its first ten digits.
+/// The time in an id that ends in a ULID (<https://github.com/ulid/spec>): 48 bits of milliseconds
+/// in its first ten digits.
 fn ulid_ms(event_id: &str) -> Option<Millis> {
     const DIGITS: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
     let ulid = event_id.rsplit('_').next()?.as_bytes();
@@ -637,7 +642,8 @@ fn slugs(role: Option<&RawValue>, roles: Option<&RawValue>) -> String {
     out
 }
 
-/// The email that a user shows: `email` if the snapshot has the key, else the primary of `emails`, else the first.
+/// The email that a user shows: `email` if the snapshot has the key, else the primary of `emails`,
+/// else the first.
 pub(crate) fn shown_email<'a>(
     email: Option<&'a RawValue>,
     emails: Option<&'a RawValue>,

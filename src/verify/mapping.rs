@@ -5,7 +5,8 @@ use std::collections::{BTreeSet, HashSet};
 use rollcall_projections::{GroupPattern, Mapping, Matches, Mode, Rule};
 use serde_json::{Map, Value, json};
 
-/// At most so many rules, roles in a list and roles in all, values of a rule; and so many bytes in a role or in any other text.
+/// At most so many rules, roles in a list and roles in all, values of a rule; and so many bytes in
+/// a role or in any other text.
 const RULES_MAX: usize = 1000;
 const ROLES_MAX: usize = 1000;
 const VALUES_MAX: usize = 1000;

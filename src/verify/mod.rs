@@ -1,6 +1,7 @@
 //! From bytes to proof: what enters the log has passed through here.
 //!
-//! [`Verified`] is the only thing that a log appends, and each variant of [`Proof`] is made by exactly one function of this module.
+//! [`Verified`] is the only thing that a log appends, and each variant of [`Proof`] is made by
+//! exactly one function of this module.
 
 mod attributes;
 mod extract;
@@ -70,10 +71,12 @@ pub struct Verified {
 }
 
 impl Verified {
-    /// Verifies a webhook: `header` is the value of `WorkOS-Signature`, `body` the raw bytes received, `now_ms` our clock.
+    /// Verifies a webhook: `header` is the value of `WorkOS-Signature`, `body` the raw bytes
+    /// received, `now_ms` our clock.
     ///
     /// # Errors
-    /// The first thing that is wrong: no header, a malformed one, no signature that fits, a time too far from ours.
+    /// The first thing that is wrong: no header, a malformed one, no signature that fits, a time
+    /// too far from ours.
     pub fn webhook(
         keyring: &Keyring,
         header: Option<&[u8]>,

@@ -1,4 +1,5 @@
-//! Operators: whoever holds an API key, and what they have done. An act is an event like any other, its key's name its author.
+//! Operators: whoever holds an API key, and what they have done. An act is an event like any other,
+//! its key's name its author.
 
 use bytes::Bytes;
 use hmac::Mac;
@@ -108,7 +109,8 @@ pub(crate) fn names_author(key_id: [u8; KEY_ID_BYTES], body: &[u8]) -> bool {
 }
 
 impl Verified {
-    /// An operator's act, recorded at `recorded_at`. Unlike a webhook it has no body until now: it is written here.
+    /// An operator's act, recorded at `recorded_at`. Unlike a webhook it has no body until now: it
+    /// is written here.
     ///
     /// # Errors
     /// If the operating system has no random bytes for its id.
@@ -187,7 +189,8 @@ mod tests {
         for wrong in ["", "sk_on", "sk_one ", "SK_ONE", "sk_oneX"] {
             assert_eq!(keys.identify(wrong), None, "{wrong}");
         }
-        // python3: hmac.new(b"sk_one", b"rollcall: name of this API key", "sha256").hexdigest()[:16]
+        // python3: hmac.new(b"sk_one", b"rollcall: name of this API key",
+        // "sha256").hexdigest()[:16]
         assert_eq!(key_name(one.key_id), "key_d106596dd66439f8");
         assert_eq!(
             ApiKeys::new(["sk_one"]).identify("sk_one"),

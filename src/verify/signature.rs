@@ -1,6 +1,7 @@
 //! Webhook signatures: `WorkOS-Signature: t=<ms>, v1=<hex>`, HMAC-SHA256 over `t.body`.
 //!
-//! Header and tolerance are those of <https://workos.com/docs/events/data-syncing/webhooks>; parsing is liberal where senders differ.
+//! Header and tolerance are those of <https://workos.com/docs/events/data-syncing/webhooks>;
+//! parsing is liberal where senders differ.
 
 use hmac::{Hmac, KeyInit, Mac};
 use rollcall_projections::Millis;
@@ -46,7 +47,8 @@ impl Rejection {
     }
 }
 
-/// The secrets that verify webhooks. Several may be active at once, so that one can be replaced without a gap.
+/// The secrets that verify webhooks. Several may be active at once, so that one can be replaced
+/// without a gap.
 pub struct Keyring {
     keys: Vec<Key>,
     tolerance_ms: u64,
@@ -65,13 +67,15 @@ impl std::fmt::Debug for Keyring {
 }
 
 impl Keyring {
-    /// A keyring of the whole secrets as given, any `whsec_` prefix included. Signatures count for `tolerance_ms` before and after our clock.
+    /// A keyring of the whole secrets as given, any `whsec_` prefix included. Signatures count for
+    /// `tolerance_ms` before and after our clock.
     pub fn new<'a>(secrets: impl IntoIterator<Item = &'a str>, tolerance_ms: u64) -> Keyring {
         let keys = secrets.into_iter().take(SECRETS_MAX).map(Key::new).collect();
         Keyring { keys, tolerance_ms }
     }
 
-    /// Checks again the signature that a record keeps, at whatever time it was made; `None` if the secret that verified it is not at hand.
+    /// Checks again the signature that a record keeps, at whatever time it was made; `None` if the
+    /// secret that verified it is not at hand.
     pub fn check_again(
         &self,
         t: Millis,
@@ -83,7 +87,8 @@ impl Keyring {
         Some(v1.ct_eq(&key.signature(t.to_string().as_bytes(), body)).into())
     }
 
-    /// Checks the signature in `header` over `body`. Every signature is tried with every secret, in constant time.
+    /// Checks the signature in `header` over `body`. Every signature is tried with every secret, in
+    /// constant time.
     pub(super) fn verify(
         &self,
         header: Option<&[u8]>,
@@ -148,7 +153,8 @@ struct Header<'a> {
 }
 
 impl<'a> Header<'a> {
-    /// Parts in any order, white space around them ignored, unknown labels skipped; exactly one time, at least one signature.
+    /// Parts in any order, white space around them ignored, unknown labels skipped; exactly one
+    /// time, at least one signature.
     fn parse(header: &'a [u8]) -> Option<Header<'a>> {
         let header = std::str::from_utf8(header).ok()?;
         let (mut time, mut signatures, mut labelled) = (None, Vec::new(), false);
@@ -171,10 +177,12 @@ impl<'a> Header<'a> {
                 _ => {}
             }
         }
-        // The record keeps the time as a number, from which the signed text must follow: no sign, no leading zero.
+        // The record keeps the time as a number, from which the signed text must follow: no sign,
+        // no leading zero.
         let t_text = time.filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()))?;
         let t: Millis = t_text.parse().ok().filter(|t: &Millis| t.to_string() == t_text)?;
-        // A `v1` that is no SHA-256 in hex fits no body: that is a mismatch, not a malformed header.
+        // A `v1` that is no SHA-256 in hex fits no body: that is a mismatch, not a malformed
+        // header.
         labelled.then_some(Header { t_text, t, signatures })
     }
 }

@@ -1,4 +1,5 @@
-//! A stage on which events arrive and operators act: before the model alone, or before a server with the model beside it.
+//! A stage on which events arrive and operators act: before the model alone, or before a server
+//! with the model beside it.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;

@@ -25,7 +25,8 @@ fn told(folder: &Path, number: &str) -> Server {
     server
 }
 
-/// When each record about a user was made, from what the API says of it, and how long after its event.
+/// When each record about a user was made, from what the API says of it, and how long after its
+/// event.
 fn recorded(server: &Server, id: &str) -> BTreeMap<u64, (String, String)> {
     fn gather(value: &Value, found: &mut BTreeMap<u64, (String, String)>) {
         if let (Some(seq), Some(recorded), Some(occurred)) =
@@ -49,7 +50,8 @@ fn recorded(server: &Server, id: &str) -> BTreeMap<u64, (String, String)> {
     found
 }
 
-/// The page with `@N` for when record N was made and `+N` for how long after its event, and with two spaces for more of them.
+/// The page with `@N` for when record N was made and `+N` for how long after its event, and with
+/// two spaces for more of them.
 fn without_this_day(page: &str, recorded: &BTreeMap<u64, (String, String)>) -> String {
     let mut out = String::new();
     for line in page.lines() {
@@ -79,8 +81,9 @@ fn who_left_and_when_that_was_learnt_is_one_page() {
     let folder = tempfile::tempdir().unwrap();
     let server = told(folder.path(), "0010");
     let page = out(&ask(&server, &["audit", "LFerreira@fennimore-textiles.example"]));
-    // His deletion of 1 June came as record 18, after a membership of 10 June, record 15, which it therefore never let begin: that group was
-    // over besides. The group of his first day, Weaving, ends with him.
+    // His deletion of 1 June came as record 18, after a membership of 10 June, record 15, which it
+    // therefore never let begin: that group was over besides. The group of his first day, Weaving,
+    // ends with him.
     let expected = "\
 Ludo Ferreira, lferreira@fennimore-textiles.example
 lost access on 2025-06-01 12:00:00.000 UTC: the user was deleted (user_deleted), by event_01JWNNSVG3N0QV1VC2ST3QS2G6, learnt +18 on @18 (record 18)
@@ -270,7 +273,8 @@ proof of record 16, by which access began: rollcall prove 16
 fn what_came_late_and_what_never_came_is_marked() {
     let folder = tempfile::tempdir().unwrap();
     let server = told(folder.path(), "0001");
-    // What was overtaken by less than a second is no surprise, and by how much it was here no test can say: the table names it all the same.
+    // What was overtaken by less than a second is no surprise, and by how much it was here no test
+    // can say: the table names it all the same.
     let table = out(&ask(&server, &["audit", "mcastellanos@halden-robotics.example", "--csv"]));
     let mut reader = csv::Reader::from_reader(table.as_bytes());
     let late: Vec<csv::StringRecord> =

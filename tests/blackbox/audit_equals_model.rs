@@ -1,5 +1,5 @@
-//! The naive model and the server agree about the audit calls: random histories in which operators act between the deliveries, random cuts
-//! and pages. What was answered once is answered again.
+//! The naive model and the server agree about the audit calls: random histories in which operators
+//! act between the deliveries, random cuts and pages. What was answered once is answered again.
 
 use std::collections::BTreeMap;
 
@@ -471,7 +471,8 @@ fn read_page(stage: &Stage, url: &str) -> (Vec<Value>, Option<String>, Option<St
     (items.iter().map(|item| comparable(stage, item)).collect(), cursor("before"), cursor("after"))
 }
 
-/// An item with numbers of the source by their text, and without what the model cannot know, once it is seen to be so.
+/// An item with numbers of the source by their text, and without what the model cannot know, once
+/// it is seen to be so.
 fn comparable(stage: &Stage, raw: &RawValue) -> Value {
     let mut item: Value = serde_json::from_str(raw.get()).unwrap();
     let exactly = exact(raw);
@@ -585,7 +586,8 @@ fn changes_differ(stage: &Stage, items: Vec<Value>, tally: &Tally) -> Option<Str
 
 // --- For whoever looks for the reason of a difference ---
 
-/// The first answer that differs, of every call for everybody, at every moment, as known at every record.
+/// The first answer that differs, of every call for everybody, at every moment, as known at every
+/// record.
 fn difference(stage: &Stage) -> Option<String> {
     let (world, now) = (&stage.world, now_ms());
     let paging = Paging { limit: 1000, order: "", back: false };

@@ -1,4 +1,5 @@
-//! What every comparison with the model shares: histories side by side, cuts, pages, and a tally of what was compared.
+//! What every comparison with the model shares: histories side by side, cuts, pages, and a tally of
+//! what was compared.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -17,8 +18,8 @@ use super::model::{Cut, World, rfc3339};
 /// By kind of answer: how many were compared, and how many of them had something in them.
 pub type Tally = Mutex<BTreeMap<&'static str, [u64; 2]>>;
 
-/// Checks as many histories as `ROLLCALL_MODEL_HISTORIES` says, or else `usual`, from number `ROLLCALL_MODEL_FIRST` on, or else 0. Whether these are
-/// at least as many as usual, and how many.
+/// Checks as many histories as `ROLLCALL_MODEL_HISTORIES` says, or else `usual`, from number
+/// `ROLLCALL_MODEL_FIRST` on, or else 0. Whether these are at least as many as usual, and how many.
 pub fn check_histories(usual: u64, check: impl Fn(u64) + Sync) -> (bool, u64) {
     let histories =
         std::env::var("ROLLCALL_MODEL_HISTORIES").map_or(usual, |text| text.parse().unwrap());

@@ -184,7 +184,8 @@ fn tree_hash(leaves: &[Hash]) -> Hash {
     }
 }
 
-/// Sizes and seqs about which a tree of 600 is asked: the small ones, and those beside the borders of tiles.
+/// Sizes and seqs about which a tree of 600 is asked: the small ones, and those beside the borders
+/// of tiles.
 fn asked_of_600() -> Vec<Seq> {
     [0..10, 126..130, 254..260, 510..515, 598..601]
         .into_iter()

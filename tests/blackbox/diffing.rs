@@ -1,8 +1,11 @@
-//! What differs between two moments, case by case: what happened, in the notation of `roles.rs`, between which moments, and every difference.
+//! What differs between two moments, case by case: what happened, in the notation of `roles.rs`,
+//! between which moments, and every difference.
 //!
-//! A question is `@1>@4` for two moments in seconds, `>` before or behind which nothing stands for the latest, `k3` behind a moment what was known at
-//! record 3, and `D ` before all of it the directory to which it is narrowed. An answer is `+user:U` for what was added, `-` for what was removed,
-//! `~user:U{…}` with the fields of what was changed, as the server wrote them; `member:U,G` and `role:U,dev`.
+//! A question is `@1>@4` for two moments in seconds, `>` before or behind which nothing stands for
+//! the latest, `k3` behind a moment what was known at record 3, and `D ` before all of it the
+//! directory to which it is narrowed. An answer is `+user:U` for what was added, `-` for what was
+//! removed, `~user:U{…}` with the fields of what was changed, as the server wrote them;
+//! `member:U,G` and `role:U,dev`.
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -340,7 +343,8 @@ fn bad_questions_about_differences_are_refused() {
 
 // --- The command ---
 
-/// One difference of each kind and change, of values that a table and a line of values must take as they are.
+/// One difference of each kind and change, of values that a table and a line of values must take as
+/// they are.
 const COMPANY: &str = r#"U{"email":"a@x","job_title":"Lead,Ops"}@1 V{"email":"v@x"}@1 G=Eng@1 H=Ops@1 +H,V@1 U{"email":"b@x","job_title":"\"=x\""}@3 +G,U@3 G=Dev@3 xV@3 map{default=member}@3"#;
 
 #[test]

@@ -268,7 +268,8 @@ fn an_event_that_was_served_is_served_the_same_for_ever() {
     };
     let (folder, server) = told(&[bare(1, 10)]);
     let first = server.get("/events?events=dsync.user.created");
-    // What comes later says more about the past: the directory's organization, and that the user is older.
+    // What comes later says more about the past: the directory's organization, and that the user is
+    // older.
     server.deliver(&other(
         "event_7",
         "dsync.activated",

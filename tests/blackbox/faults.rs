@@ -1,4 +1,5 @@
-//! What happens when the log fails, hangs, or is not there yet: a clear error in time, and nothing lost.
+//! What happens when the log fails, hangs, or is not there yet: a clear error in time, and nothing
+//! lost.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -141,7 +142,8 @@ fn after_an_append_in_doubt_nothing_is_taken_and_nothing_said_that_could_change(
             }
             assert!(told.load(Ordering::SeqCst), "whoever runs the engine is told");
             assert_eq!(server.call(get("/readyz")).await.1["code"], "log_unavailable");
-            // What is folded can still be asked about, but by the time of the batch in doubt nobody can say for ever what was known.
+            // What is folded can still be asked about, but by the time of the batch in doubt nobody
+            // can say for ever what was known.
             assert_eq!(server.call(get("/directory_users/ua")).await.0, StatusCode::OK);
             let by = |ms: i64| format!("/directories?known_at={}", super::model::rfc3339(ms));
             assert_eq!(server.call(get(&by(now_ms()))).await.1["code"], "log_unavailable");

@@ -1,4 +1,5 @@
-//! The feed of changes as whoever revokes sessions reads it: nothing missed, nothing twice, and no waiting longer than needed.
+//! The feed of changes as whoever revokes sessions reads it: nothing missed, nothing twice, and no
+//! waiting longer than needed.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -68,8 +69,8 @@ fn each_record_says_what_it_changed_and_a_late_one_when_that_was() {
     let at = |second: u32| format!("2026-01-01T00:00:{second:02}.000Z");
     let item =
         |seq: u64, change: &str, second: u32| (seq, change.to_owned(), "u".to_owned(), at(second));
-    // 2 is an update that changes nothing; 3 came late: the update after it had brought the user back, so that only the past is another. 4 is one
-    // more version of somebody who is there.
+    // 2 is an update that changes nothing; 3 came late: the update after it had brought the user
+    // back, so that only the past is another. 4 is one more version of somebody who is there.
     assert_eq!(said(&page), [item(1, "access_granted", 10), item(3, "history_changed", 15)]);
     let late = &page["data"][1];
     assert_eq!(
@@ -162,7 +163,8 @@ fn a_stop_does_not_wait_for_those_who_wait() {
         super::kit::API_KEY
     );
     waiting.write_all(request.as_bytes()).unwrap();
-    // Others are answered meanwhile, and with them time goes by in which the request must have been read.
+    // Others are answered meanwhile, and with them time goes by in which the request must have been
+    // read.
     for _ in 0..50 {
         feed(&server, "wait=0");
     }

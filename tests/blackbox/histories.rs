@@ -1,7 +1,9 @@
-//! Random histories in which every rule of semantics.md matters often, and random questions about them.
+//! Random histories in which every rule of semantics.md matters often, and random questions about
+//! them.
 //!
-//! The world is tiny, so that its events collide: a few people and groups, a handful of distinct milliseconds, ids in
-//! every form that a source may send. Events are made roughly in the order of their time, then delivered in another.
+//! The world is tiny, so that its events collide: a few people and groups, a handful of distinct
+//! milliseconds, ids in every form that a source may send. Events are made roughly in the order of
+//! their time, then delivered in another.
 
 #![allow(dead_code, unreachable_pub, clippy::expect_used, clippy::indexing_slicing)]
 
@@ -27,7 +29,8 @@ pub struct History {
     pub deliveries: Vec<Delivery>,
 }
 
-/// A GET: path and query decoded (all after the second slash of the path is the id), the cut beside them.
+/// A GET: path and query decoded (all after the second slash of the path is the id), the cut beside
+/// them.
 #[derive(Debug, Clone)]
 pub struct Question {
     pub path: String,
@@ -35,11 +38,12 @@ pub struct Question {
     pub cut: Cut,
 }
 
-/// No question looks past this, and no event but those of 2099 or without any time happens after it.
+/// No question looks past this, and no event but those of 2099 or without any time happens after
+/// it.
 pub const HORIZON: &str = "2026-11-01T00:00:00.000Z";
 
-/// The date of the few events ahead of the clock. None of them is spoiled or contradicted, so that each is listed for
-/// one reason only.
+/// The date of the few events ahead of the clock. None of them is spoiled or contradicted, so that
+/// each is listed for one reason only.
 const AHEAD: &str = "2099-03-04T05:06:07.008Z";
 
 type Object = Map<String, Value>;
@@ -54,7 +58,8 @@ pub fn history_of_roles(seed: u64) -> History {
     told(seed, Theme::Roles)
 }
 
-/// A short history in which people come and go, move, and directories stand still; updates say what was before, and mostly rightly.
+/// A short history in which people come and go, move, and directories stand still; updates say what
+/// was before, and mostly rightly.
 pub fn history_of_audit(seed: u64) -> History {
     told(seed, Theme::Audit)
 }
@@ -286,7 +291,8 @@ struct Teller {
     theme: Theme,
     /// Do the moments advance as the history is told?
     forward: bool,
-    /// How many events may be dated in 2099, or carry no time at all: each of them hides all that others say.
+    /// How many events may be dated in 2099, or carry no time at all: each of them hides all that
+    /// others say.
     budget_ahead: u32,
     budget_timeless: u32,
     told: usize,
@@ -594,7 +600,8 @@ impl Teller {
         }
     }
 
-    /// The fields of `last` that `data` has otherwise; of attributes those keys alone, more often than not.
+    /// The fields of `last` that `data` has otherwise; of attributes those keys alone, more often
+    /// than not.
     fn what_was_before(&mut self, last: &Object, data: &Object) -> Object {
         let mut previous = Object::new();
         for key in last.keys().chain(data.keys()) {

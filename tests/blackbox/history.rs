@@ -1,11 +1,15 @@
-//! Histories of users and groups, case by case: what was said, when it is asked, and every version with what it must tell.
+//! Histories of users and groups, case by case: what was said, when it is asked, and every version
+//! with what it must tell.
 //!
-//! A story is a list of events `what{fields}@second`, in the order in which they are delivered; the first has the id `a`, the second `b`, unless
-//! `#id` says otherwise. `created`, `updated` and `deleted` are of the user `U`, `added` and `removed` of its membership in `G`, with the fields of
-//! the user's snapshot; with a `g` before them they are of the group `G`, or carry the fields of the group's snapshot. `^{…}` is the context.
+//! A story is a list of events `what{fields}@second`, in the order in which they are delivered; the
+//! first has the id `a`, the second `b`, unless `#id` says otherwise. `created`, `updated` and
+//! `deleted` are of the user `U`, `added` and `removed` of its membership in `G`, with the fields
+//! of the user's snapshot; with a `g` before them they are of the group `G`, or carry the fields of
+//! the group's snapshot. `^{…}` is the context.
 //!
-//! A version is written `a:created{…}`: its event, what it is, and `changed` as the server wrote it, in which `D` stands for the directory that was
-//! none before; `?{…}` behind it is what was missed, `!` that it came late.
+//! A version is written `a:created{…}`: its event, what it is, and `changed` as the server wrote
+//! it, in which `D` stands for the directory that was none before; `?{…}` behind it is what was
+//! missed, `!` that it came late.
 
 use serde::Deserialize;
 use serde_json::value::RawValue;

@@ -1,4 +1,5 @@
-//! An index only proposes: at every cut a list holds exactly what asking for each thing by its id finds.
+//! An index only proposes: at every cut a list holds exactly what asking for each thing by its id
+//! finds.
 
 use std::collections::BTreeMap;
 

@@ -312,7 +312,8 @@ pub fn user(
     .to_string()
 }
 
-/// The rest of `Log` for a log that stands before another one, its field `log`, and has its own way with what is appended, folded and shown.
+/// The rest of `Log` for a log that stands before another one, its field `log`, and has its own way
+/// with what is appended, folded and shown.
 macro_rules! hand_on_the_rest {
     () => {
         fn read(

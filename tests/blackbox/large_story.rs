@@ -1,4 +1,5 @@
-//! An initial sync of 10,000 people, made from a seed: sent by several at once, out of order, with duplicates, and complete.
+//! An initial sync of 10,000 people, made from a seed: sent by several at once, out of order, with
+//! duplicates, and complete.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;

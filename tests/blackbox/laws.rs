@@ -102,7 +102,8 @@ fn any_answer_is_repeated_byte_for_byte_by_its_own_headers() {
         world.deliver(body, now);
         if index % 3 == 0 {
             let mut asked = question(&mut rng, &world);
-            // Asked about now, or about the past as it is known now, or by a time that has just begun.
+            // Asked about now, or about the past as it is known now, or by a time that has just
+            // begun.
             asked.cut.known_at = None;
             let unpinned = asked.cut.as_of_ms.is_none();
             let by_time = if rng.random_bool(0.2) {

@@ -1,5 +1,5 @@
-//! Black-box tests: the real binary, the real store in a temporary folder, real HTTP. Where a law speaks of the fold alone, or a fault
-//! must be made, the same road is walked in this process.
+//! Black-box tests: the real binary, the real store in a temporary folder, real HTTP. Where a law
+//! speaks of the fold alone, or a fault must be made, the same road is walked in this process.
 
 #![allow(unreachable_pub, reason = "the modules of a test binary are its own")]
 #![allow(

@@ -1,7 +1,8 @@
 //! The rules of semantics.md a second time, as plainly as they can be said.
 //!
-//! Nothing here is indexed or kept up to date: every answer is worked out again from the list of events, so that the
-//! server and this model can only agree by both being right. It shares no code with the server.
+//! Nothing here is indexed or kept up to date: every answer is worked out again from the list of
+//! events, so that the server and this model can only agree by both being right. It shares no code
+//! with the server.
 
 #![allow(dead_code, unreachable_pub, clippy::expect_used, clippy::indexing_slicing)]
 
@@ -50,7 +51,8 @@ pub struct Cut {
     pub known_at: Option<u64>,
 }
 
-/// All that was ever mentioned, so that questions can be made from it. Each list is sorted and free of repetitions.
+/// All that was ever mentioned, so that questions can be made from it. Each list is sorted and free
+/// of repetitions.
 #[derive(Debug, Clone, Default)]
 pub struct Ids {
     pub users: Vec<String>,
@@ -314,9 +316,9 @@ impl World {
         self.records.len() as u64
     }
 
-    /// The whole expected answer to GET `path` with these (decoded) query pairs at this cut: status and body. The path is
-    /// decoded too: all that follows the second slash is the id. What the texts leave open (the body for a bad
-    /// `limit`, say) comes back as 422 with null.
+    /// The whole expected answer to GET `path` with these (decoded) query pairs at this cut: status
+    /// and body. The path is decoded too: all that follows the second slash is the id. What the
+    /// texts leave open (the body for a bad `limit`, say) comes back as 422 with null.
     pub fn get(&self, path: &str, query: &[(String, String)], cut: Cut) -> (u16, Value) {
         let view = self.view(cut);
         let path = path.strip_prefix('/').unwrap_or(path);
@@ -353,8 +355,8 @@ impl World {
         }
     }
 
-    /// What the quarantine lists at the head, by seq: (seq, event_id, event, reason). For `clock_ahead` the signature's
-    /// time stands for recorded_at.
+    /// What the quarantine lists at the head, by seq: (seq, event_id, event, reason). For
+    /// `clock_ahead` the signature's time stands for recorded_at.
     pub fn quarantine(&self) -> Vec<(u64, Option<String>, Option<String>, String)> {
         let mut entries = Vec::new();
         for (index, record) in self.records.iter().enumerate() {
@@ -667,7 +669,8 @@ impl<'a> View<'a> {
         by_itself.or_else(by_others).unwrap_or("")
     }
 
-    /// The newest version of a user or group, whether or not its directory still stands; none after a tombstone.
+    /// The newest version of a user or group, whether or not its directory still stands; none after
+    /// a tombstone.
     fn newest_version(&self, wanted: Kind, wanted_id: &str) -> Option<Version<'a>> {
         let explicit = self.latest(|fact| matches!(fact, Fact::Entity { kind, id, .. } if *kind == wanted && id == wanted_id));
         if let Some(event) = explicit {
@@ -789,7 +792,8 @@ impl View<'_> {
             .unwrap_or(otherwise)
     }
 
-    /// A snapshot of a user or group in the API's shape (rule 14): in `directory`, said by an event of `at`.
+    /// A snapshot of a user or group in the API's shape (rule 14): in `directory`, said by an event
+    /// of `at`.
     fn completed(&self, kind: Kind, id: &str, directory: &str, data: &Object, at: i64) -> Value {
         let created_at =
             moment(data, "created_at").unwrap_or_else(|| self.first_seen(kind, id, at));
@@ -1114,7 +1118,8 @@ impl World {
         })
     }
 
-    /// What was known when the event was recorded, of what had happened when it did: so what is shown of it never changes.
+    /// What was known when the event was recorded, of what had happened when it did: so what is
+    /// shown of it never changes.
     fn view_of(&self, told: &Told) -> View<'_> {
         self.view(Cut { as_of_ms: Some(told.at), known_at: Some(told.seq) })
     }
@@ -1295,7 +1300,8 @@ fn shown_token(data: &Object, at: i64) -> Value {
     })
 }
 
-/// The shape, with what else the source sent; `named` are keys that the shape has a say in even where it leaves them out.
+/// The shape, with what else the source sent; `named` are keys that the shape has a say in even
+/// where it leaves them out.
 fn with_the_rest(shape: Value, data: &Object, named: &[&str]) -> Value {
     let mut whole = data.clone();
     whole.retain(|key, _| !named.contains(&key.as_str()));
@@ -1391,7 +1397,8 @@ fn moment(data: &Object, key: &str) -> Option<i64> {
 
 // --- Times ---
 
-/// Milliseconds since 1970: `YYYY-MM-DD`, `T`, `t` or a space, `HH:MM:SS`, an optional fraction, an optional zone.
+/// Milliseconds since 1970: `YYYY-MM-DD`, `T`, `t` or a space, `HH:MM:SS`, an optional fraction, an
+/// optional zone.
 pub fn read_time(text: &str) -> Option<i64> {
     let (date, rest) = (text.get(..10)?, text.get(10..)?);
     let rest = rest.strip_prefix(['T', 't', ' '])?;
@@ -1505,7 +1512,8 @@ pub fn rfc3339(ms: i64) -> String {
 mod tests {
     use super::*;
 
-    /// A world told of events at given seconds of one minute; their ids are e01, e02 … unless said otherwise.
+    /// A world told of events at given seconds of one minute; their ids are e01, e02 … unless said
+    /// otherwise.
     #[derive(Default)]
     pub(super) struct Story {
         pub(super) world: World,

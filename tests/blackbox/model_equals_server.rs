@@ -1,4 +1,5 @@
-//! The naive model and the server agree: random histories, random deliveries, random questions in both clocks.
+//! The naive model and the server agree: random histories, random deliveries, random questions in
+//! both clocks.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -61,7 +62,8 @@ fn check(seed: u64, tally: &Mutex<Tally>) {
             "history {seed}, delivery {index}: {text}"
         );
         if rng.random_bool(0.02) {
-            // The moment after an answer and before the next: what `known_at` in time is asked with.
+            // The moment after an answer and before the next: what `known_at` in time is asked
+            // with.
             let moment = now_ms();
             while now_ms() == moment {}
             known_then.push((moment, world.head()));
@@ -221,7 +223,8 @@ fn walk(seed: u64, server: &Server, world: &World, rng: &mut StdRng) {
     }
 }
 
-/// A reader that asks from the beginning after each delivery, and must find all it found before, unchanged and in the same place.
+/// A reader that asks from the beginning after each delivery, and must find all it found before,
+/// unchanged and in the same place.
 struct Follower {
     types: Vec<&'static str>,
     /// By organization, the empty one for all: what was found.

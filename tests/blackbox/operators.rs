@@ -1,4 +1,5 @@
-//! What operators do is an event like any other: it counts from its moment, is known from its record, and never changes an earlier answer.
+//! What operators do is an event like any other: it counts from its moment, is known from its
+//! record, and never changes an earlier answer.
 
 use serde_json::{Value, json};
 

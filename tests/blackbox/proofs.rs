@@ -1,5 +1,6 @@
-//! What an auditor is given: checkpoints, proofs, the key and its changes, published checkpoints, and bundles. All of it is verified here by a
-//! naive verifier that has all leaves and recomputes everything from them, by RFC 6962 as it is written.
+//! What an auditor is given: checkpoints, proofs, the key and its changes, published checkpoints,
+//! and bundles. All of it is verified here by a naive verifier that has all leaves and recomputes
+//! everything from them, by RFC 6962 as it is written.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -464,7 +465,8 @@ fn a_changed_key_is_an_event_and_the_checkpoint_of_the_change_is_signed_by_both(
     assert!(is_signed(handover, &first) && is_signed(handover, &second));
     let leaves: Vec<Hash> = (1..=4).map(|seq| leaf(&server, seq)).collect();
     assert_eq!(claims(handover), (4, root(&leaves)));
-    // The event says so itself, to who asks for it by name, and no view but the list of events knows of it.
+    // The event says so itself, to who asks for it by name, and no view but the list of events
+    // knows of it.
     let listed = server.get("/events?events=rollcall.checkpoint_key.changed").json();
     let data = &listed["data"][0]["data"];
     assert_eq!(
@@ -516,7 +518,8 @@ fn a_change_of_key_survives_a_crash_at_each_of_its_steps() {
     drop(server);
     let new = fs::read(&private).unwrap();
     assert_ne!(old, new);
-    // Killed after the log took the event and before anything of it was written: the second signature is made up for.
+    // Killed after the log took the event and before anything of it was written: the second
+    // signature is made up for.
     fs::write(&next, &new).unwrap();
     fs::write(&private, &old).unwrap();
     fs::remove_dir_all(folder.path().join("checkpoint-key.handovers")).unwrap();
@@ -530,7 +533,8 @@ fn a_change_of_key_survives_a_crash_at_each_of_its_steps() {
         (3, root(&(1..=3).map(|seq| leaf(&server, seq)).collect::<Vec<_>>()))
     );
     drop(server);
-    // Killed after the next file was written and before the log took the event: the key that signed goes on.
+    // Killed after the next file was written and before the log took the event: the key that signed
+    // goes on.
     fs::write(&next, &old).unwrap();
     let server = Server::start(folder.path());
     assert_eq!((key(&server), next.exists()), (second.clone(), false));
@@ -606,7 +610,8 @@ fn checkpoints_are_published_at_the_start_each_period_and_at_a_stop_but_only_whe
     deliver(&server, 1..4);
     let first = key(&server);
     assert_eq!(server.stop(), 0);
-    // Of the empty log nothing; at the stop all of it, whatever the thread that publishes at the start met.
+    // Of the empty log nothing; at the stop all of it, whatever the thread that publishes at the
+    // start met.
     let names = published(audit.path());
     assert!(names.ends_with(&[name_of(3)]) && !names.contains(&name_of(0)), "{names:?}");
     let kept = fs::read(audit.path().join(name_of(3))).unwrap();
@@ -957,7 +962,8 @@ fn nothing_is_proven_without_a_key_that_came_another_way() {
     fail(None, &["check", &file], 1, "no key is given");
     fail(None, &["check", &file, "--key", "no such file"], 1, "is no public key");
     fail(None, &["check", &file, "--key", &file], 1, "holds no public key");
-    // The table is for people, and says so to a program that wants keys; the bare keys are what it wants.
+    // The table is for people, and says so to a program that wants keys; the bare keys are what it
+    // wants.
     let table = audited.file("table", &succeed(Some(&audited.server), &["log-key", "show"]));
     fail(None, &["check", &file, "--key", &table], 1, "`rollcall log-key show --vkey > log.pub`");
     fail(None, &["check", &file, "--key", &audited.file("empty", "\n")], 1, "it is empty");
@@ -1038,7 +1044,8 @@ fn every_field_of_a_bundle_that_is_changed_takes_its_proof_away() {
                 }
             }
             Value::String(text) => {
-                // Some bytes of each kind: the first, the last, one in the middle, one more, one less.
+                // Some bytes of each kind: the first, the last, one in the middle, one more, one
+                // less.
                 for at in [0, text.len() / 2, text.len() - 3] {
                     let mut bytes = text.clone().into_bytes();
                     bytes[at] = if bytes[at] == b'A' { b'B' } else { b'A' };
@@ -1156,7 +1163,8 @@ fn two_signed_checkpoints_of_one_size_are_called_what_they_are() {
         1,
         "the log has shown two histories",
     );
-    // Also where the bundle carries both of them, as one has it that was asked to be tied to the other's.
+    // Also where the bundle carries both of them, as one has it that was asked to be tied to the
+    // other's.
     let mut both: Value = serde_json::from_str(&fs::read_to_string(&proof).unwrap()).unwrap();
     both["older"] = json!([{ "checkpoint": checkpoint(&two), "consistency": [] }]);
     let carries = folder.path().join("both.json");
@@ -1290,7 +1298,8 @@ fn a_whole_log_is_compared_with_checkpoints_that_somebody_else_kept() {
         succeed(None, &[&["verify", "--data", text(&data)], &both[..]].concat())
             .contains("the first 10 records are those of the checkpoint given")
     );
-    // The log with another past from record 5 on, whole in itself: nothing but a checkpoint kept elsewhere tells.
+    // The log with another past from record 5 on, whole in itself: nothing but a checkpoint kept
+    // elsewhere tells.
     let again = tempfile::tempdir().unwrap();
     let server = Server::start(again.path());
     deliver(&server, 1..5);

@@ -46,7 +46,8 @@ pub fn err(output: &Output) -> String {
     String::from_utf8(output.stderr.clone()).unwrap()
 }
 
-/// The cells of a table, its head left out. No cell of these tests has two spaces in it, and none but the last is empty.
+/// The cells of a table, its head left out. No cell of these tests has two spaces in it, and none
+/// but the last is empty.
 pub fn cells(table: &str) -> Vec<Vec<String>> {
     let row = |line: &str| {
         line.split("  ")

@@ -1,16 +1,21 @@
-//! Roles, case by case: what happened, in a small notation, when it is asked, and what the answer must be and why.
+//! Roles, case by case: what happened, in a small notation, when it is asked, and what the answer
+//! must be and why.
 //!
 //! Every row is answered by the model and by the server alike.
 //!
-//! A history is a list of happenings `what@second`; the first event has the id `a`, the second `b`, and so on. `U` and `V` are users, `G` and `H`
-//! groups, `D` and `E` directories, and all live in `D` unless `/E` says otherwise:
-//! `U@1` a version of a user, `U:inactive@1` in that state, `U{"level":3}@1` with these fields; `G=Eng@1` a version of a group with this name;
-//! `D=o@1` an activation with this organization, `!D@1` a deactivation; `xU@1`, `xG@1`, `xD@1` deletions; `+G,U@1` and `-G,U@1` a membership;
-//! `policy=delete@1` a policy from then on; `DELETE:D` an operator's deletion; `map{rules}@1` a mapping from then on, rules separated by `;`:
-//! `name:Eng=dev,ops`, `id:G=dev`, `glob:E*=dev`, `custom.level:3=dev` (an attribute), with `/in:D` or `/of:o` for its scope, `default=member`,
-//! `priority=ops,dev`, `highest=ops,dev` (only the highest).
+//! A history is a list of happenings `what@second`; the first event has the id `a`, the second `b`,
+//! and so on. `U` and `V` are users, `G` and `H` groups, `D` and `E` directories, and all live in
+//! `D` unless `/E` says otherwise: `U@1` a version of a user, `U:inactive@1` in that state,
+//! `U{"level":3}@1` with these fields; `G=Eng@1` a version of a group with this name; `D=o@1` an
+//! activation with this organization, `!D@1` a deactivation; `xU@1`, `xG@1`, `xD@1` deletions;
+//! `+G,U@1` and `-G,U@1` a membership; `policy=delete@1` a policy from then on; `DELETE:D` an
+//! operator's deletion; `map{rules}@1` a mapping from then on, rules separated by `;`:
+//! `name:Eng=dev,ops`, `id:G=dev`, `glob:E*=dev`, `custom.level:3=dev` (an attribute), with `/in:D`
+//! or `/of:o` for its scope, `default=member`, `priority=ops,dev`, `highest=ops,dev` (only the
+//! highest).
 //!
-//! A role is written `dev@2[0:G@3=c]`: since second 2, now because of rule 0 through G since second 3, by event c.
+//! A role is written `dev@2[0:G@3=c]`: since second 2, now because of rule 0 through G since second
+//! 3, by event c.
 
 use serde_json::{Value, json};
 
@@ -1080,7 +1085,8 @@ fn periods_are_paged_and_a_user_that_ever_was_has_them() {
         after = format!("&after={cursor}");
     }
     assert_eq!(found, all);
-    // Deleted, or not there yet at that moment: known all the same. Not known at that record: nobody.
+    // Deleted, or not there yet at that moment: known all the same. Not known at that record:
+    // nobody.
     assert!(
         list(server, &format!("/rollcall/v1/users/U/roles?as_of={}", rfc3339(moment(0))))
             .is_empty()

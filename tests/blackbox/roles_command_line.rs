@@ -1,4 +1,5 @@
-//! The commands about roles: mappings, assignments, the policy, a rebuild. The company is that of the story of roles.
+//! The commands about roles: mappings, assignments, the policy, a rebuild. The company is that of
+//! the story of roles.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Write};
@@ -50,7 +51,8 @@ fn id(story: &Story, called: &str) -> String {
     named.unwrap()["data"]["id"].as_str().unwrap().to_owned()
 }
 
-/// A server that was told of the company up to its reorganisation, nineteen records, and no mapping.
+/// A server that was told of the company up to its reorganisation, nineteen records, and no
+/// mapping.
 fn reorganised(folder: &Path) -> Server {
     let server = Server::start(folder);
     for event in &story().events[..19] {
@@ -120,7 +122,8 @@ fn a_mapping_in_toml_is_set_and_shown() {
         &["mapping", "set", &file, "--effective-from", ACTIVATED, "--note", "by name"],
     );
     let told = out(&output);
-    // Under it Amara has her duty, Devan his default, and nobody is in a group named Engineering; what is set is the twentieth record.
+    // Under it Amara has her duty, Devan his default, and nobody is in a group named Engineering;
+    // what is set is the twentieth record.
     for line in [
         "5 users have access: the roles of 5 would change, 5 would gain and 0 would lose a role; 3 would be left with default roles only",
         "warning: mapping.rules[0] (group Engineering): no group matches",
@@ -175,7 +178,8 @@ fn a_preview_reads_like_a_diff_and_changes_nothing() {
     let server = reorganised(&folder.path().join("data"));
     let file = written(folder.path(), "mapping", BY_NAME);
     out(&ask(&server, &["mapping", "set", &file, "--effective-from", ACTIVATED]));
-    // Amara leads the on-call duty, so that she has no default role to lose; Carmen is in the half without a rule, Elif in Operations.
+    // Amara leads the on-call duty, so that she has no default role to lose; Carmen is in the half
+    // without a rule, Elif in Operations.
     let diff = "\
 + developer   anwosu@larkspur-freight.example     because Platform Engineering
 + developer   blindgren@larkspur-freight.example  because Platform Engineering
@@ -407,7 +411,8 @@ fn roles_are_told_with_their_reason_and_cause() {
             ],
         ]
     );
-    // Three users of one organization were left to the default, as believed under the first mapping.
+    // Three users of one organization were left to the default, as believed under the first
+    // mapping.
     let then = ["--as-of", "2026-02-10T12:00:00Z", "--known-at", "20"];
     let output = ask(
         &server,
@@ -493,7 +498,8 @@ fn roles_are_told_with_their_reason_and_cause() {
 fn many_users_have_their_emails_beside_their_roles() {
     let folder = tempfile::tempdir().unwrap();
     let server = Server::start(folder.path());
-    // Ids of which each is the beginning of others, over more than a page, in two directories; every third has no email.
+    // Ids of which each is the beginning of others, over more than a page, in two directories;
+    // every third has no email.
     for n in 0..150 {
         let (directory, time) = (format!("directory_{}", n % 2), "2026-01-01T00:00:00Z");
         let event = super::kit::user(

@@ -1,4 +1,5 @@
-//! The naive model and the server agree about roles: random histories in which operators act between the deliveries, and random questions.
+//! The naive model and the server agree about roles: random histories in which operators act
+//! between the deliveries, and random questions.
 
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
@@ -13,8 +14,8 @@ use super::model::{Cut, rfc3339};
 use super::model_equals_server::first_difference;
 use super::performing::{Act, ROLES, Step, draw_mapping, effective_from, perform, pick};
 
-/// Histories in a run of the tests, from the same variables as for all other questions. `ROLLCALL_MODEL_SHRINK=7` looks for the smallest part of
-/// history 7 in which the two differ.
+/// Histories in a run of the tests, from the same variables as for all other questions.
+/// `ROLLCALL_MODEL_SHRINK=7` looks for the smallest part of history 7 in which the two differ.
 const HISTORIES: u64 = 120;
 
 /// In each history: questions of each kind.

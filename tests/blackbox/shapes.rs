@@ -1,5 +1,6 @@
-//! Every answer has the shape that client libraries need: `tests/schemas` says which, and was written from the API's documentation and the
-//! libraries' own parsers, not from what the server says.
+//! Every answer has the shape that client libraries need: `tests/schemas` says which, and was
+//! written from the API's documentation and the libraries' own parsers, not from what the server
+//! says.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -771,7 +772,8 @@ const TOKEN_KEYS: [&str; 6] =
     ["object", "id", "directory_id", "organization_id", "token_suffix", "created_at"];
 const MEMBERSHIP_KEYS: [&str; 4] = ["directory_id", "user", "group", "previous_attributes"];
 
-/// What the source sent beyond `known` is shown, byte for byte, and nothing else is; attributes are never touched.
+/// What the source sent beyond `known` is shown, byte for byte, and nothing else is; attributes are
+/// never touched.
 fn check_the_rest(shown: &RawObject<'_>, sent: &RawObject<'_>, known: &[&str], about: &str) {
     let rest = |object: &RawObject<'_>| -> BTreeMap<String, String> {
         object
@@ -1365,7 +1367,8 @@ fn samples() -> Vec<Sample> {
     ]
 }
 
-/// The paths of all values within the sample that are not the customer's own, objects of the customer's included.
+/// The paths of all values within the sample that are not the customer's own, objects of the
+/// customer's included.
 fn places(sample: &Sample) -> Vec<String> {
     let mut places = vec![String::new()];
     let mut next = 0;

@@ -1,4 +1,5 @@
-//! The smallest part of a history in which the model and the server differ, for whoever looks for the reason.
+//! The smallest part of a history in which the model and the server differ, for whoever looks for
+//! the reason.
 
 use serde_json::{Value, json};
 
@@ -14,7 +15,8 @@ pub fn smallest_of_roles(seed: u64) -> String {
     smallest(seed, history_of_roles(seed), difference_in_roles)
 }
 
-/// What is left of a history when every step is gone without which they still differ, and how they differ then.
+/// What is left of a history when every step is gone without which they still differ, and how they
+/// differ then.
 pub fn smallest(
     seed: u64,
     history: History,
@@ -81,7 +83,8 @@ fn describe(step: &Step) -> String {
     }
 }
 
-/// The first answer in which they differ, of every user's periods and all assignments at every moment, as known at every record.
+/// The first answer in which they differ, of every user's periods and all assignments at every
+/// moment, as known at every record.
 fn difference_in_roles(stage: &Stage) -> Option<String> {
     let (world, now) = (&stage.world, now_ms());
     let differ = |url: &str, model: Value| {

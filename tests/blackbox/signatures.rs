@@ -12,7 +12,8 @@ const E: &str = r#"{"hello":"world"}"#;
 const F: &str = r#"{"id":"event_01","event":"dsync.user.created","data":{"id":"user_1"}}"#;
 const G: &str = r#"{"object":"event","id":"event_01H","event":"dsync.user.updated","data":{"first_name":"Zoë 😀"},"created_at":"2024-01-01T00:00:00.000Z"}"#;
 
-/// Secret, time, signature and body, published by the makers of client libraries or computed from the definition.
+/// Secret, time, signature and body, published by the makers of client libraries or computed from
+/// the definition.
 const VECTORS: [(&str, &str, &str, &str); 7] = [
     (
         "2sAZJlbjP8Ce3rwkKEv2GfKef",

@@ -93,7 +93,8 @@ fn a_directory_shows_who_is_in_it_and_what_came_for_it() {
         (&second["state"], &second["initial_sync"], &second["users"]["active"]),
         (&json!("unlinked"), &json!(null), &json!(0))
     );
-    // The third is only named by a snapshot; the group in it has nothing to do with what came for others.
+    // The third is only named by a snapshot; the group in it has nothing to do with what came for
+    // others.
     let third = &directories[2];
     assert_eq!(
         (&third["groups"], &third["last_event_at"], &third["silent_ms"]),

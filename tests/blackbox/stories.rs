@@ -112,7 +112,8 @@ impl Story {
         );
     }
 
-    /// The acts that change something, at their places: what the others are answered depends on which events came before them.
+    /// The acts that change something, at their places: what the others are answered depends on
+    /// which events came before them.
     pub fn deeds(&self) -> impl Iterator<Item = &Act> + Clone {
         self.acts.iter().filter(|act| {
             act.status == 200 && act.method != "GET" && !act.path.ends_with("/preview")

@@ -21,7 +21,8 @@ pub fn cases() -> Vec<Case> {
 /// How many people, unless `ROLLCALL_CLIENTS_PEOPLE` says otherwise.
 const PEOPLE: usize = 300;
 
-/// All there is: the ids of the directories, of the users and groups of each, and of the members of each group.
+/// All there is: the ids of the directories, of the users and groups of each, and of the members of
+/// each group.
 #[derive(Debug, Default, PartialEq, Eq, Deserialize)]
 struct Everything {
     directories: Vec<String>,
@@ -74,7 +75,8 @@ fn generated(people: usize) -> Vec<String> {
 /// What a thing is, and in which directory.
 type Entities = BTreeMap<String, String>;
 
-/// Everything as it stands after all events: each applied in the order in which it happened, over plain maps.
+/// Everything as it stands after all events: each applied in the order in which it happened, over
+/// plain maps.
 fn replayed(bodies: &[String]) -> Everything {
     let mut ids = BTreeSet::new();
     let mut events: Vec<Value> =

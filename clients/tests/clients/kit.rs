@@ -1,4 +1,5 @@
-//! What the cases share: the server in a process of its own, feeding it, running a command to its end, catching webhooks.
+//! What the cases share: the server in a process of its own, feeding it, running a command to its
+//! end, catching webhooks.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -64,7 +65,8 @@ impl Server {
         server
     }
 
-    /// Delivers the webhooks of a file in their order. The first may come before the log is open: `send` tries again.
+    /// Delivers the webhooks of a file in their order. The first may come before the log is open:
+    /// `send` tries again.
     pub fn send(&self, events: &Path) {
         send(&format!("{}/webhooks/workos", self.url), events, 1);
     }

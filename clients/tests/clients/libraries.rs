@@ -1,4 +1,5 @@
-//! The libraries for Node and Python: what is missing to run them, and their installation, once for each lockfile.
+//! The libraries for Node and Python: what is missing to run them, and their installation, once for
+//! each lockfile.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -47,7 +48,8 @@ impl Library {
         }
     }
 
-    /// The command that runs a script with this library against `server`; installs the library first where it is not.
+    /// The command that runs a script with this library against `server`; installs the library
+    /// first where it is not.
     pub fn script(self, topic: &str, server: &Server) -> Command {
         let mut command = match self {
             Library::Node(version) => {
@@ -223,8 +225,9 @@ fn venv(version: u32) -> PathBuf {
     )
 }
 
-/// The folder of an installation that belongs to exactly these lockfiles. The commands of `how` run unless it is complete already. A lock keeps
-/// other processes waiting meanwhile, and the mark is written last: what was broken off is begun anew.
+/// The folder of an installation that belongs to exactly these lockfiles. The commands of `how` run
+/// unless it is complete already. A lock keeps other processes waiting meanwhile, and the mark is
+/// written last: what was broken off is begun anew.
 fn installed(
     name: &str,
     lockfiles: &[PathBuf],

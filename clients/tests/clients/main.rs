@@ -1,8 +1,9 @@
-//! Rollcall as the official client libraries see it: the real server, fed with signed webhooks, read by the libraries as applications use them.
-//! And its proofs as programs see them that share nothing with it.
+//! Rollcall as the official client libraries see it: the real server, fed with signed webhooks,
+//! read by the libraries as applications use them. And its proofs as programs see them that share
+//! nothing with it.
 //!
-//! This binary is the server as well: with `ROLLCALL_CLIENTS_AS_ROLLCALL=1` it is the command line of Rollcall. So nothing needs to know where a
-//! built server lies.
+//! This binary is the server as well: with `ROLLCALL_CLIENTS_AS_ROLLCALL=1` it is the command line
+//! of Rollcall. So nothing needs to know where a built server lies.
 
 #![allow(unreachable_pub, reason = "the modules of a test binary are its own")]
 #![allow(

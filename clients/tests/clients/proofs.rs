@@ -1,5 +1,6 @@
-//! Proofs checked by programs that share nothing with Rollcall: one in Python, written from docs/proofs.md alone, and one in Go over
-//! golang.org/x/mod/sumdb. Both must believe what is whole, and nothing of which one byte was changed. And the examples of the documents, run.
+//! Proofs checked by programs that share nothing with Rollcall: one in Python, written from
+//! docs/proofs.md alone, and one in Go over golang.org/x/mod/sumdb. Both must believe what is
+//! whole, and nothing of which one byte was changed. And the examples of the documents, run.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -59,7 +60,8 @@ fn bundle(server: &Server, record: &str, checkpoints: &[&Path]) -> Value {
     serde_json::from_str(&asked(server, &arguments)).unwrap()
 }
 
-/// Has a program judge bundles of a real server: whole ones, and one of them with each single byte changed.
+/// Has a program judge bundles of a real server: whole ones, and one of them with each single byte
+/// changed.
 fn judges(program: impl Fn() -> Command) {
     let server = Server::start();
     let events = kit::lines(&fixtures().join("0001-reorganisation/events.jsonl"));
@@ -93,8 +95,8 @@ fn judges(program: impl Fn() -> Command) {
     holds(&program, &server, &keys, [&older, &handover]);
 }
 
-/// Has a program tie a bundle to checkpoints that are held, by lines and by files: its own and its older ones, one that nothing ties to it, and one of
-/// another history, signed by the same key.
+/// Has a program tie a bundle to checkpoints that are held, by lines and by files: its own and its
+/// older ones, one that nothing ties to it, and one of another history, signed by the same key.
 fn holds(
     program: &impl Fn() -> Command,
     server: &Server,
@@ -138,7 +140,8 @@ fn holds(
     }
 }
 
-/// A checkpoint of the same size as the example's and another root, signed by its key, whose private half the document gives.
+/// A checkpoint of the same size as the example's and another root, signed by its key, whose
+/// private half the document gives.
 fn forked(note: &str) -> String {
     let key = SigningKey::from_bytes(&[1; 32]);
     let lines: Vec<&str> = note.lines().collect();
@@ -195,11 +198,13 @@ fn changes(bundle: &Value) -> Vec<(String, Value)> {
             let changed = String::from_utf8(flipped(text.as_bytes(), at)).unwrap();
             change(format!("{place} text {at}"), json!(format!("{changed}\n\n{lines}")));
         }
-        // A second signature would still hold: only where there is one must its change be noticed, and where there are two a wrong one as well.
+        // A second signature would still hold: only where there is one must its change be noticed,
+        // and where there are two a wrong one as well.
         for line in lines.lines() {
             let (name, signature) = line.rsplit_once(' ').unwrap();
             let bytes = BASE64_STANDARD.decode(signature).unwrap();
-            // From the fifth byte on: before stands the key's hash, and an unknown key's signature is passed over.
+            // From the fifth byte on: before stands the key's hash, and an unknown key's signature
+            // is passed over.
             for at in 4..bytes.len() {
                 let changed = format!("{name} {}", BASE64_STANDARD.encode(flipped(&bytes, at)));
                 change(format!("{place} signature {at}"), json!(note.replace(line, &changed)));

@@ -1,7 +1,8 @@
 //! Every `curl` line of README, run as it stands.
 //!
-//! In README each fenced block tagged `console` with lines that begin with `$ curl ` is a session: what follows each of them up to the next `$`
-//! or the end of the block is what it prints. There `[…]` on a line of its own stands for any lines.
+//! In README each fenced block tagged `console` with lines that begin with `$ curl ` is a session:
+//! what follows each of them up to the next `$` or the end of the block is what it prints. There
+//! `[…]` on a line of its own stands for any lines.
 
 use std::fs;
 use std::process::Command;
@@ -11,7 +12,8 @@ use super::kit::{self, Server, fixtures};
 use super::libraries::sources;
 use super::{Case, Needs};
 
-/// Whether README has such a session. With `true` their absence is a failure; with `false` their presence is, so that this cannot be forgotten.
+/// Whether README has such a session. With `true` their absence is a failure; with `false` their
+/// presence is, so that this cannot be forgotten.
 const README_HAS_SESSIONS: bool = true;
 
 /// The address that README shows.
@@ -38,7 +40,8 @@ struct Session {
     expected: Vec<String>,
 }
 
-/// The sessions of a Markdown text, in its order. A command that ends with a backslash goes on in the next line.
+/// The sessions of a Markdown text, in its order. A command that ends with a backslash goes on in
+/// the next line.
 fn sessions(markdown: &str) -> Vec<Session> {
     let mut sessions: Vec<Session> = Vec::new();
     let (mut inside, mut ours) = (false, false);
@@ -77,7 +80,8 @@ fn fits(expected: &[String], printed: &[&str]) -> bool {
     }
 }
 
-/// Runs every session of a Markdown text against a server that knows the first story; how many there were.
+/// Runs every session of a Markdown text against a server that knows the first story; how many
+/// there were.
 fn run(markdown: &str) -> Result<usize, String> {
     let sessions = sessions(markdown);
     if sessions.is_empty() {

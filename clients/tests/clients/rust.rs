@@ -105,7 +105,8 @@ async fn list(client: &Client, kind: &str, with: &Value) -> Result<Seen, Error> 
                 .collect();
             let (range_start, range_end) = (text(with, "range_start"), text(with, "range_end"));
             let organization_id = text(with, "organization_id");
-            // The library asks for the newest first unless told otherwise; the server's order is the log's.
+            // The library asks for the newest first unless told otherwise; the server's order is
+            // the log's.
             let params = ListEventsParams {
                 before,
                 after,

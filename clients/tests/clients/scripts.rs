@@ -1,4 +1,5 @@
-//! The cases that the libraries for Node and Python share: a script for each topic, the same questions for all.
+//! The cases that the libraries for Node and Python share: a script for each topic, the same
+//! questions for all.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -23,7 +24,8 @@ pub const TEN_TYPES: [&str; 10] = [
     "dsync.group.user_removed",
 ];
 
-/// How many people auto-pagination is tried with: pages of 10 end evenly nowhere, and pages of 100 neither.
+/// How many people auto-pagination is tried with: pages of 10 end evenly nowhere, and pages of 100
+/// neither.
 pub const MANY: usize = 235;
 
 pub fn cases() -> Vec<Case> {
@@ -104,7 +106,8 @@ fn pages(library: Library) {
     library.run("pages", &server, &[&directory, text(&file)]);
 }
 
-/// The directory, user and group of the odd story, whose ids hold a slash, a space and a per cent sign.
+/// The directory, user and group of the odd story, whose ids hold a slash, a space and a per cent
+/// sign.
 pub const ODD: [&str; 3] =
     ["directory_odd/50% of it", "directory_user_odd/50% of it", "directory_group_odd/50% of it"];
 
@@ -118,7 +121,8 @@ fn deletes(library: Library) {
     library.run("deletion", &server, &[&directory, &ids[0]]);
 }
 
-/// What `rollcall send` sends of the small story, and one delivery more whose header is an hour old.
+/// What `rollcall send` sends of the small story, and one delivery more whose header is an hour
+/// old.
 pub fn deliveries() -> (Vec<Delivery>, Delivery) {
     let deliveries = kit::caught(&story("events.jsonl"));
     let bodies: Vec<&str> = deliveries.iter().map(|delivery| delivery.body.as_str()).collect();
@@ -157,7 +161,8 @@ fn tail(library: Library, server: &Server, names: &str, after: Option<&str>) -> 
     serde_json::from_str(&printed).unwrap_or_else(|error| panic!("{error}: {printed}"))
 }
 
-/// Tails `events` in three goes, each beginning where the one before ended; between them the next webhooks arrive.
+/// Tails `events` in three goes, each beginning where the one before ended; between them the next
+/// webhooks arrive.
 pub fn tailed(events: &[String], mut tail: impl FnMut(&Server, Option<&str>) -> Read) -> Read {
     let server = Server::start();
     let mut read: Read = Vec::new();
@@ -204,7 +209,8 @@ fn reads_every_story(library: Library) {
             "organization.updated",
             "session.created",
         ],
-        // The library for Python has models for types outside dsync, which want more than the stories' webhooks say: those pass as they came.
+        // The library for Python has models for types outside dsync, which want more than the
+        // stories' webhooks say: those pass as they came.
         Library::Python(_) => &["dsync.deactivated", "dsync.token.created", "dsync.token.revoked"],
         Library::Node(_) => &[
             "dsync.deactivated",
@@ -220,8 +226,8 @@ fn reads_every_story(library: Library) {
     assert_eq!(read, listed(&events, &names));
 }
 
-/// The events of these types that `GET /events` must list, in the order of delivery: the first content under each id, if the fold can use it.
-/// Worked out from rules 6 to 9 without the server.
+/// The events of these types that `GET /events` must list, in the order of delivery: the first
+/// content under each id, if the fold can use it. Worked out from rules 6 to 9 without the server.
 pub fn listed(deliveries: &[String], names: &[&str]) -> Read {
     let mut ids = BTreeSet::new();
     let mut listed = Read::new();
@@ -297,7 +303,8 @@ fn receiver(library: Library) {
     let answer = answers.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
     assert_eq!(answer["refusals"], json!([]));
     let person = |id: usize, email: Value, state: &str, groups: Value| json!({"id": format!("directory_user_01JA{id:022}"), "email": email, "state": state, "groups": groups});
-    // Every webhook was in Rollcall before the receiver got the first: it reads how things stand at the end.
+    // Every webhook was in Rollcall before the receiver got the first: it reads how things stand at
+    // the end.
     let expected = json!({
         format!("directory_01JA{:022}", 1): [
             person(14, json!("dee+vpn@acme.example"), "active", json!([])),

@@ -1,4 +1,5 @@
-//! One company: who works there, in which groups, and what happens to them. Its history is told event by event, in order of `created_at`.
+//! One company: who works there, in which groups, and what happens to them. Its history is told
+//! event by event, in order of `created_at`.
 
 mod life;
 
@@ -120,7 +121,8 @@ pub(super) struct Company {
 impl Iterator for Company {
     type Item = (Millis, String);
 
-    /// The next event: when it happened, and its body. Times never decrease; of equal times, only memberships of a storm.
+    /// The next event: when it happened, and its body. Times never decrease; of equal times, only
+    /// memberships of a storm.
     fn next(&mut self) -> Option<(Millis, String)> {
         while self.told.is_empty() && self.proceed() {}
         self.told.pop_front()

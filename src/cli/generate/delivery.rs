@@ -37,8 +37,9 @@ impl<H: Iterator<Item = (Millis, String)>> Iterator for Merged<H> {
     }
 }
 
-/// Bodies in order of delivery. Of a late event the first attempt failed: it comes a minute to almost three days after what happened with it.
-/// A duplicate comes a second time, within a quarter of an hour. In memory is what is on its way.
+/// Bodies in order of delivery. Of a late event the first attempt failed: it comes a minute to
+/// almost three days after what happened with it. A duplicate comes a second time, within a quarter
+/// of an hour. In memory is what is on its way.
 pub(super) struct Delivery<H: Iterator<Item = (Millis, String)>> {
     history: Peekable<H>,
     dice: Dice,

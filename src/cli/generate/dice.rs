@@ -1,4 +1,5 @@
-//! Chance that is the same everywhere: only integers and exact fractions are drawn, in an order that the seed alone decides.
+//! Chance that is the same everywhere: only integers and exact fractions are drawn, in an order
+//! that the seed alone decides.
 
 use rand_pcg::Pcg64;
 use rand_pcg::rand_core::Rng;
@@ -9,7 +10,8 @@ pub(super) struct Dice(Pcg64);
 impl Dice {
     /// Each `stream` of a seed is a sequence of its own.
     pub(super) fn new(seed: u64, stream: u64) -> Dice {
-        // The stream goes into the state as well: sequences that differ in the increment alone begin too much alike.
+        // The stream goes into the state as well: sequences that differ in the increment alone
+        // begin too much alike.
         let state = u128::from(seed) << 64 | u128::from(stream.wrapping_mul(0x9E37_79B9_7F4A_7C15));
         Dice(Pcg64::new(state, u128::from(stream)))
     }

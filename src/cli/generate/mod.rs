@@ -24,12 +24,15 @@ const DELIVERY: u64 = u64::MAX;
 
 /// Make the history of companies that never were: webhook bodies, one a line, in order of delivery.
 ///
-/// Each directory is connected within a day of `--from`, sends its people, its groups and their memberships, and lives for `--days`: hires,
-/// moves, leavers, some of whom come back, changes of names and attributes, groups that come, go and are renamed, and now and then a department
-/// that is regrouped within a second. In every third directory, beginning with the second, leavers turn inactive; in the others they are deleted.
+/// Each directory is connected within a day of `--from`, sends its people, its groups and their
+/// memberships, and lives for `--days`: hires, moves, leavers, some of whom come back, changes of
+/// names and attributes, groups that come, go and are renamed, and now and then a department that
+/// is regrouped within a second. In every third directory, beginning with the second, leavers turn
+/// inactive; in the others they are deleted.
 ///
-/// The same arguments always give the same bytes: the clock is not read. A history that reaches into the future is taken by a server, but it
-/// refuses an `as_of` that lies ahead of its clock. Memory: some 300 bytes a person, and the bodies that are late at the time.
+/// The same arguments always give the same bytes: the clock is not read. A history that reaches
+/// into the future is taken by a server, but it refuses an `as_of` that lies ahead of its clock.
+/// Memory: some 300 bytes a person, and the bodies that are late at the time.
 #[derive(Args)]
 #[command(after_help = "\
 Exit codes: 0, also if the reader stops reading; 1 for a mistake in the arguments.
@@ -41,7 +44,8 @@ pub(super) struct Generate {
     /// How many people the initial syncs bring, all directories together
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     people: u64,
-    /// How many directories, each a company and an organization of its own; the first is the largest
+    /// How many directories, each a company and an organization of its own; the first is the
+    /// largest
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=100_000))]
     directories: u64,
     /// Another seed, another history
@@ -115,7 +119,8 @@ impl Generate {
     }
 }
 
-/// How many people each company has: at least one, the second half as many more as the first, the third a third, and so on.
+/// How many people each company has: at least one, the second half as many more as the first, the
+/// third a third, and so on.
 fn sizes(people: u64, directories: u64) -> Vec<u64> {
     let weight = |number: u64| u128::from(u64::MAX) / u128::from(number + 1);
     let total: u128 = (0..directories).map(weight).sum();

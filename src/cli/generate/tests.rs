@@ -95,7 +95,8 @@ impl Replay {
             "dsync.user.deleted" | "dsync.group.deleted" => {
                 let id = text(&data["id"]);
                 let before = self.known(&name).remove(&id).unwrap_or_else(|| panic!("{event}"));
-                // A leaver's last snapshot says that they are inactive, and is the one known otherwise.
+                // A leaver's last snapshot says that they are inactive, and is the one known
+                // otherwise.
                 let last = without_update(data.clone());
                 assert!(last.get("state").is_none_or(|state| state == "inactive"), "{event}");
                 let stateless = |mut snapshot: Value| {
@@ -295,7 +296,8 @@ fn a_department_is_regrouped_within_a_second() {
     assert!(busiest.iter().all(|event| department(event) == department(&busiest[0])));
     let count = |name: &str| busiest.iter().filter(|event| event["event"] == name).count();
     assert_eq!(count("dsync.group.user_added"), count("dsync.group.user_removed"));
-    // This seed hits one of the larger departments; in teams of eight, some stay where they are by chance.
+    // This seed hits one of the larger departments; in teams of eight, some stay where they are by
+    // chance.
     assert!(count("dsync.group.user_added") > 100, "{}", busiest.len());
 }
 

@@ -1,6 +1,7 @@
 //! The words that made companies and made people are made of.
 
-/// A department: its name, how many of a hundred people work there, its cost centre, and its titles from the first to the last step.
+/// A department: its name, how many of a hundred people work there, its cost centre, and its titles
+/// from the first to the last step.
 pub(super) struct Department {
     pub(super) name: &'static str,
     pub(super) weight: u64,

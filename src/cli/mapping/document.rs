@@ -16,7 +16,8 @@ pub(super) struct Document {
 }
 
 impl Document {
-    /// Reads a file, or standard input for `-`. Its name ends in `.toml` or `.json`; else what begins with `{` is JSON.
+    /// Reads a file, or standard input for `-`. Its name ends in `.toml` or `.json`; else what
+    /// begins with `{` is JSON.
     ///
     /// # Errors
     /// The caller's: it cannot be read, or is neither TOML nor JSON.

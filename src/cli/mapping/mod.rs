@@ -47,7 +47,8 @@ impl Mapping {
     }
 }
 
-/// Why a mapping was not taken: every mistake in it on a line of its own. `None`, where something else than the document is wrong.
+/// Why a mapping was not taken: every mistake in it on a line of its own. `None`, where something
+/// else than the document is wrong.
 fn mistakes(answer: &Answer, document: &str) -> Option<Failure> {
     use super::read::listing::{field_errors, flag};
     use super::table::harmless;

@@ -21,10 +21,12 @@ const LINES: usize = 1000;
 /// So many groups without a rule are named.
 const GROUPS_NAMED: usize = 10;
 
-/// What setting a mapping would change, as a diff: who would gain which role, and who would lose which. Nothing is set.
+/// What setting a mapping would change, as a diff: who would gain which role, and who would lose
+/// which. Nothing is set.
 ///
-/// FILE is the mapping in TOML or JSON, by its name's ending, else by what is in it; `-` reads standard input. A role that somebody would gain
-/// stands with the group or attribute that would give it; one that somebody would lose, with what gives it now.
+/// FILE is the mapping in TOML or JSON, by its name's ending, else by what is in it; `-` reads
+/// standard input. A role that somebody would gain stands with the group or attribute that would
+/// give it; one that somebody would lose, with what gives it now.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
@@ -125,7 +127,8 @@ pub(super) fn ask(
     }
 }
 
-/// Hands over the changes of a preview whose totals were asked for, at their moment, each as it came, in order of the users' ids.
+/// Hands over the changes of a preview whose totals were asked for, at their moment, each as it
+/// came, in order of the users' ids.
 fn changes(
     client: &Client,
     body: &Value,
@@ -167,7 +170,8 @@ fn show(
     width: Option<u16>,
     each: &mut dyn FnMut(&str) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
-    // What is printed later stands under what came before: every role is known beforehand, of the emails only how long most are.
+    // What is printed later stands under what came before: every role is known beforehand, of the
+    // emails only how long most are.
     let preview: Value = whole.json()?;
     let roles = preview.get("roles").and_then(Value::as_array).into_iter().flatten();
     let longest = roles

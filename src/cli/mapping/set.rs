@@ -17,10 +17,12 @@ use super::{PATH, mistakes};
 
 /// Set a mapping, from now on or from a past moment on.
 ///
-/// Says first what would change, and on a terminal asks. It replaces only the version with which it was compared: where somebody else has set
-/// another one meanwhile, nothing is set. What was believed before stays on record, and `--known-at` asks for it.
+/// Says first what would change, and on a terminal asks. It replaces only the version with which it
+/// was compared: where somebody else has set another one meanwhile, nothing is set. What was
+/// believed before stays on record, and `--known-at` asks for it.
 ///
-/// FILE is the mapping in TOML or JSON, as `rollcall mapping preview --help` shows it; `-` reads standard input.
+/// FILE is the mapping in TOML or JSON, as `rollcall mapping preview --help` shows it; `-` reads
+/// standard input.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:

@@ -18,17 +18,19 @@ const PATH: &str = "/rollcall/v1/changes";
 /// As many as a page may have.
 const PAGE: u64 = 1000;
 
-/// How long the server waits for something to come, in seconds: it answers well before a client gives up, and whoever stops reading is noticed.
+/// How long the server waits for something to come, in seconds: it answers well before a client
+/// gives up, and whoever stops reading is noticed.
 const WAIT_S: u64 = 5;
 
 /// The pauses while the server does not answer.
 const PAUSE: Duration = Duration::from_secs(1);
 const PAUSE_MAX: Duration = Duration::from_secs(30);
 
-/// Whose access and roles each record changed, one object a line, for programs; with --follow also those to come.
+/// Whose access and roles each record changed, one object a line, for programs; with --follow also
+/// those to come.
 ///
-/// In the order of the records. The `id` of a line, given as --after, goes on behind it: a script that ends sessions misses nothing, however long it
-/// was away.
+/// In the order of the records. The `id` of a line, given as --after, goes on behind it: a script
+/// that ends sessions misses nothing, however long it was away.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
@@ -36,7 +38,8 @@ Examples:
   rollcall changes --follow --after latest
   rollcall changes --follow --after \"$(cat last)\" | while read -r line; do end-sessions \"$line\"; echo \"$line\" | jq -r .id > last; done")]
 pub(in super::super) struct Changes {
-    /// Behind this line, by its `id`; behind everything of this record, by its number; or `latest`, for what comes from now on
+    /// Behind this line, by its `id`; behind everything of this record, by its number; or `latest`,
+    /// for what comes from now on
     #[arg(long, value_name = "ID|SEQ")]
     after: Option<String>,
     /// At most so many
@@ -62,7 +65,8 @@ impl Changes {
             while left > 0 {
                 let (told, next) = page(client, &after, left, 0)?;
                 left = left.saturating_sub(told);
-                // An empty page is not yet the end: the records that it passed may have changed nothing.
+                // An empty page is not yet the end: the records that it passed may have changed
+                // nothing.
                 if next == after {
                     break;
                 }
@@ -107,7 +111,8 @@ fn page(client: &Client, after: &str, limit: u64, wait_s: u64) -> Result<(u64, S
     Ok((page.data.len() as u64, next))
 }
 
-/// Prints what comes, until nobody reads any more. A server that is away is waited for, once it has answered.
+/// Prints what comes, until nobody reads any more. A server that is away is waited for, once it has
+/// answered.
 fn follow_feed(client: &Client, mut after: String, mut left: u64) -> Result<(), Failure> {
     let (mut answered, mut away, mut pause) = (false, false, PAUSE);
     while left > 0 {

@@ -14,7 +14,8 @@ use super::values::Values;
 
 /// Who lost access: when, why, how long after it was learnt, with which roles and groups.
 ///
-/// In order of when it happened. --since and --until go by that moment, both included. Whoever lost access several times stands there as often.
+/// In order of when it happened. --since and --until go by that moment, both included. Whoever lost
+/// access several times stands there as often.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
@@ -22,7 +23,8 @@ Examples:
   rollcall deprovisioned --organization org_… --since 2026-01-01 --until 2026-03-31T23:59:59.999Z --csv
   rollcall deprovisioned --email ana@example.com --known-at 29 --json")]
 pub(in super::super) struct Deprovisioned {
-    /// Then or later: an RFC 3339 time, a date, which is its first millisecond in UTC, or how long ago, such as 30d, 12h or 90m
+    /// Then or later: an RFC 3339 time, a date, which is its first millisecond in UTC, or how long
+    /// ago, such as 30d, 12h or 90m
     #[arg(long, value_name = "T", value_parser = moment)]
     since: Option<String>,
     /// Then or earlier, in the same ways
@@ -45,7 +47,8 @@ pub(in super::super) struct Deprovisioned {
     limit: Option<u64>,
     /// Comma-separated values under a line of names, for spreadsheets; roles and groups in JSON.
     ///
-    /// A value that a spreadsheet would calculate, since it begins with =, +, -, @ or a tab, has an apostrophe before it; numbers have none.
+    /// A value that a spreadsheet would calculate, since it begins with =, +, -, @ or a tab, has an
+    /// apostrophe before it; numbers have none.
     #[arg(long, conflicts_with = "json", help_heading = "Output")]
     csv: bool,
     #[command(flatten)]

@@ -19,8 +19,10 @@ use crate::json;
 
 /// What differs between two moments: users, groups, memberships and roles.
 ///
-/// FROM and TO are RFC 3339 times, dates, each its first millisecond in UTC, `latest`, or how long ago, such as 30d, 12h or 90m. A line for each difference, and of what was changed for each
-/// field, with its two values as they were written. In the table, the emails of users and the names of groups stand beside the ids, of the first thousand.
+/// FROM and TO are RFC 3339 times, dates, each its first millisecond in UTC, `latest`, or how long
+/// ago, such as 30d, 12h or 90m. A line for each difference, and of what was changed for each
+/// field, with its two values as they were written. In the table, the emails of users and the names
+/// of groups stand beside the ids, of the first thousand.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
@@ -37,7 +39,8 @@ pub(in super::super) struct Diff {
     /// Only users and groups that are in this directory, at each moment for itself
     #[arg(long, value_name = "ID")]
     directory: Option<String>,
-    /// What had been told by then counts at the first moment: a record's number, an RFC 3339 time or a date; without it, everything
+    /// What had been told by then counts at the first moment: a record's number, an RFC 3339 time
+    /// or a date; without it, everything
     #[arg(long, value_name = "SEQ|T")]
     from_known_at: Option<String>,
     /// The same at the second moment
@@ -48,7 +51,8 @@ pub(in super::super) struct Diff {
     limit: Option<u64>,
     /// Comma-separated values under a line of names, for spreadsheets; values of fields in JSON.
     ///
-    /// A value that a spreadsheet would calculate, since it begins with =, +, -, @ or a tab, has an apostrophe before it; numbers have none.
+    /// A value that a spreadsheet would calculate, since it begins with =, +, -, @ or a tab, has an
+    /// apostrophe before it; numbers have none.
     #[arg(long, conflicts_with = "json", help_heading = "Output")]
     csv: bool,
     #[command(flatten)]
@@ -62,7 +66,8 @@ const PATH: &str = "/rollcall/v1/diff";
 /// As many as a page may have.
 const PAGE: u64 = 1000;
 
-/// Of so many users and groups the table shows emails and names, each one being asked for; of more only the ids.
+/// Of so many users and groups the table shows emails and names, each one being asked for; of more
+/// only the ids.
 const CALLED_MAX: usize = 1000;
 
 const COLUMNS: [Column; 7] = [

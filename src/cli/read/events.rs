@@ -44,7 +44,8 @@ const PAUSE_MAX: Duration = Duration::from_secs(30);
 
 /// Events in the order in which they were recorded; with --follow also those to come.
 ///
-/// Without --type: every event about directories, users, groups and memberships. --from and --to go by the time at which it happened.
+/// Without --type: every event about directories, users, groups and memberships. --from and --to go
+/// by the time at which it happened.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
@@ -70,7 +71,8 @@ pub(in super::super) struct Events {
     /// At most so many; with --follow, so many of the last ones first [default with --follow: 10]
     #[arg(long, value_name = "N")]
     limit: Option<u64>,
-    /// Go on with new events as they come, until Ctrl-C: after the last ones, or after all that --after or --from ask for
+    /// Go on with new events as they come, until Ctrl-C: after the last ones, or after all that
+    /// --after or --from ask for
     #[arg(long, conflicts_with_all = ["as_of", "known_at"])]
     follow: bool,
     /// With --follow: how often to ask for new ones
@@ -148,7 +150,8 @@ fn subject(event: &RawValue) -> String {
     }
 }
 
-/// Whether an event happened within the bounds. Only the first page of a list is cut by the server: a cursor and bounds do not go together.
+/// Whether an event happened within the bounds. Only the first page of a list is cut by the server:
+/// a cursor and bounds do not go together.
 fn within(event: &RawValue, from: Option<Millis>, to: Option<Millis>) -> bool {
     if from.is_none() && to.is_none() {
         return true;
@@ -187,7 +190,8 @@ impl Events {
             return follower.follow(self.after, (!begins).then_some(self.limit.unwrap_or(LAST)));
         }
         let mut moment = self.moment;
-        // A cursor and bounds do not go together, but a cursor and a moment do: the pages behind the first end where the bounds do.
+        // A cursor and bounds do not go together, but a cursor and a moment do: the pages behind
+        // the first end where the bounds do.
         if let (None, Some((at, text))) = (&moment.as_of, until)
             && at <= time::now_ms()
         {
@@ -229,10 +233,12 @@ struct Event {
 }
 
 impl Follower {
-    /// Prints from behind `cursor`, or with `last` that many of the last events and then from there, until nobody reads any more.
+    /// Prints from behind `cursor`, or with `last` that many of the last events and then from
+    /// there, until nobody reads any more.
     ///
     /// # Errors
-    /// If the first answer cannot be had, or a later one is a refusal. A server that is away is waited for.
+    /// If the first answer cannot be had, or a later one is a refusal. A server that is away is
+    /// waited for.
     fn follow(&self, cursor: Option<String>, last: Option<u64>) -> Result<(), Failure> {
         let begun = match last {
             Some(count) => self.tail(usize::try_from(count).unwrap_or(usize::MAX))?,
@@ -295,7 +301,8 @@ impl Follower {
         Ok(found)
     }
 
-    /// The last `count` events, and the place to go on from: that of the last one, which `before=latest` asks for.
+    /// The last `count` events, and the place to go on from: that of the last one, which
+    /// `before=latest` asks for.
     fn tail(&self, count: usize) -> Result<Found, Failure> {
         let mut last = self.found(
             &Query::default().with("before", Some("latest")),
@@ -330,7 +337,8 @@ impl Follower {
     }
 }
 
-/// Waits so long, or until whoever reads standard output leaves, which a write would tell only with the next event.
+/// Waits so long, or until whoever reads standard output leaves, which a write would tell only with
+/// the next event.
 pub(super) fn wait(pause: Duration) -> Result<(), Failure> {
     let stdout = std::io::stdout();
     let mut watched = [PollFd::new(&stdout, PollFlags::empty())];

@@ -25,10 +25,12 @@ pub(in super::super) const ENCODED: &AsciiSet =
 #[derive(Args)]
 #[command(next_help_heading = "At which moment")]
 pub(in super::super) struct Moment {
-    /// What was true then: an RFC 3339 time, or a date, which is its first millisecond in UTC; without it, the latest
+    /// What was true then: an RFC 3339 time, or a date, which is its first millisecond in UTC;
+    /// without it, the latest
     #[arg(long, value_name = "T")]
     pub(in super::super) as_of: Option<String>,
-    /// What had been told by then: a record's number, an RFC 3339 time or a date; without it, everything
+    /// What had been told by then: a record's number, an RFC 3339 time or a date; without it,
+    /// everything
     #[arg(long, value_name = "SEQ|T")]
     known_at: Option<String>,
 }
@@ -149,7 +151,8 @@ pub(in super::super) fn ask(client: &Client, path: &str, scope: &str) -> Result<
     if answer.status == 200 { Ok(answer) } else { Err(refused(&answer, client, scope)) }
 }
 
-/// A list to be walked: `filters` go with each page, `first` with the first one only, which fixes the moment of all.
+/// A list to be walked: `filters` go with each page, `first` with the first one only, which fixes
+/// the moment of all.
 pub(in super::super) struct List<'a> {
     pub(in super::super) kind: &'a Kind,
     pub(in super::super) filters: Query,
@@ -194,7 +197,8 @@ impl List<'_> {
             if listed.count == limit {
                 return Ok(Listed { more: true, ..listed });
             }
-            // The moment of the first page is that of all; a server that does not name it is at least asked for the same again.
+            // The moment of the first page is that of all; a server that does not name it is at
+            // least asked for the same again.
             let pinned = |told: &Option<String>, name| {
                 told.clone().or_else(|| self.first.value(name).map(str::to_owned))
             };
@@ -241,7 +245,8 @@ impl List<'_> {
         self.kind.show(&rows, &listed)
     }
 
-    /// Every object of the list at `path`, as it came, and the parameters that ask for the same moment again.
+    /// Every object of the list at `path`, as it came, and the parameters that ask for the same
+    /// moment again.
     ///
     /// # Errors
     /// If a page cannot be had.
@@ -277,7 +282,8 @@ impl List<'_> {
         out.flush().map_err(|error| unwritten(&error))
     }
 
-    /// Walks the list and prints it: a line each as they come, or a table of the rows that `rows` makes of all, at the moment of which they are.
+    /// Walks the list and prints it: a line each as they come, or a table of the rows that `rows`
+    /// makes of all, at the moment of which they are.
     ///
     /// # Errors
     /// As of [`List::print`], and those of `rows`.
@@ -367,7 +373,8 @@ pub(in super::super) fn field_errors(answer: &Answer) -> Vec<FieldError> {
     serde_json::from_slice::<Problem>(&answer.body).unwrap_or_default().errors
 }
 
-/// Why a question was not answered, in the words of the command line. `scope` names the flags of which the list needs one.
+/// Why a question was not answered, in the words of the command line. `scope` names the flags of
+/// which the list needs one.
 pub(in super::super) fn refused(answer: &Answer, client: &Client, scope: &str) -> Failure {
     let problem: Problem = serde_json::from_slice(&answer.body).unwrap_or_default();
     let said =

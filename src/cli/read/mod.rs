@@ -1,4 +1,5 @@
-//! The commands that read: each asks a server over HTTP, one that runs or one of its own over a data folder, so that both answer alike.
+//! The commands that read: each asks a server over HTTP, one that runs or one of its own over a
+//! data folder, so that both answer alike.
 
 mod audit;
 mod changes;

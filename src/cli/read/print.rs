@@ -7,7 +7,8 @@ use serde_json::value::RawValue;
 
 use crate::json;
 
-/// An object of JSON as it came, on one line: only where a sender's own line breaks passed through is a break made a space.
+/// An object of JSON as it came, on one line: only where a sender's own line breaks passed through
+/// is a break made a space.
 pub(in super::super) fn one_line(json: &str) -> Cow<'_, str> {
     // Inside a string a line break is always escaped, so that these are between tokens.
     if json.contains(['\n', '\r']) {
@@ -27,14 +28,16 @@ pub(in super::super) fn width() -> Option<u16> {
     terminal.or_else(told)
 }
 
-/// Whether what goes to `out` may have colours: a terminal that has them, whose owner does not mind (<https://no-color.org>).
+/// Whether what goes to `out` may have colours: a terminal that has them, whose owner does not mind
+/// (<https://no-color.org>).
 pub(in super::super) fn coloured(out: &impl IsTerminal) -> bool {
     let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
     out.is_terminal() && set("NO_COLOR").is_none() && set("TERM").is_some_and(|term| term != "dumb")
 }
 
-/// The texts of an object; empty where there is none. What else the object holds is not looked at: it passes through from senders, and may be
-/// a number that no machine has or a text that is no Unicode.
+/// The texts of an object; empty where there is none. What else the object holds is not looked at:
+/// it passes through from senders, and may be a number that no machine has or a text that is no
+/// Unicode.
 pub(in super::super) fn texts<const N: usize>(object: &RawValue, names: [&str; N]) -> [String; N] {
     let found = json::fields(object.get(), names).unwrap_or([None; N]);
     found.map(|value| match json::string(value) {

@@ -19,7 +19,8 @@ use super::source::Source;
 
 /// Who has which role, since when, and because of what; now or at any past moment.
 ///
-/// A line for each reason: the group, the attribute or the default that gives the role, and the event with which that began.
+/// A line for each reason: the group, the attribute or the default that gives the role, and the
+/// event with which that began.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
@@ -253,7 +254,8 @@ fn rows(
     Ok(rows)
 }
 
-/// The emails of those who have roles, by id. Both lists are in order of id, so that a page of a directory's users serves many of them.
+/// The emails of those who have roles, by id. Both lists are in order of id, so that a page of a
+/// directory's users serves many of them.
 fn emails(
     client: &Client,
     assignments: &[Assignment],

@@ -21,7 +21,8 @@ const CACHES: Caches = Caches { documents: 64 << 20, store: 256 << 20 };
 #[command(next_help_heading = "Whom to ask")]
 pub(in super::super) struct Server {
     /// The server's URL [env: ROLLCALL_URL] [default: http://127.0.0.1:8080]
-    // Read from the environment by hand: a variable that is set must not stand in the way of `--data`.
+    // Read from the environment by hand: a variable that is set must not stand in the way of
+    // `--data`.
     #[arg(long, value_parser = http_url)]
     url: Option<String>,
     /// The key that the server takes, one of its ROLLCALL_API_KEYS
@@ -105,7 +106,8 @@ fn http_url(text: &str) -> Result<String, String> {
     }
 }
 
-/// Opens the folder as a server does, asks it, and closes it. Nobody else can ask: its key is random and told to nobody.
+/// Opens the folder as a server does, asks it, and closes it. Nobody else can ask: its key is
+/// random and told to nobody.
 fn over_folder<T, W>(folder: &Path, work: W) -> Result<T, Failure>
 where
     T: Send + 'static,

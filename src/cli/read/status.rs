@@ -18,9 +18,11 @@ use crate::time;
 
 const PATH: &str = "/rollcall/v1/stats";
 
-/// How much has been taken, how late, and what of it could not be used; and each directory, how large and how long silent.
+/// How much has been taken, how late, and what of it could not be used; and each directory, how
+/// large and how long silent.
 ///
-/// Duplicates and refused signatures are counted since the server started, everything else over the whole log.
+/// Duplicates and refused signatures are counted since the server started, everything else over the
+/// whole log.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:

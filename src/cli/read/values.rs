@@ -5,10 +5,12 @@ use std::io::{self, StdoutLock};
 
 use super::super::{Failure, unwritten};
 
-/// A table on standard output, quoted where need be (<https://www.rfc-editor.org/rfc/rfc4180>, but that a line ends in a line feed only).
+/// A table on standard output, quoted where need be (<https://www.rfc-editor.org/rfc/rfc4180>, but
+/// that a line ends in a line feed only).
 ///
-/// Cells hold what a company's directory said, and a spreadsheet calculates a cell that begins like a formula. Such a one gets an apostrophe in
-/// front, unless it is a number (<https://owasp.org/www-community/attacks/CSV_Injection>).
+/// Cells hold what a company's directory said, and a spreadsheet calculates a cell that begins like
+/// a formula. Such a one gets an apostrophe in front, unless it is a number
+/// (<https://owasp.org/www-community/attacks/CSV_Injection>).
 pub(super) struct Values(csv::Writer<StdoutLock<'static>>);
 
 impl Values {
@@ -51,7 +53,8 @@ impl Values {
     }
 }
 
-/// With which characters a cell begins that a spreadsheet may calculate, or may cut down to one that it does.
+/// With which characters a cell begins that a spreadsheet may calculate, or may cut down to one
+/// that it does.
 const FORMULA: &[u8] = b"=+-@\t\r\n";
 
 /// A cell as it is written: an apostrophe before what a spreadsheet would calculate.
@@ -64,7 +67,8 @@ fn harmless(cell: &[u8]) -> Cow<'_, [u8]> {
     }
 }
 
-/// Whether a cell is a decimal number: digits, at most one sign, point and exponent, and nothing else.
+/// Whether a cell is a decimal number: digits, at most one sign, point and exponent, and nothing
+/// else.
 fn is_number(cell: &[u8]) -> bool {
     let plain = cell.iter().all(|byte| byte.is_ascii_digit() || b"+-.eE".contains(byte));
     plain && std::str::from_utf8(cell).is_ok_and(|cell| cell.parse::<f64>().is_ok())

@@ -1,7 +1,9 @@
-//! Rules 15 to 20 over time: who had access and was in which group since when, what ended it, and who believed what.
+//! Rules 15 to 20 over time: who had access and was in which group since when, what ended it, and
+//! who believed what.
 //!
-//! Nothing is kept here either: every period is found by looking at every moment at which anything happened, and at the millisecond before
-//! it. When the log took an event is known to the log alone: `recorded_at` and `delay_ms` are null.
+//! Nothing is kept here either: every period is found by looking at every moment at which anything
+//! happened, and at the millisecond before it. When the log took an event is known to the log
+//! alone: `recorded_at` and `delay_ms` are null.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -86,8 +88,8 @@ impl<'a> View<'a> {
         self.versions_of(kind, id).pop()
     }
 
-    /// The latest version that is no tombstone, with its directory: whatever a deletion says, it moves nobody. Of whom nothing else is known,
-    /// the deletion.
+    /// The latest version that is no tombstone, with its directory: whatever a deletion says, it
+    /// moves nobody. Of whom nothing else is known, the deletion.
     fn placed_version(&self, kind: Kind, id: &str) -> Option<(&'a Event, &'a str)> {
         let versions = self.versions_of(kind, id);
         let version =
@@ -122,7 +124,8 @@ impl<'a> View<'a> {
     /// The directory lets the user in.
     fn is_active_by_directory(&self, user: &str) -> bool {
         let Some((_, directory)) = self.placed_version(Kind::User, user) else { return false };
-        // Whoever was deleted since waits for a version of its own, and no longer for the directory.
+        // Whoever was deleted since waits for a version of its own, and no longer for the
+        // directory.
         let latest = self.latest_version(Kind::User, user).expect("a version");
         self.is_active_directory(directory) && self.outlives_deletion(latest, directory)
     }
@@ -216,7 +219,8 @@ impl World {
         periods
     }
 
-    /// The whole list that `GET users/{id}/access` pages through; `None` for a user never heard of by then.
+    /// The whole list that `GET users/{id}/access` pages through; `None` for a user never heard of
+    /// by then.
     pub fn access_periods(&self, user: &str, cut: Cut) -> Option<Vec<Value>> {
         let shape = |period: Access<'_>| {
             json!({
@@ -339,7 +343,8 @@ impl World {
         })
     }
 
-    /// The whole list that `GET users/{id}/groups` pages through; `None` for a user never heard of by then.
+    /// The whole list that `GET users/{id}/groups` pages through; `None` for a user never heard of
+    /// by then.
     pub fn groups_over_time(&self, user: &str, cut: Cut) -> Option<Vec<Value>> {
         let groups = self.view(cut).known(Kind::Group);
         let mut periods: Vec<Membership<'_>> =
@@ -349,7 +354,8 @@ impl World {
             .then(|| periods.iter().map(|period| self.membership_period(period)).collect())
     }
 
-    /// The whole list that `GET groups/{id}/members` pages through; `None` for a group never heard of by then.
+    /// The whole list that `GET groups/{id}/members` pages through; `None` for a group never heard
+    /// of by then.
     pub fn members_over_time(&self, group: &str, cut: Cut) -> Option<Vec<Value>> {
         let users = self.view(cut).known(Kind::User);
         let periods = users.into_iter().flat_map(|user| self.memberships(user, group, cut));
@@ -470,7 +476,8 @@ impl Lives {
         by_then.map_or_else(Holding::default, |(_, holding)| holding.clone())
     }
 
-    /// The first moment of the unbroken time up to the end in which `is_so`, if there was a time before it in which it was not.
+    /// The first moment of the unbroken time up to the end in which `is_so`, if there was a time
+    /// before it in which it was not.
     fn unbroken(&self, user: &str, is_so: impl Fn(&Holding) -> bool) -> Option<i64> {
         let life = self.of(user);
         let broken = life.iter().rposition(|(_, holding)| !is_so(holding))?;
@@ -625,7 +632,8 @@ pub fn change_key(change: &Value) -> [String; 4] {
 }
 
 impl<'a> View<'a> {
-    /// Directory and organization of the latest version, or tombstone, that has a directory; empty where none has.
+    /// Directory and organization of the latest version, or tombstone, that has a directory; empty
+    /// where none has.
     fn belongs_to(&self, user: &str) -> (String, String) {
         let directory_of = |event: &'a Event| match &event.fact {
             Fact::Entity { directory, .. } => directory.as_deref(),
@@ -658,7 +666,8 @@ const NOT_COMPARED: [&str; 6] =
 /// Fields whose keys are compared one by one.
 const OPEN: [&str; 2] = ["custom_attributes", "raw_attributes"];
 
-/// A JSON value in which numbers stand by their text, after `#`: a `Value` would take `1.0` for `1.00`.
+/// A JSON value in which numbers stand by their text, after `#`: a `Value` would take `1.0` for
+/// `1.00`.
 pub fn exact(raw: &RawValue) -> Value {
     match raw.get().trim_start().as_bytes().first() {
         Some(b'{') => raw_object(raw)
@@ -693,7 +702,8 @@ fn snapshot(world: &World, event: &Event, kind: Kind) -> Object {
 /// The name of a field, and what two sides say of it: null for nothing.
 type Pair = (String, Value, Value);
 
-/// Every field that either side names, with the keys of open fields one by one where both are objects or nothing.
+/// Every field that either side names, with the keys of open fields one by one where both are
+/// objects or nothing.
 fn pairs(left: &Object, right: &Object) -> Vec<Pair> {
     let names: BTreeSet<&String> = left
         .keys()
@@ -759,8 +769,8 @@ impl World {
         object_of("data").or_else(|| object_of("context"))
     }
 
-    /// The whole list that `GET users/{id}/history`, or that of a group, pages through, with numbers by their text; `None` for one never heard
-    /// of by then.
+    /// The whole list that `GET users/{id}/history`, or that of a group, pages through, with
+    /// numbers by their text; `None` for one never heard of by then.
     pub fn history(&self, what: &str, id: &str, cut: Cut) -> Option<Vec<Value>> {
         let kind = if what == "user" { Kind::User } else { Kind::Group };
         let versions = self.view(cut).versions_of(kind, id);

@@ -1,6 +1,7 @@
 //! Rules 18 and 21 to 26: what operators did, and the roles that follow.
 //!
-//! Again nothing is kept: who had which role since when is found by looking at every moment at which anything happened.
+//! Again nothing is kept: who had which role since when is found by looking at every moment at
+//! which anything happened.
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
@@ -167,7 +168,8 @@ impl World {
         seq
     }
 
-    /// Every moment at which anything can change, ascending: what happened, and what operators set from then on.
+    /// Every moment at which anything can change, ascending: what happened, and what operators set
+    /// from then on.
     pub fn turning_points(&self, cut: Cut) -> Vec<i64> {
         let happened = self.view(cut).events.into_iter().map(|event| event.at);
         let set = self
@@ -271,7 +273,8 @@ pub(super) fn raw_object(raw: &RawValue) -> Option<RawObject> {
     serde_json::from_str(raw.get()).ok()
 }
 
-/// The values that an attribute has, each as it would stand in a mapping: a string by its content, a number or boolean by its text.
+/// The values that an attribute has, each as it would stand in a mapping: a string by its content,
+/// a number or boolean by its text.
 fn attribute_values(snapshot: &RawValue, path: &str) -> Vec<String> {
     let mut names = path.split('.');
     if names.clone().next() == Some("previous_attributes") {
@@ -397,7 +400,8 @@ impl<'a> View<'a> {
         reasons
     }
 
-    /// By the mapping in force: those in `priority` in its order, then the others by name. `None` before the first mapping.
+    /// By the mapping in force: those in `priority` in its order, then the others by name. `None`
+    /// before the first mapping.
     pub(super) fn roles(&self, user: &str) -> Option<Vec<String>> {
         let mapping = self.mapping?;
         let held: BTreeSet<String> =
@@ -519,7 +523,8 @@ impl<'a> Past<'a> {
         let mut concerned: Vec<&Event> =
             here().filter(|event| self.concerns(&then, event, reason)).collect();
         if concerned.is_empty() {
-            // In the mode `highest_priority` a role also begins or ends with what another group gives.
+            // In the mode `highest_priority` a role also begins or ends with what another group
+            // gives.
             concerned = here().filter(|event| self.concerns_any_group(&then, event)).collect();
         }
         concerned.into_iter().map(Turn::Event).chain(set).max_by(Turn::compare)
@@ -542,7 +547,8 @@ impl<'a> Past<'a> {
 }
 
 impl<'a> View<'a> {
-    /// Explicit versions and tombstones; snapshots as far as no explicit one of their moment or an earlier one is known. In order.
+    /// Explicit versions and tombstones; snapshots as far as no explicit one of their moment or an
+    /// earlier one is known. In order.
     pub(super) fn versions_of(&self, kind: Kind, id: &str) -> Vec<&'a Event> {
         let explicit = |event: &&Event| matches!(&event.fact, Fact::Entity { kind: of, id: other, .. } if *of == kind && other == id);
         let first = self.events.iter().copied().filter(explicit).map(|event| event.at).min();
@@ -785,7 +791,8 @@ fn describe(setting: &Setting) -> Value {
 // --- Preview ---
 
 impl World {
-    /// The whole answer to a preview without pages. A mapping that would take effect after `as_of` changes nothing.
+    /// The whole answer to a preview without pages. A mapping that would take effect after `as_of`
+    /// changes nothing.
     pub fn preview(&self, proposed: &Value, effective_from_ms: Option<i64>, cut: Cut) -> Value {
         let view = self.view(cut);
         let late = cut.as_of_ms.zip(effective_from_ms).is_some_and(|(as_of, from)| from > as_of);
@@ -881,7 +888,8 @@ impl World {
 }
 
 impl View<'_> {
-    /// The rules that fit no group where they count, and the groups that no rule fits, wherever it counts.
+    /// The rules that fit no group where they count, and the groups that no rule fits, wherever it
+    /// counts.
     fn unmatched(&self, mapping: &Value) -> (Vec<Value>, Vec<Value>) {
         let alive: Vec<(&str, &str)> = self
             .known(Kind::Group)

@@ -79,8 +79,8 @@ struct OutOfUse {
 }
 
 impl Ending {
-    /// What is known of the end of a user's access at `at` for a `reason` of the API. Two more questions where the reason is a directory's and the event
-    /// the user's own, as after a move.
+    /// What is known of the end of a user's access at `at` for a `reason` of the API. Two more
+    /// questions where the reason is a directory's and the event the user's own, as after a move.
     ///
     /// # Errors
     /// If the server does not answer.
@@ -149,7 +149,8 @@ fn tells(step: &Step) -> bool {
         .any(|what| matches!(what, What::Version { change, .. } if change != "deleted"))
 }
 
-/// The directory that a user was said to be in at `at`, and whether the deciding event moved it there. Empty where nothing was said.
+/// The directory that a user was said to be in at `at`, and whether the deciding event moved it
+/// there. Empty where nothing was said.
 fn directory(steps: &[Step], at: &str, cause: &Cause) -> (String, bool) {
     let (mut directory, mut moved) = (String::new(), false);
     for step in steps.iter().filter(|step| step.at.as_str() <= at) {
@@ -207,7 +208,8 @@ impl OutOfUse {
     }
 }
 
-/// The number of an event's record; `None` of an event whose id could be taken for another record's number.
+/// The number of an event's record; `None` of an event whose id could be taken for another record's
+/// number.
 fn record_of(client: &Client, event: &str) -> Result<Option<u64>, Failure> {
     if event.bytes().all(|byte| byte.is_ascii_digit()) {
         return Ok(None);

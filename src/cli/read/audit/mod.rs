@@ -21,11 +21,14 @@ use ending::{Ending, Record};
 use person::Person;
 use timeline::{Access, Cause, Lists, Step};
 
-/// When, why and by which event somebody had and lost access: all that happened to a user, in order, with the proof's record.
+/// When, why and by which event somebody had and lost access: all that happened to a user, in
+/// order, with the proof's record.
 ///
-/// Below each event stands what it brought about: what changed of the user, access begun and ended, groups joined and left, roles gained and lost.
-/// A line with `!` says what is odd: an event learnt after something that happened later (by a second or more), an update that never came, a setting
-/// made for the past. Snapshots that stand in for a user's own events are named. An email may have been that of several users over time: each is told.
+/// Below each event stands what it brought about: what changed of the user, access begun and ended,
+/// groups joined and left, roles gained and lost. A line with `!` says what is odd: an event learnt
+/// after something that happened later (by a second or more), an update that never came, a setting
+/// made for the past. Snapshots that stand in for a user's own events are named. An email may have
+/// been that of several users over time: each is told.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
@@ -38,7 +41,8 @@ pub(in super::super) struct Audit {
     user: String,
     /// Comma-separated values under a line of names, for spreadsheets; values of fields in JSON.
     ///
-    /// A value that a spreadsheet would calculate, since it begins with =, +, -, @ or a tab, has an apostrophe before it; numbers have none.
+    /// A value that a spreadsheet would calculate, since it begins with =, +, -, @ or a tab, has an
+    /// apostrophe before it; numbers have none.
     #[arg(long, conflicts_with = "json", help_heading = "Output")]
     csv: bool,
     #[command(flatten)]
@@ -149,7 +153,8 @@ impl Audit {
 }
 
 impl Timeline {
-    /// Asks for all that is known of a user at a moment; all answers are of the moment of the first.
+    /// Asks for all that is known of a user at a moment; all answers are of the moment of the
+    /// first.
     ///
     /// # Errors
     /// The caller's, for a user that nobody ever spoke of.
@@ -208,7 +213,8 @@ impl Timeline {
         }
     }
 
-    /// For programs: who it is, then every object that the server sent, each with its kind, by when it began.
+    /// For programs: who it is, then every object that the server sent, each with its kind, by when
+    /// it began.
     fn lines(&self) -> Result<String, Failure> {
         let Timeline { who, verdict, ending, lists, as_of, known_at, .. } = self;
         let (since, lost_at, reason) = match verdict {

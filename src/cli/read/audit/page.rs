@@ -24,7 +24,8 @@ struct Line {
     style: Style,
 }
 
-/// The whole page of one user. What is longer than a line of `width` places is cut, but for the head and for what proves it.
+/// The whole page of one user. What is longer than a line of `width` places is cut, but for the
+/// head and for what proves it.
 pub(super) fn page(timeline: &Timeline, width: Option<u16>, coloured: bool) -> String {
     let mut lines = head(timeline);
     lines.push(Line { text: String::new(), style: Style::new() });
@@ -131,7 +132,8 @@ fn told(cause: &Cause) -> String {
     )
 }
 
-/// How long after it happened an event was learnt of, or how long after the moment for which it was made a setting was.
+/// How long after it happened an event was learnt of, or how long after the moment for which it was
+/// made a setting was.
 fn learnt(step: &Step) -> String {
     format!("{} {}", if step.is_for_the_past() { "set" } else { "learnt" }, delay(step.delay_ms()))
 }
@@ -267,7 +269,8 @@ fn value(json: &str) -> String {
     }
 }
 
-/// A user that is described as a whole: first what says who it is, and of the provider's own copy only that it is there.
+/// A user that is described as a whole: first what says who it is, and of the provider's own copy
+/// only that it is there.
 fn whole(changed: &[Field]) -> String {
     let place = |name: &str| FIRST.iter().position(|first| *first == name).unwrap_or(FIRST.len());
     let told = |field: &&Field| {
@@ -302,7 +305,8 @@ mod tests {
         Field { name: name.into(), values: [from.into(), to.into()] }
     }
 
-    /// Created on 1 March; a group left on the 2nd, learnt last; a mapping of the 5th set for the 3rd; deleted on the 4th by a clock that is ahead.
+    /// Created on 1 March; a group left on the 2nd, learnt last; a mapping of the 5th set for the
+    /// 3rd; deleted on the 4th by a clock that is ahead.
     fn timeline() -> Timeline {
         let step = |at: &str, cause: Cause, overtaken_ms: Option<i64>, whats: Vec<What>| Step {
             at: at.into(),

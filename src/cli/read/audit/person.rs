@@ -90,7 +90,8 @@ pub(super) fn one(
     match answer.status {
         200 => Ok(Some(answer.json::<&RawValue>()?.to_owned())),
         404 => Ok(None),
-        // Access may have ended ahead of the server's clock: of the moment before it nothing can be asked yet.
+        // Access may have ended ahead of the server's clock: of the moment before it nothing can be
+        // asked yet.
         422 if answer.code() == "as_of_in_future" => Ok(None),
         _ => Err(refused(&answer, client, "")),
     }
@@ -140,7 +141,8 @@ fn is_cut(moment: &Query) -> bool {
     moment.value("as_of").or(moment.value("known_at")).is_some()
 }
 
-/// Why nothing is told of a user of this id, if it is that nothing was known of it at `moment`, and something is now.
+/// Why nothing is told of a user of this id, if it is that nothing was known of it at `moment`, and
+/// something is now.
 ///
 /// # Errors
 /// If the server does not answer.
@@ -164,7 +166,8 @@ fn history(id: &str) -> String {
     format!("{}/{}/history", HOLDERS.path, utf8_percent_encode(id, ENCODED))
 }
 
-/// That nothing was known of `subject` at `then`, with the first record about one of `users`; `None` if there is none to this day.
+/// That nothing was known of `subject` at `then`, with the first record about one of `users`;
+/// `None` if there is none to this day.
 fn not_yet(
     client: &Client,
     subject: &str,

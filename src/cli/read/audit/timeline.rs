@@ -1,4 +1,5 @@
-//! What happened to a user, in order: versions, access, groups and roles as the API lists them, made one line of time.
+//! What happened to a user, in order: versions, access, groups and roles as the API lists them,
+//! made one line of time.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -21,7 +22,8 @@ pub(super) struct Cause {
 }
 
 impl Cause {
-    /// How many milliseconds after it happened it was recorded; negative where the source's clock is ahead.
+    /// How many milliseconds after it happened it was recorded; negative where the source's clock
+    /// is ahead.
     pub(super) fn delay_ms(&self) -> i64 {
         between_ms(&self.occurred_at, &self.recorded_at)
     }
@@ -32,7 +34,8 @@ impl Cause {
     }
 }
 
-/// How many milliseconds lie between two moments of the API; negative if the second is the earlier one.
+/// How many milliseconds lie between two moments of the API; negative if the second is the earlier
+/// one.
 fn between_ms(from: &str, to: &str) -> i64 {
     let moment = |text: &str| time::parse(text).unwrap_or(0);
     moment(to).saturating_sub(moment(from))
@@ -48,7 +51,8 @@ pub(super) struct Field {
 /// One thing that happened.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum What {
-    /// Somebody said how the user is: `created`, `updated`, `deleted`, or a `snapshot` that stands in.
+    /// Somebody said how the user is: `created`, `updated`, `deleted`, or a `snapshot` that stands
+    /// in.
     Version {
         change: String,
         /// From, and to.
@@ -72,12 +76,14 @@ pub(super) struct Group {
     pub(super) name: String,
 }
 
-/// What one event brought about at one moment. It may take effect before it happened: a mapping can be set for the past.
+/// What one event brought about at one moment. It may take effect before it happened: a mapping can
+/// be set for the past.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Step {
     pub(super) at: String,
     pub(super) cause: Cause,
-    /// How many milliseconds earlier than this something was recorded that stands later here; `None` if nothing was.
+    /// How many milliseconds earlier than this something was recorded that stands later here;
+    /// `None` if nothing was.
     pub(super) overtaken_ms: Option<i64>,
     pub(super) whats: Vec<What>,
 }
@@ -88,7 +94,8 @@ impl Step {
         self.at != self.cause.occurred_at
     }
 
-    /// How many milliseconds after the moment at which it stands it was recorded; negative where the source's clock is ahead.
+    /// How many milliseconds after the moment at which it stands it was recorded; negative where
+    /// the source's clock is ahead.
     pub(super) fn delay_ms(&self) -> i64 {
         between_ms(&self.at, &self.cause.recorded_at)
     }
@@ -253,8 +260,8 @@ impl Lists {
     }
 }
 
-/// Puts what happened in order and together what one event brought about at one moment. Written with milliseconds and Z, moments are in the
-/// order of their texts.
+/// Puts what happened in order and together what one event brought about at one moment. Written
+/// with milliseconds and Z, moments are in the order of their texts.
 fn in_order(mut all: Vec<(String, Cause, What)>, places: &BTreeMap<u64, usize>) -> Vec<Step> {
     let place = |seq: u64| places.get(&seq).copied().unwrap_or(usize::MAX);
     all.sort_by_cached_key(|(at, cause, what)| {
@@ -286,7 +293,8 @@ fn in_order(mut all: Vec<(String, Cause, What)>, places: &BTreeMap<u64, usize>) 
     steps
 }
 
-/// In which order the things that one event brings about are told: first what it says, then access, groups and roles, what ends before what begins.
+/// In which order the things that one event brings about are told: first what it says, then access,
+/// groups and roles, what ends before what begins.
 fn rank(what: &What) -> (u8, Reverse<bool>, String) {
     match what {
         What::Version { .. } => (0, Reverse(false), String::new()),
@@ -326,10 +334,12 @@ mod tests {
         ];
         let mut all: Vec<(String, Cause, What)> =
             causes.iter().map(|cause| (at(cause), cause.clone(), What::AccessBegan)).collect();
-        // What is done at another moment for the last day, though recorded first, overtakes nothing.
+        // What is done at another moment for the last day, though recorded first, overtakes
+        // nothing.
         all.push(("2026-03-06T09:00:00.000Z".into(), setting, What::RoleLost("admin".into())));
         let steps = in_order(all, &BTreeMap::new());
-        // Record 4 was there 9.75 s before record 7, 100 ms before record 5 and 6.5 s before record 6; before record 3 nothing was.
+        // Record 4 was there 9.75 s before record 7, 100 ms before record 5 and 6.5 s before record
+        // 6; before record 3 nothing was.
         assert_eq!(
             steps.iter().map(|step| step.overtaken_ms).collect::<Vec<_>>(),
             [None, Some(9750), Some(100), Some(6500), None, None]

@@ -1,4 +1,5 @@
-//! Answers to small histories, each worked out by hand. Events are e01, e02 … in the order in which they came, so that `e02` is record 2.
+//! Answers to small histories, each worked out by hand. Events are e01, e02 … in the order in which
+//! they came, so that `e02` is record 2.
 
 use serde_json::{Value, json};
 
@@ -150,7 +151,8 @@ fn rule_20_of_several_ends_in_a_millisecond_the_last_in_order_is_the_cause() {
     let mut story = Story::default();
     story.user("created", 1, "U").directory("deactivated", 5).in_state(5, "inactive");
     assert_eq!(access(&story, LATEST), ["1..5 e01 e02 directory_deactivated"]);
-    // The version that comes with the deactivation did not turn the user off: only the directory did.
+    // The version that comes with the deactivation did not turn the user off: only the directory
+    // did.
     let mut story = Story::default();
     story.user("created", 1, "U").directory("deactivated", 5).user("updated", 5, "U");
     assert_eq!(access(&story, LATEST), ["1..5 e01 e02 directory_deactivated"]);
