@@ -8,7 +8,7 @@ mod kit;
 use kit::{Company, DIRECTORY, Dice, NOW, SECRET, group_id, in_turns, line, user_id, verified};
 use rollcall::log::{Log, MemoryLog, Unrecovered};
 use rollcall::verify::{Keyring, Verified, extract, sign};
-use rollcall_projections::{Cut, Entry, Standing, UserFilter, Views, Window};
+use rollcall_projections::{Cut, Entry, RecordStatus, UserFilter, Views, Window};
 use sha2::{Digest, Sha256};
 
 const ROUNDS: usize = 15;
@@ -141,7 +141,7 @@ fn fold_and_lookup(bodies: &[Vec<u8>], company: &Company) {
         .enumerate()
         .map(|(at, extracted)| {
             let (id, kind) = (extracted.event_id.as_deref(), extracted.event_type.as_deref());
-            extracted.facts.entry(at as u64 + 1, NOW, id, kind, Standing::Counts)
+            extracted.facts.entry(at as u64 + 1, NOW, id, kind, RecordStatus::Counts)
         })
         .collect();
     let mut fold = || {

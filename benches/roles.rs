@@ -16,7 +16,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use kit::{DIRECTORY, Dice, NOW, ORGANIZATION, SECRET, START, event, receive, time, verified};
-use rollcall::engine::{Engine, Replaces};
+use rollcall::engine::{Engine, Expect};
 use rollcall::http::{Settings, WEBHOOK_PATH, serve};
 use rollcall::log::{BATCH_EVENTS_MAX, Log, Unrecovered};
 use rollcall::verify::{ApiKeys, Keyring, parse_mapping};
@@ -253,7 +253,7 @@ fn main() {
                 operator,
                 wanted.clone(),
                 prepared,
-                Replaces::Anything,
+                Expect::NoMatter,
                 None,
                 None,
             );

@@ -2,6 +2,7 @@
 //! are fixed for ever, for those who build the tree and those who check a proof alike.
 //! docs/format.md says them.
 
+use rollcall_projections::Fingerprint;
 use sha2::{Digest, Sha256};
 
 /// A SHA-256.
@@ -24,4 +25,10 @@ pub fn parent(left: &Hash, right: &Hash) -> Hash {
 /// The hash of the tree without leaves: SHA-256 of nothing.
 pub fn empty_root() -> Hash {
     Sha256::digest([]).into()
+}
+
+/// Returns the fingerprint under which the views index a text: the first 16 bytes of its SHA-256.
+pub fn fingerprint(text: &str) -> Fingerprint {
+    let digest: Hash = Sha256::digest(text.as_bytes()).into();
+    Fingerprint(digest.first_chunk().copied().unwrap_or_default())
 }

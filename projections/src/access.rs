@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use crate::causes::{Cause, Turn};
 use crate::directories::Directory;
 use crate::entities::Version;
-use crate::fact::{DirectoryChange, Print};
+use crate::fact::{DirectoryChange, Fingerprint};
 use crate::names::Name;
 use crate::order::{Cut, Millis, Place};
 use crate::timeline::Placed;
@@ -311,7 +311,7 @@ impl Views {
     /// by id, and whether they do still.
     ///
     /// Costs a look-up for each version of each of those who ever had it.
-    pub fn email_holders(&self, email: Print, cut: Cut) -> Vec<(String, bool)> {
+    pub fn email_holders(&self, email: Fingerprint, cut: Cut) -> Vec<(String, bool)> {
         let Some(email) = self.emails.find(email) else { return Vec::new() };
         let shows = |version: &Version| !version.deleted && version.email == email;
         let holder = |user: Name| {

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use crate::access::{AccessLoss, AccessPeriod};
 use crate::causes::Cause;
 use crate::entities::Version;
-use crate::fact::{Entry, Fact, Standing};
+use crate::fact::{Entry, Fact, RecordStatus};
 use crate::names::{NO_NAME, Name};
 use crate::order::{Cut, Millis, Seq};
 use crate::views::{Kind, Views};
@@ -41,7 +41,7 @@ impl Touched {
     pub fn by(entry: &Entry<'_>) -> Touched {
         let own = |id: Option<&str>| id.map(str::to_owned);
         let (from, what) = match &entry.fact {
-            _ if entry.standing != Standing::Counts => (entry.occurred_at, What::Nobody),
+            _ if entry.status != RecordStatus::Counts => (entry.occurred_at, What::Nobody),
             Fact::User(_, user) => (
                 entry.occurred_at,
                 What::User { user: user.id.to_owned(), directory: own(user.directory) },

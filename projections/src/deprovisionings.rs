@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::access::{AccessEnd, around};
 use crate::entities::{Entity, Part, Version};
-use crate::fact::Print;
+use crate::fact::Fingerprint;
 use crate::names::Name;
 use crate::order::{Cut, Millis, Seq};
 use crate::views::{Views, find};
@@ -43,7 +43,7 @@ pub struct DeprovisioningFilter<'a> {
     /// Of this user.
     pub user: Option<&'a str>,
     /// Of users who showed an email with this fingerprint.
-    pub email: Option<Print>,
+    pub email: Option<Fingerprint>,
     /// From this directory.
     pub directory: Option<&'a str>,
     /// From this organization.

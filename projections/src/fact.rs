@@ -20,14 +20,14 @@ pub struct Entry<'a> {
     /// The event's type; empty where the body has none.
     pub event_type: &'a str,
     /// Whether the record counts.
-    pub standing: Standing,
+    pub status: RecordStatus,
     /// What the body states.
     pub fact: Fact<'a>,
 }
 
 /// Whether a record counts in the views.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
+pub enum RecordStatus {
     /// The first content under its event id.
     Counts,
     /// Another content under an id that is taken: kept, listed, without effect.
@@ -128,7 +128,7 @@ pub enum Change {
 /// A fingerprint of a text that the views filter by but do not keep: the first 16 bytes of its
 /// SHA-256.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Print(pub [u8; 16]);
+pub struct Fingerprint(pub [u8; 16]);
 
 /// What the views keep of a user's snapshot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -145,9 +145,9 @@ pub struct UserData<'a> {
     /// empty if none.
     pub roles: &'a str,
     /// Fingerprint of the email as shown, in lower case.
-    pub email: Option<Print>,
+    pub email: Option<Fingerprint>,
     /// Fingerprint of the id at the identity provider.
-    pub idp_id: Option<Print>,
+    pub idp_id: Option<Fingerprint>,
 }
 
 /// What the views keep of a group's snapshot.

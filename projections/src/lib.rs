@@ -23,9 +23,11 @@ mod diff;
 mod directories;
 mod dump;
 mod entities;
+mod event_type;
 mod events;
 mod fact;
 mod history;
+mod holders;
 mod mapping;
 mod membership_periods;
 mod memberships;
@@ -34,7 +36,6 @@ mod order;
 mod page;
 mod policies;
 mod preview;
-mod prints;
 mod quarantine;
 mod roles;
 mod roster;
@@ -52,10 +53,11 @@ pub use diff::{Difference, DifferencePlace, Differences, Differs, Subject};
 pub use directories::DirectoryRow;
 pub use dump::View;
 pub use entities::{Part, Row};
+pub use event_type::{EventSubject, EventType};
 pub use events::{EventFilter, EventRow, INITIAL_SYNC_PAUSE_MS, InitialSync, Intake, Start};
 pub use fact::{
-    Change, DirectoryChange, Entry, Fact, GroupData, InactiveUsers, MembershipData, Print,
-    Standing, UserData,
+    Change, DirectoryChange, Entry, Fact, Fingerprint, GroupData, InactiveUsers, MembershipData,
+    RecordStatus, UserData,
 };
 pub use history::{EventPlace, VersionKind, VersionRef, VersionRow, Versions};
 pub use mapping::{GroupPattern, Mapping, Matches, Mode, Rule};

@@ -166,7 +166,7 @@ impl Views {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fact::{Change, Entry, Fact, Standing, UserData};
+    use crate::fact::{Change, Entry, Fact, RecordStatus, UserData};
     use crate::quarantine::Reason;
 
     const NOW: Millis = 1_800_000_000_000;
@@ -197,7 +197,7 @@ mod tests {
             updated_at: None,
             event_id: &event_id,
             event_type: kind.map_or("", |(kind, ..)| kind),
-            standing: Standing::Counts,
+            status: RecordStatus::Counts,
             fact,
         });
     }

@@ -7,15 +7,15 @@ use crate::directories::{Directories, Directory, DirectoryRow, DirectoryState, D
 use crate::entities::{Entities, Entity, Part, Row, Version};
 use crate::events::{EventFilter, EventRow, Events, Intake, Start};
 use crate::fact::{
-    Change, DirectoryChange, Entry, Fact, GroupData, InactiveUsers, MembershipData, Print,
-    Standing, UserData,
+    Change, DirectoryChange, Entry, Fact, Fingerprint, GroupData, InactiveUsers, MembershipData,
+    RecordStatus, UserData,
 };
+use crate::holders::HolderIndex;
 use crate::memberships::{Grant, Memberships, Pair};
 use crate::names::{NO_NAME, Name, Names};
 use crate::order::{Cut, EventIds, Millis, NO_UPDATED_AT, Place, Seq, seq32};
 use crate::page::{Page, Window, page};
 use crate::policies::{Policies, Policy};
-use crate::prints::Prints;
 use crate::quarantine::{Quarantined, Reason};
 use crate::roles::Roles;
 use crate::roster::{Gone, Roster};
@@ -38,8 +38,8 @@ pub struct Views {
     pub(crate) ids: EventIds,
     /// Organizations, and the names and domains of directories.
     pub(crate) texts: Names,
-    pub(crate) emails: Prints,
-    pub(crate) idp_ids: Prints,
+    pub(crate) emails: HolderIndex,
+    pub(crate) idp_ids: HolderIndex,
     pub(crate) directories: Directories,
     pub(crate) users: Entities,
     pub(crate) groups: Entities,
@@ -69,9 +69,9 @@ pub struct UserFilter<'a> {
     /// Showing this organization.
     pub organization: Option<&'a str>,
     /// Showing an email with this fingerprint.
-    pub email: Option<Print>,
+    pub email: Option<Fingerprint>,
     /// Showing an identity provider's id with this fingerprint.
-    pub idp_id: Option<Print>,
+    pub idp_id: Option<Fingerprint>,
     /// Active, or not.
     pub active: Option<bool>,
     /// With this role.
@@ -178,7 +178,7 @@ impl Views {
     /// Folds an entry into the timelines. Gives the organization that the event itself carries and
     /// the directory that it belongs to, if it counts.
     fn fold(&mut self, entry: &Entry<'_>) -> Option<(Name, Name)> {
-        if let Standing::Conflict { first } = entry.standing {
+        if let RecordStatus::Conflict { first } = entry.status {
             self.list(entry.seq, Reason::Conflict { first });
             return None;
         }

@@ -452,7 +452,7 @@ impl Running {
                 }
                 tracing::info!("stopping");
                 if let Some(engine) = waited_on.get() {
-                    engine.let_go();
+                    engine.begin_shutdown();
                 }
                 handle.stop(true).await;
             });

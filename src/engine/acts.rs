@@ -46,14 +46,14 @@ pub enum ActError {
     Unavailable,
 }
 
-/// Which mapping an act replaces.
+/// The condition on the mapping that is set now, under which an act may replace it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Replaces {
-    /// Whatever is set.
-    Anything,
-    /// Any that is set.
-    Any,
-    /// This version; 0: none is set yet.
+pub enum Expect {
+    /// No condition.
+    NoMatter,
+    /// Some mapping is set.
+    Exists,
+    /// The latest version is this one; 0 means that none is set yet.
     Version(usize),
 }
 
@@ -159,17 +159,17 @@ impl Engine {
         operator: Operator,
         mapping: Mapping,
         prepared: Prepared,
-        replaces: Replaces,
+        expect: Expect,
         effective_from: Option<Millis>,
         note: Option<String>,
     ) -> Result<MappingSet, ActError> {
         let plan = move |engine: &Engine, now: Millis| {
             not_in_future(effective_from, now)?;
             let latest = engine.views().mapping_versions();
-            let fits = match replaces {
-                Replaces::Anything => true,
-                Replaces::Any => latest > 0,
-                Replaces::Version(version) => version == latest,
+            let fits = match expect {
+                Expect::NoMatter => true,
+                Expect::Exists => latest > 0,
+                Expect::Version(version) => version == latest,
             };
             if !fits {
                 return Err(ActError::VersionConflict);

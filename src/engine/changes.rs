@@ -126,7 +126,7 @@ impl Engine {
     pub async fn folded_behind(&self, seq: Seq, timeout: Duration) {
         let mut folded = self.folded.subscribe();
         let moved = async {
-            while !self.is_closing() && *folded.borrow_and_update() <= seq {
+            while !self.is_shutting_down() && *folded.borrow_and_update() <= seq {
                 if folded.changed().await.is_err() {
                     break;
                 }

@@ -21,7 +21,7 @@ use sha2::{Digest, Sha256};
 use tokio::sync::{oneshot, watch};
 
 use acts::Action;
-pub use acts::{ActError, Prepared, Replaces, not_in_future};
+pub use acts::{ActError, Expect, Prepared, not_in_future};
 use attributes::{Fresh, Progress, note_all};
 pub use changes::{Feed, FeedPlace};
 pub use proofs::{ChangeError, KeyChange};
@@ -228,13 +228,13 @@ impl Engine {
     }
 
     /// Lets go of everybody who waits for something to come, since a stop has begun.
-    pub fn let_go(&self) {
+    pub fn begin_shutdown(&self) {
         self.closing.store(true, Ordering::SeqCst);
         self.folded.send_modify(|_| {});
     }
 
     /// Whether a stop has begun.
-    pub fn is_closing(&self) -> bool {
+    pub fn is_shutting_down(&self) -> bool {
         self.closing.load(Ordering::SeqCst)
     }
 

@@ -93,7 +93,7 @@ async fn follow(
         loop {
             engine.folded_behind(place.get().seq, wait).await;
             let feed = read(place.get()).await?;
-            if !feed.items.is_empty() || engine.is_closing() {
+            if !feed.items.is_empty() || engine.is_shutting_down() {
                 return Ok(feed);
             }
             place.set(feed.next);

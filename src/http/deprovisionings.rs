@@ -1,7 +1,7 @@
 //! Who lost access: `GET /rollcall/v1/deprovisionings`.
 
 use actix_web::{HttpRequest, HttpResponse, web};
-use rollcall_projections::{Cut, Deprovisioning, DeprovisioningFilter, Millis, Print};
+use rollcall_projections::{Cut, Deprovisioning, DeprovisioningFilter, Millis};
 use serde_json::{Value, json as object};
 
 use super::State;
@@ -15,7 +15,8 @@ use super::question::{Question, pinned_with_roles};
 use super::roles::describe_cause;
 use crate::documents::{Document, DocumentKey, Shape};
 use crate::engine::Engine;
-use crate::{time, verify};
+use crate::time;
+use crate::verify::email_fingerprint;
 
 /// How many are worked out under one lock.
 const STEP: usize = 64;
@@ -55,7 +56,7 @@ pub(super) async fn list(
     let mut question = Question::of(&request, &state, &LIST)?;
     let places = question.take_places(100, 1000);
     let (user, directory) = (question.take("user"), question.take("directory"));
-    let email = question.take("email").map(|email| Print(verify::print(&email.to_lowercase())));
+    let email = question.take("email").map(|email| email_fingerprint(&email));
     let organization = question.take_either("organization_id", "organization");
     let (since, until) = (question.take_moment("since"), question.take_moment("until"));
     let (engine, cut) = question.cut().await?;

@@ -25,7 +25,7 @@ use super::body::Body;
 use super::policy::author;
 use super::question::{Question, done_in_time, pinned_with_roles};
 use crate::documents::Shape;
-use crate::engine::{ActError, Engine, Replaces, not_in_future};
+use crate::engine::{ActError, Engine, Expect, not_in_future};
 use crate::time;
 use crate::verify::mapping_json;
 
@@ -164,7 +164,7 @@ pub(super) async fn set(
     // What nobody could set anyway is refused before anything is built.
     not_in_future(effective_from, time::now_ms())?;
     let latest = engine.views().mapping_versions();
-    if let Replaces::Version(version) = replaces
+    if let Expect::Version(version) = replaces
         && version != latest
     {
         return Err(ActError::VersionConflict.into());
@@ -263,17 +263,17 @@ impl Setting {
 
 /// What `If-Match` asks for (<https://www.rfc-editor.org/rfc/rfc9110#section-13.1.1>): one version,
 /// or any.
-fn replaces(request: &HttpRequest) -> Result<Replaces, Problem> {
-    let Some(value) = request.headers().get(IF_MATCH) else { return Ok(Replaces::Anything) };
+fn replaces(request: &HttpRequest) -> Result<Expect, Problem> {
+    let Some(value) = request.headers().get(IF_MATCH) else { return Ok(Expect::NoMatter) };
     let value = value.to_str().unwrap_or("").trim();
     if value == "*" {
-        return Ok(Replaces::Any);
+        return Ok(Expect::Exists);
     }
     let version = value
         .strip_prefix('"')
         .and_then(|value| value.strip_suffix('"'))
         .and_then(|value| value.parse().ok());
-    version.map(Replaces::Version).ok_or_else(|| {
+    version.map(Expect::Version).ok_or_else(|| {
         Problem::validation(vec![FieldError::new(
             "If-Match",
             "it must be one version in double quotes, as `ETag` gives it, or `*`",

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use actix_web::{HttpRequest, HttpResponse, web};
-use rollcall_projections::{Print, Row, UserFilter, UserRow};
+use rollcall_projections::{Row, UserFilter, UserRow};
 
 use super::State;
 use super::answer::{Code, Problem, list as list_of};
@@ -17,7 +17,8 @@ use super::places::of_all;
 use super::question::{Question, id_in_path, pinned, pinned_with_roles, with_documents};
 use crate::documents::{Document, DocumentKey, Shape, open_entity};
 use crate::engine::Engine;
-use crate::verify;
+use crate::hashes::fingerprint;
+use crate::verify::email_fingerprint;
 
 /// `GET /directory_users`
 pub(super) const LIST: Operation = Operation {
@@ -72,8 +73,8 @@ pub(super) async fn list(
         directory: directory.as_deref(),
         group: group.as_deref(),
         organization: organization.as_deref(),
-        email: email.map(|email| Print(verify::print(&email.to_lowercase()))),
-        idp_id: idp_id.map(|idp_id| Print(verify::print(&idp_id))),
+        email: email.map(|email| email_fingerprint(&email)),
+        idp_id: idp_id.map(|idp_id| fingerprint(&idp_id)),
         active,
         role: role.as_deref(),
     };
@@ -113,7 +114,7 @@ pub(super) async fn with_email(
     }
     let email = question.take("email").unwrap_or_default();
     let (engine, cut) = question.cut().await?;
-    let holders = engine.views().email_holders(Print(verify::print(&email.to_lowercase())), cut);
+    let holders = engine.views().email_holders(email_fingerprint(&email), cut);
     let place = |(user, _): &(String, bool)| (user.clone(), String::new());
     let (items, cursors) = places.page(place, |start, descending, limit| {
         of_all(&holders, place, start, descending, limit)

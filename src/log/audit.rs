@@ -6,7 +6,7 @@
 use std::ops::ControlFlow;
 
 use bytes::Bytes;
-use rollcall_projections::{Millis, Seq, Standing};
+use rollcall_projections::{Millis, RecordStatus, Seq};
 
 use super::block::Block;
 use super::checkpoint::{Checkpoint, Slots};
@@ -49,7 +49,7 @@ pub enum Part {
     /// The facts kept beside the bodies.
     Facts,
     /// Whether a record counts.
-    Standing,
+    Status,
     /// The proof of who sent it.
     Proof,
     /// The record as the tree knows it.
@@ -71,7 +71,7 @@ impl Part {
             Part::Sequence => "sequence",
             Part::Index => "index",
             Part::Facts => "facts",
-            Part::Standing => "standing",
+            Part::Status => "standing",
             Part::Proof => "proof",
             Part::Leaf => "leaf",
             Part::Tiles => "tiles",
@@ -159,7 +159,7 @@ fn sort(findings: &mut [Finding]) {
 /// A record, looked at on its own.
 struct Inspected {
     /// What it is, if it could be read.
-    record: Option<(Hash, Option<String>, Bytes, Standing)>,
+    record: Option<(Hash, Option<String>, Bytes, RecordStatus)>,
 }
 
 /// A block, looked at on its own.
@@ -237,7 +237,7 @@ fn inspect(
         inspected.inspect_proof(record, keyring);
     }
     drop(extracted);
-    let known = |record: Record| (record.leaf(), record.event_id, record.body, record.standing);
+    let known = |record: Record| (record.leaf(), record.event_id, record.body, record.status);
     inspected.records =
         records.into_iter().map(|record| Inspected { record: record.map(known) }).collect();
     Ok(inspected)
@@ -446,10 +446,10 @@ impl<'a> Pass<'a> {
         self.signatures.key_not_at_hand += block.signatures.key_not_at_hand;
         self.signatures.wrong += block.signatures.wrong;
         for (seq, Inspected { record }) in (block.first..).zip(block.records) {
-            if let Some((leaf, event_id, body, standing)) = record {
+            if let Some((leaf, event_id, body, status)) = record {
                 self.records += 1;
                 self.take_leaf(seq, leaf);
-                self.judge(seq, event_id.as_deref(), &body, standing);
+                self.judge(seq, event_id.as_deref(), &body, status);
             }
             self.next = self.next.max(seq + 1);
         }
@@ -466,18 +466,18 @@ impl<'a> Pass<'a> {
     }
 
     /// Judges again whether a record counts, as if it were appended now.
-    fn judge(&mut self, seq: Seq, event_id: Option<&str>, body: &[u8], standing: Standing) {
+    fn judge(&mut self, seq: Seq, event_id: Option<&str>, body: &[u8], status: RecordStatus) {
         let store = self.store;
         let Ok(outcome) = self.dedupe.judge(event_id, body, seq, &|seq| store.candidate(seq))
         else {
             // What it might be the same as cannot be read, which is told where that stands.
             return;
         };
-        let what = match (outcome, standing) {
-            (Outcome::New(_), Standing::Counts) => return,
+        let what = match (outcome, status) {
+            (Outcome::New(_), RecordStatus::Counts) => return,
             (
                 Outcome::Conflict { first, duplicate: false, .. },
-                Standing::Conflict { first: stored },
+                RecordStatus::Conflict { first: stored },
             ) if stored == first => return,
             (
                 Outcome::Duplicate(first) | Outcome::Conflict { seq: first, duplicate: true, .. },
@@ -493,14 +493,16 @@ impl<'a> Pass<'a> {
                 )
             }
             // Unless that one cannot be read, which is told where it stands.
-            (Outcome::New(_), Standing::Conflict { first }) if store.candidate(first).is_err() => {
+            (Outcome::New(_), RecordStatus::Conflict { first })
+                if store.candidate(first).is_err() =>
+            {
                 return;
             }
-            (Outcome::New(_), Standing::Conflict { first }) => {
+            (Outcome::New(_), RecordStatus::Conflict { first }) => {
                 format!("it is kept as a conflict with record {first}, and has another id")
             }
         };
-        self.find(Finding { first: seq, last: seq, part: Part::Standing, what });
+        self.find(Finding { first: seq, last: seq, part: Part::Status, what });
     }
 
     fn finish(mut self) -> Audit {

@@ -9,7 +9,7 @@ use std::borrow::Cow;
 use std::cell::RefCell;
 
 use bytes::Bytes;
-use rollcall_projections::{Entry, Millis, Seq, Standing};
+use rollcall_projections::{Entry, Millis, RecordStatus, Seq};
 use sha2::{Digest, Sha256};
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -372,13 +372,13 @@ impl<'a> Block<'a> {
                 None => take(&mut facts)?,
             };
             if seq > after {
-                let standing = standing(line.conflicts_with);
+                let status = status(line.conflicts_with);
                 each(&facts.entry(
                     seq,
                     self.head.recorded_at,
                     line.event_id.as_deref(),
                     line.event_type.as_deref(),
-                    standing,
+                    status,
                 ));
             }
         }
@@ -427,7 +427,7 @@ impl<'a> Block<'a> {
                 source,
                 event_id: line.event_id.map(Into::into),
                 event_type: line.event_type.map(Into::into),
-                standing: standing(line.conflicts_with),
+                status: status(line.conflicts_with),
                 proof: proof.into(),
                 salt,
                 body,
@@ -552,8 +552,8 @@ impl Head {
     }
 }
 
-fn standing(conflicts_with: Option<u64>) -> Standing {
-    conflicts_with.map_or(Standing::Counts, |first| Standing::Conflict { first })
+fn status(conflicts_with: Option<u64>) -> RecordStatus {
+    conflicts_with.map_or(RecordStatus::Counts, |first| RecordStatus::Conflict { first })
 }
 
 /// Reads the next value from a section.
@@ -816,7 +816,7 @@ mod tests {
                     (record.seq, &record.body[..]),
                     (seq, bodies[seq as usize - 41].as_bytes())
                 );
-                assert_eq!(record.standing, Standing::Conflict { first: 3 });
+                assert_eq!(record.status, RecordStatus::Conflict { first: 3 });
                 assert_eq!(block.frame_of(seq).unwrap().body(seq).unwrap(), record.body);
                 seq += 1;
             }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
-use rollcall_projections::{Entry, Millis, Seq, Standing};
+use rollcall_projections::{Entry, Millis, RecordStatus, Seq};
 
 use super::dedupe::{Candidate, Dedupe, find_among, judge_batch};
 use super::merkle::{self, Hash, Nodes, parent};
@@ -35,7 +35,7 @@ impl MemoryLog {
     fn candidate(&self, seq: Seq) -> Result<Candidate, ReadError> {
         let records = self.records.read();
         let record = records.get(seq as usize - 1).ok_or(ReadError::Absent { seq })?;
-        let conflict = record.standing != Standing::Counts;
+        let conflict = record.status != RecordStatus::Counts;
         Ok(Candidate { event_id: record.event_id.clone(), conflict, body: record.body.clone() })
     }
 }
@@ -116,13 +116,13 @@ impl Log for MemoryLog {
         let mut last = after;
         for record in self.records.read().iter().skip(after as usize).take(events_max) {
             let facts = extract_from(&record.proof, &record.body).facts;
-            let Record { seq, recorded_at, event_id, event_type, standing, .. } = record;
+            let Record { seq, recorded_at, event_id, event_type, status, .. } = record;
             each(&facts.entry(
                 *seq,
                 *recorded_at,
                 event_id.as_deref(),
                 event_type.as_deref(),
-                *standing,
+                *status,
             ));
             last = record.seq;
         }

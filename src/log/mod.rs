@@ -20,7 +20,7 @@ use std::time::Duration;
 pub use audit::{Acknowledged, Audit, Finding, Part, Signatures};
 use bytes::Bytes;
 pub use memory::MemoryLog;
-use rollcall_projections::{Entry, Millis, Seq, Standing};
+use rollcall_projections::{Entry, Millis, RecordStatus, Seq};
 pub use store::{OpenError, SledLog, Unrecovered, is_data_folder};
 
 use crate::verify::{Proof, Source, Verified};
@@ -110,7 +110,7 @@ pub struct Record {
     /// The event's type, if the body has one.
     pub event_type: Option<String>,
     /// Whether it counts.
-    pub standing: Standing,
+    pub status: RecordStatus,
     /// Why it is believed.
     pub proof: Proof,
     /// What keeps the body's digest from being guessed.
@@ -136,7 +136,8 @@ impl Record {
             source: event.source(),
             event_id: event.event_id().map(Into::into),
             event_type: event.event_type().map(Into::into),
-            standing: conflicts_with.map_or(Standing::Counts, |first| Standing::Conflict { first }),
+            status: conflicts_with
+                .map_or(RecordStatus::Counts, |first| RecordStatus::Conflict { first }),
             proof: event.proof().clone(),
             salt,
             body: event.body().clone(),

@@ -53,7 +53,7 @@ fn push_text(out: &mut Vec<u8>, text: &str) {
 mod tests {
     use super::*;
     use crate::verify::Source;
-    use rollcall_projections::Standing;
+    use rollcall_projections::RecordStatus;
 
     #[test]
     fn the_leaf_is_made_of_the_bytes_that_the_format_says() {
@@ -64,7 +64,7 @@ mod tests {
             source: Source::Workos,
             event_id: Some("event_01".into()),
             event_type: None,
-            standing: Standing::Counts,
+            status: RecordStatus::Counts,
             proof: Proof::Webhook { t: 1_700_000_000_000, v1: [0xab; 32], key_id: *b"KEYKEYKE" },
             salt: *b"salt salt salt s",
             body: bytes::Bytes::from_static(b"{}"),

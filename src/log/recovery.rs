@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use rollcall_projections::{Millis, Seq, Standing};
+use rollcall_projections::{Millis, RecordStatus, Seq};
 
 use super::block::{Block, beside_after};
 use super::checkpoint::{Checkpoint, Slots};
@@ -301,9 +301,9 @@ fn see(
     let other = other.map(|seq| Fault::at(seq, "its facts are not what its body states"));
     let fault = other
         .or_else(|| records.iter().find_map(|record| conflicts_as_it_says(store, record).err()));
-    let key = |record: &Record| match (&record.event_id, record.standing) {
-        (Some(id), Standing::Counts) => print(Key::Id(id)),
-        (Some(id), Standing::Conflict { .. }) => print(Key::Conflict(id, &record.body)),
+    let key = |record: &Record| match (&record.event_id, record.status) {
+        (Some(id), RecordStatus::Counts) => print(Key::Id(id)),
+        (Some(id), RecordStatus::Conflict { .. }) => print(Key::Conflict(id, &record.body)),
         (None, _) => print(Key::Body(&record.body)),
     };
     let (prints, leaves) =
@@ -336,7 +336,7 @@ fn first_other_facts(block: &Block<'_>, records: &[Record]) -> Result<Option<Seq
 
 /// Whether a record that does not count has the id and not the content of one that does.
 fn conflicts_as_it_says(store: &Store, record: &Record) -> Result<(), Fault> {
-    let Standing::Conflict { first } = record.standing else { return Ok(()) };
+    let RecordStatus::Conflict { first } = record.status else { return Ok(()) };
     let known = if first < record.seq { store.candidate(first).ok() } else { None };
     match known.is_some_and(|known| known.conflicts_with(record.event_id.as_deref(), &record.body))
     {

@@ -22,7 +22,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
-use rollcall_projections::{Entry, Millis, Seq, Standing};
+use rollcall_projections::{Entry, Millis, RecordStatus, Seq};
 
 use super::audit::{self, Audit};
 use super::block::{self, Block, Draft, FORMAT, Frame, VALUE_BYTES_MAX};
@@ -779,7 +779,7 @@ impl Store {
         let record = self.record(seq)?;
         Ok(Candidate {
             event_id: record.event_id,
-            conflict: record.standing != Standing::Counts,
+            conflict: record.status != RecordStatus::Counts,
             body: record.body,
         })
     }

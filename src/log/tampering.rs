@@ -230,7 +230,7 @@ const EDITS: [(&str, Change, Part); 12] = [
         |record| {
             record.conflicts_with = if record.conflicts_with.is_some() { None } else { Some(1) }
         },
-        Part::Standing,
+        Part::Status,
     ),
     ("a time among the facts", |record| record.occurred_at = Some(1), Part::Facts),
 ];
@@ -448,7 +448,7 @@ fn the_same_event_twice_is_found_though_all_checks_fit() {
     edit(folder.path(), 8, |parts| parts.records[1] = parts.records[0].clone());
     let about = about(&audit(folder.path()));
     assert!(
-        about.contains(&(9, 9, Part::Standing)) && about.contains(&(9, 9, Part::Leaf)),
+        about.contains(&(9, 9, Part::Status)) && about.contains(&(9, 9, Part::Leaf)),
         "{about:?}"
     );
 }

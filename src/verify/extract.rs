@@ -3,14 +3,14 @@
 use std::borrow::Cow;
 
 use rollcall_projections::{
-    Change, DirectoryChange, Entry, Fact, Field, GroupData, InactiveUsers, MembershipData, Millis,
-    Print, Reason, Seq, Standing, UserData,
+    Change, DirectoryChange, Entry, Fact, Field, Fingerprint, GroupData, InactiveUsers,
+    MembershipData, Millis, Reason, RecordStatus, Seq, UserData,
 };
 use serde_json::value::RawValue;
-use sha2::{Digest, Sha256};
 
 use super::operator::KEY_CHANGED;
 use super::{Proof, parse_mapping};
+use crate::hashes::fingerprint;
 use crate::{json, time};
 
 /// Longest id that counts, in bytes.
@@ -58,18 +58,18 @@ pub enum Statement<'a> {
     },
     User {
         deleted: bool,
-        user: User<'a>,
+        user: StoredUser<'a>,
     },
     Group {
         deleted: bool,
-        group: Group<'a>,
+        group: StoredGroup<'a>,
     },
     Membership {
         added: bool,
         directory: Cow<'a, str>,
         organization: Option<Cow<'a, str>>,
-        user: User<'a>,
-        group: Group<'a>,
+        user: StoredUser<'a>,
+        group: StoredGroup<'a>,
     },
     Unrelated {
         organization: Option<Cow<'a, str>>,
@@ -114,7 +114,7 @@ impl From<Reason> for Statement<'_> {
 /// [`UserData`], in a form that can be stored.
 #[derive(Debug, PartialEq, Eq, bincode::Encode, bincode::BorrowDecode)]
 #[allow(missing_docs, reason = "the fields are those of UserData")]
-pub struct User<'a> {
+pub struct StoredUser<'a> {
     pub id: Cow<'a, str>,
     pub directory: Option<Cow<'a, str>>,
     pub organization: Option<Cow<'a, str>>,
@@ -127,7 +127,7 @@ pub struct User<'a> {
 /// [`GroupData`], in a form that can be stored.
 #[derive(Debug, PartialEq, Eq, bincode::Encode, bincode::BorrowDecode)]
 #[allow(missing_docs, reason = "the fields are those of GroupData")]
-pub struct Group<'a> {
+pub struct StoredGroup<'a> {
     pub id: Cow<'a, str>,
     pub name: Cow<'a, str>,
     pub directory: Option<Cow<'a, str>>,
@@ -161,7 +161,7 @@ impl<'a> Facts<'a> {
         recorded_at: Millis,
         event_id: Option<&'e str>,
         event_type: Option<&'e str>,
-        standing: Standing,
+        status: RecordStatus,
     ) -> Entry<'e> {
         Entry {
             seq,
@@ -170,7 +170,7 @@ impl<'a> Facts<'a> {
             updated_at: self.updated_at,
             event_id: event_id.unwrap_or(""),
             event_type: event_type.unwrap_or(""),
-            standing,
+            status,
             fact: self.fact(),
         }
     }
@@ -230,7 +230,7 @@ impl<'a> Facts<'a> {
     }
 }
 
-impl User<'_> {
+impl StoredUser<'_> {
     fn data(&self) -> UserData<'_> {
         UserData {
             id: &self.id,
@@ -238,13 +238,13 @@ impl User<'_> {
             organization: self.organization.as_deref(),
             active: self.active,
             roles: &self.roles,
-            email: self.email.map(Print),
-            idp_id: self.idp_id.map(Print),
+            email: self.email.map(Fingerprint),
+            idp_id: self.idp_id.map(Fingerprint),
         }
     }
 }
 
-impl Group<'_> {
+impl StoredGroup<'_> {
     fn data(&self) -> GroupData<'_> {
         GroupData {
             id: &self.id,
@@ -496,7 +496,7 @@ fn user<'a>(
     data: Option<&'a RawValue>,
     whole: Field,
     id_field: Field,
-) -> Result<End<'a, User<'a>>, Reason> {
+) -> Result<End<'a, StoredUser<'a>>, Reason> {
     let names = [
         "id",
         "object",
@@ -528,14 +528,14 @@ fn user<'a>(
     else {
         return Err(Reason::MissingField(whole));
     };
-    let data = User {
+    let data = StoredUser {
         id: id(id_value).ok_or(Reason::MissingField(id_field))?,
         directory: id(directory_id),
         organization: organization(organization_id),
         active: state.is_none() || json::string(state).is_some_and(|state| state == "active"),
         roles: slugs(role, roles).into(),
-        email: shown_email(email, emails).map(|email| print(&email.to_lowercase())),
-        idp_id: json::string(idp_id).filter(|id| !id.is_empty()).map(|id| print(&id)),
+        email: shown_email(email, emails).map(|email| email_fingerprint(&email).0),
+        idp_id: json::string(idp_id).filter(|id| !id.is_empty()).map(|id| fingerprint(&id).0),
     };
     Ok(End { data, object, updated_at: moment(updated_at) })
 }
@@ -544,14 +544,14 @@ fn group<'a>(
     data: Option<&'a RawValue>,
     whole: Field,
     id_field: Field,
-) -> Result<End<'a, Group<'a>>, Reason> {
+) -> Result<End<'a, StoredGroup<'a>>, Reason> {
     let names = ["id", "name", "object", "directory_id", "organization_id", "updated_at"];
     let Some([id_value, name, object, directory_id, organization_id, updated_at]) =
         json::fields_of(data, names)
     else {
         return Err(Reason::MissingField(whole));
     };
-    let data = Group {
+    let data = StoredGroup {
         id: id(id_value).ok_or(Reason::MissingField(id_field))?,
         name: json::string(name).unwrap_or_default(),
         directory: id(directory_id),
@@ -663,9 +663,7 @@ pub(crate) fn shown_email<'a>(
     json::string(value)
 }
 
-/// The fingerprint under which views index a text.
-pub fn print(text: &str) -> [u8; 16] {
-    let digest: [u8; 32] = Sha256::digest(text.as_bytes()).into();
-    let [print @ .., _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _] = digest;
-    print
+/// Returns the fingerprint under which the views index an email, whatever its case.
+pub fn email_fingerprint(email: &str) -> Fingerprint {
+    fingerprint(&email.to_lowercase())
 }

@@ -12,7 +12,7 @@ mod signature;
 pub use attributes::AttributeReader;
 use bytes::Bytes;
 pub use extract::{
-    Extracted, FACTS_VERSION, Facts, Statement, extract, extract_from, identical, print,
+    Extracted, FACTS_VERSION, Facts, Statement, email_fingerprint, extract, extract_from, identical,
 };
 pub(crate) use extract::{first_domain, shown_email};
 pub use mapping::{MappingError, mapping_json, parse_mapping};

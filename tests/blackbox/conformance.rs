@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use ct_merkle::mem_backed_tree::MemoryBackedTree;
 use rollcall::log::{AppendError, Log, MemoryLog, Outcome, ReadError, Unrecovered};
-use rollcall_projections::{Seq, Standing};
+use rollcall_projections::{RecordStatus, Seq};
 use sha2::{Digest, Sha256};
 
 use super::kit::now_ms;
@@ -99,11 +99,16 @@ fn an_event_is_appended_once_whatever_comes_between() {
             append(&*log, &[&other, "[1]", "", "[1]"]),
             [conflict(true), Outcome::New(3), Outcome::New(4), Outcome::Duplicate(3)]
         );
-        let standings: Vec<Standing> =
-            log.read(0, 9, 9999).unwrap().into_iter().map(|record| record.standing).collect();
+        let standings: Vec<RecordStatus> =
+            log.read(0, 9, 9999).unwrap().into_iter().map(|record| record.status).collect();
         assert_eq!(
             standings,
-            [Standing::Counts, Standing::Conflict { first: 1 }, Standing::Counts, Standing::Counts]
+            [
+                RecordStatus::Counts,
+                RecordStatus::Conflict { first: 1 },
+                RecordStatus::Counts,
+                RecordStatus::Counts
+            ]
         );
     });
 }

@@ -10,7 +10,7 @@ use rollcall::engine::Engine;
 use rollcall::http::{Settings, WEBHOOK_PATH, app};
 use rollcall::log::{Log, MemoryLog};
 use rollcall::verify::{Keyring, Verified, extract};
-use rollcall_projections::{Millis, Standing, Views};
+use rollcall_projections::{Millis, RecordStatus, Views};
 use serde_json::Value;
 
 use super::kit::{API_KEY, SECRET, now_ms, signature};
@@ -57,7 +57,7 @@ pub fn fold(bodies: &[&[u8]], recorded_at: Millis) -> Views {
             recorded_at,
             id,
             kind,
-            Standing::Counts,
+            RecordStatus::Counts,
         ));
     }
     views

@@ -5,20 +5,20 @@ use std::collections::HashMap;
 
 use rustc_hash::FxBuildHasher;
 
-use crate::fact::Print;
+use crate::fact::Fingerprint;
 use crate::names::{NO_NAME, Name};
 
 /// Fingerprints, numbered in order of first appearance, and the items that ever had each.
 #[derive(Default)]
-pub(crate) struct Prints {
-    numbers: HashMap<Print, Name, FxBuildHasher>,
-    prints: Vec<Print>,
+pub(crate) struct HolderIndex {
+    numbers: HashMap<Fingerprint, Name, FxBuildHasher>,
+    prints: Vec<Fingerprint>,
     holders: BTreeSet<(Name, u32)>,
 }
 
-impl Prints {
+impl HolderIndex {
     /// The number of `print`; [`NO_NAME`] for none.
-    pub(crate) fn intern(&mut self, print: Option<Print>) -> Name {
+    pub(crate) fn intern(&mut self, print: Option<Fingerprint>) -> Name {
         let Some(print) = print else { return NO_NAME };
         let next = self.prints.len() as Name;
         let number = *self.numbers.entry(print).or_insert(next);
@@ -28,11 +28,11 @@ impl Prints {
         number
     }
 
-    pub(crate) fn find(&self, print: Print) -> Option<Name> {
+    pub(crate) fn find(&self, print: Fingerprint) -> Option<Name> {
         self.numbers.get(&print).copied()
     }
 
-    pub(crate) fn get(&self, name: Name) -> Option<&Print> {
+    pub(crate) fn get(&self, name: Name) -> Option<&Fingerprint> {
         self.prints.get(name as usize)
     }
 
