@@ -8,8 +8,10 @@ mod dedupe;
 mod lanes;
 mod memory;
 mod merkle;
+mod open;
 mod receipt;
 mod recovery;
+mod sled_log;
 mod store;
 #[cfg(test)]
 mod tampering;
@@ -20,8 +22,9 @@ use std::time::Duration;
 pub use audit::{Acknowledged, Audit, Finding, Part, Signatures};
 use bytes::Bytes;
 pub use memory::MemoryLog;
+pub use open::{OpenError, Unrecovered, is_data_folder};
 use rollcall_projections::{Entry, Millis, RecordStatus, Seq};
-pub use store::{OpenError, SledLog, Unrecovered, is_data_folder};
+pub use sled_log::SledLog;
 
 use crate::verify::{Proof, Source, Verified};
 

@@ -10,7 +10,7 @@ use super::checkpoint::{Checkpoint, Slots};
 use super::dedupe::{Dedupe, Key};
 use super::lanes::in_order;
 use super::merkle::{self, Edge, Hash};
-use super::store::{OpenError, Store};
+use super::store::Store;
 use super::tiles::{Rows, Tiles};
 use super::{ReadError, Record};
 use crate::verify::extract_from;
@@ -42,12 +42,12 @@ struct Seen {
 }
 
 /// Why a log is refused.
-struct Fault {
-    first: Seq,
-    last: Seq,
-    what: String,
+pub(super) struct Fault {
+    pub(super) first: Seq,
+    pub(super) last: Seq,
+    pub(super) what: String,
     /// Whether the tiles contradict the records and nothing says which of the two is right.
-    disputed: bool,
+    pub(super) disputed: bool,
 }
 
 impl Fault {
@@ -70,16 +70,6 @@ impl From<ReadError> for Fault {
             ReadError::Damaged { seq, what } => Fault::at(seq, what),
             ReadError::Absent { seq } => Fault::at(seq, "it is missing"),
             ReadError::Store(what) => Fault::at(0, what),
-        }
-    }
-}
-
-impl From<Fault> for OpenError {
-    fn from(Fault { first, last, what, disputed }: Fault) -> OpenError {
-        if disputed {
-            OpenError::Disputed { seq: first, what }
-        } else {
-            OpenError::Diverged { seq: first, last, what }
         }
     }
 }
@@ -147,13 +137,12 @@ impl Run<'_> {
 pub(super) fn look_through(
     store: &Store,
     slots: &Slots,
-    was_closed: bool,
     tiles: &Tiles,
     progress: &dyn Fn(Seq),
-) -> Result<Recovered, OpenError> {
+) -> Result<Recovered, Fault> {
     let checkpoint = slots.newest;
     if checkpoint.is_some_and(|checkpoint| checkpoint.log_id != store.log_id) {
-        return Err(Fault::at(1, "the checkpoint beside the store is of another log").into());
+        return Err(Fault::at(1, "the checkpoint beside the store is of another log"));
     }
     let vouched =
         checkpoint.and_then(|checkpoint| checkpoint.beside.map(|_| checkpoint.size)).unwrap_or(0);
@@ -171,8 +160,13 @@ pub(super) fn look_through(
     });
     let Run { dedupe, recorded_at, leaves, beside, vouched_beside, .. } = run;
     let rows = Rows::of(leaves);
-    let disputed =
-        dispute(slots, was_closed, &rows, tiles, taken.is_ok().then(|| store.cause_of_loss()));
+    let disputed = dispute(
+        slots,
+        store.was_closed,
+        &rows,
+        tiles,
+        taken.is_ok().then(|| store.cause_of_loss()),
+    );
     let judged = match checkpoint {
         Some(checkpoint) => judge(store, &checkpoint, &rows, tiles, taken, vouched_beside),
         None => taken,
@@ -180,9 +174,9 @@ pub(super) fn look_through(
     if let Some(fault) =
         [judged, disputed].into_iter().filter_map(Result::err).min_by_key(|fault| fault.first)
     {
-        return Err(fault.into());
+        return Err(fault);
     }
-    let edge = Edge::of(&rows, rows.leaves().len() as Seq).map_err(Fault::from)?;
+    let edge = Edge::of(&rows, rows.leaves().len() as Seq)?;
     Ok(Recovered { dedupe, recorded_at, beside, rows, edge })
 }
 
