@@ -7,27 +7,27 @@ use std::path::{Path, PathBuf};
 
 use rollcall_projections::Seq;
 
+use super::acknowledgement::{Acknowledgement, AcknowledgementFile, Slots};
 use super::audit::{self, Audit};
 use super::block::FORMAT;
-use super::checkpoint::{Checkpoint, CheckpointFile, Slots};
 use super::recovery::{self, Fault};
 use super::sled_log::SledLog;
 use super::store::{Store, StoreError};
-use super::tiles::{Settled, Tiles};
+use super::tiles::{Repair, Tiles};
 use crate::verify::Keyring;
 
 /// Why a data folder does not open.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// Another process has it.
+    /// Another process uses it.
     #[error("the data folder `{0}` is in use by another process")]
     InUse(PathBuf),
-    /// The disk refuses.
+    /// The disk reports an error.
     #[error("the data folder `{path}` cannot be opened: {error}")]
     Io {
         /// The folder.
         path: PathBuf,
-        /// What the system says.
+        /// The error of the operating system.
         error: io::Error,
     },
     /// The store's own files are damaged.
@@ -37,10 +37,10 @@ pub enum OpenError {
     Damaged {
         /// The folder.
         path: PathBuf,
-        /// What the store says.
+        /// The message of the store.
         what: String,
     },
-    /// Written by another version.
+    /// Another version wrote it.
     #[error("the store in `{path}` has format {format}, and this version reads format {FORMAT}")]
     Format {
         /// The folder.
@@ -48,31 +48,31 @@ pub enum OpenError {
         /// Its format.
         format: u32,
     },
-    /// Something acknowledged is missing or was changed.
+    /// An acknowledged record is missing or was changed.
     #[error("the log is not the one that was acknowledged: {what}; {}; restore the data folder from a backup", first_bad(*seq, *last))]
     Diverged {
-        /// The first bad record, or the first of those among which it is.
+        /// The first bad record, or the first that may be it.
         seq: Seq,
-        /// The last of those.
+        /// The last that may be it.
         last: Seq,
         /// What is wrong.
         what: String,
     },
-    /// The tree's tiles and the records contradict each other, and no acknowledged root says which
-    /// of the two is right.
+    /// The tree's tiles and the records contradict each other, and no acknowledged root decides
+    /// which of the two is right.
     #[error(
         "{what}; restore the data folder from a backup, or, if you trust the records, remove its folder `tree`"
     )]
     Disputed {
         /// The first record in question.
         seq: Seq,
-        /// What is in question.
+        /// How they contradict each other.
         what: String,
     },
 }
 
 impl OpenError {
-    /// Adds the data folder to what its store says.
+    /// Adds the data folder to an error of its store.
     fn of(error: StoreError, folder: &Path) -> OpenError {
         let path = folder.to_owned();
         match error {
@@ -102,19 +102,19 @@ fn first_bad(seq: Seq, last: Seq) -> String {
     }
 }
 
-/// Whether `folder` holds a log, or what is left of one. Nothing is created or locked.
+/// Returns whether `folder` holds a log or its remains. Creates and locks nothing.
 ///
 /// # Errors
-/// If the disk refuses to say.
+/// If the disk reports an error.
 pub fn is_data_folder(folder: &Path) -> io::Result<bool> {
     Ok(fs::exists(folder.join("store").join("db"))? || fs::exists(folder.join("checkpoint"))?)
 }
 
-/// A store that is open and locked, its records not yet looked through.
+/// A store that is open and locked, and whose records are not yet checked.
 pub struct Unrecovered {
     store: Store,
     slots: Slots,
-    checkpoint_file: CheckpointFile,
+    acknowledgements: AcknowledgementFile,
     folder: PathBuf,
 }
 
@@ -122,7 +122,7 @@ impl Unrecovered {
     /// Opens or creates the log in `folder`. `cache_bytes` bounds sled's cache of pages.
     ///
     /// # Errors
-    /// Says whether the folder is in use, unreadable, damaged or of another format.
+    /// If the folder is in use, unreadable, damaged or of another format.
     pub fn open(folder: &Path, cache_bytes: u64) -> Result<Unrecovered, OpenError> {
         catch_unwind(AssertUnwindSafe(|| Unrecovered::open_unguarded(folder, cache_bytes)))
             .unwrap_or_else(|_| Err(StoreError::Damaged("it panicked while opening".into())))
@@ -132,18 +132,18 @@ impl Unrecovered {
     /// Does the work of [`Unrecovered::open`]. sled may panic; the caller catches.
     fn open_unguarded(folder: &Path, cache_bytes: u64) -> Result<Unrecovered, StoreError> {
         let checkpoint = folder.join("checkpoint");
-        // The file is made after the store: alone it is what is left of a log, and a new one must
-        // not take its place.
+        // The file is created after the store. Alone it is the remains of a log, which a new log
+        // must not replace.
         if checkpoint.exists() && !Store::is_in(folder) {
             return Err(StoreError::Damaged("its store is missing".into()));
         }
         let mut store = Store::open(folder, cache_bytes)?;
-        let (checkpoint_file, slots) = CheckpointFile::open(&checkpoint)?;
+        let (acknowledgements, slots) = AcknowledgementFile::open(&checkpoint)?;
         store.sync_all(folder)?;
-        Ok(Unrecovered { store, slots, checkpoint_file, folder: folder.to_owned() })
+        Ok(Unrecovered { store, slots, acknowledgements, folder: folder.to_owned() })
     }
 
-    /// Puts another step in the place of the sync.
+    /// Replaces the sync of the store's data file.
     #[cfg(test)]
     pub(crate) fn syncing_by(
         mut self,
@@ -153,22 +153,22 @@ impl Unrecovered {
         self
     }
 
-    /// The last record, as far as the store's keys tell without being looked at: how long an audit
-    /// will be.
+    /// Returns the last record by the store's keys, without reading it: an estimate of the work of
+    /// an audit.
     pub fn last_key(&self) -> Seq {
         catch_unwind(AssertUnwindSafe(|| self.store.last_key())).unwrap_or_default()
     }
 
-    /// Looks at the whole log again and goes on after the first damage: see [`Audit`]. On all
-    /// cores; changes nothing in the folder that opening it has not. Webhooks whose secret is in
-    /// `keyring` are verified again. `progress` is told the last seq seen, from time to time.
+    /// Checks the whole log and goes on after damage: see [`Audit`]. Uses all cores; changes nothing
+    /// in the folder that opening it has not. Webhooks whose secret is in `keyring` are verified
+    /// again. `progress` gets the last seq seen, from time to time.
     ///
     /// # Errors
-    /// If the disk refuses, or the store breaks off where nobody expected it. What is damaged is no
-    /// error: see [`Audit::findings`].
+    /// If the disk reports an error, or sled panics. Damage is not an error: see
+    /// [`Audit::findings`].
     pub fn audit(self, keyring: &Keyring, progress: &dyn Fn(Seq)) -> Result<Audit, OpenError> {
         let Unrecovered { store, slots, folder, .. } = self;
-        let tiles = Tiles::look(&folder.join("tree"))
+        let tiles = Tiles::open_read_only(&folder.join("tree"))
             .map_err(|error| OpenError::Io { path: folder.join("tree"), error })?;
         let audit =
             AssertUnwindSafe(|| audit::audit(&store, &slots, tiles.as_ref(), keyring, progress));
@@ -181,55 +181,53 @@ impl Unrecovered {
         Ok(audit)
     }
 
-    /// Looks through every record: that they can be unpacked, stand without gaps in order of their
-    /// stamps, and lead to the root and the last leaf that were acknowledged. Builds the dedupe
-    /// index and sets the tiles right. On all cores. `progress` is told the last seq seen, from
+    /// Checks that every record can be unpacked, that they have no gaps and are in order of their
+    /// stamps, and that they lead to the root and the last leaf that were acknowledged. Builds the
+    /// dedupe index and repairs the tiles. Uses all cores. `progress` gets the last seq seen, from
     /// time to time.
     ///
     /// # Errors
-    /// [`OpenError::Diverged`] names the first bad record; [`OpenError::Disputed`] the first for
-    /// which tiles and records contradict each other, or that the tiles know and the store has no
-    /// more, where no acknowledged root decides.
+    /// [`OpenError::Diverged`] names the first bad record. [`OpenError::Disputed`] names, where no
+    /// acknowledged root decides, the first record that the tiles contradict or that only they
+    /// know.
     pub fn recover(self, progress: &dyn Fn(Seq)) -> Result<SledLog, OpenError> {
-        let Unrecovered { store, slots, checkpoint_file, folder } = self;
+        let Unrecovered { store, slots, acknowledgements, folder } = self;
         let io_error = |error| OpenError::Io { path: folder.join("tree"), error };
         let tiles = Tiles::open(&folder.join("tree")).map_err(io_error)?;
-        let recovered = recovery::look_through(&store, &slots, &tiles, progress)
-            .inspect_err(|_| store.leave())?;
+        let recovered =
+            recovery::recover(&store, &slots, &tiles, progress).inspect_err(|_| store.leave())?;
         let head = recovered.edge.size();
         warn_of_slots(&slots, head);
-        match tiles.settle(&recovered.rows).map_err(io_error)? {
-            Settled::AsTheyWere => {}
-            Settled::Completed => tracing::info!(
-                head,
-                "the tree's tiles did not end where the log does: they were set right"
-            ),
-            Settled::Corrected => tracing::warn!(
-                head,
-                "the tree's tiles were not those of the log: they were made again"
-            ),
+        match tiles.repair(&recovered.rows).map_err(io_error)? {
+            Repair::Unneeded => {}
+            Repair::Length => {
+                tracing::info!(head, "tree tiles did not end where the log does: repaired")
+            }
+            Repair::Content => {
+                tracing::warn!(head, "tree tiles did not match the log: rebuilt")
+            }
         }
-        Ok(SledLog::new(store, tiles, checkpoint_file, recovered))
+        Ok(SledLog::new(store, tiles, acknowledgements, recovered))
     }
 }
 
-/// Says what the acknowledgement beside the store cannot say about its `head` records.
+/// Warns of what the file `checkpoint` cannot vouch for in a log of `head` records.
 fn warn_of_slots(slots: &Slots, head: Seq) {
     for slot in &slots.damaged {
         tracing::warn!(
             slot,
-            "a slot of the file `checkpoint` is damaged: records acknowledged last may be missing without a trace"
+            "a slot of the file `checkpoint` is damaged: the last acknowledged records may be missing without a trace"
         );
     }
     match slots.newest {
         None if head > 0 => tracing::warn!(
             head,
-            "no acknowledgement is kept: nobody can tell whether records are missing or were changed"
+            "no acknowledgement is kept: missing or changed records cannot be detected"
         ),
-        Some(Checkpoint { root: None, size, .. }) => {
+        Some(Acknowledgement { root: None, size, .. }) => {
             tracing::warn!(
                 size,
-                "the acknowledgement is of a version without a tree: nobody can tell whether records were changed"
+                "the acknowledgement is of a version without a tree: changed records cannot be detected"
             );
         }
         _ => {}
@@ -285,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_in_anothers_place_is_named_when_the_log_is_opened() {
+    fn a_record_in_the_place_of_another_is_named_when_the_log_is_opened() {
         let folder = tempfile::tempdir().unwrap();
         filled(folder.path());
         rewrite(folder.path(), |blocks| {
@@ -297,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flipped_byte_is_never_read_as_something_else() {
+    fn a_flipped_byte_is_never_read_as_other_content() {
         let folder = tempfile::tempdir().unwrap();
         filled(folder.path());
         let whole = open(folder.path()).read(0, 10, 1 << 20).unwrap();

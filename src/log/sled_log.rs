@@ -1,16 +1,16 @@
 //! The log on one machine's disk: a sled store, with the steps that sled itself leaves out.
 //!
 //! The order of writes is the design:
-//! 1. the blocks of a batch, in one sled batch: all or nothing;
-//! 2. sled's flush, which hands every page to the kernel;
-//! 3. `fdatasync` of sled's `db` file through a handle of our own: on Linux sled's flush ends in
+//! 1. the blocks of a batch go into the store in one sled batch, all or nothing;
+//! 2. sled's flush hands every page to the kernel;
+//! 3. `fdatasync` of sled's `db` file, through a handle of our own: on Linux sled's flush ends in
 //!    `sync_file_range`, which syncs neither the file's size nor the device's cache;
-//! 4. a look that sled put nothing into its `blobs/` folder, which step 3 does not cover;
-//! 5. the leaves of the batch, and the nodes that they complete, in the tiles of the tree, which
-//!    are derived and not synced here;
-//! 6. the checkpoint beside the store.
+//! 4. sled's `blobs/` folder is checked to be unchanged, since step 3 does not cover it;
+//! 5. the leaves of the batch, and the nodes that they complete, go into the tiles of the tree,
+//!    which are derived and not synced here;
+//! 6. the older slot of the file `checkpoint` is overwritten.
 //!
-//! Only then is the batch acknowledged. If any of it fails the log takes nothing more until it is
+//! Only then is the batch acknowledged. If a step fails the log takes nothing more until it is
 //! reopened, because after a failed sync the kernel may call lost pages clean.
 
 use std::error::Error;
@@ -20,15 +20,15 @@ use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 use rollcall_projections::{Entry, Millis, Seq};
 
+use super::acknowledgement::{Acknowledgement, AcknowledgementFile};
 use super::block::{self, Block, Draft, FORMAT, Frame};
-use super::checkpoint::{Checkpoint, CheckpointFile};
-use super::dedupe::{Dedupe, find_among, judge_batch};
+use super::dedupe::{Dedupe, JudgedBatch, PendingEvent, find_among, judge_batch};
 use super::merkle::{self, Edge, Hash};
 use super::recovery::Recovered;
 use super::store::Store;
 use super::tiles::{TileNodes, Tiles};
 use super::{
-    AppendError, Head, Identity, Log, Outcome, ReadError, Record, check_batch, check_in_tree,
+    AppendError, DurableHead, Identity, Log, Outcome, ReadError, Record, check_batch, check_in_tree,
 };
 use crate::verify::Verified;
 
@@ -36,36 +36,47 @@ use crate::verify::Verified;
 pub struct SledLog {
     store: Store,
     writer: Mutex<Writer>,
-    /// Beside the writer, so that finding an event does not wait for a commit. It may know records
-    /// past the head: those being written.
+    /// Not part of the writer, so that finding an event does not wait for a commit. It may know
+    /// records past the head: those being written.
     dedupe: RwLock<Dedupe>,
     tiles: Tiles,
-    /// The right edge of the tree. It is moved just before the head, and never stands before it.
+    /// The right edge of the tree. It moves just before the head and is never behind it.
     edge: Mutex<Edge>,
-    head: Head,
+    head: DurableHead,
 }
 
 struct Writer {
+    /// The stamp of the newest record.
     recorded_at: Millis,
-    /// What stands beside the bodies up to the head: see `Block::beside`.
-    beside: [u8; 32],
-    checkpoint: CheckpointFile,
-    /// Set for ever by the first step that fails after writing began.
+    /// The digest of all metadata up to the head: see `Block::chained_metadata`.
+    metadata: [u8; 32],
+    acknowledgements: AcknowledgementFile,
+    /// Latched by the first step that fails after writing began.
     poisoned: Option<String>,
 }
 
+impl Writer {
+    /// Refuses every later append: after a failed sync the next one may succeed over pages that the
+    /// kernel has dropped.
+    fn poison(&mut self, cause: &dyn Error) -> AppendError {
+        let cause = cause.to_string();
+        self.poisoned = Some(cause.clone());
+        AppendError::Unknown(cause)
+    }
+}
+
 impl SledLog {
-    /// The log that a recovery found, open for appending.
+    /// Makes a log out of a recovered store.
     pub(super) fn new(
         store: Store,
         tiles: Tiles,
-        checkpoint: CheckpointFile,
+        acknowledgements: AcknowledgementFile,
         recovered: Recovered,
     ) -> SledLog {
-        let Recovered { dedupe, recorded_at, beside, edge, .. } = recovered;
-        let head = Head::default();
+        let Recovered { dedupe, recorded_at, metadata, edge, .. } = recovered;
+        let head = DurableHead::default();
         head.set(edge.size());
-        let writer = Writer { recorded_at, beside, checkpoint, poisoned: None };
+        let writer = Writer { recorded_at, metadata, acknowledgements, poisoned: None };
         SledLog {
             store,
             writer: Mutex::new(writer),
@@ -76,7 +87,7 @@ impl SledLog {
         }
     }
 
-    /// Takes the steps of this module's first lines, in that order.
+    /// Takes the steps that the head of this file lists, in that order.
     fn commit(
         &self,
         writer: &mut Writer,
@@ -86,29 +97,37 @@ impl SledLog {
         let log_id = self.store.log_id;
         let first_seq = self.head.get() + 1;
         let blocks = block::encode(log_id, first_seq, recorded_at, drafts)?;
-        self.store.put(&blocks)?;
-        self.store.flush()?;
-        self.store.sync()?;
-        self.store.refuse_blobs()?;
+        self.store.put(&blocks)?; // 1
+        self.store.flush()?; // 2
+        self.store.sync()?; // 3
+        self.store.refuse_blobs()?; // 4
         let leaves = self.leaves(first_seq, recorded_at, drafts);
         let leaf = *leaves.last().ok_or("there is nothing to commit")?;
         let mut edge = self.edge.lock().clone();
-        self.tiles.grow(&mut edge, leaves)?;
-        if writer.checkpoint.sync_is_due() {
+        self.tiles.grow(&mut edge, leaves)?; // 5
+        if writer.acknowledgements.sync_is_due() {
             self.tiles.sync()?;
         }
-        let beside = blocks.iter().try_fold(writer.beside, |before, (_, bytes)| {
-            Ok::<_, String>(Block::parse(bytes)?.beside(&before))
+        let mut metadata = writer.metadata;
+        for (_, bytes) in &blocks {
+            metadata = Block::parse(bytes)?.chained_metadata(&metadata);
+        }
+        let size = edge.size();
+        // 6
+        writer.acknowledgements.write(&Acknowledgement {
+            log_id,
+            size,
+            leaf,
+            root: Some(edge.root()),
+            metadata: Some(metadata),
         })?;
-        let (size, root) = (edge.size(), Some(edge.root()));
-        writer.checkpoint.write(&Checkpoint { log_id, size, leaf, root, beside: Some(beside) })?;
-        writer.beside = beside;
+        writer.metadata = metadata;
         *self.edge.lock() = edge;
         self.head.set(size);
         Ok(())
     }
 
-    /// The leaves of drafts that become the records from `first_seq` on.
+    /// Returns the leaves of drafts that become the records from `first_seq` on.
     fn leaves(&self, first_seq: Seq, recorded_at: Millis, drafts: &[Draft]) -> Vec<Hash> {
         (first_seq..)
             .zip(drafts)
@@ -119,7 +138,7 @@ impl SledLog {
             .collect()
     }
 
-    /// The nodes of the tree as it is now.
+    /// Returns the nodes of the tree as it is now.
     fn nodes(&self) -> TileNodes<'_> {
         self.tiles.nodes(self.edge.lock().clone())
     }
@@ -131,8 +150,8 @@ impl SledLog {
         after: Seq,
         each: &mut dyn FnMut(&Block<'_>) -> Result<bool, String>,
     ) -> Result<Seq, ReadError> {
-        // sled shows what it has not yet flushed: the durable head is the bound, and it moves only
-        // between blocks.
+        // sled shows blocks that it has not flushed yet. The durable head bounds what is read; it
+        // moves only between blocks.
         let head = self.head.get();
         let mut last = after;
         if after >= head {
@@ -173,41 +192,31 @@ impl Log for SledLog {
         let head = self.head.get();
         check_batch(&batch, head)?;
         if batch.is_empty() {
-            // After a failed sync the next one may succeed over pages that the kernel has given up.
-            return match self.tiles.sync().and_then(|()| writer.checkpoint.sync()) {
-                Ok(()) => Ok(Vec::new()),
-                Err(error) => {
-                    writer.poisoned = Some(error.to_string());
-                    Err(AppendError::Unknown(error.to_string()))
-                }
-            };
+            let synced = self.tiles.sync().and_then(|()| writer.acknowledgements.sync());
+            return synced.map(|()| Vec::new()).map_err(|error| writer.poison(&error));
         }
-        let mut salts = vec![[0; 16]; batch.len()];
-        for salt in &mut salts {
-            getrandom::fill(salt).map_err(|error| AppendError::Rejected(error.to_string()))?;
-        }
+        let salts = salts(batch.len()).map_err(|error| AppendError::Rejected(error.to_string()))?;
         let load = |seq| self.store.candidate(seq);
-        let (outcomes, drafts) = judge_batch(&mut self.dedupe.write(), batch, head, &load)
-            .map_err(|error| AppendError::Rejected(error.to_string()))?;
-        if drafts.is_empty() {
+        let JudgedBatch { outcomes, pending } =
+            judge_batch(&mut self.dedupe.write(), batch, head, &load)
+                .map_err(|error| AppendError::Rejected(error.to_string()))?;
+        if pending.is_empty() {
             return Ok(outcomes);
         }
         let recorded_at = recorded_at.max(writer.recorded_at);
-        let salted = drafts.into_iter().zip(salts);
-        let drafts: Vec<Draft> = salted
-            .map(|((event, conflicts_with), salt)| Draft { event, salt, conflicts_with })
+        let drafts: Vec<Draft> = pending
+            .into_iter()
+            .zip(salts)
+            .map(|(PendingEvent { event, conflicts_with }, salt)| Draft {
+                event,
+                salt,
+                conflicts_with,
+            })
             .collect();
-        match self.commit(&mut writer, &drafts, recorded_at) {
-            Ok(()) => {
-                writer.recorded_at = recorded_at;
-                Ok(outcomes)
-            }
-            Err(cause) => {
-                let cause = cause.to_string();
-                writer.poisoned = Some(cause.clone());
-                Err(AppendError::Unknown(cause))
-            }
-        }
+        self.commit(&mut writer, &drafts, recorded_at)
+            .map_err(|error| writer.poison(error.as_ref()))?;
+        writer.recorded_at = recorded_at;
+        Ok(outcomes)
     }
 
     fn read(
@@ -249,7 +258,7 @@ impl Log for SledLog {
             return Err(ReadError::Absent { seq });
         }
         let mut out = Vec::with_capacity(seqs.len());
-        // Each stretch of seqs that stand in one block is read from that block at once.
+        // Consecutive seqs of one block are read from it at once.
         while let Some(first) = seqs.get(out.len()).copied() {
             self.store.with_block(first, |block| {
                 let mut frame: Option<Frame> = None;
@@ -308,15 +317,24 @@ impl Log for SledLog {
     }
 }
 
+/// Makes a random salt for each of `count` records.
+fn salts(count: usize) -> Result<Vec<[u8; 16]>, getrandom::Error> {
+    let mut salts = vec![[0; 16]; count];
+    for salt in &mut salts {
+        getrandom::fill(salt)?;
+    }
+    Ok(salts)
+}
+
 impl Drop for SledLog {
-    /// A clean stop: everything synced, so that the next opening trusts the kernel's cache.
+    /// Syncs everything, so that the next opening trusts the kernel's cache.
     fn drop(&mut self) {
         let mut writer = self.writer.lock();
         let synced = writer.poisoned.is_none()
             && self.store.flush().is_ok()
             && self.store.sync().is_ok()
             && self.tiles.sync().is_ok()
-            && writer.checkpoint.sync().is_ok();
+            && writer.acknowledgements.sync().is_ok();
         if synced {
             self.store.mark_clean();
         }
@@ -353,7 +371,7 @@ mod tests {
             .unwrap()
     }
 
-    /// A body that does not compress: no event, but kept like any other.
+    /// Makes a body that does not compress. It is not an event, but kept like any other.
     fn noise(bytes: usize) -> Verified {
         let mut body = vec![0; bytes];
         getrandom::fill(&mut body).unwrap();
@@ -375,7 +393,7 @@ mod tests {
             .unwrap()
             .syncing_by(move |file| {
                 let round = counted.fetch_add(1, Ordering::SeqCst) + 1;
-                // What is synced is the file that sled writes, and the event is in it by now.
+                // The synced file is the one that sled writes, and the event is in it by now.
                 let path = data.join("store/db");
                 assert_eq!(file.metadata()?.ino(), fs::metadata(&path)?.ino());
                 let marker = format!("marker-{round}-of-20");
@@ -400,8 +418,7 @@ mod tests {
     }
 
     #[test]
-    fn after_a_failed_sync_nothing_is_taken_until_the_log_is_reopened_and_the_same_events_may_come_again()
-     {
+    fn after_a_failed_sync_the_log_takes_nothing_until_it_is_reopened_and_a_retry_is_safe() {
         let folder = tempfile::tempdir().unwrap();
         let syncs = AtomicU64::new(0);
         let log = Unrecovered::open(folder.path(), 64 << 20)
@@ -416,7 +433,7 @@ mod tests {
             log.append(vec![event(id, b"")], NOW).unwrap();
         }
         assert!(matches!(log.append(vec![event("c", b"")], NOW), Err(AppendError::Unknown(_))));
-        assert_eq!(log.head(), 2, "what is not durable is not shown");
+        assert_eq!(log.head(), 2, "records that are not durable are not shown");
         assert_eq!(log.read(0, 10, 1 << 20).unwrap().len(), 2);
         assert!(matches!(log.append(vec![event("d", b"")], NOW), Err(AppendError::Rejected(_))));
         drop(log);

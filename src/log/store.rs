@@ -2,9 +2,9 @@
 //!
 //! - On Linux sled's flush ends in `sync_file_range`, which syncs neither the file's size nor the
 //!   device's cache: [`Store::sync`] calls `fdatasync` through a handle of our own.
-//! - A large page spills into a file of its own in `blobs/`, which that sync does not cover:
-//!   values are kept small, and [`Store::refuse_blobs`] looks.
-//! - When sled opens a damaged file it cuts it off at the damage: [`Store::cause_of_loss`] says so.
+//! - A large page spills into a file of its own in `blobs/`, which that sync does not cover: values
+//!   are kept small, and [`Store::refuse_blobs`] makes sure.
+//! - When sled opens a damaged file it cuts it off at the damage: [`Store::cause_of_loss`] tells.
 //! - A half-written snapshot keeps sled from opening, and other damage makes it panic.
 //! - Its lock is released a moment after its last handle is dropped: ours is taken first.
 
@@ -21,14 +21,14 @@ use super::block::{self, Block, FORMAT, VALUE_BYTES_MAX};
 use super::dedupe::Candidate;
 use super::{LogId, ReadError, Record};
 
-/// Fixed at creation. A page above a quarter of it spills into a blob; a page holds up to 17 values
-/// of at most 60 KiB.
+/// sled's segment size, fixed at creation. A page above a quarter of it spills into a blob; a page
+/// holds up to 17 values of at most 60 KiB.
 const SEGMENT_BYTES: usize = 8 << 20;
 
-/// So much is read at once to find where sled's file ends.
+/// The number of bytes read at once to find the end of sled's file.
 const READ_BACK_BYTES: usize = 64 << 10;
 
-/// How often, and after which pauses, sled's own lock is tried.
+/// The number of tries to take sled's own lock, and the pause after each.
 const LOCK_TRIES_MAX: u32 = 100;
 const LOCK_PAUSE: Duration = Duration::from_millis(20);
 
@@ -39,11 +39,11 @@ const IDENTITY_KEY: &[u8] = b"identity";
 /// Why a store does not open.
 #[derive(Debug)]
 pub(super) enum StoreError {
-    /// Another process has it.
+    /// Another process uses it.
     InUse,
-    /// The disk refuses.
+    /// The disk reports an error.
     Io(io::Error),
-    /// Its files are damaged: what sled says.
+    /// Its files are damaged.
     Damaged(String),
     /// It has another format.
     Format(u32),
@@ -66,33 +66,34 @@ type SyncData = Box<dyn Fn(&File) -> io::Result<()> + Send + Sync>;
 /// The blocks of a log in sled, locked for this process.
 pub(super) struct Store {
     pub(super) log_id: LogId,
-    /// Whether the last one to open it closed it in order.
+    /// True if the last process to open it closed it in order.
     pub(super) was_closed: bool,
     db: sled::Db,
     blocks: sled::Tree,
     /// sled's data file, for the sync that sled does not do.
     data_file: File,
-    /// `File::sync_data` but in tests that count or fail it.
+    /// `File::sync_data`, except in tests that count or fail it.
     sync_data: SyncData,
     folder: PathBuf,
-    /// What an earlier failed commit left in `blobs/`; synced at opening.
+    /// The number of files that earlier failed commits left in `blobs/`; synced at opening.
     blobs_before: usize,
-    /// There while the store is open: what it finds at the next opening was not closed.
+    /// A file that exists while the store is open. If it is there at the next opening, the store
+    /// was not closed.
     unclean: PathBuf,
-    /// Where sled cut its file off when it was opened, if that can be known.
+    /// The offset at which sled cut its file off at opening, if it did.
     cut_at: Option<u64>,
     /// Holds the lock.
     _lock: File,
 }
 
 impl Store {
-    /// Whether there is a store in a data folder.
+    /// Returns whether there is a store in the data folder `folder`.
     pub(super) fn is_in(folder: &Path) -> bool {
         folder.join("store").join("db").exists()
     }
 
-    /// Opens or creates the store in the data folder `folder`, and locks it. Nothing is synced yet:
-    /// see [`Store::sync_all`].
+    /// Opens or creates the store in the data folder `folder`, and locks it. Its files are not
+    /// synced yet: see [`Store::sync_all`].
     pub(super) fn open(folder: &Path, cache_bytes: u64) -> Result<Store, StoreError> {
         let store_folder = folder.join("store");
         fs::create_dir_all(&store_folder)?;
@@ -126,7 +127,7 @@ impl Store {
         })
     }
 
-    /// Syncs everything that opening may have made, up to the entry of the data folder `folder`.
+    /// Syncs everything that opening may have created, up to the entry of the data folder `folder`.
     pub(super) fn sync_all(&mut self, folder: &Path) -> Result<(), StoreError> {
         self.db.flush()?;
         let blobs = self.folder.join("blobs");
@@ -142,7 +143,7 @@ impl Store {
         Ok(())
     }
 
-    /// Puts another step in the place of [`Store::sync`].
+    /// Replaces [`Store::sync`].
     #[cfg(test)]
     pub(super) fn sync_by(
         &mut self,
@@ -151,7 +152,7 @@ impl Store {
         self.sync_data = Box::new(sync_data);
     }
 
-    /// Writes blocks, each in parts small enough, all or nothing. Survives nothing yet.
+    /// Writes blocks in one atomic batch, each split into parts. Nothing is durable yet.
     pub(super) fn put(&self, blocks: &[(Seq, Vec<u8>)]) -> sled::Result<()> {
         let mut batch = sled::Batch::default();
         for (seq, bytes) in blocks {
@@ -167,12 +168,12 @@ impl Store {
         self.db.flush().map(drop)
     }
 
-    /// Syncs the data file: what was flushed survives a power cut.
+    /// Syncs the data file, so that flushed pages survive a power cut.
     pub(super) fn sync(&self) -> io::Result<()> {
         (self.sync_data)(&self.data_file)
     }
 
-    /// Refuses a commit in which sled put something into `blobs/`.
+    /// Fails if sled has put a value into `blobs/`.
     pub(super) fn refuse_blobs(&self) -> io::Result<()> {
         if count(&self.folder.join("blobs"))? > self.blobs_before {
             let what = "the store put a value into its blobs, which are not synced";
@@ -181,27 +182,27 @@ impl Store {
         Ok(())
     }
 
-    /// Says that all was synced: the next opening trusts the kernel's cache.
+    /// Notes that everything was synced, so that the next opening trusts the kernel's cache.
     pub(super) fn mark_clean(&self) {
         // If it stays, the next opening reads more from the disk, and assumes a power cut.
         let _ = fs::remove_file(&self.unclean);
     }
 
-    /// The last record, as far as the keys tell without being looked at; 0 if they cannot be read.
+    /// Returns the last block's first record by its key; 0 if there is none or it cannot be read.
     pub(super) fn last_key(&self) -> Seq {
         let last = self.blocks.last().ok().flatten();
         last.and_then(|(key, _)| split_key(&key)).map_or(0, |(seq, _)| seq)
     }
 
-    /// Leaves a folder of which nothing was changed as it was found: a start that is refused after
-    /// a clean stop is refused again.
+    /// Leaves an unchanged folder as it was found: a start that is refused after a clean stop must
+    /// be refused again.
     pub(super) fn leave(&self) {
         if self.was_closed && self.flush().is_ok() {
             self.mark_clean();
         }
     }
 
-    /// What to add where records are missing from the end.
+    /// Returns what to add to a message that records are missing from the end.
     pub(super) fn cause_of_loss(&self) -> String {
         let cut = |at| {
             format!(
@@ -211,8 +212,8 @@ impl Store {
         self.cut_at.map(cut).unwrap_or_default()
     }
 
-    /// The bytes of whole blocks, parts put together, from the block that begins at `first` on,
-    /// each under the seq of its key.
+    /// Reads the bytes of whole blocks, parts put together, from the block that begins at `first`
+    /// on, each with the seq of its key.
     pub(super) fn blocks_from(
         &self,
         first: Seq,
@@ -240,7 +241,7 @@ impl Store {
             let mut part = 0;
             while bytes.len() < length {
                 part += 1;
-                // What is not the next part may be the next block.
+                // Another key than that of the next part may be the next block's.
                 let next = values.next_if(|pair| {
                     pair.as_ref().map_or(true, |(key, _)| split_key(key) == Some((seq, part)))
                 });
@@ -259,7 +260,7 @@ impl Store {
         })
     }
 
-    /// Reads a block and sees that it is the one expected.
+    /// Reads a block and checks that it is the expected one.
     pub(super) fn parse<'a>(
         &self,
         bytes: &'a [u8],
@@ -271,12 +272,12 @@ impl Store {
             return Err(damaged("it belongs to another log".into()));
         }
         if block.first_seq() != first_seq {
-            return Err(damaged(format!("record {} stands in its place", block.first_seq())));
+            return Err(damaged(format!("record {} is in its place", block.first_seq())));
         }
         Ok(block)
     }
 
-    /// The first seq of the block that holds `seq`.
+    /// Returns the first seq of the block that holds `seq`.
     pub(super) fn block_start(&self, seq: Seq) -> Result<Seq, ReadError> {
         let found = self
             .blocks
@@ -303,8 +304,8 @@ impl Store {
             .map_err(|error| ReadError::Store(error.to_string()))?;
         let (key, value) = found.ok_or(ReadError::Absent { seq })?;
         let (first, part) = split_key(&key).ok_or(ReadError::Absent { seq })?;
-        // Nearly every block is one value, read where it lies; only a single large event is put
-        // together from parts.
+        // Nearly every block is one value, read in place; only a single large event is put together
+        // from parts.
         let whole;
         let bytes = if part == 0 {
             value.as_ref()
@@ -339,7 +340,7 @@ fn lock(folder: &Path) -> Result<File, StoreError> {
     }
 }
 
-/// Reads which log it is. A store without blocks and without an identity gets one.
+/// Reads the identity of the log. A store without blocks and without an identity gets one.
 fn identity(meta: &sled::Tree, is_empty: bool) -> Result<LogId, StoreError> {
     let Some(identity) = meta.get(IDENTITY_KEY)? else {
         if !is_empty {
@@ -359,8 +360,8 @@ fn identity(meta: &sled::Tree, is_empty: bool) -> Result<LogId, StoreError> {
     log_id.try_into().map_err(|_| cut_off())
 }
 
-/// First seq of the block, then the number of the part: both big-endian, so that keys sort as the
-/// log does.
+/// Makes the key of a part: first seq of the block, then the number of the part, both big-endian,
+/// so that keys sort as the log does.
 pub(super) fn part_key(first_seq: Seq, part: usize) -> [u8; 10] {
     let mut key = [0; 10];
     let bytes = first_seq.to_be_bytes().into_iter().chain((part as u16).to_be_bytes());
@@ -384,7 +385,7 @@ fn open_sled_or_rebuild(folder: &Path, cache_bytes: u64) -> Result<sled::Db, Sto
         .map_err(StoreError::Damaged)
 }
 
-/// Opens sled, turning its panics into errors.
+/// Opens sled and turns its panics into errors.
 fn open_sled(folder: &Path, cache_bytes: u64) -> Result<sled::Db, String> {
     let config = sled::Config::new()
         .path(folder)
@@ -397,7 +398,7 @@ fn open_sled(folder: &Path, cache_bytes: u64) -> Result<sled::Db, String> {
             .map_err(|_| "it panicked while opening".to_owned())?
             .map_err(|error| error.to_string())
     };
-    // The folder's own lock is held, so nobody else has the store: sled lets go of its lock a
+    // The folder's own lock is held, so no other process has the store. sled releases its lock a
     // moment after its last handle is dropped.
     let mut opened = open();
     for _ in 0..LOCK_TRIES_MAX {
@@ -423,8 +424,8 @@ fn remove_snapshots(folder: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// After a stop that was not clean, what the kernel still holds of the store may be what a failed
-/// sync never wrote: read from the disk.
+/// Drops the kernel's cached pages of the store, so that it is read from the disk. After an unclean
+/// stop the cache may hold pages that a failed sync never wrote.
 fn forget_cached_pages(folder: &Path) -> io::Result<()> {
     match File::open(folder.join("db")) {
         Ok(file) => Ok(rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed)?),
@@ -433,8 +434,8 @@ fn forget_cached_pages(folder: &Path) -> io::Result<()> {
     }
 }
 
-/// Where what was written into sled's file ends, and zeros begin. Reads backwards from its end,
-/// mostly less than a segment.
+/// Returns the end of the written part of sled's file, behind which are zeros. Reads backwards from
+/// its end, mostly less than a segment.
 fn written_end(folder: &Path) -> io::Result<u64> {
     let file = match File::open(folder.join("db")) {
         Ok(file) => file,
@@ -463,7 +464,7 @@ fn sync_all(paths: &[&Path]) -> io::Result<()> {
     paths.iter().try_for_each(|path| File::open(path)?.sync_all())
 }
 
-/// Rewrites what is stored under the keys of the blocks behind the log's back.
+/// Changes the stored blocks without the log.
 #[cfg(test)]
 pub(super) fn rewrite(
     folder: &Path,

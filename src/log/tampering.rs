@@ -9,8 +9,8 @@ use std::path::Path;
 use rollcall_projections::{Millis, Seq};
 use tempfile::TempDir;
 
+use super::acknowledgement::{Acknowledgement, AcknowledgementFile};
 use super::block::{Parts, RecordParts};
-use super::checkpoint::{Checkpoint, CheckpointFile};
 use super::store::{part_key, rewrite};
 use super::{Acknowledged, Audit, Finding, Log, OpenError, Part, Unrecovered};
 use crate::verify::{Act, ApiKeys, Keyring, Proof, Verified, sign};
@@ -453,16 +453,16 @@ fn the_same_event_twice_is_found_though_all_checks_fit() {
     );
 }
 
-fn checkpoint(folder: &Path) -> (CheckpointFile, Checkpoint) {
-    let (file, checkpoint) = CheckpointFile::open(&folder.join("checkpoint")).unwrap();
-    (file, checkpoint.newest.unwrap())
+fn acknowledgement(folder: &Path) -> (AcknowledgementFile, Acknowledgement) {
+    let (file, slots) = AcknowledgementFile::open(&folder.join("checkpoint")).unwrap();
+    (file, slots.newest.unwrap())
 }
 
 #[test]
 fn another_root_without_tiles_that_fit_it_is_told_with_the_range_that_it_covers() {
     let folder = sound().copied();
-    let (mut file, checkpoint) = checkpoint(folder.path());
-    file.write(&Checkpoint { root: Some([7; 32]), ..checkpoint }).unwrap();
+    let (mut file, old) = acknowledgement(folder.path());
+    file.write(&Acknowledgement { root: Some([7; 32]), ..old }).unwrap();
     let audit = audit(folder.path());
     assert_eq!(
         (about(&audit), audit.acknowledged),
@@ -480,7 +480,7 @@ fn records_missing_from_the_end_are_told_though_nothing_else_is_wrong() {
 }
 
 #[test]
-fn a_store_ahead_of_its_checkpoint_is_looked_through_and_goes_on() {
+fn a_store_ahead_of_its_acknowledgement_opens_and_goes_on() {
     let folder = tempfile::tempdir().unwrap();
     let log = open(folder.path()).unwrap();
     log.append(vec![event("a", "x")], NOW).unwrap();
@@ -511,15 +511,15 @@ fn a_folder_from_before_the_tree_opens_and_has_a_tree_from_then_on() {
     log.append(vec![event("new", "x")], NOW + 9).unwrap();
     let root = log.root(HEAD + 1).unwrap();
     drop(log);
-    assert_eq!(checkpoint(folder.path()).1.root, Some(root));
+    assert_eq!(acknowledgement(folder.path()).1.root, Some(root));
     assert_eq!(audit(folder.path()).acknowledged, Acknowledged::Same(HEAD + 1));
 }
 
 /// As somebody does who covers an edit: no tiles, and a checkpoint without a root.
 fn cover(folder: &Path) {
     fs::remove_dir_all(folder.join("tree")).unwrap();
-    let (mut file, old) = checkpoint(folder);
-    file.write(&Checkpoint { root: None, beside: None, ..old }).unwrap();
+    let (mut file, old) = acknowledgement(folder);
+    file.write(&Acknowledgement { root: None, metadata: None, ..old }).unwrap();
 }
 
 #[test]
@@ -565,8 +565,8 @@ type Unvouch = (&'static str, fn(&Path));
 /// How an acknowledgement ceases to vouch for anything.
 const UNVOUCHED: [Unvouch; 4] = [
     ("no root", |folder| {
-        let (mut file, old) = checkpoint(folder);
-        file.write(&Checkpoint { root: None, beside: None, ..old }).unwrap();
+        let (mut file, old) = acknowledgement(folder);
+        file.write(&Acknowledgement { root: None, metadata: None, ..old }).unwrap();
     }),
     ("no file", |folder| fs::remove_file(folder.join("checkpoint")).unwrap()),
     ("two zeroed slots", |folder| put(&folder.join("checkpoint"), &[], 8192)),
@@ -660,7 +660,7 @@ fn a_record_behind_the_surviving_slot_is_held_against_its_leaf_unless_a_power_cu
     // Both slots whole, and tiles behind them that were never synced: after a power cut that is
     // what may be left.
     let cut = original.copied();
-    let before = checkpoint(cut.path()).1;
+    let before = acknowledgement(cut.path()).1;
     rewrite(cut.path(), |blocks| drop(blocks.remove(&part_key(8, 0)[..])));
     fs::remove_file(cut.path().join("checkpoint")).unwrap();
     fs::remove_dir_all(cut.path().join("tree")).unwrap();
@@ -668,7 +668,7 @@ fn a_record_behind_the_surviving_slot_is_held_against_its_leaf_unless_a_power_cu
     assert_eq!(log.head(), 7);
     log.append(vec![event("later", "x")], NOW + 9).unwrap();
     drop(log);
-    assert_ne!(before, checkpoint(cut.path()).1);
+    assert_ne!(before, acknowledgement(cut.path()).1);
     let acknowledged = fs::read(cut.path().join("checkpoint")).unwrap();
     let log = open(cut.path()).unwrap();
     log.append(vec![event("last", "x")], NOW + 10).unwrap();
