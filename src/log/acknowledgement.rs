@@ -67,16 +67,16 @@ impl AcknowledgementFile {
             file.set_len(2 * SLOT_DISTANCE)?;
             file.sync_all()?;
         }
-        let (mut newest, mut torn, mut empty) =
-            (None::<(u64, Acknowledgement)>, Vec::new(), Vec::new());
+        let mut newest = None::<(u64, Acknowledgement)>;
+        let (mut torn, mut empty) = (Vec::new(), Vec::new());
         for slot in 0..2 {
             let mut bytes = [0; SLOT_BYTES];
             file.read_exact_at(&mut bytes, slot * SLOT_DISTANCE)?;
             match decode(&bytes) {
-                Some(found) => {
-                    newest =
-                        newest.into_iter().chain([found]).max_by_key(|(generation, _)| *generation)
+                Some(found) if newest.is_none_or(|newest| newest.0 <= found.0) => {
+                    newest = Some(found);
                 }
+                Some(_) => {}
                 None if bytes == [0; SLOT_BYTES] => empty.push(slot),
                 None => torn.push(slot),
             }

@@ -83,7 +83,7 @@ pub enum ReadError {
     Damaged {
         /// The first bad record.
         seq: Seq,
-        /// What is wrong with it.
+        /// A description of the damage.
         what: String,
     },
     /// There is no such record.

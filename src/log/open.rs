@@ -55,7 +55,7 @@ pub enum OpenError {
         seq: Seq,
         /// The last that may be it.
         last: Seq,
-        /// What is wrong.
+        /// A description of the fault.
         what: String,
     },
     /// The tree's tiles and the records contradict each other, and no acknowledged root decides
@@ -66,7 +66,7 @@ pub enum OpenError {
     Disputed {
         /// The first record in question.
         seq: Seq,
-        /// How they contradict each other.
+        /// A description of the contradiction.
         what: String,
     },
 }

@@ -204,15 +204,7 @@ impl Log for SledLog {
             return Ok(outcomes);
         }
         let recorded_at = recorded_at.max(writer.recorded_at);
-        let drafts: Vec<Draft> = pending
-            .into_iter()
-            .zip(salts)
-            .map(|(PendingEvent { event, conflicts_with }, salt)| Draft {
-                event,
-                salt,
-                conflicts_with,
-            })
-            .collect();
+        let drafts = drafts(pending, salts);
         self.commit(&mut writer, &drafts, recorded_at)
             .map_err(|error| writer.poison(error.as_ref()))?;
         writer.recorded_at = recorded_at;
@@ -324,6 +316,14 @@ fn salts(count: usize) -> Result<Vec<[u8; 16]>, getrandom::Error> {
         getrandom::fill(salt)?;
     }
     Ok(salts)
+}
+
+/// Adds a salt to each event that is to be written.
+fn drafts(pending: Vec<PendingEvent>, salts: Vec<[u8; 16]>) -> Vec<Draft> {
+    let salted = pending.into_iter().zip(salts);
+    salted
+        .map(|(PendingEvent { event, conflicts_with }, salt)| Draft { event, salt, conflicts_with })
+        .collect()
 }
 
 impl Drop for SledLog {

@@ -10,6 +10,7 @@
 
 use std::fs::{self, File};
 use std::io;
+use std::iter::Peekable;
 use std::os::unix::fs::FileExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -58,6 +59,12 @@ impl From<io::Error> for StoreError {
 impl From<sled::Error> for StoreError {
     fn from(error: sled::Error) -> StoreError {
         StoreError::Damaged(error.to_string())
+    }
+}
+
+impl From<sled::Error> for ReadError {
+    fn from(error: sled::Error) -> ReadError {
+        ReadError::Store(error.to_string())
     }
 }
 
@@ -221,42 +228,16 @@ impl Store {
         let mut values = self.blocks.range(part_key(first, 0)..).peekable();
         let mut expected = first;
         std::iter::from_fn(move || {
-            let (key, value) = match values.next()? {
-                Ok(pair) => pair,
-                Err(error) => return Some(Err(ReadError::Store(error.to_string()))),
-            };
-            let (seq, part) = split_key(&key).unwrap_or((expected, 0));
-            if part != 0 {
-                return Some(Err(ReadError::Damaged {
-                    seq,
-                    what: "it has a part but no beginning".into(),
-                }));
-            }
-            expected = seq + 1;
-            let mut bytes = value.to_vec();
-            let length = match block::block_len(&bytes) {
-                Ok(length) => length,
-                Err(what) => return Some(Err(ReadError::Damaged { seq, what })),
-            };
-            let mut part = 0;
-            while bytes.len() < length {
-                part += 1;
-                // Another key than that of the next part may be the next block's.
-                let next = values.next_if(|pair| {
-                    pair.as_ref().map_or(true, |(key, _)| split_key(key) == Some((seq, part)))
-                });
-                match next {
-                    Some(Ok((_, value))) => bytes.extend_from_slice(&value),
-                    Some(Err(error)) => return Some(Err(ReadError::Store(error.to_string()))),
-                    None => {
-                        return Some(Err(ReadError::Damaged {
-                            seq,
-                            what: "a part of it is missing".into(),
-                        }));
-                    }
+            let value = values.next()?.map_err(ReadError::from);
+            Some(value.and_then(|(key, value)| {
+                let (seq, part) = split_key(&key).unwrap_or((expected, 0));
+                if part != 0 {
+                    let what = "it has a part but no beginning".into();
+                    return Err(ReadError::Damaged { seq, what });
                 }
-            }
-            Some(Ok((seq, bytes)))
+                expected = seq + 1;
+                Ok((seq, join_parts(seq, value.to_vec(), &mut values)?))
+            }))
         })
     }
 
@@ -279,10 +260,7 @@ impl Store {
 
     /// Returns the first seq of the block that holds `seq`.
     pub(super) fn block_start(&self, seq: Seq) -> Result<Seq, ReadError> {
-        let found = self
-            .blocks
-            .get_lt((seq + 1).to_be_bytes())
-            .map_err(|error| ReadError::Store(error.to_string()))?;
+        let found = self.blocks.get_lt((seq + 1).to_be_bytes())?;
         let first = found.and_then(|(key, _)| split_key(&key)).map(|(first, _)| first);
         first.ok_or(ReadError::Absent { seq })
     }
@@ -298,10 +276,7 @@ impl Store {
         seq: Seq,
         read: impl FnOnce(&Block<'_>) -> Result<T, String>,
     ) -> Result<T, ReadError> {
-        let found = self
-            .blocks
-            .get_lt((seq + 1).to_be_bytes())
-            .map_err(|error| ReadError::Store(error.to_string()))?;
+        let found = self.blocks.get_lt((seq + 1).to_be_bytes())?;
         let (key, value) = found.ok_or(ReadError::Absent { seq })?;
         let (first, part) = split_key(&key).ok_or(ReadError::Absent { seq })?;
         // Nearly every block is one value, read in place; only a single large event is put together
@@ -328,6 +303,27 @@ impl Store {
             body: record.body,
         })
     }
+}
+
+/// Adds to the first part of block `seq` its further parts, which come next in `values`.
+fn join_parts(
+    seq: Seq,
+    mut bytes: Vec<u8>,
+    values: &mut Peekable<sled::Iter>,
+) -> Result<Vec<u8>, ReadError> {
+    let damaged = |what| ReadError::Damaged { seq, what };
+    let length = block::block_len(&bytes).map_err(damaged)?;
+    let mut part = 0;
+    while bytes.len() < length {
+        part += 1;
+        // Another key than that of the next part may be the next block's.
+        let next = values.next_if(|value| {
+            value.as_ref().map_or(true, |(key, _)| split_key(key) == Some((seq, part)))
+        });
+        let (_, value) = next.ok_or_else(|| damaged("a part of it is missing".into()))??;
+        bytes.extend_from_slice(&value);
+    }
+    Ok(bytes)
 }
 
 /// Takes the data folder's own lock.
