@@ -124,6 +124,20 @@ pub(super) struct Draft {
     pub(super) conflicts_with: Option<Seq>,
 }
 
+impl Draft {
+    fn index_line(&self) -> IndexLine<'_> {
+        IndexLine {
+            source: match self.event.source() {
+                Source::Workos => SOURCE_WORKOS,
+                Source::Rollcall => SOURCE_ROLLCALL,
+            },
+            event_id: self.event.event_id().map(Cow::Borrowed),
+            event_type: self.event.event_type().map(Cow::Borrowed),
+            conflicts_with: self.conflicts_with,
+        }
+    }
+}
+
 /// Encodes consecutive drafts from `first_seq` on as blocks, each with its first seq. Nearly every
 /// block fits one value: a larger one holds a single large event, or events with very long types.
 pub(super) fn encode(
@@ -194,20 +208,10 @@ fn encode_block(
     frames: &[PackedFrame],
 ) -> std::io::Result<Vec<u8>> {
     let (mut index, mut facts, mut proofs) = (Vec::new(), Vec::new(), Vec::new());
-    for Draft { event, salt, conflicts_with } in drafts {
-        let source = match event.source() {
-            Source::Workos => SOURCE_WORKOS,
-            Source::Rollcall => SOURCE_ROLLCALL,
-        };
-        let line = IndexLine {
-            source,
-            event_id: event.event_id().map(Cow::Borrowed),
-            event_type: event.event_type().map(Cow::Borrowed),
-            conflicts_with: *conflicts_with,
-        };
-        put(&mut index, &line)?;
-        facts.extend_from_slice(event.facts());
-        put(&mut proofs, &Evidence { salt: *salt, proof: event.proof().into() })?;
+    for draft in drafts {
+        put(&mut index, &draft.index_line())?;
+        facts.extend_from_slice(draft.event.facts());
+        put(&mut proofs, &Evidence { salt: draft.salt, proof: draft.event.proof().into() })?;
     }
     let (index, facts, proofs) = (pack(&index)?, pack(&facts)?, pack(&proofs)?);
     let head = BlockHead {
@@ -581,6 +585,7 @@ pub(super) fn block_len(bytes: &[u8]) -> Result<usize, String> {
 }
 
 impl BlockHead {
+    /// Returns the sections in the order in which they are stored.
     fn sections(&self) -> impl Iterator<Item = Section> {
         [self.index, self.facts, self.proofs]
             .into_iter()

@@ -176,18 +176,25 @@ impl Bundle {
         }
         same_log(&origin(receipt.log_id), &checkpoint)?;
         let leaf = leaf(&receipt_bytes, &salt, &body);
-        if !tree::includes(
-            &checkpoint.root,
-            checkpoint.size,
-            receipt.seq,
-            &leaf,
-            &hashes(&self.inclusion, "inclusion")?,
-        ) {
+        let path = hashes(&self.inclusion, "inclusion")?;
+        if !tree::includes(&checkpoint.root, checkpoint.size, receipt.seq, &leaf, &path) {
             return Err(BundleError::NotIncluded);
         }
+        let held = self.prove_held(keys, held, &checkpoint)?;
+        Ok(Proven { checkpoint, receipt, leaf, body, held })
+    }
+
+    /// Checks that `checkpoint`, the bundle's own, continues the older ones in the bundle, and that
+    /// each held checkpoint is among all of these. Returns the sizes of the held ones.
+    fn prove_held(
+        &self,
+        keys: &[Verifier],
+        held: &[Note],
+        checkpoint: &Checkpoint,
+    ) -> Result<Vec<Seq>, BundleError> {
         let mut tied = vec![checkpoint.clone()];
         for older in &self.older {
-            tied.push(older.open(keys, &checkpoint)?);
+            tied.push(older.open(keys, checkpoint)?);
         }
         // Two roots of one size are the gravest finding, and no proof leads from one to the other:
         // this is reported first.
@@ -195,10 +202,9 @@ impl Bundle {
             fork(held, keys, &tied)?;
         }
         for (older, opened) in self.older.iter().zip(tied.iter().skip(1)) {
-            older.prove(opened, &checkpoint)?;
+            older.prove(opened, checkpoint)?;
         }
-        let held = held.iter().map(|note| tie(note, keys, &tied)).collect::<Result<_, _>>()?;
-        Ok(Proven { checkpoint, receipt, leaf, body, held })
+        held.iter().map(|note| tie(note, keys, &tied)).collect()
     }
 }
 
