@@ -1,6 +1,6 @@
 //! The hashes of the Merkle tree (RFC 6962, section 2.1, with SHA-256), shared by the code that
-//! builds the tree and the code that checks a proof, and the fingerprints of texts. The hashed bytes
-//! are fixed for ever; docs/format.md specifies them.
+//! builds the tree and the code that checks a proof, and the fingerprints of texts. The hashed
+//! bytes are fixed for ever; docs/format.md specifies them.
 
 use rollcall_projections::Fingerprint;
 use sha2::{Digest, Sha256};

@@ -1,9 +1,9 @@
 //! The file `checkpoint`: how many records were acknowledged, and which.
 //!
-//! The store itself cannot tell that an acknowledged record is missing from its end. Two checksummed
-//! slots are overwritten in turn before each acknowledgement, so a kill at any moment leaves at
-//! least one whole. They are synced once a second and at a clean stop, so a power cut together with
-//! a damaged tail goes unnoticed for at most that second.
+//! The store itself cannot tell that an acknowledged record is missing from its end. Two
+//! checksummed slots are overwritten in turn before each acknowledgement, so a kill at any moment
+//! leaves at least one whole. They are synced once a second and at a clean stop, so a power cut
+//! together with a damaged tail goes unnoticed for at most that second.
 
 use std::fs::{File, OpenOptions};
 use std::io;

@@ -577,11 +577,13 @@ impl<'a> AuditPass<'a> {
             (Err(error), _) => format!("they cannot be read: {error}"),
             (Ok(_), Some(seq)) if sound && *seq <= acknowledged => {
                 format!(
-                    "they have another leaf for record {seq}, which is sound: the next start rebuilds them"
+                    "they have another leaf for record {seq}, which is sound: the next start \
+                    rebuilds them"
                 )
             }
             (Ok(_), Some(seq)) => format!(
-                "they have another leaf for record {seq}, and no root says which of the two is right"
+                "they have another leaf for record {seq}, and no root says which of the two is \
+                right"
             ),
             (Ok(Repair::Content), None) if self.vouched == 0 || sound => {
                 "they do not match their leaves: the next start rebuilds them".into()

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use rollcall_projections::{Entry, Millis, RecordStatus, Seq};
 use sha2::{Digest, Sha256};
 use xxhash_rust::xxh3::xxh3_64;
+use zstd::bulk::Decompressor;
 
 use super::{BATCH_EVENTS_MAX, LogId, Record};
 use crate::verify::{FACTS_VERSION, Facts, KEY_ID_BYTES, Proof, Source, Verified, extract_from};
@@ -281,7 +282,7 @@ fn pack(raw: &[u8]) -> std::io::Result<Packed> {
 }
 
 thread_local! {
-    static DECOMPRESSOR: RefCell<Option<zstd::bulk::Decompressor<'static>>> = const { RefCell::new(None) };
+    static DECOMPRESSOR: RefCell<Option<Decompressor<'static>>> = const { RefCell::new(None) };
 }
 
 fn unpack(section: Section, stored: &[u8]) -> Result<Cow<'_, [u8]>, String> {
@@ -294,9 +295,7 @@ fn unpack(section: Section, stored: &[u8]) -> Result<Cow<'_, [u8]>, String> {
         SCHEME_ZSTD if raw <= SECTION_BYTES_MAX => DECOMPRESSOR.with_borrow_mut(|slot| {
             let decompressor = match slot {
                 Some(decompressor) => decompressor,
-                None => {
-                    slot.insert(zstd::bulk::Decompressor::new().map_err(|error| error.to_string())?)
-                }
+                None => slot.insert(Decompressor::new().map_err(|error| error.to_string())?),
             };
             let unpacked =
                 decompressor.decompress(stored, raw).map_err(|error| error.to_string())?;
@@ -328,9 +327,9 @@ impl<'a> Block<'a> {
         Ok(Block { head, head_bytes: bytes.get(..start).unwrap_or_default(), sections })
     }
 
-    /// Returns the digest of all metadata up to this block: the SHA-256 over `before`, which is that
-    /// of the block before, and the SHA-256 of the head and the stored index and facts. No leaf
-    /// covers them, and views are folded from them alone.
+    /// Returns the digest of all metadata up to this block: the SHA-256 over `before`, which is
+    /// that of the block before, and the SHA-256 of the head and the stored index and facts. No
+    /// leaf covers them, and views are folded from them alone.
     pub(super) fn chained_metadata(&self, before: &[u8; 32]) -> [u8; 32] {
         chain_metadata(before, &self.own_metadata())
     }
@@ -733,21 +732,39 @@ mod tests {
         Draft { event, salt: *b"salt salt salt s", conflicts_with }
     }
 
-    const FIRST: &str = r#"{"id":"e1","event":"dsync.deleted","data":{"id":"d"},"created_at":"2025-01-01T00:00:00Z"}"#;
+    const FIRST: &str = concat!(
+        r#"{"id":"e1","event":"dsync.deleted","data":{"id":"d"},"#,
+        r#""created_at":"2025-01-01T00:00:00Z"}"#,
+    );
 
     fn two_drafts() -> [Draft; 2] {
         [draft(FIRST, None), draft("[]", None)]
     }
 
     /// One record, short enough that nothing is compressed.
-    const GOLDEN: &str = "52013a000000303132333435363738396162636465660701fd0ad0ca9f17030000020015150afaf41a000e0e15d125a1004242825d41de0101002727629b4fcad601987f0101026531010d6473796e632e64656c657465640001fd00d0ca9f17030000000503003066316532643363346235613639373800fd00d0ca9f1703000024d55cc6c9cc10826194dac13fd311370593489385eef799b17ed303c948979569d4009a95259fec230000007b226964223a226531222c226576656e74223a226473796e632e64656c65746564227d";
+    const GOLDEN: &str = "52013a000000303132333435363738396162636465660701fd0ad0ca9f170300000200151\
+        50afaf41a000e0e15d125a1004242825d41de0101002727629b4fcad601987f0101026531010d6473796e632e6\
+        4656c657465640001fd00d0ca9f17030000000503003066316532643363346235613639373800fd00d0ca9f170\
+        3000024d55cc6c9cc10826194dac13fd311370593489385eef799b17ed303c948979569d4009a95259fec23000\
+        0007b226964223a226531222c226576656e74223a226473796e632e64656c65746564227d";
 
     /// The same with the facts of version 1. These bytes must stay readable for ever.
-    const GOLDEN_FACTS_1: &str = "52013a000000303132333435363738396162636465660701fd0ad0ca9f17030000010015150afaf41a000e0e15d125a1004242825d41de0101002727629b4fcac97b88ba0101026531010d6473796e632e64656c657465640001fd00d0ca9f17030000000503003066316532643363346235613639373800fd00d0ca9f1703000024d55cc6c9cc10826194dac13fd311370593489385eef799b17ed303c948979569d4009a95259fec230000007b226964223a226531222c226576656e74223a226473796e632e64656c65746564227d";
+    const GOLDEN_FACTS_1: &str = "52013a000000303132333435363738396162636465660701fd0ad0ca9f1703000\
+        0010015150afaf41a000e0e15d125a1004242825d41de0101002727629b4fcac97b88ba0101026531010d64737\
+        96e632e64656c657465640001fd00d0ca9f17030000000503003066316532643363346235613639373800fd00d\
+        0ca9f1703000024d55cc6c9cc10826194dac13fd311370593489385eef799b17ed303c948979569d4009a95259\
+        fec230000007b226964223a226531222c226576656e74223a226473796e632e64656c65746564227d";
 
     /// Two records, their proofs and bodies compressed. These bytes must stay readable as well,
     /// though another zstd may compress them otherwise.
-    const GOLDEN_COMPRESSED: &str = "52013a000000303132333435363738396162636465660702fd0ad0ca9f1703000001001919856d40ec0020200a23be9501768423cc78ed0102015e6356045d74af5b2b550101026531010d6473796e632e64656c65746564000100000001fd00f8523e28030000000002016400000001fd00d0ca9f170300000005000028b52ffd20846d0300f40573616c742000fd00d0ca9f17030000382b8fe9330c4bb5a00110d3d4baa50d1bd0608fa8d40f6466ebd214e7475cfe69d4009a95259fec8016d4d9370e655467d8d32cb0a18f595ac24b4fec483aa2d2bbdfb1acac096569d4009a95259fec040045588006040811222e5a28b52ffd2063ad0200c2051318902b1d887f39d8954bb6ccb6d24e147aec31ed99b15b9b320743d2826db6d98363736c04c8a8d63c043eef8bd49214ad97872dc5e715c740421c0cac359137ded2f35a31d1475501aa8a100100d2320505";
+    const GOLDEN_COMPRESSED: &str = "52013a000000303132333435363738396162636465660702fd0ad0ca9f1703\
+        000001001919856d40ec0020200a23be9501768423cc78ed0102015e6356045d74af5b2b550101026531010d64\
+        73796e632e64656c65746564000100000001fd00f8523e28030000000002016400000001fd00d0ca9f17030000\
+        0005000028b52ffd20846d0300f40573616c742000fd00d0ca9f17030000382b8fe9330c4bb5a00110d3d4baa5\
+        0d1bd0608fa8d40f6466ebd214e7475cfe69d4009a95259fec8016d4d9370e655467d8d32cb0a18f595ac24b4f\
+        ec483aa2d2bbdfb1acac096569d4009a95259fec040045588006040811222e5a28b52ffd2063ad0200c2051318\
+        902b1d887f39d8954bb6ccb6d24e147aec31ed99b15b9b320743d2826db6d98363736c04c8a8d63c043eef8bd4\
+        9214ad97872dc5e715c740421c0cac359137ded2f35a31d1475501aa8a100100d2320505";
 
     const SHORT: &str = r#"{"id":"e1","event":"dsync.deleted"}"#;
 

@@ -73,8 +73,8 @@ pub(super) fn consistency(nodes: &impl Nodes, from: Seq, to: Seq) -> Result<Vec<
     Ok(path)
 }
 
-/// Returns the leaf at which a tree of more than one leaf is split: the left subtree has the largest
-/// power of two below its size.
+/// Returns the leaf at which a tree of more than one leaf is split: the left subtree has the
+/// largest power of two below its size.
 fn middle(low: u64, high: u64) -> u64 {
     let last = high - low - 1;
     low + (1 << last.max(1).ilog2())

@@ -212,8 +212,8 @@ pub trait Log: Send + Sync {
     /// Returns the identity of this log.
     fn identity(&self) -> Identity;
 
-    /// Returns the tree hash of RFC 6962 over the leaves of the first `size` records; for size 0 the
-    /// SHA-256 of nothing. At the head it reads nothing.
+    /// Returns the tree hash of RFC 6962 over the leaves of the first `size` records; for size 0
+    /// the SHA-256 of nothing. At the head it reads nothing.
     ///
     /// # Errors
     /// [`ReadError::Absent`] past the head; [`ReadError::Store`] if the stored tree is damaged.
@@ -227,8 +227,9 @@ pub trait Log: Send + Sync {
     /// [`ReadError::Store`] as for [`Log::root`].
     fn inclusion(&self, seq: Seq, size: Seq) -> Result<Vec<[u8; 32]>, ReadError>;
 
-    /// Returns the proof that the tree of `to` records begins with that of `from` (RFC 6962, section
-    /// 2.1.2). From 0, or to itself, there is nothing to prove, and it is empty. Reads a few tiles.
+    /// Returns the proof that the tree of `to` records begins with that of `from` (RFC 6962,
+    /// section 2.1.2). From 0, or to itself, there is nothing to prove, and it is empty. Reads a
+    /// few tiles.
     ///
     /// # Errors
     /// [`ReadError::Absent`] if `to` is past the head, or `from` is past `to`; [`ReadError::Store`]

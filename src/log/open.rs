@@ -32,7 +32,8 @@ pub enum OpenError {
     },
     /// The store's own files are damaged.
     #[error(
-        "the store in `{path}` is damaged and does not open ({what}); restore the folder from a backup"
+        "the store in `{path}` is damaged and does not open ({what}); restore the folder from a \
+        backup"
     )]
     Damaged {
         /// The folder.
@@ -49,7 +50,11 @@ pub enum OpenError {
         format: u32,
     },
     /// An acknowledged record is missing or was changed.
-    #[error("the log is not the one that was acknowledged: {what}; {}; restore the data folder from a backup", first_bad(*seq, *last))]
+    #[error(
+        "the log is not the one that was acknowledged: {what}; {}; restore the data folder from a \
+        backup",
+        first_bad(*seq, *last)
+    )]
     Diverged {
         /// The first bad record, or the first that may be it.
         seq: Seq,
@@ -61,7 +66,8 @@ pub enum OpenError {
     /// The tree's tiles and the records contradict each other, and no acknowledged root decides
     /// which of the two is right.
     #[error(
-        "{what}; restore the data folder from a backup, or, if you trust the records, remove its folder `tree`"
+        "{what}; restore the data folder from a backup, or, if you trust the records, remove its \
+        folder `tree`"
     )]
     Disputed {
         /// The first record in question.
@@ -159,9 +165,9 @@ impl Unrecovered {
         catch_unwind(AssertUnwindSafe(|| self.store.last_key())).unwrap_or_default()
     }
 
-    /// Checks the whole log and goes on after damage: see [`Audit`]. Uses all cores; changes nothing
-    /// in the folder that opening it has not. Webhooks whose secret is in `keyring` are verified
-    /// again. `progress` gets the last seq seen, from time to time.
+    /// Checks the whole log and goes on after damage: see [`Audit`]. Uses all cores; changes
+    /// nothing in the folder that opening it has not. Webhooks whose secret is in `keyring` are
+    /// verified again. `progress` gets the last seq seen, from time to time.
     ///
     /// # Errors
     /// If the disk reports an error, or sled panics. Damage is not an error: see
@@ -216,7 +222,8 @@ fn warn_of_slots(slots: &Slots, head: Seq) {
     for slot in &slots.damaged {
         tracing::warn!(
             slot,
-            "a slot of the file `checkpoint` is damaged: the last acknowledged records may be missing without a trace"
+            "a slot of the file `checkpoint` is damaged: the last acknowledged records may be \
+            missing without a trace"
         );
     }
     match slots.newest {
@@ -227,7 +234,8 @@ fn warn_of_slots(slots: &Slots, head: Seq) {
         Some(Acknowledgement { root: None, size, .. }) => {
             tracing::warn!(
                 size,
-                "the acknowledgement is of a version without a tree: changed records cannot be detected"
+                "the acknowledgement is of a version without a tree: changed records cannot be \
+                detected"
             );
         }
         _ => {}
@@ -245,7 +253,11 @@ mod tests {
 
     fn event(id: &str) -> Verified {
         let body = format!(
-            r#"{{"id":"{id}","event":"x.y","data":{{"filling":"filling"}},"created_at":"2025-01-01T00:00:00Z"}}"#
+            concat!(
+                r#"{{"id":"{id}","event":"x.y","data":{{"filling":"filling"}},"#,
+                r#""created_at":"2025-01-01T00:00:00Z"}}"#,
+            ),
+            id = id
         );
         let header = sign("s", NOW, body.as_bytes());
         Verified::webhook(&Keyring::new(["s"], 0), Some(header.as_bytes()), body.into(), NOW)

@@ -248,14 +248,16 @@ fn check_tiles(
         && let Some(seq) = tiles.first_mismatch(rows, rooted.unwrap_or(0)).unwrap_or_default()
     {
         let what = format!(
-            "the tree's tiles and the records differ from record {seq} on, and no acknowledged root says which is right"
+            "the tree's tiles and the records differ from record {seq} on, and no acknowledged \
+            root says which is right"
         );
         return Err(Fault::disputed(seq, what));
     }
     let size = tiles.size().unwrap_or_default();
     if let Some(cause) = cause_of_loss.filter(|_| size > head) {
         let what = format!(
-            "the tree's tiles know {size} records and {head} are left; the first missing record is {}{cause}",
+            "the tree's tiles know {size} records and {head} are left; the first missing record is \
+            {}{cause}",
             head + 1
         );
         return Err(Fault::disputed(head + 1, what));

@@ -364,7 +364,12 @@ mod tests {
             .filter(|c| !"\\\"".contains(*c))
             .collect();
         let body = format!(
-            r#"{{"id":"{id}","event":"x.y","data":{{"filling":"{filling}"}},"created_at":"2025-01-01T00:00:00Z"}}"#
+            concat!(
+                r#"{{"id":"{id}","event":"x.y","data":{{"filling":"{filling}"}},"#,
+                r#""created_at":"2025-01-01T00:00:00Z"}}"#,
+            ),
+            id = id,
+            filling = filling
         );
         let header = sign("s", NOW, body.as_bytes());
         Verified::webhook(&Keyring::new(["s"], 0), Some(header.as_bytes()), body.into(), NOW)

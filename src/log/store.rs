@@ -213,7 +213,8 @@ impl Store {
     pub(super) fn cause_of_loss(&self) -> String {
         let cut = |at| {
             format!(
-                "; the store's file was cut off at byte {at} when it was opened: damage there, not deletion, may be the cause"
+                "; the store's file was cut off at byte {at} when it was opened: damage there, not \
+                deletion, may be the cause"
             )
         };
         self.cut_at.map(cut).unwrap_or_default()

@@ -24,7 +24,13 @@ fn keyring() -> Keyring {
 
 fn event(id: &str, name: &str) -> Verified {
     let body = format!(
-        r#"{{"id":"{id}","event":"dsync.user.created","data":{{"id":"u","directory_id":"d","state":"active","first_name":"{name}"}},"created_at":"2025-01-01T00:00:00Z"}}"#
+        concat!(
+            r#"{{"id":"{id}","event":"dsync.user.created","data":{{"id":"u","#,
+            r#""directory_id":"d","state":"active","first_name":"{name}"}},"#,
+            r#""created_at":"2025-01-01T00:00:00Z"}}"#,
+        ),
+        id = id,
+        name = name
     );
     webhook(body)
 }

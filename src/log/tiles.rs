@@ -319,8 +319,8 @@ impl TileNodes<'_> {
         Ok(tile)
     }
 
-    /// Returns whether each node that ends in the tile is the expected one. A full tile has one such
-    /// node, the last of a file one for each bit of its width.
+    /// Returns whether each node that ends in the tile is the expected one. A full tile has one
+    /// such node, the last of a file one for each bit of its width.
     fn leads_to_the_edge(
         &self,
         level: u32,

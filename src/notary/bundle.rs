@@ -1,5 +1,5 @@
-//! Bundles: one record with its proof in one file of JSON. A bundle is made from the log, and checked
-//! with nothing but the file and a public key. docs/proofs.md specifies its form.
+//! Bundles: one record with its proof in one file of JSON. A bundle is made from the log, and
+//! checked with nothing but the file and a public key. docs/proofs.md specifies its form.
 
 use base64::prelude::*;
 use rollcall_projections::{Millis, Seq};
@@ -99,7 +99,8 @@ pub enum BundleError {
     NotIncluded,
     /// Two checkpoints are of different histories.
     #[error(
-        "its checkpoint of {to} records does not continue the one of {from}: either the proof was changed, or the log's past was"
+        "its checkpoint of {to} records does not continue the one of {from}: either the proof was \
+        changed, or the log's past was"
     )]
     Inconsistent {
         /// The smaller size.
@@ -109,12 +110,14 @@ pub enum BundleError {
     },
     /// Two checkpoints of one size differ.
     #[error(
-        "there are two different checkpoints of {0} records, both signed: the log has shown two histories, so keep both as evidence"
+        "there are two different checkpoints of {0} records, both signed: the log has shown two \
+        histories, so keep both as evidence"
     )]
     Forked(Seq),
     /// A checkpoint that the auditor holds is not tied to the bundle's.
     #[error(
-        "nothing in it ties it to the checkpoint of {0} records that you hold: have it made again by `rollcall prove` with --checkpoint"
+        "nothing in it ties it to the checkpoint of {0} records that you hold: have it made again \
+        by `rollcall prove` with --checkpoint"
     )]
     Untied(Seq),
 }
@@ -159,8 +162,8 @@ impl Bundle {
         if bundle.format == FORMAT { Ok(bundle) } else { Err(BundleError::Format(bundle.format)) }
     }
 
-    /// Checks everything in the bundle, trusting only `keys`, and that its checkpoint continues each
-    /// checkpoint in `held`, which the auditor holds.
+    /// Checks everything in the bundle, trusting only `keys`, and that its checkpoint continues
+    /// each checkpoint in `held`, which the auditor holds.
     ///
     /// # Errors
     /// The first fault.
@@ -357,8 +360,10 @@ mod tests {
     use super::*;
 
     /// The example of docs/format.md.
-    const RECEIPT: &str = "013031323334353637383961626364656600000000000000070000018bcfe5687b00000006776f726b6f73000000086576656e745f303100000000\
-                           010000018bcfe56800abababababababababababababababababababababababababababababababab4b45594b45594b45";
+    const RECEIPT: &str = "\
+        013031323334353637383961626364656600000000000000070000018bcfe5687b00000006776f726b6f730000\
+        00086576656e745f303100000000010000018bcfe56800abababababababababababababababababababababab\
+        abababababababababab4b45594b45594b45";
 
     #[test]
     fn a_receipt_is_read_as_the_format_specifies() {

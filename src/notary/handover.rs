@@ -1,6 +1,6 @@
 //! The handover checkpoints: each ends with a change of the key and is signed by both keys. An
-//! auditor who trusts the old key learns the new one from it. They are kept as long as the log, since
-//! they cannot be signed again once the old private key is gone.
+//! auditor who trusts the old key learns the new one from it. They are kept as long as the log,
+//! since they cannot be signed again once the old private key is gone.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -83,7 +83,10 @@ pub(super) fn read_all(
         match read(&path, origin, history) {
             Ok((size, note)) => drop(notes.insert(size, note)),
             Err(why) => {
-                tracing::warn!(path = %path.display(), "skipping a file that is not a handover of this log's key: {why}")
+                tracing::warn!(
+                    path = %path.display(),
+                    "skipping a file that is not a handover of this log's key: {why}"
+                );
             }
         }
     }

@@ -6,8 +6,8 @@
 //! 3. the checkpoint that ends with the event is signed by both keys, written and synced;
 //! 4. `<file>.next` is renamed to `<file>`.
 //!
-//! Whatever a crash leaves, the log's last event of a key decides which of the two files counts, and
-//! until the checkpoint with both signatures is on the disk both private keys are.
+//! Whatever a crash leaves, the log's last event of a key decides which of the two files counts,
+//! and until the checkpoint with both signatures is on the disk both private keys are.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -48,8 +48,9 @@ pub enum KeyError {
     },
     /// The file is missing.
     #[error(
-        "the checkpoint key `{path}` is missing, and this log's checkpoints are signed by `{expected}`; put the file back, or give its path with \
-         --checkpoint-key, or, if it is lost, start once with --replace-checkpoint-key: auditors must then get the new key"
+        "the checkpoint key `{path}` is missing, and this log's checkpoints are signed by \
+        `{expected}`; put the file back, or give its path with --checkpoint-key, or, if it is \
+        lost, start once with --replace-checkpoint-key: auditors must then get the new key"
     )]
     Lost {
         /// The file.
@@ -59,8 +60,9 @@ pub enum KeyError {
     },
     /// The file holds another key.
     #[error(
-        "the checkpoint key `{path}` is `{found}`, and this log's checkpoints are signed by `{expected}`; put the right file back, or, if it is lost, \
-         move this one away and start once with --replace-checkpoint-key: auditors must then get the new key"
+        "the checkpoint key `{path}` is `{found}`, and this log's checkpoints are signed by \
+        `{expected}`; put the right file back, or, if it is lost, move this one away and start \
+        once with --replace-checkpoint-key: auditors must then get the new key"
     )]
     Exchanged {
         /// The file.
@@ -111,7 +113,11 @@ impl PrivateKey {
         };
         let mode = file.metadata().map_err(io_error)?.permissions().mode();
         if mode & 0o077 != 0 {
-            tracing::warn!(path = %path.display(), mode = format!("{:o}", mode & 0o777), "others may read the checkpoint key; run chmod 600 on it");
+            tracing::warn!(
+                path = %path.display(),
+                mode = format!("{:o}", mode & 0o777),
+                "others may read the checkpoint key; run chmod 600 on it"
+            );
         }
         let mut pem = Zeroizing::new(String::new());
         file.take(FILE_BYTES_MAX).read_to_string(&mut pem).map_err(|error| match error.kind() {
@@ -229,7 +235,9 @@ mod tests {
     #[test]
     fn a_key_of_openssl_is_read() {
         // RFC 8410, section 10.3, as `openssl genpkey -algorithm ed25519` writes it too.
-        let pem = "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEINTuctv5E1hK1bbY8fdp+K06/nwoy/HU++CXqI9EdVhC\n-----END PRIVATE KEY-----\n";
+        let pem = "-----BEGIN PRIVATE KEY-----\n\
+            MC4CAQAwBQYDK2VwBCIEINTuctv5E1hK1bbY8fdp+K06/nwoy/HU++CXqI9EdVhC\n\
+            -----END PRIVATE KEY-----\n";
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("key");
         fs::write(&path, pem).unwrap();

@@ -1,5 +1,5 @@
-//! Evidence for an auditor: checkpoints signed by a key, proofs over them, and bundles that prove one
-//! record on another machine.
+//! Evidence for an auditor: checkpoints signed by a key, proofs over them, and bundles that prove
+//! one record on another machine.
 //!
 //! This module knows neither the engine nor the store. Its callers pass in sizes and tree hashes.
 
@@ -43,8 +43,8 @@ pub struct KeyFiles {
 }
 
 impl KeyFiles {
-    /// Returns `DATA/checkpoint-key.pub`, `DATA/checkpoint-key.handovers`, and the given private key
-    /// or else `DATA/checkpoint-key`. If the private key is a link, the link is followed.
+    /// Returns `DATA/checkpoint-key.pub`, `DATA/checkpoint-key.handovers`, and the given private
+    /// key or else `DATA/checkpoint-key`. If the private key is a link, the link is followed.
     pub fn of(data: &Path, private: Option<PathBuf>) -> KeyFiles {
         KeyFiles {
             private: key::resolved(private.unwrap_or_else(|| data.join("checkpoint-key"))),
@@ -125,8 +125,8 @@ impl Notary {
         Ok(notary)
     }
 
-    /// Opens the key as [`Notary::open`] does, but writes nothing. Returns `None` if there is no key
-    /// of this log or it cannot be read.
+    /// Opens the key as [`Notary::open`] does, but writes nothing. Returns `None` if there is no
+    /// key of this log or it cannot be read.
     pub fn look(files: KeyFiles, log_id: [u8; 16], history: &KeyHistory) -> Option<Notary> {
         let origin = origin(log_id);
         let expected = expected(&files, &origin, history.key()).ok()??;
@@ -204,8 +204,8 @@ impl Notary {
     /// another change in progress.
     ///
     /// # Errors
-    /// If the key cannot be made or written, if the change before still cannot be written, or if its
-    /// outcome is unknown.
+    /// If the key cannot be made or written, if the change before still cannot be written, or if
+    /// its outcome is unknown.
     pub fn change(&self) -> Result<KeyHandover<'_>, KeyError> {
         let changing = self.changing.lock();
         // The `.next` file may still hold the key that signs: it must not be overwritten.
@@ -255,9 +255,9 @@ impl Signer {
 }
 
 impl KeyHandover<'_> {
-    /// Finishes the change, after the log has recorded it: from now on the new key signs. Returns the
-    /// checkpoint of the first `size` records, of which the event of the change is the last, signed
-    /// by both keys. An auditor who trusts the old key learns the new one from it.
+    /// Finishes the change after the log has recorded it: from now on the new key signs. Returns
+    /// the handover checkpoint, signed by both keys. It covers the first `size` records, the last
+    /// of which is the event of the change.
     pub fn adopt(self, size: Seq, root: [u8; 32]) -> String {
         let KeyHandover { notary, next, .. } = self;
         let checkpoint = Checkpoint { origin: notary.origin.clone(), size, root };
@@ -273,7 +273,11 @@ impl KeyHandover<'_> {
         if let Err(error) = notary.settle() {
             // Both private keys are on the disk and the log names the new one, so the next start or
             // the next change finishes this one.
-            tracing::error!(%error, "the change of the checkpoint key is unfinished: the new key is still in its `.next` file; the next start or change finishes it");
+            tracing::error!(
+                %error,
+                "the change of the checkpoint key is unfinished: the new key is still in its \
+                `.next` file; the next start or change finishes it"
+            );
         }
         note
     }
@@ -358,7 +362,7 @@ fn resolve_change(files: &KeyFiles, origin: &str, history: &KeyHistory) -> Resul
     match broken_off_handover(files, origin, history) {
         Some((size, note)) => handover::write(&files.handovers, size, &note)?,
         None => tracing::warn!(
-            "the former checkpoint key is missing: no checkpoint of the change is signed by both keys"
+            "the former checkpoint key is missing: no checkpoint is signed by both keys"
         ),
     }
     tracing::info!("finishing a change of the checkpoint key that the log recorded");

@@ -298,8 +298,10 @@ mod tests {
     fn a_key_and_a_signature_of_go_are_read() {
         let verifier = Verifier::parse(GO_KEY).unwrap();
         assert_eq!((verifier.name(), verifier.to_string().as_str()), ("PeterNeumann", GO_KEY));
-        let text = "If you think cryptography is the answer to your problem,\nthen you don't know what your problem is.\n";
-        let line = "— PeterNeumann x08go/ZJkuBS9UG/SffcvIAQxVBtiFupLLr8pAcElZInNIuGUgYN1FFYC2pZSNXgKvqfqdngotpRZb6KE6RyyBwJnAM=";
+        let text = "If you think cryptography is the answer to your problem,\n\
+            then you don't know what your problem is.\n";
+        let line = "— PeterNeumann x08go/ZJkuBS9UG/SffcvIAQxVBtiFupLLr8pAcElZInNIuGUgYN1FFYC2pZS\
+            NXgKvqfqdngotpRZb6KE6RyyBwJnAM=";
         let line = SignatureLine::parse(line).unwrap();
         assert_eq!(line.hash, verifier.hash());
         assert!(verifier.has_signed(&line, text));

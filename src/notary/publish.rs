@@ -50,13 +50,15 @@ pub enum PublishError {
 }
 
 impl Place {
-    /// Reads a target. A text that begins with `http://` or `https://` is a URL, any other a folder.
+    /// Reads a target. A text that begins with `http://` or `https://` is a URL, any other a
+    /// folder.
     pub fn parse(text: &str) -> Place {
         let is_url = ["http://", "https://"].iter().any(|scheme| text.starts_with(scheme));
         if is_url { Place::Url(text.to_owned()) } else { Place::Folder(text.into()) }
     }
 
-    /// Returns the last checkpoint published there, with its file. From a URL it cannot be read back.
+    /// Returns the last checkpoint published there, with its file. From a URL it cannot be read
+    /// back.
     ///
     /// # Errors
     /// If the folder or the file cannot be read, or holds something else.

@@ -1,5 +1,5 @@
-//! The checks of Merkle proofs over RFC 6962's tree, by the algorithms of RFC 9162, sections 2.1.3.2
-//! and 2.1.4.2. They need no log.
+//! The checks of Merkle proofs over RFC 6962's tree, by the algorithms of RFC 9162, sections
+//! 2.1.3.2 and 2.1.4.2. They need no log.
 
 use rollcall_projections::Seq;
 
