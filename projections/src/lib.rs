@@ -14,59 +14,34 @@
 //!   (see `roster.rs`); each candidate is then judged by the timelines. An index that is too wide
 //!   costs time and never changes an answer.
 
-mod access;
-mod assignments;
-mod causes;
-mod changes;
-mod deprovisionings;
-mod diff;
-mod directories;
-mod dump;
-mod entities;
-mod event_type;
-mod events;
-mod fact;
-mod history;
-mod holders;
-mod mapping;
-mod membership_periods;
-mod memberships;
-mod names;
-mod order;
-mod page;
-mod policies;
-mod preview;
-mod quarantine;
-mod roles;
-mod roster;
-mod timeline;
-mod traffic;
+mod ask;
+mod ground;
+mod state;
 mod views;
-mod walks;
 
-pub use access::{AccessEnd, AccessLoss, AccessPeriod};
-pub use assignments::{Assignment, AssignmentFilter, Assignments, Because, Ground};
-pub use causes::{Cause, RolePeriod};
-pub use changes::{AccessChange, AccessChanges, Became, Touched};
-pub use deprovisionings::{Deprovisioning, DeprovisioningFilter, Deprovisionings};
-pub use diff::{Difference, DifferencePlace, Differences, Differs, Subject};
-pub use directories::DirectoryRow;
-pub use dump::View;
-pub use entities::{Part, Row};
-pub use event_type::{EventSubject, EventType};
-pub use events::{EventFilter, EventRow, INITIAL_SYNC_PAUSE_MS, InitialSync, Intake, Start};
-pub use fact::{
+pub use ask::access::{AccessEnd, AccessLoss, AccessPeriod};
+pub use ask::assignments::{Assignment, AssignmentFilter, Assignments, Because, Ground};
+pub use ask::causes::{Cause, RolePeriod};
+pub use ask::changes::{AccessChange, AccessChanges, Became, Touched};
+pub use ask::deprovisionings::{Deprovisioning, DeprovisioningFilter, Deprovisionings};
+pub use ask::diff::{Difference, DifferencePlace, Differences, Differs, Subject};
+pub use ask::dump::View;
+pub use ask::history::{EventPlace, VersionKind, VersionRef, VersionRow, Versions};
+pub use ask::membership_periods::{MembershipPeriod, MembershipPeriods};
+pub use ask::preview::{Comparison, MappingSet, Proposal, RoleChange};
+pub use ask::traffic::{Counted, Counts, Delays, Traffic, WINDOWS, WINDOWS_MS};
+pub use ground::event_type::{EventSubject, EventType};
+pub use ground::fact::{
     Change, DirectoryChange, Entry, Fact, Fingerprint, GroupData, InactiveUsers, MembershipData,
     RecordStatus, UserData,
 };
-pub use history::{EventPlace, VersionKind, VersionRef, VersionRow, Versions};
-pub use mapping::{GroupPattern, Mapping, Matches, Mode, Rule};
-pub use membership_periods::{MembershipPeriod, MembershipPeriods};
-pub use order::{Cut, Millis, Seq};
-pub use page::{Page, Window};
-pub use policies::Policy;
-pub use preview::{Comparison, MappingSet, Proposal, RoleChange};
-pub use quarantine::{Field, Quarantined, Reason};
-pub use roles::{AttributePath, Attributes};
-pub use traffic::{Counted, Counts, Delays, Traffic, WINDOWS, WINDOWS_MS};
+pub use ground::mapping::{GroupPattern, Mapping, Matches, Mode, Rule};
+pub use ground::order::{Cut, Millis, Seq};
+pub use ground::page::{Page, Window};
+pub use ground::quarantine::{Field, Quarantined, Reason};
+pub use state::directories::DirectoryRow;
+pub use state::entities::{Part, Row};
+pub use state::events::{EventFilter, EventRow, INITIAL_SYNC_PAUSE_MS, InitialSync, Intake, Start};
+pub use state::policies::Policy;
+pub use state::roles::{AttributePath, Attributes};
 pub use views::{DirectoryFilter, GroupFilter, GroupRow, UserFilter, UserRow, Views};

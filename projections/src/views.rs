@@ -2,26 +2,28 @@
 
 use std::collections::BTreeSet;
 
-use crate::deprovisionings::Endings;
-use crate::directories::{Directories, Directory, DirectoryRow, DirectoryState, DirectoryVersion};
-use crate::entities::{Entities, Entity, Part, Row, Version};
-use crate::events::{EventFilter, EventRow, Events, Intake, Start};
-use crate::fact::{
+use crate::ask::deprovisionings::Endings;
+use crate::ask::traffic::Counted;
+use crate::ground::fact::{
     Change, DirectoryChange, Entry, Fact, Fingerprint, GroupData, InactiveUsers, MembershipData,
     RecordStatus, UserData,
 };
-use crate::holders::HolderIndex;
-use crate::memberships::{Grant, Memberships, Pair};
-use crate::names::{NO_NAME, Name, Names};
-use crate::order::{Cut, EventIds, Millis, NO_UPDATED_AT, Place, Seq, seq32};
-use crate::page::{Page, Window, page};
-use crate::policies::{Policies, Policy};
-use crate::quarantine::{Quarantined, Reason};
-use crate::roles::Roles;
-use crate::roster::{Gone, Roster};
-use crate::timeline::Placed;
-use crate::traffic::Counted;
-use crate::walks::{Walk, merge, walk, walk_merged, walk_sorted};
+use crate::ground::holders::HolderIndex;
+use crate::ground::names::{NO_NAME, Name, Names};
+use crate::ground::order::{Cut, EventIds, Millis, NO_UPDATED_AT, Place, Seq, seq32};
+use crate::ground::page::{Page, Window, page};
+use crate::ground::quarantine::{Quarantined, Reason};
+use crate::ground::roster::{Gone, Roster};
+use crate::ground::timeline::Placed;
+use crate::ground::walks::{Walk, merge, walk, walk_merged, walk_sorted};
+use crate::state::directories::{
+    Directories, Directory, DirectoryRow, DirectoryState, DirectoryVersion,
+};
+use crate::state::entities::{Entities, Entity, Part, Row, Version};
+use crate::state::events::{EventFilter, EventRow, Events, Intake, Start};
+use crate::state::memberships::{Grant, Memberships, Pair};
+use crate::state::policies::{Policies, Policy};
+use crate::state::roles::Roles;
 
 /// An event dated further ahead of its recording than this is remarked upon.
 const CLOCK_AHEAD_MS: Millis = 5 * 60 * 1000;

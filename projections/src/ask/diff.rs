@@ -2,12 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use crate::entities::{Part, Version};
-use crate::names::Name;
-use crate::order::{Cut, Seq};
-use crate::roster::Roster;
+use crate::ground::names::Name;
+use crate::ground::order::{Cut, Seq};
+use crate::ground::roster::Roster;
+use crate::ground::walks::{Walk, merge, walk_merged};
+use crate::state::entities::{Part, Version};
 use crate::views::{Kind, Views, find};
-use crate::walks::{Walk, merge, walk_merged};
 
 /// How many users, groups and pairs of them are judged in one go.
 const CANDIDATES_MAX: usize = 1024;

@@ -1,10 +1,10 @@
 //! Directories: their own events, and the traces of those never announced.
 
-use crate::fact::DirectoryChange;
-use crate::names::{NO_NAME, Name, Names};
-use crate::order::{Cut, EventIds, Millis, Place, Seq};
-use crate::roster::Roster;
-use crate::timeline::{Earliest, Placed, Rare, Timeline};
+use crate::ground::fact::DirectoryChange;
+use crate::ground::names::{NO_NAME, Name, Names};
+use crate::ground::order::{Cut, EventIds, Millis, Place, Seq};
+use crate::ground::roster::Roster;
+use crate::ground::timeline::{Earliest, Placed, Rare, Timeline};
 
 /// What a directory's event says.
 #[derive(Clone, Copy)]

@@ -5,8 +5,8 @@ use std::collections::HashMap;
 
 use rustc_hash::FxBuildHasher;
 
-use crate::fact::Fingerprint;
-use crate::names::{NO_NAME, Name};
+use crate::ground::fact::Fingerprint;
+use crate::ground::names::{NO_NAME, Name};
 
 /// Fingerprints, numbered in order of first appearance, and the items that ever had each.
 #[derive(Default)]

@@ -2,10 +2,10 @@
 
 use smallvec::SmallVec;
 
-use crate::names::{Name, Names};
-use crate::order::{Cut, Millis, Place, Seq, Seq32};
-use crate::roster::{Gone, Roster};
-use crate::timeline::{Earliest, Placed, Rare, Timeline};
+use crate::ground::names::{Name, Names};
+use crate::ground::order::{Cut, Millis, Place, Seq, Seq32};
+use crate::ground::roster::{Gone, Roster};
+use crate::ground::timeline::{Earliest, Placed, Rare, Timeline};
 
 /// Which part of a record's body is the snapshot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

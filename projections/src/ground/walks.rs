@@ -2,8 +2,8 @@
 
 use std::collections::BinaryHeap;
 
-use crate::order::Cut;
-use crate::roster::Roster;
+use crate::ground::order::Cut;
+use crate::ground::roster::Roster;
 
 /// Candidates in order.
 pub(crate) type Walk<'a> = Box<dyn Iterator<Item = u32> + 'a>;

@@ -5,16 +5,16 @@
 
 use std::collections::BTreeSet;
 
-use crate::access::around;
-use crate::causes::{Cause, Turn};
-use crate::entities::Version;
-use crate::fact::DirectoryChange;
-use crate::memberships::Pair;
-use crate::names::{NO_NAME, Name};
-use crate::order::{Cut, Millis, Place};
-use crate::timeline::Placed;
+use crate::ask::access::around;
+use crate::ask::causes::{Cause, Turn};
+use crate::ground::fact::DirectoryChange;
+use crate::ground::names::{NO_NAME, Name};
+use crate::ground::order::{Cut, Millis, Place};
+use crate::ground::timeline::Placed;
+use crate::ground::walks::walk_sorted;
+use crate::state::entities::Version;
+use crate::state::memberships::Pair;
 use crate::views::{Kind, Views};
-use crate::walks::walk_sorted;
 
 /// A time in which somebody was a member of a group without a break.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 
 use smallvec::SmallVec;
 
-use crate::order::{Cut, EventIds, Millis, Place, Seq, Seq32};
+use crate::ground::order::{Cut, EventIds, Millis, Place, Seq, Seq32};
 
 /// Something that stands at a place in the order of events.
 pub(crate) trait Placed: Copy {
@@ -254,7 +254,7 @@ impl<V: Placed> Earliest<V> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::order::NO_UPDATED_AT;
+    use crate::ground::order::NO_UPDATED_AT;
 
     /// A small generator, so that the pure crate needs no dependency for its tests.
     struct Dice(u64);

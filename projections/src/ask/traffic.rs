@@ -4,8 +4,8 @@
 use hashbrown::HashMap;
 use rustc_hash::FxBuildHasher;
 
-use crate::names::Name;
-use crate::order::{Cut, Millis, Seq};
+use crate::ground::names::Name;
+use crate::ground::order::{Cut, Millis, Seq};
 use crate::views::{Kind, Views};
 
 /// How many windows are counted.
@@ -166,8 +166,8 @@ impl Views {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fact::{Change, Entry, Fact, RecordStatus, UserData};
-    use crate::quarantine::Reason;
+    use crate::ground::fact::{Change, Entry, Fact, RecordStatus, UserData};
+    use crate::ground::quarantine::Reason;
 
     const NOW: Millis = 1_800_000_000_000;
 

@@ -3,7 +3,7 @@
 
 use core::cmp::Ordering;
 
-use crate::order::{Cut, Millis, Seq32};
+use crate::ground::order::{Cut, Millis, Seq32};
 
 /// Bounds on the cuts at which a thing can be seen. Conservative: outside it is certainly absent,
 /// inside it may be there.

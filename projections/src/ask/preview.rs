@@ -2,12 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::assignments::Ground;
-use crate::entities::{Part, Version};
-use crate::mapping::{Mapping, Matches, Rule};
-use crate::names::Name;
-use crate::order::{Cut, Millis, Seq};
-use crate::roles::{Attributes, Compiled, DEFAULT, Reason, Reasons};
+use crate::ask::assignments::Ground;
+use crate::ground::mapping::{Mapping, Matches, Rule};
+use crate::ground::names::Name;
+use crate::ground::order::{Cut, Millis, Seq};
+use crate::state::entities::{Part, Version};
+use crate::state::roles::{Attributes, Compiled, DEFAULT, Reason, Reasons};
 use crate::views::{Kind, Views};
 
 /// A mapping as it was set.

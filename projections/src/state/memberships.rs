@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 
 use hashbrown::HashTable;
 
-use crate::names::{Name, Names, hash};
-use crate::order::{Millis, NO_UPDATED_AT, Place, Seq32};
-use crate::roster::{Gone, Roster};
-use crate::timeline::{Placed, Timeline};
+use crate::ground::names::{Name, Names, hash};
+use crate::ground::order::{Millis, NO_UPDATED_AT, Place, Seq32};
+use crate::ground::roster::{Gone, Roster};
+use crate::ground::timeline::{Placed, Timeline};
 
 /// What one event says about a membership, in 16 bytes.
 #[derive(Clone, Copy)]

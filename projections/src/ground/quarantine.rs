@@ -1,6 +1,6 @@
 //! What the fold could not use, or used with a remark.
 
-use crate::order::Seq;
+use crate::ground::order::Seq;
 
 /// Why a record is listed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,7 +1,7 @@
 //! Policies: how users are treated, by what an operator set.
 
-use crate::fact::InactiveUsers;
-use crate::order::{Cut, Millis, Seq};
+use crate::ground::fact::InactiveUsers;
+use crate::ground::order::{Cut, Millis, Seq};
 
 /// A policy as it was set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

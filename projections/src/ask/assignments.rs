@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use smallvec::SmallVec;
 
-use crate::causes::{Cause, runs};
-use crate::entities::Version;
-use crate::names::{NO_NAME, Name};
-use crate::order::{Cut, Millis};
-use crate::roles::{Attributes, Compiled, DEFAULT, Rank, Reason, Reasons, Scope};
+use crate::ask::causes::{Cause, runs};
+use crate::ground::names::{NO_NAME, Name};
+use crate::ground::order::{Cut, Millis};
+use crate::state::entities::Version;
+use crate::state::roles::{Attributes, Compiled, DEFAULT, Rank, Reason, Reasons, Scope};
 use crate::views::{Kind, Views, find};
 
 /// How many candidates are looked at in one go.

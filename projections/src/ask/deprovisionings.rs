@@ -2,13 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use crate::access::{AccessEnd, around};
-use crate::entities::{Entity, Part, Version};
-use crate::fact::Fingerprint;
-use crate::names::Name;
-use crate::order::{Cut, Millis, Seq};
+use crate::ask::access::{AccessEnd, around};
+use crate::ground::fact::Fingerprint;
+use crate::ground::names::Name;
+use crate::ground::order::{Cut, Millis, Seq};
+use crate::ground::walks::Walk;
+use crate::state::entities::{Entity, Part, Version};
 use crate::views::{Views, find};
-use crate::walks::Walk;
 
 /// How many candidates are looked at in one go.
 const CANDIDATES_MAX: usize = 2048;

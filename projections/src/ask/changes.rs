@@ -5,12 +5,12 @@
 
 use std::collections::BTreeSet;
 
-use crate::access::{AccessLoss, AccessPeriod};
-use crate::causes::Cause;
-use crate::entities::Version;
-use crate::fact::{Entry, Fact, RecordStatus};
-use crate::names::{NO_NAME, Name};
-use crate::order::{Cut, Millis, Seq};
+use crate::ask::access::{AccessLoss, AccessPeriod};
+use crate::ask::causes::Cause;
+use crate::ground::fact::{Entry, Fact, RecordStatus};
+use crate::ground::names::{NO_NAME, Name};
+use crate::ground::order::{Cut, Millis, Seq};
+use crate::state::entities::Version;
 use crate::views::{Kind, Views};
 
 /// How many states of users are worked out in one go: each is a user's access and roles at one cut.

@@ -6,10 +6,10 @@ use std::collections::{BTreeSet, HashMap};
 use rustc_hash::FxBuildHasher;
 use smallvec::SmallVec;
 
-use crate::entities::Part;
-use crate::mapping::{GroupPattern, Mapping, Matches, Mode};
-use crate::names::{NO_NAME, Name, Names};
-use crate::order::{Cut, Millis, Seq, Seq32, seq32};
+use crate::ground::mapping::{GroupPattern, Mapping, Matches, Mode};
+use crate::ground::names::{NO_NAME, Name, Names};
+use crate::ground::order::{Cut, Millis, Seq, Seq32, seq32};
+use crate::state::entities::Part;
 
 /// What the rules about attributes ask of a user's snapshot: values of some paths. And which
 /// snapshots have them.
@@ -250,7 +250,7 @@ impl Compiled {
     }
 
     fn name_group(&mut self, name: Name, text: &str) {
-        let fits = |rule: &crate::mapping::Rule| match &rule.matches {
+        let fits = |rule: &crate::ground::mapping::Rule| match &rule.matches {
             Matches::Group { group: GroupPattern::Id(_), .. } | Matches::Attribute { .. } => false,
             Matches::Group { group, .. } => group.fits("", text),
         };
@@ -389,7 +389,7 @@ impl Compiled {
 type Meaning<'a> = (Option<&'a GroupPattern>, Option<&'a str>, Option<&'a str>, Option<&'a str>);
 
 /// What a rule matches and where, whatever it gives.
-fn meaning(rule: &crate::mapping::Rule) -> Meaning<'_> {
+fn meaning(rule: &crate::ground::mapping::Rule) -> Meaning<'_> {
     let (group, path) = match &rule.matches {
         Matches::Group { group, .. } => (Some(group), None),
         Matches::Attribute { path, .. } => (None, Some(path.as_str())),

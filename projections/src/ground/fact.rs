@@ -1,8 +1,8 @@
 //! What the fold is told: one [`Entry`] for each record, with the [`Fact`] that its body states.
 
-use crate::mapping::Mapping;
-use crate::order::{Millis, Seq};
-use crate::quarantine::Reason;
+use crate::ground::mapping::Mapping;
+use crate::ground::order::{Millis, Seq};
+use crate::ground::quarantine::Reason;
 
 /// One record, reduced to what the views need.
 #[derive(Clone, Debug, PartialEq, Eq)]

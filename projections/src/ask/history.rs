@@ -1,8 +1,8 @@
 //! What was said of one user or group, in order: every version that the cut sees.
 
-use crate::causes::{Cause, Turn};
-use crate::entities::{Part, Version};
-use crate::order::{Cut, IdBuffer, Millis, NO_UPDATED_AT, Place, Seq, Seq32};
+use crate::ask::causes::{Cause, Turn};
+use crate::ground::order::{Cut, IdBuffer, Millis, NO_UPDATED_AT, Place, Seq, Seq32};
+use crate::state::entities::{Part, Version};
 use crate::views::{Kind, Views};
 
 /// An event's place in the order of events, whatever is known of others: what it is compared by, in

@@ -2,12 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::entities::{Entity, Version};
-use crate::memberships::Pair;
-use crate::names::{NO_NAME, Name};
-use crate::order::{Cut, IdBuffer, Millis, Place, Seq, Seq32};
-use crate::roles::{ReasonKey, Reasons};
-use crate::timeline::Placed;
+use crate::ground::names::{NO_NAME, Name};
+use crate::ground::order::{Cut, IdBuffer, Millis, Place, Seq, Seq32};
+use crate::ground::timeline::Placed;
+use crate::state::entities::{Entity, Version};
+use crate::state::memberships::Pair;
+use crate::state::roles::{ReasonKey, Reasons};
 use crate::views::{Kind, Views};
 
 /// The event that made something so.

@@ -3,9 +3,9 @@
 use hashbrown::HashMap;
 use rustc_hash::FxBuildHasher;
 
-use crate::names::{NO_NAME, Name, Names};
-use crate::order::{Cut, Millis, Seq, Seq32, seq32};
-use crate::page::Page;
+use crate::ground::names::{NO_NAME, Name, Names};
+use crate::ground::order::{Cut, Millis, Seq, Seq32, seq32};
+use crate::ground::page::Page;
 
 /// Records whose times are kept together as bounds.
 const BLOCK: usize = 1024;

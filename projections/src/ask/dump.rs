@@ -3,10 +3,10 @@
 
 use core::fmt::{self, Write};
 
-use crate::entities::{Entities, Version};
-use crate::names::{NO_NAME, Name};
-use crate::order::{Cut, IdBuffer, NO_UPDATED_AT, Place, Seq, seq32};
-use crate::timeline::Placed;
+use crate::ground::names::{NO_NAME, Name};
+use crate::ground::order::{Cut, IdBuffer, NO_UPDATED_AT, Place, Seq, seq32};
+use crate::ground::timeline::Placed;
+use crate::state::entities::{Entities, Version};
 use crate::views::Views;
 
 /// One of the views.

@@ -6,13 +6,13 @@
 
 use std::collections::BTreeSet;
 
-use crate::causes::{Cause, Turn};
-use crate::directories::Directory;
-use crate::entities::Version;
-use crate::fact::{DirectoryChange, Fingerprint};
-use crate::names::Name;
-use crate::order::{Cut, Millis, Place};
-use crate::timeline::Placed;
+use crate::ask::causes::{Cause, Turn};
+use crate::ground::fact::{DirectoryChange, Fingerprint};
+use crate::ground::names::Name;
+use crate::ground::order::{Cut, Millis, Place};
+use crate::ground::timeline::Placed;
+use crate::state::directories::Directory;
+use crate::state::entities::Version;
 use crate::views::{Kind, Views};
 
 /// Why access ended.
