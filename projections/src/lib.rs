@@ -15,7 +15,9 @@
 //!   costs time and never changes an answer.
 
 mod ask;
+mod fold;
 mod ground;
+mod judge;
 mod state;
 mod views;
 
@@ -27,8 +29,12 @@ pub use ask::deprovisionings::{Deprovisioning, DeprovisioningFilter, Deprovision
 pub use ask::diff::{Difference, DifferencePlace, Differences, Differs, Subject};
 pub use ask::dump::View;
 pub use ask::history::{EventPlace, VersionKind, VersionRef, VersionRow, Versions};
+pub use ask::lists::{
+    DirectoryFilter, DirectoryRow, GroupFilter, GroupRow, Row, UserFilter, UserRow,
+};
+pub use ask::mappings::MappingSet;
 pub use ask::membership_periods::{MembershipPeriod, MembershipPeriods};
-pub use ask::preview::{Comparison, MappingSet, Proposal, RoleChange};
+pub use ask::preview::{Comparison, Proposal, RoleChange};
 pub use ask::traffic::{Counted, Counts, Delays, Traffic, WINDOWS, WINDOWS_MS};
 pub use ground::event_type::{EventSubject, EventType};
 pub use ground::fact::{
@@ -39,9 +45,9 @@ pub use ground::mapping::{GroupPattern, Mapping, Matches, Mode, Rule};
 pub use ground::order::{Cut, Millis, Seq};
 pub use ground::page::{Page, Window};
 pub use ground::quarantine::{Field, Quarantined, Reason};
-pub use state::directories::DirectoryRow;
-pub use state::entities::{Part, Row};
-pub use state::events::{EventFilter, EventRow, INITIAL_SYNC_PAUSE_MS, InitialSync, Intake, Start};
+pub use state::attributes::{AttributePath, Attributes};
+pub use state::entities::Part;
+pub use state::events::{EventFilter, EventRow, Start};
+pub use state::intake::{INITIAL_SYNC_PAUSE_MS, InitialSync, Intake};
 pub use state::policies::Policy;
-pub use state::roles::{AttributePath, Attributes};
-pub use views::{DirectoryFilter, GroupFilter, GroupRow, UserFilter, UserRow, Views};
+pub use views::Views;

@@ -9,11 +9,13 @@ use std::collections::BTreeSet;
 use crate::ask::causes::{Cause, Turn};
 use crate::ground::fact::{DirectoryChange, Fingerprint};
 use crate::ground::names::Name;
+use crate::ground::order::around;
 use crate::ground::order::{Cut, Millis, Place};
 use crate::ground::timeline::Placed;
 use crate::state::directories::Directory;
+use crate::state::entities::Kind;
 use crate::state::entities::Version;
-use crate::views::{Kind, Views};
+use crate::views::Views;
 
 /// Why access ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -335,16 +337,4 @@ impl Views {
         holders.sort();
         holders
     }
-
-    /// The number of a user or group of which anything known speaks, whenever it happened.
-    pub(crate) fn heard_of(&self, kind: Kind, id: &str, cut: Cut) -> Option<Name> {
-        let name = self.entities(kind).names.find(id)?;
-        self.entities(kind).get(name)?.seen.at(Cut { as_of: Millis::MAX, ..cut })?;
-        Some(name)
-    }
-}
-
-/// The cuts at a moment and at the millisecond before.
-pub(crate) fn around(moment: Millis, cut: Cut) -> (Cut, Cut) {
-    (Cut { as_of: moment, ..cut }, Cut { as_of: moment.saturating_sub(1), ..cut })
 }

@@ -2,14 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use smallvec::SmallVec;
-
 use crate::ask::causes::{Cause, runs};
 use crate::ground::names::{NO_NAME, Name};
 use crate::ground::order::{Cut, Millis};
+use crate::ground::page::find;
+use crate::state::compiled::{Compiled, DEFAULT, Rank, Reason};
+use crate::state::entities::Kind;
 use crate::state::entities::Version;
-use crate::state::roles::{Attributes, Compiled, DEFAULT, Rank, Reason, Reasons, Scope};
-use crate::views::{Kind, Views, find};
+use crate::views::Views;
 
 /// How many candidates are looked at in one go.
 const CANDIDATES_MAX: usize = 2048;
@@ -45,9 +45,6 @@ pub struct Assignment {
     pub because: Vec<Because>,
 }
 
-/// Groups with their versions, by id.
-pub(crate) type Groups<'a> = SmallVec<[(Name, &'a Version); 8]>;
-
 /// Some assignments, and the user and role to go on behind, if there may be more.
 pub type Assignments = (Vec<Assignment>, Option<(String, String)>);
 
@@ -75,124 +72,6 @@ pub struct Ground {
     pub group: Option<(String, String)>,
     /// The path of the attribute that matches.
     pub attribute: Option<String>,
-}
-
-/// Judging.
-impl Views {
-    /// Whether a user has access: alive, active, in an active directory. `version` is alive at the
-    /// cut.
-    pub(crate) fn has_access(&self, version: &Version, cut: Cut) -> bool {
-        version.active
-            && self
-                .directories
-                .get(version.directory)
-                .is_none_or(|directory| directory.is_active(cut))
-    }
-
-    /// The groups that a user is a member of, with their versions.
-    pub(crate) fn groups_of(&self, user: Name, cut: Cut) -> Groups<'_> {
-        let groups = self.memberships.of_user(user).iter().filter_map(|number| {
-            let pair = self.memberships.get(*number)?;
-            let group = self.alive(Kind::Group, pair.group, cut)?;
-            self.holds_between_living(pair, cut).then_some((pair.group, group))
-        });
-        groups.collect()
-    }
-
-    /// Why a user, alive at the cut, has which roles by a mapping.
-    pub(crate) fn reasons(
-        &self,
-        mapping: &Compiled,
-        attributes: &Attributes,
-        user: Name,
-        version: &Version,
-        cut: Cut,
-    ) -> Reasons {
-        let groups = self.groups_of(user, cut);
-        self.reasons_by(mapping, attributes, &groups, version, cut)
-    }
-
-    pub(crate) fn reasons_by(
-        &self,
-        mapping: &Compiled,
-        attributes: &Attributes,
-        groups: &[(Name, &Version)],
-        version: &Version,
-        cut: Cut,
-    ) -> Reasons {
-        if !self.has_access(version, cut) {
-            return Reasons::new();
-        }
-        let scope = self.scope(version, cut);
-        let groups = groups
-            .iter()
-            .map(|(group, version)| (*group, self.groups.names.text(*group), version.label));
-        mapping.reasons(groups, (version.place.seq, version.part), &scope, attributes)
-    }
-
-    pub(crate) fn scope(&self, version: &Version, cut: Cut) -> Scope<'_> {
-        Scope {
-            directory: self.directories.names.text(version.directory),
-            organization: self.texts.text(self.organization_of(version.directory, cut)),
-        }
-    }
-
-    /// A user's roles by the mapping in force, the highest first; `None` before the first mapping.
-    pub(crate) fn roles_of(
-        &self,
-        groups: &[(Name, &Version)],
-        version: &Version,
-        cut: Cut,
-    ) -> Option<Vec<String>> {
-        let mapping = self.roles.in_force(cut)?;
-        let mut ranks: Vec<u16> = self
-            .reasons_by(mapping, &self.roles.attributes, groups, version, cut)
-            .iter()
-            .map(|reason| reason.role)
-            .collect();
-        ranks.dedup();
-        Some(ranks.into_iter().map(|rank| mapping.role(rank).to_owned()).collect())
-    }
-
-    /// The roles that a user holds at the cut, in the order in which its object shows them, each
-    /// once: none without access, else those of the mapping in force, or before the first those of
-    /// the source.
-    pub(crate) fn roles_held(&self, user: Name, cut: Cut) -> Vec<String> {
-        let Some(version) =
-            self.alive(Kind::User, user, cut).filter(|version| self.has_access(version, cut))
-        else {
-            return Vec::new();
-        };
-        if self.roles.in_force(cut).is_none() {
-            return self.slugs(version).into_iter().map(str::to_owned).collect();
-        }
-        let groups = self.groups_of(user, cut);
-        self.roles_of(&groups, version, cut).unwrap_or_default()
-    }
-
-    /// The roles that the source gives with a version, each once.
-    fn slugs(&self, version: &Version) -> Vec<&str> {
-        let mut slugs: Vec<&str> = Vec::new();
-        for slug in self.texts.text(version.label).split('\u{1f}').filter(|slug| !slug.is_empty()) {
-            if !slugs.contains(&slug) {
-                slugs.push(slug);
-            }
-        }
-        slugs
-    }
-
-    /// Whether a user, alive at the cut, has a role: by the mapping in force, or before the first
-    /// as the source says.
-    pub(crate) fn has_role(&self, role: &str, user: Name, version: &Version, cut: Cut) -> bool {
-        match self.roles.in_force(cut) {
-            None => self.slugs(version).contains(&role),
-            Some(mapping) => mapping.rank(role).is_some_and(|rank| {
-                self.reasons(mapping, &self.roles.attributes, user, version, cut)
-                    .iter()
-                    .any(|reason| reason.role == rank)
-            }),
-        }
-    }
 }
 
 /// Answering.
@@ -346,42 +225,5 @@ impl Views {
             }
         }
         Some((items, None))
-    }
-
-    /// Names of users who may hold a role at the cut, in order of id: members of the groups that
-    /// give it, those who ever had an attribute that gives it, and everybody where it is a default.
-    #[allow(clippy::too_many_arguments, reason = "each is one part of the question")]
-    pub(crate) fn role_walk<'a>(
-        &'a self,
-        mapping: &'a Compiled,
-        rank: u16,
-        directory: Option<Name>,
-        organization: Option<Name>,
-        cut: Cut,
-        start: Option<&str>,
-        descending: bool,
-    ) -> Box<dyn Iterator<Item = Name> + 'a> {
-        if mapping.is_default(rank) {
-            return self.users_walk(directory, organization, cut, start, descending);
-        }
-        let gives = |group: &Name| {
-            let Some(version) = self.alive(Kind::Group, *group, cut) else { return false };
-            mapping
-                .rules_of_group(self.groups.names.text(*group), version.label)
-                .any(|rule| mapping.gives(rule, rank))
-        };
-        let groups: Vec<Name> = (0..self.groups.items.len() as Name).filter(gives).collect();
-        let members = self.members_walk(groups, cut, start, descending);
-        let id = |name: Name| self.users.names.text(name);
-        let beyond = |name: &Name| {
-            start.is_none_or(|start| if descending { id(*name) < start } else { id(*name) > start })
-        };
-        let mut holders: Vec<Name> = mapping
-            .keys_giving(rank)
-            .flat_map(|key| self.roles.attributes.holders(key))
-            .filter(beyond)
-            .collect();
-        holders.sort_by(|a, b| if descending { id(*b).cmp(id(*a)) } else { id(*a).cmp(id(*b)) });
-        self.merged(vec![members, Box::new(holders.into_iter())], descending)
     }
 }

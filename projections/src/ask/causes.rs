@@ -5,10 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::ground::names::{NO_NAME, Name};
 use crate::ground::order::{Cut, IdBuffer, Millis, Place, Seq, Seq32};
 use crate::ground::timeline::Placed;
-use crate::state::entities::{Entity, Version};
+use crate::state::compiled::{ReasonKey, Reasons};
+use crate::state::entities::Entity;
+use crate::state::entities::Kind;
 use crate::state::memberships::Pair;
-use crate::state::roles::{ReasonKey, Reasons};
-use crate::views::{Kind, Views};
+use crate::views::Views;
 
 /// The event that made something so.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -249,38 +250,6 @@ impl Views {
         versions
             .map(|version| version.place)
             .chain(self.directory_events_at(self.directory_then(kind, name, then), then.as_of))
-    }
-
-    /// The directory of an entity's latest version that has one.
-    pub(crate) fn directory_then(&self, kind: Kind, name: Name, then: Cut) -> Name {
-        self.placed_version(kind, name, then).map_or(NO_NAME, |version| version.directory)
-    }
-
-    /// An entity's latest version that has a directory: a deletion may leave it out.
-    pub(crate) fn placed_version(&self, kind: Kind, name: Name, then: Cut) -> Option<&Version> {
-        self.last_version(kind, name, then, |version| version.directory != NO_NAME)
-    }
-
-    /// The latest explicit version of a kind, else the latest snapshot from before all explicit
-    /// ones.
-    pub(crate) fn last_version(
-        &self,
-        kind: Kind,
-        name: Name,
-        then: Cut,
-        wanted: impl Fn(&Version) -> bool,
-    ) -> Option<&Version> {
-        let entity = self.entity(kind, name)?;
-        entity.explicit.latest_first(then).find(|version| wanted(version)).or_else(|| {
-            let seen = entity
-                .explicit
-                .iter()
-                .map(|version| version.place)
-                .filter(|place| then.sees(*place));
-            let until =
-                seen.map(|place| place.occurred_at.saturating_sub(1)).min().unwrap_or(then.as_of);
-            entity.stand_ins.latest(Cut { as_of: until, ..then })
-        })
     }
 
     fn directory_events_at(&self, directory: Name, moment: Millis) -> impl Iterator<Item = Place> {

@@ -10,8 +10,9 @@ use crate::ask::causes::Cause;
 use crate::ground::fact::{Entry, Fact, RecordStatus};
 use crate::ground::names::{NO_NAME, Name};
 use crate::ground::order::{Cut, Millis, Seq};
+use crate::state::entities::Kind;
 use crate::state::entities::Version;
-use crate::views::{Kind, Views};
+use crate::views::Views;
 
 /// How many states of users are worked out in one go: each is a user's access and roles at one cut.
 const STATES_MAX: usize = 2048;

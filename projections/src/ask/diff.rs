@@ -4,10 +4,12 @@ use std::collections::BTreeSet;
 
 use crate::ground::names::Name;
 use crate::ground::order::{Cut, Seq};
+use crate::ground::page::find;
 use crate::ground::roster::Roster;
 use crate::ground::walks::{Walk, merge, walk_merged};
+use crate::state::entities::Kind;
 use crate::state::entities::{Part, Version};
-use crate::views::{Kind, Views, find};
+use crate::views::Views;
 
 /// How many users, groups and pairs of them are judged in one go.
 const CANDIDATES_MAX: usize = 1024;

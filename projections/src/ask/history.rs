@@ -2,8 +2,9 @@
 
 use crate::ask::causes::{Cause, Turn};
 use crate::ground::order::{Cut, IdBuffer, Millis, NO_UPDATED_AT, Place, Seq, Seq32};
+use crate::state::entities::Kind;
 use crate::state::entities::{Part, Version};
-use crate::views::{Kind, Views};
+use crate::views::Views;
 
 /// An event's place in the order of events, whatever is known of others: what it is compared by, in
 /// that order.

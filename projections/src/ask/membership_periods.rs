@@ -5,16 +5,17 @@
 
 use std::collections::BTreeSet;
 
-use crate::ask::access::around;
 use crate::ask::causes::{Cause, Turn};
 use crate::ground::fact::DirectoryChange;
 use crate::ground::names::{NO_NAME, Name};
+use crate::ground::order::around;
 use crate::ground::order::{Cut, Millis, Place};
 use crate::ground::timeline::Placed;
 use crate::ground::walks::walk_sorted;
+use crate::state::entities::Kind;
 use crate::state::entities::Version;
 use crate::state::memberships::Pair;
-use crate::views::{Kind, Views};
+use crate::views::Views;
 
 /// A time in which somebody was a member of a group without a break.
 #[derive(Clone, Debug, PartialEq, Eq)]

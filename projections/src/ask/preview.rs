@@ -6,24 +6,11 @@ use crate::ask::assignments::Ground;
 use crate::ground::mapping::{Mapping, Matches, Rule};
 use crate::ground::names::Name;
 use crate::ground::order::{Cut, Millis, Seq};
+use crate::state::attributes::Attributes;
+use crate::state::compiled::{Compiled, DEFAULT, Reason, Reasons};
+use crate::state::entities::Kind;
 use crate::state::entities::{Part, Version};
-use crate::state::roles::{Attributes, Compiled, DEFAULT, Reason, Reasons};
-use crate::views::{Kind, Views};
-
-/// A mapping as it was set.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct MappingSet {
-    /// How many were set up to it: the first is 1.
-    pub version: usize,
-    /// The record that sets it.
-    pub seq: Seq,
-    /// When it was set.
-    pub set_at: Millis,
-    /// From when on it counts.
-    pub effective_from: Millis,
-    /// The rules.
-    pub mapping: Mapping,
-}
+use crate::views::Views;
 
 /// A mapping that is not set, ready to be compared with the one in force.
 pub struct Proposal {
@@ -66,108 +53,8 @@ pub struct Comparison {
     pub roles: BTreeMap<String, [u64; 4]>,
 }
 
-/// What is set, and what it needs.
-impl Views {
-    /// The mapping in force; `None` before the first.
-    pub fn mapping(&self, cut: Cut) -> Option<MappingSet> {
-        self.roles.in_force(cut).map(mapping_set)
-    }
-
-    /// The version of the mapping in force; 0 before the first.
-    pub fn mapping_version(&self, cut: Cut) -> usize {
-        self.roles.in_force(cut).map_or(0, |mapping| mapping.version)
-    }
-
-    /// The mapping of a version, counted from 1.
-    pub fn mapping_of_version(&self, version: usize) -> Option<MappingSet> {
-        self.roles.iter().nth(version.checked_sub(1)?).map(mapping_set)
-    }
-
-    /// The mapping that a record set.
-    pub fn mapping_set_by(&self, seq: Seq) -> Option<MappingSet> {
-        self.roles.iter().rev().find(|mapping| mapping.seq == seq).map(mapping_set)
-    }
-
-    /// How many mappings were set: the version of the last.
-    pub fn mapping_versions(&self) -> usize {
-        self.roles.iter().len()
-    }
-
-    /// The snapshots that rules about attributes look at, of everybody with access at the cut.
-    pub fn snapshots(&self, cut: Cut) -> Vec<(Seq, Part, u32)> {
-        let mut snapshots = Vec::new();
-        self.each_with_access(cut, None, usize::MAX, |name, version| {
-            snapshots.push((Seq::from(version.place.seq), version.part, name))
-        });
-        snapshots
-    }
-
-    /// Every snapshot of every user, after record `after`, in order of seq.
-    pub fn all_snapshots(&self, after: Seq) -> Vec<(Seq, Part, u32)> {
-        let mut snapshots = Vec::new();
-        for (name, entity) in self.users.items.iter().enumerate() {
-            let versions = entity
-                .explicit
-                .iter()
-                .chain(entity.stand_ins.iter())
-                .filter(|version| !version.deleted);
-            let new = versions.filter(|version| Seq::from(version.place.seq) > after);
-            snapshots.extend(
-                new.map(|version| (Seq::from(version.place.seq), version.part, name as u32)),
-            );
-        }
-        snapshots.sort_unstable_by_key(|(seq, ..)| *seq);
-        snapshots
-    }
-
-    /// What the rules of every mapping set, and of another one, ask of snapshots.
-    pub fn attributes_wanted(&self, proposed: Option<&Mapping>) -> Attributes {
-        Attributes::of(self.roles.iter().map(|mapping| &mapping.mapping).chain(proposed))
-    }
-
-    /// What is noted of snapshots so far.
-    pub fn attributes(&self) -> &Attributes {
-        &self.roles.attributes
-    }
-
-    /// Notes what one snapshot of a user has, for the mappings set.
-    pub fn note_attributes(&mut self, seq: Seq, part: Part, user: &str, keys: &[u32]) {
-        if let Some(user) = self.users.names.find(user) {
-            self.roles.attributes.note(seq, part, user, keys);
-        }
-    }
-
-    /// Puts attributes in the place of those noted so far; they must ask for at least as much and
-    /// know as many records.
-    pub fn install_attributes(&mut self, attributes: Attributes) {
-        self.roles.install(attributes);
-    }
-}
-
 /// What would change.
 impl Views {
-    /// Shows everybody with access at the cut, in order of id from behind `after` on, looking at no
-    /// more than `limit` candidates. Gives the id to go on behind, if there may be more.
-    fn each_with_access(
-        &self,
-        cut: Cut,
-        after: Option<&str>,
-        limit: usize,
-        mut each: impl FnMut(Name, &Version),
-    ) -> Option<String> {
-        for (looked_at, name) in self.users_walk(None, None, cut, after, false).enumerate() {
-            if let Some(version) =
-                self.alive(Kind::User, name, cut).filter(|version| self.has_access(version, cut))
-            {
-                each(name, version);
-            }
-            if looked_at + 1 >= limit {
-                return Some(self.users.names.text(name).to_owned());
-            }
-        }
-        None
-    }
-
     /// Makes a mapping ready to be compared; `attributes` says what everybody's snapshots have.
     pub fn propose(
         &self,
@@ -301,9 +188,4 @@ impl Views {
         });
         (unfitted, without.len() as u64, shown.collect())
     }
-}
-
-fn mapping_set(mapping: &Compiled) -> MappingSet {
-    let Compiled { version, seq, set_at, effective_from, .. } = *mapping;
-    MappingSet { version, seq, set_at, effective_from, mapping: mapping.mapping.clone() }
 }

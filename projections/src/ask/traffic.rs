@@ -6,7 +6,9 @@ use rustc_hash::FxBuildHasher;
 
 use crate::ground::names::Name;
 use crate::ground::order::{Cut, Millis, Seq};
-use crate::views::{Kind, Views};
+use crate::ground::walks::walk;
+use crate::state::entities::Kind;
+use crate::views::Views;
 
 /// How many windows are counted.
 pub const WINDOWS: usize = 4;
@@ -136,6 +138,35 @@ impl Views {
             .collect();
         kinds.sort();
         kinds
+    }
+
+    /// Counts what is alive in a directory, in order of id.
+    pub(crate) fn count(
+        &self,
+        kind: Kind,
+        directory: &str,
+        cut: Cut,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Counted {
+        let mut counted = Counted::default();
+        let Some(directory) = self.directories.names.find(directory) else { return counted };
+        let entities = self.entities(kind);
+        let Some(roster) = entities.roster(directory) else { return counted };
+        for (looked_at, name) in
+            walk(roster, cut, after, false, |item| entities.names.text(item)).enumerate()
+        {
+            match self.alive(kind, name, cut).filter(|version| version.directory == directory) {
+                Some(version) if version.active => counted.active += 1,
+                Some(_) => counted.inactive += 1,
+                None => {}
+            }
+            if looked_at + 1 >= limit {
+                counted.next = Some(entities.names.text(name).to_owned());
+                break;
+            }
+        }
+        counted
     }
 
     /// Counts the users of a directory whose ids follow `after`, looking at no more than `limit`

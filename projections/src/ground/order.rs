@@ -35,6 +35,11 @@ impl Cut {
     }
 }
 
+/// The cuts at a moment and at the millisecond before.
+pub(crate) fn around(moment: Millis, cut: Cut) -> (Cut, Cut) {
+    (Cut { as_of: moment, ..cut }, Cut { as_of: moment.saturating_sub(1), ..cut })
+}
+
 /// Narrows a seq to its stored width. A log refuses to grow past it, so nothing is ever cut off.
 pub(crate) fn seq32(seq: Seq) -> Seq32 {
     Seq32::try_from(seq).unwrap_or(Seq32::MAX)

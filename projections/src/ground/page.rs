@@ -61,3 +61,15 @@ pub(crate) fn page<'a, T, I: Iterator<Item = u32>>(
         Page { items, more_before: more_behind, more_after: more_beyond }
     }
 }
+
+/// Resolves what a filter names. `None`: it names something never heard of, so nothing fits.
+/// `Some(None)`: it names nothing.
+pub(crate) fn find<T, N>(
+    named: Option<T>,
+    lookup: impl FnOnce(T) -> Option<N>,
+) -> Option<Option<N>> {
+    match named {
+        None => Some(None),
+        Some(named) => lookup(named).map(Some),
+    }
+}

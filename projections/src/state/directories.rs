@@ -2,7 +2,7 @@
 
 use crate::ground::fact::DirectoryChange;
 use crate::ground::names::{NO_NAME, Name, Names};
-use crate::ground::order::{Cut, EventIds, Millis, Place, Seq};
+use crate::ground::order::{Cut, EventIds, Millis, Place};
 use crate::ground::roster::Roster;
 use crate::ground::timeline::{Earliest, Placed, Rare, Timeline};
 
@@ -142,23 +142,4 @@ impl Directories {
     pub(crate) fn get_mut(&mut self, name: Name) -> Option<&mut Directory> {
         self.items.get_mut(name as usize)
     }
-}
-
-/// A directory at a cut.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DirectoryRow {
-    /// Its id.
-    pub id: String,
-    /// The record whose body describes it; none for a stub.
-    pub version: Option<Seq>,
-    /// Whether it is active.
-    pub active: bool,
-    /// Its organization; empty while unknown.
-    pub organization: String,
-    /// Its name; empty for a stub.
-    pub name: String,
-    /// The smallest `occurred_at` of what names it: its creation, where its document says nothing.
-    pub created_at: Millis,
-    /// When its version occurred; for a stub as `created_at`.
-    pub updated_at: Millis,
 }

@@ -3,9 +3,15 @@
 use smallvec::SmallVec;
 
 use crate::ground::names::{Name, Names};
-use crate::ground::order::{Cut, Millis, Place, Seq, Seq32};
+use crate::ground::order::{Cut, Millis, Place, Seq32};
 use crate::ground::roster::{Gone, Roster};
 use crate::ground::timeline::{Earliest, Placed, Rare, Timeline};
+
+#[derive(Clone, Copy)]
+pub(crate) enum Kind {
+    User,
+    Group,
+}
 
 /// Which part of a record's body is the snapshot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -134,27 +140,4 @@ impl Entities {
         let until = Cut { as_of: place.occurred_at, ..Cut::LATEST };
         self.get(name).is_some_and(|entity| entity.explicit.latest(until).is_some())
     }
-}
-
-/// A user or group at a cut.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Row {
-    /// Its id.
-    pub id: String,
-    /// The record whose body describes it.
-    pub seq: Seq,
-    /// Where in that body.
-    pub part: Part,
-    /// When that version occurred.
-    pub occurred_at: Millis,
-    /// The smallest `occurred_at` of its events seen: its creation, where its document says
-    /// nothing.
-    pub created_at: Millis,
-    /// Its directory, where the snapshot has none of its own.
-    pub directory: Option<String>,
-    /// Its directory's organization, where the snapshot has none of its own; empty while unknown.
-    pub organization: Option<String>,
-    /// A user's roles by the mapping in force, the highest first; `None` before the first mapping,
-    /// when they are the source's.
-    pub roles: Option<Vec<String>>,
 }

@@ -1,0 +1,135 @@
+//! Candidates for lists of users and groups, in order of id.
+
+use crate::ground::names::Name;
+use crate::ground::order::Cut;
+use crate::ground::roster::Roster;
+use crate::ground::walks::{Walk, merge, walk, walk_merged};
+use crate::state::compiled::Compiled;
+use crate::state::entities::{Kind, Version};
+use crate::state::memberships::Pair;
+use crate::views::Views;
+
+impl Views {
+    /// Users who may be in a directory, in an organization's directories, or in any, in order of
+    /// id.
+    pub(crate) fn users_walk(
+        &self,
+        directory: Option<Name>,
+        organization: Option<Name>,
+        cut: Cut,
+        start: Option<&str>,
+        descending: bool,
+    ) -> Walk<'_> {
+        let rosters = match (directory, organization) {
+            (None, None) => self.users.rosters().collect(),
+            _ => self.rosters(Kind::User, directory, organization),
+        };
+        walk_merged(&rosters, cut, start, descending, |user| self.users.names.text(user))
+    }
+
+    /// Users who are members of some groups, as far as that does not hang on themselves, in order
+    /// of id. The groups must be alive.
+    pub(crate) fn members_walk(
+        &self,
+        groups: Vec<Name>,
+        cut: Cut,
+        start: Option<&str>,
+        descending: bool,
+    ) -> Walk<'_> {
+        let members = |group: Name| -> Option<Walk<'_>> {
+            let roster = self.memberships.of_group(group)?;
+            let pairs = walk(roster, cut, start, descending, |pair| {
+                self.memberships.user_id(&self.users.names, pair)
+            });
+            let holds = move |pair: &&Pair| self.holds_between_living(pair, cut);
+            Some(Box::new(pairs.filter_map(move |number| {
+                self.memberships.get(number).filter(holds).map(|pair| pair.user)
+            })))
+        };
+        self.merged(groups.into_iter().filter_map(members).collect(), descending)
+    }
+
+    /// Several walks over users in order of id as one, each user once.
+    pub(crate) fn merged<'a>(&'a self, walks: Vec<Walk<'a>>, descending: bool) -> Walk<'a> {
+        merge(walks, descending, |user| self.users.names.text(user))
+    }
+
+    /// The rosters in which everything of a directory, or of an organization's directories, is
+    /// listed.
+    pub(crate) fn rosters(
+        &self,
+        kind: Kind,
+        directory: Option<Name>,
+        organization: Option<Name>,
+    ) -> Vec<&Roster> {
+        let roster = |directory| self.entities(kind).roster(directory);
+        match (directory, organization) {
+            (Some(directory), _) => roster(directory).into_iter().collect(),
+            (None, Some(organization)) => {
+                let directories =
+                    self.organizations.range((organization, 0)..=(organization, Name::MAX));
+                directories.filter_map(|(_, directory)| roster(*directory)).collect()
+            }
+            (None, None) => Vec::new(),
+        }
+    }
+
+    /// Names of users who may hold a role at the cut, in order of id: members of the groups that
+    /// give it, those who ever had an attribute that gives it, and everybody where it is a default.
+    #[allow(clippy::too_many_arguments, reason = "each is one part of the question")]
+    pub(crate) fn role_walk<'a>(
+        &'a self,
+        mapping: &'a Compiled,
+        rank: u16,
+        directory: Option<Name>,
+        organization: Option<Name>,
+        cut: Cut,
+        start: Option<&str>,
+        descending: bool,
+    ) -> Box<dyn Iterator<Item = Name> + 'a> {
+        if mapping.is_default(rank) {
+            return self.users_walk(directory, organization, cut, start, descending);
+        }
+        let gives = |group: &Name| {
+            let Some(version) = self.alive(Kind::Group, *group, cut) else { return false };
+            mapping
+                .rules_of_group(self.groups.names.text(*group), version.label)
+                .any(|rule| mapping.gives(rule, rank))
+        };
+        let groups: Vec<Name> = (0..self.groups.items.len() as Name).filter(gives).collect();
+        let members = self.members_walk(groups, cut, start, descending);
+        let id = |name: Name| self.users.names.text(name);
+        let beyond = |name: &Name| {
+            start.is_none_or(|start| if descending { id(*name) < start } else { id(*name) > start })
+        };
+        let mut holders: Vec<Name> = mapping
+            .keys_giving(rank)
+            .flat_map(|key| self.roles.attributes.holders(key))
+            .filter(beyond)
+            .collect();
+        holders.sort_by(|a, b| if descending { id(*b).cmp(id(*a)) } else { id(*a).cmp(id(*b)) });
+        self.merged(vec![members, Box::new(holders.into_iter())], descending)
+    }
+
+    /// Shows everybody with access at the cut, in order of id from behind `after` on, looking at no
+    /// more than `limit` candidates. Gives the id to go on behind, if there may be more.
+    pub(crate) fn each_with_access(
+        &self,
+        cut: Cut,
+        after: Option<&str>,
+        limit: usize,
+        mut each: impl FnMut(Name, &Version),
+    ) -> Option<String> {
+        for (looked_at, name) in self.users_walk(None, None, cut, after, false).enumerate() {
+            if let Some(version) =
+                self.alive(Kind::User, name, cut).filter(|version| self.has_access(version, cut))
+            {
+                each(name, version);
+            }
+            if looked_at + 1 >= limit {
+                return Some(self.users.names.text(name).to_owned());
+            }
+        }
+        None
+    }
+}

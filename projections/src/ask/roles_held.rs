@@ -1,0 +1,105 @@
+//! The roles of one user at a cut, and the grounds for each.
+
+use crate::ground::names::Name;
+use crate::ground::order::Cut;
+use crate::state::attributes::Attributes;
+use crate::state::compiled::{Compiled, Reasons, Scope};
+use crate::state::entities::{Kind, Version};
+use crate::views::Views;
+
+impl Views {
+    /// Why a user, alive at the cut, has which roles by a mapping.
+    pub(crate) fn reasons(
+        &self,
+        mapping: &Compiled,
+        attributes: &Attributes,
+        user: Name,
+        version: &Version,
+        cut: Cut,
+    ) -> Reasons {
+        let groups = self.groups_of(user, cut);
+        self.reasons_by(mapping, attributes, &groups, version, cut)
+    }
+
+    pub(crate) fn reasons_by(
+        &self,
+        mapping: &Compiled,
+        attributes: &Attributes,
+        groups: &[(Name, &Version)],
+        version: &Version,
+        cut: Cut,
+    ) -> Reasons {
+        if !self.has_access(version, cut) {
+            return Reasons::new();
+        }
+        let scope = self.scope(version, cut);
+        let groups = groups
+            .iter()
+            .map(|(group, version)| (*group, self.groups.names.text(*group), version.label));
+        mapping.reasons(groups, (version.place.seq, version.part), &scope, attributes)
+    }
+
+    pub(crate) fn scope(&self, version: &Version, cut: Cut) -> Scope<'_> {
+        Scope {
+            directory: self.directories.names.text(version.directory),
+            organization: self.texts.text(self.organization_of(version.directory, cut)),
+        }
+    }
+
+    /// A user's roles by the mapping in force, the highest first; `None` before the first mapping.
+    pub(crate) fn roles_of(
+        &self,
+        groups: &[(Name, &Version)],
+        version: &Version,
+        cut: Cut,
+    ) -> Option<Vec<String>> {
+        let mapping = self.roles.in_force(cut)?;
+        let mut ranks: Vec<u16> = self
+            .reasons_by(mapping, &self.roles.attributes, groups, version, cut)
+            .iter()
+            .map(|reason| reason.role)
+            .collect();
+        ranks.dedup();
+        Some(ranks.into_iter().map(|rank| mapping.role(rank).to_owned()).collect())
+    }
+
+    /// The roles that a user holds at the cut, in the order in which its object shows them, each
+    /// once: none without access, else those of the mapping in force, or before the first those of
+    /// the source.
+    pub(crate) fn roles_held(&self, user: Name, cut: Cut) -> Vec<String> {
+        let Some(version) =
+            self.alive(Kind::User, user, cut).filter(|version| self.has_access(version, cut))
+        else {
+            return Vec::new();
+        };
+        if self.roles.in_force(cut).is_none() {
+            return self.slugs(version).into_iter().map(str::to_owned).collect();
+        }
+        let groups = self.groups_of(user, cut);
+        self.roles_of(&groups, version, cut).unwrap_or_default()
+    }
+
+    /// The roles that the source gives with a version, each once.
+    fn slugs(&self, version: &Version) -> Vec<&str> {
+        let mut slugs: Vec<&str> = Vec::new();
+        for slug in self.texts.text(version.label).split('\u{1f}').filter(|slug| !slug.is_empty()) {
+            if !slugs.contains(&slug) {
+                slugs.push(slug);
+            }
+        }
+        slugs
+    }
+
+    /// Whether a user, alive at the cut, has a role: by the mapping in force, or before the first
+    /// as the source says.
+    pub(crate) fn has_role(&self, role: &str, user: Name, version: &Version, cut: Cut) -> bool {
+        match self.roles.in_force(cut) {
+            None => self.slugs(version).contains(&role),
+            Some(mapping) => mapping.rank(role).is_some_and(|rank| {
+                self.reasons(mapping, &self.roles.attributes, user, version, cut)
+                    .iter()
+                    .any(|reason| reason.role == rank)
+            }),
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! Judging: what holds at a cut, computed from timelines alone.
+
+use crate::ground::fact::InactiveUsers;
+use crate::ground::names::{NO_NAME, Name};
+use crate::ground::order::{Cut, Place, Seq};
+use crate::ground::timeline::Placed;
+use crate::state::directories::Directory;
+use crate::state::entities::{Kind, Version};
+use crate::state::memberships::Pair;
+use crate::state::policies::Policy;
+use crate::views::Views;
+use smallvec::SmallVec;
+
+/// Groups with their versions, by id.
+pub(crate) type Groups<'a> = SmallVec<[(Name, &'a Version); 8]>;
+
+impl Views {
+    /// The entity's version at the cut, if it is alive.
+    pub(crate) fn alive(&self, kind: Kind, name: Name, cut: Cut) -> Option<&Version> {
+        let version = self.exists(kind, name, cut)?;
+        let reads_as_deleted = |policy: &Policy| policy.inactive_users == InactiveUsers::Delete;
+        if matches!(kind, Kind::User)
+            && !version.active
+            && self.policies.in_force(cut).is_some_and(reads_as_deleted)
+        {
+            return None;
+        }
+        Some(version)
+    }
+
+    /// The entity's version at the cut, if it is alive whatever the policy says. Indexes are kept
+    /// by this: a policy may be set for the past at any time, and must not touch every user.
+    pub(crate) fn exists(&self, kind: Kind, name: Name, cut: Cut) -> Option<&Version> {
+        let version = self.entities(kind).get(name)?.version(cut)?;
+        if version.deleted {
+            return None;
+        }
+        (!self.ended(version, cut)).then_some(version)
+    }
+
+    /// Whether a version's directory is deleted, or was after it.
+    pub(crate) fn ended(&self, version: &Version, cut: Cut) -> bool {
+        self.directories
+            .get(version.directory)
+            .is_some_and(|directory| self.ended_by(directory, version, cut))
+    }
+
+    /// Whether a directory is deleted, or was after a version.
+    pub(crate) fn ended_by(&self, directory: &Directory, version: &Version, cut: Cut) -> bool {
+        directory.is_deleted(cut)
+            || directory
+                .deletions
+                .latest(cut)
+                .is_some_and(|deletion| !self.ids.is_later(version.place, *deletion))
+    }
+
+    /// Whether the membership holds as far as its own events, its directory and its user decide.
+    pub(crate) fn user_end_holds(&self, pair: &Pair, cut: Cut) -> bool {
+        self.outlasts_ends(pair, cut, None) && self.exists(Kind::User, pair.user, cut).is_some()
+    }
+
+    /// Whether the membership holds, its user and its group being alive: whoever asks has seen to
+    /// that once.
+    pub(crate) fn holds_between_living(&self, pair: &Pair, cut: Cut) -> bool {
+        self.outlasts_ends(
+            pair,
+            cut,
+            self.groups.get(pair.group).and_then(|group| group.tombstones.latest(cut)),
+        )
+    }
+
+    /// Whether the pair's last word is an addition, later than every end of its user and its
+    /// directory, and than `end`.
+    fn outlasts_ends(&self, pair: &Pair, cut: Cut, end: Option<&Place>) -> bool {
+        let Some(grant) = pair.grants.latest(cut).filter(|grant| grant.added()) else {
+            return false;
+        };
+        let user = self.users.get(pair.user).and_then(|user| user.tombstones.latest(cut));
+        let directory = self
+            .directories
+            .get(grant.directory())
+            .and_then(|directory| directory.deletions.latest(cut));
+        let place = grant.place();
+        [user, directory, end].into_iter().flatten().all(|end| self.ids.is_later(place, *end))
+    }
+
+    /// The organization that a version shows: its own, else its directory's.
+    pub(crate) fn shown_organization(&self, version: &Version, cut: Cut) -> Name {
+        if version.organization != NO_NAME {
+            return version.organization;
+        }
+        self.organization_of(version.directory, cut)
+    }
+
+    pub(crate) fn organization_of(&self, directory: Name, cut: Cut) -> Name {
+        self.directories.get(directory).map_or(NO_NAME, |directory| directory.organization(cut))
+    }
+
+    /// The directory of an entity's latest version that has one.
+    pub(crate) fn last_directory(&self, kind: Kind, name: Name, cut: Cut) -> Name {
+        let mut versions = self
+            .entities(kind)
+            .get(name)
+            .into_iter()
+            .flat_map(|entity| entity.explicit.latest_first(cut));
+        versions
+            .find(|version| version.directory != NO_NAME)
+            .map_or(NO_NAME, |version| version.directory)
+    }
+
+    /// The directory that an event belongs to: a deletion may leave out its own.
+    pub(crate) fn directory_of_event(&self, kind: Kind, name: Name, version: Version) -> Name {
+        let Place { occurred_at, seq, .. } = version.place;
+        let then = Cut { as_of: occurred_at, known_at: Seq::from(seq) };
+        if version.directory == NO_NAME {
+            self.last_directory(kind, name, then)
+        } else {
+            version.directory
+        }
+    }
+
+    /// Whether a user has access: alive, active, in an active directory. `version` is alive at the
+    /// cut.
+    pub(crate) fn has_access(&self, version: &Version, cut: Cut) -> bool {
+        version.active
+            && self
+                .directories
+                .get(version.directory)
+                .is_none_or(|directory| directory.is_active(cut))
+    }
+
+    /// The groups that a user is a member of, with their versions.
+    pub(crate) fn groups_of(&self, user: Name, cut: Cut) -> Groups<'_> {
+        let groups = self.memberships.of_user(user).iter().filter_map(|number| {
+            let pair = self.memberships.get(*number)?;
+            let group = self.alive(Kind::Group, pair.group, cut)?;
+            self.holds_between_living(pair, cut).then_some((pair.group, group))
+        });
+        groups.collect()
+    }
+
+    /// The directory of an entity's latest version that has one.
+    pub(crate) fn directory_then(&self, kind: Kind, name: Name, then: Cut) -> Name {
+        self.placed_version(kind, name, then).map_or(NO_NAME, |version| version.directory)
+    }
+
+    /// An entity's latest version that has a directory: a deletion may leave it out.
+    pub(crate) fn placed_version(&self, kind: Kind, name: Name, then: Cut) -> Option<&Version> {
+        self.last_version(kind, name, then, |version| version.directory != NO_NAME)
+    }
+
+    /// The latest explicit version of a kind, else the latest snapshot from before all explicit
+    /// ones.
+    pub(crate) fn last_version(
+        &self,
+        kind: Kind,
+        name: Name,
+        then: Cut,
+        wanted: impl Fn(&Version) -> bool,
+    ) -> Option<&Version> {
+        let entity = self.entity(kind, name)?;
+        entity.explicit.latest_first(then).find(|version| wanted(version)).or_else(|| {
+            let seen = entity
+                .explicit
+                .iter()
+                .map(|version| version.place)
+                .filter(|place| then.sees(*place));
+            let until =
+                seen.map(|place| place.occurred_at.saturating_sub(1)).min().unwrap_or(then.as_of);
+            entity.stand_ins.latest(Cut { as_of: until, ..then })
+        })
+    }
+}
