@@ -3,14 +3,14 @@
 use crate::ground::fact::{
     Change, DirectoryChange, Entry, Fact, GroupData, MembershipData, RecordStatus, UserData,
 };
-use crate::ground::names::{NO_NAME, Name};
 use crate::ground::order::{Cut, EventIds, Millis, NO_UPDATED_AT, Place, Seq, seq32};
 use crate::ground::quarantine::{Quarantined, Reason};
 use crate::ground::roster::Gone;
+use crate::ground::symbols::{NO_SYM, Sym};
 use crate::ground::timeline::Placed;
 use crate::state::attributes::Attributes;
 use crate::state::directories::DirectoryVersion;
-use crate::state::entities::{Entities, Entity, Kind, Part, Version};
+use crate::state::entities::{Entities, Entity, EntityKind, EntityVersion, Part};
 use crate::state::memberships::Grant;
 use crate::views::Views;
 
@@ -32,7 +32,7 @@ impl Views {
         }
         match self.fold(entry) {
             Some((organization, directory)) => {
-                let shown = if organization != NO_NAME {
+                let shown = if organization != NO_SYM {
                     organization
                 } else {
                     self.organization_of(
@@ -54,7 +54,7 @@ impl Views {
 
     /// Folds an entry into the timelines. Gives the organization that the event itself carries and
     /// the directory that it belongs to, if it counts.
-    fn fold(&mut self, entry: &Entry<'_>) -> Option<(Name, Name)> {
+    fn fold(&mut self, entry: &Entry<'_>) -> Option<(Sym, Sym)> {
         if let RecordStatus::Conflict { first } = entry.status {
             self.list(entry.seq, Reason::Conflict { first });
             return None;
@@ -64,16 +64,16 @@ impl Views {
                 self.list(entry.seq, *reason);
                 return None;
             }
-            Fact::Unrelated { organization } => return Some((self.text(*organization), NO_NAME)),
+            Fact::Unrelated { organization } => return Some((self.text(*organization), NO_SYM)),
             Fact::Policy { inactive_users, effective_from } => {
                 self.ids.push(seq32(entry.seq), entry.event_id);
                 self.policies.set(entry.seq, entry.recorded_at, *effective_from, *inactive_users);
-                return Some((NO_NAME, NO_NAME));
+                return Some((NO_SYM, NO_SYM));
             }
             Fact::Mapping { mapping, effective_from } => {
                 self.ids.push(seq32(entry.seq), entry.event_id);
                 self.roles.set(mapping.clone(), entry.seq, entry.recorded_at, *effective_from);
-                return Some((NO_NAME, NO_NAME));
+                return Some((NO_SYM, NO_SYM));
             }
             Fact::Directory { change, .. } => *change != DirectoryChange::Activated,
             Fact::User(change, _) | Fact::Group(change, _) => *change == Change::Deleted,
@@ -107,8 +107,8 @@ impl Views {
         self.quarantine.push(Quarantined { seq, reason });
     }
 
-    fn text(&mut self, text: Option<&str>) -> Name {
-        text.map_or(NO_NAME, |text| self.texts.intern(text))
+    fn text(&mut self, text: Option<&str>) -> Sym {
+        text.map_or(NO_SYM, |text| self.texts.intern(text))
     }
 
     fn directory_event(
@@ -117,9 +117,9 @@ impl Views {
         change: DirectoryChange,
         id: &str,
         texts: [Option<&str>; 3],
-    ) -> (Name, Name) {
+    ) -> (Sym, Sym) {
         let [organization, name, domain] = texts.map(|text| self.text(text));
-        let directory = self.directories.name(id, place, NO_NAME, &self.ids);
+        let directory = self.directories.note_named(id, place, NO_SYM, &self.ids);
         self.associate(organization, directory);
         let Some(item) = self.directories.get_mut(directory) else {
             return (organization, directory);
@@ -135,8 +135,8 @@ impl Views {
         // Only a deletion ends what is in a directory, and only what comes after one can bring
         // anything back.
         if change != DirectoryChange::Deactivated && item.deletions.newest().is_some() {
-            for kind in [Kind::User, Kind::Group] {
-                let listed: Vec<Name> = self
+            for kind in [EntityKind::User, EntityKind::Group] {
+                let listed: Vec<Sym> = self
                     .entities(kind)
                     .roster(directory)
                     .map_or(Vec::new(), |roster| roster.items().collect());
@@ -148,24 +148,24 @@ impl Views {
         (organization, directory)
     }
 
-    fn user_event(&mut self, place: Place, data: &UserData<'_>) -> (Name, Name) {
+    fn user_event(&mut self, place: Place, data: &UserData<'_>) -> (Sym, Sym) {
         let directory =
-            data.directory.map_or(NO_NAME, |id| self.name_directory(id, place, data.organization));
+            data.directory.map_or(NO_SYM, |id| self.intern_directory(id, place, data.organization));
         let version = self.user_version(place, Part::Data, directory, data);
-        let name = self.announce(Kind::User, data.id, version);
-        self.hold_prints(name, version);
-        (version.organization, self.directory_of_event(Kind::User, name, version))
+        let name = self.announce(EntityKind::User, data.id, version);
+        self.hold_fingerprints(name, version);
+        (version.organization, self.directory_of_event(EntityKind::User, name, version))
     }
 
-    fn group_event(&mut self, place: Place, data: &GroupData<'_>) -> (Name, Name) {
+    fn group_event(&mut self, place: Place, data: &GroupData<'_>) -> (Sym, Sym) {
         let directory =
-            data.directory.map_or(NO_NAME, |id| self.name_directory(id, place, data.organization));
+            data.directory.map_or(NO_SYM, |id| self.intern_directory(id, place, data.organization));
         let version = self.group_version(place, Part::Data, directory, data);
-        let name = self.announce(Kind::Group, data.id, version);
-        (version.organization, self.directory_of_event(Kind::Group, name, version))
+        let name = self.announce(EntityKind::Group, data.id, version);
+        (version.organization, self.directory_of_event(EntityKind::Group, name, version))
     }
 
-    fn membership_event(&mut self, place: Place, data: &MembershipData<'_>) -> (Name, Name) {
+    fn membership_event(&mut self, place: Place, data: &MembershipData<'_>) -> (Sym, Sym) {
         let MembershipData { added, user, group, .. } = *data;
         let organization =
             self.text(data.organization.or(group.organization).or(user.organization));
@@ -174,24 +174,24 @@ impl Views {
             .organization
             .or(group.organization.filter(|_| own(group.directory)))
             .or(user.organization.filter(|_| own(user.directory)));
-        let directory = self.name_directory(data.directory, place, carried);
+        let directory = self.intern_directory(data.directory, place, carried);
         // Of two organizations that one event carries for one directory the group's counts, as
         // above.
         let group_directory = group
             .directory
-            .map_or(directory, |id| self.name_directory(id, place, group.organization));
+            .map_or(directory, |id| self.intern_directory(id, place, group.organization));
         let user_directory = user
             .directory
-            .map_or(directory, |id| self.name_directory(id, place, user.organization));
+            .map_or(directory, |id| self.intern_directory(id, place, user.organization));
         // A snapshot is a version of an entity, not the end of one.
-        let snapshot = |version: Version| Version { deleted: false, ..version };
+        let snapshot = |version: EntityVersion| EntityVersion { deleted: false, ..version };
         let version = snapshot(self.user_version(place, Part::User, user_directory, &user));
-        let user = self.stand_in(Kind::User, user.id, version);
-        self.hold_prints(user, version);
+        let user = self.stand_in(EntityKind::User, user.id, version);
+        self.hold_fingerprints(user, version);
         let version = snapshot(self.group_version(place, Part::Group, group_directory, &group));
-        let group = self.stand_in(Kind::Group, group.id, version);
+        let group = self.stand_in(EntityKind::Group, group.id, version);
 
-        let number = self.memberships.intern(user, group, &self.groups.names);
+        let number = self.memberships.intern(user, group, self.groups.ids());
         let is_in = |entity: Option<&Entity>| {
             entity.is_some_and(|entity| entity.listed_in.contains(&directory))
         };
@@ -203,23 +203,23 @@ impl Views {
         let Some(pair) = self.memberships.get_mut(number) else { return (organization, directory) };
         let newest = pair.grants.insert(Grant::new(place, directory), &self.ids);
         if !(held && added && newest) {
-            self.memberships.see(number, place.occurred_at, place.seq, &self.users.names);
+            self.memberships.see(number, place.occurred_at, place.seq, self.users.ids());
             self.refresh_pair(number);
         }
         (organization, directory)
     }
 
     /// Takes notice of a directory that another kind of event names.
-    fn name_directory(&mut self, id: &str, place: Place, organization: Option<&str>) -> Name {
+    fn intern_directory(&mut self, id: &str, place: Place, organization: Option<&str>) -> Sym {
         let organization = self.text(organization);
-        let directory = self.directories.name(id, place, organization, &self.ids);
+        let directory = self.directories.note_named(id, place, organization, &self.ids);
         self.associate(organization, directory);
         directory
     }
 
     /// Remembers that something in the directory carried the organization.
-    fn associate(&mut self, organization: Name, directory: Name) {
-        if organization != NO_NAME && directory != NO_NAME {
+    fn associate(&mut self, organization: Sym, directory: Sym) {
+        if organization != NO_SYM && directory != NO_SYM {
             self.organizations.insert((organization, directory));
         }
     }
@@ -228,10 +228,10 @@ impl Views {
         &mut self,
         place: Place,
         part: Part,
-        directory: Name,
+        directory: Sym,
         data: &UserData<'_>,
-    ) -> Version {
-        Version {
+    ) -> EntityVersion {
+        EntityVersion {
             place,
             directory,
             organization: self.text(data.organization),
@@ -241,7 +241,7 @@ impl Views {
             part,
             active: data.active,
             deleted: place.closing,
-            directory_is_events: data.directory.is_none(),
+            directory_from_event: data.directory.is_none(),
         }
     }
 
@@ -249,37 +249,37 @@ impl Views {
         &mut self,
         place: Place,
         part: Part,
-        directory: Name,
+        directory: Sym,
         data: &GroupData<'_>,
-    ) -> Version {
-        Version {
+    ) -> EntityVersion {
+        EntityVersion {
             place,
             directory,
             organization: self.text(data.organization),
-            email: NO_NAME,
-            idp_id: NO_NAME,
-            label: self.groups_named(data.name),
+            email: NO_SYM,
+            idp_id: NO_SYM,
+            label: self.intern_group_name(data.name),
             part,
             active: true,
             deleted: place.closing,
-            directory_is_events: data.directory.is_none(),
+            directory_from_event: data.directory.is_none(),
         }
     }
 
     /// A group's name, known to every mapping from now on.
-    fn groups_named(&mut self, text: &str) -> Name {
+    fn intern_group_name(&mut self, text: &str) -> Sym {
         let name = self.texts.intern(text);
-        self.roles.name_group(name, text);
+        self.roles.note_group_name(name, text);
         name
     }
 
-    fn hold_prints(&mut self, user: Name, version: Version) {
+    fn hold_fingerprints(&mut self, user: Sym, version: EntityVersion) {
         self.emails.hold(version.email, user);
         self.idp_ids.hold(version.idp_id, user);
     }
 
     /// Folds a creation, update or deletion.
-    fn announce(&mut self, kind: Kind, id: &str, version: Version) -> Name {
+    fn announce(&mut self, kind: EntityKind, id: &str, version: EntityVersion) -> Sym {
         self.add_version(kind, id, version, |entity, ids| {
             if version.deleted {
                 entity.tombstones.insert(version.place, ids);
@@ -290,7 +290,7 @@ impl Views {
 
     /// Folds the snapshot in a membership event. One that an explicit event makes invisible for
     /// ever is not kept.
-    fn stand_in(&mut self, kind: Kind, id: &str, version: Version) -> Name {
+    fn stand_in(&mut self, kind: EntityKind, id: &str, version: EntityVersion) -> Sym {
         let name = self.entities_mut(kind).0.intern(id);
         if self.entities(kind).is_announced_by(name, version.place) {
             return name;
@@ -302,16 +302,16 @@ impl Views {
 
     fn add_version(
         &mut self,
-        kind: Kind,
+        kind: EntityKind,
         id: &str,
-        version: Version,
+        version: EntityVersion,
         insert: impl FnOnce(&mut Entity, &EventIds),
-    ) -> Name {
+    ) -> Sym {
         let Place { occurred_at, seq, .. } = version.place;
         let name = self.entities_mut(kind).0.intern(id);
         // An entity that was there to the end, and goes on in the same directory, changes no index.
         let before = self.exists(kind, name, Cut::LATEST);
-        let goes_on = |before: &Version| {
+        let goes_on = |before: &EntityVersion| {
             before.directory == version.directory && self.ids.is_later(version.place, before.place)
         };
         let steady = !version.deleted && before.is_some_and(goes_on);
@@ -321,10 +321,10 @@ impl Views {
             entity.seen.note(version.place, ids);
         }
         let was_in = entities.get(name).map_or(0, |entity| entity.listed_in.len());
-        if version.directory != NO_NAME && !steady {
+        if version.directory != NO_SYM && !steady {
             entities.see(name, version.directory, occurred_at, seq);
         }
-        if let (Kind::User, Some(entity)) = (kind, self.users.get(name)) {
+        if let (EntityKind::User, Some(entity)) = (kind, self.users.get(name)) {
             let moved = entity.listed_in.len() > was_in && was_in > 0;
             self.endings.note_user(name, entity, &version, moved);
         }
@@ -336,16 +336,16 @@ impl Views {
     }
 
     /// Recomputes since when an entity is gone, and its memberships with it.
-    fn refresh(&mut self, kind: Kind, name: Name) {
-        let gone = match self.exists(kind, name, Cut::LATEST) {
+    fn refresh(&mut self, kind: EntityKind, sym: Sym) {
+        let gone = match self.exists(kind, sym, Cut::LATEST) {
             Some(_) => None,
             None => {
-                Some(Gone { occurred_at: self.last_occurred(kind, name), seq: seq32(self.head) })
+                Some(Gone { occurred_at: self.last_occurred(kind, sym), seq: seq32(self.head) })
             }
         };
-        self.entities_mut(kind).0.set_gone(name, gone);
-        if let Kind::User = kind {
-            for number in self.memberships.of_user(name).to_vec() {
+        self.entities_mut(kind).0.set_gone(sym, gone);
+        if let EntityKind::User = kind {
+            for number in self.memberships.of_user(sym).to_vec() {
                 self.refresh_pair(number);
             }
         }
@@ -362,37 +362,38 @@ impl Views {
             let said = grant.map_or(Millis::MIN, |grant| grant.place().occurred_at);
             let directory =
                 grant.map_or(Millis::MIN, |grant| self.directory_last_occurred(grant.directory()));
-            let occurred_at = said.max(directory).max(self.last_occurred(Kind::User, pair.user));
+            let occurred_at =
+                said.max(directory).max(self.last_occurred(EntityKind::User, pair.user));
             Some(Gone { occurred_at, seq: seq32(self.head) })
         };
-        self.memberships.set_gone(number, gone, &self.users.names);
+        self.memberships.set_gone(number, gone, self.users.ids());
     }
 
     /// The time after which nothing more is known that could change whether the entity is alive.
-    fn last_occurred(&self, kind: Kind, name: Name) -> Millis {
-        let Some(entity) = self.entities(kind).get(name) else { return Millis::MIN };
+    fn last_occurred(&self, kind: EntityKind, sym: Sym) -> Millis {
+        let Some(entity) = self.entities(kind).get(sym) else { return Millis::MIN };
         let directories =
             entity.listed_in.iter().map(|directory| self.directory_last_occurred(*directory));
         directories.fold(entity.last_occurred(), Millis::max)
     }
 
-    fn directory_last_occurred(&self, directory: Name) -> Millis {
+    fn directory_last_occurred(&self, directory: Sym) -> Millis {
         let newest =
             self.directories.get(directory).and_then(|directory| directory.events.newest());
         newest.map_or(Millis::MIN, |version| version.place.occurred_at)
     }
 
     /// The entities to change, with the event ids beside them.
-    fn entities_mut(&mut self, kind: Kind) -> (&mut Entities, &EventIds) {
+    fn entities_mut(&mut self, kind: EntityKind) -> (&mut Entities, &EventIds) {
         match kind {
-            Kind::User => (&mut self.users, &self.ids),
-            Kind::Group => (&mut self.groups, &self.ids),
+            EntityKind::User => (&mut self.users, &self.ids),
+            EntityKind::Group => (&mut self.groups, &self.ids),
         }
     }
 
     /// Notes what one snapshot of a user has, for the mappings set.
     pub fn note_attributes(&mut self, seq: Seq, part: Part, user: &str, keys: &[u32]) {
-        if let Some(user) = self.users.names.find(user) {
+        if let Some(user) = self.users.find(user) {
             self.roles.attributes.note(seq, part, user, keys);
         }
     }

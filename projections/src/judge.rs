@@ -1,25 +1,25 @@
 //! Judging: what holds at a cut, computed from timelines alone.
 
 use crate::ground::fact::InactiveUsers;
-use crate::ground::names::{NO_NAME, Name};
 use crate::ground::order::{Cut, Place, Seq};
+use crate::ground::symbols::{NO_SYM, Sym};
 use crate::ground::timeline::Placed;
 use crate::state::directories::Directory;
-use crate::state::entities::{Kind, Version};
+use crate::state::entities::{EntityKind, EntityVersion};
 use crate::state::memberships::Pair;
 use crate::state::policies::Policy;
 use crate::views::Views;
 use smallvec::SmallVec;
 
 /// Groups with their versions, by id.
-pub(crate) type Groups<'a> = SmallVec<[(Name, &'a Version); 8]>;
+pub(crate) type Groups<'a> = SmallVec<[(Sym, &'a EntityVersion); 8]>;
 
 impl Views {
     /// The entity's version at the cut, if it is alive.
-    pub(crate) fn alive(&self, kind: Kind, name: Name, cut: Cut) -> Option<&Version> {
-        let version = self.exists(kind, name, cut)?;
+    pub(crate) fn alive(&self, kind: EntityKind, sym: Sym, cut: Cut) -> Option<&EntityVersion> {
+        let version = self.exists(kind, sym, cut)?;
         let reads_as_deleted = |policy: &Policy| policy.inactive_users == InactiveUsers::Delete;
-        if matches!(kind, Kind::User)
+        if matches!(kind, EntityKind::User)
             && !version.active
             && self.policies.in_force(cut).is_some_and(reads_as_deleted)
         {
@@ -30,8 +30,8 @@ impl Views {
 
     /// The entity's version at the cut, if it is alive whatever the policy says. Indexes are kept
     /// by this: a policy may be set for the past at any time, and must not touch every user.
-    pub(crate) fn exists(&self, kind: Kind, name: Name, cut: Cut) -> Option<&Version> {
-        let version = self.entities(kind).get(name)?.version(cut)?;
+    pub(crate) fn exists(&self, kind: EntityKind, sym: Sym, cut: Cut) -> Option<&EntityVersion> {
+        let version = self.entities(kind).get(sym)?.version(cut)?;
         if version.deleted {
             return None;
         }
@@ -39,14 +39,19 @@ impl Views {
     }
 
     /// Whether a version's directory is deleted, or was after it.
-    pub(crate) fn ended(&self, version: &Version, cut: Cut) -> bool {
+    pub(crate) fn ended(&self, version: &EntityVersion, cut: Cut) -> bool {
         self.directories
             .get(version.directory)
             .is_some_and(|directory| self.ended_by(directory, version, cut))
     }
 
     /// Whether a directory is deleted, or was after a version.
-    pub(crate) fn ended_by(&self, directory: &Directory, version: &Version, cut: Cut) -> bool {
+    pub(crate) fn ended_by(
+        &self,
+        directory: &Directory,
+        version: &EntityVersion,
+        cut: Cut,
+    ) -> bool {
         directory.is_deleted(cut)
             || directory
                 .deletions
@@ -56,7 +61,8 @@ impl Views {
 
     /// Whether the membership holds as far as its own events, its directory and its user decide.
     pub(crate) fn user_end_holds(&self, pair: &Pair, cut: Cut) -> bool {
-        self.outlasts_ends(pair, cut, None) && self.exists(Kind::User, pair.user, cut).is_some()
+        self.outlasts_ends(pair, cut, None)
+            && self.exists(EntityKind::User, pair.user, cut).is_some()
     }
 
     /// Whether the membership holds, its user and its group being alive: whoever asks has seen to
@@ -85,35 +91,40 @@ impl Views {
     }
 
     /// The organization that a version shows: its own, else its directory's.
-    pub(crate) fn shown_organization(&self, version: &Version, cut: Cut) -> Name {
-        if version.organization != NO_NAME {
+    pub(crate) fn shown_organization(&self, version: &EntityVersion, cut: Cut) -> Sym {
+        if version.organization != NO_SYM {
             return version.organization;
         }
         self.organization_of(version.directory, cut)
     }
 
-    pub(crate) fn organization_of(&self, directory: Name, cut: Cut) -> Name {
-        self.directories.get(directory).map_or(NO_NAME, |directory| directory.organization(cut))
+    pub(crate) fn organization_of(&self, directory: Sym, cut: Cut) -> Sym {
+        self.directories.get(directory).map_or(NO_SYM, |directory| directory.organization(cut))
     }
 
     /// The directory of an entity's latest version that has one.
-    pub(crate) fn last_directory(&self, kind: Kind, name: Name, cut: Cut) -> Name {
+    pub(crate) fn last_directory(&self, kind: EntityKind, sym: Sym, cut: Cut) -> Sym {
         let mut versions = self
             .entities(kind)
-            .get(name)
+            .get(sym)
             .into_iter()
             .flat_map(|entity| entity.explicit.latest_first(cut));
         versions
-            .find(|version| version.directory != NO_NAME)
-            .map_or(NO_NAME, |version| version.directory)
+            .find(|version| version.directory != NO_SYM)
+            .map_or(NO_SYM, |version| version.directory)
     }
 
     /// The directory that an event belongs to: a deletion may leave out its own.
-    pub(crate) fn directory_of_event(&self, kind: Kind, name: Name, version: Version) -> Name {
+    pub(crate) fn directory_of_event(
+        &self,
+        kind: EntityKind,
+        sym: Sym,
+        version: EntityVersion,
+    ) -> Sym {
         let Place { occurred_at, seq, .. } = version.place;
         let then = Cut { as_of: occurred_at, known_at: Seq::from(seq) };
-        if version.directory == NO_NAME {
-            self.last_directory(kind, name, then)
+        if version.directory == NO_SYM {
+            self.last_directory(kind, sym, then)
         } else {
             version.directory
         }
@@ -121,7 +132,7 @@ impl Views {
 
     /// Whether a user has access: alive, active, in an active directory. `version` is alive at the
     /// cut.
-    pub(crate) fn has_access(&self, version: &Version, cut: Cut) -> bool {
+    pub(crate) fn has_access(&self, version: &EntityVersion, cut: Cut) -> bool {
         version.active
             && self
                 .directories
@@ -130,35 +141,40 @@ impl Views {
     }
 
     /// The groups that a user is a member of, with their versions.
-    pub(crate) fn groups_of(&self, user: Name, cut: Cut) -> Groups<'_> {
+    pub(crate) fn groups_of(&self, user: Sym, cut: Cut) -> Groups<'_> {
         let groups = self.memberships.of_user(user).iter().filter_map(|number| {
             let pair = self.memberships.get(*number)?;
-            let group = self.alive(Kind::Group, pair.group, cut)?;
+            let group = self.alive(EntityKind::Group, pair.group, cut)?;
             self.holds_between_living(pair, cut).then_some((pair.group, group))
         });
         groups.collect()
     }
 
     /// The directory of an entity's latest version that has one.
-    pub(crate) fn directory_then(&self, kind: Kind, name: Name, then: Cut) -> Name {
-        self.placed_version(kind, name, then).map_or(NO_NAME, |version| version.directory)
+    pub(crate) fn directory_then(&self, kind: EntityKind, sym: Sym, then: Cut) -> Sym {
+        self.placed_version(kind, sym, then).map_or(NO_SYM, |version| version.directory)
     }
 
     /// An entity's latest version that has a directory: a deletion may leave it out.
-    pub(crate) fn placed_version(&self, kind: Kind, name: Name, then: Cut) -> Option<&Version> {
-        self.last_version(kind, name, then, |version| version.directory != NO_NAME)
+    pub(crate) fn placed_version(
+        &self,
+        kind: EntityKind,
+        sym: Sym,
+        then: Cut,
+    ) -> Option<&EntityVersion> {
+        self.last_version(kind, sym, then, |version| version.directory != NO_SYM)
     }
 
     /// The latest explicit version of a kind, else the latest snapshot from before all explicit
     /// ones.
     pub(crate) fn last_version(
         &self,
-        kind: Kind,
-        name: Name,
+        kind: EntityKind,
+        sym: Sym,
         then: Cut,
-        wanted: impl Fn(&Version) -> bool,
-    ) -> Option<&Version> {
-        let entity = self.entity(kind, name)?;
+        wanted: impl Fn(&EntityVersion) -> bool,
+    ) -> Option<&EntityVersion> {
+        let entity = self.entity(kind, sym)?;
         entity.explicit.latest_first(then).find(|version| wanted(version)).or_else(|| {
             let seen = entity
                 .explicit

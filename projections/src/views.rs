@@ -3,12 +3,12 @@
 use std::collections::BTreeSet;
 
 use crate::ground::holders::HolderIndex;
-use crate::ground::names::{Name, Names};
 use crate::ground::order::{EventIds, Millis, Seq};
 use crate::ground::quarantine::Quarantined;
+use crate::ground::symbols::{Sym, Symbols};
 use crate::state::directories::Directories;
-use crate::state::endings::Endings;
-use crate::state::entities::{Entities, Entity, Kind};
+use crate::state::endings::AccessEndings;
+use crate::state::entities::{Entities, Entity, EntityKind};
 use crate::state::events::Events;
 use crate::state::memberships::Memberships;
 use crate::state::policies::Policies;
@@ -22,7 +22,7 @@ pub struct Views {
     pub(crate) recorded: Vec<(Millis, Seq)>,
     pub(crate) ids: EventIds,
     /// Organizations, and the names and domains of directories.
-    pub(crate) texts: Names,
+    pub(crate) texts: Symbols,
     pub(crate) emails: HolderIndex,
     pub(crate) idp_ids: HolderIndex,
     pub(crate) directories: Directories,
@@ -30,12 +30,12 @@ pub struct Views {
     pub(crate) groups: Entities,
     pub(crate) memberships: Memberships,
     /// Pairs of an organization and a directory in which anything ever carried it.
-    pub(crate) organizations: BTreeSet<(Name, Name)>,
+    pub(crate) organizations: BTreeSet<(Sym, Sym)>,
     pub(crate) quarantine: Vec<Quarantined>,
     pub(crate) events: Events,
     pub(crate) policies: Policies,
     pub(crate) roles: Roles,
-    pub(crate) endings: Endings,
+    pub(crate) endings: AccessEndings,
 }
 
 impl Views {
@@ -60,19 +60,19 @@ impl Views {
         &self.quarantine
     }
 
-    pub(crate) fn entity(&self, kind: Kind, name: Name) -> Option<&Entity> {
-        self.entities(kind).get(name)
+    pub(crate) fn entity(&self, kind: EntityKind, sym: Sym) -> Option<&Entity> {
+        self.entities(kind).get(sym)
     }
 
     /// The number of a user's or group's id, if it was ever heard of.
-    pub(crate) fn named(&self, kind: Kind, id: &str) -> Option<Name> {
-        self.entities(kind).names.find(id)
+    pub(crate) fn find(&self, kind: EntityKind, id: &str) -> Option<Sym> {
+        self.entities(kind).find(id)
     }
 
-    pub(crate) fn entities(&self, kind: Kind) -> &Entities {
+    pub(crate) fn entities(&self, kind: EntityKind) -> &Entities {
         match kind {
-            Kind::User => &self.users,
-            Kind::Group => &self.groups,
+            EntityKind::User => &self.users,
+            EntityKind::Group => &self.groups,
         }
     }
 

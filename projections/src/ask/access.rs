@@ -1,20 +1,20 @@
 //! Access: in which times somebody had it, and what gave and ended it.
 //!
 //! A user has access while two things hold: its own latest version is active and no tombstone, and
-//! the directory of that version is active. What turned at a moment names the cause of a beginning
+//! the directory of that version is active. TouchedSubject turned at a moment names the cause of a beginning
 //! or an end.
 
 use std::collections::BTreeSet;
 
-use crate::ask::causes::{Cause, Turn};
+use crate::ask::causes::{Cause, Trigger};
 use crate::ground::fact::{DirectoryChange, Fingerprint};
-use crate::ground::names::Name;
 use crate::ground::order::around;
 use crate::ground::order::{Cut, Millis, Place};
+use crate::ground::symbols::Sym;
 use crate::ground::timeline::Placed;
 use crate::state::directories::Directory;
-use crate::state::entities::Kind;
-use crate::state::entities::Version;
+use crate::state::entities::EntityKind;
+use crate::state::entities::EntityVersion;
 use crate::views::Views;
 
 /// Why access ended.
@@ -55,7 +55,7 @@ impl AccessLoss {
 pub struct AccessPeriod {
     /// Its first moment.
     pub from: Millis,
-    /// What began it.
+    /// TouchedSubject began it.
     pub start: Cause,
     /// How it ended; `None` while it lasts.
     pub end: Option<AccessEnd>,
@@ -72,38 +72,38 @@ pub struct AccessEnd {
     pub cause: Cause,
 }
 
-/// What a user's access follows from at one moment.
+/// TouchedSubject a user's access follows from at one moment.
 #[derive(Clone, Copy)]
-pub(crate) struct Footing<'a> {
+pub(crate) struct AccessBasis<'a> {
     /// The latest version, tombstones included.
-    pub(crate) version: Option<&'a Version>,
+    pub(crate) version: Option<&'a EntityVersion>,
     /// Whether that version is active and no tombstone.
     own: bool,
     /// Whether its directory lets anybody in, and did not end it.
     directory: bool,
 }
 
-impl Footing<'_> {
+impl AccessBasis<'_> {
     pub(crate) fn has_access(self) -> bool {
         self.own && self.directory
     }
 }
 
 impl Views {
-    pub(crate) fn footing(&self, user: Name, cut: Cut) -> Footing<'_> {
+    pub(crate) fn access_basis(&self, user: Sym, cut: Cut) -> AccessBasis<'_> {
         let version = self.users.get(user).and_then(|user| user.version(cut));
         let own = version.is_some_and(|version| !version.deleted && version.active);
         let directory = version.is_some_and(|version| {
             self.lets_in(version, self.directory_of(user, version, cut), cut)
         });
-        Footing { version, own, directory }
+        AccessBasis { version, own, directory }
     }
 
     /// The directory of a version. A deletion moves nobody, whatever it names: its is that of the
     /// latest version before it, if there is one.
-    fn directory_of(&self, user: Name, version: &Version, cut: Cut) -> Name {
+    fn directory_of(&self, user: Sym, version: &EntityVersion, cut: Cut) -> Sym {
         let lived = if version.deleted {
-            self.last_version(Kind::User, user, cut, |version| !version.deleted)
+            self.last_version(EntityKind::User, user, cut, |version| !version.deleted)
         } else {
             None
         };
@@ -111,13 +111,18 @@ impl Views {
     }
 
     /// Whether a directory is active and did not end a version.
-    fn lets_in(&self, version: &Version, directory: Name, cut: Cut) -> bool {
+    fn lets_in(&self, version: &EntityVersion, directory: Sym, cut: Cut) -> bool {
         let Some(directory) = self.directories.get(directory) else { return true };
         self.shuts_out(directory, version, cut).is_none()
     }
 
     /// Why a directory keeps a version from access.
-    fn shuts_out(&self, directory: &Directory, version: &Version, cut: Cut) -> Option<AccessLoss> {
+    fn shuts_out(
+        &self,
+        directory: &Directory,
+        version: &EntityVersion,
+        cut: Cut,
+    ) -> Option<AccessLoss> {
         if self.ended_by(directory, version, cut) {
             return Some(AccessLoss::DirectoryDeleted);
         }
@@ -125,18 +130,18 @@ impl Views {
     }
 
     /// The moments, known and up to the cut, of all that a user's access hangs on.
-    pub(crate) fn access_moments(&self, user: Name, cut: Cut) -> BTreeSet<Millis> {
-        let directories = self.directories_of_entity(Kind::User, user);
+    pub(crate) fn access_moments(&self, user: Sym, cut: Cut) -> BTreeSet<Millis> {
+        let directories = self.directories_of_entity(EntityKind::User, user);
         let events =
             directories.into_iter().filter_map(|directory| self.directories.get(directory));
         let places = events.flat_map(|directory| directory.events.iter().map(Placed::place));
-        let places = self.places_of_entity(Kind::User, user).chain(places);
+        let places = self.places_of_entity(EntityKind::User, user).chain(places);
         places.filter(|place| cut.sees(*place)).map(|place| place.occurred_at).collect()
     }
 
     /// The first moment after another, up to the cut, at which a user has access, who has none
     /// then. Costs a look-up for each moment in between.
-    pub(crate) fn next_access(&self, user: Name, after: Millis, cut: Cut) -> Option<Millis> {
+    pub(crate) fn next_access(&self, user: Sym, after: Millis, cut: Cut) -> Option<Millis> {
         let entity = self.users.get(user)?;
         let directories: Vec<&Directory> = entity
             .listed_in
@@ -157,17 +162,17 @@ impl Views {
             });
             let next =
                 own.into_iter().flatten().chain(events).map(|place| place.occurred_at).min()?;
-            if self.footing(user, Cut { as_of: next, ..cut }).has_access() {
+            if self.access_basis(user, Cut { as_of: next, ..cut }).has_access() {
                 return Some(next);
             }
             from = next.checked_add(1)?;
         }
     }
 
-    /// What began access at a moment.
-    fn start_of_access(&self, user: Name, moment: Millis, cut: Cut) -> Option<Place> {
+    /// TouchedSubject began access at a moment.
+    fn start_of_access(&self, user: Sym, moment: Millis, cut: Cut) -> Option<Place> {
         let (then, before) = around(moment, cut);
-        let (now, was) = (self.footing(user, then), self.footing(user, before));
+        let (now, was) = (self.access_basis(user, then), self.access_basis(user, before));
         let version = now.version?;
         let mut places = Vec::new();
         if !was.own && version.place.occurred_at == moment {
@@ -185,7 +190,7 @@ impl Views {
                 .directories
                 .get(version.directory)
                 .and_then(|directory| directory.deletions.latest(before));
-            let outlived = |old: &Version| {
+            let outlived = |old: &EntityVersion| {
                 deletion.is_none_or(|deletion| self.ids.is_later(old.place, *deletion))
             };
             let stayed = was.version.is_some_and(|old| {
@@ -198,11 +203,11 @@ impl Views {
         self.last_of(places)
     }
 
-    /// What ended access at a moment, and why.
-    fn end_of_access(&self, user: Name, moment: Millis, cut: Cut) -> Option<(Place, AccessLoss)> {
+    /// TouchedSubject ended access at a moment, and why.
+    fn end_of_access(&self, user: Sym, moment: Millis, cut: Cut) -> Option<(Place, AccessLoss)> {
         let (then, before) = around(moment, cut);
         let (version, old) =
-            (self.footing(user, then).version?, self.footing(user, before).version?);
+            (self.access_basis(user, then).version?, self.access_basis(user, before).version?);
         let mut places = Vec::new();
         if version.deleted || !version.active {
             places.push(version.place);
@@ -232,8 +237,8 @@ impl Views {
     }
 
     /// Why a user without access has none at the cut; nothing for one never heard of by then.
-    pub(crate) fn lack_of_access(&self, user: Name, cut: Cut) -> Option<AccessLoss> {
-        let version = self.footing(user, cut).version?;
+    pub(crate) fn lack_of_access(&self, user: Sym, cut: Cut) -> Option<AccessLoss> {
+        let version = self.access_basis(user, cut).version?;
         if version.deleted {
             return Some(AccessLoss::UserDeleted);
         }
@@ -247,7 +252,7 @@ impl Views {
     /// The last of a directory's events of the cut's own moment that made it so.
     pub(crate) fn directory_turned(
         &self,
-        directory: Name,
+        directory: Sym,
         change: DirectoryChange,
         then: Cut,
     ) -> Option<Place> {
@@ -268,22 +273,22 @@ impl Views {
     ///
     /// Costs a look-up for each version of the user and each event of its directories.
     pub fn access_periods(&self, user: &str, cut: Cut) -> Option<Vec<AccessPeriod>> {
-        Some(self.periods_of_access(self.heard_of(Kind::User, user, cut)?, cut))
+        Some(self.periods_of_access(self.heard_of(EntityKind::User, user, cut)?, cut))
     }
 
-    pub(crate) fn periods_of_access(&self, user: Name, cut: Cut) -> Vec<AccessPeriod> {
+    pub(crate) fn periods_of_access(&self, user: Sym, cut: Cut) -> Vec<AccessPeriod> {
         let mut periods: Vec<AccessPeriod> = Vec::new();
         let mut has = false;
         for moment in self.access_moments(user, cut) {
             let had = core::mem::replace(
                 &mut has,
-                self.footing(user, Cut { as_of: moment, ..cut }).has_access(),
+                self.access_basis(user, Cut { as_of: moment, ..cut }).has_access(),
             );
             match (had, has) {
                 (false, true) => {
                     let start = self
                         .start_of_access(user, moment, cut)
-                        .map(|place| self.cause_of(Turn::Event(place)));
+                        .map(|place| self.cause_of(Trigger::Event(place)));
                     periods.extend(start.map(|start| AccessPeriod {
                         from: moment,
                         start,
@@ -304,9 +309,9 @@ impl Views {
     }
 
     /// The end of access at a moment: whoever asks has seen that there is one.
-    pub(crate) fn access_end(&self, user: Name, moment: Millis, cut: Cut) -> Option<AccessEnd> {
+    pub(crate) fn access_end(&self, user: Sym, moment: Millis, cut: Cut) -> Option<AccessEnd> {
         let (place, reason) = self.end_of_access(user, moment, cut)?;
-        Some(AccessEnd { at: moment, reason, cause: self.cause_of(Turn::Event(place)) })
+        Some(AccessEnd { at: moment, reason, cause: self.cause_of(Trigger::Event(place)) })
     }
 
     /// Users who show an email with a fingerprint at the cut, or showed one at a moment up to it,
@@ -315,8 +320,8 @@ impl Views {
     /// Costs a look-up for each version of each of those who ever had it.
     pub fn email_holders(&self, email: Fingerprint, cut: Cut) -> Vec<(String, bool)> {
         let Some(email) = self.emails.find(email) else { return Vec::new() };
-        let shows = |version: &Version| !version.deleted && version.email == email;
-        let holder = |user: Name| {
+        let shows = |version: &EntityVersion| !version.deleted && version.email == email;
+        let holder = |user: Sym| {
             let entity = self.users.get(user)?;
             let versions = entity
                 .explicit
@@ -327,8 +332,8 @@ impl Views {
                 .map(|version| entity.version(Cut { as_of: version.place.occurred_at, ..cut }));
             then.any(|version| version.is_some_and(shows)).then(|| {
                 (
-                    self.users.names.text(user).to_owned(),
-                    self.alive(Kind::User, user, cut).is_some_and(shows),
+                    self.users.id(user).to_owned(),
+                    self.alive(EntityKind::User, user, cut).is_some_and(shows),
                 )
             })
         };

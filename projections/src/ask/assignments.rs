@@ -3,12 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::ask::causes::{Cause, runs};
-use crate::ground::names::{NO_NAME, Name};
 use crate::ground::order::{Cut, Millis};
-use crate::ground::page::find;
-use crate::state::compiled::{Compiled, DEFAULT, Rank, Reason};
-use crate::state::entities::Kind;
-use crate::state::entities::Version;
+use crate::ground::page::resolve;
+use crate::ground::symbols::{NO_SYM, Sym};
+use crate::state::compiled::{Compiled, DEFAULT, Rank, RoleGround};
+use crate::state::entities::EntityKind;
+use crate::state::entities::EntityVersion;
 use crate::views::Views;
 
 /// How many candidates are looked at in one go.
@@ -24,7 +24,7 @@ pub struct Because {
     pub ground: Ground,
     /// Since when it holds without a break.
     pub since: Millis,
-    /// What made it so.
+    /// TouchedSubject made it so.
     pub cause: Cause,
 }
 
@@ -79,10 +79,10 @@ impl Views {
     /// Every assignment of a user at the cut, by role.
     fn assignments_of(
         &self,
-        user: Name,
-        version: &Version,
+        user: Sym,
+        version: &EntityVersion,
         cut: Cut,
-        wanted: impl Fn(&Compiled, &[Reason], Rank) -> bool,
+        wanted: impl Fn(&Compiled, &[RoleGround], Rank) -> bool,
     ) -> Vec<Assignment> {
         let Some(mapping) = self.roles.in_force(cut) else { return Vec::new() };
         let mut reasons = self.reasons(mapping, &self.roles.attributes, user, version, cut);
@@ -96,8 +96,9 @@ impl Views {
         if reasons.is_empty() {
             return Vec::new();
         }
-        let standings = self.standings(user, cut);
-        let (runs, role_runs) = (runs(&standings, |key| key), runs(&standings, |key| key.role));
+        let roles_over_time = self.roles_over_time(user, cut);
+        let (runs, role_runs) =
+            (runs(&roles_over_time, |key| key), runs(&roles_over_time, |key| key.role));
         let scope = self.scope(version, cut);
         let mut assignments: BTreeMap<&str, Assignment> = BTreeMap::new();
         for reason in &reasons {
@@ -109,7 +110,7 @@ impl Views {
             };
             let role = mapping.role(reason.role);
             let assignment = assignments.entry(role).or_insert_with(|| Assignment {
-                user: self.users.names.text(user).to_owned(),
+                user: self.users.id(user).to_owned(),
                 directory: scope.directory.to_owned(),
                 organization: scope.organization.to_owned(),
                 role: role.to_owned(),
@@ -128,12 +129,12 @@ impl Views {
         assignments.into_values().collect()
     }
 
-    pub(crate) fn ground(&self, mapping: &Compiled, reason: Reason, cut: Cut) -> Ground {
-        let group = (reason.group != NO_NAME).then(|| {
+    pub(crate) fn ground(&self, mapping: &Compiled, reason: RoleGround, cut: Cut) -> Ground {
+        let group = (reason.group != NO_SYM).then(|| {
             let name = self
-                .alive(Kind::Group, reason.group, cut)
+                .alive(EntityKind::Group, reason.group, cut)
                 .map_or("", |version| self.texts.text(version.label));
-            (self.groups.names.text(reason.group).to_owned(), name.to_owned())
+            (self.groups.id(reason.group).to_owned(), name.to_owned())
         });
         let rule = (reason.rule != DEFAULT).then_some(usize::from(reason.rule));
         Ground { rule, group, attribute: mapping.attribute(reason.rule).map(str::to_owned) }
@@ -165,19 +166,19 @@ impl Views {
         limit: usize,
     ) -> Option<Assignments> {
         let mapping = self.roles.in_force(cut)?;
-        let directory = find(filter.directory, |id| self.directories.names.find(id))?;
-        let organization = find(filter.organization, |id| self.texts.find(id))?;
-        let group = find(filter.group, |id| self.groups.names.find(id))?;
-        let user = find(filter.user, |id| self.users.names.find(id))?;
-        let rank = find(filter.role, |role| mapping.rank(role))?;
+        let directory = resolve(filter.directory, |id| self.directories.find(id))?;
+        let organization = resolve(filter.organization, |id| self.texts.find(id))?;
+        let group = resolve(filter.group, |id| self.groups.find(id))?;
+        let user = resolve(filter.user, |id| self.users.find(id))?;
+        let rank = resolve(filter.role, |role| mapping.rank(role))?;
         let start = after.map(|(user, _)| user);
         // The cursor's user may have more roles behind the cursor.
         let first = start
-            .and_then(|start| self.users.names.find(start))
+            .and_then(|start| self.users.find(start))
             .filter(|name| user.is_none_or(|user| user == *name));
-        let candidates: Box<dyn Iterator<Item = Name> + '_> = match (user, group, rank) {
+        let candidates: Box<dyn Iterator<Item = Sym> + '_> = match (user, group, rank) {
             (Some(user), ..) => {
-                let id = self.users.names.text(user);
+                let id = self.users.id(user);
                 let beyond =
                     start.is_none_or(|start| if descending { id < start } else { id > start });
                 Box::new(beyond.then_some(user).into_iter())
@@ -190,13 +191,13 @@ impl Views {
         };
         let mut items: Vec<Assignment> = Vec::new();
         for (looked_at, name) in first.into_iter().chain(candidates).enumerate() {
-            let id = self.users.names.text(name);
+            let id = self.users.id(name);
             if looked_at == CANDIDATES_MAX {
                 // Before this one, whatever its roles.
                 let role = if descending { LAST_ROLE.repeat(64) } else { String::new() };
                 return Some((items, Some((id.to_owned(), role))));
             }
-            let Some(version) = self.alive(Kind::User, name, cut) else { continue };
+            let Some(version) = self.alive(EntityKind::User, name, cut) else { continue };
             let fits = directory.is_none_or(|directory| version.directory == directory)
                 && organization.is_none_or(|organization| {
                     self.organization_of(version.directory, cut) == organization
@@ -204,7 +205,7 @@ impl Views {
             if !fits {
                 continue;
             }
-            let wanted = |mapping: &Compiled, reasons: &[Reason], role: Rank| {
+            let wanted = |mapping: &Compiled, reasons: &[RoleGround], role: Rank| {
                 let place = (id, mapping.role(role));
                 rank.is_none_or(|rank| rank == role)
                     && group.is_none_or(|group| {

@@ -1,11 +1,11 @@
 //! Candidates for lists of users and groups, in order of id.
 
-use crate::ground::names::Name;
 use crate::ground::order::Cut;
 use crate::ground::roster::Roster;
-use crate::ground::walks::{Walk, merge, walk, walk_merged};
+use crate::ground::symbols::Sym;
+use crate::ground::walks::{IdWalk, merge, walk, walk_merged};
 use crate::state::compiled::Compiled;
-use crate::state::entities::{Kind, Version};
+use crate::state::entities::{EntityKind, EntityVersion};
 use crate::state::memberships::Pair;
 use crate::views::Views;
 
@@ -14,32 +14,32 @@ impl Views {
     /// id.
     pub(crate) fn users_walk(
         &self,
-        directory: Option<Name>,
-        organization: Option<Name>,
+        directory: Option<Sym>,
+        organization: Option<Sym>,
         cut: Cut,
         start: Option<&str>,
         descending: bool,
-    ) -> Walk<'_> {
+    ) -> IdWalk<'_> {
         let rosters = match (directory, organization) {
             (None, None) => self.users.rosters().collect(),
-            _ => self.rosters(Kind::User, directory, organization),
+            _ => self.rosters(EntityKind::User, directory, organization),
         };
-        walk_merged(&rosters, cut, start, descending, |user| self.users.names.text(user))
+        walk_merged(&rosters, cut, start, descending, |user| self.users.id(user))
     }
 
     /// Users who are members of some groups, as far as that does not hang on themselves, in order
     /// of id. The groups must be alive.
     pub(crate) fn members_walk(
         &self,
-        groups: Vec<Name>,
+        groups: Vec<Sym>,
         cut: Cut,
         start: Option<&str>,
         descending: bool,
-    ) -> Walk<'_> {
-        let members = |group: Name| -> Option<Walk<'_>> {
+    ) -> IdWalk<'_> {
+        let members = |group: Sym| -> Option<IdWalk<'_>> {
             let roster = self.memberships.of_group(group)?;
             let pairs = walk(roster, cut, start, descending, |pair| {
-                self.memberships.user_id(&self.users.names, pair)
+                self.memberships.user_id(self.users.ids(), pair)
             });
             let holds = move |pair: &&Pair| self.holds_between_living(pair, cut);
             Some(Box::new(pairs.filter_map(move |number| {
@@ -50,59 +50,59 @@ impl Views {
     }
 
     /// Several walks over users in order of id as one, each user once.
-    pub(crate) fn merged<'a>(&'a self, walks: Vec<Walk<'a>>, descending: bool) -> Walk<'a> {
-        merge(walks, descending, |user| self.users.names.text(user))
+    pub(crate) fn merged<'a>(&'a self, walks: Vec<IdWalk<'a>>, descending: bool) -> IdWalk<'a> {
+        merge(walks, descending, |user| self.users.id(user))
     }
 
     /// The rosters in which everything of a directory, or of an organization's directories, is
     /// listed.
     pub(crate) fn rosters(
         &self,
-        kind: Kind,
-        directory: Option<Name>,
-        organization: Option<Name>,
+        kind: EntityKind,
+        directory: Option<Sym>,
+        organization: Option<Sym>,
     ) -> Vec<&Roster> {
         let roster = |directory| self.entities(kind).roster(directory);
         match (directory, organization) {
             (Some(directory), _) => roster(directory).into_iter().collect(),
             (None, Some(organization)) => {
                 let directories =
-                    self.organizations.range((organization, 0)..=(organization, Name::MAX));
+                    self.organizations.range((organization, 0)..=(organization, Sym::MAX));
                 directories.filter_map(|(_, directory)| roster(*directory)).collect()
             }
             (None, None) => Vec::new(),
         }
     }
 
-    /// Names of users who may hold a role at the cut, in order of id: members of the groups that
+    /// Symbols of users who may hold a role at the cut, in order of id: members of the groups that
     /// give it, those who ever had an attribute that gives it, and everybody where it is a default.
     #[allow(clippy::too_many_arguments, reason = "each is one part of the question")]
     pub(crate) fn role_walk<'a>(
         &'a self,
         mapping: &'a Compiled,
         rank: u16,
-        directory: Option<Name>,
-        organization: Option<Name>,
+        directory: Option<Sym>,
+        organization: Option<Sym>,
         cut: Cut,
         start: Option<&str>,
         descending: bool,
-    ) -> Box<dyn Iterator<Item = Name> + 'a> {
+    ) -> Box<dyn Iterator<Item = Sym> + 'a> {
         if mapping.is_default(rank) {
             return self.users_walk(directory, organization, cut, start, descending);
         }
-        let gives = |group: &Name| {
-            let Some(version) = self.alive(Kind::Group, *group, cut) else { return false };
+        let gives = |group: &Sym| {
+            let Some(version) = self.alive(EntityKind::Group, *group, cut) else { return false };
             mapping
-                .rules_of_group(self.groups.names.text(*group), version.label)
+                .rules_of_group(self.groups.id(*group), version.label)
                 .any(|rule| mapping.gives(rule, rank))
         };
-        let groups: Vec<Name> = (0..self.groups.items.len() as Name).filter(gives).collect();
+        let groups: Vec<Sym> = (0..self.groups.items.len() as Sym).filter(gives).collect();
         let members = self.members_walk(groups, cut, start, descending);
-        let id = |name: Name| self.users.names.text(name);
-        let beyond = |name: &Name| {
-            start.is_none_or(|start| if descending { id(*name) < start } else { id(*name) > start })
+        let id = |sym: Sym| self.users.id(sym);
+        let beyond = |sym: &Sym| {
+            start.is_none_or(|start| if descending { id(*sym) < start } else { id(*sym) > start })
         };
-        let mut holders: Vec<Name> = mapping
+        let mut holders: Vec<Sym> = mapping
             .keys_giving(rank)
             .flat_map(|key| self.roles.attributes.holders(key))
             .filter(beyond)
@@ -118,16 +118,17 @@ impl Views {
         cut: Cut,
         after: Option<&str>,
         limit: usize,
-        mut each: impl FnMut(Name, &Version),
+        mut each: impl FnMut(Sym, &EntityVersion),
     ) -> Option<String> {
         for (looked_at, name) in self.users_walk(None, None, cut, after, false).enumerate() {
-            if let Some(version) =
-                self.alive(Kind::User, name, cut).filter(|version| self.has_access(version, cut))
+            if let Some(version) = self
+                .alive(EntityKind::User, name, cut)
+                .filter(|version| self.has_access(version, cut))
             {
                 each(name, version);
             }
             if looked_at + 1 >= limit {
-                return Some(self.users.names.text(name).to_owned());
+                return Some(self.users.id(name).to_owned());
             }
         }
         None

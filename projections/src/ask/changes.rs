@@ -1,6 +1,6 @@
-//! What each record changed: whose access and roles are others with it than without it.
+//! TouchedSubject each record changed: whose access and roles are others with it than without it.
 //!
-//! Nothing is kept for this. What was known before a record and with it are two cuts in the same
+//! Nothing is kept for this. TouchedSubject was known before a record and with it are two cuts in the same
 //! timelines; the record says who may be concerned.
 
 use std::collections::BTreeSet;
@@ -8,27 +8,27 @@ use std::collections::BTreeSet;
 use crate::ask::access::{AccessLoss, AccessPeriod};
 use crate::ask::causes::Cause;
 use crate::ground::fact::{Entry, Fact, RecordStatus};
-use crate::ground::names::{NO_NAME, Name};
 use crate::ground::order::{Cut, Millis, Seq};
-use crate::state::entities::Kind;
-use crate::state::entities::Version;
+use crate::ground::symbols::{NO_SYM, Sym};
+use crate::state::entities::EntityKind;
+use crate::state::entities::EntityVersion;
 use crate::views::Views;
 
 /// How many states of users are worked out in one go: each is a user's access and roles at one cut.
 const STATES_MAX: usize = 2048;
 
-/// What a record is about, as far as somebody's access or roles may follow from it.
+/// TouchedSubject a record is about, as far as somebody's access or roles may follow from it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Touched {
     /// The record.
     pub seq: Seq,
     /// From when on it may change anything.
     from: Millis,
-    what: What,
+    what: TouchedSubject,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum What {
+enum TouchedSubject {
     Nobody,
     User { user: String, directory: Option<String> },
     Group { group: String, directory: Option<String> },
@@ -42,38 +42,47 @@ impl Touched {
     pub fn by(entry: &Entry<'_>) -> Touched {
         let own = |id: Option<&str>| id.map(str::to_owned);
         let (from, what) = match &entry.fact {
-            _ if entry.status != RecordStatus::Counts => (entry.occurred_at, What::Nobody),
+            _ if entry.status != RecordStatus::Counts => {
+                (entry.occurred_at, TouchedSubject::Nobody)
+            }
             Fact::User(_, user) => (
                 entry.occurred_at,
-                What::User { user: user.id.to_owned(), directory: own(user.directory) },
+                TouchedSubject::User { user: user.id.to_owned(), directory: own(user.directory) },
             ),
             Fact::Group(_, group) => (
                 entry.occurred_at,
-                What::Group { group: group.id.to_owned(), directory: own(group.directory) },
+                TouchedSubject::Group {
+                    group: group.id.to_owned(),
+                    directory: own(group.directory),
+                },
             ),
             Fact::Membership(data) => {
                 let directories = [Some(data.directory), data.group.directory, data.user.directory];
                 let directories = directories.into_iter().flatten().map(str::to_owned).collect();
                 let (user, group) = (data.user.id.to_owned(), data.group.id.to_owned());
-                (entry.occurred_at, What::Membership { user, group, directories })
+                (entry.occurred_at, TouchedSubject::Membership { user, group, directories })
             }
-            Fact::Directory { id, .. } => (entry.occurred_at, What::Directory((*id).to_owned())),
+            Fact::Directory { id, .. } => {
+                (entry.occurred_at, TouchedSubject::Directory((*id).to_owned()))
+            }
             Fact::Policy { effective_from, .. } | Fact::Mapping { effective_from, .. } => {
-                (*effective_from, What::Everybody)
+                (*effective_from, TouchedSubject::Everybody)
             }
-            Fact::Unrelated { .. } | Fact::Unusable(_) => (entry.occurred_at, What::Nobody),
+            Fact::Unrelated { .. } | Fact::Unusable(_) => {
+                (entry.occurred_at, TouchedSubject::Nobody)
+            }
         };
         Touched { seq: entry.seq, from, what }
     }
 
-    /// What is known with the record, and what was without it.
+    /// TouchedSubject is known with the record, and what was without it.
     fn cuts(&self) -> (Cut, Cut) {
         let with = Cut { as_of: Millis::MAX, known_at: self.seq };
         (with, Cut { known_at: self.seq.saturating_sub(1), ..with })
     }
 }
 
-/// What became of somebody's access or roles.
+/// TouchedSubject became of somebody's access or roles.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Became {
     /// Access, for the first time.
@@ -101,7 +110,7 @@ pub struct AccessChange {
     pub directory: String,
     /// The organization that this version shows; empty while unknown.
     pub organization: String,
-    /// What.
+    /// TouchedSubject.
     pub became: Became,
     /// When it took effect.
     pub occurred_at: Millis,
@@ -122,20 +131,20 @@ pub struct AccessChanges {
 
 /// Access and roles at one cut.
 #[derive(PartialEq, Eq)]
-struct State {
+struct AccessState {
     access: bool,
     roles: BTreeSet<String>,
 }
 
 impl Views {
-    fn state(&self, user: Name, cut: Cut) -> State {
-        State {
-            access: self.footing(user, cut).has_access(),
+    fn state(&self, user: Sym, cut: Cut) -> AccessState {
+        AccessState {
+            access: self.access_basis(user, cut).has_access(),
             roles: self.roles_held(user, cut).into_iter().collect(),
         }
     }
 
-    /// What a record changed, of the users behind number `after`, in order of their numbers; and
+    /// TouchedSubject a record changed, of the users behind number `after`, in order of their numbers; and
     /// the number to go on behind, if there may be more.
     ///
     /// Compares what is known up to the record with what was known before it. Costs two states for
@@ -156,38 +165,31 @@ impl Views {
     }
 
     /// Everybody whose access or roles may hang on a record, in order of number. Conservative.
-    fn concerned(&self, touched: &Touched) -> Vec<Name> {
-        let find = |id: &str| self.directories.names.find(id);
-        let mut users: BTreeSet<Name> = BTreeSet::new();
+    fn concerned(&self, touched: &Touched) -> Vec<Sym> {
+        let find = |id: &str| self.directories.find(id);
+        let mut users: BTreeSet<Sym> = BTreeSet::new();
         let mut named = Vec::new();
         match &touched.what {
-            What::Nobody => {}
-            What::Everybody => return (0..self.users.items.len() as Name).collect(),
-            What::User { user, directory } => {
-                users.extend(self.users.names.find(user));
+            TouchedSubject::Nobody => {}
+            TouchedSubject::Everybody => return (0..self.users.items.len() as Sym).collect(),
+            TouchedSubject::User { user, directory } => {
+                users.extend(self.users.find(user));
                 named.extend(directory.as_deref().and_then(find));
             }
-            What::Group { group, directory } => {
+            TouchedSubject::Group { group, directory } => {
                 users.extend(
-                    self.groups
-                        .names
-                        .find(group)
-                        .into_iter()
-                        .flat_map(|group| self.ever_members(group)),
+                    self.groups.find(group).into_iter().flat_map(|group| self.ever_members(group)),
                 );
                 named.extend(directory.as_deref().and_then(find));
             }
-            What::Membership { user, group, directories } => {
-                users.extend(self.users.names.find(user));
-                let group = self
-                    .groups
-                    .names
-                    .find(group)
-                    .filter(|group| self.stands_in_anew(*group, touched));
+            TouchedSubject::Membership { user, group, directories } => {
+                users.extend(self.users.find(user));
+                let group =
+                    self.groups.find(group).filter(|group| self.stands_in_anew(*group, touched));
                 users.extend(group.into_iter().flat_map(|group| self.ever_members(group)));
                 named.extend(directories.iter().filter_map(|directory| find(directory)));
             }
-            What::Directory(directory) => users.extend(
+            TouchedSubject::Directory(directory) => users.extend(
                 find(directory).into_iter().flat_map(|directory| self.ever_concerned_by(directory)),
             ),
         }
@@ -203,13 +205,13 @@ impl Views {
 
     /// Whether the snapshot of a group in a membership event stands in for a version of it, and
     /// makes a difference to its other members.
-    fn stands_in_anew(&self, group: Name, touched: &Touched) -> bool {
+    fn stands_in_anew(&self, group: Sym, touched: &Touched) -> bool {
         let Some(entity) = self.groups.get(group) else { return false };
         let (with, without) = touched.cuts();
-        let like = |a: &Version, b: &Version| {
+        let like = |a: &EntityVersion, b: &EntityVersion| {
             a.label == b.label && a.directory == b.directory && !b.deleted
         };
-        let goes_on = |now: &Version| {
+        let goes_on = |now: &EntityVersion| {
             Seq::from(now.place.seq) == touched.seq
                 && entity.version(without).is_some_and(|before| like(now, before))
         };
@@ -218,7 +220,7 @@ impl Views {
         stands_in && !entity.version(with).is_some_and(goes_on)
     }
 
-    fn ever_members(&self, group: Name) -> impl Iterator<Item = Name> {
+    fn ever_members(&self, group: Sym) -> impl Iterator<Item = Sym> {
         let numbers =
             self.memberships.of_group(group).into_iter().flat_map(|roster| roster.items());
         numbers.filter_map(|number| self.memberships.get(number)).map(|pair| pair.user)
@@ -226,21 +228,21 @@ impl Views {
 
     /// Users who were ever in a directory, or in a group of it, or added to a group by an event of
     /// it.
-    fn ever_concerned_by(&self, directory: Name) -> BTreeSet<Name> {
+    fn ever_concerned_by(&self, directory: Sym) -> BTreeSet<Sym> {
         let listed = |kind| {
             self.entities(kind).roster(directory).into_iter().flat_map(|roster| roster.items())
         };
-        let members = listed(Kind::Group).flat_map(|group| self.ever_members(group));
+        let members = listed(EntityKind::Group).flat_map(|group| self.ever_members(group));
         let foreign = self
             .memberships
             .granted_from(directory)
             .filter_map(|number| self.memberships.get(number))
             .map(|pair| pair.user);
-        listed(Kind::User).chain(members).chain(foreign).collect()
+        listed(EntityKind::User).chain(members).chain(foreign).collect()
     }
 
     /// Adds what a record changed for one user. Gives how many states it worked out.
-    fn changes_of(&self, user: Name, touched: &Touched, found: &mut Vec<AccessChange>) -> usize {
+    fn changes_of(&self, user: Sym, touched: &Touched, found: &mut Vec<AccessChange>) -> usize {
         let (with, without) = touched.cuts();
         let (now, before) = (self.state(user, with), self.state(user, without));
         let mut states = 2;
@@ -249,7 +251,7 @@ impl Views {
             let cause = self.cause_of_record(touched.seq);
             found.push(AccessChange {
                 number: user,
-                user: self.users.names.text(user).to_owned(),
+                user: self.users.id(user).to_owned(),
                 directory,
                 organization,
                 became,
@@ -323,7 +325,7 @@ impl Views {
     /// the other.
     fn first_difference(
         &self,
-        user: Name,
+        user: Sym,
         moments: &[Millis],
         with: Cut,
         without: Cut,
@@ -334,13 +336,10 @@ impl Views {
 
     /// The directory of a user's latest version that has one, and the organization that this
     /// version shows.
-    fn place_of(&self, user: Name, cut: Cut) -> (String, String) {
-        let version = self.placed_version(Kind::User, user, cut);
-        let organization = version.map_or(NO_NAME, |version| self.shown_organization(version, cut));
-        let directory = version.map_or(NO_NAME, |version| version.directory);
-        (
-            self.directories.names.text(directory).to_owned(),
-            self.texts.text(organization).to_owned(),
-        )
+    fn place_of(&self, user: Sym, cut: Cut) -> (String, String) {
+        let version = self.placed_version(EntityKind::User, user, cut);
+        let organization = version.map_or(NO_SYM, |version| self.shown_organization(version, cut));
+        let directory = version.map_or(NO_SYM, |version| version.directory);
+        (self.directories.id(directory).to_owned(), self.texts.text(organization).to_owned())
     }
 }

@@ -4,13 +4,13 @@ use std::collections::BTreeSet;
 
 use crate::ask::access::AccessEnd;
 use crate::ground::fact::Fingerprint;
-use crate::ground::names::Name;
 use crate::ground::order::around;
 use crate::ground::order::{Cut, Millis, Seq};
-use crate::ground::page::find;
-use crate::ground::walks::Walk;
-use crate::state::endings::Ending;
-use crate::state::entities::{Part, Version};
+use crate::ground::page::resolve;
+use crate::ground::symbols::Sym;
+use crate::ground::walks::IdWalk;
+use crate::state::endings::AccessEnding;
+use crate::state::entities::{EntityVersion, Part};
 use crate::views::Views;
 
 /// How many candidates are looked at in one go.
@@ -82,11 +82,11 @@ impl Views {
         descending: bool,
         limit: usize,
     ) -> Option<Deprovisionings> {
-        let user = find(filter.user, |id| self.users.names.find(id))?;
-        let email = find(filter.email, |print| self.emails.find(print))?;
-        let directory = find(filter.directory, |id| self.directories.names.find(id))?;
-        let organization = find(filter.organization, |id| self.texts.find(id))?;
-        let fits = |version: &Version, before: Cut| {
+        let user = resolve(filter.user, |id| self.users.find(id))?;
+        let email = resolve(filter.email, |print| self.emails.find(print))?;
+        let directory = resolve(filter.directory, |id| self.directories.find(id))?;
+        let organization = resolve(filter.organization, |id| self.texts.find(id))?;
+        let fits = |version: &EntityVersion, before: Cut| {
             email.is_none_or(|email| version.email == email)
                 && directory.is_none_or(|directory| version.directory == directory)
                 && organization.is_none_or(|organization| {
@@ -102,7 +102,7 @@ impl Views {
             Some((moment, _)) => first = first.max(moment),
             None => {}
         }
-        let named: Option<Vec<Name>> =
+        let named: Option<Vec<Sym>> =
             user.map(|user| vec![user]).or(email.map(|email| self.emails.holders(email).collect()));
         let moments: Box<dyn Iterator<Item = Millis> + '_> = match &named {
             Some(users) => {
@@ -126,14 +126,14 @@ impl Views {
                 self.ending_walk(moment, named.as_deref(), directory, before, start, descending)
             {
                 looked_at += 1;
-                let was = self.footing(name, before);
-                let lost = was.has_access() && !self.footing(name, then).has_access();
+                let was = self.access_basis(name, before);
+                let lost = was.has_access() && !self.access_basis(name, then).has_access();
                 let version = was.version.filter(|version| lost && fits(version, before));
                 found.extend(
                     version.and_then(|version| self.deprovisioning(name, version, moment, cut)),
                 );
                 if found.len() >= limit || looked_at >= CANDIDATES_MAX {
-                    return Some((found, Some((moment, self.users.names.text(name).to_owned()))));
+                    return Some((found, Some((moment, self.users.id(name).to_owned()))));
                 }
             }
             if looked_at >= CANDIDATES_MAX {
@@ -149,17 +149,17 @@ impl Views {
     fn ending_walk<'a>(
         &'a self,
         moment: Millis,
-        named: Option<&[Name]>,
-        directory: Option<Name>,
+        named: Option<&[Sym]>,
+        directory: Option<Sym>,
         before: Cut,
         start: Option<&'a str>,
         descending: bool,
-    ) -> Walk<'a> {
-        let id = |name: Name| self.users.names.text(name);
-        let sorted = |mut users: Vec<Name>| -> Walk<'a> {
-            users.retain(|name| {
+    ) -> IdWalk<'a> {
+        let id = |sym: Sym| self.users.id(sym);
+        let sorted = |mut users: Vec<Sym>| -> IdWalk<'a> {
+            users.retain(|sym| {
                 start.is_none_or(
-                    |start| if descending { id(*name) < start } else { id(*name) > start },
+                    |start| if descending { id(*sym) < start } else { id(*sym) > start },
                 )
             });
             users.sort_by(|a, b| if descending { id(*b).cmp(id(*a)) } else { id(*a).cmp(id(*b)) });
@@ -171,12 +171,12 @@ impl Views {
         let (mut users, mut walks) = (Vec::new(), Vec::new());
         for ending in self.endings.at(moment) {
             match ending {
-                Ending::User(user)
+                AccessEnding::User(user)
                     if directory.is_none_or(|directory| self.was_ever_in(user, directory)) =>
                 {
                     users.push(user)
                 }
-                Ending::Directory(ended)
+                AccessEnding::Directory(ended)
                     if directory.is_none_or(|directory| directory == ended) =>
                 {
                     walks.push(self.users_walk(Some(ended), None, before, start, descending));
@@ -188,26 +188,26 @@ impl Views {
         self.merged(walks, descending)
     }
 
-    fn was_ever_in(&self, user: Name, directory: Name) -> bool {
+    fn was_ever_in(&self, user: Sym, directory: Sym) -> bool {
         self.users.get(user).is_some_and(|user| user.listed_in.contains(&directory))
     }
 
     fn deprovisioning(
         &self,
-        user: Name,
-        version: &Version,
+        user: Sym,
+        version: &EntityVersion,
         moment: Millis,
         cut: Cut,
     ) -> Option<Deprovisioning> {
         let (_, before) = around(moment, cut);
         let groups = self.groups_of(user, before);
-        let group = |(group, version): &(Name, &Version)| {
-            (self.groups.names.text(*group), self.texts.text(version.label))
+        let group = |(group, version): &(Sym, &EntityVersion)| {
+            (self.groups.id(*group), self.texts.text(version.label))
         };
         Some(Deprovisioning {
-            user: self.users.names.text(user).to_owned(),
+            user: self.users.id(user).to_owned(),
             snapshot: (Seq::from(version.place.seq), version.part),
-            directory: self.directories.names.text(version.directory).to_owned(),
+            directory: self.directories.id(version.directory).to_owned(),
             organization: self.texts.text(self.shown_organization(version, before)).to_owned(),
             end: self.access_end(user, moment, cut)?,
             roles: self.roles_held(user, before),

@@ -1,20 +1,20 @@
-//! What differs between two cuts: users, groups, memberships and roles, some at a time.
+//! TouchedSubject differs between two cuts: users, groups, memberships and roles, some at a time.
 
 use std::collections::BTreeSet;
 
-use crate::ground::names::Name;
 use crate::ground::order::{Cut, Seq};
-use crate::ground::page::find;
+use crate::ground::page::resolve;
 use crate::ground::roster::Roster;
-use crate::ground::walks::{Walk, merge, walk_merged};
-use crate::state::entities::Kind;
-use crate::state::entities::{Part, Version};
+use crate::ground::symbols::Sym;
+use crate::ground::walks::{IdWalk, merge, walk_merged};
+use crate::state::entities::EntityKind;
+use crate::state::entities::{EntityVersion, Part};
 use crate::views::Views;
 
 /// How many users, groups and pairs of them are judged in one go.
 const CANDIDATES_MAX: usize = 1024;
 
-/// What a difference is about. Differences stand in this order.
+/// TouchedSubject a difference is about. Differences stand in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Subject {
     /// A user.
@@ -33,7 +33,7 @@ impl Subject {
         [Subject::User, Subject::Group, Subject::Membership, Subject::Role];
 }
 
-/// What became of it.
+/// TouchedSubject became of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Differs {
     /// There at the second cut only.
@@ -48,16 +48,16 @@ pub enum Differs {
 /// Something that differs between two cuts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Difference {
-    /// What it is about and who.
+    /// TouchedSubject it is about and who.
     pub place: DifferencePlace,
-    /// What became of it.
+    /// TouchedSubject became of it.
     pub differs: Differs,
 }
 
 /// A place in the order of differences: what it is compared by, in that order.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct DifferencePlace {
-    /// What it is about.
+    /// TouchedSubject it is about.
     pub subject: Subject,
     /// The id of the user, or of the group if it is about a group.
     pub id: String,
@@ -72,7 +72,7 @@ pub type Differences = (Vec<Difference>, Option<DifferencePlace>);
 struct Walker<'v> {
     views: &'v Views,
     cuts: [Cut; 2],
-    directory: Option<Name>,
+    directory: Option<Sym>,
     limit: usize,
     found: Vec<Difference>,
     judged: usize,
@@ -92,7 +92,7 @@ impl Views {
         after: Option<&DifferencePlace>,
         limit: usize,
     ) -> Differences {
-        let Some(directory) = find(directory, |id| self.directories.names.find(id)) else {
+        let Some(directory) = resolve(directory, |id| self.directories.find(id)) else {
             return (Vec::new(), None);
         };
         let mut walker =
@@ -103,8 +103,8 @@ impl Views {
                 .filter(|after| after.subject == subject)
                 .map(|after| (after.id.as_str(), after.of.as_str()));
             let next = match subject {
-                Subject::User => walker.entities(Kind::User, subject, after),
-                Subject::Group => walker.entities(Kind::Group, subject, after),
+                Subject::User => walker.entities(EntityKind::User, subject, after),
+                Subject::Group => walker.entities(EntityKind::Group, subject, after),
                 Subject::Membership | Subject::Role => walker.of_users(subject, after),
             };
             if next.is_some() {
@@ -116,34 +116,34 @@ impl Views {
 
     fn candidates(
         &self,
-        kind: Kind,
-        directory: Option<Name>,
+        kind: EntityKind,
+        directory: Option<Sym>,
         cut: Cut,
         start: Option<&str>,
-    ) -> Walk<'_> {
+    ) -> IdWalk<'_> {
         let entities = self.entities(kind);
         let rosters: Vec<&Roster> = match directory {
             Some(directory) => entities.roster(directory).into_iter().collect(),
             None => entities.rosters().collect(),
         };
-        walk_merged(&rosters, cut, start, false, |name| entities.names.text(name))
+        walk_merged(&rosters, cut, start, false, |name| entities.id(name))
     }
 }
 
 impl<'v> Walker<'v> {
     /// Who may be there at either cut, in order of id.
-    fn candidates(&self, kind: Kind, start: Option<&str>) -> Walk<'v> {
+    fn candidates(&self, kind: EntityKind, start: Option<&str>) -> IdWalk<'v> {
         let views = self.views;
         let walks = self.cuts.map(|cut| views.candidates(kind, self.directory, cut, start));
-        merge(walks.into(), false, move |name| views.entities(kind).names.text(name))
+        merge(walks.into(), false, move |name| views.entities(kind).id(name))
     }
 
     /// The versions of a user or group at the two cuts, where it is there.
-    fn there(&self, kind: Kind, name: Name) -> [Option<&'v Version>; 2] {
-        let within = |version: &&Version| {
+    fn there(&self, kind: EntityKind, sym: Sym) -> [Option<&'v EntityVersion>; 2] {
+        let within = |version: &&EntityVersion| {
             self.directory.is_none_or(|directory| version.directory == directory)
         };
-        self.cuts.map(|cut| self.views.alive(kind, name, cut).filter(within))
+        self.cuts.map(|cut| self.views.alive(kind, sym, cut).filter(within))
     }
 
     /// Whether this is enough for one go.
@@ -158,14 +158,14 @@ impl<'v> Walker<'v> {
     /// Users or groups that differ; and where to go on.
     fn entities(
         &mut self,
-        kind: Kind,
+        kind: EntityKind,
         subject: Subject,
         after: Option<(&str, &str)>,
     ) -> Option<DifferencePlace> {
         for name in self.candidates(kind, after.map(|(id, _)| id)) {
-            let id = self.views.entities(kind).names.text(name);
+            let id = self.views.entities(kind).id(name);
             self.judged += 1;
-            let at = |version: &Version| (Seq::from(version.place.seq), version.part);
+            let at = |version: &EntityVersion| (Seq::from(version.place.seq), version.part);
             match self.there(kind, name) {
                 [None, Some(_)] => self.note(subject, id, "", Differs::Added),
                 [Some(_), None] => self.note(subject, id, "", Differs::Removed),
@@ -189,15 +189,17 @@ impl<'v> Walker<'v> {
     ) -> Option<DifferencePlace> {
         let views = self.views;
         // The user at whom the last go ended may have more.
-        let first = after.and_then(|(id, _)| views.users.names.find(id));
-        for user in first.into_iter().chain(self.candidates(Kind::User, after.map(|(id, _)| id))) {
-            let id = views.users.names.text(user);
+        let first = after.and_then(|(id, _)| views.users.find(id));
+        for user in
+            first.into_iter().chain(self.candidates(EntityKind::User, after.map(|(id, _)| id)))
+        {
+            let id = views.users.id(user);
             if self.is_full() {
                 return Some(place(subject, id, ""));
             }
             let behind = after.filter(|(after, _)| *after == id).map_or("", |(_, of)| of);
             self.judged += 1;
-            let there = self.there(Kind::User, user).map(|version| version.is_some());
+            let there = self.there(EntityKind::User, user).map(|version| version.is_some());
             if there == [false, false] {
                 continue;
             }
@@ -224,14 +226,14 @@ impl<'v> Walker<'v> {
     }
 
     /// The groups that a user, alive at the cut, is a member of; or the roles that it holds.
-    fn held(&self, subject: Subject, user: Name, cut: Cut) -> BTreeSet<String> {
+    fn held(&self, subject: Subject, user: Sym, cut: Cut) -> BTreeSet<String> {
         match subject {
             Subject::Role => self.views.roles_held(user, cut).into_iter().collect(),
             _ => self
                 .views
                 .groups_of(user, cut)
                 .into_iter()
-                .map(|(group, _)| self.views.groups.names.text(group).to_owned())
+                .map(|(group, _)| self.views.groups.id(group).to_owned())
                 .collect(),
         }
     }

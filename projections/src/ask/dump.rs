@@ -3,10 +3,10 @@
 
 use core::fmt::{self, Write};
 
-use crate::ground::names::{NO_NAME, Name};
 use crate::ground::order::{Cut, IdBuffer, NO_UPDATED_AT, Place, Seq, seq32};
+use crate::ground::symbols::{NO_SYM, Sym};
 use crate::ground::timeline::Placed;
-use crate::state::entities::{Entities, Version};
+use crate::state::entities::{Entities, EntityVersion};
 use crate::views::Views;
 
 /// One of the views.
@@ -20,7 +20,7 @@ pub enum View {
     Groups,
     /// Memberships.
     Memberships,
-    /// What the fold could not use.
+    /// TouchedSubject the fold could not use.
     Quarantine,
     /// The list of events.
     Events,
@@ -113,7 +113,7 @@ impl Views {
         let cut = Cut { known_at, ..Cut::LATEST };
         let Some(directory) = self.directories.items.get(number) else { return Ok(false) };
         let Some(named) = directory.named.at(cut) else { return Ok(false) };
-        writeln!(out, "directory {:?}", self.directories.names.text(number as Name))?;
+        writeln!(out, "directory {:?}", self.directories.id(number as Sym))?;
         for version in directory.events.iter().filter(|v| known(v.place, known_at)) {
             write!(out, "  {:?} ", version.change)?;
             self.dump_place(version.place, out)?;
@@ -142,7 +142,7 @@ impl Views {
     ) -> Shown {
         let Some(entity) = entities.items.get(number) else { return Ok(false) };
         let Some(seen) = entity.seen.at(Cut { known_at, ..Cut::LATEST }) else { return Ok(false) };
-        write!(out, "{kind} {:?} seen ", entities.names.text(number as Name))?;
+        write!(out, "{kind} {:?} seen ", entities.id(number as Sym))?;
         self.dump_place(*seen, out)?;
         writeln!(out)?;
         for version in entity.explicit.iter().filter(|v| known(v.place, known_at)) {
@@ -154,12 +154,17 @@ impl Views {
         Ok(true)
     }
 
-    fn dump_version(&self, word: &str, version: &Version, out: &mut dyn Write) -> fmt::Result {
+    fn dump_version(
+        &self,
+        word: &str,
+        version: &EntityVersion,
+        out: &mut dyn Write,
+    ) -> fmt::Result {
         write!(out, "  {word} ")?;
         self.dump_place(version.place, out)?;
         let directory =
-            (version.directory != NO_NAME).then(|| self.directories.names.text(version.directory));
-        write!(out, " part={:?} own_directory={}", version.part, !version.directory_is_events)?;
+            (version.directory != NO_SYM).then(|| self.directories.id(version.directory));
+        write!(out, " part={:?} own_directory={}", version.part, !version.directory_from_event)?;
         write!(
             out,
             " directory={directory:?} organization={:?} active={}",
@@ -187,13 +192,13 @@ impl Views {
         writeln!(
             out,
             "membership {:?} {:?}",
-            self.groups.names.text(pair.group),
-            self.users.names.text(pair.user)
+            self.groups.id(pair.group),
+            self.users.id(pair.user)
         )?;
         for grant in pair.grants.iter().filter(|grant| known(grant.place(), known_at)) {
             write!(out, "  {} ", if grant.added() { "added" } else { "removed" })?;
             self.dump_place(grant.place(), out)?;
-            writeln!(out, " directory={:?}", self.directories.names.text(grant.directory()))?;
+            writeln!(out, " directory={:?}", self.directories.id(grant.directory()))?;
         }
         Ok(true)
     }
@@ -212,10 +217,9 @@ impl Views {
         let Some((line, occurred_at)) = self.events.get(seq).filter(|_| seq <= known_at) else {
             return Ok(false);
         };
-        let directory =
-            (line.directory != NO_NAME).then(|| self.directories.names.text(line.directory));
+        let directory = (line.directory != NO_SYM).then(|| self.directories.id(line.directory));
         let (kind, organization) =
-            (self.events.kinds.text(line.kind), self.shown(line.organization));
+            (self.events.event_types.text(line.kind), self.shown(line.organization));
         writeln!(out, "event {seq} {kind:?} {occurred_at} organization={organization:?} directory={directory:?}").map(|()| true)
     }
 
@@ -242,8 +246,8 @@ impl Views {
         write!(out, "/{:?}@{seq}", self.ids.text(seq, &mut IdBuffer::default()))
     }
 
-    fn shown(&self, text: Name) -> Option<&str> {
-        (text != NO_NAME).then(|| self.texts.text(text))
+    fn shown(&self, text: Sym) -> Option<&str> {
+        (text != NO_SYM).then(|| self.texts.text(text))
     }
 }
 

@@ -1,9 +1,9 @@
-//! What was said of one user or group, in order: every version that the cut sees.
+//! TouchedSubject was said of one user or group, in order: every version that the cut sees.
 
-use crate::ask::causes::{Cause, Turn};
+use crate::ask::causes::{Cause, Trigger};
 use crate::ground::order::{Cut, IdBuffer, Millis, NO_UPDATED_AT, Place, Seq, Seq32};
-use crate::state::entities::Kind;
-use crate::state::entities::{Part, Version};
+use crate::state::entities::EntityKind;
+use crate::state::entities::{EntityVersion, Part};
 use crate::views::Views;
 
 /// An event's place in the order of events, whatever is known of others: what it is compared by, in
@@ -20,7 +20,7 @@ pub struct EventPlace {
     pub event_id: String,
 }
 
-/// What a version is.
+/// TouchedSubject a version is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum VersionKind {
     /// Of an event of its own: a creation or an update.
@@ -38,7 +38,7 @@ pub struct VersionRef {
     pub seq: Seq,
     /// Where in that body.
     pub part: Part,
-    /// What it is.
+    /// TouchedSubject it is.
     pub kind: VersionKind,
 }
 
@@ -74,7 +74,7 @@ impl Views {
         descending: bool,
         limit: usize,
     ) -> Versions {
-        self.history(Kind::User, id, cut, start, descending, limit)
+        self.history(EntityKind::User, id, cut, start, descending, limit)
     }
 
     /// The same of a group.
@@ -86,12 +86,12 @@ impl Views {
         descending: bool,
         limit: usize,
     ) -> Versions {
-        self.history(Kind::Group, id, cut, start, descending, limit)
+        self.history(EntityKind::Group, id, cut, start, descending, limit)
     }
 
     fn history(
         &self,
-        kind: Kind,
+        kind: EntityKind,
         id: &str,
         cut: Cut,
         start: Option<&EventPlace>,
@@ -127,7 +127,7 @@ impl Views {
                     .map(|version| version_ref(version)),
                 late: late.get(at).copied().unwrap_or(false),
                 place: self.event_place(version.place),
-                cause: self.cause_of(Turn::Event(version.place)),
+                cause: self.cause_of(Trigger::Event(version.place)),
             })
         };
         let rows = if descending {
@@ -140,14 +140,14 @@ impl Views {
 
     /// Every version that the cut sees, in order: those of its own events, and before the first of
     /// them the snapshots that stand in.
-    fn versions(&self, kind: Kind, id: &str, cut: Cut) -> Vec<&Version> {
-        let Some(entity) = self.named(kind, id).and_then(|name| self.entity(kind, name)) else {
+    fn versions(&self, kind: EntityKind, id: &str, cut: Cut) -> Vec<&EntityVersion> {
+        let Some(entity) = self.find(kind, id).and_then(|name| self.entity(kind, name)) else {
             return Vec::new();
         };
-        let seen = |version: &&Version| cut.sees(version.place);
+        let seen = |version: &&EntityVersion| cut.sees(version.place);
         let first = entity.explicit.iter().find(seen).map(|version| version.place.occurred_at);
         let stands_in =
-            |version: &&Version| first.is_none_or(|first| version.place.occurred_at < first);
+            |version: &&EntityVersion| first.is_none_or(|first| version.place.occurred_at < first);
         let stand_ins = entity.stand_ins.iter().filter(seen).filter(stands_in);
         stand_ins.chain(entity.explicit.iter().filter(seen)).collect()
     }
@@ -179,7 +179,7 @@ fn updated_at(place: Place) -> Option<Millis> {
 }
 
 /// Of each version whether one behind it was recorded earlier.
-fn lateness(versions: &[&Version]) -> Vec<bool> {
+fn lateness(versions: &[&EntityVersion]) -> Vec<bool> {
     let mut lowest = Seq32::MAX;
     let mut late = Vec::with_capacity(versions.len());
     for version in versions.iter().rev() {
@@ -190,10 +190,10 @@ fn lateness(versions: &[&Version]) -> Vec<bool> {
     late
 }
 
-fn version_ref(version: &Version) -> VersionRef {
+fn version_ref(version: &EntityVersion) -> VersionRef {
     let kind = match version {
-        Version { deleted: true, .. } => VersionKind::Tombstone,
-        Version { part: Part::Data, .. } => VersionKind::Explicit,
+        EntityVersion { deleted: true, .. } => VersionKind::Tombstone,
+        EntityVersion { part: Part::Data, .. } => VersionKind::Explicit,
         _ => VersionKind::Snapshot,
     };
     VersionRef { seq: Seq::from(version.place.seq), part: version.part, kind }

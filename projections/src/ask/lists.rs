@@ -1,12 +1,12 @@
 //! Directories, users and groups at a cut: one by id, or a page of them.
 
 use crate::ground::fact::{DirectoryChange, Fingerprint};
-use crate::ground::names::{NO_NAME, Name};
 use crate::ground::order::{Cut, Millis, Seq};
-use crate::ground::page::{Page, Window, find, page};
+use crate::ground::page::{Page, Window, page, resolve};
+use crate::ground::symbols::{NO_SYM, Sym};
 use crate::ground::walks::{walk, walk_merged, walk_sorted};
 use crate::state::directories::{DirectoryState, DirectoryVersion};
-use crate::state::entities::{Kind, Part, Version};
+use crate::state::entities::{EntityKind, EntityVersion, Part};
 use crate::views::Views;
 use core::cmp::Ordering;
 
@@ -117,20 +117,20 @@ pub struct GroupRow {
 impl Views {
     /// The directory, if it exists at the cut. O(log n).
     pub fn directory(&self, id: &str, cut: Cut) -> Option<DirectoryRow> {
-        self.directory_row(self.directories.names.find(id)?, cut)
+        self.directory_row(self.directories.find(id)?, cut)
     }
 
     /// The user with its groups, if alive at the cut. O(log n) for it and for each group it was
     /// ever in.
     pub fn user(&self, id: &str, cut: Cut) -> Option<UserRow> {
-        let name = self.users.names.find(id)?;
-        Some(self.user_row(name, self.alive(Kind::User, name, cut)?, cut))
+        let name = self.users.find(id)?;
+        Some(self.user_row(name, self.alive(EntityKind::User, name, cut)?, cut))
     }
 
     /// The group, if alive at the cut, with its members if they are asked for.
     pub fn group(&self, id: &str, members: bool, cut: Cut) -> Option<GroupRow> {
-        let name = self.groups.names.find(id)?;
-        Some(self.group_row(name, self.alive(Kind::Group, name, cut)?, members, cut))
+        let name = self.groups.find(id)?;
+        Some(self.group_row(name, self.alive(EntityKind::Group, name, cut)?, members, cut))
     }
 
     /// A page of directories.
@@ -140,7 +140,6 @@ impl Views {
         cut: Cut,
         window: Window<'_>,
     ) -> Page<DirectoryRow> {
-        let names = &self.directories.names;
         let search = filter.search.map(str::to_lowercase);
         let accept = |name: u32| {
             let row = self.directory_row(name, cut)?;
@@ -159,7 +158,7 @@ impl Views {
             fits.then_some(row)
         };
         let walk = |start: Option<&str>, descending| {
-            walk(&self.directories.roster, cut, start, descending, |item| names.text(item))
+            walk(&self.directories.roster, cut, start, descending, |item| self.directories.id(item))
         };
         page(window, walk, accept, |row: &DirectoryRow| &row.id)
     }
@@ -177,15 +176,15 @@ impl Views {
         cut: Cut,
         window: Window<'_>,
     ) -> Option<Page<UserRow>> {
-        let directory = find(filter.directory, |id| self.directories.names.find(id))?;
-        let group = find(filter.group, |id| self.groups.names.find(id))?;
-        let organization = find(filter.organization, |id| self.texts.find(id))?;
-        let email = find(filter.email, |print| self.emails.find(print))?;
-        let idp_id = find(filter.idp_id, |print| self.idp_ids.find(print))?;
+        let directory = resolve(filter.directory, |id| self.directories.find(id))?;
+        let group = resolve(filter.group, |id| self.groups.find(id))?;
+        let organization = resolve(filter.organization, |id| self.texts.find(id))?;
+        let email = resolve(filter.email, |print| self.emails.find(print))?;
+        let idp_id = resolve(filter.idp_id, |print| self.idp_ids.find(print))?;
         if let Some(group) = group {
-            self.alive(Kind::Group, group, cut)?;
+            self.alive(EntityKind::Group, group, cut)?;
         }
-        let fits = |version: &Version| {
+        let fits = |version: &EntityVersion| {
             directory.is_none_or(|directory| version.directory == directory)
                 && email.is_none_or(|email| version.email == email)
                 && idp_id.is_none_or(|idp_id| version.idp_id == idp_id)
@@ -194,28 +193,28 @@ impl Views {
                     self.shown_organization(version, cut) == organization
                 })
         };
-        let has_role = |name: Name, version: &Version| {
-            filter.role.is_none_or(|role| self.has_role(role, name, version, cut))
+        let has_role = |sym: Sym, version: &EntityVersion| {
+            filter.role.is_none_or(|role| self.has_role(role, sym, version, cut))
         };
-        let accept = |name: Name| {
-            let version = self.alive(Kind::User, name, cut)?;
-            (fits(version) && has_role(name, version)).then(|| self.user_row(name, version, cut))
+        let accept = |sym: Sym| {
+            let version = self.alive(EntityKind::User, sym, cut)?;
+            (fits(version) && has_role(sym, version)).then(|| self.user_row(sym, version, cut))
         };
-        let is_member = |name: Name| {
-            let pair = group.map(|group| self.memberships.find(name, group));
+        let is_member = |sym: Sym| {
+            let pair = group.map(|group| self.memberships.find(sym, group));
             pair.is_none_or(|pair| pair.is_some_and(|pair| self.holds_between_living(pair, cut)))
         };
-        let ids = |item: u32| self.users.names.text(item);
+        let ids = |item: u32| self.users.id(item);
         let print = email
             .map(|email| (&self.emails, email))
             .or(idp_id.map(|idp_id| (&self.idp_ids, idp_id)));
         let found = if let Some((prints, number)) = print {
-            let mut holders: Vec<Name> = prints.holders(number).collect();
+            let mut holders: Vec<Sym> = prints.holders(number).collect();
             holders.sort_by(|a, b| ids(*a).cmp(ids(*b)));
             page(
                 window,
                 |start, descending| {
-                    walk_sorted(&holders, start, descending, ids).filter(|name| is_member(*name))
+                    walk_sorted(&holders, start, descending, ids).filter(|sym| is_member(*sym))
                 },
                 accept,
                 user_id,
@@ -229,7 +228,7 @@ impl Views {
             )
         } else {
             let by_role = filter.role.zip(self.roles.in_force(cut));
-            let by_role = find(by_role, |(role, mapping)| Some((mapping, mapping.rank(role)?)))?;
+            let by_role = resolve(by_role, |(role, mapping)| Some((mapping, mapping.rank(role)?)))?;
             let walk = |start: Option<&str>, descending| match by_role {
                 Some((mapping, rank)) => {
                     self.role_walk(mapping, rank, directory, organization, cut, start, descending)
@@ -259,28 +258,28 @@ impl Views {
         cut: Cut,
         window: Window<'_>,
     ) -> Option<Page<GroupRow>> {
-        let directory = find(filter.directory, |id| self.directories.names.find(id))?;
-        let user = find(filter.user, |id| self.users.names.find(id))?;
-        let organization = find(filter.organization, |id| self.texts.find(id))?;
+        let directory = resolve(filter.directory, |id| self.directories.find(id))?;
+        let user = resolve(filter.user, |id| self.users.find(id))?;
+        let organization = resolve(filter.organization, |id| self.texts.find(id))?;
         if let Some(user) = user {
-            self.alive(Kind::User, user, cut)?;
+            self.alive(EntityKind::User, user, cut)?;
         }
-        let accept = |name: Name| {
-            let version = self.alive(Kind::Group, name, cut)?;
+        let accept = |sym: Sym| {
+            let version = self.alive(EntityKind::Group, sym, cut)?;
             let fits = directory.is_none_or(|directory| version.directory == directory)
                 && organization.is_none_or(|organization| {
                     self.shown_organization(version, cut) == organization
                 })
                 && user.is_none_or(|user| {
                     self.memberships
-                        .find(user, name)
+                        .find(user, sym)
                         .is_some_and(|pair| self.holds_between_living(pair, cut))
                 });
-            fits.then(|| self.group_row(name, version, members, cut))
+            fits.then(|| self.group_row(sym, version, members, cut))
         };
-        let ids = |item: u32| self.groups.names.text(item);
+        let ids = |item: u32| self.groups.id(item);
         Some(if let Some(user) = user {
-            let of_user: Vec<Name> = self
+            let of_user: Vec<Sym> = self
                 .memberships
                 .of_user(user)
                 .iter()
@@ -293,7 +292,7 @@ impl Views {
                 group_id,
             )
         } else {
-            let rosters = self.rosters(Kind::Group, directory, organization);
+            let rosters = self.rosters(EntityKind::Group, directory, organization);
             page(
                 window,
                 |start, descending| walk_merged(&rosters, cut, start, descending, ids),
@@ -303,12 +302,12 @@ impl Views {
         })
     }
 
-    fn directory_row(&self, name: Name, cut: Cut) -> Option<DirectoryRow> {
-        let directory = self.directories.get(name)?;
+    fn directory_row(&self, sym: Sym, cut: Cut) -> Option<DirectoryRow> {
+        let directory = self.directories.get(sym)?;
         let created_at = directory.named.at(cut)?.occurred_at;
         let (version, active, updated_at, shown) = match directory.state(cut) {
             DirectoryState::Absent => return None,
-            DirectoryState::Stub => (None, true, created_at, NO_NAME),
+            DirectoryState::Stub => (None, true, created_at, NO_SYM),
             DirectoryState::Live(DirectoryVersion { place, change, name, .. }) => (
                 Some(Seq::from(place.seq)),
                 change == DirectoryChange::Activated,
@@ -318,7 +317,7 @@ impl Views {
         };
         let [organization, shown] =
             [directory.organization(cut), shown].map(|text| self.texts.text(text).to_owned());
-        let id = self.directories.names.text(name).to_owned();
+        let id = self.directories.id(sym).to_owned();
         Some(DirectoryRow {
             id,
             version,
@@ -330,54 +329,53 @@ impl Views {
         })
     }
 
-    pub(crate) fn user_row(&self, name: Name, version: &Version, cut: Cut) -> UserRow {
-        let groups = self.groups_of(name, cut);
+    pub(crate) fn user_row(&self, sym: Sym, version: &EntityVersion, cut: Cut) -> UserRow {
+        let groups = self.groups_of(sym, cut);
         let rows = groups
             .iter()
             .take(NESTED_MAX)
-            .map(|(group, version)| self.row(Kind::Group, *group, version, cut));
+            .map(|(group, version)| self.row(EntityKind::Group, *group, version, cut));
         let roles = self.roles_of(&groups, version, cut);
         UserRow {
             groups: rows.collect(),
-            user: Row { roles, ..self.row(Kind::User, name, version, cut) },
+            user: Row { roles, ..self.row(EntityKind::User, sym, version, cut) },
         }
     }
 
     pub(crate) fn group_row(
         &self,
-        name: Name,
-        version: &Version,
+        sym: Sym,
+        version: &EntityVersion,
         members: bool,
         cut: Cut,
     ) -> GroupRow {
         let members = members.then(|| {
-            let Some(roster) = self.memberships.of_group(name) else { return Vec::new() };
+            let Some(roster) = self.memberships.of_group(sym) else { return Vec::new() };
             let rows = roster.ascending(cut, &|_| Ordering::Greater).filter_map(|number| {
                 let pair = self.memberships.get(number)?;
-                let user = self.alive(Kind::User, pair.user, cut)?;
+                let user = self.alive(EntityKind::User, pair.user, cut)?;
                 self.holds_between_living(pair, cut).then(|| {
                     let groups = self.groups_of(pair.user, cut);
                     Row {
                         roles: self.roles_of(&groups, user, cut),
-                        ..self.row(Kind::User, pair.user, user, cut)
+                        ..self.row(EntityKind::User, pair.user, user, cut)
                     }
                 })
             });
             rows.take(NESTED_MAX).collect()
         });
-        GroupRow { group: self.row(Kind::Group, name, version, cut), members }
+        GroupRow { group: self.row(EntityKind::Group, sym, version, cut), members }
     }
 
-    fn row(&self, kind: Kind, name: Name, version: &Version, cut: Cut) -> Row {
+    fn row(&self, kind: EntityKind, sym: Sym, version: &EntityVersion, cut: Cut) -> Row {
         let entities = self.entities(kind);
-        let seen = entities.get(name).and_then(|entity| entity.seen.at(cut));
-        let directory = version
-            .directory_is_events
-            .then(|| self.directories.names.text(version.directory).to_owned());
-        let organization = (version.organization == NO_NAME)
+        let seen = entities.get(sym).and_then(|entity| entity.seen.at(cut));
+        let directory =
+            version.directory_from_event.then(|| self.directories.id(version.directory).to_owned());
+        let organization = (version.organization == NO_SYM)
             .then(|| self.texts.text(self.shown_organization(version, cut)).to_owned());
         Row {
-            id: entities.names.text(name).to_owned(),
+            id: entities.id(sym).to_owned(),
             seq: Seq::from(version.place.seq),
             part: version.part,
             occurred_at: version.place.occurred_at,

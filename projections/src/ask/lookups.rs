@@ -1,9 +1,9 @@
 //! Single facts about one directory, user, group, policy or the list of events.
 
-use crate::ground::names::Name;
 use crate::ground::order::{Cut, Millis, Seq};
-use crate::ground::page::{Page, find};
-use crate::state::entities::Kind;
+use crate::ground::page::{Page, resolve};
+use crate::ground::symbols::Sym;
+use crate::state::entities::EntityKind;
 use crate::state::events::{EventFilter, EventRow, Start};
 use crate::state::intake::Intake;
 use crate::state::policies::Policy;
@@ -13,7 +13,6 @@ impl Views {
     /// A directory's organization; empty while unknown.
     pub fn organization(&self, directory: &str, cut: Cut) -> &str {
         self.directories
-            .names
             .find(directory)
             .map_or("", |name| self.texts.text(self.organization_of(name, cut)))
     }
@@ -30,13 +29,13 @@ impl Views {
 
     /// Whether anything known ever named a directory.
     pub fn knows_directory(&self, id: &str) -> bool {
-        self.directories.names.find(id).is_some()
+        self.directories.find(id).is_some()
     }
 
     /// When the latest of a directory's own events occurred.
     pub fn directory_said_at(&self, id: &str) -> Option<Millis> {
         self.directories
-            .get(self.directories.names.find(id)?)?
+            .get(self.directories.find(id)?)?
             .events
             .newest()
             .map(|version| version.place.occurred_at)
@@ -52,55 +51,55 @@ impl Views {
         start: Start,
         limit: usize,
     ) -> Page<EventRow> {
-        match find(filter.organization, |id| self.texts.find(id)) {
+        match resolve(filter.organization, |id| self.texts.find(id)) {
             Some(organization) => self.events.page(filter, organization, cut, start, limit),
             None => Page::empty(),
         }
     }
 
-    /// What came in for a directory; `None` if nothing did.
+    /// TouchedSubject came in for a directory; `None` if nothing did.
     pub fn intake(&self, directory: &str) -> Option<Intake> {
-        self.events.intake(self.directories.names.find(directory)?).copied()
+        self.events.intake(self.directories.find(directory)?).copied()
     }
 
     /// The smallest `occurred_at` of what names a directory.
     pub fn directory_named_at(&self, id: &str, cut: Cut) -> Option<Millis> {
-        Some(self.directories.get(self.directories.names.find(id)?)?.named.at(cut)?.occurred_at)
+        Some(self.directories.get(self.directories.find(id)?)?.named.at(cut)?.occurred_at)
     }
 
     /// The smallest `occurred_at` of what speaks of a user.
     pub fn user_seen_at(&self, id: &str, cut: Cut) -> Option<Millis> {
-        self.seen_at(Kind::User, id, cut)
+        self.seen_at(EntityKind::User, id, cut)
     }
 
     /// The smallest `occurred_at` of what speaks of a group.
     pub fn group_seen_at(&self, id: &str, cut: Cut) -> Option<Millis> {
-        self.seen_at(Kind::Group, id, cut)
+        self.seen_at(EntityKind::Group, id, cut)
     }
 
     /// The directory that the latest event with one gave a user; empty where none did.
     pub fn user_directory(&self, id: &str, cut: Cut) -> &str {
-        self.directory_given(Kind::User, id, cut)
+        self.directory_given(EntityKind::User, id, cut)
     }
 
     /// The directory that the latest event with one gave a group; empty where none did.
     pub fn group_directory(&self, id: &str, cut: Cut) -> &str {
-        self.directory_given(Kind::Group, id, cut)
+        self.directory_given(EntityKind::Group, id, cut)
     }
 
-    fn seen_at(&self, kind: Kind, id: &str, cut: Cut) -> Option<Millis> {
+    fn seen_at(&self, kind: EntityKind, id: &str, cut: Cut) -> Option<Millis> {
         let entities = self.entities(kind);
-        Some(entities.get(entities.names.find(id)?)?.seen.at(cut)?.occurred_at)
+        Some(entities.get(entities.find(id)?)?.seen.at(cut)?.occurred_at)
     }
 
-    fn directory_given(&self, kind: Kind, id: &str, cut: Cut) -> &str {
-        let found = self.entities(kind).names.find(id);
-        found.map_or("", |name| self.directories.names.text(self.last_directory(kind, name, cut)))
+    fn directory_given(&self, kind: EntityKind, id: &str, cut: Cut) -> &str {
+        let found = self.entities(kind).find(id);
+        found.map_or("", |name| self.directories.id(self.last_directory(kind, name, cut)))
     }
 
     /// The number of a user or group of which anything known speaks, whenever it happened.
-    pub(crate) fn heard_of(&self, kind: Kind, id: &str, cut: Cut) -> Option<Name> {
-        let name = self.entities(kind).names.find(id)?;
+    pub(crate) fn heard_of(&self, kind: EntityKind, id: &str, cut: Cut) -> Option<Sym> {
+        let name = self.entities(kind).find(id)?;
         self.entities(kind).get(name)?.seen.at(Cut { as_of: Millis::MAX, ..cut })?;
         Some(name)
     }

@@ -75,12 +75,12 @@ impl Views {
         snapshots
     }
 
-    /// What the rules of every mapping set, and of another one, ask of snapshots.
+    /// TouchedSubject the rules of every mapping set, and of another one, ask of snapshots.
     pub fn attributes_wanted(&self, proposed: Option<&Mapping>) -> Attributes {
         Attributes::of(self.roles.iter().map(|mapping| &mapping.mapping).chain(proposed))
     }
 
-    /// What is noted of snapshots so far.
+    /// TouchedSubject is noted of snapshots so far.
     pub fn attributes(&self) -> &Attributes {
         &self.roles.attributes
     }

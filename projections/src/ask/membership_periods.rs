@@ -1,19 +1,19 @@
 //! Memberships over time: in which times somebody was in a group, and what began and ended it.
 //!
 //! A membership holds while three things do: what was said of the pair, its user, and its group.
-//! What turned at a moment names the cause.
+//! TouchedSubject turned at a moment names the cause.
 
 use std::collections::BTreeSet;
 
-use crate::ask::causes::{Cause, Turn};
+use crate::ask::causes::{Cause, Trigger};
 use crate::ground::fact::DirectoryChange;
-use crate::ground::names::{NO_NAME, Name};
 use crate::ground::order::around;
 use crate::ground::order::{Cut, Millis, Place};
+use crate::ground::symbols::{NO_SYM, Sym};
 use crate::ground::timeline::Placed;
 use crate::ground::walks::walk_sorted;
-use crate::state::entities::Kind;
-use crate::state::entities::Version;
+use crate::state::entities::EntityKind;
+use crate::state::entities::EntityVersion;
 use crate::state::memberships::Pair;
 use crate::views::Views;
 
@@ -30,9 +30,9 @@ pub struct MembershipPeriod {
     pub from: Millis,
     /// The first moment without it; `None` while it lasts.
     pub until: Option<Millis>,
-    /// What began it.
+    /// TouchedSubject began it.
     pub start: Cause,
-    /// What ended it.
+    /// TouchedSubject ended it.
     pub end: Option<Cause>,
 }
 
@@ -42,41 +42,41 @@ pub type MembershipPeriods = (Vec<MembershipPeriod>, Option<(String, Millis)>);
 /// How many members of a group are looked at in one go.
 const MEMBERS_MAX: usize = 256;
 
-/// What a membership follows from at one moment.
+/// TouchedSubject a membership follows from at one moment.
 #[derive(Clone, Copy)]
-struct Bonds<'a> {
+struct MembershipBasis<'a> {
     granted: bool,
-    user: Option<&'a Version>,
-    group: Option<&'a Version>,
+    user: Option<&'a EntityVersion>,
+    group: Option<&'a EntityVersion>,
 }
 
-impl Bonds<'_> {
+impl MembershipBasis<'_> {
     fn holds(self) -> bool {
         self.granted && self.user.is_some() && self.group.is_some()
     }
 }
 
 impl Views {
-    fn bonds(&self, pair: &Pair, cut: Cut) -> Bonds<'_> {
-        Bonds {
+    fn membership_basis(&self, pair: &Pair, cut: Cut) -> MembershipBasis<'_> {
+        MembershipBasis {
             granted: self.holds_between_living(pair, cut),
-            user: self.alive(Kind::User, pair.user, cut),
-            group: self.alive(Kind::Group, pair.group, cut),
+            user: self.alive(EntityKind::User, pair.user, cut),
+            group: self.alive(EntityKind::Group, pair.group, cut),
         }
     }
 
     /// The moments, known and up to the cut, of all that a membership hangs on.
     fn membership_moments(&self, pair: &Pair, cut: Cut) -> BTreeSet<Millis> {
-        let mut directories = self.directories_of_entity(Kind::User, pair.user);
-        directories.extend(self.directories_of_entity(Kind::Group, pair.group));
+        let mut directories = self.directories_of_entity(EntityKind::User, pair.user);
+        directories.extend(self.directories_of_entity(EntityKind::Group, pair.group));
         directories.extend(pair.grants.iter().map(|grant| grant.directory()));
         let directories =
             directories.into_iter().filter_map(|directory| self.directories.get(directory));
         let places = directories.flat_map(|directory| directory.events.iter().map(Placed::place));
         let places = places.chain(pair.grants.iter().map(Placed::place));
         let places = places
-            .chain(self.places_of_entity(Kind::User, pair.user))
-            .chain(self.places_of_entity(Kind::Group, pair.group));
+            .chain(self.places_of_entity(EntityKind::User, pair.user))
+            .chain(self.places_of_entity(EntityKind::Group, pair.group));
         let mut moments: BTreeSet<Millis> =
             places.filter(|place| cut.sees(*place)).map(|place| place.occurred_at).collect();
         let policies = self
@@ -89,13 +89,13 @@ impl Views {
 
     fn periods_of_pair(&self, pair: &Pair, cut: Cut) -> Vec<MembershipPeriod> {
         let mut periods: Vec<MembershipPeriod> = Vec::new();
-        let mut before = Bonds { granted: false, user: None, group: None };
+        let mut before = MembershipBasis { granted: false, user: None, group: None };
         for moment in self.membership_moments(pair, cut) {
-            let now = self.bonds(pair, Cut { as_of: moment, ..cut });
+            let now = self.membership_basis(pair, Cut { as_of: moment, ..cut });
             let (held, holds) = (before.holds(), now.holds());
             if held != holds {
                 let cause = self
-                    .turn_of_membership(pair, before, now, moment, cut)
+                    .membership_trigger(pair, before, now, moment, cut)
                     .map(|turn| self.cause_of(turn));
                 match (periods.last_mut(), cause) {
                     (Some(period), end) if held => (period.until, period.end) = (Some(moment), end),
@@ -119,8 +119,8 @@ impl Views {
 
     fn period(&self, pair: &Pair, from: Millis, start: Cause) -> MembershipPeriod {
         MembershipPeriod {
-            user: self.users.names.text(pair.user).to_owned(),
-            group: self.groups.names.text(pair.group).to_owned(),
+            user: self.users.id(pair.user).to_owned(),
+            group: self.groups.id(pair.group).to_owned(),
             group_name: String::new(),
             from,
             until: None,
@@ -130,35 +130,35 @@ impl Views {
     }
 
     /// The last of the events of what turned at a moment, policies after all.
-    fn turn_of_membership(
+    fn membership_trigger(
         &self,
         pair: &Pair,
-        before: Bonds<'_>,
-        now: Bonds<'_>,
+        before: MembershipBasis<'_>,
+        now: MembershipBasis<'_>,
         moment: Millis,
         cut: Cut,
-    ) -> Option<Turn> {
+    ) -> Option<Trigger> {
         let (begins, (then, _)) = (now.holds(), around(moment, cut));
-        let mut turns: Vec<Turn> = Vec::new();
+        let mut turns: Vec<Trigger> = Vec::new();
         if before.granted != now.granted {
-            turns.extend(self.turns_of_grant(pair, begins, then));
+            turns.extend(self.grant_triggers(pair, begins, then));
         }
         if before.user.is_some() != now.user.is_some() {
-            turns.extend(self.turns_of_entity(Kind::User, pair.user, before.user, then));
+            turns.extend(self.entity_triggers(EntityKind::User, pair.user, before.user, then));
         }
         if before.group.is_some() != now.group.is_some() {
-            turns.extend(self.turns_of_entity(Kind::Group, pair.group, before.group, then));
+            turns.extend(self.entity_triggers(EntityKind::Group, pair.group, before.group, then));
         }
-        self.last_turn(turns.into_iter())
+        self.last_trigger(turns.into_iter())
     }
 
     /// The events of a moment that give a membership or take it, as far as the pair's own word
     /// decides.
-    fn turns_of_grant(&self, pair: &Pair, begins: bool, then: Cut) -> Vec<Turn> {
+    fn grant_triggers(&self, pair: &Pair, begins: bool, then: Cut) -> Vec<Trigger> {
         let of_now = |place: &Place| place.occurred_at == then.as_of;
         let said = pair.grants.latest(then).map(|grant| grant.place()).filter(of_now);
         if begins {
-            return said.map(Turn::Event).into_iter().collect();
+            return said.map(Trigger::Event).into_iter().collect();
         }
         let removed = said.filter(|place| place.closing);
         let user = self
@@ -176,29 +176,29 @@ impl Views {
         let deletion = directory
             .and_then(|directory| directory.deletions.latest(then).copied())
             .filter(of_now);
-        [removed, user, group, deletion].into_iter().flatten().map(Turn::Event).collect()
+        [removed, user, group, deletion].into_iter().flatten().map(Trigger::Event).collect()
     }
 
     /// The events of a moment that bring a user or group to life or end it, and the policy that
     /// does.
-    fn turns_of_entity(
+    fn entity_triggers(
         &self,
-        kind: Kind,
-        name: Name,
-        before: Option<&Version>,
+        kind: EntityKind,
+        sym: Sym,
+        before: Option<&EntityVersion>,
         then: Cut,
-    ) -> Vec<Turn> {
-        let version = self.entities(kind).get(name).and_then(|entity| entity.version(then));
+    ) -> Vec<Trigger> {
+        let version = self.entities(kind).get(sym).and_then(|entity| entity.version(then));
         let Some(version) = version else { return Vec::new() };
         let place = Some(version.place).filter(|place| place.occurred_at == then.as_of);
         // A deletion moves nobody.
         let lived = if version.deleted {
-            self.last_version(kind, name, then, |version| !version.deleted)
+            self.last_version(kind, sym, then, |version| !version.deleted)
         } else {
             Some(version)
         };
-        let directory = lived.or(before).map_or(NO_NAME, |version| version.directory);
-        // What was not there before is begun; what was is ended, by a directory only if that is
+        let directory = lived.or(before).map_or(NO_SYM, |version| version.directory);
+        // TouchedSubject was not there before is begun; what was is ended, by a directory only if that is
         // deleted.
         let directory = match (before, self.directories.get(directory)) {
             (None, Some(_)) => self.directory_turned(directory, DirectoryChange::Activated, then),
@@ -209,13 +209,13 @@ impl Views {
         };
         let policy =
             self.policies.in_force(then).filter(|policy| policy.effective_from == then.as_of);
-        let policy =
-            policy.filter(|_| matches!(kind, Kind::User) && !version.active && !version.deleted);
+        let policy = policy
+            .filter(|_| matches!(kind, EntityKind::User) && !version.active && !version.deleted);
         place
             .into_iter()
             .chain(directory)
-            .map(Turn::Event)
-            .chain(policy.map(|policy| Turn::Policy(policy.seq)))
+            .map(Trigger::Event)
+            .chain(policy.map(|policy| Trigger::Policy(policy.seq)))
             .collect()
     }
 
@@ -228,7 +228,7 @@ impl Views {
         user: &str,
         cut: Cut,
     ) -> Option<Vec<MembershipPeriod>> {
-        let name = self.heard_of(Kind::User, user, cut)?;
+        let name = self.heard_of(EntityKind::User, user, cut)?;
         let mut periods: Vec<MembershipPeriod> =
             self.pairs_of(name).flat_map(|pair| self.periods_of_pair(pair, cut)).collect();
         periods.sort_by(|a, b| (a.from, &a.group).cmp(&(b.from, &b.group)));
@@ -250,8 +250,8 @@ impl Views {
         descending: bool,
         limit: usize,
     ) -> Option<MembershipPeriods> {
-        let name = self.heard_of(Kind::Group, group, cut)?;
-        let ids = |number: u32| self.memberships.user_id(&self.users.names, number);
+        let name = self.heard_of(EntityKind::Group, group, cut)?;
+        let ids = |number: u32| self.memberships.user_id(self.users.ids(), number);
         // Whoever was ever in the group, whatever the cut.
         let members: Vec<u32> =
             self.memberships.of_group(name).map_or(Vec::new(), |roster| roster.items().collect());

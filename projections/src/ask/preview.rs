@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::ask::assignments::Ground;
 use crate::ground::mapping::{Mapping, Matches, Rule};
-use crate::ground::names::Name;
 use crate::ground::order::{Cut, Millis, Seq};
+use crate::ground::symbols::Sym;
 use crate::state::attributes::Attributes;
-use crate::state::compiled::{Compiled, DEFAULT, Reason, Reasons};
-use crate::state::entities::Kind;
-use crate::state::entities::{Part, Version};
+use crate::state::compiled::{Compiled, DEFAULT, RoleGround, RoleGrounds};
+use crate::state::entities::EntityKind;
+use crate::state::entities::{EntityVersion, Part};
 use crate::views::Views;
 
 /// A mapping that is not set, ready to be compared with the one in force.
@@ -19,7 +19,7 @@ pub struct Proposal {
     effective_from: Option<Millis>,
 }
 
-/// What a proposal changes for somebody.
+/// TouchedSubject a proposal changes for somebody.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RoleChange {
     /// The record that describes the user, and where in it.
@@ -36,7 +36,7 @@ pub struct RoleChange {
     pub default_only: bool,
 }
 
-/// What a proposal does as a whole, as far as it was counted.
+/// TouchedSubject a proposal does as a whole, as far as it was counted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Comparison {
     /// Users with access.
@@ -53,7 +53,7 @@ pub struct Comparison {
     pub roles: BTreeMap<String, [u64; 4]>,
 }
 
-/// What would change.
+/// TouchedSubject would change.
 impl Views {
     /// Makes a mapping ready to be compared; `attributes` says what everybody's snapshots have.
     pub fn propose(
@@ -84,15 +84,15 @@ impl Views {
         self.each_with_access(cut, after, limit, |name, version| {
             let groups = self.groups_of(name, cut);
             let by = |mapping: Option<&Compiled>, attributes: &Attributes| {
-                mapping.map_or(Reasons::new(), |mapping| {
+                mapping.map_or(RoleGrounds::new(), |mapping| {
                     self.reasons_by(mapping, attributes, &groups, version, cut)
                 })
             };
             let (before, after) = (by(old, &self.roles.attributes), by(new, new_attributes));
             let roles = |mapping: Option<&Compiled>,
-                         reasons: &Reasons|
-             -> BTreeMap<String, Vec<Reason>> {
-                let mut roles: BTreeMap<String, Vec<Reason>> = BTreeMap::new();
+                         reasons: &RoleGrounds|
+             -> BTreeMap<String, Vec<RoleGround>> {
+                let mut roles: BTreeMap<String, Vec<RoleGround>> = BTreeMap::new();
                 for reason in reasons {
                     roles
                         .entry(mapping.map_or("", |mapping| mapping.role(reason.role)).to_owned())
@@ -103,7 +103,7 @@ impl Views {
             };
             let (had, has) = (roles(old, &before), roles(new, &after));
             let default_only = after.iter().all(|reason| reason.rule == DEFAULT);
-            let describe = |mapping: Option<&Compiled>, reasons: &[Reason]| -> Vec<Ground> {
+            let describe = |mapping: Option<&Compiled>, reasons: &[RoleGround]| -> Vec<Ground> {
                 let grounds = mapping.into_iter().flat_map(|mapping| {
                     reasons.iter().map(|reason| self.ground(mapping, *reason, cut))
                 });
@@ -111,8 +111,8 @@ impl Views {
                 grounds.sort();
                 grounds
             };
-            let missing = |from: &BTreeMap<String, Vec<Reason>>,
-                           other: &BTreeMap<String, Vec<Reason>>,
+            let missing = |from: &BTreeMap<String, Vec<RoleGround>>,
+                           other: &BTreeMap<String, Vec<RoleGround>>,
                            mapping|
              -> Vec<(String, Vec<Ground>)> {
                 let only = from.iter().filter(|(role, _)| !other.contains_key(*role));
@@ -138,8 +138,8 @@ impl Views {
             if !gained.is_empty() || !lost.is_empty() {
                 changes.push(RoleChange {
                     snapshot: (Seq::from(version.place.seq), version.part),
-                    user: self.users.names.text(name).to_owned(),
-                    directory: self.directories.names.text(version.directory).to_owned(),
+                    user: self.users.id(name).to_owned(),
+                    directory: self.directories.id(version.directory).to_owned(),
                     gained,
                     lost,
                     default_only,
@@ -158,10 +158,10 @@ impl Views {
     ) -> (Vec<usize>, u64, Vec<[String; 3]>) {
         let mapping = &proposal.compiled;
         let mut fitted: BTreeSet<u16> = BTreeSet::new();
-        let mut without: Vec<(&str, &Version)> = Vec::new();
-        for group in 0..self.groups.items.len() as Name {
-            let Some(version) = self.alive(Kind::Group, group, cut) else { continue };
-            let (id, scope) = (self.groups.names.text(group), self.scope(version, cut));
+        let mut without: Vec<(&str, &EntityVersion)> = Vec::new();
+        for group in 0..self.groups.items.len() as Sym {
+            let Some(version) = self.alive(EntityKind::Group, group, cut) else { continue };
+            let (id, scope) = (self.groups.id(group), self.scope(version, cut));
             let mut any = false;
             for rule in mapping.rules_of_group(id, version.label) {
                 any = true;
@@ -183,7 +183,7 @@ impl Views {
         without.sort_by_key(|(id, _)| *id);
         let shown = without.iter().take(limit).map(|(id, version)| {
             let (name, directory) =
-                (self.texts.text(version.label), self.directories.names.text(version.directory));
+                (self.texts.text(version.label), self.directories.id(version.directory));
             [(*id).to_owned(), name.to_owned(), directory.to_owned()]
         });
         (unfitted, without.len() as u64, shown.collect())

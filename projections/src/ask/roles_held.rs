@@ -1,10 +1,10 @@
 //! The roles of one user at a cut, and the grounds for each.
 
-use crate::ground::names::Name;
 use crate::ground::order::Cut;
+use crate::ground::symbols::Sym;
 use crate::state::attributes::Attributes;
-use crate::state::compiled::{Compiled, Reasons, Scope};
-use crate::state::entities::{Kind, Version};
+use crate::state::compiled::{Compiled, RoleGrounds, Scope};
+use crate::state::entities::{EntityKind, EntityVersion};
 use crate::views::Views;
 
 impl Views {
@@ -13,10 +13,10 @@ impl Views {
         &self,
         mapping: &Compiled,
         attributes: &Attributes,
-        user: Name,
-        version: &Version,
+        user: Sym,
+        version: &EntityVersion,
         cut: Cut,
-    ) -> Reasons {
+    ) -> RoleGrounds {
         let groups = self.groups_of(user, cut);
         self.reasons_by(mapping, attributes, &groups, version, cut)
     }
@@ -25,23 +25,22 @@ impl Views {
         &self,
         mapping: &Compiled,
         attributes: &Attributes,
-        groups: &[(Name, &Version)],
-        version: &Version,
+        groups: &[(Sym, &EntityVersion)],
+        version: &EntityVersion,
         cut: Cut,
-    ) -> Reasons {
+    ) -> RoleGrounds {
         if !self.has_access(version, cut) {
-            return Reasons::new();
+            return RoleGrounds::new();
         }
         let scope = self.scope(version, cut);
-        let groups = groups
-            .iter()
-            .map(|(group, version)| (*group, self.groups.names.text(*group), version.label));
+        let groups =
+            groups.iter().map(|(group, version)| (*group, self.groups.id(*group), version.label));
         mapping.reasons(groups, (version.place.seq, version.part), &scope, attributes)
     }
 
-    pub(crate) fn scope(&self, version: &Version, cut: Cut) -> Scope<'_> {
+    pub(crate) fn scope(&self, version: &EntityVersion, cut: Cut) -> Scope<'_> {
         Scope {
-            directory: self.directories.names.text(version.directory),
+            directory: self.directories.id(version.directory),
             organization: self.texts.text(self.organization_of(version.directory, cut)),
         }
     }
@@ -49,8 +48,8 @@ impl Views {
     /// A user's roles by the mapping in force, the highest first; `None` before the first mapping.
     pub(crate) fn roles_of(
         &self,
-        groups: &[(Name, &Version)],
-        version: &Version,
+        groups: &[(Sym, &EntityVersion)],
+        version: &EntityVersion,
         cut: Cut,
     ) -> Option<Vec<String>> {
         let mapping = self.roles.in_force(cut)?;
@@ -66,9 +65,9 @@ impl Views {
     /// The roles that a user holds at the cut, in the order in which its object shows them, each
     /// once: none without access, else those of the mapping in force, or before the first those of
     /// the source.
-    pub(crate) fn roles_held(&self, user: Name, cut: Cut) -> Vec<String> {
+    pub(crate) fn roles_held(&self, user: Sym, cut: Cut) -> Vec<String> {
         let Some(version) =
-            self.alive(Kind::User, user, cut).filter(|version| self.has_access(version, cut))
+            self.alive(EntityKind::User, user, cut).filter(|version| self.has_access(version, cut))
         else {
             return Vec::new();
         };
@@ -80,7 +79,7 @@ impl Views {
     }
 
     /// The roles that the source gives with a version, each once.
-    fn slugs(&self, version: &Version) -> Vec<&str> {
+    fn slugs(&self, version: &EntityVersion) -> Vec<&str> {
         let mut slugs: Vec<&str> = Vec::new();
         for slug in self.texts.text(version.label).split('\u{1f}').filter(|slug| !slug.is_empty()) {
             if !slugs.contains(&slug) {
@@ -92,7 +91,13 @@ impl Views {
 
     /// Whether a user, alive at the cut, has a role: by the mapping in force, or before the first
     /// as the source says.
-    pub(crate) fn has_role(&self, role: &str, user: Name, version: &Version, cut: Cut) -> bool {
+    pub(crate) fn has_role(
+        &self,
+        role: &str,
+        user: Sym,
+        version: &EntityVersion,
+        cut: Cut,
+    ) -> bool {
         match self.roles.in_force(cut) {
             None => self.slugs(version).contains(&role),
             Some(mapping) => mapping.rank(role).is_some_and(|rank| {

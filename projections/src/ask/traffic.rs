@@ -1,13 +1,13 @@
-//! What was recorded lately: counts over a few windows, by directory and type, and how late it
+//! TouchedSubject was recorded lately: counts over a few windows, by directory and type, and how late it
 //! came.
 
 use hashbrown::HashMap;
 use rustc_hash::FxBuildHasher;
 
-use crate::ground::names::Name;
 use crate::ground::order::{Cut, Millis, Seq};
+use crate::ground::symbols::Sym;
 use crate::ground::walks::walk;
-use crate::state::entities::Kind;
+use crate::state::entities::EntityKind;
 use crate::views::Views;
 
 /// How many windows are counted.
@@ -22,7 +22,7 @@ const DELAYS_WINDOW: usize = 2;
 /// A count for each window.
 pub type Counts = [u64; WINDOWS];
 
-/// What was recorded in each window, by our own clock.
+/// TouchedSubject was recorded in each window, by our own clock.
 pub struct Traffic {
     now: Millis,
     /// The next record to look at.
@@ -30,7 +30,7 @@ pub struct Traffic {
     totals: Counts,
     /// When it was recorded, and how long after it had happened.
     delays: Vec<(Millis, Millis)>,
-    by_directory: HashMap<Name, HashMap<Name, Counts, FxBuildHasher>, FxBuildHasher>,
+    by_directory: HashMap<Sym, HashMap<Sym, Counts, FxBuildHasher>, FxBuildHasher>,
 }
 
 /// How long after they had happened events were recorded, in milliseconds; negative where the
@@ -127,34 +127,34 @@ impl Views {
         end < known_at
     }
 
-    /// What came in for a directory, by type, in order of their names.
+    /// TouchedSubject came in for a directory, by type, in order of their names.
     pub fn traffic_of(&self, traffic: &Traffic, directory: &str) -> Vec<(String, Counts)> {
         let counts =
-            self.directories.names.find(directory).and_then(|name| traffic.by_directory.get(&name));
-        let mut kinds: Vec<(String, Counts)> = counts
+            self.directories.find(directory).and_then(|name| traffic.by_directory.get(&name));
+        let mut event_types: Vec<(String, Counts)> = counts
             .into_iter()
             .flatten()
-            .map(|(kind, counts)| (self.events.kinds.text(*kind).to_owned(), *counts))
+            .map(|(kind, counts)| (self.events.event_types.text(*kind).to_owned(), *counts))
             .collect();
-        kinds.sort();
-        kinds
+        event_types.sort();
+        event_types
     }
 
     /// Counts what is alive in a directory, in order of id.
     pub(crate) fn count(
         &self,
-        kind: Kind,
+        kind: EntityKind,
         directory: &str,
         cut: Cut,
         after: Option<&str>,
         limit: usize,
     ) -> Counted {
         let mut counted = Counted::default();
-        let Some(directory) = self.directories.names.find(directory) else { return counted };
+        let Some(directory) = self.directories.find(directory) else { return counted };
         let entities = self.entities(kind);
         let Some(roster) = entities.roster(directory) else { return counted };
         for (looked_at, name) in
-            walk(roster, cut, after, false, |item| entities.names.text(item)).enumerate()
+            walk(roster, cut, after, false, |item| entities.id(item)).enumerate()
         {
             match self.alive(kind, name, cut).filter(|version| version.directory == directory) {
                 Some(version) if version.active => counted.active += 1,
@@ -162,7 +162,7 @@ impl Views {
                 None => {}
             }
             if looked_at + 1 >= limit {
-                counted.next = Some(entities.names.text(name).to_owned());
+                counted.next = Some(entities.id(name).to_owned());
                 break;
             }
         }
@@ -178,7 +178,7 @@ impl Views {
         after: Option<&str>,
         limit: usize,
     ) -> Counted {
-        self.count(Kind::User, directory, cut, after, limit)
+        self.count(EntityKind::User, directory, cut, after, limit)
     }
 
     /// Counts the groups of a directory whose ids follow `after`, looking at no more than `limit`
@@ -190,7 +190,7 @@ impl Views {
         after: Option<&str>,
         limit: usize,
     ) -> Counted {
-        self.count(Kind::Group, directory, cut, after, limit)
+        self.count(EntityKind::Group, directory, cut, after, limit)
     }
 }
 
@@ -251,11 +251,11 @@ mod tests {
                 [1, 3, 4, 6],
                 "the first is older than 30 days, the unusable one counts"
             );
-            let kinds = [
+            let event_types = [
                 ("dsync.user.created".to_owned(), [1, 1, 1, 2]),
                 ("dsync.user.updated".to_owned(), [0, 2, 2, 3]),
             ];
-            assert_eq!(views.traffic_of(&traffic, "d"), kinds);
+            assert_eq!(views.traffic_of(&traffic, "d"), event_types);
             assert_eq!(views.traffic_of(&traffic, "never"), []);
             assert_eq!(traffic.delays(1), Some(Delays { p50: 60, p99: 100, max: 100 }));
             assert_eq!(traffic.delays(2), traffic.delays(1));

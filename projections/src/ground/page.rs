@@ -64,7 +64,7 @@ pub(crate) fn page<'a, T, I: Iterator<Item = u32>>(
 
 /// Resolves what a filter names. `None`: it names something never heard of, so nothing fits.
 /// `Some(None)`: it names nothing.
-pub(crate) fn find<T, N>(
+pub(crate) fn resolve<T, N>(
     named: Option<T>,
     lookup: impl FnOnce(T) -> Option<N>,
 ) -> Option<Option<N>> {

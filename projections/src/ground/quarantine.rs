@@ -1,4 +1,4 @@
-//! What the fold could not use, or used with a remark.
+//! TouchedSubject the fold could not use, or used with a remark.
 
 use crate::ground::order::Seq;
 
@@ -12,9 +12,9 @@ pub enum Reason {
     /// A directory-sync type that this version does not know.
     UnknownType,
     /// A required id is missing, or is no string of 1 to 255 bytes; or the object that holds it is
-    /// missing. Names the field.
+    /// missing. Symbols the field.
     MissingField(Field),
-    /// An `object` or the prefix of an id names another kind than the event does. Names the field.
+    /// An `object` or the prefix of an id names another kind than the event does. Symbols the field.
     KindMismatch(Field),
     /// Another content came first under the same event id.
     Conflict {
@@ -96,7 +96,7 @@ impl Reason {
         }
     }
 
-    /// A sentence for people. Names fields and seqs, never a value from the body.
+    /// A sentence for people. Symbols fields and seqs, never a value from the body.
     pub fn detail(self) -> String {
         match self {
             Reason::NotAnEvent => {

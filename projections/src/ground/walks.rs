@@ -6,7 +6,7 @@ use crate::ground::order::Cut;
 use crate::ground::roster::Roster;
 
 /// Candidates in order.
-pub(crate) type Walk<'a> = Box<dyn Iterator<Item = u32> + 'a>;
+pub(crate) type IdWalk<'a> = Box<dyn Iterator<Item = u32> + 'a>;
 
 /// Candidates of a roster beyond the id `start`.
 pub(crate) fn walk<'a>(
@@ -15,7 +15,7 @@ pub(crate) fn walk<'a>(
     start: Option<&str>,
     descending: bool,
     id: impl Fn(u32) -> &'a str,
-) -> Walk<'a> {
+) -> IdWalk<'a> {
     match (descending, start) {
         (false, Some(start)) => Box::new(roster.ascending(cut, &|item| id(item).cmp(start))),
         (false, None) => Box::new(roster.ascending(cut, &|_| core::cmp::Ordering::Greater)),
@@ -30,7 +30,7 @@ pub(crate) fn walk_sorted<'a>(
     start: Option<&str>,
     descending: bool,
     id: impl Fn(u32) -> &'a str,
-) -> Walk<'a> {
+) -> IdWalk<'a> {
     if descending {
         let end =
             start.map_or(items.len(), |start| items.partition_point(|item| id(*item) < start));
@@ -48,7 +48,7 @@ pub(crate) fn walk_merged<'a>(
     start: Option<&str>,
     descending: bool,
     id: impl Fn(u32) -> &'a str + Copy + 'a,
-) -> Walk<'a> {
+) -> IdWalk<'a> {
     merge(
         rosters.iter().map(|roster| walk(roster, cut, start, descending, id)).collect(),
         descending,
@@ -59,15 +59,15 @@ pub(crate) fn walk_merged<'a>(
 /// Several walks in the same order as one, each item once. Costs the logarithm of their number for
 /// each item.
 pub(crate) fn merge<'a>(
-    mut walks: Vec<Walk<'a>>,
+    mut walks: Vec<IdWalk<'a>>,
     descending: bool,
     id: impl Fn(u32) -> &'a str + Copy + 'a,
-) -> Walk<'a> {
+) -> IdWalk<'a> {
     if walks.len() < 2 {
         return walks.pop().unwrap_or_else(|| Box::new(core::iter::empty()));
     }
-    let head = move |item: u32, walk: usize| Head { id: id(item), descending, item, walk };
-    let mut heads: BinaryHeap<Head<'a>> = walks
+    let head = move |item: u32, walk: usize| NextItem { id: id(item), descending, item, walk };
+    let mut heads: BinaryHeap<NextItem<'a>> = walks
         .iter_mut()
         .enumerate()
         .filter_map(|(number, walk)| Some(head(walk.next()?, number)))
@@ -75,7 +75,7 @@ pub(crate) fn merge<'a>(
     let mut last = None;
     Box::new(core::iter::from_fn(move || {
         loop {
-            let Head { item, walk, .. } = heads.pop()?;
+            let NextItem { item, walk, .. } = heads.pop()?;
             if let Some(next) = walks.get_mut(walk).and_then(Iterator::next) {
                 heads.push(head(next, walk));
             }
@@ -88,21 +88,21 @@ pub(crate) fn merge<'a>(
 
 /// The next item of one of several walks. The greatest comes first: the one whose turn it is.
 #[derive(PartialEq, Eq)]
-struct Head<'a> {
+struct NextItem<'a> {
     id: &'a str,
     descending: bool,
     item: u32,
     walk: usize,
 }
 
-impl Ord for Head<'_> {
+impl Ord for NextItem<'_> {
     fn cmp(&self, other: &Self) -> core::cmp::Ordering {
         let order = self.id.cmp(other.id);
         if self.descending { order } else { order.reverse() }
     }
 }
 
-impl PartialOrd for Head<'_> {
+impl PartialOrd for NextItem<'_> {
     fn partial_cmp(&self, other: &Self) -> Option<core::cmp::Ordering> {
         Some(self.cmp(other))
     }

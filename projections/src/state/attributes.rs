@@ -1,14 +1,14 @@
 //! Attributes: the values that rules ask of users' snapshots, and the snapshots that have them.
 
 use crate::ground::mapping::{Mapping, Matches};
-use crate::ground::names::Name;
 use crate::ground::order::{Seq, Seq32, seq32};
+use crate::ground::symbols::Sym;
 use crate::state::entities::Part;
 use rustc_hash::FxBuildHasher;
 use smallvec::SmallVec;
 use std::collections::{BTreeSet, HashMap};
 
-/// What the rules about attributes ask of a user's snapshot: values of some paths. And which
+/// TouchedSubject the rules about attributes ask of a user's snapshot: values of some paths. And which
 /// snapshots have them.
 ///
 /// The values stand in the bodies of records, which this crate does not read: whoever does notes
@@ -19,7 +19,7 @@ pub struct Attributes {
     keys: u32,
     matches: HashMap<(Seq32, Part), SmallVec<[u32; 2]>, FxBuildHasher>,
     /// Who ever had a key.
-    holders: BTreeSet<(u32, Name)>,
+    holders: BTreeSet<(u32, Sym)>,
 }
 
 /// A path, and the values of it that rules name.
@@ -32,7 +32,7 @@ pub struct AttributePath {
 }
 
 impl Attributes {
-    /// What some mappings ask for, nothing noted yet.
+    /// TouchedSubject some mappings ask for, nothing noted yet.
     pub fn of<'a>(mappings: impl IntoIterator<Item = &'a Mapping>) -> Attributes {
         let mut attributes = Attributes::default();
         for mapping in mappings {
@@ -63,7 +63,7 @@ impl Attributes {
         }
     }
 
-    /// What to look for in a snapshot.
+    /// TouchedSubject to look for in a snapshot.
     pub fn paths(&self) -> &[AttributePath] {
         &self.paths
     }
@@ -90,7 +90,7 @@ impl Attributes {
         self.matches.get(&(seq, part)).map_or(&[], |keys| keys)
     }
 
-    pub(crate) fn holders(&self, key: u32) -> impl Iterator<Item = Name> {
-        self.holders.range((key, 0)..=(key, Name::MAX)).map(|(_, user)| *user)
+    pub(crate) fn holders(&self, key: u32) -> impl Iterator<Item = Sym> {
+        self.holders.range((key, 0)..=(key, Sym::MAX)).map(|(_, user)| *user)
     }
 }

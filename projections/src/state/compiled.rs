@@ -1,8 +1,8 @@
 //! One role mapping, indexed so that a user's roles cost a look-up for each group.
 
 use crate::ground::mapping::{GroupPattern, Mapping, Matches, Mode};
-use crate::ground::names::{NO_NAME, Name};
 use crate::ground::order::{Millis, Seq, Seq32};
+use crate::ground::symbols::{NO_SYM, Sym};
 use crate::state::attributes::Attributes;
 use crate::state::entities::Part;
 use rustc_hash::FxBuildHasher;
@@ -17,24 +17,24 @@ pub(crate) const DEFAULT: u16 = u16::MAX;
 
 /// Why a user has a role.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Reason {
+pub(crate) struct RoleGround {
     pub(crate) role: Rank,
     /// The first of the rules that mean the same, or [`DEFAULT`].
     pub(crate) rule: u16,
-    /// The group through which it matches, or [`NO_NAME`].
-    pub(crate) group: Name,
+    /// The group through which it matches, or [`NO_SYM`].
+    pub(crate) group: Sym,
 }
 
-pub(crate) type Reasons = SmallVec<[Reason; 8]>;
+pub(crate) type RoleGrounds = SmallVec<[RoleGround; 8]>;
 
-/// What a reason is over time, also from one mapping to the next: a role, what gives it, and
+/// TouchedSubject a reason is over time, also from one mapping to the next: a role, what gives it, and
 /// through which group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) struct ReasonKey {
-    pub(crate) role: Name,
-    /// What the rule matches and where; [`NO_NAME`] for a default.
-    pub(crate) meaning: Name,
-    pub(crate) group: Name,
+pub(crate) struct GroundKey {
+    pub(crate) role: Sym,
+    /// TouchedSubject the rule matches and where; [`NO_SYM`] for a default.
+    pub(crate) meaning: Sym,
+    pub(crate) group: Sym,
 }
 
 /// A mapping, set or only proposed, with its indexes.
@@ -51,26 +51,26 @@ pub(crate) struct Compiled {
     pub(super) rules: Vec<CompiledRule>,
     pub(super) by_group_id: HashMap<String, SmallVec<[u16; 2]>>,
     /// Of every group name ever seen: the rules that it fits.
-    pub(super) by_group_name: HashMap<Name, SmallVec<[u16; 2]>, FxBuildHasher>,
+    pub(super) by_group_name: HashMap<Sym, SmallVec<[u16; 2]>, FxBuildHasher>,
     /// By an attribute's key: the rule, and the roles that this value gives.
     pub(super) by_key: HashMap<u32, SmallVec<[Gift; 1]>, FxBuildHasher>,
     pub(super) defaults: SmallVec<[Rank; 2]>,
     /// The word of each role, and of what each rule means, once it is set.
-    pub(super) words: [Vec<Name>; 2],
+    pub(super) words: [Vec<Sym>; 2],
 }
 
 /// Roles that are given, each with the rule that is named as its reason.
-pub(super) type Given = SmallVec<[(Rank, u16); 2]>;
+pub(super) type RolesGiven = SmallVec<[(Rank, u16); 2]>;
 
 /// A rule, and what it gives for one value.
-pub(super) type Gift = (u16, Given);
+pub(super) type Gift = (u16, RolesGiven);
 
 #[derive(Clone)]
 pub(super) struct CompiledRule {
     directory: Option<String>,
     organization: Option<String>,
-    /// What a group gives.
-    roles: Given,
+    /// TouchedSubject a group gives.
+    roles: RolesGiven,
 }
 
 /// Where a user stands, as far as rules are narrowed by it.
@@ -84,7 +84,7 @@ impl Compiled {
     /// rules name.
     pub(crate) fn new<'n>(
         mapping: Mapping,
-        names: impl Iterator<Item = (Name, &'n str)>,
+        names: impl Iterator<Item = (Sym, &'n str)>,
         attributes: &Attributes,
     ) -> Compiled {
         let mut roles: Vec<String> =
@@ -111,11 +111,11 @@ impl Compiled {
         let (mut rules, mut by_group_id, mut by_key) =
             (Vec::new(), HashMap::<_, SmallVec<_>>::new(), HashMap::<_, SmallVec<_>, _>::default());
         for (number, (rule, first)) in mapping.rules.iter().zip(firsts).enumerate() {
-            let given = |roles: &[String]| -> Given {
+            let given = |roles: &[String]| -> RolesGiven {
                 let name = |role: Rank| named.get(&(first, role)).copied().unwrap_or(number as u16);
                 ranks(roles).into_iter().map(|role| (role, name(role))).collect()
             };
-            let mut roles = Given::new();
+            let mut roles = RolesGiven::new();
             match &rule.matches {
                 Matches::Group { group, roles: to_members } => {
                     roles = given(to_members);
@@ -155,12 +155,12 @@ impl Compiled {
             words: [vec![], vec![]],
         };
         for (name, text) in names {
-            compiled.name_group(name, text);
+            compiled.note_group_name(name, text);
         }
         compiled
     }
 
-    pub(super) fn name_group(&mut self, name: Name, text: &str) {
+    pub(super) fn note_group_name(&mut self, sym: Sym, text: &str) {
         let fits = |rule: &crate::ground::mapping::Rule| match &rule.matches {
             Matches::Group { group: GroupPattern::Id(_), .. } | Matches::Attribute { .. } => false,
             Matches::Group { group, .. } => group.fits("", text),
@@ -174,14 +174,14 @@ impl Compiled {
             .map(|(number, _)| number as u16)
             .collect();
         if !rules.is_empty() {
-            self.by_group_name.insert(name, rules);
+            self.by_group_name.insert(sym, rules);
         }
     }
 
     /// The rules that a group fits, wherever they count.
-    pub(crate) fn rules_of_group(&self, id: &str, name: Name) -> impl Iterator<Item = u16> {
+    pub(crate) fn rules_of_group(&self, id: &str, sym: Sym) -> impl Iterator<Item = u16> {
         let by_id = if self.by_group_id.is_empty() { None } else { self.by_group_id.get(id) };
-        by_id.into_iter().chain(self.by_group_name.get(&name)).flatten().copied()
+        by_id.into_iter().chain(self.by_group_name.get(&sym)).flatten().copied()
     }
 
     fn counts(&self, rule: &CompiledRule, scope: &Scope<'_>) -> bool {
@@ -203,20 +203,20 @@ impl Compiled {
     /// user.
     pub(crate) fn reasons<'g>(
         &self,
-        groups: impl Iterator<Item = (Name, &'g str, Name)>,
+        groups: impl Iterator<Item = (Sym, &'g str, Sym)>,
         snapshot: (Seq32, Part),
         scope: &Scope<'_>,
         attributes: &Attributes,
-    ) -> Reasons {
-        let mut reasons = Reasons::new();
-        let mut give = |number: u16, roles: Option<&[(Rank, u16)]>, group: Name| {
+    ) -> RoleGrounds {
+        let mut reasons = RoleGrounds::new();
+        let mut give = |number: u16, roles: Option<&[(Rank, u16)]>, group: Sym| {
             let Some(rule) =
                 self.rules.get(usize::from(number)).filter(|rule| self.counts(rule, scope))
             else {
                 return;
             };
             let roles = roles.unwrap_or(&rule.roles);
-            reasons.extend(roles.iter().map(|(role, rule)| Reason {
+            reasons.extend(roles.iter().map(|(role, rule)| RoleGround {
                 role: *role,
                 rule: *rule,
                 group,
@@ -228,15 +228,15 @@ impl Compiled {
         if !self.by_key.is_empty() {
             for key in attributes.of_snapshot(snapshot.0, snapshot.1) {
                 for (rule, roles) in self.by_key.get(key).into_iter().flatten() {
-                    give(*rule, Some(roles), NO_NAME);
+                    give(*rule, Some(roles), NO_SYM);
                 }
             }
         }
         if reasons.is_empty() {
-            reasons.extend(self.defaults.iter().map(|role| Reason {
+            reasons.extend(self.defaults.iter().map(|role| RoleGround {
                 role: *role,
                 rule: DEFAULT,
-                group: NO_NAME,
+                group: NO_SYM,
             }));
         }
         if self.mapping.mode == Mode::HighestPriority
@@ -277,11 +277,11 @@ impl Compiled {
         self.roles.get(usize::from(rank)).map_or("", |role| role)
     }
 
-    /// What a reason is over time.
-    pub(crate) fn key(&self, reason: Reason) -> ReasonKey {
+    /// TouchedSubject a reason is over time.
+    pub(crate) fn key(&self, reason: RoleGround) -> GroundKey {
         let [roles, meanings] = &self.words;
-        let word = |words: &[Name], at: u16| words.get(usize::from(at)).copied().unwrap_or(NO_NAME);
-        ReasonKey {
+        let word = |words: &[Sym], at: u16| words.get(usize::from(at)).copied().unwrap_or(NO_SYM);
+        GroundKey {
             role: word(roles, reason.role),
             meaning: word(meanings, reason.rule),
             group: reason.group,
@@ -300,7 +300,7 @@ impl Compiled {
 pub(super) type Meaning<'a> =
     (Option<&'a GroupPattern>, Option<&'a str>, Option<&'a str>, Option<&'a str>);
 
-/// What a rule matches and where, whatever it gives.
+/// TouchedSubject a rule matches and where, whatever it gives.
 pub(super) fn meaning(rule: &crate::ground::mapping::Rule) -> Meaning<'_> {
     let (group, path) = match &rule.matches {
         Matches::Group { group, .. } => (Some(group), None),

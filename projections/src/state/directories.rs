@@ -1,26 +1,26 @@
 //! Directories: their own events, and the traces of those never announced.
 
 use crate::ground::fact::DirectoryChange;
-use crate::ground::names::{NO_NAME, Name, Names};
 use crate::ground::order::{Cut, EventIds, Millis, Place};
 use crate::ground::roster::Roster;
+use crate::ground::symbols::{NO_SYM, Sym, Symbols};
 use crate::ground::timeline::{Earliest, Placed, Rare, Timeline};
 
-/// What a directory's event says.
+/// TouchedSubject a directory's event says.
 #[derive(Clone, Copy)]
 pub(crate) struct DirectoryVersion {
     pub(crate) place: Place,
     pub(crate) change: DirectoryChange,
-    pub(crate) organization: Name,
-    pub(crate) name: Name,
-    pub(crate) domain: Name,
+    pub(crate) organization: Sym,
+    pub(crate) name: Sym,
+    pub(crate) domain: Sym,
 }
 
 /// An event that names a directory and carries an organization for it.
 #[derive(Clone, Copy)]
 pub(crate) struct NamedWith {
     pub(crate) place: Place,
-    pub(crate) organization: Name,
+    pub(crate) organization: Sym,
 }
 
 impl Placed for DirectoryVersion {
@@ -93,53 +93,63 @@ impl Directory {
         self.named_with.at(Cut { as_of: Millis::MAX, ..cut }).map(|named| named.place)
     }
 
-    pub(crate) fn organization(&self, cut: Cut) -> Name {
+    pub(crate) fn organization(&self, cut: Cut) -> Sym {
         let own = self
             .events
             .latest_first(cut)
             .map(|version| version.organization)
-            .find(|name| *name != NO_NAME);
-        own.or_else(|| self.named_with.at(cut).map(|named| named.organization)).unwrap_or(NO_NAME)
+            .find(|name| *name != NO_SYM);
+        own.or_else(|| self.named_with.at(cut).map(|named| named.organization)).unwrap_or(NO_SYM)
     }
 }
 
 /// All directories.
 #[derive(Default)]
 pub(crate) struct Directories {
-    pub(crate) names: Names,
+    ids: Symbols,
     pub(crate) items: Vec<Directory>,
     pub(crate) roster: Roster,
 }
 
 impl Directories {
-    /// Takes notice of an event that names the directory.
-    pub(crate) fn name(
+    /// Notes an event that names the directory; `organization` is the one that the event carries
+    /// for it, [`NO_SYM`] for the directory's own events. Returns the directory's symbol.
+    pub(crate) fn note_named(
         &mut self,
         id: &str,
         place: Place,
-        organization: Name,
-        ids: &EventIds,
-    ) -> Name {
-        let name = self.names.intern(id);
-        if self.items.len() <= name as usize {
+        organization: Sym,
+        event_ids: &EventIds,
+    ) -> Sym {
+        let sym = self.ids.intern(id);
+        if self.items.len() <= sym as usize {
             self.items.push(Directory::default());
         }
-        let Some(directory) = self.items.get_mut(name as usize) else { return name };
-        if directory.named.note(place, ids) {
-            let names = &self.names;
-            self.roster.see(name, place.occurred_at, place.seq, |other| names.text(other).cmp(id));
+        let Some(directory) = self.items.get_mut(sym as usize) else { return sym };
+        if directory.named.note(place, event_ids) {
+            let ids = &self.ids;
+            self.roster.see(sym, place.occurred_at, place.seq, |other| ids.text(other).cmp(id));
         }
-        if organization != NO_NAME {
-            directory.named_with.note(NamedWith { place, organization }, ids);
+        if organization != NO_SYM {
+            directory.named_with.note(NamedWith { place, organization }, event_ids);
         }
-        name
+        sym
     }
 
-    pub(crate) fn get(&self, name: Name) -> Option<&Directory> {
-        self.items.get(name as usize)
+    /// The symbol of an id, if any event ever named it.
+    pub(crate) fn find(&self, id: &str) -> Option<Sym> {
+        self.ids.find(id)
     }
 
-    pub(crate) fn get_mut(&mut self, name: Name) -> Option<&mut Directory> {
-        self.items.get_mut(name as usize)
+    pub(crate) fn id(&self, sym: Sym) -> &str {
+        self.ids.text(sym)
+    }
+
+    pub(crate) fn get(&self, sym: Sym) -> Option<&Directory> {
+        self.items.get(sym as usize)
+    }
+
+    pub(crate) fn get_mut(&mut self, sym: Sym) -> Option<&mut Directory> {
+        self.items.get_mut(sym as usize)
     }
 }

@@ -3,24 +3,24 @@
 use hashbrown::HashMap;
 use rustc_hash::FxBuildHasher;
 
-use crate::ground::names::{NO_NAME, Name, Names};
 use crate::ground::order::{Cut, Millis, Seq, Seq32, seq32};
 use crate::ground::page::Page;
+use crate::ground::symbols::{NO_SYM, Sym, Symbols};
 use crate::state::intake::Intake;
 
 /// Records whose times are kept together as bounds.
 const BLOCK: usize = 1024;
 
-/// What one record is in the list.
+/// TouchedSubject one record is in the list.
 #[derive(Clone, Copy)]
-pub(crate) struct Line {
-    /// Its type; `NO_NAME` for a record that is not listed.
-    pub(crate) kind: Name,
-    pub(crate) organization: Name,
-    pub(crate) directory: Name,
+pub(crate) struct EventLine {
+    /// Its type; `NO_SYM` for a record that is not listed.
+    pub(crate) kind: Sym,
+    pub(crate) organization: Sym,
+    pub(crate) directory: Sym,
 }
 
-const NOT_LISTED: Line = Line { kind: NO_NAME, organization: NO_NAME, directory: NO_NAME };
+const NOT_LISTED: EventLine = EventLine { kind: NO_SYM, organization: NO_SYM, directory: NO_SYM };
 
 /// Every record by seq, and where each type and each organization stands among them.
 ///
@@ -28,22 +28,22 @@ const NOT_LISTED: Line = Line { kind: NO_NAME, organization: NO_NAME, directory:
 /// enters a list before one that was already shown.
 #[derive(Default)]
 pub(crate) struct Events {
-    pub(crate) kinds: Names,
+    pub(crate) event_types: Symbols,
     /// Record `n` stands at `n - 1`.
-    lines: Vec<Line>,
+    lines: Vec<EventLine>,
     occurred: Vec<Millis>,
     /// The earliest and the latest time of each block.
     bounds: Vec<(Millis, Millis)>,
-    by_kind: Vec<Vec<Seq32>>,
-    by_organization: HashMap<Name, Vec<Seq32>, FxBuildHasher>,
-    directories: HashMap<Name, Intake, FxBuildHasher>,
+    by_event_type: Vec<Vec<Seq32>>,
+    by_organization: HashMap<Sym, Vec<Seq32>, FxBuildHasher>,
+    directories: HashMap<Sym, Intake, FxBuildHasher>,
 }
 
 /// Which events a list is narrowed to; all that are given must fit.
 #[derive(Clone, Copy, Debug)]
 pub struct EventFilter<'a> {
     /// Of one of these types.
-    pub kinds: &'a [String],
+    pub event_types: &'a [String],
     /// Of this organization.
     pub organization: Option<&'a str>,
     /// Not before this moment, in `occurred_at`.
@@ -80,29 +80,29 @@ impl Events {
     pub(crate) fn list(
         &mut self,
         kind: &str,
-        organization: Name,
-        directory: Name,
+        organization: Sym,
+        directory: Sym,
         occurred_at: Millis,
         recorded_at: Millis,
     ) {
-        let number = self.kinds.intern(kind);
-        self.push(Line { kind: number, organization, directory }, occurred_at);
+        let number = self.event_types.intern(kind);
+        self.push(EventLine { kind: number, organization, directory }, occurred_at);
         let seq = seq32(self.lines.len() as Seq);
-        if self.by_kind.len() <= number as usize {
-            self.by_kind.push(Vec::new());
+        if self.by_event_type.len() <= number as usize {
+            self.by_event_type.push(Vec::new());
         }
-        if let Some(seqs) = self.by_kind.get_mut(number as usize) {
+        if let Some(seqs) = self.by_event_type.get_mut(number as usize) {
             seqs.push(seq);
         }
-        if organization != NO_NAME {
+        if organization != NO_SYM {
             self.by_organization.entry(organization).or_default().push(seq);
         }
-        if directory != NO_NAME {
+        if directory != NO_SYM {
             self.directories.entry(directory).or_default().note(kind, occurred_at, recorded_at);
         }
     }
 
-    fn push(&mut self, line: Line, occurred_at: Millis) {
+    fn push(&mut self, line: EventLine, occurred_at: Millis) {
         if self.lines.len().is_multiple_of(BLOCK) {
             self.bounds.push((Millis::MAX, Millis::MIN));
         }
@@ -119,13 +119,13 @@ impl Events {
     }
 
     /// A record's line, if it is listed, and its time.
-    pub(crate) fn get(&self, seq: Seq) -> Option<(Line, Millis)> {
+    pub(crate) fn get(&self, seq: Seq) -> Option<(EventLine, Millis)> {
         let at = (seq as usize).checked_sub(1)?;
-        let line = self.lines.get(at).filter(|line| line.kind != NO_NAME)?;
+        let line = self.lines.get(at).filter(|line| line.kind != NO_SYM)?;
         Some((*line, *self.occurred.get(at)?))
     }
 
-    pub(crate) fn intake(&self, directory: Name) -> Option<&Intake> {
+    pub(crate) fn intake(&self, directory: Sym) -> Option<&Intake> {
         self.directories.get(&directory)
     }
 
@@ -137,17 +137,19 @@ impl Events {
     pub(crate) fn page(
         &self,
         filter: &EventFilter<'_>,
-        organization: Option<Name>,
+        organization: Option<Sym>,
         cut: Cut,
         start: Start,
         limit: usize,
     ) -> Page<EventRow> {
-        let mut kinds: Vec<Name> =
-            filter.kinds.iter().filter_map(|kind| self.kinds.find(kind)).collect();
-        kinds.sort_unstable();
-        kinds.dedup();
-        let of_kind =
-            kinds.iter().filter_map(|kind| self.by_kind.get(*kind as usize)).map(Vec::as_slice);
+        let mut event_types: Vec<Sym> =
+            filter.event_types.iter().filter_map(|kind| self.event_types.find(kind)).collect();
+        event_types.sort_unstable();
+        event_types.dedup();
+        let of_kind = event_types
+            .iter()
+            .filter_map(|kind| self.by_event_type.get(*kind as usize))
+            .map(Vec::as_slice);
         let mut lists: Vec<&[Seq32]> = of_kind.collect();
         if let Some(organization) = organization {
             let own = self.by_organization.get(&organization).map_or(&[][..], Vec::as_slice);
@@ -162,7 +164,7 @@ impl Events {
         );
         let accept = |seq: Seq32| {
             let (line, occurred_at) = self.get(Seq::from(seq))?;
-            let fits = kinds.binary_search(&line.kind).is_ok()
+            let fits = event_types.binary_search(&line.kind).is_ok()
                 && organization.is_none_or(|organization| line.organization == organization)
                 && (from..=until).contains(&occurred_at);
             fits.then_some(EventRow { seq: Seq::from(seq), occurred_at })
@@ -172,7 +174,8 @@ impl Events {
                 .get(block)
                 .is_some_and(|(earliest, latest)| *earliest <= until && *latest >= from)
         };
-        let after = |seq: Seq32| Walk::after(&lists, seq, known_at, &overlaps).filter_map(&accept);
+        let after =
+            |seq: Seq32| EventWalk::after(&lists, seq, known_at, &overlaps).filter_map(&accept);
         match start {
             Start::After(seq) => {
                 let mut found = after(seq32(seq));
@@ -181,7 +184,7 @@ impl Events {
             }
             Start::Before(seq) => {
                 let bound = seq32(seq).min(known_at.saturating_add(1));
-                let mut found = Walk::before(&lists, bound, &overlaps).filter_map(&accept);
+                let mut found = EventWalk::before(&lists, bound, &overlaps).filter_map(&accept);
                 let mut items: Vec<EventRow> = found.by_ref().take(limit).collect();
                 let more_before = found.next().is_some();
                 items.reverse();
@@ -195,7 +198,7 @@ impl Events {
 
 /// Several ascending lists of seqs as one, from either end, without the blocks that hold nothing of
 /// interest.
-struct Walk<'a> {
+struct EventWalk<'a> {
     lists: Vec<&'a [Seq32]>,
     backward: bool,
     overlaps: &'a dyn Fn(usize) -> bool,
@@ -205,14 +208,14 @@ fn block_of(seq: Seq32) -> usize {
     (seq as usize).saturating_sub(1) / BLOCK
 }
 
-impl<'a> Walk<'a> {
+impl<'a> EventWalk<'a> {
     /// Seqs after `start`, up to `known_at`, ascending.
     fn after(
         lists: &[&'a [Seq32]],
         start: Seq32,
         known_at: Seq32,
         overlaps: &'a dyn Fn(usize) -> bool,
-    ) -> Walk<'a> {
+    ) -> EventWalk<'a> {
         let part = |list: &&'a [Seq32]| {
             let (first, end) = (
                 list.partition_point(|seq| *seq <= start),
@@ -220,7 +223,7 @@ impl<'a> Walk<'a> {
             );
             list.get(first..end).unwrap_or_default()
         };
-        Walk { lists: lists.iter().map(part).collect(), backward: false, overlaps }
+        EventWalk { lists: lists.iter().map(part).collect(), backward: false, overlaps }
     }
 
     /// Seqs before `bound`, descending.
@@ -228,11 +231,11 @@ impl<'a> Walk<'a> {
         lists: &[&'a [Seq32]],
         bound: Seq32,
         overlaps: &'a dyn Fn(usize) -> bool,
-    ) -> Walk<'a> {
+    ) -> EventWalk<'a> {
         let part = |list: &&'a [Seq32]| {
             list.get(..list.partition_point(|seq| *seq < bound)).unwrap_or_default()
         };
-        Walk { lists: lists.iter().map(part).collect(), backward: true, overlaps }
+        EventWalk { lists: lists.iter().map(part).collect(), backward: true, overlaps }
     }
 
     /// Leaves out a whole block and all that was walked before it.
@@ -248,7 +251,7 @@ impl<'a> Walk<'a> {
     }
 }
 
-impl Iterator for Walk<'_> {
+impl Iterator for EventWalk<'_> {
     type Item = Seq32;
 
     fn next(&mut self) -> Option<Seq32> {
@@ -281,11 +284,11 @@ mod tests {
 
     /// A log of `types` in turn, each `step` ms after the one before, the first organization every
     /// third time.
-    fn events(kinds: &[&str], count: usize, step: Millis) -> Events {
+    fn events(event_types: &[&str], count: usize, step: Millis) -> Events {
         let mut events = Events::default();
         for at in 0..count {
             let occurred_at = at as Millis * step;
-            match kinds.get(at % kinds.len()) {
+            match event_types.get(at % event_types.len()) {
                 Some(kind) if *kind != "-" => {
                     events.list(kind, if at % 3 == 0 { 7 } else { 8 }, 0, occurred_at, occurred_at)
                 }
@@ -297,9 +300,9 @@ mod tests {
 
     #[test]
     fn a_page_is_that_of_a_scan_from_either_end() {
-        let kinds = ["a", "b", "-", "c", "a"];
-        let events = events(&kinds, 5000, 10);
-        type Wanted<'a> = (&'a [&'a str], Option<Name>, Option<Millis>, Option<Millis>);
+        let event_types = ["a", "b", "-", "c", "a"];
+        let events = events(&event_types, 5000, 10);
+        type Wanted<'a> = (&'a [&'a str], Option<Sym>, Option<Millis>, Option<Millis>);
         let filters: [Wanted<'_>; 6] = [
             (&["a"], None, None, None),
             (&["c", "b", "c", "never"], None, None, None),
@@ -310,7 +313,7 @@ mod tests {
         ];
         for (wanted, organization, from, until) in filters {
             let names: Vec<String> = wanted.iter().map(|kind| (*kind).to_owned()).collect();
-            let filter = EventFilter { kinds: &names, organization: None, from, until };
+            let filter = EventFilter { event_types: &names, organization: None, from, until };
             for (as_of, known_at) in
                 [(Millis::MAX, 5000), (22_345, 4000), (30_000, 2500), (0, 5000), (Millis::MAX, 0)]
             {
@@ -319,7 +322,7 @@ mod tests {
                     .filter(|seq| {
                         let at = *seq as usize - 1;
                         let occurred_at = at as Millis * 10;
-                        wanted.contains(&kinds[at % 5])
+                        wanted.contains(&event_types[at % 5])
                             && organization.is_none_or(|organization| {
                                 organization == if at.is_multiple_of(3) { 7 } else { 8 }
                             })

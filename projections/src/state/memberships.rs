@@ -4,12 +4,12 @@ use std::collections::BTreeSet;
 
 use hashbrown::HashTable;
 
-use crate::ground::names::{Name, Names, hash};
 use crate::ground::order::{Millis, NO_UPDATED_AT, Place, Seq32};
 use crate::ground::roster::{Gone, Roster};
+use crate::ground::symbols::{Sym, Symbols, hash};
 use crate::ground::timeline::{Placed, Timeline};
 
-/// What one event says about a membership, in 16 bytes.
+/// TouchedSubject one event says about a membership, in 16 bytes.
 #[derive(Clone, Copy)]
 pub(crate) struct Grant {
     occurred_at: Millis,
@@ -19,7 +19,7 @@ pub(crate) struct Grant {
 }
 
 impl Grant {
-    pub(crate) fn new(place: Place, directory: Name) -> Grant {
+    pub(crate) fn new(place: Place, directory: Sym) -> Grant {
         let added = u32::from(!place.closing);
         Grant {
             occurred_at: place.occurred_at,
@@ -32,7 +32,7 @@ impl Grant {
         self.directory_added & 1 == 1
     }
 
-    pub(crate) fn directory(self) -> Name {
+    pub(crate) fn directory(self) -> Sym {
         self.directory_added >> 1
     }
 }
@@ -46,8 +46,8 @@ impl Placed for Grant {
 
 /// A user and a group that were ever connected.
 pub(crate) struct Pair {
-    pub(crate) user: Name,
-    pub(crate) group: Name,
+    pub(crate) user: Sym,
+    pub(crate) group: Sym,
     pub(crate) grants: Timeline<Grant>,
 }
 
@@ -61,16 +61,16 @@ pub(crate) struct Memberships {
     /// By user: its pairs, ordered by the group's id.
     by_user: Vec<Vec<u32>>,
     /// Directories of events, each with a pair neither end of which was in it.
-    foreign: BTreeSet<(Name, u32)>,
+    foreign: BTreeSet<(Sym, u32)>,
 }
 
 impl Memberships {
-    pub(crate) fn find(&self, user: Name, group: Name) -> Option<&Pair> {
+    pub(crate) fn find(&self, user: Sym, group: Sym) -> Option<&Pair> {
         let number = self.numbers.find(hash((user, group)), |n| self.is(*n, user, group))?;
         self.get(*number)
     }
 
-    fn is(&self, number: u32, user: Name, group: Name) -> bool {
+    fn is(&self, number: u32, user: Sym, group: Sym) -> bool {
         self.get(number).is_some_and(|pair| pair.user == user && pair.group == group)
     }
 
@@ -83,7 +83,7 @@ impl Memberships {
     }
 
     /// The number of a pair, new if the two were never connected.
-    pub(crate) fn intern(&mut self, user: Name, group: Name, groups: &Names) -> u32 {
+    pub(crate) fn intern(&mut self, user: Sym, group: Sym, groups: &Symbols) -> u32 {
         let hashed = hash((user, group));
         if let Some(number) = self.numbers.find(hashed, |n| self.is(*n, user, group)) {
             return *number;
@@ -108,7 +108,7 @@ impl Memberships {
     }
 
     /// Lists the pair's user in the group's roster from an event on.
-    pub(crate) fn see(&mut self, number: u32, occurred_at: Millis, seq: Seq32, users: &Names) {
+    pub(crate) fn see(&mut self, number: u32, occurred_at: Millis, seq: Seq32, users: &Symbols) {
         let Memberships { pairs, by_group, .. } = self;
         let Some(pair) = pairs.get(number as usize) else { return };
         while by_group.len() <= pair.group as usize {
@@ -122,7 +122,7 @@ impl Memberships {
     }
 
     /// Says in the group's roster whether the membership is gone.
-    pub(crate) fn set_gone(&mut self, number: u32, gone: Option<Gone>, users: &Names) {
+    pub(crate) fn set_gone(&mut self, number: u32, gone: Option<Gone>, users: &Symbols) {
         let Memberships { pairs, by_group, .. } = self;
         let Some(pair) = pairs.get(number as usize) else { return };
         if let Some(roster) = by_group.get_mut(pair.group as usize) {
@@ -131,29 +131,29 @@ impl Memberships {
     }
 
     /// Remembers that an event of a directory in which neither end was speaks of the pair.
-    pub(crate) fn note_foreign(&mut self, directory: Name, number: u32) {
+    pub(crate) fn note_foreign(&mut self, directory: Sym, number: u32) {
         self.foreign.insert((directory, number));
     }
 
     /// Pairs of which an event of the directory speaks, neither end being in it then.
-    pub(crate) fn granted_from(&self, directory: Name) -> impl Iterator<Item = u32> + '_ {
+    pub(crate) fn granted_from(&self, directory: Sym) -> impl Iterator<Item = u32> + '_ {
         self.foreign.range((directory, 0)..=(directory, u32::MAX)).map(|(_, number)| *number)
     }
 
-    pub(crate) fn of_group(&self, group: Name) -> Option<&Roster> {
+    pub(crate) fn of_group(&self, group: Sym) -> Option<&Roster> {
         self.by_group.get(group as usize)
     }
 
-    pub(crate) fn of_user(&self, user: Name) -> &[u32] {
+    pub(crate) fn of_user(&self, user: Sym) -> &[u32] {
         self.by_user.get(user as usize).map_or(&[], |pairs| pairs)
     }
 
     /// The id of a pair's user.
-    pub(crate) fn user_id<'a>(&self, users: &'a Names, number: u32) -> &'a str {
+    pub(crate) fn user_id<'a>(&self, users: &'a Symbols, number: u32) -> &'a str {
         user_id(&self.pairs, users, number)
     }
 }
 
-fn user_id<'a>(pairs: &[Pair], users: &'a Names, number: u32) -> &'a str {
+fn user_id<'a>(pairs: &[Pair], users: &'a Symbols, number: u32) -> &'a str {
     pairs.get(number as usize).map_or("", |pair| users.text(pair.user))
 }

@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use rustc_hash::FxBuildHasher;
 
 use crate::ground::mapping::Mapping;
-use crate::ground::names::{Name, Names};
 use crate::ground::order::{Cut, Millis, Seq};
+use crate::ground::symbols::{Sym, Symbols};
 use crate::state::attributes::Attributes;
 use crate::state::compiled::{Compiled, meaning};
 
@@ -15,11 +15,11 @@ use crate::state::compiled::{Compiled, meaning};
 pub(crate) struct Roles {
     /// In order of seq.
     mappings: Vec<Compiled>,
-    /// Names that a group ever had.
-    group_names: HashMap<Name, String, FxBuildHasher>,
+    /// Symbols that a group ever had.
+    group_names: HashMap<Sym, String, FxBuildHasher>,
     pub(crate) attributes: Attributes,
     /// Roles, and what rules mean, for reasons that outlast a mapping.
-    words: Names,
+    words: Symbols,
 }
 
 impl Roles {
@@ -59,13 +59,13 @@ impl Roles {
         )
     }
 
-    pub(crate) fn name_group(&mut self, name: Name, text: &str) {
-        if self.group_names.contains_key(&name) {
+    pub(crate) fn note_group_name(&mut self, sym: Sym, text: &str) {
+        if self.group_names.contains_key(&sym) {
             return;
         }
-        self.group_names.insert(name, text.to_owned());
+        self.group_names.insert(sym, text.to_owned());
         for mapping in &mut self.mappings {
-            mapping.name_group(name, text);
+            mapping.note_group_name(sym, text);
         }
     }
 
@@ -95,7 +95,7 @@ impl Roles {
     }
 
     /// The text of a role's word.
-    pub(crate) fn word(&self, word: Name) -> &str {
+    pub(crate) fn word(&self, word: Sym) -> &str {
         self.words.text(word)
     }
 }

@@ -5,47 +5,47 @@ use core::hash::{BuildHasher, Hash};
 use hashbrown::HashTable;
 use rustc_hash::FxBuildHasher;
 
-/// The number of a text in its [`Names`].
-pub(crate) type Name = u32;
+/// The number of a text in its [`Symbols`].
+pub(crate) type Sym = u32;
 
 /// Stands for "no name".
-pub(crate) const NO_NAME: Name = Name::MAX;
+pub(crate) const NO_SYM: Sym = Sym::MAX;
 
 /// Texts, numbered from 0 in order of first appearance.
 #[derive(Default)]
-pub(crate) struct Names {
+pub(crate) struct Symbols {
     text: String,
     ends: Vec<usize>,
-    table: HashTable<Name>,
+    table: HashTable<Sym>,
 }
 
-impl Names {
+impl Symbols {
     /// The number of `text`, new if it was never seen.
-    pub(crate) fn intern(&mut self, text: &str) -> Name {
+    pub(crate) fn intern(&mut self, text: &str) -> Sym {
         if let Some(name) = self.find(text) {
             return name;
         }
-        let name = self.ends.len() as Name;
+        let name = self.ends.len() as Sym;
         self.text.push_str(text);
         self.ends.push(self.text.len());
-        let Names { text: all, ends, table } = self;
+        let Symbols { text: all, ends, table } = self;
         table.insert_unique(hash(text), name, |name| hash(slice(all, ends, *name)));
         name
     }
 
     /// The number of `text`, if it was ever seen.
-    pub(crate) fn find(&self, text: &str) -> Option<Name> {
+    pub(crate) fn find(&self, text: &str) -> Option<Sym> {
         self.table.find(hash(text), |name| self.text(*name) == text).copied()
     }
 
-    /// The text of `name`; empty for [`NO_NAME`].
-    pub(crate) fn text(&self, name: Name) -> &str {
-        slice(&self.text, &self.ends, name)
+    /// The text of `name`; empty for [`NO_SYM`].
+    pub(crate) fn text(&self, sym: Sym) -> &str {
+        slice(&self.text, &self.ends, sym)
     }
 }
 
-fn slice<'a>(text: &'a str, ends: &[usize], name: Name) -> &'a str {
-    let index = name as usize;
+fn slice<'a>(text: &'a str, ends: &[usize], sym: Sym) -> &'a str {
+    let index = sym as usize;
     let start = index.checked_sub(1).and_then(|before| ends.get(before)).copied().unwrap_or(0);
     ends.get(index).and_then(|end| text.get(start..*end)).unwrap_or("")
 }
@@ -60,12 +60,12 @@ mod tests {
 
     #[test]
     fn a_text_keeps_its_number() {
-        let mut names = Names::default();
+        let mut names = Symbols::default();
         let numbers: Vec<_> =
             ["a", "", "bé", "a", ""].into_iter().map(|text| names.intern(text)).collect();
         assert_eq!(numbers, [0, 1, 2, 0, 1]);
         assert_eq!(
-            [names.text(0), names.text(1), names.text(2), names.text(NO_NAME)],
+            [names.text(0), names.text(1), names.text(2), names.text(NO_SYM)],
             ["a", "", "bé", ""]
         );
         assert_eq!((names.find("bé"), names.find("c")), (Some(2), None));
