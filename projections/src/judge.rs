@@ -54,7 +54,7 @@ impl Views {
     ) -> bool {
         directory.is_deleted(cut)
             || directory
-                .deletions
+                .deletions()
                 .latest(cut)
                 .is_some_and(|deletion| !self.ids.is_later(version.place, *deletion))
     }
@@ -71,21 +71,21 @@ impl Views {
         self.outlasts_ends(
             pair,
             cut,
-            self.groups.get(pair.group).and_then(|group| group.tombstones.latest(cut)),
+            self.groups.get(pair.group).and_then(|group| group.tombstones().latest(cut)),
         )
     }
 
     /// Whether the pair's last word is an addition, later than every end of its user and its
     /// directory, and than `end`.
     fn outlasts_ends(&self, pair: &Pair, cut: Cut, end: Option<&Place>) -> bool {
-        let Some(grant) = pair.grants.latest(cut).filter(|grant| grant.added()) else {
+        let Some(grant) = pair.grants().latest(cut).filter(|grant| grant.added()) else {
             return false;
         };
-        let user = self.users.get(pair.user).and_then(|user| user.tombstones.latest(cut));
+        let user = self.users.get(pair.user).and_then(|user| user.tombstones().latest(cut));
         let directory = self
             .directories
             .get(grant.directory())
-            .and_then(|directory| directory.deletions.latest(cut));
+            .and_then(|directory| directory.deletions().latest(cut));
         let place = grant.place();
         [user, directory, end].into_iter().flatten().all(|end| self.ids.is_later(place, *end))
     }
@@ -108,7 +108,7 @@ impl Views {
             .entities(kind)
             .get(sym)
             .into_iter()
-            .flat_map(|entity| entity.explicit.latest_first(cut));
+            .flat_map(|entity| entity.explicit().latest_first(cut));
         versions
             .find(|version| version.directory != NO_SYM)
             .map_or(NO_SYM, |version| version.directory)
@@ -175,15 +175,15 @@ impl Views {
         wanted: impl Fn(&EntityVersion) -> bool,
     ) -> Option<&EntityVersion> {
         let entity = self.entity(kind, sym)?;
-        entity.explicit.latest_first(then).find(|version| wanted(version)).or_else(|| {
+        entity.explicit().latest_first(then).find(|version| wanted(version)).or_else(|| {
             let seen = entity
-                .explicit
+                .explicit()
                 .iter()
                 .map(|version| version.place)
                 .filter(|place| then.sees(*place));
             let until =
                 seen.map(|place| place.occurred_at.saturating_sub(1)).min().unwrap_or(then.as_of);
-            entity.stand_ins.latest(Cut { as_of: until, ..then })
+            entity.stand_ins().latest(Cut { as_of: until, ..then })
         })
     }
 }

@@ -1,7 +1,7 @@
 //! Access: in which times somebody had it, and what gave and ended it.
 //!
 //! A user has access while two things hold: its own latest version is active and no tombstone, and
-//! the directory of that version is active. TouchedSubject turned at a moment names the cause of a beginning
+//! the directory of that version is active. What turned at a moment names the cause of a beginning
 //! or an end.
 
 use std::collections::BTreeSet;
@@ -55,7 +55,7 @@ impl AccessLoss {
 pub struct AccessPeriod {
     /// Its first moment.
     pub from: Millis,
-    /// TouchedSubject began it.
+    /// What began it.
     pub start: Cause,
     /// How it ended; `None` while it lasts.
     pub end: Option<AccessEnd>,
@@ -72,7 +72,7 @@ pub struct AccessEnd {
     pub cause: Cause,
 }
 
-/// TouchedSubject a user's access follows from at one moment.
+/// What a user's access follows from at one moment.
 #[derive(Clone, Copy)]
 pub(crate) struct AccessBasis<'a> {
     /// The latest version, tombstones included.
@@ -134,7 +134,7 @@ impl Views {
         let directories = self.directories_of_entity(EntityKind::User, user);
         let events =
             directories.into_iter().filter_map(|directory| self.directories.get(directory));
-        let places = events.flat_map(|directory| directory.events.iter().map(Placed::place));
+        let places = events.flat_map(|directory| directory.events().iter().map(Placed::place));
         let places = self.places_of_entity(EntityKind::User, user).chain(places);
         places.filter(|place| cut.sees(*place)).map(|place| place.occurred_at).collect()
     }
@@ -144,7 +144,7 @@ impl Views {
     pub(crate) fn next_access(&self, user: Sym, after: Millis, cut: Cut) -> Option<Millis> {
         let entity = self.users.get(user)?;
         let directories: Vec<&Directory> = entity
-            .listed_in
+            .listed_in()
             .iter()
             .filter_map(|directory| self.directories.get(*directory))
             .collect();
@@ -154,11 +154,11 @@ impl Views {
                 places.by_ref().find(|place| cut.sees(*place))
             };
             let own = [
-                first(Box::new(entity.explicit.since(from).map(Placed::place))),
-                first(Box::new(entity.stand_ins.since(from).map(Placed::place))),
+                first(Box::new(entity.explicit().since(from).map(Placed::place))),
+                first(Box::new(entity.stand_ins().since(from).map(Placed::place))),
             ];
             let events = directories.iter().filter_map(|directory| {
-                first(Box::new(directory.events.since(from).map(Placed::place)))
+                first(Box::new(directory.events().since(from).map(Placed::place)))
             });
             let next =
                 own.into_iter().flatten().chain(events).map(|place| place.occurred_at).min()?;
@@ -169,7 +169,7 @@ impl Views {
         }
     }
 
-    /// TouchedSubject began access at a moment.
+    /// What began access at a moment.
     fn start_of_access(&self, user: Sym, moment: Millis, cut: Cut) -> Option<Place> {
         let (then, before) = around(moment, cut);
         let (now, was) = (self.access_basis(user, then), self.access_basis(user, before));
@@ -189,7 +189,7 @@ impl Views {
             let deletion = self
                 .directories
                 .get(version.directory)
-                .and_then(|directory| directory.deletions.latest(before));
+                .and_then(|directory| directory.deletions().latest(before));
             let outlived = |old: &EntityVersion| {
                 deletion.is_none_or(|deletion| self.ids.is_later(old.place, *deletion))
             };
@@ -203,7 +203,7 @@ impl Views {
         self.last_of(places)
     }
 
-    /// TouchedSubject ended access at a moment, and why.
+    /// What ended access at a moment, and why.
     fn end_of_access(&self, user: Sym, moment: Millis, cut: Cut) -> Option<(Place, AccessLoss)> {
         let (then, before) = around(moment, cut);
         let (version, old) =
@@ -256,7 +256,7 @@ impl Views {
         change: DirectoryChange,
         then: Cut,
     ) -> Option<Place> {
-        let events = self.directories.get(directory)?.events.at(then.as_of);
+        let events = self.directories.get(directory)?.events().at(then.as_of);
         self.last_of(
             events
                 .filter(|event| event.change == change && then.sees(event.place))
@@ -324,9 +324,9 @@ impl Views {
         let holder = |user: Sym| {
             let entity = self.users.get(user)?;
             let versions = entity
-                .explicit
+                .explicit()
                 .iter()
-                .chain(entity.stand_ins.iter())
+                .chain(entity.stand_ins().iter())
                 .filter(|version| shows(version) && cut.sees(version.place));
             let mut then = versions
                 .map(|version| entity.version(Cut { as_of: version.place.occurred_at, ..cut }));

@@ -24,7 +24,7 @@ pub struct Because {
     pub ground: Ground,
     /// Since when it holds without a break.
     pub since: Millis,
-    /// TouchedSubject made it so.
+    /// What made it so.
     pub cause: Cause,
 }
 
@@ -85,7 +85,7 @@ impl Views {
         wanted: impl Fn(&Compiled, &[RoleGround], Rank) -> bool,
     ) -> Vec<Assignment> {
         let Some(mapping) = self.roles.in_force(cut) else { return Vec::new() };
-        let mut reasons = self.reasons(mapping, &self.roles.attributes, user, version, cut);
+        let mut reasons = self.reasons(mapping, self.roles.attributes(), user, version, cut);
         let roles: BTreeSet<Rank> = reasons
             .iter()
             .map(|reason| reason.role)

@@ -96,7 +96,7 @@ impl Views {
                 .rules_of_group(self.groups.id(*group), version.label)
                 .any(|rule| mapping.gives(rule, rank))
         };
-        let groups: Vec<Sym> = (0..self.groups.items.len() as Sym).filter(gives).collect();
+        let groups: Vec<Sym> = (0..self.groups.len() as Sym).filter(gives).collect();
         let members = self.members_walk(groups, cut, start, descending);
         let id = |sym: Sym| self.users.id(sym);
         let beyond = |sym: &Sym| {
@@ -104,7 +104,7 @@ impl Views {
         };
         let mut holders: Vec<Sym> = mapping
             .keys_giving(rank)
-            .flat_map(|key| self.roles.attributes.holders(key))
+            .flat_map(|key| self.roles.attributes().holders(key))
             .filter(beyond)
             .collect();
         holders.sort_by(|a, b| if descending { id(*b).cmp(id(*a)) } else { id(*a).cmp(id(*b)) });

@@ -35,16 +35,16 @@ pub struct RolePeriod {
     pub from: Millis,
     /// The first moment without it; `None` while it lasts.
     pub until: Option<Millis>,
-    /// TouchedSubject began it.
+    /// What began it.
     pub start: Cause,
-    /// TouchedSubject ended it.
+    /// What ended it.
     pub end: Option<Cause>,
 }
 
-/// TouchedSubject gives a user roles at one moment.
+/// What gives a user roles at one moment.
 type RolesAt = (Millis, BTreeSet<GroundKey>);
 
-/// TouchedSubject can turn a role: an event of the source, a policy, a mapping.
+/// What can turn a role: an event of the source, a policy, a mapping.
 #[derive(Clone, Copy)]
 pub(crate) enum Trigger {
     Event(Place),
@@ -69,14 +69,16 @@ pub(crate) fn runs<K: Copy + Ord>(
 }
 
 impl Views {
-    /// TouchedSubject stands at each moment at which anything about a user's roles may change, up to the cut,
+    /// What stands at each moment at which anything about a user's roles may change, up to the cut,
     /// in order.
     pub(crate) fn roles_over_time(&self, user: Sym, cut: Cut) -> Vec<RolesAt> {
         let standing = |moment: Millis| {
             let then = Cut { as_of: moment, ..cut };
             let mapping = self.roles.in_force(then)?;
             let reasons = match self.alive(EntityKind::User, user, then) {
-                Some(version) => self.reasons(mapping, &self.roles.attributes, user, version, then),
+                Some(version) => {
+                    self.reasons(mapping, self.roles.attributes(), user, version, then)
+                }
                 None => RoleGrounds::new(),
             };
             Some((moment, reasons.iter().map(|reason| mapping.key(*reason)).collect()))
@@ -95,14 +97,14 @@ impl Views {
         };
         self.places_since(EntityKind::User, user, from).for_each(&mut add);
         for pair in self.pairs_of(user) {
-            pair.grants.since(from).map(Placed::place).for_each(&mut add);
+            pair.grants().since(from).map(Placed::place).for_each(&mut add);
             self.places_since(EntityKind::Group, pair.group, from).for_each(&mut add);
         }
         for directory in self.directories_concerning(user) {
             let directory = self.directories.get(directory);
             directory
                 .into_iter()
-                .flat_map(|directory| directory.events.since(from))
+                .flat_map(|directory| directory.events().since(from))
                 .map(Placed::place)
                 .for_each(&mut add);
             directory
@@ -119,13 +121,13 @@ impl Views {
         let of_entity = |kind: EntityKind, sym: Sym| {
             let entity = self.entity(kind, sym);
             let latest = |entity: &Entity| {
-                [entity.explicit.latest(cut), entity.stand_ins.latest(cut)]
+                [entity.explicit().latest(cut), entity.stand_ins().latest(cut)]
                     .map(|version| version.map(|version| version.place))
             };
             entity.map(latest).into_iter().flatten().flatten()
         };
         let pairs = self.pairs_of(user).flat_map(|pair| {
-            pair.grants
+            pair.grants()
                 .latest(cut)
                 .map(|grant| grant.place())
                 .into_iter()
@@ -137,7 +139,7 @@ impl Views {
             .filter_map(|directory| self.directories.get(directory));
         let directories = directories.flat_map(|directory| {
             directory
-                .events
+                .events()
                 .latest(cut)
                 .map(|version| version.place)
                 .into_iter()
@@ -163,7 +165,7 @@ impl Views {
         let mut directories = self.directories_of_entity(EntityKind::User, user);
         for pair in self.pairs_of(user) {
             directories.extend(self.directories_of_entity(EntityKind::Group, pair.group));
-            directories.extend(pair.grants.iter().map(|grant| grant.directory()));
+            directories.extend(pair.grants().iter().map(|grant| grant.directory()));
         }
         directories
     }
@@ -189,9 +191,9 @@ impl Views {
         let entity = self.entity(kind, sym);
         entity.into_iter().flat_map(move |entity| {
             entity
-                .explicit
+                .explicit()
                 .since(from)
-                .chain(entity.stand_ins.since(from))
+                .chain(entity.stand_ins().since(from))
                 .map(|version| version.place)
         })
     }
@@ -200,7 +202,7 @@ impl Views {
     pub(crate) fn directories_of_entity(&self, kind: EntityKind, sym: Sym) -> BTreeSet<Sym> {
         self.entity(kind, sym)
             .into_iter()
-            .flat_map(|entity| entity.listed_in.iter().copied())
+            .flat_map(|entity| entity.listed_in().iter().copied())
             .collect()
     }
 
@@ -223,7 +225,7 @@ impl Views {
             return Some(Trigger::Policy(policy.seq));
         }
         let was_in = |pair: &&Pair| {
-            pair.grants.iter().any(|grant| grant.added() && then.sees(grant.place()))
+            pair.grants().iter().any(|grant| grant.added() && then.sees(grant.place()))
         };
         let last = |every_group: bool| {
             let mut places: Vec<Place> =
@@ -238,9 +240,9 @@ impl Views {
                 .pairs_of(user)
                 .filter(|pair| key.group == pair.group || every_group && was_in(pair))
             {
-                places.extend(pair.grants.at(moment).map(|grant| grant.place()));
+                places.extend(pair.grants().at(moment).map(|grant| grant.place()));
                 places.extend(self.concerning_entity(EntityKind::Group, pair.group, then));
-                if let Some(grant) = pair.grants.latest(then) {
+                if let Some(grant) = pair.grants().latest(then) {
                     places.extend(self.directory_events_at(grant.directory(), moment));
                 }
             }
@@ -260,11 +262,11 @@ impl Views {
         then: Cut,
     ) -> impl Iterator<Item = Place> {
         let entity = self.entity(kind, sym);
-        let stand_ins = entity.filter(|entity| entity.explicit.latest(then).is_none());
+        let stand_ins = entity.filter(|entity| entity.explicit().latest(then).is_none());
         let versions = entity
             .into_iter()
-            .flat_map(move |entity| entity.explicit.at(then.as_of))
-            .chain(stand_ins.into_iter().flat_map(move |entity| entity.stand_ins.at(then.as_of)));
+            .flat_map(move |entity| entity.explicit().at(then.as_of))
+            .chain(stand_ins.into_iter().flat_map(move |entity| entity.stand_ins().at(then.as_of)));
         versions
             .map(|version| version.place)
             .chain(self.directory_events_at(self.directory_then(kind, sym, then), then.as_of))
@@ -274,15 +276,15 @@ impl Views {
         self.directories
             .get(directory)
             .into_iter()
-            .flat_map(move |directory| directory.events.at(moment).map(|version| version.place))
+            .flat_map(move |directory| directory.events().at(moment).map(|version| version.place))
     }
 
     /// The first event that names a directory with an organization, unless it is its own.
     fn first_with_organization(&self, directory: Sym, then: Cut) -> Option<Place> {
         let directory = self.directories.get(directory)?;
-        let named = directory.named_with.at(then)?.place;
+        let named = directory.named_with().at(then)?.place;
         let own = directory
-            .events
+            .events()
             .iter()
             .find(|version| then.sees(version.place) && version.organization != NO_SYM);
         own.is_none_or(|own| self.ids.is_later(own.place, named)).then_some(named)

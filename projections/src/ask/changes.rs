@@ -1,6 +1,6 @@
-//! TouchedSubject each record changed: whose access and roles are others with it than without it.
+//! What each record changed: whose access and roles are others with it than without it.
 //!
-//! Nothing is kept for this. TouchedSubject was known before a record and with it are two cuts in the same
+//! Nothing is kept for this. What was known before a record and with it are two cuts in the same
 //! timelines; the record says who may be concerned.
 
 use std::collections::BTreeSet;
@@ -17,7 +17,7 @@ use crate::views::Views;
 /// How many states of users are worked out in one go: each is a user's access and roles at one cut.
 const STATES_MAX: usize = 2048;
 
-/// TouchedSubject a record is about, as far as somebody's access or roles may follow from it.
+/// What a record is about, as far as somebody's access or roles may follow from it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Touched {
     /// The record.
@@ -75,14 +75,14 @@ impl Touched {
         Touched { seq: entry.seq, from, what }
     }
 
-    /// TouchedSubject is known with the record, and what was without it.
+    /// What is known with the record, and what was without it.
     fn cuts(&self) -> (Cut, Cut) {
         let with = Cut { as_of: Millis::MAX, known_at: self.seq };
         (with, Cut { known_at: self.seq.saturating_sub(1), ..with })
     }
 }
 
-/// TouchedSubject became of somebody's access or roles.
+/// What became of somebody's access or roles.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Became {
     /// Access, for the first time.
@@ -110,7 +110,7 @@ pub struct AccessChange {
     pub directory: String,
     /// The organization that this version shows; empty while unknown.
     pub organization: String,
-    /// TouchedSubject.
+    /// What.
     pub became: Became,
     /// When it took effect.
     pub occurred_at: Millis,
@@ -144,7 +144,7 @@ impl Views {
         }
     }
 
-    /// TouchedSubject a record changed, of the users behind number `after`, in order of their numbers; and
+    /// What a record changed, of the users behind number `after`, in order of their numbers; and
     /// the number to go on behind, if there may be more.
     ///
     /// Compares what is known up to the record with what was known before it. Costs two states for
@@ -171,7 +171,7 @@ impl Views {
         let mut named = Vec::new();
         match &touched.what {
             TouchedSubject::Nobody => {}
-            TouchedSubject::Everybody => return (0..self.users.items.len() as Sym).collect(),
+            TouchedSubject::Everybody => return (0..self.users.len() as Sym).collect(),
             TouchedSubject::User { user, directory } => {
                 users.extend(self.users.find(user));
                 named.extend(directory.as_deref().and_then(find));
@@ -195,7 +195,10 @@ impl Views {
         }
         // Whoever names a directory first with an organization says whose it is.
         for directory in named {
-            if self.directories.get(directory).is_some_and(|item| item.named_with.has(touched.seq))
+            if self
+                .directories
+                .get(directory)
+                .is_some_and(|item| item.named_with().has(touched.seq))
             {
                 users.extend(self.ever_concerned_by(directory));
             }
@@ -216,7 +219,7 @@ impl Views {
                 && entity.version(without).is_some_and(|before| like(now, before))
         };
         let stands_in =
-            entity.stand_ins.iter().any(|version| Seq::from(version.place.seq) == touched.seq);
+            entity.stand_ins().iter().any(|version| Seq::from(version.place.seq) == touched.seq);
         stands_in && !entity.version(with).is_some_and(goes_on)
     }
 

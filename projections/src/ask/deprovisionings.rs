@@ -189,7 +189,7 @@ impl Views {
     }
 
     fn was_ever_in(&self, user: Sym, directory: Sym) -> bool {
-        self.users.get(user).is_some_and(|user| user.listed_in.contains(&directory))
+        self.users.get(user).is_some_and(|user| user.listed_in().contains(&directory))
     }
 
     fn deprovisioning(

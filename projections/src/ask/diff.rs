@@ -1,4 +1,4 @@
-//! TouchedSubject differs between two cuts: users, groups, memberships and roles, some at a time.
+//! What differs between two cuts: users, groups, memberships and roles, some at a time.
 
 use std::collections::BTreeSet;
 
@@ -14,7 +14,7 @@ use crate::views::Views;
 /// How many users, groups and pairs of them are judged in one go.
 const CANDIDATES_MAX: usize = 1024;
 
-/// TouchedSubject a difference is about. Differences stand in this order.
+/// What a difference is about. Differences stand in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Subject {
     /// A user.
@@ -33,7 +33,7 @@ impl Subject {
         [Subject::User, Subject::Group, Subject::Membership, Subject::Role];
 }
 
-/// TouchedSubject became of it.
+/// What became of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Differs {
     /// There at the second cut only.
@@ -48,16 +48,16 @@ pub enum Differs {
 /// Something that differs between two cuts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Difference {
-    /// TouchedSubject it is about and who.
+    /// What it is about and who.
     pub place: DifferencePlace,
-    /// TouchedSubject became of it.
+    /// What became of it.
     pub differs: Differs,
 }
 
 /// A place in the order of differences: what it is compared by, in that order.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct DifferencePlace {
-    /// TouchedSubject it is about.
+    /// What it is about.
     pub subject: Subject,
     /// The id of the user, or of the group if it is about a group.
     pub id: String,

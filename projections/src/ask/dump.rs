@@ -20,7 +20,7 @@ pub enum View {
     Groups,
     /// Memberships.
     Memberships,
-    /// TouchedSubject the fold could not use.
+    /// What the fold could not use.
     Quarantine,
     /// The list of events.
     Events,
@@ -65,10 +65,10 @@ impl Views {
     /// How many items a view has, whenever they were seen.
     pub fn size(&self, view: View) -> usize {
         match view {
-            View::Directories => self.directories.items.len(),
-            View::Users => self.users.items.len(),
-            View::Groups => self.groups.items.len(),
-            View::Memberships => self.memberships.pairs.len(),
+            View::Directories => self.directories.len(),
+            View::Users => self.users.len(),
+            View::Groups => self.groups.len(),
+            View::Memberships => self.memberships.len(),
             View::Quarantine => self.quarantine.len(),
             View::Events => self.events.len(),
             View::Policies => self.policies.iter().count(),
@@ -111,10 +111,10 @@ impl Views {
 
     fn dump_directory(&self, number: usize, known_at: Seq, out: &mut dyn Write) -> Shown {
         let cut = Cut { known_at, ..Cut::LATEST };
-        let Some(directory) = self.directories.items.get(number) else { return Ok(false) };
-        let Some(named) = directory.named.at(cut) else { return Ok(false) };
+        let Some(directory) = self.directories.get(number as Sym) else { return Ok(false) };
+        let Some(named) = directory.named().at(cut) else { return Ok(false) };
         writeln!(out, "directory {:?}", self.directories.id(number as Sym))?;
-        for version in directory.events.iter().filter(|v| known(v.place, known_at)) {
+        for version in directory.events().iter().filter(|v| known(v.place, known_at)) {
             write!(out, "  {:?} ", version.change)?;
             self.dump_place(version.place, out)?;
             let [organization, name, domain] =
@@ -124,7 +124,7 @@ impl Views {
         write!(out, "  named ")?;
         self.dump_place(*named, out)?;
         writeln!(out)?;
-        if let Some(named) = directory.named_with.at(cut) {
+        if let Some(named) = directory.named_with().at(cut) {
             write!(out, "  named_with ")?;
             self.dump_place(named.place, out)?;
             writeln!(out, " organization={:?}", self.shown(named.organization))?;
@@ -140,15 +140,17 @@ impl Views {
         known_at: Seq,
         out: &mut dyn Write,
     ) -> Shown {
-        let Some(entity) = entities.items.get(number) else { return Ok(false) };
-        let Some(seen) = entity.seen.at(Cut { known_at, ..Cut::LATEST }) else { return Ok(false) };
+        let Some(entity) = entities.get(number as Sym) else { return Ok(false) };
+        let Some(seen) = entity.seen().at(Cut { known_at, ..Cut::LATEST }) else {
+            return Ok(false);
+        };
         write!(out, "{kind} {:?} seen ", entities.id(number as Sym))?;
         self.dump_place(*seen, out)?;
         writeln!(out)?;
-        for version in entity.explicit.iter().filter(|v| known(v.place, known_at)) {
+        for version in entity.explicit().iter().filter(|v| known(v.place, known_at)) {
             self.dump_version(if version.deleted { "deleted" } else { "version" }, version, out)?;
         }
-        for version in entity.stand_ins.iter().filter(|v| known(v.place, known_at)) {
+        for version in entity.stand_ins().iter().filter(|v| known(v.place, known_at)) {
             self.dump_version("stand_in", version, out)?;
         }
         Ok(true)
@@ -185,8 +187,8 @@ impl Views {
     }
 
     fn dump_membership(&self, number: usize, known_at: Seq, out: &mut dyn Write) -> Shown {
-        let Some(pair) = self.memberships.pairs.get(number) else { return Ok(false) };
-        if pair.grants.latest(Cut { known_at, ..Cut::LATEST }).is_none() {
+        let Some(pair) = self.memberships.get(number as u32) else { return Ok(false) };
+        if pair.grants().latest(Cut { known_at, ..Cut::LATEST }).is_none() {
             return Ok(false);
         }
         writeln!(
@@ -195,7 +197,7 @@ impl Views {
             self.groups.id(pair.group),
             self.users.id(pair.user)
         )?;
-        for grant in pair.grants.iter().filter(|grant| known(grant.place(), known_at)) {
+        for grant in pair.grants().iter().filter(|grant| known(grant.place(), known_at)) {
             write!(out, "  {} ", if grant.added() { "added" } else { "removed" })?;
             self.dump_place(grant.place(), out)?;
             writeln!(out, " directory={:?}", self.directories.id(grant.directory()))?;

@@ -1,4 +1,4 @@
-//! TouchedSubject was said of one user or group, in order: every version that the cut sees.
+//! What was said of one user or group, in order: every version that the cut sees.
 
 use crate::ask::causes::{Cause, Trigger};
 use crate::ground::order::{Cut, IdBuffer, Millis, NO_UPDATED_AT, Place, Seq, Seq32};
@@ -20,7 +20,7 @@ pub struct EventPlace {
     pub event_id: String,
 }
 
-/// TouchedSubject a version is.
+/// What a version is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum VersionKind {
     /// Of an event of its own: a creation or an update.
@@ -38,7 +38,7 @@ pub struct VersionRef {
     pub seq: Seq,
     /// Where in that body.
     pub part: Part,
-    /// TouchedSubject it is.
+    /// What it is.
     pub kind: VersionKind,
 }
 
@@ -145,11 +145,11 @@ impl Views {
             return Vec::new();
         };
         let seen = |version: &&EntityVersion| cut.sees(version.place);
-        let first = entity.explicit.iter().find(seen).map(|version| version.place.occurred_at);
+        let first = entity.explicit().iter().find(seen).map(|version| version.place.occurred_at);
         let stands_in =
             |version: &&EntityVersion| first.is_none_or(|first| version.place.occurred_at < first);
-        let stand_ins = entity.stand_ins.iter().filter(seen).filter(stands_in);
-        stand_ins.chain(entity.explicit.iter().filter(seen)).collect()
+        let stand_ins = entity.stand_ins().iter().filter(seen).filter(stands_in);
+        stand_ins.chain(entity.explicit().iter().filter(seen)).collect()
     }
 
     fn compare_to(&self, place: Place, other: &EventPlace) -> core::cmp::Ordering {

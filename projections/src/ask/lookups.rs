@@ -36,7 +36,7 @@ impl Views {
     pub fn directory_said_at(&self, id: &str) -> Option<Millis> {
         self.directories
             .get(self.directories.find(id)?)?
-            .events
+            .events()
             .newest()
             .map(|version| version.place.occurred_at)
     }
@@ -57,14 +57,14 @@ impl Views {
         }
     }
 
-    /// TouchedSubject came in for a directory; `None` if nothing did.
+    /// What came in for a directory; `None` if nothing did.
     pub fn intake(&self, directory: &str) -> Option<Intake> {
         self.events.intake(self.directories.find(directory)?).copied()
     }
 
     /// The smallest `occurred_at` of what names a directory.
     pub fn directory_named_at(&self, id: &str, cut: Cut) -> Option<Millis> {
-        Some(self.directories.get(self.directories.find(id)?)?.named.at(cut)?.occurred_at)
+        Some(self.directories.get(self.directories.find(id)?)?.named().at(cut)?.occurred_at)
     }
 
     /// The smallest `occurred_at` of what speaks of a user.
@@ -89,7 +89,7 @@ impl Views {
 
     fn seen_at(&self, kind: EntityKind, id: &str, cut: Cut) -> Option<Millis> {
         let entities = self.entities(kind);
-        Some(entities.get(entities.find(id)?)?.seen.at(cut)?.occurred_at)
+        Some(entities.get(entities.find(id)?)?.seen().at(cut)?.occurred_at)
     }
 
     fn directory_given(&self, kind: EntityKind, id: &str, cut: Cut) -> &str {
@@ -100,7 +100,7 @@ impl Views {
     /// The number of a user or group of which anything known speaks, whenever it happened.
     pub(crate) fn heard_of(&self, kind: EntityKind, id: &str, cut: Cut) -> Option<Sym> {
         let name = self.entities(kind).find(id)?;
-        self.entities(kind).get(name)?.seen.at(Cut { as_of: Millis::MAX, ..cut })?;
+        self.entities(kind).get(name)?.seen().at(Cut { as_of: Millis::MAX, ..cut })?;
         Some(name)
     }
 }

@@ -60,11 +60,11 @@ impl Views {
     /// Every snapshot of every user, after record `after`, in order of seq.
     pub fn all_snapshots(&self, after: Seq) -> Vec<(Seq, Part, u32)> {
         let mut snapshots = Vec::new();
-        for (name, entity) in self.users.items.iter().enumerate() {
+        for (name, entity) in self.users.iter() {
             let versions = entity
-                .explicit
+                .explicit()
                 .iter()
-                .chain(entity.stand_ins.iter())
+                .chain(entity.stand_ins().iter())
                 .filter(|version| !version.deleted);
             let new = versions.filter(|version| Seq::from(version.place.seq) > after);
             snapshots.extend(
@@ -75,14 +75,14 @@ impl Views {
         snapshots
     }
 
-    /// TouchedSubject the rules of every mapping set, and of another one, ask of snapshots.
+    /// What the rules of every mapping set, and of another one, ask of snapshots.
     pub fn attributes_wanted(&self, proposed: Option<&Mapping>) -> Attributes {
         Attributes::of(self.roles.iter().map(|mapping| &mapping.mapping).chain(proposed))
     }
 
-    /// TouchedSubject is noted of snapshots so far.
+    /// What is noted of snapshots so far.
     pub fn attributes(&self) -> &Attributes {
-        &self.roles.attributes
+        self.roles.attributes()
     }
 }
 

@@ -1,7 +1,7 @@
 //! Memberships over time: in which times somebody was in a group, and what began and ended it.
 //!
 //! A membership holds while three things do: what was said of the pair, its user, and its group.
-//! TouchedSubject turned at a moment names the cause.
+//! What turned at a moment names the cause.
 
 use std::collections::BTreeSet;
 
@@ -30,9 +30,9 @@ pub struct MembershipPeriod {
     pub from: Millis,
     /// The first moment without it; `None` while it lasts.
     pub until: Option<Millis>,
-    /// TouchedSubject began it.
+    /// What began it.
     pub start: Cause,
-    /// TouchedSubject ended it.
+    /// What ended it.
     pub end: Option<Cause>,
 }
 
@@ -42,7 +42,7 @@ pub type MembershipPeriods = (Vec<MembershipPeriod>, Option<(String, Millis)>);
 /// How many members of a group are looked at in one go.
 const MEMBERS_MAX: usize = 256;
 
-/// TouchedSubject a membership follows from at one moment.
+/// What a membership follows from at one moment.
 #[derive(Clone, Copy)]
 struct MembershipBasis<'a> {
     granted: bool,
@@ -69,11 +69,11 @@ impl Views {
     fn membership_moments(&self, pair: &Pair, cut: Cut) -> BTreeSet<Millis> {
         let mut directories = self.directories_of_entity(EntityKind::User, pair.user);
         directories.extend(self.directories_of_entity(EntityKind::Group, pair.group));
-        directories.extend(pair.grants.iter().map(|grant| grant.directory()));
+        directories.extend(pair.grants().iter().map(|grant| grant.directory()));
         let directories =
             directories.into_iter().filter_map(|directory| self.directories.get(directory));
-        let places = directories.flat_map(|directory| directory.events.iter().map(Placed::place));
-        let places = places.chain(pair.grants.iter().map(Placed::place));
+        let places = directories.flat_map(|directory| directory.events().iter().map(Placed::place));
+        let places = places.chain(pair.grants().iter().map(Placed::place));
         let places = places
             .chain(self.places_of_entity(EntityKind::User, pair.user))
             .chain(self.places_of_entity(EntityKind::Group, pair.group));
@@ -156,7 +156,7 @@ impl Views {
     /// decides.
     fn grant_triggers(&self, pair: &Pair, begins: bool, then: Cut) -> Vec<Trigger> {
         let of_now = |place: &Place| place.occurred_at == then.as_of;
-        let said = pair.grants.latest(then).map(|grant| grant.place()).filter(of_now);
+        let said = pair.grants().latest(then).map(|grant| grant.place()).filter(of_now);
         if begins {
             return said.map(Trigger::Event).into_iter().collect();
         }
@@ -164,17 +164,17 @@ impl Views {
         let user = self
             .users
             .get(pair.user)
-            .and_then(|user| user.tombstones.latest(then).copied())
+            .and_then(|user| user.tombstones().latest(then).copied())
             .filter(of_now);
         let group = self
             .groups
             .get(pair.group)
-            .and_then(|group| group.tombstones.latest(then).copied())
+            .and_then(|group| group.tombstones().latest(then).copied())
             .filter(of_now);
-        let granted = pair.grants.latest_first(then).find(|grant| grant.added());
+        let granted = pair.grants().latest_first(then).find(|grant| grant.added());
         let directory = granted.and_then(|grant| self.directories.get(grant.directory()));
         let deletion = directory
-            .and_then(|directory| directory.deletions.latest(then).copied())
+            .and_then(|directory| directory.deletions().latest(then).copied())
             .filter(of_now);
         [removed, user, group, deletion].into_iter().flatten().map(Trigger::Event).collect()
     }
@@ -198,7 +198,7 @@ impl Views {
             Some(version)
         };
         let directory = lived.or(before).map_or(NO_SYM, |version| version.directory);
-        // TouchedSubject was not there before is begun; what was is ended, by a directory only if that is
+        // What was not there before is begun; what was is ended, by a directory only if that is
         // deleted.
         let directory = match (before, self.directories.get(directory)) {
             (None, Some(_)) => self.directory_turned(directory, DirectoryChange::Activated, then),

@@ -19,7 +19,7 @@ pub struct Proposal {
     effective_from: Option<Millis>,
 }
 
-/// TouchedSubject a proposal changes for somebody.
+/// What a proposal changes for somebody.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RoleChange {
     /// The record that describes the user, and where in it.
@@ -36,7 +36,7 @@ pub struct RoleChange {
     pub default_only: bool,
 }
 
-/// TouchedSubject a proposal does as a whole, as far as it was counted.
+/// What a proposal does as a whole, as far as it was counted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Comparison {
     /// Users with access.
@@ -53,7 +53,7 @@ pub struct Comparison {
     pub roles: BTreeMap<String, [u64; 4]>,
 }
 
-/// TouchedSubject would change.
+/// What would change.
 impl Views {
     /// Makes a mapping ready to be compared; `attributes` says what everybody's snapshots have.
     pub fn propose(
@@ -80,7 +80,7 @@ impl Views {
         // A mapping that takes effect later than the moment asked about changes nothing then.
         let late = proposal.effective_from.is_some_and(|moment| moment > cut.as_of);
         let new = if late { old } else { Some(&proposal.compiled) };
-        let new_attributes = if late { &self.roles.attributes } else { &proposal.attributes };
+        let new_attributes = if late { self.roles.attributes() } else { &proposal.attributes };
         self.each_with_access(cut, after, limit, |name, version| {
             let groups = self.groups_of(name, cut);
             let by = |mapping: Option<&Compiled>, attributes: &Attributes| {
@@ -88,7 +88,7 @@ impl Views {
                     self.reasons_by(mapping, attributes, &groups, version, cut)
                 })
             };
-            let (before, after) = (by(old, &self.roles.attributes), by(new, new_attributes));
+            let (before, after) = (by(old, self.roles.attributes()), by(new, new_attributes));
             let roles = |mapping: Option<&Compiled>,
                          reasons: &RoleGrounds|
              -> BTreeMap<String, Vec<RoleGround>> {
@@ -159,7 +159,7 @@ impl Views {
         let mapping = &proposal.compiled;
         let mut fitted: BTreeSet<u16> = BTreeSet::new();
         let mut without: Vec<(&str, &EntityVersion)> = Vec::new();
-        for group in 0..self.groups.items.len() as Sym {
+        for group in 0..self.groups.len() as Sym {
             let Some(version) = self.alive(EntityKind::Group, group, cut) else { continue };
             let (id, scope) = (self.groups.id(group), self.scope(version, cut));
             let mut any = false;

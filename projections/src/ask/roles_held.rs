@@ -54,7 +54,7 @@ impl Views {
     ) -> Option<Vec<String>> {
         let mapping = self.roles.in_force(cut)?;
         let mut ranks: Vec<u16> = self
-            .reasons_by(mapping, &self.roles.attributes, groups, version, cut)
+            .reasons_by(mapping, self.roles.attributes(), groups, version, cut)
             .iter()
             .map(|reason| reason.role)
             .collect();
@@ -101,7 +101,7 @@ impl Views {
         match self.roles.in_force(cut) {
             None => self.slugs(version).contains(&role),
             Some(mapping) => mapping.rank(role).is_some_and(|rank| {
-                self.reasons(mapping, &self.roles.attributes, user, version, cut)
+                self.reasons(mapping, self.roles.attributes(), user, version, cut)
                     .iter()
                     .any(|reason| reason.role == rank)
             }),

@@ -1,4 +1,4 @@
-//! TouchedSubject was recorded lately: counts over a few windows, by directory and type, and how late it
+//! What was recorded lately: counts over a few windows, by directory and type, and how late it
 //! came.
 
 use hashbrown::HashMap;
@@ -22,7 +22,7 @@ const DELAYS_WINDOW: usize = 2;
 /// A count for each window.
 pub type Counts = [u64; WINDOWS];
 
-/// TouchedSubject was recorded in each window, by our own clock.
+/// What was recorded in each window, by our own clock.
 pub struct Traffic {
     now: Millis,
     /// The next record to look at.
@@ -127,7 +127,7 @@ impl Views {
         end < known_at
     }
 
-    /// TouchedSubject came in for a directory, by type, in order of their names.
+    /// What came in for a directory, by type, in order of their names.
     pub fn traffic_of(&self, traffic: &Traffic, directory: &str) -> Vec<(String, Counts)> {
         let counts =
             self.directories.find(directory).and_then(|name| traffic.by_directory.get(&name));

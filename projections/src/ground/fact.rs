@@ -1,4 +1,4 @@
-//! TouchedSubject the fold is told: one [`Entry`] for each record, with the [`Fact`] that its body states.
+//! What the fold is told: one [`Entry`] for each record, with the [`Fact`] that its body states.
 
 use crate::ground::mapping::Mapping;
 use crate::ground::order::{Millis, Seq};
@@ -21,7 +21,7 @@ pub struct Entry<'a> {
     pub event_type: &'a str,
     /// Whether the record counts.
     pub status: RecordStatus,
-    /// TouchedSubject the body states.
+    /// What the body states.
     pub fact: Fact<'a>,
 }
 
@@ -37,7 +37,7 @@ pub enum RecordStatus {
     },
 }
 
-/// TouchedSubject an event states.
+/// What an event states.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fact<'a> {
     /// A directory was connected, deactivated or deleted.
@@ -105,7 +105,7 @@ impl InactiveUsers {
     }
 }
 
-/// TouchedSubject happened to a directory.
+/// What happened to a directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DirectoryChange {
     /// It exists and is active.
@@ -116,7 +116,7 @@ pub enum DirectoryChange {
     Deleted,
 }
 
-/// TouchedSubject happened to a user or a group.
+/// What happened to a user or a group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {
     /// Created or updated: the snapshot stands from here on.
@@ -130,7 +130,7 @@ pub enum Change {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Fingerprint(pub [u8; 16]);
 
-/// TouchedSubject the views keep of a user's snapshot.
+/// What the views keep of a user's snapshot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UserData<'a> {
     /// The user.
@@ -150,7 +150,7 @@ pub struct UserData<'a> {
     pub idp_id: Option<Fingerprint>,
 }
 
-/// TouchedSubject the views keep of a group's snapshot.
+/// What the views keep of a group's snapshot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GroupData<'a> {
     /// The group.

@@ -5,7 +5,7 @@
 pub struct Mapping {
     /// How the roles of several rules are put together.
     pub mode: Mode,
-    /// TouchedSubject whoever has access gets where no rule gives a role.
+    /// What whoever has access gets where no rule gives a role.
     pub default_roles: Vec<String>,
     /// Roles, the first the highest.
     pub priority: Vec<String>,
@@ -26,7 +26,7 @@ pub enum Mode {
 /// One rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rule {
-    /// TouchedSubject it matches, and which roles that gives.
+    /// What it matches, and which roles that gives.
     pub matches: Matches,
     /// Only users of this directory.
     pub directory: Option<String>,
@@ -34,7 +34,7 @@ pub struct Rule {
     pub organization: Option<String>,
 }
 
-/// TouchedSubject a rule matches, and which roles that gives.
+/// What a rule matches, and which roles that gives.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Matches {
     /// Members of some groups.

@@ -12,7 +12,7 @@ pub type Seq = u64;
 /// How the views store a [`Seq`].
 pub(crate) type Seq32 = u32;
 
-/// TouchedSubject a question may see: events with `occurred_at <= as_of` and `seq <= known_at`. Both bounds
+/// What a question may see: events with `occurred_at <= as_of` and `seq <= known_at`. Both bounds
 /// are included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cut {

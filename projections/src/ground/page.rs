@@ -1,15 +1,15 @@
 //! Pages of a list that is ordered by id.
 
-/// Which part of a list is wanted.
+/// The part of a list that is wanted.
 #[derive(Clone, Copy, Debug)]
 pub struct Window<'a> {
     /// From the highest id down.
     pub descending: bool,
     /// Only what follows this id in the list. It need not exist.
     pub after: Option<&'a str>,
-    /// Only what stands before this id in the list: the `limit` items next to it.
+    /// Only what precedes this id in the list: the `limit` items next to it.
     pub before: Option<&'a str>,
-    /// At most so many items.
+    /// The highest number of items.
     pub limit: usize,
 }
 
@@ -18,14 +18,14 @@ pub struct Window<'a> {
 pub struct Page<T> {
     /// The items.
     pub items: Vec<T>,
-    /// Whether anything stands before the first.
+    /// True if anything precedes the first.
     pub more_before: bool,
-    /// Whether anything follows the last.
+    /// True if anything follows the last.
     pub more_after: bool,
 }
 
 impl<T> Page<T> {
-    /// A page of nothing.
+    /// Returns a page without items.
     pub fn empty() -> Page<T> {
         Page { items: Vec::new(), more_before: false, more_after: false }
     }
@@ -42,9 +42,6 @@ pub(crate) fn page<'a, T, I: Iterator<Item = u32>>(
     accept: impl Fn(u32) -> Option<T>,
     id: impl Fn(&T) -> &str,
 ) -> Page<T> {
-    let there = |start: &str, descending| {
-        walk(Some(start), descending).any(|candidate| accept(candidate).is_some())
-    };
     let backward = window.before.is_some();
     let start = window.before.or(window.after);
     let mut found = walk(start, window.descending != backward).filter_map(&accept);
@@ -53,7 +50,10 @@ pub(crate) fn page<'a, T, I: Iterator<Item = u32>>(
     // On the side that the walk came from there can only be something if it did not start at the
     // list's end.
     let more_behind = start.is_some()
-        && items.first().is_some_and(|first| there(id(first), window.descending == backward));
+        && items.first().is_some_and(|first| {
+            let mut behind = walk(Some(id(first)), window.descending == backward);
+            behind.any(|candidate| accept(candidate).is_some())
+        });
     if backward {
         items.reverse();
         Page { items, more_before: more_beyond, more_after: more_behind }
@@ -62,14 +62,14 @@ pub(crate) fn page<'a, T, I: Iterator<Item = u32>>(
     }
 }
 
-/// Resolves what a filter names. `None`: it names something never heard of, so nothing fits.
-/// `Some(None)`: it names nothing.
+/// Resolves one part of a filter. Returns `None` if it names something unknown, so that nothing
+/// fits; `Some(None)` if the part is not given.
 pub(crate) fn resolve<T, N>(
-    named: Option<T>,
+    given: Option<T>,
     lookup: impl FnOnce(T) -> Option<N>,
 ) -> Option<Option<N>> {
-    match named {
+    match given {
         None => Some(None),
-        Some(named) => lookup(named).map(Some),
+        Some(given) => lookup(given).map(Some),
     }
 }

@@ -1,4 +1,4 @@
-//! TouchedSubject the fold could not use, or used with a remark.
+//! What the fold could not use, or used with a remark.
 
 use crate::ground::order::Seq;
 

@@ -8,7 +8,7 @@ use rustc_hash::FxBuildHasher;
 use smallvec::SmallVec;
 use std::collections::{BTreeSet, HashMap};
 
-/// TouchedSubject the rules about attributes ask of a user's snapshot: values of some paths. And which
+/// What the rules about attributes ask of a user's snapshot: values of some paths. And which
 /// snapshots have them.
 ///
 /// The values stand in the bodies of records, which this crate does not read: whoever does notes
@@ -32,7 +32,7 @@ pub struct AttributePath {
 }
 
 impl Attributes {
-    /// TouchedSubject some mappings ask for, nothing noted yet.
+    /// What some mappings ask for, nothing noted yet.
     pub fn of<'a>(mappings: impl IntoIterator<Item = &'a Mapping>) -> Attributes {
         let mut attributes = Attributes::default();
         for mapping in mappings {
@@ -63,7 +63,7 @@ impl Attributes {
         }
     }
 
-    /// TouchedSubject to look for in a snapshot.
+    /// What to look for in a snapshot.
     pub fn paths(&self) -> &[AttributePath] {
         &self.paths
     }

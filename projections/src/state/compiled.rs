@@ -27,12 +27,12 @@ pub(crate) struct RoleGround {
 
 pub(crate) type RoleGrounds = SmallVec<[RoleGround; 8]>;
 
-/// TouchedSubject a reason is over time, also from one mapping to the next: a role, what gives it, and
+/// What a reason is over time, also from one mapping to the next: a role, what gives it, and
 /// through which group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct GroundKey {
     pub(crate) role: Sym,
-    /// TouchedSubject the rule matches and where; [`NO_SYM`] for a default.
+    /// What the rule matches and where; [`NO_SYM`] for a default.
     pub(crate) meaning: Sym,
     pub(crate) group: Sym,
 }
@@ -69,7 +69,7 @@ pub(super) type Gift = (u16, RolesGiven);
 pub(super) struct CompiledRule {
     directory: Option<String>,
     organization: Option<String>,
-    /// TouchedSubject a group gives.
+    /// What a group gives.
     roles: RolesGiven,
 }
 
@@ -277,7 +277,7 @@ impl Compiled {
         self.roles.get(usize::from(rank)).map_or("", |role| role)
     }
 
-    /// TouchedSubject a reason is over time.
+    /// What a reason is over time.
     pub(crate) fn key(&self, reason: RoleGround) -> GroundKey {
         let [roles, meanings] = &self.words;
         let word = |words: &[Sym], at: u16| words.get(usize::from(at)).copied().unwrap_or(NO_SYM);
@@ -300,7 +300,7 @@ impl Compiled {
 pub(super) type Meaning<'a> =
     (Option<&'a GroupPattern>, Option<&'a str>, Option<&'a str>, Option<&'a str>);
 
-/// TouchedSubject a rule matches and where, whatever it gives.
+/// What a rule matches and where, whatever it gives.
 pub(super) fn meaning(rule: &crate::ground::mapping::Rule) -> Meaning<'_> {
     let (group, path) = match &rule.matches {
         Matches::Group { group, .. } => (Some(group), None),

@@ -6,7 +6,7 @@ use crate::ground::roster::Roster;
 use crate::ground::symbols::{NO_SYM, Sym, Symbols};
 use crate::ground::timeline::{Earliest, Placed, Rare, Timeline};
 
-/// TouchedSubject a directory's event says.
+/// One of a directory's own events.
 #[derive(Clone, Copy)]
 pub(crate) struct DirectoryVersion {
     pub(crate) place: Place,
@@ -35,26 +35,44 @@ impl Placed for NamedWith {
     }
 }
 
+/// A directory: its own events, and the first of the others that name it.
 #[derive(Default)]
 pub(crate) struct Directory {
-    pub(crate) events: Timeline<DirectoryVersion>,
-    pub(crate) deletions: Rare<Place>,
+    events: Timeline<DirectoryVersion>,
+    /// The deletions among them.
+    deletions: Rare<Place>,
     /// The first event that names it, its own included.
-    pub(crate) named: Earliest<Place>,
+    named: Earliest<Place>,
     /// The first event of another kind that names it and carries an organization.
-    pub(crate) named_with: Earliest<NamedWith>,
+    named_with: Earliest<NamedWith>,
 }
 
-/// How a directory stands at a cut.
+/// A directory's state at a cut.
 #[derive(Clone, Copy)]
 pub(crate) enum DirectoryState {
     Absent,
-    /// Named by others, never announced: active, nearly empty.
+    /// Named by other events, never announced: active, nearly empty.
     Stub,
     Live(DirectoryVersion),
 }
 
 impl Directory {
+    pub(crate) fn events(&self) -> &Timeline<DirectoryVersion> {
+        &self.events
+    }
+
+    pub(crate) fn deletions(&self) -> &Rare<Place> {
+        &self.deletions
+    }
+
+    pub(crate) fn named(&self) -> &Earliest<Place> {
+        &self.named
+    }
+
+    pub(crate) fn named_with(&self) -> &Earliest<NamedWith> {
+        &self.named_with
+    }
+
     pub(crate) fn state(&self, cut: Cut) -> DirectoryState {
         match self.events.latest(cut) {
             None if self.named.at(cut).is_some() => DirectoryState::Stub,
@@ -63,7 +81,7 @@ impl Directory {
         }
     }
 
-    /// Whether it lets anybody in.
+    /// Tells if it exists and is active, so that its active users have access.
     pub(crate) fn is_active(&self, cut: Cut) -> bool {
         match self.state(cut) {
             DirectoryState::Absent => false,
@@ -72,7 +90,7 @@ impl Directory {
         }
     }
 
-    /// Whether its latest activation or deletion is a deletion; deactivations decide nothing here.
+    /// Tells if its latest activation or deletion is a deletion. Deactivations do not count.
     pub(crate) fn is_deleted(&self, cut: Cut) -> bool {
         match self.events.latest(cut).map(|version| version.change) {
             None | Some(DirectoryChange::Activated) => false,
@@ -87,12 +105,14 @@ impl Directory {
         }
     }
 
-    /// The first event of another kind that names it with an organization, of those known, whenever
+    /// Returns the first known event of another kind that names it with an organization, whenever
     /// it happened.
     pub(crate) fn first_named_with(&self, cut: Cut) -> Option<Place> {
         self.named_with.at(Cut { as_of: Millis::MAX, ..cut }).map(|named| named.place)
     }
 
+    /// Returns the latest organization of its own events, else that of the first event that names
+    /// it with one; [`NO_SYM`] while unknown.
     pub(crate) fn organization(&self, cut: Cut) -> Sym {
         let own = self
             .events
@@ -107,8 +127,9 @@ impl Directory {
 #[derive(Default)]
 pub(crate) struct Directories {
     ids: Symbols,
-    pub(crate) items: Vec<Directory>,
-    pub(crate) roster: Roster,
+    items: Vec<Directory>,
+    /// In order of id.
+    roster: Roster,
 }
 
 impl Directories {
@@ -136,7 +157,7 @@ impl Directories {
         sym
     }
 
-    /// The symbol of an id, if any event ever named it.
+    /// Returns the symbol of an id, if any event ever named it.
     pub(crate) fn find(&self, id: &str) -> Option<Sym> {
         self.ids.find(id)
     }
@@ -149,7 +170,20 @@ impl Directories {
         self.items.get(sym as usize)
     }
 
-    pub(crate) fn get_mut(&mut self, sym: Sym) -> Option<&mut Directory> {
-        self.items.get_mut(sym as usize)
+    pub(crate) fn len(&self) -> usize {
+        self.items.len()
+    }
+
+    pub(crate) fn roster(&self) -> &Roster {
+        &self.roster
+    }
+
+    /// Adds one of the directory's own events.
+    pub(crate) fn add(&mut self, sym: Sym, version: DirectoryVersion, event_ids: &EventIds) {
+        let Some(directory) = self.items.get_mut(sym as usize) else { return };
+        directory.events.insert(version, event_ids);
+        if version.change == DirectoryChange::Deleted {
+            directory.deletions.insert(version.place, event_ids);
+        }
     }
 }

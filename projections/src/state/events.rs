@@ -11,7 +11,7 @@ use crate::state::intake::Intake;
 /// Records whose times are kept together as bounds.
 const BLOCK: usize = 1024;
 
-/// TouchedSubject one record is in the list.
+/// What one record is in the list.
 #[derive(Clone, Copy)]
 pub(crate) struct EventLine {
     /// Its type; `NO_SYM` for a record that is not listed.

@@ -1,18 +1,18 @@
-//! TouchedSubject came in for one directory, and its initial sync.
+//! What came in for one directory, and its initial sync.
 
 use crate::ground::order::Millis;
 
 /// After a pause of so long in what it brings, counted by our own clock, an initial sync is over.
 pub const INITIAL_SYNC_PAUSE_MS: Millis = 5 * 60 * 1000;
 
-/// TouchedSubject came in for one directory.
+/// What came in for one directory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Intake {
     /// When its last event was recorded.
     pub last_recorded_at: Millis,
     /// Its latest initial sync; none while no activation was received.
     pub initial_sync: Option<InitialSync>,
-    /// TouchedSubject was created before any activation was received: it may come late.
+    /// What was created before any activation was received: it may come late.
     before: Option<InitialSync>,
 }
 
@@ -92,7 +92,7 @@ mod tests {
 
     const PAUSE: Millis = INITIAL_SYNC_PAUSE_MS;
 
-    /// TouchedSubject is counted of events, each with when it occurred and when it was recorded.
+    /// What is counted of events, each with when it occurred and when it was recorded.
     fn counted(events: &[(&str, Millis, Millis)]) -> Option<(Millis, Millis, [u64; 3])> {
         let mut intake = Intake::default();
         for (kind, occurred_at, recorded_at) in events {

@@ -4,12 +4,12 @@ use std::collections::BTreeSet;
 
 use hashbrown::HashTable;
 
-use crate::ground::order::{Millis, NO_UPDATED_AT, Place, Seq32};
+use crate::ground::order::{EventIds, Millis, NO_UPDATED_AT, Place, Seq32};
 use crate::ground::roster::{Gone, Roster};
 use crate::ground::symbols::{Sym, Symbols, hash};
 use crate::ground::timeline::{Placed, Timeline};
 
-/// TouchedSubject one event says about a membership, in 16 bytes.
+/// One event's statement about a membership, in 16 bytes.
 #[derive(Clone, Copy)]
 pub(crate) struct Grant {
     occurred_at: Millis,
@@ -48,19 +48,25 @@ impl Placed for Grant {
 pub(crate) struct Pair {
     pub(crate) user: Sym,
     pub(crate) group: Sym,
-    pub(crate) grants: Timeline<Grant>,
+    grants: Timeline<Grant>,
+}
+
+impl Pair {
+    pub(crate) fn grants(&self) -> &Timeline<Grant> {
+        &self.grants
+    }
 }
 
 /// All memberships.
 #[derive(Default)]
 pub(crate) struct Memberships {
-    pub(crate) pairs: Vec<Pair>,
+    pairs: Vec<Pair>,
     numbers: HashTable<u32>,
     /// By group: its pairs, ordered by the user's id.
     by_group: Vec<Roster>,
     /// By user: its pairs, ordered by the group's id.
     by_user: Vec<Vec<u32>>,
-    /// Directories of events, each with a pair neither end of which was in it.
+    /// Directories of events, each with a pair whose user and group were never in it then.
     foreign: BTreeSet<(Sym, u32)>,
 }
 
@@ -78,11 +84,17 @@ impl Memberships {
         self.pairs.get(number as usize)
     }
 
-    pub(crate) fn get_mut(&mut self, number: u32) -> Option<&mut Pair> {
-        self.pairs.get_mut(number as usize)
+    pub(crate) fn len(&self) -> usize {
+        self.pairs.len()
     }
 
-    /// The number of a pair, new if the two were never connected.
+    /// Adds a grant to a pair; true if it is now the newest.
+    pub(crate) fn add(&mut self, number: u32, grant: Grant, ids: &EventIds) -> bool {
+        let pair = self.pairs.get_mut(number as usize);
+        pair.is_some_and(|pair| pair.grants.insert(grant, ids))
+    }
+
+    /// Returns the number of a pair, new if the two were never connected.
     pub(crate) fn intern(&mut self, user: Sym, group: Sym, groups: &Symbols) -> u32 {
         let hashed = hash((user, group));
         if let Some(number) = self.numbers.find(hashed, |n| self.is(*n, user, group)) {
@@ -121,7 +133,7 @@ impl Memberships {
         }
     }
 
-    /// Says in the group's roster whether the membership is gone.
+    /// Sets in the group's roster since when the membership is gone; `None` while it may hold.
     pub(crate) fn set_gone(&mut self, number: u32, gone: Option<Gone>, users: &Symbols) {
         let Memberships { pairs, by_group, .. } = self;
         let Some(pair) = pairs.get(number as usize) else { return };
@@ -130,12 +142,12 @@ impl Memberships {
         }
     }
 
-    /// Remembers that an event of a directory in which neither end was speaks of the pair.
+    /// Notes that an event of a directory in which neither end ever was speaks of the pair.
     pub(crate) fn note_foreign(&mut self, directory: Sym, number: u32) {
         self.foreign.insert((directory, number));
     }
 
-    /// Pairs of which an event of the directory speaks, neither end being in it then.
+    /// Iterates over the pairs that [`Memberships::note_foreign`] noted for the directory.
     pub(crate) fn granted_from(&self, directory: Sym) -> impl Iterator<Item = u32> + '_ {
         self.foreign.range((directory, 0)..=(directory, u32::MAX)).map(|(_, number)| *number)
     }
@@ -148,7 +160,7 @@ impl Memberships {
         self.by_user.get(user as usize).map_or(&[], |pairs| pairs)
     }
 
-    /// The id of a pair's user.
+    /// Returns the id of a pair's user.
     pub(crate) fn user_id<'a>(&self, users: &'a Symbols, number: u32) -> &'a str {
         user_id(&self.pairs, users, number)
     }

@@ -9,6 +9,7 @@ use crate::ground::order::{Cut, Millis, Seq};
 use crate::ground::symbols::{Sym, Symbols};
 use crate::state::attributes::Attributes;
 use crate::state::compiled::{Compiled, meaning};
+use crate::state::entities::Part;
 
 /// Every mapping set so far, and what they need.
 #[derive(Default)]
@@ -17,7 +18,7 @@ pub(crate) struct Roles {
     mappings: Vec<Compiled>,
     /// Symbols that a group ever had.
     group_names: HashMap<Sym, String, FxBuildHasher>,
-    pub(crate) attributes: Attributes,
+    attributes: Attributes,
     /// Roles, and what rules mean, for reasons that outlast a mapping.
     words: Symbols,
 }
@@ -81,9 +82,18 @@ impl Roles {
         self.mappings.iter()
     }
 
-    /// Puts attributes in the place of those kept so far; they must ask for at least as much. Keys
-    /// are numbered anew.
-    pub(crate) fn install(&mut self, attributes: Attributes) {
+    pub(crate) fn attributes(&self) -> &Attributes {
+        &self.attributes
+    }
+
+    /// Notes the keys that a snapshot of a user has.
+    pub(crate) fn note_attributes(&mut self, seq: Seq, part: Part, user: Sym, keys: &[u32]) {
+        self.attributes.note(seq, part, user, keys);
+    }
+
+    /// Replaces the attributes kept so far. The new ones must ask for at least as much; keys are
+    /// numbered anew.
+    pub(crate) fn install_attributes(&mut self, attributes: Attributes) {
         let old = std::mem::replace(&mut self.attributes, attributes);
         debug_assert!(self.attributes.covers(&old));
         for mapping in &mut self.mappings {
