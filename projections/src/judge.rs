@@ -1,4 +1,6 @@
-//! Judging: what holds at a cut, computed from timelines alone.
+//! Judging: deciding from timelines alone if something is alive or holds at a cut.
+
+use smallvec::SmallVec;
 
 use crate::ground::fact::InactiveUsers;
 use crate::ground::order::{Cut, Place, Seq};
@@ -9,13 +11,12 @@ use crate::state::entities::{EntityKind, EntityVersion};
 use crate::state::memberships::Pair;
 use crate::state::policies::Policy;
 use crate::views::Views;
-use smallvec::SmallVec;
 
-/// Groups with their versions, by id.
-pub(crate) type Groups<'a> = SmallVec<[(Sym, &'a EntityVersion); 8]>;
+/// The groups of one user with their versions, in order of id.
+pub(crate) type MemberGroups<'a> = SmallVec<[(Sym, &'a EntityVersion); 8]>;
 
 impl Views {
-    /// The entity's version at the cut, if it is alive.
+    /// Returns the entity's version at the cut, if it is alive.
     pub(crate) fn alive(&self, kind: EntityKind, sym: Sym, cut: Cut) -> Option<&EntityVersion> {
         let version = self.exists(kind, sym, cut)?;
         let reads_as_deleted = |policy: &Policy| policy.inactive_users == InactiveUsers::Delete;
@@ -28,8 +29,10 @@ impl Views {
         Some(version)
     }
 
-    /// The entity's version at the cut, if it is alive whatever the policy says. Indexes are kept
-    /// by this: a policy may be set for the past at any time, and must not touch every user.
+    /// Returns the entity's version at the cut, if it is alive under any policy.
+    ///
+    /// Indexes follow this and not [`Views::alive`]: a policy may be set for the past at any time,
+    /// and must not touch every user.
     pub(crate) fn exists(&self, kind: EntityKind, sym: Sym, cut: Cut) -> Option<&EntityVersion> {
         let version = self.entities(kind).get(sym)?.version(cut)?;
         if version.deleted {
@@ -38,14 +41,14 @@ impl Views {
         (!self.ended(version, cut)).then_some(version)
     }
 
-    /// Whether a version's directory is deleted, or was after it.
+    /// Tells if a version's directory is deleted, or was deleted after it.
     pub(crate) fn ended(&self, version: &EntityVersion, cut: Cut) -> bool {
         self.directories
             .get(version.directory)
             .is_some_and(|directory| self.ended_by(directory, version, cut))
     }
 
-    /// Whether a directory is deleted, or was after a version.
+    /// Tells if a directory is deleted, or was deleted after a version.
     pub(crate) fn ended_by(
         &self,
         directory: &Directory,
@@ -59,14 +62,14 @@ impl Views {
                 .is_some_and(|deletion| !self.ids.is_later(version.place, *deletion))
     }
 
-    /// Whether the membership holds as far as its own events, its directory and its user decide.
+    /// Tells if the membership holds, the group's end left aside.
     pub(crate) fn user_end_holds(&self, pair: &Pair, cut: Cut) -> bool {
         self.outlasts_ends(pair, cut, None)
             && self.exists(EntityKind::User, pair.user, cut).is_some()
     }
 
-    /// Whether the membership holds, its user and its group being alive: whoever asks has seen to
-    /// that once.
+    /// Tells if the membership holds. The caller has checked that its user and its group are
+    /// alive.
     pub(crate) fn holds_between_living(&self, pair: &Pair, cut: Cut) -> bool {
         self.outlasts_ends(
             pair,
@@ -75,7 +78,7 @@ impl Views {
         )
     }
 
-    /// Whether the pair's last word is an addition, later than every end of its user and its
+    /// Tells if the pair's latest grant is an addition, later than every end of its user and its
     /// directory, and than `end`.
     fn outlasts_ends(&self, pair: &Pair, cut: Cut, end: Option<&Place>) -> bool {
         let Some(grant) = pair.grants().latest(cut).filter(|grant| grant.added()) else {
@@ -90,7 +93,7 @@ impl Views {
         [user, directory, end].into_iter().flatten().all(|end| self.ids.is_later(place, *end))
     }
 
-    /// The organization that a version shows: its own, else its directory's.
+    /// Returns the organization that a version shows: its own, else its directory's.
     pub(crate) fn shown_organization(&self, version: &EntityVersion, cut: Cut) -> Sym {
         if version.organization != NO_SYM {
             return version.organization;
@@ -102,7 +105,7 @@ impl Views {
         self.directories.get(directory).map_or(NO_SYM, |directory| directory.organization(cut))
     }
 
-    /// The directory of an entity's latest version that has one.
+    /// Returns the directory of an entity's latest version that has one.
     pub(crate) fn last_directory(&self, kind: EntityKind, sym: Sym, cut: Cut) -> Sym {
         let mut versions = self
             .entities(kind)
@@ -114,7 +117,7 @@ impl Views {
             .map_or(NO_SYM, |version| version.directory)
     }
 
-    /// The directory that an event belongs to: a deletion may leave out its own.
+    /// Returns the directory that an event belongs to: a deletion may leave out its own.
     pub(crate) fn directory_of_event(
         &self,
         kind: EntityKind,
@@ -130,8 +133,7 @@ impl Views {
         }
     }
 
-    /// Whether a user has access: alive, active, in an active directory. `version` is alive at the
-    /// cut.
+    /// Tells if a user has access: `version`, alive at the cut, is active, and so is its directory.
     pub(crate) fn has_access(&self, version: &EntityVersion, cut: Cut) -> bool {
         version.active
             && self
@@ -140,8 +142,8 @@ impl Views {
                 .is_none_or(|directory| directory.is_active(cut))
     }
 
-    /// The groups that a user is a member of, with their versions.
-    pub(crate) fn groups_of(&self, user: Sym, cut: Cut) -> Groups<'_> {
+    /// Returns the groups that a user is a member of, with their versions.
+    pub(crate) fn groups_of(&self, user: Sym, cut: Cut) -> MemberGroups<'_> {
         let groups = self.memberships.of_user(user).iter().filter_map(|number| {
             let pair = self.memberships.get(*number)?;
             let group = self.alive(EntityKind::Group, pair.group, cut)?;
@@ -150,12 +152,12 @@ impl Views {
         groups.collect()
     }
 
-    /// The directory of an entity's latest version that has one.
+    /// Returns the directory of an entity's latest version that has one.
     pub(crate) fn directory_then(&self, kind: EntityKind, sym: Sym, then: Cut) -> Sym {
         self.placed_version(kind, sym, then).map_or(NO_SYM, |version| version.directory)
     }
 
-    /// An entity's latest version that has a directory: a deletion may leave it out.
+    /// Returns an entity's latest version that has a directory: a deletion may leave it out.
     pub(crate) fn placed_version(
         &self,
         kind: EntityKind,
@@ -165,8 +167,8 @@ impl Views {
         self.last_version(kind, sym, then, |version| version.directory != NO_SYM)
     }
 
-    /// The latest explicit version of a kind, else the latest snapshot from before all explicit
-    /// ones.
+    /// Returns the latest explicit version of a kind, else the latest snapshot from before all
+    /// explicit ones.
     pub(crate) fn last_version(
         &self,
         kind: EntityKind,

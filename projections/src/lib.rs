@@ -34,7 +34,7 @@ pub use ask::lists::{
 };
 pub use ask::mappings::MappingSet;
 pub use ask::membership_periods::{MembershipPeriod, MembershipPeriods};
-pub use ask::preview::{Comparison, Proposal, RoleChange};
+pub use ask::preview::{Comparison, Proposal, RoleChange, RoleCounts, Unmatched, UnmatchedGroup};
 pub use ask::traffic::{Counted, Counts, Delays, Traffic, WINDOWS, WINDOWS_MS};
 pub use ground::event_type::{EventSubject, EventType};
 pub use ground::fact::{

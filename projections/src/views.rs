@@ -39,23 +39,24 @@ pub struct Views {
 }
 
 impl Views {
-    /// Views over nothing.
+    /// Returns views over nothing.
     pub fn new() -> Views {
         Views::default()
     }
 
-    /// The last record folded; 0 before the first.
+    /// Returns the last record folded; 0 before the first.
     pub fn head(&self) -> Seq {
         self.head
     }
 
-    /// The last record that was recorded at or before `moment`; 0 if there is none. O(log n).
+    /// Returns the last record that was recorded at or before `moment`; 0 if there is none. O(log
+    /// n).
     pub fn known_at(&self, moment: Millis) -> Seq {
         let until = self.recorded.partition_point(|(recorded_at, _)| *recorded_at <= moment);
         until.checked_sub(1).and_then(|last| self.recorded.get(last)).map_or(0, |(_, seq)| *seq)
     }
 
-    /// Everything listed, in order of seq.
+    /// Returns everything listed, in order of seq.
     pub fn quarantine(&self) -> &[Quarantined] {
         &self.quarantine
     }
@@ -64,7 +65,7 @@ impl Views {
         self.entities(kind).get(sym)
     }
 
-    /// The number of a user's or group's id, if it was ever heard of.
+    /// Returns the number of a user's or group's id, if it was ever heard of.
     pub(crate) fn find(&self, kind: EntityKind, id: &str) -> Option<Sym> {
         self.entities(kind).find(id)
     }

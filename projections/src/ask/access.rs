@@ -39,7 +39,7 @@ impl AccessLoss {
         AccessLoss::DirectoryDeleted,
     ];
 
-    /// Its word in answers.
+    /// Returns its word in answers.
     pub fn word(self) -> &'static str {
         match self {
             AccessLoss::UserDeleted => "user_deleted",
@@ -77,9 +77,9 @@ pub struct AccessEnd {
 pub(crate) struct AccessBasis<'a> {
     /// The latest version, tombstones included.
     pub(crate) version: Option<&'a EntityVersion>,
-    /// Whether that version is active and no tombstone.
+    /// True if that version is active and no tombstone.
     own: bool,
-    /// Whether its directory lets anybody in, and did not end it.
+    /// True if its directory lets anybody in, and did not end it.
     directory: bool,
 }
 
@@ -99,8 +99,8 @@ impl Views {
         AccessBasis { version, own, directory }
     }
 
-    /// The directory of a version. A deletion moves nobody, whatever it names: its is that of the
-    /// latest version before it, if there is one.
+    /// Returns the directory of a version. A deletion moves nobody, whatever it names: its is that
+    /// of the latest version before it, if there is one.
     fn directory_of(&self, user: Sym, version: &EntityVersion, cut: Cut) -> Sym {
         let lived = if version.deleted {
             self.last_version(EntityKind::User, user, cut, |version| !version.deleted)
@@ -110,7 +110,7 @@ impl Views {
         lived.unwrap_or(version).directory
     }
 
-    /// Whether a directory is active and did not end a version.
+    /// Tells if a directory is active and did not end a version.
     fn lets_in(&self, version: &EntityVersion, directory: Sym, cut: Cut) -> bool {
         let Some(directory) = self.directories.get(directory) else { return true };
         self.shuts_out(directory, version, cut).is_none()
@@ -129,7 +129,7 @@ impl Views {
         (!directory.is_active(cut)).then_some(AccessLoss::DirectoryDeactivated)
     }
 
-    /// The moments, known and up to the cut, of all that a user's access hangs on.
+    /// Returns the moments, known and up to the cut, of all that a user's access hangs on.
     pub(crate) fn access_moments(&self, user: Sym, cut: Cut) -> BTreeSet<Millis> {
         let directories = self.directories_of_entity(EntityKind::User, user);
         let events =
@@ -139,8 +139,8 @@ impl Views {
         places.filter(|place| cut.sees(*place)).map(|place| place.occurred_at).collect()
     }
 
-    /// The first moment after another, up to the cut, at which a user has access, who has none
-    /// then. Costs a look-up for each moment in between.
+    /// Returns the first moment after another, up to the cut, at which a user has access, who has
+    /// none then. Costs a look-up for each moment in between.
     pub(crate) fn next_access(&self, user: Sym, after: Millis, cut: Cut) -> Option<Millis> {
         let entity = self.users.get(user)?;
         let directories: Vec<&Directory> = entity
@@ -236,7 +236,7 @@ impl Views {
         Some((last, reason))
     }
 
-    /// Why a user without access has none at the cut; nothing for one never heard of by then.
+    /// Why a user without access has none at the cut; nothing for one that no known event names.
     pub(crate) fn lack_of_access(&self, user: Sym, cut: Cut) -> Option<AccessLoss> {
         let version = self.access_basis(user, cut).version?;
         if version.deleted {
@@ -249,7 +249,7 @@ impl Views {
         Some(loss.unwrap_or(AccessLoss::UserInactive))
     }
 
-    /// The last of a directory's events of the cut's own moment that made it so.
+    /// Returns the last of a directory's events of the cut's own moment that made it so.
     pub(crate) fn directory_turned(
         &self,
         directory: Sym,
@@ -264,16 +264,12 @@ impl Views {
         )
     }
 
-    pub(crate) fn last_of(&self, places: impl IntoIterator<Item = Place>) -> Option<Place> {
-        places.into_iter().max_by(|a, b| self.ids.compare(*a, *b))
-    }
-
-    /// Every time in which a user had access, up to the cut, in order. `None` for a user never
-    /// heard of by then.
+    /// Returns every time in which a user had access, up to the cut, in order. `None` for a user
+    /// that no known event names.
     ///
     /// Costs a look-up for each version of the user and each event of its directories.
     pub fn access_periods(&self, user: &str, cut: Cut) -> Option<Vec<AccessPeriod>> {
-        Some(self.periods_of_access(self.heard_of(EntityKind::User, user, cut)?, cut))
+        Some(self.periods_of_access(self.find_known(EntityKind::User, user, cut)?, cut))
     }
 
     pub(crate) fn periods_of_access(&self, user: Sym, cut: Cut) -> Vec<AccessPeriod> {
@@ -308,14 +304,14 @@ impl Views {
         periods
     }
 
-    /// The end of access at a moment: whoever asks has seen that there is one.
+    /// Returns the end of access at a moment: whoever asks has seen that there is one.
     pub(crate) fn access_end(&self, user: Sym, moment: Millis, cut: Cut) -> Option<AccessEnd> {
         let (place, reason) = self.end_of_access(user, moment, cut)?;
         Some(AccessEnd { at: moment, reason, cause: self.cause_of(Trigger::Event(place)) })
     }
 
-    /// Users who show an email with a fingerprint at the cut, or showed one at a moment up to it,
-    /// by id, and whether they do still.
+    /// Returns users who show an email with a fingerprint at the cut, or showed one at a moment up
+    /// to it, by id, and whether they do still.
     ///
     /// Costs a look-up for each version of each of those who ever had it.
     pub fn email_holders(&self, email: Fingerprint, cut: Cut) -> Vec<(String, bool)> {

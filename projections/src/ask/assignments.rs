@@ -1,69 +1,69 @@
-//! Who has which role, and why.
+//! Role assignments: each role of each user, and the grounds for it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::ask::causes::{Cause, runs};
+use crate::ask::causes::{Cause, held_since};
 use crate::ground::order::{Cut, Millis};
 use crate::ground::page::resolve;
 use crate::ground::symbols::{NO_SYM, Sym};
-use crate::state::compiled::{Compiled, DEFAULT, Rank, RoleGround};
-use crate::state::entities::EntityKind;
-use crate::state::entities::EntityVersion;
+use crate::ground::walks::{IdWalk, is_beyond};
+use crate::state::compiled::{Compiled, DEFAULT, Rank, RoleGround, RoleGrounds};
+use crate::state::entities::{EntityKind, EntityVersion};
 use crate::views::Views;
 
-/// How many candidates are looked at in one go.
+/// The highest number of candidates that one call looks at.
 const CANDIDATES_MAX: usize = 2048;
 
-/// Sixty-four of it stand behind every role.
+/// Sixty-four of it sort behind every role.
 const LAST_ROLE: &str = "\u{10ffff}";
 
-/// Why somebody has a role.
+/// One of the grounds on which a role is held, with its history.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Because {
-    /// By which rule, and through what.
+    /// The rule, and the group or attribute through which it matches.
     pub ground: Ground,
     /// Since when it holds without a break.
     pub since: Millis,
-    /// What made it so.
+    /// The event since which it holds.
     pub cause: Cause,
 }
 
-/// A role that somebody has.
+/// A role that a user has.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Assignment {
-    /// Who.
+    /// The user.
     pub user: String,
-    /// In which directory.
+    /// The user's directory.
     pub directory: String,
     /// That directory's organization; empty while unknown.
     pub organization: String,
-    /// Which role.
+    /// The role.
     pub role: String,
-    /// Since when without a break, for whatever reason.
+    /// Since when it is held without a break, on any ground.
     pub since: Millis,
-    /// Every reason, in order of rules and groups.
+    /// Every ground, in order of rules and groups.
     pub because: Vec<Because>,
 }
 
-/// Some assignments, and the user and role to go on behind, if there may be more.
+/// Some assignments, and the user and role after which to continue, if there may be more.
 pub type Assignments = (Vec<Assignment>, Option<(String, String)>);
 
-/// Which assignments a list is narrowed to; all that are given must fit.
+/// A filter of assignments; all parts that are given must fit.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct AssignmentFilter<'a> {
-    /// Of this user.
+    /// Held by this user.
     pub user: Option<&'a str>,
-    /// Of this role.
+    /// For this role.
     pub role: Option<&'a str>,
-    /// For which this group is a reason.
+    /// With a ground through this group.
     pub group: Option<&'a str>,
-    /// Of users of this directory.
+    /// Held by users of this directory.
     pub directory: Option<&'a str>,
-    /// Of users of this organization's directories.
+    /// Held by users of this organization's directories.
     pub organization: Option<&'a str>,
 }
 
-/// Why a role is held, gained or lost, without its time; ordered by rule and group.
+/// The ground on which a role is held, gained or lost, without its time; ordered by rule and group.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Ground {
     /// The rule's place in its mapping, from 0; `None` for a default.
@@ -74,78 +74,39 @@ pub struct Ground {
     pub attribute: Option<String>,
 }
 
-/// Answering.
+/// An [`AssignmentFilter`] with its ids resolved, and the place after which to begin.
+struct AssignmentQuery<'a> {
+    user: Option<Sym>,
+    rank: Option<Rank>,
+    group: Option<Sym>,
+    directory: Option<Sym>,
+    organization: Option<Sym>,
+    /// The user and the role after which to begin.
+    after: Option<(&'a str, &'a str)>,
+    descending: bool,
+}
+
+impl AssignmentQuery<'_> {
+    /// Tells if a user's role is wanted, which is held on some of `grounds`.
+    fn wants(&self, user: &str, role: &str, rank: Rank, grounds: &[RoleGround]) -> bool {
+        self.rank.is_none_or(|wanted| wanted == rank)
+            && self.group.is_none_or(|group| {
+                grounds.iter().any(|ground| ground.role == rank && ground.group == group)
+            })
+            && self.after.is_none_or(|after| {
+                let place = (user, role);
+                if self.descending { place < after } else { place > after }
+            })
+    }
+}
+
 impl Views {
-    /// Every assignment of a user at the cut, by role.
-    fn assignments_of(
-        &self,
-        user: Sym,
-        version: &EntityVersion,
-        cut: Cut,
-        wanted: impl Fn(&Compiled, &[RoleGround], Rank) -> bool,
-    ) -> Vec<Assignment> {
-        let Some(mapping) = self.roles.in_force(cut) else { return Vec::new() };
-        let mut reasons = self.reasons(mapping, self.roles.attributes(), user, version, cut);
-        let roles: BTreeSet<Rank> = reasons
-            .iter()
-            .map(|reason| reason.role)
-            .filter(|role| wanted(mapping, &reasons, *role))
-            .collect();
-        reasons.retain(|reason| roles.contains(&reason.role));
-        // The history is the dear part: only for those who are shown.
-        if reasons.is_empty() {
-            return Vec::new();
-        }
-        let roles_over_time = self.roles_over_time(user, cut);
-        let (runs, role_runs) =
-            (runs(&roles_over_time, |key| key), runs(&roles_over_time, |key| key.role));
-        let scope = self.scope(version, cut);
-        let mut assignments: BTreeMap<&str, Assignment> = BTreeMap::new();
-        for reason in &reasons {
-            let key = mapping.key(*reason);
-            let Some(since) = runs.get(&key).copied() else { continue };
-            let Some(cause) = self.cause(user, key, since, cut).map(|turn| self.cause_of(turn))
-            else {
-                continue;
-            };
-            let role = mapping.role(reason.role);
-            let assignment = assignments.entry(role).or_insert_with(|| Assignment {
-                user: self.users.id(user).to_owned(),
-                directory: scope.directory.to_owned(),
-                organization: scope.organization.to_owned(),
-                role: role.to_owned(),
-                since: role_runs.get(&key.role).copied().unwrap_or(since),
-                because: Vec::new(),
-            });
-            assignment.because.push(Because {
-                ground: self.ground(mapping, *reason, cut),
-                since,
-                cause,
-            });
-        }
-        for assignment in assignments.values_mut() {
-            assignment.because.sort_by(|a, b| a.ground.cmp(&b.ground));
-        }
-        assignments.into_values().collect()
-    }
-
-    pub(crate) fn ground(&self, mapping: &Compiled, reason: RoleGround, cut: Cut) -> Ground {
-        let group = (reason.group != NO_SYM).then(|| {
-            let name = self
-                .alive(EntityKind::Group, reason.group, cut)
-                .map_or("", |version| self.texts.text(version.label));
-            (self.groups.id(reason.group).to_owned(), name.to_owned())
-        });
-        let rule = (reason.rule != DEFAULT).then_some(usize::from(reason.rule));
-        Ground { rule, group, attribute: mapping.attribute(reason.rule).map(str::to_owned) }
-    }
-
-    /// Some assignments, by the user's id and the role's name, behind a place in that order; and
-    /// the place to go on behind, if there may be more. It may find none and still say where to go
-    /// on.
+    /// Returns some assignments, by the user's id and the role's name, after a place in that order;
+    /// and the place after which to continue, if there may be more. It may find none and still
+    /// return such a place.
     ///
     /// Looks at no more than some thousand candidates of the narrowest index, and works out the
-    /// history of roles of those whom it gives.
+    /// history of roles for the users that it returns.
     pub fn assignments(
         &self,
         filter: &AssignmentFilter<'_>,
@@ -166,21 +127,53 @@ impl Views {
         limit: usize,
     ) -> Option<Assignments> {
         let mapping = self.roles.in_force(cut)?;
-        let directory = resolve(filter.directory, |id| self.directories.find(id))?;
-        let organization = resolve(filter.organization, |id| self.texts.find(id))?;
-        let group = resolve(filter.group, |id| self.groups.find(id))?;
-        let user = resolve(filter.user, |id| self.users.find(id))?;
-        let rank = resolve(filter.role, |role| mapping.rank(role))?;
-        let start = after.map(|(user, _)| user);
-        // The cursor's user may have more roles behind the cursor.
+        let query = AssignmentQuery {
+            directory: resolve(filter.directory, |id| self.directories.find(id))?,
+            organization: resolve(filter.organization, |id| self.texts.find(id))?,
+            group: resolve(filter.group, |id| self.groups.find(id))?,
+            user: resolve(filter.user, |id| self.users.find(id))?,
+            rank: resolve(filter.role, |role| mapping.rank(role))?,
+            after,
+            descending,
+        };
+        let candidates = self.assignment_candidates(mapping, &query, cut);
+        let mut items: Vec<Assignment> = Vec::new();
+        for (looked_at, user) in candidates.enumerate() {
+            if looked_at == CANDIDATES_MAX {
+                return Some((items, Some(self.place_before(user, descending))));
+            }
+            items.append(&mut self.assignments_of(user, mapping, &query, cut));
+            if items.len() >= limit {
+                items.truncate(limit);
+                let next = items.last().map(|last| (last.user.clone(), last.role.clone()));
+                return Some((items, next));
+            }
+        }
+        Some((items, None))
+    }
+
+    /// Returns the place before all roles of a user.
+    fn place_before(&self, user: Sym, descending: bool) -> (String, String) {
+        let role = if descending { LAST_ROLE.repeat(64) } else { String::new() };
+        (self.users.id(user).to_owned(), role)
+    }
+
+    /// Returns users who may have a wanted assignment, in order of id.
+    fn assignment_candidates<'a>(
+        &'a self,
+        mapping: &'a Compiled,
+        query: &AssignmentQuery<'_>,
+        cut: Cut,
+    ) -> impl Iterator<Item = Sym> + use<'a> {
+        let AssignmentQuery { directory, organization, descending, .. } = *query;
+        let start = query.after.map(|(user, _)| user);
+        // The cursor's user may have more roles after the cursor.
         let first = start
             .and_then(|start| self.users.find(start))
-            .filter(|name| user.is_none_or(|user| user == *name));
-        let candidates: Box<dyn Iterator<Item = Sym> + '_> = match (user, group, rank) {
+            .filter(|first| query.user.is_none_or(|user| user == *first));
+        let others: IdWalk<'a> = match (query.user, query.group, query.rank) {
             (Some(user), ..) => {
-                let id = self.users.id(user);
-                let beyond =
-                    start.is_none_or(|start| if descending { id < start } else { id > start });
+                let beyond = is_beyond(self.users.id(user), start, descending);
                 Box::new(beyond.then_some(user).into_iter())
             }
             (None, Some(group), _) => self.members_walk(vec![group], cut, start, descending),
@@ -189,42 +182,92 @@ impl Views {
             }
             (None, None, None) => self.users_walk(directory, organization, cut, start, descending),
         };
-        let mut items: Vec<Assignment> = Vec::new();
-        for (looked_at, name) in first.into_iter().chain(candidates).enumerate() {
-            let id = self.users.id(name);
-            if looked_at == CANDIDATES_MAX {
-                // Before this one, whatever its roles.
-                let role = if descending { LAST_ROLE.repeat(64) } else { String::new() };
-                return Some((items, Some((id.to_owned(), role))));
-            }
-            let Some(version) = self.alive(EntityKind::User, name, cut) else { continue };
-            let fits = directory.is_none_or(|directory| version.directory == directory)
-                && organization.is_none_or(|organization| {
-                    self.organization_of(version.directory, cut) == organization
-                });
-            if !fits {
-                continue;
-            }
-            let wanted = |mapping: &Compiled, reasons: &[RoleGround], role: Rank| {
-                let place = (id, mapping.role(role));
-                rank.is_none_or(|rank| rank == role)
-                    && group.is_none_or(|group| {
-                        reasons.iter().any(|reason| reason.role == role && reason.group == group)
-                    })
-                    && after
-                        .is_none_or(|after| if descending { place < after } else { place > after })
-            };
-            let mut assignments = self.assignments_of(name, version, cut, wanted);
-            if descending {
-                assignments.reverse();
-            }
-            items.append(&mut assignments);
-            if items.len() >= limit {
-                items.truncate(limit);
-                let next = items.last().map(|last| (last.user.clone(), last.role.clone()));
-                return Some((items, next));
-            }
+        first.into_iter().chain(others)
+    }
+
+    /// Returns the wanted assignments of one user at the cut, in the query's order.
+    fn assignments_of(
+        &self,
+        user: Sym,
+        mapping: &Compiled,
+        query: &AssignmentQuery<'_>,
+        cut: Cut,
+    ) -> Vec<Assignment> {
+        let Some(version) = self.alive(EntityKind::User, user, cut) else { return Vec::new() };
+        let fits = query.directory.is_none_or(|directory| version.directory == directory)
+            && query.organization.is_none_or(|organization| {
+                self.organization_of(version.directory, cut) == organization
+            });
+        if !fits {
+            return Vec::new();
         }
-        Some((items, None))
+        let id = self.users.id(user);
+        let mut grounds = self.grounds(mapping, self.roles.attributes(), user, version, cut);
+        let wanted: BTreeSet<Rank> = grounds
+            .iter()
+            .map(|ground| ground.role)
+            .filter(|rank| query.wants(id, mapping.role(*rank), *rank, &grounds))
+            .collect();
+        grounds.retain(|ground| wanted.contains(&ground.role));
+        // The history is expensive: only for those who are shown.
+        if grounds.is_empty() {
+            return Vec::new();
+        }
+        let mut assignments = self.assignments_on(&grounds, user, version, mapping, cut);
+        if query.descending {
+            assignments.reverse();
+        }
+        assignments
+    }
+
+    /// Returns the assignments that a user has on some grounds, in order of role.
+    fn assignments_on(
+        &self,
+        grounds: &RoleGrounds,
+        user: Sym,
+        version: &EntityVersion,
+        mapping: &Compiled,
+        cut: Cut,
+    ) -> Vec<Assignment> {
+        let roles_over_time = self.roles_over_time(user, cut);
+        let ground_since = held_since(&roles_over_time, |key| key);
+        let role_since = held_since(&roles_over_time, |key| key.role);
+        let scope = self.scope(version, cut);
+        let mut assignments: BTreeMap<&str, Assignment> = BTreeMap::new();
+        for ground in grounds {
+            let key = mapping.key(*ground);
+            let Some(since) = ground_since.get(&key).copied() else { continue };
+            let Some(trigger) = self.trigger(user, key, since, cut) else { continue };
+            let role = mapping.role(ground.role);
+            let assignment = assignments.entry(role).or_insert_with(|| Assignment {
+                user: self.users.id(user).to_owned(),
+                directory: scope.directory.to_owned(),
+                organization: scope.organization.to_owned(),
+                role: role.to_owned(),
+                since: role_since.get(&key.role).copied().unwrap_or(since),
+                because: Vec::new(),
+            });
+            assignment.because.push(Because {
+                ground: self.ground(mapping, *ground, cut),
+                since,
+                cause: self.cause_of(trigger),
+            });
+        }
+        for assignment in assignments.values_mut() {
+            assignment.because.sort_by(|a, b| a.ground.cmp(&b.ground));
+        }
+        assignments.into_values().collect()
+    }
+
+    /// Writes out a ground, with the group's name at the cut.
+    pub(crate) fn ground(&self, mapping: &Compiled, ground: RoleGround, cut: Cut) -> Ground {
+        let group = (ground.group != NO_SYM).then(|| {
+            let name = self
+                .alive(EntityKind::Group, ground.group, cut)
+                .map_or("", |version| self.texts.text(version.label));
+            (self.groups.id(ground.group).to_owned(), name.to_owned())
+        });
+        let rule = (ground.rule != DEFAULT).then_some(usize::from(ground.rule));
+        Ground { rule, group, attribute: mapping.attribute(ground.rule).map(str::to_owned) }
     }
 }

@@ -1,17 +1,17 @@
-//! Candidates for lists of users and groups, in order of id.
+//! Walks over the users and groups that a list may show, in order of id.
 
 use crate::ground::order::Cut;
 use crate::ground::roster::Roster;
 use crate::ground::symbols::Sym;
-use crate::ground::walks::{IdWalk, merge, walk, walk_merged};
-use crate::state::compiled::Compiled;
+use crate::ground::walks::{IdWalk, is_beyond, merge, walk, walk_merged};
+use crate::state::compiled::{Compiled, Rank};
 use crate::state::entities::{EntityKind, EntityVersion};
 use crate::state::memberships::Pair;
 use crate::views::Views;
 
 impl Views {
-    /// Users who may be in a directory, in an organization's directories, or in any, in order of
-    /// id.
+    /// Walks over the users who may be in a directory, in an organization's directories, or in any, in
+    /// order of id.
     pub(crate) fn users_walk(
         &self,
         directory: Option<Sym>,
@@ -27,8 +27,8 @@ impl Views {
         walk_merged(&rosters, cut, start, descending, |user| self.users.id(user))
     }
 
-    /// Users who are members of some groups, as far as that does not hang on themselves, in order
-    /// of id. The groups must be alive.
+    /// Walks over the members of some groups, in order of id. The groups must be alive; the members
+    /// are still to be judged.
     pub(crate) fn members_walk(
         &self,
         groups: Vec<Sym>,
@@ -49,13 +49,13 @@ impl Views {
         self.merged(groups.into_iter().filter_map(members).collect(), descending)
     }
 
-    /// Several walks over users in order of id as one, each user once.
+    /// Merges several walks over users into one, with each user once.
     pub(crate) fn merged<'a>(&'a self, walks: Vec<IdWalk<'a>>, descending: bool) -> IdWalk<'a> {
         merge(walks, descending, |user| self.users.id(user))
     }
 
-    /// The rosters in which everything of a directory, or of an organization's directories, is
-    /// listed.
+    /// Returns the rosters in which everything of a directory, or of an organization's directories,
+    /// is listed.
     pub(crate) fn rosters(
         &self,
         kind: EntityKind,
@@ -74,19 +74,20 @@ impl Views {
         }
     }
 
-    /// Symbols of users who may hold a role at the cut, in order of id: members of the groups that
-    /// give it, those who ever had an attribute that gives it, and everybody where it is a default.
+    /// Walks over the users who may hold a role at the cut, in order of id: members of the groups
+    /// that give it, those who ever had an attribute that gives it, and all users if it is a
+    /// default.
     #[allow(clippy::too_many_arguments, reason = "each is one part of the question")]
     pub(crate) fn role_walk<'a>(
         &'a self,
         mapping: &'a Compiled,
-        rank: u16,
+        rank: Rank,
         directory: Option<Sym>,
         organization: Option<Sym>,
         cut: Cut,
         start: Option<&str>,
         descending: bool,
-    ) -> Box<dyn Iterator<Item = Sym> + 'a> {
+    ) -> IdWalk<'a> {
         if mapping.is_default(rank) {
             return self.users_walk(directory, organization, cut, start, descending);
         }
@@ -98,21 +99,19 @@ impl Views {
         };
         let groups: Vec<Sym> = (0..self.groups.len() as Sym).filter(gives).collect();
         let members = self.members_walk(groups, cut, start, descending);
-        let id = |sym: Sym| self.users.id(sym);
-        let beyond = |sym: &Sym| {
-            start.is_none_or(|start| if descending { id(*sym) < start } else { id(*sym) > start })
-        };
+        let id = |user: Sym| self.users.id(user);
         let mut holders: Vec<Sym> = mapping
             .keys_giving(rank)
             .flat_map(|key| self.roles.attributes().holders(key))
-            .filter(beyond)
+            .filter(|user| is_beyond(id(*user), start, descending))
             .collect();
         holders.sort_by(|a, b| if descending { id(*b).cmp(id(*a)) } else { id(*a).cmp(id(*b)) });
         self.merged(vec![members, Box::new(holders.into_iter())], descending)
     }
 
-    /// Shows everybody with access at the cut, in order of id from behind `after` on, looking at no
-    /// more than `limit` candidates. Gives the id to go on behind, if there may be more.
+    /// Calls `each` for every user with access at the cut whose id follows `after`, in order of id,
+    /// looking at no more than `limit` candidates. Returns the id after which to continue, if there
+    /// may be more.
     pub(crate) fn each_with_access(
         &self,
         cut: Cut,
@@ -120,15 +119,15 @@ impl Views {
         limit: usize,
         mut each: impl FnMut(Sym, &EntityVersion),
     ) -> Option<String> {
-        for (looked_at, name) in self.users_walk(None, None, cut, after, false).enumerate() {
+        for (looked_at, user) in self.users_walk(None, None, cut, after, false).enumerate() {
             if let Some(version) = self
-                .alive(EntityKind::User, name, cut)
+                .alive(EntityKind::User, user, cut)
                 .filter(|version| self.has_access(version, cut))
             {
-                each(name, version);
+                each(user, version);
             }
             if looked_at + 1 >= limit {
-                return Some(self.users.id(name).to_owned());
+                return Some(self.users.id(user).to_owned());
             }
         }
         None

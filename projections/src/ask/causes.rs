@@ -1,4 +1,5 @@
-//! Since when, and because of which event: roles over time, one user at a time.
+//! Roles over time, one user at a time: since when each is held, and the events that began and
+//! ended it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,12 +7,12 @@ use crate::ground::order::{Cut, IdBuffer, Millis, Place, Seq, Seq32};
 use crate::ground::symbols::{NO_SYM, Sym};
 use crate::ground::timeline::Placed;
 use crate::state::compiled::{GroundKey, RoleGrounds};
-use crate::state::entities::Entity;
+
 use crate::state::entities::EntityKind;
 use crate::state::memberships::Pair;
 use crate::views::Views;
 
-/// The event that made something so.
+/// The event that brought something about.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cause {
     /// Its id.
@@ -26,25 +27,38 @@ pub struct Cause {
     pub seq: Seq,
 }
 
-/// A time in which somebody had a role without a break.
+/// A time in which a user had a role without a break.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RolePeriod {
-    /// Which role.
+    /// The role.
     pub role: String,
     /// Its first moment.
     pub from: Millis,
     /// The first moment without it; `None` while it lasts.
     pub until: Option<Millis>,
-    /// What began it.
+    /// The event that began it.
     pub start: Cause,
-    /// What ended it.
+    /// The event that ended it.
     pub end: Option<Cause>,
 }
 
-/// What gives a user roles at one moment.
-type RolesAt = (Millis, BTreeSet<GroundKey>);
+/// The grounds of a user's roles from one moment on.
+pub(crate) struct RolesAt {
+    pub(crate) moment: Millis,
+    pub(crate) grounds: BTreeSet<GroundKey>,
+}
 
-/// What can turn a role: an event of the source, a policy, a mapping.
+impl RolesAt {
+    fn has(&self, role: Sym) -> bool {
+        self.grounds.iter().any(|ground| ground.role == role)
+    }
+
+    fn roles(&self) -> BTreeSet<Sym> {
+        self.grounds.iter().map(|ground| ground.role).collect()
+    }
+}
+
+/// The cause of a change: an event of the source, a policy, or a mapping.
 #[derive(Clone, Copy)]
 pub(crate) enum Trigger {
     Event(Place),
@@ -52,42 +66,44 @@ pub(crate) enum Trigger {
     Mapping(Seq),
 }
 
-/// Since when each thing that stands at the end has stood; `of` says what a reason counts as.
-pub(crate) fn runs<K: Copy + Ord>(
+/// Returns, for each thing that holds at the end, the moment since when it holds without a break.
+/// `of` says which thing a ground belongs to.
+pub(crate) fn held_since<K: Copy + Ord>(
     roles_over_time: &[RolesAt],
     of: impl Fn(GroundKey) -> K,
 ) -> BTreeMap<K, Millis> {
-    let mut runs: BTreeMap<K, Millis> = BTreeMap::new();
-    for (moment, keys) in roles_over_time {
-        let now: BTreeSet<K> = keys.iter().map(|key| of(*key)).collect();
-        runs.retain(|thing, _| now.contains(thing));
+    let mut since: BTreeMap<K, Millis> = BTreeMap::new();
+    for RolesAt { moment, grounds } in roles_over_time {
+        let now: BTreeSet<K> = grounds.iter().map(|ground| of(*ground)).collect();
+        since.retain(|thing, _| now.contains(thing));
         for thing in now {
-            runs.entry(thing).or_insert(*moment);
+            since.entry(thing).or_insert(*moment);
         }
     }
-    runs
+    since
 }
 
 impl Views {
-    /// What stands at each moment at which anything about a user's roles may change, up to the cut,
-    /// in order.
+    /// Returns the grounds of a user's roles at each moment at which they may change, up to the
+    /// cut, in order. Moments before the first mapping are left out.
     pub(crate) fn roles_over_time(&self, user: Sym, cut: Cut) -> Vec<RolesAt> {
-        let standing = |moment: Millis| {
-            let then = Cut { as_of: moment, ..cut };
-            let mapping = self.roles.in_force(then)?;
-            let reasons = match self.alive(EntityKind::User, user, then) {
-                Some(version) => {
-                    self.reasons(mapping, self.roles.attributes(), user, version, then)
-                }
-                None => RoleGrounds::new(),
-            };
-            Some((moment, reasons.iter().map(|reason| mapping.key(*reason)).collect()))
-        };
-        self.moments_since(user, Millis::MIN, cut).into_iter().filter_map(standing).collect()
+        let moments = self.moments_since(user, Millis::MIN, cut).into_iter();
+        moments.filter_map(|moment| self.roles_at(user, moment, cut)).collect()
     }
 
-    /// Those of the moments that a user's access and roles hang on, known and up to the cut, that
-    /// are not before `from`.
+    fn roles_at(&self, user: Sym, moment: Millis, cut: Cut) -> Option<RolesAt> {
+        let then = Cut { as_of: moment, ..cut };
+        let mapping = self.roles.in_force(then)?;
+        let grounds = match self.alive(EntityKind::User, user, then) {
+            Some(version) => self.grounds(mapping, self.roles.attributes(), user, version, then),
+            None => RoleGrounds::new(),
+        };
+        let grounds = grounds.iter().map(|ground| mapping.key(*ground)).collect();
+        Some(RolesAt { moment, grounds })
+    }
+
+    /// Returns the moments that a user's access and roles depend on, known and up to the cut, from
+    /// `from` on.
     pub(crate) fn moments_since(&self, user: Sym, from: Millis, cut: Cut) -> BTreeSet<Millis> {
         let mut moments = BTreeSet::new();
         let mut add = |place: Place| {
@@ -100,56 +116,41 @@ impl Views {
             pair.grants().since(from).map(Placed::place).for_each(&mut add);
             self.places_since(EntityKind::Group, pair.group, from).for_each(&mut add);
         }
-        for directory in self.directories_concerning(user) {
-            let directory = self.directories.get(directory);
-            directory
-                .into_iter()
-                .flat_map(|directory| directory.events().since(from))
-                .map(Placed::place)
-                .for_each(&mut add);
-            directory
-                .and_then(|directory| directory.first_named_with(cut))
-                .into_iter()
-                .for_each(&mut add);
+        for sym in self.directories_concerning(user) {
+            let Some(directory) = self.directories.get(sym) else { continue };
+            directory.events().since(from).map(Placed::place).for_each(&mut add);
+            directory.first_named_with(cut).into_iter().for_each(&mut add);
         }
         moments.extend(self.settings(cut).filter(|effective_from| *effective_from >= from));
         moments
     }
 
-    /// The last of those moments. Costs a look-up for each group that the user was ever in.
+    /// Returns the last of those moments. Costs a look-up for each group that the user was ever in.
     pub(crate) fn last_moment(&self, user: Sym, cut: Cut) -> Millis {
-        let of_entity = |kind: EntityKind, sym: Sym| {
-            let entity = self.entity(kind, sym);
-            let latest = |entity: &Entity| {
-                [entity.explicit().latest(cut), entity.stand_ins().latest(cut)]
-                    .map(|version| version.map(|version| version.place))
-            };
-            entity.map(latest).into_iter().flatten().flatten()
-        };
         let pairs = self.pairs_of(user).flat_map(|pair| {
-            pair.grants()
-                .latest(cut)
-                .map(|grant| grant.place())
-                .into_iter()
-                .chain(of_entity(EntityKind::Group, pair.group))
+            let grant = pair.grants().latest(cut).map(Placed::place);
+            grant.into_iter().chain(self.latest_places(EntityKind::Group, pair.group, cut))
         });
-        let directories = self
-            .directories_concerning(user)
-            .into_iter()
-            .filter_map(|directory| self.directories.get(directory));
-        let directories = directories.flat_map(|directory| {
-            directory
-                .events()
-                .latest(cut)
-                .map(|version| version.place)
-                .into_iter()
-                .chain(directory.first_named_with(cut))
+        let directories = self.directories_concerning(user).into_iter().flat_map(|sym| {
+            let directory = self.directories.get(sym);
+            let event = directory.and_then(|directory| directory.events().latest(cut));
+            let named = directory.and_then(|directory| directory.first_named_with(cut));
+            event.map(Placed::place).into_iter().chain(named)
         });
-        let places = of_entity(EntityKind::User, user).chain(pairs).chain(directories);
+        let own = self.latest_places(EntityKind::User, user, cut);
+        let places = own.chain(pairs).chain(directories);
         places.map(|place| place.occurred_at).chain(self.settings(cut)).max().unwrap_or(Millis::MIN)
     }
 
-    /// From when on each policy and mapping counts, as far as known and up to the cut.
+    /// Returns the places of an entity's latest explicit version and its latest stand-in.
+    fn latest_places(&self, kind: EntityKind, sym: Sym, cut: Cut) -> impl Iterator<Item = Place> {
+        let entity = self.entity(kind, sym);
+        let latest =
+            entity.map(|entity| [entity.explicit().latest(cut), entity.stand_ins().latest(cut)]);
+        latest.into_iter().flatten().flatten().map(|version| version.place)
+    }
+
+    /// Returns the moments at which known policies and mappings take effect, up to the cut.
     fn settings(&self, cut: Cut) -> impl Iterator<Item = Millis> {
         let policies = self.policies.iter().map(|policy| (policy.seq, policy.effective_from));
         let mappings = self.roles.iter().map(|mapping| (mapping.seq, mapping.effective_from));
@@ -159,8 +160,8 @@ impl Views {
             .map(|(_, from)| from)
     }
 
-    /// The directories in which a user, or a group that it was ever in, ever was, and those of the
-    /// events about its memberships.
+    /// Returns the directories in which a user, or a group that it was ever in, ever was, and those
+    /// of the events about its memberships.
     fn directories_concerning(&self, user: Sym) -> BTreeSet<Sym> {
         let mut directories = self.directories_of_entity(EntityKind::User, user);
         for pair in self.pairs_of(user) {
@@ -198,7 +199,7 @@ impl Views {
         })
     }
 
-    /// The directories in which an entity ever was.
+    /// Returns the directories in which an entity ever was.
     pub(crate) fn directories_of_entity(&self, kind: EntityKind, sym: Sym) -> BTreeSet<Sym> {
         self.entity(kind, sym)
             .into_iter()
@@ -206,9 +207,9 @@ impl Views {
             .collect()
     }
 
-    /// The last, in order, of what concerns a reason at a moment: events, then the policy, then the
-    /// mapping.
-    pub(crate) fn cause(
+    /// Returns the trigger of a ground's beginning or end at a moment: the mapping or the policy
+    /// that takes effect then, else the last event that concerns the ground.
+    pub(crate) fn trigger(
         &self,
         user: Sym,
         key: GroundKey,
@@ -216,46 +217,60 @@ impl Views {
         cut: Cut,
     ) -> Option<Trigger> {
         let then = Cut { as_of: moment, ..cut };
-        if let Some(mapping) =
-            self.roles.in_force(then).filter(|mapping| mapping.effective_from == moment)
+        if let Some(mapping) = self.roles.in_force(then)
+            && mapping.effective_from == moment
         {
             return Some(Trigger::Mapping(mapping.seq));
         }
-        if let Some(policy) = self.policy(then).filter(|policy| policy.effective_from == moment) {
+        if let Some(policy) = self.policies.in_force(then)
+            && policy.effective_from == moment
+        {
             return Some(Trigger::Policy(policy.seq));
         }
-        let was_in = |pair: &&Pair| {
-            pair.grants().iter().any(|grant| grant.added() && then.sees(grant.place()))
-        };
-        let last = |every_group: bool| {
-            let mut places: Vec<Place> =
-                self.concerning_entity(EntityKind::User, user, then).collect();
-            places.extend(
-                self.first_with_organization(
-                    self.directory_then(EntityKind::User, user, then),
-                    then,
-                ),
-            );
-            for pair in self
-                .pairs_of(user)
-                .filter(|pair| key.group == pair.group || every_group && was_in(pair))
-            {
-                places.extend(pair.grants().at(moment).map(|grant| grant.place()));
-                places.extend(self.concerning_entity(EntityKind::Group, pair.group, then));
-                if let Some(grant) = pair.grants().latest(then) {
-                    places.extend(self.directory_events_at(grant.directory(), moment));
-                }
-            }
-            let now =
-                places.into_iter().filter(|place| place.occurred_at == moment && then.sees(*place));
-            now.max_by(|a, b| self.ids.compare(*a, *b)).map(Trigger::Event)
-        };
-        // Of the highest role alone, what begins and ends it may come through another group.
-        last(key.meaning == NO_SYM).or_else(|| last(true))
+        // If only the highest role is held, its beginning or end may come through another group.
+        self.last_event_of(user, key, then, key.meaning == NO_SYM)
+            .or_else(|| self.last_event_of(user, key, then, true))
+            .map(Trigger::Event)
     }
 
-    /// An entity's versions and the events of its directory, of the cut's own moment.
-    fn concerning_entity(
+    /// Returns the last event of the cut's own moment that concerns the user, or the ground's
+    /// group; with `every_group` also any group that the user was ever added to.
+    fn last_event_of(
+        &self,
+        user: Sym,
+        key: GroundKey,
+        then: Cut,
+        every_group: bool,
+    ) -> Option<Place> {
+        let moment = then.as_of;
+        let was_in = |pair: &Pair| {
+            pair.grants().iter().any(|grant| grant.added() && then.sees(grant.place()))
+        };
+        let mut places: Vec<Place> = self.places_concerning(EntityKind::User, user, then).collect();
+        let directory = self.directory_then(EntityKind::User, user, then);
+        places.extend(self.first_with_organization(directory, then));
+        for pair in self.pairs_of(user) {
+            if key.group != pair.group && !(every_group && was_in(pair)) {
+                continue;
+            }
+            places.extend(pair.grants().at(moment).map(Placed::place));
+            places.extend(self.places_concerning(EntityKind::Group, pair.group, then));
+            if let Some(grant) = pair.grants().latest(then) {
+                places.extend(self.directory_events_at(grant.directory(), moment));
+            }
+        }
+        places.retain(|place| place.occurred_at == moment && then.sees(*place));
+        self.last_of(places)
+    }
+
+    /// Returns the last of some places in the order of events.
+    pub(crate) fn last_of(&self, places: impl IntoIterator<Item = Place>) -> Option<Place> {
+        places.into_iter().max_by(|a, b| self.ids.compare(*a, *b))
+    }
+
+    /// Returns the places, at the cut's own moment, of an entity's versions and of its directory's
+    /// events.
+    fn places_concerning(
         &self,
         kind: EntityKind,
         sym: Sym,
@@ -279,7 +294,7 @@ impl Views {
             .flat_map(move |directory| directory.events().at(moment).map(|version| version.place))
     }
 
-    /// The first event that names a directory with an organization, unless it is its own.
+    /// Returns the first event that names a directory with an organization, unless it is its own.
     fn first_with_organization(&self, directory: Sym, then: Cut) -> Option<Place> {
         let directory = self.directories.get(directory)?;
         let named = directory.named_with().at(then)?.place;
@@ -290,15 +305,15 @@ impl Views {
         own.is_none_or(|own| self.ids.is_later(own.place, named)).then_some(named)
     }
 
-    pub(crate) fn cause_of(&self, turn: Trigger) -> Cause {
-        let seq = match turn {
+    pub(crate) fn cause_of(&self, trigger: Trigger) -> Cause {
+        let seq = match trigger {
             Trigger::Mapping(seq) | Trigger::Policy(seq) => seq,
             Trigger::Event(place) => Seq::from(place.seq),
         };
         self.cause_of_record(seq)
     }
 
-    /// A record's event.
+    /// Returns a record's event.
     pub(crate) fn cause_of_record(&self, seq: Seq) -> Cause {
         let (event, occurred_at) = match self.events.get(seq) {
             Some((line, occurred_at)) => {
@@ -317,15 +332,12 @@ impl Views {
         }
     }
 
-    /// Of several turns at one moment the last.
-    pub(crate) fn last_trigger(&self, turns: impl Iterator<Item = Trigger>) -> Option<Trigger> {
-        turns.reduce(|a, b| match (&a, &b) {
-            (Trigger::Event(x), Trigger::Event(y)) => {
-                if self.ids.is_later(*y, *x) {
-                    b
-                } else {
-                    a
-                }
+    /// Returns the last of several triggers of one moment: mappings come after policies, and both
+    /// after events.
+    pub(crate) fn last_trigger(&self, triggers: impl Iterator<Item = Trigger>) -> Option<Trigger> {
+        triggers.reduce(|a, b| match (&a, &b) {
+            (Trigger::Event(first), Trigger::Event(second)) => {
+                if self.ids.is_later(*second, *first) { b } else { a }
             }
             (Trigger::Mapping(_), _) => a,
             (_, Trigger::Mapping(_)) => b,
@@ -334,51 +346,53 @@ impl Views {
         })
     }
 
-    /// Every time in which a user had a role, up to the cut, in order of beginning and role. `None`
-    /// for a user never heard of by then.
+    /// Returns every time in which a user had a role, up to the cut, in order of beginning and
+    /// role. `None` for a user that no known event names.
     ///
     /// Costs an evaluation of the user's roles for each moment at which anything about them may
     /// have changed.
     pub fn role_periods(&self, user: &str, cut: Cut) -> Option<Vec<RolePeriod>> {
-        let name = self.heard_of(EntityKind::User, user, cut)?;
-        let roles_over_time = self.roles_over_time(name, cut);
+        let user = self.find_known(EntityKind::User, user, cut)?;
         let mut periods: Vec<RolePeriod> = Vec::new();
         let mut open: BTreeMap<Sym, usize> = BTreeMap::new();
-        let nothing = BTreeSet::new();
-        let mut before = &nothing;
-        for (moment, keys) in &roles_over_time {
-            let has =
-                |keys: &BTreeSet<GroundKey>, role: Sym| keys.iter().any(|key| key.role == role);
-            let cause = |keys: &BTreeSet<GroundKey>, role: Sym| {
-                let turns = keys
-                    .iter()
-                    .filter(|key| key.role == role)
-                    .filter_map(|key| self.cause(name, *key, *moment, cut));
-                self.last_trigger(turns).map(|turn| self.cause_of(turn))
-            };
-            let ended: Vec<Sym> = open.keys().copied().filter(|role| !has(keys, *role)).collect();
+        let mut before = RolesAt { moment: Millis::MIN, grounds: BTreeSet::new() };
+        for now in self.roles_over_time(user, cut) {
+            let moment = now.moment;
+            let ended: Vec<Sym> = open.keys().copied().filter(|role| !now.has(*role)).collect();
             for role in ended {
                 if let Some(period) = open.remove(&role).and_then(|at| periods.get_mut(at)) {
-                    period.until = Some(*moment);
-                    period.end = cause(before, role);
+                    period.until = Some(moment);
+                    period.end = self.cause_of_role(user, role, &before, moment, cut);
                 }
             }
-            let begun: BTreeSet<Sym> =
-                keys.iter().map(|key| key.role).filter(|role| !open.contains_key(role)).collect();
-            for role in begun {
-                let Some(start) = cause(keys, role) else { continue };
+            for role in now.roles() {
+                if open.contains_key(&role) {
+                    continue;
+                }
+                let Some(start) = self.cause_of_role(user, role, &now, moment, cut) else {
+                    continue;
+                };
                 open.insert(role, periods.len());
-                periods.push(RolePeriod {
-                    role: self.roles.word(role).to_owned(),
-                    from: *moment,
-                    until: None,
-                    start,
-                    end: None,
-                });
+                let role = self.roles.word(role).to_owned();
+                periods.push(RolePeriod { role, from: moment, until: None, start, end: None });
             }
-            before = keys;
+            before = now;
         }
         periods.sort_by(|a, b| (a.from, &a.role).cmp(&(b.from, &b.role)));
         Some(periods)
+    }
+
+    /// Returns the event that began or ended a role at a moment, held on the grounds of `roles`.
+    fn cause_of_role(
+        &self,
+        user: Sym,
+        role: Sym,
+        roles: &RolesAt,
+        moment: Millis,
+        cut: Cut,
+    ) -> Option<Cause> {
+        let grounds = roles.grounds.iter().filter(|ground| ground.role == role);
+        let triggers = grounds.filter_map(|ground| self.trigger(user, *ground, moment, cut));
+        self.last_trigger(triggers).map(|trigger| self.cause_of(trigger))
     }
 }

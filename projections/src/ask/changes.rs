@@ -206,7 +206,7 @@ impl Views {
         users.into_iter().collect()
     }
 
-    /// Whether the snapshot of a group in a membership event stands in for a version of it, and
+    /// Tells if the snapshot of a group in a membership event stands in for a version of it, and
     /// makes a difference to its other members.
     fn stands_in_anew(&self, group: Sym, touched: &Touched) -> bool {
         let Some(entity) = self.groups.get(group) else { return false };
@@ -229,8 +229,8 @@ impl Views {
         numbers.filter_map(|number| self.memberships.get(number)).map(|pair| pair.user)
     }
 
-    /// Users who were ever in a directory, or in a group of it, or added to a group by an event of
-    /// it.
+    /// Returns users who were ever in a directory, or in a group of it, or added to a group by an
+    /// event of it.
     fn ever_concerned_by(&self, directory: Sym) -> BTreeSet<Sym> {
         let listed = |kind| {
             self.entities(kind).roster(directory).into_iter().flat_map(|roster| roster.items())
@@ -324,8 +324,8 @@ impl Views {
         states
     }
 
-    /// The first of some moments at which a user's access or roles are others by one cut than by
-    /// the other.
+    /// Returns the first of some moments at which a user's access or roles are others by one cut
+    /// than by the other.
     fn first_difference(
         &self,
         user: Sym,
@@ -337,8 +337,8 @@ impl Views {
         moments.iter().copied().find(|moment| at(*moment, with) != at(*moment, without))
     }
 
-    /// The directory of a user's latest version that has one, and the organization that this
-    /// version shows.
+    /// Returns the directory of a user's latest version that has one, and the organization that
+    /// this version shows.
     fn place_of(&self, user: Sym, cut: Cut) -> (String, String) {
         let version = self.placed_version(EntityKind::User, user, cut);
         let organization = version.map_or(NO_SYM, |version| self.shown_organization(version, cut));

@@ -58,8 +58,8 @@ pub struct DeprovisioningFilter<'a> {
 }
 
 impl Views {
-    /// Some deprovisionings, by moment and user, behind a place in that order; and the place to go
-    /// on behind, if there may be more. It may find none and still say where to go on.
+    /// Returns some deprovisionings, by moment and user, behind a place in that order; and the
+    /// place to go on behind, if there may be more. It may find none and still say where to go on.
     ///
     /// Looks at no more than some thousand candidates: what may have ended access between the two
     /// bounds, or of the users named the whole history.
@@ -145,7 +145,7 @@ impl Views {
         Some((found, None))
     }
 
-    /// Users whose access may end at a moment, in order of id.
+    /// Returns users whose access may end at a moment, in order of id.
     fn ending_walk<'a>(
         &'a self,
         moment: Millis,

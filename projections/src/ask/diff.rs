@@ -79,9 +79,9 @@ struct Walker<'v> {
 }
 
 impl Views {
-    /// Differences between two cuts, by subject and ids, behind a place in that order. With a
-    /// directory only of users and groups that are in it, at each cut for itself. It may find none
-    /// and still say where to go on.
+    /// Returns differences between two cuts, by subject and ids, behind a place in that order. With
+    /// a directory only of users and groups that are in it, at each cut for itself. It may find
+    /// none and still say where to go on.
     ///
     /// Gives at most `limit`, and judges no more than about a thousand candidates, or one user's
     /// memberships.
@@ -138,7 +138,7 @@ impl<'v> Walker<'v> {
         merge(walks.into(), false, move |name| views.entities(kind).id(name))
     }
 
-    /// The versions of a user or group at the two cuts, where it is there.
+    /// Returns the versions of a user or group at the two cuts, where it is there.
     fn there(&self, kind: EntityKind, sym: Sym) -> [Option<&'v EntityVersion>; 2] {
         let within = |version: &&EntityVersion| {
             self.directory.is_none_or(|directory| version.directory == directory)
@@ -146,7 +146,7 @@ impl<'v> Walker<'v> {
         self.cuts.map(|cut| self.views.alive(kind, sym, cut).filter(within))
     }
 
-    /// Whether this is enough for one go.
+    /// Tells if this is enough for one go.
     fn is_full(&self) -> bool {
         self.found.len() >= self.limit || self.judged >= CANDIDATES_MAX
     }
@@ -155,7 +155,7 @@ impl<'v> Walker<'v> {
         self.found.push(Difference { place: place(subject, id, of), differs });
     }
 
-    /// Users or groups that differ; and where to go on.
+    /// Returns users or groups that differ; and where to go on.
     fn entities(
         &mut self,
         kind: EntityKind,
@@ -225,7 +225,8 @@ impl<'v> Walker<'v> {
         None
     }
 
-    /// The groups that a user, alive at the cut, is a member of; or the roles that it holds.
+    /// Returns the groups that a user, alive at the cut, is a member of; or the roles that it
+    /// holds.
     fn held(&self, subject: Subject, user: Sym, cut: Cut) -> BTreeSet<String> {
         match subject {
             Subject::Role => self.views.roles_held(user, cut).into_iter().collect(),

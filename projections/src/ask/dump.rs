@@ -43,7 +43,7 @@ impl View {
         View::Mappings,
     ];
 
-    /// The view's name.
+    /// Returns the view's name.
     pub fn name(self) -> &'static str {
         match self {
             View::Directories => "directories",
@@ -58,7 +58,7 @@ impl View {
     }
 }
 
-/// Whether anything of an item was known, and so written.
+/// True if anything of an item was known, and so written.
 type Shown = Result<bool, fmt::Error>;
 
 impl Views {

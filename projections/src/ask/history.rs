@@ -12,7 +12,7 @@ use crate::views::Views;
 pub struct EventPlace {
     /// When it happened at the source.
     pub occurred_at: Millis,
-    /// Whether it ends something.
+    /// True if it ends something.
     pub closing: bool,
     /// The source's `data.updated_at`, if it has one.
     pub updated_at: Option<Millis>,
@@ -49,7 +49,7 @@ pub struct VersionRow {
     pub version: VersionRef,
     /// The one before it in the history; `None` for the first.
     pub previous: Option<VersionRef>,
-    /// Whether a version that stands later in the history was recorded earlier.
+    /// True if a version that stands later in the history was recorded earlier.
     pub late: bool,
     /// Its place in the history.
     pub place: EventPlace,
@@ -61,8 +61,8 @@ pub struct VersionRow {
 pub type Versions = (Vec<VersionRow>, bool);
 
 impl Views {
-    /// Versions of a user behind a place in their order, or before it if `descending`, at most
-    /// `limit`, and whether there are more. Empty for a user never heard of: see
+    /// Returns versions of a user behind a place in their order, or before it if `descending`, at
+    /// most `limit`, and whether there are more. Empty for a user never heard of: see
     /// [`Views::user_seen_at`].
     ///
     /// Looks at every version of the user, and writes out those that it gives.
@@ -77,7 +77,7 @@ impl Views {
         self.history(EntityKind::User, id, cut, start, descending, limit)
     }
 
-    /// The same of a group.
+    /// Returns the same of a group.
     pub fn group_history(
         &self,
         id: &str,
@@ -138,8 +138,8 @@ impl Views {
         (rows, more)
     }
 
-    /// Every version that the cut sees, in order: those of its own events, and before the first of
-    /// them the snapshots that stand in.
+    /// Returns every version that the cut sees, in order: those of its own events, and before the
+    /// first of them the snapshots that stand in.
     fn versions(&self, kind: EntityKind, id: &str, cut: Cut) -> Vec<&EntityVersion> {
         let Some(entity) = self.find(kind, id).and_then(|name| self.entity(kind, name)) else {
             return Vec::new();

@@ -1,4 +1,4 @@
-//! Single facts about one directory, user, group, policy or the list of events.
+//! Single look-ups: facts about one directory, user or group, the policy, the list of events.
 
 use crate::ground::order::{Cut, Millis, Seq};
 use crate::ground::page::{Page, resolve};
@@ -10,29 +10,29 @@ use crate::state::policies::Policy;
 use crate::views::Views;
 
 impl Views {
-    /// A directory's organization; empty while unknown.
+    /// Returns a directory's organization; empty while unknown.
     pub fn organization(&self, directory: &str, cut: Cut) -> &str {
         self.directories
             .find(directory)
-            .map_or("", |name| self.texts.text(self.organization_of(name, cut)))
+            .map_or("", |sym| self.texts.text(self.organization_of(sym, cut)))
     }
 
-    /// The policy in force; `None` before the first.
+    /// Returns the policy in force; `None` before the first.
     pub fn policy(&self, cut: Cut) -> Option<Policy> {
         self.policies.in_force(cut).copied()
     }
 
-    /// The policy that a record set.
+    /// Returns the policy that a record set.
     pub fn policy_set_by(&self, seq: Seq) -> Option<Policy> {
         self.policies.set_by(seq).copied()
     }
 
-    /// Whether anything known ever named a directory.
+    /// Tells if any event ever named a directory.
     pub fn knows_directory(&self, id: &str) -> bool {
         self.directories.find(id).is_some()
     }
 
-    /// When the latest of a directory's own events occurred.
+    /// Returns the time of the latest of a directory's own events.
     pub fn directory_said_at(&self, id: &str) -> Option<Millis> {
         self.directories
             .get(self.directories.find(id)?)?
@@ -41,9 +41,9 @@ impl Views {
             .map(|version| version.place.occurred_at)
     }
 
-    /// A page of events, in ascending order of seq.
+    /// Returns a page of events, in ascending order of seq.
     ///
-    /// Costs the page, plus the events of the rarest index that the filter refuses in vain.
+    /// Costs the page, plus the events of the rarest index that the filter refuses.
     pub fn events(
         &self,
         filter: &EventFilter<'_>,
@@ -57,34 +57,34 @@ impl Views {
         }
     }
 
-    /// What came in for a directory; `None` if nothing did.
+    /// Returns the counts of a directory's incoming events; `None` if none came.
     pub fn intake(&self, directory: &str) -> Option<Intake> {
         self.events.intake(self.directories.find(directory)?).copied()
     }
 
-    /// The smallest `occurred_at` of what names a directory.
+    /// Returns the smallest `occurred_at` of the events that name a directory.
     pub fn directory_named_at(&self, id: &str, cut: Cut) -> Option<Millis> {
         Some(self.directories.get(self.directories.find(id)?)?.named().at(cut)?.occurred_at)
     }
 
-    /// The smallest `occurred_at` of what speaks of a user.
+    /// Returns the smallest `occurred_at` of the events that name a user.
     pub fn user_seen_at(&self, id: &str, cut: Cut) -> Option<Millis> {
         self.seen_at(EntityKind::User, id, cut)
     }
 
-    /// The smallest `occurred_at` of what speaks of a group.
+    /// Returns the smallest `occurred_at` of the events that name a group.
     pub fn group_seen_at(&self, id: &str, cut: Cut) -> Option<Millis> {
         self.seen_at(EntityKind::Group, id, cut)
     }
 
-    /// The directory that the latest event with one gave a user; empty where none did.
+    /// Returns the directory of a user's latest version that has one; empty if none has.
     pub fn user_directory(&self, id: &str, cut: Cut) -> &str {
-        self.directory_given(EntityKind::User, id, cut)
+        self.directory_of_last(EntityKind::User, id, cut)
     }
 
-    /// The directory that the latest event with one gave a group; empty where none did.
+    /// Returns the directory of a group's latest version that has one; empty if none has.
     pub fn group_directory(&self, id: &str, cut: Cut) -> &str {
-        self.directory_given(EntityKind::Group, id, cut)
+        self.directory_of_last(EntityKind::Group, id, cut)
     }
 
     fn seen_at(&self, kind: EntityKind, id: &str, cut: Cut) -> Option<Millis> {
@@ -92,15 +92,15 @@ impl Views {
         Some(entities.get(entities.find(id)?)?.seen().at(cut)?.occurred_at)
     }
 
-    fn directory_given(&self, kind: EntityKind, id: &str, cut: Cut) -> &str {
-        let found = self.entities(kind).find(id);
-        found.map_or("", |name| self.directories.id(self.last_directory(kind, name, cut)))
+    fn directory_of_last(&self, kind: EntityKind, id: &str, cut: Cut) -> &str {
+        let sym = self.find(kind, id);
+        sym.map_or("", |sym| self.directories.id(self.last_directory(kind, sym, cut)))
     }
 
-    /// The number of a user or group of which anything known speaks, whenever it happened.
-    pub(crate) fn heard_of(&self, kind: EntityKind, id: &str, cut: Cut) -> Option<Sym> {
-        let name = self.entities(kind).find(id)?;
-        self.entities(kind).get(name)?.seen().at(Cut { as_of: Millis::MAX, ..cut })?;
-        Some(name)
+    /// Returns the symbol of a user or group that any known event names, whenever it happened.
+    pub(crate) fn find_known(&self, kind: EntityKind, id: &str, cut: Cut) -> Option<Sym> {
+        let sym = self.find(kind, id)?;
+        self.entity(kind, sym)?.seen().at(Cut { as_of: Millis::MAX, ..cut })?;
+        Some(sym)
     }
 }

@@ -23,22 +23,22 @@ pub struct MappingSet {
 }
 
 impl Views {
-    /// The mapping in force; `None` before the first.
+    /// Returns the mapping in force; `None` before the first.
     pub fn mapping(&self, cut: Cut) -> Option<MappingSet> {
         self.roles.in_force(cut).map(mapping_set)
     }
 
-    /// The version of the mapping in force; 0 before the first.
+    /// Returns the version of the mapping in force; 0 before the first.
     pub fn mapping_version(&self, cut: Cut) -> usize {
         self.roles.in_force(cut).map_or(0, |mapping| mapping.version)
     }
 
-    /// The mapping of a version, counted from 1.
+    /// Returns the mapping of a version, counted from 1.
     pub fn mapping_of_version(&self, version: usize) -> Option<MappingSet> {
         self.roles.iter().nth(version.checked_sub(1)?).map(mapping_set)
     }
 
-    /// The mapping that a record set.
+    /// Returns the mapping that a record set.
     pub fn mapping_set_by(&self, seq: Seq) -> Option<MappingSet> {
         self.roles.iter().rev().find(|mapping| mapping.seq == seq).map(mapping_set)
     }
@@ -48,7 +48,8 @@ impl Views {
         self.roles.iter().len()
     }
 
-    /// The snapshots that rules about attributes look at, of everybody with access at the cut.
+    /// Returns the snapshots that rules about attributes look at, of everybody with access at the
+    /// cut.
     pub fn snapshots(&self, cut: Cut) -> Vec<(Seq, Part, u32)> {
         let mut snapshots = Vec::new();
         self.each_with_access(cut, None, usize::MAX, |name, version| {
@@ -57,7 +58,7 @@ impl Views {
         snapshots
     }
 
-    /// Every snapshot of every user, after record `after`, in order of seq.
+    /// Returns every snapshot of every user, after record `after`, in order of seq.
     pub fn all_snapshots(&self, after: Seq) -> Vec<(Seq, Part, u32)> {
         let mut snapshots = Vec::new();
         for (name, entity) in self.users.iter() {

@@ -65,7 +65,7 @@ impl Views {
         }
     }
 
-    /// The moments, known and up to the cut, of all that a membership hangs on.
+    /// Returns the moments, known and up to the cut, of all that a membership hangs on.
     fn membership_moments(&self, pair: &Pair, cut: Cut) -> BTreeSet<Millis> {
         let mut directories = self.directories_of_entity(EntityKind::User, pair.user);
         directories.extend(self.directories_of_entity(EntityKind::Group, pair.group));
@@ -129,7 +129,7 @@ impl Views {
         }
     }
 
-    /// The last of the events of what turned at a moment, policies after all.
+    /// Returns the last of the events of what turned at a moment, policies after all.
     fn membership_trigger(
         &self,
         pair: &Pair,
@@ -152,8 +152,8 @@ impl Views {
         self.last_trigger(turns.into_iter())
     }
 
-    /// The events of a moment that give a membership or take it, as far as the pair's own word
-    /// decides.
+    /// Returns the events of a moment that give a membership or take it, as far as the pair's own
+    /// word decides.
     fn grant_triggers(&self, pair: &Pair, begins: bool, then: Cut) -> Vec<Trigger> {
         let of_now = |place: &Place| place.occurred_at == then.as_of;
         let said = pair.grants().latest(then).map(|grant| grant.place()).filter(of_now);
@@ -179,8 +179,8 @@ impl Views {
         [removed, user, group, deletion].into_iter().flatten().map(Trigger::Event).collect()
     }
 
-    /// The events of a moment that bring a user or group to life or end it, and the policy that
-    /// does.
+    /// Returns the events of a moment that bring a user or group to life or end it, and the policy
+    /// that does.
     fn entity_triggers(
         &self,
         kind: EntityKind,
@@ -219,8 +219,8 @@ impl Views {
             .collect()
     }
 
-    /// Every time in which a user was in a group, up to the cut, in order of beginning and of the
-    /// group's id. `None` for a user never heard of by then.
+    /// Returns every time in which a user was in a group, up to the cut, in order of beginning and
+    /// of the group's id. `None` for a user that no known event names.
     ///
     /// Costs a look-up for each event that each of the memberships hangs on.
     pub fn membership_periods_of_user(
@@ -228,15 +228,15 @@ impl Views {
         user: &str,
         cut: Cut,
     ) -> Option<Vec<MembershipPeriod>> {
-        let name = self.heard_of(EntityKind::User, user, cut)?;
+        let name = self.find_known(EntityKind::User, user, cut)?;
         let mut periods: Vec<MembershipPeriod> =
             self.pairs_of(name).flat_map(|pair| self.periods_of_pair(pair, cut)).collect();
         periods.sort_by(|a, b| (a.from, &a.group).cmp(&(b.from, &b.group)));
         Some(periods)
     }
 
-    /// Some times in which somebody was in a group, up to the cut, by the member's id and the
-    /// beginning, behind a place in that order; and the place to go on behind, if there may be
+    /// Returns some times in which somebody was in a group, up to the cut, by the member's id and
+    /// the beginning, behind a place in that order; and the place to go on behind, if there may be
     /// more. It may find none and still say where to go on. `None` for a group never heard of by
     /// then.
     ///
@@ -250,7 +250,7 @@ impl Views {
         descending: bool,
         limit: usize,
     ) -> Option<MembershipPeriods> {
-        let name = self.heard_of(EntityKind::Group, group, cut)?;
+        let name = self.find_known(EntityKind::Group, group, cut)?;
         let ids = |number: u32| self.memberships.user_id(self.users.ids(), number);
         // Whoever was ever in the group, whatever the cut.
         let members: Vec<u32> =

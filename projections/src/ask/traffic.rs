@@ -57,12 +57,12 @@ pub struct Counted {
 }
 
 impl Traffic {
-    /// Every record so far; those of events in the list of events and all others.
+    /// Returns every record so far; those of events in the list of events and all others.
     pub fn totals(&self) -> Counts {
         self.totals
     }
 
-    /// The delays in the last hour (1) or day (2); `None` where nothing came.
+    /// Returns the delays in the last hour (1) or day (2); `None` where nothing came.
     pub fn delays(&self, window: usize) -> Option<Delays> {
         let reach = WINDOWS_MS.get(window.min(DELAYS_WINDOW))?;
         let mut delays: Vec<Millis> = self
@@ -202,8 +202,8 @@ mod tests {
 
     const NOW: Millis = 1_800_000_000_000;
 
-    /// A record of a user in directory `d`, or an unusable one, so many milliseconds ago, that
-    /// happened so much earlier.
+    /// Returns a record of a user in directory `d`, or an unusable one, so many milliseconds ago,
+    /// that happened so much earlier.
     fn record(views: &mut Views, kind: Option<(&str, &str, bool)>, age: Millis, delay: Millis) {
         let seq = views.head() + 1;
         let recorded_at = NOW - age;

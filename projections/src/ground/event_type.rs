@@ -5,8 +5,8 @@ macro_rules! event_types {
     ($($(#[$doc:meta])* $variant:ident = $name:literal, $subject:ident;)+) => {
         /// The type of an event that Rollcall understands.
         ///
-        /// Code that treats types differently matches on this enum without a wildcard arm, so that a
-        /// new type does not compile until each such place has an answer for it.
+        /// Code that treats types differently matches on this enum without a wildcard arm, so that
+        /// a new type does not compile until each such place has an answer for it.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         pub enum EventType {
             $($(#[$doc])* $variant,)+

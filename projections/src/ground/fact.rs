@@ -19,13 +19,13 @@ pub struct Entry<'a> {
     pub event_id: &'a str,
     /// The event's type; empty where the body has none.
     pub event_type: &'a str,
-    /// Whether the record counts.
+    /// True if the record counts.
     pub status: RecordStatus,
     /// What the body states.
     pub fact: Fact<'a>,
 }
 
-/// Whether a record counts in the views.
+/// True if a record counts in the views.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RecordStatus {
     /// The first content under its event id.
@@ -96,7 +96,7 @@ impl InactiveUsers {
     /// Every treatment, in a fixed order: its position is its stored code.
     pub const ALL: [InactiveUsers; 2] = [InactiveUsers::Retain, InactiveUsers::Delete];
 
-    /// Its word in a policy.
+    /// Returns its word in a policy.
     pub fn word(self) -> &'static str {
         match self {
             InactiveUsers::Retain => "retain",
@@ -139,7 +139,7 @@ pub struct UserData<'a> {
     pub directory: Option<&'a str>,
     /// The organization that the snapshot itself carries.
     pub organization: Option<&'a str>,
-    /// Whether its state is active.
+    /// True if its state is active.
     pub active: bool,
     /// The slugs of the roles that the source gives, each between two of the character U+001F;
     /// empty if none.

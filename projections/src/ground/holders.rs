@@ -17,7 +17,7 @@ pub(crate) struct HolderIndex {
 }
 
 impl HolderIndex {
-    /// The number of `print`; [`NO_SYM`] for none.
+    /// Returns the number of `print`; [`NO_SYM`] for none.
     pub(crate) fn intern(&mut self, print: Option<Fingerprint>) -> Sym {
         let Some(print) = print else { return NO_SYM };
         let next = self.prints.len() as Sym;
@@ -43,7 +43,7 @@ impl HolderIndex {
         }
     }
 
-    /// The items that ever had it.
+    /// Returns the items that ever had it.
     pub(crate) fn holders(&self, sym: Sym) -> impl Iterator<Item = u32> {
         self.holders.range((sym, 0)..=(sym, u32::MAX)).map(|(_, item)| *item)
     }

@@ -66,14 +66,14 @@ pub enum GroupPattern {
 }
 
 impl Mapping {
-    /// Every role that the rules and the defaults give, some more than once.
+    /// Returns every role that the rules and the defaults give, some more than once.
     pub fn roles(&self) -> impl Iterator<Item = &String> {
         self.rules.iter().flat_map(Rule::roles).chain(&self.default_roles)
     }
 }
 
 impl Rule {
-    /// Every role that it may give, some more than once.
+    /// Returns every role that it may give, some more than once.
     pub(crate) fn roles(&self) -> impl Iterator<Item = &String> {
         let lists = match &self.matches {
             Matches::Group { roles, .. } => vec![roles],
@@ -84,7 +84,7 @@ impl Rule {
 }
 
 impl GroupPattern {
-    /// Whether a group of this id and name is meant.
+    /// Tells if a group of this id and name is meant.
     pub fn fits(&self, id: &str, name: &str) -> bool {
         match self {
             GroupPattern::Id(wanted) => wanted == id,
@@ -94,7 +94,7 @@ impl GroupPattern {
     }
 }
 
-/// Whether a text fits a glob. Costs at most the product of their lengths, whatever the glob.
+/// Tells if a text fits a glob. Costs at most the product of their lengths, whatever the glob.
 pub(crate) fn glob_fits(glob: &str, text: &str) -> bool {
     let (mut glob, mut text) = (glob.chars(), text.chars());
     // Where to go on if what followed the last star did not fit.

@@ -35,7 +35,7 @@ impl Cut {
     }
 }
 
-/// The cuts at a moment and at the millisecond before.
+/// Returns the cuts at a moment and at the millisecond before.
 pub(crate) fn around(moment: Millis, cut: Cut) -> (Cut, Cut) {
     (Cut { as_of: moment, ..cut }, Cut { as_of: moment.saturating_sub(1), ..cut })
 }
@@ -119,7 +119,7 @@ impl EventIds {
         }
     }
 
-    /// The order of events. Two places of one record are equal.
+    /// Returns the order of events. Two places of one record are equal.
     pub(crate) fn compare(&self, a: Place, b: Place) -> Ordering {
         (a.occurred_at, a.closing, a.updated_at)
             .cmp(&(b.occurred_at, b.closing, b.updated_at))
@@ -158,7 +158,7 @@ impl IdBuffer {
     }
 }
 
-/// The bits of a ULID in upper case, whose text can be had back from them.
+/// Returns the bits of a ULID in upper case, whose text can be had back from them.
 fn canonical_ulid(text: &str) -> Option<[u8; 16]> {
     let bytes = text.as_bytes();
     if bytes.len() != 26 || *bytes.first()? > b'7' {

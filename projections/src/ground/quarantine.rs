@@ -12,9 +12,10 @@ pub enum Reason {
     /// A directory-sync type that this version does not know.
     UnknownType,
     /// A required id is missing, or is no string of 1 to 255 bytes; or the object that holds it is
-    /// missing. Symbols the field.
+    /// missing. Names the field.
     MissingField(Field),
-    /// An `object` or the prefix of an id names another kind than the event does. Symbols the field.
+    /// An `object` or the prefix of an id names another kind than the event does. Names the
+    /// field.
     KindMismatch(Field),
     /// Another content came first under the same event id.
     Conflict {
@@ -55,7 +56,7 @@ impl Field {
         Field::DataGroupDirectoryId,
     ];
 
-    /// The field's path in the body.
+    /// Returns the field's path in the body.
     pub fn path(self) -> &'static str {
         match self {
             Field::Data => "data",
@@ -83,7 +84,7 @@ impl Reason {
         "clock_ahead",
     ];
 
-    /// The stable code.
+    /// Returns the stable code.
     pub fn code(self) -> &'static str {
         match self {
             Reason::NotAnEvent => "not_an_event",
@@ -96,7 +97,7 @@ impl Reason {
         }
     }
 
-    /// A sentence for people. Symbols fields and seqs, never a value from the body.
+    /// Returns a sentence for people. Names fields and seqs, never a value from the body.
     pub fn detail(self) -> String {
         match self {
             Reason::NotAnEvent => {

@@ -154,8 +154,8 @@ impl Roster {
         chunk.refresh();
     }
 
-    /// Items that may be there at `cut`, in ascending order of id, those for which `start` is
-    /// `Greater`.
+    /// Returns items that may be there at `cut`, in ascending order of id, those for which `start`
+    /// is `Greater`.
     pub(crate) fn ascending<'a>(
         &'a self,
         cut: Cut,
@@ -179,8 +179,8 @@ impl Roster {
         head.iter().chain(tail).filter(move |(_, span)| span.may_hold(cut)).map(|(item, _)| *item)
     }
 
-    /// Items that may be there at `cut`, in descending order of id, those for which `start` is
-    /// `Less`.
+    /// Returns items that may be there at `cut`, in descending order of id, those for which `start`
+    /// is `Less`.
     pub(crate) fn descending<'a>(
         &'a self,
         cut: Cut,
@@ -208,7 +208,7 @@ impl Roster {
             .map(|(item, _)| *item)
     }
 
-    /// Every item, in ascending order of id.
+    /// Returns every item, in ascending order of id.
     pub(crate) fn items(&self) -> impl Iterator<Item = u32> {
         self.chunks.iter().flat_map(|chunk| chunk.entries.iter().map(|(item, _)| *item))
     }

@@ -20,7 +20,7 @@ pub(crate) struct Symbols {
 }
 
 impl Symbols {
-    /// The number of `text`, new if it was never seen.
+    /// Returns the number of `text`, new if it was never seen.
     pub(crate) fn intern(&mut self, text: &str) -> Sym {
         if let Some(name) = self.find(text) {
             return name;
@@ -33,12 +33,12 @@ impl Symbols {
         name
     }
 
-    /// The number of `text`, if it was ever seen.
+    /// Returns the number of `text`, if it was ever seen.
     pub(crate) fn find(&self, text: &str) -> Option<Sym> {
         self.table.find(hash(text), |name| self.text(*name) == text).copied()
     }
 
-    /// The text of `name`; empty for [`NO_SYM`].
+    /// Returns the text of `name`; empty for [`NO_SYM`].
     pub(crate) fn text(&self, sym: Sym) -> &str {
         slice(&self.text, &self.ends, sym)
     }

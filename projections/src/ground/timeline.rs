@@ -78,7 +78,7 @@ impl<V: Placed> Timeline<V> {
         self.newest.as_ref()
     }
 
-    /// The latest version that `cut` sees.
+    /// Returns the latest version that `cut` sees.
     pub(crate) fn latest(&self, cut: Cut) -> Option<&V> {
         let newest = self.newest.as_ref()?;
         if cut.sees(newest.place()) {
@@ -99,7 +99,7 @@ impl<V: Placed> Timeline<V> {
         None
     }
 
-    /// Versions that `cut` sees, the latest first. Meant for short timelines.
+    /// Returns versions that `cut` sees, the latest first. Meant for short timelines.
     pub(crate) fn latest_first(&self, cut: Cut) -> impl Iterator<Item = &V> {
         let older = self.older.iter().take(self.older_until(cut.as_of));
         older.chain(&self.newest).rev().filter(move |v| cut.sees(v.place()))
@@ -109,7 +109,7 @@ impl<V: Placed> Timeline<V> {
         self.older.iter().chain(&self.newest)
     }
 
-    /// The versions of a moment and all later ones. O(log n), and what it gives.
+    /// Returns the versions of a moment and all later ones. O(log n), and what it gives.
     pub(crate) fn since(&self, moment: Millis) -> impl Iterator<Item = &V> {
         let first = self.older.partition_point(|version| version.place().occurred_at < moment);
         self.older
@@ -119,7 +119,7 @@ impl<V: Placed> Timeline<V> {
             .filter(move |version| version.place().occurred_at >= moment)
     }
 
-    /// The versions of one millisecond. O(log n).
+    /// Returns the versions of one millisecond. O(log n).
     pub(crate) fn at(&self, moment: Millis) -> impl Iterator<Item = &V> {
         let first = self.older.partition_point(|version| version.place().occurred_at < moment);
         let older = self
@@ -238,12 +238,12 @@ impl<V: Placed> Earliest<V> {
         earlier
     }
 
-    /// Whether record `seq` was earlier than all before it.
+    /// Tells if record `seq` was earlier than all before it.
     pub(crate) fn has(&self, seq: Seq) -> bool {
         self.0.iter().any(|version| Seq::from(version.place().seq) == seq)
     }
 
-    /// The first event that `cut` sees.
+    /// Returns the first event that `cut` sees.
     pub(crate) fn at(&self, cut: Cut) -> Option<&V> {
         let known_at = cut.known_at32();
         let known = self.0.iter().rev().find(|v| v.place().seq <= known_at)?;

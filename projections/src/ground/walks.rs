@@ -8,7 +8,7 @@ use crate::ground::roster::Roster;
 /// Candidates in order.
 pub(crate) type IdWalk<'a> = Box<dyn Iterator<Item = u32> + 'a>;
 
-/// Candidates of a roster beyond the id `start`.
+/// Walks over the candidates of a roster beyond the id `start`.
 pub(crate) fn walk<'a>(
     roster: &'a Roster,
     cut: Cut,
@@ -24,7 +24,12 @@ pub(crate) fn walk<'a>(
     }
 }
 
-/// Items in ascending order of id, walked from the id `start`.
+/// Tells if `id` follows `start` in a walk's direction.
+pub(crate) fn is_beyond(id: &str, start: Option<&str>, descending: bool) -> bool {
+    start.is_none_or(|start| if descending { id < start } else { id > start })
+}
+
+/// Walks over items that are sorted by id, beyond the id `start`.
 pub(crate) fn walk_sorted<'a>(
     items: &'a [u32],
     start: Option<&str>,
@@ -41,7 +46,7 @@ pub(crate) fn walk_sorted<'a>(
     }
 }
 
-/// Candidates of several rosters in one order, each once.
+/// Walks over the candidates of several rosters in one order, each once.
 pub(crate) fn walk_merged<'a>(
     rosters: &[&'a Roster],
     cut: Cut,
@@ -56,8 +61,8 @@ pub(crate) fn walk_merged<'a>(
     )
 }
 
-/// Several walks in the same order as one, each item once. Costs the logarithm of their number for
-/// each item.
+/// Merges several walks in the same order into one, with each item once. Costs the logarithm of their
+/// number for each item.
 pub(crate) fn merge<'a>(
     mut walks: Vec<IdWalk<'a>>,
     descending: bool,
@@ -86,7 +91,7 @@ pub(crate) fn merge<'a>(
     }))
 }
 
-/// The next item of one of several walks. The greatest comes first: the one whose turn it is.
+/// The next item of one of several walks. The greatest is the one that comes first.
 #[derive(PartialEq, Eq)]
 struct NextItem<'a> {
     id: &'a str,

@@ -8,17 +8,17 @@ use rustc_hash::FxBuildHasher;
 use smallvec::SmallVec;
 use std::collections::{BTreeSet, HashMap};
 
-/// What the rules about attributes ask of a user's snapshot: values of some paths. And which
-/// snapshots have them.
+/// The values that the rules about attributes ask of users' snapshots, each with a key, and the keys
+/// that each snapshot has.
 ///
-/// The values stand in the bodies of records, which this crate does not read: whoever does notes
-/// them here.
+/// The values are in the bodies of records, which this crate does not read: the caller reads them
+/// and notes the keys here.
 #[derive(Clone, Debug, Default)]
 pub struct Attributes {
     paths: Vec<AttributePath>,
     keys: u32,
     matches: HashMap<(Seq32, Part), SmallVec<[u32; 2]>, FxBuildHasher>,
-    /// Who ever had a key.
+    /// Each key, with the users who ever had it.
     holders: BTreeSet<(u32, Sym)>,
 }
 
@@ -32,7 +32,7 @@ pub struct AttributePath {
 }
 
 impl Attributes {
-    /// What some mappings ask for, nothing noted yet.
+    /// Returns the values that some mappings ask for, without any snapshot noted.
     pub fn of<'a>(mappings: impl IntoIterator<Item = &'a Mapping>) -> Attributes {
         let mut attributes = Attributes::default();
         for mapping in mappings {
@@ -41,7 +41,7 @@ impl Attributes {
         attributes
     }
 
-    /// Whether nothing is asked for.
+    /// Tells if no value is asked for.
     pub fn is_empty(&self) -> bool {
         self.paths.is_empty()
     }
@@ -63,12 +63,12 @@ impl Attributes {
         }
     }
 
-    /// What to look for in a snapshot.
+    /// Returns the paths and values to look for in a snapshot.
     pub fn paths(&self) -> &[AttributePath] {
         &self.paths
     }
 
-    /// Whether everything that `other` asks for is asked for here as well.
+    /// Tells if all values that `other` asks for are asked for here as well.
     pub fn covers(&self, other: &Attributes) -> bool {
         let has = |path: &str, value: &String| self.key(path, value).is_some();
         other.paths.iter().all(|path| path.keys.keys().all(|value| has(&path.path, value)))

@@ -43,7 +43,7 @@ pub(crate) struct Events {
 #[derive(Clone, Copy, Debug)]
 pub struct EventFilter<'a> {
     /// Of one of these types.
-    pub event_types: &'a [String],
+    pub kinds: &'a [String],
     /// Of this organization.
     pub organization: Option<&'a str>,
     /// Not before this moment, in `occurred_at`.
@@ -118,7 +118,7 @@ impl Events {
         self.lines.len()
     }
 
-    /// A record's line, if it is listed, and its time.
+    /// Returns a record's line, if it is listed, and its time.
     pub(crate) fn get(&self, seq: Seq) -> Option<(EventLine, Millis)> {
         let at = (seq as usize).checked_sub(1)?;
         let line = self.lines.get(at).filter(|line| line.kind != NO_SYM)?;
@@ -129,8 +129,8 @@ impl Events {
         self.directories.get(&directory)
     }
 
-    /// A page of events, in ascending order of seq. `organization` is the number of the filter's,
-    /// if it was ever heard of.
+    /// Returns a page of events, in ascending order of seq. `organization` is the number of the
+    /// filter's, if it was ever heard of.
     ///
     /// Costs the page, plus the events of the rarest index that the filter refuses in vain; blocks
     /// that lie outside its times are skipped.
@@ -143,7 +143,7 @@ impl Events {
         limit: usize,
     ) -> Page<EventRow> {
         let mut event_types: Vec<Sym> =
-            filter.event_types.iter().filter_map(|kind| self.event_types.find(kind)).collect();
+            filter.kinds.iter().filter_map(|kind| self.event_types.find(kind)).collect();
         event_types.sort_unstable();
         event_types.dedup();
         let of_kind = event_types
@@ -209,7 +209,7 @@ fn block_of(seq: Seq32) -> usize {
 }
 
 impl<'a> EventWalk<'a> {
-    /// Seqs after `start`, up to `known_at`, ascending.
+    /// Returns seqs after `start`, up to `known_at`, ascending.
     fn after(
         lists: &[&'a [Seq32]],
         start: Seq32,
@@ -226,7 +226,7 @@ impl<'a> EventWalk<'a> {
         EventWalk { lists: lists.iter().map(part).collect(), backward: false, overlaps }
     }
 
-    /// Seqs before `bound`, descending.
+    /// Returns seqs before `bound`, descending.
     fn before(
         lists: &[&'a [Seq32]],
         bound: Seq32,
@@ -282,8 +282,8 @@ impl Iterator for EventWalk<'_> {
 mod tests {
     use super::*;
 
-    /// A log of `types` in turn, each `step` ms after the one before, the first organization every
-    /// third time.
+    /// Returns a log of `types` in turn, each `step` ms after the one before, the first
+    /// organization every third time.
     fn events(event_types: &[&str], count: usize, step: Millis) -> Events {
         let mut events = Events::default();
         for at in 0..count {
@@ -313,7 +313,7 @@ mod tests {
         ];
         for (wanted, organization, from, until) in filters {
             let names: Vec<String> = wanted.iter().map(|kind| (*kind).to_owned()).collect();
-            let filter = EventFilter { event_types: &names, organization: None, from, until };
+            let filter = EventFilter { kinds: &names, organization: None, from, until };
             for (as_of, known_at) in
                 [(Millis::MAX, 5000), (22_345, 4000), (30_000, 2500), (0, 5000), (Millis::MAX, 0)]
             {

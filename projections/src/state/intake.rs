@@ -70,7 +70,7 @@ impl Intake {
 }
 
 impl InitialSync {
-    /// Whether what happened and was recorded then still belongs to it: after no long pause by
+    /// Tells if what happened and was recorded then still belongs to it: after no long pause by
     /// either clock, so that a history that is sent anew at once is not taken for one sync.
     fn goes_on(&self, occurred_at: Millis, recorded_at: Millis) -> bool {
         let pauses = [
@@ -80,7 +80,7 @@ impl InitialSync {
         pauses.iter().all(|pause| *pause <= INITIAL_SYNC_PAUSE_MS)
     }
 
-    /// Whether at `now` more of it may still come.
+    /// Tells if at `now` more of it may still come.
     pub fn is_in_progress(&self, now: Millis) -> bool {
         now.saturating_sub(self.last_at) <= INITIAL_SYNC_PAUSE_MS
     }

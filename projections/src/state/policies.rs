@@ -39,8 +39,8 @@ impl Policies {
         });
     }
 
-    /// The one in force: of those that are effective and known the newest. Setting one overrides
-    /// all before it from its moment on.
+    /// Returns the one in force: of those that are effective and known the newest. Setting one
+    /// overrides all before it from its moment on.
     pub(crate) fn in_force(&self, cut: Cut) -> Option<&Policy> {
         self.0
             .iter()
@@ -48,7 +48,7 @@ impl Policies {
             .find(|policy| policy.seq <= cut.known_at && policy.effective_from <= cut.as_of)
     }
 
-    /// The one that a record set.
+    /// Returns the one that a record set.
     pub(crate) fn set_by(&self, seq: Seq) -> Option<&Policy> {
         self.0.iter().rev().find(|policy| policy.seq == seq)
     }

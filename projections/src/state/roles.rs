@@ -1,4 +1,4 @@
-//! Every role mapping that was set, and what they need.
+//! Every role mapping that was set, and the attributes that they ask for.
 
 use std::collections::HashMap;
 
@@ -8,10 +8,10 @@ use crate::ground::mapping::Mapping;
 use crate::ground::order::{Cut, Millis, Seq};
 use crate::ground::symbols::{Sym, Symbols};
 use crate::state::attributes::Attributes;
-use crate::state::compiled::{Compiled, meaning};
+use crate::state::compiled::Compiled;
 use crate::state::entities::Part;
 
-/// Every mapping set so far, and what they need.
+/// Every mapping set so far, and the attributes that they ask for.
 #[derive(Default)]
 pub(crate) struct Roles {
     /// In order of seq.
@@ -19,7 +19,7 @@ pub(crate) struct Roles {
     /// Symbols that a group ever had.
     group_names: HashMap<Sym, String, FxBuildHasher>,
     attributes: Attributes,
-    /// Roles, and what rules mean, for reasons that outlast a mapping.
+    /// The words of roles and of rules' meanings, for grounds that outlast a mapping.
     words: Symbols,
 }
 
@@ -32,23 +32,13 @@ impl Roles {
         effective_from: Millis,
     ) {
         self.attributes.want(&mapping);
-        let compiled = self.compile(mapping, &self.attributes);
-        let version = self.mappings.len() + 1;
-        let roles = compiled.roles.iter().map(|role| self.words.intern(role)).collect();
-        let meanings = compiled
-            .mapping
-            .rules
-            .iter()
-            .map(|rule| self.words.intern(&format!("{:?}", meaning(rule))))
-            .collect();
-        self.mappings.push(Compiled {
-            version,
-            seq,
-            set_at,
-            effective_from,
-            words: [roles, meanings],
-            ..compiled
-        });
+        let mut compiled = self.compile(mapping, &self.attributes);
+        compiled.version = self.mappings.len() + 1;
+        compiled.seq = seq;
+        compiled.set_at = set_at;
+        compiled.effective_from = effective_from;
+        compiled.intern_words(&mut self.words);
+        self.mappings.push(compiled);
     }
 
     /// Indexes a mapping that is not set.
@@ -70,12 +60,9 @@ impl Roles {
         }
     }
 
-    /// The one in force: of those that are effective and known the newest.
+    /// Returns the one in force: of those that are effective and known the newest.
     pub(crate) fn in_force(&self, cut: Cut) -> Option<&Compiled> {
-        self.mappings
-            .iter()
-            .rev()
-            .find(|mapping| mapping.seq <= cut.known_at && mapping.effective_from <= cut.as_of)
+        self.mappings.iter().rev().find(|mapping| mapping.is_seen(cut))
     }
 
     pub(crate) fn iter(&self) -> impl DoubleEndedIterator<Item = &Compiled> + ExactSizeIterator {
@@ -97,14 +84,11 @@ impl Roles {
         let old = std::mem::replace(&mut self.attributes, attributes);
         debug_assert!(self.attributes.covers(&old));
         for mapping in &mut self.mappings {
-            // Compiled without a group's name, and of that only what is numbered anew.
-            mapping.by_key =
-                Compiled::new(mapping.mapping.clone(), core::iter::empty(), &self.attributes)
-                    .by_key;
+            mapping.renumber_keys(&self.attributes);
         }
     }
 
-    /// The text of a role's word.
+    /// Returns the text of a role's word.
     pub(crate) fn word(&self, word: Sym) -> &str {
         self.words.text(word)
     }
