@@ -3,16 +3,20 @@
 //!
 //! The crate is pure. It has no clock, file, network, randomness or store, and no parser: the
 //! caller extracts an [`Entry`] from each record, hands the entries to [`Views::apply`] in order of
-//! seq, and asks with a [`Cut`]. Folding cannot fail: what it cannot use it lists in the
+//! seq, and asks with a [`Cut`]. Folding cannot fail: it lists what it cannot use in the
 //! quarantine.
 //!
 //! Two rules carry everything else:
-//! - **The end of anything is derived.** A timeline holds what was said and nothing more; whether a
-//!   user is alive or a membership holds is computed from timelines at the question, so a late
+//! - **The end of anything is derived.** A timeline holds the events and nothing more. Whether a
+//!   user is alive or a membership holds is computed from timelines at the question, so that a late
 //!   event takes its place in the past and corrects every answer.
 //! - **An index only proposes.** The lists behind filters hold candidates with a conservative span
-//!   (see `roster.rs`); each candidate is then judged by the timelines. An index that is too wide
-//!   costs time and never changes an answer.
+//!   (see `ground/roster.rs`); each candidate is then judged by the timelines. An index that is too
+//!   wide costs time and never changes an answer.
+//!
+//! The modules are in layers, and each imports only those before it: `ground` (clocks, facts,
+//! containers), `state` (the timelines and indexes), `views` (the state of one log), `judge` (what
+//! holds at a cut), then `fold` (the only code that writes) and `ask` (the questions).
 
 mod ask;
 mod fold;

@@ -1,8 +1,8 @@
-//! Access: in which times somebody had it, and what gave and ended it.
+//! Access: the times in which a user had it, and the events that gave and ended it.
 //!
-//! A user has access while two things hold: its own latest version is active and no tombstone, and
-//! the directory of that version is active. What turned at a moment names the cause of a beginning
-//! or an end.
+//! A user has access while two things hold: its own latest version is active and not a tombstone,
+//! and the directory of that version is active. The one that changed at a moment names the cause of
+//! a beginning or an end.
 
 use std::collections::BTreeSet;
 
@@ -17,7 +17,7 @@ use crate::state::entities::EntityKind;
 use crate::state::entities::EntityVersion;
 use crate::views::Views;
 
-/// Why access ended.
+/// The reason for an end of access.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum AccessLoss {
     /// The user was deleted.
@@ -50,14 +50,14 @@ impl AccessLoss {
     }
 }
 
-/// A time in which somebody had access without a break.
+/// A time in which a user had access without a break.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AccessPeriod {
     /// Its first moment.
     pub from: Millis,
-    /// What began it.
+    /// The event that began it.
     pub start: Cause,
-    /// How it ended; `None` while it lasts.
+    /// Its end; `None` while it lasts.
     pub end: Option<AccessEnd>,
 }
 
@@ -66,20 +66,20 @@ pub struct AccessPeriod {
 pub struct AccessEnd {
     /// The first moment without access.
     pub at: Millis,
-    /// Why.
+    /// The reason.
     pub reason: AccessLoss,
     /// The event that ended it.
     pub cause: Cause,
 }
 
-/// What a user's access follows from at one moment.
+/// The two things that a user's access depends on, at one moment.
 #[derive(Clone, Copy)]
 pub(crate) struct AccessBasis<'a> {
     /// The latest version, tombstones included.
     pub(crate) version: Option<&'a EntityVersion>,
-    /// True if that version is active and no tombstone.
+    /// True if that version is active and not a tombstone.
     own: bool,
-    /// True if its directory lets anybody in, and did not end it.
+    /// True if its directory is active and did not end it.
     directory: bool,
 }
 
@@ -99,7 +99,7 @@ impl Views {
         AccessBasis { version, own, directory }
     }
 
-    /// Returns the directory of a version. A deletion moves nobody, whatever it names: its is that
+    /// Returns the directory of a version. A deletion does not move a user: its directory is that
     /// of the latest version before it, if there is one.
     fn directory_of(&self, user: Sym, version: &EntityVersion, cut: Cut) -> Sym {
         let lived = if version.deleted {
@@ -116,7 +116,7 @@ impl Views {
         self.shuts_out(directory, version, cut).is_none()
     }
 
-    /// Why a directory keeps a version from access.
+    /// Returns the reason for which a directory keeps a version from access, if it does.
     fn shuts_out(
         &self,
         directory: &Directory,
@@ -129,7 +129,7 @@ impl Views {
         (!directory.is_active(cut)).then_some(AccessLoss::DirectoryDeactivated)
     }
 
-    /// Returns the moments, known and up to the cut, of all that a user's access hangs on.
+    /// Returns the moments, known and up to the cut, that a user's access depends on.
     pub(crate) fn access_moments(&self, user: Sym, cut: Cut) -> BTreeSet<Millis> {
         let directories = self.directories_of_entity(EntityKind::User, user);
         let events =
@@ -139,8 +139,8 @@ impl Views {
         places.filter(|place| cut.sees(*place)).map(|place| place.occurred_at).collect()
     }
 
-    /// Returns the first moment after another, up to the cut, at which a user has access, who has
-    /// none then. Costs a look-up for each moment in between.
+    /// Returns the first moment after another, up to the cut, at which a user has access. The user
+    /// must have none at `after`. Costs a look-up for each moment in between.
     pub(crate) fn next_access(&self, user: Sym, after: Millis, cut: Cut) -> Option<Millis> {
         let entity = self.users.get(user)?;
         let directories: Vec<&Directory> = entity
@@ -169,7 +169,7 @@ impl Views {
         }
     }
 
-    /// What began access at a moment.
+    /// Returns the place of the event that began access at a moment.
     fn start_of_access(&self, user: Sym, moment: Millis, cut: Cut) -> Option<Place> {
         let (then, before) = around(moment, cut);
         let (now, was) = (self.access_basis(user, then), self.access_basis(user, before));
@@ -184,7 +184,7 @@ impl Views {
                 DirectoryChange::Activated,
                 then,
             ));
-            // Whoever was in the directory, and not by a version that its deletion ended, waited
+            // A user who was in the directory, by a version that its deletion did not end, waited
             // for the directory alone.
             let deletion = self
                 .directories
@@ -203,7 +203,7 @@ impl Views {
         self.last_of(places)
     }
 
-    /// What ended access at a moment, and why.
+    /// Returns the place of the event that ended access at a moment, and the reason.
     fn end_of_access(&self, user: Sym, moment: Millis, cut: Cut) -> Option<(Place, AccessLoss)> {
         let (then, before) = around(moment, cut);
         let (version, old) =
@@ -236,7 +236,8 @@ impl Views {
         Some((last, reason))
     }
 
-    /// Why a user without access has none at the cut; nothing for one that no known event names.
+    /// Returns the reason for which a user has no access at the cut; `None` for a user without any
+    /// version by then.
     pub(crate) fn lack_of_access(&self, user: Sym, cut: Cut) -> Option<AccessLoss> {
         let version = self.access_basis(user, cut).version?;
         if version.deleted {
@@ -249,7 +250,8 @@ impl Views {
         Some(loss.unwrap_or(AccessLoss::UserInactive))
     }
 
-    /// Returns the last of a directory's events of the cut's own moment that made it so.
+    /// Returns the last of a directory's events, at the cut's own moment, that made it active,
+    /// inactive or deleted.
     pub(crate) fn directory_turned(
         &self,
         directory: Sym,
@@ -304,16 +306,16 @@ impl Views {
         periods
     }
 
-    /// Returns the end of access at a moment: whoever asks has seen that there is one.
+    /// Returns the end of access at a moment. The caller has checked that there is one.
     pub(crate) fn access_end(&self, user: Sym, moment: Millis, cut: Cut) -> Option<AccessEnd> {
         let (place, reason) = self.end_of_access(user, moment, cut)?;
         Some(AccessEnd { at: moment, reason, cause: self.cause_of(Trigger::Event(place)) })
     }
 
-    /// Returns users who show an email with a fingerprint at the cut, or showed one at a moment up
-    /// to it, by id, and whether they do still.
+    /// Returns the users who show an email with a fingerprint at the cut, or showed one at a moment
+    /// up to it, by id; true for those who still do.
     ///
-    /// Costs a look-up for each version of each of those who ever had it.
+    /// Costs a look-up for each version of each user who ever had it.
     pub fn email_holders(&self, email: Fingerprint, cut: Cut) -> Vec<(String, bool)> {
         let Some(email) = self.emails.find(email) else { return Vec::new() };
         let shows = |version: &EntityVersion| !version.deleted && version.email == email;

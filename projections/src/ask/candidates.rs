@@ -10,8 +10,8 @@ use crate::state::memberships::Pair;
 use crate::views::Views;
 
 impl Views {
-    /// Walks over the users who may be in a directory, in an organization's directories, or in any, in
-    /// order of id.
+    /// Walks over the users who may be in a directory, in an organization's directories, or in any,
+    /// in order of id.
     pub(crate) fn users_walk(
         &self,
         directory: Option<Sym>,

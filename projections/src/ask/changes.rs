@@ -144,7 +144,7 @@ struct AccessState {
     roles: BTreeSet<String>,
 }
 
-/// One user beside a record that may concern it.
+/// One user, and a record that may concern it.
 struct TouchedUser<'v> {
     views: &'v Views,
     user: Sym,

@@ -1,4 +1,4 @@
-//! What differs between two cuts: users, groups, memberships and roles, some at a time.
+//! Differences between two cuts: users, groups, memberships and roles, some at a time.
 
 use std::collections::BTreeSet;
 
@@ -11,10 +11,10 @@ use crate::state::entities::EntityKind;
 use crate::state::entities::{EntityVersion, Part};
 use crate::views::Views;
 
-/// How many users, groups and pairs of them are judged in one go.
+/// One call judges at most this many users, groups and pairs of them.
 const CANDIDATES_MAX: usize = 1024;
 
-/// What a difference is about. Differences stand in this order.
+/// The kind of thing that differs. Differences are in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Subject {
     /// A user.
@@ -33,42 +33,42 @@ impl Subject {
         [Subject::User, Subject::Group, Subject::Membership, Subject::Role];
 }
 
-/// What became of it.
+/// The change from the first cut to the second.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Differs {
-    /// There at the second cut only.
+    /// Present at the second cut only.
     Added,
-    /// There at the first cut only.
+    /// Present at the first cut only.
     Removed,
-    /// A user or group that is there at both cuts, described by another record: whose snapshot
-    /// stood where, at the first and the second.
+    /// A user or group that is present at both cuts but described by another record: the place of
+    /// its snapshot at the first and at the second.
     Described([(Seq, Part); 2]),
 }
 
 /// Something that differs between two cuts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Difference {
-    /// What it is about and who.
+    /// The thing that differs.
     pub place: DifferencePlace,
-    /// What became of it.
+    /// The change from the first cut to the second.
     pub differs: Differs,
 }
 
-/// A place in the order of differences: what it is compared by, in that order.
+/// A place in the order of differences; they are compared by its fields, in their order.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct DifferencePlace {
-    /// What it is about.
+    /// The kind of thing.
     pub subject: Subject,
     /// The id of the user, or of the group if it is about a group.
     pub id: String,
-    /// The group's id of a membership, the name of a role; else empty.
+    /// The group's id for a membership, the role's name for a role, else empty.
     pub of: String,
 }
 
-/// Some differences, and the place to go on behind, if there may be more.
+/// Some differences, and the place after which to continue, if there may be more.
 pub type Differences = (Vec<Difference>, Option<DifferencePlace>);
 
-/// Two cuts, the directory to which everything is narrowed, if any, and what was found so far.
+/// A comparison of two cuts in progress, narrowed to a directory if one is given.
 struct Walker<'v> {
     views: &'v Views,
     cuts: [Cut; 2],
@@ -79,11 +79,11 @@ struct Walker<'v> {
 }
 
 impl Views {
-    /// Returns differences between two cuts, by subject and ids, behind a place in that order. With
-    /// a directory only of users and groups that are in it, at each cut for itself. It may find
-    /// none and still say where to go on.
+    /// Returns differences between two cuts, by subject and ids, after a place in that order. With
+    /// a directory, only those of users and groups that are in it, at each cut separately. It may
+    /// find none and still return a place after which to continue.
     ///
-    /// Gives at most `limit`, and judges no more than about a thousand candidates, or one user's
+    /// Returns at most `limit`, and judges no more than about a thousand candidates, or one user's
     /// memberships.
     pub fn differences(
         &self,
@@ -131,14 +131,14 @@ impl Views {
 }
 
 impl<'v> Walker<'v> {
-    /// Who may be there at either cut, in order of id.
+    /// Walks over the users or groups that may be present at either cut, in order of id.
     fn candidates(&self, kind: EntityKind, start: Option<&str>) -> IdWalk<'v> {
         let views = self.views;
         let walks = self.cuts.map(|cut| views.candidates(kind, self.directory, cut, start));
         merge(walks.into(), false, move |name| views.entities(kind).id(name))
     }
 
-    /// Returns the versions of a user or group at the two cuts, where it is there.
+    /// Returns the versions of a user or group at the two cuts, if it is present.
     fn there(&self, kind: EntityKind, sym: Sym) -> [Option<&'v EntityVersion>; 2] {
         let within = |version: &&EntityVersion| {
             self.directory.is_none_or(|directory| version.directory == directory)
@@ -146,7 +146,7 @@ impl<'v> Walker<'v> {
         self.cuts.map(|cut| self.views.alive(kind, sym, cut).filter(within))
     }
 
-    /// Tells if this is enough for one go.
+    /// Tells if this call has found or judged enough.
     fn is_full(&self) -> bool {
         self.found.len() >= self.limit || self.judged >= CANDIDATES_MAX
     }
@@ -155,7 +155,8 @@ impl<'v> Walker<'v> {
         self.found.push(Difference { place: place(subject, id, of), differs });
     }
 
-    /// Returns users or groups that differ; and where to go on.
+    /// Notes users or groups that differ. Returns the place after which to continue, if there may
+    /// be more.
     fn entities(
         &mut self,
         kind: EntityKind,
@@ -181,14 +182,15 @@ impl<'v> Walker<'v> {
         None
     }
 
-    /// Memberships or roles that differ; and where to go on.
+    /// Notes memberships or roles that differ. Returns the place after which to continue, if there
+    /// may be more.
     fn of_users(
         &mut self,
         subject: Subject,
         after: Option<(&str, &str)>,
     ) -> Option<DifferencePlace> {
         let views = self.views;
-        // The user at whom the last go ended may have more.
+        // The user at whom the last call ended may have more.
         let first = after.and_then(|(id, _)| views.users.find(id));
         for user in
             first.into_iter().chain(self.candidates(EntityKind::User, after.map(|(id, _)| id)))

@@ -20,7 +20,7 @@ pub enum View {
     Groups,
     /// Memberships.
     Memberships,
-    /// What the fold could not use.
+    /// The records that the fold could not use.
     Quarantine,
     /// The list of events.
     Events,
@@ -58,11 +58,11 @@ impl View {
     }
 }
 
-/// True if anything of an item was known, and so written.
+/// True if anything of an item was known, so that it was written.
 type Shown = Result<bool, fmt::Error>;
 
 impl Views {
-    /// How many items a view has, whenever they were seen.
+    /// Returns the number of items of a view, whenever they were seen.
     pub fn size(&self, view: View) -> usize {
         match view {
             View::Directories => self.directories.len(),
@@ -76,12 +76,12 @@ impl Views {
         }
     }
 
-    /// Writes the items of a view from number `first`, at most `count`, with what is known of them
-    /// by record `known_at`.
+    /// Writes at most `count` items of a view from number `first` on, with what is known of them by
+    /// record `known_at`.
     ///
-    /// Items stand in order of first appearance in the log, and what is folded later than
-    /// `known_at` does not show: so a large view can be dumped in parts while the fold goes on, and
-    /// the parts together are those of one moment.
+    /// Items are in order of first appearance in the log, and what is folded after `known_at` does
+    /// not show. A large view can therefore be dumped in parts while the fold goes on, and the
+    /// parts together are those of one moment.
     ///
     /// Returns how many items it wrote.
     pub fn dump(

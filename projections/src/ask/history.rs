@@ -1,4 +1,4 @@
-//! What was said of one user or group, in order: every version that the cut sees.
+//! Histories: every version of one user or group that the cut sees, in order.
 
 use crate::ask::causes::{Cause, Trigger};
 use crate::ground::order::{Cut, IdBuffer, Millis, NO_UPDATED_AT, Place, Seq, Seq32};
@@ -6,8 +6,8 @@ use crate::state::entities::EntityKind;
 use crate::state::entities::{EntityVersion, Part};
 use crate::views::Views;
 
-/// An event's place in the order of events, whatever is known of others: what it is compared by, in
-/// that order.
+/// An event's place in the order of events. It can be compared without knowing the record: by its
+/// fields, in their order.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct EventPlace {
     /// When it happened at the source.
@@ -20,25 +20,25 @@ pub struct EventPlace {
     pub event_id: String,
 }
 
-/// What a version is.
+/// The kind of a version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum VersionKind {
-    /// Of an event of its own: a creation or an update.
+    /// From an event of its own: a creation or an update.
     Explicit,
-    /// Of a deletion.
+    /// From a deletion.
     Tombstone,
-    /// Of a membership event, and standing in since no event of its own was there.
+    /// From a membership event, standing in while no event of its own is known.
     Snapshot,
 }
 
-/// Where a version's snapshot stands, and what it is.
+/// The place of a version's snapshot, and its kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct VersionRef {
     /// The record whose body holds the snapshot.
     pub seq: Seq,
-    /// Where in that body.
+    /// The part of that body that it is.
     pub part: Part,
-    /// What it is.
+    /// Its kind.
     pub kind: VersionKind,
 }
 
@@ -49,7 +49,7 @@ pub struct VersionRow {
     pub version: VersionRef,
     /// The one before it in the history; `None` for the first.
     pub previous: Option<VersionRef>,
-    /// True if a version that stands later in the history was recorded earlier.
+    /// True if a later version of the history was recorded earlier.
     pub late: bool,
     /// Its place in the history.
     pub place: EventPlace,
@@ -57,15 +57,15 @@ pub struct VersionRow {
     pub cause: Cause,
 }
 
-/// Some versions, and whether there are more behind them.
+/// Some versions; true if there are more after them.
 pub type Versions = (Vec<VersionRow>, bool);
 
 impl Views {
-    /// Returns versions of a user behind a place in their order, or before it if `descending`, at
-    /// most `limit`, and whether there are more. Empty for a user never heard of: see
+    /// Returns at most `limit` versions of a user after a place in their order, or before it if
+    /// `descending`; true if there are more. Empty for a user that no event names: see
     /// [`Views::user_seen_at`].
     ///
-    /// Looks at every version of the user, and writes out those that it gives.
+    /// Looks at every version of the user, and writes out those that it returns.
     pub fn user_history(
         &self,
         id: &str,
@@ -77,7 +77,7 @@ impl Views {
         self.history(EntityKind::User, id, cut, start, descending, limit)
     }
 
-    /// Returns the same of a group.
+    /// Does the same for a group.
     pub fn group_history(
         &self,
         id: &str,
@@ -178,7 +178,7 @@ fn updated_at(place: Place) -> Option<Millis> {
     Some(place.updated_at).filter(|updated_at| *updated_at != NO_UPDATED_AT)
 }
 
-/// Of each version whether one behind it was recorded earlier.
+/// Tells for each version if one after it was recorded earlier.
 fn lateness(versions: &[&EntityVersion]) -> Vec<bool> {
     let mut lowest = Seq32::MAX;
     let mut late = Vec::with_capacity(versions.len());

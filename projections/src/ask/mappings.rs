@@ -10,7 +10,7 @@ use crate::views::Views;
 /// A mapping as it was set.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MappingSet {
-    /// How many were set up to it: the first is 1.
+    /// The number of mappings set up to it: the first is 1.
     pub version: usize,
     /// The record that sets it.
     pub seq: Seq,
@@ -43,13 +43,12 @@ impl Views {
         self.roles.iter().rev().find(|mapping| mapping.seq == seq).map(mapping_set)
     }
 
-    /// How many mappings were set: the version of the last.
+    /// Returns the number of mappings set: the version of the last.
     pub fn mapping_versions(&self) -> usize {
         self.roles.iter().len()
     }
 
-    /// Returns the snapshots that rules about attributes look at, of everybody with access at the
-    /// cut.
+    /// Returns the snapshots of all users with access at the cut, each with the user's number.
     pub fn snapshots(&self, cut: Cut) -> Vec<(Seq, Part, u32)> {
         let mut snapshots = Vec::new();
         self.each_with_access(cut, None, usize::MAX, |name, version| {
@@ -58,7 +57,7 @@ impl Views {
         snapshots
     }
 
-    /// Returns every snapshot of every user, after record `after`, in order of seq.
+    /// Returns every snapshot of every user after record `after`, in order of seq.
     pub fn all_snapshots(&self, after: Seq) -> Vec<(Seq, Part, u32)> {
         let mut snapshots = Vec::new();
         for (name, entity) in self.users.iter() {
@@ -76,12 +75,13 @@ impl Views {
         snapshots
     }
 
-    /// What the rules of every mapping set, and of another one, ask of snapshots.
+    /// Returns the values that the rules of every mapping set, and of another one, ask of
+    /// snapshots.
     pub fn attributes_wanted(&self, proposed: Option<&Mapping>) -> Attributes {
         Attributes::of(self.roles.iter().map(|mapping| &mapping.mapping).chain(proposed))
     }
 
-    /// What is noted of snapshots so far.
+    /// Returns the attributes noted so far.
     pub fn attributes(&self) -> &Attributes {
         self.roles.attributes()
     }

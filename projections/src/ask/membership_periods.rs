@@ -1,7 +1,8 @@
-//! Memberships over time: in which times somebody was in a group, and what began and ended it.
+//! Memberships over time: the times in which a user was in a group, and the events that began and
+//! ended them.
 //!
-//! A membership holds while three things do: what was said of the pair, its user, and its group.
-//! What turned at a moment names the cause.
+//! A membership holds while three things do: the grant to the pair, its user, and its group. The
+//! one that changed at a moment names the cause.
 
 use std::collections::BTreeSet;
 
@@ -17,7 +18,7 @@ use crate::state::entities::EntityVersion;
 use crate::state::memberships::Pair;
 use crate::views::Views;
 
-/// A time in which somebody was a member of a group without a break.
+/// A time in which a user was a member of a group without a break.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MembershipPeriod {
     /// The member.
@@ -30,19 +31,19 @@ pub struct MembershipPeriod {
     pub from: Millis,
     /// The first moment without it; `None` while it lasts.
     pub until: Option<Millis>,
-    /// What began it.
+    /// The event that began it.
     pub start: Cause,
-    /// What ended it.
+    /// The event that ended it.
     pub end: Option<Cause>,
 }
 
-/// Some periods, and the user and beginning to go on behind, if there may be more.
+/// Some periods, and the user and beginning after which to continue, if there may be more.
 pub type MembershipPeriods = (Vec<MembershipPeriod>, Option<(String, Millis)>);
 
-/// How many members of a group are looked at in one go.
+/// One call looks at no more than this many members of a group.
 const MEMBERS_MAX: usize = 256;
 
-/// What a membership follows from at one moment.
+/// The three things that a membership depends on, at one moment.
 #[derive(Clone, Copy)]
 struct MembershipBasis<'a> {
     granted: bool,
@@ -65,7 +66,7 @@ impl Views {
         }
     }
 
-    /// Returns the moments, known and up to the cut, of all that a membership hangs on.
+    /// Returns the moments, known and up to the cut, that a membership depends on.
     fn membership_moments(&self, pair: &Pair, cut: Cut) -> BTreeSet<Millis> {
         let mut directories = self.directories_of_entity(EntityKind::User, pair.user);
         directories.extend(self.directories_of_entity(EntityKind::Group, pair.group));
@@ -129,7 +130,7 @@ impl Views {
         }
     }
 
-    /// Returns the last of the events of what turned at a moment, policies after all.
+    /// Returns the last trigger of a beginning or end at a moment.
     fn membership_trigger(
         &self,
         pair: &Pair,
@@ -152,8 +153,7 @@ impl Views {
         self.last_trigger(turns.into_iter())
     }
 
-    /// Returns the events of a moment that give a membership or take it, as far as the pair's own
-    /// word decides.
+    /// Returns the events of a moment that give or take a membership by the pair's own grants.
     fn grant_triggers(&self, pair: &Pair, begins: bool, then: Cut) -> Vec<Trigger> {
         let of_now = |place: &Place| place.occurred_at == then.as_of;
         let said = pair.grants().latest(then).map(|grant| grant.place()).filter(of_now);
@@ -179,8 +179,7 @@ impl Views {
         [removed, user, group, deletion].into_iter().flatten().map(Trigger::Event).collect()
     }
 
-    /// Returns the events of a moment that bring a user or group to life or end it, and the policy
-    /// that does.
+    /// Returns the triggers of a moment that bring a user or group to life or end it.
     fn entity_triggers(
         &self,
         kind: EntityKind,
@@ -191,15 +190,15 @@ impl Views {
         let version = self.entities(kind).get(sym).and_then(|entity| entity.version(then));
         let Some(version) = version else { return Vec::new() };
         let place = Some(version.place).filter(|place| place.occurred_at == then.as_of);
-        // A deletion moves nobody.
+        // A deletion does not move a user.
         let lived = if version.deleted {
             self.last_version(kind, sym, then, |version| !version.deleted)
         } else {
             Some(version)
         };
         let directory = lived.or(before).map_or(NO_SYM, |version| version.directory);
-        // What was not there before is begun; what was is ended, by a directory only if that is
-        // deleted.
+        // An entity that comes to life may owe that to its directory's activation. One that ends
+        // owes it to its directory only if that is deleted.
         let directory = match (before, self.directories.get(directory)) {
             (None, Some(_)) => self.directory_turned(directory, DirectoryChange::Activated, then),
             (Some(_), Some(item)) if self.ended_by(item, version, then) => {
@@ -235,10 +234,10 @@ impl Views {
         Some(periods)
     }
 
-    /// Returns some times in which somebody was in a group, up to the cut, by the member's id and
-    /// the beginning, behind a place in that order; and the place to go on behind, if there may be
-    /// more. It may find none and still say where to go on. `None` for a group never heard of by
-    /// then.
+    /// Returns some times in which a user was in a group, up to the cut, by the member's id and the
+    /// beginning, after a place in that order; and the place after which to continue, if there may
+    /// be more. It may find none and still return such a place. `None` for a group that no known
+    /// event names.
     ///
     /// Looks at no more than some hundred members, each at the cost of
     /// [`Views::membership_periods_of_user`] for one group.
@@ -252,7 +251,7 @@ impl Views {
     ) -> Option<MembershipPeriods> {
         let name = self.find_known(EntityKind::Group, group, cut)?;
         let ids = |number: u32| self.memberships.user_id(self.users.ids(), number);
-        // Whoever was ever in the group, whatever the cut.
+        // All who were ever in the group, at any cut.
         let members: Vec<u32> =
             self.memberships.of_group(name).map_or(Vec::new(), |roster| roster.items().collect());
         let first =
@@ -265,7 +264,7 @@ impl Views {
         let mut found = Vec::new();
         for (looked_at, number) in first.into_iter().chain(others).enumerate() {
             if looked_at == MEMBERS_MAX {
-                // Before this one, whatever its periods.
+                // Before all periods of this member.
                 let far = if descending { Millis::MAX } else { Millis::MIN };
                 return Some((found, Some((ids(number).to_owned(), far))));
             }

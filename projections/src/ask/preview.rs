@@ -99,7 +99,8 @@ struct Side<'a> {
 type GroundsByRole<'a> = BTreeMap<&'a str, Vec<RoleGround>>;
 
 impl Views {
-    /// Makes a mapping ready to be compared. `attributes` says what the snapshots of all users have.
+    /// Makes a mapping ready to be compared. `attributes` says what the snapshots of all users
+    /// have.
     pub fn propose(
         &self,
         mapping: Mapping,

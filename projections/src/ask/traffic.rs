@@ -1,5 +1,5 @@
-//! What was recorded lately: counts over a few windows, by directory and type, and how late it
-//! came.
+//! Traffic: counts of the latest records over a few windows, by directory and type, and their
+//! delays.
 
 use hashbrown::HashMap;
 use rustc_hash::FxBuildHasher;
@@ -10,10 +10,10 @@ use crate::ground::walks::walk;
 use crate::state::entities::EntityKind;
 use crate::views::Views;
 
-/// How many windows are counted.
+/// The number of windows.
 pub const WINDOWS: usize = 4;
 
-/// How far each window reaches back, in milliseconds: a minute, an hour, a day, 30 days.
+/// The length of each window in milliseconds: a minute, an hour, a day, 30 days.
 pub const WINDOWS_MS: [Millis; WINDOWS] = [60_000, 3_600_000, 86_400_000, 30 * 86_400_000];
 
 /// The longest window whose delays are kept: a day.
@@ -22,19 +22,19 @@ const DELAYS_WINDOW: usize = 2;
 /// A count for each window.
 pub type Counts = [u64; WINDOWS];
 
-/// What was recorded in each window, by our own clock.
+/// Counts of the records in each window, by Rollcall's own clock.
 pub struct Traffic {
     now: Millis,
     /// The next record to look at.
     next: Seq,
     totals: Counts,
-    /// When it was recorded, and how long after it had happened.
+    /// For each event of the last day: when it was recorded, and how long after it happened.
     delays: Vec<(Millis, Millis)>,
     by_directory: HashMap<Sym, HashMap<Sym, Counts, FxBuildHasher>, FxBuildHasher>,
 }
 
-/// How long after they had happened events were recorded, in milliseconds; negative where the
-/// source's clock is ahead.
+/// The delays between events and their recording, in milliseconds; negative if the source's clock
+/// is ahead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Delays {
     /// Half of them came within this time.
@@ -45,24 +45,24 @@ pub struct Delays {
     pub max: Millis,
 }
 
-/// How many are in a directory, as far as they were counted.
+/// The users or groups in a directory, as far as they were counted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Counted {
     /// Alive and active; groups always are.
     pub active: u64,
     /// Alive and inactive.
     pub inactive: u64,
-    /// The id to go on after, if there is more to count.
+    /// The id after which to continue, if there is more to count.
     pub next: Option<String>,
 }
 
 impl Traffic {
-    /// Returns every record so far; those of events in the list of events and all others.
+    /// Returns the counts of all records, listed as events or not.
     pub fn totals(&self) -> Counts {
         self.totals
     }
 
-    /// Returns the delays in the last hour (1) or day (2); `None` where nothing came.
+    /// Returns the delays in the last hour (1) or day (2); `None` if no event came.
     pub fn delays(&self, window: usize) -> Option<Delays> {
         let reach = WINDOWS_MS.get(window.min(DELAYS_WINDOW))?;
         let mut delays: Vec<Millis> = self
@@ -72,7 +72,7 @@ impl Traffic {
             .map(|(_, delay)| *delay)
             .collect();
         delays.sort_unstable();
-        // The smallest delay that so many of a hundred do not exceed.
+        // The smallest delay that this many of a hundred do not exceed.
         let at = |hundredths: usize| {
             delays.get((delays.len() * hundredths).div_ceil(100).checked_sub(1)?).copied()
         };
@@ -81,7 +81,7 @@ impl Traffic {
 }
 
 impl Views {
-    /// Counts of nothing yet, of what was recorded before `now`.
+    /// Returns empty counts of the windows that end at `now`.
     pub fn traffic(&self, now: Millis) -> Traffic {
         let reach = WINDOWS_MS.iter().copied().max().unwrap_or(0);
         let next = self.known_at(now.saturating_sub(reach)) + 1;
@@ -94,8 +94,8 @@ impl Views {
         }
     }
 
-    /// Counts the next records up to `known_at`, at most `limit`; says whether there are more. So a
-    /// long count holds nobody up.
+    /// Counts the next records up to `known_at`, at most `limit`; true if there are more. A long
+    /// count is made in such steps, so that it blocks no other work.
     pub fn count_traffic(&self, traffic: &mut Traffic, known_at: Seq, limit: usize) -> bool {
         let end = known_at
             .min(self.head())
@@ -127,7 +127,7 @@ impl Views {
         end < known_at
     }
 
-    /// What came in for a directory, by type, in order of their names.
+    /// Returns the counts of a directory, by type, in order of the types' names.
     pub fn traffic_of(&self, traffic: &Traffic, directory: &str) -> Vec<(String, Counts)> {
         let counts =
             self.directories.find(directory).and_then(|name| traffic.by_directory.get(&name));
@@ -140,7 +140,7 @@ impl Views {
         event_types
     }
 
-    /// Counts what is alive in a directory, in order of id.
+    /// Counts the entities that are alive in a directory, in order of id.
     pub(crate) fn count(
         &self,
         kind: EntityKind,
@@ -202,8 +202,8 @@ mod tests {
 
     const NOW: Millis = 1_800_000_000_000;
 
-    /// Returns a record of a user in directory `d`, or an unusable one, so many milliseconds ago,
-    /// that happened so much earlier.
+    /// Folds a record of a user in directory `d`, or an unusable one, that was recorded `age`
+    /// milliseconds ago and happened `delay` milliseconds earlier.
     fn record(views: &mut Views, kind: Option<(&str, &str, bool)>, age: Millis, delay: Millis) {
         let seq = views.head() + 1;
         let recorded_at = NOW - age;

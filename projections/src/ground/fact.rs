@@ -1,4 +1,4 @@
-//! What the fold is told: one [`Entry`] for each record, with the [`Fact`] that its body states.
+//! The input of the fold: one [`Entry`] for each record, with the [`Fact`] that its body states.
 
 use crate::ground::mapping::Mapping;
 use crate::ground::order::{Millis, Seq};
@@ -21,7 +21,7 @@ pub struct Entry<'a> {
     pub event_type: &'a str,
     /// True if the record counts.
     pub status: RecordStatus,
-    /// What the body states.
+    /// The body's statement.
     pub fact: Fact<'a>,
 }
 
@@ -37,12 +37,12 @@ pub enum RecordStatus {
     },
 }
 
-/// What an event states.
+/// An event's statement.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fact<'a> {
     /// A directory was connected, deactivated or deleted.
     Directory {
-        /// Which of the three.
+        /// The change.
         change: DirectoryChange,
         /// The directory.
         id: &'a str,
@@ -66,14 +66,14 @@ pub enum Fact<'a> {
     },
     /// Kept and listed in the quarantine.
     Unusable(Reason),
-    /// How users are treated, from some moment on.
+    /// The policy for users, from some moment on.
     Policy {
-        /// Those whose state is not active.
+        /// The treatment of users whose state is not active.
         inactive_users: InactiveUsers,
         /// From when on, in `occurred_at`.
         effective_from: Millis,
     },
-    /// Which roles follow from which groups and attributes, from some moment on.
+    /// The mapping from groups and attributes to roles, from some moment on.
     Mapping {
         /// The rules.
         mapping: Mapping,
@@ -82,7 +82,7 @@ pub enum Fact<'a> {
     },
 }
 
-/// How users are treated whose state is not active.
+/// The treatment of users whose state is not active.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum InactiveUsers {
     /// They stay, with their memberships.
@@ -105,7 +105,7 @@ impl InactiveUsers {
     }
 }
 
-/// What happened to a directory.
+/// The change of a directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DirectoryChange {
     /// It exists and is active.
@@ -116,10 +116,10 @@ pub enum DirectoryChange {
     Deleted,
 }
 
-/// What happened to a user or a group.
+/// The change of a user or a group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// Created or updated: the snapshot stands from here on.
+    /// Created or updated: the snapshot counts from here on.
     Set,
     /// Deleted.
     Deleted,
@@ -130,7 +130,7 @@ pub enum Change {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Fingerprint(pub [u8; 16]);
 
-/// What the views keep of a user's snapshot.
+/// The part of a user's snapshot that the views keep.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UserData<'a> {
     /// The user.
@@ -150,7 +150,7 @@ pub struct UserData<'a> {
     pub idp_id: Option<Fingerprint>,
 }
 
-/// What the views keep of a group's snapshot.
+/// The part of a group's snapshot that the views keep.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GroupData<'a> {
     /// The group.

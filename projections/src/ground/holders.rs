@@ -1,4 +1,4 @@
-//! Who ever had a fingerprint: the index behind the `email` and `idp_id` filters.
+//! The users who ever had a fingerprint: the index of the `email` and `idp_id` filters.
 
 use std::collections::BTreeSet;
 use std::collections::HashMap;

@@ -3,9 +3,9 @@
 /// A mapping as it was written.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Mapping {
-    /// How the roles of several rules are put together.
+    /// The way to combine the roles of several rules.
     pub mode: Mode,
-    /// What whoever has access gets where no rule gives a role.
+    /// The roles of a user with access to whom no rule gives any.
     pub default_roles: Vec<String>,
     /// Roles, the first the highest.
     pub priority: Vec<String>,
@@ -13,7 +13,7 @@ pub struct Mapping {
     pub rules: Vec<Rule>,
 }
 
-/// How the roles of several rules are put together.
+/// The way to combine the roles of several rules.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Mode {
     /// Their union.
@@ -26,7 +26,7 @@ pub enum Mode {
 /// One rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rule {
-    /// What it matches, and which roles that gives.
+    /// The condition, and the roles that it gives.
     pub matches: Matches,
     /// Only users of this directory.
     pub directory: Option<String>,
@@ -34,17 +34,17 @@ pub struct Rule {
     pub organization: Option<String>,
 }
 
-/// What a rule matches, and which roles that gives.
+/// The condition of a rule, and the roles that it gives.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Matches {
     /// Members of some groups.
     Group {
-        /// Which.
+        /// The groups.
         group: GroupPattern,
         /// Their roles.
         roles: Vec<String>,
     },
-    /// Users of whom an attribute has some value.
+    /// Users with a value of an attribute.
     Attribute {
         /// A dotted path from the root of the user's snapshot.
         path: String,
@@ -53,15 +53,15 @@ pub enum Matches {
     },
 }
 
-/// Which groups a rule means.
+/// The groups that a rule matches.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum GroupPattern {
     /// The group with this id.
     Id(String),
     /// Groups of exactly this name.
     Name(String),
-    /// Groups whose name fits: `*` stands for any run of characters, `?` for one, everything else
-    /// for itself.
+    /// Groups whose name fits: `*` matches any run of characters, `?` matches one, and any other
+    /// character matches itself.
     Glob(String),
 }
 
@@ -84,7 +84,7 @@ impl Rule {
 }
 
 impl GroupPattern {
-    /// Tells if a group of this id and name is meant.
+    /// Tells if a group with this id and name matches.
     pub fn fits(&self, id: &str, name: &str) -> bool {
         match self {
             GroupPattern::Id(wanted) => wanted == id,
@@ -94,10 +94,10 @@ impl GroupPattern {
     }
 }
 
-/// Tells if a text fits a glob. Costs at most the product of their lengths, whatever the glob.
+/// Tells if a text fits a glob. Costs at most the product of their lengths, for any glob.
 pub(crate) fn glob_fits(glob: &str, text: &str) -> bool {
     let (mut glob, mut text) = (glob.chars(), text.chars());
-    // Where to go on if what followed the last star did not fit.
+    // The place to continue at if the text after the last star does not fit.
     let mut retry: Option<(core::str::Chars<'_>, core::str::Chars<'_>)> = None;
     loop {
         let text_before = text.clone();

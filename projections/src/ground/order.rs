@@ -9,11 +9,11 @@ pub type Millis = i64;
 /// at 2^32 - 2 records.
 pub type Seq = u64;
 
-/// How the views store a [`Seq`].
+/// The width in which the views store a [`Seq`].
 pub(crate) type Seq32 = u32;
 
-/// What a question may see: events with `occurred_at <= as_of` and `seq <= known_at`. Both bounds
-/// are included.
+/// The bounds of a question: it sees events with `occurred_at <= as_of` and `seq <= known_at`. Both
+/// bounds are included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cut {
     /// Latest `occurred_at` that counts.
@@ -23,7 +23,7 @@ pub struct Cut {
 }
 
 impl Cut {
-    /// Everything known counts, also what is dated ahead of our clock.
+    /// Everything known counts, also events that are dated ahead of our clock.
     pub const LATEST: Cut = Cut { as_of: Millis::MAX, known_at: Seq::MAX };
 
     pub(crate) fn known_at32(self) -> Seq32 {
@@ -45,7 +45,7 @@ pub(crate) fn seq32(seq: Seq) -> Seq32 {
     Seq32::try_from(seq).unwrap_or(Seq32::MAX)
 }
 
-/// Where an event stands in the order of events: `(occurred_at, closing, updated_at, event id)`.
+/// An event's place in the order of events: `(occurred_at, closing, updated_at, event id)`.
 ///
 /// The id is looked up by seq in [`EventIds`], and only when everything else is equal.
 #[derive(Clone, Copy, Debug)]
@@ -54,14 +54,14 @@ pub(crate) struct Place {
     /// `NO_UPDATED_AT` where the event carries none, which therefore sorts first.
     pub(crate) updated_at: Millis,
     pub(crate) seq: Seq32,
-    /// True for what ends access, so that in one millisecond the end wins.
+    /// True for an event that ends access, so that within one millisecond the end wins.
     pub(crate) closing: bool,
 }
 
 /// Smaller than any time that parses.
 pub(crate) const NO_UPDATED_AT: Millis = Millis::MIN;
 
-/// The event ids of everything that counts, by seq, for ties.
+/// The event ids of all events that count, by seq, to break ties.
 ///
 /// An id of today's form (`event_` or `wh_` and a canonical ULID) takes 17 bytes; any other is kept
 /// as text.
@@ -119,7 +119,7 @@ impl EventIds {
         }
     }
 
-    /// Returns the order of events. Two places of one record are equal.
+    /// Compares two places in the order of events. Two places of one record are equal.
     pub(crate) fn compare(&self, a: Place, b: Place) -> Ordering {
         (a.occurred_at, a.closing, a.updated_at)
             .cmp(&(b.occurred_at, b.closing, b.updated_at))
@@ -158,7 +158,7 @@ impl IdBuffer {
     }
 }
 
-/// Returns the bits of a ULID in upper case, whose text can be had back from them.
+/// Returns the bits of a ULID in upper case, from which its text can be restored.
 fn canonical_ulid(text: &str) -> Option<[u8; 16]> {
     let bytes = text.as_bytes();
     if bytes.len() != 26 || *bytes.first()? > b'7' {

@@ -1,18 +1,18 @@
-//! What the fold could not use, or used with a remark.
+//! The records that the fold could not use, or used with a remark.
 
 use crate::ground::order::Seq;
 
-/// Why a record is listed.
+/// The reason for which a record is listed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reason {
-    /// The body is no JSON object with a usable `id` and `event`.
+    /// The body is not a JSON object with a usable `id` and `event`.
     NotAnEvent,
     /// A webhook calls itself `rollcall.*`, a type reserved for operator events.
     ReservedType,
     /// A directory-sync type that this version does not know.
     UnknownType,
-    /// A required id is missing, or is no string of 1 to 255 bytes; or the object that holds it is
-    /// missing. Names the field.
+    /// A required id is missing, or is not a string of 1 to 255 bytes; or the object that holds it
+    /// is missing. Names the field.
     MissingField(Field),
     /// An `object` or the prefix of an id names another kind than the event does. Names the
     /// field.
@@ -131,6 +131,6 @@ impl Reason {
 pub struct Quarantined {
     /// The record.
     pub seq: Seq,
-    /// Why it is listed.
+    /// The reason.
     pub reason: Reason,
 }

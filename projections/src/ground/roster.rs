@@ -1,12 +1,11 @@
-//! A roster: things in the order of their ids, with the part of time in which each may be asked
-//! for.
+//! A roster: things in the order of their ids, each with the span of time in which it may be seen.
 
 use core::cmp::Ordering;
 
 use crate::ground::order::{Cut, Millis, Seq32};
 
-/// Bounds on the cuts at which a thing can be seen. Conservative: outside it is certainly absent,
-/// inside it may be there.
+/// Bounds on the cuts at which a thing can be seen. Conservative: outside them it is certainly
+/// absent, inside it may be there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Span {
     first_occurred: Millis,
@@ -17,8 +16,8 @@ pub(crate) struct Span {
     gone_seq: Seq32,
 }
 
-/// Since when a thing is certainly absent: at cuts with `as_of >= occurred_at` and `known_at >=
-/// seq`.
+/// The moment from which a thing is certainly absent: at cuts with `as_of >= occurred_at` and
+/// `known_at >= seq`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Gone {
     pub(crate) occurred_at: Millis,
@@ -65,7 +64,7 @@ impl Span {
 /// Things in the order of their ids, in chunks that are skipped whole when nothing in them can be
 /// seen.
 ///
-/// Ids end in ULIDs, so that what was created together stands together and left together: a
+/// Ids end in ULIDs, so that things created together are together and tend to leave together: a
 /// question about the distant past skips nearly everything created since, and one about now nearly
 /// everyone who left.
 #[derive(Default)]
@@ -141,7 +140,7 @@ impl Roster {
         chunk.refresh();
     }
 
-    /// Says whether `item` is gone, and since when; `None` while it is there.
+    /// Sets since when `item` is gone; `None` while it is there.
     pub(crate) fn set_gone(&mut self, gone: Option<Gone>, order: impl Fn(u32) -> Ordering) {
         let index = self.chunks.partition_point(|chunk| {
             chunk.entries.last().is_some_and(|(last, _)| order(*last).is_lt())
@@ -154,8 +153,8 @@ impl Roster {
         chunk.refresh();
     }
 
-    /// Returns items that may be there at `cut`, in ascending order of id, those for which `start`
-    /// is `Greater`.
+    /// Iterates over the items that may be there at `cut`, in ascending order of id: those for
+    /// which `start` is `Greater`.
     pub(crate) fn ascending<'a>(
         &'a self,
         cut: Cut,
@@ -179,8 +178,8 @@ impl Roster {
         head.iter().chain(tail).filter(move |(_, span)| span.may_hold(cut)).map(|(item, _)| *item)
     }
 
-    /// Returns items that may be there at `cut`, in descending order of id, those for which `start`
-    /// is `Less`.
+    /// Iterates over the items that may be there at `cut`, in descending order of id: those for
+    /// which `start` is `Less`.
     pub(crate) fn descending<'a>(
         &'a self,
         cut: Cut,
@@ -208,7 +207,7 @@ impl Roster {
             .map(|(item, _)| *item)
     }
 
-    /// Returns every item, in ascending order of id.
+    /// Iterates over all items, in ascending order of id.
     pub(crate) fn items(&self) -> impl Iterator<Item = u32> {
         self.chunks.iter().flat_map(|chunk| chunk.entries.iter().map(|(item, _)| *item))
     }

@@ -1,4 +1,4 @@
-//! Texts stored once, known by a small number.
+//! Symbols: texts stored once, each known by a small number.
 
 use core::hash::{BuildHasher, Hash};
 
@@ -8,7 +8,7 @@ use rustc_hash::FxBuildHasher;
 /// The number of a text in its [`Symbols`].
 pub(crate) type Sym = u32;
 
-/// Stands for "no name".
+/// The absence of a symbol.
 pub(crate) const NO_SYM: Sym = Sym::MAX;
 
 /// Texts, numbered from 0 in order of first appearance.
@@ -20,7 +20,7 @@ pub(crate) struct Symbols {
 }
 
 impl Symbols {
-    /// Returns the number of `text`, new if it was never seen.
+    /// Returns the symbol of `text`, new if it was never seen.
     pub(crate) fn intern(&mut self, text: &str) -> Sym {
         if let Some(name) = self.find(text) {
             return name;
@@ -33,12 +33,12 @@ impl Symbols {
         name
     }
 
-    /// Returns the number of `text`, if it was ever seen.
+    /// Returns the symbol of `text`, if it was ever seen.
     pub(crate) fn find(&self, text: &str) -> Option<Sym> {
         self.table.find(hash(text), |name| self.text(*name) == text).copied()
     }
 
-    /// Returns the text of `name`; empty for [`NO_SYM`].
+    /// Returns the text of `sym`; empty for [`NO_SYM`].
     pub(crate) fn text(&self, sym: Sym) -> &str {
         slice(&self.text, &self.ends, sym)
     }

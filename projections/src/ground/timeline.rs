@@ -1,11 +1,11 @@
-//! A timeline: what was said of one thing, in the order of events, cut by both clocks in
-//! logarithmic time.
+//! A timeline: the versions of one thing in the order of events, cut by both clocks in logarithmic
+//! time.
 
 use smallvec::SmallVec;
 
 use crate::ground::order::{Cut, EventIds, Millis, Place, Seq, Seq32};
 
-/// Something that stands at a place in the order of events.
+/// A thing with a place in the order of events.
 pub(crate) trait Placed: Copy {
     fn place(&self) -> Place;
 }
@@ -18,7 +18,7 @@ impl Placed for Place {
 
 /// Versions in the order of events.
 ///
-/// The newest stands in the timeline itself, so that a question about now reads nothing else; most
+/// The newest is held apart from the others, so that a question about now reads nothing else; most
 /// timelines hold one version anyway. Past [`BLOCK`] older ones a two-level index of the lowest seq
 /// in each block is kept, so that a question with an early `known_at` does not walk over everything
 /// learnt since.
@@ -48,8 +48,8 @@ impl<V> Default for Timeline<V> {
 }
 
 impl<V: Placed> Timeline<V> {
-    /// Puts `version` in its place; true if it is now the newest. O(1) for the newest, O(n) moves
-    /// for a late one.
+    /// Inserts `version` at its place; true if it is now the newest. O(1) for the newest, O(n)
+    /// moves for a late one.
     pub(crate) fn insert(&mut self, version: V, ids: &EventIds) -> bool {
         let place = version.place();
         let at = match self.newest {
@@ -99,7 +99,7 @@ impl<V: Placed> Timeline<V> {
         None
     }
 
-    /// Returns versions that `cut` sees, the latest first. Meant for short timelines.
+    /// Iterates over the versions that `cut` sees, the latest first. Meant for short timelines.
     pub(crate) fn latest_first(&self, cut: Cut) -> impl Iterator<Item = &V> {
         let older = self.older.iter().take(self.older_until(cut.as_of));
         older.chain(&self.newest).rev().filter(move |v| cut.sees(v.place()))
@@ -109,7 +109,8 @@ impl<V: Placed> Timeline<V> {
         self.older.iter().chain(&self.newest)
     }
 
-    /// Returns the versions of a moment and all later ones. O(log n), and what it gives.
+    /// Iterates over the versions of a moment and all later ones. O(log n), plus the versions
+    /// returned.
     pub(crate) fn since(&self, moment: Millis) -> impl Iterator<Item = &V> {
         let first = self.older.partition_point(|version| version.place().occurred_at < moment);
         self.older
@@ -119,7 +120,7 @@ impl<V: Placed> Timeline<V> {
             .filter(move |version| version.place().occurred_at >= moment)
     }
 
-    /// Returns the versions of one millisecond. O(log n).
+    /// Iterates over the versions of one millisecond. O(log n).
     pub(crate) fn at(&self, moment: Millis) -> impl Iterator<Item = &V> {
         let first = self.older.partition_point(|version| version.place().occurred_at < moment);
         let older = self
@@ -130,7 +131,7 @@ impl<V: Placed> Timeline<V> {
         older.chain(self.newest.iter().filter(move |version| version.place().occurred_at == moment))
     }
 
-    /// How many of the older versions occurred at or before `as_of`.
+    /// Returns the number of older versions that occurred at or before `as_of`.
     fn older_until(&self, as_of: Millis) -> usize {
         if self.older.last().is_none_or(|last| last.place().occurred_at <= as_of) {
             return self.older.len();
@@ -162,8 +163,8 @@ impl Index {
         }
     }
 
-    /// Of the first `blocks` blocks, how many are left once those at the end without anything known
-    /// by `known_at` are dropped.
+    /// Drops those of the first `blocks` blocks at the end that hold nothing known by `known_at`.
+    /// Returns the number of blocks left.
     fn skip_back(&self, mut blocks: usize, known_at: Seq32) -> usize {
         while blocks > 0 {
             if blocks.is_multiple_of(BLOCK)
@@ -183,7 +184,7 @@ impl Index {
     }
 }
 
-/// A timeline that most things do not have.
+/// A timeline that is empty for most things, and then takes one word.
 pub(crate) struct Rare<V>(Option<Box<Timeline<V>>>);
 
 impl<V> Default for Rare<V> {
@@ -229,7 +230,7 @@ impl<V> Default for Earliest<V> {
 }
 
 impl<V: Placed> Earliest<V> {
-    /// Takes notice of an event, in order of seq; true if it is earlier than all before it.
+    /// Notes an event, in order of seq; true if it is earlier than all before it.
     pub(crate) fn note(&mut self, version: V, ids: &EventIds) -> bool {
         let earlier = self.0.last().is_none_or(|last| ids.is_later(last.place(), version.place()));
         if earlier {

@@ -5,7 +5,7 @@ use std::collections::BinaryHeap;
 use crate::ground::order::Cut;
 use crate::ground::roster::Roster;
 
-/// Candidates in order.
+/// Candidates in the order of their ids.
 pub(crate) type IdWalk<'a> = Box<dyn Iterator<Item = u32> + 'a>;
 
 /// Walks over the candidates of a roster beyond the id `start`.
@@ -61,8 +61,8 @@ pub(crate) fn walk_merged<'a>(
     )
 }
 
-/// Merges several walks in the same order into one, with each item once. Costs the logarithm of their
-/// number for each item.
+/// Merges several walks in the same order into one, with each item once. Costs the logarithm of
+/// their number for each item.
 pub(crate) fn merge<'a>(
     mut walks: Vec<IdWalk<'a>>,
     descending: bool,

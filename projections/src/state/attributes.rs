@@ -8,8 +8,8 @@ use rustc_hash::FxBuildHasher;
 use smallvec::SmallVec;
 use std::collections::{BTreeSet, HashMap};
 
-/// The values that the rules about attributes ask of users' snapshots, each with a key, and the keys
-/// that each snapshot has.
+/// The values that the rules about attributes ask of users' snapshots, each with a key, and the
+/// keys that each snapshot has.
 ///
 /// The values are in the bodies of records, which this crate does not read: the caller reads them
 /// and notes the keys here.

@@ -1,4 +1,4 @@
-//! The list of events: which records are shown to whom, in order of seq, and what came in lately.
+//! The list of events: each record with its type, organization and directory, in order of seq.
 
 use hashbrown::HashMap;
 use rustc_hash::FxBuildHasher;
@@ -8,13 +8,13 @@ use crate::ground::page::Page;
 use crate::ground::symbols::{NO_SYM, Sym, Symbols};
 use crate::state::intake::Intake;
 
-/// Records whose times are kept together as bounds.
+/// The number of records whose times are kept together as bounds.
 const BLOCK: usize = 1024;
 
-/// What one record is in the list.
+/// One record of the list.
 #[derive(Clone, Copy)]
 pub(crate) struct EventLine {
-    /// Its type; `NO_SYM` for a record that is not listed.
+    /// Its type; [`NO_SYM`] for a record that is not listed.
     pub(crate) kind: Sym,
     pub(crate) organization: Sym,
     pub(crate) directory: Sym,
@@ -22,14 +22,14 @@ pub(crate) struct EventLine {
 
 const NOT_LISTED: EventLine = EventLine { kind: NO_SYM, organization: NO_SYM, directory: NO_SYM };
 
-/// Every record by seq, and where each type and each organization stands among them.
+/// Every record by seq, with an index of each type and each organization.
 ///
 /// An event's organization is fixed when it is folded, by what was known then: an event never
 /// enters a list before one that was already shown.
 #[derive(Default)]
 pub(crate) struct Events {
     pub(crate) event_types: Symbols,
-    /// Record `n` stands at `n - 1`.
+    /// Record `n` is at `n - 1`.
     lines: Vec<EventLine>,
     occurred: Vec<Millis>,
     /// The earliest and the latest time of each block.
@@ -39,12 +39,12 @@ pub(crate) struct Events {
     directories: HashMap<Sym, Intake, FxBuildHasher>,
 }
 
-/// Which events a list is narrowed to; all that are given must fit.
+/// A filter of events; all parts that are given must fit.
 #[derive(Clone, Copy, Debug)]
 pub struct EventFilter<'a> {
-    /// Of one of these types.
+    /// With one of these types.
     pub kinds: &'a [String],
-    /// Of this organization.
+    /// Belonging to this organization.
     pub organization: Option<&'a str>,
     /// Not before this moment, in `occurred_at`.
     pub from: Option<Millis>,
@@ -52,12 +52,12 @@ pub struct EventFilter<'a> {
     pub until: Option<Millis>,
 }
 
-/// Where in the list of events to begin.
+/// The place in the list of events at which to begin.
 #[derive(Clone, Copy, Debug)]
 pub enum Start {
-    /// With what follows this record; 0 for the first.
+    /// After this record; 0 for the first.
     After(Seq),
-    /// With what stands directly before this record.
+    /// Directly before this record.
     Before(Seq),
 }
 
@@ -71,12 +71,12 @@ pub struct EventRow {
 }
 
 impl Events {
-    /// Takes the next record, which is not listed.
+    /// Adds the next record, which is not listed.
     pub(crate) fn skip(&mut self, occurred_at: Millis) {
         self.push(NOT_LISTED, occurred_at);
     }
 
-    /// Takes the next record.
+    /// Adds the next record, and lists it.
     pub(crate) fn list(
         &mut self,
         kind: &str,
@@ -118,7 +118,7 @@ impl Events {
         self.lines.len()
     }
 
-    /// Returns a record's line, if it is listed, and its time.
+    /// Returns a record's entry in the list, if it is listed, and its time.
     pub(crate) fn get(&self, seq: Seq) -> Option<(EventLine, Millis)> {
         let at = (seq as usize).checked_sub(1)?;
         let line = self.lines.get(at).filter(|line| line.kind != NO_SYM)?;
@@ -132,8 +132,8 @@ impl Events {
     /// Returns a page of events, in ascending order of seq. `organization` is the number of the
     /// filter's, if it was ever heard of.
     ///
-    /// Costs the page, plus the events of the rarest index that the filter refuses in vain; blocks
-    /// that lie outside its times are skipped.
+    /// Costs the page, plus the events of the rarest index that the filter refuses; blocks outside
+    /// its times are skipped.
     pub(crate) fn page(
         &self,
         filter: &EventFilter<'_>,
@@ -196,8 +196,8 @@ impl Events {
     }
 }
 
-/// Several ascending lists of seqs as one, from either end, without the blocks that hold nothing of
-/// interest.
+/// Several ascending lists of seqs as one, from either end, skipping the blocks outside the
+/// filter's times.
 struct EventWalk<'a> {
     lists: Vec<&'a [Seq32]>,
     backward: bool,
@@ -238,7 +238,7 @@ impl<'a> EventWalk<'a> {
         EventWalk { lists: lists.iter().map(part).collect(), backward: true, overlaps }
     }
 
-    /// Leaves out a whole block and all that was walked before it.
+    /// Skips a whole block and all that was walked before it.
     fn leave_block(&mut self, block: usize) {
         for list in &mut self.lists {
             let (first, end) = (block * BLOCK, (block + 1) * BLOCK);

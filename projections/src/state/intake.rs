@@ -1,25 +1,25 @@
-//! What came in for one directory, and its initial sync.
+//! Intake: the events of one directory as they came in, and its initial sync.
 
 use crate::ground::order::Millis;
 
-/// After a pause of so long in what it brings, counted by our own clock, an initial sync is over.
+/// An initial sync is over after a pause of this length in either clock.
 pub const INITIAL_SYNC_PAUSE_MS: Millis = 5 * 60 * 1000;
 
-/// What came in for one directory.
+/// The counts of one directory's incoming events.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Intake {
     /// When its last event was recorded.
     pub last_recorded_at: Millis,
     /// Its latest initial sync; none while no activation was received.
     pub initial_sync: Option<InitialSync>,
-    /// What was created before any activation was received: it may come late.
+    /// The creations before any activation was received: it may come late.
     before: Option<InitialSync>,
 }
 
-/// The burst of creations around an activation, in whatever order it is received.
+/// The burst of creations around an activation, received in any order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InitialSync {
-    /// When the first of it was recorded.
+    /// When its first event was recorded.
     pub started_at: Millis,
     /// When the last creation or addition of the burst was recorded.
     pub last_at: Millis,
@@ -70,8 +70,8 @@ impl Intake {
 }
 
 impl InitialSync {
-    /// Tells if what happened and was recorded then still belongs to it: after no long pause by
-    /// either clock, so that a history that is sent anew at once is not taken for one sync.
+    /// Tells if an event still belongs to it: after no long pause by either clock, so that a
+    /// history that is sent again at once is not taken for one sync.
     fn goes_on(&self, occurred_at: Millis, recorded_at: Millis) -> bool {
         let pauses = [
             recorded_at.saturating_sub(self.last_at),
@@ -80,7 +80,7 @@ impl InitialSync {
         pauses.iter().all(|pause| *pause <= INITIAL_SYNC_PAUSE_MS)
     }
 
-    /// Tells if at `now` more of it may still come.
+    /// Tells if more of it may still come at `now`.
     pub fn is_in_progress(&self, now: Millis) -> bool {
         now.saturating_sub(self.last_at) <= INITIAL_SYNC_PAUSE_MS
     }
@@ -92,7 +92,7 @@ mod tests {
 
     const PAUSE: Millis = INITIAL_SYNC_PAUSE_MS;
 
-    /// What is counted of events, each with when it occurred and when it was recorded.
+    /// Counts some events, each with its `occurred_at` and `recorded_at`.
     fn counted(events: &[(&str, Millis, Millis)]) -> Option<(Millis, Millis, [u64; 3])> {
         let mut intake = Intake::default();
         for (kind, occurred_at, recorded_at) in events {

@@ -1,4 +1,4 @@
-//! Policies: how users are treated, by what an operator set.
+//! Policies: the treatment of inactive users, as operators set it.
 
 use crate::ground::fact::InactiveUsers;
 use crate::ground::order::{Cut, Millis, Seq};
@@ -6,7 +6,7 @@ use crate::ground::order::{Cut, Millis, Seq};
 /// A policy as it was set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Policy {
-    /// How many were set up to it: the first is 1.
+    /// The number of policies set up to it: the first is 1.
     pub version: usize,
     /// The record that sets it.
     pub seq: Seq,
@@ -14,7 +14,7 @@ pub struct Policy {
     pub set_at: Millis,
     /// From when on it counts.
     pub effective_from: Millis,
-    /// How users are treated whose state is not active.
+    /// The treatment of users whose state is not active.
     pub inactive_users: InactiveUsers,
 }
 
@@ -39,7 +39,7 @@ impl Policies {
         });
     }
 
-    /// Returns the one in force: of those that are effective and known the newest. Setting one
+    /// Returns the policy in force: the newest of those that are effective and known. Setting one
     /// overrides all before it from its moment on.
     pub(crate) fn in_force(&self, cut: Cut) -> Option<&Policy> {
         self.0
@@ -48,7 +48,7 @@ impl Policies {
             .find(|policy| policy.seq <= cut.known_at && policy.effective_from <= cut.as_of)
     }
 
-    /// Returns the one that a record set.
+    /// Returns the policy that a record set.
     pub(crate) fn set_by(&self, seq: Seq) -> Option<&Policy> {
         self.0.iter().rev().find(|policy| policy.seq == seq)
     }
