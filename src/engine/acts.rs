@@ -8,43 +8,13 @@ use rollcall_projections::{
 use tokio::sync::oneshot;
 
 use super::attributes::read_attributes;
-use super::{Engine, IngestError, Job};
+use super::writer::{Action, Done, Job, Plan};
+use super::{ActError, Engine};
 use crate::log::{Outcome, ReadError};
 use crate::verify::{Act, Operator, Verified};
 
 /// How many users are compared under one lock.
 const COMPARE_USERS: usize = 1024;
-
-/// An act on its way: between its decision and its record nothing else is written.
-pub(super) struct Action {
-    operator: Operator,
-    note: Option<String>,
-    plan: Plan,
-    reply: oneshot::Sender<Result<Option<Seq>, ActError>>,
-}
-
-/// What becomes of an act.
-type Done = oneshot::Receiver<Result<Option<Seq>, ActError>>;
-
-/// Decides what is recorded at a moment; `None`: nothing, because it is so already.
-pub(super) type Plan = Box<dyn FnOnce(&Engine, Millis) -> Result<Option<Act>, ActError> + Send>;
-
-/// Why an operator's act was not done.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ActError {
-    /// Nothing known names the directory.
-    UnknownDirectory,
-    /// It would take effect later than it is recorded.
-    EffectiveFromInFuture,
-    /// The mapping is not the one that was to be replaced.
-    VersionConflict,
-    /// Meanwhile another mapping was set, which asks for more than was prepared: prepare again.
-    Overtaken,
-    /// Too many events wait; nothing was done.
-    QueueFull,
-    /// It could not be made durable, or nobody knows.
-    Unavailable,
-}
 
 /// The condition on the mapping that is set now, under which an act may replace it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,15 +32,6 @@ pub struct Prepared {
     /// None where the one that serves does as well.
     attributes: Option<Attributes>,
     until: Seq,
-}
-
-impl From<IngestError> for ActError {
-    fn from(error: IngestError) -> ActError {
-        match error {
-            IngestError::QueueFull => ActError::QueueFull,
-            IngestError::Unavailable => ActError::Unavailable,
-        }
-    }
 }
 
 /// Refuses what would take effect later than now.

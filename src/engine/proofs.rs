@@ -3,8 +3,7 @@
 use rollcall_projections::{Cut, EventFilter, Millis, Seq, Start};
 use serde_json::Value;
 
-use super::Engine;
-use super::acts::ActError;
+use super::{ActError, Engine};
 use crate::log::{LogId, ReadError, Record};
 use crate::notary::{KeyError, KeyEvent, KeyHistory, Notary};
 use crate::verify::{Act, KEY_CHANGED, Operator, Proof, Source, key_name};

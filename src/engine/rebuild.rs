@@ -7,8 +7,9 @@ use std::thread;
 
 use rollcall_projections::{Millis, Seq, Views};
 
+use super::Engine;
 use super::attributes::{Progress, note_all};
-use super::{Engine, FOLD_EVENTS, Notes, fold};
+use super::writer::{FOLD_EVENTS, Notes, fold};
 use crate::log::ReadError;
 
 /// How many records the views that were built may be behind when they take their place.

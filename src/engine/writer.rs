@@ -1,0 +1,271 @@
+//! The writer: the one thread that appends to the log and folds what it appended.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, TrySendError};
+use std::time::Duration;
+
+use rollcall_projections::{Millis, Seq, Views};
+use tokio::sync::oneshot;
+
+use super::attributes::Fresh;
+use super::{ActError, Engine, IngestError};
+use crate::log::{AppendError, BATCH_BYTES_MAX, BATCH_EVENTS_MAX, Log, Outcome, ReadError};
+use crate::verify::{Act, Operator, Verified};
+
+/// How many verified events may wait for the writer, and how many bytes of bodies.
+pub(super) const QUEUE_EVENTS_MAX: usize = 8192;
+const QUEUE_BYTES_MAX: usize = 64 << 20;
+
+/// How many records are folded under one lock while catching up.
+pub(super) const FOLD_EVENTS: usize = 4096;
+
+/// What waits for the writer.
+pub(super) enum Job {
+    Deliver(Delivery),
+    Act(Box<Action>),
+}
+
+/// One verified event on its way, and who waits for it.
+pub(super) struct Delivery {
+    pub(super) event: Verified,
+    reply: oneshot::Sender<Result<Outcome, IngestError>>,
+}
+
+/// What `known_at=<time>` needs to answer the same for ever.
+pub(super) struct Stamps {
+    /// No record is stamped earlier than this.
+    pub(super) not_before: Millis,
+    /// The stamp of the batch that is being appended and folded.
+    pub(super) in_flight: Option<Millis>,
+    /// The stamp of a batch of which nobody knows whether it was appended: it may be there when the
+    /// log is opened again.
+    pub(super) unknown: Option<Millis>,
+}
+
+/// An act on its way: between its decision and its record nothing else is written.
+pub(super) struct Action {
+    pub(super) operator: Operator,
+    pub(super) note: Option<String>,
+    pub(super) plan: Plan,
+    pub(super) reply: oneshot::Sender<Result<Option<Seq>, ActError>>,
+}
+
+/// What becomes of an act.
+pub(super) type Done = oneshot::Receiver<Result<Option<Seq>, ActError>>;
+
+/// Decides what is recorded at a moment; `None`: nothing, because it is so already.
+pub(super) type Plan = Box<dyn FnOnce(&Engine, Millis) -> Result<Option<Act>, ActError> + Send>;
+
+impl Engine {
+    /// Hands a verified event to the writer. The answer comes once it is durable and folded;
+    /// dropping the receiver does not stop it.
+    ///
+    /// # Errors
+    /// [`IngestError::QueueFull`] at once, without waiting.
+    pub fn submit(
+        &self,
+        event: Verified,
+    ) -> Result<oneshot::Receiver<Result<Outcome, IngestError>>, IngestError> {
+        if self.has_failed() {
+            return Err(IngestError::Unavailable);
+        }
+        let bytes = event.body().len();
+        if self.queued_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes > QUEUE_BYTES_MAX {
+            self.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
+            return Err(IngestError::QueueFull);
+        }
+        let (reply, answer) = oneshot::channel();
+        let sent = self.enqueue(Job::Deliver(Delivery { event, reply }));
+        if sent.is_err() {
+            self.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        }
+        sent.map(|()| answer)
+    }
+
+    pub(super) fn enqueue(&self, job: Job) -> Result<(), IngestError> {
+        match &*self.queue.lock() {
+            Some(queue) => queue.try_send(job).map_err(|error| match error {
+                TrySendError::Full(_) => IngestError::QueueFull,
+                TrySendError::Disconnected(_) => IngestError::Unavailable,
+            }),
+            None => Err(IngestError::Unavailable),
+        }
+    }
+
+    /// The writer: takes what waits into one batch, without lingering, makes it durable, folds it,
+    /// and only then answers.
+    pub(super) fn write(&self, jobs: Receiver<Job>) {
+        let mut carried = None;
+        loop {
+            let first = match carried.take() {
+                Some(job) => job,
+                None => match jobs.recv_timeout(Duration::from_secs(1)) {
+                    Ok(job) => job,
+                    Err(stopped) => {
+                        // Nobody waits: leave nothing unsynced.
+                        if !self.has_failed()
+                            && let Err(error) = self.log.append(Vec::new(), (self.clock)())
+                        {
+                            self.fail(&error.to_string());
+                        }
+                        match stopped {
+                            RecvTimeoutError::Timeout => continue,
+                            RecvTimeoutError::Disconnected => return,
+                        }
+                    }
+                },
+            };
+            let work: Box<dyn FnOnce() + '_> = match first {
+                Job::Act(action) => Box::new(|| self.perform(*action)),
+                Job::Deliver(first) => {
+                    let (mut bytes, mut batch) = (first.event.body().len(), vec![first]);
+                    while batch.len() < BATCH_EVENTS_MAX {
+                        match jobs.try_recv() {
+                            Ok(Job::Deliver(delivery))
+                                if bytes + delivery.event.body().len() <= BATCH_BYTES_MAX =>
+                            {
+                                bytes += delivery.event.body().len();
+                                batch.push(delivery);
+                            }
+                            Ok(job) => {
+                                carried = Some(job);
+                                break;
+                            }
+                            Err(_) => break,
+                        }
+                    }
+                    Box::new(|| self.write_batch(batch))
+                }
+            };
+            // A store that panics must not leave anybody waiting for ever.
+            if catch_unwind(AssertUnwindSafe(work)).is_err() {
+                let mut stamps = self.stamps.lock();
+                stamps.unknown = stamps.unknown.or(stamps.in_flight.take());
+                drop(stamps);
+                self.folded.send_modify(|_| {});
+                self.fail("the store panicked");
+            }
+        }
+    }
+
+    fn fail(&self, cause: &str) {
+        if !self.failed.swap(true, Ordering::SeqCst) {
+            tracing::error!(cause, "the log has failed; nothing is taken until it is opened again");
+            (self.on_failure)(cause);
+        }
+    }
+
+    fn write_batch(&self, batch: Vec<Delivery>) {
+        let bytes: usize = batch.iter().map(|delivery| delivery.event.body().len()).sum();
+        self.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        let (events, replies): (Vec<_>, Vec<_>) =
+            batch.into_iter().map(|delivery| (delivery.event, delivery.reply)).unzip();
+        match self.record_now(|_| events) {
+            Ok(outcomes) => {
+                let known = |outcome: &&Outcome| {
+                    matches!(
+                        outcome,
+                        Outcome::Duplicate(_) | Outcome::Conflict { duplicate: true, .. }
+                    )
+                };
+                self.duplicates
+                    .fetch_add(outcomes.iter().filter(known).count() as u64, Ordering::Relaxed);
+                for (reply, outcome) in replies.into_iter().zip(outcomes) {
+                    let _ = reply.send(Ok(outcome));
+                }
+            }
+            Err(error) => {
+                replies.into_iter().for_each(|reply| drop(reply.send(Err(error.clone()))))
+            }
+        }
+    }
+
+    /// Stamps what `events` gives for a moment, appends it and folds it.
+    pub(super) fn record_now(
+        &self,
+        events: impl FnOnce(Millis) -> Vec<Verified>,
+    ) -> Result<Vec<Outcome>, IngestError> {
+        if self.has_failed() {
+            return Err(IngestError::Unavailable);
+        }
+        let recorded_at = {
+            let mut stamps = self.stamps.lock();
+            let recorded_at = (self.clock)().max(stamps.not_before);
+            stamps.not_before = recorded_at;
+            stamps.in_flight = Some(recorded_at);
+            recorded_at
+        };
+        let events = events(recorded_at);
+        let outcomes = if events.is_empty() {
+            Ok(Vec::new())
+        } else {
+            self.log.append(events, recorded_at).and_then(|outcomes| {
+                // What is acknowledged has been read back from the log.
+                let folded =
+                    self.fold_new().map_err(|error| AppendError::Unknown(error.to_string()));
+                folded.map(|()| outcomes)
+            })
+        };
+        {
+            let mut stamps = self.stamps.lock();
+            stamps.in_flight = None;
+            if let Err(AppendError::Unknown(_)) = &outcomes {
+                stamps.unknown.get_or_insert(recorded_at);
+            }
+        }
+        self.folded.send_replace(self.views.read().head());
+        outcomes.map_err(|error| {
+            match error {
+                AppendError::Unknown(cause) => self.fail(&cause),
+                AppendError::Rejected(cause) => tracing::error!(cause, "a batch was not appended"),
+            }
+            IngestError::Unavailable
+        })
+    }
+
+    fn fold_new(&self) -> Result<(), ReadError> {
+        let head = self.log.head();
+        let mut views = self.views.write();
+        while views.head() < head {
+            fold(&*self.log, &mut views, FOLD_EVENTS, Notes::Now)?;
+        }
+        Ok(())
+    }
+}
+
+/// When attributes are noted of what is folded.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Notes {
+    /// With each fold.
+    Now,
+    /// All of them once the whole log is folded, when it is known which are asked for.
+    Later,
+}
+
+/// Folds the next records. The same function catches up at the start and follows live.
+pub(super) fn fold(
+    log: &dyn Log,
+    views: &mut Views,
+    events_max: usize,
+    notes: Notes,
+) -> Result<(), ReadError> {
+    let before = views.head();
+    let (mut gap, mut fresh) = (None, Fresh::default());
+    let noting = notes == Notes::Now && !views.attributes().is_empty();
+    log.entries(before, events_max, &mut |entry| {
+        if gap.is_none() && entry.seq == views.head() + 1 {
+            views.apply(entry);
+            if noting {
+                fresh.see(entry);
+            }
+        } else {
+            gap.get_or_insert(views.head() + 1);
+        }
+    })?;
+    // A log that shows nothing though its head is further has lost it.
+    match gap.or((views.head() == before).then_some(before + 1)) {
+        Some(seq) => Err(ReadError::Absent { seq }),
+        None => fresh.note(log, views),
+    }
+}
