@@ -20,9 +20,18 @@ const QUEUE_BYTES_MAX: usize = 64 << 20;
 /// How many records are folded under one lock while catching up.
 pub(super) const FOLD_EVENTS: usize = 4096;
 
+/// The log is synced after this time without work.
+const IDLE_SYNC: Duration = Duration::from_secs(1);
+
 /// What waits for the writer.
 pub(super) enum Job {
     Deliver(Delivery),
+    Act(Box<Action>),
+}
+
+/// What the writer does in one step.
+enum Work {
+    Batch(Vec<Delivery>),
     Act(Box<Action>),
 }
 
@@ -93,60 +102,53 @@ impl Engine {
         }
     }
 
-    /// The writer: takes what waits into one batch, without lingering, makes it durable, folds it,
-    /// and only then answers.
+    /// Takes what waits into batches until the queue is closed.
     pub(super) fn write(&self, jobs: Receiver<Job>) {
         let mut carried = None;
-        loop {
-            let first = match carried.take() {
-                Some(job) => job,
-                None => match jobs.recv_timeout(Duration::from_secs(1)) {
-                    Ok(job) => job,
-                    Err(stopped) => {
-                        // Nobody waits: leave nothing unsynced.
-                        if !self.has_failed()
-                            && let Err(error) = self.log.append(Vec::new(), (self.clock)())
-                        {
-                            self.fail(&error.to_string());
-                        }
-                        match stopped {
-                            RecvTimeoutError::Timeout => continue,
-                            RecvTimeoutError::Disconnected => return,
-                        }
-                    }
-                },
-            };
-            let work: Box<dyn FnOnce() + '_> = match first {
-                Job::Act(action) => Box::new(|| self.perform(*action)),
-                Job::Deliver(first) => {
-                    let (mut bytes, mut batch) = (first.event.body().len(), vec![first]);
-                    while batch.len() < BATCH_EVENTS_MAX {
-                        match jobs.try_recv() {
-                            Ok(Job::Deliver(delivery))
-                                if bytes + delivery.event.body().len() <= BATCH_BYTES_MAX =>
-                            {
-                                bytes += delivery.event.body().len();
-                                batch.push(delivery);
-                            }
-                            Ok(job) => {
-                                carried = Some(job);
-                                break;
-                            }
-                            Err(_) => break,
-                        }
-                    }
-                    Box::new(|| self.write_batch(batch))
-                }
-            };
-            // A store that panics must not leave anybody waiting for ever.
-            if catch_unwind(AssertUnwindSafe(work)).is_err() {
-                let mut stamps = self.stamps.lock();
-                stamps.unknown = stamps.unknown.or(stamps.in_flight.take());
-                drop(stamps);
-                self.folded.send_modify(|_| {});
-                self.fail("the store panicked");
+        while let Some(work) = self.next_work(&jobs, &mut carried) {
+            // A store that panics must not leave callers without an answer.
+            let done = catch_unwind(AssertUnwindSafe(|| match work {
+                Work::Batch(batch) => self.write_batch(batch),
+                Work::Act(action) => self.perform(*action),
+            }));
+            if done.is_err() {
+                self.fail_after_panic();
             }
         }
+    }
+
+    /// Waits for work, syncing the log once a second meanwhile; `None` once the queue is closed.
+    fn next_work(&self, jobs: &Receiver<Job>, carried: &mut Option<Job>) -> Option<Work> {
+        loop {
+            let first = carried.take().map_or_else(|| jobs.recv_timeout(IDLE_SYNC), Ok);
+            match first {
+                Ok(Job::Act(action)) => return Some(Work::Act(action)),
+                Ok(Job::Deliver(first)) => return Some(Work::Batch(batch(first, jobs, carried))),
+                Err(RecvTimeoutError::Timeout) => self.sync(),
+                Err(RecvTimeoutError::Disconnected) => {
+                    self.sync();
+                    return None;
+                }
+            }
+        }
+    }
+
+    /// Syncs what is not synced yet: an empty append does that.
+    fn sync(&self) {
+        if !self.has_failed()
+            && let Err(error) = self.log.append(Vec::new(), (self.clock)())
+        {
+            self.fail(&error.to_string());
+        }
+    }
+
+    /// Gives up the log: the batch that was being written may or may not be in it.
+    fn fail_after_panic(&self) {
+        let mut stamps = self.stamps.lock();
+        stamps.unknown = stamps.unknown.or(stamps.in_flight.take());
+        drop(stamps);
+        self.folded.send_modify(|_| {});
+        self.fail("the store panicked");
     }
 
     fn fail(&self, cause: &str) {
@@ -232,6 +234,27 @@ impl Engine {
         }
         Ok(())
     }
+}
+
+/// Takes `first` and the deliveries that wait behind it, without lingering, up to the limits of a
+/// batch. The first job that does not fit is carried over.
+fn batch(first: Delivery, jobs: &Receiver<Job>, carried: &mut Option<Job>) -> Vec<Delivery> {
+    let mut bytes = first.event.body().len();
+    let mut batch = vec![first];
+    while batch.len() < BATCH_EVENTS_MAX {
+        match jobs.try_recv() {
+            Ok(Job::Deliver(next)) if bytes + next.event.body().len() <= BATCH_BYTES_MAX => {
+                bytes += next.event.body().len();
+                batch.push(next);
+            }
+            Ok(job) => {
+                *carried = Some(job);
+                break;
+            }
+            Err(_) => break,
+        }
+    }
+    batch
 }
 
 /// When attributes are noted of what is folded.
