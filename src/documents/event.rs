@@ -7,7 +7,7 @@
 use std::borrow::Cow;
 
 use parking_lot::RwLock;
-use rollcall_projections::{Cut, EventRow, Millis, Views};
+use rollcall_projections::{Cut, DirectoryChange, EventRow, EventType, Millis, Views};
 use serde_json::value::RawValue;
 
 use super::changes::previous_in;
@@ -87,17 +87,37 @@ struct Event<'a> {
 
 impl Event<'_> {
     fn data(&self, kind: &str, data: &str) -> Vec<u8> {
-        let (mut out, named) = match kind {
-            "dsync.activated" | "dsync.deactivated" | "dsync.deleted" => {
-                (self.directory(kind, data), &DIRECTORY_FIELDS[..])
+        let (mut out, named) = match EventType::parse(kind) {
+            Some(EventType::DirectoryActivated) => {
+                (self.directory(DirectoryChange::Activated, data), &DIRECTORY_FIELDS[..])
             }
-            "dsync.group.user_added" | "dsync.group.user_removed" => {
+            Some(EventType::DirectoryDeactivated) => {
+                (self.directory(DirectoryChange::Deactivated, data), &DIRECTORY_FIELDS[..])
+            }
+            Some(EventType::DirectoryDeleted) => {
+                (self.directory(DirectoryChange::Deleted, data), &DIRECTORY_FIELDS[..])
+            }
+            Some(EventType::UserCreated | EventType::UserUpdated | EventType::UserDeleted) => {
+                (self.user(data, None), &USER_FIELDS[..])
+            }
+            Some(EventType::GroupCreated | EventType::GroupUpdated | EventType::GroupDeleted) => {
+                (self.group(data, None), &GROUP_FIELDS[..])
+            }
+            Some(EventType::MemberAdded | EventType::MemberRemoved) => {
                 (self.membership(data), &["directory_id", "user", "group"][..])
             }
-            _ if kind.starts_with("dsync.user.") => (self.user(data, None), &USER_FIELDS[..]),
-            _ if kind.starts_with("dsync.group.") => (self.group(data, None), &GROUP_FIELDS[..]),
-            _ if kind.starts_with("dsync.token.") => (self.token(data), &TOKEN_FIELDS[..]),
-            _ => return data.as_bytes().to_vec(),
+            Some(EventType::TokenCreated | EventType::TokenRevoked) => {
+                (self.token(data), &TOKEN_FIELDS[..])
+            }
+            None if kind.starts_with("dsync.token.") => (self.token(data), &TOKEN_FIELDS[..]),
+            // Rollcall's own events and those from outside directory sync are shown as they are.
+            Some(
+                EventType::MappingSet
+                | EventType::PolicySet
+                | EventType::OperatorDirectoryDeleted
+                | EventType::CheckpointKeyChanged,
+            )
+            | None => return data.as_bytes().to_vec(),
         };
         if let Some(previous) = self.previous_attributes {
             out.raw("previous_attributes", previous);
@@ -120,7 +140,7 @@ impl Event<'_> {
         moment.unwrap_or(self.row.occurred_at)
     }
 
-    fn directory(&self, kind: &str, data: &str) -> Object {
+    fn directory(&self, change: DirectoryChange, data: &str) -> Object {
         let names = [
             "id",
             "organization_id",
@@ -150,16 +170,16 @@ impl Event<'_> {
         let mut out = Object::new("directory");
         out.text("id", &id);
         out.text("organization_id", &organization);
-        if kind != "dsync.deleted" {
+        if change != DirectoryChange::Deleted {
             out.text("external_key", &string(external_key).unwrap_or_default());
         }
         let known = |type_: &Cow<'_, str>| {
             DIRECTORY_TYPES.iter().chain(&EVENT_DIRECTORY_TYPES).any(|known| known == type_)
         };
         out.text("type", string(type_).filter(known).as_deref().unwrap_or(GENERIC_TYPE));
-        out.text("state", directory_state(kind, string(state).as_deref()));
+        out.text("state", directory_state(change, string(state).as_deref()));
         out.text("name", &string(name).unwrap_or_default());
-        if kind != "dsync.deleted" {
+        if change != DirectoryChange::Deleted {
             out.raw("domains", "");
             push_domains(&mut out.0, domain, domains, &organization);
         }
@@ -262,16 +282,16 @@ const TOKEN_FIELDS: [&str; 6] =
 
 /// The words of events, which differ from those of directories; a deactivation is inactive whatever
 /// it says.
-fn directory_state<'a>(kind: &str, state: Option<&'a str>) -> &'a str {
+fn directory_state(change: DirectoryChange, state: Option<&str>) -> &str {
     let state = match state {
         Some("linked") => Some("active"),
         Some("unlinked") => Some("inactive"),
         other => other.filter(|state| DIRECTORY_STATES.contains(state)),
     };
-    match kind {
-        "dsync.deactivated" => "inactive",
-        "dsync.deleted" => state.unwrap_or("deleting"),
-        _ => state.unwrap_or("active"),
+    match change {
+        DirectoryChange::Activated => state.unwrap_or("active"),
+        DirectoryChange::Deactivated => "inactive",
+        DirectoryChange::Deleted => state.unwrap_or("deleting"),
     }
 }
 

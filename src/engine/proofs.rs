@@ -1,12 +1,12 @@
 //! What the log proves about itself, and the key that signs it.
 
-use rollcall_projections::{Cut, EventFilter, Millis, Seq, Start};
+use rollcall_projections::{Cut, EventFilter, EventType, Millis, Seq, Start};
 use serde_json::Value;
 
 use super::{ActError, Engine};
 use crate::log::{LogId, ReadError, Record};
 use crate::notary::{KeyError, KeyEvent, KeyHistory, Notary};
-use crate::verify::{Act, KEY_CHANGED, Operator, Proof, Source, key_name};
+use crate::verify::{Act, Operator, Proof, Source, key_name};
 
 /// How many changes of the key are read under one lock.
 const CHANGES: usize = 100;
@@ -108,7 +108,7 @@ impl Engine {
     /// If a record of one cannot be read.
     pub fn key_changes(&self) -> Result<Vec<KeyChange>, ReadError> {
         let (mut changes, mut after) = (Vec::new(), 0);
-        let kinds = [KEY_CHANGED.to_owned()];
+        let kinds = [EventType::CheckpointKeyChanged.name().to_owned()];
         loop {
             let filter = EventFilter { kinds: &kinds, organization: None, from: None, until: None };
             let page = self.views().events(&filter, Cut::LATEST, Start::After(after), CHANGES);

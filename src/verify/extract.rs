@@ -3,12 +3,11 @@
 use std::borrow::Cow;
 
 use rollcall_projections::{
-    Change, DirectoryChange, Entry, Fact, Field, Fingerprint, GroupData, InactiveUsers,
+    Change, DirectoryChange, Entry, EventType, Fact, Field, Fingerprint, GroupData, InactiveUsers,
     MembershipData, Millis, Reason, RecordStatus, Seq, UserData,
 };
 use serde_json::value::RawValue;
 
-use super::operator::KEY_CHANGED;
 use super::{Proof, parse_mapping};
 use crate::hashes::fingerprint;
 use crate::{json, time};
@@ -134,8 +133,23 @@ pub struct StoredGroup<'a> {
     pub organization: Option<Cow<'a, str>>,
 }
 
-const DIRECTORY_CHANGES: [DirectoryChange; 3] =
-    [DirectoryChange::Activated, DirectoryChange::Deactivated, DirectoryChange::Deleted];
+/// The change that a stored code means; of an unknown code an activation.
+fn directory_change(code: u8) -> DirectoryChange {
+    match code {
+        1 => DirectoryChange::Deactivated,
+        2 => DirectoryChange::Deleted,
+        _ => DirectoryChange::Activated,
+    }
+}
+
+/// The code under which a change is stored.
+fn directory_code(change: DirectoryChange) -> u8 {
+    match change {
+        DirectoryChange::Activated => 0,
+        DirectoryChange::Deactivated => 1,
+        DirectoryChange::Deleted => 2,
+    }
+}
 
 fn encoding() -> impl bincode::config::Config {
     bincode::config::standard().with_limit::<{ 4 << 20 }>()
@@ -179,10 +193,7 @@ impl<'a> Facts<'a> {
         let change = |deleted: bool| if deleted { Change::Deleted } else { Change::Set };
         match &self.statement {
             Statement::Directory { change, id, organization, name, domain } => Fact::Directory {
-                change: DIRECTORY_CHANGES
-                    .get(usize::from(*change))
-                    .copied()
-                    .unwrap_or(DirectoryChange::Activated),
+                change: directory_change(*change),
                 id,
                 organization: organization.as_deref(),
                 name,
@@ -274,23 +285,40 @@ fn extract_act(body: &[u8]) -> Extracted<'_> {
     let names = ["id", "inactive_users", "mapping", "effective_from"];
     let [id, inactive_users, mapping, effective_from] =
         json::fields_of(data, names).unwrap_or_default();
-    let statement = match event_type.as_deref() {
-        Some("rollcall.mapping.set") => {
+    let statement = match event_type.as_deref().and_then(EventType::parse) {
+        Some(EventType::MappingSet) => {
             mapping.zip(moment(effective_from)).map(|(mapping, effective_from)| {
                 Statement::Mapping { mapping: mapping.get().into(), effective_from }
             })
         }
-        Some("rollcall.policy.set") => policy(inactive_users, effective_from),
-        Some("rollcall.directory.deleted") => json::string(id).map(|id| Statement::Directory {
-            change: 2,
-            id,
-            organization: None,
-            name: Cow::Borrowed(""),
-            domain: None,
-        }),
-        // It says nothing about anybody in a directory.
-        Some(KEY_CHANGED) => Some(Statement::Unrelated { organization: None }),
-        _ => None,
+        Some(EventType::PolicySet) => policy(inactive_users, effective_from),
+        Some(EventType::OperatorDirectoryDeleted) => {
+            json::string(id).map(|id| Statement::Directory {
+                change: directory_code(DirectoryChange::Deleted),
+                id,
+                organization: None,
+                name: Cow::Borrowed(""),
+                domain: None,
+            })
+        }
+        // The key of the log concerns no directory.
+        Some(EventType::CheckpointKeyChanged) => Some(Statement::Unrelated { organization: None }),
+        Some(
+            EventType::DirectoryActivated
+            | EventType::DirectoryDeactivated
+            | EventType::DirectoryDeleted
+            | EventType::UserCreated
+            | EventType::UserUpdated
+            | EventType::UserDeleted
+            | EventType::GroupCreated
+            | EventType::GroupUpdated
+            | EventType::GroupDeleted
+            | EventType::MemberAdded
+            | EventType::MemberRemoved
+            | EventType::TokenCreated
+            | EventType::TokenRevoked,
+        )
+        | None => None,
     };
     let statement = statement.unwrap_or_else(|| Reason::UnknownType.into());
     Extracted {
@@ -389,28 +417,43 @@ fn ulid_ms(event_id: &str) -> Option<Millis> {
 }
 
 fn statement<'a>(event: &str, data: Option<&'a RawValue>) -> (Statement<'a>, Option<Millis>) {
-    let stated = match event {
-        "dsync.activated" => directory(data, 0),
-        "dsync.deactivated" => directory(data, 1),
-        "dsync.deleted" => directory(data, 2),
-        "dsync.user.created" | "dsync.user.updated" => user_event(data, false),
-        "dsync.user.deleted" => user_event(data, true),
-        "dsync.group.created" | "dsync.group.updated" => group_event(data, false),
-        "dsync.group.deleted" => group_event(data, true),
-        "dsync.group.user_added" => membership(data, true),
-        "dsync.group.user_removed" => membership(data, false),
-        _ if event.starts_with("rollcall.") => Err(Reason::ReservedType),
-        _ if event.starts_with("dsync.token.") || !event.starts_with("dsync.") => {
-            let [organization_id, updated_at] =
-                json::fields_of(data, ["organization_id", "updated_at"]).unwrap_or_default();
-            Ok((
-                Statement::Unrelated { organization: organization(organization_id) },
-                moment(updated_at),
-            ))
+    let stated = match EventType::parse(event) {
+        Some(known) => stated_by(known, data),
+        None if event.starts_with("rollcall.") => Err(Reason::ReservedType),
+        None if event.starts_with("dsync.token.") || !event.starts_with("dsync.") => {
+            Ok(unrelated(data))
         }
-        _ => Err(Reason::UnknownType),
+        None => Err(Reason::UnknownType),
     };
     stated.unwrap_or_else(|reason| (reason.into(), None))
+}
+
+/// Reads the data of an event that the source sent.
+fn stated_by(event_type: EventType, data: Option<&RawValue>) -> Stated<'_> {
+    match event_type {
+        EventType::DirectoryActivated => directory(data, DirectoryChange::Activated),
+        EventType::DirectoryDeactivated => directory(data, DirectoryChange::Deactivated),
+        EventType::DirectoryDeleted => directory(data, DirectoryChange::Deleted),
+        EventType::UserCreated | EventType::UserUpdated => user_event(data, false),
+        EventType::UserDeleted => user_event(data, true),
+        EventType::GroupCreated | EventType::GroupUpdated => group_event(data, false),
+        EventType::GroupDeleted => group_event(data, true),
+        EventType::MemberAdded => membership(data, true),
+        EventType::MemberRemoved => membership(data, false),
+        EventType::TokenCreated | EventType::TokenRevoked => Ok(unrelated(data)),
+        EventType::MappingSet
+        | EventType::PolicySet
+        | EventType::OperatorDirectoryDeleted
+        | EventType::CheckpointKeyChanged => Err(Reason::ReservedType),
+    }
+}
+
+/// Reads the data of an event that is kept and counted only.
+fn unrelated(data: Option<&RawValue>) -> (Statement<'_>, Option<Millis>) {
+    let [organization_id, updated_at] =
+        json::fields_of(data, ["organization_id", "updated_at"]).unwrap_or_default();
+    let statement = Statement::Unrelated { organization: organization(organization_id) };
+    (statement, moment(updated_at))
 }
 
 /// A statement and `data.updated_at`, or why there is none.
@@ -452,7 +495,7 @@ impl Kind {
     }
 }
 
-fn directory<'a>(data: Option<&'a RawValue>, change: u8) -> Stated<'a> {
+fn directory(data: Option<&RawValue>, change: DirectoryChange) -> Stated<'_> {
     let names = ["id", "object", "organization_id", "name", "domain", "domains", "updated_at"];
     let Some([id_value, object, organization_id, name, domain, domains, updated_at]) =
         json::fields_of(data, names)
@@ -462,7 +505,7 @@ fn directory<'a>(data: Option<&'a RawValue>, change: u8) -> Stated<'a> {
     let id = id(id_value).ok_or(Reason::MissingField(Field::DataId))?;
     Kind::Directory.check(&id, object, Field::DataId)?;
     let statement = Statement::Directory {
-        change,
+        change: directory_code(change),
         id,
         organization: organization(organization_id),
         name: json::string(name).unwrap_or_default(),

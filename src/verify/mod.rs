@@ -17,7 +17,7 @@ pub use extract::{
 pub(crate) use extract::{first_domain, shown_email};
 pub use mapping::{MappingError, mapping_json, parse_mapping};
 pub(crate) use operator::names_author;
-pub use operator::{Act, ApiKeys, KEY_CHANGED, Operator, key_name};
+pub use operator::{Act, ApiKeys, Operator, key_name};
 use rollcall_projections::Millis;
 pub use signature::{KEY_ID_BYTES, Keyring, Rejection, SECRETS_MAX, sign};
 

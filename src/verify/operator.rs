@@ -3,17 +3,14 @@
 
 use bytes::Bytes;
 use hmac::Mac;
-use rollcall_projections::{InactiveUsers, Mapping, Millis};
-use serde_json::json;
+use rollcall_projections::{EventType, InactiveUsers, Mapping, Millis};
+use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
 use super::signature::{KEY_ID_BYTES, mac_of};
 use super::{Proof, Source, Verified, extract_from, mapping_json};
 use crate::{json, time};
-
-/// The type of the event by which the key that signs checkpoints changes.
-pub const KEY_CHANGED: &str = "rollcall.checkpoint_key.changed";
 
 /// The API keys that may read and act.
 #[derive(Clone)]
@@ -66,6 +63,53 @@ pub enum Act {
         /// The public key that signs them from then on.
         to: String,
     },
+}
+
+impl Act {
+    /// Returns the type of the event that records the act.
+    fn event_type(&self) -> EventType {
+        match self {
+            Act::PolicySet { .. } => EventType::PolicySet,
+            Act::MappingSet { .. } => EventType::MappingSet,
+            Act::DirectoryDeleted { .. } => EventType::OperatorDirectoryDeleted,
+            Act::CheckpointKeyChanged { .. } => EventType::CheckpointKeyChanged,
+        }
+    }
+
+    /// Returns when the act occurs: as it is recorded, or at the earliest moment that it allows.
+    fn occurs_at(&self, recorded_at: Millis) -> Millis {
+        match self {
+            Act::DirectoryDeleted { not_before, .. } => recorded_at.max(*not_before),
+            Act::PolicySet { .. } | Act::MappingSet { .. } | Act::CheckpointKeyChanged { .. } => {
+                recorded_at
+            }
+        }
+    }
+
+    /// Writes the event's `data`.
+    fn data(&self, recorded_at: Millis, note: Option<&str>) -> Value {
+        let effective = |from: Option<Millis>| time::format(from.unwrap_or(recorded_at));
+        match self {
+            Act::PolicySet { inactive_users, effective_from } => json!({
+                "object": "policy",
+                "inactive_users": inactive_users.word(),
+                "effective_from": effective(*effective_from),
+                "note": note,
+            }),
+            Act::MappingSet { mapping, effective_from } => json!({
+                "object": "role_mapping",
+                "mapping": mapping_json(mapping),
+                "effective_from": effective(*effective_from),
+                "note": note,
+            }),
+            Act::DirectoryDeleted { id, .. } => {
+                json!({ "object": "directory", "id": id, "note": note })
+            }
+            Act::CheckpointKeyChanged { from, to } => {
+                json!({ "object": "checkpoint_key", "from": from, "to": to, "note": note })
+            }
+        }
+    }
 }
 
 impl ApiKeys {
@@ -127,43 +171,12 @@ impl Verified {
             &random,
         )
         .into_uuid();
-        let (event, occurred_at, data) = match act {
-            Act::PolicySet { inactive_users, effective_from } => (
-                "rollcall.policy.set",
-                recorded_at,
-                json!({
-                    "object": "policy",
-                    "inactive_users": inactive_users.word(),
-                    "effective_from": time::format(effective_from.unwrap_or(recorded_at)),
-                    "note": note,
-                }),
-            ),
-            Act::MappingSet { mapping, effective_from } => (
-                "rollcall.mapping.set",
-                recorded_at,
-                json!({
-                    "object": "role_mapping",
-                    "mapping": mapping_json(mapping),
-                    "effective_from": time::format(effective_from.unwrap_or(recorded_at)),
-                    "note": note,
-                }),
-            ),
-            Act::DirectoryDeleted { id, not_before } => (
-                "rollcall.directory.deleted",
-                recorded_at.max(*not_before),
-                json!({ "object": "directory", "id": id, "note": note }),
-            ),
-            Act::CheckpointKeyChanged { from, to } => (
-                KEY_CHANGED,
-                recorded_at,
-                json!({ "object": "checkpoint_key", "from": from, "to": to, "note": note }),
-            ),
-        };
+        let occurred_at = act.occurs_at(recorded_at);
         let body = json!({
             "object": "event",
             "id": format!("op_{id}"),
-            "event": event,
-            "data": data,
+            "event": act.event_type().name(),
+            "data": act.data(recorded_at, note),
             "created_at": time::format(occurred_at),
             "context": { "actor": { "id": key_name(operator.key_id), "source": "api", "name": null } },
         });
