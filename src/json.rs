@@ -28,6 +28,27 @@ pub fn fields_of<'a, const N: usize>(
     fields(value?.get(), names)
 }
 
+/// Returns the value unless it is absent or `null`: semantics rule 14 treats both alike.
+pub fn present(value: Option<&RawValue>) -> Option<&RawValue> {
+    value.filter(|value| value.get() != "null")
+}
+
+/// Like [`fields`], with `null` read as absent.
+pub fn present_fields<'a, const N: usize>(
+    text: &'a str,
+    names: [&str; N],
+) -> Option<[Option<&'a RawValue>; N]> {
+    fields(text, names).map(|found| found.map(present))
+}
+
+/// Like [`fields_of`], with `null` read as absent.
+pub fn present_fields_of<'a, const N: usize>(
+    value: Option<&'a RawValue>,
+    names: [&str; N],
+) -> Option<[Option<&'a RawValue>; N]> {
+    present_fields(value?.get(), names)
+}
+
 /// The fields of an object but `named`, in the order of the text. Of a key given twice the last
 /// counts. Empty if `text` is no JSON object.
 pub fn others<'a>(text: &'a str, named: &[&str]) -> Vec<(Cow<'a, str>, &'a RawValue)> {
@@ -216,6 +237,15 @@ mod tests {
         for text in ["[]", "null", "", "{", "{} {}", r#"{"a":01}"#, "\u{feff}{}"] {
             assert!(fields(text, ["a"]).is_none(), "{text}");
         }
+    }
+
+    #[test]
+    fn a_field_of_null_is_absent_where_only_present_ones_are_wanted() {
+        let text = r#"{"a":null,"b":1,"b": null ,"c":"null","d":false,"e":null,"e":2}"#;
+        let found = present_fields(text, ["a", "b", "c", "d", "e", "f"]).unwrap();
+        let [a, b, c, d, e, f] = found.map(|field| field.map(RawValue::get));
+        assert_eq!((a, b, f), (None, None, None));
+        assert_eq!((c, d, e), (Some(r#""null""#), Some("false"), Some("2")));
     }
 
     #[test]

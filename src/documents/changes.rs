@@ -7,7 +7,7 @@ use rollcall_projections::Part;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use crate::json::{entries, equal, fields, fields_of, object};
+use crate::json::{entries, equal, fields, fields_of, object, present};
 
 /// Fields that say what an object is, when the source wrote it, or what hangs on it, and not how it
 /// is.
@@ -116,9 +116,7 @@ fn pairs<'k, 'a>(
     second: &'k Entries<'a>,
     keys: Keys,
 ) -> BTreeMap<&'k str, [Option<&'a RawValue>; 2]> {
-    let given = |entries: &Entries<'a>, key: &str| {
-        entries.get(key).copied().filter(|value| value.get() != "null")
-    };
+    let given = |entries: &Entries<'a>, key: &str| present(entries.get(key).copied());
     let also = first.keys().filter(|_| keys == Keys::OfBoth);
     second
         .keys()

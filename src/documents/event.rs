@@ -15,7 +15,7 @@ use super::shapes::{
     DIRECTORY_TYPES, GENERIC_TYPE, GROUP_FIELDS, Given, Object, USER_FIELDS, given, group_fields,
     push_roles_of, user_fields,
 };
-use crate::json::{array, fields, fields_of, object, others, string};
+use crate::json::{array, object, others, present_fields, present_fields_of, string};
 
 /// Types of directory that events know beside those of directories.
 const EVENT_DIRECTORY_TYPES: [&str; 2] = ["gusto", "rippling"];
@@ -49,7 +49,7 @@ pub struct ShownEvent {
 pub fn show_event(body: &[u8], row: EventRow, views: &RwLock<Views>) -> ShownEvent {
     let text = std::str::from_utf8(body).unwrap_or("{}");
     let [id, event, data, context] =
-        fields(text, ["id", "event", "data", "context"]).unwrap_or_default();
+        present_fields(text, ["id", "event", "data", "context"]).unwrap_or_default();
     let kind = string(event).unwrap_or_default();
     let event =
         Event { row, views, previous_attributes: previous_attributes(&kind, data, context) };
@@ -164,7 +164,7 @@ impl Event<'_> {
             domains,
             created_at,
             updated_at,
-        ] = fields(data, names).unwrap_or_default();
+        ] = present_fields(data, names).unwrap_or_default();
         let id = string(id).unwrap_or_default();
         let organization = given(organization_id).unwrap_or_else(|| self.organization(&id).into());
         let mut out = Object::new("directory");
@@ -235,9 +235,11 @@ impl Event<'_> {
 
     fn membership(&self, data: &str) -> Object {
         let [directory_id, user, group] =
-            fields(data, ["directory_id", "user", "group"]).unwrap_or_default();
+            present_fields(data, ["directory_id", "user", "group"]).unwrap_or_default();
         let id = |value| given(value).filter(|id| id.len() <= 255);
-        let of = |end| fields_of(end, ["directory_id"]).and_then(|[directory_id]| id(directory_id));
+        let of = |end| {
+            present_fields_of(end, ["directory_id"]).and_then(|[directory_id]| id(directory_id))
+        };
         let directory =
             id(directory_id).or_else(|| of(group)).or_else(|| of(user)).unwrap_or_default();
         let mut out = Object(b"{".to_vec());
@@ -261,7 +263,7 @@ impl Event<'_> {
 
     fn token(&self, data: &str) -> Object {
         let [_, id, directory_id, organization_id, token_suffix, created_at] =
-            fields(data, TOKEN_FIELDS).unwrap_or_default();
+            present_fields(data, TOKEN_FIELDS).unwrap_or_default();
         let mut out = Object::new("directory_token");
         let texts = [
             ("id", id),
@@ -305,7 +307,9 @@ fn push_domains(
     let elements: Vec<[Option<&RawValue>; 3]> = match array(domains) {
         Some(elements) => elements
             .iter()
-            .filter_map(|element| fields(element.get(), ["id", "organization_id", "domain"]))
+            .filter_map(|element| {
+                present_fields(element.get(), ["id", "organization_id", "domain"])
+            })
             .collect(),
         None => vec![[None, None, domain]],
     };

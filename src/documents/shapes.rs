@@ -7,9 +7,9 @@ use rollcall_projections::{DirectoryRow, Millis, Row};
 use serde_json::value::RawValue;
 
 use super::{Document, HAS_CREATED_AT, HAS_UPDATED_AT};
-use crate::json::{array, fields, object, push_string, string};
+use crate::json::{array, object, present_fields, push_string, string};
 use crate::time;
-use crate::verify::{first_domain, shown_email};
+use crate::verify::{first_domain, is_active, shown_email};
 
 /// The types of directory that client libraries know; any other is shown as the generic one.
 pub(super) const DIRECTORY_TYPES: [&str; 21] = [
@@ -115,7 +115,7 @@ pub(super) fn directory(snapshot: &str) -> Document {
     let names =
         ["id", "external_key", "type", "name", "domain", "domains", "created_at", "updated_at"];
     let [id, external_key, kind, name, domain, domains, created_at, updated_at] =
-        fields(snapshot, names).unwrap_or_default();
+        present_fields(snapshot, names).unwrap_or_default();
     let mut out = Object::new("directory");
     out.text("id", &string(id).unwrap_or_default());
     out.text("external_key", &string(external_key).unwrap_or_default());
@@ -174,7 +174,7 @@ pub(super) const USER_FIELDS: [&str; 19] = [
 /// Writes a user's fields but the roles and the times.
 pub(super) fn user_fields<'a>(out: &mut Object, snapshot: &'a str) -> Given<'a> {
     let [id, directory_id, organization_id, idp_id, email, emails, state, created_at, updated_at] =
-        fields(
+        present_fields(
             snapshot,
             [
                 "id",
@@ -194,15 +194,18 @@ pub(super) fn user_fields<'a>(out: &mut Object, snapshot: &'a str) -> Given<'a> 
     let given = identity(out, id, directory_id, organization_id);
     out.text("idp_id", &string(idp_id).unwrap_or_default());
     out.nullable("email", shown_email(email, emails).as_deref());
-    for (key, value) in nullable.into_iter().zip(fields(snapshot, nullable).unwrap_or_default()) {
+    for (key, value) in
+        nullable.into_iter().zip(present_fields(snapshot, nullable).unwrap_or_default())
+    {
         out.nullable(key, string(value).as_deref());
     }
     let whole =
         array(emails).is_some_and(|emails| emails.iter().all(|email| email.get().starts_with('{')));
     out.raw("emails", emails.filter(|_| whole).map_or("[]", RawValue::get));
-    let active = state.is_none() || string(state).is_some_and(|state| state == "active");
-    out.text("state", if active { "active" } else { "inactive" });
-    for (key, value) in objects.into_iter().zip(fields(snapshot, objects).unwrap_or_default()) {
+    out.text("state", if is_active(state) { "active" } else { "inactive" });
+    for (key, value) in
+        objects.into_iter().zip(present_fields(snapshot, objects).unwrap_or_default())
+    {
         out.raw(key, object(value).unwrap_or("{}"));
     }
     Given { created_at, updated_at, ..given }
@@ -210,7 +213,7 @@ pub(super) fn user_fields<'a>(out: &mut Object, snapshot: &'a str) -> Given<'a> 
 
 /// Writes the roles that the source gives, if it does.
 pub(super) fn push_roles_of(out: &mut Object, snapshot: &str) {
-    let [role, roles] = fields(snapshot, ["role", "roles"]).unwrap_or_default();
+    let [role, roles] = present_fields(snapshot, ["role", "roles"]).unwrap_or_default();
     if let Some(slug) = role.and_then(slug) {
         out.raw("role", &slug);
     }
@@ -248,7 +251,7 @@ pub(super) fn group_fields<'a>(out: &mut Object, snapshot: &'a str) -> Given<'a>
         "updated_at",
     ];
     let [id, directory_id, organization_id, idp_id, name, raw_attributes, created_at, updated_at] =
-        fields(snapshot, names).unwrap_or_default();
+        present_fields(snapshot, names).unwrap_or_default();
     let given = identity(out, id, directory_id, organization_id);
     out.text("idp_id", &string(idp_id).unwrap_or_default());
     out.text("name", &string(name).unwrap_or_default());
@@ -280,7 +283,7 @@ fn identity<'a>(
 
 /// A role, down to its slug.
 fn slug(role: &RawValue) -> Option<String> {
-    let [slug] = fields(role.get(), ["slug"])?;
+    let [slug] = present_fields(role.get(), ["slug"])?;
     let mut out = Object(b"{".to_vec());
     out.text("slug", &string(slug)?);
     out.0.push(b'}');

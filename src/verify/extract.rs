@@ -42,7 +42,7 @@ pub struct Facts<'a> {
 
 /// Raise it whenever what [`extract`] reads from some body changes, or its encoding: older blocks
 /// are then extracted again.
-pub const FACTS_VERSION: u16 = 2;
+pub const FACTS_VERSION: u16 = 3;
 
 /// [`Fact`], in a form that can be stored.
 #[derive(Debug, PartialEq, Eq, bincode::Encode, bincode::BorrowDecode)]
@@ -278,13 +278,13 @@ pub fn extract_from<'a>(proof: &Proof, body: &'a [u8]) -> Extracted<'a> {
 fn extract_act(body: &[u8]) -> Extracted<'_> {
     let envelope = std::str::from_utf8(body)
         .ok()
-        .and_then(|text| json::fields(text, ["id", "event", "data", "created_at"]));
+        .and_then(|text| json::present_fields(text, ["id", "event", "data", "created_at"]));
     let [event_id, event, data, created_at] = envelope.unwrap_or_default();
     let event_type = json::string(event);
     let occurred_at = moment(created_at);
     let names = ["id", "inactive_users", "mapping", "effective_from"];
     let [id, inactive_users, mapping, effective_from] =
-        json::fields_of(data, names).unwrap_or_default();
+        json::present_fields_of(data, names).unwrap_or_default();
     let statement = match event_type.as_deref().and_then(EventType::parse) {
         Some(EventType::MappingSet) => {
             mapping.zip(moment(effective_from)).map(|(mapping, effective_from)| {
@@ -352,7 +352,7 @@ pub fn extract(body: &[u8], signed_at: Option<Millis>) -> Extracted<'_> {
     };
     let envelope = std::str::from_utf8(body)
         .ok()
-        .and_then(|text| json::fields(text, ["id", "event", "data", "created_at"]));
+        .and_then(|text| json::present_fields(text, ["id", "event", "data", "created_at"]));
     let Some([id, event, data, created_at]) = envelope else { return not_an_event(None) };
     let event_type = json::string(event).filter(|event| !event.is_empty());
     let (Some(event_id), Some(event)) =
@@ -451,7 +451,7 @@ fn stated_by(event_type: EventType, data: Option<&RawValue>) -> Stated<'_> {
 /// Reads the data of an event that is kept and counted only.
 fn unrelated(data: Option<&RawValue>) -> (Statement<'_>, Option<Millis>) {
     let [organization_id, updated_at] =
-        json::fields_of(data, ["organization_id", "updated_at"]).unwrap_or_default();
+        json::present_fields_of(data, ["organization_id", "updated_at"]).unwrap_or_default();
     let statement = Statement::Unrelated { organization: organization(organization_id) };
     (statement, moment(updated_at))
 }
@@ -498,7 +498,7 @@ impl Kind {
 fn directory(data: Option<&RawValue>, change: DirectoryChange) -> Stated<'_> {
     let names = ["id", "object", "organization_id", "name", "domain", "domains", "updated_at"];
     let Some([id_value, object, organization_id, name, domain, domains, updated_at]) =
-        json::fields_of(data, names)
+        json::present_fields_of(data, names)
     else {
         return Err(Reason::MissingField(Field::Data));
     };
@@ -522,7 +522,7 @@ pub(crate) fn first_domain<'a>(
     let named = |value| json::string(value).filter(|domain| !domain.is_empty());
     named(domain).or_else(|| {
         json::array(domains)?.into_iter().find_map(|element| {
-            let [domain] = json::fields(element.get(), ["domain"])?;
+            let [domain] = json::present_fields(element.get(), ["domain"])?;
             named(domain)
         })
     })
@@ -567,7 +567,7 @@ fn user<'a>(
             roles,
             updated_at,
         ],
-    ) = json::fields_of(data, names)
+    ) = json::present_fields_of(data, names)
     else {
         return Err(Reason::MissingField(whole));
     };
@@ -575,7 +575,7 @@ fn user<'a>(
         id: id(id_value).ok_or(Reason::MissingField(id_field))?,
         directory: id(directory_id),
         organization: organization(organization_id),
-        active: state.is_none() || json::string(state).is_some_and(|state| state == "active"),
+        active: is_active(state),
         roles: slugs(role, roles).into(),
         email: shown_email(email, emails).map(|email| email_fingerprint(&email).0),
         idp_id: json::string(idp_id).filter(|id| !id.is_empty()).map(|id| fingerprint(&id).0),
@@ -590,7 +590,7 @@ fn group<'a>(
 ) -> Result<End<'a, StoredGroup<'a>>, Reason> {
     let names = ["id", "name", "object", "directory_id", "organization_id", "updated_at"];
     let Some([id_value, name, object, directory_id, organization_id, updated_at]) =
-        json::fields_of(data, names)
+        json::present_fields_of(data, names)
     else {
         return Err(Reason::MissingField(whole));
     };
@@ -634,7 +634,7 @@ fn check_subject(
 fn membership<'a>(data: Option<&'a RawValue>, added: bool) -> Stated<'a> {
     let names = ["user", "group", "directory_id", "organization_id"];
     let Some([user_value, group_value, directory_id, organization_id]) =
-        json::fields_of(data, names)
+        json::present_fields_of(data, names)
     else {
         return Err(Reason::MissingField(Field::Data));
     };
@@ -672,7 +672,8 @@ fn membership<'a>(data: Option<&'a RawValue>, added: bool) -> Stated<'a> {
 fn slugs(role: Option<&RawValue>, roles: Option<&RawValue>) -> String {
     let mut out = String::new();
     for role in role.into_iter().chain(json::array(roles).unwrap_or_default()) {
-        let Some(slug) = json::fields(role.get(), ["slug"]).and_then(|[slug]| json::string(slug))
+        let Some(slug) =
+            json::present_fields(role.get(), ["slug"]).and_then(|[slug]| json::string(slug))
         else {
             continue;
         };
@@ -685,19 +686,24 @@ fn slugs(role: Option<&RawValue>, roles: Option<&RawValue>) -> String {
     out
 }
 
-/// The email that a user shows: `email` if the snapshot has the key, else the primary of `emails`,
+/// Tells from a user's `state` whether the user is active: it is `active` or absent.
+pub(crate) fn is_active(state: Option<&RawValue>) -> bool {
+    json::present(state).is_none() || json::string(state).is_some_and(|state| state == "active")
+}
+
+/// Returns the email that a user shows: `email` unless it is absent, else the primary of `emails`,
 /// else the first.
 pub(crate) fn shown_email<'a>(
     email: Option<&'a RawValue>,
     emails: Option<&'a RawValue>,
 ) -> Option<Cow<'a, str>> {
-    if email.is_some() {
+    if json::present(email).is_some() {
         return json::string(email);
     }
     // An array with anything but objects in it is no list of addresses.
     let addresses: Vec<_> = json::array(emails)?
         .into_iter()
-        .map(|element| json::fields(element.get(), ["primary", "value"]))
+        .map(|element| json::present_fields(element.get(), ["primary", "value"]))
         .collect::<Option<_>>()?;
     let primary = addresses
         .iter()

@@ -14,7 +14,7 @@ use bytes::Bytes;
 pub use extract::{
     Extracted, FACTS_VERSION, Facts, Statement, email_fingerprint, extract, extract_from, identical,
 };
-pub(crate) use extract::{first_domain, shown_email};
+pub(crate) use extract::{first_domain, is_active, shown_email};
 pub use mapping::{MappingError, mapping_json, parse_mapping};
 pub(crate) use operator::names_author;
 pub use operator::{Act, ApiKeys, Operator, key_name};
