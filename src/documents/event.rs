@@ -1,8 +1,8 @@
-//! An event as the Events API shows it: its body in today's envelope, and what older bodies leave
-//! out completed.
+//! Events as the Events API shows them: the body in today's envelope, with the fields that older
+//! bodies lack.
 //!
-//! What is completed comes from what was known when the event was recorded, of the time up to its
-//! own moment. So an event that was served once is served the same for ever.
+//! A missing field is completed from the records up to the event's own, at the moment at which it
+//! occurred. An event that was served once is therefore served the same for ever.
 
 use std::borrow::Cow;
 
@@ -17,7 +17,7 @@ use super::shapes::{
 };
 use crate::json::{array, object, others, present_fields, present_fields_of, string};
 
-/// Types of directory that events know beside those of directories.
+/// Types of directory that only events know.
 const EVENT_DIRECTORY_TYPES: [&str; 2] = ["gusto", "rippling"];
 const DIRECTORY_STATES: [&str; 5] =
     ["active", "validating", "invalid_credentials", "inactive", "deleting"];
@@ -36,7 +36,7 @@ const DIRECTORY_FIELDS: [&str; 12] = [
     "previous_attributes",
 ];
 
-/// An event as it is shown.
+/// An event in the shape of the Events API.
 pub struct ShownEvent {
     /// Its id.
     pub id: String,
@@ -44,8 +44,7 @@ pub struct ShownEvent {
     pub json: Vec<u8>,
 }
 
-/// Shows the event whose record has `body`. Locks the views only where the body leaves something
-/// out.
+/// Shows the event whose record has `body`. Locks the views only if the body lacks a field.
 pub fn show_event(body: &[u8], row: EventRow, views: &RwLock<Views>) -> ShownEvent {
     let text = std::str::from_utf8(body).unwrap_or("{}");
     let [id, event, data, context] =
@@ -65,7 +64,8 @@ pub fn show_event(body: &[u8], row: EventRow, views: &RwLock<Views>) -> ShownEve
     ShownEvent { id: id.into(), json: envelope.0 }
 }
 
-/// What a change replaced: always there for updates, for others only where the source says so.
+/// Returns the values that a change replaced: always for updates, for others only if the source
+/// states them.
 fn previous_attributes<'a>(
     kind: &str,
     data: Option<&'a RawValue>,
@@ -127,7 +127,7 @@ impl Event<'_> {
         out.0
     }
 
-    /// What was known when the event was recorded, up to its own moment.
+    /// Returns the cut at the event: its own moment, known by its own record.
     fn then(&self) -> Cut {
         Cut { as_of: self.row.occurred_at, known_at: self.row.seq }
     }
@@ -190,7 +190,7 @@ impl Event<'_> {
         out
     }
 
-    /// A user, still open. `directory` is that of the event around it.
+    /// Writes a user as an open object. `directory` is that of the membership event around it.
     fn user(&self, snapshot: &str, directory: Option<&str>) -> Object {
         let mut out = Object::new("directory_user");
         let given = user_fields(&mut out, snapshot);
@@ -199,7 +199,7 @@ impl Event<'_> {
         out
     }
 
-    /// A group, still open.
+    /// Writes a group as an open object.
     fn group(&self, snapshot: &str, directory: Option<&str>) -> Object {
         let mut out = Object::new("directory_group");
         let given = group_fields(&mut out, snapshot);
@@ -207,7 +207,7 @@ impl Event<'_> {
         out
     }
 
-    /// Writes what the snapshot does not give.
+    /// Writes the fields that the snapshot lacks.
     fn complete(
         &self,
         out: &mut Object,
@@ -282,8 +282,8 @@ impl Event<'_> {
 const TOKEN_FIELDS: [&str; 6] =
     ["object", "id", "directory_id", "organization_id", "token_suffix", "created_at"];
 
-/// The words of events, which differ from those of directories; a deactivation is inactive whatever
-/// it says.
+/// Returns the state of a directory in the words of events, which differ from those of directories.
+/// A deactivation is always inactive.
 fn directory_state(change: DirectoryChange, state: Option<&str>) -> &str {
     let state = match state {
         Some("linked") => Some("active"),
@@ -297,7 +297,7 @@ fn directory_state(change: DirectoryChange, state: Option<&str>) -> &str {
     }
 }
 
-/// The domains, each with every key that a client library needs.
+/// Writes the domains, each with every key that a client library needs.
 fn push_domains(
     out: &mut Vec<u8>,
     domain: Option<&RawValue>,
@@ -330,7 +330,7 @@ fn push_domains(
     out.push(b']');
 }
 
-/// Appends the fields that no shape names, as they are.
+/// Appends the fields that the shape does not name, as they are.
 fn push_others(out: &mut Object, text: &str, named: &[&str]) {
     for (key, value) in others(text, named) {
         out.raw(&key, value.get());

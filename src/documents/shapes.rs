@@ -37,7 +37,7 @@ pub(super) const DIRECTORY_TYPES: [&str; 21] = [
 ];
 pub(super) const GENERIC_TYPE: &str = "generic scim v2.0";
 
-/// An API object in the making.
+/// A JSON object that is being written.
 pub(super) struct Object(pub(super) Vec<u8>);
 
 impl Object {
@@ -68,7 +68,7 @@ impl Object {
         }
     }
 
-    /// Writes a time if there is one; says whether there was.
+    /// Writes a time if the value is one; returns true if so.
     fn time(&mut self, key: &str, value: Option<&RawValue>) -> bool {
         let moment = string(value).and_then(|text| time::parse(&text));
         if let Some(moment) = moment {
@@ -77,7 +77,7 @@ impl Object {
         moment.is_some()
     }
 
-    /// Writes a time, its own if there is one.
+    /// Writes the value if it is a time, else `otherwise`.
     pub(super) fn time_or(
         &mut self,
         key: &str,
@@ -96,12 +96,12 @@ impl Object {
     }
 }
 
-/// An id or organization that counts as given.
+/// Returns the value if it is a string that is not empty.
 pub(super) fn given<'a>(value: Option<&'a RawValue>) -> Option<Cow<'a, str>> {
     string(value).filter(|text| !text.is_empty())
 }
 
-/// What a snapshot itself gives of the fields that must be had from elsewhere where it does not.
+/// The fields of a snapshot that are completed from elsewhere if it lacks them.
 #[derive(Default)]
 pub(super) struct Given<'a> {
     pub(super) id: Cow<'a, str>,
@@ -131,7 +131,7 @@ pub(super) fn directory(snapshot: &str) -> Document {
 pub(super) fn user(snapshot: &str) -> Document {
     let mut out = Object::new("directory_user");
     let given = user_fields(&mut out, snapshot);
-    // Behind the rest, so that others can stand in their place.
+    // They come last, so that the roles of a mapping can replace them.
     let mut roles = Object(b"{".to_vec());
     push_roles_of(&mut roles, snapshot);
     let given_any = roles.0.len() > 1;
@@ -148,7 +148,7 @@ pub(super) fn group(snapshot: &str) -> Document {
     out.finish(&given, &[])
 }
 
-/// The fields of a user that [`user_fields`] writes or gives.
+/// The fields of a user that [`user_fields`] writes or returns.
 pub(super) const USER_FIELDS: [&str; 19] = [
     "object",
     "id",
@@ -171,7 +171,7 @@ pub(super) const USER_FIELDS: [&str; 19] = [
     "updated_at",
 ];
 
-/// Writes a user's fields but the roles and the times.
+/// Writes a user's fields except the roles and the times.
 pub(super) fn user_fields<'a>(out: &mut Object, snapshot: &'a str) -> Given<'a> {
     let [id, directory_id, organization_id, idp_id, email, emails, state, created_at, updated_at] =
         present_fields(
@@ -211,7 +211,7 @@ pub(super) fn user_fields<'a>(out: &mut Object, snapshot: &'a str) -> Given<'a> 
     Given { created_at, updated_at, ..given }
 }
 
-/// Writes the roles that the source gives, if it does.
+/// Writes the roles of the source, if it gives any.
 pub(super) fn push_roles_of(out: &mut Object, snapshot: &str) {
     let [role, roles] = present_fields(snapshot, ["role", "roles"]).unwrap_or_default();
     if let Some(slug) = role.and_then(slug) {
@@ -223,7 +223,7 @@ pub(super) fn push_roles_of(out: &mut Object, snapshot: &str) {
     }
 }
 
-/// The fields of a group that [`group_fields`] writes or gives, and `role`, which old groups
+/// The fields of a group that [`group_fields`] writes or returns, and `role`, which old groups
 /// carried and which is not passed on.
 pub(super) const GROUP_FIELDS: [&str; 10] = [
     "object",
@@ -238,7 +238,7 @@ pub(super) const GROUP_FIELDS: [&str; 10] = [
     "updated_at",
 ];
 
-/// Writes a group's fields but the times.
+/// Writes a group's fields except the times.
 pub(super) fn group_fields<'a>(out: &mut Object, snapshot: &'a str) -> Given<'a> {
     let names = [
         "id",
@@ -259,8 +259,8 @@ pub(super) fn group_fields<'a>(out: &mut Object, snapshot: &'a str) -> Given<'a>
     Given { created_at, updated_at, ..given }
 }
 
-/// The snapshot's id, its own directory and organization; where it has none of its own somebody
-/// else brings them.
+/// Writes the snapshot's id, and its directory and organization if it has them; the caller
+/// completes missing ones.
 fn identity<'a>(
     out: &mut Object,
     id: Option<&'a RawValue>,
@@ -268,7 +268,7 @@ fn identity<'a>(
     organization_id: Option<&'a RawValue>,
 ) -> Given<'a> {
     let id = string(id).unwrap_or_default();
-    // An id longer than the views take is none of its own.
+    // The views refuse longer ids, so the directory counts as missing.
     let directory = given(directory_id).filter(|id| id.len() <= 255);
     let organization = given(organization_id);
     out.text("id", &id);
@@ -281,7 +281,7 @@ fn identity<'a>(
     Given { id, directory, organization, ..Given::default() }
 }
 
-/// A role, down to its slug.
+/// Returns a role reduced to its slug.
 fn slug(role: &RawValue) -> Option<String> {
     let [slug] = present_fields(role.get(), ["slug"])?;
     let mut out = Object(b"{".to_vec());
@@ -290,7 +290,7 @@ fn slug(role: &RawValue) -> Option<String> {
     String::from_utf8(out.0).ok()
 }
 
-/// A user or group as an object that is still open, so that its groups or members can follow.
+/// Writes a user or group as an open object, so that its groups or members can follow.
 pub fn open_entity(out: &mut Vec<u8>, document: &Document, row: &Row) {
     let (json, roles) = document.json();
     out.extend_from_slice(json);
@@ -316,7 +316,7 @@ pub fn open_entity(out: &mut Vec<u8>, document: &Document, row: &Row) {
     }
 }
 
-/// The roles that the mapping in force gives, the highest first, which is `role`.
+/// Writes the roles that the mapping in force gives. The first is the highest and becomes `role`.
 fn push_roles(out: &mut Vec<u8>, roles: &[String]) {
     let push_slug = |out: &mut Vec<u8>, role: &str| {
         out.extend_from_slice(b"{\"slug\":");
@@ -337,7 +337,7 @@ fn push_roles(out: &mut Vec<u8>, roles: &[String]) {
     out.push(b']');
 }
 
-/// A directory; a stub has no document.
+/// Writes a directory; a stub has no document.
 pub fn push_directory(out: &mut Vec<u8>, document: Option<&Document>, row: &DirectoryRow) {
     let mut object = match document {
         Some(document) => Object(document.json().0.to_vec()),

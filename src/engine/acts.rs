@@ -1,5 +1,5 @@
-//! What operators do: each act is decided by the writer, over all that is folded, and then recorded
-//! like any event.
+//! Operators' acts: the writer decides each one over all that is folded, and records it like any
+//! event.
 
 use rollcall_projections::{
     Attributes, Comparison, Cut, InactiveUsers, Mapping, MappingSet, Millis, Policy, Proposal,
@@ -13,7 +13,7 @@ use super::{ActError, Engine};
 use crate::log::{Outcome, ReadError};
 use crate::verify::{Act, Operator, Verified};
 
-/// How many users are compared under one lock.
+/// The number of users that are compared under one lock.
 const COMPARE_USERS: usize = 1024;
 
 /// The condition on the mapping that is set now, under which an act may replace it.
@@ -27,14 +27,14 @@ pub enum Expect {
     Version(usize),
 }
 
-/// The role index of a mapping that is not set yet, beside the one that serves.
+/// The attribute index of a mapping that is not set yet, kept apart from the one that serves.
 pub struct Prepared {
-    /// None where the one that serves does as well.
+    /// `None` if the serving index covers the mapping.
     attributes: Option<Attributes>,
     until: Seq,
 }
 
-/// Refuses what would take effect later than now.
+/// Refuses a moment of effect that is later than now.
 ///
 /// # Errors
 /// [`ActError::EffectiveFromInFuture`].
@@ -67,8 +67,8 @@ impl Engine {
         self.views().policy_set_by(seq).ok_or(ActError::Unavailable)
     }
 
-    /// Deletes a directory: its users, groups and memberships end. `None` if it is deleted already.
-    /// It never calls the source.
+    /// Deletes a directory: its users, groups and memberships end. Returns `None` if it is deleted
+    /// already. The source is not called.
     ///
     /// # Errors
     /// [`ActError`]; a directory that nothing ever named is unknown.
@@ -91,9 +91,9 @@ impl Engine {
         self.act(operator, None, Box::new(plan)).await
     }
 
-    /// Builds beside the serving views what a mapping needs. Blocks while it reads the log: nothing
-    /// where the mapping has no rule about an attribute that no mapping asked for before, else
-    /// every snapshot of every user.
+    /// Builds the attribute index that a mapping needs. Blocks while it reads every snapshot of
+    /// every user from the log; reads nothing if the mapping has no rule about an attribute that is
+    /// new to the serving index.
     ///
     /// # Errors
     /// The first record that cannot be read.
@@ -110,8 +110,8 @@ impl Engine {
         Ok(Prepared { attributes: Some(wanted), until })
     }
 
-    /// Sets a role mapping, from `effective_from` or from now on: records it and puts what was
-    /// prepared in its place, in one step.
+    /// Sets a role mapping, from `effective_from` or from now on: records it and installs the
+    /// prepared index, in one step.
     ///
     /// # Errors
     /// [`ActError`].
@@ -142,8 +142,8 @@ impl Engine {
         self.views().mapping_set_by(seq).ok_or(ActError::Unavailable)
     }
 
-    /// Brings what was prepared up to the head, and lets it serve. The views are those of the
-    /// mapping before: nothing they answer changes.
+    /// Brings the prepared index up to the head and lets it serve. No answer changes, because the
+    /// mapping is not folded yet.
     fn install(&self, prepared: Prepared, mapping: &Mapping) -> Result<(), ActError> {
         let Some(mut attributes) = prepared.attributes else {
             let views = self.views();
@@ -167,8 +167,8 @@ impl Engine {
         Ok(())
     }
 
-    /// Makes a mapping ready to be compared at a cut with the one in force. Blocks while it reads
-    /// the log, if it has rules about attributes.
+    /// Makes a mapping ready to be compared, at a cut, with the one in force. Blocks while it reads
+    /// the log if the mapping has rules about attributes.
     ///
     /// # Errors
     /// The first record that cannot be read.
@@ -187,8 +187,8 @@ impl Engine {
         Ok(self.views().propose(mapping, attributes, effective_from))
     }
 
-    /// Compares a proposal with the mapping in force for everybody, in short locks. `each` is shown
-    /// the changes in order of the users' ids, some at a time, and says whether to go on.
+    /// Compares a proposal with the mapping in force for all users, in short locks. Hands the
+    /// changes to `each` in batches, in order of the users' ids, until `each` returns false.
     pub fn compare(
         &self,
         proposal: &Proposal,
@@ -221,7 +221,7 @@ impl Engine {
         self.hand_over(operator, note, plan)?.await.unwrap_or(Err(ActError::Unavailable))
     }
 
-    /// The same for a thread that may wait.
+    /// Does an act and blocks until it is durable and folded.
     pub(super) fn act_blocking(
         &self,
         operator: Operator,
@@ -245,7 +245,7 @@ impl Engine {
         Ok(answer)
     }
 
-    /// The writer's part.
+    /// Decides an act and records it; runs on the writer's thread.
     pub(super) fn perform(&self, action: Action) {
         let Action { operator, note, plan, reply } = action;
         let _acting = self.acting.lock();

@@ -1,4 +1,4 @@
-//! What rules about attributes ask of users' snapshots, read from the log.
+//! Attributes of users' snapshots, read from the log as far as the mappings' rules name them.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::thread;
@@ -8,22 +8,22 @@ use rollcall_projections::{Attributes, Entry, Fact, Part, Seq, Views};
 use crate::log::{Log, ReadError};
 use crate::verify::AttributeReader;
 
-/// How many bodies are read at once.
+/// The number of bodies that are read at once.
 const CHUNK: usize = 2048;
 
-/// Where a user's snapshot stands, and the number of the user.
+/// A user's snapshot: its record, its part of the body, and the user's number in the views.
 pub(super) type Snapshot = (Seq, Part, u32);
 
-/// How far something long is.
+/// The progress of a long read.
 #[derive(Debug, Default)]
 pub(super) struct Progress {
-    /// How much was really read.
+    /// Items read so far.
     pub(super) read: AtomicU64,
-    /// How much there is to read, as far as is known.
+    /// Items to read, as far as is known.
     pub(super) total: AtomicU64,
 }
 
-/// Reads what the rules of all mappings ask of every snapshot, and lets it serve.
+/// Reads the attributes that all mappings name from every snapshot, and installs them in the views.
 ///
 /// # Errors
 /// The first record that cannot be read.
@@ -42,8 +42,8 @@ pub(super) fn note_all(
     Ok(())
 }
 
-/// Reads what the snapshots have, on every processor, and notes it. `snapshots` stand in order of
-/// seq.
+/// Reads the attributes of the snapshots on all processors and notes them. `snapshots` are in order
+/// of seq.
 ///
 /// # Errors
 /// The first record that cannot be read.
@@ -55,7 +55,7 @@ pub(super) fn read_attributes(
     read_counting(log, attributes, snapshots, &AtomicU64::new(0))
 }
 
-/// As [`read_attributes`]; `read` counts the snapshots as they are read.
+/// Does the same, and adds to `read` the number of snapshots as they are read.
 fn read_counting(
     log: &dyn Log,
     attributes: &mut Attributes,
@@ -97,7 +97,7 @@ fn read_counting(
     Ok(())
 }
 
-/// Users' snapshots among records that are being folded.
+/// The users' snapshots among the records of one fold.
 #[derive(Default)]
 pub(super) struct Fresh(Vec<(Seq, Part, String)>);
 
@@ -112,7 +112,7 @@ impl Fresh {
         }
     }
 
-    /// Reads and notes what they have.
+    /// Reads the attributes of these snapshots and notes them.
     ///
     /// # Errors
     /// The first record that cannot be read.

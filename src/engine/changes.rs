@@ -1,4 +1,4 @@
-//! The feed of changes: what each record changed for somebody, in order of seq.
+//! The feed of changes: the changes of users' access and roles by each record, in order of seq.
 
 use std::time::Duration;
 
@@ -7,27 +7,27 @@ use rollcall_projections::{AccessChange, Seq, Touched};
 use super::Engine;
 use crate::log::ReadError;
 
-/// How many records are read from the log at once.
+/// The number of records that are read from the log at once.
 const RECORDS: usize = 256;
 
-/// One answer looks at no more records, and works out about no more states of users.
+/// The most records that one answer looks at, and about the most states of users that it computes.
 const RECORDS_MAX: usize = 8_192;
 const STATES_MAX: usize = 65_536;
 
-/// A user's changes by one record stand together: bits of a place for their order.
+/// The bits of [`FeedPlace::item`] that count the changes of one user.
 const ITEM_BITS: u32 = 20;
 
-/// A place in the feed: a record, and how far into what it changed.
+/// A place in the feed: a record, and a position among its changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct FeedPlace {
     /// The record.
     pub seq: Seq,
-    /// The number of the user in the upper bits, that of the change from 1 in the lower.
+    /// The user's number in the upper bits; in the lower the number of the change, from 1.
     pub item: u64,
 }
 
 impl FeedPlace {
-    /// Behind everything that a record changed.
+    /// Returns the place behind all changes of a record.
     pub fn behind(seq: Seq) -> FeedPlace {
         FeedPlace { seq, item: u64::MAX }
     }
@@ -38,15 +38,15 @@ impl FeedPlace {
 pub struct Feed {
     /// The changes, each with its place.
     pub items: Vec<(FeedPlace, AccessChange)>,
-    /// Where to go on.
+    /// The place from which to go on.
     pub next: FeedPlace,
-    /// Whether everything that is folded has been looked at.
+    /// True if every folded record has been looked at.
     pub at_head: bool,
 }
 
 impl Engine {
-    /// What records changed behind a place, at most `limit` changes. It may find none and still
-    /// have gone on. Blocks while it reads the log.
+    /// Returns at most `limit` changes behind a place. An answer without changes may still have
+    /// moved on. Blocks while it reads the log.
     ///
     /// # Errors
     /// The first record that cannot be read.
@@ -55,7 +55,7 @@ impl Engine {
         let mut feed = Feed { items: Vec::new(), next: after, at_head: false };
         let (mut records, mut states) = (0, 0);
         loop {
-            // A record that is not done with is read again.
+            // A record whose changes are not all given yet is read again.
             let behind = if feed.next.item == u64::MAX {
                 feed.next.seq
             } else {
@@ -77,13 +77,13 @@ impl Engine {
         }
     }
 
-    /// Adds what one record changed, in short locks, up to the limit. Gives how many states of
-    /// users that took.
+    /// Adds the changes by one record, in short locks, up to the limit. Returns the number of
+    /// states of users that it computed.
     fn feed_of(&self, touched: &Touched, limit: usize, feed: &mut Feed) -> usize {
         let (seq, mut states) = (touched.seq, 0);
         let begun = Some(feed.next.item).filter(|_| feed.next.seq == seq);
         let user = |item: u64| (item >> ITEM_BITS) as u32;
-        // The last user's changes may not all have been given.
+        // Some changes of the last user may not be given yet.
         let mut after = begun.and_then(|item| user(item).checked_sub(1));
         let mut last: Option<(u32, u64)> = None;
         loop {
@@ -105,7 +105,7 @@ impl Engine {
                 }
             }
             match changes.next {
-                // Behind every change of that user.
+                // The place behind all changes of that user.
                 Some(number) => {
                     feed.next = FeedPlace { seq, item: (u64::from(number) + 1) << ITEM_BITS };
                     after = Some(number);
@@ -121,8 +121,7 @@ impl Engine {
         }
     }
 
-    /// Waits until something behind a record is folded, for at most `timeout`, or until the engine
-    /// lets go of those who wait.
+    /// Waits until a record after `seq` is folded, the timeout is over, or shutdown begins.
     pub async fn folded_behind(&self, seq: Seq, timeout: Duration) {
         let mut folded = self.folded.subscribe();
         let moved = async {

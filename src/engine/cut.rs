@@ -1,23 +1,23 @@
-//! Cuts: what a question asks for in both clocks, fixed for ever.
+//! Cuts: the bounds of a question in both clocks, fixed for ever.
 
 use rollcall_projections::{Cut, Millis, Seq};
 
 use super::{CutError, Engine};
 
-/// `known_at` as asked.
+/// `known_at` as a question gives it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KnownAt {
-    /// By this record.
+    /// Up to this record.
     Seq(Seq),
-    /// By this moment.
+    /// Up to this moment.
     Time(Millis),
 }
 
 impl Engine {
-    /// Turns what was asked into a cut that is fixed for ever.
+    /// Turns the bounds of a question into a cut that is fixed for ever.
     ///
-    /// A `known_at` in time waits until everything stamped by then is folded, and no later record
-    /// is stamped so again.
+    /// A `known_at` given as a time waits until every record stamped by then is folded; all later
+    /// records get later stamps.
     ///
     /// # Errors
     /// [`CutError`]: a cut ahead of what is known, or one that could not be repeated.

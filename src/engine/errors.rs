@@ -1,41 +1,41 @@
-//! Why the engine refuses an event, an act or a cut.
+//! The errors of events, acts and cuts.
 
-/// Why an event was not acknowledged. Sending it again is always right.
+/// An event that was not acknowledged. Sending it again is always right.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum IngestError {
-    /// Too many events wait.
+    /// The queue of events is full.
     #[error("too many events are waiting to be written")]
     QueueFull,
-    /// It could not be made durable, or nobody knows.
+    /// It was not made durable, or the outcome is unknown.
     #[error("the event could not be made durable")]
     Unavailable,
 }
 
-/// Why a cut is refused.
+/// A cut that is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CutError {
     /// `as_of` is later than our clock.
     AsOfInFuture,
     /// `known_at` is above the head, or a time in the future.
     KnownAtOutOfRange,
-    /// By the time of `known_at` a batch was stamped of which nobody knows whether it was appended.
+    /// A batch was stamped by `known_at` whose outcome is unknown: it may or may not be in the log.
     Unsettled,
 }
 
-/// Why an operator's act was not done.
+/// An operator's act that was not done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ActError {
-    /// Nothing known names the directory.
+    /// No known event names the directory.
     UnknownDirectory,
     /// It would take effect later than it is recorded.
     EffectiveFromInFuture,
-    /// The mapping is not the one that was to be replaced.
+    /// The mapping set now is not the one that the act expects.
     VersionConflict,
-    /// Meanwhile another mapping was set, which asks for more than was prepared: prepare again.
+    /// Another mapping was set meanwhile, and the prepared index does not cover it: prepare again.
     Overtaken,
-    /// Too many events wait; nothing was done.
+    /// The queue of events is full; nothing was done.
     QueueFull,
-    /// It could not be made durable, or nobody knows.
+    /// It was not made durable, or the outcome is unknown.
     Unavailable,
 }
 

@@ -1,5 +1,5 @@
-//! The road in one screen: verified events go through one writer into the log and from there into
-//! the views; questions are cut in both clocks and answered from the views.
+//! The road in one screen: one writer appends verified events to the log and folds them into the
+//! views; questions are cut in both clocks and answered from the views.
 
 mod acts;
 mod attributes;
@@ -39,28 +39,28 @@ pub struct Engine {
     log: Arc<dyn Log>,
     views: RwLock<Views>,
     documents: Documents,
-    /// Who signs its checkpoints.
+    /// The signer of checkpoints.
     notary: OnceLock<Notary>,
-    /// `None` once closed.
+    /// The queue of the writer; `None` once closed.
     queue: Mutex<Option<SyncSender<Job>>>,
     queued_bytes: AtomicUsize,
     stamps: Mutex<Stamps>,
-    /// Told after each fold.
+    /// The newest folded record; sent after each fold.
     folded: watch::Sender<Seq>,
     writer: Mutex<Option<JoinHandle<()>>>,
     digests: Mutex<Option<(Seq, Vec<ViewState>)>>,
     /// The last rebuild.
     rebuild: Mutex<Option<Arc<Rebuild>>>,
-    /// Held while an act is done, and while rebuilt views take their place: what an act installs
-    /// must still be there when its record is folded.
+    /// Held while an act is done, and while rebuilt views replace the serving ones: an index that
+    /// an act installs must still be there when its record is folded.
     acting: Mutex<()>,
     clock: fn() -> Millis,
     started_at: Millis,
-    /// Deliveries that appended nothing, since the start: the log does not keep them.
+    /// Deliveries since the start that appended nothing; the log does not keep them.
     duplicates: AtomicU64,
-    /// Set for ever by the first batch of which nobody knows what became of it.
+    /// Latched by the first batch whose outcome is unknown.
     failed: AtomicBool,
-    /// Set for ever as a stop begins: nobody waits any more for what may come.
+    /// Latched when shutdown begins: long polls end.
     closing: AtomicBool,
     on_failure: Box<dyn Fn(&str) + Send + Sync>,
 }
@@ -68,11 +68,11 @@ pub struct Engine {
 impl Engine {
     /// Folds the whole log, then starts the writer. `document_bytes_max` bounds the document cache.
     ///
-    /// `on_failure` is told once if the log fails later: from then on nothing is taken, and only
-    /// opening the log again helps.
+    /// Calls `on_failure` once if the log fails later: from then on every event and act is refused
+    /// until the log is opened again.
     ///
     /// # Errors
-    /// The first record that cannot be read: an engine over half a log does not start.
+    /// The first record that cannot be read: the engine does not start over half a log.
     pub fn start(
         log: Arc<dyn Log>,
         document_bytes_max: u64,
@@ -115,18 +115,18 @@ impl Engine {
         Ok(engine)
     }
 
-    /// Lets go of everybody who waits for something to come, since a stop has begun.
+    /// Begins the shutdown: wakes all long polls.
     pub fn begin_shutdown(&self) {
         self.closing.store(true, Ordering::SeqCst);
         self.folded.send_modify(|_| {});
     }
 
-    /// Whether a stop has begun.
+    /// Returns true once shutdown has begun.
     pub fn is_shutting_down(&self) -> bool {
         self.closing.load(Ordering::SeqCst)
     }
 
-    /// Takes no more events, writes those that wait, and returns once all is synced.
+    /// Refuses further events, writes the queued ones, and returns once all are synced.
     pub fn close(&self) {
         drop(self.queue.lock().take());
         if let Some(writer) = self.writer.lock().take() {
@@ -134,23 +134,23 @@ impl Engine {
         }
     }
 
-    /// Whether the log failed under way. What is folded can still be asked about; nothing new is
-    /// taken.
+    /// Returns true once the log has failed. Questions are still answered; new events and acts are
+    /// refused.
     pub fn has_failed(&self) -> bool {
         self.failed.load(Ordering::SeqCst)
     }
 
-    /// The views, as they stand.
+    /// Locks the views for reading.
     pub fn views(&self) -> RwLockReadGuard<'_, Views> {
         self.views.read()
     }
 
-    /// When this engine was started.
+    /// Returns the moment when this engine was started.
     pub fn started_at(&self) -> Millis {
         self.started_at
     }
 
-    /// How many deliveries since the start were there already.
+    /// Returns the number of deliveries since the start that were in the log already.
     pub fn duplicates(&self) -> u64 {
         self.duplicates.load(Ordering::Relaxed)
     }

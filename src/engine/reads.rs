@@ -1,4 +1,4 @@
-//! What is read from the log and the views for an answer: documents, events, records, dumps.
+//! Reads for answers: documents, events and records from the log, digests of the views.
 
 use bytes::Bytes;
 use rollcall_projections::{EventRow, Seq, View};
@@ -8,31 +8,31 @@ use super::Engine;
 use crate::documents::{Document, DocumentKey, ShownEvent, show_event};
 use crate::log::{ReadError, Record};
 
-/// How many items of a view are dumped under one lock.
+/// The number of items of a view that are dumped under one lock.
 const DUMP_ITEMS: usize = 2048;
 
-/// How a view stands.
+/// The state of a view.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ViewState {
-    /// Which view.
+    /// The view.
     pub view: View,
-    /// Of role mappings the latest version; of other views the version of their rules.
+    /// The latest version of the role mappings; for other views the version of their rules.
     pub version: usize,
     /// The last record that it holds.
     pub seq: Seq,
-    /// How many items it has by then.
+    /// The number of its items at that record.
     pub items: usize,
     /// SHA-256 of its canonical dump.
     pub sha256: [u8; 32],
 }
 
 impl Engine {
-    /// The documents, if none must be read from the log.
+    /// Returns the documents if all of them are cached.
     pub fn cached_documents(&self, keys: &[DocumentKey]) -> Option<Vec<Document>> {
         self.documents.cached(keys)
     }
 
-    /// The documents. Blocks while it reads the log.
+    /// Returns the documents. Blocks while it reads the log.
     ///
     /// # Errors
     /// If the log cannot be read.
@@ -40,7 +40,8 @@ impl Engine {
         self.documents.load(&*self.log, keys)
     }
 
-    /// The bodies of records, in the order asked for. Blocks while it reads the log; not cached.
+    /// Returns the bodies of records, in the order of `seqs`. Blocks while it reads the log; not
+    /// cached.
     ///
     /// # Errors
     /// If the log cannot be read.
@@ -48,7 +49,7 @@ impl Engine {
         self.log.bodies(seqs)
     }
 
-    /// The record that counts under an event id. Blocks while it reads the log.
+    /// Returns the record that counts under an event id. Blocks while it reads the log.
     ///
     /// # Errors
     /// If the log cannot be read.
@@ -56,8 +57,8 @@ impl Engine {
         self.log.find(event_id)
     }
 
-    /// Events as the Events API shows them. Blocks while it reads the log; not cached, since those
-    /// who follow read each event once.
+    /// Returns events as the Events API shows them. Blocks while it reads the log; not cached,
+    /// because a follower reads each event once.
     ///
     /// # Errors
     /// If the log cannot be read.
@@ -76,17 +77,17 @@ impl Engine {
         self.documents.clear();
     }
 
-    /// One record, whole.
+    /// Returns one whole record.
     ///
     /// # Errors
-    /// If there is none, or it is damaged.
+    /// If the record does not exist or is damaged.
     pub fn record(&self, seq: Seq) -> Result<Record, ReadError> {
         let records = self.log.read(seq.saturating_sub(1), 1, 0)?;
         records.into_iter().next().ok_or(ReadError::Absent { seq })
     }
 
-    /// Every view with the digest of its dump, all at one seq. Costs a pass over all timelines, in
-    /// short locks; the last answer is kept while the head stands still.
+    /// Returns every view with the digest of its dump, all at one seq. Costs a pass over all
+    /// timelines, in short locks; the last answer is kept until the head moves.
     pub fn view_states(&self) -> Vec<ViewState> {
         let mut kept = self.digests.lock();
         let seq = self.views.read().head();

@@ -1,4 +1,4 @@
-//! The writer: the one thread that appends to the log and folds what it appended.
+//! The writer: the one thread that appends to the log and folds the appended records.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
@@ -13,46 +13,45 @@ use super::{ActError, Engine, IngestError};
 use crate::log::{AppendError, BATCH_BYTES_MAX, BATCH_EVENTS_MAX, Log, Outcome, ReadError};
 use crate::verify::{Act, Operator, Verified};
 
-/// How many verified events may wait for the writer, and how many bytes of bodies.
+/// The most verified events that may be queued, and the most bytes of their bodies.
 pub(super) const QUEUE_EVENTS_MAX: usize = 8192;
 const QUEUE_BYTES_MAX: usize = 64 << 20;
 
-/// How many records are folded under one lock while catching up.
+/// The number of records that are folded under one lock while catching up.
 pub(super) const FOLD_EVENTS: usize = 4096;
 
 /// The log is synced after this time without work.
 const IDLE_SYNC: Duration = Duration::from_secs(1);
 
-/// What waits for the writer.
+/// A job in the queue of the writer.
 pub(super) enum Job {
     Deliver(Delivery),
     Act(Box<Action>),
 }
 
-/// What the writer does in one step.
+/// One step of the writer.
 enum Work {
     Batch(Vec<Delivery>),
     Act(Box<Action>),
 }
 
-/// One verified event on its way, and who waits for it.
+/// A verified event in the queue, and the channel for its outcome.
 pub(super) struct Delivery {
     pub(super) event: Verified,
     reply: oneshot::Sender<Result<Outcome, IngestError>>,
 }
 
-/// What `known_at=<time>` needs to answer the same for ever.
+/// The stamps that `known_at=<time>` needs so that its answers repeat for ever.
 pub(super) struct Stamps {
     /// No record is stamped earlier than this.
     pub(super) not_before: Millis,
     /// The stamp of the batch that is being appended and folded.
     pub(super) in_flight: Option<Millis>,
-    /// The stamp of a batch of which nobody knows whether it was appended: it may be there when the
-    /// log is opened again.
+    /// The stamp of a batch whose outcome is unknown: it may be there when the log is opened again.
     pub(super) unknown: Option<Millis>,
 }
 
-/// An act on its way: between its decision and its record nothing else is written.
+/// An act in the queue. No other record is written between its decision and its record.
 pub(super) struct Action {
     pub(super) operator: Operator,
     pub(super) note: Option<String>,
@@ -60,15 +59,15 @@ pub(super) struct Action {
     pub(super) reply: oneshot::Sender<Result<Option<Seq>, ActError>>,
 }
 
-/// What becomes of an act.
+/// Receives the seq of an act's record; `None` if there was nothing to do.
 pub(super) type Done = oneshot::Receiver<Result<Option<Seq>, ActError>>;
 
-/// Decides what is recorded at a moment; `None`: nothing, because it is so already.
+/// Decides which act is recorded at a moment; `None` if there is nothing to do.
 pub(super) type Plan = Box<dyn FnOnce(&Engine, Millis) -> Result<Option<Act>, ActError> + Send>;
 
 impl Engine {
-    /// Hands a verified event to the writer. The answer comes once it is durable and folded;
-    /// dropping the receiver does not stop it.
+    /// Queues a verified event. The outcome is sent once the event is durable and folded; dropping
+    /// the receiver does not stop that.
     ///
     /// # Errors
     /// [`IngestError::QueueFull`] at once, without waiting.
@@ -102,7 +101,8 @@ impl Engine {
         }
     }
 
-    /// Takes what waits into batches until the queue is closed.
+    /// Runs the writer until the queue is closed: each batch is made durable and folded before its
+    /// outcomes are sent.
     pub(super) fn write(&self, jobs: Receiver<Job>) {
         let mut carried = None;
         while let Some(work) = self.next_work(&jobs, &mut carried) {
@@ -183,7 +183,7 @@ impl Engine {
         }
     }
 
-    /// Stamps what `events` gives for a moment, appends it and folds it.
+    /// Makes events for the moment of their record, appends them and folds them.
     pub(super) fn record_now(
         &self,
         events: impl FnOnce(Millis) -> Vec<Verified>,
@@ -203,7 +203,7 @@ impl Engine {
             Ok(Vec::new())
         } else {
             self.log.append(events, recorded_at).and_then(|outcomes| {
-                // What is acknowledged has been read back from the log.
+                // Only records that were read back from the log are acknowledged.
                 let folded =
                     self.fold_new().map_err(|error| AppendError::Unknown(error.to_string()));
                 folded.map(|()| outcomes)
@@ -236,8 +236,8 @@ impl Engine {
     }
 }
 
-/// Takes `first` and the deliveries that wait behind it, without lingering, up to the limits of a
-/// batch. The first job that does not fit is carried over.
+/// Collects `first` and the events queued behind it, without waiting, up to the limits of a batch.
+/// The first job that does not fit is carried over.
 fn batch(first: Delivery, jobs: &Receiver<Job>, carried: &mut Option<Job>) -> Vec<Delivery> {
     let mut bytes = first.event.body().len();
     let mut batch = vec![first];
@@ -257,16 +257,16 @@ fn batch(first: Delivery, jobs: &Receiver<Job>, carried: &mut Option<Job>) -> Ve
     batch
 }
 
-/// When attributes are noted of what is folded.
+/// The time at which the attributes of folded records are noted.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Notes {
     /// With each fold.
     Now,
-    /// All of them once the whole log is folded, when it is known which are asked for.
+    /// Once the whole log is folded and all mappings are known.
     Later,
 }
 
-/// Folds the next records. The same function catches up at the start and follows live.
+/// Folds the next records. The start and the writer use this same function.
 pub(super) fn fold(
     log: &dyn Log,
     views: &mut Views,
@@ -286,7 +286,7 @@ pub(super) fn fold(
             gap.get_or_insert(views.head() + 1);
         }
     })?;
-    // A log that shows nothing though its head is further has lost it.
+    // A log that shows no records below its head has lost them.
     match gap.or((views.head() == before).then_some(before + 1)) {
         Some(seq) => Err(ReadError::Absent { seq }),
         None => fresh.note(log, views),

@@ -1,4 +1,4 @@
-//! What a body states: which event it is, when it happened, and what it says about whom.
+//! Extraction: reads from a body the event's id, type and time, and the facts that the fold needs.
 
 use std::borrow::Cow;
 
@@ -12,36 +12,37 @@ use super::{Proof, parse_mapping};
 use crate::hashes::fingerprint;
 use crate::{json, time};
 
-/// Longest id that counts, in bytes.
+/// The longest valid id, in bytes.
 const ID_BYTES_MAX: usize = 255;
 
-/// Times in ULIDs outside 2015 to 2099 are accidents.
+/// The times that are believed in a ULID: the years 2015 to 2099.
 const ULID_MS: std::ops::Range<u64> = 1_420_070_400_000..4_102_444_800_000;
 
-/// A body, read.
+/// The result of reading a body.
 pub struct Extracted<'a> {
     /// The source's id: 1 to 255 bytes without control characters, not beginning with `op_`.
     /// `None`: the body is not an event.
     pub event_id: Option<Cow<'a, str>>,
     /// The event's type, if the body has one.
     pub event_type: Option<Cow<'a, str>>,
-    /// What it states.
+    /// The facts that it states.
     pub facts: Facts<'a>,
 }
 
-/// What the fold needs of a body. Stored beside it as a cache, under [`FACTS_VERSION`].
+/// The facts that the fold needs from a body. The log caches them with the body, under
+/// [`FACTS_VERSION`].
 #[derive(Debug, PartialEq, Eq, bincode::Encode, bincode::BorrowDecode)]
 pub struct Facts<'a> {
-    /// When it happened at the source; `None` where not even the signature says.
+    /// The time at the source; `None` if neither body nor signature has one.
     pub occurred_at: Option<Millis>,
     /// The source's `data.updated_at`.
     pub updated_at: Option<Millis>,
-    /// What is said about whom.
+    /// The statement about a directory, user, group or membership.
     pub statement: Statement<'a>,
 }
 
-/// Raise it whenever what [`extract`] reads from some body changes, or its encoding: older blocks
-/// are then extracted again.
+/// The version of stored facts. Raise it whenever the result of [`extract`] for some body changes,
+/// or its encoding: older blocks are then extracted again.
 pub const FACTS_VERSION: u16 = 3;
 
 /// [`Fact`], in a form that can be stored.
@@ -87,7 +88,7 @@ pub enum Statement<'a> {
     },
 }
 
-/// A reason's stored code is its position here; what names a field is given with the first of them.
+/// The reasons in the order of their stored codes, as functions of the field.
 const REASONS: [fn(Field) -> Reason; 5] = [
     |_| Reason::NotAnEvent,
     |_| Reason::ReservedType,
@@ -133,7 +134,7 @@ pub struct StoredGroup<'a> {
     pub organization: Option<Cow<'a, str>>,
 }
 
-/// The change that a stored code means; of an unknown code an activation.
+/// Returns the change with a stored code; an activation for an unknown code.
 fn directory_change(code: u8) -> DirectoryChange {
     match code {
         1 => DirectoryChange::Deactivated,
@@ -142,7 +143,7 @@ fn directory_change(code: u8) -> DirectoryChange {
     }
 }
 
-/// The code under which a change is stored.
+/// Returns the code under which a change is stored.
 fn directory_code(change: DirectoryChange) -> u8 {
     match change {
         DirectoryChange::Activated => 0,
@@ -156,19 +157,19 @@ fn encoding() -> impl bincode::config::Config {
 }
 
 impl<'a> Facts<'a> {
-    /// The stored form.
+    /// Encodes the stored form.
     pub fn encode(&self) -> Vec<u8> {
         // Encoding into a vector fails only at the limit, which a body of 1 MiB cannot reach.
         bincode::encode_to_vec(self, encoding()).unwrap_or_default()
     }
 
-    /// Reads the stored form; `None` if it is not one.
+    /// Decodes the stored form; `None` if `bytes` are not one.
     pub fn decode(bytes: &'a [u8]) -> Option<Facts<'a>> {
         let (facts, read) = bincode::borrow_decode_from_slice(bytes, encoding()).ok()?;
         (read == bytes.len()).then_some(facts)
     }
 
-    /// What the fold is told of a record that states this.
+    /// Makes the fold's entry for a record with these facts.
     pub fn entry<'e>(
         &'e self,
         seq: Seq,
@@ -266,7 +267,7 @@ impl StoredGroup<'_> {
     }
 }
 
-/// Reads a body in the light of what proves it.
+/// Reads a body according to its proof.
 pub fn extract_from<'a>(proof: &Proof, body: &'a [u8]) -> Extracted<'a> {
     match proof {
         Proof::Webhook { t, .. } => extract(body, Some(*t)),
@@ -274,7 +275,7 @@ pub fn extract_from<'a>(proof: &Proof, body: &'a [u8]) -> Extracted<'a> {
     }
 }
 
-/// Reads what an operator did: a body that Rollcall wrote itself.
+/// Reads the body of an operator's act, which Rollcall wrote itself.
 fn extract_act(body: &[u8]) -> Extracted<'_> {
     let envelope = std::str::from_utf8(body)
         .ok()
@@ -338,8 +339,8 @@ fn policy<'a>(
     Some(Statement::Policy { inactive_users, effective_from: moment(effective_from)? })
 }
 
-/// Reads a body; `signed_at` is the time of its signature, if it has one. Never fails: what cannot
-/// be used says why.
+/// Reads a body; `signed_at` is the time of its signature, if it has one. Never fails: the
+/// statement of an unusable body is the reason.
 pub fn extract(body: &[u8], signed_at: Option<Millis>) -> Extracted<'_> {
     let not_an_event = |event_type| Extracted {
         event_id: None,
@@ -378,8 +379,8 @@ pub fn extract(body: &[u8], signed_at: Option<Millis>) -> Extracted<'_> {
     }
 }
 
-/// Whether two bodies under one event id say the same: equal bytes, or equal `event`, `data` and
-/// `created_at` as JSON values.
+/// Returns true if two bodies under one event id are duplicates: equal bytes, or equal `event`,
+/// `data` and `created_at` as JSON values.
 pub fn identical(a: &[u8], b: &[u8]) -> bool {
     if a == b {
         return true;
@@ -400,8 +401,8 @@ fn moment(value: Option<&RawValue>) -> Option<Millis> {
     time::parse(&json::string(value)?)
 }
 
-/// The time in an id that ends in a ULID (<https://github.com/ulid/spec>): 48 bits of milliseconds
-/// in its first ten digits.
+/// Returns the time in an id that ends in a ULID (<https://github.com/ulid/spec>): 48 bits of
+/// milliseconds in its first ten digits.
 fn ulid_ms(event_id: &str) -> Option<Millis> {
     const DIGITS: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
     let ulid = event_id.rsplit('_').next()?.as_bytes();
@@ -456,10 +457,10 @@ fn unrelated(data: Option<&RawValue>) -> (Statement<'_>, Option<Millis>) {
     (statement, moment(updated_at))
 }
 
-/// A statement and `data.updated_at`, or why there is none.
+/// A statement and `data.updated_at`, or the reason for the quarantine.
 type Stated<'a> = Result<(Statement<'a>, Option<Millis>), Reason>;
 
-/// An id: a string of 1 to 255 bytes.
+/// Returns the value as an id: a string of 1 to 255 bytes.
 fn id<'a>(value: Option<&'a RawValue>) -> Option<Cow<'a, str>> {
     json::string(value).filter(|id| (1..=ID_BYTES_MAX).contains(&id.len()))
 }
@@ -468,7 +469,7 @@ fn organization<'a>(value: Option<&'a RawValue>) -> Option<Cow<'a, str>> {
     json::string(value).filter(|organization| !organization.is_empty())
 }
 
-/// The three kinds of thing that have ids, by the prefix and the `object` that mark them.
+/// The three kinds of thing that have ids; the prefix of an id and `object` mark them.
 #[derive(Clone, Copy, PartialEq)]
 enum Kind {
     Directory,
@@ -514,7 +515,7 @@ fn directory(data: Option<&RawValue>, change: DirectoryChange) -> Stated<'_> {
     Ok((statement, moment(updated_at)))
 }
 
-/// A directory's domain: `domain`, else the first of `domains`.
+/// Returns a directory's domain: `domain`, else the first of `domains`.
 pub(crate) fn first_domain<'a>(
     domain: Option<&'a RawValue>,
     domains: Option<&'a RawValue>,
@@ -528,7 +529,7 @@ pub(crate) fn first_domain<'a>(
     })
 }
 
-/// An end of an event, read but not yet judged.
+/// The user or group of an event, read but not yet checked.
 struct End<'a, T> {
     data: T,
     object: Option<&'a RawValue>,
@@ -615,7 +616,8 @@ fn group_event<'a>(data: Option<&'a RawValue>, deleted: bool) -> Stated<'a> {
     Ok((Statement::Group { deleted, group }, updated_at))
 }
 
-/// A creation or update needs a directory, a deletion does not; neither id may be of another kind.
+/// Checks a user or group: unless deleted it needs a directory, and neither id may be of another
+/// kind.
 fn check_subject(
     deleted: bool,
     directory: Option<&str>,
@@ -668,7 +670,7 @@ fn membership<'a>(data: Option<&'a RawValue>, added: bool) -> Stated<'a> {
     ))
 }
 
-/// The roles that a snapshot gives, as [`UserData`] holds them.
+/// Returns the roles of a snapshot in the form of [`UserData`].
 fn slugs(role: Option<&RawValue>, roles: Option<&RawValue>) -> String {
     let mut out = String::new();
     for role in role.into_iter().chain(json::array(roles).unwrap_or_default()) {
@@ -686,7 +688,7 @@ fn slugs(role: Option<&RawValue>, roles: Option<&RawValue>) -> String {
     out
 }
 
-/// Tells from a user's `state` whether the user is active: it is `active` or absent.
+/// Returns true for the `state` of an active user: `active`, or absent.
 pub(crate) fn is_active(state: Option<&RawValue>) -> bool {
     json::present(state).is_none() || json::string(state).is_some_and(|state| state == "active")
 }
@@ -700,7 +702,7 @@ pub(crate) fn shown_email<'a>(
     if json::present(email).is_some() {
         return json::string(email);
     }
-    // An array with anything but objects in it is no list of addresses.
+    // An array with other elements than objects is not a list of addresses.
     let addresses: Vec<_> = json::array(emails)?
         .into_iter()
         .map(|element| json::present_fields(element.get(), ["primary", "value"]))
@@ -712,7 +714,7 @@ pub(crate) fn shown_email<'a>(
     json::string(value)
 }
 
-/// Returns the fingerprint under which the views index an email, whatever its case.
+/// Returns the fingerprint under which the views index an email; upper and lower case are the same.
 pub fn email_fingerprint(email: &str) -> Fingerprint {
     fingerprint(&email.to_lowercase())
 }

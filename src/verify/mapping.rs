@@ -1,12 +1,12 @@
-//! A role mapping as JSON: read with every mistake told where it stands, and written.
+//! Role mappings as JSON: reading, with the path of every mistake, and writing.
 
 use std::collections::{BTreeSet, HashSet};
 
 use rollcall_projections::{GroupPattern, Mapping, Matches, Mode, Rule};
 use serde_json::{Map, Value, json};
 
-/// At most so many rules, roles in a list and roles in all, values of a rule; and so many bytes in
-/// a role or in any other text.
+/// The limits of a mapping: rules, roles in a list and in all, values of a rule; bytes of a role
+/// and of any other text.
 const RULES_MAX: usize = 1000;
 const ROLES_MAX: usize = 1000;
 const VALUES_MAX: usize = 1000;
@@ -35,7 +35,7 @@ impl Errors {
         self.0.push((field.to_owned(), what.into()));
     }
 
-    /// The fields of an object, of which only `known` may be there.
+    /// Returns the fields of an object; any field that is not in `known` is a mistake.
     fn object<'v>(
         &mut self,
         field: &str,
@@ -53,7 +53,7 @@ impl Errors {
         Some(fields)
     }
 
-    /// A list of roles, each once.
+    /// Reads a list of roles without duplicates.
     fn roles(&mut self, field: &str, value: Option<&Value>, needed: bool) -> Vec<String> {
         let Some(roles) = value.map_or(Some(&[][..]), |value| value.as_array().map(Vec::as_slice))
         else {
@@ -85,7 +85,7 @@ impl Errors {
         out
     }
 
-    /// A text that may not be empty.
+    /// Reads a text that is not empty.
     fn text(&mut self, field: &str, value: &Value) -> Option<String> {
         let text = value.as_str().filter(|text| (1..=TEXT_BYTES_MAX).contains(&text.len()));
         if text.is_none() {
@@ -213,7 +213,7 @@ fn values(errors: &mut Errors, field: &str, value: Option<&Value>) -> Vec<(Strin
         .collect()
 }
 
-/// Writes a mapping, every field of it.
+/// Writes a mapping with all its fields.
 pub fn mapping_json(mapping: &Mapping) -> Value {
     let mode = match mapping.mode {
         Mode::All => "all",
@@ -346,7 +346,7 @@ mod tests {
             parse_mapping(&json!({ "rules": many[1..] })).is_ok()
                 && parse_mapping(&json!({ "rules": many })).is_err()
         );
-        // A thousand roles in all, and no more, also over several rules.
+        // The limit of a thousand roles counts over all rules.
         let roles = |from: usize, to: usize| {
             (from..to).map(|number| format!("r{number}")).collect::<Vec<_>>()
         };

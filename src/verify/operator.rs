@@ -1,5 +1,5 @@
-//! Operators: whoever holds an API key, and what they have done. An act is an event like any other,
-//! its key's name its author.
+//! Operators, who hold API keys, and their acts. An act is recorded as an event; the name of the
+//! API key is its author.
 
 use bytes::Bytes;
 use hmac::Mac;
@@ -15,45 +15,46 @@ use crate::{json, time};
 /// The API keys that may read and act.
 #[derive(Clone)]
 pub struct ApiKeys {
-    /// Digests, so that comparing takes the same time whatever the key's length.
+    /// SHA-256 digests of the keys, so that the time of a comparison does not depend on a key's
+    /// length.
     keys: Vec<([u8; 32], Operator)>,
 }
 
-/// Somebody who holds an API key. Only [`ApiKeys::identify`] makes one.
+/// The holder of an API key. Only [`ApiKeys::identify`] makes one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Operator {
     key_id: [u8; KEY_ID_BYTES],
 }
 
 impl Operator {
-    /// The name of the key, which does not give it away: that of the author of an act.
+    /// Returns the name of the key, which is an act's author. It does not reveal the key.
     pub fn name(self) -> String {
         key_name(self.key_id)
     }
 }
 
-/// What an operator has done.
+/// An act of an operator.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Act {
     /// `rollcall.policy.set`
     PolicySet {
-        /// How users are treated whose state is not active.
+        /// The treatment of users whose state is not active.
         inactive_users: InactiveUsers,
-        /// From when on, in `occurred_at`; without it from its own moment.
+        /// The moment of effect, in `occurred_at`; by default the moment of the act.
         effective_from: Option<Millis>,
     },
     /// `rollcall.mapping.set`
     MappingSet {
         /// The rules.
         mapping: Mapping,
-        /// From when on, in `occurred_at`; without it from its own moment.
+        /// The moment of effect, in `occurred_at`; by default the moment of the act.
         effective_from: Option<Millis>,
     },
     /// `rollcall.directory.deleted`
     DirectoryDeleted {
         /// The directory.
         id: String,
-        /// It occurs no earlier.
+        /// The earliest moment at which it occurs.
         not_before: Millis,
     },
     /// `rollcall.checkpoint_key.changed`
@@ -76,7 +77,8 @@ impl Act {
         }
     }
 
-    /// Returns when the act occurs: as it is recorded, or at the earliest moment that it allows.
+    /// Returns the moment at which the act occurs: `recorded_at`, or the earliest one that it
+    /// allows.
     fn occurs_at(&self, recorded_at: Millis) -> Millis {
         match self {
             Act::DirectoryDeleted { not_before, .. } => recorded_at.max(*not_before),
@@ -113,13 +115,13 @@ impl Act {
 }
 
 impl ApiKeys {
-    /// The keys as given, whole.
+    /// Makes the set of the given whole keys.
     pub fn new<'a>(keys: impl IntoIterator<Item = &'a str>) -> ApiKeys {
         let named = |key: &str| (Sha256::digest(key).into(), Operator { key_id: name_of(key) });
         ApiKeys { keys: keys.into_iter().map(named).collect() }
     }
 
-    /// Who holds `key`. Every key is compared, in constant time.
+    /// Returns the holder of `key`. Compares every key, in constant time.
     pub fn identify(&self, key: &str) -> Option<Operator> {
         let digest: [u8; 32] = Sha256::digest(key).into();
         self.keys.iter().fold(None, |found, (other, operator)| {
@@ -128,7 +130,7 @@ impl ApiKeys {
     }
 }
 
-/// What names a key without giving it away.
+/// Returns the id of a key, which does not reveal the key.
 fn name_of(key: &str) -> [u8; KEY_ID_BYTES] {
     let mut mac = mac_of(key);
     mac.update(b"rollcall: name of this API key");
@@ -138,12 +140,12 @@ fn name_of(key: &str) -> [u8; KEY_ID_BYTES] {
     id
 }
 
-/// The name of a key as it is shown.
+/// Returns the name of a key as it is shown.
 pub fn key_name(key_id: [u8; KEY_ID_BYTES]) -> String {
     format!("key_{}", hex::encode(key_id))
 }
 
-/// Whether the body of an act names this key as its author, as every act does.
+/// Returns true if the body of an act names this key as its author, as every act must.
 pub(crate) fn names_author(key_id: [u8; KEY_ID_BYTES], body: &[u8]) -> bool {
     let context = std::str::from_utf8(body).ok().and_then(|text| json::fields(text, ["context"]));
     let [actor] =
@@ -153,8 +155,7 @@ pub(crate) fn names_author(key_id: [u8; KEY_ID_BYTES], body: &[u8]) -> bool {
 }
 
 impl Verified {
-    /// An operator's act, recorded at `recorded_at`. Unlike a webhook it has no body until now: it
-    /// is written here.
+    /// Writes the body of an operator's act that is recorded at `recorded_at`.
     ///
     /// # Errors
     /// If the operating system has no random bytes for its id.
