@@ -113,7 +113,7 @@ impl<'de, const N: usize> Visitor<'de> for Fields<'_, N> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
         let mut found = [None; N];
-        while let Some(at) = map.next_key_seed(Key(&self.names))? {
+        while let Some(at) = map.next_key_seed(NamePosition(&self.names))? {
             match at.and_then(|at| found.get_mut(at)) {
                 Some(slot) => *slot = Some(map.next_value()?),
                 None => {
@@ -126,9 +126,9 @@ impl<'de, const N: usize> Visitor<'de> for Fields<'_, N> {
 }
 
 /// Reads a key as its position among the wanted names.
-struct Key<'n>(&'n [&'n str]);
+struct NamePosition<'n>(&'n [&'n str]);
 
-impl<'de> DeserializeSeed<'de> for Key<'_> {
+impl<'de> DeserializeSeed<'de> for NamePosition<'_> {
     type Value = Option<usize>;
 
     fn deserialize<D: de::Deserializer<'de>>(
@@ -139,7 +139,7 @@ impl<'de> DeserializeSeed<'de> for Key<'_> {
     }
 }
 
-impl Visitor<'_> for Key<'_> {
+impl Visitor<'_> for NamePosition<'_> {
     type Value = Option<usize>;
 
     fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn fields_are_found_whatever_their_order_and_the_last_of_a_key_counts() {
+    fn fields_are_found_in_any_order_and_the_last_of_a_repeated_key_counts() {
         let text = r#" {"b":1,"a":{"x":[1.10]},"\u0062":"two","c":null} "#;
         let [a, b, c, d] =
             fields(text, ["a", "b", "c", "d"]).unwrap().map(|field| field.map(RawValue::get));
@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn other_fields_keep_their_order_and_the_last_of_a_key_counts() {
+    fn other_fields_keep_their_order_and_the_last_of_a_repeated_key_counts() {
         let text = r#"{"b":1,"a":{"x":[1.10]},"\u0062":"two","c":null,"d":1,"b":3}"#;
         let found: Vec<(String, &str)> = others(text, &["a", "x"])
             .into_iter()

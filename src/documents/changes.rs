@@ -34,11 +34,10 @@ pub struct Missed<'a> {
 /// Returns the snapshot in a record's body; an empty object if there is none.
 pub fn snapshot(body: &[u8], part: Part) -> &str {
     let [data] = fields(text(body), ["data"]).unwrap_or_default();
-    let within = |name: &str| fields_of(data, [name]).and_then(|[value]| value);
-    let snapshot = match part {
-        Part::Data => data,
-        Part::User => within("user"),
-        Part::Group => within("group"),
+    let [snapshot] = match part {
+        Part::Data => [data],
+        Part::User => fields_of(data, ["user"]).unwrap_or_default(),
+        Part::Group => fields_of(data, ["group"]).unwrap_or_default(),
     };
     object(snapshot).unwrap_or("{}")
 }
@@ -115,7 +114,6 @@ fn pairs<'k, 'a>(
     second: &'k Entries<'a>,
     keys: Keys,
 ) -> BTreeMap<&'k str, [Option<&'a RawValue>; 2]> {
-    let given = |entries: &Entries<'a>, key: &str| present(entries.get(key).copied());
     let also = first.keys().filter(|_| keys == Keys::OfBoth);
     second
         .keys()
@@ -124,17 +122,23 @@ fn pairs<'k, 'a>(
         .collect()
 }
 
+fn given<'a>(entries: &Entries<'a>, key: &str) -> Option<&'a RawValue> {
+    present(entries.get(key).copied())
+}
+
 /// Returns the two sides of a field that is compared key by key; `None` unless each is absent or an
 /// object whose keys are valid Unicode.
 fn by_key<'a>(field: &str, values: [Option<&'a RawValue>; 2]) -> Option<[Entries<'a>; 2]> {
     if !BY_KEY.contains(&field) {
         return None;
     }
-    let side = |value: Option<&'a RawValue>| {
-        value.map_or(Some(Entries::new()), |value| entries(value.get()))
-    };
     let [first, second] = values;
-    Some([side(first)?, side(second)?])
+    Some([entries_or_none(first)?, entries_or_none(second)?])
+}
+
+/// Returns the entries of an object, none for an absent value; `None` for any other value.
+fn entries_or_none(value: Option<&RawValue>) -> Option<Entries<'_>> {
+    value.map_or(Some(Entries::new()), |value| entries(value.get()))
 }
 
 fn differ([first, second]: [Option<&RawValue>; 2]) -> bool {
@@ -224,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_said_to_have_been_is_compared_with_what_is_known() {
+    fn stated_replaced_values_are_compared_with_known_ones() {
         for (known, said, expected) in [
             (r#"{"email":"a@x","name":"A"}"#, r#"{"email":"a@x"}"#, "{}"),
             (

@@ -12,10 +12,11 @@ use serde_json::value::RawValue;
 
 use super::changes::previous_in;
 use super::shapes::{
-    DIRECTORY_TYPES, GENERIC_TYPE, GROUP_FIELDS, Given, Object, USER_FIELDS, given, group_fields,
-    push_roles_of, user_fields,
+    DIRECTORY_TYPES, GENERIC_TYPE, GROUP_FIELDS, Object, OwnFields, USER_FIELDS, directory_id,
+    group_fields, push_roles_of, user_fields,
 };
 use crate::json::{array, object, others, present_fields, present_fields_of, string};
+use crate::verify::filled;
 
 /// Types of directory that only events know.
 const EVENT_DIRECTORY_TYPES: [&str; 2] = ["gusto", "rippling"];
@@ -51,7 +52,7 @@ pub fn show_event(body: &[u8], row: EventRow, views: &RwLock<Views>) -> ShownEve
         present_fields(text, ["id", "event", "data", "context"]).unwrap_or_default();
     let kind = string(event).unwrap_or_default();
     let event =
-        Event { row, views, previous_attributes: previous_attributes(&kind, data, context) };
+        EventContext { row, views, previous_attributes: previous_attributes(&kind, data, context) };
     let id = string(id).unwrap_or_default();
     let mut envelope = Object::new("event");
     envelope.text("id", &id);
@@ -79,13 +80,14 @@ fn previous_attributes<'a>(
     }
 }
 
-struct Event<'a> {
+/// The context in which an event is shown.
+struct EventContext<'a> {
     row: EventRow,
     views: &'a RwLock<Views>,
     previous_attributes: Option<&'a str>,
 }
 
-impl Event<'_> {
+impl EventContext<'_> {
     fn data(&self, kind: &str, data: &str) -> Vec<u8> {
         let (mut out, named) = match EventType::parse(kind) {
             Some(EventType::DirectoryActivated) => {
@@ -166,17 +168,14 @@ impl Event<'_> {
             updated_at,
         ] = present_fields(data, names).unwrap_or_default();
         let id = string(id).unwrap_or_default();
-        let organization = given(organization_id).unwrap_or_else(|| self.organization(&id).into());
+        let organization = filled(organization_id).unwrap_or_else(|| self.organization(&id).into());
         let mut out = Object::new("directory");
         out.text("id", &id);
         out.text("organization_id", &organization);
         if change != DirectoryChange::Deleted {
             out.text("external_key", &string(external_key).unwrap_or_default());
         }
-        let known = |type_: &Cow<'_, str>| {
-            DIRECTORY_TYPES.iter().chain(&EVENT_DIRECTORY_TYPES).any(|known| known == type_)
-        };
-        out.text("type", string(type_).filter(known).as_deref().unwrap_or(GENERIC_TYPE));
+        out.text("type", string(type_).filter(is_known).as_deref().unwrap_or(GENERIC_TYPE));
         out.text("state", directory_state(change, string(state).as_deref()));
         out.text("name", &string(name).unwrap_or_default());
         if change != DirectoryChange::Deleted {
@@ -193,17 +192,17 @@ impl Event<'_> {
     /// Writes a user as an open object. `directory` is that of the membership event around it.
     fn user(&self, snapshot: &str, directory: Option<&str>) -> Object {
         let mut out = Object::new("directory_user");
-        let given = user_fields(&mut out, snapshot);
+        let own = user_fields(&mut out, snapshot);
         push_roles_of(&mut out, snapshot);
-        self.complete(&mut out, &given, directory, Views::user_directory, Views::user_seen_at);
+        self.complete(&mut out, &own, directory, Views::user_directory, Views::user_seen_at);
         out
     }
 
     /// Writes a group as an open object.
     fn group(&self, snapshot: &str, directory: Option<&str>) -> Object {
         let mut out = Object::new("directory_group");
-        let given = group_fields(&mut out, snapshot);
-        self.complete(&mut out, &given, directory, Views::group_directory, Views::group_seen_at);
+        let own = group_fields(&mut out, snapshot);
+        self.complete(&mut out, &own, directory, Views::group_directory, Views::group_seen_at);
         out
     }
 
@@ -211,53 +210,47 @@ impl Event<'_> {
     fn complete(
         &self,
         out: &mut Object,
-        given: &Given<'_>,
+        own: &OwnFields<'_>,
         directory: Option<&str>,
         last_directory: impl for<'v> Fn(&'v Views, &str, Cut) -> &'v str,
         seen_at: impl Fn(&Views, &str, Cut) -> Option<Millis>,
     ) {
-        let directory = match (given.directory.as_deref(), directory) {
-            (Some(own), _) => own.to_owned(),
+        let directory = match (own.directory.as_deref(), directory) {
+            (Some(directory), _) => directory.to_owned(),
             (None, Some(directory)) => directory.to_owned(),
-            (None, None) => last_directory(&self.views.read(), &given.id, self.then()).to_owned(),
+            (None, None) => last_directory(&self.views.read(), &own.id, self.then()).to_owned(),
         };
-        if given.directory.is_none() {
+        if own.directory.is_none() {
             out.text("directory_id", &directory);
         }
-        if given.organization.is_none() {
+        if own.organization.is_none() {
             out.text("organization_id", &self.organization(&directory));
         }
-        out.time_or("created_at", given.created_at, || {
-            self.or_then(seen_at(&self.views.read(), &given.id, self.then()))
+        out.time_or("created_at", own.created_at, || {
+            self.or_then(seen_at(&self.views.read(), &own.id, self.then()))
         });
-        out.time_or("updated_at", given.updated_at, || self.row.occurred_at);
+        out.time_or("updated_at", own.updated_at, || self.row.occurred_at);
     }
 
     fn membership(&self, data: &str) -> Object {
-        let [directory_id, user, group] =
+        let [directory, user, group] =
             present_fields(data, ["directory_id", "user", "group"]).unwrap_or_default();
-        let id = |value| given(value).filter(|id| id.len() <= 255);
-        let of = |end| {
-            present_fields_of(end, ["directory_id"]).and_then(|[directory_id]| id(directory_id))
-        };
-        let directory =
-            id(directory_id).or_else(|| of(group)).or_else(|| of(user)).unwrap_or_default();
+        let directory = directory_id(directory)
+            .or_else(|| directory_in(group))
+            .or_else(|| directory_in(user))
+            .unwrap_or_default();
         let mut out = Object(b"{".to_vec());
         out.text("directory_id", &directory);
-        for (key, snapshot, named) in
-            [("user", user, &USER_FIELDS[..]), ("group", group, &GROUP_FIELDS[..])]
-        {
-            let snapshot = object(snapshot).unwrap_or("{}");
-            let mut end = if key == "user" {
-                self.user(snapshot, Some(&directory))
-            } else {
-                self.group(snapshot, Some(&directory))
-            };
-            push_others(&mut end, snapshot, named);
-            end.0.push(b'}');
-            out.raw(key, "");
-            out.0.append(&mut end.0);
-        }
+        let snapshot = object(user).unwrap_or("{}");
+        push_end(&mut out, "user", self.user(snapshot, Some(&directory)), snapshot, &USER_FIELDS);
+        let snapshot = object(group).unwrap_or("{}");
+        push_end(
+            &mut out,
+            "group",
+            self.group(snapshot, Some(&directory)),
+            snapshot,
+            &GROUP_FIELDS,
+        );
         out
     }
 
@@ -277,6 +270,25 @@ impl Event<'_> {
         out.time_or("created_at", created_at, || self.row.occurred_at);
         out
     }
+}
+
+/// Returns true for a type of directory that client libraries know in events.
+fn is_known(directory_type: &Cow<'_, str>) -> bool {
+    DIRECTORY_TYPES.iter().chain(&EVENT_DIRECTORY_TYPES).any(|known| known == directory_type)
+}
+
+/// Returns the directory that a snapshot names itself.
+fn directory_in(snapshot: Option<&RawValue>) -> Option<Cow<'_, str>> {
+    let [directory] = present_fields_of(snapshot, ["directory_id"])?;
+    directory_id(directory)
+}
+
+/// Writes the user or group of a membership event, with the fields that its shape does not name.
+fn push_end(out: &mut Object, key: &str, mut end: Object, snapshot: &str, named: &[&str]) {
+    push_others(&mut end, snapshot, named);
+    end.0.push(b'}');
+    out.raw(key, "");
+    out.0.append(&mut end.0);
 }
 
 const TOKEN_FIELDS: [&str; 6] =
@@ -316,13 +328,13 @@ fn push_domains(
     out.push(b'[');
     let mut first = true;
     for [id, organization_id, domain] in elements {
-        let Some(domain) = given(domain) else { continue };
+        let Some(domain) = filled(domain) else { continue };
         if !std::mem::take(&mut first) {
             out.push(b',');
         }
         let mut element = Object::new("organization_domain");
         element.text("id", &string(id).unwrap_or_default());
-        element.text("organization_id", given(organization_id).as_deref().unwrap_or(organization));
+        element.text("organization_id", filled(organization_id).as_deref().unwrap_or(organization));
         element.text("domain", &domain);
         out.append(&mut element.0);
         out.push(b'}');

@@ -54,8 +54,8 @@ impl Document {
 
     /// Returns the JSON without roles, and the source's roles, which follow it.
     fn json(&self) -> (&[u8], &[u8]) {
-        let whole = || self.0.split_first()?.1.split_first_chunk::<4>();
-        let (roles_at, json) = whole().unwrap_or((&[0; 4], &[]));
+        let behind_times = self.0.split_first().and_then(|(_, rest)| rest.split_first_chunk::<4>());
+        let (roles_at, json) = behind_times.unwrap_or((&[0; 4], &[]));
         json.split_at_checked(u32::from_le_bytes(*roles_at) as usize).unwrap_or((json, &[]))
     }
 

@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 use super::{Document, HAS_CREATED_AT, HAS_UPDATED_AT};
 use crate::json::{array, object, present_fields, push_string, string};
 use crate::time;
-use crate::verify::{first_domain, is_active, shown_email};
+use crate::verify::{filled, first_domain, is_active, shown_email};
 
 /// The types of directory that client libraries know; any other is shown as the generic one.
 pub(super) const DIRECTORY_TYPES: [&str; 21] = [
@@ -89,21 +89,22 @@ impl Object {
         }
     }
 
-    fn finish(mut self, given: &Given<'_>, roles: &[u8]) -> Document {
-        let created_at = if self.time("created_at", given.created_at) { HAS_CREATED_AT } else { 0 };
-        let updated_at = if self.time("updated_at", given.updated_at) { HAS_UPDATED_AT } else { 0 };
+    fn finish(mut self, own: &OwnFields<'_>, roles: &[u8]) -> Document {
+        let created_at = if self.time("created_at", own.created_at) { HAS_CREATED_AT } else { 0 };
+        let updated_at = if self.time("updated_at", own.updated_at) { HAS_UPDATED_AT } else { 0 };
         Document::new(created_at | updated_at, &self.0, roles)
     }
 }
 
-/// Returns the value if it is a string that is not empty.
-pub(super) fn given<'a>(value: Option<&'a RawValue>) -> Option<Cow<'a, str>> {
-    string(value).filter(|text| !text.is_empty())
+/// Returns a snapshot's own directory. The views refuse longer ids, so that such a directory counts
+/// as missing.
+pub(super) fn directory_id(value: Option<&RawValue>) -> Option<Cow<'_, str>> {
+    filled(value).filter(|id| id.len() <= 255)
 }
 
 /// The fields of a snapshot that are completed from elsewhere if it lacks them.
 #[derive(Default)]
-pub(super) struct Given<'a> {
+pub(super) struct OwnFields<'a> {
     pub(super) id: Cow<'a, str>,
     pub(super) directory: Option<Cow<'a, str>>,
     pub(super) organization: Option<Cow<'a, str>>,
@@ -125,12 +126,12 @@ pub(super) fn directory(snapshot: &str) -> Document {
     if let Some(domain) = first_domain(domain, domains) {
         out.text("domain", &domain);
     }
-    out.finish(&Given { created_at, updated_at, ..Given::default() }, &[])
+    out.finish(&OwnFields { created_at, updated_at, ..OwnFields::default() }, &[])
 }
 
 pub(super) fn user(snapshot: &str) -> Document {
     let mut out = Object::new("directory_user");
-    let given = user_fields(&mut out, snapshot);
+    let own = user_fields(&mut out, snapshot);
     // They come last, so that the roles of a mapping can replace them.
     let mut roles = Object(b"{".to_vec());
     push_roles_of(&mut roles, snapshot);
@@ -139,13 +140,13 @@ pub(super) fn user(snapshot: &str) -> Document {
         Some(first) if given_any => *first = b',',
         _ => roles.0.clear(),
     }
-    out.finish(&given, &roles.0)
+    out.finish(&own, &roles.0)
 }
 
 pub(super) fn group(snapshot: &str) -> Document {
     let mut out = Object::new("directory_group");
-    let given = group_fields(&mut out, snapshot);
-    out.finish(&given, &[])
+    let own = group_fields(&mut out, snapshot);
+    out.finish(&own, &[])
 }
 
 /// The fields of a user that [`user_fields`] writes or returns.
@@ -172,7 +173,7 @@ pub(super) const USER_FIELDS: [&str; 19] = [
 ];
 
 /// Writes a user's fields except the roles and the times.
-pub(super) fn user_fields<'a>(out: &mut Object, snapshot: &'a str) -> Given<'a> {
+pub(super) fn user_fields<'a>(out: &mut Object, snapshot: &'a str) -> OwnFields<'a> {
     let [id, directory_id, organization_id, idp_id, email, emails, state, created_at, updated_at] =
         present_fields(
             snapshot,
@@ -191,7 +192,7 @@ pub(super) fn user_fields<'a>(out: &mut Object, snapshot: &'a str) -> Given<'a> 
         .unwrap_or_default();
     let nullable = ["first_name", "last_name", "name", "job_title", "username"];
     let objects = ["raw_attributes", "custom_attributes"];
-    let given = identity(out, id, directory_id, organization_id);
+    let own = identity(out, id, directory_id, organization_id);
     out.text("idp_id", &string(idp_id).unwrap_or_default());
     out.nullable("email", shown_email(email, emails).as_deref());
     for (key, value) in
@@ -208,7 +209,7 @@ pub(super) fn user_fields<'a>(out: &mut Object, snapshot: &'a str) -> Given<'a> 
     {
         out.raw(key, object(value).unwrap_or("{}"));
     }
-    Given { created_at, updated_at, ..given }
+    OwnFields { created_at, updated_at, ..own }
 }
 
 /// Writes the roles of the source, if it gives any.
@@ -239,7 +240,7 @@ pub(super) const GROUP_FIELDS: [&str; 10] = [
 ];
 
 /// Writes a group's fields except the times.
-pub(super) fn group_fields<'a>(out: &mut Object, snapshot: &'a str) -> Given<'a> {
+pub(super) fn group_fields<'a>(out: &mut Object, snapshot: &'a str) -> OwnFields<'a> {
     let names = [
         "id",
         "directory_id",
@@ -252,11 +253,11 @@ pub(super) fn group_fields<'a>(out: &mut Object, snapshot: &'a str) -> Given<'a>
     ];
     let [id, directory_id, organization_id, idp_id, name, raw_attributes, created_at, updated_at] =
         present_fields(snapshot, names).unwrap_or_default();
-    let given = identity(out, id, directory_id, organization_id);
+    let own = identity(out, id, directory_id, organization_id);
     out.text("idp_id", &string(idp_id).unwrap_or_default());
     out.text("name", &string(name).unwrap_or_default());
     out.raw("raw_attributes", object(raw_attributes).unwrap_or("{}"));
-    Given { created_at, updated_at, ..given }
+    OwnFields { created_at, updated_at, ..own }
 }
 
 /// Writes the snapshot's id, and its directory and organization if it has them; the caller
@@ -266,11 +267,10 @@ fn identity<'a>(
     id: Option<&'a RawValue>,
     directory_id: Option<&'a RawValue>,
     organization_id: Option<&'a RawValue>,
-) -> Given<'a> {
+) -> OwnFields<'a> {
     let id = string(id).unwrap_or_default();
-    // The views refuse longer ids, so the directory counts as missing.
-    let directory = given(directory_id).filter(|id| id.len() <= 255);
-    let organization = given(organization_id);
+    let directory = self::directory_id(directory_id);
+    let organization = filled(organization_id);
     out.text("id", &id);
     if let Some(directory) = &directory {
         out.text("directory_id", directory);
@@ -278,7 +278,7 @@ fn identity<'a>(
     if let Some(organization) = &organization {
         out.text("organization_id", organization);
     }
-    Given { id, directory, organization, ..Given::default() }
+    OwnFields { id, directory, organization, ..OwnFields::default() }
 }
 
 /// Returns a role reduced to its slug.
@@ -298,31 +298,36 @@ pub fn open_entity(out: &mut Vec<u8>, document: &Document, row: &Row) {
         None => out.extend_from_slice(roles),
         Some(roles) => push_roles(out, roles),
     }
-    let mut field = |key: &str, value: &str| {
-        out.extend_from_slice(key.as_bytes());
-        push_string(out, value);
-    };
     if let Some(directory) = &row.directory {
-        field(",\"directory_id\":", directory);
+        push_field(out, "directory_id", directory);
     }
     if let Some(organization) = &row.organization {
-        field(",\"organization_id\":", organization);
+        push_field(out, "organization_id", organization);
     }
     if !document.has(HAS_CREATED_AT) {
-        field(",\"created_at\":", &time::format(row.created_at));
+        push_field(out, "created_at", &time::format(row.created_at));
     }
     if !document.has(HAS_UPDATED_AT) {
-        field(",\"updated_at\":", &time::format(row.occurred_at));
+        push_field(out, "updated_at", &time::format(row.occurred_at));
     }
+}
+
+/// Writes a field behind others.
+fn push_field(out: &mut Vec<u8>, key: &str, value: &str) {
+    out.push(b',');
+    push_string(out, key);
+    out.push(b':');
+    push_string(out, value);
+}
+
+fn push_slug(out: &mut Vec<u8>, role: &str) {
+    out.extend_from_slice(b"{\"slug\":");
+    push_string(out, role);
+    out.push(b'}');
 }
 
 /// Writes the roles that the mapping in force gives. The first is the highest and becomes `role`.
 fn push_roles(out: &mut Vec<u8>, roles: &[String]) {
-    let push_slug = |out: &mut Vec<u8>, role: &str| {
-        out.extend_from_slice(b"{\"slug\":");
-        push_string(out, role);
-        out.push(b'}');
-    };
     if let Some(first) = roles.first() {
         out.extend_from_slice(b",\"role\":");
         push_slug(out, first);

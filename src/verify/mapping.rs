@@ -48,7 +48,7 @@ impl Errors {
         };
         for name in fields.keys().filter(|name| !known.contains(&name.as_str())) {
             let name: String = name.chars().take(64).collect();
-            self.add(&format!("{field}.{name}"), "there is no such field here");
+            self.add(&format!("{field}.{name}"), "unknown field");
         }
         Some(fields)
     }
@@ -73,7 +73,7 @@ impl Errors {
                 (1..=ROLE_BYTES_MAX).contains(&role.len()) && !role.chars().any(char::is_control)
             }) {
                 Some(role) if !seen.insert(role) => {
-                    self.add(&format!("{field}[{at}]"), "it stands here twice")
+                    self.add(&format!("{field}[{at}]"), "it is listed twice")
                 }
                 Some(role) => out.push(role.to_owned()),
                 None => self.add(
@@ -157,7 +157,7 @@ fn rule(errors: &mut Errors, field: &str, value: &Value) -> Option<Rule> {
         }
     };
     if fields.contains_key(alone) {
-        errors.add(&format!("{field}.{alone}"), format!("it does not go with `{with}`"));
+        errors.add(&format!("{field}.{alone}"), format!("it cannot be combined with `{with}`"));
     }
     let matches = match (fields.get("group"), fields.get("attribute")) {
         (Some(group), _) => {
@@ -168,8 +168,7 @@ fn rule(errors: &mut Errors, field: &str, value: &Value) -> Option<Rule> {
         (None, path) => {
             let path = path.and_then(|path| errors.text(&format!("{field}.attribute"), path));
             if path.as_ref().is_some_and(|path| path.split('.').any(str::is_empty)) {
-                errors
-                    .add(&format!("{field}.attribute"), "it must be names with dots between them");
+                errors.add(&format!("{field}.attribute"), "it must be names separated by dots");
             }
             let values = values(errors, &format!("{field}.values"), fields.get("values"));
             Matches::Attribute { path: path?, values }
@@ -270,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn every_mistake_is_told_where_it_stands() {
+    fn every_mistake_is_reported_with_its_path() {
         let group = json!({ "name": "g" });
         let table = [
             (json!([]), &["mapping"][..]),

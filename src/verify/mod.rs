@@ -5,16 +5,16 @@
 
 mod attributes;
 mod extract;
+mod facts;
 mod mapping;
 mod operator;
 mod signature;
 
 pub use attributes::AttributeReader;
 use bytes::Bytes;
-pub use extract::{
-    Extracted, FACTS_VERSION, Facts, Statement, email_fingerprint, extract, extract_from, identical,
-};
-pub(crate) use extract::{first_domain, is_active, shown_email};
+pub use extract::{Extracted, FACTS_VERSION, email_fingerprint, extract, extract_from, identical};
+pub(crate) use extract::{filled, first_domain, is_active, shown_email};
+pub use facts::{Facts, Statement};
 pub use mapping::{MappingError, mapping_json, parse_mapping};
 pub(crate) use operator::names_author;
 pub use operator::{Act, ApiKeys, Operator, key_name};

@@ -117,8 +117,11 @@ impl Act {
 impl ApiKeys {
     /// Makes the set of the given whole keys.
     pub fn new<'a>(keys: impl IntoIterator<Item = &'a str>) -> ApiKeys {
-        let named = |key: &str| (Sha256::digest(key).into(), Operator { key_id: name_of(key) });
-        ApiKeys { keys: keys.into_iter().map(named).collect() }
+        let keys = keys
+            .into_iter()
+            .map(|key| (Sha256::digest(key).into(), Operator { key_id: key_id(key) }))
+            .collect();
+        ApiKeys { keys }
     }
 
     /// Returns the holder of `key`. Compares every key, in constant time.
@@ -131,7 +134,7 @@ impl ApiKeys {
 }
 
 /// Returns the id of a key, which does not reveal the key.
-fn name_of(key: &str) -> [u8; KEY_ID_BYTES] {
+fn key_id(key: &str) -> [u8; KEY_ID_BYTES] {
     let mut mac = mac_of(key);
     mac.update(b"rollcall: name of this API key");
     let name: [u8; 32] = mac.finalize().into_bytes().into();
@@ -196,7 +199,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_is_known_by_all_of_it_and_named_without_it() {
+    fn a_key_is_identified_as_a_whole_and_its_name_does_not_reveal_it() {
         let keys = ApiKeys::new(["sk_one", "sk_two"]);
         let (one, two) = (keys.identify("sk_one").unwrap(), keys.identify("sk_two").unwrap());
         assert_ne!(one, two);

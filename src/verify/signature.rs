@@ -50,12 +50,12 @@ impl Rejection {
 /// The secrets that verify webhooks. Several may be active at once, so that one can be replaced
 /// without a gap.
 pub struct Keyring {
-    keys: Vec<Key>,
+    keys: Vec<KeyedSecret>,
     tolerance_ms: u64,
 }
 
 /// A secret, keyed into the MAC once: a request clones the state.
-struct Key {
+struct KeyedSecret {
     mac: Hmac<Sha256>,
     id: [u8; KEY_ID_BYTES],
 }
@@ -70,7 +70,7 @@ impl Keyring {
     /// Makes a keyring of whole secrets, with their prefix `whsec_`. Signatures count for
     /// `tolerance_ms` before and after our clock.
     pub fn new<'a>(secrets: impl IntoIterator<Item = &'a str>, tolerance_ms: u64) -> Keyring {
-        let keys = secrets.into_iter().take(SECRETS_MAX).map(Key::new).collect();
+        let keys = secrets.into_iter().take(SECRETS_MAX).map(KeyedSecret::new).collect();
         Keyring { keys, tolerance_ms }
     }
 
@@ -114,15 +114,15 @@ impl Keyring {
     }
 }
 
-impl Key {
-    fn new(secret: &str) -> Key {
+impl KeyedSecret {
+    fn new(secret: &str) -> KeyedSecret {
         let mac = mac_of(secret);
         let mut naming = mac.clone();
         naming.update(b"rollcall: name of this webhook secret");
         let name: [u8; 32] = naming.finalize().into_bytes().into();
         let mut id = [0; KEY_ID_BYTES];
         id.iter_mut().zip(name).for_each(|(to, from)| *to = from);
-        Key { mac, id }
+        KeyedSecret { mac, id }
     }
 
     /// Computes the signature over a time, as text, and a body.
