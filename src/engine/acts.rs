@@ -8,7 +8,7 @@ use rollcall_projections::{
 use tokio::sync::oneshot;
 
 use super::attributes::read_attributes;
-use super::writer::{Action, Done, Job, Plan};
+use super::writer::{ActReply, Decision, Job, QueuedAct};
 use super::{ActError, Engine};
 use crate::log::{Outcome, ReadError};
 use crate::verify::{Act, Operator, Verified};
@@ -25,6 +25,17 @@ pub enum Expect {
     Exists,
     /// The latest version is this one; 0 means that none is set yet.
     Version(usize),
+}
+
+impl Expect {
+    /// Returns true if the condition holds for the latest version of the mapping.
+    fn holds_for(self, latest: usize) -> bool {
+        match self {
+            Expect::NoMatter => true,
+            Expect::Exists => latest > 0,
+            Expect::Version(version) => version == latest,
+        }
+    }
 }
 
 /// The attribute index of a mapping that is not set yet, kept apart from the one that serves.
@@ -59,11 +70,11 @@ impl Engine {
         effective_from: Option<Millis>,
         note: Option<String>,
     ) -> Result<Policy, ActError> {
-        let plan = move |_: &Engine, now: Millis| {
+        let decide = move |_: &Engine, now: Millis| {
             not_in_future(effective_from, now)?;
             Ok(Some(Act::PolicySet { inactive_users, effective_from }))
         };
-        let seq = self.act(operator, note, Box::new(plan)).await?.ok_or(ActError::Unavailable)?;
+        let seq = self.act(operator, note, Box::new(decide)).await?.ok_or(ActError::Unavailable)?;
         self.views().policy_set_by(seq).ok_or(ActError::Unavailable)
     }
 
@@ -77,18 +88,21 @@ impl Engine {
         operator: Operator,
         id: String,
     ) -> Result<Option<Seq>, ActError> {
-        let plan = move |engine: &Engine, _: Millis| {
-            let views = engine.views();
-            if !views.knows_directory(&id) {
-                return Err(ActError::UnknownDirectory);
-            }
-            // Its own events may be dated ahead of our clock.
-            let not_before =
-                views.directory_said_at(&id).map_or(Millis::MIN, |moment| moment.saturating_add(1));
-            let is_there = views.directory(&id, Cut::LATEST).is_some();
-            Ok(is_there.then_some(Act::DirectoryDeleted { id, not_before }))
-        };
-        self.act(operator, None, Box::new(plan)).await
+        let decide = move |engine: &Engine, _: Millis| engine.decide_deletion(id);
+        self.act(operator, None, Box::new(decide)).await
+    }
+
+    /// Decides the deletion of a directory; `None` if it is deleted already.
+    fn decide_deletion(&self, id: String) -> Result<Option<Act>, ActError> {
+        let views = self.views();
+        if !views.knows_directory(&id) {
+            return Err(ActError::UnknownDirectory);
+        }
+        // Its own events may be dated ahead of our clock.
+        let not_before =
+            views.directory_said_at(&id).map_or(Millis::MIN, |moment| moment.saturating_add(1));
+        let is_there = views.directory(&id, Cut::LATEST).is_some();
+        Ok(is_there.then_some(Act::DirectoryDeleted { id, not_before }))
     }
 
     /// Builds the attribute index that a mapping needs. Blocks while it reads every snapshot of
@@ -124,21 +138,15 @@ impl Engine {
         effective_from: Option<Millis>,
         note: Option<String>,
     ) -> Result<MappingSet, ActError> {
-        let plan = move |engine: &Engine, now: Millis| {
+        let decide = move |engine: &Engine, now: Millis| {
             not_in_future(effective_from, now)?;
-            let latest = engine.views().mapping_versions();
-            let fits = match expect {
-                Expect::NoMatter => true,
-                Expect::Exists => latest > 0,
-                Expect::Version(version) => version == latest,
-            };
-            if !fits {
+            if !expect.holds_for(engine.views().mapping_versions()) {
                 return Err(ActError::VersionConflict);
             }
             engine.install(prepared, &mapping)?;
             Ok(Some(Act::MappingSet { mapping, effective_from }))
         };
-        let seq = self.act(operator, note, Box::new(plan)).await?.ok_or(ActError::Unavailable)?;
+        let seq = self.act(operator, note, Box::new(decide)).await?.ok_or(ActError::Unavailable)?;
         self.views().mapping_set_by(seq).ok_or(ActError::Unavailable)
     }
 
@@ -216,9 +224,9 @@ impl Engine {
         &self,
         operator: Operator,
         note: Option<String>,
-        plan: Plan,
+        decision: Decision,
     ) -> Result<Option<Seq>, ActError> {
-        self.hand_over(operator, note, plan)?.await.unwrap_or(Err(ActError::Unavailable))
+        self.enqueue_act(operator, note, decision)?.await.unwrap_or(Err(ActError::Unavailable))
     }
 
     /// Does an act and blocks until it is durable and folded.
@@ -226,50 +234,64 @@ impl Engine {
         &self,
         operator: Operator,
         note: Option<String>,
-        plan: Plan,
+        decision: Decision,
     ) -> Result<Option<Seq>, ActError> {
-        self.hand_over(operator, note, plan)?.blocking_recv().unwrap_or(Err(ActError::Unavailable))
+        self.enqueue_act(operator, note, decision)?
+            .blocking_recv()
+            .unwrap_or(Err(ActError::Unavailable))
     }
 
-    fn hand_over(
+    fn enqueue_act(
         &self,
         operator: Operator,
         note: Option<String>,
-        plan: Plan,
-    ) -> Result<Done, ActError> {
+        decision: Decision,
+    ) -> Result<ActReply, ActError> {
         if self.has_failed() {
             return Err(ActError::Unavailable);
         }
         let (reply, answer) = oneshot::channel();
-        self.enqueue(Job::Act(Box::new(Action { operator, note, plan, reply })))?;
+        self.enqueue(Job::Act(Box::new(QueuedAct { operator, note, decision, reply })))?;
         Ok(answer)
     }
 
     /// Decides an act and records it; runs on the writer's thread.
-    pub(super) fn perform(&self, action: Action) {
-        let Action { operator, note, plan, reply } = action;
+    pub(super) fn perform(&self, action: QueuedAct) {
+        let QueuedAct { operator, note, decision, reply } = action;
         let _acting = self.acting.lock();
         let mut refused = None;
         let outcomes = self.record_now(|now| {
-            let event = plan(self, now).and_then(|act| {
-                let event = act
-                    .map(|act| Verified::operator(operator, &act, note.as_deref(), now))
-                    .transpose();
-                event.map_err(|_| ActError::Unavailable)
-            });
-            let event = event.unwrap_or_else(|error| {
-                refused = Some(error);
-                None
-            });
-            event.into_iter().collect()
+            let event = decision(self, now)
+                .and_then(|act| act.map(|act| written(operator, &act, note, now)).transpose());
+            event
+                .unwrap_or_else(|error| {
+                    refused = Some(error);
+                    None
+                })
+                .into_iter()
+                .collect()
         });
         let done = match (refused, outcomes) {
             (Some(error), _) => Err(error),
             (None, Err(error)) => Err(error.into()),
-            (None, Ok(outcomes)) => Ok(outcomes.first().map(|outcome| match outcome {
-                Outcome::New(seq) | Outcome::Duplicate(seq) | Outcome::Conflict { seq, .. } => *seq,
-            })),
+            (None, Ok(outcomes)) => Ok(outcomes.first().map(|outcome| outcome_seq(*outcome))),
         };
         let _ = reply.send(done);
+    }
+}
+
+fn written(
+    operator: Operator,
+    act: &Act,
+    note: Option<String>,
+    now: Millis,
+) -> Result<Verified, ActError> {
+    Verified::operator(operator, act, note.as_deref(), now).map_err(|_| ActError::Unavailable)
+}
+
+/// Returns the record of an outcome.
+fn outcome_seq(outcome: Outcome) -> Seq {
+    match outcome {
+        Outcome::New(seq) | Outcome::Duplicate(seq) | Outcome::Conflict { seq, .. } => seq,
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::thread;
 
-use rollcall_projections::{Attributes, Entry, Fact, Part, Seq, Views};
+use rollcall_projections::{AttributePath, Attributes, Entry, Fact, Part, Seq, Views};
 
 use crate::log::{Log, ReadError};
 use crate::verify::AttributeReader;
@@ -16,7 +16,7 @@ pub(super) type Snapshot = (Seq, Part, u32);
 
 /// The progress of a long read.
 #[derive(Debug, Default)]
-pub(super) struct Progress {
+pub(super) struct ReadProgress {
     /// Items read so far.
     pub(super) read: AtomicU64,
     /// Items to read, as far as is known.
@@ -30,7 +30,7 @@ pub(super) struct Progress {
 pub(super) fn note_all(
     log: &dyn Log,
     views: &mut Views,
-    progress: &Progress,
+    progress: &ReadProgress,
 ) -> Result<(), ReadError> {
     let mut attributes = views.attributes_wanted(None);
     if !attributes.is_empty() {
@@ -68,21 +68,7 @@ fn read_counting(
     let paths = attributes.paths().to_vec();
     let chunks: Vec<&[Snapshot]> = snapshots.chunks(CHUNK).collect();
     let next = AtomicUsize::new(0);
-    let work = || -> Result<Vec<(Snapshot, Vec<u32>)>, ReadError> {
-        let reader = AttributeReader::new(&paths);
-        let mut found = Vec::new();
-        while let Some(chunk) = chunks.get(next.fetch_add(1, Ordering::Relaxed)) {
-            let seqs: Vec<Seq> = chunk.iter().map(|(seq, ..)| *seq).collect();
-            for (snapshot, body) in chunk.iter().zip(log.bodies(&seqs)?) {
-                let keys = reader.read(&body, snapshot.1);
-                if !keys.is_empty() {
-                    found.push((*snapshot, keys));
-                }
-            }
-            read.fetch_add(chunk.len() as u64, Ordering::Relaxed);
-        }
-        Ok(found)
-    };
+    let work = || read_chunks(log, &paths, &chunks, &next, read);
     let workers = thread::available_parallelism().map_or(1, usize::from).min(chunks.len());
     let found = thread::scope(|scope| {
         let workers: Vec<_> = (0..workers).map(|_| scope.spawn(work)).collect();
@@ -97,19 +83,52 @@ fn read_counting(
     Ok(())
 }
 
+/// The snapshots that have values which rules name, with the numbers of these values.
+type Found = Vec<(Snapshot, Vec<u32>)>;
+
+/// Reads one chunk after another, together with other workers: `next` is the next one to take.
+fn read_chunks(
+    log: &dyn Log,
+    paths: &[AttributePath],
+    chunks: &[&[Snapshot]],
+    next: &AtomicUsize,
+    read: &AtomicU64,
+) -> Result<Found, ReadError> {
+    let reader = AttributeReader::new(paths);
+    let mut found = Vec::new();
+    while let Some(chunk) = chunks.get(next.fetch_add(1, Ordering::Relaxed)) {
+        let seqs: Vec<Seq> = chunk.iter().map(|(seq, ..)| *seq).collect();
+        for (snapshot, body) in chunk.iter().zip(log.bodies(&seqs)?) {
+            let keys = reader.read(&body, snapshot.1);
+            if !keys.is_empty() {
+                found.push((*snapshot, keys));
+            }
+        }
+        read.fetch_add(chunk.len() as u64, Ordering::Relaxed);
+    }
+    Ok(found)
+}
+
 /// The users' snapshots among the records of one fold.
 #[derive(Default)]
-pub(super) struct Fresh(Vec<(Seq, Part, String)>);
+pub(super) struct Fresh(Vec<FreshSnapshot>);
+
+/// A user's snapshot that is being folded: the user has no number yet.
+struct FreshSnapshot {
+    seq: Seq,
+    part: Part,
+    user: String,
+}
 
 impl Fresh {
+    /// Keeps the user's snapshot of a record, if it has one.
     pub(super) fn see(&mut self, entry: &Entry<'_>) {
-        match &entry.fact {
-            Fact::User(_, user) => self.0.push((entry.seq, Part::Data, user.id.to_owned())),
-            Fact::Membership(membership) => {
-                self.0.push((entry.seq, Part::User, membership.user.id.to_owned()))
-            }
-            _ => {}
-        }
+        let (part, user) = match &entry.fact {
+            Fact::User(_, user) => (Part::Data, user.id),
+            Fact::Membership(membership) => (Part::User, membership.user.id),
+            _ => return,
+        };
+        self.0.push(FreshSnapshot { seq: entry.seq, part, user: user.to_owned() });
     }
 
     /// Reads the attributes of these snapshots and notes them.
@@ -119,8 +138,9 @@ impl Fresh {
     pub(super) fn note(self, log: &dyn Log, views: &mut Views) -> Result<(), ReadError> {
         let paths = views.attributes().paths().to_vec();
         let reader = AttributeReader::new(&paths);
-        let seqs: Vec<Seq> = self.0.iter().map(|(seq, ..)| *seq).collect();
-        for ((seq, part, user), body) in self.0.iter().zip(log.bodies(&seqs)?) {
+        let seqs: Vec<Seq> = self.0.iter().map(|snapshot| snapshot.seq).collect();
+        for (snapshot, body) in self.0.iter().zip(log.bodies(&seqs)?) {
+            let FreshSnapshot { seq, part, user } = snapshot;
             views.note_attributes(*seq, *part, user, &reader.read(&body, *part));
         }
         Ok(())

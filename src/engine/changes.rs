@@ -17,6 +17,11 @@ const STATES_MAX: usize = 65_536;
 /// The bits of [`FeedPlace::item`] that count the changes of one user.
 const ITEM_BITS: u32 = 20;
 
+/// Returns the user's number in [`FeedPlace::item`].
+fn user_of(item: u64) -> u32 {
+    (item >> ITEM_BITS) as u32
+}
+
 /// A place in the feed: a record, and a position among its changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct FeedPlace {
@@ -82,9 +87,8 @@ impl Engine {
     fn feed_of(&self, touched: &Touched, limit: usize, feed: &mut Feed) -> usize {
         let (seq, mut states) = (touched.seq, 0);
         let begun = Some(feed.next.item).filter(|_| feed.next.seq == seq);
-        let user = |item: u64| (item >> ITEM_BITS) as u32;
         // Some changes of the last user may not be given yet.
-        let mut after = begun.and_then(|item| user(item).checked_sub(1));
+        let mut after = begun.and_then(|item| user_of(item).checked_sub(1));
         let mut last: Option<(u32, u64)> = None;
         loop {
             let changes = self.views().access_changes(touched, after);

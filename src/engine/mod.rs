@@ -21,7 +21,7 @@ use rollcall_projections::{Millis, Seq, Views};
 use tokio::sync::watch;
 
 pub use acts::{Expect, Prepared, not_in_future};
-use attributes::{Progress, note_all};
+use attributes::{ReadProgress, note_all};
 pub use changes::{Feed, FeedPlace};
 pub use cut::KnownAt;
 pub use errors::{ActError, CutError, IngestError};
@@ -79,11 +79,7 @@ impl Engine {
         clock: fn() -> Millis,
         on_failure: impl Fn(&str) + Send + Sync + 'static,
     ) -> Result<Arc<Engine>, ReadError> {
-        let mut views = Views::new();
-        while views.head() < log.head() {
-            fold(&*log, &mut views, FOLD_EVENTS, Notes::Later)?;
-        }
-        note_all(&*log, &mut views, &Progress::default())?;
+        let views = fold_whole(&*log)?;
         let (queue, jobs) = sync_channel(QUEUE_EVENTS_MAX);
         let engine = Arc::new(Engine {
             log,
@@ -154,4 +150,14 @@ impl Engine {
     pub fn duplicates(&self) -> u64 {
         self.duplicates.load(Ordering::Relaxed)
     }
+}
+
+/// Folds the whole log, and notes the attributes that its mappings name.
+fn fold_whole(log: &dyn Log) -> Result<Views, ReadError> {
+    let mut views = Views::new();
+    while views.head() < log.head() {
+        fold(log, &mut views, FOLD_EVENTS, Notes::Later)?;
+    }
+    note_all(log, &mut views, &ReadProgress::default())?;
+    Ok(views)
 }

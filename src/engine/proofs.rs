@@ -148,8 +148,8 @@ impl Engine {
         to: String,
         note: Option<String>,
     ) -> Result<Seq, ActError> {
-        let plan = move |_: &Engine, _: Millis| Ok(Some(Act::CheckpointKeyChanged { from, to }));
-        self.act_blocking(operator, note, Box::new(plan))?.ok_or(ActError::Unavailable)
+        let decide = move |_: &Engine, _: Millis| Ok(Some(Act::CheckpointKeyChanged { from, to }));
+        self.act_blocking(operator, note, Box::new(decide))?.ok_or(ActError::Unavailable)
     }
 
     /// Makes a new key, records the change, and signs with the new key from then on. Blocks, and

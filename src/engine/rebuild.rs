@@ -8,7 +8,7 @@ use std::thread;
 use rollcall_projections::{Millis, Seq, Views};
 
 use super::Engine;
-use super::attributes::{Progress, note_all};
+use super::attributes::{ReadProgress, note_all};
 use super::writer::{FOLD_EVENTS, Notes, fold};
 use crate::log::ReadError;
 
@@ -25,7 +25,7 @@ pub struct Rebuild {
     /// The head when it began.
     pub head: Seq,
     /// Records folded, and snapshots read for rules about attributes.
-    progress: Progress,
+    progress: ReadProgress,
     /// The moment at which it was done; 0 while it runs.
     finished_at: AtomicI64,
     failed: AtomicBool,
@@ -63,7 +63,7 @@ impl Engine {
             number: last.as_ref().map_or(1, |last| last.number + 1),
             started_at: (self.clock)(),
             head,
-            progress: Progress { read: AtomicU64::new(0), total: AtomicU64::new(head) },
+            progress: ReadProgress { read: AtomicU64::new(0), total: AtomicU64::new(head) },
             finished_at: AtomicI64::new(0),
             failed: AtomicBool::new(false),
         });
@@ -89,7 +89,7 @@ impl Engine {
 
     fn end(&self, rebuild: &Rebuild, result: Result<(), String>) {
         if let Err(error) = result {
-            tracing::error!(error, "the views could not be rebuilt; those that serve stay");
+            tracing::error!(error, "the views could not be rebuilt; the old ones stay in use");
             rebuild.failed.store(true, Ordering::Release);
         }
         rebuild.finished_at.store((self.clock)().max(1), Ordering::Release);

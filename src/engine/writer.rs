@@ -25,18 +25,18 @@ const IDLE_SYNC: Duration = Duration::from_secs(1);
 
 /// A job in the queue of the writer.
 pub(super) enum Job {
-    Deliver(Delivery),
-    Act(Box<Action>),
+    Deliver(QueuedEvent),
+    Act(Box<QueuedAct>),
 }
 
 /// One step of the writer.
 enum Work {
-    Batch(Vec<Delivery>),
-    Act(Box<Action>),
+    Batch(Vec<QueuedEvent>),
+    Act(Box<QueuedAct>),
 }
 
 /// A verified event in the queue, and the channel for its outcome.
-pub(super) struct Delivery {
+pub(super) struct QueuedEvent {
     pub(super) event: Verified,
     reply: oneshot::Sender<Result<Outcome, IngestError>>,
 }
@@ -52,18 +52,18 @@ pub(super) struct Stamps {
 }
 
 /// An act in the queue. No other record is written between its decision and its record.
-pub(super) struct Action {
+pub(super) struct QueuedAct {
     pub(super) operator: Operator,
     pub(super) note: Option<String>,
-    pub(super) plan: Plan,
+    pub(super) decision: Decision,
     pub(super) reply: oneshot::Sender<Result<Option<Seq>, ActError>>,
 }
 
 /// Receives the seq of an act's record; `None` if there was nothing to do.
-pub(super) type Done = oneshot::Receiver<Result<Option<Seq>, ActError>>;
+pub(super) type ActReply = oneshot::Receiver<Result<Option<Seq>, ActError>>;
 
 /// Decides which act is recorded at a moment; `None` if there is nothing to do.
-pub(super) type Plan = Box<dyn FnOnce(&Engine, Millis) -> Result<Option<Act>, ActError> + Send>;
+pub(super) type Decision = Box<dyn FnOnce(&Engine, Millis) -> Result<Option<Act>, ActError> + Send>;
 
 impl Engine {
     /// Queues a verified event. The outcome is sent once the event is durable and folded; dropping
@@ -84,7 +84,7 @@ impl Engine {
             return Err(IngestError::QueueFull);
         }
         let (reply, answer) = oneshot::channel();
-        let sent = self.enqueue(Job::Deliver(Delivery { event, reply }));
+        let sent = self.enqueue(Job::Deliver(QueuedEvent { event, reply }));
         if sent.is_err() {
             self.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
         }
@@ -153,26 +153,23 @@ impl Engine {
 
     fn fail(&self, cause: &str) {
         if !self.failed.swap(true, Ordering::SeqCst) {
-            tracing::error!(cause, "the log has failed; nothing is taken until it is opened again");
+            tracing::error!(
+                cause,
+                "the log has failed; events are refused until it is opened again"
+            );
             (self.on_failure)(cause);
         }
     }
 
-    fn write_batch(&self, batch: Vec<Delivery>) {
-        let bytes: usize = batch.iter().map(|delivery| delivery.event.body().len()).sum();
+    fn write_batch(&self, batch: Vec<QueuedEvent>) {
+        let bytes: usize = batch.iter().map(|queued| queued.event.body().len()).sum();
         self.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
         let (events, replies): (Vec<_>, Vec<_>) =
-            batch.into_iter().map(|delivery| (delivery.event, delivery.reply)).unzip();
+            batch.into_iter().map(|queued| (queued.event, queued.reply)).unzip();
         match self.record_now(|_| events) {
             Ok(outcomes) => {
-                let known = |outcome: &&Outcome| {
-                    matches!(
-                        outcome,
-                        Outcome::Duplicate(_) | Outcome::Conflict { duplicate: true, .. }
-                    )
-                };
-                self.duplicates
-                    .fetch_add(outcomes.iter().filter(known).count() as u64, Ordering::Relaxed);
+                let duplicates = outcomes.iter().filter(|outcome| is_duplicate(outcome)).count();
+                self.duplicates.fetch_add(duplicates as u64, Ordering::Relaxed);
                 for (reply, outcome) in replies.into_iter().zip(outcomes) {
                     let _ = reply.send(Ok(outcome));
                 }
@@ -191,31 +188,14 @@ impl Engine {
         if self.has_failed() {
             return Err(IngestError::Unavailable);
         }
-        let recorded_at = {
-            let mut stamps = self.stamps.lock();
-            let recorded_at = (self.clock)().max(stamps.not_before);
-            stamps.not_before = recorded_at;
-            stamps.in_flight = Some(recorded_at);
-            recorded_at
-        };
+        let recorded_at = self.stamp();
         let events = events(recorded_at);
         let outcomes = if events.is_empty() {
             Ok(Vec::new())
         } else {
-            self.log.append(events, recorded_at).and_then(|outcomes| {
-                // Only records that were read back from the log are acknowledged.
-                let folded =
-                    self.fold_new().map_err(|error| AppendError::Unknown(error.to_string()));
-                folded.map(|()| outcomes)
-            })
+            self.append_and_fold(events, recorded_at)
         };
-        {
-            let mut stamps = self.stamps.lock();
-            stamps.in_flight = None;
-            if let Err(AppendError::Unknown(_)) = &outcomes {
-                stamps.unknown.get_or_insert(recorded_at);
-            }
-        }
+        self.end_stamp(recorded_at, outcomes.as_ref().err());
         self.folded.send_replace(self.views.read().head());
         outcomes.map_err(|error| {
             match error {
@@ -224,6 +204,35 @@ impl Engine {
             }
             IngestError::Unavailable
         })
+    }
+
+    /// Stamps the next batch, never earlier than the last.
+    fn stamp(&self) -> Millis {
+        let mut stamps = self.stamps.lock();
+        let recorded_at = (self.clock)().max(stamps.not_before);
+        stamps.not_before = recorded_at;
+        stamps.in_flight = Some(recorded_at);
+        recorded_at
+    }
+
+    /// Ends the flight of a batch, and keeps its stamp if its outcome is unknown.
+    fn end_stamp(&self, recorded_at: Millis, error: Option<&AppendError>) {
+        let mut stamps = self.stamps.lock();
+        stamps.in_flight = None;
+        if let Some(AppendError::Unknown(_)) = error {
+            stamps.unknown.get_or_insert(recorded_at);
+        }
+    }
+
+    /// Appends events and reads them back from the log: only then are they acknowledged.
+    fn append_and_fold(
+        &self,
+        events: Vec<Verified>,
+        recorded_at: Millis,
+    ) -> Result<Vec<Outcome>, AppendError> {
+        let outcomes = self.log.append(events, recorded_at)?;
+        self.fold_new().map_err(|error| AppendError::Unknown(error.to_string()))?;
+        Ok(outcomes)
     }
 
     fn fold_new(&self) -> Result<(), ReadError> {
@@ -236,9 +245,13 @@ impl Engine {
     }
 }
 
+fn is_duplicate(outcome: &Outcome) -> bool {
+    matches!(outcome, Outcome::Duplicate(_) | Outcome::Conflict { duplicate: true, .. })
+}
+
 /// Collects `first` and the events queued behind it, without waiting, up to the limits of a batch.
 /// The first job that does not fit is carried over.
-fn batch(first: Delivery, jobs: &Receiver<Job>, carried: &mut Option<Job>) -> Vec<Delivery> {
+fn batch(first: QueuedEvent, jobs: &Receiver<Job>, carried: &mut Option<Job>) -> Vec<QueuedEvent> {
     let mut bytes = first.event.body().len();
     let mut batch = vec![first];
     while batch.len() < BATCH_EVENTS_MAX {
