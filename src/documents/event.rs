@@ -175,7 +175,10 @@ impl EventContext<'_> {
         if change != DirectoryChange::Deleted {
             out.text("external_key", &string(external_key).unwrap_or_default());
         }
-        out.text("type", string(type_).filter(is_known).as_deref().unwrap_or(GENERIC_TYPE));
+        out.text(
+            "type",
+            string(type_).filter(|name| is_known(name)).as_deref().unwrap_or(GENERIC_TYPE),
+        );
         out.text("state", directory_state(change, string(state).as_deref()));
         out.text("name", &string(name).unwrap_or_default());
         if change != DirectoryChange::Deleted {
@@ -273,8 +276,8 @@ impl EventContext<'_> {
 }
 
 /// Returns true for a type of directory that client libraries know in events.
-fn is_known(directory_type: &Cow<'_, str>) -> bool {
-    DIRECTORY_TYPES.iter().chain(&EVENT_DIRECTORY_TYPES).any(|known| known == directory_type)
+fn is_known(directory_type: &str) -> bool {
+    DIRECTORY_TYPES.iter().chain(&EVENT_DIRECTORY_TYPES).any(|known| *known == directory_type)
 }
 
 /// Returns the directory that a snapshot names itself.

@@ -84,7 +84,7 @@ fn read_counting(
 }
 
 /// The snapshots that have values which rules name, with the numbers of these values.
-type Found = Vec<(Snapshot, Vec<u32>)>;
+type ValuesFound = Vec<(Snapshot, Vec<u32>)>;
 
 /// Reads one chunk after another, together with other workers: `next` is the next one to take.
 fn read_chunks(
@@ -93,7 +93,7 @@ fn read_chunks(
     chunks: &[&[Snapshot]],
     next: &AtomicUsize,
     read: &AtomicU64,
-) -> Result<Found, ReadError> {
+) -> Result<ValuesFound, ReadError> {
     let reader = AttributeReader::new(paths);
     let mut found = Vec::new();
     while let Some(chunk) = chunks.get(next.fetch_add(1, Ordering::Relaxed)) {

@@ -93,22 +93,50 @@ impl Errors {
         }
         text.map(str::to_owned)
     }
+
+    /// Reads a field that may be absent, as a text that is not empty.
+    fn optional_text(
+        &mut self,
+        field: &str,
+        fields: &Map<String, Value>,
+        name: &str,
+    ) -> Option<String> {
+        self.text(&format!("{field}.{name}"), fields.get(name)?)
+    }
+
+    /// Refuses the field `name` beside the field `with`.
+    fn forbid(&mut self, field: &str, fields: &Map<String, Value>, name: &str, with: &str) {
+        if fields.contains_key(name) {
+            self.add(&format!("{field}.{name}"), format!("it cannot be combined with `{with}`"));
+        }
+    }
 }
 
 fn mapping(errors: &mut Errors, value: &Value) -> Option<Mapping> {
     let fields =
         errors.object("mapping", value, &["mode", "default_roles", "priority", "rules"])?;
-    let mode = match fields.get("mode").map(Value::as_str) {
+    let mode = mode(errors, fields.get("mode"));
+    let default_roles = errors.roles("mapping.default_roles", fields.get("default_roles"), false);
+    let priority = errors.roles("mapping.priority", fields.get("priority"), false);
+    let rules = rules(errors, fields.get("rules"));
+    let mapping = Mapping { mode, default_roles, priority, rules };
+    check_roles(errors, &mapping);
+    Some(mapping)
+}
+
+fn mode(errors: &mut Errors, value: Option<&Value>) -> Mode {
+    match value.map(Value::as_str) {
         None | Some(Some("all")) => Mode::All,
         Some(Some("highest_priority")) => Mode::HighestPriority,
         Some(_) => {
             errors.add("mapping.mode", "it must be `all` or `highest_priority`");
             Mode::All
         }
-    };
-    let default_roles = errors.roles("mapping.default_roles", fields.get("default_roles"), false);
-    let priority = errors.roles("mapping.priority", fields.get("priority"), false);
-    let rules = match fields.get("rules").map(Value::as_array) {
+    }
+}
+
+fn rules(errors: &mut Errors, value: Option<&Value>) -> Vec<Rule> {
+    let rules = match value.map(Value::as_array) {
         None => &[][..],
         Some(Some(rules)) if rules.len() <= RULES_MAX => rules,
         Some(_) => {
@@ -116,17 +144,20 @@ fn mapping(errors: &mut Errors, value: &Value) -> Option<Mapping> {
             &[]
         }
     };
-    let rules = rules
+    rules
         .iter()
         .enumerate()
         .filter_map(|(at, value)| rule(errors, &format!("mapping.rules[{at}]"), value))
-        .collect();
-    let mapping = Mapping { mode, default_roles, priority, rules };
+        .collect()
+}
+
+/// Checks the number of roles, and that `priority` has each of them where it decides.
+fn check_roles(errors: &mut Errors, mapping: &Mapping) {
     let roles: BTreeSet<&String> = mapping.roles().collect();
     if roles.len() > ROLES_MAX {
         errors.add("mapping", format!("it may name at most {ROLES_MAX} roles in all"));
     }
-    if mode == Mode::HighestPriority {
+    if mapping.mode == Mode::HighestPriority {
         let priority: HashSet<&String> = mapping.priority.iter().collect();
         for role in roles.into_iter().filter(|role| !priority.contains(role)) {
             errors.add(
@@ -135,7 +166,6 @@ fn mapping(errors: &mut Errors, value: &Value) -> Option<Mapping> {
             );
         }
     }
-    Some(mapping)
 }
 
 fn rule(errors: &mut Errors, field: &str, value: &Value) -> Option<Rule> {
@@ -144,37 +174,44 @@ fn rule(errors: &mut Errors, field: &str, value: &Value) -> Option<Rule> {
         value,
         &["group", "roles", "attribute", "values", "directory_id", "organization_id"],
     )?;
-    let mut scope = |name: &str| {
-        fields.get(name).and_then(|value| errors.text(&format!("{field}.{name}"), value))
-    };
-    let (directory, organization) = (scope("directory_id"), scope("organization_id"));
-    let (with, alone) = match (fields.get("group"), fields.get("attribute")) {
-        (Some(_), None) => ("group", "values"),
-        (None, Some(_)) => ("attribute", "roles"),
+    let directory = errors.optional_text(field, fields, "directory_id");
+    let organization = errors.optional_text(field, fields, "organization_id");
+    let matches = match (fields.get("group"), fields.get("attribute")) {
+        (Some(group), None) => matches_group(errors, field, fields, group)?,
+        (None, Some(path)) => matches_attribute(errors, field, fields, path)?,
         _ => {
             errors.add(field, "it must have either `group` or `attribute`");
             return None;
         }
     };
-    if fields.contains_key(alone) {
-        errors.add(&format!("{field}.{alone}"), format!("it cannot be combined with `{with}`"));
-    }
-    let matches = match (fields.get("group"), fields.get("attribute")) {
-        (Some(group), _) => {
-            let group = pattern(errors, &format!("{field}.group"), group);
-            let roles = errors.roles(&format!("{field}.roles"), fields.get("roles"), true);
-            Matches::Group { group: group?, roles }
-        }
-        (None, path) => {
-            let path = path.and_then(|path| errors.text(&format!("{field}.attribute"), path));
-            if path.as_ref().is_some_and(|path| path.split('.').any(str::is_empty)) {
-                errors.add(&format!("{field}.attribute"), "it must be names separated by dots");
-            }
-            let values = values(errors, &format!("{field}.values"), fields.get("values"));
-            Matches::Attribute { path: path?, values }
-        }
-    };
     Some(Rule { matches, directory, organization })
+}
+
+fn matches_group(
+    errors: &mut Errors,
+    field: &str,
+    fields: &Map<String, Value>,
+    group: &Value,
+) -> Option<Matches> {
+    errors.forbid(field, fields, "values", "group");
+    let group = pattern(errors, &format!("{field}.group"), group);
+    let roles = errors.roles(&format!("{field}.roles"), fields.get("roles"), true);
+    Some(Matches::Group { group: group?, roles })
+}
+
+fn matches_attribute(
+    errors: &mut Errors,
+    field: &str,
+    fields: &Map<String, Value>,
+    path: &Value,
+) -> Option<Matches> {
+    errors.forbid(field, fields, "roles", "attribute");
+    let path = errors.text(&format!("{field}.attribute"), path);
+    if path.as_ref().is_some_and(|path| path.split('.').any(str::is_empty)) {
+        errors.add(&format!("{field}.attribute"), "it must be names separated by dots");
+    }
+    let values = values(errors, &format!("{field}.values"), fields.get("values"));
+    Some(Matches::Attribute { path: path?, values })
 }
 
 fn pattern(errors: &mut Errors, field: &str, value: &Value) -> Option<GroupPattern> {
