@@ -38,6 +38,22 @@ impl FeedPlace {
     }
 }
 
+/// Counts the changes of each user, whose changes follow one another.
+#[derive(Default)]
+struct ChangeCounter {
+    user: Option<u32>,
+    changes: u64,
+}
+
+impl ChangeCounter {
+    /// Counts a change of a user, and returns its [`FeedPlace::item`].
+    fn item_of(&mut self, user: u32) -> u64 {
+        self.changes = if self.user == Some(user) { self.changes + 1 } else { 1 };
+        self.user = Some(user);
+        u64::from(user) << ITEM_BITS | self.changes
+    }
+}
+
 /// A stretch of the feed.
 #[derive(Debug)]
 pub struct Feed {
@@ -89,16 +105,12 @@ impl Engine {
         let begun = Some(feed.next.item).filter(|_| feed.next.seq == seq);
         // Some changes of the last user may not be given yet.
         let mut after = begun.and_then(|item| user_of(item).checked_sub(1));
-        let mut last: Option<(u32, u64)> = None;
+        let mut counter = ChangeCounter::default();
         loop {
             let changes = self.views().access_changes(touched, after);
             states += changes.states;
             for change in changes.found {
-                let nth = last
-                    .filter(|(number, _)| *number == change.number)
-                    .map_or(1, |(_, nth)| nth + 1);
-                last = Some((change.number, nth));
-                let place = FeedPlace { seq, item: u64::from(change.number) << ITEM_BITS | nth };
+                let place = FeedPlace { seq, item: counter.item_of(change.number) };
                 if begun.is_some_and(|begun| place.item <= begun) {
                     continue;
                 }

@@ -23,19 +23,25 @@ pub enum CutError {
 }
 
 /// An operator's act that was not done.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ActError {
     /// No known event names the directory.
+    #[error("no known event names the directory")]
     UnknownDirectory,
     /// It would take effect later than it is recorded.
+    #[error("`effective_from` is in the future")]
     EffectiveFromInFuture,
     /// The mapping set now is not the one that the act expects.
+    #[error("another version of the mapping is set than the act expects")]
     VersionConflict,
     /// Another mapping was set meanwhile, and the prepared index does not cover it: prepare again.
+    #[error("another mapping was set meanwhile; try again")]
     Overtaken,
     /// The queue of events is full; nothing was done.
+    #[error("too many events are waiting to be written; try again")]
     QueueFull,
     /// It was not made durable, or the outcome is unknown.
+    #[error("the act could not be made durable")]
     Unavailable,
 }
 

@@ -32,13 +32,13 @@ pub struct KeyChange {
 #[derive(Debug, thiserror::Error)]
 pub enum ChangeError {
     /// The engine has no notary: only `serve` appoints one.
-    #[error("there is no key")]
+    #[error("this server has no key that signs checkpoints")]
     NoKey,
     /// The key's files cannot be written.
     #[error(transparent)]
     Key(#[from] KeyError),
     /// It could not be recorded.
-    #[error("the change could not be recorded: {0:?}")]
+    #[error("the change of the key could not be recorded: {0}")]
     Act(ActError),
     /// The log cannot be read.
     #[error(transparent)]
