@@ -130,16 +130,12 @@ impl EventContext<'_> {
     }
 
     /// Returns the cut at the event: its own moment, known by its own record.
-    fn then(&self) -> Cut {
+    fn cut(&self) -> Cut {
         Cut { as_of: self.row.occurred_at, known_at: self.row.seq }
     }
 
     fn organization(&self, directory: &str) -> String {
-        self.views.read().organization(directory, self.then()).to_owned()
-    }
-
-    fn or_then(&self, moment: Option<Millis>) -> Millis {
-        moment.unwrap_or(self.row.occurred_at)
+        self.views.read().organization(directory, self.cut()).to_owned()
     }
 
     fn directory(&self, change: DirectoryChange, data: &str) -> Object {
@@ -186,7 +182,7 @@ impl EventContext<'_> {
             push_domains(&mut out.0, domain, domains, &organization);
         }
         out.time_or("created_at", created_at, || {
-            self.or_then(self.views.read().directory_named_at(&id, self.then()))
+            self.views.read().directory_named_at(&id, self.cut()).unwrap_or(self.row.occurred_at)
         });
         out.time_or("updated_at", updated_at, || self.row.occurred_at);
         out
@@ -221,7 +217,7 @@ impl EventContext<'_> {
         let directory = match (own.directory.as_deref(), directory) {
             (Some(directory), _) => directory.to_owned(),
             (None, Some(directory)) => directory.to_owned(),
-            (None, None) => last_directory(&self.views.read(), &own.id, self.then()).to_owned(),
+            (None, None) => last_directory(&self.views.read(), &own.id, self.cut()).to_owned(),
         };
         if own.directory.is_none() {
             out.text("directory_id", &directory);
@@ -230,7 +226,7 @@ impl EventContext<'_> {
             out.text("organization_id", &self.organization(&directory));
         }
         out.time_or("created_at", own.created_at, || {
-            self.or_then(seen_at(&self.views.read(), &own.id, self.then()))
+            seen_at(&self.views.read(), &own.id, self.cut()).unwrap_or(self.row.occurred_at)
         });
         out.time_or("updated_at", own.updated_at, || self.row.occurred_at);
     }

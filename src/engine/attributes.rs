@@ -122,7 +122,7 @@ struct FreshSnapshot {
 
 impl Fresh {
     /// Keeps the user's snapshot of a record, if it has one.
-    pub(super) fn see(&mut self, entry: &Entry<'_>) {
+    pub(super) fn collect(&mut self, entry: &Entry<'_>) {
         let (part, user) = match &entry.fact {
             Fact::User(_, user) => (Part::Data, user.id),
             Fact::Membership(membership) => (Part::User, membership.user.id),

@@ -38,6 +38,7 @@ impl Engine {
         Ok(Cut { as_of: as_of.unwrap_or(Millis::MAX), known_at })
     }
 
+    /// Waits until every record stamped by `moment` is folded, and returns the newest of them.
     async fn settle(&self, moment: Millis) -> Result<Seq, CutError> {
         let mut folded = self.folded.subscribe();
         loop {

@@ -61,7 +61,7 @@ pub struct Engine {
     /// Latched by the first batch whose outcome is unknown.
     failed: AtomicBool,
     /// Latched when shutdown begins: long polls end.
-    closing: AtomicBool,
+    shutting_down: AtomicBool,
     on_failure: Box<dyn Fn(&str) + Send + Sync>,
 }
 
@@ -102,7 +102,7 @@ impl Engine {
             started_at: clock(),
             duplicates: AtomicU64::new(0),
             failed: AtomicBool::new(false),
-            closing: AtomicBool::new(false),
+            shutting_down: AtomicBool::new(false),
             on_failure: Box::new(on_failure),
         });
         let writer = engine.clone();
@@ -113,13 +113,13 @@ impl Engine {
 
     /// Begins the shutdown: wakes all long polls.
     pub fn begin_shutdown(&self) {
-        self.closing.store(true, Ordering::SeqCst);
+        self.shutting_down.store(true, Ordering::SeqCst);
         self.folded.send_modify(|_| {});
     }
 
     /// Returns true once shutdown has begun.
     pub fn is_shutting_down(&self) -> bool {
-        self.closing.load(Ordering::SeqCst)
+        self.shutting_down.load(Ordering::SeqCst)
     }
 
     /// Refuses further events, writes the queued ones, and returns once all are synced.

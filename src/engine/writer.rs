@@ -293,7 +293,7 @@ pub(super) fn fold(
         if gap.is_none() && entry.seq == views.head() + 1 {
             views.apply(entry);
             if noting {
-                fresh.see(entry);
+                fresh.collect(entry);
             }
         } else {
             gap.get_or_insert(views.head() + 1);
