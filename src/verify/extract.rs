@@ -443,7 +443,7 @@ fn membership<'a>(data: Option<&'a RawValue>, added: bool) -> Stated<'a> {
     Ok((Statement::Membership { added, directory, organization, user, group }, None))
 }
 
-/// Returns the roles of a snapshot in the form of [`UserData`].
+/// Returns the roles of a snapshot in the form of `UserData::roles`.
 fn slugs(role: Option<&RawValue>, roles: Option<&RawValue>) -> String {
     let mut out = String::new();
     for role in role.into_iter().chain(json::array(roles).unwrap_or_default()) {
@@ -463,7 +463,7 @@ fn slugs(role: Option<&RawValue>, roles: Option<&RawValue>) -> String {
 
 /// Returns true for the `state` of an active user: `active`, or absent.
 pub(crate) fn is_active(state: Option<&RawValue>) -> bool {
-    json::present(state).is_none() || json::string(state).is_some_and(|state| state == "active")
+    state.is_none() || json::string(state).is_some_and(|state| state == "active")
 }
 
 /// Returns the email that a user shows: `email` unless it is absent, else the primary of `emails`,
