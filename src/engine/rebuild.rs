@@ -72,7 +72,7 @@ impl Engine {
         let work = move || {
             // A store that panics must not leave callers waiting for ever.
             let folded = catch_unwind(AssertUnwindSafe(|| {
-                engine.fold_beside(&running).map_err(|error| error.to_string())
+                engine.fold_anew(&running).map_err(|error| error.to_string())
             }));
             engine.end(&running, folded.unwrap_or_else(|_| Err("the store panicked".into())));
         };
@@ -95,7 +95,7 @@ impl Engine {
         rebuild.finished_at.store((self.clock)().max(1), Ordering::Release);
     }
 
-    fn fold_beside(&self, rebuild: &Rebuild) -> Result<(), ReadError> {
+    fn fold_anew(&self, rebuild: &Rebuild) -> Result<(), ReadError> {
         let mut views = Views::new();
         loop {
             while views.head() < self.log.head() {
