@@ -742,11 +742,18 @@ mod tests {
     }
 
     /// One record, short enough that nothing is compressed.
-    const GOLDEN: &str = "52013a000000303132333435363738396162636465660701fd0ad0ca9f170300000200151\
-        50afaf41a000e0e15d125a1004242825d41de0101002727629b4fcad601987f0101026531010d6473796e632e6\
+    const GOLDEN: &str = "52013a000000303132333435363738396162636465660701fd0ad0ca9f170300000300151\
+        50afaf41a000e0e15d125a1004242825d41de0101002727629b4fca9388ee500101026531010d6473796e632e6\
         4656c657465640001fd00d0ca9f17030000000503003066316532643363346235613639373800fd00d0ca9f170\
         3000024d55cc6c9cc10826194dac13fd311370593489385eef799b17ed303c948979569d4009a95259fec23000\
         0007b226964223a226531222c226576656e74223a226473796e632e64656c65746564227d";
+
+    /// The same with the facts of version 2. These bytes must stay readable for ever.
+    const GOLDEN_FACTS_2: &str = "52013a000000303132333435363738396162636465660701fd0ad0ca9f1703000\
+        0020015150afaf41a000e0e15d125a1004242825d41de0101002727629b4fcad601987f0101026531010d64737\
+        96e632e64656c657465640001fd00d0ca9f17030000000503003066316532643363346235613639373800fd00d\
+        0ca9f1703000024d55cc6c9cc10826194dac13fd311370593489385eef799b17ed303c948979569d4009a95259\
+        fec230000007b226964223a226531222c226576656e74223a226473796e632e64656c65746564227d";
 
     /// The same with the facts of version 1. These bytes must stay readable for ever.
     const GOLDEN_FACTS_1: &str = "52013a000000303132333435363738396162636465660701fd0ad0ca9f1703000\
@@ -776,7 +783,8 @@ mod tests {
             blocks.iter().map(|(seq, bytes)| (*seq, hex::encode(bytes))).collect::<Vec<_>>(),
             [(7, GOLDEN.to_owned())]
         );
-        for bytes in [GOLDEN, GOLDEN_FACTS_1].map(|golden| hex::decode(golden).unwrap()) {
+        for golden in [GOLDEN, GOLDEN_FACTS_2, GOLDEN_FACTS_1] {
+            let bytes = hex::decode(golden).unwrap();
             let block = Block::parse(&bytes).unwrap();
             let record = block.records().unwrap().remove(0);
             assert_eq!(
