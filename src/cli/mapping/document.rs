@@ -182,7 +182,10 @@ values.admin = [\"admin\"]
             {"group": {"name": "Engineering"}, "roles": ["developer", "api"]},
             {"group": {"name_glob": "Eng*"}, "organization_id": "org_1", "roles": ["developer"]},
             {"group": {"id": "g1"}, "directory_id": "d1", "roles": ["admin"]},
-            {"attribute": "job_title", "values": {"CTO": ["admin", "developer"], "Lead": ["admin"]}},
+            {
+                "attribute": "job_title",
+                "values": {"CTO": ["admin", "developer"], "Lead": ["admin"]},
+            },
         ]});
         let lines: Vec<String> = rules(&mapping)
             .into_iter()

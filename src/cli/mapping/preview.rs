@@ -31,7 +31,8 @@ const GROUPS_NAMED: usize = 10;
 #[command(after_help = "\
 Examples:
   rollcall mapping preview mapping.toml
-  rollcall mapping preview mapping.toml --effective-from 2026-02-09T09:00:00Z --as-of 2026-02-10T12:00:00Z
+  rollcall mapping preview mapping.toml --effective-from 2026-02-09T09:00:00Z \
+--as-of 2026-02-10T12:00:00Z
   rollcall mapping show --json | jq '.mapping | .default_roles = []' | rollcall mapping preview -
 
 A mapping in TOML:
@@ -373,7 +374,8 @@ mod tests {
                 {"rule": 0, "group_id": "g1", "group_name": "Engineering", "attribute": null},
                 {"rule": 2, "group_id": "g1", "group_name": "Engineering", "attribute": null},
                 {"rule": 3, "group_id": null, "group_name": null, "attribute": "job_title"}]}],
-            "lost": [{"role": "member", "because": [{"rule": null, "group_id": null, "group_name": null, "attribute": null}]}],
+            "lost": [{"role": "member", "because": [
+                {"rule": null, "group_id": null, "group_name": null, "attribute": null}]}],
         });
         assert_eq!(
             diff(&change),
@@ -395,7 +397,10 @@ mod tests {
             "totals": {"users": 5, "changed": 3, "gaining": 3, "losing": 2, "default_only": 1},
             "roles": [{"role": "developer", "gaining": 3, "losing": 0, "before": 0, "after": 3}],
             "warnings": [{"field": "mapping.rules[0]", "code": "no group matches"}],
-            "groups_without_rule": {"count": 12, "data": [{"id": "g1", "name": "Sales"}, {"id": "g2", "name": ""}]},
+            "groups_without_rule": {
+                "count": 12,
+                "data": [{"id": "g1", "name": "Sales"}, {"id": "g2", "name": ""}],
+            },
         });
         let mapping = json!({"rules": [{"group": {"name": "Enginering"}, "roles": ["developer"]}]});
         let expected = "\
@@ -410,7 +415,8 @@ warning: mapping.rules[0] (group Enginering): no group matches
         let none = json!({"totals": {"users": 1}});
         assert_eq!(
             summary(&none, &Value::Null, None),
-            "1 user has access, and no roles would change; 0 would be left with default roles only\n"
+            "1 user has access, and no roles would change; \
+             0 would be left with default roles only\n"
         );
     }
 }

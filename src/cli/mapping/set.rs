@@ -41,7 +41,7 @@ pub(super) struct SetArgs {
     /// Replace only this version, 0 if none is set [default: the version of the preview]
     #[arg(long, value_name = "VERSION")]
     if_match: Option<u64>,
-    /// Do not ask for confirmation; without a terminal there is no question
+    /// Do not ask for confirmation [default without a terminal]
     #[arg(long)]
     yes: bool,
     #[command(flatten)]

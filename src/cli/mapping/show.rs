@@ -93,11 +93,14 @@ mod tests {
     #[test]
     fn the_page_has_how_it_was_set_and_each_rule() {
         let set = json!({
-            "object": "role_mapping", "version": 2, "seq": 41, "effective_from": "2026-02-09T09:00:00.000Z",
+            "object": "role_mapping", "version": 2, "seq": 41,
+            "effective_from": "2026-02-09T09:00:00.000Z",
             "set_at": "2026-02-11T10:00:00.000Z", "set_by": "key_d106596dd66439f8", "note": null,
-            "mapping": {"mode": "all", "default_roles": ["member"], "priority": ["admin", "developer"],
-                        "rules": [{"group": {"name_glob": "*Engineering"}, "roles": ["developer"]},
-                                  {"attribute": "job_title", "values": {"CTO": ["admin"]}}]},
+            "mapping": {
+                "mode": "all", "default_roles": ["member"], "priority": ["admin", "developer"],
+                "rules": [{"group": {"name_glob": "*Engineering"}, "roles": ["developer"]},
+                          {"attribute": "job_title", "values": {"CTO": ["admin"]}}],
+            },
         });
         let expected = "\
 version        2

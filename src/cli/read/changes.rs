@@ -58,15 +58,15 @@ impl ChangesArgs {
         let limit = limit.unwrap_or(u64::MAX);
         if follow {
             let client = source.server("a folder whose server is stopped gets no new events")?;
-            let mut feed = Feed::begin(&client, after, limit)?;
-            return feed.follow();
+            let mut reader = ChangeReader::begin(&client, after, limit)?;
+            return reader.follow();
         }
-        source.ask(move |client| Feed::begin(client, after, limit)?.print_all())
+        source.ask(move |client| ChangeReader::begin(client, after, limit)?.print_all())
     }
 }
 
 /// The changes that are still to be printed.
-struct Feed<'a> {
+struct ChangeReader<'a> {
     client: &'a Client,
     /// The cursor of the next page.
     after: String,
@@ -79,14 +79,18 @@ struct Readiness {
     seq: u64,
 }
 
-impl Feed<'_> {
+impl ChangeReader<'_> {
     /// Begins after a place; without one, before the first change.
-    fn begin(client: &Client, after: Option<String>, limit: u64) -> Result<Feed<'_>, Failure> {
+    fn begin(
+        client: &Client,
+        after: Option<String>,
+        limit: u64,
+    ) -> Result<ChangeReader<'_>, Failure> {
         let after = match after.as_deref() {
             Some("latest") => ask(client, "/readyz", "")?.json::<Readiness>()?.seq.to_string(),
             _ => after.unwrap_or_else(|| "0".into()),
         };
-        Ok(Feed { client, after, left: limit })
+        Ok(ChangeReader { client, after, left: limit })
     }
 
     /// Prints all changes that are there.

@@ -373,7 +373,11 @@ mod tests {
             (json!({"id": "u", "email": null, "first_name": "Ana", "last_name": "Li"}), "u Ana Li"),
             (json!({"id": "d", "name": "Halden"}), "d Halden"),
             (
-                json!({"directory_id": "d", "user": {"id": "u", "email": "a@x"}, "group": {"id": "g", "name": "Sales"}}),
+                json!({
+                    "directory_id": "d",
+                    "user": {"id": "u", "email": "a@x"},
+                    "group": {"id": "g", "name": "Sales"},
+                }),
                 "u a@x, g Sales",
             ),
             (json!({"other": 1}), ""),

@@ -140,7 +140,7 @@ impl ListPage<'_> {
 #[derive(Default)]
 pub(in super::super) struct List {
     pub(super) path: String,
-    /// The flags of which the list needs one, as an error names them.
+    /// The flags, one of which the list needs, as an error names them.
     pub(super) scope: &'static str,
     /// The parameters of every page.
     pub(super) filters: Query,
@@ -294,7 +294,7 @@ pub(in super::super) struct Resource {
     pub(in super::super) path: &'static str,
     /// The words for one object and for several.
     pub(in super::super) nouns: [&'static str; 2],
-    /// The flags of which the list needs one, as an error names them.
+    /// The flags, one of which the list needs, as an error names them.
     pub(in super::super) scope: &'static str,
     pub(in super::super) columns: &'static [Column],
     /// Returns the cells of an object's row.
@@ -425,8 +425,8 @@ pub(in super::super) fn field_errors(answer: &Answer) -> Vec<ApiFieldError> {
     serde_json::from_slice::<ApiError>(&answer.body).unwrap_or_default().errors
 }
 
-/// Says why a question was refused, in the words of the command line. `scope` names the flags of
-/// which the list needs one.
+/// Says why a question was refused, in the words of the command line. `scope` names the flags,
+/// one of which the list needs.
 pub(in super::super) fn refused(answer: &Answer, client: &Client, scope: &str) -> Failure {
     let error: ApiError = serde_json::from_slice(&answer.body).unwrap_or_default();
     match answer.status {
@@ -493,8 +493,14 @@ mod tests {
 
     #[test]
     fn a_refusal_names_flags_and_not_parameters() {
-        let scope = r#"{"message":"Validation failed","errors":[{"field":"directory","code":"Please provide either \"directory\" or \"group\" parameters."}]}"#;
-        let two = r#"{"errors":[{"field":"range_end","code":"it is before `range_start`"},{"field":"as_of","code":"it is late\u001b"}]}"#;
+        let scope = r#"{"message": "Validation failed", "errors": [{
+            "field": "directory",
+            "code": "Please provide either \"directory\" or \"group\" parameters."
+        }]}"#;
+        let two = r#"{"errors": [
+            {"field": "range_end", "code": "it is before `range_start`"},
+            {"field": "as_of", "code": "it is late\u001b"}
+        ]}"#;
         for (status, body, expected) in [
             (422, scope, "1 the list needs a scope: give --a or --b"),
             (422, two, r"1 --to: it is before `range_start`; --as-of: it is late\u{1b}"),
@@ -507,7 +513,8 @@ mod tests {
             (
                 404,
                 "<html>",
-                "1 `http://h` does not know this question: it is another program, or another version",
+                "1 `http://h` does not know this question: \
+                 it is another program, or another version",
             ),
             (
                 503,

@@ -106,19 +106,10 @@ fn cause_label(cause: Option<&Value>) -> String {
 }
 
 impl RolesArgs {
-    pub(in super::super) fn run(mut self) -> Result<(), Failure> {
-        let email = self.user.take_if(|user| user.contains('@'));
-        let by_email = match (email, &self.organization) {
-            (None, _) => None,
-            (Some(email), Some(organization)) => Some((email, organization.clone())),
-            (Some(_), None) => {
-                return Err(Failure::Caller(
-                    "an email names a user only within an organization: give --organization".into(),
-                ));
-            }
-        };
+    pub(in super::super) fn run(self) -> Result<(), Failure> {
         let RolesArgs { user, role, group, directory, organization, history, .. } = self;
         let RolesArgs { limit, moment, output, source, .. } = self;
+        let user = user.map(|user| UserKey::of(user, organization.as_deref())).transpose()?;
         let filters = Query::default()
             .with("role", role)
             .with("group", group)
@@ -126,24 +117,57 @@ impl RolesArgs {
             .with("organization_id", organization);
         source.ask(move |client| {
             let moment = moment.query();
-            let user = match by_email {
-                Some((email, organization)) => {
-                    Some(user_with_email(client, &organization, &email, &moment)?)
+            let user = user.map(|user| user.find(client, &moment)).transpose()?;
+            match user {
+                Some(user) if history => {
+                    let path = format!("{}/roles", path_of(PERIODS.path, &user));
+                    let list = List { path, ..PERIODS.list(Query::default(), moment, limit) };
+                    PERIODS.print_list(&list, client, &output)
                 }
-                None => user,
-            };
-            if let (true, Some(user)) = (history, &user) {
-                let path = format!("{}/roles", path_of(PERIODS.path, user));
-                let periods = List { path, ..PERIODS.list(Query::default(), moment, limit) };
-                return PERIODS.print_list(&periods, client, &output);
+                user => {
+                    let filters = filters.with("user", user);
+                    let list = List { filters, limit, ..List::all(ASSIGNMENTS_PATH, moment) };
+                    print_assignments(&list, client, &output)
+                }
             }
-            let assignments = List {
-                filters: filters.with("user", user),
-                limit,
-                ..List::all(ASSIGNMENTS_PATH, moment)
-            };
-            print_assignments(&assignments, client, &output)
         })
+    }
+}
+
+/// The user that --user names.
+enum UserKey {
+    Id(String),
+    Email { email: String, organization: String },
+}
+
+impl UserKey {
+    /// Takes a text with `@` for an email, and any other for an id.
+    ///
+    /// # Errors
+    /// The caller's, for an email without an organization.
+    fn of(user: String, organization: Option<&str>) -> Result<UserKey, Failure> {
+        match organization {
+            _ if !user.contains('@') => Ok(UserKey::Id(user)),
+            Some(organization) => {
+                Ok(UserKey::Email { email: user, organization: organization.to_owned() })
+            }
+            None => Err(Failure::Caller(
+                "an email names a user only within an organization: give --organization".into(),
+            )),
+        }
+    }
+
+    /// Returns the user's id.
+    ///
+    /// # Errors
+    /// The caller's, unless the organization has exactly one user with the email.
+    fn find(self, client: &Client, moment: &Query) -> Result<String, Failure> {
+        match self {
+            UserKey::Id(id) => Ok(id),
+            UserKey::Email { email, organization } => {
+                user_with_email(client, &organization, &email, moment)
+            }
+        }
     }
 }
 

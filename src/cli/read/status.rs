@@ -254,22 +254,29 @@ mod tests {
     #[test]
     fn the_page_has_totals_and_a_line_for_each_directory() {
         let stats = json!({
-            "object": "stats", "at": "2026-05-01T12:00:00.000Z", "seq": 30, "started_at": "2026-05-01T08:48:00.000Z",
+            "object": "stats", "at": "2026-05-01T12:00:00.000Z", "seq": 30,
+            "started_at": "2026-05-01T08:48:00.000Z",
             "events": {"last_minute": 1, "last_hour": 2, "last_day": 3, "last_30_days": 30},
             "rate_per_s": {"last_minute": 0.02, "last_hour": 0.0},
             "delay_ms": {"last_hour": {"p50": 120, "p99": 4_200, "max": 62_000}, "last_day": null},
-            "duplicates": 4, "signature_failures": {"signature_missing": 0, "signature_mismatch": 2},
+            "duplicates": 4,
+            "signature_failures": {"signature_missing": 0, "signature_mismatch": 2},
             "conflicts": 1, "quarantine": {"not_an_event": 0, "conflict": 0},
             "directories": {"object": "list", "data": [
-                {"object": "directory_stats", "id": "d1", "name": "Halden", "organization_id": "o", "state": "linked",
+                {"object": "directory_stats", "id": "d1", "name": "Halden",
+                 "organization_id": "o", "state": "linked",
                  "users": {"active": 5, "inactive": 1}, "groups": 3,
-                 "events": {"last_hour": {}, "last_day": {"dsync.user.created": 2, "dsync.user.updated": 1}, "last_30_days": {"a": 30}},
+                 "events": {"last_hour": {}, "last_30_days": {"a": 30},
+                            "last_day": {"dsync.user.created": 2, "dsync.user.updated": 1}},
                  "last_event_at": "2026-05-01T08:48:00.000Z", "silent_ms": 11_520_000,
-                 "initial_sync": {"state": "done", "started_at": "2026-04-01T00:00:00.000Z", "last_at": "2026-04-01T00:02:05.000Z",
-                                  "users": 6, "groups": 3, "memberships": 1}},
-                {"object": "directory_stats", "id": "d2", "name": "", "state": "unlinked", "users": {"active": 0, "inactive": 0}, "groups": 0,
-                 "events": {"last_hour": {}, "last_day": {}, "last_30_days": {}}, "last_event_at": null, "silent_ms": null, "initial_sync": null},
-                {"id": "d3", "initial_sync": {"state": "in_progress", "started_at": "2026-05-01T11:59:30.000Z", "users": 1}},
+                 "initial_sync": {"state": "done", "started_at": "2026-04-01T00:00:00.000Z",
+                                  "last_at": "2026-04-01T00:02:05.000Z", "users": 6, "groups": 3, "memberships": 1}},
+                {"object": "directory_stats", "id": "d2", "name": "", "state": "unlinked",
+                 "users": {"active": 0, "inactive": 0}, "groups": 0,
+                 "events": {"last_hour": {}, "last_day": {}, "last_30_days": {}},
+                 "last_event_at": null, "silent_ms": null, "initial_sync": null},
+                {"id": "d3", "initial_sync": {
+                    "state": "in_progress", "started_at": "2026-05-01T11:59:30.000Z", "users": 1}},
             ], "list_metadata": {"before": null, "after": null}},
         });
         let expected = "\

@@ -12,7 +12,7 @@ use super::super::super::Failure;
 use super::super::objects::{ChangedField, EventCause, NamedGroup, between_ms, parse};
 use super::super::print::one_line;
 
-/// A field of which an update was missed, with its two values in JSON as they were written.
+/// A field with a missed update, and its two values in JSON as they were written.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct MissedField {
     pub(super) name: String,
@@ -132,7 +132,7 @@ struct ApiRole {
 }
 
 /// A change with its moment and its event.
-struct Happening {
+struct DatedChange {
     at: String,
     cause: EventCause,
     change: UserChange,
@@ -140,11 +140,11 @@ struct Happening {
 
 /// The changes of a user, not yet in order.
 #[derive(Default)]
-struct Happenings(Vec<Happening>);
+struct DatedChanges(Vec<DatedChange>);
 
-impl Happenings {
+impl DatedChanges {
     fn add(&mut self, at: String, cause: EventCause, change: UserChange) {
-        self.0.push(Happening { at, cause, change });
+        self.0.push(DatedChange { at, cause, change });
     }
 
     /// Adds the end of a period, if it ended.
@@ -215,7 +215,7 @@ impl UserLists {
     /// # Errors
     /// Ours, if the server sent something else.
     pub(super) fn steps(&self) -> Result<Vec<Step>, Failure> {
-        let mut all = Happenings::default();
+        let mut all = DatedChanges::default();
         // Only the history knows the order of events of the same millisecond.
         let mut places: BTreeMap<u64, usize> = BTreeMap::new();
         for object in &self.history {
@@ -235,9 +235,9 @@ impl UserLists {
 }
 
 /// Sorts the changes, and groups them into steps. `places` has the order of the history by seq.
-fn in_order(mut all: Vec<Happening>, places: &BTreeMap<u64, usize>) -> Vec<Step> {
+fn in_order(mut all: Vec<DatedChange>, places: &BTreeMap<u64, usize>) -> Vec<Step> {
     // Moments with milliseconds and Z sort as texts.
-    all.sort_by_cached_key(|Happening { at, cause, change }| {
+    all.sort_by_cached_key(|DatedChange { at, cause, change }| {
         (
             at.clone(),
             cause.occurred_at.clone(),
@@ -248,7 +248,7 @@ fn in_order(mut all: Vec<Happening>, places: &BTreeMap<u64, usize>) -> Vec<Step>
         )
     });
     let mut steps: Vec<Step> = Vec::new();
-    for Happening { at, cause, change } in all {
+    for DatedChange { at, cause, change } in all {
         match steps.last_mut().filter(|step| step.at == at && step.cause.seq == cause.seq) {
             Some(step) => step.changes.push(change),
             None => steps.push(Step { at, cause, overtaken_ms: None, changes: vec![change] }),
@@ -334,7 +334,7 @@ mod tests {
             cause(4, 6, "2026-04-01T00:00:07.000Z"),
             cause(5, 4, "2026-04-01T00:00:00.500Z"),
         ];
-        let mut all = Happenings::default();
+        let mut all = DatedChanges::default();
         for cause in causes {
             all.add(cause.occurred_at.clone(), cause, UserChange::AccessBegan);
         }
