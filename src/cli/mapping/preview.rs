@@ -13,7 +13,7 @@ use super::super::read::print::{coloured, counted, print_object, width};
 use super::super::read::source::Source;
 use super::super::table::{self, Column, harmless};
 use super::super::{Failure, print};
-use super::document::{MappingFile, rules};
+use super::document::{MappingFile, number, rules, text};
 use super::{PATH, mapping_refused};
 
 /// The most lines that are aligned with each other and printed at once.
@@ -348,14 +348,6 @@ fn groups_without_rule(preview: &Value) -> Option<String> {
     }
     let counted = counted(count, "group has", "groups have");
     Some(format!("{counted} no rule: {}", names.join(", ")))
-}
-
-fn text<'a>(object: &'a Value, name: &str) -> &'a str {
-    object.get(name).and_then(Value::as_str).unwrap_or("")
-}
-
-fn number(object: &Value, name: &str) -> u64 {
-    object.get(name).and_then(Value::as_u64).unwrap_or(0)
 }
 
 fn list<'a>(object: &'a Value, pointer: &str) -> impl Iterator<Item = &'a Value> {

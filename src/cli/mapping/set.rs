@@ -11,7 +11,7 @@ use super::super::read::listing::{Output, Query, refused};
 use super::super::read::print::{print_object, width};
 use super::super::read::source::Server;
 use super::super::{Failure, print, unwritten};
-use super::document::MappingFile;
+use super::document::{MappingFile, number, text};
 use super::preview::{BaseVersion, ask, setting, summary};
 use super::{PATH, mapping_refused};
 
@@ -80,12 +80,11 @@ impl SetArgs {
 
 /// Returns the sentence about a mapping that was set.
 pub(in super::super) fn set_told(set: &Value) -> String {
-    let number = |name: &str| set.get(name).and_then(Value::as_u64).unwrap_or(0);
-    let from = set.get("effective_from").and_then(Value::as_str).unwrap_or("");
     format!(
-        "version {} is set, in force from {from}, record {}\n",
-        number("version"),
-        number("seq")
+        "version {} is set, in force from {}, record {}\n",
+        number(set, "version"),
+        text(set, "effective_from"),
+        number(set, "seq")
     )
 }
 

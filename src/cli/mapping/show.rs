@@ -10,7 +10,7 @@ use super::super::read::source::Source;
 use super::super::table::{self, Column};
 use super::super::{Failure, print};
 use super::PATH;
-use super::document::{RuleText, listed, rules};
+use super::document::{RuleText, listed, number, rules, text};
 
 /// Print the mapping in force, now or at any past moment.
 #[derive(Args)]
@@ -64,13 +64,12 @@ fn page(set: &Value, width: Option<u16>) -> String {
 }
 
 fn properties(set: &Value, mapping: &Value) -> [(&'static str, String); 7] {
-    let text = |name: &str| set.get(name).and_then(Value::as_str).unwrap_or("").to_owned();
-    let number = |name: &str| set.get(name).and_then(Value::as_u64).unwrap_or(0);
+    let (set_at, set_by) = (text(set, "set_at"), text(set, "set_by"));
     [
-        ("version", number("version").to_string()),
-        ("in force from", text("effective_from")),
-        ("set", format!("{} by {}, record {}", text("set_at"), text("set_by"), number("seq"))),
-        ("note", text("note")),
+        ("version", number(set, "version").to_string()),
+        ("in force from", text(set, "effective_from").to_owned()),
+        ("set", format!("{set_at} by {set_by}, record {}", number(set, "seq"))),
+        ("note", text(set, "note").to_owned()),
         ("mode", mode(mapping)),
         ("default roles", listed(mapping.get("default_roles"))),
         ("priority", listed(mapping.get("priority"))),
@@ -78,10 +77,10 @@ fn properties(set: &Value, mapping: &Value) -> [(&'static str, String); 7] {
 }
 
 fn mode(mapping: &Value) -> String {
-    match mapping.get("mode").and_then(Value::as_str) {
-        Some("highest_priority") => "highest_priority: only the first in priority".to_owned(),
-        Some("all") => "all: every role of every rule that matches".to_owned(),
-        other => other.unwrap_or("").to_owned(),
+    match text(mapping, "mode") {
+        "highest_priority" => "highest_priority: only the first in priority".to_owned(),
+        "all" => "all: every role of every rule that matches".to_owned(),
+        other => other.to_owned(),
     }
 }
 

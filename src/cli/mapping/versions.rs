@@ -8,7 +8,7 @@ use super::super::Failure;
 use super::super::read::listing::{Output, Query, Resource};
 use super::super::read::source::Source;
 use super::super::table::Column;
-use super::document::rules;
+use super::document::{number, rules, text};
 
 /// List every mapping that was set, in order.
 #[derive(Args)]
@@ -43,16 +43,14 @@ const VERSIONS: Resource = Resource {
 
 fn row(set: &RawValue) -> Vec<String> {
     let set: Value = serde_json::from_str(set.get()).unwrap_or_default();
-    let text = |name: &str| set.get(name).and_then(Value::as_str).unwrap_or("").to_owned();
-    let number = |name: &str| set.get(name).and_then(Value::as_u64).unwrap_or(0).to_string();
     vec![
-        number("version"),
-        text("effective_from"),
-        text("set_at"),
-        number("seq"),
-        text("set_by"),
+        number(&set, "version").to_string(),
+        text(&set, "effective_from").to_owned(),
+        text(&set, "set_at").to_owned(),
+        number(&set, "seq").to_string(),
+        text(&set, "set_by").to_owned(),
         set.get("mapping").map_or(0, |mapping| rules(mapping).len()).to_string(),
-        text("note"),
+        text(&set, "note").to_owned(),
     ]
 }
 
