@@ -221,7 +221,7 @@ impl Views {
         };
         let directory = (line.directory != NO_SYM).then(|| self.directories.id(line.directory));
         let (kind, organization) =
-            (self.events.event_types.text(line.kind), self.shown(line.organization));
+            (self.events.event_types.text(line.event_type), self.shown(line.organization));
         writeln!(out, "event {seq} {kind:?} {occurred_at} organization={organization:?} directory={directory:?}").map(|()| true)
     }
 

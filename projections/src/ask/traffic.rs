@@ -117,7 +117,7 @@ impl Views {
                 .by_directory
                 .entry(line.directory)
                 .or_default()
-                .entry(line.kind)
+                .entry(line.event_type)
                 .or_default());
             if WINDOWS_MS.get(DELAYS_WINDOW).is_some_and(|reach| age < *reach) {
                 traffic.delays.push((recorded_at, recorded_at.saturating_sub(occurred_at)));
