@@ -373,7 +373,7 @@ impl Views {
                     continue;
                 };
                 open.insert(role, periods.len());
-                let role = self.roles.word(role).to_owned();
+                let role = self.roles.role(role).to_owned();
                 periods.push(RolePeriod { role, from: moment, until: None, start, end: None });
             }
             before = now;

@@ -174,12 +174,12 @@ impl Views {
             version.active
         )?;
         write!(out, " label={:?}", self.shown(version.label))?;
-        for (name, print) in [
+        for (name, fingerprint) in [
             ("email", self.emails.get(version.email)),
             ("idp_id", self.idp_ids.get(version.idp_id)),
         ] {
             write!(out, " {name}=")?;
-            for byte in print.iter().flat_map(|print| print.0) {
+            for byte in fingerprint.iter().flat_map(|fingerprint| fingerprint.0) {
                 write!(out, "{byte:02x}")?;
             }
         }

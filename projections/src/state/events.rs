@@ -331,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_is_that_of_a_scan_from_either_end() {
+    fn a_page_equals_a_scan_from_either_end() {
         let event_types = ["a", "b", "-", "c", "a"];
         let events = events(&event_types, 5000, 10);
         type Wanted<'a> = (&'a [&'a str], Option<Sym>, Option<Millis>, Option<Millis>);
