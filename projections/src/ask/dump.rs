@@ -220,9 +220,11 @@ impl Views {
             return Ok(false);
         };
         let directory = (line.directory != NO_SYM).then(|| self.directories.id(line.directory));
-        let (kind, organization) =
+        let (event_type, organization) =
             (self.events.event_types.text(line.event_type), self.shown(line.organization));
-        writeln!(out, "event {seq} {kind:?} {occurred_at} organization={organization:?} directory={directory:?}").map(|()| true)
+        write!(out, "event {seq} {event_type:?} {occurred_at}")?;
+        writeln!(out, " organization={organization:?} directory={directory:?}")?;
+        Ok(true)
     }
 
     fn dump_policy(&self, number: usize, known_at: Seq, out: &mut dyn Write) -> Shown {

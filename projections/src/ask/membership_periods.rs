@@ -96,7 +96,7 @@ impl Views {
             if held != holds {
                 let cause = self
                     .membership_trigger(pair, before, now, moment, cut)
-                    .map(|turn| self.cause_of(turn));
+                    .map(|trigger| self.cause_of(trigger));
                 match (periods.last_mut(), cause) {
                     (Some(period), end) if held => (period.until, period.end) = (Some(moment), end),
                     (_, Some(start)) => periods.push(self.period(pair, moment, start)),
@@ -139,42 +139,47 @@ impl Views {
         cut: Cut,
     ) -> Option<Trigger> {
         let (begins, (then, _)) = (now.holds(), around(moment, cut));
-        let mut turns: Vec<Trigger> = Vec::new();
+        let mut triggers: Vec<Trigger> = Vec::new();
         if before.granted != now.granted {
-            turns.extend(self.grant_triggers(pair, begins, then));
+            triggers.extend(self.grant_triggers(pair, begins, then));
         }
         if before.user.is_some() != now.user.is_some() {
-            turns.extend(self.entity_triggers(EntityKind::User, pair.user, before.user, then));
+            triggers.extend(self.entity_triggers(EntityKind::User, pair.user, before.user, then));
         }
         if before.group.is_some() != now.group.is_some() {
-            turns.extend(self.entity_triggers(EntityKind::Group, pair.group, before.group, then));
+            triggers.extend(self.entity_triggers(
+                EntityKind::Group,
+                pair.group,
+                before.group,
+                then,
+            ));
         }
-        self.last_trigger(turns.into_iter())
+        self.last_trigger(triggers.into_iter())
     }
 
     /// Returns the events of a moment that give or take a membership by the pair's own grants.
     fn grant_triggers(&self, pair: &Pair, begins: bool, then: Cut) -> Vec<Trigger> {
-        let of_now = |place: &Place| place.occurred_at == then.as_of;
-        let said = pair.grants().latest(then).map(|grant| grant.place()).filter(of_now);
+        let is_now = |place: &Place| place.occurred_at == then.as_of;
+        let latest = pair.grants().latest(then).map(|grant| grant.place()).filter(is_now);
         if begins {
-            return said.map(Trigger::Event).into_iter().collect();
+            return latest.map(Trigger::Event).into_iter().collect();
         }
-        let removed = said.filter(|place| place.closing);
+        let removed = latest.filter(|place| place.closing);
         let user = self
             .users
             .get(pair.user)
             .and_then(|user| user.tombstones().latest(then).copied())
-            .filter(of_now);
+            .filter(is_now);
         let group = self
             .groups
             .get(pair.group)
             .and_then(|group| group.tombstones().latest(then).copied())
-            .filter(of_now);
+            .filter(is_now);
         let granted = pair.grants().latest_first(then).find(|grant| grant.added());
         let directory = granted.and_then(|grant| self.directories.get(grant.directory()));
         let deletion = directory
             .and_then(|directory| directory.deletions().latest(then).copied())
-            .filter(of_now);
+            .filter(is_now);
         [removed, user, group, deletion].into_iter().flatten().map(Trigger::Event).collect()
     }
 
