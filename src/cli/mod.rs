@@ -80,6 +80,11 @@ impl Failure {
     pub fn ours(error: impl std::fmt::Display) -> Failure {
         Failure::Ours(error.to_string())
     }
+
+    /// Reports an answer that a Rollcall server would not give.
+    fn unexpected_answer() -> Failure {
+        Failure::Ours("the server's answer is not one that Rollcall gives".into())
+    }
 }
 
 /// Prints, and sees that it left.
