@@ -3,11 +3,11 @@
 use std::io::{BufRead, BufReader};
 use std::time::Duration;
 
+use rollcall_generator::sign;
 use serde_json::Value;
 
 use super::Failure;
 use crate::time;
-use crate::verify::sign;
 
 /// How often a webhook is tried when the server says 503 or does not answer, and the first pause
 /// between.

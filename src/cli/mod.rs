@@ -3,7 +3,6 @@
 mod check;
 mod client;
 mod demo;
-mod forge;
 mod generate;
 mod log_key;
 mod mapping;
@@ -17,7 +16,6 @@ mod send;
 mod serve;
 mod table;
 mod verify;
-mod webhook;
 
 use std::io::{self, Write};
 use std::process::ExitCode;

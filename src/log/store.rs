@@ -908,7 +908,7 @@ mod tests {
     use std::sync::atomic::{AtomicU64, Ordering};
 
     use super::*;
-    use crate::verify::sign;
+    use rollcall_generator::sign;
 
     const NOW: Millis = 1_760_000_000_000;
 

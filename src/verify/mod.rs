@@ -19,7 +19,7 @@ pub use mapping::{MappingError, mapping_json, parse_mapping};
 pub(crate) use operator::names_author;
 pub use operator::{Act, ApiKeys, KEY_CHANGED, Operator, key_name};
 use rollcall_projections::Millis;
-pub use signature::{KEY_ID_BYTES, Keyring, Rejection, SECRETS_MAX, sign};
+pub use signature::{KEY_ID_BYTES, Keyring, Rejection, SECRETS_MAX};
 
 /// Where events come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

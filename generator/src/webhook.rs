@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 use ulid::Ulid;
 
-use crate::time;
+use crate::timestamp;
 
 /// An id that ends in a ULID of `at`, a moment after 1970; of `entropy` the lower 80 bits count.
 pub(super) fn id(kind: &str, at: Millis, entropy: u128) -> String {
@@ -25,14 +25,8 @@ struct Envelope<'a, D> {
 
 /// The body of an event, compact, as `JSON.stringify` would write it.
 pub(super) fn body(id: &str, event: &str, at: Millis, data: impl Serialize) -> String {
-    let envelope = Envelope {
-        object: "event",
-        id,
-        event,
-        data,
-        created_at: time::format(at),
-        context: Empty {},
-    };
+    let envelope =
+        Envelope { object: "event", id, event, data, created_at: timestamp(at), context: Empty {} };
     // Text keys and plain values always serialize.
     serde_json::to_string(&envelope).unwrap_or_default()
 }

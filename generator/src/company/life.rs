@@ -3,7 +3,7 @@
 use rollcall_projections::Millis;
 
 use super::{Company, DAY_MS, LAG_MS, Person, Phase, Slot, Standing, namesakes, words};
-use crate::cli::webhook::previous_attributes;
+use crate::webhook::previous_attributes;
 
 /// In a day's first ten hours things happen.
 const WORKDAY_MS: u64 = 36_000_000;

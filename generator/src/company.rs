@@ -11,8 +11,8 @@ use serde_json::{Map, Value};
 use self::life::Happening;
 use super::dice::Dice;
 use super::words;
-use crate::cli::webhook::{self, Directory, Domain, Email, Empty, Group, Membership, User};
-use crate::time;
+use crate::timestamp;
+use crate::webhook::{self, Directory, Domain, Email, Empty, Group, Membership, User};
 
 pub(super) const DAY_MS: Millis = 86_400_000;
 /// A change is that much older than the event that tells of it.
@@ -236,8 +236,7 @@ impl Company {
     }
 
     fn connect(&mut self) {
-        let (organization_id, at) =
-            (self.organization_id.clone(), time::format(self.clock - LAG_MS));
+        let (organization_id, at) = (self.organization_id.clone(), timestamp(self.clock - LAG_MS));
         let domain = Domain {
             object: "organization_domain",
             id: webhook::id("org_domain", self.plan.start - 30 * DAY_MS, self.dice.entropy()),
@@ -358,7 +357,7 @@ impl Company {
         set("cost_center_name", department.map_or("", |words| words.cost_center).into());
         set("employee_number", format!("E{:07}", person.number).into());
         set("employee_type", if person.contractor { "Contractor" } else { "Employee" }.into());
-        set("employment_start_date", time::format(person.employed_at).into());
+        set("employment_start_date", timestamp(person.employed_at).into());
         set("job_title", person.title.into());
         set("office", words::OFFICES.get(person.office).copied().unwrap_or_default().into());
         if let Some(desk) = person.desk {
@@ -380,8 +379,8 @@ impl Company {
             state: if person.standing == Standing::Active { "active" } else { "inactive" }.into(),
             raw_attributes: Empty {},
             custom_attributes: attributes,
-            created_at: time::format(person.created_at),
-            updated_at: time::format(person.updated_at),
+            created_at: timestamp(person.created_at),
+            updated_at: timestamp(person.updated_at),
             previous_attributes: None,
         }
     }
@@ -398,8 +397,8 @@ impl Company {
             organization_id: self.organization_id.clone(),
             name: profile.name.clone(),
             raw_attributes: Empty {},
-            created_at: time::format(profile.created_at),
-            updated_at: time::format(profile.updated_at),
+            created_at: timestamp(profile.created_at),
+            updated_at: timestamp(profile.updated_at),
             previous_attributes: None,
         }
     }
