@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::client::{Client, deliver};
 use super::publish::Publish;
 use super::read::{ASSIGNMENTS_PATH, assignments_told};
-use super::serve::{Caches, Running, Signing};
+use super::running::{Caches, Running, Signing};
 use super::{Failure, mapping, print, table};
 use crate::http::{Settings, WEBHOOK_PATH};
 use crate::verify::Keyring;

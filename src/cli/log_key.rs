@@ -1,18 +1,15 @@
 //! `rollcall log-key`
 
-use std::path::Path;
-
 use clap::{Args, Subcommand};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
-use super::check::read_bounded;
+use super::auditor::keys_of;
 use super::client::Answer;
 use super::read::listing::{Output, ask, refused};
 use super::read::print::one_line;
 use super::read::source::{Server, Source};
 use super::{Failure, print, table};
-use crate::notary::{NOTE_BYTES_MAX, Note, Verifier};
 
 pub(super) const PATH: &str = "/rollcall/v1/log/key";
 
@@ -132,24 +129,6 @@ fn vkeys(key: &Value) -> String {
     let origin = key.get("origin").and_then(Value::as_str).unwrap_or("");
     let own = keys_of(key).into_iter().rev().filter(|key| key.name() == origin);
     own.map(|key| format!("{key}\n")).collect()
-}
-
-/// The public keys in the answer to a question for the key: all that this log ever had.
-pub(super) fn keys_of(answer: &Value) -> Vec<Verifier> {
-    let former = answer.get("former").and_then(Value::as_array).into_iter().flatten();
-    let keys = former.chain([answer]).filter_map(|key| key.get("key").and_then(Value::as_str));
-    keys.filter_map(|key| Verifier::parse(key).ok()).collect()
-}
-
-/// Reads a signed note from a file: its text, and what it says.
-///
-/// # Errors
-/// The caller's: it names the file.
-pub(super) fn read_note(path: &Path) -> Result<(String, Note), Failure> {
-    let bytes = read_bounded(path, NOTE_BYTES_MAX)?;
-    let note = Note::parse(&bytes)
-        .map_err(|error| Failure::Caller(format!("`{}`: {error}", path.display())))?;
-    Ok((String::from_utf8_lossy(&bytes).into_owned(), note))
 }
 
 #[cfg(test)]

@@ -7,8 +7,9 @@ use clap::builder::NonEmptyStringValueParser;
 use percent_encoding::utf8_percent_encode;
 use serde::Deserialize;
 
+use super::auditor::{keys_of, read_note};
 use super::client::Client;
-use super::log_key::{self, keys_of, read_note};
+use super::log_key;
 use super::read::listing::{ENCODED, Query, ask};
 use super::read::source::Source;
 use super::{Failure, print};

@@ -8,10 +8,10 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::json;
 
-use super::check::read_keys;
-use super::log_key::read_note;
+use super::auditor::{read_keys, read_note};
 use super::read::print::counted;
-use super::serve::{open_failure, secrets};
+use super::running::open_failure;
+use super::serve::secrets;
 use super::{Failure, print};
 use crate::log::{
     Acknowledged, Audit, Finding, OpenError, Part, Signatures, Unrecovered, is_data_folder,

@@ -48,9 +48,9 @@ fn only_the_store_names_sled() {
 fn only_http_names_actix_web_and_the_command_that_runs_it_its_runtime() {
     let mut named = naming(&["actix_web::", "actix_web;"]);
     named.retain(|name| !name.starts_with("src/http/"));
-    assert_eq!(named, ["src/cli/serve.rs"]);
-    let serve = fs::read_to_string(root().join("src/cli/serve.rs")).unwrap();
-    let other = serve
+    assert_eq!(named, ["src/cli/running.rs"]);
+    let running = fs::read_to_string(root().join("src/cli/running.rs")).unwrap();
+    let other = running
         .lines()
         .filter(|line| line.contains("actix_web") && !line.contains("actix_web::rt::"))
         .count();
