@@ -13,27 +13,27 @@ use super::{Failure, print, table};
 
 pub(super) const PATH: &str = "/rollcall/v1/log/key";
 
-/// The key that signs checkpoints: shows the public one, or changes it.
+/// Show or change the key that signs checkpoints.
 #[derive(Args)]
 pub(super) struct LogKey {
     #[command(subcommand)]
-    act: Act,
+    command: KeyCommand,
 }
 
 #[derive(Subcommand)]
-enum Act {
-    Show(Show),
-    Rotate(Rotate),
+enum KeyCommand {
+    Show(ShowKey),
+    Rotate(RotateKey),
 }
 
-/// The public key, and those before it, for those who check proofs.
+/// Show the public key and the former ones, for those who check proofs.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
   rollcall log-key show
   rollcall log-key show --vkey > log.pub")]
-struct Show {
-    /// The public keys alone, one a line, the present one first: a file for --key of `check` and
+struct ShowKey {
+    /// Print only the public keys, one a line, the current one first: a file for --key of `check` and
     /// `verify`
     #[arg(long, conflicts_with = "json", help_heading = "Output")]
     vkey: bool,
@@ -45,14 +45,14 @@ struct Show {
 
 /// Make a new key and record the change.
 ///
-/// The table goes to standard error, and to standard output the checkpoint that ends with the
-/// change, signed by both keys: give it to whoever trusts the old key.
+/// Prints the keys on standard error. Prints the checkpoint that ends with the change, signed by
+/// both keys, on standard output: give it to auditors who trust the old key.
 #[derive(Args)]
 #[command(after_help = "\
 Example:
   rollcall log-key rotate --note \"every year\" > handover.checkpoint")]
-struct Rotate {
-    /// Why, for those who come later
+struct RotateKey {
+    /// A reason for the record
     #[arg(long, value_name = "TEXT")]
     note: Option<String>,
     #[command(flatten)]
@@ -63,8 +63,8 @@ struct Rotate {
 
 impl LogKey {
     pub(super) fn run(self) -> Result<(), Failure> {
-        match self.act {
-            Act::Show(Show { vkey, output, source }) => source.ask(move |client| {
+        match self.command {
+            KeyCommand::Show(ShowKey { vkey, output, source }) => source.ask(move |client| {
                 let answer = ask(client, PATH, "")?;
                 if output.json {
                     return print_json(&answer);
@@ -72,7 +72,7 @@ impl LogKey {
                 let key: Value = answer.json()?;
                 print(&if vkey { vkeys(&key) } else { page(&key) })
             }),
-            Act::Rotate(Rotate { note, output, server }) => {
+            KeyCommand::Rotate(RotateKey { note, output, server }) => {
                 let client = server.client()?;
                 let answer = client.post(PATH, Some(&json!({ "note": note })))?;
                 if answer.status != 200 {
@@ -124,7 +124,7 @@ fn page(key: &Value) -> String {
     table::draw_within(None, &columns, true, &rows)
 }
 
-/// The public keys of this log alone, one a line, the present one first.
+/// Returns the public keys of this log alone, one a line, the current one first.
 fn vkeys(key: &Value) -> String {
     let origin = key.get("origin").and_then(Value::as_str).unwrap_or("");
     let own = keys_of(key).into_iter().rev().filter(|key| key.name() == origin);
@@ -136,7 +136,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_page_tells_which_key_signs_and_which_did() {
+    fn the_page_shows_the_current_key_and_the_former_ones() {
         let key = json!({"key": "a+2+B", "seq": 9, "former": [
             {"key": "a+0+X", "seq": 5, "changed_at": "2026-01-01T00:00:00.000Z", "changed_by": "key_1", "note": null},
             {"key": "a+1+Y", "seq": 9, "changed_at": "2026-02-01T00:00:00.000Z", "changed_by": "key_2", "note": "lost"},
@@ -156,8 +156,8 @@ a+0+X  until record 5, 2026-01-01T00:00:00.000Z  key_1
     }
 
     #[test]
-    fn bare_keys_are_those_of_this_log_and_the_present_one_comes_first() {
-        // Of Go's documentation, and of docs/proofs.md.
+    fn bare_keys_are_those_of_this_log_with_the_current_one_first() {
+        // The keys in Go's documentation and in docs/proofs.md.
         let other = "PeterNeumann+c74f20a3+ARpc2QcUPDhMQegwxbzhKqiBfsVkmqq/LDE4izWy10TW";
         let own = "rollcall/30313233-3435-3637-3839-616263646566+25b1009a+AYqI4910CfGV/VLbLTy6XXLKZwm/HZQSG/N0iAG0D29c";
         let origin = "rollcall/30313233-3435-3637-3839-616263646566";

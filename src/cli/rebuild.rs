@@ -16,23 +16,23 @@ use super::read::source::Server;
 use super::{Failure, print};
 use crate::time;
 
-/// How often to ask how far it is.
+/// The pause between two requests for the progress.
 const PAUSE: Duration = Duration::from_millis(50);
 
 const PATH: &str = "/rollcall/v1/projections/rebuild";
 
-/// Fold the whole log again beside the serving views, which it then replaces in one step, and watch
-/// it.
+/// Rebuild the views from the whole log, and show the progress.
 ///
-/// Answers stay the same all the while. A rebuild that runs already is joined.
+/// The server answers from the old views until the new ones replace them in one step. If a rebuild
+/// is running already, this command follows it.
 #[derive(Args)]
 #[command(after_help = "\
-Exit codes: 0 if it is done, 1 if it could not be asked for, 2 if it failed.
+Exit codes: 0 if it is done, 1 if it could not be started, 2 if it failed.
 
 Examples:
   rollcall rebuild
   rollcall rebuild --no-wait")]
-pub(super) struct Rebuild {
+pub(super) struct RebuildCommand {
     /// Do not wait for its end
     #[arg(long)]
     no_wait: bool,
@@ -42,7 +42,7 @@ pub(super) struct Rebuild {
     server: Server,
 }
 
-/// How far a rebuild is.
+/// The progress of a rebuild, as the server reports it.
 #[derive(Deserialize)]
 struct Progress {
     id: u64,
@@ -54,7 +54,7 @@ struct Progress {
     rate_per_s: u64,
 }
 
-impl Rebuild {
+impl RebuildCommand {
     pub(super) fn run(self) -> Result<(), Failure> {
         let client = self.server.client()?;
         let begun = client.post(PATH, None)?;
@@ -69,7 +69,7 @@ impl Rebuild {
         if self.output.json {
             print(&format!("{}\n", one_line(&json)))?;
         } else {
-            print(&format!("{}\n", told(&progress)))?;
+            print(&format!("{}\n", sentence(&progress)))?;
         }
         verdict(&progress)
     }
@@ -78,14 +78,13 @@ impl Rebuild {
 fn verdict(progress: &Progress) -> Result<(), Failure> {
     match progress.state.as_str() {
         "failed" => Err(Failure::Ours(
-            "the rebuild failed, and the views serve as before: the server's own log says why"
-                .into(),
+            "the rebuild failed and the old views stay: see the server's log for the cause".into(),
         )),
         _ => Ok(()),
     }
 }
 
-/// Shows how far a rebuild is until it has ended.
+/// Shows the progress of a rebuild until it ends.
 fn watch(
     client: &Client,
     mut json: String,
@@ -102,9 +101,7 @@ fn watch(
     while progress.state == "running" {
         let answer = client.get(PATH)?;
         if answer.status == 404 {
-            return Err(Failure::Ours(
-                "the server was started anew, which ended the rebuild".into(),
-            ));
+            return Err(Failure::Ours("the server was restarted, which ended the rebuild".into()));
         }
         if answer.status != 200 {
             return Err(refused(&answer, client, ""));
@@ -113,7 +110,7 @@ fn watch(
             (answer.json::<&RawValue>()?.get().to_owned(), answer.json::<Progress>()?);
         if progress.id != id {
             return Err(Failure::Ours(
-                "somebody started another rebuild since: how this one ended is not known".into(),
+                "another rebuild was started since: the outcome of this one is not known".into(),
             ));
         }
         bar.set_length(progress.total);
@@ -127,8 +124,8 @@ fn watch(
     Ok((json, progress))
 }
 
-/// A rebuild in a sentence.
-fn told(progress: &Progress) -> String {
+/// Describes a rebuild in a sentence.
+fn sentence(progress: &Progress) -> String {
     let Progress { id, state, started_at, finished_at, read, total, rate_per_s } = progress;
     let records = counted(*read, "record", "records");
     let took = finished_at
@@ -153,7 +150,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn a_rebuild_is_told_in_a_sentence_and_one_that_failed_is_our_fault() {
+    fn a_rebuild_is_described_in_a_sentence_and_a_failed_one_is_our_fault() {
         let progress = |state: &str, finished_at: Option<&str>| -> Progress {
             serde_json::from_value(json!({
                 "object": "rebuild", "id": 7, "state": state, "started_at": "2026-05-01T12:00:00.000Z", "finished_at": finished_at,
@@ -163,11 +160,11 @@ mod tests {
         };
         let (end, running) = (Some("2026-05-01T12:00:02.000Z"), progress("running", None));
         assert_eq!(
-            told(&running),
+            sentence(&running),
             "rebuild 7 is running since 2026-05-01T12:00:00.000Z: read 40 of 50 records"
         );
         assert_eq!(
-            told(&progress("done", end)),
+            sentence(&progress("done", end)),
             "rebuild 7 is done: read 40 records in 2000 ms, 20 a second"
         );
         assert!(verdict(&running).is_ok() && verdict(&progress("done", end)).is_ok());
