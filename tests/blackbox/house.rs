@@ -25,9 +25,10 @@ fn sources(folder: &Path) -> Vec<(String, String)> {
 
 /// The sources, comments left out, that hold one of `words`.
 fn naming(words: &[&str]) -> Vec<String> {
-    let all =
-        sources(&root().join("src")).into_iter().chain(sources(&root().join("projections/src")));
-    let mut named: Vec<String> = all
+    let folders = ["src", "projections/src", "generator/src"];
+    let mut named: Vec<String> = folders
+        .into_iter()
+        .flat_map(|folder| sources(&root().join(folder)))
         .filter(|(_, text)| {
             text.lines()
                 .filter(|line| !line.trim_start().starts_with("//"))
