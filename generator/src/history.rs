@@ -4,12 +4,12 @@ use std::ops::Range;
 
 use rollcall_projections::Millis;
 
-use crate::company::{Company, DAY_MS, Plan};
-use crate::delivery::{Delivery, Merged};
+use crate::company::{Company, CompanyPlan, DAY_MS};
+use crate::delivery::{Deliveries, Merged};
 use crate::dice::Dice;
 use crate::words;
 
-/// The stream of chance that decides about delivery; a company's is its number.
+/// The stream of random numbers for the deliveries. The stream of a company is its number.
 const DELIVERY: u64 = u64::MAX;
 
 /// A history to generate. The same plan always gives the same bytes.
@@ -48,7 +48,7 @@ impl HistoryPlan {
             } else {
                 self.start + dice.below(DAY_MS.unsigned_abs()) as Millis
             };
-            let plan = Plan {
+            let plan = CompanyPlan {
                 people,
                 days: self.days,
                 start,
@@ -58,12 +58,12 @@ impl HistoryPlan {
             Company::new(plan, Dice::new(self.seed, number))
         });
         let companies = companies.collect();
-        Delivery::new(Merged::new(companies), dice, self.late, self.duplicates)
+        Deliveries::new(Merged::new(companies), dice, self.late, self.duplicates)
     }
 }
 
-/// How many people each company has: at least one, the second half as many more as the first, the
-/// third a third, and so on.
+/// Returns the number of people in each company: one each, and the rest in proportion to 1, 1/2,
+/// 1/3, and so on.
 fn sizes(people: u64, directories: u64) -> Vec<u64> {
     let weight = |number: u64| u128::from(u64::MAX) / u128::from(number + 1);
     let total: u128 = (0..directories).map(weight).sum();
@@ -76,7 +76,8 @@ fn sizes(people: u64, directories: u64) -> Vec<u64> {
     sizes
 }
 
-/// The words go through all their pairs before one returns, with a number.
+/// Returns the name of a company. All pairs of words are used before one is used again, with a
+/// number.
 fn company_name(pair: u64, number: u64) -> String {
     let (companies, trades) = (words::COMPANIES.len(), words::TRADES.len());
     let pair = pair as usize % (companies * trades);

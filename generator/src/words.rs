@@ -1,8 +1,8 @@
-//! The words that made companies and made people are made of.
+//! The words of which generated companies and people consist.
 
-/// A department: its name, how many of a hundred people work there, its cost centre, and its titles
-/// from the first to the last step.
-pub(super) struct Department {
+/// The words of a department. Of 100 people `weight` work there; the titles go from the first to the
+/// last step of a career.
+pub(super) struct DepartmentWords {
     pub(super) name: &'static str,
     pub(super) weight: u64,
     pub(super) cost_center: &'static str,
@@ -14,12 +14,12 @@ const fn department(
     weight: u64,
     cost_center: &'static str,
     titles: [&'static str; 4],
-) -> Department {
-    Department { name, weight, cost_center, titles }
+) -> DepartmentWords {
+    DepartmentWords { name, weight, cost_center, titles }
 }
 
-/// The largest first, as a company that grows sets them up.
-pub(super) const DEPARTMENTS: [Department; 10] = [
+/// All departments, the largest first: small companies have only the first few.
+pub(super) const DEPARTMENTS: [DepartmentWords; 10] = [
     department(
         "Engineering",
         31,
@@ -82,7 +82,7 @@ pub(super) const DEPARTMENTS: [Department; 10] = [
     ),
 ];
 
-/// Teams within a department are called after birds.
+/// Names of teams within a department: birds.
 #[rustfmt::skip]
 pub(super) const TEAMS: [&str; 40] = [
     "Heron", "Kestrel", "Plover", "Curlew", "Lapwing", "Osprey", "Wren", "Siskin", "Merlin", "Bittern", "Avocet", "Dunlin", "Fulmar",
@@ -95,13 +95,13 @@ pub(super) const OFFICES: [&str; 12] = [
     "Lisbon", "Toronto", "Leipzig", "Melbourne", "Austin", "Nairobi", "Kraków", "Singapore", "Bergen", "Montevideo", "Osaka", "Lyon",
 ];
 
-/// Groups that cut across departments: people come and go.
+/// Names of groups that cut across departments.
 #[rustfmt::skip]
 pub(super) const CIRCLES: [&str; 9] = [
     "VPN Users", "On-Call", "Budget Owners", "First Aiders", "Interviewers", "Building Access", "Travel Cards", "Beta Testers", "Choir",
 ];
 
-/// Groups that are made for a while.
+/// Names of temporary groups.
 #[rustfmt::skip]
 pub(super) const PROJECTS: [&str; 16] = [
     "Lighthouse", "Quarry", "Sextant", "Windmill", "Anvil", "Marble", "Juniper", "Atlas", "Drydock", "Ember", "Foundry", "Granite",
@@ -121,7 +121,7 @@ pub(super) const TRADES: [&str; 16] = [
     "Ceramics", "Insurance", "Optics", "Shipping", "Labs",
 ];
 
-/// Types of directory, as WorkOS names them.
+/// Types of directories, as WorkOS names them.
 #[rustfmt::skip]
 pub(super) const DIRECTORY_TYPES: [&str; 5] = [
     "okta scim v2.0", "azure scim v2.0", "gsuite directory", "jump cloud scim v2.0", "rippling scim v2.0",
@@ -156,7 +156,7 @@ pub(super) const LAST_NAMES: [&str; 140] = [
     "Whitlock", "Yamada", "Yilmaz", "Zhou", "Zielinski",
 ];
 
-/// A name as the local part of an address has it: lower case, ASCII, letters only.
+/// Returns a name in the form of an address: lower case, ASCII, letters only.
 pub(super) fn in_address(name: &str) -> String {
     let plain = |letter: char| match letter {
         'ë' | 'é' | 'è' => Some('e'),
@@ -172,7 +172,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_name_has_all_its_letters_in_an_address() {
+    fn every_name_keeps_all_its_letters_in_an_address() {
         for name in FIRST_NAMES.iter().chain(&LAST_NAMES) {
             let letters = name.chars().filter(|letter| letter.is_alphabetic()).count();
             assert_eq!(in_address(name).len(), letters, "{name}");
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn the_shares_of_the_departments_make_a_hundred() {
+    fn the_weights_of_the_departments_add_up_to_100() {
         assert_eq!(DEPARTMENTS.iter().map(|department| department.weight).sum::<u64>(), 100);
     }
 }

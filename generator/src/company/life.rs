@@ -1,11 +1,11 @@
-//! What happens to a company once everybody is known.
+//! The life of a company after the initial sync.
 
-use rollcall_projections::Millis;
+use rollcall_projections::{EventType, Millis};
 
-use super::{Company, DAY_MS, LAG_MS, Person, Phase, Slot, Standing, namesakes, words};
+use super::{Company, DAY_MS, Employee, Employment, LAG_MS, Phase, Slot, namesakes, words};
 use crate::webhook::previous_attributes;
 
-/// In a day's first ten hours things happen.
+/// The part of a day in which things happen.
 const WORKDAY_MS: u64 = 36_000_000;
 
 #[derive(Clone, Copy)]
@@ -15,7 +15,7 @@ pub(super) enum Happening {
     Return(usize),
     Move,
     Change,
-    /// Somebody joins or leaves a group that cuts across departments.
+    /// A person joins or leaves a group that cuts across departments.
     Drift,
     ProjectStarts,
     ProjectEnds,
@@ -48,7 +48,7 @@ impl Company {
             let times = self.dice.times(count, per_10000);
             today.extend((0..times).map(|_| happening));
         }
-        // However short the history, it has one.
+        // Even the shortest history has one storm.
         if day == self.plan.days.div_ceil(2) {
             today.push(Happening::Storm);
         }
@@ -77,7 +77,8 @@ impl Company {
             Happening::Move => self.change_department(),
             Happening::Change => self.change(),
             Happening::Drift => {
-                let (Some(who), circle) = (self.somebody(), self.dice.pick(&self.circles)) else {
+                let (Some(who), circle) = (self.active_person(), self.dice.pick(&self.circles))
+                else {
                     return;
                 };
                 let is_in =
@@ -93,16 +94,16 @@ impl Company {
     }
 
     fn leave(&mut self) {
-        let Some(who) = self.somebody() else { return };
+        let Some(who) = self.active_person() else { return };
         if self.plan.secure {
             let Some(person) = self.people.get_mut(who) else { return };
-            person.standing = Standing::Gone;
+            person.employment = Employment::Gone;
             person.updated_at = self.clock - LAG_MS;
             let person = person.clone();
-            // Memberships end with their user; nothing is told of them.
-            self.tell("dsync.user.deleted", self.user(&person));
+            // Memberships end with their user, without events of their own.
+            self.emit(EventType::UserDeleted, self.user(&person));
         } else {
-            self.update(who, |person| person.standing = Standing::Inactive);
+            self.update(who, |person| person.employment = Employment::Inactive);
         }
         self.here -= 1;
         if self.dice.chance(0.25)
@@ -115,20 +116,20 @@ impl Company {
     fn come_back(&mut self, who: usize) {
         self.here += 1;
         if !self.plan.secure {
-            return self.update(who, |person| person.standing = Standing::Active);
+            return self.update(who, |person| person.employment = Employment::Active);
         }
         let (at, entropy) = (self.clock - LAG_MS, self.dice.entropy());
         let Some(person) = self.people.get(who).cloned() else { return };
         let groups = self.usual_groups(&person);
-        let person = Person {
-            standing: Standing::Active,
+        let person = Employee {
+            employment: Employment::Active,
             groups,
             entropy,
             created_at: at,
             updated_at: at,
             ..person
         };
-        self.tell("dsync.user.created", self.user(&person));
+        self.emit(EventType::UserCreated, self.user(&person));
         if let Some(place) = self.people.get_mut(who) {
             *place = person;
         }
@@ -136,7 +137,9 @@ impl Company {
     }
 
     fn change_department(&mut self) {
-        let (Some(who), department) = (self.somebody(), self.some_department()) else { return };
+        let (Some(who), department) = (self.active_person(), self.some_department()) else {
+            return;
+        };
         let place = |company: &Company, at: usize| {
             company.departments.get(at).map(|found| (found.words, found.group, found.teams.clone()))
         };
@@ -172,9 +175,10 @@ impl Company {
         self.join(who, team);
     }
 
-    /// A promotion, another name, another office, the end of a contract, or just another desk.
+    /// Changes a person: a promotion, another name, another office, a permanent contract, or just
+    /// another desk.
     fn change(&mut self) {
-        let Some(who) = self.somebody() else { return };
+        let Some(who) = self.active_person() else { return };
         let Some(person) = self.people.get(who).cloned() else { return };
         let titles = self
             .departments
@@ -198,7 +202,7 @@ impl Company {
             2 if person.contractor => self.update(who, |person| person.contractor = false),
             3 if self.offices.len() > 1 => self.change_office(who, person.office),
             _ => {
-                // A number, another number, or none any more: an attribute comes, changes and goes.
+                // Sets, changes or removes the desk, so that an attribute comes and goes.
                 let desk = if person.desk.is_some() && self.dice.chance(0.5) {
                     None
                 } else {
@@ -238,7 +242,7 @@ impl Company {
         self.announce(group);
         let mut members = Vec::new();
         for _ in 0..3 + self.dice.below(12) {
-            if let Some(who) = self.somebody().filter(|who| !members.contains(who)) {
+            if let Some(who) = self.active_person().filter(|who| !members.contains(who)) {
                 self.tick(400);
                 self.join(who, group);
                 members.push(who);
@@ -255,7 +259,7 @@ impl Company {
         if let Some(profile) = self.groups.get_mut(group as usize) {
             profile.updated_at = self.clock - LAG_MS;
         }
-        self.tell("dsync.group.deleted", self.group(group));
+        self.emit(EventType::GroupDeleted, self.group(group));
         for who in members {
             if let Some(person) = self.people.get_mut(who) {
                 person.groups.retain(|slot| *slot != group);
@@ -263,7 +267,7 @@ impl Company {
         }
     }
 
-    /// A team gets a name that no team of its department has.
+    /// Renames a team, unless the name is taken.
     fn rename(&mut self) {
         let Some(department) = self.departments.get(self.dice.index(self.departments.len())) else {
             return;
@@ -280,7 +284,7 @@ impl Company {
         }
         let mut after = self.group(team);
         after.previous_attributes = Some(previous_attributes(&before, &after));
-        self.tell("dsync.group.updated", after);
+        self.emit(EventType::GroupUpdated, after);
     }
 
     fn storm(&mut self) {
@@ -289,14 +293,15 @@ impl Company {
         else {
             return;
         };
-        let here =
-            |person: &Person| person.department == stirred && person.standing == Standing::Active;
+        let here = |person: &Employee| {
+            person.department == stirred && person.employment == Employment::Active
+        };
         let members: Vec<usize> = (0..)
             .zip(&self.people)
             .filter(|(_, person)| here(person))
             .map(|(who, _)| who)
             .collect();
-        // Ahead of what waits, the last first.
+        // The moves go before the rest of the agenda: they are pushed in reverse.
         for (at, who) in members.iter().enumerate().rev() {
             let after_ms = (at * 1000 / members.len()) as Millis;
             self.agenda.push_front((
@@ -306,15 +311,15 @@ impl Company {
         }
     }
 
-    /// Somebody active; `None` if a few draws find nobody.
-    fn somebody(&mut self) -> Option<usize> {
+    /// Picks an active person; `None` if 20 draws find none.
+    fn active_person(&mut self) -> Option<usize> {
         let Company { dice, people, .. } = self;
-        (0..20)
-            .map(|_| dice.index(people.len()))
-            .find(|who| people.get(*who).is_some_and(|person| person.standing == Standing::Active))
+        (0..20).map(|_| dice.index(people.len())).find(|who| {
+            people.get(*who).is_some_and(|person| person.employment == Employment::Active)
+        })
     }
 
-    fn update(&mut self, who: usize, change: impl FnOnce(&mut Person)) {
+    fn update(&mut self, who: usize, change: impl FnOnce(&mut Employee)) {
         let Some(before) = self.people.get(who).map(|person| self.user(person)) else { return };
         let Some(person) = self.people.get_mut(who) else { return };
         change(person);
@@ -322,7 +327,7 @@ impl Company {
         let person = person.clone();
         let mut after = self.user(&person);
         after.previous_attributes = Some(previous_attributes(&before, &after));
-        self.tell("dsync.user.updated", after);
+        self.emit(EventType::UserUpdated, after);
     }
 
     fn join(&mut self, who: usize, slot: Slot) {
@@ -330,7 +335,7 @@ impl Company {
             self.people.get_mut(who).filter(|person| !person.groups.contains(&slot))
         {
             person.groups.push(slot);
-            self.tell_membership("dsync.group.user_added", who, slot);
+            self.emit_membership(EventType::MemberAdded, who, slot);
         }
     }
 
@@ -339,7 +344,7 @@ impl Company {
             self.people.get_mut(who).filter(|person| person.groups.contains(&slot))
         {
             person.groups.retain(|other| *other != slot);
-            self.tell_membership("dsync.group.user_removed", who, slot);
+            self.emit_membership(EventType::MemberRemoved, who, slot);
         }
     }
 }

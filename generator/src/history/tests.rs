@@ -1,4 +1,4 @@
-//! The generated events, judged by a replay that knows nothing of how they were made.
+//! Checks generated events by a replay that knows only what the events say.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
@@ -30,7 +30,7 @@ fn generated(plan: HistoryPlan) -> Vec<String> {
     plan.bodies().collect()
 }
 
-/// The events in order of what happened, each once.
+/// Returns the distinct events in the order in which they happened.
 fn in_order(bodies: &[String]) -> Vec<Value> {
     let distinct: BTreeSet<&String> = bodies.iter().collect();
     let mut events: Vec<Value> =
@@ -44,10 +44,10 @@ fn moment(value: &Value) -> Millis {
 }
 
 fn text(value: &Value) -> String {
-    value.as_str().unwrap_or_else(|| panic!("{value} is no text")).to_owned()
+    value.as_str().unwrap_or_else(|| panic!("{value} is not a text")).to_owned()
 }
 
-/// What a receiver that reads every event in order would know.
+/// The state of a receiver that reads every event in order.
 #[derive(Default)]
 struct Replay {
     directories: BTreeSet<String>,
@@ -106,8 +106,7 @@ impl Replay {
             "dsync.user.deleted" | "dsync.group.deleted" => {
                 let id = text(&data["id"]);
                 let before = self.known(&name).remove(&id).unwrap_or_else(|| panic!("{event}"));
-                // A leaver's last snapshot says that they are inactive, and is the one known
-                // otherwise.
+                // A leaver's last snapshot differs from the known one only in the state: inactive.
                 let last = without_update(data.clone());
                 assert!(last.get("state").is_none_or(|state| state == "inactive"), "{event}");
                 let stateless = |mut snapshot: Value| {
@@ -142,12 +141,12 @@ impl Replay {
 fn ulid(id: &Value, kind: &str) -> Ulid {
     let id = text(id);
     Ulid::from_string(
-        id.strip_prefix(&format!("{kind}_")).unwrap_or_else(|| panic!("{id} is no {kind}")),
+        id.strip_prefix(&format!("{kind}_")).unwrap_or_else(|| panic!("{id} is not a {kind}")),
     )
     .unwrap()
 }
 
-/// The snapshot before an update: what changed gets its old value, and what had none goes.
+/// Returns the snapshot before an update: changed fields get their old values, new fields go.
 fn undone(mut after: Value, previous: &Value) -> Value {
     for (key, old) in previous.as_object().unwrap() {
         match (key.as_str(), old) {
@@ -176,14 +175,14 @@ fn the_same_arguments_give_the_same_bytes_and_another_seed_others() {
             .into_iter()
             .collect();
     assert!(once.iter().all(|body| !other.contains(body)));
-    // What is late and what comes twice changes nothing else.
+    // Delays and duplicates change nothing else.
     let plain =
         generated(HistoryPlan { people: 30, days: 20, seed: 5, directories: 2, ..punctual() });
     assert_eq!(in_order(&once), in_order(&plain));
 }
 
 #[test]
-fn put_in_order_every_event_fits_what_was_there_before_it() {
+fn in_order_every_event_fits_the_state_before_it() {
     for seed in 1..6 {
         let replay = Replay::of(&generated(HistoryPlan {
             people: 120,
@@ -205,7 +204,7 @@ fn put_in_order_every_event_fits_what_was_there_before_it() {
             "dsync.user.updated",
         ];
         assert!(replay.happened.keys().eq(kinds), "{:?}", replay.happened);
-        // Whoever is there is in a handful of groups, and so is everybody in `Everyone`.
+        // Every user is in a handful of groups, one of them `Everyone`.
         for id in replay.users.keys() {
             let names = replay
                 .members
@@ -233,7 +232,7 @@ fn the_smallest_companies_and_the_shortest_lives_are_consistent_too() {
 }
 
 #[test]
-fn an_initial_sync_is_told_in_its_order_and_complete() {
+fn an_initial_sync_is_complete_and_in_the_order_of_workos() {
     let bodies = generated(HistoryPlan { people: 300, days: 0, ..punctual() });
     let events: Vec<Value> =
         bodies.iter().map(|body| serde_json::from_str(body).unwrap()).collect();
@@ -262,8 +261,7 @@ fn an_initial_sync_is_told_in_its_order_and_complete() {
 }
 
 #[test]
-fn who_comes_back_has_a_new_id_where_leavers_are_deleted_and_the_old_one_where_they_turn_inactive()
-{
+fn a_returning_user_has_a_new_id_only_if_leavers_are_deleted() {
     let replay =
         Replay::of(&generated(HistoryPlan { people: 200, directories: 2, days: 200, ..plan() }));
     let events =
@@ -298,12 +296,12 @@ fn who_comes_back_has_a_new_id_where_leavers_are_deleted_and_the_old_one_where_t
 #[test]
 fn a_department_is_regrouped_within_a_second() {
     let bodies = generated(HistoryPlan { people: 4000, days: 1, ..plan() });
-    // More people than milliseconds: several events share one, and their order does not matter.
+    // With more people than milliseconds, several events share one; their order does not matter.
     Replay::of(&bodies);
     let moves = in_order(&bodies)
         .into_iter()
         .filter(|event| text(&event["event"]).starts_with("dsync.group.user_"));
-    // Memberships of the initial sync are no moves.
+    // Memberships of the initial sync are not moves.
     let moves: Vec<Value> =
         moves.skip_while(|event| event["event"] == "dsync.group.user_added").collect();
     let times: Vec<i64> = moves.iter().map(|event| moment(&event["created_at"])).collect();
@@ -316,13 +314,13 @@ fn a_department_is_regrouped_within_a_second() {
     assert!(busiest.iter().all(|event| department(event) == department(&busiest[0])));
     let count = |name: &str| busiest.iter().filter(|event| event["event"] == name).count();
     assert_eq!(count("dsync.group.user_added"), count("dsync.group.user_removed"));
-    // This seed hits one of the larger departments; in teams of eight, some stay where they are by
+    // With this seed the department is one of the larger ones. Some people stay in their team by
     // chance.
     assert!(count("dsync.group.user_added") > 100, "{}", busiest.len());
 }
 
 #[test]
-fn so_many_come_late_and_so_many_twice() {
+fn the_given_fractions_are_late_and_duplicated() {
     let bodies =
         generated(HistoryPlan { people: 1000, days: 30, late: 0.1, duplicates: 0.03, ..plan() });
     let (mut latest, mut late, mut seen) = (String::new(), 0, HashSet::new());
@@ -338,8 +336,8 @@ fn so_many_come_late_and_so_many_twice() {
 }
 
 #[test]
-fn a_body_is_as_json_stringify_would_write_it() {
-    /// Keys in the order written, as `JSON.parse` keeps them, unless they look like array indexes.
+fn a_body_is_written_as_json_stringify_would() {
+    /// Writes keys in their order, as `JSON.parse` keeps them unless they look like array indexes.
     fn stringified(value: &serde_json::value::RawValue) -> String {
         let text = value.get();
         match text.as_bytes()[0] {
@@ -379,7 +377,7 @@ fn a_body_is_as_json_stringify_would_write_it() {
             ) -> Result<Self::Value, A::Error> {
                 let (mut fields, mut keys) = (Vec::new(), HashSet::new());
                 while let Some((key, value)) = map.next_entry::<String, _>()? {
-                    assert!(keys.insert(key.clone()), "{key} is there twice");
+                    assert!(keys.insert(key.clone()), "{key} occurs twice");
                     fields.push((key, value));
                 }
                 Ok(fields)
@@ -396,7 +394,7 @@ fn a_body_is_as_json_stringify_would_write_it() {
 }
 
 #[test]
-fn people_are_spread_over_the_directories_and_none_is_lost() {
+fn all_people_are_spread_over_the_directories() {
     for (people, directories) in [(1, 1), (10, 10), (100, 3), (1_000_000, 1), (1_000_000, 7000)] {
         let sizes = sizes(people, directories);
         assert_eq!((sizes.len() as u64, sizes.iter().sum::<u64>()), (directories, people));
