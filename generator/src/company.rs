@@ -31,7 +31,7 @@ pub(super) struct CompanyPlan {
     pub(super) days: u64,
     pub(super) start: Millis,
     pub(super) name: String,
-    /// Whether leavers are deleted, and return with a new id, or become inactive.
+    /// True if leavers are deleted, and return with a new id; false if they become inactive.
     pub(super) secure: bool,
 }
 
@@ -345,24 +345,11 @@ impl Company {
     }
 
     fn user(&self, person: &Employee) -> User {
-        let department = self.departments.get(person.department).map(|department| department.words);
         let local =
             format!("{}.{}", words::in_address(person.first), words::in_address(person.last));
         let username =
             if person.namesakes > 0 { format!("{local}{}", person.namesakes + 1) } else { local };
         let email = format!("{username}@{}", self.domain);
-        let mut attributes = Map::new();
-        let mut set = |key: &str, value: Value| attributes.insert(key.into(), value);
-        set("department_name", department.map_or("", |words| words.name).into());
-        set("cost_center_name", department.map_or("", |words| words.cost_center).into());
-        set("employee_number", format!("E{:07}", person.number).into());
-        set("employee_type", if person.contractor { "Contractor" } else { "Employee" }.into());
-        set("employment_start_date", timestamp(person.employed_at).into());
-        set("job_title", person.title.into());
-        set("office", words::OFFICES.get(person.office).copied().unwrap_or_default().into());
-        if let Some(desk) = person.desk {
-            set("desk", desk.into());
-        }
         User {
             object: "directory_user",
             id: webhook::id("directory_user", person.created_at, person.entropy),
@@ -379,11 +366,28 @@ impl Company {
             state: if person.employment == Employment::Active { "active" } else { "inactive" }
                 .into(),
             raw_attributes: Empty {},
-            custom_attributes: attributes,
+            custom_attributes: self.attributes(person),
             created_at: timestamp(person.created_at),
             updated_at: timestamp(person.updated_at),
             previous_attributes: None,
         }
+    }
+
+    fn attributes(&self, person: &Employee) -> Map<String, Value> {
+        let department = self.departments.get(person.department).map(|department| department.words);
+        let kind = if person.contractor { "Contractor" } else { "Employee" };
+        let office = words::OFFICES.get(person.office).copied().unwrap_or_default();
+        let texts = [
+            ("department_name", department.map_or("", |words| words.name).to_owned()),
+            ("cost_center_name", department.map_or("", |words| words.cost_center).to_owned()),
+            ("employee_number", format!("E{:07}", person.number)),
+            ("employee_type", kind.to_owned()),
+            ("employment_start_date", timestamp(person.employed_at)),
+            ("job_title", person.title.to_owned()),
+            ("office", office.to_owned()),
+        ];
+        let desk = person.desk.map(|desk| ("desk".to_owned(), desk.into()));
+        texts.into_iter().map(|(name, text)| (name.to_owned(), text.into())).chain(desk).collect()
     }
 
     fn group(&self, slot: Slot) -> Group {

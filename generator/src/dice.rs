@@ -10,8 +10,8 @@ pub(super) struct Dice(Pcg64);
 impl Dice {
     /// Each `stream` of a seed is an independent sequence.
     pub(super) fn new(seed: u64, stream: u64) -> Dice {
-        // The stream is part of the state as well: sequences that differ only in the increment begin
-        // alike.
+        // The stream is part of the state as well: sequences that differ only in the increment
+        // begin alike.
         let state = u128::from(seed) << 64 | u128::from(stream.wrapping_mul(0x9E37_79B9_7F4A_7C15));
         Dice(Pcg64::new(state, u128::from(stream)))
     }
@@ -26,7 +26,8 @@ impl Dice {
         u128::from(self.bits()) << 64 | u128::from(self.bits())
     }
 
-    /// Returns a number from 0 to `bound` - 1; 0 for a bound of 0. Uniform to within `bound` / 2^64.
+    /// Returns a number from 0 to `bound` - 1; 0 for a bound of 0. Uniform to within `bound` /
+    /// 2^64.
     pub(super) fn below(&mut self, bound: u64) -> u64 {
         ((u128::from(self.bits()) * u128::from(bound)) >> 64) as u64
     }

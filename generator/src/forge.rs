@@ -435,22 +435,26 @@ mod tests {
 
     fn user(state: &str) -> Value {
         json!({
-            "object": "directory_user", "id": "u", "directory_id": "d", "organization_id": "o", "idp_id": "", "email": "a@b.example",
+            "object": "directory_user", "id": "u", "directory_id": "d", "organization_id": "o",
+            "idp_id": "", "email": "a@b.example",
             "first_name": "Ada", "last_name": null, "name": "Ada",
-            "emails": [{"primary": true, "type": "work", "value": "a@b.example"}], "job_title": null, "username": null, "state": state,
+            "emails": [{"primary": true, "type": "work", "value": "a@b.example"}],
+            "job_title": null, "username": null, "state": state,
             "raw_attributes": {}, "custom_attributes": {}, "created_at": AT, "updated_at": AT,
         })
     }
 
     #[test]
-    fn an_event_has_every_key_of_its_shape() {
+    fn every_event_has_all_keys_of_its_shape() {
         let everything = "--user u --directory d --organization o --email a@b.example --name Ada";
         let group = json!({
-            "object": "directory_group", "id": "g", "idp_id": "", "directory_id": "d", "organization_id": "o", "name": "Devs",
+            "object": "directory_group", "id": "g", "idp_id": "", "directory_id": "d",
+            "organization_id": "o", "name": "Devs",
             "raw_attributes": {}, "created_at": AT, "updated_at": AT,
         });
         let directory = json!({
-            "object": "directory", "id": "d", "organization_id": "o", "external_key": "", "type": "generic scim v2.0", "state": "active",
+            "object": "directory", "id": "d", "organization_id": "o", "external_key": "",
+            "type": "generic scim v2.0", "state": "active",
             "name": "Corp", "created_at": AT, "updated_at": AT, "domains": [],
         });
         let with = |mut value: Value, key: &str, other: Value| {
@@ -458,17 +462,23 @@ mod tests {
             value
         };
         let deleted = json!({
-            "object": "directory", "id": "d", "organization_id": "o", "type": "generic scim v2.0", "state": "deleting", "name": "Corp",
+            "object": "directory", "id": "d", "organization_id": "o", "type": "generic scim v2.0",
+            "state": "deleting", "name": "Corp",
             "created_at": AT, "updated_at": AT,
         });
         let token = json!({
-            "object": "directory_token", "id": "directory_token_01KE6JQ3000000000000000007", "directory_id": "d", "organization_id": "",
+            "object": "directory_token", "id": "directory_token_01KE6JQ3000000000000000007",
+            "directory_id": "d", "organization_id": "",
             "token_suffix": "", "created_at": AT,
         });
         let member = ["email", "first_name", "name"]
             .iter()
             .fold(user("active"), |user, key| with(user, key, Value::Null));
-        let membership = json!({"directory_id": "d", "user": with(member, "emails", json!([])), "group": with(group.clone(), "name", json!(""))});
+        let membership = json!({
+            "directory_id": "d",
+            "user": with(member, "emails", json!([])),
+            "group": with(group.clone(), "name", json!("")),
+        });
         let table = [
             ("dsync.activated --directory d --organization o --name Corp", directory.clone()),
             (
@@ -506,18 +516,20 @@ mod tests {
         for (line, data) in table {
             let event = line.split(' ').next();
             let expected = json!({
-                "object": "event", "id": "event_01KE6JQ3000000000000000007", "event": event, "data": data, "created_at": AT, "context": {},
+                "object": "event", "id": "event_01KE6JQ3000000000000000007", "event": event,
+                "data": data, "created_at": AT, "context": {},
             });
             assert_eq!(forge(line).unwrap(), expected, "{line}");
         }
     }
 
     #[test]
-    fn a_type_says_which_flag_is_missing_and_which_it_does_not_take() {
+    fn an_error_names_the_flag_that_is_missing_or_not_taken() {
         let table = [
             (
                 "dsync.group.user_added --user u",
-                "`dsync.group.user_added` needs --user, --group, --directory: --group, --directory is missing",
+                "`dsync.group.user_added` needs --user, --group, --directory: --group, --directory \
+                 is missing",
             ),
             (
                 "dsync.user.created --user u",
@@ -538,7 +550,10 @@ mod tests {
             ),
             (
                 "dsync.user.delete --user u",
-                "unknown type `dsync.user.delete`; dsync has activated, deactivated, deleted, user.created, user.updated, user.deleted, group.created, group.updated, group.deleted, group.user_added, group.user_removed, token.created and token.revoked",
+                "unknown type `dsync.user.delete`; dsync has activated, deactivated, deleted, \
+                 user.created, user.updated, user.deleted, group.created, group.updated, \
+                 group.deleted, group.user_added, group.user_removed, token.created and \
+                 token.revoked",
             ),
             (
                 "dsync.user.deleted --user u --set id.x=1",
@@ -554,9 +569,10 @@ mod tests {
     }
 
     #[test]
-    fn a_setting_is_json_if_it_can_be_and_finds_its_place() {
-        let line = "dsync.group.user_removed --user u --group g --directory d --at 1767222000000 --set user.idp_id=x=y \
-                    --set user.custom_attributes.department.name=Sales --set user.custom_attributes.level=3 --set group.name=\"7\"";
+    fn an_extra_field_is_json_if_it_parses_and_replaces_what_is_there() {
+        let line = "dsync.group.user_removed --user u --group g --directory d --at 1767222000000 \
+                    --set user.idp_id=x=y --set user.custom_attributes.department.name=Sales \
+                    --set user.custom_attributes.level=3 --set group.name=\"7\"";
         let body = forge(line).unwrap();
         assert_eq!(body["created_at"], "2025-12-31T23:00:00.000Z");
         assert_eq!(body["data"]["user"]["idp_id"], "x=y");

@@ -159,9 +159,18 @@ mod tests {
 
     #[test]
     fn previous_attributes_are_the_old_values_of_what_differs_and_null_for_new_fields() {
-        let before = json!({"a": 1, "b": [1], "gone": "x", "custom_attributes": {"same": 1, "old": 2}, "updated_at": "1"});
-        let after = json!({"a": 1, "b": [2], "new": "y", "custom_attributes": {"same": 1, "young": 3}, "updated_at": "2"});
-        let expected = json!({"b": [1], "gone": "x", "new": null, "custom_attributes": {"old": 2, "young": null}});
+        let before = json!({
+            "a": 1, "b": [1], "gone": "x", "updated_at": "1",
+            "custom_attributes": {"same": 1, "old": 2},
+        });
+        let after = json!({
+            "a": 1, "b": [2], "new": "y", "updated_at": "2",
+            "custom_attributes": {"same": 1, "young": 3},
+        });
+        let expected = json!({
+            "b": [1], "gone": "x", "new": null,
+            "custom_attributes": {"old": 2, "young": null},
+        });
         assert_eq!(previous_attributes(&before, &after), expected);
         assert_eq!(previous_attributes(&before, &before), json!({}));
     }

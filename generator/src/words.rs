@@ -1,7 +1,7 @@
 //! The words of which generated companies and people consist.
 
-/// The words of a department. Of 100 people `weight` work there; the titles go from the first to the
-/// last step of a career.
+/// The words of a department. Of 100 people `weight` work there; the titles go from the first to
+/// the last step of a career.
 pub(super) struct DepartmentWords {
     pub(super) name: &'static str,
     pub(super) weight: u64,
@@ -85,75 +85,90 @@ pub(super) const DEPARTMENTS: [DepartmentWords; 10] = [
 /// Names of teams within a department: birds.
 #[rustfmt::skip]
 pub(super) const TEAMS: [&str; 40] = [
-    "Heron", "Kestrel", "Plover", "Curlew", "Lapwing", "Osprey", "Wren", "Siskin", "Merlin", "Bittern", "Avocet", "Dunlin", "Fulmar",
-    "Gannet", "Harrier", "Jackdaw", "Kite", "Linnet", "Nuthatch", "Oriole", "Petrel", "Quail", "Redstart", "Sandpiper", "Tern", "Twite",
-    "Vireo", "Whimbrel", "Yellowhammer", "Bunting", "Crake", "Dipper", "Egret", "Finch", "Grebe", "Hoopoe", "Ibis", "Jay", "Knot", "Swift",
+    "Heron", "Kestrel", "Plover", "Curlew", "Lapwing", "Osprey", "Wren", "Siskin", "Merlin",
+    "Bittern", "Avocet", "Dunlin", "Fulmar", "Gannet", "Harrier", "Jackdaw", "Kite", "Linnet",
+    "Nuthatch", "Oriole", "Petrel", "Quail", "Redstart", "Sandpiper", "Tern", "Twite", "Vireo",
+    "Whimbrel", "Yellowhammer", "Bunting", "Crake", "Dipper", "Egret", "Finch", "Grebe", "Hoopoe",
+    "Ibis", "Jay", "Knot", "Swift",
 ];
 
 #[rustfmt::skip]
 pub(super) const OFFICES: [&str; 12] = [
-    "Lisbon", "Toronto", "Leipzig", "Melbourne", "Austin", "Nairobi", "Kraków", "Singapore", "Bergen", "Montevideo", "Osaka", "Lyon",
+    "Lisbon", "Toronto", "Leipzig", "Melbourne", "Austin", "Nairobi", "Kraków", "Singapore",
+    "Bergen", "Montevideo", "Osaka", "Lyon",
 ];
 
 /// Names of groups that cut across departments.
 #[rustfmt::skip]
 pub(super) const CIRCLES: [&str; 9] = [
-    "VPN Users", "On-Call", "Budget Owners", "First Aiders", "Interviewers", "Building Access", "Travel Cards", "Beta Testers", "Choir",
+    "VPN Users", "On-Call", "Budget Owners", "First Aiders", "Interviewers", "Building Access",
+    "Travel Cards", "Beta Testers", "Choir",
 ];
 
 /// Names of temporary groups.
 #[rustfmt::skip]
 pub(super) const PROJECTS: [&str; 16] = [
-    "Lighthouse", "Quarry", "Sextant", "Windmill", "Anvil", "Marble", "Juniper", "Atlas", "Drydock", "Ember", "Foundry", "Granite",
-    "Harbour", "Isthmus", "Keystone", "Loom",
+    "Lighthouse", "Quarry", "Sextant", "Windmill", "Anvil", "Marble", "Juniper", "Atlas", "Drydock",
+    "Ember", "Foundry", "Granite", "Harbour", "Isthmus", "Keystone", "Loom",
 ];
 
 #[rustfmt::skip]
 pub(super) const COMPANIES: [&str; 30] = [
-    "Halden", "Quillfeather", "Ostrava", "Bellwether", "Thistledown", "Norrland", "Candlewick", "Fernhollow", "Greywater", "Ironbark",
-    "Juniper", "Kettleby", "Larkspur", "Millrace", "Nightjar", "Orchard", "Pemberly", "Ravensworth", "Saltmarsh", "Tamarind", "Umberfield",
-    "Vantry", "Westerly", "Yarrow", "Zephyrine", "Ashgrove", "Brackwater", "Copperfold", "Driftwood", "Elmstead",
+    "Halden", "Quillfeather", "Ostrava", "Bellwether", "Thistledown", "Norrland", "Candlewick",
+    "Fernhollow", "Greywater", "Ironbark", "Juniper", "Kettleby", "Larkspur", "Millrace",
+    "Nightjar", "Orchard", "Pemberly", "Ravensworth", "Saltmarsh", "Tamarind", "Umberfield",
+    "Vantry", "Westerly", "Yarrow", "Zephyrine", "Ashgrove", "Brackwater", "Copperfold",
+    "Driftwood", "Elmstead",
 ];
 
 #[rustfmt::skip]
 pub(super) const TRADES: [&str; 16] = [
-    "Robotics", "Press", "Foods", "Logistics", "Instruments", "Energy", "Textiles", "Software", "Health", "Outfitters", "Mobility",
-    "Ceramics", "Insurance", "Optics", "Shipping", "Labs",
+    "Robotics", "Press", "Foods", "Logistics", "Instruments", "Energy", "Textiles", "Software",
+    "Health", "Outfitters", "Mobility", "Ceramics", "Insurance", "Optics", "Shipping", "Labs",
 ];
 
 /// Types of directories, as WorkOS names them.
 #[rustfmt::skip]
 pub(super) const DIRECTORY_TYPES: [&str; 5] = [
-    "okta scim v2.0", "azure scim v2.0", "gsuite directory", "jump cloud scim v2.0", "rippling scim v2.0",
+    "okta scim v2.0", "azure scim v2.0", "gsuite directory", "jump cloud scim v2.0",
+    "rippling scim v2.0",
 ];
 
 #[rustfmt::skip]
 pub(super) const FIRST_NAMES: [&str; 120] = [
-    "Ada", "Adaeze", "Agnes", "Aiko", "Alba", "Amara", "Amir", "Anders", "Anika", "Anouk", "Aroha", "Arjun", "Astrid", "Ayşe", "Beatriz",
-    "Bilal", "Björn", "Bruno", "Callum", "Camila", "Carmen", "Cedric", "Chiara", "Chidi", "Clara", "Dalia", "Daniel", "Darya", "Deepa",
-    "Dmitri", "Eduardo", "Eilidh", "Elena", "Elif", "Emeka", "Emil", "Esther", "Eun-ji", "Farah", "Fatima", "Felix", "Femi", "Freya", "Gabriel",
-    "Gemma", "Giulia", "Grace", "Greta", "Hamza", "Hana", "Haruto", "Helga", "Hugo", "Ibrahim", "Ida", "Imani", "Ingrid", "Isla", "Ivan",
-    "Jana", "Javier", "Jelena", "Jonah", "Joon-ho", "Julia", "Kaito", "Kamal", "Karin", "Keira", "Kofi", "Lars", "Layla", "Leila", "Lena",
-    "Linh", "Lucia", "Luka", "Magnus", "Malik", "Manuel", "Marek", "Mariam", "Mateo", "Maya", "Mei-Lin", "Mila", "Mohan", "Nadia", "Naoko",
-    "Ngozi", "Niamh", "Nils", "Nour", "Olga", "Omar", "Oona", "Pablo", "Paula", "Petra", "Priya", "Rafael", "Rania", "Renée", "Rohan",
-    "Rosa", "Samir", "Sanne", "Sofia", "Sunita", "Sven", "Tamsin", "Tariq", "Thandi", "Tomas", "Ulla", "Valeria", "Wen", "Yara", "Zoë",
-    "Zuzana",
+    "Ada", "Adaeze", "Agnes", "Aiko", "Alba", "Amara", "Amir", "Anders", "Anika", "Anouk", "Aroha",
+    "Arjun", "Astrid", "Ayşe", "Beatriz", "Bilal", "Björn", "Bruno", "Callum", "Camila", "Carmen",
+    "Cedric", "Chiara", "Chidi", "Clara", "Dalia", "Daniel", "Darya", "Deepa", "Dmitri", "Eduardo",
+    "Eilidh", "Elena", "Elif", "Emeka", "Emil", "Esther", "Eun-ji", "Farah", "Fatima", "Felix",
+    "Femi", "Freya", "Gabriel", "Gemma", "Giulia", "Grace", "Greta", "Hamza", "Hana", "Haruto",
+    "Helga", "Hugo", "Ibrahim", "Ida", "Imani", "Ingrid", "Isla", "Ivan", "Jana", "Javier",
+    "Jelena", "Jonah", "Joon-ho", "Julia", "Kaito", "Kamal", "Karin", "Keira", "Kofi", "Lars",
+    "Layla", "Leila", "Lena", "Linh", "Lucia", "Luka", "Magnus", "Malik", "Manuel", "Marek",
+    "Mariam", "Mateo", "Maya", "Mei-Lin", "Mila", "Mohan", "Nadia", "Naoko", "Ngozi", "Niamh",
+    "Nils", "Nour", "Olga", "Omar", "Oona", "Pablo", "Paula", "Petra", "Priya", "Rafael", "Rania",
+    "Renée", "Rohan", "Rosa", "Samir", "Sanne", "Sofia", "Sunita", "Sven", "Tamsin", "Tariq",
+    "Thandi", "Tomas", "Ulla", "Valeria", "Wen", "Yara", "Zoë", "Zuzana",
 ];
 
 #[rustfmt::skip]
 pub(super) const LAST_NAMES: [&str; 140] = [
-    "Abernathy", "Achterberg", "Adeyemi", "Ahlgren", "Akintola", "Albrecht", "Alvarado", "Amundsen", "Anand", "Ashworth", "Baptiste",
-    "Barreto", "Bassett", "Bauer", "Bhatt", "Bjerke", "Blackwood", "Bonnet", "Brightwater", "Calloway", "Castellanos", "Cermak", "Chandra",
-    "Chen", "Chowdhury", "Cisneros", "Corrigan", "Dahl", "Danso", "Delacroix", "Desai", "Devlin", "Diallo", "Dietrich", "Dogan", "Duarte",
-    "Eklund", "Ellery", "Endo", "Eriksen", "Esposito", "Fairweather", "Falk", "Farouk", "Fernandez", "Fitzroy", "Fofana", "Fujimoto",
-    "Gallagher", "Garrido", "Ghosh", "Gilchrist", "Grabowski", "Gunnarsson", "Gupta", "Haddad", "Hakimi", "Halloran", "Hashimoto",
-    "Hawthorne", "Herrera", "Hoffmann", "Holm", "Horvat", "Hussein", "Ibarra", "Ito", "Ivanova", "Jankovic", "Jensen", "Jimenez", "Kaplan",
-    "Karlsen", "Kaur", "Keller", "Kim", "Kimura", "Kowalski", "Kruger", "Kuznetsov", "Lacroix", "Larsen", "Leclerc", "Lindqvist", "Lombardi",
-    "Lund", "MacLeod", "Malhotra", "Marchetti", "Mbeki", "Mendoza", "Mensah", "Moreau", "Morita", "Mwangi", "Nakamura", "Navarro",
-    "Ndiaye", "Nguyen", "Novak", "Nyström", "O'Shea", "Okafor", "Olawale", "Ortega", "Osei", "Ozturk", "Pahlavi", "Pereira", "Petrov",
-    "Phiri", "Quintero", "Ramachandran", "Rasmussen", "Reyes", "Ricci", "Rojas", "Rossi", "Sandoval", "Sato", "Schneider", "Sharma",
-    "Silva", "Solheim", "Sørensen", "Suzuki", "Takeda", "Tanaka", "Teixeira", "Thorne", "Tran", "Vasquez", "Virtanen", "Vogel", "Wadsworth",
-    "Whitlock", "Yamada", "Yilmaz", "Zhou", "Zielinski",
+    "Abernathy", "Achterberg", "Adeyemi", "Ahlgren", "Akintola", "Albrecht", "Alvarado", "Amundsen",
+    "Anand", "Ashworth", "Baptiste", "Barreto", "Bassett", "Bauer", "Bhatt", "Bjerke", "Blackwood",
+    "Bonnet", "Brightwater", "Calloway", "Castellanos", "Cermak", "Chandra", "Chen", "Chowdhury",
+    "Cisneros", "Corrigan", "Dahl", "Danso", "Delacroix", "Desai", "Devlin", "Diallo", "Dietrich",
+    "Dogan", "Duarte", "Eklund", "Ellery", "Endo", "Eriksen", "Esposito", "Fairweather", "Falk",
+    "Farouk", "Fernandez", "Fitzroy", "Fofana", "Fujimoto", "Gallagher", "Garrido", "Ghosh",
+    "Gilchrist", "Grabowski", "Gunnarsson", "Gupta", "Haddad", "Hakimi", "Halloran", "Hashimoto",
+    "Hawthorne", "Herrera", "Hoffmann", "Holm", "Horvat", "Hussein", "Ibarra", "Ito", "Ivanova",
+    "Jankovic", "Jensen", "Jimenez", "Kaplan", "Karlsen", "Kaur", "Keller", "Kim", "Kimura",
+    "Kowalski", "Kruger", "Kuznetsov", "Lacroix", "Larsen", "Leclerc", "Lindqvist", "Lombardi",
+    "Lund", "MacLeod", "Malhotra", "Marchetti", "Mbeki", "Mendoza", "Mensah", "Moreau", "Morita",
+    "Mwangi", "Nakamura", "Navarro", "Ndiaye", "Nguyen", "Novak", "Nyström", "O'Shea", "Okafor",
+    "Olawale", "Ortega", "Osei", "Ozturk", "Pahlavi", "Pereira", "Petrov", "Phiri", "Quintero",
+    "Ramachandran", "Rasmussen", "Reyes", "Ricci", "Rojas", "Rossi", "Sandoval", "Sato",
+    "Schneider", "Sharma", "Silva", "Solheim", "Sørensen", "Suzuki", "Takeda", "Tanaka", "Teixeira",
+    "Thorne", "Tran", "Vasquez", "Virtanen", "Vogel", "Wadsworth", "Whitlock", "Yamada", "Yilmaz",
+    "Zhou", "Zielinski",
 ];
 
 /// Returns a name in the form of an address: lower case, ASCII, letters only.

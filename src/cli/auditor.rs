@@ -20,8 +20,8 @@ const KEYS_BYTES_MAX: usize = 64 << 10;
 pub(super) fn read_keys(given: &[String]) -> Result<Vec<Verifier>, Failure> {
     if given.is_empty() {
         return Err(Failure::Caller(
-            "no key is given: give --key with the log's public key, from the operator of the log; a key \
-             that came with the proof would prove nothing"
+            "no key is given: give --key with the log's public key, from the operator of the log; \
+             a key that came with the proof would prove nothing"
                 .into(),
         ));
     }
@@ -59,7 +59,8 @@ fn read_key_file(path: &Path, why: &str) -> Result<Vec<Verifier>, Failure> {
 
 fn not_a_key_file(path: &Path, why: &str) -> Failure {
     Failure::Caller(format!(
-        "`{}` is not a file of public keys: {why}; `rollcall log-key show --vkey > log.pub` writes one",
+        "`{}` is not a file of public keys: {why}; `rollcall log-key show --vkey > log.pub` writes \
+         one",
         path.display()
     ))
 }

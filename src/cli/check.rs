@@ -208,19 +208,20 @@ fn description(proven: &Proven) -> String {
 fn proven_lines(proven: &Proven, signature: WebhookSignature) -> Vec<String> {
     let Proven { checkpoint, receipt, held, .. } = proven;
     let mut lines = vec![format!(
-        "- These exact bytes were record {} of this log when its key signed the checkpoint of {} records.",
+        "- These exact bytes were record {} of this log when its key signed the checkpoint of {} \
+         records.",
         receipt.seq, checkpoint.size
     )];
     lines.extend(held.iter().map(|size| {
         if receipt.seq <= *size {
             format!(
-                "- They already were when the checkpoint of {size} records that you hold was signed, and \
-                 none of those {size} records was changed since."
+                "- They already were when the checkpoint of {size} records that you hold was \
+                 signed, and none of those {size} records was changed since."
             )
         } else {
             format!(
-                "- None of the {size} records of the checkpoint that you hold was changed since. This \
-                 record came after them."
+                "- None of the {size} records of the checkpoint that you hold was changed since. \
+                 This record came after them."
             )
         }
     }));
@@ -238,31 +239,33 @@ fn unproven_lines(
     let sender = match signature {
         WebhookSignature::None => None,
         WebhookSignature::Unchecked => Some(
-            "- The sender: the webhook's secret is not set, so the webhook's own signature was not checked.",
+            "- The sender: the webhook's secret is not set, so the webhook's own signature was not \
+             checked.",
         ),
         WebhookSignature::OtherSecret => {
             Some("- The sender: none of the secrets that are set signed the webhook.")
         }
         WebhookSignature::Fits => Some(
-            "- That WorkOS sent it: the log knows that secret as well, and so does everyone who was given it.",
+            "- That WorkOS sent it: the log knows that secret as well, and so does everyone who \
+             was given it.",
         ),
     };
     let past = if proven.held.is_empty() {
-        "- That the log has only one past: you gave no checkpoint of your own, and the holder of the \
-         log's key can sign another past."
+        "- That the log has only one past: you gave no checkpoint of your own, and the holder of \
+         the log's key can sign another past."
     } else {
         "- That the log had no other past before the oldest checkpoint that others hold."
     };
     let received =
         oldest.map_or("this proof".to_owned(), |size| format!("the checkpoint of {size} records"));
     let times = format!(
-        "- When it happened and when it was recorded: both are claims, of its sender and of the log. All \
-         that is certain is that it existed when you received {received}."
+        "- When it happened and when it was recorded: both are claims, of its sender and of the \
+         log. All that is certain is that it existed when you received {received}."
     );
     let mut lines = vec![
         "- That the event's claim is true: it is what its sender said.".to_owned(),
-        "- That no other record of the log contradicts it: a proof covers one record. To cover all, \
-         verify the log (`rollcall verify`)."
+        "- That no other record of the log contradicts it: a proof covers one record. To cover \
+         all, verify the log (`rollcall verify`)."
             .to_owned(),
     ];
     lines.extend(sender.map(str::to_owned));

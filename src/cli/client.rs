@@ -54,33 +54,38 @@ pub(super) fn deliver(
     body: &[u8],
 ) -> Result<Delivered, Failure> {
     let mut pause = PAUSE;
-    let mut tries = 1;
-    loop {
-        let header = sign(secret, time::now_ms(), body);
-        let request = agent
-            .post(url)
-            .header("WorkOS-Signature", &header)
-            .header("Content-Type", "application/json");
-        let result = request.send(body);
-        match result {
-            Ok(response) if response.status() == 503 && tries < TRIES_MAX => {}
-            Ok(mut response) => {
-                let status = response.status().as_u16();
-                let answer = response.body_mut().read_json().unwrap_or(Value::Null);
-                return Ok(Delivered { status, answer });
-            }
-            Err(_) if tries < TRIES_MAX => {}
-            Err(error) => {
-                return Err(Failure::Ours(format!(
-                    "cannot post to `{}`: {error}",
-                    without_secrets(url)
-                )));
-            }
+    for _ in 1..TRIES_MAX {
+        match post_signed(agent, url, secret, body) {
+            Ok(delivered) if delivered.status != 503 => return Ok(delivered),
+            Ok(_) | Err(_) => {}
         }
         std::thread::sleep(pause);
         pause *= 2;
-        tries += 1;
     }
+    post_signed(agent, url, secret, body).map_err(|error| {
+        Failure::Ours(format!("cannot post to `{}`: {error}", without_secrets(url)))
+    })
+}
+
+fn post_signed(
+    agent: &ureq::Agent,
+    url: &str,
+    secret: &str,
+    body: &[u8],
+) -> Result<Delivered, ureq::Error> {
+    let mut response = agent
+        .post(url)
+        .header("WorkOS-Signature", &sign(secret, time::now_ms(), body))
+        .header("Content-Type", "application/json")
+        .send(body)?;
+    let status = response.status().as_u16();
+    let answer = response.body_mut().read_json().unwrap_or(Value::Null);
+    Ok(Delivered { status, answer })
+}
+
+/// Returns a text field of an object; an empty text if it is missing.
+pub(super) fn text_field<'a>(object: &'a Value, name: &str) -> &'a str {
+    object.get(name).and_then(Value::as_str).unwrap_or("")
 }
 
 /// A connection to one server with one API key.
@@ -132,8 +137,8 @@ impl Client {
         }
     }
 
-    /// Returns a client for a server that this process runs: a proxy of the environment cannot reach
-    /// it.
+    /// Returns a client for a server that this process runs: a proxy of the environment cannot
+    /// reach it.
     pub(super) fn loopback(base: &str, api_key: &str) -> Client {
         Client { agent: config().proxy(None).build().into(), ..Client::new(base, api_key) }
     }

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::client::{Client, deliver};
+use super::client::{Client, deliver, text_field};
 use super::publish::Publish;
 use super::read::{ASSIGNMENTS_PATH, assignments_told};
 use super::running::{Caches, Running, Signing};
@@ -36,8 +36,8 @@ const ROLES: Story = Story {
 };
 
 const ROLES_BEGIN: &str = "
-A mapping gives roles to groups. In another company, on a server of its own, the members of the group Engineering are
-developers, until the group is split and renamed.
+A mapping gives roles to groups. In another company, on a server of its own, the members of the
+group Engineering are developers, until the group is split and renamed.
 ";
 
 const SECRET: &str = "whsec_demo";
@@ -126,8 +126,8 @@ impl Player {
         self.act(client, acts.iter().filter(|act| act.after >= sent))?;
         let gap = if acts.is_empty() { "" } else { "\n" };
         print(&format!(
-            "{gap}Sent {sent} signed webhooks; each was answered once it was on disk and folded. The log \
-             has {records} records.\n"
+            "{gap}Sent {sent} signed webhooks; each was answered once it was on disk and folded. \
+             The log has {records} records.\n"
         ))?;
         let questions: Vec<StoryQuestion> = lines_of(story.questions)?;
         for question in &questions {
@@ -274,33 +274,29 @@ fn shortened(path: &str) -> String {
 
 /// Returns users as a table, or the message of an error.
 fn show(status: u16, answer: &Value) -> String {
-    let text =
-        |value: &Value, key: &str| value.get(key).and_then(Value::as_str).unwrap_or("").to_owned();
     if status != 200 {
-        return format!("{status} {}", text(answer, "message"));
+        return format!("{status} {}", text_field(answer, "message"));
     }
-    let people = answer
-        .get("data")
-        .and_then(Value::as_array)
-        .cloned()
-        .unwrap_or_else(|| vec![answer.clone()]);
-    let rows: Vec<Vec<String>> = people
-        .iter()
-        .map(|person| {
-            let groups = person.get("groups").and_then(Value::as_array).into_iter().flatten();
-            let groups: Vec<String> = groups.map(|group| text(group, "name")).collect();
-            let name = format!("{} {}", text(person, "first_name"), text(person, "last_name"));
-            vec![name, text(person, "email"), groups.join(", ")]
-        })
-        .collect();
+    let rows: Vec<Vec<String>> = match answer.get("data").and_then(Value::as_array) {
+        Some(users) => users.iter().map(user_row).collect(),
+        None => vec![user_row(answer)],
+    };
     table::draw(&["name", "email", "groups"], &rows)
+}
+
+fn user_row(user: &Value) -> Vec<String> {
+    let groups = user.get("groups").and_then(Value::as_array).into_iter().flatten();
+    let groups: Vec<&str> = groups.map(|group| text_field(group, "name")).collect();
+    let name = format!("{} {}", text_field(user, "first_name"), text_field(user, "last_name"));
+    vec![name, text_field(user, "email").to_owned(), groups.join(", ")]
 }
 
 fn lines_to_try(base: &str) -> String {
     let paths = [
         "/directories",
         "/directory_users?directory=directory_01K424MH00XFE6WM17PR9ASN2Y",
-        "/directory_users?directory=directory_01K424MH00XFE6WM17PR9ASN2Y&as_of=2026-03-02T08:59:59.999Z",
+        "/directory_users?directory=directory_01K424MH00XFE6WM17PR9ASN2Y\
+         &as_of=2026-03-02T08:59:59.999Z",
         "/directory_users/directory_user_01K424MJ3048WHJA7G74J4MK1K?as_of=2026-03-20T17:29:59.999Z",
         "/rollcall/v1/projections",
     ];

@@ -29,7 +29,11 @@ Example, to a server on this machine:
   rollcall generate --people 10000 | rollcall send")]
 pub(super) struct Generate {
     /// Number of people in the initial syncs, all directories together
-    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    #[arg(
+        long,
+        default_value_t = 100,
+        value_parser = clap::value_parser!(u64).range(1..=1_000_000)
+    )]
     people: u64,
     /// Number of directories, each a company and an organization of its own; the first is the
     /// largest
@@ -42,14 +46,31 @@ pub(super) struct Generate {
     #[arg(long, default_value_t = 90, value_parser = clap::value_parser!(u64).range(0..=3650))]
     days: u64,
     /// When the first directory is connected: RFC 3339, from 2016 to 2089
-    #[arg(long, value_name = "TIME", default_value = "2026-01-05T08:00:00.000Z", value_parser = from)]
+    #[arg(
+        long,
+        value_name = "TIME",
+        default_value = "2026-01-05T08:00:00.000Z",
+        value_parser = from
+    )]
     from: Millis,
     /// Fraction of the events that is delivered late, a minute to almost three days after it
     /// happened
-    #[arg(long, value_name = "FRACTION", allow_negative_numbers = true, default_value = "0.05", value_parser = fraction)]
+    #[arg(
+        long,
+        value_name = "FRACTION",
+        allow_negative_numbers = true,
+        default_value = "0.05",
+        value_parser = fraction
+    )]
     late: f64,
     /// Fraction of the events that is delivered twice
-    #[arg(long, value_name = "FRACTION", allow_negative_numbers = true, default_value = "0.02", value_parser = fraction)]
+    #[arg(
+        long,
+        value_name = "FRACTION",
+        allow_negative_numbers = true,
+        default_value = "0.02",
+        value_parser = fraction
+    )]
     duplicates: f64,
 }
 

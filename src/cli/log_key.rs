@@ -5,7 +5,7 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use super::auditor::keys_of;
-use super::client::Answer;
+use super::client::{Answer, text_field};
 use super::read::listing::{Output, ask, refused};
 use super::read::print::one_line;
 use super::read::source::{Server, Source};
@@ -33,8 +33,8 @@ Examples:
   rollcall log-key show
   rollcall log-key show --vkey > log.pub")]
 struct ShowKey {
-    /// Print only the public keys, one a line, the current one first: a file for --key of `check` and
-    /// `verify`
+    /// Print only the public keys, one a line, the current one first: a file for --key of `check`
+    /// and `verify`
     #[arg(long, conflicts_with = "json", help_heading = "Output")]
     vkey: bool,
     #[command(flatten)]
@@ -83,7 +83,7 @@ impl LogKey {
                 }
                 let changed: Value = answer.json()?;
                 eprint!("{}", page(&changed));
-                print(changed.get("handover").and_then(Value::as_str).unwrap_or(""))
+                print(text_field(&changed, "handover"))
             }
         }
     }
@@ -94,27 +94,13 @@ fn print_json(answer: &Answer) -> Result<(), Failure> {
 }
 
 fn page(key: &Value) -> String {
-    let text = |value: &Value, name: &str| {
-        value.get(name).and_then(Value::as_str).unwrap_or("").to_owned()
-    };
     let since = key
         .get("seq")
         .and_then(Value::as_u64)
         .map_or("the first".to_owned(), |seq| format!("since record {seq}"));
-    let mut rows = vec![vec![text(key, "key"), since, String::new(), String::new()]];
-    for former in key.get("former").and_then(Value::as_array).into_iter().flatten().rev() {
-        let until = format!(
-            "until record {}, {}",
-            former.get("seq").and_then(Value::as_u64).unwrap_or(0),
-            text(former, "changed_at")
-        );
-        rows.push(vec![
-            text(former, "key"),
-            until,
-            text(former, "changed_by"),
-            text(former, "note"),
-        ]);
-    }
+    let mut rows = vec![vec![text_field(key, "key").into(), since, String::new(), String::new()]];
+    let former = key.get("former").and_then(Value::as_array).into_iter().flatten();
+    rows.extend(former.rev().map(former_row));
     let columns = [
         table::Column::whole("key"),
         table::Column::whole("signs"),
@@ -124,9 +110,19 @@ fn page(key: &Value) -> String {
     table::draw_within(None, &columns, true, &rows)
 }
 
+fn former_row(key: &Value) -> Vec<String> {
+    let seq = key.get("seq").and_then(Value::as_u64).unwrap_or(0);
+    vec![
+        text_field(key, "key").into(),
+        format!("until record {seq}, {}", text_field(key, "changed_at")),
+        text_field(key, "changed_by").into(),
+        text_field(key, "note").into(),
+    ]
+}
+
 /// Returns the public keys of this log alone, one a line, the current one first.
 fn vkeys(key: &Value) -> String {
-    let origin = key.get("origin").and_then(Value::as_str).unwrap_or("");
+    let origin = text_field(key, "origin");
     let own = keys_of(key).into_iter().rev().filter(|key| key.name() == origin);
     own.map(|key| format!("{key}\n")).collect()
 }
@@ -138,8 +134,10 @@ mod tests {
     #[test]
     fn the_page_shows_the_current_key_and_the_former_ones() {
         let key = json!({"key": "a+2+B", "seq": 9, "former": [
-            {"key": "a+0+X", "seq": 5, "changed_at": "2026-01-01T00:00:00.000Z", "changed_by": "key_1", "note": null},
-            {"key": "a+1+Y", "seq": 9, "changed_at": "2026-02-01T00:00:00.000Z", "changed_by": "key_2", "note": "lost"},
+            {"key": "a+0+X", "seq": 5, "changed_at": "2026-01-01T00:00:00.000Z",
+             "changed_by": "key_1", "note": null},
+            {"key": "a+1+Y", "seq": 9, "changed_at": "2026-02-01T00:00:00.000Z",
+             "changed_by": "key_2", "note": "lost"},
         ]});
         let expected = "\
 key    signs                                     changed by  note
@@ -159,9 +157,11 @@ a+0+X  until record 5, 2026-01-01T00:00:00.000Z  key_1
     fn bare_keys_are_those_of_this_log_with_the_current_one_first() {
         // The keys in Go's documentation and in docs/proofs.md.
         let other = "PeterNeumann+c74f20a3+ARpc2QcUPDhMQegwxbzhKqiBfsVkmqq/LDE4izWy10TW";
-        let own = "rollcall/30313233-3435-3637-3839-616263646566+25b1009a+AYqI4910CfGV/VLbLTy6XXLKZwm/HZQSG/N0iAG0D29c";
+        let own = "rollcall/30313233-3435-3637-3839-616263646566+25b1009a\
+                   +AYqI4910CfGV/VLbLTy6XXLKZwm/HZQSG/N0iAG0D29c";
         let origin = "rollcall/30313233-3435-3637-3839-616263646566";
-        let key = json!({"origin": origin, "key": own, "former": [{"key": other}, {"key": "lost"}, {"key": own}]});
+        let former = json!([{"key": other}, {"key": "lost"}, {"key": own}]);
+        let key = json!({"origin": origin, "key": own, "former": former});
         assert_eq!(vkeys(&key), format!("{own}\n{own}\n"));
         let key = json!({"origin": "PeterNeumann", "key": other, "former": [{"key": own}]});
         assert_eq!(vkeys(&key), format!("{other}\n"));

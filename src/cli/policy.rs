@@ -4,7 +4,7 @@ use clap::{Args, ValueEnum};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
-use super::client::{Answer, Client};
+use super::client::{Answer, Client, text_field};
 use super::read::listing::{Moment, Output, ask, refused};
 use super::read::print::one_line;
 use super::read::source::Source;
@@ -18,17 +18,28 @@ use super::{Failure, print, table};
 #[command(after_help = "\
 Examples:
   rollcall policy
-  rollcall policy --inactive-users delete --effective-from 2026-01-01T00:00:00Z --note \"the auditors want it so\"")]
+  rollcall policy --inactive-users delete --effective-from 2026-01-01T00:00:00Z \\
+      --note \"requested by the auditors\"")]
 pub(super) struct PolicyCommand {
-    /// Set it: `retain` keeps an inactive user listed with all memberships, `delete` treats the user
-    /// as deleted while inactive
+    /// Set it: `retain` keeps an inactive user listed with all memberships, `delete` treats the
+    /// user as deleted while inactive
     #[arg(long, value_name = "HOW", conflicts_with_all = ["data", "as_of", "known_at"])]
     inactive_users: Option<Treatment>,
     /// In force from this RFC 3339 time; without it, from now
-    #[arg(long, value_name = "T", requires = "inactive_users", conflicts_with_all = ["data", "as_of", "known_at"])]
+    #[arg(
+        long,
+        value_name = "T",
+        requires = "inactive_users",
+        conflicts_with_all = ["data", "as_of", "known_at"]
+    )]
     effective_from: Option<String>,
     /// A reason for the record
-    #[arg(long, value_name = "TEXT", requires = "inactive_users", conflicts_with_all = ["data", "as_of", "known_at"])]
+    #[arg(
+        long,
+        value_name = "TEXT",
+        requires = "inactive_users",
+        conflicts_with_all = ["data", "as_of", "known_at"]
+    )]
     note: Option<String>,
     #[command(flatten)]
     moment: Moment,
@@ -84,15 +95,16 @@ fn set(client: &Client, body: &Value) -> Result<Answer, Failure> {
 }
 
 fn page(policy: &Value) -> String {
-    let text = |name: &str| policy.get(name).and_then(Value::as_str).unwrap_or("").to_owned();
     let number = |name: &str| policy.get(name).and_then(Value::as_u64).unwrap_or(0);
+    let text = |name| text_field(policy, name).to_owned();
+    let set = || format!("{} by {}, record {}", text("set_at"), text("set_by"), number("seq"));
     let mut rows = vec![("inactive users", text("inactive_users"))];
     match number("version") {
         0 => rows.push(("version", "0, none was set".into())),
         version => rows.extend([
             ("version", version.to_string()),
             ("in force from", text("effective_from")),
-            ("set", format!("{} by {}, record {}", text("set_at"), text("set_by"), number("seq"))),
+            ("set", set()),
             ("note", text("note")),
         ]),
     }
@@ -111,8 +123,11 @@ mod tests {
 
     #[test]
     fn the_page_shows_the_policy_and_its_origin() {
-        let set = json!({"version": 1, "inactive_users": "delete", "seq": 7, "effective_from": "2026-01-01T00:00:00.000Z",
-                         "set_at": "2026-01-02T00:00:00.000Z", "set_by": "key_1", "note": "so"});
+        let set = json!({
+            "version": 1, "inactive_users": "delete", "seq": 7,
+            "effective_from": "2026-01-01T00:00:00.000Z",
+            "set_at": "2026-01-02T00:00:00.000Z", "set_by": "key_1", "note": "so",
+        });
         let expected = "\
 inactive users  delete
 version         1

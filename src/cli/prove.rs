@@ -13,7 +13,7 @@ use super::log_key;
 use super::read::listing::{ENCODED, Query, ask};
 use super::read::source::Source;
 use super::{Failure, print};
-use crate::notary::{Bundle, Note, Older};
+use crate::notary::{Bundle, Checkpoint, Note, Older};
 
 /// Write a proof of one record for `rollcall check`.
 ///
@@ -77,42 +77,44 @@ fn gather(client: &Client, record: &str, published: &[(String, Note)]) -> Result
         .with("size", Some(claims.size.to_string()));
     let answer = ask(client, &query.at("/rollcall/v1/log/proof/inclusion"), "")?;
     let inclusion = answer.json::<Hashes>()?.hashes;
-    let mut older = Vec::new();
-    for (checkpoint, note) in published {
-        let from = note.claims();
-        if from.origin != claims.origin {
-            return Err(Failure::Caller(format!(
-                "a checkpoint belongs to the log `{}`, but this log is `{}`",
-                from.origin, claims.origin
-            )));
-        }
-        if from.size > claims.size {
-            return Err(Failure::Caller(format!(
-                "a checkpoint covers {} records, but the log has {}: it lost some, or is an older copy",
-                from.size, claims.size
-            )));
-        }
+    let older = published
+        .iter()
+        .map(|(checkpoint, note)| link(client, checkpoint, note.claims(), &claims))
+        .collect::<Result<_, _>>()?;
+    let texts = [entry.receipt, entry.salt, entry.body];
+    Ok(Bundle::new(checkpoint, entry.seq, texts, inclusion, older))
+}
+
+/// Asks for the proof that the log continues an earlier checkpoint.
+fn link(
+    client: &Client,
+    checkpoint: &str,
+    from: &Checkpoint,
+    to: &Checkpoint,
+) -> Result<Older, Failure> {
+    if from.origin != to.origin {
+        return Err(Failure::Caller(format!(
+            "a checkpoint belongs to the log `{}`, but this log is `{}`",
+            from.origin, to.origin
+        )));
+    }
+    if from.size > to.size {
+        return Err(Failure::Caller(format!(
+            "a checkpoint covers {} records, but the log has {}: it lost some, or is an older copy",
+            from.size, to.size
+        )));
+    }
+    // Every log continues the empty one, without a proof.
+    let consistency = if from.size == 0 {
+        Vec::new()
+    } else {
         let query = Query::default()
             .with("from", Some(from.size.to_string()))
-            .with("to", Some(claims.size.to_string()));
-        // Every log continues the empty one.
-        let consistency = match from.size {
-            0 => Vec::new(),
-            _ => {
-                ask(client, &query.at("/rollcall/v1/log/proof/consistency"), "")?
-                    .json::<Hashes>()?
-                    .hashes
-            }
-        };
-        older.push(Older { checkpoint: checkpoint.clone(), consistency });
-    }
-    Ok(Bundle::new(
-        checkpoint,
-        entry.seq,
-        [entry.receipt, entry.salt, entry.body],
-        inclusion,
-        older,
-    ))
+            .with("to", Some(to.size.to_string()));
+        let answer = ask(client, &query.at("/rollcall/v1/log/proof/consistency"), "")?;
+        answer.json::<Hashes>()?.hashes
+    };
+    Ok(Older { checkpoint: checkpoint.to_owned(), consistency })
 }
 
 fn ask_checkpoint(client: &Client) -> Result<String, Failure> {
@@ -120,7 +122,9 @@ fn ask_checkpoint(client: &Client) -> Result<String, Failure> {
     match answer.status {
         200 => String::from_utf8(answer.body).map_err(|_| Failure::unexpected_answer()),
         404 => Err(Failure::Caller(
-            "there is no checkpoint key to sign with: set ROLLCALL_CHECKPOINT_KEY to its file, or ask the server".into(),
+            "there is no checkpoint key to sign with: set ROLLCALL_CHECKPOINT_KEY to its file, or \
+             ask the server"
+                .into(),
         )),
         _ => Err(super::read::listing::refused(&answer, client, "")),
     }

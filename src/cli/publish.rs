@@ -47,8 +47,8 @@ enum PublishFailure {
     )]
     Diverged { published: Seq },
     #[error(
-        "the checkpoint of {size} records that both keys signed when the key changed is not of this \
-         log's history: the log was changed; keep DATA/checkpoint-key.handovers as evidence"
+        "the checkpoint of {size} records that both keys signed when the key changed is not of \
+         this log's history: the log was changed; keep DATA/checkpoint-key.handovers as evidence"
     )]
     Handover { size: Seq },
 }
@@ -182,8 +182,8 @@ fn publish(engine: &Engine, place: &Place, last: &mut Seq) -> Result<Option<Seq>
     if head == *last {
         return Ok(None);
     }
-    // An auditor with an old key learns the new one from the checkpoint that both keys signed: these
-    // go first, and none may be left out.
+    // An auditor with an old key learns the new one from the checkpoint that both keys signed:
+    // these go first, and none may be left out.
     let handovers = engine.notary().map(|notary| notary.handovers(*last, head)).unwrap_or_default();
     for (size, note) in handovers {
         let claims =

@@ -9,7 +9,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::client::Client;
+use super::client::{Answer, Client};
 use super::read::listing::{Output, refused};
 use super::read::print::{counted, one_line};
 use super::read::source::Server;
@@ -61,17 +61,16 @@ impl RebuildCommand {
         if begun.status != 202 {
             return Err(refused(&begun, &client, ""));
         }
-        let (mut json, mut progress) =
-            (begun.json::<&RawValue>()?.get().to_owned(), begun.json::<Progress>()?);
+        let mut report = Report::of(&begun)?;
         if !self.no_wait {
-            (json, progress) = watch(&client, json, progress)?;
+            report = watch(&client, report)?;
         }
         if self.output.json {
-            print(&format!("{}\n", one_line(&json)))?;
+            print(&format!("{}\n", one_line(&report.json)))?;
         } else {
-            print(&format!("{}\n", sentence(&progress)))?;
+            print(&format!("{}\n", sentence(&report.progress)))?;
         }
-        verdict(&progress)
+        verdict(&report.progress)
     }
 }
 
@@ -84,44 +83,63 @@ fn verdict(progress: &Progress) -> Result<(), Failure> {
     }
 }
 
+/// The state of a rebuild, also as the JSON that the server sent.
+struct Report {
+    json: String,
+    progress: Progress,
+}
+
+impl Report {
+    fn of(answer: &Answer) -> Result<Report, Failure> {
+        let json = answer.json::<&RawValue>()?.get().to_owned();
+        Ok(Report { json, progress: answer.json()? })
+    }
+}
+
 /// Shows the progress of a rebuild until it ends.
-fn watch(
-    client: &Client,
-    mut json: String,
-    mut progress: Progress,
-) -> Result<(String, Progress), Failure> {
-    let bar = ProgressBar::new(progress.total);
+fn watch(client: &Client, mut report: Report) -> Result<Report, Failure> {
+    let id = report.progress.id;
+    let bar = progress_bar(report.progress.total);
+    while report.progress.state == "running" {
+        report = ask_again(client, id)?;
+        bar.set_length(report.progress.total);
+        bar.set_position(report.progress.read);
+        bar.set_message(report.progress.rate_per_s.to_string());
+        if report.progress.state == "running" {
+            thread::sleep(PAUSE);
+        }
+    }
+    bar.finish_and_clear();
+    Ok(report)
+}
+
+fn ask_again(client: &Client, id: u64) -> Result<Report, Failure> {
+    let answer = client.get(PATH)?;
+    match answer.status {
+        200 => {}
+        404 => {
+            return Err(Failure::Ours("the server was restarted, which ended the rebuild".into()));
+        }
+        _ => return Err(refused(&answer, client, "")),
+    }
+    let report = Report::of(&answer)?;
+    if report.progress.id == id {
+        Ok(report)
+    } else {
+        Err(Failure::Ours(
+            "another rebuild was started since: the outcome of this one is not known".into(),
+        ))
+    }
+}
+
+fn progress_bar(records: u64) -> ProgressBar {
+    let bar = ProgressBar::new(records);
     if !std::io::stderr().is_terminal() {
         bar.set_draw_target(ProgressDrawTarget::hidden());
     }
     let style =
         ProgressStyle::with_template("{bar:40} {pos}/{len} records, {msg} a second, {eta} left");
-    let bar = bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-    let id = progress.id;
-    while progress.state == "running" {
-        let answer = client.get(PATH)?;
-        if answer.status == 404 {
-            return Err(Failure::Ours("the server was restarted, which ended the rebuild".into()));
-        }
-        if answer.status != 200 {
-            return Err(refused(&answer, client, ""));
-        }
-        (json, progress) =
-            (answer.json::<&RawValue>()?.get().to_owned(), answer.json::<Progress>()?);
-        if progress.id != id {
-            return Err(Failure::Ours(
-                "another rebuild was started since: the outcome of this one is not known".into(),
-            ));
-        }
-        bar.set_length(progress.total);
-        bar.set_position(progress.read);
-        bar.set_message(progress.rate_per_s.to_string());
-        if progress.state == "running" {
-            thread::sleep(PAUSE);
-        }
-    }
-    bar.finish_and_clear();
-    Ok((json, progress))
+    bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
 }
 
 /// Describes a rebuild in a sentence.
@@ -153,7 +171,8 @@ mod tests {
     fn a_rebuild_is_described_in_a_sentence_and_a_failed_one_is_our_fault() {
         let progress = |state: &str, finished_at: Option<&str>| -> Progress {
             serde_json::from_value(json!({
-                "object": "rebuild", "id": 7, "state": state, "started_at": "2026-05-01T12:00:00.000Z", "finished_at": finished_at,
+                "object": "rebuild", "id": 7, "state": state,
+                "started_at": "2026-05-01T12:00:00.000Z", "finished_at": finished_at,
                 "head": 50, "read": 40, "total": 50, "rate_per_s": 20, "left_ms": 500,
             }))
             .unwrap()

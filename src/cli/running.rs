@@ -99,7 +99,8 @@ fn replace_lost_key(
     Notary::open(files, engine.log_id(), &history).map_err(key_failure)
 }
 
-/// Blames the caller for a key file that is missing or is the wrong one: the caller must restore it.
+/// Blames the caller for a key file that is missing or is the wrong one: the caller must restore
+/// it.
 fn key_failure(error: KeyError) -> Failure {
     match error {
         KeyError::Lost { .. }
@@ -235,8 +236,8 @@ impl Running {
         done
     }
 
-    /// Serves until SIGTERM, SIGINT, or the end of `stopped`, then stops in order: it accepts no new
-    /// connection, finishes requests in flight, and writes and syncs what waits.
+    /// Serves until SIGTERM, SIGINT, or the end of `stopped`, then stops in order: it accepts no
+    /// new connection, finishes requests in flight, and writes and syncs what waits.
     pub(super) fn until_stopped(
         self,
         stopped: impl Future<Output = ()> + 'static,

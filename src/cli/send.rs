@@ -26,7 +26,7 @@ use crate::time;
 /// event itself.
 #[derive(Args)]
 #[command(after_help = "\
-Exit codes: 0 if every event was accepted, 1 if one was refused, 2 if the server could not be reached.
+Exit codes: 0 if every event was accepted, 1 if one was refused, 2 if the server was unreachable.
 
 Examples, with ROLLCALL_WEBHOOK_SECRET=whsec_… in the environment:
   rollcall send fixtures/0001-reorganisation/events.jsonl
@@ -59,19 +59,19 @@ pub(super) struct Send {
 struct Forge {
     /// Send one event of this type instead of reading any, e.g. `dsync.user.deleted` or a type
     /// outside dsync. Fields that are not given are empty
-    #[arg(long = "forge", value_name = "TYPE", value_parser = NonEmptyStringValueParser::new())]
+    #[arg(long = "forge", value_name = "TYPE", value_parser = filled())]
     event: Option<String>,
     /// The user's id
-    #[arg(long, value_name = "ID", requires = "event", value_parser = NonEmptyStringValueParser::new())]
+    #[arg(long, value_name = "ID", requires = "event", value_parser = filled())]
     user: Option<String>,
     /// The group's id
-    #[arg(long, value_name = "ID", requires = "event", value_parser = NonEmptyStringValueParser::new())]
+    #[arg(long, value_name = "ID", requires = "event", value_parser = filled())]
     group: Option<String>,
     /// The directory's id
-    #[arg(long, value_name = "ID", requires = "event", value_parser = NonEmptyStringValueParser::new())]
+    #[arg(long, value_name = "ID", requires = "event", value_parser = filled())]
     directory: Option<String>,
     /// The organization's id
-    #[arg(long, value_name = "ID", requires = "event", value_parser = NonEmptyStringValueParser::new())]
+    #[arg(long, value_name = "ID", requires = "event", value_parser = filled())]
     organization: Option<String>,
     /// The user's address
     #[arg(long, requires = "event")]
@@ -93,6 +93,10 @@ struct Forge {
     /// Print the event's body instead of posting it
     #[arg(long, requires = "event")]
     print: bool,
+}
+
+fn filled() -> NonEmptyStringValueParser {
+    NonEmptyStringValueParser::new()
 }
 
 fn extra_field(text: &str) -> Result<ExtraField, String> {
@@ -154,7 +158,8 @@ impl Send {
         match secret {
             Some(secret) => Ok((&self.url, secret)),
             None => Err(Failure::Caller(
-                "no secret to sign with: set ROLLCALL_WEBHOOK_SECRET to the server's webhook secret".into(),
+                "no secret to sign with: set ROLLCALL_WEBHOOK_SECRET to the server's webhook secret"
+                    .into(),
             )),
         }
     }
@@ -222,7 +227,7 @@ struct Outcome {
     /// The first failure. It ends the reading of further lines.
     failure: Mutex<Option<Failure>>,
     bar: ProgressBar,
-    /// Whether the bar counts bytes, and not events.
+    /// True if the bar counts bytes, false if it counts events.
     by_bytes: bool,
 }
 

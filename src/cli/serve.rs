@@ -24,12 +24,15 @@ Environment:
   ROLLCALL_WEBHOOK_SECRETS  comma-separated secrets that sign webhooks; several during a rotation
   WORKOS_WEBHOOK_SECRET     one more such secret
   ROLLCALL_API_KEYS         comma-separated keys that readers send as `Authorization: Bearer <key>`
-  ROLLCALL_LOG              what to log on standard error: error, warn, info, debug; default: info,actix_server=warn.
-                            error,rollcall::access=info keeps the access log of questions about histories and the past,
-                            refused ones included, except those without a known key
+  ROLLCALL_LOG              what to log on standard error: error, warn, info, debug;
+                            default: info,actix_server=warn.
+                            error,rollcall::access=info keeps the access log of questions about
+                            histories and the past, refused ones included, except those
+                            without a known key
 
 Example:
-  ROLLCALL_WEBHOOK_SECRETS=whsec_… ROLLCALL_API_KEYS=sk_… rollcall serve --listen 0.0.0.0:8080 --data /var/lib/rollcall")]
+  ROLLCALL_WEBHOOK_SECRETS=whsec_… ROLLCALL_API_KEYS=sk_… \\
+      rollcall serve --listen 0.0.0.0:8080 --data /var/lib/rollcall")]
 pub(super) struct Serve {
     /// Address to listen on; port 0 takes a free one
     #[arg(long, default_value = "127.0.0.1:8080")]
@@ -61,10 +64,18 @@ pub(super) struct Serve {
     #[arg(long, env = "ROLLCALL_LOG_FORMAT", value_enum, default_value_t, hide_env_values = true)]
     log_format: LogFormat,
     /// Memory for cached documents, in MiB; any size gives the same answers
-    #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u64).range(1..=1_048_576))]
+    #[arg(
+        long,
+        default_value_t = 256,
+        value_parser = clap::value_parser!(u64).range(1..=1_048_576)
+    )]
     document_cache_mib: u64,
     /// Memory for cached pages of the store, in MiB
-    #[arg(long, default_value_t = 512, value_parser = clap::value_parser!(u64).range(16..=1_048_576))]
+    #[arg(
+        long,
+        default_value_t = 512,
+        value_parser = clap::value_parser!(u64).range(16..=1_048_576)
+    )]
     store_cache_mib: u64,
 }
 
@@ -152,8 +163,8 @@ fn webhook_secrets() -> Result<Vec<String>, Failure> {
     let secrets = secrets(&["ROLLCALL_WEBHOOK_SECRETS", "WORKOS_WEBHOOK_SECRET"]);
     if secrets.is_empty() {
         return Err(Failure::Caller(
-            "no webhook secret is set: set ROLLCALL_WEBHOOK_SECRETS to the signing secret of your WorkOS \
-             webhook endpoint (several: comma-separated)"
+            "no webhook secret is set: set ROLLCALL_WEBHOOK_SECRETS to the signing secret of your \
+             WorkOS webhook endpoint (several: comma-separated)"
                 .into(),
         ));
     }
@@ -181,8 +192,8 @@ fn api_keys() -> Result<Vec<String>, Failure> {
     let unsendable = keys.iter().position(|key| !key.bytes().all(|byte| byte.is_ascii_graphic()));
     match unsendable {
         Some(at) => Err(Failure::Caller(format!(
-            "key {} of ROLLCALL_API_KEYS has a character that a header cannot carry: use ASCII letters, \
-             digits and signs",
+            "key {} of ROLLCALL_API_KEYS has a character that a header cannot carry: use ASCII \
+             letters, digits and signs",
             at + 1
         ))),
         None => Ok(keys),

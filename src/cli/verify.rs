@@ -24,11 +24,11 @@ const STORE_CACHE_BYTES: u64 = 128 << 20;
 
 /// Verify every record of a stopped server's log.
 ///
-/// Unpacks and hashes each record again. Derives from the bodies again what is stored with them, and
-/// compares it: ids, types, facts, which records count, the tree and its tiles, the root that was
-/// acknowledged last. Verifies the signatures of webhooks with the secrets that are set. Does not
-/// stop at the first damage, and names the records concerned. Against an attacker who can write into
-/// the folder, only a checkpoint that is kept elsewhere helps.
+/// Unpacks and hashes each record again. Derives from the bodies again what is stored with them,
+/// and compares it: ids, types, facts, which records count, the tree and its tiles, the root that
+/// was acknowledged last. Verifies the signatures of webhooks with the secrets that are set. Does
+/// not stop at the first damage, and names the records concerned. Against an attacker who can write
+/// into the folder, only a checkpoint that is kept elsewhere helps.
 ///
 /// Changes nothing itself. But the store under it, when it is opened, truncates a damaged file at
 /// the first damage that it finds: copy a folder that you suspect, and verify the copy.
@@ -42,7 +42,8 @@ Exit codes: 0 if nothing is wrong, 1 if it could not start, 2 if the log is dama
 
 Examples:
   rollcall verify --data /var/lib/rollcall
-  rollcall verify --data /var/lib/rollcall --key log.pub --checkpoint 00000000000000001000.checkpoint
+  rollcall verify --data /var/lib/rollcall --key log.pub \\
+      --checkpoint 00000000000000001000.checkpoint
   cp -a /var/lib/rollcall /tmp/suspect && rollcall verify --data /tmp/suspect --json")]
 pub(super) struct Verify {
     /// Data folder
@@ -139,8 +140,8 @@ fn audit(folder: &Path) -> Result<Audit, Failure> {
     let keyring = Keyring::new(secrets.iter().map(String::as_str), 0);
     let unrecovered = Unrecovered::open(folder, STORE_CACHE_BYTES).map_err(|error| match error {
         OpenError::InUse(folder) => Failure::Caller(format!(
-            "the data folder `{}` is in use by another process: stop the server, or verify a copy that \
-             was made while it was stopped",
+            "the data folder `{}` is in use by another process: stop the server, or verify a copy \
+             that was made while it was stopped",
             folder.display()
         )),
         error => open_failure(error),
@@ -214,7 +215,11 @@ fn in_json(audit: &Audit, fitting: &[u64]) -> serde_json::Value {
         "findings": audit.findings.iter().map(finding).collect::<Vec<_>>(),
         "signatures": { "verified": verified, "key_not_at_hand": key_not_at_hand, "wrong": wrong },
         "operator_acts": audit.acts,
-        "tree": { "size": audit.size(), "root": audit.root(audit.size()).map(hex::encode), "tiles_complete": audit.tiles_complete },
+        "tree": {
+            "size": audit.size(),
+            "root": audit.root(audit.size()).map(hex::encode),
+            "tiles_complete": audit.tiles_complete,
+        },
         "acknowledged": acknowledged,
         "checkpoints": fitting,
     })
@@ -250,7 +255,8 @@ fn summary(audit: &Audit) -> Vec<String> {
             counted(audit.records, "record", "records")
         ),
         format!(
-            "{}: {verified} verified, {key_not_at_hand} whose secret is not at hand, {wrong} wrong; {}",
+            "{}: {verified} verified, {key_not_at_hand} whose secret is not at hand, {wrong} \
+             wrong; {}",
             counted(verified + key_not_at_hand + wrong, "signature", "signatures"),
             counted(audit.acts, "act of an operator", "acts of operators"),
         ),
@@ -277,7 +283,8 @@ fn acknowledgement(audit: &Audit) -> String {
             format!("the log begins with the {size} records that were acknowledged last")
         }
         Acknowledged::SameLast(size) => format!(
-            "record {size} is the one that was acknowledged last; no root of the records before it was kept"
+            "record {size} is the one that was acknowledged last; no root of the records before it \
+             was kept"
         ),
         Acknowledged::Different => "the log is not the one that was acknowledged last".into(),
         Acknowledged::Unknown => "there is no acknowledgement to compare the log with".into(),
