@@ -65,30 +65,10 @@ impl Publish {
     /// # Errors
     /// The caller's.
     pub(super) fn check(&self) -> Result<(), Failure> {
-        for place in &self.places {
-            match place {
-                Place::Folder(folder) if !folder.is_dir() => {
-                    return Err(Failure::Caller(format!(
-                        "--publish-checkpoints: `{}` is not a folder",
-                        without_secrets(&folder.display().to_string())
-                    )));
-                }
-                Place::Url(url)
-                    if url
-                        .parse::<ureq::http::Uri>()
-                        .ok()
-                        .and_then(|url| url.host().map(str::len))
-                        .is_none_or(|host| host == 0) =>
-                {
-                    return Err(Failure::Caller(format!(
-                        "--publish-checkpoints: `{}` is not a URL",
-                        without_secrets(url)
-                    )));
-                }
-                _ => {}
-            }
+        match self.places.iter().find_map(unusable) {
+            Some(why) => Err(Failure::Caller(format!("--publish-checkpoints: {why}"))),
+            None => Ok(()),
         }
-        Ok(())
     }
 
     /// Publishes at once, then after each interval, and once more at [`Publishers::finish`].
@@ -102,6 +82,24 @@ impl Publish {
         }
         Publishers { stop, threads }
     }
+}
+
+/// Returns what is wrong with a place.
+fn unusable(place: &Place) -> Option<String> {
+    match place {
+        Place::Folder(folder) if !folder.is_dir() => {
+            let folder = folder.display().to_string();
+            Some(format!("`{}` is not a folder", without_secrets(&folder)))
+        }
+        Place::Url(url) if !has_host(url) => {
+            Some(format!("`{}` is not a URL", without_secrets(url)))
+        }
+        _ => None,
+    }
+}
+
+fn has_host(url: &str) -> bool {
+    url.parse::<ureq::http::Uri>().is_ok_and(|url| url.host().is_some_and(|host| !host.is_empty()))
 }
 
 impl Publishers {
@@ -182,18 +180,7 @@ fn publish(engine: &Engine, place: &Place, last: &mut Seq) -> Result<Option<Seq>
     if head == *last {
         return Ok(None);
     }
-    // An auditor with an old key learns the new one from the checkpoint that both keys signed:
-    // these go first, and none may be left out.
-    let handovers = engine.notary().map(|notary| notary.handovers(*last, head)).unwrap_or_default();
-    for (size, note) in handovers {
-        let claims =
-            Note::parse(note.as_bytes()).map_err(PublishFailure::Foreign)?.claims().clone();
-        if engine.root(size)? != claims.root {
-            return Err(PublishFailure::Handover { size });
-        }
-        place.put(size, &note)?;
-        *last = size;
-    }
+    publish_handovers(engine, place, last, head)?;
     if head == *last {
         return Ok(Some(head));
     }
@@ -201,6 +188,26 @@ fn publish(engine: &Engine, place: &Place, last: &mut Seq) -> Result<Option<Seq>
     place.put(head, &note)?;
     *last = head;
     Ok(Some(head))
+}
+
+/// Publishes the checkpoints that both keys signed when the key changed. An auditor with an old key
+/// learns the new one from them: they go first, and none may be left out.
+fn publish_handovers(
+    engine: &Engine,
+    place: &Place,
+    last: &mut Seq,
+    head: Seq,
+) -> Result<(), PublishFailure> {
+    let handovers = engine.notary().map(|notary| notary.handovers(*last, head)).unwrap_or_default();
+    for (size, note) in handovers {
+        let signed = Note::parse(note.as_bytes()).map_err(PublishFailure::Foreign)?;
+        if engine.root(size)? != signed.claims().root {
+            return Err(PublishFailure::Handover { size });
+        }
+        place.put(size, &note)?;
+        *last = size;
+    }
+    Ok(())
 }
 
 /// Returns the checkpoint of a note that a present or former key of this log has signed.

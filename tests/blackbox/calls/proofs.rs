@@ -894,15 +894,15 @@ fn a_bundle_is_proven_where_there_is_no_server_and_no_store() {
         for words in [
             "event_3",
             "workos, by the log's word; by a webhook that claims to be signed at",
-            "That no other record of the log says otherwise",
+            "That no other record of the log contradicts it",
             "All that is certain is that it existed when you received the checkpoint of 4 records.",
             "dsync.user.created",
             "user directory_user_3 (person3@foo.example) was created, active",
             "2026-01-01T00:00:00.000Z, by its sender",
             "3 of the log",
             "when its key signed the checkpoint of 10 records",
-            "the checkpoint of 4 records that you hold was signed, and nothing among those 4 was changed since",
-            "Not proven:\n- That what the event claims is true",
+            "the checkpoint of 4 records that you hold was signed, and none of those 4 records was changed since",
+            "Not proven:\n- That the event's claim is true",
             "its own signature was not checked",
         ] {
             assert!(told.contains(words), "`{words}` is missing from: {told}");
@@ -1118,7 +1118,7 @@ fn a_checkpoint_in_hand_is_tied_to_the_proof_or_the_proof_is_refused() {
     let server = Server::start(other.path());
     deliver(&server, 1..20);
     let foreign = audited.file("foreign", &checkpoint(&server));
-    fail(Some(&audited.server), &["prove", "3", "--checkpoint", &foreign], 1, "and this log is");
+    fail(Some(&audited.server), &["prove", "3", "--checkpoint", &foreign], 1, "but this log is");
     fail(
         None,
         &[
