@@ -1,8 +1,7 @@
-//! Every `curl` line of README, run as it stands.
+//! Runs every `curl` session of README and docs/.
 //!
-//! In README each fenced block tagged `console` with lines that begin with `$ curl ` is a session:
-//! what follows each of them up to the next `$` or the end of the block is what it prints. There
-//! `[…]` on a line of its own stands for any lines.
+//! A session is a line `$ curl …` in a fenced block tagged `console`. The lines up to the next `$`
+//! or the end of the block are what it prints; `[…]` on a line of its own means any lines.
 
 use std::fs;
 use std::process::Command;
@@ -12,18 +11,18 @@ use super::kit::{self, Server, fixtures};
 use super::libraries::sources;
 use super::{Case, Needs};
 
-/// Whether README has such a session. With `true` their absence is a failure; with `false` their
-/// presence is, so that this cannot be forgotten.
-const README_HAS_SESSIONS: bool = true;
+/// The pages with sessions, in order. A page that gains or loses its sessions fails the test until
+/// this list says so.
+const PAGES: [&str; 2] = ["README.md", "docs/api.md"];
 
-/// The address that README shows.
+/// The address that the pages show.
 const SHOWN: &str = "localhost:8080";
 
 const WITHIN: Duration = Duration::from_secs(60);
 
 pub fn cases() -> Vec<Case> {
     vec![
-        Case::new("curl::every_line_of_readme_prints_what_readme_says", Needs::Curl, readme),
+        Case::new("curl::every_session_of_the_pages_prints_what_it_shows", Needs::Curl, pages),
         Case::new("curl::a_session_is_run_and_compared", Needs::Curl, a_small_session),
         Case::new(
             "curl::sessions_are_found_and_compared_line_by_line",
@@ -40,8 +39,8 @@ struct Session {
     expected: Vec<String>,
 }
 
-/// The sessions of a Markdown text, in its order. A command that ends with a backslash goes on in
-/// the next line.
+/// Returns the sessions of a Markdown text, in its order. A command that ends with a backslash
+/// continues on the next line.
 fn sessions(markdown: &str) -> Vec<Session> {
     let mut sessions: Vec<Session> = Vec::new();
     let (mut inside, mut ours) = (false, false);
@@ -66,7 +65,7 @@ fn sessions(markdown: &str) -> Vec<Session> {
     sessions
 }
 
-/// Whether `printed` is what is expected; `[…]` stands for any lines, also for none.
+/// Compares what was printed with what is expected, in which `[…]` means any lines, also none.
 fn fits(expected: &[String], printed: &[&str]) -> bool {
     match expected {
         [] => printed.is_empty(),
@@ -80,8 +79,8 @@ fn fits(expected: &[String], printed: &[&str]) -> bool {
     }
 }
 
-/// Runs every session of a Markdown text against a server that knows the first story; how many
-/// there were.
+/// Runs every session of a Markdown text against a server that has received the first story, and
+/// returns their number.
 fn run(markdown: &str) -> Result<usize, String> {
     let sessions = sessions(markdown);
     if sessions.is_empty() {
@@ -106,14 +105,19 @@ fn run(markdown: &str) -> Result<usize, String> {
     Ok(sessions.len())
 }
 
-fn readme() {
-    let readme = fs::read_to_string(sources().join("../README.md")).unwrap();
-    let count = run(&readme).unwrap_or_else(|error| panic!("{error}"));
-    assert_eq!(
-        count > 0,
-        README_HAS_SESSIONS,
-        "README has {count} sessions with curl: see README_HAS_SESSIONS"
-    );
+fn pages() {
+    let root = sources().join("..");
+    let mut found = vec!["README.md".to_owned()];
+    found.extend(fs::read_dir(root.join("docs")).unwrap().filter_map(|entry| {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        name.ends_with(".md").then(|| format!("docs/{name}"))
+    }));
+    found.retain(|page| {
+        let text = fs::read_to_string(root.join(page)).unwrap();
+        run(&text).unwrap_or_else(|error| panic!("{page}: {error}")) > 0
+    });
+    found.sort();
+    assert_eq!(found, PAGES, "the pages with sessions: see PAGES");
 }
 
 const SMALL: &str = r#"
