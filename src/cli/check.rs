@@ -276,12 +276,12 @@ fn unproven_lines(
 fn author(receipt: &Receipt) -> String {
     match receipt.proof {
         Proof::Webhook { t, .. } => format!(
-            "{}, by the log's word; by a webhook that claims to be signed at {}",
+            "{}, according to the log; by a webhook that claims to be signed at {}",
             receipt.source,
             time::format(t)
         ),
         Proof::Operator { key_id } => {
-            format!("an operator of Rollcall, {}, by the log's word", key_name(key_id))
+            format!("an operator of Rollcall, {}, according to the log", key_name(key_id))
         }
     }
 }

@@ -893,7 +893,7 @@ fn a_bundle_is_proven_where_there_is_no_server_and_no_store() {
         );
         for words in [
             "event_3",
-            "workos, by the log's word; by a webhook that claims to be signed at",
+            "workos, according to the log; by a webhook that claims to be signed at",
             "That no other record of the log contradicts it",
             "All that is certain is that it existed when you received the checkpoint of 4 records.",
             "dsync.user.created",
