@@ -215,12 +215,12 @@ fn proven_lines(proven: &Proven, signature: WebhookSignature) -> Vec<String> {
     lines.extend(held.iter().map(|size| {
         if receipt.seq <= *size {
             format!(
-                "- They already were when the checkpoint of {size} records that you hold was \
-                 signed, and none of those {size} records was changed since."
+                "- They were already there when the checkpoint of {size} records that you hold was \
+                 signed, and none of those {size} records has changed since."
             )
         } else {
             format!(
-                "- None of the {size} records of the checkpoint that you hold was changed since. \
+                "- None of the {size} records of the checkpoint that you hold has changed since. \
                  This record came after them."
             )
         }

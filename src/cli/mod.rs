@@ -4,6 +4,7 @@ mod auditor;
 mod check;
 mod client;
 mod demo;
+mod forge;
 mod generate;
 mod log_key;
 mod mapping;

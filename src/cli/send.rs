@@ -9,15 +9,13 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 
 use clap::Args;
-use clap::builder::NonEmptyStringValueParser;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use rollcall_generator::{EventPlan, ExtraField, Forged};
-use rollcall_projections::Millis;
+use rollcall_generator::Forged;
 
 use super::client::{agent, deliver};
+use super::forge::Forge;
 use super::serve::secrets;
 use super::{Failure, print, table};
-use crate::time;
 
 /// Sign events and post them to a webhook endpoint, as WorkOS would.
 ///
@@ -51,84 +49,6 @@ pub(super) struct Send {
     file: Option<PathBuf>,
     #[command(flatten)]
     forge: Forge,
-}
-
-/// The event to make.
-#[derive(Args)]
-#[command(next_help_heading = "One forged event")]
-struct Forge {
-    /// Send one event of this type instead of reading any, e.g. `dsync.user.deleted` or a type
-    /// outside dsync. Fields that are not given are empty
-    #[arg(long = "forge", value_name = "TYPE", value_parser = filled())]
-    event: Option<String>,
-    /// The user's id
-    #[arg(long, value_name = "ID", requires = "event", value_parser = filled())]
-    user: Option<String>,
-    /// The group's id
-    #[arg(long, value_name = "ID", requires = "event", value_parser = filled())]
-    group: Option<String>,
-    /// The directory's id
-    #[arg(long, value_name = "ID", requires = "event", value_parser = filled())]
-    directory: Option<String>,
-    /// The organization's id
-    #[arg(long, value_name = "ID", requires = "event", value_parser = filled())]
-    organization: Option<String>,
-    /// The user's address
-    #[arg(long, requires = "event")]
-    email: Option<String>,
-    /// The name of the directory, group or user; a user's is split at its first space
-    #[arg(long, requires = "event")]
-    name: Option<String>,
-    /// The state of the user (active, inactive, suspended) or of the directory
-    #[arg(long, requires = "event")]
-    state: Option<String>,
-    /// One more field of the event's `data`: JSON if it parses as JSON, else text. Dots lead into
-    /// objects: custom_attributes.department=Sales, or user.idp_id=1 of a membership. May be given
-    /// several times
-    #[arg(long = "set", value_name = "FIELD=VALUE", requires = "event", value_parser = extra_field)]
-    extra: Vec<ExtraField>,
-    /// When it happened: RFC 3339; by default now
-    #[arg(long, value_name = "TIME", requires = "event", value_parser = moment)]
-    at: Option<Millis>,
-    /// Print the event's body instead of posting it
-    #[arg(long, requires = "event")]
-    print: bool,
-}
-
-fn filled() -> NonEmptyStringValueParser {
-    NonEmptyStringValueParser::new()
-}
-
-fn extra_field(text: &str) -> Result<ExtraField, String> {
-    text.parse().map_err(str::to_owned)
-}
-
-fn moment(text: &str) -> Result<Millis, String> {
-    time::parse(text).ok_or_else(|| "it must be a time like 2026-01-15T12:00:00.000Z".into())
-}
-
-impl Forge {
-    /// Makes the event that the arguments describe; `None` without `--forge`.
-    fn forged(&self) -> Result<Option<Forged>, Failure> {
-        let Some(event) = self.event.clone() else { return Ok(None) };
-        let mut entropy = [0; 16];
-        getrandom::fill(&mut entropy).map_err(Failure::ours)?;
-        let now = time::now_ms();
-        let plan = EventPlan {
-            event,
-            user: self.user.clone(),
-            group: self.group.clone(),
-            directory: self.directory.clone(),
-            organization: self.organization.clone(),
-            email: self.email.clone(),
-            name: self.name.clone(),
-            state: self.state.clone(),
-            extra: self.extra.clone(),
-            at: self.at.unwrap_or(now),
-        };
-        let forged = plan.forge(now, u128::from_le_bytes(entropy));
-        forged.map(Some).map_err(|error| Failure::Caller(error.to_string()))
-    }
 }
 
 /// The number of events by answer.

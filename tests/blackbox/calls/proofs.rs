@@ -901,7 +901,7 @@ fn a_bundle_is_proven_where_there_is_no_server_and_no_store() {
             "2026-01-01T00:00:00.000Z, by its sender",
             "3 of the log",
             "when its key signed the checkpoint of 10 records",
-            "the checkpoint of 4 records that you hold was signed, and none of those 4 records was changed since",
+            "the checkpoint of 4 records that you hold was signed, and none of those 4 records has changed since",
             "Not proven:\n- That the event's claim is true",
             "its own signature was not checked",
         ] {
