@@ -35,6 +35,7 @@ pub(super) struct CompanyPlan {
     pub(super) secure: bool,
 }
 
+#[derive(Clone)]
 struct Department {
     words: &'static DepartmentWords,
     group: Slot,
@@ -79,6 +80,13 @@ struct Profile {
     updated_at: Millis,
 }
 
+/// A temporary group, with those who joined at its start.
+struct Project {
+    group: Slot,
+    members: Vec<usize>,
+}
+
+/// The next step of a history.
 enum Phase {
     Connecting,
     Users(u64),
@@ -98,8 +106,7 @@ pub(super) struct Company {
     offices: Vec<Slot>,
     /// Groups that cut across departments.
     circles: Vec<Slot>,
-    /// Temporary groups, each with those who joined at its start.
-    projects: Vec<(Slot, Vec<usize>)>,
+    projects: Vec<Project>,
     projects_made: usize,
     groups: Vec<Profile>,
     people: Vec<Employee>,

@@ -194,7 +194,7 @@ impl Client {
         body: &Value,
         mut each: impl FnMut(&str) -> Result<bool, Failure>,
     ) -> Result<Option<Answer>, Failure> {
-        // Only the head of the answer has a timeout: lines may arrive for as long as they like.
+        // Only the head of the answer has a timeout: the lines themselves have no time limit.
         let request = self
             .act(self.agent.post(format!("{}{path}", self.base)), None)
             .config()

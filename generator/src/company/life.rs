@@ -2,7 +2,9 @@
 
 use rollcall_projections::{EventType, Millis};
 
-use super::{Company, DAY_MS, Employee, Employment, LAG_MS, Phase, Slot, namesakes, words};
+use super::{
+    Company, DAY_MS, Employee, Employment, LAG_MS, Phase, Project, Slot, namesakes, words,
+};
 use crate::webhook::previous_attributes;
 
 /// The part of a day in which things happen.
@@ -76,21 +78,21 @@ impl Company {
             Happening::Return(who) => self.come_back(who),
             Happening::Move => self.change_department(),
             Happening::Change => self.change(),
-            Happening::Drift => {
-                let (Some(who), circle) = (self.active_person(), self.dice.pick(&self.circles))
-                else {
-                    return;
-                };
-                let is_in =
-                    self.people.get(who).is_some_and(|person| person.groups.contains(&circle));
-                if is_in { self.part(who, circle) } else { self.join(who, circle) }
-            }
+            Happening::Drift => self.drift(),
             Happening::ProjectStarts => self.start_project(),
             Happening::ProjectEnds => self.end_project(),
             Happening::Rename => self.rename(),
             Happening::Storm => self.storm(),
             Happening::Regroup(who, team) => self.change_team(who, team, 0),
         }
+    }
+
+    fn drift(&mut self) {
+        let (Some(who), circle) = (self.active_person(), self.dice.pick(&self.circles)) else {
+            return;
+        };
+        let is_in = self.people.get(who).is_some_and(|person| person.groups.contains(&circle));
+        if is_in { self.part(who, circle) } else { self.join(who, circle) }
     }
 
     fn leave(&mut self) {
@@ -140,28 +142,27 @@ impl Company {
         let (Some(who), department) = (self.active_person(), self.some_department()) else {
             return;
         };
-        let place = |company: &Company, at: usize| {
-            company.departments.get(at).map(|found| (found.words, found.group, found.teams.clone()))
-        };
-        let (Some(before), Some((words, group, teams))) =
-            (self.people.get(who).map(|person| person.department), place(self, department))
+        let (Some(person), Some(new)) =
+            (self.people.get(who), self.departments.get(department).cloned())
         else {
             return;
         };
+        let before = person.department;
         if before != department {
+            let old = self.departments.get(before).map(|old| old.group);
             self.update(who, |person| {
                 person.department = department;
-                person.title = words.titles.first().copied().unwrap_or_default();
+                person.title = new.words.titles.first().copied().unwrap_or_default();
             });
-            if let Some((_, old, _)) = place(self, before) {
+            if let Some(old) = old {
                 self.tick(400);
                 self.part(who, old);
             }
             self.tick(400);
-            self.join(who, group);
+            self.join(who, new.group);
             self.tick(400);
         }
-        let team = self.dice.pick(&teams);
+        let team = self.dice.pick(&new.teams);
         self.change_team(who, team, 400);
     }
 
@@ -228,17 +229,8 @@ impl Company {
     }
 
     fn start_project(&mut self) {
-        let word = words::PROJECTS
-            .get(self.projects_made % words::PROJECTS.len())
-            .copied()
-            .unwrap_or_default();
-        let round = self.projects_made / words::PROJECTS.len() + 1;
+        let group = self.found(project_name(self.projects_made));
         self.projects_made += 1;
-        let group = self.found(if round > 1 {
-            format!("Project {word} {round}")
-        } else {
-            format!("Project {word}")
-        });
         self.announce(group);
         let mut members = Vec::new();
         for _ in 0..3 + self.dice.below(12) {
@@ -248,14 +240,15 @@ impl Company {
                 members.push(who);
             }
         }
-        self.projects.push((group, members));
+        self.projects.push(Project { group, members });
     }
 
     fn end_project(&mut self) {
         if self.projects.is_empty() {
             return;
         }
-        let (group, members) = self.projects.swap_remove(self.dice.index(self.projects.len()));
+        let Project { group, members } =
+            self.projects.swap_remove(self.dice.index(self.projects.len()));
         if let Some(profile) = self.groups.get_mut(group as usize) {
             profile.updated_at = self.clock - LAG_MS;
         }
@@ -346,5 +339,14 @@ impl Company {
             person.groups.retain(|other| *other != slot);
             self.emit_membership(EventType::MemberRemoved, who, slot);
         }
+    }
+}
+
+/// Returns the name of a project by the number of those before it. Names that return get a number.
+fn project_name(made: usize) -> String {
+    let word = words::PROJECTS.get(made % words::PROJECTS.len()).copied().unwrap_or_default();
+    match made / words::PROJECTS.len() {
+        0 => format!("Project {word}"),
+        round => format!("Project {word} {}", round + 1),
     }
 }
