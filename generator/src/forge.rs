@@ -72,7 +72,7 @@ pub struct Forged {
 
 /// An optional field of [`EventPlan`]. Displays as the flag of `rollcall send` that gives it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Field {
+pub enum EventField {
     /// `user`
     User,
     /// `group`
@@ -89,28 +89,28 @@ pub enum Field {
     State,
 }
 
-impl Field {
-    const ALL: [Field; 7] = [
-        Field::User,
-        Field::Group,
-        Field::Directory,
-        Field::Organization,
-        Field::Email,
-        Field::Name,
-        Field::State,
+impl EventField {
+    const ALL: [EventField; 7] = [
+        EventField::User,
+        EventField::Group,
+        EventField::Directory,
+        EventField::Organization,
+        EventField::Email,
+        EventField::Name,
+        EventField::State,
     ];
 }
 
-impl fmt::Display for Field {
+impl fmt::Display for EventField {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(match self {
-            Field::User => "--user",
-            Field::Group => "--group",
-            Field::Directory => "--directory",
-            Field::Organization => "--organization",
-            Field::Email => "--email",
-            Field::Name => "--name",
-            Field::State => "--state",
+            EventField::User => "--user",
+            EventField::Group => "--group",
+            EventField::Directory => "--directory",
+            EventField::Organization => "--organization",
+            EventField::Email => "--email",
+            EventField::Name => "--name",
+            EventField::State => "--state",
         })
     }
 }
@@ -130,9 +130,9 @@ pub enum ForgeError {
         /// The type.
         event: String,
         /// All fields that it needs.
-        needed: &'static [Field],
+        needed: &'static [EventField],
         /// Those that are missing.
-        missing: Vec<Field>,
+        missing: Vec<EventField>,
     },
     /// The type does not have the field.
     #[error("`{event}` does not take {field}; `--set` gives it any other field")]
@@ -140,7 +140,7 @@ pub enum ForgeError {
         /// The type.
         event: String,
         /// The field.
-        field: Field,
+        field: EventField,
     },
     /// A user or directory does not have the state.
     #[error("unknown state `{state}`: the state of a {subject} is one of {}", known.join(", "))]
@@ -162,8 +162,8 @@ pub enum ForgeError {
     },
 }
 
-fn listed(fields: &[Field]) -> String {
-    fields.iter().map(Field::to_string).collect::<Vec<_>>().join(", ")
+fn listed(fields: &[EventField]) -> String {
+    fields.iter().map(EventField::to_string).collect::<Vec<_>>().join(", ")
 }
 
 /// Lists the types of dsync without their prefix.
@@ -177,17 +177,17 @@ fn dsync_types() -> String {
 }
 
 /// The fields that a type of event has.
-struct Fields {
-    needed: &'static [Field],
-    optional: &'static [Field],
+struct EventFields {
+    needed: &'static [EventField],
+    optional: &'static [EventField],
 }
 
-impl Fields {
-    const NONE: Fields = Fields { needed: &[], optional: &[] };
+impl EventFields {
+    const NONE: EventFields = EventFields { needed: &[], optional: &[] };
 
-    fn of(event: EventType) -> Fields {
-        use Field::{Directory, Email, Group, Name, Organization, State, User};
-        let (needed, optional): (&[Field], &[Field]) = match event {
+    fn of(event: EventType) -> EventFields {
+        use EventField::{Directory, Email, Group, Name, Organization, State, User};
+        let (needed, optional): (&[EventField], &[EventField]) = match event {
             EventType::DirectoryActivated
             | EventType::DirectoryDeactivated
             | EventType::DirectoryDeleted => (&[Directory], &[Organization, Name, State]),
@@ -206,12 +206,12 @@ impl Fields {
             EventType::MappingSet
             | EventType::PolicySet
             | EventType::OperatorDirectoryDeleted
-            | EventType::CheckpointKeyChanged => return Fields::NONE,
+            | EventType::CheckpointKeyChanged => return EventFields::NONE,
         };
-        Fields { needed, optional }
+        EventFields { needed, optional }
     }
 
-    fn has(&self, field: Field) -> bool {
+    fn has(&self, field: EventField) -> bool {
         self.needed.contains(&field) || self.optional.contains(&field)
     }
 }
@@ -238,33 +238,33 @@ impl EventPlan {
     fn check_fields(&self, event: Option<EventType>) -> Result<(), ForgeError> {
         let name = || self.event.clone();
         let fields = match event {
-            Some(event) => Fields::of(event),
+            Some(event) => EventFields::of(event),
             None if self.event.starts_with("dsync.") => {
                 return Err(ForgeError::UnknownType { event: name() });
             }
-            None => Fields::NONE,
+            None => EventFields::NONE,
         };
-        let missing: Vec<Field> =
+        let missing: Vec<EventField> =
             fields.needed.iter().copied().filter(|field| self.field(*field).is_none()).collect();
         if !missing.is_empty() {
             return Err(ForgeError::Missing { event: name(), needed: fields.needed, missing });
         }
-        let mut given = Field::ALL.into_iter().filter(|field| self.field(*field).is_some());
+        let mut given = EventField::ALL.into_iter().filter(|field| self.field(*field).is_some());
         match given.find(|field| !fields.has(*field)) {
             Some(field) => Err(ForgeError::NotTaken { event: name(), field }),
             None => Ok(()),
         }
     }
 
-    fn field(&self, field: Field) -> Option<&String> {
+    fn field(&self, field: EventField) -> Option<&String> {
         match field {
-            Field::User => self.user.as_ref(),
-            Field::Group => self.group.as_ref(),
-            Field::Directory => self.directory.as_ref(),
-            Field::Organization => self.organization.as_ref(),
-            Field::Email => self.email.as_ref(),
-            Field::Name => self.name.as_ref(),
-            Field::State => self.state.as_ref(),
+            EventField::User => self.user.as_ref(),
+            EventField::Group => self.group.as_ref(),
+            EventField::Directory => self.directory.as_ref(),
+            EventField::Organization => self.organization.as_ref(),
+            EventField::Email => self.email.as_ref(),
+            EventField::Name => self.name.as_ref(),
+            EventField::State => self.state.as_ref(),
         }
     }
 

@@ -44,7 +44,7 @@ pub(super) struct RebuildCommand {
 
 /// The progress of a rebuild, as the server reports it.
 #[derive(Deserialize)]
-struct Progress {
+struct RebuildProgress {
     id: u64,
     state: String,
     started_at: String,
@@ -74,7 +74,7 @@ impl RebuildCommand {
     }
 }
 
-fn verdict(progress: &Progress) -> Result<(), Failure> {
+fn verdict(progress: &RebuildProgress) -> Result<(), Failure> {
     match progress.state.as_str() {
         "failed" => Err(Failure::Ours(
             "the rebuild failed and the old views stay: see the server's log for the cause".into(),
@@ -86,7 +86,7 @@ fn verdict(progress: &Progress) -> Result<(), Failure> {
 /// The state of a rebuild, also as the JSON that the server sent.
 struct Report {
     json: String,
-    progress: Progress,
+    progress: RebuildProgress,
 }
 
 impl Report {
@@ -143,8 +143,8 @@ fn progress_bar(records: u64) -> ProgressBar {
 }
 
 /// Describes a rebuild in a sentence.
-fn sentence(progress: &Progress) -> String {
-    let Progress { id, state, started_at, finished_at, read, total, rate_per_s } = progress;
+fn sentence(progress: &RebuildProgress) -> String {
+    let RebuildProgress { id, state, started_at, finished_at, read, total, rate_per_s } = progress;
     let records = counted(*read, "record", "records");
     let took = finished_at
         .as_deref()
@@ -169,7 +169,7 @@ mod tests {
 
     #[test]
     fn a_rebuild_is_described_in_a_sentence_and_a_failed_one_is_our_fault() {
-        let progress = |state: &str, finished_at: Option<&str>| -> Progress {
+        let progress = |state: &str, finished_at: Option<&str>| -> RebuildProgress {
             serde_json::from_value(json!({
                 "object": "rebuild", "id": 7, "state": state,
                 "started_at": "2026-05-01T12:00:00.000Z", "finished_at": finished_at,

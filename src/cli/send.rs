@@ -99,7 +99,7 @@ impl Send {
     fn pour(&self) -> Result<(), Failure> {
         let (url, secret) = self.target()?;
         let input = Input::open(self.file.as_deref())?;
-        let outcome = Outcome {
+        let tally = Tally {
             summary: Mutex::default(),
             failure: Mutex::default(),
             bar: progress_bar(input.bytes),
@@ -109,14 +109,14 @@ impl Send {
         let queue = Mutex::new(queue);
         thread::scope(|scope| {
             for _ in 0..self.concurrency {
-                scope.spawn(|| post_lines(&queue, url, &secret, &outcome));
+                scope.spawn(|| post_lines(&queue, url, &secret, &tally));
             }
-            read_lines(input.reader, &lines, &outcome);
+            read_lines(input.reader, &lines, &tally);
             drop(lines);
         });
-        outcome.bar.finish_and_clear();
-        let summary = outcome.summary.into_inner().unwrap_or_default();
-        let failure = outcome.failure.into_inner().unwrap_or_default();
+        tally.bar.finish_and_clear();
+        let summary = tally.summary.into_inner().unwrap_or_default();
+        let failure = tally.failure.into_inner().unwrap_or_default();
         let printed = print(&counted(&summary));
         failure.map_or_else(|| verdict(&summary), Err).and(printed)
     }
@@ -142,7 +142,7 @@ impl Input {
 }
 
 /// The results of all threads.
-struct Outcome {
+struct Tally {
     summary: Mutex<Summary>,
     /// The first failure. It ends the reading of further lines.
     failure: Mutex<Option<Failure>>,
@@ -151,13 +151,13 @@ struct Outcome {
     by_bytes: bool,
 }
 
-impl Outcome {
+impl Tally {
     fn fail(&self, failure: Failure) {
         locked(&self.failure).get_or_insert(failure);
     }
 }
 
-fn post_lines(queue: &Mutex<Receiver<Vec<u8>>>, url: &str, secret: &str, outcome: &Outcome) {
+fn post_lines(queue: &Mutex<Receiver<Vec<u8>>>, url: &str, secret: &str, tally: &Tally) {
     let agent = agent();
     loop {
         let next = locked(queue).recv();
@@ -165,28 +165,28 @@ fn post_lines(queue: &Mutex<Receiver<Vec<u8>>>, url: &str, secret: &str, outcome
         match deliver(&agent, url, secret, &line) {
             Ok(delivered) => {
                 let class = class(&delivered.answer, delivered.status);
-                *locked(&outcome.summary).entry(class).or_default() += 1;
+                *locked(&tally.summary).entry(class).or_default() += 1;
             }
-            Err(failure) => outcome.fail(failure),
+            Err(failure) => tally.fail(failure),
         }
-        outcome.bar.inc(if outcome.by_bytes { line.len() as u64 + 1 } else { 1 });
+        tally.bar.inc(if tally.by_bytes { line.len() as u64 + 1 } else { 1 });
     }
 }
 
 /// Queues every line that is not empty, until the input ends or a thread has failed.
-fn read_lines(input: impl BufRead, lines: &SyncSender<Vec<u8>>, outcome: &Outcome) {
+fn read_lines(input: impl BufRead, lines: &SyncSender<Vec<u8>>, tally: &Tally) {
     for line in input.split(b'\n') {
         let mut line = match line {
             Ok(line) => line,
             Err(error) => {
-                outcome.fail(Failure::Caller(format!("cannot read the events: {error}")));
+                tally.fail(Failure::Caller(format!("cannot read the events: {error}")));
                 return;
             }
         };
         if line.last() == Some(&b'\r') {
             line.pop();
         }
-        if !line.is_empty() && (locked(&outcome.failure).is_some() || lines.send(line).is_err()) {
+        if !line.is_empty() && (locked(&tally.failure).is_some() || lines.send(line).is_err()) {
             return;
         }
     }
