@@ -32,7 +32,7 @@ Environment:
 Examples:
   rollcall check proof.json --key rollcall/…+1a2b3c4d+AQ…
   rollcall check proof.json --key log.pub --checkpoint 00000000000000001000.checkpoint")]
-pub(super) struct Check {
+pub(super) struct CheckArgs {
     /// The proof; `-` for standard input
     bundle: PathBuf,
     /// The log's public key, or a file with one on each line; may be given several times
@@ -70,7 +70,7 @@ impl WebhookSignature {
     }
 }
 
-impl Check {
+impl CheckArgs {
     pub(super) fn run(self) -> Result<(), Failure> {
         let keys = read_keys(&self.keys)?;
         let held = self

@@ -47,7 +47,7 @@ const API_KEY: &str = "sk_demo";
 ///
 /// Needs no configuration. Uses a temporary folder and a free port of this machine.
 #[derive(Args)]
-pub(super) struct Demo {
+pub(super) struct DemoArgs {
     /// Keep the server running afterwards, and print commands to try
     #[arg(long)]
     serve: bool,
@@ -76,7 +76,7 @@ struct StoryAct {
     because: String,
 }
 
-impl Demo {
+impl DemoArgs {
     pub(super) fn run(self) -> Result<(), Failure> {
         let folder = tempfile::tempdir().map_err(Failure::ours)?;
         let stays_up = self.serve;

@@ -11,7 +11,7 @@ use crate::time;
 /// The event to make.
 #[derive(Args)]
 #[command(next_help_heading = "One forged event")]
-pub(super) struct Forge {
+pub(super) struct ForgeArgs {
     /// Send one event of this type instead of reading any, e.g. `dsync.user.deleted` or a type
     /// outside dsync. Fields that are not given are empty
     #[arg(long = "forge", value_name = "TYPE", value_parser = filled())]
@@ -62,7 +62,7 @@ fn moment(text: &str) -> Result<Millis, String> {
     time::parse(text).ok_or_else(|| "it must be a time like 2026-01-15T12:00:00.000Z".into())
 }
 
-impl Forge {
+impl ForgeArgs {
     /// Makes the event that the arguments describe; `None` without `--forge`.
     pub(super) fn forged(&self) -> Result<Option<Forged>, Failure> {
         let Some(event) = self.event.clone() else { return Ok(None) };

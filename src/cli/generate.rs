@@ -27,7 +27,7 @@ Exit codes: 0, also if the reader stops reading; 1 for a mistake in the argument
 Example, to a server on this machine:
   export ROLLCALL_WEBHOOK_SECRET=whsec_…
   rollcall generate --people 10000 | rollcall send")]
-pub(super) struct Generate {
+pub(super) struct GenerateArgs {
     /// Number of people in the initial syncs, all directories together
     #[arg(
         long,
@@ -90,9 +90,9 @@ fn fraction(text: &str) -> Result<f64, String> {
         .ok_or_else(|| "it must be a number from 0 to 1".into())
 }
 
-impl Generate {
+impl GenerateArgs {
     pub(super) fn run(self) -> Result<(), Failure> {
-        let Generate { people, directories, seed, days, from, late, duplicates } = self;
+        let GenerateArgs { people, directories, seed, days, from, late, duplicates } = self;
         if people < directories {
             return Err(Failure::Caller(format!(
                 "{people} people cannot fill {directories} directories"

@@ -15,7 +15,7 @@ pub(super) const PATH: &str = "/rollcall/v1/log/key";
 
 /// Show or change the key that signs checkpoints.
 #[derive(Args)]
-pub(super) struct LogKey {
+pub(super) struct LogKeyArgs {
     #[command(subcommand)]
     command: KeyCommand,
 }
@@ -61,7 +61,7 @@ struct RotateKey {
     server: Server,
 }
 
-impl LogKey {
+impl LogKeyArgs {
     pub(super) fn run(self) -> Result<(), Failure> {
         match self.command {
             KeyCommand::Show(ShowKey { vkey, output, source }) => source.ask(move |client| {

@@ -41,10 +41,10 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    Serve(serve::Serve),
-    Demo(demo::Demo),
-    Generate(generate::Generate),
-    Send(Box<send::Send>),
+    Serve(serve::ServeArgs),
+    Demo(demo::DemoArgs),
+    Generate(generate::GenerateArgs),
+    Send(Box<send::SendArgs>),
     Users(read::Users),
     Groups(read::Groups),
     Directories(read::Directories),
@@ -53,15 +53,15 @@ enum Command {
     Audit(read::Audit),
     Deprovisioned(read::Deprovisioned),
     Mapping(mapping::Mapping),
-    Policy(policy::PolicyCommand),
+    Policy(policy::PolicyArgs),
     Events(read::Events),
     Changes(read::Changes),
     Status(read::Status),
-    Rebuild(rebuild::RebuildCommand),
-    LogKey(log_key::LogKey),
-    Prove(prove::Prove),
-    Check(check::Check),
-    Verify(verify::Verify),
+    Rebuild(rebuild::RebuildArgs),
+    LogKey(log_key::LogKeyArgs),
+    Prove(prove::ProveArgs),
+    Check(check::CheckArgs),
+    Verify(verify::VerifyArgs),
 }
 
 /// The reason why a command failed, by who must act on it.

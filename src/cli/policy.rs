@@ -20,7 +20,7 @@ Examples:
   rollcall policy
   rollcall policy --inactive-users delete --effective-from 2026-01-01T00:00:00Z \\
       --note \"requested by the auditors\"")]
-pub(super) struct PolicyCommand {
+pub(super) struct PolicyArgs {
     /// Set it: `retain` keeps an inactive user listed with all memberships, `delete` treats the
     /// user as deleted while inactive
     #[arg(long, value_name = "HOW", conflicts_with_all = ["data", "as_of", "known_at"])]
@@ -66,9 +66,9 @@ impl Treatment {
 
 const PATH: &str = "/rollcall/v1/policy";
 
-impl PolicyCommand {
+impl PolicyArgs {
     pub(super) fn run(self) -> Result<(), Failure> {
-        let PolicyCommand { inactive_users, effective_from, note, moment, output, source } = self;
+        let PolicyArgs { inactive_users, effective_from, note, moment, output, source } = self;
         source.ask(move |client| {
             let answer = match inactive_users {
                 None => ask(client, &moment.query().at(PATH), "")?,

@@ -25,7 +25,7 @@ Examples:
   rollcall prove event_… > proof.json
   rollcall prove 42 --checkpoint published/00000000000000001000.checkpoint > proof.json
   rollcall prove 42 --data ./rollcall-data > proof.json")]
-pub(super) struct Prove {
+pub(super) struct ProveArgs {
     /// The record's number, or its event's id. Digits alone are a number; `id:123` is an id
     #[arg(value_name = "EVENT_ID|SEQ", value_parser = NonEmptyStringValueParser::new())]
     record: String,
@@ -49,9 +49,9 @@ struct Hashes {
     hashes: Vec<String>,
 }
 
-impl Prove {
+impl ProveArgs {
     pub(super) fn run(self) -> Result<(), Failure> {
-        let Prove { record, checkpoint, source } = self;
+        let ProveArgs { record, checkpoint, source } = self;
         let published =
             checkpoint.iter().map(|path| read_note(path)).collect::<Result<Vec<_>, _>>()?;
         source.ask(move |client| {

@@ -32,7 +32,7 @@ Exit codes: 0 if it is done, 1 if it could not be started, 2 if it failed.
 Examples:
   rollcall rebuild
   rollcall rebuild --no-wait")]
-pub(super) struct RebuildCommand {
+pub(super) struct RebuildArgs {
     /// Do not wait for its end
     #[arg(long)]
     no_wait: bool,
@@ -54,7 +54,7 @@ struct RebuildProgress {
     rate_per_s: u64,
 }
 
-impl RebuildCommand {
+impl RebuildArgs {
     pub(super) fn run(self) -> Result<(), Failure> {
         let client = self.server.client()?;
         let begun = client.post(PATH, None)?;

@@ -13,7 +13,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use rollcall_generator::Forged;
 
 use super::client::{agent, deliver};
-use super::forge::Forge;
+use super::forge::ForgeArgs;
 use super::serve::secrets;
 use super::{Failure, print, table};
 
@@ -30,7 +30,7 @@ Examples, with ROLLCALL_WEBHOOK_SECRET=whsec_… in the environment:
   rollcall send fixtures/0001-reorganisation/events.jsonl
   rollcall generate --people 10000 | rollcall send
   rollcall send --forge dsync.user.deleted --user directory_user_…")]
-pub(super) struct Send {
+pub(super) struct SendArgs {
     /// URL to post to, including the path
     #[arg(
         long,
@@ -48,13 +48,13 @@ pub(super) struct Send {
     #[arg(conflicts_with = "event")]
     file: Option<PathBuf>,
     #[command(flatten)]
-    forge: Forge,
+    forge: ForgeArgs,
 }
 
 /// The number of events by answer.
 type Summary = BTreeMap<&'static str, u64>;
 
-impl Send {
+impl SendArgs {
     pub(super) fn run(self) -> Result<(), Failure> {
         match self.forge.forged()? {
             Some(forged) if self.forge.print => print(&format!("{}\n", forged.body)),

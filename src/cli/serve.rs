@@ -33,7 +33,7 @@ Environment:
 Example:
   ROLLCALL_WEBHOOK_SECRETS=whsec_… ROLLCALL_API_KEYS=sk_… \\
       rollcall serve --listen 0.0.0.0:8080 --data /var/lib/rollcall")]
-pub(super) struct Serve {
+pub(super) struct ServeArgs {
     /// Address to listen on; port 0 takes a free one
     #[arg(long, default_value = "127.0.0.1:8080")]
     listen: String,
@@ -124,7 +124,7 @@ fn period(text: &str) -> Result<Duration, String> {
     })
 }
 
-impl Serve {
+impl ServeArgs {
     pub(super) fn run(self) -> Result<(), Failure> {
         log_to_stderr(self.log_format);
         let secrets = webhook_secrets()?;

@@ -45,7 +45,7 @@ Examples:
   rollcall verify --data /var/lib/rollcall --key log.pub \\
       --checkpoint 00000000000000001000.checkpoint
   cp -a /var/lib/rollcall /tmp/suspect && rollcall verify --data /tmp/suspect --json")]
-pub(super) struct Verify {
+pub(super) struct VerifyArgs {
     /// Data folder
     #[arg(long, default_value = "./rollcall-data")]
     data: PathBuf,
@@ -60,7 +60,7 @@ pub(super) struct Verify {
     json: bool,
 }
 
-impl Verify {
+impl VerifyArgs {
     pub(super) fn run(self) -> Result<(), Failure> {
         let held = read_held(&self.checkpoint, &self.keys)?;
         let mut audit = without_backtraces(|| audit(&self.data))?;
