@@ -1353,7 +1353,8 @@ fn object_or_empty(data: &Object, key: &str) -> Value {
 
 fn state_of(data: &Object) -> &'static str {
     match data.get("state") {
-        None => "active",
+        // Rule 14: what is null was not said.
+        None | Some(Value::Null) => "active",
         Some(state) if state == "active" => "active",
         Some(_) => "inactive",
     }
@@ -1366,12 +1367,12 @@ fn emails_of(data: &Object) -> Vec<Value> {
     }
 }
 
-/// Derived from `emails` only where the key is not there at all.
+/// Derived from `emails` only where no email is said, as null says none (rule 14).
 fn email_of(data: &Object) -> Value {
     let emails = emails_of(data);
     let email = match data.get("email") {
-        Some(email) => email.as_str(),
-        None => {
+        Some(email) if !email.is_null() => email.as_str(),
+        _ => {
             let primary = emails.iter().find(|email| email["primary"] == true);
             primary.or(emails.first()).and_then(|email| email["value"].as_str())
         }
@@ -2009,6 +2010,43 @@ mod tests {
     }
 
     #[test]
+    fn rule_14_a_field_of_null_is_a_missing_field() {
+        let emails = json!([{ "value": "b@x" }, { "value": "c@x", "primary": true }]);
+        let nulls = |id: &str| {
+            json!({
+                "object": null, "id": id, "directory_id": "D", "organization_id": null, "idp_id": null, "email": null,
+                "emails": emails, "state": null, "role": null, "roles": null, "first_name": null,
+                "raw_attributes": null, "custom_attributes": null, "created_at": null, "updated_at": null,
+            })
+        };
+        let mut story = Story::default();
+        story.tell(
+            "dsync.activated",
+            1,
+            json!({ "id": "D", "organization_id": "org", "state": null }),
+        );
+        story.tell("dsync.user.created", 2, nulls("U"));
+        story.tell(
+            "dsync.group.user_added",
+            3,
+            json!({ "directory_id": null, "user": nulls("V"), "group": { "id": "G", "directory_id": "D", "name": null } }),
+        );
+        for (id, at) in [("U", 2), ("V", 3)] {
+            let user = story.item(&format!("/directory_users/{id}"), LATEST).expect("a user");
+            let said = json!({
+                "email": user["email"], "state": user["state"], "organization_id": user["organization_id"],
+                "first_name": user["first_name"], "created_at": user["created_at"], "updated_at": user["updated_at"],
+            });
+            let expected = json!({
+                "email": "c@x", "state": "active", "organization_id": "org", "first_name": null,
+                "created_at": second(at), "updated_at": second(at),
+            });
+            assert_eq!(said, expected, "{id}");
+            assert!(user.get("role").is_none() && user.get("roles").is_none(), "{id}");
+        }
+    }
+
+    #[test]
     fn rule_15_any_later_version_revives_and_a_move_ends_nothing() {
         let mut story = Story::default();
         story.user("created", 1, "U").group("created", 1, "G").member("added", 2);
@@ -2065,9 +2103,9 @@ mod tests {
             ("suspended", "inactive"),
             ("", "inactive"),
         ];
-        for (state, shown) in states {
+        let states = states.map(|(state, shown)| (json!(state), shown));
+        for (state, shown) in states.into_iter().chain([(Value::Null, "active")]) {
             let mut story = Story::default();
-            let state = if state.is_empty() { Value::Null } else { json!(state) };
             story.tell(
                 "dsync.user.created",
                 1,
