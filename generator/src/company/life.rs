@@ -1,11 +1,13 @@
-//! What happens to a company once everybody is known.
+//! The life of a company after the initial sync.
 
-use rollcall_projections::Millis;
+use rollcall_projections::{EventType, Millis};
 
-use super::{Company, DAY_MS, LAG_MS, Person, Phase, Slot, Standing, namesakes, words};
-use crate::cli::webhook::previous_attributes;
+use super::{
+    Company, DAY_MS, Employee, Employment, LAG_MS, Phase, Project, Slot, namesakes, words,
+};
+use crate::webhook::previous_attributes;
 
-/// In a day's first ten hours things happen.
+/// The part of a day in which things happen.
 const WORKDAY_MS: u64 = 36_000_000;
 
 #[derive(Clone, Copy)]
@@ -15,7 +17,7 @@ pub(super) enum Happening {
     Return(usize),
     Move,
     Change,
-    /// Somebody joins or leaves a group that cuts across departments.
+    /// A person joins or leaves a group that cuts across departments.
     Drift,
     ProjectStarts,
     ProjectEnds,
@@ -48,7 +50,7 @@ impl Company {
             let times = self.dice.times(count, per_10000);
             today.extend((0..times).map(|_| happening));
         }
-        // However short the history, it has one.
+        // Even the shortest history has one storm.
         if day == self.plan.days.div_ceil(2) {
             today.push(Happening::Storm);
         }
@@ -76,14 +78,7 @@ impl Company {
             Happening::Return(who) => self.come_back(who),
             Happening::Move => self.change_department(),
             Happening::Change => self.change(),
-            Happening::Drift => {
-                let (Some(who), circle) = (self.somebody(), self.dice.pick(&self.circles)) else {
-                    return;
-                };
-                let is_in =
-                    self.people.get(who).is_some_and(|person| person.groups.contains(&circle));
-                if is_in { self.part(who, circle) } else { self.join(who, circle) }
-            }
+            Happening::Drift => self.drift(),
             Happening::ProjectStarts => self.start_project(),
             Happening::ProjectEnds => self.end_project(),
             Happening::Rename => self.rename(),
@@ -92,17 +87,25 @@ impl Company {
         }
     }
 
+    fn drift(&mut self) {
+        let (Some(who), circle) = (self.active_person(), self.dice.pick(&self.circles)) else {
+            return;
+        };
+        let is_in = self.people.get(who).is_some_and(|person| person.groups.contains(&circle));
+        if is_in { self.part(who, circle) } else { self.join(who, circle) }
+    }
+
     fn leave(&mut self) {
-        let Some(who) = self.somebody() else { return };
+        let Some(who) = self.active_person() else { return };
         if self.plan.secure {
             let Some(person) = self.people.get_mut(who) else { return };
-            person.standing = Standing::Gone;
+            person.employment = Employment::Gone;
             person.updated_at = self.clock - LAG_MS;
             let person = person.clone();
-            // Memberships end with their user; nothing is told of them.
-            self.tell("dsync.user.deleted", self.user(&person));
+            // Memberships end with their user, without events of their own.
+            self.emit(EventType::UserDeleted, self.user(&person));
         } else {
-            self.update(who, |person| person.standing = Standing::Inactive);
+            self.update(who, |person| person.employment = Employment::Inactive);
         }
         self.here -= 1;
         if self.dice.chance(0.25)
@@ -115,20 +118,20 @@ impl Company {
     fn come_back(&mut self, who: usize) {
         self.here += 1;
         if !self.plan.secure {
-            return self.update(who, |person| person.standing = Standing::Active);
+            return self.update(who, |person| person.employment = Employment::Active);
         }
         let (at, entropy) = (self.clock - LAG_MS, self.dice.entropy());
         let Some(person) = self.people.get(who).cloned() else { return };
         let groups = self.usual_groups(&person);
-        let person = Person {
-            standing: Standing::Active,
+        let person = Employee {
+            employment: Employment::Active,
             groups,
             entropy,
             created_at: at,
             updated_at: at,
             ..person
         };
-        self.tell("dsync.user.created", self.user(&person));
+        self.emit(EventType::UserCreated, self.user(&person));
         if let Some(place) = self.people.get_mut(who) {
             *place = person;
         }
@@ -136,29 +139,30 @@ impl Company {
     }
 
     fn change_department(&mut self) {
-        let (Some(who), department) = (self.somebody(), self.some_department()) else { return };
-        let place = |company: &Company, at: usize| {
-            company.departments.get(at).map(|found| (found.words, found.group, found.teams.clone()))
+        let (Some(who), department) = (self.active_person(), self.some_department()) else {
+            return;
         };
-        let (Some(before), Some((words, group, teams))) =
-            (self.people.get(who).map(|person| person.department), place(self, department))
+        let (Some(person), Some(new)) =
+            (self.people.get(who), self.departments.get(department).cloned())
         else {
             return;
         };
+        let before = person.department;
         if before != department {
+            let old = self.departments.get(before).map(|old| old.group);
             self.update(who, |person| {
                 person.department = department;
-                person.title = words.titles.first().copied().unwrap_or_default();
+                person.title = new.words.titles.first().copied().unwrap_or_default();
             });
-            if let Some((_, old, _)) = place(self, before) {
+            if let Some(old) = old {
                 self.tick(400);
                 self.part(who, old);
             }
             self.tick(400);
-            self.join(who, group);
+            self.join(who, new.group);
             self.tick(400);
         }
-        let team = self.dice.pick(&teams);
+        let team = self.dice.pick(&new.teams);
         self.change_team(who, team, 400);
     }
 
@@ -172,9 +176,10 @@ impl Company {
         self.join(who, team);
     }
 
-    /// A promotion, another name, another office, the end of a contract, or just another desk.
+    /// Changes a person: a promotion, another name, another office, a permanent contract, or just
+    /// another desk.
     fn change(&mut self) {
-        let Some(who) = self.somebody() else { return };
+        let Some(who) = self.active_person() else { return };
         let Some(person) = self.people.get(who).cloned() else { return };
         let titles = self
             .departments
@@ -198,7 +203,7 @@ impl Company {
             2 if person.contractor => self.update(who, |person| person.contractor = false),
             3 if self.offices.len() > 1 => self.change_office(who, person.office),
             _ => {
-                // A number, another number, or none any more: an attribute comes, changes and goes.
+                // Sets, changes or removes the desk, so that an attribute comes and goes.
                 let desk = if person.desk.is_some() && self.dice.chance(0.5) {
                     None
                 } else {
@@ -224,38 +229,30 @@ impl Company {
     }
 
     fn start_project(&mut self) {
-        let word = words::PROJECTS
-            .get(self.projects_made % words::PROJECTS.len())
-            .copied()
-            .unwrap_or_default();
-        let round = self.projects_made / words::PROJECTS.len() + 1;
+        let group = self.found(project_name(self.projects_made));
         self.projects_made += 1;
-        let group = self.found(if round > 1 {
-            format!("Project {word} {round}")
-        } else {
-            format!("Project {word}")
-        });
         self.announce(group);
         let mut members = Vec::new();
         for _ in 0..3 + self.dice.below(12) {
-            if let Some(who) = self.somebody().filter(|who| !members.contains(who)) {
+            if let Some(who) = self.active_person().filter(|who| !members.contains(who)) {
                 self.tick(400);
                 self.join(who, group);
                 members.push(who);
             }
         }
-        self.projects.push((group, members));
+        self.projects.push(Project { group, members });
     }
 
     fn end_project(&mut self) {
         if self.projects.is_empty() {
             return;
         }
-        let (group, members) = self.projects.swap_remove(self.dice.index(self.projects.len()));
+        let Project { group, members } =
+            self.projects.swap_remove(self.dice.index(self.projects.len()));
         if let Some(profile) = self.groups.get_mut(group as usize) {
             profile.updated_at = self.clock - LAG_MS;
         }
-        self.tell("dsync.group.deleted", self.group(group));
+        self.emit(EventType::GroupDeleted, self.group(group));
         for who in members {
             if let Some(person) = self.people.get_mut(who) {
                 person.groups.retain(|slot| *slot != group);
@@ -263,7 +260,7 @@ impl Company {
         }
     }
 
-    /// A team gets a name that no team of its department has.
+    /// Renames a team, unless the name is taken.
     fn rename(&mut self) {
         let Some(department) = self.departments.get(self.dice.index(self.departments.len())) else {
             return;
@@ -280,7 +277,7 @@ impl Company {
         }
         let mut after = self.group(team);
         after.previous_attributes = Some(previous_attributes(&before, &after));
-        self.tell("dsync.group.updated", after);
+        self.emit(EventType::GroupUpdated, after);
     }
 
     fn storm(&mut self) {
@@ -289,14 +286,15 @@ impl Company {
         else {
             return;
         };
-        let here =
-            |person: &Person| person.department == stirred && person.standing == Standing::Active;
+        let here = |person: &Employee| {
+            person.department == stirred && person.employment == Employment::Active
+        };
         let members: Vec<usize> = (0..)
             .zip(&self.people)
             .filter(|(_, person)| here(person))
             .map(|(who, _)| who)
             .collect();
-        // Ahead of what waits, the last first.
+        // The moves go before the rest of the agenda: they are pushed in reverse.
         for (at, who) in members.iter().enumerate().rev() {
             let after_ms = (at * 1000 / members.len()) as Millis;
             self.agenda.push_front((
@@ -306,15 +304,15 @@ impl Company {
         }
     }
 
-    /// Somebody active; `None` if a few draws find nobody.
-    fn somebody(&mut self) -> Option<usize> {
+    /// Picks an active person; `None` if 20 draws find none.
+    fn active_person(&mut self) -> Option<usize> {
         let Company { dice, people, .. } = self;
-        (0..20)
-            .map(|_| dice.index(people.len()))
-            .find(|who| people.get(*who).is_some_and(|person| person.standing == Standing::Active))
+        (0..20).map(|_| dice.index(people.len())).find(|who| {
+            people.get(*who).is_some_and(|person| person.employment == Employment::Active)
+        })
     }
 
-    fn update(&mut self, who: usize, change: impl FnOnce(&mut Person)) {
+    fn update(&mut self, who: usize, change: impl FnOnce(&mut Employee)) {
         let Some(before) = self.people.get(who).map(|person| self.user(person)) else { return };
         let Some(person) = self.people.get_mut(who) else { return };
         change(person);
@@ -322,7 +320,7 @@ impl Company {
         let person = person.clone();
         let mut after = self.user(&person);
         after.previous_attributes = Some(previous_attributes(&before, &after));
-        self.tell("dsync.user.updated", after);
+        self.emit(EventType::UserUpdated, after);
     }
 
     fn join(&mut self, who: usize, slot: Slot) {
@@ -330,7 +328,7 @@ impl Company {
             self.people.get_mut(who).filter(|person| !person.groups.contains(&slot))
         {
             person.groups.push(slot);
-            self.tell_membership("dsync.group.user_added", who, slot);
+            self.emit_membership(EventType::MemberAdded, who, slot);
         }
     }
 
@@ -339,7 +337,16 @@ impl Company {
             self.people.get_mut(who).filter(|person| person.groups.contains(&slot))
         {
             person.groups.retain(|other| *other != slot);
-            self.tell_membership("dsync.group.user_removed", who, slot);
+            self.emit_membership(EventType::MemberRemoved, who, slot);
         }
+    }
+}
+
+/// Returns the name of a project by the number of those before it. Names that return get a number.
+fn project_name(made: usize) -> String {
+    let word = words::PROJECTS.get(made % words::PROJECTS.len()).copied().unwrap_or_default();
+    match made / words::PROJECTS.len() {
+        0 => format!("Project {word}"),
+        round => format!("Project {word} {}", round + 1),
     }
 }

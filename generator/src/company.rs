@@ -1,53 +1,54 @@
-//! One company: who works there, in which groups, and what happens to them. Its history is told
-//! event by event, in order of `created_at`.
+//! One company: its people, its groups, and their history, which is generated event by event in
+//! order of `created_at`.
 
 mod life;
 
 use std::collections::{HashMap, VecDeque};
 
-use rollcall_projections::Millis;
+use rollcall_projections::{EventType, Millis};
 use serde_json::{Map, Value};
 
 use self::life::Happening;
 use super::dice::Dice;
-use super::words;
-use crate::cli::webhook::{self, Directory, Domain, Email, Empty, Group, Membership, User};
-use crate::time;
+use super::words::{self, DepartmentWords};
+use crate::timestamp;
+use crate::webhook::{self, Directory, Domain, Email, Empty, Group, Membership, User};
 
 pub(super) const DAY_MS: Millis = 86_400_000;
-/// A change is that much older than the event that tells of it.
+/// The time from a change to its event.
 const LAG_MS: Millis = 40;
-/// The group of everybody.
+/// The group of all people.
 const EVERYONE: Slot = 0;
 
-/// A group, by its place among the company's groups.
+/// A group, by its index among the company's groups.
 type Slot = u32;
 
-/// What is fixed about a company.
-pub(super) struct Plan {
-    /// How many people the initial sync brings.
+/// The settings of a company.
+pub(super) struct CompanyPlan {
+    /// The number of people in the initial sync.
     pub(super) people: u64,
-    /// How many days follow it.
+    /// The number of days after it.
     pub(super) days: u64,
     pub(super) start: Millis,
     pub(super) name: String,
-    /// Whether whoever is inactive is deleted, and comes back under a new id.
+    /// True if leavers are deleted, and return with a new id; false if they become inactive.
     pub(super) secure: bool,
 }
 
+#[derive(Clone)]
 struct Department {
-    words: &'static words::Department,
+    words: &'static DepartmentWords,
     group: Slot,
     teams: Vec<Slot>,
 }
 
 #[derive(Clone)]
-struct Person {
+struct Employee {
     number: u64,
     idp: u64,
     first: &'static str,
     last: &'static str,
-    /// How many had the same name before.
+    /// The number of people who had the same name before.
     namesakes: u32,
     department: usize,
     title: &'static str,
@@ -55,7 +56,7 @@ struct Person {
     office: usize,
     contractor: bool,
     desk: Option<u64>,
-    standing: Standing,
+    employment: Employment,
     groups: Vec<Slot>,
     employed_at: Millis,
     entropy: u128,
@@ -64,13 +65,13 @@ struct Person {
 }
 
 #[derive(Clone, Copy, PartialEq)]
-enum Standing {
+enum Employment {
     Active,
     Inactive,
     Gone,
 }
 
-/// What is known of a group, its members apart.
+/// A group without its members.
 struct Profile {
     name: String,
     idp: u64,
@@ -79,17 +80,24 @@ struct Profile {
     updated_at: Millis,
 }
 
+/// A temporary group, with those who joined at its start.
+struct Project {
+    group: Slot,
+    members: Vec<usize>,
+}
+
+/// The next step of a history.
 enum Phase {
     Connecting,
     Users(u64),
     Groups(Slot),
     Memberships(usize),
-    /// So many days of life are planned.
+    /// The number of days of life that are planned.
     Life(u64),
 }
 
 pub(super) struct Company {
-    plan: Plan,
+    plan: CompanyPlan,
     dice: Dice,
     directory_id: String,
     organization_id: String,
@@ -98,39 +106,38 @@ pub(super) struct Company {
     offices: Vec<Slot>,
     /// Groups that cut across departments.
     circles: Vec<Slot>,
-    /// Groups for a while, with those who joined at their start.
-    projects: Vec<(Slot, Vec<usize>)>,
+    projects: Vec<Project>,
     projects_made: usize,
     groups: Vec<Profile>,
-    people: Vec<Person>,
-    /// How many of them are active.
+    people: Vec<Employee>,
+    /// The number of them who are active.
     here: u64,
-    /// How many ever had a name.
+    /// The number of people who ever had a name.
     namesakes: HashMap<(&'static str, &'static str), u32>,
-    /// Who comes back, and from which day on.
+    /// People who return, each with the first day on which they may.
     away: Vec<(u64, usize)>,
     clock: Millis,
     phase: Phase,
     life_start: Millis,
-    /// What is still to happen today.
+    /// The rest of today's happenings.
     agenda: VecDeque<(Millis, Happening)>,
-    /// Events that nobody has asked for yet.
-    told: VecDeque<(Millis, String)>,
+    /// Events that are generated but not yet yielded.
+    ready: VecDeque<(Millis, String)>,
 }
 
 impl Iterator for Company {
     type Item = (Millis, String);
 
-    /// The next event: when it happened, and its body. Times never decrease; of equal times, only
-    /// memberships of a storm.
+    /// Returns the time and the body of the next event. Times never decrease, and only the
+    /// memberships of a storm may have equal times.
     fn next(&mut self) -> Option<(Millis, String)> {
-        while self.told.is_empty() && self.proceed() {}
-        self.told.pop_front()
+        while self.ready.is_empty() && self.proceed() {}
+        self.ready.pop_front()
     }
 }
 
 impl Company {
-    pub(super) fn new(plan: Plan, mut dice: Dice) -> Company {
+    pub(super) fn new(plan: CompanyPlan, mut dice: Dice) -> Company {
         let founded = plan.start - 30 * DAY_MS;
         let domain: String = plan.name.to_lowercase().replace(' ', "-") + ".example";
         let mut company = Company {
@@ -151,7 +158,7 @@ impl Company {
             phase: Phase::Connecting,
             life_start: plan.start,
             agenda: VecDeque::new(),
-            told: VecDeque::new(),
+            ready: VecDeque::new(),
             plan,
             dice,
         };
@@ -159,7 +166,7 @@ impl Company {
         company
     }
 
-    /// The groups that the first day finds: small companies have few.
+    /// Founds the groups of the first day. Small companies have few.
     fn set_up(&mut self) {
         let people = self.plan.people as usize;
         self.found("Everyone".into());
@@ -178,14 +185,14 @@ impl Company {
         self.circles = circles.map(|circle| self.found((*circle).into())).collect();
     }
 
-    /// A group that nobody has been told of yet.
+    /// Adds a group without an event.
     fn found(&mut self, name: String) -> Slot {
         let (idp, entropy) = (self.dice.bits(), self.dice.entropy());
         self.groups.push(Profile { name, idp, entropy, created_at: 0, updated_at: 0 });
         self.groups.len() as Slot - 1
     }
 
-    /// Does the next thing; false when the history is over.
+    /// Generates the next step; false when the history is over.
     fn proceed(&mut self) -> bool {
         match self.phase {
             Phase::Connecting => {
@@ -225,19 +232,18 @@ impl Company {
         true
     }
 
-    /// Lets 1 to `pause_ms` pass; with 0 the moment stays.
+    /// Advances the clock by 1 to `pause_ms`, and not at all for a pause of 0.
     fn tick(&mut self, pause_ms: u64) {
         self.clock += (self.dice.below(pause_ms) + u64::from(pause_ms > 0)) as Millis;
     }
 
-    fn tell(&mut self, event: &str, data: impl serde::Serialize) {
+    fn emit(&mut self, event: EventType, data: impl serde::Serialize) {
         let id = webhook::id("event", self.clock, self.dice.entropy());
-        self.told.push_back((self.clock, webhook::body(&id, event, self.clock, data)));
+        self.ready.push_back((self.clock, webhook::body(&id, event.name(), self.clock, data)));
     }
 
     fn connect(&mut self) {
-        let (organization_id, at) =
-            (self.organization_id.clone(), time::format(self.clock - LAG_MS));
+        let (organization_id, at) = (self.organization_id.clone(), timestamp(self.clock - LAG_MS));
         let domain = Domain {
             object: "organization_domain",
             id: webhook::id("org_domain", self.plan.start - 30 * DAY_MS, self.dice.entropy()),
@@ -256,10 +262,10 @@ impl Company {
             updated_at: at,
             domains: Some(vec![domain]),
         };
-        self.tell("dsync.activated", directory);
+        self.emit(EventType::DirectoryActivated, directory);
     }
 
-    /// Somebody new, who is told of at once, and belongs to groups that are not.
+    /// Hires a person. Emits the user, but not yet the memberships.
     fn hire(&mut self, days_ago: Millis) -> usize {
         let at = self.clock - LAG_MS;
         let (first, last) =
@@ -272,7 +278,7 @@ impl Company {
             }
             None => ("", [].as_slice()),
         };
-        let mut person = Person {
+        let mut person = Employee {
             number: self.people.len() as u64 + 1,
             idp: self.dice.bits(),
             first,
@@ -284,7 +290,7 @@ impl Company {
             office: self.dice.index(self.offices.len()).min(self.dice.index(self.offices.len())),
             contractor: self.dice.chance(0.1),
             desk: self.dice.chance(0.5).then(|| 100 + self.dice.below(900)),
-            standing: Standing::Active,
+            employment: Employment::Active,
             groups: Vec::new(),
             employed_at: (at / DAY_MS - days_ago) * DAY_MS,
             entropy: self.dice.entropy(),
@@ -295,13 +301,13 @@ impl Company {
         if self.dice.chance(0.4) {
             person.groups.push(self.dice.pick(&self.circles));
         }
-        self.tell("dsync.user.created", self.user(&person));
+        self.emit(EventType::UserCreated, self.user(&person));
         self.here += 1;
         self.people.push(person);
         self.people.len() - 1
     }
 
-    /// A department, the larger ones more often.
+    /// Picks a department, the larger ones more often.
     fn some_department(&mut self) -> usize {
         let total = self.departments.iter().map(|department| department.words.weight).sum();
         let mut left = self.dice.below(total);
@@ -313,7 +319,7 @@ impl Company {
         self.departments.iter().position(falls_here).unwrap_or_default()
     }
 
-    fn usual_groups(&self, person: &Person) -> Vec<Slot> {
+    fn usual_groups(&self, person: &Employee) -> Vec<Slot> {
         let department = self.departments.get(person.department).map(|department| department.group);
         let office = self.offices.get(person.office).copied();
         [Some(EVERYONE), department, Some(person.team), office].into_iter().flatten().collect()
@@ -324,46 +330,33 @@ impl Company {
         if let Some(profile) = self.groups.get_mut(slot as usize) {
             (profile.created_at, profile.updated_at) = (at, at);
         }
-        self.tell("dsync.group.created", self.group(slot));
+        self.emit(EventType::GroupCreated, self.group(slot));
     }
 
-    /// Tells of every group that somebody belongs to.
+    /// Emits all memberships of a person.
     fn join_all(&mut self, who: usize, pause_ms: u64) {
         for slot in self.people.get(who).map(|person| person.groups.clone()).unwrap_or_default() {
             self.tick(pause_ms);
-            self.tell_membership("dsync.group.user_added", who, slot);
+            self.emit_membership(EventType::MemberAdded, who, slot);
         }
     }
 
-    fn tell_membership(&mut self, event: &str, who: usize, slot: Slot) {
+    fn emit_membership(&mut self, event: EventType, who: usize, slot: Slot) {
         let Some(person) = self.people.get(who) else { return };
         let membership = Membership {
             directory_id: self.directory_id.clone(),
             user: self.user(person),
             group: self.group(slot),
         };
-        self.tell(event, membership);
+        self.emit(event, membership);
     }
 
-    fn user(&self, person: &Person) -> User {
-        let department = self.departments.get(person.department).map(|department| department.words);
+    fn user(&self, person: &Employee) -> User {
         let local =
             format!("{}.{}", words::in_address(person.first), words::in_address(person.last));
         let username =
             if person.namesakes > 0 { format!("{local}{}", person.namesakes + 1) } else { local };
         let email = format!("{username}@{}", self.domain);
-        let mut attributes = Map::new();
-        let mut set = |key: &str, value: Value| attributes.insert(key.into(), value);
-        set("department_name", department.map_or("", |words| words.name).into());
-        set("cost_center_name", department.map_or("", |words| words.cost_center).into());
-        set("employee_number", format!("E{:07}", person.number).into());
-        set("employee_type", if person.contractor { "Contractor" } else { "Employee" }.into());
-        set("employment_start_date", time::format(person.employed_at).into());
-        set("job_title", person.title.into());
-        set("office", words::OFFICES.get(person.office).copied().unwrap_or_default().into());
-        if let Some(desk) = person.desk {
-            set("desk", desk.into());
-        }
         User {
             object: "directory_user",
             id: webhook::id("directory_user", person.created_at, person.entropy),
@@ -377,13 +370,31 @@ impl Company {
             name: Some(format!("{} {}", person.first, person.last)),
             job_title: Some(person.title.into()),
             username: Some(username),
-            state: if person.standing == Standing::Active { "active" } else { "inactive" }.into(),
+            state: if person.employment == Employment::Active { "active" } else { "inactive" }
+                .into(),
             raw_attributes: Empty {},
-            custom_attributes: attributes,
-            created_at: time::format(person.created_at),
-            updated_at: time::format(person.updated_at),
+            custom_attributes: self.attributes(person),
+            created_at: timestamp(person.created_at),
+            updated_at: timestamp(person.updated_at),
             previous_attributes: None,
         }
+    }
+
+    fn attributes(&self, person: &Employee) -> Map<String, Value> {
+        let department = self.departments.get(person.department).map(|department| department.words);
+        let kind = if person.contractor { "Contractor" } else { "Employee" };
+        let office = words::OFFICES.get(person.office).copied().unwrap_or_default();
+        let texts = [
+            ("department_name", department.map_or("", |words| words.name).to_owned()),
+            ("cost_center_name", department.map_or("", |words| words.cost_center).to_owned()),
+            ("employee_number", format!("E{:07}", person.number)),
+            ("employee_type", kind.to_owned()),
+            ("employment_start_date", timestamp(person.employed_at)),
+            ("job_title", person.title.to_owned()),
+            ("office", office.to_owned()),
+        ];
+        let desk = person.desk.map(|desk| ("desk".to_owned(), desk.into()));
+        texts.into_iter().map(|(name, text)| (name.to_owned(), text.into())).chain(desk).collect()
     }
 
     fn group(&self, slot: Slot) -> Group {
@@ -398,14 +409,14 @@ impl Company {
             organization_id: self.organization_id.clone(),
             name: profile.name.clone(),
             raw_attributes: Empty {},
-            created_at: time::format(profile.created_at),
-            updated_at: time::format(profile.updated_at),
+            created_at: timestamp(profile.created_at),
+            updated_at: timestamp(profile.updated_at),
             previous_attributes: None,
         }
     }
 }
 
-/// How many had this name before; from now on one more.
+/// Counts one more person with this name, and returns how many had it before.
 fn namesakes(
     all: &mut HashMap<(&'static str, &'static str), u32>,
     first: &'static str,

@@ -1,29 +1,36 @@
-//! The generated events, judged by a replay that knows nothing of how they were made.
+//! Checks generated events by a replay that knows only what the events say.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-use clap::Parser;
 use serde_json::{Value, json};
 use ulid::Ulid;
 
 use super::*;
+use crate::timestamp;
 
-#[derive(Parser)]
-struct Line {
-    #[command(flatten)]
-    generate: Generate,
+/// A history of one directory with the usual delays.
+fn plan() -> HistoryPlan {
+    HistoryPlan {
+        people: 100,
+        directories: 1,
+        seed: 1,
+        days: 90,
+        start: 1_767_600_000_000,
+        late: 0.05,
+        duplicates: 0.02,
+    }
 }
 
-fn generated(arguments: &str) -> Vec<String> {
-    let line = ["generate"].into_iter().chain(arguments.split_whitespace());
-    Line::try_parse_from(line)
-        .unwrap_or_else(|error| panic!("{error}"))
-        .generate
-        .history()
-        .collect()
+/// A history without delays and duplicates.
+fn punctual() -> HistoryPlan {
+    HistoryPlan { late: 0.0, duplicates: 0.0, ..plan() }
 }
 
-/// The events in order of what happened, each once.
+fn generated(plan: HistoryPlan) -> Vec<String> {
+    plan.bodies().collect()
+}
+
+/// Returns the distinct events in the order in which they happened.
 fn in_order(bodies: &[String]) -> Vec<Value> {
     let distinct: BTreeSet<&String> = bodies.iter().collect();
     let mut events: Vec<Value> =
@@ -32,11 +39,15 @@ fn in_order(bodies: &[String]) -> Vec<Value> {
     events
 }
 
-fn text(value: &Value) -> String {
-    value.as_str().unwrap_or_else(|| panic!("{value} is no text")).to_owned()
+fn moment(value: &Value) -> Millis {
+    chrono::DateTime::parse_from_rfc3339(&text(value)).unwrap().timestamp_millis()
 }
 
-/// What a receiver that reads every event in order would know.
+fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_else(|| panic!("{value} is not a text")).to_owned()
+}
+
+/// The state of a receiver that reads every event in order.
 #[derive(Default)]
 struct Replay {
     directories: BTreeSet<String>,
@@ -59,7 +70,7 @@ impl Replay {
     fn take(&mut self, event: &Value) {
         let (name, data) = (text(&event["event"]), &event["data"]);
         *self.happened.entry(name.clone()).or_default() += 1;
-        let happened = crate::time::parse(&text(&event["created_at"])).unwrap();
+        let happened = moment(&event["created_at"]);
         assert_eq!(ulid(&event["id"], "event").timestamp_ms() as i64, happened, "{event}");
         match name.as_str() {
             "dsync.activated" => {
@@ -71,7 +82,7 @@ impl Replay {
                 assert_eq!(data["created_at"], data["updated_at"]);
                 let id = text(&data["id"]);
                 let made = ulid(&data["id"], id.rsplit_once('_').unwrap().0).timestamp_ms();
-                assert_eq!(crate::time::format(made as i64), text(&data["created_at"]), "{event}");
+                assert_eq!(timestamp(made as i64), text(&data["created_at"]), "{event}");
                 assert!(!self.gone.contains(&id), "{event}");
                 let before = self.known(&name).insert(id, data.clone());
                 assert!(before.is_none(), "{event}");
@@ -95,8 +106,7 @@ impl Replay {
             "dsync.user.deleted" | "dsync.group.deleted" => {
                 let id = text(&data["id"]);
                 let before = self.known(&name).remove(&id).unwrap_or_else(|| panic!("{event}"));
-                // A leaver's last snapshot says that they are inactive, and is the one known
-                // otherwise.
+                // A leaver's last snapshot differs from the known one only in the state: inactive.
                 let last = without_update(data.clone());
                 assert!(last.get("state").is_none_or(|state| state == "inactive"), "{event}");
                 let stateless = |mut snapshot: Value| {
@@ -131,12 +141,12 @@ impl Replay {
 fn ulid(id: &Value, kind: &str) -> Ulid {
     let id = text(id);
     Ulid::from_string(
-        id.strip_prefix(&format!("{kind}_")).unwrap_or_else(|| panic!("{id} is no {kind}")),
+        id.strip_prefix(&format!("{kind}_")).unwrap_or_else(|| panic!("{id} is not a {kind}")),
     )
     .unwrap()
 }
 
-/// The snapshot before an update: what changed gets its old value, and what had none goes.
+/// Returns the snapshot before an update: changed fields get their old values, new fields go.
 fn undone(mut after: Value, previous: &Value) -> Value {
     for (key, old) in previous.as_object().unwrap() {
         match (key.as_str(), old) {
@@ -155,22 +165,32 @@ fn without_update(mut snapshot: Value) -> Value {
 
 #[test]
 fn the_same_arguments_give_the_same_bytes_and_another_seed_others() {
-    let once = generated("--people 30 --days 20 --seed 5 --directories 2");
-    assert_eq!(once, generated("--people 30 --days 20 --seed 5 --directories 2"));
+    let once = generated(HistoryPlan { people: 30, days: 20, seed: 5, directories: 2, ..plan() });
+    assert_eq!(
+        once,
+        generated(HistoryPlan { people: 30, days: 20, seed: 5, directories: 2, ..plan() })
+    );
     let other: HashSet<String> =
-        generated("--people 30 --days 20 --seed 6 --directories 2").into_iter().collect();
+        generated(HistoryPlan { people: 30, days: 20, seed: 6, directories: 2, ..plan() })
+            .into_iter()
+            .collect();
     assert!(once.iter().all(|body| !other.contains(body)));
-    // What is late and what comes twice changes nothing else.
-    let plain = generated("--people 30 --days 20 --seed 5 --directories 2 --late 0 --duplicates 0");
+    // Delays and duplicates change nothing else.
+    let plain =
+        generated(HistoryPlan { people: 30, days: 20, seed: 5, directories: 2, ..punctual() });
     assert_eq!(in_order(&once), in_order(&plain));
 }
 
 #[test]
-fn put_in_order_every_event_fits_what_was_there_before_it() {
+fn in_order_every_event_fits_the_state_before_it() {
     for seed in 1..6 {
-        let replay = Replay::of(&generated(&format!(
-            "--people 120 --directories 4 --days 120 --seed {seed}"
-        )));
+        let replay = Replay::of(&generated(HistoryPlan {
+            people: 120,
+            directories: 4,
+            days: 120,
+            seed,
+            ..plan()
+        }));
         assert_eq!(replay.directories.len(), 4);
         let kinds = [
             "dsync.activated",
@@ -184,7 +204,7 @@ fn put_in_order_every_event_fits_what_was_there_before_it() {
             "dsync.user.updated",
         ];
         assert!(replay.happened.keys().eq(kinds), "{:?}", replay.happened);
-        // Whoever is there is in a handful of groups, and so is everybody in `Everyone`.
+        // Every user is in a handful of groups, one of them `Everyone`.
         for id in replay.users.keys() {
             let names = replay
                 .members
@@ -200,20 +220,20 @@ fn put_in_order_every_event_fits_what_was_there_before_it() {
 
 #[test]
 fn the_smallest_companies_and_the_shortest_lives_are_consistent_too() {
-    for (arguments, users) in [
-        ("--people 1 --days 0 --late 0 --duplicates 0", 1),
-        ("--people 1 --days 3650 --seed 3", 0),
-        ("--people 9 --directories 9 --days 0", 9),
-        ("--people 9 --directories 3 --days 400", 0),
+    for (plan, users) in [
+        (HistoryPlan { people: 1, days: 0, ..punctual() }, 1),
+        (HistoryPlan { people: 1, days: 3650, seed: 3, ..plan() }, 0),
+        (HistoryPlan { people: 9, directories: 9, days: 0, ..plan() }, 9),
+        (HistoryPlan { people: 9, directories: 3, days: 400, ..plan() }, 0),
     ] {
-        let replay = Replay::of(&generated(arguments));
-        assert!(users == 0 || replay.users.len() == users, "{arguments}");
+        let replay = Replay::of(&generated(plan));
+        assert!(users == 0 || replay.users.len() == users);
     }
 }
 
 #[test]
-fn an_initial_sync_is_told_in_its_order_and_complete() {
-    let bodies = generated("--people 300 --days 0 --late 0 --duplicates 0");
+fn an_initial_sync_is_complete_and_in_the_order_of_workos() {
+    let bodies = generated(HistoryPlan { people: 300, days: 0, ..punctual() });
     let events: Vec<Value> =
         bodies.iter().map(|body| serde_json::from_str(body).unwrap()).collect();
     assert_eq!(events, in_order(&bodies));
@@ -241,10 +261,11 @@ fn an_initial_sync_is_told_in_its_order_and_complete() {
 }
 
 #[test]
-fn who_comes_back_has_a_new_id_where_leavers_are_deleted_and_the_old_one_where_they_turn_inactive()
-{
-    let replay = Replay::of(&generated("--people 200 --directories 2 --days 200"));
-    let events = in_order(&generated("--people 200 --directories 2 --days 200"));
+fn a_returning_user_has_a_new_id_only_if_leavers_are_deleted() {
+    let replay =
+        Replay::of(&generated(HistoryPlan { people: 200, directories: 2, days: 200, ..plan() }));
+    let events =
+        in_order(&generated(HistoryPlan { people: 200, directories: 2, days: 200, ..plan() }));
     let directories: Vec<String> = events
         .iter()
         .filter(|event| event["event"] == "dsync.activated")
@@ -274,19 +295,16 @@ fn who_comes_back_has_a_new_id_where_leavers_are_deleted_and_the_old_one_where_t
 
 #[test]
 fn a_department_is_regrouped_within_a_second() {
-    let bodies = generated("--people 4000 --days 1");
-    // More people than milliseconds: several events share one, and their order does not matter.
+    let bodies = generated(HistoryPlan { people: 4000, days: 1, ..plan() });
+    // With more people than milliseconds, several events share one; their order does not matter.
     Replay::of(&bodies);
     let moves = in_order(&bodies)
         .into_iter()
         .filter(|event| text(&event["event"]).starts_with("dsync.group.user_"));
-    // Memberships of the initial sync are no moves.
+    // Memberships of the initial sync are not moves.
     let moves: Vec<Value> =
         moves.skip_while(|event| event["event"] == "dsync.group.user_added").collect();
-    let times: Vec<i64> = moves
-        .iter()
-        .map(|event| crate::time::parse(&text(&event["created_at"])).unwrap())
-        .collect();
+    let times: Vec<i64> = moves.iter().map(|event| moment(&event["created_at"])).collect();
     let seconds = times.iter().map(|start| {
         times.partition_point(|at| at < start)..times.partition_point(|at| *at < start + 1000)
     });
@@ -296,14 +314,15 @@ fn a_department_is_regrouped_within_a_second() {
     assert!(busiest.iter().all(|event| department(event) == department(&busiest[0])));
     let count = |name: &str| busiest.iter().filter(|event| event["event"] == name).count();
     assert_eq!(count("dsync.group.user_added"), count("dsync.group.user_removed"));
-    // This seed hits one of the larger departments; in teams of eight, some stay where they are by
+    // With this seed the department is one of the larger ones. Some people stay in their team by
     // chance.
     assert!(count("dsync.group.user_added") > 100, "{}", busiest.len());
 }
 
 #[test]
-fn so_many_come_late_and_so_many_twice() {
-    let bodies = generated("--people 1000 --days 30 --late 0.1 --duplicates 0.03");
+fn the_given_fractions_are_late_and_duplicated() {
+    let bodies =
+        generated(HistoryPlan { people: 1000, days: 30, late: 0.1, duplicates: 0.03, ..plan() });
     let (mut latest, mut late, mut seen) = (String::new(), 0, HashSet::new());
     for body in &bodies {
         let event: Value = serde_json::from_str(body).unwrap();
@@ -317,8 +336,8 @@ fn so_many_come_late_and_so_many_twice() {
 }
 
 #[test]
-fn a_body_is_as_json_stringify_would_write_it() {
-    /// Keys in the order written, as `JSON.parse` keeps them, unless they look like array indexes.
+fn a_body_is_written_as_json_stringify_would() {
+    /// Writes keys in their order, as `JSON.parse` keeps them unless they look like array indexes.
     fn stringified(value: &serde_json::value::RawValue) -> String {
         let text = value.get();
         match text.as_bytes()[0] {
@@ -358,7 +377,7 @@ fn a_body_is_as_json_stringify_would_write_it() {
             ) -> Result<Self::Value, A::Error> {
                 let (mut fields, mut keys) = (Vec::new(), HashSet::new());
                 while let Some((key, value)) = map.next_entry::<String, _>()? {
-                    assert!(keys.insert(key.clone()), "{key} is there twice");
+                    assert!(keys.insert(key.clone()), "{key} occurs twice");
                     fields.push((key, value));
                 }
                 Ok(fields)
@@ -367,7 +386,7 @@ fn a_body_is_as_json_stringify_would_write_it() {
         serde::Deserializer::deserialize_map(&mut serde_json::Deserializer::from_str(text), Fields)
             .unwrap()
     }
-    for body in generated("--people 60 --directories 2 --days 60") {
+    for body in generated(HistoryPlan { people: 60, directories: 2, days: 60, ..plan() }) {
         let raw: Box<serde_json::value::RawValue> = serde_json::from_str(&body).unwrap();
         assert_eq!(stringified(&raw), body);
         assert!(!body.contains("\\u") && !body.contains('\n'), "{body}");
@@ -375,7 +394,7 @@ fn a_body_is_as_json_stringify_would_write_it() {
 }
 
 #[test]
-fn people_are_spread_over_the_directories_and_none_is_lost() {
+fn all_people_are_spread_over_the_directories() {
     for (people, directories) in [(1, 1), (10, 10), (100, 3), (1_000_000, 1), (1_000_000, 7000)] {
         let sizes = sizes(people, directories);
         assert_eq!((sizes.len() as u64, sizes.iter().sum::<u64>()), (directories, people));

@@ -1,14 +1,14 @@
-//! Webhook bodies in the shapes that WorkOS sends today, every key in its place: what `generate`
-//! and `send --forge` write.
+//! Webhook bodies in the shapes that WorkOS sends today, with every key in its order.
 
 use rollcall_projections::Millis;
 use serde::Serialize;
 use serde_json::{Map, Value};
 use ulid::Ulid;
 
-use crate::time;
+use crate::timestamp;
 
-/// An id that ends in a ULID of `at`, a moment after 1970; of `entropy` the lower 80 bits count.
+/// Returns an id that ends in a ULID of `at`, a moment after 1970, and the lower 80 bits of
+/// `entropy`.
 pub(super) fn id(kind: &str, at: Millis, entropy: u128) -> String {
     format!("{kind}_{}", Ulid::from_parts(at.max(0).unsigned_abs(), entropy))
 }
@@ -23,16 +23,10 @@ struct Envelope<'a, D> {
     context: Empty,
 }
 
-/// The body of an event, compact, as `JSON.stringify` would write it.
+/// Returns the body of an event, as compact as `JSON.stringify` writes it.
 pub(super) fn body(id: &str, event: &str, at: Millis, data: impl Serialize) -> String {
-    let envelope = Envelope {
-        object: "event",
-        id,
-        event,
-        data,
-        created_at: time::format(at),
-        context: Empty {},
-    };
+    let envelope =
+        Envelope { object: "event", id, event, data, created_at: timestamp(at), context: Empty {} };
     // Text keys and plain values always serialize.
     serde_json::to_string(&envelope).unwrap_or_default()
 }
@@ -46,7 +40,7 @@ pub(super) struct Directory {
     pub(super) object: &'static str,
     pub(super) id: String,
     pub(super) organization_id: String,
-    /// A deletion has none.
+    /// Absent in a deletion.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) external_key: Option<String>,
     #[serde(rename = "type")]
@@ -55,7 +49,7 @@ pub(super) struct Directory {
     pub(super) name: String,
     pub(super) created_at: String,
     pub(super) updated_at: String,
-    /// A deletion has none.
+    /// Absent in a deletion.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) domains: Option<Vec<Domain>>,
 }
@@ -87,7 +81,7 @@ pub(super) struct User {
     pub(super) custom_attributes: Map<String, Value>,
     pub(super) created_at: String,
     pub(super) updated_at: String,
-    /// Only an update has them.
+    /// Present only in an update.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) previous_attributes: Option<Value>,
 }
@@ -101,7 +95,7 @@ pub(super) struct Email {
 }
 
 impl Email {
-    /// The one address of somebody who has one.
+    /// Returns the list for a user with one address.
     pub(super) fn work(value: &str) -> Vec<Email> {
         vec![Email { primary: true, kind: "work", value: value.into() }]
     }
@@ -118,7 +112,7 @@ pub(super) struct Group {
     pub(super) raw_attributes: Empty,
     pub(super) created_at: String,
     pub(super) updated_at: String,
-    /// Only an update has them.
+    /// Present only in an update.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) previous_attributes: Option<Value>,
 }
@@ -130,22 +124,26 @@ pub(super) struct Membership {
     pub(super) group: Group,
 }
 
-/// What `previous_attributes` says: of the root's fields, and of those in `custom_attributes`, the
-/// ones that differ with their old values, `null` for one that was not there. The time of the
-/// update itself is left out.
+/// Returns `previous_attributes`: the old values of the fields that differ, `null` for a new field.
+/// `custom_attributes` is compared field by field. The time of the update itself is left out.
 pub(super) fn previous_attributes(before: &impl Serialize, after: &impl Serialize) -> Value {
-    let object = |value: Value| if let Value::Object(map) = value { map } else { Map::new() };
-    let read = |value: Result<Value, _>| object(value.unwrap_or_default());
-    let (before, after) = (read(serde_json::to_value(before)), read(serde_json::to_value(after)));
+    let (before, after) = (fields(before), fields(after));
     let mut previous = differing(&before, &after);
     previous.retain(|key, _| key != "updated_at" && key != "previous_attributes");
     if let Some(attributes) = previous.get_mut("custom_attributes") {
-        let of = |map: &Map<String, Value>| {
-            object(map.get("custom_attributes").cloned().unwrap_or_default())
-        };
-        *attributes = differing(&of(&before), &of(&after)).into();
+        let before = fields(&before.get("custom_attributes"));
+        let after = fields(&after.get("custom_attributes"));
+        *attributes = differing(&before, &after).into();
     }
     previous.into()
+}
+
+/// Returns the fields of an object; none for anything else.
+fn fields(object: &impl Serialize) -> Map<String, Value> {
+    match serde_json::to_value(object) {
+        Ok(Value::Object(fields)) => fields,
+        _ => Map::new(),
+    }
 }
 
 fn differing(before: &Map<String, Value>, after: &Map<String, Value>) -> Map<String, Value> {
@@ -160,16 +158,25 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn previous_attributes_are_the_old_values_of_what_differs_and_null_for_what_was_not_there() {
-        let before = json!({"a": 1, "b": [1], "gone": "x", "custom_attributes": {"same": 1, "old": 2}, "updated_at": "1"});
-        let after = json!({"a": 1, "b": [2], "new": "y", "custom_attributes": {"same": 1, "young": 3}, "updated_at": "2"});
-        let expected = json!({"b": [1], "gone": "x", "new": null, "custom_attributes": {"old": 2, "young": null}});
+    fn previous_attributes_are_the_old_values_of_what_differs_and_null_for_new_fields() {
+        let before = json!({
+            "a": 1, "b": [1], "gone": "x", "updated_at": "1",
+            "custom_attributes": {"same": 1, "old": 2},
+        });
+        let after = json!({
+            "a": 1, "b": [2], "new": "y", "updated_at": "2",
+            "custom_attributes": {"same": 1, "young": 3},
+        });
+        let expected = json!({
+            "b": [1], "gone": "x", "new": null,
+            "custom_attributes": {"old": 2, "young": null},
+        });
         assert_eq!(previous_attributes(&before, &after), expected);
         assert_eq!(previous_attributes(&before, &before), json!({}));
     }
 
     #[test]
-    fn an_id_holds_its_moment() {
+    fn an_id_holds_its_time() {
         let id = id("event", 1_767_600_000_000, u128::MAX);
         let ulid = id.strip_prefix("event_").unwrap();
         assert_eq!(Ulid::from_string(ulid).unwrap().timestamp_ms(), 1_767_600_000_000);

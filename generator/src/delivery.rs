@@ -1,4 +1,4 @@
-//! From the order in which things happened to the order in which they are delivered.
+//! Puts events from the order in which they happened into the order of delivery.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -8,7 +8,7 @@ use rollcall_projections::Millis;
 
 use super::dice::Dice;
 
-/// The histories of several companies as one, in order of `created_at`.
+/// Merges the histories of several companies in order of `created_at`.
 pub(super) struct Merged<H> {
     histories: Vec<H>,
     /// The next event of each.
@@ -37,22 +37,24 @@ impl<H: Iterator<Item = (Millis, String)>> Iterator for Merged<H> {
     }
 }
 
-/// Bodies in order of delivery. Of a late event the first attempt failed: it comes a minute to
-/// almost three days after what happened with it. A duplicate comes a second time, within a quarter
-/// of an hour. In memory is what is on its way.
-pub(super) struct Delivery<H: Iterator<Item = (Millis, String)>> {
+/// Yields bodies in order of delivery.
+///
+/// A late event is one whose first attempt failed: it is delivered a minute to almost three days
+/// after it happened. A duplicate is delivered a second time within a quarter of an hour. Only
+/// delayed bodies are held in memory.
+pub(super) struct Deliveries<H: Iterator<Item = (Millis, String)>> {
     history: Peekable<H>,
     dice: Dice,
     late: f64,
     duplicates: f64,
-    /// What waits, by the moment of its delivery and the order in which it was delayed.
+    /// Delayed bodies by the moment of delivery and the order in which they were delayed.
     waiting: BinaryHeap<Reverse<(Millis, u64, String)>>,
     delayed: u64,
 }
 
-impl<H: Iterator<Item = (Millis, String)>> Delivery<H> {
-    pub(super) fn new(history: H, dice: Dice, late: f64, duplicates: f64) -> Delivery<H> {
-        Delivery {
+impl<H: Iterator<Item = (Millis, String)>> Deliveries<H> {
+    pub(super) fn new(history: H, dice: Dice, late: f64, duplicates: f64) -> Deliveries<H> {
+        Deliveries {
             history: history.peekable(),
             dice,
             late,
@@ -68,7 +70,7 @@ impl<H: Iterator<Item = (Millis, String)>> Delivery<H> {
     }
 }
 
-impl<H: Iterator<Item = (Millis, String)>> Iterator for Delivery<H> {
+impl<H: Iterator<Item = (Millis, String)>> Iterator for Deliveries<H> {
     type Item = String;
 
     fn next(&mut self) -> Option<String> {
@@ -79,7 +81,7 @@ impl<H: Iterator<Item = (Millis, String)>> Iterator for Delivery<H> {
                 return self.waiting.pop().map(|Reverse((_, _, body))| body);
             }
             let (at, body) = self.history.next()?;
-            // Each further attempt waits twice as long.
+            // The pause doubles with each failed attempt.
             let pause_ms = 60_000 << self.dice.below(12);
             let is_late = self.dice.chance(self.late);
             let arrives =
@@ -105,27 +107,27 @@ mod tests {
     }
 
     fn delivered(late: f64, duplicates: f64) -> Vec<usize> {
-        Delivery::new(every_second(10_000), Dice::new(1, 0), late, duplicates)
+        Deliveries::new(every_second(10_000), Dice::new(1, 0), late, duplicates)
             .map(|body| body.parse().unwrap())
             .collect()
     }
 
     #[test]
-    fn without_delays_the_order_of_delivery_is_that_of_what_happened() {
+    fn without_delays_events_are_delivered_in_the_order_in_which_they_happened() {
         assert!(delivered(0.0, 0.0).into_iter().eq(0..10_000));
     }
 
     #[test]
-    fn so_many_come_late_and_so_many_twice_and_none_is_missing() {
+    fn the_given_fractions_are_late_and_duplicated_and_none_is_missing() {
         let order = delivered(0.05, 0.02);
-        // Whatever comes for the first time after something that happened later is late.
+        // An event is late if one that happened after it is delivered before it.
         let (mut latest, mut late, mut seen) = (0, 0, vec![0; 10_000]);
         for number in order {
             late += usize::from(seen[number] == 0 && number < latest);
             seen[number] += 1;
             latest = latest.max(number);
         }
-        // The last few have nothing after them.
+        // Some less than 5 %: the last few have nothing after them.
         assert!((430..=570).contains(&late), "{late}");
         let twice = seen.iter().filter(|times| **times == 2).count();
         assert!((160..=240).contains(&twice), "{twice}");
@@ -133,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn all_can_be_late_and_all_can_come_twice() {
+    fn all_events_can_be_late_and_duplicated() {
         let mut order = delivered(1.0, 1.0);
         assert!(!order.is_sorted());
         order.sort();
@@ -141,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn histories_are_merged_by_their_moments() {
+    fn histories_are_merged_by_time() {
         let history = |name: &'static str, moments: &'static [Millis]| {
             moments.iter().map(move |at| (*at, name.to_owned()))
         };
