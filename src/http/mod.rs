@@ -1,35 +1,11 @@
 //! The outside: HTTP in the shapes of the WorkOS API, and Rollcall's own calls beside them. One
 //! file a resource.
 
-mod access_log;
-mod answer;
-mod api;
-mod body;
-mod changes;
-mod deprovisionings;
-mod diff;
-mod directories;
-mod events;
-mod groups;
-mod health;
-mod history;
-mod ingest;
-mod log;
-mod openapi;
-mod periods;
-mod places;
-mod policy;
-mod question;
-mod role_mapping;
-mod roles;
-mod rollcall;
-mod stats;
-mod users;
+mod calls;
+mod wire;
 
 use std::net::{SocketAddr, TcpListener};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
 
 use actix_web::dev::ServerHandle;
 use actix_web::guard::fn_guard;
@@ -37,18 +13,13 @@ use actix_web::middleware::from_fn;
 use actix_web::{App, HttpServer, Responder, web};
 
 use crate::engine::Engine;
-use crate::verify::{ApiKeys, Keyring};
-use answer::{Code, Problem};
-use api::Operation;
-
-/// At most so many bytes in a webhook's body.
-pub const BODY_BYTES_MAX: usize = 1 << 20;
-
-/// Every request is answered within this time; how long a stop waits for requests in flight.
-const ANSWER_WITHIN: Duration = Duration::from_secs(5);
-
-/// The path of webhooks, unless others are set.
-pub const WEBHOOK_PATH: &str = "/webhooks/workos";
+use crate::verify::ApiKeys;
+use calls::*;
+use wire::access_log;
+use wire::answer::{ANSWER_WITHIN, Code, Problem};
+use wire::api::Operation;
+use wire::state::State;
+pub use wire::state::{Settings, WEBHOOK_PATH};
 
 /// First segments of the server's own paths, those to come included: a webhook path among them
 /// would hide a call.
@@ -64,44 +35,6 @@ pub const OWN_PATHS: [&str; 10] = [
     "metrics",
     "openapi.json",
 ];
-
-/// What a server is set up with.
-pub struct Settings {
-    /// Verifies webhooks.
-    pub keyring: Keyring,
-    /// Keys that may read.
-    pub api_keys: Vec<String>,
-    /// Where webhooks arrive.
-    pub webhook_paths: Vec<String>,
-}
-
-/// What every request sees.
-struct State {
-    keyring: Keyring,
-    api_keys: ApiKeys,
-    /// Set once the log is folded.
-    engine: Arc<OnceLock<Arc<Engine>>>,
-    /// Webhooks refused since the start, by the codes of [`Code::SIGNATURES`].
-    rejections: [AtomicU64; Code::SIGNATURES.len()],
-    /// Only one answer about traffic is computed at a time: each walks over a month.
-    stats: tokio::sync::Mutex<()>,
-}
-
-impl State {
-    /// The engine, once it has caught up.
-    fn engine(&self) -> Result<&Arc<Engine>, Problem> {
-        self.engine.get().ok_or(Code::NotReady.into())
-    }
-
-    fn count_rejection(&self, code: Code) -> Code {
-        for (counter, _) in
-            self.rejections.iter().zip(Code::SIGNATURES).filter(|(_, other)| *other == code)
-        {
-            counter.fetch_add(1, Ordering::Relaxed);
-        }
-        code
-    }
-}
 
 /// A server that is listening.
 pub struct Server {
@@ -148,6 +81,7 @@ pub fn app(
         keyring,
         api_keys,
         engine,
+        operations: OPERATIONS,
         rejections: Default::default(),
         stats: Default::default(),
     });
@@ -225,18 +159,18 @@ calls! {
     get history::OF_USER => history::of_user;
     get history::OF_GROUP => history::of_group;
     get diff::DIFF => diff::diff;
-    get rollcall::QUARANTINE => rollcall::quarantine;
-    get rollcall::PROJECTIONS => rollcall::projections;
-    get rollcall::LAST_REBUILD => rollcall::last_rebuild, post rollcall::REBUILD => rollcall::rebuild;
-    get log::CHECKPOINT => log::checkpoint;
-    get log::ENTRY => log::entry;
-    get log::INCLUSION => log::inclusion;
-    get log::CONSISTENCY => log::consistency;
-    get log::KEY => log::key, post log::CHANGE_KEY => log::change_key;
+    get quarantine::QUARANTINE => quarantine::quarantine;
+    get projections::PROJECTIONS => projections::projections;
+    get projections::LAST_REBUILD => projections::last_rebuild, post projections::REBUILD => projections::rebuild;
+    get proofs::CHECKPOINT => proofs::checkpoint;
+    get proofs::ENTRY => proofs::entry;
+    get proofs::INCLUSION => proofs::inclusion;
+    get proofs::CONSISTENCY => proofs::consistency;
+    get proofs::KEY => proofs::key, post proofs::CHANGE_KEY => proofs::change_key;
     get stats::STATS => stats::stats;
     get health::ALIVE => health::alive;
     get health::READY => health::ready;
-    get openapi::DOCUMENT => openapi::document;
+    get document::SHOW => document::show;
 }
 
 async fn not_found() -> impl Responder {
@@ -245,4 +179,78 @@ async fn not_found() -> impl Responder {
 
 async fn post_only() -> impl Responder {
     Problem::method_not_allowed("POST")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use wire::api::Method;
+
+    /// What tells histories of people, or finds them across organizations.
+    const SENSITIVE: [&str; 14] = [
+        "/events",
+        "/rollcall/v1/changes",
+        "/rollcall/v1/deprovisionings",
+        "/rollcall/v1/diff",
+        "/rollcall/v1/groups/{id}/history",
+        "/rollcall/v1/groups/{id}/members",
+        "/rollcall/v1/log/entries/{seq}",
+        "/rollcall/v1/quarantine",
+        "/rollcall/v1/role_assignments",
+        "/rollcall/v1/users",
+        "/rollcall/v1/users/{id}/access",
+        "/rollcall/v1/users/{id}/groups",
+        "/rollcall/v1/users/{id}/history",
+        "/rollcall/v1/users/{id}/roles",
+    ];
+
+    /// What applications ask as they work, and what tells of no person.
+    const PLAIN: [&str; 16] = [
+        "/directories",
+        "/directories/{id}",
+        "/directory_groups",
+        "/directory_groups/{id}",
+        "/directory_users",
+        "/directory_users/{id}",
+        "/rollcall/v1/log/checkpoint",
+        "/rollcall/v1/log/key",
+        "/rollcall/v1/log/proof/consistency",
+        "/rollcall/v1/log/proof/inclusion",
+        "/rollcall/v1/policy",
+        "/rollcall/v1/projections",
+        "/rollcall/v1/projections/rebuild",
+        "/rollcall/v1/role_mapping",
+        "/rollcall/v1/role_mapping/versions",
+        "/rollcall/v1/stats",
+    ];
+
+    #[test]
+    fn each_call_that_reads_is_logged_or_known_not_to_be() {
+        let reads = |sensitive: bool| -> Vec<&str> {
+            let reads = OPERATIONS
+                .iter()
+                .filter(|operation| operation.keyed && operation.method == Method::Get);
+            let mut paths: Vec<&str> = reads
+                .filter(|operation| operation.sensitive == sensitive)
+                .map(|operation| operation.path)
+                .collect();
+            paths.sort_unstable();
+            paths
+        };
+        assert_eq!(reads(true), SENSITIVE, "a call that tells histories is logged");
+        assert_eq!(reads(false), PLAIN, "a new call is put into one of the two lists");
+        // What the contract has of directories is logged where it is asked about the past, and of
+        // Rollcall's own no call that tells of no person.
+        for path in PLAIN {
+            let operation = OPERATIONS
+                .iter()
+                .find(|operation| operation.path == path && operation.method == Method::Get)
+                .unwrap();
+            assert_eq!(
+                access_log::tells_of_the_past(operation),
+                path.starts_with("/director"),
+                "{path}"
+            );
+        }
+    }
 }

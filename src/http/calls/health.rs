@@ -4,12 +4,12 @@
 use actix_web::http::StatusCode;
 use actix_web::{HttpResponse, web};
 
-use super::State;
-use super::answer::{Code, Problem, json};
-use super::api::{Gives, Method, Operation};
+use crate::http::wire::answer::{Code, Problem, json};
+use crate::http::wire::api::{Gives, Method, Operation};
+use crate::http::wire::state::State;
 
 /// `GET /healthz`
-pub(super) const ALIVE: Operation = Operation {
+pub(crate) const ALIVE: Operation = Operation {
     method: Method::Get,
     path: "/healthz",
     name: "health",
@@ -24,12 +24,12 @@ pub(super) const ALIVE: Operation = Operation {
 };
 
 /// Answers [`ALIVE`].
-pub(super) async fn alive() -> HttpResponse {
+pub(crate) async fn alive() -> HttpResponse {
     json(StatusCode::OK).body(r#"{"status":"ok"}"#)
 }
 
 /// `GET /readyz`
-pub(super) const READY: Operation = Operation {
+pub(crate) const READY: Operation = Operation {
     method: Method::Get,
     path: "/readyz",
     name: "readiness",
@@ -44,7 +44,7 @@ pub(super) const READY: Operation = Operation {
 };
 
 /// Answers [`READY`].
-pub(super) async fn ready(state: web::Data<State>) -> Result<HttpResponse, Problem> {
+pub(crate) async fn ready(state: web::Data<State>) -> Result<HttpResponse, Problem> {
     let engine = state.engine()?;
     if engine.has_failed() {
         return Err(Code::LogUnavailable.into());

@@ -1,45 +1,19 @@
-//! `GET /openapi.json`: the calls described for programs, written from the tables by which they are
-//! answered.
+//! The OpenAPI document, written from the declarations by which requests are judged.
 
-use std::sync::LazyLock;
-
-use actix_web::HttpResponse;
-use actix_web::http::StatusCode;
 use serde_json::{Map, Value, json as object};
 
-use super::answer::{Code, json};
-use super::api::{Gives, Method, Operation, Parameter, Takes};
-use super::{OPERATIONS, WEBHOOK_PATH};
+use super::answer::Code;
+use super::api::{Gives, Operation, Parameter, Takes};
+use super::state::WEBHOOK_PATH;
 
 /// The shapes of answers, each with an example.
 const SCHEMAS: &str = include_str!("schemas.json");
 
-/// `GET /openapi.json`
-pub(super) const DOCUMENT: Operation = Operation {
-    method: Method::Get,
-    path: "/openapi.json",
-    name: "describe",
-    about: "This document.",
-    parameters: &[],
-    cut: false,
-    keyed: false,
-    sensitive: false,
-    takes: None,
-    gives: Gives::Document,
-    problems: &[],
-};
-
-/// Answers [`DOCUMENT`].
-pub(super) async fn document() -> HttpResponse {
-    static TEXT: LazyLock<String> = LazyLock::new(|| describe().to_string());
-    json(StatusCode::OK).body(TEXT.as_str())
-}
-
 /// The whole document, by OpenAPI 3.1 (<https://spec.openapis.org/oas/v3.1.1>).
-fn describe() -> Value {
+pub(crate) fn describe(operations: &[&Operation]) -> Value {
     let schemas: Value = serde_json::from_str(SCHEMAS).unwrap_or_default();
     let mut paths = Map::new();
-    for operation in OPERATIONS {
+    for operation in operations {
         let path = paths.entry(operation.path).or_insert_with(|| path(operation));
         if let Some(path) = path.as_object_mut() {
             path.insert(operation.method.name().to_lowercase(), call(operation, &schemas));

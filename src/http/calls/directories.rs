@@ -7,18 +7,20 @@ use actix_web::http::header::CONTENT_TYPE;
 use actix_web::{HttpRequest, HttpResponse, web};
 use rollcall_projections::{DirectoryFilter, DirectoryRow, Part};
 
-use super::State;
-use super::answer::{Code, Problem, json, list as list_of};
-use super::api::{
+use crate::documents::{Document, DocumentKey, Shape, push_directory};
+use crate::engine::{ActError, Engine};
+use crate::http::wire::answer::{
+    Code, Problem, done_in_time, json, list as list_of, pinned, with_documents,
+};
+use crate::http::wire::api::{
     AFTER, BEFORE, DOMAIN, Gives, LIMIT, Method, OF_ORGANIZATION, OF_ORGANIZATION_ALIAS, ORDER,
     Operation, SEARCH,
 };
-use super::question::{Question, done_in_time, id_in_path, pinned, with_documents};
-use crate::documents::{Document, DocumentKey, Shape, push_directory};
-use crate::engine::{ActError, Engine};
+use crate::http::wire::question::{Question, id_in_path};
+use crate::http::wire::state::State;
 
 /// `GET /directories`
-pub(super) const LIST: Operation = Operation {
+pub(crate) const LIST: Operation = Operation {
     method: Method::Get,
     path: "/directories",
     name: "listDirectories",
@@ -42,7 +44,7 @@ pub(super) const LIST: Operation = Operation {
 };
 
 /// Answers [`LIST`].
-pub(super) async fn list(
+pub(crate) async fn list(
     request: HttpRequest,
     state: web::Data<State>,
 ) -> Result<HttpResponse, Problem> {
@@ -63,7 +65,7 @@ pub(super) async fn list(
 }
 
 /// `GET /directories/{id}`
-pub(super) const ITEM: Operation = Operation {
+pub(crate) const ITEM: Operation = Operation {
     method: Method::Get,
     path: "/directories/{id}",
     name: "getDirectory",
@@ -78,7 +80,7 @@ pub(super) const ITEM: Operation = Operation {
 };
 
 /// Answers [`ITEM`].
-pub(super) async fn item(
+pub(crate) async fn item(
     request: HttpRequest,
     state: web::Data<State>,
 ) -> Result<HttpResponse, Problem> {
@@ -94,7 +96,7 @@ pub(super) async fn item(
 }
 
 /// `DELETE /directories/{id}`
-pub(super) const DELETION: Operation = Operation {
+pub(crate) const DELETION: Operation = Operation {
     method: Method::Delete,
     path: "/directories/{id}",
     name: "deleteDirectory",
@@ -109,7 +111,7 @@ pub(super) const DELETION: Operation = Operation {
 };
 
 /// Answers [`DELETION`]. The body is the word that WorkOS sends, and no JSON.
-pub(super) async fn delete(
+pub(crate) async fn delete(
     request: HttpRequest,
     state: web::Data<State>,
 ) -> Result<HttpResponse, Problem> {

@@ -5,21 +5,20 @@ use actix_web::http::header::{CONTENT_TYPE, HeaderName};
 use actix_web::{HttpRequest, HttpResponse, web};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use rollcall_projections::Seq;
 use serde_json::{Value, json as object};
 
-use super::answer::{Code, Problem, json};
-use super::api::{
+use crate::engine::{Engine, KeyChange};
+use crate::http::wire::answer::{ANSWER_WITHIN, Code, Problem, json};
+use crate::http::wire::api::{
     CHECKPOINT_SIZE, FROM_SIZE, Gives, Method, Operation, RECORD, TO_SIZE, TREE_SIZE,
 };
-use super::body::Body;
-use super::question::{Question, id_in_path};
-use super::{ANSWER_WITHIN, State};
-use crate::engine::{ChangeError, Engine, KeyChange};
+use crate::http::wire::body::Body;
+use crate::http::wire::question::{Question, id_in_path};
+use crate::http::wire::state::State;
 use crate::time;
 
 /// `GET /rollcall/v1/log/checkpoint`
-pub(super) const CHECKPOINT: Operation = Operation {
+pub(crate) const CHECKPOINT: Operation = Operation {
     method: Method::Get,
     path: "/rollcall/v1/log/checkpoint",
     name: "getCheckpoint",
@@ -37,7 +36,7 @@ const NOTE: &str = "rollcall/30313233-3435-3637-3839-616263646566\n7\nNn12soTOgr
     — rollcall/30313233-3435-3637-3839-616263646566 JbEAmsc977Ohj1b4cHvvhFwlx5osdlmcPP0PZcaasnNSfQ7NzQcINF8VdsbfcO8moPq6GQBCkB0We6fFC7HzTcYYZAw=\n";
 
 /// `GET /rollcall/v1/log/entries/{seq}`
-pub(super) const ENTRY: Operation = Operation {
+pub(crate) const ENTRY: Operation = Operation {
     method: Method::Get,
     path: "/rollcall/v1/log/entries/{seq}",
     name: "getLogEntry",
@@ -56,7 +55,7 @@ pub(super) const ENTRY: Operation = Operation {
 const ID_PREFIX: &str = "id:";
 
 /// `GET /rollcall/v1/log/proof/inclusion`
-pub(super) const INCLUSION: Operation = Operation {
+pub(crate) const INCLUSION: Operation = Operation {
     method: Method::Get,
     path: "/rollcall/v1/log/proof/inclusion",
     name: "proveInclusion",
@@ -71,7 +70,7 @@ pub(super) const INCLUSION: Operation = Operation {
 };
 
 /// `GET /rollcall/v1/log/proof/consistency`
-pub(super) const CONSISTENCY: Operation = Operation {
+pub(crate) const CONSISTENCY: Operation = Operation {
     method: Method::Get,
     path: "/rollcall/v1/log/proof/consistency",
     name: "proveConsistency",
@@ -86,7 +85,7 @@ pub(super) const CONSISTENCY: Operation = Operation {
 };
 
 /// `GET /rollcall/v1/log/key`
-pub(super) const KEY: Operation = Operation {
+pub(crate) const KEY: Operation = Operation {
     method: Method::Get,
     path: "/rollcall/v1/log/key",
     name: "getCheckpointKey",
@@ -101,7 +100,7 @@ pub(super) const KEY: Operation = Operation {
 };
 
 /// `POST /rollcall/v1/log/key`
-pub(super) const CHANGE_KEY: Operation = Operation {
+pub(crate) const CHANGE_KEY: Operation = Operation {
     method: Method::Post,
     path: "/rollcall/v1/log/key",
     name: "changeCheckpointKey",
@@ -116,7 +115,7 @@ pub(super) const CHANGE_KEY: Operation = Operation {
 };
 
 /// Answers [`CHECKPOINT`].
-pub(super) async fn checkpoint(
+pub(crate) async fn checkpoint(
     request: HttpRequest,
     state: web::Data<State>,
 ) -> Result<HttpResponse, Problem> {
@@ -133,7 +132,7 @@ pub(super) async fn checkpoint(
 }
 
 /// Answers [`ENTRY`].
-pub(super) async fn entry(
+pub(crate) async fn entry(
     request: HttpRequest,
     state: web::Data<State>,
 ) -> Result<HttpResponse, Problem> {
@@ -164,7 +163,7 @@ fn read(engine: &Engine, name: &str) -> Result<Value, Problem> {
 }
 
 /// Answers [`INCLUSION`].
-pub(super) async fn inclusion(
+pub(crate) async fn inclusion(
     request: HttpRequest,
     state: web::Data<State>,
 ) -> Result<HttpResponse, Problem> {
@@ -186,7 +185,7 @@ pub(super) async fn inclusion(
 }
 
 /// Answers [`CONSISTENCY`].
-pub(super) async fn consistency(
+pub(crate) async fn consistency(
     request: HttpRequest,
     state: web::Data<State>,
 ) -> Result<HttpResponse, Problem> {
@@ -210,7 +209,7 @@ fn encoded(hashes: &[[u8; 32]]) -> Vec<String> {
 }
 
 /// Answers [`KEY`].
-pub(super) async fn key(
+pub(crate) async fn key(
     request: HttpRequest,
     state: web::Data<State>,
 ) -> Result<HttpResponse, Problem> {
@@ -220,7 +219,7 @@ pub(super) async fn key(
 }
 
 /// Answers [`CHANGE_KEY`].
-pub(super) async fn change_key(
+pub(crate) async fn change_key(
     request: HttpRequest,
     payload: web::Payload,
     state: web::Data<State>,
@@ -263,48 +262,4 @@ fn describe(engine: &Engine, handover: Option<String>) -> Result<Value, Problem>
         "former": changes.iter().map(former).collect::<Vec<Value>>(),
         "handover": handover,
     }))
-}
-
-impl Question {
-    /// Takes a record's number or a log's size.
-    fn take_seq(&mut self, name: &str) -> Option<Seq> {
-        let text = self.take(name)?;
-        let plain = text.bytes().all(|byte| byte.is_ascii_digit());
-        let seq =
-            text.parse::<Seq>().ok().filter(|seq| plain && (1..=Seq::from(u32::MAX)).contains(seq));
-        if seq.is_none() {
-            self.error(name, format!("it must be a whole number from 1 to {}", u32::MAX));
-        }
-        seq
-    }
-
-    /// The same, where there is no default. Whatever comes back after an error is not used.
-    fn take_needed_seq(&mut self, name: &str) -> Seq {
-        let is_given = self.has(name);
-        let seq = self.take_seq(name);
-        if !is_given {
-            self.error(name, "it is needed");
-        }
-        seq.unwrap_or(1)
-    }
-
-    fn need_recorded(&mut self, name: &str, size: Seq, head: Seq) {
-        if size > head {
-            self.error(name, format!("it is beyond the last record, {head}"));
-        }
-    }
-}
-
-impl From<ChangeError> for Problem {
-    fn from(error: ChangeError) -> Problem {
-        match error {
-            ChangeError::NoKey => Code::NotFound.into(),
-            ChangeError::Act(error) => error.into(),
-            ChangeError::Read(error) => error.into(),
-            ChangeError::Key(error) => {
-                tracing::error!(%error, "the checkpoint key could not be changed");
-                Code::Internal.into()
-            }
-        }
-    }
 }

@@ -43,13 +43,13 @@ const OF_THE_PAST: [&str; 6] = [
 ];
 
 /// Whether a call that is not always logged is where it is asked about the past.
-pub(super) fn tells_of_the_past(operation: &Operation) -> bool {
+pub(crate) fn tells_of_the_past(operation: &Operation) -> bool {
     operation.cut && OF_THE_PAST.contains(&operation.path)
 }
 
 /// Whether a query has one of the two clocks, however it is written. Whatever they say: also a
 /// refusal is logged.
-pub(super) fn asks_about_the_past(query: Option<&str>) -> bool {
+pub(crate) fn asks_about_the_past(query: Option<&str>) -> bool {
     query.is_some_and(|query| {
         form_urlencoded::parse(query.as_bytes())
             .any(|(name, _)| matches!(&*name, "as_of" | "known_at"))
@@ -57,7 +57,7 @@ pub(super) fn asks_about_the_past(query: Option<&str>) -> bool {
 }
 
 /// Remembers who asks what, if that is to be logged.
-pub(super) fn asked(request: &HttpRequest, operator: Operator, operation: &'static Operation) {
+pub(crate) fn asked(request: &HttpRequest, operator: Operator, operation: &'static Operation) {
     if operation.sensitive
         || tells_of_the_past(operation) && asks_about_the_past(request.uri().query())
     {
@@ -69,7 +69,7 @@ pub(super) fn asked(request: &HttpRequest, operator: Operator, operation: &'stat
 ///
 /// # Errors
 /// Those of what answers.
-pub(super) async fn note<B: MessageBody>(
+pub(crate) async fn note<B: MessageBody>(
     request: ServiceRequest,
     next: Next<B>,
 ) -> Result<ServiceResponse<B>, Error> {
@@ -179,73 +179,7 @@ fn is_moment(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::OPERATIONS;
-    use super::super::api::Method;
     use super::*;
-
-    /// What tells histories of people, or finds them across organizations.
-    const SENSITIVE: [&str; 14] = [
-        "/events",
-        "/rollcall/v1/changes",
-        "/rollcall/v1/deprovisionings",
-        "/rollcall/v1/diff",
-        "/rollcall/v1/groups/{id}/history",
-        "/rollcall/v1/groups/{id}/members",
-        "/rollcall/v1/log/entries/{seq}",
-        "/rollcall/v1/quarantine",
-        "/rollcall/v1/role_assignments",
-        "/rollcall/v1/users",
-        "/rollcall/v1/users/{id}/access",
-        "/rollcall/v1/users/{id}/groups",
-        "/rollcall/v1/users/{id}/history",
-        "/rollcall/v1/users/{id}/roles",
-    ];
-
-    /// What applications ask as they work, and what tells of no person.
-    const PLAIN: [&str; 16] = [
-        "/directories",
-        "/directories/{id}",
-        "/directory_groups",
-        "/directory_groups/{id}",
-        "/directory_users",
-        "/directory_users/{id}",
-        "/rollcall/v1/log/checkpoint",
-        "/rollcall/v1/log/key",
-        "/rollcall/v1/log/proof/consistency",
-        "/rollcall/v1/log/proof/inclusion",
-        "/rollcall/v1/policy",
-        "/rollcall/v1/projections",
-        "/rollcall/v1/projections/rebuild",
-        "/rollcall/v1/role_mapping",
-        "/rollcall/v1/role_mapping/versions",
-        "/rollcall/v1/stats",
-    ];
-
-    #[test]
-    fn each_call_that_reads_is_logged_or_known_not_to_be() {
-        let reads = |sensitive: bool| -> Vec<&str> {
-            let reads = OPERATIONS
-                .iter()
-                .filter(|operation| operation.keyed && operation.method == Method::Get);
-            let mut paths: Vec<&str> = reads
-                .filter(|operation| operation.sensitive == sensitive)
-                .map(|operation| operation.path)
-                .collect();
-            paths.sort_unstable();
-            paths
-        };
-        assert_eq!(reads(true), SENSITIVE, "a call that tells histories is logged");
-        assert_eq!(reads(false), PLAIN, "a new call is put into one of the two lists");
-        // What the contract has of directories is logged where it is asked about the past, and of
-        // Rollcall's own no call that tells of no person.
-        for path in PLAIN {
-            let operation = OPERATIONS
-                .iter()
-                .find(|operation| operation.path == path && operation.method == Method::Get)
-                .unwrap();
-            assert_eq!(tells_of_the_past(operation), path.starts_with("/director"), "{path}");
-        }
-    }
 
     #[test]
     fn nothing_of_a_person_is_written_for_an_id() {

@@ -4,17 +4,17 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use rollcall_projections::{Cut, Deprovisioning, DeprovisioningFilter, Millis};
 use serde_json::{Value, json as object};
 
-use super::State;
-use super::answer::{Code, Problem, list as list_of};
-use super::api::{
+use crate::documents::{Document, DocumentKey, Shape};
+use crate::engine::Engine;
+use crate::http::wire::answer::{Code, Problem, list as list_of, pinned_with_roles};
+use crate::http::wire::api::{
     AFTER_PLACE, BEFORE_PLACE, FOR_USER, FROM_DIRECTORY, Gives, LIMIT_OWN, Method, OF_ORGANIZATION,
     OF_ORGANIZATION_ALIAS, ORDER_TIME, Operation, SHOWED_EMAIL, SINCE, UNTIL,
 };
-use super::places::in_steps;
-use super::question::{Question, pinned_with_roles};
-use super::roles::describe_cause;
-use crate::documents::{Document, DocumentKey, Shape};
-use crate::engine::Engine;
+use crate::http::wire::describe::describe_cause;
+use crate::http::wire::paging::in_steps;
+use crate::http::wire::question::Question;
+use crate::http::wire::state::State;
 use crate::time;
 use crate::verify::email_fingerprint;
 
@@ -22,7 +22,7 @@ use crate::verify::email_fingerprint;
 const STEP: usize = 64;
 
 /// `GET /rollcall/v1/deprovisionings`
-pub(super) const LIST: Operation = Operation {
+pub(crate) const LIST: Operation = Operation {
     method: Method::Get,
     path: "/rollcall/v1/deprovisionings",
     name: "listDeprovisionings",
@@ -49,7 +49,7 @@ pub(super) const LIST: Operation = Operation {
 };
 
 /// Answers [`LIST`].
-pub(super) async fn list(
+pub(crate) async fn list(
     request: HttpRequest,
     state: web::Data<State>,
 ) -> Result<HttpResponse, Problem> {

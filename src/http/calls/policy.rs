@@ -2,20 +2,20 @@
 
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};
-use rollcall_projections::{InactiveUsers, Policy, Seq};
+use rollcall_projections::{InactiveUsers, Policy};
 use serde_json::{Value, json as object};
 
-use super::State;
-use super::answer::{Code, Problem, json};
-use super::api::{Gives, Method, Operation};
-use super::body::Body;
-use super::question::{Question, done_in_time, pinned};
 use crate::engine::Engine;
+use crate::http::wire::answer::{Code, Problem, done_in_time, json, pinned};
+use crate::http::wire::api::{Gives, Method, Operation};
+use crate::http::wire::body::Body;
+use crate::http::wire::describe::author;
+use crate::http::wire::question::Question;
+use crate::http::wire::state::State;
 use crate::time;
-use crate::verify::{Proof, key_name};
 
 /// `GET /rollcall/v1/policy`
-pub(super) const SHOW: Operation = Operation {
+pub(crate) const SHOW: Operation = Operation {
     method: Method::Get,
     path: "/rollcall/v1/policy",
     name: "getPolicy",
@@ -30,7 +30,7 @@ pub(super) const SHOW: Operation = Operation {
 };
 
 /// `PUT /rollcall/v1/policy`
-pub(super) const SET: Operation = Operation {
+pub(crate) const SET: Operation = Operation {
     method: Method::Put,
     path: "/rollcall/v1/policy",
     name: "setPolicy",
@@ -45,7 +45,7 @@ pub(super) const SET: Operation = Operation {
 };
 
 /// Answers [`SHOW`].
-pub(super) async fn show(
+pub(crate) async fn show(
     request: HttpRequest,
     state: web::Data<State>,
 ) -> Result<HttpResponse, Problem> {
@@ -59,7 +59,7 @@ pub(super) async fn show(
 }
 
 /// Answers [`SET`].
-pub(super) async fn set(
+pub(crate) async fn set(
     request: HttpRequest,
     payload: web::Payload,
     state: web::Data<State>,
@@ -102,19 +102,4 @@ fn describe(engine: &Engine, policy: Option<Policy>) -> Result<Value, Problem> {
         "set_by": set_by,
         "note": note,
     }))
-}
-
-/// Who did what a record says, by the key's name, and the note left with it. Blocks while it reads
-/// the log.
-pub(super) fn author(
-    engine: &Engine,
-    seq: Seq,
-) -> Result<(Option<String>, Option<Value>), Problem> {
-    let record = engine.record(seq)?;
-    let body: Value = serde_json::from_slice(&record.body).unwrap_or_default();
-    let name = match record.proof {
-        Proof::Operator { key_id } => Some(key_name(key_id)),
-        Proof::Webhook { .. } => None,
-    };
-    Ok((name, body.pointer("/data/note").cloned()))
 }

@@ -7,20 +7,20 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use rollcall_projections::{Cut, Difference, DifferencePlace, Differs, Part, Seq, Subject};
 use serde::Serialize;
 
-use super::State;
-use super::answer::{Code, Problem, list as list_of, told};
-use super::api::{
+use crate::documents::{Changed, changed, snapshot};
+use crate::engine::{CutError, Engine, KnownAt};
+use crate::http::wire::answer::{Code, Problem, list as list_of, pinned, told};
+use crate::http::wire::api::{
     AFTER_DIFFERENCE, FROM, FROM_KNOWN_AT, Gives, LIMIT_OWN, Method, OF_DIRECTORY, Operation, TO,
     TO_KNOWN_AT,
 };
-use super::history::{BODIES_AT_ONCE, Bodies};
-use super::places::Part as _;
-use super::question::{Place, Question, fix, pinned};
-use crate::documents::{Changed, changed, snapshot};
-use crate::engine::{CutError, Engine, KnownAt};
+use crate::http::wire::bodies::{BODIES_AT_ONCE, Bodies};
+use crate::http::wire::paging::{Part as _, Place};
+use crate::http::wire::question::{Question, fix};
+use crate::http::wire::state::State;
 
 /// `GET /rollcall/v1/diff`
-pub(super) const DIFF: Operation = Operation {
+pub(crate) const DIFF: Operation = Operation {
     method: Method::Get,
     path: "/rollcall/v1/diff",
     name: "listDifferences",
@@ -40,7 +40,7 @@ pub(super) const DIFF: Operation = Operation {
 };
 
 /// Answers [`DIFF`].
-pub(super) async fn diff(
+pub(crate) async fn diff(
     request: HttpRequest,
     state: web::Data<State>,
 ) -> Result<HttpResponse, Problem> {

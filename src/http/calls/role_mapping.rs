@@ -13,19 +13,21 @@ use bytes::Bytes;
 use rollcall_projections::{
     Comparison, Cut, Ground, Mapping, MappingSet, Millis, Page, Proposal, RoleChange,
 };
-use serde_json::{Map, Value, json as object};
+use serde_json::{Value, json as object};
 use tokio::sync::mpsc;
 
-use super::State;
-use super::answer::{Code, FieldError, Problem, json, list as list_of, pin};
-use super::api::{
-    AFTER_OWN, AFTER_USER, BEFORE_OWN, Gives, LIMIT_OWN, Method, ORDER_OWN, Operation,
-};
-use super::body::Body;
-use super::policy::author;
-use super::question::{Question, done_in_time, pinned_with_roles};
 use crate::documents::Shape;
 use crate::engine::{ActError, Engine, Expect, not_in_future};
+use crate::http::wire::answer::{
+    Code, FieldError, Problem, done_in_time, json, list as list_of, pin, pinned_with_roles,
+};
+use crate::http::wire::api::{
+    AFTER_OWN, AFTER_USER, BEFORE_OWN, Gives, LIMIT_OWN, Method, ORDER_OWN, Operation,
+};
+use crate::http::wire::body::Body;
+use crate::http::wire::describe::{author, describe_ground};
+use crate::http::wire::question::Question;
+use crate::http::wire::state::State;
 use crate::time;
 use crate::verify::mapping_json;
 
@@ -39,7 +41,7 @@ const TEXTS_WAITING: usize = 4;
 const TRIES_MAX: usize = 32;
 
 /// `GET /rollcall/v1/role_mapping`
-pub(super) const SHOW: Operation = Operation {
+pub(crate) const SHOW: Operation = Operation {
     method: Method::Get,
     path: "/rollcall/v1/role_mapping",
     name: "getRoleMapping",
@@ -54,7 +56,7 @@ pub(super) const SHOW: Operation = Operation {
 };
 
 /// `GET /rollcall/v1/role_mapping/versions`
-pub(super) const VERSIONS: Operation = Operation {
+pub(crate) const VERSIONS: Operation = Operation {
     method: Method::Get,
     path: "/rollcall/v1/role_mapping/versions",
     name: "listRoleMappings",
@@ -69,7 +71,7 @@ pub(super) const VERSIONS: Operation = Operation {
 };
 
 /// `PUT /rollcall/v1/role_mapping`
-pub(super) const SET: Operation = Operation {
+pub(crate) const SET: Operation = Operation {
     method: Method::Put,
     path: "/rollcall/v1/role_mapping",
     name: "setRoleMapping",
@@ -90,7 +92,7 @@ pub(super) const SET: Operation = Operation {
 };
 
 /// `POST /rollcall/v1/role_mapping/preview`
-pub(super) const PREVIEW: Operation = Operation {
+pub(crate) const PREVIEW: Operation = Operation {
     method: Method::Post,
     path: "/rollcall/v1/role_mapping/preview",
     name: "previewRoleMapping",
@@ -105,7 +107,7 @@ pub(super) const PREVIEW: Operation = Operation {
 };
 
 /// Answers [`SHOW`].
-pub(super) async fn show(
+pub(crate) async fn show(
     request: HttpRequest,
     state: web::Data<State>,
 ) -> Result<HttpResponse, Problem> {
@@ -122,7 +124,7 @@ pub(super) async fn show(
 }
 
 /// Answers [`VERSIONS`].
-pub(super) async fn versions(
+pub(crate) async fn versions(
     request: HttpRequest,
     state: web::Data<State>,
 ) -> Result<HttpResponse, Problem> {
@@ -151,7 +153,7 @@ pub(super) async fn versions(
 }
 
 /// Answers [`SET`].
-pub(super) async fn set(
+pub(crate) async fn set(
     request: HttpRequest,
     payload: web::Payload,
     state: web::Data<State>,
@@ -216,7 +218,7 @@ fn without_attributes(mapping: &Mapping) -> Mapping {
 }
 
 /// Answers [`PREVIEW`].
-pub(super) async fn preview(
+pub(crate) async fn preview(
     request: HttpRequest,
     payload: web::Payload,
     state: web::Data<State>,
@@ -386,19 +388,6 @@ fn describe_roles(roles: &[(String, Vec<Ground>)]) -> Vec<Value> {
         .iter()
         .map(|(role, grounds)| object!({ "role": role, "because": because(grounds) }))
         .collect()
-}
-
-/// The rule, group and attribute of a reason.
-pub(super) fn describe_ground(ground: &Ground) -> Map<String, Value> {
-    let (group_id, group_name) =
-        ground.group.as_ref().map_or((None, None), |(id, name)| (Some(id), Some(name)));
-    let fields = [
-        ("rule", object!(ground.rule)),
-        ("group_id", object!(group_id)),
-        ("group_name", object!(group_name)),
-        ("attribute", object!(ground.attribute)),
-    ];
-    fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }
 
 /// Every change, one a line, as fast as it is read.

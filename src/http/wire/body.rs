@@ -4,16 +4,18 @@ use actix_web::web;
 use rollcall_projections::{Mapping, Millis};
 use serde_json::{Map, Value};
 
-use super::BODY_BYTES_MAX;
 use super::answer::{Code, FieldError, Problem};
 use crate::time;
 use crate::verify::parse_mapping;
+
+/// Largest body of a request, in bytes.
+pub(crate) const BODY_BYTES_MAX: usize = 1 << 20;
 
 /// Longest note, in characters.
 const NOTE_CHARS_MAX: usize = 1000;
 
 /// The fields of a body. What is not taken by the end is unknown, and refused.
-pub(super) struct Body {
+pub(crate) struct Body {
     fields: Map<String, Value>,
     errors: Vec<FieldError>,
 }
@@ -23,7 +25,7 @@ impl Body {
     ///
     /// # Errors
     /// 413 over 1 MiB; 422 if it is no JSON object.
-    pub(super) async fn of(payload: web::Payload) -> Result<Body, Problem> {
+    pub(crate) async fn of(payload: web::Payload) -> Result<Body, Problem> {
         let bytes = match payload.to_bytes_limited(BODY_BYTES_MAX).await {
             Ok(Ok(bytes)) => bytes,
             // The sender went away in the middle: whatever is answered, nobody hears it.
@@ -43,7 +45,7 @@ impl Body {
     }
 
     /// Takes a field that must be one of some words.
-    pub(super) fn take_word<T: Copy>(&mut self, name: &str, words: &[(&str, T)]) -> Option<T> {
+    pub(crate) fn take_word<T: Copy>(&mut self, name: &str, words: &[(&str, T)]) -> Option<T> {
         let value = self.fields.remove(name);
         let found = words
             .iter()
@@ -60,13 +62,13 @@ impl Body {
     ///
     /// # Errors
     /// 422 with every mistake in it.
-    pub(super) fn take_mapping(&mut self) -> Result<Mapping, Problem> {
+    pub(crate) fn take_mapping(&mut self) -> Result<Mapping, Problem> {
         let value = self.fields.remove("mapping").unwrap_or_default();
         parse_mapping(&value).map_err(Problem::mapping_invalid)
     }
 
     /// Takes a time that may be left out, or null.
-    pub(super) fn take_moment(&mut self, name: &str) -> Option<Millis> {
+    pub(crate) fn take_moment(&mut self, name: &str) -> Option<Millis> {
         let value = self.fields.remove(name).filter(|value| !value.is_null())?;
         let moment = value.as_str().and_then(time::parse);
         if moment.is_none() {
@@ -76,7 +78,7 @@ impl Body {
     }
 
     /// Takes the note, which may be left out, or null.
-    pub(super) fn take_note(&mut self) -> Option<String> {
+    pub(crate) fn take_note(&mut self) -> Option<String> {
         let value = self.fields.remove("note").filter(|value| !value.is_null())?;
         let note =
             value.as_str().filter(|note| note.chars().count() <= NOTE_CHARS_MAX).map(str::to_owned);
@@ -90,7 +92,7 @@ impl Body {
     ///
     /// # Errors
     /// 422 for anything wrong so far.
-    pub(super) fn finish(mut self) -> Result<(), Problem> {
+    pub(crate) fn finish(mut self) -> Result<(), Problem> {
         for name in std::mem::take(&mut self.fields).keys() {
             let name: String = name.chars().take(64).collect();
             self.error(&name, "there is no such field here");

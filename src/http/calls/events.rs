@@ -5,20 +5,21 @@ use std::sync::Arc;
 use actix_web::{HttpRequest, HttpResponse, web};
 use rollcall_projections::{Cut, EventFilter, Seq, Start};
 
-use super::State;
-use super::answer::{Code, Problem, list as list_of};
-use super::api::{
+use crate::engine::Engine;
+use crate::http::wire::answer::{Code, Problem, list as list_of, pinned};
+use crate::http::wire::api::{
     AFTER_EVENT, BEFORE_EVENT, EVENTS, Gives, LIMIT, Method, OF_ORGANIZATION,
     OF_ORGANIZATION_ALIAS, ORDER_IGNORED, Operation, RANGE_END, RANGE_START,
 };
-use super::question::{Paging, Question, pinned};
-use crate::engine::Engine;
+use crate::http::wire::paging::Paging;
+use crate::http::wire::question::Question;
+use crate::http::wire::state::State;
 
 /// At most so many types in one question.
 const TYPES_MAX: usize = 64;
 
 /// `GET /events`
-pub(super) const LIST: Operation = Operation {
+pub(crate) const LIST: Operation = Operation {
     method: Method::Get,
     path: "/events",
     name: "listEvents",
@@ -52,7 +53,7 @@ struct Wanted {
 }
 
 /// Answers [`LIST`].
-pub(super) async fn list(
+pub(crate) async fn list(
     request: HttpRequest,
     state: web::Data<State>,
 ) -> Result<HttpResponse, Problem> {

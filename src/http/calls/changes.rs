@@ -8,18 +8,18 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use rollcall_projections::{AccessChange, Became};
 use serde_json::{Value, json as object};
 
-use super::State;
-use super::answer::{Code, Problem, json, list as list_of};
-use super::api::{
+use crate::engine::{Engine, Feed, FeedPlace};
+use crate::http::wire::answer::{Code, Problem, json, list as list_of};
+use crate::http::wire::api::{
     AFTER_CHANGE, Gives, LIMIT_OWN, Method, Operation, WAIT, WAIT_DEFAULT_S, WAIT_MAX_S,
 };
-use super::question::Question;
-use super::roles::describe_cause;
-use crate::engine::{Engine, Feed, FeedPlace};
+use crate::http::wire::describe::describe_cause;
+use crate::http::wire::question::Question;
+use crate::http::wire::state::State;
 use crate::time;
 
 /// `GET /rollcall/v1/changes`
-pub(super) const LIST: Operation = Operation {
+pub(crate) const LIST: Operation = Operation {
     method: Method::Get,
     path: "/rollcall/v1/changes",
     name: "listChanges",
@@ -35,7 +35,7 @@ pub(super) const LIST: Operation = Operation {
 };
 
 /// Answers [`LIST`].
-pub(super) async fn list(
+pub(crate) async fn list(
     request: HttpRequest,
     state: web::Data<State>,
 ) -> Result<HttpResponse, Problem> {

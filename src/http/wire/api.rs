@@ -5,43 +5,43 @@
 use super::answer::Code;
 
 /// A call.
-pub(super) struct Operation {
-    pub(super) method: Method,
+pub(crate) struct Operation {
+    pub(crate) method: Method,
     /// Its path; `{id}` or `{seq}` stands for one segment.
-    pub(super) path: &'static str,
+    pub(crate) path: &'static str,
     /// Its name, unique.
-    pub(super) name: &'static str,
+    pub(crate) name: &'static str,
     /// What it answers, in a sentence.
-    pub(super) about: &'static str,
+    pub(crate) about: &'static str,
     /// Its query parameters.
-    pub(super) parameters: &'static [Parameter],
+    pub(crate) parameters: &'static [Parameter],
     /// Whether it reads state at a cut, and so takes `as_of` and `known_at`.
-    pub(super) cut: bool,
+    pub(crate) cut: bool,
     /// Whether it needs an API key.
-    pub(super) keyed: bool,
+    pub(crate) keyed: bool,
     /// Whether it tells what was kept about people over time, or finds them across organizations:
     /// who asks it is logged.
-    pub(super) sensitive: bool,
+    pub(crate) sensitive: bool,
     /// The shape of its body, if it takes one.
-    pub(super) takes: Option<&'static str>,
+    pub(crate) takes: Option<&'static str>,
     /// What it gives.
-    pub(super) gives: Gives,
+    pub(crate) gives: Gives,
     /// Errors beside those that follow from the rest.
-    pub(super) problems: &'static [Code],
+    pub(crate) problems: &'static [Code],
 }
 
 impl Operation {
     /// Its parameters, those of the cut included.
-    pub(super) fn all_parameters(&self) -> impl Iterator<Item = &Parameter> {
+    pub(crate) fn all_parameters(&self) -> impl Iterator<Item = &Parameter> {
         self.parameters.iter().chain(CUT.iter().filter(|_| self.cut))
     }
 
-    pub(super) fn declares(&self, name: &str) -> bool {
+    pub(crate) fn declares(&self, name: &str) -> bool {
         self.all_parameters().any(|parameter| parameter.name == name)
     }
 
     /// The headers that say at which cut its answers hold, and the parameter that takes each back.
-    pub(super) fn pins(&self) -> &'static [(&'static str, &'static str)] {
+    pub(crate) fn pins(&self) -> &'static [(&'static str, &'static str)] {
         if self.cut {
             &[("Rollcall-As-Of", "as_of"), ("Rollcall-Known-At", "known_at")]
         } else if self.declares(FROM_KNOWN_AT.name) {
@@ -59,7 +59,7 @@ impl Operation {
 
 /// What a call does.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Method {
+pub(crate) enum Method {
     Get,
     Put,
     Post,
@@ -68,7 +68,7 @@ pub(super) enum Method {
 
 impl Method {
     /// Its name in a request.
-    pub(super) fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Method::Get => "GET",
             Method::Put => "PUT",
@@ -80,7 +80,7 @@ impl Method {
 
 /// The shape of an answer, named as in the document's schemas.
 #[derive(Clone, Copy)]
-pub(super) enum Gives {
+pub(crate) enum Gives {
     /// One object.
     One(&'static str),
     /// A list's page.
@@ -97,16 +97,16 @@ pub(super) enum Gives {
 
 /// A query parameter.
 #[derive(Clone, Copy)]
-pub(super) struct Parameter {
-    pub(super) name: &'static str,
-    pub(super) about: &'static str,
-    pub(super) takes: Takes,
-    pub(super) example: &'static str,
+pub(crate) struct Parameter {
+    pub(crate) name: &'static str,
+    pub(crate) about: &'static str,
+    pub(crate) takes: Takes,
+    pub(crate) example: &'static str,
 }
 
 /// What a parameter may be.
 #[derive(Clone, Copy)]
-pub(super) enum Takes {
+pub(crate) enum Takes {
     /// Any text of 1 to 1024 bytes.
     Text,
     /// Such a text, which must be there.
@@ -141,7 +141,7 @@ const ORGANIZATION: &str = "org_01K33SRHPWWZ1Q313AXTSCGDJ0";
 const EVENT: &str = "event_01K424MMDFVDHHRK8PS2BM523M";
 
 /// Every call takes these at a cut.
-pub(super) const CUT: [Parameter; 2] = [
+pub(crate) const CUT: [Parameter; 2] = [
     parameter(
         "as_of",
         Takes::Text,
@@ -156,258 +156,258 @@ pub(super) const CUT: [Parameter; 2] = [
     ),
 ];
 
-pub(super) const LIMIT: Parameter =
+pub(crate) const LIMIT: Parameter =
     parameter("limit", Takes::Number { default: 10, max: 100 }, "25", "How many items a page has");
-pub(super) const LIMIT_OWN: Parameter = parameter(
+pub(crate) const LIMIT_OWN: Parameter = parameter(
     "limit",
     Takes::Number { default: 100, max: 1000 },
     "25",
     "How many items a page has",
 );
 const ORDERS: Takes = Takes::Words(&["desc", "asc", "normal"]);
-pub(super) const ORDER: Parameter = parameter(
+pub(crate) const ORDER: Parameter = parameter(
     "order",
     ORDERS,
     "asc",
     "By id; without it `desc`. `normal` is descending with the meaning of the two cursors exchanged",
 );
-pub(super) const ORDER_OWN: Parameter = parameter(
+pub(crate) const ORDER_OWN: Parameter = parameter(
     "order",
     ORDERS,
     "asc",
     "Without it `asc`. `normal` is descending with the meaning of the two cursors exchanged",
 );
-pub(super) const ORDER_IGNORED: Parameter =
+pub(crate) const ORDER_IGNORED: Parameter =
     parameter("order", ORDERS, "desc", "Taken and ignored: events are listed oldest first");
-pub(super) const AFTER: Parameter = parameter(
+pub(crate) const AFTER: Parameter = parameter(
     "after",
     Takes::Text,
     "directory",
     "Only what follows this id in the list; it need not exist",
 );
-pub(super) const BEFORE: Parameter = parameter(
+pub(crate) const BEFORE: Parameter = parameter(
     "before",
     Takes::Text,
     "zzz",
     "Only what stands before this id in the list, next to it",
 );
-pub(super) const AFTER_OWN: Parameter =
+pub(crate) const AFTER_OWN: Parameter =
     parameter("after", Takes::Text, "1", "The cursor `after` of another page");
-pub(super) const BEFORE_OWN: Parameter =
+pub(crate) const BEFORE_OWN: Parameter =
     parameter("before", Takes::Text, "1", "The cursor `before` of another page");
-pub(super) const AFTER_EVENT: Parameter = parameter(
+pub(crate) const AFTER_EVENT: Parameter = parameter(
     "after",
     Takes::Text,
     EVENT,
     "Only what was recorded after this event. Not with `range_start` or `range_end`",
 );
-pub(super) const BEFORE_EVENT: Parameter = parameter(
+pub(crate) const BEFORE_EVENT: Parameter = parameter(
     "before",
     Takes::Text,
     EVENT,
     "Only what was recorded directly before this event, or, with `latest`, the last of all. Not with `range_start` or `range_end`",
 );
 
-pub(super) const OF_DIRECTORY: Parameter =
+pub(crate) const OF_DIRECTORY: Parameter =
     parameter("directory", Takes::Text, DIRECTORY, "In this directory");
-pub(super) const OF_GROUP: Parameter =
+pub(crate) const OF_GROUP: Parameter =
     parameter("group", Takes::Text, GROUP, "Member of this group");
-pub(super) const OF_USER: Parameter = parameter("user", Takes::Text, USER, "With this member");
-pub(super) const OF_ORGANIZATION: Parameter =
+pub(crate) const OF_USER: Parameter = parameter("user", Takes::Text, USER, "With this member");
+pub(crate) const OF_ORGANIZATION: Parameter =
     parameter("organization_id", Takes::Text, ORGANIZATION, "Of this organization");
-pub(super) const OF_ORGANIZATION_ALIAS: Parameter =
+pub(crate) const OF_ORGANIZATION_ALIAS: Parameter =
     parameter("organization", Takes::Text, ORGANIZATION, "Another name of `organization_id`");
-pub(super) const EMAIL: Parameter = parameter(
+pub(crate) const EMAIL: Parameter = parameter(
     "email",
     Takes::Text,
     "mcastellanos@halden-robotics.example",
     "With this email, whatever the case",
 );
-pub(super) const NEEDED_EMAIL: Parameter = Parameter { takes: Takes::NeededText, ..EMAIL };
-pub(super) const ORDER_HOLDERS: Parameter =
+pub(crate) const NEEDED_EMAIL: Parameter = Parameter { takes: Takes::NeededText, ..EMAIL };
+pub(crate) const ORDER_HOLDERS: Parameter =
     parameter("order", Takes::Words(&["asc", "desc"]), "desc", "By id; without it `asc`");
-pub(super) const AFTER_HOLDER: Parameter =
+pub(crate) const AFTER_HOLDER: Parameter =
     parameter("after", Takes::Text, "dXNlcl8x.", "The cursor `after` of another page");
-pub(super) const BEFORE_HOLDER: Parameter =
+pub(crate) const BEFORE_HOLDER: Parameter =
     parameter("before", Takes::Text, "dXNlcl8x.", "The cursor `before` of another page");
-pub(super) const IDP_ID: Parameter = parameter(
+pub(crate) const IDP_ID: Parameter = parameter(
     "idp_id",
     Takes::Text,
     "00gb7Clu3RY9lmy4bgF8",
     "With this id at the identity provider",
 );
-pub(super) const STATE: Parameter =
+pub(crate) const STATE: Parameter =
     parameter("state", Takes::Words(&["active", "inactive"]), "active", "In this state");
-pub(super) const ORDER_PLAIN: Parameter = parameter(
+pub(crate) const ORDER_PLAIN: Parameter = parameter(
     "order",
     Takes::Words(&["asc", "desc"]),
     "desc",
     "By user and role; without it `asc`",
 );
-pub(super) const AFTER_ASSIGNMENT: Parameter =
+pub(crate) const AFTER_ASSIGNMENT: Parameter =
     parameter("after", Takes::Text, "dXNlcl8x.bWVtYmVy", "The cursor `after` of another page");
-pub(super) const BEFORE_ASSIGNMENT: Parameter =
+pub(crate) const BEFORE_ASSIGNMENT: Parameter =
     parameter("before", Takes::Text, "dXNlcl8x.bWVtYmVy", "The cursor `before` of another page");
-pub(super) const ORDER_TIME: Parameter =
+pub(crate) const ORDER_TIME: Parameter =
     parameter("order", Takes::Words(&["asc", "desc"]), "desc", "Without it `asc`");
-pub(super) const AFTER_PLACE: Parameter =
+pub(crate) const AFTER_PLACE: Parameter =
     parameter("after", Takes::Text, "1772442000000.dXNlcl8x", "The cursor `after` of another page");
-pub(super) const BEFORE_PLACE: Parameter = parameter(
+pub(crate) const BEFORE_PLACE: Parameter = parameter(
     "before",
     Takes::Text,
     "1772442000000.dXNlcl8x",
     "The cursor `before` of another page",
 );
-pub(super) const AFTER_MEMBER: Parameter =
+pub(crate) const AFTER_MEMBER: Parameter =
     parameter("after", Takes::Text, "dXNlcl8x.1772442000000", "The cursor `after` of another page");
-pub(super) const BEFORE_MEMBER: Parameter = parameter(
+pub(crate) const BEFORE_MEMBER: Parameter = parameter(
     "before",
     Takes::Text,
     "dXNlcl8x.1772442000000",
     "The cursor `before` of another page",
 );
-pub(super) const AFTER_CHANGE: Parameter = parameter(
+pub(crate) const AFTER_CHANGE: Parameter = parameter(
     "after",
     Takes::Text,
     "12.1",
     "Only what follows: the `id` of a change, the cursor `after`, or the number of a record that is done with",
 );
 /// How long a feed waits for something to come, in seconds: without a word about it, and at most.
-pub(super) const WAIT_DEFAULT_S: usize = 5;
-pub(super) const WAIT_MAX_S: usize = 30;
-pub(super) const WAIT: Parameter = parameter(
+pub(crate) const WAIT_DEFAULT_S: usize = 5;
+pub(crate) const WAIT_MAX_S: usize = 30;
+pub(crate) const WAIT: Parameter = parameter(
     "wait",
     Takes::Count { default: WAIT_DEFAULT_S, max: WAIT_MAX_S },
     "0",
     "How many seconds to wait for something to come, if there is nothing yet",
 );
-pub(super) const SINCE: Parameter = parameter(
+pub(crate) const SINCE: Parameter = parameter(
     "since",
     Takes::Moment,
     "2026-01-01T00:00:00Z",
     "Only what happened at this time or later",
 );
-pub(super) const UNTIL: Parameter = parameter(
+pub(crate) const UNTIL: Parameter = parameter(
     "until",
     Takes::Moment,
     "2026-04-01T00:00:00Z",
     "Only what happened at this time or earlier",
 );
-pub(super) const SHOWED_EMAIL: Parameter = parameter(
+pub(crate) const SHOWED_EMAIL: Parameter = parameter(
     "email",
     Takes::Text,
     "mcastellanos@halden-robotics.example",
     "Of users who showed this email then, whatever the case",
 );
-pub(super) const FROM_DIRECTORY: Parameter =
+pub(crate) const FROM_DIRECTORY: Parameter =
     parameter("directory", Takes::Text, DIRECTORY, "Of users who were in this directory");
-pub(super) const AFTER_USER: Parameter =
+pub(crate) const AFTER_USER: Parameter =
     parameter("after", Takes::Text, USER, "Only what follows this user");
-pub(super) const OF_ROLE: Parameter = parameter("role", Takes::Text, "developer", "Of this role");
-pub(super) const FOR_USER: Parameter = parameter("user", Takes::Text, USER, "Of this user");
-pub(super) const THROUGH_GROUP: Parameter =
+pub(crate) const OF_ROLE: Parameter = parameter("role", Takes::Text, "developer", "Of this role");
+pub(crate) const FOR_USER: Parameter = parameter("user", Takes::Text, USER, "Of this user");
+pub(crate) const THROUGH_GROUP: Parameter =
     parameter("group", Takes::Text, GROUP, "For which this group is a reason");
-pub(super) const AFTER_VERSION: Parameter = parameter(
+pub(crate) const AFTER_VERSION: Parameter = parameter(
     "after",
     Takes::Text,
     "1768478400000.0..ZXZlbnRfMQ",
     "The cursor `after` of another page",
 );
-pub(super) const BEFORE_VERSION: Parameter = parameter(
+pub(crate) const BEFORE_VERSION: Parameter = parameter(
     "before",
     Takes::Text,
     "1768478400000.0..ZXZlbnRfMQ",
     "The cursor `before` of another page",
 );
-pub(super) const ORDER_HISTORY: Parameter = parameter(
+pub(crate) const ORDER_HISTORY: Parameter = parameter(
     "order",
     Takes::Words(&["asc", "desc"]),
     "desc",
     "By when it happened; without it `asc`",
 );
-pub(super) const FROM: Parameter = parameter(
+pub(crate) const FROM: Parameter = parameter(
     "from",
     Takes::NeededText,
     "2026-03-02T09:00:00.000Z",
     "The first moment: an RFC 3339 time, included, or `latest`",
 );
-pub(super) const TO: Parameter = parameter(
+pub(crate) const TO: Parameter = parameter(
     "to",
     Takes::Text,
     "latest",
     "The second moment: an RFC 3339 time, included, or `latest`, as without it",
 );
-pub(super) const FROM_KNOWN_AT: Parameter = parameter(
+pub(crate) const FROM_KNOWN_AT: Parameter = parameter(
     "from_known_at",
     Takes::Text,
     "12",
     "What had been received by then counts at the first moment: a record's number or an RFC 3339 time",
 );
-pub(super) const TO_KNOWN_AT: Parameter = parameter(
+pub(crate) const TO_KNOWN_AT: Parameter = parameter(
     "to_known_at",
     Takes::Text,
     "12",
     "What had been received by then counts at the second moment: a record's number or an RFC 3339 time",
 );
-pub(super) const AFTER_DIFFERENCE: Parameter =
+pub(crate) const AFTER_DIFFERENCE: Parameter =
     parameter("after", Takes::Text, "user.dXNlcl8x.", "The cursor `after` of another page");
-pub(super) const ROLE: Parameter = parameter(
+pub(crate) const ROLE: Parameter = parameter(
     "role",
     Takes::Text,
     "developer",
     "With this role: by the mapping in force, before the first as the source says",
 );
-pub(super) const GROUPS: Parameter = parameter(
+pub(crate) const GROUPS: Parameter = parameter(
     "groups",
     Takes::Words(&["true", "false"]),
     "true",
     "Changes nothing: groups are always there",
 );
-pub(super) const MEMBERS: Parameter = parameter(
+pub(crate) const MEMBERS: Parameter = parameter(
     "members",
     Takes::Words(&["true", "false"]),
     "true",
     "Whether each group holds its members, at most 1000",
 );
-pub(super) const SEARCH: Parameter =
+pub(crate) const SEARCH: Parameter =
     parameter("search", Takes::Text, "robotics", "With this text in its name, whatever the case");
-pub(super) const DOMAIN: Parameter =
+pub(crate) const DOMAIN: Parameter =
     parameter("domain", Takes::Text, "halden-robotics.example", "With this domain");
-pub(super) const EVENTS: Parameter = parameter(
+pub(crate) const EVENTS: Parameter = parameter(
     "events",
     Takes::Texts,
     "dsync.user.created,dsync.user.deleted",
     "Needed: the types wanted, at most 64. Also as `events=a&events=b`, `events[]=a` and `events[0]=a`",
 );
-pub(super) const CHECKPOINT_SIZE: Parameter = parameter(
+pub(crate) const CHECKPOINT_SIZE: Parameter = parameter(
     "size",
     Takes::Seq { needed: false },
     "12",
     "Of so many records; without it of all that are durable",
 );
-pub(super) const RECORD: Parameter =
+pub(crate) const RECORD: Parameter =
     parameter("seq", Takes::Seq { needed: true }, "7", "Which record");
-pub(super) const TREE_SIZE: Parameter = parameter(
+pub(crate) const TREE_SIZE: Parameter = parameter(
     "size",
     Takes::Seq { needed: false },
     "12",
     "In the tree of so many records; without it of all that are durable",
 );
-pub(super) const FROM_SIZE: Parameter =
+pub(crate) const FROM_SIZE: Parameter =
     parameter("from", Takes::Seq { needed: true }, "7", "The older checkpoint's size");
-pub(super) const TO_SIZE: Parameter = parameter(
+pub(crate) const TO_SIZE: Parameter = parameter(
     "to",
     Takes::Seq { needed: false },
     "12",
     "The newer checkpoint's size; without it that of all that are durable",
 );
-pub(super) const RANGE_START: Parameter = parameter(
+pub(crate) const RANGE_START: Parameter = parameter(
     "range_start",
     Takes::Moment,
     "2026-01-01T00:00:00Z",
     "Only what happened at this time or later",
 );
-pub(super) const RANGE_END: Parameter = parameter(
+pub(crate) const RANGE_END: Parameter = parameter(
     "range_end",
     Takes::Moment,
     "2026-04-01T00:00:00Z",

@@ -2,22 +2,28 @@
 
 use std::borrow::Cow;
 use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use actix_web::http::StatusCode;
 use actix_web::http::header::{ALLOW, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
-use actix_web::{HttpResponse, HttpResponseBuilder, ResponseError};
+use actix_web::{HttpResponse, HttpResponseBuilder, ResponseError, web};
 use rollcall_projections::{Cut, Millis};
 use serde::Serialize;
 
-use crate::engine::{ActError, CutError};
+use crate::documents::{Document, DocumentKey};
+use crate::engine::{ActError, ChangeError, CutError, Engine};
 use crate::log::ReadError;
 use crate::time;
 use crate::verify::{MappingError, Rejection};
 
+/// Every request is answered within this time; how long a stop waits for requests in flight.
+pub(crate) const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+
 /// A response of JSON, with the request's id.
-pub(super) fn json(status: StatusCode) -> HttpResponseBuilder {
+pub(crate) fn json(status: StatusCode) -> HttpResponseBuilder {
     let mut response = HttpResponse::build(status);
     response
         .insert_header((CONTENT_TYPE, "application/json; charset=utf-8"))
@@ -33,7 +39,7 @@ fn request_id() -> String {
 }
 
 /// Says at which cut an answer holds: sent back, the two headers repeat it for ever.
-pub(super) fn pin(response: &mut HttpResponse, cut: Cut) {
+pub(crate) fn pin(response: &mut HttpResponse, cut: Cut) {
     for (name, value) in ["rollcall-as-of", "rollcall-known-at"].into_iter().zip(told(cut)) {
         if let Ok(value) = HeaderValue::from_str(&value) {
             response.headers_mut().insert(HeaderName::from_static(name), value);
@@ -42,14 +48,14 @@ pub(super) fn pin(response: &mut HttpResponse, cut: Cut) {
 }
 
 /// A cut as parameters take it: when things happened, and when they were known.
-pub(super) fn told(cut: Cut) -> [String; 2] {
+pub(crate) fn told(cut: Cut) -> [String; 2] {
     let as_of =
         if cut.as_of == Millis::MAX { "latest".to_owned() } else { time::format(cut.as_of) };
     [as_of, cut.known_at.to_string()]
 }
 
 /// A list's page in the contract's envelope. `cursors` are before and after.
-pub(super) fn list(items: &[Vec<u8>], [before, after]: [Option<String>; 2]) -> Vec<u8> {
+pub(crate) fn list(items: &[Vec<u8>], [before, after]: [Option<String>; 2]) -> Vec<u8> {
     let mut out = br#"{"object":"list","data":["#.to_vec();
     out.extend(items.join(&b','));
     out.extend_from_slice(br#"],"list_metadata":{"before":"#);
@@ -69,7 +75,7 @@ fn push_cursor(out: &mut Vec<u8>, cursor: Option<String>) {
 
 /// Every error, with its stable code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Code {
+pub(crate) enum Code {
     InvalidEventsRequest,
     SignatureMissing,
     SignatureMalformed,
@@ -95,7 +101,7 @@ pub(super) enum Code {
 
 impl Code {
     /// Every code, in order of status.
-    pub(super) const ALL: [Code; 21] = [
+    pub(crate) const ALL: [Code; 21] = [
         Code::InvalidEventsRequest,
         Code::SignatureMissing,
         Code::SignatureMalformed,
@@ -120,7 +126,7 @@ impl Code {
     ];
 
     /// Those of a webhook that was not proven, in the order in which they are looked for.
-    pub(super) const SIGNATURES: [Code; 4] = [
+    pub(crate) const SIGNATURES: [Code; 4] = [
         Code::SignatureMissing,
         Code::SignatureMalformed,
         Code::SignatureMismatch,
@@ -197,15 +203,15 @@ impl Code {
     }
 
     /// As it stands in an answer.
-    pub(super) fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         self.row().0
     }
 
-    pub(super) fn status(self) -> StatusCode {
+    pub(crate) fn status(self) -> StatusCode {
         self.row().1
     }
 
-    pub(super) fn message(self) -> &'static str {
+    pub(crate) fn message(self) -> &'static str {
         self.row().2
     }
 }
@@ -217,7 +223,7 @@ const RETRY_AFTER_S: u32 = 1;
 
 /// An error as it goes out: status, stable code, a sentence, and nothing of ours.
 #[derive(Debug, Serialize)]
-pub(super) struct Problem {
+pub(crate) struct Problem {
     message: Cow<'static, str>,
     #[serde(serialize_with = "by_name")]
     code: Code,
@@ -233,13 +239,13 @@ fn by_name<S: serde::Serializer>(code: &Code, serializer: S) -> Result<S::Ok, S:
 
 /// What is wrong with one parameter.
 #[derive(Debug, Serialize)]
-pub(super) struct FieldError {
+pub(crate) struct FieldError {
     field: String,
     code: String,
 }
 
 impl FieldError {
-    pub(super) fn new(field: &str, code: impl Into<String>) -> FieldError {
+    pub(crate) fn new(field: &str, code: impl Into<String>) -> FieldError {
         FieldError { field: field.into(), code: code.into() }
     }
 }
@@ -252,12 +258,12 @@ impl From<Code> for Problem {
 
 impl Problem {
     /// `kind` in the words of the contract: `Directory User`.
-    pub(super) fn entity_not_found(kind: &str, id: &str) -> Problem {
+    pub(crate) fn entity_not_found(kind: &str, id: &str) -> Problem {
         let message = format!("{kind} not found: '{id}'.").into();
         Problem { message, entity_id: Some(id.to_owned()), ..Code::EntityNotFound.into() }
     }
 
-    pub(super) fn method_not_allowed(allowed: &str) -> HttpResponse {
+    pub(crate) fn method_not_allowed(allowed: &str) -> HttpResponse {
         let mut response = Problem::from(Code::MethodNotAllowed).response();
         if let Ok(allowed) = HeaderValue::from_str(allowed) {
             response.headers_mut().insert(ALLOW, allowed);
@@ -265,23 +271,23 @@ impl Problem {
         response
     }
 
-    pub(super) fn validation(errors: Vec<FieldError>) -> Problem {
+    pub(crate) fn validation(errors: Vec<FieldError>) -> Problem {
         Problem { errors, ..Code::ValidationFailed.into() }
     }
 
-    pub(super) fn mapping_invalid(errors: Vec<MappingError>) -> Problem {
+    pub(crate) fn mapping_invalid(errors: Vec<MappingError>) -> Problem {
         let errors =
             errors.into_iter().map(|(field, what)| FieldError::new(&field, what)).collect();
         Problem { errors, ..Code::MappingInvalid.into() }
     }
 
-    pub(super) fn cursor_invalid(field: &str) -> Problem {
+    pub(crate) fn cursor_invalid(field: &str) -> Problem {
         let errors = vec![FieldError::new(field, "this is not a cursor of this list")];
         Problem { errors, ..Code::CursorInvalid.into() }
     }
 
     /// What is wrong with a cut that goes by these parameters.
-    pub(super) fn of_cut(error: CutError, as_of: &str, known_at: &str) -> Problem {
+    pub(crate) fn of_cut(error: CutError, as_of: &str, known_at: &str) -> Problem {
         let (field, code, what) = match error {
             CutError::AsOfInFuture => {
                 (as_of, Code::AsOfInFuture, "is later than this server's clock")
@@ -294,7 +300,7 @@ impl Problem {
         Problem { errors: vec![FieldError::new(field, format!("`{field}` {what}"))], ..code.into() }
     }
 
-    pub(super) fn response(&self) -> HttpResponse {
+    pub(crate) fn response(&self) -> HttpResponse {
         let mut response = json(self.code.status());
         if self.code.status() == StatusCode::SERVICE_UNAVAILABLE {
             response.insert_header((RETRY_AFTER, RETRY_AFTER_S.to_string()));
@@ -353,9 +359,69 @@ impl From<CutError> for Problem {
     }
 }
 
+impl From<ChangeError> for Problem {
+    fn from(error: ChangeError) -> Problem {
+        match error {
+            ChangeError::NoKey => Code::NotFound.into(),
+            ChangeError::Act(error) => error.into(),
+            ChangeError::Read(error) => error.into(),
+            ChangeError::Key(error) => {
+                tracing::error!(%error, "the checkpoint key could not be changed");
+                Code::Internal.into()
+            }
+        }
+    }
+}
+
 impl From<ReadError> for Problem {
     fn from(error: ReadError) -> Problem {
         tracing::error!(%error, "the log could not be read");
         Code::Internal.into()
     }
+}
+
+/// What became of an act, or, if it takes too long, that nobody knows.
+pub(crate) async fn done_in_time<T>(
+    act: impl Future<Output = Result<T, ActError>>,
+) -> Result<T, ActError> {
+    tokio::time::timeout(ANSWER_WITHIN, act).await.unwrap_or(Err(ActError::Unavailable))
+}
+
+/// Fetches documents and writes them out: at once if all are cached, else where reading the log may
+/// block.
+pub(crate) async fn with_documents<T: Send + 'static>(
+    engine: Arc<Engine>,
+    keys: Vec<DocumentKey>,
+    write: impl FnOnce(&[Document]) -> T + Send + 'static,
+) -> Result<T, Problem> {
+    if let Some(documents) = engine.cached_documents(&keys) {
+        return Ok(write(&documents));
+    }
+    let loaded =
+        web::block(move || engine.load_documents(&keys).map(|documents| write(&documents))).await;
+    Ok(loaded.map_err(|_| Code::Internal)??)
+}
+
+/// As [`pinned`], for what shows roles: also by which version of the mapping they are; 0 before the
+/// first.
+pub(crate) fn pinned_with_roles(
+    cut: Cut,
+    mapping_version: usize,
+    body: Result<Vec<u8>, Problem>,
+) -> HttpResponse {
+    let mut response = pinned(cut, body);
+    response
+        .headers_mut()
+        .insert(HeaderName::from_static("rollcall-mapping-version"), mapping_version.into());
+    response
+}
+
+/// The answer to a question of state: its body, or what is wrong, with the cut in the headers.
+pub(crate) fn pinned(cut: Cut, body: Result<Vec<u8>, Problem>) -> HttpResponse {
+    let mut response = match body {
+        Ok(body) => json(StatusCode::OK).body(body),
+        Err(problem) => problem.response(),
+    };
+    pin(&mut response, cut);
+    response
 }

@@ -1,34 +1,26 @@
 //! What was said of a user or group, version by version: `GET /rollcall/v1/users/{id}/history` and
 //! `/rollcall/v1/groups/{id}/history`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use actix_web::{HttpRequest, HttpResponse, web};
-use bytes::Bytes;
-use rollcall_projections::{
-    Cut, EventPlace, Millis, Seq, VersionKind, VersionRef, VersionRow, Versions, Views,
-};
+use rollcall_projections::{Cut, EventPlace, Millis, VersionKind, VersionRow, Versions, Views};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::State;
-use super::answer::{Code, Problem, list as list_of};
-use super::api::{
+use crate::documents::{Changed, Missed, changed, missed, said_before};
+use crate::http::wire::answer::{Code, Problem, list as list_of, pinned};
+use crate::http::wire::api::{
     AFTER_VERSION, BEFORE_VERSION, Gives, LIMIT_OWN, Method, ORDER_HISTORY, Operation,
 };
-use super::places::Part;
-use super::question::{Place, Question, id_within_path, pinned};
-use super::roles::describe_cause;
-use crate::documents::{Changed, Missed, changed, missed, said_before, snapshot};
-use crate::engine::Engine;
-use crate::log::ReadError;
-
-/// How many versions are compared at once: the bodies of so many, and of those before them, are
-/// held in memory.
-pub(super) const BODIES_AT_ONCE: usize = 32;
+use crate::http::wire::bodies::{BODIES_AT_ONCE, Bodies};
+use crate::http::wire::describe::describe_cause;
+use crate::http::wire::paging::{Part, Place};
+use crate::http::wire::question::{Question, id_within_path};
+use crate::http::wire::state::State;
 
 /// `GET /rollcall/v1/users/{id}/history`
-pub(super) const OF_USER: Operation = Operation {
+pub(crate) const OF_USER: Operation = Operation {
     method: Method::Get,
     path: "/rollcall/v1/users/{id}/history",
     name: "listUserHistory",
@@ -43,7 +35,7 @@ pub(super) const OF_USER: Operation = Operation {
 };
 
 /// `GET /rollcall/v1/groups/{id}/history`
-pub(super) const OF_GROUP: Operation = Operation {
+pub(crate) const OF_GROUP: Operation = Operation {
     path: "/rollcall/v1/groups/{id}/history",
     name: "listGroupHistory",
     about: "Every version of a group in the order of events: what it changed, what was missed before it, and because of which event.",
@@ -91,7 +83,7 @@ static GROUPS: Kind = Kind {
 };
 
 /// Answers [`OF_USER`].
-pub(super) async fn of_user(
+pub(crate) async fn of_user(
     request: HttpRequest,
     state: web::Data<State>,
 ) -> Result<HttpResponse, Problem> {
@@ -99,7 +91,7 @@ pub(super) async fn of_user(
 }
 
 /// Answers [`OF_GROUP`].
-pub(super) async fn of_group(
+pub(crate) async fn of_group(
     request: HttpRequest,
     state: web::Data<State>,
 ) -> Result<HttpResponse, Problem> {
@@ -140,42 +132,6 @@ async fn answer(
     });
     let body = body.await.map_err(|_| Code::Internal)?;
     Ok(pinned(cut, body))
-}
-
-/// The bodies that some versions stand in.
-pub(super) struct Bodies(BTreeMap<Seq, Bytes>);
-
-impl Bodies {
-    /// Reads them. Blocks.
-    ///
-    /// # Errors
-    /// If the log cannot be read.
-    fn load(
-        engine: &Engine,
-        versions: impl Iterator<Item = VersionRef>,
-    ) -> Result<Bodies, ReadError> {
-        let seqs: BTreeSet<Seq> = versions.map(|version| version.seq).collect();
-        Bodies::of(engine, seqs)
-    }
-
-    /// Reads those of records. Blocks.
-    ///
-    /// # Errors
-    /// If the log cannot be read.
-    pub(super) fn of(engine: &Engine, seqs: BTreeSet<Seq>) -> Result<Bodies, ReadError> {
-        let seqs: Vec<Seq> = seqs.into_iter().collect();
-        let bodies = engine.load_bodies(&seqs)?;
-        Ok(Bodies(seqs.into_iter().zip(bodies).collect()))
-    }
-
-    /// A record's body; empty if it was not read.
-    pub(super) fn get(&self, seq: Seq) -> &[u8] {
-        self.0.get(&seq).map_or(&[], |body| body)
-    }
-
-    fn snapshot(&self, version: VersionRef) -> &str {
-        snapshot(self.get(version.seq), version.part)
-    }
 }
 
 /// A version as it is shown.

@@ -7,16 +7,16 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use rollcall_projections::{AccessPeriod, Cut, MembershipPeriod, Millis, RolePeriod};
 use serde_json::{Value, json as object};
 
-use super::State;
-use super::answer::{Code, Problem, list as list_of};
-use super::api::{
+use crate::engine::Engine;
+use crate::http::wire::answer::{Code, Problem, list as list_of, pinned, pinned_with_roles};
+use crate::http::wire::api::{
     AFTER_MEMBER, AFTER_PLACE, BEFORE_MEMBER, BEFORE_PLACE, Gives, LIMIT_OWN, Method, ORDER_TIME,
     Operation,
 };
-use super::places::{in_steps, of_all};
-use super::question::{Place, Places, Question, id_within_path, pinned, pinned_with_roles};
-use super::roles::describe_cause;
-use crate::engine::Engine;
+use crate::http::wire::describe::describe_cause;
+use crate::http::wire::paging::{Place, Places, in_steps, of_all};
+use crate::http::wire::question::{Question, id_within_path};
+use crate::http::wire::state::State;
 use crate::time;
 
 /// How many periods of a group's members are worked out under one lock.
@@ -44,7 +44,7 @@ const fn periods(
 }
 
 /// `GET /rollcall/v1/users/{id}/access`
-pub(super) const ACCESS: Operation = periods(
+pub(crate) const ACCESS: Operation = periods(
     "/rollcall/v1/users/{id}/access",
     "listUserAccess",
     "Every time in which a user had access, with what began and what ended it, and why it ended; by beginning.",
@@ -52,7 +52,7 @@ pub(super) const ACCESS: Operation = periods(
 );
 
 /// `GET /rollcall/v1/users/{id}/roles`
-pub(super) const ROLES: Operation = periods(
+pub(crate) const ROLES: Operation = periods(
     "/rollcall/v1/users/{id}/roles",
     "listUserRoles",
     "Every time in which a user had a role, with what began and what ended it; by beginning and role.",
@@ -60,7 +60,7 @@ pub(super) const ROLES: Operation = periods(
 );
 
 /// `GET /rollcall/v1/users/{id}/groups`
-pub(super) const GROUPS: Operation = periods(
+pub(crate) const GROUPS: Operation = periods(
     "/rollcall/v1/users/{id}/groups",
     "listUserGroups",
     "Every time in which a user was in a group, with what began and what ended it; by beginning and group.",
@@ -68,7 +68,7 @@ pub(super) const GROUPS: Operation = periods(
 );
 
 /// `GET /rollcall/v1/groups/{id}/members`
-pub(super) const MEMBERS: Operation = Operation {
+pub(crate) const MEMBERS: Operation = Operation {
     parameters: &[AFTER_MEMBER, BEFORE_MEMBER, LIMIT_OWN, ORDER_TIME],
     ..periods(
         "/rollcall/v1/groups/{id}/members",
@@ -123,7 +123,7 @@ fn write<T>(items: &[T], cursors: [Option<String>; 2], describe: impl Fn(&T) -> 
 }
 
 /// Answers [`ACCESS`].
-pub(super) async fn access(
+pub(crate) async fn access(
     request: HttpRequest,
     state: web::Data<State>,
 ) -> Result<HttpResponse, Problem> {
@@ -137,7 +137,7 @@ pub(super) async fn access(
 }
 
 /// Answers [`ROLES`].
-pub(super) async fn roles(
+pub(crate) async fn roles(
     request: HttpRequest,
     state: web::Data<State>,
 ) -> Result<HttpResponse, Problem> {
@@ -155,7 +155,7 @@ pub(super) async fn roles(
 }
 
 /// Answers [`GROUPS`].
-pub(super) async fn groups(
+pub(crate) async fn groups(
     request: HttpRequest,
     state: web::Data<State>,
 ) -> Result<HttpResponse, Problem> {
@@ -173,7 +173,7 @@ pub(super) async fn groups(
 }
 
 /// Answers [`MEMBERS`].
-pub(super) async fn members(
+pub(crate) async fn members(
     request: HttpRequest,
     state: web::Data<State>,
 ) -> Result<HttpResponse, Problem> {

@@ -4,24 +4,27 @@
 use std::sync::Arc;
 
 use actix_web::{HttpRequest, HttpResponse, web};
-use rollcall_projections::{Row, UserFilter, UserRow};
+use rollcall_projections::{UserFilter, UserRow};
 
-use super::State;
-use super::answer::{Code, Problem, list as list_of};
-use super::api::{
+use crate::documents::{Document, DocumentKey, Shape};
+use crate::engine::Engine;
+use crate::hashes::fingerprint;
+use crate::http::wire::answer::{
+    Code, Problem, list as list_of, pinned, pinned_with_roles, with_documents,
+};
+use crate::http::wire::api::{
     AFTER, AFTER_HOLDER, BEFORE, BEFORE_HOLDER, EMAIL, GROUPS, Gives, IDP_ID, LIMIT, LIMIT_OWN,
     Method, NEEDED_EMAIL, OF_DIRECTORY, OF_GROUP, OF_ORGANIZATION, OF_ORGANIZATION_ALIAS, ORDER,
     ORDER_HOLDERS, Operation, ROLE, STATE,
 };
-use super::places::of_all;
-use super::question::{Question, id_in_path, pinned, pinned_with_roles, with_documents};
-use crate::documents::{Document, DocumentKey, Shape, open_entity};
-use crate::engine::Engine;
-use crate::hashes::fingerprint;
+use crate::http::wire::entity::{key, push_nested, push_open};
+use crate::http::wire::paging::of_all;
+use crate::http::wire::question::{Question, id_in_path};
+use crate::http::wire::state::State;
 use crate::verify::email_fingerprint;
 
 /// `GET /directory_users`
-pub(super) const LIST: Operation = Operation {
+pub(crate) const LIST: Operation = Operation {
     method: Method::Get,
     path: "/directory_users",
     name: "listDirectoryUsers",
@@ -50,7 +53,7 @@ pub(super) const LIST: Operation = Operation {
 };
 
 /// Answers [`LIST`].
-pub(super) async fn list(
+pub(crate) async fn list(
     request: HttpRequest,
     state: web::Data<State>,
 ) -> Result<HttpResponse, Problem> {
@@ -88,7 +91,7 @@ pub(super) async fn list(
 }
 
 /// `GET /rollcall/v1/users`
-pub(super) const WITH_EMAIL: Operation = Operation {
+pub(crate) const WITH_EMAIL: Operation = Operation {
     method: Method::Get,
     path: "/rollcall/v1/users",
     name: "listEmailHolders",
@@ -103,7 +106,7 @@ pub(super) const WITH_EMAIL: Operation = Operation {
 };
 
 /// Answers [`WITH_EMAIL`].
-pub(super) async fn with_email(
+pub(crate) async fn with_email(
     request: HttpRequest,
     state: web::Data<State>,
 ) -> Result<HttpResponse, Problem> {
@@ -126,7 +129,7 @@ pub(super) async fn with_email(
 }
 
 /// `GET /directory_users/{id}`
-pub(super) const ITEM: Operation = Operation {
+pub(crate) const ITEM: Operation = Operation {
     method: Method::Get,
     path: "/directory_users/{id}",
     name: "getDirectoryUser",
@@ -141,7 +144,7 @@ pub(super) const ITEM: Operation = Operation {
 };
 
 /// Answers [`ITEM`].
-pub(super) async fn item(
+pub(crate) async fn item(
     request: HttpRequest,
     state: web::Data<State>,
 ) -> Result<HttpResponse, Problem> {
@@ -180,39 +183,4 @@ async fn write(engine: Arc<Engine>, rows: Vec<UserRow>) -> Result<Vec<Vec<u8>>, 
             .collect()
     })
     .await
-}
-
-pub(super) fn key(row: &Row, shape: Shape) -> DocumentKey {
-    (row.seq, row.part, shape)
-}
-
-/// Appends the next document, completed from its row, still open.
-pub(super) fn push_open(
-    out: &mut Vec<u8>,
-    documents: &mut std::slice::Iter<'_, Document>,
-    row: &Row,
-) {
-    if let Some(document) = documents.next() {
-        open_entity(out, document, row);
-    }
-}
-
-/// Appends a field with the next documents as an array.
-pub(super) fn push_nested(
-    out: &mut Vec<u8>,
-    name: &str,
-    documents: &mut std::slice::Iter<'_, Document>,
-    rows: &[Row],
-) {
-    out.push(b',');
-    crate::json::push_string(out, name);
-    out.extend_from_slice(b":[");
-    for (at, row) in rows.iter().enumerate() {
-        if at > 0 {
-            out.push(b',');
-        }
-        push_open(out, documents, row);
-        out.push(b'}');
-    }
-    out.push(b']');
 }

@@ -6,15 +6,16 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use bytes::Bytes;
 use serde_json::json as object;
 
-use super::answer::{Code, Problem, json};
-use super::{ANSWER_WITHIN, BODY_BYTES_MAX, State};
 use crate::engine::IngestError;
+use crate::http::wire::answer::{ANSWER_WITHIN, Code, Problem, json};
+use crate::http::wire::body::BODY_BYTES_MAX;
+use crate::http::wire::state::State;
 use crate::log::Outcome;
 use crate::time;
 use crate::verify::Verified;
 
 /// A webhook. Answered within five seconds, whatever happens.
-pub(super) async fn webhook(
+pub(crate) async fn webhook(
     request: HttpRequest,
     payload: web::Payload,
     state: web::Data<State>,

@@ -1,26 +1,26 @@
 //! Who has which role, and why: `GET /rollcall/v1/role_assignments`.
 
 use actix_web::{HttpRequest, HttpResponse, web};
-use rollcall_projections::{Assignment, AssignmentFilter, Because, Cause, Cut};
+use rollcall_projections::{Assignment, AssignmentFilter, Because, Cut};
 use serde_json::{Value, json as object};
 
-use super::State;
-use super::answer::{Code, Problem, list as list_of};
-use super::api::{
+use crate::engine::Engine;
+use crate::http::wire::answer::{Code, Problem, list as list_of, pinned_with_roles};
+use crate::http::wire::api::{
     AFTER_ASSIGNMENT, BEFORE_ASSIGNMENT, FOR_USER, Gives, LIMIT_OWN, Method, OF_DIRECTORY,
     OF_ORGANIZATION, OF_ORGANIZATION_ALIAS, OF_ROLE, ORDER_PLAIN, Operation, THROUGH_GROUP,
 };
-use super::places::in_steps;
-use super::question::{Question, pinned_with_roles};
-use super::role_mapping::describe_ground;
-use crate::engine::Engine;
+use crate::http::wire::describe::{describe_cause, describe_ground};
+use crate::http::wire::paging::in_steps;
+use crate::http::wire::question::Question;
+use crate::http::wire::state::State;
 use crate::time;
 
 /// How many assignments are worked out under one lock.
 const STEP: usize = 16;
 
 /// `GET /rollcall/v1/role_assignments`
-pub(super) const ASSIGNMENTS: Operation = Operation {
+pub(crate) const ASSIGNMENTS: Operation = Operation {
     method: Method::Get,
     path: "/rollcall/v1/role_assignments",
     name: "listRoleAssignments",
@@ -46,7 +46,7 @@ pub(super) const ASSIGNMENTS: Operation = Operation {
 };
 
 /// Answers [`ASSIGNMENTS`].
-pub(super) async fn assignments(
+pub(crate) async fn assignments(
     request: HttpRequest,
     state: web::Data<State>,
 ) -> Result<HttpResponse, Problem> {
@@ -116,16 +116,5 @@ fn describe(assignment: &Assignment) -> Value {
         "role": assignment.role,
         "since": time::format(assignment.since),
         "because": because.collect::<Vec<_>>(),
-    })
-}
-
-/// The event that made something so.
-pub(super) fn describe_cause(cause: &Cause) -> Value {
-    object!({
-        "event_id": cause.event_id,
-        "event": cause.event,
-        "occurred_at": time::format(cause.occurred_at),
-        "recorded_at": time::format(cause.recorded_at),
-        "seq": cause.seq,
     })
 }

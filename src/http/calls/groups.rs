@@ -5,19 +5,21 @@ use std::sync::Arc;
 use actix_web::{HttpRequest, HttpResponse, web};
 use rollcall_projections::{GroupFilter, GroupRow};
 
-use super::State;
-use super::answer::{Code, Problem, list as list_of};
-use super::api::{
+use crate::documents::{Document, DocumentKey, Shape};
+use crate::engine::Engine;
+use crate::http::wire::answer::{
+    Code, Problem, list as list_of, pinned_with_roles, with_documents,
+};
+use crate::http::wire::api::{
     AFTER, BEFORE, Gives, LIMIT, MEMBERS, Method, OF_DIRECTORY, OF_ORGANIZATION,
     OF_ORGANIZATION_ALIAS, OF_USER, ORDER, Operation,
 };
-use super::question::{Question, id_in_path, pinned_with_roles, with_documents};
-use super::users::{key, push_nested, push_open};
-use crate::documents::{Document, DocumentKey, Shape};
-use crate::engine::Engine;
+use crate::http::wire::entity::{key, push_nested, push_open};
+use crate::http::wire::question::{Question, id_in_path};
+use crate::http::wire::state::State;
 
 /// `GET /directory_groups`
-pub(super) const LIST: Operation = Operation {
+pub(crate) const LIST: Operation = Operation {
     method: Method::Get,
     path: "/directory_groups",
     name: "listDirectoryGroups",
@@ -42,7 +44,7 @@ pub(super) const LIST: Operation = Operation {
 };
 
 /// Answers [`LIST`].
-pub(super) async fn list(
+pub(crate) async fn list(
     request: HttpRequest,
     state: web::Data<State>,
 ) -> Result<HttpResponse, Problem> {
@@ -72,7 +74,7 @@ pub(super) async fn list(
 }
 
 /// `GET /directory_groups/{id}`
-pub(super) const ITEM: Operation = Operation {
+pub(crate) const ITEM: Operation = Operation {
     method: Method::Get,
     path: "/directory_groups/{id}",
     name: "getDirectoryGroup",
@@ -87,7 +89,7 @@ pub(super) const ITEM: Operation = Operation {
 };
 
 /// Answers [`ITEM`].
-pub(super) async fn item(
+pub(crate) async fn item(
     request: HttpRequest,
     state: web::Data<State>,
 ) -> Result<HttpResponse, Problem> {

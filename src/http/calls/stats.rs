@@ -10,14 +10,15 @@ use rollcall_projections::{
 };
 use serde_json::{Map, Value, json as object};
 
-use super::State;
-use super::answer::{Code, Problem, json};
-use super::api::{
+use crate::engine::Engine;
+use crate::http::wire::answer::{Code, Problem, json};
+use crate::http::wire::api::{
     AFTER, BEFORE, Gives, LIMIT_OWN, Method, OF_DIRECTORY, OF_ORGANIZATION, OF_ORGANIZATION_ALIAS,
     ORDER_OWN, Operation,
 };
-use super::question::{Paging, Question};
-use crate::engine::Engine;
+use crate::http::wire::paging::Paging;
+use crate::http::wire::question::Question;
+use crate::http::wire::state::State;
 use crate::time;
 
 /// How many records, or how many users, are counted under one lock.
@@ -29,7 +30,7 @@ const HOUR: usize = 1;
 const DAY: usize = 2;
 
 /// `GET /rollcall/v1/stats`
-pub(super) const STATS: Operation = Operation {
+pub(crate) const STATS: Operation = Operation {
     method: Method::Get,
     path: "/rollcall/v1/stats",
     name: "getStats",
@@ -52,7 +53,7 @@ pub(super) const STATS: Operation = Operation {
 };
 
 /// Answers [`STATS`].
-pub(super) async fn stats(
+pub(crate) async fn stats(
     request: HttpRequest,
     state: web::Data<State>,
 ) -> Result<HttpResponse, Problem> {

@@ -1,0 +1,48 @@
+//! Causes, grounds and authors, described alike by every call that shows them.
+
+use rollcall_projections::{Cause, Ground, Seq};
+use serde_json::{Map, Value, json as object};
+
+use super::answer::Problem;
+use crate::engine::Engine;
+use crate::time;
+use crate::verify::{Proof, key_name};
+
+/// The event that made something so.
+pub(crate) fn describe_cause(cause: &Cause) -> Value {
+    object!({
+        "event_id": cause.event_id,
+        "event": cause.event,
+        "occurred_at": time::format(cause.occurred_at),
+        "recorded_at": time::format(cause.recorded_at),
+        "seq": cause.seq,
+    })
+}
+
+/// The rule, group and attribute of a reason.
+pub(crate) fn describe_ground(ground: &Ground) -> Map<String, Value> {
+    let (group_id, group_name) =
+        ground.group.as_ref().map_or((None, None), |(id, name)| (Some(id), Some(name)));
+    let fields = [
+        ("rule", object!(ground.rule)),
+        ("group_id", object!(group_id)),
+        ("group_name", object!(group_name)),
+        ("attribute", object!(ground.attribute)),
+    ];
+    fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+}
+
+/// Who did what a record says, by the key's name, and the note left with it. Blocks while it reads
+/// the log.
+pub(crate) fn author(
+    engine: &Engine,
+    seq: Seq,
+) -> Result<(Option<String>, Option<Value>), Problem> {
+    let record = engine.record(seq)?;
+    let body: Value = serde_json::from_slice(&record.body).unwrap_or_default();
+    let name = match record.proof {
+        Proof::Operator { key_id } => Some(key_name(key_id)),
+        Proof::Webhook { .. } => None,
+    };
+    Ok((name, body.pointer("/data/note").cloned()))
+}
