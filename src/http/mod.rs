@@ -17,7 +17,7 @@ use crate::verify::ApiKeys;
 use calls::*;
 use wire::access_log;
 use wire::answer::{ANSWER_WITHIN, Code, Problem};
-use wire::api::Operation;
+use wire::api::{Logged, Operation};
 use wire::state::State;
 pub use wire::state::{Settings, WEBHOOK_PATH};
 
@@ -109,27 +109,34 @@ macro_rules! calls {
         /// Every call but webhooks.
         const OPERATIONS: &[&Operation] = &[$($(&$operation,)+)*];
 
+        $($(const _: () = $operation.check();)+)*
+
         fn resources(config: &mut web::ServiceConfig) {
             $(
                 let operations = [$(&$operation),+];
-                let allowed = operations.map(|operation| operation.method.name()).join(", ");
-                let other = move || {
-                    let allowed = allowed.clone();
-                    async move { Problem::method_not_allowed(&allowed) }
-                };
                 let [first, ..] = operations;
-                let resource = web::resource(first.path)$(.route(web::$method().to($handler)))+;
-                let resource = resource.default_service(web::to(other.clone()));
-                // Only there: what is asked at each login pays nothing for it.
-                if operations.iter().any(|operation| operation.sensitive) {
-                    config.service(resource.wrap(from_fn(access_log::note)));
+                let allowed = operations.map(|operation| operation.method.name()).join(", ");
+                let resource = || {
+                    let allowed = allowed.clone();
+                    let other = move || {
+                        let allowed = allowed.clone();
+                        async move { Problem::method_not_allowed(&allowed) }
+                    };
+                    web::resource(first.path)$(.route(web::$method().to($handler)))+
+                        .default_service(web::to(other))
+                };
+                // Only questions to be logged pass the middleware: those of a login do not pay.
+                let logged = operations.map(|operation| operation.logged);
+                if logged.contains(&Logged::Always) {
+                    config.service(resource().wrap(from_fn(access_log::note)));
                 } else {
-                    if access_log::tells_of_the_past(first) {
-                        let past = web::resource(first.path)$(.route(web::$method().to($handler)))+.default_service(web::to(other));
-                        let asked = fn_guard(|context| access_log::asks_about_the_past(context.head().uri.query()));
-                        config.service(past.guard(asked).wrap(from_fn(access_log::note)));
+                    if logged.contains(&Logged::AboutThePast) {
+                        let past = resource().guard(fn_guard(|context| {
+                            access_log::asks_about_the_past(context.head().uri.query())
+                        }));
+                        config.service(past.wrap(from_fn(access_log::note)));
                     }
-                    config.service(resource);
+                    config.service(resource());
                 }
             )*
         }
@@ -186,8 +193,8 @@ mod tests {
     use super::*;
     use wire::api::Method;
 
-    /// What tells histories of people, or finds them across organizations.
-    const SENSITIVE: [&str; 14] = [
+    /// The calls that tell histories of people, or find them across organizations.
+    const ALWAYS: [&str; 14] = [
         "/events",
         "/rollcall/v1/changes",
         "/rollcall/v1/deprovisionings",
@@ -204,14 +211,18 @@ mod tests {
         "/rollcall/v1/users/{id}/roles",
     ];
 
-    /// What applications ask as they work, and what tells of no person.
-    const PLAIN: [&str; 16] = [
+    /// The calls that applications make as they work.
+    const ABOUT_THE_PAST: [&str; 6] = [
         "/directories",
         "/directories/{id}",
         "/directory_groups",
         "/directory_groups/{id}",
         "/directory_users",
         "/directory_users/{id}",
+    ];
+
+    /// The calls that tell of no person.
+    const NEVER: [&str; 10] = [
         "/rollcall/v1/log/checkpoint",
         "/rollcall/v1/log/key",
         "/rollcall/v1/log/proof/consistency",
@@ -226,31 +237,19 @@ mod tests {
 
     #[test]
     fn each_call_that_reads_is_logged_or_known_not_to_be() {
-        let reads = |sensitive: bool| -> Vec<&str> {
+        let reads = |logged: &[Logged]| -> Vec<&str> {
             let reads = OPERATIONS
                 .iter()
-                .filter(|operation| operation.keyed && operation.method == Method::Get);
+                .filter(|operation| operation.is_keyed() && operation.method == Method::Get);
             let mut paths: Vec<&str> = reads
-                .filter(|operation| operation.sensitive == sensitive)
+                .filter(|operation| logged.contains(&operation.logged))
                 .map(|operation| operation.path)
                 .collect();
             paths.sort_unstable();
             paths
         };
-        assert_eq!(reads(true), SENSITIVE, "a call that tells histories is logged");
-        assert_eq!(reads(false), PLAIN, "a new call is put into one of the two lists");
-        // What the contract has of directories is logged where it is asked about the past, and of
-        // Rollcall's own no call that tells of no person.
-        for path in PLAIN {
-            let operation = OPERATIONS
-                .iter()
-                .find(|operation| operation.path == path && operation.method == Method::Get)
-                .unwrap();
-            assert_eq!(
-                access_log::tells_of_the_past(operation),
-                path.starts_with("/director"),
-                "{path}"
-            );
-        }
+        assert_eq!(reads(&[Logged::Always]), ALWAYS, "a call that tells histories is logged");
+        assert_eq!(reads(&[Logged::AboutThePast]), ABOUT_THE_PAST, "the contract's reads");
+        assert_eq!(reads(&[Logged::Never]), NEVER, "a new call is put into one of the lists");
     }
 }

@@ -6,32 +6,42 @@ use std::time::Duration;
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};
 use rollcall_projections::{AccessChange, Became};
-use serde_json::{Value, json as object};
+use serde_json::{Value, json};
 
 use crate::engine::{Engine, Feed, FeedPlace};
-use crate::http::wire::answer::{Code, Problem, json, list as list_of};
-use crate::http::wire::api::{
-    AFTER_CHANGE, Gives, LIMIT_OWN, Method, Operation, WAIT, WAIT_DEFAULT_S, WAIT_MAX_S,
-};
+use crate::http::wire::answer::{Code, Cursors, Problem, blocking, list_body, respond};
+use crate::http::wire::api::{Gives, LIMIT_OWN, Logged, Operation, Parameter, Takes};
 use crate::http::wire::describe::describe_cause;
 use crate::http::wire::question::Question;
 use crate::http::wire::state::State;
 use crate::time;
 
+const SHAPES: &str = include_str!("changes.schema.json");
+
+const AFTER_CHANGE: Parameter = Parameter::text(
+    "after",
+    "12.1",
+    "Only what follows: the `id` of a change, the cursor `after`, or the number of a record that is done with",
+);
+const WAIT: Parameter = Parameter::new(
+    "wait",
+    Takes::Number { min: 0, max: 30, default: 5 },
+    "0",
+    "How many seconds to wait for something to come, if there is nothing yet",
+);
+
 /// `GET /rollcall/v1/changes`
 pub(crate) const LIST: Operation = Operation {
-    method: Method::Get,
     path: "/rollcall/v1/changes",
     name: "listChanges",
     about: "Whose access and roles each record changed, in order of record; waits for something to come. Go on with the cursor `after`, also of an \
             empty page.",
     parameters: &[AFTER_CHANGE, LIMIT_OWN, WAIT],
-    cut: false,
-    keyed: true,
-    sensitive: true,
-    takes: None,
+    logged: Logged::Always,
     gives: Gives::List("Change"),
+    shapes: SHAPES,
     problems: &[Code::CursorInvalid],
+    ..Operation::GET
 };
 
 /// Answers [`LIST`].
@@ -40,15 +50,9 @@ pub(crate) async fn list(
     state: web::Data<State>,
 ) -> Result<HttpResponse, Problem> {
     let mut question = Question::of(&request, &state, &LIST)?;
-    let limit = question.take_limit(100, 1000);
+    let limit = question.take_limit();
     let after = question.take("after");
-    let wait_s = question
-        .take("wait")
-        .map(|text| text.parse::<usize>().ok().filter(|wait| *wait <= WAIT_MAX_S));
-    if wait_s == Some(None) {
-        question
-            .error("wait", format!("it must be a whole number of seconds from 0 to {WAIT_MAX_S}"));
-    }
+    let wait = Duration::from_secs(question.take_number("wait") as u64);
     let engine = question.finish()?;
     let after = after.map_or(Some(FeedPlace::behind(0)), |cursor| read_place(&cursor));
     // Beyond the last record nothing was ever given: the place is of another log, or of one that
@@ -56,14 +60,14 @@ pub(crate) async fn list(
     let after = after
         .filter(|after| after.seq <= engine.views().head())
         .ok_or_else(|| Problem::cursor_invalid("after"))?;
-    let wait = Duration::from_secs(wait_s.flatten().unwrap_or(WAIT_DEFAULT_S) as u64);
     let feed = follow(&engine, after, limit, wait).await?;
     let items: Vec<Vec<u8>> = feed
         .items
         .iter()
         .map(|(place, change)| describe(*place, change).to_string().into_bytes())
         .collect();
-    Ok(json(StatusCode::OK).body(list_of(&items, [None, Some(write_place(feed.next))])))
+    Ok(respond(StatusCode::OK)
+        .body(list_body(&items, Cursors { before: None, after: Some(write_place(feed.next)) })))
 }
 
 /// What is behind a place, or else what comes within `wait`.
@@ -75,13 +79,7 @@ async fn follow(
 ) -> Result<Feed, Problem> {
     let read = |after: FeedPlace| {
         let engine = engine.clone();
-        async move {
-            Ok::<_, Problem>(
-                web::block(move || engine.feed(after, limit))
-                    .await
-                    .map_err(|_| Code::Internal)??,
-            )
-        }
+        async move { Ok::<_, Problem>(blocking(move || engine.feed(after, limit)).await??) }
     };
     let feed = read(after).await?;
     if !feed.items.is_empty() || !feed.at_head || wait.is_zero() {
@@ -133,7 +131,7 @@ fn describe(place: FeedPlace, change: &AccessChange) -> Value {
         Became::RoleLost(role) => ("role_lost", Some(role), None),
         Became::HistoryChanged => ("history_changed", None, None),
     };
-    object!({
+    json!({
         "object": "change",
         "id": write_place(place),
         "seq": place.seq,

@@ -2,14 +2,15 @@
 
 use actix_web::{HttpRequest, HttpResponse, web};
 use rollcall_projections::{Cut, Deprovisioning, DeprovisioningFilter, Millis};
-use serde_json::{Value, json as object};
+use serde_json::{Value, json};
 
 use crate::documents::{Document, DocumentKey, Shape};
 use crate::engine::Engine;
-use crate::http::wire::answer::{Code, Problem, list as list_of, pinned_with_roles};
+use crate::http::wire::answer::pinned_with_roles;
+use crate::http::wire::answer::{Code, Problem, blocking, list_body};
 use crate::http::wire::api::{
-    AFTER_PLACE, BEFORE_PLACE, FOR_USER, FROM_DIRECTORY, Gives, LIMIT_OWN, Method, OF_ORGANIZATION,
-    OF_ORGANIZATION_ALIAS, ORDER_TIME, Operation, SHOWED_EMAIL, SINCE, UNTIL,
+    DIRECTORY_ID, Gives, LIMIT_OWN, Logged, OF_ORGANIZATION, OF_ORGANIZATION_ALIAS, OF_USER,
+    Operation, Parameter, Reads, after, before, direction, email, since, until,
 };
 use crate::http::wire::describe::describe_cause;
 use crate::http::wire::paging::in_steps;
@@ -21,31 +22,35 @@ use crate::verify::email_fingerprint;
 /// How many are worked out under one lock.
 const STEP: usize = 64;
 
+const SHAPES: &str = include_str!("deprovisionings.schema.json");
+
+const FROM_DIRECTORY: Parameter =
+    Parameter::text("directory", DIRECTORY_ID, "Of users who were in this directory");
+
 /// `GET /rollcall/v1/deprovisionings`
 pub(crate) const LIST: Operation = Operation {
-    method: Method::Get,
     path: "/rollcall/v1/deprovisionings",
     name: "listDeprovisionings",
     about: "Who lost access, exactly when, when that was learnt, why, by which event, with which roles and groups; by moment and user.",
     parameters: &[
-        FOR_USER,
-        SHOWED_EMAIL,
+        OF_USER,
+        email("Of users who showed this email then, whatever the case"),
         FROM_DIRECTORY,
         OF_ORGANIZATION,
         OF_ORGANIZATION_ALIAS,
-        SINCE,
-        UNTIL,
-        AFTER_PLACE,
-        BEFORE_PLACE,
+        since("since"),
+        until("until"),
+        after("1772442000000.dXNlcl8x"),
+        before("1772442000000.dXNlcl8x"),
         LIMIT_OWN,
-        ORDER_TIME,
+        direction("Without it `asc`"),
     ],
-    cut: true,
-    keyed: true,
-    sensitive: true,
-    takes: None,
+    reads: Reads::AtCut,
+    logged: Logged::Always,
     gives: Gives::List("Deprovisioning"),
+    shapes: SHAPES,
     problems: &[Code::CursorInvalid],
+    ..Operation::GET
 };
 
 /// Answers [`LIST`].
@@ -54,13 +59,13 @@ pub(crate) async fn list(
     state: web::Data<State>,
 ) -> Result<HttpResponse, Problem> {
     let mut question = Question::of(&request, &state, &LIST)?;
-    let places = question.take_places(100, 1000);
+    let places = question.take_places();
     let (user, directory) = (question.take("user"), question.take("directory"));
     let email = question.take("email").map(|email| email_fingerprint(&email));
     let organization = question.take_either("organization_id", "organization");
     let (since, until) = (question.take_moment("since"), question.take_moment("until"));
     let (engine, cut) = question.cut().await?;
-    let found = web::block(move || {
+    let found = blocking(move || {
         let filter = DeprovisioningFilter {
             user: user.as_deref(),
             email,
@@ -83,9 +88,9 @@ pub(crate) async fn list(
             .zip(&documents)
             .map(|(item, document)| describe(item, document).to_string().into())
             .collect();
-        Ok::<_, Problem>((version, list_of(&items, cursors)))
+        Ok::<_, Problem>((version, list_body(&items, cursors)))
     });
-    let (version, body) = found.await.map_err(|_| Code::Internal)??;
+    let (version, body) = found.await??;
     Ok(pinned_with_roles(cut, version, Ok(body)))
 }
 
@@ -106,8 +111,8 @@ fn walk(
 fn describe(item: &Deprovisioning, document: &Document) -> Value {
     let Deprovisioning { user, directory, organization, end, roles, groups, restored_at, .. } =
         item;
-    let groups = groups.iter().map(|(id, name)| object!({ "id": id, "name": name }));
-    object!({
+    let groups = groups.iter().map(|(id, name)| json!({ "id": id, "name": name }));
+    json!({
         "object": "deprovisioning",
         "user_id": user,
         "email": document.email(),

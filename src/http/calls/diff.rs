@@ -2,41 +2,69 @@
 
 use std::collections::BTreeMap;
 
-use actix_web::http::header::{HeaderName, HeaderValue};
 use actix_web::{HttpRequest, HttpResponse, web};
 use rollcall_projections::{Cut, Difference, DifferencePlace, Differs, Part, Seq, Subject};
 use serde::Serialize;
 
 use crate::documents::{Changed, changed, snapshot};
 use crate::engine::{CutError, Engine, KnownAt};
-use crate::http::wire::answer::{Code, Problem, list as list_of, pinned, told};
-use crate::http::wire::api::{
-    AFTER_DIFFERENCE, FROM, FROM_KNOWN_AT, Gives, LIMIT_OWN, Method, OF_DIRECTORY, Operation, TO,
-    TO_KNOWN_AT,
-};
+use crate::http::wire::answer::pinned;
+use crate::http::wire::answer::{Code, Cursors, Problem, blocking, list_body, pin_from};
+use crate::http::wire::api::{Gives, IN_DIRECTORY, LIMIT_OWN, Logged, Operation, Parameter, after};
 use crate::http::wire::bodies::{BODIES_AT_ONCE, Bodies};
-use crate::http::wire::paging::{Part as _, Place};
+use crate::http::wire::paging::Part as _;
+use crate::http::wire::paging::{Place, read_place};
 use crate::http::wire::question::{Question, fix};
 use crate::http::wire::state::State;
 
+const SHAPES: &str = include_str!("diff.schema.json");
+
+const FROM: Parameter = Parameter::text(
+    "from",
+    "2026-03-02T09:00:00.000Z",
+    "The first moment: an RFC 3339 time, included, or `latest`",
+)
+.required();
+const TO: Parameter = Parameter::text(
+    "to",
+    "latest",
+    "The second moment: an RFC 3339 time, included, or `latest`, as without it",
+);
+const FROM_KNOWN_AT: Parameter = Parameter::text(
+    "from_known_at",
+    "12",
+    "What had been received by then counts at the first moment: a record's number or an RFC 3339 time",
+);
+const TO_KNOWN_AT: Parameter = Parameter::text(
+    "to_known_at",
+    "12",
+    "What had been received by then counts at the second moment: a record's number or an RFC 3339 time",
+);
+
 /// `GET /rollcall/v1/diff`
 pub(crate) const DIFF: Operation = Operation {
-    method: Method::Get,
     path: "/rollcall/v1/diff",
     name: "listDifferences",
     about: "What differs between two moments, or between what was known at two: users, groups, memberships and roles.",
-    parameters: &[FROM, TO, FROM_KNOWN_AT, TO_KNOWN_AT, OF_DIRECTORY, AFTER_DIFFERENCE, LIMIT_OWN],
-    cut: false,
-    keyed: true,
-    sensitive: true,
-    takes: None,
+    parameters: &[
+        FROM,
+        TO,
+        FROM_KNOWN_AT,
+        TO_KNOWN_AT,
+        IN_DIRECTORY,
+        after("user.dXNlcl8x."),
+        LIMIT_OWN,
+    ],
+    logged: Logged::Always,
     gives: Gives::List("Difference"),
+    shapes: SHAPES,
     problems: &[
         Code::AsOfInFuture,
         Code::KnownAtOutOfRange,
         Code::CursorInvalid,
         Code::LogUnavailable,
     ],
+    ..Operation::GET
 };
 
 /// Answers [`DIFF`].
@@ -45,11 +73,8 @@ pub(crate) async fn diff(
     state: web::Data<State>,
 ) -> Result<HttpResponse, Problem> {
     let mut question = Question::of(&request, &state, &DIFF)?;
-    let limit = question.take_limit(100, 1000);
+    let limit = question.take_limit();
     let (after, directory) = (question.take("after"), question.take("directory"));
-    if !question.is_given("from") {
-        question.error("from", "it is needed: an RFC 3339 time or `latest`");
-    }
     let (from, to) = (question.take_as_of("from"), question.take_as_of("to"));
     let (from_known_at, to_known_at) =
         (question.take_known_at("from_known_at"), question.take_known_at("to_known_at"));
@@ -64,24 +89,11 @@ pub(crate) async fn diff(
         .map_err(refused("from", "from_known_at"))?;
     let to =
         fix(&engine, to, to_known_at.or(Some(head))).await.map_err(refused("to", "to_known_at"))?;
-    let after = after
-        .map(|after| DifferencePlace::read(&after).ok_or_else(|| Problem::cursor_invalid("after")))
-        .transpose()?;
-    let body = web::block(move || page(&engine, directory.as_deref(), [from, to], after, limit));
-    let mut response = pinned(to, body.await.map_err(|_| Code::Internal)?);
+    let after = read_place("after", after)?;
+    let body = blocking(move || page(&engine, directory.as_deref(), [from, to], after, limit));
+    let mut response = pinned(to, body.await?);
     pin_from(&mut response, from);
     Ok(response)
-}
-
-/// Says in headers of their own at which cut the first side stands.
-fn pin_from(response: &mut HttpResponse, from: Cut) {
-    for (name, value) in
-        ["rollcall-from-as-of", "rollcall-from-known-at"].into_iter().zip(told(from))
-    {
-        if let Ok(value) = HeaderValue::from_str(&value) {
-            response.headers_mut().insert(HeaderName::from_static(name), value);
-        }
-    }
 }
 
 /// The differences behind a place. Blocks while it reads the log.
@@ -107,7 +119,7 @@ fn page(
     shown.truncate(limit);
     let next = shown.last().filter(|_| more).map(|(place, _)| place.write());
     let items: Vec<Vec<u8>> = shown.into_iter().map(|(_, item)| item).collect();
-    Ok(list_of(&items, [None, next]))
+    Ok(list_body(&items, Cursors { before: None, after: next }))
 }
 
 /// Writes differences out; another record that says the same is none.

@@ -9,19 +9,23 @@ use rollcall_projections::{DirectoryFilter, DirectoryRow, Part};
 
 use crate::documents::{Document, DocumentKey, Shape, push_directory};
 use crate::engine::{ActError, Engine};
-use crate::http::wire::answer::{
-    Code, Problem, done_in_time, json, list as list_of, pinned, with_documents,
-};
+use crate::http::wire::answer::{Code, Problem, list_body, respond};
+use crate::http::wire::answer::{done_in_time, pinned, with_documents};
 use crate::http::wire::api::{
-    AFTER, BEFORE, DOMAIN, Gives, LIMIT, Method, OF_ORGANIZATION, OF_ORGANIZATION_ALIAS, ORDER,
-    Operation, SEARCH,
+    AFTER, BEFORE, Gives, LIMIT, Logged, OF_ORGANIZATION, OF_ORGANIZATION_ALIAS, ORDER, Operation,
+    Parameter, Reads,
 };
 use crate::http::wire::question::{Question, id_in_path};
 use crate::http::wire::state::State;
 
+const SHAPES: &str = include_str!("directories.schema.json");
+
+const SEARCH: Parameter =
+    Parameter::text("search", "robotics", "With this text in its name, whatever the case");
+const DOMAIN: Parameter = Parameter::text("domain", "halden-robotics.example", "With this domain");
+
 /// `GET /directories`
 pub(crate) const LIST: Operation = Operation {
-    method: Method::Get,
     path: "/directories",
     name: "listDirectories",
     about: "Directories.",
@@ -35,12 +39,11 @@ pub(crate) const LIST: Operation = Operation {
         SEARCH,
         DOMAIN,
     ],
-    cut: true,
-    keyed: true,
-    sensitive: false,
-    takes: None,
+    reads: Reads::AtCut,
+    logged: Logged::AboutThePast,
     gives: Gives::List("Directory"),
-    problems: &[],
+    shapes: SHAPES,
+    ..Operation::GET
 };
 
 /// Answers [`LIST`].
@@ -49,7 +52,7 @@ pub(crate) async fn list(
     state: web::Data<State>,
 ) -> Result<HttpResponse, Problem> {
     let mut question = Question::of(&request, &state, &LIST)?;
-    let paging = question.take_paging(10, 100, true);
+    let paging = question.take_paging();
     let organization = question.take_either("organization_id", "organization");
     let (search, domain) = (question.take("search"), question.take("domain"));
     let (engine, cut) = question.cut().await?;
@@ -59,24 +62,22 @@ pub(crate) async fn list(
         domain: domain.as_deref(),
     };
     let page = engine.views().directories(&filter, cut, paging.window());
-    let cursors = paging.cursors(&page, |row| &row.id);
+    let cursors = paging.cursors(&page, |row| row.id.clone());
     let items = write(engine, page.items).await;
-    Ok(pinned(cut, items.map(|items| list_of(&items, cursors))))
+    Ok(pinned(cut, items.map(|items| list_body(&items, cursors))))
 }
 
 /// `GET /directories/{id}`
 pub(crate) const ITEM: Operation = Operation {
-    method: Method::Get,
     path: "/directories/{id}",
     name: "getDirectory",
     about: "One directory.",
-    parameters: &[],
-    cut: true,
-    keyed: true,
-    sensitive: false,
-    takes: None,
+    reads: Reads::AtCut,
+    logged: Logged::AboutThePast,
     gives: Gives::One("Directory"),
+    shapes: SHAPES,
     problems: &[Code::EntityNotFound],
+    ..Operation::GET
 };
 
 /// Answers [`ITEM`].
@@ -97,17 +98,12 @@ pub(crate) async fn item(
 
 /// `DELETE /directories/{id}`
 pub(crate) const DELETION: Operation = Operation {
-    method: Method::Delete,
     path: "/directories/{id}",
     name: "deleteDirectory",
     about: "Ends a directory with all in it, here and not at the source. Once more is accepted as well.",
-    parameters: &[],
-    cut: false,
-    keyed: true,
-    sensitive: false,
-    takes: None,
     gives: Gives::Accepted,
     problems: &[Code::EntityNotFound, Code::QueueFull, Code::LogUnavailable],
+    ..Operation::DELETE
 };
 
 /// Answers [`DELETION`]. The body is the word that WorkOS sends, and no JSON.
@@ -123,7 +119,7 @@ pub(crate) async fn delete(
         Err(ActError::UnknownDirectory) => Err(Problem::entity_not_found("Directory", &id)),
         Err(error) => Err(error.into()),
         Ok(_) => {
-            let mut response = json(StatusCode::ACCEPTED);
+            let mut response = respond(StatusCode::ACCEPTED);
             response.insert_header((CONTENT_TYPE, "text/plain; charset=utf-8"));
             Ok(response.body("Accepted"))
         }

@@ -5,29 +5,24 @@ use std::sync::OnceLock;
 use actix_web::http::StatusCode;
 use actix_web::{HttpResponse, web};
 
-use crate::http::wire::answer::json;
-use crate::http::wire::api::{Gives, Method, Operation};
+use crate::http::wire::answer::respond;
+use crate::http::wire::api::{Access, Gives, Operation};
 use crate::http::wire::openapi::describe;
 use crate::http::wire::state::State;
 
 /// `GET /openapi.json`
 pub(crate) const SHOW: Operation = Operation {
-    method: Method::Get,
     path: "/openapi.json",
     name: "describe",
     about: "This document.",
-    parameters: &[],
-    cut: false,
-    keyed: false,
-    sensitive: false,
-    takes: None,
+    access: Access::Open,
     gives: Gives::Document,
-    problems: &[],
+    ..Operation::GET
 };
 
 /// Answers [`SHOW`].
 pub(crate) async fn show(state: web::Data<State>) -> HttpResponse {
     static TEXT: OnceLock<String> = OnceLock::new();
     let text = TEXT.get_or_init(|| describe(state.operations).to_string());
-    json(StatusCode::OK).body(text.as_str())
+    respond(StatusCode::OK).body(text.as_str())
 }

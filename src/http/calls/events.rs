@@ -6,21 +6,46 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use rollcall_projections::{Cut, EventFilter, Seq, Start};
 
 use crate::engine::Engine;
-use crate::http::wire::answer::{Code, Problem, list as list_of, pinned};
+use crate::http::wire::answer::pinned;
+use crate::http::wire::answer::{Code, Cursors, Problem, blocking, list_body};
 use crate::http::wire::api::{
-    AFTER_EVENT, BEFORE_EVENT, EVENTS, Gives, LIMIT, Method, OF_ORGANIZATION,
-    OF_ORGANIZATION_ALIAS, ORDER_IGNORED, Operation, RANGE_END, RANGE_START,
+    Gives, LIMIT, Logged, OF_ORGANIZATION, OF_ORGANIZATION_ALIAS, Operation, Order, Parameter,
+    Reads, Takes, since, until,
 };
 use crate::http::wire::paging::Paging;
 use crate::http::wire::question::Question;
 use crate::http::wire::state::State;
 
-/// At most so many types in one question.
-const TYPES_MAX: usize = 64;
+const SHAPES: &str = include_str!("events.schema.json");
+
+const EVENT_ID: &str = "event_01K424MMDFVDHHRK8PS2BM523M";
+
+const EVENTS: Parameter = Parameter::new(
+    "events",
+    Takes::Texts { max: 64 },
+    "dsync.user.created,dsync.user.deleted",
+    "Needed: the types wanted, at most 64. Also as `events=a&events=b`, `events[]=a` and `events[0]=a`",
+)
+.required();
+const AFTER_EVENT: Parameter = Parameter::text(
+    "after",
+    EVENT_ID,
+    "Only what was recorded after this event. Not with `range_start` or `range_end`",
+);
+const BEFORE_EVENT: Parameter = Parameter::text(
+    "before",
+    EVENT_ID,
+    "Only what was recorded directly before this event, or, with `latest`, the last of all. Not with `range_start` or `range_end`",
+);
+const ORDER_IGNORED: Parameter = Parameter::new(
+    "order",
+    Takes::Order(Order::Asc),
+    "desc",
+    "Taken and ignored: events are listed oldest first",
+);
 
 /// `GET /events`
 pub(crate) const LIST: Operation = Operation {
-    method: Method::Get,
     path: "/events",
     name: "listEvents",
     about: "Events of some types, in the order in which they were recorded, for ever back.",
@@ -32,15 +57,15 @@ pub(crate) const LIST: Operation = Operation {
         ORDER_IGNORED,
         OF_ORGANIZATION,
         OF_ORGANIZATION_ALIAS,
-        RANGE_START,
-        RANGE_END,
+        since("range_start"),
+        until("range_end"),
     ],
-    cut: true,
-    keyed: true,
-    sensitive: true,
-    takes: None,
+    reads: Reads::AtCut,
+    logged: Logged::Always,
     gives: Gives::List("Event"),
+    shapes: SHAPES,
     problems: &[Code::InvalidEventsRequest, Code::CursorInvalid],
+    ..Operation::GET
 };
 
 /// What a list of events is narrowed to, and which part of it is wanted.
@@ -58,11 +83,11 @@ pub(crate) async fn list(
     state: web::Data<State>,
 ) -> Result<HttpResponse, Problem> {
     let mut question = Question::of(&request, &state, &LIST)?;
-    let kinds = question.take_texts("events", TYPES_MAX);
+    let kinds = question.take_texts("events");
     if kinds.is_empty() {
         return Err(Code::InvalidEventsRequest.into());
     }
-    let paging = question.take_paging(10, 100, false);
+    let paging = question.take_paging();
     let organization = question.take_either("organization_id", "organization");
     let (from, until) = (question.take_moment("range_start"), question.take_moment("range_end"));
     if paging.after.is_some() || paging.before.is_some() {
@@ -77,9 +102,7 @@ pub(crate) async fn list(
     }
     let (engine, cut) = question.cut().await?;
     let wanted = Wanted { kinds, organization, from, until, paging };
-    let body = web::block(move || read(&engine, cut, &wanted))
-        .await
-        .unwrap_or_else(|_| Err(Code::Internal.into()));
+    let body = blocking(move || read(&engine, cut, &wanted)).await.flatten();
     Ok(pinned(cut, body))
 }
 
@@ -104,5 +127,5 @@ fn read(engine: &Arc<Engine>, cut: Cut, wanted: &Wanted) -> Result<Vec<u8>, Prob
     let events = engine.load_events(&page.items)?;
     let after = events.last().filter(|_| page.more_after).map(|event| event.id.clone());
     let items: Vec<Vec<u8>> = events.into_iter().map(|event| event.json).collect();
-    Ok(list_of(&items, [None, after]))
+    Ok(list_body(&items, Cursors { before: None, after }))
 }

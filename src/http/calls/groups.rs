@@ -7,20 +7,28 @@ use rollcall_projections::{GroupFilter, GroupRow};
 
 use crate::documents::{Document, DocumentKey, Shape};
 use crate::engine::Engine;
-use crate::http::wire::answer::{
-    Code, Problem, list as list_of, pinned_with_roles, with_documents,
-};
+use crate::http::wire::answer::{Code, Problem, list_body};
+use crate::http::wire::answer::{pinned_with_roles, with_documents};
 use crate::http::wire::api::{
-    AFTER, BEFORE, Gives, LIMIT, MEMBERS, Method, OF_DIRECTORY, OF_ORGANIZATION,
-    OF_ORGANIZATION_ALIAS, OF_USER, ORDER, Operation,
+    AFTER, BEFORE, Gives, IN_DIRECTORY, LIMIT, Logged, OF_ORGANIZATION, OF_ORGANIZATION_ALIAS,
+    ORDER, Operation, Parameter, Reads, Switch, Takes, USER_ID, Word,
 };
 use crate::http::wire::entity::{key, push_nested, push_open};
 use crate::http::wire::question::{Question, id_in_path};
 use crate::http::wire::state::State;
 
+const SHAPES: &str = include_str!("groups.schema.json");
+
+const WITH_MEMBER: Parameter = Parameter::text("user", USER_ID, "With this member");
+const MEMBERS: Parameter = Parameter::new(
+    "members",
+    Takes::Words(Switch::WORDS),
+    "true",
+    "Whether each group holds its members, at most 1000",
+);
+
 /// `GET /directory_groups`
 pub(crate) const LIST: Operation = Operation {
-    method: Method::Get,
     path: "/directory_groups",
     name: "listDirectoryGroups",
     about: "Groups, narrowed to a directory, a user or an organization.",
@@ -29,18 +37,17 @@ pub(crate) const LIST: Operation = Operation {
         BEFORE,
         LIMIT,
         ORDER,
-        OF_DIRECTORY,
-        OF_USER,
+        IN_DIRECTORY,
+        WITH_MEMBER,
         OF_ORGANIZATION,
         OF_ORGANIZATION_ALIAS,
         MEMBERS,
     ],
-    cut: true,
-    keyed: true,
-    sensitive: false,
-    takes: None,
+    reads: Reads::AtCut,
+    logged: Logged::AboutThePast,
     gives: Gives::List("DirectoryGroup"),
-    problems: &[],
+    shapes: SHAPES,
+    ..Operation::GET
 };
 
 /// Answers [`LIST`].
@@ -49,7 +56,7 @@ pub(crate) async fn list(
     state: web::Data<State>,
 ) -> Result<HttpResponse, Problem> {
     let mut question = Question::of(&request, &state, &LIST)?;
-    let paging = question.take_paging(10, 100, true);
+    let paging = question.take_paging();
     let (directory, user) = (question.take("directory"), question.take("user"));
     let organization = question.take_either("organization_id", "organization");
     let members = take_members(&mut question);
@@ -68,24 +75,23 @@ pub(crate) async fn list(
         let views = engine.views();
         (views.mapping_version(cut), views.groups(&filter, members, cut, paging.window()))
     };
-    let cursors = paging.cursors(&page, |row| &row.group.id);
+    let cursors = paging.cursors(&page, |row| row.group.id.clone());
     let items = write(engine, page.items).await;
-    Ok(pinned_with_roles(cut, version, items.map(|items| list_of(&items, cursors))))
+    Ok(pinned_with_roles(cut, version, items.map(|items| list_body(&items, cursors))))
 }
 
 /// `GET /directory_groups/{id}`
 pub(crate) const ITEM: Operation = Operation {
-    method: Method::Get,
     path: "/directory_groups/{id}",
     name: "getDirectoryGroup",
     about: "One group.",
     parameters: &[MEMBERS],
-    cut: true,
-    keyed: true,
-    sensitive: false,
-    takes: None,
+    reads: Reads::AtCut,
+    logged: Logged::AboutThePast,
     gives: Gives::One("DirectoryGroup"),
+    shapes: SHAPES,
     problems: &[Code::EntityNotFound],
+    ..Operation::GET
 };
 
 /// Answers [`ITEM`].
@@ -109,7 +115,7 @@ pub(crate) async fn item(
 }
 
 fn take_members(question: &mut Question) -> bool {
-    question.take_word("members", &[("true", true), ("false", false)]).unwrap_or(false)
+    question.take_word("members") == Some(Switch::On)
 }
 
 /// Each row as an object of the API, its members in it where they were asked for.

@@ -4,43 +4,38 @@
 use actix_web::http::StatusCode;
 use actix_web::{HttpResponse, web};
 
-use crate::http::wire::answer::{Code, Problem, json};
-use crate::http::wire::api::{Gives, Method, Operation};
+use crate::http::wire::answer::{Code, Problem, respond};
+use crate::http::wire::api::{Access, Gives, Operation};
 use crate::http::wire::state::State;
+
+const SHAPES: &str = include_str!("health.schema.json");
 
 /// `GET /healthz`
 pub(crate) const ALIVE: Operation = Operation {
-    method: Method::Get,
     path: "/healthz",
     name: "health",
     about: "Whether the process answers.",
-    parameters: &[],
-    cut: false,
-    keyed: false,
-    sensitive: false,
-    takes: None,
+    access: Access::Open,
     gives: Gives::One("Health"),
-    problems: &[],
+    shapes: SHAPES,
+    ..Operation::GET
 };
 
 /// Answers [`ALIVE`].
 pub(crate) async fn alive() -> HttpResponse {
-    json(StatusCode::OK).body(r#"{"status":"ok"}"#)
+    respond(StatusCode::OK).body(r#"{"status":"ok"}"#)
 }
 
 /// `GET /readyz`
 pub(crate) const READY: Operation = Operation {
-    method: Method::Get,
     path: "/readyz",
     name: "readiness",
     about: "Whether the log is folded and taken, so that questions and webhooks are answered.",
-    parameters: &[],
-    cut: false,
-    keyed: false,
-    sensitive: false,
-    takes: None,
+    access: Access::Open,
     gives: Gives::One("Readiness"),
+    shapes: SHAPES,
     problems: &[Code::LogUnavailable, Code::NotReady],
+    ..Operation::GET
 };
 
 /// Answers [`READY`].
@@ -50,5 +45,5 @@ pub(crate) async fn ready(state: web::Data<State>) -> Result<HttpResponse, Probl
         return Err(Code::LogUnavailable.into());
     }
     let seq = engine.views().head();
-    Ok(json(StatusCode::OK).body(format!(r#"{{"status":"ready","seq":{seq}}}"#)))
+    Ok(respond(StatusCode::OK).body(format!(r#"{{"status":"ready","seq":{seq}}}"#)))
 }

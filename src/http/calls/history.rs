@@ -9,29 +9,37 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::documents::{Changed, Missed, changed, missed, said_before};
-use crate::http::wire::answer::{Code, Problem, list as list_of, pinned};
+use crate::http::wire::answer::pinned;
+use crate::http::wire::answer::{Code, Problem, blocking, list_body};
 use crate::http::wire::api::{
-    AFTER_VERSION, BEFORE_VERSION, Gives, LIMIT_OWN, Method, ORDER_HISTORY, Operation,
+    Gives, LIMIT_OWN, Logged, Operation, Reads, after, before, direction,
 };
 use crate::http::wire::bodies::{BODIES_AT_ONCE, Bodies};
 use crate::http::wire::describe::describe_cause;
-use crate::http::wire::paging::{Part, Place};
+use crate::http::wire::paging::Part;
+use crate::http::wire::paging::Place;
 use crate::http::wire::question::{Question, id_within_path};
 use crate::http::wire::state::State;
 
+const SHAPES: &str = include_str!("history.schema.json");
+
 /// `GET /rollcall/v1/users/{id}/history`
 pub(crate) const OF_USER: Operation = Operation {
-    method: Method::Get,
     path: "/rollcall/v1/users/{id}/history",
     name: "listUserHistory",
     about: "Every version of a user in the order of events: what it changed, what was missed before it, and because of which event.",
-    parameters: &[AFTER_VERSION, BEFORE_VERSION, LIMIT_OWN, ORDER_HISTORY],
-    cut: true,
-    keyed: true,
-    sensitive: true,
-    takes: None,
+    parameters: &[
+        after("1768478400000.0..ZXZlbnRfMQ"),
+        before("1768478400000.0..ZXZlbnRfMQ"),
+        LIMIT_OWN,
+        direction("By when it happened; without it `asc`"),
+    ],
+    reads: Reads::AtCut,
+    logged: Logged::Always,
     gives: Gives::List("UserVersion"),
+    shapes: SHAPES,
     problems: &[Code::EntityNotFound, Code::CursorInvalid],
+    ..Operation::GET
 };
 
 /// `GET /rollcall/v1/groups/{id}/history`
@@ -104,10 +112,10 @@ async fn answer(
     kind: &'static Kind,
 ) -> Result<HttpResponse, Problem> {
     let mut question = Question::of(&request, &state, kind.operation)?;
-    let places = question.take_places(100, 1000);
+    let places = question.take_places();
     let id = id_within_path(&request).ok_or(Code::NotFound)?;
     let (engine, cut) = question.cut().await?;
-    let body = web::block(move || {
+    let body = blocking(move || {
         // Known is what any event speaks of, also one that has not happened yet.
         let known = (kind.seen_at)(&engine.views(), &id, Cut { as_of: Millis::MAX, ..cut });
         known.ok_or_else(|| Problem::entity_not_found(kind.name, &id))?;
@@ -128,9 +136,9 @@ async fn answer(
                 );
             }
         }
-        Ok(list_of(&items, cursors))
+        Ok(list_body(&items, cursors))
     });
-    let body = body.await.map_err(|_| Code::Internal)?;
+    let body = body.await?;
     Ok(pinned(cut, body))
 }
 

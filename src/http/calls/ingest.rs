@@ -4,11 +4,11 @@ use actix_web::http::StatusCode;
 use actix_web::http::header::CONTENT_ENCODING;
 use actix_web::{HttpRequest, HttpResponse, web};
 use bytes::Bytes;
-use serde_json::json as object;
+use serde_json::json;
 
 use crate::engine::IngestError;
-use crate::http::wire::answer::{ANSWER_WITHIN, Code, Problem, json};
-use crate::http::wire::body::BODY_BYTES_MAX;
+use crate::http::wire::answer::{ANSWER_WITHIN, Code, Problem, respond};
+use crate::http::wire::body;
 use crate::http::wire::state::State;
 use crate::log::Outcome;
 use crate::time;
@@ -34,12 +34,7 @@ async fn take(
     {
         return Err(Code::UnsupportedEncoding.into());
     }
-    let body = match payload.to_bytes_limited(BODY_BYTES_MAX).await {
-        Ok(Ok(body)) => body,
-        // The sender went away in the middle: whatever is answered, nobody hears it.
-        Ok(Err(_)) => return Err(Code::LogUnavailable.into()),
-        Err(_) => return Err(Code::BodyTooLarge.into()),
-    };
+    let body = body::read(payload).await?;
     let engine = state.engine()?;
     let event =
         Verified::webhook(&state.keyring, signature(request).as_deref(), body, time::now_ms());
@@ -53,8 +48,8 @@ async fn take(
         Outcome::Conflict { seq, duplicate, .. } => (seq, duplicate, true),
     };
     let body =
-        object!({"seq": seq, "event_id": event_id, "duplicate": duplicate, "conflict": conflict});
-    Ok(json(StatusCode::OK).json(body))
+        json!({"seq": seq, "event_id": event_id, "duplicate": duplicate, "conflict": conflict});
+    Ok(respond(StatusCode::OK).json(body))
 }
 
 /// The signature's header; given several times, its values together.

@@ -5,16 +5,17 @@ use std::sync::Arc;
 
 use actix_web::{HttpRequest, HttpResponse, web};
 use rollcall_projections::{AccessPeriod, Cut, MembershipPeriod, Millis, RolePeriod};
-use serde_json::{Value, json as object};
+use serde_json::{Value, json};
 
 use crate::engine::Engine;
-use crate::http::wire::answer::{Code, Problem, list as list_of, pinned, pinned_with_roles};
+use crate::http::wire::answer::{Code, Cursors, Problem, blocking, list_body};
+use crate::http::wire::answer::{pinned, pinned_with_roles};
 use crate::http::wire::api::{
-    AFTER_MEMBER, AFTER_PLACE, BEFORE_MEMBER, BEFORE_PLACE, Gives, LIMIT_OWN, Method, ORDER_TIME,
-    Operation,
+    Gives, LIMIT_OWN, Logged, Operation, Reads, after, before, direction,
 };
 use crate::http::wire::describe::describe_cause;
-use crate::http::wire::paging::{Place, Places, in_steps, of_all};
+use crate::http::wire::paging::{Place, Places};
+use crate::http::wire::paging::{in_steps, of_all};
 use crate::http::wire::question::{Question, id_within_path};
 use crate::http::wire::state::State;
 use crate::time;
@@ -22,60 +23,60 @@ use crate::time;
 /// How many periods of a group's members are worked out under one lock.
 const STEP: usize = 64;
 
-const fn periods(
-    path: &'static str,
-    name: &'static str,
-    about: &'static str,
-    item: &'static str,
-) -> Operation {
-    Operation {
-        method: Method::Get,
-        path,
-        name,
-        about,
-        parameters: &[AFTER_PLACE, BEFORE_PLACE, LIMIT_OWN, ORDER_TIME],
-        cut: true,
-        keyed: true,
-        sensitive: true,
-        takes: None,
-        gives: Gives::List(item),
-        problems: &[Code::EntityNotFound, Code::CursorInvalid],
-    }
-}
+const PERIODS: Operation = Operation {
+    parameters: &[
+        after("1772442000000.dXNlcl8x"),
+        before("1772442000000.dXNlcl8x"),
+        LIMIT_OWN,
+        direction("Without it `asc`"),
+    ],
+    reads: Reads::AtCut,
+    logged: Logged::Always,
+    shapes: include_str!("periods.schema.json"),
+    problems: &[Code::EntityNotFound, Code::CursorInvalid],
+    ..Operation::GET
+};
 
 /// `GET /rollcall/v1/users/{id}/access`
-pub(crate) const ACCESS: Operation = periods(
-    "/rollcall/v1/users/{id}/access",
-    "listUserAccess",
-    "Every time in which a user had access, with what began and what ended it, and why it ended; by beginning.",
-    "AccessPeriod",
-);
+pub(crate) const ACCESS: Operation = Operation {
+    path: "/rollcall/v1/users/{id}/access",
+    name: "listUserAccess",
+    about: "Every time in which a user had access, with what began and what ended it, and why it ended; by beginning.",
+    gives: Gives::List("AccessPeriod"),
+    ..PERIODS
+};
 
 /// `GET /rollcall/v1/users/{id}/roles`
-pub(crate) const ROLES: Operation = periods(
-    "/rollcall/v1/users/{id}/roles",
-    "listUserRoles",
-    "Every time in which a user had a role, with what began and what ended it; by beginning and role.",
-    "RolePeriod",
-);
+pub(crate) const ROLES: Operation = Operation {
+    path: "/rollcall/v1/users/{id}/roles",
+    name: "listUserRoles",
+    about: "Every time in which a user had a role, with what began and what ended it; by beginning and role.",
+    gives: Gives::List("RolePeriod"),
+    ..PERIODS
+};
 
 /// `GET /rollcall/v1/users/{id}/groups`
-pub(crate) const GROUPS: Operation = periods(
-    "/rollcall/v1/users/{id}/groups",
-    "listUserGroups",
-    "Every time in which a user was in a group, with what began and what ended it; by beginning and group.",
-    "MembershipPeriod",
-);
+pub(crate) const GROUPS: Operation = Operation {
+    path: "/rollcall/v1/users/{id}/groups",
+    name: "listUserGroups",
+    about: "Every time in which a user was in a group, with what began and what ended it; by beginning and group.",
+    gives: Gives::List("MembershipPeriod"),
+    ..PERIODS
+};
 
 /// `GET /rollcall/v1/groups/{id}/members`
 pub(crate) const MEMBERS: Operation = Operation {
-    parameters: &[AFTER_MEMBER, BEFORE_MEMBER, LIMIT_OWN, ORDER_TIME],
-    ..periods(
-        "/rollcall/v1/groups/{id}/members",
-        "listGroupMembers",
-        "Every time in which somebody was in a group, with what began and what ended it; by member and beginning.",
-        "MembershipPeriod",
-    )
+    path: "/rollcall/v1/groups/{id}/members",
+    name: "listGroupMembers",
+    about: "Every time in which somebody was in a group, with what began and what ended it; by member and beginning.",
+    parameters: &[
+        after("dXNlcl8x.1772442000000"),
+        before("dXNlcl8x.1772442000000"),
+        LIMIT_OWN,
+        direction("Without it `asc`"),
+    ],
+    gives: Gives::List("MembershipPeriod"),
+    ..PERIODS
 };
 
 /// A call about one user or group, fixed.
@@ -93,7 +94,7 @@ impl Asked {
         operation: &'static Operation,
     ) -> Result<Asked, Problem> {
         let mut question = Question::of(request, state, operation)?;
-        let places = question.take_places(100, 1000);
+        let places = question.take_places();
         let id = id_within_path(request).ok_or(Code::NotFound)?;
         let (engine, cut) = question.cut().await?;
         Ok(Asked { id, places, engine, cut })
@@ -116,10 +117,10 @@ impl Asked {
     }
 }
 
-fn write<T>(items: &[T], cursors: [Option<String>; 2], describe: impl Fn(&T) -> Value) -> Vec<u8> {
+fn write<T>(items: &[T], cursors: Cursors, describe: impl Fn(&T) -> Value) -> Vec<u8> {
     let items: Vec<Vec<u8>> =
         items.iter().map(|item| describe(item).to_string().into_bytes()).collect();
-    list_of(&items, cursors)
+    list_body(&items, cursors)
 }
 
 /// Answers [`ACCESS`].
@@ -129,11 +130,11 @@ pub(crate) async fn access(
 ) -> Result<HttpResponse, Problem> {
     let asked = Asked::of(&request, &state, &ACCESS).await?;
     let cut = asked.cut;
-    let found = web::block(move || {
+    let found = blocking(move || {
         let periods = asked.engine.views().access_periods(&asked.id, cut);
         asked.page(periods, |period| (period.from, String::new()), describe_access)
     });
-    Ok(pinned(cut, found.await.map_err(|_| Code::Internal)?))
+    Ok(pinned(cut, found.await?))
 }
 
 /// Answers [`ROLES`].
@@ -143,14 +144,14 @@ pub(crate) async fn roles(
 ) -> Result<HttpResponse, Problem> {
     let asked = Asked::of(&request, &state, &ROLES).await?;
     let cut = asked.cut;
-    let found = web::block(move || {
+    let found = blocking(move || {
         let (version, periods) = {
             let views = asked.engine.views();
             (views.mapping_version(cut), views.role_periods(&asked.id, cut))
         };
         (version, asked.page(periods, |period| (period.from, period.role.clone()), describe_role))
     });
-    let (version, body) = found.await.map_err(|_| Code::Internal)?;
+    let (version, body) = found.await?;
     Ok(pinned_with_roles(cut, version, body))
 }
 
@@ -161,7 +162,7 @@ pub(crate) async fn groups(
 ) -> Result<HttpResponse, Problem> {
     let asked = Asked::of(&request, &state, &GROUPS).await?;
     let cut = asked.cut;
-    let found = web::block(move || {
+    let found = blocking(move || {
         let periods = asked.engine.views().membership_periods_of_user(&asked.id, cut);
         asked.page(
             periods,
@@ -169,7 +170,7 @@ pub(crate) async fn groups(
             |_, period| describe_membership(period),
         )
     });
-    Ok(pinned(cut, found.await.map_err(|_| Code::Internal)?))
+    Ok(pinned(cut, found.await?))
 }
 
 /// Answers [`MEMBERS`].
@@ -178,7 +179,7 @@ pub(crate) async fn members(
     state: web::Data<State>,
 ) -> Result<HttpResponse, Problem> {
     let Asked { id, places, engine, cut } = Asked::of(&request, &state, &MEMBERS).await?;
-    let found = web::block(move || {
+    let found = blocking(move || {
         if engine.views().group_seen_at(&id, Cut { as_of: Millis::MAX, ..cut }).is_none() {
             return Err(Problem::entity_not_found("Directory Group", &id));
         }
@@ -195,12 +196,12 @@ pub(crate) async fn members(
             places.page(|period: &MembershipPeriod| (period.user.clone(), period.from), walk)?;
         Ok(write(&items, cursors, describe_membership))
     });
-    Ok(pinned(cut, found.await.map_err(|_| Code::Internal)?))
+    Ok(pinned(cut, found.await?))
 }
 
 fn describe_access(user: &str, period: &AccessPeriod) -> Value {
     let end = period.end.as_ref();
-    object!({
+    json!({
         "object": "access_period",
         "user_id": user,
         "from": time::format(period.from),
@@ -212,7 +213,7 @@ fn describe_access(user: &str, period: &AccessPeriod) -> Value {
 }
 
 fn describe_role(user: &str, period: &RolePeriod) -> Value {
-    object!({
+    json!({
         "object": "role_period",
         "user_id": user,
         "role": period.role,
@@ -224,7 +225,7 @@ fn describe_role(user: &str, period: &RolePeriod) -> Value {
 }
 
 fn describe_membership(period: &MembershipPeriod) -> Value {
-    object!({
+    json!({
         "object": "membership_period",
         "user_id": period.user,
         "group_id": period.group,

@@ -3,45 +3,41 @@
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};
 use rollcall_projections::{InactiveUsers, Policy};
-use serde_json::{Value, json as object};
+use serde_json::{Value, json};
 
 use crate::engine::Engine;
-use crate::http::wire::answer::{Code, Problem, done_in_time, json, pinned};
-use crate::http::wire::api::{Gives, Method, Operation};
+use crate::http::wire::answer::{Code, Problem, blocking, respond};
+use crate::http::wire::answer::{done_in_time, pinned};
+use crate::http::wire::api::{Gives, Operation, Reads};
 use crate::http::wire::body::Body;
 use crate::http::wire::describe::author;
 use crate::http::wire::question::Question;
 use crate::http::wire::state::State;
 use crate::time;
 
+const SHAPES: &str = include_str!("policy.schema.json");
+
 /// `GET /rollcall/v1/policy`
 pub(crate) const SHOW: Operation = Operation {
-    method: Method::Get,
     path: "/rollcall/v1/policy",
     name: "getPolicy",
     about: "The policy in force.",
-    parameters: &[],
-    cut: true,
-    keyed: true,
-    sensitive: false,
-    takes: None,
+    reads: Reads::AtCut,
     gives: Gives::One("Policy"),
-    problems: &[],
+    shapes: SHAPES,
+    ..Operation::GET
 };
 
 /// `PUT /rollcall/v1/policy`
 pub(crate) const SET: Operation = Operation {
-    method: Method::Put,
     path: "/rollcall/v1/policy",
     name: "setPolicy",
     about: "Sets the policy, from now on or from a past moment on. Answers before it was set stay as they were, by `known_at`.",
-    parameters: &[],
-    cut: false,
-    keyed: true,
-    sensitive: false,
     takes: Some("PolicySetting"),
     gives: Gives::One("Policy"),
+    shapes: SHAPES,
     problems: &[Code::BodyTooLarge, Code::QueueFull, Code::LogUnavailable],
+    ..Operation::PUT
 };
 
 /// Answers [`SHOW`].
@@ -52,9 +48,7 @@ pub(crate) async fn show(
     let question = Question::of(&request, &state, &SHOW)?;
     let (engine, cut) = question.cut().await?;
     let policy = engine.views().policy(cut);
-    let body = web::block(move || describe(&engine, policy))
-        .await
-        .unwrap_or_else(|_| Err(Code::Internal.into()));
+    let body = blocking(move || describe(&engine, policy)).await.flatten();
     Ok(pinned(cut, body.map(|policy| policy.to_string().into_bytes())))
 }
 
@@ -76,9 +70,8 @@ pub(crate) async fn set(
     body.finish()?;
     let set = engine.set_policy(operator, inactive_users.unwrap_or_default(), effective_from, note);
     let policy = done_in_time(set).await?;
-    let body =
-        web::block(move || describe(&engine, Some(policy))).await.map_err(|_| Code::Internal)??;
-    Ok(json(StatusCode::OK).json(body))
+    let body = blocking(move || describe(&engine, Some(policy))).await??;
+    Ok(respond(StatusCode::OK).json(body))
 }
 
 /// A policy with who set it; before the first, the one that counts without any. Blocks while it
@@ -86,13 +79,13 @@ pub(crate) async fn set(
 fn describe(engine: &Engine, policy: Option<Policy>) -> Result<Value, Problem> {
     let Some(policy) = policy else {
         let inactive_users = InactiveUsers::default().word();
-        return Ok(object!({
+        return Ok(json!({
             "object": "policy", "version": 0, "inactive_users": inactive_users, "seq": null, "effective_from": null, "set_at": null,
             "set_by": null, "note": null,
         }));
     };
     let (set_by, note) = author(engine, policy.seq)?;
-    Ok(object!({
+    Ok(json!({
         "object": "policy",
         "version": policy.version,
         "inactive_users": policy.inactive_users.word(),

@@ -2,58 +2,46 @@
 
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};
-use serde_json::json as object;
+use serde_json::json;
 
 use crate::engine::Rebuild;
-use crate::http::wire::answer::{Code, Problem, json, list as list_of};
-use crate::http::wire::api::{Gives, Method, Operation};
+use crate::http::wire::answer::{Code, Cursors, Problem, blocking, list_body, respond};
+use crate::http::wire::api::{Gives, Operation};
 use crate::http::wire::question::Question;
 use crate::http::wire::state::State;
 use crate::time;
 
+const SHAPES: &str = include_str!("projections.schema.json");
+
 /// `GET /rollcall/v1/projections`
 pub(crate) const PROJECTIONS: Operation = Operation {
-    method: Method::Get,
     path: "/rollcall/v1/projections",
     name: "listProjections",
     about: "Each view: how far it is, how many items it has, the digest of its dump, and the last rebuild.",
-    parameters: &[],
-    cut: false,
-    keyed: true,
-    sensitive: false,
-    takes: None,
     gives: Gives::List("Projection"),
-    problems: &[],
+    shapes: SHAPES,
+    ..Operation::GET
 };
 
 /// `POST /rollcall/v1/projections/rebuild`
 pub(crate) const REBUILD: Operation = Operation {
-    method: Method::Post,
     path: "/rollcall/v1/projections/rebuild",
     name: "rebuildProjections",
     about: "Folds the whole log beside the serving views, which it then replaces in one step. Joins a rebuild that runs already.",
-    parameters: &[],
-    cut: false,
-    keyed: true,
-    sensitive: false,
-    takes: None,
     gives: Gives::Begun("Rebuild"),
-    problems: &[],
+    shapes: SHAPES,
+    ..Operation::POST
 };
 
 /// `GET /rollcall/v1/projections/rebuild`
 pub(crate) const LAST_REBUILD: Operation = Operation {
-    method: Method::Get,
     path: "/rollcall/v1/projections/rebuild",
     name: "getRebuild",
     about: "How far the last rebuild since the start is.",
-    parameters: &[],
-    cut: false,
-    keyed: true,
-    sensitive: false,
-    takes: None,
     gives: Gives::One("Rebuild"),
+    shapes: SHAPES,
     problems: &[Code::NotFound],
+    ..Operation::GET
 };
 
 /// Answers [`LAST_REBUILD`].
@@ -63,7 +51,7 @@ pub(crate) async fn last_rebuild(
 ) -> Result<HttpResponse, Problem> {
     let engine = Question::of(&request, &state, &LAST_REBUILD)?.finish()?;
     let last = engine.last_rebuild().ok_or(Code::NotFound)?;
-    Ok(json(StatusCode::OK).json(describe_rebuild(&last)))
+    Ok(respond(StatusCode::OK).json(describe_rebuild(&last)))
 }
 
 /// Answers [`PROJECTIONS`].
@@ -72,13 +60,13 @@ pub(crate) async fn projections(
     state: web::Data<State>,
 ) -> Result<HttpResponse, Problem> {
     let engine = Question::of(&request, &state, &PROJECTIONS)?.finish()?;
-    let body = web::block(move || {
+    let body = blocking(move || {
         let rebuild = engine.last_rebuild().map(|rebuild| describe_rebuild(&rebuild));
         let items: Vec<Vec<u8>> = engine
             .view_states()
             .into_iter()
             .map(|state| {
-                let view = object!({
+                let view = json!({
                     "object": "projection",
                     "name": state.view.name(),
                     "version": state.version,
@@ -90,9 +78,9 @@ pub(crate) async fn projections(
                 view.to_string().into_bytes()
             })
             .collect();
-        list_of(&items, [None, None])
+        list_body(&items, Cursors::default())
     });
-    Ok(json(StatusCode::OK).body(body.await.map_err(|_| Code::Internal)?))
+    Ok(respond(StatusCode::OK).body(body.await?))
 }
 
 /// Answers [`REBUILD`].
@@ -101,7 +89,7 @@ pub(crate) async fn rebuild(
     state: web::Data<State>,
 ) -> Result<HttpResponse, Problem> {
     let engine = Question::of(&request, &state, &REBUILD)?.finish()?;
-    Ok(json(StatusCode::ACCEPTED).json(describe_rebuild(&engine.rebuild())))
+    Ok(respond(StatusCode::ACCEPTED).json(describe_rebuild(&engine.rebuild())))
 }
 
 /// How far a rebuild is, by what it has really read.
@@ -120,7 +108,7 @@ fn describe_rebuild(rebuild: &Rebuild) -> serde_json::Value {
         (Some(_), true) => "failed",
         (Some(_), false) => "done",
     };
-    object!({
+    json!({
         "object": "rebuild",
         "id": rebuild.number,
         "state": state,

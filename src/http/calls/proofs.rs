@@ -5,31 +5,49 @@ use actix_web::http::header::{CONTENT_TYPE, HeaderName};
 use actix_web::{HttpRequest, HttpResponse, web};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use serde_json::{Value, json as object};
+use serde_json::{Value, json};
 
 use crate::engine::{Engine, KeyChange};
-use crate::http::wire::answer::{ANSWER_WITHIN, Code, Problem, json};
-use crate::http::wire::api::{
-    CHECKPOINT_SIZE, FROM_SIZE, Gives, Method, Operation, RECORD, TO_SIZE, TREE_SIZE,
-};
+use crate::http::wire::answer::{ANSWER_WITHIN, Code, Problem, blocking, respond};
+use crate::http::wire::api::{Gives, Logged, Operation, Parameter, Takes};
 use crate::http::wire::body::Body;
 use crate::http::wire::question::{Question, id_in_path};
 use crate::http::wire::state::State;
 use crate::time;
 
+const SHAPES: &str = include_str!("proofs.schema.json");
+
+const CHECKPOINT_SIZE: Parameter = Parameter::new(
+    "size",
+    Takes::Seq,
+    "12",
+    "Of so many records; without it of all that are durable",
+);
+const RECORD: Parameter = Parameter::new("seq", Takes::Seq, "7", "Which record").required();
+const TREE_SIZE: Parameter = Parameter::new(
+    "size",
+    Takes::Seq,
+    "12",
+    "In the tree of so many records; without it of all that are durable",
+);
+const FROM_SIZE: Parameter =
+    Parameter::new("from", Takes::Seq, "7", "The older checkpoint's size").required();
+const TO_SIZE: Parameter = Parameter::new(
+    "to",
+    Takes::Seq,
+    "12",
+    "The newer checkpoint's size; without it that of all that are durable",
+);
+
 /// `GET /rollcall/v1/log/checkpoint`
 pub(crate) const CHECKPOINT: Operation = Operation {
-    method: Method::Get,
     path: "/rollcall/v1/log/checkpoint",
     name: "getCheckpoint",
     about: "The log's size and tree hash, signed: a note of the form of C2SP's tlog-checkpoint. `Rollcall-Checkpoint-Size` says the size.",
     parameters: &[CHECKPOINT_SIZE],
-    cut: false,
-    keyed: true,
-    sensitive: false,
-    takes: None,
-    gives: Gives::Text("text/plain; charset=utf-8", NOTE),
+    gives: Gives::Text { media_type: "text/plain; charset=utf-8", example: NOTE },
     problems: &[Code::NotFound],
+    ..Operation::GET
 };
 
 const NOTE: &str = "rollcall/30313233-3435-3637-3839-616263646566\n7\nNn12soTOgruvDeUYI/zkBJMWkp18Iz3DFEsV0iw1nsE=\n\n\
@@ -37,18 +55,15 @@ const NOTE: &str = "rollcall/30313233-3435-3637-3839-616263646566\n7\nNn12soTOgr
 
 /// `GET /rollcall/v1/log/entries/{seq}`
 pub(crate) const ENTRY: Operation = Operation {
-    method: Method::Get,
     path: "/rollcall/v1/log/entries/{seq}",
     name: "getLogEntry",
     about: "One record in its exact bytes, by its number or its event's id. Digits alone are a number; after `id:` whatever follows is an id, also \
             `id:123` or `id:id:x`.",
-    parameters: &[],
-    cut: false,
-    keyed: true,
-    sensitive: true,
-    takes: None,
+    logged: Logged::Always,
     gives: Gives::One("LogEntry"),
+    shapes: SHAPES,
     problems: &[Code::EntityNotFound],
+    ..Operation::GET
 };
 
 /// What follows it is an event's id, whatever it looks like.
@@ -56,62 +71,48 @@ const ID_PREFIX: &str = "id:";
 
 /// `GET /rollcall/v1/log/proof/inclusion`
 pub(crate) const INCLUSION: Operation = Operation {
-    method: Method::Get,
     path: "/rollcall/v1/log/proof/inclusion",
     name: "proveInclusion",
     about: "The hashes that lead from a record's leaf to the tree hash of a checkpoint.",
     parameters: &[RECORD, TREE_SIZE],
-    cut: false,
-    keyed: true,
-    sensitive: false,
-    takes: None,
     gives: Gives::One("InclusionProof"),
+    shapes: SHAPES,
     problems: &[Code::EntityNotFound],
+    ..Operation::GET
 };
 
 /// `GET /rollcall/v1/log/proof/consistency`
 pub(crate) const CONSISTENCY: Operation = Operation {
-    method: Method::Get,
     path: "/rollcall/v1/log/proof/consistency",
     name: "proveConsistency",
     about: "The hashes that show that a checkpoint continues an older one.",
     parameters: &[FROM_SIZE, TO_SIZE],
-    cut: false,
-    keyed: true,
-    sensitive: false,
-    takes: None,
     gives: Gives::One("ConsistencyProof"),
-    problems: &[],
+    shapes: SHAPES,
+    ..Operation::GET
 };
 
 /// `GET /rollcall/v1/log/key`
 pub(crate) const KEY: Operation = Operation {
-    method: Method::Get,
     path: "/rollcall/v1/log/key",
     name: "getCheckpointKey",
     about: "The public key that signs checkpoints, and those that did before it.",
-    parameters: &[],
-    cut: false,
-    keyed: true,
-    sensitive: false,
-    takes: None,
     gives: Gives::One("CheckpointKey"),
+    shapes: SHAPES,
     problems: &[Code::NotFound],
+    ..Operation::GET
 };
 
 /// `POST /rollcall/v1/log/key`
 pub(crate) const CHANGE_KEY: Operation = Operation {
-    method: Method::Post,
     path: "/rollcall/v1/log/key",
     name: "changeCheckpointKey",
     about: "Makes a new key for checkpoints and records the change. `handover` is the checkpoint that ends with it, signed by both keys.",
-    parameters: &[],
-    cut: false,
-    keyed: true,
-    sensitive: false,
     takes: Some("CheckpointKeyChange"),
     gives: Gives::One("CheckpointKey"),
+    shapes: SHAPES,
     problems: &[Code::NotFound, Code::BodyTooLarge, Code::QueueFull, Code::LogUnavailable],
+    ..Operation::POST
 };
 
 /// Answers [`CHECKPOINT`].
@@ -124,8 +125,8 @@ pub(crate) async fn checkpoint(
     let size = question.take_seq("size").unwrap_or(head);
     question.need_recorded("size", size, head);
     let engine = question.finish()?;
-    let note = web::block(move || engine.checkpoint(size)).await.map_err(|_| Code::Internal)??;
-    let mut response = json(StatusCode::OK);
+    let note = blocking(move || engine.checkpoint(size)).await??;
+    let mut response = respond(StatusCode::OK);
     response.insert_header((CONTENT_TYPE, "text/plain; charset=utf-8"));
     response.insert_header((HeaderName::from_static("rollcall-checkpoint-size"), size.to_string()));
     Ok(response.body(note.ok_or(Code::NotFound)?))
@@ -138,8 +139,8 @@ pub(crate) async fn entry(
 ) -> Result<HttpResponse, Problem> {
     let engine = Question::of(&request, &state, &ENTRY)?.finish()?;
     let name = id_in_path(&request).ok_or(Code::NotFound)?;
-    let entry = web::block(move || read(&engine, &name)).await.map_err(|_| Code::Internal)??;
-    Ok(json(StatusCode::OK).json(entry))
+    let entry = blocking(move || read(&engine, &name)).await??;
+    Ok(respond(StatusCode::OK).json(entry))
 }
 
 /// Blocks while it reads the log.
@@ -152,7 +153,7 @@ fn read(engine: &Engine, name: &str) -> Result<Value, Problem> {
     };
     let seq = seq.filter(|seq| (1..=engine.head()).contains(seq)).ok_or_else(absent)?;
     let record = engine.record(seq)?;
-    Ok(object!({
+    Ok(json!({
         "object": "log_entry",
         "seq": record.seq,
         "receipt": BASE64_STANDARD.encode(record.receipt()),
@@ -169,7 +170,7 @@ pub(crate) async fn inclusion(
 ) -> Result<HttpResponse, Problem> {
     let mut question = Question::of(&request, &state, &INCLUSION)?;
     let head = question.engine.head();
-    let seq = question.take_needed_seq("seq");
+    let seq = question.take_seq("seq").unwrap_or(1);
     let size = question.take_seq("size").unwrap_or(head);
     question.need_recorded("size", size, head);
     if (size + 1..=head).contains(&seq) {
@@ -179,9 +180,8 @@ pub(crate) async fn inclusion(
     if seq > head {
         return Err(Problem::entity_not_found("Record", &seq.to_string()));
     }
-    let hashes =
-        web::block(move || engine.inclusion(seq, size)).await.map_err(|_| Code::Internal)??;
-    Ok(json(StatusCode::OK).json(object!({ "object": "inclusion_proof", "seq": seq, "size": size, "hashes": encoded(&hashes) })))
+    let hashes = blocking(move || engine.inclusion(seq, size)).await??;
+    Ok(respond(StatusCode::OK).json(json!({ "object": "inclusion_proof", "seq": seq, "size": size, "hashes": encoded(&hashes) })))
 }
 
 /// Answers [`CONSISTENCY`].
@@ -191,7 +191,7 @@ pub(crate) async fn consistency(
 ) -> Result<HttpResponse, Problem> {
     let mut question = Question::of(&request, &state, &CONSISTENCY)?;
     let head = question.engine.head();
-    let from = question.take_needed_seq("from");
+    let from = question.take_seq("from").unwrap_or(1);
     let to = question.take_seq("to").unwrap_or(head);
     question.need_recorded("to", to, head);
     question.need_recorded("from", from, head);
@@ -199,9 +199,8 @@ pub(crate) async fn consistency(
         question.error("from", "it is beyond `to`");
     }
     let engine = question.finish()?;
-    let hashes =
-        web::block(move || engine.consistency(from, to)).await.map_err(|_| Code::Internal)??;
-    Ok(json(StatusCode::OK).json(object!({ "object": "consistency_proof", "from": from, "to": to, "hashes": encoded(&hashes) })))
+    let hashes = blocking(move || engine.consistency(from, to)).await??;
+    Ok(respond(StatusCode::OK).json(json!({ "object": "consistency_proof", "from": from, "to": to, "hashes": encoded(&hashes) })))
 }
 
 fn encoded(hashes: &[[u8; 32]]) -> Vec<String> {
@@ -214,8 +213,8 @@ pub(crate) async fn key(
     state: web::Data<State>,
 ) -> Result<HttpResponse, Problem> {
     let engine = Question::of(&request, &state, &KEY)?.finish()?;
-    let key = web::block(move || describe(&engine, None)).await.map_err(|_| Code::Internal)??;
-    Ok(json(StatusCode::OK).json(key))
+    let key = blocking(move || describe(&engine, None)).await??;
+    Ok(respond(StatusCode::OK).json(key))
 }
 
 /// Answers [`CHANGE_KEY`].
@@ -232,13 +231,13 @@ pub(crate) async fn change_key(
     body.finish()?;
     // On a thread of its own it goes on to its end, also if whoever asked has left or was told that
     // it takes too long.
-    let changed = web::block(move || {
+    let changed = blocking(move || {
         let handover = engine.change_checkpoint_key(operator, note)?;
         describe(&engine, Some(handover))
     });
     let changed =
         tokio::time::timeout(ANSWER_WITHIN, changed).await.map_err(|_| Code::LogUnavailable)?;
-    Ok(json(StatusCode::OK).json(changed.map_err(|_| Code::Internal)??))
+    Ok(respond(StatusCode::OK).json(changed.map_err(|_| Code::Internal)??))
 }
 
 /// Blocks while it reads the log.
@@ -246,7 +245,7 @@ fn describe(engine: &Engine, handover: Option<String>) -> Result<Value, Problem>
     let notary = engine.notary().ok_or(Code::NotFound)?;
     let changes = engine.key_changes()?;
     let former = |change: &KeyChange| {
-        object!({
+        json!({
             "key": change.from,
             "seq": change.seq,
             "changed_at": time::format(change.recorded_at),
@@ -254,7 +253,7 @@ fn describe(engine: &Engine, handover: Option<String>) -> Result<Value, Problem>
             "note": change.note,
         })
     };
-    Ok(object!({
+    Ok(json!({
         "object": "checkpoint_key",
         "origin": notary.origin(),
         "key": notary.verifier().to_string(),

@@ -2,30 +2,28 @@
 
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};
-use rollcall_projections::{Page, Quarantined};
-use serde_json::json as object;
+use rollcall_projections::Quarantined;
+use serde_json::json;
 
-use crate::http::wire::answer::{Code, Problem, json, list as list_of};
-use crate::http::wire::api::{
-    AFTER_OWN, BEFORE_OWN, Gives, LIMIT_OWN, Method, ORDER_OWN, Operation,
-};
+use crate::http::wire::answer::{Code, Problem, blocking, list_body, respond};
+use crate::http::wire::api::{Gives, LIMIT_OWN, Logged, ORDER_OWN, Operation, after, before};
 use crate::http::wire::question::Question;
 use crate::http::wire::state::State;
 use crate::time;
 
+const SHAPES: &str = include_str!("quarantine.schema.json");
+
 /// `GET /rollcall/v1/quarantine`
 pub(crate) const QUARANTINE: Operation = Operation {
-    method: Method::Get,
     path: "/rollcall/v1/quarantine",
     name: "listQuarantine",
     about: "What was kept and could not be used, or was used with a remark, in order of seq.",
-    parameters: &[AFTER_OWN, BEFORE_OWN, LIMIT_OWN, ORDER_OWN],
-    cut: false,
-    keyed: true,
-    sensitive: true,
-    takes: None,
+    parameters: &[after("1"), before("1"), LIMIT_OWN, ORDER_OWN],
+    logged: Logged::Always,
     gives: Gives::List("QuarantineEntry"),
+    shapes: SHAPES,
     problems: &[Code::CursorInvalid],
+    ..Operation::GET
 };
 
 /// Answers [`QUARANTINE`].
@@ -34,31 +32,26 @@ pub(crate) async fn quarantine(
     state: web::Data<State>,
 ) -> Result<HttpResponse, Problem> {
     let mut question = Question::of(&request, &state, &QUARANTINE)?;
-    let paging = question.take_paging(100, 1000, false);
+    let paging = question.take_paging();
     let engine = question.finish()?;
-    let page = {
+    let (page, entries) = {
         let views = engine.views();
         let all = views.quarantine();
-        let (numbers, more_before, more_after) = paging.numbers(all.len())?;
-        let items: Vec<(String, Quarantined)> = numbers
-            .filter_map(|number| Some((number.to_string(), *all.get(number - 1)?)))
-            .collect();
-        Page { items, more_before, more_after }
+        let page = paging.numbers(all.len())?;
+        let entries: Vec<Quarantined> =
+            page.items.iter().filter_map(|number| all.get(number - 1)).copied().collect();
+        (page, entries)
     };
-    let cursors = paging.cursors(&page, |(number, _)| number);
-    let items = web::block(move || {
-        page.items
-            .into_iter()
-            .map(|(_, entry)| describe(&engine, entry))
-            .collect::<Result<Vec<_>, _>>()
+    let cursors = paging.cursors(&page, usize::to_string);
+    let items = blocking(move || {
+        entries.into_iter().map(|entry| describe(&engine, entry)).collect::<Result<Vec<_>, _>>()
     });
-    let items = items.await.map_err(|_| Code::Internal)??;
-    Ok(json(StatusCode::OK).body(list_of(&items, cursors)))
+    Ok(respond(StatusCode::OK).body(list_body(&items.await??, cursors)))
 }
 
 fn describe(engine: &crate::engine::Engine, entry: Quarantined) -> Result<Vec<u8>, Problem> {
     let record = engine.record(entry.seq)?;
-    let entry = object!({
+    let entry = json!({
         "object": "quarantine_entry",
         "seq": entry.seq,
         "event_id": record.event_id,

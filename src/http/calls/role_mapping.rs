@@ -11,18 +11,17 @@ use actix_web::http::header::{ACCEPT, CONTENT_TYPE, ETAG, HeaderValue, IF_MATCH}
 use actix_web::{HttpRequest, HttpResponse, web};
 use bytes::Bytes;
 use rollcall_projections::{
-    Comparison, Cut, Ground, Mapping, MappingSet, Millis, Page, Proposal, RoleChange,
+    Comparison, Cut, Ground, Mapping, MappingSet, Millis, Proposal, RoleChange,
 };
-use serde_json::{Value, json as object};
+use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
 use crate::documents::Shape;
 use crate::engine::{ActError, Engine, Expect, not_in_future};
-use crate::http::wire::answer::{
-    Code, FieldError, Problem, done_in_time, json, list as list_of, pin, pinned_with_roles,
-};
+use crate::http::wire::answer::{Code, FieldError, Problem, blocking, list_body, pin, respond};
+use crate::http::wire::answer::{done_in_time, pinned_with_roles};
 use crate::http::wire::api::{
-    AFTER_OWN, AFTER_USER, BEFORE_OWN, Gives, LIMIT_OWN, Method, ORDER_OWN, Operation,
+    Gives, LIMIT_OWN, ORDER_OWN, Operation, Parameter, Reads, USER_ID, after, before,
 };
 use crate::http::wire::body::Body;
 use crate::http::wire::describe::{author, describe_ground};
@@ -40,48 +39,41 @@ const TEXTS_WAITING: usize = 4;
 /// How often a mapping is prepared anew because another one was set meanwhile.
 const TRIES_MAX: usize = 32;
 
+const SHAPES: &str = include_str!("role_mapping.schema.json");
+
+const AFTER_USER: Parameter = Parameter::text("after", USER_ID, "Only what follows this user");
+
 /// `GET /rollcall/v1/role_mapping`
 pub(crate) const SHOW: Operation = Operation {
-    method: Method::Get,
     path: "/rollcall/v1/role_mapping",
     name: "getRoleMapping",
     about: "The role mapping in force, with its version as `ETag`.",
-    parameters: &[],
-    cut: true,
-    keyed: true,
-    sensitive: false,
-    takes: None,
+    reads: Reads::AtCut,
     gives: Gives::One("RoleMapping"),
-    problems: &[],
+    shapes: SHAPES,
+    ..Operation::GET
 };
 
 /// `GET /rollcall/v1/role_mapping/versions`
 pub(crate) const VERSIONS: Operation = Operation {
-    method: Method::Get,
     path: "/rollcall/v1/role_mapping/versions",
     name: "listRoleMappings",
     about: "Every role mapping that was set, in order of version.",
-    parameters: &[AFTER_OWN, BEFORE_OWN, LIMIT_OWN, ORDER_OWN],
-    cut: false,
-    keyed: true,
-    sensitive: false,
-    takes: None,
+    parameters: &[after("1"), before("1"), LIMIT_OWN, ORDER_OWN],
     gives: Gives::List("RoleMapping"),
+    shapes: SHAPES,
     problems: &[Code::CursorInvalid],
+    ..Operation::GET
 };
 
 /// `PUT /rollcall/v1/role_mapping`
 pub(crate) const SET: Operation = Operation {
-    method: Method::Put,
     path: "/rollcall/v1/role_mapping",
     name: "setRoleMapping",
     about: "Sets the role mapping, from now on or from a past moment on. With `If-Match` only if that version is still the latest.",
-    parameters: &[],
-    cut: false,
-    keyed: true,
-    sensitive: false,
     takes: Some("RoleMappingSetting"),
     gives: Gives::One("RoleMapping"),
+    shapes: SHAPES,
     problems: &[
         Code::VersionConflict,
         Code::MappingInvalid,
@@ -89,21 +81,21 @@ pub(crate) const SET: Operation = Operation {
         Code::QueueFull,
         Code::LogUnavailable,
     ],
+    ..Operation::PUT
 };
 
 /// `POST /rollcall/v1/role_mapping/preview`
 pub(crate) const PREVIEW: Operation = Operation {
-    method: Method::Post,
     path: "/rollcall/v1/role_mapping/preview",
     name: "previewRoleMapping",
     about: "What setting a mapping would change, without changing anything. With `Accept: application/x-ndjson` every change, one a line.",
     parameters: &[AFTER_USER, LIMIT_OWN],
-    cut: true,
-    keyed: true,
-    sensitive: false,
+    reads: Reads::AtCut,
     takes: Some("RoleMappingSetting"),
     gives: Gives::One("RoleMappingPreview"),
+    shapes: SHAPES,
     problems: &[Code::MappingInvalid, Code::BodyTooLarge],
+    ..Operation::POST
 };
 
 /// Answers [`SHOW`].
@@ -114,9 +106,7 @@ pub(crate) async fn show(
     let (engine, cut) = Question::of(&request, &state, &SHOW)?.cut().await?;
     let set = engine.views().mapping(cut);
     let version = set.as_ref().map_or(0, |set| set.version);
-    let body = web::block(move || describe(&engine, set))
-        .await
-        .unwrap_or_else(|_| Err(Code::Internal.into()));
+    let body = blocking(move || describe(&engine, set)).await.flatten();
     let mut response =
         pinned_with_roles(cut, version, body.map(|body| body.to_string().into_bytes()));
     tag(&mut response, version);
@@ -129,27 +119,23 @@ pub(crate) async fn versions(
     state: web::Data<State>,
 ) -> Result<HttpResponse, Problem> {
     let mut question = Question::of(&request, &state, &VERSIONS)?;
-    let paging = question.take_paging(100, 1000, false);
+    let paging = question.take_paging();
     let engine = question.finish()?;
-    let all = engine.views().mapping_versions();
-    let (places, more_before, more_after) = paging.numbers(all)?;
-    let sets: Vec<MappingSet> = {
+    let (page, sets) = {
         let views = engine.views();
-        places.filter_map(|number| views.mapping_of_version(number)).collect()
+        let page = paging.numbers(views.mapping_versions())?;
+        let sets: Vec<MappingSet> =
+            page.items.iter().filter_map(|number| views.mapping_of_version(*number)).collect();
+        (page, sets)
     };
-    let page = Page {
-        items: sets.iter().map(|set| set.version.to_string()).collect(),
-        more_before,
-        more_after,
-    };
-    let cursors = paging.cursors(&page, |number| number);
-    let items = web::block(move || {
+    let cursors = paging.cursors(&page, usize::to_string);
+    let items = blocking(move || {
         sets.into_iter()
             .map(|set| Ok(describe(&engine, Some(set))?.to_string().into_bytes()))
             .collect()
     });
-    let items: Result<Vec<Vec<u8>>, Problem> = items.await.map_err(|_| Code::Internal)?;
-    Ok(json(StatusCode::OK).body(list_of(&items?, cursors)))
+    let items: Result<Vec<Vec<u8>>, Problem> = items.await?;
+    Ok(respond(StatusCode::OK).body(list_body(&items?, cursors)))
 }
 
 /// Answers [`SET`].
@@ -175,8 +161,7 @@ pub(crate) async fn set(
     let set = loop {
         tries += 1;
         let (beside, wanted) = (engine.clone(), mapping.clone());
-        let prepared =
-            web::block(move || beside.prepare(&wanted)).await.map_err(|_| Code::Internal)??;
+        let prepared = blocking(move || beside.prepare(&wanted)).await??;
         let set = engine.set_mapping(
             operator,
             mapping.clone(),
@@ -191,7 +176,7 @@ pub(crate) async fn set(
         }
     };
     let version = set.version;
-    let body = web::block(move || {
+    let body = blocking(move || {
         let cut = Cut { known_at: engine.views().head(), ..Cut::LATEST };
         let proposal = engine.propose(without_attributes(&set.mapping), None, cut)?;
         let mut body = describe(&engine, Some(set))?;
@@ -201,7 +186,7 @@ pub(crate) async fn set(
         }
         Ok::<_, Problem>(body)
     });
-    let mut response = json(StatusCode::OK).json(body.await.map_err(|_| Code::Internal)??);
+    let mut response = respond(StatusCode::OK).json(body.await??);
     tag(&mut response, version);
     Ok(response)
 }
@@ -230,19 +215,17 @@ pub(crate) async fn preview(
         .is_some_and(|accept| accept.as_bytes().starts_with(b"application/x-ndjson"));
     // Lines are all of it: what would be only a part is refused.
     let (after, limit) =
-        if lines { (None, 0) } else { (question.take("after"), question.take_limit(100, 1000)) };
+        if lines { (None, 0) } else { (question.take("after"), question.take_limit()) };
     let (engine, cut) = question.cut().await?;
     let Setting { mapping, effective_from, .. } = Setting::of(payload).await?;
     not_in_future(effective_from, time::now_ms())?;
     let beside = engine.clone();
-    let proposal = web::block(move || beside.propose(mapping, effective_from, cut))
-        .await
-        .map_err(|_| Code::Internal)??;
+    let proposal = blocking(move || beside.propose(mapping, effective_from, cut)).await??;
     if lines {
         return Ok(stream(engine, proposal, cut));
     }
-    let body = web::block(move || whole(&engine, &proposal, cut, after.as_deref(), limit));
-    let (version, body) = body.await.map_err(|_| Code::Internal)??;
+    let body = blocking(move || whole(&engine, &proposal, cut, after.as_deref(), limit));
+    let (version, body) = body.await??;
     Ok(pinned_with_roles(cut, version, Ok(body.to_string().into_bytes())))
 }
 
@@ -292,13 +275,13 @@ fn tag(response: &mut HttpResponse, version: usize) {
 /// A mapping with who set it; before the first, none. Blocks while it reads the log.
 fn describe(engine: &Engine, set: Option<MappingSet>) -> Result<Value, Problem> {
     let Some(set) = set else {
-        return Ok(object!({
+        return Ok(json!({
             "object": "role_mapping", "version": 0, "seq": null, "effective_from": null, "set_at": null, "set_by": null, "note": null,
             "mapping": null,
         }));
     };
     let (set_by, note) = author(engine, set.seq)?;
-    Ok(object!({
+    Ok(json!({
         "object": "role_mapping",
         "version": set.version,
         "seq": set.seq,
@@ -311,7 +294,12 @@ fn describe(engine: &Engine, set: Option<MappingSet>) -> Result<Value, Problem> 
 }
 
 fn warnings(unmatched: &[usize]) -> Value {
-    unmatched.iter().map(|rule| object!({ "field": format!("mapping.rules[{rule}]"), "code": "no group matches" })).collect()
+    unmatched
+        .iter()
+        .map(
+            |rule| json!({ "field": format!("mapping.rules[{rule}]"), "code": "no group matches" }),
+        )
+        .collect()
 }
 
 /// The whole preview, with one page of its changes.
@@ -342,14 +330,14 @@ fn whole(
     let roles: Vec<Value> = roles
         .into_iter()
         .map(|(role, [gaining, losing, before, after])| {
-            object!({ "role": role, "gaining": gaining, "losing": losing, "before": before, "after": after })
+            json!({ "role": role, "gaining": gaining, "losing": losing, "before": before, "after": after })
         })
         .collect();
     let groups: Vec<Value> = groups
         .into_iter()
-        .map(|[id, name, directory]| object!({ "id": id, "name": name, "directory_id": directory }))
+        .map(|[id, name, directory]| json!({ "id": id, "name": name, "directory_id": directory }))
         .collect();
-    let preview = object!({
+    let preview = json!({
         "object": "role_mapping_preview",
         "base_version": version,
         "totals": { "users": users, "changed": changed, "gaining": gaining, "losing": losing, "default_only": default_only },
@@ -367,7 +355,7 @@ fn describe_changes(engine: &Engine, changes: &[RoleChange]) -> Result<Vec<Value
         changes.iter().map(|change| (change.snapshot.0, change.snapshot.1, Shape::User)).collect();
     let documents = engine.load_documents(&keys)?;
     let described = changes.iter().zip(documents).map(|(change, document)| {
-        object!({
+        json!({
             "object": "role_change",
             "user_id": change.user,
             "email": document.email(),
@@ -386,7 +374,7 @@ fn describe_roles(roles: &[(String, Vec<Ground>)]) -> Vec<Value> {
     };
     roles
         .iter()
-        .map(|(role, grounds)| object!({ "role": role, "because": because(grounds) }))
+        .map(|(role, grounds)| json!({ "role": role, "because": because(grounds) }))
         .collect()
 }
 
@@ -410,7 +398,7 @@ fn stream(engine: Arc<Engine>, proposal: Proposal, cut: Cut) -> HttpResponse {
             }
         });
     });
-    let mut response = json(StatusCode::OK);
+    let mut response = respond(StatusCode::OK);
     response
         .insert_header((CONTENT_TYPE, "application/x-ndjson"))
         .insert_header(("Rollcall-Mapping-Version", version));

@@ -2,13 +2,14 @@
 
 use actix_web::{HttpRequest, HttpResponse, web};
 use rollcall_projections::{Assignment, AssignmentFilter, Because, Cut};
-use serde_json::{Value, json as object};
+use serde_json::{Value, json};
 
 use crate::engine::Engine;
-use crate::http::wire::answer::{Code, Problem, list as list_of, pinned_with_roles};
+use crate::http::wire::answer::pinned_with_roles;
+use crate::http::wire::answer::{Code, Problem, blocking, list_body};
 use crate::http::wire::api::{
-    AFTER_ASSIGNMENT, BEFORE_ASSIGNMENT, FOR_USER, Gives, LIMIT_OWN, Method, OF_DIRECTORY,
-    OF_ORGANIZATION, OF_ORGANIZATION_ALIAS, OF_ROLE, ORDER_PLAIN, Operation, THROUGH_GROUP,
+    GROUP_ID, Gives, IN_DIRECTORY, LIMIT_OWN, Logged, OF_ORGANIZATION, OF_ORGANIZATION_ALIAS,
+    OF_USER, Operation, Parameter, Reads, after, before, direction,
 };
 use crate::http::wire::describe::{describe_cause, describe_ground};
 use crate::http::wire::paging::in_steps;
@@ -19,30 +20,35 @@ use crate::time;
 /// How many assignments are worked out under one lock.
 const STEP: usize = 16;
 
+const SHAPES: &str = include_str!("roles.schema.json");
+
+const OF_ROLE: Parameter = Parameter::text("role", "developer", "Of this role");
+const THROUGH_GROUP: Parameter =
+    Parameter::text("group", GROUP_ID, "For which this group is a reason");
+
 /// `GET /rollcall/v1/role_assignments`
 pub(crate) const ASSIGNMENTS: Operation = Operation {
-    method: Method::Get,
     path: "/rollcall/v1/role_assignments",
     name: "listRoleAssignments",
     about: "Who has which role, since when, and because of which rule, group or attribute and which event; by user and role.",
     parameters: &[
-        FOR_USER,
+        OF_USER,
         OF_ROLE,
         THROUGH_GROUP,
-        OF_DIRECTORY,
+        IN_DIRECTORY,
         OF_ORGANIZATION,
         OF_ORGANIZATION_ALIAS,
-        AFTER_ASSIGNMENT,
-        BEFORE_ASSIGNMENT,
+        after("dXNlcl8x.bWVtYmVy"),
+        before("dXNlcl8x.bWVtYmVy"),
         LIMIT_OWN,
-        ORDER_PLAIN,
+        direction("By user and role; without it `asc`"),
     ],
-    cut: true,
-    keyed: true,
-    sensitive: true,
-    takes: None,
+    reads: Reads::AtCut,
+    logged: Logged::Always,
     gives: Gives::List("RoleAssignment"),
+    shapes: SHAPES,
     problems: &[Code::CursorInvalid],
+    ..Operation::GET
 };
 
 /// Answers [`ASSIGNMENTS`].
@@ -51,13 +57,13 @@ pub(crate) async fn assignments(
     state: web::Data<State>,
 ) -> Result<HttpResponse, Problem> {
     let mut question = Question::of(&request, &state, &ASSIGNMENTS)?;
-    let places = question.take_places(100, 1000);
+    let places = question.take_places();
     let (user, role, group) =
         (question.take("user"), question.take("role"), question.take("group"));
     let directory = question.take("directory");
     let organization = question.take_either("organization_id", "organization");
     let (engine, cut) = question.cut().await?;
-    let found = web::block(move || {
+    let found = blocking(move || {
         let filter = AssignmentFilter {
             user: user.as_deref(),
             role: role.as_deref(),
@@ -72,9 +78,9 @@ pub(crate) async fn assignments(
         let (items, cursors) = places.page(holding, walk)?;
         let items: Vec<Vec<u8>> =
             items.iter().map(|assignment| describe(assignment).to_string().into_bytes()).collect();
-        Ok::<_, Problem>((version, list_of(&items, cursors)))
+        Ok::<_, Problem>((version, list_body(&items, cursors)))
     });
-    let (version, body) = found.await.map_err(|_| Code::Internal)??;
+    let (version, body) = found.await??;
     Ok(pinned_with_roles(cut, version, Ok(body)))
 }
 
@@ -108,7 +114,7 @@ fn describe(assignment: &Assignment) -> Value {
         because.insert("cause".into(), describe_cause(cause));
         Value::from(because)
     });
-    object!({
+    json!({
         "object": "role_assignment",
         "user_id": assignment.user,
         "directory_id": assignment.directory,

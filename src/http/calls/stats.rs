@@ -8,12 +8,12 @@ use rollcall_projections::{
     Counted, Counts, Cut, Delays, DirectoryFilter, DirectoryRow, Intake, Millis, Page, Reason,
     Traffic, Views,
 };
-use serde_json::{Map, Value, json as object};
+use serde_json::{Map, Value, json};
 
 use crate::engine::Engine;
-use crate::http::wire::answer::{Code, Problem, json};
+use crate::http::wire::answer::{Code, Cursors, Problem, blocking, respond};
 use crate::http::wire::api::{
-    AFTER, BEFORE, Gives, LIMIT_OWN, Method, OF_DIRECTORY, OF_ORGANIZATION, OF_ORGANIZATION_ALIAS,
+    AFTER, BEFORE, Gives, IN_DIRECTORY, LIMIT_OWN, OF_ORGANIZATION, OF_ORGANIZATION_ALIAS,
     ORDER_OWN, Operation,
 };
 use crate::http::wire::paging::Paging;
@@ -29,9 +29,10 @@ const WINDOW_NAMES: [&str; 4] = ["last_minute", "last_hour", "last_day", "last_3
 const HOUR: usize = 1;
 const DAY: usize = 2;
 
+const SHAPES: &str = include_str!("stats.schema.json");
+
 /// `GET /rollcall/v1/stats`
 pub(crate) const STATS: Operation = Operation {
-    method: Method::Get,
     path: "/rollcall/v1/stats",
     name: "getStats",
     about: "What came in lately and how late, by our own clock; how many are in each directory; what was refused.",
@@ -40,16 +41,13 @@ pub(crate) const STATS: Operation = Operation {
         BEFORE,
         LIMIT_OWN,
         ORDER_OWN,
-        OF_DIRECTORY,
+        IN_DIRECTORY,
         OF_ORGANIZATION,
         OF_ORGANIZATION_ALIAS,
     ],
-    cut: false,
-    keyed: true,
-    sensitive: false,
-    takes: None,
     gives: Gives::One("Stats"),
-    problems: &[],
+    shapes: SHAPES,
+    ..Operation::GET
 };
 
 /// Answers [`STATS`].
@@ -58,7 +56,7 @@ pub(crate) async fn stats(
     state: web::Data<State>,
 ) -> Result<HttpResponse, Problem> {
     let mut question = Question::of(&request, &state, &STATS)?;
-    let paging = question.take_paging(100, 1000, false);
+    let paging = question.take_paging();
     let (directory, organization) =
         (question.take("directory"), question.take_either("organization_id", "organization"));
     let engine = question.finish()?;
@@ -67,11 +65,11 @@ pub(crate) async fn stats(
         failures.insert(code.name().into(), counter.load(Ordering::Relaxed).into());
     }
     let _alone = state.stats.lock().await;
-    let answer = web::block(move || {
+    let answer = blocking(move || {
         let measured = measure(&engine, directory.as_deref(), organization.as_deref(), &paging);
         describe(&engine, measured, failures)
     });
-    Ok(json(StatusCode::OK).json(answer.await.map_err(|_| Code::Internal)?))
+    Ok(respond(StatusCode::OK).json(answer.await?))
 }
 
 /// All that is counted, at one record and one moment; only what a directory's last event was may be
@@ -82,7 +80,7 @@ struct Measured {
     traffic: Traffic,
     quarantine: Map<String, Value>,
     directories: Vec<DirectoryStats>,
-    cursors: [Option<String>; 2],
+    cursors: Cursors,
 }
 
 struct DirectoryStats {
@@ -113,7 +111,7 @@ fn measure(
     };
     while engine.views().count_traffic(&mut traffic, seq, STEP) {}
     let cut = Cut { known_at: seq, ..Cut::LATEST };
-    let cursors = paging.cursors(&page, |row| &row.id);
+    let cursors = paging.cursors(&page, |row| row.id.clone());
     let directories = page.items.into_iter().map(|row| {
         let users = count(|after| engine.views().count_users(&row.id, cut, after, STEP));
         let groups = count(|after| engine.views().count_groups(&row.id, cut, after, STEP));
@@ -182,10 +180,10 @@ fn quarantine(views: &Views) -> Map<String, Value> {
 }
 
 fn describe(engine: &Engine, measured: Measured, signature_failures: Map<String, Value>) -> Value {
-    let Measured { now, seq, traffic, quarantine, directories, cursors: [before, after] } =
+    let Measured { now, seq, traffic, quarantine, directories, cursors: Cursors { before, after } } =
         measured;
     let [minute, hour, ..] = traffic.totals();
-    object!({
+    json!({
         "object": "stats",
         "at": time::format(now),
         "seq": seq,
@@ -218,7 +216,7 @@ fn describe_directory(stats: &DirectoryStats, now: Millis) -> Value {
         .skip(HOUR)
         .map(|(window, name)| ((*name).to_owned(), of_window(window).into()))
         .collect();
-    object!({
+    json!({
         "object": "directory_stats",
         "id": row.id,
         "name": row.name,
@@ -229,7 +227,7 @@ fn describe_directory(stats: &DirectoryStats, now: Millis) -> Value {
         "events": windows,
         "last_event_at": intake.map(|intake| time::format(intake.last_recorded_at)),
         "silent_ms": intake.map(|intake| (now - intake.last_recorded_at).max(0)),
-        "initial_sync": intake.and_then(|intake| intake.initial_sync).map(|sync| object!({
+        "initial_sync": intake.and_then(|intake| intake.initial_sync).map(|sync| json!({
             "state": if sync.is_in_progress(now) { "in_progress" } else { "done" },
             "started_at": time::format(sync.started_at),
             "last_at": time::format(sync.last_at),
@@ -256,6 +254,6 @@ fn rate(count: u64, seconds: u32) -> f64 {
 fn delays(delays: Option<Delays>) -> Value {
     delays.map_or(
         Value::Null,
-        |Delays { p50, p99, max }| object!({ "p50": p50, "p99": p99, "max": max }),
+        |Delays { p50, p99, max }| json!({ "p50": p50, "p99": p99, "max": max }),
     )
 }

@@ -9,13 +9,12 @@ use rollcall_projections::{UserFilter, UserRow};
 use crate::documents::{Document, DocumentKey, Shape};
 use crate::engine::Engine;
 use crate::hashes::fingerprint;
-use crate::http::wire::answer::{
-    Code, Problem, list as list_of, pinned, pinned_with_roles, with_documents,
-};
+use crate::http::wire::answer::{Code, Problem, list_body};
+use crate::http::wire::answer::{pinned, pinned_with_roles, with_documents};
 use crate::http::wire::api::{
-    AFTER, AFTER_HOLDER, BEFORE, BEFORE_HOLDER, EMAIL, GROUPS, Gives, IDP_ID, LIMIT, LIMIT_OWN,
-    Method, NEEDED_EMAIL, OF_DIRECTORY, OF_GROUP, OF_ORGANIZATION, OF_ORGANIZATION_ALIAS, ORDER,
-    ORDER_HOLDERS, Operation, ROLE, STATE,
+    AFTER, BEFORE, GROUP_ID, Gives, IN_DIRECTORY, LIMIT, LIMIT_OWN, Logged, OF_ORGANIZATION,
+    OF_ORGANIZATION_ALIAS, ORDER, Operation, Parameter, Reads, Switch, Takes, Word, after, before,
+    direction, email, words,
 };
 use crate::http::wire::entity::{key, push_nested, push_open};
 use crate::http::wire::paging::of_all;
@@ -23,9 +22,33 @@ use crate::http::wire::question::{Question, id_in_path};
 use crate::http::wire::state::State;
 use crate::verify::email_fingerprint;
 
+const SHAPES: &str = include_str!("users.schema.json");
+
+words! {
+    /// The states of a user that a list can be narrowed to.
+    UserState { Active = "active", Inactive = "inactive" }
+}
+
+const OF_GROUP: Parameter = Parameter::text("group", GROUP_ID, "Member of this group");
+const EMAIL: Parameter = email("With this email, whatever the case");
+const IDP_ID: Parameter =
+    Parameter::text("idp_id", "00gb7Clu3RY9lmy4bgF8", "With this id at the identity provider");
+const STATE: Parameter =
+    Parameter::new("state", Takes::Words(UserState::WORDS), "active", "In this state");
+const ROLE: Parameter = Parameter::text(
+    "role",
+    "developer",
+    "With this role: by the mapping in force, before the first as the source says",
+);
+const GROUPS: Parameter = Parameter::new(
+    "groups",
+    Takes::Words(Switch::WORDS),
+    "true",
+    "Changes nothing: groups are always there",
+);
+
 /// `GET /directory_users`
 pub(crate) const LIST: Operation = Operation {
-    method: Method::Get,
     path: "/directory_users",
     name: "listDirectoryUsers",
     about: "Users with their groups, narrowed to a directory, a group or an organization.",
@@ -34,7 +57,7 @@ pub(crate) const LIST: Operation = Operation {
         BEFORE,
         LIMIT,
         ORDER,
-        OF_DIRECTORY,
+        IN_DIRECTORY,
         OF_GROUP,
         OF_ORGANIZATION,
         OF_ORGANIZATION_ALIAS,
@@ -44,12 +67,11 @@ pub(crate) const LIST: Operation = Operation {
         ROLE,
         GROUPS,
     ],
-    cut: true,
-    keyed: true,
-    sensitive: false,
-    takes: None,
+    reads: Reads::AtCut,
+    logged: Logged::AboutThePast,
     gives: Gives::List("DirectoryUser"),
-    problems: &[],
+    shapes: SHAPES,
+    ..Operation::GET
 };
 
 /// Answers [`LIST`].
@@ -58,14 +80,14 @@ pub(crate) async fn list(
     state: web::Data<State>,
 ) -> Result<HttpResponse, Problem> {
     let mut question = Question::of(&request, &state, &LIST)?;
-    let paging = question.take_paging(10, 100, true);
+    let paging = question.take_paging();
     let (directory, group) = (question.take("directory"), question.take("group"));
     let organization = question.take_either("organization_id", "organization");
     let (email, idp_id) = (question.take("email"), question.take("idp_id"));
-    let active = question.take_word("state", &[("active", true), ("inactive", false)]);
+    let state = question.take_word::<UserState>("state");
     let role = question.take("role");
     // Groups are always there.
-    question.take_word("groups", &[("true", ()), ("false", ())]);
+    question.take_word::<Switch>("groups");
     question.need_scope(
         directory.is_some() || group.is_some() || organization.is_some(),
         "directory",
@@ -78,31 +100,36 @@ pub(crate) async fn list(
         organization: organization.as_deref(),
         email: email.map(|email| email_fingerprint(&email)),
         idp_id: idp_id.map(|idp_id| fingerprint(&idp_id)),
-        active,
+        active: state.map(|state| state == UserState::Active),
         role: role.as_deref(),
     };
     let (version, page) = {
         let views = engine.views();
         (views.mapping_version(cut), views.users(&filter, cut, paging.window()))
     };
-    let cursors = paging.cursors(&page, |row| &row.user.id);
+    let cursors = paging.cursors(&page, |row| row.user.id.clone());
     let items = write(engine, page.items).await;
-    Ok(pinned_with_roles(cut, version, items.map(|items| list_of(&items, cursors))))
+    Ok(pinned_with_roles(cut, version, items.map(|items| list_body(&items, cursors))))
 }
 
 /// `GET /rollcall/v1/users`
 pub(crate) const WITH_EMAIL: Operation = Operation {
-    method: Method::Get,
     path: "/rollcall/v1/users",
     name: "listEmailHolders",
     about: "Users of any directory and organization who show an email or ever showed it, and whether they do still; by id.",
-    parameters: &[NEEDED_EMAIL, AFTER_HOLDER, BEFORE_HOLDER, LIMIT_OWN, ORDER_HOLDERS],
-    cut: true,
-    keyed: true,
-    sensitive: true,
-    takes: None,
+    parameters: &[
+        EMAIL.required(),
+        after("dXNlcl8x."),
+        before("dXNlcl8x."),
+        LIMIT_OWN,
+        direction("By id; without it `asc`"),
+    ],
+    reads: Reads::AtCut,
+    logged: Logged::Always,
     gives: Gives::List("EmailHolder"),
+    shapes: SHAPES,
     problems: &[Code::CursorInvalid],
+    ..Operation::GET
 };
 
 /// Answers [`WITH_EMAIL`].
@@ -111,10 +138,7 @@ pub(crate) async fn with_email(
     state: web::Data<State>,
 ) -> Result<HttpResponse, Problem> {
     let mut question = Question::of(&request, &state, &WITH_EMAIL)?;
-    let places = question.take_places(100, 1000);
-    if !question.is_given("email") {
-        question.error("email", "it is needed");
-    }
+    let places = question.take_places();
     let email = question.take("email").unwrap_or_default();
     let (engine, cut) = question.cut().await?;
     let holders = engine.views().email_holders(email_fingerprint(&email), cut);
@@ -125,22 +149,21 @@ pub(crate) async fn with_email(
     let holder = |(user, shows): &(String, bool)| serde_json::json!({ "object": "email_holder", "user_id": user, "shows": shows });
     let items: Vec<Vec<u8>> =
         items.iter().map(|item| holder(item).to_string().into_bytes()).collect();
-    Ok(pinned(cut, Ok(list_of(&items, cursors))))
+    Ok(pinned(cut, Ok(list_body(&items, cursors))))
 }
 
 /// `GET /directory_users/{id}`
 pub(crate) const ITEM: Operation = Operation {
-    method: Method::Get,
     path: "/directory_users/{id}",
     name: "getDirectoryUser",
     about: "One user with its groups.",
     parameters: &[GROUPS],
-    cut: true,
-    keyed: true,
-    sensitive: false,
-    takes: None,
+    reads: Reads::AtCut,
+    logged: Logged::AboutThePast,
     gives: Gives::One("DirectoryUser"),
+    shapes: SHAPES,
     problems: &[Code::EntityNotFound],
+    ..Operation::GET
 };
 
 /// Answers [`ITEM`].
@@ -149,7 +172,7 @@ pub(crate) async fn item(
     state: web::Data<State>,
 ) -> Result<HttpResponse, Problem> {
     let mut question = Question::of(&request, &state, &ITEM)?;
-    question.take_word("groups", &[("true", ()), ("false", ())]);
+    question.take_word::<Switch>("groups");
     let id = id_in_path(&request).ok_or(Code::NotFound)?;
     let (engine, cut) = question.cut().await?;
     let (version, row) = {

@@ -1,11 +1,10 @@
-//! Who looked: a line in the log for each question that tells what was kept about people over time.
+//! The access log: one line for each question about what was kept about people over time.
 //!
-//! Some calls always do. The lists and items of directories, users and groups do where they are
-//! asked with `as_of` or `known_at`; asked about now, as at each login, they leave no line and pass
-//! none of this. Whoever shows no known key is not known, and gets 401 and no line.
+//! A call's [`Logged`] says which of its questions are logged. The others pass none of this code,
+//! so that a login pays nothing for it. A request without a known key gets 401 and no line.
 //!
-//! A line names who asked, what, and about which id; never the key, and never an email or another
-//! attribute of somebody.
+//! A line names the operator, the call, and the id that the question is about. It never holds the
+//! key, an email, or another personal attribute.
 
 use std::time::Instant;
 
@@ -14,41 +13,24 @@ use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::middleware::Next;
 use actix_web::{Error, HttpMessage, HttpRequest};
 
-use super::api::Operation;
+use super::api::{Logged, Operation};
 use crate::time;
 use crate::verify::Operator;
 
-/// At most so many characters of an id are written: as many bytes as the longest that the views
-/// take.
+/// The longest id that is written, in characters. The views take ids of at most as many bytes.
 const SUBJECT_CHARS_MAX: usize = 255;
 
-/// What is written for a subject that is no opaque id.
+/// Stands in for a subject that is not an opaque id.
 const WITHHELD: &str = "withheld";
 
-/// A question whose asker is known.
+/// A question to be logged, with the operator who asks.
 struct Asked {
     operator: Operator,
     operation: &'static Operation,
 }
 
-/// The calls that applications ask about now, and that are logged where they are asked about the
-/// past.
-const OF_THE_PAST: [&str; 6] = [
-    "/directories",
-    "/directories/{id}",
-    "/directory_groups",
-    "/directory_groups/{id}",
-    "/directory_users",
-    "/directory_users/{id}",
-];
-
-/// Whether a call that is not always logged is where it is asked about the past.
-pub(crate) fn tells_of_the_past(operation: &Operation) -> bool {
-    operation.cut && OF_THE_PAST.contains(&operation.path)
-}
-
-/// Whether a query has one of the two clocks, however it is written. Whatever they say: also a
-/// refusal is logged.
+/// Returns whether a query has one of the two clocks, however it is encoded. Their values do not
+/// matter, since refusals are logged as well.
 pub(crate) fn asks_about_the_past(query: Option<&str>) -> bool {
     query.is_some_and(|query| {
         form_urlencoded::parse(query.as_bytes())
@@ -56,19 +38,23 @@ pub(crate) fn asks_about_the_past(query: Option<&str>) -> bool {
     })
 }
 
-/// Remembers who asks what, if that is to be logged.
+/// Notes a question for [`note`], if it is to be logged.
 pub(crate) fn asked(request: &HttpRequest, operator: Operator, operation: &'static Operation) {
-    if operation.sensitive
-        || tells_of_the_past(operation) && asks_about_the_past(request.uri().query())
-    {
+    let is_logged = match operation.logged {
+        Logged::Never => false,
+        Logged::AboutThePast => asks_about_the_past(request.uri().query()),
+        Logged::Always => true,
+    };
+    if is_logged {
         request.extensions_mut().insert(Asked { operator, operation });
     }
 }
 
-/// Answers, and logs it before the answer leaves: also a refusal, once it is known who asks.
+/// Logs a question before its answer leaves. Refusals are logged as well, once the operator is
+/// known.
 ///
 /// # Errors
-/// Those of what answers.
+/// Those of the call.
 pub(crate) async fn note<B: MessageBody>(
     request: ServiceRequest,
     next: Next<B>,
@@ -90,7 +76,7 @@ fn write<B>(asked: &Asked, response: &ServiceResponse<B>, duration_ms: u64) {
         form_urlencoded::parse(request.query_string().as_bytes()).into_owned().collect();
     let subject =
         subject(request.match_info().get("id").or(request.match_info().get("seq")), &parameters);
-    let [as_of, known_at] = cut(&parameters);
+    let Clocks { as_of, known_at } = clocks(&parameters);
     let known_at = known_at.or_else(|| {
         let header =
             |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok());
@@ -111,8 +97,8 @@ fn write<B>(asked: &Asked, response: &ServiceResponse<B>, duration_ms: u64) {
     );
 }
 
-/// About whom or what: the id or record in the path, else those of the user, group and directory
-/// that the list is narrowed to.
+/// Returns the subject of a question: the id or record in the path, else the ids of the user, group
+/// and directory that the list is narrowed to.
 fn subject(id: Option<&str>, parameters: &[(String, String)]) -> Option<String> {
     if let Some(id) = id {
         return Some(opaque(&percent_encoding::percent_decode_str(id).decode_utf8_lossy()));
@@ -124,10 +110,10 @@ fn subject(id: Option<&str>, parameters: &[(String, String)]) -> Option<String> 
     Some(ids.join(" ")).filter(|ids| !ids.is_empty())
 }
 
-/// An id as it is written. People give emails and names where an id is wanted: what may be one is
-/// not written.
+/// Returns an id as it is written. Callers do pass emails and names as ids; what may be one is
+/// withheld.
 fn opaque(id: &str) -> String {
-    // A percent sign may hide a sign that was encoded twice.
+    // A percent sign may hide a character that was encoded twice.
     let personal = id.contains(['@', '＠', '%']) || id.chars().any(char::is_whitespace);
     if personal {
         return WITHHELD.to_owned();
@@ -139,9 +125,16 @@ fn opaque(id: &str) -> String {
     out
 }
 
-/// The two clocks as they were asked for; of two moments that are compared both. What is no moment
-/// is not written.
-fn cut(parameters: &[(String, String)]) -> [Option<String>; 2] {
+/// The two clocks of a question, as the request has them.
+#[derive(Debug, PartialEq, Eq)]
+struct Clocks {
+    as_of: Option<String>,
+    known_at: Option<String>,
+}
+
+/// Reads the clocks of a question; of a comparison those of both sides. What is not a moment is
+/// left out.
+fn clocks(parameters: &[(String, String)]) -> Clocks {
     let given = |name: &str| {
         let value =
             parameters.iter().find(|(other, _)| other == name).map(|(_, value)| value.as_str());
@@ -153,14 +146,14 @@ fn cut(parameters: &[(String, String)]) -> [Option<String>; 2] {
             Some([from, to].map(|moment| moment.unwrap_or_else(|| "latest".into())).join(" to "))
         }
     };
-    [
-        given("as_of").or_else(|| both("from", "to")),
-        given("known_at").or_else(|| both("from_known_at", "to_known_at")),
-    ]
+    Clocks {
+        as_of: given("as_of").or_else(|| both("from", "to")),
+        known_at: given("known_at").or_else(|| both("from_known_at", "to_known_at")),
+    }
 }
 
-/// The last record that was counted, as the answer says it, where the question did not: else nobody
-/// knew later what had been seen.
+/// Returns the last record that the answer counts, from its headers. A question without `known_at`
+/// needs it, or the line would not say what was seen.
 fn known_at_of(from: Option<&str>, to: Option<&str>) -> Option<String> {
     match (from, to) {
         (Some(from), Some(to)) => Some(format!("{from} to {to}")),
@@ -237,11 +230,8 @@ mod tests {
             ("from=2026-01-01T00:00:00Z", [Some("2026-01-01T00:00:00Z to latest"), None]),
             ("from=latest&to_known_at=3", [Some("latest to latest"), Some("latest to 3")]),
         ] {
-            assert_eq!(
-                cut(&parameters(query)),
-                expected.map(|text| text.map(str::to_owned)),
-                "{query}"
-            );
+            let [as_of, known_at] = expected.map(|text| text.map(str::to_owned));
+            assert_eq!(clocks(&parameters(query)), Clocks { as_of, known_at }, "{query}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What goes out: JSON objects, the two clocks in headers, and one table of errors.
+//! The answering side: JSON responses, the cut in their headers, and the one table of errors.
 
 use std::borrow::Cow;
 use std::hash::{BuildHasher, RandomState};
@@ -19,11 +19,12 @@ use crate::log::ReadError;
 use crate::time;
 use crate::verify::{MappingError, Rejection};
 
-/// Every request is answered within this time; how long a stop waits for requests in flight.
+/// The time in which every request is answered, and for which shutdown waits for requests in
+/// flight.
 pub(crate) const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
-/// A response of JSON, with the request's id.
-pub(crate) fn json(status: StatusCode) -> HttpResponseBuilder {
+/// Begins a response of JSON, with an id of the request.
+pub(crate) fn respond(status: StatusCode) -> HttpResponseBuilder {
     let mut response = HttpResponse::build(status);
     response
         .insert_header((CONTENT_TYPE, "application/json; charset=utf-8"))
@@ -31,31 +32,48 @@ pub(crate) fn json(status: StatusCode) -> HttpResponseBuilder {
     response
 }
 
-/// Sixteen hex digits: unlike any other of this process, and most likely of any other.
+/// Returns an id that no other request to this process has, nor, most likely, one to another.
 fn request_id() -> String {
     static SEED: LazyLock<RandomState> = LazyLock::new(RandomState::new);
     static NEXT: AtomicU64 = AtomicU64::new(0);
     format!("req_{:016x}", SEED.hash_one(NEXT.fetch_add(1, Ordering::Relaxed)))
 }
 
-/// Says at which cut an answer holds: sent back, the two headers repeat it for ever.
+/// Adds the headers that say at which cut an answer holds. Sent back as parameters, they repeat the
+/// answer.
 pub(crate) fn pin(response: &mut HttpResponse, cut: Cut) {
-    for (name, value) in ["rollcall-as-of", "rollcall-known-at"].into_iter().zip(told(cut)) {
-        if let Ok(value) = HeaderValue::from_str(&value) {
-            response.headers_mut().insert(HeaderName::from_static(name), value);
-        }
-    }
+    insert_cut(response, cut, "rollcall-as-of", "rollcall-known-at");
 }
 
-/// A cut as parameters take it: when things happened, and when they were known.
-pub(crate) fn told(cut: Cut) -> [String; 2] {
+/// Adds the headers that say at which cut the first side of a comparison is.
+pub(crate) fn pin_from(response: &mut HttpResponse, from: Cut) {
+    insert_cut(response, from, "rollcall-from-as-of", "rollcall-from-known-at");
+}
+
+fn insert_cut(
+    response: &mut HttpResponse,
+    cut: Cut,
+    as_of_name: &'static str,
+    known_at_name: &'static str,
+) {
     let as_of =
         if cut.as_of == Millis::MAX { "latest".to_owned() } else { time::format(cut.as_of) };
-    [as_of, cut.known_at.to_string()]
+    if let Ok(as_of) = HeaderValue::from_str(&as_of) {
+        response.headers_mut().insert(HeaderName::from_static(as_of_name), as_of);
+    }
+    response.headers_mut().insert(HeaderName::from_static(known_at_name), cut.known_at.into());
 }
 
-/// A list's page in the contract's envelope. `cursors` are before and after.
-pub(crate) fn list(items: &[Vec<u8>], [before, after]: [Option<String>; 2]) -> Vec<u8> {
+/// The cursors of a page.
+#[derive(Default)]
+pub(crate) struct Cursors {
+    pub(crate) before: Option<String>,
+    pub(crate) after: Option<String>,
+}
+
+/// Writes a list's page in the contract's envelope.
+pub(crate) fn list_body(items: &[Vec<u8>], cursors: Cursors) -> Vec<u8> {
+    let Cursors { before, after } = cursors;
     let mut out = br#"{"object":"list","data":["#.to_vec();
     out.extend(items.join(&b','));
     out.extend_from_slice(br#"],"list_metadata":{"before":"#);
@@ -73,155 +91,87 @@ fn push_cursor(out: &mut Vec<u8>, cursor: Option<String>) {
     }
 }
 
-/// Every error, with its stable code.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Code {
-    InvalidEventsRequest,
-    SignatureMissing,
-    SignatureMalformed,
-    SignatureMismatch,
-    TimestampOutsideTolerance,
-    Unauthorized,
-    EntityNotFound,
-    NotFound,
-    MethodNotAllowed,
-    VersionConflict,
-    BodyTooLarge,
-    UnsupportedEncoding,
-    ValidationFailed,
-    AsOfInFuture,
-    KnownAtOutOfRange,
-    CursorInvalid,
-    MappingInvalid,
-    QueueFull,
-    LogUnavailable,
-    NotReady,
-    Internal,
+/// Declares the errors, each with its stable code, its status, and its message unless there is
+/// more to say.
+macro_rules! codes {
+    ($($variant:ident = $name:literal, $status:ident, $message:expr;)*) => {
+        /// Every error.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub(crate) enum Code {
+            $($variant,)*
+        }
+
+        impl Code {
+            /// Every error, in order of status.
+            pub(crate) const ALL: &'static [Code] = &[$(Code::$variant,)*];
+
+            /// Returns the stable code.
+            pub(crate) fn name(self) -> &'static str {
+                match self {
+                    $(Code::$variant => $name,)*
+                }
+            }
+
+            pub(crate) fn status(self) -> StatusCode {
+                match self {
+                    $(Code::$variant => StatusCode::$status,)*
+                }
+            }
+
+            pub(crate) fn message(self) -> &'static str {
+                match self {
+                    $(Code::$variant => $message,)*
+                }
+            }
+        }
+    };
+}
+
+codes! {
+    InvalidEventsRequest = "invalid_events_request", BAD_REQUEST,
+        "One or more event names (e.g. dsync.user.created) must be provided using the events parameter.";
+    SignatureMissing = "signature_missing", UNAUTHORIZED, Rejection::Missing.message();
+    SignatureMalformed = "signature_malformed", UNAUTHORIZED, Rejection::Malformed.message();
+    SignatureMismatch = "signature_mismatch", UNAUTHORIZED, Rejection::Mismatch.message();
+    TimestampOutsideTolerance = "timestamp_outside_tolerance", UNAUTHORIZED,
+        Rejection::OutsideTolerance.message();
+    Unauthorized = "unauthorized", UNAUTHORIZED, "Unauthorized";
+    EntityNotFound = "entity_not_found", NOT_FOUND, "Directory not found: 'directory_1'.";
+    NotFound = "not_found", NOT_FOUND, "Not Found";
+    MethodNotAllowed = "method_not_allowed", METHOD_NOT_ALLOWED, "method not allowed";
+    VersionConflict = "version_conflict", PRECONDITION_FAILED,
+        "the version in `If-Match` is not the latest: read the mapping again";
+    BodyTooLarge = "body_too_large", PAYLOAD_TOO_LARGE, "the body is larger than 1 MiB";
+    UnsupportedEncoding = "unsupported_encoding", UNSUPPORTED_MEDIA_TYPE,
+        "the signature covers the raw body: send it without a content encoding";
+    ValidationFailed = "validation_failed", UNPROCESSABLE_ENTITY, VALIDATION;
+    AsOfInFuture = "as_of_in_future", UNPROCESSABLE_ENTITY, VALIDATION;
+    KnownAtOutOfRange = "known_at_out_of_range", UNPROCESSABLE_ENTITY, VALIDATION;
+    CursorInvalid = "cursor_invalid", UNPROCESSABLE_ENTITY, VALIDATION;
+    MappingInvalid = "mapping_invalid", UNPROCESSABLE_ENTITY, VALIDATION;
+    QueueFull = "queue_full", SERVICE_UNAVAILABLE, "too many events are waiting to be written";
+    LogUnavailable = "log_unavailable", SERVICE_UNAVAILABLE,
+        "the log cannot be written, or its last records are in doubt; try again";
+    NotReady = "not_ready", SERVICE_UNAVAILABLE, "the log is still being folded";
+    Internal = "internal", INTERNAL_SERVER_ERROR, "internal error";
 }
 
 impl Code {
-    /// Every code, in order of status.
-    pub(crate) const ALL: [Code; 21] = [
-        Code::InvalidEventsRequest,
-        Code::SignatureMissing,
-        Code::SignatureMalformed,
-        Code::SignatureMismatch,
-        Code::TimestampOutsideTolerance,
-        Code::Unauthorized,
-        Code::EntityNotFound,
-        Code::NotFound,
-        Code::MethodNotAllowed,
-        Code::VersionConflict,
-        Code::BodyTooLarge,
-        Code::UnsupportedEncoding,
-        Code::ValidationFailed,
-        Code::AsOfInFuture,
-        Code::KnownAtOutOfRange,
-        Code::CursorInvalid,
-        Code::MappingInvalid,
-        Code::QueueFull,
-        Code::LogUnavailable,
-        Code::NotReady,
-        Code::Internal,
-    ];
-
-    /// Those of a webhook that was not proven, in the order in which they are looked for.
+    /// The errors of a webhook that is not authentic, in the order in which they are checked.
     pub(crate) const SIGNATURES: [Code; 4] = [
         Code::SignatureMissing,
         Code::SignatureMalformed,
         Code::SignatureMismatch,
         Code::TimestampOutsideTolerance,
     ];
-
-    /// The one table: code, status, and the message unless there is more to say.
-    fn row(self) -> (&'static str, StatusCode, &'static str) {
-        let rejected =
-            |code, rejection: Rejection| (code, StatusCode::UNAUTHORIZED, rejection.message());
-        match self {
-            Code::InvalidEventsRequest => (
-                "invalid_events_request",
-                StatusCode::BAD_REQUEST,
-                "One or more event names (e.g. dsync.user.created) must be provided using the events parameter.",
-            ),
-            Code::SignatureMissing => rejected("signature_missing", Rejection::Missing),
-            Code::SignatureMalformed => rejected("signature_malformed", Rejection::Malformed),
-            Code::SignatureMismatch => rejected("signature_mismatch", Rejection::Mismatch),
-            Code::TimestampOutsideTolerance => {
-                rejected("timestamp_outside_tolerance", Rejection::OutsideTolerance)
-            }
-            Code::Unauthorized => ("unauthorized", StatusCode::UNAUTHORIZED, "Unauthorized"),
-            Code::EntityNotFound => {
-                ("entity_not_found", StatusCode::NOT_FOUND, "Directory not found: 'directory_1'.")
-            }
-            Code::NotFound => ("not_found", StatusCode::NOT_FOUND, "Not Found"),
-            Code::MethodNotAllowed => (
-                "method_not_allowed",
-                StatusCode::METHOD_NOT_ALLOWED,
-                "this path does not know that method",
-            ),
-            Code::VersionConflict => (
-                "version_conflict",
-                StatusCode::PRECONDITION_FAILED,
-                "the version in `If-Match` is not the latest: read the mapping again",
-            ),
-            Code::BodyTooLarge => {
-                ("body_too_large", StatusCode::PAYLOAD_TOO_LARGE, "the body is larger than 1 MiB")
-            }
-            Code::UnsupportedEncoding => (
-                "unsupported_encoding",
-                StatusCode::UNSUPPORTED_MEDIA_TYPE,
-                "the signature covers the raw body: send it without a content encoding",
-            ),
-            Code::ValidationFailed => {
-                ("validation_failed", StatusCode::UNPROCESSABLE_ENTITY, VALIDATION)
-            }
-            Code::AsOfInFuture => ("as_of_in_future", StatusCode::UNPROCESSABLE_ENTITY, VALIDATION),
-            Code::KnownAtOutOfRange => {
-                ("known_at_out_of_range", StatusCode::UNPROCESSABLE_ENTITY, VALIDATION)
-            }
-            Code::CursorInvalid => ("cursor_invalid", StatusCode::UNPROCESSABLE_ENTITY, VALIDATION),
-            Code::MappingInvalid => {
-                ("mapping_invalid", StatusCode::UNPROCESSABLE_ENTITY, VALIDATION)
-            }
-            Code::QueueFull => (
-                "queue_full",
-                StatusCode::SERVICE_UNAVAILABLE,
-                "too many events are waiting to be written",
-            ),
-            Code::LogUnavailable => (
-                "log_unavailable",
-                StatusCode::SERVICE_UNAVAILABLE,
-                "the log cannot be written or be sure of its last records; try again",
-            ),
-            Code::NotReady => {
-                ("not_ready", StatusCode::SERVICE_UNAVAILABLE, "the log is still being folded")
-            }
-            Code::Internal => {
-                ("internal", StatusCode::INTERNAL_SERVER_ERROR, "something went wrong here")
-            }
-        }
-    }
-
-    /// As it stands in an answer.
-    pub(crate) fn name(self) -> &'static str {
-        self.row().0
-    }
-
-    pub(crate) fn status(self) -> StatusCode {
-        self.row().1
-    }
-
-    pub(crate) fn message(self) -> &'static str {
-        self.row().2
-    }
 }
 
 const VALIDATION: &str = "Validation failed";
 
-/// After a 503 the same request is worth another try so many seconds later.
+/// The `Retry-After` of a 503, in seconds.
 const RETRY_AFTER_S: u32 = 1;
 
-/// An error as it goes out: status, stable code, a sentence, and nothing of ours.
+/// An error as it goes out: status, stable code, a sentence, and nothing internal.
 #[derive(Debug, Serialize)]
 pub(crate) struct Problem {
     message: Cow<'static, str>,
@@ -237,7 +187,7 @@ fn by_name<S: serde::Serializer>(code: &Code, serializer: S) -> Result<S::Ok, S:
     serializer.serialize_str(code.name())
 }
 
-/// What is wrong with one parameter.
+/// A mistake in one parameter or field.
 #[derive(Debug, Serialize)]
 pub(crate) struct FieldError {
     field: String,
@@ -248,6 +198,12 @@ impl FieldError {
     pub(crate) fn new(field: &str, code: impl Into<String>) -> FieldError {
         FieldError { field: field.into(), code: code.into() }
     }
+
+    /// Says which words the value of a field may be.
+    pub(crate) fn not_one_of(field: &str, words: &[&str]) -> FieldError {
+        let words: Vec<String> = words.iter().map(|word| format!("`{word}`")).collect();
+        FieldError::new(field, format!("it must be {}", words.join(" or ")))
+    }
 }
 
 impl From<Code> for Problem {
@@ -257,7 +213,7 @@ impl From<Code> for Problem {
 }
 
 impl Problem {
-    /// `kind` in the words of the contract: `Directory User`.
+    /// Refuses an unknown id. `kind` is in the words of the contract: `Directory User`.
     pub(crate) fn entity_not_found(kind: &str, id: &str) -> Problem {
         let message = format!("{kind} not found: '{id}'.").into();
         Problem { message, entity_id: Some(id.to_owned()), ..Code::EntityNotFound.into() }
@@ -286,7 +242,7 @@ impl Problem {
         Problem { errors, ..Code::CursorInvalid.into() }
     }
 
-    /// What is wrong with a cut that goes by these parameters.
+    /// Refuses the cut that these parameters ask for.
     pub(crate) fn of_cut(error: CutError, as_of: &str, known_at: &str) -> Problem {
         let (field, code, what) = match error {
             CutError::AsOfInFuture => {
@@ -301,7 +257,7 @@ impl Problem {
     }
 
     pub(crate) fn response(&self) -> HttpResponse {
-        let mut response = json(self.code.status());
+        let mut response = respond(self.code.status());
         if self.code.status() == StatusCode::SERVICE_UNAVAILABLE {
             response.insert_header((RETRY_AFTER, RETRY_AFTER_S.to_string()));
         }
@@ -345,8 +301,7 @@ impl From<ActError> for Problem {
                 "it is later than this server's clock",
             )]),
             ActError::VersionConflict => Code::VersionConflict.into(),
-            // Others act so fast that this one never came up: as with a full queue, it is worth
-            // another try.
+            // Other acts kept coming first. As with a full queue, a retry may succeed.
             ActError::QueueFull | ActError::Overtaken => Code::QueueFull.into(),
             ActError::Unavailable => Code::LogUnavailable.into(),
         }
@@ -380,15 +335,14 @@ impl From<ReadError> for Problem {
     }
 }
 
-/// What became of an act, or, if it takes too long, that nobody knows.
+/// Waits for the outcome of an act. One that takes too long is in doubt: `Unavailable`.
 pub(crate) async fn done_in_time<T>(
     act: impl Future<Output = Result<T, ActError>>,
 ) -> Result<T, ActError> {
     tokio::time::timeout(ANSWER_WITHIN, act).await.unwrap_or(Err(ActError::Unavailable))
 }
 
-/// Fetches documents and writes them out: at once if all are cached, else where reading the log may
-/// block.
+/// Writes documents out: at once if all are cached, else on a thread that may block on the log.
 pub(crate) async fn with_documents<T: Send + 'static>(
     engine: Arc<Engine>,
     keys: Vec<DocumentKey>,
@@ -397,13 +351,20 @@ pub(crate) async fn with_documents<T: Send + 'static>(
     if let Some(documents) = engine.cached_documents(&keys) {
         return Ok(write(&documents));
     }
-    let loaded =
-        web::block(move || engine.load_documents(&keys).map(|documents| write(&documents))).await;
-    Ok(loaded.map_err(|_| Code::Internal)??)
+    Ok(blocking(move || engine.load_documents(&keys).map(|documents| write(&documents))).await??)
 }
 
-/// As [`pinned`], for what shows roles: also by which version of the mapping they are; 0 before the
-/// first.
+/// Runs what may block, such as reading the log, on a thread of its own.
+///
+/// # Errors
+/// 500 if it panics.
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Problem> {
+    web::block(work).await.map_err(|_| Code::Internal.into())
+}
+
+/// Answers like [`pinned`], and adds the version of the role mapping; 0 before the first.
 pub(crate) fn pinned_with_roles(
     cut: Cut,
     mapping_version: usize,
@@ -416,10 +377,10 @@ pub(crate) fn pinned_with_roles(
     response
 }
 
-/// The answer to a question of state: its body, or what is wrong, with the cut in the headers.
+/// Answers with a body or an error, and with the cut in the headers.
 pub(crate) fn pinned(cut: Cut, body: Result<Vec<u8>, Problem>) -> HttpResponse {
     let mut response = match body {
-        Ok(body) => json(StatusCode::OK).body(body),
+        Ok(body) => respond(StatusCode::OK).body(body),
         Err(problem) => problem.response(),
     };
     pin(&mut response, cut);

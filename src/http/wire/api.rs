@@ -1,50 +1,114 @@
-//! What each call takes and gives. Requests are judged by these tables, and `/openapi.json` is
-//! written from them: of a call that needs a key, a parameter that is not declared here is refused,
-//! and one that is declared and not read is refused as well.
+//! Declarations of calls. A declaration is the only place for each fact about its call: requests
+//! are judged by it, `/openapi.json` is written from it, and it says who asks is logged.
+//!
+//! A parameter that is not declared cannot be read, so it is refused as unknown. One that is
+//! declared and never read is refused in the same way.
 
 use super::answer::Code;
 
-/// A call.
+/// The longest value of a parameter, in bytes.
+pub(crate) const TEXT_BYTES_MAX: usize = 1024;
+
+/// A call. A declaration states what differs from [`Operation::GET`] or one of its siblings.
 pub(crate) struct Operation {
     pub(crate) method: Method,
-    /// Its path; `{id}` or `{seq}` stands for one segment.
+    /// The path; `{id}` or `{seq}` stands for one segment.
     pub(crate) path: &'static str,
-    /// Its name, unique.
+    /// The call's unique name.
     pub(crate) name: &'static str,
-    /// What it answers, in a sentence.
+    /// A sentence that says what it answers or does.
     pub(crate) about: &'static str,
-    /// Its query parameters.
+    /// The query parameters, without those of the cut.
     pub(crate) parameters: &'static [Parameter],
-    /// Whether it reads state at a cut, and so takes `as_of` and `known_at`.
-    pub(crate) cut: bool,
-    /// Whether it needs an API key.
-    pub(crate) keyed: bool,
-    /// Whether it tells what was kept about people over time, or finds them across organizations:
-    /// who asks it is logged.
-    pub(crate) sensitive: bool,
-    /// The shape of its body, if it takes one.
+    pub(crate) reads: Reads,
+    pub(crate) access: Access,
+    pub(crate) logged: Logged,
+    /// The name of its body's shape, if it takes a body.
     pub(crate) takes: Option<&'static str>,
-    /// What it gives.
     pub(crate) gives: Gives,
-    /// Errors beside those that follow from the rest.
+    /// The shapes that it adds to the document: a JSON object of schemas by name.
+    pub(crate) shapes: &'static str,
+    /// Its errors, without those that follow from the rest.
     pub(crate) problems: &'static [Code],
 }
 
+/// The state that a call reads.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reads {
+    /// The newest state only.
+    Latest,
+    /// The state at a cut; the call takes `as_of` and `known_at`.
+    AtCut,
+}
+
+/// The callers that a call answers.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Access {
+    /// Holders of an API key.
+    Keyed,
+    /// Any caller.
+    Open,
+}
+
+/// The questions that leave a line in the access log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Logged {
+    /// None: the call tells of no person.
+    Never,
+    /// Those with `as_of` or `known_at`; applications ask about now at each login.
+    AboutThePast,
+    /// All: the call tells people's histories, or finds people across organizations.
+    Always,
+}
+
 impl Operation {
-    /// Its parameters, those of the cut included.
-    pub(crate) fn all_parameters(&self) -> impl Iterator<Item = &Parameter> {
-        self.parameters.iter().chain(CUT.iter().filter(|_| self.cut))
+    /// A read of the newest state, with an API key, that is not logged.
+    pub(crate) const GET: Operation = Operation {
+        method: Method::Get,
+        path: "",
+        name: "",
+        about: "",
+        parameters: &[],
+        reads: Reads::Latest,
+        access: Access::Keyed,
+        logged: Logged::Never,
+        takes: None,
+        gives: Gives::One(""),
+        shapes: "{}",
+        problems: &[],
+    };
+    pub(crate) const PUT: Operation = Operation { method: Method::Put, ..Operation::GET };
+    pub(crate) const POST: Operation = Operation { method: Method::Post, ..Operation::GET };
+    pub(crate) const DELETE: Operation = Operation { method: Method::Delete, ..Operation::GET };
+
+    /// Fails the build if a declaration leaves out what has no default.
+    pub(crate) const fn check(&self) {
+        assert!(!self.path.is_empty() && !self.name.is_empty() && !self.about.is_empty());
+        if let Gives::One(shape) = self.gives {
+            assert!(!shape.is_empty());
+        }
     }
 
-    pub(crate) fn declares(&self, name: &str) -> bool {
-        self.all_parameters().any(|parameter| parameter.name == name)
+    /// Returns the parameters, those of the cut included.
+    pub(crate) fn all_parameters(&self) -> impl Iterator<Item = &'static Parameter> {
+        let cut: &'static [Parameter] = if self.reads == Reads::AtCut { &CUT } else { &[] };
+        self.parameters.iter().chain(cut)
     }
 
-    /// The headers that say at which cut its answers hold, and the parameter that takes each back.
+    pub(crate) fn parameter(&self, name: &str) -> Option<&'static Parameter> {
+        self.all_parameters().find(|parameter| parameter.name == name)
+    }
+
+    pub(crate) fn is_keyed(&self) -> bool {
+        self.access == Access::Keyed
+    }
+
+    /// Returns the headers that say at which cut an answer holds, each with the parameter that
+    /// takes its value back.
     pub(crate) fn pins(&self) -> &'static [(&'static str, &'static str)] {
-        if self.cut {
+        if self.reads == Reads::AtCut {
             &[("Rollcall-As-Of", "as_of"), ("Rollcall-Known-At", "known_at")]
-        } else if self.declares(FROM_KNOWN_AT.name) {
+        } else if self.parameter("from_known_at").is_some() {
             &[
                 ("Rollcall-As-Of", "to"),
                 ("Rollcall-Known-At", "to_known_at"),
@@ -57,7 +121,7 @@ impl Operation {
     }
 }
 
-/// What a call does.
+/// The method of a call.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Method {
     Get,
@@ -67,7 +131,7 @@ pub(crate) enum Method {
 }
 
 impl Method {
-    /// Its name in a request.
+    /// Returns its name in a request.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Method::Get => "GET",
@@ -78,20 +142,20 @@ impl Method {
     }
 }
 
-/// The shape of an answer, named as in the document's schemas.
+/// The answer of a call that succeeds. Shapes go by their names in the document.
 #[derive(Clone, Copy)]
 pub(crate) enum Gives {
     /// One object.
     One(&'static str),
-    /// A list's page.
+    /// A page of a list of such objects.
     List(&'static str),
-    /// Text of a kind, and an example of it.
-    Text(&'static str, &'static str),
-    /// JSON of another kind: the document itself.
+    /// Text.
+    Text { media_type: &'static str, example: &'static str },
+    /// The OpenAPI document.
     Document,
-    /// 202 and a word of text.
+    /// 202 and the text `Accepted`.
     Accepted,
-    /// 202 and one object: it goes on.
+    /// 202 and one object that describes work which goes on.
     Begun(&'static str),
 }
 
@@ -102,314 +166,193 @@ pub(crate) struct Parameter {
     pub(crate) about: &'static str,
     pub(crate) takes: Takes,
     pub(crate) example: &'static str,
+    /// Without it the call is refused.
+    pub(crate) required: bool,
 }
 
-/// What a parameter may be.
+/// The values that a parameter takes.
 #[derive(Clone, Copy)]
 pub(crate) enum Takes {
-    /// Any text of 1 to 1024 bytes.
+    /// Any text of 1 to [`TEXT_BYTES_MAX`] bytes.
     Text,
-    /// Such a text, which must be there.
-    NeededText,
-    /// One of some words.
+    /// One of some words, those of a [`Word`].
     Words(&'static [&'static str]),
-    /// A whole number from 1, with its default.
-    Number { default: usize, max: usize },
-    /// A whole number from 0, with its default.
-    Count { default: usize, max: usize },
-    /// A record's number, or how many records: 1 to 2^32 - 1. Whether it must be given.
-    Seq { needed: bool },
+    /// The order of a list that pages by [`super::paging::Paging`], and the one without it.
+    Order(Order),
+    /// A whole number, and the one without it.
+    Number { min: usize, max: usize, default: usize },
+    /// A record's number, or a number of records: 1 to 2^32 - 1.
+    Seq,
     /// An RFC 3339 time.
     Moment,
-    /// Texts, separated by commas.
-    Texts,
+    /// At most `max` texts, separated by commas.
+    Texts { max: usize },
 }
 
-const fn parameter(
-    name: &'static str,
-    takes: Takes,
-    example: &'static str,
-    about: &'static str,
-) -> Parameter {
-    Parameter { name, about, takes, example }
+/// An enumeration whose variants are the words of a parameter. [`words!`] makes one.
+pub(crate) trait Word: Copy + 'static {
+    /// The words, in the order of [`Word::ALL`].
+    const WORDS: &'static [&'static str];
+    const ALL: &'static [Self];
 }
 
-const USER: &str = "directory_user_01K424MJ3048WHJA7G74J4MK1K";
-const GROUP: &str = "directory_group_01K424MK3GKPZXHV3GKC42YPT6";
-const DIRECTORY: &str = "directory_01K424MH00XFE6WM17PR9ASN2Y";
-const ORGANIZATION: &str = "org_01K33SRHPWWZ1Q313AXTSCGDJ0";
-const EVENT: &str = "event_01K424MMDFVDHHRK8PS2BM523M";
+/// Declares an enumeration together with its words, so that neither can lack one of the other's.
+macro_rules! words {
+    ($(#[$about:meta])* $name:ident { $($variant:ident = $word:literal),+ $(,)? }) => {
+        $(#[$about])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub(crate) enum $name {
+            $($variant,)+
+        }
 
-/// Every call takes these at a cut.
-pub(crate) const CUT: [Parameter; 2] = [
-    parameter(
+        impl $crate::http::wire::api::Word for $name {
+            const WORDS: &'static [&'static str] = &[$($word),+];
+            const ALL: &'static [$name] = &[$($name::$variant),+];
+        }
+    };
+}
+pub(crate) use words;
+
+words! {
+    /// The order of a list, in the words of the contract. `Normal` is descending, with the meaning
+    /// of the two cursors exchanged.
+    Order { Asc = "asc", Desc = "desc", Normal = "normal" }
+}
+
+words! {
+    /// The order of a list whose cursors are places.
+    Direction { Asc = "asc", Desc = "desc" }
+}
+
+words! {
+    /// A switch.
+    Switch { On = "true", Off = "false" }
+}
+
+impl Parameter {
+    /// Declares a parameter that may be left out.
+    pub(crate) const fn new(
+        name: &'static str,
+        takes: Takes,
+        example: &'static str,
+        about: &'static str,
+    ) -> Parameter {
+        Parameter { name, about, takes, example, required: false }
+    }
+
+    /// Declares a text that may be left out.
+    pub(crate) const fn text(
+        name: &'static str,
+        example: &'static str,
+        about: &'static str,
+    ) -> Parameter {
+        Parameter::new(name, Takes::Text, example, about)
+    }
+
+    /// Declares the same parameter as one that must be given.
+    pub(crate) const fn required(self) -> Parameter {
+        Parameter { required: true, ..self }
+    }
+}
+
+pub(crate) const USER_ID: &str = "directory_user_01K424MJ3048WHJA7G74J4MK1K";
+pub(crate) const GROUP_ID: &str = "directory_group_01K424MK3GKPZXHV3GKC42YPT6";
+pub(crate) const DIRECTORY_ID: &str = "directory_01K424MH00XFE6WM17PR9ASN2Y";
+const ORGANIZATION_ID: &str = "org_01K33SRHPWWZ1Q313AXTSCGDJ0";
+
+/// The parameters of every call that reads at a cut.
+const CUT: [Parameter; 2] = [
+    Parameter::text(
         "as_of",
-        Takes::Text,
         "2026-03-02T09:00:00.000Z",
         "What was true then: an RFC 3339 time, included, or `latest`",
     ),
-    parameter(
+    Parameter::text(
         "known_at",
-        Takes::Text,
         "12",
         "What had been received by then: a record's number or an RFC 3339 time, included",
     ),
 ];
 
-pub(crate) const LIMIT: Parameter =
-    parameter("limit", Takes::Number { default: 10, max: 100 }, "25", "How many items a page has");
-pub(crate) const LIMIT_OWN: Parameter = parameter(
-    "limit",
-    Takes::Number { default: 100, max: 1000 },
-    "25",
-    "How many items a page has",
-);
-const ORDERS: Takes = Takes::Words(&["desc", "asc", "normal"]);
-pub(crate) const ORDER: Parameter = parameter(
+const fn limit(default: usize, max: usize) -> Parameter {
+    Parameter::new(
+        "limit",
+        Takes::Number { min: 1, max, default },
+        "25",
+        "How many items a page has",
+    )
+}
+
+/// The page of a call of the WorkOS API.
+pub(crate) const LIMIT: Parameter = limit(10, 100);
+/// The page of one of Rollcall's own calls.
+pub(crate) const LIMIT_OWN: Parameter = limit(100, 1000);
+
+pub(crate) const ORDER: Parameter = Parameter::new(
     "order",
-    ORDERS,
+    Takes::Order(Order::Desc),
     "asc",
     "By id; without it `desc`. `normal` is descending with the meaning of the two cursors exchanged",
 );
-pub(crate) const ORDER_OWN: Parameter = parameter(
+pub(crate) const ORDER_OWN: Parameter = Parameter::new(
     "order",
-    ORDERS,
+    Takes::Order(Order::Asc),
     "asc",
     "Without it `asc`. `normal` is descending with the meaning of the two cursors exchanged",
 );
-pub(crate) const ORDER_IGNORED: Parameter =
-    parameter("order", ORDERS, "desc", "Taken and ignored: events are listed oldest first");
-pub(crate) const AFTER: Parameter = parameter(
+
+/// Declares the order of a list whose cursors are places; it is ascending without one.
+pub(crate) const fn direction(about: &'static str) -> Parameter {
+    Parameter::new("order", Takes::Words(Direction::WORDS), "desc", about)
+}
+
+pub(crate) const AFTER: Parameter = Parameter::text(
     "after",
-    Takes::Text,
     "directory",
     "Only what follows this id in the list; it need not exist",
 );
-pub(crate) const BEFORE: Parameter = parameter(
-    "before",
-    Takes::Text,
-    "zzz",
-    "Only what stands before this id in the list, next to it",
-);
-pub(crate) const AFTER_OWN: Parameter =
-    parameter("after", Takes::Text, "1", "The cursor `after` of another page");
-pub(crate) const BEFORE_OWN: Parameter =
-    parameter("before", Takes::Text, "1", "The cursor `before` of another page");
-pub(crate) const AFTER_EVENT: Parameter = parameter(
-    "after",
-    Takes::Text,
-    EVENT,
-    "Only what was recorded after this event. Not with `range_start` or `range_end`",
-);
-pub(crate) const BEFORE_EVENT: Parameter = parameter(
-    "before",
-    Takes::Text,
-    EVENT,
-    "Only what was recorded directly before this event, or, with `latest`, the last of all. Not with `range_start` or `range_end`",
-);
+pub(crate) const BEFORE: Parameter =
+    Parameter::text("before", "zzz", "Only what precedes this id in the list, next to it");
 
-pub(crate) const OF_DIRECTORY: Parameter =
-    parameter("directory", Takes::Text, DIRECTORY, "In this directory");
-pub(crate) const OF_GROUP: Parameter =
-    parameter("group", Takes::Text, GROUP, "Member of this group");
-pub(crate) const OF_USER: Parameter = parameter("user", Takes::Text, USER, "With this member");
+/// Declares the cursor `after` of a list whose cursors are not ids.
+pub(crate) const fn after(example: &'static str) -> Parameter {
+    Parameter::text("after", example, "The cursor `after` of another page")
+}
+
+/// Declares the cursor `before` of a list whose cursors are not ids.
+pub(crate) const fn before(example: &'static str) -> Parameter {
+    Parameter::text("before", example, "The cursor `before` of another page")
+}
+
+pub(crate) const IN_DIRECTORY: Parameter =
+    Parameter::text("directory", DIRECTORY_ID, "In this directory");
 pub(crate) const OF_ORGANIZATION: Parameter =
-    parameter("organization_id", Takes::Text, ORGANIZATION, "Of this organization");
+    Parameter::text("organization_id", ORGANIZATION_ID, "Of this organization");
 pub(crate) const OF_ORGANIZATION_ALIAS: Parameter =
-    parameter("organization", Takes::Text, ORGANIZATION, "Another name of `organization_id`");
-pub(crate) const EMAIL: Parameter = parameter(
-    "email",
-    Takes::Text,
-    "mcastellanos@halden-robotics.example",
-    "With this email, whatever the case",
-);
-pub(crate) const NEEDED_EMAIL: Parameter = Parameter { takes: Takes::NeededText, ..EMAIL };
-pub(crate) const ORDER_HOLDERS: Parameter =
-    parameter("order", Takes::Words(&["asc", "desc"]), "desc", "By id; without it `asc`");
-pub(crate) const AFTER_HOLDER: Parameter =
-    parameter("after", Takes::Text, "dXNlcl8x.", "The cursor `after` of another page");
-pub(crate) const BEFORE_HOLDER: Parameter =
-    parameter("before", Takes::Text, "dXNlcl8x.", "The cursor `before` of another page");
-pub(crate) const IDP_ID: Parameter = parameter(
-    "idp_id",
-    Takes::Text,
-    "00gb7Clu3RY9lmy4bgF8",
-    "With this id at the identity provider",
-);
-pub(crate) const STATE: Parameter =
-    parameter("state", Takes::Words(&["active", "inactive"]), "active", "In this state");
-pub(crate) const ORDER_PLAIN: Parameter = parameter(
-    "order",
-    Takes::Words(&["asc", "desc"]),
-    "desc",
-    "By user and role; without it `asc`",
-);
-pub(crate) const AFTER_ASSIGNMENT: Parameter =
-    parameter("after", Takes::Text, "dXNlcl8x.bWVtYmVy", "The cursor `after` of another page");
-pub(crate) const BEFORE_ASSIGNMENT: Parameter =
-    parameter("before", Takes::Text, "dXNlcl8x.bWVtYmVy", "The cursor `before` of another page");
-pub(crate) const ORDER_TIME: Parameter =
-    parameter("order", Takes::Words(&["asc", "desc"]), "desc", "Without it `asc`");
-pub(crate) const AFTER_PLACE: Parameter =
-    parameter("after", Takes::Text, "1772442000000.dXNlcl8x", "The cursor `after` of another page");
-pub(crate) const BEFORE_PLACE: Parameter = parameter(
-    "before",
-    Takes::Text,
-    "1772442000000.dXNlcl8x",
-    "The cursor `before` of another page",
-);
-pub(crate) const AFTER_MEMBER: Parameter =
-    parameter("after", Takes::Text, "dXNlcl8x.1772442000000", "The cursor `after` of another page");
-pub(crate) const BEFORE_MEMBER: Parameter = parameter(
-    "before",
-    Takes::Text,
-    "dXNlcl8x.1772442000000",
-    "The cursor `before` of another page",
-);
-pub(crate) const AFTER_CHANGE: Parameter = parameter(
-    "after",
-    Takes::Text,
-    "12.1",
-    "Only what follows: the `id` of a change, the cursor `after`, or the number of a record that is done with",
-);
-/// How long a feed waits for something to come, in seconds: without a word about it, and at most.
-pub(crate) const WAIT_DEFAULT_S: usize = 5;
-pub(crate) const WAIT_MAX_S: usize = 30;
-pub(crate) const WAIT: Parameter = parameter(
-    "wait",
-    Takes::Count { default: WAIT_DEFAULT_S, max: WAIT_MAX_S },
-    "0",
-    "How many seconds to wait for something to come, if there is nothing yet",
-);
-pub(crate) const SINCE: Parameter = parameter(
-    "since",
-    Takes::Moment,
-    "2026-01-01T00:00:00Z",
-    "Only what happened at this time or later",
-);
-pub(crate) const UNTIL: Parameter = parameter(
-    "until",
-    Takes::Moment,
-    "2026-04-01T00:00:00Z",
-    "Only what happened at this time or earlier",
-);
-pub(crate) const SHOWED_EMAIL: Parameter = parameter(
-    "email",
-    Takes::Text,
-    "mcastellanos@halden-robotics.example",
-    "Of users who showed this email then, whatever the case",
-);
-pub(crate) const FROM_DIRECTORY: Parameter =
-    parameter("directory", Takes::Text, DIRECTORY, "Of users who were in this directory");
-pub(crate) const AFTER_USER: Parameter =
-    parameter("after", Takes::Text, USER, "Only what follows this user");
-pub(crate) const OF_ROLE: Parameter = parameter("role", Takes::Text, "developer", "Of this role");
-pub(crate) const FOR_USER: Parameter = parameter("user", Takes::Text, USER, "Of this user");
-pub(crate) const THROUGH_GROUP: Parameter =
-    parameter("group", Takes::Text, GROUP, "For which this group is a reason");
-pub(crate) const AFTER_VERSION: Parameter = parameter(
-    "after",
-    Takes::Text,
-    "1768478400000.0..ZXZlbnRfMQ",
-    "The cursor `after` of another page",
-);
-pub(crate) const BEFORE_VERSION: Parameter = parameter(
-    "before",
-    Takes::Text,
-    "1768478400000.0..ZXZlbnRfMQ",
-    "The cursor `before` of another page",
-);
-pub(crate) const ORDER_HISTORY: Parameter = parameter(
-    "order",
-    Takes::Words(&["asc", "desc"]),
-    "desc",
-    "By when it happened; without it `asc`",
-);
-pub(crate) const FROM: Parameter = parameter(
-    "from",
-    Takes::NeededText,
-    "2026-03-02T09:00:00.000Z",
-    "The first moment: an RFC 3339 time, included, or `latest`",
-);
-pub(crate) const TO: Parameter = parameter(
-    "to",
-    Takes::Text,
-    "latest",
-    "The second moment: an RFC 3339 time, included, or `latest`, as without it",
-);
-pub(crate) const FROM_KNOWN_AT: Parameter = parameter(
-    "from_known_at",
-    Takes::Text,
-    "12",
-    "What had been received by then counts at the first moment: a record's number or an RFC 3339 time",
-);
-pub(crate) const TO_KNOWN_AT: Parameter = parameter(
-    "to_known_at",
-    Takes::Text,
-    "12",
-    "What had been received by then counts at the second moment: a record's number or an RFC 3339 time",
-);
-pub(crate) const AFTER_DIFFERENCE: Parameter =
-    parameter("after", Takes::Text, "user.dXNlcl8x.", "The cursor `after` of another page");
-pub(crate) const ROLE: Parameter = parameter(
-    "role",
-    Takes::Text,
-    "developer",
-    "With this role: by the mapping in force, before the first as the source says",
-);
-pub(crate) const GROUPS: Parameter = parameter(
-    "groups",
-    Takes::Words(&["true", "false"]),
-    "true",
-    "Changes nothing: groups are always there",
-);
-pub(crate) const MEMBERS: Parameter = parameter(
-    "members",
-    Takes::Words(&["true", "false"]),
-    "true",
-    "Whether each group holds its members, at most 1000",
-);
-pub(crate) const SEARCH: Parameter =
-    parameter("search", Takes::Text, "robotics", "With this text in its name, whatever the case");
-pub(crate) const DOMAIN: Parameter =
-    parameter("domain", Takes::Text, "halden-robotics.example", "With this domain");
-pub(crate) const EVENTS: Parameter = parameter(
-    "events",
-    Takes::Texts,
-    "dsync.user.created,dsync.user.deleted",
-    "Needed: the types wanted, at most 64. Also as `events=a&events=b`, `events[]=a` and `events[0]=a`",
-);
-pub(crate) const CHECKPOINT_SIZE: Parameter = parameter(
-    "size",
-    Takes::Seq { needed: false },
-    "12",
-    "Of so many records; without it of all that are durable",
-);
-pub(crate) const RECORD: Parameter =
-    parameter("seq", Takes::Seq { needed: true }, "7", "Which record");
-pub(crate) const TREE_SIZE: Parameter = parameter(
-    "size",
-    Takes::Seq { needed: false },
-    "12",
-    "In the tree of so many records; without it of all that are durable",
-);
-pub(crate) const FROM_SIZE: Parameter =
-    parameter("from", Takes::Seq { needed: true }, "7", "The older checkpoint's size");
-pub(crate) const TO_SIZE: Parameter = parameter(
-    "to",
-    Takes::Seq { needed: false },
-    "12",
-    "The newer checkpoint's size; without it that of all that are durable",
-);
-pub(crate) const RANGE_START: Parameter = parameter(
-    "range_start",
-    Takes::Moment,
-    "2026-01-01T00:00:00Z",
-    "Only what happened at this time or later",
-);
-pub(crate) const RANGE_END: Parameter = parameter(
-    "range_end",
-    Takes::Moment,
-    "2026-04-01T00:00:00Z",
-    "Only what happened at this time or earlier",
-);
+    Parameter::text("organization", ORGANIZATION_ID, "Another name of `organization_id`");
+pub(crate) const OF_USER: Parameter = Parameter::text("user", USER_ID, "Of this user");
+
+/// Declares a search for an email.
+pub(crate) const fn email(about: &'static str) -> Parameter {
+    Parameter::text("email", "mcastellanos@halden-robotics.example", about)
+}
+
+/// Declares the bound of a time in which something happened.
+pub(crate) const fn since(name: &'static str) -> Parameter {
+    Parameter::new(
+        name,
+        Takes::Moment,
+        "2026-01-01T00:00:00Z",
+        "Only what happened at this time or later",
+    )
+}
+
+/// Declares the other bound.
+pub(crate) const fn until(name: &'static str) -> Parameter {
+    Parameter::new(
+        name,
+        Takes::Moment,
+        "2026-04-01T00:00:00Z",
+        "Only what happened at this time or earlier",
+    )
+}

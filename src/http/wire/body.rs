@@ -1,6 +1,8 @@
-//! A body of JSON that an operator sends: its fields taken one by one, all mistakes told at once.
+//! The JSON body that an operator sends. Its fields are taken one by one, and all mistakes are
+//! reported at once.
 
 use actix_web::web;
+use bytes::Bytes;
 use rollcall_projections::{Mapping, Millis};
 use serde_json::{Map, Value};
 
@@ -9,12 +11,25 @@ use crate::time;
 use crate::verify::parse_mapping;
 
 /// Largest body of a request, in bytes.
-pub(crate) const BODY_BYTES_MAX: usize = 1 << 20;
+const BODY_BYTES_MAX: usize = 1 << 20;
 
 /// Longest note, in characters.
 const NOTE_CHARS_MAX: usize = 1000;
 
-/// The fields of a body. What is not taken by the end is unknown, and refused.
+/// Reads a body whole.
+///
+/// # Errors
+/// 413 over 1 MiB.
+pub(crate) async fn read(payload: web::Payload) -> Result<Bytes, Problem> {
+    match payload.to_bytes_limited(BODY_BYTES_MAX).await {
+        Ok(Ok(bytes)) => Ok(bytes),
+        // The sender left in the middle and does not see the answer.
+        Ok(Err(_)) => Err(Code::LogUnavailable.into()),
+        Err(_) => Err(Code::BodyTooLarge.into()),
+    }
+}
+
+/// The fields of a body. What is left at the end is unknown and refused.
 pub(crate) struct Body {
     fields: Map<String, Value>,
     errors: Vec<FieldError>,
@@ -24,15 +39,9 @@ impl Body {
     /// Reads a body.
     ///
     /// # Errors
-    /// 413 over 1 MiB; 422 if it is no JSON object.
+    /// 413 over 1 MiB; 422 if it is not a JSON object.
     pub(crate) async fn of(payload: web::Payload) -> Result<Body, Problem> {
-        let bytes = match payload.to_bytes_limited(BODY_BYTES_MAX).await {
-            Ok(Ok(bytes)) => bytes,
-            // The sender went away in the middle: whatever is answered, nobody hears it.
-            Ok(Err(_)) => return Err(Code::NotReady.into()),
-            Err(_) => return Err(Code::BodyTooLarge.into()),
-        };
-        match serde_json::from_slice(&bytes) {
+        match serde_json::from_slice(&read(payload).await?) {
             Ok(Value::Object(fields)) => Ok(Body { fields, errors: Vec::new() }),
             _ => {
                 Err(Problem::validation(vec![FieldError::new("body", "it must be a JSON object")]))
@@ -52,8 +61,8 @@ impl Body {
             .find(|(word, _)| value.as_ref().is_some_and(|value| value == word))
             .map(|(_, meaning)| *meaning);
         if found.is_none() {
-            let words: Vec<String> = words.iter().map(|(word, _)| format!("`{word}`")).collect();
-            self.error(name, format!("it must be {}", words.join(" or ")));
+            let words: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
+            self.errors.push(FieldError::not_one_of(name, &words));
         }
         found
     }
@@ -95,7 +104,7 @@ impl Body {
     pub(crate) fn finish(mut self) -> Result<(), Problem> {
         for name in std::mem::take(&mut self.fields).keys() {
             let name: String = name.chars().take(64).collect();
-            self.error(&name, "there is no such field here");
+            self.error(&name, "unknown field");
         }
         if self.errors.is_empty() { Ok(()) } else { Err(Problem::validation(self.errors)) }
     }

@@ -1,7 +1,7 @@
 //! Causes, grounds and authors, described alike by every call that shows them.
 
 use rollcall_projections::{Cause, Ground, Seq};
-use serde_json::{Map, Value, json as object};
+use serde_json::{Map, Value, json};
 
 use super::answer::Problem;
 use crate::engine::Engine;
@@ -10,7 +10,7 @@ use crate::verify::{Proof, key_name};
 
 /// The event that made something so.
 pub(crate) fn describe_cause(cause: &Cause) -> Value {
-    object!({
+    json!({
         "event_id": cause.event_id,
         "event": cause.event,
         "occurred_at": time::format(cause.occurred_at),
@@ -24,10 +24,10 @@ pub(crate) fn describe_ground(ground: &Ground) -> Map<String, Value> {
     let (group_id, group_name) =
         ground.group.as_ref().map_or((None, None), |(id, name)| (Some(id), Some(name)));
     let fields = [
-        ("rule", object!(ground.rule)),
-        ("group_id", object!(group_id)),
-        ("group_name", object!(group_name)),
-        ("attribute", object!(ground.attribute)),
+        ("rule", json!(ground.rule)),
+        ("group_id", json!(group_id)),
+        ("group_name", json!(group_name)),
+        ("attribute", json!(ground.attribute)),
     ];
     fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }

@@ -1,17 +1,17 @@
 //! The OpenAPI document, written from the declarations by which requests are judged.
 
-use serde_json::{Map, Value, json as object};
+use serde_json::{Map, Value, json};
 
 use super::answer::Code;
-use super::api::{Gives, Operation, Parameter, Takes};
+use super::api::{Gives, Operation, Order, Parameter, Reads, TEXT_BYTES_MAX, Takes, Word};
 use super::state::WEBHOOK_PATH;
 
-/// The shapes of answers, each with an example.
-const SCHEMAS: &str = include_str!("schemas.json");
+/// The shapes that several calls share.
+const SHARED: &str = include_str!("shared.schema.json");
 
-/// The whole document, by OpenAPI 3.1 (<https://spec.openapis.org/oas/v3.1.1>).
+/// Writes the whole document, in OpenAPI 3.1 (<https://spec.openapis.org/oas/v3.1.1>).
 pub(crate) fn describe(operations: &[&Operation]) -> Value {
-    let schemas: Value = serde_json::from_str(SCHEMAS).unwrap_or_default();
+    let schemas = schemas(operations);
     let mut paths = Map::new();
     for operation in operations {
         let path = paths.entry(operation.path).or_insert_with(|| path(operation));
@@ -20,7 +20,7 @@ pub(crate) fn describe(operations: &[&Operation]) -> Value {
         }
     }
     paths.insert(WEBHOOK_PATH.into(), webhook(&schemas));
-    object!({
+    json!({
         "openapi": "3.1.1",
         "info": {
             "title": "Rollcall",
@@ -40,7 +40,16 @@ pub(crate) fn describe(operations: &[&Operation]) -> Value {
     })
 }
 
-/// A path without its calls.
+/// Collects the shapes of all calls.
+fn schemas(operations: &[&Operation]) -> Value {
+    let mut schemas = Map::new();
+    for shapes in operations.iter().map(|operation| operation.shapes).chain([SHARED]) {
+        schemas.extend(serde_json::from_str::<Map<String, Value>>(shapes).unwrap_or_default());
+    }
+    schemas.into()
+}
+
+/// Describes a path, without its calls.
 fn path(operation: &Operation) -> Value {
     let (name, about, example) = if operation.path.contains("{id}") {
         ("id", "Its id, percent-encoded", "directory_01K424MH00XFE6WM17PR9ASN2Y")
@@ -51,13 +60,13 @@ fn path(operation: &Operation) -> Value {
             "7",
         )
     } else {
-        return object!({});
+        return json!({});
     };
-    let segment = object!({
+    let segment = json!({
         "name": name, "in": "path", "required": true, "description": about,
         "schema": { "type": "string", "minLength": 1 }, "example": example,
     });
-    object!({ "parameters": [segment] })
+    json!({ "parameters": [segment] })
 }
 
 fn call(operation: &Operation, schemas: &Value) -> Value {
@@ -65,115 +74,148 @@ fn call(operation: &Operation, schemas: &Value) -> Value {
     call.insert("operationId".into(), operation.name.into());
     call.insert("summary".into(), operation.about.into());
     call.insert("parameters".into(), operation.all_parameters().map(describe_parameter).collect());
-    if !operation.keyed {
-        call.insert("security".into(), object!([]));
+    if !operation.is_keyed() {
+        call.insert("security".into(), json!([]));
     }
     if let Some(name) = operation.takes {
-        let content = object!({ "application/json": { "schema": reference(name), "example": schemas.pointer(&format!("/{name}/example")) } });
-        call.insert("requestBody".into(), object!({ "required": true, "content": content }));
+        let content = json!({ "application/json": { "schema": reference(name), "example": example_of(name, schemas) } });
+        call.insert("requestBody".into(), json!({ "required": true, "content": content }));
     }
     call.insert("responses".into(), responses(operation, schemas));
     call.into()
 }
 
 fn describe_parameter(parameter: &Parameter) -> Value {
-    let Parameter { name, about, takes, example } = *parameter;
-    let text = object!({ "type": "string", "minLength": 1, "maxLength": 1024 });
-    let (schema, example) = match takes {
-        Takes::Text | Takes::NeededText => (text, example.into()),
-        Takes::Words(words) => (object!({ "type": "string", "enum": words }), example.into()),
-        Takes::Number { default, max } | Takes::Count { default, max } => {
-            let minimum = if matches!(takes, Takes::Count { .. }) { 0 } else { 1 };
-            let schema = object!({ "type": "integer", "minimum": minimum, "maximum": max, "default": default });
-            (schema, example.parse::<u64>().map_or(Value::Null, Value::from))
-        }
-        Takes::Seq { .. } => {
-            let schema = object!({ "type": "integer", "minimum": 1, "maximum": u32::MAX });
-            (schema, example.parse::<u64>().map_or(Value::Null, Value::from))
-        }
-        Takes::Moment => (object!({ "type": "string", "format": "date-time" }), example.into()),
-        Takes::Texts => {
-            let schema = object!({ "type": "array", "items": text, "minItems": 1, "maxItems": 64 });
-            (schema, example.split(',').collect::<Value>())
-        }
-    };
-    let mut described = object!({ "name": name, "in": "query", "description": about, "schema": schema, "example": example });
-    let needed = matches!(takes, Takes::Texts | Takes::NeededText | Takes::Seq { needed: true });
-    if let (true, Some(described)) = (needed, described.as_object_mut()) {
+    let Parameter { name, about, takes, example, required } = *parameter;
+    let mut described = Map::new();
+    described.insert("name".into(), name.into());
+    described.insert("in".into(), "query".into());
+    described.insert("description".into(), about.into());
+    described.insert("schema".into(), schema(takes));
+    described.insert("example".into(), typed(takes, example));
+    if required {
         described.insert("required".into(), true.into());
     }
-    if let (Takes::Texts, Some(described)) = (takes, described.as_object_mut()) {
+    if matches!(takes, Takes::Texts { .. }) {
         described.insert("style".into(), "form".into());
         described.insert("explode".into(), false.into());
     }
-    described
+    described.into()
 }
 
-/// The errors that a call can answer with: those of every call of its kind, and its own.
+/// Describes the values that a parameter takes.
+fn schema(takes: Takes) -> Value {
+    let text = json!({ "type": "string", "minLength": 1, "maxLength": TEXT_BYTES_MAX });
+    match takes {
+        Takes::Text => text,
+        Takes::Words(words) => json!({ "type": "string", "enum": words }),
+        Takes::Order(_) => json!({ "type": "string", "enum": Order::WORDS }),
+        Takes::Number { min, max, default } => {
+            json!({ "type": "integer", "minimum": min, "maximum": max, "default": default })
+        }
+        Takes::Seq => json!({ "type": "integer", "minimum": 1, "maximum": u32::MAX }),
+        Takes::Moment => json!({ "type": "string", "format": "date-time" }),
+        Takes::Texts { max } => {
+            json!({ "type": "array", "items": text, "minItems": 1, "maxItems": max })
+        }
+    }
+}
+
+/// Converts an example to the type that a parameter takes.
+fn typed(takes: Takes, example: &str) -> Value {
+    match takes {
+        Takes::Number { .. } | Takes::Seq => {
+            example.parse::<u64>().map_or(Value::Null, Value::from)
+        }
+        Takes::Texts { .. } => example.split(',').collect(),
+        Takes::Text | Takes::Words(_) | Takes::Order(_) | Takes::Moment => example.into(),
+    }
+}
+
+/// Returns the errors of a call: those of every call of its kind, and its own.
 fn problems(operation: &Operation) -> Vec<Code> {
     let follows = |code: &Code| match code {
-        Code::Unauthorized | Code::ValidationFailed | Code::Internal => operation.keyed,
-        Code::NotReady => operation.keyed,
-        Code::AsOfInFuture | Code::KnownAtOutOfRange | Code::LogUnavailable => operation.cut,
+        Code::Unauthorized | Code::ValidationFailed | Code::Internal | Code::NotReady => {
+            operation.is_keyed()
+        }
+        Code::AsOfInFuture | Code::KnownAtOutOfRange | Code::LogUnavailable => {
+            operation.reads == Reads::AtCut
+        }
         Code::MethodNotAllowed => true,
         _ => false,
     };
     Code::ALL
-        .into_iter()
+        .iter()
+        .copied()
         .filter(|code| follows(code) || operation.problems.contains(code))
         .collect()
 }
 
 fn responses(operation: &Operation, schemas: &Value) -> Value {
-    let (schema, example) = match operation.gives {
-        Gives::One(name) | Gives::Begun(name) => {
-            (reference(name), schemas.pointer(&format!("/{name}/example")).cloned())
-        }
-        Gives::List(name) => {
-            let list = object!({ "allOf": [reference("List"), { "properties": { "data": { "type": "array", "items": reference(name) } } }] });
-            let item = schemas.pointer(&format!("/{name}/example")).cloned();
-            let list_metadata = object!({ "before": null, "after": null });
-            (list, item.map(|item| object!({ "object": "list", "data": [item], "list_metadata": list_metadata })))
-        }
-        Gives::Text(kind, example) => {
-            let content = object!({ kind: { "schema": { "type": "string" }, "example": example } });
-            let headers = object!({ "X-Request-ID": header("Names this request.") });
-            let answer =
-                object!({ "description": operation.about, "headers": headers, "content": content });
-            return with_problems("200", answer, &problems(operation));
-        }
-        Gives::Document => (object!({ "type": "object" }), Some(object!({ "openapi": "3.1.1" }))),
-        Gives::Accepted => {
-            let content = object!({ "text/plain": { "schema": { "type": "string" }, "example": "Accepted" } });
-            return with_problems(
-                "202",
-                object!({ "description": operation.about, "content": content }),
-                &problems(operation),
-            );
-        }
+    let status = match operation.gives {
+        Gives::Accepted | Gives::Begun(_) => "202",
+        Gives::One(_) | Gives::List(_) | Gives::Text { .. } | Gives::Document => "200",
     };
-    let mut headers = object!({ "X-Request-ID": header("Names this request.") });
-    if let Some(headers) = headers.as_object_mut() {
-        let pins = operation.pins().iter();
-        headers.extend(pins.map(|(name, parameter)| {
-            ((*name).into(), header(&format!("Sent back as `{parameter}`, repeats the answer.")))
-        }));
+    let mut answer = Map::new();
+    answer.insert("description".into(), operation.about.into());
+    answer.insert("content".into(), content(operation, schemas));
+    // The word that WorkOS answers with has no headers of Rollcall's own.
+    if !matches!(operation.gives, Gives::Accepted) {
+        answer.insert("headers".into(), headers(operation));
     }
-    let content = object!({ "application/json": { "schema": schema, "example": example } });
-    let answer =
-        object!({ "description": operation.about, "headers": headers, "content": content });
-    let status = if matches!(operation.gives, Gives::Begun(_)) { "202" } else { "200" };
-    with_problems(status, answer, &problems(operation))
+    with_problems(status, answer.into(), &problems(operation))
 }
 
-/// The answer that succeeds, and those of the errors, by status.
+fn headers(operation: &Operation) -> Value {
+    let mut headers = Map::new();
+    headers.insert("X-Request-ID".into(), header("Names this request."));
+    for (name, parameter) in operation.pins() {
+        let about = format!("Sent back as `{parameter}`, repeats the answer.");
+        headers.insert((*name).into(), header(&about));
+    }
+    headers.into()
+}
+
+/// Describes the body of the answer that succeeds.
+fn content(operation: &Operation, schemas: &Value) -> Value {
+    let (media_type, schema, example) = match operation.gives {
+        Gives::One(name) | Gives::Begun(name) => {
+            ("application/json", reference(name), example_of(name, schemas))
+        }
+        Gives::List(name) => {
+            let data = json!({ "type": "array", "items": reference(name) });
+            let page = json!({
+                "object": "list",
+                "data": [example_of(name, schemas)],
+                "list_metadata": { "before": null, "after": null },
+            });
+            let narrowed = json!({ "properties": { "data": data } });
+            ("application/json", json!({ "allOf": [reference("List"), narrowed] }), page)
+        }
+        Gives::Text { media_type, example } => {
+            (media_type, json!({ "type": "string" }), example.into())
+        }
+        Gives::Document => {
+            ("application/json", json!({ "type": "object" }), json!({ "openapi": "3.1.1" }))
+        }
+        Gives::Accepted => ("text/plain", json!({ "type": "string" }), "Accepted".into()),
+    };
+    json!({ media_type: { "schema": schema, "example": example } })
+}
+
+/// Returns the example of a shape.
+fn example_of(name: &str, schemas: &Value) -> Value {
+    schemas.get(name).and_then(|schema| schema.get("example")).cloned().unwrap_or_default()
+}
+
+/// Describes the answer that succeeds, and those of the errors, by status.
 fn with_problems(status: &str, answer: Value, problems: &[Code]) -> Value {
     let mut responses = Map::new();
     responses.insert(status.into(), answer);
     for code in problems {
         let status = code.status();
         let response = responses.entry(status.as_str()).or_insert_with(|| {
-            object!({
+            json!({
                 "description": status.canonical_reason().unwrap_or_default(),
                 "content": { "application/json": { "schema": reference("Problem"), "examples": {} } },
             })
@@ -182,35 +224,36 @@ fn with_problems(status: &str, answer: Value, problems: &[Code]) -> Value {
             .pointer_mut("/content/application~1json/examples")
             .and_then(Value::as_object_mut)
         {
-            examples.insert(code.name().into(), object!({ "value": example(*code) }));
+            examples.insert(code.name().into(), json!({ "value": example(*code) }));
         }
     }
     responses.into()
 }
 
+/// Returns an example of an error.
 fn example(code: Code) -> Value {
-    let mut example = object!({ "message": code.message(), "code": code.name() });
+    let mut example = json!({ "message": code.message(), "code": code.name() });
     let more = match code {
-        Code::EntityNotFound => Some(("entity_id", object!("directory_1"))),
+        Code::EntityNotFound => Some(("entity_id", json!("directory_1"))),
         Code::ValidationFailed => Some((
             "errors",
-            object!([{ "field": "limit", "code": "it must be a whole number from 1 to 100" }]),
+            json!([{ "field": "limit", "code": "it must be a whole number from 1 to 100" }]),
         )),
         Code::AsOfInFuture => Some((
             "errors",
-            object!([{ "field": "as_of", "code": "`as_of` is later than this server's clock" }]),
+            json!([{ "field": "as_of", "code": "`as_of` is later than this server's clock" }]),
         )),
         Code::KnownAtOutOfRange => Some((
             "errors",
-            object!([{ "field": "known_at", "code": "`known_at` is above the last record, or in the future" }]),
+            json!([{ "field": "known_at", "code": "`known_at` is above the last record, or in the future" }]),
         )),
         Code::MappingInvalid => Some((
             "errors",
-            object!([{ "field": "mapping.rules[0].roles", "code": "it must name a role" }]),
+            json!([{ "field": "mapping.rules[0].roles", "code": "it must name a role" }]),
         )),
         Code::CursorInvalid => Some((
             "errors",
-            object!([{ "field": "after", "code": "this is not a cursor of this list" }]),
+            json!([{ "field": "after", "code": "this is not a cursor of this list" }]),
         )),
         _ => None,
     };
@@ -222,7 +265,8 @@ fn example(code: Code) -> Value {
 
 fn webhook(schemas: &Value) -> Value {
     let problems: Vec<Code> = Code::ALL
-        .into_iter()
+        .iter()
+        .copied()
         .filter(|code| {
             Code::SIGNATURES.contains(code)
                 || matches!(
@@ -236,11 +280,11 @@ fn webhook(schemas: &Value) -> Value {
                 )
         })
         .collect();
-    let example = schemas.pointer("/Receipt/example");
+    let example = example_of("Receipt", schemas);
     let content =
-        object!({ "application/json": { "schema": reference("Receipt"), "example": example } });
-    let answer = object!({ "description": "The event is durable, and what it says can be asked.", "content": content });
-    object!({
+        json!({ "application/json": { "schema": reference("Receipt"), "example": example } });
+    let answer = json!({ "description": "The event is durable, and what it says can be asked.", "content": content });
+    json!({
         "post": {
             "operationId": "receiveWebhook",
             "summary": "Takes a webhook that WorkOS signed. The path is a setting; this is the one without it.",
@@ -254,7 +298,7 @@ fn webhook(schemas: &Value) -> Value {
             "requestBody": {
                 "required": true,
                 "description": "At most 1 MiB, kept byte for byte.",
-                "content": { "application/json": { "schema": { "type": "object" }, "example": schemas.pointer("/Event/example") } },
+                "content": { "application/json": { "schema": { "type": "object" }, "example": example_of("Event", schemas) } },
             },
             "responses": with_problems("200", answer, &problems),
         },
@@ -262,9 +306,9 @@ fn webhook(schemas: &Value) -> Value {
 }
 
 fn reference(schema: &str) -> Value {
-    object!({ "$ref": format!("#/components/schemas/{schema}") })
+    json!({ "$ref": format!("#/components/schemas/{schema}") })
 }
 
 fn header(about: &str) -> Value {
-    object!({ "description": about, "schema": { "type": "string" } })
+    json!({ "description": about, "schema": { "type": "string" } })
 }

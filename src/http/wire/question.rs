@@ -1,31 +1,32 @@
-//! What comes in with a read: who asks, which parameters, at which cut, which part of a list.
+//! The reading side of a request: the operator, the parameters, and the cut.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use actix_web::http::header::AUTHORIZATION;
 use actix_web::{HttpRequest, web};
 use rollcall_projections::{Cut, Millis, Seq};
-use std::collections::BTreeSet;
-use std::sync::Arc;
 
 use super::access_log;
 use super::answer::{ANSWER_WITHIN, Code, FieldError, Problem};
-use super::api::Operation;
+use super::api::{Direction, Operation, Order, Parameter, TEXT_BYTES_MAX, Takes, Word};
 use super::paging::{Paging, Places};
 use super::state::State;
 use crate::engine::{CutError, Engine, KnownAt};
 use crate::time;
 use crate::verify::Operator;
 
-/// Of so many unknown parameters an answer tells.
-const UNKNOWN_TOLD_MAX: usize = 16;
+/// At most this many unknown parameters are named in an error.
+const UNKNOWN_NAMED_MAX: usize = 16;
 
-/// Longest value that a parameter may have, in bytes.
-const VALUE_BYTES_MAX: usize = 1024;
+/// At most this many characters of an unknown parameter's name are repeated in an error.
+const UNKNOWN_CHARS_MAX: usize = 64;
 
-/// The parameters of a request. What is not taken by the end is unknown, and refused: a filter that
-/// is silently ignored would return more than was asked for.
+/// The parameters of a request, taken one by one. What is left at the end is unknown and refused:
+/// a filter that is silently ignored would return more than was asked for.
 pub(crate) struct Question {
     pub(crate) engine: Arc<Engine>,
-    /// Who asks.
+    /// The holder of the API key.
     pub(crate) operator: Operator,
     operation: &'static Operation,
     parameters: Vec<(String, String)>,
@@ -33,7 +34,7 @@ pub(crate) struct Question {
 }
 
 impl Question {
-    /// Sees who asks and reads the parameters.
+    /// Identifies the operator and reads the parameters.
     ///
     /// # Errors
     /// 401 without a known key; 503 before the log is folded.
@@ -65,39 +66,44 @@ impl Question {
         self.errors.push(FieldError::new(field, code));
     }
 
-    /// Whether a parameter is given and not taken yet.
-    pub(crate) fn has(&self, name: &str) -> bool {
-        self.parameters.iter().any(|(key, _)| key == name)
-    }
-
-    /// Takes every value of a parameter. One that the call does not declare is left, and so refused
-    /// in the end.
-    fn take_all(&mut self, name: &str, is_name: impl Fn(&str) -> bool) -> Vec<String> {
-        if !self.operation.declares(name) {
-            return Vec::new();
-        }
-        self.parameters.extract_if(.., |(key, _)| is_name(key)).map(|(_, value)| value).collect()
-    }
-
-    /// Whether a parameter is there, whatever it says.
-    pub(crate) fn is_given(&self, name: &str) -> bool {
-        self.parameters.iter().any(|(key, _)| key == name)
-    }
-
-    /// Takes a parameter. Given twice, empty, or too long it is an error.
+    /// Takes a parameter as text. Missing though required, given twice, empty, or too long it is an
+    /// error.
     pub(crate) fn take(&mut self, name: &str) -> Option<String> {
-        let mut values = self.take_all(name, |key| key == name);
-        let value = values.pop()?;
+        let parameter = self.declared(name)?;
+        self.take_text(parameter)
+    }
+
+    /// Finds a parameter in the declaration. One that is not there stays untaken, and so is refused
+    /// in the end.
+    fn declared(&self, name: &str) -> Option<&'static Parameter> {
+        let parameter = self.operation.parameter(name);
+        debug_assert!(parameter.is_some(), "{name} is not declared");
+        parameter
+    }
+
+    fn take_text(&mut self, parameter: &Parameter) -> Option<String> {
+        let name = parameter.name;
+        let mut values = self.take_all(|key| key == name);
+        let Some(value) = values.pop() else {
+            if parameter.required {
+                self.error(name, "required");
+            }
+            return None;
+        };
         if !values.is_empty() {
             self.error(name, "it is given more than once");
         } else if value.is_empty() {
             self.error(name, "it is empty");
-        } else if value.len() > VALUE_BYTES_MAX {
+        } else if value.len() > TEXT_BYTES_MAX {
             self.error(name, "it is too long");
         } else {
             return Some(value);
         }
         None
+    }
+
+    fn take_all(&mut self, is_name: impl Fn(&str) -> bool) -> Vec<String> {
+        self.parameters.extract_if(.., |(key, _)| is_name(key)).map(|(_, value)| value).collect()
     }
 
     /// Takes a parameter that goes by two names.
@@ -111,15 +117,77 @@ impl Question {
         }
     }
 
-    /// Takes a parameter that is one of some words.
-    pub(crate) fn take_word<T: Copy>(&mut self, name: &str, words: &[(&str, T)]) -> Option<T> {
-        let value = self.take(name)?;
-        let found = words.iter().find(|(word, _)| *word == value).map(|(_, meaning)| *meaning);
+    /// Takes a parameter that is one of the words of `W`.
+    pub(crate) fn take_word<W: Word>(&mut self, name: &str) -> Option<W> {
+        let parameter = self.declared(name)?;
+        debug_assert!(
+            matches!(parameter.takes, Takes::Words(words) if words == W::WORDS),
+            "{name} is declared with other words"
+        );
+        self.take_one_of(parameter)
+    }
+
+    fn take_one_of<W: Word>(&mut self, parameter: &Parameter) -> Option<W> {
+        let value = self.take_text(parameter)?;
+        let found = W::WORDS.iter().zip(W::ALL).find(|(word, _)| **word == value);
         if found.is_none() {
-            let words: Vec<String> = words.iter().map(|(word, _)| format!("`{word}`")).collect();
-            self.error(name, format!("it must be {}", words.join(" or ")));
+            self.errors.push(FieldError::not_one_of(parameter.name, W::WORDS));
         }
-        found
+        found.map(|(_, meaning)| *meaning)
+    }
+
+    /// Takes a whole number, or else its default.
+    pub(crate) fn take_number(&mut self, name: &str) -> usize {
+        let Some(parameter) = self.declared(name) else { return 0 };
+        let Takes::Number { min, max, default } = parameter.takes else {
+            debug_assert!(false, "{name} is not declared as a number");
+            return 0;
+        };
+        let Some(text) = self.take_text(parameter) else { return default };
+        let number = text.parse().ok().filter(|number| (min..=max).contains(number));
+        number.unwrap_or_else(|| {
+            self.error(name, format!("it must be a whole number from {min} to {max}"));
+            default
+        })
+    }
+
+    /// Takes the number of items of a page.
+    pub(crate) fn take_limit(&mut self) -> usize {
+        self.take_number("limit")
+    }
+
+    /// Takes the limit, order and cursors of a list.
+    pub(crate) fn take_paging(&mut self) -> Paging {
+        let limit = self.take_limit();
+        let order = self.take_order();
+        let (before, after) = self.take_cursors();
+        Paging { limit, order, before, after }
+    }
+
+    fn take_order(&mut self) -> Order {
+        let Some(parameter) = self.declared("order") else { return Order::Asc };
+        let Takes::Order(default) = parameter.takes else {
+            debug_assert!(false, "`order` is not declared as an order");
+            return Order::Asc;
+        };
+        self.take_one_of(parameter).unwrap_or(default)
+    }
+
+    /// Takes the limit, order and cursors of a list whose cursors are places in it.
+    pub(crate) fn take_places(&mut self) -> Places {
+        let limit = self.take_limit();
+        let (before, after) = self.take_cursors();
+        let descending = self.take_word("order") == Some(Direction::Desc);
+        Places { limit, descending, before, after }
+    }
+
+    /// Takes `before` and `after`, of which at most one may be given.
+    fn take_cursors(&mut self) -> (Option<String>, Option<String>) {
+        let (before, after) = (self.take("before"), self.take("after"));
+        if before.is_some() && after.is_some() {
+            self.error("before", "give `before` or `after`, not both");
+        }
+        (before, after)
     }
 
     /// Refuses a list without a scope, in the words of the contract.
@@ -131,53 +199,7 @@ impl Question {
         }
     }
 
-    /// Takes how many items a page has.
-    pub(crate) fn take_limit(&mut self, limit_default: usize, limit_max: usize) -> usize {
-        match self
-            .take("limit")
-            .map(|text| text.parse::<usize>().ok().filter(|limit| (1..=limit_max).contains(limit)))
-        {
-            None => limit_default,
-            Some(Some(limit)) => limit,
-            Some(None) => {
-                self.error("limit", format!("it must be a whole number from 1 to {limit_max}"));
-                limit_default
-            }
-        }
-    }
-
-    /// Takes the cursors, order and limit of a list.
-    pub(crate) fn take_paging(
-        &mut self,
-        limit_default: usize,
-        limit_max: usize,
-        descending: bool,
-    ) -> Paging {
-        let limit = self.take_limit(limit_default, limit_max);
-        let order = self.take_word(
-            "order",
-            &[("asc", (false, false)), ("desc", (true, false)), ("normal", (true, true))],
-        );
-        let (descending, reversed) = order.unwrap_or((descending, false));
-        let (before, after) = (self.take("before"), self.take("after"));
-        if before.is_some() && after.is_some() {
-            self.error("before", "give `before` or `after`, not both");
-        }
-        Paging { limit, descending, before, after, reversed }
-    }
-
-    /// Takes `as_of` and `known_at`, refuses what is left, and fixes the cut.
-    ///
-    /// # Errors
-    /// 422 for anything wrong so far, or a cut ahead of what is known.
-    pub(crate) async fn cut(mut self) -> Result<(Arc<Engine>, Cut), Problem> {
-        let (as_of, known_at) = (self.take_as_of("as_of"), self.take_known_at("known_at"));
-        let engine = self.finish()?;
-        let cut = fix(&engine, as_of, known_at).await?;
-        Ok((engine, cut))
-    }
-
-    /// Takes a cut by when things happened: a time, or none for `latest`.
+    /// Takes the moment of a cut in world time: a time, or none for `latest`.
     pub(crate) fn take_as_of(&mut self, name: &str) -> Option<Millis> {
         let text = self.take(name).filter(|text| text != "latest")?;
         let moment = parse_moment(&text);
@@ -187,7 +209,7 @@ impl Question {
         moment
     }
 
-    /// Takes a cut by when things became known.
+    /// Takes the end of what a cut knows.
     pub(crate) fn take_known_at(&mut self, name: &str) -> Option<KnownAt> {
         let text = self.take(name)?;
         let seq = text
@@ -201,35 +223,27 @@ impl Question {
         known_at
     }
 
-    /// Takes the cursors, order and limit of a list whose cursors are places in it.
-    pub(crate) fn take_places(&mut self, limit_default: usize, limit_max: usize) -> Places {
-        let limit = self.take_limit(limit_default, limit_max);
-        let (after, before) = (self.take("after"), self.take("before"));
-        if after.is_some() && before.is_some() {
-            self.error("before", "give `before` or `after`, not both");
-        }
-        let descending =
-            self.take_word("order", &[("asc", false), ("desc", true)]).unwrap_or(false);
-        Places { limit, descending, after, before }
-    }
-
     /// Takes a list of texts, each once, in every encoding that client libraries use: separated by
     /// commas, the parameter repeated, `name[]`, `name[0]`.
-    pub(crate) fn take_texts(&mut self, name: &str, max: usize) -> Vec<String> {
-        let values = self.take_all(name, |key| key == name || without_index(key) == Some(name));
+    pub(crate) fn take_texts(&mut self, name: &str) -> Vec<String> {
+        let Some(Takes::Texts { max }) = self.declared(name).map(|parameter| parameter.takes)
+        else {
+            debug_assert!(false, "{name} is not declared as texts");
+            return Vec::new();
+        };
+        let values = self.take_all(|key| key == name || without_index(key) == Some(name));
         let texts = values
             .iter()
             .flat_map(|value| value.split(','))
             .map(str::trim)
             .filter(|text| !text.is_empty());
-        let texts: Vec<String> =
-            texts.map(str::to_owned).collect::<BTreeSet<String>>().into_iter().collect();
+        let texts: BTreeSet<String> = texts.map(str::to_owned).collect();
         if texts.len() > max {
             self.error(name, format!("at most {max} may be given"));
-        } else if texts.iter().any(|text| text.len() > VALUE_BYTES_MAX) {
+        } else if texts.iter().any(|text| text.len() > TEXT_BYTES_MAX) {
             self.error(name, "one of them is too long");
         }
-        texts
+        texts.into_iter().collect()
     }
 
     /// Takes a time.
@@ -254,20 +268,22 @@ impl Question {
         seq
     }
 
-    /// The same, where there is no default. Whatever comes back after an error is not used.
-    pub(crate) fn take_needed_seq(&mut self, name: &str) -> Seq {
-        let is_given = self.has(name);
-        let seq = self.take_seq(name);
-        if !is_given {
-            self.error(name, "it is needed");
-        }
-        seq.unwrap_or(1)
-    }
-
+    /// Refuses a size that is larger than the log.
     pub(crate) fn need_recorded(&mut self, name: &str, size: Seq, head: Seq) {
         if size > head {
             self.error(name, format!("it is beyond the last record, {head}"));
         }
+    }
+
+    /// Takes `as_of` and `known_at`, refuses what is left, and fixes the cut.
+    ///
+    /// # Errors
+    /// 422 for anything wrong so far, or a cut ahead of what is known.
+    pub(crate) async fn cut(mut self) -> Result<(Arc<Engine>, Cut), Problem> {
+        let (as_of, known_at) = (self.take_as_of("as_of"), self.take_known_at("known_at"));
+        let engine = self.finish()?;
+        let cut = fix(&engine, as_of, known_at).await?;
+        Ok((engine, cut))
     }
 
     /// Refuses what is left.
@@ -275,10 +291,13 @@ impl Question {
     /// # Errors
     /// 422 for anything wrong so far.
     pub(crate) fn finish(mut self) -> Result<Arc<Engine>, Problem> {
-        let left: BTreeSet<String> =
-            self.parameters.drain(..).map(|(name, _)| name.chars().take(64).collect()).collect();
-        for name in left.iter().take(UNKNOWN_TOLD_MAX) {
-            self.error(name, "there is no such parameter here");
+        let left: BTreeSet<String> = self
+            .parameters
+            .drain(..)
+            .map(|(name, _)| name.chars().take(UNKNOWN_CHARS_MAX).collect())
+            .collect();
+        for name in left.iter().take(UNKNOWN_NAMED_MAX) {
+            self.error(name, "unknown parameter");
         }
         if self.errors.is_empty() { Ok(self.engine) } else { Err(Problem::validation(self.errors)) }
     }
@@ -293,19 +312,19 @@ pub(crate) async fn fix(
     as_of: Option<Millis>,
     known_at: Option<KnownAt>,
 ) -> Result<Cut, CutError> {
-    // A `known_at` in time may wait for what is being written, but not for ever.
+    // A `known_at` in time may have to wait for a write in progress.
     tokio::time::timeout(ANSWER_WITHIN, engine.cut(as_of, known_at))
         .await
         .unwrap_or(Err(CutError::Unsettled))
 }
 
-/// The name of which `name[]` or `name[0]` gives one value.
+/// Returns the name in `name[]` or `name[0]`.
 fn without_index(name: &str) -> Option<&str> {
     let (name, index) = name.strip_suffix(']')?.rsplit_once('[')?;
     index.bytes().all(|byte| byte.is_ascii_digit()).then_some(name)
 }
 
-/// A time in a parameter. A `+` that was not encoded arrives as a space.
+/// Reads a time. A `+` that was not percent-encoded arrives as a space.
 fn parse_moment(text: &str) -> Option<Millis> {
     time::parse(text).or_else(|| {
         let (moment, offset) = text.rsplit_once(' ')?;
@@ -313,16 +332,17 @@ fn parse_moment(text: &str) -> Option<Millis> {
     })
 }
 
-/// The id in the path, decoded. `None` where it is no text.
+/// Decodes the id within the path; `None` if it is not UTF-8.
 pub(crate) fn id_within_path(request: &HttpRequest) -> Option<String> {
-    percent_encoding::percent_decode_str(request.match_info().get("id")?)
-        .decode_utf8()
-        .ok()
-        .map(Into::into)
+    decoded(request.match_info().get("id")?)
 }
 
-/// The id in the last segment of the path, decoded. `None` where it is no text.
+/// Decodes the id in the last segment of the path; `None` if it is not UTF-8.
 pub(crate) fn id_in_path(request: &HttpRequest) -> Option<String> {
     let (_, segment) = request.uri().path().rsplit_once('/')?;
+    decoded(segment)
+}
+
+fn decoded(segment: &str) -> Option<String> {
     percent_encoding::percent_decode_str(segment).decode_utf8().ok().map(Into::into)
 }
