@@ -10,44 +10,9 @@
     reason = "a test fails by panicking"
 )]
 
-mod access_log;
-mod acting;
-mod audit_command_line;
-mod audit_equals_model;
-mod command_line;
-mod comparing;
-mod conformance;
-mod diffing;
-mod durability;
-mod events;
+mod calls;
+mod cli;
 mod faults;
-mod feed;
-mod generating;
-mod histories;
-mod history;
 mod house;
-mod indexes;
 mod kit;
-mod large_story;
 mod laws;
-mod model;
-mod model_equals_server;
-mod openapi;
-mod operators;
-mod orders;
-mod paging;
-mod performing;
-mod proofs;
-mod reading;
-mod reading_events;
-mod rebuilding;
-mod road;
-mod roles;
-mod roles_command_line;
-mod roles_equal_model;
-mod shapes;
-mod shrinking;
-mod signatures;
-mod stats;
-mod stories;
-mod verifying;

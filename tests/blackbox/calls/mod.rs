@@ -1,0 +1,15 @@
+//! One file for each HTTP resource.
+
+pub mod access_log;
+pub mod changes;
+pub mod diff;
+pub mod events;
+pub mod history;
+pub mod openapi;
+pub mod operators;
+pub mod proofs;
+pub mod rebuild;
+pub mod roles;
+pub mod shapes;
+pub mod stats;
+pub mod webhooks;

@@ -1,0 +1,409 @@
+//! `/openapi.json` says what the server does, and all of it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::{Value, json};
+
+use crate::kit::histories::percent_encoded;
+use crate::kit::server::Server;
+use crate::laws::stories::{Step, Story, stories};
+
+/// Every call that exists, and what each needs so that it answers with 200.
+const CALLS: [(&str, &str); 32] = [
+    ("/directories", ""),
+    ("/directories/{id}", "directory_01K424MH00XFE6WM17PR9ASN2Y"),
+    ("/directory_groups", "directory=directory_01K424MH00XFE6WM17PR9ASN2Y"),
+    ("/directory_groups/{id}", "directory_group_01K424MK3GKPZXHV3GKC42YPT6"),
+    ("/directory_users", "directory=directory_01K424MH00XFE6WM17PR9ASN2Y"),
+    ("/directory_users/{id}", "directory_user_01K424MHZW4ARSCHD1SQVX7DNM"),
+    ("/events", "events=dsync.user.created"),
+    ("/healthz", ""),
+    ("/openapi.json", ""),
+    ("/readyz", ""),
+    ("/rollcall/v1/changes", ""),
+    ("/rollcall/v1/deprovisionings", ""),
+    ("/rollcall/v1/diff", "from=latest"),
+    ("/rollcall/v1/groups/{id}/history", "directory_group_01K424MK3GKPZXHV3GKC42YPT6"),
+    ("/rollcall/v1/groups/{id}/members", "directory_group_01K424MK3GKPZXHV3GKC42YPT6"),
+    ("/rollcall/v1/log/checkpoint", ""),
+    ("/rollcall/v1/log/entries/{seq}", "7"),
+    ("/rollcall/v1/log/key", ""),
+    ("/rollcall/v1/log/proof/consistency", "from=7"),
+    ("/rollcall/v1/log/proof/inclusion", "seq=7"),
+    ("/rollcall/v1/policy", ""),
+    ("/rollcall/v1/projections", ""),
+    ("/rollcall/v1/quarantine", ""),
+    ("/rollcall/v1/role_assignments", ""),
+    ("/rollcall/v1/role_mapping", ""),
+    ("/rollcall/v1/role_mapping/versions", ""),
+    ("/rollcall/v1/stats", ""),
+    ("/rollcall/v1/users", "email=isolheim%40halden-robotics.example"),
+    ("/rollcall/v1/users/{id}/access", "directory_user_01K424MHZW4ARSCHD1SQVX7DNM"),
+    ("/rollcall/v1/users/{id}/groups", "directory_user_01K424MHZW4ARSCHD1SQVX7DNM"),
+    ("/rollcall/v1/users/{id}/history", "directory_user_01K424MHZW4ARSCHD1SQVX7DNM"),
+    ("/rollcall/v1/users/{id}/roles", "directory_user_01K424MHZW4ARSCHD1SQVX7DNM"),
+];
+
+/// Every call that does something, and how it answers to its example.
+const ACTS: [(&str, &str, &str); 7] = [
+    ("/directories/{id}", "delete", "202"),
+    ("/rollcall/v1/log/key", "post", "200"),
+    ("/rollcall/v1/policy", "put", "200"),
+    ("/rollcall/v1/projections/rebuild", "post", "202"),
+    ("/rollcall/v1/role_mapping", "put", "200"),
+    ("/rollcall/v1/role_mapping/preview", "post", "200"),
+    ("/webhooks/workos", "post", "200"),
+];
+
+fn with_story() -> (tempfile::TempDir, Server, Value) {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(folder.path());
+    for event in &stories()[0].events {
+        server.deliver(event);
+    }
+    let answer = server.get_with("/openapi.json", &[]);
+    assert_eq!(answer.status, 200);
+    let document = answer.json();
+    (folder, server, document)
+}
+
+/// The path of a call, answered with 200 as it is, and what to put before a further parameter.
+fn path_of(path: &str, needs: &str) -> (String, char) {
+    match path.replace("{id}", needs).replace("{seq}", needs) {
+        item if item != path => (item, '?'),
+        list if needs.is_empty() => (list, '?'),
+        list => (format!("{list}?{needs}"), '&'),
+    }
+}
+
+fn text_of(example: &Value) -> String {
+    match example {
+        Value::String(text) => text.replace('+', "%2B"),
+        Value::Array(texts) => texts.iter().map(text_of).collect::<Vec<_>>().join(","),
+        other => other.to_string(),
+    }
+}
+
+#[test]
+fn the_calls_described_are_those_that_exist() {
+    let (_folder, server, document) = with_story();
+    assert!(document["openapi"].as_str().unwrap().starts_with("3.1."));
+    let calls = |path: &str| -> Vec<String> {
+        let names = document["paths"][path].as_object().unwrap().keys();
+        names.filter(|name| *name != "parameters").map(|name| format!("{name} {path}")).collect()
+    };
+    let described: BTreeSet<String> =
+        document["paths"].as_object().unwrap().keys().flat_map(|path| calls(path)).collect();
+    // One call to read is there only once something was begun.
+    let reads = CALLS
+        .iter()
+        .map(|(path, _)| format!("get {path}"))
+        .chain(["get /rollcall/v1/projections/rebuild".to_owned()]);
+    assert_eq!(
+        described,
+        reads.chain(ACTS.iter().map(|(path, method, _)| format!("{method} {path}"))).collect()
+    );
+    for (path, needs) in CALLS {
+        let (asked, _) = path_of(path, needs);
+        let answer = server.get(&asked);
+        assert_eq!(answer.status, 200, "{asked}");
+        let call = &document["paths"][path]["get"];
+        let keyed = call["security"].is_null();
+        assert_eq!(server.get_with(&asked, &[]).status == 401, keyed, "{asked}");
+        let described = call["responses"]["200"]["headers"].as_object().unwrap();
+        for header in ["X-Request-ID", "Rollcall-As-Of", "Rollcall-Known-At"] {
+            assert_eq!(
+                described.contains_key(header),
+                answer.header(header).is_some(),
+                "{header} of {asked}"
+            );
+        }
+        // No other method, and no path below.
+        let refused = server.send("patch", &format!("{}{asked}", server.url), "nobody", "");
+        let allowed = refused.header("Allow").map(str::to_owned);
+        let methods: BTreeSet<String> =
+            calls(path).iter().map(|call| call.split(' ').next().unwrap().to_uppercase()).collect();
+        let allowed: BTreeSet<String> = allowed.unwrap().split(", ").map(str::to_owned).collect();
+        assert_eq!(
+            (refused.status, refused.code().as_str(), allowed),
+            (405, "method_not_allowed", methods),
+            "{asked}"
+        );
+        let below = format!("{}/no/such", asked.split('?').next().unwrap());
+        assert_eq!(
+            (server.get(&below).status, server.get(&below).code()),
+            (404, "not_found".to_owned()),
+            "{below}"
+        );
+    }
+}
+
+#[test]
+fn the_parameters_described_are_those_that_are_taken() {
+    let (_folder, server, document) = with_story();
+    for (path, needs) in CALLS {
+        let (asked, and) = path_of(path, needs);
+        let call = &document["paths"][path]["get"];
+        for parameter in call["parameters"].as_array().unwrap() {
+            let (name, example) =
+                (parameter["name"].as_str().unwrap(), text_of(&parameter["example"]));
+            let already = asked.contains(&format!("?{name}="));
+            let question =
+                if already { asked.clone() } else { format!("{asked}{and}{name}={example}") };
+            let answer = server.get(&question);
+            assert_eq!(answer.status, 200, "{question}: {}", String::from_utf8_lossy(&answer.body));
+            assert!(!parameter["description"].as_str().unwrap().is_empty());
+            let schema = &parameter["schema"];
+            let wrong = match (
+                schema["type"].as_str().unwrap(),
+                &schema["enum"],
+                schema["format"].as_str(),
+            ) {
+                ("integer", ..) => vec![
+                    (schema["minimum"].as_i64().unwrap() - 1).to_string(),
+                    (schema["maximum"].as_u64().unwrap() + 1).to_string(),
+                    "x".to_owned(),
+                ],
+                (_, Value::Array(_), _) | (_, _, Some("date-time")) => {
+                    vec!["no+such+word".to_owned()]
+                }
+                ("string", ..) => vec![String::new(), "x".repeat(1025)],
+                _ => vec![],
+            };
+            for value in wrong {
+                let question = format!("{}?{name}={value}", asked.split('?').next().unwrap());
+                let question =
+                    if path == "/events" { format!("{question}&events=a") } else { question };
+                let answer = server.get(&question);
+                let blamed = |error: &Value| error["field"] == name;
+                assert!(
+                    answer.status == 422
+                        && answer.json()["errors"].as_array().unwrap().iter().any(blamed),
+                    "{question}: {}",
+                    String::from_utf8_lossy(&answer.body)
+                );
+            }
+            for word in schema["enum"].as_array().into_iter().flatten() {
+                let question = format!("{asked}{and}{name}={}", text_of(word));
+                assert_eq!(server.get(&question).status, 200, "{question}");
+            }
+        }
+        if call["security"].is_null() {
+            let taken: Vec<&Value> = call["parameters"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|parameter| &parameter["name"])
+                .collect();
+            for name in ["directory", "user", "email", "role", "as_of", "limit", "metadata"] {
+                if !taken.contains(&&json!(name)) {
+                    let answer = server.get(&format!("{asked}{and}{name}=1"));
+                    assert_eq!(answer.status, 422, "{asked} with {name}");
+                    assert!(answer.json()["errors"].as_array().unwrap().contains(
+                        &json!({"field": name, "code": "there is no such parameter here"})
+                    ));
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn what_acts_answers_to_its_own_example() {
+    let (_folder, server, document) = with_story();
+    for (path, method, status) in ACTS {
+        let call = &document["paths"][path][method];
+        if path == "/webhooks/workos" {
+            let body = call["requestBody"]["content"]["application/json"]["example"].to_string();
+            assert_eq!(server.post(body.as_bytes()).status.to_string(), status);
+            continue;
+        }
+        let asked = format!(
+            "{}{}",
+            server.url,
+            path.replace("{id}", "directory_01K424MH00XFE6WM17PR9ASN2Y")
+        );
+        let body = call["requestBody"]["content"]["application/json"]["example"].to_string();
+        let taken = call["requestBody"].is_object();
+        let send =
+            |key: &str, body: &str| server.send(method, &asked, key, body).status.to_string();
+        assert_eq!(send("nobody", &body), "401", "{method} {path}");
+        if taken {
+            for wrong in ["", "[]", r#"{"no such field":1}"#] {
+                assert_eq!(
+                    send(crate::kit::server::API_KEY, wrong),
+                    "422",
+                    "{method} {path} {wrong}"
+                );
+            }
+        }
+        let before = server.get(path);
+        assert_eq!(send(crate::kit::server::API_KEY, &body), status, "{method} {path}");
+        if path == "/rollcall/v1/projections/rebuild" {
+            assert_eq!(
+                (before.status, before.code().as_str(), server.get(path).status),
+                (404, "not_found", 200)
+            );
+        }
+        assert!(
+            call["responses"][status].is_object() && call["security"].is_null(),
+            "{method} {path}"
+        );
+    }
+}
+
+#[test]
+fn the_errors_described_have_their_status_and_their_shape() {
+    let (_folder, server, document) = with_story();
+    let statuses = BTreeMap::from([
+        ("invalid_events_request", "400"),
+        ("signature_missing", "401"),
+        ("signature_malformed", "401"),
+        ("signature_mismatch", "401"),
+        ("timestamp_outside_tolerance", "401"),
+        ("unauthorized", "401"),
+        ("entity_not_found", "404"),
+        ("not_found", "404"),
+        ("method_not_allowed", "405"),
+        ("version_conflict", "412"),
+        ("body_too_large", "413"),
+        ("unsupported_encoding", "415"),
+        ("validation_failed", "422"),
+        ("as_of_in_future", "422"),
+        ("known_at_out_of_range", "422"),
+        ("cursor_invalid", "422"),
+        ("mapping_invalid", "422"),
+        ("queue_full", "503"),
+        ("log_unavailable", "503"),
+        ("not_ready", "503"),
+        ("internal", "500"),
+    ]);
+    let mut described: BTreeMap<&str, &str> = BTreeMap::new();
+    for path in document["paths"].as_object().unwrap().values() {
+        let calls = path
+            .as_object()
+            .unwrap()
+            .iter()
+            .filter(|(name, _)| *name != "parameters")
+            .map(|(_, call)| call);
+        let responses = calls.flat_map(|call| call["responses"].as_object().unwrap());
+        for (status, response) in responses.filter(|(status, _)| !status.starts_with('2')) {
+            let content = &response["content"]["application/json"];
+            assert_eq!(content["schema"]["$ref"], "#/components/schemas/Problem");
+            for (code, example) in content["examples"].as_object().unwrap() {
+                described.insert(code, status);
+                assert_eq!(example["value"]["code"], json!(code));
+            }
+        }
+    }
+    assert_eq!(described, statuses);
+    // Some that are easily had, as they are described.
+    let example = |path: &str, status: &str, code: &str| {
+        document["paths"][path]["get"]["responses"][status]["content"]["application/json"]["examples"][code]["value"].clone()
+    };
+    let limit = |list: &str| format!("{list}?limit=0");
+    for (path, asked, status, code) in [
+        ("/events", "/events".to_owned(), "400", "invalid_events_request"),
+        ("/directories", limit("/directories"), "422", "validation_failed"),
+        (
+            "/directories",
+            "/directories?as_of=9999-01-01T00:00:00Z".to_owned(),
+            "422",
+            "as_of_in_future",
+        ),
+        ("/directories", "/directories?known_at=31".to_owned(), "422", "known_at_out_of_range"),
+        ("/events", "/events?events=a&after=x".to_owned(), "422", "cursor_invalid"),
+        ("/directories/{id}", "/directories/directory_1".to_owned(), "404", "entity_not_found"),
+    ] {
+        let answer = server.get(&asked);
+        assert_eq!(
+            (answer.status.to_string().as_str(), answer.json()),
+            (status, example(path, status, code)),
+            "{asked}"
+        );
+    }
+    let unauthorized = server.get_with("/directories", &[]);
+    assert_eq!(unauthorized.json(), example("/directories", "401", "unauthorized"));
+}
+
+#[test]
+fn every_reference_leads_somewhere_and_every_schema_is_used() {
+    let (_folder, _server, document) = with_story();
+    let mut references = Vec::new();
+    collect(&document, &mut references);
+    let schemas = document["components"]["schemas"].as_object().unwrap();
+    for reference in &references {
+        assert!(document.pointer(reference.strip_prefix('#').unwrap()).is_some(), "{reference}");
+    }
+    for name in schemas.keys() {
+        assert!(references.contains(&format!("#/components/schemas/{name}")), "{name}");
+    }
+}
+
+#[test]
+fn the_answers_have_the_shapes_described() {
+    for story in stories() {
+        let folder = tempfile::tempdir().unwrap();
+        let server = Server::start(folder.path());
+        for step in Story::steps(story.events.iter().map(String::as_str), story.deeds()) {
+            match step {
+                Step::Event(event) => drop(server.deliver(event)),
+                Step::Act(act) => assert_eq!(
+                    server.act(&act.method, &act.path, act.body.as_ref()).status,
+                    act.status
+                ),
+            }
+        }
+        let document = server.get_with("/openapi.json", &[]).json();
+        let of_kind = |kind: &str| -> Vec<String> {
+            let directories = server.get("/directories?limit=100").ids();
+            let lists = directories.iter().map(|directory| {
+                format!("/directory_{kind}?limit=100&directory={}", percent_encoded(directory))
+            });
+            lists.flat_map(|list| server.get(&list).ids()).collect()
+        };
+        let (users, groups) = (of_kind("users"), of_kind("groups"));
+        for (path, needs) in CALLS {
+            let schema = &document["paths"][path]["get"]["responses"]["200"]["content"]["application/json"]
+                ["schema"];
+            if schema.is_null() {
+                continue;
+            }
+            let whole = json!({ "components": document["components"], "allOf": [schema] });
+            let validator = jsonschema::validator_for(&whole).unwrap();
+            let ids = match path {
+                _ if path.contains("users/{id}") => users.iter().collect(),
+                _ if path.contains("groups/{id}") => groups.iter().collect(),
+                _ => Vec::new(),
+            };
+            let asked: Vec<String> = match path.contains("{id}") {
+                true => {
+                    ids.into_iter().map(|id| path.replace("{id}", &percent_encoded(id))).collect()
+                }
+                false => vec![path_of(path, needs).0],
+            };
+            for asked in asked {
+                let answer = server.get(&asked);
+                assert_eq!(answer.status, 200, "{}: {asked}", story.name);
+                let faults: Vec<String> = validator
+                    .iter_errors(&answer.json())
+                    .map(|fault| format!("{fault} at {}", fault.instance_path()))
+                    .collect();
+                assert!(faults.is_empty(), "{}: {asked}: {faults:?}", story.name);
+            }
+        }
+    }
+}
+
+fn collect(value: &Value, references: &mut Vec<String>) {
+    match value {
+        Value::Object(fields) => {
+            if let Some(Value::String(reference)) = fields.get("$ref") {
+                references.push(reference.clone());
+            }
+            fields.values().for_each(|value| collect(value, references));
+        }
+        Value::Array(elements) => elements.iter().for_each(|value| collect(value, references)),
+        _ => {}
+    }
+}

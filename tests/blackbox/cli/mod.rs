@@ -1,0 +1,9 @@
+//! The commands, as people and programs run them.
+
+pub mod audit;
+pub mod commands;
+pub mod generate;
+pub mod large_sync;
+pub mod read;
+pub mod read_events;
+pub mod roles;

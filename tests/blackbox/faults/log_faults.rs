@@ -1,0 +1,285 @@
+//! What happens when the log fails, hangs, or is not there yet: a clear error in time, and nothing
+//! lost.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use actix_web::http::{Method, StatusCode};
+use bytes::Bytes;
+use rollcall::engine::{Engine, IngestError};
+use rollcall::log::{AppendError, Identity, Log, MemoryLog, Outcome, ReadError, Record};
+use rollcall::verify::Verified;
+use rollcall_projections::{Entry, Millis, Seq};
+use serde_json::Value;
+
+use crate::kit::road::{asking, engine, get, memory_log, operate, post, verified};
+use crate::kit::server::{hand_on_the_rest, now_ms, user};
+
+/// A log whose appends and bodies can be made to fail or to hang.
+struct Faulty {
+    log: MemoryLog,
+    refuses: AtomicBool,
+    fails: AtomicBool,
+    panics: AtomicBool,
+    hangs: AtomicBool,
+    reads_nothing: AtomicBool,
+}
+
+fn faulty() -> Arc<Faulty> {
+    Arc::new(Faulty {
+        log: MemoryLog::new([9; 16]),
+        refuses: AtomicBool::new(false),
+        fails: AtomicBool::new(false),
+        panics: AtomicBool::new(false),
+        hangs: AtomicBool::new(false),
+        reads_nothing: AtomicBool::new(false),
+    })
+}
+
+impl Log for Faulty {
+    fn append(
+        &self,
+        batch: Vec<Verified>,
+        recorded_at: Millis,
+    ) -> Result<Vec<Outcome>, AppendError> {
+        while self.hangs.load(Ordering::SeqCst) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        if self.refuses.load(Ordering::SeqCst) && !batch.is_empty() {
+            return Err(AppendError::Rejected("the disk is full".into()));
+        }
+        if self.fails.load(Ordering::SeqCst) {
+            return Err(AppendError::Unknown("the disk is gone".into()));
+        }
+        assert!(!self.panics.load(Ordering::SeqCst), "a panic that is part of the test");
+        self.log.append(batch, recorded_at)
+    }
+
+    fn entries(
+        &self,
+        after: Seq,
+        events_max: usize,
+        each: &mut dyn FnMut(&Entry<'_>),
+    ) -> Result<Seq, ReadError> {
+        self.log.entries(after, events_max, each)
+    }
+
+    fn bodies(&self, seqs: &[Seq]) -> Result<Vec<Bytes>, ReadError> {
+        match self.reads_nothing.load(Ordering::SeqCst) {
+            true => Err(ReadError::Damaged { seq: 1, what: "secret detail".into() }),
+            false => self.log.bodies(seqs),
+        }
+    }
+
+    hand_on_the_rest!();
+}
+
+fn body(id: &str) -> String {
+    user(&format!("u{id}"), "d", "ana", "2025-01-01T00:00:00.000Z", id, "dsync.user.created")
+}
+
+#[test]
+fn before_the_log_is_folded_everything_but_health_says_not_ready() {
+    asking(None, async |server| {
+        for request in [
+            get("/readyz"),
+            get("/directories"),
+            get("/rollcall/v1/projections"),
+            post(body("e").as_bytes()),
+        ] {
+            let (status, answer) = server.call(request).await;
+            assert_eq!(
+                (status, &answer["code"]),
+                (StatusCode::SERVICE_UNAVAILABLE, &"not_ready".into())
+            );
+        }
+        assert_eq!(server.call(get("/healthz")).await.0, StatusCode::OK);
+    });
+}
+
+#[test]
+fn an_append_that_is_refused_is_answered_with_503_and_the_event_may_come_again() {
+    let log = faulty();
+    let engine = engine(log.clone());
+    asking(Some(engine), async |server| {
+        log.refuses.store(true, Ordering::SeqCst);
+        let (status, answer) = server.call(post(body("e").as_bytes())).await;
+        assert_eq!(
+            (status, &answer["code"]),
+            (StatusCode::SERVICE_UNAVAILABLE, &"log_unavailable".into())
+        );
+        assert!(!answer.to_string().contains("disk"), "the cause stays in the log");
+        assert_eq!(server.call(get("/directory_users/ue")).await.0, StatusCode::NOT_FOUND);
+        log.refuses.store(false, Ordering::SeqCst);
+        let (status, answer) = server.call(post(body("e").as_bytes())).await;
+        assert_eq!((status, &answer["seq"]), (StatusCode::OK, &1.into()));
+        assert_eq!(server.call(get("/readyz")).await.0, StatusCode::OK);
+    });
+}
+
+#[test]
+fn after_an_append_in_doubt_nothing_is_taken_and_nothing_said_that_could_change() {
+    for panics in [false, true] {
+        let log = faulty();
+        let told = Arc::new(AtomicBool::new(false));
+        let tell = told.clone();
+        let on_failure = move |_: &str| tell.store(true, Ordering::SeqCst);
+        let engine = Engine::start(log.clone(), 1 << 20, now_ms, on_failure).unwrap();
+        asking(Some(engine), async |server| {
+            assert_eq!(server.call(post(body("a").as_bytes())).await.0, StatusCode::OK);
+            // A stamp of its own for what comes next.
+            let before = now_ms();
+            while now_ms() == before {}
+            let flag = if panics { &log.panics } else { &log.fails };
+            flag.store(true, Ordering::SeqCst);
+            for id in ["b", "c"] {
+                let (status, answer) = server.call(post(body(id).as_bytes())).await;
+                assert_eq!(
+                    (status, &answer["code"]),
+                    (StatusCode::SERVICE_UNAVAILABLE, &"log_unavailable".into())
+                );
+            }
+            assert!(told.load(Ordering::SeqCst), "whoever runs the engine is told");
+            assert_eq!(server.call(get("/readyz")).await.1["code"], "log_unavailable");
+            // What is folded can still be asked about, but by the time of the batch in doubt nobody
+            // can say for ever what was known.
+            assert_eq!(server.call(get("/directory_users/ua")).await.0, StatusCode::OK);
+            let by = |ms: i64| format!("/directories?known_at={}", crate::kit::model::rfc3339(ms));
+            assert_eq!(server.call(get(&by(now_ms()))).await.1["code"], "log_unavailable");
+            assert_eq!(server.call(get(&by(before))).await.0, StatusCode::OK);
+        });
+    }
+}
+
+#[test]
+fn an_operators_act_that_the_log_refuses_changes_nothing_and_may_come_again() {
+    let log = faulty();
+    let engine = engine(log.clone());
+    asking(Some(engine), async |server| {
+        assert_eq!(server.call(post(body("e").as_bytes())).await.0, StatusCode::OK);
+        let setting = serde_json::json!({ "inactive_users": "delete" });
+        let acts = [
+            (Method::PUT, "/rollcall/v1/policy", &setting),
+            (Method::DELETE, "/directories/d", &Value::Null),
+        ];
+        log.refuses.store(true, Ordering::SeqCst);
+        for (method, path, body) in &acts {
+            let (status, answer) = server.call(operate(method.clone(), path, body)).await;
+            assert_eq!(
+                (status, &answer["code"]),
+                (StatusCode::SERVICE_UNAVAILABLE, &"log_unavailable".into()),
+                "{path}"
+            );
+            assert!(!answer.to_string().contains("disk"), "the cause stays in the log");
+        }
+        assert_eq!(server.call(get("/rollcall/v1/policy")).await.1["version"], 0);
+        assert_eq!(server.call(get("/directories/d")).await.0, StatusCode::OK);
+        log.refuses.store(false, Ordering::SeqCst);
+        let (status, answer) =
+            server.call(operate(Method::PUT, "/rollcall/v1/policy", &setting)).await;
+        assert_eq!((status, &answer["seq"]), (StatusCode::OK, &2.into()));
+    });
+}
+
+#[test]
+fn when_the_log_is_closed_operators_are_told_so_and_readers_still_served() {
+    let engine = engine(memory_log([body("e").as_bytes()]));
+    engine.close();
+    asking(Some(engine), async |server| {
+        let setting = serde_json::json!({ "inactive_users": "delete" });
+        for (method, path) in
+            [(Method::PUT, "/rollcall/v1/policy"), (Method::DELETE, "/directories/d")]
+        {
+            let (status, answer) = server.call(operate(method, path, &setting)).await;
+            assert_eq!(
+                (status, &answer["code"]),
+                (StatusCode::SERVICE_UNAVAILABLE, &"log_unavailable".into()),
+                "{path}"
+            );
+        }
+        assert_eq!(server.call(get("/rollcall/v1/policy")).await.1["inactive_users"], "retain");
+    });
+}
+
+#[test]
+fn an_append_that_hangs_is_answered_within_five_seconds_and_a_full_queue_at_once() {
+    let log = faulty();
+    let engine = engine(log.clone());
+    let filler = engine.clone();
+    asking(Some(engine), async |server| {
+        log.hangs.store(true, Ordering::SeqCst);
+        let started = std::time::Instant::now();
+        let (status, answer) = server.call(post(body("first").as_bytes())).await;
+        assert_eq!(
+            (status, &answer["code"]),
+            (StatusCode::SERVICE_UNAVAILABLE, &"log_unavailable".into())
+        );
+        assert!(started.elapsed() < Duration::from_secs(30), "{:?}", started.elapsed());
+        let mut waiting = Vec::new();
+        let full = loop {
+            match filler.submit(verified(body(&waiting.len().to_string()).as_bytes())) {
+                Ok(answer) => waiting.push(answer),
+                Err(error) => break error,
+            }
+            assert!(waiting.len() < 100_000, "the queue is bounded");
+        };
+        assert!(matches!(full, IngestError::QueueFull));
+        let (status, answer) = server.call(post(body("last").as_bytes())).await;
+        assert_eq!(
+            (status, &answer["code"]),
+            (StatusCode::SERVICE_UNAVAILABLE, &"queue_full".into())
+        );
+        log.hangs.store(false, Ordering::SeqCst);
+        // Who gave up cancelled nothing: the first is there, and all that waited are written.
+        for answer in waiting {
+            assert!(answer.await.unwrap().is_ok());
+        }
+        assert_eq!(server.call(get("/directory_users/ufirst")).await.0, StatusCode::OK);
+    });
+}
+
+#[test]
+fn a_body_that_cannot_be_read_is_an_internal_error_without_details() {
+    let log = faulty();
+    log.append(vec![verified(body("e").as_bytes())], now_ms()).unwrap();
+    let engine = engine(log.clone());
+    asking(Some(engine), async |server| {
+        log.reads_nothing.store(true, Ordering::SeqCst);
+        let (status, answer) = server.call(get("/directory_users/ue")).await;
+        assert_eq!(
+            (status, &answer["code"]),
+            (StatusCode::INTERNAL_SERVER_ERROR, &"internal".into())
+        );
+        assert!(!answer.to_string().contains("secret"));
+    });
+}
+
+#[test]
+fn a_200_leaves_only_after_the_append_has_returned_and_the_event_is_folded() {
+    let log = faulty();
+    let engine: Arc<Engine> = engine(log.clone());
+    log.hangs.store(true, Ordering::SeqCst);
+    let mut answer = engine.submit(verified(body("e").as_bytes())).unwrap();
+    std::thread::sleep(Duration::from_millis(50));
+    assert!(answer.try_recv().is_err(), "nothing is durable yet");
+    log.hangs.store(false, Ordering::SeqCst);
+    assert_eq!(answer.blocking_recv().unwrap().unwrap(), Outcome::New(1));
+    assert_eq!(engine.views().head(), 1);
+    engine.close();
+    assert!(matches!(engine.submit(verified(b"{}")), Err(IngestError::Unavailable)));
+}
+
+#[test]
+fn an_emptied_document_cache_changes_no_answer() {
+    let log = memory_log([body("a").as_bytes(), body("b").as_bytes()]);
+    let engine = engine(log);
+    let forgetful = engine.clone();
+    asking(Some(engine), async |server| {
+        let first = server.call(get("/directory_users?directory=d")).await;
+        for _ in 0..3 {
+            forgetful.forget_documents();
+            assert_eq!(server.call(get("/directory_users?directory=d")).await, first);
+        }
+    });
+}

@@ -1,0 +1,146 @@
+//! The road in this process: a log in memory, the engine, and the routes without a socket.
+
+use std::sync::{Arc, OnceLock};
+
+use actix_web::App;
+use actix_web::dev::Service;
+use actix_web::http::StatusCode;
+use actix_web::test::{TestRequest, init_service, read_body};
+use rollcall::engine::Engine;
+use rollcall::http::{Settings, WEBHOOK_PATH, app};
+use rollcall::log::{Log, MemoryLog};
+use rollcall::verify::{Keyring, Verified, extract};
+use rollcall_projections::{Millis, RecordStatus, Views};
+use serde_json::Value;
+
+use crate::kit::server::{API_KEY, SECRET, now_ms, signature};
+
+pub fn keyring() -> Keyring {
+    Keyring::new([SECRET], 180_000)
+}
+
+pub fn settings() -> Settings {
+    Settings {
+        keyring: keyring(),
+        api_keys: vec![API_KEY.into()],
+        webhook_paths: vec![WEBHOOK_PATH.into()],
+    }
+}
+
+/// `body` as the log takes it.
+pub fn verified(body: &[u8]) -> Verified {
+    let now = now_ms();
+    let header = signature(SECRET, &now.to_string(), body);
+    Verified::webhook(&keyring(), Some(header.as_bytes()), body.to_vec().into(), now).unwrap()
+}
+
+pub fn memory_log<'a>(bodies: impl IntoIterator<Item = &'a [u8]>) -> Arc<MemoryLog> {
+    let log = MemoryLog::new([7; 16]);
+    for body in bodies {
+        log.append(vec![verified(body)], now_ms()).unwrap();
+    }
+    Arc::new(log)
+}
+
+pub fn engine(log: Arc<dyn Log>) -> Arc<Engine> {
+    Engine::start(log, 1 << 20, now_ms, |_| {}).unwrap()
+}
+
+/// Folds bodies that were recorded at `recorded_at`, each counting.
+pub fn fold(bodies: &[&[u8]], recorded_at: Millis) -> Views {
+    let mut views = Views::new();
+    for (index, body) in bodies.iter().enumerate() {
+        let extracted = extract(body, Some(recorded_at));
+        let (id, kind) = (extracted.event_id.as_deref(), extracted.event_type.as_deref());
+        views.apply(&extracted.facts.entry(
+            index as u64 + 1,
+            recorded_at,
+            id,
+            kind,
+            RecordStatus::Counts,
+        ));
+    }
+    views
+}
+
+/// Asks the routes over `engine`, or over none.
+pub fn asking<T>(
+    engine: Option<Arc<Engine>>,
+    questions: impl AsyncFnOnce(&dyn AsyncAsk) -> T,
+) -> T {
+    let slot: Arc<OnceLock<Arc<Engine>>> = Arc::default();
+    if let Some(engine) = &engine {
+        slot.set(engine.clone()).ok().unwrap();
+    }
+    let answer = actix_web::rt::System::new().block_on(async {
+        let service = init_service(App::new().configure(app(settings(), slot))).await;
+        questions(&service).await
+    });
+    if let Some(engine) = engine {
+        engine.close();
+    }
+    answer
+}
+
+/// A service that can be asked.
+pub trait AsyncAsk {
+    fn call<'a>(
+        &'a self,
+        request: TestRequest,
+    ) -> std::pin::Pin<Box<dyn Future<Output = (StatusCode, Value)> + 'a>>;
+}
+
+impl<S, B> AsyncAsk for S
+where
+    S: Service<
+            actix_http::Request,
+            Response = actix_web::dev::ServiceResponse<B>,
+            Error = actix_web::Error,
+        >,
+    B: actix_web::body::MessageBody,
+{
+    fn call<'a>(
+        &'a self,
+        request: TestRequest,
+    ) -> std::pin::Pin<Box<dyn Future<Output = (StatusCode, Value)> + 'a>> {
+        Box::pin(async move {
+            let response = actix_web::test::call_service(self, request.to_request()).await;
+            let status = response.status();
+            let body = read_body(response).await;
+            let answer = serde_json::from_slice(&body).unwrap();
+            if status.is_client_error() || status.is_server_error() {
+                crate::calls::shapes::check_error(status.as_u16(), &answer);
+            }
+            (status, answer)
+        })
+    }
+}
+
+pub fn get(path: &str) -> TestRequest {
+    TestRequest::get().uri(path).insert_header(("Authorization", format!("Bearer {API_KEY}")))
+}
+
+pub fn post(body: &[u8]) -> TestRequest {
+    let header = signature(SECRET, &now_ms().to_string(), body);
+    TestRequest::post()
+        .uri(WEBHOOK_PATH)
+        .insert_header(("WorkOS-Signature", header))
+        .set_payload(body.to_vec())
+}
+
+/// An operator's act of a story.
+pub fn act(act: &crate::laws::stories::Act) -> TestRequest {
+    let method = act.method.parse().unwrap();
+    TestRequest::with_uri(&act.path)
+        .method(method)
+        .insert_header(("Authorization", format!("Bearer {API_KEY}")))
+        .set_payload(act.body.as_ref().map(Value::to_string).unwrap_or_default())
+}
+
+/// An operator's act.
+pub fn operate(method: actix_web::http::Method, path: &str, body: &Value) -> TestRequest {
+    let request = TestRequest::with_uri(path)
+        .method(method)
+        .insert_header(("Authorization", format!("Bearer {API_KEY}")));
+    request.insert_header(("Content-Type", "application/json")).set_payload(body.to_string())
+}

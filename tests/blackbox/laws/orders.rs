@@ -1,0 +1,56 @@
+//! Law 5 on the stories: all 720 orders of the six deciding events give the same answers.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use rollcall::log::{Log, MemoryLog};
+use serde_json::Value;
+
+use crate::kit::road::{act, asking, engine, get, memory_log, verified};
+use crate::kit::server::now_ms;
+use crate::laws::stories::{Step, Story, stories};
+
+/// A log with the story's events in one order of the deciding six, and its acts at their places.
+fn told(story: &Story, number: usize) -> Arc<MemoryLog> {
+    let log = memory_log([]);
+    for step in Story::steps(story.reordered(number), story.deeds()) {
+        match step {
+            Step::Event(event) => {
+                drop(log.append(vec![verified(event.as_bytes())], now_ms()).unwrap())
+            }
+            // Acts are decided over what is folded by then.
+            Step::Act(deed) => asking(Some(engine(log.clone())), async |server| {
+                assert_eq!(server.call(act(deed)).await.0.as_u16(), deed.status, "{}", story.name);
+            }),
+        }
+    }
+    log
+}
+
+#[test]
+fn all_720_orders_of_the_deciding_events_give_the_same_answers() {
+    let stories = stories();
+    std::thread::scope(|scope| {
+        for half in 0..2 {
+            let stories = &stories;
+            scope.spawn(move || {
+                for story in stories {
+                    for number in (half..720).step_by(2) {
+                        let answers = asking(Some(engine(told(story, number))), async |server| {
+                            let mut answers: HashMap<String, (u16, Value)> = HashMap::new();
+                            for at in story.orderless() {
+                                let ask = &story.questions[at].ask;
+                                let (status, answer) = server.call(get(ask)).await;
+                                answers.insert(ask.clone(), (status.as_u16(), answer));
+                            }
+                            answers
+                        });
+                        story.check(story.orderless(), &format!("order {number}"), |ask| {
+                            answers[ask].clone()
+                        });
+                    }
+                }
+            });
+        }
+    });
+}
