@@ -1,5 +1,5 @@
-//! The outside: HTTP in the shapes of the WorkOS API, and Rollcall's own calls beside them. One
-//! file a resource.
+//! The HTTP server: the WorkOS API and Rollcall's own calls. `calls!` below is the table of contents;
+//! a call is one file in `calls/`, and the plumbing is in `wire/`.
 
 mod calls;
 mod wire;
@@ -21,8 +21,8 @@ use wire::api::{Logged, Operation};
 use wire::state::State;
 pub use wire::state::{Settings, WEBHOOK_PATH};
 
-/// First segments of the server's own paths, those to come included: a webhook path among them
-/// would hide a call.
+/// The first segments of the server's own paths, also of future ones. A webhook path that begins
+/// with one would hide a call.
 pub const OWN_PATHS: [&str; 10] = [
     "",
     "directories",
@@ -38,19 +38,18 @@ pub const OWN_PATHS: [&str; 10] = [
 
 /// A server that is listening.
 pub struct Server {
-    /// Where.
+    /// The address that it listens on.
     pub address: SocketAddr,
-    /// Stops it.
+    /// Stops the server.
     pub handle: ServerHandle,
-    /// Runs it to its end.
+    /// Runs the server to its end.
     pub running: actix_web::dev::Server,
 }
 
-/// Listens at `listen` and serves: reads as soon as `engine` is set, and until then 503
-/// `not_ready`.
+/// Listens at `listen` and serves. Until `engine` is set, reads are answered with 503 `not_ready`.
 ///
 /// # Errors
-/// If the address cannot be had.
+/// If the address cannot be bound.
 pub fn serve(
     listen: impl std::net::ToSocketAddrs,
     settings: Settings,
@@ -62,7 +61,7 @@ pub fn serve(
     let running = HttpServer::new(move || App::new().configure(&configure))
         .shutdown_timeout(ANSWER_WITHIN.as_secs())
         .client_request_timeout(ANSWER_WITHIN)
-        // Whoever has left waits for nothing: a long poll ends with its connection.
+        // A long poll must end with its connection.
         .h1_allow_half_closed(false)
         .disable_signals()
         .listen(listener)?
@@ -70,7 +69,7 @@ pub fn serve(
     Ok(Server { address, handle: running.handle(), running })
 }
 
-/// Every route of the server, over an engine that may still be catching up.
+/// Configures every route of the server, over an engine that may still be catching up.
 pub fn app(
     settings: Settings,
     engine: Arc<OnceLock<Arc<Engine>>>,
@@ -102,8 +101,7 @@ fn routes(config: &mut web::ServiceConfig, webhook_paths: &[String]) {
     resources(config);
 }
 
-/// Registers each call, those of one path together, and lists it for the document that describes
-/// them.
+/// Registers each call, those of one path together, and lists it for `/openapi.json`.
 macro_rules! calls {
     ($($($method:ident $operation:path => $handler:path),+;)*) => {
         /// Every call but webhooks.
@@ -168,7 +166,8 @@ calls! {
     get diff::DIFF => diff::diff;
     get quarantine::QUARANTINE => quarantine::quarantine;
     get projections::PROJECTIONS => projections::projections;
-    get projections::LAST_REBUILD => projections::last_rebuild, post projections::REBUILD => projections::rebuild;
+    get projections::LAST_REBUILD => projections::last_rebuild,
+        post projections::REBUILD => projections::rebuild;
     get proofs::CHECKPOINT => proofs::checkpoint;
     get proofs::ENTRY => proofs::entry;
     get proofs::INCLUSION => proofs::inclusion;

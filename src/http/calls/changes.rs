@@ -21,21 +21,22 @@ const SHAPES: &str = include_str!("changes.schema.json");
 const AFTER_CHANGE: Parameter = Parameter::text(
     "after",
     "12.1",
-    "Only what follows: the `id` of a change, the cursor `after`, or the number of a record that is done with",
+    "Only what follows: the `id` of a change, the cursor `after`, or the number of a record that is \
+     dealt with",
 );
 const WAIT: Parameter = Parameter::new(
     "wait",
     Takes::Number { min: 0, max: 30, default: 5 },
     "0",
-    "How many seconds to wait for something to come, if there is nothing yet",
+    "How many seconds to wait for a change, if there is none yet",
 );
 
 /// `GET /rollcall/v1/changes`
 pub(crate) const LIST: Operation = Operation {
     path: "/rollcall/v1/changes",
     name: "listChanges",
-    about: "Whose access and roles each record changed, in order of record; waits for something to come. Go on with the cursor `after`, also of an \
-            empty page.",
+    about: "Changes of access and roles, in order of record. Waits if there is none yet. Continue with the \
+            cursor `after`, also after an empty page.",
     parameters: &[AFTER_CHANGE, LIMIT_OWN, WAIT],
     logged: Logged::Always,
     gives: Gives::List("Change"),
@@ -55,8 +56,8 @@ pub(crate) async fn list(
     let wait = Duration::from_secs(question.take_number("wait") as u64);
     let engine = question.finish()?;
     let after = after.map_or(Some(FeedPlace::behind(0)), |cursor| read_place(&cursor));
-    // Beyond the last record nothing was ever given: the place is of another log, or of one that
-    // lost its end, and waiting there would miss everything.
+    // A place beyond the last record is from another log, or from one that lost its end. Waiting
+    // there would miss changes.
     let after = after
         .filter(|after| after.seq <= engine.views().head())
         .ok_or_else(|| Problem::cursor_invalid("after"))?;
@@ -70,7 +71,7 @@ pub(crate) async fn list(
         .body(list_body(&items, Cursors { before: None, after: Some(write_place(feed.next)) })))
 }
 
-/// What is behind a place, or else what comes within `wait`.
+/// Returns the changes behind a place. If there are none, waits for some, at most for `wait`.
 async fn follow(
     engine: &Arc<Engine>,
     after: FeedPlace,
@@ -85,7 +86,7 @@ async fn follow(
     if !feed.items.is_empty() || !feed.at_head || wait.is_zero() {
         return Ok(feed);
     }
-    // What comes may change nothing: go on until something does, or the time is over.
+    // A record may change nothing: continue until one does, or the time is over.
     let place = std::cell::Cell::new(feed.next);
     let something = async {
         loop {
@@ -103,7 +104,7 @@ async fn follow(
     }
 }
 
-/// `seq.n`, or `seq` for behind everything of that record.
+/// Reads `seq.n`, or `seq` for the place behind all changes of that record.
 fn read_place(cursor: &str) -> Option<FeedPlace> {
     let number = |text: &str| {
         text.parse::<u64>().ok().filter(|_| text.bytes().all(|byte| byte.is_ascii_digit()))

@@ -1,4 +1,4 @@
-//! Who lost access: `GET /rollcall/v1/deprovisionings`.
+//! Losses of access: `GET /rollcall/v1/deprovisionings`.
 
 use actix_web::{HttpRequest, HttpResponse, web};
 use rollcall_projections::{Cut, Deprovisioning, DeprovisioningFilter, Millis};
@@ -6,8 +6,7 @@ use serde_json::{Value, json};
 
 use crate::documents::{Document, DocumentKey, Shape};
 use crate::engine::Engine;
-use crate::http::wire::answer::pinned_with_roles;
-use crate::http::wire::answer::{Code, Problem, blocking, list_body};
+use crate::http::wire::answer::{Code, Problem, blocking, list_body, pinned_with_roles};
 use crate::http::wire::api::{
     DIRECTORY_ID, Gives, LIMIT_OWN, Logged, OF_ORGANIZATION, OF_ORGANIZATION_ALIAS, OF_USER,
     Operation, Parameter, Reads, after, before, direction, email, since, until,
@@ -19,7 +18,7 @@ use crate::http::wire::state::State;
 use crate::time;
 use crate::verify::email_fingerprint;
 
-/// How many are worked out under one lock.
+/// The number of losses that are computed under one lock.
 const STEP: usize = 64;
 
 const SHAPES: &str = include_str!("deprovisionings.schema.json");
@@ -31,10 +30,11 @@ const FROM_DIRECTORY: Parameter =
 pub(crate) const LIST: Operation = Operation {
     path: "/rollcall/v1/deprovisionings",
     name: "listDeprovisionings",
-    about: "Who lost access, exactly when, when that was learnt, why, by which event, with which roles and groups; by moment and user.",
+    about: "Losses of access: the user, when it ended and when that was learnt, the reason, the event, and \
+            the roles and groups until then; by moment and user.",
     parameters: &[
         OF_USER,
-        email("Of users who showed this email then, whatever the case"),
+        email("Of users who had this email then; case does not matter"),
         FROM_DIRECTORY,
         OF_ORGANIZATION,
         OF_ORGANIZATION_ALIAS,

@@ -1,4 +1,4 @@
-//! What differs between two moments: `GET /rollcall/v1/diff`.
+//! The differences between two moments: `GET /rollcall/v1/diff`.
 
 use std::collections::BTreeMap;
 
@@ -8,8 +8,7 @@ use serde::Serialize;
 
 use crate::documents::{Changed, changed, snapshot};
 use crate::engine::{CutError, Engine, KnownAt};
-use crate::http::wire::answer::pinned;
-use crate::http::wire::answer::{Code, Cursors, Problem, blocking, list_body, pin_from};
+use crate::http::wire::answer::{Code, Cursors, Problem, blocking, list_body, pin_from, pinned};
 use crate::http::wire::api::{Gives, IN_DIRECTORY, LIMIT_OWN, Logged, Operation, Parameter, after};
 use crate::http::wire::bodies::{BODIES_AT_ONCE, Bodies};
 use crate::http::wire::paging::Part as _;
@@ -33,19 +32,22 @@ const TO: Parameter = Parameter::text(
 const FROM_KNOWN_AT: Parameter = Parameter::text(
     "from_known_at",
     "12",
-    "What had been received by then counts at the first moment: a record's number or an RFC 3339 time",
+    "What had been received by then counts at the first moment: a record's number or an RFC 3339 \
+     time",
 );
 const TO_KNOWN_AT: Parameter = Parameter::text(
     "to_known_at",
     "12",
-    "What had been received by then counts at the second moment: a record's number or an RFC 3339 time",
+    "What had been received by then counts at the second moment: a record's number or an RFC 3339 \
+     time",
 );
 
 /// `GET /rollcall/v1/diff`
 pub(crate) const DIFF: Operation = Operation {
     path: "/rollcall/v1/diff",
     name: "listDifferences",
-    about: "What differs between two moments, or between what was known at two: users, groups, memberships and roles.",
+    about: "The differences between two moments, or between the knowledge at two: users, groups, \
+            memberships and roles.",
     parameters: &[
         FROM,
         TO,
@@ -79,7 +81,7 @@ pub(crate) async fn diff(
     let (from_known_at, to_known_at) =
         (question.take_known_at("from_known_at"), question.take_known_at("to_known_at"));
     let engine = question.finish()?;
-    // Where neither is told, both are the same.
+    // Both sides default to the same head.
     let head = KnownAt::Seq(engine.views().head());
     let refused = |as_of: &'static str, known_at: &'static str| {
         move |error: CutError| Problem::of_cut(error, as_of, known_at)
@@ -96,7 +98,7 @@ pub(crate) async fn diff(
     Ok(response)
 }
 
-/// The differences behind a place. Blocks while it reads the log.
+/// Returns the differences behind a place. Blocks while it reads the log.
 fn page(
     engine: &Engine,
     directory: Option<&str>,
@@ -105,7 +107,7 @@ fn page(
     limit: usize,
 ) -> Result<Vec<u8>, Problem> {
     let mut shown: Vec<(DifferencePlace, Vec<u8>)> = Vec::new();
-    // One more than wanted, to know whether there are more.
+    // One more than wanted shows whether there are more.
     while shown.len() <= limit {
         let wanted = BODIES_AT_ONCE.min(limit + 1 - shown.len());
         let (found, next) = engine.views().differences(directory, cuts, after.as_ref(), wanted);
@@ -122,7 +124,7 @@ fn page(
     Ok(list_body(&items, Cursors { before: None, after: next }))
 }
 
-/// Writes differences out; another record that says the same is none.
+/// Writes differences out. Two snapshots that say the same are not a difference.
 fn describe_all(
     engine: &Engine,
     found: Vec<Difference>,
@@ -151,7 +153,7 @@ fn describe_all(
     Ok(())
 }
 
-/// A difference as it is shown.
+/// A difference in the answer.
 #[derive(Serialize)]
 struct Described<'a> {
     object: &'static str,
@@ -197,7 +199,7 @@ fn word(subject: Subject) -> &'static str {
     }
 }
 
-/// The kind, and both ids in hex, since each may hold any character.
+/// Has the kind and both ids; the ids are in base64, since they may hold any character.
 impl Place for DifferencePlace {
     fn read(cursor: &str) -> Option<DifferencePlace> {
         let parts: Vec<&str> = cursor.split('.').collect();

@@ -9,8 +9,9 @@ use rollcall_projections::{DirectoryFilter, DirectoryRow, Part};
 
 use crate::documents::{Document, DocumentKey, Shape, push_directory};
 use crate::engine::{ActError, Engine};
-use crate::http::wire::answer::{Code, Problem, list_body, respond};
-use crate::http::wire::answer::{done_in_time, pinned, with_documents};
+use crate::http::wire::answer::{
+    Code, Problem, done_in_time, list_body, pinned, respond, with_documents,
+};
 use crate::http::wire::api::{
     AFTER, BEFORE, Gives, LIMIT, Logged, OF_ORGANIZATION, OF_ORGANIZATION_ALIAS, ORDER, Operation,
     Parameter, Reads,
@@ -21,7 +22,7 @@ use crate::http::wire::state::State;
 const SHAPES: &str = include_str!("directories.schema.json");
 
 const SEARCH: Parameter =
-    Parameter::text("search", "robotics", "With this text in its name, whatever the case");
+    Parameter::text("search", "robotics", "With this text in its name; case does not matter");
 const DOMAIN: Parameter = Parameter::text("domain", "halden-robotics.example", "With this domain");
 
 /// `GET /directories`
@@ -100,13 +101,14 @@ pub(crate) async fn item(
 pub(crate) const DELETION: Operation = Operation {
     path: "/directories/{id}",
     name: "deleteDirectory",
-    about: "Ends a directory with all in it, here and not at the source. Once more is accepted as well.",
+    about: "Ends a directory with everything in it, in Rollcall and not at the source. Deleting it again is \
+            accepted as well.",
     gives: Gives::Accepted,
     problems: &[Code::EntityNotFound, Code::QueueFull, Code::LogUnavailable],
     ..Operation::DELETE
 };
 
-/// Answers [`DELETION`]. The body is the word that WorkOS sends, and no JSON.
+/// Answers [`DELETION`]. The body is the word that WorkOS sends, not JSON.
 pub(crate) async fn delete(
     request: HttpRequest,
     state: web::Data<State>,
@@ -126,7 +128,7 @@ pub(crate) async fn delete(
     }
 }
 
-/// Each row as an object of the API.
+/// Writes each row as an object of the API.
 async fn write(engine: Arc<Engine>, rows: Vec<DirectoryRow>) -> Result<Vec<Vec<u8>>, Problem> {
     let keys: Vec<DocumentKey> =
         rows.iter().filter_map(|row| Some((row.version?, Part::Data, Shape::Directory))).collect();

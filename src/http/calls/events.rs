@@ -6,8 +6,7 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use rollcall_projections::{Cut, EventFilter, Seq, Start};
 
 use crate::engine::Engine;
-use crate::http::wire::answer::pinned;
-use crate::http::wire::answer::{Code, Cursors, Problem, blocking, list_body};
+use crate::http::wire::answer::{Code, Cursors, Problem, blocking, list_body, pinned};
 use crate::http::wire::api::{
     Gives, LIMIT, Logged, OF_ORGANIZATION, OF_ORGANIZATION_ALIAS, Operation, Order, Parameter,
     Reads, Takes, since, until,
@@ -24,7 +23,7 @@ const EVENTS: Parameter = Parameter::new(
     "events",
     Takes::Texts { max: 64 },
     "dsync.user.created,dsync.user.deleted",
-    "Needed: the types wanted, at most 64. Also as `events=a&events=b`, `events[]=a` and `events[0]=a`",
+    "The types wanted, at most 64. Also as `events=a&events=b`, `events[]=a` and `events[0]=a`",
 )
 .required();
 const AFTER_EVENT: Parameter = Parameter::text(
@@ -35,7 +34,8 @@ const AFTER_EVENT: Parameter = Parameter::text(
 const BEFORE_EVENT: Parameter = Parameter::text(
     "before",
     EVENT_ID,
-    "Only what was recorded directly before this event, or, with `latest`, the last of all. Not with `range_start` or `range_end`",
+    "Only what was recorded directly before this event, or, with `latest`, the last of all. Not with \
+     `range_start` or `range_end`",
 );
 const ORDER_IGNORED: Parameter = Parameter::new(
     "order",
@@ -48,7 +48,7 @@ const ORDER_IGNORED: Parameter = Parameter::new(
 pub(crate) const LIST: Operation = Operation {
     path: "/events",
     name: "listEvents",
-    about: "Events of some types, in the order in which they were recorded, for ever back.",
+    about: "Events of some types, in the order in which they were recorded, back to the first.",
     parameters: &[
         EVENTS,
         AFTER_EVENT,
@@ -68,7 +68,7 @@ pub(crate) const LIST: Operation = Operation {
     ..Operation::GET
 };
 
-/// What a list of events is narrowed to, and which part of it is wanted.
+/// The filters of a list of events, and the part of it that is wanted.
 struct Wanted {
     kinds: Vec<String>,
     organization: Option<String>,
@@ -106,7 +106,7 @@ pub(crate) async fn list(
     Ok(pinned(cut, body))
 }
 
-/// Blocks while it reads the log.
+/// Reads a page of events. Blocks while it reads the log.
 fn read(engine: &Arc<Engine>, cut: Cut, wanted: &Wanted) -> Result<Vec<u8>, Problem> {
     let Wanted { kinds, organization, from, until, paging } = wanted;
     let start = match (&paging.after, &paging.before) {

@@ -7,8 +7,7 @@ use rollcall_projections::{GroupFilter, GroupRow};
 
 use crate::documents::{Document, DocumentKey, Shape};
 use crate::engine::Engine;
-use crate::http::wire::answer::{Code, Problem, list_body};
-use crate::http::wire::answer::{pinned_with_roles, with_documents};
+use crate::http::wire::answer::{Code, Problem, list_body, pinned_with_roles, with_documents};
 use crate::http::wire::api::{
     AFTER, BEFORE, Gives, IN_DIRECTORY, LIMIT, Logged, OF_ORGANIZATION, OF_ORGANIZATION_ALIAS,
     ORDER, Operation, Parameter, Reads, Switch, Takes, USER_ID, Word,
@@ -118,7 +117,7 @@ fn take_members(question: &mut Question) -> bool {
     question.take_word("members") == Some(Switch::On)
 }
 
-/// Each row as an object of the API, its members in it where they were asked for.
+/// Writes each row as an object of the API, with its members if the question asks for them.
 async fn write(engine: Arc<Engine>, rows: Vec<GroupRow>) -> Result<Vec<Vec<u8>>, Problem> {
     let mut keys: Vec<DocumentKey> = Vec::new();
     for GroupRow { group, members } in &rows {

@@ -1,5 +1,4 @@
-//! `GET /healthz`: the process answers. `GET /readyz`: the log is folded, so that questions and
-//! webhooks are answered.
+//! `GET /healthz` and `GET /readyz`: the process answers; questions and webhooks are answered.
 
 use actix_web::http::StatusCode;
 use actix_web::{HttpResponse, web};
@@ -14,7 +13,7 @@ const SHAPES: &str = include_str!("health.schema.json");
 pub(crate) const ALIVE: Operation = Operation {
     path: "/healthz",
     name: "health",
-    about: "Whether the process answers.",
+    about: "Says that the process answers.",
     access: Access::Open,
     gives: Gives::One("Health"),
     shapes: SHAPES,
@@ -30,7 +29,7 @@ pub(crate) async fn alive() -> HttpResponse {
 pub(crate) const READY: Operation = Operation {
     path: "/readyz",
     name: "readiness",
-    about: "Whether the log is folded and taken, so that questions and webhooks are answered.",
+    about: "Says whether the log is folded and open, so that questions and webhooks are answered.",
     access: Access::Open,
     gives: Gives::One("Readiness"),
     shapes: SHAPES,

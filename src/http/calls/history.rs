@@ -1,4 +1,4 @@
-//! What was said of a user or group, version by version: `GET /rollcall/v1/users/{id}/history` and
+//! The versions of a user or group: `GET /rollcall/v1/users/{id}/history` and
 //! `/rollcall/v1/groups/{id}/history`.
 
 use std::collections::BTreeMap;
@@ -9,15 +9,13 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::documents::{Changed, Missed, changed, missed, said_before};
-use crate::http::wire::answer::pinned;
-use crate::http::wire::answer::{Code, Problem, blocking, list_body};
+use crate::http::wire::answer::{Code, Problem, blocking, list_body, pinned};
 use crate::http::wire::api::{
     Gives, LIMIT_OWN, Logged, Operation, Reads, after, before, direction,
 };
 use crate::http::wire::bodies::{BODIES_AT_ONCE, Bodies};
 use crate::http::wire::describe::describe_cause;
-use crate::http::wire::paging::Part;
-use crate::http::wire::paging::Place;
+use crate::http::wire::paging::{Part, Place};
 use crate::http::wire::question::{Question, id_within_path};
 use crate::http::wire::state::State;
 
@@ -27,7 +25,8 @@ const SHAPES: &str = include_str!("history.schema.json");
 pub(crate) const OF_USER: Operation = Operation {
     path: "/rollcall/v1/users/{id}/history",
     name: "listUserHistory",
-    about: "Every version of a user in the order of events: what it changed, what was missed before it, and because of which event.",
+    about: "Every version of a user in the order of events: what it changed, what was missed before it, \
+            and the event that caused it.",
     parameters: &[
         after("1768478400000.0..ZXZlbnRfMQ"),
         before("1768478400000.0..ZXZlbnRfMQ"),
@@ -46,18 +45,19 @@ pub(crate) const OF_USER: Operation = Operation {
 pub(crate) const OF_GROUP: Operation = Operation {
     path: "/rollcall/v1/groups/{id}/history",
     name: "listGroupHistory",
-    about: "Every version of a group in the order of events: what it changed, what was missed before it, and because of which event.",
+    about: "Every version of a group in the order of events: what it changed, what was missed before \
+            it, and the event that caused it.",
     gives: Gives::List("GroupVersion"),
     ..OF_USER
 };
 
-/// Gives the versions behind a place in a history.
+/// Returns the versions behind a place in a history.
 type Walk = fn(&Views, &str, Cut, Option<&EventPlace>, bool, usize) -> Versions;
 
 /// Users or groups.
 struct Kind {
     operation: &'static Operation,
-    /// In the words of the contract.
+    /// The kind in the words of the contract.
     name: &'static str,
     seen_at: fn(&Views, &str, Cut) -> Option<Millis>,
     walk: Walk,
@@ -116,7 +116,7 @@ async fn answer(
     let id = id_within_path(&request).ok_or(Code::NotFound)?;
     let (engine, cut) = question.cut().await?;
     let body = blocking(move || {
-        // Known is what any event speaks of, also one that has not happened yet.
+        // An id is known once any event mentions it, even one that has not happened yet.
         let known = (kind.seen_at)(&engine.views(), &id, Cut { as_of: Millis::MAX, ..cut });
         known.ok_or_else(|| Problem::entity_not_found(kind.name, &id))?;
         let walk = |start: Option<EventPlace>, descending: bool, limit: usize| {
@@ -152,7 +152,7 @@ struct Version<'a> {
     cause: Value,
 }
 
-/// A version with whose it is.
+/// A version with its user or group.
 #[derive(Serialize)]
 struct Described<'a> {
     object: &'static str,
@@ -173,7 +173,7 @@ impl<'a> Version<'a> {
             VersionKind::Explicit if cause.event.ends_with(".created") => "created",
             VersionKind::Explicit => "updated",
         };
-        // Who was deleted is described anew.
+        // After a deletion the first version describes everything.
         let previous = previous.filter(|previous| previous.kind != VersionKind::Tombstone);
         let changed = match version.kind {
             VersionKind::Tombstone => BTreeMap::new(),
@@ -182,7 +182,7 @@ impl<'a> Version<'a> {
                 bodies.snapshot(version),
             ),
         };
-        // A snapshot may be an old copy: against it nothing can be said to be missed.
+        // A snapshot may be an old copy, so a difference from it does not prove a missed event.
         let known = previous.filter(|previous| {
             previous.kind == VersionKind::Explicit && version.kind == VersionKind::Explicit
         });
@@ -194,7 +194,7 @@ impl<'a> Version<'a> {
     }
 }
 
-/// The parts by which events are ordered; the id in hex, since it may hold any character.
+/// Has the parts by which events are ordered. The id is in base64: it may hold any character.
 impl Place for EventPlace {
     fn read(cursor: &str) -> Option<EventPlace> {
         let parts: Vec<&str> = cursor.split('.').collect();

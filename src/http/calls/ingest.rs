@@ -14,7 +14,7 @@ use crate::log::Outcome;
 use crate::time;
 use crate::verify::Verified;
 
-/// A webhook. Answered within five seconds, whatever happens.
+/// Takes a webhook, and answers within five seconds in any case.
 pub(crate) async fn webhook(
     request: HttpRequest,
     payload: web::Payload,
@@ -52,7 +52,7 @@ async fn take(
     Ok(respond(StatusCode::OK).json(body))
 }
 
-/// The signature's header; given several times, its values together.
+/// Returns the signature's header; the values of several are joined.
 fn signature(request: &HttpRequest) -> Option<Bytes> {
     let values: Vec<&[u8]> =
         request.headers().get_all("WorkOS-Signature").map(|value| value.as_bytes()).collect();

@@ -1,4 +1,4 @@
-//! What held in which times: `GET /rollcall/v1/users/{id}/access`, `/roles`, `/groups`, and
+//! The periods of access, roles and memberships: `GET /rollcall/v1/users/{id}/access`, `/roles`, `/groups`, and
 //! `/rollcall/v1/groups/{id}/members`.
 
 use std::sync::Arc;
@@ -8,19 +8,19 @@ use rollcall_projections::{AccessPeriod, Cut, MembershipPeriod, Millis, RolePeri
 use serde_json::{Value, json};
 
 use crate::engine::Engine;
-use crate::http::wire::answer::{Code, Cursors, Problem, blocking, list_body};
-use crate::http::wire::answer::{pinned, pinned_with_roles};
+use crate::http::wire::answer::{
+    Code, Cursors, Problem, blocking, list_body, pinned, pinned_with_roles,
+};
 use crate::http::wire::api::{
     Gives, LIMIT_OWN, Logged, Operation, Reads, after, before, direction,
 };
 use crate::http::wire::describe::describe_cause;
-use crate::http::wire::paging::{Place, Places};
-use crate::http::wire::paging::{in_steps, of_all};
+use crate::http::wire::paging::{Place, Places, in_steps, of_all};
 use crate::http::wire::question::{Question, id_within_path};
 use crate::http::wire::state::State;
 use crate::time;
 
-/// How many periods of a group's members are worked out under one lock.
+/// The number of a group's periods that are computed under one lock.
 const STEP: usize = 64;
 
 const PERIODS: Operation = Operation {
@@ -41,7 +41,8 @@ const PERIODS: Operation = Operation {
 pub(crate) const ACCESS: Operation = Operation {
     path: "/rollcall/v1/users/{id}/access",
     name: "listUserAccess",
-    about: "Every time in which a user had access, with what began and what ended it, and why it ended; by beginning.",
+    about: "Every period in which a user had access, the events that began and ended it, and the reason for \
+            the end; by beginning.",
     gives: Gives::List("AccessPeriod"),
     ..PERIODS
 };
@@ -50,7 +51,8 @@ pub(crate) const ACCESS: Operation = Operation {
 pub(crate) const ROLES: Operation = Operation {
     path: "/rollcall/v1/users/{id}/roles",
     name: "listUserRoles",
-    about: "Every time in which a user had a role, with what began and what ended it; by beginning and role.",
+    about: "Every period in which a user had a role, and the events that began and ended it; by beginning \
+            and role.",
     gives: Gives::List("RolePeriod"),
     ..PERIODS
 };
@@ -59,7 +61,8 @@ pub(crate) const ROLES: Operation = Operation {
 pub(crate) const GROUPS: Operation = Operation {
     path: "/rollcall/v1/users/{id}/groups",
     name: "listUserGroups",
-    about: "Every time in which a user was in a group, with what began and what ended it; by beginning and group.",
+    about: "Every period in which a user was in a group, and the events that began and ended it; by \
+            beginning and group.",
     gives: Gives::List("MembershipPeriod"),
     ..PERIODS
 };
@@ -68,7 +71,8 @@ pub(crate) const GROUPS: Operation = Operation {
 pub(crate) const MEMBERS: Operation = Operation {
     path: "/rollcall/v1/groups/{id}/members",
     name: "listGroupMembers",
-    about: "Every time in which somebody was in a group, with what began and what ended it; by member and beginning.",
+    about: "Every period in which a user was in a group, and the events that began and ended it; by member \
+            and beginning.",
     parameters: &[
         after("dXNlcl8x.1772442000000"),
         before("dXNlcl8x.1772442000000"),
@@ -79,7 +83,7 @@ pub(crate) const MEMBERS: Operation = Operation {
     ..PERIODS
 };
 
-/// A call about one user or group, fixed.
+/// A question about one user or group, at a fixed cut.
 struct Asked {
     id: String,
     places: Places,
@@ -100,7 +104,7 @@ impl Asked {
         Ok(Asked { id, places, engine, cut })
     }
 
-    /// A page of a list that one user's history gives whole.
+    /// Writes a page of one user's periods, which are all in memory.
     fn page<T: Clone, P: Place + Ord>(
         self,
         periods: Option<Vec<T>>,

@@ -1,4 +1,4 @@
-//! `GET` and `PUT /rollcall/v1/policy`: how users are treated.
+//! `GET` and `PUT /rollcall/v1/policy`: the treatment of inactive users.
 
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};
@@ -6,8 +6,7 @@ use rollcall_projections::{InactiveUsers, Policy};
 use serde_json::{Value, json};
 
 use crate::engine::Engine;
-use crate::http::wire::answer::{Code, Problem, blocking, respond};
-use crate::http::wire::answer::{done_in_time, pinned};
+use crate::http::wire::answer::{Code, Problem, blocking, done_in_time, pinned, respond};
 use crate::http::wire::api::{Gives, Operation, Reads};
 use crate::http::wire::body::Body;
 use crate::http::wire::describe::author;
@@ -32,7 +31,8 @@ pub(crate) const SHOW: Operation = Operation {
 pub(crate) const SET: Operation = Operation {
     path: "/rollcall/v1/policy",
     name: "setPolicy",
-    about: "Sets the policy, from now on or from a past moment on. Answers before it was set stay as they were, by `known_at`.",
+    about: "Sets the policy, from now on or from a past moment on. By `known_at`, answers from before it was \
+            set stay as they were.",
     takes: Some("PolicySetting"),
     gives: Gives::One("Policy"),
     shapes: SHAPES,
@@ -74,14 +74,14 @@ pub(crate) async fn set(
     Ok(respond(StatusCode::OK).json(body))
 }
 
-/// A policy with who set it; before the first, the one that counts without any. Blocks while it
-/// reads the log.
+/// Describes a policy and the key that set it; before the first, the default. Blocks while it reads
+/// the log.
 fn describe(engine: &Engine, policy: Option<Policy>) -> Result<Value, Problem> {
     let Some(policy) = policy else {
         let inactive_users = InactiveUsers::default().word();
         return Ok(json!({
-            "object": "policy", "version": 0, "inactive_users": inactive_users, "seq": null, "effective_from": null, "set_at": null,
-            "set_by": null, "note": null,
+            "object": "policy", "version": 0, "inactive_users": inactive_users, "seq": null,
+            "effective_from": null, "set_at": null, "set_by": null, "note": null,
         }));
     };
     let (set_by, note) = author(engine, policy.seq)?;

@@ -17,7 +17,7 @@ const SHAPES: &str = include_str!("projections.schema.json");
 pub(crate) const PROJECTIONS: Operation = Operation {
     path: "/rollcall/v1/projections",
     name: "listProjections",
-    about: "Each view: how far it is, how many items it has, the digest of its dump, and the last rebuild.",
+    about: "Each view: its newest record, its number of items, the digest of its dump, and the last rebuild.",
     gives: Gives::List("Projection"),
     shapes: SHAPES,
     ..Operation::GET
@@ -27,7 +27,8 @@ pub(crate) const PROJECTIONS: Operation = Operation {
 pub(crate) const REBUILD: Operation = Operation {
     path: "/rollcall/v1/projections/rebuild",
     name: "rebuildProjections",
-    about: "Folds the whole log beside the serving views, which it then replaces in one step. Joins a rebuild that runs already.",
+    about: "Folds the whole log again, then replaces the serving views in one step. Joins a rebuild that is \
+            already running.",
     gives: Gives::Begun("Rebuild"),
     shapes: SHAPES,
     ..Operation::POST
@@ -37,7 +38,7 @@ pub(crate) const REBUILD: Operation = Operation {
 pub(crate) const LAST_REBUILD: Operation = Operation {
     path: "/rollcall/v1/projections/rebuild",
     name: "getRebuild",
-    about: "How far the last rebuild since the start is.",
+    about: "The progress of the last rebuild since the start.",
     gives: Gives::One("Rebuild"),
     shapes: SHAPES,
     problems: &[Code::NotFound],
@@ -92,7 +93,7 @@ pub(crate) async fn rebuild(
     Ok(respond(StatusCode::ACCEPTED).json(describe_rebuild(&engine.rebuild())))
 }
 
-/// How far a rebuild is, by what it has really read.
+/// Describes the progress of a rebuild, by the records that it has read.
 fn describe_rebuild(rebuild: &Rebuild) -> serde_json::Value {
     let (read, total) = rebuild.progress();
     let finished_at = rebuild.finished_at();

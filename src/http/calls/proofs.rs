@@ -1,4 +1,4 @@
-//! `/rollcall/v1/log/…`: what an auditor takes away, and the key that signs it.
+//! `/rollcall/v1/log/…`: records, proofs and signed checkpoints for auditors, and the signing key.
 
 use actix_web::http::StatusCode;
 use actix_web::http::header::{CONTENT_TYPE, HeaderName};
@@ -21,14 +21,14 @@ const CHECKPOINT_SIZE: Parameter = Parameter::new(
     "size",
     Takes::Seq,
     "12",
-    "Of so many records; without it of all that are durable",
+    "The checkpoint's size in records; without it all that are durable",
 );
-const RECORD: Parameter = Parameter::new("seq", Takes::Seq, "7", "Which record").required();
+const RECORD: Parameter = Parameter::new("seq", Takes::Seq, "7", "The record").required();
 const TREE_SIZE: Parameter = Parameter::new(
     "size",
     Takes::Seq,
     "12",
-    "In the tree of so many records; without it of all that are durable",
+    "The tree's size in records; without it all that are durable",
 );
 const FROM_SIZE: Parameter =
     Parameter::new("from", Takes::Seq, "7", "The older checkpoint's size").required();
@@ -43,7 +43,8 @@ const TO_SIZE: Parameter = Parameter::new(
 pub(crate) const CHECKPOINT: Operation = Operation {
     path: "/rollcall/v1/log/checkpoint",
     name: "getCheckpoint",
-    about: "The log's size and tree hash, signed: a note of the form of C2SP's tlog-checkpoint. `Rollcall-Checkpoint-Size` says the size.",
+    about: "The log's size and tree hash as a signed note, in the form of C2SP's tlog-checkpoint. \
+            `Rollcall-Checkpoint-Size` has the size.",
     parameters: &[CHECKPOINT_SIZE],
     gives: Gives::Text { media_type: "text/plain; charset=utf-8", example: NOTE },
     problems: &[Code::NotFound],
@@ -57,8 +58,8 @@ const NOTE: &str = "rollcall/30313233-3435-3637-3839-616263646566\n7\nNn12soTOgr
 pub(crate) const ENTRY: Operation = Operation {
     path: "/rollcall/v1/log/entries/{seq}",
     name: "getLogEntry",
-    about: "One record in its exact bytes, by its number or its event's id. Digits alone are a number; after `id:` whatever follows is an id, also \
-            `id:123` or `id:id:x`.",
+    about: "One record in its exact bytes, by its number or its event's id. Digits alone are a number; \
+            anything after `id:` is an id, also `id:123` or `id:id:x`.",
     logged: Logged::Always,
     gives: Gives::One("LogEntry"),
     shapes: SHAPES,
@@ -66,7 +67,7 @@ pub(crate) const ENTRY: Operation = Operation {
     ..Operation::GET
 };
 
-/// What follows it is an event's id, whatever it looks like.
+/// Precedes an event's id that could be read as something else.
 const ID_PREFIX: &str = "id:";
 
 /// `GET /rollcall/v1/log/proof/inclusion`
@@ -107,7 +108,8 @@ pub(crate) const KEY: Operation = Operation {
 pub(crate) const CHANGE_KEY: Operation = Operation {
     path: "/rollcall/v1/log/key",
     name: "changeCheckpointKey",
-    about: "Makes a new key for checkpoints and records the change. `handover` is the checkpoint that ends with it, signed by both keys.",
+    about: "Makes a new key for checkpoints and records the change. `handover` is the checkpoint that ends \
+            with that record, signed by both keys.",
     takes: Some("CheckpointKeyChange"),
     gives: Gives::One("CheckpointKey"),
     shapes: SHAPES,
@@ -143,7 +145,7 @@ pub(crate) async fn entry(
     Ok(respond(StatusCode::OK).json(entry))
 }
 
-/// Blocks while it reads the log.
+/// Reads a record. Blocks while it reads the log.
 fn read(engine: &Engine, name: &str) -> Result<Value, Problem> {
     let absent = || Problem::entity_not_found("Record", name);
     let seq = match name.strip_prefix(ID_PREFIX) {
@@ -181,7 +183,12 @@ pub(crate) async fn inclusion(
         return Err(Problem::entity_not_found("Record", &seq.to_string()));
     }
     let hashes = blocking(move || engine.inclusion(seq, size)).await??;
-    Ok(respond(StatusCode::OK).json(json!({ "object": "inclusion_proof", "seq": seq, "size": size, "hashes": encoded(&hashes) })))
+    Ok(respond(StatusCode::OK).json(json!({
+        "object": "inclusion_proof",
+        "seq": seq,
+        "size": size,
+        "hashes": encoded(&hashes),
+    })))
 }
 
 /// Answers [`CONSISTENCY`].
@@ -200,7 +207,12 @@ pub(crate) async fn consistency(
     }
     let engine = question.finish()?;
     let hashes = blocking(move || engine.consistency(from, to)).await??;
-    Ok(respond(StatusCode::OK).json(json!({ "object": "consistency_proof", "from": from, "to": to, "hashes": encoded(&hashes) })))
+    Ok(respond(StatusCode::OK).json(json!({
+        "object": "consistency_proof",
+        "from": from,
+        "to": to,
+        "hashes": encoded(&hashes),
+    })))
 }
 
 fn encoded(hashes: &[[u8; 32]]) -> Vec<String> {
@@ -229,8 +241,7 @@ pub(crate) async fn change_key(
     let mut body = Body::of(payload).await?;
     let note = body.take_note();
     body.finish()?;
-    // On a thread of its own it goes on to its end, also if whoever asked has left or was told that
-    // it takes too long.
+    // The thread finishes even if the caller has left or the time is over.
     let changed = blocking(move || {
         let handover = engine.change_checkpoint_key(operator, note)?;
         describe(&engine, Some(handover))
@@ -240,7 +251,7 @@ pub(crate) async fn change_key(
     Ok(respond(StatusCode::OK).json(changed.map_err(|_| Code::Internal)??))
 }
 
-/// Blocks while it reads the log.
+/// Describes the key and those before it. Blocks while it reads the log.
 fn describe(engine: &Engine, handover: Option<String>) -> Result<Value, Problem> {
     let notary = engine.notary().ok_or(Code::NotFound)?;
     let changes = engine.key_changes()?;

@@ -17,7 +17,7 @@ const SHAPES: &str = include_str!("quarantine.schema.json");
 pub(crate) const QUARANTINE: Operation = Operation {
     path: "/rollcall/v1/quarantine",
     name: "listQuarantine",
-    about: "What was kept and could not be used, or was used with a remark, in order of seq.",
+    about: "Records that could not be used, or were used with a remark, in order of seq.",
     parameters: &[after("1"), before("1"), LIMIT_OWN, ORDER_OWN],
     logged: Logged::Always,
     gives: Gives::List("QuarantineEntry"),

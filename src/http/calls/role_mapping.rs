@@ -18,8 +18,9 @@ use tokio::sync::mpsc;
 
 use crate::documents::Shape;
 use crate::engine::{ActError, Engine, Expect, not_in_future};
-use crate::http::wire::answer::{Code, FieldError, Problem, blocking, list_body, pin, respond};
-use crate::http::wire::answer::{done_in_time, pinned_with_roles};
+use crate::http::wire::answer::{
+    Code, FieldError, Problem, blocking, done_in_time, list_body, pin, pinned_with_roles, respond,
+};
 use crate::http::wire::api::{
     Gives, LIMIT_OWN, ORDER_OWN, Operation, Parameter, Reads, USER_ID, after, before,
 };
@@ -28,15 +29,15 @@ use crate::http::wire::describe::{author, describe_ground};
 use crate::http::wire::question::Question;
 use crate::http::wire::state::State;
 use crate::time;
-use crate::verify::mapping_json;
+use crate::verify::{Operator, mapping_json};
 
-/// Groups without a rule that a preview shows.
+/// The most groups without a rule that a preview shows.
 const GROUPS_SHOWN: usize = 100;
 
-/// Parts of a preview, of up to some thousand lines, that may wait for a slow reader.
+/// The most parts of a preview, each of up to some thousand lines, that wait for a slow reader.
 const TEXTS_WAITING: usize = 4;
 
-/// How often a mapping is prepared anew because another one was set meanwhile.
+/// The most times that a mapping is prepared, since another one may be set meanwhile.
 const TRIES_MAX: usize = 32;
 
 const SHAPES: &str = include_str!("role_mapping.schema.json");
@@ -70,7 +71,8 @@ pub(crate) const VERSIONS: Operation = Operation {
 pub(crate) const SET: Operation = Operation {
     path: "/rollcall/v1/role_mapping",
     name: "setRoleMapping",
-    about: "Sets the role mapping, from now on or from a past moment on. With `If-Match` only if that version is still the latest.",
+    about: "Sets the role mapping, from now on or from a past moment on. With `If-Match` only if that \
+            version is still the latest.",
     takes: Some("RoleMappingSetting"),
     gives: Gives::One("RoleMapping"),
     shapes: SHAPES,
@@ -88,7 +90,8 @@ pub(crate) const SET: Operation = Operation {
 pub(crate) const PREVIEW: Operation = Operation {
     path: "/rollcall/v1/role_mapping/preview",
     name: "previewRoleMapping",
-    about: "What setting a mapping would change, without changing anything. With `Accept: application/x-ndjson` every change, one a line.",
+    about: "Previews a mapping without setting it. With `Accept: application/x-ndjson` every change, one a \
+            line.",
     parameters: &[AFTER_USER, LIMIT_OWN],
     reads: Reads::AtCut,
     takes: Some("RoleMappingSetting"),
@@ -147,51 +150,60 @@ pub(crate) async fn set(
     let question = Question::of(&request, &state, &SET)?;
     let operator = question.operator;
     let engine = question.finish()?;
-    let replaces = replaces(&request)?;
-    let Setting { mapping, effective_from, note } = Setting::of(payload).await?;
-    // What nobody could set anyway is refused before anything is built.
-    not_in_future(effective_from, time::now_ms())?;
-    let latest = engine.views().mapping_versions();
-    if let Expect::Version(version) = replaces
-        && version != latest
+    let expect = precondition(&request)?;
+    let setting = Setting::of(payload).await?;
+    // What the writer would refuse anyway is refused before the mapping is prepared.
+    not_in_future(setting.effective_from, time::now_ms())?;
+    if let Expect::Version(version) = expect
+        && version != engine.views().mapping_versions()
     {
         return Err(ActError::VersionConflict.into());
     }
-    let mut tries = 0;
-    let set = loop {
-        tries += 1;
-        let (beside, wanted) = (engine.clone(), mapping.clone());
-        let prepared = blocking(move || beside.prepare(&wanted)).await??;
-        let set = engine.set_mapping(
-            operator,
-            mapping.clone(),
-            prepared,
-            replaces,
-            effective_from,
-            note.clone(),
-        );
-        match done_in_time(set).await {
-            Err(ActError::Overtaken) if tries < TRIES_MAX => {}
-            set => break set?,
-        }
-    };
+    let set = record(&engine, operator, setting, expect).await?;
     let version = set.version;
-    let body = blocking(move || {
-        let cut = Cut { known_at: engine.views().head(), ..Cut::LATEST };
-        let proposal = engine.propose(without_attributes(&set.mapping), None, cut)?;
-        let mut body = describe(&engine, Some(set))?;
-        let (unmatched, ..) = engine.views().unmatched(&proposal, cut, 0);
-        if let Some(body) = body.as_object_mut() {
-            body.insert("warnings".into(), warnings(&unmatched));
-        }
-        Ok::<_, Problem>(body)
-    });
-    let mut response = respond(StatusCode::OK).json(body.await??);
+    let body = blocking(move || describe_with_warnings(&engine, set)).await??;
+    let mut response = respond(StatusCode::OK).json(body);
     tag(&mut response, version);
     Ok(response)
 }
 
-/// Only the rules' groups matter to warnings: nothing must be read from the log for them.
+/// Has the writer set a mapping. It is prepared again if another one is set meanwhile.
+async fn record(
+    engine: &Arc<Engine>,
+    operator: Operator,
+    setting: Setting,
+    expect: Expect,
+) -> Result<MappingSet, Problem> {
+    let Setting { mapping, effective_from, note } = setting;
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        let (preparing, wanted) = (engine.clone(), mapping.clone());
+        let prepared = blocking(move || preparing.prepare(&wanted)).await??;
+        let (mapping, note) = (mapping.clone(), note.clone());
+        let set = engine.set_mapping(operator, mapping, prepared, expect, effective_from, note);
+        match done_in_time(set).await {
+            Err(ActError::Overtaken) if tries < TRIES_MAX => {}
+            set => return Ok(set?),
+        }
+    }
+}
+
+/// Describes a mapping just set, with the rules that match no group today. Blocks while it reads
+/// the log.
+fn describe_with_warnings(engine: &Engine, set: MappingSet) -> Result<Value, Problem> {
+    let cut = Cut { known_at: engine.views().head(), ..Cut::LATEST };
+    let proposal = engine.propose(without_attributes(&set.mapping), None, cut)?;
+    let mut body = describe(engine, Some(set))?;
+    let (unmatched, ..) = engine.views().unmatched(&proposal, cut, 0);
+    if let Some(body) = body.as_object_mut() {
+        body.insert("warnings".into(), warnings(&unmatched));
+    }
+    Ok(body)
+}
+
+/// Returns a mapping whose warnings are the same but need no reads of the log: only its groups
+/// matter to them.
 fn without_attributes(mapping: &Mapping) -> Mapping {
     let mut mapping = mapping.clone();
     for rule in &mut mapping.rules {
@@ -213,14 +225,14 @@ pub(crate) async fn preview(
         .headers()
         .get(ACCEPT)
         .is_some_and(|accept| accept.as_bytes().starts_with(b"application/x-ndjson"));
-    // Lines are all of it: what would be only a part is refused.
+    // Lines are the whole preview, so the parameters of a page stay untaken and are refused.
     let (after, limit) =
         if lines { (None, 0) } else { (question.take("after"), question.take_limit()) };
     let (engine, cut) = question.cut().await?;
     let Setting { mapping, effective_from, .. } = Setting::of(payload).await?;
     not_in_future(effective_from, time::now_ms())?;
-    let beside = engine.clone();
-    let proposal = blocking(move || beside.propose(mapping, effective_from, cut)).await??;
+    let proposing = engine.clone();
+    let proposal = blocking(move || proposing.propose(mapping, effective_from, cut)).await??;
     if lines {
         return Ok(stream(engine, proposal, cut));
     }
@@ -229,7 +241,7 @@ pub(crate) async fn preview(
     Ok(pinned_with_roles(cut, version, Ok(body.to_string().into_bytes())))
 }
 
-/// A mapping as it is sent.
+/// The body that sets a mapping.
 struct Setting {
     mapping: Mapping,
     effective_from: Option<Millis>,
@@ -246,9 +258,9 @@ impl Setting {
     }
 }
 
-/// What `If-Match` asks for (<https://www.rfc-editor.org/rfc/rfc9110#section-13.1.1>): one version,
-/// or any.
-fn replaces(request: &HttpRequest) -> Result<Expect, Problem> {
+/// Reads the precondition in `If-Match`
+/// (<https://www.rfc-editor.org/rfc/rfc9110#section-13.1.1>): one version, or any.
+fn precondition(request: &HttpRequest) -> Result<Expect, Problem> {
     let Some(value) = request.headers().get(IF_MATCH) else { return Ok(Expect::NoMatter) };
     let value = value.to_str().unwrap_or("").trim();
     if value == "*" {
@@ -272,12 +284,13 @@ fn tag(response: &mut HttpResponse, version: usize) {
     }
 }
 
-/// A mapping with who set it; before the first, none. Blocks while it reads the log.
+/// Describes a mapping and the key that set it; before the first, none. Blocks while it reads the
+/// log.
 fn describe(engine: &Engine, set: Option<MappingSet>) -> Result<Value, Problem> {
     let Some(set) = set else {
         return Ok(json!({
-            "object": "role_mapping", "version": 0, "seq": null, "effective_from": null, "set_at": null, "set_by": null, "note": null,
-            "mapping": null,
+            "object": "role_mapping", "version": 0, "seq": null, "effective_from": null,
+            "set_at": null, "set_by": null, "note": null, "mapping": null,
         }));
     };
     let (set_by, note) = author(engine, set.seq)?;
@@ -302,7 +315,8 @@ fn warnings(unmatched: &[usize]) -> Value {
         .collect()
 }
 
-/// The whole preview, with one page of its changes.
+/// Describes the whole preview, with one page of its changes, and returns the version of the
+/// mapping in force.
 fn whole(
     engine: &Engine,
     proposal: &Proposal,
@@ -320,39 +334,60 @@ fn whole(
     });
     let more = shown.len() > limit;
     shown.truncate(limit);
-    let (version, (unmatched, count, groups)) = {
-        let views = engine.views();
-        (views.mapping_version(cut), views.unmatched(proposal, cut, GROUPS_SHOWN))
-    };
     let next = shown.last().filter(|_| more).map(|change| change.user.clone());
     let changes = describe_changes(engine, &shown)?;
-    let Comparison { users, changed, gaining, losing, default_only, roles } = comparison;
-    let roles: Vec<Value> = roles
+    let views = engine.views();
+    let version = views.mapping_version(cut);
+    let (unmatched, count, groups) = views.unmatched(proposal, cut, GROUPS_SHOWN);
+    drop(views);
+    let groups = groups
         .into_iter()
-        .map(|(role, [gaining, losing, before, after])| {
-            json!({ "role": role, "gaining": gaining, "losing": losing, "before": before, "after": after })
-        })
-        .collect();
-    let groups: Vec<Value> = groups
-        .into_iter()
-        .map(|[id, name, directory]| json!({ "id": id, "name": name, "directory_id": directory }))
-        .collect();
+        .map(|[id, name, directory]| json!({ "id": id, "name": name, "directory_id": directory }));
     let preview = json!({
         "object": "role_mapping_preview",
         "base_version": version,
-        "totals": { "users": users, "changed": changed, "gaining": gaining, "losing": losing, "default_only": default_only },
-        "roles": roles,
+        "totals": totals(&comparison),
+        "roles": count_roles(comparison),
         "warnings": warnings(&unmatched),
-        "groups_without_rule": { "count": count, "data": groups },
-        "changes": { "object": "list", "data": changes, "list_metadata": { "before": null, "after": next } },
+        "groups_without_rule": { "count": count, "data": groups.collect::<Vec<Value>>() },
+        "changes": {
+            "object": "list",
+            "data": changes,
+            "list_metadata": { "before": null, "after": next },
+        },
     });
     Ok((version, preview))
 }
 
-/// Changes with the emails that people know each other by. Blocks while it reads the log.
+fn totals(comparison: &Comparison) -> Value {
+    json!({
+        "users": comparison.users,
+        "changed": comparison.changed,
+        "gaining": comparison.gaining,
+        "losing": comparison.losing,
+        "default_only": comparison.default_only,
+    })
+}
+
+fn count_roles(comparison: Comparison) -> Vec<Value> {
+    let roles = comparison.roles.into_iter().map(|(role, [gaining, losing, before, after])| {
+        json!({
+            "role": role,
+            "gaining": gaining,
+            "losing": losing,
+            "before": before,
+            "after": after,
+        })
+    });
+    roles.collect()
+}
+
+/// Describes changes, with the users' emails. Blocks while it reads the log.
 fn describe_changes(engine: &Engine, changes: &[RoleChange]) -> Result<Vec<Value>, Problem> {
-    let keys: Vec<_> =
-        changes.iter().map(|change| (change.snapshot.0, change.snapshot.1, Shape::User)).collect();
+    let keys: Vec<_> = changes
+        .iter()
+        .map(|RoleChange { snapshot: (seq, part), .. }| (*seq, *part, Shape::User))
+        .collect();
     let documents = engine.load_documents(&keys)?;
     let described = changes.iter().zip(documents).map(|(change, document)| {
         json!({
@@ -378,11 +413,11 @@ fn describe_roles(roles: &[(String, Vec<Ground>)]) -> Vec<Value> {
         .collect()
 }
 
-/// Every change, one a line, as fast as it is read.
+/// Streams every change, one a line, as fast as it is read.
 fn stream(engine: Arc<Engine>, proposal: Proposal, cut: Cut) -> HttpResponse {
     let version = engine.views().mapping_version(cut);
     let (lines, waiting) = mpsc::channel(TEXTS_WAITING);
-    // Dropped by a reader that leaves, which ends the work.
+    // A reader that leaves drops the channel, which ends the work.
     tokio::task::spawn_blocking(move || {
         engine.compare(&proposal, cut, |changes| {
             let text = describe_changes(&engine, &changes).map(|described| {
@@ -390,7 +425,7 @@ fn stream(engine: Arc<Engine>, proposal: Proposal, cut: Cut) -> HttpResponse {
             });
             match text {
                 Ok(text) => text.is_empty() || lines.blocking_send(Ok(text.into())).is_ok(),
-                // Broken off, not ended: what was sent is not all.
+                // The stream must break off, since an ordinary end would look complete.
                 Err(_) => {
                     let _ = lines.blocking_send(Err(io::ErrorKind::Other.into()));
                     false

@@ -1,12 +1,11 @@
-//! Who has which role, and why: `GET /rollcall/v1/role_assignments`.
+//! Role assignments and their reasons: `GET /rollcall/v1/role_assignments`.
 
 use actix_web::{HttpRequest, HttpResponse, web};
 use rollcall_projections::{Assignment, AssignmentFilter, Because, Cut};
 use serde_json::{Value, json};
 
 use crate::engine::Engine;
-use crate::http::wire::answer::pinned_with_roles;
-use crate::http::wire::answer::{Code, Problem, blocking, list_body};
+use crate::http::wire::answer::{Code, Problem, blocking, list_body, pinned_with_roles};
 use crate::http::wire::api::{
     GROUP_ID, Gives, IN_DIRECTORY, LIMIT_OWN, Logged, OF_ORGANIZATION, OF_ORGANIZATION_ALIAS,
     OF_USER, Operation, Parameter, Reads, after, before, direction,
@@ -17,7 +16,7 @@ use crate::http::wire::question::Question;
 use crate::http::wire::state::State;
 use crate::time;
 
-/// How many assignments are worked out under one lock.
+/// The number of assignments that are computed under one lock.
 const STEP: usize = 16;
 
 const SHAPES: &str = include_str!("roles.schema.json");
@@ -30,7 +29,8 @@ const THROUGH_GROUP: Parameter =
 pub(crate) const ASSIGNMENTS: Operation = Operation {
     path: "/rollcall/v1/role_assignments",
     name: "listRoleAssignments",
-    about: "Who has which role, since when, and because of which rule, group or attribute and which event; by user and role.",
+    about: "Users' roles, each since when and because of which rule, group or attribute and which event; by \
+            user and role.",
     parameters: &[
         OF_USER,
         OF_ROLE,

@@ -1,4 +1,4 @@
-//! `GET /rollcall/v1/stats`: is everything coming in, and how late?
+//! `GET /rollcall/v1/stats`: the traffic of webhooks and their delays.
 
 use std::sync::atomic::Ordering;
 
@@ -21,10 +21,10 @@ use crate::http::wire::question::Question;
 use crate::http::wire::state::State;
 use crate::time;
 
-/// How many records, or how many users, are counted under one lock.
+/// The number of records or users that are counted under one lock.
 const STEP: usize = 16_384;
 
-/// The names of the windows, as far as they are shown beside each directory.
+/// The windows of time. Directories show all but the first.
 const WINDOW_NAMES: [&str; 4] = ["last_minute", "last_hour", "last_day", "last_30_days"];
 const HOUR: usize = 1;
 const DAY: usize = 2;
@@ -35,7 +35,7 @@ const SHAPES: &str = include_str!("stats.schema.json");
 pub(crate) const STATS: Operation = Operation {
     path: "/rollcall/v1/stats",
     name: "getStats",
-    about: "What came in lately and how late, by our own clock; how many are in each directory; what was refused.",
+    about: "Recent traffic and its delays, by the server's clock; the size of each directory; refused webhooks.",
     parameters: &[
         AFTER,
         BEFORE,
@@ -72,8 +72,7 @@ pub(crate) async fn stats(
     Ok(respond(StatusCode::OK).json(answer.await?))
 }
 
-/// All that is counted, at one record and one moment; only what a directory's last event was may be
-/// later.
+/// The counts, all at one record and one moment, except that a directory's last event may be later.
 struct Measured {
     now: Millis,
     seq: u64,
@@ -88,7 +87,7 @@ struct DirectoryStats {
     users: Counted,
     groups: Counted,
     kinds: Vec<(String, Counts)>,
-    /// None where nothing belongs to it, and others only name it.
+    /// `None` for a directory that nothing belongs to and others only name.
     intake: Option<Intake>,
 }
 
@@ -147,7 +146,7 @@ fn directories(
     }
 }
 
-/// Counts to the end, letting go of the views between the steps.
+/// Counts to the end, and releases the lock on the views between the steps.
 fn count(step: impl Fn(Option<&str>) -> Counted) -> Counted {
     let mut total = Counted::default();
     loop {
@@ -163,7 +162,7 @@ fn count(step: impl Fn(Option<&str>) -> Counted) -> Counted {
     }
 }
 
-/// How many records the quarantine lists for each reason.
+/// Counts the records in quarantine by reason.
 fn quarantine(views: &Views) -> Map<String, Value> {
     let mut counts = [0u64; Reason::CODES.len()];
     for entry in views.quarantine() {
@@ -180,9 +179,14 @@ fn quarantine(views: &Views) -> Map<String, Value> {
 }
 
 fn describe(engine: &Engine, measured: Measured, signature_failures: Map<String, Value>) -> Value {
-    let Measured { now, seq, traffic, quarantine, directories, cursors: Cursors { before, after } } =
-        measured;
+    let Measured { now, seq, traffic, quarantine, directories, cursors } = measured;
     let [minute, hour, ..] = traffic.totals();
+    let directories: Vec<Value> =
+        directories.iter().map(|directory| describe_directory(directory, now)).collect();
+    let delays = json!({
+        "last_hour": delays(traffic.delays(HOUR)),
+        "last_day": delays(traffic.delays(DAY)),
+    });
     json!({
         "object": "stats",
         "at": time::format(now),
@@ -190,15 +194,15 @@ fn describe(engine: &Engine, measured: Measured, signature_failures: Map<String,
         "started_at": time::format(engine.started_at()),
         "events": windows(traffic.totals()),
         "rate_per_s": { "last_minute": rate(minute, 60), "last_hour": rate(hour, 3600) },
-        "delay_ms": { "last_hour": delays(traffic.delays(HOUR)), "last_day": delays(traffic.delays(DAY)) },
+        "delay_ms": delays,
         "duplicates": engine.duplicates(),
         "signature_failures": signature_failures,
         "conflicts": quarantine.get("conflict"),
         "quarantine": quarantine,
         "directories": {
             "object": "list",
-            "data": directories.iter().map(|directory| describe_directory(directory, now)).collect::<Vec<_>>(),
-            "list_metadata": { "before": before, "after": after },
+            "data": directories,
+            "list_metadata": { "before": cursors.before, "after": cursors.after },
         },
     })
 }
@@ -246,7 +250,7 @@ fn windows(counts: Counts) -> Map<String, Value> {
         .collect()
 }
 
-/// Events a second, to two digits.
+/// Returns events per second, rounded to two digits.
 fn rate(count: u64, seconds: u32) -> f64 {
     (count as f64 / f64::from(seconds) * 100.0).round() / 100.0
 }

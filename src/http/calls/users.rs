@@ -1,16 +1,18 @@
-//! `GET /directory_users` and `GET /directory_users/{id}`; and, of every directory, `GET
-//! /rollcall/v1/users`.
+//! `GET /directory_users` and `GET /directory_users/{id}`; and `GET /rollcall/v1/users`, over all
+//! directories.
 
 use std::sync::Arc;
 
 use actix_web::{HttpRequest, HttpResponse, web};
 use rollcall_projections::{UserFilter, UserRow};
+use serde_json::json;
 
 use crate::documents::{Document, DocumentKey, Shape};
 use crate::engine::Engine;
 use crate::hashes::fingerprint;
-use crate::http::wire::answer::{Code, Problem, list_body};
-use crate::http::wire::answer::{pinned, pinned_with_roles, with_documents};
+use crate::http::wire::answer::{
+    Code, Problem, list_body, pinned, pinned_with_roles, with_documents,
+};
 use crate::http::wire::api::{
     AFTER, BEFORE, GROUP_ID, Gives, IN_DIRECTORY, LIMIT, LIMIT_OWN, Logged, OF_ORGANIZATION,
     OF_ORGANIZATION_ALIAS, ORDER, Operation, Parameter, Reads, Switch, Takes, Word, after, before,
@@ -30,7 +32,7 @@ words! {
 }
 
 const OF_GROUP: Parameter = Parameter::text("group", GROUP_ID, "Member of this group");
-const EMAIL: Parameter = email("With this email, whatever the case");
+const EMAIL: Parameter = email("With this email; case does not matter");
 const IDP_ID: Parameter =
     Parameter::text("idp_id", "00gb7Clu3RY9lmy4bgF8", "With this id at the identity provider");
 const STATE: Parameter =
@@ -86,7 +88,7 @@ pub(crate) async fn list(
     let (email, idp_id) = (question.take("email"), question.take("idp_id"));
     let state = question.take_word::<UserState>("state");
     let role = question.take("role");
-    // Groups are always there.
+    // The answer always has the groups.
     question.take_word::<Switch>("groups");
     question.need_scope(
         directory.is_some() || group.is_some() || organization.is_some(),
@@ -116,7 +118,8 @@ pub(crate) async fn list(
 pub(crate) const WITH_EMAIL: Operation = Operation {
     path: "/rollcall/v1/users",
     name: "listEmailHolders",
-    about: "Users of any directory and organization who show an email or ever showed it, and whether they do still; by id.",
+    about: "Users of any directory and organization who have or ever had an email, and whether they still \
+            have it; by id.",
     parameters: &[
         EMAIL.required(),
         after("dXNlcl8x."),
@@ -146,7 +149,7 @@ pub(crate) async fn with_email(
     let (items, cursors) = places.page(place, |start, descending, limit| {
         of_all(&holders, place, start, descending, limit)
     })?;
-    let holder = |(user, shows): &(String, bool)| serde_json::json!({ "object": "email_holder", "user_id": user, "shows": shows });
+    let holder = |(user, shows): &(String, bool)| json!({ "object": "email_holder", "user_id": user, "shows": shows });
     let items: Vec<Vec<u8>> =
         items.iter().map(|item| holder(item).to_string().into_bytes()).collect();
     Ok(pinned(cut, Ok(list_body(&items, cursors))))
@@ -186,7 +189,7 @@ pub(crate) async fn item(
     Ok(pinned_with_roles(cut, version, body))
 }
 
-/// Each row as an object of the API, its groups in it.
+/// Writes each row as an object of the API, with its groups.
 async fn write(engine: Arc<Engine>, rows: Vec<UserRow>) -> Result<Vec<Vec<u8>>, Problem> {
     let mut keys: Vec<DocumentKey> = Vec::new();
     for UserRow { user, groups } in &rows {

@@ -20,7 +20,7 @@ use crate::verify::Operator;
 /// The longest id that is written, in characters. The views take ids of at most as many bytes.
 const SUBJECT_CHARS_MAX: usize = 255;
 
-/// Stands in for a subject that is not an opaque id.
+/// The text that replaces a subject that is not an opaque id.
 const WITHHELD: &str = "withheld";
 
 /// A question to be logged, with the operator who asks.

@@ -12,7 +12,7 @@ pub(crate) const TEXT_BYTES_MAX: usize = 1024;
 /// A call. A declaration states what differs from [`Operation::GET`] or one of its siblings.
 pub(crate) struct Operation {
     pub(crate) method: Method,
-    /// The path; `{id}` or `{seq}` stands for one segment.
+    /// The path, in which `{id}` or `{seq}` matches one segment.
     pub(crate) path: &'static str,
     /// The call's unique name.
     pub(crate) name: &'static str,
@@ -292,7 +292,8 @@ pub(crate) const ORDER: Parameter = Parameter::new(
     "order",
     Takes::Order(Order::Desc),
     "asc",
-    "By id; without it `desc`. `normal` is descending with the meaning of the two cursors exchanged",
+    "By id; without it `desc`. `normal` is descending, with the meaning of the two cursors \
+     exchanged",
 );
 pub(crate) const ORDER_OWN: Parameter = Parameter::new(
     "order",

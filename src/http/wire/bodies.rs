@@ -9,15 +9,15 @@ use crate::documents::snapshot;
 use crate::engine::Engine;
 use crate::log::ReadError;
 
-/// How many versions are compared at once: the bodies of so many, and of those before them, are
-/// held in memory.
+/// The number of versions that are compared at once. Their bodies, and those of the versions before
+/// them, are held in memory.
 pub(crate) const BODIES_AT_ONCE: usize = 32;
 
-/// The bodies that some versions stand in.
+/// The bodies of some records.
 pub(crate) struct Bodies(BTreeMap<Seq, Bytes>);
 
 impl Bodies {
-    /// Reads them. Blocks.
+    /// Reads the bodies that have these versions. Blocks.
     ///
     /// # Errors
     /// If the log cannot be read.
@@ -29,7 +29,7 @@ impl Bodies {
         Bodies::of(engine, seqs)
     }
 
-    /// Reads those of records. Blocks.
+    /// Reads the bodies of these records. Blocks.
     ///
     /// # Errors
     /// If the log cannot be read.
@@ -39,7 +39,7 @@ impl Bodies {
         Ok(Bodies(seqs.into_iter().zip(bodies).collect()))
     }
 
-    /// A record's body; empty if it was not read.
+    /// Returns a record's body; empty if it was not read.
     pub(crate) fn get(&self, seq: Seq) -> &[u8] {
         self.0.get(&seq).map_or(&[], |body| body)
     }

@@ -8,7 +8,7 @@ use crate::engine::Engine;
 use crate::time;
 use crate::verify::{Proof, key_name};
 
-/// The event that made something so.
+/// Describes the event that caused something.
 pub(crate) fn describe_cause(cause: &Cause) -> Value {
     json!({
         "event_id": cause.event_id,
@@ -19,7 +19,7 @@ pub(crate) fn describe_cause(cause: &Cause) -> Value {
     })
 }
 
-/// The rule, group and attribute of a reason.
+/// Describes the rule, group and attribute that give a role.
 pub(crate) fn describe_ground(ground: &Ground) -> Map<String, Value> {
     let (group_id, group_name) =
         ground.group.as_ref().map_or((None, None), |(id, name)| (Some(id), Some(name)));
@@ -32,8 +32,8 @@ pub(crate) fn describe_ground(ground: &Ground) -> Map<String, Value> {
     fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }
 
-/// Who did what a record says, by the key's name, and the note left with it. Blocks while it reads
-/// the log.
+/// Returns the name of the key that made an operator's record, and the note in it. Blocks while it
+/// reads the log.
 pub(crate) fn author(
     engine: &Engine,
     seq: Seq,

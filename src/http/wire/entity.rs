@@ -1,14 +1,15 @@
-//! Users and groups written out from their documents and rows.
+//! Users and groups, written from their documents and rows.
 
 use rollcall_projections::Row;
 
 use crate::documents::{Document, DocumentKey, Shape, open_entity};
 
+/// Returns the key of a row's document.
 pub(crate) fn key(row: &Row, shape: Shape) -> DocumentKey {
     (row.seq, row.part, shape)
 }
 
-/// Appends the next document, completed from its row, still open.
+/// Appends the next document, completed from its row, without the closing brace.
 pub(crate) fn push_open(
     out: &mut Vec<u8>,
     documents: &mut std::slice::Iter<'_, Document>,

@@ -6,6 +6,12 @@ use super::answer::Code;
 use super::api::{Gives, Operation, Order, Parameter, Reads, TEXT_BYTES_MAX, Takes, Word};
 use super::state::WEBHOOK_PATH;
 
+/// The description of the whole API.
+const ABOUT: &str = "The read API of WorkOS Directory Sync, over a log of every event received, \
+    and Rollcall's own calls. Calls that read state take `as_of` and `known_at`; the headers \
+    `Rollcall-As-Of` and `Rollcall-Known-At` of an answer, sent back, repeat it for ever. Calls \
+    that need a key refuse a parameter that is not listed, with 422.";
+
 /// The shapes that several calls share.
 const SHARED: &str = include_str!("shared.schema.json");
 
@@ -20,21 +26,22 @@ pub(crate) fn describe(operations: &[&Operation]) -> Value {
         }
     }
     paths.insert(WEBHOOK_PATH.into(), webhook(&schemas));
+    let api_key = json!({
+        "type": "http", "scheme": "bearer", "description": "One of the server's API keys.",
+    });
     json!({
         "openapi": "3.1.1",
         "info": {
             "title": "Rollcall",
             "version": env!("CARGO_PKG_VERSION"),
             "summary": "Who was in which group, now or at any past moment.",
-            "description": "The read API of WorkOS Directory Sync, over a log of every event received, and Rollcall's own calls beside it. \
-                Whatever reads state takes `as_of` and `known_at`, and says in the headers `Rollcall-As-Of` and `Rollcall-Known-At` how to \
-                repeat the answer for ever. Of calls that need a key, a parameter that is not listed is refused with 422.",
+            "description": ABOUT,
             "license": { "name": "Apache-2.0", "identifier": "Apache-2.0" },
         },
         "security": [{ "apiKey": [] }],
         "paths": paths,
         "components": {
-            "securitySchemes": { "apiKey": { "type": "http", "scheme": "bearer", "description": "One of the server's API keys." } },
+            "securitySchemes": { "apiKey": api_key },
             "schemas": schemas,
         },
     })
@@ -56,7 +63,8 @@ fn path(operation: &Operation) -> Value {
     } else if operation.path.contains("{seq}") {
         (
             "seq",
-            "The record's number, or its event's id, percent-encoded. Digits alone are a number; after `id:` whatever follows is an id",
+            "The record's number, or its event's id, percent-encoded. Digits alone are a number; \
+             anything after `id:` is an id",
             "7",
         )
     } else {
@@ -78,7 +86,7 @@ fn call(operation: &Operation, schemas: &Value) -> Value {
         call.insert("security".into(), json!([]));
     }
     if let Some(name) = operation.takes {
-        let content = json!({ "application/json": { "schema": reference(name), "example": example_of(name, schemas) } });
+        let content = content_of(reference(name), example_of(name, schemas));
         call.insert("requestBody".into(), json!({ "required": true, "content": content }));
     }
     call.insert("responses".into(), responses(operation, schemas));
@@ -245,7 +253,10 @@ fn example(code: Code) -> Value {
         )),
         Code::KnownAtOutOfRange => Some((
             "errors",
-            json!([{ "field": "known_at", "code": "`known_at` is above the last record, or in the future" }]),
+            json!([{
+                "field": "known_at",
+                "code": "`known_at` is above the last record, or in the future",
+            }]),
         )),
         Code::MappingInvalid => Some((
             "errors",
@@ -281,28 +292,39 @@ fn webhook(schemas: &Value) -> Value {
         })
         .collect();
     let example = example_of("Receipt", schemas);
-    let content =
-        json!({ "application/json": { "schema": reference("Receipt"), "example": example } });
-    let answer = json!({ "description": "The event is durable, and what it says can be asked.", "content": content });
+    let content = content_of(reference("Receipt"), example);
+    let answer =
+        json!({ "description": "The event is durable and in the views.", "content": content });
     json!({
         "post": {
             "operationId": "receiveWebhook",
-            "summary": "Takes a webhook that WorkOS signed. The path is a setting; this is the one without it.",
+            "summary": "Takes a webhook that WorkOS signed. The path is a setting; this is its default.",
             "security": [],
             "parameters": [{
                 "name": "WorkOS-Signature", "in": "header", "required": true,
-                "description": "`t=<milliseconds>, v1=<hex>`: HMAC-SHA256 over `t.body`, keyed with the webhook's secret",
+                "description": WEBHOOK_SIGNATURE,
                 "schema": { "type": "string" },
-                "example": "t=1700000000000, v1=c1b5a1170e44015ffcd5cc0a22f6c8ddb10690f6c810af585ad412fa499ed5e9",
+                "example": WEBHOOK_SIGNATURE_EXAMPLE,
             }],
             "requestBody": {
                 "required": true,
                 "description": "At most 1 MiB, kept byte for byte.",
-                "content": { "application/json": { "schema": { "type": "object" }, "example": example_of("Event", schemas) } },
+                "content": content_of(json!({ "type": "object" }), example_of("Event", schemas)),
             },
             "responses": with_problems("200", answer, &problems),
         },
     })
+}
+
+const WEBHOOK_SIGNATURE: &str =
+    "`t=<milliseconds>, v1=<hex>`: HMAC-SHA256 over `t.body`, keyed with the webhook's secret";
+
+const WEBHOOK_SIGNATURE_EXAMPLE: &str =
+    "t=1700000000000, v1=c1b5a1170e44015ffcd5cc0a22f6c8ddb10690f6c810af585ad412fa499ed5e9";
+
+/// Describes a JSON body.
+fn content_of(schema: Value, example: Value) -> Value {
+    json!({ "application/json": { "schema": schema, "example": example } })
 }
 
 fn reference(schema: &str) -> Value {

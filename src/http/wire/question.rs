@@ -181,7 +181,7 @@ impl Question {
         Places { limit, descending, before, after }
     }
 
-    /// Takes `before` and `after`, of which at most one may be given.
+    /// Takes `before` and `after`. Giving both is an error.
     fn take_cursors(&mut self) -> (Option<String>, Option<String>) {
         let (before, after) = (self.take("before"), self.take("after"));
         if before.is_some() && after.is_some() {

@@ -8,20 +8,20 @@ use super::api::Operation;
 use crate::engine::Engine;
 use crate::verify::{ApiKeys, Keyring};
 
-/// The path of webhooks, unless others are set.
+/// The path of webhooks by default.
 pub const WEBHOOK_PATH: &str = "/webhooks/workos";
 
-/// What a server is set up with.
+/// The settings of a server.
 pub struct Settings {
     /// Verifies webhooks.
     pub keyring: Keyring,
     /// Keys that may read.
     pub api_keys: Vec<String>,
-    /// Where webhooks arrive.
+    /// The paths that receive webhooks.
     pub webhook_paths: Vec<String>,
 }
 
-/// What every request sees.
+/// The state that every request sees.
 pub(crate) struct State {
     pub(crate) keyring: Keyring,
     pub(crate) api_keys: ApiKeys,
@@ -29,18 +29,22 @@ pub(crate) struct State {
     pub(crate) engine: Arc<OnceLock<Arc<Engine>>>,
     /// Every declared call.
     pub(crate) operations: &'static [&'static Operation],
-    /// Webhooks refused since the start, by the codes of [`Code::SIGNATURES`].
+    /// The webhooks refused since the start, in the order of [`Code::SIGNATURES`].
     pub(crate) rejections: [AtomicU64; Code::SIGNATURES.len()],
-    /// Only one answer about traffic is computed at a time: each walks over a month.
+    /// Held while an answer about traffic is computed: each walks over a month.
     pub(crate) stats: tokio::sync::Mutex<()>,
 }
 
 impl State {
-    /// The engine, once it has caught up.
+    /// Returns the engine.
+    ///
+    /// # Errors
+    /// 503 until it has caught up.
     pub(crate) fn engine(&self) -> Result<&Arc<Engine>, Problem> {
         self.engine.get().ok_or(Code::NotReady.into())
     }
 
+    /// Counts a refused webhook.
     pub(crate) fn count_rejection(&self, code: Code) -> Code {
         for (counter, _) in
             self.rejections.iter().zip(Code::SIGNATURES).filter(|(_, other)| *other == code)
