@@ -1,5 +1,5 @@
-//! The HTTP server: the WorkOS API and Rollcall's own calls. `calls!` below is the table of contents;
-//! a call is one file in `calls/`, and the plumbing is in `wire/`.
+//! The HTTP server: the WorkOS API and Rollcall's own calls. `calls!` below is the table of
+//! contents; a call is one file in `calls/`, and the plumbing is in `wire/`.
 
 mod calls;
 mod wire;

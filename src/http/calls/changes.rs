@@ -21,8 +21,8 @@ const SHAPES: &str = include_str!("changes.schema.json");
 const AFTER_CHANGE: Parameter = Parameter::text(
     "after",
     "12.1",
-    "Only what follows: the `id` of a change, the cursor `after`, or the number of a record that is \
-     dealt with",
+    "Only what follows: the `id` of a change, the cursor `after`, or the number of a record that \
+    is dealt with",
 );
 const WAIT: Parameter = Parameter::new(
     "wait",
@@ -35,8 +35,8 @@ const WAIT: Parameter = Parameter::new(
 pub(crate) const LIST: Operation = Operation {
     path: "/rollcall/v1/changes",
     name: "listChanges",
-    about: "Changes of access and roles, in order of record. Waits if there is none yet. Continue with the \
-            cursor `after`, also after an empty page.",
+    about: "Changes of access and roles, in order of record. Waits if there is none yet. Continue \
+        with the cursor `after`, also after an empty page.",
     parameters: &[AFTER_CHANGE, LIMIT_OWN, WAIT],
     logged: Logged::Always,
     gives: Gives::List("Change"),

@@ -30,8 +30,8 @@ const FROM_DIRECTORY: Parameter =
 pub(crate) const LIST: Operation = Operation {
     path: "/rollcall/v1/deprovisionings",
     name: "listDeprovisionings",
-    about: "Losses of access: the user, when it ended and when that was learnt, the reason, the event, and \
-            the roles and groups until then; by moment and user.",
+    about: "Losses of access: the user, when it ended and when that was learnt, the reason, the \
+        event, and the roles and groups until then; by moment and user.",
     parameters: &[
         OF_USER,
         email("Of users who had this email then; case does not matter"),

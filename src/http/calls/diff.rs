@@ -33,13 +33,13 @@ const FROM_KNOWN_AT: Parameter = Parameter::text(
     "from_known_at",
     "12",
     "What had been received by then counts at the first moment: a record's number or an RFC 3339 \
-     time",
+    time",
 );
 const TO_KNOWN_AT: Parameter = Parameter::text(
     "to_known_at",
     "12",
     "What had been received by then counts at the second moment: a record's number or an RFC 3339 \
-     time",
+    time",
 );
 
 /// `GET /rollcall/v1/diff`
@@ -47,7 +47,7 @@ pub(crate) const DIFF: Operation = Operation {
     path: "/rollcall/v1/diff",
     name: "listDifferences",
     about: "The differences between two moments, or between the knowledge at two: users, groups, \
-            memberships and roles.",
+        memberships and roles.",
     parameters: &[
         FROM,
         TO,

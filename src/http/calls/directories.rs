@@ -101,8 +101,8 @@ pub(crate) async fn item(
 pub(crate) const DELETION: Operation = Operation {
     path: "/directories/{id}",
     name: "deleteDirectory",
-    about: "Ends a directory with everything in it, in Rollcall and not at the source. Deleting it again is \
-            accepted as well.",
+    about: "Ends a directory with everything in it, in Rollcall and not at the source. Deleting \
+        it again is accepted as well.",
     gives: Gives::Accepted,
     problems: &[Code::EntityNotFound, Code::QueueFull, Code::LogUnavailable],
     ..Operation::DELETE

@@ -34,8 +34,8 @@ const AFTER_EVENT: Parameter = Parameter::text(
 const BEFORE_EVENT: Parameter = Parameter::text(
     "before",
     EVENT_ID,
-    "Only what was recorded directly before this event, or, with `latest`, the last of all. Not with \
-     `range_start` or `range_end`",
+    "Only what was recorded directly before this event, or, with `latest`, the last of all. Not \
+    with `range_start` or `range_end`",
 );
 const ORDER_IGNORED: Parameter = Parameter::new(
     "order",
@@ -112,7 +112,7 @@ fn read(engine: &Arc<Engine>, cut: Cut, wanted: &Wanted) -> Result<Vec<u8>, Prob
     let start = match (&paging.after, &paging.before) {
         (None, Some(id)) => match engine.find_event(id)? {
             Some(seq) => Start::Before(seq),
-            // No event of that id: the end of the list.
+            // `latest` is the end of the list, unless an event has that id.
             None if id == "latest" => Start::Before(Seq::MAX),
             None => return Err(Problem::cursor_invalid("before")),
         },

@@ -25,8 +25,8 @@ const SHAPES: &str = include_str!("history.schema.json");
 pub(crate) const OF_USER: Operation = Operation {
     path: "/rollcall/v1/users/{id}/history",
     name: "listUserHistory",
-    about: "Every version of a user in the order of events: what it changed, what was missed before it, \
-            and the event that caused it.",
+    about: "Every version of a user in the order of events: what it changed, what was missed \
+        before it, and the event that caused it.",
     parameters: &[
         after("1768478400000.0..ZXZlbnRfMQ"),
         before("1768478400000.0..ZXZlbnRfMQ"),
@@ -45,8 +45,8 @@ pub(crate) const OF_USER: Operation = Operation {
 pub(crate) const OF_GROUP: Operation = Operation {
     path: "/rollcall/v1/groups/{id}/history",
     name: "listGroupHistory",
-    about: "Every version of a group in the order of events: what it changed, what was missed before \
-            it, and the event that caused it.",
+    about: "Every version of a group in the order of events: what it changed, what was missed \
+        before it, and the event that caused it.",
     gives: Gives::List("GroupVersion"),
     ..OF_USER
 };
@@ -54,7 +54,7 @@ pub(crate) const OF_GROUP: Operation = Operation {
 /// Returns the versions behind a place in a history.
 type Walk = fn(&Views, &str, Cut, Option<&EventPlace>, bool, usize) -> Versions;
 
-/// Users or groups.
+/// The differences between histories of users and of groups.
 struct Kind {
     operation: &'static Operation,
     /// The kind in the words of the contract.
@@ -142,7 +142,7 @@ async fn answer(
     Ok(pinned(cut, body))
 }
 
-/// A version as it is shown.
+/// A version in the answer.
 #[derive(Serialize)]
 struct Version<'a> {
     change: &'static str,

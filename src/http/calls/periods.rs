@@ -1,5 +1,5 @@
-//! The periods of access, roles and memberships: `GET /rollcall/v1/users/{id}/access`, `/roles`, `/groups`, and
-//! `/rollcall/v1/groups/{id}/members`.
+//! The periods of access, roles and memberships: `GET /rollcall/v1/users/{id}/access`, `/roles`,
+//! `/groups`, and `/rollcall/v1/groups/{id}/members`.
 
 use std::sync::Arc;
 
@@ -41,8 +41,8 @@ const PERIODS: Operation = Operation {
 pub(crate) const ACCESS: Operation = Operation {
     path: "/rollcall/v1/users/{id}/access",
     name: "listUserAccess",
-    about: "Every period in which a user had access, the events that began and ended it, and the reason for \
-            the end; by beginning.",
+    about: "Every period in which a user had access, the events that began and ended it, and the \
+        reason for the end; by beginning.",
     gives: Gives::List("AccessPeriod"),
     ..PERIODS
 };
@@ -51,8 +51,8 @@ pub(crate) const ACCESS: Operation = Operation {
 pub(crate) const ROLES: Operation = Operation {
     path: "/rollcall/v1/users/{id}/roles",
     name: "listUserRoles",
-    about: "Every period in which a user had a role, and the events that began and ended it; by beginning \
-            and role.",
+    about: "Every period in which a user had a role, and the events that began and ended it; by \
+        beginning and role.",
     gives: Gives::List("RolePeriod"),
     ..PERIODS
 };
@@ -61,8 +61,8 @@ pub(crate) const ROLES: Operation = Operation {
 pub(crate) const GROUPS: Operation = Operation {
     path: "/rollcall/v1/users/{id}/groups",
     name: "listUserGroups",
-    about: "Every period in which a user was in a group, and the events that began and ended it; by \
-            beginning and group.",
+    about: "Every period in which a user was in a group, and the events that began and ended it; \
+        by beginning and group.",
     gives: Gives::List("MembershipPeriod"),
     ..PERIODS
 };
@@ -71,8 +71,8 @@ pub(crate) const GROUPS: Operation = Operation {
 pub(crate) const MEMBERS: Operation = Operation {
     path: "/rollcall/v1/groups/{id}/members",
     name: "listGroupMembers",
-    about: "Every period in which a user was in a group, and the events that began and ended it; by member \
-            and beginning.",
+    about: "Every period in which a user was in a group, and the events that began and ended it; \
+        by member and beginning.",
     parameters: &[
         after("dXNlcl8x.1772442000000"),
         before("dXNlcl8x.1772442000000"),

@@ -31,8 +31,8 @@ pub(crate) const SHOW: Operation = Operation {
 pub(crate) const SET: Operation = Operation {
     path: "/rollcall/v1/policy",
     name: "setPolicy",
-    about: "Sets the policy, from now on or from a past moment on. By `known_at`, answers from before it was \
-            set stay as they were.",
+    about: "Sets the policy, from now on or from a past moment on. By `known_at`, answers from \
+        before it was set stay as they were.",
     takes: Some("PolicySetting"),
     gives: Gives::One("Policy"),
     shapes: SHAPES,

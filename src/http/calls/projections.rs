@@ -17,7 +17,8 @@ const SHAPES: &str = include_str!("projections.schema.json");
 pub(crate) const PROJECTIONS: Operation = Operation {
     path: "/rollcall/v1/projections",
     name: "listProjections",
-    about: "Each view: its newest record, its number of items, the digest of its dump, and the last rebuild.",
+    about: "Each view: its newest record, its number of items, the digest of its dump, and the \
+        last rebuild.",
     gives: Gives::List("Projection"),
     shapes: SHAPES,
     ..Operation::GET
@@ -27,8 +28,8 @@ pub(crate) const PROJECTIONS: Operation = Operation {
 pub(crate) const REBUILD: Operation = Operation {
     path: "/rollcall/v1/projections/rebuild",
     name: "rebuildProjections",
-    about: "Folds the whole log again, then replaces the serving views in one step. Joins a rebuild that is \
-            already running.",
+    about: "Folds the whole log again, then replaces the serving views in one step. Joins a \
+        rebuild that is already running.",
     gives: Gives::Begun("Rebuild"),
     shapes: SHAPES,
     ..Operation::POST

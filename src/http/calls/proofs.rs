@@ -1,4 +1,4 @@
-//! `/rollcall/v1/log/…`: records, proofs and signed checkpoints for auditors, and the signing key.
+//! `/rollcall/v1/log/…`: records, proofs and signed checkpoints for auditors, and the key.
 
 use actix_web::http::StatusCode;
 use actix_web::http::header::{CONTENT_TYPE, HeaderName};
@@ -44,22 +44,24 @@ pub(crate) const CHECKPOINT: Operation = Operation {
     path: "/rollcall/v1/log/checkpoint",
     name: "getCheckpoint",
     about: "The log's size and tree hash as a signed note, in the form of C2SP's tlog-checkpoint. \
-            `Rollcall-Checkpoint-Size` has the size.",
+        `Rollcall-Checkpoint-Size` has the size.",
     parameters: &[CHECKPOINT_SIZE],
     gives: Gives::Text { media_type: "text/plain; charset=utf-8", example: NOTE },
     problems: &[Code::NotFound],
     ..Operation::GET
 };
 
-const NOTE: &str = "rollcall/30313233-3435-3637-3839-616263646566\n7\nNn12soTOgruvDeUYI/zkBJMWkp18Iz3DFEsV0iw1nsE=\n\n\
-    — rollcall/30313233-3435-3637-3839-616263646566 JbEAmsc977Ohj1b4cHvvhFwlx5osdlmcPP0PZcaasnNSfQ7NzQcINF8VdsbfcO8moPq6GQBCkB0We6fFC7HzTcYYZAw=\n";
+const NOTE: &str = "rollcall/30313233-3435-3637-3839-616263646566\n7\n\
+    Nn12soTOgruvDeUYI/zkBJMWkp18Iz3DFEsV0iw1nsE=\n\n\
+    — rollcall/30313233-3435-3637-3839-616263646566 \
+    JbEAmsc977Ohj1b4cHvvhFwlx5osdlmcPP0PZcaasnNSfQ7NzQcINF8VdsbfcO8moPq6GQBCkB0We6fFC7HzTcYYZAw=\n";
 
 /// `GET /rollcall/v1/log/entries/{seq}`
 pub(crate) const ENTRY: Operation = Operation {
     path: "/rollcall/v1/log/entries/{seq}",
     name: "getLogEntry",
-    about: "One record in its exact bytes, by its number or its event's id. Digits alone are a number; \
-            anything after `id:` is an id, also `id:123` or `id:id:x`.",
+    about: "One record in its exact bytes, by its number or its event's id. Digits alone are a \
+        number; anything after `id:` is an id, also `id:123` or `id:id:x`.",
     logged: Logged::Always,
     gives: Gives::One("LogEntry"),
     shapes: SHAPES,
@@ -108,8 +110,8 @@ pub(crate) const KEY: Operation = Operation {
 pub(crate) const CHANGE_KEY: Operation = Operation {
     path: "/rollcall/v1/log/key",
     name: "changeCheckpointKey",
-    about: "Makes a new key for checkpoints and records the change. `handover` is the checkpoint that ends \
-            with that record, signed by both keys.",
+    about: "Makes a new key for checkpoints and records the change. `handover` is the checkpoint \
+        that ends with that record, signed by both keys.",
     takes: Some("CheckpointKeyChange"),
     gives: Gives::One("CheckpointKey"),
     shapes: SHAPES,

@@ -71,8 +71,8 @@ pub(crate) const VERSIONS: Operation = Operation {
 pub(crate) const SET: Operation = Operation {
     path: "/rollcall/v1/role_mapping",
     name: "setRoleMapping",
-    about: "Sets the role mapping, from now on or from a past moment on. With `If-Match` only if that \
-            version is still the latest.",
+    about: "Sets the role mapping, from now on or from a past moment on. With `If-Match` only if \
+        that version is still the latest.",
     takes: Some("RoleMappingSetting"),
     gives: Gives::One("RoleMapping"),
     shapes: SHAPES,
@@ -90,8 +90,8 @@ pub(crate) const SET: Operation = Operation {
 pub(crate) const PREVIEW: Operation = Operation {
     path: "/rollcall/v1/role_mapping/preview",
     name: "previewRoleMapping",
-    about: "Previews a mapping without setting it. With `Accept: application/x-ndjson` every change, one a \
-            line.",
+    about: "Previews a mapping without setting it. With `Accept: application/x-ndjson` every \
+        change, one a line.",
     parameters: &[AFTER_USER, LIMIT_OWN],
     reads: Reads::AtCut,
     takes: Some("RoleMappingSetting"),

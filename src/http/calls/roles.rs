@@ -29,8 +29,8 @@ const THROUGH_GROUP: Parameter =
 pub(crate) const ASSIGNMENTS: Operation = Operation {
     path: "/rollcall/v1/role_assignments",
     name: "listRoleAssignments",
-    about: "Users' roles, each since when and because of which rule, group or attribute and which event; by \
-            user and role.",
+    about: "Users' roles, each since when and because of which rule, group or attribute and which \
+        event; by user and role.",
     parameters: &[
         OF_USER,
         OF_ROLE,
@@ -84,15 +84,15 @@ pub(crate) async fn assignments(
     Ok(pinned_with_roles(cut, version, Ok(body)))
 }
 
-/// A user and a role: a place in the list of assignments.
+/// A place in the list of assignments: a user and a role.
 type Holding = (String, String);
 
 fn holding(assignment: &Assignment) -> Holding {
     (assignment.user.clone(), assignment.role.clone())
 }
 
-/// The assignments behind a place, and whether there are more. Each one costs a history of roles: a
-/// long page must not keep the writer waiting.
+/// Returns the assignments behind a place, and whether there are more. Each one costs a history of
+/// roles, so the lock is released between steps: a long page must not delay the writer.
 fn walk(
     engine: &Engine,
     filter: &AssignmentFilter<'_>,

@@ -35,7 +35,8 @@ const SHAPES: &str = include_str!("stats.schema.json");
 pub(crate) const STATS: Operation = Operation {
     path: "/rollcall/v1/stats",
     name: "getStats",
-    about: "Recent traffic and its delays, by the server's clock; the size of each directory; refused webhooks.",
+    about: "Recent traffic and its delays, by the server's clock; the size of each directory; \
+        refused webhooks.",
     parameters: &[
         AFTER,
         BEFORE,

@@ -118,8 +118,8 @@ pub(crate) async fn list(
 pub(crate) const WITH_EMAIL: Operation = Operation {
     path: "/rollcall/v1/users",
     name: "listEmailHolders",
-    about: "Users of any directory and organization who have or ever had an email, and whether they still \
-            have it; by id.",
+    about: "Users of any directory and organization who have or ever had an email, and whether \
+        they still have it; by id.",
     parameters: &[
         EMAIL.required(),
         after("dXNlcl8x."),
@@ -149,9 +149,11 @@ pub(crate) async fn with_email(
     let (items, cursors) = places.page(place, |start, descending, limit| {
         of_all(&holders, place, start, descending, limit)
     })?;
-    let holder = |(user, shows): &(String, bool)| json!({ "object": "email_holder", "user_id": user, "shows": shows });
-    let items: Vec<Vec<u8>> =
-        items.iter().map(|item| holder(item).to_string().into_bytes()).collect();
+    let describe = |(user, shows): &(String, bool)| {
+        let holder = json!({ "object": "email_holder", "user_id": user, "shows": shows });
+        holder.to_string().into_bytes()
+    };
+    let items: Vec<Vec<u8>> = items.iter().map(describe).collect();
     Ok(pinned(cut, Ok(list_body(&items, cursors))))
 }
 

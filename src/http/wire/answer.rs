@@ -129,7 +129,8 @@ macro_rules! codes {
 
 codes! {
     InvalidEventsRequest = "invalid_events_request", BAD_REQUEST,
-        "One or more event names (e.g. dsync.user.created) must be provided using the events parameter.";
+        "One or more event names (e.g. dsync.user.created) must be provided using the events \
+         parameter.";
     SignatureMissing = "signature_missing", UNAUTHORIZED, Rejection::Missing.message();
     SignatureMalformed = "signature_malformed", UNAUTHORIZED, Rejection::Malformed.message();
     SignatureMismatch = "signature_mismatch", UNAUTHORIZED, Rejection::Mismatch.message();

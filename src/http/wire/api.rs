@@ -293,7 +293,7 @@ pub(crate) const ORDER: Parameter = Parameter::new(
     Takes::Order(Order::Desc),
     "asc",
     "By id; without it `desc`. `normal` is descending, with the meaning of the two cursors \
-     exchanged",
+    exchanged",
 );
 pub(crate) const ORDER_OWN: Parameter = Parameter::new(
     "order",

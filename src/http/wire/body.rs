@@ -10,10 +10,10 @@ use super::answer::{Code, FieldError, Problem};
 use crate::time;
 use crate::verify::parse_mapping;
 
-/// Largest body of a request, in bytes.
+/// The largest body of a request, in bytes.
 const BODY_BYTES_MAX: usize = 1 << 20;
 
-/// Longest note, in characters.
+/// The longest note, in characters.
 const NOTE_CHARS_MAX: usize = 1000;
 
 /// Reads a body whole.

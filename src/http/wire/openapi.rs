@@ -64,7 +64,7 @@ fn path(operation: &Operation) -> Value {
         (
             "seq",
             "The record's number, or its event's id, percent-encoded. Digits alone are a number; \
-             anything after `id:` is an id",
+            anything after `id:` is an id",
             "7",
         )
     } else {
@@ -225,7 +225,9 @@ fn with_problems(status: &str, answer: Value, problems: &[Code]) -> Value {
         let response = responses.entry(status.as_str()).or_insert_with(|| {
             json!({
                 "description": status.canonical_reason().unwrap_or_default(),
-                "content": { "application/json": { "schema": reference("Problem"), "examples": {} } },
+                "content": {
+                    "application/json": { "schema": reference("Problem"), "examples": {} },
+                },
             })
         });
         if let Some(examples) = response
@@ -298,7 +300,7 @@ fn webhook(schemas: &Value) -> Value {
     json!({
         "post": {
             "operationId": "receiveWebhook",
-            "summary": "Takes a webhook that WorkOS signed. The path is a setting; this is its default.",
+            "summary": "Takes a webhook that WorkOS signed. The path is a setting.",
             "security": [],
             "parameters": [{
                 "name": "WorkOS-Signature", "in": "header", "required": true,

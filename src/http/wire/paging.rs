@@ -28,8 +28,8 @@ impl Paging {
         Window { descending: self.is_descending(), after, before, limit: self.limit }
     }
 
-    /// Returns a page of the numbers 1 to `all`, which are the cursors of a list that never loses an
-    /// item. A cursor's item need not exist yet.
+    /// Returns a page of the numbers 1 to `all`, which are the cursors of a list that never loses
+    /// an item. A cursor's item need not exist yet.
     ///
     /// # Errors
     /// 422 for a cursor that is not a number.
