@@ -11,7 +11,8 @@ use actix_web::http::header::{ACCEPT, CONTENT_TYPE, ETAG, HeaderValue, IF_MATCH}
 use actix_web::{HttpRequest, HttpResponse, web};
 use bytes::Bytes;
 use rollcall_projections::{
-    Comparison, Cut, Ground, Mapping, MappingSet, Millis, Proposal, RoleChange,
+    Comparison, Cut, Ground, Mapping, MappingSet, Millis, Proposal, RoleChange, RoleCounts,
+    UnmatchedGroup,
 };
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
@@ -195,7 +196,7 @@ fn describe_with_warnings(engine: &Engine, set: MappingSet) -> Result<Value, Pro
     let cut = Cut { known_at: engine.views().head(), ..Cut::LATEST };
     let proposal = engine.propose(without_attributes(&set.mapping), None, cut)?;
     let mut body = describe(engine, Some(set))?;
-    let (unmatched, ..) = engine.views().unmatched(&proposal, cut, 0);
+    let unmatched = engine.views().unmatched(&proposal, cut, 0).rules;
     if let Some(body) = body.as_object_mut() {
         body.insert("warnings".into(), warnings(&unmatched));
     }
@@ -338,18 +339,22 @@ fn whole(
     let changes = describe_changes(engine, &shown)?;
     let views = engine.views();
     let version = views.mapping_version(cut);
-    let (unmatched, count, groups) = views.unmatched(proposal, cut, GROUPS_SHOWN);
+    let unmatched = views.unmatched(proposal, cut, GROUPS_SHOWN);
     drop(views);
-    let groups = groups
-        .into_iter()
-        .map(|[id, name, directory]| json!({ "id": id, "name": name, "directory_id": directory }));
+    let groups = unmatched.first_groups.into_iter().map(|group| {
+        let UnmatchedGroup { id, name, directory } = group;
+        json!({ "id": id, "name": name, "directory_id": directory })
+    });
     let preview = json!({
         "object": "role_mapping_preview",
         "base_version": version,
         "totals": totals(&comparison),
         "roles": count_roles(comparison),
-        "warnings": warnings(&unmatched),
-        "groups_without_rule": { "count": count, "data": groups.collect::<Vec<Value>>() },
+        "warnings": warnings(&unmatched.rules),
+        "groups_without_rule": {
+            "count": unmatched.groups,
+            "data": groups.collect::<Vec<Value>>(),
+        },
         "changes": {
             "object": "list",
             "data": changes,
@@ -370,7 +375,8 @@ fn totals(comparison: &Comparison) -> Value {
 }
 
 fn count_roles(comparison: Comparison) -> Vec<Value> {
-    let roles = comparison.roles.into_iter().map(|(role, [gaining, losing, before, after])| {
+    let roles = comparison.roles.into_iter().map(|(role, counts)| {
+        let RoleCounts { gaining, losing, before, after } = counts;
         json!({
             "role": role,
             "gaining": gaining,
