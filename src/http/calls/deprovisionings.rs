@@ -80,8 +80,7 @@ pub(crate) async fn list(
         };
         let (items, cursors) =
             places.page(|item: &Deprovisioning| (item.end.at, item.user.clone()), walk)?;
-        let keys: Vec<DocumentKey> =
-            items.iter().map(|item| (item.snapshot.0, item.snapshot.1, Shape::User)).collect();
+        let keys: Vec<DocumentKey> = items.iter().map(document_key).collect();
         let documents = engine.load_documents(&keys)?;
         let items: Vec<Vec<u8>> = items
             .iter()
@@ -106,6 +105,12 @@ fn walk(
         let start = start.map(|(moment, user)| (*moment, user.as_str()));
         engine.views().deprovisionings(filter, cut, start, descending, limit.min(STEP))
     })
+}
+
+/// Returns the key of the user's last document before the end.
+fn document_key(item: &Deprovisioning) -> DocumentKey {
+    let (seq, part) = item.snapshot;
+    (seq, part, Shape::User)
 }
 
 fn describe(item: &Deprovisioning, document: &Document) -> Value {
