@@ -5,6 +5,7 @@ pub mod histories;
 pub mod model;
 pub mod play;
 pub mod road;
+pub mod scale;
 pub mod server;
 pub mod shrink;
 pub mod stage;
