@@ -32,7 +32,7 @@ STAGES = [
     ("projections/", ["-p", "rollcall-projections", "--lib"]),
     # The log's own tests are about bytes on the disk, not about the fold.
     ("src/", ["-p", "rollcall", "--lib", "--", "--skip", "log::"]),
-    ("", ["-p", "rollcall", "--test", "blackbox", "--", "laws::stories"]),
+    ("", ["-p", "rollcall", "--test", "blackbox", "--", "rules::", "laws::stories"]),
     ("", ["-p", "rollcall", "--test", "blackbox", "--", "calls::", "laws::", "faults::"]),
 ]
 

@@ -1,5 +1,6 @@
 //! The tests' kits: a server to speak to, the naive model, histories to play, and ways to compare.
 
+pub mod case;
 pub mod compare;
 pub mod histories;
 pub mod model;

@@ -29,9 +29,13 @@ pub fn settings() -> Settings {
 
 /// `body` as the log takes it.
 pub fn verified(body: &[u8]) -> Verified {
-    let now = now_ms();
-    let header = signature(SECRET, &now.to_string(), body);
-    Verified::webhook(&keyring(), Some(header.as_bytes()), body.to_vec().into(), now).unwrap()
+    verified_at(body, now_ms())
+}
+
+/// The same for a body that was signed and received at `t_ms`.
+pub fn verified_at(body: &[u8], t_ms: Millis) -> Verified {
+    let header = signature(SECRET, &t_ms.to_string(), body);
+    Verified::webhook(&keyring(), Some(header.as_bytes()), body.to_vec().into(), t_ms).unwrap()
 }
 
 pub fn memory_log<'a>(bodies: impl IntoIterator<Item = &'a [u8]>) -> Arc<MemoryLog> {
@@ -61,6 +65,19 @@ pub fn fold(bodies: &[&[u8]], recorded_at: Millis) -> Views {
         ));
     }
     views
+}
+
+/// Asks the routes over `engine` once, and returns status and body.
+pub fn answer(engine: Arc<Engine>, request: TestRequest) -> (u16, Vec<u8>) {
+    let slot: Arc<OnceLock<Arc<Engine>>> = Arc::default();
+    slot.set(engine.clone()).ok().unwrap();
+    let answer = actix_web::rt::System::new().block_on(async {
+        let service = init_service(App::new().configure(app(settings(), slot))).await;
+        let response = actix_web::test::call_service(&service, request.to_request()).await;
+        (response.status().as_u16(), read_body(response).await.to_vec())
+    });
+    engine.close();
+    answer
 }
 
 /// Asks the routes over `engine`, or over none.

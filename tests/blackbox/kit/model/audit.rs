@@ -16,9 +16,6 @@ use super::{
     rfc3339, slug_only, state_of,
 };
 
-#[cfg(test)]
-mod tests;
-
 /// A period of access.
 struct Access<'a> {
     from: i64,
