@@ -187,7 +187,10 @@ fn what_applications_ask_all_day_and_who_is_not_known_leave_no_line() {
     let (_, lines) = logged.ask("/rollcall/v1/users/u1/history");
     let (_, told) = lines[0].split_once("INFO rollcall::access: ").unwrap();
     let expected = format!(
-        r#"read api_key="{}" method="GET" route="/rollcall/v1/users/{{id}}/history" subject="u1" known_at="2" status=200 "#,
+        concat!(
+            r#"read api_key="{}" method="GET" route="/rollcall/v1/users/{{id}}/history" "#,
+            r#"subject="u1" known_at="2" status=200 "#,
+        ),
         key_name()
     );
     assert!(told.starts_with(&expected), "{told}");

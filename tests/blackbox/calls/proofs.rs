@@ -898,7 +898,8 @@ fn a_bundle_is_proven_where_there_is_no_server_and_no_store() {
             "2026-01-01T00:00:00.000Z, by its sender",
             "3 of the log",
             "when its key signed the checkpoint of 10 records",
-            "the checkpoint of 4 records that you hold was signed, and nothing among those 4 was changed since",
+            "the checkpoint of 4 records that you hold was signed, and nothing among those 4 was \
+             changed since",
             "Not proven:\n- That what the event claims is true",
             "its own signature was not checked",
         ] {
@@ -916,7 +917,8 @@ fn a_bundle_is_proven_where_there_is_no_server_and_no_store() {
         serde_json::from_str(&succeed(None, &["check", &file, "--key", &audited.key, "--json"]))
             .unwrap();
     let expected = json!({
-        "proven": true, "event_id": "event_7", "event": "dsync.user.created", "occurred_at": "2026-01-01T00:00:00.000Z", "seq": 7,
+        "proven": true, "event_id": "event_7", "event": "dsync.user.created",
+        "occurred_at": "2026-01-01T00:00:00.000Z", "seq": 7,
         "source": "workos", "continues": [], "webhook_signature": "unchecked",
     });
     assert!(crate::kit::server::holds(&expected, &told), "{told}");

@@ -523,7 +523,8 @@ fn every_error_of_a_read_has_its_shape() {
     let body = asker.get("/directories/invalid", 404, "error.json#/$defs/404");
     assert_eq!(
         body,
-        json!({ "message": "Directory not found: 'invalid'.", "code": "entity_not_found", "entity_id": "invalid" })
+        json!({ "message": "Directory not found: 'invalid'.", "code": "entity_not_found",
+            "entity_id": "invalid" })
     );
     for path in [
         "/",
@@ -703,7 +704,8 @@ fn events_have_their_shape_in_every_story_however_they_are_asked_for() {
         let unknown = asker.get("/events?events=dsync.nothing", 200, schema);
         assert_eq!(
             unknown,
-            json!({ "object": "list", "data": [], "list_metadata": { "before": null, "after": null } })
+            json!({ "object": "list", "data": [],
+                "list_metadata": { "before": null, "after": null } })
         );
     });
 }
@@ -849,10 +851,18 @@ fn an_event_has_the_keys_of_its_source_byte_for_byte_and_no_others() {
 fn numbers_escapes_and_white_space_in_what_is_passed_on_stay_as_they_were() {
     let folder = tempfile::tempdir().unwrap();
     let server = Server::start(folder.path());
-    let odd = r#"{ "n" : [1.0, 1e2, 12345678901234567890123, -0, 0.10], "s":"\u00e9\/é", "twice":1,"twice":2 , "ünï":{} }"#;
+    let odd = concat!(
+        r#"{ "n" : [1.0, 1e2, 12345678901234567890123, -0, 0.10], "s":"\u00e9\/é", "twice":1,"#,
+        r#""twice":2 , "ünï":{} }"#,
+    );
     let emails = r#"[ {"value":"a@x", "primary" :true, "n":1.50} ]"#;
     let user = format!(
-        r#""object":"directory_user","id":"u","directory_id":"d","raw_attributes":{odd},"custom_attributes":{odd},"emails":{emails},"more":{odd}"#
+        concat!(
+            r#""object":"directory_user","id":"u","directory_id":"d","raw_attributes":{odd},"#,
+            r#""custom_attributes":{odd},"emails":{emails},"more":{odd}"#,
+        ),
+        emails = emails,
+        odd = odd
     );
     let data = [
         ("dsync.user.updated", format!(r#"{{{user},"previous_attributes":{odd}}}"#)),
@@ -864,7 +874,12 @@ fn numbers_escapes_and_white_space_in_what_is_passed_on_stay_as_they_were() {
         (
             "dsync.group.user_added",
             format!(
-                r#"{{"directory_id":"d","user":{{{user}}},"group":{{"id":"g","more":{odd}}},"more":{odd}}}"#
+                concat!(
+                    r#"{{"directory_id":"d","user":{{{user}}},"group":{{"id":"g","more":{odd}}},"#,
+                    r#""more":{odd}}}"#,
+                ),
+                odd = odd,
+                user = user
             ),
         ),
         ("dsync.activated", format!(r#"{{"id":"d","more":{odd},"name":"\u0046oo"}}"#)),
@@ -875,7 +890,16 @@ fn numbers_escapes_and_white_space_in_what_is_passed_on_stay_as_they_were() {
         .iter()
         .enumerate()
         .map(|(at, (name, data))| {
-            format!(r#"{{"id":"e{at}","event":"{name}","data":{data},"created_at":"2025-01-01T00:00:0{at}Z","context":{odd}}}"#)
+            format!(
+                concat!(
+                    r#"{{"id":"e{at}","event":"{name}","data":{data},"#,
+                    r#""created_at":"2025-01-01T00:00:0{at}Z","context":{odd}}}"#,
+                ),
+                at = at,
+                data = data,
+                name = name,
+                odd = odd
+            )
         })
         .collect();
     for body in &bodies {
@@ -1043,37 +1067,50 @@ const MOMENT: &str = "2026-01-15T12:00:00.000Z";
 
 fn group_sample() -> Value {
     json!({
-        "object": "directory_group", "id": "directory_group_1", "idp_id": "02grqrue4294w24", "directory_id": "directory_1",
-        "organization_id": "org_1", "name": "Developers", "raw_attributes": { "x": 1 }, "created_at": MOMENT, "updated_at": MOMENT,
+        "object": "directory_group", "id": "directory_group_1", "idp_id": "02grqrue4294w24",
+        "directory_id": "directory_1",
+        "organization_id": "org_1", "name": "Developers", "raw_attributes": { "x": 1 },
+        "created_at": MOMENT, "updated_at": MOMENT,
     })
 }
 
 fn user_sample() -> Value {
     json!({
-        "object": "directory_user", "id": "directory_user_1", "directory_id": "directory_1", "organization_id": "org_1", "idp_id": "2836",
-        "email": "m.davis@example.com", "first_name": "Marcelina", "last_name": "Davis", "name": "Marcelina Davis",
-        "emails": [{ "primary": true, "type": "work", "value": "m.davis@example.com" }], "job_title": "Software Engineer",
-        "username": "mdavis", "state": "active", "raw_attributes": { "x": null }, "custom_attributes": { "department": "Engineering" },
-        "role": { "slug": "admin" }, "roles": [{ "slug": "admin" }], "created_at": MOMENT, "updated_at": MOMENT,
+        "object": "directory_user", "id": "directory_user_1", "directory_id": "directory_1",
+        "organization_id": "org_1", "idp_id": "2836",
+        "email": "m.davis@example.com", "first_name": "Marcelina", "last_name": "Davis",
+        "name": "Marcelina Davis",
+        "emails": [{ "primary": true, "type": "work", "value": "m.davis@example.com" }],
+        "job_title": "Software Engineer",
+        "username": "mdavis", "state": "active", "raw_attributes": { "x": null },
+        "custom_attributes": { "department": "Engineering" },
+        "role": { "slug": "admin" }, "roles": [{ "slug": "admin" }], "created_at": MOMENT,
+        "updated_at": MOMENT,
     })
 }
 
 fn directory_sample() -> Value {
     json!({
-        "object": "directory", "id": "directory_1", "organization_id": "org_1", "external_key": "sPa12dwRQ", "type": "okta scim v2.0",
-        "state": "linked", "name": "Foo Corp", "domain": "foo-corp.com", "created_at": MOMENT, "updated_at": MOMENT,
+        "object": "directory", "id": "directory_1", "organization_id": "org_1",
+        "external_key": "sPa12dwRQ", "type": "okta scim v2.0",
+        "state": "linked", "name": "Foo Corp", "domain": "foo-corp.com", "created_at": MOMENT,
+        "updated_at": MOMENT,
     })
 }
 
 fn event_sample(name: &str, data: Value) -> Value {
-    json!({ "object": "event", "id": "event_1", "event": name, "data": data, "created_at": MOMENT, "context": { "actor": null } })
+    json!({ "object": "event", "id": "event_1", "event": name, "data": data, "created_at": MOMENT,
+        "context": { "actor": null } })
 }
 
 fn event_directory_sample() -> Value {
     json!({
-        "object": "directory", "id": "directory_1", "organization_id": "org_1", "external_key": "sPa12dwRQ", "type": "gusto",
-        "state": "inactive", "name": "Foo Corp", "created_at": MOMENT, "updated_at": MOMENT, "domains": [
-            { "object": "organization_domain", "id": "org_domain_1", "organization_id": "org_1", "domain": "foo-corp.com" },
+        "object": "directory", "id": "directory_1", "organization_id": "org_1",
+        "external_key": "sPa12dwRQ", "type": "gusto",
+        "state": "inactive", "name": "Foo Corp", "created_at": MOMENT, "updated_at": MOMENT,
+        "domains": [
+            { "object": "organization_domain", "id": "org_domain_1", "organization_id": "org_1",
+                "domain": "foo-corp.com" },
         ],
     })
 }
@@ -1155,44 +1192,54 @@ fn samples() -> Vec<Sample> {
         extensible: &["/data", "/data/user", "/data/group"],
         ..event(
             name,
-            json!({ "directory_id": "directory_1", "user": user_sample(), "group": group_sample() }),
+            json!({ "directory_id": "directory_1", "user": user_sample(),
+                "group": group_sample() }),
         )
     };
     let token = json!({
-        "object": "directory_token", "id": "directory_token_1", "directory_id": "directory_1", "organization_id": "org_1",
+        "object": "directory_token", "id": "directory_token_1", "directory_id": "directory_1",
+        "organization_id": "org_1",
         "token_suffix": "k7Qe", "created_at": MOMENT,
     });
     let cursors = &["/list_metadata/before", "/list_metadata/after"];
     let field_errors = json!([{ "field": "limit", "code": "it must be a whole number" }]);
     let error = |message: &str, code: &str| json!({ "message": message, "code": code });
     let directory_stats = json!({
-        "object": "directory_stats", "id": "directory_1", "name": "Foo", "organization_id": "org_1", "state": "unlinked",
+        "object": "directory_stats", "id": "directory_1", "name": "Foo", "organization_id": "org_1",
+        "state": "unlinked",
         "users": { "active": 1, "inactive": 0 }, "groups": 2,
-        "events": { "last_hour": { "dsync.user.created": 1 }, "last_day": {}, "last_30_days": { "x.y": 3 } },
+        "events": { "last_hour": { "dsync.user.created": 1 }, "last_day": {},
+        "last_30_days": { "x.y": 3 } },
         "last_event_at": MOMENT, "silent_ms": 5,
-        "initial_sync": { "state": "done", "started_at": MOMENT, "last_at": MOMENT, "users": 1, "groups": 2, "memberships": 3 },
+        "initial_sync": { "state": "done", "started_at": MOMENT, "last_at": MOMENT, "users": 1,
+        "groups": 2, "memberships": 3 },
     });
     let delay = json!({ "p50": 1, "p99": 2, "max": 3 });
     let stats = json!({
         "object": "stats", "at": MOMENT, "seq": 4, "started_at": MOMENT,
         "events": { "last_minute": 0, "last_hour": 1, "last_day": 2, "last_30_days": 3 },
-        "rate_per_s": { "last_minute": 0.07, "last_hour": 33.33 }, "delay_ms": { "last_hour": delay, "last_day": delay },
+        "rate_per_s": { "last_minute": 0.07, "last_hour": 33.33 },
+        "delay_ms": { "last_hour": delay, "last_day": delay },
         "duplicates": 1,
         "signature_failures": {
-            "signature_missing": 0, "signature_malformed": 0, "signature_mismatch": 0, "timestamp_outside_tolerance": 0,
+            "signature_missing": 0, "signature_malformed": 0, "signature_mismatch": 0,
+            "timestamp_outside_tolerance": 0,
         },
         "conflicts": 0,
         "quarantine": {
-            "not_an_event": 0, "reserved_type": 0, "unknown_type": 0, "missing_field": 0, "kind_mismatch": 0, "conflict": 0,
+            "not_an_event": 0, "reserved_type": 0, "unknown_type": 0, "missing_field": 0,
+            "kind_mismatch": 0, "conflict": 0,
             "clock_ahead": 0,
         },
         "directories": list_of(directory_stats),
     });
     let quarantined = json!({
-        "object": "quarantine_entry", "seq": 1, "event_id": "e", "event": "x.y", "reason": "clock_ahead", "detail": "d",
+        "object": "quarantine_entry", "seq": 1, "event_id": "e", "event": "x.y",
+        "reason": "clock_ahead", "detail": "d",
         "recorded_at": MOMENT,
     });
-    let projection = json!({ "object": "projection", "name": "users", "version": 1, "seq": 1, "items": 2, "sha256": "0a".repeat(32), "rebuild": null });
+    let projection = json!({ "object": "projection", "name": "users", "version": 1, "seq": 1,
+        "items": 2, "sha256": "0a".repeat(32), "rebuild": null });
     vec![
         Sample { optional: &["/domain"], ..plain("directory.json", directory_sample()) },
         Sample {
@@ -1294,7 +1341,8 @@ fn samples() -> Vec<Sample> {
         plain(
             "error.json#/$defs/400",
             error(
-                "One or more event names (e.g. dsync.user.created) must be provided using the events parameter.",
+                "One or more event names (e.g. dsync.user.created) must be provided using the \
+                 events parameter.",
                 "invalid_events_request",
             ),
         ),
@@ -1307,7 +1355,8 @@ fn samples() -> Vec<Sample> {
         },
         plain(
             "rollcall.json#/$defs/log_entry",
-            json!({ "object": "log_entry", "seq": 1, "receipt": "AQID", "salt": "AQIDBAUGBwgJCgsMDQ4PEA==", "body": "e30=", "leaf": hash }),
+            json!({ "object": "log_entry", "seq": 1, "receipt": "AQID",
+                "salt": "AQIDBAUGBwgJCgsMDQ4PEA==", "body": "e30=", "leaf": hash }),
         ),
         plain(
             "rollcall.json#/$defs/inclusion_proof",
@@ -1324,7 +1373,8 @@ fn samples() -> Vec<Sample> {
                 json!({
                     "object": "checkpoint_key", "origin": origin, "key": key, "seq": 3,
                     "former": [{
-                        "key": key, "seq": 3, "changed_at": "2026-01-01T00:00:00.000Z", "changed_by": "key_0123456789abcdef", "note": "n",
+                        "key": key, "seq": 3, "changed_at": "2026-01-01T00:00:00.000Z",
+                        "changed_by": "key_0123456789abcdef", "note": "n",
                     }],
                     "handover": format!("{origin}\n3\n{hash}\n\n— {origin} AAAA\n— {origin} BBBB\n"),
                 }),
@@ -1362,7 +1412,8 @@ fn samples() -> Vec<Sample> {
             nullable: cursors,
             ..plain(
                 "list.json#/$defs/projections",
-                json!({ "object": "list", "data": [projection], "list_metadata": { "before": null, "after": null } }),
+                json!({ "object": "list", "data": [projection],
+                    "list_metadata": { "before": null, "after": null } }),
             )
         },
     ]

@@ -111,7 +111,13 @@ proof of record 18, by which access ended: rollcall prove 18
     assert_eq!(without_this_day(&page, &recorded(&server, LUDO)), expected);
     // Before the record came he had access, and had joined another group.
     let page = out(&ask(&server, &["audit", LUDO, "--known-at", "17"]));
-    assert!(page.contains("\nhas access since 2025-04-07 07:00:01.300 UTC, by event_01JR7GS1MQJ1KZVH5RF4XFM601, learnt "), "{page}");
+    assert!(
+        page.contains(
+            "\nhas access since 2025-04-07 07:00:01.300 UTC, by \
+        event_01JR7GS1MQJ1KZVH5RF4XFM601, learnt "
+        ),
+        "{page}"
+    );
     assert!(
         page.contains("\nasked         as of latest, known at record 17\n")
             && page.contains("+ joins Dyeing & Finishing\n"),
@@ -133,14 +139,18 @@ fn an_end_that_a_directory_brought_names_all_records_on_which_it_rests() {
     let folder = tempfile::tempdir().unwrap();
     let server = Server::start(folder.path());
     let directory = |id: &str, event: &str, at: &str, of: &str| {
-        json!({"id": id, "event": format!("dsync.{event}"), "created_at": at, "data": {"object": "directory", "id": of, "name": "Tamarack Labs",
-            "type": "okta scim v2.0", "state": "active", "organization_id": "org_1", "created_at": at, "updated_at": at}})
+        json!({"id": id, "event": format!("dsync.{event}"), "created_at": at,
+            "data": {"object": "directory", "id": of, "name": "Tamarack Labs",
+            "type": "okta scim v2.0", "state": "active", "organization_id": "org_1",
+            "created_at": at, "updated_at": at}})
         .to_string()
     };
     let deactivated = directory("off", "deactivated", "2026-01-20T00:00:00Z", "d2");
     let other = directory("other", "deactivated", "2026-01-21T00:00:00Z", "d3");
-    let added = json!({"id": "joined", "event": "dsync.group.user_added", "created_at": "2026-01-02T00:00:00Z", "data": {"directory_id": "d1",
-        "user": {"id": "u1", "email": "ana@foo.example", "state": "active"}, "group": {"id": "g1", "name": "Finance"}}});
+    let added = json!({"id": "joined", "event": "dsync.group.user_added",
+        "created_at": "2026-01-02T00:00:00Z", "data": {"directory_id": "d1",
+        "user": {"id": "u1", "email": "ana@foo.example", "state": "active"},
+        "group": {"id": "g1", "name": "Finance"}}});
     for event in [
         user("u1", "d1", "ana", "2026-01-01T00:00:00Z", "e1", "dsync.user.created"),
         added.to_string(),
@@ -161,7 +171,8 @@ fn an_end_that_a_directory_brought_names_all_records_on_which_it_rests() {
     };
     // The move is record 7, and that the directory had been off since January is record 5.
     let moved = [
-        "lost access on 2026-02-01 00:00:00.000 UTC: moved into Tamarack Labs, which was deactivated by record 5 (directory_deactivated), by moved",
+        "lost access on 2026-02-01 00:00:00.000 UTC: moved into Tamarack Labs, which was \
+         deactivated by record 5 (directory_deactivated), by moved",
         "with it: no role; group Finance",
         "proof of record 7, by which access ended: rollcall prove 7",
         "proof of record 5, by which that directory had been deactivated: rollcall prove 5",
@@ -169,10 +180,12 @@ fn an_end_that_a_directory_brought_names_all_records_on_which_it_rests() {
     assert_eq!(end(&out(&ask(&server, &["audit", "u1"]))), moved);
     // Record 5 names nobody; record 4 says who was there.
     let stayed = [
-        "lost access on 2026-01-20 00:00:00.000 UTC: its directory was deactivated (directory_deactivated), by off",
+        "lost access on 2026-01-20 00:00:00.000 UTC: its directory was deactivated \
+         (directory_deactivated), by off",
         "with it: no role; no group",
         "proof of record 5, by which access ended: rollcall prove 5",
-        "proof of record 4, the last to say before that the user is in that directory: rollcall prove 4",
+        "proof of record 4, the last to say before that the user is in that directory: rollcall \
+         prove 4",
     ];
     assert_eq!(end(&out(&ask(&server, &["audit", "u2"]))), stayed);
     let head: Value = serde_json::from_str(
@@ -207,7 +220,8 @@ fn nothing_known_yet_is_not_nothing_ever() {
         (
             &["ana@foo.example", "--as-of", "2026-01-01"],
             format!(
-                "nothing was known of `ana@foo.example` as of 2026-01-01T00:00:00.000Z, known at record 2: {first}"
+                "nothing was known of `ana@foo.example` as of 2026-01-01T00:00:00.000Z, known at \
+                 record 2: {first}"
             ),
         ),
         (
@@ -283,7 +297,8 @@ fn what_came_late_and_what_never_came_is_marked() {
         late.iter().map(|row| [&row[1], &row[2], &row[3], &row[8], &row[17]]).collect();
     assert_eq!(late, [["2026-02-16T11:05:00.000Z", "membership", "left", "Platform", "30"]]);
     let event = |id: &str, title: &str, more: Value, at: &str| {
-        let mut data = json!({"id": "u1", "directory_id": "d1", "state": "active", "email": "ana@foo.example", "job_title": title});
+        let mut data = json!({"id": "u1", "directory_id": "d1", "state": "active",
+            "email": "ana@foo.example", "job_title": title});
         data.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         let event = if id == "m1" { "created" } else { "updated" };
         json!({"id": id, "event": format!("dsync.user.{event}"), "created_at": at, "data": data})
@@ -299,13 +314,16 @@ fn what_came_late_and_what_never_came_is_marked() {
 ";
     assert!(page.contains(wanted), "{page}");
     // A membership is all that was heard of somebody.
-    let added = json!({"id": "m3", "event": "dsync.group.user_added", "created_at": "2026-01-03T00:00:00Z", "data": {"directory_id": "d1",
-        "user": {"id": "u2", "email": "bo@foo.example", "state": "active"}, "group": {"id": "g1", "name": "Sales"}}});
+    let added = json!({"id": "m3", "event": "dsync.group.user_added",
+        "created_at": "2026-01-03T00:00:00Z", "data": {"directory_id": "d1",
+        "user": {"id": "u2", "email": "bo@foo.example", "state": "active"},
+        "group": {"id": "g1", "name": "Sales"}}});
     server.deliver(&added.to_string());
     let page = out(&ask(&server, &["audit", "u2"]));
-    assert!(
-        page.contains("  ~ known from this event only, as long as none of the user's own had come: state active, email bo@foo.example\n")
-    );
+    assert!(page.contains(
+        "  ~ known from this event only, as long as none of the user's own had \
+            come: state active, email bo@foo.example\n"
+    ));
     assert!(page.contains("\n  + access begins\n  + joins Sales\n"), "{page}");
 }
 
@@ -346,7 +364,8 @@ fn programs_read_the_objects_as_they_came_and_spreadsheets_one_table() {
     }
     let table = out(&ask(&server, &["audit", SORAYA, "--csv"]));
     let mut reader = csv::Reader::from_reader(table.as_bytes());
-    let names = "user_id,at,kind,change,field,from,to,group_id,group_name,role,reason,late,event_id,event,occurred_at,recorded_at,delay_ms,seq";
+    let names = "user_id,at,kind,change,field,from,to,group_id,group_name,role,reason,late,\
+        event_id,event,occurred_at,recorded_at,delay_ms,seq";
     assert_eq!(reader.headers().unwrap().iter().collect::<Vec<_>>().join(","), names);
     let rows: Vec<Vec<String>> =
         reader.records().map(|row| row.unwrap().iter().map(str::to_owned).collect()).collect();
@@ -453,11 +472,13 @@ fn losses_of_access_are_a_list() {
     // Who finds nothing is told where it was looked for.
     let none =
         err(&ask(&server, &["deprovisioned", "--since", "2025-07-05", "--until", "2026-01-01"]));
-    let bounds = "0 deprovisionings since 2025-07-05T00:00:00.000Z until 2026-01-01T00:00:00.000Z, as of latest, known at record 18\n";
+    let bounds = "0 deprovisionings since 2025-07-05T00:00:00.000Z until \
+        2026-01-01T00:00:00.000Z, as of latest, known at record 18\n";
     assert_eq!(none, bounds);
     let table = out(&ask(&server, &["deprovisioned", "--csv", "--user", SORAYA]));
     let (names, row) = table.trim_end().split_once('\n').unwrap();
-    let expected = "occurred_at,user_id,email,directory_id,organization_id,reason,recorded_at,delay_ms,roles,groups,restored_at,event_id,event,seq";
+    let expected = "occurred_at,user_id,email,directory_id,organization_id,reason,recorded_at,\
+        delay_ms,roles,groups,restored_at,event_id,event,seq";
     assert_eq!(names, expected);
     let row = csv::ReaderBuilder::new()
         .has_headers(false)
@@ -484,8 +505,10 @@ fn no_cell_for_a_spreadsheet_begins_like_a_formula() {
         event["data"]["email"] = json!("=cmd|calc@x.example");
         event.to_string()
     };
-    let group = json!({"id": "e2", "event": "dsync.group.user_added", "created_at": "2026-01-02T00:00:00Z", "data": {"directory_id": "@d",
-        "user": {"id": "-1+1", "email": "=cmd|calc@x.example", "state": "active"}, "group": {"id": "+g", "name": "\t=1+1"}}});
+    let group = json!({"id": "e2", "event": "dsync.group.user_added",
+        "created_at": "2026-01-02T00:00:00Z", "data": {"directory_id": "@d",
+        "user": {"id": "-1+1", "email": "=cmd|calc@x.example", "state": "active"},
+        "group": {"id": "+g", "name": "\t=1+1"}}});
     for event in [
         event("e1", "2026-01-01T00:00:00Z", "created"),
         group.to_string(),

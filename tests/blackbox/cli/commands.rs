@@ -134,7 +134,8 @@ fn send_posts_each_line_once_and_counts_the_answers() {
     let data = tempfile::tempdir().unwrap();
     let server = Server::start(data.path());
     let url = format!("{}/webhooks/workos", server.url);
-    let events = "{\"id\":\"a\",\"event\":\"x\"}\n\n{\"id\":\"b\",\"event\":\"x\"}\r\n{\"id\":\"a\",\"event\":\"x\"}\n{\"id\":\"a\",\"event\":\"y\"}";
+    let events = "{\"id\":\"a\",\"event\":\"x\"}\n\n{\"id\":\"b\",\
+        \"event\":\"x\"}\r\n{\"id\":\"a\",\"event\":\"x\"}\n{\"id\":\"a\",\"event\":\"y\"}";
     let send = |secret: &str, concurrency: &str| {
         let mut command = Command::new(binary());
         command.args(["send", "--url", &url, "--secret", secret, "--concurrency", concurrency]);

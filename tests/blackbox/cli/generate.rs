@@ -280,7 +280,8 @@ fn each_type_of_event_can_be_forged_and_has_its_effect() {
     assert_eq!(status("/directory_users/directory_user_1?as_of=2026-01-05T08:00:00.000Z"), 200);
     forge(
         &server,
-        "dsync.user.updated --user directory_user_1 --directory directory_1 --name Ada --state inactive",
+        "dsync.user.updated --user directory_user_1 --directory directory_1 --name Ada --state \
+         inactive",
     );
     assert_eq!(get("/directory_users/directory_user_1")["state"], "inactive");
 
@@ -297,12 +298,14 @@ fn each_type_of_event_can_be_forged_and_has_its_effect() {
     let members = || server.get("/directory_users?group=directory_group_1").ids();
     forge(
         &server,
-        "dsync.group.user_added --user directory_user_1 --group directory_group_1 --directory directory_1",
+        "dsync.group.user_added --user directory_user_1 --group directory_group_1 --directory \
+         directory_1",
     );
     assert_eq!(members(), ["directory_user_1"]);
     forge(
         &server,
-        "dsync.group.user_removed --user directory_user_1 --group directory_group_1 --directory directory_1",
+        "dsync.group.user_removed --user directory_user_1 --group directory_group_1 --directory \
+         directory_1",
     );
     assert_eq!(members(), [""; 0]);
     // Of somebody and something nobody told of, the membership is all there is.

@@ -309,8 +309,11 @@ fn status_pages_through_all_directories() {
     let folder = tempfile::tempdir().unwrap();
     let server = Server::start(folder.path());
     let activated = |number: u32| {
-        let data = json!({"object": "directory", "id": format!("d{number:03}"), "organization_id": format!("o{}", number % 2), "name": "D"});
-        json!({"id": format!("e{number}"), "event": "dsync.activated", "created_at": "2025-01-01T00:00:00Z", "data": data}).to_string()
+        let data = json!({"object": "directory", "id": format!("d{number:03}"),
+            "organization_id": format!("o{}", number % 2), "name": "D"});
+        json!({"id": format!("e{number}"), "event": "dsync.activated",
+            "created_at": "2025-01-01T00:00:00Z", "data": data})
+        .to_string()
     };
     (0..235).for_each(|number| {
         server.deliver(&activated(number));

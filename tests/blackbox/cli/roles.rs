@@ -125,7 +125,8 @@ fn a_mapping_in_toml_is_set_and_shown() {
     // Under it Amara has her duty, Devan his default, and nobody is in a group named Engineering;
     // what is set is the twentieth record.
     for line in [
-        "5 users have access: the roles of 5 would change, 5 would gain and 0 would lose a role; 3 would be left with default roles only",
+        "5 users have access: the roles of 5 would change, 5 would gain and 0 would lose a role; \
+         3 would be left with default roles only",
         "warning: mapping.rules[0] (group Engineering): no group matches",
         "2 groups have no rule: Platform Engineering, Product Engineering",
         "version 1 is set, in force from 2025-10-06T08:00:00.000Z, record 20",
@@ -289,7 +290,8 @@ fn a_mistake_in_a_mapping_is_told_where_it_stands() {
         ("m", "  {\"mode\": }", &["m`, line 1, column 12: this is no JSON: "]),
         (
             "n",
-            "mode = \"any\"\n[[rules]]\ngroup.name = \"\"\nroles = [\"r\"]\n[[rules]]\nattribute = \"a\"\n",
+            "mode = \"any\"\n[[rules]]\ngroup.name = \"\"\nroles = [\"r\"]\n[[rules]]\nattribute \
+             = \"a\"\n",
             &[
                 "n` cannot be set so:\n",
                 "\n  mapping.mode: it must be `all` or `highest_priority`\n",

@@ -442,8 +442,10 @@ impl Teller {
         let domain = *["foo.example", "bar.example"].choose(&mut self.rng).expect("domains");
         let listed = [
             json!([{ "object": "organization_domain", "id": "od_1", "domain": domain }]),
-            json!([{ "domain": "" }, { "domain": 4 }, "x", { "domain": domain }, { "domain": "second.example" }]),
-            json!([{ "id": 5, "organization_id": "", "domain": domain, "extra": 1 }, { "id": "od_2", "organization_id": "o9", "domain": "x.example" }]),
+            json!([{ "domain": "" }, { "domain": 4 }, "x", { "domain": domain },
+                { "domain": "second.example" }]),
+            json!([{ "id": 5, "organization_id": "", "domain": domain, "extra": 1 },
+                { "id": "od_2", "organization_id": "o9", "domain": "x.example" }]),
             json!([]),
             json!({ "domain": domain }),
             Value::Null,
@@ -472,8 +474,10 @@ impl Teller {
         let emails = [
             json!([]),
             json!([{ "primary": true, "type": "work", "value": email }]),
-            json!([{ "value": other }, { "primary": true, "value": email }, { "primary": true, "value": other }]),
-            json!([{ "value": other }, { "primary": "true", "value": email }, { "primary": 1, "value": email }]),
+            json!([{ "value": other }, { "primary": true, "value": email },
+                { "primary": true, "value": other }]),
+            json!([{ "value": other }, { "primary": "true", "value": email },
+                { "primary": 1, "value": email }]),
             json!([{ "primary": true, "value": null }, { "value": email }]),
             json!([{ "primary": true }]),
             json!([{ "primary": true, "value": email }, "x"]),
@@ -505,14 +509,16 @@ impl Teller {
         }
         let attributes = [
             json!({}),
-            json!({ "department": "R&D", "nested": { "a": [1, 2.5, null, "\u{1}"], "b": -0.125 }, "n": told }),
+            json!({ "department": "R&D", "nested": { "a": [1, 2.5, null, "\u{1}"], "b": -0.125 },
+                "n": told }),
             json!([]),
             Value::Null,
         ];
         let attributes = attributes.choose(&mut self.rng).expect("attributes").clone();
         self.maybe(&mut data, 60, "custom_attributes", attributes);
         let roles = [
-            json!([{ "slug": "admin" }, { "slug": 3 }, "member", { "slug": "member", "name": "M" }]),
+            json!([{ "slug": "admin" }, { "slug": 3 }, "member",
+                { "slug": "member", "name": "M" }]),
             json!([]),
             Value::Null,
             json!({ "slug": "a" }),
@@ -837,7 +843,8 @@ impl Teller {
         self.maybe(&mut body, 60, "object", json!("event"));
         let contexts = [
             json!({}),
-            json!({ "previous_attributes": { "name": "Before, in the context" }, "actor": { "id": "a", "source": "api", "name": null } }),
+            json!({ "previous_attributes": { "name": "Before, in the context" },
+                "actor": { "id": "a", "source": "api", "name": null } }),
             json!({ "previous_attributes": null }),
             json!("context"),
             Value::Null,

@@ -107,7 +107,8 @@ fn draw_roles(rng: &mut StdRng) -> Vec<&'static str> {
 fn draw_rule(rng: &mut StdRng, world: &World, ids: &Ids, names: &[String]) -> Value {
     let mut rule = match rng.random_range(0..10) {
         0..2 => {
-            json!({ "group": { "id": pick(rng, &ids.groups, "group_nowhere") }, "roles": draw_roles(rng) })
+            json!({ "group": { "id": pick(rng, &ids.groups, "group_nowhere") },
+                "roles": draw_roles(rng) })
         }
         2..5 => {
             let known = pick(rng, names, "Nobodies");

@@ -304,8 +304,10 @@ pub fn user(
     serde_json::json!({
         "object": "event", "id": event_id, "event": event, "created_at": created_at, "context": {},
         "data": {
-            "object": "directory_user", "id": id, "directory_id": directory, "organization_id": "org_1", "idp_id": id,
-            "email": format!("{name}@foo.example"), "first_name": name, "state": "active", "raw_attributes": {},
+            "object": "directory_user", "id": id, "directory_id": directory,
+            "organization_id": "org_1", "idp_id": id,
+            "email": format!("{name}@foo.example"), "first_name": name, "state": "active",
+            "raw_attributes": {},
             "custom_attributes": {}, "created_at": created_at, "updated_at": created_at,
         },
     })

@@ -109,7 +109,8 @@ impl Stage {
     }
 
     pub fn set_policy(&mut self, inactive_users: &str, effective_from_ms: Option<i64>) {
-        let body = json!({ "inactive_users": inactive_users, "effective_from": effective_from_ms.map(rfc3339), "note": null });
+        let body = json!({ "inactive_users": inactive_users,
+            "effective_from": effective_from_ms.map(rfc3339), "note": null });
         let set = self.server.is_some().then(|| self.put("policy", body, now_ms()));
         let (act, from) = self.done(set.as_ref(), effective_from_ms);
         self.world.set_policy(act, inactive_users, from, Value::Null);
@@ -122,7 +123,8 @@ impl Stage {
         effective_from_ms: Option<i64>,
         note: Value,
     ) -> Option<Value> {
-        let body = json!({ "mapping": mapping, "effective_from": effective_from_ms.map(rfc3339), "note": note });
+        let body = json!({ "mapping": mapping, "effective_from": effective_from_ms.map(rfc3339),
+            "note": note });
         let set = self.server.is_some().then(|| self.put("role_mapping", body, now_ms()));
         let (act, from) = self.done(set.as_ref(), effective_from_ms);
         self.world.set_mapping(act, mapping.clone(), from, note);

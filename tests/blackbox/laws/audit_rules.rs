@@ -94,7 +94,10 @@ fn rule_20_periods_are_cut_in_both_clocks() {
 
 #[test]
 fn rule_20_of_several_events_in_a_millisecond_only_the_outcome_counts() {
-    let version = |state: &str, updated: u32| json!({ "id": "U", "directory_id": "D", "state": state, "updated_at": second(updated) });
+    let version = |state: &str, updated: u32| {
+        json!({ "id": "U", "directory_id": "D", "state": state,
+        "updated_at": second(updated) })
+    };
     let mut case = Case::default();
     case.user("created", 1, "U");
     // Inactive and active again, by the order of `updated_at`, not of delivery.
@@ -232,7 +235,10 @@ fn rule_20_a_snapshot_gives_access_until_the_source_speaks() {
     case.member("added", 2).user("deleted", 5, "U");
     assert_eq!(access(&case, LATEST), ["2..5 e01 e02 user_deleted"]);
     let mut case = Case::default();
-    let pair = |state: &str| json!({ "directory_id": "D", "user": { "id": "U", "state": state }, "group": { "id": "G" } });
+    let pair = |state: &str| {
+        json!({ "directory_id": "D", "user": { "id": "U", "state": state },
+        "group": { "id": "G" } })
+    };
     case.tell("dsync.group.user_added", 1, pair("active")).tell(
         "dsync.group.user_removed",
         3,
@@ -394,9 +400,12 @@ fn a_deprovisioning_tells_what_was_held_the_millisecond_before() {
         .directory("deactivated", 5)
         .directory("activated", 8);
     let item = json!({
-        "object": "deprovisioning", "user_id": "U", "email": "U@x.example", "directory_id": "D", "organization_id": "O",
-        "reason": "directory_deactivated", "occurred_at": second(5), "recorded_at": null, "delay_ms": null,
-        "cause": { "event_id": "e05", "event": "dsync.deactivated", "occurred_at": second(5), "recorded_at": null, "seq": 5 },
+        "object": "deprovisioning", "user_id": "U", "email": "U@x.example", "directory_id": "D",
+        "organization_id": "O",
+        "reason": "directory_deactivated", "occurred_at": second(5), "recorded_at": null,
+        "delay_ms": null,
+        "cause": { "event_id": "e05", "event": "dsync.deactivated", "occurred_at": second(5),
+        "recorded_at": null, "seq": 5 },
         "roles": ["b", "a", "c"], "groups": [{ "id": "G", "name": "g" }], "restored_at": second(8),
         "proof": "/rollcall/v1/log/proof/inclusion?seq=5",
     });
@@ -628,17 +637,20 @@ fn a_version_is_compared_field_by_field_with_the_one_before() {
         told(
             "created",
             1,
-            json!({ "name": "a", "email": null, "custom_attributes": { "x": 1, "y": null }, "raw_attributes": [] }),
+            json!({ "name": "a", "email": null, "custom_attributes": { "x": 1, "y": null },
+                "raw_attributes": [] }),
         ),
         told(
             "updated",
             2,
-            json!({ "name": "a", "custom_attributes": { "x": 2, "z": { "b": 1 } }, "raw_attributes": { "k": true } }),
+            json!({ "name": "a", "custom_attributes": { "x": 2, "z": { "b": 1 } },
+                "raw_attributes": { "k": true } }),
         ),
         told(
             "updated",
             3,
-            json!({ "first_name": "f", "custom_attributes": { "x": 2, "z": { "b": 1, "c": null } } }),
+            json!({ "first_name": "f",
+                "custom_attributes": { "x": 2, "z": { "b": 1, "c": null } } }),
         ),
         told("deleted", 4, json!({ "name": "ignored" })),
         told("created", 5, json!({})),
@@ -650,10 +662,12 @@ fn a_version_is_compared_field_by_field_with_the_one_before() {
     let expected = [
         json!({
             "directory_id": side(none.clone(), json!("D")), "name": side(none.clone(), json!("a")),
-            "custom_attributes.x": side(none.clone(), json!("#1")), "raw_attributes": side(none.clone(), json!([])),
+            "custom_attributes.x": side(none.clone(), json!("#1")),
+            "raw_attributes": side(none.clone(), json!([])),
         }),
         json!({
-            "custom_attributes.x": side(json!("#1"), json!("#2")), "custom_attributes.z": side(none.clone(), json!({ "b": "#1" })),
+            "custom_attributes.x": side(json!("#1"), json!("#2")),
+            "custom_attributes.z": side(none.clone(), json!({ "b": "#1" })),
             "raw_attributes": side(json!([]), json!({ "k": true })),
         }),
         json!({
@@ -704,13 +718,18 @@ fn an_update_that_was_missed_shows_in_what_the_next_one_says_was_before() {
     let mut case = Case::default();
     let version = |name: &str, previous: Value| {
         let attributes = json!({ "a": 1, "b": 2 });
-        json!({ "id": "U", "directory_id": "D", "name": name, "custom_attributes": attributes, "previous_attributes": previous })
+        json!({ "id": "U", "directory_id": "D", "name": name, "custom_attributes": attributes,
+            "previous_attributes": previous })
     };
     case.tell("dsync.user.created", 1, version("first", json!({ "name": "said of nobody known" })));
     case.tell(
         "dsync.user.updated",
         2,
-        version("second", json!({ "name": "first", "updated_at": "x", "custom_attributes": { "a": 1, "c": null } })),
+        version(
+            "second",
+            json!({ "name": "first", "updated_at": "x",
+                "custom_attributes": { "a": 1, "c": null } }),
+        ),
     );
     case.tell(
         "dsync.user.updated",
@@ -748,7 +767,8 @@ fn an_update_that_was_missed_shows_in_what_the_next_one_says_was_before() {
         let pair = json!({ "directory_id": "D", "user": user.clone(), "group": { "id": "G" } });
         case.tell(first, 1, if first.contains("group") { pair } else { user.clone() });
         let context = json!({ "previous_attributes": { "name": "b" } });
-        case.deliver(json!({ "id": "u", "event": "dsync.user.updated", "created_at": second(2), "data": user, "context": context }));
+        case.deliver(json!({ "id": "u", "event": "dsync.user.updated", "created_at": second(2),
+            "data": user, "context": context }));
         assert_eq!(fields(&case, "missed"), [Value::Null, expected]);
     }
 }
@@ -768,7 +788,10 @@ fn differences(case: &Case, from: Cut, to: Cut, directory: Option<&str>) -> Vec<
 #[test]
 fn a_diff_tells_what_is_there_and_what_is_gone() {
     let mut case = Case::default();
-    let user = |name: &str| json!({ "id": "U", "directory_id": "D", "name": name, "role": { "slug": name } });
+    let user = |name: &str| {
+        json!({ "id": "U", "directory_id": "D", "name": name,
+        "role": { "slug": name } })
+    };
     case.tell("dsync.user.created", 1, user("a"))
         .group("created", 1, "G")
         .member("added", 2)
@@ -815,7 +838,10 @@ fn a_diff_of_a_directory_follows_its_users_out() {
 #[test]
 fn an_inactive_user_is_there_without_roles_until_the_policy_takes_it() {
     let mut case = Case::default();
-    let user = |state: &str| json!({ "id": "U", "directory_id": "D", "role": { "slug": "r" }, "state": state });
+    let user = |state: &str| {
+        json!({ "id": "U", "directory_id": "D", "role": { "slug": "r" },
+        "state": state })
+    };
     case.tell("dsync.user.created", 1, user("active")).tell(
         "dsync.user.updated",
         3,

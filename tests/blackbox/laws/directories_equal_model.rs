@@ -50,7 +50,8 @@ fn check(seed: u64, tally: &Mutex<Tally>) {
         let t_ms = now_ms() + delivery.shift_ms;
         let answer = server.post_at(&delivery.body, t_ms);
         let receipt = world.deliver(&delivery.body, t_ms);
-        let expected = json!({"seq": receipt.seq, "event_id": receipt.event_id, "duplicate": receipt.duplicate, "conflict": receipt.conflict});
+        let expected = json!({"seq": receipt.seq, "event_id": receipt.event_id,
+            "duplicate": receipt.duplicate, "conflict": receipt.conflict});
         let text = String::from_utf8_lossy(&delivery.body);
         assert_eq!(
             (answer.status, answer.json()),

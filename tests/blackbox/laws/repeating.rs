@@ -270,7 +270,11 @@ fn attributes_pass_through_as_they_were_sent() {
     let attributes =
         r#"{"b":12345678901234567890123,"a":1.10,"z":[1e400,-0.0,"\u00e9\/"],"a2":{"k":null}}"#;
     let body = format!(
-        r#"{{"id":"e","event":"dsync.user.created","data":{{"id":"u","directory_id":"d","custom_attributes":{attributes}}},"created_at":"2025-01-01T00:00:00Z"}}"#
+        concat!(
+            r#"{{"id":"e","event":"dsync.user.created","data":{{"id":"u","directory_id":"d","#,
+            r#""custom_attributes":{attributes}}},"created_at":"2025-01-01T00:00:00Z"}}"#,
+        ),
+        attributes = attributes
     );
     server.deliver(&body);
     let answer = String::from_utf8(server.get("/directory_users/u").body).unwrap();

@@ -23,7 +23,8 @@ fn rule_1_both_cuts_include_their_bound_and_hide_the_rest() {
 fn rule_2_an_event_ahead_of_the_clock_counts_at_once_and_is_listed() {
     let mut case = Case::default();
     let data = json!({ "id": "U", "directory_id": "D" });
-    let body = json!({ "id": "a", "event": "dsync.user.created", "created_at": "2099-01-01T00:00:00Z", "data": data });
+    let body = json!({ "id": "a", "event": "dsync.user.created",
+        "created_at": "2099-01-01T00:00:00Z", "data": data });
     case.deliver(body);
     assert!(case.has("/directory_users/U", LATEST));
     assert!(!case.has("/directory_users/U", at(59)));
@@ -141,7 +142,8 @@ fn rule_7_a_body_that_is_no_event_is_listed_and_occupies_no_id() {
     }
     assert_eq!(case.reasons().len(), bodies.len());
     assert!(case.reasons().iter().all(|(_, reason)| reason == "not_an_event"));
-    let usable = json!({ "id": "a", "event": "dsync.user.created", "data": { "id": "U", "directory_id": "D" } });
+    let usable = json!({ "id": "a", "event": "dsync.user.created",
+        "data": { "id": "U", "directory_id": "D" } });
     let first = case.deliver(usable);
     assert!(!first.duplicate && !first.conflict);
     assert!(case.has("/directory_users/U", LATEST));
@@ -244,7 +246,8 @@ fn rule_12_a_directory_only_named_is_a_stub() {
     assert_eq!(case.list("/directories", &[("order", "asc")], LATEST), ["D", "E"]);
     let expected = json!({
         "object": "directory", "id": "E", "organization_id": "org", "external_key": "", "name": "",
-        "type": "generic scim v2.0", "state": "linked", "created_at": second(3), "updated_at": second(3),
+        "type": "generic scim v2.0", "state": "linked", "created_at": second(3),
+        "updated_at": second(3),
     });
     assert_eq!(case.item("/directories/E", LATEST), Some(expected));
     assert_eq!(case.item("/directories/D", LATEST).expect("a stub")["organization_id"], "");
@@ -254,7 +257,10 @@ fn rule_12_a_directory_only_named_is_a_stub() {
 #[test]
 fn rule_12_the_organization_is_of_the_newest_directory_event_that_carries_one() {
     let mut case = Case::default();
-    let user = |organization: &str| json!({ "id": "U", "directory_id": "D", "organization_id": organization });
+    let user = |organization: &str| {
+        json!({ "id": "U", "directory_id": "D",
+        "organization_id": organization })
+    };
     let organization = |case: &Case, cut| {
         case.item("/directories/D", cut).expect("a directory")["organization_id"].clone()
     };
@@ -277,11 +283,14 @@ fn rule_14_a_version_stands_alone_and_gaps_are_derived() {
     );
     let emails = json!([{ "value": "b@x" }, { "value": "c@x", "primary": true }]);
     let previous = json!({ "name": "N" });
-    let data = json!({ "id": "U", "directory_id": "D", "emails": emails, "previous_attributes": previous, "extra": 1 });
+    let data = json!({ "id": "U", "directory_id": "D", "emails": emails,
+        "previous_attributes": previous, "extra": 1 });
     case.tell("dsync.user.updated", 3, data);
     let expected = json!({
-        "object": "directory_user", "id": "U", "directory_id": "D", "organization_id": "org", "idp_id": "",
-        "email": "c@x", "first_name": null, "last_name": null, "name": null, "job_title": null, "username": null,
+        "object": "directory_user", "id": "U", "directory_id": "D", "organization_id": "org",
+        "idp_id": "",
+        "email": "c@x", "first_name": null, "last_name": null, "name": null, "job_title": null,
+        "username": null,
         "emails": emails, "state": "active", "raw_attributes": {}, "custom_attributes": {},
         "created_at": second(2), "updated_at": second(3), "groups": [],
     });
@@ -303,7 +312,10 @@ fn rule_15_any_later_version_revives_and_a_move_ends_nothing() {
 #[test]
 fn rule_16_a_snapshot_stands_in_until_an_explicit_version() {
     let mut case = Case::default();
-    let pair = |email: &str| json!({ "directory_id": "D", "user": { "id": "U", "email": email }, "group": { "id": "G" } });
+    let pair = |email: &str| {
+        json!({ "directory_id": "D", "user": { "id": "U", "email": email },
+        "group": { "id": "G" } })
+    };
     let email =
         |case: &Case, cut| case.item("/directory_users/U", cut).expect("a user")["email"].clone();
     case.tell("dsync.group.user_added", 1, pair("s"));
@@ -352,7 +364,8 @@ fn rule_19_a_membership_is_never_judged_by_updated_at() {
     let mut case = Case::default();
     let pair = |updated| {
         let user = json!({ "id": "U", "updated_at": second(updated) });
-        json!({ "directory_id": "D", "updated_at": second(updated), "user": user, "group": { "id": "G" } })
+        json!({ "directory_id": "D", "updated_at": second(updated), "user": user,
+            "group": { "id": "G" } })
     };
     case.tell_as("b", "dsync.group.user_added", 5, pair(1)).tell_as(
         "a",
@@ -505,9 +518,12 @@ fn an_event_is_completed_from_what_was_known_when_it_came_and_never_again() {
     );
     assert_eq!((&created["data"]["email"], &created["context"]), (&json!("a@x"), &json!({})));
     let expected = json!({
-        "object": "directory_user", "id": "U", "directory_id": "D", "organization_id": "late", "idp_id": "", "email": null,
-        "first_name": null, "last_name": null, "name": null, "job_title": null, "username": null, "emails": [], "state": "inactive",
-        "raw_attributes": {}, "custom_attributes": {}, "created_at": second(4), "updated_at": second(6), "more": [1], "groups": [],
+        "object": "directory_user", "id": "U", "directory_id": "D", "organization_id": "late",
+        "idp_id": "", "email": null,
+        "first_name": null, "last_name": null, "name": null, "job_title": null, "username": null,
+        "emails": [], "state": "inactive",
+        "raw_attributes": {}, "custom_attributes": {}, "created_at": second(4),
+        "updated_at": second(6), "more": [1], "groups": [],
     });
     assert_eq!(shown(&case, "dsync.user.deleted")["data"], expected);
     assert_eq!(
@@ -552,18 +568,21 @@ fn events_of_directories_have_their_own_words() {
             (&json!(expected), &json!("gusto")),
             "{event} {state}"
         );
-        let domain = json!({ "object": "organization_domain", "id": "", "organization_id": "", "domain": "a.example" });
+        let domain = json!({ "object": "organization_domain", "id": "", "organization_id": "",
+            "domain": "a.example" });
         assert_eq!(data.get("domains"), (event != "deleted").then_some(&json!([domain])));
         assert_eq!(data.get("external_key").is_some(), event != "deleted");
     }
     let mut case = Case::default();
-    let domains = json!([{ "domain": "" }, "x", { "domain": "b.example", "id": 5, "organization_id": "p", "extra": 1 }]);
+    let domains = json!([{ "domain": "" }, "x",
+        { "domain": "b.example", "id": 5, "organization_id": "p", "extra": 1 }]);
     case.tell(
         "dsync.activated",
         1,
         json!({ "id": "D", "organization_id": "o", "domain": "a.example", "domains": domains }),
     );
-    let domain = json!({ "object": "organization_domain", "id": "", "organization_id": "p", "domain": "b.example" });
+    let domain = json!({ "object": "organization_domain", "id": "", "organization_id": "p",
+        "domain": "b.example" });
     assert_eq!(shown(&case, "dsync.activated")["data"]["domains"], json!([domain]));
 }
 
@@ -579,7 +598,8 @@ fn updates_always_say_what_was_before() {
             let mut case = Case::default();
             let data = json!({ "id": "G", "directory_id": "D", "previous_attributes": own });
             let context = json!({ "previous_attributes": context });
-            case.deliver(json!({ "id": "a", "event": event, "created_at": second(1), "data": data, "context": context }));
+            case.deliver(json!({ "id": "a", "event": event, "created_at": second(1), "data": data,
+                "context": context }));
             let expected = if always || own.is_object() { Some(&expected) } else { None };
             assert_eq!(
                 shown(&case, event)["data"].get("previous_attributes"),
@@ -616,7 +636,8 @@ fn memberships_tokens_and_strangers_are_shown_each_in_their_way() {
     );
     case.tell("dsync.token.created", 4, json!([]));
     let token = json!({
-        "object": "directory_token", "id": "", "directory_id": "", "organization_id": "", "token_suffix": "", "created_at": second(4),
+        "object": "directory_token", "id": "", "directory_id": "", "organization_id": "",
+        "token_suffix": "", "created_at": second(4),
     });
     assert_eq!(shown(&case, "dsync.token.created")["data"], token);
     case.tell("x.y", 5, json!({ "object": null, "organization_id": "o" })).tell(

@@ -107,7 +107,8 @@ impl Story {
         let body = body.clone().unwrap_or_default();
         assert!(
             status == *expected && holds(expect, answer),
-            "{}, after {after} events: {method} {path} {body}\n expected {expected} {expect}\n because {because}\n but got {status} {answer}",
+            "{}, after {after} events: {method} {path} {body}\n expected {expected} {expect}\n \
+             because {because}\n but got {status} {answer}",
             self.name
         );
     }

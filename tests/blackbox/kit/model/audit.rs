@@ -72,7 +72,10 @@ impl<'a> Change<'a> {
     }
 
     fn latest_here(&self, directory: &str, wanted: DirectoryChange) -> Option<&'a Event> {
-        let is_it = |fact: &Fact| matches!(fact, Fact::Directory { id, change, .. } if id == directory && *change == wanted);
+        let is_it = |fact: &Fact| {
+            matches!(fact,
+            Fact::Directory { id, change, .. } if id == directory && *change == wanted)
+        };
         self.now.latest(is_it).filter(|event| self.is_here(event))
     }
 }
@@ -273,7 +276,11 @@ impl<'a> Change<'a> {
             self.now.pair_events(group, user).rfind(is_added).expect("what ends was granted");
         let Fact::Membership { directory, .. } = &grant.fact else { unreachable!() };
         let tombstone_of = |wanted: Kind, wanted_id: &str| {
-            let is_it = |fact: &Fact| matches!(fact, Fact::Entity { kind, id, tombstone: true, .. } if *kind == wanted && id == wanted_id);
+            let is_it = |fact: &Fact| {
+                matches!(fact,
+                Fact::Entity { kind, id, tombstone: true,
+                    .. } if *kind == wanted && id == wanted_id)
+            };
             self.now.latest(is_it)
         };
         let ends = [
@@ -786,8 +793,10 @@ impl World {
             json!({
                 "object": format!("{what}_version"),
                 format!("{what}_id"): id,
-                "change": if matches!(event.fact, Fact::Membership { .. }) { "snapshot" } else { said.rsplit('.').next().unwrap_or_default() },
-                "changed": if is_tombstone(event) { json!({}) } else { changed(&told, &snapshot(self, event, kind)) },
+                "change": if matches!(event.fact,
+                Fact::Membership { .. }) { "snapshot" } else { said.rsplit('.').next().unwrap_or_default() },
+                "changed": if is_tombstone(event) { json!({}) } else { changed(&told,
+                &snapshot(self, event, kind)) },
                 "missed": previous.map(|previous| missed(&told, &previous)),
                 "late": versions[place + 1..].iter().any(|later| later.seq < event.seq),
                 "cause": self.cause(Turn::Event(event)),

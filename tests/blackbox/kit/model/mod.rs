@@ -630,7 +630,10 @@ impl<'a> View<'a> {
     }
 
     fn latest_deletion(&self, directory: &str) -> Option<&'a Event> {
-        self.latest(|fact| matches!(fact, Fact::Directory { id, change: DirectoryChange::Deleted, .. } if id == directory))
+        self.latest(|fact| {
+            matches!(fact,
+            Fact::Directory { id, change: DirectoryChange::Deleted, .. } if id == directory)
+        })
     }
 
     fn standing(&self, directory: &str) -> Directory<'a> {
@@ -643,8 +646,10 @@ impl<'a> View<'a> {
         let Some(deletion) = self.latest_deletion(directory) else {
             return Directory::Live(newest);
         };
-        let activation =
-            self.latest(|fact| matches!(fact, Fact::Directory { id, change: DirectoryChange::Activated, .. } if id == directory));
+        let activation = self.latest(|fact| {
+            matches!(fact,
+                Fact::Directory { id, change: DirectoryChange::Activated, .. } if id == directory)
+        });
         match activation {
             Some(activation) if activation.is_later_than(deletion) => Directory::Live(newest),
             _ => Directory::Deleted,
@@ -672,7 +677,10 @@ impl<'a> View<'a> {
     /// The newest version of a user or group, whether or not its directory still stands; none after
     /// a tombstone.
     fn newest_version(&self, wanted: Kind, wanted_id: &str) -> Option<Version<'a>> {
-        let explicit = self.latest(|fact| matches!(fact, Fact::Entity { kind, id, .. } if *kind == wanted && id == wanted_id));
+        let explicit = self.latest(|fact| {
+            matches!(fact,
+            Fact::Entity { kind, id, .. } if *kind == wanted && id == wanted_id)
+        });
         if let Some(event) = explicit {
             let Fact::Entity { directory, tombstone, data, .. } = &event.fact else {
                 unreachable!()
@@ -706,7 +714,10 @@ impl<'a> View<'a> {
 
     /// Rule 19, but for the two ends.
     fn is_granted(&self, group_id: &str, user_id: &str) -> bool {
-        let latest = self.latest(|fact| matches!(fact, Fact::Membership { group, user, .. } if group.id == group_id && user.id == user_id));
+        let latest = self.latest(|fact| {
+            matches!(fact,
+            Fact::Membership { group, user, .. } if group.id == group_id && user.id == user_id)
+        });
         let Some(latest) = latest else { return false };
         let Fact::Membership { added: true, directory, .. } = &latest.fact else { return false };
         let ends_it = |event: &&&Event| match &event.fact {
@@ -756,8 +767,10 @@ impl View<'_> {
         let naming = self.events.iter().filter(|event| event.names(id));
         let first_named = rfc3339(naming.map(|event| event.at).min()?);
         let mut shape = json!({
-            "object": "directory", "id": id, "organization_id": self.organization_of(id), "external_key": "",
-            "type": "generic scim v2.0", "state": "linked", "name": "", "created_at": first_named, "updated_at": first_named,
+            "object": "directory", "id": id, "organization_id": self.organization_of(id),
+            "external_key": "",
+            "type": "generic scim v2.0", "state": "linked", "name": "", "created_at": first_named,
+            "updated_at": first_named,
         });
         let newest = match self.standing(id) {
             Directory::Unknown | Directory::Deleted => return None,
@@ -800,7 +813,8 @@ impl View<'_> {
         let mut shape = json!({
             "id": id,
             "directory_id": directory,
-            "organization_id": filled(data, "organization_id").unwrap_or_else(|| self.organization_of(directory)),
+            "organization_id": filled(data,
+            "organization_id").unwrap_or_else(|| self.organization_of(directory)),
             "idp_id": text_or_empty(data, "idp_id"),
             "raw_attributes": object_or_empty(data, "raw_attributes"),
             "created_at": rfc3339(created_at),
@@ -992,7 +1006,8 @@ fn page(
     let data: Vec<Value> = page.iter().filter_map(|id| shape(id)).collect();
     (
         200,
-        json!({ "object": "list", "data": data, "list_metadata": { "before": earlier, "after": later } }),
+        json!({ "object": "list", "data": data,
+            "list_metadata": { "before": earlier, "after": later } }),
     )
 }
 
@@ -1035,7 +1050,8 @@ impl World {
             .filter(|name| !name.is_empty())
             .collect();
         if types.is_empty() {
-            let message = "One or more event names (e.g. dsync.user.created) must be provided using the events parameter.";
+            let message = "One or more event names (e.g. dsync.user.created) must be provided \
+                using the events parameter.";
             return (400, json!({ "message": message, "code": "invalid_events_request" }));
         }
         let refused = |code: &str| (422, json!({ "message": "Validation failed", "code": code }));
@@ -1084,7 +1100,8 @@ impl World {
         let after = page.last().filter(|_| last < listed.len()).map(|told| &told.id);
         (
             200,
-            json!({ "object": "list", "data": data, "list_metadata": { "before": null, "after": after } }),
+            json!({ "object": "list", "data": data,
+                "list_metadata": { "before": null, "after": after } }),
         )
     }
 
@@ -1270,7 +1287,10 @@ fn is_events_parameter(name: &str) -> bool {
 }
 
 fn shown_domains(data: &Object, organization: &str) -> Value {
-    let shown = |id: &str, organization: &str, domain: &str| json!({ "object": "organization_domain", "id": id, "organization_id": organization, "domain": domain });
+    let shown = |id: &str, organization: &str, domain: &str| {
+        json!({ "object": "organization_domain", "id": id,
+        "organization_id": organization, "domain": domain })
+    };
     let of_element = |element: &Value| {
         let element = element.as_object()?;
         let domain = filled(element, "domain")?;

@@ -143,7 +143,10 @@ impl World {
             super::Directory::Unknown => Deletion::Unknown,
             super::Directory::Deleted => Deletion::Done,
             super::Directory::Stub | super::Directory::Live(_) => {
-                let is_own = |event: &&&Event| matches!(&event.fact, Fact::Directory { id, .. } if id == directory);
+                let is_own = |event: &&&Event| {
+                    matches!(&event.fact,
+                    Fact::Directory { id, .. } if id == directory)
+                };
                 Deletion::NotBefore(
                     view.events.iter().filter(is_own).map(|event| event.at + 1).max(),
                 )
@@ -550,7 +553,10 @@ impl<'a> View<'a> {
     /// Explicit versions and tombstones; snapshots as far as no explicit one of their moment or an
     /// earlier one is known. In order.
     pub(super) fn versions_of(&self, kind: Kind, id: &str) -> Vec<&'a Event> {
-        let explicit = |event: &&Event| matches!(&event.fact, Fact::Entity { kind: of, id: other, .. } if *of == kind && other == id);
+        let explicit = |event: &&Event| {
+            matches!(&event.fact,
+            Fact::Entity { kind: of, id: other, .. } if *of == kind && other == id)
+        };
         let first = self.events.iter().copied().filter(explicit).map(|event| event.at).min();
         let counts =
             |event: &&&Event| explicit(event) || first.is_none_or(|first| event.at < first);
@@ -597,7 +603,10 @@ impl<'a> View<'a> {
         group_id: &str,
         user_id: &str,
     ) -> impl DoubleEndedIterator<Item = &'a Event> {
-        let of_pair = |fact: &Fact| matches!(fact, Fact::Membership { group, user, .. } if group.id == group_id && user.id == user_id);
+        let of_pair = |fact: &Fact| {
+            matches!(fact,
+            Fact::Membership { group, user, .. } if group.id == group_id && user.id == user_id)
+        };
         self.events
             .iter()
             .copied()
@@ -641,7 +650,8 @@ impl World {
         };
         let record = &self.records[seq as usize - 1];
         // When the log took it is known to the log alone.
-        json!({ "event_id": record.event_id, "event": record.event, "occurred_at": rfc3339(at), "recorded_at": null, "seq": seq })
+        json!({ "event_id": record.event_id, "event": record.event, "occurred_at": rfc3339(at),
+            "recorded_at": null, "seq": seq })
     }
 
     pub(super) fn cause_or_null(&self, turn: Option<Turn<'_>>) -> Value {
@@ -769,11 +779,13 @@ fn period(
     end: Value,
 ) -> Value {
     let until = until.map(rfc3339);
-    json!({ "object": "role_period", "user_id": user, "role": role, "from": rfc3339(from), "until": until, "start": start, "end": end })
+    json!({ "object": "role_period", "user_id": user, "role": role, "from": rfc3339(from),
+        "until": until, "start": start, "end": end })
 }
 
 fn no_mapping() -> Value {
-    json!({ "object": "role_mapping", "version": 0, "seq": null, "effective_from": null, "set_at": null, "note": null, "mapping": null })
+    json!({ "object": "role_mapping", "version": 0, "seq": null, "effective_from": null,
+        "set_at": null, "note": null, "mapping": null })
 }
 
 fn describe(setting: &Setting) -> Value {
@@ -843,7 +855,8 @@ impl World {
                 of_role
                     .map(|reason| {
                         let name = reason.group.as_deref().map(|group| view.group_name(group));
-                        json!({ "rule": reason.rule, "group_id": reason.group, "group_name": name, "attribute": reason.attribute })
+                        json!({ "rule": reason.rule, "group_id": reason.group, "group_name": name,
+                            "attribute": reason.attribute })
                     })
                     .collect()
             };
@@ -866,17 +879,20 @@ impl World {
         let rows: Vec<Value> = counts
             .into_iter()
             .map(|(role, [gaining, losing, before, after])| {
-                json!({ "role": role, "gaining": gaining, "losing": losing, "before": before, "after": after })
+                json!({ "role": role, "gaining": gaining, "losing": losing, "before": before,
+                    "after": after })
             })
             .collect();
         let (warnings, groups_without_rule) = view.unmatched(proposed);
         json!({
             "object": "role_mapping_preview",
-            "base_version": self.in_force(cut, Setting::mapping).map_or(0, |setting| setting.version),
+            "base_version": self.in_force(cut, Setting::mapping).map_or(0,
+            |setting| setting.version),
             "totals": totals,
             "roles": rows,
             "warnings": warnings,
-            "groups_without_rule": { "count": groups_without_rule.len(), "data": groups_without_rule.iter().take(100).collect::<Vec<_>>() },
+            "groups_without_rule": { "count": groups_without_rule.len(),
+            "data": groups_without_rule.iter().take(100).collect::<Vec<_>>() },
             "changes": changes,
         })
     }
@@ -905,12 +921,23 @@ impl View<'_> {
         };
         let unfitted = rules_of(mapping)
             .enumerate()
-            .filter(|(_, rule)| rule.get("group").is_some() && !alive.iter().any(|(group, directory)| fits(rule, group, directory)))
-            .map(|(number, _)| json!({ "field": format!("mapping.rules[{number}]"), "code": "no group matches" }));
+            .filter(|(_, rule)| {
+                rule.get("group").is_some()
+                    && !alive.iter().any(|(group, directory)| fits(rule, group, directory))
+            })
+            .map(|(number, _)| {
+                json!({ "field": format!("mapping.rules[{number}]"),
+                    "code": "no group matches" })
+            });
         let without = alive
             .iter()
-            .filter(|(group, _)| !rules_of(mapping).any(|rule| fits_group(rule, group, &self.group_name(group))))
-            .map(|(group, directory)| json!({ "id": group, "name": self.group_name(group), "directory_id": directory }));
+            .filter(|(group, _)| {
+                !rules_of(mapping).any(|rule| fits_group(rule, group, &self.group_name(group)))
+            })
+            .map(|(group, directory)| {
+                json!({ "id": group, "name": self.group_name(group),
+                    "directory_id": directory })
+            });
         (unfitted.collect(), without.collect())
     }
 }
