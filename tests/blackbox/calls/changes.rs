@@ -1,5 +1,5 @@
-//! The feed of changes as whoever revokes sessions reads it: nothing missed, nothing twice, and no
-//! waiting longer than needed.
+//! The feed of changes as a service that revokes sessions reads it: nothing missed, nothing twice,
+//! and no waiting longer than needed.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;

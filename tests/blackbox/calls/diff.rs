@@ -1,9 +1,9 @@
-//! What differs between two moments, case by case: what happened, in the notation of `roles.rs`,
-//! between which moments, and every difference.
+//! Differences between two moments, case by case: a history in the notation of `roles.rs`, the two
+//! moments, and every difference.
 //!
-//! A question is `@1>@4` for two moments in seconds, `>` before or behind which nothing stands for
-//! the latest, `k3` behind a moment what was known at record 3, and `D ` before all of it the
-//! directory to which it is narrowed. An answer is `+user:U` for what was added, `-` for what was
+//! A question is `@1>@4` for two moments in seconds. A missing moment is the latest, `k3` behind a
+//! moment is what was known at record 3, and `D ` at the front narrows the question to a directory.
+//! An answer is `+user:U` for what was added, `-` for what was
 //! removed, `~user:U{…}` with the fields of what was changed, as the server wrote them;
 //! `member:U,G` and `role:U,dev`.
 
@@ -96,7 +96,7 @@ fn walk(server: &Server, path: &str, limit: usize) -> Vec<String> {
     }
 }
 
-/// Which case, what happened, between which moments, what differs.
+/// Case, history, moments, and differences.
 type Row = (&'static str, &'static str, &'static str, &'static str);
 
 #[rustfmt::skip]

@@ -1,4 +1,4 @@
-//! `GET /events`: which events, in which order, and what older bodies are completed with.
+//! `GET /events`: filters, order, pages, and how older bodies are completed.
 
 use serde_json::{Value, json};
 

@@ -1,5 +1,5 @@
-//! Histories of users and groups, case by case: what was said, when it is asked, and every version
-//! with what it must tell.
+//! Histories of users and groups, case by case: the events, the cut, and every version with all it
+//! must say.
 //!
 //! A story is a list of events `what{fields}@second`, in the order in which they are delivered; the
 //! first has the id `a`, the second `b`, unless `#id` says otherwise. `created`, `updated` and
@@ -126,7 +126,7 @@ fn cut(ask: &str) -> String {
     if known_at.is_empty() { as_of } else { format!("{as_of}known_at={known_at}") }
 }
 
-/// Which case, what was told, when it is asked, the history.
+/// Case, events, cut, and the history.
 type Row = (&'static str, &'static str, &'static str, &'static str);
 
 #[rustfmt::skip]
@@ -153,8 +153,12 @@ const OF_USER: &[Row] = &[
             r#"d:updated{"job_title":{"from":"x","to":null}} e:updated{}"#,
         )),
     ("what is no news of a user is left out",
-        r#"created{"object":"directory_user","created_at":"2026-01-01T00:00:00Z","updated_at":"2026-01-01T00:00:00Z","groups":[{"id":"G"}]}@1
-           updated{"object":"directory_user","created_at":"2026-01-02T00:00:00Z","updated_at":"2026-01-03T00:00:00Z","groups":[],"previous_attributes":{}}@2"#, "",
+        concat!(
+            r#"created{"object":"directory_user","created_at":"2026-01-01T00:00:00Z","#,
+            r#""updated_at":"2026-01-01T00:00:00Z","groups":[{"id":"G"}]}@1 "#,
+            r#"updated{"object":"directory_user","created_at":"2026-01-02T00:00:00Z","#,
+            r#""updated_at":"2026-01-03T00:00:00Z","groups":[],"previous_attributes":{}}@2"#,
+        ), "",
         "a:created{D} b:updated{}"),
     ("fields that nobody knows, of any type",
         r#"created{"new":[1,"x"],"email":7}@1 updated{"new":{"y":null},"email":false}@2"#, "",
@@ -163,7 +167,9 @@ const OF_USER: &[Row] = &[
             r#"b:updated{"email":{"from":7,"to":false},"new":{"from":[1,"x"],"to":{"y":null}}}"#,
         )),
     ("numbers by their text, as they were written",
-        r#"created{"custom_attributes":{"level":1,"pay":1e3}}@1 updated{"custom_attributes":{"level":1.0,"pay":1e3}}@2 updated{"custom_attributes":{"level":1.0,"pay":1000}}@3
+        r#"created{"custom_attributes":{"level":1,"pay":1e3}}@1
+           updated{"custom_attributes":{"level":1.0,"pay":1e3}}@2
+           updated{"custom_attributes":{"level":1.0,"pay":1000}}@3
            updated{"custom_attributes":{"level":1.0,"pay":123456789012345678901234567890}}@4"#, "",
         concat!(
             r#"a:created{"custom_attributes.level":{"from":null,"to":1},"#,
@@ -287,7 +293,8 @@ const OF_USER: &[Row] = &[
         "", r#"a:snapshot{"email":{"from":null,"to":"s@x"}} b:deleted{}"#),
 
     ("an update that never arrived",
-        r#"created{"email":"a@x"}@1 updated{"email":"c@x","previous_attributes":{"email":"b@x"}}@3"#, "",
+        r#"created{"email":"a@x"}@1
+           updated{"email":"c@x","previous_attributes":{"email":"b@x"}}@3"#, "",
         concat!(
             r#"a:created{D,"email":{"from":null,"to":"a@x"}} b:updated{"email":{"from":"a@x","#,
             r#""to":"c@x"}}?{"email":{"known":"a@x","said":"b@x"}}"#,
@@ -330,8 +337,12 @@ const OF_USER: &[Row] = &[
             r#"b:updated{}?{"email":{"known":"a@x","said":"b@x"}}"#,
         )),
     ("missed without a change, of null, of a number as it is written, of attributes by their keys",
-        r#"created{"job_title":"x","n":1,"custom_attributes":{"a":1,"b":2}}@1
-           updated{"job_title":"x","n":1,"custom_attributes":{"a":1,"b":2},"previous_attributes":{"job_title":null,"n":1.0,"other":null,"updated_at":"z","custom_attributes":{"a":1,"c":[3]}}}@2"#, "",
+        concat!(
+            r#"created{"job_title":"x","n":1,"custom_attributes":{"a":1,"b":2}}@1 "#,
+            r#"updated{"job_title":"x","n":1,"custom_attributes":{"a":1,"b":2},"#,
+            r#""previous_attributes":{"job_title":null,"n":1.0,"other":null,"updated_at":"z","#,
+            r#""custom_attributes":{"a":1,"c":[3]}}}@2"#,
+        ), "",
         concat!(
             r#"a:created{"custom_attributes.a":{"from":null,"to":1},"#,
             r#""custom_attributes.b":{"from":null,"to":2},D,"job_title":{"from":null,"to":"x"},"#,
@@ -339,7 +350,8 @@ const OF_USER: &[Row] = &[
             r#""said":[3]},"job_title":{"known":"x","said":null},"n":{"known":1,"said":1.0}}"#,
         )),
     ("a creation that says what was",
-        r#"updated{"email":"a@x"}@1 created{"email":"a@x","previous_attributes":{"email":"b@x"}}@2"#, "",
+        r#"updated{"email":"a@x"}@1
+           created{"email":"a@x","previous_attributes":{"email":"b@x"}}@2"#, "",
         concat!(
             r#"a:updated{D,"email":{"from":null,"to":"a@x"}} "#,
             r#"b:created{}?{"email":{"known":"a@x","said":"b@x"}}"#,

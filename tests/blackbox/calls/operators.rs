@@ -1,4 +1,4 @@
-//! What operators do is an event like any other: it counts from its moment, is known from its
+//! An operator's act is an event like any other: it counts from its moment, is known from its
 //! record, and never changes an earlier answer.
 
 use serde_json::{Value, json};
@@ -10,7 +10,7 @@ fn second(second: u32) -> String {
     format!("2026-03-02T00:00:{second:02}.000Z")
 }
 
-/// One event at a time that is written out.
+/// Delivers an event at a time in RFC 3339.
 fn event_at(server: &Server, id: &str, event: &str, at: &str, data: Value) -> u64 {
     server.deliver(&json!({ "id": id, "event": event, "created_at": at, "data": data }).to_string())
 }
@@ -52,7 +52,7 @@ fn small_company(server: &Server) {
     member(server, "e3", 3);
 }
 
-/// By the header of an answer: how many records there are.
+/// Returns the seq of the newest record, by an answer's header.
 fn head(server: &Server) -> u64 {
     server.get("/directories").header("rollcall-known-at").unwrap().parse().unwrap()
 }
@@ -67,7 +67,7 @@ fn exists(server: &Server, path: &str, cut: &str) -> bool {
     answer.status == 200
 }
 
-/// Whether the directory, the user, the group and the membership are there.
+/// Returns whether the directory, the user, the group and the membership exist.
 fn there(server: &Server, cut: &str) -> [bool; 4] {
     let listed = |path: &str| !server.get(&format!("{path}&{cut}")).ids().is_empty();
     let found = ["/directories/D", "/directory_users/U", "/directory_groups/G"]
@@ -104,7 +104,7 @@ fn moment_of(event: &Value) -> i64 {
     read_time(event["created_at"].as_str().unwrap()).unwrap()
 }
 
-/// Whether an id is `op_` and a UUID of version 7 of a moment.
+/// Returns whether an id is `op_` and a UUID of version 7 of a moment.
 fn is_operator_id(id: &str, moment: i64) -> bool {
     let Some(uuid) = id.strip_prefix("op_") else { return false };
     let plain: String = uuid.chars().filter(|char| *char != '-').collect();

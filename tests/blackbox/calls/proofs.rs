@@ -1,6 +1,6 @@
-//! What an auditor is given: checkpoints, proofs, the key and its changes, published checkpoints,
-//! and bundles. All of it is verified here by a naive verifier that has all leaves and recomputes
-//! everything from them, by RFC 6962 as it is written.
+//! Checkpoints, proofs, the key and its changes, published checkpoints, and bundles. All are
+//! verified by a naive verifier that has all leaves and recomputes everything from them, by the
+//! text of RFC 6962.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -197,7 +197,7 @@ fn succeed(server: Option<&Server>, arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// Sees that a command fails with this exit code, and says these words.
+/// Checks that a command fails with this exit code, and prints these words.
 fn fail(server: Option<&Server>, arguments: &[&str], code: i32, words: &str) {
     let output = run(server, arguments);
     let said = said(&output);
@@ -208,7 +208,7 @@ fn fail(server: Option<&Server>, arguments: &[&str], code: i32, words: &str) {
     );
 }
 
-/// Starts a server that must refuse to, and says what it said.
+/// Starts a server that must refuse to start, and returns its message.
 fn refused(data: &Path, arguments: &[&str]) -> (Option<i32>, String) {
     let mut command = Command::new(binary());
     command.args(["serve", "--listen", "127.0.0.1:0", "--data"]).arg(data).args(arguments);
@@ -602,8 +602,7 @@ fn name_of(size: usize) -> String {
 }
 
 #[test]
-fn checkpoints_are_published_at_the_start_each_period_and_at_a_stop_but_only_where_the_log_has_grown()
- {
+fn checkpoints_are_published_at_the_start_each_period_and_at_a_stop_if_the_log_has_grown() {
     let (folder, audit) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let hourly = ["--publish-checkpoints", text(audit.path())];
     let server = Server::start_with(folder.path(), &hourly);
@@ -695,7 +694,7 @@ fn every_change_of_key_is_published_signed_by_both_whatever_happened_before_the_
     assert_eq!(fs::read_dir(folder.path().join("checkpoint-key.handovers")).unwrap().count(), 3);
 }
 
-/// Starts and stops a server that publishes into `audit`; what it said on standard error.
+/// Starts and stops a server that publishes into `audit`, and returns its standard error.
 fn errors_of_a_start(data: &Path, audit: &Path) -> String {
     let log = tempfile::NamedTempFile::new().unwrap();
     let mut command = Command::new(binary());

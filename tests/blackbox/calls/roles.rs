@@ -1,9 +1,8 @@
-//! Roles, case by case: what happened, in a small notation, when it is asked, and what the answer
-//! must be and why.
+//! Roles, case by case: a history in a small notation, the cut, and the answer with its reasons.
 //!
 //! Every row is answered by the model and by the server alike.
 //!
-//! A history is a list of happenings `what@second`; the first event has the id `a`, the second `b`,
+//! A history is a list of items `what@second`; the first event has the id `a`, the second `b`,
 //! and so on. `U` and `V` are users, `G` and `H` groups, `D` and `E` directories, and all live in
 //! `D` unless `/E` says otherwise: `U@1` a version of a user, `U:inactive@1` in that state,
 //! `U{"level":3}@1` with these fields; `G=Eng@1` a version of a group with this name; `D=o@1` an
@@ -27,7 +26,7 @@ pub fn moment(second: i64) -> i64 {
     read_time("2026-03-02T00:00:00Z").unwrap() + second * 1000
 }
 
-/// How a time of an answer is written in the tables.
+/// Writes a time of an answer as the tables do.
 fn short(time: &Value) -> String {
     let Some(time) = time.as_str() else { return String::new() };
     match read_time(time).unwrap() - moment(0) {
@@ -233,7 +232,7 @@ fn served_assignments(stage: &Stage, cut: Cut) -> String {
     )
 }
 
-/// Plays every row before the model, or before servers, some at a time.
+/// Plays every row before the model, or before servers, several at a time.
 fn play<R: Sync>(
     rows: &[R],
     served: bool,
@@ -266,7 +265,7 @@ fn play<R: Sync>(
 
 // --- Who has which role, why, and since when ---
 
-/// Which case, what happened, when it is asked, U's roles.
+/// Case, history, cut, and U's roles.
 type Row = (&'static str, &'static str, &'static str, &'static str);
 
 #[rustfmt::skip]
@@ -575,7 +574,7 @@ fn user_objects_and_the_filter_by_role_show_the_roles_of_the_table() {
 
 // --- From when until when ---
 
-/// Which case, what happened, when it is asked, U's periods: `role@from-until(start,end)`.
+/// Case, history, cut, and U's periods: `role@from-until(start,end)`.
 #[rustfmt::skip]
 const PERIODS: &[Row] = &[
     ("no roles, no periods", "U@0 map{}@0", "", ""),

@@ -76,7 +76,7 @@ static VALIDATORS: LazyLock<HashMap<&str, Validator>> = LazyLock::new(|| {
     SCHEMAS.into_iter().map(|name| (name, build(name))).collect()
 });
 
-/// What a schema finds wrong.
+/// Returns the errors that a schema finds.
 fn faults(schema: &str, value: &Value) -> Vec<String> {
     VALIDATORS[schema]
         .iter_errors(value)
@@ -89,14 +89,14 @@ fn check(schema: &str, value: &Value, about: &str) {
     assert!(faults.is_empty(), "{about}: not `{schema}`\n {}\n {value:#}", faults.join("\n "));
 }
 
-/// Sees that an error is one of its status.
+/// Checks that an error's body fits its status.
 pub fn check_error(status: u16, body: &Value) {
     check(&format!("error.json#/$defs/{status}"), body, "an error");
 }
 
 // --- Asking ---
 
-/// Asks a server and sees to what all answers have in common.
+/// Asks a server, and checks what all answers have in common.
 struct Asker<'a> {
     server: &'a Server,
     about: &'a str,
@@ -108,7 +108,7 @@ impl<'a> Asker<'a> {
         Asker { server, about, request_ids: RefCell::default() }
     }
 
-    /// An answer of the status and shape that it should have.
+    /// Returns an answer, and checks its status and shape.
     fn checked(&self, asked: &str, answer: &Answer, status: u16, schema: &str) -> Value {
         let about = format!("{}, {asked}", self.about);
         assert_eq!(answer.status, status, "{about}: {}", String::from_utf8_lossy(&answer.body));
@@ -193,7 +193,7 @@ fn id_of(item: &Value) -> &str {
     item["id"].as_str().unwrap()
 }
 
-/// A server that was told a story, and the model that was told the same.
+/// A server that has a story, and the model that has the same.
 fn told(story: &Story, server: &Server) -> World {
     let (mut world, asker) = (World::new(), Asker::new(server, &story.name));
     for event in &story.events {
@@ -209,7 +209,7 @@ fn told(story: &Story, server: &Server) -> World {
     world
 }
 
-/// Tells each story to a server of its own and examines it, some at a time.
+/// Plays each story to a server of its own and examines it, several at a time.
 fn for_each_story(examine: impl Fn(&Story, &Server, &World) + Sync) {
     let stories = stories();
     assert!(stories.len() >= 8);
@@ -625,7 +625,7 @@ const DSYNC_TYPES: [&str; 13] = [
     "dsync.token.revoked",
 ];
 
-/// Every type that a story tells, whether or not it may be listed, and the rest of dsync.
+/// Every type of a story's events, whether or not it may be listed, and the rest of dsync.
 fn types_of(story: &Story) -> Vec<String> {
     let told = story.events.iter().filter_map(|event| {
         serde_json::from_str::<Value>(event).ok()?["event"].as_str().map(str::to_owned)
@@ -710,7 +710,7 @@ fn events_have_their_shape_in_every_story_however_they_are_asked_for() {
     });
 }
 
-/// An object with its values as they were written; of a key given twice the last.
+/// Reads an object with its values as text; of a key given twice the last counts.
 type RawObject<'a> = BTreeMap<String, &'a RawValue>;
 
 fn raw_object(text: &str) -> RawObject<'_> {
@@ -802,7 +802,7 @@ fn check_the_rest(shown: &RawObject<'_>, sent: &RawObject<'_>, known: &[&str], a
     }
 }
 
-/// Compares each event of a list with the body that brought it; how many there are.
+/// Compares each event of a list with the body that brought it, and returns their number.
 pub fn check_against_bodies(list: &[u8], sent: &[(String, Vec<u8>)]) -> usize {
     let list = raw_object(std::str::from_utf8(list).unwrap());
     let events: Vec<RawObject<'_>> = serde_json::from_str(raw(&list, "data")).unwrap();
@@ -1042,9 +1042,9 @@ struct Sample {
     optional: &'static [&'static str],
     /// May be null.
     nullable: &'static [&'static str],
-    /// Objects of the customer's: anything may stand there.
+    /// Objects of the customer, which may hold anything.
     open: &'static [&'static str],
-    /// Objects that may have keys of the source's beside their own.
+    /// Objects that may have the source's keys as well as their own.
     extensible: &'static [&'static str],
 }
 
@@ -1505,9 +1505,10 @@ fn the_schemas_know_the_words_times_and_cursors_of_the_api() {
     let directory = |key: &str, value: &str| {
         faults("directory.json", &with(directory_sample(), key, json!(value))).is_empty()
     };
-    let types = "azure scim v2.0,bamboohr,breathe hr,cezanne hr,cyberark scim v2.0,fourth hr,generic scim v2.0,gsuite directory,hibob,\
-                 sailpoint scim v2.0,jump cloud scim v2.0,okta scim v2.0,onelogin scim v2.0,people hr,personio,pingfederate scim v2.0,\
-                 rippling scim v2.0,s3,sftp,sftp workday,workday";
+    let types = "azure scim v2.0,bamboohr,breathe hr,cezanne hr,cyberark scim v2.0,fourth hr,\
+                 generic scim v2.0,gsuite directory,hibob,sailpoint scim v2.0,\
+                 jump cloud scim v2.0,okta scim v2.0,onelogin scim v2.0,people hr,personio,\
+                 pingfederate scim v2.0,rippling scim v2.0,s3,sftp,sftp workday,workday";
     assert!(types.split(',').all(|kind| directory("type", kind)));
     assert_eq!(types.split(',').count(), 21);
     for state in ["linked", "unlinked", "validating", "invalid_credentials", "deleting"] {

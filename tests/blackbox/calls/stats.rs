@@ -1,4 +1,4 @@
-//! `GET /rollcall/v1/stats`: what came in, and who is there.
+//! `GET /rollcall/v1/stats`: counts of deliveries and of people.
 
 use serde_json::{Value, json};
 
@@ -24,7 +24,9 @@ fn person(number: u32, directory: &str, id: &str, kind: &str) -> String {
 fn a_directory_shows_who_is_in_it_and_what_came_for_it() {
     let folder = tempfile::tempdir().unwrap();
     let server = Server::start(folder.path());
-    let directory = |id: &str, organization: &str| json!({"id": id, "organization_id": organization, "name": "Foo"});
+    let directory = |id: &str, organization: &str| -> Value {
+        json!({"id": id, "organization_id": organization, "name": "Foo"})
+    };
     let member = json!({"directory_id": "directory_1", "user": {"id": "directory_user_1"},
         "group": {"id": "directory_group_1", "directory_id": "directory_3"}});
     for body in [

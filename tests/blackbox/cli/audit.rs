@@ -1,4 +1,4 @@
-//! `rollcall audit` and `rollcall deprovisioned`: what a reviewer reads, against the stories.
+//! `rollcall audit` and `rollcall deprovisioned`, on the stories.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
@@ -16,7 +16,7 @@ use crate::laws::stories::stories;
 const LUDO: &str = "directory_user_01JR7GS1MMD6GD9R738CM0TQQ5";
 const SORAYA: &str = "directory_user_01JQR6Z5W0X08WAZ8W81VT2TCV";
 
-/// A server that was told a story, by the number of it.
+/// A server that has the story of this number.
 fn told(folder: &Path, number: &str) -> Server {
     let server = Server::start(folder);
     for event in &stories().iter().find(|story| story.name.starts_with(number)).unwrap().events {
@@ -25,8 +25,7 @@ fn told(folder: &Path, number: &str) -> Server {
     server
 }
 
-/// When each record about a user was made, from what the API says of it, and how long after its
-/// event.
+/// When each record about a user was made, by the API, and how long after its event.
 fn recorded(server: &Server, id: &str) -> BTreeMap<u64, (String, String)> {
     fn gather(value: &Value, found: &mut BTreeMap<u64, (String, String)>) {
         if let (Some(seq), Some(recorded), Some(occurred)) =
@@ -50,8 +49,7 @@ fn recorded(server: &Server, id: &str) -> BTreeMap<u64, (String, String)> {
     found
 }
 
-/// The page with `@N` for when record N was made and `+N` for how long after its event, and with
-/// two spaces for more of them.
+/// Writes `@N` for the time of record N and `+N` for its delay, and two spaces for more of them.
 fn without_this_day(page: &str, recorded: &BTreeMap<u64, (String, String)>) -> String {
     let mut out = String::new();
     for line in page.lines() {
@@ -86,7 +84,8 @@ fn who_left_and_when_that_was_learnt_is_one_page() {
     // ends with him.
     let expected = "\
 Ludo Ferreira, lferreira@fennimore-textiles.example
-lost access on 2025-06-01 12:00:00.000 UTC: the user was deleted (user_deleted), by event_01JWNNSVG3N0QV1VC2ST3QS2G6, learnt +18 on @18 (record 18)
+lost access on 2025-06-01 12:00:00.000 UTC: the user was deleted (user_deleted), by \
+event_01JWNNSVG3N0QV1VC2ST3QS2G6, learnt +18 on @18 (record 18)
 with it: no role; group Weaving
 
 user  directory_user_01JR7GS1MMD6GD9R738CM0TQQ5
@@ -96,12 +95,16 @@ organization  org_01JQP4K540H7R33X2DAMM5XZQM
 asked  as of latest, known at record 20
 
 2025-04-07T07:00:01.300Z  dsync.user.created  record 3  learnt +3  event_01JR7GS1MQJ1KZVH5RF4XFM601
-  ~ created: state active, email lferreira@fennimore-textiles.example, first_name Ludo, last_name Ferreira, job_title Loom Mechanic, \
-username lferreira, custom_attributes.department_name Mill, custom_attributes.job_title Loom Mechanic
+  ~ created: state active, email lferreira@fennimore-textiles.example, first_name Ludo, last_name \
+Ferreira, job_title Loom Mechanic, \
+username lferreira, custom_attributes.department_name Mill, custom_attributes.job_title Loom \
+Mechanic
   + access begins
-2025-04-07T07:00:03.300Z  dsync.group.user_added  record 8  learnt +8  event_01JR7GS3K7TNX7PZ8Q449V02E1
+2025-04-07T07:00:03.300Z  dsync.group.user_added  record 8  learnt +8  \
+event_01JR7GS3K7TNX7PZ8Q449V02E1
   + joins Weaving
-2025-06-01T12:00:00.000Z  dsync.user.deleted  record 18  learnt +18  event_01JWNNSVG3N0QV1VC2ST3QS2G6
+2025-06-01T12:00:00.000Z  dsync.user.deleted  record 18  learnt +18  \
+event_01JWNNSVG3N0QV1VC2ST3QS2G6
   - deleted
   - access ends: user_deleted
   - leaves Weaving
@@ -243,7 +246,8 @@ fn whoever_came_back_has_access_and_the_loss_is_told() {
     let page = out(&ask(&server, &["audit", SORAYA]));
     let expected = "\
 Soraya Maddox, smaddox@corvid-analytics.example
-has access since 2025-10-01 08:00:00.000 UTC, by event_01K6FCJ303EZBWJZMDDYY6RNJG, learnt +16 on @16 (record 16)
+has access since 2025-10-01 08:00:00.000 UTC, by event_01K6FCJ303EZBWJZMDDYY6RNJG, learnt +16 on \
+@16 (record 16)
 had lost it on 2025-07-04 16:00:00.000 UTC: user_inactive
 
 user  directory_user_01JQR6Z5W0X08WAZ8W81VT2TCV
@@ -253,17 +257,23 @@ organization  org_01JPSCFT9WR9DAX2VJTT7ASSWM
 asked  as of latest, known at record 18
 
 2025-04-01T08:20:00.000Z  dsync.user.created  record 3  learnt +3  event_01JQR6Z5W3CXF29WDEX5ZPX33N
-  ~ created: state active, email smaddox@corvid-analytics.example, first_name Soraya, last_name Maddox, job_title Research Lead, \
-username smaddox, custom_attributes.department_name Research, custom_attributes.job_title Research Lead
+  ~ created: state active, email smaddox@corvid-analytics.example, first_name Soraya, last_name \
+Maddox, job_title Research Lead, \
+username smaddox, custom_attributes.department_name Research, custom_attributes.job_title \
+Research Lead
   + access begins
-2025-04-01T08:20:03.000Z  dsync.group.user_added  record 9  learnt +9  event_01JQR6Z8SVHJS5MNNG7Z8N68AK
+2025-04-01T08:20:03.000Z  dsync.group.user_added  record 9  learnt +9  \
+event_01JQR6Z8SVHJS5MNNG7Z8N68AK
   + joins Research
-2025-07-04T16:00:00.000Z  dsync.user.updated  record 13  learnt +13  event_01JZB2N103CJ25GPA4A8PT3PTR
+2025-07-04T16:00:00.000Z  dsync.user.updated  record 13  learnt +13  \
+event_01JZB2N103CJ25GPA4A8PT3PTR
   ~ state: active -> inactive
   - access ends: user_inactive
-2025-08-01T09:00:00.000Z  dsync.group.user_added  record 15  learnt +15  event_01K1JDR3M3JZP5NFY3968BRZPJ
+2025-08-01T09:00:00.000Z  dsync.group.user_added  record 15  learnt +15  \
+event_01K1JDR3M3JZP5NFY3968BRZPJ
   + joins Night Shift
-2025-10-01T08:00:00.000Z  dsync.user.updated  record 16  learnt +16  event_01K6FCJ303EZBWJZMDDYY6RNJG
+2025-10-01T08:00:00.000Z  dsync.user.updated  record 16  learnt +16  \
+event_01K6FCJ303EZBWJZMDDYY6RNJG
   ~ state: inactive -> active
   + access begins
 

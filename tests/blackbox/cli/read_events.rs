@@ -11,9 +11,10 @@ use crate::laws::stories::stories;
 
 const DIRECTORY: &str = "directory_01K424MH00XFE6WM17PR9ASN2Y";
 
-/// What `events` lists unless it is told otherwise.
-const ALL: &str = "dsync.activated,dsync.deactivated,dsync.deleted,dsync.user.created,dsync.user.updated,dsync.user.deleted,dsync.group.created,\
-                   dsync.group.updated,dsync.group.deleted,dsync.group.user_added,dsync.group.user_removed";
+/// The types that `events` lists by default.
+const ALL: &str = "dsync.activated,dsync.deactivated,dsync.deleted,dsync.user.created,\
+                   dsync.user.updated,dsync.user.deleted,dsync.group.created,dsync.group.updated,\
+                   dsync.group.deleted,dsync.group.user_added,dsync.group.user_removed";
 
 /// The ids of the first story's events in the order of delivery, which is that of the records.
 fn delivered() -> Vec<String> {
@@ -80,7 +81,7 @@ impl Follower {
         line.trim_end().to_owned()
     }
 
-    /// Stops reading; its exit code.
+    /// Stops reading, and returns the exit code.
     fn leave(mut self) -> Option<i32> {
         drop(self.out);
         self.child.wait().unwrap().code()

@@ -1,5 +1,4 @@
-//! What happens when the log fails, hangs, or is not there yet: a clear error in time, and nothing
-//! lost.
+//! A log that fails, hangs, or is not there yet: a clear error in time, and nothing lost.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

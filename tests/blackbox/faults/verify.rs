@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::faults::kills::copy;
 use crate::kit::server::{SECRET, Server, binary, user};
 
-/// What `rollcall verify --json` answered.
+/// The answer of `rollcall verify --json`.
 pub struct Found {
     pub code: i32,
     pub json: Value,

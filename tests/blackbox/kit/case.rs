@@ -45,7 +45,7 @@ pub fn known(seq: u64) -> Cut {
     Cut { as_of_ms: None, known_at: Some(seq) }
 }
 
-/// The ids of a list's items.
+/// Returns the ids of a list's items.
 pub fn ids_of(body: &Value) -> Vec<String> {
     let data = body["data"].as_array().expect("a list");
     data.iter().map(|item| item["id"].as_str().expect("an id").to_owned()).collect()
@@ -191,14 +191,14 @@ impl Case {
         of_group
     }
 
-    /// The moments of all events; the server must list the events with the model's times.
+    /// Returns the moments of all events, and checks that the server lists the same times.
     pub fn moments(&self) -> Vec<i64> {
         let types: Vec<&str> = self.types.iter().map(String::as_str).collect();
         self.ask("/events", &[("events", &types.join(","))], LATEST);
         self.world.moments()
     }
 
-    /// What is quarantined: seq and reason.
+    /// Returns seq and reason of each quarantined record.
     pub fn reasons(&self) -> Vec<(u64, String)> {
         let (_, body) = self.server_json(get("/rollcall/v1/quarantine?limit=1000"));
         let found: Vec<(u64, String)> = body["data"]
@@ -234,7 +234,7 @@ impl Case {
         self.same(&format!("groups/{group}/members"), &cut_query(cut), expected)
     }
 
-    /// The versions of a `user` or a `group`.
+    /// Returns the versions of a `user` or a `group`.
     pub fn history(&self, what: &str, id: &str, cut: Cut) -> Option<Vec<Value>> {
         let expected = self.world.history(what, id, cut);
         self.same(&format!("{what}s/{id}/history"), &cut_query(cut), expected)
@@ -261,7 +261,7 @@ impl Case {
         self.same("diff", &query, Some(self.world.diff(from, to, directory))).unwrap()
     }
 
-    /// What a record changed.
+    /// Returns what a record changed.
     pub fn changes(&self, seq: u64) -> Vec<Value> {
         let (expected, mut found) = (self.world.changes(seq), self.served_changes());
         found.retain(|change| change["seq"] == seq);
@@ -290,7 +290,7 @@ impl Case {
         expected
     }
 
-    /// A list of the server's as it is compared, or none for a 404.
+    /// Returns a list of the server as it is compared, or `None` for a 404.
     fn served(&self, path: &str, query: &str) -> Option<Vec<Value>> {
         let url = format!("/rollcall/v1/{path}?limit=1000{query}");
         let (status, body) = self.server(get(&url));
@@ -304,7 +304,7 @@ impl Case {
     }
 }
 
-/// An item with numbers of the source by their text, and without the times of records.
+/// Returns an item with the source's numbers as text, and without the times of records.
 fn comparable(raw: &RawValue) -> Value {
     let mut item: Value = serde_json::from_str(raw.get()).unwrap();
     let exactly = exact(raw);
@@ -322,7 +322,7 @@ fn comparable(raw: &RawValue) -> Value {
     item
 }
 
-/// Takes `recorded_at` out of every cause: the model does not know it.
+/// Removes `recorded_at` from every cause: the model does not know it.
 fn strip(value: &mut Value) {
     match value {
         Value::Object(fields) => {

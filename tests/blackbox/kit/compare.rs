@@ -1,5 +1,5 @@
-//! What every comparison with the model shares: histories side by side, cuts, pages, and a tally of
-//! what was compared.
+//! Parts of every comparison with the model: histories in parallel, cuts, and a tally of what was
+//! compared.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -15,7 +15,7 @@ use crate::kit::scale::{check_each, histories};
 use crate::kit::server::{Server, now_ms};
 use crate::kit::stage::Stage;
 
-/// By kind of answer: how many were compared, and how many of them had something in them.
+/// By kind of answer: the number compared, and the number of those that were not empty.
 pub type Tally = Mutex<BTreeMap<&'static str, [u64; 2]>>;
 
 /// Checks `usual` histories times the scale, four side by side, and returns how many.
@@ -48,7 +48,7 @@ pub fn cut_query(cut: Cut) -> String {
     as_of + &known_at
 }
 
-/// Both clocks, often at what operators did.
+/// Draws a cut in both clocks, often close to an operator's act.
 pub fn draw_cut(rng: &mut StdRng, world: &World) -> Cut {
     let known_at = match rng.random_range(0..10) {
         0..5 => None,

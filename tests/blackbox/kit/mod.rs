@@ -1,4 +1,4 @@
-//! The tests' kits: a server to speak to, the naive model, histories to play, and ways to compare.
+//! Kits that the tests share: a running server, the naive model, histories, and comparisons.
 
 pub mod case;
 pub mod compare;

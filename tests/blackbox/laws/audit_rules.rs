@@ -38,7 +38,7 @@ fn access(case: &Case, cut: Cut) -> Vec<String> {
     lines(case.access_periods("U", cut))
 }
 
-/// The same from both sides.
+/// Asks for the membership from both sides.
 fn membership(case: &Case, cut: Cut) -> Vec<String> {
     let of_user = lines(case.groups_over_time("U", cut));
     assert_eq!(of_user, lines(case.members_over_time("G", cut)));
@@ -571,7 +571,7 @@ fn what_was_never_so_ends_where_the_two_stories_part() {
 
 // --- History ---
 
-/// What each item is: its event, kind of change and whether it was late.
+/// Event, kind of change and lateness of each version.
 fn versions(case: &Case, cut: Cut) -> Vec<String> {
     let items = case.history("user", "U", cut).expect("somebody known");
     let line = |item: &Value| {

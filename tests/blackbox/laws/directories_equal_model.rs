@@ -137,7 +137,7 @@ fn compare(seed: u64, server: &Server, world: &World, question: &Question, tally
     tally.not_empty += u64::from(status == 200 && expected["data"] != json!([]));
 }
 
-/// Where two answers part.
+/// Returns the first place in which two answers differ.
 pub fn first_difference(server: &Value, model: &Value) -> String {
     match (server, model) {
         (Value::Array(left), Value::Array(right)) if left.len() == right.len() => {
@@ -163,7 +163,7 @@ pub fn first_difference(server: &Value, model: &Value) -> String {
 /// Lists of events that are walked to their end, in each history.
 const WALKS: usize = 3;
 
-/// One history in so many is followed while it is delivered, up to so many records.
+/// One history of `FOLLOWED_EACH` is followed while it is delivered, up to `FOLLOWED_MAX` records.
 const FOLLOWED_EACH: u64 = 8;
 const FOLLOWED_MAX: u64 = 150;
 
@@ -186,7 +186,7 @@ fn all_pages(server: &Server, question: &Question) -> Vec<Value> {
     }
 }
 
-/// The pages of a random list are the list.
+/// Checks that the pages of a random list make up the list.
 fn walk(seed: u64, server: &Server, world: &World, rng: &mut StdRng) {
     let mut cut = question(rng, world).cut;
     if rng.random_bool(0.5) {

@@ -29,7 +29,7 @@ fn a_list_holds_exactly_what_is_found_one_by_one() {
     assert!(listed > histories * 30, "{listed}");
 }
 
-/// How many listed things were compared.
+/// Checks one history, and returns the number of listed things that were compared.
 fn check(seed: u64) -> u64 {
     let recorded_at = 1_790_000_000_000;
     let (mut world, mut bodies) = (World::new(), Vec::new());

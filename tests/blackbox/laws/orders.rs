@@ -11,7 +11,8 @@ use crate::kit::scale::{check_each, scale};
 use crate::kit::server::now_ms;
 use crate::laws::stories::{Step, Story, stories};
 
-/// A log with the story's events in one order of the deciding six, and its acts at their places.
+/// Makes a log of the story's events in one order of the deciding six, with its acts at their
+/// places.
 fn told(story: &Story, number: usize) -> Arc<MemoryLog> {
     let log = memory_log([]);
     for step in Story::steps(story.reordered(number), story.deeds()) {

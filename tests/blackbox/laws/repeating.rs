@@ -1,4 +1,4 @@
-//! The laws that speak of the whole: rebuild equals live, and any answer can be repeated.
+//! A rebuild equals the live views, and any answer can be repeated.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -255,7 +255,8 @@ fn a_list_by_organization_finds_who_carries_it_though_the_directory_carries_anot
     let server = Server::start(folder.path());
     server.deliver(
         r#"{"id":"e","event":"dsync.group.user_added","created_at":"2025-01-01T00:00:00Z",
-            "data":{"directory_id":"d","user":{"id":"u","organization_id":"o2"},"group":{"id":"g","organization_id":"o1"}}}"#,
+            "data":{"directory_id":"d","user":{"id":"u","organization_id":"o2"},
+            "group":{"id":"g","organization_id":"o1"}}}"#,
     );
     assert_eq!(server.get("/directory_users?organization_id=o2").ids(), ["u"]);
     assert_eq!(server.get("/directory_groups?organization_id=o1").ids(), ["g"]);

@@ -88,7 +88,7 @@ fn check(seed: u64, tally: &Tally) {
     asking.versions();
 }
 
-/// Asks what it will change, sets it, and sees that it did.
+/// Previews a mapping, sets it, and checks that it changed what the preview said.
 fn set_mapping(stage: &mut Stage, seed: u64, mapping: &Value, from: Option<i64>, note: Value) {
     let cut = Cut { as_of_ms: None, known_at: Some(stage.world.head()) };
     let body = json!({ "mapping": mapping, "effective_from": from.map(rfc3339) });
@@ -153,7 +153,7 @@ fn held(server: &Server, cut: Cut) -> Vec<(String, String)> {
 
 // --- Questions ---
 
-/// Answers that must never change, whatever is learnt later.
+/// Asks for answers that must never change later.
 fn ask_to_repeat(rng: &mut StdRng, stage: &Stage) -> Vec<(String, Vec<u8>)> {
     let known_at = Some(stage.world.head());
     let cut = cut_query(Cut { known_at, ..draw_cut(rng, &stage.world) });
@@ -190,7 +190,7 @@ impl Asking<'_> {
         count(self.tally, kind, !empty);
     }
 
-    /// As ever: the policy, deletions and roles tell on users, groups and directories.
+    /// Checks users, groups and directories: the policy, deletions and roles have effects on them.
     fn other_question(&self, rng: &mut StdRng) {
         let world = &self.stage.world;
         let mut asked = question(rng, world);

@@ -105,7 +105,9 @@ fn times_are_read_by_the_grammar_alone() {
 #[test]
 fn rule_4_created_at_goes_before_updated_at() {
     let mut case = Case::default();
-    let data = |name, updated| json!({ "id": "U", "directory_id": "D", "name": name, "updated_at": second(updated) });
+    let data = |name: &str, updated: u32| -> Value {
+        json!({ "id": "U", "directory_id": "D", "name": name, "updated_at": second(updated) })
+    };
     case.tell("dsync.user.updated", 11, data("Y", 8)).tell("dsync.user.updated", 10, data("X", 9));
     assert_eq!(case.item("/directory_users/U", LATEST).expect("a user")["name"], "Y");
 }
@@ -152,7 +154,8 @@ fn rule_7_a_body_that_is_no_event_is_listed_and_occupies_no_id() {
 #[test]
 fn rule_7_of_a_key_given_twice_the_last_counts_and_rollcall_types_do_nothing() {
     let mut case = Case::default();
-    let twice = br#"{"id":"x","event":"e","id":"a","event":"dsync.user.created","data":{"id":"V","id":"U","directory_id":"D"}}"#;
+    let twice = br#"{"id":"x","event":"e","id":"a","event":"dsync.user.created",
+        "data":{"id":"V","id":"U","directory_id":"D"}}"#;
     assert_eq!(case.deliver_bytes(twice, ms(59)).event_id.as_deref(), Some("a"));
     assert!(case.has("/directory_users/U", LATEST));
     case.tell("rollcall.directory.deleted", 9, json!({ "id": "D" }));

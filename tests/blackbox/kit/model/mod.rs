@@ -1,4 +1,4 @@
-//! The rules of semantics.md a second time, as plainly as they can be said.
+//! A second implementation of the rules of semantics.md, as plain as possible.
 //!
 //! Nothing here is indexed or kept up to date: every answer is worked out again from the list of
 //! events, so that the server and this model can only agree by both being right. It shares no code
@@ -35,7 +35,7 @@ struct Told {
     body: Object,
 }
 
-/// What the sender is told.
+/// The answer to a webhook.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Receipt {
     pub seq: u64,
@@ -51,8 +51,8 @@ pub struct Cut {
     pub known_at: Option<u64>,
 }
 
-/// All that was ever mentioned, so that questions can be made from it. Each list is sorted and free
-/// of repetitions.
+/// All ids that events mention, from which questions are drawn. Each list is sorted, without
+/// repetitions.
 #[derive(Debug, Clone, Default)]
 pub struct Ids {
     pub users: Vec<String>,
@@ -189,7 +189,7 @@ impl Event {
         }
     }
 
-    /// Does it say anything of this user or group, by itself or by a snapshot?
+    /// Returns whether it says anything of this user or group, itself or by a snapshot.
     fn speaks_of(&self, wanted: Kind, wanted_id: &str) -> bool {
         match &self.fact {
             Fact::Directory { .. } => false,
@@ -444,7 +444,7 @@ fn is_usable_event_id(id: &str) -> bool {
     (1..=255).contains(&id.len()) && !id.chars().any(char::is_control) && !id.starts_with("op_")
 }
 
-/// What an event says; `None` if it is kept without effect; the reason if the quarantine lists it.
+/// Returns what an event says; `None` if it has no effect; the reason if it is quarantined.
 fn understand(event: &str, data: Option<&Value>) -> Result<Option<Fact>, &'static str> {
     if event.starts_with("rollcall.") {
         return Err("reserved_type");
@@ -518,7 +518,7 @@ fn read_membership(event: &str, data: &Object) -> Result<Fact, &'static str> {
     })
 }
 
-/// An id as rule 8 wants it; anything else counts as absent.
+/// Returns an id that is valid by rule 8; anything else counts as absent.
 fn entity_id(data: &Object, key: &str) -> Option<String> {
     text(data, key).filter(|id| (1..=255).contains(&id.len())).map(str::to_owned)
 }
@@ -542,7 +542,7 @@ fn may_be_directory_id(id: &str) -> bool {
     !id.starts_with("directory_user_") && !id.starts_with("directory_group_")
 }
 
-/// When an event occurred, and what else its place in the order depends on (rules 3 and 4).
+/// Returns when an event occurred, and what else its place in the order depends on (rules 3, 4).
 fn place(
     event: &str,
     id: &str,
@@ -572,7 +572,8 @@ fn place(
     (at, closing, updated_at)
 }
 
-/// The time of the ULID that follows the last `_`, if one does and its time is from 2015 to 2099.
+/// Returns the time of the ULID after the last `_`, if there is one and its time is from 2015 to
+/// 2099.
 pub fn ulid_ms(event_id: &str) -> Option<i64> {
     let ulid = event_id.rsplit('_').next()?.as_bytes();
     if ulid.len() != 26 {
@@ -674,7 +675,7 @@ impl<'a> View<'a> {
         by_itself.or_else(by_others).unwrap_or("")
     }
 
-    /// The newest version of a user or group, whether or not its directory still stands; none after
+    /// The newest version of a user or group, whether or not its directory still exists; none after
     /// a tombstone.
     fn newest_version(&self, wanted: Kind, wanted_id: &str) -> Option<Version<'a>> {
         let explicit = self.latest(|fact| {
@@ -1037,7 +1038,7 @@ const DIRECTORY_TYPES: [&str; 21] = [
 
 // --- GET /events ---
 
-/// At most so many types in one question.
+/// The largest number of types in one question.
 const TYPES_MAX: usize = 64;
 
 impl World {
@@ -1135,8 +1136,7 @@ impl World {
         })
     }
 
-    /// What was known when the event was recorded, of what had happened when it did: so what is
-    /// shown of it never changes.
+    /// The cut at the event's own time and record: what is shown of the event never changes.
     fn view_of(&self, told: &Told) -> View<'_> {
         self.view(Cut { as_of_ms: Some(told.at), known_at: Some(told.seq) })
     }
@@ -1200,7 +1200,7 @@ impl World {
         }
     }
 
-    /// Whose event it is, for the filter; empty if nobody's.
+    /// The organization of an event, for the filter; empty if it has none.
     fn organization_of_event(&self, told: &Told) -> String {
         let own = |data: Option<&Value>| {
             data.and_then(Value::as_object)
@@ -1320,7 +1320,7 @@ fn shown_token(data: &Object, at: i64) -> Value {
     })
 }
 
-/// The shape, with what else the source sent; `named` are keys that the shape has a say in even
+/// Returns the shape with the source's other fields; `named` are keys that belong to the shape even
 /// where it leaves them out.
 fn with_the_rest(shape: Value, data: &Object, named: &[&str]) -> Value {
     let mut whole = data.clone();

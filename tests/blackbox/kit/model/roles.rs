@@ -1,7 +1,7 @@
-//! Rules 18 and 21 to 26: what operators did, and the roles that follow.
+//! Rules 18 and 21 to 26: operators' acts, and the roles that follow from them.
 //!
-//! Again nothing is kept: who had which role since when is found by looking at every moment at
-//! which anything happened.
+//! Nothing is kept: roles over time are found by looking at every moment at which anything
+//! happened.
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
@@ -38,7 +38,7 @@ enum What {
     Mapping(Value),
 }
 
-/// What deleting a directory would do now.
+/// The effect that deleting a directory would have now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Deletion {
     /// Nothing ever named it.
@@ -198,7 +198,7 @@ impl World {
 
 // --- Roles at a cut: rules 21 and 22 ---
 
-/// Why somebody has a role.
+/// A reason for a role.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Reason {
     rule: Option<usize>,
@@ -276,8 +276,8 @@ pub(super) fn raw_object(raw: &RawValue) -> Option<RawObject> {
     serde_json::from_str(raw.get()).ok()
 }
 
-/// The values that an attribute has, each as it would stand in a mapping: a string by its content,
-/// a number or boolean by its text.
+/// Returns the values of an attribute, each as a mapping would have it: a string by its content, a
+/// number or boolean by its text.
 fn attribute_values(snapshot: &RawValue, path: &str) -> Vec<String> {
     let mut names = path.split('.');
     if names.clone().next() == Some("previous_attributes") {
@@ -445,13 +445,13 @@ impl<'a> View<'a> {
 
 // --- Roles over time: rule 23 ---
 
-/// What a user's roles follow from, from a moment on.
+/// The reasons for a user's roles from a moment on.
 struct Moment {
     at: i64,
     reasons: Vec<Reason>,
 }
 
-/// What made something so: an event of the source, or what an operator set.
+/// A cause: an event of the source, or an operator's setting.
 #[derive(Clone, Copy)]
 pub(super) enum Turn<'a> {
     Event(&'a Event),
@@ -676,6 +676,9 @@ impl World {
         };
         let roles: BTreeSet<&str> = past.now().iter().map(|reason| reason.role.as_str()).collect();
         let assignment = |role: &str| {
+            let reasons = past.now();
+            let because: Vec<Value> =
+                reasons.iter().filter(|reason| reason.role == role).map(because).collect();
             json!({
                 "object": "role_assignment",
                 "user_id": user,
@@ -683,7 +686,7 @@ impl World {
                 "organization_id": view.organization_of(version.directory),
                 "role": role,
                 "since": rfc3339(past.since(|reason| reason.role == role)),
-                "because": past.now().iter().filter(|reason| reason.role == role).map(because).collect::<Vec<Value>>(),
+                "because": because,
             })
         };
         roles.into_iter().map(assignment).collect()
@@ -942,7 +945,7 @@ impl View<'_> {
     }
 }
 
-/// Something that may stand in a rule's `values` for this path, of some user.
+/// A value that some user has at this path, for a rule's `values`.
 pub fn values_of(world: &World, path: &str) -> Vec<String> {
     let view = world.view(Cut::default());
     let of_user = |user: &str| {
