@@ -1,5 +1,5 @@
-//! JSON read in place: fields are picked out of a text without building a tree, so that what passes
-//! through keeps its bytes.
+//! JSON read in place: fields are picked out of a text without building a tree, so that values pass
+//! through byte for byte.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashSet};
@@ -8,8 +8,8 @@ use std::fmt;
 use serde::de::{self, DeserializeSeed, Deserializer as _, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-/// Picks the fields `names` out of an object. Of a key given twice the last counts. `None` if
-/// `text` is no JSON object.
+/// Picks the fields `names` out of an object. The last of a repeated key counts. `None` if `text`
+/// is not a JSON object.
 pub fn fields<'a, const N: usize>(
     text: &'a str,
     names: [&str; N],
@@ -20,7 +20,7 @@ pub fn fields<'a, const N: usize>(
     Some(fields)
 }
 
-/// Like [`fields`], of a field that may not be there or be no object.
+/// Picks fields out of a value; `None` if the value is absent or not an object.
 pub fn fields_of<'a, const N: usize>(
     value: Option<&'a RawValue>,
     names: [&str; N],
@@ -28,8 +28,29 @@ pub fn fields_of<'a, const N: usize>(
     fields(value?.get(), names)
 }
 
-/// The fields of an object but `named`, in the order of the text. Of a key given twice the last
-/// counts. Empty if `text` is no JSON object.
+/// Returns the value unless it is `null`, which counts as absent by rule 14 of docs/semantics.md.
+pub fn present(value: Option<&RawValue>) -> Option<&RawValue> {
+    value.filter(|value| value.get() != "null")
+}
+
+/// Does the same as [`fields`], and drops fields of `null`.
+pub fn present_fields<'a, const N: usize>(
+    text: &'a str,
+    names: [&str; N],
+) -> Option<[Option<&'a RawValue>; N]> {
+    fields(text, names).map(|found| found.map(present))
+}
+
+/// Does the same as [`fields_of`], and drops fields of `null`.
+pub fn present_fields_of<'a, const N: usize>(
+    value: Option<&'a RawValue>,
+    names: [&str; N],
+) -> Option<[Option<&'a RawValue>; N]> {
+    present_fields(value?.get(), names)
+}
+
+/// Returns the fields of an object except `named`, in the order of the text. The last of a repeated
+/// key counts. Empty if `text` is not a JSON object.
 pub fn others<'a>(text: &'a str, named: &[&str]) -> Vec<(Cow<'a, str>, &'a RawValue)> {
     let mut all = pairs(text);
     let mut seen: HashSet<Cow<'a, str>> = HashSet::new();
@@ -39,14 +60,14 @@ pub fn others<'a>(text: &'a str, named: &[&str]) -> Vec<(Cow<'a, str>, &'a RawVa
     all
 }
 
-/// Every field of an object, also of a key given twice, in the order of the text. Empty if `text`
-/// is no JSON object.
+/// Returns every field of an object, including each of a repeated key, in the order of the text.
+/// Empty if `text` is not a JSON object.
 pub fn pairs(text: &str) -> Vec<(Cow<'_, str>, &RawValue)> {
     serde_json::from_str::<Pairs<'_>>(text).map_or(Vec::new(), |Pairs(pairs)| pairs)
 }
 
-/// Every field of an object. Of a key given twice the last counts. `None` if `text` is no JSON
-/// object, or a key of it no Unicode.
+/// Returns the fields of an object by key. The last of a repeated key counts. `None` if `text` is
+/// not a JSON object, or a key is not valid Unicode.
 pub fn entries(text: &str) -> Option<BTreeMap<String, &RawValue>> {
     serde_json::from_str(text).ok()
 }
@@ -92,7 +113,7 @@ impl<'de, const N: usize> Visitor<'de> for Fields<'_, N> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
         let mut found = [None; N];
-        while let Some(at) = map.next_key_seed(Key(&self.names))? {
+        while let Some(at) = map.next_key_seed(NamePosition(&self.names))? {
             match at.and_then(|at| found.get_mut(at)) {
                 Some(slot) => *slot = Some(map.next_value()?),
                 None => {
@@ -104,10 +125,10 @@ impl<'de, const N: usize> Visitor<'de> for Fields<'_, N> {
     }
 }
 
-/// A key, as its position among the wanted names.
-struct Key<'n>(&'n [&'n str]);
+/// Reads a key as its position among the wanted names.
+struct NamePosition<'n>(&'n [&'n str]);
 
-impl<'de> DeserializeSeed<'de> for Key<'_> {
+impl<'de> DeserializeSeed<'de> for NamePosition<'_> {
     type Value = Option<usize>;
 
     fn deserialize<D: de::Deserializer<'de>>(
@@ -118,7 +139,7 @@ impl<'de> DeserializeSeed<'de> for Key<'_> {
     }
 }
 
-impl Visitor<'_> for Key<'_> {
+impl Visitor<'_> for NamePosition<'_> {
     type Value = Option<usize>;
 
     fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -130,7 +151,7 @@ impl Visitor<'_> for Key<'_> {
     }
 }
 
-/// The value as a string, if it is one.
+/// Returns the value as a string, if it is one.
 pub fn string<'a>(value: Option<&'a RawValue>) -> Option<Cow<'a, str>> {
     let text = value?.get();
     let inner = text.strip_prefix('"')?.strip_suffix('"')?;
@@ -141,24 +162,24 @@ pub fn string<'a>(value: Option<&'a RawValue>) -> Option<Cow<'a, str>> {
     }
 }
 
-/// The value's text, if it is an object.
+/// Returns the value's text, if it is an object.
 pub fn object(value: Option<&RawValue>) -> Option<&str> {
     value.map(RawValue::get).filter(|text| text.starts_with('{'))
 }
 
-/// The elements of an array, if the value is one.
+/// Returns the elements of an array, if the value is one.
 pub fn array(value: Option<&RawValue>) -> Option<Vec<&RawValue>> {
     serde_json::from_str(value.map(RawValue::get).filter(|text| text.starts_with('['))?).ok()
 }
 
-/// Nesting beyond which [`equal`] compares texts.
+/// The depth from which [`equal`] compares texts.
 const DEPTH_MAX: usize = 64;
 
-/// Whether two values are equal as JSON: whatever the order of keys and the white space; numbers by
-/// their text.
+/// Compares two values as JSON: the order of keys and white space do not matter, numbers are
+/// compared by their text.
 ///
-/// What is nested deeper than 64 levels, or holds text that is no Unicode, is equal only if written
-/// alike.
+/// Values nested deeper than 64 levels, and those with text that is not valid Unicode, are equal
+/// only if they are written alike.
 pub fn equal(a: Option<&RawValue>, b: Option<&RawValue>) -> bool {
     match (a, b) {
         (Some(a), Some(b)) => equal_at(a.get(), b.get(), 0),
@@ -208,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn fields_are_found_whatever_their_order_and_the_last_of_a_key_counts() {
+    fn fields_are_found_in_any_order_and_the_last_of_a_repeated_key_counts() {
         let text = r#" {"b":1,"a":{"x":[1.10]},"\u0062":"two","c":null} "#;
         let [a, b, c, d] =
             fields(text, ["a", "b", "c", "d"]).unwrap().map(|field| field.map(RawValue::get));
@@ -219,7 +240,16 @@ mod tests {
     }
 
     #[test]
-    fn other_fields_keep_their_order_and_the_last_of_a_key_counts() {
+    fn a_field_of_null_is_absent_where_only_present_ones_are_wanted() {
+        let text = r#"{"a":null,"b":1,"b": null ,"c":"null","d":false,"e":null,"e":2}"#;
+        let found = present_fields(text, ["a", "b", "c", "d", "e", "f"]).unwrap();
+        let [a, b, c, d, e, f] = found.map(|field| field.map(RawValue::get));
+        assert_eq!((a, b, f), (None, None, None));
+        assert_eq!((c, d, e), (Some(r#""null""#), Some("false"), Some("2")));
+    }
+
+    #[test]
+    fn other_fields_keep_their_order_and_the_last_of_a_repeated_key_counts() {
         let text = r#"{"b":1,"a":{"x":[1.10]},"\u0062":"two","c":null,"d":1,"b":3}"#;
         let found: Vec<(String, &str)> = others(text, &["a", "x"])
             .into_iter()

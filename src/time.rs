@@ -3,7 +3,7 @@
 use chrono::{DateTime, NaiveDate, SecondsFormat};
 use rollcall_projections::Millis;
 
-/// The clock of this machine.
+/// Reads the clock of this machine.
 #[allow(clippy::disallowed_methods, reason = "this is the one place")]
 pub fn now_ms() -> Millis {
     chrono::Utc::now().timestamp_millis()
@@ -40,14 +40,14 @@ pub fn parse(text: &str) -> Option<Millis> {
     let moment = NaiveDate::from_ymd_opt(year as i32, month, day)?
         .and_hms_milli_opt(hour, minute, second, millis)?;
     let moment = moment.and_utc().timestamp_millis() - offset_ms(zone)?;
-    // An offset may lead out of the years that can be written again.
+    // An offset may lead out of the years that have a written form.
     YEARS.contains(&moment).then_some(moment)
 }
 
 /// The years 0000 to 9999.
 const YEARS: std::ops::Range<Millis> = -62_167_219_200_000..253_402_300_800_000;
 
-/// The zone's distance from UTC.
+/// Returns the zone's offset from UTC in milliseconds.
 fn offset_ms(zone: &[u8]) -> Option<Millis> {
     let (sign, hours, minutes) = match zone {
         [] | [b'Z' | b'z'] => return Some(0),

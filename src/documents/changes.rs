@@ -1,5 +1,4 @@
-//! What one snapshot of the source says otherwise than another: field by field, values as they were
-//! written.
+//! Comparison of two snapshots of the source, field by field, with the values as they were written.
 
 use std::collections::BTreeMap;
 
@@ -7,10 +6,10 @@ use rollcall_projections::Part;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use crate::json::{entries, equal, fields, fields_of, object};
+use crate::json::{entries, equal, fields, fields_of, object, present};
 
-/// Fields that say what an object is, when the source wrote it, or what hangs on it, and not how it
-/// is.
+/// Fields that are not compared: they say which object it is, when the source wrote it, or what
+/// belongs to it.
 const NOT_COMPARED: [&str; 6] =
     ["object", "id", "created_at", "updated_at", "previous_attributes", "groups"];
 
@@ -24,33 +23,32 @@ pub struct Changed<'a> {
     to: Option<&'a RawValue>,
 }
 
-/// The value that a field had as far as is known, and the one that the source says it had; `null`
-/// where there is none.
+/// A field's value in the known version, and the replaced value that the source states; `null`
+/// where it is absent.
 #[derive(Debug, Serialize)]
 pub struct Missed<'a> {
     known: Option<&'a RawValue>,
     said: Option<&'a RawValue>,
 }
 
-/// The snapshot in a record's body; an empty object where there is none.
+/// Returns the snapshot in a record's body; an empty object if there is none.
 pub fn snapshot(body: &[u8], part: Part) -> &str {
     let [data] = fields(text(body), ["data"]).unwrap_or_default();
-    let within = |name: &str| fields_of(data, [name]).and_then(|[value]| value);
-    let snapshot = match part {
-        Part::Data => data,
-        Part::User => within("user"),
-        Part::Group => within("group"),
+    let [snapshot] = match part {
+        Part::Data => [data],
+        Part::User => fields_of(data, ["user"]).unwrap_or_default(),
+        Part::Group => fields_of(data, ["group"]).unwrap_or_default(),
     };
     object(snapshot).unwrap_or("{}")
 }
 
-/// What an event says that it replaced: in its data, else in its context.
+/// Returns the values that an event states as replaced: in its data, else in its context.
 pub fn said_before(body: &[u8]) -> Option<&str> {
     let [data, context] = fields(text(body), ["data", "context"]).unwrap_or_default();
     previous_in(data).or_else(|| previous_in(context))
 }
 
-/// The `previous_attributes` in an event's data or context.
+/// Returns the `previous_attributes` in an event's data or context.
 pub(super) fn previous_in(value: Option<&RawValue>) -> Option<&str> {
     fields_of(value, ["previous_attributes"]).and_then(|[previous]| object(previous))
 }
@@ -59,21 +57,21 @@ fn text(body: &[u8]) -> &str {
     std::str::from_utf8(body).unwrap_or("{}")
 }
 
-/// The fields of two snapshots that differ as JSON values, numbers by their text. An absent one
-/// equals `null`.
+/// Returns the fields of two snapshots that differ as JSON values, numbers by their text. An absent
+/// field equals `null`.
 pub fn changed<'a>(from: &'a str, to: &'a str) -> BTreeMap<String, Changed<'a>> {
     let differing = compare(from, to, Keys::OfBoth).into_iter();
     differing.map(|(field, [from, to])| (field, Changed { from, to })).collect()
 }
 
-/// The fields that the source says it replaced and that were something else, as far as the snapshot
-/// before tells.
+/// Returns the fields whose replaced value, as the source states it, differs from the known
+/// snapshot.
 pub fn missed<'a>(known: &'a str, said: &'a str) -> BTreeMap<String, Missed<'a>> {
     let differing = compare(known, said, Keys::OfSecond).into_iter();
     differing.map(|(field, [known, said])| (field, Missed { known, said })).collect()
 }
 
-/// Which fields of two objects are compared.
+/// The fields of two objects that are compared.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Keys {
     OfBoth,
@@ -82,7 +80,7 @@ enum Keys {
 
 type Entries<'a> = BTreeMap<String, &'a RawValue>;
 
-/// The fields that differ, with both values.
+/// Returns the fields that differ, with both values.
 fn compare<'a>(
     first: &'a str,
     second: &'a str,
@@ -101,7 +99,7 @@ fn compare<'a>(
                 differing.extend(inner.map(|(key, values)| (format!("{field}.{key}"), values)));
             }
             None if differ(values) => {
-                // A root field of the same name as an attribute's gives way.
+                // An attribute beats a root field of the same name.
                 differing.entry(field.to_owned()).or_insert(values);
             }
             None => {}
@@ -110,15 +108,12 @@ fn compare<'a>(
     differing
 }
 
-/// Each key with its two values, `null` as absent.
+/// Returns each key with its two values; `null` is absent.
 fn pairs<'k, 'a>(
     first: &'k Entries<'a>,
     second: &'k Entries<'a>,
     keys: Keys,
 ) -> BTreeMap<&'k str, [Option<&'a RawValue>; 2]> {
-    let given = |entries: &Entries<'a>, key: &str| {
-        entries.get(key).copied().filter(|value| value.get() != "null")
-    };
     let also = first.keys().filter(|_| keys == Keys::OfBoth);
     second
         .keys()
@@ -127,17 +122,23 @@ fn pairs<'k, 'a>(
         .collect()
 }
 
-/// The two sides of a field that is compared key by key, if both can be: objects whose keys are
-/// text, or nothing.
+fn given<'a>(entries: &Entries<'a>, key: &str) -> Option<&'a RawValue> {
+    present(entries.get(key).copied())
+}
+
+/// Returns the two sides of a field that is compared key by key; `None` unless each is absent or an
+/// object whose keys are valid Unicode.
 fn by_key<'a>(field: &str, values: [Option<&'a RawValue>; 2]) -> Option<[Entries<'a>; 2]> {
     if !BY_KEY.contains(&field) {
         return None;
     }
-    let side = |value: Option<&'a RawValue>| {
-        value.map_or(Some(Entries::new()), |value| entries(value.get()))
-    };
     let [first, second] = values;
-    Some([side(first)?, side(second)?])
+    Some([entries_or_none(first)?, entries_or_none(second)?])
+}
+
+/// Returns the entries of an object, none for an absent value; `None` for any other value.
+fn entries_or_none(value: Option<&RawValue>) -> Option<Entries<'_>> {
+    value.map_or(Some(Entries::new()), |value| entries(value.get()))
 }
 
 fn differ([first, second]: [Option<&RawValue>; 2]) -> bool {
@@ -227,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_said_to_have_been_is_compared_with_what_is_known() {
+    fn stated_replaced_values_are_compared_with_known_ones() {
         for (known, said, expected) in [
             (r#"{"email":"a@x","name":"A"}"#, r#"{"email":"a@x"}"#, "{}"),
             (

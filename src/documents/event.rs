@@ -1,23 +1,24 @@
-//! An event as the Events API shows it: its body in today's envelope, and what older bodies leave
-//! out completed.
+//! Events as the Events API shows them: the body in today's envelope, with the fields that older
+//! bodies lack.
 //!
-//! What is completed comes from what was known when the event was recorded, of the time up to its
-//! own moment. So an event that was served once is served the same for ever.
+//! A missing field is completed from the records up to the event's own, at the moment at which it
+//! occurred. An event that was served once is therefore served the same for ever.
 
 use std::borrow::Cow;
 
 use parking_lot::RwLock;
-use rollcall_projections::{Cut, EventRow, Millis, Views};
+use rollcall_projections::{Cut, DirectoryChange, EventRow, EventType, Millis, Views};
 use serde_json::value::RawValue;
 
 use super::changes::previous_in;
 use super::shapes::{
-    DIRECTORY_TYPES, GENERIC_TYPE, GROUP_FIELDS, Given, Object, USER_FIELDS, given, group_fields,
-    push_roles_of, user_fields,
+    DIRECTORY_TYPES, GENERIC_TYPE, GROUP_FIELDS, Object, OwnFields, USER_FIELDS, directory_id,
+    group_fields, push_roles_of, user_fields,
 };
-use crate::json::{array, fields, fields_of, object, others, string};
+use crate::json::{array, object, others, present_fields, present_fields_of, string};
+use crate::verify::filled;
 
-/// Types of directory that events know beside those of directories.
+/// Types of directory that only events know.
 const EVENT_DIRECTORY_TYPES: [&str; 2] = ["gusto", "rippling"];
 const DIRECTORY_STATES: [&str; 5] =
     ["active", "validating", "invalid_credentials", "inactive", "deleting"];
@@ -36,7 +37,7 @@ const DIRECTORY_FIELDS: [&str; 12] = [
     "previous_attributes",
 ];
 
-/// An event as it is shown.
+/// An event in the shape of the Events API.
 pub struct ShownEvent {
     /// Its id.
     pub id: String,
@@ -44,15 +45,14 @@ pub struct ShownEvent {
     pub json: Vec<u8>,
 }
 
-/// Shows the event whose record has `body`. Locks the views only where the body leaves something
-/// out.
+/// Shows the event whose record has `body`. Locks the views only if the body lacks a field.
 pub fn show_event(body: &[u8], row: EventRow, views: &RwLock<Views>) -> ShownEvent {
     let text = std::str::from_utf8(body).unwrap_or("{}");
     let [id, event, data, context] =
-        fields(text, ["id", "event", "data", "context"]).unwrap_or_default();
+        present_fields(text, ["id", "event", "data", "context"]).unwrap_or_default();
     let kind = string(event).unwrap_or_default();
     let event =
-        Event { row, views, previous_attributes: previous_attributes(&kind, data, context) };
+        EventContext { row, views, previous_attributes: previous_attributes(&kind, data, context) };
     let id = string(id).unwrap_or_default();
     let mut envelope = Object::new("event");
     envelope.text("id", &id);
@@ -65,7 +65,8 @@ pub fn show_event(body: &[u8], row: EventRow, views: &RwLock<Views>) -> ShownEve
     ShownEvent { id: id.into(), json: envelope.0 }
 }
 
-/// What a change replaced: always there for updates, for others only where the source says so.
+/// Returns the values that a change replaced: always for updates, for others only if the source
+/// states them.
 fn previous_attributes<'a>(
     kind: &str,
     data: Option<&'a RawValue>,
@@ -79,25 +80,46 @@ fn previous_attributes<'a>(
     }
 }
 
-struct Event<'a> {
+/// The context in which an event is shown.
+struct EventContext<'a> {
     row: EventRow,
     views: &'a RwLock<Views>,
     previous_attributes: Option<&'a str>,
 }
 
-impl Event<'_> {
+impl EventContext<'_> {
     fn data(&self, kind: &str, data: &str) -> Vec<u8> {
-        let (mut out, named) = match kind {
-            "dsync.activated" | "dsync.deactivated" | "dsync.deleted" => {
-                (self.directory(kind, data), &DIRECTORY_FIELDS[..])
+        let (mut out, named) = match EventType::parse(kind) {
+            Some(EventType::DirectoryActivated) => {
+                (self.directory(DirectoryChange::Activated, data), &DIRECTORY_FIELDS[..])
             }
-            "dsync.group.user_added" | "dsync.group.user_removed" => {
+            Some(EventType::DirectoryDeactivated) => {
+                (self.directory(DirectoryChange::Deactivated, data), &DIRECTORY_FIELDS[..])
+            }
+            Some(EventType::DirectoryDeleted) => {
+                (self.directory(DirectoryChange::Deleted, data), &DIRECTORY_FIELDS[..])
+            }
+            Some(EventType::UserCreated | EventType::UserUpdated | EventType::UserDeleted) => {
+                (self.user(data, None), &USER_FIELDS[..])
+            }
+            Some(EventType::GroupCreated | EventType::GroupUpdated | EventType::GroupDeleted) => {
+                (self.group(data, None), &GROUP_FIELDS[..])
+            }
+            Some(EventType::MemberAdded | EventType::MemberRemoved) => {
                 (self.membership(data), &["directory_id", "user", "group"][..])
             }
-            _ if kind.starts_with("dsync.user.") => (self.user(data, None), &USER_FIELDS[..]),
-            _ if kind.starts_with("dsync.group.") => (self.group(data, None), &GROUP_FIELDS[..]),
-            _ if kind.starts_with("dsync.token.") => (self.token(data), &TOKEN_FIELDS[..]),
-            _ => return data.as_bytes().to_vec(),
+            Some(EventType::TokenCreated | EventType::TokenRevoked) => {
+                (self.token(data), &TOKEN_FIELDS[..])
+            }
+            None if kind.starts_with("dsync.token.") => (self.token(data), &TOKEN_FIELDS[..]),
+            // Rollcall's own events and those from outside directory sync are shown as they are.
+            Some(
+                EventType::MappingSet
+                | EventType::PolicySet
+                | EventType::OperatorDirectoryDeleted
+                | EventType::CheckpointKeyChanged,
+            )
+            | None => return data.as_bytes().to_vec(),
         };
         if let Some(previous) = self.previous_attributes {
             out.raw("previous_attributes", previous);
@@ -107,20 +129,16 @@ impl Event<'_> {
         out.0
     }
 
-    /// What was known when the event was recorded, up to its own moment.
-    fn then(&self) -> Cut {
+    /// Returns the cut at the event: its own moment, known by its own record.
+    fn cut(&self) -> Cut {
         Cut { as_of: self.row.occurred_at, known_at: self.row.seq }
     }
 
     fn organization(&self, directory: &str) -> String {
-        self.views.read().organization(directory, self.then()).to_owned()
+        self.views.read().organization(directory, self.cut()).to_owned()
     }
 
-    fn or_then(&self, moment: Option<Millis>) -> Millis {
-        moment.unwrap_or(self.row.occurred_at)
-    }
-
-    fn directory(&self, kind: &str, data: &str) -> Object {
+    fn directory(&self, change: DirectoryChange, data: &str) -> Object {
         let names = [
             "id",
             "organization_id",
@@ -144,104 +162,100 @@ impl Event<'_> {
             domains,
             created_at,
             updated_at,
-        ] = fields(data, names).unwrap_or_default();
+        ] = present_fields(data, names).unwrap_or_default();
         let id = string(id).unwrap_or_default();
-        let organization = given(organization_id).unwrap_or_else(|| self.organization(&id).into());
+        let organization = filled(organization_id).unwrap_or_else(|| self.organization(&id).into());
         let mut out = Object::new("directory");
         out.text("id", &id);
         out.text("organization_id", &organization);
-        if kind != "dsync.deleted" {
+        if change != DirectoryChange::Deleted {
             out.text("external_key", &string(external_key).unwrap_or_default());
         }
-        let known = |type_: &Cow<'_, str>| {
-            DIRECTORY_TYPES.iter().chain(&EVENT_DIRECTORY_TYPES).any(|known| known == type_)
-        };
-        out.text("type", string(type_).filter(known).as_deref().unwrap_or(GENERIC_TYPE));
-        out.text("state", directory_state(kind, string(state).as_deref()));
+        out.text(
+            "type",
+            string(type_).filter(|name| is_known(name)).as_deref().unwrap_or(GENERIC_TYPE),
+        );
+        out.text("state", directory_state(change, string(state).as_deref()));
         out.text("name", &string(name).unwrap_or_default());
-        if kind != "dsync.deleted" {
+        if change != DirectoryChange::Deleted {
             out.raw("domains", "");
             push_domains(&mut out.0, domain, domains, &organization);
         }
         out.time_or("created_at", created_at, || {
-            self.or_then(self.views.read().directory_named_at(&id, self.then()))
+            self.views.read().directory_named_at(&id, self.cut()).unwrap_or(self.row.occurred_at)
         });
         out.time_or("updated_at", updated_at, || self.row.occurred_at);
         out
     }
 
-    /// A user, still open. `directory` is that of the event around it.
+    /// Writes a user as an open object. `directory` is that of the membership event around it.
     fn user(&self, snapshot: &str, directory: Option<&str>) -> Object {
         let mut out = Object::new("directory_user");
-        let given = user_fields(&mut out, snapshot);
+        let own = user_fields(&mut out, snapshot);
         push_roles_of(&mut out, snapshot);
-        self.complete(&mut out, &given, directory, Views::user_directory, Views::user_seen_at);
+        self.complete(&mut out, &own, directory, Views::user_directory, Views::user_seen_at);
         out
     }
 
-    /// A group, still open.
+    /// Writes a group as an open object.
     fn group(&self, snapshot: &str, directory: Option<&str>) -> Object {
         let mut out = Object::new("directory_group");
-        let given = group_fields(&mut out, snapshot);
-        self.complete(&mut out, &given, directory, Views::group_directory, Views::group_seen_at);
+        let own = group_fields(&mut out, snapshot);
+        self.complete(&mut out, &own, directory, Views::group_directory, Views::group_seen_at);
         out
     }
 
-    /// Writes what the snapshot does not give.
+    /// Writes the fields that the snapshot lacks.
     fn complete(
         &self,
         out: &mut Object,
-        given: &Given<'_>,
+        own: &OwnFields<'_>,
         directory: Option<&str>,
         last_directory: impl for<'v> Fn(&'v Views, &str, Cut) -> &'v str,
         seen_at: impl Fn(&Views, &str, Cut) -> Option<Millis>,
     ) {
-        let directory = match (given.directory.as_deref(), directory) {
-            (Some(own), _) => own.to_owned(),
+        let directory = match (own.directory.as_deref(), directory) {
+            (Some(directory), _) => directory.to_owned(),
             (None, Some(directory)) => directory.to_owned(),
-            (None, None) => last_directory(&self.views.read(), &given.id, self.then()).to_owned(),
+            (None, None) => last_directory(&self.views.read(), &own.id, self.cut()).to_owned(),
         };
-        if given.directory.is_none() {
+        if own.directory.is_none() {
             out.text("directory_id", &directory);
         }
-        if given.organization.is_none() {
+        if own.organization.is_none() {
             out.text("organization_id", &self.organization(&directory));
         }
-        out.time_or("created_at", given.created_at, || {
-            self.or_then(seen_at(&self.views.read(), &given.id, self.then()))
+        out.time_or("created_at", own.created_at, || {
+            seen_at(&self.views.read(), &own.id, self.cut()).unwrap_or(self.row.occurred_at)
         });
-        out.time_or("updated_at", given.updated_at, || self.row.occurred_at);
+        out.time_or("updated_at", own.updated_at, || self.row.occurred_at);
     }
 
     fn membership(&self, data: &str) -> Object {
-        let [directory_id, user, group] =
-            fields(data, ["directory_id", "user", "group"]).unwrap_or_default();
-        let id = |value| given(value).filter(|id| id.len() <= 255);
-        let of = |end| fields_of(end, ["directory_id"]).and_then(|[directory_id]| id(directory_id));
-        let directory =
-            id(directory_id).or_else(|| of(group)).or_else(|| of(user)).unwrap_or_default();
+        let [directory, user, group] =
+            present_fields(data, ["directory_id", "user", "group"]).unwrap_or_default();
+        let directory = directory_id(directory)
+            .or_else(|| directory_in(group))
+            .or_else(|| directory_in(user))
+            .unwrap_or_default();
         let mut out = Object(b"{".to_vec());
         out.text("directory_id", &directory);
-        for (key, snapshot, named) in
-            [("user", user, &USER_FIELDS[..]), ("group", group, &GROUP_FIELDS[..])]
-        {
-            let snapshot = object(snapshot).unwrap_or("{}");
-            let mut end = if key == "user" {
-                self.user(snapshot, Some(&directory))
-            } else {
-                self.group(snapshot, Some(&directory))
-            };
-            push_others(&mut end, snapshot, named);
-            end.0.push(b'}');
-            out.raw(key, "");
-            out.0.append(&mut end.0);
-        }
+        let snapshot = object(user).unwrap_or("{}");
+        push_end(&mut out, "user", self.user(snapshot, Some(&directory)), snapshot, &USER_FIELDS);
+        let snapshot = object(group).unwrap_or("{}");
+        push_end(
+            &mut out,
+            "group",
+            self.group(snapshot, Some(&directory)),
+            snapshot,
+            &GROUP_FIELDS,
+        );
         out
     }
 
     fn token(&self, data: &str) -> Object {
         let [_, id, directory_id, organization_id, token_suffix, created_at] =
-            fields(data, TOKEN_FIELDS).unwrap_or_default();
+            present_fields(data, TOKEN_FIELDS).unwrap_or_default();
         let mut out = Object::new("directory_token");
         let texts = [
             ("id", id),
@@ -257,25 +271,44 @@ impl Event<'_> {
     }
 }
 
+/// Returns true for a type of directory that client libraries know in events.
+fn is_known(directory_type: &str) -> bool {
+    DIRECTORY_TYPES.iter().chain(&EVENT_DIRECTORY_TYPES).any(|known| *known == directory_type)
+}
+
+/// Returns the directory that a snapshot names itself.
+fn directory_in(snapshot: Option<&RawValue>) -> Option<Cow<'_, str>> {
+    let [directory] = present_fields_of(snapshot, ["directory_id"])?;
+    directory_id(directory)
+}
+
+/// Writes the user or group of a membership event, with the fields that its shape does not name.
+fn push_end(out: &mut Object, key: &str, mut end: Object, snapshot: &str, named: &[&str]) {
+    push_others(&mut end, snapshot, named);
+    end.0.push(b'}');
+    out.raw(key, "");
+    out.0.append(&mut end.0);
+}
+
 const TOKEN_FIELDS: [&str; 6] =
     ["object", "id", "directory_id", "organization_id", "token_suffix", "created_at"];
 
-/// The words of events, which differ from those of directories; a deactivation is inactive whatever
-/// it says.
-fn directory_state<'a>(kind: &str, state: Option<&'a str>) -> &'a str {
+/// Returns the state of a directory in the words of events, which differ from those of directories.
+/// A deactivation is always inactive.
+fn directory_state(change: DirectoryChange, state: Option<&str>) -> &str {
     let state = match state {
         Some("linked") => Some("active"),
         Some("unlinked") => Some("inactive"),
         other => other.filter(|state| DIRECTORY_STATES.contains(state)),
     };
-    match kind {
-        "dsync.deactivated" => "inactive",
-        "dsync.deleted" => state.unwrap_or("deleting"),
-        _ => state.unwrap_or("active"),
+    match change {
+        DirectoryChange::Activated => state.unwrap_or("active"),
+        DirectoryChange::Deactivated => "inactive",
+        DirectoryChange::Deleted => state.unwrap_or("deleting"),
     }
 }
 
-/// The domains, each with every key that a client library needs.
+/// Writes the domains, each with every key that a client library needs.
 fn push_domains(
     out: &mut Vec<u8>,
     domain: Option<&RawValue>,
@@ -285,20 +318,22 @@ fn push_domains(
     let elements: Vec<[Option<&RawValue>; 3]> = match array(domains) {
         Some(elements) => elements
             .iter()
-            .filter_map(|element| fields(element.get(), ["id", "organization_id", "domain"]))
+            .filter_map(|element| {
+                present_fields(element.get(), ["id", "organization_id", "domain"])
+            })
             .collect(),
         None => vec![[None, None, domain]],
     };
     out.push(b'[');
     let mut first = true;
     for [id, organization_id, domain] in elements {
-        let Some(domain) = given(domain) else { continue };
+        let Some(domain) = filled(domain) else { continue };
         if !std::mem::take(&mut first) {
             out.push(b',');
         }
         let mut element = Object::new("organization_domain");
         element.text("id", &string(id).unwrap_or_default());
-        element.text("organization_id", given(organization_id).as_deref().unwrap_or(organization));
+        element.text("organization_id", filled(organization_id).as_deref().unwrap_or(organization));
         element.text("domain", &domain);
         out.append(&mut element.0);
         out.push(b'}');
@@ -306,7 +341,7 @@ fn push_domains(
     out.push(b']');
 }
 
-/// Appends the fields that no shape names, as they are.
+/// Appends the fields that the shape does not name, as they are.
 fn push_others(out: &mut Object, text: &str, named: &[&str]) {
     for (key, value) in others(text, named) {
         out.raw(&key, value.get());

@@ -1,8 +1,8 @@
 //! Documents: the snapshots in the bodies of records, in the shapes of the WorkOS API.
 //!
-//! The views hold what is asked by; everything that is only shown is read from the log, completed
-//! into the API's shape once, and kept in a cache bounded in bytes. The cache holds nothing that
-//! cannot be read again: emptying or shrinking it never changes an answer.
+//! The views hold the fields that questions filter by. All other fields are read from the log,
+//! completed into the API's shape once, and kept in a cache bounded in bytes. Emptying or shrinking
+//! the cache never changes an answer.
 
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ pub use changes::{Changed, Missed, changed, missed, said_before, snapshot};
 pub use event::{ShownEvent, show_event};
 pub use shapes::{open_entity, push_directory};
 
-/// What a document describes.
+/// The kind of object that a document describes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Shape {
     /// A directory.
@@ -32,14 +32,14 @@ pub enum Shape {
     Group,
 }
 
-/// Where a document stands, and what it describes.
+/// The record of a document, its part of the body, and its shape.
 pub type DocumentKey = (Seq, Part, Shape);
 
-/// An API object but for what depends on the question: an open JSON object without its last fields.
+/// An API object without the fields that depend on the question: an open JSON object.
 ///
-/// One allocation: a byte that says which times the JSON holds, four that say where the source's
-/// roles begin at its end, and the JSON. A page of the past reads a hundred documents that no cache
-/// of the processor has, and pays for each place it must look at.
+/// It is one allocation: a byte of flags for the times that the JSON has, four bytes for the offset
+/// of the source's roles at its end, and the JSON. A page of the past reads a hundred documents
+/// that are in no cache of the processor, and pays for each memory access.
 #[derive(Clone)]
 pub struct Document(Arc<[u8]>);
 
@@ -52,14 +52,14 @@ impl Document {
         Document([&[times][..], &roles_at.to_le_bytes(), json, roles].concat().into())
     }
 
-    /// The JSON without roles, and the source's roles as they follow.
+    /// Returns the JSON without roles, and the source's roles, which follow it.
     fn json(&self) -> (&[u8], &[u8]) {
-        let whole = || self.0.split_first()?.1.split_first_chunk::<4>();
-        let (roles_at, json) = whole().unwrap_or((&[0; 4], &[]));
+        let behind_times = self.0.split_first().and_then(|(_, rest)| rest.split_first_chunk::<4>());
+        let (roles_at, json) = behind_times.unwrap_or((&[0; 4], &[]));
         json.split_at_checked(u32::from_le_bytes(*roles_at) as usize).unwrap_or((json, &[]))
     }
 
-    /// The email of a user.
+    /// Returns the email of a user.
     pub fn email(&self) -> Option<String> {
         let whole = [self.json().0, b"}"].concat();
         let [email] = fields(std::str::from_utf8(&whole).ok()?, ["email"])?;
@@ -71,7 +71,7 @@ impl Document {
     }
 }
 
-/// Documents by record, cached.
+/// The cache of documents.
 pub struct Documents {
     cache: Cache<DocumentKey, Document, ByBytes>,
 }
@@ -81,25 +81,25 @@ struct ByBytes;
 
 impl Weighter<DocumentKey, Document> for ByBytes {
     fn weight(&self, _: &DocumentKey, document: &Document) -> u64 {
-        // The bytes, and about what the cache itself keeps for an entry.
+        // The bytes, and about the overhead of an entry in the cache.
         document.0.len() as u64 + 128
     }
 }
 
 impl Documents {
-    /// An empty cache of at most `bytes_max`.
+    /// Makes an empty cache of at most `bytes_max`.
     pub fn new(bytes_max: u64) -> Documents {
         let items = (bytes_max / 1024).max(16) as usize;
         Documents { cache: Cache::with_weighter(items, bytes_max, ByBytes) }
     }
 
-    /// The documents, if all of them are cached.
+    /// Returns the documents if all of them are cached.
     pub fn cached(&self, keys: &[DocumentKey]) -> Option<Vec<Document>> {
         keys.iter().map(|key| self.cache.get(key)).collect()
     }
 
-    /// The documents, read from the log where they are not cached. Each frame of the log is
-    /// unpacked once.
+    /// Returns the documents, and reads those that are not cached from the log. Each frame of the
+    /// log is unpacked once.
     ///
     /// # Errors
     /// If the log cannot be read.
@@ -123,7 +123,7 @@ impl Documents {
         Ok(found.into_iter().flatten().collect())
     }
 
-    /// Forgets everything.
+    /// Empties the cache.
     pub fn clear(&self) {
         self.cache.clear();
     }

@@ -7,9 +7,9 @@ use rollcall_projections::{DirectoryRow, Millis, Row};
 use serde_json::value::RawValue;
 
 use super::{Document, HAS_CREATED_AT, HAS_UPDATED_AT};
-use crate::json::{array, fields, object, push_string, string};
+use crate::json::{array, object, present_fields, push_string, string};
 use crate::time;
-use crate::verify::{first_domain, shown_email};
+use crate::verify::{filled, first_domain, is_active, shown_email};
 
 /// The types of directory that client libraries know; any other is shown as the generic one.
 pub(super) const DIRECTORY_TYPES: [&str; 21] = [
@@ -37,7 +37,7 @@ pub(super) const DIRECTORY_TYPES: [&str; 21] = [
 ];
 pub(super) const GENERIC_TYPE: &str = "generic scim v2.0";
 
-/// An API object in the making.
+/// A JSON object that is being written.
 pub(super) struct Object(pub(super) Vec<u8>);
 
 impl Object {
@@ -68,7 +68,7 @@ impl Object {
         }
     }
 
-    /// Writes a time if there is one; says whether there was.
+    /// Writes a time if the value is one; returns true if so.
     fn time(&mut self, key: &str, value: Option<&RawValue>) -> bool {
         let moment = string(value).and_then(|text| time::parse(&text));
         if let Some(moment) = moment {
@@ -77,7 +77,7 @@ impl Object {
         moment.is_some()
     }
 
-    /// Writes a time, its own if there is one.
+    /// Writes the value if it is a time, else `otherwise`.
     pub(super) fn time_or(
         &mut self,
         key: &str,
@@ -89,21 +89,22 @@ impl Object {
         }
     }
 
-    fn finish(mut self, given: &Given<'_>, roles: &[u8]) -> Document {
-        let created_at = if self.time("created_at", given.created_at) { HAS_CREATED_AT } else { 0 };
-        let updated_at = if self.time("updated_at", given.updated_at) { HAS_UPDATED_AT } else { 0 };
+    fn finish(mut self, own: &OwnFields<'_>, roles: &[u8]) -> Document {
+        let created_at = if self.time("created_at", own.created_at) { HAS_CREATED_AT } else { 0 };
+        let updated_at = if self.time("updated_at", own.updated_at) { HAS_UPDATED_AT } else { 0 };
         Document::new(created_at | updated_at, &self.0, roles)
     }
 }
 
-/// An id or organization that counts as given.
-pub(super) fn given<'a>(value: Option<&'a RawValue>) -> Option<Cow<'a, str>> {
-    string(value).filter(|text| !text.is_empty())
+/// Returns a snapshot's own directory. The views refuse longer ids, so that such a directory counts
+/// as missing.
+pub(super) fn directory_id(value: Option<&RawValue>) -> Option<Cow<'_, str>> {
+    filled(value).filter(|id| id.len() <= 255)
 }
 
-/// What a snapshot itself gives of the fields that must be had from elsewhere where it does not.
+/// The fields of a snapshot that are completed from elsewhere if it lacks them.
 #[derive(Default)]
-pub(super) struct Given<'a> {
+pub(super) struct OwnFields<'a> {
     pub(super) id: Cow<'a, str>,
     pub(super) directory: Option<Cow<'a, str>>,
     pub(super) organization: Option<Cow<'a, str>>,
@@ -115,7 +116,7 @@ pub(super) fn directory(snapshot: &str) -> Document {
     let names =
         ["id", "external_key", "type", "name", "domain", "domains", "created_at", "updated_at"];
     let [id, external_key, kind, name, domain, domains, created_at, updated_at] =
-        fields(snapshot, names).unwrap_or_default();
+        present_fields(snapshot, names).unwrap_or_default();
     let mut out = Object::new("directory");
     out.text("id", &string(id).unwrap_or_default());
     out.text("external_key", &string(external_key).unwrap_or_default());
@@ -125,13 +126,13 @@ pub(super) fn directory(snapshot: &str) -> Document {
     if let Some(domain) = first_domain(domain, domains) {
         out.text("domain", &domain);
     }
-    out.finish(&Given { created_at, updated_at, ..Given::default() }, &[])
+    out.finish(&OwnFields { created_at, updated_at, ..OwnFields::default() }, &[])
 }
 
 pub(super) fn user(snapshot: &str) -> Document {
     let mut out = Object::new("directory_user");
-    let given = user_fields(&mut out, snapshot);
-    // Behind the rest, so that others can stand in their place.
+    let own = user_fields(&mut out, snapshot);
+    // They come last, so that the roles of a mapping can replace them.
     let mut roles = Object(b"{".to_vec());
     push_roles_of(&mut roles, snapshot);
     let given_any = roles.0.len() > 1;
@@ -139,16 +140,16 @@ pub(super) fn user(snapshot: &str) -> Document {
         Some(first) if given_any => *first = b',',
         _ => roles.0.clear(),
     }
-    out.finish(&given, &roles.0)
+    out.finish(&own, &roles.0)
 }
 
 pub(super) fn group(snapshot: &str) -> Document {
     let mut out = Object::new("directory_group");
-    let given = group_fields(&mut out, snapshot);
-    out.finish(&given, &[])
+    let own = group_fields(&mut out, snapshot);
+    out.finish(&own, &[])
 }
 
-/// The fields of a user that [`user_fields`] writes or gives.
+/// The fields of a user that [`user_fields`] writes or returns.
 pub(super) const USER_FIELDS: [&str; 19] = [
     "object",
     "id",
@@ -171,10 +172,10 @@ pub(super) const USER_FIELDS: [&str; 19] = [
     "updated_at",
 ];
 
-/// Writes a user's fields but the roles and the times.
-pub(super) fn user_fields<'a>(out: &mut Object, snapshot: &'a str) -> Given<'a> {
+/// Writes a user's fields except the roles and the times.
+pub(super) fn user_fields<'a>(out: &mut Object, snapshot: &'a str) -> OwnFields<'a> {
     let [id, directory_id, organization_id, idp_id, email, emails, state, created_at, updated_at] =
-        fields(
+        present_fields(
             snapshot,
             [
                 "id",
@@ -191,26 +192,29 @@ pub(super) fn user_fields<'a>(out: &mut Object, snapshot: &'a str) -> Given<'a> 
         .unwrap_or_default();
     let nullable = ["first_name", "last_name", "name", "job_title", "username"];
     let objects = ["raw_attributes", "custom_attributes"];
-    let given = identity(out, id, directory_id, organization_id);
+    let own = identity(out, id, directory_id, organization_id);
     out.text("idp_id", &string(idp_id).unwrap_or_default());
     out.nullable("email", shown_email(email, emails).as_deref());
-    for (key, value) in nullable.into_iter().zip(fields(snapshot, nullable).unwrap_or_default()) {
+    for (key, value) in
+        nullable.into_iter().zip(present_fields(snapshot, nullable).unwrap_or_default())
+    {
         out.nullable(key, string(value).as_deref());
     }
     let whole =
         array(emails).is_some_and(|emails| emails.iter().all(|email| email.get().starts_with('{')));
     out.raw("emails", emails.filter(|_| whole).map_or("[]", RawValue::get));
-    let active = state.is_none() || string(state).is_some_and(|state| state == "active");
-    out.text("state", if active { "active" } else { "inactive" });
-    for (key, value) in objects.into_iter().zip(fields(snapshot, objects).unwrap_or_default()) {
+    out.text("state", if is_active(state) { "active" } else { "inactive" });
+    for (key, value) in
+        objects.into_iter().zip(present_fields(snapshot, objects).unwrap_or_default())
+    {
         out.raw(key, object(value).unwrap_or("{}"));
     }
-    Given { created_at, updated_at, ..given }
+    OwnFields { created_at, updated_at, ..own }
 }
 
-/// Writes the roles that the source gives, if it does.
+/// Writes the roles of the source, if it gives any.
 pub(super) fn push_roles_of(out: &mut Object, snapshot: &str) {
-    let [role, roles] = fields(snapshot, ["role", "roles"]).unwrap_or_default();
+    let [role, roles] = present_fields(snapshot, ["role", "roles"]).unwrap_or_default();
     if let Some(slug) = role.and_then(slug) {
         out.raw("role", &slug);
     }
@@ -220,7 +224,7 @@ pub(super) fn push_roles_of(out: &mut Object, snapshot: &str) {
     }
 }
 
-/// The fields of a group that [`group_fields`] writes or gives, and `role`, which old groups
+/// The fields of a group that [`group_fields`] writes or returns, and `role`, which old groups
 /// carried and which is not passed on.
 pub(super) const GROUP_FIELDS: [&str; 10] = [
     "object",
@@ -235,8 +239,8 @@ pub(super) const GROUP_FIELDS: [&str; 10] = [
     "updated_at",
 ];
 
-/// Writes a group's fields but the times.
-pub(super) fn group_fields<'a>(out: &mut Object, snapshot: &'a str) -> Given<'a> {
+/// Writes a group's fields except the times.
+pub(super) fn group_fields<'a>(out: &mut Object, snapshot: &'a str) -> OwnFields<'a> {
     let names = [
         "id",
         "directory_id",
@@ -248,26 +252,25 @@ pub(super) fn group_fields<'a>(out: &mut Object, snapshot: &'a str) -> Given<'a>
         "updated_at",
     ];
     let [id, directory_id, organization_id, idp_id, name, raw_attributes, created_at, updated_at] =
-        fields(snapshot, names).unwrap_or_default();
-    let given = identity(out, id, directory_id, organization_id);
+        present_fields(snapshot, names).unwrap_or_default();
+    let own = identity(out, id, directory_id, organization_id);
     out.text("idp_id", &string(idp_id).unwrap_or_default());
     out.text("name", &string(name).unwrap_or_default());
     out.raw("raw_attributes", object(raw_attributes).unwrap_or("{}"));
-    Given { created_at, updated_at, ..given }
+    OwnFields { created_at, updated_at, ..own }
 }
 
-/// The snapshot's id, its own directory and organization; where it has none of its own somebody
-/// else brings them.
+/// Writes the snapshot's id, and its directory and organization if it has them; the caller
+/// completes missing ones.
 fn identity<'a>(
     out: &mut Object,
     id: Option<&'a RawValue>,
     directory_id: Option<&'a RawValue>,
     organization_id: Option<&'a RawValue>,
-) -> Given<'a> {
+) -> OwnFields<'a> {
     let id = string(id).unwrap_or_default();
-    // An id longer than the views take is none of its own.
-    let directory = given(directory_id).filter(|id| id.len() <= 255);
-    let organization = given(organization_id);
+    let directory = self::directory_id(directory_id);
+    let organization = filled(organization_id);
     out.text("id", &id);
     if let Some(directory) = &directory {
         out.text("directory_id", directory);
@@ -275,19 +278,19 @@ fn identity<'a>(
     if let Some(organization) = &organization {
         out.text("organization_id", organization);
     }
-    Given { id, directory, organization, ..Given::default() }
+    OwnFields { id, directory, organization, ..OwnFields::default() }
 }
 
-/// A role, down to its slug.
+/// Returns a role reduced to its slug.
 fn slug(role: &RawValue) -> Option<String> {
-    let [slug] = fields(role.get(), ["slug"])?;
+    let [slug] = present_fields(role.get(), ["slug"])?;
     let mut out = Object(b"{".to_vec());
     out.text("slug", &string(slug)?);
     out.0.push(b'}');
     String::from_utf8(out.0).ok()
 }
 
-/// A user or group as an object that is still open, so that its groups or members can follow.
+/// Writes a user or group as an open object, so that its groups or members can follow.
 pub fn open_entity(out: &mut Vec<u8>, document: &Document, row: &Row) {
     let (json, roles) = document.json();
     out.extend_from_slice(json);
@@ -295,31 +298,36 @@ pub fn open_entity(out: &mut Vec<u8>, document: &Document, row: &Row) {
         None => out.extend_from_slice(roles),
         Some(roles) => push_roles(out, roles),
     }
-    let mut field = |key: &str, value: &str| {
-        out.extend_from_slice(key.as_bytes());
-        push_string(out, value);
-    };
     if let Some(directory) = &row.directory {
-        field(",\"directory_id\":", directory);
+        push_field(out, "directory_id", directory);
     }
     if let Some(organization) = &row.organization {
-        field(",\"organization_id\":", organization);
+        push_field(out, "organization_id", organization);
     }
     if !document.has(HAS_CREATED_AT) {
-        field(",\"created_at\":", &time::format(row.created_at));
+        push_field(out, "created_at", &time::format(row.created_at));
     }
     if !document.has(HAS_UPDATED_AT) {
-        field(",\"updated_at\":", &time::format(row.occurred_at));
+        push_field(out, "updated_at", &time::format(row.occurred_at));
     }
 }
 
-/// The roles that the mapping in force gives, the highest first, which is `role`.
+/// Writes a field behind others.
+fn push_field(out: &mut Vec<u8>, key: &str, value: &str) {
+    out.push(b',');
+    push_string(out, key);
+    out.push(b':');
+    push_string(out, value);
+}
+
+fn push_slug(out: &mut Vec<u8>, role: &str) {
+    out.extend_from_slice(b"{\"slug\":");
+    push_string(out, role);
+    out.push(b'}');
+}
+
+/// Writes the roles that the mapping in force gives. The first is the highest and becomes `role`.
 fn push_roles(out: &mut Vec<u8>, roles: &[String]) {
-    let push_slug = |out: &mut Vec<u8>, role: &str| {
-        out.extend_from_slice(b"{\"slug\":");
-        push_string(out, role);
-        out.push(b'}');
-    };
     if let Some(first) = roles.first() {
         out.extend_from_slice(b",\"role\":");
         push_slug(out, first);
@@ -334,7 +342,7 @@ fn push_roles(out: &mut Vec<u8>, roles: &[String]) {
     out.push(b']');
 }
 
-/// A directory; a stub has no document.
+/// Writes a directory; a stub has no document.
 pub fn push_directory(out: &mut Vec<u8>, document: Option<&Document>, row: &DirectoryRow) {
     let mut object = match document {
         Some(document) => Object(document.json().0.to_vec()),

@@ -1,5 +1,5 @@
-//! What operators do: each act is decided by the writer, over all that is folded, and then recorded
-//! like any event.
+//! Operators' acts: the writer decides each one over all that is folded, and records it like any
+//! event.
 
 use rollcall_projections::{
     Attributes, Comparison, Cut, InactiveUsers, Mapping, MappingSet, Millis, Policy, Proposal,
@@ -8,43 +8,13 @@ use rollcall_projections::{
 use tokio::sync::oneshot;
 
 use super::attributes::read_attributes;
-use super::{Engine, IngestError, Job};
+use super::writer::{ActReply, Decision, Job, QueuedAct};
+use super::{ActError, Engine};
 use crate::log::{Outcome, ReadError};
 use crate::verify::{Act, Operator, Verified};
 
-/// How many users are compared under one lock.
+/// The number of users that are compared under one lock.
 const COMPARE_USERS: usize = 1024;
-
-/// An act on its way: between its decision and its record nothing else is written.
-pub(super) struct Action {
-    operator: Operator,
-    note: Option<String>,
-    plan: Plan,
-    reply: oneshot::Sender<Result<Option<Seq>, ActError>>,
-}
-
-/// What becomes of an act.
-type Done = oneshot::Receiver<Result<Option<Seq>, ActError>>;
-
-/// Decides what is recorded at a moment; `None`: nothing, because it is so already.
-pub(super) type Plan = Box<dyn FnOnce(&Engine, Millis) -> Result<Option<Act>, ActError> + Send>;
-
-/// Why an operator's act was not done.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ActError {
-    /// Nothing known names the directory.
-    UnknownDirectory,
-    /// It would take effect later than it is recorded.
-    EffectiveFromInFuture,
-    /// The mapping is not the one that was to be replaced.
-    VersionConflict,
-    /// Meanwhile another mapping was set, which asks for more than was prepared: prepare again.
-    Overtaken,
-    /// Too many events wait; nothing was done.
-    QueueFull,
-    /// It could not be made durable, or nobody knows.
-    Unavailable,
-}
 
 /// The condition on the mapping that is set now, under which an act may replace it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,23 +27,25 @@ pub enum Expect {
     Version(usize),
 }
 
-/// The role index of a mapping that is not set yet, beside the one that serves.
-pub struct Prepared {
-    /// None where the one that serves does as well.
-    attributes: Option<Attributes>,
-    until: Seq,
-}
-
-impl From<IngestError> for ActError {
-    fn from(error: IngestError) -> ActError {
-        match error {
-            IngestError::QueueFull => ActError::QueueFull,
-            IngestError::Unavailable => ActError::Unavailable,
+impl Expect {
+    /// Returns true if the condition holds for the latest version of the mapping.
+    fn holds_for(self, latest: usize) -> bool {
+        match self {
+            Expect::NoMatter => true,
+            Expect::Exists => latest > 0,
+            Expect::Version(version) => version == latest,
         }
     }
 }
 
-/// Refuses what would take effect later than now.
+/// The attribute index of a mapping that is not set yet, kept apart from the one that serves.
+pub struct Prepared {
+    /// `None` if the serving index covers the mapping.
+    attributes: Option<Attributes>,
+    until: Seq,
+}
+
+/// Refuses a moment of effect that is later than now.
 ///
 /// # Errors
 /// [`ActError::EffectiveFromInFuture`].
@@ -98,16 +70,16 @@ impl Engine {
         effective_from: Option<Millis>,
         note: Option<String>,
     ) -> Result<Policy, ActError> {
-        let plan = move |_: &Engine, now: Millis| {
+        let decide = move |_: &Engine, now: Millis| {
             not_in_future(effective_from, now)?;
             Ok(Some(Act::PolicySet { inactive_users, effective_from }))
         };
-        let seq = self.act(operator, note, Box::new(plan)).await?.ok_or(ActError::Unavailable)?;
+        let seq = self.act(operator, note, Box::new(decide)).await?.ok_or(ActError::Unavailable)?;
         self.views().policy_set_by(seq).ok_or(ActError::Unavailable)
     }
 
-    /// Deletes a directory: its users, groups and memberships end. `None` if it is deleted already.
-    /// It never calls the source.
+    /// Deletes a directory: its users, groups and memberships end. Returns `None` if it is deleted
+    /// already. The source is not called.
     ///
     /// # Errors
     /// [`ActError`]; a directory that nothing ever named is unknown.
@@ -116,23 +88,26 @@ impl Engine {
         operator: Operator,
         id: String,
     ) -> Result<Option<Seq>, ActError> {
-        let plan = move |engine: &Engine, _: Millis| {
-            let views = engine.views();
-            if !views.knows_directory(&id) {
-                return Err(ActError::UnknownDirectory);
-            }
-            // Its own events may be dated ahead of our clock.
-            let not_before =
-                views.directory_said_at(&id).map_or(Millis::MIN, |moment| moment.saturating_add(1));
-            let is_there = views.directory(&id, Cut::LATEST).is_some();
-            Ok(is_there.then_some(Act::DirectoryDeleted { id, not_before }))
-        };
-        self.act(operator, None, Box::new(plan)).await
+        let decide = move |engine: &Engine, _: Millis| engine.decide_deletion(id);
+        self.act(operator, None, Box::new(decide)).await
     }
 
-    /// Builds beside the serving views what a mapping needs. Blocks while it reads the log: nothing
-    /// where the mapping has no rule about an attribute that no mapping asked for before, else
-    /// every snapshot of every user.
+    /// Decides the deletion of a directory; `None` if it is deleted already.
+    fn decide_deletion(&self, id: String) -> Result<Option<Act>, ActError> {
+        let views = self.views();
+        if !views.knows_directory(&id) {
+            return Err(ActError::UnknownDirectory);
+        }
+        // Its own events may be dated ahead of our clock.
+        let not_before =
+            views.directory_said_at(&id).map_or(Millis::MIN, |moment| moment.saturating_add(1));
+        let is_there = views.directory(&id, Cut::LATEST).is_some();
+        Ok(is_there.then_some(Act::DirectoryDeleted { id, not_before }))
+    }
+
+    /// Builds the attribute index that a mapping needs. Blocks while it reads every snapshot of
+    /// every user from the log; reads nothing if the mapping has no rule about an attribute that is
+    /// new to the serving index.
     ///
     /// # Errors
     /// The first record that cannot be read.
@@ -149,8 +124,8 @@ impl Engine {
         Ok(Prepared { attributes: Some(wanted), until })
     }
 
-    /// Sets a role mapping, from `effective_from` or from now on: records it and puts what was
-    /// prepared in its place, in one step.
+    /// Sets a role mapping, from `effective_from` or from now on: records it and installs the
+    /// prepared index, in one step.
     ///
     /// # Errors
     /// [`ActError`].
@@ -163,26 +138,20 @@ impl Engine {
         effective_from: Option<Millis>,
         note: Option<String>,
     ) -> Result<MappingSet, ActError> {
-        let plan = move |engine: &Engine, now: Millis| {
+        let decide = move |engine: &Engine, now: Millis| {
             not_in_future(effective_from, now)?;
-            let latest = engine.views().mapping_versions();
-            let fits = match expect {
-                Expect::NoMatter => true,
-                Expect::Exists => latest > 0,
-                Expect::Version(version) => version == latest,
-            };
-            if !fits {
+            if !expect.holds_for(engine.views().mapping_versions()) {
                 return Err(ActError::VersionConflict);
             }
             engine.install(prepared, &mapping)?;
             Ok(Some(Act::MappingSet { mapping, effective_from }))
         };
-        let seq = self.act(operator, note, Box::new(plan)).await?.ok_or(ActError::Unavailable)?;
+        let seq = self.act(operator, note, Box::new(decide)).await?.ok_or(ActError::Unavailable)?;
         self.views().mapping_set_by(seq).ok_or(ActError::Unavailable)
     }
 
-    /// Brings what was prepared up to the head, and lets it serve. The views are those of the
-    /// mapping before: nothing they answer changes.
+    /// Brings the prepared index up to the head and lets it serve. No answer changes, because the
+    /// mapping is not folded yet.
     fn install(&self, prepared: Prepared, mapping: &Mapping) -> Result<(), ActError> {
         let Some(mut attributes) = prepared.attributes else {
             let views = self.views();
@@ -206,8 +175,8 @@ impl Engine {
         Ok(())
     }
 
-    /// Makes a mapping ready to be compared at a cut with the one in force. Blocks while it reads
-    /// the log, if it has rules about attributes.
+    /// Makes a mapping ready to be compared, at a cut, with the one in force. Blocks while it reads
+    /// the log if the mapping has rules about attributes.
     ///
     /// # Errors
     /// The first record that cannot be read.
@@ -226,8 +195,8 @@ impl Engine {
         Ok(self.views().propose(mapping, attributes, effective_from))
     }
 
-    /// Compares a proposal with the mapping in force for everybody, in short locks. `each` is shown
-    /// the changes in order of the users' ids, some at a time, and says whether to go on.
+    /// Compares a proposal with the mapping in force for all users, in short locks. Hands the
+    /// changes to `each` in batches, in order of the users' ids, until `each` returns false.
     pub fn compare(
         &self,
         proposal: &Proposal,
@@ -255,60 +224,74 @@ impl Engine {
         &self,
         operator: Operator,
         note: Option<String>,
-        plan: Plan,
+        decision: Decision,
     ) -> Result<Option<Seq>, ActError> {
-        self.hand_over(operator, note, plan)?.await.unwrap_or(Err(ActError::Unavailable))
+        self.enqueue_act(operator, note, decision)?.await.unwrap_or(Err(ActError::Unavailable))
     }
 
-    /// The same for a thread that may wait.
+    /// Does an act and blocks until it is durable and folded.
     pub(super) fn act_blocking(
         &self,
         operator: Operator,
         note: Option<String>,
-        plan: Plan,
+        decision: Decision,
     ) -> Result<Option<Seq>, ActError> {
-        self.hand_over(operator, note, plan)?.blocking_recv().unwrap_or(Err(ActError::Unavailable))
+        self.enqueue_act(operator, note, decision)?
+            .blocking_recv()
+            .unwrap_or(Err(ActError::Unavailable))
     }
 
-    fn hand_over(
+    fn enqueue_act(
         &self,
         operator: Operator,
         note: Option<String>,
-        plan: Plan,
-    ) -> Result<Done, ActError> {
+        decision: Decision,
+    ) -> Result<ActReply, ActError> {
         if self.has_failed() {
             return Err(ActError::Unavailable);
         }
         let (reply, answer) = oneshot::channel();
-        self.enqueue(Job::Act(Box::new(Action { operator, note, plan, reply })))?;
+        self.enqueue(Job::Act(Box::new(QueuedAct { operator, note, decision, reply })))?;
         Ok(answer)
     }
 
-    /// The writer's part.
-    pub(super) fn perform(&self, action: Action) {
-        let Action { operator, note, plan, reply } = action;
+    /// Decides an act and records it; runs on the writer's thread.
+    pub(super) fn perform(&self, action: QueuedAct) {
+        let QueuedAct { operator, note, decision, reply } = action;
         let _acting = self.acting.lock();
         let mut refused = None;
         let outcomes = self.record_now(|now| {
-            let event = plan(self, now).and_then(|act| {
-                let event = act
-                    .map(|act| Verified::operator(operator, &act, note.as_deref(), now))
-                    .transpose();
-                event.map_err(|_| ActError::Unavailable)
-            });
-            let event = event.unwrap_or_else(|error| {
-                refused = Some(error);
-                None
-            });
-            event.into_iter().collect()
+            let event = decision(self, now)
+                .and_then(|act| act.map(|act| written(operator, &act, note, now)).transpose());
+            event
+                .unwrap_or_else(|error| {
+                    refused = Some(error);
+                    None
+                })
+                .into_iter()
+                .collect()
         });
         let done = match (refused, outcomes) {
             (Some(error), _) => Err(error),
             (None, Err(error)) => Err(error.into()),
-            (None, Ok(outcomes)) => Ok(outcomes.first().map(|outcome| match outcome {
-                Outcome::New(seq) | Outcome::Duplicate(seq) | Outcome::Conflict { seq, .. } => *seq,
-            })),
+            (None, Ok(outcomes)) => Ok(outcomes.first().map(|outcome| outcome_seq(*outcome))),
         };
         let _ = reply.send(done);
+    }
+}
+
+fn written(
+    operator: Operator,
+    act: &Act,
+    note: Option<String>,
+    now: Millis,
+) -> Result<Verified, ActError> {
+    Verified::operator(operator, act, note.as_deref(), now).map_err(|_| ActError::Unavailable)
+}
+
+/// Returns the record of an outcome.
+fn outcome_seq(outcome: Outcome) -> Seq {
+    match outcome {
+        Outcome::New(seq) | Outcome::Duplicate(seq) | Outcome::Conflict { seq, .. } => seq,
     }
 }

@@ -1,36 +1,36 @@
-//! What rules about attributes ask of users' snapshots, read from the log.
+//! Attributes of users' snapshots, read from the log as far as the mappings' rules name them.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::thread;
 
-use rollcall_projections::{Attributes, Entry, Fact, Part, Seq, Views};
+use rollcall_projections::{AttributePath, Attributes, Entry, Fact, Part, Seq, Views};
 
 use crate::log::{Log, ReadError};
 use crate::verify::AttributeReader;
 
-/// How many bodies are read at once.
+/// The number of bodies that are read at once.
 const CHUNK: usize = 2048;
 
-/// Where a user's snapshot stands, and the number of the user.
+/// A user's snapshot: its record, its part of the body, and the user's number in the views.
 pub(super) type Snapshot = (Seq, Part, u32);
 
-/// How far something long is.
+/// The progress of a long read.
 #[derive(Debug, Default)]
-pub(super) struct Progress {
-    /// How much was really read.
+pub(super) struct ReadProgress {
+    /// Items read so far.
     pub(super) read: AtomicU64,
-    /// How much there is to read, as far as is known.
+    /// Items to read, as far as is known.
     pub(super) total: AtomicU64,
 }
 
-/// Reads what the rules of all mappings ask of every snapshot, and lets it serve.
+/// Reads the attributes that all mappings name from every snapshot, and installs them in the views.
 ///
 /// # Errors
 /// The first record that cannot be read.
 pub(super) fn note_all(
     log: &dyn Log,
     views: &mut Views,
-    progress: &Progress,
+    progress: &ReadProgress,
 ) -> Result<(), ReadError> {
     let mut attributes = views.attributes_wanted(None);
     if !attributes.is_empty() {
@@ -42,8 +42,8 @@ pub(super) fn note_all(
     Ok(())
 }
 
-/// Reads what the snapshots have, on every processor, and notes it. `snapshots` stand in order of
-/// seq.
+/// Reads the attributes of the snapshots on all processors and notes them. `snapshots` are in order
+/// of seq.
 ///
 /// # Errors
 /// The first record that cannot be read.
@@ -55,7 +55,7 @@ pub(super) fn read_attributes(
     read_counting(log, attributes, snapshots, &AtomicU64::new(0))
 }
 
-/// As [`read_attributes`]; `read` counts the snapshots as they are read.
+/// Does the same, and adds to `read` the number of snapshots as they are read.
 fn read_counting(
     log: &dyn Log,
     attributes: &mut Attributes,
@@ -68,21 +68,7 @@ fn read_counting(
     let paths = attributes.paths().to_vec();
     let chunks: Vec<&[Snapshot]> = snapshots.chunks(CHUNK).collect();
     let next = AtomicUsize::new(0);
-    let work = || -> Result<Vec<(Snapshot, Vec<u32>)>, ReadError> {
-        let reader = AttributeReader::new(&paths);
-        let mut found = Vec::new();
-        while let Some(chunk) = chunks.get(next.fetch_add(1, Ordering::Relaxed)) {
-            let seqs: Vec<Seq> = chunk.iter().map(|(seq, ..)| *seq).collect();
-            for (snapshot, body) in chunk.iter().zip(log.bodies(&seqs)?) {
-                let keys = reader.read(&body, snapshot.1);
-                if !keys.is_empty() {
-                    found.push((*snapshot, keys));
-                }
-            }
-            read.fetch_add(chunk.len() as u64, Ordering::Relaxed);
-        }
-        Ok(found)
-    };
+    let work = || read_chunks(log, &paths, &chunks, &next, read);
     let workers = thread::available_parallelism().map_or(1, usize::from).min(chunks.len());
     let found = thread::scope(|scope| {
         let workers: Vec<_> = (0..workers).map(|_| scope.spawn(work)).collect();
@@ -97,30 +83,64 @@ fn read_counting(
     Ok(())
 }
 
-/// Users' snapshots among records that are being folded.
+/// The snapshots that have values which rules name, with the numbers of these values.
+type ValuesFound = Vec<(Snapshot, Vec<u32>)>;
+
+/// Reads one chunk after another, together with other workers: `next` is the next one to take.
+fn read_chunks(
+    log: &dyn Log,
+    paths: &[AttributePath],
+    chunks: &[&[Snapshot]],
+    next: &AtomicUsize,
+    read: &AtomicU64,
+) -> Result<ValuesFound, ReadError> {
+    let reader = AttributeReader::new(paths);
+    let mut found = Vec::new();
+    while let Some(chunk) = chunks.get(next.fetch_add(1, Ordering::Relaxed)) {
+        let seqs: Vec<Seq> = chunk.iter().map(|(seq, ..)| *seq).collect();
+        for (snapshot, body) in chunk.iter().zip(log.bodies(&seqs)?) {
+            let keys = reader.read(&body, snapshot.1);
+            if !keys.is_empty() {
+                found.push((*snapshot, keys));
+            }
+        }
+        read.fetch_add(chunk.len() as u64, Ordering::Relaxed);
+    }
+    Ok(found)
+}
+
+/// The users' snapshots among the records of one fold.
 #[derive(Default)]
-pub(super) struct Fresh(Vec<(Seq, Part, String)>);
+pub(super) struct Fresh(Vec<FreshSnapshot>);
+
+/// A user's snapshot that is being folded: the user has no number yet.
+struct FreshSnapshot {
+    seq: Seq,
+    part: Part,
+    user: String,
+}
 
 impl Fresh {
-    pub(super) fn see(&mut self, entry: &Entry<'_>) {
-        match &entry.fact {
-            Fact::User(_, user) => self.0.push((entry.seq, Part::Data, user.id.to_owned())),
-            Fact::Membership(membership) => {
-                self.0.push((entry.seq, Part::User, membership.user.id.to_owned()))
-            }
-            _ => {}
-        }
+    /// Keeps the user's snapshot of a record, if it has one.
+    pub(super) fn collect(&mut self, entry: &Entry<'_>) {
+        let (part, user) = match &entry.fact {
+            Fact::User(_, user) => (Part::Data, user.id),
+            Fact::Membership(membership) => (Part::User, membership.user.id),
+            _ => return,
+        };
+        self.0.push(FreshSnapshot { seq: entry.seq, part, user: user.to_owned() });
     }
 
-    /// Reads and notes what they have.
+    /// Reads the attributes of these snapshots and notes them.
     ///
     /// # Errors
     /// The first record that cannot be read.
     pub(super) fn note(self, log: &dyn Log, views: &mut Views) -> Result<(), ReadError> {
         let paths = views.attributes().paths().to_vec();
         let reader = AttributeReader::new(&paths);
-        let seqs: Vec<Seq> = self.0.iter().map(|(seq, ..)| *seq).collect();
-        for ((seq, part, user), body) in self.0.iter().zip(log.bodies(&seqs)?) {
+        let seqs: Vec<Seq> = self.0.iter().map(|snapshot| snapshot.seq).collect();
+        for (snapshot, body) in self.0.iter().zip(log.bodies(&seqs)?) {
+            let FreshSnapshot { seq, part, user } = snapshot;
             views.note_attributes(*seq, *part, user, &reader.read(&body, *part));
         }
         Ok(())

@@ -1,4 +1,4 @@
-//! The feed of changes: what each record changed for somebody, in order of seq.
+//! The feed of changes: the changes of users' access and roles by each record, in order of seq.
 
 use std::time::Duration;
 
@@ -7,29 +7,50 @@ use rollcall_projections::{AccessChange, Seq, Touched};
 use super::Engine;
 use crate::log::ReadError;
 
-/// How many records are read from the log at once.
+/// The number of records that are read from the log at once.
 const RECORDS: usize = 256;
 
-/// One answer looks at no more records, and works out about no more states of users.
+/// The most records that one answer looks at, and about the most states of users that it computes.
 const RECORDS_MAX: usize = 8_192;
 const STATES_MAX: usize = 65_536;
 
-/// A user's changes by one record stand together: bits of a place for their order.
+/// The bits of [`FeedPlace::item`] that count the changes of one user.
 const ITEM_BITS: u32 = 20;
 
-/// A place in the feed: a record, and how far into what it changed.
+/// Returns the user's number in [`FeedPlace::item`].
+fn user_of(item: u64) -> u32 {
+    (item >> ITEM_BITS) as u32
+}
+
+/// A place in the feed: a record, and a position among its changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct FeedPlace {
     /// The record.
     pub seq: Seq,
-    /// The number of the user in the upper bits, that of the change from 1 in the lower.
+    /// The user's number in the upper bits; in the lower the number of the change, from 1.
     pub item: u64,
 }
 
 impl FeedPlace {
-    /// Behind everything that a record changed.
+    /// Returns the place behind all changes of a record.
     pub fn behind(seq: Seq) -> FeedPlace {
         FeedPlace { seq, item: u64::MAX }
+    }
+}
+
+/// Counts the changes of each user, whose changes follow one another.
+#[derive(Default)]
+struct ChangeCounter {
+    user: Option<u32>,
+    changes: u64,
+}
+
+impl ChangeCounter {
+    /// Counts a change of a user, and returns its [`FeedPlace::item`].
+    fn item_of(&mut self, user: u32) -> u64 {
+        self.changes = if self.user == Some(user) { self.changes + 1 } else { 1 };
+        self.user = Some(user);
+        u64::from(user) << ITEM_BITS | self.changes
     }
 }
 
@@ -38,15 +59,15 @@ impl FeedPlace {
 pub struct Feed {
     /// The changes, each with its place.
     pub items: Vec<(FeedPlace, AccessChange)>,
-    /// Where to go on.
+    /// The place from which to go on.
     pub next: FeedPlace,
-    /// Whether everything that is folded has been looked at.
+    /// True if every folded record has been looked at.
     pub at_head: bool,
 }
 
 impl Engine {
-    /// What records changed behind a place, at most `limit` changes. It may find none and still
-    /// have gone on. Blocks while it reads the log.
+    /// Returns at most `limit` changes behind a place. An answer without changes may still have
+    /// moved on. Blocks while it reads the log.
     ///
     /// # Errors
     /// The first record that cannot be read.
@@ -55,7 +76,7 @@ impl Engine {
         let mut feed = Feed { items: Vec::new(), next: after, at_head: false };
         let (mut records, mut states) = (0, 0);
         loop {
-            // A record that is not done with is read again.
+            // A record whose changes are not all given yet is read again.
             let behind = if feed.next.item == u64::MAX {
                 feed.next.seq
             } else {
@@ -77,24 +98,19 @@ impl Engine {
         }
     }
 
-    /// Adds what one record changed, in short locks, up to the limit. Gives how many states of
-    /// users that took.
+    /// Adds the changes by one record, in short locks, up to the limit. Returns the number of
+    /// states of users that it computed.
     fn feed_of(&self, touched: &Touched, limit: usize, feed: &mut Feed) -> usize {
         let (seq, mut states) = (touched.seq, 0);
         let begun = Some(feed.next.item).filter(|_| feed.next.seq == seq);
-        let user = |item: u64| (item >> ITEM_BITS) as u32;
-        // The last user's changes may not all have been given.
-        let mut after = begun.and_then(|item| user(item).checked_sub(1));
-        let mut last: Option<(u32, u64)> = None;
+        // Some changes of the last user may not be given yet.
+        let mut after = begun.and_then(|item| user_of(item).checked_sub(1));
+        let mut counter = ChangeCounter::default();
         loop {
             let changes = self.views().access_changes(touched, after);
             states += changes.states;
             for change in changes.found {
-                let nth = last
-                    .filter(|(number, _)| *number == change.number)
-                    .map_or(1, |(_, nth)| nth + 1);
-                last = Some((change.number, nth));
-                let place = FeedPlace { seq, item: u64::from(change.number) << ITEM_BITS | nth };
+                let place = FeedPlace { seq, item: counter.item_of(change.number) };
                 if begun.is_some_and(|begun| place.item <= begun) {
                     continue;
                 }
@@ -105,7 +121,7 @@ impl Engine {
                 }
             }
             match changes.next {
-                // Behind every change of that user.
+                // The place behind all changes of that user.
                 Some(number) => {
                     feed.next = FeedPlace { seq, item: (u64::from(number) + 1) << ITEM_BITS };
                     after = Some(number);
@@ -121,8 +137,7 @@ impl Engine {
         }
     }
 
-    /// Waits until something behind a record is folded, for at most `timeout`, or until the engine
-    /// lets go of those who wait.
+    /// Waits until a record after `seq` is folded, the timeout is over, or shutdown begins.
     pub async fn folded_behind(&self, seq: Seq, timeout: Duration) {
         let mut folded = self.folded.subscribe();
         let moved = async {

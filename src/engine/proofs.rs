@@ -1,27 +1,26 @@
-//! What the log proves about itself, and the key that signs it.
+//! Proofs about the log, and the key that signs its checkpoints.
 
-use rollcall_projections::{Cut, EventFilter, Millis, Seq, Start};
+use rollcall_projections::{Cut, EventFilter, EventType, Millis, Seq, Start};
 use serde_json::Value;
 
-use super::Engine;
-use super::acts::ActError;
+use super::{ActError, Engine};
 use crate::log::{LogId, ReadError, Record};
 use crate::notary::{KeyError, KeyEvent, KeyHistory, Notary};
-use crate::verify::{Act, KEY_CHANGED, Operator, Proof, Source, key_name};
+use crate::verify::{Act, Operator, Proof, Source, key_name};
 
-/// How many changes of the key are read under one lock.
+/// The number of changes of the key that are read under one lock.
 const CHANGES: usize = 100;
 
 /// A change of the key that signs checkpoints.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyChange {
-    /// The record that says so.
+    /// The record of the change.
     pub seq: Seq,
-    /// When it was recorded.
+    /// The moment at which it was recorded.
     pub recorded_at: Millis,
-    /// Who did it, by the API key's name.
+    /// The name of the operator's API key.
     pub by: Option<String>,
-    /// Why, if it was said.
+    /// The operator's note, if there is one.
     pub note: Option<String>,
     /// The public key that signed until then.
     pub from: String,
@@ -29,17 +28,17 @@ pub struct KeyChange {
     pub to: String,
 }
 
-/// Why the key was not changed.
+/// A change of the key that failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ChangeError {
-    /// There is none: only a server that was started for good has one.
-    #[error("there is no key")]
+    /// The engine has no notary: only `serve` appoints one.
+    #[error("this server has no key that signs checkpoints")]
     NoKey,
-    /// Its files cannot be written.
+    /// The key's files cannot be written.
     #[error(transparent)]
     Key(#[from] KeyError),
     /// It could not be recorded.
-    #[error("the change could not be recorded: {0:?}")]
+    #[error("the change of the key could not be recorded: {0}")]
     Act(ActError),
     /// The log cannot be read.
     #[error(transparent)]
@@ -47,18 +46,18 @@ pub enum ChangeError {
 }
 
 impl Engine {
-    /// The last durable record; 0 before the first.
+    /// Returns the seq of the newest durable record; 0 before the first.
     pub fn head(&self) -> Seq {
         self.log.head()
     }
 
-    /// Which log it is.
+    /// Returns the id of the log.
     pub fn log_id(&self) -> LogId {
         self.log.identity().log_id
     }
 
-    /// The tree hash over the first `size` records. Blocks while it reads the log, unless `size` is
-    /// the head.
+    /// Returns the tree hash over the first `size` records. Blocks while it reads the log, unless
+    /// `size` is the head.
     ///
     /// # Errors
     /// [`ReadError::Absent`] past the head.
@@ -66,8 +65,8 @@ impl Engine {
         self.log.root(size)
     }
 
-    /// The audit path of record `seq` in the tree of the first `size`. Blocks while it reads the
-    /// log.
+    /// Returns the audit path of record `seq` in the tree of the first `size`. Blocks while it
+    /// reads the log.
     ///
     /// # Errors
     /// [`ReadError::Absent`] past the head, or past `size`.
@@ -75,8 +74,8 @@ impl Engine {
         self.log.inclusion(seq, size)
     }
 
-    /// The proof that the tree of the first `to` records begins with that of the first `from`.
-    /// Blocks while it reads the log.
+    /// Returns the proof that the tree of the first `to` records begins with that of the first
+    /// `from`. Blocks while it reads the log.
     ///
     /// # Errors
     /// [`ReadError::Absent`] past the head, or past `to`.
@@ -84,18 +83,18 @@ impl Engine {
         self.log.consistency(from, to)
     }
 
-    /// Gives it the notary that signs its checkpoints. The first one stays.
+    /// Appoints the notary that signs checkpoints. Further calls have no effect.
     pub fn appoint(&self, notary: Notary) {
         let _ = self.notary.set(notary);
     }
 
-    /// Who signs checkpoints; `None` where only a folder is read that has no key.
+    /// Returns the notary; `None` if the engine only reads a folder, without its key.
     pub fn notary(&self) -> Option<&Notary> {
         self.notary.get()
     }
 
-    /// The signed checkpoint of the first `size` records; `None` without a notary. Blocks while it
-    /// reads the log.
+    /// Returns the signed checkpoint of the first `size` records; `None` without a notary. Blocks
+    /// while it reads the log.
     ///
     /// # Errors
     /// [`ReadError::Absent`] past the head.
@@ -103,13 +102,13 @@ impl Engine {
         self.notary().map(|notary| notary.checkpoint(size, || self.root(size))).transpose()
     }
 
-    /// Every change of the key so far, in order. Blocks while it reads the log.
+    /// Returns every change of the key so far, in order. Blocks while it reads the log.
     ///
     /// # Errors
-    /// If a record of one cannot be read.
+    /// If the record of a change cannot be read.
     pub fn key_changes(&self) -> Result<Vec<KeyChange>, ReadError> {
         let (mut changes, mut after) = (Vec::new(), 0);
-        let kinds = [KEY_CHANGED.to_owned()];
+        let kinds = [EventType::CheckpointKeyChanged.name().to_owned()];
         loop {
             let filter = EventFilter { kinds: &kinds, organization: None, from: None, until: None };
             let page = self.views().events(&filter, Cut::LATEST, Start::After(after), CHANGES);
@@ -123,10 +122,11 @@ impl Engine {
         }
     }
 
-    /// Every change of the key so far, as the notary needs it. Blocks while it reads the log.
+    /// Returns every change of the key so far in the form that the notary needs. Blocks while it
+    /// reads the log.
     ///
     /// # Errors
-    /// If a record of one cannot be read.
+    /// If the record of a change cannot be read.
     pub fn key_history(&self) -> Result<KeyHistory, ReadError> {
         let changes = self.key_changes()?.into_iter();
         let events: Vec<KeyEvent> = changes
@@ -148,13 +148,13 @@ impl Engine {
         to: String,
         note: Option<String>,
     ) -> Result<Seq, ActError> {
-        let plan = move |_: &Engine, _: Millis| Ok(Some(Act::CheckpointKeyChanged { from, to }));
-        self.act_blocking(operator, note, Box::new(plan))?.ok_or(ActError::Unavailable)
+        let decide = move |_: &Engine, _: Millis| Ok(Some(Act::CheckpointKeyChanged { from, to }));
+        self.act_blocking(operator, note, Box::new(decide))?.ok_or(ActError::Unavailable)
     }
 
-    /// Makes a new key, records the change, and signs with it from then on. Blocks, and must not be
-    /// broken off in between: where it is, the next start goes on. What comes back is the
-    /// checkpoint that ends with the change, signed by both keys.
+    /// Makes a new key, records the change, and signs with the new key from then on. Blocks, and
+    /// must not be interrupted; if the process ends in between, the next start completes the
+    /// change. Returns the checkpoint that ends with the change, signed by both keys.
     ///
     /// # Errors
     /// [`ChangeError`].
@@ -170,13 +170,14 @@ impl Engine {
                 change.take_back();
                 Err(ChangeError::Act(ActError::QueueFull))
             }
-            // It may be in the log: the next start sees, and the file of the next key waits for it.
+            // The change may be in the log: the file of the next key stays until the next start
+            // finds out.
             Err(error) => Err(ChangeError::Act(error)),
         }
     }
 }
 
-/// What a record says about a change of the key. Nobody but an operator can say such a thing.
+/// Reads a change of the key from a record; `None` unless an operator's API key proves it.
 fn change(record: &Record) -> Option<KeyChange> {
     let Proof::Operator { key_id } = record.proof else { return None };
     let body: Value = serde_json::from_slice(&record.body).ok()?;

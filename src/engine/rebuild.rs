@@ -1,4 +1,4 @@
-//! Rebuilding: the whole log folded beside the serving views, which it replaces in one step.
+//! Rebuilding: the whole log is folded into new views, which replace the serving ones in one step.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -7,37 +7,37 @@ use std::thread;
 
 use rollcall_projections::{Millis, Seq, Views};
 
-use super::attributes::{Progress, note_all};
-use super::{Engine, FOLD_EVENTS, Notes, fold};
+use super::Engine;
+use super::attributes::{ReadProgress, note_all};
+use super::writer::{FOLD_EVENTS, Notes, fold};
 use crate::log::ReadError;
 
-/// How many records the views that were built may be behind when they take their place.
+/// The most records that new views may lack when the writer is stopped to replace the old ones.
 const LAG_MAX: Seq = 64;
 
-/// A rebuild, running or done. What it has done so far is lost with the process, and with it
-/// nothing that serves.
+/// A rebuild, running or done. Its work is lost with the process; the serving views are not.
 #[derive(Debug)]
 pub struct Rebuild {
-    /// Which one since the start, from 1.
+    /// Its number since the start, from 1.
     pub number: u64,
-    /// When it began.
+    /// The moment at which it began.
     pub started_at: Millis,
     /// The head when it began.
     pub head: Seq,
     /// Records folded, and snapshots read for rules about attributes.
-    progress: Progress,
-    /// When it was done; 0 while it runs.
+    progress: ReadProgress,
+    /// The moment at which it was done; 0 while it runs.
     finished_at: AtomicI64,
     failed: AtomicBool,
 }
 
 impl Rebuild {
-    /// How much was really read, and how much there is.
+    /// Returns the items read so far, and the items to read.
     pub fn progress(&self) -> (u64, u64) {
         (self.progress.read.load(Ordering::Relaxed), self.progress.total.load(Ordering::Relaxed))
     }
 
-    /// When it was done; `None` while it runs.
+    /// Returns the moment at which it was done; `None` while it runs.
     pub fn finished_at(&self) -> Option<Millis> {
         match self.finished_at.load(Ordering::Acquire) {
             0 => None,
@@ -45,7 +45,7 @@ impl Rebuild {
         }
     }
 
-    /// Whether it ended without replacing anything.
+    /// Returns true if it ended without replacing the views.
     pub fn has_failed(&self) -> bool {
         self.failed.load(Ordering::Acquire)
     }
@@ -63,16 +63,16 @@ impl Engine {
             number: last.as_ref().map_or(1, |last| last.number + 1),
             started_at: (self.clock)(),
             head,
-            progress: Progress { read: AtomicU64::new(0), total: AtomicU64::new(head) },
+            progress: ReadProgress { read: AtomicU64::new(0), total: AtomicU64::new(head) },
             finished_at: AtomicI64::new(0),
             failed: AtomicBool::new(false),
         });
         *last = Some(rebuild.clone());
         let (engine, running) = (self.clone(), rebuild.clone());
         let work = move || {
-            // A store that panics must not leave everybody who joins waiting for ever.
+            // A store that panics must not leave callers waiting for ever.
             let folded = catch_unwind(AssertUnwindSafe(|| {
-                engine.fold_beside(&running).map_err(|error| error.to_string())
+                engine.fold_anew(&running).map_err(|error| error.to_string())
             }));
             engine.end(&running, folded.unwrap_or_else(|_| Err("the store panicked".into())));
         };
@@ -82,20 +82,20 @@ impl Engine {
         rebuild
     }
 
-    /// The last rebuild since the start.
+    /// Returns the last rebuild since the start.
     pub fn last_rebuild(&self) -> Option<Arc<Rebuild>> {
         self.rebuild.lock().clone()
     }
 
     fn end(&self, rebuild: &Rebuild, result: Result<(), String>) {
         if let Err(error) = result {
-            tracing::error!(error, "the views could not be rebuilt; those that serve stay");
+            tracing::error!(error, "the views could not be rebuilt; the old ones stay in use");
             rebuild.failed.store(true, Ordering::Release);
         }
         rebuild.finished_at.store((self.clock)().max(1), Ordering::Release);
     }
 
-    fn fold_beside(&self, rebuild: &Rebuild) -> Result<(), ReadError> {
+    fn fold_anew(&self, rebuild: &Rebuild) -> Result<(), ReadError> {
         let mut views = Views::new();
         loop {
             while views.head() < self.log.head() {
@@ -105,12 +105,12 @@ impl Engine {
             }
             note_all(&*self.log, &mut views, &rebuild.progress)?;
             let mappings = views.mapping_versions();
-            // What came meanwhile is folded before anybody must wait; some records may be left.
+            // Records that came meanwhile are folded before any lock is taken; a few may be left.
             while views.head() + LAG_MAX < self.log.head() {
                 fold(&*self.log, &mut views, FOLD_EVENTS, Notes::Now)?;
             }
             let _acting = self.acting.lock();
-            // Nothing is folded into the serving views while these catch up and take their place.
+            // This lock keeps the writer from folding until the new views have caught up and serve.
             let mut serving = self.views.write();
             let head = serving.head();
             while views.head() < head {
@@ -120,9 +120,9 @@ impl Engine {
             if views.mapping_versions() == mappings {
                 let old = std::mem::replace(&mut *serving, views);
                 drop(serving);
-                // Digests are to be those of the views that serve now.
+                // Kept digests are those of the old views.
                 self.digests.lock().take();
-                // Taking a large view apart takes long: nobody waits for it.
+                // Dropping large views takes long, so it happens after the locks are released.
                 drop(old);
                 return Ok(());
             }

@@ -11,7 +11,8 @@ use actix_web::http::header::{ACCEPT, CONTENT_TYPE, ETAG, HeaderValue, IF_MATCH}
 use actix_web::{HttpRequest, HttpResponse, web};
 use bytes::Bytes;
 use rollcall_projections::{
-    Comparison, Cut, Ground, Mapping, MappingSet, Millis, Page, Proposal, RoleChange,
+    Comparison, Cut, Ground, Mapping, MappingSet, Millis, Page, Proposal, RoleChange, RoleCounts,
+    UnmatchedGroup,
 };
 use serde_json::{Map, Value, json as object};
 use tokio::sync::mpsc;
@@ -193,7 +194,7 @@ pub(super) async fn set(
         let cut = Cut { known_at: engine.views().head(), ..Cut::LATEST };
         let proposal = engine.propose(without_attributes(&set.mapping), None, cut)?;
         let mut body = describe(&engine, Some(set))?;
-        let (unmatched, ..) = engine.views().unmatched(&proposal, cut, 0);
+        let unmatched = engine.views().unmatched(&proposal, cut, 0).rules;
         if let Some(body) = body.as_object_mut() {
             body.insert("warnings".into(), warnings(&unmatched));
         }
@@ -330,7 +331,7 @@ fn whole(
     });
     let more = shown.len() > limit;
     shown.truncate(limit);
-    let (version, (unmatched, count, groups)) = {
+    let (version, unmatched) = {
         let views = engine.views();
         (views.mapping_version(cut), views.unmatched(proposal, cut, GROUPS_SHOWN))
     };
@@ -339,21 +340,24 @@ fn whole(
     let Comparison { users, changed, gaining, losing, default_only, roles } = comparison;
     let roles: Vec<Value> = roles
         .into_iter()
-        .map(|(role, [gaining, losing, before, after])| {
+        .map(|(role, RoleCounts { gaining, losing, before, after })| {
             object!({ "role": role, "gaining": gaining, "losing": losing, "before": before, "after": after })
         })
         .collect();
-    let groups: Vec<Value> = groups
+    let groups: Vec<Value> = unmatched
+        .first_groups
         .into_iter()
-        .map(|[id, name, directory]| object!({ "id": id, "name": name, "directory_id": directory }))
+        .map(|UnmatchedGroup { id, name, directory }| {
+            object!({ "id": id, "name": name, "directory_id": directory })
+        })
         .collect();
     let preview = object!({
         "object": "role_mapping_preview",
         "base_version": version,
         "totals": { "users": users, "changed": changed, "gaining": gaining, "losing": losing, "default_only": default_only },
         "roles": roles,
-        "warnings": warnings(&unmatched),
-        "groups_without_rule": { "count": count, "data": groups },
+        "warnings": warnings(&unmatched.rules),
+        "groups_without_rule": { "count": unmatched.groups, "data": groups },
         "changes": { "object": "list", "data": changes, "list_metadata": { "before": null, "after": next } },
     });
     Ok((version, preview))

@@ -1,5 +1,5 @@
-//! The whole log looked at again, nothing taken for granted: what is stored beside the bodies is
-//! made again from them and compared.
+//! The audit: a scrub of the whole log. It derives everything from the bodies again and compares it
+//! with what is stored.
 //!
 //! Unlike a start it goes on after the first damage, and it changes nothing.
 
@@ -8,31 +8,46 @@ use std::ops::ControlFlow;
 use bytes::Bytes;
 use rollcall_projections::{Millis, RecordStatus, Seq};
 
-use super::block::Block;
-use super::checkpoint::{Checkpoint, Slots};
+use super::acknowledgement::{Acknowledgement, Slots};
+use super::block::{Block, Damage};
 use super::dedupe::Dedupe;
 use super::lanes::in_order;
 use super::merkle::{self, Hash};
 use super::recovery::pieces;
 use super::store::Store;
-use super::tiles::{Rows, Settled, Tiles};
+use super::tiles::{Repair, Rows, Tiles};
 use super::{Identity, Outcome, ReadError, Record};
 use crate::verify::{Extracted, Facts, Keyring, Proof, Source, extract_from, names_author};
 
-/// So many findings are kept of what concerns records; beyond it they are counted.
+/// The number of findings about records that are kept. Further ones are only counted.
 const FINDINGS_MAX: usize = 20;
 
-/// What is wrong, and where.
+/// A fault of the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
-    /// The first record concerned; 0: no record in particular.
+    /// The first record concerned; 0 if no record in particular is.
     pub first: Seq,
-    /// The last.
+    /// The last record concerned.
     pub last: Seq,
-    /// Which part of the log it is about.
+    /// The part of the log concerned.
     pub part: Part,
-    /// What is wrong with it.
+    /// A description of the fault.
     pub what: String,
+}
+
+impl Finding {
+    fn at(seq: Seq, part: Part, what: impl Into<String>) -> Finding {
+        Finding::among(seq, seq, part, what)
+    }
+
+    fn among(first: Seq, last: Seq, part: Part, what: impl Into<String>) -> Finding {
+        Finding { first, last, part, what: what.into() }
+    }
+
+    /// A finding that concerns no record in particular.
+    fn general(part: Part, what: impl Into<String>) -> Finding {
+        Finding::at(0, part, what)
+    }
 }
 
 /// A part of the log.
@@ -42,28 +57,28 @@ pub enum Part {
     Store,
     /// The bytes of a block.
     Block,
-    /// The order of records: density, stamps.
+    /// The order of records: gaps, stamps.
     Sequence,
-    /// A record's line in the index: source, id, type.
+    /// A record in the index: source, id, type.
     Index,
-    /// The facts kept beside the bodies.
+    /// The stored facts.
     Facts,
-    /// Whether a record counts.
+    /// The status of a record.
     Status,
-    /// The proof of who sent it.
+    /// The proof of its sender.
     Proof,
-    /// The record as the tree knows it.
+    /// The leaf of the record in the tree.
     Leaf,
     /// The tiles of the tree.
     Tiles,
-    /// What was acknowledged, as the file `checkpoint` beside the store has it.
+    /// The acknowledgement in the file `checkpoint`.
     Acknowledgement,
-    /// A signed checkpoint that somebody else has kept.
+    /// A signed checkpoint that an auditor holds.
     Checkpoint,
 }
 
 impl Part {
-    /// Its word.
+    /// Returns its name in output.
     pub fn name(self) -> &'static str {
         match self {
             Part::Store => "store",
@@ -81,98 +96,109 @@ impl Part {
     }
 }
 
-/// What became of the signatures of webhooks.
+/// The signatures of webhooks by the result of their verification.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Signatures {
-    /// They fit the bodies.
+    /// Signatures that match their bodies.
     pub verified: u64,
-    /// The secret that verified them then is not at hand now.
+    /// Signatures whose secret is not at hand.
     pub key_not_at_hand: u64,
-    /// They do not fit the bodies: each is a finding as well.
+    /// Signatures that do not match their bodies. Each is a finding as well.
     pub wrong: u64,
 }
 
-/// How the log compares with what was acknowledged last.
+/// The result of comparing the log with the last acknowledgement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Acknowledged {
-    /// So many records, and the log begins with them.
+    /// The log begins with this number of acknowledged records.
     Same(Seq),
-    /// So many records by their last leaf: the checkpoint is from before there was a tree.
+    /// The same by the last leaf only: the acknowledgement was written before the tree existed.
     SameLast(Seq),
-    /// Another log than this: see the findings.
+    /// Other records were acknowledged: see the findings.
     Different,
-    /// There is no checkpoint: nobody can tell whether records are missing from the end.
+    /// There is no acknowledgement, so records missing from the end cannot be detected.
     Unknown,
 }
 
-/// What a whole log was found to be.
+/// The result of an audit.
 pub struct Audit {
-    /// Which log it is.
+    /// The identity of the log.
     pub identity: Identity,
-    /// Records that could be read.
+    /// The number of records that could be read.
     pub records: u64,
-    /// Signatures of webhooks, checked again.
+    /// The signatures of webhooks, verified again.
     pub signatures: Signatures,
-    /// Acts of operators.
+    /// The number of operators' acts.
     pub acts: u64,
-    /// How it compares with the checkpoint beside the store.
+    /// The comparison with the file `checkpoint`.
     pub acknowledged: Acknowledged,
-    /// Whether the tiles are complete; if they are not, the next start makes the rest.
+    /// True if the tiles are complete; otherwise the next start completes them.
     pub tiles_complete: bool,
     /// The first findings, in the order of the records that they concern.
     pub findings: Vec<Finding>,
-    /// How many there are in all.
+    /// The number of all findings.
     pub findings_count: u64,
     rows: Rows,
 }
 
 impl Audit {
-    /// How many records from the first on could be read without a gap.
+    /// Returns the number of records that could be read from the first on without a gap.
     pub fn size(&self) -> Seq {
         self.rows.leaves().len() as Seq
     }
 
-    /// The tree hash over the first `size` records as their bodies have it now, not as any file
-    /// says; `None` past [`Audit::size`]. Some 50 hashes for each 10,000 records.
+    /// Returns the tree hash over the first `size` records, computed from their bodies and not read
+    /// from any file; `None` past [`Audit::size`]. Some 50 hashes for each 10,000 records.
     pub fn root(&self, size: Seq) -> Option<[u8; 32]> {
         merkle::root(&self.rows, size).ok()
     }
 
-    /// Adds what somebody else found, such as a signed checkpoint with another root.
+    /// Adds a finding of the caller, such as a signed checkpoint with another root.
     pub fn add(&mut self, finding: Finding) {
         self.findings_count += 1;
         self.findings.push(finding);
         sort(&mut self.findings);
     }
 
-    /// The first record with which something is wrong.
+    /// Returns the first record with a finding.
     pub fn first_bad(&self) -> Option<Seq> {
         self.findings.iter().map(|finding| finding.first).filter(|first| *first > 0).min()
     }
 }
 
-/// In the order of the records concerned, and at the end those that concern none.
+/// Sorts by the first record concerned; findings that concern no record come last.
 fn sort(findings: &mut [Finding]) {
     findings.sort_by_key(|finding| finding.first.wrapping_sub(1));
 }
 
-/// A record, looked at on its own.
-struct Inspected {
-    /// What it is, if it could be read.
-    record: Option<(Hash, Option<String>, Bytes, RecordStatus)>,
+/// A record, inspected on its own.
+struct InspectedRecord {
+    leaf: Hash,
+    event_id: Option<String>,
+    body: Bytes,
+    status: RecordStatus,
 }
 
-/// A block, looked at on its own.
-struct BlockInspected {
+impl From<Record> for InspectedRecord {
+    fn from(record: Record) -> InspectedRecord {
+        let leaf = record.leaf();
+        let Record { event_id, body, status, .. } = record;
+        InspectedRecord { leaf, event_id, body, status }
+    }
+}
+
+/// A block, inspected on its own.
+struct InspectedBlock {
     first: Seq,
     recorded_at: Millis,
-    records: Vec<Inspected>,
+    /// Its records; none in the place of one that could not be read.
+    records: Vec<Option<InspectedRecord>>,
     findings: Vec<Finding>,
     signatures: Signatures,
     acts: u64,
 }
 
-/// Looks at the whole store, and at what lies beside it.
+/// Audits the whole store, the file `checkpoint` and the tiles.
 pub(super) fn audit(
     store: &Store,
     slots: &Slots,
@@ -180,21 +206,18 @@ pub(super) fn audit(
     keyring: &Keyring,
     progress: &dyn Fn(Seq),
 ) -> Audit {
-    let mut pass = Pass::new(store, slots, tiles);
-    let work =
-        |piece: Vec<Result<(Seq, Vec<u8>), ReadError>>| -> Vec<Result<BlockInspected, ReadError>> {
-            piece
-                .into_iter()
-                .map(|block| {
-                    block.and_then(|(first, bytes)| inspect(store, first, &bytes, keyring))
-                })
-                .collect()
-        };
-    in_order(pieces(store.blocks_from(1)), work, |piece| {
+    let mut pass = AuditPass::new(store, slots, tiles);
+    let inspect_piece = |piece: Vec<Result<(Seq, Vec<u8>), ReadError>>| -> Vec<_> {
+        piece
+            .into_iter()
+            .map(|block| block.and_then(|(first, bytes)| inspect(store, first, &bytes, keyring)))
+            .collect()
+    };
+    in_order(pieces(store.blocks_from(1)), inspect_piece, |piece| {
         for block in piece {
             match block {
                 Ok(block) => pass.take(block),
-                Err(error) => pass.unreadable(error),
+                Err(error) => pass.take_unreadable(error),
             }
         }
         progress(pass.next - 1);
@@ -203,27 +226,25 @@ pub(super) fn audit(
     pass.finish()
 }
 
-/// Unpacks a block as far as it goes and compares what is in it with its bodies.
+/// Unpacks a block as far as possible and compares its contents with its bodies.
 fn inspect(
     store: &Store,
     first: Seq,
     bytes: &[u8],
     keyring: &Keyring,
-) -> Result<BlockInspected, ReadError> {
+) -> Result<InspectedBlock, ReadError> {
     let block = store.parse(bytes, first)?;
-    let mut inspected = BlockInspected {
+    let mut inspected = InspectedBlock {
         first,
         recorded_at: block.recorded_at(),
         records: Vec::new(),
-        findings: Vec::new(),
+        findings: block_findings(&block),
         signatures: Signatures::default(),
         acts: 0,
     };
-    let damaged = |(first, last, what)| Finding { first, last, part: Part::Block, what };
-    inspected.findings.extend(block.damage().into_iter().map(damaged));
     let records = block.salvage().unwrap_or_else(|what| {
         if inspected.findings.is_empty() {
-            inspected.findings.push(damaged((first, block.last_seq(), what)));
+            inspected.findings.push(Finding::among(first, block.last_seq(), Part::Block, what));
         }
         (first..=block.last_seq()).map(|_| None).collect()
     });
@@ -237,50 +258,48 @@ fn inspect(
         inspected.inspect_proof(record, keyring);
     }
     drop(extracted);
-    let known = |record: Record| (record.leaf(), record.event_id, record.body, record.status);
-    inspected.records =
-        records.into_iter().map(|record| Inspected { record: record.map(known) }).collect();
+    inspected.records = records.into_iter().map(|record| record.map(Into::into)).collect();
     Ok(inspected)
 }
 
-/// Compares the facts kept beside the bodies with what the bodies state.
+/// Returns the damaged sections of a block as findings.
+fn block_findings(block: &Block<'_>) -> Vec<Finding> {
+    let damage = block.damage().into_iter();
+    damage
+        .map(|Damage { first, last, what }| Finding { first, last, part: Part::Block, what })
+        .collect()
+}
+
+/// Compares the stored facts with those that the bodies state.
 fn inspect_facts(
     block: &Block<'_>,
     extracted: &[Option<Extracted<'_>>],
     findings: &mut Vec<Finding>,
 ) {
-    let compare = |seq: Seq, cached: &Facts<'_>| {
-        let extracted =
-            seq.checked_sub(block.first_seq()).and_then(|at| extracted.get(at as usize)?.as_ref());
-        if extracted.is_some_and(|extracted| extracted.facts != *cached) {
-            findings.push(Finding {
-                first: seq,
-                last: seq,
-                part: Part::Facts,
-                what: "its facts are not what its body states".into(),
-            });
+    let first = block.first_seq();
+    let compare = |seq: Seq, stored: &Facts<'_>| {
+        let at = seq.checked_sub(first);
+        let extracted = at.and_then(|at| extracted.get(at as usize)?.as_ref());
+        if extracted.is_some_and(|extracted| extracted.facts != *stored) {
+            let what = "its facts are not what its body states";
+            findings.push(Finding::at(seq, Part::Facts, what));
         }
     };
-    let whole = block.damage().is_empty();
-    if let Err(what) =
-        block.cached_facts(compare).map_err(|what| format!("its facts cannot be read: {what}"))
-        && whole
+    // Facts that cannot be read in a damaged block are already a finding.
+    if let Err(what) = block.stored_facts(compare)
+        && block.damage().is_empty()
     {
-        findings.push(Finding {
-            first: block.first_seq(),
-            last: block.last_seq(),
-            part: Part::Facts,
-            what,
-        });
+        let what = format!("its facts cannot be read: {what}");
+        findings.push(Finding::among(first, block.last_seq(), Part::Facts, what));
     }
 }
 
-impl BlockInspected {
+impl InspectedBlock {
     fn find(&mut self, seq: Seq, part: Part, what: &str) {
-        self.findings.push(Finding { first: seq, last: seq, part, what: what.into() });
+        self.findings.push(Finding::at(seq, part, what));
     }
 
-    /// Compares a record's line in the index with what its body says.
+    /// Compares a record in the index with its body.
     fn inspect_index(&mut self, record: &Record, extracted: &Extracted<'_>) {
         if record.event_id.as_deref() != extracted.event_id.as_deref() {
             self.find(record.seq, Part::Index, "its event id is not the one in its body");
@@ -290,8 +309,9 @@ impl BlockInspected {
         }
     }
 
-    /// Checks the proof again.
+    /// Checks the proof of a record again.
     fn inspect_proof(&mut self, record: &Record, keyring: &Keyring) {
+        let seq = record.seq;
         match (&record.proof, record.source) {
             (Proof::Webhook { t, v1, key_id }, Source::Workos) => {
                 match keyring.check_again(*t, v1, key_id, &record.body) {
@@ -299,44 +319,36 @@ impl BlockInspected {
                     None => self.signatures.key_not_at_hand += 1,
                     Some(false) => {
                         self.signatures.wrong += 1;
-                        self.find(record.seq, Part::Proof, "its signature does not fit its body");
+                        self.find(seq, Part::Proof, "its signature does not match its body");
                     }
                 }
             }
             (Proof::Operator { key_id }, Source::Rollcall) => {
                 self.acts += 1;
                 if !names_author(*key_id, &record.body) {
-                    self.find(
-                        record.seq,
-                        Part::Proof,
-                        "its body names another author than its proof",
-                    );
+                    self.find(seq, Part::Proof, "its body names another author than its proof");
                 }
             }
-            _ => self.find(
-                record.seq,
-                Part::Proof,
-                "its proof is not of the kind that its source gives",
-            ),
+            _ => self.find(seq, Part::Proof, "its proof is of another kind than its source gives"),
         }
     }
 }
 
 /// The pass over all blocks in order.
-struct Pass<'a> {
+struct AuditPass<'a> {
     store: &'a Store,
     slots: &'a Slots,
     tiles: Option<&'a Tiles>,
-    /// The leaves that the tiles have.
+    /// The leaves in the tiles.
     kept_leaves: Vec<Hash>,
-    /// For so many of them the acknowledged root vouches.
+    /// The number of those for which the acknowledged root vouches.
     vouched: Seq,
-    /// The records whose leaves are not those.
+    /// The records whose leaves differ from those.
     changed: Vec<Seq>,
     dedupe: Dedupe,
     /// The seq that must come next.
     next: Seq,
-    /// A block that cannot be read reaches up to the next that can.
+    /// An unreadable block. It extends to the next readable one.
     open: Option<Finding>,
     recorded_at: Millis,
     /// The leaves up to the first record that could not be read.
@@ -348,15 +360,15 @@ struct Pass<'a> {
     findings_count: u64,
 }
 
-impl<'a> Pass<'a> {
-    fn new(store: &'a Store, slots: &'a Slots, tiles: Option<&'a Tiles>) -> Pass<'a> {
+impl<'a> AuditPass<'a> {
+    fn new(store: &'a Store, slots: &'a Slots, tiles: Option<&'a Tiles>) -> AuditPass<'a> {
         let kept_leaves =
             tiles.and_then(|tiles| tiles.leaves(tiles.size().ok()?).ok()?).unwrap_or_default();
-        let vouched = slots.newest.and_then(|Checkpoint { size, root, .. }| {
+        let vouched = slots.newest.and_then(|Acknowledgement { size, root, .. }| {
             let rows = Rows::of(kept_leaves.get(..usize::try_from(size).ok()?)?.to_vec());
             (merkle::root(&rows, size) == Ok(root?)).then_some(size)
         });
-        Pass {
+        AuditPass {
             store,
             slots,
             tiles,
@@ -383,59 +395,43 @@ impl<'a> Pass<'a> {
         }
     }
 
-    /// A block that cannot be had at all.
-    fn unreadable(&mut self, error: ReadError) {
+    /// Takes in a block that cannot be read at all.
+    fn take_unreadable(&mut self, error: ReadError) {
         let (first, part, what) = match error {
             ReadError::Damaged { seq, what } => (seq, Part::Block, what),
             ReadError::Absent { seq } => (seq, Part::Sequence, "it is missing".into()),
             ReadError::Store(what) => {
-                // Nothing is read behind it.
+                // Nothing after it is read.
                 let first = self.open.take().map_or(self.next, |open| open.first);
                 (first, Part::Store, what)
             }
         };
-        // The other parts of a block whose beginning is damaged say nothing more.
+        // Further parts of a block whose beginning is damaged add nothing.
         if self.open.is_none() {
             self.open = Some(Finding { first: first.min(self.next), last: first, part, what });
         }
     }
 
-    /// Ends what could not be read before record `until`, or says that records are missing.
+    /// Ends an unreadable block before record `until`, or reports missing records.
     fn close(&mut self, until: Seq) {
         if let Some(open) = self.open.take() {
             let last = open.last.max(until.saturating_sub(1)).max(open.first);
             self.find(Finding { last, ..open });
         } else if until > self.next {
             let what = if until == self.next + 1 { "it is missing" } else { "they are missing" };
-            self.find(Finding {
-                first: self.next,
-                last: until - 1,
-                part: Part::Sequence,
-                what: what.into(),
-            });
+            self.find(Finding::among(self.next, until - 1, Part::Sequence, what));
         }
     }
 
     /// Takes in the next block.
-    fn take(&mut self, block: BlockInspected) {
+    fn take(&mut self, block: InspectedBlock) {
         self.close(block.first);
         if block.first < self.next {
-            let what = "it stands there twice".to_owned();
-            self.find(Finding {
-                first: block.first,
-                last: block.first,
-                part: Part::Sequence,
-                what,
-            });
+            self.find(Finding::at(block.first, Part::Sequence, "it is there twice"));
         }
         if block.recorded_at < self.recorded_at {
-            let what = "it was recorded before the one before it".to_owned();
-            self.find(Finding {
-                first: block.first,
-                last: block.first,
-                part: Part::Sequence,
-                what,
-            });
+            let what = "it was recorded before the one before it";
+            self.find(Finding::at(block.first, Part::Sequence, what));
         }
         self.recorded_at = block.recorded_at.max(self.recorded_at);
         for finding in block.findings {
@@ -445,11 +441,11 @@ impl<'a> Pass<'a> {
         self.signatures.verified += block.signatures.verified;
         self.signatures.key_not_at_hand += block.signatures.key_not_at_hand;
         self.signatures.wrong += block.signatures.wrong;
-        for (seq, Inspected { record }) in (block.first..).zip(block.records) {
-            if let Some((leaf, event_id, body, status)) = record {
+        for (seq, record) in (block.first..).zip(block.records) {
+            if let Some(record) = record {
                 self.records += 1;
-                self.take_leaf(seq, leaf);
-                self.judge(seq, event_id.as_deref(), &body, status);
+                self.take_leaf(seq, record.leaf);
+                self.judge(seq, record.event_id.as_deref(), &record.body, record.status);
             }
             self.next = self.next.max(seq + 1);
         }
@@ -465,80 +461,42 @@ impl<'a> Pass<'a> {
         }
     }
 
-    /// Judges again whether a record counts, as if it were appended now.
+    /// Judges the status of a record again, as if it were appended now.
     fn judge(&mut self, seq: Seq, event_id: Option<&str>, body: &[u8], status: RecordStatus) {
         let store = self.store;
         let Ok(outcome) = self.dedupe.judge(event_id, body, seq, &|seq| store.candidate(seq))
         else {
-            // What it might be the same as cannot be read, which is told where that stands.
+            // An earlier record with its fingerprint cannot be read, which is a finding of its own.
             return;
         };
-        let what = match (outcome, status) {
-            (Outcome::New(_), RecordStatus::Counts) => return,
-            (
-                Outcome::Conflict { first, duplicate: false, .. },
-                RecordStatus::Conflict { first: stored },
-            ) if stored == first => return,
-            (
-                Outcome::Duplicate(first) | Outcome::Conflict { seq: first, duplicate: true, .. },
-                _,
-            ) => {
-                format!(
-                    "it is the same event as record {first}, which would have been appended once"
-                )
-            }
-            (Outcome::Conflict { first, .. }, _) => {
-                format!(
-                    "it has the id of record {first} and another content, and is not kept as its conflict"
-                )
-            }
-            // Unless that one cannot be read, which is told where it stands.
-            (Outcome::New(_), RecordStatus::Conflict { first })
-                if store.candidate(first).is_err() =>
-            {
-                return;
-            }
-            (Outcome::New(_), RecordStatus::Conflict { first }) => {
-                format!("it is kept as a conflict with record {first}, and has another id")
-            }
-        };
-        self.find(Finding { first: seq, last: seq, part: Part::Status, what });
+        if let Some(what) = contradiction(store, outcome, status) {
+            self.find(Finding::at(seq, Part::Status, what));
+        }
     }
 
     fn finish(mut self) -> Audit {
-        let acknowledged = self.slots.newest.map_or(0, |checkpoint| checkpoint.size);
+        let acknowledged = self.acknowledged();
         if let Some(open) = &self.open {
-            // Nobody can say how far a block reached behind which nothing is left.
+            // The end of an unreadable block with nothing after it is unknown.
             self.next = self.next.max(open.last + 1).max(acknowledged + 1);
         }
         self.close(self.next);
-        let head = self.next - 1;
         let rows = Rows::of(std::mem::take(&mut self.leaves));
-        let damaged = |slot| {
-            (
-                Part::Acknowledgement,
-                format!(
-                    "slot {slot} of the file `checkpoint` is damaged: it may have been the last"
-                ),
-            )
-        };
-        let damaged = self.slots.damaged.iter().map(damaged);
-        let mut beside: Vec<Finding> =
-            damaged.map(|(part, what)| Finding { first: 0, last: 0, part, what }).collect();
-        let state = self.compare(&rows, head, &mut beside);
-        let sound = state == Acknowledged::Same(acknowledged);
-        let tiles_complete = self.compare_tiles(&rows, sound, &mut beside);
-        let Pass { store, records, signatures, acts, mut findings, mut findings_count, .. } = self;
-        findings_count += beside.len() as u64;
-        findings.extend(beside);
+        // These come after the findings about records, of which only the first are kept.
+        let mut derived: Vec<Finding> = self.slots.damaged.iter().map(damaged_slot).collect();
+        let comparison = self.compare(&rows, &mut derived);
+        let sound = comparison == Acknowledged::Same(acknowledged);
+        let tiles_complete = self.compare_tiles(&rows, sound, &mut derived);
+        let AuditPass { store, records, signatures, acts, mut findings, findings_count, .. } = self;
+        let findings_count = findings_count + derived.len() as u64;
+        findings.extend(derived);
         sort(&mut findings);
-        let identity = Identity { log_id: store.log_id, format: u32::from(super::block::FORMAT) };
         Audit {
-            identity,
+            identity: Identity { log_id: store.log_id, format: u32::from(super::block::FORMAT) },
             records,
             signatures,
             acts,
-            acknowledged: state,
+            acknowledged: comparison,
             tiles_complete,
             findings,
             findings_count,
@@ -546,109 +504,136 @@ impl<'a> Pass<'a> {
         }
     }
 
+    /// Returns the number of records that were acknowledged last.
+    fn acknowledged(&self) -> Seq {
+        self.slots.newest.map_or(0, |newest| newest.size)
+    }
+
     /// Compares the records with what was acknowledged. Tiles that lead to the acknowledged root
-    /// say which record is another one.
-    fn compare(&mut self, rows: &Rows, head: Seq, beside: &mut Vec<Finding>) -> Acknowledged {
-        let Some(&Checkpoint { log_id, size, leaf, root, .. }) = self.slots.newest.as_ref() else {
+    /// tell which record differs.
+    fn compare(&mut self, rows: &Rows, derived: &mut Vec<Finding>) -> Acknowledged {
+        let head = self.next - 1;
+        let Some(newest) = self.slots.newest else {
             if head > 0 {
-                let what =
-                    "it is missing: nobody can tell whether records are missing from the end"
-                        .into();
-                beside.push(Finding { first: 0, last: 0, part: Part::Acknowledgement, what });
+                let what = "it is missing: records missing from the end cannot be detected";
+                derived.push(Finding::general(Part::Acknowledgement, what));
             }
             return Acknowledged::Unknown;
         };
+        let Acknowledgement { log_id, size, leaf, root, .. } = newest;
         if log_id != self.store.log_id {
-            beside.push(Finding {
-                first: 0,
-                last: 0,
-                part: Part::Acknowledgement,
-                what: "it is of another log".into(),
-            });
+            derived.push(Finding::general(Part::Acknowledgement, "it is of another log"));
             return Acknowledged::Different;
         }
         if head < size {
-            let what = format!(
-                "{size} records were acknowledged and {head} are left{}",
-                self.store.cause_of_loss()
-            );
-            beside.push(Finding { first: head + 1, last: size, part: Part::Acknowledgement, what });
+            let cause = self.store.cause_of_loss();
+            let what = format!("{size} records were acknowledged and {head} are left{cause}");
+            derived.push(Finding::among(head + 1, size, Part::Acknowledgement, what));
         }
-        let (vouched, unvouched): (Vec<Seq>, _) =
-            self.changed.iter().partition(|seq| **seq <= self.vouched);
-        let told = !vouched.is_empty();
-        self.changed = unvouched;
-        for seq in vouched {
-            let what = "it is not the record that was acknowledged".into();
-            self.find(Finding { first: seq, last: seq, part: Part::Leaf, what });
-        }
+        let names_changed = self.find_vouched_changes();
         let last = size.checked_sub(1).and_then(|at| rows.leaves().get(at as usize));
-        let same = match root {
-            Some(root) => merkle::root(rows, size) == Ok(root),
-            None => size == 0 || last == Some(&leaf),
-        };
-        if same {
-            return if root.is_some() {
-                Acknowledged::Same(size)
-            } else {
-                Acknowledged::SameLast(size)
-            };
+        match root {
+            Some(root) if merkle::root(rows, size) == Ok(root) => return Acknowledged::Same(size),
+            None if size == 0 || last == Some(&leaf) => return Acknowledged::SameLast(size),
+            _ => {}
         }
-        // Records that cannot be read, or are missing, are told already, and so are those that the
-        // tiles know to be others.
-        if rows.leaves().len() as Seq >= size && !told {
-            let (first, what) = match root {
-                Some(_) => (
-                    1,
-                    format!(
-                        "the tree over the first {size} records has another root than the one acknowledged"
-                    ),
-                ),
-                None => (size, "it is not the record that was acknowledged".into()),
-            };
-            beside.push(Finding { first, last: size, part: Part::Acknowledgement, what });
+        // Unreadable, missing and changed records are findings already.
+        if rows.leaves().len() as Seq >= size && !names_changed {
+            derived.push(other_acknowledgement(&newest));
         }
         Acknowledged::Different
     }
 
-    /// Compares the tiles with the records, and says whether they are complete. Those of a log that
-    /// is `sound` were wrong themselves.
-    fn compare_tiles(&mut self, rows: &Rows, sound: bool, beside: &mut Vec<Finding>) -> bool {
+    /// Reports the changed records for whose leaves the acknowledged root vouches. Returns whether
+    /// there are any.
+    fn find_vouched_changes(&mut self) -> bool {
+        let vouched = self.vouched;
+        let (changed, rest): (Vec<Seq>, _) = self.changed.iter().partition(|seq| **seq <= vouched);
+        self.changed = rest;
+        for seq in &changed {
+            let what = "it is not the record that was acknowledged";
+            self.find(Finding::at(*seq, Part::Leaf, what));
+        }
+        !changed.is_empty()
+    }
+
+    /// Compares the tiles with the records. Returns whether they are complete. If the log is
+    /// `sound`, the tiles are the ones that are wrong.
+    fn compare_tiles(&mut self, rows: &Rows, sound: bool, derived: &mut Vec<Finding>) -> bool {
         let Some(tiles) = self.tiles else { return rows.leaves().is_empty() };
-        let (acknowledged, known) = (
-            self.slots.newest.map_or(0, |checkpoint| checkpoint.size),
-            self.kept_leaves.len() as Seq,
-        );
+        let (acknowledged, known) = (self.acknowledged(), self.kept_leaves.len() as Seq);
         let left = self.next - 1;
-        // What was acknowledged and is missing is told already.
+        // Acknowledged records that are missing are a finding already.
         let first = left.max(acknowledged) + 1;
         if known >= first {
-            let what = format!(
-                "they know {known} records and {left} are left{}",
-                self.store.cause_of_loss()
-            );
-            beside.push(Finding { first, last: known, part: Part::Tiles, what });
+            let cause = self.store.cause_of_loss();
+            let what = format!("they know {known} records and {left} are left{cause}");
+            derived.push(Finding::among(first, known, Part::Tiles, what));
         }
-        // What is behind a record that cannot be read is compared leaf by leaf only.
+        // After a record that cannot be read, only leaves are compared.
         let whole = rows.leaves().len() as Seq == left;
-        let settled = if whole { tiles.compare(rows) } else { Ok(Settled::AsTheyWere) };
-        let what = match (settled, self.changed.first()) {
+        let repair = if whole { tiles.compare(rows) } else { Ok(Repair::Unneeded) };
+        let what = match (repair, self.changed.first()) {
             (Err(error), _) => format!("they cannot be read: {error}"),
             (Ok(_), Some(seq)) if sound && *seq <= acknowledged => {
                 format!(
-                    "they have another leaf for record {seq}, which is sound: the next start makes them again"
+                    "they have another leaf for record {seq}, which is sound: the next start \
+                    rebuilds them"
                 )
             }
             (Ok(_), Some(seq)) => format!(
-                "they have another leaf for record {seq}, and no root says which of the two is right"
+                "they have another leaf for record {seq}, and no root says which of the two is \
+                right"
             ),
-            (Ok(Settled::Corrected), None) if self.vouched == 0 || sound => {
-                "they do not fit their leaves: the next start makes them again".into()
+            (Ok(Repair::Content), None) if self.vouched == 0 || sound => {
+                "they do not match their leaves: the next start rebuilds them".into()
             }
-            (Ok(settled), None) => return settled != Settled::Completed || known > left,
+            (Ok(repair), None) => return repair != Repair::Length || known > left,
         };
         let seq = self.changed.first().copied().unwrap_or(0);
-        beside.push(Finding { first: seq, last: seq, part: Part::Tiles, what });
+        derived.push(Finding::at(seq, Part::Tiles, what));
         false
     }
+}
+
+/// Returns how the status of a record contradicts the outcome that it has when judged again.
+fn contradiction(store: &Store, outcome: Outcome, status: RecordStatus) -> Option<String> {
+    match (outcome, status) {
+        (Outcome::New(_), RecordStatus::Counts) => None,
+        (
+            Outcome::Conflict { first, duplicate: false, .. },
+            RecordStatus::Conflict { first: stored },
+        ) if stored == first => None,
+        (Outcome::Duplicate(first) | Outcome::Conflict { seq: first, duplicate: true, .. }, _) => {
+            Some(format!("it is the same event as record {first}, which would be appended once"))
+        }
+        (Outcome::Conflict { first, .. }, _) => Some(format!(
+            "it has the id of record {first} and another content, and is not kept as its conflict"
+        )),
+        // A record that cannot be read is a finding of its own.
+        (Outcome::New(_), RecordStatus::Conflict { first }) => store
+            .candidate(first)
+            .ok()
+            .map(|_| format!("it is kept as a conflict with record {first}, and has another id")),
+    }
+}
+
+fn damaged_slot(slot: &u64) -> Finding {
+    let what =
+        format!("slot {slot} of the file `checkpoint` is damaged: it may have been the last");
+    Finding::general(Part::Acknowledgement, what)
+}
+
+/// Returns the finding that other records than these were acknowledged, where no record is known to
+/// be the changed one.
+fn other_acknowledgement(newest: &Acknowledgement) -> Finding {
+    let size = newest.size;
+    if newest.root.is_none() {
+        let what = "it is not the record that was acknowledged";
+        return Finding::at(size, Part::Acknowledgement, what);
+    }
+    let what = format!(
+        "the tree over the first {size} records has another root than the one acknowledged"
+    );
+    Finding::among(1, size, Part::Acknowledgement, what)
 }

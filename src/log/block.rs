@@ -1,9 +1,9 @@
 //! The codec: one block holds the consecutive records of one commit, or a part of them.
-//! docs/format.md says every byte.
+//! docs/format.md specifies every byte.
 //!
 //! A block is a head, three sections (index, facts, proofs) and the bodies in frames of at most 16,
-//! each compressed and checked on its own, so that a fold unpacks no body and one document unpacks
-//! at most its frame.
+//! each compressed and checked on its own. So a fold unpacks no body, and one document unpacks at
+//! most its frame.
 
 use std::borrow::Cow;
 use std::cell::RefCell;
@@ -12,6 +12,7 @@ use bytes::Bytes;
 use rollcall_projections::{Entry, Millis, RecordStatus, Seq};
 use sha2::{Digest, Sha256};
 use xxhash_rust::xxh3::xxh3_64;
+use zstd::bulk::Decompressor;
 
 use super::{BATCH_EVENTS_MAX, LogId, Record};
 use crate::verify::{FACTS_VERSION, Facts, KEY_ID_BYTES, Proof, Source, Verified, extract_from};
@@ -19,7 +20,7 @@ use crate::verify::{FACTS_VERSION, Facts, KEY_ID_BYTES, Proof, Source, Verified,
 /// The version of the format, in each block and in the log's identity.
 pub(super) const FORMAT: u8 = 1;
 
-/// No stored value is larger: a larger one could spill into a file that a flush does not make
+/// The largest stored value. A larger one could spill into a file that a flush does not make
 /// durable.
 pub(super) const VALUE_BYTES_MAX: usize = 60 << 10;
 
@@ -27,7 +28,7 @@ const MAGIC: u8 = b'R';
 const FRAME_BODIES_MAX: usize = 16;
 const FRAME_BYTES_MAX: usize = 64 << 10;
 const COMPRESSION_LEVEL: i32 = 1;
-/// No section unpacks to more: a damaged length must not allocate.
+/// The most that a section unpacks to, so that a damaged length cannot allocate more.
 const SECTION_BYTES_MAX: usize = 16 << 20;
 
 const SOURCE_WORKOS: u8 = 1;
@@ -40,21 +41,21 @@ fn encoding() -> impl bincode::config::Config {
     bincode::config::standard().with_limit::<SECTION_BYTES_MAX>()
 }
 
-/// A stretch of bytes after the head.
+/// The description, in the head, of a stretch of bytes after it.
 #[derive(Clone, Copy, Debug, PartialEq, bincode::Encode, bincode::Decode)]
 struct Section {
-    /// How it is stored.
+    /// Plain or compressed.
     scheme: u8,
-    /// Length as stored.
+    /// The length as stored.
     stored: u32,
-    /// Length unpacked.
+    /// The length unpacked.
     raw: u32,
     /// The low half of the XXH3 of the stored bytes.
     check: [u8; 4],
 }
 
 #[derive(Debug, PartialEq, bincode::Encode, bincode::Decode)]
-struct Head {
+struct BlockHead {
     log_id: LogId,
     first_seq: u64,
     count: u32,
@@ -66,19 +67,19 @@ struct Head {
     frames: Vec<FrameSection>,
 }
 
-/// Some consecutive bodies, packed together.
+/// The description, in the head, of consecutive bodies that are packed together.
 #[derive(Clone, Copy, Debug, PartialEq, bincode::Encode, bincode::Decode)]
 struct FrameSection {
     bodies: u16,
     section: Section,
 }
 
-/// Sections before the frames: index, facts, proofs.
+/// The number of sections before the frames: index, facts, proofs.
 const FIRST_FRAME: usize = 3;
 
-/// A record's line in the index section.
+/// A record in the index section.
 #[derive(Debug, PartialEq, bincode::Encode, bincode::BorrowDecode)]
-struct Line<'a> {
+struct IndexLine<'a> {
     source: u8,
     event_id: Option<Cow<'a, str>>,
     event_type: Option<Cow<'a, str>>,
@@ -86,7 +87,7 @@ struct Line<'a> {
     conflicts_with: Option<u64>,
 }
 
-/// A record's line in the proofs section.
+/// A record in the proofs section.
 #[derive(Debug, PartialEq, bincode::Encode, bincode::Decode)]
 struct Evidence {
     salt: [u8; 16],
@@ -124,8 +125,22 @@ pub(super) struct Draft {
     pub(super) conflicts_with: Option<Seq>,
 }
 
-/// Blocks for consecutive drafts from `first_seq` on, each with its first seq. Nearly every block
-/// fits one value: a larger one holds a single large event, or events with very long types.
+impl Draft {
+    fn index_line(&self) -> IndexLine<'_> {
+        IndexLine {
+            source: match self.event.source() {
+                Source::Workos => SOURCE_WORKOS,
+                Source::Rollcall => SOURCE_ROLLCALL,
+            },
+            event_id: self.event.event_id().map(Cow::Borrowed),
+            event_type: self.event.event_type().map(Cow::Borrowed),
+            conflicts_with: self.conflicts_with,
+        }
+    }
+}
+
+/// Encodes consecutive drafts from `first_seq` on as blocks, each with its first seq. Nearly every
+/// block fits one value: a larger one holds a single large event, or events with very long types.
 pub(super) fn encode(
     log_id: LogId,
     first_seq: Seq,
@@ -136,28 +151,41 @@ pub(super) fn encode(
     let mut seq = first_seq;
     let mut rest = drafts;
     while !rest.is_empty() {
-        let (mut frames, mut count, mut bytes) = (Vec::new(), 0, 0);
-        while let Some(tail) = rest.get(count..).filter(|tail| !tail.is_empty()) {
-            let bodies = frame_len(tail);
-            let (section, stored) = pack(&frame_bytes(tail.get(..bodies).unwrap_or(tail)))?;
-            let beside: usize =
-                tail.iter().take(bodies).map(|draft| draft.event.facts().len() + 160).sum();
-            if count > 0 && bytes + stored.len() + beside > VALUE_BYTES_MAX {
-                break;
-            }
-            bytes += stored.len() + beside;
-            count += bodies;
-            frames.push((FrameSection { bodies: bodies as u16, section }, stored));
-        }
+        let frames = pack_frames(rest)?;
+        let count: usize = frames.iter().map(|frame| usize::from(frame.bodies)).sum();
         let (now, later) = rest.split_at(count);
-        blocks.push((seq, encode_block(log_id, seq, recorded_at, now, frames)?));
+        blocks.push((seq, encode_block(log_id, seq, recorded_at, now, &frames)?));
         seq += count as Seq;
         rest = later;
     }
     Ok(blocks)
 }
 
-/// How many of the next bodies share a frame.
+/// Consecutive bodies, packed.
+struct PackedFrame {
+    bodies: u16,
+    packed: Packed,
+}
+
+/// Packs the bodies of the next drafts into frames, as many as fit one value, at least one.
+fn pack_frames(drafts: &[Draft]) -> std::io::Result<Vec<PackedFrame>> {
+    let (mut frames, mut count, mut bytes) = (Vec::new(), 0, 0);
+    while let Some(tail) = drafts.get(count..).filter(|tail| !tail.is_empty()) {
+        let bodies = frame_len(tail);
+        let packed = pack(&frame_bytes(tail.get(..bodies).unwrap_or(tail)))?;
+        let metadata: usize =
+            tail.iter().take(bodies).map(|draft| draft.event.facts().len() + 160).sum();
+        if count > 0 && bytes + packed.stored.len() + metadata > VALUE_BYTES_MAX {
+            break;
+        }
+        bytes += packed.stored.len() + metadata;
+        count += bodies;
+        frames.push(PackedFrame { bodies: bodies as u16, packed });
+    }
+    Ok(frames)
+}
+
+/// Returns the number of the next bodies that share a frame.
 fn frame_len(drafts: &[Draft]) -> usize {
     let mut bytes = 0;
     let fitting = drafts.iter().take(FRAME_BODIES_MAX).take_while(|draft| {
@@ -167,7 +195,7 @@ fn frame_len(drafts: &[Draft]) -> usize {
     fitting.count().max(1)
 }
 
-/// The bodies' lengths, four bytes each, little-endian, then the bodies.
+/// Encodes a frame: the bodies' lengths, four bytes each, little-endian, then the bodies.
 fn frame_bytes(drafts: &[Draft]) -> Vec<u8> {
     let lengths = drafts.iter().flat_map(|draft| (draft.event.body().len() as u32).to_le_bytes());
     lengths.chain(drafts.iter().flat_map(|draft| draft.event.body().iter().copied())).collect()
@@ -178,46 +206,49 @@ fn encode_block(
     first_seq: Seq,
     recorded_at: Millis,
     drafts: &[Draft],
-    frames: Vec<(FrameSection, Vec<u8>)>,
+    frames: &[PackedFrame],
 ) -> std::io::Result<Vec<u8>> {
     let (mut index, mut facts, mut proofs) = (Vec::new(), Vec::new(), Vec::new());
-    for Draft { event, salt, conflicts_with } in drafts {
-        let source = match event.source() {
-            Source::Workos => SOURCE_WORKOS,
-            Source::Rollcall => SOURCE_ROLLCALL,
-        };
-        let line = Line {
-            source,
-            event_id: event.event_id().map(Cow::Borrowed),
-            event_type: event.event_type().map(Cow::Borrowed),
-            conflicts_with: *conflicts_with,
-        };
-        put(&mut index, &line)?;
-        facts.extend_from_slice(event.facts());
-        put(&mut proofs, &Evidence { salt: *salt, proof: event.proof().into() })?;
+    for draft in drafts {
+        put(&mut index, &draft.index_line())?;
+        facts.extend_from_slice(draft.event.facts());
+        put(&mut proofs, &Evidence { salt: draft.salt, proof: draft.event.proof().into() })?;
     }
     let (index, facts, proofs) = (pack(&index)?, pack(&facts)?, pack(&proofs)?);
-    let head = Head {
+    let head = BlockHead {
         log_id,
         first_seq,
         count: drafts.len() as u32,
         recorded_at,
         facts_version: FACTS_VERSION,
-        index: index.0,
-        facts: facts.0,
-        proofs: proofs.0,
-        frames: frames.iter().map(|frame| frame.0).collect(),
+        index: index.section,
+        facts: facts.section,
+        proofs: proofs.section,
+        frames: frames.iter().map(PackedFrame::section).collect(),
     };
+    put_together(&head, &[index, facts, proofs], frames)
+}
+
+impl PackedFrame {
+    fn section(&self) -> FrameSection {
+        FrameSection { bodies: self.bodies, section: self.packed.section }
+    }
+}
+
+/// Encodes the head and appends the stored bytes of all sections.
+fn put_together(
+    head: &BlockHead,
+    sections: &[Packed; FIRST_FRAME],
+    frames: &[PackedFrame],
+) -> std::io::Result<Vec<u8>> {
     let mut encoded = Vec::new();
-    put(&mut encoded, &head)?;
+    put(&mut encoded, head)?;
     let mut out = vec![MAGIC, FORMAT];
     out.extend((encoded.len() as u32).to_le_bytes());
     out.extend(encoded);
     out.extend(check(&out));
-    for bytes in
-        [&index.1, &facts.1, &proofs.1].into_iter().chain(frames.iter().map(|frame| &frame.1))
-    {
-        out.extend_from_slice(bytes);
+    for packed in sections.iter().chain(frames.iter().map(|frame| &frame.packed)) {
+        out.extend_from_slice(&packed.stored);
     }
     Ok(out)
 }
@@ -230,29 +261,33 @@ fn check(bytes: &[u8]) -> [u8; 4] {
     (xxh3_64(bytes) as u32).to_le_bytes()
 }
 
+/// A section and its bytes as stored.
+struct Packed {
+    section: Section,
+    stored: Vec<u8>,
+}
+
 /// Compresses a section where that helps.
-fn pack(raw: &[u8]) -> std::io::Result<(Section, Vec<u8>)> {
+fn pack(raw: &[u8]) -> std::io::Result<Packed> {
     let packed = zstd::bulk::compress(raw, COMPRESSION_LEVEL)?;
     let (scheme, stored) =
         if packed.len() < raw.len() { (SCHEME_ZSTD, packed) } else { (SCHEME_PLAIN, raw.to_vec()) };
-    Ok((
-        Section {
-            scheme,
-            stored: stored.len() as u32,
-            raw: raw.len() as u32,
-            check: check(&stored),
-        },
-        stored,
-    ))
+    let section = Section {
+        scheme,
+        stored: stored.len() as u32,
+        raw: raw.len() as u32,
+        check: check(&stored),
+    };
+    Ok(Packed { section, stored })
 }
 
 thread_local! {
-    static DECOMPRESSOR: RefCell<Option<zstd::bulk::Decompressor<'static>>> = const { RefCell::new(None) };
+    static DECOMPRESSOR: RefCell<Option<Decompressor<'static>>> = const { RefCell::new(None) };
 }
 
 fn unpack(section: Section, stored: &[u8]) -> Result<Cow<'_, [u8]>, String> {
     if check(stored) != section.check {
-        return Err("a checksum does not fit".into());
+        return Err("a checksum does not match".into());
     }
     let raw = section.raw as usize;
     match section.scheme {
@@ -260,9 +295,7 @@ fn unpack(section: Section, stored: &[u8]) -> Result<Cow<'_, [u8]>, String> {
         SCHEME_ZSTD if raw <= SECTION_BYTES_MAX => DECOMPRESSOR.with_borrow_mut(|slot| {
             let decompressor = match slot {
                 Some(decompressor) => decompressor,
-                None => {
-                    slot.insert(zstd::bulk::Decompressor::new().map_err(|error| error.to_string())?)
-                }
+                None => slot.insert(Decompressor::new().map_err(|error| error.to_string())?),
             };
             let unpacked =
                 decompressor.decompress(stored, raw).map_err(|error| error.to_string())?;
@@ -272,19 +305,19 @@ fn unpack(section: Section, stored: &[u8]) -> Result<Cow<'_, [u8]>, String> {
                 Err("a section has another length than its head says".into())
             }
         }),
-        _ => Err("a section is stored in a way that this version does not know".into()),
+        _ => Err("a section is stored in a way unknown to this version".into()),
     }
 }
 
-/// A block, its head read and checked.
+/// A block whose head is read and checked.
 pub(super) struct Block<'a> {
-    head: Head,
+    head: BlockHead,
     head_bytes: &'a [u8],
     sections: &'a [u8],
 }
 
 impl<'a> Block<'a> {
-    /// Reads a head. Sections are checked as they are unpacked.
+    /// Reads the head. Sections are checked when they are unpacked.
     pub(super) fn parse(bytes: &'a [u8]) -> Result<Block<'a>, String> {
         let (head, start) = parse_head(bytes)?;
         let sections = bytes
@@ -294,15 +327,15 @@ impl<'a> Block<'a> {
         Ok(Block { head, head_bytes: bytes.get(..start).unwrap_or_default(), sections })
     }
 
-    /// What stands beside the bodies here, and before: the SHA-256 over `before`, which is that of
-    /// the block before, and the SHA-256 of the head and the stored index and facts. No leaf covers
-    /// them, and views are folded from them alone.
-    pub(super) fn beside(&self, before: &[u8; 32]) -> [u8; 32] {
-        beside_after(before, &self.own_beside())
+    /// Returns the digest of all metadata up to this block: the SHA-256 over `before`, which is
+    /// that of the block before, and the SHA-256 of the head and the stored index and facts. No
+    /// leaf covers them, and views are folded from them alone.
+    pub(super) fn chained_metadata(&self, before: &[u8; 32]) -> [u8; 32] {
+        chain_metadata(before, &self.own_metadata())
     }
 
-    /// The part of [`Block::beside`] that needs no other block.
-    pub(super) fn own_beside(&self) -> [u8; 32] {
+    /// Returns the part of [`Block::chained_metadata`] that needs no other block.
+    pub(super) fn own_metadata(&self) -> [u8; 32] {
         let length = self.head.index.stored as usize + self.head.facts.stored as usize;
         let sections = self.sections.get(..length).unwrap_or_default();
         Sha256::new().chain_update(self.head_bytes).chain_update(sections).finalize().into()
@@ -324,7 +357,7 @@ impl<'a> Block<'a> {
         self.head.recorded_at
     }
 
-    /// The stored bytes of section `at`: index, facts, proofs, then the frames.
+    /// Unpacks section `at`: index, facts, proofs, then the frames.
     fn section(&self, at: usize) -> Result<Cow<'a, [u8]>, String> {
         let mut start = 0;
         for (number, section) in self.head.sections().enumerate() {
@@ -340,21 +373,23 @@ impl<'a> Block<'a> {
         Err("there is no such frame".into())
     }
 
-    /// Where the block cannot be unpacked, and why: the first and the last record of each section
-    /// that is damaged, which is a frame, or one of those that belong to all records of the block.
-    pub(super) fn damage(&self) -> Vec<(Seq, Seq, String)> {
+    /// Returns the damaged sections. A frame covers its own records; index, facts and proofs cover
+    /// all records of the block.
+    pub(super) fn damage(&self) -> Vec<Damage> {
+        let (first, last) = (self.first_seq(), self.last_seq());
         let whole = (0..FIRST_FRAME)
-            .filter_map(|at| Some((self.first_seq(), self.last_seq(), self.section(at).err()?)));
-        let mut next = self.first_seq();
+            .filter_map(|at| Some(Damage { first, last, what: self.section(at).err()? }));
+        let mut next = first;
         let frames = self.head.frames.iter().enumerate().filter_map(|(number, frame)| {
             let first = next;
             next += Seq::from(frame.bodies);
-            Some((first, next.saturating_sub(1), self.frame(number).err()?))
+            let last = next.saturating_sub(1);
+            Some(Damage { first, last, what: self.frame(number).err()? })
         });
         whole.chain(frames).collect()
     }
 
-    /// Shows what the fold needs of the records after `after`.
+    /// Shows `each` an entry for the fold from each record after `after`.
     pub(super) fn entries(
         &self,
         after: Seq,
@@ -365,8 +400,8 @@ impl<'a> Block<'a> {
         let fresh = self.head.facts_version == FACTS_VERSION;
         let records = if fresh { Vec::new() } else { self.records()? };
         for (at, seq) in (self.first_seq()..=self.last_seq()).enumerate() {
-            let line: Line<'_> = take(&mut lines)?;
-            // What is cached beside the bodies serves only the version that wrote it.
+            let line: IndexLine<'_> = take(&mut lines)?;
+            // Stored facts are valid only for the version that wrote them.
             let facts: Facts<'_> = match records.get(at) {
                 Some(record) => extract_from(&record.proof, &record.body).facts,
                 None => take(&mut facts)?,
@@ -385,7 +420,7 @@ impl<'a> Block<'a> {
         Ok(())
     }
 
-    /// Every record, bodies and all.
+    /// Unpacks every record with its body.
     pub(super) fn records(&self) -> Result<Vec<Record>, String> {
         let mut bodies = Vec::new();
         for frame in 0..self.head.frames.len() {
@@ -394,8 +429,10 @@ impl<'a> Block<'a> {
         Ok(self.records_of(bodies)?.into_iter().flatten().collect())
     }
 
-    /// The records that can be unpacked, each in its place; none at all, and why, if what describes
-    /// them cannot be.
+    /// Unpacks the records whose frames are sound, each in its place.
+    ///
+    /// # Errors
+    /// If the index or the proofs cannot be unpacked.
     pub(super) fn salvage(&self) -> Result<Vec<Option<Record>>, String> {
         let frames = self.head.frames.iter().enumerate();
         let bodies = frames.flat_map(|(number, frame)| match self.frame(number) {
@@ -405,7 +442,7 @@ impl<'a> Block<'a> {
         self.records_of(bodies.collect())
     }
 
-    /// The records of some bodies, where there is one.
+    /// Makes the records of all bodies that are given.
     fn records_of(&self, bodies: Vec<Option<Bytes>>) -> Result<Vec<Option<Record>>, String> {
         let (index, proofs) = (self.section(0)?, self.section(2)?);
         let (mut lines, mut proofs) = (index.as_ref(), proofs.as_ref());
@@ -413,7 +450,7 @@ impl<'a> Block<'a> {
             return Err("a body is missing".into());
         }
         let records = (self.first_seq()..).zip(bodies).map(|(seq, body)| {
-            let (line, Evidence { salt, proof }): (Line<'_>, _) =
+            let (line, Evidence { salt, proof }): (IndexLine<'_>, _) =
                 (take(&mut lines)?, decode(&mut proofs)?);
             let source = match line.source {
                 SOURCE_WORKOS => Source::Workos,
@@ -441,9 +478,8 @@ impl<'a> Block<'a> {
         }
     }
 
-    /// Shows what is cached of each record beside its body, if the version that wrote it is this
-    /// one.
-    pub(super) fn cached_facts(&self, mut each: impl FnMut(Seq, &Facts<'_>)) -> Result<(), String> {
+    /// Shows the stored facts of each record, if this version wrote them.
+    pub(super) fn stored_facts(&self, mut each: impl FnMut(Seq, &Facts<'_>)) -> Result<(), String> {
         if self.head.facts_version != FACTS_VERSION {
             return Ok(());
         }
@@ -459,7 +495,7 @@ impl<'a> Block<'a> {
         }
     }
 
-    /// The bodies of the frame that holds `seq`.
+    /// Unpacks the frame that holds `seq`.
     pub(super) fn frame_of(&self, seq: Seq) -> Result<Frame, String> {
         let mut first = self.first_seq();
         for (number, frame) in self.head.frames.iter().enumerate() {
@@ -479,19 +515,26 @@ impl<'a> Block<'a> {
     }
 }
 
-/// The other part of [`Block::beside`].
-pub(super) fn beside_after(before: &[u8; 32], own: &[u8; 32]) -> [u8; 32] {
+/// Chains the metadata digest of one block to that of all blocks before.
+pub(super) fn chain_metadata(before: &[u8; 32], own: &[u8; 32]) -> [u8; 32] {
     Sha256::new().chain_update(before).chain_update(own).finalize().into()
 }
 
-/// Some consecutive bodies, unpacked.
+/// Damage to some records of a block.
+pub(super) struct Damage {
+    pub(super) first: Seq,
+    pub(super) last: Seq,
+    pub(super) what: String,
+}
+
+/// Consecutive bodies, unpacked.
 pub(super) struct Frame {
     first_seq: Seq,
     bodies: Vec<Bytes>,
 }
 
 impl Frame {
-    /// The body of record `seq`, if it is here.
+    /// Returns the body of record `seq`, if it is in this frame.
     pub(super) fn body(&self, seq: Seq) -> Option<Bytes> {
         self.bodies.get(usize::try_from(seq.checked_sub(self.first_seq)?).ok()?).cloned()
     }
@@ -511,36 +554,37 @@ fn split_frame(bytes: &Bytes, bodies: usize) -> Option<Vec<Bytes>> {
     (start == bytes.len()).then_some(out)
 }
 
-/// Reads the head and says where the sections begin.
-fn parse_head(bytes: &[u8]) -> Result<(Head, usize), String> {
+/// Reads the head and returns it with the offset of the sections.
+fn parse_head(bytes: &[u8]) -> Result<(BlockHead, usize), String> {
     let [MAGIC, FORMAT, a, b, c, d, rest @ ..] = bytes else {
-        return Err("the block does not begin like one".into());
+        return Err("the block does not begin with its magic and format".into());
     };
     let length = u32::from_le_bytes([*a, *b, *c, *d]) as usize;
     let encoded = rest.get(..length).ok_or("the head is cut off")?;
     let end = 6 + length;
     if bytes.get(end..end + 4) != Some(&check(bytes.get(..end).unwrap_or_default())) {
-        return Err("the head's checksum does not fit".into());
+        return Err("the head's checksum does not match".into());
     }
     let mut encoded = encoded;
-    let head: Head = decode(&mut encoded)?;
-    // No batch and no log is larger: whoever reads on may count on it.
+    let head: BlockHead = decode(&mut encoded)?;
+    // No batch and no log is larger. Code that reads on relies on it.
     let counted = (1..=BATCH_EVENTS_MAX).contains(&(head.count as usize))
         && (1..=u64::from(u32::MAX)).contains(&head.first_seq);
     let in_frames: u64 = head.frames.iter().map(|frame| u64::from(frame.bodies)).sum();
     if !counted || in_frames != u64::from(head.count) || !encoded.is_empty() {
-        return Err("the head is not one".into());
+        return Err("the head contradicts itself".into());
     }
     Ok((head, end + 4))
 }
 
-/// How long the block is that begins with `bytes`, its first stored value.
+/// Returns the length of the block whose first stored value is `bytes`.
 pub(super) fn block_len(bytes: &[u8]) -> Result<usize, String> {
     let (head, start) = parse_head(bytes)?;
     Ok(start + head.stored_bytes())
 }
 
-impl Head {
+impl BlockHead {
+    /// Returns the sections in the order in which they are stored.
     fn sections(&self) -> impl Iterator<Item = Section> {
         [self.index, self.facts, self.proofs]
             .into_iter()
@@ -571,10 +615,10 @@ fn decode<T: bincode::Decode<()>>(rest: &mut &[u8]) -> Result<T, String> {
     Ok(value)
 }
 
-/// A block taken apart, so that tests can change it and put it together again with checks that fit.
+/// A block taken apart, so that tests can change it and put it together with valid checksums.
 #[cfg(test)]
 pub(super) struct Parts {
-    head: Head,
+    head: BlockHead,
     pub(super) recorded_at: Millis,
     pub(super) records: Vec<RecordParts>,
 }
@@ -588,7 +632,7 @@ pub(super) struct RecordParts {
     pub(super) event_type: Option<String>,
     pub(super) conflicts_with: Option<Seq>,
     pub(super) occurred_at: Option<Millis>,
-    /// What is behind it in the facts.
+    /// The rest of its facts.
     facts: Vec<u8>,
     pub(super) salt: [u8; 16],
     pub(super) proof: Proof,
@@ -602,10 +646,10 @@ impl Parts {
         let (index, stored) = (block.section(0).unwrap(), block.section(1).unwrap());
         let (mut lines, mut facts) = (index.as_ref(), stored.as_ref());
         let parts = |record: Record| {
-            let line: Line<'_> = take(&mut lines).unwrap();
+            let line: IndexLine<'_> = take(&mut lines).unwrap();
             let occurred_at = take(&mut facts).unwrap();
             let before = facts;
-            // The time is what every facts line begins with; the rest is kept as it is.
+            // The facts of a record begin with the time; the rest is kept as it is.
             let (_, _): (Option<Millis>, crate::verify::Statement<'_>) =
                 (take(&mut facts).unwrap(), take(&mut facts).unwrap());
             RecordParts {
@@ -624,12 +668,12 @@ impl Parts {
         Parts { recorded_at: block.recorded_at(), records, head: block.head }
     }
 
-    /// The block as its writer would have written it, with `first_seq` and in frames of 16.
+    /// Encodes the block as a log would, with `first_seq` and in frames of 16.
     pub(super) fn put_together(self, first_seq: Seq) -> Vec<u8> {
         let (mut index, mut facts, mut proofs) = (Vec::new(), Vec::new(), Vec::new());
         for record in &self.records {
             let RecordParts { source, event_id, event_type, conflicts_with, .. } = record.clone();
-            let line = Line {
+            let line = IndexLine {
                 source,
                 event_id: event_id.map(Into::into),
                 event_type: event_type.map(Into::into),
@@ -641,7 +685,7 @@ impl Parts {
             put(&mut proofs, &Evidence { salt: record.salt, proof: (&record.proof).into() })
                 .unwrap();
         }
-        let frames: Vec<(FrameSection, Vec<u8>)> = self
+        let frames: Vec<PackedFrame> = self
             .records
             .chunks(FRAME_BODIES_MAX)
             .map(|records| {
@@ -649,33 +693,21 @@ impl Parts {
                     records.iter().flat_map(|record| (record.body.len() as u32).to_le_bytes());
                 let raw: Vec<u8> =
                     lengths.chain(records.iter().flat_map(|record| record.body.clone())).collect();
-                let (section, stored) = pack(&raw).unwrap();
-                (FrameSection { bodies: records.len() as u16, section }, stored)
+                PackedFrame { bodies: records.len() as u16, packed: pack(&raw).unwrap() }
             })
             .collect();
         let [index, facts, proofs] = [index, facts, proofs].map(|raw| pack(&raw).unwrap());
-        let head = Head {
+        let head = BlockHead {
             first_seq,
             count: self.records.len() as u32,
             recorded_at: self.recorded_at,
-            index: index.0,
-            facts: facts.0,
-            proofs: proofs.0,
-            frames: frames.iter().map(|frame| frame.0).collect(),
+            index: index.section,
+            facts: facts.section,
+            proofs: proofs.section,
+            frames: frames.iter().map(PackedFrame::section).collect(),
             ..self.head
         };
-        let mut encoded = Vec::new();
-        put(&mut encoded, &head).unwrap();
-        let mut out = vec![MAGIC, FORMAT];
-        out.extend((encoded.len() as u32).to_le_bytes());
-        out.extend(encoded);
-        out.extend(check(&out));
-        for bytes in
-            [&index.1, &facts.1, &proofs.1].into_iter().chain(frames.iter().map(|frame| &frame.1))
-        {
-            out.extend_from_slice(bytes);
-        }
-        out
+        put_together(&head, &[index, facts, proofs], &frames).unwrap()
     }
 }
 
@@ -700,33 +732,59 @@ mod tests {
         Draft { event, salt: *b"salt salt salt s", conflicts_with }
     }
 
-    const FIRST: &str = r#"{"id":"e1","event":"dsync.deleted","data":{"id":"d"},"created_at":"2025-01-01T00:00:00Z"}"#;
+    const FIRST: &str = concat!(
+        r#"{"id":"e1","event":"dsync.deleted","data":{"id":"d"},"#,
+        r#""created_at":"2025-01-01T00:00:00Z"}"#,
+    );
 
     fn two_drafts() -> [Draft; 2] {
         [draft(FIRST, None), draft("[]", None)]
     }
 
     /// One record, short enough that nothing is compressed.
-    const GOLDEN: &str = "52013a000000303132333435363738396162636465660701fd0ad0ca9f17030000020015150afaf41a000e0e15d125a1004242825d41de0101002727629b4fcad601987f0101026531010d6473796e632e64656c657465640001fd00d0ca9f17030000000503003066316532643363346235613639373800fd00d0ca9f1703000024d55cc6c9cc10826194dac13fd311370593489385eef799b17ed303c948979569d4009a95259fec230000007b226964223a226531222c226576656e74223a226473796e632e64656c65746564227d";
+    const GOLDEN: &str = "52013a000000303132333435363738396162636465660701fd0ad0ca9f170300000300151\
+        50afaf41a000e0e15d125a1004242825d41de0101002727629b4fca9388ee500101026531010d6473796e632e6\
+        4656c657465640001fd00d0ca9f17030000000503003066316532643363346235613639373800fd00d0ca9f170\
+        3000024d55cc6c9cc10826194dac13fd311370593489385eef799b17ed303c948979569d4009a95259fec23000\
+        0007b226964223a226531222c226576656e74223a226473796e632e64656c65746564227d";
 
-    /// The same, with the facts of version 1: once written, these bytes must be read for ever.
-    const GOLDEN_FACTS_1: &str = "52013a000000303132333435363738396162636465660701fd0ad0ca9f17030000010015150afaf41a000e0e15d125a1004242825d41de0101002727629b4fcac97b88ba0101026531010d6473796e632e64656c657465640001fd00d0ca9f17030000000503003066316532643363346235613639373800fd00d0ca9f1703000024d55cc6c9cc10826194dac13fd311370593489385eef799b17ed303c948979569d4009a95259fec230000007b226964223a226531222c226576656e74223a226473796e632e64656c65746564227d";
+    /// The same with the facts of version 2. These bytes must stay readable for ever.
+    const GOLDEN_FACTS_2: &str = "52013a000000303132333435363738396162636465660701fd0ad0ca9f1703000\
+        0020015150afaf41a000e0e15d125a1004242825d41de0101002727629b4fcad601987f0101026531010d64737\
+        96e632e64656c657465640001fd00d0ca9f17030000000503003066316532643363346235613639373800fd00d\
+        0ca9f1703000024d55cc6c9cc10826194dac13fd311370593489385eef799b17ed303c948979569d4009a95259\
+        fec230000007b226964223a226531222c226576656e74223a226473796e632e64656c65746564227d";
 
-    /// Two records, their proofs and bodies compressed: read for ever as well, though another zstd
-    /// may write them otherwise.
-    const GOLDEN_COMPRESSED: &str = "52013a000000303132333435363738396162636465660702fd0ad0ca9f1703000001001919856d40ec0020200a23be9501768423cc78ed0102015e6356045d74af5b2b550101026531010d6473796e632e64656c65746564000100000001fd00f8523e28030000000002016400000001fd00d0ca9f170300000005000028b52ffd20846d0300f40573616c742000fd00d0ca9f17030000382b8fe9330c4bb5a00110d3d4baa50d1bd0608fa8d40f6466ebd214e7475cfe69d4009a95259fec8016d4d9370e655467d8d32cb0a18f595ac24b4fec483aa2d2bbdfb1acac096569d4009a95259fec040045588006040811222e5a28b52ffd2063ad0200c2051318902b1d887f39d8954bb6ccb6d24e147aec31ed99b15b9b320743d2826db6d98363736c04c8a8d63c043eef8bd49214ad97872dc5e715c740421c0cac359137ded2f35a31d1475501aa8a100100d2320505";
+    /// The same with the facts of version 1. These bytes must stay readable for ever.
+    const GOLDEN_FACTS_1: &str = "52013a000000303132333435363738396162636465660701fd0ad0ca9f1703000\
+        0010015150afaf41a000e0e15d125a1004242825d41de0101002727629b4fcac97b88ba0101026531010d64737\
+        96e632e64656c657465640001fd00d0ca9f17030000000503003066316532643363346235613639373800fd00d\
+        0ca9f1703000024d55cc6c9cc10826194dac13fd311370593489385eef799b17ed303c948979569d4009a95259\
+        fec230000007b226964223a226531222c226576656e74223a226473796e632e64656c65746564227d";
+
+    /// Two records, their proofs and bodies compressed. These bytes must stay readable as well,
+    /// though another zstd may compress them otherwise.
+    const GOLDEN_COMPRESSED: &str = "52013a000000303132333435363738396162636465660702fd0ad0ca9f1703\
+        000001001919856d40ec0020200a23be9501768423cc78ed0102015e6356045d74af5b2b550101026531010d64\
+        73796e632e64656c65746564000100000001fd00f8523e28030000000002016400000001fd00d0ca9f17030000\
+        0005000028b52ffd20846d0300f40573616c742000fd00d0ca9f17030000382b8fe9330c4bb5a00110d3d4baa5\
+        0d1bd0608fa8d40f6466ebd214e7475cfe69d4009a95259fec8016d4d9370e655467d8d32cb0a18f595ac24b4f\
+        ec483aa2d2bbdfb1acac096569d4009a95259fec040045588006040811222e5a28b52ffd2063ad0200c2051318\
+        902b1d887f39d8954bb6ccb6d24e147aec31ed99b15b9b320743d2826db6d98363736c04c8a8d63c043eef8bd4\
+        9214ad97872dc5e715c740421c0cac359137ded2f35a31d1475501aa8a100100d2320505";
 
     const SHORT: &str = r#"{"id":"e1","event":"dsync.deleted"}"#;
 
     #[test]
-    fn a_block_is_written_byte_for_byte_as_the_format_says() {
+    fn a_block_is_written_byte_for_byte_as_the_format_specifies() {
         let draft = Draft { salt: *b"0f1e2d3c4b5a6978", ..draft(SHORT, None) };
         let blocks = encode(LOG_ID, 7, NOW + 5, &[draft]).unwrap();
         assert_eq!(
             blocks.iter().map(|(seq, bytes)| (*seq, hex::encode(bytes))).collect::<Vec<_>>(),
             [(7, GOLDEN.to_owned())]
         );
-        for bytes in [GOLDEN, GOLDEN_FACTS_1].map(|golden| hex::decode(golden).unwrap()) {
+        for golden in [GOLDEN, GOLDEN_FACTS_2, GOLDEN_FACTS_1] {
+            let bytes = hex::decode(golden).unwrap();
             let block = Block::parse(&bytes).unwrap();
             let record = block.records().unwrap().remove(0);
             assert_eq!(
@@ -759,7 +817,7 @@ mod tests {
         );
     }
 
-    /// Seq, time and kind of each entry.
+    /// Returns seq, time and kind of each entry.
     fn shown(block: &Block<'_>) -> Vec<(Seq, Millis, String)> {
         let mut shown = Vec::new();
         let mut show = |entry: &Entry<'_>| {
@@ -780,7 +838,7 @@ mod tests {
         let (mut head, start) = parse_head(&bytes).unwrap();
         let expected = shown(&Block::parse(&bytes).unwrap());
         head.facts_version = FACTS_VERSION + 1;
-        // What an unknown version would have cached is not even looked at.
+        // Facts of an unknown version are not even decoded.
         let facts_at = start + head.index.stored as usize;
         let mut sections = bytes[start..].to_vec();
         let facts = facts_at - start..facts_at - start + head.facts.stored as usize;
@@ -825,7 +883,7 @@ mod tests {
     }
 
     #[test]
-    fn no_prefix_and_no_flipped_byte_of_a_block_panics_or_is_read_as_whole() {
+    fn no_prefix_and_no_flipped_byte_of_a_block_panics_or_is_read_as_sound() {
         let (_, bytes) = encode(LOG_ID, 7, NOW, &two_drafts()).unwrap().remove(0);
         for length in 0..bytes.len() {
             assert!(Block::parse(&bytes[..length]).is_err());

@@ -1,5 +1,5 @@
-//! Which events are already there. Idempotent by event id for ever, and by content where there is
-//! no id or the id is taken.
+//! The index of the events that are already in the log. Appending is idempotent by event id, and by
+//! content where there is no id or the id is taken.
 
 use std::hash::{BuildHasher, RandomState};
 
@@ -9,9 +9,9 @@ use rollcall_projections::Seq;
 use super::{Outcome, ReadError};
 use crate::verify::{self, Verified};
 
-/// What a record is found by.
+/// The key under which a record is indexed.
 #[derive(Clone, Copy, Hash)]
-pub(super) enum Key<'a> {
+pub(super) enum DedupeKey<'a> {
     /// The id under which a content counts.
     Id(&'a str),
     /// A further content under an id that is taken.
@@ -20,15 +20,15 @@ pub(super) enum Key<'a> {
     Body(&'a [u8]),
 }
 
-/// The index: a fingerprint and a seq for each record, 16 bytes and the table's slack. Whatever a
-/// fingerprint finds is compared in full.
+/// The index: a fingerprint and a seq for each record, 16 bytes and the table's slack. Records that
+/// a fingerprint finds are compared in full.
 #[derive(Default)]
 pub(super) struct Dedupe {
     hasher: RandomState,
     table: HashTable<(u64, u32)>,
 }
 
-/// A record that may be the one sought.
+/// A record that a fingerprint found.
 pub(super) struct Candidate {
     pub(super) event_id: Option<String>,
     pub(super) conflict: bool,
@@ -36,7 +36,7 @@ pub(super) struct Candidate {
 }
 
 impl Candidate {
-    /// Whether both are found by the same key: only one of them would have been appended.
+    /// Returns whether both have the same key: only one of them would have been appended.
     pub(super) fn is_same(&self, other: &Candidate) -> bool {
         let counts_by_id = self.event_id.is_some() && !self.conflict;
         self.event_id == other.event_id
@@ -44,58 +44,63 @@ impl Candidate {
             && (counts_by_id || self.body == other.body)
     }
 
-    /// Whether a body under this id is another content than this record's, which counts under it.
+    /// Returns whether this record counts under the given id and has another content than `body`.
     pub(super) fn conflicts_with(&self, event_id: Option<&str>, body: &[u8]) -> bool {
-        event_id.is_some_and(|id| counts_as(self, id)) && !verify::identical(&self.body, body)
+        event_id.is_some_and(|id| self.counts_as(id)) && !verify::identical(&self.body, body)
+    }
+
+    /// Returns whether this record is the one that counts under `event_id`.
+    fn counts_as(&self, event_id: &str) -> bool {
+        !self.conflict && self.event_id.as_deref() == Some(event_id)
     }
 }
 
 impl Dedupe {
-    pub(super) fn insert(&mut self, key: Key<'_>, seq: Seq) {
-        self.insert_print(self.hasher.hash_one(key), seq);
+    pub(super) fn insert(&mut self, key: DedupeKey<'_>, seq: Seq) {
+        self.insert_fingerprint(self.hasher.hash_one(key), seq);
     }
 
-    /// The records that may have the key of which [`Dedupe::prints`] made this.
-    pub(super) fn known(&self, print: u64) -> Vec<Seq> {
-        let found = self.table.iter_hash(print).filter(|(other, _)| *other == print);
+    /// Returns the records with this fingerprint, which [`Dedupe::fingerprinter`] made.
+    pub(super) fn with_fingerprint(&self, fingerprint: u64) -> Vec<Seq> {
+        let found = self.table.iter_hash(fingerprint).filter(|(other, _)| *other == fingerprint);
         found.map(|(_, seq)| Seq::from(*seq)).collect()
     }
 
-    /// Inserts what [`Dedupe::prints`] made of a key.
-    pub(super) fn insert_print(&mut self, print: u64, seq: Seq) {
-        self.table.insert_unique(print, (print, seq as u32), |(print, _)| *print);
+    /// Inserts a fingerprint that [`Dedupe::fingerprinter`] made.
+    pub(super) fn insert_fingerprint(&mut self, fingerprint: u64, seq: Seq) {
+        self.table.insert_unique(fingerprint, (fingerprint, seq as u32), |(other, _)| *other);
     }
 
-    /// Makes the fingerprints of this index elsewhere.
-    pub(super) fn prints(&self) -> impl Fn(Key<'_>) -> u64 + Sync + use<> {
+    /// Returns a function that makes the fingerprints of this index on other threads.
+    pub(super) fn fingerprinter(&self) -> impl Fn(DedupeKey<'_>) -> u64 + Sync + use<> {
         let hasher = self.hasher.clone();
         move |key| hasher.hash_one(key)
     }
 
-    /// The record under `key` for which `fits` holds.
+    /// Returns the record under `key` for which `fits` holds.
     fn find(
         &self,
-        key: Key<'_>,
+        key: DedupeKey<'_>,
         load: Load<'_>,
         fits: impl Fn(&Candidate) -> bool,
     ) -> Result<Option<(Seq, Candidate)>, ReadError> {
         first_fitting(self.seqs(key), load, fits)
     }
 
-    fn seqs(&self, key: Key<'_>) -> Vec<Seq> {
-        self.known(self.hasher.hash_one(key))
+    fn seqs(&self, key: DedupeKey<'_>) -> Vec<Seq> {
+        self.with_fingerprint(self.hasher.hash_one(key))
     }
 
-    /// The records up to `head` that may be the one that counts under `event_id`: for
-    /// [`find_among`], which needs no lock.
+    /// Returns the records up to `head` that may be the one that counts under `event_id`.
+    /// [`find_among`] picks it, and needs no lock.
     pub(super) fn candidates(&self, event_id: &str, head: Seq) -> Vec<Seq> {
-        let mut seqs = self.seqs(Key::Id(event_id));
+        let mut seqs = self.seqs(DedupeKey::Id(event_id));
         seqs.retain(|seq| *seq <= head);
         seqs
     }
 
-    /// What becomes of the event with this id and body, which would be record `next`. Remembers it
-    /// if it is to be appended. `load` must know the records of this batch, too.
+    /// Judges the event with this id and body, which would be record `next`. Remembers it if it is
+    /// to be appended. `load` must also know the earlier records of this batch.
     pub(super) fn judge(
         &mut self,
         event_id: Option<&str>,
@@ -104,22 +109,33 @@ impl Dedupe {
         load: Load<'_>,
     ) -> Result<Outcome, ReadError> {
         let Some(id) = event_id else {
-            let known = self.find(Key::Body(body), load, |known| {
+            let known = self.find(DedupeKey::Body(body), load, |known| {
                 known.event_id.is_none() && known.body == body
             })?;
             return Ok(known.map_or_else(
-                || self.append(Key::Body(body), next),
+                || self.append(DedupeKey::Body(body), next),
                 |(seq, _)| Outcome::Duplicate(seq),
             ));
         };
-        let Some((first, known)) = self.find(Key::Id(id), load, |known| counts_as(known, id))?
-        else {
-            return Ok(self.append(Key::Id(id), next));
-        };
-        if verify::identical(&known.body, body) {
-            return Ok(Outcome::Duplicate(first));
+        match self.find(DedupeKey::Id(id), load, |known| known.counts_as(id))? {
+            None => Ok(self.append(DedupeKey::Id(id), next)),
+            Some((first, known)) if verify::identical(&known.body, body) => {
+                Ok(Outcome::Duplicate(first))
+            }
+            Some((first, _)) => self.judge_conflict(id, body, first, next, load),
         }
-        let key = Key::Conflict(id, body);
+    }
+
+    /// Judges another content under `id` than that of record `first`, which counts.
+    fn judge_conflict(
+        &mut self,
+        id: &str,
+        body: &[u8],
+        first: Seq,
+        next: Seq,
+        load: Load<'_>,
+    ) -> Result<Outcome, ReadError> {
+        let key = DedupeKey::Conflict(id, body);
         let known = self.find(key, load, |known| {
             known.conflict && known.event_id.as_deref() == Some(id) && known.body == body
         })?;
@@ -133,12 +149,12 @@ impl Dedupe {
         Ok(Outcome::Conflict { seq, first, duplicate })
     }
 
-    /// Forgets what was remembered of records after `head`: they were not appended.
+    /// Forgets the records after `head`, which were not appended.
     fn forget_after(&mut self, head: Seq) {
         self.table.retain(|(_, seq)| Seq::from(*seq) <= head);
     }
 
-    fn append(&mut self, key: Key<'_>, next: Seq) -> Outcome {
+    fn append(&mut self, key: DedupeKey<'_>, next: Seq) -> Outcome {
         self.insert(key, next);
         Outcome::New(next)
     }
@@ -160,55 +176,69 @@ fn first_fitting(
     Ok(None)
 }
 
-/// The record that counts under `event_id`, if it is among some candidates.
+/// Returns the record that counts under `event_id`, if it is among some candidates.
 pub(super) fn find_among(
     candidates: Vec<Seq>,
     event_id: &str,
     load: Load<'_>,
 ) -> Result<Option<Seq>, ReadError> {
-    let found = first_fitting(candidates, load, |known| counts_as(known, event_id))?;
+    let found = first_fitting(candidates, load, |known| known.counts_as(event_id))?;
     Ok(found.map(|(seq, _)| seq))
 }
 
-fn counts_as(known: &Candidate, event_id: &str) -> bool {
-    !known.conflict && known.event_id.as_deref() == Some(event_id)
+/// A batch, judged.
+pub(super) struct JudgedBatch {
+    /// The outcome of each event, in the order of the batch.
+    pub(super) outcomes: Vec<Outcome>,
+    /// The events to append, in order.
+    pub(super) pending: Vec<PendingEvent>,
 }
 
-/// Judges a batch that begins after `head`: the outcome of each event, and those to append with
-/// whom they conflict.
-#[allow(clippy::type_complexity, reason = "named once, here")]
+/// An event to append.
+pub(super) struct PendingEvent {
+    pub(super) event: Verified,
+    /// The record that counts, if this one does not.
+    pub(super) conflicts_with: Option<Seq>,
+}
+
+impl PendingEvent {
+    fn candidate(&self) -> Candidate {
+        Candidate {
+            event_id: self.event.event_id().map(Into::into),
+            conflict: self.conflicts_with.is_some(),
+            body: self.event.body().clone(),
+        }
+    }
+}
+
+/// Judges a batch whose first new event becomes the record after `head`. If a record cannot be
+/// read, the index remembers nothing of the batch.
 pub(super) fn judge_batch(
     dedupe: &mut Dedupe,
     batch: Vec<Verified>,
     head: Seq,
     load: Load<'_>,
-) -> Result<(Vec<Outcome>, Vec<(Verified, Option<Seq>)>), ReadError> {
+) -> Result<JudgedBatch, ReadError> {
     let mut outcomes = Vec::with_capacity(batch.len());
-    let mut pending: Vec<(Verified, Option<Seq>)> = Vec::with_capacity(batch.len());
+    let mut pending: Vec<PendingEvent> = Vec::with_capacity(batch.len());
     for event in batch {
         let next = head + 1 + pending.len() as Seq;
         let load_any =
             |seq: Seq| match seq.checked_sub(head + 1).and_then(|at| pending.get(at as usize)) {
-                Some((event, first)) => Ok(Candidate {
-                    event_id: event.event_id().map(Into::into),
-                    conflict: first.is_some(),
-                    body: event.body().clone(),
-                }),
+                Some(pending) => Ok(pending.candidate()),
                 None => load(seq),
             };
-        let outcome = match dedupe.judge(event.event_id(), event.body(), next, &load_any) {
-            Ok(outcome) => outcome,
-            Err(error) => {
-                dedupe.forget_after(head);
-                return Err(error);
-            }
-        };
+        let outcome = dedupe
+            .judge(event.event_id(), event.body(), next, &load_any)
+            .inspect_err(|_| dedupe.forget_after(head))?;
         outcomes.push(outcome);
         match outcome {
-            Outcome::New(_) => pending.push((event, None)),
-            Outcome::Conflict { first, duplicate: false, .. } => pending.push((event, Some(first))),
+            Outcome::New(_) => pending.push(PendingEvent { event, conflicts_with: None }),
+            Outcome::Conflict { first, duplicate: false, .. } => {
+                pending.push(PendingEvent { event, conflicts_with: Some(first) });
+            }
             Outcome::Duplicate(_) | Outcome::Conflict { .. } => {}
         }
     }
-    Ok((outcomes, pending))
+    Ok(JudgedBatch { outcomes, pending })
 }

@@ -1,16 +1,16 @@
-//! Work on all cores whose results are taken in order.
+//! Parallel work whose results are taken in order.
 
 use std::num::NonZero;
 use std::ops::ControlFlow;
 use std::sync::mpsc::sync_channel;
 use std::thread;
 
-/// So many items may wait before each worker, and results behind it.
+/// The number of items that may wait before each worker, and of results behind it.
 const WAITING_MAX: usize = 2;
 
-/// Works on each of `items` on some core and shows `take` the results in the order of the items,
-/// until it breaks off or there are no more. The items are made on a thread of their own. A panic
-/// in any of it is passed on once all threads have ended.
+/// Applies `work` to each of `items` on all cores and passes the results to `take` in the order of
+/// the items, until it breaks off or there are no more. The items are made on a thread of their
+/// own. A panic in any of these is passed on once all threads have ended.
 pub(super) fn in_order<T: Send, R: Send>(
     items: impl Iterator<Item = T> + Send,
     work: impl Fn(T) -> R + Sync,
@@ -48,7 +48,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn results_come_in_the_order_of_the_items_whatever_each_takes() {
+    fn results_come_in_the_order_of_the_items_however_long_each_takes() {
         let mut results = Vec::new();
         let work = |item: u64| (0..item * 7919 % 5000).fold(item, |a, _| std::hint::black_box(a));
         in_order(0..500, work, |result| {
@@ -59,7 +59,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_has_enough_ends_the_work_soon() {
+    fn breaking_off_ends_the_work_soon() {
         let (made, mut taken) = (AtomicUsize::new(0), 0);
         let items = (0..u64::MAX).inspect(|_| {
             made.fetch_add(1, Ordering::SeqCst);

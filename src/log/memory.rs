@@ -6,29 +6,30 @@ use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 use rollcall_projections::{Entry, Millis, RecordStatus, Seq};
 
-use super::dedupe::{Candidate, Dedupe, find_among, judge_batch};
+use super::dedupe::{Candidate, Dedupe, JudgedBatch, PendingEvent, find_among, judge_batch};
 use super::merkle::{self, Hash, Nodes, parent};
 use super::{
-    AppendError, Head, Identity, Log, LogId, Outcome, ReadError, Record, check_batch, check_in_tree,
+    AppendError, DurableHead, Identity, Log, LogId, Outcome, ReadError, Record, check_batch,
+    check_in_tree,
 };
 use crate::verify::{Verified, extract_from};
 
-/// A log that is gone when it is dropped.
+/// A log in memory, gone when it is dropped.
 pub struct MemoryLog {
     log_id: LogId,
     dedupe: Mutex<Dedupe>,
     records: RwLock<Vec<Record>>,
-    head: Head,
+    head: DurableHead,
 }
 
 impl MemoryLog {
-    /// An empty log.
+    /// Creates an empty log.
     pub fn new(log_id: LogId) -> MemoryLog {
         MemoryLog {
             log_id,
             dedupe: Mutex::default(),
             records: RwLock::default(),
-            head: Head::default(),
+            head: DurableHead::default(),
         }
     }
 
@@ -40,7 +41,7 @@ impl MemoryLog {
     }
 }
 
-/// Every node is hashed from the records whenever it is asked for: nothing is kept that could be
+/// Hashes each node from the records whenever it is asked for, so nothing is stored that could be
 /// wrong.
 impl Nodes for MemoryLog {
     fn node(&self, level: u32, index: u64) -> Result<Hash, ReadError> {
@@ -73,10 +74,10 @@ impl Log for MemoryLog {
             .last()
             .map_or(recorded_at, |last| recorded_at.max(last.recorded_at));
         let load = |seq| self.candidate(seq);
-        let (outcomes, drafts) = judge_batch(&mut dedupe, batch, head, &load)
+        let JudgedBatch { outcomes, pending } = judge_batch(&mut dedupe, batch, head, &load)
             .map_err(|error| AppendError::Rejected(error.to_string()))?;
         let mut records = self.records.write();
-        for (event, conflicts_with) in drafts {
+        for PendingEvent { event, conflicts_with } in pending {
             let seq = records.len() as Seq + 1;
             records.push(Record::of(
                 self.log_id,
@@ -153,6 +154,7 @@ impl Log for MemoryLog {
     fn identity(&self) -> Identity {
         Identity { log_id: self.log_id, format: u32::from(super::block::FORMAT) }
     }
+
     fn root(&self, size: Seq) -> Result<[u8; 32], ReadError> {
         check_in_tree(0, size, self.head.get())?;
         merkle::root(self, size)

@@ -1,40 +1,40 @@
-//! The tree over the leaves: RFC 6962, section 2.1. Arithmetic only; where the hashes lie is
-//! another's affair (docs/decisions/0011).
+//! The tree over the leaves: RFC 6962, section 2.1. Arithmetic only; the hashes are stored
+//! elsewhere (docs/decisions/0011).
 //!
 //! A **node** is the root of a complete subtree: node `index` of level `level` covers the `2^level`
 //! leaves from `index * 2^level` on, counted from 0. Nodes never change once their leaves are
-//! there, so they are all that is ever stored or asked for.
+//! there, so only nodes are stored and asked for.
 
 use rollcall_projections::Seq;
 
 use super::ReadError;
 pub(super) use crate::hashes::{Hash, empty_root, parent};
 
-/// No log is larger: see `check_batch`.
+/// The number of levels of the largest log: see `check_batch`.
 const LEVELS_MAX: u32 = 32;
 
-/// Whoever can say the hash of a node.
+/// A source of node hashes.
 pub(super) trait Nodes {
-    /// The hash of a node whose leaves are all there.
+    /// Returns the hash of a node whose leaves are all there.
     ///
     /// # Errors
-    /// If it cannot be read, or is not what it should be.
+    /// If it cannot be read or is damaged.
     fn node(&self, level: u32, index: u64) -> Result<Hash, ReadError>;
 }
 
-/// The tree hash over the first `size` leaves.
+/// Returns the tree hash over the first `size` leaves.
 pub(super) fn root(nodes: &impl Nodes, size: Seq) -> Result<Hash, ReadError> {
     if size == 0 { Ok(empty_root()) } else { subtree(nodes, 0, size) }
 }
 
-/// The audit path of leaf `index`, from 0, in the tree of `size`: siblings from the leaf upward
-/// (section 2.1.1). `index` must be below `size`.
+/// Returns the audit path of leaf `index`, counted from 0, in the tree of `size`: siblings from the
+/// leaf upward (section 2.1.1). `index` must be below `size`.
 pub(super) fn inclusion(nodes: &impl Nodes, index: u64, size: Seq) -> Result<Vec<Hash>, ReadError> {
     let (mut low, mut high) = (0, size);
     let mut path = Vec::new();
     while high - low > 1 {
         let middle = middle(low, high);
-        // What stands beside the way down.
+        // The siblings are collected on the way down.
         if index < middle {
             path.push(subtree(nodes, middle, high)?);
             high = middle;
@@ -47,8 +47,8 @@ pub(super) fn inclusion(nodes: &impl Nodes, index: u64, size: Seq) -> Result<Vec
     Ok(path)
 }
 
-/// The proof that the tree of `to` begins with the tree of `from` (section 2.1.2); empty where
-/// there is nothing to prove. `from` must be at most `to`.
+/// Returns the proof that the tree of `to` begins with the tree of `from` (section 2.1.2); empty
+/// where there is nothing to prove. `from` must be at most `to`.
 pub(super) fn consistency(nodes: &impl Nodes, from: Seq, to: Seq) -> Result<Vec<Hash>, ReadError> {
     if from == 0 || from == to {
         return Ok(Vec::new());
@@ -65,7 +65,7 @@ pub(super) fn consistency(nodes: &impl Nodes, from: Seq, to: Seq) -> Result<Vec<
             low = middle;
         }
     }
-    // Where the old tree is one node of the new, whoever checks has its hash already.
+    // Where the old tree is one node of the new, the checker has its hash already.
     if low > 0 {
         path.push(subtree(nodes, low, high)?);
     }
@@ -73,15 +73,15 @@ pub(super) fn consistency(nodes: &impl Nodes, from: Seq, to: Seq) -> Result<Vec<
     Ok(path)
 }
 
-/// Where a tree of more than one leaf is split: the largest power of two below its size belongs to
-/// the left.
+/// Returns the leaf at which a tree of more than one leaf is split: the left subtree has the
+/// largest power of two below its size.
 fn middle(low: u64, high: u64) -> u64 {
     let last = high - low - 1;
     low + (1 << last.max(1).ilog2())
 }
 
-/// The tree hash over the leaves from `low`, where a subtree of that size may begin, to before
-/// `high`.
+/// Returns the tree hash over the leaves from `low`, where a subtree of that size may begin, to
+/// before `high`.
 fn subtree(nodes: &impl Nodes, low: u64, high: u64) -> Result<Hash, ReadError> {
     let size = high - low;
     if size.is_power_of_two() {
@@ -92,7 +92,7 @@ fn subtree(nodes: &impl Nodes, low: u64, high: u64) -> Result<Hash, ReadError> {
     Ok(parent(&subtree(nodes, low, middle)?, &subtree(nodes, middle, high)?))
 }
 
-/// The right edge of a growing tree: all that is needed to go on, at most one hash for each level.
+/// The right edge of a growing tree: all that growing needs, at most one hash for each level.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Edge {
     size: Seq,
@@ -102,7 +102,7 @@ pub(super) struct Edge {
 }
 
 impl Edge {
-    /// The edge of the tree over the first `size` leaves.
+    /// Reads the edge of the tree over the first `size` leaves.
     pub(super) fn of(nodes: &impl Nodes, size: Seq) -> Result<Edge, ReadError> {
         let levels = (0..LEVELS_MAX).rev().filter(|level| (size >> level) % 2 == 1);
         let nodes =
@@ -110,7 +110,7 @@ impl Edge {
         Ok(Edge { size, nodes })
     }
 
-    /// How many leaves there are.
+    /// Returns the number of leaves.
     pub(super) fn size(&self) -> Seq {
         self.size
     }
@@ -130,18 +130,18 @@ impl Edge {
         self.size += 1;
     }
 
-    /// The tree hash.
+    /// Returns the tree hash.
     pub(super) fn root(&self) -> Hash {
         let mut from_the_right = self.nodes.iter().rev();
         let Some(last) = from_the_right.next() else { return empty_root() };
         from_the_right.fold(*last, |right, left| parent(left, &right))
     }
 
-    /// The hash of a node, if it is on the edge.
+    /// Returns the hash of a node, if it is on the edge.
     pub(super) fn node(&self, level: u32, index: u64) -> Option<&Hash> {
         let on_edge =
             level < LEVELS_MAX && self.size >> level == index + 1 && (self.size >> level) % 2 == 1;
-        // One node stands before it for each higher bit.
+        // The edge has one node before it for each higher bit.
         on_edge.then(|| self.nodes.get((index >> 1).count_ones() as usize)).flatten()
     }
 }
@@ -247,7 +247,7 @@ mod tests {
         Sha256::new().chain_update([0]).chain_update(hex::decode(input).unwrap()).finalize().into()
     }
 
-    /// All nodes of a small tree, hashed whenever they are asked for.
+    /// The nodes of a small tree, hashed whenever they are asked for.
     struct Leaves(Vec<Hash>);
 
     impl Nodes for Leaves {
@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn roots_and_proofs_are_those_of_certificate_transparency() {
+    fn roots_and_proofs_match_the_vectors_of_certificate_transparency() {
         let leaves = Leaves(LEAVES.map(leaf).to_vec());
         for (size, expected) in ROOTS.iter().enumerate() {
             assert_eq!(hex::encode(root(&leaves, size as Seq).unwrap()), *expected, "{size}");

@@ -1,15 +1,17 @@
 //! The log: every verified event, in the exact bytes that were signed, in one dense and immutable
 //! sequence.
 
+mod acknowledgement;
 mod audit;
 mod block;
-mod checkpoint;
 mod dedupe;
 mod lanes;
 mod memory;
 mod merkle;
+mod open;
 mod receipt;
 mod recovery;
+mod sled_log;
 mod store;
 #[cfg(test)]
 mod tampering;
@@ -20,21 +22,22 @@ use std::time::Duration;
 pub use audit::{Acknowledged, Audit, Finding, Part, Signatures};
 use bytes::Bytes;
 pub use memory::MemoryLog;
+pub use open::{OpenError, Unrecovered, is_data_folder};
 use rollcall_projections::{Entry, Millis, RecordStatus, Seq};
-pub use store::{OpenError, SledLog, Unrecovered, is_data_folder};
+pub use sled_log::SledLog;
 
 use crate::verify::{Proof, Source, Verified};
 
-/// At most so many events in one batch.
+/// The largest number of events in one batch.
 pub const BATCH_EVENTS_MAX: usize = 512;
 
-/// At most so many bytes of bodies in one batch, unless it is a single event.
+/// The largest number of body bytes in one batch of more than one event.
 pub const BATCH_BYTES_MAX: usize = 4 << 20;
 
-/// The name of one log, random, for ever.
+/// The name of one log: random, and fixed for ever.
 pub type LogId = [u8; 16];
 
-/// What a log is.
+/// The identity of a log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Identity {
     /// Its name.
@@ -43,20 +46,20 @@ pub struct Identity {
     pub format: u32,
 }
 
-/// What became of one event of a batch.
+/// The outcome of one event of a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// Appended, as this record.
     New(Seq),
     /// The same event is already this record.
     Duplicate(Seq),
-    /// Another content under an id that is taken.
+    /// Recorded as another content under an id that is taken.
     Conflict {
         /// The record that keeps this content.
         seq: Seq,
         /// The record that counts.
         first: Seq,
-        /// Whether this very content was delivered before.
+        /// True if this very content was delivered before.
         duplicate: bool,
     },
 }
@@ -64,23 +67,23 @@ pub enum Outcome {
 /// Why a batch was not acknowledged.
 #[derive(Debug, thiserror::Error)]
 pub enum AppendError {
-    /// Certainly not appended.
+    /// The batch is certainly not in the log.
     #[error("not appended: {0}")]
     Rejected(String),
-    /// It may or may not be there: send the same events again.
+    /// The batch may or may not be in the log: send the same events again.
     #[error("it is unknown whether the batch was appended: {0}")]
     Unknown(String),
 }
 
-/// Why reading stopped. Nothing is ever skipped.
+/// Why reading stopped. No record is ever skipped.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum ReadError {
-    /// The record cannot be had back as it was written.
+    /// The record cannot be read back as it was written.
     #[error("record {seq} is damaged: {what}")]
     Damaged {
         /// The first bad record.
         seq: Seq,
-        /// What is wrong with it.
+        /// A description of the damage.
         what: String,
     },
     /// There is no such record.
@@ -109,18 +112,18 @@ pub struct Record {
     pub event_id: Option<String>,
     /// The event's type, if the body has one.
     pub event_type: Option<String>,
-    /// Whether it counts.
+    /// Its status: it counts, or conflicts with one that does.
     pub status: RecordStatus,
-    /// Why it is believed.
+    /// The proof of its sender.
     pub proof: Proof,
-    /// What keeps the body's digest from being guessed.
+    /// A random salt that keeps the body's digest from being guessed.
     pub salt: [u8; 16],
     /// The raw bytes that were signed.
     pub body: Bytes,
 }
 
 impl Record {
-    /// The record that `event` becomes.
+    /// Makes the record that `event` becomes.
     fn of(
         log_id: LogId,
         seq: Seq,
@@ -145,12 +148,12 @@ impl Record {
     }
 }
 
-/// The log, behind one small and blocking door. One thread appends; any number read.
+/// The log behind a small, blocking interface. One thread appends; any number read.
 ///
 /// Seqs are 1, 2, 3 … without gaps. There is no delete, update, truncate or compact.
 pub trait Log: Send + Sync {
-    /// Appends a batch, whole or not at all, stamped with `recorded_at` or the last stamp if that
-    /// is later. When it returns `Ok` every event named in it is durable, duplicates too. An empty
+    /// Appends a batch, all or nothing, stamped with `recorded_at` or the last stamp if that is
+    /// later. When it returns `Ok` every event named in it is durable, duplicates too. An empty
     /// batch is a barrier that leaves nothing unsynced.
     ///
     /// # Errors
@@ -162,7 +165,7 @@ pub trait Log: Send + Sync {
         recorded_at: Millis,
     ) -> Result<Vec<Outcome>, AppendError>;
 
-    /// Records after `after`, in order: at most `events_max`, and no more once `bytes_max` of
+    /// Reads records after `after`, in order: at most `events_max`, and no more once `bytes_max` of
     /// bodies are read, but at least one if there is one.
     ///
     /// # Errors
@@ -174,11 +177,12 @@ pub trait Log: Send + Sync {
         bytes_max: usize,
     ) -> Result<Vec<Record>, ReadError>;
 
-    /// Shows `each` what the fold needs of the records after `after`, at most about `events_max`,
-    /// and returns the last seq shown. No body is unpacked unless its facts must be extracted anew.
+    /// Shows `each` an entry for the fold from each record after `after`, at most about
+    /// `events_max`, and returns the last seq shown. No body is unpacked unless its facts must be
+    /// extracted anew.
     ///
     /// # Errors
-    /// Stops at the first bad record; those before it have been shown.
+    /// Stops at the first bad record; the entries before it have been shown.
     fn entries(
         &self,
         after: Seq,
@@ -186,47 +190,46 @@ pub trait Log: Send + Sync {
         each: &mut dyn FnMut(&Entry<'_>),
     ) -> Result<Seq, ReadError>;
 
-    /// The bodies of some records, in the order asked for. Seqs that stand together are cheapest
-    /// together.
+    /// Reads the bodies of some records, in the order asked for. Consecutive seqs are cheapest.
     ///
     /// # Errors
     /// [`ReadError::Absent`] past the head; otherwise the first bad record.
     fn bodies(&self, seqs: &[Seq]) -> Result<Vec<Bytes>, ReadError>;
 
-    /// The record that counts under an event id. Does not wait for an append in progress; unpacks
-    /// one body.
+    /// Returns the record that counts under an event id. Does not wait for an append in progress;
+    /// unpacks one body.
     ///
     /// # Errors
     /// If a record that may be the one cannot be read.
     fn find(&self, event_id: &str) -> Result<Option<Seq>, ReadError>;
 
-    /// The head, as soon as it is past `after`, or when `timeout` is over.
+    /// Waits until the head is past `after`, at most for `timeout`. Returns the head.
     fn wait(&self, after: Seq, timeout: Duration) -> Seq;
 
-    /// The last durable record; 0 before the first.
+    /// Returns the seq of the newest durable record; 0 before the first.
     fn head(&self) -> Seq;
 
-    /// Which log it is.
+    /// Returns the identity of this log.
     fn identity(&self) -> Identity;
 
-    /// The tree hash of RFC 6962 over the leaves of the first `size` records; of nothing: SHA-256
-    /// of nothing. Of the head: at once.
+    /// Returns the tree hash of RFC 6962 over the leaves of the first `size` records; for size 0
+    /// the SHA-256 of nothing. At the head it reads nothing.
     ///
     /// # Errors
-    /// [`ReadError::Absent`] past the head; [`ReadError::Store`] if what is stored of the tree is
-    /// not what it should be.
+    /// [`ReadError::Absent`] past the head; [`ReadError::Store`] if the stored tree is damaged.
     fn root(&self, size: Seq) -> Result<[u8; 32], ReadError>;
 
-    /// The audit path of record `seq` in the tree of `size` records, from the leaf upward (RFC
-    /// 6962, section 2.1.1). Reads a few tiles.
+    /// Returns the audit path of record `seq` in the tree of `size` records, from the leaf upward
+    /// (RFC 6962, section 2.1.1). Reads a few tiles.
     ///
     /// # Errors
     /// [`ReadError::Absent`] if `size` is past the head, or `seq` is 0 or past `size`;
     /// [`ReadError::Store`] as for [`Log::root`].
     fn inclusion(&self, seq: Seq, size: Seq) -> Result<Vec<[u8; 32]>, ReadError>;
 
-    /// The proof that the tree of `to` records begins with that of `from` (RFC 6962, section
-    /// 2.1.2); from 0, or to itself, there is nothing to prove, and it is empty. Reads a few tiles.
+    /// Returns the proof that the tree of `to` records begins with that of `from` (RFC 6962,
+    /// section 2.1.2). From 0, or to itself, there is nothing to prove, and it is empty. Reads a
+    /// few tiles.
     ///
     /// # Errors
     /// [`ReadError::Absent`] if `to` is past the head, or `from` is past `to`; [`ReadError::Store`]
@@ -234,14 +237,14 @@ pub trait Log: Send + Sync {
     fn consistency(&self, from: Seq, to: Seq) -> Result<Vec<[u8; 32]>, ReadError>;
 }
 
-/// The durable head, and those who wait for it to move.
+/// The durable head, with a condition variable that signals its moves.
 #[derive(Default)]
-struct Head {
+struct DurableHead {
     seq: parking_lot::Mutex<Seq>,
     moved: parking_lot::Condvar,
 }
 
-impl Head {
+impl DurableHead {
     fn get(&self) -> Seq {
         *self.seq.lock()
     }
@@ -258,7 +261,7 @@ impl Head {
     }
 }
 
-/// Refuses what is not in a tree of `size` under `head`: record `seq`, or the first `seq` records.
+/// Refuses a tree of `size` past `head`, and a `seq` past that size.
 fn check_in_tree(seq: Seq, size: Seq, head: Seq) -> Result<(), ReadError> {
     match (size <= head, seq <= size) {
         (true, true) => Ok(()),

@@ -1,5 +1,5 @@
-//! The leaf of a record: what its place in the Merkle tree commits to. The bytes are fixed for
-//! ever; docs/format.md says them.
+//! The leaf of a record in the Merkle tree. Its bytes are fixed for ever; docs/format.md specifies
+//! them.
 
 use super::Record;
 use crate::hashes::{self, Hash};
@@ -11,7 +11,7 @@ const PROOF_WEBHOOK: u8 = 1;
 const PROOF_OPERATOR: u8 = 2;
 
 impl Record {
-    /// The receipt: everything about the record but its salt and body.
+    /// Encodes the receipt: everything about the record but its salt and body.
     pub fn receipt(&self) -> Vec<u8> {
         // Nearly every receipt fits, so that hashing a record allocates once.
         let mut out = Vec::with_capacity(RECEIPT_BYTES);
@@ -37,13 +37,13 @@ impl Record {
         out
     }
 
-    /// Its leaf in the sense of RFC 6962, section 2.1: see [`hashes::leaf`].
+    /// Returns its leaf in the sense of RFC 6962, section 2.1: see [`hashes::leaf`].
     pub fn leaf(&self) -> Hash {
         hashes::leaf(&self.receipt(), &self.salt, &self.body)
     }
 }
 
-/// Length in four bytes, big-endian, then the text.
+/// Appends the length in four bytes, big-endian, then the text.
 fn push_text(out: &mut Vec<u8>, text: &str) {
     out.extend((text.len() as u32).to_be_bytes());
     out.extend(text.as_bytes());
@@ -56,7 +56,7 @@ mod tests {
     use rollcall_projections::RecordStatus;
 
     #[test]
-    fn the_leaf_is_made_of_the_bytes_that_the_format_says() {
+    fn the_leaf_is_made_of_the_bytes_that_the_format_specifies() {
         let record = Record {
             log_id: *b"0123456789abcdef",
             seq: 7,

@@ -1,53 +1,55 @@
-//! What is looked at whenever a log is opened: every record once, on all cores.
+//! The recovery of a log when it is opened: every record is checked once, on all cores.
 
 use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use rollcall_projections::{Millis, RecordStatus, Seq};
 
-use super::block::{Block, beside_after};
-use super::checkpoint::{Checkpoint, Slots};
-use super::dedupe::{Dedupe, Key};
+use super::acknowledgement::{Acknowledgement, Slots};
+use super::block::{Block, chain_metadata};
+use super::dedupe::{Dedupe, DedupeKey};
 use super::lanes::in_order;
 use super::merkle::{self, Edge, Hash};
-use super::store::{OpenError, Store};
+use super::store::Store;
 use super::tiles::{Rows, Tiles};
 use super::{ReadError, Record};
 use crate::verify::extract_from;
 
-/// So many bytes of blocks are looked at as one piece of work.
+/// The number of bytes of blocks in one piece of work.
 const PIECE_BYTES: usize = 1 << 20;
 
-/// What a log is known by once all of it was seen.
+/// The state of a log after all of its records were checked.
 pub(super) struct Recovered {
     pub(super) dedupe: Dedupe,
-    /// The last stamp.
+    /// The stamp of the newest record.
     pub(super) recorded_at: Millis,
-    /// What stands beside the bodies of all blocks.
-    pub(super) beside: Hash,
+    /// The digest of all metadata: see `Block::chained_metadata`.
+    pub(super) metadata: Hash,
     /// The tree over all records.
     pub(super) rows: Rows,
     pub(super) edge: Edge,
 }
 
-/// What a block was found to be.
-struct Seen {
+/// A block, checked on its own.
+struct CheckedBlock {
+    first: Seq,
     last: Seq,
     recorded_at: Millis,
-    prints: Vec<u64>,
+    /// The fingerprints under which its records are indexed.
+    fingerprints: Vec<u64>,
     leaves: Vec<Hash>,
-    own_beside: Hash,
-    /// What is wrong beside the leaves.
+    metadata: Hash,
+    /// A fault that its leaves do not show.
     fault: Option<Fault>,
 }
 
 /// Why a log is refused.
-struct Fault {
-    first: Seq,
-    last: Seq,
-    what: String,
-    /// Whether the tiles contradict the records and nothing says which of the two is right.
-    disputed: bool,
+pub(super) struct Fault {
+    pub(super) first: Seq,
+    pub(super) last: Seq,
+    pub(super) what: String,
+    /// True if the tiles contradict the records and no root decides which of the two is right.
+    pub(super) disputed: bool,
 }
 
 impl Fault {
@@ -62,6 +64,12 @@ impl Fault {
     fn disputed(seq: Seq, what: String) -> Fault {
         Fault { disputed: true, ..Fault::at(seq, what) }
     }
+
+    /// Returns the fault that concerns the earliest record.
+    fn earliest(results: impl IntoIterator<Item = Result<(), Fault>>) -> Result<(), Fault> {
+        let faults = results.into_iter().filter_map(Result::err);
+        faults.min_by_key(|fault| fault.first).map_or(Ok(()), Err)
+    }
 }
 
 impl From<ReadError> for Fault {
@@ -74,18 +82,8 @@ impl From<ReadError> for Fault {
     }
 }
 
-impl From<Fault> for OpenError {
-    fn from(Fault { first, last, what, disputed }: Fault) -> OpenError {
-        if disputed {
-            OpenError::Disputed { seq: first, what }
-        } else {
-            OpenError::Diverged { seq: first, last, what }
-        }
-    }
-}
-
-/// Blocks in the order of their keys, or why one cannot be had, put together to pieces of work.
-/// They end where the store cannot be read.
+/// Groups blocks, in the order of their keys, into pieces of work. Ends where the store cannot be
+/// read.
 pub(super) fn pieces(
     mut blocks: impl Iterator<Item = Result<(Seq, Vec<u8>), ReadError>> + Send,
 ) -> impl Iterator<Item = Vec<Result<(Seq, Vec<u8>), ReadError>>> + Send {
@@ -93,7 +91,7 @@ pub(super) fn pieces(
     std::iter::from_fn(move || {
         let (mut piece, mut bytes) = (Vec::new(), 0);
         while bytes < PIECE_BYTES && !broken {
-            // A damaged store may panic where it is read.
+            // sled may panic when it reads a damaged store.
             let next = catch_unwind(AssertUnwindSafe(|| blocks.next()));
             broken = next.is_err();
             let Some(block) = next.unwrap_or_else(|_| {
@@ -109,122 +107,131 @@ pub(super) fn pieces(
     })
 }
 
-/// What is known of the log so far.
-struct Run<'a> {
+/// The pass over all blocks in order.
+struct Pass<'a> {
     store: &'a Store,
     dedupe: Dedupe,
     recorded_at: Millis,
     leaves: Vec<Hash>,
-    beside: Hash,
-    /// So many records were acknowledged together with what stood beside their bodies, which need
-    /// not be extracted again if it is the same.
+    /// The digest of the metadata so far.
+    metadata: Hash,
+    /// The number of records that were acknowledged together with a digest of their metadata. Their
+    /// facts need not be extracted again if the digest is the same.
     vouched: Seq,
-    /// What stands beside those now.
-    vouched_beside: Option<Hash>,
+    /// The digest of the metadata of those records as it is now.
+    vouched_metadata: Option<Hash>,
 }
 
-impl Run<'_> {
-    /// Takes the next block in.
-    fn take(&mut self, (first, seen): (Seq, Seen)) -> Result<(), Fault> {
+impl<'a> Pass<'a> {
+    fn new(store: &'a Store, vouched: Seq) -> Pass<'a> {
+        Pass {
+            store,
+            dedupe: Dedupe::default(),
+            recorded_at: Millis::MIN,
+            leaves: Vec::new(),
+            metadata: [0; 32],
+            vouched,
+            vouched_metadata: None,
+        }
+    }
+
+    /// Takes in every block, up to the first that is not sound.
+    fn run(&mut self, progress: &dyn Fn(Seq)) -> Result<(), Fault> {
+        let (store, vouched, mut taken) = (self.store, self.vouched, Ok(()));
+        let fingerprint = self.dedupe.fingerprinter();
+        let check_piece = |piece: Vec<_>| -> Vec<Result<CheckedBlock, Fault>> {
+            piece
+                .into_iter()
+                .map(|block| check_block(store, block?, vouched, &fingerprint))
+                .collect()
+        };
+        in_order(pieces(store.blocks_from(1)), check_piece, |piece| {
+            taken = piece.into_iter().try_for_each(|block| self.take(block?));
+            progress(self.leaves.len() as Seq);
+            if taken.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        });
+        taken
+    }
+
+    /// Takes in the next block.
+    fn take(&mut self, block: CheckedBlock) -> Result<(), Fault> {
         let next = self.leaves.len() as Seq + 1;
-        follows(first, next, &seen, self.recorded_at)?;
-        for (seq, print) in (next..).zip(seen.prints) {
-            is_there_once(self.store, seq, &self.dedupe.known(print))?;
-            self.dedupe.insert_print(print, seq);
+        check_order(&block, next, self.recorded_at)?;
+        for (seq, fingerprint) in (next..).zip(block.fingerprints) {
+            check_unique(self.store, seq, &self.dedupe.with_fingerprint(fingerprint))?;
+            self.dedupe.insert_fingerprint(fingerprint, seq);
         }
-        self.leaves.extend(seen.leaves);
-        self.recorded_at = seen.recorded_at;
-        self.beside = beside_after(&self.beside, &seen.own_beside);
+        self.leaves.extend(block.leaves);
+        self.recorded_at = block.recorded_at;
+        self.metadata = chain_metadata(&self.metadata, &block.metadata);
         if self.leaves.len() as Seq == self.vouched {
-            self.vouched_beside = Some(self.beside);
+            self.vouched_metadata = Some(self.metadata);
         }
-        seen.fault.map_or(Ok(()), Err)
+        block.fault.map_or(Ok(()), Err)
     }
 }
 
-/// Looks through the whole store and compares it with what was acknowledged, and with the tiles
-/// where no acknowledged root vouches for it.
-pub(super) fn look_through(
+/// Checks the whole store against what was acknowledged, and against the tiles where no
+/// acknowledged root vouches for it.
+pub(super) fn recover(
     store: &Store,
     slots: &Slots,
-    was_closed: bool,
     tiles: &Tiles,
     progress: &dyn Fn(Seq),
-) -> Result<Recovered, OpenError> {
-    let checkpoint = slots.newest;
-    if checkpoint.is_some_and(|checkpoint| checkpoint.log_id != store.log_id) {
-        return Err(Fault::at(1, "the checkpoint beside the store is of another log").into());
+) -> Result<Recovered, Fault> {
+    let newest = slots.newest;
+    if newest.is_some_and(|newest| newest.log_id != store.log_id) {
+        return Err(Fault::at(1, "the file `checkpoint` is of another log"));
     }
-    let vouched =
-        checkpoint.and_then(|checkpoint| checkpoint.beside.map(|_| checkpoint.size)).unwrap_or(0);
-    let (dedupe, recorded_at, leaves) = (Dedupe::default(), Millis::MIN, Vec::new());
-    let mut run =
-        Run { store, dedupe, recorded_at, leaves, beside: [0; 32], vouched, vouched_beside: None };
-    let (print, mut taken) = (run.dedupe.prints(), Ok(()));
-    let look = |piece: Vec<_>| -> Vec<Result<(Seq, Seen), Fault>> {
-        piece.into_iter().map(|block| see(store, block?, vouched, &print)).collect()
-    };
-    in_order(pieces(store.blocks_from(1)), look, |piece| {
-        taken = piece.into_iter().try_for_each(|seen| run.take(seen?));
-        progress(run.leaves.len() as Seq);
-        if taken.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
-    });
-    let Run { dedupe, recorded_at, leaves, beside, vouched_beside, .. } = run;
+    let vouched = newest.and_then(|newest| newest.metadata.map(|_| newest.size)).unwrap_or(0);
+    let mut pass = Pass::new(store, vouched);
+    let taken = pass.run(progress);
+    let Pass { dedupe, recorded_at, leaves, metadata, vouched_metadata, .. } = pass;
     let rows = Rows::of(leaves);
-    let disputed =
-        dispute(slots, was_closed, &rows, tiles, taken.is_ok().then(|| store.cause_of_loss()));
-    let judged = match checkpoint {
-        Some(checkpoint) => judge(store, &checkpoint, &rows, tiles, taken, vouched_beside),
+    let cause_of_loss = taken.is_ok().then(|| store.cause_of_loss());
+    let undisputed = check_tiles(slots, store.was_closed, &rows, tiles, cause_of_loss);
+    let acknowledged = match newest {
+        Some(newest) => check_acknowledged(store, &newest, &rows, tiles, taken, vouched_metadata),
         None => taken,
     };
-    if let Some(fault) =
-        [judged, disputed].into_iter().filter_map(Result::err).min_by_key(|fault| fault.first)
-    {
-        return Err(fault.into());
-    }
-    let edge = Edge::of(&rows, rows.leaves().len() as Seq).map_err(Fault::from)?;
-    Ok(Recovered { dedupe, recorded_at, beside, rows, edge })
+    Fault::earliest([acknowledged, undisputed])?;
+    let edge = Edge::of(&rows, rows.leaves().len() as Seq)?;
+    Ok(Recovered { dedupe, recorded_at, metadata, rows, edge })
 }
 
-/// Names the first of all that is wrong with a log of which something was acknowledged: what was
-/// seen on the way, another root, and other facts.
-fn judge(
+/// Returns the earliest fault of a log of which something was acknowledged: one that the pass
+/// found, another root, or other facts.
+fn check_acknowledged(
     store: &Store,
-    checkpoint: &Checkpoint,
+    newest: &Acknowledgement,
     rows: &Rows,
     tiles: &Tiles,
     taken: Result<(), Fault>,
-    vouched_beside: Option<Hash>,
+    vouched_metadata: Option<Hash>,
 ) -> Result<(), Fault> {
-    let other_root = match (&taken, checkpoint.root) {
-        (Ok(()), _) => compare(rows, checkpoint, tiles, &store.cause_of_loss()),
-        // Something is wrong further on; what comes before it may be another record in its place.
-        (Err(_), Some(root)) => {
-            first_changed(rows, checkpoint.size, &root, tiles).map_or(Ok(()), Err)
-        }
+    let same_records = match (&taken, newest.root) {
+        (Ok(()), _) => check_root(rows, newest, tiles, &store.cause_of_loss()),
+        // The pass broke off at a fault. Before it, another record may be in the place of one.
+        (Err(_), Some(root)) => first_changed(rows, newest.size, &root, tiles).map_or(Ok(()), Err),
         (Err(_), None) => Ok(()),
     };
-    let same_beside =
-        checkpoint.size == 0 || checkpoint.beside.is_none() || vouched_beside == checkpoint.beside;
-    let other_facts = if same_beside { Ok(()) } else { extract_again(store, checkpoint.size) };
-    let faults = [other_root, other_facts, taken].into_iter().filter_map(Result::err);
-    match faults.min_by_key(|fault| fault.first) {
-        Some(fault) => Err(fault),
-        None if same_beside => Ok(()),
-        None => {
-            tracing::warn!(
-                "what is kept beside the bodies was written anew, and is what the bodies state"
-            );
-            Ok(())
-        }
+    let same_metadata =
+        newest.size == 0 || newest.metadata.is_none() || vouched_metadata == newest.metadata;
+    let same_facts = if same_metadata { Ok(()) } else { check_facts(store, newest.size) };
+    Fault::earliest([same_records, same_facts, taken])?;
+    if !same_metadata {
+        tracing::warn!("stored facts were rewritten; they match the bodies");
     }
+    Ok(())
 }
 
-/// Whether the tiles contradict records for which no acknowledged root vouches. Tiles are written
-/// after the records that they cover are synced and are never longer than them, whatever breaks
-/// off; docs/format.md lists what kills and power cuts leave. Where records are missing from the
-/// end `cause_of_loss` is added; none if they could not be looked through to it.
-fn dispute(
+/// Checks that the tiles do not contradict records for which no acknowledged root vouches.
+///
+/// Tiles are written after the records that they cover are synced, so they never cover more records
+/// than there are, whatever breaks off; docs/format.md lists what kills and power cuts leave.
+/// `cause_of_loss` is added where records are missing from the end; it is none if the pass did not
+/// reach the end.
+fn check_tiles(
     slots: &Slots,
     was_closed: bool,
     rows: &Rows,
@@ -232,26 +239,25 @@ fn dispute(
     cause_of_loss: Option<String>,
 ) -> Result<(), Fault> {
     let head = rows.leaves().len() as Seq;
-    let rooted = slots
-        .newest
-        .filter(|checkpoint| checkpoint.root.is_some())
-        .map(|checkpoint| checkpoint.size);
-    // Behind a root tiles may be anything after a power cut, if the slots themselves came through
-    // it.
+    let rooted = slots.newest.filter(|newest| newest.root.is_some()).map(|newest| newest.size);
+    // Beyond a root a power cut may leave anything in the tiles, but only if the slots themselves
+    // are intact.
     let is_left_by_a_power_cut = rooted.is_some() && !was_closed && slots.damaged.is_empty();
-    // Tiles that cannot be read are told when they are to be set right.
+    // Tiles that cannot be read are reported when they are repaired.
     if !is_left_by_a_power_cut
-        && let Some(seq) = tiles.first_other(rows, rooted.unwrap_or(0)).unwrap_or_default()
+        && let Some(seq) = tiles.first_mismatch(rows, rooted.unwrap_or(0)).unwrap_or_default()
     {
         let what = format!(
-            "the tree's tiles and the records differ from record {seq} on, and no acknowledged root says which is right"
+            "the tree's tiles and the records differ from record {seq} on, and no acknowledged \
+            root says which is right"
         );
         return Err(Fault::disputed(seq, what));
     }
     let size = tiles.size().unwrap_or_default();
     if let Some(cause) = cause_of_loss.filter(|_| size > head) {
         let what = format!(
-            "the tree's tiles know {size} records and {head} are left; the first missing record is {}{cause}",
+            "the tree's tiles know {size} records and {head} are left; the first missing record is \
+            {}{cause}",
             head + 1
         );
         return Err(Fault::disputed(head + 1, what));
@@ -259,16 +265,16 @@ fn dispute(
     Ok(())
 }
 
-/// Compares what is kept beside the bodies up to record `until` with what they state.
-fn extract_again(store: &Store, until: Seq) -> Result<(), Fault> {
+/// Checks that the stored facts up to record `until` are those that the bodies state.
+fn check_facts(store: &Store, until: Seq) -> Result<(), Fault> {
     let mut fault = Ok(());
-    let look = |piece: Vec<_>| -> Result<Seq, Fault> {
+    let check_piece = |piece: Vec<_>| -> Result<Seq, Fault> {
         piece.into_iter().try_fold(0, |_, block| {
-            see(store, block?, 0, &|_| 0)
-                .and_then(|(_, seen)| seen.fault.map_or(Ok(seen.last), Err))
+            let block = check_block(store, block?, 0, &|_| 0)?;
+            block.fault.map_or(Ok(block.last), Err)
         })
     };
-    in_order(pieces(store.blocks_from(1)), look, |looked| match looked {
+    in_order(pieces(store.blocks_from(1)), check_piece, |checked| match checked {
         Ok(last) if last < until => ControlFlow::Continue(()),
         Ok(_) => ControlFlow::Break(()),
         Err(found) => {
@@ -279,63 +285,64 @@ fn extract_again(store: &Store, until: Seq) -> Result<(), Fault> {
     fault
 }
 
-/// Unpacks a block and hashes its records. The facts up to record `vouched` are not extracted
-/// again.
-fn see(
+/// Unpacks a block, hashes its records, and extracts their facts again unless all of them are up to
+/// record `vouched`.
+fn check_block(
     store: &Store,
     (first, bytes): (Seq, Vec<u8>),
     vouched: Seq,
-    print: &impl Fn(Key<'_>) -> u64,
-) -> Result<(Seq, Seen), Fault> {
+    fingerprint: &impl Fn(DedupeKey<'_>) -> u64,
+) -> Result<CheckedBlock, Fault> {
     let block = store.parse(&bytes, first)?;
+    let last = block.last_seq();
     let records = block.records().map_err(|what| match block.damage().into_iter().next() {
-        Some((first, last, what)) => Fault::among(first, last, what),
-        None => Fault::among(first, block.last_seq(), what),
+        Some(damage) => Fault::among(damage.first, damage.last, damage.what),
+        None => Fault::among(first, last, what),
     })?;
-    let whole = |what| Fault::among(first, block.last_seq(), what);
-    let other = if block.last_seq() > vouched {
-        first_other_facts(&block, &records).map_err(whole)?
-    } else {
-        None
+    let other_facts = match last > vouched {
+        true => {
+            first_other_facts(&block, &records).map_err(|what| Fault::among(first, last, what))?
+        }
+        false => None,
     };
-    let other = other.map(|seq| Fault::at(seq, "its facts are not what its body states"));
-    let fault = other
-        .or_else(|| records.iter().find_map(|record| conflicts_as_it_says(store, record).err()));
-    let key = |record: &Record| match (&record.event_id, record.status) {
-        (Some(id), RecordStatus::Counts) => print(Key::Id(id)),
-        (Some(id), RecordStatus::Conflict { .. }) => print(Key::Conflict(id, &record.body)),
-        (None, _) => print(Key::Body(&record.body)),
-    };
-    let (prints, leaves) =
-        (records.iter().map(key).collect(), records.iter().map(Record::leaf).collect());
-    Ok((
+    let fault = other_facts
+        .map(|seq| Fault::at(seq, "its facts are not what its body states"))
+        .or_else(|| records.iter().find_map(|record| check_conflict(store, record).err()));
+    Ok(CheckedBlock {
         first,
-        Seen {
-            last: block.last_seq(),
-            recorded_at: block.recorded_at(),
-            prints,
-            leaves,
-            own_beside: block.own_beside(),
-            fault,
-        },
-    ))
+        last,
+        recorded_at: block.recorded_at(),
+        fingerprints: records.iter().map(|record| fingerprint(dedupe_key(record))).collect(),
+        leaves: records.iter().map(Record::leaf).collect(),
+        metadata: block.own_metadata(),
+        fault,
+    })
 }
 
-/// The first record beside whose body other facts are kept than it states.
+/// Returns the key under which a record is indexed.
+fn dedupe_key(record: &Record) -> DedupeKey<'_> {
+    match (&record.event_id, record.status) {
+        (Some(id), RecordStatus::Counts) => DedupeKey::Id(id),
+        (Some(id), RecordStatus::Conflict { .. }) => DedupeKey::Conflict(id, &record.body),
+        (None, _) => DedupeKey::Body(&record.body),
+    }
+}
+
+/// Returns the first record whose stored facts are not those that its body states.
 fn first_other_facts(block: &Block<'_>, records: &[Record]) -> Result<Option<Seq>, String> {
     let mut other = None;
     let mut rest = records.iter();
-    block.cached_facts(|seq, cached| {
+    block.stored_facts(|seq, stored| {
         let differs = rest
             .next()
-            .is_some_and(|record| extract_from(&record.proof, &record.body).facts != *cached);
+            .is_some_and(|record| extract_from(&record.proof, &record.body).facts != *stored);
         other = other.or(differs.then_some(seq));
     })?;
     Ok(other)
 }
 
-/// Whether a record that does not count has the id and not the content of one that does.
-fn conflicts_as_it_says(store: &Store, record: &Record) -> Result<(), Fault> {
+/// Checks that a record that does not count has the id, and not the content, of one that does.
+fn check_conflict(store: &Store, record: &Record) -> Result<(), Fault> {
     let RecordStatus::Conflict { first } = record.status else { return Ok(()) };
     let known = if first < record.seq { store.candidate(first).ok() } else { None };
     match known.is_some_and(|known| known.conflicts_with(record.event_id.as_deref(), &record.body))
@@ -348,13 +355,13 @@ fn conflicts_as_it_says(store: &Store, record: &Record) -> Result<(), Fault> {
     }
 }
 
-/// Whether a record is another than those that its fingerprint finds: each event is there once.
-fn is_there_once(store: &Store, seq: Seq, known: &[Seq]) -> Result<(), Fault> {
-    if known.is_empty() {
+/// Checks that a record is not the same event as an earlier one with its fingerprint.
+fn check_unique(store: &Store, seq: Seq, with_fingerprint: &[Seq]) -> Result<(), Fault> {
+    if with_fingerprint.is_empty() {
         return Ok(());
     }
     let record = store.candidate(seq)?;
-    for other in known {
+    for other in with_fingerprint {
         if store.candidate(*other)?.is_same(&record) {
             return Err(Fault::at(seq, format!("it is the same event as record {other}")));
         }
@@ -362,25 +369,26 @@ fn is_there_once(store: &Store, seq: Seq, known: &[Seq]) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Whether a block comes next after those before it.
-fn follows(first: Seq, next: Seq, seen: &Seen, recorded_at: Millis) -> Result<(), Fault> {
+/// Checks that a block begins with record `next` and is not stamped before the blocks before it.
+fn check_order(block: &CheckedBlock, next: Seq, recorded_at: Millis) -> Result<(), Fault> {
+    let CheckedBlock { first, last, .. } = *block;
     if first != next {
-        return Err(Fault::at(next, format!("record {first} stands in its place")));
+        return Err(Fault::at(next, format!("record {first} is in its place")));
     }
-    if seen.recorded_at < recorded_at {
-        return Err(Fault::among(first, seen.last, "it was recorded before the one before it"));
+    if block.recorded_at < recorded_at {
+        return Err(Fault::among(first, last, "it was recorded before the one before it"));
     }
     Ok(())
 }
 
-/// Whether the log is the one that was acknowledged, or goes on from it.
-fn compare(
+/// Checks that the log is the acknowledged one, or continues it.
+fn check_root(
     rows: &Rows,
-    checkpoint: &Checkpoint,
+    newest: &Acknowledgement,
     tiles: &Tiles,
     cause_of_loss: &str,
 ) -> Result<(), Fault> {
-    let Checkpoint { size, leaf, root, .. } = *checkpoint;
+    let Acknowledgement { size, leaf, root, .. } = *newest;
     let head = rows.leaves().len() as Seq;
     let missing = || {
         Fault::at(
@@ -409,8 +417,8 @@ fn compare(
     }
 }
 
-/// The first record that is another one than was acknowledged: the tiles know it if they themselves
-/// lead to the root of that time.
+/// Returns the first record that differs from the acknowledged one, if the tiles themselves lead to
+/// the acknowledged root and so know its leaf.
 fn first_changed(rows: &Rows, size: Seq, root: &Hash, tiles: &Tiles) -> Option<Fault> {
     let acknowledged = Rows::of(tiles.leaves(size).ok()??);
     if merkle::root(&acknowledged, size) != Ok(*root) {

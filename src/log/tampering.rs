@@ -1,5 +1,5 @@
-//! Tests that change what is on disk behind the log's back: a start and an audit must notice, and
-//! say where.
+//! Tests that change the files of a log without the log. A start and an audit must notice, and name
+//! the records.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -9,8 +9,8 @@ use std::path::Path;
 use rollcall_projections::{Millis, Seq};
 use tempfile::TempDir;
 
+use super::acknowledgement::{Acknowledgement, AcknowledgementFile};
 use super::block::{Parts, RecordParts};
-use super::checkpoint::{Checkpoint, CheckpointFile};
 use super::store::{part_key, rewrite};
 use super::{Acknowledged, Audit, Finding, Log, OpenError, Part, Unrecovered};
 use crate::verify::{Act, ApiKeys, Keyring, Proof, Verified, sign};
@@ -24,7 +24,13 @@ fn keyring() -> Keyring {
 
 fn event(id: &str, name: &str) -> Verified {
     let body = format!(
-        r#"{{"id":"{id}","event":"dsync.user.created","data":{{"id":"u","directory_id":"d","state":"active","first_name":"{name}"}},"created_at":"2025-01-01T00:00:00Z"}}"#
+        concat!(
+            r#"{{"id":"{id}","event":"dsync.user.created","data":{{"id":"u","#,
+            r#""directory_id":"d","state":"active","first_name":"{name}"}},"#,
+            r#""created_at":"2025-01-01T00:00:00Z"}}"#,
+        ),
+        id = id,
+        name = name
     );
     webhook(body)
 }
@@ -45,8 +51,8 @@ fn act() -> Verified {
     .unwrap()
 }
 
-/// Of its 27 records 5 is a conflict, 3 has no id, 6 is an operator's; they stand in blocks of 1,
-/// 2, 4 and 20, the last in two frames.
+/// The number of records in the log of these tests. Record 5 is a conflict, 3 has no id, 6 is an
+/// operator's. They are in blocks of 1, 2, 4 and 20, the last in two frames.
 const HEAD: Seq = 27;
 const BLOCKS: [(Seq, Seq); 4] = [(1, 1), (2, 3), (4, 7), (8, 27)];
 
@@ -78,8 +84,15 @@ fn asks_for_more() -> bool {
     std::env::var("ROLLCALL_TEST_SCALE").is_ok_and(|scale| scale != "1")
 }
 
-/// A folder to copy from: path, bytes up to the zeros at the end, length.
-struct Folder(Vec<(String, Vec<u8>, u64)>);
+/// A folder to copy from.
+struct Folder(Vec<FolderFile>);
+
+struct FolderFile {
+    path: String,
+    /// Its bytes up to the zeros at the end.
+    bytes: Vec<u8>,
+    length: u64,
+}
 
 impl Folder {
     fn of(folder: &Path) -> Folder {
@@ -94,7 +107,7 @@ impl Folder {
                 let mut bytes = fs::read(entry.path()).unwrap();
                 let length = bytes.len() as u64;
                 bytes.truncate(bytes.iter().rposition(|byte| *byte != 0).map_or(0, |at| at + 1));
-                found.push((path, bytes, length));
+                found.push(FolderFile { path, bytes, length });
             }
         }
         Folder(found)
@@ -105,14 +118,14 @@ impl Folder {
         ["store/blobs", "tree"]
             .iter()
             .for_each(|sub| fs::create_dir_all(folder.path().join(sub)).unwrap());
-        for (path, bytes, length) in &self.0 {
+        for FolderFile { path, bytes, length } in &self.0 {
             put(&folder.path().join(path), bytes, *length);
         }
         folder
     }
 }
 
-/// Writes a file that ends in zeros up to `length`.
+/// Writes a file and extends it with zeros up to `length`.
 fn put(path: &Path, bytes: &[u8], length: u64) {
     let mut file = fs::File::create(path).unwrap();
     file.write_all(bytes).unwrap();
@@ -129,7 +142,7 @@ fn block_of(seq: Seq) -> (Seq, Seq) {
     *BLOCKS.iter().find(|(first, last)| (*first..=*last).contains(&seq)).unwrap()
 }
 
-/// Changes the block that holds a record; all checks fit again.
+/// Changes the block that holds a record, with valid checksums.
 fn edit(folder: &Path, seq: Seq, change: impl FnOnce(&mut Parts)) {
     let (first, _) = block_of(seq);
     rewrite(folder, |blocks| {
@@ -140,7 +153,7 @@ fn edit(folder: &Path, seq: Seq, change: impl FnOnce(&mut Parts)) {
     });
 }
 
-/// Where a start sees the first damage: among which records.
+/// Returns the records among which a start finds the first damage.
 fn refused(folder: &Path) -> Option<(Seq, Seq)> {
     match open(folder) {
         Ok(_) => None,
@@ -154,7 +167,7 @@ fn about(audit: &Audit) -> Vec<(Seq, Seq, Part)> {
 }
 
 #[test]
-fn a_sound_log_is_found_sound_and_all_of_it_is_looked_at() {
+fn a_sound_log_is_found_sound_and_all_of_it_is_checked() {
     let folder = sound().copied();
     let log = open(folder.path()).unwrap();
     let roots: Vec<_> = (0..=HEAD).map(|size| log.root(size).unwrap()).collect();
@@ -169,7 +182,7 @@ fn a_sound_log_is_found_sound_and_all_of_it_is_looked_at() {
     assert_eq!((audit.acknowledged, audit.tiles_complete), (Acknowledged::Same(HEAD), true));
     assert_eq!((0..=HEAD).map(|size| audit.root(size).unwrap()).collect::<Vec<_>>(), roots);
     assert_eq!(audit.root(HEAD + 1), None);
-    // Whoever looks leaves no trace: the next start does not think that the last stop was unclean.
+    // An audit leaves no trace: the next start does not assume that the last stop was unclean.
     assert!(!folder.path().join("unclean").exists());
     let without = Unrecovered::open(folder.path(), CACHE_BYTES)
         .unwrap()
@@ -181,11 +194,11 @@ fn a_sound_log_is_found_sound_and_all_of_it_is_looked_at() {
     );
 }
 
-type Change = fn(&mut RecordParts);
+type RecordEdit = fn(&mut RecordParts);
 
-/// What is edited of one record by somebody who makes the checks fit, and which part is found to be
-/// wrong.
-const EDITS: [(&str, Change, Part); 12] = [
+/// Edits of one record by an attacker who recomputes the checksums, and the part in which each is
+/// found.
+const EDITS: [(&str, RecordEdit, Part); 12] = [
     ("a byte of the body", |record| *record.body.last_mut().unwrap() ^= 1, Part::Leaf),
     ("the body's length", |record| record.body.push(b' '), Part::Leaf),
     ("the salt", |record| record.salt[0] ^= 1, Part::Leaf),
@@ -242,10 +255,10 @@ const EDITS: [(&str, Change, Part); 12] = [
 ];
 
 #[test]
-fn an_edit_of_any_record_whose_checks_fit_again_is_named() {
+fn an_edit_of_any_record_with_valid_checksums_is_named() {
     let original = sound();
-    // The first eight records in every way if asked for, the others in one way or another: each way
-    // opens a store.
+    // The first eight records get every edit if asked for, the others only some: each edit opens a
+    // store.
     let each_way = if asks_for_more() { 8 } else { 0 };
     for (turn, (what, change, part)) in (0..).zip(EDITS) {
         for seq in (1..=HEAD).filter(|seq| *seq <= each_way || seq % EDITS.len() as Seq == turn) {
@@ -267,7 +280,7 @@ fn an_edit_of_any_record_whose_checks_fit_again_is_named() {
 }
 
 #[test]
-fn records_that_are_dropped_or_change_places_are_named_from_the_first_on() {
+fn dropped_and_swapped_records_are_named_from_the_first_on() {
     let original = sound();
     for seq in 1..=HEAD {
         let (first, last) = block_of(seq);
@@ -292,7 +305,7 @@ fn records_that_are_dropped_or_change_places_are_named_from_the_first_on() {
 }
 
 #[test]
-fn blocks_that_are_dropped_cut_off_or_stand_elsewhere_are_named_with_their_range() {
+fn dropped_truncated_and_swapped_blocks_are_named_with_their_range() {
     let original = sound();
     for (first, last) in BLOCKS {
         let folder = original.copied();
@@ -334,7 +347,7 @@ fn blocks_that_are_dropped_cut_off_or_stand_elsewhere_are_named_with_their_range
 }
 
 #[test]
-fn other_stamps_are_named_from_the_first_record_that_has_one() {
+fn changed_stamps_are_named_from_the_first_record_that_has_one() {
     let original = sound();
     for (first, _) in BLOCKS {
         for by in [1, -100] {
@@ -409,8 +422,8 @@ fn an_audit_goes_on_after_the_first_damage_and_keeps_the_first_findings() {
 }
 
 #[test]
-fn a_start_names_the_first_of_several_damages_whatever_each_is() {
-    // Facts, a leaf, a byte, each before or behind the others, in one block and in several.
+fn a_start_names_the_first_of_several_damages_of_every_kind() {
+    // Facts, a leaf, a byte: each before and after each other, in one block and in several.
     let damages: [fn(&Path, Seq); 3] = [
         |folder, seq| {
             edit(folder, seq, |parts| {
@@ -431,7 +444,7 @@ fn a_start_names_the_first_of_several_damages_whatever_each_is() {
     let original = sound();
     for (one, first) in damages.iter().enumerate() {
         for (other, second) in damages.iter().enumerate() {
-            // A byte damages a frame, so that it stands in a block of its own.
+            // A flipped byte damages a whole frame, so it gets a block of its own.
             let (early, late) = if one == 2 {
                 (1, 9)
             } else if other == 2 {
@@ -449,7 +462,7 @@ fn a_start_names_the_first_of_several_damages_whatever_each_is() {
 }
 
 #[test]
-fn the_same_event_twice_is_found_though_all_checks_fit() {
+fn the_same_event_twice_is_found_although_all_checksums_are_valid() {
     let folder = tempfile::tempdir().unwrap();
     filled(folder.path());
     // Record 9 becomes a copy of 8: the id is there twice.
@@ -461,16 +474,16 @@ fn the_same_event_twice_is_found_though_all_checks_fit() {
     );
 }
 
-fn checkpoint(folder: &Path) -> (CheckpointFile, Checkpoint) {
-    let (file, checkpoint) = CheckpointFile::open(&folder.join("checkpoint")).unwrap();
-    (file, checkpoint.newest.unwrap())
+fn acknowledgement(folder: &Path) -> (AcknowledgementFile, Acknowledgement) {
+    let (file, slots) = AcknowledgementFile::open(&folder.join("checkpoint")).unwrap();
+    (file, slots.newest.unwrap())
 }
 
 #[test]
-fn another_root_without_tiles_that_fit_it_is_told_with_the_range_that_it_covers() {
+fn another_root_without_matching_tiles_is_reported_with_the_range_that_it_covers() {
     let folder = sound().copied();
-    let (mut file, checkpoint) = checkpoint(folder.path());
-    file.write(&Checkpoint { root: Some([7; 32]), ..checkpoint }).unwrap();
+    let (mut file, old) = acknowledgement(folder.path());
+    file.write(&Acknowledgement { root: Some([7; 32]), ..old }).unwrap();
     let audit = audit(folder.path());
     assert_eq!(
         (about(&audit), audit.acknowledged),
@@ -480,7 +493,7 @@ fn another_root_without_tiles_that_fit_it_is_told_with_the_range_that_it_covers(
 }
 
 #[test]
-fn records_missing_from_the_end_are_told_though_nothing_else_is_wrong() {
+fn records_missing_from_the_end_are_reported_although_nothing_else_is_wrong() {
     let folder = sound().copied();
     edit(folder.path(), HEAD, |parts| parts.records.truncate(18));
     assert_eq!(about(&audit(folder.path())), [(26, 27, Part::Acknowledgement)]);
@@ -488,7 +501,7 @@ fn records_missing_from_the_end_are_told_though_nothing_else_is_wrong() {
 }
 
 #[test]
-fn a_store_ahead_of_its_checkpoint_is_looked_through_and_goes_on() {
+fn a_store_ahead_of_its_acknowledgement_opens_and_goes_on() {
     let folder = tempfile::tempdir().unwrap();
     let log = open(folder.path()).unwrap();
     log.append(vec![event("a", "x")], NOW).unwrap();
@@ -519,23 +532,23 @@ fn a_folder_from_before_the_tree_opens_and_has_a_tree_from_then_on() {
     log.append(vec![event("new", "x")], NOW + 9).unwrap();
     let root = log.root(HEAD + 1).unwrap();
     drop(log);
-    assert_eq!(checkpoint(folder.path()).1.root, Some(root));
+    assert_eq!(acknowledgement(folder.path()).1.root, Some(root));
     assert_eq!(audit(folder.path()).acknowledged, Acknowledged::Same(HEAD + 1));
 }
 
-/// As somebody does who covers an edit: no tiles, and a checkpoint without a root.
+/// Covers an edit: removes the tiles and writes an acknowledgement without a root.
 fn cover(folder: &Path) {
     fs::remove_dir_all(folder.join("tree")).unwrap();
-    let (mut file, old) = checkpoint(folder);
-    file.write(&Checkpoint { root: None, beside: None, ..old }).unwrap();
+    let (mut file, old) = acknowledgement(folder);
+    file.write(&Acknowledgement { root: None, metadata: None, ..old }).unwrap();
 }
 
 #[test]
-fn who_rewrites_tiles_and_checkpoint_as_well_is_found_by_a_root_that_somebody_else_holds() {
+fn an_edit_that_is_covered_in_tiles_and_checkpoint_is_found_by_a_root_that_an_auditor_holds() {
     let folder = sound().copied();
     let held = open(folder.path()).unwrap().root(HEAD).unwrap();
-    // Only the leaf covers the salt: who makes tiles and checkpoint anew leaves no trace in the
-    // folder.
+    // Only the leaf covers the salt, so new tiles and a new acknowledgement leave no trace of the
+    // edit in the folder.
     edit(folder.path(), 6, |parts| parts.records[2].salt = [0; 16]);
     cover(folder.path());
     drop(open(folder.path()).unwrap());
@@ -545,7 +558,7 @@ fn who_rewrites_tiles_and_checkpoint_as_well_is_found_by_a_root_that_somebody_el
 }
 
 #[test]
-fn a_body_that_was_never_signed_is_told_with_the_secret_and_another_author_without() {
+fn a_body_that_was_never_signed_is_found_with_the_secret_and_another_author_without_it() {
     let folder = sound().copied();
     edit(folder.path(), 2, |parts| {
         let body = String::from_utf8(parts.records[0].body.clone()).unwrap();
@@ -570,11 +583,11 @@ fn a_body_that_was_never_signed_is_told_with_the_secret_and_another_author_witho
 
 type Unvouch = (&'static str, fn(&Path));
 
-/// How an acknowledgement ceases to vouch for anything.
+/// The ways to make an acknowledgement vouch for nothing.
 const UNVOUCHED: [Unvouch; 4] = [
     ("no root", |folder| {
-        let (mut file, old) = checkpoint(folder);
-        file.write(&Checkpoint { root: None, beside: None, ..old }).unwrap();
+        let (mut file, old) = acknowledgement(folder);
+        file.write(&Acknowledgement { root: None, metadata: None, ..old }).unwrap();
     }),
     ("no file", |folder| fs::remove_file(folder.join("checkpoint")).unwrap()),
     ("two zeroed slots", |folder| put(&folder.join("checkpoint"), &[], 8192)),
@@ -588,7 +601,7 @@ fn flip_slot(folder: &Path, slot: usize) {
     fs::write(folder.join("checkpoint"), bytes).unwrap();
 }
 
-/// The number of the slot that was written last: the generation stands in the 8 bytes behind the
+/// Returns the number of the slot that was written last. The generation is in the 8 bytes after the
 /// magic.
 fn newest_slot(folder: &Path) -> usize {
     let bytes = fs::read(folder.join("checkpoint")).unwrap();
@@ -597,7 +610,7 @@ fn newest_slot(folder: &Path) -> usize {
     usize::from(generation(1) > generation(0))
 }
 
-/// Among which record a start says that tiles and records contradict each other, and why.
+/// Returns the record from which on a start says that tiles and records differ, and its message.
 fn disputed(folder: &Path) -> Option<(Seq, String)> {
     match open(folder) {
         Ok(_) => None,
@@ -607,11 +620,11 @@ fn disputed(folder: &Path) -> Option<(Seq, String)> {
 }
 
 #[test]
-fn tiles_that_contradict_an_edit_for_which_no_root_vouches_keep_the_log_from_starting_and_stay_as_they_were()
- {
+fn tiles_that_contradict_an_edit_without_an_acknowledged_root_refuse_the_start_and_stay_unchanged()
+{
     let original = sound();
     for (how, unvouch) in UNVOUCHED {
-        // The last record's leaf stands in the slot itself.
+        // The last record's leaf is in the slot itself.
         for seq in [1, 6, HEAD - 1] {
             let folder = original.copied();
             unvouch(folder.path());
@@ -631,7 +644,7 @@ fn tiles_that_contradict_an_edit_for_which_no_root_vouches_keep_the_log_from_sta
                 assert_eq!(fs::read(folder.path().join("tree/0")).unwrap(), tiles, "{how}");
             }
             assert!(about(&audit(folder.path())).contains(&(seq, seq, Part::Tiles)), "{how}");
-            // Whoever trusts the records says so.
+            // An operator who trusts the records removes the tiles.
             fs::remove_dir_all(folder.path().join("tree")).unwrap();
             assert_eq!(disputed(folder.path()), None, "{how}");
             assert!(
@@ -639,7 +652,7 @@ fn tiles_that_contradict_an_edit_for_which_no_root_vouches_keep_the_log_from_sta
                 "{how}"
             );
         }
-        // Tiles that agree contradict nothing, and neither do leaves that a power cut left
+        // Tiles that match contradict nothing, and neither do leaves that a power cut left
         // unwritten.
         let folder = original.copied();
         unvouch(folder.path());
@@ -652,7 +665,7 @@ fn tiles_that_contradict_an_edit_for_which_no_root_vouches_keep_the_log_from_sta
 }
 
 #[test]
-fn a_record_behind_the_surviving_slot_is_held_against_its_leaf_unless_a_power_cut_may_explain_it() {
+fn a_record_after_the_surviving_slot_is_compared_with_its_leaf_unless_a_power_cut_may_explain_it() {
     let original = sound();
     // The slot before covers 7 records, the damaged one all.
     let damaged = original.copied();
@@ -665,10 +678,9 @@ fn a_record_behind_the_surviving_slot_is_held_against_its_leaf_unless_a_power_cu
         }
         assert_eq!(disputed(damaged.path()).unwrap().0, 9);
     }
-    // Both slots whole, and tiles behind them that were never synced: after a power cut that is
-    // what may be left.
+    // A power cut may leave both slots intact and, after them, tiles that were never synced.
     let cut = original.copied();
-    let before = checkpoint(cut.path()).1;
+    let before = acknowledgement(cut.path()).1;
     rewrite(cut.path(), |blocks| drop(blocks.remove(&part_key(8, 0)[..])));
     fs::remove_file(cut.path().join("checkpoint")).unwrap();
     fs::remove_dir_all(cut.path().join("tree")).unwrap();
@@ -676,7 +688,7 @@ fn a_record_behind_the_surviving_slot_is_held_against_its_leaf_unless_a_power_cu
     assert_eq!(log.head(), 7);
     log.append(vec![event("later", "x")], NOW + 9).unwrap();
     drop(log);
-    assert_ne!(before, checkpoint(cut.path()).1);
+    assert_ne!(before, acknowledgement(cut.path()).1);
     let acknowledged = fs::read(cut.path().join("checkpoint")).unwrap();
     let log = open(cut.path()).unwrap();
     log.append(vec![event("last", "x")], NOW + 10).unwrap();
@@ -693,7 +705,7 @@ fn a_record_behind_the_surviving_slot_is_held_against_its_leaf_unless_a_power_cu
 }
 
 #[test]
-fn a_damaged_slot_is_told_and_with_a_lost_record_the_log_does_not_start() {
+fn a_damaged_slot_is_reported_and_with_a_lost_record_the_log_does_not_start() {
     let original = sound();
     for slot in [0, 1] {
         let folder = original.copied();
@@ -710,7 +722,7 @@ fn a_damaged_slot_is_told_and_with_a_lost_record_the_log_does_not_start() {
             "{:?}",
             found.findings
         );
-        // Nothing is missing: it starts, and the next commits write both slots anew.
+        // Nothing is missing: it starts, and the next commits write both slots again.
         let log = open(folder.path()).unwrap();
         for id in ["new1", "new2"] {
             log.append(vec![event(id, "x")], NOW + 9).unwrap();
@@ -742,7 +754,7 @@ fn a_damaged_slot_is_told_and_with_a_lost_record_the_log_does_not_start() {
         assert_eq!(
             fs::metadata(folder.path().join("tree/0")).unwrap().len(),
             HEAD * 32,
-            "what knows of it stays"
+            "the tiles keep the leaf of the lost record"
         );
     }
 }
@@ -758,7 +770,7 @@ fn a_tile_file_that_is_a_link_is_not_followed() {
     assert_eq!(fs::read_to_string(&elsewhere).unwrap(), "another's");
 }
 
-/// Every way to spoil a file, at some places of it: bytes and length, or none to delete it.
+/// Returns many ways to spoil a file: other bytes and another length, or `None` to delete it.
 fn spoiled(bytes: &[u8], length: u64) -> Vec<Option<(Vec<u8>, u64)>> {
     let mut ways = vec![
         None,
@@ -784,14 +796,14 @@ fn spoiled(bytes: &[u8], length: u64) -> Vec<Option<(Vec<u8>, u64)>> {
 }
 
 #[test]
-fn a_spoiled_file_is_told_or_made_right_and_never_found_sound_while_a_record_is_another() {
+fn a_spoiled_file_is_reported_or_repaired_and_never_found_sound_while_a_record_differs() {
     let original = sound();
     let log = original.copied();
     let log = open(log.path()).unwrap();
     let (records, root) = (log.read(0, 99, usize::MAX).unwrap(), log.root(HEAD).unwrap());
     drop(log);
     let (mut told, mut right) = (BTreeMap::new(), BTreeMap::new());
-    for (path, bytes, length) in original.0.iter().filter(|(path, _, _)| path != "lock") {
+    for FolderFile { path, bytes, length } in original.0.iter().filter(|file| file.path != "lock") {
         for (way, change) in spoiled(bytes, *length).into_iter().enumerate() {
             let [folder, started] = [(); 2].map(|()| {
                 let folder = original.copied();
@@ -806,8 +818,7 @@ fn a_spoiled_file_is_told_or_made_right_and_never_found_sound_while_a_record_is_
             let is_sound = found.as_ref().is_ok_and(|audit| audit.findings_count == 0);
             match open(started.path()) {
                 Ok(log) => {
-                    // What starts is the log that it was, whatever was spoiled: records, root,
-                    // proofs.
+                    // A log that starts has the same records, root and proofs as before.
                     assert_eq!(
                         (log.root(HEAD), log.read(0, 99, usize::MAX).as_ref()),
                         (Ok(root), Ok(&records)),
@@ -829,7 +840,7 @@ fn a_spoiled_file_is_told_or_made_right_and_never_found_sound_while_a_record_is_
             }
         }
     }
-    // A spoiled store was noticed, and what is derived was made again.
+    // A spoiled store was reported, and derived files were rebuilt.
     assert!(told["store/db"] > 5, "{told:?}");
     assert!(
         right["tree/0"] > 5 && right["checkpoint"] > 5 && !told.contains_key("tree/0"),

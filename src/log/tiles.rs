@@ -1,11 +1,11 @@
 //! The tree on disk: one file for each eighth level, each a row of hashes that only grows.
-//! docs/format.md says the bytes.
+//! docs/format.md specifies the bytes.
 //!
-//! Stretches of 256 hashes are tiles in the sense of <https://c2sp.org/tlog-tiles>. What stands
-//! between the stored levels is hashed anew when a tile is read, and a tile is believed only if it
-//! leads to the right edge, which is kept in memory: a damaged tile makes no proof.
+//! Each 256 hashes are a tile in the sense of <https://c2sp.org/tlog-tiles>. The levels between the
+//! stored ones are hashed anew when a tile is read. A tile is used only if it leads to the right
+//! edge, which is kept in memory, so no proof is made from a damaged tile.
 //!
-//! All of it is derived from the log: it may be lost, and is made again at the next opening.
+//! All of it is derived from the log: it may be lost, and is rebuilt at the next opening.
 
 use std::borrow::Cow;
 use std::cell::RefCell;
@@ -22,16 +22,16 @@ use super::ReadError;
 use super::lanes::in_order;
 use super::merkle::{Edge, Hash, Nodes, parent};
 
-/// A tile covers so many levels.
+/// The number of levels that a tile covers.
 const TILE_LEVELS: u32 = 8;
 const TILE_HASHES: u64 = 1 << TILE_LEVELS;
 const HASH_BYTES: u64 = 32;
 /// Enough for more records than a log may hold: a fifth file would take the root of 2^32.
 const FILES: usize = 4;
 
-/// So many bytes are compared at once.
+/// The number of bytes compared at once.
 const COMPARED_BYTES: usize = 1 << 20;
-/// So many hashes of a row are worked on at once.
+/// The number of hashes in one piece of work.
 const HASHED_AT_ONCE: usize = 64 << TILE_LEVELS;
 
 /// The files of the tree.
@@ -46,51 +46,45 @@ struct LevelFile {
 
 impl LevelFile {
     fn open(path: &Path, options: &OpenOptions) -> io::Result<LevelFile> {
-        // A link could lead to a file that is another's to write.
+        // A link could lead to a file that Rollcall must not write.
         let no_links = rustix::fs::OFlags::NOFOLLOW.bits().cast_signed();
         let file = options.clone().custom_flags(no_links).open(path)?;
         Ok(LevelFile { file, dirty: AtomicBool::new(false) })
     }
 
-    /// How many bytes from the beginning on are the same as `expected`, and how many there are.
-    fn like(&self, expected: &[u8]) -> io::Result<(usize, usize)> {
+    /// Compares the file with `expected`. Returns the length of their common prefix and of the
+    /// file, in bytes.
+    fn compare(&self, expected: &[u8]) -> io::Result<(usize, usize)> {
         let length = usize::try_from(self.file.metadata()?.len()).unwrap_or(usize::MAX);
         let mut found = vec![0; COMPARED_BYTES];
-        let mut same = 0;
+        let mut common = 0;
         for expected in
             expected.get(..length.min(expected.len())).unwrap_or_default().chunks(COMPARED_BYTES)
         {
             let found = found.get_mut(..expected.len()).unwrap_or_default();
-            self.file.read_exact_at(found, same as u64)?;
-            if found != expected {
-                return Ok((
-                    same + found
-                        .iter()
-                        .zip(expected)
-                        .take_while(|(found, expected)| found == expected)
-                        .count(),
-                    length,
-                ));
+            self.file.read_exact_at(found, common as u64)?;
+            if let Some(at) = found.iter().zip(expected).position(|(a, b)| a != b) {
+                return Ok((common + at, length));
             }
-            same += expected.len();
+            common += expected.len();
         }
-        Ok((same, length))
+        Ok((common, length))
     }
 }
 
-/// What had to be done to the files.
+/// The repair that the files need.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Settled {
-    /// Nothing.
-    AsTheyWere,
-    /// They ended too early or too late.
-    Completed,
-    /// They held something else.
-    Corrected,
+pub(super) enum Repair {
+    /// None.
+    Unneeded,
+    /// They end too early or too late.
+    Length,
+    /// They hold other hashes.
+    Content,
 }
 
 impl Tiles {
-    /// Opens or creates the files in `folder`. What they hold is not looked at.
+    /// Opens or creates the files in `folder`, without reading them.
     pub(super) fn open(folder: &Path) -> io::Result<Tiles> {
         fs::create_dir_all(folder)?;
         Tiles::open_by(
@@ -100,7 +94,7 @@ impl Tiles {
     }
 
     /// Opens the files in `folder` for reading only; `None` unless all are there.
-    pub(super) fn look(folder: &Path) -> io::Result<Option<Tiles>> {
+    pub(super) fn open_read_only(folder: &Path) -> io::Result<Option<Tiles>> {
         match Tiles::open_by(folder, OpenOptions::new().read(true)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             tiles => tiles.map(Some),
@@ -112,8 +106,8 @@ impl Tiles {
         Ok(Tiles { files: [open(0)?, open(1)?, open(2)?, open(3)?] })
     }
 
-    /// Adds leaves to the tree that ends in `edge`: one write for each file that grows. Overwrites
-    /// what stands there. Survives a kill.
+    /// Adds leaves to the tree that ends in `edge`, with one write for each file that grows.
+    /// Overwrites bytes beyond the edge. The write survives a kill.
     pub(super) fn grow(
         &self,
         edge: &mut Edge,
@@ -138,7 +132,7 @@ impl Tiles {
         Ok(())
     }
 
-    /// Makes what was written survive a power cut.
+    /// Syncs the files that were written, so that they survive a power cut.
     pub(super) fn sync(&self) -> io::Result<()> {
         self.files
             .iter()
@@ -146,44 +140,42 @@ impl Tiles {
             .try_for_each(|file| file.file.sync_data())
     }
 
-    /// Writes what is missing in the files or different from the tree that they should hold, and
-    /// cuts off what is beyond it.
-    pub(super) fn settle(&self, rows: &Rows) -> io::Result<Settled> {
-        let settled = self.compare(rows)?;
-        for (file, row) in
-            self.files.iter().zip(&rows.rows).filter(|_| settled != Settled::AsTheyWere)
+    /// Makes the files equal to the tree that they should hold. Returns the repair that was needed.
+    pub(super) fn repair(&self, rows: &Rows) -> io::Result<Repair> {
+        let repair = self.compare(rows)?;
+        for (file, row) in self.files.iter().zip(&rows.rows).filter(|_| repair != Repair::Unneeded)
         {
             let expected = row.as_flattened();
-            let (same, _) = file.like(expected)?;
-            file.file.write_all_at(expected.get(same..).unwrap_or_default(), same as u64)?;
+            let (common, _) = file.compare(expected)?;
+            file.file.write_all_at(expected.get(common..).unwrap_or_default(), common as u64)?;
             file.file.set_len(expected.len() as u64)?;
             file.dirty.store(true, Ordering::Relaxed);
         }
-        Ok(settled)
+        Ok(repair)
     }
 
-    /// Compares the files with the tree that they should hold: what there would be to do.
-    pub(super) fn compare(&self, rows: &Rows) -> io::Result<Settled> {
-        let mut settled = Settled::AsTheyWere;
+    /// Compares the files with the tree that they should hold. Returns the repair that they need.
+    pub(super) fn compare(&self, rows: &Rows) -> io::Result<Repair> {
+        let mut repair = Repair::Unneeded;
         for (file, row) in self.files.iter().zip(&rows.rows) {
             let expected = row.as_flattened();
-            let (same, length) = file.like(expected)?;
-            settled = settled.max(match () {
-                () if same < length.min(expected.len()) => Settled::Corrected,
-                () if length != expected.len() => Settled::Completed,
-                () => Settled::AsTheyWere,
+            let (common, length) = file.compare(expected)?;
+            repair = repair.max(match () {
+                () if common < length.min(expected.len()) => Repair::Content,
+                () if length != expected.len() => Repair::Length,
+                () => Repair::Unneeded,
             });
         }
-        Ok(settled)
+        Ok(repair)
     }
 
-    /// How many leaves there are.
+    /// Returns the number of leaves in the files.
     pub(super) fn size(&self) -> io::Result<u64> {
         let [LevelFile { file, .. }, ..] = &self.files;
         Ok(file.metadata()?.len() / HASH_BYTES)
     }
 
-    /// The first `size` leaves as the tiles have them; none if they have fewer.
+    /// Reads the first `size` leaves from the tiles; `None` if they have fewer.
     pub(super) fn leaves(&self, size: u64) -> io::Result<Option<Vec<Hash>>> {
         let [LevelFile { file, .. }, ..] = &self.files;
         if self.size()? < size {
@@ -194,9 +186,9 @@ impl Tiles {
         Ok(Some(bytes.as_chunks().0.to_vec()))
     }
 
-    /// The first record after `after` for which the files have another leaf than the records; a
-    /// leaf of zeros was never written, but left so by a power cut.
-    pub(super) fn first_other(&self, rows: &Rows, after: u64) -> io::Result<Option<u64>> {
+    /// Returns the first record after `after` whose leaf in the files is not that of the record.
+    /// Leaves of zeros are passed over: a power cut leaves them unwritten.
+    pub(super) fn first_mismatch(&self, rows: &Rows, after: u64) -> io::Result<Option<u64>> {
         let [LevelFile { file, .. }, ..] = &self.files;
         let until = self.size()?.min(rows.leaves().len() as u64);
         let expected = rows.leaves().get(after as usize..until as usize).unwrap_or_default();
@@ -204,11 +196,11 @@ impl Tiles {
         for expected in expected.chunks(COMPARED_BYTES / HASH_BYTES as usize) {
             let mut found = vec![[0; HASH_BYTES as usize]; expected.len()];
             file.read_exact_at(found.as_flattened_mut(), first * HASH_BYTES)?;
-            let other = found
+            let mismatch = found
                 .iter()
                 .zip(expected)
                 .position(|(found, expected)| found != expected && found != &Hash::default());
-            if let Some(at) = other {
+            if let Some(at) = mismatch {
                 return Ok(Some(first + at as u64 + 1));
             }
             first += expected.len() as u64;
@@ -216,20 +208,19 @@ impl Tiles {
         Ok(None)
     }
 
-    /// The nodes of the tree that ends in `edge`. Tiles that are read are kept for as long as this
-    /// is.
+    /// Returns the nodes of the tree that ends in `edge`. Tiles that are read are cached in it.
     pub(super) fn nodes(&self, edge: Edge) -> TileNodes<'_> {
         TileNodes { tiles: self, edge, read: RefCell::default() }
     }
 }
 
-/// What the files hold of a whole tree, in memory.
+/// The contents of the files of a whole tree, in memory.
 pub(super) struct Rows {
     rows: [Vec<Hash>; FILES],
 }
 
 impl Rows {
-    /// The tree over some leaves, hashed on all cores.
+    /// Hashes the tree over some leaves, on all cores.
     pub(super) fn of(leaves: Vec<Hash>) -> Rows {
         let mut rows: [Vec<Hash>; FILES] = Default::default();
         let mut below = leaves;
@@ -247,7 +238,7 @@ impl Rows {
         Rows { rows }
     }
 
-    /// The leaves.
+    /// Returns the leaves.
     pub(super) fn leaves(&self) -> &[Hash] {
         let [leaves, ..] = &self.rows;
         leaves
@@ -265,7 +256,7 @@ impl Nodes for Rows {
     }
 }
 
-/// The root over hashes whose number is a power of two.
+/// Returns the root over hashes whose number is a power of two.
 fn top(hashes: &[Hash]) -> Option<Hash> {
     let mut row = Cow::Borrowed(hashes);
     while row.len() > 1 {
@@ -274,8 +265,8 @@ fn top(hashes: &[Hash]) -> Option<Hash> {
     row.first().copied()
 }
 
-/// A tile with all that is above its hashes, row by row: each has half as many as the one before,
-/// and at most one is left over.
+/// A tile with the rows above its hashes. Each row has half as many hashes as the one below; an odd
+/// last hash has no parent.
 struct Tile {
     rows: Vec<Vec<Hash>>,
 }
@@ -304,7 +295,7 @@ pub(super) struct TileNodes<'a> {
 }
 
 impl TileNodes<'_> {
-    /// Tile `at` of the file for `level`: what of it belongs to this tree.
+    /// Reads the part of tile `at` of the file for `level` that belongs to this tree.
     fn tile(&self, level: u32, at: u64) -> Result<Rc<Tile>, ReadError> {
         if let Some(tile) = self.read.borrow().get(&(level, at)) {
             return Ok(tile.clone());
@@ -321,15 +312,15 @@ impl TileNodes<'_> {
             .map_err(|error| damaged(&format!("cannot be read: {error}")))?;
         let tile = Tile::new(bytes.as_chunks().0.to_vec());
         if !self.leads_to_the_edge(level, at, width, &tile)? {
-            return Err(damaged("does not lead to its root; it is made again at the next start"));
+            return Err(damaged("does not lead to its root; the next start rebuilds it"));
         }
         let tile = Rc::new(tile);
         self.read.borrow_mut().insert((level, at), tile.clone());
         Ok(tile)
     }
 
-    /// Whether each node that ends in the tile is the one that it ought to be: a full tile has one,
-    /// the last of a file one for each bit of its width.
+    /// Returns whether each node that ends in the tile is the expected one. A full tile has one
+    /// such node, the last of a file one for each bit of its width.
     fn leads_to_the_edge(
         &self,
         level: u32,
@@ -374,7 +365,7 @@ mod tests {
         hash
     }
 
-    /// Writes leaves in batches of these sizes, over and over, until there are `size`.
+    /// Writes leaves in batches of these sizes, repeated until there are `size`.
     fn grown(folder: &Path, size: u64, batches: &[u64]) -> (Tiles, Edge) {
         let (tiles, mut edge) = (Tiles::open(folder).unwrap(), Edge::default());
         for batch in batches.iter().cycle() {
@@ -389,7 +380,7 @@ mod tests {
     }
 
     #[test]
-    fn the_files_do_not_depend_on_how_leaves_came_and_hold_every_eighth_level() {
+    fn the_files_do_not_depend_on_the_batches_and_hold_every_eighth_level() {
         let size = 70_000;
         let files = [&[1][..], &[512], &[255, 1, 257, 3], &[70_000]].map(|batches| {
             let folder = tempfile::tempdir().unwrap();
@@ -415,8 +406,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let size = 70_000;
         let (tiles, edge) = grown(folder.path(), size, &[512]);
-        // Everything that may be asked of this part of the tree: what comes out is right, or an
-        // error.
+        // Whatever is asked of this part of the tree, the answer is right or an error.
         let ask = || {
             let nodes = tiles.nodes(edge.clone());
             let asked = [300, 65_000, 69_999].map(|index| inclusion(&nodes, index, size));

@@ -1,5 +1,5 @@
-//! One record with all that proves it, in one file of JSON: made where the log is, checked where
-//! nothing is but the file and a public key. docs/proofs.md says its form.
+//! Bundles: one record with its proof in one file of JSON. A bundle is made from the log, and
+//! checked with nothing but the file and a public key. docs/proofs.md specifies its form.
 
 use base64::prelude::*;
 use rollcall_projections::{Millis, Seq};
@@ -10,10 +10,10 @@ use super::{origin, tree};
 use crate::hashes::leaf;
 use crate::verify::{KEY_ID_BYTES, Proof};
 
-/// The version of the form.
+/// The version of the bundle's form.
 const FORMAT: u32 = 1;
 
-/// Longest bundle that is read, in bytes: a body of 1 MiB and many checkpoints are less.
+/// The longest bundle that is read, in bytes. A body of 1 MiB and many checkpoints are less.
 const BUNDLE_BYTES_MAX: usize = 16 << 20;
 
 /// A record and its proof. Bytes are base64.
@@ -21,7 +21,7 @@ const BUNDLE_BYTES_MAX: usize = 16 << 20;
 #[serde(deny_unknown_fields)]
 pub struct Bundle {
     format: u32,
-    /// A signed note: the record is in the tree of which it speaks.
+    /// A signed note: the checkpoint whose tree has the record.
     checkpoint: String,
     seq: Seq,
     receipt: String,
@@ -29,12 +29,12 @@ pub struct Bundle {
     body: String,
     /// The audit path from the record's leaf to the checkpoint's root.
     inclusion: Vec<String>,
-    /// Checkpoints published before, each with the proof that it is of the same history.
+    /// Checkpoints published before, each with the proof that this one continues it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     older: Vec<Older>,
 }
 
-/// A checkpoint of the past, and its consistency proof to the bundle's own.
+/// An older checkpoint, with its consistency proof to the bundle's own.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Older {
@@ -44,35 +44,35 @@ pub struct Older {
     pub consistency: Vec<String>,
 }
 
-/// Why a bundle proves nothing.
+/// Why a bundle is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BundleError {
-    /// It is no bundle.
-    #[error("it is no proof of Rollcall: {0}")]
+    /// It is not a bundle.
+    #[error("it is not a Rollcall proof: {0}")]
     Malformed(String),
     /// Its form is of another version.
     #[error("its form has version {0}, and this program knows version {FORMAT}")]
     Format(u32),
-    /// A field is not what it should be.
+    /// A field has another form than it should.
     #[error("its `{0}` is not base64 of what belongs there")]
     Field(&'static str),
-    /// Its checkpoint is not believed.
+    /// Its checkpoint is refused.
     #[error("its checkpoint is not believed: {0}")]
     Checkpoint(NoteError),
-    /// One of its older checkpoints is not believed.
+    /// One of its older checkpoints is refused.
     #[error("its older checkpoint of {size} records is not believed: {error}")]
     Older {
-        /// Its size.
+        /// The size that it claims.
         size: Seq,
-        /// Why.
+        /// Why it is refused.
         error: NoteError,
     },
-    /// A checkpoint that the auditor holds is not believed.
+    /// A checkpoint that the auditor holds is refused.
     #[error("the checkpoint of {size} records that you hold is not believed: {error}")]
     Held {
-        /// Its size.
+        /// The size that it claims.
         size: Seq,
-        /// Why.
+        /// Why it is refused.
         error: NoteError,
     },
     /// The receipt cannot be read.
@@ -81,61 +81,64 @@ pub enum BundleError {
     /// Receipt and bundle differ.
     #[error("its receipt is of record {receipt}, and it says {bundle}")]
     Seq {
-        /// By the receipt.
+        /// The seq in the receipt.
         receipt: Seq,
-        /// By the bundle.
+        /// The seq in the bundle.
         bundle: Seq,
     },
     /// The receipt, or another checkpoint, is of another log.
     #[error("it is of the log `{one}`, and its checkpoint is of `{other}`")]
     OtherLog {
-        /// One.
+        /// The log of the receipt or other checkpoint.
         one: String,
-        /// Another.
+        /// The log of the bundle's checkpoint.
         other: String,
     },
     /// The leaf is not in the tree.
     #[error("the record is not in the tree of its checkpoint: something in it was changed")]
     NotIncluded,
-    /// Two checkpoints are not of one history.
+    /// Two checkpoints are of different histories.
     #[error(
-        "its checkpoint of {to} records does not continue the one of {from}: either the proof was changed, or the log's past was"
+        "its checkpoint of {to} records does not continue the one of {from}: either the proof was \
+        changed, or the log's past was"
     )]
     Inconsistent {
-        /// The smaller.
+        /// The smaller size.
         from: Seq,
-        /// The larger.
+        /// The larger size.
         to: Seq,
     },
     /// Two checkpoints of one size differ.
     #[error(
-        "there are two different checkpoints of {0} records, both signed: the log has shown two histories, so keep both as evidence"
+        "there are two different checkpoints of {0} records, both signed: the log has shown two \
+        histories, so keep both as evidence"
     )]
     Forked(Seq),
     /// A checkpoint that the auditor holds is not tied to the bundle's.
     #[error(
-        "nothing in it ties it to the checkpoint of {0} records that you hold: have it made anew, by `rollcall prove` with --checkpoint"
+        "nothing in it ties it to the checkpoint of {0} records that you hold: have it made again \
+        by `rollcall prove` with --checkpoint"
     )]
     Untied(Seq),
 }
 
-/// What a bundle proves.
+/// The facts that a bundle proves.
 #[derive(Clone, Debug)]
 pub struct Proven {
-    /// The checkpoint in whose tree the record is.
+    /// The checkpoint whose tree has the record.
     pub checkpoint: Checkpoint,
-    /// All that is known about the record but its body.
+    /// Everything about the record but its salt and body.
     pub receipt: Receipt,
     /// Its leaf.
     pub leaf: [u8; 32],
-    /// The body, in the bytes that came.
+    /// The body, in the bytes that were received.
     pub body: Vec<u8>,
-    /// The sizes of the checkpoints that the auditor holds and that are of the same history.
+    /// The sizes of the auditor's checkpoints, which are of the same history.
     pub held: Vec<Seq>,
 }
 
 impl Bundle {
-    /// Puts together what a log gave; bytes are base64.
+    /// Makes a bundle from the answers of a log. `receipt`, `salt` and `body` are base64.
     pub fn new(
         checkpoint: String,
         seq: Seq,
@@ -149,7 +152,7 @@ impl Bundle {
     /// Reads a bundle.
     ///
     /// # Errors
-    /// If it is none, is too long, or of another version.
+    /// If it is not a bundle, is too long, or is of another version.
     pub fn parse(bytes: &[u8]) -> Result<Bundle, BundleError> {
         if bytes.len() > BUNDLE_BYTES_MAX {
             return Err(BundleError::Malformed("it is too long".into()));
@@ -159,11 +162,11 @@ impl Bundle {
         if bundle.format == FORMAT { Ok(bundle) } else { Err(BundleError::Format(bundle.format)) }
     }
 
-    /// Checks everything in it by `keys`, and that it continues each of the checkpoints that the
-    /// auditor holds.
+    /// Checks everything in the bundle, trusting only `keys`, and that its checkpoint continues
+    /// each checkpoint in `held`, which the auditor holds.
     ///
     /// # Errors
-    /// The first thing that is wrong.
+    /// The first fault.
     pub fn prove(&self, keys: &[Verifier], held: &[Note]) -> Result<Proven, BundleError> {
         let note = Note::parse(self.checkpoint.as_bytes()).map_err(BundleError::Checkpoint)?;
         let checkpoint = note.open(keys).map_err(BundleError::Checkpoint)?.clone();
@@ -176,34 +179,40 @@ impl Bundle {
         }
         same_log(&origin(receipt.log_id), &checkpoint)?;
         let leaf = leaf(&receipt_bytes, &salt, &body);
-        if !tree::includes(
-            &checkpoint.root,
-            checkpoint.size,
-            receipt.seq,
-            &leaf,
-            &hashes(&self.inclusion, "inclusion")?,
-        ) {
+        let path = hashes(&self.inclusion, "inclusion")?;
+        if !tree::includes(&checkpoint.root, checkpoint.size, receipt.seq, &leaf, &path) {
             return Err(BundleError::NotIncluded);
         }
+        let held = self.prove_held(keys, held, &checkpoint)?;
+        Ok(Proven { checkpoint, receipt, leaf, body, held })
+    }
+
+    /// Checks that `checkpoint`, the bundle's own, continues the older ones in the bundle, and that
+    /// each held checkpoint is among all of these. Returns the sizes of the held ones.
+    fn prove_held(
+        &self,
+        keys: &[Verifier],
+        held: &[Note],
+        checkpoint: &Checkpoint,
+    ) -> Result<Vec<Seq>, BundleError> {
         let mut tied = vec![checkpoint.clone()];
         for older in &self.older {
-            tied.push(older.open(keys, &checkpoint)?);
+            tied.push(older.open(keys, checkpoint)?);
         }
-        // Two roots of one size are the worst that can be found, and no proof can lead from one to
-        // the other: this is said first.
+        // Two roots of one size are the gravest finding, and no proof leads from one to the other:
+        // this is reported first.
         for held in held {
             fork(held, keys, &tied)?;
         }
         for (older, opened) in self.older.iter().zip(tied.iter().skip(1)) {
-            older.prove(opened, &checkpoint)?;
+            older.prove(opened, checkpoint)?;
         }
-        let held = held.iter().map(|note| tie(note, keys, &tied)).collect::<Result<_, _>>()?;
-        Ok(Proven { checkpoint, receipt, leaf, body, held })
+        held.iter().map(|note| tie(note, keys, &tied)).collect()
     }
 }
 
 impl Older {
-    /// What its note states, if it is believed and of the same log.
+    /// Returns its checkpoint, if a key has signed it and it is of the same log.
     fn open(&self, keys: &[Verifier], checkpoint: &Checkpoint) -> Result<Checkpoint, BundleError> {
         let note = Note::parse(self.checkpoint.as_bytes())
             .map_err(|error| BundleError::Older { size: 0, error })?;
@@ -214,7 +223,7 @@ impl Older {
         Ok(older.clone())
     }
 
-    /// That the bundle's checkpoint continues it.
+    /// Checks that the bundle's checkpoint continues it.
     fn prove(&self, older: &Checkpoint, checkpoint: &Checkpoint) -> Result<(), BundleError> {
         let hashes = hashes(&self.consistency, "consistency")?;
         if tree::is_consistent(older.size, &older.root, checkpoint.size, &checkpoint.root, &hashes)
@@ -225,8 +234,7 @@ impl Older {
     }
 }
 
-/// Refuses a checkpoint that the auditor holds beside another of the same log and size with another
-/// root.
+/// Refuses a held checkpoint if another of the same log and size has another root.
 fn fork(held: &Note, keys: &[Verifier], others: &[Checkpoint]) -> Result<(), BundleError> {
     let held =
         held.open(keys).map_err(|error| BundleError::Held { size: held.claims().size, error })?;
@@ -236,7 +244,7 @@ fn fork(held: &Note, keys: &[Verifier], others: &[Checkpoint]) -> Result<(), Bun
     if others.iter().any(forked) { Err(BundleError::Forked(held.size)) } else { Ok(()) }
 }
 
-/// Finds a checkpoint that the auditor holds among those that are proven to be of one history.
+/// Finds a held checkpoint among those that are proven to be of one history. Returns its size.
 fn tie(held: &Note, keys: &[Verifier], tied: &[Checkpoint]) -> Result<Seq, BundleError> {
     let held =
         held.open(keys).map_err(|error| BundleError::Held { size: held.claims().size, error })?;
@@ -267,12 +275,12 @@ fn hashes(texts: &[String], field: &'static str) -> Result<Vec<[u8; 32]>, Bundle
         .collect()
 }
 
-/// What a receipt says.
+/// The contents of a receipt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Receipt {
-    /// Which log.
+    /// The id of the log.
     pub log_id: [u8; 16],
-    /// Which record.
+    /// The record's seq.
     pub seq: Seq,
     /// When the log took it, by its own clock.
     pub recorded_at: Millis,
@@ -282,26 +290,26 @@ pub struct Receipt {
     pub event_id: String,
     /// The event's type; empty if it has none.
     pub event_type: String,
-    /// Why the log believed it.
+    /// The proof of its sender.
     pub proof: Proof,
 }
 
-/// Why bytes are no receipt.
+/// Why bytes are not a receipt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ReceiptError {
-    /// Its version is not known.
+    /// It is of an unknown version.
     #[error("its version is {0}, and this program knows version 1")]
     Version(u8),
-    /// Its kind of proof is not known.
+    /// Its proof is of an unknown kind.
     #[error("it has a proof of kind {0}, which this program does not know")]
     Proof(u8),
-    /// It is too short, too long, or no text where a text should be.
+    /// It is too short, too long, or has bytes that are not text where text belongs.
     #[error("it is cut off or has more than belongs there")]
     Malformed,
 }
 
 impl Receipt {
-    /// Reads the bytes that docs/format.md describes, all of them.
+    /// Reads the bytes that docs/format.md specifies, all of them.
     ///
     /// # Errors
     /// [`ReceiptError`].
@@ -352,11 +360,13 @@ mod tests {
     use super::*;
 
     /// The example of docs/format.md.
-    const RECEIPT: &str = "013031323334353637383961626364656600000000000000070000018bcfe5687b00000006776f726b6f73000000086576656e745f303100000000\
-                           010000018bcfe56800abababababababababababababababababababababababababababababababab4b45594b45594b45";
+    const RECEIPT: &str = "\
+        013031323334353637383961626364656600000000000000070000018bcfe5687b00000006776f726b6f730000\
+        00086576656e745f303100000000010000018bcfe56800abababababababababababababababababababababab\
+        abababababababababab4b45594b45594b45";
 
     #[test]
-    fn a_receipt_says_what_the_format_says() {
+    fn a_receipt_is_read_as_the_format_specifies() {
         let bytes = hex::decode(RECEIPT).unwrap();
         let expected = Receipt {
             log_id: *b"0123456789abcdef",

@@ -1,6 +1,6 @@
-//! The checkpoints that end with a change of the key, signed by both keys. Whoever trusts the old
-//! key learns the new one from them, so they are kept for as long as the log is: once the old
-//! private key is gone, nobody can sign them again.
+//! The handover checkpoints: each ends with a change of the key and is signed by both keys. An
+//! auditor who trusts the old key learns the new one from it. They are kept as long as the log,
+//! since they cannot be signed again once the old private key is gone.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -13,28 +13,28 @@ use super::key::{self, KeyError};
 use super::note::{NOTE_BYTES_MAX, Note, Verifier};
 use super::publish::{file_name, is_checkpoint};
 
-/// A change of the key, as the log tells it.
+/// A change of the key, as the log records it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyEvent {
-    /// The record that says so: the checkpoint of so many records ends with it.
+    /// The record of the change, which is also the size of the checkpoint that ends with it.
     pub size: Seq,
-    /// The public key that signed until then.
+    /// The public key that signed before.
     pub from: String,
-    /// The public key that signs from then on.
+    /// The public key that signs after.
     pub to: String,
 }
 
-/// What the log knows about its keys.
+/// The changes of the key that the log has recorded.
 #[derive(Clone, Debug, Default)]
 pub struct KeyHistory {
     /// Every change, in order.
     pub events: Vec<KeyEvent>,
-    /// The tree hash of the records up to the last change; nothing before the first.
+    /// The tree hash of the records up to the last change; zeros if there is none.
     pub root: [u8; 32],
 }
 
 impl KeyHistory {
-    /// The public key that counts, if it ever changed.
+    /// Returns the current public key, if it ever changed.
     pub(super) fn key(&self) -> Option<&str> {
         self.events.last().map(|event| event.to.as_str())
     }
@@ -44,22 +44,25 @@ impl KeyHistory {
     }
 }
 
-/// Writes one into the folder, which is made if it is not there, and syncs it. What is there under
-/// its name already is written again.
+/// Writes a handover checkpoint into the folder, which is created if it is missing, and syncs it.
+/// Overwrites a file of the same name.
 pub(super) fn write(folder: &Path, size: Seq, note: &str) -> Result<(), KeyError> {
     let path = folder.join(file_name(size));
-    let written = (|| {
-        if !folder.is_dir() {
-            fs::create_dir(folder)?;
-            key::sync_parent(folder)?;
-        }
-        key::write_synced(&path, note.as_bytes(), 0o644)
-    })();
-    written.map_err(|error| KeyError::Io { path: path.clone(), error })
+    create_folder(folder)
+        .and_then(|()| key::write_synced(&path, note.as_bytes(), 0o644))
+        .map_err(|error| KeyError::Io { path: path.clone(), error })
 }
 
-/// Reads those in the folder that both keys of a change in the log have signed, by size. What else
-/// lies there is told of and passed over.
+fn create_folder(folder: &Path) -> io::Result<()> {
+    if !folder.is_dir() {
+        fs::create_dir(folder)?;
+        key::sync_parent(folder)?;
+    }
+    Ok(())
+}
+
+/// Reads the checkpoints in the folder that both keys of a recorded change have signed, by size.
+/// Warns of other files and skips them.
 ///
 /// # Errors
 /// If the folder cannot be read.
@@ -80,7 +83,10 @@ pub(super) fn read_all(
         match read(&path, origin, history) {
             Ok((size, note)) => drop(notes.insert(size, note)),
             Err(why) => {
-                tracing::warn!(path = %path.display(), "this is no hand-over of this log's key, and is passed over: {why}")
+                tracing::warn!(
+                    path = %path.display(),
+                    "skipping a file that is not a handover of this log's key: {why}"
+                );
             }
         }
     }
@@ -104,7 +110,7 @@ fn read(path: &PathBuf, origin: &str, history: &KeyHistory) -> Result<(Seq, Stri
     if path.file_name() != Some(file_name(claims.size).as_ref()) {
         return Err(format!("it is of {} records", claims.size));
     }
-    let event = history.at(claims.size).ok_or("the log has no change of the key there")?;
+    let event = history.at(claims.size).ok_or("the log has no change of the key at that record")?;
     for key in [&event.from, &event.to] {
         let key = Verifier::parse(key).map_err(|error| error.to_string())?;
         note.open(&[key]).map_err(|error| error.to_string())?;

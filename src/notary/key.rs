@@ -1,10 +1,13 @@
 //! The key that signs checkpoints, and the files that hold it.
 //!
-//! The order of writes is the design. A key is written to `<file>.next` and synced; then the log
-//! takes the event that names it; then the checkpoint that ends with the event is signed by both
-//! keys, written and synced; then the file is renamed. Whatever a crash leaves, the log's last
-//! event of a key says which of the two files counts, and as long as the second signature is not on
-//! the disk both private keys are.
+//! The order of writes is the design:
+//! 1. the next key is written to `<file>.next` and synced;
+//! 2. the log records the event that names it;
+//! 3. the checkpoint that ends with the event is signed by both keys, written and synced;
+//! 4. `<file>.next` is renamed to `<file>`.
+//!
+//! Whatever a crash leaves, the log's last event of a key decides which of the two files counts,
+//! and until the checkpoint with both signatures is on the disk both private keys are.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -18,90 +21,90 @@ use zeroize::{Zeroize, Zeroizing};
 
 use super::note::{Verifier, VerifierError};
 
-/// A key file and a public key are much shorter.
+/// The most that is read of a key file or a public key. Both are much shorter.
 const FILE_BYTES_MAX: u64 = 16 << 10;
 
-/// Why there is no key to sign with.
+/// Why the checkpoint key cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyError {
-    /// The disk refuses.
+    /// The disk reports an error.
     #[error("the checkpoint key `{path}` cannot be used: {error}")]
     Io {
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The error of the operating system.
         error: io::Error,
     },
-    /// The file holds something else.
-    #[error("`{0}` is no Ed25519 key in PEM (PKCS#8); put the right file back")]
+    /// The file does not hold a key.
+    #[error("`{0}` is not an Ed25519 key in PEM (PKCS#8); put the right file back")]
     Malformed(PathBuf),
-    /// The public key beside the store is none.
-    #[error("`{path}` is no public key of this log: {what}; put the right file back")]
+    /// The file of the public key does not hold a public key of this log.
+    #[error("`{path}` is not a public key of this log: {what}; put the right file back")]
     Public {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// A description of the fault.
         what: String,
     },
-    /// The file is gone.
+    /// The file is missing.
     #[error(
-        "the checkpoint key `{path}` is missing, and this log's checkpoints are signed by `{expected}`; put the file back, or give its place with \
-         --checkpoint-key, or, if it is lost, start once with --replace-checkpoint-key: auditors will have to be told the new key"
+        "the checkpoint key `{path}` is missing, and this log's checkpoints are signed by \
+        `{expected}`; put the file back, or give its path with --checkpoint-key, or, if it is \
+        lost, start once with --replace-checkpoint-key: auditors must then get the new key"
     )]
     Lost {
-        /// Where it should be.
+        /// The file.
         path: PathBuf,
-        /// The public key that it should have.
+        /// The public key of the log.
         expected: String,
     },
     /// The file holds another key.
     #[error(
-        "the checkpoint key `{path}` is `{found}`, and this log's checkpoints are signed by `{expected}`; put the right file back, or, if it is lost, \
-         move this one away and start once with --replace-checkpoint-key: auditors will have to be told the new key"
+        "the checkpoint key `{path}` is `{found}`, and this log's checkpoints are signed by \
+        `{expected}`; put the right file back, or, if it is lost, move this one away and start \
+        once with --replace-checkpoint-key: auditors must then get the new key"
     )]
     Exchanged {
         /// The file.
         path: PathBuf,
-        /// The public key that it has.
+        /// The public key of the file.
         found: String,
-        /// The public key that it should have.
+        /// The public key of the log.
         expected: String,
     },
     /// The operating system gives no random bytes.
-    #[error("no key can be made: {0}")]
+    #[error("a checkpoint key cannot be made: {0}")]
     Random(getrandom::Error),
-    /// The key was to be replaced, and the log did not take the event that says so.
-    #[error(
-        "the checkpoint key could not be replaced, because the log did not record it: try again"
-    )]
+    /// The log did not record that the key is replaced.
+    #[error("the checkpoint key was not replaced, because the log did not record it; try again")]
     Unrecorded,
-    /// Nobody knows whether the log names the key of the last change.
+    /// The log may or may not name the key of the last change.
     #[error(
-        "the key of an earlier change waits in `{0}`, and the log may name it: start the server again first"
+        "an earlier change left its key in `{0}`, and the log may name it; restart the server first"
     )]
     Pending(PathBuf),
 }
 
 /// A private key, wiped when it is dropped.
-pub(super) struct Key {
+pub(super) struct PrivateKey {
     pub(super) signing: SigningKey,
 }
 
-impl Key {
-    /// A new key, from the operating system's random bytes.
-    pub(super) fn make() -> Result<Key, KeyError> {
+impl PrivateKey {
+    /// Makes a new key from the operating system's random bytes.
+    pub(super) fn make() -> Result<PrivateKey, KeyError> {
         let mut seed = Zeroizing::new([0; 32]);
         getrandom::fill(&mut *seed).map_err(KeyError::Random)?;
-        Ok(Key { signing: SigningKey::from_bytes(&seed) })
+        Ok(PrivateKey { signing: SigningKey::from_bytes(&seed) })
     }
 
-    /// Its public key, under a log's name.
+    /// Returns its public key, under a log's name.
     pub(super) fn verifier(&self, origin: &str) -> Verifier {
         Verifier::new(origin, self.signing.verifying_key())
     }
 
-    /// Reads a key file; `None` if there is none. Whoever else may read it is told of in the log.
-    pub(super) fn read(path: &Path) -> Result<Option<Key>, KeyError> {
+    /// Reads a key file; `None` if there is none. Warns if others than its owner may read it.
+    pub(super) fn read(path: &Path) -> Result<Option<PrivateKey>, KeyError> {
         let io_error = |error| KeyError::Io { path: path.to_owned(), error };
         let file = match File::open(path) {
             Ok(file) => file,
@@ -110,7 +113,11 @@ impl Key {
         };
         let mode = file.metadata().map_err(io_error)?.permissions().mode();
         if mode & 0o077 != 0 {
-            tracing::warn!(path = %path.display(), mode = format!("{:o}", mode & 0o777), "others may read the checkpoint key: chmod 600 it");
+            tracing::warn!(
+                path = %path.display(),
+                mode = format!("{:o}", mode & 0o777),
+                "others may read the checkpoint key; run chmod 600 on it"
+            );
         }
         let mut pem = Zeroizing::new(String::new());
         file.take(FILE_BYTES_MAX).read_to_string(&mut pem).map_err(|error| match error.kind() {
@@ -119,14 +126,14 @@ impl Key {
         })?;
         let signing =
             SigningKey::from_pkcs8_pem(&pem).map_err(|_| KeyError::Malformed(path.to_owned()))?;
-        Ok(Some(Key { signing }))
+        Ok(Some(PrivateKey { signing }))
     }
 
-    /// Writes a key file for its owner alone, in the place of whatever is there, and syncs it.
+    /// Writes a key file that only its owner may read, over any other, and syncs it.
     pub(super) fn write(&self, path: &Path) -> Result<(), KeyError> {
         let io_error = |error| KeyError::Io { path: path.to_owned(), error };
-        // Without the public key: with it the file would be of the second version of PKCS#8, which
-        // OpenSSL does not read.
+        // With the public key the file would be of the second version of PKCS#8, which OpenSSL does
+        // not read.
         let mut pair = KeypairBytes { secret_key: self.signing.to_bytes(), public_key: None };
         let pem =
             pair.to_pkcs8_pem(LineEnding::LF).map_err(|_| KeyError::Malformed(path.to_owned()));
@@ -135,10 +142,10 @@ impl Key {
     }
 }
 
-/// Writes a file beside its place, syncs it, and moves it there: whoever finds it finds all of it.
+/// Writes a file under another name, syncs it, and renames it, so that it is never found in part.
 pub(super) fn write_synced(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
-    let part = beside(path, ".part");
-    // What a crash left there may be readable for others.
+    let part = with_suffix(path, ".part");
+    // A file left by a crash may be readable for others.
     remove(&part)?;
     let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&part)?;
     file.write_all(bytes)?;
@@ -146,34 +153,34 @@ pub(super) fn write_synced(path: &Path, bytes: &[u8], mode: u32) -> io::Result<(
     rename(&part, path)
 }
 
-/// The path with something behind its name.
-pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
+/// Appends a suffix to the name of a file.
+pub(super) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     let mut path = path.to_owned().into_os_string();
     path.push(suffix);
     path.into()
 }
 
-/// Removes what a crash left of a file that was being written.
+/// Removes the partial file that a crash left.
 pub(super) fn remove_part(path: &Path) -> Result<(), KeyError> {
-    let part = beside(path, ".part");
+    let part = with_suffix(path, ".part");
     remove(&part).map_err(|error| KeyError::Io { path: part, error })
 }
 
-/// Moves a file, and syncs that it moved.
+/// Renames a file and syncs its folder.
 pub(super) fn rename(from: &Path, to: &Path) -> io::Result<()> {
     fs::rename(from, to)?;
     sync_parent(to)
 }
 
-/// Syncs the folder in which something was made, moved or removed.
+/// Syncs the folder in which a file was created, renamed or removed.
 pub(super) fn sync_parent(path: &Path) -> io::Result<()> {
     let folder =
         path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     File::open(folder)?.sync_all()
 }
 
-/// Where a file is once links are followed, also where the link leads to a file that is not there
-/// yet: what is renamed to its place must not take the place of the link.
+/// Follows links, also to a file that does not exist yet: a file renamed to this path must not
+/// replace the link.
 pub(super) fn resolved(path: PathBuf) -> PathBuf {
     match (fs::canonicalize(&path), fs::read_link(&path)) {
         (Ok(found), _) => found,
@@ -184,7 +191,7 @@ pub(super) fn resolved(path: PathBuf) -> PathBuf {
     }
 }
 
-/// Removes a file, if it is there.
+/// Removes a file if it exists.
 pub(super) fn remove(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
@@ -214,25 +221,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_file_is_its_owners_alone_and_read_back() {
+    fn a_key_file_is_readable_by_its_owner_only_and_is_read_back() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("key");
-        assert!(Key::read(&path).unwrap().is_none());
-        let key = Key::make().unwrap();
+        assert!(PrivateKey::read(&path).unwrap().is_none());
+        let key = PrivateKey::make().unwrap();
         key.write(&path).unwrap();
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-        assert_eq!(Key::read(&path).unwrap().unwrap().verifier("a"), key.verifier("a"));
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing is left beside it");
+        assert_eq!(PrivateKey::read(&path).unwrap().unwrap().verifier("a"), key.verifier("a"));
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "no other file is left");
     }
 
     #[test]
     fn a_key_of_openssl_is_read() {
         // RFC 8410, section 10.3, as `openssl genpkey -algorithm ed25519` writes it too.
-        let pem = "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEINTuctv5E1hK1bbY8fdp+K06/nwoy/HU++CXqI9EdVhC\n-----END PRIVATE KEY-----\n";
+        let pem = "-----BEGIN PRIVATE KEY-----\n\
+            MC4CAQAwBQYDK2VwBCIEINTuctv5E1hK1bbY8fdp+K06/nwoy/HU++CXqI9EdVhC\n\
+            -----END PRIVATE KEY-----\n";
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("key");
         fs::write(&path, pem).unwrap();
-        let key = Key::read(&path).unwrap().unwrap();
+        let key = PrivateKey::read(&path).unwrap().unwrap();
         // The same section's public key.
         assert_eq!(
             hex::encode(key.signing.verifying_key()),
@@ -241,6 +250,6 @@ mod tests {
         key.write(&path).unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), pem);
         fs::write(&path, "-----BEGIN PRIVATE KEY-----\n").unwrap();
-        assert!(matches!(Key::read(&path), Err(KeyError::Malformed(_))));
+        assert!(matches!(PrivateKey::read(&path), Err(KeyError::Malformed(_))));
     }
 }

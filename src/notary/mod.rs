@@ -1,8 +1,7 @@
-//! What an auditor holds: checkpoints that a key signs, proofs over them, and bundles that prove
+//! Evidence for an auditor: checkpoints signed by a key, proofs over them, and bundles that prove
 //! one record on another machine.
 //!
-//! It knows neither the engine nor the store: which records there are, and what the tree over them
-//! is, it is told.
+//! This module knows neither the engine nor the store. Its callers pass in sizes and tree hashes.
 
 mod bundle;
 mod handover;
@@ -16,37 +15,36 @@ use std::path::{Path, PathBuf};
 
 pub use bundle::{Bundle, BundleError, Older, Proven, Receipt, ReceiptError};
 pub use handover::{KeyEvent, KeyHistory};
-use key::Key;
 pub use key::KeyError;
+use key::PrivateKey;
 pub use note::{Checkpoint, NOTE_BYTES_MAX, Note, NoteError, Verifier, VerifierError};
 use parking_lot::{Mutex, MutexGuard};
 pub use publish::{Place, PublishError};
 use rollcall_projections::Seq;
 pub use tree::{includes, is_consistent};
 
-/// At most so many signed notes are kept.
+/// The largest number of signed notes that are cached.
 const NOTES_MAX: usize = 64;
 
-/// The name under which a log signs: `rollcall/` and its id as a UUID, in lower case.
+/// Returns the name under which a log signs: `rollcall/` and its id as a UUID, in lower case.
 pub fn origin(log_id: [u8; 16]) -> String {
     format!("rollcall/{}", uuid::Uuid::from_bytes(log_id).hyphenated())
 }
 
-/// Where the files are.
+/// The paths of the key's files.
 #[derive(Clone, Debug)]
 pub struct KeyFiles {
-    /// The private key. Beside it, while the key changes, the next one: `<file>.next`.
+    /// The private key. While the key changes, the next one is in `<file>.next`.
     pub private: PathBuf,
-    /// The public key that the log had first, written once.
+    /// The first public key of the log, written once.
     pub public: PathBuf,
-    /// The folder of the checkpoints that end with a change of the key.
+    /// The folder of the handover checkpoints, each of which ends with a change of the key.
     pub handovers: PathBuf,
 }
 
 impl KeyFiles {
-    /// `DATA/checkpoint-key.pub`, `DATA/checkpoint-key.handovers`, and the private key where it is
-    /// told to be, or else in `DATA/checkpoint-key`. Where that is a link, the file is where the
-    /// link leads.
+    /// Returns `DATA/checkpoint-key.pub`, `DATA/checkpoint-key.handovers`, and the given private
+    /// key or else `DATA/checkpoint-key`. If the private key is a link, the link is followed.
     pub fn of(data: &Path, private: Option<PathBuf>) -> KeyFiles {
         KeyFiles {
             private: key::resolved(private.unwrap_or_else(|| data.join("checkpoint-key"))),
@@ -56,11 +54,11 @@ impl KeyFiles {
     }
 
     fn next(&self) -> PathBuf {
-        key::beside(&self.private, ".next")
+        key::with_suffix(&self.private, ".next")
     }
 }
 
-/// Signs checkpoints of one log.
+/// The signer of one log's checkpoints.
 pub struct Notary {
     origin: String,
     files: KeyFiles,
@@ -70,24 +68,23 @@ pub struct Notary {
 }
 
 struct Signer {
-    key: Key,
-    /// Signed by that key, by size.
+    key: PrivateKey,
+    /// Notes signed by that key, by size.
     notes: BTreeMap<Seq, String>,
-    /// The checkpoints that end with a change of the key, signed by both, by size: none is ever
-    /// forgotten.
+    /// The handover checkpoints, signed by both keys, by size. None is ever dropped.
     handovers: BTreeMap<Seq, String>,
-    /// The last of them could not be written, or the key file not renamed: until both are done no
-    /// other change may begin.
+    /// The last handover, if it could not be written or the key file not renamed. Until both are
+    /// done no other change may begin.
     unsettled: Option<Seq>,
 }
 
-/// A key that is to take the place of another, on the disk and not yet in the log.
-pub struct Change<'a> {
+/// A change of the key in progress: the next key is on the disk and not yet in the log.
+pub struct KeyHandover<'a> {
     notary: &'a Notary,
-    next: Key,
-    /// The public key that signs until now.
+    next: PrivateKey,
+    /// The public key that signs now.
     pub from: String,
-    /// The public key that will.
+    /// The public key that will sign.
     pub to: String,
     _changing: MutexGuard<'a, ()>,
 }
@@ -95,26 +92,26 @@ pub struct Change<'a> {
 impl Notary {
     /// Opens the key of the log `log_id`, whose keys' history is `history`.
     ///
-    /// A log without any key gets one. What a crash in the middle of a change left is brought to
-    /// its end, or taken back.
+    /// A log without any key gets one. A change of the key that a crash broke off is finished or
+    /// taken back.
     ///
     /// # Errors
-    /// [`KeyError::Lost`] and [`KeyError::Exchanged`] where the file is not the log's own.
+    /// [`KeyError::Lost`] and [`KeyError::Exchanged`] if the file does not hold the log's key.
     pub fn open(
         files: KeyFiles,
         log_id: [u8; 16],
         history: &KeyHistory,
     ) -> Result<Notary, KeyError> {
         let origin = origin(log_id);
-        settle_next(&files, &origin, history)?;
+        resolve_change(&files, &origin, history)?;
         let expected = expected(&files, &origin, history.key())?;
-        let key = match (fit(&files.private, &origin, expected.as_deref())?, &expected) {
+        let key = match (read_expected(&files.private, &origin, expected.as_deref())?, &expected) {
             (Some(key), _) => key,
             (None, Some(expected)) => {
                 return Err(KeyError::Lost { path: files.private, expected: expected.clone() });
             }
             (None, None) => {
-                let key = Key::make()?;
+                let key = PrivateKey::make()?;
                 key.write(&files.private)?;
                 tracing::info!(key = %key.verifier(&origin), "made a key for checkpoints");
                 key
@@ -128,23 +125,23 @@ impl Notary {
         Ok(notary)
     }
 
-    /// Opens the key as [`Notary::open`] does, and writes nothing: `None` where there is no key of
-    /// this log, or none that can be read.
+    /// Opens the key as [`Notary::open`] does, but writes nothing. Returns `None` if there is no
+    /// key of this log or it cannot be read.
     pub fn look(files: KeyFiles, log_id: [u8; 16], history: &KeyHistory) -> Option<Notary> {
         let origin = origin(log_id);
         let expected = expected(&files, &origin, history.key()).ok()??;
-        // In the middle of a change the log may name the key that has not taken its place yet.
+        // During a change the log may name the key that is still in the `.next` file.
         let found = [files.private.clone(), files.next()]
             .iter()
-            .find_map(|path| fit(path, &origin, Some(&expected)).ok()?);
+            .find_map(|path| read_expected(path, &origin, Some(&expected)).ok()?);
         let mut handovers =
             handover::read_all(&files.handovers, &origin, history).unwrap_or_default();
-        handovers.extend(unsettled(&files, &origin, history));
+        handovers.extend(broken_off_handover(&files, &origin, history));
         found.map(|key| Notary::signing_with(key, origin, files, handovers))
     }
 
     fn signing_with(
-        key: Key,
+        key: PrivateKey,
         origin: String,
         files: KeyFiles,
         handovers: BTreeMap<Seq, String>,
@@ -153,19 +150,19 @@ impl Notary {
         Notary { origin, files, signer: Mutex::new(signer), changing: Mutex::default() }
     }
 
-    /// The name under which it signs.
+    /// Returns the name under which it signs.
     pub fn origin(&self) -> &str {
         &self.origin
     }
 
-    /// The public key with which it signs.
+    /// Returns the public key with which it signs.
     pub fn verifier(&self) -> Verifier {
         self.signer.lock().key.verifier(&self.origin)
     }
 
-    /// The signed checkpoint of the first `size` records, whose tree hash `root` is asked for
-    /// unless the note was signed before. Where they end with a change of the key, both keys have
-    /// signed it. Waits for a change of the key in progress.
+    /// Returns the signed checkpoint of the first `size` records. Calls `root` for their tree hash
+    /// unless the note is cached. If they end with a change of the key, both keys have signed it.
+    /// Waits for a change of the key in progress.
     ///
     /// # Errors
     /// Those of `root`.
@@ -177,8 +174,8 @@ impl Notary {
         if let Some(note) = self.signer.lock().kept(size) {
             return Ok(note);
         }
-        // No key signs alone what holds the event of its own end: while the key changes, this
-        // waits, and may then find both signatures.
+        // A key must not sign alone a tree that contains the event of its own end. While the key
+        // changes this waits, and may then find both signatures.
         let _settled = self.changing.lock();
         if let Some(note) = self.signer.lock().kept(size) {
             return Ok(note);
@@ -190,9 +187,8 @@ impl Notary {
         Ok(note)
     }
 
-    /// The checkpoints of more than `after` and at most `until` records that end with a change of
-    /// the key, signed by both keys, the smallest first, with their sizes. Waits for a change of
-    /// the key in progress.
+    /// Returns the handover checkpoints of more than `after` and at most `until` records, signed by
+    /// both keys, with their sizes, the smallest first. Waits for a change of the key in progress.
     pub fn handovers(&self, after: Seq, until: Seq) -> Vec<(Seq, String)> {
         let _settled = self.changing.lock();
         let signer = self.signer.lock();
@@ -204,40 +200,39 @@ impl Notary {
             .collect()
     }
 
-    /// Makes the key that is to come, and writes it beside the one that signs. Waits for another
-    /// change in progress.
+    /// Begins a change of the key: makes the next key and writes it to the `.next` file. Waits for
+    /// another change in progress.
     ///
     /// # Errors
-    /// If it cannot be made or written, the change before could not be written and still cannot, or
-    /// nobody knows what became of it.
-    pub fn change(&self) -> Result<Change<'_>, KeyError> {
+    /// If the key cannot be made or written, if the change before still cannot be written, or if
+    /// its outcome is unknown.
+    pub fn change(&self) -> Result<KeyHandover<'_>, KeyError> {
         let changing = self.changing.lock();
-        // In the `.next` file is still the key that signs: it must not be overwritten.
+        // The `.next` file may still hold the key that signs: it must not be overwritten.
         self.settle()?;
-        // The log may name that key, and this file is its only copy.
+        // The log may name the key in this file, its only copy.
         if self.files.next().exists() {
             return Err(KeyError::Pending(self.files.next()));
         }
-        let next = Key::make()?;
+        let next = PrivateKey::make()?;
         next.write(&self.files.next())?;
         let (from, to) = (self.verifier().to_string(), next.verifier(&self.origin).to_string());
-        Ok(Change { notary: self, next, from, to, _changing: changing })
+        Ok(KeyHandover { notary: self, next, from, to, _changing: changing })
     }
 
-    /// Writes the last hand-over, and only then puts the key that signs in the place of the one
-    /// before.
+    /// Writes the last handover, and only then renames the key that signs over the one before.
     fn settle(&self) -> Result<(), KeyError> {
         let mut signer = self.signer.lock();
         let Some(size) = signer.unsettled else { return Ok(()) };
         if let Some(note) = signer.handovers.get(&size) {
             handover::write(&self.files.handovers, size, note)?;
         }
-        put_in_place(&self.files)?;
+        install_next(&self.files)?;
         signer.unsettled = None;
         Ok(())
     }
 
-    /// Writes down which public key is this log's own.
+    /// Writes the public key of this log to its file.
     fn remember(&self) -> Result<(), KeyError> {
         let line = format!("{}\n", self.verifier());
         let path = &self.files.public;
@@ -259,12 +254,12 @@ impl Signer {
     }
 }
 
-impl Change<'_> {
-    /// The log has it: from now on the new key signs. What comes back is the checkpoint of the
-    /// first `size` records, the event of the change the last of them, signed by both keys: whoever
-    /// trusts the old one learns the new one from it.
+impl KeyHandover<'_> {
+    /// Finishes the change after the log has recorded it: from now on the new key signs. Returns
+    /// the handover checkpoint, signed by both keys. It covers the first `size` records, the last
+    /// of which is the event of the change.
     pub fn adopt(self, size: Seq, root: [u8; 32]) -> String {
-        let Change { notary, next, .. } = self;
+        let KeyHandover { notary, next, .. } = self;
         let checkpoint = Checkpoint { origin: notary.origin.clone(), size, root };
         let note = {
             let mut signer = notary.signer.lock();
@@ -276,24 +271,29 @@ impl Change<'_> {
             note
         };
         if let Err(error) = notary.settle() {
-            // Both private keys are on the disk and the log names the new one, so that the next
-            // start, or the next change, brings this to its end.
-            tracing::error!(%error, "the change of the checkpoint key is not written to its end: the new key is still in its `.next` file");
+            // Both private keys are on the disk and the log names the new one, so the next start or
+            // the next change finishes this one.
+            tracing::error!(
+                %error,
+                "the change of the checkpoint key is unfinished: the new key is still in its \
+                `.next` file; the next start or change finishes it"
+            );
         }
         note
     }
 
-    /// The log certainly does not have it: the old key goes on signing.
+    /// Takes the change back, if it is certain that the log did not record it. The old key goes on
+    /// signing.
     pub fn take_back(self) {
         if let Err(error) = key::remove(&self.notary.files.next()) {
-            tracing::error!(%error, "a checkpoint key that never counted could not be removed");
+            tracing::error!(%error, "the unused next checkpoint key could not be removed");
         }
     }
 }
 
-/// Makes a key in the place of one that is lost. `record` has the log take the event that names the
-/// new public key, and it counts from then on: open the key again, with a history that ends with
-/// it. What comes back is the new public key.
+/// Replaces a lost key. `record` makes the log record the event that names the new public key and
+/// returns whether it did. The new key counts from then on: open the key again, with a history that
+/// ends with the event. Returns the new public key.
 ///
 /// # Errors
 /// If the key cannot be made or written, or was not recorded.
@@ -302,15 +302,15 @@ pub fn replace_key(
     log_id: [u8; 16],
     record: impl FnOnce(&str) -> bool,
 ) -> Result<String, KeyError> {
-    let key = Key::make()?;
+    let key = PrivateKey::make()?;
     key.write(&files.next())?;
     let to = key.verifier(&origin(log_id)).to_string();
-    // Whether or not the log has it, the next start knows what to do with the file.
+    // The next start resolves the file, whether or not the log has the event.
     if record(&to) { Ok(to) } else { Err(KeyError::Unrecorded) }
 }
 
-/// The public key that the key file must have: that of the log's last change, or before any the one
-/// that was written down first.
+/// Returns the public key that the key file must have: that of the log's last change, or before any
+/// change the one in the public key's file.
 fn expected(
     files: &KeyFiles,
     origin: &str,
@@ -327,9 +327,13 @@ fn expected(
     Ok(public.map(|public| public.to_string()))
 }
 
-/// The key in a file; `None` if there is no file.
-fn fit(path: &Path, origin: &str, expected: Option<&str>) -> Result<Option<Key>, KeyError> {
-    let Some(key) = Key::read(path)? else { return Ok(None) };
+/// Reads a key file and checks that it holds the expected key; `None` if there is no file.
+fn read_expected(
+    path: &Path,
+    origin: &str,
+    expected: Option<&str>,
+) -> Result<Option<PrivateKey>, KeyError> {
+    let Some(key) = PrivateKey::read(path)? else { return Ok(None) };
     let found = key.verifier(origin).to_string();
     match expected {
         Some(expected) if expected != found => {
@@ -339,53 +343,56 @@ fn fit(path: &Path, origin: &str, expected: Option<&str>) -> Result<Option<Key>,
     }
 }
 
-/// Brings a change that a crash broke off to its end, if the log names the next key, and else takes
-/// it back.
-fn settle_next(files: &KeyFiles, origin: &str, history: &KeyHistory) -> Result<(), KeyError> {
+/// Finishes a change that a crash broke off if the log names the next key, or else takes it back.
+fn resolve_change(files: &KeyFiles, origin: &str, history: &KeyHistory) -> Result<(), KeyError> {
     let next = files.next();
     key::remove_part(&next)?;
     key::remove_part(&files.private)?;
-    let named = match Key::read(&next) {
+    let named = match PrivateKey::read(&next) {
         Ok(None) => return Ok(()),
         Ok(Some(key)) => history.key() == Some(&key.verifier(origin).to_string()),
-        // A whole file is put in its place at once: what is no key was never named.
+        // Key files are renamed into place whole, so an unreadable one was never named.
         Err(KeyError::Malformed(_)) => false,
         Err(error) => return Err(error),
     };
     if !named {
-        tracing::info!("a checkpoint key that the log never named is removed");
+        tracing::info!("removing a checkpoint key that the log never named");
         return key::remove(&next).map_err(|error| KeyError::Io { path: next, error });
     }
-    match unsettled(files, origin, history) {
+    match broken_off_handover(files, origin, history) {
         Some((size, note)) => handover::write(&files.handovers, size, &note)?,
         None => tracing::warn!(
-            "the checkpoint key before is not there: no checkpoint of the change is signed by both"
+            "the former checkpoint key is missing: no checkpoint is signed by both keys"
         ),
     }
-    tracing::info!("the checkpoint key that the log names takes its place");
-    put_in_place(files)
+    tracing::info!("finishing a change of the checkpoint key that the log recorded");
+    install_next(files)
 }
 
-/// The hand-over of a change that a crash broke off after the log took it: both private keys are
-/// there still. `None` if it was not so, or the key before is lost.
-fn unsettled(files: &KeyFiles, origin: &str, history: &KeyHistory) -> Option<(Seq, String)> {
+/// Signs the handover checkpoint of a change that a crash broke off after the log recorded it, when
+/// both private keys are still there. Returns `None` if there is no such change, or the former key
+/// is lost.
+fn broken_off_handover(
+    files: &KeyFiles,
+    origin: &str,
+    history: &KeyHistory,
+) -> Option<(Seq, String)> {
     let event = history.events.last()?;
-    let old = fit(&files.private, origin, Some(&event.from)).ok()??;
-    let new = fit(&files.next(), origin, Some(&event.to)).ok()??;
+    let old = read_expected(&files.private, origin, Some(&event.from)).ok()??;
+    let new = read_expected(&files.next(), origin, Some(&event.to)).ok()??;
     let checkpoint = Checkpoint { origin: origin.to_owned(), size: event.size, root: history.root };
     Some((event.size, note::sign(&checkpoint, &[&old.signing, &new.signing])))
 }
 
-/// Puts the next key in the place of the one before, and syncs that; also where it was put there
-/// and only the sync is owed.
-fn put_in_place(files: &KeyFiles) -> Result<(), KeyError> {
+/// Renames the next key over the one before and syncs that. If it was renamed already, only syncs.
+fn install_next(files: &KeyFiles) -> Result<(), KeyError> {
     let next = files.next();
-    let put = if next.exists() {
+    let installed = if next.exists() {
         key::rename(&next, &files.private)
     } else {
         key::sync_parent(&files.private)
     };
-    put.map_err(|error| KeyError::Io { path: next, error })
+    installed.map_err(|error| KeyError::Io { path: next, error })
 }
 
 #[cfg(test)]

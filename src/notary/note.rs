@@ -1,6 +1,6 @@
-//! Checkpoints: what a log's head is, signed. The text is that of
+//! Checkpoints: signed statements of a log's size and tree hash. The text is that of
 //! <https://c2sp.org/tlog-checkpoint>, the signatures those of <https://c2sp.org/signed-note>, so
-//! that tools for other transparency logs read them as well.
+//! tools for other transparency logs read them as well.
 
 use std::fmt;
 
@@ -9,68 +9,68 @@ use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
 use rollcall_projections::Seq;
 use sha2::{Digest, Sha256};
 
-/// Longest note that is read, in bytes: a hundred signatures are less.
+/// The longest note that is read, in bytes. A hundred signatures are less.
 pub const NOTE_BYTES_MAX: usize = 64 << 10;
 
-/// At most so many signatures in a note.
+/// The largest number of signatures in a note.
 const SIGNATURES_MAX: usize = 100;
 
 /// The specification's number for Ed25519.
 const ED25519: u8 = 1;
 
-/// What a checkpoint states: the first `size` records of a log have this tree hash.
+/// A checkpoint: it states that the first `size` records of a log have this tree hash.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Checkpoint {
-    /// Which log.
+    /// The name of the log.
     pub origin: String,
-    /// How many records.
+    /// The number of records.
     pub size: Seq,
     /// Their RFC 6962 tree hash.
     pub root: [u8; 32],
 }
 
-/// A note, read and not yet believed.
+/// A note whose signatures are not verified yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Note {
-    /// What is signed, its last line break included.
+    /// The signed text, its last line break included.
     text: String,
-    signatures: Vec<Line>,
+    signatures: Vec<SignatureLine>,
     checkpoint: Checkpoint,
 }
 
-/// A signature line: whose it claims to be, and what it is.
+/// A signature line: the signer that it claims, and the signature.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Line {
+struct SignatureLine {
     name: String,
     hash: [u8; 4],
     signature: Vec<u8>,
 }
 
-/// Why a note is not believed.
+/// Why a note is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NoteError {
-    /// It is no signed checkpoint.
-    #[error("it is no signed checkpoint: {0}")]
+    /// It is not a signed checkpoint.
+    #[error("it is not a signed checkpoint: {0}")]
     Malformed(&'static str),
     /// None of the keys has signed it.
     #[error("none of the keys given has signed it; it names {0}")]
     Unsigned(String),
-    /// A signature in the name of a key does not fit.
-    #[error("the signature of `{0}` does not fit its text")]
+    /// A signature in the name of a key is not valid.
+    #[error("the signature of `{0}` does not match its text")]
     Forged(String),
 }
 
-/// Why a text is no public key.
+/// Why a text is not a public key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum VerifierError {
-    /// It is something else.
+    /// It has another form.
     #[error("it is not of the form `name+hash+key`")]
     Malformed,
-    /// Its kind is not known.
+    /// It is of an unknown kind.
     #[error("it is not an Ed25519 key")]
     Kind,
-    /// Name, hash and key do not belong together.
-    #[error("its hash does not fit its name and key: a character is wrong")]
+    /// Its hash is not that of its name and key.
+    #[error("its hash does not match its name and key: a character is wrong")]
     Hash,
 }
 
@@ -113,12 +113,12 @@ impl Verifier {
         }
     }
 
-    /// The name under which it signs: a log's origin.
+    /// Returns the name under which it signs: a log's origin.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// The first 4 bytes of SHA-256(name ‖ line feed ‖ 01 ‖ key).
+    /// Returns its hash: the first 4 bytes of SHA-256(name ‖ line feed ‖ 01 ‖ key).
     pub fn hash(&self) -> [u8; 4] {
         let digest: [u8; 32] = Sha256::new()
             .chain_update(&self.name)
@@ -126,11 +126,10 @@ impl Verifier {
             .chain_update(self.key)
             .finalize()
             .into();
-        let [a, b, c, d, ..] = digest;
-        [a, b, c, d]
+        digest.first_chunk().copied().unwrap_or_default()
     }
 
-    fn has_signed(&self, line: &Line, text: &str) -> bool {
+    fn has_signed(&self, line: &SignatureLine, text: &str) -> bool {
         let signature = Signature::from_slice(&line.signature);
         signature.is_ok_and(|signature| self.key.verify_strict(text.as_bytes(), &signature).is_ok())
     }
@@ -143,19 +142,18 @@ impl fmt::Display for Verifier {
     }
 }
 
-/// A name has no white space and no plus sign.
+/// Returns whether a text is a name: it is not empty and has no white space and no plus sign.
 fn is_name(name: &str) -> bool {
     !name.is_empty() && !name.contains(|c: char| c.is_whitespace() || c == '+')
 }
 
 impl Checkpoint {
-    /// The text that is signed.
+    /// Returns the text that is signed.
     pub fn text(&self) -> String {
         format!("{}\n{}\n{}\n", self.origin, self.size, BASE64_STANDARD.encode(self.root))
     }
 
-    /// Lines behind the third are extensions of somebody else: they are signed, and mean nothing
-    /// here.
+    /// Reads a text. Lines after the third are extensions, which are signed and ignored here.
     fn parse(text: &str) -> Result<Checkpoint, NoteError> {
         let malformed = |what| NoteError::Malformed(what);
         let mut lines = text.strip_suffix('\n').unwrap_or(text).split('\n');
@@ -166,12 +164,12 @@ impl Checkpoint {
         let size = lines
             .next()
             .and_then(|size| size.parse::<Seq>().ok().filter(|number| number.to_string() == size));
-        let size = size.ok_or(malformed("its second line is no size"))?;
+        let size = size.ok_or(malformed("its second line is not a size"))?;
         let root = lines
             .next()
             .and_then(|root| BASE64_STANDARD.decode(root).ok())
             .and_then(|root| root.try_into().ok());
-        let root = root.ok_or(malformed("its third line is no tree hash"))?;
+        let root = root.ok_or(malformed("its third line is not a tree hash"))?;
         if lines.any(str::is_empty) {
             return Err(malformed("there is an empty line in its text"));
         }
@@ -180,7 +178,7 @@ impl Checkpoint {
 }
 
 impl Note {
-    /// Reads a note. Signatures of keys that nobody here knows may be among its lines.
+    /// Reads a note. Signatures of unknown keys may be among its lines.
     ///
     /// # Errors
     /// [`NoteError::Malformed`].
@@ -189,13 +187,13 @@ impl Note {
         if bytes.len() > NOTE_BYTES_MAX {
             return Err(malformed("it is too long"));
         }
-        let note = std::str::from_utf8(bytes).map_err(|_| malformed("it is no text"))?;
+        let note = std::str::from_utf8(bytes).map_err(|_| malformed("it is not UTF-8 text"))?;
         if note.chars().any(|c| c < ' ' && c != '\n') {
             return Err(malformed("it has a control character"));
         }
         let split = note
             .rfind("\n\n")
-            .ok_or(malformed("no empty line divides its text from signatures"))?;
+            .ok_or(malformed("no empty line separates its text from its signatures"))?;
         let (text, lines) = note.split_at_checked(split + 1).ok_or(malformed("it is cut off"))?;
         let lines = lines
             .strip_prefix('\n')
@@ -203,8 +201,10 @@ impl Note {
             .ok_or(malformed("its last line is cut off"))?;
         let mut signatures = Vec::new();
         for line in lines.split('\n') {
-            signatures
-                .push(Line::parse(line).ok_or(malformed("a signature line is no signature line"))?);
+            signatures.push(
+                SignatureLine::parse(line)
+                    .ok_or(malformed("a line after its text is not a signature"))?,
+            );
         }
         if signatures.len() > SIGNATURES_MAX {
             return Err(malformed("it has too many signatures"));
@@ -212,10 +212,10 @@ impl Note {
         Ok(Note { checkpoint: Checkpoint::parse(text)?, text: text.to_owned(), signatures })
     }
 
-    /// What it states, if one of `keys` has signed it under the name of the log that it is about.
+    /// Returns its checkpoint, if one of `keys` has signed it under the name of the log in it.
     ///
     /// # Errors
-    /// If none has, or a signature in the name of one of them does not fit.
+    /// If none has, or a signature in the name of one of them is not valid.
     pub fn open(&self, keys: &[Verifier]) -> Result<&Checkpoint, NoteError> {
         let mut signed = false;
         for line in &self.signatures {
@@ -227,13 +227,13 @@ impl Note {
             if !key.has_signed(line, &self.text) {
                 return Err(NoteError::Forged(format!("{}+{}", line.name, hex::encode(line.hash))));
             }
-            // A key speaks for the log whose name it has, and for no other.
+            // A key signs only for the log whose name it has.
             signed |= key.name == self.checkpoint.origin;
         }
         if signed { Ok(&self.checkpoint) } else { Err(NoteError::Unsigned(self.signers())) }
     }
 
-    /// What it states, believed or not.
+    /// Returns its checkpoint without verifying a signature.
     pub fn claims(&self) -> &Checkpoint {
         &self.checkpoint
     }
@@ -248,13 +248,13 @@ impl Note {
     }
 }
 
-impl Line {
-    fn parse(line: &str) -> Option<Line> {
+impl SignatureLine {
+    fn parse(line: &str) -> Option<SignatureLine> {
         let (name, signature) = line.strip_prefix("— ")?.split_once(' ')?;
         let signature = BASE64_STANDARD.decode(signature).ok()?;
         let (hash, signature) = signature.split_first_chunk::<4>()?;
         let is_line = is_name(name) && !signature.is_empty();
-        is_line.then(|| Line {
+        is_line.then(|| SignatureLine {
             name: name.to_owned(),
             hash: *hash,
             signature: signature.to_owned(),
@@ -262,8 +262,7 @@ impl Line {
     }
 }
 
-/// The signed note of a checkpoint. A line is added for each of `keys`, which sign under the log's
-/// name.
+/// Signs a checkpoint: adds a line for each of `keys`, which sign under the log's name.
 pub(super) fn sign(checkpoint: &Checkpoint, keys: &[&SigningKey]) -> String {
     let text = checkpoint.text();
     let lines = keys.iter().map(|key| {
@@ -296,12 +295,14 @@ mod tests {
     }
 
     #[test]
-    fn a_key_and_a_signature_of_go_are_understood() {
+    fn a_key_and_a_signature_of_go_are_read() {
         let verifier = Verifier::parse(GO_KEY).unwrap();
         assert_eq!((verifier.name(), verifier.to_string().as_str()), ("PeterNeumann", GO_KEY));
-        let text = "If you think cryptography is the answer to your problem,\nthen you don't know what your problem is.\n";
-        let line = "— PeterNeumann x08go/ZJkuBS9UG/SffcvIAQxVBtiFupLLr8pAcElZInNIuGUgYN1FFYC2pZSNXgKvqfqdngotpRZb6KE6RyyBwJnAM=";
-        let line = Line::parse(line).unwrap();
+        let text = "If you think cryptography is the answer to your problem,\n\
+            then you don't know what your problem is.\n";
+        let line = "— PeterNeumann x08go/ZJkuBS9UG/SffcvIAQxVBtiFupLLr8pAcElZInNIuGUgYN1FFYC2pZS\
+            NXgKvqfqdngotpRZb6KE6RyyBwJnAM=";
+        let line = SignatureLine::parse(line).unwrap();
         assert_eq!(line.hash, verifier.hash());
         assert!(verifier.has_signed(&line, text));
         assert!(!verifier.has_signed(&line, &text.replace("answer", "Answer")));
@@ -325,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn a_checkpoint_is_believed_when_a_known_key_has_signed_it() {
+    fn a_checkpoint_is_accepted_when_a_known_key_has_signed_it() {
         let note = signed(&[1]);
         assert!(
             note.starts_with(
@@ -340,13 +341,13 @@ mod tests {
         );
         assert!(matches!(read.open(&[verifier(2)]), Err(NoteError::Unsigned(_))));
         assert!(matches!(read.open(&[]), Err(NoteError::Unsigned(_))));
-        // The same key under another log's name is another key.
+        // The same key under the name of another log is another key.
         let other = Verifier::new("rollcall/b", key(1).verifying_key());
         assert!(matches!(read.open(&[other]), Err(NoteError::Unsigned(_))));
     }
 
     #[test]
-    fn a_key_speaks_for_its_own_log_only() {
+    fn a_key_signs_for_its_own_log_only() {
         let text = "rollcall/b\n12\nBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc=\n";
         let signature =
             [&verifier(1).hash()[..], &key(1).sign(text.as_bytes()).to_bytes()].concat();
@@ -369,7 +370,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_that_nobody_here_knows_are_tolerated_where_the_specifications_allow_them() {
+    fn unknown_lines_are_tolerated_where_the_specifications_allow_them() {
         let stranger = "— witness.example/w AAAAAQI=\n";
         let note = signed(&[1, 2]) + stranger;
         let read = Note::parse(note.as_bytes()).unwrap();
@@ -385,7 +386,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_checkpoint_is_refused() {
+    fn a_text_that_is_not_a_checkpoint_is_refused() {
         let note = signed(&[1]);
         let (text, lines) = note.split_once("\n\n").unwrap();
         for wrong in [

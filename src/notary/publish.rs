@@ -1,4 +1,4 @@
-//! Where checkpoints are put so that somebody else holds them.
+//! The targets to which checkpoints are published, so that a third party holds them.
 
 use std::fmt;
 use std::fs::{self, File, Permissions};
@@ -11,37 +11,37 @@ use rollcall_projections::Seq;
 
 use super::note::{NOTE_BYTES_MAX, Note, NoteError};
 
-/// How long a receiver may take.
+/// The time within which a receiver must answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(3);
 
 const EXTENSION: &str = "checkpoint";
 
-/// A folder or a URL.
+/// A target: a folder or a URL.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Place {
-    /// One file for each checkpoint, its name the size in 20 digits.
+    /// A folder with one file for each checkpoint, named by its size in 20 digits.
     Folder(PathBuf),
-    /// Each checkpoint is posted there.
+    /// A URL to which each checkpoint is posted.
     Url(String),
 }
 
 /// Why a checkpoint was not published.
 #[derive(Debug, thiserror::Error)]
 pub enum PublishError {
-    /// The folder refuses.
+    /// The folder cannot be read or written.
     #[error("`{path}`: {error}")]
     Io {
-        /// What was read or written.
+        /// The file or folder.
         path: PathBuf,
-        /// What the system says.
+        /// The error of the operating system.
         error: io::Error,
     },
-    /// The latest file there is no checkpoint of this log's keys.
-    #[error("`{path}` is no checkpoint of this log: {error}")]
+    /// The latest file there is not a checkpoint that this log's keys have signed.
+    #[error("`{path}` is not a checkpoint of this log: {error}")]
     Foreign {
         /// The file.
         path: PathBuf,
-        /// Why not.
+        /// Why it is refused.
         error: NoteError,
     },
     /// The receiver did not take it.
@@ -50,13 +50,15 @@ pub enum PublishError {
 }
 
 impl Place {
-    /// What begins with `http://` or `https://` is a URL, all else a folder.
+    /// Reads a target. A text that begins with `http://` or `https://` is a URL, any other a
+    /// folder.
     pub fn parse(text: &str) -> Place {
         let is_url = ["http://", "https://"].iter().any(|scheme| text.starts_with(scheme));
         if is_url { Place::Url(text.to_owned()) } else { Place::Folder(text.into()) }
     }
 
-    /// The checkpoint published there last, with its file. Of a URL nothing can be read back.
+    /// Returns the last checkpoint published there, with its file. From a URL it cannot be read
+    /// back.
     ///
     /// # Errors
     /// If the folder or the file cannot be read, or holds something else.
@@ -82,10 +84,10 @@ impl Place {
         }
     }
 
-    /// Puts a checkpoint there. In a folder it appears whole, and never in the place of another.
+    /// Publishes a checkpoint. In a folder it appears whole, and never replaces another file.
     ///
     /// # Errors
-    /// If the folder refuses, or the receiver does not answer with 2xx in time.
+    /// If the file cannot be written, or the receiver does not answer with 2xx in time.
     pub fn put(&self, size: Seq, note: &str) -> Result<(), PublishError> {
         match self {
             Place::Folder(folder) => write_once(folder, &file_name(size), note),
@@ -94,7 +96,7 @@ impl Place {
     }
 }
 
-/// Without what may be a secret: user, password and query.
+/// Leaves out what may be secret: user, password and query.
 impl fmt::Display for Place {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -119,12 +121,12 @@ fn io_error(path: &Path, error: io::Error) -> PublishError {
     PublishError::Io { path: path.to_owned(), error }
 }
 
-/// The name of a checkpoint's file: its size in 20 digits, so that names sort as the log grows.
+/// Returns the name of a checkpoint's file: its size in 20 digits, so that names sort by size.
 pub(super) fn file_name(size: Seq) -> String {
     format!("{size:020}.{EXTENSION}")
 }
 
-/// Whether a file is named so.
+/// Returns whether a file has the name of a checkpoint.
 pub(super) fn is_checkpoint(path: &Path) -> bool {
     let stem = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or("");
     path.extension().is_some_and(|extension| extension == EXTENSION)
@@ -134,17 +136,18 @@ pub(super) fn is_checkpoint(path: &Path) -> bool {
 
 fn write_once(folder: &Path, name: &str, note: &str) -> Result<(), PublishError> {
     let path = folder.join(name);
-    let written = (|| {
-        let mut file = tempfile::Builder::new()
-            .prefix(".")
-            .permissions(Permissions::from_mode(0o644))
-            .tempfile_in(folder)?;
-        file.write_all(note.as_bytes())?;
-        file.as_file().sync_all()?;
-        file.persist_noclobber(&path).map_err(|error| error.error)?;
-        File::open(folder)?.sync_all()
-    })();
-    written.map_err(|error| io_error(&path, error))
+    write_synced(folder, &path, note).map_err(|error| io_error(&path, error))
+}
+
+fn write_synced(folder: &Path, path: &Path, note: &str) -> io::Result<()> {
+    let mut file = tempfile::Builder::new()
+        .prefix(".")
+        .permissions(Permissions::from_mode(0o644))
+        .tempfile_in(folder)?;
+    file.write_all(note.as_bytes())?;
+    file.as_file().sync_all()?;
+    file.persist_noclobber(path).map_err(|error| error.error)?;
+    File::open(folder)?.sync_all()
 }
 
 fn post(url: &str, note: &str) -> Result<(), PublishError> {
@@ -157,7 +160,7 @@ fn post(url: &str, note: &str) -> Result<(), PublishError> {
     match sent {
         Ok(response) if response.status().is_success() => Ok(()),
         Ok(response) => Err(PublishError::Refused(format!(
-            "it was answered with {}",
+            "the receiver answered with {}",
             response.status().as_u16()
         ))),
         Err(error) => Err(PublishError::Refused(error.to_string())),
@@ -169,7 +172,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_folder_keeps_what_it_has_and_knows_the_latest() {
+    fn a_folder_is_never_overwritten_and_the_latest_checkpoint_is_found() {
         let folder = tempfile::tempdir().unwrap();
         let place = Place::parse(folder.path().to_str().unwrap());
         assert!(place.last().unwrap().is_none());
@@ -187,7 +190,7 @@ mod tests {
             matches!(place.put(10, &note(11)), Err(PublishError::Io { .. })),
             "nothing is overwritten"
         );
-        // What others keep there is none of our business.
+        // Other files there are ignored.
         for name in [
             "README",
             "99999999999999999999.txt",
@@ -203,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn no_log_shows_what_may_be_secret_in_a_url() {
+    fn a_url_is_shown_without_what_may_be_secret() {
         let shown =
             Place::parse("https://user:secret@auditor.example:8443/checkpoints?token=secret")
                 .to_string();

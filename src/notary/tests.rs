@@ -9,7 +9,7 @@ fn files(folder: &Path) -> KeyFiles {
     KeyFiles::of(folder, None)
 }
 
-/// A log whose fourth record is a change of the key, if there is any: of which, and to which.
+/// Returns the history of a log whose fourth record is the given change of the key, if any.
 fn history(change: Option<(&str, &str)>) -> KeyHistory {
     let event =
         change.map(|(from, to)| KeyEvent { size: 4, from: from.to_owned(), to: to.to_owned() });
@@ -24,7 +24,7 @@ fn root(byte: u8) -> impl FnOnce() -> Result<[u8; 32], ()> {
     move || Ok([byte; 32])
 }
 
-/// Whether each of the keys has signed the note, of this size and root.
+/// Returns whether the note has this size and root and each of the keys has signed it.
 fn is_signed_by(note: &str, size: Seq, root: [u8; 32], keys: &[&str]) -> bool {
     let note = Note::parse(note.as_bytes()).unwrap();
     let signed = |key: &&str| note.open(&[Verifier::parse(key).unwrap()]).is_ok();
@@ -56,7 +56,7 @@ fn the_first_key_is_made_once_and_remembered() {
 }
 
 #[test]
-fn a_lost_and_an_exchanged_key_are_noticed() {
+fn a_lost_key_and_an_exchanged_key_are_refused() {
     let (folder, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let first = key_of(&open(folder.path(), None).unwrap());
     let second = key_of(&open(other.path(), None).unwrap());
@@ -72,10 +72,10 @@ fn a_lost_and_an_exchanged_key_are_noticed() {
     let error = open(folder.path(), None).err().unwrap();
     assert!(matches!(&error, KeyError::Lost { expected, .. } if *expected == first), "{error}");
     assert!(error.to_string().contains("--replace-checkpoint-key"), "{error}");
-    assert!(!private.exists(), "nothing is made in its place");
+    assert!(!private.exists(), "no new key is made in its place");
     fs::write(&private, "x").unwrap();
     assert!(matches!(open(folder.path(), None), Err(KeyError::Malformed(_))));
-    // The files of another log.
+    // These files are of another log.
     assert!(matches!(
         Notary::open(files(other.path()), [8; 16], &history(None)),
         Err(KeyError::Public { .. })
@@ -92,20 +92,20 @@ fn a_change_is_finished_or_taken_back_wherever_it_broke_off() {
     let change = notary.change().unwrap();
     let (from, to) = (change.from.clone(), change.to.clone());
     assert_eq!(from, first);
-    // Broken off before the log has the event: forgotten.
+    // Broken off before the log has the event, it is taken back.
     let kept = fs::read(&next).unwrap();
     drop(change);
     assert_eq!(key_of(&open(folder.path(), None).unwrap()), first);
     assert!(!next.exists());
-    // Half a key, which was never put in its place.
+    // A partial key was never renamed into place.
     fs::write(&next, &kept[..40]).unwrap();
     fs::write(folder.path().join("checkpoint-key.next.part"), &kept[..40]).unwrap();
     assert_eq!(key_of(&open(folder.path(), None).unwrap()), first);
     assert!(
         !folder.path().join("checkpoint-key.next.part").exists(),
-        "nor is half a private key left about"
+        "no partial private key is left"
     );
-    // Broken off after the log has it: it counts, and so it does for who only looks.
+    // Broken off after the log has it, the new key counts, also when the files are only read.
     fs::write(&next, &kept).unwrap();
     assert_eq!(
         key_of(&Notary::look(files(folder.path()), LOG, &history(Some((&from, &to)))).unwrap()),
@@ -115,7 +115,7 @@ fn a_change_is_finished_or_taken_back_wherever_it_broke_off() {
     assert_eq!(key_of(&open(folder.path(), Some((&from, &to))).unwrap()), to);
     assert!(!next.exists() && private.exists());
     assert_eq!(key_of(&open(folder.path(), Some((&from, &to))).unwrap()), to);
-    // The log's word counts more than the first public key.
+    // The log's last event overrides the file of the public key.
     assert!(matches!(open(folder.path(), None), Err(KeyError::Exchanged { .. })));
 }
 
@@ -124,7 +124,7 @@ fn the_checkpoint_of_a_change_is_signed_by_both_keys() {
     let folder = tempfile::tempdir().unwrap();
     let notary = open(folder.path(), None).unwrap();
     let note = notary.checkpoint(3, root(3)).unwrap();
-    assert_eq!(notary.checkpoint(3, || Err(())), Ok(note), "it is signed once");
+    assert_eq!(notary.checkpoint(3, || Err(())), Ok(note), "it is signed only once");
     let change = notary.change().unwrap();
     let (from, to) = (Verifier::parse(&change.from).unwrap(), Verifier::parse(&change.to).unwrap());
     let handover = Note::parse(change.adopt(4, [4; 32]).as_bytes()).unwrap();
@@ -149,13 +149,13 @@ fn a_change_that_the_log_refused_is_taken_back() {
 }
 
 #[test]
-fn a_change_of_which_nobody_knows_what_became_keeps_its_key() {
+fn a_change_with_an_unknown_outcome_keeps_its_key() {
     let folder = tempfile::tempdir().unwrap();
     let notary = open(folder.path(), None).unwrap();
     let from = key_of(&notary);
     let to = notary.change().unwrap().to.clone();
     assert!(matches!(notary.change(), Err(KeyError::Pending(_))));
-    // The log names it after all.
+    // The log turns out to name it.
     assert_eq!(key_of(&open(folder.path(), Some((&from, &to))).unwrap()), to);
 }
 
@@ -178,12 +178,12 @@ fn a_key_is_replaced_only_once_it_is_recorded() {
     assert_eq!(to.unwrap(), recorded);
     let notary = open(folder.path(), Some((&from, &recorded))).unwrap();
     assert_eq!(key_of(&notary), recorded);
-    // Nobody can sign for a key that is lost.
+    // A lost key cannot sign.
     assert!(!handover_file(folder.path()).exists() && notary.handovers(0, 9).is_empty());
 }
 
 #[test]
-fn who_only_looks_writes_nothing() {
+fn opening_for_reading_writes_nothing() {
     let folder = tempfile::tempdir().unwrap();
     assert!(Notary::look(files(folder.path()), LOG, &history(None)).is_none());
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
@@ -194,14 +194,14 @@ fn who_only_looks_writes_nothing() {
 }
 
 #[test]
-fn the_checkpoint_of_a_change_is_never_forgotten() {
+fn the_checkpoint_of_a_change_is_never_dropped() {
     let folder = tempfile::tempdir().unwrap();
     let notary = open(folder.path(), None).unwrap();
     let change = notary.change().unwrap();
     let (from, to) = (change.from.clone(), change.to.clone());
     let note = change.adopt(4, [4; 32]);
     assert!(is_signed_by(&note, 4, [4; 32], &[&from, &to]));
-    // Many more than are kept of the others.
+    // These are many more than the cache holds.
     for size in 5..=200 {
         notary.checkpoint(size, root(9)).unwrap();
     }
@@ -219,13 +219,13 @@ fn the_checkpoint_of_a_change_is_never_forgotten() {
 }
 
 #[test]
-fn a_crash_after_the_event_leaves_both_keys_and_so_both_signatures() {
+fn a_crash_after_the_event_leaves_both_keys_so_both_can_sign() {
     let folder = tempfile::tempdir().unwrap();
     let notary = open(folder.path(), None).unwrap();
     let change = notary.change().unwrap();
     let (from, to) = (change.from.clone(), change.to.clone());
     drop(change);
-    // Who only looks has it as well, and writes nothing.
+    // Opening for reading finds it as well, and writes nothing.
     let looked = Notary::look(files(folder.path()), LOG, &history(Some((&from, &to)))).unwrap();
     let note = looked.checkpoint(4, || Err(())).unwrap();
     assert!(
@@ -237,7 +237,7 @@ fn a_crash_after_the_event_leaves_both_keys_and_so_both_signatures() {
 }
 
 #[test]
-fn no_key_takes_its_place_before_both_signatures_are_on_the_disk() {
+fn no_key_is_renamed_into_place_before_both_signatures_are_on_the_disk() {
     let folder = tempfile::tempdir().unwrap();
     let (private, next) =
         (folder.path().join("checkpoint-key"), folder.path().join("checkpoint-key.next"));
@@ -253,7 +253,7 @@ fn no_key_takes_its_place_before_both_signatures_are_on_the_disk() {
         (fs::read(&private).unwrap(), next.exists(), key_of(&notary)),
         (old, true, to.clone())
     );
-    // Another change would write over the key that signs.
+    // Another change would overwrite the key that signs.
     let waiting = fs::read(&next).unwrap();
     assert!(matches!(notary.change().err(), Some(KeyError::Io { .. })));
     assert_eq!(fs::read(&next).unwrap(), waiting);
@@ -266,7 +266,7 @@ fn no_key_takes_its_place_before_both_signatures_are_on_the_disk() {
 }
 
 #[test]
-fn what_is_no_hand_over_of_this_log_is_passed_over() {
+fn a_file_that_is_not_a_handover_of_this_log_is_skipped() {
     let folder = tempfile::tempdir().unwrap();
     let notary = open(folder.path(), None).unwrap();
     let change = notary.change().unwrap();
@@ -283,7 +283,7 @@ fn what_is_no_hand_over_of_this_log_is_passed_over() {
         open(folder.path(), Some((&from, &to))).unwrap().handovers(0, 99),
         [(4, note.clone())]
     );
-    // One that the new key alone has signed teaches nobody.
+    // A checkpoint that only the new key has signed is not a handover.
     let lines: Vec<&str> = note.lines().collect();
     fs::write(handover_file(folder.path()), format!("{}\n\n{}\n", lines[..3].join("\n"), lines[5]))
         .unwrap();
@@ -291,12 +291,12 @@ fn what_is_no_hand_over_of_this_log_is_passed_over() {
 }
 
 #[test]
-fn a_key_behind_a_link_stays_where_the_link_leads() {
+fn a_key_behind_a_link_stays_at_the_target_of_the_link() {
     let (folder, secure) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let (link, target) = (folder.path().join("checkpoint-key"), secure.path().join("key"));
     std::os::unix::fs::symlink(&target, &link).unwrap();
     let notary = open(folder.path(), None).unwrap();
-    assert!(link.is_symlink() && target.is_file(), "made where the link leads");
+    assert!(link.is_symlink() && target.is_file(), "it is made at the target");
     let old = fs::read(&target).unwrap();
     let change = notary.change().unwrap();
     assert!(secure.path().join("key.next").exists());

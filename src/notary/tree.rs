@@ -1,14 +1,14 @@
-//! What a Merkle proof proves: RFC 6962's tree, checked by the algorithms of RFC 9162, sections
-//! 2.1.3.2 and 2.1.4.2. It needs no log.
+//! The checks of Merkle proofs over RFC 6962's tree, by the algorithms of RFC 9162, sections
+//! 2.1.3.2 and 2.1.4.2. They need no log.
 
 use rollcall_projections::Seq;
 
 use crate::hashes::{Hash, empty_root, parent};
 
-/// No tree of 2^64 leaves has a longer path; a consistency proof has one hash more.
+/// The longest proof: the path in a tree of 2^64 leaves, and one hash more for consistency.
 const HASHES_MAX: usize = 65;
 
-/// Whether `leaf` is that of record `seq` in the tree of `size` records whose hash is `root`.
+/// Returns whether `leaf` is that of record `seq` in the tree of `size` records with hash `root`.
 pub fn includes(root: &Hash, size: Seq, seq: Seq, leaf: &Hash, hashes: &[Hash]) -> bool {
     if seq == 0 || seq > size || hashes.len() > HASHES_MAX {
         return false;
@@ -29,8 +29,8 @@ pub fn includes(root: &Hash, size: Seq, seq: Seq, leaf: &Hash, hashes: &[Hash]) 
     last == 0 && hash == *root
 }
 
-/// Whether the tree of `to` records with the hash `to_root` begins with the `from` records of the
-/// tree with the hash `from_root`.
+/// Returns whether the tree of `to` records with the hash `to_root` begins with the `from` records
+/// of the tree with the hash `from_root`.
 pub fn is_consistent(
     from: Seq,
     from_root: &Hash,
@@ -41,25 +41,21 @@ pub fn is_consistent(
     if from > to || hashes.len() > HASHES_MAX {
         return false;
     }
-    if from == to || from == 0 {
-        return hashes.is_empty()
-            && (from == 0 || from_root == to_root)
-            && (from > 0 || *from_root == empty_root());
+    if from == 0 {
+        return hashes.is_empty() && *from_root == empty_root();
     }
-    // Where the older tree is a whole subtree of the newer, its hash is left out of the proof.
-    let (first, rest) = if from.is_power_of_two() {
-        (*from_root, hashes)
-    } else {
-        match hashes.split_first() {
-            Some((first, rest)) => (*first, rest),
-            None => return false,
-        }
-    };
+    if from == to {
+        return hashes.is_empty() && from_root == to_root;
+    }
+    // If the older tree is a complete subtree of the newer, its hash is left out of the proof.
+    let split =
+        if from.is_power_of_two() { Some((from_root, hashes)) } else { hashes.split_first() };
+    let Some((first, rest)) = split else { return false };
     let (mut at, mut last) = (from - 1, to - 1);
     while at & 1 == 1 {
         (at, last) = (at >> 1, last >> 1);
     }
-    let (mut old, mut new) = (first, first);
+    let (mut old, mut new) = (*first, *first);
     for other in rest {
         if last == 0 {
             return false;
@@ -75,7 +71,7 @@ pub fn is_consistent(
     last == 0 && old == *from_root && new == *to_root
 }
 
-/// Past levels at which there is nothing to the right.
+/// Skips the levels at which there is nothing to the right.
 fn skip_left(at: &mut Seq, last: &mut Seq) {
     while *at & 1 == 0 && *at != 0 {
         (*at, *last) = (*at >> 1, *last >> 1);
@@ -87,7 +83,7 @@ mod tests {
     use super::*;
     use sha2::{Digest, Sha256};
 
-    /// RFC 6962, section 2.1, read out recursively.
+    /// Computes the tree hash of RFC 6962, section 2.1, recursively.
     fn root(leaves: &[Hash]) -> Hash {
         match leaves {
             [] => Sha256::digest([]).into(),

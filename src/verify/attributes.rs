@@ -1,4 +1,4 @@
-//! What rules about attributes ask of a user's snapshot, read from a body in one pass.
+//! The attributes that rules name, read from a user's snapshot in one pass.
 
 use std::collections::HashMap;
 
@@ -7,12 +7,12 @@ use serde_json::value::RawValue;
 
 use crate::json::{array, fields, fields_of, pairs, string};
 
-/// Looks for the values of some paths.
+/// Reads the values at given paths.
 pub struct AttributeReader<'a> {
     root: Node<'a>,
 }
 
-/// A name on a path: what stands below it, and the values that are asked for at it.
+/// A name on a path: the names below it, and the values that rules name at it.
 #[derive(Default)]
 struct Node<'a> {
     children: HashMap<&'a str, Node<'a>>,
@@ -20,10 +20,10 @@ struct Node<'a> {
 }
 
 impl<'a> AttributeReader<'a> {
-    /// A reader of dotted paths.
+    /// Makes a reader of dotted paths.
     pub fn new(paths: &'a [AttributePath]) -> AttributeReader<'a> {
         let mut root = Node::default();
-        // What a change replaced is no attribute.
+        // Replaced values are not attributes.
         for AttributePath { path, keys } in
             paths.iter().filter(|path| path.path.split('.').next() != Some("previous_attributes"))
         {
@@ -34,7 +34,7 @@ impl<'a> AttributeReader<'a> {
         AttributeReader { root }
     }
 
-    /// The numbers of the values that the snapshot in `body` has, ascending.
+    /// Returns the numbers of the values that the snapshot in `body` has, ascending.
     pub fn read(&self, body: &[u8], part: Part) -> Vec<u32> {
         let mut found = Vec::new();
         if let Some(snapshot) = snapshot(body, part) {
@@ -71,7 +71,7 @@ impl Node<'_> {
         }
         let all = pairs(value.get());
         for (name, child) in &self.children {
-            // Of a key given twice the last counts.
+            // The last of a repeated key counts.
             if let Some((_, value)) = all.iter().rev().find(|(key, _)| key == name) {
                 child.read(value, found);
             }
@@ -79,7 +79,8 @@ impl Node<'_> {
     }
 }
 
-/// The number of a value: a string as it is, a number or a truth value as it is written.
+/// Returns the number of a value: strings are compared as they are, numbers and booleans as they
+/// are written.
 fn key_of(keys: &HashMap<String, u32>, value: &RawValue) -> Option<u32> {
     let text = value.get();
     match text.as_bytes().first()? {

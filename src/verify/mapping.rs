@@ -1,12 +1,12 @@
-//! A role mapping as JSON: read with every mistake told where it stands, and written.
+//! Role mappings as JSON: reading, with the path of every mistake, and writing.
 
 use std::collections::{BTreeSet, HashSet};
 
 use rollcall_projections::{GroupPattern, Mapping, Matches, Mode, Rule};
 use serde_json::{Map, Value, json};
 
-/// At most so many rules, roles in a list and roles in all, values of a rule; and so many bytes in
-/// a role or in any other text.
+/// The limits of a mapping: rules, roles in a list and in all, values of a rule; bytes of a role
+/// and of any other text.
 const RULES_MAX: usize = 1000;
 const ROLES_MAX: usize = 1000;
 const VALUES_MAX: usize = 1000;
@@ -35,7 +35,7 @@ impl Errors {
         self.0.push((field.to_owned(), what.into()));
     }
 
-    /// The fields of an object, of which only `known` may be there.
+    /// Returns the fields of an object; any field that is not in `known` is a mistake.
     fn object<'v>(
         &mut self,
         field: &str,
@@ -48,12 +48,12 @@ impl Errors {
         };
         for name in fields.keys().filter(|name| !known.contains(&name.as_str())) {
             let name: String = name.chars().take(64).collect();
-            self.add(&format!("{field}.{name}"), "there is no such field here");
+            self.add(&format!("{field}.{name}"), "unknown field");
         }
         Some(fields)
     }
 
-    /// A list of roles, each once.
+    /// Reads a list of roles without duplicates.
     fn roles(&mut self, field: &str, value: Option<&Value>, needed: bool) -> Vec<String> {
         let Some(roles) = value.map_or(Some(&[][..]), |value| value.as_array().map(Vec::as_slice))
         else {
@@ -73,7 +73,7 @@ impl Errors {
                 (1..=ROLE_BYTES_MAX).contains(&role.len()) && !role.chars().any(char::is_control)
             }) {
                 Some(role) if !seen.insert(role) => {
-                    self.add(&format!("{field}[{at}]"), "it stands here twice")
+                    self.add(&format!("{field}[{at}]"), "it is listed twice")
                 }
                 Some(role) => out.push(role.to_owned()),
                 None => self.add(
@@ -85,7 +85,7 @@ impl Errors {
         out
     }
 
-    /// A text that may not be empty.
+    /// Reads a text that is not empty.
     fn text(&mut self, field: &str, value: &Value) -> Option<String> {
         let text = value.as_str().filter(|text| (1..=TEXT_BYTES_MAX).contains(&text.len()));
         if text.is_none() {
@@ -93,22 +93,50 @@ impl Errors {
         }
         text.map(str::to_owned)
     }
+
+    /// Reads a field that may be absent, as a text that is not empty.
+    fn optional_text(
+        &mut self,
+        field: &str,
+        fields: &Map<String, Value>,
+        name: &str,
+    ) -> Option<String> {
+        self.text(&format!("{field}.{name}"), fields.get(name)?)
+    }
+
+    /// Refuses the field `name` beside the field `with`.
+    fn forbid(&mut self, field: &str, fields: &Map<String, Value>, name: &str, with: &str) {
+        if fields.contains_key(name) {
+            self.add(&format!("{field}.{name}"), format!("it cannot be combined with `{with}`"));
+        }
+    }
 }
 
 fn mapping(errors: &mut Errors, value: &Value) -> Option<Mapping> {
     let fields =
         errors.object("mapping", value, &["mode", "default_roles", "priority", "rules"])?;
-    let mode = match fields.get("mode").map(Value::as_str) {
+    let mode = mode(errors, fields.get("mode"));
+    let default_roles = errors.roles("mapping.default_roles", fields.get("default_roles"), false);
+    let priority = errors.roles("mapping.priority", fields.get("priority"), false);
+    let rules = rules(errors, fields.get("rules"));
+    let mapping = Mapping { mode, default_roles, priority, rules };
+    check_roles(errors, &mapping);
+    Some(mapping)
+}
+
+fn mode(errors: &mut Errors, value: Option<&Value>) -> Mode {
+    match value.map(Value::as_str) {
         None | Some(Some("all")) => Mode::All,
         Some(Some("highest_priority")) => Mode::HighestPriority,
         Some(_) => {
             errors.add("mapping.mode", "it must be `all` or `highest_priority`");
             Mode::All
         }
-    };
-    let default_roles = errors.roles("mapping.default_roles", fields.get("default_roles"), false);
-    let priority = errors.roles("mapping.priority", fields.get("priority"), false);
-    let rules = match fields.get("rules").map(Value::as_array) {
+    }
+}
+
+fn rules(errors: &mut Errors, value: Option<&Value>) -> Vec<Rule> {
+    let rules = match value.map(Value::as_array) {
         None => &[][..],
         Some(Some(rules)) if rules.len() <= RULES_MAX => rules,
         Some(_) => {
@@ -116,17 +144,20 @@ fn mapping(errors: &mut Errors, value: &Value) -> Option<Mapping> {
             &[]
         }
     };
-    let rules = rules
+    rules
         .iter()
         .enumerate()
         .filter_map(|(at, value)| rule(errors, &format!("mapping.rules[{at}]"), value))
-        .collect();
-    let mapping = Mapping { mode, default_roles, priority, rules };
+        .collect()
+}
+
+/// Checks the number of roles, and that `priority` has each of them where it decides.
+fn check_roles(errors: &mut Errors, mapping: &Mapping) {
     let roles: BTreeSet<&String> = mapping.roles().collect();
     if roles.len() > ROLES_MAX {
         errors.add("mapping", format!("it may name at most {ROLES_MAX} roles in all"));
     }
-    if mode == Mode::HighestPriority {
+    if mapping.mode == Mode::HighestPriority {
         let priority: HashSet<&String> = mapping.priority.iter().collect();
         for role in roles.into_iter().filter(|role| !priority.contains(role)) {
             errors.add(
@@ -135,7 +166,6 @@ fn mapping(errors: &mut Errors, value: &Value) -> Option<Mapping> {
             );
         }
     }
-    Some(mapping)
 }
 
 fn rule(errors: &mut Errors, field: &str, value: &Value) -> Option<Rule> {
@@ -144,38 +174,44 @@ fn rule(errors: &mut Errors, field: &str, value: &Value) -> Option<Rule> {
         value,
         &["group", "roles", "attribute", "values", "directory_id", "organization_id"],
     )?;
-    let mut scope = |name: &str| {
-        fields.get(name).and_then(|value| errors.text(&format!("{field}.{name}"), value))
-    };
-    let (directory, organization) = (scope("directory_id"), scope("organization_id"));
-    let (with, alone) = match (fields.get("group"), fields.get("attribute")) {
-        (Some(_), None) => ("group", "values"),
-        (None, Some(_)) => ("attribute", "roles"),
+    let directory = errors.optional_text(field, fields, "directory_id");
+    let organization = errors.optional_text(field, fields, "organization_id");
+    let matches = match (fields.get("group"), fields.get("attribute")) {
+        (Some(group), None) => matches_group(errors, field, fields, group)?,
+        (None, Some(path)) => matches_attribute(errors, field, fields, path)?,
         _ => {
             errors.add(field, "it must have either `group` or `attribute`");
             return None;
         }
     };
-    if fields.contains_key(alone) {
-        errors.add(&format!("{field}.{alone}"), format!("it does not go with `{with}`"));
-    }
-    let matches = match (fields.get("group"), fields.get("attribute")) {
-        (Some(group), _) => {
-            let group = pattern(errors, &format!("{field}.group"), group);
-            let roles = errors.roles(&format!("{field}.roles"), fields.get("roles"), true);
-            Matches::Group { group: group?, roles }
-        }
-        (None, path) => {
-            let path = path.and_then(|path| errors.text(&format!("{field}.attribute"), path));
-            if path.as_ref().is_some_and(|path| path.split('.').any(str::is_empty)) {
-                errors
-                    .add(&format!("{field}.attribute"), "it must be names with dots between them");
-            }
-            let values = values(errors, &format!("{field}.values"), fields.get("values"));
-            Matches::Attribute { path: path?, values }
-        }
-    };
     Some(Rule { matches, directory, organization })
+}
+
+fn matches_group(
+    errors: &mut Errors,
+    field: &str,
+    fields: &Map<String, Value>,
+    group: &Value,
+) -> Option<Matches> {
+    errors.forbid(field, fields, "values", "group");
+    let group = pattern(errors, &format!("{field}.group"), group);
+    let roles = errors.roles(&format!("{field}.roles"), fields.get("roles"), true);
+    Some(Matches::Group { group: group?, roles })
+}
+
+fn matches_attribute(
+    errors: &mut Errors,
+    field: &str,
+    fields: &Map<String, Value>,
+    path: &Value,
+) -> Option<Matches> {
+    errors.forbid(field, fields, "roles", "attribute");
+    let path = errors.text(&format!("{field}.attribute"), path);
+    if path.as_ref().is_some_and(|path| path.split('.').any(str::is_empty)) {
+        errors.add(&format!("{field}.attribute"), "it must be names separated by dots");
+    }
+    let values = values(errors, &format!("{field}.values"), fields.get("values"));
+    Some(Matches::Attribute { path: path?, values })
 }
 
 fn pattern(errors: &mut Errors, field: &str, value: &Value) -> Option<GroupPattern> {
@@ -213,7 +249,7 @@ fn values(errors: &mut Errors, field: &str, value: Option<&Value>) -> Vec<(Strin
         .collect()
 }
 
-/// Writes a mapping, every field of it.
+/// Writes a mapping with all its fields.
 pub fn mapping_json(mapping: &Mapping) -> Value {
     let mode = match mapping.mode {
         Mode::All => "all",
@@ -270,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn every_mistake_is_told_where_it_stands() {
+    fn every_mistake_is_reported_with_its_path() {
         let group = json!({ "name": "g" });
         let table = [
             (json!([]), &["mapping"][..]),
@@ -346,7 +382,7 @@ mod tests {
             parse_mapping(&json!({ "rules": many[1..] })).is_ok()
                 && parse_mapping(&json!({ "rules": many })).is_err()
         );
-        // A thousand roles in all, and no more, also over several rules.
+        // The limit of a thousand roles counts over all rules.
         let roles = |from: usize, to: usize| {
             (from..to).map(|number| format!("r{number}")).collect::<Vec<_>>()
         };

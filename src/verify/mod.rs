@@ -1,27 +1,27 @@
-//! From bytes to proof: what enters the log has passed through here.
+//! Verification: every body in the log has passed through here.
 //!
-//! [`Verified`] is the only thing that a log appends, and each variant of [`Proof`] is made by
-//! exactly one function of this module.
+//! A log appends only [`Verified`] events, and exactly one function of this module makes each
+//! variant of [`Proof`].
 
 mod attributes;
 mod extract;
+mod facts;
 mod mapping;
 mod operator;
 mod signature;
 
 pub use attributes::AttributeReader;
 use bytes::Bytes;
-pub use extract::{
-    Extracted, FACTS_VERSION, Facts, Statement, email_fingerprint, extract, extract_from, identical,
-};
-pub(crate) use extract::{first_domain, shown_email};
+pub use extract::{Extracted, FACTS_VERSION, email_fingerprint, extract, extract_from, identical};
+pub(crate) use extract::{filled, first_domain, is_active, shown_email};
+pub use facts::{Facts, Statement};
 pub use mapping::{MappingError, mapping_json, parse_mapping};
 pub(crate) use operator::names_author;
-pub use operator::{Act, ApiKeys, KEY_CHANGED, Operator, key_name};
+pub use operator::{Act, ApiKeys, Operator, key_name};
 use rollcall_projections::Millis;
 pub use signature::{KEY_ID_BYTES, Keyring, Rejection, SECRETS_MAX, sign};
 
-/// Where events come from.
+/// The origin of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Source {
     /// WorkOS Directory Sync.
@@ -31,7 +31,7 @@ pub enum Source {
 }
 
 impl Source {
-    /// The name that receipts carry.
+    /// Returns the name in receipts.
     pub fn name(self) -> &'static str {
         match self {
             Source::Workos => "workos",
@@ -40,26 +40,26 @@ impl Source {
     }
 }
 
-/// Why a body is believed.
+/// The proof that a body is authentic.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Proof {
-    /// A webhook's signature. Never the secret, only which one.
+    /// A webhook's signature. It names the secret and does not contain it.
     Webhook {
         /// The signature's time, in milliseconds, as sent.
         t: Millis,
         /// HMAC-SHA256 over `t.body`.
         v1: [u8; 32],
-        /// Which secret verified it.
+        /// The id of the secret that verified it.
         key_id: [u8; KEY_ID_BYTES],
     },
-    /// An API key, held by whoever did it.
+    /// The operator's API key.
     Operator {
-        /// Which key.
+        /// The id of the key.
         key_id: [u8; KEY_ID_BYTES],
     },
 }
 
-/// A body whose authenticity is proven, with what it states.
+/// A body whose authenticity is proven, with the facts that it states.
 #[derive(Clone, Debug)]
 pub struct Verified {
     source: Source,
@@ -75,8 +75,8 @@ impl Verified {
     /// received, `now_ms` our clock.
     ///
     /// # Errors
-    /// The first thing that is wrong: no header, a malformed one, no signature that fits, a time
-    /// too far from ours.
+    /// The first mistake: no header, a malformed one, no signature that fits, or a time too far
+    /// from ours.
     pub fn webhook(
         keyring: &Keyring,
         header: Option<&[u8]>,
@@ -91,32 +91,32 @@ impl Verified {
         Ok(Verified { source: Source::Workos, proof, event_id, event_type, facts, body })
     }
 
-    /// Where it came from.
+    /// Returns its origin.
     pub fn source(&self) -> Source {
         self.source
     }
 
-    /// Why it is believed.
+    /// Returns its proof.
     pub fn proof(&self) -> &Proof {
         &self.proof
     }
 
-    /// The source's id, if the body has a usable one.
+    /// Returns the source's id, if the body has a usable one.
     pub fn event_id(&self) -> Option<&str> {
         self.event_id.as_deref()
     }
 
-    /// The event's type, if the body has one.
+    /// Returns the event's type, if the body has one.
     pub fn event_type(&self) -> Option<&str> {
         self.event_type.as_deref()
     }
 
-    /// What the body states, encoded: see [`Facts`].
+    /// Returns the encoded facts that the body states: see [`Facts`].
     pub fn facts(&self) -> &[u8] {
         &self.facts
     }
 
-    /// The raw bytes that were signed.
+    /// Returns the raw bytes that were signed.
     pub fn body(&self) -> &Bytes {
         &self.body
     }

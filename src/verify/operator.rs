@@ -1,10 +1,10 @@
-//! Operators: whoever holds an API key, and what they have done. An act is an event like any other,
-//! its key's name its author.
+//! Operators, who hold API keys, and their acts. An act is recorded as an event; the name of the
+//! API key is its author.
 
 use bytes::Bytes;
 use hmac::Mac;
-use rollcall_projections::{InactiveUsers, Mapping, Millis};
-use serde_json::json;
+use rollcall_projections::{EventType, InactiveUsers, Mapping, Millis};
+use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
@@ -12,51 +12,49 @@ use super::signature::{KEY_ID_BYTES, mac_of};
 use super::{Proof, Source, Verified, extract_from, mapping_json};
 use crate::{json, time};
 
-/// The type of the event by which the key that signs checkpoints changes.
-pub const KEY_CHANGED: &str = "rollcall.checkpoint_key.changed";
-
 /// The API keys that may read and act.
 #[derive(Clone)]
 pub struct ApiKeys {
-    /// Digests, so that comparing takes the same time whatever the key's length.
+    /// SHA-256 digests of the keys, so that the time of a comparison does not depend on a key's
+    /// length.
     keys: Vec<([u8; 32], Operator)>,
 }
 
-/// Somebody who holds an API key. Only [`ApiKeys::identify`] makes one.
+/// The holder of an API key. Only [`ApiKeys::identify`] makes one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Operator {
     key_id: [u8; KEY_ID_BYTES],
 }
 
 impl Operator {
-    /// The name of the key, which does not give it away: that of the author of an act.
+    /// Returns the name of the key, which is an act's author. It does not reveal the key.
     pub fn name(self) -> String {
         key_name(self.key_id)
     }
 }
 
-/// What an operator has done.
+/// An act of an operator.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Act {
     /// `rollcall.policy.set`
     PolicySet {
-        /// How users are treated whose state is not active.
+        /// The treatment of users whose state is not active.
         inactive_users: InactiveUsers,
-        /// From when on, in `occurred_at`; without it from its own moment.
+        /// The moment of effect, in `occurred_at`; by default the moment of the act.
         effective_from: Option<Millis>,
     },
     /// `rollcall.mapping.set`
     MappingSet {
         /// The rules.
         mapping: Mapping,
-        /// From when on, in `occurred_at`; without it from its own moment.
+        /// The moment of effect, in `occurred_at`; by default the moment of the act.
         effective_from: Option<Millis>,
     },
     /// `rollcall.directory.deleted`
     DirectoryDeleted {
         /// The directory.
         id: String,
-        /// It occurs no earlier.
+        /// The earliest moment at which it occurs.
         not_before: Millis,
     },
     /// `rollcall.checkpoint_key.changed`
@@ -68,14 +66,65 @@ pub enum Act {
     },
 }
 
-impl ApiKeys {
-    /// The keys as given, whole.
-    pub fn new<'a>(keys: impl IntoIterator<Item = &'a str>) -> ApiKeys {
-        let named = |key: &str| (Sha256::digest(key).into(), Operator { key_id: name_of(key) });
-        ApiKeys { keys: keys.into_iter().map(named).collect() }
+impl Act {
+    /// Returns the type of the event that records the act.
+    fn event_type(&self) -> EventType {
+        match self {
+            Act::PolicySet { .. } => EventType::PolicySet,
+            Act::MappingSet { .. } => EventType::MappingSet,
+            Act::DirectoryDeleted { .. } => EventType::OperatorDirectoryDeleted,
+            Act::CheckpointKeyChanged { .. } => EventType::CheckpointKeyChanged,
+        }
     }
 
-    /// Who holds `key`. Every key is compared, in constant time.
+    /// Returns the moment at which the act occurs: `recorded_at`, or the earliest one that it
+    /// allows.
+    fn occurs_at(&self, recorded_at: Millis) -> Millis {
+        match self {
+            Act::DirectoryDeleted { not_before, .. } => recorded_at.max(*not_before),
+            Act::PolicySet { .. } | Act::MappingSet { .. } | Act::CheckpointKeyChanged { .. } => {
+                recorded_at
+            }
+        }
+    }
+
+    /// Writes the event's `data`.
+    fn data(&self, recorded_at: Millis, note: Option<&str>) -> Value {
+        let effective = |from: Option<Millis>| time::format(from.unwrap_or(recorded_at));
+        match self {
+            Act::PolicySet { inactive_users, effective_from } => json!({
+                "object": "policy",
+                "inactive_users": inactive_users.word(),
+                "effective_from": effective(*effective_from),
+                "note": note,
+            }),
+            Act::MappingSet { mapping, effective_from } => json!({
+                "object": "role_mapping",
+                "mapping": mapping_json(mapping),
+                "effective_from": effective(*effective_from),
+                "note": note,
+            }),
+            Act::DirectoryDeleted { id, .. } => {
+                json!({ "object": "directory", "id": id, "note": note })
+            }
+            Act::CheckpointKeyChanged { from, to } => {
+                json!({ "object": "checkpoint_key", "from": from, "to": to, "note": note })
+            }
+        }
+    }
+}
+
+impl ApiKeys {
+    /// Makes the set of the given whole keys.
+    pub fn new<'a>(keys: impl IntoIterator<Item = &'a str>) -> ApiKeys {
+        let keys = keys
+            .into_iter()
+            .map(|key| (Sha256::digest(key).into(), Operator { key_id: key_id(key) }))
+            .collect();
+        ApiKeys { keys }
+    }
+
+    /// Returns the holder of `key`. Compares every key, in constant time.
     pub fn identify(&self, key: &str) -> Option<Operator> {
         let digest: [u8; 32] = Sha256::digest(key).into();
         self.keys.iter().fold(None, |found, (other, operator)| {
@@ -84,8 +133,8 @@ impl ApiKeys {
     }
 }
 
-/// What names a key without giving it away.
-fn name_of(key: &str) -> [u8; KEY_ID_BYTES] {
+/// Returns the id of a key, which does not reveal the key.
+fn key_id(key: &str) -> [u8; KEY_ID_BYTES] {
     let mut mac = mac_of(key);
     mac.update(b"rollcall: name of this API key");
     let name: [u8; 32] = mac.finalize().into_bytes().into();
@@ -94,12 +143,12 @@ fn name_of(key: &str) -> [u8; KEY_ID_BYTES] {
     id
 }
 
-/// The name of a key as it is shown.
+/// Returns the name of a key as it is shown.
 pub fn key_name(key_id: [u8; KEY_ID_BYTES]) -> String {
     format!("key_{}", hex::encode(key_id))
 }
 
-/// Whether the body of an act names this key as its author, as every act does.
+/// Returns true if the body of an act names this key as its author, as every act must.
 pub(crate) fn names_author(key_id: [u8; KEY_ID_BYTES], body: &[u8]) -> bool {
     let context = std::str::from_utf8(body).ok().and_then(|text| json::fields(text, ["context"]));
     let [actor] =
@@ -109,8 +158,7 @@ pub(crate) fn names_author(key_id: [u8; KEY_ID_BYTES], body: &[u8]) -> bool {
 }
 
 impl Verified {
-    /// An operator's act, recorded at `recorded_at`. Unlike a webhook it has no body until now: it
-    /// is written here.
+    /// Writes the body of an operator's act that is recorded at `recorded_at`.
     ///
     /// # Errors
     /// If the operating system has no random bytes for its id.
@@ -127,43 +175,12 @@ impl Verified {
             &random,
         )
         .into_uuid();
-        let (event, occurred_at, data) = match act {
-            Act::PolicySet { inactive_users, effective_from } => (
-                "rollcall.policy.set",
-                recorded_at,
-                json!({
-                    "object": "policy",
-                    "inactive_users": inactive_users.word(),
-                    "effective_from": time::format(effective_from.unwrap_or(recorded_at)),
-                    "note": note,
-                }),
-            ),
-            Act::MappingSet { mapping, effective_from } => (
-                "rollcall.mapping.set",
-                recorded_at,
-                json!({
-                    "object": "role_mapping",
-                    "mapping": mapping_json(mapping),
-                    "effective_from": time::format(effective_from.unwrap_or(recorded_at)),
-                    "note": note,
-                }),
-            ),
-            Act::DirectoryDeleted { id, not_before } => (
-                "rollcall.directory.deleted",
-                recorded_at.max(*not_before),
-                json!({ "object": "directory", "id": id, "note": note }),
-            ),
-            Act::CheckpointKeyChanged { from, to } => (
-                KEY_CHANGED,
-                recorded_at,
-                json!({ "object": "checkpoint_key", "from": from, "to": to, "note": note }),
-            ),
-        };
+        let occurred_at = act.occurs_at(recorded_at);
         let body = json!({
             "object": "event",
             "id": format!("op_{id}"),
-            "event": event,
-            "data": data,
+            "event": act.event_type().name(),
+            "data": act.data(recorded_at, note),
             "created_at": time::format(occurred_at),
             "context": { "actor": { "id": key_name(operator.key_id), "source": "api", "name": null } },
         });
@@ -182,7 +199,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_is_known_by_all_of_it_and_named_without_it() {
+    fn a_key_is_identified_as_a_whole_and_its_name_does_not_reveal_it() {
         let keys = ApiKeys::new(["sk_one", "sk_two"]);
         let (one, two) = (keys.identify("sk_one").unwrap(), keys.identify("sk_two").unwrap());
         assert_ne!(one, two);

@@ -10,16 +10,16 @@ use subtle::ConstantTimeEq;
 
 use super::Proof;
 
-/// Length of the name by which a proof says which secret verified it.
+/// The length of the id that names a secret in a proof, in bytes.
 pub const KEY_ID_BYTES: usize = 8;
 
-/// At most so many secrets are active at once.
+/// The most secrets that may be active at once.
 pub const SECRETS_MAX: usize = 16;
 
-/// At most so many `v1` of a header are tried.
+/// The most `v1` of a header that are tried.
 const SIGNATURES_MAX: usize = 16;
 
-/// Why a request is refused.
+/// A request that is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{}", self.message())]
 pub enum Rejection {
@@ -34,7 +34,7 @@ pub enum Rejection {
 }
 
 impl Rejection {
-    /// A sentence for people.
+    /// Returns a sentence for people.
     pub fn message(self) -> &'static str {
         match self {
             Rejection::Missing => "the `WorkOS-Signature` header is missing",
@@ -50,12 +50,12 @@ impl Rejection {
 /// The secrets that verify webhooks. Several may be active at once, so that one can be replaced
 /// without a gap.
 pub struct Keyring {
-    keys: Vec<Key>,
+    keys: Vec<KeyedSecret>,
     tolerance_ms: u64,
 }
 
 /// A secret, keyed into the MAC once: a request clones the state.
-struct Key {
+struct KeyedSecret {
     mac: Hmac<Sha256>,
     id: [u8; KEY_ID_BYTES],
 }
@@ -67,15 +67,15 @@ impl std::fmt::Debug for Keyring {
 }
 
 impl Keyring {
-    /// A keyring of the whole secrets as given, any `whsec_` prefix included. Signatures count for
+    /// Makes a keyring of whole secrets, with their prefix `whsec_`. Signatures count for
     /// `tolerance_ms` before and after our clock.
     pub fn new<'a>(secrets: impl IntoIterator<Item = &'a str>, tolerance_ms: u64) -> Keyring {
-        let keys = secrets.into_iter().take(SECRETS_MAX).map(Key::new).collect();
+        let keys = secrets.into_iter().take(SECRETS_MAX).map(KeyedSecret::new).collect();
         Keyring { keys, tolerance_ms }
     }
 
-    /// Checks again the signature that a record keeps, at whatever time it was made; `None` if the
-    /// secret that verified it is not at hand.
+    /// Checks the signature that a record keeps again, without regard to its time; `None` if the
+    /// secret that verified it is not in the keyring.
     pub fn check_again(
         &self,
         t: Millis,
@@ -114,18 +114,18 @@ impl Keyring {
     }
 }
 
-impl Key {
-    fn new(secret: &str) -> Key {
+impl KeyedSecret {
+    fn new(secret: &str) -> KeyedSecret {
         let mac = mac_of(secret);
         let mut naming = mac.clone();
         naming.update(b"rollcall: name of this webhook secret");
         let name: [u8; 32] = naming.finalize().into_bytes().into();
         let mut id = [0; KEY_ID_BYTES];
         id.iter_mut().zip(name).for_each(|(to, from)| *to = from);
-        Key { mac, id }
+        KeyedSecret { mac, id }
     }
 
-    /// The signature over a body at a time, which is signed as text.
+    /// Computes the signature over a time, as text, and a body.
     fn signature(&self, t_text: &[u8], body: &[u8]) -> [u8; 32] {
         let mut mac = self.mac.clone();
         mac.update(t_text);
@@ -135,7 +135,7 @@ impl Key {
     }
 }
 
-/// HMAC takes keys of any length.
+/// Keys a MAC with a secret of any length.
 #[allow(
     clippy::expect_used,
     reason = "the only error of this constructor is a key length, and HMAC has none"
@@ -153,8 +153,8 @@ struct Header<'a> {
 }
 
 impl<'a> Header<'a> {
-    /// Parts in any order, white space around them ignored, unknown labels skipped; exactly one
-    /// time, at least one signature.
+    /// Parses the parts in any order, ignoring white space around them and unknown labels. There
+    /// must be exactly one time and at least one signature.
     fn parse(header: &'a [u8]) -> Option<Header<'a>> {
         let header = std::str::from_utf8(header).ok()?;
         let (mut time, mut signatures, mut labelled) = (None, Vec::new(), false);
@@ -181,13 +181,13 @@ impl<'a> Header<'a> {
         // no leading zero.
         let t_text = time.filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()))?;
         let t: Millis = t_text.parse().ok().filter(|t: &Millis| t.to_string() == t_text)?;
-        // A `v1` that is no SHA-256 in hex fits no body: that is a mismatch, not a malformed
+        // A `v1` that is not a SHA-256 in hex fits no body: that is a mismatch, not a malformed
         // header.
         labelled.then_some(Header { t_text, t, signatures })
     }
 }
 
-/// The header's value for `body`, as WorkOS writes it.
+/// Writes the header's value for `body` as WorkOS does.
 pub fn sign(secret: &str, t: Millis, body: &[u8]) -> String {
     let mut mac = mac_of(secret);
     mac.update(t.to_string().as_bytes());

@@ -64,7 +64,10 @@ fn only_http_and_the_command_line_know_the_engine_and_neither_knows_the_store() 
         !["src/http/", "src/cli/", "src/engine/"].iter().any(|folder| name.starts_with(folder))
     });
     assert_eq!(named, [""; 0]);
-    assert_eq!(naming(&["log::store", "SledLog"]), ["src/log/mod.rs", "src/log/store.rs"]);
+    assert_eq!(
+        naming(&["log::store", "SledLog"]),
+        ["src/log/mod.rs", "src/log/open.rs", "src/log/sled_log.rs"]
+    );
 }
 
 #[test]

@@ -18,9 +18,9 @@ mod generated;
 mod kit;
 mod libraries;
 mod proofs;
-mod readme;
 mod rust;
 mod scripts;
+mod sessions;
 
 use std::process::ExitCode;
 
@@ -59,7 +59,7 @@ fn main() -> ExitCode {
     let required = std::env::var_os("ROLLCALL_CLIENTS_REQUIRED").is_some_and(|value| value == "1");
     let missing = libraries::Missing::here();
     let cases =
-        [scripts::cases(), rust::cases(), generated::cases(), readme::cases(), proofs::cases()]
+        [scripts::cases(), rust::cases(), generated::cases(), sessions::cases(), proofs::cases()]
             .into_iter()
             .flatten();
     let trials = cases.map(|case| {

@@ -736,7 +736,7 @@ fn nothing_is_published_beside_a_checkpoint_that_contradicts_the_log() {
     assert_eq!(published(audit.path()), [name_of(5), name_of(6)]);
     fs::write(audit.path().join(name_of(6)), "x").unwrap();
     let errors = errors_of_a_start(folder.path(), audit.path());
-    assert!(errors.contains("is no checkpoint of this log"), "{errors}");
+    assert!(errors.contains("is not a checkpoint of this log"), "{errors}");
     assert_eq!(published(audit.path()), [name_of(5), name_of(6)]);
 }
 
@@ -982,7 +982,7 @@ fn nothing_is_proven_without_a_key_that_came_another_way() {
         None,
         &["check", &audited.file("x", "{}"), "--key", &audited.key],
         1,
-        "it is no proof of Rollcall",
+        "it is not a Rollcall proof",
     );
     fail(
         None,
@@ -1136,7 +1136,7 @@ fn a_checkpoint_in_hand_is_tied_to_the_proof_or_the_proof_is_refused() {
         Some(&audited.server),
         &["prove", "3", "--checkpoint", &without],
         1,
-        "it is no signed checkpoint",
+        "it is not a signed checkpoint",
     );
     for absent in ["11", "event_11", "0"] {
         fail(Some(&audited.server), &["prove", absent], 1, "Record not found");

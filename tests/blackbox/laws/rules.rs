@@ -301,6 +301,44 @@ fn rule_14_a_version_stands_alone_and_gaps_are_derived() {
 }
 
 #[test]
+fn rule_14_a_field_of_null_is_a_missing_field() {
+    let emails = json!([{ "value": "b@x" }, { "value": "c@x", "primary": true }]);
+    let nulls = |id: &str| {
+        json!({
+            "object": null, "id": id, "directory_id": "D", "organization_id": null, "idp_id": null,
+            "email": null,
+            "emails": emails, "state": null, "role": null, "roles": null, "first_name": null,
+            "raw_attributes": null, "custom_attributes": null, "created_at": null,
+            "updated_at": null,
+        })
+    };
+    let mut case = Case::default();
+    case.tell("dsync.activated", 1, json!({ "id": "D", "organization_id": "org", "state": null }));
+    case.tell("dsync.user.created", 2, nulls("U"));
+    case.tell(
+        "dsync.group.user_added",
+        3,
+        json!({ "directory_id": null, "user": nulls("V"),
+            "group": { "id": "G", "directory_id": "D", "name": null } }),
+    );
+    for (id, at) in [("U", 2), ("V", 3)] {
+        let user = case.item(&format!("/directory_users/{id}"), LATEST).expect("a user");
+        let said = json!({
+            "email": user["email"], "state": user["state"],
+            "organization_id": user["organization_id"],
+            "first_name": user["first_name"], "created_at": user["created_at"],
+            "updated_at": user["updated_at"],
+        });
+        let expected = json!({
+            "email": "c@x", "state": "active", "organization_id": "org", "first_name": null,
+            "created_at": second(at), "updated_at": second(at),
+        });
+        assert_eq!(said, expected, "{id}");
+        assert!(user.get("role").is_none() && user.get("roles").is_none(), "{id}");
+    }
+}
+
+#[test]
 fn rule_15_any_later_version_revives_and_a_move_ends_nothing() {
     let mut case = Case::default();
     case.user("created", 1, "U").group("created", 1, "G").member("added", 2);
@@ -350,9 +388,9 @@ fn rule_16_versions_that_a_deleted_directory_ended_still_beat_snapshots() {
 fn rule_17_only_active_or_no_state_is_active() {
     let states =
         [("active", "active"), ("ACTIVE", "inactive"), ("suspended", "inactive"), ("", "inactive")];
-    for (state, shown) in states {
+    let states = states.map(|(state, shown)| (json!(state), shown));
+    for (state, shown) in states.into_iter().chain([(Value::Null, "active")]) {
         let mut case = Case::default();
-        let state = if state.is_empty() { Value::Null } else { json!(state) };
         case.tell(
             "dsync.user.created",
             1,

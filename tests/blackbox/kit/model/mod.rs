@@ -1373,7 +1373,8 @@ fn object_or_empty(data: &Object, key: &str) -> Value {
 
 fn state_of(data: &Object) -> &'static str {
     match data.get("state") {
-        None => "active",
+        // Rule 14: what is null was not said.
+        None | Some(Value::Null) => "active",
         Some(state) if state == "active" => "active",
         Some(_) => "inactive",
     }
@@ -1386,12 +1387,12 @@ fn emails_of(data: &Object) -> Vec<Value> {
     }
 }
 
-/// Derived from `emails` only where the key is not there at all.
+/// Derived from `emails` only where no email is said, as null says none (rule 14).
 fn email_of(data: &Object) -> Value {
     let emails = emails_of(data);
     let email = match data.get("email") {
-        Some(email) => email.as_str(),
-        None => {
+        Some(email) if !email.is_null() => email.as_str(),
+        _ => {
             let primary = emails.iter().find(|email| email["primary"] == true);
             primary.or(emails.first()).and_then(|email| email["value"].as_str())
         }

@@ -1,0 +1,343 @@
+//! Access: the times in which a user had it, and the events that gave and ended it.
+//!
+//! A user has access while two things hold: its own latest version is active and not a tombstone,
+//! and the directory of that version is active. The one that changed at a moment names the cause of
+//! a beginning or an end.
+
+use std::collections::BTreeSet;
+
+use crate::ask::causes::{Cause, Trigger};
+use crate::ground::fact::{DirectoryChange, Fingerprint};
+use crate::ground::order::around;
+use crate::ground::order::{Cut, Millis, Place};
+use crate::ground::symbols::Sym;
+use crate::ground::timeline::Placed;
+use crate::state::directories::Directory;
+use crate::state::entities::EntityKind;
+use crate::state::entities::EntityVersion;
+use crate::views::Views;
+
+/// The reason for an end of access.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum AccessLoss {
+    /// The user was deleted.
+    UserDeleted,
+    /// The user became inactive.
+    UserInactive,
+    /// The user's directory was deactivated, or the user moved into one that was.
+    DirectoryDeactivated,
+    /// The user's directory was deleted, or the user moved into one that was.
+    DirectoryDeleted,
+}
+
+impl AccessLoss {
+    /// Every reason.
+    pub const ALL: [AccessLoss; 4] = [
+        AccessLoss::UserDeleted,
+        AccessLoss::UserInactive,
+        AccessLoss::DirectoryDeactivated,
+        AccessLoss::DirectoryDeleted,
+    ];
+
+    /// Returns its word in answers.
+    pub fn word(self) -> &'static str {
+        match self {
+            AccessLoss::UserDeleted => "user_deleted",
+            AccessLoss::UserInactive => "user_inactive",
+            AccessLoss::DirectoryDeactivated => "directory_deactivated",
+            AccessLoss::DirectoryDeleted => "directory_deleted",
+        }
+    }
+}
+
+/// A time in which a user had access without a break.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AccessPeriod {
+    /// Its first moment.
+    pub from: Millis,
+    /// The event that began it.
+    pub start: Cause,
+    /// Its end; `None` while it lasts.
+    pub end: Option<AccessEnd>,
+}
+
+/// The end of a time of access.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AccessEnd {
+    /// The first moment without access.
+    pub at: Millis,
+    /// The reason.
+    pub reason: AccessLoss,
+    /// The event that ended it.
+    pub cause: Cause,
+}
+
+/// The two things that a user's access depends on, at one moment.
+#[derive(Clone, Copy)]
+pub(crate) struct AccessBasis<'a> {
+    /// The latest version, tombstones included.
+    pub(crate) version: Option<&'a EntityVersion>,
+    /// True if that version is active and not a tombstone.
+    own: bool,
+    /// True if its directory is active and did not end it.
+    directory: bool,
+}
+
+impl AccessBasis<'_> {
+    pub(crate) fn has_access(self) -> bool {
+        self.own && self.directory
+    }
+}
+
+impl Views {
+    pub(crate) fn access_basis(&self, user: Sym, cut: Cut) -> AccessBasis<'_> {
+        let version = self.users.get(user).and_then(|user| user.version(cut));
+        let own = version.is_some_and(|version| !version.deleted && version.active);
+        let directory = version.is_some_and(|version| {
+            self.lets_in(version, self.directory_of(user, version, cut), cut)
+        });
+        AccessBasis { version, own, directory }
+    }
+
+    /// Returns the directory of a version. A deletion does not move a user: its directory is that
+    /// of the latest version before it, if there is one.
+    fn directory_of(&self, user: Sym, version: &EntityVersion, cut: Cut) -> Sym {
+        let lived = if version.deleted {
+            self.last_version(EntityKind::User, user, cut, |version| !version.deleted)
+        } else {
+            None
+        };
+        lived.unwrap_or(version).directory
+    }
+
+    /// Tells if a directory is active and did not end a version.
+    fn lets_in(&self, version: &EntityVersion, directory: Sym, cut: Cut) -> bool {
+        let Some(directory) = self.directories.get(directory) else { return true };
+        self.shuts_out(directory, version, cut).is_none()
+    }
+
+    /// Returns the reason for which a directory keeps a version from access, if it does.
+    fn shuts_out(
+        &self,
+        directory: &Directory,
+        version: &EntityVersion,
+        cut: Cut,
+    ) -> Option<AccessLoss> {
+        if self.ended_by(directory, version, cut) {
+            return Some(AccessLoss::DirectoryDeleted);
+        }
+        (!directory.is_active(cut)).then_some(AccessLoss::DirectoryDeactivated)
+    }
+
+    /// Returns the moments, known and up to the cut, that a user's access depends on.
+    pub(crate) fn access_moments(&self, user: Sym, cut: Cut) -> BTreeSet<Millis> {
+        let directories = self.directories_of_entity(EntityKind::User, user);
+        let events =
+            directories.into_iter().filter_map(|directory| self.directories.get(directory));
+        let places = events.flat_map(|directory| directory.events().iter().map(Placed::place));
+        let places = self.places_of_entity(EntityKind::User, user).chain(places);
+        places.filter(|place| cut.sees(*place)).map(|place| place.occurred_at).collect()
+    }
+
+    /// Returns the first moment after another, up to the cut, at which a user has access. The user
+    /// must have none at `after`. Costs a look-up for each moment in between.
+    pub(crate) fn next_access(&self, user: Sym, after: Millis, cut: Cut) -> Option<Millis> {
+        let entity = self.users.get(user)?;
+        let directories: Vec<&Directory> = entity
+            .listed_in()
+            .iter()
+            .filter_map(|directory| self.directories.get(*directory))
+            .collect();
+        let mut from = after.checked_add(1)?;
+        loop {
+            let first = |mut places: Box<dyn Iterator<Item = Place> + '_>| {
+                places.by_ref().find(|place| cut.sees(*place))
+            };
+            let own = [
+                first(Box::new(entity.explicit().since(from).map(Placed::place))),
+                first(Box::new(entity.stand_ins().since(from).map(Placed::place))),
+            ];
+            let events = directories.iter().filter_map(|directory| {
+                first(Box::new(directory.events().since(from).map(Placed::place)))
+            });
+            let next =
+                own.into_iter().flatten().chain(events).map(|place| place.occurred_at).min()?;
+            if self.access_basis(user, Cut { as_of: next, ..cut }).has_access() {
+                return Some(next);
+            }
+            from = next.checked_add(1)?;
+        }
+    }
+
+    /// Returns the place of the event that began access at a moment.
+    fn start_of_access(&self, user: Sym, moment: Millis, cut: Cut) -> Option<Place> {
+        let (then, before) = around(moment, cut);
+        let (now, was) = (self.access_basis(user, then), self.access_basis(user, before));
+        let version = now.version?;
+        let mut places = Vec::new();
+        if !was.own && version.place.occurred_at == moment {
+            places.push(version.place);
+        }
+        if !was.directory {
+            places.extend(self.directory_turned(
+                version.directory,
+                DirectoryChange::Activated,
+                then,
+            ));
+            // A user who was in the directory, by a version that its deletion did not end, waited
+            // for the directory alone.
+            let deletion = self
+                .directories
+                .get(version.directory)
+                .and_then(|directory| directory.deletions().latest(before));
+            let outlived = |old: &EntityVersion| {
+                deletion.is_none_or(|deletion| self.ids.is_later(old.place, *deletion))
+            };
+            let stayed = was.version.is_some_and(|old| {
+                self.directory_of(user, old, before) == version.directory && outlived(old)
+            });
+            if !stayed && version.place.occurred_at == moment {
+                places.push(version.place);
+            }
+        }
+        self.last_of(places)
+    }
+
+    /// Returns the place of the event that ended access at a moment, and the reason.
+    fn end_of_access(&self, user: Sym, moment: Millis, cut: Cut) -> Option<(Place, AccessLoss)> {
+        let (then, before) = around(moment, cut);
+        let (version, old) =
+            (self.access_basis(user, then).version?, self.access_basis(user, before).version?);
+        let mut places = Vec::new();
+        if version.deleted || !version.active {
+            places.push(version.place);
+        }
+        let directory = self.directory_of(user, version, then);
+        let loss =
+            self.directories.get(directory).and_then(|item| self.shuts_out(item, version, then));
+        if let Some(loss) = loss {
+            let change = if loss == AccessLoss::DirectoryDeleted {
+                DirectoryChange::Deleted
+            } else {
+                DirectoryChange::Deactivated
+            };
+            places.extend(self.directory_turned(directory, change, then));
+            if version.directory != old.directory {
+                places.push(version.place);
+            }
+        }
+        let last = self.last_of(places.into_iter().filter(|place| place.occurred_at == moment))?;
+        let of_user = last.seq == version.place.seq;
+        let reason = match loss {
+            _ if of_user && version.deleted => AccessLoss::UserDeleted,
+            Some(loss) => loss,
+            None => AccessLoss::UserInactive,
+        };
+        Some((last, reason))
+    }
+
+    /// Returns the reason for which a user has no access at the cut; `None` for a user without any
+    /// version by then.
+    pub(crate) fn lack_of_access(&self, user: Sym, cut: Cut) -> Option<AccessLoss> {
+        let version = self.access_basis(user, cut).version?;
+        if version.deleted {
+            return Some(AccessLoss::UserDeleted);
+        }
+        let loss = self
+            .directories
+            .get(version.directory)
+            .and_then(|directory| self.shuts_out(directory, version, cut));
+        Some(loss.unwrap_or(AccessLoss::UserInactive))
+    }
+
+    /// Returns the last of a directory's events, at the cut's own moment, that made it active,
+    /// inactive or deleted.
+    pub(crate) fn directory_turned(
+        &self,
+        directory: Sym,
+        change: DirectoryChange,
+        then: Cut,
+    ) -> Option<Place> {
+        let events = self.directories.get(directory)?.events().at(then.as_of);
+        self.last_of(
+            events
+                .filter(|event| event.change == change && then.sees(event.place))
+                .map(|event| event.place),
+        )
+    }
+
+    /// Returns every time in which a user had access, up to the cut, in order. `None` for a user
+    /// that no known event names.
+    ///
+    /// Costs a look-up for each version of the user and each event of its directories.
+    pub fn access_periods(&self, user: &str, cut: Cut) -> Option<Vec<AccessPeriod>> {
+        Some(self.periods_of_access(self.find_known(EntityKind::User, user, cut)?, cut))
+    }
+
+    pub(crate) fn periods_of_access(&self, user: Sym, cut: Cut) -> Vec<AccessPeriod> {
+        let mut periods: Vec<AccessPeriod> = Vec::new();
+        let mut has = false;
+        for moment in self.access_moments(user, cut) {
+            let had = core::mem::replace(
+                &mut has,
+                self.access_basis(user, Cut { as_of: moment, ..cut }).has_access(),
+            );
+            match (had, has) {
+                (false, true) => {
+                    let start = self
+                        .start_of_access(user, moment, cut)
+                        .map(|place| self.cause_of(Trigger::Event(place)));
+                    periods.extend(start.map(|start| AccessPeriod {
+                        from: moment,
+                        start,
+                        end: None,
+                    }));
+                }
+                (true, false) => {
+                    if let (Some(period), Some(end)) =
+                        (periods.last_mut(), self.access_end(user, moment, cut))
+                    {
+                        period.end = Some(end);
+                    }
+                }
+                _ => {}
+            }
+        }
+        periods
+    }
+
+    /// Returns the end of access at a moment. The caller has checked that there is one.
+    pub(crate) fn access_end(&self, user: Sym, moment: Millis, cut: Cut) -> Option<AccessEnd> {
+        let (place, reason) = self.end_of_access(user, moment, cut)?;
+        Some(AccessEnd { at: moment, reason, cause: self.cause_of(Trigger::Event(place)) })
+    }
+
+    /// Returns the users who show an email with a fingerprint at the cut, or showed one at a moment
+    /// up to it, by id; true for those who still do.
+    ///
+    /// Costs a look-up for each version of each user who ever had it.
+    pub fn email_holders(&self, email: Fingerprint, cut: Cut) -> Vec<(String, bool)> {
+        let Some(email) = self.emails.find(email) else { return Vec::new() };
+        let shows = |version: &EntityVersion| !version.deleted && version.email == email;
+        let holder = |user: Sym| {
+            let entity = self.users.get(user)?;
+            let versions = entity
+                .explicit()
+                .iter()
+                .chain(entity.stand_ins().iter())
+                .filter(|version| shows(version) && cut.sees(version.place));
+            let mut then = versions
+                .map(|version| entity.version(Cut { as_of: version.place.occurred_at, ..cut }));
+            then.any(|version| version.is_some_and(shows)).then(|| {
+                (
+                    self.users.id(user).to_owned(),
+                    self.alive(EntityKind::User, user, cut).is_some_and(shows),
+                )
+            })
+        };
+        let mut holders: Vec<(String, bool)> =
+            self.emails.holders(email).filter_map(holder).collect();
+        holders.sort();
+        holders
+    }
+}

@@ -1,0 +1,135 @@
+//! Walks over the users and groups that a list may show, in order of id.
+
+use crate::ground::order::Cut;
+use crate::ground::roster::Roster;
+use crate::ground::symbols::Sym;
+use crate::ground::walks::{IdWalk, is_beyond, merge, walk, walk_merged};
+use crate::state::compiled::{Compiled, Rank};
+use crate::state::entities::{EntityKind, EntityVersion};
+use crate::state::memberships::Pair;
+use crate::views::Views;
+
+impl Views {
+    /// Walks over the users who may be in a directory, in an organization's directories, or in any,
+    /// in order of id.
+    pub(crate) fn users_walk(
+        &self,
+        directory: Option<Sym>,
+        organization: Option<Sym>,
+        cut: Cut,
+        start: Option<&str>,
+        descending: bool,
+    ) -> IdWalk<'_> {
+        let rosters = match (directory, organization) {
+            (None, None) => self.users.rosters().collect(),
+            _ => self.rosters(EntityKind::User, directory, organization),
+        };
+        walk_merged(&rosters, cut, start, descending, |user| self.users.id(user))
+    }
+
+    /// Walks over the members of some groups, in order of id. The groups must be alive; the members
+    /// are still to be judged.
+    pub(crate) fn members_walk(
+        &self,
+        groups: Vec<Sym>,
+        cut: Cut,
+        start: Option<&str>,
+        descending: bool,
+    ) -> IdWalk<'_> {
+        let members = |group: Sym| -> Option<IdWalk<'_>> {
+            let roster = self.memberships.of_group(group)?;
+            let pairs = walk(roster, cut, start, descending, |pair| {
+                self.memberships.user_id(self.users.ids(), pair)
+            });
+            let holds = move |pair: &&Pair| self.holds_between_living(pair, cut);
+            Some(Box::new(pairs.filter_map(move |number| {
+                self.memberships.get(number).filter(holds).map(|pair| pair.user)
+            })))
+        };
+        self.merged(groups.into_iter().filter_map(members).collect(), descending)
+    }
+
+    /// Merges several walks over users into one, with each user once.
+    pub(crate) fn merged<'a>(&'a self, walks: Vec<IdWalk<'a>>, descending: bool) -> IdWalk<'a> {
+        merge(walks, descending, |user| self.users.id(user))
+    }
+
+    /// Returns the rosters in which everything of a directory, or of an organization's directories,
+    /// is listed.
+    pub(crate) fn rosters(
+        &self,
+        kind: EntityKind,
+        directory: Option<Sym>,
+        organization: Option<Sym>,
+    ) -> Vec<&Roster> {
+        let roster = |directory| self.entities(kind).roster(directory);
+        match (directory, organization) {
+            (Some(directory), _) => roster(directory).into_iter().collect(),
+            (None, Some(organization)) => {
+                let directories =
+                    self.organizations.range((organization, 0)..=(organization, Sym::MAX));
+                directories.filter_map(|(_, directory)| roster(*directory)).collect()
+            }
+            (None, None) => Vec::new(),
+        }
+    }
+
+    /// Walks over the users who may hold a role at the cut, in order of id: members of the groups
+    /// that give it, those who ever had an attribute that gives it, and all users if it is a
+    /// default.
+    #[allow(clippy::too_many_arguments, reason = "each is one part of the question")]
+    pub(crate) fn role_walk<'a>(
+        &'a self,
+        mapping: &'a Compiled,
+        rank: Rank,
+        directory: Option<Sym>,
+        organization: Option<Sym>,
+        cut: Cut,
+        start: Option<&str>,
+        descending: bool,
+    ) -> IdWalk<'a> {
+        if mapping.is_default(rank) {
+            return self.users_walk(directory, organization, cut, start, descending);
+        }
+        let gives = |group: &Sym| {
+            let Some(version) = self.alive(EntityKind::Group, *group, cut) else { return false };
+            mapping
+                .rules_of_group(self.groups.id(*group), version.label)
+                .any(|rule| mapping.gives(rule, rank))
+        };
+        let groups: Vec<Sym> = (0..self.groups.len() as Sym).filter(gives).collect();
+        let members = self.members_walk(groups, cut, start, descending);
+        let id = |user: Sym| self.users.id(user);
+        let mut holders: Vec<Sym> = mapping
+            .keys_giving(rank)
+            .flat_map(|key| self.roles.attributes().holders(key))
+            .filter(|user| is_beyond(id(*user), start, descending))
+            .collect();
+        holders.sort_by(|a, b| if descending { id(*b).cmp(id(*a)) } else { id(*a).cmp(id(*b)) });
+        self.merged(vec![members, Box::new(holders.into_iter())], descending)
+    }
+
+    /// Calls `each` for every user with access at the cut whose id follows `after`, in order of id,
+    /// looking at no more than `limit` candidates. Returns the id after which to continue, if there
+    /// may be more.
+    pub(crate) fn each_with_access(
+        &self,
+        cut: Cut,
+        after: Option<&str>,
+        limit: usize,
+        mut each: impl FnMut(Sym, &EntityVersion),
+    ) -> Option<String> {
+        for (looked_at, user) in self.users_walk(None, None, cut, after, false).enumerate() {
+            if let Some(version) = self
+                .alive(EntityKind::User, user, cut)
+                .filter(|version| self.has_access(version, cut))
+            {
+                each(user, version);
+            }
+            if looked_at + 1 >= limit {
+                return Some(self.users.id(user).to_owned());
+            }
+        }
+        None
+    }
+}

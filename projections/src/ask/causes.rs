@@ -1,0 +1,398 @@
+//! Roles over time, one user at a time: since when each is held, and the events that began and
+//! ended it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::ground::order::{Cut, IdBuffer, Millis, Place, Seq, Seq32};
+use crate::ground::symbols::{NO_SYM, Sym};
+use crate::ground::timeline::Placed;
+use crate::state::compiled::{GroundKey, RoleGrounds};
+
+use crate::state::entities::EntityKind;
+use crate::state::memberships::Pair;
+use crate::views::Views;
+
+/// The event that brought something about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cause {
+    /// Its id.
+    pub event_id: String,
+    /// Its type.
+    pub event: String,
+    /// When it happened at the source; for what an operator set, when it was set.
+    pub occurred_at: Millis,
+    /// When the log took it.
+    pub recorded_at: Millis,
+    /// Its record.
+    pub seq: Seq,
+}
+
+/// A time in which a user had a role without a break.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RolePeriod {
+    /// The role.
+    pub role: String,
+    /// Its first moment.
+    pub from: Millis,
+    /// The first moment without it; `None` while it lasts.
+    pub until: Option<Millis>,
+    /// The event that began it.
+    pub start: Cause,
+    /// The event that ended it.
+    pub end: Option<Cause>,
+}
+
+/// The grounds of a user's roles from one moment on.
+pub(crate) struct RolesAt {
+    pub(crate) moment: Millis,
+    pub(crate) grounds: BTreeSet<GroundKey>,
+}
+
+impl RolesAt {
+    fn has(&self, role: Sym) -> bool {
+        self.grounds.iter().any(|ground| ground.role == role)
+    }
+
+    fn roles(&self) -> BTreeSet<Sym> {
+        self.grounds.iter().map(|ground| ground.role).collect()
+    }
+}
+
+/// The cause of a change: an event of the source, a policy, or a mapping.
+#[derive(Clone, Copy)]
+pub(crate) enum Trigger {
+    Event(Place),
+    Policy(Seq),
+    Mapping(Seq),
+}
+
+/// Returns, for each thing that holds at the end, the moment since when it holds without a break.
+/// `of` says which thing a ground belongs to.
+pub(crate) fn held_since<K: Copy + Ord>(
+    roles_over_time: &[RolesAt],
+    of: impl Fn(GroundKey) -> K,
+) -> BTreeMap<K, Millis> {
+    let mut since: BTreeMap<K, Millis> = BTreeMap::new();
+    for RolesAt { moment, grounds } in roles_over_time {
+        let now: BTreeSet<K> = grounds.iter().map(|ground| of(*ground)).collect();
+        since.retain(|thing, _| now.contains(thing));
+        for thing in now {
+            since.entry(thing).or_insert(*moment);
+        }
+    }
+    since
+}
+
+impl Views {
+    /// Returns the grounds of a user's roles at each moment at which they may change, up to the
+    /// cut, in order. Moments before the first mapping are left out.
+    pub(crate) fn roles_over_time(&self, user: Sym, cut: Cut) -> Vec<RolesAt> {
+        let moments = self.moments_since(user, Millis::MIN, cut).into_iter();
+        moments.filter_map(|moment| self.roles_at(user, moment, cut)).collect()
+    }
+
+    fn roles_at(&self, user: Sym, moment: Millis, cut: Cut) -> Option<RolesAt> {
+        let then = Cut { as_of: moment, ..cut };
+        let mapping = self.roles.in_force(then)?;
+        let grounds = match self.alive(EntityKind::User, user, then) {
+            Some(version) => self.grounds(mapping, self.roles.attributes(), user, version, then),
+            None => RoleGrounds::new(),
+        };
+        let grounds = grounds.iter().map(|ground| mapping.key(*ground)).collect();
+        Some(RolesAt { moment, grounds })
+    }
+
+    /// Returns the moments that a user's access and roles depend on, known and up to the cut, from
+    /// `from` on.
+    pub(crate) fn moments_since(&self, user: Sym, from: Millis, cut: Cut) -> BTreeSet<Millis> {
+        let mut moments = BTreeSet::new();
+        let mut add = |place: Place| {
+            if cut.sees(place) && place.occurred_at >= from {
+                moments.insert(place.occurred_at);
+            }
+        };
+        self.places_since(EntityKind::User, user, from).for_each(&mut add);
+        for pair in self.pairs_of(user) {
+            pair.grants().since(from).map(Placed::place).for_each(&mut add);
+            self.places_since(EntityKind::Group, pair.group, from).for_each(&mut add);
+        }
+        for sym in self.directories_concerning(user) {
+            let Some(directory) = self.directories.get(sym) else { continue };
+            directory.events().since(from).map(Placed::place).for_each(&mut add);
+            directory.first_named_with(cut).into_iter().for_each(&mut add);
+        }
+        moments.extend(self.settings(cut).filter(|effective_from| *effective_from >= from));
+        moments
+    }
+
+    /// Returns the last of those moments. Costs a look-up for each group that the user was ever in.
+    pub(crate) fn last_moment(&self, user: Sym, cut: Cut) -> Millis {
+        let pairs = self.pairs_of(user).flat_map(|pair| {
+            let grant = pair.grants().latest(cut).map(Placed::place);
+            grant.into_iter().chain(self.latest_places(EntityKind::Group, pair.group, cut))
+        });
+        let directories = self.directories_concerning(user).into_iter().flat_map(|sym| {
+            let directory = self.directories.get(sym);
+            let event = directory.and_then(|directory| directory.events().latest(cut));
+            let named = directory.and_then(|directory| directory.first_named_with(cut));
+            event.map(Placed::place).into_iter().chain(named)
+        });
+        let own = self.latest_places(EntityKind::User, user, cut);
+        let places = own.chain(pairs).chain(directories);
+        places.map(|place| place.occurred_at).chain(self.settings(cut)).max().unwrap_or(Millis::MIN)
+    }
+
+    /// Returns the places of an entity's latest explicit version and its latest stand-in.
+    fn latest_places(&self, kind: EntityKind, sym: Sym, cut: Cut) -> impl Iterator<Item = Place> {
+        let entity = self.entity(kind, sym);
+        let latest =
+            entity.map(|entity| [entity.explicit().latest(cut), entity.stand_ins().latest(cut)]);
+        latest.into_iter().flatten().flatten().map(|version| version.place)
+    }
+
+    /// Returns the moments at which known policies and mappings take effect, up to the cut.
+    fn settings(&self, cut: Cut) -> impl Iterator<Item = Millis> {
+        let policies = self.policies.iter().map(|policy| (policy.seq, policy.effective_from));
+        let mappings = self.roles.iter().map(|mapping| (mapping.seq, mapping.effective_from));
+        policies
+            .chain(mappings)
+            .filter(move |(seq, from)| *seq <= cut.known_at && *from <= cut.as_of)
+            .map(|(_, from)| from)
+    }
+
+    /// Returns the directories in which a user, or a group that it was ever in, ever was, and those
+    /// of the events about its memberships.
+    fn directories_concerning(&self, user: Sym) -> BTreeSet<Sym> {
+        let mut directories = self.directories_of_entity(EntityKind::User, user);
+        for pair in self.pairs_of(user) {
+            directories.extend(self.directories_of_entity(EntityKind::Group, pair.group));
+            directories.extend(pair.grants().iter().map(|grant| grant.directory()));
+        }
+        directories
+    }
+
+    pub(crate) fn pairs_of(&self, user: Sym) -> impl Iterator<Item = &Pair> {
+        self.memberships.of_user(user).iter().filter_map(|number| self.memberships.get(*number))
+    }
+
+    pub(crate) fn places_of_entity(
+        &self,
+        kind: EntityKind,
+        sym: Sym,
+    ) -> impl Iterator<Item = Place> {
+        self.places_since(kind, sym, Millis::MIN)
+    }
+
+    fn places_since(
+        &self,
+        kind: EntityKind,
+        sym: Sym,
+        from: Millis,
+    ) -> impl Iterator<Item = Place> {
+        let entity = self.entity(kind, sym);
+        entity.into_iter().flat_map(move |entity| {
+            entity
+                .explicit()
+                .since(from)
+                .chain(entity.stand_ins().since(from))
+                .map(|version| version.place)
+        })
+    }
+
+    /// Returns the directories in which an entity ever was.
+    pub(crate) fn directories_of_entity(&self, kind: EntityKind, sym: Sym) -> BTreeSet<Sym> {
+        self.entity(kind, sym)
+            .into_iter()
+            .flat_map(|entity| entity.listed_in().iter().copied())
+            .collect()
+    }
+
+    /// Returns the trigger of a ground's beginning or end at a moment: the mapping or the policy
+    /// that takes effect then, else the last event that concerns the ground.
+    pub(crate) fn trigger(
+        &self,
+        user: Sym,
+        key: GroundKey,
+        moment: Millis,
+        cut: Cut,
+    ) -> Option<Trigger> {
+        let then = Cut { as_of: moment, ..cut };
+        if let Some(mapping) = self.roles.in_force(then)
+            && mapping.effective_from == moment
+        {
+            return Some(Trigger::Mapping(mapping.seq));
+        }
+        if let Some(policy) = self.policies.in_force(then)
+            && policy.effective_from == moment
+        {
+            return Some(Trigger::Policy(policy.seq));
+        }
+        // If only the highest role is held, its beginning or end may come through another group.
+        self.last_event_of(user, key, then, key.meaning == NO_SYM)
+            .or_else(|| self.last_event_of(user, key, then, true))
+            .map(Trigger::Event)
+    }
+
+    /// Returns the last event of the cut's own moment that concerns the user, or the ground's
+    /// group; with `every_group` also any group that the user was ever added to.
+    fn last_event_of(
+        &self,
+        user: Sym,
+        key: GroundKey,
+        then: Cut,
+        every_group: bool,
+    ) -> Option<Place> {
+        let moment = then.as_of;
+        let was_in = |pair: &Pair| {
+            pair.grants().iter().any(|grant| grant.added() && then.sees(grant.place()))
+        };
+        let mut places: Vec<Place> = self.places_concerning(EntityKind::User, user, then).collect();
+        let directory = self.directory_then(EntityKind::User, user, then);
+        places.extend(self.first_with_organization(directory, then));
+        for pair in self.pairs_of(user) {
+            if key.group != pair.group && !(every_group && was_in(pair)) {
+                continue;
+            }
+            places.extend(pair.grants().at(moment).map(Placed::place));
+            places.extend(self.places_concerning(EntityKind::Group, pair.group, then));
+            if let Some(grant) = pair.grants().latest(then) {
+                places.extend(self.directory_events_at(grant.directory(), moment));
+            }
+        }
+        places.retain(|place| place.occurred_at == moment && then.sees(*place));
+        self.last_of(places)
+    }
+
+    /// Returns the last of some places in the order of events.
+    pub(crate) fn last_of(&self, places: impl IntoIterator<Item = Place>) -> Option<Place> {
+        places.into_iter().max_by(|a, b| self.ids.compare(*a, *b))
+    }
+
+    /// Returns the places, at the cut's own moment, of an entity's versions and of its directory's
+    /// events.
+    fn places_concerning(
+        &self,
+        kind: EntityKind,
+        sym: Sym,
+        then: Cut,
+    ) -> impl Iterator<Item = Place> {
+        let entity = self.entity(kind, sym);
+        let stand_ins = entity.filter(|entity| entity.explicit().latest(then).is_none());
+        let versions = entity
+            .into_iter()
+            .flat_map(move |entity| entity.explicit().at(then.as_of))
+            .chain(stand_ins.into_iter().flat_map(move |entity| entity.stand_ins().at(then.as_of)));
+        versions
+            .map(|version| version.place)
+            .chain(self.directory_events_at(self.directory_then(kind, sym, then), then.as_of))
+    }
+
+    fn directory_events_at(&self, directory: Sym, moment: Millis) -> impl Iterator<Item = Place> {
+        self.directories
+            .get(directory)
+            .into_iter()
+            .flat_map(move |directory| directory.events().at(moment).map(|version| version.place))
+    }
+
+    /// Returns the first event that names a directory with an organization, unless it is its own.
+    fn first_with_organization(&self, directory: Sym, then: Cut) -> Option<Place> {
+        let directory = self.directories.get(directory)?;
+        let named = directory.named_with().at(then)?.place;
+        let own = directory
+            .events()
+            .iter()
+            .find(|version| then.sees(version.place) && version.organization != NO_SYM);
+        own.is_none_or(|own| self.ids.is_later(own.place, named)).then_some(named)
+    }
+
+    pub(crate) fn cause_of(&self, trigger: Trigger) -> Cause {
+        let seq = match trigger {
+            Trigger::Mapping(seq) | Trigger::Policy(seq) => seq,
+            Trigger::Event(place) => Seq::from(place.seq),
+        };
+        self.cause_of_record(seq)
+    }
+
+    /// Returns a record's event.
+    pub(crate) fn cause_of_record(&self, seq: Seq) -> Cause {
+        let (event, occurred_at) = match self.events.get(seq) {
+            Some((line, occurred_at)) => {
+                (self.events.event_types.text(line.kind).to_owned(), occurred_at)
+            }
+            None => (String::new(), Millis::MIN),
+        };
+        let recorded_at =
+            self.recorded_from(seq).next().map_or(Millis::MIN, |(recorded_at, _)| recorded_at);
+        Cause {
+            event_id: self.ids.text(seq as Seq32, &mut IdBuffer::default()).to_owned(),
+            event,
+            occurred_at,
+            recorded_at,
+            seq,
+        }
+    }
+
+    /// Returns the last of several triggers of one moment: mappings come after policies, and both
+    /// after events.
+    pub(crate) fn last_trigger(&self, triggers: impl Iterator<Item = Trigger>) -> Option<Trigger> {
+        triggers.reduce(|a, b| match (&a, &b) {
+            (Trigger::Event(first), Trigger::Event(second)) => {
+                if self.ids.is_later(*second, *first) { b } else { a }
+            }
+            (Trigger::Mapping(_), _) => a,
+            (_, Trigger::Mapping(_)) => b,
+            (Trigger::Policy(_), _) => a,
+            _ => b,
+        })
+    }
+
+    /// Returns every time in which a user had a role, up to the cut, in order of beginning and
+    /// role. `None` for a user that no known event names.
+    ///
+    /// Costs an evaluation of the user's roles for each moment at which anything about them may
+    /// have changed.
+    pub fn role_periods(&self, user: &str, cut: Cut) -> Option<Vec<RolePeriod>> {
+        let user = self.find_known(EntityKind::User, user, cut)?;
+        let mut periods: Vec<RolePeriod> = Vec::new();
+        let mut open: BTreeMap<Sym, usize> = BTreeMap::new();
+        let mut before = RolesAt { moment: Millis::MIN, grounds: BTreeSet::new() };
+        for now in self.roles_over_time(user, cut) {
+            let moment = now.moment;
+            let ended: Vec<Sym> = open.keys().copied().filter(|role| !now.has(*role)).collect();
+            for role in ended {
+                if let Some(period) = open.remove(&role).and_then(|at| periods.get_mut(at)) {
+                    period.until = Some(moment);
+                    period.end = self.cause_of_role(user, role, &before, moment, cut);
+                }
+            }
+            for role in now.roles() {
+                if open.contains_key(&role) {
+                    continue;
+                }
+                let Some(start) = self.cause_of_role(user, role, &now, moment, cut) else {
+                    continue;
+                };
+                open.insert(role, periods.len());
+                let role = self.roles.word(role).to_owned();
+                periods.push(RolePeriod { role, from: moment, until: None, start, end: None });
+            }
+            before = now;
+        }
+        periods.sort_by(|a, b| (a.from, &a.role).cmp(&(b.from, &b.role)));
+        Some(periods)
+    }
+
+    /// Returns the event that began or ended a role at a moment, held on the grounds of `roles`.
+    fn cause_of_role(
+        &self,
+        user: Sym,
+        role: Sym,
+        roles: &RolesAt,
+        moment: Millis,
+        cut: Cut,
+    ) -> Option<Cause> {
+        let grounds = roles.grounds.iter().filter(|ground| ground.role == role);
+        let triggers = grounds.filter_map(|ground| self.trigger(user, *ground, moment, cut));
+        self.last_trigger(triggers).map(|trigger| self.cause_of(trigger))
+    }
+}

@@ -1,0 +1,253 @@
+//! Deprovisionings: the users who lost access, found through an index of the moments that may end
+//! it.
+
+use std::collections::BTreeSet;
+
+use crate::ask::access::AccessEnd;
+use crate::ground::fact::Fingerprint;
+use crate::ground::order::around;
+use crate::ground::order::{Cut, Millis, Seq};
+use crate::ground::page::resolve;
+use crate::ground::symbols::Sym;
+use crate::ground::walks::{IdWalk, is_beyond};
+use crate::state::endings::AccessEnding;
+use crate::state::entities::{EntityVersion, Part};
+use crate::views::Views;
+
+/// The highest number of candidates that one call looks at.
+const CANDIDATES_MAX: usize = 2048;
+
+/// One user's loss of access.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Deprovisioning {
+    /// The user.
+    pub user: String,
+    /// The record that describes the user in the millisecond before, and the part of it that does.
+    pub snapshot: (Seq, Part),
+    /// The directory in the millisecond before.
+    pub directory: String,
+    /// The organization that the user showed then; empty while unknown.
+    pub organization: String,
+    /// The moment, the reason and the event.
+    pub end: AccessEnd,
+    /// The roles held the millisecond before, the highest first.
+    pub roles: Vec<String>,
+    /// The groups it was in the millisecond before, by id, each with its name.
+    pub groups: Vec<(String, String)>,
+    /// When access began again.
+    pub restored_at: Option<Millis>,
+}
+
+/// Some deprovisionings, and the moment and user after which to continue, if there may be more.
+pub type Deprovisionings = (Vec<Deprovisioning>, Option<(Millis, String)>);
+
+/// A filter of deprovisionings; all parts that are given must fit.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct DeprovisioningFilter<'a> {
+    /// For this user.
+    pub user: Option<&'a str>,
+    /// For users who showed an email with this fingerprint.
+    pub email: Option<Fingerprint>,
+    /// From this directory.
+    pub directory: Option<&'a str>,
+    /// From this organization.
+    pub organization: Option<&'a str>,
+    /// At this moment or later.
+    pub since: Option<Millis>,
+    /// At this moment or earlier.
+    pub until: Option<Millis>,
+}
+
+/// A [`DeprovisioningFilter`] with its ids resolved, and the place after which to begin.
+struct DeprovisioningQuery<'a> {
+    /// The only users to look at, if the filter names any.
+    users: Option<Vec<Sym>>,
+    email: Option<Sym>,
+    directory: Option<Sym>,
+    organization: Option<Sym>,
+    first: Millis,
+    last: Millis,
+    /// The moment and the user after which to begin.
+    after: Option<(Millis, &'a str)>,
+    descending: bool,
+}
+
+impl Views {
+    /// Returns some deprovisionings, by moment and user, after a place in that order; and the place
+    /// after which to continue, if there may be more. It may find none and still return such a
+    /// place.
+    ///
+    /// Looks at no more than some thousand candidates: users whose access may have ended between
+    /// the two bounds, or the whole history of the users that the filter names.
+    pub fn deprovisionings(
+        &self,
+        filter: &DeprovisioningFilter<'_>,
+        cut: Cut,
+        after: Option<(Millis, &str)>,
+        descending: bool,
+        limit: usize,
+    ) -> Deprovisionings {
+        match self.deprovisioning_query(filter, cut, after, descending) {
+            Some(query) => self.deprovisionings_found(&query, cut, limit),
+            None => Deprovisionings::default(),
+        }
+    }
+
+    /// Resolves a filter. Returns `None` if it names something unknown: no deprovisioning fits.
+    fn deprovisioning_query<'a>(
+        &self,
+        filter: &DeprovisioningFilter<'_>,
+        cut: Cut,
+        after: Option<(Millis, &'a str)>,
+        descending: bool,
+    ) -> Option<DeprovisioningQuery<'a>> {
+        let user = resolve(filter.user, |id| self.users.find(id))?;
+        let email = resolve(filter.email, |email| self.emails.find(email))?;
+        let mut query = DeprovisioningQuery {
+            users: user
+                .map(|user| vec![user])
+                .or(email.map(|email| self.emails.holders(email).collect())),
+            email,
+            directory: resolve(filter.directory, |id| self.directories.find(id))?,
+            organization: resolve(filter.organization, |id| self.texts.find(id))?,
+            first: filter.since.unwrap_or(Millis::MIN),
+            last: filter.until.unwrap_or(Millis::MAX).min(cut.as_of),
+            after,
+            descending,
+        };
+        match after {
+            Some((moment, _)) if descending => query.last = query.last.min(moment),
+            Some((moment, _)) => query.first = query.first.max(moment),
+            None => {}
+        }
+        Some(query)
+    }
+
+    fn deprovisionings_found(
+        &self,
+        query: &DeprovisioningQuery<'_>,
+        cut: Cut,
+        limit: usize,
+    ) -> Deprovisionings {
+        let (mut found, mut looked_at): (Vec<Deprovisioning>, usize) = (Vec::new(), 0);
+        for moment in self.moments_of(query, cut) {
+            looked_at += 1;
+            for user in self.ending_walk(moment, query, cut) {
+                looked_at += 1;
+                found.extend(self.deprovisioning(user, moment, query, cut));
+                if found.len() >= limit || looked_at >= CANDIDATES_MAX {
+                    return (found, Some((moment, self.users.id(user).to_owned())));
+                }
+            }
+            if looked_at >= CANDIDATES_MAX {
+                // After all users of this moment.
+                let next = if query.descending { moment } else { moment.saturating_add(1) };
+                return (found, Some((next, String::new())));
+            }
+        }
+        (found, None)
+    }
+
+    /// Iterates over the moments at which a wanted deprovisioning may be, in the query's order.
+    fn moments_of<'a>(
+        &'a self,
+        query: &DeprovisioningQuery<'_>,
+        cut: Cut,
+    ) -> Box<dyn Iterator<Item = Millis> + 'a> {
+        let DeprovisioningQuery { first, last, descending, .. } = *query;
+        let Some(users) = &query.users else {
+            return self.endings.moments(first, last, descending);
+        };
+        let all = users.iter().flat_map(|user| self.access_moments(*user, cut));
+        let within: BTreeSet<Millis> =
+            all.filter(|moment| (first..=last).contains(moment)).collect();
+        if descending { Box::new(within.into_iter().rev()) } else { Box::new(within.into_iter()) }
+    }
+
+    /// Walks over the users whose access may end at a moment, in order of id.
+    fn ending_walk<'a>(
+        &'a self,
+        moment: Millis,
+        query: &DeprovisioningQuery<'_>,
+        cut: Cut,
+    ) -> IdWalk<'a> {
+        let DeprovisioningQuery { directory, descending, .. } = *query;
+        let start = query.after.filter(|(at, _)| *at == moment).map(|(_, user)| user);
+        if let Some(users) = &query.users {
+            return self.sorted_walk(users.clone(), start, descending);
+        }
+        let (_, before) = around(moment, cut);
+        let (mut users, mut walks) = (Vec::new(), Vec::new());
+        for ending in self.endings.at(moment) {
+            match ending {
+                AccessEnding::User(user)
+                    if directory.is_none_or(|directory| self.was_ever_in(user, directory)) =>
+                {
+                    users.push(user)
+                }
+                AccessEnding::Directory(ended)
+                    if directory.is_none_or(|directory| directory == ended) =>
+                {
+                    walks.push(self.users_walk(Some(ended), None, before, start, descending));
+                }
+                _ => {}
+            }
+        }
+        walks.push(self.sorted_walk(users, start, descending));
+        self.merged(walks, descending)
+    }
+
+    /// Sorts users into a walk.
+    fn sorted_walk(
+        &self,
+        mut users: Vec<Sym>,
+        start: Option<&str>,
+        descending: bool,
+    ) -> IdWalk<'_> {
+        let id = |user: Sym| self.users.id(user);
+        users.retain(|user| is_beyond(id(*user), start, descending));
+        users.sort_by(|a, b| if descending { id(*b).cmp(id(*a)) } else { id(*a).cmp(id(*b)) });
+        Box::new(users.into_iter())
+    }
+
+    fn was_ever_in(&self, user: Sym, directory: Sym) -> bool {
+        self.users.get(user).is_some_and(|user| user.listed_in().contains(&directory))
+    }
+
+    /// Returns a user's loss of access at a moment, if there is one and it is wanted.
+    fn deprovisioning(
+        &self,
+        user: Sym,
+        moment: Millis,
+        query: &DeprovisioningQuery<'_>,
+        cut: Cut,
+    ) -> Option<Deprovisioning> {
+        let (then, before) = around(moment, cut);
+        let basis = self.access_basis(user, before);
+        if !basis.has_access() || self.access_basis(user, then).has_access() {
+            return None;
+        }
+        let version = basis.version?;
+        let organization = self.shown_organization(version, before);
+        let fits = query.email.is_none_or(|email| version.email == email)
+            && query.directory.is_none_or(|directory| version.directory == directory)
+            && query.organization.is_none_or(|wanted| organization == wanted);
+        if !fits {
+            return None;
+        }
+        let groups = self.groups_of(user, before);
+        let group = |(group, version): &(Sym, &EntityVersion)| {
+            (self.groups.id(*group).to_owned(), self.texts.text(version.label).to_owned())
+        };
+        Some(Deprovisioning {
+            user: self.users.id(user).to_owned(),
+            snapshot: (Seq::from(version.place.seq), version.part),
+            directory: self.directories.id(version.directory).to_owned(),
+            organization: self.texts.text(organization).to_owned(),
+            end: self.access_end(user, moment, cut)?,
+            roles: self.roles_held(user, before),
+            groups: groups.iter().map(group).collect(),
+            restored_at: self.next_access(user, moment, cut),
+        })
+    }
+}

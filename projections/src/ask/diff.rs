@@ -1,0 +1,247 @@
+//! Differences between two cuts: users, groups, memberships and roles, some at a time.
+
+use std::collections::BTreeSet;
+
+use crate::ground::order::{Cut, Seq};
+use crate::ground::page::resolve;
+use crate::ground::roster::Roster;
+use crate::ground::symbols::Sym;
+use crate::ground::walks::{IdWalk, merge, walk_merged};
+use crate::state::entities::EntityKind;
+use crate::state::entities::{EntityVersion, Part};
+use crate::views::Views;
+
+/// One call judges at most this many users, groups and pairs of them.
+const CANDIDATES_MAX: usize = 1024;
+
+/// The kind of thing that differs. Differences are in this order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Subject {
+    /// A user.
+    User,
+    /// A group.
+    Group,
+    /// A user's membership of a group.
+    Membership,
+    /// A role of a user.
+    Role,
+}
+
+impl Subject {
+    /// Every subject, in order.
+    pub const ALL: [Subject; 4] =
+        [Subject::User, Subject::Group, Subject::Membership, Subject::Role];
+}
+
+/// The change from the first cut to the second.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Differs {
+    /// Present at the second cut only.
+    Added,
+    /// Present at the first cut only.
+    Removed,
+    /// A user or group that is present at both cuts but described by another record: the place of
+    /// its snapshot at the first and at the second.
+    Described([(Seq, Part); 2]),
+}
+
+/// Something that differs between two cuts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Difference {
+    /// The thing that differs.
+    pub place: DifferencePlace,
+    /// The change from the first cut to the second.
+    pub differs: Differs,
+}
+
+/// A place in the order of differences; they are compared by its fields, in their order.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct DifferencePlace {
+    /// The kind of thing.
+    pub subject: Subject,
+    /// The id of the user, or of the group if it is about a group.
+    pub id: String,
+    /// The group's id for a membership, the role's name for a role, else empty.
+    pub of: String,
+}
+
+/// Some differences, and the place after which to continue, if there may be more.
+pub type Differences = (Vec<Difference>, Option<DifferencePlace>);
+
+/// A comparison of two cuts in progress, narrowed to a directory if one is given.
+struct Walker<'v> {
+    views: &'v Views,
+    cuts: [Cut; 2],
+    directory: Option<Sym>,
+    limit: usize,
+    found: Vec<Difference>,
+    judged: usize,
+}
+
+impl Views {
+    /// Returns differences between two cuts, by subject and ids, after a place in that order. With
+    /// a directory, only those of users and groups that are in it, at each cut separately. It may
+    /// find none and still return a place after which to continue.
+    ///
+    /// Returns at most `limit`, and judges no more than about a thousand candidates, or one user's
+    /// memberships.
+    pub fn differences(
+        &self,
+        directory: Option<&str>,
+        cuts: [Cut; 2],
+        after: Option<&DifferencePlace>,
+        limit: usize,
+    ) -> Differences {
+        let Some(directory) = resolve(directory, |id| self.directories.find(id)) else {
+            return (Vec::new(), None);
+        };
+        let mut walker =
+            Walker { views: self, cuts, directory, limit, found: Vec::new(), judged: 0 };
+        let begin = after.map_or(Subject::User, |after| after.subject);
+        for subject in Subject::ALL.into_iter().filter(|subject| *subject >= begin) {
+            let after = after
+                .filter(|after| after.subject == subject)
+                .map(|after| (after.id.as_str(), after.of.as_str()));
+            let next = match subject {
+                Subject::User => walker.entities(EntityKind::User, subject, after),
+                Subject::Group => walker.entities(EntityKind::Group, subject, after),
+                Subject::Membership | Subject::Role => walker.of_users(subject, after),
+            };
+            if next.is_some() {
+                return (walker.found, next);
+            }
+        }
+        (walker.found, None)
+    }
+
+    fn candidates(
+        &self,
+        kind: EntityKind,
+        directory: Option<Sym>,
+        cut: Cut,
+        start: Option<&str>,
+    ) -> IdWalk<'_> {
+        let entities = self.entities(kind);
+        let rosters: Vec<&Roster> = match directory {
+            Some(directory) => entities.roster(directory).into_iter().collect(),
+            None => entities.rosters().collect(),
+        };
+        walk_merged(&rosters, cut, start, false, |name| entities.id(name))
+    }
+}
+
+impl<'v> Walker<'v> {
+    /// Walks over the users or groups that may be present at either cut, in order of id.
+    fn candidates(&self, kind: EntityKind, start: Option<&str>) -> IdWalk<'v> {
+        let views = self.views;
+        let walks = self.cuts.map(|cut| views.candidates(kind, self.directory, cut, start));
+        merge(walks.into(), false, move |name| views.entities(kind).id(name))
+    }
+
+    /// Returns the versions of a user or group at the two cuts, if it is present.
+    fn there(&self, kind: EntityKind, sym: Sym) -> [Option<&'v EntityVersion>; 2] {
+        let within = |version: &&EntityVersion| {
+            self.directory.is_none_or(|directory| version.directory == directory)
+        };
+        self.cuts.map(|cut| self.views.alive(kind, sym, cut).filter(within))
+    }
+
+    /// Tells if this call has found or judged enough.
+    fn is_full(&self) -> bool {
+        self.found.len() >= self.limit || self.judged >= CANDIDATES_MAX
+    }
+
+    fn note(&mut self, subject: Subject, id: &str, of: &str, differs: Differs) {
+        self.found.push(Difference { place: place(subject, id, of), differs });
+    }
+
+    /// Notes users or groups that differ. Returns the place after which to continue, if there may
+    /// be more.
+    fn entities(
+        &mut self,
+        kind: EntityKind,
+        subject: Subject,
+        after: Option<(&str, &str)>,
+    ) -> Option<DifferencePlace> {
+        for name in self.candidates(kind, after.map(|(id, _)| id)) {
+            let id = self.views.entities(kind).id(name);
+            self.judged += 1;
+            let at = |version: &EntityVersion| (Seq::from(version.place.seq), version.part);
+            match self.there(kind, name) {
+                [None, Some(_)] => self.note(subject, id, "", Differs::Added),
+                [Some(_), None] => self.note(subject, id, "", Differs::Removed),
+                [Some(before), Some(after)] if before.place.seq != after.place.seq => {
+                    self.note(subject, id, "", Differs::Described([at(before), at(after)]));
+                }
+                _ => {}
+            }
+            if self.is_full() {
+                return Some(place(subject, id, ""));
+            }
+        }
+        None
+    }
+
+    /// Notes memberships or roles that differ. Returns the place after which to continue, if there
+    /// may be more.
+    fn of_users(
+        &mut self,
+        subject: Subject,
+        after: Option<(&str, &str)>,
+    ) -> Option<DifferencePlace> {
+        let views = self.views;
+        // The user at whom the last call ended may have more.
+        let first = after.and_then(|(id, _)| views.users.find(id));
+        for user in
+            first.into_iter().chain(self.candidates(EntityKind::User, after.map(|(id, _)| id)))
+        {
+            let id = views.users.id(user);
+            if self.is_full() {
+                return Some(place(subject, id, ""));
+            }
+            let behind = after.filter(|(after, _)| *after == id).map_or("", |(_, of)| of);
+            self.judged += 1;
+            let there = self.there(EntityKind::User, user).map(|version| version.is_some());
+            if there == [false, false] {
+                continue;
+            }
+            self.judged += views.memberships.of_user(user).len();
+            let [from, to] = self.cuts;
+            let [was_there, is_there] = there;
+            let held = |there: bool, cut: Cut| {
+                if there { self.held(subject, user, cut) } else { BTreeSet::new() }
+            };
+            let (before, after) = (held(was_there, from), held(is_there, to));
+            for of in before.symmetric_difference(&after).filter(|of| of.as_str() > behind) {
+                if self.found.len() >= self.limit {
+                    return self.found.last().map(|last| last.place.clone());
+                }
+                self.note(
+                    subject,
+                    id,
+                    of,
+                    if before.contains(of) { Differs::Removed } else { Differs::Added },
+                );
+            }
+        }
+        None
+    }
+
+    /// Returns the groups that a user, alive at the cut, is a member of; or the roles that it
+    /// holds.
+    fn held(&self, subject: Subject, user: Sym, cut: Cut) -> BTreeSet<String> {
+        match subject {
+            Subject::Role => self.views.roles_held(user, cut).into_iter().collect(),
+            _ => self
+                .views
+                .groups_of(user, cut)
+                .into_iter()
+                .map(|(group, _)| self.views.groups.id(group).to_owned())
+                .collect(),
+        }
+    }
+}
+
+fn place(subject: Subject, id: &str, of: &str) -> DifferencePlace {
+    DifferencePlace { subject, id: id.to_owned(), of: of.to_owned() }
+}

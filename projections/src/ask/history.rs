@@ -1,0 +1,200 @@
+//! Histories: every version of one user or group that the cut sees, in order.
+
+use crate::ask::causes::{Cause, Trigger};
+use crate::ground::order::{Cut, IdBuffer, Millis, NO_UPDATED_AT, Place, Seq, Seq32};
+use crate::state::entities::EntityKind;
+use crate::state::entities::{EntityVersion, Part};
+use crate::views::Views;
+
+/// An event's place in the order of events. It can be compared without knowing the record: by its
+/// fields, in their order.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct EventPlace {
+    /// When it happened at the source.
+    pub occurred_at: Millis,
+    /// True if it ends something.
+    pub closing: bool,
+    /// The source's `data.updated_at`, if it has one.
+    pub updated_at: Option<Millis>,
+    /// Its id.
+    pub event_id: String,
+}
+
+/// The kind of a version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum VersionKind {
+    /// From an event of its own: a creation or an update.
+    Explicit,
+    /// From a deletion.
+    Tombstone,
+    /// From a membership event, standing in while no event of its own is known.
+    Snapshot,
+}
+
+/// The place of a version's snapshot, and its kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VersionRef {
+    /// The record whose body holds the snapshot.
+    pub seq: Seq,
+    /// The part of that body that it is.
+    pub part: Part,
+    /// Its kind.
+    pub kind: VersionKind,
+}
+
+/// A version in a history.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VersionRow {
+    /// The version.
+    pub version: VersionRef,
+    /// The one before it in the history; `None` for the first.
+    pub previous: Option<VersionRef>,
+    /// True if a later version of the history was recorded earlier.
+    pub late: bool,
+    /// Its place in the history.
+    pub place: EventPlace,
+    /// Its event.
+    pub cause: Cause,
+}
+
+/// Some versions; true if there are more after them.
+pub type Versions = (Vec<VersionRow>, bool);
+
+impl Views {
+    /// Returns at most `limit` versions of a user after a place in their order, or before it if
+    /// `descending`; true if there are more. Empty for a user that no event names: see
+    /// [`Views::user_seen_at`].
+    ///
+    /// Looks at every version of the user, and writes out those that it returns.
+    pub fn user_history(
+        &self,
+        id: &str,
+        cut: Cut,
+        start: Option<&EventPlace>,
+        descending: bool,
+        limit: usize,
+    ) -> Versions {
+        self.history(EntityKind::User, id, cut, start, descending, limit)
+    }
+
+    /// Does the same for a group.
+    pub fn group_history(
+        &self,
+        id: &str,
+        cut: Cut,
+        start: Option<&EventPlace>,
+        descending: bool,
+        limit: usize,
+    ) -> Versions {
+        self.history(EntityKind::Group, id, cut, start, descending, limit)
+    }
+
+    fn history(
+        &self,
+        kind: EntityKind,
+        id: &str,
+        cut: Cut,
+        start: Option<&EventPlace>,
+        descending: bool,
+        limit: usize,
+    ) -> Versions {
+        let versions = self.versions(kind, id, cut);
+        // The start itself need not be there.
+        let range = match start {
+            None => 0..versions.len(),
+            Some(start) if descending => {
+                0..versions.partition_point(|version| self.compare_to(version.place, start).is_lt())
+            }
+            Some(start) => {
+                versions.partition_point(|version| self.compare_to(version.place, start).is_le())
+                    ..versions.len()
+            }
+        };
+        let more = range.len() > limit;
+        let shown = if descending {
+            range.end.saturating_sub(limit).max(range.start)..range.end
+        } else {
+            range.start..range.end.min(range.start + limit)
+        };
+        let late = lateness(&versions);
+        let row = |at: usize| {
+            let version = versions.get(at)?;
+            Some(VersionRow {
+                version: version_ref(version),
+                previous: at
+                    .checked_sub(1)
+                    .and_then(|before| versions.get(before))
+                    .map(|version| version_ref(version)),
+                late: late.get(at).copied().unwrap_or(false),
+                place: self.event_place(version.place),
+                cause: self.cause_of(Trigger::Event(version.place)),
+            })
+        };
+        let rows = if descending {
+            shown.rev().filter_map(row).collect()
+        } else {
+            shown.filter_map(row).collect()
+        };
+        (rows, more)
+    }
+
+    /// Returns every version that the cut sees, in order: those of its own events, and before the
+    /// first of them the snapshots that stand in.
+    fn versions(&self, kind: EntityKind, id: &str, cut: Cut) -> Vec<&EntityVersion> {
+        let Some(entity) = self.find(kind, id).and_then(|name| self.entity(kind, name)) else {
+            return Vec::new();
+        };
+        let seen = |version: &&EntityVersion| cut.sees(version.place);
+        let first = entity.explicit().iter().find(seen).map(|version| version.place.occurred_at);
+        let stands_in =
+            |version: &&EntityVersion| first.is_none_or(|first| version.place.occurred_at < first);
+        let stand_ins = entity.stand_ins().iter().filter(seen).filter(stands_in);
+        stand_ins.chain(entity.explicit().iter().filter(seen)).collect()
+    }
+
+    fn compare_to(&self, place: Place, other: &EventPlace) -> core::cmp::Ordering {
+        let times = (place.occurred_at, place.closing, updated_at(place)).cmp(&(
+            other.occurred_at,
+            other.closing,
+            other.updated_at,
+        ));
+        times.then_with(|| {
+            self.ids.text(place.seq, &mut IdBuffer::default()).cmp(other.event_id.as_str())
+        })
+    }
+
+    fn event_place(&self, place: Place) -> EventPlace {
+        let event_id = self.ids.text(place.seq, &mut IdBuffer::default()).to_owned();
+        EventPlace {
+            occurred_at: place.occurred_at,
+            closing: place.closing,
+            updated_at: updated_at(place),
+            event_id,
+        }
+    }
+}
+
+fn updated_at(place: Place) -> Option<Millis> {
+    Some(place.updated_at).filter(|updated_at| *updated_at != NO_UPDATED_AT)
+}
+
+/// Tells for each version if one after it was recorded earlier.
+fn lateness(versions: &[&EntityVersion]) -> Vec<bool> {
+    let mut lowest = Seq32::MAX;
+    let mut late = Vec::with_capacity(versions.len());
+    for version in versions.iter().rev() {
+        late.push(lowest < version.place.seq);
+        lowest = lowest.min(version.place.seq);
+    }
+    late.reverse();
+    late
+}
+
+fn version_ref(version: &EntityVersion) -> VersionRef {
+    let kind = match version {
+        EntityVersion { deleted: true, .. } => VersionKind::Tombstone,
+        EntityVersion { part: Part::Data, .. } => VersionKind::Explicit,
+        _ => VersionKind::Snapshot,
+    };
+    VersionRef { seq: Seq::from(version.place.seq), part: version.part, kind }
+}

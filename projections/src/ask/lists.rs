@@ -1,0 +1,488 @@
+//! Directories, users and groups at a cut: one by id, or a page of them.
+
+use core::cmp::Ordering;
+
+use crate::ground::fact::{DirectoryChange, Fingerprint};
+use crate::ground::holders::HolderIndex;
+use crate::ground::order::{Cut, Millis, Seq};
+use crate::ground::page::{Page, Window, page, resolve};
+use crate::ground::symbols::{NO_SYM, Sym};
+use crate::ground::walks::{walk, walk_merged, walk_sorted};
+use crate::state::directories::{DirectoryState, DirectoryVersion};
+use crate::state::entities::{EntityKind, EntityVersion, Part};
+use crate::views::Views;
+
+/// A user's object shows at most this many groups, and a group's this many members.
+const NESTED_MAX: usize = 1000;
+
+/// A filter of users; all parts that are given must fit.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct UserFilter<'a> {
+    /// In this directory.
+    pub directory: Option<&'a str>,
+    /// Member of this group.
+    pub group: Option<&'a str>,
+    /// Showing this organization.
+    pub organization: Option<&'a str>,
+    /// Showing an email with this fingerprint.
+    pub email: Option<Fingerprint>,
+    /// Showing an identity provider's id with this fingerprint.
+    pub idp_id: Option<Fingerprint>,
+    /// Active, or not.
+    pub active: Option<bool>,
+    /// With this role.
+    pub role: Option<&'a str>,
+}
+
+/// A filter of groups; all parts that are given must fit.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct GroupFilter<'a> {
+    /// In this directory.
+    pub directory: Option<&'a str>,
+    /// With this member.
+    pub user: Option<&'a str>,
+    /// Showing this organization.
+    pub organization: Option<&'a str>,
+}
+
+/// A filter of directories; all parts that are given must fit.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct DirectoryFilter<'a> {
+    /// Belonging to this organization.
+    pub organization: Option<&'a str>,
+    /// With this text in its name, in any case.
+    pub search: Option<&'a str>,
+    /// With this domain.
+    pub domain: Option<&'a str>,
+}
+
+/// A user or group at a cut.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Row {
+    /// Its id.
+    pub id: String,
+    /// The record whose body describes it.
+    pub seq: Seq,
+    /// The part of that body that is its snapshot.
+    pub part: Part,
+    /// When that version occurred.
+    pub occurred_at: Millis,
+    /// The smallest `occurred_at` of its events seen: its creation, if its document does not give
+    /// one.
+    pub created_at: Millis,
+    /// Its directory, if the snapshot has none of its own.
+    pub directory: Option<String>,
+    /// Its directory's organization, if the snapshot has none of its own; empty while unknown.
+    pub organization: Option<String>,
+    /// A user's roles by the mapping in force, the highest first; `None` before the first mapping,
+    /// when they are the source's.
+    pub roles: Option<Vec<String>>,
+}
+
+/// A directory at a cut.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DirectoryRow {
+    /// Its id.
+    pub id: String,
+    /// The record whose body describes it; none for a stub.
+    pub version: Option<Seq>,
+    /// True if it is active.
+    pub active: bool,
+    /// Its organization; empty while unknown.
+    pub organization: String,
+    /// Its name; empty for a stub.
+    pub name: String,
+    /// The smallest `occurred_at` of the events that name it: its creation, if its document does
+    /// not give one.
+    pub created_at: Millis,
+    /// When its version occurred; for a stub as `created_at`.
+    pub updated_at: Millis,
+}
+
+/// A user with its groups.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UserRow {
+    /// The user.
+    pub user: Row,
+    /// The groups it is a member of, in ascending order of id, at most 1000.
+    pub groups: Vec<Row>,
+}
+
+/// A group, with its members if they were asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupRow {
+    /// The group.
+    pub group: Row,
+    /// Its members, in ascending order of id, at most 1000.
+    pub members: Option<Vec<Row>>,
+}
+
+/// A [`UserFilter`] with its ids resolved.
+struct UserQuery<'a> {
+    directory: Option<Sym>,
+    group: Option<Sym>,
+    organization: Option<Sym>,
+    email: Option<Sym>,
+    idp_id: Option<Sym>,
+    active: Option<bool>,
+    role: Option<&'a str>,
+}
+
+/// A [`GroupFilter`] with its ids resolved.
+struct GroupQuery {
+    directory: Option<Sym>,
+    user: Option<Sym>,
+    organization: Option<Sym>,
+}
+
+impl Views {
+    /// Returns the directory, if it exists at the cut. O(log n).
+    pub fn directory(&self, id: &str, cut: Cut) -> Option<DirectoryRow> {
+        self.directory_row(self.directories.find(id)?, cut)
+    }
+
+    /// Returns the user with its groups, if alive at the cut. O(log n) for it and for each group it
+    /// was ever in.
+    pub fn user(&self, id: &str, cut: Cut) -> Option<UserRow> {
+        let user = self.users.find(id)?;
+        Some(self.user_row(user, self.alive(EntityKind::User, user, cut)?, cut))
+    }
+
+    /// Returns the group, if alive at the cut, with its members if they are asked for.
+    pub fn group(&self, id: &str, members: bool, cut: Cut) -> Option<GroupRow> {
+        let group = self.groups.find(id)?;
+        Some(self.group_row(group, self.alive(EntityKind::Group, group, cut)?, members, cut))
+    }
+
+    /// Returns a page of directories.
+    pub fn directories(
+        &self,
+        filter: &DirectoryFilter<'_>,
+        cut: Cut,
+        window: Window<'_>,
+    ) -> Page<DirectoryRow> {
+        let search = filter.search.map(str::to_lowercase);
+        page(
+            window,
+            |start, descending| {
+                let roster = self.directories.roster();
+                walk(roster, cut, start, descending, |item| self.directories.id(item))
+            },
+            |directory| {
+                let row = self.directory_row(directory, cut)?;
+                self.directory_fits(directory, &row, filter, search.as_deref(), cut).then_some(row)
+            },
+            |row: &DirectoryRow| &row.id,
+        )
+    }
+
+    /// Tells if a directory fits a filter; `search` is the filter's, in lower case.
+    fn directory_fits(
+        &self,
+        directory: Sym,
+        row: &DirectoryRow,
+        filter: &DirectoryFilter<'_>,
+        search: Option<&str>,
+        cut: Cut,
+    ) -> bool {
+        let state = self.directories.get(directory).map(|directory| directory.state(cut));
+        let (name, domain) = match state {
+            Some(DirectoryState::Live(version)) => {
+                (self.texts.text(version.name), self.texts.text(version.domain))
+            }
+            _ => ("", ""),
+        };
+        filter.organization.is_none_or(|organization| row.organization == organization)
+            && filter.domain.is_none_or(|wanted| domain == wanted)
+            && search.is_none_or(|text| name.to_lowercase().contains(text))
+    }
+
+    /// Returns a page of users, each with its groups.
+    ///
+    /// Costs the page, plus the candidates of the narrowest index that the rest of the filter
+    /// refuses.
+    pub fn users(&self, filter: &UserFilter<'_>, cut: Cut, window: Window<'_>) -> Page<UserRow> {
+        let Some(query) = self.user_query(filter, cut) else { return Page::empty() };
+        let found = if let Some((index, fingerprint)) = self.fingerprint_of(&query) {
+            Some(self.users_of_fingerprint(index, fingerprint, &query, cut, window))
+        } else if let Some(group) = query.group {
+            Some(self.users_of_group(group, &query, cut, window))
+        } else if let Some(role) = query.role {
+            self.users_of_role(role, &query, cut, window)
+        } else {
+            Some(self.users_of_directories(&query, cut, window))
+        };
+        found.unwrap_or_else(Page::empty)
+    }
+
+    /// Resolves a filter. Returns `None` if it names something unknown, or a group that is not
+    /// alive: no user fits.
+    fn user_query<'a>(&self, filter: &UserFilter<'a>, cut: Cut) -> Option<UserQuery<'a>> {
+        let query = UserQuery {
+            directory: resolve(filter.directory, |id| self.directories.find(id))?,
+            group: resolve(filter.group, |id| self.groups.find(id))?,
+            organization: resolve(filter.organization, |id| self.texts.find(id))?,
+            email: resolve(filter.email, |email| self.emails.find(email))?,
+            idp_id: resolve(filter.idp_id, |idp_id| self.idp_ids.find(idp_id))?,
+            active: filter.active,
+            role: filter.role,
+        };
+        if let Some(group) = query.group {
+            self.alive(EntityKind::Group, group, cut)?;
+        }
+        Some(query)
+    }
+
+    /// Returns the fingerprint that a query asks for, with its index; the email's if both.
+    fn fingerprint_of(&self, query: &UserQuery<'_>) -> Option<(&HolderIndex, Sym)> {
+        let email = query.email.map(|email| (&self.emails, email));
+        email.or(query.idp_id.map(|idp_id| (&self.idp_ids, idp_id)))
+    }
+
+    fn users_of_fingerprint(
+        &self,
+        index: &HolderIndex,
+        fingerprint: Sym,
+        query: &UserQuery<'_>,
+        cut: Cut,
+        window: Window<'_>,
+    ) -> Page<UserRow> {
+        let id = |user: Sym| self.users.id(user);
+        let mut holders: Vec<Sym> = index.holders(fingerprint).collect();
+        holders.sort_by(|a, b| id(*a).cmp(id(*b)));
+        page(
+            window,
+            |start, descending| walk_sorted(&holders, start, descending, id),
+            |user| {
+                let in_group = query.group.is_none_or(|group| self.is_member(user, group, cut));
+                in_group.then(|| self.fitting_user(user, query, cut)).flatten()
+            },
+            user_id,
+        )
+    }
+
+    fn users_of_group(
+        &self,
+        group: Sym,
+        query: &UserQuery<'_>,
+        cut: Cut,
+        window: Window<'_>,
+    ) -> Page<UserRow> {
+        page(
+            window,
+            |start, descending| self.members_walk(vec![group], cut, start, descending),
+            |user| self.fitting_user(user, query, cut),
+            user_id,
+        )
+    }
+
+    /// Returns a page of users with a role, or `None` if the mapping in force never gives it.
+    fn users_of_role(
+        &self,
+        role: &str,
+        query: &UserQuery<'_>,
+        cut: Cut,
+        window: Window<'_>,
+    ) -> Option<Page<UserRow>> {
+        let Some(mapping) = self.roles.in_force(cut) else {
+            return Some(self.users_of_directories(query, cut, window));
+        };
+        let rank = mapping.rank(role)?;
+        let UserQuery { directory, organization, .. } = *query;
+        Some(page(
+            window,
+            |start, descending| {
+                self.role_walk(mapping, rank, directory, organization, cut, start, descending)
+            },
+            |user| self.fitting_user(user, query, cut),
+            user_id,
+        ))
+    }
+
+    fn users_of_directories(
+        &self,
+        query: &UserQuery<'_>,
+        cut: Cut,
+        window: Window<'_>,
+    ) -> Page<UserRow> {
+        page(
+            window,
+            |start, descending| {
+                self.users_walk(query.directory, query.organization, cut, start, descending)
+            },
+            |user| self.fitting_user(user, query, cut),
+            user_id,
+        )
+    }
+
+    /// Returns a candidate's row if it is alive and fits all of a query but its group.
+    fn fitting_user(&self, user: Sym, query: &UserQuery<'_>, cut: Cut) -> Option<UserRow> {
+        let version = self.alive(EntityKind::User, user, cut)?;
+        let fits = query.directory.is_none_or(|directory| version.directory == directory)
+            && query.email.is_none_or(|email| version.email == email)
+            && query.idp_id.is_none_or(|idp_id| version.idp_id == idp_id)
+            && query.active.is_none_or(|active| version.active == active)
+            && query
+                .organization
+                .is_none_or(|organization| self.shown_organization(version, cut) == organization)
+            && query.role.is_none_or(|role| self.has_role(role, user, version, cut));
+        fits.then(|| self.user_row(user, version, cut))
+    }
+
+    /// Tells if a user is a member of a group, both being alive.
+    fn is_member(&self, user: Sym, group: Sym, cut: Cut) -> bool {
+        let pair = self.memberships.find(user, group);
+        pair.is_some_and(|pair| self.holds_between_living(pair, cut))
+    }
+
+    /// Returns a page of groups.
+    pub fn groups(
+        &self,
+        filter: &GroupFilter<'_>,
+        members: bool,
+        cut: Cut,
+        window: Window<'_>,
+    ) -> Page<GroupRow> {
+        let Some(query) = self.group_query(filter, cut) else { return Page::empty() };
+        let accept = |group: Sym| self.fitting_group(group, &query, members, cut);
+        let id = |group: Sym| self.groups.id(group);
+        if let Some(user) = query.user {
+            let pairs = self.memberships.of_user(user).iter();
+            let of_user: Vec<Sym> =
+                pairs.filter_map(|number| Some(self.memberships.get(*number)?.group)).collect();
+            let walk =
+                |start: Option<&str>, descending| walk_sorted(&of_user, start, descending, id);
+            page(window, walk, accept, group_id)
+        } else {
+            let rosters = self.rosters(EntityKind::Group, query.directory, query.organization);
+            let walk =
+                |start: Option<&str>, descending| walk_merged(&rosters, cut, start, descending, id);
+            page(window, walk, accept, group_id)
+        }
+    }
+
+    /// Resolves a filter. Returns `None` if it names something unknown, or a user that is not
+    /// alive: no group fits.
+    fn group_query(&self, filter: &GroupFilter<'_>, cut: Cut) -> Option<GroupQuery> {
+        let query = GroupQuery {
+            directory: resolve(filter.directory, |id| self.directories.find(id))?,
+            user: resolve(filter.user, |id| self.users.find(id))?,
+            organization: resolve(filter.organization, |id| self.texts.find(id))?,
+        };
+        if let Some(user) = query.user {
+            self.alive(EntityKind::User, user, cut)?;
+        }
+        Some(query)
+    }
+
+    /// Returns a candidate's row if it is alive and fits a query.
+    fn fitting_group(
+        &self,
+        group: Sym,
+        query: &GroupQuery,
+        members: bool,
+        cut: Cut,
+    ) -> Option<GroupRow> {
+        let version = self.alive(EntityKind::Group, group, cut)?;
+        let fits = query.directory.is_none_or(|directory| version.directory == directory)
+            && query
+                .organization
+                .is_none_or(|organization| self.shown_organization(version, cut) == organization)
+            && query.user.is_none_or(|user| self.is_member(user, group, cut));
+        fits.then(|| self.group_row(group, version, members, cut))
+    }
+
+    fn directory_row(&self, sym: Sym, cut: Cut) -> Option<DirectoryRow> {
+        let directory = self.directories.get(sym)?;
+        let created_at = directory.named().at(cut)?.occurred_at;
+        let state = directory.state(cut);
+        if let DirectoryState::Absent = state {
+            return None;
+        }
+        let stub = DirectoryRow {
+            id: self.directories.id(sym).to_owned(),
+            version: None,
+            active: true,
+            organization: self.texts.text(directory.organization(cut)).to_owned(),
+            name: String::new(),
+            created_at,
+            updated_at: created_at,
+        };
+        let DirectoryState::Live(DirectoryVersion { place, change, name, .. }) = state else {
+            return Some(stub);
+        };
+        Some(DirectoryRow {
+            version: Some(Seq::from(place.seq)),
+            active: change == DirectoryChange::Activated,
+            name: self.texts.text(name).to_owned(),
+            updated_at: place.occurred_at,
+            ..stub
+        })
+    }
+
+    fn user_row(&self, user: Sym, version: &EntityVersion, cut: Cut) -> UserRow {
+        let groups = self.groups_of(user, cut);
+        let rows = groups
+            .iter()
+            .take(NESTED_MAX)
+            .map(|(group, version)| self.row(EntityKind::Group, *group, version, cut));
+        UserRow {
+            groups: rows.collect(),
+            user: Row {
+                roles: self.roles_of(&groups, version, cut),
+                ..self.row(EntityKind::User, user, version, cut)
+            },
+        }
+    }
+
+    fn group_row(&self, group: Sym, version: &EntityVersion, members: bool, cut: Cut) -> GroupRow {
+        GroupRow {
+            group: self.row(EntityKind::Group, group, version, cut),
+            members: members.then(|| self.member_rows(group, cut)),
+        }
+    }
+
+    /// Returns the first members of a group that is alive at the cut.
+    fn member_rows(&self, group: Sym, cut: Cut) -> Vec<Row> {
+        let Some(roster) = self.memberships.of_group(group) else { return Vec::new() };
+        let pairs = roster.ascending(cut, &|_| Ordering::Greater);
+        pairs.filter_map(|pair| self.member_row(pair, cut)).take(NESTED_MAX).collect()
+    }
+
+    fn member_row(&self, pair: u32, cut: Cut) -> Option<Row> {
+        let pair = self.memberships.get(pair)?;
+        let version = self.alive(EntityKind::User, pair.user, cut)?;
+        self.holds_between_living(pair, cut).then(|| Row {
+            roles: self.roles_of(&self.groups_of(pair.user, cut), version, cut),
+            ..self.row(EntityKind::User, pair.user, version, cut)
+        })
+    }
+
+    /// Returns an entity's row, without roles.
+    fn row(&self, kind: EntityKind, sym: Sym, version: &EntityVersion, cut: Cut) -> Row {
+        let entities = self.entities(kind);
+        let seen = entities.get(sym).and_then(|entity| entity.seen().at(cut));
+        let directory =
+            version.directory_from_event.then(|| self.directories.id(version.directory).to_owned());
+        let organization = (version.organization == NO_SYM)
+            .then(|| self.texts.text(self.shown_organization(version, cut)).to_owned());
+        Row {
+            id: entities.id(sym).to_owned(),
+            seq: Seq::from(version.place.seq),
+            part: version.part,
+            occurred_at: version.place.occurred_at,
+            created_at: seen.map_or(version.place.occurred_at, |place| place.occurred_at),
+            directory,
+            organization,
+            roles: None,
+        }
+    }
+}
+
+fn user_id(row: &UserRow) -> &str {
+    &row.user.id
+}
+
+fn group_id(row: &GroupRow) -> &str {
+    &row.group.id
+}

@@ -1,0 +1,286 @@
+//! Memberships over time: the times in which a user was in a group, and the events that began and
+//! ended them.
+//!
+//! A membership holds while three things do: the grant to the pair, its user, and its group. The
+//! one that changed at a moment names the cause.
+
+use std::collections::BTreeSet;
+
+use crate::ask::causes::{Cause, Trigger};
+use crate::ground::fact::DirectoryChange;
+use crate::ground::order::around;
+use crate::ground::order::{Cut, Millis, Place};
+use crate::ground::symbols::{NO_SYM, Sym};
+use crate::ground::timeline::Placed;
+use crate::ground::walks::walk_sorted;
+use crate::state::entities::EntityKind;
+use crate::state::entities::EntityVersion;
+use crate::state::memberships::Pair;
+use crate::views::Views;
+
+/// A time in which a user was a member of a group without a break.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MembershipPeriod {
+    /// The member.
+    pub user: String,
+    /// The group.
+    pub group: String,
+    /// The last name that the group had in that time; empty if none.
+    pub group_name: String,
+    /// Its first moment.
+    pub from: Millis,
+    /// The first moment without it; `None` while it lasts.
+    pub until: Option<Millis>,
+    /// The event that began it.
+    pub start: Cause,
+    /// The event that ended it.
+    pub end: Option<Cause>,
+}
+
+/// Some periods, and the user and beginning after which to continue, if there may be more.
+pub type MembershipPeriods = (Vec<MembershipPeriod>, Option<(String, Millis)>);
+
+/// One call looks at no more than this many members of a group.
+const MEMBERS_MAX: usize = 256;
+
+/// The three things that a membership depends on, at one moment.
+#[derive(Clone, Copy)]
+struct MembershipBasis<'a> {
+    granted: bool,
+    user: Option<&'a EntityVersion>,
+    group: Option<&'a EntityVersion>,
+}
+
+impl MembershipBasis<'_> {
+    fn holds(self) -> bool {
+        self.granted && self.user.is_some() && self.group.is_some()
+    }
+}
+
+impl Views {
+    fn membership_basis(&self, pair: &Pair, cut: Cut) -> MembershipBasis<'_> {
+        MembershipBasis {
+            granted: self.holds_between_living(pair, cut),
+            user: self.alive(EntityKind::User, pair.user, cut),
+            group: self.alive(EntityKind::Group, pair.group, cut),
+        }
+    }
+
+    /// Returns the moments, known and up to the cut, that a membership depends on.
+    fn membership_moments(&self, pair: &Pair, cut: Cut) -> BTreeSet<Millis> {
+        let mut directories = self.directories_of_entity(EntityKind::User, pair.user);
+        directories.extend(self.directories_of_entity(EntityKind::Group, pair.group));
+        directories.extend(pair.grants().iter().map(|grant| grant.directory()));
+        let directories =
+            directories.into_iter().filter_map(|directory| self.directories.get(directory));
+        let places = directories.flat_map(|directory| directory.events().iter().map(Placed::place));
+        let places = places.chain(pair.grants().iter().map(Placed::place));
+        let places = places
+            .chain(self.places_of_entity(EntityKind::User, pair.user))
+            .chain(self.places_of_entity(EntityKind::Group, pair.group));
+        let mut moments: BTreeSet<Millis> =
+            places.filter(|place| cut.sees(*place)).map(|place| place.occurred_at).collect();
+        let policies = self
+            .policies
+            .iter()
+            .filter(|policy| policy.seq <= cut.known_at && policy.effective_from <= cut.as_of);
+        moments.extend(policies.map(|policy| policy.effective_from));
+        moments
+    }
+
+    fn periods_of_pair(&self, pair: &Pair, cut: Cut) -> Vec<MembershipPeriod> {
+        let mut periods: Vec<MembershipPeriod> = Vec::new();
+        let mut before = MembershipBasis { granted: false, user: None, group: None };
+        for moment in self.membership_moments(pair, cut) {
+            let now = self.membership_basis(pair, Cut { as_of: moment, ..cut });
+            let (held, holds) = (before.holds(), now.holds());
+            if held != holds {
+                let cause = self
+                    .membership_trigger(pair, before, now, moment, cut)
+                    .map(|turn| self.cause_of(turn));
+                match (periods.last_mut(), cause) {
+                    (Some(period), end) if held => (period.until, period.end) = (Some(moment), end),
+                    (_, Some(start)) => periods.push(self.period(pair, moment, start)),
+                    _ => {}
+                }
+            }
+            before = now;
+        }
+        for period in &mut periods {
+            let last = Cut {
+                as_of: period.until.map_or(cut.as_of, |until| until.saturating_sub(1)),
+                ..cut
+            };
+            let group = self.groups.get(pair.group).and_then(|group| group.version(last));
+            period.group_name =
+                group.map_or("", |version| self.texts.text(version.label)).to_owned();
+        }
+        periods
+    }
+
+    fn period(&self, pair: &Pair, from: Millis, start: Cause) -> MembershipPeriod {
+        MembershipPeriod {
+            user: self.users.id(pair.user).to_owned(),
+            group: self.groups.id(pair.group).to_owned(),
+            group_name: String::new(),
+            from,
+            until: None,
+            start,
+            end: None,
+        }
+    }
+
+    /// Returns the last trigger of a beginning or end at a moment.
+    fn membership_trigger(
+        &self,
+        pair: &Pair,
+        before: MembershipBasis<'_>,
+        now: MembershipBasis<'_>,
+        moment: Millis,
+        cut: Cut,
+    ) -> Option<Trigger> {
+        let (begins, (then, _)) = (now.holds(), around(moment, cut));
+        let mut turns: Vec<Trigger> = Vec::new();
+        if before.granted != now.granted {
+            turns.extend(self.grant_triggers(pair, begins, then));
+        }
+        if before.user.is_some() != now.user.is_some() {
+            turns.extend(self.entity_triggers(EntityKind::User, pair.user, before.user, then));
+        }
+        if before.group.is_some() != now.group.is_some() {
+            turns.extend(self.entity_triggers(EntityKind::Group, pair.group, before.group, then));
+        }
+        self.last_trigger(turns.into_iter())
+    }
+
+    /// Returns the events of a moment that give or take a membership by the pair's own grants.
+    fn grant_triggers(&self, pair: &Pair, begins: bool, then: Cut) -> Vec<Trigger> {
+        let of_now = |place: &Place| place.occurred_at == then.as_of;
+        let said = pair.grants().latest(then).map(|grant| grant.place()).filter(of_now);
+        if begins {
+            return said.map(Trigger::Event).into_iter().collect();
+        }
+        let removed = said.filter(|place| place.closing);
+        let user = self
+            .users
+            .get(pair.user)
+            .and_then(|user| user.tombstones().latest(then).copied())
+            .filter(of_now);
+        let group = self
+            .groups
+            .get(pair.group)
+            .and_then(|group| group.tombstones().latest(then).copied())
+            .filter(of_now);
+        let granted = pair.grants().latest_first(then).find(|grant| grant.added());
+        let directory = granted.and_then(|grant| self.directories.get(grant.directory()));
+        let deletion = directory
+            .and_then(|directory| directory.deletions().latest(then).copied())
+            .filter(of_now);
+        [removed, user, group, deletion].into_iter().flatten().map(Trigger::Event).collect()
+    }
+
+    /// Returns the triggers of a moment that bring a user or group to life or end it.
+    fn entity_triggers(
+        &self,
+        kind: EntityKind,
+        sym: Sym,
+        before: Option<&EntityVersion>,
+        then: Cut,
+    ) -> Vec<Trigger> {
+        let version = self.entities(kind).get(sym).and_then(|entity| entity.version(then));
+        let Some(version) = version else { return Vec::new() };
+        let place = Some(version.place).filter(|place| place.occurred_at == then.as_of);
+        // A deletion does not move a user.
+        let lived = if version.deleted {
+            self.last_version(kind, sym, then, |version| !version.deleted)
+        } else {
+            Some(version)
+        };
+        let directory = lived.or(before).map_or(NO_SYM, |version| version.directory);
+        // An entity that comes to life may owe that to its directory's activation. One that ends
+        // owes it to its directory only if that is deleted.
+        let directory = match (before, self.directories.get(directory)) {
+            (None, Some(_)) => self.directory_turned(directory, DirectoryChange::Activated, then),
+            (Some(_), Some(item)) if self.ended_by(item, version, then) => {
+                self.directory_turned(directory, DirectoryChange::Deleted, then)
+            }
+            _ => None,
+        };
+        let policy =
+            self.policies.in_force(then).filter(|policy| policy.effective_from == then.as_of);
+        let policy = policy
+            .filter(|_| matches!(kind, EntityKind::User) && !version.active && !version.deleted);
+        place
+            .into_iter()
+            .chain(directory)
+            .map(Trigger::Event)
+            .chain(policy.map(|policy| Trigger::Policy(policy.seq)))
+            .collect()
+    }
+
+    /// Returns every time in which a user was in a group, up to the cut, in order of beginning and
+    /// of the group's id. `None` for a user that no known event names.
+    ///
+    /// Costs a look-up for each event that each of the memberships hangs on.
+    pub fn membership_periods_of_user(
+        &self,
+        user: &str,
+        cut: Cut,
+    ) -> Option<Vec<MembershipPeriod>> {
+        let name = self.find_known(EntityKind::User, user, cut)?;
+        let mut periods: Vec<MembershipPeriod> =
+            self.pairs_of(name).flat_map(|pair| self.periods_of_pair(pair, cut)).collect();
+        periods.sort_by(|a, b| (a.from, &a.group).cmp(&(b.from, &b.group)));
+        Some(periods)
+    }
+
+    /// Returns some times in which a user was in a group, up to the cut, by the member's id and the
+    /// beginning, after a place in that order; and the place after which to continue, if there may
+    /// be more. It may find none and still return such a place. `None` for a group that no known
+    /// event names.
+    ///
+    /// Looks at no more than some hundred members, each at the cost of
+    /// [`Views::membership_periods_of_user`] for one group.
+    pub fn membership_periods_of_group(
+        &self,
+        group: &str,
+        cut: Cut,
+        after: Option<(&str, Millis)>,
+        descending: bool,
+        limit: usize,
+    ) -> Option<MembershipPeriods> {
+        let name = self.find_known(EntityKind::Group, group, cut)?;
+        let ids = |number: u32| self.memberships.user_id(self.users.ids(), number);
+        // All who were ever in the group, at any cut.
+        let members: Vec<u32> =
+            self.memberships.of_group(name).map_or(Vec::new(), |roster| roster.items().collect());
+        let first =
+            after.and_then(|(user, _)| members.iter().copied().find(|number| ids(*number) == user));
+        let others = walk_sorted(&members, after.map(|(user, _)| user), descending, ids);
+        let beyond = |period: &MembershipPeriod| {
+            let place = (period.user.as_str(), period.from);
+            after.is_none_or(|after| if descending { place < after } else { place > after })
+        };
+        let mut found = Vec::new();
+        for (looked_at, number) in first.into_iter().chain(others).enumerate() {
+            if looked_at == MEMBERS_MAX {
+                // Before all periods of this member.
+                let far = if descending { Millis::MAX } else { Millis::MIN };
+                return Some((found, Some((ids(number).to_owned(), far))));
+            }
+            let Some(pair) = self.memberships.get(number) else { continue };
+            let mut periods: Vec<MembershipPeriod> =
+                self.periods_of_pair(pair, cut).into_iter().filter(beyond).collect();
+            if descending {
+                periods.reverse();
+            }
+            found.append(&mut periods);
+            if found.len() >= limit {
+                found.truncate(limit);
+                let next = found.last().map(|last| (last.user.clone(), last.from));
+                return Some((found, next));
+            }
+        }
+        Some((found, None))
+    }
+}

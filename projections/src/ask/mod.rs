@@ -1,0 +1,18 @@
+//! The questions: one file for each kind of answer.
+
+pub(crate) mod access;
+pub(crate) mod assignments;
+pub(crate) mod candidates;
+pub(crate) mod causes;
+pub(crate) mod changes;
+pub(crate) mod deprovisionings;
+pub(crate) mod diff;
+pub(crate) mod dump;
+pub(crate) mod history;
+pub(crate) mod lists;
+pub(crate) mod lookups;
+pub(crate) mod mappings;
+pub(crate) mod membership_periods;
+pub(crate) mod preview;
+pub(crate) mod roles_held;
+pub(crate) mod traffic;

@@ -1,0 +1,443 @@
+//! Folding: how each entry changes the views. Nothing else writes to them.
+
+use crate::ground::fact::{
+    Change, DirectoryChange, Entry, Fact, GroupData, MembershipData, RecordStatus, UserData,
+};
+use crate::ground::order::{Cut, EventIds, Millis, NO_UPDATED_AT, Place, Seq, seq32};
+use crate::ground::quarantine::{Quarantined, Reason};
+use crate::ground::roster::Gone;
+use crate::ground::symbols::{NO_SYM, Sym};
+use crate::ground::timeline::Placed;
+use crate::state::attributes::Attributes;
+use crate::state::directories::DirectoryVersion;
+use crate::state::entities::{Entities, Entity, EntityKind, EntityVersion, Part};
+use crate::state::memberships::Grant;
+use crate::views::Views;
+
+/// An event dated further ahead of its recording than this is listed with a remark.
+const CLOCK_AHEAD_MS: Millis = 5 * 60 * 1000;
+
+/// The organization and the directory under which an event is listed.
+struct Listing {
+    /// The one that the event itself carries; [`NO_SYM`] if none.
+    organization: Sym,
+    /// [`NO_SYM`] if the event belongs to none.
+    directory: Sym,
+}
+
+impl Listing {
+    const NOWHERE: Listing = Listing { organization: NO_SYM, directory: NO_SYM };
+}
+
+impl Views {
+    /// Folds the next record. Entries come in order of seq, without gaps: the log's reader sees to
+    /// it.
+    ///
+    /// Costs O(log n) for what comes in order, and moves the later versions of the same thing for
+    /// what comes late. A directory's deletion, or what brings it back, also visits everything that
+    /// was ever in the directory.
+    pub fn apply(&mut self, entry: &Entry<'_>) {
+        self.head = entry.seq;
+        match self.recorded.last_mut() {
+            Some((recorded_at, last)) if *recorded_at == entry.recorded_at => *last = entry.seq,
+            _ => self.recorded.push((entry.recorded_at, entry.seq)),
+        }
+        match self.fold(entry) {
+            Some(listing) => self.list_event(entry, listing),
+            None => self.events.skip(entry.occurred_at),
+        }
+    }
+
+    /// Notes the attributes that one snapshot of a user has, for the mappings set.
+    pub fn note_attributes(&mut self, seq: Seq, part: Part, user: &str, keys: &[u32]) {
+        if let Some(user) = self.users.find(user) {
+            self.roles.note_attributes(seq, part, user, keys);
+        }
+    }
+
+    /// Replaces the attributes noted so far. The new ones must ask for at least as much and know as
+    /// many records.
+    pub fn install_attributes(&mut self, attributes: Attributes) {
+        self.roles.install_attributes(attributes);
+    }
+
+    /// Folds an entry into the timelines. Returns `None` if the event does not count.
+    fn fold(&mut self, entry: &Entry<'_>) -> Option<Listing> {
+        if let RecordStatus::Conflict { first } = entry.status {
+            self.list_in_quarantine(entry.seq, Reason::Conflict { first });
+            return None;
+        }
+        match &entry.fact {
+            Fact::Unusable(reason) => {
+                self.list_in_quarantine(entry.seq, *reason);
+                None
+            }
+            Fact::Unrelated { organization } => {
+                Some(Listing { organization: self.text(*organization), directory: NO_SYM })
+            }
+            Fact::Policy { inactive_users, effective_from } => {
+                self.ids.push(seq32(entry.seq), entry.event_id);
+                self.policies.set(entry.seq, entry.recorded_at, *effective_from, *inactive_users);
+                Some(Listing::NOWHERE)
+            }
+            Fact::Mapping { mapping, effective_from } => {
+                self.ids.push(seq32(entry.seq), entry.event_id);
+                self.roles.set(mapping.clone(), entry.seq, entry.recorded_at, *effective_from);
+                Some(Listing::NOWHERE)
+            }
+            Fact::Directory { change, id, organization, name, domain } => {
+                let version = DirectoryVersion {
+                    place: self.enter(entry, *change != DirectoryChange::Activated),
+                    change: *change,
+                    organization: self.text(*organization),
+                    name: self.texts.intern(name),
+                    domain: self.text(*domain),
+                };
+                Some(self.fold_directory(id, version))
+            }
+            Fact::User(change, data) => {
+                let place = self.enter(entry, *change == Change::Deleted);
+                Some(self.fold_user(place, data))
+            }
+            Fact::Group(change, data) => {
+                let place = self.enter(entry, *change == Change::Deleted);
+                Some(self.fold_group(place, data))
+            }
+            Fact::Membership(data) => {
+                let place = self.enter(entry, !data.added);
+                Some(self.fold_membership(place, data))
+            }
+        }
+    }
+
+    /// Enters an event in the order of events, and returns its place there.
+    fn enter(&mut self, entry: &Entry<'_>, closing: bool) -> Place {
+        if entry.occurred_at.saturating_sub(entry.recorded_at) > CLOCK_AHEAD_MS {
+            self.list_in_quarantine(entry.seq, Reason::ClockAhead);
+        }
+        let seq = seq32(entry.seq);
+        self.ids.push(seq, entry.event_id);
+        Place {
+            occurred_at: entry.occurred_at,
+            updated_at: entry.updated_at.unwrap_or(NO_UPDATED_AT),
+            seq,
+            closing,
+        }
+    }
+
+    /// Adds an event to the list of events. Its organization is fixed by what is known now.
+    fn list_event(&mut self, entry: &Entry<'_>, listing: Listing) {
+        let Listing { organization, directory } = listing;
+        let shown = if organization != NO_SYM {
+            organization
+        } else {
+            let cut = Cut { as_of: entry.occurred_at, known_at: entry.seq };
+            self.organization_of(directory, cut)
+        };
+        self.events.list(entry.event_type, shown, directory, entry.occurred_at, entry.recorded_at);
+    }
+
+    fn list_in_quarantine(&mut self, seq: Seq, reason: Reason) {
+        self.quarantine.push(Quarantined { seq, reason });
+    }
+
+    fn text(&mut self, text: Option<&str>) -> Sym {
+        text.map_or(NO_SYM, |text| self.texts.intern(text))
+    }
+
+    fn fold_directory(&mut self, id: &str, version: DirectoryVersion) -> Listing {
+        let DirectoryVersion { place, change, organization, .. } = version;
+        let directory = self.directories.note_named(id, place, NO_SYM, &self.ids);
+        self.associate(organization, directory);
+        self.directories.add(directory, version, &self.ids);
+        if change != DirectoryChange::Activated {
+            self.endings.note_directory(directory, place.occurred_at);
+        }
+        // Only a deletion ends what is in a directory, and only what comes after one can bring
+        // anything back.
+        if change != DirectoryChange::Deactivated && self.was_ever_deleted(directory) {
+            self.refresh_listed(EntityKind::User, directory);
+            self.refresh_listed(EntityKind::Group, directory);
+        }
+        Listing { organization, directory }
+    }
+
+    fn was_ever_deleted(&self, directory: Sym) -> bool {
+        let directory = self.directories.get(directory);
+        directory.is_some_and(|directory| directory.deletions().newest().is_some())
+    }
+
+    fn fold_user(&mut self, place: Place, data: &UserData<'_>) -> Listing {
+        let directory = self.intern_own_directory(data.directory, data.organization, place);
+        let version = self.user_version(place, Part::Data, directory, data);
+        let user = self.add_explicit(EntityKind::User, data.id, version);
+        self.hold_fingerprints(user, version);
+        Listing {
+            organization: version.organization,
+            directory: self.directory_of_event(EntityKind::User, user, version),
+        }
+    }
+
+    fn fold_group(&mut self, place: Place, data: &GroupData<'_>) -> Listing {
+        let directory = self.intern_own_directory(data.directory, data.organization, place);
+        let version = self.group_version(place, Part::Data, directory, data);
+        let group = self.add_explicit(EntityKind::Group, data.id, version);
+        Listing {
+            organization: version.organization,
+            directory: self.directory_of_event(EntityKind::Group, group, version),
+        }
+    }
+
+    fn fold_membership(&mut self, place: Place, data: &MembershipData<'_>) -> Listing {
+        let MembershipData { user, group, .. } = data;
+        let organization =
+            self.text(data.organization.or(group.organization).or(user.organization));
+        let directory =
+            self.intern_directory(data.directory, place, organization_of_directory(data));
+        // The group's directory comes first: of two organizations that one event carries for one
+        // directory, the first noted counts, and that is the group's.
+        let group_directory = group
+            .directory
+            .map_or(directory, |id| self.intern_directory(id, place, group.organization));
+        let user_directory = user
+            .directory
+            .map_or(directory, |id| self.intern_directory(id, place, user.organization));
+        let user = self.fold_user_snapshot(place, user_directory, user);
+        let group = self.fold_group_snapshot(place, group_directory, group);
+        self.fold_grant(place, directory, user, group);
+        Listing { organization, directory }
+    }
+
+    fn fold_user_snapshot(&mut self, place: Place, directory: Sym, data: &UserData<'_>) -> Sym {
+        let version = self.user_version(place, Part::User, directory, data);
+        let user = self.add_stand_in(EntityKind::User, data.id, version);
+        self.hold_fingerprints(user, version);
+        user
+    }
+
+    fn fold_group_snapshot(&mut self, place: Place, directory: Sym, data: &GroupData<'_>) -> Sym {
+        let version = self.group_version(place, Part::Group, directory, data);
+        self.add_stand_in(EntityKind::Group, data.id, version)
+    }
+
+    /// Folds the addition of a user to a group, or the removal if `place` is closing.
+    fn fold_grant(&mut self, place: Place, directory: Sym, user: Sym, group: Sym) {
+        let number = self.memberships.intern(user, group, self.groups.ids());
+        let was_in = |entity: Option<&Entity>| {
+            entity.is_some_and(|entity| entity.listed_in().contains(&directory))
+        };
+        if !was_in(self.users.get(user)) && !was_in(self.groups.get(group)) {
+            self.memberships.note_foreign(directory, number);
+        }
+        let held =
+            self.memberships.get(number).is_some_and(|pair| self.user_end_holds(pair, Cut::LATEST));
+        let newest = self.memberships.add(number, Grant::new(place, directory), &self.ids);
+        if !(held && !place.closing && newest) {
+            self.memberships.see(number, place.occurred_at, place.seq, self.users.ids());
+            self.refresh_pair(number);
+        }
+    }
+
+    /// Notes an event of another kind that names a directory. Returns the directory's symbol.
+    fn intern_directory(&mut self, id: &str, place: Place, organization: Option<&str>) -> Sym {
+        let organization = self.text(organization);
+        let directory = self.directories.note_named(id, place, organization, &self.ids);
+        self.associate(organization, directory);
+        directory
+    }
+
+    fn intern_own_directory(
+        &mut self,
+        id: Option<&str>,
+        organization: Option<&str>,
+        place: Place,
+    ) -> Sym {
+        id.map_or(NO_SYM, |id| self.intern_directory(id, place, organization))
+    }
+
+    /// Notes that something in the directory carried the organization.
+    fn associate(&mut self, organization: Sym, directory: Sym) {
+        if organization != NO_SYM && directory != NO_SYM {
+            self.organizations.insert((organization, directory));
+        }
+    }
+
+    fn user_version(
+        &mut self,
+        place: Place,
+        part: Part,
+        directory: Sym,
+        data: &UserData<'_>,
+    ) -> EntityVersion {
+        EntityVersion {
+            place,
+            directory,
+            organization: self.text(data.organization),
+            email: self.emails.intern(data.email),
+            idp_id: self.idp_ids.intern(data.idp_id),
+            label: self.texts.intern(data.roles),
+            part,
+            active: data.active,
+            deleted: is_deletion(place, part),
+            directory_from_event: data.directory.is_none(),
+        }
+    }
+
+    fn group_version(
+        &mut self,
+        place: Place,
+        part: Part,
+        directory: Sym,
+        data: &GroupData<'_>,
+    ) -> EntityVersion {
+        EntityVersion {
+            place,
+            directory,
+            organization: self.text(data.organization),
+            email: NO_SYM,
+            idp_id: NO_SYM,
+            label: self.intern_group_name(data.name),
+            part,
+            active: true,
+            deleted: is_deletion(place, part),
+            directory_from_event: data.directory.is_none(),
+        }
+    }
+
+    /// Interns a group's name, and matches it with the rules of every mapping.
+    fn intern_group_name(&mut self, text: &str) -> Sym {
+        let name = self.texts.intern(text);
+        self.roles.note_group_name(name, text);
+        name
+    }
+
+    fn hold_fingerprints(&mut self, user: Sym, version: EntityVersion) {
+        self.emails.hold(version.email, user);
+        self.idp_ids.hold(version.idp_id, user);
+    }
+
+    fn entities_mut(&mut self, kind: EntityKind) -> (&mut Entities, &EventIds) {
+        match kind {
+            EntityKind::User => (&mut self.users, &self.ids),
+            EntityKind::Group => (&mut self.groups, &self.ids),
+        }
+    }
+
+    /// Adds the version that a creation, update or deletion gives.
+    fn add_explicit(&mut self, kind: EntityKind, id: &str, version: EntityVersion) -> Sym {
+        let sym = self.entities_mut(kind).0.intern(id);
+        self.add_version(kind, sym, version);
+        sym
+    }
+
+    /// Adds the snapshot in a membership event, unless an explicit event makes it invisible for
+    /// ever.
+    fn add_stand_in(&mut self, kind: EntityKind, id: &str, version: EntityVersion) -> Sym {
+        let sym = self.entities_mut(kind).0.intern(id);
+        if !self.entities(kind).is_announced_by(sym, version.place) {
+            self.add_version(kind, sym, version);
+        }
+        sym
+    }
+
+    fn add_version(&mut self, kind: EntityKind, sym: Sym, version: EntityVersion) {
+        let Place { occurred_at, seq, .. } = version.place;
+        let steady = self.goes_on(kind, sym, &version);
+        let (entities, ids) = self.entities_mut(kind);
+        entities.add(sym, version, ids);
+        let directories_before = entities.get(sym).map_or(0, |entity| entity.listed_in().len());
+        if version.directory != NO_SYM && !steady {
+            entities.see(sym, version.directory, occurred_at, seq);
+        }
+        if let (EntityKind::User, Some(user)) = (kind, self.users.get(sym)) {
+            let moved = directories_before > 0 && user.listed_in().len() > directories_before;
+            self.endings.note_user(sym, user, &version, moved);
+        }
+        self.associate(version.organization, version.directory);
+        if !steady {
+            self.refresh(kind, sym);
+        }
+    }
+
+    /// Tells if an entity that was alive to the end goes on in the same directory with a version
+    /// that is about to be added. Such a version changes no index.
+    fn goes_on(&self, kind: EntityKind, sym: Sym, version: &EntityVersion) -> bool {
+        !version.deleted
+            && self.exists(kind, sym, Cut::LATEST).is_some_and(|before| {
+                before.directory == version.directory
+                    && self.ids.is_later(version.place, before.place)
+            })
+    }
+
+    /// Refreshes everything that was ever in a directory.
+    fn refresh_listed(&mut self, kind: EntityKind, directory: Sym) {
+        let roster = self.entities(kind).roster(directory);
+        let listed: Vec<Sym> = roster.map_or(Vec::new(), |roster| roster.items().collect());
+        for sym in listed {
+            self.refresh(kind, sym);
+        }
+    }
+
+    /// Recomputes since when an entity is gone, and its memberships with it.
+    fn refresh(&mut self, kind: EntityKind, sym: Sym) {
+        let gone = match self.exists(kind, sym, Cut::LATEST) {
+            Some(_) => None,
+            None => {
+                Some(Gone { occurred_at: self.last_occurred(kind, sym), seq: seq32(self.head) })
+            }
+        };
+        self.entities_mut(kind).0.set_gone(sym, gone);
+        if let EntityKind::User = kind {
+            for number in self.memberships.of_user(sym).to_vec() {
+                self.refresh_pair(number);
+            }
+        }
+    }
+
+    /// Recomputes since when a membership is gone as far as its user's end decides. The group's end
+    /// is judged once a question, so that what happens to a group does not touch every member.
+    fn refresh_pair(&mut self, number: u32) {
+        let Some(pair) = self.memberships.get(number) else { return };
+        let gone = if self.user_end_holds(pair, Cut::LATEST) {
+            None
+        } else {
+            let grant = pair.grants().newest();
+            let granted = grant.map_or(Millis::MIN, |grant| grant.place().occurred_at);
+            let directory =
+                grant.map_or(Millis::MIN, |grant| self.directory_last_occurred(grant.directory()));
+            let user = self.last_occurred(EntityKind::User, pair.user);
+            let occurred_at = granted.max(directory).max(user);
+            Some(Gone { occurred_at, seq: seq32(self.head) })
+        };
+        self.memberships.set_gone(number, gone, self.users.ids());
+    }
+
+    /// Returns the time after which nothing known can change whether the entity is alive.
+    fn last_occurred(&self, kind: EntityKind, sym: Sym) -> Millis {
+        let Some(entity) = self.entities(kind).get(sym) else { return Millis::MIN };
+        let directories =
+            entity.listed_in().iter().map(|directory| self.directory_last_occurred(*directory));
+        directories.fold(entity.last_occurred(), Millis::max)
+    }
+
+    fn directory_last_occurred(&self, directory: Sym) -> Millis {
+        let newest =
+            self.directories.get(directory).and_then(|directory| directory.events().newest());
+        newest.map_or(Millis::MIN, |version| version.place.occurred_at)
+    }
+}
+
+/// Tells if an event deletes the entity whose snapshot is `part` of it. A membership event never
+/// does: its snapshot is a version of an entity, not the end of one.
+fn is_deletion(place: Place, part: Part) -> bool {
+    place.closing && part == Part::Data
+}
+
+/// Returns the organization that a membership event carries for its own directory.
+fn organization_of_directory<'a>(data: &MembershipData<'a>) -> Option<&'a str> {
+    let MembershipData { user, group, directory, .. } = *data;
+    let is_own = |end: Option<&str>| end.is_none_or(|id| id == directory);
+    data.organization
+        .or(group.organization.filter(|_| is_own(group.directory)))
+        .or(user.organization.filter(|_| is_own(user.directory)))
+}

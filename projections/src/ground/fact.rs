@@ -1,0 +1,179 @@
+//! The input of the fold: one [`Entry`] for each record, with the [`Fact`] that its body states.
+
+use crate::ground::mapping::Mapping;
+use crate::ground::order::{Millis, Seq};
+use crate::ground::quarantine::Reason;
+
+/// One record, reduced to what the views need.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry<'a> {
+    /// Position in the log.
+    pub seq: Seq,
+    /// When the log took it.
+    pub recorded_at: Millis,
+    /// When it happened at the source.
+    pub occurred_at: Millis,
+    /// The source's `data.updated_at`, a tie-breaker; membership events have none.
+    pub updated_at: Option<Millis>,
+    /// The source's id; empty where the body has no usable one.
+    pub event_id: &'a str,
+    /// The event's type; empty where the body has none.
+    pub event_type: &'a str,
+    /// True if the record counts.
+    pub status: RecordStatus,
+    /// The body's statement.
+    pub fact: Fact<'a>,
+}
+
+/// True if a record counts in the views.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RecordStatus {
+    /// The first content under its event id.
+    Counts,
+    /// Another content under an id that is taken: kept, listed, without effect.
+    Conflict {
+        /// The record that counts.
+        first: Seq,
+    },
+}
+
+/// An event's statement.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fact<'a> {
+    /// A directory was connected, deactivated or deleted.
+    Directory {
+        /// The change.
+        change: DirectoryChange,
+        /// The directory.
+        id: &'a str,
+        /// Its organization, if the event carries one.
+        organization: Option<&'a str>,
+        /// Its name; empty if the event carries none.
+        name: &'a str,
+        /// Its first domain.
+        domain: Option<&'a str>,
+    },
+    /// A user was created, updated or deleted.
+    User(Change, UserData<'a>),
+    /// A group was created, updated or deleted.
+    Group(Change, GroupData<'a>),
+    /// A user was added to a group or removed from it.
+    Membership(MembershipData<'a>),
+    /// Kept and counted; no view of state changes.
+    Unrelated {
+        /// The organization that the event carries.
+        organization: Option<&'a str>,
+    },
+    /// Kept and listed in the quarantine.
+    Unusable(Reason),
+    /// The policy for users, from some moment on.
+    Policy {
+        /// The treatment of users whose state is not active.
+        inactive_users: InactiveUsers,
+        /// From when on, in `occurred_at`.
+        effective_from: Millis,
+    },
+    /// The mapping from groups and attributes to roles, from some moment on.
+    Mapping {
+        /// The rules.
+        mapping: Mapping,
+        /// From when on, in `occurred_at`.
+        effective_from: Millis,
+    },
+}
+
+/// The treatment of users whose state is not active.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum InactiveUsers {
+    /// They stay, with their memberships.
+    #[default]
+    Retain,
+    /// They read as deleted, and their memberships as ended, while they are inactive.
+    Delete,
+}
+
+impl InactiveUsers {
+    /// Every treatment, in a fixed order: its position is its stored code.
+    pub const ALL: [InactiveUsers; 2] = [InactiveUsers::Retain, InactiveUsers::Delete];
+
+    /// Returns its word in a policy.
+    pub fn word(self) -> &'static str {
+        match self {
+            InactiveUsers::Retain => "retain",
+            InactiveUsers::Delete => "delete",
+        }
+    }
+}
+
+/// The change of a directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DirectoryChange {
+    /// It exists and is active.
+    Activated,
+    /// It is inactive.
+    Deactivated,
+    /// It is gone, and all in it.
+    Deleted,
+}
+
+/// The change of a user or a group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// Created or updated: the snapshot counts from here on.
+    Set,
+    /// Deleted.
+    Deleted,
+}
+
+/// A fingerprint of a text that the views filter by but do not keep: the first 16 bytes of its
+/// SHA-256.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Fingerprint(pub [u8; 16]);
+
+/// The part of a user's snapshot that the views keep.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UserData<'a> {
+    /// The user.
+    pub id: &'a str,
+    /// Its directory; a deletion and a stand-in may lack it.
+    pub directory: Option<&'a str>,
+    /// The organization that the snapshot itself carries.
+    pub organization: Option<&'a str>,
+    /// True if its state is active.
+    pub active: bool,
+    /// The slugs of the roles that the source gives, each between two of the character U+001F;
+    /// empty if none.
+    pub roles: &'a str,
+    /// Fingerprint of the email as shown, in lower case.
+    pub email: Option<Fingerprint>,
+    /// Fingerprint of the id at the identity provider.
+    pub idp_id: Option<Fingerprint>,
+}
+
+/// The part of a group's snapshot that the views keep.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GroupData<'a> {
+    /// The group.
+    pub id: &'a str,
+    /// Its name; empty if the snapshot carries none.
+    pub name: &'a str,
+    /// Its directory; a deletion and a stand-in may lack it.
+    pub directory: Option<&'a str>,
+    /// The organization that the snapshot itself carries.
+    pub organization: Option<&'a str>,
+}
+
+/// A membership event with its two snapshots.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MembershipData<'a> {
+    /// Added, or removed.
+    pub added: bool,
+    /// The event's directory.
+    pub directory: &'a str,
+    /// The organization that the event itself carries for its directory.
+    pub organization: Option<&'a str>,
+    /// The user's end.
+    pub user: UserData<'a>,
+    /// The group's end.
+    pub group: GroupData<'a>,
+}

@@ -1,0 +1,156 @@
+//! Role mappings: rules from groups and attributes to roles, as an operator set them.
+
+/// A mapping as it was written.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Mapping {
+    /// The way to combine the roles of several rules.
+    pub mode: Mode,
+    /// The roles of a user with access to whom no rule gives any.
+    pub default_roles: Vec<String>,
+    /// Roles, the first the highest.
+    pub priority: Vec<String>,
+    /// The rules, in the order written.
+    pub rules: Vec<Rule>,
+}
+
+/// The way to combine the roles of several rules.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mode {
+    /// Their union.
+    #[default]
+    All,
+    /// Only the highest of them.
+    HighestPriority,
+}
+
+/// One rule.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rule {
+    /// The condition, and the roles that it gives.
+    pub matches: Matches,
+    /// Only users of this directory.
+    pub directory: Option<String>,
+    /// Only users of this organization's directories.
+    pub organization: Option<String>,
+}
+
+/// The condition of a rule, and the roles that it gives.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Matches {
+    /// Members of some groups.
+    Group {
+        /// The groups.
+        group: GroupPattern,
+        /// Their roles.
+        roles: Vec<String>,
+    },
+    /// Users with a value of an attribute.
+    Attribute {
+        /// A dotted path from the root of the user's snapshot.
+        path: String,
+        /// Roles by value.
+        values: Vec<(String, Vec<String>)>,
+    },
+}
+
+/// The groups that a rule matches.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum GroupPattern {
+    /// The group with this id.
+    Id(String),
+    /// Groups of exactly this name.
+    Name(String),
+    /// Groups whose name fits: `*` matches any run of characters, `?` matches one, and any other
+    /// character matches itself.
+    Glob(String),
+}
+
+impl Mapping {
+    /// Returns every role that the rules and the defaults give, some more than once.
+    pub fn roles(&self) -> impl Iterator<Item = &String> {
+        self.rules.iter().flat_map(Rule::roles).chain(&self.default_roles)
+    }
+}
+
+impl Rule {
+    /// Returns every role that it may give, some more than once.
+    pub(crate) fn roles(&self) -> impl Iterator<Item = &String> {
+        let lists = match &self.matches {
+            Matches::Group { roles, .. } => vec![roles],
+            Matches::Attribute { values, .. } => values.iter().map(|(_, roles)| roles).collect(),
+        };
+        lists.into_iter().flatten()
+    }
+}
+
+impl GroupPattern {
+    /// Tells if a group with this id and name matches.
+    pub fn fits(&self, id: &str, name: &str) -> bool {
+        match self {
+            GroupPattern::Id(wanted) => wanted == id,
+            GroupPattern::Name(wanted) => wanted == name,
+            GroupPattern::Glob(glob) => glob_fits(glob, name),
+        }
+    }
+}
+
+/// Tells if a text fits a glob. Costs at most the product of their lengths, for any glob.
+pub(crate) fn glob_fits(glob: &str, text: &str) -> bool {
+    let (mut glob, mut text) = (glob.chars(), text.chars());
+    // The place to continue at if the text after the last star does not fit.
+    let mut retry: Option<(core::str::Chars<'_>, core::str::Chars<'_>)> = None;
+    loop {
+        let text_before = text.clone();
+        match (glob.next(), text.next()) {
+            (None, None) => return true,
+            (Some('*'), _) => {
+                text = text_before.clone();
+                retry = Some((glob.clone(), text_before));
+                continue;
+            }
+            (Some('?'), Some(_)) => continue,
+            (Some(wanted), Some(found)) if wanted == found => continue,
+            _ => {}
+        }
+        let Some((after_star, tried)) = &mut retry else { return false };
+        if tried.next().is_none() {
+            return false;
+        }
+        glob = after_star.clone();
+        text = tried.clone();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_star_and_question_mark_are_special_in_a_glob() {
+        let table = [
+            ("Plat*", "Platform", true),
+            ("Plat*", "Plat", true),
+            ("Plat*", "plat", false),
+            ("*", "", true),
+            ("?", "", false),
+            ("?", "é", true),
+            ("a*b*c", "a--b--b-c", true),
+            ("a*b*c", "a--b--b-", false),
+            ("*form", "Platform", true),
+            ("*form", "Platforms", false),
+            ("**", "x", true),
+            ("a?c*", "abcdef", true),
+            ("[a-z]", "b", false),
+            ("[a-z]", "[a-z]", true),
+            ("a.c", "abc", false),
+            ("\\*", "*", false),
+            ("\\*", "\\anything", true),
+            ("", "", true),
+            ("", "x", false),
+            ("*a*a*a*a*a*b", "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", false),
+        ];
+        for (glob, text, fits) in table {
+            assert_eq!(glob_fits(glob, text), fits, "{glob} {text}");
+        }
+    }
+}

@@ -1,0 +1,13 @@
+//! The ground: clocks and the order of events, facts, and the containers that hold them.
+
+pub(crate) mod event_type;
+pub(crate) mod fact;
+pub(crate) mod holders;
+pub(crate) mod mapping;
+pub(crate) mod order;
+pub(crate) mod page;
+pub(crate) mod quarantine;
+pub(crate) mod roster;
+pub(crate) mod symbols;
+pub(crate) mod timeline;
+pub(crate) mod walks;

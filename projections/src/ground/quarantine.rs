@@ -1,0 +1,136 @@
+//! The records that the fold could not use, or used with a remark.
+
+use crate::ground::order::Seq;
+
+/// The reason for which a record is listed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// The body is not a JSON object with a usable `id` and `event`.
+    NotAnEvent,
+    /// A webhook calls itself `rollcall.*`, a type reserved for operator events.
+    ReservedType,
+    /// A directory-sync type that this version does not know.
+    UnknownType,
+    /// A required id is missing, or is not a string of 1 to 255 bytes; or the object that holds it
+    /// is missing. Names the field.
+    MissingField(Field),
+    /// An `object` or the prefix of an id names another kind than the event does. Names the
+    /// field.
+    KindMismatch(Field),
+    /// Another content came first under the same event id.
+    Conflict {
+        /// The record that counts.
+        first: Seq,
+    },
+    /// Dated more than five minutes ahead of the moment it was recorded. Listed as a remark: it has
+    /// full effect.
+    ClockAhead,
+}
+
+/// A place in an event's body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "each is the path of the same name")]
+pub enum Field {
+    Data,
+    DataId,
+    DataDirectoryId,
+    DataUser,
+    DataUserId,
+    DataUserDirectoryId,
+    DataGroup,
+    DataGroupId,
+    DataGroupDirectoryId,
+}
+
+impl Field {
+    /// Every field, in a fixed order: a field's position is its stored code.
+    pub const ALL: [Field; 9] = [
+        Field::Data,
+        Field::DataId,
+        Field::DataDirectoryId,
+        Field::DataUser,
+        Field::DataUserId,
+        Field::DataUserDirectoryId,
+        Field::DataGroup,
+        Field::DataGroupId,
+        Field::DataGroupDirectoryId,
+    ];
+
+    /// Returns the field's path in the body.
+    pub fn path(self) -> &'static str {
+        match self {
+            Field::Data => "data",
+            Field::DataId => "data.id",
+            Field::DataDirectoryId => "data.directory_id",
+            Field::DataUser => "data.user",
+            Field::DataUserId => "data.user.id",
+            Field::DataUserDirectoryId => "data.user.directory_id",
+            Field::DataGroup => "data.group",
+            Field::DataGroupId => "data.group.id",
+            Field::DataGroupDirectoryId => "data.group.directory_id",
+        }
+    }
+}
+
+impl Reason {
+    /// Every code.
+    pub const CODES: [&str; 7] = [
+        "not_an_event",
+        "reserved_type",
+        "unknown_type",
+        "missing_field",
+        "kind_mismatch",
+        "conflict",
+        "clock_ahead",
+    ];
+
+    /// Returns the stable code.
+    pub fn code(self) -> &'static str {
+        match self {
+            Reason::NotAnEvent => "not_an_event",
+            Reason::ReservedType => "reserved_type",
+            Reason::UnknownType => "unknown_type",
+            Reason::MissingField(_) => "missing_field",
+            Reason::KindMismatch(_) => "kind_mismatch",
+            Reason::Conflict { .. } => "conflict",
+            Reason::ClockAhead => "clock_ahead",
+        }
+    }
+
+    /// Returns a sentence for people. Names fields and seqs, never a value from the body.
+    pub fn detail(self) -> String {
+        match self {
+            Reason::NotAnEvent => {
+                "the body is not a JSON object with a usable `id` and a non-empty `event`".into()
+            }
+            Reason::ReservedType => {
+                "types that begin with `rollcall.` are reserved for operator events".into()
+            }
+            Reason::UnknownType => "this version does not know the event's type".into(),
+            Reason::MissingField(field @ (Field::Data | Field::DataUser | Field::DataGroup)) => {
+                format!("`{}` is missing or not an object", field.path())
+            }
+            Reason::MissingField(field) => {
+                format!("`{}` is missing or not a string of 1 to 255 bytes", field.path())
+            }
+            Reason::KindMismatch(field) => {
+                format!("`{}` belongs to another kind of object", field.path())
+            }
+            Reason::Conflict { first } => {
+                format!("record {first} has the same event id and another content, and came first")
+            }
+            Reason::ClockAhead => {
+                "dated more than 5 minutes after it was recorded; it has full effect".into()
+            }
+        }
+    }
+}
+
+/// One line of the quarantine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Quarantined {
+    /// The record.
+    pub seq: Seq,
+    /// The reason.
+    pub reason: Reason,
+}

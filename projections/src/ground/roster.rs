@@ -1,0 +1,295 @@
+//! A roster: things in the order of their ids, each with the span of time in which it may be seen.
+
+use core::cmp::Ordering;
+
+use crate::ground::order::{Cut, Millis, Seq32};
+
+/// Bounds on the cuts at which a thing can be seen. Conservative: outside them it is certainly
+/// absent, inside it may be there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Span {
+    first_occurred: Millis,
+    /// Absent at every cut with a later `as_of` whose `known_at` is at least `gone_seq`;
+    /// `Millis::MAX` while it is there.
+    last_occurred: Millis,
+    first_seq: Seq32,
+    gone_seq: Seq32,
+}
+
+/// The moment from which a thing is certainly absent: at cuts with `as_of >= occurred_at` and
+/// `known_at >= seq`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Gone {
+    pub(crate) occurred_at: Millis,
+    pub(crate) seq: Seq32,
+}
+
+impl Span {
+    fn from(occurred_at: Millis, seq: Seq32) -> Span {
+        Span {
+            first_occurred: occurred_at,
+            last_occurred: Millis::MAX,
+            first_seq: seq,
+            gone_seq: 0,
+        }
+    }
+
+    fn may_hold(&self, cut: Cut) -> bool {
+        let known_at = cut.known_at32();
+        self.first_occurred <= cut.as_of
+            && self.first_seq <= known_at
+            && (cut.as_of <= self.last_occurred || known_at < self.gone_seq)
+    }
+
+    fn cover(self, other: Span) -> Span {
+        Span {
+            first_occurred: self.first_occurred.min(other.first_occurred),
+            last_occurred: self.last_occurred.max(other.last_occurred),
+            first_seq: self.first_seq.min(other.first_seq),
+            gone_seq: self.gone_seq.max(other.gone_seq),
+        }
+    }
+
+    fn widen(&mut self, occurred_at: Millis, seq: Seq32) {
+        self.first_occurred = self.first_occurred.min(occurred_at);
+        self.first_seq = self.first_seq.min(seq);
+    }
+
+    fn set_gone(&mut self, gone: Option<Gone>) {
+        self.last_occurred = gone.map_or(Millis::MAX, |gone| gone.occurred_at.saturating_sub(1));
+        self.gone_seq = gone.map_or(0, |gone| gone.seq);
+    }
+}
+
+/// Things in the order of their ids, in chunks that are skipped whole when nothing in them can be
+/// seen.
+///
+/// Ids end in ULIDs, so that things created together are together and tend to leave together: a
+/// question about the distant past skips nearly everything created since, and one about now nearly
+/// everyone who left.
+#[derive(Default)]
+pub(crate) struct Roster {
+    chunks: Vec<Chunk>,
+}
+
+struct Chunk {
+    cover: Span,
+    entries: Vec<(u32, Span)>,
+}
+
+const CHUNK: usize = 64;
+
+impl Chunk {
+    fn new(entries: Vec<(u32, Span)>) -> Chunk {
+        let mut chunk = Chunk { cover: Span::from(Millis::MAX, Seq32::MAX), entries };
+        chunk.refresh();
+        chunk
+    }
+
+    fn refresh(&mut self) {
+        if let Some(cover) = self.entries.iter().map(|(_, span)| *span).reduce(Span::cover) {
+            self.cover = cover;
+        }
+    }
+}
+
+impl Roster {
+    /// Adds `item`, seen from an event at `(occurred_at, seq)` on, or widens its span to that
+    /// event.
+    ///
+    /// `order` compares the id of another item with that of `item`.
+    pub(crate) fn see(
+        &mut self,
+        item: u32,
+        occurred_at: Millis,
+        seq: Seq32,
+        order: impl Fn(u32) -> Ordering,
+    ) {
+        // The first chunk whose last item is not before the new one; else the last chunk, which
+        // takes what comes in order.
+        let after = self.chunks.partition_point(|chunk| {
+            chunk.entries.last().is_some_and(|(last, _)| order(*last).is_lt())
+        });
+        let index = after.min(self.chunks.len().saturating_sub(1));
+        let Some(chunk) = self.chunks.get_mut(index) else {
+            self.chunks.push(Chunk::new(vec![(item, Span::from(occurred_at, seq))]));
+            return;
+        };
+        match chunk.entries.binary_search_by(|(other, _)| order(*other)) {
+            Ok(at) => {
+                if let Some((_, span)) = chunk.entries.get_mut(at) {
+                    span.widen(occurred_at, seq);
+                }
+            }
+            Err(at) if chunk.entries.len() < CHUNK => {
+                chunk.entries.insert(at, (item, Span::from(occurred_at, seq)))
+            }
+            Err(at) => {
+                // At the end of the roster a new chunk begins, so that ids in order of creation
+                // fill chunks whole.
+                let split = if at == CHUNK { CHUNK } else { CHUNK / 2 };
+                let mut upper = chunk.entries.split_off(split);
+                let (half, at) =
+                    if at < split { (&mut chunk.entries, at) } else { (&mut upper, at - split) };
+                half.insert(at, (item, Span::from(occurred_at, seq)));
+                chunk.refresh();
+                self.chunks.insert(index + 1, Chunk::new(upper));
+                return;
+            }
+        }
+        chunk.refresh();
+    }
+
+    /// Sets since when `item` is gone; `None` while it is there.
+    pub(crate) fn set_gone(&mut self, gone: Option<Gone>, order: impl Fn(u32) -> Ordering) {
+        let index = self.chunks.partition_point(|chunk| {
+            chunk.entries.last().is_some_and(|(last, _)| order(*last).is_lt())
+        });
+        let Some(chunk) = self.chunks.get_mut(index) else { return };
+        let Ok(at) = chunk.entries.binary_search_by(|(other, _)| order(*other)) else { return };
+        if let Some((_, span)) = chunk.entries.get_mut(at) {
+            span.set_gone(gone);
+        }
+        chunk.refresh();
+    }
+
+    /// Iterates over the items that may be there at `cut`, in ascending order of id: those for
+    /// which `start` is `Greater`.
+    pub(crate) fn ascending<'a>(
+        &'a self,
+        cut: Cut,
+        start: &dyn Fn(u32) -> Ordering,
+    ) -> impl Iterator<Item = u32> + use<'a> {
+        let first = self.chunks.partition_point(|chunk| {
+            chunk.entries.last().is_some_and(|(last, _)| start(*last).is_le())
+        });
+        let within = self
+            .chunks
+            .get(first)
+            .map_or(0, |chunk| chunk.entries.partition_point(|(item, _)| start(*item).is_le()));
+        let (head, tail) = match self.chunks.get(first..) {
+            Some([head, tail @ ..]) => (head.entries.get(within..).unwrap_or_default(), tail),
+            _ => (&[][..], &[][..]),
+        };
+        let tail = tail
+            .iter()
+            .filter(move |chunk| chunk.cover.may_hold(cut))
+            .flat_map(|chunk| &chunk.entries);
+        head.iter().chain(tail).filter(move |(_, span)| span.may_hold(cut)).map(|(item, _)| *item)
+    }
+
+    /// Iterates over the items that may be there at `cut`, in descending order of id: those for
+    /// which `start` is `Less`.
+    pub(crate) fn descending<'a>(
+        &'a self,
+        cut: Cut,
+        start: &dyn Fn(u32) -> Ordering,
+    ) -> impl Iterator<Item = u32> + use<'a> {
+        let end = self.chunks.partition_point(|chunk| {
+            chunk.entries.first().is_some_and(|(first, _)| start(*first).is_lt())
+        });
+        let (tail, head) = match self.chunks.get(..end) {
+            Some([tail @ .., head]) => {
+                let within = head.entries.partition_point(|(item, _)| start(*item).is_lt());
+                (tail, head.entries.get(..within).unwrap_or_default())
+            }
+            _ => (&[][..], &[][..]),
+        };
+        let tail = tail
+            .iter()
+            .rev()
+            .filter(move |chunk| chunk.cover.may_hold(cut))
+            .flat_map(|chunk| chunk.entries.iter().rev());
+        head.iter()
+            .rev()
+            .chain(tail)
+            .filter(move |(_, span)| span.may_hold(cut))
+            .map(|(item, _)| *item)
+    }
+
+    /// Iterates over all items, in ascending order of id.
+    pub(crate) fn items(&self) -> impl Iterator<Item = u32> {
+        self.chunks.iter().flat_map(|chunk| chunk.entries.iter().map(|(item, _)| *item))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+
+    fn check(numbers: impl Iterator<Item = u32>) {
+        let (mut roster, mut plain) = (Roster::default(), BTreeMap::new());
+        for (index, item) in numbers.enumerate() {
+            let seq = index as u32 + 1;
+            roster.see(item, i64::from(seq), seq, |other| other.cmp(&item));
+            plain.entry(item).or_insert((i64::from(seq), i64::MAX));
+            if item % 3 == 0 {
+                roster.set_gone(Some(Gone { occurred_at: i64::from(seq) + 10, seq }), |other| {
+                    other.cmp(&item)
+                });
+                plain.entry(item).and_modify(|times| times.1 = i64::from(seq) + 9);
+            }
+        }
+        assert!(roster.items().eq(plain.keys().copied()));
+        for as_of in [0, 1, 40, 300, i64::MAX] {
+            for start in [0, 1, 77, 500, 1001] {
+                let cut = Cut { as_of, ..Cut::LATEST };
+                let seen = |item: &u32| plain[item].0 <= as_of && as_of <= plain[item].1;
+                let up: Vec<u32> =
+                    plain.keys().copied().filter(|item| *item > start && seen(item)).collect();
+                assert_eq!(
+                    roster.ascending(cut, &|other| other.cmp(&start)).collect::<Vec<_>>(),
+                    up
+                );
+                let down: Vec<u32> = plain
+                    .keys()
+                    .rev()
+                    .copied()
+                    .filter(|item| *item < start && seen(item))
+                    .collect();
+                assert_eq!(
+                    roster.descending(cut, &|other| other.cmp(&start)).collect::<Vec<_>>(),
+                    down
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn items_come_back_in_order_from_any_cursor_and_only_while_they_may_be_there() {
+        check(1..1000);
+        check((1..1000).rev());
+        check((1..1000).map(|n| n * 617 % 1000));
+        check([5, 5, 5, 6, 5].into_iter());
+    }
+
+    #[test]
+    fn what_was_not_known_to_be_gone_is_still_proposed() {
+        let mut roster = Roster::default();
+        roster.see(1, 10, 1, |other| other.cmp(&1));
+        roster.set_gone(Some(Gone { occurred_at: 20, seq: 7 }), |other| other.cmp(&1));
+        let proposed = |as_of, known_at| {
+            roster.ascending(Cut { as_of, known_at }, &|_| Ordering::Greater).count()
+        };
+        assert_eq!(
+            [proposed(9, 9), proposed(19, 9), proposed(20, 6), proposed(20, 7), proposed(10, 0)],
+            [0, 1, 1, 0, 0]
+        );
+    }
+
+    #[test]
+    fn what_comes_back_is_proposed_again_though_all_around_it_is_gone() {
+        let mut roster = Roster::default();
+        for item in 1..=192 {
+            roster.see(item, 1, item, |other| other.cmp(&item));
+        }
+        for item in 65..=128 {
+            roster.set_gone(Some(Gone { occurred_at: 2, seq: 200 }), |other| other.cmp(&item));
+        }
+        assert_eq!(roster.ascending(Cut::LATEST, &|_| Ordering::Greater).count(), 128);
+        roster.set_gone(None, |other| other.cmp(&100));
+        assert!(roster.ascending(Cut::LATEST, &|_| Ordering::Greater).any(|item| item == 100));
+        assert!(roster.descending(Cut::LATEST, &|_| Ordering::Less).any(|item| item == 100));
+    }
+}

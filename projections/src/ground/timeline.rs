@@ -1,0 +1,339 @@
+//! A timeline: the versions of one thing in the order of events, cut by both clocks in logarithmic
+//! time.
+
+use smallvec::SmallVec;
+
+use crate::ground::order::{Cut, EventIds, Millis, Place, Seq, Seq32};
+
+/// A thing with a place in the order of events.
+pub(crate) trait Placed: Copy {
+    fn place(&self) -> Place;
+}
+
+impl Placed for Place {
+    fn place(&self) -> Place {
+        *self
+    }
+}
+
+/// Versions in the order of events.
+///
+/// The newest is held apart from the others, so that a question about now reads nothing else; most
+/// timelines hold one version anyway. Past [`BLOCK`] older ones a two-level index of the lowest seq
+/// in each block is kept, so that a question with an early `known_at` does not walk over everything
+/// learnt since.
+pub(crate) struct Timeline<V> {
+    newest: Option<V>,
+    older: Vec<V>,
+    index: Option<Box<Index>>,
+}
+
+/// Versions in a block, and blocks in a group of blocks.
+const BLOCK: usize = 64;
+
+#[derive(Default)]
+struct Index {
+    /// When each block's first version occurred.
+    starts: Vec<Millis>,
+    /// The lowest seq in each block.
+    lowest: Vec<Seq32>,
+    /// The lowest seq in each group of [`BLOCK`] blocks.
+    group_lowest: Vec<Seq32>,
+}
+
+impl<V> Default for Timeline<V> {
+    fn default() -> Self {
+        Timeline { newest: None, older: Vec::new(), index: None }
+    }
+}
+
+impl<V: Placed> Timeline<V> {
+    /// Inserts `version` at its place; true if it is now the newest. O(1) for the newest, O(n)
+    /// moves for a late one.
+    pub(crate) fn insert(&mut self, version: V, ids: &EventIds) -> bool {
+        let place = version.place();
+        let at = match self.newest {
+            None => {
+                self.newest = Some(version);
+                return true;
+            }
+            Some(newest) if ids.is_later(place, newest.place()) => {
+                self.older.push(newest);
+                self.newest = Some(version);
+                self.older.len() - 1
+            }
+            Some(_) => {
+                let at = self.older.partition_point(|v| !ids.is_later(v.place(), place));
+                self.older.insert(at, version);
+                at
+            }
+        };
+        if self.older.len() > BLOCK {
+            self.index.get_or_insert_default().refresh(&self.older, at);
+        }
+        self.newest.is_some_and(|newest| newest.place().seq == place.seq)
+    }
+
+    pub(crate) fn newest(&self) -> Option<&V> {
+        self.newest.as_ref()
+    }
+
+    /// Returns the latest version that `cut` sees.
+    pub(crate) fn latest(&self, cut: Cut) -> Option<&V> {
+        let newest = self.newest.as_ref()?;
+        if cut.sees(newest.place()) {
+            return Some(newest);
+        }
+        let known_at = cut.known_at32();
+        let mut end = self.older_until(cut.as_of);
+        while end > 0 {
+            let version = self.older.get(end - 1)?;
+            if version.place().seq <= known_at {
+                return Some(version);
+            }
+            end -= 1;
+            if let (Some(index), true) = (&self.index, end.is_multiple_of(BLOCK)) {
+                end = index.skip_back(end / BLOCK, known_at) * BLOCK;
+            }
+        }
+        None
+    }
+
+    /// Iterates over the versions that `cut` sees, the latest first. Meant for short timelines.
+    pub(crate) fn latest_first(&self, cut: Cut) -> impl Iterator<Item = &V> {
+        let older = self.older.iter().take(self.older_until(cut.as_of));
+        older.chain(&self.newest).rev().filter(move |v| cut.sees(v.place()))
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &V> {
+        self.older.iter().chain(&self.newest)
+    }
+
+    /// Iterates over the versions of a moment and all later ones. O(log n), plus the versions
+    /// returned.
+    pub(crate) fn since(&self, moment: Millis) -> impl Iterator<Item = &V> {
+        let first = self.older.partition_point(|version| version.place().occurred_at < moment);
+        self.older
+            .iter()
+            .skip(first)
+            .chain(&self.newest)
+            .filter(move |version| version.place().occurred_at >= moment)
+    }
+
+    /// Iterates over the versions of one millisecond. O(log n).
+    pub(crate) fn at(&self, moment: Millis) -> impl Iterator<Item = &V> {
+        let first = self.older.partition_point(|version| version.place().occurred_at < moment);
+        let older = self
+            .older
+            .iter()
+            .skip(first)
+            .take_while(move |version| version.place().occurred_at == moment);
+        older.chain(self.newest.iter().filter(move |version| version.place().occurred_at == moment))
+    }
+
+    /// Returns the number of older versions that occurred at or before `as_of`.
+    fn older_until(&self, as_of: Millis) -> usize {
+        if self.older.last().is_none_or(|last| last.place().occurred_at <= as_of) {
+            return self.older.len();
+        }
+        let Some(index) = &self.index else {
+            return self.older.partition_point(|v| v.place().occurred_at <= as_of);
+        };
+        let blocks = index.starts.partition_point(|start| *start <= as_of);
+        let Some(first) = blocks.checked_sub(1).map(|block| block * BLOCK) else { return 0 };
+        let block = self.older.get(first..self.older.len().min(first + BLOCK)).unwrap_or_default();
+        first + block.partition_point(|v| v.place().occurred_at <= as_of)
+    }
+}
+
+impl Index {
+    /// Recomputes every block from the one that holds version `at`.
+    fn refresh<V: Placed>(&mut self, versions: &[V], at: usize) {
+        let block = (at / BLOCK).min(self.starts.len());
+        self.starts.truncate(block);
+        self.lowest.truncate(block);
+        for versions in versions.chunks(BLOCK).skip(block) {
+            self.starts.push(versions.first().map_or(Millis::MAX, |v| v.place().occurred_at));
+            self.lowest.push(versions.iter().map(|v| v.place().seq).min().unwrap_or(Seq32::MAX));
+        }
+        let group = (block / BLOCK).min(self.group_lowest.len());
+        self.group_lowest.truncate(group);
+        for lowest in self.lowest.chunks(BLOCK).skip(group) {
+            self.group_lowest.push(lowest.iter().copied().min().unwrap_or(Seq32::MAX));
+        }
+    }
+
+    /// Drops those of the first `blocks` blocks at the end that hold nothing known by `known_at`.
+    /// Returns the number of blocks left.
+    fn skip_back(&self, mut blocks: usize, known_at: Seq32) -> usize {
+        while blocks > 0 {
+            if blocks.is_multiple_of(BLOCK)
+                && self
+                    .group_lowest
+                    .get(blocks / BLOCK - 1)
+                    .is_some_and(|lowest| *lowest > known_at)
+            {
+                blocks -= BLOCK;
+            } else if self.lowest.get(blocks - 1).is_some_and(|lowest| *lowest > known_at) {
+                blocks -= 1;
+            } else {
+                break;
+            }
+        }
+        blocks
+    }
+}
+
+/// A timeline that is empty for most things, and then takes one word.
+pub(crate) struct Rare<V>(Option<Box<Timeline<V>>>);
+
+impl<V> Default for Rare<V> {
+    fn default() -> Self {
+        Rare(None)
+    }
+}
+
+impl<V: Placed> Rare<V> {
+    pub(crate) fn insert(&mut self, version: V, ids: &EventIds) {
+        self.0.get_or_insert_default().insert(version, ids);
+    }
+
+    pub(crate) fn newest(&self) -> Option<&V> {
+        self.0.as_ref()?.newest()
+    }
+
+    pub(crate) fn latest(&self, cut: Cut) -> Option<&V> {
+        self.0.as_ref()?.latest(cut)
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &V> {
+        self.0.iter().flat_map(|timeline| timeline.iter())
+    }
+
+    pub(crate) fn since(&self, moment: Millis) -> impl Iterator<Item = &V> {
+        self.0.iter().flat_map(move |timeline| timeline.since(moment))
+    }
+
+    pub(crate) fn at(&self, moment: Millis) -> impl Iterator<Item = &V> {
+        self.0.iter().flat_map(move |timeline| timeline.at(moment))
+    }
+}
+
+/// The first of some events in their order, at any `known_at`: each step is earlier than all that
+/// was known before it.
+pub(crate) struct Earliest<V>(SmallVec<[V; 1]>);
+
+impl<V> Default for Earliest<V> {
+    fn default() -> Self {
+        Earliest(SmallVec::new())
+    }
+}
+
+impl<V: Placed> Earliest<V> {
+    /// Notes an event, in order of seq; true if it is earlier than all before it.
+    pub(crate) fn note(&mut self, version: V, ids: &EventIds) -> bool {
+        let earlier = self.0.last().is_none_or(|last| ids.is_later(last.place(), version.place()));
+        if earlier {
+            self.0.push(version);
+        }
+        earlier
+    }
+
+    /// Tells if record `seq` was earlier than all before it.
+    pub(crate) fn has(&self, seq: Seq) -> bool {
+        self.0.iter().any(|version| Seq::from(version.place().seq) == seq)
+    }
+
+    /// Returns the first event that `cut` sees.
+    pub(crate) fn at(&self, cut: Cut) -> Option<&V> {
+        let known_at = cut.known_at32();
+        let known = self.0.iter().rev().find(|v| v.place().seq <= known_at)?;
+        (known.place().occurred_at <= cut.as_of).then_some(known)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ground::order::NO_UPDATED_AT;
+
+    /// A small generator, so that the pure crate needs no dependency for its tests.
+    struct Dice(u64);
+
+    impl Dice {
+        fn below(&mut self, bound: u64) -> u64 {
+            self.0 = self.0.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            (self.0 >> 33) % bound
+        }
+    }
+
+    #[test]
+    fn the_latest_version_is_that_of_a_scan_at_every_cut_and_length() {
+        for (length, late_in_100) in [(1, 0), (63, 5), (65, 5), (500, 5), (500, 100), (9000, 2)] {
+            let mut dice = Dice(length);
+            let (mut timeline, mut plain, mut earliest) =
+                (Timeline::default(), Vec::new(), Earliest::default());
+            let mut ids = EventIds::default();
+            for seq in 1..=length as u32 {
+                let occurred_at = if dice.below(100) < late_in_100 {
+                    dice.below(u64::from(seq) + 1) as i64
+                } else {
+                    i64::from(seq)
+                };
+                let place = Place {
+                    occurred_at,
+                    updated_at: NO_UPDATED_AT,
+                    seq,
+                    closing: dice.below(2) == 0,
+                };
+                ids.push(seq, &format!("e{:03}", dice.below(1000)));
+                timeline.insert(place, &ids);
+                earliest.note(place, &ids);
+                plain.push(place);
+            }
+            plain.sort_by(|a, b| ids.compare(*a, *b));
+            for _ in 0..2000 {
+                let cut =
+                    Cut { as_of: dice.below(length + 2) as i64, known_at: dice.below(length + 2) };
+                let seen = || {
+                    plain
+                        .iter()
+                        .filter(|v| v.occurred_at <= cut.as_of && u64::from(v.seq) <= cut.known_at)
+                };
+                let occurred = |place: Option<&Place>| place.map(|p| (p.occurred_at, p.closing));
+                assert_eq!(
+                    occurred(timeline.latest(cut)),
+                    occurred(seen().next_back()),
+                    "{length} {cut:?}"
+                );
+                assert_eq!(occurred(earliest.at(cut)), occurred(seen().next()), "{length} {cut:?}");
+                assert_eq!(timeline.latest_first(cut).count(), seen().count());
+            }
+        }
+    }
+
+    #[test]
+    fn a_late_version_that_begins_a_block_is_found_at_its_own_moment() {
+        let mut ids = EventIds::default();
+        let mut timeline = Timeline::default();
+        let mut insert = |seq: u32, occurred_at: i64| {
+            ids.push(seq, &format!("e{seq}"));
+            timeline.insert(
+                Place { occurred_at, updated_at: NO_UPDATED_AT, seq, closing: false },
+                &ids,
+            );
+        };
+        for seq in 1..=200 {
+            insert(seq, 2 * i64::from(seq));
+        }
+        insert(201, 129);
+        insert(202, 257);
+        for (as_of, found) in
+            [(128, 128), (129, 129), (130, 130), (256, 256), (257, 257), (258, 258)]
+        {
+            let latest =
+                timeline.latest(Cut { as_of, ..Cut::LATEST }).map(|place| place.occurred_at);
+            assert_eq!(latest, Some(found));
+        }
+    }
+}

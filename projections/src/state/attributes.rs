@@ -1,0 +1,96 @@
+//! Attributes: the values that rules ask of users' snapshots, and the snapshots that have them.
+
+use crate::ground::mapping::{Mapping, Matches};
+use crate::ground::order::{Seq, Seq32, seq32};
+use crate::ground::symbols::Sym;
+use crate::state::entities::Part;
+use rustc_hash::FxBuildHasher;
+use smallvec::SmallVec;
+use std::collections::{BTreeSet, HashMap};
+
+/// The values that the rules about attributes ask of users' snapshots, each with a key, and the
+/// keys that each snapshot has.
+///
+/// The values are in the bodies of records, which this crate does not read: the caller reads them
+/// and notes the keys here.
+#[derive(Clone, Debug, Default)]
+pub struct Attributes {
+    paths: Vec<AttributePath>,
+    keys: u32,
+    matches: HashMap<(Seq32, Part), SmallVec<[u32; 2]>, FxBuildHasher>,
+    /// Each key, with the users who ever had it.
+    holders: BTreeSet<(u32, Sym)>,
+}
+
+/// A path, and the values of it that rules name.
+#[derive(Clone, Debug)]
+pub struct AttributePath {
+    /// Dotted, from the root of the user's snapshot.
+    pub path: String,
+    /// The number of each value.
+    pub keys: HashMap<String, u32>,
+}
+
+impl Attributes {
+    /// Returns the values that some mappings ask for, without any snapshot noted.
+    pub fn of<'a>(mappings: impl IntoIterator<Item = &'a Mapping>) -> Attributes {
+        let mut attributes = Attributes::default();
+        for mapping in mappings {
+            attributes.want(mapping);
+        }
+        attributes
+    }
+
+    /// Tells if no value is asked for.
+    pub fn is_empty(&self) -> bool {
+        self.paths.is_empty()
+    }
+
+    pub(super) fn want(&mut self, mapping: &Mapping) {
+        for rule in &mapping.rules {
+            let Matches::Attribute { path, values } = &rule.matches else { continue };
+            let at = self.paths.iter().position(|known| known.path == *path).unwrap_or_else(|| {
+                self.paths.push(AttributePath { path: path.clone(), keys: HashMap::new() });
+                self.paths.len() - 1
+            });
+            let Some(known) = self.paths.get_mut(at) else { continue };
+            for (value, _) in values {
+                let next = self.keys;
+                if *known.keys.entry(value.clone()).or_insert(next) == next {
+                    self.keys += 1;
+                }
+            }
+        }
+    }
+
+    /// Returns the paths and values to look for in a snapshot.
+    pub fn paths(&self) -> &[AttributePath] {
+        &self.paths
+    }
+
+    /// Tells if all values that `other` asks for are asked for here as well.
+    pub fn covers(&self, other: &Attributes) -> bool {
+        let has = |path: &str, value: &String| self.key(path, value).is_some();
+        other.paths.iter().all(|path| path.keys.keys().all(|value| has(&path.path, value)))
+    }
+
+    pub(super) fn key(&self, path: &str, value: &str) -> Option<u32> {
+        self.paths.iter().find(|known| known.path == path)?.keys.get(value).copied()
+    }
+
+    /// Notes the keys that a snapshot has.
+    pub fn note(&mut self, seq: Seq, part: Part, user: u32, keys: &[u32]) {
+        if !keys.is_empty() {
+            self.matches.insert((seq32(seq), part), keys.into());
+            self.holders.extend(keys.iter().map(|key| (*key, user)));
+        }
+    }
+
+    pub(super) fn of_snapshot(&self, seq: Seq32, part: Part) -> &[u32] {
+        self.matches.get(&(seq, part)).map_or(&[], |keys| keys)
+    }
+
+    pub(crate) fn holders(&self, key: u32) -> impl Iterator<Item = Sym> {
+        self.holders.range((key, 0)..=(key, Sym::MAX)).map(|(_, user)| *user)
+    }
+}

@@ -1,0 +1,404 @@
+//! One role mapping, indexed so that a user's roles cost a look-up for each group.
+
+use std::collections::{BTreeSet, HashMap};
+
+use rustc_hash::FxBuildHasher;
+use smallvec::SmallVec;
+
+use crate::ground::mapping::{GroupPattern, Mapping, Matches, Mode, Rule};
+use crate::ground::order::{Cut, Millis, Seq, Seq32};
+use crate::ground::symbols::{NO_SYM, Sym, Symbols};
+use crate::state::attributes::Attributes;
+use crate::state::entities::Part;
+
+/// The number of a role in its mapping: the highest is 0.
+pub(crate) type Rank = u16;
+
+/// The rule of a ground that has none: the role is a default.
+pub(crate) const DEFAULT: u16 = u16::MAX;
+
+/// One of the grounds on which a user has a role.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct RoleGround {
+    pub(crate) role: Rank,
+    /// The first of the rules that mean the same, or [`DEFAULT`].
+    pub(crate) rule: u16,
+    /// The group through which it matches, or [`NO_SYM`].
+    pub(crate) group: Sym,
+}
+
+pub(crate) type RoleGrounds = SmallVec<[RoleGround; 8]>;
+
+/// The identity of a ground over time, also from one mapping to the next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct GroundKey {
+    pub(crate) role: Sym,
+    /// The meaning of the rule; [`NO_SYM`] for a default.
+    pub(crate) meaning: Sym,
+    pub(crate) group: Sym,
+}
+
+/// A mapping, set or only proposed, with its indexes.
+#[derive(Clone)]
+pub(crate) struct Compiled {
+    pub(crate) version: usize,
+    pub(crate) seq: Seq,
+    pub(crate) set_at: Millis,
+    pub(crate) effective_from: Millis,
+    pub(crate) mapping: Mapping,
+    /// Every role that can be given, by rank: those in `priority` in its order, then the others by
+    /// name.
+    roles: Vec<String>,
+    rules: Vec<CompiledRule>,
+    by_group_id: HashMap<String, SmallVec<[u16; 2]>>,
+    /// For every group name ever seen: the rules that it fits.
+    by_group_name: HashMap<Sym, SmallVec<[u16; 2]>, FxBuildHasher>,
+    /// By an attribute's key: the rules that name this value, with the roles that it gives.
+    by_key: HashMap<u32, SmallVec<[ValueRule; 1]>, FxBuildHasher>,
+    defaults: SmallVec<[Rank; 2]>,
+    /// By rank: the role's word. Empty until the mapping is set.
+    role_words: Vec<Sym>,
+    /// By rule: the word of its meaning. Empty until the mapping is set.
+    meaning_words: Vec<Sym>,
+}
+
+/// A role that a rule gives, and the rule that is named as its ground.
+#[derive(Clone, Copy)]
+struct GivenRole {
+    role: Rank,
+    rule: u16,
+}
+
+type GivenRoles = SmallVec<[GivenRole; 2]>;
+
+/// A rule, and the roles that it gives for one value of an attribute.
+#[derive(Clone)]
+struct ValueRule {
+    rule: u16,
+    roles: GivenRoles,
+}
+
+#[derive(Clone)]
+struct CompiledRule {
+    directory: Option<String>,
+    organization: Option<String>,
+    /// The roles of a matching group's members; none for a rule about attributes.
+    roles: GivenRoles,
+}
+
+/// A user's directory and organization, by which rules are narrowed.
+pub(crate) struct RuleScope<'a> {
+    pub(crate) directory: &'a str,
+    pub(crate) organization: &'a str,
+}
+
+/// A group that a user is a member of.
+pub(crate) struct MemberOf<'a> {
+    pub(crate) group: Sym,
+    pub(crate) id: &'a str,
+    pub(crate) name: Sym,
+}
+
+impl Compiled {
+    /// Indexes a mapping over the group names seen so far. `attributes` numbers the values that its
+    /// rules name.
+    pub(crate) fn new<'n>(
+        mapping: Mapping,
+        group_names: impl Iterator<Item = (Sym, &'n str)>,
+        attributes: &Attributes,
+    ) -> Compiled {
+        let roles = ranked_roles(&mapping);
+        let compiler = Compiler::new(&mapping, &roles);
+        let rules = compiler.rules();
+        let by_key = compiler.by_key(attributes);
+        let defaults = compiler.ranks(&mapping.default_roles).collect();
+        let by_group_id = by_group_id(&mapping);
+        let mut compiled = Compiled {
+            version: 0,
+            seq: 0,
+            set_at: Millis::MIN,
+            effective_from: Millis::MIN,
+            mapping,
+            roles,
+            rules,
+            by_group_id,
+            by_group_name: HashMap::default(),
+            by_key,
+            defaults,
+            role_words: Vec::new(),
+            meaning_words: Vec::new(),
+        };
+        for (name, text) in group_names {
+            compiled.note_group_name(name, text);
+        }
+        compiled
+    }
+
+    /// Interns the words by which grounds are recognized in other mappings.
+    pub(super) fn intern_words(&mut self, words: &mut Symbols) {
+        self.role_words = self.roles.iter().map(|role| words.intern(role)).collect();
+        let meanings = self.mapping.rules.iter().map(|rule| format!("{:?}", meaning(rule)));
+        self.meaning_words = meanings.map(|meaning| words.intern(&meaning)).collect();
+    }
+
+    /// Matches a new group name with the rules.
+    pub(super) fn note_group_name(&mut self, name: Sym, text: &str) {
+        let rules: SmallVec<[u16; 2]> = (0..)
+            .zip(&self.mapping.rules)
+            .filter(|(_, rule)| fits_group_name(rule, text))
+            .map(|(number, _)| number)
+            .collect();
+        if !rules.is_empty() {
+            self.by_group_name.insert(name, rules);
+        }
+    }
+
+    /// Numbers the keys anew by other attributes.
+    pub(super) fn renumber_keys(&mut self, attributes: &Attributes) {
+        self.by_key = Compiler::new(&self.mapping, &self.roles).by_key(attributes);
+    }
+
+    /// Tells if the mapping is known and effective at the cut.
+    pub(super) fn is_seen(&self, cut: Cut) -> bool {
+        self.seq <= cut.known_at && self.effective_from <= cut.as_of
+    }
+
+    /// Returns the rules that a group fits, in any scope.
+    pub(crate) fn rules_of_group(&self, id: &str, name: Sym) -> impl Iterator<Item = u16> {
+        let by_id = if self.by_group_id.is_empty() { None } else { self.by_group_id.get(id) };
+        by_id.into_iter().chain(self.by_group_name.get(&name)).flatten().copied()
+    }
+
+    /// Tells if rule `number` counts in a scope.
+    pub(crate) fn counts_in(&self, number: u16, scope: &RuleScope<'_>) -> bool {
+        self.rule_in(number, scope).is_some()
+    }
+
+    fn rule_in(&self, number: u16, scope: &RuleScope<'_>) -> Option<&CompiledRule> {
+        self.rules.get(usize::from(number)).filter(|rule| rule.counts_in(scope))
+    }
+
+    /// Returns the grounds of all roles of a user with access, ordered, each once.
+    ///
+    /// `groups` are those that the user is a member of, `snapshot` is the record that describes the
+    /// user.
+    pub(crate) fn grounds<'g>(
+        &self,
+        groups: impl Iterator<Item = MemberOf<'g>>,
+        snapshot: (Seq32, Part),
+        scope: &RuleScope<'_>,
+        attributes: &Attributes,
+    ) -> RoleGrounds {
+        let mut grounds = RoleGrounds::new();
+        for MemberOf { group, id, name } in groups {
+            for number in self.rules_of_group(id, name) {
+                if let Some(rule) = self.rule_in(number, scope) {
+                    grounds.extend(rule.roles.iter().map(|given| given.through(group)));
+                }
+            }
+        }
+        if !self.by_key.is_empty() {
+            for key in attributes.of_snapshot(snapshot.0, snapshot.1) {
+                for value in self.by_key.get(key).into_iter().flatten() {
+                    if self.counts_in(value.rule, scope) {
+                        grounds.extend(value.roles.iter().map(|given| given.through(NO_SYM)));
+                    }
+                }
+            }
+        }
+        if grounds.is_empty() {
+            let defaults = self.defaults.iter();
+            grounds.extend(
+                defaults.map(|role| GivenRole { role: *role, rule: DEFAULT }.through(NO_SYM)),
+            );
+        }
+        if self.mapping.mode == Mode::HighestPriority
+            && let Some(highest) = grounds.iter().map(|ground| ground.role).min()
+        {
+            grounds.retain(|ground| ground.role == highest);
+        }
+        grounds.sort_unstable();
+        grounds.dedup();
+        grounds
+    }
+
+    /// Returns the keys of attributes by which a role is given.
+    pub(crate) fn keys_giving(&self, role: Rank) -> impl Iterator<Item = u32> {
+        let gives = move |values: &[ValueRule]| {
+            values.iter().any(|value| value.roles.iter().any(|given| given.role == role))
+        };
+        self.by_key.iter().filter(move |(_, values)| gives(values)).map(|(key, _)| *key)
+    }
+
+    /// Tells if a rule gives a role to a group's members.
+    pub(crate) fn gives(&self, number: u16, role: Rank) -> bool {
+        self.rules
+            .get(usize::from(number))
+            .is_some_and(|rule| rule.roles.iter().any(|given| given.role == role))
+    }
+
+    /// Tells if a role is among the defaults.
+    pub(crate) fn is_default(&self, role: Rank) -> bool {
+        self.defaults.contains(&role)
+    }
+
+    pub(crate) fn rank(&self, role: &str) -> Option<Rank> {
+        self.roles.iter().position(|other| other == role).map(|rank| rank as Rank)
+    }
+
+    pub(crate) fn role(&self, rank: Rank) -> &str {
+        self.roles.get(usize::from(rank)).map_or("", |role| role)
+    }
+
+    /// Returns the identity of a ground over time. The mapping must be set.
+    pub(crate) fn key(&self, ground: RoleGround) -> GroundKey {
+        let word = |words: &[Sym], at: u16| words.get(usize::from(at)).copied().unwrap_or(NO_SYM);
+        GroundKey {
+            role: word(&self.role_words, ground.role),
+            meaning: word(&self.meaning_words, ground.rule),
+            group: ground.group,
+        }
+    }
+
+    /// Returns the path of an attribute's rule.
+    pub(crate) fn attribute(&self, rule: u16) -> Option<&str> {
+        match &self.mapping.rules.get(usize::from(rule))?.matches {
+            Matches::Attribute { path, .. } => Some(path),
+            Matches::Group { .. } => None,
+        }
+    }
+}
+
+impl CompiledRule {
+    fn counts_in(&self, scope: &RuleScope<'_>) -> bool {
+        self.directory.as_ref().is_none_or(|directory| directory == scope.directory)
+            && self
+                .organization
+                .as_ref()
+                .is_none_or(|organization| organization == scope.organization)
+    }
+}
+
+impl GivenRole {
+    fn through(self, group: Sym) -> RoleGround {
+        RoleGround { role: self.role, rule: self.rule, group }
+    }
+}
+
+/// The numbers that compiling one mapping needs.
+struct Compiler<'m> {
+    mapping: &'m Mapping,
+    rank_of: HashMap<&'m String, Rank>,
+    /// By rule: the first rule that means the same.
+    firsts: Vec<u16>,
+    /// By such a first rule and a role: the first of the rules of that meaning that gives it.
+    named: HashMap<(u16, Rank), u16>,
+}
+
+impl<'m> Compiler<'m> {
+    fn new(mapping: &'m Mapping, roles: &'m [String]) -> Compiler<'m> {
+        let rank_of = roles.iter().zip(0..).collect();
+        let mut meanings: HashMap<Meaning<'_>, u16> = HashMap::new();
+        let numbered = mapping.rules.iter().zip(0..);
+        let firsts = numbered
+            .map(|(rule, number)| *meanings.entry(meaning(rule)).or_insert(number))
+            .collect();
+        let mut compiler = Compiler { mapping, rank_of, firsts, named: HashMap::new() };
+        for (number, rule) in mapping.rules.iter().enumerate() {
+            for role in rule.roles() {
+                let key = (compiler.first(number), compiler.rank(role));
+                compiler.named.entry(key).or_insert(number as u16);
+            }
+        }
+        compiler
+    }
+
+    fn first(&self, rule: usize) -> u16 {
+        self.firsts.get(rule).copied().unwrap_or(rule as u16)
+    }
+
+    fn rank(&self, role: &String) -> Rank {
+        self.rank_of.get(role).copied().unwrap_or(0)
+    }
+
+    fn ranks(&self, roles: &[String]) -> impl Iterator<Item = Rank> {
+        roles.iter().map(|role| self.rank(role))
+    }
+
+    /// Returns the roles that a rule gives. The ground of each is the first rule that means the
+    /// same and may give it.
+    fn given(&self, rule: usize, roles: &[String]) -> GivenRoles {
+        let first = self.first(rule);
+        let named = |role| self.named.get(&(first, role)).copied().unwrap_or(rule as u16);
+        self.ranks(roles).map(|role| GivenRole { role, rule: named(role) }).collect()
+    }
+
+    fn rules(&self) -> Vec<CompiledRule> {
+        let numbered = self.mapping.rules.iter().enumerate();
+        let compile = |(number, rule): (usize, &Rule)| CompiledRule {
+            directory: rule.directory.clone(),
+            organization: rule.organization.clone(),
+            roles: match &rule.matches {
+                Matches::Group { roles, .. } => self.given(number, roles),
+                Matches::Attribute { .. } => GivenRoles::new(),
+            },
+        };
+        numbered.map(compile).collect()
+    }
+
+    fn by_key(
+        &self,
+        attributes: &Attributes,
+    ) -> HashMap<u32, SmallVec<[ValueRule; 1]>, FxBuildHasher> {
+        let mut by_key: HashMap<_, SmallVec<_>, _> = HashMap::default();
+        for (number, rule) in self.mapping.rules.iter().enumerate() {
+            let Matches::Attribute { path, values } = &rule.matches else { continue };
+            for (value, roles) in values {
+                if let Some(key) = attributes.key(path, value) {
+                    let roles = self.given(number, roles);
+                    by_key.entry(key).or_default().push(ValueRule { rule: number as u16, roles });
+                }
+            }
+        }
+        by_key
+    }
+}
+
+/// Returns every role of a mapping, the highest first: those in `priority` in its order, then the
+/// others by name.
+fn ranked_roles(mapping: &Mapping) -> Vec<String> {
+    let names: BTreeSet<String> = mapping.roles().cloned().collect();
+    let mut roles: Vec<String> = names.into_iter().collect();
+    let priorities: HashMap<&String, usize> = mapping.priority.iter().zip(0..).collect();
+    roles.sort_by_key(|role| priorities.get(role).copied().unwrap_or(usize::MAX));
+    roles
+}
+
+fn by_group_id(mapping: &Mapping) -> HashMap<String, SmallVec<[u16; 2]>> {
+    let mut by_group_id: HashMap<_, SmallVec<_>> = HashMap::new();
+    for (number, rule) in (0..).zip(&mapping.rules) {
+        if let Matches::Group { group: GroupPattern::Id(id), .. } = &rule.matches {
+            by_group_id.entry(id.clone()).or_default().push(number);
+        }
+    }
+    by_group_id
+}
+
+fn fits_group_name(rule: &Rule, name: &str) -> bool {
+    match &rule.matches {
+        Matches::Group { group: GroupPattern::Id(_), .. } | Matches::Attribute { .. } => false,
+        Matches::Group { group, .. } => group.fits("", name),
+    }
+}
+
+/// The condition of a rule, without the roles that it gives. Two rules of one meaning are one
+/// ground. Its debug form is its word.
+type Meaning<'a> = (Option<&'a GroupPattern>, Option<&'a str>, Option<&'a str>, Option<&'a str>);
+
+fn meaning(rule: &Rule) -> Meaning<'_> {
+    let (group, path) = match &rule.matches {
+        Matches::Group { group, .. } => (Some(group), None),
+        Matches::Attribute { path, .. } => (None, Some(path.as_str())),
+    };
+    (group, path, rule.directory.as_deref(), rule.organization.as_deref())
+}

@@ -1,0 +1,210 @@
+//! Users and groups: both are created, change, end and come back by the same rules.
+
+use smallvec::SmallVec;
+
+use crate::ground::order::{Cut, EventIds, Millis, Place, Seq32};
+use crate::ground::roster::{Gone, Roster};
+use crate::ground::symbols::{Sym, Symbols};
+use crate::ground::timeline::{Earliest, Placed, Rare, Timeline};
+
+/// The two kinds of entity.
+#[derive(Clone, Copy)]
+pub(crate) enum EntityKind {
+    User,
+    Group,
+}
+
+/// The part of a record's body that is the snapshot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Part {
+    /// `data`
+    Data,
+    /// `data.user`
+    User,
+    /// `data.group`
+    Group,
+}
+
+/// One event's statement about a user or a group.
+#[derive(Clone, Copy)]
+pub(crate) struct EntityVersion {
+    pub(crate) place: Place,
+    pub(crate) directory: Sym,
+    pub(crate) organization: Sym,
+    pub(crate) email: Sym,
+    pub(crate) idp_id: Sym,
+    /// A group's name, or the roles that the source gives a user, as in [`crate::UserData`].
+    pub(crate) label: Sym,
+    pub(crate) part: Part,
+    pub(crate) active: bool,
+    pub(crate) deleted: bool,
+    /// True if the directory is the event's, since the snapshot has none of its own.
+    pub(crate) directory_from_event: bool,
+}
+
+impl Placed for EntityVersion {
+    fn place(&self) -> Place {
+        self.place
+    }
+}
+
+/// A user or a group: everything said about it.
+#[derive(Default)]
+pub(crate) struct Entity {
+    /// Creations, updates and deletions.
+    explicit: Timeline<EntityVersion>,
+    /// The deletions among them.
+    tombstones: Rare<Place>,
+    /// Snapshots in membership events, which count while nothing explicit is seen.
+    stand_ins: Rare<EntityVersion>,
+    /// The first event that speaks of it.
+    seen: Earliest<Place>,
+    /// The directories whose rosters list it.
+    listed_in: SmallVec<[Sym; 2]>,
+}
+
+impl Entity {
+    /// Returns its latest version at the cut, tombstones included.
+    pub(crate) fn version(&self, cut: Cut) -> Option<&EntityVersion> {
+        self.explicit.latest(cut).or_else(|| self.stand_ins.latest(cut))
+    }
+
+    pub(crate) fn explicit(&self) -> &Timeline<EntityVersion> {
+        &self.explicit
+    }
+
+    pub(crate) fn tombstones(&self) -> &Rare<Place> {
+        &self.tombstones
+    }
+
+    pub(crate) fn stand_ins(&self) -> &Rare<EntityVersion> {
+        &self.stand_ins
+    }
+
+    pub(crate) fn seen(&self) -> &Earliest<Place> {
+        &self.seen
+    }
+
+    pub(crate) fn listed_in(&self) -> &[Sym] {
+        &self.listed_in
+    }
+
+    /// Iterates over all versions: the explicit ones, then the stand-ins.
+    pub(crate) fn versions(&self) -> impl Iterator<Item = &EntityVersion> {
+        self.explicit.iter().chain(self.stand_ins.iter())
+    }
+
+    /// Returns the time of the last event that speaks of it.
+    pub(crate) fn last_occurred(&self) -> Millis {
+        let newest = [self.explicit.newest(), self.stand_ins.newest()];
+        let occurred = newest.into_iter().flatten().map(|version| version.place.occurred_at);
+        occurred.max().unwrap_or(Millis::MIN)
+    }
+
+    fn add(&mut self, version: EntityVersion, ids: &EventIds) {
+        match version.part {
+            Part::Data => {
+                if version.deleted {
+                    self.tombstones.insert(version.place, ids);
+                }
+                self.explicit.insert(version, ids);
+            }
+            Part::User | Part::Group => self.stand_ins.insert(version, ids),
+        }
+        self.seen.note(version.place, ids);
+    }
+}
+
+/// All users, or all groups.
+#[derive(Default)]
+pub(crate) struct Entities {
+    ids: Symbols,
+    items: Vec<Entity>,
+    /// By directory: those that were ever in it.
+    rosters: Vec<Roster>,
+}
+
+impl Entities {
+    /// Returns the symbol of an id, new if no event named it before.
+    pub(crate) fn intern(&mut self, id: &str) -> Sym {
+        let sym = self.ids.intern(id);
+        if self.items.len() <= sym as usize {
+            self.items.push(Entity::default());
+        }
+        sym
+    }
+
+    /// Returns the symbol of an id, if any event ever named it.
+    pub(crate) fn find(&self, id: &str) -> Option<Sym> {
+        self.ids.find(id)
+    }
+
+    pub(crate) fn id(&self, sym: Sym) -> &str {
+        self.ids.text(sym)
+    }
+
+    pub(crate) fn ids(&self) -> &Symbols {
+        &self.ids
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.items.len()
+    }
+
+    /// Iterates over all of them, in order of symbol.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (Sym, &Entity)> {
+        (0..).zip(&self.items)
+    }
+
+    pub(crate) fn get(&self, sym: Sym) -> Option<&Entity> {
+        self.items.get(sym as usize)
+    }
+
+    /// Adds a version: an explicit one if it is the whole `data`, else a stand-in.
+    pub(crate) fn add(&mut self, sym: Sym, version: EntityVersion, ids: &EventIds) {
+        if let Some(entity) = self.items.get_mut(sym as usize) {
+            entity.add(version, ids);
+        }
+    }
+
+    /// Lists the entity in the directory's roster from an event on.
+    pub(crate) fn see(&mut self, sym: Sym, directory: Sym, occurred_at: Millis, seq: Seq32) {
+        let Some(entity) = self.items.get_mut(sym as usize) else { return };
+        if !entity.listed_in.contains(&directory) {
+            entity.listed_in.push(directory);
+        }
+        while self.rosters.len() <= directory as usize {
+            self.rosters.push(Roster::default());
+        }
+        let (ids, id) = (&self.ids, self.ids.text(sym));
+        if let Some(roster) = self.rosters.get_mut(directory as usize) {
+            roster.see(sym, occurred_at, seq, |other| ids.text(other).cmp(id));
+        }
+    }
+
+    /// Sets in every roster since when the entity is gone; `None` while it is alive.
+    pub(crate) fn set_gone(&mut self, sym: Sym, gone: Option<Gone>) {
+        let Some(entity) = self.items.get(sym as usize) else { return };
+        let (ids, id) = (&self.ids, self.ids.text(sym));
+        for directory in &entity.listed_in {
+            if let Some(roster) = self.rosters.get_mut(*directory as usize) {
+                roster.set_gone(gone, |other| ids.text(other).cmp(id));
+            }
+        }
+    }
+
+    pub(crate) fn rosters(&self) -> impl Iterator<Item = &Roster> {
+        self.rosters.iter()
+    }
+
+    pub(crate) fn roster(&self, directory: Sym) -> Option<&Roster> {
+        self.rosters.get(directory as usize)
+    }
+
+    /// Tells if an explicit event no later than `place` makes a stand-in at `place` invisible for
+    /// ever.
+    pub(crate) fn is_announced_by(&self, sym: Sym, place: Place) -> bool {
+        let until = Cut { as_of: place.occurred_at, ..Cut::LATEST };
+        self.get(sym).is_some_and(|entity| entity.explicit.latest(until).is_some())
+    }
+}

@@ -1,0 +1,358 @@
+//! The list of events: each record with its type, organization and directory, in order of seq.
+
+use hashbrown::HashMap;
+use rustc_hash::FxBuildHasher;
+
+use crate::ground::order::{Cut, Millis, Seq, Seq32, seq32};
+use crate::ground::page::Page;
+use crate::ground::symbols::{NO_SYM, Sym, Symbols};
+use crate::state::intake::Intake;
+
+/// The number of records whose times are kept together as bounds.
+const BLOCK: usize = 1024;
+
+/// One record of the list.
+#[derive(Clone, Copy)]
+pub(crate) struct EventLine {
+    /// Its type; [`NO_SYM`] for a record that is not listed.
+    pub(crate) kind: Sym,
+    pub(crate) organization: Sym,
+    pub(crate) directory: Sym,
+}
+
+const NOT_LISTED: EventLine = EventLine { kind: NO_SYM, organization: NO_SYM, directory: NO_SYM };
+
+/// Every record by seq, with an index of each type and each organization.
+///
+/// An event's organization is fixed when it is folded, by what was known then: an event never
+/// enters a list before one that was already shown.
+#[derive(Default)]
+pub(crate) struct Events {
+    pub(crate) event_types: Symbols,
+    /// Record `n` is at `n - 1`.
+    lines: Vec<EventLine>,
+    occurred: Vec<Millis>,
+    /// The earliest and the latest time of each block.
+    bounds: Vec<(Millis, Millis)>,
+    by_event_type: Vec<Vec<Seq32>>,
+    by_organization: HashMap<Sym, Vec<Seq32>, FxBuildHasher>,
+    directories: HashMap<Sym, Intake, FxBuildHasher>,
+}
+
+/// A filter of events; all parts that are given must fit.
+#[derive(Clone, Copy, Debug)]
+pub struct EventFilter<'a> {
+    /// With one of these types.
+    pub kinds: &'a [String],
+    /// Belonging to this organization.
+    pub organization: Option<&'a str>,
+    /// Not before this moment, in `occurred_at`.
+    pub from: Option<Millis>,
+    /// Not after this moment, in `occurred_at`.
+    pub until: Option<Millis>,
+}
+
+/// The place in the list of events at which to begin.
+#[derive(Clone, Copy, Debug)]
+pub enum Start {
+    /// After this record; 0 for the first.
+    After(Seq),
+    /// Directly before this record.
+    Before(Seq),
+}
+
+/// An event as listed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EventRow {
+    /// The record.
+    pub seq: Seq,
+    /// When it happened at the source.
+    pub occurred_at: Millis,
+}
+
+impl Events {
+    /// Adds the next record, which is not listed.
+    pub(crate) fn skip(&mut self, occurred_at: Millis) {
+        self.push(NOT_LISTED, occurred_at);
+    }
+
+    /// Adds the next record, and lists it.
+    pub(crate) fn list(
+        &mut self,
+        kind: &str,
+        organization: Sym,
+        directory: Sym,
+        occurred_at: Millis,
+        recorded_at: Millis,
+    ) {
+        let number = self.event_types.intern(kind);
+        self.push(EventLine { kind: number, organization, directory }, occurred_at);
+        let seq = seq32(self.lines.len() as Seq);
+        if self.by_event_type.len() <= number as usize {
+            self.by_event_type.push(Vec::new());
+        }
+        if let Some(seqs) = self.by_event_type.get_mut(number as usize) {
+            seqs.push(seq);
+        }
+        if organization != NO_SYM {
+            self.by_organization.entry(organization).or_default().push(seq);
+        }
+        if directory != NO_SYM {
+            self.directories.entry(directory).or_default().note(kind, occurred_at, recorded_at);
+        }
+    }
+
+    fn push(&mut self, line: EventLine, occurred_at: Millis) {
+        if self.lines.len().is_multiple_of(BLOCK) {
+            self.bounds.push((Millis::MAX, Millis::MIN));
+        }
+        if let Some((earliest, latest)) = self.bounds.last_mut() {
+            *earliest = occurred_at.min(*earliest);
+            *latest = occurred_at.max(*latest);
+        }
+        self.lines.push(line);
+        self.occurred.push(occurred_at);
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.lines.len()
+    }
+
+    /// Returns a record's entry in the list, if it is listed, and its time.
+    pub(crate) fn get(&self, seq: Seq) -> Option<(EventLine, Millis)> {
+        let at = (seq as usize).checked_sub(1)?;
+        let line = self.lines.get(at).filter(|line| line.kind != NO_SYM)?;
+        Some((*line, *self.occurred.get(at)?))
+    }
+
+    pub(crate) fn intake(&self, directory: Sym) -> Option<&Intake> {
+        self.directories.get(&directory)
+    }
+
+    /// Returns a page of events, in ascending order of seq. `organization` is the number of the
+    /// filter's, if it was ever heard of.
+    ///
+    /// Costs the page, plus the events of the rarest index that the filter refuses; blocks outside
+    /// its times are skipped.
+    pub(crate) fn page(
+        &self,
+        filter: &EventFilter<'_>,
+        organization: Option<Sym>,
+        cut: Cut,
+        start: Start,
+        limit: usize,
+    ) -> Page<EventRow> {
+        let mut event_types: Vec<Sym> =
+            filter.kinds.iter().filter_map(|kind| self.event_types.find(kind)).collect();
+        event_types.sort_unstable();
+        event_types.dedup();
+        let of_kind = event_types
+            .iter()
+            .filter_map(|kind| self.by_event_type.get(*kind as usize))
+            .map(Vec::as_slice);
+        let mut lists: Vec<&[Seq32]> = of_kind.collect();
+        if let Some(organization) = organization {
+            let own = self.by_organization.get(&organization).map_or(&[][..], Vec::as_slice);
+            if own.len() < lists.iter().map(|list| list.len()).sum() {
+                lists = vec![own];
+            }
+        }
+        let known_at = cut.known_at32();
+        let (from, until) = (
+            filter.from.unwrap_or(Millis::MIN),
+            filter.until.unwrap_or(Millis::MAX).min(cut.as_of),
+        );
+        let accept = |seq: Seq32| {
+            let (line, occurred_at) = self.get(Seq::from(seq))?;
+            let fits = event_types.binary_search(&line.kind).is_ok()
+                && organization.is_none_or(|organization| line.organization == organization)
+                && (from..=until).contains(&occurred_at);
+            fits.then_some(EventRow { seq: Seq::from(seq), occurred_at })
+        };
+        let overlaps = |block: usize| {
+            self.bounds
+                .get(block)
+                .is_some_and(|(earliest, latest)| *earliest <= until && *latest >= from)
+        };
+        let after =
+            |seq: Seq32| EventWalk::after(&lists, seq, known_at, &overlaps).filter_map(&accept);
+        match start {
+            Start::After(seq) => {
+                let mut found = after(seq32(seq));
+                let items = found.by_ref().take(limit).collect();
+                Page { items, more_before: false, more_after: found.next().is_some() }
+            }
+            Start::Before(seq) => {
+                let bound = seq32(seq).min(known_at.saturating_add(1));
+                let mut found = EventWalk::before(&lists, bound, &overlaps).filter_map(&accept);
+                let mut items: Vec<EventRow> = found.by_ref().take(limit).collect();
+                let more_before = found.next().is_some();
+                items.reverse();
+                let more_after =
+                    items.last().is_some_and(|last| after(seq32(last.seq)).next().is_some());
+                Page { items, more_before, more_after }
+            }
+        }
+    }
+}
+
+/// Several ascending lists of seqs as one, from either end, skipping the blocks outside the
+/// filter's times.
+struct EventWalk<'a> {
+    lists: Vec<&'a [Seq32]>,
+    backward: bool,
+    overlaps: &'a dyn Fn(usize) -> bool,
+}
+
+fn block_of(seq: Seq32) -> usize {
+    (seq as usize).saturating_sub(1) / BLOCK
+}
+
+impl<'a> EventWalk<'a> {
+    /// Returns seqs after `start`, up to `known_at`, ascending.
+    fn after(
+        lists: &[&'a [Seq32]],
+        start: Seq32,
+        known_at: Seq32,
+        overlaps: &'a dyn Fn(usize) -> bool,
+    ) -> EventWalk<'a> {
+        let part = |list: &&'a [Seq32]| {
+            let (first, end) = (
+                list.partition_point(|seq| *seq <= start),
+                list.partition_point(|seq| *seq <= known_at),
+            );
+            list.get(first..end).unwrap_or_default()
+        };
+        EventWalk { lists: lists.iter().map(part).collect(), backward: false, overlaps }
+    }
+
+    /// Returns seqs before `bound`, descending.
+    fn before(
+        lists: &[&'a [Seq32]],
+        bound: Seq32,
+        overlaps: &'a dyn Fn(usize) -> bool,
+    ) -> EventWalk<'a> {
+        let part = |list: &&'a [Seq32]| {
+            list.get(..list.partition_point(|seq| *seq < bound)).unwrap_or_default()
+        };
+        EventWalk { lists: lists.iter().map(part).collect(), backward: true, overlaps }
+    }
+
+    /// Skips a whole block and all that was walked before it.
+    fn leave_block(&mut self, block: usize) {
+        for list in &mut self.lists {
+            let (first, end) = (block * BLOCK, (block + 1) * BLOCK);
+            *list = if self.backward {
+                list.get(..list.partition_point(|seq| *seq as usize <= first)).unwrap_or_default()
+            } else {
+                list.get(list.partition_point(|seq| *seq as usize <= end)..).unwrap_or_default()
+            };
+        }
+    }
+}
+
+impl Iterator for EventWalk<'_> {
+    type Item = Seq32;
+
+    fn next(&mut self) -> Option<Seq32> {
+        loop {
+            let next = if self.backward {
+                self.lists.iter().filter_map(|list| list.last()).max().copied()?
+            } else {
+                self.lists.iter().filter_map(|list| list.first()).min().copied()?
+            };
+            let block = block_of(next);
+            if !(self.overlaps)(block) {
+                self.leave_block(block);
+                continue;
+            }
+            for list in &mut self.lists {
+                match (self.backward, *list) {
+                    (true, [rest @ .., last]) if *last == next => *list = rest,
+                    (false, [first, rest @ ..]) if *first == next => *list = rest,
+                    _ => {}
+                }
+            }
+            return Some(next);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Returns a log of `types` in turn, each `step` ms after the one before, the first
+    /// organization every third time.
+    fn events(event_types: &[&str], count: usize, step: Millis) -> Events {
+        let mut events = Events::default();
+        for at in 0..count {
+            let occurred_at = at as Millis * step;
+            match event_types.get(at % event_types.len()) {
+                Some(kind) if *kind != "-" => {
+                    events.list(kind, if at % 3 == 0 { 7 } else { 8 }, 0, occurred_at, occurred_at)
+                }
+                _ => events.skip(occurred_at),
+            }
+        }
+        events
+    }
+
+    #[test]
+    fn a_page_is_that_of_a_scan_from_either_end() {
+        let event_types = ["a", "b", "-", "c", "a"];
+        let events = events(&event_types, 5000, 10);
+        type Wanted<'a> = (&'a [&'a str], Option<Sym>, Option<Millis>, Option<Millis>);
+        let filters: [Wanted<'_>; 6] = [
+            (&["a"], None, None, None),
+            (&["c", "b", "c", "never"], None, None, None),
+            (&["a", "b", "c"], Some(7), None, None),
+            (&["b"], Some(9), None, None),
+            (&["a", "c"], None, Some(22_000), Some(23_000)),
+            (&["a"], Some(8), Some(49_000), None),
+        ];
+        for (wanted, organization, from, until) in filters {
+            let names: Vec<String> = wanted.iter().map(|kind| (*kind).to_owned()).collect();
+            let filter = EventFilter { kinds: &names, organization: None, from, until };
+            for (as_of, known_at) in
+                [(Millis::MAX, 5000), (22_345, 4000), (30_000, 2500), (0, 5000), (Millis::MAX, 0)]
+            {
+                let cut = Cut { as_of, known_at };
+                let all: Vec<Seq> = (1..=5000u64)
+                    .filter(|seq| {
+                        let at = *seq as usize - 1;
+                        let occurred_at = at as Millis * 10;
+                        wanted.contains(&event_types[at % 5])
+                            && organization.is_none_or(|organization| {
+                                organization == if at.is_multiple_of(3) { 7 } else { 8 }
+                            })
+                            && occurred_at <= as_of
+                            && *seq <= known_at
+                            && from.is_none_or(|from| occurred_at >= from)
+                            && until.is_none_or(|until| occurred_at <= until)
+                    })
+                    .collect();
+                for start in [0, 1, 999, 1024, 1025, 2200, 4999, 5000] {
+                    let seqs = |page: &Page<EventRow>| {
+                        page.items.iter().map(|row| row.seq).collect::<Vec<_>>()
+                    };
+                    let behind: Vec<Seq> = all.iter().copied().filter(|seq| *seq > start).collect();
+                    let page = events.page(&filter, organization, cut, Start::After(start), 10);
+                    assert_eq!(
+                        (seqs(&page), page.more_after),
+                        (behind.iter().copied().take(10).collect(), behind.len() > 10)
+                    );
+                    let ahead: Vec<Seq> = all.iter().copied().filter(|seq| *seq < start).collect();
+                    let page = events.page(&filter, organization, cut, Start::Before(start), 10);
+                    let last_ten = ahead[ahead.len().saturating_sub(10)..].to_vec();
+                    let follows =
+                        last_ten.last().is_some_and(|last| all.iter().any(|seq| seq > last));
+                    assert_eq!(
+                        (seqs(&page), page.more_before, page.more_after),
+                        (last_ten, ahead.len() > 10, follows)
+                    );
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,12 @@
+//! The state that the fold keeps: what was said of each thing, and the indexes over it.
+
+pub(crate) mod attributes;
+pub(crate) mod compiled;
+pub(crate) mod directories;
+pub(crate) mod endings;
+pub(crate) mod entities;
+pub(crate) mod events;
+pub(crate) mod intake;
+pub(crate) mod memberships;
+pub(crate) mod policies;
+pub(crate) mod roles;

@@ -1,0 +1,59 @@
+//! Cuts: the bounds of a question in both clocks, fixed for ever.
+
+use rollcall_projections::{Cut, Millis, Seq};
+
+use super::{CutError, Engine};
+
+/// `known_at` as a question gives it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KnownAt {
+    /// Up to this record.
+    Seq(Seq),
+    /// Up to this moment.
+    Time(Millis),
+}
+
+impl Engine {
+    /// Turns the bounds of a question into a cut that is fixed for ever.
+    ///
+    /// A `known_at` given as a time waits until every record stamped by then is folded; all later
+    /// records get later stamps.
+    ///
+    /// # Errors
+    /// [`CutError`]: a cut ahead of what is known, or one that could not be repeated.
+    pub async fn cut(
+        &self,
+        as_of: Option<Millis>,
+        known_at: Option<KnownAt>,
+    ) -> Result<Cut, CutError> {
+        if as_of.is_some_and(|as_of| as_of > (self.clock)()) {
+            return Err(CutError::AsOfInFuture);
+        }
+        let known_at = match known_at {
+            None => self.views.read().head(),
+            Some(KnownAt::Seq(seq)) if seq <= self.views.read().head() => seq,
+            Some(KnownAt::Time(moment)) if moment <= (self.clock)() => self.settle(moment).await?,
+            Some(_) => return Err(CutError::KnownAtOutOfRange),
+        };
+        Ok(Cut { as_of: as_of.unwrap_or(Millis::MAX), known_at })
+    }
+
+    /// Waits until every record stamped by `moment` is folded, and returns the newest of them.
+    async fn settle(&self, moment: Millis) -> Result<Seq, CutError> {
+        let mut folded = self.folded.subscribe();
+        loop {
+            folded.borrow_and_update();
+            let waits = {
+                let mut stamps = self.stamps.lock();
+                if stamps.unknown.is_some_and(|stamp| stamp <= moment) {
+                    return Err(CutError::Unsettled);
+                }
+                stamps.not_before = stamps.not_before.max(moment.saturating_add(1));
+                stamps.in_flight.is_some_and(|stamp| stamp <= moment)
+            };
+            if !waits || folded.changed().await.is_err() {
+                return Ok(self.views.read().known_at(moment));
+            }
+        }
+    }
+}

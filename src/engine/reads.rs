@@ -1,0 +1,122 @@
+//! Reads for answers: documents, events and records from the log, digests of the views.
+
+use bytes::Bytes;
+use rollcall_projections::{EventRow, Seq, View};
+use sha2::{Digest, Sha256};
+
+use super::Engine;
+use crate::documents::{Document, DocumentKey, ShownEvent, show_event};
+use crate::log::{ReadError, Record};
+
+/// The number of items of a view that are dumped under one lock.
+const DUMP_ITEMS: usize = 2048;
+
+/// The state of a view.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ViewState {
+    /// The view.
+    pub view: View,
+    /// The latest version of the role mappings; for other views the version of their rules.
+    pub version: usize,
+    /// The last record that it holds.
+    pub seq: Seq,
+    /// The number of its items at that record.
+    pub items: usize,
+    /// SHA-256 of its canonical dump.
+    pub sha256: [u8; 32],
+}
+
+impl Engine {
+    /// Returns the documents if all of them are cached.
+    pub fn cached_documents(&self, keys: &[DocumentKey]) -> Option<Vec<Document>> {
+        self.documents.cached(keys)
+    }
+
+    /// Returns the documents. Blocks while it reads the log.
+    ///
+    /// # Errors
+    /// If the log cannot be read.
+    pub fn load_documents(&self, keys: &[DocumentKey]) -> Result<Vec<Document>, ReadError> {
+        self.documents.load(&*self.log, keys)
+    }
+
+    /// Returns the bodies of records, in the order of `seqs`. Blocks while it reads the log; not
+    /// cached.
+    ///
+    /// # Errors
+    /// If the log cannot be read.
+    pub fn load_bodies(&self, seqs: &[Seq]) -> Result<Vec<Bytes>, ReadError> {
+        self.log.bodies(seqs)
+    }
+
+    /// Returns the record that counts under an event id. Blocks while it reads the log.
+    ///
+    /// # Errors
+    /// If the log cannot be read.
+    pub fn find_event(&self, event_id: &str) -> Result<Option<Seq>, ReadError> {
+        self.log.find(event_id)
+    }
+
+    /// Returns events as the Events API shows them. Blocks while it reads the log; not cached,
+    /// because a follower reads each event once.
+    ///
+    /// # Errors
+    /// If the log cannot be read.
+    pub fn load_events(&self, rows: &[EventRow]) -> Result<Vec<ShownEvent>, ReadError> {
+        let seqs: Vec<Seq> = rows.iter().map(|row| row.seq).collect();
+        let bodies = self.log.bodies(&seqs)?;
+        Ok(rows
+            .iter()
+            .zip(bodies)
+            .map(|(row, body)| show_event(&body, *row, &self.views))
+            .collect())
+    }
+
+    /// Empties the document cache. No answer changes.
+    pub fn forget_documents(&self) {
+        self.documents.clear();
+    }
+
+    /// Returns one whole record.
+    ///
+    /// # Errors
+    /// If the record does not exist or is damaged.
+    pub fn record(&self, seq: Seq) -> Result<Record, ReadError> {
+        let records = self.log.read(seq.saturating_sub(1), 1, 0)?;
+        records.into_iter().next().ok_or(ReadError::Absent { seq })
+    }
+
+    /// Returns every view with the digest of its dump, all at one seq. Costs a pass over all
+    /// timelines, in short locks; the last answer is kept until the head moves.
+    pub fn view_states(&self) -> Vec<ViewState> {
+        let mut kept = self.digests.lock();
+        let seq = self.views.read().head();
+        match &*kept {
+            Some((at, states)) if *at == seq => states.clone(),
+            _ => {
+                let states: Vec<ViewState> =
+                    View::ALL.into_iter().map(|view| self.view_state(view, seq)).collect();
+                *kept = Some((seq, states.clone()));
+                states
+            }
+        }
+    }
+
+    fn view_state(&self, view: View, seq: Seq) -> ViewState {
+        let (mut digest, mut first, mut items, mut text) = (Sha256::new(), 0, 0, String::new());
+        loop {
+            let views = self.views.read();
+            let size = views.size(view);
+            // Writing to a string cannot fail.
+            items += views.dump(view, seq, first, DUMP_ITEMS, &mut text).unwrap_or(0);
+            drop(views);
+            digest.update(&text);
+            text.clear();
+            first += DUMP_ITEMS;
+            if first >= size {
+                let version = if view == View::Mappings { items } else { 1 };
+                return ViewState { view, version, seq, items, sha256: digest.finalize().into() };
+            }
+        }
+    }
+}

@@ -1,0 +1,307 @@
+//! The writer: the one thread that appends to the log and folds the appended records.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, TrySendError};
+use std::time::Duration;
+
+use rollcall_projections::{Millis, Seq, Views};
+use tokio::sync::oneshot;
+
+use super::attributes::Fresh;
+use super::{ActError, Engine, IngestError};
+use crate::log::{AppendError, BATCH_BYTES_MAX, BATCH_EVENTS_MAX, Log, Outcome, ReadError};
+use crate::verify::{Act, Operator, Verified};
+
+/// The most verified events that may be queued, and the most bytes of their bodies.
+pub(super) const QUEUE_EVENTS_MAX: usize = 8192;
+const QUEUE_BYTES_MAX: usize = 64 << 20;
+
+/// The number of records that are folded under one lock while catching up.
+pub(super) const FOLD_EVENTS: usize = 4096;
+
+/// The log is synced after this time without work.
+const IDLE_SYNC: Duration = Duration::from_secs(1);
+
+/// A job in the queue of the writer.
+pub(super) enum Job {
+    Deliver(QueuedEvent),
+    Act(Box<QueuedAct>),
+}
+
+/// One step of the writer.
+enum Work {
+    Batch(Vec<QueuedEvent>),
+    Act(Box<QueuedAct>),
+}
+
+/// A verified event in the queue, and the channel for its outcome.
+pub(super) struct QueuedEvent {
+    pub(super) event: Verified,
+    reply: oneshot::Sender<Result<Outcome, IngestError>>,
+}
+
+/// The stamps that `known_at=<time>` needs so that its answers repeat for ever.
+pub(super) struct Stamps {
+    /// No record is stamped earlier than this.
+    pub(super) not_before: Millis,
+    /// The stamp of the batch that is being appended and folded.
+    pub(super) in_flight: Option<Millis>,
+    /// The stamp of a batch whose outcome is unknown: it may be there when the log is opened again.
+    pub(super) unknown: Option<Millis>,
+}
+
+/// An act in the queue. No other record is written between its decision and its record.
+pub(super) struct QueuedAct {
+    pub(super) operator: Operator,
+    pub(super) note: Option<String>,
+    pub(super) decision: Decision,
+    pub(super) reply: oneshot::Sender<Result<Option<Seq>, ActError>>,
+}
+
+/// Receives the seq of an act's record; `None` if there was nothing to do.
+pub(super) type ActReply = oneshot::Receiver<Result<Option<Seq>, ActError>>;
+
+/// Decides which act is recorded at a moment; `None` if there is nothing to do.
+pub(super) type Decision = Box<dyn FnOnce(&Engine, Millis) -> Result<Option<Act>, ActError> + Send>;
+
+impl Engine {
+    /// Queues a verified event. The outcome is sent once the event is durable and folded; dropping
+    /// the receiver does not stop that.
+    ///
+    /// # Errors
+    /// [`IngestError::QueueFull`] at once, without waiting.
+    pub fn submit(
+        &self,
+        event: Verified,
+    ) -> Result<oneshot::Receiver<Result<Outcome, IngestError>>, IngestError> {
+        if self.has_failed() {
+            return Err(IngestError::Unavailable);
+        }
+        let bytes = event.body().len();
+        if self.queued_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes > QUEUE_BYTES_MAX {
+            self.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
+            return Err(IngestError::QueueFull);
+        }
+        let (reply, answer) = oneshot::channel();
+        let sent = self.enqueue(Job::Deliver(QueuedEvent { event, reply }));
+        if sent.is_err() {
+            self.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        }
+        sent.map(|()| answer)
+    }
+
+    pub(super) fn enqueue(&self, job: Job) -> Result<(), IngestError> {
+        match &*self.queue.lock() {
+            Some(queue) => queue.try_send(job).map_err(|error| match error {
+                TrySendError::Full(_) => IngestError::QueueFull,
+                TrySendError::Disconnected(_) => IngestError::Unavailable,
+            }),
+            None => Err(IngestError::Unavailable),
+        }
+    }
+
+    /// Runs the writer until the queue is closed: each batch is made durable and folded before its
+    /// outcomes are sent.
+    pub(super) fn write(&self, jobs: Receiver<Job>) {
+        let mut carried = None;
+        while let Some(work) = self.next_work(&jobs, &mut carried) {
+            // A store that panics must not leave callers without an answer.
+            let done = catch_unwind(AssertUnwindSafe(|| match work {
+                Work::Batch(batch) => self.write_batch(batch),
+                Work::Act(action) => self.perform(*action),
+            }));
+            if done.is_err() {
+                self.fail_after_panic();
+            }
+        }
+    }
+
+    /// Waits for work, syncing the log once a second meanwhile; `None` once the queue is closed.
+    fn next_work(&self, jobs: &Receiver<Job>, carried: &mut Option<Job>) -> Option<Work> {
+        loop {
+            let first = carried.take().map_or_else(|| jobs.recv_timeout(IDLE_SYNC), Ok);
+            match first {
+                Ok(Job::Act(action)) => return Some(Work::Act(action)),
+                Ok(Job::Deliver(first)) => return Some(Work::Batch(batch(first, jobs, carried))),
+                Err(RecvTimeoutError::Timeout) => self.sync(),
+                Err(RecvTimeoutError::Disconnected) => {
+                    self.sync();
+                    return None;
+                }
+            }
+        }
+    }
+
+    /// Syncs what is not synced yet: an empty append does that.
+    fn sync(&self) {
+        if !self.has_failed()
+            && let Err(error) = self.log.append(Vec::new(), (self.clock)())
+        {
+            self.fail(&error.to_string());
+        }
+    }
+
+    /// Gives up the log: the batch that was being written may or may not be in it.
+    fn fail_after_panic(&self) {
+        let mut stamps = self.stamps.lock();
+        stamps.unknown = stamps.unknown.or(stamps.in_flight.take());
+        drop(stamps);
+        self.folded.send_modify(|_| {});
+        self.fail("the store panicked");
+    }
+
+    fn fail(&self, cause: &str) {
+        if !self.failed.swap(true, Ordering::SeqCst) {
+            tracing::error!(
+                cause,
+                "the log has failed; events are refused until it is opened again"
+            );
+            (self.on_failure)(cause);
+        }
+    }
+
+    fn write_batch(&self, batch: Vec<QueuedEvent>) {
+        let bytes: usize = batch.iter().map(|queued| queued.event.body().len()).sum();
+        self.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        let (events, replies): (Vec<_>, Vec<_>) =
+            batch.into_iter().map(|queued| (queued.event, queued.reply)).unzip();
+        match self.record_now(|_| events) {
+            Ok(outcomes) => {
+                let duplicates = outcomes.iter().filter(|outcome| is_duplicate(outcome)).count();
+                self.duplicates.fetch_add(duplicates as u64, Ordering::Relaxed);
+                for (reply, outcome) in replies.into_iter().zip(outcomes) {
+                    let _ = reply.send(Ok(outcome));
+                }
+            }
+            Err(error) => {
+                replies.into_iter().for_each(|reply| drop(reply.send(Err(error.clone()))))
+            }
+        }
+    }
+
+    /// Makes events for the moment of their record, appends them and folds them.
+    pub(super) fn record_now(
+        &self,
+        events: impl FnOnce(Millis) -> Vec<Verified>,
+    ) -> Result<Vec<Outcome>, IngestError> {
+        if self.has_failed() {
+            return Err(IngestError::Unavailable);
+        }
+        let recorded_at = self.stamp();
+        let events = events(recorded_at);
+        let outcomes = if events.is_empty() {
+            Ok(Vec::new())
+        } else {
+            self.append_and_fold(events, recorded_at)
+        };
+        self.end_stamp(recorded_at, outcomes.as_ref().err());
+        self.folded.send_replace(self.views.read().head());
+        outcomes.map_err(|error| {
+            match error {
+                AppendError::Unknown(cause) => self.fail(&cause),
+                AppendError::Rejected(cause) => tracing::error!(cause, "a batch was not appended"),
+            }
+            IngestError::Unavailable
+        })
+    }
+
+    /// Stamps the next batch, never earlier than the last.
+    fn stamp(&self) -> Millis {
+        let mut stamps = self.stamps.lock();
+        let recorded_at = (self.clock)().max(stamps.not_before);
+        stamps.not_before = recorded_at;
+        stamps.in_flight = Some(recorded_at);
+        recorded_at
+    }
+
+    /// Ends the flight of a batch, and keeps its stamp if its outcome is unknown.
+    fn end_stamp(&self, recorded_at: Millis, error: Option<&AppendError>) {
+        let mut stamps = self.stamps.lock();
+        stamps.in_flight = None;
+        if let Some(AppendError::Unknown(_)) = error {
+            stamps.unknown.get_or_insert(recorded_at);
+        }
+    }
+
+    /// Appends events and reads them back from the log: only then are they acknowledged.
+    fn append_and_fold(
+        &self,
+        events: Vec<Verified>,
+        recorded_at: Millis,
+    ) -> Result<Vec<Outcome>, AppendError> {
+        let outcomes = self.log.append(events, recorded_at)?;
+        self.fold_new().map_err(|error| AppendError::Unknown(error.to_string()))?;
+        Ok(outcomes)
+    }
+
+    fn fold_new(&self) -> Result<(), ReadError> {
+        let head = self.log.head();
+        let mut views = self.views.write();
+        while views.head() < head {
+            fold(&*self.log, &mut views, FOLD_EVENTS, Notes::Now)?;
+        }
+        Ok(())
+    }
+}
+
+fn is_duplicate(outcome: &Outcome) -> bool {
+    matches!(outcome, Outcome::Duplicate(_) | Outcome::Conflict { duplicate: true, .. })
+}
+
+/// Collects `first` and the events queued behind it, without waiting, up to the limits of a batch.
+/// The first job that does not fit is carried over.
+fn batch(first: QueuedEvent, jobs: &Receiver<Job>, carried: &mut Option<Job>) -> Vec<QueuedEvent> {
+    let mut bytes = first.event.body().len();
+    let mut batch = vec![first];
+    while batch.len() < BATCH_EVENTS_MAX {
+        match jobs.try_recv() {
+            Ok(Job::Deliver(next)) if bytes + next.event.body().len() <= BATCH_BYTES_MAX => {
+                bytes += next.event.body().len();
+                batch.push(next);
+            }
+            Ok(job) => {
+                *carried = Some(job);
+                break;
+            }
+            Err(_) => break,
+        }
+    }
+    batch
+}
+
+/// The time at which the attributes of folded records are noted.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Notes {
+    /// With each fold.
+    Now,
+    /// Once the whole log is folded and all mappings are known.
+    Later,
+}
+
+/// Folds the next records. The start and the writer use this same function.
+pub(super) fn fold(
+    log: &dyn Log,
+    views: &mut Views,
+    events_max: usize,
+    notes: Notes,
+) -> Result<(), ReadError> {
+    let before = views.head();
+    let (mut gap, mut fresh) = (None, Fresh::default());
+    let noting = notes == Notes::Now && !views.attributes().is_empty();
+    log.entries(before, events_max, &mut |entry| {
+        if gap.is_none() && entry.seq == views.head() + 1 {
+            views.apply(entry);
+            if noting {
+                fresh.collect(entry);
+            }
+        } else {
+            gap.get_or_insert(views.head() + 1);
+        }
+    })?;
+    // A log that shows no records below its head has lost them.
+    match gap.or((views.head() == before).then_some(before + 1)) {
+        Some(seq) => Err(ReadError::Absent { seq }),
+        None => fresh.note(log, views),
+    }
+}

@@ -1,0 +1,367 @@
+//! Opening a data folder: its store is opened and locked, then audited, or recovered into a log.
+
+use std::fs;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+
+use rollcall_projections::Seq;
+
+use super::acknowledgement::{Acknowledgement, AcknowledgementFile, Slots};
+use super::audit::{self, Audit};
+use super::block::FORMAT;
+use super::recovery::{self, Fault};
+use super::sled_log::SledLog;
+use super::store::{Store, StoreError};
+use super::tiles::{Repair, Tiles};
+use crate::verify::Keyring;
+
+/// Why a data folder does not open.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Another process uses it.
+    #[error("the data folder `{0}` is in use by another process")]
+    InUse(PathBuf),
+    /// The disk reports an error.
+    #[error("the data folder `{path}` cannot be opened: {error}")]
+    Io {
+        /// The folder.
+        path: PathBuf,
+        /// The error of the operating system.
+        error: io::Error,
+    },
+    /// The store's own files are damaged.
+    #[error(
+        "the store in `{path}` is damaged and does not open ({what}); restore the folder from a \
+        backup"
+    )]
+    Damaged {
+        /// The folder.
+        path: PathBuf,
+        /// The message of the store.
+        what: String,
+    },
+    /// Another version wrote it.
+    #[error("the store in `{path}` has format {format}, and this version reads format {FORMAT}")]
+    Format {
+        /// The folder.
+        path: PathBuf,
+        /// Its format.
+        format: u32,
+    },
+    /// An acknowledged record is missing or was changed.
+    #[error(
+        "the log is not the one that was acknowledged: {what}; {}; restore the data folder from a \
+        backup",
+        first_bad(*seq, *last)
+    )]
+    Diverged {
+        /// The first bad record, or the first that may be it.
+        seq: Seq,
+        /// The last that may be it.
+        last: Seq,
+        /// A description of the fault.
+        what: String,
+    },
+    /// The tree's tiles and the records contradict each other, and no acknowledged root decides
+    /// which of the two is right.
+    #[error(
+        "{what}; restore the data folder from a backup, or, if you trust the records, remove its \
+        folder `tree`"
+    )]
+    Disputed {
+        /// The first record in question.
+        seq: Seq,
+        /// A description of the contradiction.
+        what: String,
+    },
+}
+
+impl OpenError {
+    /// Adds the data folder to an error of its store.
+    fn of(error: StoreError, folder: &Path) -> OpenError {
+        let path = folder.to_owned();
+        match error {
+            StoreError::InUse => OpenError::InUse(path),
+            StoreError::Io(error) => OpenError::Io { path, error },
+            StoreError::Damaged(what) => OpenError::Damaged { path, what },
+            StoreError::Format(format) => OpenError::Format { path, format },
+        }
+    }
+}
+
+impl From<Fault> for OpenError {
+    fn from(Fault { first, last, what, disputed }: Fault) -> OpenError {
+        if disputed {
+            OpenError::Disputed { seq: first, what }
+        } else {
+            OpenError::Diverged { seq: first, last, what }
+        }
+    }
+}
+
+fn first_bad(seq: Seq, last: Seq) -> String {
+    if last > seq {
+        format!("the first bad record is one of {seq} to {last}")
+    } else {
+        format!("the first bad record is {seq}")
+    }
+}
+
+/// Returns whether `folder` holds a log or its remains. Creates and locks nothing.
+///
+/// # Errors
+/// If the disk reports an error.
+pub fn is_data_folder(folder: &Path) -> io::Result<bool> {
+    Ok(fs::exists(folder.join("store").join("db"))? || fs::exists(folder.join("checkpoint"))?)
+}
+
+/// A store that is open and locked, and whose records are not yet checked.
+pub struct Unrecovered {
+    store: Store,
+    slots: Slots,
+    acknowledgements: AcknowledgementFile,
+    folder: PathBuf,
+}
+
+impl Unrecovered {
+    /// Opens or creates the log in `folder`. `cache_bytes` bounds sled's cache of pages.
+    ///
+    /// # Errors
+    /// If the folder is in use, unreadable, damaged or of another format.
+    pub fn open(folder: &Path, cache_bytes: u64) -> Result<Unrecovered, OpenError> {
+        catch_unwind(AssertUnwindSafe(|| Unrecovered::open_unguarded(folder, cache_bytes)))
+            .unwrap_or_else(|_| Err(StoreError::Damaged("it panicked while opening".into())))
+            .map_err(|error| OpenError::of(error, folder))
+    }
+
+    /// Does the work of [`Unrecovered::open`]. sled may panic; the caller catches.
+    fn open_unguarded(folder: &Path, cache_bytes: u64) -> Result<Unrecovered, StoreError> {
+        let checkpoint = folder.join("checkpoint");
+        // The file is created after the store. Alone it is the remains of a log, which a new log
+        // must not replace.
+        if checkpoint.exists() && !Store::is_in(folder) {
+            return Err(StoreError::Damaged("its store is missing".into()));
+        }
+        let mut store = Store::open(folder, cache_bytes)?;
+        let (acknowledgements, slots) = AcknowledgementFile::open(&checkpoint)?;
+        store.sync_all(folder)?;
+        Ok(Unrecovered { store, slots, acknowledgements, folder: folder.to_owned() })
+    }
+
+    /// Replaces the sync of the store's data file.
+    #[cfg(test)]
+    pub(crate) fn syncing_by(
+        mut self,
+        sync_data: impl Fn(&fs::File) -> io::Result<()> + Send + Sync + 'static,
+    ) -> Unrecovered {
+        self.store.sync_by(sync_data);
+        self
+    }
+
+    /// Returns the last record by the store's keys, without reading it: an estimate of the work of
+    /// an audit.
+    pub fn last_key(&self) -> Seq {
+        catch_unwind(AssertUnwindSafe(|| self.store.last_key())).unwrap_or_default()
+    }
+
+    /// Checks the whole log and goes on after damage: see [`Audit`]. Uses all cores; changes
+    /// nothing in the folder that opening it has not. Webhooks whose secret is in `keyring` are
+    /// verified again. `progress` gets the last seq seen, from time to time.
+    ///
+    /// # Errors
+    /// If the disk reports an error, or sled panics. Damage is not an error: see
+    /// [`Audit::findings`].
+    pub fn audit(self, keyring: &Keyring, progress: &dyn Fn(Seq)) -> Result<Audit, OpenError> {
+        let Unrecovered { store, slots, folder, .. } = self;
+        let tiles = Tiles::open_read_only(&folder.join("tree"))
+            .map_err(|error| OpenError::Io { path: folder.join("tree"), error })?;
+        let audit =
+            AssertUnwindSafe(|| audit::audit(&store, &slots, tiles.as_ref(), keyring, progress));
+        let panicked = || OpenError::Damaged {
+            path: folder.clone(),
+            what: "it panicked while it was read".into(),
+        };
+        let audit = catch_unwind(audit).map_err(|_| panicked())?;
+        store.leave();
+        Ok(audit)
+    }
+
+    /// Checks that every record can be unpacked, that they have no gaps and are in order of their
+    /// stamps, and that they lead to the root and the last leaf that were acknowledged. Builds the
+    /// dedupe index and repairs the tiles. Uses all cores. `progress` gets the last seq seen, from
+    /// time to time.
+    ///
+    /// # Errors
+    /// [`OpenError::Diverged`] names the first bad record. [`OpenError::Disputed`] names, where no
+    /// acknowledged root decides, the first record that the tiles contradict or that only they
+    /// know.
+    pub fn recover(self, progress: &dyn Fn(Seq)) -> Result<SledLog, OpenError> {
+        let Unrecovered { store, slots, acknowledgements, folder } = self;
+        let io_error = |error| OpenError::Io { path: folder.join("tree"), error };
+        let tiles = Tiles::open(&folder.join("tree")).map_err(io_error)?;
+        let recovered =
+            recovery::recover(&store, &slots, &tiles, progress).inspect_err(|_| store.leave())?;
+        let head = recovered.edge.size();
+        warn_of_slots(&slots, head);
+        match tiles.repair(&recovered.rows).map_err(io_error)? {
+            Repair::Unneeded => {}
+            Repair::Length => {
+                tracing::info!(head, "tree tiles did not end where the log does: repaired")
+            }
+            Repair::Content => {
+                tracing::warn!(head, "tree tiles did not match the log: rebuilt")
+            }
+        }
+        Ok(SledLog::new(store, tiles, acknowledgements, recovered))
+    }
+}
+
+/// Warns of what the file `checkpoint` cannot vouch for in a log of `head` records.
+fn warn_of_slots(slots: &Slots, head: Seq) {
+    for slot in &slots.damaged {
+        tracing::warn!(
+            slot,
+            "a slot of the file `checkpoint` is damaged: the last acknowledged records may be \
+            missing without a trace"
+        );
+    }
+    match slots.newest {
+        None if head > 0 => tracing::warn!(
+            head,
+            "no acknowledgement is kept: missing or changed records cannot be detected"
+        ),
+        Some(Acknowledgement { root: None, size, .. }) => {
+            tracing::warn!(
+                size,
+                "the acknowledgement is of a version without a tree: changed records cannot be \
+                detected"
+            );
+        }
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::store::{part_key, rewrite};
+    use super::*;
+    use crate::log::{Log, ReadError};
+    use crate::verify::{Verified, sign};
+
+    const NOW: rollcall_projections::Millis = 1_760_000_000_000;
+
+    fn event(id: &str) -> Verified {
+        let body = format!(
+            concat!(
+                r#"{{"id":"{id}","event":"x.y","data":{{"filling":"filling"}},"#,
+                r#""created_at":"2025-01-01T00:00:00Z"}}"#,
+            ),
+            id = id
+        );
+        let header = sign("s", NOW, body.as_bytes());
+        Verified::webhook(&Keyring::new(["s"], 0), Some(header.as_bytes()), body.into(), NOW)
+            .unwrap()
+    }
+
+    fn open(folder: &Path) -> SledLog {
+        Unrecovered::open(folder, 64 << 20).unwrap().recover(&|_| {}).unwrap()
+    }
+
+    fn filled(folder: &Path) {
+        let log = open(folder);
+        for id in ["a", "b", "c", "d"] {
+            log.append(vec![event(id)], NOW).unwrap();
+        }
+    }
+
+    fn first_bad(folder: &Path) -> Option<Seq> {
+        match Unrecovered::open(folder, 64 << 20).and_then(|log| log.recover(&|_| {})) {
+            Ok(_) => None,
+            Err(OpenError::Diverged { seq, .. }) => Some(seq),
+            Err(other) => panic!("{other}"),
+        }
+    }
+
+    #[test]
+    fn a_missing_record_is_named_when_the_log_is_opened() {
+        for (gone, seq) in [(1, 1), (3, 3), (4, 4)] {
+            let folder = tempfile::tempdir().unwrap();
+            filled(folder.path());
+            assert_eq!(first_bad(folder.path()), None);
+            rewrite(folder.path(), |blocks| drop(blocks.remove(&part_key(gone, 0)[..])));
+            assert_eq!(first_bad(folder.path()), Some(seq));
+        }
+    }
+
+    #[test]
+    fn a_record_in_the_place_of_another_is_named_when_the_log_is_opened() {
+        let folder = tempfile::tempdir().unwrap();
+        filled(folder.path());
+        rewrite(folder.path(), |blocks| {
+            let [b, c] = [2, 3].map(|seq| blocks[&part_key(seq, 0)[..]].clone());
+            blocks.insert(part_key(2, 0).to_vec(), c);
+            blocks.insert(part_key(3, 0).to_vec(), b);
+        });
+        assert_eq!(first_bad(folder.path()), Some(2));
+    }
+
+    #[test]
+    fn a_flipped_byte_is_never_read_as_other_content() {
+        let folder = tempfile::tempdir().unwrap();
+        filled(folder.path());
+        let whole = open(folder.path()).read(0, 10, 1 << 20).unwrap();
+        let mut length = 0;
+        rewrite(folder.path(), |blocks| length = blocks[&part_key(2, 0)[..]].len());
+        for at in (0..length).step_by(7) {
+            let flip = || {
+                rewrite(folder.path(), |blocks| {
+                    blocks.get_mut(&part_key(2, 0)[..]).unwrap()[at] ^= 0x40;
+                });
+            };
+            flip();
+            match Unrecovered::open(folder.path(), 64 << 20).unwrap().recover(&|_| {}) {
+                Ok(log) => match log.read(0, 10, 1 << 20) {
+                    Err(ReadError::Damaged { seq, .. }) => assert_eq!(seq, 2),
+                    // A section that only the fold reads.
+                    Ok(read) => {
+                        assert!(read == whole);
+                        let folded = log.entries(0, 10, &mut |_| {});
+                        assert!(
+                            matches!(folded, Err(ReadError::Damaged { seq: 2, .. })),
+                            "byte {at}: {folded:?}"
+                        );
+                    }
+                    other => panic!("byte {at}: {other:?}"),
+                },
+                Err(OpenError::Diverged { seq, .. }) => assert_eq!(seq, 2),
+                Err(other) => panic!("byte {at}: {other}"),
+            }
+            flip();
+        }
+        assert!(open(folder.path()).read(0, 10, 1 << 20).unwrap() == whole);
+    }
+
+    #[test]
+    fn a_half_written_snapshot_does_not_keep_the_log_from_opening() {
+        let folder = tempfile::tempdir().unwrap();
+        filled(folder.path());
+        let store = folder.path().join("store");
+        for entry in fs::read_dir(&store).unwrap() {
+            let path = entry.unwrap().path();
+            if path.file_name().unwrap().to_string_lossy().starts_with("snap.") {
+                let bytes = fs::read(&path).unwrap();
+                fs::write(&path, &bytes[..bytes.len() / 2]).unwrap();
+            }
+        }
+        fs::write(store.join("snap.00000000000000FF.generating"), b"half").unwrap();
+        assert_eq!(open(folder.path()).head(), 4);
+    }
+
+    #[test]
+    fn a_folder_that_is_in_use_is_not_opened_twice() {
+        let folder = tempfile::tempdir().unwrap();
+        let _log = open(folder.path());
+        assert!(matches!(Unrecovered::open(folder.path(), 64 << 20), Err(OpenError::InUse(_))));
+    }
+}

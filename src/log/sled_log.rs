@@ -1,0 +1,491 @@
+//! The log on one machine's disk: a sled store, with the steps that sled itself leaves out.
+//!
+//! The order of writes is the design:
+//! 1. the blocks of a batch go into the store in one sled batch, all or nothing;
+//! 2. sled's flush hands every page to the kernel;
+//! 3. `fdatasync` of sled's `db` file, through a handle of our own: on Linux sled's flush ends in
+//!    `sync_file_range`, which syncs neither the file's size nor the device's cache;
+//! 4. sled's `blobs/` folder is checked to be unchanged, since step 3 does not cover it;
+//! 5. the leaves of the batch, and the nodes that they complete, go into the tiles of the tree,
+//!    which are derived and not synced here;
+//! 6. the older slot of the file `checkpoint` is overwritten.
+//!
+//! Only then is the batch acknowledged. If a step fails the log takes nothing more until it is
+//! reopened, because after a failed sync the kernel may call lost pages clean.
+
+use std::error::Error;
+use std::time::Duration;
+
+use bytes::Bytes;
+use parking_lot::{Mutex, RwLock};
+use rollcall_projections::{Entry, Millis, Seq};
+
+use super::acknowledgement::{Acknowledgement, AcknowledgementFile};
+use super::block::{self, Block, Draft, FORMAT, Frame};
+use super::dedupe::{Dedupe, JudgedBatch, PendingEvent, find_among, judge_batch};
+use super::merkle::{self, Edge, Hash};
+use super::recovery::Recovered;
+use super::store::Store;
+use super::tiles::{TileNodes, Tiles};
+use super::{
+    AppendError, DurableHead, Identity, Log, Outcome, ReadError, Record, check_batch, check_in_tree,
+};
+use crate::verify::Verified;
+
+/// A log on disk.
+pub struct SledLog {
+    store: Store,
+    writer: Mutex<Writer>,
+    /// Not part of the writer, so that finding an event does not wait for a commit. It may know
+    /// records past the head: those being written.
+    dedupe: RwLock<Dedupe>,
+    tiles: Tiles,
+    /// The right edge of the tree. It moves just before the head and is never behind it.
+    edge: Mutex<Edge>,
+    head: DurableHead,
+}
+
+struct Writer {
+    /// The stamp of the newest record.
+    recorded_at: Millis,
+    /// The digest of all metadata up to the head: see `Block::chained_metadata`.
+    metadata: [u8; 32],
+    acknowledgements: AcknowledgementFile,
+    /// Latched by the first step that fails after writing began.
+    poisoned: Option<String>,
+}
+
+impl Writer {
+    /// Refuses every later append: after a failed sync the next one may succeed over pages that the
+    /// kernel has dropped.
+    fn poison(&mut self, cause: &dyn Error) -> AppendError {
+        let cause = cause.to_string();
+        self.poisoned = Some(cause.clone());
+        AppendError::Unknown(cause)
+    }
+}
+
+impl SledLog {
+    /// Makes a log out of a recovered store.
+    pub(super) fn new(
+        store: Store,
+        tiles: Tiles,
+        acknowledgements: AcknowledgementFile,
+        recovered: Recovered,
+    ) -> SledLog {
+        let Recovered { dedupe, recorded_at, metadata, edge, .. } = recovered;
+        let head = DurableHead::default();
+        head.set(edge.size());
+        let writer = Writer { recorded_at, metadata, acknowledgements, poisoned: None };
+        SledLog {
+            store,
+            writer: Mutex::new(writer),
+            dedupe: RwLock::new(dedupe),
+            tiles,
+            edge: Mutex::new(edge),
+            head,
+        }
+    }
+
+    /// Takes the steps that the head of this file lists, in that order.
+    fn commit(
+        &self,
+        writer: &mut Writer,
+        drafts: &[Draft],
+        recorded_at: Millis,
+    ) -> Result<(), Box<dyn Error>> {
+        let log_id = self.store.log_id;
+        let first_seq = self.head.get() + 1;
+        let blocks = block::encode(log_id, first_seq, recorded_at, drafts)?;
+        self.store.put(&blocks)?; // 1
+        self.store.flush()?; // 2
+        self.store.sync()?; // 3
+        self.store.refuse_blobs()?; // 4
+        let leaves = self.leaves(first_seq, recorded_at, drafts);
+        let leaf = *leaves.last().ok_or("there is nothing to commit")?;
+        let mut edge = self.edge.lock().clone();
+        self.tiles.grow(&mut edge, leaves)?; // 5
+        if writer.acknowledgements.sync_is_due() {
+            self.tiles.sync()?;
+        }
+        let mut metadata = writer.metadata;
+        for (_, bytes) in &blocks {
+            metadata = Block::parse(bytes)?.chained_metadata(&metadata);
+        }
+        let size = edge.size();
+        // 6
+        writer.acknowledgements.write(&Acknowledgement {
+            log_id,
+            size,
+            leaf,
+            root: Some(edge.root()),
+            metadata: Some(metadata),
+        })?;
+        writer.metadata = metadata;
+        *self.edge.lock() = edge;
+        self.head.set(size);
+        Ok(())
+    }
+
+    /// Returns the leaves of drafts that become the records from `first_seq` on.
+    fn leaves(&self, first_seq: Seq, recorded_at: Millis, drafts: &[Draft]) -> Vec<Hash> {
+        (first_seq..)
+            .zip(drafts)
+            .map(|(seq, Draft { event, salt, conflicts_with })| {
+                Record::of(self.store.log_id, seq, recorded_at, event, *salt, *conflicts_with)
+                    .leaf()
+            })
+            .collect()
+    }
+
+    /// Returns the nodes of the tree as it is now.
+    fn nodes(&self) -> TileNodes<'_> {
+        self.tiles.nodes(self.edge.lock().clone())
+    }
+
+    /// Shows the blocks that hold records after `after`, up to the durable head, until `each` has
+    /// enough. Returns the last seq shown.
+    fn each_block(
+        &self,
+        after: Seq,
+        each: &mut dyn FnMut(&Block<'_>) -> Result<bool, String>,
+    ) -> Result<Seq, ReadError> {
+        // sled shows blocks that it has not flushed yet. The durable head bounds what is read; it
+        // moves only between blocks.
+        let head = self.head.get();
+        let mut last = after;
+        if after >= head {
+            return Ok(last);
+        }
+        let first = self.store.block_start(after + 1)?;
+        let mut expected = first;
+        for bytes in self.store.blocks_from(first) {
+            if expected > head {
+                break;
+            }
+            let (_, bytes) = bytes?;
+            let block = self.store.parse(&bytes, expected)?;
+            let more = each(&block)
+                .map_err(|what| ReadError::Damaged { seq: expected.max(after + 1), what })?;
+            last = block.last_seq();
+            expected = last + 1;
+            if !more {
+                return Ok(last);
+            }
+        }
+        if expected <= head { Err(ReadError::Absent { seq: expected }) } else { Ok(last) }
+    }
+}
+
+impl Log for SledLog {
+    fn append(
+        &self,
+        batch: Vec<Verified>,
+        recorded_at: Millis,
+    ) -> Result<Vec<Outcome>, AppendError> {
+        let mut writer = self.writer.lock();
+        if let Some(cause) = &writer.poisoned {
+            return Err(AppendError::Rejected(format!(
+                "the log must be reopened, because an earlier commit failed: {cause}"
+            )));
+        }
+        let head = self.head.get();
+        check_batch(&batch, head)?;
+        if batch.is_empty() {
+            let synced = self.tiles.sync().and_then(|()| writer.acknowledgements.sync());
+            return synced.map(|()| Vec::new()).map_err(|error| writer.poison(&error));
+        }
+        let salts = salts(batch.len()).map_err(|error| AppendError::Rejected(error.to_string()))?;
+        let load = |seq| self.store.candidate(seq);
+        let JudgedBatch { outcomes, pending } =
+            judge_batch(&mut self.dedupe.write(), batch, head, &load)
+                .map_err(|error| AppendError::Rejected(error.to_string()))?;
+        if pending.is_empty() {
+            return Ok(outcomes);
+        }
+        let recorded_at = recorded_at.max(writer.recorded_at);
+        let drafts = drafts(pending, salts);
+        self.commit(&mut writer, &drafts, recorded_at)
+            .map_err(|error| writer.poison(error.as_ref()))?;
+        writer.recorded_at = recorded_at;
+        Ok(outcomes)
+    }
+
+    fn read(
+        &self,
+        after: Seq,
+        events_max: usize,
+        bytes_max: usize,
+    ) -> Result<Vec<Record>, ReadError> {
+        let (mut out, mut bytes) = (Vec::new(), 0);
+        self.each_block(after, &mut |block| {
+            for record in block.records()?.into_iter().filter(|record| record.seq > after) {
+                if out.len() == events_max || (bytes > 0 && bytes + record.body.len() > bytes_max) {
+                    return Ok(false);
+                }
+                bytes += record.body.len();
+                out.push(record);
+            }
+            Ok(true)
+        })?;
+        Ok(out)
+    }
+
+    fn entries(
+        &self,
+        after: Seq,
+        events_max: usize,
+        each: &mut dyn FnMut(&Entry<'_>),
+    ) -> Result<Seq, ReadError> {
+        let until = after.saturating_add(events_max as Seq);
+        self.each_block(after, &mut |block| {
+            block.entries(after, each)?;
+            Ok(block.last_seq() < until)
+        })
+    }
+
+    fn bodies(&self, seqs: &[Seq]) -> Result<Vec<Bytes>, ReadError> {
+        let head = self.head.get();
+        if let Some(seq) = seqs.iter().copied().find(|seq| *seq == 0 || *seq > head) {
+            return Err(ReadError::Absent { seq });
+        }
+        let mut out = Vec::with_capacity(seqs.len());
+        // Consecutive seqs of one block are read from it at once.
+        while let Some(first) = seqs.get(out.len()).copied() {
+            self.store.with_block(first, |block| {
+                let mut frame: Option<Frame> = None;
+                while let Some(seq) = seqs
+                    .get(out.len())
+                    .copied()
+                    .filter(|seq| (block.first_seq()..=block.last_seq()).contains(seq))
+                {
+                    let body = match frame.as_ref().and_then(|frame| frame.body(seq)) {
+                        Some(body) => Some(body),
+                        None => frame.insert(block.frame_of(seq)?).body(seq),
+                    };
+                    out.push(body.ok_or("a body is missing")?);
+                }
+                Ok(())
+            })?;
+        }
+        Ok(out)
+    }
+
+    fn find(&self, event_id: &str) -> Result<Option<Seq>, ReadError> {
+        let candidates = self.dedupe.read().candidates(event_id, self.head.get());
+        find_among(candidates, event_id, &|seq| self.store.candidate(seq))
+    }
+
+    fn wait(&self, after: Seq, timeout: Duration) -> Seq {
+        self.head.wait(after, timeout)
+    }
+
+    fn head(&self) -> Seq {
+        self.head.get()
+    }
+
+    fn identity(&self) -> Identity {
+        Identity { log_id: self.store.log_id, format: u32::from(FORMAT) }
+    }
+
+    fn root(&self, size: Seq) -> Result<[u8; 32], ReadError> {
+        check_in_tree(0, size, self.head.get())?;
+        let edge = self.edge.lock();
+        if edge.size() == size {
+            return Ok(edge.root());
+        }
+        drop(edge);
+        merkle::root(&self.nodes(), size)
+    }
+
+    fn inclusion(&self, seq: Seq, size: Seq) -> Result<Vec<[u8; 32]>, ReadError> {
+        check_in_tree(seq, size, self.head.get())?;
+        merkle::inclusion(&self.nodes(), seq.checked_sub(1).ok_or(ReadError::Absent { seq })?, size)
+    }
+
+    fn consistency(&self, from: Seq, to: Seq) -> Result<Vec<[u8; 32]>, ReadError> {
+        check_in_tree(from, to, self.head.get())?;
+        merkle::consistency(&self.nodes(), from, to)
+    }
+}
+
+/// Makes a random salt for each of `count` records.
+fn salts(count: usize) -> Result<Vec<[u8; 16]>, getrandom::Error> {
+    let mut salts = vec![[0; 16]; count];
+    for salt in &mut salts {
+        getrandom::fill(salt)?;
+    }
+    Ok(salts)
+}
+
+/// Adds a salt to each event that is to be written.
+fn drafts(pending: Vec<PendingEvent>, salts: Vec<[u8; 16]>) -> Vec<Draft> {
+    let salted = pending.into_iter().zip(salts);
+    salted
+        .map(|(PendingEvent { event, conflicts_with }, salt)| Draft { event, salt, conflicts_with })
+        .collect()
+}
+
+impl Drop for SledLog {
+    /// Syncs everything, so that the next opening trusts the kernel's cache.
+    fn drop(&mut self) {
+        let mut writer = self.writer.lock();
+        let synced = writer.poisoned.is_none()
+            && self.store.flush().is_ok()
+            && self.store.sync().is_ok()
+            && self.tiles.sync().is_ok()
+            && writer.acknowledgements.sync().is_ok();
+        if synced {
+            self.store.mark_clean();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::io;
+    use std::os::unix::fs::MetadataExt;
+    use std::path::Path;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use super::super::Unrecovered;
+    use super::super::block::VALUE_BYTES_MAX;
+    use super::*;
+    use crate::verify::{Keyring, sign};
+
+    const NOW: Millis = 1_760_000_000_000;
+
+    fn event(id: &str, filling: &[u8]) -> Verified {
+        let filling: String = filling
+            .iter()
+            .map(|byte| char::from(b' ' + byte % 90))
+            .filter(|c| !"\\\"".contains(*c))
+            .collect();
+        let body = format!(
+            concat!(
+                r#"{{"id":"{id}","event":"x.y","data":{{"filling":"{filling}"}},"#,
+                r#""created_at":"2025-01-01T00:00:00Z"}}"#,
+            ),
+            id = id,
+            filling = filling
+        );
+        let header = sign("s", NOW, body.as_bytes());
+        Verified::webhook(&Keyring::new(["s"], 0), Some(header.as_bytes()), body.into(), NOW)
+            .unwrap()
+    }
+
+    /// Makes a body that does not compress. It is not an event, but kept like any other.
+    fn noise(bytes: usize) -> Verified {
+        let mut body = vec![0; bytes];
+        getrandom::fill(&mut body).unwrap();
+        let header = sign("s", NOW, &body);
+        Verified::webhook(&Keyring::new(["s"], 0), Some(header.as_bytes()), body.into(), NOW)
+            .unwrap()
+    }
+
+    fn open(folder: &Path) -> SledLog {
+        Unrecovered::open(folder, 64 << 20).unwrap().recover(&|_| {}).unwrap()
+    }
+
+    #[test]
+    fn every_append_syncs_the_data_file_before_it_returns() {
+        let folder = tempfile::tempdir().unwrap();
+        let syncs = Arc::new(AtomicU64::new(0));
+        let (counted, data) = (syncs.clone(), folder.path().to_owned());
+        let log = Unrecovered::open(folder.path(), 64 << 20)
+            .unwrap()
+            .syncing_by(move |file| {
+                let round = counted.fetch_add(1, Ordering::SeqCst) + 1;
+                // The synced file is the one that sled writes, and the event is in it by now.
+                let path = data.join("store/db");
+                assert_eq!(file.metadata()?.ino(), fs::metadata(&path)?.ino());
+                let marker = format!("marker-{round}-of-20");
+                assert!(
+                    round > 20
+                        || fs::read(&path)?
+                            .windows(marker.len())
+                            .any(|bytes| bytes == marker.as_bytes()),
+                    "{round}"
+                );
+                file.sync_data()
+            })
+            .recover(&|_| {})
+            .unwrap();
+        for round in 1..=20 {
+            log.append(vec![event(&format!("marker-{round}-of-20"), b"x")], NOW).unwrap();
+            assert_eq!(syncs.load(Ordering::SeqCst), round);
+        }
+        // A duplicate is durable already.
+        log.append(vec![event("marker-1-of-20", b"x")], NOW).unwrap();
+        assert_eq!(syncs.load(Ordering::SeqCst), 20);
+    }
+
+    #[test]
+    fn after_a_failed_sync_the_log_takes_nothing_until_it_is_reopened_and_a_retry_is_safe() {
+        let folder = tempfile::tempdir().unwrap();
+        let syncs = AtomicU64::new(0);
+        let log = Unrecovered::open(folder.path(), 64 << 20)
+            .unwrap()
+            .syncing_by(move |file| match syncs.fetch_add(1, Ordering::SeqCst) {
+                2 => Err(io::Error::other("the disk is gone")),
+                _ => file.sync_data(),
+            })
+            .recover(&|_| {})
+            .unwrap();
+        for id in ["a", "b"] {
+            log.append(vec![event(id, b"")], NOW).unwrap();
+        }
+        assert!(matches!(log.append(vec![event("c", b"")], NOW), Err(AppendError::Unknown(_))));
+        assert_eq!(log.head(), 2, "records that are not durable are not shown");
+        assert_eq!(log.read(0, 10, 1 << 20).unwrap().len(), 2);
+        assert!(matches!(log.append(vec![event("d", b"")], NOW), Err(AppendError::Rejected(_))));
+        drop(log);
+        let log = open(folder.path());
+        let outcomes =
+            log.append(["a", "b", "c", "d"].map(|id| event(id, b"")).into(), NOW).unwrap();
+        // The third may have reached the disk or not; nothing else may differ.
+        assert!(matches!(outcomes[..2], [Outcome::Duplicate(1), Outcome::Duplicate(2)]));
+        assert!(matches!(
+            outcomes[2..],
+            [Outcome::Duplicate(3) | Outcome::New(3), Outcome::New(4)]
+        ));
+    }
+
+    #[test]
+    fn the_largest_incompressible_values_never_spill_and_come_back_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = open(folder.path());
+        let mut bodies = Vec::new();
+        for round in 0..24 {
+            // One event of nearly 1 MiB, a batch of nearly 4 MiB, and single events just below and
+            // above a value's size.
+            let sizes: Vec<usize> = match round % 4 {
+                0 => vec![1 << 20],
+                1 => vec![100_000; 41],
+                2 => vec![VALUE_BYTES_MAX - 700],
+                _ => vec![VALUE_BYTES_MAX + 1, 16, 65_000],
+            };
+            let events: Vec<Verified> = sizes.iter().map(|size| noise(*size)).collect();
+            bodies.extend(events.iter().map(|event| event.body().clone()));
+            log.append(events, NOW).unwrap();
+            assert_eq!(
+                fs::read_dir(folder.path().join("store/blobs")).unwrap().count(),
+                0,
+                "round {round}"
+            );
+        }
+        drop(log);
+        let log = open(folder.path());
+        let seqs: Vec<Seq> = (1..=bodies.len() as Seq).collect();
+        assert!(log.bodies(&seqs).unwrap() == bodies);
+        let read: Vec<Bytes> = log
+            .read(0, usize::MAX, usize::MAX)
+            .unwrap()
+            .into_iter()
+            .map(|record| record.body)
+            .collect();
+        assert!(read == bodies);
+    }
+}
