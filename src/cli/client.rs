@@ -111,8 +111,7 @@ impl Answer {
     /// # Errors
     /// Ours, if it is something else: what answered is no Rollcall.
     pub(super) fn json<'a, T: serde::Deserialize<'a>>(&'a self) -> Result<T, Failure> {
-        serde_json::from_slice(&self.body)
-            .map_err(|_| Failure::Ours("the answer is not one that Rollcall gives".into()))
+        serde_json::from_slice(&self.body).map_err(|_| Failure::unexpected_answer())
     }
 
     /// The stable code of an error; empty for anything else.

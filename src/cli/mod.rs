@@ -44,18 +44,18 @@ enum Command {
     Demo(demo::Demo),
     Generate(generate::Generate),
     Send(Box<send::Send>),
-    Users(read::Users),
-    Groups(read::Groups),
-    Directories(read::Directories),
-    Roles(read::Roles),
-    Diff(read::Diff),
-    Audit(read::Audit),
-    Deprovisioned(read::Deprovisioned),
-    Mapping(mapping::Mapping),
+    Users(read::UsersArgs),
+    Groups(read::GroupsArgs),
+    Directories(read::DirectoriesArgs),
+    Roles(read::RolesArgs),
+    Diff(read::DiffArgs),
+    Audit(read::AuditArgs),
+    Deprovisioned(read::DeprovisionedArgs),
+    Mapping(mapping::MappingArgs),
     Policy(policy::Policy),
-    Events(read::Events),
-    Changes(read::Changes),
-    Status(read::Status),
+    Events(read::EventsArgs),
+    Changes(read::ChangesArgs),
+    Status(read::StatusArgs),
     Rebuild(rebuild::Rebuild),
     LogKey(log_key::LogKey),
     Prove(prove::Prove),
@@ -79,6 +79,11 @@ impl Failure {
     /// Blames ourselves for an error.
     pub fn ours(error: impl std::fmt::Display) -> Failure {
         Failure::Ours(error.to_string())
+    }
+
+    /// Reports an answer that a Rollcall server would not give.
+    fn unexpected_answer() -> Failure {
+        Failure::Ours("the server's answer is not one that Rollcall gives".into())
     }
 }
 

@@ -1,4 +1,4 @@
-//! Moments as people give them to a command.
+//! Moments as arguments of a command.
 
 use std::borrow::Cow;
 
@@ -6,37 +6,38 @@ use rollcall_projections::Millis;
 
 use crate::time;
 
-/// A moment in RFC 3339, a date, which is its first millisecond in UTC, or how long ago it was:
-/// `30d`, `12h`, `90m`. Gives it in RFC 3339.
+/// Parses a time in RFC 3339, a date (its first millisecond in UTC) or an age such as `30d`, `12h`
+/// or `90m`, and returns the moment in RFC 3339.
 ///
 /// # Errors
-/// What it must be.
+/// A sentence about the forms that are allowed.
 pub(super) fn moment(text: &str) -> Result<String, String> {
     let moment = time::parse(&of_date(text)).or_else(|| time::now_ms().checked_sub(ago_ms(text)?));
-    // What is too long ago to be written is no moment either.
-    let told = moment.map(time::format).filter(|told| time::parse(told) == moment);
-    told.ok_or_else(|| {
-        "it must be an RFC 3339 time, such as 2026-03-02T09:00:00Z, a date, such as 2026-03-02, or how long ago it was, such as 30d, 12h or 90m".into()
+    // An age may lead to a year that RFC 3339 cannot write.
+    let written = moment.map(time::format).filter(|written| time::parse(written) == moment);
+    written.ok_or_else(|| {
+        "it must be an RFC 3339 time, such as 2026-03-02T09:00:00Z, a date, such as 2026-03-02, \
+         or how long ago it was, such as 30d, 12h or 90m"
+            .into()
     })
 }
 
-/// The first millisecond of a date in UTC; whatever else it is, as it came.
+/// Returns the first millisecond in UTC of a date, and any other text unchanged.
 pub(super) fn of_date(text: &str) -> Cow<'_, str> {
-    let digits = |text: &str, count: usize| {
-        text.len() == count && text.bytes().all(|byte| byte.is_ascii_digit())
-    };
-    match text.split('-').collect::<Vec<_>>().as_slice() {
-        &[year, month, day] if digits(year, 4) && digits(month, 2) && digits(day, 2) => {
-            Cow::Owned(format!("{text}T00:00:00.000Z"))
-        }
-        _ => Cow::Borrowed(text),
-    }
+    let parts: Vec<&str> = text.split('-').collect();
+    let is_date = parts.iter().map(|part| part.len()).eq([4, 2, 2])
+        && parts.iter().all(|part| is_digits(part));
+    if is_date { Cow::Owned(format!("{text}T00:00:00.000Z")) } else { Cow::Borrowed(text) }
 }
 
-/// As [`moment`], or `latest`.
+fn is_digits(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+/// Parses what [`moment`] parses, and `latest`.
 ///
 /// # Errors
-/// What it must be.
+/// A sentence about the forms that are allowed.
 pub(super) fn moment_or_latest(text: &str) -> Result<String, String> {
     if text == "latest" {
         Ok(text.to_owned())
@@ -45,7 +46,7 @@ pub(super) fn moment_or_latest(text: &str) -> Result<String, String> {
     }
 }
 
-/// How many milliseconds a number of days, hours, minutes or seconds is.
+/// Returns the milliseconds of an age in days, hours, minutes or seconds.
 fn ago_ms(text: &str) -> Option<Millis> {
     let (digits, unit_ms) = match text.split_at_checked(text.len().checked_sub(1)?)? {
         (digits, "d") => (digits, 86_400_000),
@@ -54,8 +55,8 @@ fn ago_ms(text: &str) -> Option<Millis> {
         (digits, "s") => (digits, 1000),
         _ => return None,
     };
-    let number: Millis =
-        digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().ok()).flatten()?;
+    // A sign would parse as well.
+    let number = if is_digits(digits) { digits.parse::<Millis>().ok()? } else { return None };
     number.checked_mul(unit_ms)
 }
 
@@ -64,7 +65,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn how_long_ago_is_a_number_and_a_unit() {
+    fn an_age_is_a_number_and_a_unit() {
         for (text, expected) in [
             ("30d", Some(2_592_000_000)),
             ("12h", Some(43_200_000)),
@@ -87,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_date_is_made_a_moment() {
+    fn only_a_date_gets_a_time() {
         assert_eq!(of_date("2026-03-02"), "2026-03-02T00:00:00.000Z");
         for other in ["", "29", "latest", "2026-03-02T09:00:00Z", "2026-03-0é", "20260302"] {
             assert_eq!(of_date(other), other);
@@ -95,11 +96,11 @@ mod tests {
     }
 
     #[test]
-    fn a_moment_is_sent_in_full() {
+    fn a_moment_is_written_in_full() {
         assert_eq!(moment("2026-03-02T10:00:00+01:00").as_deref(), Ok("2026-03-02T09:00:00.000Z"));
         let before = time::now_ms();
-        let told = time::parse(&moment("2h").unwrap()).unwrap();
-        assert!((before..=time::now_ms()).contains(&(told + 7_200_000)));
+        let then = time::parse(&moment("2h").unwrap()).unwrap();
+        assert!((before..=time::now_ms()).contains(&(then + 7_200_000)));
         assert_eq!(moment_or_latest("latest").as_deref(), Ok("latest"));
         assert_eq!(moment("2026-03-02").as_deref(), Ok("2026-03-02T00:00:00.000Z"));
         assert_eq!(moment_or_latest("2024-02-29").as_deref(), Ok("2024-02-29T00:00:00.000Z"));

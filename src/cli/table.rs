@@ -1,99 +1,80 @@
-//! Tables for people.
+//! Tables for terminals.
 
 use comfy_table::{ColumnConstraint, ContentArrangement, Row, Width, presets};
 
-/// At most so many characters of a cell are drawn, however wide the table may be: what a person can
-/// still look at.
+/// The most characters of a cell that are drawn, however wide the table may be.
 const CELL_CHARS_MAX: usize = 10_000;
 
-/// What a column that may be cut keeps before one that should stay whole is cut as well.
+/// The width that other columns keep before those that should stay whole are cut too.
 const CUT_TO_MIN: u16 = 8;
+
+/// The spaces between two columns.
+const GAP: u16 = 2;
 
 /// A column.
 #[derive(Clone, Copy)]
 pub(super) struct Column {
     name: &'static str,
-    /// Cut last: what it holds is of no use in part, such as an id.
+    /// The column is cut last, since part of its text is useless, as of an id.
     whole: bool,
-    /// At least so wide, if there is room: for rows that come one after the other.
+    /// The least width, if there is room. It aligns rows that are drawn one after the other.
     width_min: u16,
 }
 
 impl Column {
-    /// A column that may be cut.
+    /// Returns a column that may be cut.
     pub(super) const fn new(name: &'static str) -> Column {
         Column { name, whole: false, width_min: 0 }
     }
 
-    /// A column that is cut last.
+    /// Returns a column that is cut last.
     pub(super) const fn whole(name: &'static str) -> Column {
         Column { whole: true, ..Column::new(name) }
     }
 
-    /// The column, at least so wide.
+    /// Returns the column with this least width.
     pub(super) const fn at_least(self, width_min: u16) -> Column {
         Column { width_min, ..self }
     }
+
+    /// Returns the width after a cut that spares the columns that should stay whole.
+    fn cut(&self, width: u16) -> u16 {
+        if self.whole { width } else { width.min(CUT_TO_MIN.max(self.width_min)) }
+    }
 }
 
-/// Columns aligned on the left, two spaces between, as wide as they need to be.
+/// Draws a table whose columns are aligned on the left and as wide as their widest cell.
 pub(super) fn draw(head: &[&'static str], rows: &[Vec<String>]) -> String {
     let columns: Vec<Column> = head.iter().map(|name| Column::new(name)).collect();
     draw_within(None, &columns, true, rows)
 }
 
-/// The same, one line a row, cut to `width` if there is one; the names of the columns come first if
-/// they are `headed`.
+/// Draws a table with one line a row, cut to `width` if one is given. The names of the columns
+/// come first if `headed` is set.
 pub(super) fn draw_within(
     width: Option<u16>,
     columns: &[Column],
     headed: bool,
     rows: &[Vec<String>],
 ) -> String {
-    let mut table = comfy_table::Table::new();
-    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
-    // Cut anywhere: this character is in no cell.
-    table.set_delimiter('\0');
-    let line = |cells: Vec<String>| {
-        let mut row = Row::from(cells);
-        row.max_height(1);
-        row
-    };
-    if headed {
-        table.set_header(line(columns.iter().map(|column| column.name.to_owned()).collect()));
-    }
-    for row in rows {
-        table.add_row(line(row.iter().map(|cell| bounded(harmless(cell))).collect()));
-    }
-    let widths = table.column_max_content_widths();
-    let widths: Vec<u16> =
-        columns.iter().zip(widths).map(|(column, width)| width.max(column.width_min)).collect();
-    let gaps = 2 * u16::try_from(columns.len().saturating_sub(1)).unwrap_or(u16::MAX);
-    let needed = |cut: &dyn Fn(&Column, u16) -> u16| {
-        columns
-            .iter()
-            .zip(&widths)
-            .fold(gaps, |sum, (column, width)| sum.saturating_add(cut(column, *width)))
-    };
-    // All of it fits, or all that should stay whole does beside a little of the rest.
-    let fits = width.is_none_or(|width| needed(&|_, width| width) <= width);
-    let whole_fits = width.is_none_or(|width| {
-        needed(&|column, width| {
-            if column.whole { width } else { width.min(CUT_TO_MIN.max(column.width_min)) }
-        }) <= width
-    });
+    let mut table = filled(columns, headed, rows);
+    let widths: Vec<u16> = columns
+        .iter()
+        .zip(table.column_max_content_widths())
+        .map(|(column, width)| width.max(column.width_min))
+        .collect();
     if let Some(width) = width {
         table.set_content_arrangement(ContentArrangement::Dynamic).set_width(width);
     }
+    let fit = Fit::of(columns, &widths, width);
     let last = columns.len().saturating_sub(1);
     for (at, (column, width)) in columns.iter().zip(&widths).enumerate() {
         let Some(drawn) = table.column_mut(at) else { continue };
-        drawn.set_padding((0, if at == last { 0 } else { 2 }));
-        if fits || (whole_fits && column.whole) {
-            let padding = if at == last { 0 } else { 2 };
-            drawn.set_constraint(ColumnConstraint::Absolute(Width::Fixed(
-                width.saturating_add(padding),
-            )));
+        let padding = if at == last { 0 } else { GAP };
+        drawn.set_padding((0, padding));
+        if fit.keeps(column) {
+            let width = Width::Fixed(width.saturating_add(padding));
+            drawn.set_constraint(ColumnConstraint::Absolute(width));
         }
     }
     let mut text = table.trim_fmt();
@@ -101,6 +82,62 @@ pub(super) fn draw_within(
         text.push('\n');
     }
     text
+}
+
+fn filled(columns: &[Column], headed: bool, rows: &[Vec<String>]) -> comfy_table::Table {
+    let mut table = comfy_table::Table::new();
+    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+    // No cell has this character, so that a cell may be cut anywhere.
+    table.set_delimiter('\0');
+    if headed {
+        table.set_header(line(columns.iter().map(|column| column.name.to_owned()).collect()));
+    }
+    for row in rows {
+        table.add_row(line(row.iter().map(|cell| bounded(harmless(cell))).collect()));
+    }
+    table
+}
+
+fn line(cells: Vec<String>) -> Row {
+    let mut row = Row::from(cells);
+    row.max_height(1);
+    row
+}
+
+/// The columns that keep their width.
+enum Fit {
+    All,
+    WholeOnly,
+    None,
+}
+
+impl Fit {
+    fn of(columns: &[Column], widths: &[u16], width: Option<u16>) -> Fit {
+        let Some(width) = width else { return Fit::All };
+        let cut: Vec<u16> =
+            columns.iter().zip(widths).map(|(column, width)| column.cut(*width)).collect();
+        if total(widths) <= width {
+            Fit::All
+        } else if total(&cut) <= width {
+            Fit::WholeOnly
+        } else {
+            Fit::None
+        }
+    }
+
+    fn keeps(&self, column: &Column) -> bool {
+        match self {
+            Fit::All => true,
+            Fit::WholeOnly => column.whole,
+            Fit::None => false,
+        }
+    }
+}
+
+/// Returns the width of a table whose columns have these widths.
+fn total(widths: &[u16]) -> u16 {
+    let gaps = u16::try_from(widths.len().saturating_sub(1)).unwrap_or(u16::MAX);
+    widths.iter().fold(gaps.saturating_mul(GAP), |sum, width| sum.saturating_add(*width))
 }
 
 fn bounded(mut cell: String) -> String {
@@ -111,15 +148,30 @@ fn bounded(mut cell: String) -> String {
     cell
 }
 
-/// A text that does nothing to a terminal: control characters, and those that turn or hide what
-/// stands beside them, are written out.
+/// Returns the text with control characters, and characters that reorder or hide others, written
+/// as escapes, so that it has no effect on a terminal.
 pub(super) fn harmless(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
-        let hides = matches!(c, '\u{61c}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}');
-        if c.is_control() || hides { out.extend(c.escape_default()) } else { out.push(c) }
+        if c.is_control() || is_invisible(c) { out.extend(c.escape_default()) } else { out.push(c) }
     }
     out
+}
+
+/// Returns true for format characters: they change the direction of text or take no place.
+fn is_invisible(c: char) -> bool {
+    matches!(
+        c,
+        '\u{61c}'
+            | '\u{200b}'
+            | '\u{200e}'
+            | '\u{200f}'
+            | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}'
+            | '\u{feff}'
+            | '\u{fff9}'..='\u{fffb}'
+            | '\u{e0000}'..='\u{e007f}'
+    )
 }
 
 #[cfg(test)]
@@ -134,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wide_character_takes_two_places_and_an_accent_none() {
+    fn a_wide_character_takes_two_columns_and_an_accent_none() {
         let rows = [
             vec!["山田太郎".into(), "1".into()],
             vec!["Zoe\u{308}".into(), "2".into()],
@@ -147,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn what_would_reach_the_terminal_is_written_out() {
+    fn control_and_invisible_characters_are_escaped() {
         assert_eq!(
             harmless("a\u{1b}[2J\n\tb\u{9b}\u{202e}c\u{7f}"),
             r"a\u{1b}[2J\n\tb\u{9b}\u{202e}c\u{7f}"
@@ -197,7 +249,7 @@ user_1           Bartholomew the…
     }
 
     #[test]
-    fn a_cell_without_end_is_cut_whatever_the_width() {
+    fn a_very_long_cell_is_cut_at_any_width() {
         let rows = [vec!["x".repeat(100_000), "山".repeat(100_000)]];
         let drawn = draw(&["a", "b"], &rows);
         assert_eq!(
@@ -217,7 +269,7 @@ user_1           Bartholomew the…
     }
 
     #[test]
-    fn rows_that_come_later_stand_under_those_that_came_before() {
+    fn rows_drawn_later_align_with_earlier_ones() {
         let columns = [Column::whole("a").at_least(5), Column::new("b")];
         assert_eq!(draw_within(Some(40), &columns, true, &[]), "a      b\n");
         assert_eq!(

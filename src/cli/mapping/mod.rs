@@ -10,57 +10,61 @@ use clap::{Args, Subcommand};
 
 use super::Failure;
 use super::client::Answer;
-pub(super) use preview::{reason, told as preview_told};
-pub(super) use set::told as set_told;
+use super::read::listing::{ApiFieldError, field_errors, flag};
+use super::table::harmless;
+pub(super) use preview::{preview_told, reason};
+pub(super) use set::set_told;
 
 /// The path of the mapping in the API.
 const PATH: &str = "/rollcall/v1/role_mapping";
 
-/// The rules from groups and attributes to roles: show them, preview others, set them.
+/// Show, preview and set the rules that map groups and attributes to roles.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
   rollcall mapping show --json | jq .mapping > mapping.json
   rollcall mapping preview mapping.json
   rollcall mapping set mapping.json --note \"Support is a department of its own\"")]
-pub(super) struct Mapping {
+pub(super) struct MappingArgs {
     #[command(subcommand)]
-    command: Command,
+    command: MappingCommand,
 }
 
 #[derive(Subcommand)]
-enum Command {
-    Show(show::Show),
-    Versions(versions::Versions),
-    Preview(preview::Preview),
-    Set(set::Set),
+enum MappingCommand {
+    Show(show::ShowArgs),
+    Versions(versions::VersionsArgs),
+    Preview(preview::PreviewArgs),
+    Set(set::SetArgs),
 }
 
-impl Mapping {
+impl MappingArgs {
     pub(super) fn run(self) -> Result<(), Failure> {
         match self.command {
-            Command::Show(show) => show.run(),
-            Command::Versions(versions) => versions.run(),
-            Command::Preview(preview) => preview.run(),
-            Command::Set(set) => set.run(),
+            MappingCommand::Show(show) => show.run(),
+            MappingCommand::Versions(versions) => versions.run(),
+            MappingCommand::Preview(preview) => preview.run(),
+            MappingCommand::Set(set) => set.run(),
         }
     }
 }
 
-/// Why a mapping was not taken: every mistake in it on a line of its own. `None`, where something
-/// else than the document is wrong.
-fn mistakes(answer: &Answer, document: &str) -> Option<Failure> {
-    use super::read::listing::{field_errors, flag};
-    use super::table::harmless;
+/// Says why a mapping was refused, with each error in it on a line of its own; `document` is its
+/// name. Returns `None` if the error is not in the mapping.
+fn mapping_refused(answer: &Answer, document: &str) -> Option<Failure> {
     let errors = if answer.status == 422 { field_errors(answer) } else { Vec::new() };
     if errors.is_empty() {
         return None;
     }
-    let lines = errors.iter().map(|error| {
-        let is_parameter =
-            matches!(error.field.as_str(), "effective_from" | "note" | "as_of" | "known_at");
-        let field = if is_parameter { flag(&error.field) } else { error.field.clone() };
-        format!("\n  {}: {}", harmless(&field), harmless(&error.code))
-    });
-    Some(Failure::Caller(format!("{document} cannot be set so:{}", lines.collect::<String>())))
+    let lines: String = errors.iter().map(error_line).collect();
+    Some(Failure::Caller(format!("{document} cannot be set:{lines}")))
+}
+
+fn error_line(error: &ApiFieldError) -> String {
+    let ApiFieldError { field, code } = error;
+    let field = match field.as_str() {
+        "effective_from" | "note" | "as_of" | "known_at" => flag(field),
+        _ => field.clone(),
+    };
+    format!("\n  {}: {}", harmless(&field), harmless(code))
 }

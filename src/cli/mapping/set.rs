@@ -8,40 +8,40 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::super::read::listing::{Output, Query, refused};
-use super::super::read::print::{one_line, width};
+use super::super::read::print::{print_object, width};
 use super::super::read::source::Server;
 use super::super::{Failure, print, unwritten};
-use super::document::Document;
-use super::preview::{Base, ask, setting, summary};
-use super::{PATH, mistakes};
+use super::document::{MappingFile, number, text};
+use super::preview::{BaseVersion, ask, setting, summary};
+use super::{PATH, mapping_refused};
 
 /// Set a mapping, from now on or from a past moment on.
 ///
-/// Says first what would change, and on a terminal asks. It replaces only the version with which it
-/// was compared: where somebody else has set another one meanwhile, nothing is set. What was
-/// believed before stays on record, and `--known-at` asks for it.
+/// Prints what would change, and asks for confirmation on a terminal. Only the version that the
+/// preview compared with is replaced: if another one was set since, nothing is set. Earlier answers
+/// stay on record, and `--known-at` asks for them.
 ///
-/// FILE is the mapping in TOML or JSON, as `rollcall mapping preview --help` shows it; `-` reads
-/// standard input.
+/// FILE is the mapping in TOML or JSON, as in `rollcall mapping preview --help`; `-` reads standard
+/// input.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
   rollcall mapping set mapping.toml
   rollcall mapping set mapping.toml --effective-from 2026-02-09T09:00:00Z --note \"after the split\"
   rollcall mapping set mapping.json --yes --if-match 3")]
-pub(super) struct Set {
+pub(super) struct SetArgs {
     /// The mapping
     file: PathBuf,
-    /// In force from then on, an RFC 3339 time; without it, from now on
+    /// Put the mapping in force from this RFC 3339 time on [default: now]
     #[arg(long, value_name = "T")]
     effective_from: Option<String>,
-    /// Why, for those who come later
+    /// The reason, kept with the mapping
     #[arg(long, value_name = "TEXT")]
     note: Option<String>,
-    /// Replace this version only, 0 for none; without it, the one with which it was compared
+    /// Replace only this version, 0 if none is set [default: the version of the preview]
     #[arg(long, value_name = "VERSION")]
     if_match: Option<u64>,
-    /// Do not ask. Without a terminal nobody is asked
+    /// Do not ask for confirmation [default without a terminal]
     #[arg(long)]
     yes: bool,
     #[command(flatten)]
@@ -50,10 +50,10 @@ pub(super) struct Set {
     server: Server,
 }
 
-impl Set {
+impl SetArgs {
     pub(super) fn run(self) -> Result<(), Failure> {
-        let Set { file, effective_from, note, if_match, yes, output, server } = self;
-        let document = Document::read(&file)?;
+        let SetArgs { file, effective_from, note, if_match, yes, output, server } = self;
+        let document = MappingFile::read(&file)?;
         let client = server.client()?;
         let body = setting(&document.mapping, effective_from.as_deref(), note.as_deref());
         let preview = ask(&client, &body, &Query::default(), &document.name)?;
@@ -63,53 +63,47 @@ impl Set {
         } else {
             print(&change)?
         }
-        if !yes && io::stdin().is_terminal() && io::stderr().is_terminal() && !agreed()? {
+        if !yes && io::stdin().is_terminal() && io::stderr().is_terminal() && !confirmed()? {
             return Err(Failure::Caller("nothing was set".into()));
         }
-        let base = preview.json::<Base>()?.base_version;
-        let version = if_match.unwrap_or(base);
-        let answer = client.put(PATH, &body, Some(version))?;
+        let base = preview.json::<BaseVersion>()?.base_version;
+        let answer = client.put(PATH, &body, Some(if_match.unwrap_or(base)))?;
         match answer.status {
-            200 => {}
-            412 => return Err(Failure::Caller(lost(version, if_match.is_some()))),
-            _ => {
-                return Err(mistakes(&answer, &document.name)
-                    .unwrap_or_else(|| refused(&answer, &client, "")));
-            }
+            200 if output.json => print_object(answer.json::<&RawValue>()?.get()),
+            200 => print(&set_told(&answer.json()?)),
+            412 => Err(Failure::Caller(version_refused(base, if_match))),
+            _ => Err(mapping_refused(&answer, &document.name)
+                .unwrap_or_else(|| refused(&answer, &client, ""))),
         }
-        if output.json {
-            return print(&format!("{}\n", one_line(answer.json::<&RawValue>()?.get())));
-        }
-        print(&told(&answer.json()?))
     }
 }
 
-/// What was set, in a sentence.
-pub(in super::super) fn told(set: &Value) -> String {
-    let number = |name: &str| set.get(name).and_then(Value::as_u64).unwrap_or(0);
-    let from = set.get("effective_from").and_then(Value::as_str).unwrap_or("");
+/// Returns the sentence about a mapping that was set.
+pub(in super::super) fn set_told(set: &Value) -> String {
     format!(
-        "version {} is set, in force from {from}, record {}\n",
-        number("version"),
-        number("seq")
+        "version {} is set, in force from {}, record {}\n",
+        number(set, "version"),
+        text(set, "effective_from"),
+        number(set, "seq")
     )
 }
 
-/// Why nothing was set: somebody else was faster, or the caller spoke of another version.
-fn lost(version: u64, was_given: bool) -> String {
-    let what = match version {
+/// Says why nothing was set: the version that the caller gave is not the latest, or the latest
+/// changed since the preview.
+fn version_refused(base: u64, if_match: Option<u64>) -> String {
+    let reason = match if_match.unwrap_or(base) {
         0 => "a mapping is set already".to_owned(),
-        _ => format!("version {version} is not the latest"),
+        version => format!("version {version} is not the latest"),
     };
-    let meanwhile =
-        if was_given { "" } else { " any more: somebody has set another one since the preview" };
+    let since = if if_match.is_some() { "" } else { ": another one was set since the preview" };
     format!(
-        "{what}{meanwhile}; nothing was set. Look at the latest with `rollcall mapping show`, and preview again"
+        "{reason}{since}; nothing was set. Look at the latest with `rollcall mapping show`, \
+         and preview again"
     )
 }
 
-/// Asks on the terminal.
-fn agreed() -> Result<bool, Failure> {
+/// Asks for confirmation on the terminal.
+fn confirmed() -> Result<bool, Failure> {
     let mut terminal = io::stderr().lock();
     write!(terminal, "Set it? [y/N] ")
         .and_then(|()| terminal.flush())

@@ -5,21 +5,21 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::super::read::listing::{Moment, Output, ask};
-use super::super::read::print::{one_line, width};
+use super::super::read::print::{print_object, width};
 use super::super::read::source::Source;
 use super::super::table::{self, Column};
 use super::super::{Failure, print};
 use super::PATH;
-use super::document::{listed, rules};
+use super::document::{RuleText, listed, number, rules, text};
 
-/// The mapping in force, now or at any past moment.
+/// Print the mapping in force, now or at any past moment.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
   rollcall mapping show
   rollcall mapping show --as-of 2026-02-10T12:00:00Z --known-at 20
   rollcall mapping show --data ./rollcall-data --json")]
-pub(super) struct Show {
+pub(super) struct ShowArgs {
     #[command(flatten)]
     moment: Moment,
     #[command(flatten)]
@@ -28,41 +28,27 @@ pub(super) struct Show {
     source: Source,
 }
 
-impl Show {
+impl ShowArgs {
     pub(super) fn run(self) -> Result<(), Failure> {
-        let Show { moment, output, source } = self;
+        let ShowArgs { moment, output, source } = self;
         source.ask(move |client| {
             let answer = ask(client, &moment.query().at(PATH), "")?;
             if output.json {
-                return print(&format!("{}\n", one_line(answer.json::<&RawValue>()?.get())));
+                return print_object(answer.json::<&RawValue>()?.get());
             }
             print(&page(&answer.json()?, width()))
         })
     }
 }
 
-/// A mapping as a page: how it was set, then its rules one a line.
+/// Returns a mapping as a page: how it was set, then one line for each rule.
 fn page(set: &Value, width: Option<u16>) -> String {
     let Some(mapping) = set.get("mapping").filter(|mapping| !mapping.is_null()) else {
-        return "no mapping is in force: the roles of users are those that their directory gives them\n".into();
+        return "no mapping is in force: the roles of users are those that their directory gives \
+                them\n"
+            .into();
     };
-    let text = |name: &str| set.get(name).and_then(Value::as_str).unwrap_or("").to_owned();
-    let number = |name: &str| set.get(name).and_then(Value::as_u64).unwrap_or(0);
-    let mode = match mapping.get("mode").and_then(Value::as_str) {
-        Some("highest_priority") => "highest_priority: only the first in priority".to_owned(),
-        Some("all") => "all: every role of every rule that matches".to_owned(),
-        other => other.unwrap_or("").to_owned(),
-    };
-    let rows = [
-        ("version", number("version").to_string()),
-        ("in force from", text("effective_from")),
-        ("set", format!("{} by {}, record {}", text("set_at"), text("set_by"), number("seq"))),
-        ("note", text("note")),
-        ("mode", mode),
-        ("default roles", listed(mapping.get("default_roles"))),
-        ("priority", listed(mapping.get("priority"))),
-    ];
-    let rows: Vec<Vec<String>> = rows
+    let rows: Vec<Vec<String>> = properties(set, mapping)
         .into_iter()
         .filter(|(_, value)| !value.is_empty())
         .map(|(name, value)| vec![name.to_owned(), value])
@@ -70,11 +56,32 @@ fn page(set: &Value, width: Option<u16>) -> String {
     let rules: Vec<Vec<String>> = rules(mapping)
         .into_iter()
         .enumerate()
-        .map(|(number, [what, roles])| vec![number.to_string(), what, roles])
+        .map(|(number, RuleText { matches, roles })| vec![number.to_string(), matches, roles])
         .collect();
     let head = table::draw_within(width, &[Column::whole(""), Column::new("")], false, &rows);
     let columns = [Column::whole("rule"), Column::new("matches"), Column::new("roles")];
     format!("{head}\n{}", table::draw_within(width, &columns, true, &rules))
+}
+
+fn properties(set: &Value, mapping: &Value) -> [(&'static str, String); 7] {
+    let (set_at, set_by) = (text(set, "set_at"), text(set, "set_by"));
+    [
+        ("version", number(set, "version").to_string()),
+        ("in force from", text(set, "effective_from").to_owned()),
+        ("set", format!("{set_at} by {set_by}, record {}", number(set, "seq"))),
+        ("note", text(set, "note").to_owned()),
+        ("mode", mode(mapping)),
+        ("default roles", listed(mapping.get("default_roles"))),
+        ("priority", listed(mapping.get("priority"))),
+    ]
+}
+
+fn mode(mapping: &Value) -> String {
+    match text(mapping, "mode") {
+        "highest_priority" => "highest_priority: only the first in priority".to_owned(),
+        "all" => "all: every role of every rule that matches".to_owned(),
+        other => other.to_owned(),
+    }
 }
 
 #[cfg(test)]
@@ -83,13 +90,16 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn the_page_tells_how_it_was_set_and_each_rule() {
+    fn the_page_has_how_it_was_set_and_each_rule() {
         let set = json!({
-            "object": "role_mapping", "version": 2, "seq": 41, "effective_from": "2026-02-09T09:00:00.000Z",
+            "object": "role_mapping", "version": 2, "seq": 41,
+            "effective_from": "2026-02-09T09:00:00.000Z",
             "set_at": "2026-02-11T10:00:00.000Z", "set_by": "key_d106596dd66439f8", "note": null,
-            "mapping": {"mode": "all", "default_roles": ["member"], "priority": ["admin", "developer"],
-                        "rules": [{"group": {"name_glob": "*Engineering"}, "roles": ["developer"]},
-                                  {"attribute": "job_title", "values": {"CTO": ["admin"]}}]},
+            "mapping": {
+                "mode": "all", "default_roles": ["member"], "priority": ["admin", "developer"],
+                "rules": [{"group": {"name_glob": "*Engineering"}, "roles": ["developer"]},
+                          {"attribute": "job_title", "values": {"CTO": ["admin"]}}],
+            },
         });
         let expected = "\
 version        2

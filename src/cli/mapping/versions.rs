@@ -2,20 +2,21 @@
 
 use clap::Args;
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 use super::super::Failure;
-use super::super::read::listing::{Kind, List, Output, Query};
+use super::super::read::listing::{Output, Query, Resource};
 use super::super::read::source::Source;
 use super::super::table::Column;
-use super::document::rules;
+use super::document::{number, rules, text};
 
-/// Every mapping that was set, in order.
+/// List every mapping that was set, in order.
 #[derive(Args)]
 #[command(after_help = "\
 Example:
   rollcall mapping versions")]
-pub(super) struct Versions {
-    /// At most so many
+pub(super) struct VersionsArgs {
+    /// Print at most N
     #[arg(long, value_name = "N")]
     limit: Option<u64>,
     #[command(flatten)]
@@ -24,7 +25,7 @@ pub(super) struct Versions {
     source: Source,
 }
 
-const KIND: Kind = Kind {
+const VERSIONS: Resource = Resource {
     path: "/rollcall/v1/role_mapping/versions",
     nouns: ["version", "versions"],
     scope: "",
@@ -37,32 +38,28 @@ const KIND: Kind = Kind {
         Column::whole("rules"),
         Column::new("note"),
     ],
-    row: |set| {
-        let set: Value = serde_json::from_str(set.get()).unwrap_or_default();
-        let text = |name: &str| set.get(name).and_then(Value::as_str).unwrap_or("").to_owned();
-        let number = |name: &str| set.get(name).and_then(Value::as_u64).unwrap_or(0).to_string();
-        let rules = set.get("mapping").map(|mapping| rules(mapping).len()).unwrap_or(0).to_string();
-        vec![
-            number("version"),
-            text("effective_from"),
-            text("set_at"),
-            number("seq"),
-            text("set_by"),
-            rules,
-            text("note"),
-        ]
-    },
+    row,
 };
 
-impl Versions {
+fn row(set: &RawValue) -> Vec<String> {
+    let set: Value = serde_json::from_str(set.get()).unwrap_or_default();
+    vec![
+        number(&set, "version").to_string(),
+        text(&set, "effective_from").to_owned(),
+        text(&set, "set_at").to_owned(),
+        number(&set, "seq").to_string(),
+        text(&set, "set_by").to_owned(),
+        set.get("mapping").map_or(0, |mapping| rules(mapping).len()).to_string(),
+        text(&set, "note").to_owned(),
+    ]
+}
+
+impl VersionsArgs {
     pub(super) fn run(self) -> Result<(), Failure> {
-        let Versions { limit, output, source } = self;
-        let list = move || List {
-            kind: &KIND,
-            filters: Query::default().with("order", Some("asc")),
-            first: Query::default(),
-            limit,
-        };
-        source.ask(move |client| list().print(client, &output, |_| true))
+        let VersionsArgs { limit, output, source } = self;
+        source.ask(move |client| {
+            let filters = Query::default().with("order", Some("asc"));
+            VERSIONS.print_list(&VERSIONS.list(filters, Query::default(), limit), client, &output)
+        })
     }
 }

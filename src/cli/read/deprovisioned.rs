@@ -7,48 +7,50 @@ use serde_json::value::RawValue;
 use super::super::Failure;
 use super::super::moment::moment;
 use super::super::table::Column;
-use super::listing::{Kind, List, Moment, Output, Query};
+use super::csv_table::CsvTable;
+use super::listing::{Moment, Output, Query, Resource};
+use super::objects::{EventCause, NamedGroup, parse};
 use super::print::human;
 use super::source::Source;
-use super::values::Values;
 
-/// Who lost access: when, why, how long after it was learnt, with which roles and groups.
+/// List users who lost access: when, why, how late it was learnt, and with which roles and groups.
 ///
-/// In order of when it happened. --since and --until go by that moment, both included. Whoever lost
-/// access several times stands there as often.
+/// In order of the moment at which access ended; --since and --until are compared with it, both
+/// included. A user who lost access several times is listed as often.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
   rollcall deprovisioned --since 30d
-  rollcall deprovisioned --organization org_… --since 2026-01-01 --until 2026-03-31T23:59:59.999Z --csv
+  rollcall deprovisioned --organization org_… --since 2026-01-01 \
+--until 2026-03-31T23:59:59.999Z --csv
   rollcall deprovisioned --email ana@example.com --known-at 29 --json")]
-pub(in super::super) struct Deprovisioned {
-    /// Then or later: an RFC 3339 time, a date, which is its first millisecond in UTC, or how long
-    /// ago, such as 30d, 12h or 90m
+pub(in super::super) struct DeprovisionedArgs {
+    /// Only access that ended then or later: an RFC 3339 time, a date (its first millisecond, UTC),
+    /// or an age such as 30d, 12h or 90m
     #[arg(long, value_name = "T", value_parser = moment)]
     since: Option<String>,
-    /// Then or earlier, in the same ways
+    /// Only access that ended then or earlier: a time, a date or an age
     #[arg(long, value_name = "T", value_parser = moment)]
     until: Option<String>,
-    /// This user, by id
+    /// Only the user with this id
     #[arg(long, value_name = "ID")]
     user: Option<String>,
-    /// Who showed this email as access ended, in any case of its letters
+    /// Only users with this email when access ended, in upper or lower case
     #[arg(long)]
     email: Option<String>,
-    /// From this directory
+    /// Only users of this directory
     #[arg(long, value_name = "ID")]
     directory: Option<String>,
-    /// Of this organization
+    /// Only users of this organization
     #[arg(long, value_name = "ID")]
     organization: Option<String>,
-    /// At most so many
+    /// Print at most N
     #[arg(long, value_name = "N")]
     limit: Option<u64>,
-    /// Comma-separated values under a line of names, for spreadsheets; roles and groups in JSON.
+    /// Print comma-separated values with a header line, for spreadsheets; roles and groups in JSON
     ///
-    /// A value that a spreadsheet would calculate, since it begins with =, +, -, @ or a tab, has an
-    /// apostrophe before it; numbers have none.
+    /// A value that a spreadsheet would calculate, since it begins with =, +, -, @ or a tab, gets
+    /// an apostrophe in front, unless it is a number.
     #[arg(long, conflicts_with = "json", help_heading = "Output")]
     csv: bool,
     #[command(flatten)]
@@ -59,7 +61,7 @@ pub(in super::super) struct Deprovisioned {
     source: Source,
 }
 
-const KIND: Kind = Kind {
+const DEPROVISIONINGS: Resource = Resource {
     path: "/rollcall/v1/deprovisionings",
     nouns: ["deprovisioning", "deprovisionings"],
     scope: "",
@@ -76,7 +78,7 @@ const KIND: Kind = Kind {
     row,
 };
 
-/// The columns for spreadsheets, which stay as they are; new ones would come behind them.
+/// The columns of the CSV form. Their order is fixed, so that a new one must come last.
 const NAMES: [&str; 14] = [
     "occurred_at",
     "user_id",
@@ -95,7 +97,7 @@ const NAMES: [&str; 14] = [
 ];
 
 #[derive(Deserialize)]
-struct Item<'a> {
+struct ApiDeprovisioning<'a> {
     user_id: String,
     email: Option<String>,
     directory_id: String,
@@ -108,96 +110,70 @@ struct Item<'a> {
     #[serde(borrow)]
     groups: &'a RawValue,
     restored_at: Option<String>,
-    cause: Cause,
-}
-
-#[derive(Deserialize)]
-struct Cause {
-    event_id: String,
-    event: String,
-    seq: u64,
-}
-
-#[derive(Deserialize)]
-struct Group {
-    id: String,
-    name: String,
+    cause: EventCause,
 }
 
 fn row(object: &RawValue) -> Vec<String> {
-    let Ok(item) = serde_json::from_str::<Item<'_>>(object.get()) else { return Vec::new() };
-    let groups: Vec<Group> = serde_json::from_str(item.groups.get()).unwrap_or_default();
-    let groups: Vec<String> = groups
-        .into_iter()
-        .map(|group| if group.name.is_empty() { group.id } else { group.name })
-        .collect();
-    let learnt = if item.delay_ms < 0 { "at once".into() } else { human(item.delay_ms) };
-    let restored = item.restored_at.unwrap_or_else(|| "-".into());
-    let who = item.email.unwrap_or(item.user_id);
+    let Ok(loss) = parse::<ApiDeprovisioning<'_>>(object) else { return Vec::new() };
+    let groups: Vec<NamedGroup> = parse(loss.groups).unwrap_or_default();
+    let groups: Vec<&str> = groups.iter().map(NamedGroup::label).collect();
+    let learnt = if loss.delay_ms < 0 { "at once".into() } else { human(loss.delay_ms) };
     vec![
-        item.occurred_at,
-        who,
-        item.reason,
+        loss.occurred_at,
+        loss.email.unwrap_or(loss.user_id),
+        loss.reason,
         learnt,
-        item.roles.join(", "),
+        loss.roles.join(", "),
         groups.join(", "),
-        restored,
-        item.cause.seq.to_string(),
+        loss.restored_at.unwrap_or_else(|| "-".into()),
+        loss.cause.seq.to_string(),
     ]
 }
 
-fn cells(object: &RawValue) -> Option<Vec<String>> {
-    let item: Item<'_> = serde_json::from_str(object.get()).ok()?;
-    let (roles, groups) = (serde_json::to_string(&item.roles).ok()?, item.groups.get().to_owned());
-    let (email, restored_at) =
-        (item.email.unwrap_or_default(), item.restored_at.unwrap_or_default());
-    let Cause { event_id, event, seq } = item.cause;
-    let whose = [
-        item.occurred_at,
-        item.user_id,
-        email,
-        item.directory_id,
-        item.organization_id,
-        item.reason,
-        item.recorded_at,
-    ];
-    let rest =
-        [item.delay_ms.to_string(), roles, groups, restored_at, event_id, event, seq.to_string()];
-    Some(whose.into_iter().chain(rest).collect())
+/// Returns the cells of the CSV form.
+fn csv_cells(object: &RawValue) -> Result<[String; 14], Failure> {
+    let loss: ApiDeprovisioning<'_> = parse(object)?;
+    Ok([
+        loss.occurred_at,
+        loss.user_id,
+        loss.email.unwrap_or_default(),
+        loss.directory_id,
+        loss.organization_id,
+        loss.reason,
+        loss.recorded_at,
+        loss.delay_ms.to_string(),
+        serde_json::to_string(&loss.roles).map_err(Failure::ours)?,
+        loss.groups.get().to_owned(),
+        loss.restored_at.unwrap_or_default(),
+        loss.cause.event_id,
+        loss.cause.event,
+        loss.cause.seq.to_string(),
+    ])
 }
 
-impl Deprovisioned {
+impl DeprovisionedArgs {
     pub(in super::super) fn run(self) -> Result<(), Failure> {
-        let Deprovisioned {
-            since,
-            until,
-            user,
-            email,
-            directory,
-            organization,
-            limit,
-            csv,
-            moment,
-            output,
-            source,
-        } = self;
         let filters = Query::default()
-            .with("since", since)
-            .with("until", until)
-            .with("user", user)
-            .with("email", email);
-        let filters = filters.with("directory", directory).with("organization_id", organization);
-        source.ask(move |client| {
-            let list = List { kind: &KIND, filters, first: moment.query(), limit };
+            .with("since", self.since)
+            .with("until", self.until)
+            .with("user", self.user)
+            .with("email", self.email)
+            .with("directory", self.directory)
+            .with("organization_id", self.organization);
+        let (limit, csv, moment, output) = (self.limit, self.csv, self.moment, self.output);
+        self.source.ask(move |client| {
+            let list = DEPROVISIONINGS.list(filters, moment.query(), limit);
             if csv {
-                let odd = || Failure::Ours("the answer is not one that Rollcall gives".into());
-                // A question that is refused prints nothing, not even the names.
-                let (objects, _) = list.collect(client, KIND.path)?;
-                let mut values = Values::begin(&NAMES)?;
-                objects.iter().try_for_each(|object| values.row(cells(object).ok_or_else(odd)?))?;
-                return values.end();
+                // Everything is read first, so that a question that is refused prints no header.
+                return print_csv(&list.collect(client)?.objects);
             }
-            list.print(client, &output, |_| true)
+            DEPROVISIONINGS.print_list(&list, client, &output)
         })
     }
+}
+
+fn print_csv(objects: &[Box<RawValue>]) -> Result<(), Failure> {
+    let mut table = CsvTable::begin(&NAMES)?;
+    objects.iter().try_for_each(|object| table.row(csv_cells(object)?))?;
+    table.end()
 }

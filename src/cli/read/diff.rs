@@ -4,55 +4,55 @@ use std::collections::HashMap;
 use std::io::{self, BufWriter, Write};
 
 use clap::Args;
-use percent_encoding::utf8_percent_encode;
 use serde_json::value::RawValue;
 
 use super::super::client::{Answer, Client};
-use super::super::moment::{moment_or_latest, of_date};
+use super::super::moment::moment_or_latest;
 use super::super::table::{self, Column, harmless};
 use super::super::{Failure, print, unwritten};
-use super::listing::{ENCODED, Output, Page, Query, ask, refused};
+use super::csv_table::CsvTable;
+use super::listing::{ListPage, Output, Query, ask, path_of, refused, with_time};
+use super::objects::{ChangedField, nested};
 use super::print::{counted, one_line, texts, width};
 use super::source::Source;
-use super::values::Values;
 use crate::json;
 
-/// What differs between two moments: users, groups, memberships and roles.
+/// Compare two moments: print which users, groups, memberships and roles differ.
 ///
-/// FROM and TO are RFC 3339 times, dates, each its first millisecond in UTC, `latest`, or how long
-/// ago, such as 30d, 12h or 90m. A line for each difference, and of what was changed for each
-/// field, with its two values as they were written. In the table, the emails of users and the names
-/// of groups stand beside the ids, of the first thousand.
+/// FROM and TO are RFC 3339 times, dates (their first millisecond, UTC), `latest`, or ages such as
+/// 30d, 12h or 90m. Each difference is a line, and each changed field of a user or group is a line
+/// with its two values in JSON. In the table, the first thousand users and groups have their email
+/// or name as well as their id.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
   rollcall diff 30d
   rollcall diff 2026-02-01 2026-03-01 --directory directory_… --csv
   rollcall diff latest --from-known-at 20 --json")]
-pub(in super::super) struct Diff {
+pub(in super::super) struct DiffArgs {
     /// The first moment
     #[arg(value_parser = moment_or_latest)]
     from: String,
-    /// The second moment; without it, the latest
+    /// The second moment [default: latest]
     #[arg(value_parser = moment_or_latest)]
     to: Option<String>,
-    /// Only users and groups that are in this directory, at each moment for itself
+    /// Only users and groups that are in this directory, at each moment by itself
     #[arg(long, value_name = "ID")]
     directory: Option<String>,
-    /// What had been told by then counts at the first moment: a record's number, an RFC 3339 time
-    /// or a date; without it, everything
+    /// At the first moment, use only what was known by then: a record's number, an RFC 3339 time or
+    /// a date [default: everything]
     #[arg(long, value_name = "SEQ|T")]
     from_known_at: Option<String>,
-    /// The same at the second moment
+    /// At the second moment, use only what was known by then [default: everything]
     #[arg(long, value_name = "SEQ|T")]
     to_known_at: Option<String>,
-    /// At most so many differences
+    /// Print at most N differences
     #[arg(long, value_name = "N")]
     limit: Option<u64>,
-    /// Comma-separated values under a line of names, for spreadsheets; values of fields in JSON.
+    /// Print comma-separated values with a header line, for spreadsheets; values of fields in JSON
     ///
-    /// A value that a spreadsheet would calculate, since it begins with =, +, -, @ or a tab, has an
-    /// apostrophe before it; numbers have none.
+    /// A value that a spreadsheet would calculate, since it begins with =, +, -, @ or a tab, gets
+    /// an apostrophe in front, unless it is a number.
     #[arg(long, conflicts_with = "json", help_heading = "Output")]
     csv: bool,
     #[command(flatten)]
@@ -63,12 +63,11 @@ pub(in super::super) struct Diff {
 
 const PATH: &str = "/rollcall/v1/diff";
 
-/// As many as a page may have.
+/// The largest page that the API gives of differences.
 const PAGE: u64 = 1000;
 
-/// Of so many users and groups the table shows emails and names, each one being asked for; of more
-/// only the ids.
-const CALLED_MAX: usize = 1000;
+/// The most users and groups whose email or name the table shows, since each is one question.
+const LABELS_MAX: usize = 1000;
 
 const COLUMNS: [Column; 7] = [
     Column::new("kind"),
@@ -82,117 +81,117 @@ const COLUMNS: [Column; 7] = [
 
 const NAMES: [&str; 8] = ["kind", "change", "user_id", "group_id", "role", "field", "from", "to"];
 
-impl Diff {
+impl DiffArgs {
     pub(in super::super) fn run(self) -> Result<(), Failure> {
-        let Diff { from, to, directory, from_known_at, to_known_at, limit, csv, output, source } =
-            self;
+        let DiffArgs { from, to, directory, limit, csv, output, .. } = self;
         let question =
             Query::default().with("from", Some(from)).with("to", to).with("directory", directory);
-        let sent = |moment: Option<String>| moment.map(|moment| of_date(&moment).into_owned());
-        source.ask(move |client| {
-            let walk = Walk {
-                client,
-                question,
-                known_at: [from_known_at, to_known_at].map(sent),
-                limit: limit.unwrap_or(u64::MAX),
-            };
-            let out = || BufWriter::new(io::stdout().lock());
-            match (output.json, csv) {
-                (true, _) => walk.print_lines(out()),
-                (_, true) => walk.print_values(),
-                _ => walk.print_table(),
+        let from_known_at = self.from_known_at.map(with_time);
+        let to_known_at = self.to_known_at.map(with_time);
+        let limit = limit.unwrap_or(u64::MAX);
+        self.source.ask(move |client| {
+            let diff = Diff { client, question, from_known_at, to_known_at, limit };
+            if output.json {
+                diff.print_lines(BufWriter::new(io::stdout().lock()))
+            } else if csv {
+                diff.print_csv()
+            } else {
+                diff.print_table()
             }
         })
     }
 }
 
-/// All differences, asked for page by page at two moments that the first page fixes.
-struct Walk<'c> {
+/// The differences between two moments, read page by page. The first page fixes both moments.
+struct Diff<'c> {
     client: &'c Client,
     question: Query,
-    known_at: [Option<String>; 2],
+    from_known_at: Option<String>,
+    to_known_at: Option<String>,
     limit: u64,
 }
 
-/// How much was told, and of which moments.
-struct Told {
+/// The number of differences that were read, and the two moments.
+struct DiffTotal {
     count: u64,
+    /// There are more differences than the limit allowed.
     more: bool,
-    first: Answer,
+    /// The last answer, whose headers name the two moments.
+    answer: Answer,
 }
 
-impl Walk<'_> {
-    fn each(
+impl Diff<'_> {
+    fn walk(
         &self,
         mut each: impl FnMut(&RawValue) -> Result<(), Failure>,
-    ) -> Result<Told, Failure> {
-        let [mut from_known_at, mut to_known_at] = self.known_at.clone();
-        let mut told = Told { count: 0, more: false, first: Answer::default() };
-        let mut after: Option<String> = None;
+    ) -> Result<DiffTotal, Failure> {
+        let (mut from_known_at, mut to_known_at) =
+            (self.from_known_at.clone(), self.to_known_at.clone());
+        let (mut count, mut after) = (0, None);
         loop {
-            let size = (self.limit - told.count).clamp(1, PAGE);
-            let question =
-                self.question.clone().with("limit", Some(size.to_string())).with("after", after);
-            let question =
-                question.with("from_known_at", from_known_at).with("to_known_at", to_known_at);
+            let left = self.limit - count;
+            let question = self
+                .question
+                .clone()
+                .with("limit", Some(left.clamp(1, PAGE).to_string()))
+                .with("after", after)
+                .with("from_known_at", from_known_at)
+                .with("to_known_at", to_known_at);
             let answer = ask(self.client, &question.at(PATH), "")?;
-            let page: Page = answer.json()?;
-            for object in page.data.iter().take((self.limit - told.count) as usize) {
+            let page: ListPage = answer.json()?;
+            for object in page.data.iter().take(usize::try_from(left).unwrap_or(usize::MAX)) {
                 each(object)?;
-                told.count += 1;
+                count += 1;
             }
             after = page.next().map(str::to_owned);
-            (from_known_at, to_known_at) = (answer.from_known_at.clone(), answer.known_at.clone());
-            told.more = after.is_some();
-            told.first = answer;
-            if after.is_none() || told.count == self.limit {
-                return Ok(told);
+            if after.is_none() || count == self.limit {
+                return Ok(DiffTotal { count, more: after.is_some(), answer });
             }
+            (from_known_at, to_known_at) = (answer.from_known_at.clone(), answer.known_at.clone());
         }
     }
 
     fn print_lines(&self, mut out: impl Write) -> Result<(), Failure> {
-        self.each(|object| {
+        self.walk(|object| {
             writeln!(out, "{}", one_line(object.get())).map_err(|error| unwritten(&error))
         })?;
         out.flush().map_err(|error| unwritten(&error))
     }
 
-    fn print_values(&self) -> Result<(), Failure> {
-        let mut values = Values::begin(&NAMES)?;
-        self.each(|object| {
-            let whose = texts(object, ["kind", "change", "user_id", "group_id", "role"]);
-            fields(object).into_iter().try_for_each(|field| values.row(whose.iter().chain(&field)))
+    fn print_csv(&self) -> Result<(), Failure> {
+        let mut table = CsvTable::begin(&NAMES)?;
+        self.walk(|object| {
+            let subject = texts(object, ["kind", "change", "user_id", "group_id", "role"]);
+            fields(object).iter().try_for_each(|field| {
+                table.row(subject.iter().chain([&field.name, &field.from, &field.to]))
+            })
         })?;
-        values.end()
+        table.end()
     }
 
     fn print_table(&self) -> Result<(), Failure> {
         let mut differences = Vec::new();
-        let told = self.each(|object| {
-            let whose = texts(object, ["kind", "change", "user_id", "group_id", "role"]);
-            differences.extend(fields(object).into_iter().map(|field| (whose.clone(), field)));
+        let total = self.walk(|object| {
+            differences.extend(lines(object));
             Ok(())
         })?;
-        let mut called = Called::at(self.client, &told.first);
-        let mut rows = Vec::with_capacity(differences.len());
-        for ([kind, change, user, group, role], [field, from, to]) in differences {
-            let (of, id, what) = match kind.as_str() {
-                "membership" => {
-                    let name = called.find(&GROUPS, &group)?;
-                    (&USERS, user, if name.is_empty() { group } else { format!("{group}, {name}") })
-                }
-                "role" => (&USERS, user, role),
-                "group" => (&GROUPS, group, field),
-                _ => (&USERS, user, field),
-            };
-            let called = called.find(of, &id)?;
-            rows.push(vec![kind, change, id, called, what, from, to]);
-        }
+        let mut labels = Labels::at(self.client, &total.answer);
+        let rows: Vec<Vec<String>> = differences
+            .into_iter()
+            .map(|line| line.cells(&mut labels))
+            .collect::<Result<_, _>>()?;
         print(&table::draw_within(width(), &COLUMNS, true, &rows))?;
-        let counted = counted(told.count, "difference", "differences");
-        let mut line = if told.more { format!("the first {counted}") } else { counted };
-        let Answer { as_of, known_at, from_as_of, from_known_at, .. } = told.first;
+        eprintln!("{}", harmless(&total.summary()));
+        Ok(())
+    }
+}
+
+impl DiffTotal {
+    /// Returns the number of differences and the two moments, as the line below the table.
+    fn summary(&self) -> String {
+        let counted = counted(self.count, "difference", "differences");
+        let mut line = if self.more { format!("the first {counted}") } else { counted };
+        let Answer { as_of, known_at, from_as_of, from_known_at, .. } = &self.answer;
         for (word, as_of, known_at) in
             [("from", from_as_of, from_known_at), ("to", as_of, known_at)]
         {
@@ -200,88 +199,128 @@ impl Walk<'_> {
                 line.push_str(&format!(", {word} {as_of}, known at record {known_at}"));
             }
         }
-        eprintln!("{}", harmless(&line));
-        Ok(())
+        line
     }
 }
 
-/// A kind of thing that is called something.
-struct Thing {
+/// A line of the table: one field of a difference, or a difference without fields.
+struct DiffLine {
+    kind: String,
+    change: String,
+    user: String,
+    group: String,
+    role: String,
+    field: ChangedField,
+}
+
+fn lines(object: &RawValue) -> impl Iterator<Item = DiffLine> {
+    let [kind, change, user, group, role] =
+        texts(object, ["kind", "change", "user_id", "group_id", "role"]);
+    fields(object).into_iter().map(move |field| DiffLine {
+        kind: kind.clone(),
+        change: change.clone(),
+        user: user.clone(),
+        group: group.clone(),
+        role: role.clone(),
+        field,
+    })
+}
+
+impl DiffLine {
+    fn cells(self, labels: &mut Labels<'_>) -> Result<Vec<String>, Failure> {
+        let DiffLine { kind, change, user, group, role, field } = self;
+        let (labelled, id, what) = match kind.as_str() {
+            "membership" => {
+                let name = labels.find(&GROUPS, &group)?;
+                (&USERS, user, if name.is_empty() { group } else { format!("{group}, {name}") })
+            }
+            "role" => (&USERS, user, role),
+            "group" => (&GROUPS, group, field.name),
+            _ => (&USERS, user, field.name),
+        };
+        let label = labels.find(labelled, &id)?;
+        Ok(vec![kind, change, id, label, what, field.from, field.to])
+    }
+}
+
+/// Returns the fields that differ, or one empty field for a difference without any.
+fn fields(object: &RawValue) -> Vec<ChangedField> {
+    let changed = nested(object, "changed")
+        .and_then(|changed| json::entries(changed.get()))
+        .unwrap_or_default();
+    let fields: Vec<ChangedField> = changed
+        .into_iter()
+        .map(|(name, sides): (String, &RawValue)| {
+            let [from, to] = json::fields(sides.get(), ["from", "to"]).unwrap_or_default();
+            ChangedField { name, from: written(from), to: written(to) }
+        })
+        .collect();
+    if fields.is_empty() { vec![ChangedField::default()] } else { fields }
+}
+
+fn written(value: Option<&RawValue>) -> String {
+    value.map_or(String::new(), |value| one_line(value.get()).into_owned())
+}
+
+/// A kind of object that has a label.
+struct Labelled {
     path: &'static str,
-    /// The field that says what it is called.
+    /// The field with the label.
     field: &'static str,
 }
 
-const USERS: Thing = Thing { path: "/directory_users", field: "email" };
+const USERS: Labelled = Labelled { path: "/directory_users", field: "email" };
 
-const GROUPS: Thing = Thing { path: "/directory_groups", field: "name" };
+const GROUPS: Labelled = Labelled { path: "/directory_groups", field: "name" };
 
-/// What users and groups were called at the second moment, or else at the first.
-struct Called<'c> {
+/// The emails of users and the names of groups at the second moment, or else at the first.
+struct Labels<'c> {
     client: &'c Client,
-    /// The second moment, and the first.
+    /// The second moment, then the first.
     moments: [Query; 2],
     known: HashMap<(&'static str, String), String>,
 }
 
-impl<'c> Called<'c> {
-    /// At the moments of an answer.
-    fn at(client: &'c Client, answer: &Answer) -> Called<'c> {
-        let moment = |as_of: &Option<String>, known_at: &Option<String>| {
-            Query::default().with("as_of", as_of.clone()).with("known_at", known_at.clone())
-        };
+impl<'c> Labels<'c> {
+    /// Returns labels at the two moments of an answer.
+    fn at(client: &'c Client, answer: &Answer) -> Labels<'c> {
+        let Answer { as_of, known_at, from_as_of, from_known_at, .. } = answer;
         let moments = [
-            moment(&answer.as_of, &answer.known_at),
-            moment(&answer.from_as_of, &answer.from_known_at),
+            Query::moment(as_of.clone(), known_at.clone()),
+            Query::moment(from_as_of.clone(), from_known_at.clone()),
         ];
-        Called { client, moments, known: HashMap::new() }
+        Labels { client, moments, known: HashMap::new() }
     }
 
-    /// Its email or name; empty where there is none, or where too many were asked for.
+    /// Returns an object's label; empty if it has none, or once there are [`LABELS_MAX`].
     ///
     /// # Errors
     /// If the server does not answer.
-    fn find(&mut self, of: &'static Thing, id: &str) -> Result<String, Failure> {
-        let key = (of.path, id.to_owned());
-        if let Some(called) = self.known.get(&key) {
-            return Ok(called.clone());
+    fn find(&mut self, labelled: &'static Labelled, id: &str) -> Result<String, Failure> {
+        let key = (labelled.path, id.to_owned());
+        if let Some(label) = self.known.get(&key) {
+            return Ok(label.clone());
         }
-        if self.known.len() >= CALLED_MAX {
+        if self.known.len() >= LABELS_MAX {
             return Ok(String::new());
         }
-        let mut called = String::new();
+        let label = self.read(labelled, id)?;
+        self.known.insert(key, label.clone());
+        Ok(label)
+    }
+
+    fn read(&self, labelled: &Labelled, id: &str) -> Result<String, Failure> {
         for moment in &self.moments {
-            let answer = self.client.get(&moment.at(&format!(
-                "{}/{}",
-                of.path,
-                utf8_percent_encode(id, ENCODED)
-            )))?;
-            called = match answer.status {
-                200 => texts(answer.json()?, [of.field]).concat(),
+            let answer = self.client.get(&moment.at(&path_of(labelled.path, id)))?;
+            let label = match answer.status {
+                200 => texts(answer.json()?, [labelled.field]).concat(),
                 404 => String::new(),
                 _ => return Err(refused(&answer, self.client, "")),
             };
-            if !called.is_empty() {
-                break;
+            if !label.is_empty() {
+                return Ok(label);
             }
         }
-        self.known.insert(key, called.clone());
-        Ok(called)
+        Ok(String::new())
     }
-}
-
-/// The fields that differ, each with its two values in JSON; one of nothing where no field is told.
-fn fields(object: &RawValue) -> Vec<[String; 3]> {
-    let changed = json::fields(object.get(), ["changed"])
-        .and_then(|[changed]| json::entries(changed?.get()))
-        .unwrap_or_default();
-    let value = |value: Option<&RawValue>| {
-        value.map_or(String::new(), |value| one_line(value.get()).into_owned())
-    };
-    let field = |(name, sides): (String, &RawValue)| {
-        let [from, to] = json::fields(sides.get(), ["from", "to"]).unwrap_or_default();
-        [name, value(from), value(to)]
-    };
-    let fields: Vec<[String; 3]> = changed.into_iter().map(field).collect();
-    if fields.is_empty() { vec![Default::default()] } else { fields }
 }

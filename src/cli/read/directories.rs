@@ -5,44 +5,39 @@ use clap::builder::NonEmptyStringValueParser;
 
 use super::super::Failure;
 use super::super::table::Column;
-use super::listing::{Kind, List, Moment, Output, Query};
+use super::listing::{ListArgs, Query, Resource};
 use super::print::texts;
-use super::source::Source;
 
-/// Directories, now or at any past moment.
+/// List directories, now or at any past moment.
 ///
-/// In order of id. The whole list is of one moment, however many pages the server gives it in.
+/// Directories are in order of id. All pages are read at the same moment.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
   rollcall directories --search robotics
   rollcall directories --organization org_… --as-of 2026-01-01T00:00:00Z --json
   rollcall directories --data ./rollcall-data")]
-pub(in super::super) struct Directories {
-    /// One directory, by id
-    #[arg(value_parser = NonEmptyStringValueParser::new(), conflicts_with_all = ["organization", "search", "domain", "limit"])]
+pub(in super::super) struct DirectoriesArgs {
+    /// Only the directory with this id
+    #[arg(
+        value_parser = NonEmptyStringValueParser::new(),
+        conflicts_with_all = ["organization", "search", "domain", "limit"]
+    )]
     id: Option<String>,
-    /// Of this organization
+    /// Only directories of this organization
     #[arg(long, value_name = "ID")]
     organization: Option<String>,
-    /// With this in their name
+    /// Only directories with this text in their name
     #[arg(long, value_name = "TEXT")]
     search: Option<String>,
-    /// With this domain
+    /// Only directories with this domain
     #[arg(long)]
     domain: Option<String>,
-    /// At most so many
-    #[arg(long, value_name = "N")]
-    limit: Option<u64>,
     #[command(flatten)]
-    moment: Moment,
-    #[command(flatten)]
-    output: Output,
-    #[command(flatten)]
-    source: Source,
+    list: ListArgs,
 }
 
-const KIND: Kind = Kind {
+const DIRECTORIES: Resource = Resource {
     path: "/directories",
     nouns: ["directory", "directories"],
     scope: "--organization",
@@ -56,21 +51,12 @@ const KIND: Kind = Kind {
     row: |directory| texts(directory, ["id", "name", "state", "type", "organization_id"]).into(),
 };
 
-impl Directories {
+impl DirectoriesArgs {
     pub(in super::super) fn run(self) -> Result<(), Failure> {
-        let Directories { id, organization, search, domain, limit, moment, output, source } = self;
         let filters = Query::default()
-            .with("organization_id", organization)
-            .with("search", search)
-            .with("domain", domain);
-        let filters = filters.with("order", Some("asc"));
-        source.ask(move |client| match id {
-            Some(id) => KIND.print_one(client, &id, &moment.query(), &output),
-            None => List { kind: &KIND, filters, first: moment.query(), limit }.print(
-                client,
-                &output,
-                |_| true,
-            ),
-        })
+            .with("organization_id", self.organization)
+            .with("search", self.search)
+            .with("domain", self.domain);
+        self.list.print(&DIRECTORIES, self.id, Query::default(), filters)
     }
 }

@@ -4,8 +4,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use clap::Args;
-use rollcall_projections::Millis;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rollcall_projections::{EventSubject, EventType, Millis};
 use serde_json::value::RawValue;
 
 use super::super::Failure;
@@ -14,69 +13,60 @@ use super::super::moment::of_date;
 use super::super::print;
 use super::super::serve::duration;
 use super::super::table::{self, Column};
-use super::listing::{Kind, List, Moment, Output, PAGE, Page, Query, ask};
-use super::print::{one_line, texts, width};
+use super::following::Backoff;
+use super::listing::{ListPage, Moment, Output, PAGE, Query, Resource, ask};
+use super::objects::{joined, nested, person_name};
+use super::print::{print_object, texts, width};
 use super::source::Source;
-use super::users::name;
-use crate::{json, time};
+use crate::time;
 
-/// What is listed unless types are named: all of directory sync but the tokens.
-const TYPES: [&str; 11] = [
-    "dsync.activated",
-    "dsync.deactivated",
-    "dsync.deleted",
-    "dsync.user.created",
-    "dsync.user.updated",
-    "dsync.user.deleted",
-    "dsync.group.created",
-    "dsync.group.updated",
-    "dsync.group.deleted",
-    "dsync.group.user_added",
-    "dsync.group.user_removed",
-];
-
-/// How many of the last events come first when following.
+/// The number of last events that come first with --follow.
 const LAST: u64 = 10;
 
-/// How often to ask, and the longest pause while the server does not answer.
 const INTERVAL_MIN: Duration = Duration::from_millis(10);
-const PAUSE_MAX: Duration = Duration::from_secs(30);
 
-/// Events in the order in which they were recorded; with --follow also those to come.
+/// List events in the order in which they were recorded, and with --follow new ones as they come.
 ///
-/// Without --type: every event about directories, users, groups and memberships. --from and --to go
-/// by the time at which it happened.
+/// Without --type: every event about directories, users, groups and memberships. --from and --to
+/// are compared with the time at which an event happened.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
   rollcall events --type dsync.user.deleted --from 2026-03-01T00:00:00Z --to 2026-04-01T00:00:00Z
   rollcall events --after event_… --json
   rollcall events --follow")]
-pub(in super::super) struct Events {
-    /// Of this type; several times, or several with commas between
+pub(in super::super) struct EventsArgs {
+    /// Only events of this type; repeat it, or separate types with commas
     #[arg(long = "type", value_name = "TYPE", value_delimiter = ',')]
     types: Vec<String>,
-    /// Of this organization
+    /// Only events of this organization
     #[arg(long, value_name = "ID")]
     organization: Option<String>,
-    /// Happened then or later: an RFC 3339 time, or a date, which is its first millisecond in UTC
-    #[arg(long, value_name = "T", value_parser = moment, conflicts_with = "after")]
+    /// Only events that happened then or later: an RFC 3339 time, or a date (its first
+    /// millisecond, UTC)
+    #[arg(long, value_name = "T", value_parser = bound, conflicts_with = "after")]
     from: Option<Bound>,
-    /// Happened then or earlier, in the same ways
-    #[arg(long, value_name = "T", value_parser = moment, conflicts_with_all = ["after", "follow"])]
+    /// Only events that happened then or earlier: an RFC 3339 time or a date
+    #[arg(long, value_name = "T", value_parser = bound, conflicts_with_all = ["after", "follow"])]
     to: Option<Bound>,
-    /// Recorded after this event
+    /// Only events recorded after this one
     #[arg(long, value_name = "ID")]
     after: Option<String>,
-    /// At most so many; with --follow, so many of the last ones first [default with --follow: 10]
+    /// Print at most N; with --follow, print the last N first [default with --follow: 10]
     #[arg(long, value_name = "N")]
     limit: Option<u64>,
-    /// Go on with new events as they come, until Ctrl-C: after the last ones, or after all that
-    /// --after or --from ask for
+    /// Print new events as they come, until Ctrl-C: after the last ones, or after all that --after
+    /// or --from select
     #[arg(long, conflicts_with_all = ["as_of", "known_at"])]
     follow: bool,
-    /// With --follow: how often to ask for new ones
-    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = interval, requires = "follow")]
+    /// With --follow: how often to ask for new events
+    #[arg(
+        long,
+        value_name = "TIME",
+        default_value = "1s",
+        value_parser = interval,
+        requires = "follow"
+    )]
     interval: Duration,
     #[command(flatten)]
     moment: Moment,
@@ -86,14 +76,14 @@ pub(in super::super) struct Events {
     source: Source,
 }
 
-/// A time as it was given, and what it means.
+/// A time as it was given, and its milliseconds.
 #[derive(Clone)]
 struct Bound {
     text: String,
     at: Millis,
 }
 
-fn moment(text: &str) -> Result<Bound, String> {
+fn bound(text: &str) -> Result<Bound, String> {
     let text = of_date(text);
     let at = time::parse(&text)
         .ok_or("it must be an RFC 3339 time, such as 2026-03-02T09:00:00Z, or a date")?;
@@ -109,15 +99,16 @@ fn interval(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// A time with milliseconds and its zone; the longest type; an id of today.
-const COLUMNS: [Column; 4] = [
+/// Columns of a fixed width, so that events that come later align with those before: a time with
+/// milliseconds and its zone, the longest type of an event, and an id as WorkOS makes them.
+const FOLLOWED_COLUMNS: [Column; 4] = [
     Column::whole("occurred").at_least(24),
     Column::whole("event").at_least(24),
     Column::whole("id").at_least(32),
     Column::new("subject"),
 ];
 
-const KIND: Kind = Kind {
+const EVENTS: Resource = Resource {
     path: "/events",
     nouns: ["event", "events"],
     scope: "--type",
@@ -136,73 +127,115 @@ fn row(event: &RawValue) -> Vec<String> {
     row
 }
 
-/// Whom or what an event is about: the id, and by what people call it.
+/// Returns the id and the email or name of the event's subject, or of the user and the group.
 fn subject(event: &RawValue) -> String {
-    let called = |thing: &RawValue| {
-        let [id, email] = texts(thing, ["id", "email"]);
-        let by = if email.is_empty() { name(thing) } else { email };
-        [id, by].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" ")
-    };
-    let Some([Some(data)]) = json::fields(event.get(), ["data"]) else { return String::new() };
-    match json::fields(data.get(), ["user", "group"]) {
-        Some([Some(user), Some(group)]) => format!("{}, {}", called(user), called(group)),
-        _ => called(data),
+    let Some(data) = nested(event, "data") else { return String::new() };
+    match (nested(data, "user"), nested(data, "group")) {
+        (Some(user), Some(group)) => format!("{}, {}", label(user), label(group)),
+        _ => label(data),
     }
 }
 
-/// Whether an event happened within the bounds. Only the first page of a list is cut by the server:
-/// a cursor and bounds do not go together.
-fn within(event: &RawValue, from: Option<Millis>, to: Option<Millis>) -> bool {
-    if from.is_none() && to.is_none() {
-        return true;
-    }
-    let [created_at] = texts(event, ["created_at"]);
-    time::parse(&created_at)
-        .is_some_and(|at| from.is_none_or(|from| at >= from) && to.is_none_or(|to| at <= to))
+fn label(object: &RawValue) -> String {
+    let [id, email] = texts(object, ["id", "email"]);
+    let name = if email.is_empty() { person_name(object) } else { email };
+    joined([id, name])
 }
 
-impl Events {
+/// Returns the types that are listed unless --type names some, separated by commas.
+fn default_types() -> String {
+    let types = EventType::ALL.iter().filter(|event_type| is_listed(event_type.subject()));
+    types.map(|event_type| event_type.name()).collect::<Vec<_>>().join(",")
+}
+
+const fn is_listed(subject: EventSubject) -> bool {
+    match subject {
+        EventSubject::Directory
+        | EventSubject::User
+        | EventSubject::Group
+        | EventSubject::Membership => true,
+        EventSubject::Token | EventSubject::Operator => false,
+    }
+}
+
+/// The first and the last millisecond in which an event may have happened.
+///
+/// The server applies them to the first page only, since it does not take them with a cursor.
+#[derive(Clone, Copy, Default)]
+struct Between {
+    from: Option<Millis>,
+    to: Option<Millis>,
+}
+
+impl Between {
+    fn contains(self, event: &RawValue) -> bool {
+        let Between { from, to } = self;
+        if from.is_none() && to.is_none() {
+            return true;
+        }
+        let [created_at] = texts(event, ["created_at"]);
+        time::parse(&created_at)
+            .is_some_and(|at| from.is_none_or(|from| at >= from) && to.is_none_or(|to| at <= to))
+    }
+}
+
+impl EventsArgs {
     pub(in super::super) fn run(self) -> Result<(), Failure> {
-        let types = if self.types.is_empty() { TYPES.join(",") } else { self.types.join(",") };
-        let filters =
-            Query::default().with("events", Some(types)).with("organization_id", self.organization);
-        let (from, to) = (self.from.as_ref().map(|from| from.at), self.to.as_ref().map(|to| to.at));
-        let until = self.to.as_ref().map(|to| (to.at, to.text.clone()));
-        let bounds = Query::default()
-            .with("range_start", self.from.map(|from| from.text))
-            .with("range_end", self.to.map(|to| to.text));
-        let begins = self.after.is_some() || from.is_some();
-        if self.follow {
-            if self.limit.is_some() && begins {
-                let told = "with --follow, --limit says how many of the last events come first: leave it out, or --after and --from";
-                return Err(Failure::Caller(told.into()));
-            }
-            let client =
-                self.source.server("a folder whose server is stopped gets no new events")?;
-            let follower = Follower {
-                client,
-                filters,
-                bounds,
-                from,
-                interval: self.interval,
-                json: self.output.json,
-            };
-            return follower.follow(self.after, (!begins).then_some(self.limit.unwrap_or(LAST)));
+        if self.follow { self.run_following() } else { self.run_once() }
+    }
+
+    fn filters(&self) -> Query {
+        let types = if self.types.is_empty() { default_types() } else { self.types.join(",") };
+        Query::default()
+            .with("events", Some(types))
+            .with("organization_id", self.organization.clone())
+    }
+
+    /// Returns the parameters of the two bounds in time.
+    fn bounds(&self) -> Query {
+        let text = |bound: &Option<Bound>| bound.as_ref().map(|bound| bound.text.clone());
+        Query::default().with("range_start", text(&self.from)).with("range_end", text(&self.to))
+    }
+
+    fn between(&self) -> Between {
+        let at = |bound: &Option<Bound>| bound.as_ref().map(|bound| bound.at);
+        Between { from: at(&self.from), to: at(&self.to) }
+    }
+
+    fn run_once(self) -> Result<(), Failure> {
+        let (filters, bounds, between) = (self.filters(), self.bounds(), self.between());
+        let EventsArgs { to, after, limit, mut moment, output, source, .. } = self;
+        // A cursor can be combined with a moment, though not with bounds: so the pages after the
+        // first end at the last bound as well.
+        if let Some(to) = to.filter(|to| moment.as_of.is_none() && to.at <= time::now_ms()) {
+            moment.as_of = Some(to.text);
         }
-        let mut moment = self.moment;
-        // A cursor and bounds do not go together, but a cursor and a moment do: the pages behind
-        // the first end where the bounds do.
-        if let (None, Some((at, text))) = (&moment.as_of, until)
-            && at <= time::now_ms()
-        {
-            moment.as_of = Some(text);
-        }
-        let first = moment.query().and(&bounds).with("after", self.after);
-        let (output, limit) = (self.output, self.limit);
-        self.source.ask(move |client| {
-            List { kind: &KIND, filters, first, limit }
-                .print(client, &output, |event| within(event, from, to))
+        let first = moment.query().and(&bounds).with("after", after);
+        source.ask(move |client| {
+            let list = EVENTS.list(filters, first, limit);
+            EVENTS.print_kept(&list, client, &output, |event| between.contains(event))
         })
+    }
+
+    fn run_following(self) -> Result<(), Failure> {
+        let begins = self.after.is_some() || self.from.is_some();
+        if self.limit.is_some() && begins {
+            return Err(Failure::Caller(
+                "with --follow, --limit says how many of the last events come first: \
+                 leave it out, or --after and --from"
+                    .into(),
+            ));
+        }
+        let (filters, bounds, between) = (self.filters(), self.bounds(), self.between());
+        let EventsArgs { after, limit, interval, output, source, .. } = self;
+        let client = source.server("a folder whose server is stopped gets no new events")?;
+        let follower = Follower { client, filters, bounds, between, json: output.json };
+        let first = if begins {
+            follower.page(after.as_deref())?
+        } else {
+            follower.tail(limit.unwrap_or(LAST))?
+        };
+        follower.follow(first, after, Backoff::new(interval))
     }
 }
 
@@ -210,145 +243,122 @@ impl Events {
 struct Follower {
     client: Client,
     filters: Query,
-    /// Cuts what is asked for as long as there is no cursor.
+    /// The bounds that are sent as long as there is no cursor.
     bounds: Query,
-    from: Option<Millis>,
-    interval: Duration,
+    between: Between,
     json: bool,
 }
 
-/// Events that are to be printed, and how far the list has been read.
+/// A page of events, and the place after it.
 #[derive(Default)]
-struct Found {
-    events: VecDeque<Event>,
-    /// The last event that was seen, printed or not.
+struct EventPage {
+    events: VecDeque<ReceivedEvent>,
+    /// The id of the last event of the page, whether it is printed or not.
     cursor: Option<String>,
+    /// More events follow at once.
     more: bool,
 }
 
 /// An event as it came.
-struct Event {
+struct ReceivedEvent {
     id: String,
     json: Box<RawValue>,
 }
 
 impl Follower {
-    /// Prints from behind `cursor`, or with `last` that many of the last events and then from
-    /// there, until nobody reads any more.
+    /// Prints the first page, and then events that come after it, or else after `cursor`, until the
+    /// reader closes standard output. While the server does not answer, it is asked again.
     ///
     /// # Errors
-    /// If the first answer cannot be had, or a later one is a refusal. A server that is away is
-    /// waited for.
-    fn follow(&self, cursor: Option<String>, last: Option<u64>) -> Result<(), Failure> {
-        let begun = match last {
-            Some(count) => self.tail(usize::try_from(count).unwrap_or(usize::MAX))?,
-            None => self.page(cursor.as_deref())?,
-        };
-        let mut cursor = begun.cursor.or(cursor);
-        let mut more = begun.more;
+    /// If the server refuses.
+    fn follow(
+        &self,
+        first: EventPage,
+        cursor: Option<String>,
+        mut backoff: Backoff,
+    ) -> Result<(), Failure> {
         if !self.json {
-            print(&table::draw_within(width(), &COLUMNS, true, &[]))?;
+            print(&table::draw_within(width(), &FOLLOWED_COLUMNS, true, &[]))?;
         }
-        self.print(&begun.events)?;
-        let (mut pause, mut away) = (self.interval, false);
+        self.print(&first.events)?;
+        let (mut cursor, mut more) = (first.cursor.or(cursor), first.more);
         loop {
             if !more {
-                wait(pause)?;
+                backoff.wait()?;
             }
             match self.page(cursor.as_deref()) {
-                Ok(found) => {
-                    if away {
-                        eprintln!("rollcall: the server answers again");
-                    }
-                    (pause, away) = (self.interval, false);
-                    self.print(&found.events)?;
-                    (cursor, more) = (found.cursor.or(cursor), found.more);
+                Ok(page) => {
+                    backoff.answered();
+                    self.print(&page.events)?;
+                    (cursor, more) = (page.cursor.or(cursor), page.more);
                 }
                 Err(Failure::Ours(message)) => {
-                    if !away {
-                        eprintln!("rollcall: {message}; trying again until it answers");
-                    }
-                    (pause, away, more) =
-                        ((pause * 2).min(PAUSE_MAX.max(self.interval)), true, false);
+                    backoff.failed(&message);
+                    more = false;
                 }
                 Err(failure) => return Err(failure),
             }
         }
     }
 
-    /// One page of events behind a cursor, or the first of all.
-    fn page(&self, cursor: Option<&str>) -> Result<Found, Failure> {
-        let place = if cursor.is_some() {
-            Query::default().with("after", cursor)
-        } else {
-            self.bounds.clone()
+    /// Reads the page after a cursor, or the first page.
+    fn page(&self, cursor: Option<&str>) -> Result<EventPage, Failure> {
+        let place = match cursor {
+            Some(_) => Query::default().with("after", cursor),
+            None => self.bounds.clone(),
         };
-        self.found(&place, PAGE)
+        self.read(&place, PAGE)
     }
 
-    fn found(&self, place: &Query, limit: u64) -> Result<Found, Failure> {
+    fn read(&self, place: &Query, limit: u64) -> Result<EventPage, Failure> {
         let question = self.filters.clone().and(place).with("limit", Some(limit.to_string()));
-        let answer = ask(&self.client, &question.at(KIND.path), KIND.scope)?;
-        let page: Page = answer.json()?;
-        let mut found = Found { more: page.next().is_some(), ..Found::default() };
-        for event in &page.data {
+        let answer = ask(&self.client, &question.at(EVENTS.path), EVENTS.scope)?;
+        let list: ListPage = answer.json()?;
+        let mut page = EventPage { more: list.next().is_some(), ..EventPage::default() };
+        for event in &list.data {
             let [id] = texts(event, ["id"]);
-            found.cursor = Some(id.clone());
-            if within(event, self.from, None) {
-                found.events.push_back(Event { id, json: (*event).to_owned() });
+            page.cursor = Some(id.clone());
+            if self.between.contains(event) {
+                page.events.push_back(ReceivedEvent { id, json: (*event).to_owned() });
             }
         }
-        Ok(found)
+        Ok(page)
     }
 
-    /// The last `count` events, and the place to go on from: that of the last one, which
-    /// `before=latest` asks for.
-    fn tail(&self, count: usize) -> Result<Found, Failure> {
-        let mut last = self.found(
-            &Query::default().with("before", Some("latest")),
-            PAGE.min(u64::try_from(count.max(1)).unwrap_or(PAGE)),
-        )?;
-        while let Some(first) = last.events.front().filter(|_| last.events.len() < count) {
-            let wanting = u64::try_from(count - last.events.len()).unwrap_or(PAGE);
-            let before =
-                self.found(&Query::default().with("before", Some(&first.id)), wanting.min(PAGE))?;
+    /// Reads the last `count` events. Their cursor is that of the last event, which is read even
+    /// for a count of 0.
+    fn tail(&self, count: u64) -> Result<EventPage, Failure> {
+        let count = usize::try_from(count).unwrap_or(usize::MAX);
+        let mut tail = self.read_before("latest", count.max(1))?;
+        while let Some(first) = tail.events.front().filter(|_| tail.events.len() < count) {
+            let before = self.read_before(&first.id, count - tail.events.len())?;
             if before.events.is_empty() {
                 break;
             }
-            before.events.into_iter().rev().for_each(|event| last.events.push_front(event));
+            before.events.into_iter().rev().for_each(|event| tail.events.push_front(event));
         }
-        let surplus = last.events.len().saturating_sub(count);
-        last.events.drain(..surplus);
-        last.more = false;
-        Ok(last)
+        let surplus = tail.events.len().saturating_sub(count);
+        tail.events.drain(..surplus);
+        tail.more = false;
+        Ok(tail)
     }
 
-    fn print(&self, events: &VecDeque<Event>) -> Result<(), Failure> {
+    /// Reads a page of at most `count` events before a place.
+    fn read_before(&self, place: &str, count: usize) -> Result<EventPage, Failure> {
+        let limit = u64::try_from(count).unwrap_or(u64::MAX).min(PAGE);
+        self.read(&Query::default().with("before", Some(place)), limit)
+    }
+
+    fn print(&self, events: &VecDeque<ReceivedEvent>) -> Result<(), Failure> {
         if self.json {
-            return events
-                .iter()
-                .try_for_each(|event| print(&format!("{}\n", one_line(event.json.get()))));
+            return events.iter().try_for_each(|event| print_object(event.json.get()));
         }
         if events.is_empty() {
             return Ok(());
         }
         let rows: Vec<Vec<String>> = events.iter().map(|event| row(&event.json)).collect();
-        print(&table::draw_within(width(), &COLUMNS, false, &rows))
+        print(&table::draw_within(width(), &FOLLOWED_COLUMNS, false, &rows))
     }
-}
-
-/// Waits so long, or until whoever reads standard output leaves, which a write would tell only with
-/// the next event.
-pub(super) fn wait(pause: Duration) -> Result<(), Failure> {
-    let stdout = std::io::stdout();
-    let mut watched = [PollFd::new(&stdout, PollFlags::empty())];
-    let pause = Timespec::try_from(pause).map_err(Failure::ours)?;
-    // A signal that is no end cuts the pause short, which does no harm.
-    let _ = poll(&mut watched, Some(&pause));
-    let left = watched.iter().any(|stdout| {
-        stdout.revents().intersects(PollFlags::ERR | PollFlags::HUP | PollFlags::NVAL)
-    });
-    if left { Err(Failure::Unread) } else { Ok(()) }
 }
 
 #[cfg(test)]
@@ -357,13 +367,17 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn a_subject_is_an_id_and_what_people_call_it() {
+    fn a_subject_is_an_id_and_an_email_or_name() {
         for (data, expected) in [
             (json!({"id": "u", "email": "a@x", "first_name": "Ana"}), "u a@x"),
             (json!({"id": "u", "email": null, "first_name": "Ana", "last_name": "Li"}), "u Ana Li"),
             (json!({"id": "d", "name": "Halden"}), "d Halden"),
             (
-                json!({"directory_id": "d", "user": {"id": "u", "email": "a@x"}, "group": {"id": "g", "name": "Sales"}}),
+                json!({
+                    "directory_id": "d",
+                    "user": {"id": "u", "email": "a@x"},
+                    "group": {"id": "g", "name": "Sales"},
+                }),
                 "u a@x, g Sales",
             ),
             (json!({"other": 1}), ""),
@@ -379,18 +393,26 @@ mod tests {
         let event = |at: &str| {
             RawValue::from_string(format!(r#"{{"id":"e","created_at":"{at}"}}"#)).unwrap()
         };
-        let second = |text: &str| Some(moment(text).unwrap().at);
+        let second = |text: &str| Some(bound(text).unwrap().at);
         let (from, to) = (second("2026-01-01T00:00:01Z"), second("2026-01-01T01:00:02+01:00"));
+        let between = Between { from, to };
         for (at, expected) in
             [("00.999", false), ("01.000", true), ("02.000", true), ("02.001", false)]
         {
-            assert_eq!(
-                within(&event(&format!("2026-01-01T00:00:{at}Z")), from, to),
-                expected,
-                "{at}"
-            );
+            let event = event(&format!("2026-01-01T00:00:{at}Z"));
+            assert_eq!(between.contains(&event), expected, "{at}");
         }
-        assert!(within(&event("no time"), None, None));
-        assert!(!within(&event("no time"), from, None));
+        assert!(Between::default().contains(&event("no time")));
+        assert!(!Between { from, to: None }.contains(&event("no time")));
+    }
+
+    #[test]
+    fn tokens_and_operators_are_not_listed_by_default() {
+        assert_eq!(
+            default_types(),
+            "dsync.activated,dsync.deactivated,dsync.deleted,dsync.user.created,\
+             dsync.user.updated,dsync.user.deleted,dsync.group.created,dsync.group.updated,\
+             dsync.group.deleted,dsync.group.user_added,dsync.group.user_removed"
+        );
     }
 }

@@ -2,59 +2,55 @@
 
 use clap::Args;
 use clap::builder::NonEmptyStringValueParser;
+use serde_json::value::RawValue;
 
 use super::super::Failure;
 use super::super::table::Column;
-use super::listing::{Kind, List, Moment, Output, Query};
+use super::listing::{ListArgs, Query, Resource};
+use super::objects::person_name;
 use super::print::{items, texts};
-use super::source::Source;
-use super::users::name;
 
-/// Groups of a directory, a user or an organization, now or at any past moment.
+/// List groups, and with --members their users, now or at any past moment.
 ///
-/// In order of id. The whole list is of one moment, however many pages the server gives it in.
+/// Groups are in order of id. All pages are read at the same moment.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
   rollcall groups --directory directory_… --members
   rollcall groups --user directory_user_… --as-of 2026-03-20T17:29:59.999Z --known-at 29
   rollcall groups directory_group_… --members --json")]
-pub(in super::super) struct Groups {
-    /// One group, by id
-    #[arg(value_parser = NonEmptyStringValueParser::new(), conflicts_with_all = ["directory", "user", "organization", "limit"])]
+pub(in super::super) struct GroupsArgs {
+    /// Only the group with this id
+    #[arg(
+        value_parser = NonEmptyStringValueParser::new(),
+        conflicts_with_all = ["directory", "user", "organization", "limit"]
+    )]
     id: Option<String>,
-    /// Of this directory
+    /// Only groups of this directory
     #[arg(long, value_name = "ID")]
     directory: Option<String>,
-    /// Those that this user is a member of
+    /// Only groups that this user is a member of
     #[arg(long, value_name = "ID")]
     user: Option<String>,
-    /// Of this organization
+    /// Only groups of this organization
     #[arg(long, value_name = "ID")]
     organization: Option<String>,
-    /// With the members of each, the first thousand
+    /// Add the members of each group, at most its first thousand
     #[arg(long)]
     members: bool,
-    /// At most so many
-    #[arg(long, value_name = "N")]
-    limit: Option<u64>,
     #[command(flatten)]
-    moment: Moment,
-    #[command(flatten)]
-    output: Output,
-    #[command(flatten)]
-    source: Source,
+    list: ListArgs,
 }
 
-const KIND: Kind = Kind {
+const GROUPS: Resource = Resource {
     path: "/directory_groups",
     nouns: ["group", "groups"],
     scope: "--directory, --user or --organization",
     columns: &[Column::whole("id"), Column::new("name"), Column::new("directory")],
-    row: |group| texts(group, ["id", "name", "directory_id"]).into(),
+    row,
 };
 
-const WITH_MEMBERS: Kind = Kind {
+const GROUPS_WITH_MEMBERS: Resource = Resource {
     columns: &[
         Column::whole("id"),
         Column::new("name"),
@@ -62,38 +58,35 @@ const WITH_MEMBERS: Kind = Kind {
         Column::whole("members"),
         Column::new("who"),
     ],
-    row: |group| {
-        let called = |member| {
-            Some(name(member))
-                .filter(|name| !name.is_empty())
-                .unwrap_or_else(|| texts(member, ["id"]).concat())
-        };
-        let members: Vec<String> = items(group, "members").into_iter().map(called).collect();
-        let mut row = (KIND.row)(group);
-        row.extend([members.len().to_string(), members.join(", ")]);
-        row
-    },
-    ..KIND
+    row: row_with_members,
+    ..GROUPS
 };
 
-impl Groups {
+fn row(group: &RawValue) -> Vec<String> {
+    texts(group, ["id", "name", "directory_id"]).into()
+}
+
+fn row_with_members(group: &RawValue) -> Vec<String> {
+    let members: Vec<String> = items(group, "members").into_iter().map(member_label).collect();
+    let mut row = row(group);
+    row.extend([members.len().to_string(), members.join(", ")]);
+    row
+}
+
+/// Returns the member's name, or the id of one without a name.
+fn member_label(member: &RawValue) -> String {
+    let name = person_name(member);
+    if name.is_empty() { texts(member, ["id"]).concat() } else { name }
+}
+
+impl GroupsArgs {
     pub(in super::super) fn run(self) -> Result<(), Failure> {
-        let Groups { id, directory, user, organization, members, limit, moment, output, source } =
-            self;
-        let kind = if members { &WITH_MEMBERS } else { &KIND };
-        let members = Query::default().with("members", members.then_some("true"));
-        let filters = members
-            .clone()
-            .with("directory", directory)
-            .with("user", user)
-            .with("organization_id", organization);
-        let filters = filters.with("order", Some("asc"));
-        source.ask(move |client| match id {
-            Some(id) => kind.print_one(client, &id, &members.and(&moment.query()), &output),
-            None => {
-                List { kind, filters, first: moment.query(), limit }
-                    .print(client, &output, |_| true)
-            }
-        })
+        let resource = if self.members { &GROUPS_WITH_MEMBERS } else { &GROUPS };
+        let shape = Query::default().with("members", self.members.then_some("true"));
+        let filters = Query::default()
+            .with("directory", self.directory)
+            .with("user", self.user)
+            .with("organization_id", self.organization);
+        self.list.print(resource, self.id, shape, filters)
     }
 }

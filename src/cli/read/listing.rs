@@ -1,4 +1,4 @@
-//! Lists and single objects: asked for page by page at one moment, and printed.
+//! Lists and single objects: read page by page at one moment, and printed.
 
 use std::io::{self, BufWriter, Write};
 
@@ -9,37 +9,50 @@ use serde_json::value::RawValue;
 
 use super::super::client::{Answer, Client};
 use super::super::moment::of_date;
-use super::super::table::{self, Column};
-use super::super::{Failure, table::harmless};
-use super::super::{print, unwritten};
-use super::print::{counted, one_line, width};
+use super::super::table::{self, Column, harmless};
+use super::super::{Failure, print, unwritten};
+use super::print::{counted, one_line, print_object, width};
+use super::source::Source;
 
-/// As many as a page of the API may have.
+/// The largest page that the API gives of most lists.
 pub(in super::super) const PAGE: u64 = 100;
 
-/// Everything but what a query or a segment of a path may hold as it is.
+/// The characters that are escaped in a query and in a segment of a path.
 pub(in super::super) const ENCODED: &AsciiSet =
     &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
-/// At which moment.
+/// The arguments that choose the moment of an answer.
 #[derive(Args)]
-#[command(next_help_heading = "At which moment")]
+#[command(next_help_heading = "Moment")]
 pub(in super::super) struct Moment {
-    /// What was true then: an RFC 3339 time, or a date, which is its first millisecond in UTC;
-    /// without it, the latest
+    /// Answer as of this moment: an RFC 3339 time, or a date (its first millisecond, UTC) [default:
+    /// latest]
     #[arg(long, value_name = "T")]
     pub(in super::super) as_of: Option<String>,
-    /// What had been told by then: a record's number, an RFC 3339 time or a date; without it,
-    /// everything
+    /// Use only what was known by then: a record's number, an RFC 3339 time or a date [default:
+    /// everything]
     #[arg(long, value_name = "SEQ|T")]
     known_at: Option<String>,
 }
 
-/// How to print.
+impl Moment {
+    /// Returns the parameters that ask for this moment.
+    pub(in super::super) fn query(self) -> Query {
+        let [as_of, known_at] = [self.as_of, self.known_at].map(|moment| moment.map(with_time));
+        Query::moment(as_of, known_at)
+    }
+}
+
+/// Returns a date as a time in full, and any other moment unchanged.
+pub(super) fn with_time(moment: String) -> String {
+    of_date(&moment).into_owned()
+}
+
+/// The arguments that choose the form of the output.
 #[derive(Args)]
 #[command(next_help_heading = "Output")]
 pub(in super::super) struct Output {
-    /// One object a line, as the server sent it, for programs
+    /// Print one object a line, as the server sent it, for programs
     #[arg(long)]
     pub(in super::super) json: bool,
 }
@@ -49,7 +62,12 @@ pub(in super::super) struct Output {
 pub(in super::super) struct Query(Vec<(&'static str, String)>);
 
 impl Query {
-    /// The query with a parameter, if it has a value.
+    /// Returns the parameters that ask for a moment.
+    pub(in super::super) fn moment(as_of: Option<String>, known_at: Option<String>) -> Query {
+        Query::default().with("as_of", as_of).with("known_at", known_at)
+    }
+
+    /// Returns the query with one more parameter, if it has a value.
     pub(in super::super) fn with(
         mut self,
         name: &'static str,
@@ -59,18 +77,18 @@ impl Query {
         self
     }
 
-    /// The query with the parameters of another.
+    /// Returns the query with the parameters of another one behind its own.
     pub(in super::super) fn and(mut self, other: &Query) -> Query {
         self.0.extend(other.0.iter().cloned());
         self
     }
 
-    /// A parameter's value.
+    /// Returns a parameter's value.
     pub(super) fn value(&self, name: &str) -> Option<&str> {
         self.0.iter().find(|(other, _)| *other == name).map(|(_, value)| value.as_str())
     }
 
-    /// The path with the query behind it.
+    /// Returns the path with this query.
     pub(in super::super) fn at(&self, path: &str) -> String {
         let mut out = path.to_owned();
         for (at, (name, value)) in self.0.iter().enumerate() {
@@ -83,30 +101,23 @@ impl Query {
     }
 }
 
-impl Moment {
-    /// Its parameters.
-    pub(in super::super) fn query(self) -> Query {
-        let sent = |moment: Option<String>| moment.map(|moment| of_date(&moment).into_owned());
-        Query::default().with("as_of", sent(self.as_of)).with("known_at", sent(self.known_at))
-    }
+/// Returns the path of the object with this id below another path.
+pub(super) fn path_of(path: &str, id: &str) -> String {
+    format!("{path}/{}", utf8_percent_encode(id, ENCODED))
 }
 
-/// One kind of thing that can be listed.
-pub(in super::super) struct Kind {
-    /// Its path in the API.
-    pub(in super::super) path: &'static str,
-    /// Its name, for one and for many.
-    pub(in super::super) nouns: [&'static str; 2],
-    /// The flags of which a list needs one, as a sentence names them.
-    pub(in super::super) scope: &'static str,
-    pub(in super::super) columns: &'static [Column],
-    /// An object as the cells of its row.
-    pub(in super::super) row: fn(&RawValue) -> Vec<String>,
+/// Asks one question.
+///
+/// # Errors
+/// If the answer is not 200: see [`refused`], which also says what `scope` is.
+pub(in super::super) fn ask(client: &Client, path: &str, scope: &str) -> Result<Answer, Failure> {
+    let answer = client.get(path)?;
+    if answer.status == 200 { Ok(answer) } else { Err(refused(&answer, client, scope)) }
 }
 
 /// A page of a list.
 #[derive(Deserialize)]
-pub(super) struct Page<'a> {
+pub(super) struct ListPage<'a> {
     /// The objects, as they came.
     #[serde(borrow)]
     pub(super) data: Vec<&'a RawValue>,
@@ -118,74 +129,72 @@ struct Cursors {
     after: Option<String>,
 }
 
-impl Page<'_> {
-    /// The cursor of the next page; `None` at the end.
+impl ListPage<'_> {
+    /// Returns the cursor of the next page; `None` at the end.
     pub(super) fn next(&self) -> Option<&str> {
         self.list_metadata.after.as_deref()
     }
 }
 
-/// At which moment an answer holds, and how much of the list it is.
+/// A list of the API that is read page by page at one moment.
+#[derive(Default)]
+pub(in super::super) struct List {
+    pub(super) path: String,
+    /// The flags, one of which the list needs, as an error names them.
+    pub(super) scope: &'static str,
+    /// The parameters of every page.
+    pub(super) filters: Query,
+    /// The parameters of the first page only, which fixes the moment of all pages.
+    pub(super) first: Query,
+    /// The most objects that are read; `None` for all.
+    pub(super) limit: Option<u64>,
+}
+
+/// The count, the bounds and the moment of a list that was read.
+#[derive(Default)]
 pub(super) struct Listed {
     count: u64,
+    /// The list has more objects than the limit allowed.
     more: bool,
-    /// Between which bounds it was looked for, as a sentence goes on with them; empty without any.
+    /// The bounds in time, as words that follow the count; empty without any.
     bounds: String,
     as_of: Option<String>,
     known_at: Option<String>,
 }
 
-impl Listed {
-    /// The parameters that ask for the same moment again.
-    fn moment(&self) -> Query {
-        Query::default().with("as_of", self.as_of.clone()).with("known_at", self.known_at.clone())
+/// All objects of a list, as they came.
+pub(super) struct Collected {
+    pub(super) objects: Vec<Box<RawValue>>,
+    pub(super) listed: Listed,
+}
+
+impl List {
+    /// Returns a list without filters and without a limit.
+    pub(super) fn all(path: impl Into<String>, moment: Query) -> List {
+        List { path: path.into(), first: moment, ..List::default() }
     }
-}
 
-/// Asks.
-///
-/// # Errors
-/// If the answer is not 200: what was wrong with the question, in the words of the command line.
-pub(in super::super) fn ask(client: &Client, path: &str, scope: &str) -> Result<Answer, Failure> {
-    let answer = client.get(path)?;
-    if answer.status == 200 { Ok(answer) } else { Err(refused(&answer, client, scope)) }
-}
-
-/// A list to be walked: `filters` go with each page, `first` with the first one only, which fixes
-/// the moment of all.
-pub(in super::super) struct List<'a> {
-    pub(in super::super) kind: &'a Kind,
-    pub(in super::super) filters: Query,
-    pub(in super::super) first: Query,
-    /// At most so many; `None` for all.
-    pub(in super::super) limit: Option<u64>,
-}
-
-impl List<'_> {
-    /// Walks the list at one moment and hands over each object that is to be `kept`, as it came.
+    /// Reads the list and passes each object that is `kept` to `each`, as it came.
     ///
     /// # Errors
-    /// If a page cannot be had, and those of `each`.
-    fn walk(
+    /// If a page cannot be read, and those of `each`.
+    pub(super) fn walk(
         &self,
         client: &Client,
-        path: &str,
         kept: impl Fn(&RawValue) -> bool,
         mut each: impl FnMut(&RawValue) -> Result<(), Failure>,
     ) -> Result<Listed, Failure> {
         let limit = self.limit.unwrap_or(u64::MAX);
-        let bound = |name: &&str| self.filters.value(name).map(|value| format!(" {name} {value}"));
-        let bounds: String = ["since", "until"].iter().filter_map(bound).collect();
-        let mut listed = Listed { count: 0, more: false, bounds, as_of: None, known_at: None };
+        let mut listed = Listed { bounds: self.bounds(), ..Listed::default() };
         let mut place = self.first.clone();
         loop {
             let size = (limit - listed.count).clamp(1, PAGE);
             let question = self.filters.clone().and(&place).with("limit", Some(size.to_string()));
-            let answer = ask(client, &question.at(path), self.kind.scope)?;
+            let answer = ask(client, &question.at(&self.path), self.scope)?;
             if listed.known_at.is_none() {
                 (listed.as_of, listed.known_at) = (answer.as_of.clone(), answer.known_at.clone());
             }
-            let page: Page = answer.json()?;
+            let page: ListPage = answer.json()?;
             for object in page.data.iter().filter(|object| kept(object)) {
                 if listed.count == limit {
                     return Ok(Listed { more: true, ..listed });
@@ -197,153 +206,82 @@ impl List<'_> {
             if listed.count == limit {
                 return Ok(Listed { more: true, ..listed });
             }
-            // The moment of the first page is that of all; a server that does not name it is at
-            // least asked for the same again.
-            let pinned = |told: &Option<String>, name| {
-                told.clone().or_else(|| self.first.value(name).map(str::to_owned))
-            };
-            let as_of = pinned(&listed.as_of, "as_of").filter(|as_of| as_of != "latest");
-            place = Query::default()
-                .with("as_of", as_of)
-                .with("known_at", pinned(&listed.known_at, "known_at"))
-                .with("after", Some(next));
+            place = self.moment_of(&listed).with("after", Some(next));
         }
     }
 
-    /// Walks the list and prints it: a line each as they come, or a table at the end.
-    ///
-    /// # Errors
-    /// If a page cannot be had, and those of printing.
-    pub(in super::super) fn print(
-        &self,
-        client: &Client,
-        output: &Output,
-        kept: impl Fn(&RawValue) -> bool,
-    ) -> Result<(), Failure> {
-        self.print_at(client, self.kind.path, output, kept)
+    fn bounds(&self) -> String {
+        let bound = |name| Some(format!(" {name} {}", self.filters.value(name)?));
+        ["since", "until"].into_iter().filter_map(bound).collect()
     }
 
-    /// The same of the list at `path`, which is that of one thing.
+    /// Returns the moment of the pages after the first: that of the first page, or, if the server
+    /// did not name it, the one that was asked for.
+    fn moment_of(&self, listed: &Listed) -> Query {
+        let asked = |name| self.first.value(name).map(str::to_owned);
+        let as_of = listed.as_of.clone().or_else(|| asked("as_of"));
+        let known_at = listed.known_at.clone().or_else(|| asked("known_at"));
+        Query::moment(as_of.filter(|as_of| as_of != "latest"), known_at)
+    }
+
+    /// Reads all objects of the list.
     ///
     /// # Errors
-    /// As of [`List::print`].
-    pub(super) fn print_at(
-        &self,
-        client: &Client,
-        path: &str,
-        output: &Output,
-        kept: impl Fn(&RawValue) -> bool,
-    ) -> Result<(), Failure> {
-        if output.json {
-            return self.print_lines(client, path, kept);
-        }
-        let mut rows = Vec::new();
-        let listed = self.walk(client, path, kept, |object| {
-            rows.push((self.kind.row)(object));
+    /// If a page cannot be read.
+    pub(super) fn collect(&self, client: &Client) -> Result<Collected, Failure> {
+        let mut objects = Vec::new();
+        let listed = self.walk(client, everything, |object| {
+            objects.push(object.to_owned());
             Ok(())
         })?;
-        self.kind.show(&rows, &listed)
+        Ok(Collected { objects, listed })
     }
 
-    /// Every object of the list at `path`, as it came, and the parameters that ask for the same
-    /// moment again.
+    /// Prints each object that is `kept` on a line of its own, as it comes.
     ///
     /// # Errors
-    /// If a page cannot be had.
-    pub(super) fn collect(
+    /// If a page cannot be read, or standard output cannot be written.
+    pub(super) fn print_lines(
         &self,
         client: &Client,
-        path: &str,
-    ) -> Result<(Vec<Box<RawValue>>, Query), Failure> {
-        let mut objects = Vec::new();
-        let listed = self.walk(
-            client,
-            path,
-            |_| true,
-            |object| {
-                objects.push(object.to_owned());
-                Ok(())
-            },
-        )?;
-        Ok((objects, listed.moment()))
-    }
-
-    fn print_lines(
-        &self,
-        client: &Client,
-        path: &str,
         kept: impl Fn(&RawValue) -> bool,
     ) -> Result<(), Failure> {
         let mut out = BufWriter::new(io::stdout().lock());
-        let line = |object: &RawValue| {
+        self.walk(client, kept, |object| {
             writeln!(out, "{}", one_line(object.get())).map_err(|error| unwritten(&error))
-        };
-        self.walk(client, path, kept, line)?;
+        })?;
         out.flush().map_err(|error| unwritten(&error))
-    }
-
-    /// Walks the list and prints it: a line each as they come, or a table of the rows that `rows`
-    /// makes of all, at the moment of which they are.
-    ///
-    /// # Errors
-    /// As of [`List::print`], and those of `rows`.
-    pub(super) fn print_with(
-        &self,
-        client: &Client,
-        output: &Output,
-        rows: impl FnOnce(&[Box<RawValue>], &Query) -> Result<Vec<Vec<String>>, Failure>,
-    ) -> Result<(), Failure> {
-        if output.json {
-            return self.print_lines(client, self.kind.path, |_| true);
-        }
-        let mut objects = Vec::new();
-        let listed = self.walk(
-            client,
-            self.kind.path,
-            |_| true,
-            |object| {
-                objects.push(object.to_owned());
-                Ok(())
-            },
-        )?;
-        let moment = listed.moment();
-        self.kind.show(&rows(&objects, &moment)?, &listed)
     }
 }
 
-impl Kind {
-    /// Prints one object, read by its id.
-    ///
-    /// # Errors
-    /// The caller's, if there is none.
-    pub(super) fn print_one(
-        &self,
-        client: &Client,
-        id: &str,
-        query: &Query,
-        output: &Output,
-    ) -> Result<(), Failure> {
-        let path = format!("{}/{}", self.path, utf8_percent_encode(id, ENCODED));
-        let answer = ask(client, &query.at(&path), self.scope)?;
-        let object: &RawValue = answer.json()?;
-        if output.json {
-            return print(&format!("{}\n", one_line(object.get())));
-        }
-        let (as_of, known_at) = (answer.as_of.clone(), answer.known_at.clone());
-        self.show(
-            &[(self.row)(object)],
-            &Listed { count: 1, more: false, bounds: String::new(), as_of, known_at },
-        )
+/// Keeps every object of a list.
+pub(super) fn everything(_: &RawValue) -> bool {
+    true
+}
+
+impl Listed {
+    /// Returns the parameters that ask for the same moment again.
+    pub(super) fn moment(&self) -> Query {
+        Query::moment(self.as_of.clone(), self.known_at.clone())
     }
 
-    /// Prints a table, and below it, on standard error, what it is a table of.
-    fn show(&self, rows: &[Vec<String>], listed: &Listed) -> Result<(), Failure> {
-        print(&table::draw_within(width(), self.columns, true, rows))?;
-        let [one, many] = self.nouns;
-        let counted = counted(listed.count, one, many);
-        let mut line = if listed.more { format!("the first {counted}") } else { counted };
-        line.push_str(&listed.bounds);
-        if let (Some(as_of), Some(known_at)) = (&listed.as_of, &listed.known_at) {
+    /// Prints the list as a table, and a line about it on standard error. `nouns` are the words
+    /// for one object and for several.
+    ///
+    /// # Errors
+    /// If standard output cannot be written.
+    pub(super) fn print(
+        &self,
+        nouns: [&str; 2],
+        columns: &[Column],
+        rows: &[Vec<String>],
+    ) -> Result<(), Failure> {
+        print(&table::draw_within(width(), columns, true, rows))?;
+        let [one, many] = nouns;
+        let counted = counted(self.count, one, many);
+        let mut line = if self.more { format!("the first {counted}") } else { counted };
+        line.push_str(&self.bounds);
+        if let (Some(as_of), Some(known_at)) = (&self.as_of, &self.known_at) {
             line.push_str(&format!(", as of {as_of}, known at record {known_at}"));
         }
         eprintln!("{}", harmless(&line));
@@ -351,60 +289,190 @@ impl Kind {
     }
 }
 
-/// What a server says about a question that it does not answer.
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Problem {
-    message: String,
-    code: String,
-    errors: Vec<FieldError>,
+/// A kind of object that the API lists, and its table.
+pub(in super::super) struct Resource {
+    pub(in super::super) path: &'static str,
+    /// The words for one object and for several.
+    pub(in super::super) nouns: [&'static str; 2],
+    /// The flags, one of which the list needs, as an error names them.
+    pub(in super::super) scope: &'static str,
+    pub(in super::super) columns: &'static [Column],
+    /// Returns the cells of an object's row.
+    pub(in super::super) row: fn(&RawValue) -> Vec<String>,
 }
 
-/// What is wrong with one field of a question, or of a document.
+impl Resource {
+    /// Returns the list of these objects.
+    pub(in super::super) fn list(&self, filters: Query, moment: Query, limit: Option<u64>) -> List {
+        List { path: self.path.into(), scope: self.scope, filters, first: moment, limit }
+    }
+
+    /// Prints a list, as lines while they come, or as a table at the end.
+    ///
+    /// # Errors
+    /// If a page cannot be read, or standard output cannot be written.
+    pub(in super::super) fn print_list(
+        &self,
+        list: &List,
+        client: &Client,
+        output: &Output,
+    ) -> Result<(), Failure> {
+        self.print_kept(list, client, output, everything)
+    }
+
+    /// Prints those objects of a list that are `kept`, as [`Resource::print_list`] does.
+    ///
+    /// # Errors
+    /// As of [`Resource::print_list`].
+    pub(super) fn print_kept(
+        &self,
+        list: &List,
+        client: &Client,
+        output: &Output,
+        kept: impl Fn(&RawValue) -> bool,
+    ) -> Result<(), Failure> {
+        if output.json {
+            return list.print_lines(client, kept);
+        }
+        let mut rows = Vec::new();
+        let listed = list.walk(client, kept, |object| {
+            rows.push((self.row)(object));
+            Ok(())
+        })?;
+        listed.print(self.nouns, self.columns, &rows)
+    }
+
+    /// Prints the object with this id.
+    ///
+    /// # Errors
+    /// The caller's, if there is none.
+    fn print_one(
+        &self,
+        client: &Client,
+        id: &str,
+        query: &Query,
+        output: &Output,
+    ) -> Result<(), Failure> {
+        let answer = ask(client, &query.at(&path_of(self.path, id)), self.scope)?;
+        let object: &RawValue = answer.json()?;
+        if output.json {
+            return print_object(object.get());
+        }
+        let (as_of, known_at) = (answer.as_of.clone(), answer.known_at.clone());
+        let listed = Listed { count: 1, as_of, known_at, ..Listed::default() };
+        listed.print(self.nouns, self.columns, &[(self.row)(object)])
+    }
+}
+
+/// The arguments that the commands for users, groups and directories share.
+#[derive(Args)]
+pub(super) struct ListArgs {
+    /// Print at most N
+    #[arg(long, value_name = "N")]
+    limit: Option<u64>,
+    #[command(flatten)]
+    moment: Moment,
+    #[command(flatten)]
+    output: Output,
+    #[command(flatten)]
+    source: Source,
+}
+
+impl ListArgs {
+    /// Prints the object with this id, or the list without one. `shape` goes with both questions,
+    /// `filters` only with the list.
+    ///
+    /// # Errors
+    /// If the server does not answer, and those of printing.
+    pub(super) fn print(
+        self,
+        resource: &'static Resource,
+        id: Option<String>,
+        shape: Query,
+        filters: Query,
+    ) -> Result<(), Failure> {
+        let ListArgs { limit, moment, output, source } = self;
+        let moment = moment.query();
+        source.ask(move |client| match id {
+            Some(id) => resource.print_one(client, &id, &shape.and(&moment), &output),
+            None => {
+                let filters = shape.and(&filters).with("order", Some("asc"));
+                resource.print_list(&resource.list(filters, moment, limit), client, &output)
+            }
+        })
+    }
+}
+
+/// An error as the API reports it.
 #[derive(Default, Deserialize)]
 #[serde(default)]
-pub(in super::super) struct FieldError {
+struct ApiError {
+    message: String,
+    code: String,
+    errors: Vec<ApiFieldError>,
+}
+
+/// An error of one parameter, or of one field of a body.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+pub(in super::super) struct ApiFieldError {
     pub(in super::super) field: String,
     pub(in super::super) code: String,
 }
 
-/// What is wrong with which field, of a question that was refused.
-pub(in super::super) fn field_errors(answer: &Answer) -> Vec<FieldError> {
-    serde_json::from_slice::<Problem>(&answer.body).unwrap_or_default().errors
+/// Returns the errors of single fields in an answer.
+pub(in super::super) fn field_errors(answer: &Answer) -> Vec<ApiFieldError> {
+    serde_json::from_slice::<ApiError>(&answer.body).unwrap_or_default().errors
 }
 
-/// Why a question was not answered, in the words of the command line. `scope` names the flags of
-/// which the list needs one.
+/// Says why a question was refused, in the words of the command line. `scope` names the flags,
+/// one of which the list needs.
 pub(in super::super) fn refused(answer: &Answer, client: &Client, scope: &str) -> Failure {
-    let problem: Problem = serde_json::from_slice(&answer.body).unwrap_or_default();
-    let said =
-        if problem.message.is_empty() { "nothing that can be read" } else { &problem.message };
+    let error: ApiError = serde_json::from_slice(&answer.body).unwrap_or_default();
     match answer.status {
-        401 => Failure::Caller("the API key was refused: set ROLLCALL_API_KEY, or give --api-key, to one of the server's keys".into()),
-        404 if problem.code != "entity_not_found" => {
-            Failure::Caller(format!("`{}` does not know this question: it is another program, or another version", harmless(&client.base)))
+        401 => Failure::Caller(
+            "the API key was refused: set ROLLCALL_API_KEY, or give --api-key, \
+             to one of the server's keys"
+                .into(),
+        ),
+        404 if error.code != "entity_not_found" => Failure::Caller(format!(
+            "`{}` does not know this question: it is another program, or another version",
+            harmless(&client.base)
+        )),
+        422 if !error.errors.is_empty() => Failure::Caller(fields_refused(&error.errors, scope)),
+        503 if error.code == "not_ready" => {
+            Failure::Ours("the server is still folding its log: ask again in a moment".into())
         }
-        422 if problem.errors.iter().any(|error| error.code.starts_with("Please provide either")) => {
-            Failure::Caller(format!("the list needs a scope: give {scope}"))
-        }
-        422 if !problem.errors.is_empty() => {
-            let errors: Vec<String> = problem.errors.iter().map(|error| format!("{}: {}", flag(&error.field), error.code)).collect();
-            Failure::Caller(harmless(&errors.join("; ")))
-        }
-        503 if problem.code == "not_ready" => Failure::Ours("the server is still folding its log: ask again in a moment".into()),
-        400..=499 => Failure::Caller(harmless(said)),
-        status => Failure::Ours(format!("the server answered with {status}: {}", harmless(said))),
+        400..=499 => Failure::Caller(said(&error)),
+        status => Failure::Ours(format!("the server answered with {status}: {}", said(&error))),
     }
 }
 
-/// The flag that gives a parameter of the API.
+fn said(error: &ApiError) -> String {
+    if error.message.is_empty() {
+        "nothing that can be read".into()
+    } else {
+        harmless(&error.message)
+    }
+}
+
+fn fields_refused(errors: &[ApiFieldError], scope: &str) -> String {
+    if errors.iter().any(|error| error.code.starts_with("Please provide either")) {
+        return format!("the list needs a scope: give {scope}");
+    }
+    let errors: Vec<String> =
+        errors.iter().map(|error| format!("{}: {}", flag(&error.field), error.code)).collect();
+    harmless(&errors.join("; "))
+}
+
+/// Returns the flag that sets a parameter of the API.
 pub(in super::super) fn flag(field: &str) -> String {
     match field {
         "organization_id" => "--organization".into(),
         "events" => "--type".into(),
         "range_start" => "--from".into(),
         "range_end" => "--to".into(),
-        // Given by their places.
+        // These are positional arguments.
         "from" | "to" => field.to_uppercase(),
         _ => format!("--{}", field.replace('_', "-")),
     }
@@ -424,10 +492,16 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_is_told_in_the_words_of_the_command_line() {
-        let scope = r#"{"message":"Validation failed","errors":[{"field":"directory","code":"Please provide either \"directory\" or \"group\" parameters."}]}"#;
-        let two = r#"{"errors":[{"field":"range_end","code":"it is before `range_start`"},{"field":"as_of","code":"it is late\u001b"}]}"#;
-        for (status, body, told) in [
+    fn a_refusal_names_flags_and_not_parameters() {
+        let scope = r#"{"message": "Validation failed", "errors": [{
+            "field": "directory",
+            "code": "Please provide either \"directory\" or \"group\" parameters."
+        }]}"#;
+        let two = r#"{"errors": [
+            {"field": "range_end", "code": "it is before `range_start`"},
+            {"field": "as_of", "code": "it is late\u001b"}
+        ]}"#;
+        for (status, body, expected) in [
             (422, scope, "1 the list needs a scope: give --a or --b"),
             (422, two, r"1 --to: it is before `range_start`; --as-of: it is late\u{1b}"),
             (422, r#"{"message":"No"}"#, "1 No"),
@@ -439,7 +513,8 @@ mod tests {
             (
                 404,
                 "<html>",
-                "1 `http://h` does not know this question: it is another program, or another version",
+                "1 `http://h` does not know this question: \
+                 it is another program, or another version",
             ),
             (
                 503,
@@ -449,7 +524,7 @@ mod tests {
             (500, r#"{"message":"m","code":"internal"}"#, "2 the server answered with 500: m"),
             (502, "", "2 the server answered with 502: nothing that can be read"),
         ] {
-            assert_eq!(explained(status, body), told);
+            assert_eq!(explained(status, body), expected);
         }
         assert!(explained(401, "").starts_with("1 the API key was refused"));
     }

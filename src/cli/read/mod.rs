@@ -1,28 +1,30 @@
-//! The commands that read: each asks a server over HTTP, one that runs or one of its own over a
-//! data folder, so that both answer alike.
+//! The commands that read. Each asks a server over HTTP: one that runs, or one that it starts
+//! itself over a data folder, so that both give the same answers.
 
 mod audit;
 mod changes;
+mod csv_table;
 mod deprovisioned;
 mod diff;
 mod directories;
 mod events;
+mod following;
 mod groups;
 pub(super) mod listing;
+mod objects;
 pub(super) mod print;
 mod roles;
 pub(super) mod source;
 mod status;
 mod users;
-mod values;
 
-pub(super) use audit::Audit;
-pub(super) use changes::Changes;
-pub(super) use deprovisioned::Deprovisioned;
-pub(super) use diff::Diff;
-pub(super) use directories::Directories;
-pub(super) use events::Events;
-pub(super) use groups::Groups;
-pub(super) use roles::{ASSIGNMENTS_PATH, Roles, told as assignments_told};
-pub(super) use status::Status;
-pub(super) use users::Users;
+pub(super) use audit::AuditArgs;
+pub(super) use changes::ChangesArgs;
+pub(super) use deprovisioned::DeprovisionedArgs;
+pub(super) use diff::DiffArgs;
+pub(super) use directories::DirectoriesArgs;
+pub(super) use events::EventsArgs;
+pub(super) use groups::GroupsArgs;
+pub(super) use roles::{ASSIGNMENTS_PATH, RolesArgs, assignments_told};
+pub(super) use status::StatusArgs;
+pub(super) use users::UsersArgs;

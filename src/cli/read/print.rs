@@ -1,16 +1,17 @@
-//! What goes to standard output.
+//! Printing objects of the API: one line each, or cells of a table.
 
 use std::borrow::Cow;
 use std::io::{self, IsTerminal};
 
 use serde_json::value::RawValue;
 
+use super::super::{Failure, print};
 use crate::json;
 
-/// An object of JSON as it came, on one line: only where a sender's own line breaks passed through
-/// is a break made a space.
+/// Returns the object on one line. Only line breaks that a sender wrote between tokens are changed,
+/// each into a space.
 pub(in super::super) fn one_line(json: &str) -> Cow<'_, str> {
-    // Inside a string a line break is always escaped, so that these are between tokens.
+    // Inside a string a line break is always escaped, so these are between tokens.
     if json.contains(['\n', '\r']) {
         Cow::Owned(json.replace(['\n', '\r'], " "))
     } else {
@@ -18,50 +19,63 @@ pub(in super::super) fn one_line(json: &str) -> Cow<'_, str> {
     }
 }
 
-/// How wide a table may be: the terminal's width, else what COLUMNS says, else any.
+/// Prints an object as one line.
+///
+/// # Errors
+/// If standard output cannot be written.
+pub(in super::super) fn print_object(json: &str) -> Result<(), Failure> {
+    print(&format!("{}\n", one_line(json)))
+}
+
+/// Returns the width to which tables are cut: the terminal's, else that in COLUMNS, else `None`.
 pub(in super::super) fn width() -> Option<u16> {
     let stdout = io::stdout();
     let terminal =
         if stdout.is_terminal() { terminal_size::terminal_size_of(&stdout) } else { None };
     let terminal = terminal.map(|(width, _)| width.0).filter(|width| *width > 0);
-    let told = || std::env::var("COLUMNS").ok()?.parse::<u16>().ok().filter(|width| *width > 0);
-    terminal.or_else(told)
+    terminal.or_else(columns_variable)
 }
 
-/// Whether what goes to `out` may have colours: a terminal that has them, whose owner does not mind
-/// (<https://no-color.org>).
+fn columns_variable() -> Option<u16> {
+    std::env::var("COLUMNS").ok()?.parse().ok().filter(|width| *width > 0)
+}
+
+/// Returns true if `out` may have colours: it is a terminal that shows them, and the user did not
+/// switch them off (<https://no-color.org>).
 pub(in super::super) fn coloured(out: &impl IsTerminal) -> bool {
     let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
     out.is_terminal() && set("NO_COLOR").is_none() && set("TERM").is_some_and(|term| term != "dumb")
 }
 
-/// The texts of an object; empty where there is none. What else the object holds is not looked at:
-/// it passes through from senders, and may be a number that no machine has or a text that is no
-/// Unicode.
+/// Returns the texts under these names, empty where there is none.
+///
+/// The rest of the object is not parsed: it comes from senders, and may hold a number that does not
+/// fit any type or a string that is not Unicode.
 pub(in super::super) fn texts<const N: usize>(object: &RawValue, names: [&str; N]) -> [String; N] {
-    let found = json::fields(object.get(), names).unwrap_or([None; N]);
-    found.map(|value| match json::string(value) {
-        Some(text) => text.into_owned(),
-        // A text that is no Unicode is shown as it is written.
-        None => value
-            .map(RawValue::get)
-            .filter(|text| text.starts_with('"'))
-            .unwrap_or_default()
-            .to_owned(),
-    })
+    json::fields(object.get(), names).unwrap_or([None; N]).map(text)
 }
 
-/// The objects of the array under `name`.
+fn text(value: Option<&RawValue>) -> String {
+    if let Some(text) = json::string(value) {
+        return text.into_owned();
+    }
+    // A string that is not Unicode is shown as it is written.
+    let written = value.map(RawValue::get).filter(|text| text.starts_with('"'));
+    written.unwrap_or_default().to_owned()
+}
+
+/// Returns the objects of the array under `name`.
 pub(in super::super) fn items<'a>(object: &'a RawValue, name: &str) -> Vec<&'a RawValue> {
     json::fields(object.get(), [name]).and_then(|[value]| json::array(value)).unwrap_or_default()
 }
 
-/// A count with its noun.
+/// Returns a count with its noun.
 pub(in super::super) fn counted(count: u64, one: &str, many: &str) -> String {
     format!("{count} {}", if count == 1 { one } else { many })
 }
 
-/// A duration in its two largest units; a negative one, of clocks that differ, is none.
+/// Returns a duration in its two largest units. A negative one, from clocks that differ, counts as
+/// zero.
 pub(super) fn human(duration_ms: i64) -> String {
     let ms = duration_ms.max(0);
     let (s, min, h) = (ms / 1000, ms / 60_000, ms / 3_600_000);
@@ -79,7 +93,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_cell_is_read_whatever_else_the_object_holds() {
+    fn texts_are_read_from_an_object_with_unreadable_values() {
         let deep = format!("{}{}", "[".repeat(500), "]".repeat(500));
         let object = format!(
             r#"{{"a":"x\u00e9","b":null,"c":1e400,"d":"\ud800","e":{deep},"f":[{{"a":"y"}},{{}}]}}"#
@@ -94,14 +108,14 @@ mod tests {
     }
 
     #[test]
-    fn a_senders_line_breaks_stay_no_line_breaks() {
+    fn line_breaks_between_tokens_become_spaces() {
         assert_eq!(one_line(r#"{"a":"b\n"}"#), r#"{"a":"b\n"}"#);
         assert_eq!(one_line("{\"a\":{\r\n \"b\":1}}"), "{\"a\":{   \"b\":1}}");
     }
 
     #[test]
-    fn a_duration_is_told_in_its_two_largest_units() {
-        for (ms, told) in [
+    fn a_duration_has_its_two_largest_units() {
+        for (ms, expected) in [
             (-5, "0 ms"),
             (999, "999 ms"),
             (1000, "1 s"),
@@ -112,7 +126,7 @@ mod tests {
             (86_400_000, "1 d 0 h"),
             (8_640_000_000, "100 d 0 h"),
         ] {
-            assert_eq!(human(ms), told);
+            assert_eq!(human(ms), expected);
         }
     }
 }

@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, HashMap};
 
 use clap::Args;
 use clap::builder::NonEmptyStringValueParser;
-use percent_encoding::utf8_percent_encode;
 use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -13,14 +12,17 @@ use super::super::Failure;
 use super::super::client::{Answer, Client};
 use super::super::mapping::reason;
 use super::super::table::{self, Column};
-use super::listing::{ENCODED, Kind, List, Moment, Output, PAGE, Page, Query, ask};
+use super::listing::{
+    List, ListPage, Moment, Output, PAGE, Query, Resource, ask, everything, path_of,
+};
+use super::objects::parse;
 use super::print::texts;
 use super::source::Source;
 
-/// Who has which role, since when, and because of what; now or at any past moment.
+/// List roles: who has which one, since when and why, now or at any past moment.
 ///
-/// A line for each reason: the group, the attribute or the default that gives the role, and the
-/// event with which that began.
+/// Each reason is a line of its own: the group, the attribute or the default that gives the role,
+/// and the event with which that began.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
@@ -28,26 +30,26 @@ Examples:
   rollcall roles --user ana@example.com --organization org_…
   rollcall roles --user directory_user_… --history --known-at 20
   rollcall roles --group directory_group_… --data ./rollcall-data --json")]
-pub(in super::super) struct Roles {
-    /// Of this user, by id; or by email, with --organization
+pub(in super::super) struct RolesArgs {
+    /// Only this user, by id, or by email together with --organization
     #[arg(long, value_name = "ID|EMAIL", value_parser = NonEmptyStringValueParser::new())]
     user: Option<String>,
-    /// Who has this role
+    /// Only users with this role
     #[arg(long)]
     role: Option<String>,
-    /// Who has a role through this group
+    /// Only roles that come from this group
     #[arg(long, value_name = "ID")]
     group: Option<String>,
-    /// Of this directory
+    /// Only users of this directory
     #[arg(long, value_name = "ID")]
     directory: Option<String>,
-    /// Of this organization
+    /// Only users of this organization
     #[arg(long, value_name = "ID")]
     organization: Option<String>,
-    /// Every time in which the user had a role, with what began and what ended it
+    /// List every period in which the user had a role, with the events that began and ended it
     #[arg(long, requires = "user", conflicts_with_all = ["role", "group", "directory"])]
     history: bool,
-    /// At most so many
+    /// Print at most N
     #[arg(long, value_name = "N")]
     limit: Option<u64>,
     #[command(flatten)]
@@ -61,24 +63,17 @@ pub(in super::super) struct Roles {
 /// The path of assignments in the API.
 pub(in super::super) const ASSIGNMENTS_PATH: &str = "/rollcall/v1/role_assignments";
 
-const ASSIGNMENTS: Kind = Kind {
-    path: ASSIGNMENTS_PATH,
-    nouns: ["assignment", "assignments"],
-    scope: "",
-    columns: &[
-        Column::whole("user"),
-        Column::whole("role"),
-        Column::whole("since"),
-        Column::new("because"),
-        Column::new("event"),
-        Column::new("occurred"),
-        Column::new("id"),
-    ],
-    // Rows are made of all at once, since the emails are asked for together.
-    row: |_| Vec::new(),
-};
+const ASSIGNMENT_COLUMNS: [Column; 7] = [
+    Column::whole("user"),
+    Column::whole("role"),
+    Column::whole("since"),
+    Column::new("because"),
+    Column::new("event"),
+    Column::new("occurred"),
+    Column::new("id"),
+];
 
-const PERIODS: Kind = Kind {
+const PERIODS: Resource = Resource {
     path: "/rollcall/v1/users",
     nouns: ["period", "periods"],
     scope: "--user",
@@ -89,78 +84,104 @@ const PERIODS: Kind = Kind {
         Column::new("begun by"),
         Column::new("ended by"),
     ],
-    row: |period| {
-        let period: Value = serde_json::from_str(period.get()).unwrap_or_default();
-        let text = |name: &str| period.get(name).and_then(Value::as_str).map(str::to_owned);
-        let cause = |name: &str| {
-            let part = |part: &str| {
-                period
-                    .pointer(&format!("/{name}/{part}"))
-                    .and_then(Value::as_str)
-                    .map(str::to_owned)
-            };
-            [part("event"), part("event_id")].into_iter().flatten().collect::<Vec<_>>().join(" ")
-        };
-        let until = text("until").unwrap_or_else(|| "-".into());
-        vec![
-            text("role").unwrap_or_default(),
-            text("from").unwrap_or_default(),
-            until,
-            cause("start"),
-            cause("end"),
-        ]
-    },
+    row: period_row,
 };
 
-impl Roles {
+fn period_row(period: &RawValue) -> Vec<String> {
+    let period: Value = serde_json::from_str(period.get()).unwrap_or_default();
+    let text = |name: &str| period.get(name).and_then(Value::as_str).map(str::to_owned);
+    vec![
+        text("role").unwrap_or_default(),
+        text("from").unwrap_or_default(),
+        text("until").unwrap_or_else(|| "-".into()),
+        cause_label(period.get("start")),
+        cause_label(period.get("end")),
+    ]
+}
+
+/// Returns the type and the id of the event; empty for a period that goes on.
+fn cause_label(cause: Option<&Value>) -> String {
+    let text = |name: &str| cause?.get(name)?.as_str();
+    [text("event"), text("event_id")].into_iter().flatten().collect::<Vec<_>>().join(" ")
+}
+
+impl RolesArgs {
     pub(in super::super) fn run(self) -> Result<(), Failure> {
-        let Roles {
-            user,
-            role,
-            group,
-            directory,
-            organization,
-            history,
-            limit,
-            moment,
-            output,
-            source,
-        } = self;
-        let email = user.clone().filter(|user| user.contains('@'));
-        if email.is_some() && organization.is_none() {
-            return Err(Failure::Caller(
-                "an email names a user only within an organization: give --organization".into(),
-            ));
-        }
+        let RolesArgs { user, role, group, directory, organization, history, .. } = self;
+        let RolesArgs { limit, moment, output, source, .. } = self;
+        let user = user.map(|user| UserKey::of(user, organization.as_deref())).transpose()?;
+        let filters = Query::default()
+            .with("role", role)
+            .with("group", group)
+            .with("directory", directory)
+            .with("organization_id", organization);
         source.ask(move |client| {
             let moment = moment.query();
-            let user = match (email, &organization) {
-                (Some(email), Some(organization)) => {
-                    Some(find(client, organization, &email, &moment)?)
+            let user = user.map(|user| user.find(client, &moment)).transpose()?;
+            match user {
+                Some(user) if history => {
+                    let path = format!("{}/roles", path_of(PERIODS.path, &user));
+                    let list = List { path, ..PERIODS.list(Query::default(), moment, limit) };
+                    PERIODS.print_list(&list, client, &output)
                 }
-                _ => user,
-            };
-            if let (true, Some(user)) = (history, &user) {
-                let path = format!("{}/{}/roles", PERIODS.path, utf8_percent_encode(user, ENCODED));
-                return List { kind: &PERIODS, filters: Query::default(), first: moment, limit }
-                    .print_at(client, &path, &output, |_| true);
+                user => {
+                    let filters = filters.with("user", user);
+                    let list = List { filters, limit, ..List::all(ASSIGNMENTS_PATH, moment) };
+                    print_assignments(&list, client, &output)
+                }
             }
-            let filters = Query::default()
-                .with("user", user)
-                .with("role", role)
-                .with("group", group)
-                .with("directory", directory);
-            let filters = filters.with("organization_id", organization);
-            let list = List { kind: &ASSIGNMENTS, filters, first: moment, limit };
-            list.print_with(client, &output, |assignments, moment| {
-                rows(client, assignments, moment)
-            })
         })
     }
 }
 
-/// The one user of an organization with an email.
-fn find(
+/// The user that --user names.
+enum UserKey {
+    Id(String),
+    Email { email: String, organization: String },
+}
+
+impl UserKey {
+    /// Takes a text with `@` for an email, and any other for an id.
+    ///
+    /// # Errors
+    /// The caller's, for an email without an organization.
+    fn of(user: String, organization: Option<&str>) -> Result<UserKey, Failure> {
+        match organization {
+            _ if !user.contains('@') => Ok(UserKey::Id(user)),
+            Some(organization) => {
+                Ok(UserKey::Email { email: user, organization: organization.to_owned() })
+            }
+            None => Err(Failure::Caller(
+                "an email names a user only within an organization: give --organization".into(),
+            )),
+        }
+    }
+
+    /// Returns the user's id.
+    ///
+    /// # Errors
+    /// The caller's, unless the organization has exactly one user with the email.
+    fn find(self, client: &Client, moment: &Query) -> Result<String, Failure> {
+        match self {
+            UserKey::Id(id) => Ok(id),
+            UserKey::Email { email, organization } => {
+                user_with_email(client, &organization, &email, moment)
+            }
+        }
+    }
+}
+
+fn print_assignments(list: &List, client: &Client, output: &Output) -> Result<(), Failure> {
+    if output.json {
+        return list.print_lines(client, everything);
+    }
+    let assignments = list.collect(client)?;
+    let rows = rows(client, &assignments.objects, &assignments.listed.moment())?;
+    assignments.listed.print(["assignment", "assignments"], &ASSIGNMENT_COLUMNS, &rows)
+}
+
+/// Returns the id of the only user of an organization with an email.
+fn user_with_email(
     client: &Client,
     organization: &str,
     email: &str,
@@ -169,13 +190,11 @@ fn find(
     let question = Query::default()
         .with("organization_id", Some(organization))
         .with("email", Some(email))
-        .and(moment);
-    let answer = ask(
-        client,
-        &question.with("limit", Some("2")).with("order", Some("asc")).at("/directory_users"),
-        "--organization",
-    )?;
-    let page: Page = answer.json()?;
+        .and(moment)
+        .with("limit", Some("2"))
+        .with("order", Some("asc"));
+    let answer = ask(client, &question.at("/directory_users"), "--organization")?;
+    let page: ListPage = answer.json()?;
     let ids: Vec<String> = page.data.iter().map(|user| texts(user, ["id"]).concat()).collect();
     match &ids[..] {
         [id] => Ok(id.clone()),
@@ -189,17 +208,18 @@ fn find(
     }
 }
 
-/// A page of assignments as a narrow table, or that there is none.
+/// Returns a page of assignments as a narrow table, or `nobody` for an empty page.
 ///
 /// # Errors
-/// If the users cannot be asked for.
-pub(in super::super) fn told(client: &Client, answer: &Answer) -> Result<String, Failure> {
-    let page: Page = answer.json()?;
+/// If the server does not answer with the users' emails.
+pub(in super::super) fn assignments_told(
+    client: &Client,
+    answer: &Answer,
+) -> Result<String, Failure> {
+    let page: ListPage = answer.json()?;
     let assignments: Vec<Box<RawValue>> =
         page.data.iter().map(|assignment| (*assignment).to_owned()).collect();
-    let moment = Query::default()
-        .with("as_of", answer.as_of.clone())
-        .with("known_at", answer.known_at.clone());
+    let moment = Query::moment(answer.as_of.clone(), answer.known_at.clone());
     let mut rows = rows(client, &assignments, &moment)?;
     if rows.is_empty() {
         return Ok("nobody\n".into());
@@ -209,7 +229,7 @@ pub(in super::super) fn told(client: &Client, answer: &Answer) -> Result<String,
 }
 
 #[derive(Deserialize)]
-struct Assignment {
+struct ApiAssignment {
     user_id: String,
     directory_id: String,
     role: String,
@@ -217,48 +237,39 @@ struct Assignment {
     because: Vec<Value>,
 }
 
-/// A row for each reason of each assignment.
+/// Returns a row for each reason of each assignment.
 fn rows(
     client: &Client,
     assignments: &[Box<RawValue>],
     moment: &Query,
 ) -> Result<Vec<Vec<String>>, Failure> {
-    let odd = |_| Failure::Ours("the answer is not one that Rollcall gives".into());
-    let assignments: Vec<Assignment> = assignments
-        .iter()
-        .map(|assignment| serde_json::from_str(assignment.get()))
-        .collect::<Result<_, _>>()
-        .map_err(odd)?;
+    let assignments: Vec<ApiAssignment> =
+        assignments.iter().map(|assignment| parse(assignment)).collect::<Result<_, _>>()?;
     let emails = emails(client, &assignments, moment)?;
     let mut rows = Vec::new();
-    for assignment in &assignments {
-        let user = emails.get(&assignment.user_id).unwrap_or(&assignment.user_id);
-        for because in &assignment.because {
-            let cause = |name: &str| {
-                because
-                    .pointer(&format!("/cause/{name}"))
-                    .and_then(Value::as_str)
-                    .unwrap_or("")
-                    .to_owned()
-            };
-            let mut row = vec![
-                user.clone(),
-                assignment.role.clone(),
-                assignment.since.clone(),
-                reason(because),
-            ];
-            row.extend(["event", "occurred_at", "event_id"].map(cause));
+    for ApiAssignment { user_id, role, since, because, .. } in &assignments {
+        let user = emails.get(user_id).unwrap_or(user_id);
+        for because in because {
+            let mut row = vec![user.clone(), role.clone(), since.clone(), reason(because)];
+            row.extend(["event", "occurred_at", "event_id"].map(|name| cause(because, name)));
             rows.push(row);
         }
     }
     Ok(rows)
 }
 
-/// The emails of those who have roles, by id. Both lists are in order of id, so that a page of a
-/// directory's users serves many of them.
+fn cause(because: &Value, name: &str) -> String {
+    let text = because.pointer(&format!("/cause/{name}")).and_then(Value::as_str);
+    text.unwrap_or_default().to_owned()
+}
+
+/// Returns the emails of the users with these roles, by id.
+///
+/// Assignments and users are both listed in order of id, so that one page of a directory's users
+/// has many of the emails.
 fn emails(
     client: &Client,
-    assignments: &[Assignment],
+    assignments: &[ApiAssignment],
     moment: &Query,
 ) -> Result<HashMap<String, String>, Failure> {
     let mut wanted: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
@@ -270,38 +281,56 @@ fn emails(
     }
     let mut emails = HashMap::new();
     for (directory, users) in wanted {
-        let mut seen = String::new();
+        let filters = Query::default()
+            .with("directory", Some(directory))
+            .with("order", Some("asc"))
+            .and(moment);
+        let mut reader = EmailReader { client, filters, seen: String::new(), emails: &mut emails };
         for (at, user) in users.iter().enumerate() {
-            // A cursor need not be an id: what is cut off an id stands before it.
-            let before = user
-                .char_indices()
-                .next_back()
-                .map_or("", |(end, _)| user.get(..end).unwrap_or(""));
-            let mut after = if before > seen.as_str() { before.to_owned() } else { seen.clone() };
-            while seen.as_str() < *user {
-                let size = (users.len() - at) as u64;
-                let question = Query::default()
-                    .with("directory", Some(directory))
-                    .with("order", Some("asc"))
-                    .and(moment);
-                let question = question.with("limit", Some(size.min(PAGE).to_string()));
-                let question =
-                    question.with("after", Some(after.clone()).filter(|after| !after.is_empty()));
-                let answer = ask(client, &question.at("/directory_users"), "--directory")?;
-                let page: Page = answer.json()?;
-                for user in &page.data {
-                    let [id, email] = texts(user, ["id", "email"]);
-                    seen.clone_from(&id);
-                    if !email.is_empty() {
-                        emails.insert(id, email);
-                    }
-                }
-                if page.next().is_none() {
-                    break;
-                }
-                after.clone_from(&seen);
-            }
+            reader.read_to(user, users.len() - at)?;
         }
     }
     Ok(emails)
+}
+
+/// Reads the emails of one directory's users, in order of id.
+struct EmailReader<'a> {
+    client: &'a Client,
+    filters: Query,
+    /// The last id that was read.
+    seen: String,
+    emails: &'a mut HashMap<String, String>,
+}
+
+impl EmailReader<'_> {
+    /// Reads on until the user with this id was read, in pages that suit the number of users that
+    /// are `wanted` still.
+    fn read_to(&mut self, user: &str, wanted: usize) -> Result<(), Failure> {
+        // A cursor need not be an existing id: an id without its last character sorts before it.
+        let before = user.char_indices().next_back().and_then(|(end, _)| user.get(..end));
+        let mut after = before.unwrap_or_default().max(self.seen.as_str()).to_owned();
+        while self.seen.as_str() < user && self.read_page(&after, wanted)? {
+            after.clone_from(&self.seen);
+        }
+        Ok(())
+    }
+
+    /// Reads a page behind a cursor. Returns false if it was the last one.
+    fn read_page(&mut self, after: &str, wanted: usize) -> Result<bool, Failure> {
+        let question = self
+            .filters
+            .clone()
+            .with("limit", Some((wanted as u64).min(PAGE).to_string()))
+            .with("after", Some(after).filter(|after| !after.is_empty()));
+        let answer = ask(self.client, &question.at("/directory_users"), "--directory")?;
+        let page: ListPage = answer.json()?;
+        for user in &page.data {
+            let [id, email] = texts(user, ["id", "email"]);
+            self.seen.clone_from(&id);
+            if !email.is_empty() {
+                self.emails.insert(id, email);
+            }
+        }
+        Ok(page.next().is_some())
+    }
 }

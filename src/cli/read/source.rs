@@ -1,4 +1,4 @@
-//! Where the answers come from: a server, or a data folder whose server is stopped.
+//! The source of answers: a running server, or a data folder whose server is stopped.
 
 use std::path::{Path, PathBuf};
 
@@ -13,30 +13,30 @@ use crate::verify::Keyring;
 
 const URL: &str = "http://127.0.0.1:8080";
 
-/// Memory for one command over a folder, in bytes.
+/// The caches of one command over a folder, in bytes.
 const CACHES: Caches = Caches { documents: 64 << 20, store: 256 << 20 };
 
-/// A running server.
+/// The arguments that choose a running server.
 #[derive(Args)]
-#[command(next_help_heading = "Whom to ask")]
+#[command(next_help_heading = "Server")]
 pub(in super::super) struct Server {
     /// The server's URL [env: ROLLCALL_URL] [default: http://127.0.0.1:8080]
-    // Read from the environment by hand: a variable that is set must not stand in the way of
+    // Not read from the environment by clap: a variable that is set must not conflict with
     // `--data`.
     #[arg(long, value_parser = http_url)]
     url: Option<String>,
-    /// The key that the server takes, one of its ROLLCALL_API_KEYS
+    /// An API key of the server, one of its ROLLCALL_API_KEYS
     #[arg(long, env = "ROLLCALL_API_KEY", hide_env_values = true)]
     api_key: Option<String>,
 }
 
-/// Whom to ask.
+/// The arguments that choose a running server or a data folder.
 #[derive(Args)]
-#[command(next_help_heading = "Whom to ask")]
+#[command(next_help_heading = "Server")]
 pub(in super::super) struct Source {
     #[command(flatten)]
     server: Server,
-    /// Read this data folder instead, its server being stopped
+    /// Read this data folder instead; its server must be stopped
     #[arg(long, conflicts_with = "url")]
     data: Option<PathBuf>,
 }
@@ -45,22 +45,23 @@ impl Source {
     /// Runs `work` with a client of the server, or of the folder while it is open.
     ///
     /// # Errors
-    /// Those of `work`, or if there is nobody to ask.
+    /// Those of `work`, and those of opening the folder or choosing the server.
     pub(in super::super) fn ask<T, W>(self, work: W) -> Result<T, Failure>
     where
         T: Send + 'static,
         W: FnOnce(&Client) -> Result<T, Failure> + Send + 'static,
     {
-        if let Some(folder) = &self.data {
-            return over_folder(folder, work);
+        match &self.data {
+            Some(folder) => over_folder(folder, work),
+            None => work(&self.server.client()?),
         }
-        work(&self.server.client()?)
     }
 
-    /// A client of a running server, for what a folder cannot do; `because` says why not.
+    /// Returns a client of a running server, for commands that a folder cannot answer; `because`
+    /// says why it cannot.
     ///
     /// # Errors
-    /// The caller's, for a URL or a key that cannot be used, or a folder instead of a server.
+    /// The caller's, for a folder, or for a URL or a key that cannot be used.
     pub(in super::super) fn server(self, because: &str) -> Result<Client, Failure> {
         if self.data.is_some() {
             return Err(Failure::Caller(format!("{because}: ask a server with --url")));
@@ -70,28 +71,36 @@ impl Source {
 }
 
 impl Server {
-    /// A client of it.
+    /// Returns a client of the server.
     ///
     /// # Errors
     /// The caller's, for a URL or a key that cannot be used.
     pub(in super::super) fn client(self) -> Result<Client, Failure> {
-        let from_environment = || std::env::var("ROLLCALL_URL").ok().filter(|url| !url.is_empty());
         let url = match self.url {
             Some(url) => url,
-            None => match from_environment() {
-                Some(url) => http_url(&url).map_err(|error| {
-                    Failure::Caller(format!("ROLLCALL_URL is set to `{url}`: {error}"))
-                })?,
-                None => URL.to_owned(),
-            },
+            None => url_of_environment()?,
         };
         let api_key = self.api_key.filter(|key| !key.is_empty()).ok_or_else(|| {
-            Failure::Caller("no API key is given: set ROLLCALL_API_KEY, or give --api-key, to a key that the server takes".into())
+            Failure::Caller(
+                "no API key is given: set ROLLCALL_API_KEY, or give --api-key, \
+                 to one of the server's keys"
+                    .into(),
+            )
         })?;
         if !api_key.bytes().all(|byte| byte.is_ascii_graphic()) {
-            return Err(Failure::Caller("the API key holds a character that no key has".into()));
+            return Err(Failure::Caller(
+                "the API key has a character that is not allowed in keys".into(),
+            ));
         }
         Ok(Client::new(&url, &api_key))
+    }
+}
+
+fn url_of_environment() -> Result<String, Failure> {
+    match std::env::var("ROLLCALL_URL").ok().filter(|url| !url.is_empty()) {
+        Some(url) => http_url(&url)
+            .map_err(|error| Failure::Caller(format!("ROLLCALL_URL is set to `{url}`: {error}"))),
+        None => Ok(URL.to_owned()),
     }
 }
 
@@ -106,26 +115,14 @@ fn http_url(text: &str) -> Result<String, String> {
     }
 }
 
-/// Opens the folder as a server does, asks it, and closes it. Nobody else can ask: its key is
-/// random and told to nobody.
+/// Opens the folder as a server does, runs `work`, and closes it. No other client can ask, since
+/// the key is random and stays in this process.
 fn over_folder<T, W>(folder: &Path, work: W) -> Result<T, Failure>
 where
     T: Send + 'static,
     W: FnOnce(&Client) -> Result<T, Failure> + Send + 'static,
 {
-    // Opening would make an empty log of a folder that is none.
-    match is_data_folder(folder) {
-        Ok(true) => {}
-        Ok(false) => {
-            return Err(Failure::Caller(format!(
-                "`{}` is no data folder of Rollcall",
-                folder.display()
-            )));
-        }
-        Err(error) => {
-            return Err(Failure::Ours(format!("cannot look into `{}`: {error}", folder.display())));
-        }
-    }
+    must_be_data_folder(folder)?;
     let mut key = [0; 32];
     getrandom::fill(&mut key).map_err(Failure::ours)?;
     let key = hex::encode(key);
@@ -134,12 +131,28 @@ where
         api_keys: vec![key.clone()],
         webhook_paths: Vec::new(),
     };
-    let running = Running::start("127.0.0.1:0", folder, settings, CACHES).map_err(|error| match error {
+    let running = Running::start("127.0.0.1:0", folder, settings, CACHES)
+        .map_err(|error| unopened(folder, error))?;
+    running.beside(&key, false, work)
+}
+
+/// Refuses any other folder, in which opening would create an empty log.
+fn must_be_data_folder(folder: &Path) -> Result<(), Failure> {
+    let folder_name = folder.display();
+    match is_data_folder(folder) {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(Failure::Caller(format!("`{folder_name}` is not a Rollcall data folder"))),
+        Err(error) => Err(Failure::Ours(format!("cannot look into `{folder_name}`: {error}"))),
+    }
+}
+
+fn unopened(folder: &Path, error: StartError) -> Failure {
+    match error {
         StartError::Open(OpenError::InUse(_)) => Failure::Caller(format!(
-            "the data folder `{}` is in use by another process: stop the server, or ask it with --url",
+            "the data folder `{}` is in use by another process: stop the server, \
+             or ask it with --url",
             folder.display()
         )),
         error => error.into(),
-    })?;
-    running.beside(&key, false, work)
+    }
 }

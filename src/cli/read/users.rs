@@ -6,54 +6,51 @@ use serde_json::value::RawValue;
 
 use super::super::Failure;
 use super::super::table::Column;
-use super::listing::{Kind, List, Moment, Output, Query};
+use super::listing::{ListArgs, Query, Resource};
+use super::objects::person_name;
 use super::print::{items, texts};
-use super::source::Source;
 
-/// Users of a directory, a group or an organization, with their groups, now or at any past moment.
+/// List users and their groups, now or at any past moment.
 ///
-/// In order of id. The whole list is of one moment, however many pages the server gives it in.
+/// Users are in order of id. All pages are read at the same moment.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
   rollcall users --group directory_group_… --as-of 2026-03-02T08:59:59.999Z
   rollcall users --organization org_… --email ana@example.com --json
   rollcall users directory_user_… --data ./rollcall-data")]
-pub(in super::super) struct Users {
-    /// One user, by id
-    #[arg(value_parser = NonEmptyStringValueParser::new(),
-          conflicts_with_all = ["directory", "group", "organization", "email", "idp_id", "state", "limit"])]
+pub(in super::super) struct UsersArgs {
+    /// Only the user with this id
+    #[arg(
+        value_parser = NonEmptyStringValueParser::new(),
+        conflicts_with_all = [
+            "directory", "group", "organization", "email", "idp_id", "state", "limit"
+        ]
+    )]
     id: Option<String>,
-    /// Of this directory
+    /// Only users of this directory
     #[arg(long, value_name = "ID")]
     directory: Option<String>,
-    /// Members of this group
+    /// Only members of this group
     #[arg(long, value_name = "ID")]
     group: Option<String>,
-    /// Of this organization
+    /// Only users of this organization
     #[arg(long, value_name = "ID")]
     organization: Option<String>,
-    /// With this email, in any case of its letters
+    /// Only users with this email, in upper or lower case
     #[arg(long)]
     email: Option<String>,
-    /// With this id at the identity provider
+    /// Only users with this id at the identity provider
     #[arg(long, value_name = "ID")]
     idp_id: Option<String>,
-    /// In this state: active or inactive
+    /// Only users in this state: active or inactive
     #[arg(long)]
     state: Option<String>,
-    /// At most so many
-    #[arg(long, value_name = "N")]
-    limit: Option<u64>,
     #[command(flatten)]
-    moment: Moment,
-    #[command(flatten)]
-    output: Output,
-    #[command(flatten)]
-    source: Source,
+    list: ListArgs,
 }
 
-const KIND: Kind = Kind {
+const USERS: Resource = Resource {
     path: "/directory_users",
     nouns: ["user", "users"],
     scope: "--directory, --group or --organization",
@@ -64,52 +61,25 @@ const KIND: Kind = Kind {
         Column::whole("state"),
         Column::new("groups"),
     ],
-    row: |user| {
-        let groups: Vec<String> =
-            items(user, "groups").into_iter().flat_map(|group| texts(group, ["name"])).collect();
-        let [id, email, state] = texts(user, ["id", "email", "state"]);
-        vec![id, name(user), email, state, groups.join(", ")]
-    },
+    row,
 };
 
-impl Users {
-    pub(in super::super) fn run(self) -> Result<(), Failure> {
-        let Users {
-            id,
-            directory,
-            group,
-            organization,
-            email,
-            idp_id,
-            state,
-            limit,
-            moment,
-            output,
-            source,
-        } = self;
-        let filters = Query::default()
-            .with("directory", directory)
-            .with("group", group)
-            .with("organization_id", organization);
-        let filters = filters
-            .with("email", email)
-            .with("idp_id", idp_id)
-            .with("state", state)
-            .with("order", Some("asc"));
-        source.ask(move |client| match id {
-            Some(id) => KIND.print_one(client, &id, &moment.query(), &output),
-            None => List { kind: &KIND, filters, first: moment.query(), limit }.print(
-                client,
-                &output,
-                |_| true,
-            ),
-        })
-    }
+fn row(user: &RawValue) -> Vec<String> {
+    let groups: Vec<String> =
+        items(user, "groups").into_iter().flat_map(|group| texts(group, ["name"])).collect();
+    let [id, email, state] = texts(user, ["id", "email", "state"]);
+    vec![id, person_name(user), email, state, groups.join(", ")]
 }
 
-/// A person's name: as it is given, or made of its parts.
-pub(super) fn name(user: &RawValue) -> String {
-    let [name, first, last] = texts(user, ["name", "first_name", "last_name"]);
-    let parts = if name.is_empty() { [first, last] } else { [name, String::new()] };
-    parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" ")
+impl UsersArgs {
+    pub(in super::super) fn run(self) -> Result<(), Failure> {
+        let filters = Query::default()
+            .with("directory", self.directory)
+            .with("group", self.group)
+            .with("organization_id", self.organization)
+            .with("email", self.email)
+            .with("idp_id", self.idp_id)
+            .with("state", self.state);
+        self.list.print(&USERS, self.id, Query::default(), filters)
+    }
 }

@@ -190,8 +190,8 @@ fn an_end_that_a_directory_brought_names_all_records_on_which_it_rests() {
          (directory_deactivated), by off",
         "with it: no role; no group",
         "proof of record 5, by which access ended: rollcall prove 5",
-        "proof of record 4, the last to say before that the user is in that directory: rollcall \
-         prove 4",
+        "proof of record 4, the last one before to say that the user is in that directory: \
+         rollcall prove 4",
     ];
     assert_eq!(end(&out(&ask(&server, &["audit", "u2"]))), stayed);
     let head: Value = serde_json::from_str(
@@ -232,7 +232,7 @@ fn nothing_known_yet_is_not_nothing_ever() {
         ),
         (
             &["cy@foo.example", "--known-at", "1"],
-            "nobody shows the email `cy@foo.example`, and nobody ever did".to_owned(),
+            "no user has or had the email `cy@foo.example`".to_owned(),
         ),
         (&["u2", "--known-at", "1"], "Directory User not found: 'u2'.".to_owned()),
         (&["u1", "--known-at", "3"], "--known-at: ".to_owned()),
@@ -640,7 +640,7 @@ fn a_mistake_about_whom_to_audit_is_named() {
         (&["audit", "nobody"][..], "Directory User not found: 'nobody'."),
         (
             &["audit", "nobody@corvid-analytics.example"],
-            "nobody shows the email `nobody@corvid-analytics.example`",
+            "no user has or had the email `nobody@corvid-analytics.example`",
         ),
         (&["audit", ""], "a value is required"),
         (&["audit"], "<USER|EMAIL>"),

@@ -479,7 +479,7 @@ fn a_folder_in_use_or_that_is_none_is_left_as_it_is() {
     let output = ask_folder(&nowhere, &["directories"]);
     assert_eq!(
         (output.status.code(), err(&output)),
-        (Some(1), format!("rollcall: `{}` is no data folder of Rollcall\n", nowhere.display()))
+        (Some(1), format!("rollcall: `{}` is not a Rollcall data folder\n", nowhere.display()))
     );
     assert!(!nowhere.exists());
     let other = tempfile::tempdir().unwrap();

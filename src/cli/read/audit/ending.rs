@@ -1,86 +1,68 @@
-//! What somebody lost with access, and on which records the end rests.
+//! The end of a user's access: what the user lost with it, and the records that prove it.
 
+use rollcall_projections::{EventSubject, EventType};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::super::super::Failure;
 use super::super::super::client::Client;
-use super::super::listing::{Kind, List, Query};
+use super::super::listing::{List, Query};
+use super::super::objects::{EventCause, NamedGroup, nested, parse};
 use super::super::print::texts;
-use super::person::named;
-use super::timeline::{Cause, Field, Group, Step, What, read};
-use crate::time;
+use super::LostAccess;
+use super::profile::{directory_name, find_object, millisecond_before};
+use super::timeline::{Step, UserChange};
 
-/// Types of events that put a directory out of use.
-const OUT_OF_USE: &str = "dsync.deactivated,dsync.deleted,rollcall.directory.deleted";
-
-const LOSSES: Kind = Kind {
-    path: "/rollcall/v1/deprovisionings",
-    nouns: ["loss", "losses"],
-    scope: "",
-    columns: &[],
-    row: |_| Vec::new(),
-};
-
-const EVENTS: Kind = Kind {
-    path: "/events",
-    nouns: ["event", "events"],
-    scope: "",
-    columns: &[],
-    row: |_| Vec::new(),
-};
-
-/// The end of somebody's access.
+/// The end of a user's access.
 #[derive(Debug, Default)]
-pub(super) struct Ending {
-    /// The roles held the millisecond before, the highest first.
+pub(super) struct AccessEnding {
+    /// The roles one millisecond before the end, the highest first.
     pub(super) roles: Vec<String>,
-    /// The groups it was in the millisecond before, by id.
-    pub(super) groups: Vec<Group>,
-    /// Why, in words that follow "lost access:".
+    /// The groups one millisecond before the end, by id.
+    pub(super) groups: Vec<NamedGroup>,
+    /// The reason, in words that follow "lost access:".
     pub(super) why: String,
-    /// The records on which it rests, the deciding one first.
-    pub(super) records: Vec<Record>,
+    /// The records that prove it, the deciding one first.
+    pub(super) records: Vec<ProofRecord>,
 }
 
-/// A record, and its part in the end: words that follow "record 7,".
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Record {
+/// A record that proves a part of the answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct ProofRecord {
     pub(super) seq: u64,
+    /// The part that it proves, in words that follow "record 7,".
     pub(super) part: String,
 }
 
-impl Record {
-    /// The record of an event that decides by itself.
-    pub(super) fn of(cause: &Cause, part: &str) -> Record {
-        Record { seq: cause.seq, part: part.into() }
+impl ProofRecord {
+    /// Returns the record of an event.
+    pub(super) fn of(cause: &EventCause, part: &str) -> ProofRecord {
+        ProofRecord { seq: cause.seq, part: part.into() }
     }
 }
 
-#[derive(Deserialize)]
-struct Loss {
+/// The roles and groups that a user lost with access.
+#[derive(Default, Deserialize)]
+struct ApiLoss {
     roles: Vec<String>,
-    groups: Vec<Named>,
+    groups: Vec<NamedGroup>,
 }
 
-#[derive(Deserialize)]
-struct Named {
-    id: String,
-    name: String,
+/// The reason for an end in words, and the record that it rests on besides the deciding one.
+struct Explanation {
+    why: String,
+    record: Option<ProofRecord>,
 }
 
-/// A directory that is out of use, and the event that made it so.
-struct OutOfUse {
-    name: String,
-    /// `deleted` or `deactivated`.
-    how: &'static str,
-    /// The record; `None` where no event tells.
-    seq: Option<u64>,
+impl From<&str> for Explanation {
+    fn from(why: &str) -> Explanation {
+        Explanation { why: why.to_owned(), record: None }
+    }
 }
 
-impl Ending {
-    /// What is known of the end of a user's access at `at` for a `reason` of the API. Two more
-    /// questions where the reason is a directory's and the event the user's own, as after a move.
+impl AccessEnding {
+    /// Asks what a user lost with access. If the user was moved into a directory that was out of
+    /// use, this asks about that directory as well.
     ///
     /// # Errors
     /// If the server does not answer.
@@ -89,135 +71,219 @@ impl Ending {
         user: &str,
         moment: &Query,
         steps: &[Step],
-        end: (&str, &str, &Cause),
-    ) -> Result<Ending, Failure> {
-        let (at, reason, cause) = end;
-        let filters = Query::default()
-            .with("user", Some(user))
-            .with("since", Some(at))
-            .with("until", Some(at));
-        let (losses, _) = List { kind: &LOSSES, filters, first: moment.clone(), limit: Some(1) }
-            .collect(client, LOSSES.path)?;
-        let Loss { roles, groups } = losses
-            .first()
-            .map_or(Ok(Loss { roles: Vec::new(), groups: Vec::new() }), |loss| read(loss))?;
-        let groups = groups.into_iter().map(|Named { id, name }| Group { id, name }).collect();
-        let mut records = vec![Record::of(cause, "by which access ended")];
-        let why = match reason {
-            "user_deleted" => "the user was deleted".to_owned(),
-            "user_inactive" => "the user became inactive".to_owned(),
-            "directory_deactivated" | "directory_deleted" if of_user(cause) => {
-                let (directory, moved) = directory(steps, at, cause);
-                let out = OutOfUse::find(client, &directory, at, moment)?;
-                let by = out.seq.map_or(String::new(), |seq| format!(" by record {seq}"));
-                records.extend(out.seq.map(|seq| Record {
-                    seq,
-                    part: format!("by which that directory had been {}", out.how),
-                }));
-                match moved {
-                    true => format!("moved into {}, which was {}{by}", out.name, out.how),
-                    false => format!("its directory {} was {}{by}", out.name, out.how),
+        lost: &LostAccess,
+    ) -> Result<AccessEnding, Failure> {
+        let ApiLoss { roles, groups } = find_loss(client, user, moment, &lost.at)?;
+        let Explanation { why, record } = explain(client, moment, steps, lost)?;
+        let deciding = ProofRecord::of(&lost.cause, "by which access ended");
+        let records = [deciding].into_iter().chain(record).collect();
+        Ok(AccessEnding { roles, groups, why, records })
+    }
+}
+
+fn find_loss(client: &Client, user: &str, moment: &Query, at: &str) -> Result<ApiLoss, Failure> {
+    let filters =
+        Query::default().with("user", Some(user)).with("since", Some(at)).with("until", Some(at));
+    let list = List {
+        filters,
+        limit: Some(1),
+        ..List::all("/rollcall/v1/deprovisionings", moment.clone())
+    };
+    let losses = list.collect(client)?.objects;
+    losses.first().map_or_else(|| Ok(ApiLoss::default()), |loss| parse(loss))
+}
+
+fn explain(
+    client: &Client,
+    moment: &Query,
+    steps: &[Step],
+    lost: &LostAccess,
+) -> Result<Explanation, Failure> {
+    Ok(match lost.reason.as_str() {
+        "user_deleted" => "the user was deleted".into(),
+        "user_inactive" => "the user became inactive".into(),
+        "directory_deactivated" | "directory_deleted" if is_about_user(&lost.cause) => {
+            explain_by_disuse(client, moment, steps, lost)?
+        }
+        "directory_deactivated" => explain_by_directory("deactivated", steps, lost),
+        "directory_deleted" => explain_by_directory("deleted", steps, lost),
+        other => other.into(),
+    })
+}
+
+/// Explains an end by an event of the user, who then was in a directory that was out of use.
+fn explain_by_disuse(
+    client: &Client,
+    moment: &Query,
+    steps: &[Step],
+    lost: &LostAccess,
+) -> Result<Explanation, Failure> {
+    let Residence { directory, moved } = Residence::find(steps, lost);
+    let Disuse { name, how, seq } = Disuse::find(client, &directory, &lost.at, moment)?;
+    let by = seq.map_or(String::new(), |seq| format!(" by record {seq}"));
+    let why = if moved {
+        format!("moved into {name}, which was {how}{by}")
+    } else {
+        format!("its directory {name} was {how}{by}")
+    };
+    let part = format!("by which that directory had been {how}");
+    Ok(Explanation { why, record: seq.map(|seq| ProofRecord { seq, part }) })
+}
+
+/// Explains an end by an event of the directory. The other record is the last one that says that
+/// the user is in it.
+fn explain_by_directory(how: &str, steps: &[Step], lost: &LostAccess) -> Explanation {
+    let last = steps.iter().rev().find(|step| {
+        step.at <= lost.at && step.cause.seq != lost.cause.seq && describes_user(step)
+    });
+    let part = "the last one before to say that the user is in that directory";
+    Explanation {
+        why: format!("its directory was {how}"),
+        record: last.map(|step| ProofRecord::of(&step.cause, part)),
+    }
+}
+
+/// Returns true for an event of a user or a group, and false for one of a directory.
+fn is_about_user(cause: &EventCause) -> bool {
+    match cause.event_type().map(EventType::subject) {
+        Some(EventSubject::User | EventSubject::Group | EventSubject::Membership) => true,
+        Some(EventSubject::Directory | EventSubject::Token | EventSubject::Operator) | None => {
+            false
+        }
+    }
+}
+
+fn describes_user(step: &Step) -> bool {
+    step.changes
+        .iter()
+        .any(|change| matches!(change, UserChange::Version { change, .. } if change != "deleted"))
+}
+
+/// The directory that a user was in when access ended.
+#[derive(Default)]
+struct Residence {
+    /// The directory's id; empty if no event named one.
+    directory: String,
+    /// The event that ended access moved the user there.
+    moved: bool,
+}
+
+impl Residence {
+    fn find(steps: &[Step], lost: &LostAccess) -> Residence {
+        let mut residence = Residence::default();
+        for step in steps.iter().filter(|step| step.at <= lost.at) {
+            for change in &step.changes {
+                let UserChange::Version { changed, .. } = change else { continue };
+                for field in changed.iter().filter(|field| field.name == "directory_id") {
+                    residence = Residence {
+                        directory: serde_json::from_str(&field.to).unwrap_or_default(),
+                        moved: step.cause.seq == lost.cause.seq && field.from != "null",
+                    };
                 }
             }
-            "directory_deactivated" | "directory_deleted" => {
-                let before = steps.iter().rev().find(|step| {
-                    step.at.as_str() <= at && step.cause.seq != cause.seq && tells(step)
-                });
-                records.extend(before.map(|step| {
-                    Record::of(
-                        &step.cause,
-                        "the last to say before that the user is in that directory",
-                    )
-                }));
-                let how = if reason == "directory_deleted" { "deleted" } else { "deactivated" };
-                format!("its directory was {how}")
-            }
-            other => other.to_owned(),
-        };
-        Ok(Ending { roles, groups, why, records })
-    }
-}
-
-/// Whether an event speaks of a user, and not of a directory.
-fn of_user(cause: &Cause) -> bool {
-    ["dsync.user.", "dsync.group."].iter().any(|kind| cause.event.starts_with(kind))
-}
-
-fn tells(step: &Step) -> bool {
-    step.whats
-        .iter()
-        .any(|what| matches!(what, What::Version { change, .. } if change != "deleted"))
-}
-
-/// The directory that a user was said to be in at `at`, and whether the deciding event moved it
-/// there. Empty where nothing was said.
-fn directory(steps: &[Step], at: &str, cause: &Cause) -> (String, bool) {
-    let (mut directory, mut moved) = (String::new(), false);
-    for step in steps.iter().filter(|step| step.at.as_str() <= at) {
-        for what in &step.whats {
-            let What::Version { changed, .. } = what else { continue };
-            for Field { values: [from, to], .. } in
-                changed.iter().filter(|field| field.name == "directory_id")
-            {
-                directory = serde_json::from_str(to).unwrap_or_default();
-                moved = step.cause.seq == cause.seq && from != "null";
-            }
         }
+        residence
     }
-    (directory, moved)
 }
 
-impl OutOfUse {
-    /// A directory that was out of use at `at`.
-    fn find(
+/// Returns the participle for what an event of this type does to a directory; `None` if the
+/// directory stays in use.
+const fn disuse(event_type: EventType) -> Option<&'static str> {
+    match event_type {
+        EventType::DirectoryDeactivated => Some("deactivated"),
+        EventType::DirectoryDeleted | EventType::OperatorDirectoryDeleted => Some("deleted"),
+        EventType::DirectoryActivated
+        | EventType::UserCreated
+        | EventType::UserUpdated
+        | EventType::UserDeleted
+        | EventType::GroupCreated
+        | EventType::GroupUpdated
+        | EventType::GroupDeleted
+        | EventType::MemberAdded
+        | EventType::MemberRemoved
+        | EventType::TokenCreated
+        | EventType::TokenRevoked
+        | EventType::MappingSet
+        | EventType::PolicySet
+        | EventType::CheckpointKeyChanged => None,
+    }
+}
+
+/// A directory that is out of use, and the event that did it.
+struct Disuse {
+    /// The directory's name, or the id of one without a name.
+    name: String,
+    /// `deleted`, `deactivated`, or `out of use` where no event says which.
+    how: &'static str,
+    /// The event's record; `None` if there is no such event.
+    seq: Option<u64>,
+}
+
+/// An event that put a directory out of use.
+struct DisuseEvent {
+    id: String,
+    how: &'static str,
+    happened_at: String,
+}
+
+impl Disuse {
+    /// Asks about a directory that was out of use at `at`.
+    fn find(client: &Client, directory: &str, at: &str, moment: &Query) -> Result<Disuse, Failure> {
+        let known_at = moment.value("known_at").map(str::to_owned);
+        let then = Query::moment(Some(at.to_owned()), known_at.clone());
+        let Some(event) = DisuseEvent::last(client, directory, then)? else {
+            return Ok(Disuse { name: directory.to_owned(), how: "out of use", seq: None });
+        };
+        let before = Query::moment(millisecond_before(&event.happened_at), known_at);
+        let name = directory_name(client, directory, &before)?;
+        Ok(Disuse {
+            name: if name.is_empty() { directory.to_owned() } else { name },
+            how: event.how,
+            seq: record_of(client, &event.id)?,
+        })
+    }
+}
+
+impl DisuseEvent {
+    /// Asks for the last such event of a directory.
+    fn last(
         client: &Client,
         directory: &str,
-        at: &str,
-        moment: &Query,
-    ) -> Result<OutOfUse, Failure> {
-        let known_at = moment.value("known_at").map(str::to_owned);
-        let then = Query::default().with("as_of", Some(at)).with("known_at", known_at.clone());
-        let filters = Query::default().with("events", Some(OUT_OF_USE));
-        let (events, _) = List { kind: &EVENTS, filters, first: then, limit: None }
-            .collect(client, EVENTS.path)?;
-        let mut last: Option<[String; 3]> = None;
-        for event in &events {
-            let [id, kind, happened_at] = texts(event, ["id", "event", "created_at"]);
-            let of = crate::json::fields(event.get(), ["data"])
-                .and_then(|[data]| Some(texts(data?, ["id"]).concat()));
-            if of.as_deref() == Some(directory)
-                && last.as_ref().is_none_or(|[_, _, before]| *before <= happened_at)
-            {
-                last = Some([id, kind, happened_at]);
-            }
-        }
-        let Some([id, kind, happened_at]) = last else {
-            return Ok(OutOfUse { name: directory.to_owned(), how: "out of use", seq: None });
-        };
-        let before = time::parse(&happened_at)
-            .and_then(|happened_at| happened_at.checked_sub(1))
-            .map(time::format);
-        let named = named(
-            client,
-            directory,
-            &Query::default().with("as_of", before).with("known_at", known_at),
-        )?;
-        let name = if named.is_empty() { directory.to_owned() } else { named };
-        let how = if kind == "dsync.deactivated" { "deactivated" } else { "deleted" };
-        Ok(OutOfUse { name, how, seq: record_of(client, &id)? })
+        moment: Query,
+    ) -> Result<Option<DisuseEvent>, Failure> {
+        let types: Vec<&str> = EventType::ALL
+            .iter()
+            .filter(|event_type| disuse(**event_type).is_some())
+            .map(|event_type| event_type.name())
+            .collect();
+        let filters = Query::default().with("events", Some(types.join(",")));
+        let events = List { filters, ..List::all("/events", moment) }.collect(client)?.objects;
+        let of_directory = events.iter().filter(|event| {
+            nested(event, "data").is_some_and(|data| texts(data, ["id"]) == [directory])
+        });
+        let last = of_directory
+            .map(|event| DisuseEvent::read(event))
+            .max_by(|one, other| one.happened_at.cmp(&other.happened_at));
+        Ok(last)
+    }
+
+    fn read(event: &RawValue) -> DisuseEvent {
+        let [id, event_type, happened_at] = texts(event, ["id", "event", "created_at"]);
+        let how = EventType::parse(&event_type).and_then(disuse).unwrap_or("out of use");
+        DisuseEvent { id, how, happened_at }
     }
 }
 
-/// The number of an event's record; `None` of an event whose id could be taken for another record's
-/// number.
+/// Asks for the seq of an event's record. Returns `None` for an event whose id is a number, since
+/// the call would take it for a seq.
 fn record_of(client: &Client, event: &str) -> Result<Option<u64>, Failure> {
+    #[derive(Deserialize)]
+    struct LogEntry {
+        seq: u64,
+    }
     if event.bytes().all(|byte| byte.is_ascii_digit()) {
         return Ok(None);
     }
-    #[derive(Deserialize)]
-    struct Entry {
-        seq: u64,
-    }
-    let entry = super::person::one(client, "/rollcall/v1/log/entries", event, &Query::default())?;
-    entry.map(|entry: Box<RawValue>| read::<Entry>(&entry).map(|entry| entry.seq)).transpose()
+    let entry = find_object(client, "/rollcall/v1/log/entries", event, &Query::default())?;
+    entry.map(|entry| parse::<LogEntry>(&entry).map(|entry| entry.seq)).transpose()
 }

@@ -1,48 +1,51 @@
 //! `rollcall audit`
 
+mod csv;
 mod ending;
 mod page;
-mod person;
+mod profile;
 mod timeline;
-mod values;
 
 use clap::Args;
 use clap::builder::NonEmptyStringValueParser;
-use percent_encoding::utf8_percent_encode;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use super::super::client::Client;
 use super::super::{Failure, print};
-use super::listing::{ENCODED, Kind, List, Moment, Output, Query};
+use super::listing::{Collected, List, Moment, Output, Query, path_of};
+use super::objects::{EventCause, NamedGroup, nested};
 use super::print::{coloured, one_line, texts, width};
 use super::source::Source;
-use ending::{Ending, Record};
-use person::Person;
-use timeline::{Access, Cause, Lists, Step};
+use ending::{AccessEnding, ProofRecord};
+use profile::{EmailHolders, UserProfile};
+use timeline::{ApiAccess, Step, UserLists};
 
-/// When, why and by which event somebody had and lost access: all that happened to a user, in
-/// order, with the proof's record.
+/// The path below which the API lists what it knows of one user.
+const USERS_PATH: &str = "/rollcall/v1/users";
+
+/// Print a user's timeline: when, why and by which event access began and ended, with the records
+/// that prove it.
 ///
-/// Below each event stands what it brought about: what changed of the user, access begun and ended,
-/// groups joined and left, roles gained and lost. A line with `!` says what is odd: an event learnt
-/// after something that happened later (by a second or more), an update that never came, a setting
-/// made for the past. Snapshots that stand in for a user's own events are named. An email may have
-/// been that of several users over time: each is told.
+/// Below each event are its effects: changed fields of the user, access begun and ended, groups
+/// joined and left, roles gained and lost. A line with `!` warns: an event was learnt a second or
+/// more after a later one, an update never came, or a setting was made for the past. Snapshots that
+/// stand in for a user's own events are marked. If several users had an email over time, each has a
+/// timeline.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
   rollcall audit ana@example.com
   rollcall audit directory_user_… --as-of 2026-03-20T17:29:59.999Z --known-at 29
   rollcall audit directory_user_… --data ./rollcall-data --csv > ana.csv")]
-pub(in super::super) struct Audit {
-    /// The user, by id or by email, whatever the case
+pub(in super::super) struct AuditArgs {
+    /// The user's id, or an email in upper or lower case
     #[arg(value_name = "USER|EMAIL", value_parser = NonEmptyStringValueParser::new())]
     user: String,
-    /// Comma-separated values under a line of names, for spreadsheets; values of fields in JSON.
+    /// Print comma-separated values with a header line, for spreadsheets; values of fields in JSON
     ///
-    /// A value that a spreadsheet would calculate, since it begins with =, +, -, @ or a tab, has an
-    /// apostrophe before it; numbers have none.
+    /// A value that a spreadsheet would calculate, since it begins with =, +, -, @ or a tab, gets
+    /// an apostrophe in front, unless it is a number.
     #[arg(long, conflicts_with = "json", help_heading = "Output")]
     csv: bool,
     #[command(flatten)]
@@ -53,223 +56,244 @@ pub(in super::super) struct Audit {
     source: Source,
 }
 
-/// Lists about one user.
-const OF_USER: Kind = Kind {
-    path: "/rollcall/v1/users",
-    nouns: ["user", "users"],
-    scope: "",
-    columns: &[],
-    row: |_| Vec::new(),
-};
-
-/// All that is told of one user.
-struct Timeline {
-    who: Person,
+/// All that is shown of one user.
+struct UserTimeline {
+    profile: UserProfile,
     verdict: Verdict,
-    /// What was lost with access, where it was.
-    ending: Option<Ending>,
+    /// The end of access, if it ended.
+    ending: Option<AccessEnding>,
     steps: Vec<Step>,
-    lists: Lists,
+    lists: UserLists,
     as_of: String,
     known_at: String,
 }
 
-/// Whether a user has access, and because of what.
+/// The answer to the question whether a user has access.
 enum Verdict {
     Never,
     Has {
         since: String,
-        cause: Cause,
-        /// When it had been lost before, and why.
-        before: Option<(String, String)>,
+        cause: EventCause,
+        /// The end of the period before, if there was one.
+        before: Option<EarlierEnd>,
     },
-    Lost {
-        at: String,
-        reason: String,
-        cause: Cause,
-    },
+    Lost(LostAccess),
+}
+
+/// The end of an earlier period of access.
+struct EarlierEnd {
+    at: String,
+    reason: String,
+}
+
+/// The end of the last period of access.
+struct LostAccess {
+    at: String,
+    /// The reason, in the API's word for it.
+    reason: String,
+    cause: EventCause,
 }
 
 impl Verdict {
-    fn of(periods: &[Access]) -> Verdict {
-        let ended = |period: &Access| Some((period.until.clone()?, period.reason.clone()?));
+    fn of(periods: &[ApiAccess]) -> Verdict {
         match periods {
             [] => Verdict::Never,
-            [before @ .., Access { from, until: None, start, .. }] => Verdict::Has {
+            [before @ .., ApiAccess { from, until: None, start, .. }] => Verdict::Has {
                 since: from.clone(),
                 cause: start.clone(),
-                before: before.last().and_then(ended),
+                before: before.last().and_then(EarlierEnd::of),
             },
-            [.., last @ Access { end, .. }] => match (ended(last), end) {
-                (Some((at, reason)), Some(cause)) => {
-                    Verdict::Lost { at, reason, cause: cause.clone() }
+            [.., last @ ApiAccess { end, .. }] => match (EarlierEnd::of(last), end) {
+                (Some(EarlierEnd { at, reason }), Some(cause)) => {
+                    Verdict::Lost(LostAccess { at, reason, cause: cause.clone() })
                 }
                 _ => Verdict::Never,
             },
         }
     }
 
-    /// The event that decides; `None` where there is none.
-    fn cause(&self) -> Option<&Cause> {
+    /// Returns the event that decides; `None` if there is none.
+    fn cause(&self) -> Option<&EventCause> {
         match self {
             Verdict::Never => None,
-            Verdict::Has { cause, .. } | Verdict::Lost { cause, .. } => Some(cause),
+            Verdict::Has { cause, .. } | Verdict::Lost(LostAccess { cause, .. }) => Some(cause),
+        }
+    }
+
+    fn lost(&self) -> Option<&LostAccess> {
+        match self {
+            Verdict::Lost(lost) => Some(lost),
+            Verdict::Never | Verdict::Has { .. } => None,
+        }
+    }
+
+    fn since(&self) -> Option<&str> {
+        match self {
+            Verdict::Has { since, .. } => Some(since),
+            Verdict::Never | Verdict::Lost(_) => None,
         }
     }
 }
 
-impl Audit {
+impl EarlierEnd {
+    fn of(period: &ApiAccess) -> Option<EarlierEnd> {
+        Some(EarlierEnd { at: period.until.clone()?, reason: period.reason.clone()? })
+    }
+}
+
+impl AuditArgs {
     pub(in super::super) fn run(self) -> Result<(), Failure> {
-        let Audit { user, csv, moment, output, source } = self;
+        let AuditArgs { user, csv, moment, output, source } = self;
         source.ask(move |client| {
-            let moment = moment.query();
-            let mut timelines = Vec::new();
-            if user.contains('@') {
-                let (ids, moment) = person::with_email(client, &user, &moment)?;
-                for id in ids {
-                    timelines.push(Timeline::of(client, &id, &moment)?);
-                }
-                let begin =
-                    |timeline: &Timeline| timeline.steps.first().map(|step| step.at.clone());
-                timelines.sort_by_key(begin);
-            } else {
-                timelines.push(Timeline::of(client, &user, &moment)?);
-            }
+            let timelines = find_timelines(client, &user, &moment.query())?;
             if csv {
-                return values::print_all(&timelines);
+                csv::print_all(&timelines)
+            } else if output.json {
+                timelines.iter().try_for_each(|timeline| print(&timeline.lines()?))
+            } else {
+                print_pages(&timelines)
             }
-            let (width, coloured) = (width(), coloured(&std::io::stdout()));
-            for (at, timeline) in timelines.iter().enumerate() {
-                if output.json {
-                    print(&timeline.lines()?)?;
-                } else {
-                    let gap = if at > 0 { "\n" } else { "" };
-                    print(&format!("{gap}{}", page::page(timeline, width, coloured)))?;
-                }
-            }
-            Ok(())
         })
     }
 }
 
-impl Timeline {
-    /// Asks for all that is known of a user at a moment; all answers are of the moment of the
-    /// first.
+/// Asks for the timeline of a user, or of all users who ever had an email, by their first step.
+fn find_timelines(
+    client: &Client,
+    user: &str,
+    moment: &Query,
+) -> Result<Vec<UserTimeline>, Failure> {
+    if !user.contains('@') {
+        return Ok(vec![UserTimeline::find(client, user, moment)?]);
+    }
+    let EmailHolders { ids, moment } = EmailHolders::find(client, user, moment)?;
+    let mut timelines = ids
+        .iter()
+        .map(|id| UserTimeline::find(client, id, &moment))
+        .collect::<Result<Vec<_>, _>>()?;
+    timelines.sort_by_key(|timeline| timeline.steps.first().map(|step| step.at.clone()));
+    Ok(timelines)
+}
+
+fn print_pages(timelines: &[UserTimeline]) -> Result<(), Failure> {
+    let (width, coloured) = (width(), coloured(&std::io::stdout()));
+    for (at, timeline) in timelines.iter().enumerate() {
+        let gap = if at > 0 { "\n" } else { "" };
+        print(&format!("{gap}{}", page::page(timeline, width, coloured)))?;
+    }
+    Ok(())
+}
+
+impl UserTimeline {
+    /// Asks for all that is known of a user at a moment. The first answer fixes the moment of the
+    /// others.
     ///
     /// # Errors
-    /// The caller's, for a user that nobody ever spoke of.
-    fn of(client: &Client, id: &str, moment: &Query) -> Result<Timeline, Failure> {
-        let list = |what: &str, moment: &Query| {
-            let path = format!("{}/{}/{what}", OF_USER.path, utf8_percent_encode(id, ENCODED));
-            List { kind: &OF_USER, filters: Query::default(), first: moment.clone(), limit: None }
-                .collect(client, &path)
-        };
-        let (history, moment) = match list("history", moment) {
-            Err(Failure::Caller(told)) => {
-                return Err(
-                    person::unknown_then(client, id, moment)?.unwrap_or(Failure::Caller(told))
-                );
+    /// The caller's, for a user that is in no record.
+    fn find(client: &Client, id: &str, moment: &Query) -> Result<UserTimeline, Failure> {
+        let history = match collect(client, id, "history", moment) {
+            Err(Failure::Caller(message)) => {
+                let failure = profile::unknown_then(client, id, moment)?;
+                return Err(failure.unwrap_or(Failure::Caller(message)));
             }
-            listed => listed?,
+            history => history?,
         };
-        let of_then = |what: &str| list(what, &moment).map(|(objects, _)| objects);
-        let lists = Lists {
-            history,
-            access: of_then("access")?,
-            groups: of_then("groups")?,
-            roles: of_then("roles")?,
+        let moment = history.listed.moment();
+        let lists = UserLists {
+            history: history.objects,
+            access: collect(client, id, "access", &moment)?.objects,
+            groups: collect(client, id, "groups", &moment)?.objects,
+            roles: collect(client, id, "roles", &moment)?.objects,
         };
-        let (steps, periods) = (lists.steps()?, lists.periods()?);
-        let who = Person::find(client, id, &moment, &steps)?;
-        let verdict = Verdict::of(&periods);
-        let ending = match &verdict {
-            Verdict::Lost { at, reason, cause } => {
-                Some(Ending::find(client, id, &moment, &steps, (at, reason, cause))?)
-            }
-            _ => None,
+        let (steps, verdict) = (lists.steps()?, Verdict::of(&lists.access_periods()?));
+        let profile = UserProfile::find(client, id, &moment, &steps)?;
+        let ending = match verdict.lost() {
+            Some(lost) => Some(AccessEnding::find(client, id, &moment, &steps, lost)?),
+            None => None,
         };
-        let told = |name: &str| moment.value(name).unwrap_or_default().to_owned();
-        Ok(Timeline {
-            who,
-            verdict,
-            ending,
-            steps,
-            lists,
-            as_of: told("as_of"),
-            known_at: told("known_at"),
-        })
+        let value = |name: &str| moment.value(name).unwrap_or_default().to_owned();
+        let (as_of, known_at) = (value("as_of"), value("known_at"));
+        Ok(UserTimeline { profile, verdict, ending, steps, lists, as_of, known_at })
     }
 
-    /// The records on which the answer rests, the deciding one first.
-    fn records(&self) -> Vec<Record> {
+    /// Returns the records that prove the answer, the deciding one first.
+    fn records(&self) -> Vec<ProofRecord> {
         match (&self.verdict, &self.ending) {
-            (Verdict::Has { cause, .. }, _) => vec![Record::of(cause, "by which access began")],
-            (_, Some(ending)) => ending
-                .records
-                .iter()
-                .map(|Record { seq, part }| Record { seq: *seq, part: part.clone() })
-                .collect(),
+            (Verdict::Has { cause, .. }, _) => {
+                vec![ProofRecord::of(cause, "by which access began")]
+            }
+            (_, Some(ending)) => ending.records.clone(),
             _ => Vec::new(),
         }
     }
 
-    /// For programs: who it is, then every object that the server sent, each with its kind, by when
-    /// it began.
+    /// Returns the form for programs: a line about the user, then each object that the server sent,
+    /// with its kind, by its beginning.
     fn lines(&self) -> Result<String, Failure> {
-        let Timeline { who, verdict, ending, lists, as_of, known_at, .. } = self;
-        let (since, lost_at, reason) = match verdict {
-            Verdict::Never => (None, None, None),
-            Verdict::Has { since, .. } => (Some(since), None, None),
-            Verdict::Lost { at, reason, .. } => (None, Some(at), Some(reason)),
-        };
-        let group = |group: &timeline::Group| json!({ "id": group.id, "name": group.name });
-        let groups =
-            ending.as_ref().map(|ending| ending.groups.iter().map(group).collect::<Vec<_>>());
-        let records: Vec<u64> = self.records().iter().map(|record| record.seq).collect();
-        let head = json!({
-            "kind": "user", "user_id": who.id, "email": some(&who.email), "name": some(&who.name), "directory_id": some(&who.directory),
-            "organization_id": some(&who.organization), "has_access": since.is_some(), "since": since, "lost_at": lost_at, "reason": reason,
-            "event_id": verdict.cause().map(|cause| &cause.event_id), "seq": verdict.cause().map(|cause| cause.seq),
-            "roles": ending.as_ref().map(|ending| &ending.roles), "groups": groups, "records": records,
-            "as_of": as_of, "known_at": known_at.parse::<u64>().ok(),
-        });
-        let kinds = [
-            ("version", &lists.history),
-            ("access", &lists.access),
-            ("membership", &lists.groups),
-            ("role", &lists.roles),
-        ];
-        let objects = kinds
-            .into_iter()
-            .flat_map(|(kind, objects)| objects.iter().map(move |object| (kind, object)));
-        let mut objects: Vec<(&str, &Box<RawValue>)> = objects.collect();
-        objects.sort_by_cached_key(|(_, object)| begins(object));
-        let mut out = format!("{head}\n");
+        let mut objects: Vec<(&str, &RawValue)> = [
+            ("version", &self.lists.history),
+            ("access", &self.lists.access),
+            ("membership", &self.lists.groups),
+            ("role", &self.lists.roles),
+        ]
+        .into_iter()
+        .flat_map(|(kind, objects)| objects.iter().map(move |object| (kind, &**object)))
+        .collect();
+        objects.sort_by_cached_key(|(_, object)| beginning(object));
+        let mut out = format!("{}\n", self.head());
         for (kind, object) in objects {
             let object = one_line(object.get());
-            let rest = object
-                .trim_start()
-                .strip_prefix('{')
-                .ok_or_else(|| Failure::Ours("the answer is not one that Rollcall gives".into()))?;
+            let rest =
+                object.trim_start().strip_prefix('{').ok_or_else(Failure::unexpected_answer)?;
             out.push_str(&format!("{{\"kind\":\"{kind}\",{rest}\n"));
         }
         Ok(out)
     }
+
+    fn head(&self) -> Value {
+        let UserTimeline { profile, verdict, ending, as_of, known_at, .. } = self;
+        let (lost, cause) = (verdict.lost(), verdict.cause());
+        let group = |group: &NamedGroup| json!({ "id": group.id, "name": group.name });
+        let groups =
+            ending.as_ref().map(|ending| ending.groups.iter().map(group).collect::<Vec<_>>());
+        let records: Vec<u64> = self.records().iter().map(|record| record.seq).collect();
+        json!({
+            "kind": "user",
+            "user_id": profile.id,
+            "email": non_empty(&profile.email),
+            "name": non_empty(&profile.name),
+            "directory_id": non_empty(&profile.directory),
+            "organization_id": non_empty(&profile.organization),
+            "has_access": verdict.since().is_some(),
+            "since": verdict.since(),
+            "lost_at": lost.map(|lost| &lost.at),
+            "reason": lost.map(|lost| &lost.reason),
+            "event_id": cause.map(|cause| &cause.event_id),
+            "seq": cause.map(|cause| cause.seq),
+            "roles": ending.as_ref().map(|ending| &ending.roles),
+            "groups": groups,
+            "records": records,
+            "as_of": as_of,
+            "known_at": known_at.parse::<u64>().ok(),
+        })
+    }
 }
 
-fn some(text: &str) -> Option<&str> {
+/// Asks for one list about a user.
+fn collect(client: &Client, id: &str, what: &str, moment: &Query) -> Result<Collected, Failure> {
+    let path = format!("{}/{what}", path_of(USERS_PATH, id));
+    List::all(path, moment.clone()).collect(client)
+}
+
+fn non_empty(text: &str) -> Option<&str> {
     Some(text).filter(|text| !text.is_empty())
 }
 
-/// When a period began, or an event happened.
-fn begins(object: &RawValue) -> String {
+/// Returns the beginning of a period, or the moment of an event.
+fn beginning(object: &RawValue) -> String {
     let [from] = texts(object, ["from"]);
-    let cause = || {
-        serde_json::from_str::<Value>(object.get())
-            .ok()?
-            .pointer("/cause/occurred_at")?
-            .as_str()
-            .map(str::to_owned)
-    };
-    if from.is_empty() { cause().unwrap_or_default() } else { from }
+    if !from.is_empty() {
+        return from;
+    }
+    nested(object, "cause").map(|cause| texts(cause, ["occurred_at"]).concat()).unwrap_or_default()
 }

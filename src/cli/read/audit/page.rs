@@ -1,46 +1,60 @@
-//! A timeline as a person reads it.
+//! A timeline as a page for people.
 
 use anstyle::{AnsiColor, Style};
 
 use super::super::super::table::{self, Column, harmless};
+use super::super::objects::{ChangedField, EventCause, NamedGroup};
 use super::super::print::human;
-use super::ending::{Ending, Record};
-use super::timeline::{Cause, Field, Group, Step, What};
-use super::{Timeline, Verdict};
+use super::ending::{AccessEnding, ProofRecord};
+use super::timeline::{MissedField, Step, UserChange};
+use super::{LostAccess, UserTimeline, Verdict};
 
-/// The fields that say who somebody is, which come first where a whole user is described.
-const FIRST: [&str; 7] =
+/// The fields that come first where a whole user is described.
+const FIRST_FIELDS: [&str; 7] =
     ["state", "email", "name", "first_name", "last_name", "job_title", "username"];
 
-/// Fields that the head shows, that say a thing twice, or that mean something to programs only.
-const LEFT_OUT: [&str; 4] = ["directory_id", "organization_id", "idp_id", "emails"];
+/// Fields that the page shows elsewhere, or that only programs need.
+const HIDDEN_FIELDS: [&str; 4] = ["directory_id", "organization_id", "idp_id", "emails"];
 
-/// What was overtaken by less is not marked, in milliseconds.
+/// The least delay after a later event that is marked. Within less, events came together and their
+/// order means nothing.
 const OVERTAKEN_MS_MIN: i64 = 1000;
 
-/// A line, and how it is painted.
-struct Line {
+const PLAIN: Style = Style::new();
+const BOLD: Style = Style::new().bold();
+const GREEN: Style = AnsiColor::Green.on_default();
+const RED: Style = AnsiColor::Red.on_default();
+const YELLOW: Style = AnsiColor::Yellow.on_default();
+
+/// A line and its style.
+struct StyledLine {
     text: String,
     style: Style,
 }
 
-/// The whole page of one user. What is longer than a line of `width` places is cut, but for the
-/// head and for what proves it.
-pub(super) fn page(timeline: &Timeline, width: Option<u16>, coloured: bool) -> String {
-    let mut lines = head(timeline);
-    lines.push(Line { text: String::new(), style: Style::new() });
-    let lengths = Lengths::of(&timeline.steps);
-    for step in &timeline.steps {
-        tell(step, &lengths, width, &mut lines);
+impl StyledLine {
+    fn new(style: Style, text: impl Into<String>) -> StyledLine {
+        StyledLine { text: text.into(), style }
     }
+}
+
+/// Returns the page of one user. Lines are cut to `width`, except for the answer at the top and the
+/// proofs at the bottom.
+pub(super) fn page(timeline: &UserTimeline, width: Option<u16>, coloured: bool) -> String {
+    let mut lines = head(timeline);
+    lines.push(StyledLine::new(PLAIN, ""));
+    let widths = StepWidths::of(&timeline.steps);
+    for step in &timeline.steps {
+        push_step(step, &widths, width, &mut lines);
+    }
+    let mut out = answer(timeline, coloured);
     let rows: Vec<Vec<String>> = lines.iter().map(|line| vec![line.text.clone()]).collect();
-    let mut out = verdict(timeline, coloured);
-    // One column has no gaps: a line of the table is one of ours.
+    // A table of one column draws each of our lines as one line.
     let drawn = table::draw_within(width, &[Column::new("")], false, &rows);
-    for (line, Line { style, .. }) in drawn.lines().zip(&lines) {
+    for (line, StyledLine { style, .. }) in drawn.lines().zip(&lines) {
         out.push_str(&painted(line, *style, coloured));
     }
-    for (at, Record { seq, part }) in timeline.records().iter().enumerate() {
+    for (at, ProofRecord { seq, part }) in timeline.records().iter().enumerate() {
         let gap = if at == 0 { "\n" } else { "" };
         out.push_str(&format!("{gap}proof of record {seq}, {part}: rollcall prove {seq}\n"));
     }
@@ -55,74 +69,81 @@ fn painted(line: &str, style: Style, coloured: bool) -> String {
     }
 }
 
-/// Who it is, and the answer: never cut.
-fn verdict(timeline: &Timeline, coloured: bool) -> String {
-    let who = &timeline.who;
-    let called: Vec<&str> = [&who.name, &who.email, &who.id]
+/// Returns the user's name and the answer, which are never cut.
+fn answer(timeline: &UserTimeline, coloured: bool) -> String {
+    let profile = &timeline.profile;
+    let known: Vec<&str> = [&profile.name, &profile.email, &profile.id]
         .into_iter()
         .map(String::as_str)
         .filter(|text| !text.is_empty())
         .take(2)
         .collect();
-    let (green, red) = (AnsiColor::Green.on_default().bold(), AnsiColor::Red.on_default().bold());
-    let (style, sentence) = match &timeline.verdict {
-        Verdict::Never => (red, "has never had access".to_owned()),
-        Verdict::Has { since, cause, .. } => {
-            (green, format!("has access since {}, {}", utc(since), told(cause)))
-        }
-        Verdict::Lost { at, reason, cause } => {
-            let why = timeline
-                .ending
-                .as_ref()
-                .map_or_else(|| reason.clone(), |ending| format!("{} ({reason})", ending.why));
-            (red, format!("lost access on {}: {why}, {}", utc(at), told(cause)))
-        }
-    };
-    let mut out = painted(&harmless(&called.join(", ")), Style::new().bold(), coloured);
-    out.push_str(&painted(&harmless(&sentence), style, coloured));
-    if let Verdict::Has { before: Some((lost, reason)), .. } = &timeline.verdict {
-        let sentence = format!("had lost it on {}: {reason}", utc(lost));
-        out.push_str(&painted(&harmless(&sentence), AnsiColor::Yellow.on_default(), coloured));
-    }
-    if let Some(ending) = &timeline.ending {
-        out.push_str(&painted(&harmless(&with_it(ending)), red, coloured));
-    }
-    out.push('\n');
-    out
+    let mut lines = vec![StyledLine::new(BOLD, known.join(", "))];
+    push_verdict(timeline, &mut lines);
+    lines.push(StyledLine::new(PLAIN, ""));
+    lines.iter().map(|line| painted(&harmless(&line.text), line.style, coloured)).collect()
 }
 
-/// What was held the millisecond before access ended.
-fn with_it(Ending { roles, groups, .. }: &Ending) -> String {
-    let groups: Vec<&str> = groups.iter().map(called).collect();
-    let listed = |one: &str, many: &str, names: &[&str]| match names {
-        [] => format!("no {one}"),
-        [name] => format!("{one} {name}"),
-        names => format!("{many} {}", names.join(", ")),
-    };
+fn push_verdict(timeline: &UserTimeline, lines: &mut Vec<StyledLine>) {
+    let mut push = |style: Style, text: String| lines.push(StyledLine::new(style, text));
+    match (&timeline.verdict, &timeline.ending) {
+        (Verdict::Never, _) => push(RED.bold(), "has never had access".into()),
+        (Verdict::Has { since, cause, before }, _) => {
+            let text = format!("has access since {}, {}", utc(since), by_event(cause));
+            push(GREEN.bold(), text);
+            if let Some(before) = before {
+                push(YELLOW, format!("had lost it on {}: {}", utc(&before.at), before.reason));
+            }
+        }
+        (Verdict::Lost(LostAccess { at, reason, cause }), ending) => {
+            let why = match ending {
+                Some(ending) => format!("{} ({reason})", ending.why),
+                None => reason.clone(),
+            };
+            push(RED.bold(), format!("lost access on {}: {why}, {}", utc(at), by_event(cause)));
+            if let Some(ending) = ending {
+                push(RED.bold(), lost_with_access(ending));
+            }
+        }
+    }
+}
+
+/// Returns the line about the roles and groups one millisecond before access ended.
+fn lost_with_access(AccessEnding { roles, groups, .. }: &AccessEnding) -> String {
     let roles: Vec<&str> = roles.iter().map(String::as_str).collect();
+    let groups: Vec<&str> = groups.iter().map(NamedGroup::label).collect();
     format!("with it: {}; {}", listed("role", "roles", &roles), listed("group", "groups", &groups))
 }
 
-fn head(timeline: &Timeline) -> Vec<Line> {
-    let who = &timeline.who;
-    let named = |id: &str, name: &str| {
-        if name.is_empty() { id.to_owned() } else { format!("{id}, {name}") }
+fn listed(one: &str, many: &str, names: &[&str]) -> String {
+    match names {
+        [] => format!("no {one}"),
+        [name] => format!("{one} {name}"),
+        names => format!("{many} {}", names.join(", ")),
+    }
+}
+
+fn head(timeline: &UserTimeline) -> Vec<StyledLine> {
+    let UserTimeline { profile, as_of, known_at, .. } = timeline;
+    let directory = match profile.directory_name.as_str() {
+        "" => profile.directory.clone(),
+        name => format!("{}, {name}", profile.directory),
     };
-    let asked = format!("as of {}, known at record {}", timeline.as_of, timeline.known_at);
     let rows = [
-        ("user", who.id.clone()),
-        ("email", who.email.clone()),
-        ("directory", named(&who.directory, &who.directory_name)),
-        ("organization", who.organization.clone()),
-        ("asked", asked),
+        ("user", profile.id.clone()),
+        ("email", profile.email.clone()),
+        ("directory", directory),
+        ("organization", profile.organization.clone()),
+        ("asked", format!("as of {as_of}, known at record {known_at}")),
     ];
-    let told = rows.into_iter().filter(|(_, value)| !value.is_empty());
-    told.map(|(name, value)| Line { text: format!("{name:<14}{value}"), style: Style::new() })
+    rows.into_iter()
+        .filter(|(_, value)| !value.is_empty())
+        .map(|(name, value)| StyledLine::new(PLAIN, format!("{name:<14}{value}")))
         .collect()
 }
 
-/// By which event, and when it was learnt of.
-fn told(cause: &Cause) -> String {
+/// Returns the event and the time of its record, as the end of a sentence.
+fn by_event(cause: &EventCause) -> String {
     format!(
         "by {}, learnt {} on {} (record {})",
         cause.event_id,
@@ -132,8 +153,8 @@ fn told(cause: &Cause) -> String {
     )
 }
 
-/// How long after it happened an event was learnt of, or how long after the moment for which it was
-/// made a setting was.
+/// Returns the delay from the moment of a step to its record, in words. For a mapping that is set
+/// for the past the word is `set`.
 fn learnt(step: &Step) -> String {
     format!("{} {}", if step.is_for_the_past() { "set" } else { "learnt" }, delay(step.delay_ms()))
 }
@@ -145,7 +166,7 @@ fn delay(delay_ms: i64) -> String {
     }
 }
 
-/// `2026-03-20T17:30:00.000Z` in a sentence.
+/// Returns `2026-03-20T17:30:00.000Z` as `2026-03-20 17:30:00.000 UTC`.
 fn utc(moment: &str) -> String {
     match moment.strip_suffix('Z').and_then(|moment| moment.split_once('T')) {
         Some((day, time)) => format!("{day} {time} UTC"),
@@ -153,114 +174,116 @@ fn utc(moment: &str) -> String {
     }
 }
 
-/// How wide the columns of the events are.
-struct Lengths {
+/// The widths of three columns in the first lines of the steps.
+struct StepWidths {
     event: usize,
     seq: usize,
     learnt: usize,
 }
 
-impl Lengths {
-    fn of(steps: &[Step]) -> Lengths {
-        let longest = |length: &dyn Fn(&Step) -> usize| steps.iter().map(length).max().unwrap_or(0);
-        Lengths {
-            event: longest(&|step| step.cause.event.len()),
-            seq: longest(&|step| step.cause.seq.to_string().len()),
-            learnt: longest(&|step| learnt(step).len()),
+impl StepWidths {
+    fn of(steps: &[Step]) -> StepWidths {
+        let widest = |width: fn(&Step) -> usize| steps.iter().map(width).max().unwrap_or(0);
+        StepWidths {
+            event: widest(|step| step.cause.event.len()),
+            seq: widest(|step| step.cause.seq.to_string().len()),
+            learnt: widest(|step| learnt(step).len()),
         }
     }
 }
 
-/// An event, and below it, a line each, what it brought about.
-fn tell(
-    step: &Step,
-    &Lengths { event, seq, learnt: length }: &Lengths,
-    width: Option<u16>,
-    lines: &mut Vec<Line>,
-) {
-    let bold = Style::new().bold();
+/// Adds an event, and below it a line for each of its changes.
+fn push_step(step: &Step, widths: &StepWidths, width: Option<u16>, lines: &mut Vec<StyledLine>) {
+    push_event(step, widths, width, lines);
     let cause = &step.cause;
-    let (first, learnt) = (
-        format!("{}  {:<event$}  record {:>seq$}", step.at, cause.event, cause.seq),
-        format!("{:<length$}", learnt(step)),
-    );
-    let one = format!("{first}  {learnt}  {}", cause.event_id);
-    if width.is_none_or(|width| one.chars().count() <= usize::from(width)) {
-        lines.push(Line { text: one, style: bold });
-    } else {
-        lines.push(Line { text: first, style: bold });
-        lines.push(Line {
-            text: format!("  {}  {}", cause.event_id, learnt.trim_end()),
-            style: bold,
-        });
-    }
-    // Of what came together the order says nothing.
     if let Some(overtaken_ms @ OVERTAKEN_MS_MIN..) = step.overtaken_ms {
         let text = format!(
             "  ! learnt {} after something that happened later, on {}",
             human(overtaken_ms),
             utc(&cause.recorded_at)
         );
-        lines.push(Line { text, style: AnsiColor::Yellow.on_default() });
+        lines.push(StyledLine::new(YELLOW, text));
     }
     if step.is_for_the_past() {
         let text = format!("  ! it was done on {}, for this moment", utc(&cause.occurred_at));
-        lines.push(Line { text, style: AnsiColor::Yellow.on_default() });
+        lines.push(StyledLine::new(YELLOW, text));
     }
-    step.whats.iter().for_each(|what| describe(what, lines));
+    let changes = step.changes.iter().flat_map(change_lines);
+    lines.extend(changes.map(|line| StyledLine { text: format!("  {}", line.text), ..line }));
 }
 
-fn describe(what: &What, lines: &mut Vec<Line>) {
-    let (green, red) = (AnsiColor::Green.on_default(), AnsiColor::Red.on_default());
-    let mut line =
-        |style: Style, text: String| lines.push(Line { text: format!("  {text}"), style });
-    match what {
-        What::Version { change, changed, missed } => {
-            for Field { name, values: [known, said] } in missed {
-                let text = format!(
-                    "! an update was missed before it: {name} was {} here, and {} at the source",
-                    value(known),
-                    value(said)
-                );
-                line(AnsiColor::Yellow.on_default(), text);
-            }
-            match change.as_str() {
-                "deleted" => line(red, "- deleted".into()),
-                "snapshot" => {
-                    let text = format!(
-                        "~ known from this event only, as long as none of the user's own had come: {}",
-                        whole(changed)
-                    );
-                    line(AnsiColor::Yellow.on_default(), text);
-                }
-                "created" => line(Style::new(), format!("~ created: {}", whole(changed))),
-                _ if changed.is_empty() => line(Style::new(), "~ updated, nothing changed".into()),
-                _ => {
-                    // The list of emails says once more what the one that is shown says.
-                    let shown = changed.iter().any(|field| field.name == "email");
-                    let told = changed.iter().filter(|field| !(shown && field.name == "emails"));
-                    told.for_each(|field| line(Style::new(), format!("~ {}", change_of(field))));
-                }
-            }
+/// Adds the first line of a step, or two if one would be too wide.
+fn push_event(step: &Step, widths: &StepWidths, width: Option<u16>, lines: &mut Vec<StyledLine>) {
+    let &StepWidths { event, seq, learnt: learnt_width } = widths;
+    let EventCause { event: event_type, event_id, seq: record, .. } = &step.cause;
+    let learnt = learnt(step);
+    let first = format!("{}  {event_type:<event$}  record {record:>seq$}", step.at);
+    let one = format!("{first}  {learnt:<learnt_width$}  {event_id}");
+    if width.is_none_or(|width| one.chars().count() <= usize::from(width)) {
+        lines.push(StyledLine::new(BOLD, one));
+    } else {
+        lines.push(StyledLine::new(BOLD, first));
+        lines.push(StyledLine::new(BOLD, format!("  {event_id}  {learnt}")));
+    }
+}
+
+fn change_lines(change: &UserChange) -> Vec<StyledLine> {
+    let line = match change {
+        UserChange::Version { change, changed, missed } => {
+            let missed = missed.iter().map(|field| StyledLine::new(YELLOW, missed_line(field)));
+            return missed.chain(version_lines(change, changed)).collect();
         }
-        What::AccessBegan => line(green.bold(), "+ access begins".into()),
-        What::AccessEnded(reason) => line(red.bold(), format!("- access ends: {reason}")),
-        What::Joined(group) => line(green, format!("+ joins {}", called(group))),
-        What::Left(group) => line(red, format!("- leaves {}", called(group))),
-        What::RoleGained(role) => line(green, format!("+ gains the role {role}")),
-        What::RoleLost(role) => line(red, format!("- loses the role {role}")),
+        UserChange::AccessBegan => StyledLine::new(GREEN.bold(), "+ access begins"),
+        UserChange::AccessEnded(reason) => {
+            StyledLine::new(RED.bold(), format!("- access ends: {reason}"))
+        }
+        UserChange::Joined(group) => StyledLine::new(GREEN, format!("+ joins {}", group.label())),
+        UserChange::Left(group) => StyledLine::new(RED, format!("- leaves {}", group.label())),
+        UserChange::RoleGained(role) => StyledLine::new(GREEN, format!("+ gains the role {role}")),
+        UserChange::RoleLost(role) => StyledLine::new(RED, format!("- loses the role {role}")),
+    };
+    vec![line]
+}
+
+fn missed_line(MissedField { name, known, said }: &MissedField) -> String {
+    format!(
+        "! an update was missed before it: {name} was {} here, and {} at the source",
+        value(known),
+        value(said)
+    )
+}
+
+fn version_lines(change: &str, changed: &[ChangedField]) -> Vec<StyledLine> {
+    match change {
+        "deleted" => vec![StyledLine::new(RED, "- deleted")],
+        "snapshot" => {
+            let text = format!(
+                "~ known from this event only, as long as none of the user's own had come: {}",
+                whole_user(changed)
+            );
+            vec![StyledLine::new(YELLOW, text)]
+        }
+        "created" => {
+            vec![StyledLine::new(PLAIN, format!("~ created: {}", whole_user(changed)))]
+        }
+        _ if changed.is_empty() => vec![StyledLine::new(PLAIN, "~ updated, nothing changed")],
+        _ => {
+            // The list of emails repeats the one that is shown.
+            let has_email = changed.iter().any(|field| field.name == "email");
+            changed
+                .iter()
+                .filter(|field| !(has_email && field.name == "emails"))
+                .map(|field| StyledLine::new(PLAIN, changed_line(field)))
+                .collect()
+        }
     }
 }
 
-fn called(group: &Group) -> &str {
-    if group.name.is_empty() { &group.id } else { &group.name }
+fn changed_line(ChangedField { name, from, to }: &ChangedField) -> String {
+    format!("~ {name}: {} -> {}", value(from), value(to))
 }
 
-fn change_of(Field { name, values: [from, to] }: &Field) -> String {
-    format!("{name}: {} -> {}", value(from), value(to))
-}
-
-/// A value for people: a text without its quotes, and a word for nothing.
+/// Returns a value without quotes, and `nothing` for null.
 fn value(json: &str) -> String {
     match serde_json::from_str::<Option<String>>(json) {
         Ok(Some(text)) if !text.is_empty() => text,
@@ -269,30 +292,32 @@ fn value(json: &str) -> String {
     }
 }
 
-/// A user that is described as a whole: first what says who it is, and of the provider's own copy
-/// only that it is there.
-fn whole(changed: &[Field]) -> String {
-    let place = |name: &str| FIRST.iter().position(|first| *first == name).unwrap_or(FIRST.len());
-    let told = |field: &&Field| {
-        !LEFT_OUT.contains(&field.name.as_str()) && !field.name.starts_with("raw_attributes")
-    };
-    let mut fields: Vec<&Field> = changed.iter().filter(told).collect();
-    fields.sort_by_key(|field| place(&field.name));
+/// Describes a user by all fields, the most telling first. The provider's own copy of the fields is
+/// left out.
+fn whole_user(changed: &[ChangedField]) -> String {
+    let mut fields: Vec<&ChangedField> = changed.iter().filter(|field| is_shown(field)).collect();
+    fields.sort_by_key(|field| {
+        FIRST_FIELDS.iter().position(|first| *first == field.name).unwrap_or(FIRST_FIELDS.len())
+    });
     let fields: Vec<String> = fields
         .into_iter()
-        .map(|Field { name, values: [_, to] }| format!("{name} {}", value(to)))
+        .map(|ChangedField { name, to, .. }| format!("{name} {}", value(to)))
         .collect();
     if fields.is_empty() { "nothing else is said".into() } else { fields.join(", ") }
 }
 
+fn is_shown(ChangedField { name, .. }: &ChangedField) -> bool {
+    !HIDDEN_FIELDS.contains(&name.as_str()) && !name.starts_with("raw_attributes")
+}
+
 #[cfg(test)]
 mod tests {
-    use super::super::person::Person;
-    use super::super::timeline::Lists;
+    use super::super::profile::UserProfile;
+    use super::super::timeline::UserLists;
     use super::*;
 
-    fn cause(seq: u64, event: &str, occurred_at: &str, recorded_at: &str) -> Cause {
-        Cause {
+    fn cause(seq: u64, event: &str, occurred_at: &str, recorded_at: &str) -> EventCause {
+        EventCause {
             event_id: format!("event_{seq}"),
             event: event.into(),
             occurred_at: occurred_at.into(),
@@ -301,19 +326,17 @@ mod tests {
         }
     }
 
-    fn field(name: &str, from: &str, to: &str) -> Field {
-        Field { name: name.into(), values: [from.into(), to.into()] }
+    fn field(name: &str, from: &str, to: &str) -> ChangedField {
+        ChangedField { name: name.into(), from: from.into(), to: to.into() }
     }
 
     /// Created on 1 March; a group left on the 2nd, learnt last; a mapping of the 5th set for the
     /// 3rd; deleted on the 4th by a clock that is ahead.
-    fn timeline() -> Timeline {
-        let step = |at: &str, cause: Cause, overtaken_ms: Option<i64>, whats: Vec<What>| Step {
-            at: at.into(),
-            cause,
-            overtaken_ms,
-            whats,
-        };
+    fn timeline() -> UserTimeline {
+        let step =
+            |at: &str, cause: EventCause, overtaken_ms: Option<i64>, changes: Vec<UserChange>| {
+                Step { at: at.into(), cause, overtaken_ms, changes }
+            };
         let [first, second, third, fourth, fifth] =
             [1, 2, 3, 4, 5].map(|day| format!("2026-03-0{day}T09:00:00.000Z"));
         let created = vec![
@@ -327,34 +350,38 @@ mod tests {
             field("job_title", "null", r#""\u001b[2J\n山田""#),
             field("name", "\"Zoë\"", "\"\""),
         ];
-        let missed = vec![field("job_title", "\"Clerk\"", "null")];
-        let version = |change: &str, changed, missed| What::Version {
+        let missed = vec![MissedField {
+            name: "job_title".into(),
+            known: "\"Clerk\"".into(),
+            said: "null".into(),
+        }];
+        let version = |change: &str, changed, missed| UserChange::Version {
             change: change.into(),
             changed,
             missed,
         };
-        let sales = Group { id: "g1".into(), name: String::new() };
+        let sales = NamedGroup { id: "g1".into(), name: String::new() };
         let end = cause(12, "dsync.user.deleted", &fourth, "2026-03-04T08:59:58.500Z");
-        Timeline {
-            who: Person {
+        UserTimeline {
+            profile: UserProfile {
                 id: "u1".into(),
                 name: "Zoë".into(),
                 email: "zoe@foo.example".into(),
                 directory: "d1".into(),
-                ..Person::default()
+                ..UserProfile::default()
             },
-            verdict: Verdict::Lost {
+            verdict: Verdict::Lost(LostAccess {
                 at: fourth.clone(),
                 reason: "user_deleted".into(),
                 cause: end.clone(),
-            },
-            ending: Some(Ending {
+            }),
+            ending: Some(AccessEnding {
                 roles: vec!["admin".into(), "member".into()],
-                groups: vec![Group { id: "g2".into(), name: "Field\u{1b} Service".into() }],
+                groups: vec![NamedGroup { id: "g2".into(), name: "Field\u{1b} Service".into() }],
                 why: "the user was deleted".into(),
                 records: vec![
-                    Record { seq: 12, part: "by which access ended".into() },
-                    Record { seq: 7, part: "of the directory".into() },
+                    ProofRecord { seq: 12, part: "by which access ended".into() },
+                    ProofRecord { seq: 7, part: "of the directory".into() },
                 ],
             }),
             steps: vec![
@@ -364,21 +391,21 @@ mod tests {
                     Some(999),
                     vec![
                         version("created", created, Vec::new()),
-                        What::AccessBegan,
-                        What::RoleGained("member".into()),
+                        UserChange::AccessBegan,
+                        UserChange::RoleGained("member".into()),
                     ],
                 ),
                 step(
                     &second,
                     cause(13, "dsync.group.user_removed", &second, &fifth),
                     Some(86_401_500),
-                    vec![version("updated", changed, missed), What::Left(sales)],
+                    vec![version("updated", changed, missed), UserChange::Left(sales)],
                 ),
                 step(
                     &third,
                     cause(14, "rollcall.mapping.set", &fifth, &fifth),
                     None,
-                    vec![What::RoleLost("member".into())],
+                    vec![UserChange::RoleLost("member".into())],
                 ),
                 step(
                     &fourth,
@@ -386,23 +413,18 @@ mod tests {
                     None,
                     vec![
                         version("deleted", Vec::new(), Vec::new()),
-                        What::AccessEnded("user_deleted".into()),
+                        UserChange::AccessEnded("user_deleted".into()),
                     ],
                 ),
             ],
-            lists: Lists {
-                history: Vec::new(),
-                access: Vec::new(),
-                groups: Vec::new(),
-                roles: Vec::new(),
-            },
+            lists: UserLists::default(),
             as_of: "latest".into(),
             known_at: "14".into(),
         }
     }
 
     #[test]
-    fn a_page_tells_who_the_answer_and_each_event_with_what_it_brought_about() {
+    fn a_page_has_the_user_the_answer_and_each_event_with_its_changes() {
         let expected = r#"Zoë, zoe@foo.example
 lost access on 2026-03-04 09:00:00.000 UTC: the user was deleted (user_deleted), by event_12, learnt 1 s before its own time on 2026-03-04 08:59:58.500 UTC (record 12)
 with it: roles admin, member; group Field\u{1b} Service
@@ -436,7 +458,7 @@ proof of record 7, of the directory: rollcall prove 7
     }
 
     #[test]
-    fn a_page_is_cut_to_the_terminal_but_for_the_answer_and_the_ids() {
+    fn a_page_is_cut_to_the_terminal_except_for_the_answer_and_the_ids() {
         let cut = page(&timeline(), Some(72), false);
         let (answer, steps) = cut.split_once("\n\n").unwrap();
         assert!(
@@ -458,7 +480,7 @@ proof of record 7, of the directory: rollcall prove 7
     }
 
     #[test]
-    fn what_begins_is_green_what_ends_red_and_what_is_odd_yellow() {
+    fn begins_are_green_ends_red_and_warnings_yellow() {
         let painted = page(&timeline(), None, true);
         for line in [
             "\u{1b}[1m\u{1b}[32m  + access begins\u{1b}[0m\n",
@@ -468,7 +490,7 @@ proof of record 7, of the directory: rollcall prove 7
         ] {
             assert!(painted.contains(line), "{line:?}: {painted:?}");
         }
-        // Colours are all that differs, and no escape of a sender is among them.
+        // Nothing but the colours differs, and no escape sequence comes from a sender.
         let plain: String = painted
             .split('\u{1b}')
             .enumerate()

@@ -1,136 +1,103 @@
-//! What happened to a user, in order: versions, access, groups and roles as the API lists them,
-//! made one line of time.
+//! The timeline of a user: versions, access, groups and roles, which the API lists one by one, in
+//! one chronological order.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
+use rollcall_projections::EventType;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::super::super::Failure;
+use super::super::objects::{ChangedField, EventCause, NamedGroup, between_ms, parse};
 use super::super::print::one_line;
-use crate::time;
 
-/// The event that made something so.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-pub(super) struct Cause {
-    pub(super) event_id: String,
-    pub(super) event: String,
-    pub(super) occurred_at: String,
-    pub(super) recorded_at: String,
-    pub(super) seq: u64,
-}
-
-impl Cause {
-    /// How many milliseconds after it happened it was recorded; negative where the source's clock
-    /// is ahead.
-    pub(super) fn delay_ms(&self) -> i64 {
-        between_ms(&self.occurred_at, &self.recorded_at)
-    }
-
-    /// Whether it ends something: of two events of one millisecond such a one comes last.
-    fn closes(&self) -> bool {
-        self.event.ends_with(".deleted") || self.event.ends_with(".user_removed")
-    }
-}
-
-/// How many milliseconds lie between two moments of the API; negative if the second is the earlier
-/// one.
-fn between_ms(from: &str, to: &str) -> i64 {
-    let moment = |text: &str| time::parse(text).unwrap_or(0);
-    moment(to).saturating_sub(moment(from))
-}
-
-/// A field with two values, each in JSON as it was written.
+/// A field with a missed update, and its two values in JSON as they were written.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Field {
+pub(super) struct MissedField {
     pub(super) name: String,
-    pub(super) values: [String; 2],
+    /// The value that was known here.
+    pub(super) known: String,
+    /// The earlier value according to the event.
+    pub(super) said: String,
 }
 
-/// One thing that happened.
+/// One thing that an event changed.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum What {
-    /// Somebody said how the user is: `created`, `updated`, `deleted`, or a `snapshot` that stands
-    /// in.
+pub(super) enum UserChange {
+    /// The user's own fields changed.
     Version {
+        /// `created`, `updated`, `deleted`, or `snapshot` for an event of something else that
+        /// describes the user.
         change: String,
-        /// From, and to.
-        changed: Vec<Field>,
-        /// Known, and said to have been.
-        missed: Vec<Field>,
+        changed: Vec<ChangedField>,
+        missed: Vec<MissedField>,
     },
     AccessBegan,
-    /// With the reason.
+    /// Access ended for this reason.
     AccessEnded(String),
-    Joined(Group),
-    Left(Group),
+    Joined(NamedGroup),
+    Left(NamedGroup),
     RoleGained(String),
     RoleLost(String),
 }
 
-/// A group as it was called.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Group {
-    pub(super) id: String,
-    pub(super) name: String,
-}
-
-/// What one event brought about at one moment. It may take effect before it happened: a mapping can
-/// be set for the past.
+/// All that one event changed at one moment. The moment may be before the event, since a mapping
+/// can be set for the past.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Step {
     pub(super) at: String,
-    pub(super) cause: Cause,
-    /// How many milliseconds earlier than this something was recorded that stands later here;
-    /// `None` if nothing was.
+    pub(super) cause: EventCause,
+    /// The milliseconds from the first record of a later step to the record of this one; `None` if
+    /// no later step was recorded earlier.
     pub(super) overtaken_ms: Option<i64>,
-    pub(super) whats: Vec<What>,
+    pub(super) changes: Vec<UserChange>,
 }
 
 impl Step {
-    /// Whether it was done at another moment, for this one.
+    /// Returns true if the event happened at another moment than the one that it changes.
     pub(super) fn is_for_the_past(&self) -> bool {
         self.at != self.cause.occurred_at
     }
 
-    /// How many milliseconds after the moment at which it stands it was recorded; negative where
-    /// the source's clock is ahead.
+    /// Returns the milliseconds from the moment of the step to its record; negative if the source's
+    /// clock is ahead.
     pub(super) fn delay_ms(&self) -> i64 {
         between_ms(&self.at, &self.cause.recorded_at)
     }
 }
 
 /// The lists of the API about one user, each object as it came.
-pub(super) struct Lists {
+#[derive(Default)]
+pub(super) struct UserLists {
     pub(super) history: Vec<Box<RawValue>>,
     pub(super) access: Vec<Box<RawValue>>,
     pub(super) groups: Vec<Box<RawValue>>,
     pub(super) roles: Vec<Box<RawValue>>,
 }
 
-/// A time in which a user had access.
+/// A period in which a user had access.
 #[derive(Clone, Debug, Deserialize)]
-pub(super) struct Access {
+pub(super) struct ApiAccess {
     pub(super) from: String,
     pub(super) until: Option<String>,
     pub(super) reason: Option<String>,
-    pub(super) start: Cause,
-    pub(super) end: Option<Cause>,
+    pub(super) start: EventCause,
+    pub(super) end: Option<EventCause>,
 }
 
 #[derive(Deserialize)]
-struct Version<'a> {
+struct ApiVersion<'a> {
     change: String,
     #[serde(borrow)]
-    changed: BTreeMap<String, Changed<'a>>,
+    changed: BTreeMap<String, ApiChanged<'a>>,
     #[serde(borrow)]
-    missed: Option<BTreeMap<String, Missed<'a>>>,
-    cause: Cause,
+    missed: Option<BTreeMap<String, ApiMissed<'a>>>,
+    cause: EventCause,
 }
 
 #[derive(Deserialize)]
-struct Changed<'a> {
+struct ApiChanged<'a> {
     #[serde(borrow)]
     from: &'a RawValue,
     #[serde(borrow)]
@@ -138,7 +105,7 @@ struct Changed<'a> {
 }
 
 #[derive(Deserialize)]
-struct Missed<'a> {
+struct ApiMissed<'a> {
     #[serde(borrow)]
     known: &'a RawValue,
     #[serde(borrow)]
@@ -146,165 +113,201 @@ struct Missed<'a> {
 }
 
 #[derive(Deserialize)]
-struct Membership {
+struct ApiMembership {
     group_id: String,
     group_name: String,
     from: String,
     until: Option<String>,
-    start: Cause,
-    end: Option<Cause>,
+    start: EventCause,
+    end: Option<EventCause>,
 }
 
 #[derive(Deserialize)]
-struct Role {
+struct ApiRole {
     role: String,
     from: String,
     until: Option<String>,
-    start: Cause,
-    end: Option<Cause>,
+    start: EventCause,
+    end: Option<EventCause>,
 }
 
-/// Reads an object that the server sent.
-///
-/// # Errors
-/// Ours, if it is another one.
-pub(super) fn read<'a, T: Deserialize<'a>>(object: &'a RawValue) -> Result<T, Failure> {
-    serde_json::from_str(object.get())
-        .map_err(|_| Failure::Ours("the answer is not one that Rollcall gives".into()))
+/// A change with its moment and its event.
+struct DatedChange {
+    at: String,
+    cause: EventCause,
+    change: UserChange,
 }
 
-/// Everything that happened, each at its moment with its cause, in no order yet.
+/// The changes of a user, not yet in order.
 #[derive(Default)]
-struct Happened(Vec<(String, Cause, What)>);
+struct DatedChanges(Vec<DatedChange>);
 
-impl Happened {
-    fn add(&mut self, at: String, cause: Cause, what: What) {
-        self.0.push((at, cause, what));
+impl DatedChanges {
+    fn add(&mut self, at: String, cause: EventCause, change: UserChange) {
+        self.0.push(DatedChange { at, cause, change });
     }
 
-    /// A time that began, and perhaps ended.
-    fn add_period(
-        &mut self,
-        from: (String, Cause, What),
-        until: Option<String>,
-        end: Option<Cause>,
-        what: What,
-    ) {
-        self.0.push(from);
+    /// Adds the end of a period, if it ended.
+    fn add_end(&mut self, until: Option<String>, end: Option<EventCause>, change: UserChange) {
         if let (Some(until), Some(end)) = (until, end) {
-            self.add(until, end, what);
+            self.add(until, end, change);
         }
     }
+
+    fn add_access(&mut self, access: ApiAccess) {
+        let ApiAccess { from, until, reason, start, end } = access;
+        self.add(from, start, UserChange::AccessBegan);
+        self.add_end(until, end, UserChange::AccessEnded(reason.unwrap_or_default()));
+    }
+
+    fn add_membership(&mut self, membership: ApiMembership) {
+        let ApiMembership { group_id: id, group_name: name, from, until, start, end } = membership;
+        let group = NamedGroup { id, name };
+        self.add(from, start, UserChange::Joined(group.clone()));
+        self.add_end(until, end, UserChange::Left(group));
+    }
+
+    fn add_role(&mut self, role: ApiRole) {
+        let ApiRole { role, from, until, start, end } = role;
+        self.add(from, start, UserChange::RoleGained(role.clone()));
+        self.add_end(until, end, UserChange::RoleLost(role));
+    }
+
+    fn add_version(&mut self, version: ApiVersion<'_>) {
+        let ApiVersion { change, changed, missed, cause } = version;
+        let changed = changed
+            .into_iter()
+            .map(|(name, ApiChanged { from, to })| ChangedField {
+                name,
+                from: written(from),
+                to: written(to),
+            })
+            .collect();
+        let missed = missed
+            .into_iter()
+            .flatten()
+            .map(|(name, ApiMissed { known, said })| MissedField {
+                name,
+                known: written(known),
+                said: written(said),
+            })
+            .collect();
+        let change = UserChange::Version { change, changed, missed };
+        self.add(cause.occurred_at.clone(), cause, change);
+    }
 }
 
-impl Lists {
-    /// Every time in which the user had access, by beginning.
+fn written(value: &RawValue) -> String {
+    one_line(value.get()).into_owned()
+}
+
+impl UserLists {
+    /// Returns the periods of access, by their beginning.
     ///
     /// # Errors
     /// Ours, if the server sent something else.
-    pub(super) fn periods(&self) -> Result<Vec<Access>, Failure> {
-        self.access.iter().map(|object| read(object)).collect()
+    pub(super) fn access_periods(&self) -> Result<Vec<ApiAccess>, Failure> {
+        self.access.iter().map(|object| parse(object)).collect()
     }
 
-    /// What happened, step by step, in chronological order.
+    /// Returns the steps in chronological order.
     ///
     /// # Errors
     /// Ours, if the server sent something else.
     pub(super) fn steps(&self) -> Result<Vec<Step>, Failure> {
-        let mut all = Happened::default();
-        // Where events of one millisecond stand in the order of events only the history says.
+        let mut all = DatedChanges::default();
+        // Only the history knows the order of events of the same millisecond.
         let mut places: BTreeMap<u64, usize> = BTreeMap::new();
         for object in &self.history {
-            let Version { change, changed, missed, cause } = read(object)?;
-            let written = |value: &RawValue| one_line(value.get()).into_owned();
-            let field =
-                |(name, Changed { from, to })| Field { name, values: [written(from), written(to)] };
-            let changed = changed.into_iter().map(field).collect();
-            let field = |(name, Missed { known, said })| Field {
-                name,
-                values: [written(known), written(said)],
-            };
-            let missed = missed.into_iter().flatten().map(field).collect();
-            places.insert(cause.seq, places.len());
-            all.add(cause.occurred_at.clone(), cause, What::Version { change, changed, missed });
+            let version: ApiVersion<'_> = parse(object)?;
+            places.insert(version.cause.seq, places.len());
+            all.add_version(version);
         }
-        for Access { from, until, reason, start, end } in self.periods()? {
-            all.add_period(
-                (from, start, What::AccessBegan),
-                until,
-                end,
-                What::AccessEnded(reason.unwrap_or_default()),
-            );
-        }
+        self.access_periods()?.into_iter().for_each(|access| all.add_access(access));
         for object in &self.groups {
-            let Membership { group_id: id, group_name: name, from, until, start, end } =
-                read(object)?;
-            let group = Group { id, name };
-            all.add_period(
-                (from, start, What::Joined(group.clone())),
-                until,
-                end,
-                What::Left(group),
-            );
+            all.add_membership(parse(object)?);
         }
         for object in &self.roles {
-            let Role { role, from, until, start, end } = read(object)?;
-            all.add_period(
-                (from, start, What::RoleGained(role.clone())),
-                until,
-                end,
-                What::RoleLost(role),
-            );
+            all.add_role(parse(object)?);
         }
         Ok(in_order(all.0, &places))
     }
 }
 
-/// Puts what happened in order and together what one event brought about at one moment. Written
-/// with milliseconds and Z, moments are in the order of their texts.
-fn in_order(mut all: Vec<(String, Cause, What)>, places: &BTreeMap<u64, usize>) -> Vec<Step> {
-    let place = |seq: u64| places.get(&seq).copied().unwrap_or(usize::MAX);
-    all.sort_by_cached_key(|(at, cause, what)| {
+/// Sorts the changes, and groups them into steps. `places` has the order of the history by seq.
+fn in_order(mut all: Vec<DatedChange>, places: &BTreeMap<u64, usize>) -> Vec<Step> {
+    // Moments with milliseconds and Z sort as texts.
+    all.sort_by_cached_key(|DatedChange { at, cause, change }| {
         (
             at.clone(),
             cause.occurred_at.clone(),
-            cause.closes(),
-            place(cause.seq),
+            cause.event_type().is_some_and(closes),
+            places.get(&cause.seq).copied().unwrap_or(usize::MAX),
             cause.seq,
-            rank(what),
+            rank(change),
         )
     });
     let mut steps: Vec<Step> = Vec::new();
-    for (at, cause, what) in all {
+    for DatedChange { at, cause, change } in all {
         match steps.last_mut().filter(|step| step.at == at && step.cause.seq == cause.seq) {
-            Some(step) => step.whats.push(what),
-            None => steps.push(Step { at, cause, overtaken_ms: None, whats: vec![what] }),
+            Some(step) => step.changes.push(change),
+            None => steps.push(Step { at, cause, overtaken_ms: None, changes: vec![change] }),
         }
     }
+    mark_overtaken(&mut steps);
+    steps
+}
+
+/// Sets `overtaken_ms` of every step. Events for the past overtake nothing.
+fn mark_overtaken(steps: &mut [Step]) {
     let mut earliest: Option<(u64, String)> = None;
     for step in steps.iter_mut().rev().filter(|step| !step.is_for_the_past()) {
         match &earliest {
             Some((seq, recorded_at)) if *seq < step.cause.seq => {
-                step.overtaken_ms = Some(between_ms(recorded_at, &step.cause.recorded_at))
+                step.overtaken_ms = Some(between_ms(recorded_at, &step.cause.recorded_at));
             }
             _ => earliest = Some((step.cause.seq, step.cause.recorded_at.clone())),
         }
     }
-    steps
 }
 
-/// In which order the things that one event brings about are told: first what it says, then access,
-/// groups and roles, what ends before what begins.
-fn rank(what: &What) -> (u8, Reverse<bool>, String) {
-    match what {
-        What::Version { .. } => (0, Reverse(false), String::new()),
-        What::AccessEnded(_) => (1, Reverse(true), String::new()),
-        What::AccessBegan => (1, Reverse(false), String::new()),
-        What::Left(group) => (2, Reverse(true), group.name.clone()),
-        What::Joined(group) => (2, Reverse(false), group.name.clone()),
-        What::RoleLost(role) => (3, Reverse(true), role.clone()),
-        What::RoleGained(role) => (3, Reverse(false), role.clone()),
+/// Returns true if an event of this type ends something. Among events of one millisecond these come
+/// last.
+const fn closes(event_type: EventType) -> bool {
+    match event_type {
+        EventType::DirectoryDeleted
+        | EventType::UserDeleted
+        | EventType::GroupDeleted
+        | EventType::MemberRemoved
+        | EventType::OperatorDirectoryDeleted => true,
+        EventType::DirectoryActivated
+        | EventType::DirectoryDeactivated
+        | EventType::UserCreated
+        | EventType::UserUpdated
+        | EventType::GroupCreated
+        | EventType::GroupUpdated
+        | EventType::MemberAdded
+        | EventType::TokenCreated
+        | EventType::TokenRevoked
+        | EventType::MappingSet
+        | EventType::PolicySet
+        | EventType::CheckpointKeyChanged => false,
     }
+}
+
+/// Returns the place of a change within its step: the user's fields, then access, groups and roles,
+/// in each of these what ends before what begins.
+fn rank(change: &UserChange) -> (u8, Reverse<bool>, String) {
+    let (place, ends, name) = match change {
+        UserChange::Version { .. } => (0, false, ""),
+        UserChange::AccessEnded(_) => (1, true, ""),
+        UserChange::AccessBegan => (1, false, ""),
+        UserChange::Left(group) => (2, true, group.name.as_str()),
+        UserChange::Joined(group) => (2, false, group.name.as_str()),
+        UserChange::RoleLost(role) => (3, true, role.as_str()),
+        UserChange::RoleGained(role) => (3, false, role.as_str()),
+    };
+    (place, Reverse(ends), name.to_owned())
 }
 
 #[cfg(test)]
@@ -312,16 +315,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_step_is_overtaken_by_the_first_record_of_what_stands_later() {
-        let cause = |day: u32, seq: u64, recorded: &str| Cause {
+    fn a_step_is_overtaken_by_the_first_record_of_a_later_step() {
+        let cause = |day: u32, seq: u64, recorded: &str| EventCause {
             event_id: format!("event_{seq}"),
             event: "dsync.user.updated".into(),
             occurred_at: format!("2026-03-0{day}T09:00:00.000Z"),
             recorded_at: recorded.into(),
             seq,
         };
-        let at = |cause: &Cause| cause.occurred_at.clone();
-        let setting = Cause {
+        let setting = EventCause {
             event: "rollcall.mapping.set".into(),
             ..cause(9, 1, "2026-03-09T09:00:00.000Z")
         };
@@ -332,14 +334,16 @@ mod tests {
             cause(4, 6, "2026-04-01T00:00:07.000Z"),
             cause(5, 4, "2026-04-01T00:00:00.500Z"),
         ];
-        let mut all: Vec<(String, Cause, What)> =
-            causes.iter().map(|cause| (at(cause), cause.clone(), What::AccessBegan)).collect();
-        // What is done at another moment for the last day, though recorded first, overtakes
-        // nothing.
-        all.push(("2026-03-06T09:00:00.000Z".into(), setting, What::RoleLost("admin".into())));
-        let steps = in_order(all, &BTreeMap::new());
-        // Record 4 was there 9.75 s before record 7, 100 ms before record 5 and 6.5 s before record
-        // 6; before record 3 nothing was.
+        let mut all = DatedChanges::default();
+        for cause in causes {
+            all.add(cause.occurred_at.clone(), cause, UserChange::AccessBegan);
+        }
+        // A mapping set on another day for the last day overtakes nothing, though it was recorded
+        // first.
+        all.add("2026-03-06T09:00:00.000Z".into(), setting, UserChange::RoleLost("admin".into()));
+        let steps = in_order(all.0, &BTreeMap::new());
+        // Record 4 came 9.75 s before record 7, 100 ms before record 5 and 6.5 s before record 6.
+        // No record came before record 3.
         assert_eq!(
             steps.iter().map(|step| step.overtaken_ms).collect::<Vec<_>>(),
             [None, Some(9750), Some(100), Some(6500), None, None]

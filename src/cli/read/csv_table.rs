@@ -5,26 +5,26 @@ use std::io::{self, StdoutLock};
 
 use super::super::{Failure, unwritten};
 
-/// A table on standard output, quoted where need be (<https://www.rfc-editor.org/rfc/rfc4180>, but
-/// that a line ends in a line feed only).
+/// Writes a table to standard output as in <https://www.rfc-editor.org/rfc/rfc4180>, except that
+/// lines end in a line feed only.
 ///
-/// Cells hold what a company's directory said, and a spreadsheet calculates a cell that begins like
-/// a formula. Such a one gets an apostrophe in front, unless it is a number
+/// Cells hold text from a company's directory, and a spreadsheet would calculate a cell that begins
+/// like a formula. Such a cell gets an apostrophe in front, unless it is a number
 /// (<https://owasp.org/www-community/attacks/CSV_Injection>).
-pub(super) struct Values(csv::Writer<StdoutLock<'static>>);
+pub(super) struct CsvTable(csv::Writer<StdoutLock<'static>>);
 
-impl Values {
-    /// A table under the names of its columns.
+impl CsvTable {
+    /// Begins a table with the names of its columns.
     ///
     /// # Errors
     /// If standard output cannot be written.
-    pub(super) fn begin(names: &[&str]) -> Result<Values, Failure> {
-        let mut values = Values(csv::Writer::from_writer(io::stdout().lock()));
-        values.row(names)?;
-        Ok(values)
+    pub(super) fn begin(names: &[&str]) -> Result<CsvTable, Failure> {
+        let mut table = CsvTable(csv::Writer::from_writer(io::stdout().lock()));
+        table.row(names)?;
+        Ok(table)
     }
 
-    /// Adds a row, which has as many values as there are columns.
+    /// Adds a row, which must have one value for each column.
     ///
     /// # Errors
     /// If standard output cannot be written.
@@ -35,16 +35,16 @@ impl Values {
         let written = cells
             .into_iter()
             .try_for_each(|cell| self.0.write_field(harmless(cell.as_ref()).as_ref()));
-        // Without fields the record ends; it is then that a row of another length is noticed.
+        // An empty record ends the row; only then does the writer compare its length.
         written.and_then(|()| self.0.write_record(None::<&[u8]>)).map_err(|error| {
             match error.into_kind() {
                 csv::ErrorKind::Io(error) => unwritten(&error),
-                _ => Failure::Ours("a row has more or fewer values than there are columns".into()),
+                _ => Failure::Ours("a row does not have one value for each column".into()),
             }
         })
     }
 
-    /// Sees that all of it left.
+    /// Flushes the table.
     ///
     /// # Errors
     /// If standard output cannot be written.
@@ -53,11 +53,11 @@ impl Values {
     }
 }
 
-/// With which characters a cell begins that a spreadsheet may calculate, or may cut down to one
-/// that it does.
+/// The first characters of cells that a spreadsheet may calculate, as they are or after it trimmed
+/// them.
 const FORMULA: &[u8] = b"=+-@\t\r\n";
 
-/// A cell as it is written: an apostrophe before what a spreadsheet would calculate.
+/// Returns the cell, with an apostrophe in front if a spreadsheet would calculate it.
 fn harmless(cell: &[u8]) -> Cow<'_, [u8]> {
     match cell.first() {
         Some(first) if FORMULA.contains(first) && !is_number(cell) => {
@@ -67,8 +67,7 @@ fn harmless(cell: &[u8]) -> Cow<'_, [u8]> {
     }
 }
 
-/// Whether a cell is a decimal number: digits, at most one sign, point and exponent, and nothing
-/// else.
+/// Returns true for a decimal number. `inf` and `nan`, which parse as well, are not numbers here.
 fn is_number(cell: &[u8]) -> bool {
     let plain = cell.iter().all(|byte| byte.is_ascii_digit() || b"+-.eE".contains(byte));
     plain && std::str::from_utf8(cell).is_ok_and(|cell| cell.parse::<f64>().is_ok())
@@ -79,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_spreadsheet_would_calculate_gets_an_apostrophe_and_a_number_none() {
+    fn a_formula_gets_an_apostrophe_and_a_number_does_not() {
         for cell in [
             "=1+1",
             "=cmd|calc@x.example",
