@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
 
 use crate::kit::scale::scale;
 use crate::kit::server::{SECRET, Server, agent, now_ms, post, signal, signature, user};
@@ -58,7 +57,10 @@ fn kills_under_load_lose_no_acknowledged_event() {
                     }
                 });
             }
-            std::thread::sleep(Duration::from_millis(100 + round * 17 % 90));
+            let enough = known.len() + 20 + round as usize * 17 % 90;
+            while acknowledged.lock().unwrap().len() < enough {
+                std::thread::yield_now();
+            }
             signal(pid, "KILL");
             killed.store(true, Ordering::SeqCst);
         });
