@@ -1,4 +1,4 @@
-//! Who may know whom.
+//! Which part may depend on which.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,4 @@
-//! Who looked at histories: what the server's log says of each question, and never says.
+//! The access log: what the server logs of each question about people, and what it never logs.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,14 +10,14 @@ use sha2::Sha256;
 
 use crate::kit::server::{API_KEY, Server, binary, user};
 
-/// What names the tests' key without giving it away.
+/// The name of the tests' key in the log, without the key.
 fn key_name() -> String {
     let mut mac = Hmac::<Sha256>::new_from_slice(API_KEY.as_bytes()).unwrap();
     mac.update(b"rollcall: name of this API key");
     format!("key_{}", &hex::encode(mac.finalize().into_bytes())[..16])
 }
 
-/// A server whose log goes into a file. A line is there before the answer that it speaks of.
+/// A server whose log goes into a file. A line is written before its answer is sent.
 struct Logged {
     server: Server,
     log: PathBuf,
@@ -45,13 +45,13 @@ impl Logged {
         Logged { server, log }
     }
 
-    /// What the log says so far of who asked.
+    /// Returns the lines so far about readers.
     fn lines(&self) -> Vec<String> {
         let log = fs::read_to_string(&self.log).unwrap();
         log.lines().filter(|line| line.contains("rollcall::access")).map(str::to_owned).collect()
     }
 
-    /// The status of the answer, and the lines that asking adds.
+    /// Asks, and returns the status and the lines that this adds.
     fn ask(&self, path: &str) -> (u16, Vec<String>) {
         let before = self.lines().len();
         let status = self.server.get(path).status;
@@ -187,7 +187,10 @@ fn what_applications_ask_all_day_and_who_is_not_known_leave_no_line() {
     let (_, lines) = logged.ask("/rollcall/v1/users/u1/history");
     let (_, told) = lines[0].split_once("INFO rollcall::access: ").unwrap();
     let expected = format!(
-        r#"read api_key="{}" method="GET" route="/rollcall/v1/users/{{id}}/history" subject="u1" known_at="2" status=200 "#,
+        concat!(
+            r#"read api_key="{}" method="GET" route="/rollcall/v1/users/{{id}}/history" "#,
+            r#"subject="u1" known_at="2" status=200 "#,
+        ),
         key_name()
     );
     assert!(told.starts_with(&expected), "{told}");

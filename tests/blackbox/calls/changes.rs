@@ -1,5 +1,5 @@
-//! The feed of changes as whoever revokes sessions reads it: nothing missed, nothing twice, and no
-//! waiting longer than needed.
+//! The feed of changes as a service that revokes sessions reads it: nothing missed, nothing twice,
+//! and no waiting longer than needed.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -159,7 +159,8 @@ fn a_stop_does_not_wait_for_those_who_wait() {
     server.deliver(&created("u", 10));
     let mut waiting = TcpStream::connect(server.url.strip_prefix("http://").unwrap()).unwrap();
     let request = format!(
-        "GET /rollcall/v1/changes?after=1&wait=30 HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\n\r\n",
+        "GET /rollcall/v1/changes?after=1&wait=30 HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer \
+         {}\r\n\r\n",
         crate::kit::server::API_KEY
     );
     waiting.write_all(request.as_bytes()).unwrap();
@@ -183,7 +184,8 @@ fn whoever_has_left_is_not_waited_for() {
     let open_files = || std::fs::read_dir(format!("/proc/{}/fd", server.pid())).unwrap().count();
     let before = open_files();
     let request = format!(
-        "GET /rollcall/v1/changes?after=1&wait=30 HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\n\r\n",
+        "GET /rollcall/v1/changes?after=1&wait=30 HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer \
+         {}\r\n\r\n",
         crate::kit::server::API_KEY
     );
     let waiting: Vec<TcpStream> = (0..40)

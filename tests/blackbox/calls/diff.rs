@@ -1,9 +1,9 @@
-//! What differs between two moments, case by case: what happened, in the notation of `roles.rs`,
-//! between which moments, and every difference.
+//! Differences between two moments, case by case: a history in the notation of `roles.rs`, the two
+//! moments, and every difference.
 //!
-//! A question is `@1>@4` for two moments in seconds, `>` before or behind which nothing stands for
-//! the latest, `k3` behind a moment what was known at record 3, and `D ` before all of it the
-//! directory to which it is narrowed. An answer is `+user:U` for what was added, `-` for what was
+//! A question is `@1>@4` for two moments in seconds. A missing moment is the latest, `k3` behind a
+//! moment is what was known at record 3, and `D ` at the front narrows the question to a directory.
+//! An answer is `+user:U` for what was added, `-` for what was
 //! removed, `~user:U{…}` with the fields of what was changed, as the server wrote them;
 //! `member:U,G` and `role:U,dev`.
 
@@ -96,12 +96,13 @@ fn walk(server: &Server, path: &str, limit: usize) -> Vec<String> {
     }
 }
 
-/// Which case, what happened, between which moments, what differs.
+/// Case, history, moments, and differences.
 type Row = (&'static str, &'static str, &'static str, &'static str);
 
 #[rustfmt::skip]
 const DIFFERENCES: &[Row] = &[
-    ("nothing before, all of it after", "U@1 G=Eng@1 +G,U@2", "@0>@2", "+user:U +group:G +member:U,G"),
+    ("nothing before, all of it after", "U@1 G=Eng@1 +G,U@2", "@0>@2",
+        "+user:U +group:G +member:U,G"),
     ("the other way round", "U@1 G=Eng@1 +G,U@2", "@2>@0", "-user:U -group:G -member:U,G"),
     ("the second moment is the latest where it is not told", "U@1 V@5", "@1>", "+user:V"),
     ("the first moment may be the latest", "U@1 V@5", ">@1", "-user:V"),
@@ -109,47 +110,87 @@ const DIFFERENCES: &[Row] = &[
     ("by kind, then by id", "V@1 U@1 H=Ops@1 G=Eng@1 +H,U@2 +G,V@2 +G,U@2 +H,V@2", "@0>",
         "+user:U +user:V +group:G +group:H +member:U,G +member:U,H +member:V,G +member:V,H"),
 
-    ("what a user became", r#"U{"email":"a@x","level":1}@1 U{"email":"b@x","level":1.0}@3"#, "@2>@3",
+    ("what a user became", r#"U{"email":"a@x","level":1}@1 U{"email":"b@x","level":1.0}@3"#,
+        "@2>@3",
         r#"~user:U{"email":{"from":"a@x","to":"b@x"},"level":{"from":1,"to":1.0}}"#),
-    ("what lies between is not told", r#"U{"email":"a@x"}@1 U{"email":"b@x"}@2 U{"email":"c@x"}@3"#, "@1>@3", r#"~user:U{"email":{"from":"a@x","to":"c@x"}}"#),
-    ("another record that says the same", r#"U{"email":"a@x"}@1 U{"email":"b@x"}@2 U{"email":"a@x"}@3"#, "@1>@3", ""),
-    ("attributes key by key", r#"U{"custom_attributes":{"a":1,"b":2}}@1 U{"custom_attributes":{"b":3,"a":1}}@2"#, "@1>@2", r#"~user:U{"custom_attributes.b":{"from":2,"to":3}}"#),
-    ("an inactive user is there, and changed", r#"U{"state":"active"}@1 U:inactive@2"#, "@1>@2", r#"~user:U{"state":{"from":"active","to":"inactive"}}"#),
-    ("a group that is renamed", "G=Eng@1 G=Ops@2", "@1>@2", r#"~group:G{"name":{"from":"Eng","to":"Ops"}}"#),
-    ("deleted and created again", r#"U{"email":"a@x"}@1 +G,U@1 xU@2 U{"email":"b@x"}@3"#, "@1>@3", r#"~user:U{"email":{"from":"a@x","to":"b@x"}} -member:U,G"#),
+    ("what lies between is not told", r#"U{"email":"a@x"}@1 U{"email":"b@x"}@2 U{"email":"c@x"}@3"#,
+        "@1>@3", r#"~user:U{"email":{"from":"a@x","to":"c@x"}}"#),
+    ("another record that says the same",
+        r#"U{"email":"a@x"}@1 U{"email":"b@x"}@2 U{"email":"a@x"}@3"#, "@1>@3", ""),
+    ("attributes key by key",
+        r#"U{"custom_attributes":{"a":1,"b":2}}@1 U{"custom_attributes":{"b":3,"a":1}}@2"#, "@1>@2",
+        r#"~user:U{"custom_attributes.b":{"from":2,"to":3}}"#),
+    ("an inactive user is there, and changed", r#"U{"state":"active"}@1 U:inactive@2"#, "@1>@2",
+        r#"~user:U{"state":{"from":"active","to":"inactive"}}"#),
+    ("a group that is renamed", "G=Eng@1 G=Ops@2", "@1>@2",
+        r#"~group:G{"name":{"from":"Eng","to":"Ops"}}"#),
+    ("deleted and created again", r#"U{"email":"a@x"}@1 +G,U@1 xU@2 U{"email":"b@x"}@3"#, "@1>@3",
+        r#"~user:U{"email":{"from":"a@x","to":"b@x"}} -member:U,G"#),
     ("deleted and created again, the same", "U@1 xU@2 U@3", "@1>@3", ""),
     ("gone for a while", "U@1 xU@2 U@3", "@1>@2", "-user:U"),
-    ("a snapshot that stands in, then the first event of its own", r#"+G,U@1 U{"email":"a@x"}@2"#, "@1>@2", r#"~user:U{"directory_id":{"from":null,"to":"D"},"email":{"from":null,"to":"a@x"}}"#),
+    ("a snapshot that stands in, then the first event of its own", r#"+G,U@1 U{"email":"a@x"}@2"#,
+        "@1>@2",
+        r#"~user:U{"directory_id":{"from":null,"to":"D"},"email":{"from":null,"to":"a@x"}}"#),
     ("a membership that ends and begins again", "U@0 G=Eng@0 +G,U@1 -G,U@2 +G,U@3", "@1>@3", ""),
     ("a membership ends", "U@0 G=Eng@0 +G,U@1 -G,U@2", "@1>@2", "-member:U,G"),
-    ("a group's end ends its memberships", "U@0 G=Eng@0 +G,U@1 xG@2", "@1>@2", "-group:G -member:U,G"),
-    ("a directory's end ends all in it", "U@0 V/E@0 G=Eng@0 +G,U@1 xD@2", "@1>@2", "-user:U -group:G -member:U,G"),
+    ("a group's end ends its memberships", "U@0 G=Eng@0 +G,U@1 xG@2", "@1>@2",
+        "-group:G -member:U,G"),
+    ("a directory's end ends all in it", "U@0 V/E@0 G=Eng@0 +G,U@1 xD@2", "@1>@2",
+        "-user:U -group:G -member:U,G"),
     ("an operator's deletion", "U@0 V/E@0 DELETE:D", "@1>", "-user:U"),
 
     ("the same moment as it was known at two records", "U@1 V@1 xU@2", "@3k2>@3k3", "-user:U"),
-    ("the same moment, before a late event was known", r#"U{"email":"a@x"}@1 U{"email":"c@x"}@5 U{"email":"b@x"}@3"#, "@4k2>@4", r#"~user:U{"email":{"from":"a@x","to":"b@x"}}"#),
+    ("the same moment, before a late event was known",
+        r#"U{"email":"a@x"}@1 U{"email":"c@x"}@5 U{"email":"b@x"}@3"#, "@4k2>@4",
+        r#"~user:U{"email":{"from":"a@x","to":"b@x"}}"#),
     ("nothing known", "U@1 G=Eng@1 +G,U@2", ">k0", "-user:U -group:G -member:U,G"),
     ("from nothing known", "U@1", "k0>", "+user:U"),
 
-    ("roles of the source, before any mapping", r#"U{"role":{"slug":"admin"},"roles":[{"slug":"admin"},{"slug":"dev"}]}@1 U{"roles":[{"slug":"dev"},{"slug":"ops"}]}@2"#, "@1>@2",
-        r#"~user:U{"role":{"from":{"slug":"admin"},"to":null},"roles":{"from":[{"slug":"admin"},{"slug":"dev"}],"to":[{"slug":"dev"},{"slug":"ops"}]}} -role:U,admin +role:U,ops"#),
-    ("without access there are none", r#"U{"roles":[{"slug":"dev"}]}@1 !D@2"#, "@1>@2", "-role:U,dev"),
-    ("an inactive user holds none", r#"U{"roles":[{"slug":"dev"}],"state":"active"}@1 U{"roles":[{"slug":"dev"}],"state":"off"}@2"#, "@1>@2",
+    ("roles of the source, before any mapping",
+        concat!(
+            r#"U{"role":{"slug":"admin"},"roles":[{"slug":"admin"},{"slug":"dev"}]}@1 "#,
+            r#"U{"roles":[{"slug":"dev"},{"slug":"ops"}]}@2"#,
+        ), "@1>@2",
+        concat!(
+            r#"~user:U{"role":{"from":{"slug":"admin"},"to":null},"#,
+            r#""roles":{"from":[{"slug":"admin"},{"slug":"dev"}],"to":[{"slug":"dev"},"#,
+            r#"{"slug":"ops"}]}} -role:U,admin +role:U,ops"#,
+        )),
+    ("without access there are none", r#"U{"roles":[{"slug":"dev"}]}@1 !D@2"#, "@1>@2",
+        "-role:U,dev"),
+    ("an inactive user holds none",
+        concat!(
+            r#"U{"roles":[{"slug":"dev"}],"state":"active"}@1 U{"roles":[{"slug":"dev"}],"#,
+            r#""state":"off"}@2"#,
+        ), "@1>@2",
         r#"~user:U{"state":{"from":"active","to":"off"}} -role:U,dev"#),
-    ("a mapping set between puts Rollcall's roles in the place of the source's", r#"U{"roles":[{"slug":"dev"}]}@1 G=Eng@1 +G,U@1 map{name:Eng=ops}@3"#, "@2>@3", "-role:U,dev +role:U,ops"),
-    ("a role through a membership", "U@0 G=Eng@0 map{name:Eng=dev,ops;default=member}@0 +G,U@2", "@1>@2", "+member:U,G +role:U,dev -role:U,member +role:U,ops"),
-    ("a role that is held for another reason is no difference", "U@0 G=Eng@0 H=Eng@0 map{name:Eng=dev}@0 +G,U@1 -G,U@2 +H,U@2", "@1>@2", "-member:U,G +member:U,H"),
-    ("by the name of the role, whatever its priority", "U@0 map{default=b,a,c;priority=c,b,a}@2", "@1>@2", "+role:U,a +role:U,b +role:U,c"),
-    ("a mapping known later", "U@0 map{default=a}@0 map{default=b}@0", "@1k2>@1", "-role:U,a +role:U,b"),
-    ("a policy ends an inactive user", "U@0 G=Eng@0 +G,U@0 U:inactive@1 policy=delete@3", "@2>@3", "-user:U -member:U,G"),
+    ("a mapping set between puts Rollcall's roles in the place of the source's",
+        r#"U{"roles":[{"slug":"dev"}]}@1 G=Eng@1 +G,U@1 map{name:Eng=ops}@3"#, "@2>@3",
+        "-role:U,dev +role:U,ops"),
+    ("a role through a membership", "U@0 G=Eng@0 map{name:Eng=dev,ops;default=member}@0 +G,U@2",
+        "@1>@2", "+member:U,G +role:U,dev -role:U,member +role:U,ops"),
+    ("a role that is held for another reason is no difference",
+        "U@0 G=Eng@0 H=Eng@0 map{name:Eng=dev}@0 +G,U@1 -G,U@2 +H,U@2", "@1>@2",
+        "-member:U,G +member:U,H"),
+    ("by the name of the role, whatever its priority", "U@0 map{default=b,a,c;priority=c,b,a}@2",
+        "@1>@2", "+role:U,a +role:U,b +role:U,c"),
+    ("a mapping known later", "U@0 map{default=a}@0 map{default=b}@0", "@1k2>@1",
+        "-role:U,a +role:U,b"),
+    ("a policy ends an inactive user", "U@0 G=Eng@0 +G,U@0 U:inactive@1 policy=delete@3", "@2>@3",
+        "-user:U -member:U,G"),
     ("a policy known later", "U:inactive@1 policy=delete@0", "k1>", "-user:U"),
 
-    ("narrowed to a directory", "U@1 V/E@1 G=Eng@1 H/E=Ops@1 +G,U@1 +H,V/E@1", "D @0>", "+user:U +group:G +member:U,G"),
-    ("a member from there in a group from elsewhere", "U@1 H/E=Ops@1 +H,U/E@1", "D @0>", "+user:U +member:U,H"),
+    ("narrowed to a directory", "U@1 V/E@1 G=Eng@1 H/E=Ops@1 +G,U@1 +H,V/E@1", "D @0>",
+        "+user:U +group:G +member:U,G"),
+    ("a member from there in a group from elsewhere", "U@1 H/E=Ops@1 +H,U/E@1", "D @0>",
+        "+user:U +member:U,H"),
     ("a member from elsewhere in a group from there", "V/E@1 G=Eng@1 +G,V@1", "D @0>", "+group:G"),
-    ("who moves out is removed there", r#"U{"roles":[{"slug":"dev"}]}@1 G=Eng@1 +G,U@1 U/E{"roles":[{"slug":"dev"}]}@2"#, "D @1>@2", "-user:U -member:U,G -role:U,dev"),
+    ("who moves out is removed there",
+        r#"U{"roles":[{"slug":"dev"}]}@1 G=Eng@1 +G,U@1 U/E{"roles":[{"slug":"dev"}]}@2"#,
+        "D @1>@2", "-user:U -member:U,G -role:U,dev"),
     ("who moves in is added there", "U@1 G=Eng@1 +G,U@1 U/E@2", "E @1>@2", "+user:U +member:U,G"),
-    ("who moves is changed in the whole", "U@1 G=Eng@1 +G,U@1 U/E@2", "@1>@2", r#"~user:U{"directory_id":{"from":"D","to":"E"}}"#),
+    ("who moves is changed in the whole", "U@1 G=Eng@1 +G,U@1 U/E@2", "@1>@2",
+        r#"~user:U{"directory_id":{"from":"D","to":"E"}}"#),
     ("a directory that nobody knows", "U@1", "X @0>", ""),
 ];
 
@@ -191,7 +232,8 @@ fn a_difference_has_every_field_and_the_headers_repeat_the_answer() {
     let asked = path("@1k4>@2");
     let answer = stage.server().get(&asked);
     let item = json!({
-        "object": "difference", "kind": "membership", "change": "added", "user_id": "U", "group_id": "G", "role": null, "changed": {},
+        "object": "difference", "kind": "membership", "change": "added", "user_id": "U",
+        "group_id": "G", "role": null, "changed": {},
     });
     assert_eq!(
         answer.json(),
@@ -216,7 +258,8 @@ fn a_difference_has_every_field_and_the_headers_repeat_the_answer() {
         ["rollcall-from-as-of", "rollcall-from-known-at", "rollcall-as-of", "rollcall-known-at"]
             .map(header);
     let repeated = format!(
-        "/rollcall/v1/diff?from={from}&from_known_at={from_known_at}&to={to}&to_known_at={to_known_at}"
+        "/rollcall/v1/diff?from={from}&from_known_at={from_known_at}&to={to}\
+         &to_known_at={to_known_at}"
     );
     assert_eq!(stage.server().get(&repeated).body, answer.body);
     assert_ne!(stage.server().get(&asked).body, answer.body);
@@ -286,7 +329,10 @@ fn a_page_may_look_at_thousands_in_vain_before_it_finds_anything() {
     told(1023, "bo", 5, "first");
     told(1024, "bo", 5, "second");
     told(2599, "bo", 5, "last");
-    let name = r#""email":{"from":"ana@foo.example","to":"bo@foo.example"},"first_name":{"from":"ana","to":"bo"}"#;
+    let name = concat!(
+        r#""email":{"from":"ana@foo.example","to":"bo@foo.example"},"first_name":{"from":"ana","#,
+        r#""to":"bo"}"#,
+    );
     let expected = ["1023", "1024", "2599"].map(|number| format!("~user:u{number}{{{name}}}"));
     assert_eq!(walk(&server, &path("@1>"), 1), expected);
     assert_eq!(walk(&server, &path("@1>"), 1000), expected);
@@ -345,7 +391,10 @@ fn bad_questions_about_differences_are_refused() {
 
 /// One difference of each kind and change, of values that a table and a line of values must take as
 /// they are.
-const COMPANY: &str = r#"U{"email":"a@x","job_title":"Lead,Ops"}@1 V{"email":"v@x"}@1 G=Eng@1 H=Ops@1 +H,V@1 U{"email":"b@x","job_title":"\"=x\""}@3 +G,U@3 G=Dev@3 xV@3 map{default=member}@3"#;
+const COMPANY: &str = concat!(
+    r#"U{"email":"a@x","job_title":"Lead,Ops"}@1 V{"email":"v@x"}@1 G=Eng@1 H=Ops@1 +H,V@1 "#,
+    r#"U{"email":"b@x","job_title":"\"=x\""}@3 +G,U@3 G=Dev@3 xV@3 map{default=member}@3"#,
+);
 
 #[test]
 fn the_command_draws_a_table_and_says_of_which_moments() {
@@ -445,7 +494,8 @@ fn what_the_command_cannot_ask_is_told_in_its_words() {
         (&["diff"][..], "<FROM>"),
         (
             &["diff", "yesterday"],
-            "a date, such as 2026-03-02, or how long ago it was, such as 30d, 12h or 90m; or `latest`",
+            "a date, such as 2026-03-02, or how long ago it was, such as 30d, 12h or 90m; or \
+             `latest`",
         ),
         (&["diff", "30d", "2026-02-30"], "it must be an RFC 3339 time"),
         (&["diff", "9999-01-01T00:00:00Z"], "FROM: `from` is later than this server's clock"),

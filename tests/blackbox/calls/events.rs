@@ -1,4 +1,4 @@
-//! `GET /events`: which events, in which order, and what older bodies are completed with.
+//! `GET /events`: filters, order, pages, and how older bodies are completed.
 
 use serde_json::{Value, json};
 
@@ -69,14 +69,16 @@ fn every_encoding_of_the_types_asks_the_same() {
         "events[]=dsync.user.created&events[]=connection.activated",
         "events%5B%5D=dsync.user.created&events%5B%5D=connection.activated",
         "events[0]=dsync.user.created&events[1]=connection.activated",
-        "events=,connection.activated,,&events[7]=dsync.user.created,dsync.user.created&events=never.heard_of",
+        "events=,connection.activated,,&events[7]=dsync.user.created,dsync.user.created\
+         &events=never.heard_of",
     ] {
         // The client of this test takes no brackets in a URL.
         let path = format!("/events?{}", query.replace('[', "%5B").replace(']', "%5D"));
         assert_eq!(ids(&server.get(&path)), wanted, "{query}");
     }
     assert_eq!(ids(&server.get("/events?events=never.heard_of")), [""; 0]);
-    let without = json!({"message": "One or more event names (e.g. dsync.user.created) must be provided using the events parameter.", "code": "invalid_events_request"});
+    let without = json!({"message": "One or more event names (e.g. dsync.user.created) must be \
+        provided using the events parameter.", "code": "invalid_events_request"});
     for path in ["/events", "/events?events=", "/events?events=,%20,", "/events?limit=1000"] {
         let answer = server.get(path);
         assert_eq!((answer.status, answer.json()), (400, without.clone()), "{path}");
@@ -170,7 +172,8 @@ fn ranges_and_both_cuts_include_their_bounds() {
         ("as_of=2026-01-01T00:00:15Z&known_at=2", &["event_1"]),
         ("known_at=0", &[]),
         (
-            "as_of=2026-01-01T00:00:15Z&range_end=2026-01-01T00:00:30Z&range_start=2026-01-01T00:00:11Z",
+            "as_of=2026-01-01T00:00:15Z&range_end=2026-01-01T00:00:30Z\
+             &range_start=2026-01-01T00:00:11Z",
             &["event_3"],
         ),
         ("as_of=2026-01-01T00:00:15Z&limit=1", &["event_1"]),
@@ -203,7 +206,8 @@ fn what_does_not_count_stays_out() {
         user("directory_user_5", D, "eve", &ahead, "event_5", "dsync.user.created"),
         other("event_6", "dsync.token.created", 6, json!({})),
     ]);
-    let all = "/events?events=dsync.user.created,dsync.user.vanished,rollcall.mapping.set,dsync.token.created";
+    let all = "/events?events=dsync.user.created,dsync.user.vanished,rollcall.mapping.set,\
+        dsync.token.created";
     assert_eq!(ids(&server.get(all)), ["event_1", "event_5", "event_6"]);
     assert_eq!(server.get(all).json()["data"][0]["created_at"], at(1), "of two contents the first");
     // What is not listed is still a position.
@@ -216,31 +220,48 @@ fn a_webhook_of_2021_is_completed_from_what_was_known_when_it_came() {
         "event_1",
         "dsync.activated",
         1,
-        json!({"id": D, "organization_id": "org_1", "type": "unheard of", "state": "linked", "domain": "foo.example"}),
+        json!({"id": D, "organization_id": "org_1", "type": "unheard of", "state": "linked",
+            "domain": "foo.example"}),
     );
     // The ULID says 2021-10-15T15:07:14.073Z.
-    let old = r#"{"id":"wh_01FJ27WB8SNT7VN72KRMYJYV8P","data":{"id":"directory_user_1","state":"suspended","emails":[{"value":"a@b.example"},{"type":"work","value":"Veda@example.com","primary":true}],"username":"veda","zip":1.50,"last_name":"Block","idp_id":null,"directory_id":"directory_1","custom_attributes":{"b": 1,"a":[ ]},"role":{"slug":"x","name":"y"},"roles":["z"]},"event":"dsync.user.updated","context":{"previous_attributes":{"last_name":null}}}"#;
+    let old = concat!(
+        r#"{"id":"wh_01FJ27WB8SNT7VN72KRMYJYV8P","data":{"id":"directory_user_1","#,
+        r#""state":"suspended","emails":[{"value":"a@b.example"},{"type":"work","#,
+        r#""value":"Veda@example.com","primary":true}],"username":"veda","zip":1.50,"#,
+        r#""last_name":"Block","idp_id":null,"directory_id":"directory_1","#,
+        r#""custom_attributes":{"b": 1,"a":[ ]},"role":{"slug":"x","name":"y"},"roles":["z"]},"#,
+        r#""event":"dsync.user.updated","context":{"previous_attributes":{"last_name":null}}}"#,
+    );
     let (_folder, server) = told(&[activated, old.to_owned()]);
     let answer = server.get("/events?events=dsync.activated,dsync.user.updated");
     let event = |number: usize| answer.json()["data"][number].clone();
     assert_eq!(
         event(0),
-        json!({"object": "event", "id": "event_1", "event": "dsync.activated", "created_at": at(1), "context": {}, "data": {
-            "object": "directory", "id": D, "organization_id": "org_1", "external_key": "", "type": "generic scim v2.0", "state": "active",
+        json!({"object": "event", "id": "event_1", "event": "dsync.activated", "created_at": at(1),
+            "context": {}, "data": {
+            "object": "directory", "id": D, "organization_id": "org_1", "external_key": "",
+            "type": "generic scim v2.0", "state": "active",
             "name": "", "created_at": at(1), "updated_at": at(1),
-            "domains": [{"object": "organization_domain", "id": "", "organization_id": "org_1", "domain": "foo.example"}],
+            "domains": [{"object": "organization_domain", "id": "", "organization_id": "org_1",
+            "domain": "foo.example"}],
         }})
     );
     let moment = "2021-10-15T15:07:14.073Z";
     let mut wanted = json!({
-        "object": "event", "id": "wh_01FJ27WB8SNT7VN72KRMYJYV8P", "event": "dsync.user.updated", "created_at": moment,
+        "object": "event", "id": "wh_01FJ27WB8SNT7VN72KRMYJYV8P", "event": "dsync.user.updated",
+        "created_at": moment,
         "context": {"previous_attributes": {"last_name": null}},
         "data": {
-            "object": "directory_user", "id": "directory_user_1", "directory_id": D, "organization_id": "", "idp_id": "",
-            "email": "Veda@example.com", "first_name": null, "last_name": "Block", "name": null, "job_title": null, "username": "veda",
-            "emails": [{"value": "a@b.example"}, {"type": "work", "value": "Veda@example.com", "primary": true}],
-            "state": "inactive", "raw_attributes": {}, "custom_attributes": {"b": 1, "a": []}, "role": {"slug": "x"}, "roles": [],
-            "created_at": moment, "updated_at": moment, "previous_attributes": {"last_name": null}, "zip": 1.5,
+            "object": "directory_user", "id": "directory_user_1", "directory_id": D,
+            "organization_id": "", "idp_id": "",
+            "email": "Veda@example.com", "first_name": null, "last_name": "Block", "name": null,
+            "job_title": null, "username": "veda",
+            "emails": [{"value": "a@b.example"},
+            {"type": "work", "value": "Veda@example.com", "primary": true}],
+            "state": "inactive", "raw_attributes": {}, "custom_attributes": {"b": 1, "a": []},
+            "role": {"slug": "x"}, "roles": [],
+            "created_at": moment, "updated_at": moment, "previous_attributes": {"last_name": null},
+            "zip": 1.5,
         },
     });
     // It is dated before the activation: then nobody knew the directory's organization.
@@ -250,7 +271,10 @@ fn a_webhook_of_2021_is_completed_from_what_was_known_when_it_came() {
         "what nobody names passes byte for byte"
     );
     // The same after an activation that is older than it.
-    let earlier = r#"{"id":"event_0","event":"dsync.activated","created_at":"2021-01-01T00:00:00Z","data":{"id":"directory_1","organization_id":"org_1"}}"#;
+    let earlier = concat!(
+        r#"{"id":"event_0","event":"dsync.activated","created_at":"2021-01-01T00:00:00Z","#,
+        r#""data":{"id":"directory_1","organization_id":"org_1"}}"#,
+    );
     let (_folder, server) = told(&[earlier.to_owned(), old.to_owned()]);
     wanted["data"]["organization_id"] = json!("org_1");
     assert_eq!(server.get("/events?events=dsync.user.updated").json()["data"], json!([wanted]));
@@ -300,7 +324,11 @@ fn an_event_that_was_served_is_served_the_same_for_ever() {
 
 #[test]
 fn an_organization_narrows_events_of_every_kind() {
-    let member = |directory_id: Value| json!({"directory_id": directory_id, "user": {"id": "directory_user_1"}, "group": {"id": "directory_group_1", "organization_id": "org_2"}});
+    let member = |directory_id: Value| {
+        json!({"directory_id": directory_id,
+        "user": {"id": "directory_user_1"},
+        "group": {"id": "directory_group_1", "organization_id": "org_2"}})
+    };
     let (_folder, server) = told(&[
         other("event_1", "connection.activated", 1, json!({"organization_id": "org_1"})),
         other("event_2", "connection.activated", 2, json!({"organization_id": ["org_1"]})),
@@ -317,7 +345,8 @@ fn an_organization_narrows_events_of_every_kind() {
         other("event_8", "dsync.deleted", 8, json!({"id": D})),
         other("event_9", "dsync.token.revoked", 9, json!({"id": "t", "organization_id": "org_1"})),
     ]);
-    let types = "connection.activated,dsync.activated,dsync.group.user_added,dsync.user.created,dsync.user.deleted,dsync.deleted,dsync.token.revoked";
+    let types = "connection.activated,dsync.activated,dsync.group.user_added,dsync.user.created,\
+        dsync.user.deleted,dsync.deleted,dsync.token.revoked";
     let of = |organization: &str| {
         ids(&server.get(&format!("/events?events={types}&organization_id={organization}")))
     };

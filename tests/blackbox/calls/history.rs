@@ -1,5 +1,5 @@
-//! Histories of users and groups, case by case: what was said, when it is asked, and every version
-//! with what it must tell.
+//! Histories of users and groups, case by case: the events, the cut, and every version with all it
+//! must say.
 //!
 //! A story is a list of events `what{fields}@second`, in the order in which they are delivered; the
 //! first has the id `a`, the second `b`, unless `#id` says otherwise. `created`, `updated` and
@@ -126,103 +126,270 @@ fn cut(ask: &str) -> String {
     if known_at.is_empty() { as_of } else { format!("{as_of}known_at={known_at}") }
 }
 
-/// Which case, what was told, when it is asked, the history.
+/// Case, events, cut, and the history.
 type Row = (&'static str, &'static str, &'static str, &'static str);
 
 #[rustfmt::skip]
 const OF_USER: &[Row] = &[
-    ("a creation tells every field that is there", r#"created{"email":"u@x","state":"active"}@1"#, "",
+    ("a creation tells every field that is there", r#"created{"email":"u@x","state":"active"}@1"#,
+        "",
         r#"a:created{D,"email":{"from":null,"to":"u@x"},"state":{"from":null,"to":"active"}}"#),
-    ("an update tells what differs", r#"created{"email":"u@x","job_title":"x"}@1 updated{"email":"v@x","job_title":"x"}@2"#, "@2",
-        r#"a:created{D,"email":{"from":null,"to":"u@x"},"job_title":{"from":null,"to":"x"}} b:updated{"email":{"from":"u@x","to":"v@x"}}"#),
-    ("the type of the event decides what it is", "updated@1 created@2", "", "a:updated{D} b:created{}"),
-    ("absent is null", r#"created{"job_title":null}@1 updated@2 updated{"job_title":"x"}@3 updated{"job_title":null}@4 updated@5"#, "",
-        r#"a:created{D} b:updated{} c:updated{"job_title":{"from":null,"to":"x"}} d:updated{"job_title":{"from":"x","to":null}} e:updated{}"#),
+    ("an update tells what differs",
+        r#"created{"email":"u@x","job_title":"x"}@1 updated{"email":"v@x","job_title":"x"}@2"#,
+        "@2",
+        concat!(
+            r#"a:created{D,"email":{"from":null,"to":"u@x"},"job_title":{"from":null,"to":"x"}} "#,
+            r#"b:updated{"email":{"from":"u@x","to":"v@x"}}"#,
+        )),
+    ("the type of the event decides what it is", "updated@1 created@2", "",
+        "a:updated{D} b:created{}"),
+    ("absent is null",
+        concat!(
+            r#"created{"job_title":null}@1 updated@2 updated{"job_title":"x"}@3 "#,
+            r#"updated{"job_title":null}@4 updated@5"#,
+        ), "",
+        concat!(
+            r#"a:created{D} b:updated{} c:updated{"job_title":{"from":null,"to":"x"}} "#,
+            r#"d:updated{"job_title":{"from":"x","to":null}} e:updated{}"#,
+        )),
     ("what is no news of a user is left out",
-        r#"created{"object":"directory_user","created_at":"2026-01-01T00:00:00Z","updated_at":"2026-01-01T00:00:00Z","groups":[{"id":"G"}]}@1
-           updated{"object":"directory_user","created_at":"2026-01-02T00:00:00Z","updated_at":"2026-01-03T00:00:00Z","groups":[],"previous_attributes":{}}@2"#, "",
+        concat!(
+            r#"created{"object":"directory_user","created_at":"2026-01-01T00:00:00Z","#,
+            r#""updated_at":"2026-01-01T00:00:00Z","groups":[{"id":"G"}]}@1 "#,
+            r#"updated{"object":"directory_user","created_at":"2026-01-02T00:00:00Z","#,
+            r#""updated_at":"2026-01-03T00:00:00Z","groups":[],"previous_attributes":{}}@2"#,
+        ), "",
         "a:created{D} b:updated{}"),
-    ("fields that nobody knows, of any type", r#"created{"new":[1,"x"],"email":7}@1 updated{"new":{"y":null},"email":false}@2"#, "",
-        r#"a:created{D,"email":{"from":null,"to":7},"new":{"from":null,"to":[1,"x"]}} b:updated{"email":{"from":7,"to":false},"new":{"from":[1,"x"],"to":{"y":null}}}"#),
+    ("fields that nobody knows, of any type",
+        r#"created{"new":[1,"x"],"email":7}@1 updated{"new":{"y":null},"email":false}@2"#, "",
+        concat!(
+            r#"a:created{D,"email":{"from":null,"to":7},"new":{"from":null,"to":[1,"x"]}} "#,
+            r#"b:updated{"email":{"from":7,"to":false},"new":{"from":[1,"x"],"to":{"y":null}}}"#,
+        )),
     ("numbers by their text, as they were written",
-        r#"created{"custom_attributes":{"level":1,"pay":1e3}}@1 updated{"custom_attributes":{"level":1.0,"pay":1e3}}@2 updated{"custom_attributes":{"level":1.0,"pay":1000}}@3
+        r#"created{"custom_attributes":{"level":1,"pay":1e3}}@1
+           updated{"custom_attributes":{"level":1.0,"pay":1e3}}@2
+           updated{"custom_attributes":{"level":1.0,"pay":1000}}@3
            updated{"custom_attributes":{"level":1.0,"pay":123456789012345678901234567890}}@4"#, "",
-        r#"a:created{"custom_attributes.level":{"from":null,"to":1},"custom_attributes.pay":{"from":null,"to":1e3},D} b:updated{"custom_attributes.level":{"from":1,"to":1.0}} c:updated{"custom_attributes.pay":{"from":1e3,"to":1000}} d:updated{"custom_attributes.pay":{"from":1000,"to":123456789012345678901234567890}}"#),
-    ("the order of keys and escapes are no difference", r#"created{"emails":[{"a":1,"b":"é"}]}@1 updated{"emails":[{"b":"\u00e9","a":1}]}@2"#, "",
+        concat!(
+            r#"a:created{"custom_attributes.level":{"from":null,"to":1},"#,
+            r#""custom_attributes.pay":{"from":null,"to":1e3},D} "#,
+            r#"b:updated{"custom_attributes.level":{"from":1,"to":1.0}} "#,
+            r#"c:updated{"custom_attributes.pay":{"from":1e3,"to":1000}} "#,
+            r#"d:updated{"custom_attributes.pay":{"from":1000,"#,
+            r#""to":123456789012345678901234567890}}"#,
+        )),
+    ("the order of keys and escapes are no difference",
+        r#"created{"emails":[{"a":1,"b":"é"}]}@1 updated{"emails":[{"b":"\u00e9","a":1}]}@2"#, "",
         r#"a:created{D,"emails":{"from":null,"to":[{"a":1,"b":"é"}]}} b:updated{}"#),
     ("attributes key by key, one that is gone and one that is new",
-        r#"created{"custom_attributes":{"a":1,"b":{"c":1}},"raw_attributes":{"x":1}}@1 updated{"custom_attributes":{"b":{"c":2},"d":null},"raw_attributes":{"x":1,"y":"z"}}@2"#, "",
-        r#"a:created{"custom_attributes.a":{"from":null,"to":1},"custom_attributes.b":{"from":null,"to":{"c":1}},D,"raw_attributes.x":{"from":null,"to":1}} b:updated{"custom_attributes.a":{"from":1,"to":null},"custom_attributes.b":{"from":{"c":1},"to":{"c":2}},"raw_attributes.y":{"from":null,"to":"z"}}"#),
-    ("attributes that are none whole", r#"created{"custom_attributes":{"a":1}}@1 updated{"custom_attributes":[1]}@2 updated{"custom_attributes":null}@3 updated{"custom_attributes":{}}@4"#, "",
-        r#"a:created{"custom_attributes.a":{"from":null,"to":1},D} b:updated{"custom_attributes":{"from":{"a":1},"to":[1]}} c:updated{"custom_attributes":{"from":[1],"to":null}} d:updated{}"#),
+        concat!(
+            r#"created{"custom_attributes":{"a":1,"b":{"c":1}},"raw_attributes":{"x":1}}@1 "#,
+            r#"updated{"custom_attributes":{"b":{"c":2},"d":null},"raw_attributes":{"x":1,"#,
+            r#""y":"z"}}@2"#,
+        ), "",
+        concat!(
+            r#"a:created{"custom_attributes.a":{"from":null,"to":1},"#,
+            r#""custom_attributes.b":{"from":null,"to":{"c":1}},D,"#,
+            r#""raw_attributes.x":{"from":null,"to":1}} "#,
+            r#"b:updated{"custom_attributes.a":{"from":1,"to":null},"#,
+            r#""custom_attributes.b":{"from":{"c":1},"to":{"c":2}},"#,
+            r#""raw_attributes.y":{"from":null,"to":"z"}}"#,
+        )),
+    ("attributes that are none whole",
+        concat!(
+            r#"created{"custom_attributes":{"a":1}}@1 updated{"custom_attributes":[1]}@2 "#,
+            r#"updated{"custom_attributes":null}@3 updated{"custom_attributes":{}}@4"#,
+        ), "",
+        concat!(
+            r#"a:created{"custom_attributes.a":{"from":null,"to":1},D} "#,
+            r#"b:updated{"custom_attributes":{"from":{"a":1},"to":[1]}} "#,
+            r#"c:updated{"custom_attributes":{"from":[1],"to":null}} d:updated{}"#,
+        )),
     ("attributes that are all gone", r#"created{"custom_attributes":{"a":1}}@1 updated@2"#, "",
-        r#"a:created{"custom_attributes.a":{"from":null,"to":1},D} b:updated{"custom_attributes.a":{"from":1,"to":null}}"#),
-    ("another directory is a field like any other", r#"created@1 updated{"directory_id":"E"}@2"#, "", r#"a:created{D} b:updated{"directory_id":{"from":"D","to":"E"}}"#),
+        concat!(
+            r#"a:created{"custom_attributes.a":{"from":null,"to":1},D} "#,
+            r#"b:updated{"custom_attributes.a":{"from":1,"to":null}}"#,
+        )),
+    ("another directory is a field like any other", r#"created@1 updated{"directory_id":"E"}@2"#,
+        "", r#"a:created{D} b:updated{"directory_id":{"from":"D","to":"E"}}"#),
 
-    ("a deletion changes nothing, and who comes back is described anew", r#"created{"email":"u@x"}@1 deleted{"email":"z@x"}@2 created{"email":"u@x"}@3 updated{"email":"u@x"}@4"#, "",
-        r#"a:created{D,"email":{"from":null,"to":"u@x"}} b:deleted{} c:created{D,"email":{"from":null,"to":"u@x"}} d:updated{}"#),
+    ("a deletion changes nothing, and who comes back is described anew",
+        concat!(
+            r#"created{"email":"u@x"}@1 deleted{"email":"z@x"}@2 created{"email":"u@x"}@3 "#,
+            r#"updated{"email":"u@x"}@4"#,
+        ), "",
+        concat!(
+            r#"a:created{D,"email":{"from":null,"to":"u@x"}} b:deleted{} c:created{D,"#,
+            r#""email":{"from":null,"to":"u@x"}} d:updated{}"#,
+        )),
     ("an update brings back as well", "deleted@1 updated@2", "", "a:deleted{} b:updated{D}"),
     ("nobody but deleted", "deleted@1", "", "a:deleted{}"),
 
-    ("a late event takes its place", r#"created{"email":"a@x"}@1 updated{"email":"c@x"}@5 updated{"email":"b@x"}@3"#, "",
-        r#"a:created{D,"email":{"from":null,"to":"a@x"}} c:updated{"email":{"from":"a@x","to":"b@x"}}! b:updated{"email":{"from":"b@x","to":"c@x"}}"#),
-    ("before the late event was known", r#"created{"email":"a@x"}@1 updated{"email":"c@x"}@5 updated{"email":"b@x"}@3"#, "k2",
-        r#"a:created{D,"email":{"from":null,"to":"a@x"}} b:updated{"email":{"from":"a@x","to":"c@x"}}"#),
-    ("up to the late event, which is late for nothing then", r#"created{"email":"a@x"}@1 updated{"email":"c@x"}@5 updated{"email":"b@x"}@3"#, "@4",
-        r#"a:created{D,"email":{"from":null,"to":"a@x"}} c:updated{"email":{"from":"a@x","to":"b@x"}}"#),
-    ("both cuts at once", r#"created{"email":"a@x"}@1 updated{"email":"c@x"}@5 updated{"email":"b@x"}@3"#, "@4k2", r#"a:created{D,"email":{"from":null,"to":"a@x"}}"#),
-    ("late by more than one", "updated@5 updated@4 created@1 updated@9 deleted@7", "", "c:created{D}! b:updated{}! a:updated{} e:deleted{}! d:updated{D}"),
+    ("a late event takes its place",
+        r#"created{"email":"a@x"}@1 updated{"email":"c@x"}@5 updated{"email":"b@x"}@3"#, "",
+        concat!(
+            r#"a:created{D,"email":{"from":null,"to":"a@x"}} c:updated{"email":{"from":"a@x","#,
+            r#""to":"b@x"}}! b:updated{"email":{"from":"b@x","to":"c@x"}}"#,
+        )),
+    ("before the late event was known",
+        r#"created{"email":"a@x"}@1 updated{"email":"c@x"}@5 updated{"email":"b@x"}@3"#, "k2",
+        concat!(
+            r#"a:created{D,"email":{"from":null,"to":"a@x"}} b:updated{"email":{"from":"a@x","#,
+            r#""to":"c@x"}}"#,
+        )),
+    ("up to the late event, which is late for nothing then",
+        r#"created{"email":"a@x"}@1 updated{"email":"c@x"}@5 updated{"email":"b@x"}@3"#, "@4",
+        concat!(
+            r#"a:created{D,"email":{"from":null,"to":"a@x"}} c:updated{"email":{"from":"a@x","#,
+            r#""to":"b@x"}}"#,
+        )),
+    ("both cuts at once",
+        r#"created{"email":"a@x"}@1 updated{"email":"c@x"}@5 updated{"email":"b@x"}@3"#, "@4k2",
+        r#"a:created{D,"email":{"from":null,"to":"a@x"}}"#),
+    ("late by more than one", "updated@5 updated@4 created@1 updated@9 deleted@7", "",
+        "c:created{D}! b:updated{}! a:updated{} e:deleted{}! d:updated{D}"),
     ("nothing has happened yet", "created@5", "@4", ""),
 
-    ("within a millisecond the end comes last", "deleted@1#a created@1#z", "", "z:created{D}! a:deleted{}"),
-    ("within a millisecond by updated_at, a missing one first", r#"updated{"updated_at":"2026-03-02T00:00:09Z"}@1#a updated{"updated_at":"2026-03-02T00:00:08Z"}@1#b updated@1#c"#, "",
+    ("within a millisecond the end comes last", "deleted@1#a created@1#z", "",
+        "z:created{D}! a:deleted{}"),
+    ("within a millisecond by updated_at, a missing one first",
+        concat!(
+            r#"updated{"updated_at":"2026-03-02T00:00:09Z"}@1#a "#,
+            r#"updated{"updated_at":"2026-03-02T00:00:08Z"}@1#b updated@1#c"#,
+        ), "",
         "c:updated{D}! b:updated{}! a:updated{}"),
     ("within a millisecond by id", r#"updated{"email":"z@x"}@1#z updated{"email":"y@x"}@1#y"#, "",
-        r#"y:updated{D,"email":{"from":null,"to":"y@x"}}! z:updated{"email":{"from":"y@x","to":"z@x"}}"#),
+        concat!(
+            r#"y:updated{D,"email":{"from":null,"to":"y@x"}}! z:updated{"email":{"from":"y@x","#,
+            r#""to":"z@x"}}"#,
+        )),
 
     ("snapshots stand in", r#"added{"email":"s@x"}@1 removed{"email":"t@x"}@3"#, "",
-        r#"a:snapshot{"email":{"from":null,"to":"s@x"}} b:snapshot{"email":{"from":"s@x","to":"t@x"}}"#),
-    ("until the first event of its own", r#"added{"email":"s@x"}@1 created{"email":"e@x"}@5 removed{"email":"t@x"}@7"#, "",
-        r#"a:snapshot{"email":{"from":null,"to":"s@x"}} b:created{D,"email":{"from":"s@x","to":"e@x"}}"#),
+        concat!(
+            r#"a:snapshot{"email":{"from":null,"to":"s@x"}} b:snapshot{"email":{"from":"s@x","#,
+            r#""to":"t@x"}}"#,
+        )),
+    ("until the first event of its own",
+        r#"added{"email":"s@x"}@1 created{"email":"e@x"}@5 removed{"email":"t@x"}@7"#, "",
+        concat!(
+            r#"a:snapshot{"email":{"from":null,"to":"s@x"}} b:created{D,"email":{"from":"s@x","#,
+            r#""to":"e@x"}}"#,
+        )),
     ("not at its very moment", r#"created@5 added{"email":"s@x"}@5"#, "", "a:created{D}"),
-    ("not at its very moment, told before it", r#"added{"email":"s@x"}@5 created@5"#, "", "b:created{D}"),
-    ("a snapshot that an earlier event hides", r#"added{"email":"s@x"}@3 created@1"#, "", "b:created{D}"),
-    ("before that event was known", r#"added{"email":"s@x"}@3 created@1"#, "k1", r#"a:snapshot{"email":{"from":null,"to":"s@x"}}"#),
-    ("a snapshot that comes late", r#"added{"email":"s@x"}@1 created@5 removed{"email":"t@x"}@3"#, "",
-        r#"a:snapshot{"email":{"from":null,"to":"s@x"}} c:snapshot{"email":{"from":"s@x","to":"t@x"}}! b:created{D,"email":{"from":"t@x","to":null}}"#),
-    ("snapshots before a deletion", r#"added{"email":"s@x"}@1 deleted@3 added{"email":"t@x"}@5"#, "", r#"a:snapshot{"email":{"from":null,"to":"s@x"}} b:deleted{}"#),
+    ("not at its very moment, told before it", r#"added{"email":"s@x"}@5 created@5"#, "",
+        "b:created{D}"),
+    ("a snapshot that an earlier event hides", r#"added{"email":"s@x"}@3 created@1"#, "",
+        "b:created{D}"),
+    ("before that event was known", r#"added{"email":"s@x"}@3 created@1"#, "k1",
+        r#"a:snapshot{"email":{"from":null,"to":"s@x"}}"#),
+    ("a snapshot that comes late", r#"added{"email":"s@x"}@1 created@5 removed{"email":"t@x"}@3"#,
+        "",
+        concat!(
+            r#"a:snapshot{"email":{"from":null,"to":"s@x"}} c:snapshot{"email":{"from":"s@x","#,
+            r#""to":"t@x"}}! b:created{D,"email":{"from":"t@x","to":null}}"#,
+        )),
+    ("snapshots before a deletion", r#"added{"email":"s@x"}@1 deleted@3 added{"email":"t@x"}@5"#,
+        "", r#"a:snapshot{"email":{"from":null,"to":"s@x"}} b:deleted{}"#),
 
-    ("an update that never arrived", r#"created{"email":"a@x"}@1 updated{"email":"c@x","previous_attributes":{"email":"b@x"}}@3"#, "",
-        r#"a:created{D,"email":{"from":null,"to":"a@x"}} b:updated{"email":{"from":"a@x","to":"c@x"}}?{"email":{"known":"a@x","said":"b@x"}}"#),
+    ("an update that never arrived",
+        r#"created{"email":"a@x"}@1
+           updated{"email":"c@x","previous_attributes":{"email":"b@x"}}@3"#, "",
+        concat!(
+            r#"a:created{D,"email":{"from":null,"to":"a@x"}} b:updated{"email":{"from":"a@x","#,
+            r#""to":"c@x"}}?{"email":{"known":"a@x","said":"b@x"}}"#,
+        )),
     ("an update that arrived after all",
-        r#"created{"email":"a@x"}@1 updated{"email":"c@x","previous_attributes":{"email":"b@x"}}@3 updated{"email":"b@x","previous_attributes":{"email":"a@x"}}@2"#, "",
-        r#"a:created{D,"email":{"from":null,"to":"a@x"}} c:updated{"email":{"from":"a@x","to":"b@x"}}! b:updated{"email":{"from":"b@x","to":"c@x"}}"#),
-    ("said in the context", r#"created{"email":"a@x"}@1 updated{"email":"c@x"}^{"previous_attributes":{"email":"b@x"}}@3"#, "k2",
-        r#"a:created{D,"email":{"from":null,"to":"a@x"}} b:updated{"email":{"from":"a@x","to":"c@x"}}?{"email":{"known":"a@x","said":"b@x"}}"#),
-    ("what the data say goes before the context", r#"created{"email":"a@x"}@1 updated{"email":"c@x","previous_attributes":{}}^{"previous_attributes":{"email":"b@x"}}@3"#, "",
-        r#"a:created{D,"email":{"from":null,"to":"a@x"}} b:updated{"email":{"from":"a@x","to":"c@x"}}"#),
-    ("what is no object says nothing", r#"created{"email":"a@x"}@1 updated{"email":"a@x","previous_attributes":["email"]}^{"previous_attributes":{"email":"b@x"}}@3"#, "",
-        r#"a:created{D,"email":{"from":null,"to":"a@x"}} b:updated{}?{"email":{"known":"a@x","said":"b@x"}}"#),
+        concat!(
+            r#"created{"email":"a@x"}@1 updated{"email":"c@x","#,
+            r#""previous_attributes":{"email":"b@x"}}@3 updated{"email":"b@x","#,
+            r#""previous_attributes":{"email":"a@x"}}@2"#,
+        ), "",
+        concat!(
+            r#"a:created{D,"email":{"from":null,"to":"a@x"}} c:updated{"email":{"from":"a@x","#,
+            r#""to":"b@x"}}! b:updated{"email":{"from":"b@x","to":"c@x"}}"#,
+        )),
+    ("said in the context",
+        concat!(
+            r#"created{"email":"a@x"}@1 "#,
+            r#"updated{"email":"c@x"}^{"previous_attributes":{"email":"b@x"}}@3"#,
+        ), "k2",
+        concat!(
+            r#"a:created{D,"email":{"from":null,"to":"a@x"}} b:updated{"email":{"from":"a@x","#,
+            r#""to":"c@x"}}?{"email":{"known":"a@x","said":"b@x"}}"#,
+        )),
+    ("what the data say goes before the context",
+        concat!(
+            r#"created{"email":"a@x"}@1 updated{"email":"c@x","#,
+            r#""previous_attributes":{}}^{"previous_attributes":{"email":"b@x"}}@3"#,
+        ), "",
+        concat!(
+            r#"a:created{D,"email":{"from":null,"to":"a@x"}} b:updated{"email":{"from":"a@x","#,
+            r#""to":"c@x"}}"#,
+        )),
+    ("what is no object says nothing",
+        concat!(
+            r#"created{"email":"a@x"}@1 updated{"email":"a@x","#,
+            r#""previous_attributes":["email"]}^{"previous_attributes":{"email":"b@x"}}@3"#,
+        ), "",
+        concat!(
+            r#"a:created{D,"email":{"from":null,"to":"a@x"}} "#,
+            r#"b:updated{}?{"email":{"known":"a@x","said":"b@x"}}"#,
+        )),
     ("missed without a change, of null, of a number as it is written, of attributes by their keys",
-        r#"created{"job_title":"x","n":1,"custom_attributes":{"a":1,"b":2}}@1
-           updated{"job_title":"x","n":1,"custom_attributes":{"a":1,"b":2},"previous_attributes":{"job_title":null,"n":1.0,"other":null,"updated_at":"z","custom_attributes":{"a":1,"c":[3]}}}@2"#, "",
-        r#"a:created{"custom_attributes.a":{"from":null,"to":1},"custom_attributes.b":{"from":null,"to":2},D,"job_title":{"from":null,"to":"x"},"n":{"from":null,"to":1}} b:updated{}?{"custom_attributes.c":{"known":null,"said":[3]},"job_title":{"known":"x","said":null},"n":{"known":1,"said":1.0}}"#),
-    ("a creation that says what was", r#"updated{"email":"a@x"}@1 created{"email":"a@x","previous_attributes":{"email":"b@x"}}@2"#, "",
-        r#"a:updated{D,"email":{"from":null,"to":"a@x"}} b:created{}?{"email":{"known":"a@x","said":"b@x"}}"#),
+        concat!(
+            r#"created{"job_title":"x","n":1,"custom_attributes":{"a":1,"b":2}}@1 "#,
+            r#"updated{"job_title":"x","n":1,"custom_attributes":{"a":1,"b":2},"#,
+            r#""previous_attributes":{"job_title":null,"n":1.0,"other":null,"updated_at":"z","#,
+            r#""custom_attributes":{"a":1,"c":[3]}}}@2"#,
+        ), "",
+        concat!(
+            r#"a:created{"custom_attributes.a":{"from":null,"to":1},"#,
+            r#""custom_attributes.b":{"from":null,"to":2},D,"job_title":{"from":null,"to":"x"},"#,
+            r#""n":{"from":null,"to":1}} b:updated{}?{"custom_attributes.c":{"known":null,"#,
+            r#""said":[3]},"job_title":{"known":"x","said":null},"n":{"known":1,"said":1.0}}"#,
+        )),
+    ("a creation that says what was",
+        r#"updated{"email":"a@x"}@1
+           created{"email":"a@x","previous_attributes":{"email":"b@x"}}@2"#, "",
+        concat!(
+            r#"a:updated{D,"email":{"from":null,"to":"a@x"}} "#,
+            r#"b:created{}?{"email":{"known":"a@x","said":"b@x"}}"#,
+        )),
     ("of the first, after an end, of an end and after a snapshot nothing can be said",
-        r#"added@1 updated{"previous_attributes":{"email":"b@x"}}@2 deleted{"previous_attributes":{"email":"b@x"}}@3 updated{"previous_attributes":{"email":"b@x"}}@4"#, "",
+        concat!(
+            r#"added@1 updated{"previous_attributes":{"email":"b@x"}}@2 "#,
+            r#"deleted{"previous_attributes":{"email":"b@x"}}@3 "#,
+            r#"updated{"previous_attributes":{"email":"b@x"}}@4"#,
+        ), "",
         "a:snapshot{} b:updated{D} c:deleted{} d:updated{D}"),
-    ("of the first of all nothing can be said", r#"updated{"previous_attributes":{"email":"b@x"}}@2"#, "", "a:updated{D}"),
+    ("of the first of all nothing can be said",
+        r#"updated{"previous_attributes":{"email":"b@x"}}@2"#, "", "a:updated{D}"),
 ];
 
 #[rustfmt::skip]
 const OF_GROUP: &[Row] = &[
-    ("a group's name", r#"gcreated{"name":"Eng"}@1 gupdated{"name":"Ops","previous_attributes":{"name":"Dev"}}@2 gdeleted@3"#, "",
-        r#"a:created{D,"name":{"from":null,"to":"Eng"}} b:updated{"name":{"from":"Eng","to":"Ops"}}?{"name":{"known":"Eng","said":"Dev"}} c:deleted{}"#),
-    ("snapshots of a group stand in", r#"gadded{"name":"Eng"}@1 gcreated{"name":"Ops"}@2 gremoved{"name":"Eng"}@3"#, "",
-        r#"a:snapshot{"name":{"from":null,"to":"Eng"}} b:created{D,"name":{"from":"Eng","to":"Ops"}}"#),
-    ("a group in both clocks", r#"gcreated{"name":"Eng"}@1 gupdated{"name":"Ops"}@4 gupdated{"name":"Dev"}@2"#, "@3k3",
-        r#"a:created{D,"name":{"from":null,"to":"Eng"}} c:updated{"name":{"from":"Eng","to":"Dev"}}"#),
+    ("a group's name",
+        concat!(
+            r#"gcreated{"name":"Eng"}@1 gupdated{"name":"Ops","#,
+            r#""previous_attributes":{"name":"Dev"}}@2 gdeleted@3"#,
+        ), "",
+        concat!(
+            r#"a:created{D,"name":{"from":null,"to":"Eng"}} b:updated{"name":{"from":"Eng","#,
+            r#""to":"Ops"}}?{"name":{"known":"Eng","said":"Dev"}} c:deleted{}"#,
+        )),
+    ("snapshots of a group stand in",
+        r#"gadded{"name":"Eng"}@1 gcreated{"name":"Ops"}@2 gremoved{"name":"Eng"}@3"#, "",
+        concat!(
+            r#"a:snapshot{"name":{"from":null,"to":"Eng"}} b:created{D,"name":{"from":"Eng","#,
+            r#""to":"Ops"}}"#,
+        )),
+    ("a group in both clocks",
+        r#"gcreated{"name":"Eng"}@1 gupdated{"name":"Ops"}@4 gupdated{"name":"Dev"}@2"#, "@3k3",
+        concat!(
+            r#"a:created{D,"name":{"from":null,"to":"Eng"}} c:updated{"name":{"from":"Eng","#,
+            r#""to":"Dev"}}"#,
+        )),
 ];
 
 fn check(path: &str, rows: &[Row]) {
@@ -267,11 +434,13 @@ fn a_version_names_its_event_and_repeats_for_ever() {
     let version = answer.json()["data"][0].clone();
     let recorded_at = version["cause"]["recorded_at"].as_str().unwrap().to_owned();
     assert!((before..=after).contains(&read_time(&recorded_at).unwrap()), "{recorded_at}");
-    let cause = json!({"event_id": "b", "event": "dsync.user.updated", "occurred_at": moment(3), "recorded_at": recorded_at, "seq": 2});
+    let cause = json!({"event_id": "b", "event": "dsync.user.updated", "occurred_at": moment(3),
+        "recorded_at": recorded_at, "seq": 2});
     let changed = json!({"email": {"from": null, "to": "u@x"}});
     assert_eq!(
         version,
-        json!({"object": "user_version", "user_id": "U", "change": "updated", "changed": changed, "missed": null, "late": false, "cause": cause})
+        json!({"object": "user_version", "user_id": "U", "change": "updated", "changed": changed,
+            "missed": null, "late": false, "cause": cause})
     );
     assert_eq!(
         (answer.header("rollcall-as-of"), answer.header("rollcall-known-at")),

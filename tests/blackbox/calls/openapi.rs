@@ -1,4 +1,4 @@
-//! `/openapi.json` says what the server does, and all of it.
+//! `/openapi.json` describes every call, and each as the server answers it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,7 +8,7 @@ use crate::kit::histories::percent_encoded;
 use crate::kit::server::Server;
 use crate::laws::stories::{Step, Story, stories};
 
-/// Every call that exists, and what each needs so that it answers with 200.
+/// Every call, and the parameters with which it answers 200.
 const CALLS: [(&str, &str); 32] = [
     ("/directories", ""),
     ("/directories/{id}", "directory_01K424MH00XFE6WM17PR9ASN2Y"),
@@ -44,7 +44,7 @@ const CALLS: [(&str, &str); 32] = [
     ("/rollcall/v1/users/{id}/roles", "directory_user_01K424MHZW4ARSCHD1SQVX7DNM"),
 ];
 
-/// Every call that does something, and how it answers to its example.
+/// Every call that changes something, and its answer to its example.
 const ACTS: [(&str, &str, &str); 7] = [
     ("/directories/{id}", "delete", "202"),
     ("/rollcall/v1/log/key", "post", "200"),
@@ -67,7 +67,7 @@ fn with_story() -> (tempfile::TempDir, Server, Value) {
     (folder, server, document)
 }
 
-/// The path of a call, answered with 200 as it is, and what to put before a further parameter.
+/// The path of a call that answers 200, and the character before a further parameter.
 fn path_of(path: &str, needs: &str) -> (String, char) {
     match path.replace("{id}", needs).replace("{seq}", needs) {
         item if item != path => (item, '?'),
@@ -302,7 +302,8 @@ fn the_errors_described_have_their_status_and_their_shape() {
     assert_eq!(described, statuses);
     // Some that are easily had, as they are described.
     let example = |path: &str, status: &str, code: &str| {
-        document["paths"][path]["get"]["responses"][status]["content"]["application/json"]["examples"][code]["value"].clone()
+        let response = &document["paths"][path]["get"]["responses"][status];
+        response["content"]["application/json"]["examples"][code]["value"].clone()
     };
     let limit = |list: &str| format!("{list}?limit=0");
     for (path, asked, status, code) in [
@@ -367,8 +368,8 @@ fn the_answers_have_the_shapes_described() {
         };
         let (users, groups) = (of_kind("users"), of_kind("groups"));
         for (path, needs) in CALLS {
-            let schema = &document["paths"][path]["get"]["responses"]["200"]["content"]["application/json"]
-                ["schema"];
+            let response = &document["paths"][path]["get"]["responses"]["200"];
+            let schema = &response["content"]["application/json"]["schema"];
             if schema.is_null() {
                 continue;
             }

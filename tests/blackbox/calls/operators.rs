@@ -1,4 +1,4 @@
-//! What operators do is an event like any other: it counts from its moment, is known from its
+//! An operator's act is an event like any other: it counts from its moment, is known from its
 //! record, and never changes an earlier answer.
 
 use serde_json::{Value, json};
@@ -10,7 +10,7 @@ fn second(second: u32) -> String {
     format!("2026-03-02T00:00:{second:02}.000Z")
 }
 
-/// One event at a time that is written out.
+/// Delivers an event at a time in RFC 3339.
 fn event_at(server: &Server, id: &str, event: &str, at: &str, data: Value) -> u64 {
     server.deliver(&json!({ "id": id, "event": event, "created_at": at, "data": data }).to_string())
 }
@@ -52,7 +52,7 @@ fn small_company(server: &Server) {
     member(server, "e3", 3);
 }
 
-/// By the header of an answer: how many records there are.
+/// Returns the seq of the newest record, by an answer's header.
 fn head(server: &Server) -> u64 {
     server.get("/directories").header("rollcall-known-at").unwrap().parse().unwrap()
 }
@@ -67,7 +67,7 @@ fn exists(server: &Server, path: &str, cut: &str) -> bool {
     answer.status == 200
 }
 
-/// Whether the directory, the user, the group and the membership are there.
+/// Returns whether the directory, the user, the group and the membership exist.
 fn there(server: &Server, cut: &str) -> [bool; 4] {
     let listed = |path: &str| !server.get(&format!("{path}&{cut}")).ids().is_empty();
     let found = ["/directories/D", "/directory_users/U", "/directory_groups/G"]
@@ -104,7 +104,7 @@ fn moment_of(event: &Value) -> i64 {
     read_time(event["created_at"].as_str().unwrap()).unwrap()
 }
 
-/// Whether an id is `op_` and a UUID of version 7 of a moment.
+/// Returns whether an id is `op_` and a UUID of version 7 of a moment.
 fn is_operator_id(id: &str, moment: i64) -> bool {
     let Some(uuid) = id.strip_prefix("op_") else { return false };
     let plain: String = uuid.chars().filter(|char| *char != '-').collect();
@@ -188,7 +188,8 @@ fn a_directory_that_nobody_ever_named_cannot_be_deleted() {
     for id in ["E", "d", "o", "U", "D%20"] {
         let answer = server.delete(&format!("/directories/{id}"));
         let id = id.replace("%20", " ");
-        let expected = json!({ "message": format!("Directory not found: '{id}'."), "code": "entity_not_found", "entity_id": id });
+        let expected = json!({ "message": format!("Directory not found: '{id}'."),
+            "code": "entity_not_found", "entity_id": id });
         assert_eq!((answer.status, answer.json()), (404, expected));
     }
     assert_eq!((head(&server), there(&server, "")), (3, ALL));
@@ -338,20 +339,24 @@ fn an_operators_events_are_listed_only_by_their_own_names() {
     };
     assert!(
         holds(
-            &json!({ "object": "event", "event": "rollcall.directory.deleted", "data": { "id": "D" } }),
+            &json!({ "object": "event", "event": "rollcall.directory.deleted",
+                "data": { "id": "D" } }),
             deletion
         ),
         "{deletion}"
     );
-    let data = json!({ "inactive_users": "delete", "effective_from": policy["set_at"], "note": "cleaning up" });
-    let expected = json!({ "object": "event", "event": "rollcall.policy.set", "created_at": policy["set_at"], "data": data });
+    let data = json!({ "inactive_users": "delete", "effective_from": policy["set_at"],
+        "note": "cleaning up" });
+    let expected = json!({ "object": "event", "event": "rollcall.policy.set",
+        "created_at": policy["set_at"], "data": data });
     assert!(holds(&expected, setting), "{setting}");
     for told in [deletion, setting] {
         assert!(is_operator_id(told["id"].as_str().unwrap(), moment_of(told)), "{told}");
         assert_eq!(told["context"]["actor"]["id"], policy["set_by"], "{told}");
         assert!(!told.to_string().contains(API_KEY), "{told}");
     }
-    let dsync = "dsync.deleted,dsync.activated,dsync.user.updated,dsync.group.user_added,policy.set,rollcall";
+    let dsync = "dsync.deleted,dsync.activated,dsync.user.updated,dsync.group.user_added,\
+        policy.set,rollcall";
     assert_eq!(server.get(&format!("/events?events={dsync}&limit=100")).ids(), ["e1", "e2", "e3"]);
     let all = server
         .get(&format!(
@@ -393,7 +398,8 @@ fn before_any_policy_is_set_inactive_users_are_retained() {
     let server = Server::start(folder.path());
     company_with_inactive_user(&server);
     let expected = json!({
-        "object": "policy", "version": 0, "inactive_users": "retain", "seq": null, "effective_from": null, "set_at": null, "set_by": null,
+        "object": "policy", "version": 0, "inactive_users": "retain", "seq": null,
+        "effective_from": null, "set_at": null, "set_by": null,
         "note": null,
     });
     let answer = server.get(POLICY);
@@ -417,7 +423,8 @@ fn a_policy_counts_from_its_moment_and_is_known_from_its_record() {
     );
     let set_at = read_time(set["set_at"].as_str().unwrap()).unwrap();
     assert!((before..=now_ms()).contains(&set_at));
-    let expected = json!({ "object": "policy", "version": 1, "inactive_users": "delete", "seq": 5, "effective_from": second(7), "note": "ticket 12" });
+    let expected = json!({ "object": "policy", "version": 1, "inactive_users": "delete", "seq": 5,
+        "effective_from": second(7), "note": "ticket 12" });
     assert!(holds(&expected, &set), "{set}");
     let gone = [true, false, true, false];
     let table = [

@@ -106,7 +106,8 @@ fn a_second_request_joins_the_first_and_reads_go_on_from_the_old_views() {
 fn mapping(role: &str) -> Value {
     json!({"mapping": {"default_roles": [role], "rules": [
         {"group": {"name_glob": "*"}, "roles": [format!("{role}-in-a-group")]},
-        {"attribute": "custom_attributes.department_name", "values": {"Engineering": [format!("{role}-engineer")]}},
+        {"attribute": "custom_attributes.department_name",
+            "values": {"Engineering": [format!("{role}-engineer")]}},
     ]}})
 }
 

@@ -76,7 +76,7 @@ static VALIDATORS: LazyLock<HashMap<&str, Validator>> = LazyLock::new(|| {
     SCHEMAS.into_iter().map(|name| (name, build(name))).collect()
 });
 
-/// What a schema finds wrong.
+/// Returns the errors that a schema finds.
 fn faults(schema: &str, value: &Value) -> Vec<String> {
     VALIDATORS[schema]
         .iter_errors(value)
@@ -89,14 +89,14 @@ fn check(schema: &str, value: &Value, about: &str) {
     assert!(faults.is_empty(), "{about}: not `{schema}`\n {}\n {value:#}", faults.join("\n "));
 }
 
-/// Sees that an error is one of its status.
+/// Checks that an error's body fits its status.
 pub fn check_error(status: u16, body: &Value) {
     check(&format!("error.json#/$defs/{status}"), body, "an error");
 }
 
 // --- Asking ---
 
-/// Asks a server and sees to what all answers have in common.
+/// Asks a server, and checks what all answers have in common.
 struct Asker<'a> {
     server: &'a Server,
     about: &'a str,
@@ -108,7 +108,7 @@ impl<'a> Asker<'a> {
         Asker { server, about, request_ids: RefCell::default() }
     }
 
-    /// An answer of the status and shape that it should have.
+    /// Returns an answer, and checks its status and shape.
     fn checked(&self, asked: &str, answer: &Answer, status: u16, schema: &str) -> Value {
         let about = format!("{}, {asked}", self.about);
         assert_eq!(answer.status, status, "{about}: {}", String::from_utf8_lossy(&answer.body));
@@ -193,7 +193,7 @@ fn id_of(item: &Value) -> &str {
     item["id"].as_str().unwrap()
 }
 
-/// A server that was told a story, and the model that was told the same.
+/// A server that has a story, and the model that has the same.
 fn told(story: &Story, server: &Server) -> World {
     let (mut world, asker) = (World::new(), Asker::new(server, &story.name));
     for event in &story.events {
@@ -209,7 +209,7 @@ fn told(story: &Story, server: &Server) -> World {
     world
 }
 
-/// Tells each story to a server of its own and examines it, some at a time.
+/// Plays each story to a server of its own and examines it, several at a time.
 fn for_each_story(examine: impl Fn(&Story, &Server, &World) + Sync) {
     let stories = stories();
     assert!(stories.len() >= 8);
@@ -523,7 +523,8 @@ fn every_error_of_a_read_has_its_shape() {
     let body = asker.get("/directories/invalid", 404, "error.json#/$defs/404");
     assert_eq!(
         body,
-        json!({ "message": "Directory not found: 'invalid'.", "code": "entity_not_found", "entity_id": "invalid" })
+        json!({ "message": "Directory not found: 'invalid'.", "code": "entity_not_found",
+            "entity_id": "invalid" })
     );
     for path in [
         "/",
@@ -624,7 +625,7 @@ const DSYNC_TYPES: [&str; 13] = [
     "dsync.token.revoked",
 ];
 
-/// Every type that a story tells, whether or not it may be listed, and the rest of dsync.
+/// Every type of a story's events, whether or not it may be listed, and the rest of dsync.
 fn types_of(story: &Story) -> Vec<String> {
     let told = story.events.iter().filter_map(|event| {
         serde_json::from_str::<Value>(event).ok()?["event"].as_str().map(str::to_owned)
@@ -703,12 +704,13 @@ fn events_have_their_shape_in_every_story_however_they_are_asked_for() {
         let unknown = asker.get("/events?events=dsync.nothing", 200, schema);
         assert_eq!(
             unknown,
-            json!({ "object": "list", "data": [], "list_metadata": { "before": null, "after": null } })
+            json!({ "object": "list", "data": [],
+                "list_metadata": { "before": null, "after": null } })
         );
     });
 }
 
-/// An object with its values as they were written; of a key given twice the last.
+/// Reads an object with its values as text; of a key given twice the last counts.
 type RawObject<'a> = BTreeMap<String, &'a RawValue>;
 
 fn raw_object(text: &str) -> RawObject<'_> {
@@ -800,7 +802,7 @@ fn check_the_rest(shown: &RawObject<'_>, sent: &RawObject<'_>, known: &[&str], a
     }
 }
 
-/// Compares each event of a list with the body that brought it; how many there are.
+/// Compares each event of a list with the body that brought it, and returns their number.
 pub fn check_against_bodies(list: &[u8], sent: &[(String, Vec<u8>)]) -> usize {
     let list = raw_object(std::str::from_utf8(list).unwrap());
     let events: Vec<RawObject<'_>> = serde_json::from_str(raw(&list, "data")).unwrap();
@@ -849,10 +851,18 @@ fn an_event_has_the_keys_of_its_source_byte_for_byte_and_no_others() {
 fn numbers_escapes_and_white_space_in_what_is_passed_on_stay_as_they_were() {
     let folder = tempfile::tempdir().unwrap();
     let server = Server::start(folder.path());
-    let odd = r#"{ "n" : [1.0, 1e2, 12345678901234567890123, -0, 0.10], "s":"\u00e9\/é", "twice":1,"twice":2 , "ünï":{} }"#;
+    let odd = concat!(
+        r#"{ "n" : [1.0, 1e2, 12345678901234567890123, -0, 0.10], "s":"\u00e9\/é", "twice":1,"#,
+        r#""twice":2 , "ünï":{} }"#,
+    );
     let emails = r#"[ {"value":"a@x", "primary" :true, "n":1.50} ]"#;
     let user = format!(
-        r#""object":"directory_user","id":"u","directory_id":"d","raw_attributes":{odd},"custom_attributes":{odd},"emails":{emails},"more":{odd}"#
+        concat!(
+            r#""object":"directory_user","id":"u","directory_id":"d","raw_attributes":{odd},"#,
+            r#""custom_attributes":{odd},"emails":{emails},"more":{odd}"#,
+        ),
+        emails = emails,
+        odd = odd
     );
     let data = [
         ("dsync.user.updated", format!(r#"{{{user},"previous_attributes":{odd}}}"#)),
@@ -864,7 +874,12 @@ fn numbers_escapes_and_white_space_in_what_is_passed_on_stay_as_they_were() {
         (
             "dsync.group.user_added",
             format!(
-                r#"{{"directory_id":"d","user":{{{user}}},"group":{{"id":"g","more":{odd}}},"more":{odd}}}"#
+                concat!(
+                    r#"{{"directory_id":"d","user":{{{user}}},"group":{{"id":"g","more":{odd}}},"#,
+                    r#""more":{odd}}}"#,
+                ),
+                odd = odd,
+                user = user
             ),
         ),
         ("dsync.activated", format!(r#"{{"id":"d","more":{odd},"name":"\u0046oo"}}"#)),
@@ -875,7 +890,16 @@ fn numbers_escapes_and_white_space_in_what_is_passed_on_stay_as_they_were() {
         .iter()
         .enumerate()
         .map(|(at, (name, data))| {
-            format!(r#"{{"id":"e{at}","event":"{name}","data":{data},"created_at":"2025-01-01T00:00:0{at}Z","context":{odd}}}"#)
+            format!(
+                concat!(
+                    r#"{{"id":"e{at}","event":"{name}","data":{data},"#,
+                    r#""created_at":"2025-01-01T00:00:0{at}Z","context":{odd}}}"#,
+                ),
+                at = at,
+                data = data,
+                name = name,
+                odd = odd
+            )
         })
         .collect();
     for body in &bodies {
@@ -1018,9 +1042,9 @@ struct Sample {
     optional: &'static [&'static str],
     /// May be null.
     nullable: &'static [&'static str],
-    /// Objects of the customer's: anything may stand there.
+    /// Objects of the customer, which may hold anything.
     open: &'static [&'static str],
-    /// Objects that may have keys of the source's beside their own.
+    /// Objects that may have the source's keys as well as their own.
     extensible: &'static [&'static str],
 }
 
@@ -1043,37 +1067,50 @@ const MOMENT: &str = "2026-01-15T12:00:00.000Z";
 
 fn group_sample() -> Value {
     json!({
-        "object": "directory_group", "id": "directory_group_1", "idp_id": "02grqrue4294w24", "directory_id": "directory_1",
-        "organization_id": "org_1", "name": "Developers", "raw_attributes": { "x": 1 }, "created_at": MOMENT, "updated_at": MOMENT,
+        "object": "directory_group", "id": "directory_group_1", "idp_id": "02grqrue4294w24",
+        "directory_id": "directory_1",
+        "organization_id": "org_1", "name": "Developers", "raw_attributes": { "x": 1 },
+        "created_at": MOMENT, "updated_at": MOMENT,
     })
 }
 
 fn user_sample() -> Value {
     json!({
-        "object": "directory_user", "id": "directory_user_1", "directory_id": "directory_1", "organization_id": "org_1", "idp_id": "2836",
-        "email": "m.davis@example.com", "first_name": "Marcelina", "last_name": "Davis", "name": "Marcelina Davis",
-        "emails": [{ "primary": true, "type": "work", "value": "m.davis@example.com" }], "job_title": "Software Engineer",
-        "username": "mdavis", "state": "active", "raw_attributes": { "x": null }, "custom_attributes": { "department": "Engineering" },
-        "role": { "slug": "admin" }, "roles": [{ "slug": "admin" }], "created_at": MOMENT, "updated_at": MOMENT,
+        "object": "directory_user", "id": "directory_user_1", "directory_id": "directory_1",
+        "organization_id": "org_1", "idp_id": "2836",
+        "email": "m.davis@example.com", "first_name": "Marcelina", "last_name": "Davis",
+        "name": "Marcelina Davis",
+        "emails": [{ "primary": true, "type": "work", "value": "m.davis@example.com" }],
+        "job_title": "Software Engineer",
+        "username": "mdavis", "state": "active", "raw_attributes": { "x": null },
+        "custom_attributes": { "department": "Engineering" },
+        "role": { "slug": "admin" }, "roles": [{ "slug": "admin" }], "created_at": MOMENT,
+        "updated_at": MOMENT,
     })
 }
 
 fn directory_sample() -> Value {
     json!({
-        "object": "directory", "id": "directory_1", "organization_id": "org_1", "external_key": "sPa12dwRQ", "type": "okta scim v2.0",
-        "state": "linked", "name": "Foo Corp", "domain": "foo-corp.com", "created_at": MOMENT, "updated_at": MOMENT,
+        "object": "directory", "id": "directory_1", "organization_id": "org_1",
+        "external_key": "sPa12dwRQ", "type": "okta scim v2.0",
+        "state": "linked", "name": "Foo Corp", "domain": "foo-corp.com", "created_at": MOMENT,
+        "updated_at": MOMENT,
     })
 }
 
 fn event_sample(name: &str, data: Value) -> Value {
-    json!({ "object": "event", "id": "event_1", "event": name, "data": data, "created_at": MOMENT, "context": { "actor": null } })
+    json!({ "object": "event", "id": "event_1", "event": name, "data": data, "created_at": MOMENT,
+        "context": { "actor": null } })
 }
 
 fn event_directory_sample() -> Value {
     json!({
-        "object": "directory", "id": "directory_1", "organization_id": "org_1", "external_key": "sPa12dwRQ", "type": "gusto",
-        "state": "inactive", "name": "Foo Corp", "created_at": MOMENT, "updated_at": MOMENT, "domains": [
-            { "object": "organization_domain", "id": "org_domain_1", "organization_id": "org_1", "domain": "foo-corp.com" },
+        "object": "directory", "id": "directory_1", "organization_id": "org_1",
+        "external_key": "sPa12dwRQ", "type": "gusto",
+        "state": "inactive", "name": "Foo Corp", "created_at": MOMENT, "updated_at": MOMENT,
+        "domains": [
+            { "object": "organization_domain", "id": "org_domain_1", "organization_id": "org_1",
+                "domain": "foo-corp.com" },
         ],
     })
 }
@@ -1155,44 +1192,54 @@ fn samples() -> Vec<Sample> {
         extensible: &["/data", "/data/user", "/data/group"],
         ..event(
             name,
-            json!({ "directory_id": "directory_1", "user": user_sample(), "group": group_sample() }),
+            json!({ "directory_id": "directory_1", "user": user_sample(),
+                "group": group_sample() }),
         )
     };
     let token = json!({
-        "object": "directory_token", "id": "directory_token_1", "directory_id": "directory_1", "organization_id": "org_1",
+        "object": "directory_token", "id": "directory_token_1", "directory_id": "directory_1",
+        "organization_id": "org_1",
         "token_suffix": "k7Qe", "created_at": MOMENT,
     });
     let cursors = &["/list_metadata/before", "/list_metadata/after"];
     let field_errors = json!([{ "field": "limit", "code": "it must be a whole number" }]);
     let error = |message: &str, code: &str| json!({ "message": message, "code": code });
     let directory_stats = json!({
-        "object": "directory_stats", "id": "directory_1", "name": "Foo", "organization_id": "org_1", "state": "unlinked",
+        "object": "directory_stats", "id": "directory_1", "name": "Foo", "organization_id": "org_1",
+        "state": "unlinked",
         "users": { "active": 1, "inactive": 0 }, "groups": 2,
-        "events": { "last_hour": { "dsync.user.created": 1 }, "last_day": {}, "last_30_days": { "x.y": 3 } },
+        "events": { "last_hour": { "dsync.user.created": 1 }, "last_day": {},
+        "last_30_days": { "x.y": 3 } },
         "last_event_at": MOMENT, "silent_ms": 5,
-        "initial_sync": { "state": "done", "started_at": MOMENT, "last_at": MOMENT, "users": 1, "groups": 2, "memberships": 3 },
+        "initial_sync": { "state": "done", "started_at": MOMENT, "last_at": MOMENT, "users": 1,
+        "groups": 2, "memberships": 3 },
     });
     let delay = json!({ "p50": 1, "p99": 2, "max": 3 });
     let stats = json!({
         "object": "stats", "at": MOMENT, "seq": 4, "started_at": MOMENT,
         "events": { "last_minute": 0, "last_hour": 1, "last_day": 2, "last_30_days": 3 },
-        "rate_per_s": { "last_minute": 0.07, "last_hour": 33.33 }, "delay_ms": { "last_hour": delay, "last_day": delay },
+        "rate_per_s": { "last_minute": 0.07, "last_hour": 33.33 },
+        "delay_ms": { "last_hour": delay, "last_day": delay },
         "duplicates": 1,
         "signature_failures": {
-            "signature_missing": 0, "signature_malformed": 0, "signature_mismatch": 0, "timestamp_outside_tolerance": 0,
+            "signature_missing": 0, "signature_malformed": 0, "signature_mismatch": 0,
+            "timestamp_outside_tolerance": 0,
         },
         "conflicts": 0,
         "quarantine": {
-            "not_an_event": 0, "reserved_type": 0, "unknown_type": 0, "missing_field": 0, "kind_mismatch": 0, "conflict": 0,
+            "not_an_event": 0, "reserved_type": 0, "unknown_type": 0, "missing_field": 0,
+            "kind_mismatch": 0, "conflict": 0,
             "clock_ahead": 0,
         },
         "directories": list_of(directory_stats),
     });
     let quarantined = json!({
-        "object": "quarantine_entry", "seq": 1, "event_id": "e", "event": "x.y", "reason": "clock_ahead", "detail": "d",
+        "object": "quarantine_entry", "seq": 1, "event_id": "e", "event": "x.y",
+        "reason": "clock_ahead", "detail": "d",
         "recorded_at": MOMENT,
     });
-    let projection = json!({ "object": "projection", "name": "users", "version": 1, "seq": 1, "items": 2, "sha256": "0a".repeat(32), "rebuild": null });
+    let projection = json!({ "object": "projection", "name": "users", "version": 1, "seq": 1,
+        "items": 2, "sha256": "0a".repeat(32), "rebuild": null });
     vec![
         Sample { optional: &["/domain"], ..plain("directory.json", directory_sample()) },
         Sample {
@@ -1294,7 +1341,8 @@ fn samples() -> Vec<Sample> {
         plain(
             "error.json#/$defs/400",
             error(
-                "One or more event names (e.g. dsync.user.created) must be provided using the events parameter.",
+                "One or more event names (e.g. dsync.user.created) must be provided using the \
+                 events parameter.",
                 "invalid_events_request",
             ),
         ),
@@ -1307,7 +1355,8 @@ fn samples() -> Vec<Sample> {
         },
         plain(
             "rollcall.json#/$defs/log_entry",
-            json!({ "object": "log_entry", "seq": 1, "receipt": "AQID", "salt": "AQIDBAUGBwgJCgsMDQ4PEA==", "body": "e30=", "leaf": hash }),
+            json!({ "object": "log_entry", "seq": 1, "receipt": "AQID",
+                "salt": "AQIDBAUGBwgJCgsMDQ4PEA==", "body": "e30=", "leaf": hash }),
         ),
         plain(
             "rollcall.json#/$defs/inclusion_proof",
@@ -1324,7 +1373,8 @@ fn samples() -> Vec<Sample> {
                 json!({
                     "object": "checkpoint_key", "origin": origin, "key": key, "seq": 3,
                     "former": [{
-                        "key": key, "seq": 3, "changed_at": "2026-01-01T00:00:00.000Z", "changed_by": "key_0123456789abcdef", "note": "n",
+                        "key": key, "seq": 3, "changed_at": "2026-01-01T00:00:00.000Z",
+                        "changed_by": "key_0123456789abcdef", "note": "n",
                     }],
                     "handover": format!("{origin}\n3\n{hash}\n\n— {origin} AAAA\n— {origin} BBBB\n"),
                 }),
@@ -1362,7 +1412,8 @@ fn samples() -> Vec<Sample> {
             nullable: cursors,
             ..plain(
                 "list.json#/$defs/projections",
-                json!({ "object": "list", "data": [projection], "list_metadata": { "before": null, "after": null } }),
+                json!({ "object": "list", "data": [projection],
+                    "list_metadata": { "before": null, "after": null } }),
             )
         },
     ]
@@ -1454,9 +1505,10 @@ fn the_schemas_know_the_words_times_and_cursors_of_the_api() {
     let directory = |key: &str, value: &str| {
         faults("directory.json", &with(directory_sample(), key, json!(value))).is_empty()
     };
-    let types = "azure scim v2.0,bamboohr,breathe hr,cezanne hr,cyberark scim v2.0,fourth hr,generic scim v2.0,gsuite directory,hibob,\
-                 sailpoint scim v2.0,jump cloud scim v2.0,okta scim v2.0,onelogin scim v2.0,people hr,personio,pingfederate scim v2.0,\
-                 rippling scim v2.0,s3,sftp,sftp workday,workday";
+    let types = "azure scim v2.0,bamboohr,breathe hr,cezanne hr,cyberark scim v2.0,fourth hr,\
+                 generic scim v2.0,gsuite directory,hibob,sailpoint scim v2.0,\
+                 jump cloud scim v2.0,okta scim v2.0,onelogin scim v2.0,people hr,personio,\
+                 pingfederate scim v2.0,rippling scim v2.0,s3,sftp,sftp workday,workday";
     assert!(types.split(',').all(|kind| directory("type", kind)));
     assert_eq!(types.split(',').count(), 21);
     for state in ["linked", "unlinked", "validating", "invalid_credentials", "deleting"] {

@@ -1,4 +1,4 @@
-//! `GET /rollcall/v1/stats`: what came in, and who is there.
+//! `GET /rollcall/v1/stats`: counts of deliveries and of people.
 
 use serde_json::{Value, json};
 
@@ -24,8 +24,11 @@ fn person(number: u32, directory: &str, id: &str, kind: &str) -> String {
 fn a_directory_shows_who_is_in_it_and_what_came_for_it() {
     let folder = tempfile::tempdir().unwrap();
     let server = Server::start(folder.path());
-    let directory = |id: &str, organization: &str| json!({"id": id, "organization_id": organization, "name": "Foo"});
-    let member = json!({"directory_id": "directory_1", "user": {"id": "directory_user_1"}, "group": {"id": "directory_group_1", "directory_id": "directory_3"}});
+    let directory = |id: &str, organization: &str| -> Value {
+        json!({"id": id, "organization_id": organization, "name": "Foo"})
+    };
+    let member = json!({"directory_id": "directory_1", "user": {"id": "directory_user_1"},
+        "group": {"id": "directory_group_1", "directory_id": "directory_3"}});
     for body in [
         event("e1", "dsync.activated", directory("directory_1", "org_1")),
         person(1, "directory_1", "e2", "dsync.user.created"),
@@ -34,7 +37,8 @@ fn a_directory_shows_who_is_in_it_and_what_came_for_it() {
         event(
             "e5",
             "dsync.user.updated",
-            json!({"id": "directory_user_2", "directory_id": "directory_1", "state": "inactive", "updated_at": "2026-01-01T00:00:01Z"}),
+            json!({"id": "directory_user_2", "directory_id": "directory_1", "state": "inactive",
+                "updated_at": "2026-01-01T00:00:01Z"}),
         ),
         event("e6", "dsync.user.deleted", json!({"id": "directory_user_3"})),
         event(
@@ -57,7 +61,8 @@ fn a_directory_shows_who_is_in_it_and_what_came_for_it() {
     assert_eq!((&stats["seq"], &stats["events"]), (&json!(11), &all));
     assert_eq!(stats["rate_per_s"], json!({"last_minute": 0.18, "last_hour": 0.0}));
     let kinds = json!({
-        "dsync.activated": 1, "dsync.user.created": 3, "dsync.user.updated": 1, "dsync.user.deleted": 1, "dsync.group.created": 1,
+        "dsync.activated": 1, "dsync.user.created": 3, "dsync.user.updated": 1,
+        "dsync.user.deleted": 1, "dsync.group.created": 1,
         "dsync.group.user_added": 1,
     });
     let directories = stats["directories"]["data"].as_array().unwrap();
@@ -82,7 +87,8 @@ fn a_directory_shows_who_is_in_it_and_what_came_for_it() {
     assert_eq!(
         first,
         json!({
-            "object": "directory_stats", "id": "directory_1", "name": "Foo", "organization_id": "org_1", "state": "linked",
+            "object": "directory_stats", "id": "directory_1", "name": "Foo",
+            "organization_id": "org_1", "state": "linked",
             "users": {"active": 1, "inactive": 1}, "groups": 1,
             "events": {"last_hour": kinds, "last_day": kinds, "last_30_days": kinds},
             "last_event_at": last_event_at, "silent_ms": silent_ms, "initial_sync": null,
@@ -156,7 +162,8 @@ fn what_was_refused_or_came_again_is_counted_by_its_code() {
         }
     }
     let stats = server.get("/rollcall/v1/stats").json();
-    let failures = json!({"signature_missing": 1, "signature_malformed": 2, "signature_mismatch": 3, "timestamp_outside_tolerance": 4});
+    let failures = json!({"signature_missing": 1, "signature_malformed": 2, "signature_mismatch": 3,
+        "timestamp_outside_tolerance": 4});
     assert_eq!(stats["signature_failures"], failures);
     // Twice the first content again, and once the other.
     assert_eq!(
@@ -164,7 +171,8 @@ fn what_was_refused_or_came_again_is_counted_by_its_code() {
         (&json!(3), &json!(1), &json!(4))
     );
     let quarantine = json!({
-        "not_an_event": 1, "reserved_type": 0, "unknown_type": 1, "missing_field": 0, "kind_mismatch": 0, "conflict": 1, "clock_ahead": 0,
+        "not_an_event": 1, "reserved_type": 0, "unknown_type": 1, "missing_field": 0,
+        "kind_mismatch": 0, "conflict": 1, "clock_ahead": 0,
     });
     assert_eq!(stats["quarantine"], quarantine);
     // What the log keeps is still counted after a restart; what it does not keep is not.

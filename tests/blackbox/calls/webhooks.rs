@@ -4,13 +4,41 @@ use rollcall::verify::{Keyring, Proof, Rejection, Verified};
 
 use crate::kit::server::{API_KEY, SECRET, Server, mac, now_ms, signature};
 
-const A: &str = r#"{"id":"event_01J44T8116Q5M0RYCFA6KWNXN9","data":{"id":"conn_01EHWNC0FCBHZ3BJ7EGKYXK0E6","name":"Foo Corp's Connection","state":"active","object":"connection","status":"linked","domains":[{"id":"conn_domain_01EHWNFTAFCF3CQAE5A9Q0P1YB","domain":"foo-corp.com","object":"connection_domain"}],"created_at":"2021-06-25T19:07:33.155Z","updated_at":"2021-06-25T19:07:33.155Z","external_key":"3QMR4u0Tok6SgwY2AWG6u6mkQ","connection_type":"OktaSAML","organization_id":"org_01EHWNCE74X7JSDV0X3SZ3KJNY"},"event":"connection.activated","created_at":"2021-06-25T19:07:33.155Z"}"#;
-const B: &str = r#"{"id":"event_01J44T8116Q5M0RYCFA6KWNXN9","data":{"id":"meow_123","name":"Meow Corp","object":"kitten","status":"cuteness","created_at":"2021-06-25T19:07:33.155Z","updated_at":"2021-06-25T19:07:33.155Z"},"event":"kitten.created","created_at":"2021-06-25T19:07:33.155Z"}"#;
-const C: &str = r#"{"id":"wh_01FG9JXJ9C9S052FX59JVG4EG1","data":{"id":"conn_01EHWNC0FCBHZ3BJ7EGKYXK0E6","name":"Foo Corp's Connection","state":"active","object":"connection","domains":[{"id":"conn_domain_01EHWNFTAFCF3CQAE5A9Q0P1YB","domain":"foo-corp.com","object":"connection_domain"}],"connection_type":"OktaSAML","organization_id":"org_01EHWNCE74X7JSDV0X3SZ3KJNY"},"event":"connection.activated"}"#;
-const D: &str = r#"{"id":"wh_01FJ27WB8SNT7VN72KRMYJYV8P","data":{"id":"directory_user_01E1X1B89NH8Z3SDFJR4H7RGX7","state":"active","emails":[{"type":"work","value":"veda@example.com","primary":true}],"username":"veda@example.com","last_name":"Block","first_name":"Lela","directory_id":"directory_01E1X194NTJ3PYMAY79DYV0F0P"},"event":"dsync.user.created"}"#;
+const A: &str = concat!(
+    r#"{"id":"event_01J44T8116Q5M0RYCFA6KWNXN9","data":{"id":"conn_01EHWNC0FCBHZ3BJ7EGKYXK0E6","#,
+    r#""name":"Foo Corp's Connection","state":"active","object":"connection","status":"linked","#,
+    r#""domains":[{"id":"conn_domain_01EHWNFTAFCF3CQAE5A9Q0P1YB","domain":"foo-corp.com","#,
+    r#""object":"connection_domain"}],"created_at":"2021-06-25T19:07:33.155Z","#,
+    r#""updated_at":"2021-06-25T19:07:33.155Z","external_key":"3QMR4u0Tok6SgwY2AWG6u6mkQ","#,
+    r#""connection_type":"OktaSAML","organization_id":"org_01EHWNCE74X7JSDV0X3SZ3KJNY"},"#,
+    r#""event":"connection.activated","created_at":"2021-06-25T19:07:33.155Z"}"#,
+);
+const B: &str = concat!(
+    r#"{"id":"event_01J44T8116Q5M0RYCFA6KWNXN9","data":{"id":"meow_123","name":"Meow Corp","#,
+    r#""object":"kitten","status":"cuteness","created_at":"2021-06-25T19:07:33.155Z","#,
+    r#""updated_at":"2021-06-25T19:07:33.155Z"},"event":"kitten.created","#,
+    r#""created_at":"2021-06-25T19:07:33.155Z"}"#,
+);
+const C: &str = concat!(
+    r#"{"id":"wh_01FG9JXJ9C9S052FX59JVG4EG1","data":{"id":"conn_01EHWNC0FCBHZ3BJ7EGKYXK0E6","#,
+    r#""name":"Foo Corp's Connection","state":"active","object":"connection","#,
+    r#""domains":[{"id":"conn_domain_01EHWNFTAFCF3CQAE5A9Q0P1YB","domain":"foo-corp.com","#,
+    r#""object":"connection_domain"}],"connection_type":"OktaSAML","#,
+    r#""organization_id":"org_01EHWNCE74X7JSDV0X3SZ3KJNY"},"event":"connection.activated"}"#,
+);
+const D: &str = concat!(
+    r#"{"id":"wh_01FJ27WB8SNT7VN72KRMYJYV8P","#,
+    r#""data":{"id":"directory_user_01E1X1B89NH8Z3SDFJR4H7RGX7","state":"active","#,
+    r#""emails":[{"type":"work","value":"veda@example.com","primary":true}],"#,
+    r#""username":"veda@example.com","last_name":"Block","first_name":"Lela","#,
+    r#""directory_id":"directory_01E1X194NTJ3PYMAY79DYV0F0P"},"event":"dsync.user.created"}"#,
+);
 const E: &str = r#"{"hello":"world"}"#;
 const F: &str = r#"{"id":"event_01","event":"dsync.user.created","data":{"id":"user_1"}}"#;
-const G: &str = r#"{"object":"event","id":"event_01H","event":"dsync.user.updated","data":{"first_name":"Zoë 😀"},"created_at":"2024-01-01T00:00:00.000Z"}"#;
+const G: &str = concat!(
+    r#"{"object":"event","id":"event_01H","event":"dsync.user.updated","#,
+    r#""data":{"first_name":"Zoë 😀"},"created_at":"2024-01-01T00:00:00.000Z"}"#,
+);
 
 /// Secret, time, signature and body, published by the makers of client libraries or computed from
 /// the definition.

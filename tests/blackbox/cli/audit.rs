@@ -1,4 +1,4 @@
-//! `rollcall audit` and `rollcall deprovisioned`: what a reviewer reads, against the stories.
+//! `rollcall audit` and `rollcall deprovisioned`, on the stories.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
@@ -10,23 +10,25 @@ use serde_json::{Value, json};
 
 use crate::cli::read::{ask, ask_folder, cells, err, lines, out, rollcall};
 use crate::cli::roles::{OnTerminal, refused};
-use crate::kit::server::{API_KEY, Server, user};
+use crate::kit::server::{API_KEY, Server, now_ms, user};
 use crate::laws::stories::stories;
 
 const LUDO: &str = "directory_user_01JR7GS1MMD6GD9R738CM0TQQ5";
 const SORAYA: &str = "directory_user_01JQR6Z5W0X08WAZ8W81VT2TCV";
 
-/// A server that was told a story, by the number of it.
+/// A server that has the story of this number, each record at a millisecond of its own: pages are
+/// compared by the times of records.
 fn told(folder: &Path, number: &str) -> Server {
     let server = Server::start(folder);
     for event in &stories().iter().find(|story| story.name.starts_with(number)).unwrap().events {
         server.deliver(event);
+        let taken = now_ms();
+        while now_ms() == taken {}
     }
     server
 }
 
-/// When each record about a user was made, from what the API says of it, and how long after its
-/// event.
+/// When each record about a user was made, by the API, and how long after its event.
 fn recorded(server: &Server, id: &str) -> BTreeMap<u64, (String, String)> {
     fn gather(value: &Value, found: &mut BTreeMap<u64, (String, String)>) {
         if let (Some(seq), Some(recorded), Some(occurred)) =
@@ -50,8 +52,7 @@ fn recorded(server: &Server, id: &str) -> BTreeMap<u64, (String, String)> {
     found
 }
 
-/// The page with `@N` for when record N was made and `+N` for how long after its event, and with
-/// two spaces for more of them.
+/// Writes `@N` for the time of record N and `+N` for its delay, and two spaces for more of them.
 fn without_this_day(page: &str, recorded: &BTreeMap<u64, (String, String)>) -> String {
     let mut out = String::new();
     for line in page.lines() {
@@ -86,7 +87,8 @@ fn who_left_and_when_that_was_learnt_is_one_page() {
     // ends with him.
     let expected = "\
 Ludo Ferreira, lferreira@fennimore-textiles.example
-lost access on 2025-06-01 12:00:00.000 UTC: the user was deleted (user_deleted), by event_01JWNNSVG3N0QV1VC2ST3QS2G6, learnt +18 on @18 (record 18)
+lost access on 2025-06-01 12:00:00.000 UTC: the user was deleted (user_deleted), by \
+event_01JWNNSVG3N0QV1VC2ST3QS2G6, learnt +18 on @18 (record 18)
 with it: no role; group Weaving
 
 user  directory_user_01JR7GS1MMD6GD9R738CM0TQQ5
@@ -96,12 +98,16 @@ organization  org_01JQP4K540H7R33X2DAMM5XZQM
 asked  as of latest, known at record 20
 
 2025-04-07T07:00:01.300Z  dsync.user.created  record 3  learnt +3  event_01JR7GS1MQJ1KZVH5RF4XFM601
-  ~ created: state active, email lferreira@fennimore-textiles.example, first_name Ludo, last_name Ferreira, job_title Loom Mechanic, \
-username lferreira, custom_attributes.department_name Mill, custom_attributes.job_title Loom Mechanic
+  ~ created: state active, email lferreira@fennimore-textiles.example, first_name Ludo, last_name \
+Ferreira, job_title Loom Mechanic, \
+username lferreira, custom_attributes.department_name Mill, custom_attributes.job_title Loom \
+Mechanic
   + access begins
-2025-04-07T07:00:03.300Z  dsync.group.user_added  record 8  learnt +8  event_01JR7GS3K7TNX7PZ8Q449V02E1
+2025-04-07T07:00:03.300Z  dsync.group.user_added  record 8  learnt +8  \
+event_01JR7GS3K7TNX7PZ8Q449V02E1
   + joins Weaving
-2025-06-01T12:00:00.000Z  dsync.user.deleted  record 18  learnt +18  event_01JWNNSVG3N0QV1VC2ST3QS2G6
+2025-06-01T12:00:00.000Z  dsync.user.deleted  record 18  learnt +18  \
+event_01JWNNSVG3N0QV1VC2ST3QS2G6
   - deleted
   - access ends: user_deleted
   - leaves Weaving
@@ -111,7 +117,13 @@ proof of record 18, by which access ended: rollcall prove 18
     assert_eq!(without_this_day(&page, &recorded(&server, LUDO)), expected);
     // Before the record came he had access, and had joined another group.
     let page = out(&ask(&server, &["audit", LUDO, "--known-at", "17"]));
-    assert!(page.contains("\nhas access since 2025-04-07 07:00:01.300 UTC, by event_01JR7GS1MQJ1KZVH5RF4XFM601, learnt "), "{page}");
+    assert!(
+        page.contains(
+            "\nhas access since 2025-04-07 07:00:01.300 UTC, by \
+        event_01JR7GS1MQJ1KZVH5RF4XFM601, learnt "
+        ),
+        "{page}"
+    );
     assert!(
         page.contains("\nasked         as of latest, known at record 17\n")
             && page.contains("+ joins Dyeing & Finishing\n"),
@@ -133,14 +145,18 @@ fn an_end_that_a_directory_brought_names_all_records_on_which_it_rests() {
     let folder = tempfile::tempdir().unwrap();
     let server = Server::start(folder.path());
     let directory = |id: &str, event: &str, at: &str, of: &str| {
-        json!({"id": id, "event": format!("dsync.{event}"), "created_at": at, "data": {"object": "directory", "id": of, "name": "Tamarack Labs",
-            "type": "okta scim v2.0", "state": "active", "organization_id": "org_1", "created_at": at, "updated_at": at}})
+        json!({"id": id, "event": format!("dsync.{event}"), "created_at": at,
+            "data": {"object": "directory", "id": of, "name": "Tamarack Labs",
+            "type": "okta scim v2.0", "state": "active", "organization_id": "org_1",
+            "created_at": at, "updated_at": at}})
         .to_string()
     };
     let deactivated = directory("off", "deactivated", "2026-01-20T00:00:00Z", "d2");
     let other = directory("other", "deactivated", "2026-01-21T00:00:00Z", "d3");
-    let added = json!({"id": "joined", "event": "dsync.group.user_added", "created_at": "2026-01-02T00:00:00Z", "data": {"directory_id": "d1",
-        "user": {"id": "u1", "email": "ana@foo.example", "state": "active"}, "group": {"id": "g1", "name": "Finance"}}});
+    let added = json!({"id": "joined", "event": "dsync.group.user_added",
+        "created_at": "2026-01-02T00:00:00Z", "data": {"directory_id": "d1",
+        "user": {"id": "u1", "email": "ana@foo.example", "state": "active"},
+        "group": {"id": "g1", "name": "Finance"}}});
     for event in [
         user("u1", "d1", "ana", "2026-01-01T00:00:00Z", "e1", "dsync.user.created"),
         added.to_string(),
@@ -161,7 +177,8 @@ fn an_end_that_a_directory_brought_names_all_records_on_which_it_rests() {
     };
     // The move is record 7, and that the directory had been off since January is record 5.
     let moved = [
-        "lost access on 2026-02-01 00:00:00.000 UTC: moved into Tamarack Labs, which was deactivated by record 5 (directory_deactivated), by moved",
+        "lost access on 2026-02-01 00:00:00.000 UTC: moved into Tamarack Labs, which was \
+         deactivated by record 5 (directory_deactivated), by moved",
         "with it: no role; group Finance",
         "proof of record 7, by which access ended: rollcall prove 7",
         "proof of record 5, by which that directory had been deactivated: rollcall prove 5",
@@ -169,10 +186,12 @@ fn an_end_that_a_directory_brought_names_all_records_on_which_it_rests() {
     assert_eq!(end(&out(&ask(&server, &["audit", "u1"]))), moved);
     // Record 5 names nobody; record 4 says who was there.
     let stayed = [
-        "lost access on 2026-01-20 00:00:00.000 UTC: its directory was deactivated (directory_deactivated), by off",
+        "lost access on 2026-01-20 00:00:00.000 UTC: its directory was deactivated \
+         (directory_deactivated), by off",
         "with it: no role; no group",
         "proof of record 5, by which access ended: rollcall prove 5",
-        "proof of record 4, the last one before to say that the user is in that directory: rollcall prove 4",
+        "proof of record 4, the last one before to say that the user is in that directory: \
+         rollcall prove 4",
     ];
     assert_eq!(end(&out(&ask(&server, &["audit", "u2"]))), stayed);
     let head: Value = serde_json::from_str(
@@ -207,7 +226,8 @@ fn nothing_known_yet_is_not_nothing_ever() {
         (
             &["ana@foo.example", "--as-of", "2026-01-01"],
             format!(
-                "nothing was known of `ana@foo.example` as of 2026-01-01T00:00:00.000Z, known at record 2: {first}"
+                "nothing was known of `ana@foo.example` as of 2026-01-01T00:00:00.000Z, known at \
+                 record 2: {first}"
             ),
         ),
         (
@@ -229,7 +249,8 @@ fn whoever_came_back_has_access_and_the_loss_is_told() {
     let page = out(&ask(&server, &["audit", SORAYA]));
     let expected = "\
 Soraya Maddox, smaddox@corvid-analytics.example
-has access since 2025-10-01 08:00:00.000 UTC, by event_01K6FCJ303EZBWJZMDDYY6RNJG, learnt +16 on @16 (record 16)
+has access since 2025-10-01 08:00:00.000 UTC, by event_01K6FCJ303EZBWJZMDDYY6RNJG, learnt +16 on \
+@16 (record 16)
 had lost it on 2025-07-04 16:00:00.000 UTC: user_inactive
 
 user  directory_user_01JQR6Z5W0X08WAZ8W81VT2TCV
@@ -239,17 +260,23 @@ organization  org_01JPSCFT9WR9DAX2VJTT7ASSWM
 asked  as of latest, known at record 18
 
 2025-04-01T08:20:00.000Z  dsync.user.created  record 3  learnt +3  event_01JQR6Z5W3CXF29WDEX5ZPX33N
-  ~ created: state active, email smaddox@corvid-analytics.example, first_name Soraya, last_name Maddox, job_title Research Lead, \
-username smaddox, custom_attributes.department_name Research, custom_attributes.job_title Research Lead
+  ~ created: state active, email smaddox@corvid-analytics.example, first_name Soraya, last_name \
+Maddox, job_title Research Lead, \
+username smaddox, custom_attributes.department_name Research, custom_attributes.job_title \
+Research Lead
   + access begins
-2025-04-01T08:20:03.000Z  dsync.group.user_added  record 9  learnt +9  event_01JQR6Z8SVHJS5MNNG7Z8N68AK
+2025-04-01T08:20:03.000Z  dsync.group.user_added  record 9  learnt +9  \
+event_01JQR6Z8SVHJS5MNNG7Z8N68AK
   + joins Research
-2025-07-04T16:00:00.000Z  dsync.user.updated  record 13  learnt +13  event_01JZB2N103CJ25GPA4A8PT3PTR
+2025-07-04T16:00:00.000Z  dsync.user.updated  record 13  learnt +13  \
+event_01JZB2N103CJ25GPA4A8PT3PTR
   ~ state: active -> inactive
   - access ends: user_inactive
-2025-08-01T09:00:00.000Z  dsync.group.user_added  record 15  learnt +15  event_01K1JDR3M3JZP5NFY3968BRZPJ
+2025-08-01T09:00:00.000Z  dsync.group.user_added  record 15  learnt +15  \
+event_01K1JDR3M3JZP5NFY3968BRZPJ
   + joins Night Shift
-2025-10-01T08:00:00.000Z  dsync.user.updated  record 16  learnt +16  event_01K6FCJ303EZBWJZMDDYY6RNJG
+2025-10-01T08:00:00.000Z  dsync.user.updated  record 16  learnt +16  \
+event_01K6FCJ303EZBWJZMDDYY6RNJG
   ~ state: inactive -> active
   + access begins
 
@@ -283,7 +310,8 @@ fn what_came_late_and_what_never_came_is_marked() {
         late.iter().map(|row| [&row[1], &row[2], &row[3], &row[8], &row[17]]).collect();
     assert_eq!(late, [["2026-02-16T11:05:00.000Z", "membership", "left", "Platform", "30"]]);
     let event = |id: &str, title: &str, more: Value, at: &str| {
-        let mut data = json!({"id": "u1", "directory_id": "d1", "state": "active", "email": "ana@foo.example", "job_title": title});
+        let mut data = json!({"id": "u1", "directory_id": "d1", "state": "active",
+            "email": "ana@foo.example", "job_title": title});
         data.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         let event = if id == "m1" { "created" } else { "updated" };
         json!({"id": id, "event": format!("dsync.user.{event}"), "created_at": at, "data": data})
@@ -299,13 +327,16 @@ fn what_came_late_and_what_never_came_is_marked() {
 ";
     assert!(page.contains(wanted), "{page}");
     // A membership is all that was heard of somebody.
-    let added = json!({"id": "m3", "event": "dsync.group.user_added", "created_at": "2026-01-03T00:00:00Z", "data": {"directory_id": "d1",
-        "user": {"id": "u2", "email": "bo@foo.example", "state": "active"}, "group": {"id": "g1", "name": "Sales"}}});
+    let added = json!({"id": "m3", "event": "dsync.group.user_added",
+        "created_at": "2026-01-03T00:00:00Z", "data": {"directory_id": "d1",
+        "user": {"id": "u2", "email": "bo@foo.example", "state": "active"},
+        "group": {"id": "g1", "name": "Sales"}}});
     server.deliver(&added.to_string());
     let page = out(&ask(&server, &["audit", "u2"]));
-    assert!(
-        page.contains("  ~ known from this event only, as long as none of the user's own had come: state active, email bo@foo.example\n")
-    );
+    assert!(page.contains(
+        "  ~ known from this event only, as long as none of the user's own had \
+            come: state active, email bo@foo.example\n"
+    ));
     assert!(page.contains("\n  + access begins\n  + joins Sales\n"), "{page}");
 }
 
@@ -346,7 +377,8 @@ fn programs_read_the_objects_as_they_came_and_spreadsheets_one_table() {
     }
     let table = out(&ask(&server, &["audit", SORAYA, "--csv"]));
     let mut reader = csv::Reader::from_reader(table.as_bytes());
-    let names = "user_id,at,kind,change,field,from,to,group_id,group_name,role,reason,late,event_id,event,occurred_at,recorded_at,delay_ms,seq";
+    let names = "user_id,at,kind,change,field,from,to,group_id,group_name,role,reason,late,\
+        event_id,event,occurred_at,recorded_at,delay_ms,seq";
     assert_eq!(reader.headers().unwrap().iter().collect::<Vec<_>>().join(","), names);
     let rows: Vec<Vec<String>> =
         reader.records().map(|row| row.unwrap().iter().map(str::to_owned).collect()).collect();
@@ -453,11 +485,13 @@ fn losses_of_access_are_a_list() {
     // Who finds nothing is told where it was looked for.
     let none =
         err(&ask(&server, &["deprovisioned", "--since", "2025-07-05", "--until", "2026-01-01"]));
-    let bounds = "0 deprovisionings since 2025-07-05T00:00:00.000Z until 2026-01-01T00:00:00.000Z, as of latest, known at record 18\n";
+    let bounds = "0 deprovisionings since 2025-07-05T00:00:00.000Z until \
+        2026-01-01T00:00:00.000Z, as of latest, known at record 18\n";
     assert_eq!(none, bounds);
     let table = out(&ask(&server, &["deprovisioned", "--csv", "--user", SORAYA]));
     let (names, row) = table.trim_end().split_once('\n').unwrap();
-    let expected = "occurred_at,user_id,email,directory_id,organization_id,reason,recorded_at,delay_ms,roles,groups,restored_at,event_id,event,seq";
+    let expected = "occurred_at,user_id,email,directory_id,organization_id,reason,recorded_at,\
+        delay_ms,roles,groups,restored_at,event_id,event,seq";
     assert_eq!(names, expected);
     let row = csv::ReaderBuilder::new()
         .has_headers(false)
@@ -484,8 +518,10 @@ fn no_cell_for_a_spreadsheet_begins_like_a_formula() {
         event["data"]["email"] = json!("=cmd|calc@x.example");
         event.to_string()
     };
-    let group = json!({"id": "e2", "event": "dsync.group.user_added", "created_at": "2026-01-02T00:00:00Z", "data": {"directory_id": "@d",
-        "user": {"id": "-1+1", "email": "=cmd|calc@x.example", "state": "active"}, "group": {"id": "+g", "name": "\t=1+1"}}});
+    let group = json!({"id": "e2", "event": "dsync.group.user_added",
+        "created_at": "2026-01-02T00:00:00Z", "data": {"directory_id": "@d",
+        "user": {"id": "-1+1", "email": "=cmd|calc@x.example", "state": "active"},
+        "group": {"id": "+g", "name": "\t=1+1"}}});
     for event in [
         event("e1", "2026-01-01T00:00:00Z", "created"),
         group.to_string(),

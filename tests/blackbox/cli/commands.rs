@@ -2,8 +2,9 @@
 
 use std::io::Write;
 use std::process::{Command, Output, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use crate::kit::server::{SECRET, Server, binary};
+use crate::kit::server::{SECRET, Server, agent, binary, now_ms, post, signature};
 
 fn run(arguments: &[&str], environment: &[(&str, &str)]) -> Output {
     let mut command = Command::new(binary());
@@ -134,7 +135,8 @@ fn send_posts_each_line_once_and_counts_the_answers() {
     let data = tempfile::tempdir().unwrap();
     let server = Server::start(data.path());
     let url = format!("{}/webhooks/workos", server.url);
-    let events = "{\"id\":\"a\",\"event\":\"x\"}\n\n{\"id\":\"b\",\"event\":\"x\"}\r\n{\"id\":\"a\",\"event\":\"x\"}\n{\"id\":\"a\",\"event\":\"y\"}";
+    let events = "{\"id\":\"a\",\"event\":\"x\"}\n\n{\"id\":\"b\",\
+        \"event\":\"x\"}\r\n{\"id\":\"a\",\"event\":\"x\"}\n{\"id\":\"a\",\"event\":\"y\"}";
     let send = |secret: &str, concurrency: &str| {
         let mut command = Command::new(binary());
         command.args(["send", "--url", &url, "--secret", secret, "--concurrency", concurrency]);
@@ -167,44 +169,39 @@ fn a_stop_in_the_middle_of_load_answers_what_it_took_and_exits_with_0() {
     let data = tempfile::tempdir().unwrap();
     let server = Server::start(data.path());
     let url = format!("{}/webhooks/workos", server.url);
-    let stopped = std::sync::atomic::AtomicBool::new(false);
-    let taken: u64 = std::thread::scope(|scope| {
-        let clients: Vec<_> = (0..4)
-            .map(|client| {
-                let (url, stopped) = (&url, &stopped);
-                scope.spawn(move || {
-                    let (agent, mut taken) = (crate::kit::server::agent(), 0);
-                    for n in 0..100_000 {
-                        let body = format!(r#"{{"id":"{client}_{n}","event":"x"}}"#);
-                        let header = crate::kit::server::signature(
-                            SECRET,
-                            &crate::kit::server::now_ms().to_string(),
-                            body.as_bytes(),
-                        );
-                        match crate::kit::server::post(
-                            &agent,
-                            url,
-                            body.as_bytes(),
-                            &[("WorkOS-Signature", &header)],
-                        ) {
-                            Some(answer) if answer.status == 200 => taken += 1,
-                            _ if stopped.load(std::sync::atomic::Ordering::SeqCst) => break,
-                            // A connection that breaks before the stop was an answer lost.
-                            other => panic!("{:?}", other.map(|answer| answer.status)),
-                        }
-                    }
-                    taken
-                })
-            })
-            .collect();
-        std::thread::sleep(std::time::Duration::from_millis(300));
-        stopped.store(true, std::sync::atomic::Ordering::SeqCst);
+    let [stopped, failed] = [(); 2].map(|()| AtomicBool::new(false));
+    let taken = AtomicU64::new(0);
+    let send = &|client: u64| {
+        let agent = agent();
+        for n in 0..100_000 {
+            let body = format!(r#"{{"id":"{client}_{n}","event":"x"}}"#);
+            let header = signature(SECRET, &now_ms().to_string(), body.as_bytes());
+            let headers = [("WorkOS-Signature", header.as_str())];
+            match post(&agent, &url, body.as_bytes(), &headers) {
+                Some(answer) if answer.status == 200 => taken.fetch_add(1, Ordering::SeqCst),
+                _ if stopped.load(Ordering::SeqCst) => break,
+                // A connection that breaks before the stop was an answer lost.
+                _ => {
+                    failed.store(true, Ordering::SeqCst);
+                    break;
+                }
+            };
+        }
+    };
+    std::thread::scope(|scope| {
+        for client in 0..4 {
+            scope.spawn(move || send(client));
+        }
+        while taken.load(Ordering::SeqCst) < 100 && !failed.load(Ordering::SeqCst) {
+            std::thread::yield_now();
+        }
+        stopped.store(true, Ordering::SeqCst);
         assert_eq!(server.stop(), 0);
-        clients.into_iter().map(|client| client.join().unwrap()).sum()
     });
+    assert!(!failed.into_inner(), "a request before the stop was not answered with 200");
     let server = Server::start(data.path());
-    let head = server.get("/readyz").json()["seq"].as_u64().unwrap();
-    assert!(taken > 0 && head >= taken, "{head} records for {taken} acknowledgements");
+    let (head, taken) = (server.get("/readyz").json()["seq"].as_u64().unwrap(), taken.into_inner());
+    assert!(head >= taken, "{head} records for {taken} acknowledgements");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Made histories, made events, and what sending them takes: `generate | send`, and `send --forge`.
+//! Generated histories and forged events, and how they are sent: `generate | send`, `send --forge`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader, Read};
@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::kit::server::{SECRET, Server, binary};
 
-/// The binary, with no settings but those given.
+/// The binary, with only the settings given.
 fn rollcall(arguments: &[&str], environment: &[(&str, &str)]) -> Command {
     let mut command = Command::new(binary());
     for name in [
@@ -39,7 +39,7 @@ fn hook(server: &Server) -> String {
     format!("{}/webhooks/workos", server.url)
 }
 
-/// Makes one event and sends it; the id and the seq it got.
+/// Forges and sends one event, and returns its id and seq.
 fn forge(server: &Server, arguments: &str) -> (String, u64) {
     let mut line = vec!["send", "--forge"];
     line.extend(arguments.split_whitespace());
@@ -267,8 +267,9 @@ fn each_type_of_event_can_be_forged_and_has_its_effect() {
     assert_eq!(get("/directories/directory_1")["name"], "Corp");
     forge(
         &server,
-        "dsync.user.created --user directory_user_1 --directory directory_1 --name Ada --email ada@corp.example --set idp_id=7 \
-         --set idp_id=\"00u7\" --set custom_attributes.department=Sales --at 2026-01-05T08:00:00Z",
+        "dsync.user.created --user directory_user_1 --directory directory_1 --name Ada \
+         --email ada@corp.example --set idp_id=7 --set idp_id=\"00u7\" \
+         --set custom_attributes.department=Sales --at 2026-01-05T08:00:00Z",
     );
     let user = get("/directory_users/directory_user_1");
     assert_eq!(user["email"], "ada@corp.example");
@@ -280,7 +281,8 @@ fn each_type_of_event_can_be_forged_and_has_its_effect() {
     assert_eq!(status("/directory_users/directory_user_1?as_of=2026-01-05T08:00:00.000Z"), 200);
     forge(
         &server,
-        "dsync.user.updated --user directory_user_1 --directory directory_1 --name Ada --state inactive",
+        "dsync.user.updated --user directory_user_1 --directory directory_1 --name Ada --state \
+         inactive",
     );
     assert_eq!(get("/directory_users/directory_user_1")["state"], "inactive");
 
@@ -297,18 +299,21 @@ fn each_type_of_event_can_be_forged_and_has_its_effect() {
     let members = || server.get("/directory_users?group=directory_group_1").ids();
     forge(
         &server,
-        "dsync.group.user_added --user directory_user_1 --group directory_group_1 --directory directory_1",
+        "dsync.group.user_added --user directory_user_1 --group directory_group_1 --directory \
+         directory_1",
     );
     assert_eq!(members(), ["directory_user_1"]);
     forge(
         &server,
-        "dsync.group.user_removed --user directory_user_1 --group directory_group_1 --directory directory_1",
+        "dsync.group.user_removed --user directory_user_1 --group directory_group_1 --directory \
+         directory_1",
     );
     assert_eq!(members(), [""; 0]);
-    // Of somebody and something nobody told of, the membership is all there is.
+    // The membership alone says anything of this user and this group.
     forge(
         &server,
-        "dsync.group.user_added --user directory_user_2 --group directory_group_2 --directory directory_1 --email bo@corp.example \
+        "dsync.group.user_added --user directory_user_2 --group directory_group_2 \
+         --directory directory_1 --email bo@corp.example \
          --set group.name=Writers --set user.last_name=Bo",
     );
     assert_eq!(get("/directory_groups/directory_group_2")["name"], "Writers");

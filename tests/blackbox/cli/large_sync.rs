@@ -41,29 +41,41 @@ fn company(seed: u64) -> Company {
         clock += 3;
         let id = format!("event_{}", ulid(clock, events.len()));
         events.push(
-            json!({"object": "event", "id": id, "event": event, "data": data, "created_at": rfc3339(clock), "context": {}}).to_string(),
+            json!({"object": "event", "id": id, "event": event, "data": data,
+                "created_at": rfc3339(clock), "context": {}})
+            .to_string(),
         );
     };
     let person = |number: usize, state: &str| {
         json!({
-            "object": "directory_user", "id": format!("directory_user_{}", ulid(START_MS + number as i64, number)), "directory_id": directory,
-            "organization_id": "org_large", "idp_id": format!("{number}"), "email": format!("p{number}@large.example"),
-            "first_name": format!("P{number}"), "last_name": "Large", "emails": [], "state": state, "raw_attributes": {},
-            "custom_attributes": {"department": format!("D{}", number % GROUPS)}, "created_at": rfc3339(START_MS), "updated_at": rfc3339(START_MS),
+            "object": "directory_user",
+            "id": format!("directory_user_{}", ulid(START_MS + number as i64, number)),
+            "directory_id": directory,
+            "organization_id": "org_large", "idp_id": format!("{number}"),
+            "email": format!("p{number}@large.example"),
+            "first_name": format!("P{number}"), "last_name": "Large", "emails": [], "state": state,
+            "raw_attributes": {},
+            "custom_attributes": {"department": format!("D{}", number % GROUPS)},
+            "created_at": rfc3339(START_MS), "updated_at": rfc3339(START_MS),
         })
     };
     let group = |number: usize| {
         json!({
-            "object": "directory_group", "id": format!("directory_group_{}", ulid(START_MS, number)), "idp_id": format!("g{number}"),
-            "directory_id": directory, "organization_id": "org_large", "name": format!("Team {number}"), "raw_attributes": {},
+            "object": "directory_group",
+            "id": format!("directory_group_{}", ulid(START_MS, number)),
+            "idp_id": format!("g{number}"),
+            "directory_id": directory, "organization_id": "org_large",
+            "name": format!("Team {number}"), "raw_attributes": {},
             "created_at": rfc3339(START_MS), "updated_at": rfc3339(START_MS),
         })
     };
     tell(
         "dsync.activated",
         json!({
-            "object": "directory", "id": directory, "organization_id": "org_large", "external_key": "k", "type": "okta scim v2.0", "state": "active",
-            "name": "Large", "domains": [], "created_at": rfc3339(START_MS), "updated_at": rfc3339(START_MS),
+            "object": "directory", "id": directory, "organization_id": "org_large",
+            "external_key": "k", "type": "okta scim v2.0", "state": "active",
+            "name": "Large", "domains": [], "created_at": rfc3339(START_MS),
+            "updated_at": rfc3339(START_MS),
         }),
     );
     for number in 0..PEOPLE {
@@ -77,7 +89,8 @@ fn company(seed: u64) -> Company {
         let team = rng.random_range(0..GROUPS);
         tell(
             "dsync.group.user_added",
-            json!({"directory_id": directory, "user": person(number, "active"), "group": group(team)}),
+            json!({"directory_id": directory, "user": person(number, "active"),
+                "group": group(team)}),
         );
         people.push((person(number, "")["id"].as_str().unwrap().to_owned(), true, team));
     }

@@ -17,7 +17,7 @@ const PLATFORM: &str = "directory_group_01K424MK3GKPZXHV3GKC42YPT6";
 const JONAH: &str = "directory_user_01K424MJ3048WHJA7G74J4MK1K";
 const INGRID: &str = "directory_user_01K424MHZW4ARSCHD1SQVX7DNM";
 
-/// The command, with nothing of the environment that it reads.
+/// The command, without the environment variables that it reads.
 pub fn rollcall(arguments: &[&str]) -> Command {
     let mut command = Command::new(binary());
     for name in ["ROLLCALL_URL", "ROLLCALL_API_KEY", "COLUMNS"] {
@@ -27,12 +27,12 @@ pub fn rollcall(arguments: &[&str]) -> Command {
     command
 }
 
-/// What a command says when it asks a server.
+/// Runs a command against a server.
 pub fn ask(server: &Server, arguments: &[&str]) -> Output {
     rollcall(arguments).args(["--url", &server.url, "--api-key", API_KEY]).output().unwrap()
 }
 
-/// The same of a folder.
+/// Runs a command over a folder.
 pub fn ask_folder(folder: &Path, arguments: &[&str]) -> Output {
     rollcall(arguments).arg("--data").arg(folder).output().unwrap()
 }
@@ -58,7 +58,7 @@ pub fn cells(table: &str) -> Vec<Vec<String>> {
     table.lines().skip(1).map(row).collect()
 }
 
-/// A server that was told the first story.
+/// A server that has the first story.
 pub fn reorganised(folder: &Path) -> Server {
     let server = Server::start(folder);
     for event in &stories()[0].events {
@@ -80,7 +80,7 @@ pub fn lines(server: &Server, path: &str) -> String {
     list.data.iter().map(|object| format!("{}\n", object.get())).collect()
 }
 
-/// Each question on the command line, and the same of the API.
+/// Each question on the command line, and the same question to the API.
 fn questions() -> Vec<(Vec<&'static str>, String)> {
     let scope = format!("directory={DIRECTORY}");
     let of = |rest: &[&'static str]| [&["users", "--directory", DIRECTORY], rest].concat();
@@ -329,9 +329,9 @@ fn a_list_of_many_pages_is_whole_and_of_one_moment() {
 fn a_name_does_nothing_to_the_terminal_and_a_line_break_breaks_no_line() {
     let folder = tempfile::tempdir().unwrap();
     let server = Server::start(folder.path());
-    let body = r#"{"id":"e1","event":"dsync.user.created","created_at":"2025-01-01T00:00:00Z","data":{"id":"u1","directory_id":"d",
-        "first_name":"Eve\u001b]0;owned\u0007\u009b2J","last_name":"\u202eLi\nna","email":"e@x","raw_attributes":{"a":
-        1e400}}}"#;
+    let body = r#"{"id":"e1","event":"dsync.user.created","created_at":"2025-01-01T00:00:00Z",
+        "data":{"id":"u1","directory_id":"d","first_name":"Eve\u001b]0;owned\u0007\u009b2J",
+        "last_name":"\u202eLi\nna","email":"e@x","raw_attributes":{"a": 1e400}}}"#;
     server.deliver(body);
     let table = out(&ask(&server, &["users", "--directory", "d"]));
     assert_eq!(

@@ -11,9 +11,10 @@ use crate::laws::stories::stories;
 
 const DIRECTORY: &str = "directory_01K424MH00XFE6WM17PR9ASN2Y";
 
-/// What `events` lists unless it is told otherwise.
-const ALL: &str = "dsync.activated,dsync.deactivated,dsync.deleted,dsync.user.created,dsync.user.updated,dsync.user.deleted,dsync.group.created,\
-                   dsync.group.updated,dsync.group.deleted,dsync.group.user_added,dsync.group.user_removed";
+/// The types that `events` lists by default.
+const ALL: &str = "dsync.activated,dsync.deactivated,dsync.deleted,dsync.user.created,\
+                   dsync.user.updated,dsync.user.deleted,dsync.group.created,dsync.group.updated,\
+                   dsync.group.deleted,dsync.group.user_added,dsync.group.user_removed";
 
 /// The ids of the first story's events in the order of delivery, which is that of the records.
 fn delivered() -> Vec<String> {
@@ -80,7 +81,7 @@ impl Follower {
         line.trim_end().to_owned()
     }
 
-    /// Stops reading; its exit code.
+    /// Stops reading, and returns the exit code.
     fn leave(mut self) -> Option<i32> {
         drop(self.out);
         self.child.wait().unwrap().code()
@@ -309,8 +310,11 @@ fn status_pages_through_all_directories() {
     let folder = tempfile::tempdir().unwrap();
     let server = Server::start(folder.path());
     let activated = |number: u32| {
-        let data = json!({"object": "directory", "id": format!("d{number:03}"), "organization_id": format!("o{}", number % 2), "name": "D"});
-        json!({"id": format!("e{number}"), "event": "dsync.activated", "created_at": "2025-01-01T00:00:00Z", "data": data}).to_string()
+        let data = json!({"object": "directory", "id": format!("d{number:03}"),
+            "organization_id": format!("o{}", number % 2), "name": "D"});
+        json!({"id": format!("e{number}"), "event": "dsync.activated",
+            "created_at": "2025-01-01T00:00:00Z", "data": data})
+        .to_string()
     };
     (0..235).for_each(|number| {
         server.deliver(&activated(number));

@@ -51,8 +51,7 @@ fn id(story: &Story, called: &str) -> String {
     named.unwrap()["data"]["id"].as_str().unwrap().to_owned()
 }
 
-/// A server that was told of the company up to its reorganisation, nineteen records, and no
-/// mapping.
+/// A server that has the company up to its reorganisation, nineteen records, and no mapping.
 fn reorganised(folder: &Path) -> Server {
     let server = Server::start(folder);
     for event in &story().events[..19] {
@@ -67,7 +66,7 @@ fn written(folder: &Path, name: &str, text: &str) -> String {
     path.to_str().unwrap().to_owned()
 }
 
-/// What a command says that is given `input`.
+/// Runs a command with `input`.
 fn ask_with(server: &Server, arguments: &[&str], input: &str) -> Output {
     let mut command = rollcall(arguments);
     command.args(["--url", &server.url, "--api-key", API_KEY]);
@@ -125,7 +124,8 @@ fn a_mapping_in_toml_is_set_and_shown() {
     // Under it Amara has her duty, Devan his default, and nobody is in a group named Engineering;
     // what is set is the twentieth record.
     for line in [
-        "5 users have access: the roles of 5 would change, 5 would gain and 0 would lose a role; 3 would be left with default roles only",
+        "5 users have access: the roles of 5 would change, 5 would gain and 0 would lose a role; \
+         3 would be left with default roles only",
         "warning: mapping.rules[0] (group Engineering): no group matches",
         "2 groups have no rule: Platform Engineering, Product Engineering",
         "version 1 is set, in force from 2025-10-06T08:00:00.000Z, record 20",
@@ -194,7 +194,8 @@ developer   3        0       0       3
 dispatcher  0        0       1       1
 member      0        2       3       1
 
-5 users have access: the roles of 3 would change, 3 would gain and 2 would lose a role; 1 would be left with default roles only
+5 users have access: the roles of 3 would change, 3 would gain and 2 would lose a role; 1 would \
+be left with default roles only
 warning: mapping.rules[0] (group Engineering): no group matches
 1 group has no rule: Product Engineering
 ";
@@ -289,7 +290,8 @@ fn a_mistake_in_a_mapping_is_told_where_it_stands() {
         ("m", "  {\"mode\": }", &["m`, line 1, column 12: not valid JSON: "]),
         (
             "n",
-            "mode = \"any\"\n[[rules]]\ngroup.name = \"\"\nroles = [\"r\"]\n[[rules]]\nattribute = \"a\"\n",
+            "mode = \"any\"\n[[rules]]\ngroup.name = \"\"\nroles = [\"r\"]\n[[rules]]\nattribute \
+             = \"a\"\n",
             &[
                 "n` cannot be set:\n",
                 "\n  mapping.mode: it must be `all` or `highest_priority`\n",
@@ -357,7 +359,7 @@ fn a_mistake_in_a_mapping_is_told_where_it_stands() {
     assert_eq!(away.status.code(), Some(2), "{}", err(&away));
 }
 
-/// A server that was told the whole story of roles.
+/// A server that has the whole story of roles.
 fn told(folder: &Path) -> Server {
     let (server, story) = (Server::start(folder), story());
     for step in Story::steps(story.events.iter().map(String::as_str), story.deeds()) {
@@ -637,7 +639,7 @@ impl OnTerminal {
         OnTerminal { child, terminal: File::from(terminal) }
     }
 
-    /// What is said until `end` is, or all of it.
+    /// Reads up to `end`, or all output.
     fn read_until(&mut self, end: &str) -> String {
         let (mut told, mut part) = (Vec::new(), [0; 1024]);
         while !String::from_utf8_lossy(&told).contains(end) {
@@ -650,7 +652,7 @@ impl OnTerminal {
         String::from_utf8_lossy(&told).into_owned()
     }
 
-    /// What is said to the end, and the exit code.
+    /// Reads the rest, and returns it with the exit code.
     pub fn end(mut self) -> (String, Option<i32>) {
         // No text holds this.
         let told = self.read_until("\u{0}");

@@ -14,7 +14,12 @@ use crate::kit::server::now_ms;
 
 fn event(id: &str, name: &str) -> String {
     format!(
-        r#"{{"id":"{id}","event":"dsync.user.created","data":{{"id":"u","directory_id":"d","first_name":"{name}"}}}}"#
+        concat!(
+            r#"{{"id":"{id}","event":"dsync.user.created","data":{{"id":"u","directory_id":"d","#,
+            r#""first_name":"{name}"}}}}"#,
+        ),
+        id = id,
+        name = name
     )
 }
 

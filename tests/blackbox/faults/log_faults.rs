@@ -1,5 +1,4 @@
-//! What happens when the log fails, hangs, or is not there yet: a clear error in time, and nothing
-//! lost.
+//! A log that fails, hangs, or is not there yet: a clear error in time, and nothing lost.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -23,6 +22,8 @@ struct Faulty {
     fails: AtomicBool,
     panics: AtomicBool,
     hangs: AtomicBool,
+    /// Set by an append that hangs.
+    is_hanging: AtomicBool,
     reads_nothing: AtomicBool,
 }
 
@@ -33,6 +34,7 @@ fn faulty() -> Arc<Faulty> {
         fails: AtomicBool::new(false),
         panics: AtomicBool::new(false),
         hangs: AtomicBool::new(false),
+        is_hanging: AtomicBool::new(false),
         reads_nothing: AtomicBool::new(false),
     })
 }
@@ -44,6 +46,7 @@ impl Log for Faulty {
         recorded_at: Millis,
     ) -> Result<Vec<Outcome>, AppendError> {
         while self.hangs.load(Ordering::SeqCst) {
+            self.is_hanging.store(true, Ordering::SeqCst);
             std::thread::sleep(Duration::from_millis(1));
         }
         if self.refuses.load(Ordering::SeqCst) && !batch.is_empty() {
@@ -261,7 +264,9 @@ fn a_200_leaves_only_after_the_append_has_returned_and_the_event_is_folded() {
     let engine: Arc<Engine> = engine(log.clone());
     log.hangs.store(true, Ordering::SeqCst);
     let mut answer = engine.submit(verified(body("e").as_bytes())).unwrap();
-    std::thread::sleep(Duration::from_millis(50));
+    while !log.is_hanging.load(Ordering::SeqCst) {
+        std::thread::yield_now();
+    }
     assert!(answer.try_recv().is_err(), "nothing is durable yet");
     log.hangs.store(false, Ordering::SeqCst);
     assert_eq!(answer.blocking_recv().unwrap().unwrap(), Outcome::New(1));

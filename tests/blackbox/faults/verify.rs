@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::faults::kills::copy;
 use crate::kit::server::{SECRET, Server, binary, user};
 
-/// What `rollcall verify --json` answered.
+/// The answer of `rollcall verify --json`.
 pub struct Found {
     pub code: i32,
     pub json: Value,
@@ -61,8 +61,10 @@ fn a_sound_log_is_told_to_people_and_to_programs() {
     let found = verify(folder.path(), &[("WORKOS_WEBHOOK_SECRET", SECRET)]);
     assert_eq!((found.code, found.errors.as_str()), (0, ""));
     let wanted = json!({
-        "object": "verification", "records": 4, "sound": true, "first_bad": null, "findings_count": 0, "findings": [], "operator_acts": 1,
-        "signatures": { "verified": 3, "key_not_at_hand": 0, "wrong": 0 }, "acknowledged": { "state": "same", "size": 4 },
+        "object": "verification", "records": 4, "sound": true, "first_bad": null,
+        "findings_count": 0, "findings": [], "operator_acts": 1,
+        "signatures": { "verified": 3, "key_not_at_hand": 0, "wrong": 0 },
+        "acknowledged": { "state": "same", "size": 4 },
     });
     assert!(crate::kit::server::holds(&wanted, &found.json), "{}", found.json);
     assert_eq!(
@@ -122,7 +124,8 @@ fn a_log_that_a_server_refuses_is_verified_and_its_damage_told() {
         (found.code, &found.json["first_bad"], &found.json["records"]),
         (2, &json!(5), &json!(4))
     );
-    let finding = json!([{ "first": 5, "last": 5, "part": "acknowledgement", "what": "5 records were acknowledged and 4 are left" }]);
+    let finding = json!([{ "first": 5, "last": 5, "part": "acknowledgement",
+        "what": "5 records were acknowledged and 4 are left" }]);
     assert_eq!((&found.json["findings"], &found.json["sound"]), (&finding, &json!(false)));
     assert!(
         found.errors.ends_with("is damaged: 1 finding, the first at record 5\n"),

@@ -1,10 +1,9 @@
-//! What every comparison with the model shares: histories side by side, cuts, pages, and a tally of
-//! what was compared.
+//! Parts of every comparison with the model: histories in parallel, cuts, and a tally of what was
+//! compared.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use rand::RngExt;
 use rand::rngs::StdRng;
@@ -12,33 +11,18 @@ use rand::seq::IndexedRandom;
 use serde_json::json;
 
 use crate::kit::model::{Cut, World, rfc3339};
+use crate::kit::scale::{check_each, histories};
 use crate::kit::server::{Server, now_ms};
 use crate::kit::stage::Stage;
 
-/// By kind of answer: how many were compared, and how many of them had something in them.
+/// By kind of answer: the number compared, and the number of those that were not empty.
 pub type Tally = Mutex<BTreeMap<&'static str, [u64; 2]>>;
 
-/// Checks as many histories as `ROLLCALL_MODEL_HISTORIES` says, or else `usual`, from number
-/// `ROLLCALL_MODEL_FIRST` on, or else 0. Whether these are at least as many as usual, and how many.
-pub fn check_histories(usual: u64, check: impl Fn(u64) + Sync) -> (bool, u64) {
-    let histories =
-        std::env::var("ROLLCALL_MODEL_HISTORIES").map_or(usual, |text| text.parse().unwrap());
-    let first = std::env::var("ROLLCALL_MODEL_FIRST").map_or(0, |text| text.parse().unwrap());
-    let next = AtomicU64::new(first);
-    std::thread::scope(|scope| {
-        for _ in 0..4 {
-            scope.spawn(|| {
-                loop {
-                    let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= first + histories {
-                        break;
-                    }
-                    check(seed);
-                }
-            });
-        }
-    });
-    (histories >= usual, histories)
+/// Checks `usual` histories times the scale, four side by side, and returns how many.
+pub fn check_histories(usual: u64, check: impl Fn(u64) + Sync) -> u64 {
+    let histories = histories(usual);
+    check_each(histories.clone(), 4, check);
+    histories.end - histories.start
 }
 
 pub fn count(tally: &Tally, kind: &'static str, full: bool) {
@@ -64,7 +48,7 @@ pub fn cut_query(cut: Cut) -> String {
     as_of + &known_at
 }
 
-/// Both clocks, often at what operators did.
+/// Draws a cut in both clocks, often close to an operator's act.
 pub fn draw_cut(rng: &mut StdRng, world: &World) -> Cut {
     let known_at = match rng.random_range(0..10) {
         0..5 => None,

@@ -16,7 +16,7 @@ use serde_json::{Map, Value, json};
 
 use crate::kit::model::{Cut, Ids, World, civil, read_time, rfc3339};
 
-/// One webhook: sign `body` with a time of now + `shift_ms`, which is at most a minute either way.
+/// One webhook. `body` is signed with a time of now + `shift_ms`, at most a minute either way.
 #[derive(Debug, Clone)]
 pub struct Delivery {
     pub body: Vec<u8>,
@@ -48,18 +48,19 @@ const AHEAD: &str = "2099-03-04T05:06:07.008Z";
 
 type Object = Map<String, Value>;
 
-/// The same seed always gives the same history.
+/// Returns the history of a seed, always the same one.
 pub fn history(seed: u64) -> History {
     told(seed, Theme::Everything)
 }
 
-/// A shorter history, in which groups have names and users attributes that rules can match.
+/// Returns a shorter history, in which rules can match the names of groups and the attributes of
+/// users.
 pub fn history_of_roles(seed: u64) -> History {
     told(seed, Theme::Roles)
 }
 
-/// A short history in which people come and go, move, and directories stand still; updates say what
-/// was before, and mostly rightly.
+/// Returns a short history in which people come, go and move, and directories do not change; most
+/// updates say correctly what was before.
 pub fn history_of_audit(seed: u64) -> History {
     told(seed, Theme::Audit)
 }
@@ -122,7 +123,7 @@ fn reorder(rng: &mut StdRng, bodies: &mut Vec<Vec<u8>>) {
     }
 }
 
-/// May an event of this type change an answer, if nothing is wrong with it?
+/// Returns whether a valid event of this type may change an answer.
 fn has_effect(event: &str) -> bool {
     event.starts_with("dsync.")
         && !["dsync.user.promoted", "dsync.group.user_moved"].contains(&event)
@@ -131,7 +132,7 @@ fn has_effect(event: &str) -> bool {
 
 // --- The cast: who and when ---
 
-/// Everything that can be named.
+/// Every id that an event may name.
 struct Cast {
     organizations: Vec<String>,
     /// Each with the organization it usually belongs to.
@@ -226,7 +227,8 @@ fn crockford(rng: &mut StdRng, length: usize) -> String {
         .collect()
 }
 
-/// The few milliseconds at which anything happens, ascending: some neighbours, some days apart.
+/// Draws the few milliseconds at which anything happens, ascending: some are neighbours, some days
+/// apart.
 fn draw_moments(rng: &mut StdRng) -> Vec<i64> {
     let from = read_time("2020-01-01T00:00:00Z").expect("a time");
     let until = read_time("2026-10-20T00:00:00Z").expect("a time");
@@ -254,23 +256,23 @@ enum Mood {
     Calm,
     /// Deletions and returns all the time.
     Stormy,
-    /// Hardly anything is ever announced but memberships.
+    /// Almost only memberships are announced.
     Stubs,
 }
 
 #[derive(Clone, Copy, PartialEq)]
 enum Theme {
     Everything,
-    /// Few names and attributes, so that rules meet them.
+    /// Few names and attributes, so that rules often match.
     Roles,
     /// The same, and access ends in every way.
     Audit,
 }
 
-/// Names of groups for rules to meet.
+/// Names of groups that rules can match.
 pub const GROUP_NAMES: [&str; 7] = ["Eng", "Engineering", "Ops", "eng", "E*", "Éng", "日本"];
 
-/// Paths for rules to look at, and some at which nothing is.
+/// Paths of attributes for rules, some of which no user has.
 pub const ATTRIBUTES: [&str; 9] = [
     "job_title",
     "custom_attributes.role",
@@ -289,7 +291,7 @@ struct Teller {
     moments: Vec<i64>,
     mood: Mood,
     theme: Theme,
-    /// Do the moments advance as the history is told?
+    /// Whether the moments advance as the history goes on.
     forward: bool,
     /// How many events may be dated in 2099, or carry no time at all: each of them hides all that
     /// others say.
@@ -298,7 +300,7 @@ struct Teller {
     told: usize,
     size: usize,
     bodies: Vec<Vec<u8>>,
-    /// What was last said of each user and group.
+    /// The last snapshot of each user and group.
     said: BTreeMap<String, Object>,
 }
 
@@ -321,7 +323,7 @@ impl Teller {
         self.moments[index.saturating_sub(1).min(last)]
     }
 
-    /// One happening, with the repetitions and contradictions that follow it.
+    /// Adds one event, with its repetitions and contradictions.
     fn tell(&mut self) {
         self.told += 1;
         if self.chance(4) {
@@ -362,7 +364,7 @@ impl Teller {
         }
     }
 
-    /// A type and its data.
+    /// Draws a type and its data.
     fn happening(&mut self) -> (String, Object) {
         let (ends, names) = match self.mood {
             Mood::Calm => (1, 3),
@@ -442,8 +444,10 @@ impl Teller {
         let domain = *["foo.example", "bar.example"].choose(&mut self.rng).expect("domains");
         let listed = [
             json!([{ "object": "organization_domain", "id": "od_1", "domain": domain }]),
-            json!([{ "domain": "" }, { "domain": 4 }, "x", { "domain": domain }, { "domain": "second.example" }]),
-            json!([{ "id": 5, "organization_id": "", "domain": domain, "extra": 1 }, { "id": "od_2", "organization_id": "o9", "domain": "x.example" }]),
+            json!([{ "domain": "" }, { "domain": 4 }, "x", { "domain": domain },
+                { "domain": "second.example" }]),
+            json!([{ "id": 5, "organization_id": "", "domain": domain, "extra": 1 },
+                { "id": "od_2", "organization_id": "o9", "domain": "x.example" }]),
             json!([]),
             json!({ "domain": domain }),
             Value::Null,
@@ -472,8 +476,10 @@ impl Teller {
         let emails = [
             json!([]),
             json!([{ "primary": true, "type": "work", "value": email }]),
-            json!([{ "value": other }, { "primary": true, "value": email }, { "primary": true, "value": other }]),
-            json!([{ "value": other }, { "primary": "true", "value": email }, { "primary": 1, "value": email }]),
+            json!([{ "value": other }, { "primary": true, "value": email },
+                { "primary": true, "value": other }]),
+            json!([{ "value": other }, { "primary": "true", "value": email },
+                { "primary": 1, "value": email }]),
             json!([{ "primary": true, "value": null }, { "value": email }]),
             json!([{ "primary": true }]),
             json!([{ "primary": true, "value": email }, "x"]),
@@ -505,14 +511,16 @@ impl Teller {
         }
         let attributes = [
             json!({}),
-            json!({ "department": "R&D", "nested": { "a": [1, 2.5, null, "\u{1}"], "b": -0.125 }, "n": told }),
+            json!({ "department": "R&D", "nested": { "a": [1, 2.5, null, "\u{1}"], "b": -0.125 },
+                "n": told }),
             json!([]),
             Value::Null,
         ];
         let attributes = attributes.choose(&mut self.rng).expect("attributes").clone();
         self.maybe(&mut data, 60, "custom_attributes", attributes);
         let roles = [
-            json!([{ "slug": "admin" }, { "slug": 3 }, "member", { "slug": "member", "name": "M" }]),
+            json!([{ "slug": "admin" }, { "slug": 3 }, "member",
+                { "slug": "member", "name": "M" }]),
             json!([]),
             Value::Null,
             json!({ "slug": "a" }),
@@ -558,7 +566,7 @@ impl Teller {
         data
     }
 
-    /// A version that differs from the last one in a few fields, and says which.
+    /// Draws a version that differs from the last one in a few fields, and says which.
     fn follow_what_was_said(&mut self, data: &mut Object, kind: &str, event: &str) {
         if self.theme != Theme::Audit || event.ends_with("deleted") || self.chance(15) {
             return;
@@ -600,8 +608,8 @@ impl Teller {
         }
     }
 
-    /// The fields of `last` that `data` has otherwise; of attributes those keys alone, more often
-    /// than not.
+    /// Returns the fields of `last` that differ in `data`; of attributes mostly only the keys that
+    /// differ.
     fn what_was_before(&mut self, last: &Object, data: &Object) -> Object {
         let mut previous = Object::new();
         for key in last.keys().chain(data.keys()) {
@@ -657,7 +665,7 @@ impl Teller {
         data
     }
 
-    /// Mostly an object, as the source says what was before.
+    /// Draws `previous_attributes`, mostly an object.
     fn previous_attributes(&mut self, data: &mut Object, percent: u32) {
         let previous = [
             json!({ "name": "Before", "state": "inactive", "email": "old@a.example" }),
@@ -670,7 +678,7 @@ impl Teller {
         self.maybe(data, percent, "previous_attributes", previous);
     }
 
-    /// What users and groups have in common. A deletion or a snapshot need not say its directory.
+    /// Draws the fields that users and groups share. A deletion or snapshot may lack its directory.
     fn entity(&mut self, id: &str, home: &str, object: &str, event: &str) -> Object {
         let mut data = Object::new();
         data.insert("id".into(), json!(id));
@@ -769,7 +777,7 @@ impl Teller {
         }
     }
 
-    /// Now and then, a field of another type than it should be.
+    /// Sometimes gives a field another type than it should have.
     fn odd(&mut self, data: &mut Object, keys: &[&str]) {
         if self.chance(8) {
             let key = *keys.choose(&mut self.rng).expect("keys");
@@ -837,7 +845,8 @@ impl Teller {
         self.maybe(&mut body, 60, "object", json!("event"));
         let contexts = [
             json!({}),
-            json!({ "previous_attributes": { "name": "Before, in the context" }, "actor": { "id": "a", "source": "api", "name": null } }),
+            json!({ "previous_attributes": { "name": "Before, in the context" },
+                "actor": { "id": "a", "source": "api", "name": null } }),
             json!({ "previous_attributes": null }),
             json!("context"),
             Value::Null,
@@ -897,7 +906,7 @@ impl Teller {
 
     // --- What should not arrive ---
 
-    /// Makes an event miss something it must have, or be of another kind than it says.
+    /// Removes a required field of an event, or makes it another kind than its type says.
     fn spoil(&mut self, event: &str, body: &mut Value) {
         let membership = event.starts_with("dsync.group.user_");
         if self.chance(15) {
@@ -951,7 +960,7 @@ impl Teller {
         }
     }
 
-    /// A body that rule 7 cannot identify.
+    /// Draws a body that is not an event by rule 7.
     fn unusable_body(&mut self) -> Vec<u8> {
         let at = self.any_moment();
         let id = self.event_id_with_time(at);
@@ -990,7 +999,7 @@ impl Teller {
         body.into_bytes()
     }
 
-    /// The id of an event already told, if there is one: an unusable body does not occupy it.
+    /// Draws the id of an earlier event, if there is one: an unusable body does not occupy it.
     fn known_event_id(&mut self) -> String {
         let known = self
             .bodies
@@ -1000,7 +1009,7 @@ impl Teller {
         id.unwrap_or_else(|| "event_unknown".to_owned())
     }
 
-    /// Other contents under the id of `body`, some of them more than once.
+    /// Adds other contents under the id of `body`, some of them more than once.
     fn contradict(&mut self, body: &Value) {
         let mut other = body.clone();
         let at = self.any_moment();
@@ -1023,7 +1032,7 @@ impl Teller {
         }
     }
 
-    /// Mostly as a source would write it.
+    /// Writes a body, mostly as a source would.
     fn written(&mut self, body: &Value) -> Vec<u8> {
         if self.chance(70) {
             return with_numbers(body.to_string()).into_bytes();
@@ -1032,17 +1041,17 @@ impl Teller {
     }
 }
 
-/// Numbers of which some are the same to a calculator, but none by their text.
+/// Numbers of different texts, some of them of equal value.
 const NUMBERS: [&str; 6] = ["1", "1.0", "1.00", "1e2", "100", "12345678901234567890123"];
 
-/// Strings that stand for numbers, as these.
+/// Strings that are replaced by these numbers.
 fn with_numbers(text: String) -> String {
     NUMBERS.iter().fold(text, |text, number| text.replace(&format!("\"@{number}@\""), number))
 }
 
 // --- Writing times and JSON in every way that means the same ---
 
-/// The same moment in one of the forms that old and new sources use.
+/// Writes a moment in one of the forms that old and new sources use.
 fn write_time(rng: &mut StdRng, ms: i64) -> String {
     let canonical = rfc3339(ms);
     let (date, clock) = (&canonical[..10], &canonical[11..23]);
@@ -1070,7 +1079,7 @@ fn in_zone(ms: i64, minutes: i64, zone: &str) -> String {
     format!("{}{zone}", &local[..23])
 }
 
-/// What counts as no time at all.
+/// Draws a value that is not a time.
 fn bad_time(rng: &mut StdRng) -> Value {
     let bad = [
         Value::Null,
@@ -1101,7 +1110,7 @@ fn bad_time(rng: &mut StdRng) -> Value {
     bad.choose(rng).expect("bad times").clone()
 }
 
-/// The same JSON value in other bytes: keys in another order or twice, white space, escapes.
+/// Writes the same JSON value in other bytes: keys in another order or twice, white space, escapes.
 fn write_loosely(rng: &mut StdRng, value: &Value) -> Vec<u8> {
     let style = Style {
         space: rng.random_bool(0.5),
@@ -1184,7 +1193,7 @@ fn write_string(rng: &mut StdRng, text: &str, style: &Style, out: &mut String) {
 
 // --- Questions ---
 
-/// A question that is more often than not about something that was there.
+/// Draws a question, mostly about something that exists.
 pub fn question(rng: &mut impl Rng, world: &World) -> Question {
     let ids = world.ids();
     let moments = world.moments();
@@ -1200,7 +1209,7 @@ pub fn question(rng: &mut impl Rng, world: &World) -> Question {
 }
 
 impl Question {
-    /// Path and query as they go over the wire, with `as_of` and `known_at`.
+    /// Returns path and query as they are sent, with `as_of` and `known_at`.
     pub fn url(&self) -> String {
         let (resource, id) = match self.path[1..].split_once('/') {
             Some((resource, id)) => (resource, Some(id)),
@@ -1274,7 +1283,7 @@ fn draw_question(rng: &mut impl Rng, ids: &Ids, moments: &[i64], head: u64) -> Q
     Question { path, query, cut: draw_cut(rng, moments, head) }
 }
 
-/// Every type that is ever told, and some that are not.
+/// Every type of event that histories have, and some that they have not.
 pub const EVENT_TYPES: [&str; 23] = [
     "dsync.user.created",
     "dsync.user.updated",
@@ -1303,7 +1312,7 @@ pub const EVENT_TYPES: [&str; 23] = [
     "session.revoked",
 ];
 
-/// The parameter `events` for these types, in one of the forms that client libraries send.
+/// Writes the parameter `events` for these types, in one of the forms that client libraries send.
 pub fn ask_for_types(rng: &mut impl Rng, types: &[&str], query: &mut Vec<(String, String)>) {
     let form = rng.random_range(0..5);
     if form == 0 {
@@ -1399,7 +1408,7 @@ fn maybe_ask(
     }
 }
 
-/// Mostly something known, sometimes something close to it, or made up.
+/// Draws mostly something known, sometimes something close to it, or made up.
 fn one_of(rng: &mut impl Rng, known: &[String], made_up: &str) -> String {
     let Some(some) = known.choose(rng) else { return made_up.to_owned() };
     match rng.random_range(0..100) {
@@ -1441,7 +1450,7 @@ fn group_filters(rng: &mut impl Rng, ids: &Ids, query: &mut Vec<(String, String)
     maybe_ask(rng, 0.3, "members", "true", query);
 }
 
-/// At least one of the filters that a list needs, but for a few questions that are refused.
+/// Draws at least one of the filters that a list requires, or rarely none, which is refused.
 fn scope(
     rng: &mut impl Rng,
     ids: &Ids,

@@ -12,20 +12,21 @@ use crate::kit::stage::Stage;
 
 pub const ROLES: [&str; 7] = ["admin", "dev", "ops", "member", "B", "é", "a role"];
 
-/// What an operator does; a moment is that from which on it counts, now where there is none.
+/// An operator's act. The moment is when it takes effect; without one it takes effect now.
 pub enum Act {
     Policy(&'static str, Option<i64>),
     Mapping(Value, Option<i64>, Value),
     Deletion(String),
 }
 
-/// What happens next.
+/// One step of a history.
 pub enum Step {
     Deliver(Delivery),
     Act(Act),
 }
 
-/// The same seed always gives a history the same acts, each drawn from what is known by then.
+/// Performs a history with acts between its deliveries. A seed always gives the same acts, each
+/// drawn from what is known by then.
 pub fn perform(
     seed: u64,
     history: History,
@@ -66,7 +67,7 @@ fn draw_act(rng: &mut StdRng, world: &World) -> Act {
     }
 }
 
-/// Now, or a moment of the past at which something may have happened.
+/// Draws now, or a moment of the past at which something may have happened.
 pub fn effective_from(rng: &mut StdRng, world: &World) -> Option<i64> {
     // What is later happened as the test ran.
     let horizon = read_time(HORIZON).unwrap();
@@ -107,7 +108,8 @@ fn draw_roles(rng: &mut StdRng) -> Vec<&'static str> {
 fn draw_rule(rng: &mut StdRng, world: &World, ids: &Ids, names: &[String]) -> Value {
     let mut rule = match rng.random_range(0..10) {
         0..2 => {
-            json!({ "group": { "id": pick(rng, &ids.groups, "group_nowhere") }, "roles": draw_roles(rng) })
+            json!({ "group": { "id": pick(rng, &ids.groups, "group_nowhere") },
+                "roles": draw_roles(rng) })
         }
         2..5 => {
             let known = pick(rng, names, "Nobodies");

@@ -27,11 +27,15 @@ pub fn settings() -> Settings {
     }
 }
 
-/// `body` as the log takes it.
+/// Verifies `body`, signed now.
 pub fn verified(body: &[u8]) -> Verified {
-    let now = now_ms();
-    let header = signature(SECRET, &now.to_string(), body);
-    Verified::webhook(&keyring(), Some(header.as_bytes()), body.to_vec().into(), now).unwrap()
+    verified_at(body, now_ms())
+}
+
+/// Verifies a body that was signed and received at `t_ms`.
+pub fn verified_at(body: &[u8], t_ms: Millis) -> Verified {
+    let header = signature(SECRET, &t_ms.to_string(), body);
+    Verified::webhook(&keyring(), Some(header.as_bytes()), body.to_vec().into(), t_ms).unwrap()
 }
 
 pub fn memory_log<'a>(bodies: impl IntoIterator<Item = &'a [u8]>) -> Arc<MemoryLog> {
@@ -46,7 +50,7 @@ pub fn engine(log: Arc<dyn Log>) -> Arc<Engine> {
     Engine::start(log, 1 << 20, now_ms, |_| {}).unwrap()
 }
 
-/// Folds bodies that were recorded at `recorded_at`, each counting.
+/// Folds bodies that were recorded at `recorded_at`, each as an event that counts.
 pub fn fold(bodies: &[&[u8]], recorded_at: Millis) -> Views {
     let mut views = Views::new();
     for (index, body) in bodies.iter().enumerate() {
@@ -61,6 +65,19 @@ pub fn fold(bodies: &[&[u8]], recorded_at: Millis) -> Views {
         ));
     }
     views
+}
+
+/// Asks the routes over `engine` once, and returns status and body.
+pub fn answer(engine: Arc<Engine>, request: TestRequest) -> (u16, Vec<u8>) {
+    let slot: Arc<OnceLock<Arc<Engine>>> = Arc::default();
+    slot.set(engine.clone()).ok().unwrap();
+    let answer = actix_web::rt::System::new().block_on(async {
+        let service = init_service(App::new().configure(app(settings(), slot))).await;
+        let response = actix_web::test::call_service(&service, request.to_request()).await;
+        (response.status().as_u16(), read_body(response).await.to_vec())
+    });
+    engine.close();
+    answer
 }
 
 /// Asks the routes over `engine`, or over none.
@@ -82,7 +99,7 @@ pub fn asking<T>(
     answer
 }
 
-/// A service that can be asked.
+/// The routes as a test asks them.
 pub trait AsyncAsk {
     fn call<'a>(
         &'a self,
@@ -128,7 +145,7 @@ pub fn post(body: &[u8]) -> TestRequest {
         .set_payload(body.to_vec())
 }
 
-/// An operator's act of a story.
+/// Builds the request of an operator's act in a story.
 pub fn act(act: &crate::laws::stories::Act) -> TestRequest {
     let method = act.method.parse().unwrap();
     TestRequest::with_uri(&act.path)
@@ -137,7 +154,7 @@ pub fn act(act: &crate::laws::stories::Act) -> TestRequest {
         .set_payload(act.body.as_ref().map(Value::to_string).unwrap_or_default())
 }
 
-/// An operator's act.
+/// Builds the request of an operator's act.
 pub fn operate(method: actix_web::http::Method, path: &str, body: &Value) -> TestRequest {
     let request = TestRequest::with_uri(path)
         .method(method)

@@ -1,4 +1,4 @@
-//! What the tests share: a server in a process of its own, signing, asking.
+//! A server in a process of its own, signatures, and requests.
 
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use sha2::Sha256;
 pub const SECRET: &str = "whsec_test";
 pub const API_KEY: &str = "sk_test";
 
-/// How long a server may take to start, in steps of 10 ms: only a hang runs into it.
+/// The longest a server may take to start, in steps of 10 ms: only a hang takes so long.
 const START_TRIES_MAX: u32 = 3000;
 
 /// A running `rollcall serve`. Killed when dropped.
@@ -71,7 +71,7 @@ impl Server {
         Server::start_listening(command, "127.0.0.1:0", data, arguments)
     }
 
-    /// The same at an address of the caller's choice, perhaps that of a server that has stopped.
+    /// Starts it at a given address, perhaps that of a server that has stopped.
     pub fn start_listening(
         mut command: Command,
         listen: &str,
@@ -107,7 +107,7 @@ impl Server {
         get(&self.agent, &self.url, path, &[("Authorization", &format!("Bearer {API_KEY}"))])
     }
 
-    /// An operator's act, or question: with a body or without.
+    /// Sends an operator's request, with a body or without.
     pub fn act(&self, method: &str, path: &str, body: Option<&Value>) -> Answer {
         self.send(
             method,
@@ -121,7 +121,7 @@ impl Server {
         get(&self.agent, &self.url, path, headers)
     }
 
-    /// An operator's act: `body` to `path` by PUT, with the key and more headers.
+    /// Puts `body` to `path`, with the key and more headers.
     pub fn put_with(&self, path: &str, body: &Value, headers: &[(&str, &str)]) -> Answer {
         let request = keyed(self.agent.put(format!("{}{path}", self.url)), headers);
         answer(request.send(body.to_string()).unwrap_or_else(|error| panic!("{error}: {path}")))
@@ -139,7 +139,7 @@ impl Server {
         answer(request.call().unwrap_or_else(|error| panic!("{error}: {path}")))
     }
 
-    /// Asks a question that needs a body.
+    /// Posts `body` to `path`, with the key and more headers.
     pub fn ask_with(&self, path: &str, body: &Value, headers: &[(&str, &str)]) -> Answer {
         let request = keyed(self.agent.post(format!("{}{path}", self.url)), headers);
         answer(request.send(body.to_string()).unwrap_or_else(|error| panic!("{error}: {path}")))
@@ -172,14 +172,14 @@ impl Server {
         post(&self.agent, &format!("{}/webhooks/workos", self.url), body, headers).unwrap()
     }
 
-    /// Posts and sees that it was taken; the answer's seq.
+    /// Posts an event, expects 200, and returns its seq.
     pub fn deliver(&self, body: &str) -> u64 {
         let answer = self.post(body.as_bytes());
         assert_eq!(answer.status, 200, "{body}");
         answer.json()["seq"].as_u64().unwrap()
     }
 
-    /// Sends SIGTERM and waits; the exit code.
+    /// Sends SIGTERM, waits, and returns the exit code.
     pub fn stop(mut self) -> i32 {
         signal(self.child.id(), "TERM");
         self.child.wait().unwrap().code().unwrap_or(-1)
@@ -233,7 +233,7 @@ fn keyed(
     headers.iter().fold(request, |request, (name, value)| request.header(*name, *value))
 }
 
-/// `None` if the connection broke.
+/// Posts `body`. Returns `None` if the connection broke.
 pub fn post(
     agent: &ureq::Agent,
     url: &str,
@@ -266,7 +266,7 @@ pub fn now_ms() -> i64 {
     now.duration_since(UNIX_EPOCH).unwrap().as_millis() as i64
 }
 
-/// HMAC-SHA256 over `t.body`, in hex.
+/// Computes HMAC-SHA256 over `t.body`, in hex.
 pub fn mac(secret: &str, t: &str, body: &[u8]) -> String {
     let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).unwrap();
     mac.update(t.as_bytes());
@@ -279,7 +279,8 @@ pub fn signature(secret: &str, t: &str, body: &[u8]) -> String {
     format!("t={t}, v1={}", mac(secret, t, body))
 }
 
-/// Whether every key of `expected` is in `answer` with an equal value; arrays match one by one.
+/// Returns whether `answer` has every key of `expected` with an equal value. Arrays match one by
+/// one.
 pub fn holds(expected: &Value, answer: &Value) -> bool {
     match (expected, answer) {
         (Value::Object(expected), Value::Object(answer)) => expected
@@ -304,16 +305,18 @@ pub fn user(
     serde_json::json!({
         "object": "event", "id": event_id, "event": event, "created_at": created_at, "context": {},
         "data": {
-            "object": "directory_user", "id": id, "directory_id": directory, "organization_id": "org_1", "idp_id": id,
-            "email": format!("{name}@foo.example"), "first_name": name, "state": "active", "raw_attributes": {},
+            "object": "directory_user", "id": id, "directory_id": directory,
+            "organization_id": "org_1", "idp_id": id,
+            "email": format!("{name}@foo.example"), "first_name": name, "state": "active",
+            "raw_attributes": {},
             "custom_attributes": {}, "created_at": created_at, "updated_at": created_at,
         },
     })
     .to_string()
 }
 
-/// The rest of `Log` for a log that stands before another one, its field `log`, and has its own way
-/// with what is appended, folded and shown.
+/// Forwards the rest of `Log` to `self.log`; the wrapper has its own `append`, `entries` and
+/// `bodies`.
 macro_rules! hand_on_the_rest {
     () => {
         fn read(

@@ -1,5 +1,4 @@
-//! The smallest part of a history in which the model and the server differ, for whoever looks for
-//! the reason.
+//! Reduces a history to the smallest part in which the model and the server differ.
 
 use serde_json::{Value, json};
 
@@ -10,13 +9,13 @@ use crate::kit::server::{Server, now_ms};
 use crate::kit::stage::Stage;
 use crate::laws::directories_equal_model::first_difference;
 
-/// What is left of history `seed` of roles, and how they differ then.
+/// Reduces history `seed` of roles, and returns what is left and how the two differ.
 pub fn smallest_of_roles(seed: u64) -> String {
     smallest(seed, history_of_roles(seed), difference_in_roles)
 }
 
-/// What is left of a history when every step is gone without which they still differ, and how they
-/// differ then.
+/// Removes every step of a history without which the two still differ, and returns the steps left
+/// and the difference.
 pub fn smallest(
     seed: u64,
     history: History,
@@ -83,8 +82,8 @@ fn describe(step: &Step) -> String {
     }
 }
 
-/// The first answer in which they differ, of every user's periods and all assignments at every
-/// moment, as known at every record.
+/// Returns the first difference in any user's periods or in all assignments, at every moment, as
+/// known at every record.
 fn difference_in_roles(stage: &Stage) -> Option<String> {
     let (world, now) = (&stage.world, now_ms());
     let differ = |url: &str, model: Value| {

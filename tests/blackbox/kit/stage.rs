@@ -1,5 +1,4 @@
-//! A stage on which events arrive and operators act: before the model alone, or before a server
-//! with the model beside it.
+//! Events arrive and operators act: before the model alone, or before the model and a server.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -14,15 +13,15 @@ use crate::kit::server::{Server, now_ms};
 const ACTS: &str = "rollcall.policy.set,rollcall.mapping.set,rollcall.directory.deleted";
 
 pub struct Stage {
-    /// None: the model is alone.
+    /// `None` where only the model is asked.
     pub server: Option<Server>,
     pub world: World,
-    /// For each record the time before and after it was sent.
+    /// For each record, the times before and after it was sent.
     sent: Vec<(i64, i64)>,
-    /// By seq: when the log took it, as it says everywhere.
+    /// By seq: when the log recorded it, by the server's answers.
     recorded: RefCell<BTreeMap<u64, String>>,
     last_act: Option<String>,
-    /// Where the model is alone: the time of the last act.
+    /// The time of the last act, where only the model is asked.
     clock_ms: i64,
 }
 
@@ -65,7 +64,7 @@ impl Stage {
         set
     }
 
-    /// The event of the last act, as the server lists it.
+    /// Returns the event of the last act, as the server lists it.
     fn last_act(&mut self) -> Value {
         let after = self.last_act.as_ref().map_or(String::new(), |id| format!("&after={id}"));
         let listed = self.server().get(&format!("/events?events={ACTS}{after}")).json();
@@ -76,7 +75,7 @@ impl Stage {
         act.clone()
     }
 
-    /// An act's event, and the moment from which on it counts.
+    /// Returns an act's event, and the moment at which it takes effect.
     fn done(&mut self, set: Option<&Value>, effective_from_ms: Option<i64>) -> (Act, i64) {
         let act = match set {
             None => {
@@ -109,20 +108,22 @@ impl Stage {
     }
 
     pub fn set_policy(&mut self, inactive_users: &str, effective_from_ms: Option<i64>) {
-        let body = json!({ "inactive_users": inactive_users, "effective_from": effective_from_ms.map(rfc3339), "note": null });
+        let body = json!({ "inactive_users": inactive_users,
+            "effective_from": effective_from_ms.map(rfc3339), "note": null });
         let set = self.server.is_some().then(|| self.put("policy", body, now_ms()));
         let (act, from) = self.done(set.as_ref(), effective_from_ms);
         self.world.set_policy(act, inactive_users, from, Value::Null);
     }
 
-    /// The answer, where there is a server.
+    /// Sets a mapping. Returns the server's answer, where there is a server.
     pub fn set_mapping(
         &mut self,
         mapping: &Value,
         effective_from_ms: Option<i64>,
         note: Value,
     ) -> Option<Value> {
-        let body = json!({ "mapping": mapping, "effective_from": effective_from_ms.map(rfc3339), "note": note });
+        let body = json!({ "mapping": mapping, "effective_from": effective_from_ms.map(rfc3339),
+            "note": note });
         let set = self.server.is_some().then(|| self.put("role_mapping", body, now_ms()));
         let (act, from) = self.done(set.as_ref(), effective_from_ms);
         self.world.set_mapping(act, mapping.clone(), from, note);
@@ -179,7 +180,7 @@ impl Stage {
         );
     }
 
-    /// Checks every `recorded_at` of a cause and takes it out: the model cannot know it.
+    /// Checks every `recorded_at` of a cause and removes it: the model cannot know it.
     pub fn without_recorded_at(&self, mut answer: Value) -> Value {
         self.strip(&mut answer);
         answer

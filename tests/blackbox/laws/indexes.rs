@@ -2,6 +2,7 @@
 //! finds.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -12,21 +13,23 @@ use rollcall_projections::{
 use crate::kit::histories::history;
 use crate::kit::model::{Ids, World};
 use crate::kit::road::fold;
+use crate::kit::scale::{check_each, histories};
 
-const HISTORIES: u64 = 1500;
+/// Histories in a run at scale 1.
+const HISTORIES: u64 = 150;
 const CUTS: usize = 12;
 
 #[test]
 fn a_list_holds_exactly_what_is_found_one_by_one() {
-    let listed: u64 = std::thread::scope(|scope| {
-        let halves = [0, 1]
-            .map(|half| scope.spawn(move || (half..HISTORIES).step_by(2).map(check).sum::<u64>()));
-        halves.map(|half| half.join().unwrap()).iter().sum()
+    let (histories, listed) = (histories(HISTORIES), AtomicU64::new(0));
+    check_each(histories.clone(), 2, |seed| {
+        listed.fetch_add(check(seed), Ordering::Relaxed);
     });
-    assert!(listed > 50_000, "{listed}");
+    let (listed, histories) = (listed.into_inner(), histories.end - histories.start);
+    assert!(listed > histories * 30, "{listed}");
 }
 
-/// How many listed things were compared.
+/// Checks one history, and returns the number of listed things that were compared.
 fn check(seed: u64) -> u64 {
     let recorded_at = 1_790_000_000_000;
     let (mut world, mut bodies) = (World::new(), Vec::new());

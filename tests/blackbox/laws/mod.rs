@@ -1,10 +1,12 @@
 //! Laws that hold for the whole: the model and the server agree, and any answer can be repeated.
 
 pub mod audit_equals_model;
+pub mod audit_rules;
 pub mod directories_equal_model;
 pub mod indexes;
 pub mod orders;
 pub mod paging;
 pub mod repeating;
 pub mod roles_equal_model;
+pub mod rules;
 pub mod stories;

@@ -1,4 +1,4 @@
-//! The laws that speak of the whole: rebuild equals live, and any answer can be repeated.
+//! A rebuild equals the live views, and any answer can be repeated.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -255,7 +255,8 @@ fn a_list_by_organization_finds_who_carries_it_though_the_directory_carries_anot
     let server = Server::start(folder.path());
     server.deliver(
         r#"{"id":"e","event":"dsync.group.user_added","created_at":"2025-01-01T00:00:00Z",
-            "data":{"directory_id":"d","user":{"id":"u","organization_id":"o2"},"group":{"id":"g","organization_id":"o1"}}}"#,
+            "data":{"directory_id":"d","user":{"id":"u","organization_id":"o2"},
+            "group":{"id":"g","organization_id":"o1"}}}"#,
     );
     assert_eq!(server.get("/directory_users?organization_id=o2").ids(), ["u"]);
     assert_eq!(server.get("/directory_groups?organization_id=o1").ids(), ["g"]);
@@ -270,7 +271,11 @@ fn attributes_pass_through_as_they_were_sent() {
     let attributes =
         r#"{"b":12345678901234567890123,"a":1.10,"z":[1e400,-0.0,"\u00e9\/"],"a2":{"k":null}}"#;
     let body = format!(
-        r#"{{"id":"e","event":"dsync.user.created","data":{{"id":"u","directory_id":"d","custom_attributes":{attributes}}},"created_at":"2025-01-01T00:00:00Z"}}"#
+        concat!(
+            r#"{{"id":"e","event":"dsync.user.created","data":{{"id":"u","directory_id":"d","#,
+            r#""custom_attributes":{attributes}}},"created_at":"2025-01-01T00:00:00Z"}}"#,
+        ),
+        attributes = attributes
     );
     server.deliver(&body);
     let answer = String::from_utf8(server.get("/directory_users/u").body).unwrap();

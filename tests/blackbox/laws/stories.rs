@@ -16,10 +16,10 @@ pub struct Question {
     pub because: String,
 }
 
-/// What an operator does, or asks, in the middle of a story.
+/// An operator's request in the middle of a story.
 #[derive(Deserialize)]
 pub struct Act {
-    /// How many events were delivered before it.
+    /// The number of events delivered before it.
     pub after: usize,
     pub method: String,
     pub path: String,
@@ -80,7 +80,7 @@ fn read_story(folder: PathBuf) -> Story {
 }
 
 impl Story {
-    /// Sees that `ask` gets the answers that the story gives.
+    /// Checks that `ask` gets the answers that the story gives.
     pub fn check(
         &self,
         questions: impl Iterator<Item = usize>,
@@ -101,13 +101,14 @@ impl Story {
         }
     }
 
-    /// Sees that an act gets the answer that the story gives.
+    /// Checks that an act gets the answer that the story gives.
     pub fn check_act(&self, act: &Act, status: u16, answer: &Value) {
         let Act { after, method, path, body, status: expected, expect, because } = act;
         let body = body.clone().unwrap_or_default();
         assert!(
             status == *expected && holds(expect, answer),
-            "{}, after {after} events: {method} {path} {body}\n expected {expected} {expect}\n because {because}\n but got {status} {answer}",
+            "{}, after {after} events: {method} {path} {body}\n expected {expected} {expect}\n \
+             because {because}\n but got {status} {answer}",
             self.name
         );
     }

@@ -1,5 +1,4 @@
-//! Rules 15 to 20 over time: who had access and was in which group since when, what ended it, and
-//! who believed what.
+//! Rules 15 to 20 over time: access and memberships, their beginnings, their ends and the causes.
 //!
 //! Nothing is kept here either: every period is found by looking at every moment at which anything
 //! happened, and at the millisecond before it. When the log took an event is known to the log
@@ -15,9 +14,6 @@ use super::{
     Cut, DirectoryChange, Event, Fact, Kind, Object, View, World, asked, filled, read_time,
     rfc3339, slug_only, state_of,
 };
-
-#[cfg(test)]
-mod tests;
 
 /// A period of access.
 struct Access<'a> {
@@ -58,7 +54,7 @@ impl World {
         self.turning_points(cut).into_iter().map(move |at| self.sides(at, cut.known_at))
     }
 
-    /// Whether anything seen speaks of it, at whatever time.
+    /// Whether any event known at the cut names it, whenever it occurred.
     fn has_heard_of(&self, kind: Kind, id: &str, cut: Cut) -> bool {
         self.view(Cut { as_of_ms: None, ..cut }).known(kind).contains(id)
     }
@@ -75,7 +71,10 @@ impl<'a> Change<'a> {
     }
 
     fn latest_here(&self, directory: &str, wanted: DirectoryChange) -> Option<&'a Event> {
-        let is_it = |fact: &Fact| matches!(fact, Fact::Directory { id, change, .. } if id == directory && *change == wanted);
+        let is_it = |fact: &Fact| {
+            matches!(fact,
+            Fact::Directory { id, change, .. } if id == directory && *change == wanted)
+        };
         self.now.latest(is_it).filter(|event| self.is_here(event))
     }
 }
@@ -134,7 +133,7 @@ impl<'a> View<'a> {
         self.latest_deletion(directory).is_none_or(|deletion| version.is_later_than(deletion))
     }
 
-    /// Why somebody whose latest version is this one has no access.
+    /// The reason for which a user with this latest version has no access.
     fn reason_against(&self, version: &Event, user: &str) -> &'static str {
         if is_tombstone(version) {
             return "user_deleted";
@@ -276,7 +275,11 @@ impl<'a> Change<'a> {
             self.now.pair_events(group, user).rfind(is_added).expect("what ends was granted");
         let Fact::Membership { directory, .. } = &grant.fact else { unreachable!() };
         let tombstone_of = |wanted: Kind, wanted_id: &str| {
-            let is_it = |fact: &Fact| matches!(fact, Fact::Entity { kind, id, tombstone: true, .. } if *kind == wanted && id == wanted_id);
+            let is_it = |fact: &Fact| {
+                matches!(fact,
+                Fact::Entity { kind, id, tombstone: true,
+                    .. } if *kind == wanted && id == wanted_id)
+            };
             self.now.latest(is_it)
         };
         let ends = [
@@ -367,7 +370,8 @@ impl World {
 // --- Roles held, and what is lost with access ---
 
 impl View<'_> {
-    /// By the mapping in force; before the first, what the source says. None without access.
+    /// The roles by the mapping in force; before the first mapping, the source's. None without
+    /// access.
     fn held(&self, user: &str) -> Vec<String> {
         let Some(version) = self.access(user) else { return Vec::new() };
         if let Some(roles) = self.roles(user) {
@@ -484,7 +488,7 @@ impl Lives {
         life.get(broken + 1).map(|(at, _)| *at)
     }
 
-    /// The first moment from which on the two tell another story.
+    /// The first moment at which the two differ.
     fn first_difference(&self, other: &Lives, user: &str) -> Option<i64> {
         let moments: BTreeSet<i64> =
             self.of(user).iter().chain(other.of(user)).map(|(at, _)| *at).collect();
@@ -624,7 +628,7 @@ fn holds(role: &str) -> impl Fn(&Holding) -> bool {
     move |(_, roles)| roles.contains(role)
 }
 
-/// By which changes of one record are put in an order to be compared.
+/// Returns the key by which changes are sorted for a comparison.
 pub fn change_key(change: &Value) -> [String; 4] {
     let number = format!("{:012}", change["seq"].as_u64().unwrap_or_default());
     let text = |key: &str| change[key].as_str().unwrap_or_default().to_owned();
@@ -659,14 +663,14 @@ impl<'a> View<'a> {
 
 // --- History: what each event said anew ---
 
-/// Fields that say nothing of what somebody is.
+/// Fields that do not describe the user or group.
 const NOT_COMPARED: [&str; 6] =
     ["object", "id", "created_at", "updated_at", "previous_attributes", "groups"];
 
 /// Fields whose keys are compared one by one.
 const OPEN: [&str; 2] = ["custom_attributes", "raw_attributes"];
 
-/// A JSON value in which numbers stand by their text, after `#`: a `Value` would take `1.0` for
+/// Returns a JSON value in which each number is its text after `#`: a `Value` would take `1.0` for
 /// `1.00`.
 pub fn exact(raw: &RawValue) -> Value {
     match raw.get().trim_start().as_bytes().first() {
@@ -684,7 +688,7 @@ pub fn exact(raw: &RawValue) -> Value {
     }
 }
 
-/// What there is of a user or group at one event, exactly.
+/// Returns the snapshot of a user or group in one event, with numbers as text.
 fn snapshot(world: &World, event: &Event, kind: Kind) -> Object {
     let body = &world.records[event.seq as usize - 1].body;
     let mut data =
@@ -699,7 +703,7 @@ fn snapshot(world: &World, event: &Event, kind: Kind) -> Object {
     }
 }
 
-/// The name of a field, and what two sides say of it: null for nothing.
+/// The name of a field and its values on two sides; null where a side has none.
 type Pair = (String, Value, Value);
 
 /// Every field that either side names, with the keys of open fields one by one where both are
@@ -742,7 +746,7 @@ fn changed(from: &Object, to: &Object) -> Value {
     Value::Object(differing(pairs(from, to), "from", "to"))
 }
 
-/// What the source says was before, and was not known so.
+/// Returns the fields whose previous value, by the source, differs from the one known.
 fn missed(known: &Object, said: &Object) -> Value {
     let is_said = |name: &str| {
         let open = name.split_once('.').filter(|(field, _)| OPEN.contains(field));
@@ -786,11 +790,19 @@ impl World {
             let knew = before
                 .is_some_and(|before| matches!(before.fact, Fact::Entity { tombstone: false, .. }));
             let previous = if is_version && knew { self.previous_attributes(event) } else { None };
+            let change = match event.fact {
+                Fact::Membership { .. } => "snapshot",
+                _ => said.rsplit('.').next().unwrap_or_default(),
+            };
+            let changes = match is_tombstone(event) {
+                true => json!({}),
+                false => json!(changed(&told, &snapshot(self, event, kind))),
+            };
             json!({
                 "object": format!("{what}_version"),
                 format!("{what}_id"): id,
-                "change": if matches!(event.fact, Fact::Membership { .. }) { "snapshot" } else { said.rsplit('.').next().unwrap_or_default() },
-                "changed": if is_tombstone(event) { json!({}) } else { changed(&told, &snapshot(self, event, kind)) },
+                "change": change,
+                "changed": changes,
                 "missed": previous.map(|previous| missed(&told, &previous)),
                 "late": versions[place + 1..].iter().any(|later| later.seq < event.seq),
                 "cause": self.cause(Turn::Event(event)),
@@ -808,7 +820,7 @@ type Place = (usize, String, String);
 const KINDS: [&str; 4] = ["user", "group", "membership", "role"];
 
 impl World {
-    /// Everything there at a cut; users and groups with the events that say so.
+    /// Everything that exists at a cut; users and groups with their events.
     fn state(&self, cut: Cut, directory: Option<&str>) -> BTreeMap<Place, Option<&Event>> {
         let view = self.view(cut);
         let mut state = BTreeMap::new();

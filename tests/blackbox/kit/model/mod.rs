@@ -1,4 +1,4 @@
-//! The rules of semantics.md a second time, as plainly as they can be said.
+//! A second implementation of the rules of semantics.md, as plain as possible.
 //!
 //! Nothing here is indexed or kept up to date: every answer is worked out again from the list of
 //! events, so that the server and this model can only agree by both being right. It shares no code
@@ -35,7 +35,7 @@ struct Told {
     body: Object,
 }
 
-/// What the sender is told.
+/// The answer to a webhook.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Receipt {
     pub seq: u64,
@@ -51,8 +51,8 @@ pub struct Cut {
     pub known_at: Option<u64>,
 }
 
-/// All that was ever mentioned, so that questions can be made from it. Each list is sorted and free
-/// of repetitions.
+/// All ids that events mention, from which questions are drawn. Each list is sorted, without
+/// repetitions.
 #[derive(Debug, Clone, Default)]
 pub struct Ids {
     pub users: Vec<String>,
@@ -189,7 +189,7 @@ impl Event {
         }
     }
 
-    /// Does it say anything of this user or group, by itself or by a snapshot?
+    /// Returns whether it says anything of this user or group, itself or by a snapshot.
     fn speaks_of(&self, wanted: Kind, wanted_id: &str) -> bool {
         match &self.fact {
             Fact::Directory { .. } => false,
@@ -444,7 +444,7 @@ fn is_usable_event_id(id: &str) -> bool {
     (1..=255).contains(&id.len()) && !id.chars().any(char::is_control) && !id.starts_with("op_")
 }
 
-/// What an event says; `None` if it is kept without effect; the reason if the quarantine lists it.
+/// Returns what an event says; `None` if it has no effect; the reason if it is quarantined.
 fn understand(event: &str, data: Option<&Value>) -> Result<Option<Fact>, &'static str> {
     if event.starts_with("rollcall.") {
         return Err("reserved_type");
@@ -518,7 +518,7 @@ fn read_membership(event: &str, data: &Object) -> Result<Fact, &'static str> {
     })
 }
 
-/// An id as rule 8 wants it; anything else counts as absent.
+/// Returns an id that is valid by rule 8; anything else counts as absent.
 fn entity_id(data: &Object, key: &str) -> Option<String> {
     text(data, key).filter(|id| (1..=255).contains(&id.len())).map(str::to_owned)
 }
@@ -542,7 +542,7 @@ fn may_be_directory_id(id: &str) -> bool {
     !id.starts_with("directory_user_") && !id.starts_with("directory_group_")
 }
 
-/// When an event occurred, and what else its place in the order depends on (rules 3 and 4).
+/// Returns when an event occurred, and what else its place in the order depends on (rules 3, 4).
 fn place(
     event: &str,
     id: &str,
@@ -572,8 +572,9 @@ fn place(
     (at, closing, updated_at)
 }
 
-/// The time of the ULID that follows the last `_`, if one does and its time is from 2015 to 2099.
-fn ulid_ms(event_id: &str) -> Option<i64> {
+/// Returns the time of the ULID after the last `_`, if there is one and its time is from 2015 to
+/// 2099.
+pub fn ulid_ms(event_id: &str) -> Option<i64> {
     let ulid = event_id.rsplit('_').next()?.as_bytes();
     if ulid.len() != 26 {
         return None;
@@ -630,7 +631,10 @@ impl<'a> View<'a> {
     }
 
     fn latest_deletion(&self, directory: &str) -> Option<&'a Event> {
-        self.latest(|fact| matches!(fact, Fact::Directory { id, change: DirectoryChange::Deleted, .. } if id == directory))
+        self.latest(|fact| {
+            matches!(fact,
+            Fact::Directory { id, change: DirectoryChange::Deleted, .. } if id == directory)
+        })
     }
 
     fn standing(&self, directory: &str) -> Directory<'a> {
@@ -643,8 +647,10 @@ impl<'a> View<'a> {
         let Some(deletion) = self.latest_deletion(directory) else {
             return Directory::Live(newest);
         };
-        let activation =
-            self.latest(|fact| matches!(fact, Fact::Directory { id, change: DirectoryChange::Activated, .. } if id == directory));
+        let activation = self.latest(|fact| {
+            matches!(fact,
+                Fact::Directory { id, change: DirectoryChange::Activated, .. } if id == directory)
+        });
         match activation {
             Some(activation) if activation.is_later_than(deletion) => Directory::Live(newest),
             _ => Directory::Deleted,
@@ -669,10 +675,13 @@ impl<'a> View<'a> {
         by_itself.or_else(by_others).unwrap_or("")
     }
 
-    /// The newest version of a user or group, whether or not its directory still stands; none after
+    /// The newest version of a user or group, whether or not its directory still exists; none after
     /// a tombstone.
     fn newest_version(&self, wanted: Kind, wanted_id: &str) -> Option<Version<'a>> {
-        let explicit = self.latest(|fact| matches!(fact, Fact::Entity { kind, id, .. } if *kind == wanted && id == wanted_id));
+        let explicit = self.latest(|fact| {
+            matches!(fact,
+            Fact::Entity { kind, id, .. } if *kind == wanted && id == wanted_id)
+        });
         if let Some(event) = explicit {
             let Fact::Entity { directory, tombstone, data, .. } = &event.fact else {
                 unreachable!()
@@ -706,7 +715,10 @@ impl<'a> View<'a> {
 
     /// Rule 19, but for the two ends.
     fn is_granted(&self, group_id: &str, user_id: &str) -> bool {
-        let latest = self.latest(|fact| matches!(fact, Fact::Membership { group, user, .. } if group.id == group_id && user.id == user_id));
+        let latest = self.latest(|fact| {
+            matches!(fact,
+            Fact::Membership { group, user, .. } if group.id == group_id && user.id == user_id)
+        });
         let Some(latest) = latest else { return false };
         let Fact::Membership { added: true, directory, .. } = &latest.fact else { return false };
         let ends_it = |event: &&&Event| match &event.fact {
@@ -756,8 +768,10 @@ impl View<'_> {
         let naming = self.events.iter().filter(|event| event.names(id));
         let first_named = rfc3339(naming.map(|event| event.at).min()?);
         let mut shape = json!({
-            "object": "directory", "id": id, "organization_id": self.organization_of(id), "external_key": "",
-            "type": "generic scim v2.0", "state": "linked", "name": "", "created_at": first_named, "updated_at": first_named,
+            "object": "directory", "id": id, "organization_id": self.organization_of(id),
+            "external_key": "",
+            "type": "generic scim v2.0", "state": "linked", "name": "", "created_at": first_named,
+            "updated_at": first_named,
         });
         let newest = match self.standing(id) {
             Directory::Unknown | Directory::Deleted => return None,
@@ -800,7 +814,8 @@ impl View<'_> {
         let mut shape = json!({
             "id": id,
             "directory_id": directory,
-            "organization_id": filled(data, "organization_id").unwrap_or_else(|| self.organization_of(directory)),
+            "organization_id": filled(data,
+            "organization_id").unwrap_or_else(|| self.organization_of(directory)),
             "idp_id": text_or_empty(data, "idp_id"),
             "raw_attributes": object_or_empty(data, "raw_attributes"),
             "created_at": rfc3339(created_at),
@@ -992,7 +1007,8 @@ fn page(
     let data: Vec<Value> = page.iter().filter_map(|id| shape(id)).collect();
     (
         200,
-        json!({ "object": "list", "data": data, "list_metadata": { "before": earlier, "after": later } }),
+        json!({ "object": "list", "data": data,
+            "list_metadata": { "before": earlier, "after": later } }),
     )
 }
 
@@ -1022,7 +1038,7 @@ const DIRECTORY_TYPES: [&str; 21] = [
 
 // --- GET /events ---
 
-/// At most so many types in one question.
+/// The largest number of types in one question.
 const TYPES_MAX: usize = 64;
 
 impl World {
@@ -1035,7 +1051,8 @@ impl World {
             .filter(|name| !name.is_empty())
             .collect();
         if types.is_empty() {
-            let message = "One or more event names (e.g. dsync.user.created) must be provided using the events parameter.";
+            let message = "One or more event names (e.g. dsync.user.created) must be provided \
+                using the events parameter.";
             return (400, json!({ "message": message, "code": "invalid_events_request" }));
         }
         let refused = |code: &str| (422, json!({ "message": "Validation failed", "code": code }));
@@ -1084,7 +1101,8 @@ impl World {
         let after = page.last().filter(|_| last < listed.len()).map(|told| &told.id);
         (
             200,
-            json!({ "object": "list", "data": data, "list_metadata": { "before": null, "after": after } }),
+            json!({ "object": "list", "data": data,
+                "list_metadata": { "before": null, "after": after } }),
         )
     }
 
@@ -1118,8 +1136,7 @@ impl World {
         })
     }
 
-    /// What was known when the event was recorded, of what had happened when it did: so what is
-    /// shown of it never changes.
+    /// The cut at the event's own time and record: what is shown of the event never changes.
     fn view_of(&self, told: &Told) -> View<'_> {
         self.view(Cut { as_of_ms: Some(told.at), known_at: Some(told.seq) })
     }
@@ -1183,7 +1200,7 @@ impl World {
         }
     }
 
-    /// Whose event it is, for the filter; empty if nobody's.
+    /// The organization of an event, for the filter; empty if it has none.
     fn organization_of_event(&self, told: &Told) -> String {
         let own = |data: Option<&Value>| {
             data.and_then(Value::as_object)
@@ -1270,7 +1287,10 @@ fn is_events_parameter(name: &str) -> bool {
 }
 
 fn shown_domains(data: &Object, organization: &str) -> Value {
-    let shown = |id: &str, organization: &str, domain: &str| json!({ "object": "organization_domain", "id": id, "organization_id": organization, "domain": domain });
+    let shown = |id: &str, organization: &str, domain: &str| {
+        json!({ "object": "organization_domain", "id": id,
+        "organization_id": organization, "domain": domain })
+    };
     let of_element = |element: &Value| {
         let element = element.as_object()?;
         let domain = filled(element, "domain")?;
@@ -1300,7 +1320,7 @@ fn shown_token(data: &Object, at: i64) -> Value {
     })
 }
 
-/// The shape, with what else the source sent; `named` are keys that the shape has a say in even
+/// Returns the shape with the source's other fields; `named` are keys that belong to the shape even
 /// where it leaves them out.
 fn with_the_rest(shape: Value, data: &Object, named: &[&str]) -> Value {
     let mut whole = data.clone();
@@ -1507,959 +1527,4 @@ pub fn civil(ms: i64) -> (i64, i64, i64, i64, i64, i64, i64) {
 pub fn rfc3339(ms: i64) -> String {
     let (year, month, day, hour, minute, second, milli) = civil(ms);
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{milli:03}Z")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// A world told of events at given seconds of one minute; their ids are e01, e02 … unless said
-    /// otherwise.
-    #[derive(Default)]
-    pub(super) struct Story {
-        pub(super) world: World,
-        count: u32,
-    }
-
-    pub(super) fn second(second: u32) -> String {
-        format!("2026-03-02T00:00:{second:02}.000Z")
-    }
-
-    pub(super) fn ms(at: u32) -> i64 {
-        read_time(&second(at)).expect("a time")
-    }
-
-    impl Story {
-        pub(super) fn tell(&mut self, event: &str, at: u32, data: Value) -> &mut Story {
-            self.count += 1;
-            let id = format!("e{:02}", self.count);
-            self.tell_as(&id, event, at, data)
-        }
-
-        pub(super) fn tell_as(
-            &mut self,
-            id: &str,
-            event: &str,
-            at: u32,
-            data: Value,
-        ) -> &mut Story {
-            self.deliver(
-                json!({ "id": id, "event": event, "created_at": second(at), "data": data }),
-            );
-            self
-        }
-
-        pub(super) fn deliver(&mut self, body: Value) -> Receipt {
-            self.world.deliver(body.to_string().as_bytes(), ms(59))
-        }
-
-        pub(super) fn user(&mut self, event: &str, at: u32, id: &str) -> &mut Story {
-            self.tell(&format!("dsync.user.{event}"), at, json!({ "id": id, "directory_id": "D" }))
-        }
-
-        pub(super) fn group(&mut self, event: &str, at: u32, id: &str) -> &mut Story {
-            self.tell(&format!("dsync.group.{event}"), at, json!({ "id": id, "directory_id": "D" }))
-        }
-
-        pub(super) fn directory(&mut self, event: &str, at: u32) -> &mut Story {
-            self.tell(&format!("dsync.{event}"), at, json!({ "id": "D" }))
-        }
-
-        pub(super) fn member(&mut self, event: &str, at: u32) -> &mut Story {
-            let data =
-                json!({ "directory_id": "D", "user": { "id": "U" }, "group": { "id": "G" } });
-            self.tell(&format!("dsync.group.user_{event}"), at, data)
-        }
-
-        fn ask(&self, path: &str, query: &[(&str, &str)], cut: Cut) -> (u16, Value) {
-            let query: Vec<_> =
-                query.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect();
-            self.world.get(path, &query, cut)
-        }
-
-        fn item(&self, path: &str, cut: Cut) -> Option<Value> {
-            let (status, body) = self.ask(path, &[], cut);
-            (status == 200).then_some(body)
-        }
-
-        fn has(&self, path: &str, cut: Cut) -> bool {
-            self.item(path, cut).is_some()
-        }
-
-        fn list(&self, path: &str, query: &[(&str, &str)], cut: Cut) -> Vec<String> {
-            let (status, body) = self.ask(path, query, cut);
-            assert_eq!(status, 200, "{body}");
-            ids_of(&body)
-        }
-
-        fn is_member(&self, cut: Cut) -> bool {
-            let of_group = self.list("/directory_users", &[("group", "G")], cut) == ["U"];
-            let of_user = self.list("/directory_groups", &[("user", "U")], cut) == ["G"];
-            assert_eq!(of_group, of_user);
-            of_group
-        }
-
-        fn reasons(&self) -> Vec<(u64, String)> {
-            self.world.quarantine().into_iter().map(|(seq, _, _, reason)| (seq, reason)).collect()
-        }
-    }
-
-    fn ids_of(body: &Value) -> Vec<String> {
-        let data = body["data"].as_array().expect("a list");
-        data.iter().map(|item| item["id"].as_str().expect("an id").to_owned()).collect()
-    }
-
-    pub(super) const LATEST: Cut = Cut { as_of_ms: None, known_at: None };
-
-    pub(super) fn at(second: u32) -> Cut {
-        Cut { as_of_ms: Some(ms(second)), known_at: None }
-    }
-
-    pub(super) fn known(seq: u64) -> Cut {
-        Cut { as_of_ms: None, known_at: Some(seq) }
-    }
-
-    #[test]
-    fn rule_1_both_cuts_include_their_bound_and_hide_the_rest() {
-        let mut story = Story::default();
-        story.user("created", 5, "U").user("deleted", 7, "U");
-        let just_before = Cut { as_of_ms: Some(ms(5) - 1), known_at: None };
-        assert!(!story.has("/directory_users/U", just_before));
-        assert!(story.has("/directory_users/U", at(5)));
-        assert!(!story.has("/directory_users/U", at(7)));
-        assert!(story.has("/directory_users/U", known(1)));
-        assert!(!story.has("/directory_users/U", known(2)));
-        assert!(!story.has("/directory_users/U", known(0)));
-        assert!(!story.has("/directory_users/U", Cut { as_of_ms: Some(ms(4)), known_at: Some(1) }));
-    }
-
-    #[test]
-    fn rule_2_an_event_ahead_of_the_clock_counts_at_once_and_is_listed() {
-        let mut story = Story::default();
-        let data = json!({ "id": "U", "directory_id": "D" });
-        let body = json!({ "id": "a", "event": "dsync.user.created", "created_at": "2099-01-01T00:00:00Z", "data": data });
-        story.deliver(body);
-        assert!(story.has("/directory_users/U", LATEST));
-        assert!(!story.has("/directory_users/U", at(59)));
-        assert_eq!(story.reasons(), [(1, "clock_ahead".to_owned())]);
-    }
-
-    #[test]
-    fn rule_3_occurred_at_is_the_first_time_there_is() {
-        let ulid = "01K9AAAAAA0000000000000000";
-        let of_ulid = ulid_ms(ulid).expect("a time");
-        let updated = "2026-01-01 00:00:01";
-        let of_data = read_time(updated).expect("a time");
-        let (upper, lower) = (format!("wh_{ulid}"), format!("wh_{}", ulid.to_lowercase()));
-        let cases = [
-            ("a", "created", json!("2026-02-01T00:00:00.0019+0000"), 1_769_904_000_001),
-            (&upper, "created", json!(17), of_ulid),
-            (&lower, "created", json!("2026-02-01"), of_ulid),
-            (&upper, "created", json!("2026-02-01T00:00:60Z"), of_ulid),
-            (ulid, "deleted", Value::Null, of_ulid),
-            ("x_81K9AAAAAA0000000000000000", "created", Value::Null, of_data),
-            ("x_01K9AAAAAAI000000000000000", "created", Value::Null, of_data),
-            ("x_7ZZZZZZZZZ0000000000000000", "created", Value::Null, of_data),
-            ("event_1", "created", Value::Null, of_data),
-            ("event_2", "deleted", Value::Null, ms(59)),
-        ];
-        for (id, change, created_at, expected) in cases {
-            let mut story = Story::default();
-            let data = json!({ "id": "U", "directory_id": "D", "updated_at": updated });
-            let event = format!("dsync.user.{change}");
-            story.deliver(
-                json!({ "id": id, "event": event, "created_at": created_at, "data": data }),
-            );
-            assert_eq!(story.world.moments(), [expected], "{id} {change} {created_at}");
-        }
-    }
-
-    #[test]
-    fn times_are_read_by_the_grammar_alone() {
-        let same = [
-            "2026-01-01T01:30:00.120Z",
-            "2026-01-01t01:30:00.1209z",
-            "2026-01-01 03:30:00.12+02:00",
-            "2025-12-31T23:00:00.12-0230",
-        ];
-        for text in same {
-            assert_eq!(
-                read_time(text).map(rfc3339).as_deref(),
-                Some("2026-01-01T01:30:00.120Z"),
-                "{text}"
-            );
-        }
-        let bad = [
-            "",
-            "2026-01-01",
-            "2026-01-01T01:30",
-            "2026-01-01T01:30:60Z",
-            "2026-01-01T24:00:00Z",
-            "2026-02-29T00:00:00Z",
-            "2026-13-01T00:00:00Z",
-            " 2026-01-01T00:00:00Z",
-            "2026-01-01T00:00:00Z ",
-            "2026-01-01  00:00:00Z",
-            "2026-01-01T00:00:00.Z",
-            "2026-01-01T00:00:00+2",
-            "2026-01-01T00:00:00+01",
-            "2026-01-01T00:00:00+24:00",
-            "+2026-01-01T00:00:00",
-            "2026-01-01T0é:00:00",
-            "20€6-01-01T00:00:00",
-        ];
-        for text in bad {
-            assert_eq!(read_time(text), None, "{text}");
-        }
-        assert_eq!(read_time("1970-01-01T00:00:00"), Some(0));
-        assert_eq!(read_time("2024-02-29T00:00:00Z"), Some(1_709_164_800_000));
-        assert_eq!(read_time("0000-03-01T00:00:00Z"), Some(-62_162_035_200_000));
-        assert_eq!(rfc3339(-62_162_035_200_000), "0000-03-01T00:00:00.000Z");
-    }
-
-    #[test]
-    fn rule_4_created_at_goes_before_updated_at() {
-        let mut story = Story::default();
-        let data = |name, updated| json!({ "id": "U", "directory_id": "D", "name": name, "updated_at": second(updated) });
-        story.tell("dsync.user.updated", 11, data("Y", 8)).tell(
-            "dsync.user.updated",
-            10,
-            data("X", 9),
-        );
-        assert_eq!(story.item("/directory_users/U", LATEST).expect("a user")["name"], "Y");
-    }
-
-    #[test]
-    fn rule_4_in_one_millisecond_updated_at_then_id_decide() {
-        let data = |name: &str, updated: Value| json!({ "id": "U", "directory_id": "D", "name": name, "updated_at": updated });
-        let name = |story: &Story| {
-            story.item("/directory_users/U", LATEST).expect("a user")["name"].clone()
-        };
-        let mut story = Story::default();
-        story.tell_as("b", "dsync.user.updated", 5, data("later", json!(second(4))));
-        story.tell_as("c", "dsync.user.updated", 5, data("earlier", json!(second(3))));
-        story.tell_as("d", "dsync.user.updated", 5, data("none", Value::Null));
-        assert_eq!(name(&story), "later");
-        story.tell_as("B", "dsync.user.updated", 5, data("lesser id", json!(second(4))));
-        assert_eq!(name(&story), "later");
-        story.tell_as("bb", "dsync.user.updated", 5, data("greater id", json!(second(4))));
-        assert_eq!(name(&story), "greater id");
-    }
-
-    #[test]
-    fn rule_4_in_one_millisecond_the_end_wins() {
-        let mut story = Story::default();
-        story.user("created", 1, "U").group("created", 1, "G");
-        story.tell_as("a", "dsync.user.deleted", 5, json!({ "id": "U" }));
-        let pair = json!({ "directory_id": "D", "user": { "id": "U" }, "group": { "id": "G" } });
-        story.tell_as("b", "dsync.group.user_added", 5, pair);
-        assert!(!story.is_member(LATEST));
-    }
-
-    #[test]
-    fn rules_5_and_6_the_first_content_under_an_id_counts() {
-        let mut story = Story::default();
-        let body = |name: &str| {
-            let data = json!({ "id": "U", "directory_id": "D", "name": name });
-            json!({ "id": "a", "event": "dsync.user.created", "created_at": second(1), "data": data })
-        };
-        let receipt = |seq, duplicate, conflict| Receipt {
-            seq,
-            event_id: Some("a".to_owned()),
-            duplicate,
-            conflict,
-        };
-        assert_eq!(story.deliver(body("first")), receipt(1, false, false));
-        assert_eq!(story.deliver(body("first")), receipt(1, true, false));
-        let spaced = format!("{:#}", body("first"));
-        assert_eq!(story.world.deliver(spaced.as_bytes(), 0), receipt(1, true, false));
-        let mut with_more = body("first");
-        with_more["context"] = json!({});
-        assert_eq!(story.deliver(with_more), receipt(1, true, false));
-        assert_eq!(story.deliver(body("second")), receipt(2, false, true));
-        assert_eq!(story.deliver(body("second")), receipt(2, true, true));
-        assert_eq!(story.deliver(body("third")), receipt(3, false, true));
-        assert_eq!(story.item("/directory_users/U", LATEST).expect("a user")["name"], "first");
-        assert_eq!(story.reasons(), [(2, "conflict".to_owned()), (3, "conflict".to_owned())]);
-    }
-
-    #[test]
-    fn rule_5_an_event_without_any_time_takes_its_first_deliverys() {
-        let mut world = World::new();
-        let body = br#"{"id":"a","event":"dsync.user.deleted","data":{"id":"U"}}"#;
-        world.deliver(body, 500);
-        world.deliver(body, 100);
-        assert_eq!(world.moments(), [500]);
-    }
-
-    #[test]
-    fn rule_6_the_first_counts_even_if_it_is_of_no_use() {
-        let mut story = Story::default();
-        story.deliver(json!({ "id": "a", "event": "dsync.user.created", "data": {} }));
-        let usable = json!({ "id": "a", "event": "dsync.user.created", "data": { "id": "U", "directory_id": "D" } });
-        let receipt = story.deliver(usable);
-        assert!(receipt.conflict && !receipt.duplicate);
-        assert!(!story.has("/directory_users/U", LATEST));
-    }
-
-    #[test]
-    fn rule_7_a_body_that_is_no_event_is_listed_and_occupies_no_id() {
-        let mut story = Story::default();
-        let bodies = [
-            json!([]),
-            json!("x"),
-            json!({}),
-            json!({ "id": "a" }),
-            json!({ "id": "a", "event": "" }),
-            json!({ "id": "a", "event": 1 }),
-            json!({ "id": "", "event": "e" }),
-            json!({ "id": "op_a", "event": "e" }),
-            json!({ "id": "a\n", "event": "e" }),
-            json!({ "id": "x".repeat(256), "event": "e" }),
-        ];
-        for (index, body) in bodies.iter().enumerate() {
-            let seq = index as u64 + 1;
-            assert_eq!(story.deliver(body.clone()).seq, seq);
-            let again = story.deliver(body.clone());
-            assert_eq!((again.seq, again.duplicate, again.conflict), (seq, true, false));
-        }
-        assert_eq!(story.reasons().len(), bodies.len());
-        assert!(story.reasons().iter().all(|(_, reason)| reason == "not_an_event"));
-        let usable = json!({ "id": "a", "event": "dsync.user.created", "data": { "id": "U", "directory_id": "D" } });
-        let first = story.deliver(usable);
-        assert!(!first.duplicate && !first.conflict);
-        assert!(story.has("/directory_users/U", LATEST));
-    }
-
-    #[test]
-    fn rule_7_of_a_key_given_twice_the_last_counts_and_rollcall_types_do_nothing() {
-        let mut story = Story::default();
-        let twice = br#"{"id":"x","event":"e","id":"a","event":"dsync.user.created","data":{"id":"V","id":"U","directory_id":"D"}}"#;
-        assert_eq!(story.world.deliver(twice, 0).event_id.as_deref(), Some("a"));
-        assert!(story.has("/directory_users/U", LATEST));
-        story.tell("rollcall.directory.deleted", 9, json!({ "id": "D" }));
-        assert!(story.has("/directories/D", LATEST));
-        assert_eq!(story.reasons(), [(2, "reserved_type".to_owned())]);
-    }
-
-    #[test]
-    fn rule_8_an_event_that_fails_is_quarantined_whole() {
-        let end = |id: &str| json!({ "id": id });
-        let pair = |user, group| json!({ "directory_id": "D", "user": user, "group": group });
-        let (missing, mismatch) = ("missing_field", "kind_mismatch");
-        let cases = [
-            ("user.created", json!({ "id": "U" }), missing),
-            ("user.created", json!({ "id": 7, "directory_id": "D" }), missing),
-            ("user.created", json!({ "id": "U", "directory_id": "" }), missing),
-            ("user.created", json!([]), missing),
-            ("group.deleted", json!({ "directory_id": "D" }), missing),
-            ("activated", json!({ "id": "d".repeat(256) }), missing),
-            ("group.user_added", json!({ "user": end("U"), "group": end("G") }), missing),
-            ("group.user_added", pair(Value::Null, end("G")), missing),
-            (
-                "group.created",
-                json!({ "id": "G", "directory_id": "D", "object": "directory_user" }),
-                mismatch,
-            ),
-            ("group.created", json!({ "id": "directory_user_1", "directory_id": "D" }), mismatch),
-            ("user.updated", json!({ "id": "directory_group_1", "directory_id": "D" }), mismatch),
-            ("user.updated", json!({ "id": "U", "directory_id": "directory_group_1" }), mismatch),
-            ("deleted", json!({ "id": "directory_user_1" }), mismatch),
-            ("group.user_added", pair(end("directory_group_1"), end("G")), mismatch),
-        ];
-        for (event, data, reason) in cases {
-            let mut story = Story::default();
-            story.tell(&format!("dsync.{event}"), 1, data.clone());
-            assert_eq!(story.reasons(), [(1, reason.to_owned())], "{event} {data}");
-            assert!(story.world.moments().is_empty());
-        }
-    }
-
-    #[test]
-    fn rule_8_a_membership_takes_the_first_directory_there_is() {
-        let mut story = Story::default();
-        let (group, user) = (
-            json!({ "id": "G", "directory_id": "D1" }),
-            json!({ "id": "U", "directory_id": "D2" }),
-        );
-        let data = json!({ "directory_id": "", "group": group, "user": user });
-        story.tell("dsync.group.user_added", 1, data);
-        assert!(story.is_member(LATEST));
-        story.tell("dsync.deleted", 2, json!({ "id": "D1" })).tell(
-            "dsync.activated",
-            3,
-            json!({ "id": "D1" }),
-        );
-        story.tell("dsync.group.created", 4, json!({ "id": "G", "directory_id": "D2" }));
-        assert!(!story.is_member(LATEST), "its directory was deleted, though both ends live");
-    }
-
-    #[test]
-    fn rule_9_unknown_types_are_listed_and_strangers_are_not() {
-        let mut story = Story::default();
-        let events = [
-            "dsync.user.promoted",
-            "dsync.token.created",
-            "dsync.token.whatever",
-            "connection.activated",
-            "dsyncs",
-        ];
-        for event in events {
-            story.tell(event, 1, json!({ "id": "U", "directory_id": "D" }));
-        }
-        assert_eq!(story.reasons(), [(1, "unknown_type".to_owned())]);
-        assert_eq!(story.world.head(), 5);
-    }
-
-    #[test]
-    fn rule_10_the_type_of_the_event_decides_the_state() {
-        let mut story = Story::default();
-        story.tell("dsync.activated", 1, json!({ "id": "D", "state": "inactive" }));
-        story.tell("dsync.deactivated", 2, json!({ "id": "D", "state": "active" }));
-        assert_eq!(story.item("/directories/D", at(1)).expect("a directory")["state"], "linked");
-        assert_eq!(story.item("/directories/D", at(2)).expect("a directory")["state"], "unlinked");
-    }
-
-    #[test]
-    fn rule_11_only_a_later_activation_brings_a_directory_back() {
-        let mut story = Story::default();
-        story.directory("activated", 1).user("created", 2, "U").directory("deleted", 3);
-        story.directory("activated", 4).user("updated", 5, "U");
-        assert!(!story.has("/directories/D", at(3)) && !story.has("/directory_users/U", at(3)));
-        assert!(story.has("/directories/D", at(4)) && !story.has("/directory_users/U", at(4)));
-        assert!(story.has("/directories/D", at(5)) && story.has("/directory_users/U", at(5)));
-
-        let mut story = Story::default();
-        story.directory("deleted", 3).directory("deactivated", 4).user("created", 5, "U");
-        assert!(!story.has("/directories/D", LATEST) && !story.has("/directory_users/U", LATEST));
-    }
-
-    #[test]
-    fn rule_12_a_directory_only_named_is_a_stub() {
-        let mut story = Story::default();
-        story.user("updated", 5, "U");
-        let snapshot = json!({ "id": "U", "directory_id": "E", "organization_id": "org" });
-        let pair = json!({ "directory_id": "D", "user": snapshot, "group": { "id": "G" } });
-        story.tell("dsync.group.user_removed", 3, pair);
-        assert_eq!(story.list("/directories", &[("order", "asc")], LATEST), ["D", "E"]);
-        let expected = json!({
-            "object": "directory", "id": "E", "organization_id": "org", "external_key": "", "name": "",
-            "type": "generic scim v2.0", "state": "linked", "created_at": second(3), "updated_at": second(3),
-        });
-        assert_eq!(story.item("/directories/E", LATEST), Some(expected));
-        assert_eq!(story.item("/directories/D", LATEST).expect("a stub")["organization_id"], "");
-        assert_eq!(story.item("/directories/D", LATEST).expect("a stub")["created_at"], second(3));
-    }
-
-    #[test]
-    fn rule_12_the_organization_is_of_the_newest_directory_event_that_carries_one() {
-        let mut story = Story::default();
-        let user = |organization: &str| json!({ "id": "U", "directory_id": "D", "organization_id": organization });
-        let organization = |story: &Story, cut| {
-            story.item("/directories/D", cut).expect("a directory")["organization_id"].clone()
-        };
-        story.tell("dsync.user.created", 1, user("first")).tell(
-            "dsync.user.updated",
-            2,
-            user("second"),
-        );
-        assert_eq!(organization(&story, LATEST), "first");
-        story
-            .tell("dsync.activated", 3, json!({ "id": "D", "organization_id": "own" }))
-            .directory("activated", 4);
-        assert_eq!(organization(&story, at(2)), "first");
-        assert_eq!(organization(&story, LATEST), "own");
-    }
-
-    #[test]
-    fn rule_13_what_is_deleted_is_absent_but_found_in_the_past() {
-        let mut story = Story::default();
-        story
-            .directory("activated", 1)
-            .user("created", 1, "U")
-            .group("created", 1, "G")
-            .directory("deleted", 5);
-        for path in ["/directories/D", "/directory_users/U", "/directory_groups/G"] {
-            assert!(story.has(path, at(4)) && !story.has(path, at(5)));
-        }
-        assert!(story.list("/directory_users", &[("directory", "D")], LATEST).is_empty());
-        let expected = json!({ "message": "Directory User not found: 'U'.", "code": "entity_not_found", "entity_id": "U" });
-        assert_eq!(story.ask("/directory_users/U", &[], LATEST), (404, expected));
-    }
-
-    #[test]
-    fn rule_14_a_version_stands_alone_and_gaps_are_derived() {
-        let mut story = Story::default();
-        story.tell("dsync.activated", 1, json!({ "id": "D", "organization_id": "org" }));
-        story.tell(
-            "dsync.user.created",
-            2,
-            json!({ "id": "U", "directory_id": "D", "name": "N", "email": "a@x" }),
-        );
-        let emails = json!([{ "value": "b@x" }, { "value": "c@x", "primary": true }]);
-        let previous = json!({ "name": "N" });
-        let data = json!({ "id": "U", "directory_id": "D", "emails": emails, "previous_attributes": previous, "extra": 1 });
-        story.tell("dsync.user.updated", 3, data);
-        let expected = json!({
-            "object": "directory_user", "id": "U", "directory_id": "D", "organization_id": "org", "idp_id": "",
-            "email": "c@x", "first_name": null, "last_name": null, "name": null, "job_title": null, "username": null,
-            "emails": emails, "state": "active", "raw_attributes": {}, "custom_attributes": {},
-            "created_at": second(2), "updated_at": second(3), "groups": [],
-        });
-        assert_eq!(story.item("/directory_users/U", LATEST), Some(expected));
-    }
-
-    #[test]
-    fn rule_14_a_field_of_null_is_a_missing_field() {
-        let emails = json!([{ "value": "b@x" }, { "value": "c@x", "primary": true }]);
-        let nulls = |id: &str| {
-            json!({
-                "object": null, "id": id, "directory_id": "D", "organization_id": null, "idp_id": null, "email": null,
-                "emails": emails, "state": null, "role": null, "roles": null, "first_name": null,
-                "raw_attributes": null, "custom_attributes": null, "created_at": null, "updated_at": null,
-            })
-        };
-        let mut story = Story::default();
-        story.tell(
-            "dsync.activated",
-            1,
-            json!({ "id": "D", "organization_id": "org", "state": null }),
-        );
-        story.tell("dsync.user.created", 2, nulls("U"));
-        story.tell(
-            "dsync.group.user_added",
-            3,
-            json!({ "directory_id": null, "user": nulls("V"), "group": { "id": "G", "directory_id": "D", "name": null } }),
-        );
-        for (id, at) in [("U", 2), ("V", 3)] {
-            let user = story.item(&format!("/directory_users/{id}"), LATEST).expect("a user");
-            let said = json!({
-                "email": user["email"], "state": user["state"], "organization_id": user["organization_id"],
-                "first_name": user["first_name"], "created_at": user["created_at"], "updated_at": user["updated_at"],
-            });
-            let expected = json!({
-                "email": "c@x", "state": "active", "organization_id": "org", "first_name": null,
-                "created_at": second(at), "updated_at": second(at),
-            });
-            assert_eq!(said, expected, "{id}");
-            assert!(user.get("role").is_none() && user.get("roles").is_none(), "{id}");
-        }
-    }
-
-    #[test]
-    fn rule_15_any_later_version_revives_and_a_move_ends_nothing() {
-        let mut story = Story::default();
-        story.user("created", 1, "U").group("created", 1, "G").member("added", 2);
-        story.tell("dsync.user.updated", 3, json!({ "id": "U", "directory_id": "E" }));
-        assert!(story.is_member(at(3)));
-        assert_eq!(story.list("/directory_users", &[("directory", "E")], at(3)), ["U"]);
-        story.user("deleted", 4, "U").user("updated", 5, "U");
-        assert!(!story.has("/directory_users/U", at(4)) && story.has("/directory_users/U", at(5)));
-        assert!(!story.is_member(at(5)));
-    }
-
-    #[test]
-    fn rule_16_a_snapshot_stands_in_until_an_explicit_version() {
-        let mut story = Story::default();
-        let pair = |email: &str| json!({ "directory_id": "D", "user": { "id": "U", "email": email }, "group": { "id": "G" } });
-        let email = |story: &Story, cut| {
-            story.item("/directory_users/U", cut).expect("a user")["email"].clone()
-        };
-        story.tell("dsync.group.user_added", 1, pair("s"));
-        story.tell(
-            "dsync.user.created",
-            5,
-            json!({ "id": "U", "directory_id": "D", "email": "e" }),
-        );
-        assert_eq!(email(&story, at(4)), "s");
-        assert_eq!(email(&story, at(5)), "e");
-        assert_eq!(email(&story, Cut { as_of_ms: Some(ms(5)), known_at: Some(1) }), "s");
-        story.tell("dsync.group.user_removed", 6, pair("newer"));
-        assert_eq!(email(&story, LATEST), "e");
-
-        let mut story = Story::default();
-        story.user("deleted", 3, "U").member("added", 4);
-        assert!(!story.has("/directory_users/U", LATEST));
-        assert!(!story.is_member(LATEST));
-    }
-
-    #[test]
-    fn rule_16_versions_that_a_deleted_directory_ended_still_beat_snapshots() {
-        let mut story = Story::default();
-        story
-            .user("created", 1, "U")
-            .directory("deleted", 2)
-            .directory("activated", 3)
-            .member("added", 4);
-        assert!(!story.has("/directory_users/U", LATEST));
-        assert!(story.has("/directory_groups/G", LATEST));
-    }
-
-    #[test]
-    fn rule_17_only_active_or_no_state_is_active() {
-        let states = [
-            ("active", "active"),
-            ("ACTIVE", "inactive"),
-            ("suspended", "inactive"),
-            ("", "inactive"),
-        ];
-        let states = states.map(|(state, shown)| (json!(state), shown));
-        for (state, shown) in states.into_iter().chain([(Value::Null, "active")]) {
-            let mut story = Story::default();
-            story.tell(
-                "dsync.user.created",
-                1,
-                json!({ "id": "U", "directory_id": "D", "state": state }),
-            );
-            assert_eq!(story.item("/directory_users/U", LATEST).expect("a user")["state"], shown);
-        }
-    }
-
-    #[test]
-    fn rule_18_an_inactive_user_is_retained() {
-        let mut story = Story::default();
-        story.member("added", 1);
-        story.tell(
-            "dsync.user.updated",
-            2,
-            json!({ "id": "U", "directory_id": "D", "state": "inactive" }),
-        );
-        assert!(story.is_member(LATEST));
-        assert_eq!(
-            story.list("/directory_users", &[("directory", "D"), ("state", "inactive")], LATEST),
-            ["U"]
-        );
-        assert!(
-            story
-                .list("/directory_users", &[("directory", "D"), ("state", "active")], LATEST)
-                .is_empty()
-        );
-    }
-
-    #[test]
-    fn rule_19_a_membership_added_while_the_user_is_gone_waits_for_it() {
-        let mut story = Story::default();
-        story
-            .user("created", 1, "U")
-            .user("deleted", 2, "U")
-            .member("added", 3)
-            .user("created", 4, "U");
-        assert!(!story.is_member(at(3)));
-        assert!(story.is_member(at(4)));
-    }
-
-    #[test]
-    fn rule_19_a_membership_ended_by_a_deletion_does_not_come_back() {
-        let mut story = Story::default();
-        story.member("added", 1).user("deleted", 2, "U").user("created", 3, "U");
-        assert!(story.is_member(at(1)));
-        assert!(!story.is_member(at(3)));
-        let mut story = Story::default();
-        story.member("added", 1).group("deleted", 2, "G").group("created", 3, "G");
-        assert!(story.is_member(at(1)));
-        assert!(!story.is_member(at(3)));
-    }
-
-    #[test]
-    fn rule_19_a_membership_is_never_judged_by_updated_at() {
-        let mut story = Story::default();
-        let pair = |updated| {
-            let user = json!({ "id": "U", "updated_at": second(updated) });
-            json!({ "directory_id": "D", "updated_at": second(updated), "user": user, "group": { "id": "G" } })
-        };
-        story.tell_as("b", "dsync.group.user_added", 5, pair(1)).tell_as(
-            "a",
-            "dsync.group.user_added",
-            5,
-            pair(9),
-        );
-        assert_eq!(
-            story.item("/directory_users/U", LATEST).expect("a user")["updated_at"],
-            second(1)
-        );
-    }
-
-    #[test]
-    fn lists_page_by_id_in_either_direction() {
-        let mut story = Story::default();
-        for id in ["a", "b", "c", "d", "e"] {
-            story.user("created", 1, id);
-        }
-        let cases = [
-            ("desc", "", "", "ed", "", "d"),
-            ("desc", "after", "d", "cb", "c", "b"),
-            ("desc", "after", "cc", "cb", "c", "b"),
-            ("desc", "after", "b", "a", "a", ""),
-            ("desc", "after", "a", "", "", ""),
-            ("desc", "before", "b", "dc", "d", "c"),
-            ("asc", "", "", "ab", "", "b"),
-            ("asc", "before", "d", "bc", "b", "c"),
-            ("normal", "", "", "ed", "d", ""),
-            ("normal", "before", "d", "cb", "b", "c"),
-            ("normal", "after", "b", "dc", "c", "d"),
-        ];
-        let cursor_or_null =
-            |cursor: &str| if cursor.is_empty() { Value::Null } else { json!(cursor) };
-        for (order, cursor, id, expected, before, after) in cases {
-            let mut query = vec![("directory", "D"), ("limit", "2"), ("order", order)];
-            if !cursor.is_empty() {
-                query.push((cursor, id));
-            }
-            let (_, body) = story.ask("/directory_users", &query, LATEST);
-            assert_eq!(ids_of(&body).concat(), expected, "{query:?}");
-            let metadata =
-                json!({ "before": cursor_or_null(before), "after": cursor_or_null(after) });
-            assert_eq!(body["list_metadata"], metadata, "{query:?}");
-        }
-    }
-
-    #[test]
-    fn a_list_without_scope_is_refused() {
-        let story = Story::default();
-        let (status, body) = story.ask("/directory_groups", &[("limit", "1")], LATEST);
-        assert_eq!(
-            (status, &body["code"], &body["errors"][1]["field"]),
-            (422, &json!("validation_failed"), &json!("user"))
-        );
-        assert_eq!(story.ask("/directory_users", &[("organization", "x")], LATEST).0, 200);
-    }
-
-    #[test]
-    fn groups_show_their_members_when_asked() {
-        let mut story = Story::default();
-        story.member("added", 1);
-        let (_, group) = story.ask("/directory_groups/G", &[("members", "true")], LATEST);
-        assert_eq!(group["members"][0]["id"], "U");
-        assert!(group["members"][0].get("groups").is_none());
-        assert_eq!(
-            story.item("/directory_users/U", LATEST).expect("a user")["groups"][0]["id"],
-            "G"
-        );
-    }
-
-    fn event_ids(story: &Story, query: &[(&str, &str)], cut: Cut) -> Vec<String> {
-        story.list(
-            "/events",
-            &[&[("events", "dsync.user.created,dsync.user.deleted,x.y")], query].concat(),
-            cut,
-        )
-    }
-
-    #[test]
-    fn events_are_asked_for_by_type_in_any_encoding() {
-        let mut story = Story::default();
-        story.user("created", 1, "U").user("deleted", 2, "U").user("updated", 3, "U");
-        let both: [&[(&str, &str)]; 4] = [
-            &[("events", "dsync.user.created,,dsync.user.updated")],
-            &[("events", "dsync.user.created"), ("events", "dsync.user.updated")],
-            &[("events[]", "dsync.user.created"), ("events[]", "dsync.user.updated")],
-            &[("events[0]", "dsync.user.created"), ("events[7]", "dsync.user.updated")],
-        ];
-        for query in both {
-            assert_eq!(story.list("/events", query, LATEST), ["e01", "e03"], "{query:?}");
-        }
-        for query in [
-            &[][..],
-            &[("events", "")],
-            &[("events[]", ","), ("limit", "0")],
-            &[("events[x]", "dsync.user.created")],
-        ] {
-            assert_eq!(story.ask("/events", query, LATEST).0, 400, "{query:?}");
-        }
-        assert!(story.list("/events", &[("events", "never.heard_of")], LATEST).is_empty());
-    }
-
-    #[test]
-    fn events_are_listed_by_seq_and_cut_by_their_time() {
-        let mut story = Story::default();
-        // One that is quarantined stands between them; it is a place, but not listed.
-        story
-            .user("created", 5, "U")
-            .tell("dsync.user.created", 4, json!({}))
-            .user("deleted", 3, "U")
-            .tell("x.y", 4, json!([]));
-        let listed = |query: &[(&str, &str)]| event_ids(&story, query, LATEST);
-        assert_eq!(listed(&[]), ["e01", "e03", "e04"]);
-        assert_eq!(listed(&[("order", "desc"), ("limit", "2")]), ["e01", "e03"]);
-        assert_eq!(listed(&[("after", "e01")]), ["e03", "e04"]);
-        assert_eq!(listed(&[("after", "e02"), ("limit", "1")]), ["e03"]);
-        assert_eq!(listed(&[("before", "e04"), ("limit", "1")]), ["e03"]);
-        assert!(listed(&[("after", "e04")]).is_empty());
-        assert_eq!(listed(&[("range_start", &second(4))]), ["e01", "e04"]);
-        assert_eq!(
-            listed(&[("range_start", &second(3)), ("range_end", &second(4))]),
-            ["e03", "e04"]
-        );
-        assert_eq!(event_ids(&story, &[], at(4)), ["e03", "e04"]);
-        assert_eq!(event_ids(&story, &[], known(3)), ["e01", "e03"]);
-        let ask = |query: &[(&str, &str)]| {
-            story.ask("/events", &[&[("events", "dsync.user.created,x.y")], query].concat(), LATEST)
-        };
-        let metadata = |query: &[(&str, &str)]| ask(query).1["list_metadata"].clone();
-        assert_eq!(metadata(&[("limit", "1")]), json!({ "before": null, "after": "e01" }));
-        assert_eq!(metadata(&[("before", "e04")]), json!({ "before": null, "after": "e01" }));
-        assert_eq!(metadata(&[]), json!({ "before": null, "after": null }));
-        assert_eq!(ask(&[("after", "e09")]).1["code"], "cursor_invalid");
-        assert_eq!(
-            ask(&[("after", "e01"), ("range_end", &second(9))]).1["code"],
-            "validation_failed"
-        );
-    }
-
-    fn shown(story: &Story, name: &str) -> Value {
-        let (_, body) = story.ask("/events", &[("events", name)], LATEST);
-        body["data"].as_array().and_then(|events| events.last().cloned()).expect("an event")
-    }
-
-    #[test]
-    fn an_event_is_completed_from_what_was_known_when_it_came_and_never_again() {
-        let mut story = Story::default();
-        story.tell(
-            "dsync.user.created",
-            4,
-            json!({ "id": "U", "directory_id": "D", "emails": [{ "value": "a@x" }] }),
-        );
-        story.tell("dsync.activated", 2, json!({ "id": "D", "organization_id": "late" }));
-        story.tell(
-            "dsync.user.deleted",
-            6,
-            json!({ "id": "U", "state": "suspended", "more": [1], "groups": [] }),
-        );
-        story.tell("dsync.user.updated", 1, json!({ "id": "U", "directory_id": "E" }));
-        let created = shown(&story, "dsync.user.created");
-        assert_eq!(
-            (&created["data"]["organization_id"], &created["data"]["created_at"]),
-            (&json!(""), &json!(second(4)))
-        );
-        assert_eq!((&created["data"]["email"], &created["context"]), (&json!("a@x"), &json!({})));
-        let expected = json!({
-            "object": "directory_user", "id": "U", "directory_id": "D", "organization_id": "late", "idp_id": "", "email": null,
-            "first_name": null, "last_name": null, "name": null, "job_title": null, "username": null, "emails": [], "state": "inactive",
-            "raw_attributes": {}, "custom_attributes": {}, "created_at": second(4), "updated_at": second(6), "more": [1], "groups": [],
-        });
-        assert_eq!(shown(&story, "dsync.user.deleted")["data"], expected);
-        assert_eq!(
-            story.list(
-                "/events",
-                &[("events", "dsync.user.deleted"), ("organization_id", "late")],
-                LATEST
-            ),
-            ["e03"]
-        );
-        assert!(
-            story
-                .list(
-                    "/events",
-                    &[("events", "dsync.user.created"), ("organization_id", "late")],
-                    LATEST
-                )
-                .is_empty()
-        );
-    }
-
-    #[test]
-    fn events_of_directories_have_their_own_words() {
-        let cases = [
-            ("activated", json!("linked"), "active"),
-            ("activated", json!("unlinked"), "inactive"),
-            ("activated", json!("deleting"), "deleting"),
-            ("activated", json!(7), "active"),
-            ("deactivated", json!("active"), "inactive"),
-            ("deleted", json!("active"), "active"),
-            ("deleted", json!("gone"), "deleting"),
-        ];
-        for (event, state, expected) in cases {
-            let mut story = Story::default();
-            story.tell(
-                &format!("dsync.{event}"),
-                1,
-                json!({ "id": "D", "state": state, "type": "gusto", "domain": "a.example" }),
-            );
-            let data = shown(&story, &format!("dsync.{event}"))["data"].clone();
-            assert_eq!(
-                (&data["state"], &data["type"]),
-                (&json!(expected), &json!("gusto")),
-                "{event} {state}"
-            );
-            let domain = json!({ "object": "organization_domain", "id": "", "organization_id": "", "domain": "a.example" });
-            assert_eq!(data.get("domains"), (event != "deleted").then_some(&json!([domain])));
-            assert_eq!(data.get("external_key").is_some(), event != "deleted");
-        }
-        let mut story = Story::default();
-        let domains = json!([{ "domain": "" }, "x", { "domain": "b.example", "id": 5, "organization_id": "p", "extra": 1 }]);
-        story.tell(
-            "dsync.activated",
-            1,
-            json!({ "id": "D", "organization_id": "o", "domain": "a.example", "domains": domains }),
-        );
-        let domain = json!({ "object": "organization_domain", "id": "", "organization_id": "p", "domain": "b.example" });
-        assert_eq!(shown(&story, "dsync.activated")["data"]["domains"], json!([domain]));
-    }
-
-    #[test]
-    fn updates_always_say_what_was_before() {
-        let cases = [
-            (json!({ "a": 1 }), json!({ "b": 2 }), json!({ "a": 1 })),
-            (json!(null), json!({ "b": 2 }), json!({ "b": 2 })),
-            (json!([]), json!("x"), json!({})),
-        ];
-        for (own, context, expected) in cases {
-            for (event, always) in [("dsync.group.updated", true), ("dsync.group.created", false)] {
-                let mut story = Story::default();
-                let data = json!({ "id": "G", "directory_id": "D", "previous_attributes": own });
-                let context = json!({ "previous_attributes": context });
-                story.deliver(json!({ "id": "a", "event": event, "created_at": second(1), "data": data, "context": context }));
-                let expected = if always || own.is_object() { Some(&expected) } else { None };
-                assert_eq!(
-                    shown(&story, event)["data"].get("previous_attributes"),
-                    expected,
-                    "{event} {own}"
-                );
-            }
-        }
-    }
-
-    #[test]
-    fn memberships_tokens_and_strangers_are_shown_each_in_their_way() {
-        let mut story = Story::default();
-        let (user, group) = (
-            json!({ "id": "U", "directory_id": "E" }),
-            json!({ "id": "G", "organization_id": "o" }),
-        );
-        story.tell("dsync.group.user_added", 3, json!({ "user": user, "group": group, "more": 1 }));
-        let data = shown(&story, "dsync.group.user_added")["data"].clone();
-        assert_eq!((&data["directory_id"], &data["more"]), (&json!("E"), &json!(1)));
-        assert_eq!(
-            (&data["group"]["directory_id"], &data["group"]["organization_id"]),
-            (&json!("E"), &json!("o"))
-        );
-        assert_eq!(
-            (&data["user"]["organization_id"], &data["user"]["created_at"]),
-            (&json!("o"), &json!(second(3)))
-        );
-        assert_eq!(
-            story.list(
-                "/events",
-                &[("events", "dsync.group.user_added"), ("organization", "o")],
-                LATEST
-            ),
-            ["e01"]
-        );
-        story.tell("dsync.token.created", 4, json!([]));
-        let token = json!({
-            "object": "directory_token", "id": "", "directory_id": "", "organization_id": "", "token_suffix": "", "created_at": second(4),
-        });
-        assert_eq!(shown(&story, "dsync.token.created")["data"], token);
-        story.tell("x.y", 5, json!({ "object": null, "organization_id": "o" })).tell(
-            "x.z",
-            5,
-            json!("o"),
-        );
-        assert_eq!(shown(&story, "x.y")["data"], json!({ "object": null, "organization_id": "o" }));
-        assert_eq!(shown(&story, "x.z")["data"], json!({}));
-        assert_eq!(
-            story.list("/events", &[("events", "x.y,x.z"), ("organization", "o")], LATEST),
-            ["e03"]
-        );
-    }
 }

@@ -1,7 +1,7 @@
-//! Rules 18 and 21 to 26: what operators did, and the roles that follow.
+//! Rules 18 and 21 to 26: operators' acts, and the roles that follow from them.
 //!
-//! Again nothing is kept: who had which role since when is found by looking at every moment at
-//! which anything happened.
+//! Nothing is kept: roles over time are found by looking at every moment at which anything
+//! happened.
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
@@ -38,7 +38,7 @@ enum What {
     Mapping(Value),
 }
 
-/// What deleting a directory would do now.
+/// The effect that deleting a directory would have now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Deletion {
     /// Nothing ever named it.
@@ -143,7 +143,10 @@ impl World {
             super::Directory::Unknown => Deletion::Unknown,
             super::Directory::Deleted => Deletion::Done,
             super::Directory::Stub | super::Directory::Live(_) => {
-                let is_own = |event: &&&Event| matches!(&event.fact, Fact::Directory { id, .. } if id == directory);
+                let is_own = |event: &&&Event| {
+                    matches!(&event.fact,
+                    Fact::Directory { id, .. } if id == directory)
+                };
                 Deletion::NotBefore(
                     view.events.iter().filter(is_own).map(|event| event.at + 1).max(),
                 )
@@ -195,7 +198,7 @@ impl World {
 
 // --- Roles at a cut: rules 21 and 22 ---
 
-/// Why somebody has a role.
+/// A reason for a role.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Reason {
     rule: Option<usize>,
@@ -273,8 +276,8 @@ pub(super) fn raw_object(raw: &RawValue) -> Option<RawObject> {
     serde_json::from_str(raw.get()).ok()
 }
 
-/// The values that an attribute has, each as it would stand in a mapping: a string by its content,
-/// a number or boolean by its text.
+/// Returns the values of an attribute, each as a mapping would have it: a string by its content, a
+/// number or boolean by its text.
 fn attribute_values(snapshot: &RawValue, path: &str) -> Vec<String> {
     let mut names = path.split('.');
     if names.clone().next() == Some("previous_attributes") {
@@ -442,13 +445,13 @@ impl<'a> View<'a> {
 
 // --- Roles over time: rule 23 ---
 
-/// What a user's roles follow from, from a moment on.
+/// The reasons for a user's roles from a moment on.
 struct Moment {
     at: i64,
     reasons: Vec<Reason>,
 }
 
-/// What made something so: an event of the source, or what an operator set.
+/// A cause: an event of the source, or an operator's setting.
 #[derive(Clone, Copy)]
 pub(super) enum Turn<'a> {
     Event(&'a Event),
@@ -550,7 +553,10 @@ impl<'a> View<'a> {
     /// Explicit versions and tombstones; snapshots as far as no explicit one of their moment or an
     /// earlier one is known. In order.
     pub(super) fn versions_of(&self, kind: Kind, id: &str) -> Vec<&'a Event> {
-        let explicit = |event: &&Event| matches!(&event.fact, Fact::Entity { kind: of, id: other, .. } if *of == kind && other == id);
+        let explicit = |event: &&Event| {
+            matches!(&event.fact,
+            Fact::Entity { kind: of, id: other, .. } if *of == kind && other == id)
+        };
         let first = self.events.iter().copied().filter(explicit).map(|event| event.at).min();
         let counts =
             |event: &&&Event| explicit(event) || first.is_none_or(|first| event.at < first);
@@ -597,7 +603,10 @@ impl<'a> View<'a> {
         group_id: &str,
         user_id: &str,
     ) -> impl DoubleEndedIterator<Item = &'a Event> {
-        let of_pair = |fact: &Fact| matches!(fact, Fact::Membership { group, user, .. } if group.id == group_id && user.id == user_id);
+        let of_pair = |fact: &Fact| {
+            matches!(fact,
+            Fact::Membership { group, user, .. } if group.id == group_id && user.id == user_id)
+        };
         self.events
             .iter()
             .copied()
@@ -641,7 +650,8 @@ impl World {
         };
         let record = &self.records[seq as usize - 1];
         // When the log took it is known to the log alone.
-        json!({ "event_id": record.event_id, "event": record.event, "occurred_at": rfc3339(at), "recorded_at": null, "seq": seq })
+        json!({ "event_id": record.event_id, "event": record.event, "occurred_at": rfc3339(at),
+            "recorded_at": null, "seq": seq })
     }
 
     pub(super) fn cause_or_null(&self, turn: Option<Turn<'_>>) -> Value {
@@ -666,6 +676,9 @@ impl World {
         };
         let roles: BTreeSet<&str> = past.now().iter().map(|reason| reason.role.as_str()).collect();
         let assignment = |role: &str| {
+            let reasons = past.now();
+            let because: Vec<Value> =
+                reasons.iter().filter(|reason| reason.role == role).map(because).collect();
             json!({
                 "object": "role_assignment",
                 "user_id": user,
@@ -673,7 +686,7 @@ impl World {
                 "organization_id": view.organization_of(version.directory),
                 "role": role,
                 "since": rfc3339(past.since(|reason| reason.role == role)),
-                "because": past.now().iter().filter(|reason| reason.role == role).map(because).collect::<Vec<Value>>(),
+                "because": because,
             })
         };
         roles.into_iter().map(assignment).collect()
@@ -769,11 +782,13 @@ fn period(
     end: Value,
 ) -> Value {
     let until = until.map(rfc3339);
-    json!({ "object": "role_period", "user_id": user, "role": role, "from": rfc3339(from), "until": until, "start": start, "end": end })
+    json!({ "object": "role_period", "user_id": user, "role": role, "from": rfc3339(from),
+        "until": until, "start": start, "end": end })
 }
 
 fn no_mapping() -> Value {
-    json!({ "object": "role_mapping", "version": 0, "seq": null, "effective_from": null, "set_at": null, "note": null, "mapping": null })
+    json!({ "object": "role_mapping", "version": 0, "seq": null, "effective_from": null,
+        "set_at": null, "note": null, "mapping": null })
 }
 
 fn describe(setting: &Setting) -> Value {
@@ -843,7 +858,8 @@ impl World {
                 of_role
                     .map(|reason| {
                         let name = reason.group.as_deref().map(|group| view.group_name(group));
-                        json!({ "rule": reason.rule, "group_id": reason.group, "group_name": name, "attribute": reason.attribute })
+                        json!({ "rule": reason.rule, "group_id": reason.group, "group_name": name,
+                            "attribute": reason.attribute })
                     })
                     .collect()
             };
@@ -866,17 +882,20 @@ impl World {
         let rows: Vec<Value> = counts
             .into_iter()
             .map(|(role, [gaining, losing, before, after])| {
-                json!({ "role": role, "gaining": gaining, "losing": losing, "before": before, "after": after })
+                json!({ "role": role, "gaining": gaining, "losing": losing, "before": before,
+                    "after": after })
             })
             .collect();
         let (warnings, groups_without_rule) = view.unmatched(proposed);
         json!({
             "object": "role_mapping_preview",
-            "base_version": self.in_force(cut, Setting::mapping).map_or(0, |setting| setting.version),
+            "base_version": self.in_force(cut, Setting::mapping).map_or(0,
+            |setting| setting.version),
             "totals": totals,
             "roles": rows,
             "warnings": warnings,
-            "groups_without_rule": { "count": groups_without_rule.len(), "data": groups_without_rule.iter().take(100).collect::<Vec<_>>() },
+            "groups_without_rule": { "count": groups_without_rule.len(),
+            "data": groups_without_rule.iter().take(100).collect::<Vec<_>>() },
             "changes": changes,
         })
     }
@@ -905,17 +924,28 @@ impl View<'_> {
         };
         let unfitted = rules_of(mapping)
             .enumerate()
-            .filter(|(_, rule)| rule.get("group").is_some() && !alive.iter().any(|(group, directory)| fits(rule, group, directory)))
-            .map(|(number, _)| json!({ "field": format!("mapping.rules[{number}]"), "code": "no group matches" }));
+            .filter(|(_, rule)| {
+                rule.get("group").is_some()
+                    && !alive.iter().any(|(group, directory)| fits(rule, group, directory))
+            })
+            .map(|(number, _)| {
+                json!({ "field": format!("mapping.rules[{number}]"),
+                    "code": "no group matches" })
+            });
         let without = alive
             .iter()
-            .filter(|(group, _)| !rules_of(mapping).any(|rule| fits_group(rule, group, &self.group_name(group))))
-            .map(|(group, directory)| json!({ "id": group, "name": self.group_name(group), "directory_id": directory }));
+            .filter(|(group, _)| {
+                !rules_of(mapping).any(|rule| fits_group(rule, group, &self.group_name(group)))
+            })
+            .map(|(group, directory)| {
+                json!({ "id": group, "name": self.group_name(group),
+                    "directory_id": directory })
+            });
         (unfitted.collect(), without.collect())
     }
 }
 
-/// Something that may stand in a rule's `values` for this path, of some user.
+/// A value that some user has at this path, for a rule's `values`.
 pub fn values_of(world: &World, path: &str) -> Vec<String> {
     let view = world.view(Cut::default());
     let of_user = |user: &str| {

@@ -1,0 +1,337 @@
+//! A small history that is played before the naive model and before the server's routes. Every
+//! question is put to both, and the answers must be equal.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use actix_web::http::Method;
+use actix_web::test::TestRequest;
+use rollcall::log::{Log, MemoryLog, Outcome};
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
+
+use crate::kit::compare::cut_query;
+use crate::kit::histories::{Question, percent_encoded};
+use crate::kit::model::audit::{change_key, exact};
+use crate::kit::model::roles::Act;
+use crate::kit::model::{Cut, Receipt, World, read_time, rfc3339};
+use crate::kit::road::{answer, engine, get, memory_log, operate, verified_at};
+use crate::kit::server::holds;
+
+pub const LATEST: Cut = Cut { as_of_ms: None, known_at: None };
+
+/// Events happen at given seconds of one minute; their ids are e01, e02 … unless said otherwise.
+pub struct Case {
+    world: World,
+    log: Arc<MemoryLog>,
+    /// The types of all events, by which the list of events is asked for.
+    types: BTreeSet<String>,
+    count: u32,
+}
+
+pub fn second(second: u32) -> String {
+    format!("2026-03-02T00:00:{second:02}.000Z")
+}
+
+pub fn ms(at: u32) -> i64 {
+    read_time(&second(at)).expect("a time")
+}
+
+pub fn at(second: u32) -> Cut {
+    Cut { as_of_ms: Some(ms(second)), known_at: None }
+}
+
+pub fn known(seq: u64) -> Cut {
+    Cut { as_of_ms: None, known_at: Some(seq) }
+}
+
+/// Returns the ids of a list's items.
+pub fn ids_of(body: &Value) -> Vec<String> {
+    let data = body["data"].as_array().expect("a list");
+    data.iter().map(|item| item["id"].as_str().expect("an id").to_owned()).collect()
+}
+
+impl Default for Case {
+    fn default() -> Case {
+        Case { world: World::new(), log: memory_log([]), types: BTreeSet::new(), count: 0 }
+    }
+}
+
+// --- What happens ---
+
+impl Case {
+    pub fn tell(&mut self, event: &str, at: u32, data: Value) -> &mut Case {
+        self.count += 1;
+        let id = format!("e{:02}", self.count);
+        self.tell_as(&id, event, at, data)
+    }
+
+    pub fn tell_as(&mut self, id: &str, event: &str, at: u32, data: Value) -> &mut Case {
+        self.deliver(json!({ "id": id, "event": event, "created_at": second(at), "data": data }));
+        self
+    }
+
+    pub fn deliver(&mut self, body: Value) -> Receipt {
+        self.deliver_bytes(body.to_string().as_bytes(), ms(59))
+    }
+
+    /// Delivers a body that was signed and recorded at `t_ms`.
+    pub fn deliver_bytes(&mut self, body: &[u8], t_ms: i64) -> Receipt {
+        let receipt = self.world.deliver(body, t_ms);
+        let outcomes = self.log.append(vec![verified_at(body, t_ms)], t_ms).unwrap();
+        let recorded = match outcomes[..] {
+            [Outcome::New(seq)] => (seq, false, false),
+            [Outcome::Duplicate(seq)] => (seq, true, false),
+            [Outcome::Conflict { seq, duplicate, .. }] => (seq, duplicate, true),
+            _ => panic!("one body, one outcome"),
+        };
+        assert_eq!(recorded, (receipt.seq, receipt.duplicate, receipt.conflict));
+        let read: Value = serde_json::from_slice(body).unwrap_or_default();
+        self.types.extend(read["event"].as_str().map(str::to_owned));
+        receipt
+    }
+
+    pub fn user(&mut self, event: &str, at: u32, id: &str) -> &mut Case {
+        self.tell(&format!("dsync.user.{event}"), at, json!({ "id": id, "directory_id": "D" }))
+    }
+
+    pub fn group(&mut self, event: &str, at: u32, id: &str) -> &mut Case {
+        self.tell(&format!("dsync.group.{event}"), at, json!({ "id": id, "directory_id": "D" }))
+    }
+
+    pub fn directory(&mut self, event: &str, at: u32) -> &mut Case {
+        self.tell(&format!("dsync.{event}"), at, json!({ "id": "D" }))
+    }
+
+    pub fn member(&mut self, event: &str, at: u32) -> &mut Case {
+        let data = json!({ "directory_id": "D", "user": { "id": "U" }, "group": { "id": "G" } });
+        self.tell(&format!("dsync.group.user_{event}"), at, data)
+    }
+
+    /// Sets the policy from a second on, and returns the record's seq.
+    pub fn policy(&mut self, inactive_users: &str, from: u32) -> u64 {
+        let body = json!({
+            "inactive_users": inactive_users, "effective_from": second(from), "note": null,
+        });
+        let act = self.act("policy", "rollcall.policy.set", &body);
+        self.world.set_policy(act, inactive_users, ms(from), Value::Null)
+    }
+
+    /// Sets a mapping of `rules` from a second on, and returns the record's seq.
+    pub fn mapping(&mut self, rules: Value, from: u32) -> u64 {
+        let mapping = json!({ "mode": "all", "default_roles": [], "priority": [], "rules": rules });
+        let body = json!({ "mapping": mapping, "effective_from": second(from), "note": null });
+        let act = self.act("role_mapping", "rollcall.mapping.set", &body);
+        self.world.set_mapping(act, mapping, ms(from), Value::Null)
+    }
+
+    fn act(&mut self, path: &str, event: &str, body: &Value) -> Act {
+        let (status, set) =
+            self.server_json(operate(Method::PUT, &format!("/rollcall/v1/{path}"), body));
+        assert_eq!((status, &set["seq"]), (200, &json!(self.head() + 1)), "{set}");
+        let (_, listed) = self.server_json(get(&format!("/events?events={event}&limit=100")));
+        let act = listed["data"].as_array().unwrap().last().unwrap();
+        Act {
+            event_id: act["id"].as_str().unwrap().to_owned(),
+            recorded_at_ms: read_time(set["set_at"].as_str().unwrap()).unwrap(),
+        }
+    }
+}
+
+// --- What is asked ---
+
+impl Case {
+    fn server(&self, request: TestRequest) -> (u16, Vec<u8>) {
+        answer(engine(self.log.clone()), request)
+    }
+
+    fn server_json(&self, request: TestRequest) -> (u16, Value) {
+        let (status, body) = self.server(request);
+        (status, serde_json::from_slice(&body).unwrap())
+    }
+
+    pub fn head(&self) -> u64 {
+        self.world.head()
+    }
+
+    pub fn ask(&self, path: &str, query: &[(&str, &str)], cut: Cut) -> (u16, Value) {
+        let query: Vec<_> =
+            query.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect();
+        let (status, expected) = self.world.get(path, &query, cut);
+        let url = Question { path: path.to_owned(), query, cut }.url();
+        let (served, found) = self.server_json(get(&url));
+        // The model knows only the code of a refusal.
+        let same = if status == 422 { holds(&expected, &found) } else { expected == found };
+        assert!(
+            served == status && same,
+            "{url}\n server {served} {found}\n model  {status} {expected}"
+        );
+        (status, expected)
+    }
+
+    pub fn item(&self, path: &str, cut: Cut) -> Option<Value> {
+        let (status, body) = self.ask(path, &[], cut);
+        (status == 200).then_some(body)
+    }
+
+    pub fn has(&self, path: &str, cut: Cut) -> bool {
+        self.item(path, cut).is_some()
+    }
+
+    pub fn list(&self, path: &str, query: &[(&str, &str)], cut: Cut) -> Vec<String> {
+        let (status, body) = self.ask(path, query, cut);
+        assert_eq!(status, 200, "{body}");
+        ids_of(&body)
+    }
+
+    pub fn is_member(&self, cut: Cut) -> bool {
+        let of_group = self.list("/directory_users", &[("group", "G")], cut) == ["U"];
+        let of_user = self.list("/directory_groups", &[("user", "U")], cut) == ["G"];
+        assert_eq!(of_group, of_user);
+        of_group
+    }
+
+    /// Returns the moments of all events, and checks that the server lists the same times.
+    pub fn moments(&self) -> Vec<i64> {
+        let types: Vec<&str> = self.types.iter().map(String::as_str).collect();
+        self.ask("/events", &[("events", &types.join(","))], LATEST);
+        self.world.moments()
+    }
+
+    /// Returns seq and reason of each quarantined record.
+    pub fn reasons(&self) -> Vec<(u64, String)> {
+        let (_, body) = self.server_json(get("/rollcall/v1/quarantine?limit=1000"));
+        let found: Vec<(u64, String)> = body["data"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|item| {
+                (item["seq"].as_u64().unwrap(), item["reason"].as_str().unwrap().to_owned())
+            })
+            .collect();
+        let quarantined = self.world.quarantine().into_iter();
+        let expected: Vec<_> = quarantined.map(|(seq, _, _, reason)| (seq, reason)).collect();
+        assert_eq!(found, expected);
+        found
+    }
+}
+
+// --- The audit calls ---
+
+impl Case {
+    pub fn access_periods(&self, user: &str, cut: Cut) -> Option<Vec<Value>> {
+        let expected = self.world.access_periods(user, cut);
+        self.same(&format!("users/{user}/access"), &cut_query(cut), expected)
+    }
+
+    pub fn groups_over_time(&self, user: &str, cut: Cut) -> Option<Vec<Value>> {
+        let expected = self.world.groups_over_time(user, cut);
+        self.same(&format!("users/{user}/groups"), &cut_query(cut), expected)
+    }
+
+    pub fn members_over_time(&self, group: &str, cut: Cut) -> Option<Vec<Value>> {
+        let expected = self.world.members_over_time(group, cut);
+        self.same(&format!("groups/{group}/members"), &cut_query(cut), expected)
+    }
+
+    /// Returns the versions of a `user` or a `group`.
+    pub fn history(&self, what: &str, id: &str, cut: Cut) -> Option<Vec<Value>> {
+        let expected = self.world.history(what, id, cut);
+        self.same(&format!("{what}s/{id}/history"), &cut_query(cut), expected)
+    }
+
+    pub fn deprovisionings(&self, query: &[(String, String)], cut: Cut) -> Vec<Value> {
+        let asked: String =
+            query.iter().map(|(key, value)| format!("&{key}={}", percent_encoded(value))).collect();
+        let expected = Some(self.world.deprovisionings(query, cut));
+        self.same("deprovisionings", &(cut_query(cut) + &asked), expected).unwrap()
+    }
+
+    pub fn diff(&self, from: Cut, to: Cut, directory: Option<&str>) -> Vec<Value> {
+        let side = |name: &str, cut: Cut| {
+            let known = cut.known_at.map(|seq| format!("&{name}_known_at={seq}"));
+            let moment = cut.as_of_ms.map_or("latest".to_owned(), rfc3339);
+            format!("&{name}={moment}{}", known.unwrap_or_default())
+        };
+        let mut query = side("from", from);
+        if to != LATEST {
+            query += &side("to", to);
+        }
+        query += &directory.map(|id| format!("&directory={id}")).unwrap_or_default();
+        self.same("diff", &query, Some(self.world.diff(from, to, directory))).unwrap()
+    }
+
+    /// Returns what a record changed.
+    pub fn changes(&self, seq: u64) -> Vec<Value> {
+        let (expected, mut found) = (self.world.changes(seq), self.served_changes());
+        found.retain(|change| change["seq"] == seq);
+        assert_eq!(found, expected, "record {seq}");
+        expected
+    }
+
+    pub fn all_changes(&self) -> Vec<Value> {
+        let expected = self.world.all_changes();
+        assert_eq!(self.served_changes(), expected);
+        expected
+    }
+
+    fn served_changes(&self) -> Vec<Value> {
+        let mut changes = self.served("changes", "&wait=0").unwrap();
+        for change in &mut changes {
+            change.as_object_mut().unwrap().remove("id");
+        }
+        changes.sort_by_key(change_key);
+        changes
+    }
+
+    fn same(&self, path: &str, query: &str, expected: Option<Vec<Value>>) -> Option<Vec<Value>> {
+        let found = self.served(path, query);
+        assert_eq!(json!(found), json!(expected), "{path} {query}");
+        expected
+    }
+
+    /// Returns a list of the server as it is compared, or `None` for a 404.
+    fn served(&self, path: &str, query: &str) -> Option<Vec<Value>> {
+        let url = format!("/rollcall/v1/{path}?limit=1000{query}");
+        let (status, body) = self.server(get(&url));
+        if status == 404 {
+            return None;
+        }
+        assert_eq!(status, 200, "{url}: {}", String::from_utf8_lossy(&body));
+        let body: BTreeMap<String, Box<RawValue>> = serde_json::from_slice(&body).unwrap();
+        let items: Vec<Box<RawValue>> = serde_json::from_str(body["data"].get()).unwrap();
+        Some(items.iter().map(|item| comparable(item)).collect())
+    }
+}
+
+/// Returns an item with the source's numbers as text, and without the times of records.
+fn comparable(raw: &RawValue) -> Value {
+    let mut item: Value = serde_json::from_str(raw.get()).unwrap();
+    let exactly = exact(raw);
+    for key in ["changed", "missed"] {
+        if item.get(key).is_some() {
+            item[key] = exactly[key].clone();
+        }
+    }
+    for key in ["recorded_at", "delay_ms"] {
+        if item.get(key).is_some() {
+            item[key] = Value::Null;
+        }
+    }
+    strip(&mut item);
+    item
+}
+
+/// Removes `recorded_at` from every cause: the model does not know it.
+fn strip(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            if fields.contains_key("event_id") && fields.contains_key("recorded_at") {
+                fields.insert("recorded_at".to_owned(), Value::Null);
+            }
+            fields.values_mut().for_each(strip);
+        }
+        Value::Array(items) => items.iter_mut().for_each(strip),
+        _ => {}
+    }
+}
