@@ -114,7 +114,7 @@ fn main() {
 
     // The whole feed, as somebody reads it who begins at the first record.
     let began = Instant::now();
-    let (mut place, mut changes, mut slowest) = (FeedPlace::behind(0), 0, 0.0f64);
+    let (mut place, mut changes, mut slowest) = (FeedPlace::after(0), 0, 0.0f64);
     loop {
         let page = Instant::now();
         let Ok(feed) = engine.feed(place, 1000) else { panic!("the log cannot be read") };

@@ -146,7 +146,7 @@ fn measure(
             let mut next = [0usize; 4];
             let mut work = |kind: usize| {
                 if cold {
-                    engine.forget_documents();
+                    engine.clear_documents();
                 }
                 next[kind] = (next[kind] + 1) % made[kind].len();
                 ask(&made[kind][next[kind]]);

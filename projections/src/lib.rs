@@ -28,13 +28,13 @@ mod views;
 pub use ask::access::{AccessEnd, AccessLoss, AccessPeriod};
 pub use ask::assignments::{Assignment, AssignmentFilter, Assignments, Because, Ground};
 pub use ask::causes::{Cause, RolePeriod};
-pub use ask::changes::{AccessChange, AccessChanges, Became, Touched};
+pub use ask::changes::{AccessChange, AccessChanges, Effect, TouchedUsers};
 pub use ask::deprovisionings::{Deprovisioning, DeprovisioningFilter, Deprovisionings};
-pub use ask::diff::{Difference, DifferencePlace, Differences, Differs, Subject};
+pub use ask::diff::{Difference, DifferenceKind, DifferencePlace, Differences, Subject};
 pub use ask::dump::View;
 pub use ask::history::{EventPlace, VersionKind, VersionRef, VersionRow, Versions};
 pub use ask::lists::{
-    DirectoryFilter, DirectoryRow, GroupFilter, GroupRow, Row, UserFilter, UserRow,
+    DirectoryFilter, DirectoryRow, EntityRow, GroupFilter, GroupRow, UserFilter, UserRow,
 };
 pub use ask::mappings::MappingSet;
 pub use ask::membership_periods::{MembershipPeriod, MembershipPeriods};

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::client::{Client, deliver, text_field};
 use super::publish::Publish;
-use super::read::{ASSIGNMENTS_PATH, assignments_told};
+use super::read::{ASSIGNMENTS_PATH, assignments_text};
 use super::running::{Caches, Running, Signing};
 use super::{Failure, mapping, print, table};
 use crate::http::{Settings, WEBHOOK_PATH};
@@ -80,7 +80,7 @@ impl DemoArgs {
     pub(super) fn run(self) -> Result<(), Failure> {
         let folder = tempfile::tempdir().map_err(Failure::ours)?;
         let stays_up = self.serve;
-        start(folder.path())?.beside(API_KEY, stays_up, move |client| {
+        start(folder.path())?.run_with(API_KEY, stays_up, move |client| {
             print(&format!(
                 "A server is listening at {}, its log in an empty temporary folder.\n\n",
                 client.base
@@ -90,7 +90,7 @@ impl DemoArgs {
             print(ROLES_BEGIN)?;
             let folder = tempfile::tempdir().map_err(Failure::ours)?;
             start(folder.path())?
-                .beside(API_KEY, false, move |client| player.play(client, &ROLES))?;
+                .run_with(API_KEY, false, move |client| player.play(client, &ROLES))?;
             if stays_up { print(&lines_to_try(&client.base)) } else { Ok(()) }
         })
     }
@@ -147,7 +147,7 @@ impl Player {
         check(is_right, ask, answer.status, &said, because)?;
         let Some(title) = title else { return Ok(()) };
         let shown = if ask.starts_with(ASSIGNMENTS_PATH) {
-            assignments_told(client, &answer)?
+            assignments_text(client, &answer)?
         } else {
             show(answer.status, &said)
         };
@@ -176,9 +176,9 @@ impl Player {
             )?;
             let Some(title) = &act.title else { continue };
             let shown = if act.path.ends_with("/preview") {
-                mapping::preview_told(client, &body)?
+                mapping::preview_text(client, &body)?
             } else {
-                mapping::set_told(&answer)
+                mapping::set_text(&answer)
             };
             self.show(title, &format!("{} {}", act.method, act.path), &shown, &act.because)?;
         }

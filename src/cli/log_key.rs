@@ -8,7 +8,7 @@ use super::auditor::keys_of;
 use super::client::{Answer, text_field};
 use super::read::listing::{Output, ask, refused};
 use super::read::print::one_line;
-use super::read::source::{Server, Source};
+use super::read::source::{ServerArgs, SourceArgs};
 use super::{Failure, print, table};
 
 pub(super) const PATH: &str = "/rollcall/v1/log/key";
@@ -40,7 +40,7 @@ struct ShowKey {
     #[command(flatten)]
     output: Output,
     #[command(flatten)]
-    source: Source,
+    source: SourceArgs,
 }
 
 /// Make a new key and record the change.
@@ -58,7 +58,7 @@ struct RotateKey {
     #[command(flatten)]
     output: Output,
     #[command(flatten)]
-    server: Server,
+    server: ServerArgs,
 }
 
 impl LogKeyArgs {

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::client::{Answer, Client, text_field};
 use super::read::listing::{Moment, Output, ask, refused};
 use super::read::print::one_line;
-use super::read::source::Source;
+use super::read::source::SourceArgs;
 use super::{Failure, print, table};
 
 /// Show or set the treatment of inactive users.
@@ -46,7 +46,7 @@ pub(super) struct PolicyArgs {
     #[command(flatten)]
     output: Output,
     #[command(flatten)]
-    source: Source,
+    source: SourceArgs,
 }
 
 #[derive(Clone, Copy, ValueEnum)]

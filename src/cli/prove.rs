@@ -11,9 +11,9 @@ use super::auditor::{keys_of, read_note};
 use super::client::Client;
 use super::log_key;
 use super::read::listing::{ENCODED, Query, ask};
-use super::read::source::Source;
+use super::read::source::SourceArgs;
 use super::{Failure, print};
-use crate::notary::{Bundle, Checkpoint, Note, Older};
+use crate::notary::{Bundle, Checkpoint, Note, OlderCheckpoint};
 
 /// Write a proof of one record for `rollcall check`.
 ///
@@ -33,7 +33,7 @@ pub(super) struct ProveArgs {
     #[arg(long, value_name = "FILE")]
     checkpoint: Vec<PathBuf>,
     #[command(flatten)]
-    source: Source,
+    source: SourceArgs,
 }
 
 #[derive(Deserialize)]
@@ -91,7 +91,7 @@ fn link(
     checkpoint: &str,
     from: &Checkpoint,
     to: &Checkpoint,
-) -> Result<Older, Failure> {
+) -> Result<OlderCheckpoint, Failure> {
     if from.origin != to.origin {
         return Err(Failure::Caller(format!(
             "a checkpoint belongs to the log `{}`, but this log is `{}`",
@@ -114,7 +114,7 @@ fn link(
         let answer = ask(client, &query.at("/rollcall/v1/log/proof/consistency"), "")?;
         answer.json::<Hashes>()?.hashes
     };
-    Ok(Older { checkpoint: checkpoint.to_owned(), consistency })
+    Ok(OlderCheckpoint { checkpoint: checkpoint.to_owned(), consistency })
 }
 
 fn ask_checkpoint(client: &Client) -> Result<String, Failure> {

@@ -11,7 +11,7 @@ use super::Failure;
 use super::client::without_secrets;
 use crate::engine::Engine;
 use crate::log::ReadError;
-use crate::notary::{Checkpoint, Note, NoteError, Place, PublishError, Verifier};
+use crate::notary::{Checkpoint, Note, NoteError, PublishError, PublishTarget, Verifier};
 
 /// Tries in one period for a receiver that fails.
 const TRIES_MAX: u32 = 4;
@@ -21,7 +21,7 @@ const PAUSE: Duration = Duration::from_millis(500);
 /// The places to publish to, and the interval.
 #[derive(Clone)]
 pub(super) struct Publish {
-    pub(super) places: Vec<Place>,
+    pub(super) places: Vec<PublishTarget>,
     pub(super) every: Duration,
 }
 
@@ -36,7 +36,7 @@ pub(super) struct Publishers {
 #[derive(Debug, thiserror::Error)]
 enum PublishFailure {
     #[error(transparent)]
-    Place(#[from] PublishError),
+    PublishTarget(#[from] PublishError),
     #[error(transparent)]
     Read(#[from] ReadError),
     #[error("the checkpoint published there last is not believed: {0}")]
@@ -85,13 +85,13 @@ impl Publish {
 }
 
 /// Returns what is wrong with a place.
-fn unusable(place: &Place) -> Option<String> {
+fn unusable(place: &PublishTarget) -> Option<String> {
     match place {
-        Place::Folder(folder) if !folder.is_dir() => {
+        PublishTarget::Folder(folder) if !folder.is_dir() => {
             let folder = folder.display().to_string();
             Some(format!("`{}` is not a folder", without_secrets(&folder)))
         }
-        Place::Url(url) if !has_host(url) => {
+        PublishTarget::Url(url) if !has_host(url) => {
             Some(format!("`{}` is not a URL", without_secrets(url)))
         }
         _ => None,
@@ -112,7 +112,7 @@ impl Publishers {
     }
 }
 
-fn publish_to(engine: &Engine, place: &Place, every: Duration, stopped: &Receiver<()>) {
+fn publish_to(engine: &Engine, place: &PublishTarget, every: Duration, stopped: &Receiver<()>) {
     // The size that this process published last. A URL cannot be read back.
     let mut last = 0;
     loop {
@@ -127,7 +127,7 @@ fn publish_to(engine: &Engine, place: &Place, every: Duration, stopped: &Receive
 /// Publishes, with retries. Returns whether the stop came meanwhile.
 fn publish_patiently(
     engine: &Engine,
-    place: &Place,
+    place: &PublishTarget,
     last: &mut Seq,
     stopped: &Receiver<()>,
 ) -> bool {
@@ -147,7 +147,7 @@ fn publish_patiently(
 
 /// Publishes in one try. Returns whether a retry is pointless: the checkpoint is published, there
 /// was nothing new, or what is there contradicts the log.
-fn publish_once(engine: &Engine, place: &Place, last: &mut Seq, after: &str) -> bool {
+fn publish_once(engine: &Engine, place: &PublishTarget, last: &mut Seq, after: &str) -> bool {
     match publish(engine, place, last) {
         Ok(Some(size)) => tracing::info!(%place, size, "published a checkpoint"),
         Ok(None) => {}
@@ -155,7 +155,7 @@ fn publish_once(engine: &Engine, place: &Place, last: &mut Seq, after: &str) -> 
             error @ (PublishFailure::Foreign(_)
             | PublishFailure::Diverged { .. }
             | PublishFailure::Handover { .. }
-            | PublishFailure::Place(PublishError::Foreign { .. })),
+            | PublishFailure::PublishTarget(PublishError::Foreign { .. })),
         ) => {
             tracing::error!(%place, %error, "no checkpoint is published");
         }
@@ -168,7 +168,11 @@ fn publish_once(engine: &Engine, place: &Place, last: &mut Seq, after: &str) -> 
 }
 
 /// Publishes a checkpoint of the head if the log has grown since the last one. Returns its size.
-fn publish(engine: &Engine, place: &Place, last: &mut Seq) -> Result<Option<Seq>, PublishFailure> {
+fn publish(
+    engine: &Engine,
+    place: &PublishTarget,
+    last: &mut Seq,
+) -> Result<Option<Seq>, PublishFailure> {
     let head = engine.head();
     if let Some((_, note)) = place.last()? {
         let published = trusted(engine, &note)?;
@@ -194,7 +198,7 @@ fn publish(engine: &Engine, place: &Place, last: &mut Seq) -> Result<Option<Seq>
 /// learns the new one from them: they go first, and none may be left out.
 fn publish_handovers(
     engine: &Engine,
-    place: &Place,
+    place: &PublishTarget,
     last: &mut Seq,
     head: Seq,
 ) -> Result<(), PublishFailure> {

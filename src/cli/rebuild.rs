@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 use super::client::{Answer, Client};
 use super::read::listing::{Output, refused};
 use super::read::print::{counted, one_line};
-use super::read::source::Server;
+use super::read::source::ServerArgs;
 use super::{Failure, print};
 use crate::time;
 
@@ -39,7 +39,7 @@ pub(super) struct RebuildArgs {
     #[command(flatten)]
     output: Output,
     #[command(flatten)]
-    server: Server,
+    server: ServerArgs,
 }
 
 /// The progress of a rebuild, as the server reports it.

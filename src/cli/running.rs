@@ -49,13 +49,13 @@ impl Signing {
             Signing::Look => {
                 let file = std::env::var_os("ROLLCALL_CHECKPOINT_KEY").map(PathBuf::from);
                 let files = KeyFiles::of(data, file);
-                if let Some(notary) = Notary::look(files, engine.log_id(), &history) {
-                    engine.appoint(notary);
+                if let Some(notary) = Notary::open_read_only(files, engine.log_id(), &history) {
+                    engine.set_notary(notary);
                 }
             }
             Signing::Own { file, replace_by } => {
                 let files = KeyFiles::of(data, file);
-                engine.appoint(open_notary(engine, files, &history, replace_by)?);
+                engine.set_notary(open_notary(engine, files, &history, replace_by)?);
             }
         }
         Ok(())
@@ -213,7 +213,7 @@ impl Running {
     /// Serves while `work` runs on a thread of its own, which begins once the log is folded, and
     /// then stops in order. With `stays`, the server runs on until a signal, unless the work
     /// failed. Returns the work's result, or why the server failed.
-    pub(super) fn beside<T: Send + 'static>(
+    pub(super) fn run_with<T: Send + 'static>(
         self,
         api_key: &str,
         stays: bool,

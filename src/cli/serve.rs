@@ -11,7 +11,7 @@ use super::publish::Publish;
 use super::read::print::coloured;
 use super::running::{Caches, Running, Signing};
 use crate::http::{self, Settings, WEBHOOK_PATH};
-use crate::notary::Place;
+use crate::notary::PublishTarget;
 use crate::verify::{ApiKeys, Keyring, SECRETS_MAX};
 
 /// Receive webhooks and answer questions until stopped.
@@ -131,7 +131,11 @@ impl ServeArgs {
         let api_keys = api_keys()?;
         log_key_names(&api_keys);
         let publish = Publish {
-            places: self.publish_checkpoints.iter().map(|place| Place::parse(place)).collect(),
+            places: self
+                .publish_checkpoints
+                .iter()
+                .map(|place| PublishTarget::parse(place))
+                .collect(),
             every: self.publish_every,
         };
         publish.check()?;

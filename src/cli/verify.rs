@@ -14,7 +14,7 @@ use super::running::open_failure;
 use super::serve::secrets;
 use super::{Failure, print};
 use crate::log::{
-    Acknowledged, Audit, Finding, OpenError, Part, Signatures, Unrecovered, is_data_folder,
+    Acknowledged, Audit, Finding, LogPart, OpenError, Signatures, Unrecovered, is_data_folder,
 };
 use crate::notary::{Checkpoint, Verifier, origin};
 use crate::verify::{Keyring, SECRETS_MAX};
@@ -126,7 +126,7 @@ fn difference(audit: &Audit, checkpoint: &Checkpoint, unchanged: u64) -> Option<
         return None;
     };
     let what = format!("the checkpoint of {size} records {what}");
-    Some(Finding { first, last, part: Part::Checkpoint, what })
+    Some(Finding { first, last, part: LogPart::Checkpoint, what })
 }
 
 fn audit(folder: &Path) -> Result<Audit, Failure> {
@@ -274,7 +274,7 @@ fn summary(audit: &Audit) -> Vec<String> {
 /// Compares the log with the last acknowledgement, in a sentence.
 fn acknowledgement(audit: &Audit) -> String {
     let slot_is_damaged =
-        audit.findings.iter().any(|finding| finding.part == Part::Acknowledgement);
+        audit.findings.iter().any(|finding| finding.part == LogPart::Acknowledgement);
     match audit.acknowledged {
         Acknowledged::Same(size) if slot_is_damaged => {
             format!("the log begins with the {size} records of the acknowledgement that is left")

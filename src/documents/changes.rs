@@ -18,7 +18,7 @@ const BY_KEY: [&str; 2] = ["custom_attributes", "raw_attributes"];
 
 /// A field's value in two snapshots; `null` where it is absent.
 #[derive(Debug, Serialize)]
-pub struct Changed<'a> {
+pub struct FieldChange<'a> {
     from: Option<&'a RawValue>,
     to: Option<&'a RawValue>,
 }
@@ -26,7 +26,7 @@ pub struct Changed<'a> {
 /// A field's value in the known version, and the replaced value that the source states; `null`
 /// where it is absent.
 #[derive(Debug, Serialize)]
-pub struct Missed<'a> {
+pub struct MissedChange<'a> {
     known: Option<&'a RawValue>,
     said: Option<&'a RawValue>,
 }
@@ -43,7 +43,7 @@ pub fn snapshot(body: &[u8], part: Part) -> &str {
 }
 
 /// Returns the values that an event states as replaced: in its data, else in its context.
-pub fn said_before(body: &[u8]) -> Option<&str> {
+pub fn stated_previous(body: &[u8]) -> Option<&str> {
     let [data, context] = fields(text(body), ["data", "context"]).unwrap_or_default();
     previous_in(data).or_else(|| previous_in(context))
 }
@@ -59,16 +59,16 @@ fn text(body: &[u8]) -> &str {
 
 /// Returns the fields of two snapshots that differ as JSON values, numbers by their text. An absent
 /// field equals `null`.
-pub fn changed<'a>(from: &'a str, to: &'a str) -> BTreeMap<String, Changed<'a>> {
+pub fn changed_fields<'a>(from: &'a str, to: &'a str) -> BTreeMap<String, FieldChange<'a>> {
     let differing = compare(from, to, Keys::OfBoth).into_iter();
-    differing.map(|(field, [from, to])| (field, Changed { from, to })).collect()
+    differing.map(|(field, [from, to])| (field, FieldChange { from, to })).collect()
 }
 
 /// Returns the fields whose replaced value, as the source states it, differs from the known
 /// snapshot.
-pub fn missed<'a>(known: &'a str, said: &'a str) -> BTreeMap<String, Missed<'a>> {
+pub fn missed_fields<'a>(known: &'a str, said: &'a str) -> BTreeMap<String, MissedChange<'a>> {
     let differing = compare(known, said, Keys::OfSecond).into_iter();
-    differing.map(|(field, [known, said])| (field, Missed { known, said })).collect()
+    differing.map(|(field, [known, said])| (field, MissedChange { known, said })).collect()
 }
 
 /// The fields of two objects that are compared.
@@ -173,7 +173,7 @@ mod tests {
                 "{}",
             ),
         ] {
-            assert_eq!(json(changed(from, to)), expected, "{from} {to}");
+            assert_eq!(json(changed_fields(from, to)), expected, "{from} {to}");
         }
     }
 
@@ -223,7 +223,7 @@ mod tests {
                 r#"{"custom_attributes.a":{"from":1,"to":2}}"#,
             ),
         ] {
-            assert_eq!(json(changed(from, to)), expected, "{from} {to}");
+            assert_eq!(json(changed_fields(from, to)), expected, "{from} {to}");
         }
     }
 
@@ -246,7 +246,7 @@ mod tests {
                 r#"{"custom_attributes.a":{"known":1,"said":1.0},"custom_attributes.c":{"known":null,"said":3}}"#,
             ),
         ] {
-            assert_eq!(json(missed(known, said)), expected, "{known} {said}");
+            assert_eq!(json(missed_fields(known, said)), expected, "{known} {said}");
         }
     }
 }

@@ -17,7 +17,9 @@ mod changes;
 mod event;
 mod shapes;
 
-pub use changes::{Changed, Missed, changed, missed, said_before, snapshot};
+pub use changes::{
+    FieldChange, MissedChange, changed_fields, missed_fields, snapshot, stated_previous,
+};
 pub use event::{ShownEvent, show_event};
 pub use shapes::{open_entity, push_directory};
 

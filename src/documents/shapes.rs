@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 
-use rollcall_projections::{DirectoryRow, Millis, Row};
+use rollcall_projections::{DirectoryRow, EntityRow, Millis};
 use serde_json::value::RawValue;
 
 use super::{Document, HAS_CREATED_AT, HAS_UPDATED_AT};
@@ -291,7 +291,7 @@ fn slug(role: &RawValue) -> Option<String> {
 }
 
 /// Writes a user or group as an open object, so that its groups or members can follow.
-pub fn open_entity(out: &mut Vec<u8>, document: &Document, row: &Row) {
+pub fn open_entity(out: &mut Vec<u8>, document: &Document, row: &EntityRow) {
     let (json, roles) = document.json();
     out.extend_from_slice(json);
     match &row.roles {

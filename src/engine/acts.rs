@@ -99,8 +99,9 @@ impl Engine {
             return Err(ActError::UnknownDirectory);
         }
         // Its own events may be dated ahead of our clock.
-        let not_before =
-            views.directory_said_at(&id).map_or(Millis::MIN, |moment| moment.saturating_add(1));
+        let not_before = views
+            .directory_last_event_at(&id)
+            .map_or(Millis::MIN, |moment| moment.saturating_add(1));
         let is_there = views.directory(&id, Cut::LATEST).is_some();
         Ok(is_there.then_some(Act::DirectoryDeleted { id, not_before }))
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use rollcall_projections::{AccessChange, Seq, Touched};
+use rollcall_projections::{AccessChange, Seq, TouchedUsers};
 
 use super::Engine;
 use crate::log::ReadError;
@@ -33,7 +33,7 @@ pub struct FeedPlace {
 
 impl FeedPlace {
     /// Returns the place behind all changes of a record.
-    pub fn behind(seq: Seq) -> FeedPlace {
+    pub fn after(seq: Seq) -> FeedPlace {
         FeedPlace { seq, item: u64::MAX }
     }
 }
@@ -86,8 +86,9 @@ impl Engine {
                 feed.at_head = true;
                 return Ok(feed);
             }
-            let mut touched: Vec<Touched> = Vec::new();
-            self.log.entries(behind, RECORDS, &mut |entry| touched.push(Touched::by(entry)))?;
+            let mut touched: Vec<TouchedUsers> = Vec::new();
+            self.log
+                .entries(behind, RECORDS, &mut |entry| touched.push(TouchedUsers::by(entry)))?;
             for touched in touched.into_iter().filter(|touched| touched.seq <= head) {
                 states += self.feed_of(&touched, limit, &mut feed);
                 records += 1;
@@ -100,7 +101,7 @@ impl Engine {
 
     /// Adds the changes by one record, in short locks, up to the limit. Returns the number of
     /// states of users that it computed.
-    fn feed_of(&self, touched: &Touched, limit: usize, feed: &mut Feed) -> usize {
+    fn feed_of(&self, touched: &TouchedUsers, limit: usize, feed: &mut Feed) -> usize {
         let (seq, mut states) = (touched.seq, 0);
         let begun = Some(feed.next.item).filter(|_| feed.next.seq == seq);
         // Some changes of the last user may not be given yet.
@@ -127,7 +128,7 @@ impl Engine {
                     after = Some(number);
                 }
                 None => {
-                    feed.next = FeedPlace::behind(seq);
+                    feed.next = FeedPlace::after(seq);
                     return states;
                 }
             }
@@ -138,7 +139,7 @@ impl Engine {
     }
 
     /// Waits until a record after `seq` is folded, the timeout is over, or shutdown begins.
-    pub async fn folded_behind(&self, seq: Seq, timeout: Duration) {
+    pub async fn wait_until_folded(&self, seq: Seq, timeout: Duration) {
         let mut folded = self.folded.subscribe();
         let moved = async {
             while !self.is_shutting_down() && *folded.borrow_and_update() <= seq {

@@ -84,7 +84,7 @@ impl Engine {
     }
 
     /// Appoints the notary that signs checkpoints. Further calls have no effect.
-    pub fn appoint(&self, notary: Notary) {
+    pub fn set_notary(&self, notary: Notary) {
         let _ = self.notary.set(notary);
     }
 

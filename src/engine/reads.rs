@@ -73,7 +73,7 @@ impl Engine {
     }
 
     /// Empties the document cache. No answer changes.
-    pub fn forget_documents(&self) {
+    pub fn clear_documents(&self) {
         self.documents.clear();
     }
 

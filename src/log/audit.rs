@@ -30,29 +30,29 @@ pub struct Finding {
     /// The last record concerned.
     pub last: Seq,
     /// The part of the log concerned.
-    pub part: Part,
+    pub part: LogPart,
     /// A description of the fault.
     pub what: String,
 }
 
 impl Finding {
-    fn at(seq: Seq, part: Part, what: impl Into<String>) -> Finding {
+    fn at(seq: Seq, part: LogPart, what: impl Into<String>) -> Finding {
         Finding::among(seq, seq, part, what)
     }
 
-    fn among(first: Seq, last: Seq, part: Part, what: impl Into<String>) -> Finding {
+    fn among(first: Seq, last: Seq, part: LogPart, what: impl Into<String>) -> Finding {
         Finding { first, last, part, what: what.into() }
     }
 
     /// A finding that concerns no record in particular.
-    fn general(part: Part, what: impl Into<String>) -> Finding {
+    fn general(part: LogPart, what: impl Into<String>) -> Finding {
         Finding::at(0, part, what)
     }
 }
 
 /// A part of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Part {
+pub enum LogPart {
     /// The store that holds the records.
     Store,
     /// The bytes of a block.
@@ -77,21 +77,21 @@ pub enum Part {
     Checkpoint,
 }
 
-impl Part {
+impl LogPart {
     /// Returns its name in output.
     pub fn name(self) -> &'static str {
         match self {
-            Part::Store => "store",
-            Part::Block => "block",
-            Part::Sequence => "sequence",
-            Part::Index => "index",
-            Part::Facts => "facts",
-            Part::Status => "standing",
-            Part::Proof => "proof",
-            Part::Leaf => "leaf",
-            Part::Tiles => "tiles",
-            Part::Acknowledgement => "acknowledgement",
-            Part::Checkpoint => "checkpoint",
+            LogPart::Store => "store",
+            LogPart::Block => "block",
+            LogPart::Sequence => "sequence",
+            LogPart::Index => "index",
+            LogPart::Facts => "facts",
+            LogPart::Status => "standing",
+            LogPart::Proof => "proof",
+            LogPart::Leaf => "leaf",
+            LogPart::Tiles => "tiles",
+            LogPart::Acknowledgement => "acknowledgement",
+            LogPart::Checkpoint => "checkpoint",
         }
     }
 }
@@ -244,7 +244,7 @@ fn inspect(
     };
     let records = block.salvage().unwrap_or_else(|what| {
         if inspected.findings.is_empty() {
-            inspected.findings.push(Finding::among(first, block.last_seq(), Part::Block, what));
+            inspected.findings.push(Finding::among(first, block.last_seq(), LogPart::Block, what));
         }
         (first..=block.last_seq()).map(|_| None).collect()
     });
@@ -266,7 +266,7 @@ fn inspect(
 fn block_findings(block: &Block<'_>) -> Vec<Finding> {
     let damage = block.damage().into_iter();
     damage
-        .map(|Damage { first, last, what }| Finding { first, last, part: Part::Block, what })
+        .map(|Damage { first, last, what }| Finding { first, last, part: LogPart::Block, what })
         .collect()
 }
 
@@ -282,7 +282,7 @@ fn inspect_facts(
         let extracted = at.and_then(|at| extracted.get(at as usize)?.as_ref());
         if extracted.is_some_and(|extracted| extracted.facts != *stored) {
             let what = "its facts are not what its body states";
-            findings.push(Finding::at(seq, Part::Facts, what));
+            findings.push(Finding::at(seq, LogPart::Facts, what));
         }
     };
     // Facts that cannot be read in a damaged block are already a finding.
@@ -290,22 +290,22 @@ fn inspect_facts(
         && block.damage().is_empty()
     {
         let what = format!("its facts cannot be read: {what}");
-        findings.push(Finding::among(first, block.last_seq(), Part::Facts, what));
+        findings.push(Finding::among(first, block.last_seq(), LogPart::Facts, what));
     }
 }
 
 impl InspectedBlock {
-    fn find(&mut self, seq: Seq, part: Part, what: &str) {
+    fn find(&mut self, seq: Seq, part: LogPart, what: &str) {
         self.findings.push(Finding::at(seq, part, what));
     }
 
     /// Compares a record in the index with its body.
     fn inspect_index(&mut self, record: &Record, extracted: &Extracted<'_>) {
         if record.event_id.as_deref() != extracted.event_id.as_deref() {
-            self.find(record.seq, Part::Index, "its event id is not the one in its body");
+            self.find(record.seq, LogPart::Index, "its event id is not the one in its body");
         }
         if record.event_type.as_deref() != extracted.event_type.as_deref() {
-            self.find(record.seq, Part::Index, "its type is not the one in its body");
+            self.find(record.seq, LogPart::Index, "its type is not the one in its body");
         }
     }
 
@@ -319,17 +319,19 @@ impl InspectedBlock {
                     None => self.signatures.key_not_at_hand += 1,
                     Some(false) => {
                         self.signatures.wrong += 1;
-                        self.find(seq, Part::Proof, "its signature does not match its body");
+                        self.find(seq, LogPart::Proof, "its signature does not match its body");
                     }
                 }
             }
             (Proof::Operator { key_id }, Source::Rollcall) => {
                 self.acts += 1;
                 if !names_author(*key_id, &record.body) {
-                    self.find(seq, Part::Proof, "its body names another author than its proof");
+                    self.find(seq, LogPart::Proof, "its body names another author than its proof");
                 }
             }
-            _ => self.find(seq, Part::Proof, "its proof is of another kind than its source gives"),
+            _ => {
+                self.find(seq, LogPart::Proof, "its proof is of another kind than its source gives")
+            }
         }
     }
 }
@@ -398,12 +400,12 @@ impl<'a> AuditPass<'a> {
     /// Takes in a block that cannot be read at all.
     fn take_unreadable(&mut self, error: ReadError) {
         let (first, part, what) = match error {
-            ReadError::Damaged { seq, what } => (seq, Part::Block, what),
-            ReadError::Absent { seq } => (seq, Part::Sequence, "it is missing".into()),
+            ReadError::Damaged { seq, what } => (seq, LogPart::Block, what),
+            ReadError::Absent { seq } => (seq, LogPart::Sequence, "it is missing".into()),
             ReadError::Store(what) => {
                 // Nothing after it is read.
                 let first = self.open.take().map_or(self.next, |open| open.first);
-                (first, Part::Store, what)
+                (first, LogPart::Store, what)
             }
         };
         // Further parts of a block whose beginning is damaged add nothing.
@@ -419,7 +421,7 @@ impl<'a> AuditPass<'a> {
             self.find(Finding { last, ..open });
         } else if until > self.next {
             let what = if until == self.next + 1 { "it is missing" } else { "they are missing" };
-            self.find(Finding::among(self.next, until - 1, Part::Sequence, what));
+            self.find(Finding::among(self.next, until - 1, LogPart::Sequence, what));
         }
     }
 
@@ -427,11 +429,11 @@ impl<'a> AuditPass<'a> {
     fn take(&mut self, block: InspectedBlock) {
         self.close(block.first);
         if block.first < self.next {
-            self.find(Finding::at(block.first, Part::Sequence, "it is there twice"));
+            self.find(Finding::at(block.first, LogPart::Sequence, "it is there twice"));
         }
         if block.recorded_at < self.recorded_at {
             let what = "it was recorded before the one before it";
-            self.find(Finding::at(block.first, Part::Sequence, what));
+            self.find(Finding::at(block.first, LogPart::Sequence, what));
         }
         self.recorded_at = block.recorded_at.max(self.recorded_at);
         for finding in block.findings {
@@ -470,7 +472,7 @@ impl<'a> AuditPass<'a> {
             return;
         };
         if let Some(what) = contradiction(store, outcome, status) {
-            self.find(Finding::at(seq, Part::Status, what));
+            self.find(Finding::at(seq, LogPart::Status, what));
         }
     }
 
@@ -516,19 +518,19 @@ impl<'a> AuditPass<'a> {
         let Some(newest) = self.slots.newest else {
             if head > 0 {
                 let what = "it is missing: records missing from the end cannot be detected";
-                derived.push(Finding::general(Part::Acknowledgement, what));
+                derived.push(Finding::general(LogPart::Acknowledgement, what));
             }
             return Acknowledged::Unknown;
         };
         let Acknowledgement { log_id, size, leaf, root, .. } = newest;
         if log_id != self.store.log_id {
-            derived.push(Finding::general(Part::Acknowledgement, "it is of another log"));
+            derived.push(Finding::general(LogPart::Acknowledgement, "it is of another log"));
             return Acknowledged::Different;
         }
         if head < size {
             let cause = self.store.cause_of_loss();
             let what = format!("{size} records were acknowledged and {head} are left{cause}");
-            derived.push(Finding::among(head + 1, size, Part::Acknowledgement, what));
+            derived.push(Finding::among(head + 1, size, LogPart::Acknowledgement, what));
         }
         let names_changed = self.find_vouched_changes();
         let last = size.checked_sub(1).and_then(|at| rows.leaves().get(at as usize));
@@ -552,7 +554,7 @@ impl<'a> AuditPass<'a> {
         self.changed = rest;
         for seq in &changed {
             let what = "it is not the record that was acknowledged";
-            self.find(Finding::at(*seq, Part::Leaf, what));
+            self.find(Finding::at(*seq, LogPart::Leaf, what));
         }
         !changed.is_empty()
     }
@@ -568,7 +570,7 @@ impl<'a> AuditPass<'a> {
         if known >= first {
             let cause = self.store.cause_of_loss();
             let what = format!("they know {known} records and {left} are left{cause}");
-            derived.push(Finding::among(first, known, Part::Tiles, what));
+            derived.push(Finding::among(first, known, LogPart::Tiles, what));
         }
         // After a record that cannot be read, only leaves are compared.
         let whole = rows.leaves().len() as Seq == left;
@@ -591,7 +593,7 @@ impl<'a> AuditPass<'a> {
             (Ok(repair), None) => return repair != Repair::Length || known > left,
         };
         let seq = self.changed.first().copied().unwrap_or(0);
-        derived.push(Finding::at(seq, Part::Tiles, what));
+        derived.push(Finding::at(seq, LogPart::Tiles, what));
         false
     }
 }
@@ -621,7 +623,7 @@ fn contradiction(store: &Store, outcome: Outcome, status: RecordStatus) -> Optio
 fn damaged_slot(slot: &u64) -> Finding {
     let what =
         format!("slot {slot} of the file `checkpoint` is damaged: it may have been the last");
-    Finding::general(Part::Acknowledgement, what)
+    Finding::general(LogPart::Acknowledgement, what)
 }
 
 /// Returns the finding that other records than these were acknowledged, where no record is known to
@@ -630,10 +632,10 @@ fn other_acknowledgement(newest: &Acknowledgement) -> Finding {
     let size = newest.size;
     if newest.root.is_none() {
         let what = "it is not the record that was acknowledged";
-        return Finding::at(size, Part::Acknowledgement, what);
+        return Finding::at(size, LogPart::Acknowledgement, what);
     }
     let what = format!(
         "the tree over the first {size} records has another root than the one acknowledged"
     );
-    Finding::among(1, size, Part::Acknowledgement, what)
+    Finding::among(1, size, LogPart::Acknowledgement, what)
 }

@@ -19,7 +19,7 @@ mod tiles;
 
 use std::time::Duration;
 
-pub use audit::{Acknowledged, Audit, Finding, Part, Signatures};
+pub use audit::{Acknowledged, Audit, Finding, LogPart, Signatures};
 use bytes::Bytes;
 pub use memory::MemoryLog;
 pub use open::{OpenError, Unrecovered, is_data_folder};

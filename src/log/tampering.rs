@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use super::acknowledgement::{Acknowledgement, AcknowledgementFile};
 use super::block::{Parts, RecordParts};
 use super::store::{part_key, rewrite};
-use super::{Acknowledged, Audit, Finding, Log, OpenError, Part, Unrecovered};
+use super::{Acknowledged, Audit, Finding, Log, LogPart, OpenError, Unrecovered};
 use crate::verify::{Act, ApiKeys, Keyring, Proof, Verified};
 use rollcall_generator::sign;
 
@@ -163,7 +163,7 @@ fn refused(folder: &Path) -> Option<(Seq, Seq)> {
     }
 }
 
-fn about(audit: &Audit) -> Vec<(Seq, Seq, Part)> {
+fn about(audit: &Audit) -> Vec<(Seq, Seq, LogPart)> {
     audit.findings.iter().map(|Finding { first, last, part, .. }| (*first, *last, *part)).collect()
 }
 
@@ -199,10 +199,10 @@ type RecordEdit = fn(&mut RecordParts);
 
 /// Edits of one record by an attacker who recomputes the checksums, and the part in which each is
 /// found.
-const EDITS: [(&str, RecordEdit, Part); 12] = [
-    ("a byte of the body", |record| *record.body.last_mut().unwrap() ^= 1, Part::Leaf),
-    ("the body's length", |record| record.body.push(b' '), Part::Leaf),
-    ("the salt", |record| record.salt[0] ^= 1, Part::Leaf),
+const EDITS: [(&str, RecordEdit, LogPart); 12] = [
+    ("a byte of the body", |record| *record.body.last_mut().unwrap() ^= 1, LogPart::Leaf),
+    ("the body's length", |record| record.body.push(b' '), LogPart::Leaf),
+    ("the salt", |record| record.salt[0] ^= 1, LogPart::Leaf),
     (
         "the signature",
         |record| {
@@ -212,7 +212,7 @@ const EDITS: [(&str, RecordEdit, Part); 12] = [
                 record.salt[0] ^= 1
             }
         },
-        Part::Leaf,
+        LogPart::Leaf,
     ),
     (
         "the signature's time",
@@ -223,7 +223,7 @@ const EDITS: [(&str, RecordEdit, Part); 12] = [
                 record.salt[0] ^= 1
             }
         },
-        Part::Leaf,
+        LogPart::Leaf,
     ),
     (
         "the proof's kind",
@@ -233,26 +233,26 @@ const EDITS: [(&str, RecordEdit, Part); 12] = [
                 Proof::Operator { key_id } => Proof::Webhook { t: NOW, v1: [0; 32], key_id },
             }
         },
-        Part::Proof,
+        LogPart::Proof,
     ),
     (
         "the key's name",
         |record| match &mut record.proof {
             Proof::Webhook { key_id, .. } | Proof::Operator { key_id } => key_id[0] ^= 1,
         },
-        Part::Leaf,
+        LogPart::Leaf,
     ),
-    ("the source", |record| record.source ^= 3, Part::Proof),
-    ("the id", |record| record.event_id = Some("other".into()), Part::Index),
-    ("the type", |record| record.event_type = Some("other".into()), Part::Index),
+    ("the source", |record| record.source ^= 3, LogPart::Proof),
+    ("the id", |record| record.event_id = Some("other".into()), LogPart::Index),
+    ("the type", |record| record.event_type = Some("other".into()), LogPart::Index),
     (
         "whether it counts",
         |record| {
             record.conflicts_with = if record.conflicts_with.is_some() { None } else { Some(1) }
         },
-        Part::Status,
+        LogPart::Status,
     ),
-    ("a time among the facts", |record| record.occurred_at = Some(1), Part::Facts),
+    ("a time among the facts", |record| record.occurred_at = Some(1), LogPart::Facts),
 ];
 
 #[test]
@@ -268,7 +268,7 @@ fn an_edit_of_any_record_with_valid_checksums_is_named() {
                 change(&mut parts.records[(seq - block_of(seq).0) as usize])
             });
             let audit = audit(folder.path());
-            let parts: Vec<Part> = audit.findings.iter().map(|finding| finding.part).collect();
+            let parts: Vec<LogPart> = audit.findings.iter().map(|finding| finding.part).collect();
             assert_eq!(
                 (audit.first_bad(), parts.contains(&part)),
                 (Some(seq), true),
@@ -404,11 +404,11 @@ fn an_audit_goes_on_after_the_first_damage_and_keeps_the_first_findings() {
     assert_eq!(
         about(&audit(folder.path())),
         [
-            (1, 1, Part::Facts),
-            (2, 3, Part::Block),
-            (6, 6, Part::Facts),
-            (9, 9, Part::Facts),
-            (26, 26, Part::Facts)
+            (1, 1, LogPart::Facts),
+            (2, 3, LogPart::Block),
+            (6, 6, LogPart::Facts),
+            (9, 9, LogPart::Facts),
+            (26, 26, LogPart::Facts)
         ]
     );
     let folder = sound().copied();
@@ -470,7 +470,7 @@ fn the_same_event_twice_is_found_although_all_checksums_are_valid() {
     edit(folder.path(), 8, |parts| parts.records[1] = parts.records[0].clone());
     let about = about(&audit(folder.path()));
     assert!(
-        about.contains(&(9, 9, Part::Status)) && about.contains(&(9, 9, Part::Leaf)),
+        about.contains(&(9, 9, LogPart::Status)) && about.contains(&(9, 9, LogPart::Leaf)),
         "{about:?}"
     );
 }
@@ -488,7 +488,7 @@ fn another_root_without_matching_tiles_is_reported_with_the_range_that_it_covers
     let audit = audit(folder.path());
     assert_eq!(
         (about(&audit), audit.acknowledged),
-        (vec![(1, HEAD, Part::Acknowledgement)], Acknowledged::Different)
+        (vec![(1, HEAD, LogPart::Acknowledgement)], Acknowledged::Different)
     );
     assert_eq!(refused(folder.path()), Some((1, HEAD)));
 }
@@ -497,7 +497,7 @@ fn another_root_without_matching_tiles_is_reported_with_the_range_that_it_covers
 fn records_missing_from_the_end_are_reported_although_nothing_else_is_wrong() {
     let folder = sound().copied();
     edit(folder.path(), HEAD, |parts| parts.records.truncate(18));
-    assert_eq!(about(&audit(folder.path())), [(26, 27, Part::Acknowledgement)]);
+    assert_eq!(about(&audit(folder.path())), [(26, 27, LogPart::Acknowledgement)]);
     assert_eq!(refused(folder.path()), Some((26, 26)));
 }
 
@@ -573,13 +573,13 @@ fn a_body_that_was_never_signed_is_found_with_the_secret_and_another_author_with
     let found = audit(folder.path());
     assert_eq!(
         (about(&found), found.signatures.wrong),
-        (vec![(2, 2, Part::Proof), (6, 6, Part::Proof)], 1)
+        (vec![(2, 2, LogPart::Proof), (6, 6, LogPart::Proof)], 1)
     );
     let without = Unrecovered::open(folder.path(), CACHE_BYTES)
         .unwrap()
         .audit(&Keyring::new([], 0), &|_| {})
         .unwrap();
-    assert_eq!((about(&without), without.signatures.wrong), (vec![(6, 6, Part::Proof)], 0));
+    assert_eq!((about(&without), without.signatures.wrong), (vec![(6, 6, LogPart::Proof)], 0));
 }
 
 type Unvouch = (&'static str, fn(&Path));
@@ -644,12 +644,12 @@ fn tiles_that_contradict_an_edit_without_an_acknowledged_root_refuse_the_start_a
                 );
                 assert_eq!(fs::read(folder.path().join("tree/0")).unwrap(), tiles, "{how}");
             }
-            assert!(about(&audit(folder.path())).contains(&(seq, seq, Part::Tiles)), "{how}");
+            assert!(about(&audit(folder.path())).contains(&(seq, seq, LogPart::Tiles)), "{how}");
             // An operator who trusts the records removes the tiles.
             fs::remove_dir_all(folder.path().join("tree")).unwrap();
             assert_eq!(disputed(folder.path()), None, "{how}");
             assert!(
-                !about(&audit(folder.path())).iter().any(|(_, _, part)| *part == Part::Tiles),
+                !about(&audit(folder.path())).iter().any(|(_, _, part)| *part == LogPart::Tiles),
                 "{how}"
             );
         }
@@ -672,7 +672,10 @@ fn a_record_after_the_surviving_slot_is_compared_with_its_leaf_unless_a_power_cu
     let damaged = original.copied();
     edit(damaged.path(), 9, |parts| parts.records[1].salt = [0; 16]);
     flip_slot(damaged.path(), newest_slot(damaged.path()));
-    assert_eq!(about(&audit(damaged.path())), [(9, 9, Part::Tiles), (0, 0, Part::Acknowledgement)]);
+    assert_eq!(
+        about(&audit(damaged.path())),
+        [(9, 9, LogPart::Tiles), (0, 0, LogPart::Acknowledgement)]
+    );
     for unclean in [false, true] {
         if unclean {
             fs::write(damaged.path().join("unclean"), []).unwrap();
@@ -714,7 +717,7 @@ fn a_damaged_slot_is_reported_and_with_a_lost_record_the_log_does_not_start() {
         let found = audit(folder.path());
         assert_eq!(
             (about(&found), found.tiles_complete),
-            (vec![(0, 0, Part::Acknowledgement)], true)
+            (vec![(0, 0, LogPart::Acknowledgement)], true)
         );
         assert!(
             found.findings[0]
@@ -739,7 +742,7 @@ fn a_damaged_slot_is_reported_and_with_a_lost_record_the_log_does_not_start() {
             fs::write(folder.path().join("unclean"), []).unwrap();
         }
         let found = audit(folder.path());
-        assert_eq!(about(&found), [(HEAD, HEAD, Part::Tiles), (0, 0, Part::Acknowledgement)]);
+        assert_eq!(about(&found), [(HEAD, HEAD, LogPart::Tiles), (0, 0, LogPart::Acknowledgement)]);
         assert_eq!(
             (found.findings[0].what.as_str(), found.tiles_complete),
             ("they know 27 records and 26 are left", true)

@@ -31,13 +31,13 @@ pub struct Bundle {
     inclusion: Vec<String>,
     /// Checkpoints published before, each with the proof that this one continues it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    older: Vec<Older>,
+    older: Vec<OlderCheckpoint>,
 }
 
 /// An older checkpoint, with its consistency proof to the bundle's own.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Older {
+pub struct OlderCheckpoint {
     /// A signed note.
     pub checkpoint: String,
     /// The hashes of the proof, in base64.
@@ -61,7 +61,7 @@ pub enum BundleError {
     Checkpoint(NoteError),
     /// One of its older checkpoints is refused.
     #[error("its older checkpoint of {size} records is not believed: {error}")]
-    Older {
+    OlderCheckpoint {
         /// The size that it claims.
         size: Seq,
         /// Why it is refused.
@@ -144,7 +144,7 @@ impl Bundle {
         seq: Seq,
         [receipt, salt, body]: [String; 3],
         inclusion: Vec<String>,
-        older: Vec<Older>,
+        older: Vec<OlderCheckpoint>,
     ) -> Bundle {
         Bundle { format: FORMAT, checkpoint, seq, receipt, salt, body, inclusion, older }
     }
@@ -211,14 +211,14 @@ impl Bundle {
     }
 }
 
-impl Older {
+impl OlderCheckpoint {
     /// Returns its checkpoint, if a key has signed it and it is of the same log.
     fn open(&self, keys: &[Verifier], checkpoint: &Checkpoint) -> Result<Checkpoint, BundleError> {
         let note = Note::parse(self.checkpoint.as_bytes())
-            .map_err(|error| BundleError::Older { size: 0, error })?;
+            .map_err(|error| BundleError::OlderCheckpoint { size: 0, error })?;
         let older = note
             .open(keys)
-            .map_err(|error| BundleError::Older { size: note.claims().size, error })?;
+            .map_err(|error| BundleError::OlderCheckpoint { size: note.claims().size, error })?;
         same_log(&older.origin, checkpoint)?;
         Ok(older.clone())
     }

@@ -13,13 +13,13 @@ mod tree;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-pub use bundle::{Bundle, BundleError, Older, Proven, Receipt, ReceiptError};
+pub use bundle::{Bundle, BundleError, OlderCheckpoint, Proven, Receipt, ReceiptError};
 pub use handover::{KeyEvent, KeyHistory};
 pub use key::KeyError;
 use key::PrivateKey;
 pub use note::{Checkpoint, NOTE_BYTES_MAX, Note, NoteError, Verifier, VerifierError};
 use parking_lot::{Mutex, MutexGuard};
-pub use publish::{Place, PublishError};
+pub use publish::{PublishError, PublishTarget};
 use rollcall_projections::Seq;
 pub use tree::{includes, is_consistent};
 
@@ -127,7 +127,11 @@ impl Notary {
 
     /// Opens the key as [`Notary::open`] does, but writes nothing. Returns `None` if there is no
     /// key of this log or it cannot be read.
-    pub fn look(files: KeyFiles, log_id: [u8; 16], history: &KeyHistory) -> Option<Notary> {
+    pub fn open_read_only(
+        files: KeyFiles,
+        log_id: [u8; 16],
+        history: &KeyHistory,
+    ) -> Option<Notary> {
         let origin = origin(log_id);
         let expected = expected(&files, &origin, history.key()).ok()??;
         // During a change the log may name the key that is still in the `.next` file.

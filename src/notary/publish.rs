@@ -18,7 +18,7 @@ const EXTENSION: &str = "checkpoint";
 
 /// A target: a folder or a URL.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum PublishTarget {
     /// A folder with one file for each checkpoint, named by its size in 20 digits.
     Folder(PathBuf),
     /// A URL to which each checkpoint is posted.
@@ -49,12 +49,16 @@ pub enum PublishError {
     Refused(String),
 }
 
-impl Place {
+impl PublishTarget {
     /// Reads a target. A text that begins with `http://` or `https://` is a URL, any other a
     /// folder.
-    pub fn parse(text: &str) -> Place {
+    pub fn parse(text: &str) -> PublishTarget {
         let is_url = ["http://", "https://"].iter().any(|scheme| text.starts_with(scheme));
-        if is_url { Place::Url(text.to_owned()) } else { Place::Folder(text.into()) }
+        if is_url {
+            PublishTarget::Url(text.to_owned())
+        } else {
+            PublishTarget::Folder(text.into())
+        }
     }
 
     /// Returns the last checkpoint published there, with its file. From a URL it cannot be read
@@ -63,7 +67,7 @@ impl Place {
     /// # Errors
     /// If the folder or the file cannot be read, or holds something else.
     pub fn last(&self) -> Result<Option<(PathBuf, Note)>, PublishError> {
-        let Place::Folder(folder) = self else { return Ok(None) };
+        let PublishTarget::Folder(folder) = self else { return Ok(None) };
         let names = fs::read_dir(folder).map_err(|error| io_error(folder, error))?;
         let mut last: Option<PathBuf> = None;
         for entry in names {
@@ -90,18 +94,18 @@ impl Place {
     /// If the file cannot be written, or the receiver does not answer with 2xx in time.
     pub fn put(&self, size: Seq, note: &str) -> Result<(), PublishError> {
         match self {
-            Place::Folder(folder) => write_once(folder, &file_name(size), note),
-            Place::Url(url) => post(url, note),
+            PublishTarget::Folder(folder) => write_once(folder, &file_name(size), note),
+            PublishTarget::Url(url) => post(url, note),
         }
     }
 }
 
 /// Leaves out what may be secret: user, password and query.
-impl fmt::Display for Place {
+impl fmt::Display for PublishTarget {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Place::Folder(folder) => write!(formatter, "{}", folder.display()),
-            Place::Url(url) => {
+            PublishTarget::Folder(folder) => write!(formatter, "{}", folder.display()),
+            PublishTarget::Url(url) => {
                 let url = url.parse::<ureq::http::Uri>().unwrap_or_default();
                 let authority = url
                     .authority()
@@ -174,7 +178,7 @@ mod tests {
     #[test]
     fn a_folder_is_never_overwritten_and_the_latest_checkpoint_is_found() {
         let folder = tempfile::tempdir().unwrap();
-        let place = Place::parse(folder.path().to_str().unwrap());
+        let place = PublishTarget::parse(folder.path().to_str().unwrap());
         assert!(place.last().unwrap().is_none());
         let key = ed25519_dalek::SigningKey::from_bytes(&[1; 32]);
         let note = |size| {
@@ -207,9 +211,10 @@ mod tests {
 
     #[test]
     fn a_url_is_shown_without_what_may_be_secret() {
-        let shown =
-            Place::parse("https://user:secret@auditor.example:8443/checkpoints?token=secret")
-                .to_string();
+        let shown = PublishTarget::parse(
+            "https://user:secret@auditor.example:8443/checkpoints?token=secret",
+        )
+        .to_string();
         assert_eq!(shown, "https://auditor.example:8443/checkpoints");
     }
 }

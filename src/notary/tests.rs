@@ -108,7 +108,10 @@ fn a_change_is_finished_or_taken_back_wherever_it_broke_off() {
     // Broken off after the log has it, the new key counts, also when the files are only read.
     fs::write(&next, &kept).unwrap();
     assert_eq!(
-        key_of(&Notary::look(files(folder.path()), LOG, &history(Some((&from, &to)))).unwrap()),
+        key_of(
+            &Notary::open_read_only(files(folder.path()), LOG, &history(Some((&from, &to))))
+                .unwrap()
+        ),
         to
     );
     assert!(next.exists() && !handover_file(folder.path()).exists());
@@ -185,12 +188,15 @@ fn a_key_is_replaced_only_once_it_is_recorded() {
 #[test]
 fn opening_for_reading_writes_nothing() {
     let folder = tempfile::tempdir().unwrap();
-    assert!(Notary::look(files(folder.path()), LOG, &history(None)).is_none());
+    assert!(Notary::open_read_only(files(folder.path()), LOG, &history(None)).is_none());
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
     let first = key_of(&open(folder.path(), None).unwrap());
-    assert_eq!(key_of(&Notary::look(files(folder.path()), LOG, &history(None)).unwrap()), first);
+    assert_eq!(
+        key_of(&Notary::open_read_only(files(folder.path()), LOG, &history(None)).unwrap()),
+        first
+    );
     fs::remove_file(folder.path().join("checkpoint-key")).unwrap();
-    assert!(Notary::look(files(folder.path()), LOG, &history(None)).is_none());
+    assert!(Notary::open_read_only(files(folder.path()), LOG, &history(None)).is_none());
 }
 
 #[test]
@@ -211,7 +217,7 @@ fn the_checkpoint_of_a_change_is_never_dropped() {
     assert_eq!(fs::read_to_string(handover_file(folder.path())).unwrap(), note);
     for opened in [
         open(folder.path(), Some((&from, &to))).unwrap(),
-        Notary::look(files(folder.path()), LOG, &history(Some((&from, &to)))).unwrap(),
+        Notary::open_read_only(files(folder.path()), LOG, &history(Some((&from, &to)))).unwrap(),
     ] {
         assert_eq!(opened.checkpoint(4, || Err(())), Ok(note.clone()));
         assert_eq!(opened.handovers(0, 9), [(4, note.clone())]);
@@ -226,7 +232,8 @@ fn a_crash_after_the_event_leaves_both_keys_so_both_can_sign() {
     let (from, to) = (change.from.clone(), change.to.clone());
     drop(change);
     // Opening for reading finds it as well, and writes nothing.
-    let looked = Notary::look(files(folder.path()), LOG, &history(Some((&from, &to)))).unwrap();
+    let looked =
+        Notary::open_read_only(files(folder.path()), LOG, &history(Some((&from, &to)))).unwrap();
     let note = looked.checkpoint(4, || Err(())).unwrap();
     assert!(
         is_signed_by(&note, 4, [4; 32], &[&from, &to]) && !handover_file(folder.path()).exists()

@@ -18,7 +18,7 @@ const STATES_MAX: usize = 2048;
 
 /// The users that a record may concern.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Touched {
+pub struct TouchedUsers {
     /// The record.
     pub seq: Seq,
     /// The first moment at which it may change anything.
@@ -36,9 +36,9 @@ enum TouchedSubject {
     AllUsers,
 }
 
-impl Touched {
+impl TouchedUsers {
     /// Reads the users that a record may concern off its entry.
-    pub fn by(entry: &Entry<'_>) -> Touched {
+    pub fn by(entry: &Entry<'_>) -> TouchedUsers {
         let from = match entry.fact {
             Fact::Policy { effective_from, .. } | Fact::Mapping { effective_from, .. }
                 if entry.status == RecordStatus::Counts =>
@@ -47,7 +47,7 @@ impl Touched {
             }
             _ => entry.occurred_at,
         };
-        Touched { seq: entry.seq, from, subject: TouchedSubject::of(entry) }
+        TouchedUsers { seq: entry.seq, from, subject: TouchedSubject::of(entry) }
     }
 
     /// Returns the cut that knows the record.
@@ -92,7 +92,7 @@ impl TouchedSubject {
 
 /// The effect of a record on one user.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Became {
+pub enum Effect {
     /// Access, for the first time.
     AccessGranted,
     /// Access again.
@@ -119,7 +119,7 @@ pub struct AccessChange {
     /// The organization that this version shows; empty while unknown.
     pub organization: String,
     /// The effect.
-    pub became: Became,
+    pub became: Effect,
     /// When it took effect.
     pub occurred_at: Millis,
     /// The record's event.
@@ -148,7 +148,7 @@ struct AccessState {
 struct TouchedUser<'v> {
     views: &'v Views,
     user: Sym,
-    touched: &'v Touched,
+    touched: &'v TouchedUsers,
     /// The moments, by either cut, that the user's access and roles depend on.
     moments: Vec<Millis>,
 }
@@ -160,7 +160,7 @@ impl Views {
     /// Compares the knowledge up to the record with the knowledge before it. Costs two states for
     /// each user that may be concerned, and if the record came late a state for each later moment
     /// of that user's history; stops after some thousand.
-    pub fn access_changes(&self, touched: &Touched, after: Option<u32>) -> AccessChanges {
+    pub fn access_changes(&self, touched: &TouchedUsers, after: Option<u32>) -> AccessChanges {
         let mut changes = AccessChanges::default();
         let candidates = self.concerned(touched);
         let start = after.map_or(0, |after| candidates.partition_point(|user| *user <= after));
@@ -183,7 +183,7 @@ impl Views {
 
     /// Returns all users whose access or roles may depend on a record, in order of number.
     /// Conservative.
-    fn concerned(&self, touched: &Touched) -> Vec<Sym> {
+    fn concerned(&self, touched: &TouchedUsers) -> Vec<Sym> {
         let find = |id: &str| self.directories.find(id);
         let mut users: BTreeSet<Sym> = BTreeSet::new();
         let mut named = Vec::new();
@@ -223,7 +223,7 @@ impl Views {
 
     /// Tells if the snapshot of a group in a membership event is a stand-in that differs, for the
     /// other members, from the version before it.
-    fn stands_in_anew(&self, group: Sym, touched: &Touched) -> bool {
+    fn stands_in_anew(&self, group: Sym, touched: &TouchedUsers) -> bool {
         let Some(entity) = self.groups.get(group) else { return false };
         let is_alike = |a: &EntityVersion, b: &EntityVersion| {
             a.label == b.label && a.directory == b.directory && !b.deleted
@@ -259,7 +259,12 @@ impl Views {
     }
 
     /// Adds the changes that a record made to one user. Returns the number of states worked out.
-    fn changes_of(&self, user: Sym, touched: &Touched, found: &mut Vec<AccessChange>) -> usize {
+    fn changes_of(
+        &self,
+        user: Sym,
+        touched: &TouchedUsers,
+        found: &mut Vec<AccessChange>,
+    ) -> usize {
         let now = self.state(user, touched.with());
         let before = self.state(user, touched.without());
         if now == before {
@@ -269,7 +274,7 @@ impl Views {
             }
             let touched_user = TouchedUser::new(self, user, touched, touched.from);
             let moment = touched_user.first_difference();
-            found.extend(moment.map(|moment| touched_user.change(Became::HistoryChanged, moment)));
+            found.extend(moment.map(|moment| touched_user.change(Effect::HistoryChanged, moment)));
             return 2 + 2 * touched_user.moments.len();
         }
         let touched_user = TouchedUser::new(self, user, touched, Millis::MIN);
@@ -278,24 +283,29 @@ impl Views {
         }
         for role in now.roles.difference(&before.roles) {
             let since = touched_user.unbroken_since(role, true);
-            found.push(touched_user.change(Became::RoleGained(role.clone()), since));
+            found.push(touched_user.change(Effect::RoleGained(role.clone()), since));
         }
         for role in before.roles.difference(&now.roles) {
             let since = touched_user.unbroken_since(role, false);
-            found.push(touched_user.change(Became::RoleLost(role.clone()), since));
+            found.push(touched_user.change(Effect::RoleLost(role.clone()), since));
         }
         2 + 2 * touched_user.moments.len()
     }
 }
 
 impl<'v> TouchedUser<'v> {
-    fn new(views: &'v Views, user: Sym, touched: &'v Touched, from: Millis) -> TouchedUser<'v> {
+    fn new(
+        views: &'v Views,
+        user: Sym,
+        touched: &'v TouchedUsers,
+        from: Millis,
+    ) -> TouchedUser<'v> {
         let mut moments = views.moments_since(user, from, touched.with());
         moments.extend(views.moments_since(user, from, touched.without()));
         TouchedUser { views, user, touched, moments: moments.into_iter().collect() }
     }
 
-    fn change(&self, became: Became, occurred_at: Millis) -> AccessChange {
+    fn change(&self, became: Effect, occurred_at: Millis) -> AccessChange {
         let TouchedUser { views, user, .. } = *self;
         let cut = self.touched.with();
         let version = views.placed_version(EntityKind::User, user, cut);
@@ -318,15 +328,15 @@ impl<'v> TouchedUser<'v> {
         let periods = self.views.periods_of_access(self.user, cut);
         if has_access {
             let again = periods.len() > 1;
-            let became = if again { Became::AccessRestored } else { Became::AccessGranted };
+            let became = if again { Effect::AccessRestored } else { Effect::AccessGranted };
             let from = periods.last().map(|last| last.from);
             return self.change(became, from.unwrap_or_else(|| self.took_effect()));
         }
         if let Some(AccessPeriod { end: Some(end), .. }) = periods.last() {
-            return self.change(Became::AccessEnded(end.reason), end.at);
+            return self.change(Effect::AccessEnded(end.reason), end.at);
         }
         let loss = self.views.lack_of_access(self.user, cut).unwrap_or(AccessLoss::UserDeleted);
-        self.change(Became::AccessEnded(loss), self.took_effect())
+        self.change(Effect::AccessEnded(loss), self.took_effect())
     }
 
     /// Returns the first moment at which the user's access or roles differ by the two cuts.

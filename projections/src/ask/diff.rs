@@ -36,7 +36,7 @@ impl Subject {
 
 /// The change from the first cut to the second.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Differs {
+pub enum DifferenceKind {
     /// Present at the second cut only.
     Added,
     /// Present at the first cut only.
@@ -52,7 +52,7 @@ pub struct Difference {
     /// The thing that differs.
     pub place: DifferencePlace,
     /// The change from the first cut to the second.
-    pub differs: Differs,
+    pub differs: DifferenceKind,
 }
 
 /// A place in the order of differences; they are compared by its fields, in their order.
@@ -152,7 +152,7 @@ impl<'v> Walker<'v> {
         self.found.len() >= self.limit || self.judged >= CANDIDATES_MAX
     }
 
-    fn note(&mut self, subject: Subject, id: &str, of: &str, differs: Differs) {
+    fn note(&mut self, subject: Subject, id: &str, of: &str, differs: DifferenceKind) {
         self.found.push(Difference { place: place(subject, id, of), differs });
     }
 
@@ -169,10 +169,10 @@ impl<'v> Walker<'v> {
             self.judged += 1;
             let at = |version: &EntityVersion| (Seq::from(version.place.seq), version.part);
             match self.there(kind, sym) {
-                [None, Some(_)] => self.note(subject, id, "", Differs::Added),
-                [Some(_), None] => self.note(subject, id, "", Differs::Removed),
+                [None, Some(_)] => self.note(subject, id, "", DifferenceKind::Added),
+                [Some(_), None] => self.note(subject, id, "", DifferenceKind::Removed),
                 [Some(before), Some(after)] if before.place.seq != after.place.seq => {
-                    self.note(subject, id, "", Differs::Described([at(before), at(after)]));
+                    self.note(subject, id, "", DifferenceKind::Described([at(before), at(after)]));
                 }
                 _ => {}
             }
@@ -227,7 +227,8 @@ impl<'v> Walker<'v> {
             if self.found.len() >= self.limit {
                 return ControlFlow::Break(());
             }
-            let differs = if before.contains(of) { Differs::Removed } else { Differs::Added };
+            let differs =
+                if before.contains(of) { DifferenceKind::Removed } else { DifferenceKind::Added };
             self.note(subject, id, of, differs);
         }
         ControlFlow::Continue(())

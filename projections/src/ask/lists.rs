@@ -58,7 +58,7 @@ pub struct DirectoryFilter<'a> {
 
 /// A user or group at a cut.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Row {
+pub struct EntityRow {
     /// Its id.
     pub id: String,
     /// The record whose body describes it.
@@ -103,18 +103,18 @@ pub struct DirectoryRow {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UserRow {
     /// The user.
-    pub user: Row,
+    pub user: EntityRow,
     /// The groups it is a member of, in ascending order of id, at most 1000.
-    pub groups: Vec<Row>,
+    pub groups: Vec<EntityRow>,
 }
 
 /// A group, with its members if they were asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GroupRow {
     /// The group.
-    pub group: Row,
+    pub group: EntityRow,
     /// Its members, in ascending order of id, at most 1000.
-    pub members: Option<Vec<Row>>,
+    pub members: Option<Vec<EntityRow>>,
 }
 
 /// A [`UserFilter`] with its ids resolved.
@@ -428,7 +428,7 @@ impl Views {
             .map(|(group, version)| self.row(EntityKind::Group, *group, version, cut));
         UserRow {
             groups: rows.collect(),
-            user: Row {
+            user: EntityRow {
                 roles: self.roles_of(&groups, version, cut),
                 ..self.row(EntityKind::User, user, version, cut)
             },
@@ -443,30 +443,30 @@ impl Views {
     }
 
     /// Returns the first members of a group that is alive at the cut.
-    fn member_rows(&self, group: Sym, cut: Cut) -> Vec<Row> {
+    fn member_rows(&self, group: Sym, cut: Cut) -> Vec<EntityRow> {
         let Some(roster) = self.memberships.of_group(group) else { return Vec::new() };
         let pairs = roster.ascending(cut, &|_| Ordering::Greater);
         pairs.filter_map(|pair| self.member_row(pair, cut)).take(NESTED_MAX).collect()
     }
 
-    fn member_row(&self, pair: u32, cut: Cut) -> Option<Row> {
+    fn member_row(&self, pair: u32, cut: Cut) -> Option<EntityRow> {
         let pair = self.memberships.get(pair)?;
         let version = self.alive(EntityKind::User, pair.user, cut)?;
-        self.holds_between_living(pair, cut).then(|| Row {
+        self.holds_between_living(pair, cut).then(|| EntityRow {
             roles: self.roles_of(&self.groups_of(pair.user, cut), version, cut),
             ..self.row(EntityKind::User, pair.user, version, cut)
         })
     }
 
     /// Returns an entity's row, without roles.
-    fn row(&self, kind: EntityKind, sym: Sym, version: &EntityVersion, cut: Cut) -> Row {
+    fn row(&self, kind: EntityKind, sym: Sym, version: &EntityVersion, cut: Cut) -> EntityRow {
         let entities = self.entities(kind);
         let seen = entities.get(sym).and_then(|entity| entity.seen().at(cut));
         let directory =
             version.directory_from_event.then(|| self.directories.id(version.directory).to_owned());
         let organization = (version.organization == NO_SYM)
             .then(|| self.texts.text(self.shown_organization(version, cut)).to_owned());
-        Row {
+        EntityRow {
             id: entities.id(sym).to_owned(),
             seq: Seq::from(version.place.seq),
             part: version.part,

@@ -33,7 +33,7 @@ impl Views {
     }
 
     /// Returns the time of the latest of a directory's own events.
-    pub fn directory_said_at(&self, id: &str) -> Option<Millis> {
+    pub fn directory_last_event_at(&self, id: &str) -> Option<Millis> {
         self.directories
             .get(self.directories.find(id)?)?
             .events()

@@ -12,8 +12,8 @@ use super::Failure;
 use super::client::Answer;
 use super::read::listing::{ApiFieldError, field_errors, flag};
 use super::table::harmless;
-pub(super) use preview::{preview_told, reason};
-pub(super) use set::set_told;
+pub(super) use preview::{preview_text, reason};
+pub(super) use set::set_text;
 
 /// The path of the mapping in the API.
 const PATH: &str = "/rollcall/v1/role_mapping";

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::super::client::{Answer, Client};
 use super::super::read::listing::{Moment, Output, Query, refused};
 use super::super::read::print::{coloured, counted, print_object, width};
-use super::super::read::source::Source;
+use super::super::read::source::SourceArgs;
 use super::super::table::{self, Column, harmless};
 use super::super::{Failure, print};
 use super::document::{MappingFile, number, rules, text};
@@ -57,7 +57,7 @@ pub(super) struct PreviewArgs {
     #[command(flatten)]
     output: Output,
     #[command(flatten)]
-    source: Source,
+    source: SourceArgs,
 }
 
 impl PreviewArgs {
@@ -114,7 +114,7 @@ pub(super) fn ask(
 ///
 /// # Errors
 /// If the server does not answer, or refuses the mapping.
-pub(in super::super) fn preview_told(client: &Client, body: &Value) -> Result<String, Failure> {
+pub(in super::super) fn preview_text(client: &Client, body: &Value) -> Result<String, Failure> {
     let totals = ask(client, body, &Query::default(), "the mapping")?;
     let preview = Preview { client, body: body.clone(), totals, limit: u64::MAX };
     let mut text = String::new();

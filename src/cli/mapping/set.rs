@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 
 use super::super::read::listing::{Output, Query, refused};
 use super::super::read::print::{print_object, width};
-use super::super::read::source::Server;
+use super::super::read::source::ServerArgs;
 use super::super::{Failure, print, unwritten};
 use super::document::{MappingFile, number, text};
 use super::preview::{BaseVersion, ask, setting, summary};
@@ -47,7 +47,7 @@ pub(super) struct SetArgs {
     #[command(flatten)]
     output: Output,
     #[command(flatten)]
-    server: Server,
+    server: ServerArgs,
 }
 
 impl SetArgs {
@@ -70,7 +70,7 @@ impl SetArgs {
         let answer = client.put(PATH, &body, Some(if_match.unwrap_or(base)))?;
         match answer.status {
             200 if output.json => print_object(answer.json::<&RawValue>()?.get()),
-            200 => print(&set_told(&answer.json()?)),
+            200 => print(&set_text(&answer.json()?)),
             412 => Err(Failure::Caller(version_refused(base, if_match))),
             _ => Err(mapping_refused(&answer, &document.name)
                 .unwrap_or_else(|| refused(&answer, &client, ""))),
@@ -79,7 +79,7 @@ impl SetArgs {
 }
 
 /// Returns the sentence about a mapping that was set.
-pub(in super::super) fn set_told(set: &Value) -> String {
+pub(in super::super) fn set_text(set: &Value) -> String {
     format!(
         "version {} is set, in force from {}, record {}\n",
         number(set, "version"),

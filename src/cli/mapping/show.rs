@@ -6,7 +6,7 @@ use serde_json::value::RawValue;
 
 use super::super::read::listing::{Moment, Output, ask};
 use super::super::read::print::{print_object, width};
-use super::super::read::source::Source;
+use super::super::read::source::SourceArgs;
 use super::super::table::{self, Column};
 use super::super::{Failure, print};
 use super::PATH;
@@ -25,7 +25,7 @@ pub(super) struct ShowArgs {
     #[command(flatten)]
     output: Output,
     #[command(flatten)]
-    source: Source,
+    source: SourceArgs,
 }
 
 impl ShowArgs {

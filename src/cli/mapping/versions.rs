@@ -6,7 +6,7 @@ use serde_json::value::RawValue;
 
 use super::super::Failure;
 use super::super::read::listing::{Output, Query, Resource};
-use super::super::read::source::Source;
+use super::super::read::source::SourceArgs;
 use super::super::table::Column;
 use super::document::{number, rules, text};
 
@@ -22,7 +22,7 @@ pub(super) struct VersionsArgs {
     #[command(flatten)]
     output: Output,
     #[command(flatten)]
-    source: Source,
+    source: SourceArgs,
 }
 
 const VERSIONS: Resource = Resource {

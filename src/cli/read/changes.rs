@@ -11,7 +11,7 @@ use super::super::print;
 use super::following::{Backoff, wait};
 use super::listing::{ListPage, Query, ask};
 use super::print::{one_line, texts};
-use super::source::Source;
+use super::source::SourceArgs;
 
 const PATH: &str = "/rollcall/v1/changes";
 
@@ -49,7 +49,7 @@ pub(in super::super) struct ChangesArgs {
     #[arg(long)]
     follow: bool,
     #[command(flatten)]
-    source: Source,
+    source: SourceArgs,
 }
 
 impl ChangesArgs {

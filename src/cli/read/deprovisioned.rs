@@ -11,7 +11,7 @@ use super::csv_table::CsvTable;
 use super::listing::{Moment, Output, Query, Resource};
 use super::objects::{EventCause, NamedGroup, parse};
 use super::print::human;
-use super::source::Source;
+use super::source::SourceArgs;
 
 /// List users who lost access: when, why, how late it was learnt, and with which roles and groups.
 ///
@@ -58,7 +58,7 @@ pub(in super::super) struct DeprovisionedArgs {
     #[command(flatten)]
     output: Output,
     #[command(flatten)]
-    source: Source,
+    source: SourceArgs,
 }
 
 const DEPROVISIONINGS: Resource = Resource {

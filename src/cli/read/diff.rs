@@ -14,7 +14,7 @@ use super::csv_table::CsvTable;
 use super::listing::{ListPage, Output, Query, ask, path_of, refused, with_time};
 use super::objects::{ChangedField, nested};
 use super::print::{counted, one_line, texts, width};
-use super::source::Source;
+use super::source::SourceArgs;
 use crate::json;
 
 /// Compare two moments: print which users, groups, memberships and roles differ.
@@ -58,7 +58,7 @@ pub(in super::super) struct DiffArgs {
     #[command(flatten)]
     output: Output,
     #[command(flatten)]
-    source: Source,
+    source: SourceArgs,
 }
 
 const PATH: &str = "/rollcall/v1/diff";

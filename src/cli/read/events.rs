@@ -17,7 +17,7 @@ use super::following::Backoff;
 use super::listing::{ListPage, Moment, Output, PAGE, Query, Resource, ask};
 use super::objects::{joined, nested, person_name};
 use super::print::{print_object, texts, width};
-use super::source::Source;
+use super::source::SourceArgs;
 use crate::time;
 
 /// The number of last events that come first with --follow.
@@ -73,7 +73,7 @@ pub(in super::super) struct EventsArgs {
     #[command(flatten)]
     output: Output,
     #[command(flatten)]
-    source: Source,
+    source: SourceArgs,
 }
 
 /// A time as it was given, and its milliseconds.

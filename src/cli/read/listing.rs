@@ -12,7 +12,7 @@ use super::super::moment::of_date;
 use super::super::table::{self, Column, harmless};
 use super::super::{Failure, print, unwritten};
 use super::print::{counted, one_line, print_object, width};
-use super::source::Source;
+use super::source::SourceArgs;
 
 /// The largest page that the API gives of most lists.
 pub(in super::super) const PAGE: u64 = 100;
@@ -375,7 +375,7 @@ pub(super) struct ListArgs {
     #[command(flatten)]
     output: Output,
     #[command(flatten)]
-    source: Source,
+    source: SourceArgs,
 }
 
 impl ListArgs {

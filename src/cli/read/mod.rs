@@ -25,6 +25,6 @@ pub(super) use diff::DiffArgs;
 pub(super) use directories::DirectoriesArgs;
 pub(super) use events::EventsArgs;
 pub(super) use groups::GroupsArgs;
-pub(super) use roles::{ASSIGNMENTS_PATH, RolesArgs, assignments_told};
+pub(super) use roles::{ASSIGNMENTS_PATH, RolesArgs, assignments_text};
 pub(super) use status::StatusArgs;
 pub(super) use users::UsersArgs;

@@ -17,7 +17,7 @@ use super::listing::{
 };
 use super::objects::parse;
 use super::print::texts;
-use super::source::Source;
+use super::source::SourceArgs;
 
 /// List roles: who has which one, since when and why, now or at any past moment.
 ///
@@ -57,7 +57,7 @@ pub(in super::super) struct RolesArgs {
     #[command(flatten)]
     output: Output,
     #[command(flatten)]
-    source: Source,
+    source: SourceArgs,
 }
 
 /// The path of assignments in the API.
@@ -212,7 +212,7 @@ fn user_with_email(
 ///
 /// # Errors
 /// If the server does not answer with the users' emails.
-pub(in super::super) fn assignments_told(
+pub(in super::super) fn assignments_text(
     client: &Client,
     answer: &Answer,
 ) -> Result<String, Failure> {

@@ -19,7 +19,7 @@ const CACHES: Caches = Caches { documents: 64 << 20, store: 256 << 20 };
 /// The arguments that choose a running server.
 #[derive(Args)]
 #[command(next_help_heading = "Server")]
-pub(in super::super) struct Server {
+pub(in super::super) struct ServerArgs {
     /// The server's URL [env: ROLLCALL_URL] [default: http://127.0.0.1:8080]
     // Not read from the environment by clap: a variable that is set must not conflict with
     // `--data`.
@@ -33,15 +33,15 @@ pub(in super::super) struct Server {
 /// The arguments that choose a running server or a data folder.
 #[derive(Args)]
 #[command(next_help_heading = "Server")]
-pub(in super::super) struct Source {
+pub(in super::super) struct SourceArgs {
     #[command(flatten)]
-    server: Server,
+    server: ServerArgs,
     /// Read this data folder instead; its server must be stopped
     #[arg(long, conflicts_with = "url")]
     data: Option<PathBuf>,
 }
 
-impl Source {
+impl SourceArgs {
     /// Runs `work` with a client of the server, or of the folder while it is open.
     ///
     /// # Errors
@@ -70,7 +70,7 @@ impl Source {
     }
 }
 
-impl Server {
+impl ServerArgs {
     /// Returns a client of the server.
     ///
     /// # Errors
@@ -133,7 +133,7 @@ where
     };
     let running = Running::start("127.0.0.1:0", folder, settings, CACHES)
         .map_err(|error| unopened(folder, error))?;
-    running.beside(&key, false, work)
+    running.run_with(&key, false, work)
 }
 
 /// Refuses any other folder, in which opening would create an empty log.

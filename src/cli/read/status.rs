@@ -12,7 +12,7 @@ use super::super::table::{self, Column};
 use super::listing::{ListPage, PAGE, Query, ask};
 use super::objects::parse;
 use super::print::{counted, human, print_object, width};
-use super::source::Source;
+use super::source::SourceArgs;
 use crate::time;
 
 const PATH: &str = "/rollcall/v1/stats";
@@ -39,7 +39,7 @@ pub(in super::super) struct StatusArgs {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    source: Source,
+    source: SourceArgs,
 }
 
 /// The list within the statistics.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};
-use rollcall_projections::{AccessChange, Became};
+use rollcall_projections::{AccessChange, Effect};
 use serde_json::{Value, json};
 
 use crate::engine::{Engine, Feed, FeedPlace};
@@ -55,7 +55,7 @@ pub(crate) async fn list(
     let after = question.take("after");
     let wait = Duration::from_secs(question.take_number("wait") as u64);
     let engine = question.finish()?;
-    let after = after.map_or(Some(FeedPlace::behind(0)), |cursor| read_place(&cursor));
+    let after = after.map_or(Some(FeedPlace::after(0)), |cursor| read_place(&cursor));
     // A place beyond the last record is from another log, or from one that lost its end. Waiting
     // there would miss changes.
     let after = after
@@ -90,7 +90,7 @@ async fn follow(
     let place = std::cell::Cell::new(feed.next);
     let something = async {
         loop {
-            engine.folded_behind(place.get().seq, wait).await;
+            engine.wait_until_folded(place.get().seq, wait).await;
             let feed = read(place.get()).await?;
             if !feed.items.is_empty() || engine.is_shutting_down() {
                 return Ok(feed);
@@ -111,12 +111,12 @@ fn read_place(cursor: &str) -> Option<FeedPlace> {
     };
     match cursor.split_once('.') {
         Some((seq, item)) => Some(FeedPlace { seq: number(seq)?, item: number(item)? }),
-        None => Some(FeedPlace::behind(number(cursor)?)),
+        None => Some(FeedPlace::after(number(cursor)?)),
     }
 }
 
 fn write_place(place: FeedPlace) -> String {
-    if place == FeedPlace::behind(place.seq) {
+    if place == FeedPlace::after(place.seq) {
         place.seq.to_string()
     } else {
         format!("{}.{}", place.seq, place.item)
@@ -125,12 +125,12 @@ fn write_place(place: FeedPlace) -> String {
 
 fn describe(place: FeedPlace, change: &AccessChange) -> Value {
     let (word, role, reason) = match &change.became {
-        Became::AccessGranted => ("access_granted", None, None),
-        Became::AccessRestored => ("access_restored", None, None),
-        Became::AccessEnded(reason) => ("access_ended", None, Some(reason.word())),
-        Became::RoleGained(role) => ("role_gained", Some(role), None),
-        Became::RoleLost(role) => ("role_lost", Some(role), None),
-        Became::HistoryChanged => ("history_changed", None, None),
+        Effect::AccessGranted => ("access_granted", None, None),
+        Effect::AccessRestored => ("access_restored", None, None),
+        Effect::AccessEnded(reason) => ("access_ended", None, Some(reason.word())),
+        Effect::RoleGained(role) => ("role_gained", Some(role), None),
+        Effect::RoleLost(role) => ("role_lost", Some(role), None),
+        Effect::HistoryChanged => ("history_changed", None, None),
     };
     json!({
         "object": "change",

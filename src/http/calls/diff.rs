@@ -3,16 +3,16 @@
 use std::collections::BTreeMap;
 
 use actix_web::{HttpRequest, HttpResponse, web};
-use rollcall_projections::{Cut, Difference, DifferencePlace, Differs, Part, Seq, Subject};
+use rollcall_projections::{Cut, Difference, DifferenceKind, DifferencePlace, Part, Seq, Subject};
 use serde::Serialize;
 
-use crate::documents::{Changed, changed, snapshot};
+use crate::documents::{FieldChange, changed_fields, snapshot};
 use crate::engine::{CutError, Engine, KnownAt};
 use crate::http::wire::answer::{Code, Cursors, Problem, blocking, list_body, pin_from, pinned};
 use crate::http::wire::api::{Gives, IN_DIRECTORY, LIMIT_OWN, Logged, Operation, Parameter, after};
 use crate::http::wire::bodies::{BODIES_AT_ONCE, Bodies};
-use crate::http::wire::paging::Part as _;
-use crate::http::wire::paging::{Place, read_place};
+use crate::http::wire::paging::CursorPart as _;
+use crate::http::wire::paging::{CursorPlace, read_place};
 use crate::http::wire::question::{Question, fix};
 use crate::http::wire::state::State;
 
@@ -131,22 +131,24 @@ fn describe_all(
     shown: &mut Vec<(DifferencePlace, Vec<u8>)>,
 ) -> Result<(), Problem> {
     let described = |difference: &Difference| match difference.differs {
-        Differs::Described(snapshots) => Some(snapshots),
-        Differs::Added | Differs::Removed => None,
+        DifferenceKind::Described(snapshots) => Some(snapshots),
+        DifferenceKind::Added | DifferenceKind::Removed => None,
     };
     let seqs = found.iter().filter_map(described).flatten().map(|(seq, _)| seq).collect();
     let bodies = Bodies::of(engine, seqs)?;
     for Difference { place, differs } in found {
         let snapshot = |(seq, part): (Seq, Part)| snapshot(bodies.get(seq), part);
         let (change, changed) = match differs {
-            Differs::Added => ("added", BTreeMap::new()),
-            Differs::Removed => ("removed", BTreeMap::new()),
-            Differs::Described([from, to]) => ("changed", changed(snapshot(from), snapshot(to))),
+            DifferenceKind::Added => ("added", BTreeMap::new()),
+            DifferenceKind::Removed => ("removed", BTreeMap::new()),
+            DifferenceKind::Described([from, to]) => {
+                ("changed", changed_fields(snapshot(from), snapshot(to)))
+            }
         };
         if change == "changed" && changed.is_empty() {
             continue;
         }
-        let item = serde_json::to_vec(&Described::of(&place, change, changed))
+        let item = serde_json::to_vec(&DescribedDifference::of(&place, change, changed))
             .map_err(|_| Code::Internal)?;
         shown.push((place, item));
     }
@@ -155,22 +157,22 @@ fn describe_all(
 
 /// A difference in the answer.
 #[derive(Serialize)]
-struct Described<'a> {
+struct DescribedDifference<'a> {
     object: &'static str,
     kind: &'static str,
     change: &'static str,
     user_id: Option<&'a str>,
     group_id: Option<&'a str>,
     role: Option<&'a str>,
-    changed: BTreeMap<String, Changed<'a>>,
+    changed: BTreeMap<String, FieldChange<'a>>,
 }
 
-impl<'a> Described<'a> {
+impl<'a> DescribedDifference<'a> {
     fn of(
         place: &'a DifferencePlace,
         change: &'static str,
-        changed: BTreeMap<String, Changed<'a>>,
-    ) -> Described<'a> {
+        changed: BTreeMap<String, FieldChange<'a>>,
+    ) -> DescribedDifference<'a> {
         let (id, of) = (Some(place.id.as_str()), Some(place.of.as_str()));
         let (user_id, group_id, role) = match place.subject {
             Subject::User => (id, None, None),
@@ -178,7 +180,7 @@ impl<'a> Described<'a> {
             Subject::Membership => (id, of, None),
             Subject::Role => (id, None, of),
         };
-        Described {
+        DescribedDifference {
             object: "difference",
             kind: word(place.subject),
             change,
@@ -200,7 +202,7 @@ fn word(subject: Subject) -> &'static str {
 }
 
 /// Has the kind and both ids; the ids are in base64, since they may hold any character.
-impl Place for DifferencePlace {
+impl CursorPlace for DifferencePlace {
     fn read(cursor: &str) -> Option<DifferencePlace> {
         let parts: Vec<&str> = cursor.split('.').collect();
         let &[kind, id, of] = parts.as_slice() else { return None };

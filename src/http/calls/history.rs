@@ -8,14 +8,14 @@ use rollcall_projections::{Cut, EventPlace, Millis, VersionKind, VersionRow, Ver
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::documents::{Changed, Missed, changed, missed, said_before};
+use crate::documents::{FieldChange, MissedChange, changed_fields, missed_fields, stated_previous};
 use crate::http::wire::answer::{Code, Problem, blocking, list_body, pinned};
 use crate::http::wire::api::{
     Gives, LIMIT_OWN, Logged, Operation, Reads, after, before, direction,
 };
 use crate::http::wire::bodies::{BODIES_AT_ONCE, Bodies};
 use crate::http::wire::describe::describe_cause;
-use crate::http::wire::paging::{Part, Place};
+use crate::http::wire::paging::{CursorPart, CursorPlace};
 use crate::http::wire::question::{Question, id_within_path};
 use crate::http::wire::state::State;
 
@@ -61,7 +61,7 @@ struct Kind {
     name: &'static str,
     seen_at: fn(&Views, &str, Cut) -> Option<Millis>,
     walk: Walk,
-    describe: for<'a> fn(&'a str, Version<'a>) -> Described<'a>,
+    describe: for<'a> fn(&'a str, Version<'a>) -> DescribedVersion<'a>,
 }
 
 static USERS: Kind = Kind {
@@ -69,7 +69,7 @@ static USERS: Kind = Kind {
     name: "Directory User",
     seen_at: Views::user_seen_at,
     walk: Views::user_history,
-    describe: |user_id, version| Described {
+    describe: |user_id, version| DescribedVersion {
         object: "user_version",
         user_id: Some(user_id),
         group_id: None,
@@ -82,7 +82,7 @@ static GROUPS: Kind = Kind {
     name: "Directory Group",
     seen_at: Views::group_seen_at,
     walk: Views::group_history,
-    describe: |group_id, version| Described {
+    describe: |group_id, version| DescribedVersion {
         object: "group_version",
         user_id: None,
         group_id: Some(group_id),
@@ -146,15 +146,15 @@ async fn answer(
 #[derive(Serialize)]
 struct Version<'a> {
     change: &'static str,
-    changed: BTreeMap<String, Changed<'a>>,
-    missed: Option<BTreeMap<String, Missed<'a>>>,
+    changed: BTreeMap<String, FieldChange<'a>>,
+    missed: Option<BTreeMap<String, MissedChange<'a>>>,
     late: bool,
     cause: Value,
 }
 
 /// A version with its user or group.
 #[derive(Serialize)]
-struct Described<'a> {
+struct DescribedVersion<'a> {
     object: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     user_id: Option<&'a str>,
@@ -177,7 +177,7 @@ impl<'a> Version<'a> {
         let previous = previous.filter(|previous| previous.kind != VersionKind::Tombstone);
         let changed = match version.kind {
             VersionKind::Tombstone => BTreeMap::new(),
-            _ => changed(
+            _ => changed_fields(
                 previous.map_or("{}", |previous| bodies.snapshot(previous)),
                 bodies.snapshot(version),
             ),
@@ -186,26 +186,26 @@ impl<'a> Version<'a> {
         let known = previous.filter(|previous| {
             previous.kind == VersionKind::Explicit && version.kind == VersionKind::Explicit
         });
-        let said = known.zip(said_before(bodies.get(version.seq)));
+        let said = known.zip(stated_previous(bodies.get(version.seq)));
         let missed = said
-            .map(|(known, said)| missed(bodies.snapshot(known), said))
+            .map(|(known, said)| missed_fields(bodies.snapshot(known), said))
             .filter(|missed| !missed.is_empty());
         Version { change, changed, missed, late, cause: describe_cause(cause) }
     }
 }
 
 /// Has the parts by which events are ordered. The id is in base64: it may hold any character.
-impl Place for EventPlace {
+impl CursorPlace for EventPlace {
     fn read(cursor: &str) -> Option<EventPlace> {
         let parts: Vec<&str> = cursor.split('.').collect();
         let &[occurred_at, closing, updated_at, event_id] = parts.as_slice() else { return None };
         let updated_at = if updated_at.is_empty() { None } else { Some(updated_at.parse().ok()?) };
         let closing = ["0", "1"].iter().position(|word| *word == closing)? == 1;
         Some(EventPlace {
-            occurred_at: Part::read(occurred_at)?,
+            occurred_at: CursorPart::read(occurred_at)?,
             closing,
             updated_at,
-            event_id: Part::read(event_id)?,
+            event_id: CursorPart::read(event_id)?,
         })
     }
 

@@ -15,7 +15,7 @@ use crate::http::wire::api::{
     Gives, LIMIT_OWN, Logged, Operation, Reads, after, before, direction,
 };
 use crate::http::wire::describe::describe_cause;
-use crate::http::wire::paging::{Place, Places, in_steps, of_all};
+use crate::http::wire::paging::{CursorPlace, Places, in_steps, of_all};
 use crate::http::wire::question::{Question, id_within_path};
 use crate::http::wire::state::State;
 use crate::time;
@@ -84,28 +84,28 @@ pub(crate) const MEMBERS: Operation = Operation {
 };
 
 /// A question about one user or group, at a fixed cut.
-struct Asked {
+struct PeriodsQuestion {
     id: String,
     places: Places,
     engine: Arc<Engine>,
     cut: Cut,
 }
 
-impl Asked {
+impl PeriodsQuestion {
     async fn of(
         request: &HttpRequest,
         state: &web::Data<State>,
         operation: &'static Operation,
-    ) -> Result<Asked, Problem> {
+    ) -> Result<PeriodsQuestion, Problem> {
         let mut question = Question::of(request, state, operation)?;
         let places = question.take_places();
         let id = id_within_path(request).ok_or(Code::NotFound)?;
         let (engine, cut) = question.cut().await?;
-        Ok(Asked { id, places, engine, cut })
+        Ok(PeriodsQuestion { id, places, engine, cut })
     }
 
     /// Writes a page of one user's periods, which are all in memory.
-    fn page<T: Clone, P: Place + Ord>(
+    fn page<T: Clone, P: CursorPlace + Ord>(
         self,
         periods: Option<Vec<T>>,
         place: impl Fn(&T) -> P,
@@ -132,7 +132,7 @@ pub(crate) async fn access(
     request: HttpRequest,
     state: web::Data<State>,
 ) -> Result<HttpResponse, Problem> {
-    let asked = Asked::of(&request, &state, &ACCESS).await?;
+    let asked = PeriodsQuestion::of(&request, &state, &ACCESS).await?;
     let cut = asked.cut;
     let found = blocking(move || {
         let periods = asked.engine.views().access_periods(&asked.id, cut);
@@ -146,7 +146,7 @@ pub(crate) async fn roles(
     request: HttpRequest,
     state: web::Data<State>,
 ) -> Result<HttpResponse, Problem> {
-    let asked = Asked::of(&request, &state, &ROLES).await?;
+    let asked = PeriodsQuestion::of(&request, &state, &ROLES).await?;
     let cut = asked.cut;
     let found = blocking(move || {
         let (version, periods) = {
@@ -164,7 +164,7 @@ pub(crate) async fn groups(
     request: HttpRequest,
     state: web::Data<State>,
 ) -> Result<HttpResponse, Problem> {
-    let asked = Asked::of(&request, &state, &GROUPS).await?;
+    let asked = PeriodsQuestion::of(&request, &state, &GROUPS).await?;
     let cut = asked.cut;
     let found = blocking(move || {
         let periods = asked.engine.views().membership_periods_of_user(&asked.id, cut);
@@ -182,7 +182,8 @@ pub(crate) async fn members(
     request: HttpRequest,
     state: web::Data<State>,
 ) -> Result<HttpResponse, Problem> {
-    let Asked { id, places, engine, cut } = Asked::of(&request, &state, &MEMBERS).await?;
+    let PeriodsQuestion { id, places, engine, cut } =
+        PeriodsQuestion::of(&request, &state, &MEMBERS).await?;
     let found = blocking(move || {
         if engine.views().group_seen_at(&id, Cut { as_of: Millis::MAX, ..cut }).is_none() {
             return Err(Problem::entity_not_found("Directory Group", &id));

@@ -1,11 +1,11 @@
 //! Users and groups, written from their documents and rows.
 
-use rollcall_projections::Row;
+use rollcall_projections::EntityRow;
 
 use crate::documents::{Document, DocumentKey, Shape, open_entity};
 
 /// Returns the key of a row's document.
-pub(crate) fn key(row: &Row, shape: Shape) -> DocumentKey {
+pub(crate) fn key(row: &EntityRow, shape: Shape) -> DocumentKey {
     (row.seq, row.part, shape)
 }
 
@@ -13,7 +13,7 @@ pub(crate) fn key(row: &Row, shape: Shape) -> DocumentKey {
 pub(crate) fn push_open(
     out: &mut Vec<u8>,
     documents: &mut std::slice::Iter<'_, Document>,
-    row: &Row,
+    row: &EntityRow,
 ) {
     if let Some(document) = documents.next() {
         open_entity(out, document, row);
@@ -25,7 +25,7 @@ pub(crate) fn push_nested(
     out: &mut Vec<u8>,
     name: &str,
     documents: &mut std::slice::Iter<'_, Document>,
-    rows: &[Row],
+    rows: &[EntityRow],
 ) {
     out.push(b',');
     crate::json::push_string(out, name);

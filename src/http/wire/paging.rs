@@ -92,7 +92,7 @@ pub(crate) struct Places {
 }
 
 /// A place in a list. Places compare whether or not an item is at them.
-pub(crate) trait Place: Sized {
+pub(crate) trait CursorPlace: Sized {
     /// Reads a cursor; `None` if it is not one of this list.
     fn read(cursor: &str) -> Option<Self>;
     /// Writes the cursor.
@@ -106,7 +106,7 @@ impl Places {
     ///
     /// # Errors
     /// 422 for a cursor that is not one of this list.
-    pub(crate) fn page<T, P: Place>(
+    pub(crate) fn page<T, P: CursorPlace>(
         self,
         place: impl Fn(&T) -> P,
         mut walk: impl FnMut(Option<P>, bool, usize) -> (Vec<T>, bool),
@@ -138,7 +138,7 @@ impl Places {
 ///
 /// # Errors
 /// 422 for a cursor that is not one of this list.
-pub(crate) fn read_place<P: Place>(
+pub(crate) fn read_place<P: CursorPlace>(
     field: &str,
     cursor: Option<String>,
 ) -> Result<Option<P>, Problem> {
@@ -147,14 +147,14 @@ pub(crate) fn read_place<P: Place>(
 }
 
 /// One part of a place in its cursor.
-pub(crate) trait Part: Sized {
+pub(crate) trait CursorPart: Sized {
     fn write(&self) -> String;
     fn read(text: &str) -> Option<Self>;
 }
 
 /// Is in base64 with the alphabet for URLs: it may hold any character, and two ids of 255 bytes
 /// must fit into a parameter.
-impl Part for String {
+impl CursorPart for String {
     fn write(&self) -> String {
         BASE64_URL_SAFE_NO_PAD.encode(self)
     }
@@ -164,7 +164,7 @@ impl Part for String {
     }
 }
 
-impl Part for Millis {
+impl CursorPart for Millis {
     fn write(&self) -> String {
         self.to_string()
     }
@@ -174,7 +174,7 @@ impl Part for Millis {
     }
 }
 
-impl<A: Part, B: Part> Place for (A, B) {
+impl<A: CursorPart, B: CursorPart> CursorPlace for (A, B) {
     fn read(cursor: &str) -> Option<(A, B)> {
         let (a, b) = cursor.split_once('.')?;
         Some((A::read(a)?, B::read(b)?))

@@ -283,7 +283,7 @@ fn an_emptied_document_cache_changes_no_answer() {
     asking(Some(engine), async |server| {
         let first = server.call(get("/directory_users?directory=d")).await;
         for _ in 0..3 {
-            forgetful.forget_documents();
+            forgetful.clear_documents();
             assert_eq!(server.call(get("/directory_users?directory=d")).await, first);
         }
     });

@@ -15,7 +15,7 @@ use super::timeline::{Step, UserChange};
 
 /// The end of a user's access.
 #[derive(Debug, Default)]
-pub(super) struct AccessEnding {
+pub(super) struct EndOfAccess {
     /// The roles one millisecond before the end, the highest first.
     pub(super) roles: Vec<String>,
     /// The groups one millisecond before the end, by id.
@@ -60,7 +60,7 @@ impl From<&str> for Explanation {
     }
 }
 
-impl AccessEnding {
+impl EndOfAccess {
     /// Asks what a user lost with access. If the user was moved into a directory that was out of
     /// use, this asks about that directory as well.
     ///
@@ -72,12 +72,12 @@ impl AccessEnding {
         moment: &Query,
         steps: &[Step],
         lost: &LostAccess,
-    ) -> Result<AccessEnding, Failure> {
+    ) -> Result<EndOfAccess, Failure> {
         let ApiLoss { roles, groups } = find_loss(client, user, moment, &lost.at)?;
         let Explanation { why, record } = explain(client, moment, steps, lost)?;
         let deciding = ProofRecord::of(&lost.cause, "by which access ended");
         let records = [deciding].into_iter().chain(record).collect();
-        Ok(AccessEnding { roles, groups, why, records })
+        Ok(EndOfAccess { roles, groups, why, records })
     }
 }
 

@@ -16,8 +16,8 @@ use super::super::{Failure, print};
 use super::listing::{Collected, List, Moment, Output, Query, path_of};
 use super::objects::{EventCause, NamedGroup, nested};
 use super::print::{coloured, one_line, texts, width};
-use super::source::Source;
-use ending::{AccessEnding, ProofRecord};
+use super::source::SourceArgs;
+use ending::{EndOfAccess, ProofRecord};
 use profile::{EmailHolders, UserProfile};
 use timeline::{ApiAccess, Step, UserLists};
 
@@ -53,7 +53,7 @@ pub(in super::super) struct AuditArgs {
     #[command(flatten)]
     output: Output,
     #[command(flatten)]
-    source: Source,
+    source: SourceArgs,
 }
 
 /// All that is shown of one user.
@@ -61,7 +61,7 @@ struct UserTimeline {
     profile: UserProfile,
     verdict: Verdict,
     /// The end of access, if it ended.
-    ending: Option<AccessEnding>,
+    ending: Option<EndOfAccess>,
     steps: Vec<Step>,
     lists: UserLists,
     as_of: String,
@@ -208,7 +208,7 @@ impl UserTimeline {
         let (steps, verdict) = (lists.steps()?, Verdict::of(&lists.access_periods()?));
         let profile = UserProfile::find(client, id, &moment, &steps)?;
         let ending = match verdict.lost() {
-            Some(lost) => Some(AccessEnding::find(client, id, &moment, &steps, lost)?),
+            Some(lost) => Some(EndOfAccess::find(client, id, &moment, &steps, lost)?),
             None => None,
         };
         let value = |name: &str| moment.value(name).unwrap_or_default().to_owned();

@@ -5,7 +5,7 @@ use anstyle::{AnsiColor, Style};
 use super::super::super::table::{self, Column, harmless};
 use super::super::objects::{ChangedField, EventCause, NamedGroup};
 use super::super::print::human;
-use super::ending::{AccessEnding, ProofRecord};
+use super::ending::{EndOfAccess, ProofRecord};
 use super::timeline::{MissedField, Step, UserChange};
 use super::{LostAccess, UserTimeline, Verdict};
 
@@ -109,7 +109,7 @@ fn push_verdict(timeline: &UserTimeline, lines: &mut Vec<StyledLine>) {
 }
 
 /// Returns the line about the roles and groups one millisecond before access ended.
-fn lost_with_access(AccessEnding { roles, groups, .. }: &AccessEnding) -> String {
+fn lost_with_access(EndOfAccess { roles, groups, .. }: &EndOfAccess) -> String {
     let roles: Vec<&str> = roles.iter().map(String::as_str).collect();
     let groups: Vec<&str> = groups.iter().map(NamedGroup::label).collect();
     format!("with it: {}; {}", listed("role", "roles", &roles), listed("group", "groups", &groups))
@@ -375,7 +375,7 @@ mod tests {
                 reason: "user_deleted".into(),
                 cause: end.clone(),
             }),
-            ending: Some(AccessEnding {
+            ending: Some(EndOfAccess {
                 roles: vec!["admin".into(), "member".into()],
                 groups: vec![NamedGroup { id: "g2".into(), name: "Field\u{1b} Service".into() }],
                 why: "the user was deleted".into(),
