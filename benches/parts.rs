@@ -7,7 +7,8 @@ mod kit;
 
 use kit::{Company, DIRECTORY, Dice, NOW, SECRET, group_id, in_turns, line, user_id, verified};
 use rollcall::log::{Log, MemoryLog, Unrecovered};
-use rollcall::verify::{Keyring, Verified, extract, sign};
+use rollcall::verify::{Keyring, Verified, extract};
+use rollcall_generator::sign;
 use rollcall_projections::{Cut, Entry, RecordStatus, UserFilter, Views, Window};
 use sha2::{Digest, Sha256};
 

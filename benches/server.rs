@@ -15,7 +15,8 @@ use kit::{Company, PEOPLE, SECRET, receive, user_id, verified};
 use rollcall::engine::Engine;
 use rollcall::http::{Settings, WEBHOOK_PATH, serve};
 use rollcall::log::{Log, Unrecovered};
-use rollcall::verify::{Keyring, sign};
+use rollcall::verify::Keyring;
+use rollcall_generator::sign;
 
 const TURN: Duration = Duration::from_millis(1500);
 const TURNS: usize = 4;

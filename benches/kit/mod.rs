@@ -11,7 +11,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use rollcall::log::{BATCH_EVENTS_MAX, Log, Unrecovered};
-use rollcall::verify::{Keyring, Verified, sign};
+use rollcall::verify::{Keyring, Verified};
+use rollcall_generator::sign;
 use serde_json::{Value, json};
 
 pub const SECRET: &str = "whsec_bench";

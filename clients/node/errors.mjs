@@ -46,4 +46,4 @@ for (const [call, first, second] of [
 const limit = await failure(() => workos.directorySync.listDirectories({ limit: 101 }));
 is(limit, UnprocessableEntityException, 422, "The following requirement must be met:\n\tit must be a whole number from 1 to 100\n");
 
-is(await failure(() => workos.post("/directories", {})), GenericServerException, 405, "this path does not know that method");
+is(await failure(() => workos.post("/directories", {})), GenericServerException, 405, "method not allowed");

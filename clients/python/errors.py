@@ -42,4 +42,4 @@ if VERSION >= 10:
     error = failure(lambda: client().request("post", ("directories",), body={}))
 else:
     error = failure(lambda: sync._http_client.request("directories", method="post", json={}))
-check(error, OTHER, 405, "this path does not know that method", "method_not_allowed")
+check(error, OTHER, 405, "method not allowed", "method_not_allowed")

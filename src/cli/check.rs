@@ -1,40 +1,38 @@
 //! `rollcall check`
 
-use std::fs::File;
-use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::Args;
-use rollcall_projections::Millis;
+use rollcall_projections::{EventType, Millis, Seq};
 use serde_json::{Value, json};
 
-use super::log_key::read_note;
+use super::auditor::{read_bounded, read_keys, read_note};
 use super::serve::secrets;
 use super::table::{self, harmless};
 use super::{Failure, print};
-use crate::notary::{Bundle, Note, Proven, Verifier};
+use crate::notary::{Bundle, Note, Proven, Receipt};
 use crate::time;
 use crate::verify::{Keyring, Proof, SECRETS_MAX, extract_from, key_name, shown_email};
 
-/// No bundle is longer, in bytes.
+/// The longest bundle, in bytes.
 const BUNDLE_BYTES_MAX: usize = 16 << 20;
-const KEY_BYTES_MAX: usize = 64 << 10;
 
 /// Check a proof that `rollcall prove` made: anywhere, without a server, a store or a network.
 ///
-/// The key must come from somewhere else than the proof: from whoever runs the log, once, over a
-/// way that you trust.
+/// The key must come from elsewhere than the proof: from the operator of the log, once, over a
+/// channel that you trust.
 #[derive(Args)]
 #[command(after_help = "\
-Exit codes: 0 if it is proven, 1 if it is not or something is wrong with what was given, 2 if this program failed.
+Exit codes: 0 if it is proven, 1 if it is not or the input is wrong, 2 if this program failed.
 
 Environment:
-  ROLLCALL_WEBHOOK_SECRETS, ROLLCALL_WEBHOOK_SECRET, WORKOS_WEBHOOK_SECRET  with one of them, the webhook's own signature is checked too
+  ROLLCALL_WEBHOOK_SECRETS, ROLLCALL_WEBHOOK_SECRET, WORKOS_WEBHOOK_SECRET
+          with one of them, the webhook's own signature is checked too
 
 Examples:
   rollcall check proof.json --key rollcall/…+1a2b3c4d+AQ…
   rollcall check proof.json --key log.pub --checkpoint 00000000000000001000.checkpoint")]
-pub(super) struct Check {
+pub(super) struct CheckArgs {
     /// The proof; `-` for standard input
     bundle: PathBuf,
     /// The log's public key, or a file with one on each line; may be given several times
@@ -43,25 +41,36 @@ pub(super) struct Check {
     /// A checkpoint that you hold yourself; may be given several times
     #[arg(long, value_name = "FILE")]
     checkpoint: Vec<PathBuf>,
-    /// One object, for programs
+    /// Print one JSON object
     #[arg(long)]
     json: bool,
 }
 
-/// What became of the webhook's own signature.
+/// The result of checking the webhook's own signature.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Signature {
-    /// There is none: an operator's act.
+enum WebhookSignature {
+    /// The record is an operator's act and has no signature.
     None,
-    /// Nobody here has a secret.
+    /// No secret is set.
     Unchecked,
-    /// None of the secrets at hand is the one.
+    /// None of the secrets that are set made it.
     OtherSecret,
     /// It fits.
     Fits,
 }
 
-impl Check {
+impl WebhookSignature {
+    fn name(self) -> &'static str {
+        match self {
+            WebhookSignature::None => "none",
+            WebhookSignature::Unchecked => "unchecked",
+            WebhookSignature::OtherSecret => "other_secret",
+            WebhookSignature::Fits => "fits",
+        }
+    }
+}
+
+impl CheckArgs {
     pub(super) fn run(self) -> Result<(), Failure> {
         let keys = read_keys(&self.keys)?;
         let held = self
@@ -95,97 +104,31 @@ impl Check {
     }
 }
 
-/// The public keys that were given, as texts or as files.
+/// Checks the webhook's signature if a secret is set.
 ///
 /// # Errors
-/// The caller's; without any key nothing can be checked.
-pub(super) fn read_keys(given: &[String]) -> Result<Vec<Verifier>, Failure> {
-    if given.is_empty() {
-        return Err(Failure::Caller(
-            "no key is given: give --key with the log's public key, from whoever runs the log; a key that came with the proof would prove nothing".into(),
-        ));
-    }
-    let mut keys = Vec::new();
-    for text in given {
-        match Verifier::parse(text.trim()) {
-            Ok(key) => keys.push(key),
-            Err(error) => keys.extend(read_key_file(Path::new(text), &error.to_string())?),
-        }
-    }
-    Ok(keys)
-}
-
-fn read_key_file(path: &Path, why: &str) -> Result<Vec<Verifier>, Failure> {
-    if !path.exists() {
-        let text = harmless(&path.display().to_string());
-        return Err(Failure::Caller(format!("`{text}` is no public key ({why}), and no file")));
-    }
-    let bytes = read_bounded(path, KEY_BYTES_MAX)?;
-    let lines = String::from_utf8_lossy(&bytes);
-    let keys = lines
-        .lines()
-        .map(str::trim)
-        .filter(|line| !line.is_empty())
-        .map(Verifier::parse)
-        .collect::<Result<Vec<_>, _>>();
-    let wrong = |why: String| {
-        let path = path.display();
-        Failure::Caller(format!(
-            "`{path}` holds no public key: {why}; `rollcall log-key show --vkey > log.pub` writes a file that does"
-        ))
-    };
-    let keys = keys.map_err(|error| wrong(error.to_string()))?;
-    if keys.is_empty() { Err(wrong("it is empty".into())) } else { Ok(keys) }
-}
-
-/// Reads a file that is not longer than `bytes_max`; `-` is standard input.
-///
-/// # Errors
-/// The caller's: it names the file.
-pub(super) fn read_bounded(path: &Path, bytes_max: usize) -> Result<Vec<u8>, Failure> {
-    let refused =
-        |what: String| Failure::Caller(format!("cannot read `{}`: {what}", path.display()));
-    let source: Box<dyn Read> = match path.to_str() {
-        Some("-") => Box::new(std::io::stdin()),
-        _ => Box::new(File::open(path).map_err(|error| refused(error.to_string()))?),
-    };
-    let mut bytes = Vec::new();
-    source
-        .take(bytes_max as u64 + 1)
-        .read_to_end(&mut bytes)
-        .map_err(|error| refused(error.to_string()))?;
-    if bytes.len() > bytes_max {
-        Err(refused(format!("it is longer than {bytes_max} bytes")))
-    } else {
-        Ok(bytes)
-    }
-}
-
-/// Checks the webhook's signature, if a secret is at hand.
-///
-/// # Errors
-/// If the secret is the one and the signature does not fit: then nothing else counts.
-fn check_signature(proven: &Proven, secrets: &[String]) -> Result<Signature, String> {
+/// If the secret is the right one and the signature does not fit: then nothing else counts.
+fn check_signature(proven: &Proven, secrets: &[String]) -> Result<WebhookSignature, String> {
     let Proof::Webhook { t, v1, key_id } = &proven.receipt.proof else {
-        return Ok(Signature::None);
+        return Ok(WebhookSignature::None);
     };
     if secrets.is_empty() {
-        return Ok(Signature::Unchecked);
+        return Ok(WebhookSignature::Unchecked);
     }
     if secrets.len() > SECRETS_MAX {
         return Err(format!("at most {SECRETS_MAX} webhook secrets may be given at once"));
     }
     let keyring = Keyring::new(secrets.iter().map(String::as_str), 0);
     match keyring.check_again(*t, v1, key_id, &proven.body) {
-        None => Ok(Signature::OtherSecret),
-        Some(true) => Ok(Signature::Fits),
+        None => Ok(WebhookSignature::OtherSecret),
+        Some(true) => Ok(WebhookSignature::Fits),
         Some(false) => {
-            Err("the webhook's signature does not fit its body under the secret at hand".into())
+            Err("the webhook's signature does not fit its body under the given secret".into())
         }
     }
 }
 
-/// When it happened, as docs/semantics.md says in rule 3.
+/// Returns when the event happened, by rule 3 of docs/semantics.md.
 fn occurred_at(proven: &Proven) -> Millis {
     extract_from(&proven.receipt.proof, &proven.body)
         .facts
@@ -197,14 +140,8 @@ fn log_of(proven: &Proven) -> String {
     uuid::Uuid::from_bytes(proven.receipt.log_id).hyphenated().to_string()
 }
 
-fn as_json(proven: &Proven, signature: Signature) -> Value {
+fn as_json(proven: &Proven, signature: WebhookSignature) -> Value {
     let Proven { checkpoint, receipt, leaf, held, .. } = proven;
-    let signature = match signature {
-        Signature::None => "none",
-        Signature::Unchecked => "unchecked",
-        Signature::OtherSecret => "other_secret",
-        Signature::Fits => "fits",
-    };
     let text = |text: &str| (!text.is_empty()).then(|| text.to_owned());
     json!({
         "proven": true,
@@ -217,14 +154,41 @@ fn as_json(proven: &Proven, signature: Signature) -> Value {
         "source": receipt.source,
         "claim": claim(&proven.body),
         "leaf": hex::encode(leaf),
-        "checkpoint": { "origin": checkpoint.origin, "size": checkpoint.size, "root": hex::encode(checkpoint.root) },
+        "checkpoint": {
+            "origin": checkpoint.origin,
+            "size": checkpoint.size,
+            "root": hex::encode(checkpoint.root),
+        },
         "continues": held,
-        "webhook_signature": signature,
+        "webhook_signature": signature.name(),
     })
 }
 
-fn page(proven: &Proven, signature: Signature) -> String {
-    let Proven { checkpoint, receipt, held, .. } = proven;
+fn page(proven: &Proven, signature: WebhookSignature) -> String {
+    // A checkpoint that is smaller than the record's number says nothing about the record.
+    let oldest = proven.held.iter().copied().filter(|size| proven.receipt.seq <= *size).min();
+    format!(
+        "{}:\n\n{}\n{}\n\nNot proven:\n{}\n",
+        headline(proven, oldest),
+        description(proven),
+        proven_lines(proven, signature).join("\n"),
+        unproven_lines(proven, signature, oldest).join("\n")
+    )
+}
+
+/// `oldest` is the size of the smallest checkpoint in hand that covers the record.
+fn headline(proven: &Proven, oldest: Option<Seq>) -> String {
+    match oldest {
+        None => format!(
+            "Proven, assuming the key of {} is not compromised",
+            harmless(&proven.checkpoint.origin)
+        ),
+        Some(size) => format!("Proven against the checkpoint of {size} records that you hold"),
+    }
+}
+
+fn description(proven: &Proven) -> String {
+    let receipt = &proven.receipt;
     let or_none = |text: &str| if text.is_empty() { "none".to_owned() } else { text.to_owned() };
     let rows: Vec<Vec<String>> = [
         ("event", or_none(&receipt.event_id)),
@@ -238,130 +202,156 @@ fn page(proven: &Proven, signature: Signature) -> String {
     .map(|(name, value)| vec![name.to_owned(), value])
     .into();
     let columns = [table::Column::whole(""), table::Column::new("")];
-    let mut lines = vec![format!(
-        "- These exact bytes were record {} of this log when its key signed the checkpoint of {} records.",
-        receipt.seq, checkpoint.size
-    )];
-    for size in held {
-        lines.push(if receipt.seq <= *size {
-            format!("- They were so when the checkpoint of {size} records that you hold was signed, and nothing among those {size} was changed since.")
-        } else {
-            format!("- Nothing among the {size} records of the checkpoint that you hold was changed since. This record came after them.")
-        });
-    }
-    let mut unproven = vec![
-        "- That what the event claims is true: it is what its sender said.".to_owned(),
-        "- That no other record of the log says otherwise: a proof is of one record. For the whole answer verify the log (`rollcall verify`)."
-            .to_owned(),
-    ];
-    match signature {
-        Signature::None => {}
-        Signature::Fits => lines.push("- Whoever sent it knew the webhook's secret.".into()),
-        Signature::Unchecked => {
-            unproven.push("- Who sent it: the webhook's secret was not at hand, so its own signature was not checked.".into())
-        }
-        Signature::OtherSecret => unproven.push("- Who sent it: none of the secrets at hand is the one that signed it.".into()),
-    }
-    if signature == Signature::Fits {
-        unproven.push("- That WorkOS sent it: the log knows that secret as well, and so does everybody who was ever told it.".into());
-    }
-    if held.is_empty() {
-        unproven.push(
-            "- That the log has only one past: you gave no checkpoint of your own, and whoever has the log's key can sign another past."
-                .into(),
-        );
-    } else {
-        unproven.push("- That the log had no other past before the oldest checkpoint that somebody else holds.".into());
-    }
-    // A checkpoint of less than the record's number says nothing about the record.
-    let oldest = held.iter().filter(|size| receipt.seq <= **size).min();
-    let received =
-        oldest.map_or("this proof".to_owned(), |size| format!("the checkpoint of {size} records"));
-    unproven.push(format!(
-        "- When it happened and when it was recorded: both are claims, of its sender and of the log. Sure is only that it was there when you \
-         received {received}."
-    ));
-    let headline = oldest.map_or_else(
-        || {
-            format!(
-                "Proven, as far as the key of {} is not in wrong hands",
-                harmless(&checkpoint.origin)
-            )
-        },
-        |size| format!("Proven against the checkpoint of {size} records that you hold"),
-    );
-    format!(
-        "{headline}:\n\n{}\n{}\n\nNot proven:\n{}\n",
-        table::draw_within(None, &columns, false, &rows),
-        lines.join("\n"),
-        unproven.join("\n")
-    )
+    table::draw_within(None, &columns, false, &rows)
 }
 
-fn author(receipt: &crate::notary::Receipt) -> String {
+fn proven_lines(proven: &Proven, signature: WebhookSignature) -> Vec<String> {
+    let Proven { checkpoint, receipt, held, .. } = proven;
+    let mut lines = vec![format!(
+        "- These exact bytes were record {} of this log when its key signed the checkpoint of {} \
+         records.",
+        receipt.seq, checkpoint.size
+    )];
+    lines.extend(held.iter().map(|size| {
+        if receipt.seq <= *size {
+            format!(
+                "- They were already there when the checkpoint of {size} records that you hold was \
+                 signed, and none of those {size} records has changed since."
+            )
+        } else {
+            format!(
+                "- None of the {size} records of the checkpoint that you hold has changed since. \
+                 This record came after them."
+            )
+        }
+    }));
+    if signature == WebhookSignature::Fits {
+        lines.push("- The sender knew the webhook's secret.".into());
+    }
+    lines
+}
+
+fn unproven_lines(
+    proven: &Proven,
+    signature: WebhookSignature,
+    oldest: Option<Seq>,
+) -> Vec<String> {
+    let sender = match signature {
+        WebhookSignature::None => None,
+        WebhookSignature::Unchecked => Some(
+            "- The sender: the webhook's secret is not set, so the webhook's own signature was not \
+             checked.",
+        ),
+        WebhookSignature::OtherSecret => {
+            Some("- The sender: none of the secrets that are set signed the webhook.")
+        }
+        WebhookSignature::Fits => Some(
+            "- That WorkOS sent it: the log knows that secret as well, and so does everyone who \
+             was given it.",
+        ),
+    };
+    let past = if proven.held.is_empty() {
+        "- That the log has only one past: you gave no checkpoint of your own, and the holder of \
+         the log's key can sign another past."
+    } else {
+        "- That the log had no other past before the oldest checkpoint that others hold."
+    };
+    let received =
+        oldest.map_or("this proof".to_owned(), |size| format!("the checkpoint of {size} records"));
+    let times = format!(
+        "- When it happened and when it was recorded: both are claims, of its sender and of the \
+         log. All that is certain is that it existed when you received {received}."
+    );
+    let mut lines = vec![
+        "- That the event's claim is true: it is what its sender said.".to_owned(),
+        "- That no other record of the log contradicts it: a proof covers one record. To cover \
+         all, verify the log (`rollcall verify`)."
+            .to_owned(),
+    ];
+    lines.extend(sender.map(str::to_owned));
+    lines.extend([past.to_owned(), times]);
+    lines
+}
+
+fn author(receipt: &Receipt) -> String {
     match receipt.proof {
         Proof::Webhook { t, .. } => format!(
-            "{}, so the log says; by a webhook said to be signed at {}",
+            "{}, according to the log; by a webhook that claims to be signed at {}",
             receipt.source,
             time::format(t)
         ),
         Proof::Operator { key_id } => {
-            format!("an operator of Rollcall, {}, so the log says", key_name(key_id))
+            format!("an operator of Rollcall, {}, according to the log", key_name(key_id))
         }
     }
 }
 
-/// What a body claims, in a sentence: whose it is, and what.
+/// Puts what a body claims into a sentence.
 fn claim(body: &[u8]) -> String {
-    let Ok(body) = serde_json::from_slice::<Value>(body) else { return "it is no JSON".into() };
+    let Ok(body) = serde_json::from_slice::<Value>(body) else {
+        return "the body is not JSON".into();
+    };
     let data = body.get("data").unwrap_or(&Value::Null);
-    let text = |value: &Value, name: &str| {
-        value.get(name).and_then(Value::as_str).filter(|text| !text.is_empty()).map(str::to_owned)
-    };
-    let named = |kind: &str, value: &Value, name: Option<String>| {
-        let id = text(value, "id").unwrap_or_else(|| "without an id".into());
-        name.map_or(format!("{kind} {id}"), |name| format!("{kind} {id} ({name})"))
-    };
-    let user = |value: &Value| named("user", value, email(value));
-    let group = |value: &Value| named("group", value, text(value, "name"));
     let state = text(data, "state").unwrap_or_else(|| "active".into());
-    match body.get("event").and_then(Value::as_str).unwrap_or("") {
-        "dsync.activated" => {
-            format!("{} was activated", named("directory", data, text(data, "name")))
+    let Some(event) = body.get("event").and_then(Value::as_str).and_then(EventType::parse) else {
+        return "nothing that this program can put into words".into();
+    };
+    match event {
+        EventType::DirectoryActivated => format!("{} was activated", directory(data)),
+        EventType::DirectoryDeactivated => format!("{} was deactivated", directory(data)),
+        EventType::DirectoryDeleted | EventType::OperatorDirectoryDeleted => {
+            format!("{} was deleted", directory(data))
         }
-        "dsync.deactivated" => {
-            format!("{} was deactivated", named("directory", data, text(data, "name")))
+        EventType::UserCreated => format!("{} was created, {state}", user(data)),
+        EventType::UserUpdated => format!("{} was updated, {state}", user(data)),
+        EventType::UserDeleted => format!("{} was deleted", user(data)),
+        EventType::GroupCreated => format!("{} was created", group(data)),
+        EventType::GroupUpdated => format!("{} was updated", group(data)),
+        EventType::GroupDeleted => format!("{} was deleted", group(data)),
+        EventType::MemberAdded => membership(data, "was added to"),
+        EventType::MemberRemoved => membership(data, "was removed from"),
+        EventType::TokenCreated | EventType::TokenRevoked => {
+            "nothing that this program can put into words".into()
         }
-        "dsync.deleted" | "rollcall.directory.deleted" => {
-            format!("{} was deleted", named("directory", data, text(data, "name")))
-        }
-        "dsync.user.created" => format!("{} was created, {state}", user(data)),
-        "dsync.user.updated" => format!("{} was updated, {state}", user(data)),
-        "dsync.user.deleted" => format!("{} was deleted", user(data)),
-        "dsync.group.created" => format!("{} was created", group(data)),
-        "dsync.group.updated" => format!("{} was updated", group(data)),
-        "dsync.group.deleted" => format!("{} was deleted", group(data)),
-        kind @ ("dsync.group.user_added" | "dsync.group.user_removed") => {
-            let (user, group) = (
-                user(data.get("user").unwrap_or(&Value::Null)),
-                group(data.get("group").unwrap_or(&Value::Null)),
-            );
-            let how = if kind.ends_with("added") { "was added to" } else { "was removed from" };
-            format!("{user} {how} {group}")
-        }
-        "rollcall.policy.set" => format!(
-            "inactive users are treated so: {}",
+        EventType::PolicySet => format!(
+            "the treatment of inactive users was set to {}",
             text(data, "inactive_users").unwrap_or_default()
         ),
-        "rollcall.mapping.set" => "a role mapping was set".into(),
-        "rollcall.checkpoint_key.changed" => {
+        EventType::MappingSet => "a role mapping was set".into(),
+        EventType::CheckpointKeyChanged => {
             format!("the log's key is now {}", text(data, "to").unwrap_or_default())
         }
-        _ => "nothing that this program can put into words".into(),
     }
 }
 
-/// The address that a user shows.
+fn directory(data: &Value) -> String {
+    named("directory", data, text(data, "name"))
+}
+
+fn user(data: &Value) -> String {
+    named("user", data, email(data))
+}
+
+fn group(data: &Value) -> String {
+    named("group", data, text(data, "name"))
+}
+
+fn membership(data: &Value, change: &str) -> String {
+    let part = |name: &str| data.get(name).unwrap_or(&Value::Null);
+    format!("{} {change} {}", user(part("user")), group(part("group")))
+}
+
+fn named(kind: &str, data: &Value, name: Option<String>) -> String {
+    let id = text(data, "id").unwrap_or_else(|| "without an id".into());
+    name.map_or(format!("{kind} {id}"), |name| format!("{kind} {id} ({name})"))
+}
+
+/// Returns a text field; `None` if it is missing or empty.
+fn text(data: &Value, name: &str) -> Option<String> {
+    data.get(name).and_then(Value::as_str).filter(|text| !text.is_empty()).map(str::to_owned)
+}
+
+/// Returns the address that Rollcall shows for a user.
 fn email(user: &Value) -> Option<String> {
     let raw = user.to_string();
     let [email, emails] = crate::json::fields(&raw, ["email", "emails"])?;

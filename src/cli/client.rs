@@ -3,42 +3,41 @@
 use std::io::{BufRead, BufReader};
 use std::time::Duration;
 
+use rollcall_generator::sign;
 use serde_json::Value;
 
 use super::Failure;
 use crate::time;
-use crate::verify::sign;
 
-/// How often a webhook is tried when the server says 503 or does not answer, and the first pause
-/// between.
+/// Tries for a webhook while the server answers 503 or not at all.
 const TRIES_MAX: u32 = 5;
+/// The pause after the first try. It doubles with each further one.
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// At most so many bytes in an answer: a hundred groups of a thousand large members are less.
+/// The longest answer, in bytes: more than a hundred groups of a thousand large members.
 const ANSWER_BYTES_MAX: u64 = 1 << 30;
 
-/// How long an act may take: the roles of everybody may have to be worked out before a mapping is
-/// set.
+/// The timeout of an act. Before a mapping is set, the roles of all users may have to be computed.
 const ACT_WITHIN: Duration = Duration::from_secs(600);
 
-/// A client that takes every status as an answer.
+/// Returns an HTTP client that treats every status as an answer.
 pub(super) fn agent() -> ureq::Agent {
-    patient().build().into()
+    config().build().into()
 }
 
-fn patient() -> ureq::config::ConfigBuilder<ureq::typestate::AgentScope> {
+fn config() -> ureq::config::ConfigBuilder<ureq::typestate::AgentScope> {
     ureq::Agent::config_builder()
         .http_status_as_error(false)
         .timeout_global(Some(Duration::from_secs(30)))
 }
 
-/// What a webhook's sender got back.
+/// The answer to a webhook.
 pub(super) struct Delivered {
     pub(super) status: u16,
     pub(super) answer: Value,
 }
 
-/// A URL as an error may show it: without user, password and query.
+/// Returns a URL as an error may show it: without user, password and query.
 pub(super) fn without_secrets(url: &str) -> String {
     let (scheme, rest) = url.split_once("://").map_or(("", url), |(scheme, rest)| (scheme, rest));
     let rest = rest.split(['?', '#']).next().unwrap_or("");
@@ -47,8 +46,7 @@ pub(super) fn without_secrets(url: &str) -> String {
     if scheme.is_empty() { format!("{host}{path}") } else { format!("{scheme}://{host}{path}") }
 }
 
-/// Signs and posts one event, as WorkOS would: a fresh time for each try, a pause that doubles
-/// between tries.
+/// Signs and posts one event as WorkOS would. Each retry is signed with the time of the retry.
 pub(super) fn deliver(
     agent: &ureq::Agent,
     url: &str,
@@ -56,65 +54,70 @@ pub(super) fn deliver(
     body: &[u8],
 ) -> Result<Delivered, Failure> {
     let mut pause = PAUSE;
-    let mut tries = 1;
-    loop {
-        let header = sign(secret, time::now_ms(), body);
-        let request = agent
-            .post(url)
-            .header("WorkOS-Signature", &header)
-            .header("Content-Type", "application/json");
-        let result = request.send(body);
-        match result {
-            Ok(response) if response.status() == 503 && tries < TRIES_MAX => {}
-            Ok(mut response) => {
-                let status = response.status().as_u16();
-                let answer = response.body_mut().read_json().unwrap_or(Value::Null);
-                return Ok(Delivered { status, answer });
-            }
-            Err(_) if tries < TRIES_MAX => {}
-            Err(error) => {
-                return Err(Failure::Ours(format!(
-                    "cannot post to `{}`: {error}",
-                    without_secrets(url)
-                )));
-            }
+    for _ in 1..TRIES_MAX {
+        match post_signed(agent, url, secret, body) {
+            Ok(delivered) if delivered.status != 503 => return Ok(delivered),
+            Ok(_) | Err(_) => {}
         }
         std::thread::sleep(pause);
         pause *= 2;
-        tries += 1;
     }
+    post_signed(agent, url, secret, body).map_err(|error| {
+        Failure::Ours(format!("cannot post to `{}`: {error}", without_secrets(url)))
+    })
 }
 
-/// Asks one server with one API key.
+fn post_signed(
+    agent: &ureq::Agent,
+    url: &str,
+    secret: &str,
+    body: &[u8],
+) -> Result<Delivered, ureq::Error> {
+    let mut response = agent
+        .post(url)
+        .header("WorkOS-Signature", &sign(secret, time::now_ms(), body))
+        .header("Content-Type", "application/json")
+        .send(body)?;
+    let status = response.status().as_u16();
+    let answer = response.body_mut().read_json().unwrap_or(Value::Null);
+    Ok(Delivered { status, answer })
+}
+
+/// Returns a text field of an object; an empty text if it is missing.
+pub(super) fn text_field<'a>(object: &'a Value, name: &str) -> &'a str {
+    object.get(name).and_then(Value::as_str).unwrap_or("")
+}
+
+/// A connection to one server with one API key.
 pub(super) struct Client {
     pub(super) agent: ureq::Agent,
     pub(super) base: String,
     api_key: String,
 }
 
-/// What a server answered to a question.
+/// The answer to a request.
 #[derive(Default)]
 pub(super) struct Answer {
     pub(super) status: u16,
-    /// The cut at which it holds, as its two headers say.
+    /// The cut of the answer, from its two headers.
     pub(super) as_of: Option<String>,
     pub(super) known_at: Option<String>,
-    /// The same of the first of two moments, where two are compared.
+    /// The cut of the first moment if two are compared.
     pub(super) from_as_of: Option<String>,
     pub(super) from_known_at: Option<String>,
     pub(super) body: Vec<u8>,
 }
 
 impl Answer {
-    /// The body as JSON.
+    /// Parses the body as JSON.
     ///
     /// # Errors
-    /// Ours, if it is something else: what answered is no Rollcall.
+    /// Ours, if it has another shape: the server is not a Rollcall server.
     pub(super) fn json<'a, T: serde::Deserialize<'a>>(&'a self) -> Result<T, Failure> {
         serde_json::from_slice(&self.body).map_err(|_| Failure::unexpected_answer())
     }
 
-    /// The stable code of an error; empty for anything else.
+    /// Returns the stable code of an error; empty for any other answer.
     pub(super) fn code(&self) -> String {
         let code = self
             .json::<Value>()
@@ -125,7 +128,7 @@ impl Answer {
 }
 
 impl Client {
-    /// `base` is the server's URL, a slash at its end or not.
+    /// `base` is the server's URL, with or without a slash at its end.
     pub(super) fn new(base: &str, api_key: &str) -> Client {
         Client {
             agent: agent(),
@@ -134,16 +137,16 @@ impl Client {
         }
     }
 
-    /// For a server on this machine that nobody else knows: no proxy of the environment can reach
-    /// it.
+    /// Returns a client for a server that this process runs: a proxy of the environment cannot
+    /// reach it.
     pub(super) fn loopback(base: &str, api_key: &str) -> Client {
-        Client { agent: patient().proxy(None).build().into(), ..Client::new(base, api_key) }
+        Client { agent: config().proxy(None).build().into(), ..Client::new(base, api_key) }
     }
 
-    /// Asks; whatever the status, it is an answer.
+    /// Sends a GET request. Every status is an answer.
     ///
     /// # Errors
-    /// Ours, if the server cannot be reached or breaks off.
+    /// Ours, if the server cannot be reached or the answer breaks off.
     pub(super) fn get(&self, path: &str) -> Result<Answer, Failure> {
         let request = self
             .agent
@@ -152,10 +155,10 @@ impl Client {
         self.answer(request.call().map_err(|error| self.failed(&error))?)
     }
 
-    /// Posts a body of JSON, or none.
+    /// Posts a JSON body, or an empty one.
     ///
     /// # Errors
-    /// As of [`Client::get`].
+    /// Those of [`Client::get`].
     pub(super) fn post(&self, path: &str, body: Option<&Value>) -> Result<Answer, Failure> {
         let body = body.map(Value::to_string).unwrap_or_default();
         self.answer(
@@ -165,10 +168,11 @@ impl Client {
         )
     }
 
-    /// Puts a body of JSON in the place of what is there; with a version only in that one's place.
+    /// Puts a JSON body. With a version, the server accepts it only if that version is the current
+    /// one.
     ///
     /// # Errors
-    /// As of [`Client::get`].
+    /// Those of [`Client::get`].
     pub(super) fn put(
         &self,
         path: &str,
@@ -179,18 +183,18 @@ impl Client {
         self.answer(request.send(&body.to_string()).map_err(|error| self.failed(&error))?)
     }
 
-    /// Posts a body of JSON and hands over each line of the answer, as it comes, until `each` has
-    /// had enough. An answer that is no list of lines is handed back.
+    /// Posts a JSON body and calls `each` with every line of the answer as it arrives, until `each`
+    /// returns false. Returns the answer itself if its status is not 200.
     ///
     /// # Errors
-    /// As of [`Client::get`], and those of `each`.
+    /// Those of [`Client::get`], and those of `each`.
     pub(super) fn post_for_lines(
         &self,
         path: &str,
         body: &Value,
         mut each: impl FnMut(&str) -> Result<bool, Failure>,
     ) -> Result<Option<Answer>, Failure> {
-        // As long as lines come there is no end to wait for.
+        // Only the head of the answer has a timeout: the lines themselves have no time limit.
         let request = self
             .act(self.agent.post(format!("{}{path}", self.base)), None)
             .config()
@@ -264,7 +268,7 @@ mod tests {
     use super::without_secrets;
 
     #[test]
-    fn no_error_shows_what_may_be_secret_in_a_url() {
+    fn an_error_shows_no_secret_of_a_url() {
         for (url, shown) in [
             ("http://127.0.0.1:8080", "http://127.0.0.1:8080"),
             ("https://me:secret@h:1/p/q?token=secret#secret", "https://h:1/p/q"),

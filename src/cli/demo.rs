@@ -4,20 +4,21 @@ use std::path::Path;
 
 use clap::Args;
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::client::{Client, deliver};
+use super::client::{Client, deliver, text_field};
 use super::publish::Publish;
 use super::read::{ASSIGNMENTS_PATH, assignments_told};
-use super::serve::{Caches, Running, Signing};
+use super::running::{Caches, Running, Signing};
 use super::{Failure, mapping, print, table};
 use crate::http::{Settings, WEBHOOK_PATH};
 use crate::verify::Keyring;
 
-/// A story of `fixtures/`.
+/// A story from `fixtures/`.
 struct Story {
     events: &'static str,
-    /// What an operator does, and after which event.
+    /// An operator's acts, each with the event that it follows.
     acts: &'static str,
     questions: &'static str,
 }
@@ -35,26 +36,26 @@ const ROLES: Story = Story {
 };
 
 const ROLES_BEGIN: &str = "
-Roles come from groups, by a mapping. Another company, on a server of its own: there whoever is in the group Engineering is a developer,
-until the group is split, and renamed.
+A mapping gives roles to groups. In another company, on a server of its own, the members of the
+group Engineering are developers, until the group is split and renamed.
 ";
 
 const SECRET: &str = "whsec_demo";
 const API_KEY: &str = "sk_demo";
 
-/// Show what it is for: a real server, a story of webhooks, and questions about the past.
+/// Run a demo: a real server, a story of webhooks, and questions about the past.
 ///
-/// Needs no setting. Everything happens in a temporary folder and on a free port of this machine.
+/// Needs no configuration. Uses a temporary folder and a free port of this machine.
 #[derive(Args)]
-pub(super) struct Demo {
-    /// Stay up afterwards, and print lines to try
+pub(super) struct DemoArgs {
+    /// Keep the server running afterwards, and print commands to try
     #[arg(long)]
     serve: bool,
 }
 
-/// A line of a story's questions.
+/// A question of a story: one line of its questions.
 #[derive(Deserialize)]
-struct Question {
+struct StoryQuestion {
     title: Option<String>,
     ask: String,
     status: u16,
@@ -62,9 +63,9 @@ struct Question {
     because: String,
 }
 
-/// A line of a story's acts.
+/// An act of a story: one line of its acts.
 #[derive(Deserialize)]
-struct Act {
+struct StoryAct {
     after: usize,
     title: Option<String>,
     method: String,
@@ -75,7 +76,7 @@ struct Act {
     because: String,
 }
 
-impl Demo {
+impl DemoArgs {
     pub(super) fn run(self) -> Result<(), Failure> {
         let folder = tempfile::tempdir().map_err(Failure::ours)?;
         let stays_up = self.serve;
@@ -84,12 +85,12 @@ impl Demo {
                 "A server is listening at {}, its log in an empty temporary folder.\n\n",
                 client.base
             ))?;
-            let mut teller = Teller::default();
-            teller.tell(client, &PEOPLE)?;
+            let mut player = Player::default();
+            player.play(client, &PEOPLE)?;
             print(ROLES_BEGIN)?;
             let folder = tempfile::tempdir().map_err(Failure::ours)?;
             start(folder.path())?
-                .beside(API_KEY, false, move |client| teller.tell(client, &ROLES))?;
+                .beside(API_KEY, false, move |client| player.play(client, &ROLES))?;
             if stays_up { print(&lines_to_try(&client.base)) } else { Ok(()) }
         })
     }
@@ -106,71 +107,57 @@ fn start(folder: &Path) -> Result<Running, Failure> {
     Ok(Running::start_with("127.0.0.1:0", folder, settings, caches, signing, Publish::nowhere())?)
 }
 
-/// Tells stories, and counts what it shows of them.
+/// Plays stories, and numbers the answers that it shows.
 #[derive(Default)]
-struct Teller {
+struct Player {
     number: u32,
 }
 
-impl Teller {
-    /// Sends a story, does its acts, asks every question of it, and prints what has a title.
-    fn tell(&mut self, client: &Client, story: &Story) -> Result<(), Failure> {
-        let webhooks = format!("{}{WEBHOOK_PATH}", client.base);
-        let acts: Vec<Act> = story
-            .acts
-            .lines()
-            .map(serde_json::from_str)
-            .collect::<Result<_, _>>()
-            .map_err(Failure::ours)?;
-        let (sent, mut records) = (story.events.lines().count(), 0);
+impl Player {
+    /// Sends a story's events, does its acts, asks its questions, and prints those with a title.
+    fn play(&mut self, client: &Client, story: &Story) -> Result<(), Failure> {
+        let acts: Vec<StoryAct> = lines_of(story.acts)?;
+        let sent = story.events.lines().count();
+        let mut records = 0;
         for (at, event) in story.events.lines().enumerate() {
             self.act(client, acts.iter().filter(|act| act.after == at))?;
-            let delivered = deliver(&client.agent, &webhooks, SECRET, event.as_bytes())?;
-            if delivered.status != 200 {
-                return Err(Failure::Ours(format!(
-                    "a webhook was answered with {}: {}",
-                    delivered.status, delivered.answer
-                )));
-            }
-            records = delivered.answer.get("seq").and_then(Value::as_u64).unwrap_or(records);
+            records = send(client, event)?.unwrap_or(records);
         }
         self.act(client, acts.iter().filter(|act| act.after >= sent))?;
-        let began = if acts.is_empty() { "" } else { "\n" };
+        let gap = if acts.is_empty() { "" } else { "\n" };
         print(&format!(
-            "{began}Sent {sent} signed webhooks; each was answered once it was on disk and folded. The log has {records} records.\n"
+            "{gap}Sent {sent} signed webhooks; each was answered once it was on disk and folded. \
+             The log has {records} records.\n"
         ))?;
-        let mut asked = 0;
-        for line in story.questions.lines() {
-            let question: Question = serde_json::from_str(line).map_err(Failure::ours)?;
-            let answer = client.get(&question.ask)?;
-            let (status, said) = (answer.status, answer.json::<Value>()?);
-            see(
-                status == question.status && holds(&question.expect, &said),
-                &question.ask,
-                status,
-                &said,
-                &question.because,
-            )?;
-            asked += 1;
-            if let Some(title) = &question.title {
-                let is_roles = question.ask.starts_with(ASSIGNMENTS_PATH);
-                let shown =
-                    if is_roles { assignments_told(client, &answer)? } else { show(status, &said) };
-                self.show(
-                    title,
-                    &format!("GET {}", shortened(&question.ask)),
-                    &shown,
-                    &question.because,
-                )?;
-            }
+        let questions: Vec<StoryQuestion> = lines_of(story.questions)?;
+        for question in &questions {
+            self.ask(client, question)?;
         }
-        print(&format!("\nAll {asked} questions of the story were answered as it says.\n"))
+        print(&format!(
+            "\nAll {} questions of the story were answered as it says.\n",
+            questions.len()
+        ))
+    }
+
+    fn ask(&mut self, client: &Client, question: &StoryQuestion) -> Result<(), Failure> {
+        let StoryQuestion { title, ask, status, expect, because } = question;
+        let answer = client.get(ask)?;
+        let said = answer.json::<Value>()?;
+        let is_right = answer.status == *status && holds(expect, &said);
+        check(is_right, ask, answer.status, &said, because)?;
+        let Some(title) = title else { return Ok(()) };
+        let shown = if ask.starts_with(ASSIGNMENTS_PATH) {
+            assignments_told(client, &answer)?
+        } else {
+            show(answer.status, &said)
+        };
+        self.show(title, &format!("GET {}", shortened(ask)), &shown, because)
     }
 
     fn act<'a>(
         &mut self,
         client: &Client,
-        acts: impl Iterator<Item = &'a Act>,
+        acts: impl Iterator<Item = &'a StoryAct>,
     ) -> Result<(), Failure> {
         for act in acts {
             let body = act.body.clone().unwrap_or_default();
@@ -180,7 +167,7 @@ impl Teller {
                 _ => client.get(&act.path),
             }?;
             let (status, answer) = (answer.status, answer.json::<Value>()?);
-            see(
+            check(
                 status == act.status && holds(&act.expect, &answer),
                 &act.path,
                 status,
@@ -198,8 +185,8 @@ impl Teller {
         Ok(())
     }
 
-    /// Prints an answer below its question. A story's reason begins with the rule's number in
-    /// docs/semantics.md.
+    /// Prints an answer below its question. A reason in a story begins with the number of its rule
+    /// in docs/semantics.md, which is not printed.
     fn show(
         &mut self,
         title: &str,
@@ -217,9 +204,28 @@ impl Teller {
     }
 }
 
+fn lines_of<T: DeserializeOwned>(lines: &str) -> Result<Vec<T>, Failure> {
+    lines.lines().map(|line| serde_json::from_str(line).map_err(Failure::ours)).collect()
+}
+
+/// Sends an event as a webhook. Returns the seq of its record.
+fn send(client: &Client, event: &str) -> Result<Option<u64>, Failure> {
+    let url = format!("{}{WEBHOOK_PATH}", client.base);
+    let delivered = deliver(&client.agent, &url, SECRET, event.as_bytes())?;
+    if delivered.status != 200 {
+        return Err(Failure::Ours(format!(
+            "a webhook was answered with {}: {}",
+            delivered.status, delivered.answer
+        )));
+    }
+    Ok(delivered.answer.get("seq").and_then(Value::as_u64))
+}
+
+/// Checks that an answer was the one that the story expects.
+///
 /// # Errors
-/// Ours, unless an answer was the one that the story gives.
-fn see(
+/// Ours, if it was not.
+fn check(
     is_right: bool,
     asked: &str,
     status: u16,
@@ -235,7 +241,8 @@ fn see(
     }
 }
 
-/// Whether every key of `expected` is in `answer` with an equal value; arrays match one by one.
+/// Returns whether every key of `expected` is in `answer` with an equal value. Arrays match one by
+/// one.
 fn holds(expected: &Value, answer: &Value) -> bool {
     match (expected, answer) {
         (Value::Object(expected), Value::Object(answer)) => expected
@@ -249,7 +256,7 @@ fn holds(expected: &Value, answer: &Value) -> bool {
     }
 }
 
-/// A path with ids cut down to their ends, for the eye.
+/// Returns a path in which ids are shortened to their ends.
 fn shortened(path: &str) -> String {
     let short = |part: &str| match part.rsplit_once('_') {
         Some((kind, ulid)) if ulid.len() == 26 => {
@@ -265,41 +272,37 @@ fn shortened(path: &str) -> String {
         .collect()
 }
 
-/// People as a table, or the message of an error.
+/// Returns users as a table, or the message of an error.
 fn show(status: u16, answer: &Value) -> String {
-    let text =
-        |value: &Value, key: &str| value.get(key).and_then(Value::as_str).unwrap_or("").to_owned();
     if status != 200 {
-        return format!("{status} {}", text(answer, "message"));
+        return format!("{status} {}", text_field(answer, "message"));
     }
-    let people = answer
-        .get("data")
-        .and_then(Value::as_array)
-        .cloned()
-        .unwrap_or_else(|| vec![answer.clone()]);
-    let rows: Vec<Vec<String>> = people
-        .iter()
-        .map(|person| {
-            let groups = person.get("groups").and_then(Value::as_array).into_iter().flatten();
-            let groups: Vec<String> = groups.map(|group| text(group, "name")).collect();
-            let name = format!("{} {}", text(person, "first_name"), text(person, "last_name"));
-            vec![name, text(person, "email"), groups.join(", ")]
-        })
-        .collect();
+    let rows: Vec<Vec<String>> = match answer.get("data").and_then(Value::as_array) {
+        Some(users) => users.iter().map(user_row).collect(),
+        None => vec![user_row(answer)],
+    };
     table::draw(&["name", "email", "groups"], &rows)
+}
+
+fn user_row(user: &Value) -> Vec<String> {
+    let groups = user.get("groups").and_then(Value::as_array).into_iter().flatten();
+    let groups: Vec<&str> = groups.map(|group| text_field(group, "name")).collect();
+    let name = format!("{} {}", text_field(user, "first_name"), text_field(user, "last_name"));
+    vec![name, text_field(user, "email").to_owned(), groups.join(", ")]
 }
 
 fn lines_to_try(base: &str) -> String {
     let paths = [
         "/directories",
         "/directory_users?directory=directory_01K424MH00XFE6WM17PR9ASN2Y",
-        "/directory_users?directory=directory_01K424MH00XFE6WM17PR9ASN2Y&as_of=2026-03-02T08:59:59.999Z",
+        "/directory_users?directory=directory_01K424MH00XFE6WM17PR9ASN2Y\
+         &as_of=2026-03-02T08:59:59.999Z",
         "/directory_users/directory_user_01K424MJ3048WHJA7G74J4MK1K?as_of=2026-03-20T17:29:59.999Z",
         "/rollcall/v1/projections",
     ];
     let lines = paths
         .map(|path| format!("  curl -s -H 'Authorization: Bearer {API_KEY}' '{base}{path}'\n"));
-    format!("\nThe server stays up until Ctrl-C. To try:\n\n{}", lines.concat())
+    format!("\nThe server runs until Ctrl-C. Try:\n\n{}", lines.concat())
 }
 
 #[cfg(test)]
@@ -323,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn ids_are_cut_for_the_eye() {
+    fn ids_are_shortened() {
         assert_eq!(
             shortened("/directory_users/directory_user_01K424MJ3048WHJA7G74J4MK1K?limit=1"),
             "/directory_users/directory_user_…MK1K?limit=1"

@@ -1,43 +1,40 @@
 //! `rollcall log-key`
 
-use std::path::Path;
-
 use clap::{Args, Subcommand};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
-use super::check::read_bounded;
-use super::client::Answer;
+use super::auditor::keys_of;
+use super::client::{Answer, text_field};
 use super::read::listing::{Output, ask, refused};
 use super::read::print::one_line;
 use super::read::source::{Server, Source};
 use super::{Failure, print, table};
-use crate::notary::{NOTE_BYTES_MAX, Note, Verifier};
 
 pub(super) const PATH: &str = "/rollcall/v1/log/key";
 
-/// The key that signs checkpoints: shows the public one, or changes it.
+/// Show or change the key that signs checkpoints.
 #[derive(Args)]
-pub(super) struct LogKey {
+pub(super) struct LogKeyArgs {
     #[command(subcommand)]
-    act: Act,
+    command: KeyCommand,
 }
 
 #[derive(Subcommand)]
-enum Act {
-    Show(Show),
-    Rotate(Rotate),
+enum KeyCommand {
+    Show(ShowKey),
+    Rotate(RotateKey),
 }
 
-/// The public key, and those before it, for those who check proofs.
+/// Show the public key and the former ones, for those who check proofs.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
   rollcall log-key show
   rollcall log-key show --vkey > log.pub")]
-struct Show {
-    /// The public keys alone, one a line, the present one first: a file for --key of `check` and
-    /// `verify`
+struct ShowKey {
+    /// Print only the public keys, one a line, the current one first: a file for --key of `check`
+    /// and `verify`
     #[arg(long, conflicts_with = "json", help_heading = "Output")]
     vkey: bool,
     #[command(flatten)]
@@ -48,14 +45,14 @@ struct Show {
 
 /// Make a new key and record the change.
 ///
-/// The table goes to standard error, and to standard output the checkpoint that ends with the
-/// change, signed by both keys: give it to whoever trusts the old key.
+/// Prints the keys on standard error. Prints the checkpoint that ends with the change, signed by
+/// both keys, on standard output: give it to auditors who trust the old key.
 #[derive(Args)]
 #[command(after_help = "\
 Example:
   rollcall log-key rotate --note \"every year\" > handover.checkpoint")]
-struct Rotate {
-    /// Why, for those who come later
+struct RotateKey {
+    /// A reason for the record
     #[arg(long, value_name = "TEXT")]
     note: Option<String>,
     #[command(flatten)]
@@ -64,10 +61,10 @@ struct Rotate {
     server: Server,
 }
 
-impl LogKey {
+impl LogKeyArgs {
     pub(super) fn run(self) -> Result<(), Failure> {
-        match self.act {
-            Act::Show(Show { vkey, output, source }) => source.ask(move |client| {
+        match self.command {
+            KeyCommand::Show(ShowKey { vkey, output, source }) => source.ask(move |client| {
                 let answer = ask(client, PATH, "")?;
                 if output.json {
                     return print_json(&answer);
@@ -75,7 +72,7 @@ impl LogKey {
                 let key: Value = answer.json()?;
                 print(&if vkey { vkeys(&key) } else { page(&key) })
             }),
-            Act::Rotate(Rotate { note, output, server }) => {
+            KeyCommand::Rotate(RotateKey { note, output, server }) => {
                 let client = server.client()?;
                 let answer = client.post(PATH, Some(&json!({ "note": note })))?;
                 if answer.status != 200 {
@@ -86,7 +83,7 @@ impl LogKey {
                 }
                 let changed: Value = answer.json()?;
                 eprint!("{}", page(&changed));
-                print(changed.get("handover").and_then(Value::as_str).unwrap_or(""))
+                print(text_field(&changed, "handover"))
             }
         }
     }
@@ -97,27 +94,13 @@ fn print_json(answer: &Answer) -> Result<(), Failure> {
 }
 
 fn page(key: &Value) -> String {
-    let text = |value: &Value, name: &str| {
-        value.get(name).and_then(Value::as_str).unwrap_or("").to_owned()
-    };
     let since = key
         .get("seq")
         .and_then(Value::as_u64)
         .map_or("the first".to_owned(), |seq| format!("since record {seq}"));
-    let mut rows = vec![vec![text(key, "key"), since, String::new(), String::new()]];
-    for former in key.get("former").and_then(Value::as_array).into_iter().flatten().rev() {
-        let until = format!(
-            "until record {}, {}",
-            former.get("seq").and_then(Value::as_u64).unwrap_or(0),
-            text(former, "changed_at")
-        );
-        rows.push(vec![
-            text(former, "key"),
-            until,
-            text(former, "changed_by"),
-            text(former, "note"),
-        ]);
-    }
+    let mut rows = vec![vec![text_field(key, "key").into(), since, String::new(), String::new()]];
+    let former = key.get("former").and_then(Value::as_array).into_iter().flatten();
+    rows.extend(former.rev().map(former_row));
     let columns = [
         table::Column::whole("key"),
         table::Column::whole("signs"),
@@ -127,29 +110,21 @@ fn page(key: &Value) -> String {
     table::draw_within(None, &columns, true, &rows)
 }
 
-/// The public keys of this log alone, one a line, the present one first.
+fn former_row(key: &Value) -> Vec<String> {
+    let seq = key.get("seq").and_then(Value::as_u64).unwrap_or(0);
+    vec![
+        text_field(key, "key").into(),
+        format!("until record {seq}, {}", text_field(key, "changed_at")),
+        text_field(key, "changed_by").into(),
+        text_field(key, "note").into(),
+    ]
+}
+
+/// Returns the public keys of this log alone, one a line, the current one first.
 fn vkeys(key: &Value) -> String {
-    let origin = key.get("origin").and_then(Value::as_str).unwrap_or("");
+    let origin = text_field(key, "origin");
     let own = keys_of(key).into_iter().rev().filter(|key| key.name() == origin);
     own.map(|key| format!("{key}\n")).collect()
-}
-
-/// The public keys in the answer to a question for the key: all that this log ever had.
-pub(super) fn keys_of(answer: &Value) -> Vec<Verifier> {
-    let former = answer.get("former").and_then(Value::as_array).into_iter().flatten();
-    let keys = former.chain([answer]).filter_map(|key| key.get("key").and_then(Value::as_str));
-    keys.filter_map(|key| Verifier::parse(key).ok()).collect()
-}
-
-/// Reads a signed note from a file: its text, and what it says.
-///
-/// # Errors
-/// The caller's: it names the file.
-pub(super) fn read_note(path: &Path) -> Result<(String, Note), Failure> {
-    let bytes = read_bounded(path, NOTE_BYTES_MAX)?;
-    let note = Note::parse(&bytes)
-        .map_err(|error| Failure::Caller(format!("`{}`: {error}", path.display())))?;
-    Ok((String::from_utf8_lossy(&bytes).into_owned(), note))
 }
 
 #[cfg(test)]
@@ -157,10 +132,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_page_tells_which_key_signs_and_which_did() {
+    fn the_page_shows_the_current_key_and_the_former_ones() {
         let key = json!({"key": "a+2+B", "seq": 9, "former": [
-            {"key": "a+0+X", "seq": 5, "changed_at": "2026-01-01T00:00:00.000Z", "changed_by": "key_1", "note": null},
-            {"key": "a+1+Y", "seq": 9, "changed_at": "2026-02-01T00:00:00.000Z", "changed_by": "key_2", "note": "lost"},
+            {"key": "a+0+X", "seq": 5, "changed_at": "2026-01-01T00:00:00.000Z",
+             "changed_by": "key_1", "note": null},
+            {"key": "a+1+Y", "seq": 9, "changed_at": "2026-02-01T00:00:00.000Z",
+             "changed_by": "key_2", "note": "lost"},
         ]});
         let expected = "\
 key    signs                                     changed by  note
@@ -177,12 +154,14 @@ a+0+X  until record 5, 2026-01-01T00:00:00.000Z  key_1
     }
 
     #[test]
-    fn bare_keys_are_those_of_this_log_and_the_present_one_comes_first() {
-        // Of Go's documentation, and of docs/proofs.md.
+    fn bare_keys_are_those_of_this_log_with_the_current_one_first() {
+        // The keys in Go's documentation and in docs/proofs.md.
         let other = "PeterNeumann+c74f20a3+ARpc2QcUPDhMQegwxbzhKqiBfsVkmqq/LDE4izWy10TW";
-        let own = "rollcall/30313233-3435-3637-3839-616263646566+25b1009a+AYqI4910CfGV/VLbLTy6XXLKZwm/HZQSG/N0iAG0D29c";
+        let own = "rollcall/30313233-3435-3637-3839-616263646566+25b1009a\
+                   +AYqI4910CfGV/VLbLTy6XXLKZwm/HZQSG/N0iAG0D29c";
         let origin = "rollcall/30313233-3435-3637-3839-616263646566";
-        let key = json!({"origin": origin, "key": own, "former": [{"key": other}, {"key": "lost"}, {"key": own}]});
+        let former = json!([{"key": other}, {"key": "lost"}, {"key": own}]);
+        let key = json!({"origin": origin, "key": own, "former": former});
         assert_eq!(vkeys(&key), format!("{own}\n{own}\n"));
         let key = json!({"origin": "PeterNeumann", "key": other, "former": [{"key": own}]});
         assert_eq!(vkeys(&key), format!("{other}\n"));

@@ -1,5 +1,6 @@
-//! The command line: one file a command.
+//! The command line: one file for each command.
 
+mod auditor;
 mod check;
 mod client;
 mod demo;
@@ -13,11 +14,11 @@ mod prove;
 mod publish;
 mod read;
 mod rebuild;
+mod running;
 mod send;
 mod serve;
 mod table;
 mod verify;
-mod webhook;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -26,11 +27,11 @@ use clap::{Parser, Subcommand};
 
 /// Who was in which group, now or at any past moment.
 ///
-/// Rollcall receives directory-sync webhooks, proves each one authentic, keeps it for ever, and
+/// Rollcall receives directory-sync webhooks, authenticates each one, keeps it for ever, and
 /// answers over HTTP as of any past moment.
 ///
-/// Exit codes: 0 for success, 1 for a mistake in what was asked, 2 for a failure of Rollcall or its
-/// disk.
+/// Exit codes: 0 for success, 1 for a mistake in the request, 2 for a failure of Rollcall, its disk
+/// or its network.
 #[derive(Parser)]
 #[command(version, max_term_width = 110)]
 struct Cli {
@@ -40,10 +41,10 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    Serve(serve::Serve),
-    Demo(demo::Demo),
-    Generate(generate::Generate),
-    Send(Box<send::Send>),
+    Serve(serve::ServeArgs),
+    Demo(demo::DemoArgs),
+    Generate(generate::GenerateArgs),
+    Send(Box<send::SendArgs>),
     Users(read::UsersArgs),
     Groups(read::GroupsArgs),
     Directories(read::DirectoriesArgs),
@@ -52,31 +53,30 @@ enum Command {
     Audit(read::AuditArgs),
     Deprovisioned(read::DeprovisionedArgs),
     Mapping(mapping::MappingArgs),
-    Policy(policy::Policy),
+    Policy(policy::PolicyArgs),
     Events(read::EventsArgs),
     Changes(read::ChangesArgs),
     Status(read::StatusArgs),
-    Rebuild(rebuild::Rebuild),
-    LogKey(log_key::LogKey),
-    Prove(prove::Prove),
-    Check(check::Check),
-    Verify(verify::Verify),
+    Rebuild(rebuild::RebuildArgs),
+    LogKey(log_key::LogKeyArgs),
+    Prove(prove::ProveArgs),
+    Check(check::CheckArgs),
+    Verify(verify::VerifyArgs),
 }
 
-/// Why a command failed, and whose fault it is.
+/// The reason why a command failed, by who must act on it.
 #[derive(Debug)]
 pub enum Failure {
-    /// What was asked is wrong: exit code 1.
+    /// The request is wrong: exit code 1.
     Caller(String),
     /// Rollcall, its disk or its network failed: exit code 2.
     Ours(String),
-    /// Nobody reads standard output any more: nothing is left to do, and nothing is wrong. Exit
-    /// code 0.
+    /// The reader of standard output has closed it: the rest is not needed. Exit code 0.
     Unread,
 }
 
 impl Failure {
-    /// Blames ourselves for an error.
+    /// Reports an error as a failure of Rollcall.
     pub fn ours(error: impl std::fmt::Display) -> Failure {
         Failure::Ours(error.to_string())
     }
@@ -87,16 +87,16 @@ impl Failure {
     }
 }
 
-/// Prints, and sees that it left.
+/// Prints and flushes.
 ///
 /// # Errors
-/// Ours, or that nobody reads: standard output may be a pipe whose other end is gone.
+/// Ours, or [`Failure::Unread`] if standard output is a pipe whose reader has left.
 fn print(text: &str) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
     out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(|error| unwritten(&error))
 }
 
-/// Says why a write failed. A reader that has left is no failure.
+/// Returns the failure of a write. A reader that has left is not an error.
 fn unwritten(error: &io::Error) -> Failure {
     match error.kind() {
         io::ErrorKind::BrokenPipe => Failure::Unread,
@@ -142,7 +142,7 @@ pub fn run() -> ExitCode {
         Err(Failure::Caller(message)) => (1, message),
         Err(Failure::Ours(message)) => (2, message),
     };
-    // Standard error may be gone; the code says it as well.
+    // Standard error may be closed; the exit code is enough then.
     let _ = writeln!(io::stderr(), "rollcall: {message}");
     ExitCode::from(code)
 }

@@ -4,30 +4,42 @@ use clap::{Args, ValueEnum};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
+use super::client::{Answer, Client, text_field};
 use super::read::listing::{Moment, Output, ask, refused};
 use super::read::print::one_line;
 use super::read::source::Source;
 use super::{Failure, print, table};
 
-/// How users are treated: shows it, or sets it.
+/// Show or set the treatment of inactive users.
 ///
-/// A policy in force from a past moment on changes what counts since then; what was believed before
-/// it was set stays on record.
+/// A policy in force from a past moment changes the answers about the time since then. Answers as
+/// known before it was set stay the same.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
   rollcall policy
-  rollcall policy --inactive-users delete --effective-from 2026-01-01T00:00:00Z --note \"the auditors want it so\"")]
-pub(super) struct Policy {
-    /// Set it: an inactive user keeps memberships and stays listed, or counts as deleted as long as
-    /// inactive
+  rollcall policy --inactive-users delete --effective-from 2026-01-01T00:00:00Z \\
+      --note \"requested by the auditors\"")]
+pub(super) struct PolicyArgs {
+    /// Set it: `retain` keeps an inactive user listed with all memberships, `delete` treats the
+    /// user as deleted while inactive
     #[arg(long, value_name = "HOW", conflicts_with_all = ["data", "as_of", "known_at"])]
-    inactive_users: Option<InactiveUsers>,
-    /// In force from then on, an RFC 3339 time; without it, from now on
-    #[arg(long, value_name = "T", requires = "inactive_users", conflicts_with_all = ["data", "as_of", "known_at"])]
+    inactive_users: Option<Treatment>,
+    /// In force from this RFC 3339 time; without it, from now
+    #[arg(
+        long,
+        value_name = "T",
+        requires = "inactive_users",
+        conflicts_with_all = ["data", "as_of", "known_at"]
+    )]
     effective_from: Option<String>,
-    /// Why, for those who come later
-    #[arg(long, value_name = "TEXT", requires = "inactive_users", conflicts_with_all = ["data", "as_of", "known_at"])]
+    /// A reason for the record
+    #[arg(
+        long,
+        value_name = "TEXT",
+        requires = "inactive_users",
+        conflicts_with_all = ["data", "as_of", "known_at"]
+    )]
     note: Option<String>,
     #[command(flatten)]
     moment: Moment,
@@ -38,30 +50,35 @@ pub(super) struct Policy {
 }
 
 #[derive(Clone, Copy, ValueEnum)]
-enum InactiveUsers {
+enum Treatment {
     Retain,
     Delete,
 }
 
+impl Treatment {
+    fn name(self) -> &'static str {
+        match self {
+            Treatment::Retain => "retain",
+            Treatment::Delete => "delete",
+        }
+    }
+}
+
 const PATH: &str = "/rollcall/v1/policy";
 
-impl Policy {
+impl PolicyArgs {
     pub(super) fn run(self) -> Result<(), Failure> {
-        let Policy { inactive_users, effective_from, note, moment, output, source } = self;
+        let PolicyArgs { inactive_users, effective_from, note, moment, output, source } = self;
         source.ask(move |client| {
             let answer = match inactive_users {
                 None => ask(client, &moment.query().at(PATH), "")?,
-                Some(inactive_users) => {
-                    let inactive_users = match inactive_users {
-                        InactiveUsers::Retain => "retain",
-                        InactiveUsers::Delete => "delete",
-                    };
-                    let body = json!({ "inactive_users": inactive_users, "effective_from": effective_from, "note": note });
-                    let answer = client.put(PATH, &body, None)?;
-                    if answer.status != 200 {
-                        return Err(refused(&answer, client, ""));
-                    }
-                    answer
+                Some(treatment) => {
+                    let body = json!({
+                        "inactive_users": treatment.name(),
+                        "effective_from": effective_from,
+                        "note": note,
+                    });
+                    set(client, &body)?
                 }
             };
             if output.json {
@@ -72,16 +89,22 @@ impl Policy {
     }
 }
 
+fn set(client: &Client, body: &Value) -> Result<Answer, Failure> {
+    let answer = client.put(PATH, body, None)?;
+    if answer.status == 200 { Ok(answer) } else { Err(refused(&answer, client, "")) }
+}
+
 fn page(policy: &Value) -> String {
-    let text = |name: &str| policy.get(name).and_then(Value::as_str).unwrap_or("").to_owned();
     let number = |name: &str| policy.get(name).and_then(Value::as_u64).unwrap_or(0);
+    let text = |name| text_field(policy, name).to_owned();
+    let set = || format!("{} by {}, record {}", text("set_at"), text("set_by"), number("seq"));
     let mut rows = vec![("inactive users", text("inactive_users"))];
     match number("version") {
         0 => rows.push(("version", "0, none was set".into())),
         version => rows.extend([
             ("version", version.to_string()),
             ("in force from", text("effective_from")),
-            ("set", format!("{} by {}, record {}", text("set_at"), text("set_by"), number("seq"))),
+            ("set", set()),
             ("note", text("note")),
         ]),
     }
@@ -99,9 +122,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_page_tells_the_policy_and_how_it_was_set() {
-        let set = json!({"version": 1, "inactive_users": "delete", "seq": 7, "effective_from": "2026-01-01T00:00:00.000Z",
-                         "set_at": "2026-01-02T00:00:00.000Z", "set_by": "key_1", "note": "so"});
+    fn the_page_shows_the_policy_and_its_origin() {
+        let set = json!({
+            "version": 1, "inactive_users": "delete", "seq": 7,
+            "effective_from": "2026-01-01T00:00:00.000Z",
+            "set_at": "2026-01-02T00:00:00.000Z", "set_by": "key_1", "note": "so",
+        });
         let expected = "\
 inactive users  delete
 version         1

@@ -1,4 +1,4 @@
-//! Putting checkpoints where an auditor keeps them, from time to time, beside the server.
+//! Publishes checkpoints to folders and URLs of auditors at intervals while the server runs.
 
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
@@ -13,27 +13,28 @@ use crate::engine::Engine;
 use crate::log::ReadError;
 use crate::notary::{Checkpoint, Note, NoteError, Place, PublishError, Verifier};
 
-/// How often a receiver that fails is tried, and the first pause between.
+/// Tries in one period for a receiver that fails.
 const TRIES_MAX: u32 = 4;
+/// The pause after the first try. It doubles with each further one.
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// Where and how often.
+/// The places to publish to, and the interval.
 #[derive(Clone)]
 pub(super) struct Publish {
     pub(super) places: Vec<Place>,
     pub(super) every: Duration,
 }
 
-/// The threads that publish, one for each place, so that none waits for another and ingest for
-/// none.
+/// The threads that publish, one for each place: a slow place delays neither another place nor
+/// ingest.
 pub(super) struct Publishers {
     stop: Vec<Sender<()>>,
     threads: Vec<JoinHandle<()>>,
 }
 
-/// Why nothing was published.
+/// The reason why nothing was published.
 #[derive(Debug, thiserror::Error)]
-enum Refusal {
+enum PublishFailure {
     #[error(transparent)]
     Place(#[from] PublishError),
     #[error(transparent)]
@@ -41,70 +42,68 @@ enum Refusal {
     #[error("the checkpoint published there last is not believed: {0}")]
     Foreign(NoteError),
     #[error(
-        "the checkpoint of {published} records published there last is not of this log's history: the log was changed, or is an older copy \
-         of itself; keep that checkpoint as evidence"
+        "the checkpoint of {published} records published there last is not of this log's history: \
+         the log was changed, or is an older copy of itself; keep that checkpoint as evidence"
     )]
     Diverged { published: Seq },
     #[error(
-        "the checkpoint of {size} records that both keys signed when the key changed is not of this log's history: the log was changed; keep \
-         DATA/checkpoint-key.handovers as evidence"
+        "the checkpoint of {size} records that both keys signed when the key changed is not of \
+         this log's history: the log was changed; keep DATA/checkpoint-key.handovers as evidence"
     )]
     Handover { size: Seq },
 }
 
 impl Publish {
-    /// Nothing is published.
+    /// Returns settings that publish nothing.
     pub(super) fn nowhere() -> Publish {
         Publish { places: Vec::new(), every: Duration::MAX }
     }
 
-    /// Sees that each folder is one: a name with a mistake in it should not wait for an hour.
+    /// Checks that folders exist and URLs have a host, so that a typo shows at the start and not
+    /// an hour later.
     ///
     /// # Errors
     /// The caller's.
     pub(super) fn check(&self) -> Result<(), Failure> {
-        for place in &self.places {
-            match place {
-                Place::Folder(folder) if !folder.is_dir() => {
-                    return Err(Failure::Caller(format!(
-                        "--publish-checkpoints: `{}` is no folder",
-                        without_secrets(&folder.display().to_string())
-                    )));
-                }
-                Place::Url(url)
-                    if url
-                        .parse::<ureq::http::Uri>()
-                        .ok()
-                        .and_then(|url| url.host().map(str::len))
-                        .is_none_or(|host| host == 0) =>
-                {
-                    return Err(Failure::Caller(format!(
-                        "--publish-checkpoints: `{}` is no URL",
-                        without_secrets(url)
-                    )));
-                }
-                _ => {}
-            }
+        match self.places.iter().find_map(unusable) {
+            Some(why) => Err(Failure::Caller(format!("--publish-checkpoints: {why}"))),
+            None => Ok(()),
         }
-        Ok(())
     }
 
-    /// Publishes at once, then each time its period is over, and once more when it is told to
-    /// finish.
+    /// Publishes at once, then after each interval, and once more at [`Publishers::finish`].
     pub(super) fn start(self, engine: &Arc<Engine>) -> Publishers {
         let (mut stop, mut threads) = (Vec::new(), Vec::new());
         for place in self.places {
-            let (told, stopped) = mpsc::channel();
+            let (stopper, stopped) = mpsc::channel();
             let engine = engine.clone();
-            stop.push(told);
+            stop.push(stopper);
             threads.push(thread::spawn(move || publish_to(&engine, &place, self.every, &stopped)));
         }
         Publishers { stop, threads }
     }
 }
 
+/// Returns what is wrong with a place.
+fn unusable(place: &Place) -> Option<String> {
+    match place {
+        Place::Folder(folder) if !folder.is_dir() => {
+            let folder = folder.display().to_string();
+            Some(format!("`{}` is not a folder", without_secrets(&folder)))
+        }
+        Place::Url(url) if !has_host(url) => {
+            Some(format!("`{}` is not a URL", without_secrets(url)))
+        }
+        _ => None,
+    }
+}
+
+fn has_host(url: &str) -> bool {
+    url.parse::<ureq::http::Uri>().is_ok_and(|url| url.host().is_some_and(|host| !host.is_empty()))
+}
+
 impl Publishers {
-    /// Publishes what is new since, in one try, and ends.
+    /// Publishes what is new, in one try, and ends the threads.
     pub(super) fn finish(self) {
         drop(self.stop);
         for thread in self.threads {
@@ -114,7 +113,7 @@ impl Publishers {
 }
 
 fn publish_to(engine: &Engine, place: &Place, every: Duration, stopped: &Receiver<()>) {
-    // Of a URL nothing can be read back: what this process has put there.
+    // The size that this process published last. A URL cannot be read back.
     let mut last = 0;
     loop {
         let stops = publish_patiently(engine, place, &mut last, stopped);
@@ -125,7 +124,7 @@ fn publish_to(engine: &Engine, place: &Place, every: Duration, stopped: &Receive
     }
 }
 
-/// Whether it was told to stop meanwhile.
+/// Publishes, with retries. Returns whether the stop came meanwhile.
 fn publish_patiently(
     engine: &Engine,
     place: &Place,
@@ -134,8 +133,7 @@ fn publish_patiently(
 ) -> bool {
     let mut pause = PAUSE;
     for left in (0..TRIES_MAX).rev() {
-        let after =
-            if left > 0 { "; trying again" } else { "; trying again when the period is over" };
+        let after = if left > 0 { "; retrying" } else { "; retrying after the interval" };
         if publish_once(engine, place, last, after) {
             return false;
         }
@@ -147,17 +145,17 @@ fn publish_patiently(
     false
 }
 
-/// Whether there is nothing left to try: it is published, there was nothing new, or what is there
-/// contradicts the log.
+/// Publishes in one try. Returns whether a retry is pointless: the checkpoint is published, there
+/// was nothing new, or what is there contradicts the log.
 fn publish_once(engine: &Engine, place: &Place, last: &mut Seq, after: &str) -> bool {
     match publish(engine, place, last) {
         Ok(Some(size)) => tracing::info!(%place, size, "published a checkpoint"),
         Ok(None) => {}
         Err(
-            error @ (Refusal::Foreign(_)
-            | Refusal::Diverged { .. }
-            | Refusal::Handover { .. }
-            | Refusal::Place(PublishError::Foreign { .. })),
+            error @ (PublishFailure::Foreign(_)
+            | PublishFailure::Diverged { .. }
+            | PublishFailure::Handover { .. }
+            | PublishFailure::Place(PublishError::Foreign { .. })),
         ) => {
             tracing::error!(%place, %error, "no checkpoint is published");
         }
@@ -169,30 +167,20 @@ fn publish_once(engine: &Engine, place: &Place, last: &mut Seq, after: &str) -> 
     true
 }
 
-/// Publishes a checkpoint of the head, if the log is longer than at the last one; its size.
-fn publish(engine: &Engine, place: &Place, last: &mut Seq) -> Result<Option<Seq>, Refusal> {
+/// Publishes a checkpoint of the head if the log has grown since the last one. Returns its size.
+fn publish(engine: &Engine, place: &Place, last: &mut Seq) -> Result<Option<Seq>, PublishFailure> {
     let head = engine.head();
     if let Some((_, note)) = place.last()? {
-        let published = believed(engine, &note)?;
+        let published = trusted(engine, &note)?;
         if published.size > head || engine.root(published.size)? != published.root {
-            return Err(Refusal::Diverged { published: published.size });
+            return Err(PublishFailure::Diverged { published: published.size });
         }
         *last = published.size;
     }
     if head == *last {
         return Ok(None);
     }
-    // Who knows an old key only learns the new one from the checkpoint that both have signed: none
-    // may be left out, and they go first.
-    let handovers = engine.notary().map(|notary| notary.handovers(*last, head)).unwrap_or_default();
-    for (size, note) in handovers {
-        let claims = Note::parse(note.as_bytes()).map_err(Refusal::Foreign)?.claims().clone();
-        if engine.root(size)? != claims.root {
-            return Err(Refusal::Handover { size });
-        }
-        place.put(size, &note)?;
-        *last = size;
-    }
+    publish_handovers(engine, place, last, head)?;
     if head == *last {
         return Ok(Some(head));
     }
@@ -202,11 +190,31 @@ fn publish(engine: &Engine, place: &Place, last: &mut Seq) -> Result<Option<Seq>
     Ok(Some(head))
 }
 
-/// What a note states that one of this log's keys has signed, the present or a former one.
-fn believed(engine: &Engine, note: &Note) -> Result<Checkpoint, Refusal> {
+/// Publishes the checkpoints that both keys signed when the key changed. An auditor with an old key
+/// learns the new one from them: they go first, and none may be left out.
+fn publish_handovers(
+    engine: &Engine,
+    place: &Place,
+    last: &mut Seq,
+    head: Seq,
+) -> Result<(), PublishFailure> {
+    let handovers = engine.notary().map(|notary| notary.handovers(*last, head)).unwrap_or_default();
+    for (size, note) in handovers {
+        let signed = Note::parse(note.as_bytes()).map_err(PublishFailure::Foreign)?;
+        if engine.root(size)? != signed.claims().root {
+            return Err(PublishFailure::Handover { size });
+        }
+        place.put(size, &note)?;
+        *last = size;
+    }
+    Ok(())
+}
+
+/// Returns the checkpoint of a note that a present or former key of this log has signed.
+fn trusted(engine: &Engine, note: &Note) -> Result<Checkpoint, PublishFailure> {
     let former =
         engine.key_changes()?.into_iter().filter_map(|change| Verifier::parse(&change.from).ok());
     let keys: Vec<Verifier> =
         former.chain(engine.notary().map(|notary| notary.verifier())).collect();
-    note.open(&keys).cloned().map_err(Refusal::Foreign)
+    note.open(&keys).cloned().map_err(PublishFailure::Foreign)
 }

@@ -9,30 +9,30 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::client::Client;
+use super::client::{Answer, Client};
 use super::read::listing::{Output, refused};
 use super::read::print::{counted, one_line};
 use super::read::source::Server;
 use super::{Failure, print};
 use crate::time;
 
-/// How often to ask how far it is.
+/// The pause between two requests for the progress.
 const PAUSE: Duration = Duration::from_millis(50);
 
 const PATH: &str = "/rollcall/v1/projections/rebuild";
 
-/// Fold the whole log again beside the serving views, which it then replaces in one step, and watch
-/// it.
+/// Rebuild the views from the whole log, and show the progress.
 ///
-/// Answers stay the same all the while. A rebuild that runs already is joined.
+/// The server answers from the old views until the new ones replace them in one step. If a rebuild
+/// is running already, this command follows it.
 #[derive(Args)]
 #[command(after_help = "\
-Exit codes: 0 if it is done, 1 if it could not be asked for, 2 if it failed.
+Exit codes: 0 if it is done, 1 if it could not be started, 2 if it failed.
 
 Examples:
   rollcall rebuild
   rollcall rebuild --no-wait")]
-pub(super) struct Rebuild {
+pub(super) struct RebuildArgs {
     /// Do not wait for its end
     #[arg(long)]
     no_wait: bool,
@@ -42,9 +42,9 @@ pub(super) struct Rebuild {
     server: Server,
 }
 
-/// How far a rebuild is.
+/// The progress of a rebuild, as the server reports it.
 #[derive(Deserialize)]
-struct Progress {
+struct RebuildProgress {
     id: u64,
     state: String,
     started_at: String,
@@ -54,82 +54,97 @@ struct Progress {
     rate_per_s: u64,
 }
 
-impl Rebuild {
+impl RebuildArgs {
     pub(super) fn run(self) -> Result<(), Failure> {
         let client = self.server.client()?;
         let begun = client.post(PATH, None)?;
         if begun.status != 202 {
             return Err(refused(&begun, &client, ""));
         }
-        let (mut json, mut progress) =
-            (begun.json::<&RawValue>()?.get().to_owned(), begun.json::<Progress>()?);
+        let mut report = Report::of(&begun)?;
         if !self.no_wait {
-            (json, progress) = watch(&client, json, progress)?;
+            report = watch(&client, report)?;
         }
         if self.output.json {
-            print(&format!("{}\n", one_line(&json)))?;
+            print(&format!("{}\n", one_line(&report.json)))?;
         } else {
-            print(&format!("{}\n", told(&progress)))?;
+            print(&format!("{}\n", sentence(&report.progress)))?;
         }
-        verdict(&progress)
+        verdict(&report.progress)
     }
 }
 
-fn verdict(progress: &Progress) -> Result<(), Failure> {
+fn verdict(progress: &RebuildProgress) -> Result<(), Failure> {
     match progress.state.as_str() {
         "failed" => Err(Failure::Ours(
-            "the rebuild failed, and the views serve as before: the server's own log says why"
-                .into(),
+            "the rebuild failed and the old views stay: see the server's log for the cause".into(),
         )),
         _ => Ok(()),
     }
 }
 
-/// Shows how far a rebuild is until it has ended.
-fn watch(
-    client: &Client,
-    mut json: String,
-    mut progress: Progress,
-) -> Result<(String, Progress), Failure> {
-    let bar = ProgressBar::new(progress.total);
+/// The state of a rebuild, also as the JSON that the server sent.
+struct Report {
+    json: String,
+    progress: RebuildProgress,
+}
+
+impl Report {
+    fn of(answer: &Answer) -> Result<Report, Failure> {
+        let json = answer.json::<&RawValue>()?.get().to_owned();
+        Ok(Report { json, progress: answer.json()? })
+    }
+}
+
+/// Shows the progress of a rebuild until it ends.
+fn watch(client: &Client, mut report: Report) -> Result<Report, Failure> {
+    let id = report.progress.id;
+    let bar = progress_bar(report.progress.total);
+    while report.progress.state == "running" {
+        report = ask_again(client, id)?;
+        bar.set_length(report.progress.total);
+        bar.set_position(report.progress.read);
+        bar.set_message(report.progress.rate_per_s.to_string());
+        if report.progress.state == "running" {
+            thread::sleep(PAUSE);
+        }
+    }
+    bar.finish_and_clear();
+    Ok(report)
+}
+
+fn ask_again(client: &Client, id: u64) -> Result<Report, Failure> {
+    let answer = client.get(PATH)?;
+    match answer.status {
+        200 => {}
+        404 => {
+            return Err(Failure::Ours("the server was restarted, which ended the rebuild".into()));
+        }
+        _ => return Err(refused(&answer, client, "")),
+    }
+    let report = Report::of(&answer)?;
+    if report.progress.id == id {
+        Ok(report)
+    } else {
+        Err(Failure::Ours(
+            "another rebuild was started since: the outcome of this one is not known".into(),
+        ))
+    }
+}
+
+fn progress_bar(records: u64) -> ProgressBar {
+    let bar = ProgressBar::new(records);
     if !std::io::stderr().is_terminal() {
         bar.set_draw_target(ProgressDrawTarget::hidden());
     }
     let style =
         ProgressStyle::with_template("{bar:40} {pos}/{len} records, {msg} a second, {eta} left");
-    let bar = bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-    let id = progress.id;
-    while progress.state == "running" {
-        let answer = client.get(PATH)?;
-        if answer.status == 404 {
-            return Err(Failure::Ours(
-                "the server was started anew, which ended the rebuild".into(),
-            ));
-        }
-        if answer.status != 200 {
-            return Err(refused(&answer, client, ""));
-        }
-        (json, progress) =
-            (answer.json::<&RawValue>()?.get().to_owned(), answer.json::<Progress>()?);
-        if progress.id != id {
-            return Err(Failure::Ours(
-                "somebody started another rebuild since: how this one ended is not known".into(),
-            ));
-        }
-        bar.set_length(progress.total);
-        bar.set_position(progress.read);
-        bar.set_message(progress.rate_per_s.to_string());
-        if progress.state == "running" {
-            thread::sleep(PAUSE);
-        }
-    }
-    bar.finish_and_clear();
-    Ok((json, progress))
+    bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
 }
 
-/// A rebuild in a sentence.
-fn told(progress: &Progress) -> String {
-    let Progress { id, state, started_at, finished_at, read, total, rate_per_s } = progress;
+/// Describes a rebuild in a sentence.
+fn sentence(progress: &RebuildProgress) -> String {
+    let RebuildProgress { id, state, started_at, finished_at, read, total, rate_per_s } = progress;
     let records = counted(*read, "record", "records");
     let took = finished_at
         .as_deref()
@@ -153,21 +168,22 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn a_rebuild_is_told_in_a_sentence_and_one_that_failed_is_our_fault() {
-        let progress = |state: &str, finished_at: Option<&str>| -> Progress {
+    fn a_rebuild_is_described_in_a_sentence_and_a_failed_one_is_our_fault() {
+        let progress = |state: &str, finished_at: Option<&str>| -> RebuildProgress {
             serde_json::from_value(json!({
-                "object": "rebuild", "id": 7, "state": state, "started_at": "2026-05-01T12:00:00.000Z", "finished_at": finished_at,
+                "object": "rebuild", "id": 7, "state": state,
+                "started_at": "2026-05-01T12:00:00.000Z", "finished_at": finished_at,
                 "head": 50, "read": 40, "total": 50, "rate_per_s": 20, "left_ms": 500,
             }))
             .unwrap()
         };
         let (end, running) = (Some("2026-05-01T12:00:02.000Z"), progress("running", None));
         assert_eq!(
-            told(&running),
+            sentence(&running),
             "rebuild 7 is running since 2026-05-01T12:00:00.000Z: read 40 of 50 records"
         );
         assert_eq!(
-            told(&progress("done", end)),
+            sentence(&progress("done", end)),
             "rebuild 7 is done: read 40 records in 2000 ms, 20 a second"
         );
         assert!(verdict(&running).is_ok() && verdict(&progress("done", end)).is_ok());

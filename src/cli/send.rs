@@ -3,69 +3,67 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufRead, BufReader, IsTerminal};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
-use std::sync::mpsc::sync_channel;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 
 use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use rollcall_generator::Forged;
 
 use super::client::{agent, deliver};
-use super::forge::{Forge, Forged};
+use super::forge::ForgeArgs;
 use super::serve::secrets;
 use super::{Failure, print, table};
-use crate::time;
 
 /// Sign events and post them to a webhook endpoint, as WorkOS would.
 ///
-/// Reads one event a line. Each is signed as it stands, byte for byte. With more than one at a time
-/// the order of arrival is not that of the lines; every order gives the same directory. With
-/// `--forge` it makes one event itself.
+/// Reads one event a line and signs it byte for byte. With a concurrency above 1, events arrive in
+/// another order than the lines; every order gives the same directory. With `--forge` it makes one
+/// event itself.
 #[derive(Args)]
 #[command(after_help = "\
-Exit codes: 0 if every event was taken, 1 if one was refused, 2 if the server could not be reached.
+Exit codes: 0 if every event was accepted, 1 if one was refused, 2 if the server was unreachable.
 
 Examples, with ROLLCALL_WEBHOOK_SECRET=whsec_… in the environment:
   rollcall send fixtures/0001-reorganisation/events.jsonl
   rollcall generate --people 10000 | rollcall send
   rollcall send --forge dsync.user.deleted --user directory_user_…")]
-pub(super) struct Send {
-    /// Where to post, the path included
+pub(super) struct SendArgs {
+    /// URL to post to, including the path
     #[arg(
         long,
         env = "ROLLCALL_WEBHOOK_URL",
         default_value = "http://127.0.0.1:8080/webhooks/workos"
     )]
     url: String,
-    /// The secret to sign with; without it the first of ROLLCALL_WEBHOOK_SECRETS
+    /// The secret to sign with; by default the first of ROLLCALL_WEBHOOK_SECRETS
     #[arg(long, env = "ROLLCALL_WEBHOOK_SECRET", hide_env_values = true)]
     secret: Option<String>,
-    /// How many are posted at once
+    /// Number of events posted at the same time
     #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=256))]
     concurrency: u16,
-    /// One event a line; standard input without it
+    /// File with one event a line; by default standard input
     #[arg(conflicts_with = "event")]
     file: Option<PathBuf>,
     #[command(flatten)]
-    forge: Forge,
+    forge: ForgeArgs,
 }
 
-/// How many events got which answer.
+/// The number of events by answer.
 type Summary = BTreeMap<&'static str, u64>;
 
-impl Send {
+impl SendArgs {
     pub(super) fn run(self) -> Result<(), Failure> {
-        let mut entropy = [0; 16];
-        getrandom::fill(&mut entropy).map_err(Failure::ours)?;
-        match self.forge.forged(time::now_ms(), u128::from_le_bytes(entropy))? {
+        match self.forge.forged()? {
             Some(forged) if self.forge.print => print(&format!("{}\n", forged.body)),
             Some(forged) => self.post(&forged),
             None => self.pour(),
         }
     }
 
-    /// Where to post and what to sign with.
+    /// Returns the URL to post to and the secret to sign with.
     fn target(&self) -> Result<(&str, String), Failure> {
         let url = self
             .url
@@ -73,89 +71,124 @@ impl Send {
             .ok()
             .filter(|url| matches!(url.scheme_str(), Some("http" | "https")));
         if url.is_none() {
-            return Err(Failure::Caller(format!("`{}` is no http or https URL", self.url)));
+            return Err(Failure::Caller(format!("`{}` is not an http or https URL", self.url)));
         }
         let given = self.secret.clone().filter(|secret| !secret.is_empty());
         let secret = given.or_else(|| secrets(&["ROLLCALL_WEBHOOK_SECRETS"]).into_iter().next());
-        let missing = || {
-            Failure::Caller("no secret to sign with: set ROLLCALL_WEBHOOK_SECRET to the server's webhook secret".into())
-        };
-        Ok((&self.url, secret.ok_or_else(missing)?))
+        match secret {
+            Some(secret) => Ok((&self.url, secret)),
+            None => Err(Failure::Caller(
+                "no secret to sign with: set ROLLCALL_WEBHOOK_SECRET to the server's webhook secret"
+                    .into(),
+            )),
+        }
     }
 
-    /// Posts one event, and says under which seq it is kept.
+    /// Posts one event, and prints the seq of its record.
     fn post(&self, Forged { id, body }: &Forged) -> Result<(), Failure> {
         let (url, secret) = self.target()?;
         let delivered = deliver(&agent(), url, &secret, body.as_bytes())?;
         let summary = Summary::from([(class(&delivered.answer, delivered.status), 1)]);
         let seq = delivered.answer.get("seq").and_then(serde_json::Value::as_u64);
-        let told = print(
-            &(counted(&summary)
-                + &seq.map_or(String::new(), |seq| format!("{id} has seq {seq}\n"))),
-        );
-        verdict(&summary).and(told)
+        let seq_line = seq.map_or(String::new(), |seq| format!("{id} has seq {seq}\n"));
+        let printed = print(&(counted(&summary) + &seq_line));
+        verdict(&summary).and(printed)
     }
 
     /// Posts every line of the file, or of standard input.
     fn pour(&self) -> Result<(), Failure> {
         let (url, secret) = self.target()?;
-        let (input, bytes): (Box<dyn BufRead>, Option<u64>) = match &self.file {
-            Some(path) => {
-                let open =
-                    |error| Failure::Caller(format!("cannot read `{}`: {error}", path.display()));
-                let file = File::open(path).map_err(open)?;
-                let bytes = file.metadata().map_err(open)?.len();
-                (Box::new(BufReader::new(file)), Some(bytes))
-            }
-            None => (Box::new(std::io::stdin().lock()), None),
+        let input = Input::open(self.file.as_deref())?;
+        let tally = Tally {
+            summary: Mutex::default(),
+            failure: Mutex::default(),
+            bar: progress_bar(input.bytes),
+            by_bytes: input.bytes.is_some(),
         };
-        let bar = progress_bar(bytes);
-        let summary: Mutex<Summary> = Mutex::default();
-        let failure: Mutex<Option<Failure>> = Mutex::default();
         let (lines, queue) = sync_channel::<Vec<u8>>(usize::from(self.concurrency) * 2);
         let queue = Mutex::new(queue);
         thread::scope(|scope| {
             for _ in 0..self.concurrency {
-                scope.spawn(|| {
-                    let agent = agent();
-                    loop {
-                        let next = locked(&queue).recv();
-                        let Ok(line) = next else { break };
-                        match deliver(&agent, url, &secret, &line) {
-                            Ok(delivered) => {
-                                *locked(&summary)
-                                    .entry(class(&delivered.answer, delivered.status))
-                                    .or_default() += 1
-                            }
-                            Err(error) => {
-                                locked(&failure).get_or_insert(error);
-                            }
-                        }
-                        bar.inc(if bytes.is_some() { line.len() as u64 + 1 } else { 1 });
-                    }
-                });
+                scope.spawn(|| post_lines(&queue, url, &secret, &tally));
             }
-            for line in input.split(b'\n') {
-                let line = match line {
-                    Ok(line) => line,
-                    Err(error) => {
-                        locked(&failure).get_or_insert(Failure::Caller(format!(
-                            "cannot read the events: {error}"
-                        )));
-                        break;
-                    }
-                };
-                let line = line.strip_suffix(b"\r").map(<[u8]>::to_vec).unwrap_or(line);
-                if !line.is_empty() && (locked(&failure).is_some() || lines.send(line).is_err()) {
-                    break;
-                }
-            }
+            read_lines(input.reader, &lines, &tally);
             drop(lines);
         });
-        bar.finish_and_clear();
-        let summary = summary.into_inner().unwrap_or_default();
-        let told = print(&counted(&summary));
-        failure.into_inner().unwrap_or_default().map_or_else(|| verdict(&summary), Err).and(told)
+        tally.bar.finish_and_clear();
+        let summary = tally.summary.into_inner().unwrap_or_default();
+        let failure = tally.failure.into_inner().unwrap_or_default();
+        let printed = print(&counted(&summary));
+        failure.map_or_else(|| verdict(&summary), Err).and(printed)
+    }
+}
+
+/// The lines to post, and their total length if it is known.
+struct Input {
+    reader: Box<dyn BufRead>,
+    bytes: Option<u64>,
+}
+
+impl Input {
+    fn open(file: Option<&Path>) -> Result<Input, Failure> {
+        let Some(path) = file else {
+            return Ok(Input { reader: Box::new(std::io::stdin().lock()), bytes: None });
+        };
+        let unreadable =
+            |error| Failure::Caller(format!("cannot read `{}`: {error}", path.display()));
+        let file = File::open(path).map_err(unreadable)?;
+        let bytes = file.metadata().map_err(unreadable)?.len();
+        Ok(Input { reader: Box::new(BufReader::new(file)), bytes: Some(bytes) })
+    }
+}
+
+/// The results of all threads.
+struct Tally {
+    summary: Mutex<Summary>,
+    /// The first failure. It ends the reading of further lines.
+    failure: Mutex<Option<Failure>>,
+    bar: ProgressBar,
+    /// True if the bar counts bytes, false if it counts events.
+    by_bytes: bool,
+}
+
+impl Tally {
+    fn fail(&self, failure: Failure) {
+        locked(&self.failure).get_or_insert(failure);
+    }
+}
+
+fn post_lines(queue: &Mutex<Receiver<Vec<u8>>>, url: &str, secret: &str, tally: &Tally) {
+    let agent = agent();
+    loop {
+        let next = locked(queue).recv();
+        let Ok(line) = next else { return };
+        match deliver(&agent, url, secret, &line) {
+            Ok(delivered) => {
+                let class = class(&delivered.answer, delivered.status);
+                *locked(&tally.summary).entry(class).or_default() += 1;
+            }
+            Err(failure) => tally.fail(failure),
+        }
+        tally.bar.inc(if tally.by_bytes { line.len() as u64 + 1 } else { 1 });
+    }
+}
+
+/// Queues every line that is not empty, until the input ends or a thread has failed.
+fn read_lines(input: impl BufRead, lines: &SyncSender<Vec<u8>>, tally: &Tally) {
+    for line in input.split(b'\n') {
+        let mut line = match line {
+            Ok(line) => line,
+            Err(error) => {
+                tally.fail(Failure::Caller(format!("cannot read the events: {error}")));
+                return;
+            }
+        };
+        if line.last() == Some(&b'\r') {
+            line.pop();
+        }
+        if !line.is_empty() && (locked(&tally.failure).is_some() || lines.send(line).is_err()) {
+            return;
+        }
     }
 }
 
@@ -176,7 +209,9 @@ fn verdict(summary: &Summary) -> Result<(), Failure> {
     match (count("failed"), count("refused")) {
         (0, 0) => Ok(()),
         (0, refused) => Err(Failure::Caller(format!("{refused} events were refused"))),
-        (failed, _) => Err(Failure::Ours(format!("{failed} events were not taken by the server"))),
+        (failed, _) => {
+            Err(Failure::Ours(format!("{failed} events were not accepted by the server")))
+        }
     }
 }
 
@@ -184,7 +219,7 @@ fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
-/// The line of the summary that an answer counts in.
+/// Returns the line of the summary in which an answer is counted.
 fn class(answer: &serde_json::Value, status: u16) -> &'static str {
     let is = |key: &str| answer.get(key).and_then(serde_json::Value::as_bool).unwrap_or(false);
     match status {

@@ -8,149 +8,129 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::json;
 
-use super::check::read_keys;
-use super::log_key::read_note;
+use super::auditor::{read_keys, read_note};
 use super::read::print::counted;
-use super::serve::{open_failure, secrets};
+use super::running::open_failure;
+use super::serve::secrets;
 use super::{Failure, print};
 use crate::log::{
     Acknowledged, Audit, Finding, OpenError, Part, Signatures, Unrecovered, is_data_folder,
 };
-use crate::notary::{Checkpoint, origin};
+use crate::notary::{Checkpoint, Verifier, origin};
 use crate::verify::{Keyring, SECRETS_MAX};
 
-/// Memory for pages of the store, in bytes. Each is read once.
+/// Memory for pages of the store, in bytes. Each page is read once.
 const STORE_CACHE_BYTES: u64 = 128 << 20;
 
-/// Look at a whole log again, its server being stopped: is every record the one that was taken?
+/// Verify every record of a stopped server's log.
 ///
-/// Each record is unpacked and hashed again; what is kept beside the bodies is made again from them
-/// and compared: ids, types, facts, which records count, the tree and its tiles, the root that was
-/// acknowledged last. Signatures of webhooks are verified again with the secrets that are set. It
-/// goes on after the first damage, and says which records are concerned. Against somebody who can
-/// write into the folder only a checkpoint helps that is kept elsewhere.
+/// Unpacks and hashes each record again. Derives from the bodies again what is stored with them,
+/// and compares it: ids, types, facts, which records count, the tree and its tiles, the root that
+/// was acknowledged last. Verifies the signatures of webhooks with the secrets that are set. Does
+/// not stop at the first damage, and names the records concerned. Against an attacker who can write
+/// into the folder, only a checkpoint that is kept elsewhere helps.
 ///
-/// It changes nothing. But the store under it, when it is opened, cuts a damaged file off at the
-/// first damage that it finds: copy a folder that you suspect, and verify the copy.
+/// Changes nothing itself. But the store under it, when it is opened, truncates a damaged file at
+/// the first damage that it finds: copy a folder that you suspect, and verify the copy.
 #[derive(Args)]
 #[command(after_help = "\
 Environment:
-  ROLLCALL_WEBHOOK_SECRETS  comma-separated secrets that signed webhooks, also those that were replaced since
+  ROLLCALL_WEBHOOK_SECRETS  comma-separated secrets that signed webhooks, including former ones
   WORKOS_WEBHOOK_SECRET     one more such secret
 
-Exit codes: 0 if nothing is wrong, 1 if it could not begin, 2 if the log is damaged.
+Exit codes: 0 if nothing is wrong, 1 if it could not start, 2 if the log is damaged.
 
 Examples:
   rollcall verify --data /var/lib/rollcall
-  rollcall verify --data /var/lib/rollcall --key log.pub --checkpoint 00000000000000001000.checkpoint
+  rollcall verify --data /var/lib/rollcall --key log.pub \\
+      --checkpoint 00000000000000001000.checkpoint
   cp -a /var/lib/rollcall /tmp/suspect && rollcall verify --data /tmp/suspect --json")]
-pub(super) struct Verify {
+pub(super) struct VerifyArgs {
     /// Data folder
     #[arg(long, default_value = "./rollcall-data")]
     data: PathBuf,
-    /// Compare with this checkpoint, which somebody else has kept; may be given several times
+    /// Compare with this checkpoint that was kept elsewhere; may be given several times
     #[arg(long, value_name = "FILE", requires = "keys")]
     checkpoint: Vec<PathBuf>,
     /// The public key that signed it, or a file with one on each line; may be given several times
     #[arg(long = "key", id = "keys", value_name = "VKEY|FILE", requires = "checkpoint")]
     keys: Vec<String>,
-    /// One object, for programs
+    /// Print one JSON object
     #[arg(long, help_heading = "Output")]
     json: bool,
 }
 
-impl Verify {
+impl VerifyArgs {
     pub(super) fn run(self) -> Result<(), Failure> {
         let held = read_held(&self.checkpoint, &self.keys)?;
-        let mut audit = without_traces(|| audit(&self.data))?;
+        let mut audit = without_backtraces(|| audit(&self.data))?;
         let fitting = compare(&mut audit, held);
-        let told = if self.json {
-            format!(
-                "{}
-",
-                in_json(&audit, &fitting)
-            )
+        print(&if self.json {
+            format!("{}\n", in_json(&audit, &fitting))
         } else {
-            told(&audit, &fitting)
-        };
-        print(&told)?;
+            page(&audit, &fitting)
+        })?;
         verdict(&audit, &self.data)
     }
 }
 
-/// The checkpoints that somebody else has kept, the smallest first.
+/// Reads checkpoints that were kept elsewhere. Returns them with the smallest first.
 ///
 /// # Errors
-/// The caller's: a checkpoint that none of the keys has signed says nothing.
+/// The caller's, also if none of the keys has signed a checkpoint: it would prove nothing.
 fn read_held(files: &[PathBuf], keys: &[String]) -> Result<Vec<Checkpoint>, Failure> {
     if files.is_empty() {
         return Ok(Vec::new());
     }
     let keys = read_keys(keys)?;
-    let open = |path: &PathBuf| {
-        let (_, note) = read_note(path)?;
-        note.open(&keys).cloned().map_err(|error| {
-            Failure::Caller(format!("`{}` is not believed: {error}", path.display()))
-        })
-    };
-    let mut held = files.iter().map(open).collect::<Result<Vec<_>, _>>()?;
+    let mut held =
+        files.iter().map(|file| read_checkpoint(file, &keys)).collect::<Result<Vec<_>, _>>()?;
     held.sort_by_key(|checkpoint| checkpoint.size);
     Ok(held)
 }
 
-/// Compares the records that were read with checkpoints, the smallest first. What differs is a
-/// finding; the sizes of those that fit come back.
+fn read_checkpoint(file: &Path, keys: &[Verifier]) -> Result<Checkpoint, Failure> {
+    let (_, note) = read_note(file)?;
+    note.open(keys)
+        .cloned()
+        .map_err(|error| Failure::Caller(format!("`{}` is not believed: {error}", file.display())))
+}
+
+/// Compares the records that were read with checkpoints, the smallest first. Adds a finding for
+/// each difference. Returns the sizes of the checkpoints that fit.
 fn compare(audit: &mut Audit, held: Vec<Checkpoint>) -> Vec<u64> {
-    let (own, mut fitting) = (origin(audit.identity.log_id), Vec::new());
-    for Checkpoint { origin, size, root } in held {
-        // All up to the checkpoint before are as they were.
-        let after = fitting.last().map_or(1, |size| size + 1);
-        let (first, last, what) = if origin != own {
-            (
-                0,
-                0,
-                format!(
-                    "the checkpoint of {size} records is of the log `{origin}`, and this log is `{own}`"
-                ),
-            )
-        } else if size > audit.size() {
-            (
-                audit.size() + 1,
-                size,
-                format!(
-                    "the checkpoint of {size} records was signed, and {} can be read",
-                    audit.size()
-                ),
-            )
-        } else if audit.root(size) != Some(root) {
-            (
-                after,
-                size,
-                format!("the checkpoint of {size} records was signed over others than these"),
-            )
-        } else {
-            fitting.push(size);
-            continue;
-        };
-        audit.add(Finding { first, last, part: Part::Checkpoint, what });
+    let mut fitting = Vec::new();
+    for checkpoint in held {
+        // The records of the last checkpoint that fits are unchanged.
+        let unchanged = fitting.last().copied().unwrap_or(0);
+        match difference(audit, &checkpoint, unchanged) {
+            Some(finding) => audit.add(finding),
+            None => fitting.push(checkpoint.size),
+        }
     }
     fitting
 }
 
+/// Returns how the log differs from a checkpoint, if it does. The first `unchanged` records are
+/// known to be intact.
+fn difference(audit: &Audit, checkpoint: &Checkpoint, unchanged: u64) -> Option<Finding> {
+    let Checkpoint { origin: signed_origin, size, root } = checkpoint;
+    let own = origin(audit.identity.log_id);
+    let (first, last, what) = if *signed_origin != own {
+        (0, 0, format!("belongs to the log `{signed_origin}`, but this log is `{own}`"))
+    } else if *size > audit.size() {
+        (audit.size() + 1, *size, format!("was signed, but only {} can be read", audit.size()))
+    } else if audit.root(*size) != Some(*root) {
+        (unchanged + 1, *size, "was signed over other records than these".to_owned())
+    } else {
+        return None;
+    };
+    let what = format!("the checkpoint of {size} records {what}");
+    Some(Finding { first, last, part: Part::Checkpoint, what })
+}
+
 fn audit(folder: &Path) -> Result<Audit, Failure> {
-    // Opening would make an empty log of a folder that is none.
-    match is_data_folder(folder) {
-        Ok(true) => {}
-        Ok(false) => {
-            return Err(Failure::Caller(format!(
-                "`{}` is no data folder of Rollcall",
-                folder.display()
-            )));
-        }
-        Err(error) => {
-            return Err(Failure::Ours(format!("cannot look into `{}`: {error}", folder.display())));
-        }
-    }
+    check_folder(folder)?;
     let secrets = secrets(&["ROLLCALL_WEBHOOK_SECRETS", "WORKOS_WEBHOOK_SECRET"]);
     if secrets.len() > SECRETS_MAX {
         return Err(Failure::Caller(format!(
@@ -160,25 +140,40 @@ fn audit(folder: &Path) -> Result<Audit, Failure> {
     let keyring = Keyring::new(secrets.iter().map(String::as_str), 0);
     let unrecovered = Unrecovered::open(folder, STORE_CACHE_BYTES).map_err(|error| match error {
         OpenError::InUse(folder) => Failure::Caller(format!(
-            "the data folder `{}` is in use by another process: stop the server, or verify a copy of a stopped one's",
+            "the data folder `{}` is in use by another process: stop the server, or verify a copy \
+             that was made while it was stopped",
             folder.display()
         )),
         error => open_failure(error),
     })?;
-    let bar = ProgressBar::new(unrecovered.last_key());
-    if !std::io::stderr().is_terminal() {
-        bar.set_draw_target(ProgressDrawTarget::hidden());
-    }
-    let style = ProgressStyle::with_template("{bar:40} {pos}/{len} records, {per_sec}, {eta} left");
-    let bar = bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    let bar = progress_bar(unrecovered.last_key());
     let audit = unrecovered.audit(&keyring, &|seq| bar.set_position(seq));
     bar.finish_and_clear();
     audit.map_err(open_failure)
 }
 
-/// A damaged store may panic where it is read, which is told as what is wrong with the log: a trace
-/// says nothing more to whoever asked.
-fn without_traces<T>(work: impl FnOnce() -> T) -> T {
+/// Checks that the folder holds a log: opening would create an empty log in any other folder.
+fn check_folder(folder: &Path) -> Result<(), Failure> {
+    let shown = folder.display();
+    match is_data_folder(folder) {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(Failure::Caller(format!("`{shown}` is not a Rollcall data folder"))),
+        Err(error) => Err(Failure::Ours(format!("cannot look into `{shown}`: {error}"))),
+    }
+}
+
+fn progress_bar(records: u64) -> ProgressBar {
+    let bar = ProgressBar::new(records);
+    if !std::io::stderr().is_terminal() {
+        bar.set_draw_target(ProgressDrawTarget::hidden());
+    }
+    let style = ProgressStyle::with_template("{bar:40} {pos}/{len} records, {per_sec}, {eta} left");
+    bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+}
+
+/// Runs `work` without printing backtraces of panics. A damaged store may panic when it is read;
+/// that becomes a finding, and a backtrace would add nothing for the user.
+fn without_backtraces<T>(work: impl FnOnce() -> T) -> T {
     let hook = panic::take_hook();
     panic::set_hook(Box::new(|_| {}));
     let done = work();
@@ -220,15 +215,38 @@ fn in_json(audit: &Audit, fitting: &[u64]) -> serde_json::Value {
         "findings": audit.findings.iter().map(finding).collect::<Vec<_>>(),
         "signatures": { "verified": verified, "key_not_at_hand": key_not_at_hand, "wrong": wrong },
         "operator_acts": audit.acts,
-        "tree": { "size": audit.size(), "root": audit.root(audit.size()).map(hex::encode), "tiles_complete": audit.tiles_complete },
+        "tree": {
+            "size": audit.size(),
+            "root": audit.root(audit.size()).map(hex::encode),
+            "tiles_complete": audit.tiles_complete,
+        },
         "acknowledged": acknowledged,
         "checkpoints": fitting,
     })
 }
 
-/// All of it for people. `fitting` are the sizes of checkpoints that the records were compared
-/// with, and that they fit.
-fn told(audit: &Audit, fitting: &[u64]) -> String {
+/// Describes the audit for people. `fitting` are the sizes of the checkpoints that fit the records.
+fn page(audit: &Audit, fitting: &[u64]) -> String {
+    let mut lines = summary(audit);
+    lines.push(acknowledgement(audit));
+    lines.extend(fitting.iter().map(|size| {
+        format!("the first {} fit the given checkpoint", counted(*size, "record", "records"))
+    }));
+    if !audit.tiles_complete {
+        lines
+            .push("the tree's tiles are incomplete: the next start makes them from the log".into());
+    }
+    lines.extend(audit.findings.iter().map(finding_line));
+    let more = audit.findings_count - audit.findings.len() as u64;
+    lines.extend((more > 0).then(|| format!("and {more} more")));
+    lines.push(match audit.findings_count {
+        0 => "nothing is wrong".into(),
+        count => counted(count, "finding", "findings"),
+    });
+    lines.join("\n") + "\n"
+}
+
+fn summary(audit: &Audit) -> Vec<String> {
     let Signatures { verified, key_not_at_hand, wrong } = audit.signatures;
     let mut lines = vec![
         format!(
@@ -237,7 +255,8 @@ fn told(audit: &Audit, fitting: &[u64]) -> String {
             counted(audit.records, "record", "records")
         ),
         format!(
-            "{}: {verified} verified, {key_not_at_hand} whose secret is not at hand, {wrong} wrong; {}",
+            "{}: {verified} verified, {key_not_at_hand} whose secret is not at hand, {wrong} \
+             wrong; {}",
             counted(verified + key_not_at_hand + wrong, "signature", "signatures"),
             counted(audit.acts, "act of an operator", "acts of operators"),
         ),
@@ -249,38 +268,34 @@ fn told(audit: &Audit, fitting: &[u64]) -> String {
             hex::encode(root)
         ));
     }
+    lines
+}
+
+/// Compares the log with the last acknowledgement, in a sentence.
+fn acknowledgement(audit: &Audit) -> String {
     let slot_is_damaged =
         audit.findings.iter().any(|finding| finding.part == Part::Acknowledgement);
-    lines.push(match audit.acknowledged {
-        Acknowledged::Same(size) if slot_is_damaged => format!("the log begins with the {size} of the acknowledgement that is left"),
-        Acknowledged::Same(size) => format!("the log begins with the {size} that were acknowledged last"),
-        Acknowledged::SameLast(size) => format!("record {size} is the one that was acknowledged last; no root was kept of those before it"),
-        Acknowledged::Different => "the log is not the one that was acknowledged last".into(),
-        Acknowledged::Unknown => "no acknowledgement is kept with which the log could be compared".into(),
-    });
-    lines.extend(fitting.iter().map(|size| {
-        format!(
-            "the first {} are those of the checkpoint given",
-            counted(*size, "record", "records")
-        )
-    }));
-    if !audit.tiles_complete {
-        lines.push(
-            "the tree's tiles are not complete: the next start makes them from the log".into(),
-        );
-    }
-    lines.extend(audit.findings.iter().map(|finding| match (finding.first, finding.last) {
-        (0, _) => format!("{}: {}", finding.part.name(), finding.what),
-        (first, last) if last > first => {
-            format!("records {first} to {last}: {}: {}", finding.part.name(), finding.what)
+    match audit.acknowledged {
+        Acknowledged::Same(size) if slot_is_damaged => {
+            format!("the log begins with the {size} records of the acknowledgement that is left")
         }
-        (first, _) => format!("record {first}: {}: {}", finding.part.name(), finding.what),
-    }));
-    let more = audit.findings_count - audit.findings.len() as u64;
-    lines.extend((more > 0).then(|| format!("and {more} more")));
-    lines.push(match audit.findings_count {
-        0 => "nothing is wrong".into(),
-        count => counted(count, "finding", "findings"),
-    });
-    lines.join("\n") + "\n"
+        Acknowledged::Same(size) => {
+            format!("the log begins with the {size} records that were acknowledged last")
+        }
+        Acknowledged::SameLast(size) => format!(
+            "record {size} is the one that was acknowledged last; no root of the records before it \
+             was kept"
+        ),
+        Acknowledged::Different => "the log is not the one that was acknowledged last".into(),
+        Acknowledged::Unknown => "there is no acknowledgement to compare the log with".into(),
+    }
+}
+
+fn finding_line(Finding { first, last, part, what }: &Finding) -> String {
+    let part = part.name();
+    match (*first, *last) {
+        (0, _) => format!("{part}: {what}"),
+        (first, last) if last > first => format!("records {first} to {last}: {part}: {what}"),
+        (first, _) => format!("record {first}: {part}: {what}"),
+    }
 }

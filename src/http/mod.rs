@@ -1,35 +1,11 @@
-//! The outside: HTTP in the shapes of the WorkOS API, and Rollcall's own calls beside them. One
-//! file a resource.
+//! The HTTP server: the WorkOS API and Rollcall's own calls. `calls!` below is the table of
+//! contents; a call is one file in `calls/`, and the plumbing is in `wire/`.
 
-mod access_log;
-mod answer;
-mod api;
-mod body;
-mod changes;
-mod deprovisionings;
-mod diff;
-mod directories;
-mod events;
-mod groups;
-mod health;
-mod history;
-mod ingest;
-mod log;
-mod openapi;
-mod periods;
-mod places;
-mod policy;
-mod question;
-mod role_mapping;
-mod roles;
-mod rollcall;
-mod stats;
-mod users;
+mod calls;
+mod wire;
 
 use std::net::{SocketAddr, TcpListener};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
 
 use actix_web::dev::ServerHandle;
 use actix_web::guard::fn_guard;
@@ -37,21 +13,16 @@ use actix_web::middleware::from_fn;
 use actix_web::{App, HttpServer, Responder, web};
 
 use crate::engine::Engine;
-use crate::verify::{ApiKeys, Keyring};
-use answer::{Code, Problem};
-use api::Operation;
+use crate::verify::ApiKeys;
+use calls::*;
+use wire::access_log;
+use wire::answer::{ANSWER_WITHIN, Code, Problem};
+use wire::api::{Logged, Operation};
+use wire::state::State;
+pub use wire::state::{Settings, WEBHOOK_PATH};
 
-/// At most so many bytes in a webhook's body.
-pub const BODY_BYTES_MAX: usize = 1 << 20;
-
-/// Every request is answered within this time; how long a stop waits for requests in flight.
-const ANSWER_WITHIN: Duration = Duration::from_secs(5);
-
-/// The path of webhooks, unless others are set.
-pub const WEBHOOK_PATH: &str = "/webhooks/workos";
-
-/// First segments of the server's own paths, those to come included: a webhook path among them
-/// would hide a call.
+/// The first segments of the server's own paths, also of future ones. A webhook path that begins
+/// with one would hide a call.
 pub const OWN_PATHS: [&str; 10] = [
     "",
     "directories",
@@ -65,59 +36,20 @@ pub const OWN_PATHS: [&str; 10] = [
     "openapi.json",
 ];
 
-/// What a server is set up with.
-pub struct Settings {
-    /// Verifies webhooks.
-    pub keyring: Keyring,
-    /// Keys that may read.
-    pub api_keys: Vec<String>,
-    /// Where webhooks arrive.
-    pub webhook_paths: Vec<String>,
-}
-
-/// What every request sees.
-struct State {
-    keyring: Keyring,
-    api_keys: ApiKeys,
-    /// Set once the log is folded.
-    engine: Arc<OnceLock<Arc<Engine>>>,
-    /// Webhooks refused since the start, by the codes of [`Code::SIGNATURES`].
-    rejections: [AtomicU64; Code::SIGNATURES.len()],
-    /// Only one answer about traffic is computed at a time: each walks over a month.
-    stats: tokio::sync::Mutex<()>,
-}
-
-impl State {
-    /// The engine, once it has caught up.
-    fn engine(&self) -> Result<&Arc<Engine>, Problem> {
-        self.engine.get().ok_or(Code::NotReady.into())
-    }
-
-    fn count_rejection(&self, code: Code) -> Code {
-        for (counter, _) in
-            self.rejections.iter().zip(Code::SIGNATURES).filter(|(_, other)| *other == code)
-        {
-            counter.fetch_add(1, Ordering::Relaxed);
-        }
-        code
-    }
-}
-
 /// A server that is listening.
 pub struct Server {
-    /// Where.
+    /// The address that it listens on.
     pub address: SocketAddr,
-    /// Stops it.
+    /// Stops the server.
     pub handle: ServerHandle,
-    /// Runs it to its end.
+    /// Runs the server to its end.
     pub running: actix_web::dev::Server,
 }
 
-/// Listens at `listen` and serves: reads as soon as `engine` is set, and until then 503
-/// `not_ready`.
+/// Listens at `listen` and serves. Until `engine` is set, reads are answered with 503 `not_ready`.
 ///
 /// # Errors
-/// If the address cannot be had.
+/// If the address cannot be bound.
 pub fn serve(
     listen: impl std::net::ToSocketAddrs,
     settings: Settings,
@@ -129,7 +61,7 @@ pub fn serve(
     let running = HttpServer::new(move || App::new().configure(&configure))
         .shutdown_timeout(ANSWER_WITHIN.as_secs())
         .client_request_timeout(ANSWER_WITHIN)
-        // Whoever has left waits for nothing: a long poll ends with its connection.
+        // A long poll must end with its connection.
         .h1_allow_half_closed(false)
         .disable_signals()
         .listen(listener)?
@@ -137,7 +69,7 @@ pub fn serve(
     Ok(Server { address, handle: running.handle(), running })
 }
 
-/// Every route of the server, over an engine that may still be catching up.
+/// Configures every route of the server, over an engine that may still be catching up.
 pub fn app(
     settings: Settings,
     engine: Arc<OnceLock<Arc<Engine>>>,
@@ -148,6 +80,7 @@ pub fn app(
         keyring,
         api_keys,
         engine,
+        operations: OPERATIONS,
         rejections: Default::default(),
         stats: Default::default(),
     });
@@ -168,34 +101,40 @@ fn routes(config: &mut web::ServiceConfig, webhook_paths: &[String]) {
     resources(config);
 }
 
-/// Registers each call, those of one path together, and lists it for the document that describes
-/// them.
+/// Registers each call, those of one path together, and lists it for `/openapi.json`.
 macro_rules! calls {
     ($($($method:ident $operation:path => $handler:path),+;)*) => {
         /// Every call but webhooks.
         const OPERATIONS: &[&Operation] = &[$($(&$operation,)+)*];
 
+        $($(const _: () = $operation.check();)+)*
+
         fn resources(config: &mut web::ServiceConfig) {
             $(
                 let operations = [$(&$operation),+];
-                let allowed = operations.map(|operation| operation.method.name()).join(", ");
-                let other = move || {
-                    let allowed = allowed.clone();
-                    async move { Problem::method_not_allowed(&allowed) }
-                };
                 let [first, ..] = operations;
-                let resource = web::resource(first.path)$(.route(web::$method().to($handler)))+;
-                let resource = resource.default_service(web::to(other.clone()));
-                // Only there: what is asked at each login pays nothing for it.
-                if operations.iter().any(|operation| operation.sensitive) {
-                    config.service(resource.wrap(from_fn(access_log::note)));
+                let allowed = operations.map(|operation| operation.method.name()).join(", ");
+                let resource = || {
+                    let allowed = allowed.clone();
+                    let other = move || {
+                        let allowed = allowed.clone();
+                        async move { Problem::method_not_allowed(&allowed) }
+                    };
+                    web::resource(first.path)$(.route(web::$method().to($handler)))+
+                        .default_service(web::to(other))
+                };
+                // Only questions to be logged pass the middleware: those of a login do not pay.
+                let logged = operations.map(|operation| operation.logged);
+                if logged.contains(&Logged::Always) {
+                    config.service(resource().wrap(from_fn(access_log::note)));
                 } else {
-                    if access_log::tells_of_the_past(first) {
-                        let past = web::resource(first.path)$(.route(web::$method().to($handler)))+.default_service(web::to(other));
-                        let asked = fn_guard(|context| access_log::asks_about_the_past(context.head().uri.query()));
-                        config.service(past.guard(asked).wrap(from_fn(access_log::note)));
+                    if logged.contains(&Logged::AboutThePast) {
+                        let past = resource().guard(fn_guard(|context| {
+                            access_log::asks_about_the_past(context.head().uri.query())
+                        }));
+                        config.service(past.wrap(from_fn(access_log::note)));
                     }
-                    config.service(resource);
+                    config.service(resource());
                 }
             )*
         }
@@ -225,18 +164,19 @@ calls! {
     get history::OF_USER => history::of_user;
     get history::OF_GROUP => history::of_group;
     get diff::DIFF => diff::diff;
-    get rollcall::QUARANTINE => rollcall::quarantine;
-    get rollcall::PROJECTIONS => rollcall::projections;
-    get rollcall::LAST_REBUILD => rollcall::last_rebuild, post rollcall::REBUILD => rollcall::rebuild;
-    get log::CHECKPOINT => log::checkpoint;
-    get log::ENTRY => log::entry;
-    get log::INCLUSION => log::inclusion;
-    get log::CONSISTENCY => log::consistency;
-    get log::KEY => log::key, post log::CHANGE_KEY => log::change_key;
+    get quarantine::QUARANTINE => quarantine::quarantine;
+    get projections::PROJECTIONS => projections::projections;
+    get projections::LAST_REBUILD => projections::last_rebuild,
+        post projections::REBUILD => projections::rebuild;
+    get proofs::CHECKPOINT => proofs::checkpoint;
+    get proofs::ENTRY => proofs::entry;
+    get proofs::INCLUSION => proofs::inclusion;
+    get proofs::CONSISTENCY => proofs::consistency;
+    get proofs::KEY => proofs::key, post proofs::CHANGE_KEY => proofs::change_key;
     get stats::STATS => stats::stats;
     get health::ALIVE => health::alive;
     get health::READY => health::ready;
-    get openapi::DOCUMENT => openapi::document;
+    get document::SHOW => document::show;
 }
 
 async fn not_found() -> impl Responder {
@@ -245,4 +185,70 @@ async fn not_found() -> impl Responder {
 
 async fn post_only() -> impl Responder {
     Problem::method_not_allowed("POST")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use wire::api::Method;
+
+    /// The calls that tell histories of people, or find them across organizations.
+    const ALWAYS: [&str; 14] = [
+        "/events",
+        "/rollcall/v1/changes",
+        "/rollcall/v1/deprovisionings",
+        "/rollcall/v1/diff",
+        "/rollcall/v1/groups/{id}/history",
+        "/rollcall/v1/groups/{id}/members",
+        "/rollcall/v1/log/entries/{seq}",
+        "/rollcall/v1/quarantine",
+        "/rollcall/v1/role_assignments",
+        "/rollcall/v1/users",
+        "/rollcall/v1/users/{id}/access",
+        "/rollcall/v1/users/{id}/groups",
+        "/rollcall/v1/users/{id}/history",
+        "/rollcall/v1/users/{id}/roles",
+    ];
+
+    /// The calls that applications make as they work.
+    const ABOUT_THE_PAST: [&str; 6] = [
+        "/directories",
+        "/directories/{id}",
+        "/directory_groups",
+        "/directory_groups/{id}",
+        "/directory_users",
+        "/directory_users/{id}",
+    ];
+
+    /// The calls that tell of no person.
+    const NEVER: [&str; 10] = [
+        "/rollcall/v1/log/checkpoint",
+        "/rollcall/v1/log/key",
+        "/rollcall/v1/log/proof/consistency",
+        "/rollcall/v1/log/proof/inclusion",
+        "/rollcall/v1/policy",
+        "/rollcall/v1/projections",
+        "/rollcall/v1/projections/rebuild",
+        "/rollcall/v1/role_mapping",
+        "/rollcall/v1/role_mapping/versions",
+        "/rollcall/v1/stats",
+    ];
+
+    #[test]
+    fn each_call_that_reads_is_logged_or_known_not_to_be() {
+        let reads = |logged: &[Logged]| -> Vec<&str> {
+            let reads = OPERATIONS
+                .iter()
+                .filter(|operation| operation.is_keyed() && operation.method == Method::Get);
+            let mut paths: Vec<&str> = reads
+                .filter(|operation| logged.contains(&operation.logged))
+                .map(|operation| operation.path)
+                .collect();
+            paths.sort_unstable();
+            paths
+        };
+        assert_eq!(reads(&[Logged::Always]), ALWAYS, "a call that tells histories is logged");
+        assert_eq!(reads(&[Logged::AboutThePast]), ABOUT_THE_PAST, "the contract's reads");
+        assert_eq!(reads(&[Logged::Never]), NEVER, "a new call is put into one of the lists");
+    }
 }

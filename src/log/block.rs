@@ -714,7 +714,8 @@ impl Parts {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::verify::{Keyring, sign};
+    use crate::verify::Keyring;
+    use rollcall_generator::sign;
     use rollcall_projections::Fact;
 
     const NOW: Millis = 1_700_000_000_000;

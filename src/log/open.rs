@@ -247,7 +247,8 @@ mod tests {
     use super::super::store::{part_key, rewrite};
     use super::*;
     use crate::log::{Log, ReadError};
-    use crate::verify::{Verified, sign};
+    use crate::verify::Verified;
+    use rollcall_generator::sign;
 
     const NOW: rollcall_projections::Millis = 1_760_000_000_000;
 

@@ -353,7 +353,8 @@ mod tests {
     use super::super::Unrecovered;
     use super::super::block::VALUE_BYTES_MAX;
     use super::*;
-    use crate::verify::{Keyring, sign};
+    use crate::verify::Keyring;
+    use rollcall_generator::sign;
 
     const NOW: Millis = 1_760_000_000_000;
 

@@ -13,7 +13,8 @@ use super::acknowledgement::{Acknowledgement, AcknowledgementFile};
 use super::block::{Parts, RecordParts};
 use super::store::{part_key, rewrite};
 use super::{Acknowledged, Audit, Finding, Log, OpenError, Part, Unrecovered};
-use crate::verify::{Act, ApiKeys, Keyring, Proof, Verified, sign};
+use crate::verify::{Act, ApiKeys, Keyring, Proof, Verified};
+use rollcall_generator::sign;
 
 const NOW: Millis = 1_760_000_000_000;
 const CACHE_BYTES: u64 = 16 << 20;

@@ -19,7 +19,7 @@ pub use mapping::{MappingError, mapping_json, parse_mapping};
 pub(crate) use operator::names_author;
 pub use operator::{Act, ApiKeys, Operator, key_name};
 use rollcall_projections::Millis;
-pub use signature::{KEY_ID_BYTES, Keyring, Rejection, SECRETS_MAX, sign};
+pub use signature::{KEY_ID_BYTES, Keyring, Rejection, SECRETS_MAX};
 
 /// The origin of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

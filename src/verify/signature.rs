@@ -186,12 +186,3 @@ impl<'a> Header<'a> {
         labelled.then_some(Header { t_text, t, signatures })
     }
 }
-
-/// Writes the header's value for `body` as WorkOS does.
-pub fn sign(secret: &str, t: Millis, body: &[u8]) -> String {
-    let mut mac = mac_of(secret);
-    mac.update(t.to_string().as_bytes());
-    mac.update(b".");
-    mac.update(body);
-    format!("t={t}, v1={}", hex::encode(mac.finalize().into_bytes()))
-}

@@ -137,7 +137,7 @@ pub fn deliveries() -> (Vec<Delivery>, Delivery) {
         .0
         .parse()
         .unwrap();
-    let header = rollcall::verify::sign(SECRET, sent - 3_600_000, body.as_bytes());
+    let header = rollcall_generator::sign(SECRET, sent - 3_600_000, body.as_bytes());
     (deliveries, Delivery { header, body })
 }
 

@@ -8,8 +8,7 @@ use std::collections::BTreeSet;
 
 use crate::ask::causes::{Cause, Trigger};
 use crate::ground::fact::{DirectoryChange, Fingerprint};
-use crate::ground::order::around;
-use crate::ground::order::{Cut, Millis, Place};
+use crate::ground::order::{Cut, Millis, Place, around};
 use crate::ground::symbols::Sym;
 use crate::ground::timeline::Placed;
 use crate::state::directories::Directory;

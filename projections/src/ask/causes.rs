@@ -317,7 +317,7 @@ impl Views {
     pub(crate) fn cause_of_record(&self, seq: Seq) -> Cause {
         let (event, occurred_at) = match self.events.get(seq) {
             Some((line, occurred_at)) => {
-                (self.events.event_types.text(line.kind).to_owned(), occurred_at)
+                (self.events.event_types.text(line.event_type).to_owned(), occurred_at)
             }
             None => (String::new(), Millis::MIN),
         };
@@ -373,7 +373,7 @@ impl Views {
                     continue;
                 };
                 open.insert(role, periods.len());
-                let role = self.roles.word(role).to_owned();
+                let role = self.roles.role(role).to_owned();
                 periods.push(RolePeriod { role, from: moment, until: None, start, end: None });
             }
             before = now;

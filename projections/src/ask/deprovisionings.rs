@@ -5,8 +5,7 @@ use std::collections::BTreeSet;
 
 use crate::ask::access::AccessEnd;
 use crate::ground::fact::Fingerprint;
-use crate::ground::order::around;
-use crate::ground::order::{Cut, Millis, Seq};
+use crate::ground::order::{Cut, Millis, Seq, around};
 use crate::ground::page::resolve;
 use crate::ground::symbols::Sym;
 use crate::ground::walks::{IdWalk, is_beyond};

@@ -1,5 +1,6 @@
 //! Differences between two cuts: users, groups, memberships and roles, some at a time.
 
+use core::ops::ControlFlow;
 use std::collections::BTreeSet;
 
 use crate::ground::order::{Cut, Seq};
@@ -126,7 +127,7 @@ impl Views {
             Some(directory) => entities.roster(directory).into_iter().collect(),
             None => entities.rosters().collect(),
         };
-        walk_merged(&rosters, cut, start, false, |name| entities.id(name))
+        walk_merged(&rosters, cut, start, false, |sym| entities.id(sym))
     }
 }
 
@@ -135,7 +136,7 @@ impl<'v> Walker<'v> {
     fn candidates(&self, kind: EntityKind, start: Option<&str>) -> IdWalk<'v> {
         let views = self.views;
         let walks = self.cuts.map(|cut| views.candidates(kind, self.directory, cut, start));
-        merge(walks.into(), false, move |name| views.entities(kind).id(name))
+        merge(walks.into(), false, move |sym| views.entities(kind).id(sym))
     }
 
     /// Returns the versions of a user or group at the two cuts, if it is present.
@@ -163,11 +164,11 @@ impl<'v> Walker<'v> {
         subject: Subject,
         after: Option<(&str, &str)>,
     ) -> Option<DifferencePlace> {
-        for name in self.candidates(kind, after.map(|(id, _)| id)) {
-            let id = self.views.entities(kind).id(name);
+        for sym in self.candidates(kind, after.map(|(id, _)| id)) {
+            let id = self.views.entities(kind).id(sym);
             self.judged += 1;
             let at = |version: &EntityVersion| (Seq::from(version.place.seq), version.part);
-            match self.there(kind, name) {
+            match self.there(kind, sym) {
                 [None, Some(_)] => self.note(subject, id, "", Differs::Added),
                 [Some(_), None] => self.note(subject, id, "", Differs::Removed),
                 [Some(before), Some(after)] if before.place.seq != after.place.seq => {
@@ -192,39 +193,44 @@ impl<'v> Walker<'v> {
         let views = self.views;
         // The user at whom the last call ended may have more.
         let first = after.and_then(|(id, _)| views.users.find(id));
-        for user in
-            first.into_iter().chain(self.candidates(EntityKind::User, after.map(|(id, _)| id)))
-        {
+        let others = self.candidates(EntityKind::User, after.map(|(id, _)| id));
+        for user in first.into_iter().chain(others) {
             let id = views.users.id(user);
             if self.is_full() {
                 return Some(place(subject, id, ""));
             }
             let behind = after.filter(|(after, _)| *after == id).map_or("", |(_, of)| of);
-            self.judged += 1;
-            let there = self.there(EntityKind::User, user).map(|version| version.is_some());
-            if there == [false, false] {
-                continue;
-            }
-            self.judged += views.memberships.of_user(user).len();
-            let [from, to] = self.cuts;
-            let [was_there, is_there] = there;
-            let held = |there: bool, cut: Cut| {
-                if there { self.held(subject, user, cut) } else { BTreeSet::new() }
-            };
-            let (before, after) = (held(was_there, from), held(is_there, to));
-            for of in before.symmetric_difference(&after).filter(|of| of.as_str() > behind) {
-                if self.found.len() >= self.limit {
-                    return self.found.last().map(|last| last.place.clone());
-                }
-                self.note(
-                    subject,
-                    id,
-                    of,
-                    if before.contains(of) { Differs::Removed } else { Differs::Added },
-                );
+            if self.of_user(subject, user, behind).is_break() {
+                return self.found.last().map(|last| last.place.clone());
             }
         }
         None
+    }
+
+    /// Notes the memberships or roles of one user that differ, from behind `behind` on. Breaks if
+    /// more are left when the limit is reached.
+    fn of_user(&mut self, subject: Subject, user: Sym, behind: &str) -> ControlFlow<()> {
+        self.judged += 1;
+        let present = self.there(EntityKind::User, user).map(|version| version.is_some());
+        if present == [false, false] {
+            return ControlFlow::Continue(());
+        }
+        self.judged += self.views.memberships.of_user(user).len();
+        let id = self.views.users.id(user);
+        let [from, to] = self.cuts;
+        let [was_present, is_present] = present;
+        let held = |present: bool, cut: Cut| {
+            if present { self.held(subject, user, cut) } else { BTreeSet::new() }
+        };
+        let (before, after) = (held(was_present, from), held(is_present, to));
+        for of in before.symmetric_difference(&after).filter(|of| of.as_str() > behind) {
+            if self.found.len() >= self.limit {
+                return ControlFlow::Break(());
+            }
+            let differs = if before.contains(of) { Differs::Removed } else { Differs::Added };
+            self.note(subject, id, of, differs);
+        }
+        ControlFlow::Continue(())
     }
 
     /// Returns the groups that a user, alive at the cut, is a member of; or the roles that it

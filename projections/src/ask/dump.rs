@@ -174,12 +174,12 @@ impl Views {
             version.active
         )?;
         write!(out, " label={:?}", self.shown(version.label))?;
-        for (name, print) in [
+        for (name, fingerprint) in [
             ("email", self.emails.get(version.email)),
             ("idp_id", self.idp_ids.get(version.idp_id)),
         ] {
             write!(out, " {name}=")?;
-            for byte in print.iter().flat_map(|print| print.0) {
+            for byte in fingerprint.iter().flat_map(|fingerprint| fingerprint.0) {
                 write!(out, "{byte:02x}")?;
             }
         }
@@ -220,9 +220,11 @@ impl Views {
             return Ok(false);
         };
         let directory = (line.directory != NO_SYM).then(|| self.directories.id(line.directory));
-        let (kind, organization) =
-            (self.events.event_types.text(line.kind), self.shown(line.organization));
-        writeln!(out, "event {seq} {kind:?} {occurred_at} organization={organization:?} directory={directory:?}").map(|()| true)
+        let (event_type, organization) =
+            (self.events.event_types.text(line.event_type), self.shown(line.organization));
+        write!(out, "event {seq} {event_type:?} {occurred_at}")?;
+        writeln!(out, " organization={organization:?} directory={directory:?}")?;
+        Ok(true)
     }
 
     fn dump_policy(&self, number: usize, known_at: Seq, out: &mut dyn Write) -> Shown {

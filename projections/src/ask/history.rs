@@ -1,5 +1,7 @@
 //! Histories: every version of one user or group that the cut sees, in order.
 
+use core::ops::Range;
+
 use crate::ask::causes::{Cause, Trigger};
 use crate::ground::order::{Cut, IdBuffer, Millis, NO_UPDATED_AT, Place, Seq, Seq32};
 use crate::state::entities::EntityKind;
@@ -99,17 +101,7 @@ impl Views {
         limit: usize,
     ) -> Versions {
         let versions = self.versions(kind, id, cut);
-        // The start itself need not be there.
-        let range = match start {
-            None => 0..versions.len(),
-            Some(start) if descending => {
-                0..versions.partition_point(|version| self.compare_to(version.place, start).is_lt())
-            }
-            Some(start) => {
-                versions.partition_point(|version| self.compare_to(version.place, start).is_le())
-                    ..versions.len()
-            }
-        };
+        let range = self.range_from(&versions, start, descending);
         let more = range.len() > limit;
         let shown = if descending {
             range.end.saturating_sub(limit).max(range.start)..range.end
@@ -117,19 +109,7 @@ impl Views {
             range.start..range.end.min(range.start + limit)
         };
         let late = lateness(&versions);
-        let row = |at: usize| {
-            let version = versions.get(at)?;
-            Some(VersionRow {
-                version: version_ref(version),
-                previous: at
-                    .checked_sub(1)
-                    .and_then(|before| versions.get(before))
-                    .map(|version| version_ref(version)),
-                late: late.get(at).copied().unwrap_or(false),
-                place: self.event_place(version.place),
-                cause: self.cause_of(Trigger::Event(version.place)),
-            })
-        };
+        let row = |at: usize| self.version_row(&versions, &late, at);
         let rows = if descending {
             shown.rev().filter_map(row).collect()
         } else {
@@ -138,10 +118,44 @@ impl Views {
         (rows, more)
     }
 
+    /// Returns the range of versions after a place in their order, or before it if descending. The
+    /// place itself need not be there.
+    fn range_from(
+        &self,
+        versions: &[&EntityVersion],
+        start: Option<&EventPlace>,
+        descending: bool,
+    ) -> Range<usize> {
+        let Some(start) = start else { return 0..versions.len() };
+        let compare = |version: &EntityVersion| self.compare_to(version.place, start);
+        if descending {
+            0..versions.partition_point(|version| compare(version).is_lt())
+        } else {
+            versions.partition_point(|version| compare(version).is_le())..versions.len()
+        }
+    }
+
+    fn version_row(
+        &self,
+        versions: &[&EntityVersion],
+        late: &[bool],
+        at: usize,
+    ) -> Option<VersionRow> {
+        let version = versions.get(at)?;
+        let previous = at.checked_sub(1).and_then(|before| versions.get(before));
+        Some(VersionRow {
+            version: version_ref(version),
+            previous: previous.map(|version| version_ref(version)),
+            late: late.get(at).copied().unwrap_or(false),
+            place: self.event_place(version.place),
+            cause: self.cause_of(Trigger::Event(version.place)),
+        })
+    }
+
     /// Returns every version that the cut sees, in order: those of its own events, and before the
     /// first of them the snapshots that stand in.
     fn versions(&self, kind: EntityKind, id: &str, cut: Cut) -> Vec<&EntityVersion> {
-        let Some(entity) = self.find(kind, id).and_then(|name| self.entity(kind, name)) else {
+        let Some(entity) = self.find(kind, id).and_then(|sym| self.entity(kind, sym)) else {
             return Vec::new();
         };
         let seen = |version: &&EntityVersion| cut.sees(version.place);

@@ -51,8 +51,8 @@ impl Views {
     /// Returns the snapshots of all users with access at the cut, each with the user's number.
     pub fn snapshots(&self, cut: Cut) -> Vec<(Seq, Part, u32)> {
         let mut snapshots = Vec::new();
-        self.each_with_access(cut, None, usize::MAX, |name, version| {
-            snapshots.push((Seq::from(version.place.seq), version.part, name))
+        self.each_with_access(cut, None, usize::MAX, |user, version| {
+            snapshots.push((Seq::from(version.place.seq), version.part, user))
         });
         snapshots
     }
@@ -60,16 +60,11 @@ impl Views {
     /// Returns every snapshot of every user after record `after`, in order of seq.
     pub fn all_snapshots(&self, after: Seq) -> Vec<(Seq, Part, u32)> {
         let mut snapshots = Vec::new();
-        for (name, entity) in self.users.iter() {
-            let versions = entity
-                .explicit()
-                .iter()
-                .chain(entity.stand_ins().iter())
-                .filter(|version| !version.deleted);
-            let new = versions.filter(|version| Seq::from(version.place.seq) > after);
-            snapshots.extend(
-                new.map(|version| (Seq::from(version.place.seq), version.part, name as u32)),
-            );
+        for (user, entity) in self.users.iter() {
+            let new = entity
+                .versions()
+                .filter(|version| !version.deleted && Seq::from(version.place.seq) > after);
+            snapshots.extend(new.map(|version| (Seq::from(version.place.seq), version.part, user)));
         }
         snapshots.sort_unstable_by_key(|(seq, ..)| *seq);
         snapshots

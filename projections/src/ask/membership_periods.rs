@@ -8,11 +8,10 @@ use std::collections::BTreeSet;
 
 use crate::ask::causes::{Cause, Trigger};
 use crate::ground::fact::DirectoryChange;
-use crate::ground::order::around;
-use crate::ground::order::{Cut, Millis, Place};
+use crate::ground::order::{Cut, Millis, Place, around};
 use crate::ground::symbols::{NO_SYM, Sym};
 use crate::ground::timeline::Placed;
-use crate::ground::walks::walk_sorted;
+use crate::ground::walks::is_beyond;
 use crate::state::entities::EntityKind;
 use crate::state::entities::EntityVersion;
 use crate::state::memberships::Pair;
@@ -97,7 +96,7 @@ impl Views {
             if held != holds {
                 let cause = self
                     .membership_trigger(pair, before, now, moment, cut)
-                    .map(|turn| self.cause_of(turn));
+                    .map(|trigger| self.cause_of(trigger));
                 match (periods.last_mut(), cause) {
                     (Some(period), end) if held => (period.until, period.end) = (Some(moment), end),
                     (_, Some(start)) => periods.push(self.period(pair, moment, start)),
@@ -140,42 +139,47 @@ impl Views {
         cut: Cut,
     ) -> Option<Trigger> {
         let (begins, (then, _)) = (now.holds(), around(moment, cut));
-        let mut turns: Vec<Trigger> = Vec::new();
+        let mut triggers: Vec<Trigger> = Vec::new();
         if before.granted != now.granted {
-            turns.extend(self.grant_triggers(pair, begins, then));
+            triggers.extend(self.grant_triggers(pair, begins, then));
         }
         if before.user.is_some() != now.user.is_some() {
-            turns.extend(self.entity_triggers(EntityKind::User, pair.user, before.user, then));
+            triggers.extend(self.entity_triggers(EntityKind::User, pair.user, before.user, then));
         }
         if before.group.is_some() != now.group.is_some() {
-            turns.extend(self.entity_triggers(EntityKind::Group, pair.group, before.group, then));
+            triggers.extend(self.entity_triggers(
+                EntityKind::Group,
+                pair.group,
+                before.group,
+                then,
+            ));
         }
-        self.last_trigger(turns.into_iter())
+        self.last_trigger(triggers.into_iter())
     }
 
     /// Returns the events of a moment that give or take a membership by the pair's own grants.
     fn grant_triggers(&self, pair: &Pair, begins: bool, then: Cut) -> Vec<Trigger> {
-        let of_now = |place: &Place| place.occurred_at == then.as_of;
-        let said = pair.grants().latest(then).map(|grant| grant.place()).filter(of_now);
+        let is_now = |place: &Place| place.occurred_at == then.as_of;
+        let latest = pair.grants().latest(then).map(|grant| grant.place()).filter(is_now);
         if begins {
-            return said.map(Trigger::Event).into_iter().collect();
+            return latest.map(Trigger::Event).into_iter().collect();
         }
-        let removed = said.filter(|place| place.closing);
+        let removed = latest.filter(|place| place.closing);
         let user = self
             .users
             .get(pair.user)
             .and_then(|user| user.tombstones().latest(then).copied())
-            .filter(of_now);
+            .filter(is_now);
         let group = self
             .groups
             .get(pair.group)
             .and_then(|group| group.tombstones().latest(then).copied())
-            .filter(of_now);
+            .filter(is_now);
         let granted = pair.grants().latest_first(then).find(|grant| grant.added());
         let directory = granted.and_then(|grant| self.directories.get(grant.directory()));
         let deletion = directory
             .and_then(|directory| directory.deletions().latest(then).copied())
-            .filter(of_now);
+            .filter(is_now);
         [removed, user, group, deletion].into_iter().flatten().map(Trigger::Event).collect()
     }
 
@@ -221,15 +225,15 @@ impl Views {
     /// Returns every time in which a user was in a group, up to the cut, in order of beginning and
     /// of the group's id. `None` for a user that no known event names.
     ///
-    /// Costs a look-up for each event that each of the memberships hangs on.
+    /// Costs a look-up for each event that each of the memberships depends on.
     pub fn membership_periods_of_user(
         &self,
         user: &str,
         cut: Cut,
     ) -> Option<Vec<MembershipPeriod>> {
-        let name = self.find_known(EntityKind::User, user, cut)?;
+        let user = self.find_known(EntityKind::User, user, cut)?;
         let mut periods: Vec<MembershipPeriod> =
-            self.pairs_of(name).flat_map(|pair| self.periods_of_pair(pair, cut)).collect();
+            self.pairs_of(user).flat_map(|pair| self.periods_of_pair(pair, cut)).collect();
         periods.sort_by(|a, b| (a.from, &a.group).cmp(&(b.from, &b.group)));
         Some(periods)
     }
@@ -249,28 +253,21 @@ impl Views {
         descending: bool,
         limit: usize,
     ) -> Option<MembershipPeriods> {
-        let name = self.find_known(EntityKind::Group, group, cut)?;
-        let ids = |number: u32| self.memberships.user_id(self.users.ids(), number);
-        // All who were ever in the group, at any cut.
-        let members: Vec<u32> =
-            self.memberships.of_group(name).map_or(Vec::new(), |roster| roster.items().collect());
-        let first =
-            after.and_then(|(user, _)| members.iter().copied().find(|number| ids(*number) == user));
-        let others = walk_sorted(&members, after.map(|(user, _)| user), descending, ids);
-        let beyond = |period: &MembershipPeriod| {
-            let place = (period.user.as_str(), period.from);
-            after.is_none_or(|after| if descending { place < after } else { place > after })
-        };
+        let group = self.find_known(EntityKind::Group, group, cut)?;
         let mut found = Vec::new();
-        for (looked_at, number) in first.into_iter().chain(others).enumerate() {
+        for (looked_at, number) in self.members_from(group, after, descending).enumerate() {
             if looked_at == MEMBERS_MAX {
                 // Before all periods of this member.
                 let far = if descending { Millis::MAX } else { Millis::MIN };
-                return Some((found, Some((ids(number).to_owned(), far))));
+                let user = self.memberships.user_id(self.users.ids(), number);
+                return Some((found, Some((user.to_owned(), far))));
             }
             let Some(pair) = self.memberships.get(number) else { continue };
-            let mut periods: Vec<MembershipPeriod> =
-                self.periods_of_pair(pair, cut).into_iter().filter(beyond).collect();
+            let mut periods = self.periods_of_pair(pair, cut);
+            periods.retain(|period| {
+                let place = (period.user.as_str(), period.from);
+                after.is_none_or(|after| if descending { place < after } else { place > after })
+            });
             if descending {
                 periods.reverse();
             }
@@ -282,5 +279,26 @@ impl Views {
             }
         }
         Some((found, None))
+    }
+
+    /// Returns the pairs of all who were ever in a group, at any cut, in order of the member's id
+    /// from a place on. The place's own member comes first: it may have more periods.
+    fn members_from(
+        &self,
+        group: Sym,
+        after: Option<(&str, Millis)>,
+        descending: bool,
+    ) -> impl Iterator<Item = u32> {
+        let id = |number: u32| self.memberships.user_id(self.users.ids(), number);
+        let start = after.map(|(user, _)| user);
+        let roster = self.memberships.of_group(group);
+        let mut members: Vec<u32> = roster.map_or(Vec::new(), |roster| roster.items().collect());
+        if descending {
+            members.reverse();
+        }
+        members.retain(|number| {
+            start == Some(id(*number)) || is_beyond(id(*number), start, descending)
+        });
+        members.into_iter()
     }
 }

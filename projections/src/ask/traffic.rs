@@ -117,7 +117,7 @@ impl Views {
                 .by_directory
                 .entry(line.directory)
                 .or_default()
-                .entry(line.kind)
+                .entry(line.event_type)
                 .or_default());
             if WINDOWS_MS.get(DELAYS_WINDOW).is_some_and(|reach| age < *reach) {
                 traffic.delays.push((recorded_at, recorded_at.saturating_sub(occurred_at)));
@@ -130,7 +130,7 @@ impl Views {
     /// Returns the counts of a directory, by type, in order of the types' names.
     pub fn traffic_of(&self, traffic: &Traffic, directory: &str) -> Vec<(String, Counts)> {
         let counts =
-            self.directories.find(directory).and_then(|name| traffic.by_directory.get(&name));
+            self.directories.find(directory).and_then(|sym| traffic.by_directory.get(&sym));
         let mut event_types: Vec<(String, Counts)> = counts
             .into_iter()
             .flatten()
@@ -153,16 +153,16 @@ impl Views {
         let Some(directory) = self.directories.find(directory) else { return counted };
         let entities = self.entities(kind);
         let Some(roster) = entities.roster(directory) else { return counted };
-        for (looked_at, name) in
+        for (looked_at, sym) in
             walk(roster, cut, after, false, |item| entities.id(item)).enumerate()
         {
-            match self.alive(kind, name, cut).filter(|version| version.directory == directory) {
+            match self.alive(kind, sym, cut).filter(|version| version.directory == directory) {
                 Some(version) if version.active => counted.active += 1,
                 Some(_) => counted.inactive += 1,
                 None => {}
             }
             if looked_at + 1 >= limit {
-                counted.next = Some(entities.id(name).to_owned());
+                counted.next = Some(entities.id(sym).to_owned());
                 break;
             }
         }
@@ -266,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn people_are_counted_in_steps_as_they_stand_at_the_cut() {
+    fn users_are_counted_in_steps_as_of_the_cut() {
         let mut views = Views::new();
         for (id, active) in [("u3", true), ("u1", true), ("u2", false), ("u3", false)] {
             record(&mut views, Some(("dsync.user.updated", id, active)), 0, 0);

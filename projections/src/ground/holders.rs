@@ -12,38 +12,38 @@ use crate::ground::symbols::{NO_SYM, Sym};
 #[derive(Default)]
 pub(crate) struct HolderIndex {
     numbers: HashMap<Fingerprint, Sym, FxBuildHasher>,
-    prints: Vec<Fingerprint>,
+    fingerprints: Vec<Fingerprint>,
     holders: BTreeSet<(Sym, u32)>,
 }
 
 impl HolderIndex {
-    /// Returns the number of `print`; [`NO_SYM`] for none.
-    pub(crate) fn intern(&mut self, print: Option<Fingerprint>) -> Sym {
-        let Some(print) = print else { return NO_SYM };
-        let next = self.prints.len() as Sym;
-        let number = *self.numbers.entry(print).or_insert(next);
-        if number == next {
-            self.prints.push(print);
+    /// Returns the symbol of a fingerprint, new if it was never seen; [`NO_SYM`] for none.
+    pub(crate) fn intern(&mut self, fingerprint: Option<Fingerprint>) -> Sym {
+        let Some(fingerprint) = fingerprint else { return NO_SYM };
+        let next = self.fingerprints.len() as Sym;
+        let sym = *self.numbers.entry(fingerprint).or_insert(next);
+        if sym == next {
+            self.fingerprints.push(fingerprint);
         }
-        number
+        sym
     }
 
-    pub(crate) fn find(&self, print: Fingerprint) -> Option<Sym> {
-        self.numbers.get(&print).copied()
+    pub(crate) fn find(&self, fingerprint: Fingerprint) -> Option<Sym> {
+        self.numbers.get(&fingerprint).copied()
     }
 
     pub(crate) fn get(&self, sym: Sym) -> Option<&Fingerprint> {
-        self.prints.get(sym as usize)
+        self.fingerprints.get(sym as usize)
     }
 
-    /// Remembers that a version of `item` has the print.
+    /// Notes that a version of `item` has the fingerprint.
     pub(crate) fn hold(&mut self, sym: Sym, item: u32) {
         if sym != NO_SYM {
             self.holders.insert((sym, item));
         }
     }
 
-    /// Returns the items that ever had it.
+    /// Iterates over the items that ever had it.
     pub(crate) fn holders(&self, sym: Sym) -> impl Iterator<Item = u32> {
         self.holders.range((sym, 0)..=(sym, u32::MAX)).map(|(_, item)| *item)
     }

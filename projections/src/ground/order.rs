@@ -81,7 +81,7 @@ enum Form {
 }
 
 impl EventIds {
-    /// Remembers the id of record `seq`. Seqs come in ascending order; those skipped have no id.
+    /// Adds the id of record `seq`. Seqs come in ascending order; those skipped have no id.
     pub(crate) fn push(&mut self, seq: Seq32, id: &str) {
         let index = seq as usize;
         while self.forms.len() < index {
@@ -112,8 +112,8 @@ impl EventIds {
             Form::Event => buffer.write("event_", *payload),
             Form::Wh => buffer.write("wh_", *payload),
             Form::Other => {
-                let [a, b, c, d, e, f, g, h, ..] = *payload;
-                let at = u64::from_be_bytes([a, b, c, d, e, f, g, h]) as usize;
+                let at =
+                    payload.first_chunk().map_or(usize::MAX, |at| u64::from_be_bytes(*at) as usize);
                 self.others.get(at).map_or("", |id| id)
             }
         }
@@ -137,9 +137,12 @@ impl EventIds {
     }
 }
 
-/// Room for a compact id as text.
+/// A buffer for a compact id as text.
 #[derive(Default)]
-pub(crate) struct IdBuffer([u8; 32], usize);
+pub(crate) struct IdBuffer {
+    bytes: [u8; 32],
+    len: usize,
+}
 
 const CROCKFORD: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
 
@@ -149,12 +152,12 @@ impl IdBuffer {
         let digits = (0..26)
             .rev()
             .map(|n| CROCKFORD.get((bits >> (5 * n)) as usize & 31).copied().unwrap_or(b'0'));
-        self.1 = 0;
-        for (slot, byte) in self.0.iter_mut().zip(prefix.bytes().chain(digits)) {
+        self.len = 0;
+        for (slot, byte) in self.bytes.iter_mut().zip(prefix.bytes().chain(digits)) {
             *slot = byte;
-            self.1 += 1;
+            self.len += 1;
         }
-        self.0.get(..self.1).and_then(|bytes| core::str::from_utf8(bytes).ok()).unwrap_or("")
+        self.bytes.get(..self.len).and_then(|bytes| core::str::from_utf8(bytes).ok()).unwrap_or("")
     }
 }
 
@@ -180,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn ids_of_every_form_come_back_as_they_were() {
+    fn ids_of_every_form_are_restored_exactly() {
         let ids = [
             "event_01J44T8116Q5M0RYCFA6KWNXN9",
             "wh_01FG9JXJ9C9S052FX59JVG4EG1",
@@ -203,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn full_ties_are_settled_by_the_bytes_of_the_id() {
+    fn full_ties_are_broken_by_the_bytes_of_the_id() {
         let mut table = EventIds::default();
         let ids = [
             "event_01J44T8116Q5M0RYCFA6KWNXN9",

@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_not_known_to_be_gone_is_still_proposed() {
+    fn an_item_not_yet_known_to_be_gone_is_still_proposed() {
         let mut roster = Roster::default();
         roster.see(1, 10, 1, |other| other.cmp(&1));
         roster.set_gone(Some(Gone { occurred_at: 20, seq: 7 }), |other| other.cmp(&1));
@@ -279,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_back_is_proposed_again_though_all_around_it_is_gone() {
+    fn an_item_that_comes_back_is_proposed_although_its_neighbours_are_gone() {
         let mut roster = Roster::default();
         for item in 1..=192 {
             roster.see(item, 1, item, |other| other.cmp(&item));

@@ -184,7 +184,7 @@ impl Index {
     }
 }
 
-/// A timeline that is empty for most things, and then takes one word.
+/// A timeline that is empty for most things; an empty one takes the room of one pointer.
 pub(crate) struct Rare<V>(Option<Box<Timeline<V>>>);
 
 impl<V> Default for Rare<V> {
@@ -268,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn the_latest_version_is_that_of_a_scan_at_every_cut_and_length() {
+    fn the_latest_version_equals_a_scan_at_every_cut_and_length() {
         for (length, late_in_100) in [(1, 0), (63, 5), (65, 5), (500, 5), (500, 100), (9000, 2)] {
             let mut dice = Dice(length);
             let (mut timeline, mut plain, mut earliest) =

@@ -56,10 +56,11 @@ pub(crate) struct Compiled {
     /// By an attribute's key: the rules that name this value, with the roles that it gives.
     by_key: HashMap<u32, SmallVec<[ValueRule; 1]>, FxBuildHasher>,
     defaults: SmallVec<[Rank; 2]>,
-    /// By rank: the role's word. Empty until the mapping is set.
-    role_words: Vec<Sym>,
-    /// By rule: the word of its meaning. Empty until the mapping is set.
-    meaning_words: Vec<Sym>,
+    /// By rank: the role's symbol, the same in all mappings. Empty until the mapping is set.
+    role_symbols: Vec<Sym>,
+    /// By rule: the symbol of its meaning, the same in all mappings. Empty until the mapping is
+    /// set.
+    meaning_symbols: Vec<Sym>,
 }
 
 /// A role that a rule gives, and the rule that is named as its ground.
@@ -125,8 +126,8 @@ impl Compiled {
             by_group_name: HashMap::default(),
             by_key,
             defaults,
-            role_words: Vec::new(),
-            meaning_words: Vec::new(),
+            role_symbols: Vec::new(),
+            meaning_symbols: Vec::new(),
         };
         for (name, text) in group_names {
             compiled.note_group_name(name, text);
@@ -134,11 +135,11 @@ impl Compiled {
         compiled
     }
 
-    /// Interns the words by which grounds are recognized in other mappings.
-    pub(super) fn intern_words(&mut self, words: &mut Symbols) {
-        self.role_words = self.roles.iter().map(|role| words.intern(role)).collect();
+    /// Interns the roles and meanings, by which grounds are recognized in other mappings.
+    pub(super) fn intern(&mut self, symbols: &mut Symbols) {
+        self.role_symbols = self.roles.iter().map(|role| symbols.intern(role)).collect();
         let meanings = self.mapping.rules.iter().map(|rule| format!("{:?}", meaning(rule)));
-        self.meaning_words = meanings.map(|meaning| words.intern(&meaning)).collect();
+        self.meaning_symbols = meanings.map(|meaning| symbols.intern(&meaning)).collect();
     }
 
     /// Matches a new group name with the rules.
@@ -252,10 +253,10 @@ impl Compiled {
 
     /// Returns the identity of a ground over time. The mapping must be set.
     pub(crate) fn key(&self, ground: RoleGround) -> GroundKey {
-        let word = |words: &[Sym], at: u16| words.get(usize::from(at)).copied().unwrap_or(NO_SYM);
+        let symbol = |of: &[Sym], at: u16| of.get(usize::from(at)).copied().unwrap_or(NO_SYM);
         GroundKey {
-            role: word(&self.role_words, ground.role),
-            meaning: word(&self.meaning_words, ground.rule),
+            role: symbol(&self.role_symbols, ground.role),
+            meaning: symbol(&self.meaning_symbols, ground.rule),
             group: ground.group,
         }
     }
@@ -392,7 +393,7 @@ fn fits_group_name(rule: &Rule, name: &str) -> bool {
 }
 
 /// The condition of a rule, without the roles that it gives. Two rules of one meaning are one
-/// ground. Its debug form is its word.
+/// ground. Its debug form is interned.
 type Meaning<'a> = (Option<&'a GroupPattern>, Option<&'a str>, Option<&'a str>, Option<&'a str>);
 
 fn meaning(rule: &Rule) -> Meaning<'_> {

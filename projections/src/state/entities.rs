@@ -48,7 +48,7 @@ impl Placed for EntityVersion {
     }
 }
 
-/// A user or a group: everything said about it.
+/// A user or a group: all its versions.
 #[derive(Default)]
 pub(crate) struct Entity {
     /// Creations, updates and deletions.
@@ -57,7 +57,7 @@ pub(crate) struct Entity {
     tombstones: Rare<Place>,
     /// Snapshots in membership events, which count while nothing explicit is seen.
     stand_ins: Rare<EntityVersion>,
-    /// The first event that speaks of it.
+    /// The first event that names it.
     seen: Earliest<Place>,
     /// The directories whose rosters list it.
     listed_in: SmallVec<[Sym; 2]>,
@@ -94,7 +94,7 @@ impl Entity {
         self.explicit.iter().chain(self.stand_ins.iter())
     }
 
-    /// Returns the time of the last event that speaks of it.
+    /// Returns the time of the last of its versions.
     pub(crate) fn last_occurred(&self) -> Millis {
         let newest = [self.explicit.newest(), self.stand_ins.newest()];
         let occurred = newest.into_iter().flatten().map(|version| version.place.occurred_at);

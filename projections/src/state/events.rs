@@ -15,12 +15,13 @@ const BLOCK: usize = 1024;
 #[derive(Clone, Copy)]
 pub(crate) struct EventLine {
     /// Its type; [`NO_SYM`] for a record that is not listed.
-    pub(crate) kind: Sym,
+    pub(crate) event_type: Sym,
     pub(crate) organization: Sym,
     pub(crate) directory: Sym,
 }
 
-const NOT_LISTED: EventLine = EventLine { kind: NO_SYM, organization: NO_SYM, directory: NO_SYM };
+const NOT_LISTED: EventLine =
+    EventLine { event_type: NO_SYM, organization: NO_SYM, directory: NO_SYM };
 
 /// Every record by seq, with an index of each type and each organization.
 ///
@@ -79,14 +80,14 @@ impl Events {
     /// Adds the next record, and lists it.
     pub(crate) fn list(
         &mut self,
-        kind: &str,
+        event_type: &str,
         organization: Sym,
         directory: Sym,
         occurred_at: Millis,
         recorded_at: Millis,
     ) {
-        let number = self.event_types.intern(kind);
-        self.push(EventLine { kind: number, organization, directory }, occurred_at);
+        let number = self.event_types.intern(event_type);
+        self.push(EventLine { event_type: number, organization, directory }, occurred_at);
         let seq = seq32(self.lines.len() as Seq);
         if self.by_event_type.len() <= number as usize {
             self.by_event_type.push(Vec::new());
@@ -98,7 +99,11 @@ impl Events {
             self.by_organization.entry(organization).or_default().push(seq);
         }
         if directory != NO_SYM {
-            self.directories.entry(directory).or_default().note(kind, occurred_at, recorded_at);
+            self.directories.entry(directory).or_default().note(
+                event_type,
+                occurred_at,
+                recorded_at,
+            );
         }
     }
 
@@ -121,7 +126,7 @@ impl Events {
     /// Returns a record's entry in the list, if it is listed, and its time.
     pub(crate) fn get(&self, seq: Seq) -> Option<(EventLine, Millis)> {
         let at = (seq as usize).checked_sub(1)?;
-        let line = self.lines.get(at).filter(|line| line.kind != NO_SYM)?;
+        let line = self.lines.get(at).filter(|line| line.event_type != NO_SYM)?;
         Some((*line, *self.occurred.get(at)?))
     }
 
@@ -129,8 +134,8 @@ impl Events {
         self.directories.get(&directory)
     }
 
-    /// Returns a page of events, in ascending order of seq. `organization` is the number of the
-    /// filter's, if it was ever heard of.
+    /// Returns a page of events, in ascending order of seq. `organization` is the symbol of the
+    /// filter's organization.
     ///
     /// Costs the page, plus the events of the rarest index that the filter refuses; blocks outside
     /// its times are skipped.
@@ -142,66 +147,104 @@ impl Events {
         start: Start,
         limit: usize,
     ) -> Page<EventRow> {
+        let query = self.query(filter, organization, cut);
+        match start {
+            Start::After(seq) => query.page_after(seq32(seq), limit),
+            Start::Before(seq) => query.page_before(seq32(seq), limit),
+        }
+    }
+
+    fn query(
+        &self,
+        filter: &EventFilter<'_>,
+        organization: Option<Sym>,
+        cut: Cut,
+    ) -> EventQuery<'_> {
         let mut event_types: Vec<Sym> =
-            filter.kinds.iter().filter_map(|kind| self.event_types.find(kind)).collect();
+            filter.kinds.iter().filter_map(|name| self.event_types.find(name)).collect();
         event_types.sort_unstable();
         event_types.dedup();
-        let of_kind = event_types
+        EventQuery {
+            lists: self.rarest_lists(&event_types, organization),
+            events: self,
+            event_types,
+            organization,
+            from: filter.from.unwrap_or(Millis::MIN),
+            until: filter.until.unwrap_or(Millis::MAX).min(cut.as_of),
+            known_at: cut.known_at32(),
+        }
+    }
+
+    /// Returns the seqs of the types, or those of the organization if they are fewer.
+    fn rarest_lists(&self, event_types: &[Sym], organization: Option<Sym>) -> Vec<&[Seq32]> {
+        let of_types: Vec<&[Seq32]> = event_types
             .iter()
-            .filter_map(|kind| self.by_event_type.get(*kind as usize))
-            .map(Vec::as_slice);
-        let mut lists: Vec<&[Seq32]> = of_kind.collect();
-        if let Some(organization) = organization {
-            let own = self.by_organization.get(&organization).map_or(&[][..], Vec::as_slice);
-            if own.len() < lists.iter().map(|list| list.len()).sum() {
-                lists = vec![own];
-            }
-        }
-        let known_at = cut.known_at32();
-        let (from, until) = (
-            filter.from.unwrap_or(Millis::MIN),
-            filter.until.unwrap_or(Millis::MAX).min(cut.as_of),
-        );
-        let accept = |seq: Seq32| {
-            let (line, occurred_at) = self.get(Seq::from(seq))?;
-            let fits = event_types.binary_search(&line.kind).is_ok()
-                && organization.is_none_or(|organization| line.organization == organization)
-                && (from..=until).contains(&occurred_at);
-            fits.then_some(EventRow { seq: Seq::from(seq), occurred_at })
-        };
-        let overlaps = |block: usize| {
-            self.bounds
-                .get(block)
-                .is_some_and(|(earliest, latest)| *earliest <= until && *latest >= from)
-        };
-        let after =
-            |seq: Seq32| EventWalk::after(&lists, seq, known_at, &overlaps).filter_map(&accept);
-        match start {
-            Start::After(seq) => {
-                let mut found = after(seq32(seq));
-                let items = found.by_ref().take(limit).collect();
-                Page { items, more_before: false, more_after: found.next().is_some() }
-            }
-            Start::Before(seq) => {
-                let bound = seq32(seq).min(known_at.saturating_add(1));
-                let mut found = EventWalk::before(&lists, bound, &overlaps).filter_map(&accept);
-                let mut items: Vec<EventRow> = found.by_ref().take(limit).collect();
-                let more_before = found.next().is_some();
-                items.reverse();
-                let more_after =
-                    items.last().is_some_and(|last| after(seq32(last.seq)).next().is_some());
-                Page { items, more_before, more_after }
-            }
-        }
+            .filter_map(|event_type| self.by_event_type.get(*event_type as usize))
+            .map(Vec::as_slice)
+            .collect();
+        let Some(organization) = organization else { return of_types };
+        let own = self.by_organization.get(&organization).map_or(&[][..], Vec::as_slice);
+        if own.len() < of_types.iter().map(|list| list.len()).sum() { vec![own] } else { of_types }
+    }
+}
+
+/// An [`EventFilter`] at a cut, with its names resolved.
+struct EventQuery<'a> {
+    events: &'a Events,
+    /// In ascending order.
+    event_types: Vec<Sym>,
+    organization: Option<Sym>,
+    from: Millis,
+    until: Millis,
+    known_at: Seq32,
+    /// The lists of seqs to walk over.
+    lists: Vec<&'a [Seq32]>,
+}
+
+impl EventQuery<'_> {
+    fn page_after(&self, start: Seq32, limit: usize) -> Page<EventRow> {
+        let mut found = self.after(start);
+        let items = found.by_ref().take(limit).collect();
+        Page { items, more_before: false, more_after: found.next().is_some() }
+    }
+
+    fn page_before(&self, start: Seq32, limit: usize) -> Page<EventRow> {
+        let bound = start.min(self.known_at.saturating_add(1));
+        let mut found = EventWalk::before(self, bound).filter_map(|seq| self.accept(seq));
+        let mut items: Vec<EventRow> = found.by_ref().take(limit).collect();
+        let more_before = found.next().is_some();
+        items.reverse();
+        let last = items.last().map(|last| seq32(last.seq));
+        let more_after = last.is_some_and(|last| self.after(last).next().is_some());
+        Page { items, more_before, more_after }
+    }
+
+    fn after(&self, start: Seq32) -> impl Iterator<Item = EventRow> {
+        EventWalk::after(self, start).filter_map(|seq| self.accept(seq))
+    }
+
+    /// Returns an event's row if it fits.
+    fn accept(&self, seq: Seq32) -> Option<EventRow> {
+        let (line, occurred_at) = self.events.get(Seq::from(seq))?;
+        let fits = self.event_types.binary_search(&line.event_type).is_ok()
+            && self.organization.is_none_or(|organization| line.organization == organization)
+            && (self.from..=self.until).contains(&occurred_at);
+        fits.then_some(EventRow { seq: Seq::from(seq), occurred_at })
+    }
+
+    /// Tells if a block holds anything within the filter's times.
+    fn overlaps(&self, block: usize) -> bool {
+        let bounds = self.events.bounds.get(block);
+        bounds.is_some_and(|(earliest, latest)| *earliest <= self.until && *latest >= self.from)
     }
 }
 
 /// Several ascending lists of seqs as one, from either end, skipping the blocks outside the
 /// filter's times.
 struct EventWalk<'a> {
+    query: &'a EventQuery<'a>,
     lists: Vec<&'a [Seq32]>,
     backward: bool,
-    overlaps: &'a dyn Fn(usize) -> bool,
 }
 
 fn block_of(seq: Seq32) -> usize {
@@ -209,33 +252,22 @@ fn block_of(seq: Seq32) -> usize {
 }
 
 impl<'a> EventWalk<'a> {
-    /// Returns seqs after `start`, up to `known_at`, ascending.
-    fn after(
-        lists: &[&'a [Seq32]],
-        start: Seq32,
-        known_at: Seq32,
-        overlaps: &'a dyn Fn(usize) -> bool,
-    ) -> EventWalk<'a> {
+    /// Walks over the known seqs after `start`, ascending.
+    fn after(query: &'a EventQuery<'a>, start: Seq32) -> EventWalk<'a> {
         let part = |list: &&'a [Seq32]| {
-            let (first, end) = (
-                list.partition_point(|seq| *seq <= start),
-                list.partition_point(|seq| *seq <= known_at),
-            );
+            let first = list.partition_point(|seq| *seq <= start);
+            let end = list.partition_point(|seq| *seq <= query.known_at);
             list.get(first..end).unwrap_or_default()
         };
-        EventWalk { lists: lists.iter().map(part).collect(), backward: false, overlaps }
+        EventWalk { query, lists: query.lists.iter().map(part).collect(), backward: false }
     }
 
-    /// Returns seqs before `bound`, descending.
-    fn before(
-        lists: &[&'a [Seq32]],
-        bound: Seq32,
-        overlaps: &'a dyn Fn(usize) -> bool,
-    ) -> EventWalk<'a> {
+    /// Walks over the seqs before `bound`, descending.
+    fn before(query: &'a EventQuery<'a>, bound: Seq32) -> EventWalk<'a> {
         let part = |list: &&'a [Seq32]| {
             list.get(..list.partition_point(|seq| *seq < bound)).unwrap_or_default()
         };
-        EventWalk { lists: lists.iter().map(part).collect(), backward: true, overlaps }
+        EventWalk { query, lists: query.lists.iter().map(part).collect(), backward: true }
     }
 
     /// Skips a whole block and all that was walked before it.
@@ -262,7 +294,7 @@ impl Iterator for EventWalk<'_> {
                 self.lists.iter().filter_map(|list| list.first()).min().copied()?
             };
             let block = block_of(next);
-            if !(self.overlaps)(block) {
+            if !self.query.overlaps(block) {
                 self.leave_block(block);
                 continue;
             }
@@ -299,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_is_that_of_a_scan_from_either_end() {
+    fn a_page_equals_a_scan_from_either_end() {
         let event_types = ["a", "b", "-", "c", "a"];
         let events = events(&event_types, 5000, 10);
         type Wanted<'a> = (&'a [&'a str], Option<Sym>, Option<Millis>, Option<Millis>);

@@ -1,5 +1,6 @@
 //! Intake: the events of one directory as they came in, and its initial sync.
 
+use crate::ground::event_type::EventType;
 use crate::ground::order::Millis;
 
 /// An initial sync is over after a pause of this length in either clock.
@@ -34,8 +35,10 @@ pub struct InitialSync {
 }
 
 impl Intake {
-    pub(crate) fn note(&mut self, kind: &str, occurred_at: Millis, recorded_at: Millis) {
+    /// Notes the directory's next event.
+    pub(crate) fn note(&mut self, event_type: &str, occurred_at: Millis, recorded_at: Millis) {
         self.last_recorded_at = recorded_at;
+        let event_type = EventType::parse(event_type);
         let begun = InitialSync {
             started_at: recorded_at,
             last_at: recorded_at,
@@ -44,28 +47,48 @@ impl Intake {
             groups: 0,
             memberships: 0,
         };
-        if kind == "dsync.activated" {
+        if event_type == Some(EventType::DirectoryActivated) {
             match &mut self.initial_sync {
                 Some(sync) if sync.goes_on(occurred_at, recorded_at) => {}
                 sync => *sync = Some(self.before.take().unwrap_or(begun)),
             }
         }
-        let creates =
-            matches!(kind, "dsync.user.created" | "dsync.group.created" | "dsync.group.user_added");
+        let created = event_type.and_then(created_by);
         let sync = match &mut self.initial_sync {
             Some(sync) => sync,
-            None if creates => self.before.get_or_insert(begun),
+            None if created.is_some() => self.before.get_or_insert(begun),
             None => return,
         };
-        if creates && sync.goes_on(occurred_at, recorded_at) {
-            match kind {
-                "dsync.user.created" => sync.users += 1,
-                "dsync.group.created" => sync.groups += 1,
-                _ => sync.memberships += 1,
-            }
+        if let Some(count) = created
+            && sync.goes_on(occurred_at, recorded_at)
+        {
+            *count(sync) += 1;
             sync.last_at = recorded_at;
             sync.last_occurred = sync.last_occurred.max(occurred_at);
         }
+    }
+}
+
+/// Returns the count of an initial sync to which a type of event adds, if it does.
+fn created_by(event_type: EventType) -> Option<fn(&mut InitialSync) -> &mut u64> {
+    match event_type {
+        EventType::UserCreated => Some(|sync| &mut sync.users),
+        EventType::GroupCreated => Some(|sync| &mut sync.groups),
+        EventType::MemberAdded => Some(|sync| &mut sync.memberships),
+        EventType::DirectoryActivated
+        | EventType::DirectoryDeactivated
+        | EventType::DirectoryDeleted
+        | EventType::UserUpdated
+        | EventType::UserDeleted
+        | EventType::GroupUpdated
+        | EventType::GroupDeleted
+        | EventType::MemberRemoved
+        | EventType::TokenCreated
+        | EventType::TokenRevoked
+        | EventType::MappingSet
+        | EventType::PolicySet
+        | EventType::OperatorDirectoryDeleted
+        | EventType::CheckpointKeyChanged => None,
     }
 }
 

@@ -1,4 +1,4 @@
-//! Memberships: what was said of each pair of a user and a group.
+//! Memberships: the grants and removals of each pair of a user and a group.
 
 use std::collections::BTreeSet;
 

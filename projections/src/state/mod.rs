@@ -1,4 +1,4 @@
-//! The state that the fold keeps: what was said of each thing, and the indexes over it.
+//! The state that the fold keeps: the timelines of each thing, and the indexes over them.
 
 pub(crate) mod attributes;
 pub(crate) mod compiled;

@@ -19,8 +19,8 @@ pub(crate) struct Roles {
     /// Symbols that a group ever had.
     group_names: HashMap<Sym, String, FxBuildHasher>,
     attributes: Attributes,
-    /// The words of roles and of rules' meanings, for grounds that outlast a mapping.
-    words: Symbols,
+    /// The symbols of roles and of rules' meanings, for grounds that outlast a mapping.
+    symbols: Symbols,
 }
 
 impl Roles {
@@ -37,7 +37,7 @@ impl Roles {
         compiled.seq = seq;
         compiled.set_at = set_at;
         compiled.effective_from = effective_from;
-        compiled.intern_words(&mut self.words);
+        compiled.intern(&mut self.symbols);
         self.mappings.push(compiled);
     }
 
@@ -88,8 +88,8 @@ impl Roles {
         }
     }
 
-    /// Returns the text of a role's word.
-    pub(crate) fn word(&self, word: Sym) -> &str {
-        self.words.text(word)
+    /// Returns a role by its symbol.
+    pub(crate) fn role(&self, role: Sym) -> &str {
+        self.symbols.text(role)
     }
 }

@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::super::Failure;
 use super::super::client::Client;
-use super::super::serve::{Caches, Running, StartError};
+use super::super::running::{Caches, Running, StartError};
 use crate::http::Settings;
 use crate::log::{OpenError, is_data_folder};
 use crate::verify::Keyring;

@@ -1,6 +1,6 @@
-//! Checkpoints, proofs, the key and its changes, published checkpoints, and bundles. All are
-//! verified by a naive verifier that has all leaves and recomputes everything from them, by the
-//! text of RFC 6962.
+//! What an auditor is given: checkpoints, proofs, the key and its changes, published checkpoints,
+//! and bundles. All of it is verified here by a naive verifier that has all leaves and recomputes
+//! everything from them, by RFC 6962 as it is written.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -197,7 +197,7 @@ fn succeed(server: Option<&Server>, arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// Checks that a command fails with this exit code, and prints these words.
+/// Sees that a command fails with this exit code, and says these words.
 fn fail(server: Option<&Server>, arguments: &[&str], code: i32, words: &str) {
     let output = run(server, arguments);
     let said = said(&output);
@@ -208,7 +208,7 @@ fn fail(server: Option<&Server>, arguments: &[&str], code: i32, words: &str) {
     );
 }
 
-/// Starts a server that must refuse to start, and returns its message.
+/// Starts a server that must refuse to, and says what it said.
 fn refused(data: &Path, arguments: &[&str]) -> (Option<i32>, String) {
     let mut command = Command::new(binary());
     command.args(["serve", "--listen", "127.0.0.1:0", "--data"]).arg(data).args(arguments);
@@ -602,7 +602,8 @@ fn name_of(size: usize) -> String {
 }
 
 #[test]
-fn checkpoints_are_published_at_the_start_each_period_and_at_a_stop_if_the_log_has_grown() {
+fn checkpoints_are_published_at_the_start_each_period_and_at_a_stop_but_only_where_the_log_has_grown()
+ {
     let (folder, audit) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let hourly = ["--publish-checkpoints", text(audit.path())];
     let server = Server::start_with(folder.path(), &hourly);
@@ -694,7 +695,7 @@ fn every_change_of_key_is_published_signed_by_both_whatever_happened_before_the_
     assert_eq!(fs::read_dir(folder.path().join("checkpoint-key.handovers")).unwrap().count(), 3);
 }
 
-/// Starts and stops a server that publishes into `audit`, and returns its standard error.
+/// Starts and stops a server that publishes into `audit`; what it said on standard error.
 fn errors_of_a_start(data: &Path, audit: &Path) -> String {
     let log = tempfile::NamedTempFile::new().unwrap();
     let mut command = Command::new(binary());
@@ -840,7 +841,10 @@ fn checkpoints_are_posted_to_a_url_and_tried_again() {
 fn a_place_that_is_none_is_told_at_the_start() {
     let folder = tempfile::tempdir().unwrap();
     let (code, said) = refused(folder.path(), &["--publish-checkpoints", "/no/such/folder"]);
-    assert!(code == Some(1) && said.contains("`/no/such/folder` is no folder"), "{code:?} {said}");
+    assert!(
+        code == Some(1) && said.contains("`/no/such/folder` is not a folder"),
+        "{code:?} {said}"
+    );
     let (code, said) = refused(folder.path(), &["--publish-every", "0s"]);
     assert!(code == Some(1) && said.contains("more than nothing"), "{code:?} {said}");
 }
@@ -889,18 +893,17 @@ fn a_bundle_is_proven_where_there_is_no_server_and_no_store() {
         );
         for words in [
             "event_3",
-            "workos, so the log says; by a webhook said to be signed at",
-            "That no other record of the log says otherwise",
-            "Sure is only that it was there when you received the checkpoint of 4 records.",
+            "workos, according to the log; by a webhook that claims to be signed at",
+            "That no other record of the log contradicts it",
+            "All that is certain is that it existed when you received the checkpoint of 4 records.",
             "dsync.user.created",
             "user directory_user_3 (person3@foo.example) was created, active",
             "2026-01-01T00:00:00.000Z, by its sender",
             "3 of the log",
             "when its key signed the checkpoint of 10 records",
-            "the checkpoint of 4 records that you hold was signed, and nothing among those 4 was \
-             changed since",
-            "Not proven:\n- That what the event claims is true",
-            "its own signature was not checked",
+            "the checkpoint of 4 records that you hold was signed, and none of those 4 records has changed since",
+            "Not proven:\n- That the event's claim is true",
+            "own signature was not checked",
         ] {
             assert!(told.contains(words), "`{words}` is missing from: {told}");
         }
@@ -910,14 +913,13 @@ fn a_bundle_is_proven_where_there_is_no_server_and_no_store() {
     let told = succeed(None, &["check", &file, "--key", &audited.key, "--checkpoint", &older]);
     assert!(told.contains("This record came after them"), "{told}");
     // So that nothing but the key vouches for it.
-    assert!(told.starts_with("Proven, as far as the key of rollcall/"), "{told}");
+    assert!(told.starts_with("Proven, assuming the key of rollcall/"), "{told}");
     assert!(told.contains("when you received this proof."), "{told}");
     let told: Value =
         serde_json::from_str(&succeed(None, &["check", &file, "--key", &audited.key, "--json"]))
             .unwrap();
     let expected = json!({
-        "proven": true, "event_id": "event_7", "event": "dsync.user.created",
-        "occurred_at": "2026-01-01T00:00:00.000Z", "seq": 7,
+        "proven": true, "event_id": "event_7", "event": "dsync.user.created", "occurred_at": "2026-01-01T00:00:00.000Z", "seq": 7,
         "source": "workos", "continues": [], "webhook_signature": "unchecked",
     });
     assert!(crate::kit::server::holds(&expected, &told), "{told}");
@@ -961,8 +963,8 @@ fn nothing_is_proven_without_a_key_that_came_another_way() {
     let bundle = succeed(Some(&audited.server), &["prove", "3"]);
     let file = audited.file("proof.json", &bundle);
     fail(None, &["check", &file], 1, "no key is given");
-    fail(None, &["check", &file, "--key", "no such file"], 1, "is no public key");
-    fail(None, &["check", &file, "--key", &file], 1, "holds no public key");
+    fail(None, &["check", &file, "--key", "no such file"], 1, "is neither a public key");
+    fail(None, &["check", &file, "--key", &file], 1, "is not a file of public keys");
     // The table is for people, and says so to a program that wants keys; the bare keys are what it
     // wants.
     let table = audited.file("table", &succeed(Some(&audited.server), &["log-key", "show"]));
@@ -1116,7 +1118,7 @@ fn a_checkpoint_in_hand_is_tied_to_the_proof_or_the_proof_is_refused() {
     let server = Server::start(other.path());
     deliver(&server, 1..20);
     let foreign = audited.file("foreign", &checkpoint(&server));
-    fail(Some(&audited.server), &["prove", "3", "--checkpoint", &foreign], 1, "and this log is");
+    fail(Some(&audited.server), &["prove", "3", "--checkpoint", &foreign], 1, "but this log is");
     fail(
         None,
         &[
@@ -1297,7 +1299,7 @@ fn a_whole_log_is_compared_with_checkpoints_that_somebody_else_kept() {
     );
     assert!(
         succeed(None, &[&["verify", "--data", text(&data)], &both[..]].concat())
-            .contains("the first 10 records are those of the checkpoint given")
+            .contains("the first 10 records fit the given checkpoint")
     );
     // The log with another past from record 5 on, whole in itself: nothing but a checkpoint kept
     // elsewhere tells.
@@ -1341,7 +1343,7 @@ fn a_whole_log_is_compared_with_checkpoints_that_somebody_else_kept() {
         (Some(2), &json!(5), &json!(10)),
         "{told}"
     );
-    assert!(said.contains("signed over others than these"), "{said}");
+    assert!(said.contains("signed over other records than these"), "{said}");
     // Of another log, by another key, without a key.
     let (code, told, _) = verify(&data, &held);
     assert_eq!((code, told["findings_count"].as_u64()), (Some(2), Some(2)), "{told}");

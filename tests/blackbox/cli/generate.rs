@@ -434,12 +434,13 @@ fn a_mistake_exits_with_1_and_says_what_is_wrong() {
             "needs --user, --group, --directory: --group, --directory is missing",
         ),
         ("send --forge dsync.user.created --user", "--user"),
-        ("send --forge dsync.user.vanished --user u", "there is no type `dsync.user.vanished`"),
+        ("send --forge dsync.user.vanished --user u", "unknown type `dsync.user.vanished`"),
         ("send --forge x Cargo.toml", "cannot be used with"),
         ("send --user u", "--forge"),
         ("send --print", "--forge"),
         ("send --forge x --set novalue", "it must be a field, `=`, and a value"),
-        ("send --forge x --url ftp://127.0.0.1/", "`ftp://127.0.0.1/` is no http or https URL"),
+        ("send --forge x --at yesterday", "it must be a time like 2026-01-15T12:00:00.000Z"),
+        ("send --forge x --url ftp://127.0.0.1/", "`ftp://127.0.0.1/` is not an http or https URL"),
     ];
     for (line, wanted) in table {
         let output = run(&line.split(' ').collect::<Vec<_>>(), &secret);

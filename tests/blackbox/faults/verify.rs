@@ -83,7 +83,7 @@ fn a_sound_log_is_told_to_people_and_to_programs() {
         ": 4 records\n",
         "3 signatures: 0 verified, 3 whose secret is not at hand, 0 wrong; 1 act of an operator\n",
         &format!("the tree over the first 4 records has the root {root}\n"),
-        "the log begins with the 4 that were acknowledged last\n",
+        "the log begins with the 4 records that were acknowledged last\n",
         "nothing is wrong\n",
     ];
     for line in lines {
@@ -96,7 +96,7 @@ fn whoever_asks_for_what_cannot_be_verified_is_told_so() {
     let folder = tempfile::tempdir().unwrap();
     let none = verify(folder.path(), &[]);
     assert_eq!((none.code, none.json), (1, Value::Null));
-    assert!(none.errors.contains("is no data folder of Rollcall"), "{}", none.errors);
+    assert!(none.errors.contains("is not a Rollcall data folder"), "{}", none.errors);
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "nothing was made of it");
     let server = Server::start(folder.path());
     let in_use = verify(folder.path(), &[]);

@@ -1,0 +1,345 @@
+//! A running server: the wiring of production, which `serve`, the demo, and the commands that read
+//! a data folder share.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::sync::{Arc, OnceLock};
+use std::thread;
+use std::time::Duration;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
+
+use super::Failure;
+use super::client::Client;
+use super::publish::{Publish, Publishers};
+use crate::engine::Engine;
+use crate::http::{self, Settings};
+use crate::log::{OpenError, Unrecovered};
+use crate::notary::{KeyError, KeyFiles, KeyHistory, Notary, replace_key};
+use crate::time;
+use crate::verify::Operator;
+
+/// Milliseconds that a stop waits for the server's threads to release the engine. If they hold it
+/// longer, the log is safe, but not marked as closed.
+const RELEASE_TRIES_MAX: u32 = 500;
+
+/// The memory that the caches may take, in bytes.
+#[derive(Clone, Copy)]
+pub(super) struct Caches {
+    pub(super) documents: u64,
+    pub(super) store: u64,
+}
+
+/// The key that signs checkpoints.
+pub(super) enum Signing {
+    /// The log's own key, in `file` or else in the data folder. If it is lost and `replace_by` is
+    /// given, a new key is made and recorded as this operator's act.
+    Own { file: Option<PathBuf>, replace_by: Option<Operator> },
+    /// The log's own key if it is there. Nothing is made or written.
+    Look,
+}
+
+impl Signing {
+    /// Gives the engine its notary.
+    fn appoint(self, engine: &Engine, data: &Path) -> Result<(), Failure> {
+        let history = engine.key_history().map_err(Failure::ours)?;
+        match self {
+            Signing::Look => {
+                let file = std::env::var_os("ROLLCALL_CHECKPOINT_KEY").map(PathBuf::from);
+                let files = KeyFiles::of(data, file);
+                if let Some(notary) = Notary::look(files, engine.log_id(), &history) {
+                    engine.appoint(notary);
+                }
+            }
+            Signing::Own { file, replace_by } => {
+                let files = KeyFiles::of(data, file);
+                engine.appoint(open_notary(engine, files, &history, replace_by)?);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn open_notary(
+    engine: &Engine,
+    files: KeyFiles,
+    history: &KeyHistory,
+    replace_by: Option<Operator>,
+) -> Result<Notary, Failure> {
+    let opened = Notary::open(files.clone(), engine.log_id(), history);
+    match (opened, replace_by) {
+        (Err(KeyError::Lost { expected, .. }), Some(operator)) => {
+            replace_lost_key(engine, files, expected, operator)
+        }
+        (opened, Some(_)) => {
+            tracing::warn!(
+                "--replace-checkpoint-key has no effect: the key is there; leave the option out"
+            );
+            opened.map_err(key_failure)
+        }
+        (opened, None) => opened.map_err(key_failure),
+    }
+}
+
+fn replace_lost_key(
+    engine: &Engine,
+    files: KeyFiles,
+    lost: String,
+    operator: Operator,
+) -> Result<Notary, Failure> {
+    tracing::warn!(lost, "a new checkpoint key replaces one that is lost");
+    let record = |to: &str| {
+        let note = Some("the key before was lost".to_owned());
+        engine.record_key_change(operator, lost.clone(), to.to_owned(), note).is_ok()
+    };
+    replace_key(&files, engine.log_id(), record).map_err(key_failure)?;
+    let history = engine.key_history().map_err(Failure::ours)?;
+    Notary::open(files, engine.log_id(), &history).map_err(key_failure)
+}
+
+/// Blames the caller for a key file that is missing or is the wrong one: the caller must restore
+/// it.
+fn key_failure(error: KeyError) -> Failure {
+    match error {
+        KeyError::Lost { .. }
+        | KeyError::Exchanged { .. }
+        | KeyError::Malformed(_)
+        | KeyError::Public { .. } => Failure::Caller(error.to_string()),
+        KeyError::Io { .. } | KeyError::Random(_) | KeyError::Unrecorded | KeyError::Pending(_) => {
+            Failure::ours(error)
+        }
+    }
+}
+
+/// Blames the caller for a data folder that is in use or has another format.
+pub(super) fn open_failure(error: OpenError) -> Failure {
+    match error {
+        OpenError::InUse(_) | OpenError::Format { .. } => Failure::Caller(error.to_string()),
+        OpenError::Io { .. }
+        | OpenError::Damaged { .. }
+        | OpenError::Diverged { .. }
+        | OpenError::Disputed { .. } => Failure::ours(error),
+    }
+}
+
+/// The reason why a server did not start.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum StartError {
+    /// The data folder does not open.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The address is not available.
+    #[error("cannot listen on `{listen}`: {error}")]
+    Listen { listen: String, error: std::io::Error },
+}
+
+impl From<StartError> for Failure {
+    fn from(error: StartError) -> Failure {
+        match error {
+            StartError::Open(error) => open_failure(error),
+            StartError::Listen { .. } => Failure::Caller(error.to_string()),
+        }
+    }
+}
+
+/// A server that listens, and whose engine is ready or folds the log.
+pub(super) struct Running {
+    server: http::Server,
+    engine: Arc<OnceLock<Arc<Engine>>>,
+    /// Sent before the engine is set.
+    publishers: mpsc::Receiver<Publishers>,
+    failures: mpsc::Receiver<Failure>,
+}
+
+impl Running {
+    /// Opens the data folder, listens, and folds the log on another thread. Only looks for a key,
+    /// and publishes nothing.
+    pub(super) fn start(
+        listen: &str,
+        data: &Path,
+        settings: Settings,
+        caches: Caches,
+    ) -> Result<Running, StartError> {
+        Running::start_with(listen, data, settings, caches, Signing::Look, Publish::nowhere())
+    }
+
+    /// Starts as [`Running::start`] does, with a key that signs checkpoints and places to publish
+    /// them.
+    pub(super) fn start_with(
+        listen: &str,
+        data: &Path,
+        settings: Settings,
+        caches: Caches,
+        signing: Signing,
+        publish: Publish,
+    ) -> Result<Running, StartError> {
+        let unrecovered = Unrecovered::open(data, caches.store)?;
+        let engine: Arc<OnceLock<Arc<Engine>>> = Arc::default();
+        let server = http::serve(listen, settings, engine.clone())
+            .map_err(|error| StartError::Listen { listen: listen.to_owned(), error })?;
+        let handle = server.handle.clone();
+        let (failed, failures) = mpsc::channel();
+        let (begun, publishers) = mpsc::channel();
+        let (slot, data) = (engine.clone(), data.to_owned());
+        thread::spawn(move || {
+            let (log_failed, log_handle) = (failed.clone(), handle.clone());
+            let on_failure = move |cause: &str| {
+                let _ = log_failed.send(Failure::Ours(format!("the log has failed: {cause}")));
+                drop(log_handle.stop(true));
+            };
+            match open_engine(unrecovered, caches.documents, signing, &data, on_failure) {
+                Ok(engine) => {
+                    let _ = begun.send(publish.start(&engine));
+                    tracing::info!(head = engine.head(), "ready");
+                    drop(slot.set(engine));
+                }
+                Err(failure) => {
+                    // A server without its log is useless. The cause is sent before the stop, so
+                    // that it is there when the server has ended.
+                    let _ = failed.send(failure);
+                    drop(handle.stop(false));
+                }
+            }
+        });
+        Ok(Running { server, engine, publishers, failures })
+    }
+
+    pub(super) fn address(&self) -> std::net::SocketAddr {
+        self.server.address
+    }
+
+    /// Serves while `work` runs on a thread of its own, which begins once the log is folded, and
+    /// then stops in order. With `stays`, the server runs on until a signal, unless the work
+    /// failed. Returns the work's result, or why the server failed.
+    pub(super) fn beside<T: Send + 'static>(
+        self,
+        api_key: &str,
+        stays: bool,
+        work: impl FnOnce(&Client) -> Result<T, Failure> + Send + 'static,
+    ) -> Result<T, Failure> {
+        let client = Client::loopback(&format!("http://{}", self.address()), api_key);
+        let (stop, stopped) = oneshot::channel::<()>();
+        let worker = thread::spawn(move || {
+            let done = wait_until_ready(&client).and_then(|()| work(&client));
+            // Its connections are closed first, so that the stop does not wait for them.
+            drop(client);
+            // The server stops when `stop` is dropped, also if the work panics.
+            let hold = (stays && done.is_ok()).then_some(stop);
+            (done, hold)
+        });
+        self.until_stopped(async move { drop(stopped.await) })?;
+        let (done, _) = worker
+            .join()
+            .unwrap_or_else(|_| (Err(Failure::Ours("the command panicked".into())), None));
+        done
+    }
+
+    /// Serves until SIGTERM, SIGINT, or the end of `stopped`, then stops in order: it accepts no
+    /// new connection, finishes requests in flight, and writes and syncs what waits.
+    pub(super) fn until_stopped(
+        self,
+        stopped: impl Future<Output = ()> + 'static,
+    ) -> Result<(), Failure> {
+        let Running { server, engine, publishers, failures } = self;
+        let (handle, slot) = (server.handle.clone(), engine.clone());
+        let served = actix_web::rt::System::new().block_on(async move {
+            let stopper = actix_web::rt::spawn(async move {
+                if !signalled_or(stopped).await {
+                    return;
+                }
+                tracing::info!("stopping");
+                if let Some(engine) = slot.get() {
+                    engine.begin_shutdown();
+                }
+                handle.stop(true).await;
+            });
+            let served = server.running.await;
+            stopper.abort();
+            served
+        });
+        served.map_err(Failure::ours)?;
+        // A server that is stopped while it catches up has taken nothing that must be synced.
+        if let Some(ready) = engine.get() {
+            ready.close();
+            if let Ok(publishers) = publishers.try_recv() {
+                publishers.finish();
+            }
+            wait_for_release(&engine);
+        }
+        failures.try_recv().map_or(Ok(()), Err)
+    }
+}
+
+/// Waits for SIGTERM, SIGINT, or the end of `stopped`; false if signals cannot be received.
+async fn signalled_or(stopped: impl Future<Output = ()>) -> bool {
+    let (Ok(mut term), Ok(mut int)) =
+        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
+        return false;
+    };
+    tokio::select! {
+        _ = term.recv() => {}
+        _ = int.recv() => {}
+        () = stopped => {}
+    }
+    true
+}
+
+/// Waits until the caller holds the engine alone: the log is marked as closed only when the last
+/// holder drops it, and the server's threads do so a moment after the server has stopped.
+fn wait_for_release(engine: &Arc<OnceLock<Arc<Engine>>>) {
+    for _ in 0..RELEASE_TRIES_MAX {
+        if Arc::strong_count(engine) == 1 {
+            return;
+        }
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// Waits until the server answers from the whole log. A server that cannot fold its log stops, and
+/// then the request fails.
+fn wait_until_ready(client: &Client) -> Result<(), Failure> {
+    while client.get("/readyz")?.status != 200 {
+        thread::sleep(Duration::from_millis(25));
+    }
+    Ok(())
+}
+
+/// Folds the log and appoints the notary. A panic of the store becomes a failure.
+fn open_engine(
+    unrecovered: Unrecovered,
+    document_bytes_max: u64,
+    signing: Signing,
+    data: &Path,
+    on_failure: impl Fn(&str) + Send + Sync + 'static,
+) -> Result<Arc<Engine>, Failure> {
+    let opened = catch_unwind(AssertUnwindSafe(|| {
+        let engine = catch_up(unrecovered, document_bytes_max, on_failure)?;
+        if let Err(failure) = signing.appoint(&engine, data) {
+            engine.close();
+            return Err(failure);
+        }
+        Ok(engine)
+    }));
+    opened.unwrap_or_else(|_| {
+        Err(Failure::Ours(
+            "the store panicked while it was read; restore the data folder from a backup".into(),
+        ))
+    })
+}
+
+fn catch_up(
+    unrecovered: Unrecovered,
+    document_bytes_max: u64,
+    on_failure: impl Fn(&str) + Send + Sync + 'static,
+) -> Result<Arc<Engine>, Failure> {
+    let log = unrecovered.recover(&|_| {}).map_err(open_failure)?;
+    let log: Arc<dyn crate::log::Log> = Arc::new(log);
+    let head = log.head();
+    if head > 0 {
+        tracing::info!(head, "folding the log");
+    }
+    Engine::start(log, document_bytes_max, time::now_ms, on_failure).map_err(Failure::ours)
+}

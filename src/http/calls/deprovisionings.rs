@@ -1,0 +1,136 @@
+//! Losses of access: `GET /rollcall/v1/deprovisionings`.
+
+use actix_web::{HttpRequest, HttpResponse, web};
+use rollcall_projections::{Cut, Deprovisioning, DeprovisioningFilter, Millis};
+use serde_json::{Value, json};
+
+use crate::documents::{Document, DocumentKey, Shape};
+use crate::engine::Engine;
+use crate::http::wire::answer::{Code, Problem, blocking, list_body, pinned_with_roles};
+use crate::http::wire::api::{
+    DIRECTORY_ID, Gives, LIMIT_OWN, Logged, OF_ORGANIZATION, OF_ORGANIZATION_ALIAS, OF_USER,
+    Operation, Parameter, Reads, after, before, direction, email, since, until,
+};
+use crate::http::wire::describe::describe_cause;
+use crate::http::wire::paging::in_steps;
+use crate::http::wire::question::Question;
+use crate::http::wire::state::State;
+use crate::time;
+use crate::verify::email_fingerprint;
+
+/// The number of losses that are computed under one lock.
+const STEP: usize = 64;
+
+const SHAPES: &str = include_str!("deprovisionings.schema.json");
+
+const FROM_DIRECTORY: Parameter =
+    Parameter::text("directory", DIRECTORY_ID, "Of users who were in this directory");
+
+/// `GET /rollcall/v1/deprovisionings`
+pub(crate) const LIST: Operation = Operation {
+    path: "/rollcall/v1/deprovisionings",
+    name: "listDeprovisionings",
+    about: "Losses of access: the user, when it ended and when that was learnt, the reason, the \
+        event, and the roles and groups until then; by moment and user.",
+    parameters: &[
+        OF_USER,
+        email("Of users who had this email then; case does not matter"),
+        FROM_DIRECTORY,
+        OF_ORGANIZATION,
+        OF_ORGANIZATION_ALIAS,
+        since("since"),
+        until("until"),
+        after("1772442000000.dXNlcl8x"),
+        before("1772442000000.dXNlcl8x"),
+        LIMIT_OWN,
+        direction("Without it `asc`"),
+    ],
+    reads: Reads::AtCut,
+    logged: Logged::Always,
+    gives: Gives::List("Deprovisioning"),
+    shapes: SHAPES,
+    problems: &[Code::CursorInvalid],
+    ..Operation::GET
+};
+
+/// Answers [`LIST`].
+pub(crate) async fn list(
+    request: HttpRequest,
+    state: web::Data<State>,
+) -> Result<HttpResponse, Problem> {
+    let mut question = Question::of(&request, &state, &LIST)?;
+    let places = question.take_places();
+    let (user, directory) = (question.take("user"), question.take("directory"));
+    let email = question.take("email").map(|email| email_fingerprint(&email));
+    let organization = question.take_either("organization_id", "organization");
+    let (since, until) = (question.take_moment("since"), question.take_moment("until"));
+    let (engine, cut) = question.cut().await?;
+    let found = blocking(move || {
+        let filter = DeprovisioningFilter {
+            user: user.as_deref(),
+            email,
+            directory: directory.as_deref(),
+            organization: organization.as_deref(),
+            since,
+            until,
+        };
+        let version = engine.views().mapping_version(cut);
+        let walk = |start: Option<(Millis, String)>, descending: bool, limit: usize| {
+            walk(&engine, &filter, cut, start, descending, limit)
+        };
+        let (items, cursors) =
+            places.page(|item: &Deprovisioning| (item.end.at, item.user.clone()), walk)?;
+        let keys: Vec<DocumentKey> = items.iter().map(document_key).collect();
+        let documents = engine.load_documents(&keys)?;
+        let items: Vec<Vec<u8>> = items
+            .iter()
+            .zip(&documents)
+            .map(|(item, document)| describe(item, document).to_string().into())
+            .collect();
+        Ok::<_, Problem>((version, list_body(&items, cursors)))
+    });
+    let (version, body) = found.await??;
+    Ok(pinned_with_roles(cut, version, Ok(body)))
+}
+
+fn walk(
+    engine: &Engine,
+    filter: &DeprovisioningFilter<'_>,
+    cut: Cut,
+    start: Option<(Millis, String)>,
+    descending: bool,
+    limit: usize,
+) -> (Vec<Deprovisioning>, bool) {
+    in_steps(start, limit, |start, limit| {
+        let start = start.map(|(moment, user)| (*moment, user.as_str()));
+        engine.views().deprovisionings(filter, cut, start, descending, limit.min(STEP))
+    })
+}
+
+/// Returns the key of the user's last document before the end.
+fn document_key(item: &Deprovisioning) -> DocumentKey {
+    let (seq, part) = item.snapshot;
+    (seq, part, Shape::User)
+}
+
+fn describe(item: &Deprovisioning, document: &Document) -> Value {
+    let Deprovisioning { user, directory, organization, end, roles, groups, restored_at, .. } =
+        item;
+    let groups = groups.iter().map(|(id, name)| json!({ "id": id, "name": name }));
+    json!({
+        "object": "deprovisioning",
+        "user_id": user,
+        "email": document.email(),
+        "directory_id": directory,
+        "organization_id": organization,
+        "reason": end.reason.word(),
+        "occurred_at": time::format(end.at),
+        "recorded_at": time::format(end.cause.recorded_at),
+        "delay_ms": end.cause.recorded_at.saturating_sub(end.cause.occurred_at),
+        "cause": describe_cause(&end.cause),
+        "roles": roles,
+        "groups": groups.collect::<Vec<_>>(),
+        "restored_at": restored_at.map(time::format),
+        "proof": format!("/rollcall/v1/log/proof/inclusion?seq={}", end.cause.seq),
+    })
+}

@@ -1,0 +1,214 @@
+//! The differences between two moments: `GET /rollcall/v1/diff`.
+
+use std::collections::BTreeMap;
+
+use actix_web::{HttpRequest, HttpResponse, web};
+use rollcall_projections::{Cut, Difference, DifferencePlace, Differs, Part, Seq, Subject};
+use serde::Serialize;
+
+use crate::documents::{Changed, changed, snapshot};
+use crate::engine::{CutError, Engine, KnownAt};
+use crate::http::wire::answer::{Code, Cursors, Problem, blocking, list_body, pin_from, pinned};
+use crate::http::wire::api::{Gives, IN_DIRECTORY, LIMIT_OWN, Logged, Operation, Parameter, after};
+use crate::http::wire::bodies::{BODIES_AT_ONCE, Bodies};
+use crate::http::wire::paging::Part as _;
+use crate::http::wire::paging::{Place, read_place};
+use crate::http::wire::question::{Question, fix};
+use crate::http::wire::state::State;
+
+const SHAPES: &str = include_str!("diff.schema.json");
+
+const FROM: Parameter = Parameter::text(
+    "from",
+    "2026-03-02T09:00:00.000Z",
+    "The first moment: an RFC 3339 time, included, or `latest`",
+)
+.required();
+const TO: Parameter = Parameter::text(
+    "to",
+    "latest",
+    "The second moment: an RFC 3339 time, included, or `latest`, as without it",
+);
+const FROM_KNOWN_AT: Parameter = Parameter::text(
+    "from_known_at",
+    "12",
+    "What had been received by then counts at the first moment: a record's number or an RFC 3339 \
+    time",
+);
+const TO_KNOWN_AT: Parameter = Parameter::text(
+    "to_known_at",
+    "12",
+    "What had been received by then counts at the second moment: a record's number or an RFC 3339 \
+    time",
+);
+
+/// `GET /rollcall/v1/diff`
+pub(crate) const DIFF: Operation = Operation {
+    path: "/rollcall/v1/diff",
+    name: "listDifferences",
+    about: "The differences between two moments, or between the knowledge at two: users, groups, \
+        memberships and roles.",
+    parameters: &[
+        FROM,
+        TO,
+        FROM_KNOWN_AT,
+        TO_KNOWN_AT,
+        IN_DIRECTORY,
+        after("user.dXNlcl8x."),
+        LIMIT_OWN,
+    ],
+    logged: Logged::Always,
+    gives: Gives::List("Difference"),
+    shapes: SHAPES,
+    problems: &[
+        Code::AsOfInFuture,
+        Code::KnownAtOutOfRange,
+        Code::CursorInvalid,
+        Code::LogUnavailable,
+    ],
+    ..Operation::GET
+};
+
+/// Answers [`DIFF`].
+pub(crate) async fn diff(
+    request: HttpRequest,
+    state: web::Data<State>,
+) -> Result<HttpResponse, Problem> {
+    let mut question = Question::of(&request, &state, &DIFF)?;
+    let limit = question.take_limit();
+    let (after, directory) = (question.take("after"), question.take("directory"));
+    let (from, to) = (question.take_as_of("from"), question.take_as_of("to"));
+    let (from_known_at, to_known_at) =
+        (question.take_known_at("from_known_at"), question.take_known_at("to_known_at"));
+    let engine = question.finish()?;
+    // Both sides default to the same head.
+    let head = KnownAt::Seq(engine.views().head());
+    let refused = |as_of: &'static str, known_at: &'static str| {
+        move |error: CutError| Problem::of_cut(error, as_of, known_at)
+    };
+    let from = fix(&engine, from, from_known_at.or(Some(head)))
+        .await
+        .map_err(refused("from", "from_known_at"))?;
+    let to =
+        fix(&engine, to, to_known_at.or(Some(head))).await.map_err(refused("to", "to_known_at"))?;
+    let after = read_place("after", after)?;
+    let body = blocking(move || page(&engine, directory.as_deref(), [from, to], after, limit));
+    let mut response = pinned(to, body.await?);
+    pin_from(&mut response, from);
+    Ok(response)
+}
+
+/// Returns the differences behind a place. Blocks while it reads the log.
+fn page(
+    engine: &Engine,
+    directory: Option<&str>,
+    cuts: [Cut; 2],
+    mut after: Option<DifferencePlace>,
+    limit: usize,
+) -> Result<Vec<u8>, Problem> {
+    let mut shown: Vec<(DifferencePlace, Vec<u8>)> = Vec::new();
+    // One more than wanted shows whether there are more.
+    while shown.len() <= limit {
+        let wanted = BODIES_AT_ONCE.min(limit + 1 - shown.len());
+        let (found, next) = engine.views().differences(directory, cuts, after.as_ref(), wanted);
+        describe_all(engine, found, &mut shown)?;
+        after = next;
+        if after.is_none() {
+            break;
+        }
+    }
+    let more = shown.len() > limit;
+    shown.truncate(limit);
+    let next = shown.last().filter(|_| more).map(|(place, _)| place.write());
+    let items: Vec<Vec<u8>> = shown.into_iter().map(|(_, item)| item).collect();
+    Ok(list_body(&items, Cursors { before: None, after: next }))
+}
+
+/// Writes differences out. Two snapshots that say the same are not a difference.
+fn describe_all(
+    engine: &Engine,
+    found: Vec<Difference>,
+    shown: &mut Vec<(DifferencePlace, Vec<u8>)>,
+) -> Result<(), Problem> {
+    let described = |difference: &Difference| match difference.differs {
+        Differs::Described(snapshots) => Some(snapshots),
+        Differs::Added | Differs::Removed => None,
+    };
+    let seqs = found.iter().filter_map(described).flatten().map(|(seq, _)| seq).collect();
+    let bodies = Bodies::of(engine, seqs)?;
+    for Difference { place, differs } in found {
+        let snapshot = |(seq, part): (Seq, Part)| snapshot(bodies.get(seq), part);
+        let (change, changed) = match differs {
+            Differs::Added => ("added", BTreeMap::new()),
+            Differs::Removed => ("removed", BTreeMap::new()),
+            Differs::Described([from, to]) => ("changed", changed(snapshot(from), snapshot(to))),
+        };
+        if change == "changed" && changed.is_empty() {
+            continue;
+        }
+        let item = serde_json::to_vec(&Described::of(&place, change, changed))
+            .map_err(|_| Code::Internal)?;
+        shown.push((place, item));
+    }
+    Ok(())
+}
+
+/// A difference in the answer.
+#[derive(Serialize)]
+struct Described<'a> {
+    object: &'static str,
+    kind: &'static str,
+    change: &'static str,
+    user_id: Option<&'a str>,
+    group_id: Option<&'a str>,
+    role: Option<&'a str>,
+    changed: BTreeMap<String, Changed<'a>>,
+}
+
+impl<'a> Described<'a> {
+    fn of(
+        place: &'a DifferencePlace,
+        change: &'static str,
+        changed: BTreeMap<String, Changed<'a>>,
+    ) -> Described<'a> {
+        let (id, of) = (Some(place.id.as_str()), Some(place.of.as_str()));
+        let (user_id, group_id, role) = match place.subject {
+            Subject::User => (id, None, None),
+            Subject::Group => (None, id, None),
+            Subject::Membership => (id, of, None),
+            Subject::Role => (id, None, of),
+        };
+        Described {
+            object: "difference",
+            kind: word(place.subject),
+            change,
+            user_id,
+            group_id,
+            role,
+            changed,
+        }
+    }
+}
+
+fn word(subject: Subject) -> &'static str {
+    match subject {
+        Subject::User => "user",
+        Subject::Group => "group",
+        Subject::Membership => "membership",
+        Subject::Role => "role",
+    }
+}
+
+/// Has the kind and both ids; the ids are in base64, since they may hold any character.
+impl Place for DifferencePlace {
+    fn read(cursor: &str) -> Option<DifferencePlace> {
+        let parts: Vec<&str> = cursor.split('.').collect();
+        let &[kind, id, of] = parts.as_slice() else { return None };
+        let subject = Subject::ALL.into_iter().find(|subject| word(*subject) == kind)?;
+        Some(DifferencePlace { subject, id: String::read(id)?, of: String::read(of)? })
+    }
+
+    fn write(&self) -> String {
+        format!("{}.{}.{}", word(self.subject), self.id.write(), self.of.write())
+    }
+}

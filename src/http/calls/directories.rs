@@ -1,0 +1,147 @@
+//! `GET /directories` and `GET /directories/{id}`.
+
+use std::sync::Arc;
+
+use actix_web::http::StatusCode;
+use actix_web::http::header::CONTENT_TYPE;
+use actix_web::{HttpRequest, HttpResponse, web};
+use rollcall_projections::{DirectoryFilter, DirectoryRow, Part};
+
+use crate::documents::{Document, DocumentKey, Shape, push_directory};
+use crate::engine::{ActError, Engine};
+use crate::http::wire::answer::{
+    Code, Problem, done_in_time, list_body, pinned, respond, with_documents,
+};
+use crate::http::wire::api::{
+    AFTER, BEFORE, Gives, LIMIT, Logged, OF_ORGANIZATION, OF_ORGANIZATION_ALIAS, ORDER, Operation,
+    Parameter, Reads,
+};
+use crate::http::wire::question::{Question, id_in_path};
+use crate::http::wire::state::State;
+
+const SHAPES: &str = include_str!("directories.schema.json");
+
+const SEARCH: Parameter =
+    Parameter::text("search", "robotics", "With this text in its name; case does not matter");
+const DOMAIN: Parameter = Parameter::text("domain", "halden-robotics.example", "With this domain");
+
+/// `GET /directories`
+pub(crate) const LIST: Operation = Operation {
+    path: "/directories",
+    name: "listDirectories",
+    about: "Directories.",
+    parameters: &[
+        AFTER,
+        BEFORE,
+        LIMIT,
+        ORDER,
+        OF_ORGANIZATION,
+        OF_ORGANIZATION_ALIAS,
+        SEARCH,
+        DOMAIN,
+    ],
+    reads: Reads::AtCut,
+    logged: Logged::AboutThePast,
+    gives: Gives::List("Directory"),
+    shapes: SHAPES,
+    ..Operation::GET
+};
+
+/// Answers [`LIST`].
+pub(crate) async fn list(
+    request: HttpRequest,
+    state: web::Data<State>,
+) -> Result<HttpResponse, Problem> {
+    let mut question = Question::of(&request, &state, &LIST)?;
+    let paging = question.take_paging();
+    let organization = question.take_either("organization_id", "organization");
+    let (search, domain) = (question.take("search"), question.take("domain"));
+    let (engine, cut) = question.cut().await?;
+    let filter = DirectoryFilter {
+        organization: organization.as_deref(),
+        search: search.as_deref(),
+        domain: domain.as_deref(),
+    };
+    let page = engine.views().directories(&filter, cut, paging.window());
+    let cursors = paging.cursors(&page, |row| row.id.clone());
+    let items = write(engine, page.items).await;
+    Ok(pinned(cut, items.map(|items| list_body(&items, cursors))))
+}
+
+/// `GET /directories/{id}`
+pub(crate) const ITEM: Operation = Operation {
+    path: "/directories/{id}",
+    name: "getDirectory",
+    about: "One directory.",
+    reads: Reads::AtCut,
+    logged: Logged::AboutThePast,
+    gives: Gives::One("Directory"),
+    shapes: SHAPES,
+    problems: &[Code::EntityNotFound],
+    ..Operation::GET
+};
+
+/// Answers [`ITEM`].
+pub(crate) async fn item(
+    request: HttpRequest,
+    state: web::Data<State>,
+) -> Result<HttpResponse, Problem> {
+    let question = Question::of(&request, &state, &ITEM)?;
+    let id = id_in_path(&request).ok_or(Code::NotFound)?;
+    let (engine, cut) = question.cut().await?;
+    let row = engine.views().directory(&id, cut);
+    let body = match row {
+        Some(row) => write(engine, vec![row]).await.map(|items| items.concat()),
+        None => Err(Problem::entity_not_found("Directory", &id)),
+    };
+    Ok(pinned(cut, body))
+}
+
+/// `DELETE /directories/{id}`
+pub(crate) const DELETION: Operation = Operation {
+    path: "/directories/{id}",
+    name: "deleteDirectory",
+    about: "Ends a directory with everything in it, in Rollcall and not at the source. Deleting \
+        it again is accepted as well.",
+    gives: Gives::Accepted,
+    problems: &[Code::EntityNotFound, Code::QueueFull, Code::LogUnavailable],
+    ..Operation::DELETE
+};
+
+/// Answers [`DELETION`]. The body is the word that WorkOS sends, not JSON.
+pub(crate) async fn delete(
+    request: HttpRequest,
+    state: web::Data<State>,
+) -> Result<HttpResponse, Problem> {
+    let question = Question::of(&request, &state, &DELETION)?;
+    let operator = question.operator;
+    let id = id_in_path(&request).ok_or(Code::NotFound)?;
+    let engine = question.finish()?;
+    match done_in_time(engine.delete_directory(operator, id.clone())).await {
+        Err(ActError::UnknownDirectory) => Err(Problem::entity_not_found("Directory", &id)),
+        Err(error) => Err(error.into()),
+        Ok(_) => {
+            let mut response = respond(StatusCode::ACCEPTED);
+            response.insert_header((CONTENT_TYPE, "text/plain; charset=utf-8"));
+            Ok(response.body("Accepted"))
+        }
+    }
+}
+
+/// Writes each row as an object of the API.
+async fn write(engine: Arc<Engine>, rows: Vec<DirectoryRow>) -> Result<Vec<Vec<u8>>, Problem> {
+    let keys: Vec<DocumentKey> =
+        rows.iter().filter_map(|row| Some((row.version?, Part::Data, Shape::Directory))).collect();
+    with_documents(engine, keys, move |documents: &[Document]| {
+        let mut documents = documents.iter();
+        rows.iter()
+            .map(|row| {
+                let mut out = Vec::with_capacity(512);
+                let document = row.version.and_then(|_| documents.next());
+                push_directory(&mut out, document, row);
+                out
+            })
+            .collect()
+    })
+    .await
+}

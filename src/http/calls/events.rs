@@ -1,0 +1,131 @@
+//! `GET /events`.
+
+use std::sync::Arc;
+
+use actix_web::{HttpRequest, HttpResponse, web};
+use rollcall_projections::{Cut, EventFilter, Seq, Start};
+
+use crate::engine::Engine;
+use crate::http::wire::answer::{Code, Cursors, Problem, blocking, list_body, pinned};
+use crate::http::wire::api::{
+    Gives, LIMIT, Logged, OF_ORGANIZATION, OF_ORGANIZATION_ALIAS, Operation, Order, Parameter,
+    Reads, Takes, since, until,
+};
+use crate::http::wire::paging::Paging;
+use crate::http::wire::question::Question;
+use crate::http::wire::state::State;
+
+const SHAPES: &str = include_str!("events.schema.json");
+
+const EVENT_ID: &str = "event_01K424MMDFVDHHRK8PS2BM523M";
+
+const EVENTS: Parameter = Parameter::new(
+    "events",
+    Takes::Texts { max: 64 },
+    "dsync.user.created,dsync.user.deleted",
+    "The types wanted, at most 64. Also as `events=a&events=b`, `events[]=a` and `events[0]=a`",
+)
+.required();
+const AFTER_EVENT: Parameter = Parameter::text(
+    "after",
+    EVENT_ID,
+    "Only what was recorded after this event. Not with `range_start` or `range_end`",
+);
+const BEFORE_EVENT: Parameter = Parameter::text(
+    "before",
+    EVENT_ID,
+    "Only what was recorded directly before this event, or, with `latest`, the last of all. Not \
+    with `range_start` or `range_end`",
+);
+const ORDER_IGNORED: Parameter = Parameter::new(
+    "order",
+    Takes::Order(Order::Asc),
+    "desc",
+    "Taken and ignored: events are listed oldest first",
+);
+
+/// `GET /events`
+pub(crate) const LIST: Operation = Operation {
+    path: "/events",
+    name: "listEvents",
+    about: "Events of some types, in the order in which they were recorded, back to the first.",
+    parameters: &[
+        EVENTS,
+        AFTER_EVENT,
+        BEFORE_EVENT,
+        LIMIT,
+        ORDER_IGNORED,
+        OF_ORGANIZATION,
+        OF_ORGANIZATION_ALIAS,
+        since("range_start"),
+        until("range_end"),
+    ],
+    reads: Reads::AtCut,
+    logged: Logged::Always,
+    gives: Gives::List("Event"),
+    shapes: SHAPES,
+    problems: &[Code::InvalidEventsRequest, Code::CursorInvalid],
+    ..Operation::GET
+};
+
+/// The filters of a list of events, and the part of it that is wanted.
+struct Wanted {
+    kinds: Vec<String>,
+    organization: Option<String>,
+    from: Option<i64>,
+    until: Option<i64>,
+    paging: Paging,
+}
+
+/// Answers [`LIST`].
+pub(crate) async fn list(
+    request: HttpRequest,
+    state: web::Data<State>,
+) -> Result<HttpResponse, Problem> {
+    let mut question = Question::of(&request, &state, &LIST)?;
+    let kinds = question.take_texts("events");
+    if kinds.is_empty() {
+        return Err(Code::InvalidEventsRequest.into());
+    }
+    let paging = question.take_paging();
+    let organization = question.take_either("organization_id", "organization");
+    let (from, until) = (question.take_moment("range_start"), question.take_moment("range_end"));
+    if paging.after.is_some() || paging.before.is_some() {
+        for (name, given) in [("range_start", from), ("range_end", until)] {
+            if given.is_some() {
+                question.error(name, "give a range or a cursor, not both");
+            }
+        }
+    }
+    if from.zip(until).is_some_and(|(from, until)| until < from) {
+        question.error("range_end", "it is before `range_start`");
+    }
+    let (engine, cut) = question.cut().await?;
+    let wanted = Wanted { kinds, organization, from, until, paging };
+    let body = blocking(move || read(&engine, cut, &wanted)).await.flatten();
+    Ok(pinned(cut, body))
+}
+
+/// Reads a page of events. Blocks while it reads the log.
+fn read(engine: &Arc<Engine>, cut: Cut, wanted: &Wanted) -> Result<Vec<u8>, Problem> {
+    let Wanted { kinds, organization, from, until, paging } = wanted;
+    let start = match (&paging.after, &paging.before) {
+        (None, Some(id)) => match engine.find_event(id)? {
+            Some(seq) => Start::Before(seq),
+            // `latest` is the end of the list, unless an event has that id.
+            None if id == "latest" => Start::Before(Seq::MAX),
+            None => return Err(Problem::cursor_invalid("before")),
+        },
+        (Some(id), _) => {
+            Start::After(engine.find_event(id)?.ok_or_else(|| Problem::cursor_invalid("after"))?)
+        }
+        (None, None) => Start::After(0),
+    };
+    let filter =
+        EventFilter { kinds, organization: organization.as_deref(), from: *from, until: *until };
+    let page = engine.views().events(&filter, cut, start, paging.limit);
+    let events = engine.load_events(&page.items)?;
+    let after = events.last().filter(|_| page.more_after).map(|event| event.id.clone());
+    let items: Vec<Vec<u8>> = events.into_iter().map(|event| event.json).collect();
+    Ok(list_body(&items, Cursors { before: None, after }))
+}

@@ -1,0 +1,221 @@
+//! The versions of a user or group: `GET /rollcall/v1/users/{id}/history` and
+//! `/rollcall/v1/groups/{id}/history`.
+
+use std::collections::BTreeMap;
+
+use actix_web::{HttpRequest, HttpResponse, web};
+use rollcall_projections::{Cut, EventPlace, Millis, VersionKind, VersionRow, Versions, Views};
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::documents::{Changed, Missed, changed, missed, said_before};
+use crate::http::wire::answer::{Code, Problem, blocking, list_body, pinned};
+use crate::http::wire::api::{
+    Gives, LIMIT_OWN, Logged, Operation, Reads, after, before, direction,
+};
+use crate::http::wire::bodies::{BODIES_AT_ONCE, Bodies};
+use crate::http::wire::describe::describe_cause;
+use crate::http::wire::paging::{Part, Place};
+use crate::http::wire::question::{Question, id_within_path};
+use crate::http::wire::state::State;
+
+const SHAPES: &str = include_str!("history.schema.json");
+
+/// `GET /rollcall/v1/users/{id}/history`
+pub(crate) const OF_USER: Operation = Operation {
+    path: "/rollcall/v1/users/{id}/history",
+    name: "listUserHistory",
+    about: "Every version of a user in the order of events: what it changed, what was missed \
+        before it, and the event that caused it.",
+    parameters: &[
+        after("1768478400000.0..ZXZlbnRfMQ"),
+        before("1768478400000.0..ZXZlbnRfMQ"),
+        LIMIT_OWN,
+        direction("By when it happened; without it `asc`"),
+    ],
+    reads: Reads::AtCut,
+    logged: Logged::Always,
+    gives: Gives::List("UserVersion"),
+    shapes: SHAPES,
+    problems: &[Code::EntityNotFound, Code::CursorInvalid],
+    ..Operation::GET
+};
+
+/// `GET /rollcall/v1/groups/{id}/history`
+pub(crate) const OF_GROUP: Operation = Operation {
+    path: "/rollcall/v1/groups/{id}/history",
+    name: "listGroupHistory",
+    about: "Every version of a group in the order of events: what it changed, what was missed \
+        before it, and the event that caused it.",
+    gives: Gives::List("GroupVersion"),
+    ..OF_USER
+};
+
+/// Returns the versions behind a place in a history.
+type Walk = fn(&Views, &str, Cut, Option<&EventPlace>, bool, usize) -> Versions;
+
+/// The differences between histories of users and of groups.
+struct Kind {
+    operation: &'static Operation,
+    /// The kind in the words of the contract.
+    name: &'static str,
+    seen_at: fn(&Views, &str, Cut) -> Option<Millis>,
+    walk: Walk,
+    describe: for<'a> fn(&'a str, Version<'a>) -> Described<'a>,
+}
+
+static USERS: Kind = Kind {
+    operation: &OF_USER,
+    name: "Directory User",
+    seen_at: Views::user_seen_at,
+    walk: Views::user_history,
+    describe: |user_id, version| Described {
+        object: "user_version",
+        user_id: Some(user_id),
+        group_id: None,
+        version,
+    },
+};
+
+static GROUPS: Kind = Kind {
+    operation: &OF_GROUP,
+    name: "Directory Group",
+    seen_at: Views::group_seen_at,
+    walk: Views::group_history,
+    describe: |group_id, version| Described {
+        object: "group_version",
+        user_id: None,
+        group_id: Some(group_id),
+        version,
+    },
+};
+
+/// Answers [`OF_USER`].
+pub(crate) async fn of_user(
+    request: HttpRequest,
+    state: web::Data<State>,
+) -> Result<HttpResponse, Problem> {
+    answer(request, state, &USERS).await
+}
+
+/// Answers [`OF_GROUP`].
+pub(crate) async fn of_group(
+    request: HttpRequest,
+    state: web::Data<State>,
+) -> Result<HttpResponse, Problem> {
+    answer(request, state, &GROUPS).await
+}
+
+async fn answer(
+    request: HttpRequest,
+    state: web::Data<State>,
+    kind: &'static Kind,
+) -> Result<HttpResponse, Problem> {
+    let mut question = Question::of(&request, &state, kind.operation)?;
+    let places = question.take_places();
+    let id = id_within_path(&request).ok_or(Code::NotFound)?;
+    let (engine, cut) = question.cut().await?;
+    let body = blocking(move || {
+        // An id is known once any event mentions it, even one that has not happened yet.
+        let known = (kind.seen_at)(&engine.views(), &id, Cut { as_of: Millis::MAX, ..cut });
+        known.ok_or_else(|| Problem::entity_not_found(kind.name, &id))?;
+        let walk = |start: Option<EventPlace>, descending: bool, limit: usize| {
+            (kind.walk)(&engine.views(), &id, cut, start.as_ref(), descending, limit)
+        };
+        let (rows, cursors) = places.page(|row: &VersionRow| row.place.clone(), walk)?;
+        let mut items = Vec::with_capacity(rows.len());
+        for rows in rows.chunks(BODIES_AT_ONCE) {
+            let bodies = Bodies::load(
+                &engine,
+                rows.iter().flat_map(|row| row.previous.into_iter().chain([row.version])),
+            )?;
+            for row in rows {
+                items.push(
+                    serde_json::to_vec(&(kind.describe)(&id, Version::of(row, &bodies)))
+                        .map_err(|_| Code::Internal)?,
+                );
+            }
+        }
+        Ok(list_body(&items, cursors))
+    });
+    let body = body.await?;
+    Ok(pinned(cut, body))
+}
+
+/// A version in the answer.
+#[derive(Serialize)]
+struct Version<'a> {
+    change: &'static str,
+    changed: BTreeMap<String, Changed<'a>>,
+    missed: Option<BTreeMap<String, Missed<'a>>>,
+    late: bool,
+    cause: Value,
+}
+
+/// A version with its user or group.
+#[derive(Serialize)]
+struct Described<'a> {
+    object: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    user_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    group_id: Option<&'a str>,
+    #[serde(flatten)]
+    version: Version<'a>,
+}
+
+impl<'a> Version<'a> {
+    fn of(row: &VersionRow, bodies: &'a Bodies) -> Version<'a> {
+        let VersionRow { version, previous, late, ref cause, .. } = *row;
+        let change = match version.kind {
+            VersionKind::Tombstone => "deleted",
+            VersionKind::Snapshot => "snapshot",
+            VersionKind::Explicit if cause.event.ends_with(".created") => "created",
+            VersionKind::Explicit => "updated",
+        };
+        // After a deletion the first version describes everything.
+        let previous = previous.filter(|previous| previous.kind != VersionKind::Tombstone);
+        let changed = match version.kind {
+            VersionKind::Tombstone => BTreeMap::new(),
+            _ => changed(
+                previous.map_or("{}", |previous| bodies.snapshot(previous)),
+                bodies.snapshot(version),
+            ),
+        };
+        // A snapshot may be an old copy, so a difference from it does not prove a missed event.
+        let known = previous.filter(|previous| {
+            previous.kind == VersionKind::Explicit && version.kind == VersionKind::Explicit
+        });
+        let said = known.zip(said_before(bodies.get(version.seq)));
+        let missed = said
+            .map(|(known, said)| missed(bodies.snapshot(known), said))
+            .filter(|missed| !missed.is_empty());
+        Version { change, changed, missed, late, cause: describe_cause(cause) }
+    }
+}
+
+/// Has the parts by which events are ordered. The id is in base64: it may hold any character.
+impl Place for EventPlace {
+    fn read(cursor: &str) -> Option<EventPlace> {
+        let parts: Vec<&str> = cursor.split('.').collect();
+        let &[occurred_at, closing, updated_at, event_id] = parts.as_slice() else { return None };
+        let updated_at = if updated_at.is_empty() { None } else { Some(updated_at.parse().ok()?) };
+        let closing = ["0", "1"].iter().position(|word| *word == closing)? == 1;
+        Some(EventPlace {
+            occurred_at: Part::read(occurred_at)?,
+            closing,
+            updated_at,
+            event_id: Part::read(event_id)?,
+        })
+    }
+
+    fn write(&self) -> String {
+        let updated_at = self.updated_at.map_or(String::new(), |updated_at| updated_at.to_string());
+        format!(
+            "{}.{}.{updated_at}.{}",
+            self.occurred_at,
+            u8::from(self.closing),
+            self.event_id.write()
+        )
+    }
+}

@@ -1,0 +1,242 @@
+//! The periods of access, roles and memberships: `GET /rollcall/v1/users/{id}/access`, `/roles`,
+//! `/groups`, and `/rollcall/v1/groups/{id}/members`.
+
+use std::sync::Arc;
+
+use actix_web::{HttpRequest, HttpResponse, web};
+use rollcall_projections::{AccessPeriod, Cut, MembershipPeriod, Millis, RolePeriod};
+use serde_json::{Value, json};
+
+use crate::engine::Engine;
+use crate::http::wire::answer::{
+    Code, Cursors, Problem, blocking, list_body, pinned, pinned_with_roles,
+};
+use crate::http::wire::api::{
+    Gives, LIMIT_OWN, Logged, Operation, Reads, after, before, direction,
+};
+use crate::http::wire::describe::describe_cause;
+use crate::http::wire::paging::{Place, Places, in_steps, of_all};
+use crate::http::wire::question::{Question, id_within_path};
+use crate::http::wire::state::State;
+use crate::time;
+
+/// The number of a group's periods that are computed under one lock.
+const STEP: usize = 64;
+
+const PERIODS: Operation = Operation {
+    parameters: &[
+        after("1772442000000.dXNlcl8x"),
+        before("1772442000000.dXNlcl8x"),
+        LIMIT_OWN,
+        direction("Without it `asc`"),
+    ],
+    reads: Reads::AtCut,
+    logged: Logged::Always,
+    shapes: include_str!("periods.schema.json"),
+    problems: &[Code::EntityNotFound, Code::CursorInvalid],
+    ..Operation::GET
+};
+
+/// `GET /rollcall/v1/users/{id}/access`
+pub(crate) const ACCESS: Operation = Operation {
+    path: "/rollcall/v1/users/{id}/access",
+    name: "listUserAccess",
+    about: "Every period in which a user had access, the events that began and ended it, and the \
+        reason for the end; by beginning.",
+    gives: Gives::List("AccessPeriod"),
+    ..PERIODS
+};
+
+/// `GET /rollcall/v1/users/{id}/roles`
+pub(crate) const ROLES: Operation = Operation {
+    path: "/rollcall/v1/users/{id}/roles",
+    name: "listUserRoles",
+    about: "Every period in which a user had a role, and the events that began and ended it; by \
+        beginning and role.",
+    gives: Gives::List("RolePeriod"),
+    ..PERIODS
+};
+
+/// `GET /rollcall/v1/users/{id}/groups`
+pub(crate) const GROUPS: Operation = Operation {
+    path: "/rollcall/v1/users/{id}/groups",
+    name: "listUserGroups",
+    about: "Every period in which a user was in a group, and the events that began and ended it; \
+        by beginning and group.",
+    gives: Gives::List("MembershipPeriod"),
+    ..PERIODS
+};
+
+/// `GET /rollcall/v1/groups/{id}/members`
+pub(crate) const MEMBERS: Operation = Operation {
+    path: "/rollcall/v1/groups/{id}/members",
+    name: "listGroupMembers",
+    about: "Every period in which a user was in a group, and the events that began and ended it; \
+        by member and beginning.",
+    parameters: &[
+        after("dXNlcl8x.1772442000000"),
+        before("dXNlcl8x.1772442000000"),
+        LIMIT_OWN,
+        direction("Without it `asc`"),
+    ],
+    gives: Gives::List("MembershipPeriod"),
+    ..PERIODS
+};
+
+/// A question about one user or group, at a fixed cut.
+struct Asked {
+    id: String,
+    places: Places,
+    engine: Arc<Engine>,
+    cut: Cut,
+}
+
+impl Asked {
+    async fn of(
+        request: &HttpRequest,
+        state: &web::Data<State>,
+        operation: &'static Operation,
+    ) -> Result<Asked, Problem> {
+        let mut question = Question::of(request, state, operation)?;
+        let places = question.take_places();
+        let id = id_within_path(request).ok_or(Code::NotFound)?;
+        let (engine, cut) = question.cut().await?;
+        Ok(Asked { id, places, engine, cut })
+    }
+
+    /// Writes a page of one user's periods, which are all in memory.
+    fn page<T: Clone, P: Place + Ord>(
+        self,
+        periods: Option<Vec<T>>,
+        place: impl Fn(&T) -> P,
+        describe: impl Fn(&str, &T) -> Value,
+    ) -> Result<Vec<u8>, Problem> {
+        let periods =
+            periods.ok_or_else(|| Problem::entity_not_found("Directory User", &self.id))?;
+        let walk = |start: Option<P>, descending: bool, limit: usize| {
+            of_all(&periods, &place, start, descending, limit)
+        };
+        let (items, cursors) = self.places.page(&place, walk)?;
+        Ok(write(&items, cursors, |period| describe(&self.id, period)))
+    }
+}
+
+fn write<T>(items: &[T], cursors: Cursors, describe: impl Fn(&T) -> Value) -> Vec<u8> {
+    let items: Vec<Vec<u8>> =
+        items.iter().map(|item| describe(item).to_string().into_bytes()).collect();
+    list_body(&items, cursors)
+}
+
+/// Answers [`ACCESS`].
+pub(crate) async fn access(
+    request: HttpRequest,
+    state: web::Data<State>,
+) -> Result<HttpResponse, Problem> {
+    let asked = Asked::of(&request, &state, &ACCESS).await?;
+    let cut = asked.cut;
+    let found = blocking(move || {
+        let periods = asked.engine.views().access_periods(&asked.id, cut);
+        asked.page(periods, |period| (period.from, String::new()), describe_access)
+    });
+    Ok(pinned(cut, found.await?))
+}
+
+/// Answers [`ROLES`].
+pub(crate) async fn roles(
+    request: HttpRequest,
+    state: web::Data<State>,
+) -> Result<HttpResponse, Problem> {
+    let asked = Asked::of(&request, &state, &ROLES).await?;
+    let cut = asked.cut;
+    let found = blocking(move || {
+        let (version, periods) = {
+            let views = asked.engine.views();
+            (views.mapping_version(cut), views.role_periods(&asked.id, cut))
+        };
+        (version, asked.page(periods, |period| (period.from, period.role.clone()), describe_role))
+    });
+    let (version, body) = found.await?;
+    Ok(pinned_with_roles(cut, version, body))
+}
+
+/// Answers [`GROUPS`].
+pub(crate) async fn groups(
+    request: HttpRequest,
+    state: web::Data<State>,
+) -> Result<HttpResponse, Problem> {
+    let asked = Asked::of(&request, &state, &GROUPS).await?;
+    let cut = asked.cut;
+    let found = blocking(move || {
+        let periods = asked.engine.views().membership_periods_of_user(&asked.id, cut);
+        asked.page(
+            periods,
+            |period| (period.from, period.group.clone()),
+            |_, period| describe_membership(period),
+        )
+    });
+    Ok(pinned(cut, found.await?))
+}
+
+/// Answers [`MEMBERS`].
+pub(crate) async fn members(
+    request: HttpRequest,
+    state: web::Data<State>,
+) -> Result<HttpResponse, Problem> {
+    let Asked { id, places, engine, cut } = Asked::of(&request, &state, &MEMBERS).await?;
+    let found = blocking(move || {
+        if engine.views().group_seen_at(&id, Cut { as_of: Millis::MAX, ..cut }).is_none() {
+            return Err(Problem::entity_not_found("Directory Group", &id));
+        }
+        let walk = |start: Option<(String, Millis)>, descending: bool, limit: usize| {
+            in_steps(start, limit, |start, limit| {
+                let start = start.map(|(user, from)| (user.as_str(), *from));
+                engine
+                    .views()
+                    .membership_periods_of_group(&id, cut, start, descending, limit.min(STEP))
+                    .unwrap_or_default()
+            })
+        };
+        let (items, cursors) =
+            places.page(|period: &MembershipPeriod| (period.user.clone(), period.from), walk)?;
+        Ok(write(&items, cursors, describe_membership))
+    });
+    Ok(pinned(cut, found.await?))
+}
+
+fn describe_access(user: &str, period: &AccessPeriod) -> Value {
+    let end = period.end.as_ref();
+    json!({
+        "object": "access_period",
+        "user_id": user,
+        "from": time::format(period.from),
+        "until": end.map(|end| time::format(end.at)),
+        "reason": end.map(|end| end.reason.word()),
+        "start": describe_cause(&period.start),
+        "end": end.map(|end| describe_cause(&end.cause)),
+    })
+}
+
+fn describe_role(user: &str, period: &RolePeriod) -> Value {
+    json!({
+        "object": "role_period",
+        "user_id": user,
+        "role": period.role,
+        "from": time::format(period.from),
+        "until": period.until.map(time::format),
+        "start": describe_cause(&period.start),
+        "end": period.end.as_ref().map(describe_cause),
+    })
+}
+
+fn describe_membership(period: &MembershipPeriod) -> Value {
+    json!({
+        "object": "membership_period",
+        "user_id": period.user,
+        "group_id": period.group,
+        "group_name": period.group_name,
+        "from": time::format(period.from),
+        "until": period.until.map(time::format),
+        "start": describe_cause(&period.start),
+        "end": period.end.as_ref().map(describe_cause),
+    })
+}

@@ -1,0 +1,467 @@
+//! `/rollcall/v1/role_mapping`: the rules from groups and attributes to roles, set and previewed.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use actix_web::body::{BodySize, MessageBody};
+use actix_web::http::StatusCode;
+use actix_web::http::header::{ACCEPT, CONTENT_TYPE, ETAG, HeaderValue, IF_MATCH};
+use actix_web::{HttpRequest, HttpResponse, web};
+use bytes::Bytes;
+use rollcall_projections::{
+    Comparison, Cut, Ground, Mapping, MappingSet, Millis, Proposal, RoleChange, RoleCounts,
+    UnmatchedGroup,
+};
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+
+use crate::documents::Shape;
+use crate::engine::{ActError, Engine, Expect, not_in_future};
+use crate::http::wire::answer::{
+    Code, FieldError, Problem, blocking, done_in_time, list_body, pin, pinned_with_roles, respond,
+};
+use crate::http::wire::api::{
+    Gives, LIMIT_OWN, ORDER_OWN, Operation, Parameter, Reads, USER_ID, after, before,
+};
+use crate::http::wire::body::Body;
+use crate::http::wire::describe::{author, describe_ground};
+use crate::http::wire::question::Question;
+use crate::http::wire::state::State;
+use crate::time;
+use crate::verify::{Operator, mapping_json};
+
+/// The most groups without a rule that a preview shows.
+const GROUPS_SHOWN: usize = 100;
+
+/// The most parts of a preview, each of up to some thousand lines, that wait for a slow reader.
+const TEXTS_WAITING: usize = 4;
+
+/// The most times that a mapping is prepared, since another one may be set meanwhile.
+const TRIES_MAX: usize = 32;
+
+const SHAPES: &str = include_str!("role_mapping.schema.json");
+
+const AFTER_USER: Parameter = Parameter::text("after", USER_ID, "Only what follows this user");
+
+/// `GET /rollcall/v1/role_mapping`
+pub(crate) const SHOW: Operation = Operation {
+    path: "/rollcall/v1/role_mapping",
+    name: "getRoleMapping",
+    about: "The role mapping in force, with its version as `ETag`.",
+    reads: Reads::AtCut,
+    gives: Gives::One("RoleMapping"),
+    shapes: SHAPES,
+    ..Operation::GET
+};
+
+/// `GET /rollcall/v1/role_mapping/versions`
+pub(crate) const VERSIONS: Operation = Operation {
+    path: "/rollcall/v1/role_mapping/versions",
+    name: "listRoleMappings",
+    about: "Every role mapping that was set, in order of version.",
+    parameters: &[after("1"), before("1"), LIMIT_OWN, ORDER_OWN],
+    gives: Gives::List("RoleMapping"),
+    shapes: SHAPES,
+    problems: &[Code::CursorInvalid],
+    ..Operation::GET
+};
+
+/// `PUT /rollcall/v1/role_mapping`
+pub(crate) const SET: Operation = Operation {
+    path: "/rollcall/v1/role_mapping",
+    name: "setRoleMapping",
+    about: "Sets the role mapping, from now on or from a past moment on. With `If-Match` only if \
+        that version is still the latest.",
+    takes: Some("RoleMappingSetting"),
+    gives: Gives::One("RoleMapping"),
+    shapes: SHAPES,
+    problems: &[
+        Code::VersionConflict,
+        Code::MappingInvalid,
+        Code::BodyTooLarge,
+        Code::QueueFull,
+        Code::LogUnavailable,
+    ],
+    ..Operation::PUT
+};
+
+/// `POST /rollcall/v1/role_mapping/preview`
+pub(crate) const PREVIEW: Operation = Operation {
+    path: "/rollcall/v1/role_mapping/preview",
+    name: "previewRoleMapping",
+    about: "Previews a mapping without setting it. With `Accept: application/x-ndjson` every \
+        change, one a line.",
+    parameters: &[AFTER_USER, LIMIT_OWN],
+    reads: Reads::AtCut,
+    takes: Some("RoleMappingSetting"),
+    gives: Gives::One("RoleMappingPreview"),
+    shapes: SHAPES,
+    problems: &[Code::MappingInvalid, Code::BodyTooLarge],
+    ..Operation::POST
+};
+
+/// Answers [`SHOW`].
+pub(crate) async fn show(
+    request: HttpRequest,
+    state: web::Data<State>,
+) -> Result<HttpResponse, Problem> {
+    let (engine, cut) = Question::of(&request, &state, &SHOW)?.cut().await?;
+    let set = engine.views().mapping(cut);
+    let version = set.as_ref().map_or(0, |set| set.version);
+    let body = blocking(move || describe(&engine, set)).await.flatten();
+    let mut response =
+        pinned_with_roles(cut, version, body.map(|body| body.to_string().into_bytes()));
+    tag(&mut response, version);
+    Ok(response)
+}
+
+/// Answers [`VERSIONS`].
+pub(crate) async fn versions(
+    request: HttpRequest,
+    state: web::Data<State>,
+) -> Result<HttpResponse, Problem> {
+    let mut question = Question::of(&request, &state, &VERSIONS)?;
+    let paging = question.take_paging();
+    let engine = question.finish()?;
+    let (page, sets) = {
+        let views = engine.views();
+        let page = paging.numbers(views.mapping_versions())?;
+        let sets: Vec<MappingSet> =
+            page.items.iter().filter_map(|number| views.mapping_of_version(*number)).collect();
+        (page, sets)
+    };
+    let cursors = paging.cursors(&page, usize::to_string);
+    let items = blocking(move || {
+        sets.into_iter()
+            .map(|set| Ok(describe(&engine, Some(set))?.to_string().into_bytes()))
+            .collect()
+    });
+    let items: Result<Vec<Vec<u8>>, Problem> = items.await?;
+    Ok(respond(StatusCode::OK).body(list_body(&items?, cursors)))
+}
+
+/// Answers [`SET`].
+pub(crate) async fn set(
+    request: HttpRequest,
+    payload: web::Payload,
+    state: web::Data<State>,
+) -> Result<HttpResponse, Problem> {
+    let question = Question::of(&request, &state, &SET)?;
+    let operator = question.operator;
+    let engine = question.finish()?;
+    let expect = precondition(&request)?;
+    let setting = Setting::of(payload).await?;
+    // What the writer would refuse anyway is refused before the mapping is prepared.
+    not_in_future(setting.effective_from, time::now_ms())?;
+    if let Expect::Version(version) = expect
+        && version != engine.views().mapping_versions()
+    {
+        return Err(ActError::VersionConflict.into());
+    }
+    let set = record(&engine, operator, setting, expect).await?;
+    let version = set.version;
+    let body = blocking(move || describe_with_warnings(&engine, set)).await??;
+    let mut response = respond(StatusCode::OK).json(body);
+    tag(&mut response, version);
+    Ok(response)
+}
+
+/// Has the writer set a mapping. It is prepared again if another one is set meanwhile.
+async fn record(
+    engine: &Arc<Engine>,
+    operator: Operator,
+    setting: Setting,
+    expect: Expect,
+) -> Result<MappingSet, Problem> {
+    let Setting { mapping, effective_from, note } = setting;
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        let (preparing, wanted) = (engine.clone(), mapping.clone());
+        let prepared = blocking(move || preparing.prepare(&wanted)).await??;
+        let (mapping, note) = (mapping.clone(), note.clone());
+        let set = engine.set_mapping(operator, mapping, prepared, expect, effective_from, note);
+        match done_in_time(set).await {
+            Err(ActError::Overtaken) if tries < TRIES_MAX => {}
+            set => return Ok(set?),
+        }
+    }
+}
+
+/// Describes a mapping just set, with the rules that match no group today. Blocks while it reads
+/// the log.
+fn describe_with_warnings(engine: &Engine, set: MappingSet) -> Result<Value, Problem> {
+    let cut = Cut { known_at: engine.views().head(), ..Cut::LATEST };
+    let proposal = engine.propose(without_attributes(&set.mapping), None, cut)?;
+    let mut body = describe(engine, Some(set))?;
+    let unmatched = engine.views().unmatched(&proposal, cut, 0).rules;
+    if let Some(body) = body.as_object_mut() {
+        body.insert("warnings".into(), warnings(&unmatched));
+    }
+    Ok(body)
+}
+
+/// Returns a mapping whose warnings are the same but need no reads of the log: only its groups
+/// matter to them.
+fn without_attributes(mapping: &Mapping) -> Mapping {
+    let mut mapping = mapping.clone();
+    for rule in &mut mapping.rules {
+        if let rollcall_projections::Matches::Attribute { values, .. } = &mut rule.matches {
+            values.clear();
+        }
+    }
+    mapping
+}
+
+/// Answers [`PREVIEW`].
+pub(crate) async fn preview(
+    request: HttpRequest,
+    payload: web::Payload,
+    state: web::Data<State>,
+) -> Result<HttpResponse, Problem> {
+    let mut question = Question::of(&request, &state, &PREVIEW)?;
+    let lines = request
+        .headers()
+        .get(ACCEPT)
+        .is_some_and(|accept| accept.as_bytes().starts_with(b"application/x-ndjson"));
+    // Lines are the whole preview, so the parameters of a page stay untaken and are refused.
+    let (after, limit) =
+        if lines { (None, 0) } else { (question.take("after"), question.take_limit()) };
+    let (engine, cut) = question.cut().await?;
+    let Setting { mapping, effective_from, .. } = Setting::of(payload).await?;
+    not_in_future(effective_from, time::now_ms())?;
+    let proposing = engine.clone();
+    let proposal = blocking(move || proposing.propose(mapping, effective_from, cut)).await??;
+    if lines {
+        return Ok(stream(engine, proposal, cut));
+    }
+    let body = blocking(move || whole(&engine, &proposal, cut, after.as_deref(), limit));
+    let (version, body) = body.await??;
+    Ok(pinned_with_roles(cut, version, Ok(body.to_string().into_bytes())))
+}
+
+/// The body that sets a mapping.
+struct Setting {
+    mapping: Mapping,
+    effective_from: Option<Millis>,
+    note: Option<String>,
+}
+
+impl Setting {
+    async fn of(payload: web::Payload) -> Result<Setting, Problem> {
+        let mut body = Body::of(payload).await?;
+        let (effective_from, note) = (body.take_moment("effective_from"), body.take_note());
+        let mapping = body.take_mapping();
+        body.finish()?;
+        Ok(Setting { mapping: mapping?, effective_from, note })
+    }
+}
+
+/// Reads the precondition in `If-Match`
+/// (<https://www.rfc-editor.org/rfc/rfc9110#section-13.1.1>): one version, or any.
+fn precondition(request: &HttpRequest) -> Result<Expect, Problem> {
+    let Some(value) = request.headers().get(IF_MATCH) else { return Ok(Expect::NoMatter) };
+    let value = value.to_str().unwrap_or("").trim();
+    if value == "*" {
+        return Ok(Expect::Exists);
+    }
+    let version = value
+        .strip_prefix('"')
+        .and_then(|value| value.strip_suffix('"'))
+        .and_then(|value| value.parse().ok());
+    version.map(Expect::Version).ok_or_else(|| {
+        Problem::validation(vec![FieldError::new(
+            "If-Match",
+            "it must be one version in double quotes, as `ETag` gives it, or `*`",
+        )])
+    })
+}
+
+fn tag(response: &mut HttpResponse, version: usize) {
+    if let Ok(tag) = HeaderValue::from_str(&format!("\"{version}\"")) {
+        response.headers_mut().insert(ETAG, tag);
+    }
+}
+
+/// Describes a mapping and the key that set it; before the first, none. Blocks while it reads the
+/// log.
+fn describe(engine: &Engine, set: Option<MappingSet>) -> Result<Value, Problem> {
+    let Some(set) = set else {
+        return Ok(json!({
+            "object": "role_mapping", "version": 0, "seq": null, "effective_from": null,
+            "set_at": null, "set_by": null, "note": null, "mapping": null,
+        }));
+    };
+    let (set_by, note) = author(engine, set.seq)?;
+    Ok(json!({
+        "object": "role_mapping",
+        "version": set.version,
+        "seq": set.seq,
+        "effective_from": time::format(set.effective_from),
+        "set_at": time::format(set.set_at),
+        "set_by": set_by,
+        "note": note,
+        "mapping": mapping_json(&set.mapping),
+    }))
+}
+
+fn warnings(unmatched: &[usize]) -> Value {
+    unmatched
+        .iter()
+        .map(
+            |rule| json!({ "field": format!("mapping.rules[{rule}]"), "code": "no group matches" }),
+        )
+        .collect()
+}
+
+/// Describes the whole preview, with one page of its changes, and returns the version of the
+/// mapping in force.
+fn whole(
+    engine: &Engine,
+    proposal: &Proposal,
+    cut: Cut,
+    after: Option<&str>,
+    limit: usize,
+) -> Result<(usize, Value), Problem> {
+    let mut shown: Vec<RoleChange> = Vec::new();
+    let comparison = engine.compare(proposal, cut, |changes| {
+        let wanted = changes
+            .into_iter()
+            .filter(|change| after.is_none_or(|after| change.user.as_str() > after));
+        shown.extend(wanted.take(limit + 1 - shown.len()));
+        true
+    });
+    let more = shown.len() > limit;
+    shown.truncate(limit);
+    let next = shown.last().filter(|_| more).map(|change| change.user.clone());
+    let changes = describe_changes(engine, &shown)?;
+    let views = engine.views();
+    let version = views.mapping_version(cut);
+    let unmatched = views.unmatched(proposal, cut, GROUPS_SHOWN);
+    drop(views);
+    let groups = unmatched.first_groups.into_iter().map(|group| {
+        let UnmatchedGroup { id, name, directory } = group;
+        json!({ "id": id, "name": name, "directory_id": directory })
+    });
+    let preview = json!({
+        "object": "role_mapping_preview",
+        "base_version": version,
+        "totals": totals(&comparison),
+        "roles": count_roles(comparison),
+        "warnings": warnings(&unmatched.rules),
+        "groups_without_rule": {
+            "count": unmatched.groups,
+            "data": groups.collect::<Vec<Value>>(),
+        },
+        "changes": {
+            "object": "list",
+            "data": changes,
+            "list_metadata": { "before": null, "after": next },
+        },
+    });
+    Ok((version, preview))
+}
+
+fn totals(comparison: &Comparison) -> Value {
+    json!({
+        "users": comparison.users,
+        "changed": comparison.changed,
+        "gaining": comparison.gaining,
+        "losing": comparison.losing,
+        "default_only": comparison.default_only,
+    })
+}
+
+fn count_roles(comparison: Comparison) -> Vec<Value> {
+    let roles = comparison.roles.into_iter().map(|(role, counts)| {
+        let RoleCounts { gaining, losing, before, after } = counts;
+        json!({
+            "role": role,
+            "gaining": gaining,
+            "losing": losing,
+            "before": before,
+            "after": after,
+        })
+    });
+    roles.collect()
+}
+
+/// Describes changes, with the users' emails. Blocks while it reads the log.
+fn describe_changes(engine: &Engine, changes: &[RoleChange]) -> Result<Vec<Value>, Problem> {
+    let keys: Vec<_> = changes
+        .iter()
+        .map(|RoleChange { snapshot: (seq, part), .. }| (*seq, *part, Shape::User))
+        .collect();
+    let documents = engine.load_documents(&keys)?;
+    let described = changes.iter().zip(documents).map(|(change, document)| {
+        json!({
+            "object": "role_change",
+            "user_id": change.user,
+            "email": document.email(),
+            "directory_id": change.directory,
+            "gained": describe_roles(&change.gained),
+            "lost": describe_roles(&change.lost),
+            "default_only": change.default_only,
+        })
+    });
+    Ok(described.collect())
+}
+
+fn describe_roles(roles: &[(String, Vec<Ground>)]) -> Vec<Value> {
+    let because = |grounds: &[Ground]| {
+        grounds.iter().map(|ground| Value::from(describe_ground(ground))).collect::<Vec<_>>()
+    };
+    roles
+        .iter()
+        .map(|(role, grounds)| json!({ "role": role, "because": because(grounds) }))
+        .collect()
+}
+
+/// Streams every change, one a line, as fast as it is read.
+fn stream(engine: Arc<Engine>, proposal: Proposal, cut: Cut) -> HttpResponse {
+    let version = engine.views().mapping_version(cut);
+    let (lines, waiting) = mpsc::channel(TEXTS_WAITING);
+    // A reader that leaves drops the channel, which ends the work.
+    tokio::task::spawn_blocking(move || {
+        engine.compare(&proposal, cut, |changes| {
+            let text = describe_changes(&engine, &changes).map(|described| {
+                described.iter().map(|change| format!("{change}\n")).collect::<String>()
+            });
+            match text {
+                Ok(text) => text.is_empty() || lines.blocking_send(Ok(text.into())).is_ok(),
+                // The stream must break off, since an ordinary end would look complete.
+                Err(_) => {
+                    let _ = lines.blocking_send(Err(io::ErrorKind::Other.into()));
+                    false
+                }
+            }
+        });
+    });
+    let mut response = respond(StatusCode::OK);
+    response
+        .insert_header((CONTENT_TYPE, "application/x-ndjson"))
+        .insert_header(("Rollcall-Mapping-Version", version));
+    let mut response = response.body(Lines(waiting));
+    pin(&mut response, cut);
+    response
+}
+
+/// A body that is written while it is sent.
+struct Lines(mpsc::Receiver<io::Result<Bytes>>);
+
+impl MessageBody for Lines {
+    type Error = io::Error;
+
+    fn size(&self) -> BodySize {
+        BodySize::Stream
+    }
+
+    fn poll_next(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<io::Result<Bytes>>> {
+        self.get_mut().0.poll_recv(context)
+    }
+}

@@ -1,0 +1,264 @@
+//! `GET /rollcall/v1/stats`: the traffic of webhooks and their delays.
+
+use std::sync::atomic::Ordering;
+
+use actix_web::http::StatusCode;
+use actix_web::{HttpRequest, HttpResponse, web};
+use rollcall_projections::{
+    Counted, Counts, Cut, Delays, DirectoryFilter, DirectoryRow, Intake, Millis, Page, Reason,
+    Traffic, Views,
+};
+use serde_json::{Map, Value, json};
+
+use crate::engine::Engine;
+use crate::http::wire::answer::{Code, Cursors, Problem, blocking, respond};
+use crate::http::wire::api::{
+    AFTER, BEFORE, Gives, IN_DIRECTORY, LIMIT_OWN, OF_ORGANIZATION, OF_ORGANIZATION_ALIAS,
+    ORDER_OWN, Operation,
+};
+use crate::http::wire::paging::Paging;
+use crate::http::wire::question::Question;
+use crate::http::wire::state::State;
+use crate::time;
+
+/// The number of records or users that are counted under one lock.
+const STEP: usize = 16_384;
+
+/// The windows of time. Directories show all but the first.
+const WINDOW_NAMES: [&str; 4] = ["last_minute", "last_hour", "last_day", "last_30_days"];
+const HOUR: usize = 1;
+const DAY: usize = 2;
+
+const SHAPES: &str = include_str!("stats.schema.json");
+
+/// `GET /rollcall/v1/stats`
+pub(crate) const STATS: Operation = Operation {
+    path: "/rollcall/v1/stats",
+    name: "getStats",
+    about: "Recent traffic and its delays, by the server's clock; the size of each directory; \
+        refused webhooks.",
+    parameters: &[
+        AFTER,
+        BEFORE,
+        LIMIT_OWN,
+        ORDER_OWN,
+        IN_DIRECTORY,
+        OF_ORGANIZATION,
+        OF_ORGANIZATION_ALIAS,
+    ],
+    gives: Gives::One("Stats"),
+    shapes: SHAPES,
+    ..Operation::GET
+};
+
+/// Answers [`STATS`].
+pub(crate) async fn stats(
+    request: HttpRequest,
+    state: web::Data<State>,
+) -> Result<HttpResponse, Problem> {
+    let mut question = Question::of(&request, &state, &STATS)?;
+    let paging = question.take_paging();
+    let (directory, organization) =
+        (question.take("directory"), question.take_either("organization_id", "organization"));
+    let engine = question.finish()?;
+    let mut failures = Map::new();
+    for (code, counter) in Code::SIGNATURES.iter().zip(&state.rejections) {
+        failures.insert(code.name().into(), counter.load(Ordering::Relaxed).into());
+    }
+    let _alone = state.stats.lock().await;
+    let answer = blocking(move || {
+        let measured = measure(&engine, directory.as_deref(), organization.as_deref(), &paging);
+        describe(&engine, measured, failures)
+    });
+    Ok(respond(StatusCode::OK).json(answer.await?))
+}
+
+/// The counts, all at one record and one moment, except that a directory's last event may be later.
+struct Measured {
+    now: Millis,
+    seq: u64,
+    traffic: Traffic,
+    quarantine: Map<String, Value>,
+    directories: Vec<DirectoryStats>,
+    cursors: Cursors,
+}
+
+struct DirectoryStats {
+    row: DirectoryRow,
+    users: Counted,
+    groups: Counted,
+    kinds: Vec<(String, Counts)>,
+    /// `None` for a directory that nothing belongs to and others only name.
+    intake: Option<Intake>,
+}
+
+fn measure(
+    engine: &Engine,
+    directory: Option<&str>,
+    organization: Option<&str>,
+    paging: &Paging,
+) -> Measured {
+    let now = time::now_ms();
+    let (seq, mut traffic, quarantine, page) = {
+        let views = engine.views();
+        let cut = Cut { known_at: views.head(), ..Cut::LATEST };
+        (
+            views.head(),
+            views.traffic(now),
+            quarantine(&views),
+            directories(&views, cut, directory, organization, paging),
+        )
+    };
+    while engine.views().count_traffic(&mut traffic, seq, STEP) {}
+    let cut = Cut { known_at: seq, ..Cut::LATEST };
+    let cursors = paging.cursors(&page, |row| row.id.clone());
+    let directories = page.items.into_iter().map(|row| {
+        let users = count(|after| engine.views().count_users(&row.id, cut, after, STEP));
+        let groups = count(|after| engine.views().count_groups(&row.id, cut, after, STEP));
+        let (kinds, intake) = {
+            let views = engine.views();
+            (views.traffic_of(&traffic, &row.id), views.intake(&row.id))
+        };
+        DirectoryStats { row, users, groups, kinds, intake }
+    });
+    let directories = directories.collect();
+    Measured { now, seq, traffic, quarantine, directories, cursors }
+}
+
+fn directories(
+    views: &Views,
+    cut: Cut,
+    directory: Option<&str>,
+    organization: Option<&str>,
+    paging: &Paging,
+) -> Page<DirectoryRow> {
+    match directory {
+        None => views.directories(
+            &DirectoryFilter { organization, ..DirectoryFilter::default() },
+            cut,
+            paging.window(),
+        ),
+        Some(id) => {
+            let row = views.directory(id, cut).filter(|row| {
+                organization.is_none_or(|organization| row.organization == organization)
+            });
+            Page { items: row.into_iter().collect(), ..Page::empty() }
+        }
+    }
+}
+
+/// Counts to the end, and releases the lock on the views between the steps.
+fn count(step: impl Fn(Option<&str>) -> Counted) -> Counted {
+    let mut total = Counted::default();
+    loop {
+        let counted = step(total.next.as_deref());
+        total = Counted {
+            active: total.active + counted.active,
+            inactive: total.inactive + counted.inactive,
+            next: counted.next,
+        };
+        if total.next.is_none() {
+            return total;
+        }
+    }
+}
+
+/// Counts the records in quarantine by reason.
+fn quarantine(views: &Views) -> Map<String, Value> {
+    let mut counts = [0u64; Reason::CODES.len()];
+    for entry in views.quarantine() {
+        let code = entry.reason.code();
+        for (count, _) in counts.iter_mut().zip(Reason::CODES).filter(|(_, other)| *other == code) {
+            *count += 1;
+        }
+    }
+    Reason::CODES
+        .iter()
+        .zip(counts)
+        .map(|(code, count)| ((*code).to_owned(), count.into()))
+        .collect()
+}
+
+fn describe(engine: &Engine, measured: Measured, signature_failures: Map<String, Value>) -> Value {
+    let Measured { now, seq, traffic, quarantine, directories, cursors } = measured;
+    let [minute, hour, ..] = traffic.totals();
+    let directories: Vec<Value> =
+        directories.iter().map(|directory| describe_directory(directory, now)).collect();
+    let delays = json!({
+        "last_hour": delays(traffic.delays(HOUR)),
+        "last_day": delays(traffic.delays(DAY)),
+    });
+    json!({
+        "object": "stats",
+        "at": time::format(now),
+        "seq": seq,
+        "started_at": time::format(engine.started_at()),
+        "events": windows(traffic.totals()),
+        "rate_per_s": { "last_minute": rate(minute, 60), "last_hour": rate(hour, 3600) },
+        "delay_ms": delays,
+        "duplicates": engine.duplicates(),
+        "signature_failures": signature_failures,
+        "conflicts": quarantine.get("conflict"),
+        "quarantine": quarantine,
+        "directories": {
+            "object": "list",
+            "data": directories,
+            "list_metadata": { "before": cursors.before, "after": cursors.after },
+        },
+    })
+}
+
+fn describe_directory(stats: &DirectoryStats, now: Millis) -> Value {
+    let DirectoryStats { row, users, groups, kinds, intake } = stats;
+    let of_window = |window: usize| -> Map<String, Value> {
+        let counts =
+            kinds.iter().filter_map(|(kind, counts)| Some((kind.clone(), *counts.get(window)?)));
+        counts.filter(|(_, count)| *count > 0).map(|(kind, count)| (kind, count.into())).collect()
+    };
+    let windows: Map<String, Value> = WINDOW_NAMES
+        .iter()
+        .enumerate()
+        .skip(HOUR)
+        .map(|(window, name)| ((*name).to_owned(), of_window(window).into()))
+        .collect();
+    json!({
+        "object": "directory_stats",
+        "id": row.id,
+        "name": row.name,
+        "organization_id": row.organization,
+        "state": if row.active { "linked" } else { "unlinked" },
+        "users": { "active": users.active, "inactive": users.inactive },
+        "groups": groups.active,
+        "events": windows,
+        "last_event_at": intake.map(|intake| time::format(intake.last_recorded_at)),
+        "silent_ms": intake.map(|intake| (now - intake.last_recorded_at).max(0)),
+        "initial_sync": intake.and_then(|intake| intake.initial_sync).map(|sync| json!({
+            "state": if sync.is_in_progress(now) { "in_progress" } else { "done" },
+            "started_at": time::format(sync.started_at),
+            "last_at": time::format(sync.last_at),
+            "users": sync.users,
+            "groups": sync.groups,
+            "memberships": sync.memberships,
+        })),
+    })
+}
+
+fn windows(counts: Counts) -> Map<String, Value> {
+    WINDOW_NAMES
+        .iter()
+        .zip(counts)
+        .map(|(name, count)| ((*name).to_owned(), count.into()))
+        .collect()
+}
+
+/// Returns events per second, rounded to two digits.
+fn rate(count: u64, seconds: u32) -> f64 {
+    (count as f64 / f64::from(seconds) * 100.0).round() / 100.0
+}
+
+fn delays(delays: Option<Delays>) -> Value {
+    delays.map_or(
+        Value::Null,
+        |Delays { p50, p99, max }| json!({ "p50": p50, "p99": p99, "max": max }),
+    )
+}

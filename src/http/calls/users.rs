@@ -1,0 +1,214 @@
+//! `GET /directory_users` and `GET /directory_users/{id}`; and `GET /rollcall/v1/users`, over all
+//! directories.
+
+use std::sync::Arc;
+
+use actix_web::{HttpRequest, HttpResponse, web};
+use rollcall_projections::{UserFilter, UserRow};
+use serde_json::json;
+
+use crate::documents::{Document, DocumentKey, Shape};
+use crate::engine::Engine;
+use crate::hashes::fingerprint;
+use crate::http::wire::answer::{
+    Code, Problem, list_body, pinned, pinned_with_roles, with_documents,
+};
+use crate::http::wire::api::{
+    AFTER, BEFORE, GROUP_ID, Gives, IN_DIRECTORY, LIMIT, LIMIT_OWN, Logged, OF_ORGANIZATION,
+    OF_ORGANIZATION_ALIAS, ORDER, Operation, Parameter, Reads, Switch, Takes, Word, after, before,
+    direction, email, words,
+};
+use crate::http::wire::entity::{key, push_nested, push_open};
+use crate::http::wire::paging::of_all;
+use crate::http::wire::question::{Question, id_in_path};
+use crate::http::wire::state::State;
+use crate::verify::email_fingerprint;
+
+const SHAPES: &str = include_str!("users.schema.json");
+
+words! {
+    /// The states of a user that a list can be narrowed to.
+    UserState { Active = "active", Inactive = "inactive" }
+}
+
+const OF_GROUP: Parameter = Parameter::text("group", GROUP_ID, "Member of this group");
+const EMAIL: Parameter = email("With this email; case does not matter");
+const IDP_ID: Parameter =
+    Parameter::text("idp_id", "00gb7Clu3RY9lmy4bgF8", "With this id at the identity provider");
+const STATE: Parameter =
+    Parameter::new("state", Takes::Words(UserState::WORDS), "active", "In this state");
+const ROLE: Parameter = Parameter::text(
+    "role",
+    "developer",
+    "With this role: by the mapping in force, before the first as the source says",
+);
+const GROUPS: Parameter = Parameter::new(
+    "groups",
+    Takes::Words(Switch::WORDS),
+    "true",
+    "Changes nothing: groups are always there",
+);
+
+/// `GET /directory_users`
+pub(crate) const LIST: Operation = Operation {
+    path: "/directory_users",
+    name: "listDirectoryUsers",
+    about: "Users with their groups, narrowed to a directory, a group or an organization.",
+    parameters: &[
+        AFTER,
+        BEFORE,
+        LIMIT,
+        ORDER,
+        IN_DIRECTORY,
+        OF_GROUP,
+        OF_ORGANIZATION,
+        OF_ORGANIZATION_ALIAS,
+        EMAIL,
+        IDP_ID,
+        STATE,
+        ROLE,
+        GROUPS,
+    ],
+    reads: Reads::AtCut,
+    logged: Logged::AboutThePast,
+    gives: Gives::List("DirectoryUser"),
+    shapes: SHAPES,
+    ..Operation::GET
+};
+
+/// Answers [`LIST`].
+pub(crate) async fn list(
+    request: HttpRequest,
+    state: web::Data<State>,
+) -> Result<HttpResponse, Problem> {
+    let mut question = Question::of(&request, &state, &LIST)?;
+    let paging = question.take_paging();
+    let (directory, group) = (question.take("directory"), question.take("group"));
+    let organization = question.take_either("organization_id", "organization");
+    let (email, idp_id) = (question.take("email"), question.take("idp_id"));
+    let state = question.take_word::<UserState>("state");
+    let role = question.take("role");
+    // The answer always has the groups.
+    question.take_word::<Switch>("groups");
+    question.need_scope(
+        directory.is_some() || group.is_some() || organization.is_some(),
+        "directory",
+        "group",
+    );
+    let (engine, cut) = question.cut().await?;
+    let filter = UserFilter {
+        directory: directory.as_deref(),
+        group: group.as_deref(),
+        organization: organization.as_deref(),
+        email: email.map(|email| email_fingerprint(&email)),
+        idp_id: idp_id.map(|idp_id| fingerprint(&idp_id)),
+        active: state.map(|state| state == UserState::Active),
+        role: role.as_deref(),
+    };
+    let (version, page) = {
+        let views = engine.views();
+        (views.mapping_version(cut), views.users(&filter, cut, paging.window()))
+    };
+    let cursors = paging.cursors(&page, |row| row.user.id.clone());
+    let items = write(engine, page.items).await;
+    Ok(pinned_with_roles(cut, version, items.map(|items| list_body(&items, cursors))))
+}
+
+/// `GET /rollcall/v1/users`
+pub(crate) const WITH_EMAIL: Operation = Operation {
+    path: "/rollcall/v1/users",
+    name: "listEmailHolders",
+    about: "Users of any directory and organization who have or ever had an email, and whether \
+        they still have it; by id.",
+    parameters: &[
+        EMAIL.required(),
+        after("dXNlcl8x."),
+        before("dXNlcl8x."),
+        LIMIT_OWN,
+        direction("By id; without it `asc`"),
+    ],
+    reads: Reads::AtCut,
+    logged: Logged::Always,
+    gives: Gives::List("EmailHolder"),
+    shapes: SHAPES,
+    problems: &[Code::CursorInvalid],
+    ..Operation::GET
+};
+
+/// Answers [`WITH_EMAIL`].
+pub(crate) async fn with_email(
+    request: HttpRequest,
+    state: web::Data<State>,
+) -> Result<HttpResponse, Problem> {
+    let mut question = Question::of(&request, &state, &WITH_EMAIL)?;
+    let places = question.take_places();
+    let email = question.take("email").unwrap_or_default();
+    let (engine, cut) = question.cut().await?;
+    let holders = engine.views().email_holders(email_fingerprint(&email), cut);
+    let place = |(user, _): &(String, bool)| (user.clone(), String::new());
+    let (items, cursors) = places.page(place, |start, descending, limit| {
+        of_all(&holders, place, start, descending, limit)
+    })?;
+    let describe = |(user, shows): &(String, bool)| {
+        let holder = json!({ "object": "email_holder", "user_id": user, "shows": shows });
+        holder.to_string().into_bytes()
+    };
+    let items: Vec<Vec<u8>> = items.iter().map(describe).collect();
+    Ok(pinned(cut, Ok(list_body(&items, cursors))))
+}
+
+/// `GET /directory_users/{id}`
+pub(crate) const ITEM: Operation = Operation {
+    path: "/directory_users/{id}",
+    name: "getDirectoryUser",
+    about: "One user with its groups.",
+    parameters: &[GROUPS],
+    reads: Reads::AtCut,
+    logged: Logged::AboutThePast,
+    gives: Gives::One("DirectoryUser"),
+    shapes: SHAPES,
+    problems: &[Code::EntityNotFound],
+    ..Operation::GET
+};
+
+/// Answers [`ITEM`].
+pub(crate) async fn item(
+    request: HttpRequest,
+    state: web::Data<State>,
+) -> Result<HttpResponse, Problem> {
+    let mut question = Question::of(&request, &state, &ITEM)?;
+    question.take_word::<Switch>("groups");
+    let id = id_in_path(&request).ok_or(Code::NotFound)?;
+    let (engine, cut) = question.cut().await?;
+    let (version, row) = {
+        let views = engine.views();
+        (views.mapping_version(cut), views.user(&id, cut))
+    };
+    let body = match row {
+        Some(row) => write(engine, vec![row]).await.map(|items| items.concat()),
+        None => Err(Problem::entity_not_found("Directory User", &id)),
+    };
+    Ok(pinned_with_roles(cut, version, body))
+}
+
+/// Writes each row as an object of the API, with its groups.
+async fn write(engine: Arc<Engine>, rows: Vec<UserRow>) -> Result<Vec<Vec<u8>>, Problem> {
+    let mut keys: Vec<DocumentKey> = Vec::new();
+    for UserRow { user, groups } in &rows {
+        keys.push(key(user, Shape::User));
+        keys.extend(groups.iter().map(|group| key(group, Shape::Group)));
+    }
+    with_documents(engine, keys, move |documents: &[Document]| {
+        let mut documents = documents.iter();
+        rows.iter()
+            .map(|UserRow { user, groups }| {
+                let mut out = Vec::with_capacity(1024);
+                push_open(&mut out, &mut documents, user);
+                push_nested(&mut out, "groups", &mut documents, groups);
+                out.push(b'}');
+                out
+            })
+            .collect()
+    })
+    .await
+}

@@ -1,0 +1,237 @@
+//! The access log: one line for each question about what was kept about people over time.
+//!
+//! A call's [`Logged`] says which of its questions are logged. The others pass none of this code,
+//! so that a login pays nothing for it. A request without a known key gets 401 and no line.
+//!
+//! A line names the operator, the call, and the id that the question is about. It never holds the
+//! key, an email, or another personal attribute.
+
+use std::time::Instant;
+
+use actix_web::body::MessageBody;
+use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::middleware::Next;
+use actix_web::{Error, HttpMessage, HttpRequest};
+
+use super::api::{Logged, Operation};
+use crate::time;
+use crate::verify::Operator;
+
+/// The longest id that is written, in characters. The views take ids of at most as many bytes.
+const SUBJECT_CHARS_MAX: usize = 255;
+
+/// The text that replaces a subject that is not an opaque id.
+const WITHHELD: &str = "withheld";
+
+/// A question to be logged, with the operator who asks.
+struct Asked {
+    operator: Operator,
+    operation: &'static Operation,
+}
+
+/// Returns whether a query has one of the two clocks, however it is encoded. Their values do not
+/// matter, since refusals are logged as well.
+pub(crate) fn asks_about_the_past(query: Option<&str>) -> bool {
+    query.is_some_and(|query| {
+        form_urlencoded::parse(query.as_bytes())
+            .any(|(name, _)| matches!(&*name, "as_of" | "known_at"))
+    })
+}
+
+/// Notes a question for [`note`], if it is to be logged.
+pub(crate) fn asked(request: &HttpRequest, operator: Operator, operation: &'static Operation) {
+    let is_logged = match operation.logged {
+        Logged::Never => false,
+        Logged::AboutThePast => asks_about_the_past(request.uri().query()),
+        Logged::Always => true,
+    };
+    if is_logged {
+        request.extensions_mut().insert(Asked { operator, operation });
+    }
+}
+
+/// Logs a question before its answer leaves. Refusals are logged as well, once the operator is
+/// known.
+///
+/// # Errors
+/// Those of the call.
+pub(crate) async fn note<B: MessageBody>(
+    request: ServiceRequest,
+    next: Next<B>,
+) -> Result<ServiceResponse<B>, Error> {
+    let begun = Instant::now();
+    let response = next.call(request).await?;
+    let asked = response.request().extensions_mut().remove::<Asked>();
+    if let Some(asked) = asked {
+        let duration_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+        write(&asked, &response, duration_ms);
+    }
+    Ok(response)
+}
+
+fn write<B>(asked: &Asked, response: &ServiceResponse<B>, duration_ms: u64) {
+    let Asked { operator, operation } = asked;
+    let request = response.request();
+    let parameters: Vec<(String, String)> =
+        form_urlencoded::parse(request.query_string().as_bytes()).into_owned().collect();
+    let subject =
+        subject(request.match_info().get("id").or(request.match_info().get("seq")), &parameters);
+    let Clocks { as_of, known_at } = clocks(&parameters);
+    let known_at = known_at.or_else(|| {
+        let header =
+            |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok());
+        known_at_of(header("rollcall-from-known-at"), header("rollcall-known-at"))
+    });
+    tracing::info!(
+        target: "rollcall::access",
+        api_key = operator.name(),
+        method = operation.method.name(),
+        route = operation.path,
+        subject,
+        as_of,
+        known_at,
+        status = response.status().as_u16(),
+        request_id = response.headers().get("x-request-id").and_then(|id| id.to_str().ok()),
+        duration_ms,
+        "read"
+    );
+}
+
+/// Returns the subject of a question: the id or record in the path, else the ids of the user, group
+/// and directory that the list is narrowed to.
+fn subject(id: Option<&str>, parameters: &[(String, String)]) -> Option<String> {
+    if let Some(id) = id {
+        return Some(opaque(&percent_encoding::percent_decode_str(id).decode_utf8_lossy()));
+    }
+    let given = |name: &&str| {
+        parameters.iter().find(|(other, _)| other == name).map(|(_, value)| opaque(value))
+    };
+    let ids: Vec<String> = ["user", "group", "directory"].iter().filter_map(given).collect();
+    Some(ids.join(" ")).filter(|ids| !ids.is_empty())
+}
+
+/// Returns an id as it is written. Callers do pass emails and names as ids; what may be one is
+/// withheld.
+fn opaque(id: &str) -> String {
+    // A percent sign may hide a character that was encoded twice.
+    let personal = id.contains(['@', '＠', '%']) || id.chars().any(char::is_whitespace);
+    if personal {
+        return WITHHELD.to_owned();
+    }
+    let mut out = String::with_capacity(id.len());
+    for c in id.chars().take(SUBJECT_CHARS_MAX) {
+        if c.is_control() { out.extend(c.escape_default()) } else { out.push(c) }
+    }
+    out
+}
+
+/// The two clocks of a question, as the request has them.
+#[derive(Debug, PartialEq, Eq)]
+struct Clocks {
+    as_of: Option<String>,
+    known_at: Option<String>,
+}
+
+/// Reads the clocks of a question; of a comparison those of both sides. What is not a moment is
+/// left out.
+fn clocks(parameters: &[(String, String)]) -> Clocks {
+    let given = |name: &str| {
+        let value =
+            parameters.iter().find(|(other, _)| other == name).map(|(_, value)| value.as_str());
+        value.filter(|value| is_moment(value)).map(str::to_owned)
+    };
+    let both = |one: &str, other: &str| match (given(one), given(other)) {
+        (None, None) => None,
+        (from, to) => {
+            Some([from, to].map(|moment| moment.unwrap_or_else(|| "latest".into())).join(" to "))
+        }
+    };
+    Clocks {
+        as_of: given("as_of").or_else(|| both("from", "to")),
+        known_at: given("known_at").or_else(|| both("from_known_at", "to_known_at")),
+    }
+}
+
+/// Returns the last record that the answer counts, from its headers. A question without `known_at`
+/// needs it, or the line would not say what was seen.
+fn known_at_of(from: Option<&str>, to: Option<&str>) -> Option<String> {
+    match (from, to) {
+        (Some(from), Some(to)) => Some(format!("{from} to {to}")),
+        (_, to) => to.map(str::to_owned),
+    }
+}
+
+fn is_moment(text: &str) -> bool {
+    let number =
+        text.len() <= 20 && !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    text == "latest"
+        || number
+        || (text.len() <= 64
+            && time::parse(&text.replace(' ', "+")).or_else(|| time::parse(text)).is_some())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_of_a_person_is_written_for_an_id() {
+        let long = "x".repeat(300);
+        for (id, expected) in [
+            ("directory_user_01", "directory_user_01"),
+            ("ana@example.com", WITHHELD),
+            ("ana%40example.com", WITHHELD),
+            ("ana%2540example.com", WITHHELD),
+            ("Ana Li", WITHHELD),
+            ("a\nb", WITHHELD),
+            ("a\u{1b}[2J", "a\\u{1b}[2J"),
+            (&long, &long[..255]),
+            ("", ""),
+        ] {
+            assert_eq!(opaque(id), expected, "{id}");
+        }
+        let parameters =
+            |query: &str| form_urlencoded::parse(query.as_bytes()).into_owned().collect::<Vec<_>>();
+        for (id, query, expected) in [
+            (Some("u%201"), "", Some(WITHHELD)),
+            (Some("u1"), "user=u2", Some("u1")),
+            (None, "directory=d&user=u&email=a@x", Some("u d")),
+            (None, "email=a@x", None),
+            (None, "user=a%40x", Some(WITHHELD)),
+        ] {
+            assert_eq!(subject(id, &parameters(query)).as_deref(), expected, "{id:?} {query}");
+        }
+    }
+
+    #[test]
+    fn a_question_about_the_past_is_known_however_it_is_written() {
+        for (query, expected) in [
+            ("as_of=latest", true),
+            ("limit=1&known_at=3", true),
+            ("as%5Fof=x", true),
+            ("%6Bnown_at", true),
+            ("directory=as_of&email=known_at", false),
+            ("", false),
+        ] {
+            assert_eq!(asks_about_the_past(Some(query)), expected, "{query}");
+        }
+        assert!(!asks_about_the_past(None));
+    }
+
+    #[test]
+    fn clocks_are_written_as_they_were_asked_for() {
+        let parameters =
+            |query: &str| form_urlencoded::parse(query.as_bytes()).into_owned().collect::<Vec<_>>();
+        for (query, expected) in [
+            ("", [None, None]),
+            ("as_of=latest&known_at=12", [Some("latest"), Some("12")]),
+            ("as_of=2026-01-01T00:00:00%2B01:00", [Some("2026-01-01T00:00:00+01:00"), None]),
+            ("as_of=ana@example.com&known_at=ana", [None, None]),
+            ("from=2026-01-01T00:00:00Z", [Some("2026-01-01T00:00:00Z to latest"), None]),
+            ("from=latest&to_known_at=3", [Some("latest to latest"), Some("latest to 3")]),
+        ] {
+            let [as_of, known_at] = expected.map(|text| text.map(str::to_owned));
+            assert_eq!(clocks(&parameters(query)), Clocks { as_of, known_at }, "{query}");
+        }
+    }
+}

@@ -1,0 +1,389 @@
+//! The answering side: JSON responses, the cut in their headers, and the one table of errors.
+
+use std::borrow::Cow;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use actix_web::http::StatusCode;
+use actix_web::http::header::{ALLOW, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
+use actix_web::{HttpResponse, HttpResponseBuilder, ResponseError, web};
+use rollcall_projections::{Cut, Millis};
+use serde::Serialize;
+
+use crate::documents::{Document, DocumentKey};
+use crate::engine::{ActError, ChangeError, CutError, Engine};
+use crate::log::ReadError;
+use crate::time;
+use crate::verify::{MappingError, Rejection};
+
+/// The time in which every request is answered, and for which shutdown waits for requests in
+/// flight.
+pub(crate) const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+
+/// Begins a response of JSON, with an id of the request.
+pub(crate) fn respond(status: StatusCode) -> HttpResponseBuilder {
+    let mut response = HttpResponse::build(status);
+    response
+        .insert_header((CONTENT_TYPE, "application/json; charset=utf-8"))
+        .insert_header(("X-Request-ID", request_id()));
+    response
+}
+
+/// Returns an id that no other request to this process has, nor, most likely, one to another.
+fn request_id() -> String {
+    static SEED: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    format!("req_{:016x}", SEED.hash_one(NEXT.fetch_add(1, Ordering::Relaxed)))
+}
+
+/// Adds the headers that say at which cut an answer holds. Sent back as parameters, they repeat the
+/// answer.
+pub(crate) fn pin(response: &mut HttpResponse, cut: Cut) {
+    insert_cut(response, cut, "rollcall-as-of", "rollcall-known-at");
+}
+
+/// Adds the headers that say at which cut the first side of a comparison is.
+pub(crate) fn pin_from(response: &mut HttpResponse, from: Cut) {
+    insert_cut(response, from, "rollcall-from-as-of", "rollcall-from-known-at");
+}
+
+fn insert_cut(
+    response: &mut HttpResponse,
+    cut: Cut,
+    as_of_name: &'static str,
+    known_at_name: &'static str,
+) {
+    let as_of =
+        if cut.as_of == Millis::MAX { "latest".to_owned() } else { time::format(cut.as_of) };
+    if let Ok(as_of) = HeaderValue::from_str(&as_of) {
+        response.headers_mut().insert(HeaderName::from_static(as_of_name), as_of);
+    }
+    response.headers_mut().insert(HeaderName::from_static(known_at_name), cut.known_at.into());
+}
+
+/// The cursors of a page.
+#[derive(Default)]
+pub(crate) struct Cursors {
+    pub(crate) before: Option<String>,
+    pub(crate) after: Option<String>,
+}
+
+/// Writes a list's page in the contract's envelope.
+pub(crate) fn list_body(items: &[Vec<u8>], cursors: Cursors) -> Vec<u8> {
+    let Cursors { before, after } = cursors;
+    let mut out = br#"{"object":"list","data":["#.to_vec();
+    out.extend(items.join(&b','));
+    out.extend_from_slice(br#"],"list_metadata":{"before":"#);
+    push_cursor(&mut out, before);
+    out.extend_from_slice(br#","after":"#);
+    push_cursor(&mut out, after);
+    out.extend_from_slice(b"}}");
+    out
+}
+
+fn push_cursor(out: &mut Vec<u8>, cursor: Option<String>) {
+    match cursor {
+        Some(cursor) => crate::json::push_string(out, &cursor),
+        None => out.extend_from_slice(b"null"),
+    }
+}
+
+/// Declares the errors, each with its stable code, its status, and its message unless there is
+/// more to say.
+macro_rules! codes {
+    ($($variant:ident = $name:literal, $status:ident, $message:expr;)*) => {
+        /// Every error.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub(crate) enum Code {
+            $($variant,)*
+        }
+
+        impl Code {
+            /// Every error, in order of status.
+            pub(crate) const ALL: &'static [Code] = &[$(Code::$variant,)*];
+
+            /// Returns the stable code.
+            pub(crate) fn name(self) -> &'static str {
+                match self {
+                    $(Code::$variant => $name,)*
+                }
+            }
+
+            pub(crate) fn status(self) -> StatusCode {
+                match self {
+                    $(Code::$variant => StatusCode::$status,)*
+                }
+            }
+
+            pub(crate) fn message(self) -> &'static str {
+                match self {
+                    $(Code::$variant => $message,)*
+                }
+            }
+        }
+    };
+}
+
+codes! {
+    InvalidEventsRequest = "invalid_events_request", BAD_REQUEST,
+        "One or more event names (e.g. dsync.user.created) must be provided using the events \
+         parameter.";
+    SignatureMissing = "signature_missing", UNAUTHORIZED, Rejection::Missing.message();
+    SignatureMalformed = "signature_malformed", UNAUTHORIZED, Rejection::Malformed.message();
+    SignatureMismatch = "signature_mismatch", UNAUTHORIZED, Rejection::Mismatch.message();
+    TimestampOutsideTolerance = "timestamp_outside_tolerance", UNAUTHORIZED,
+        Rejection::OutsideTolerance.message();
+    Unauthorized = "unauthorized", UNAUTHORIZED, "Unauthorized";
+    EntityNotFound = "entity_not_found", NOT_FOUND, "Directory not found: 'directory_1'.";
+    NotFound = "not_found", NOT_FOUND, "Not Found";
+    MethodNotAllowed = "method_not_allowed", METHOD_NOT_ALLOWED, "method not allowed";
+    VersionConflict = "version_conflict", PRECONDITION_FAILED,
+        "the version in `If-Match` is not the latest: read the mapping again";
+    BodyTooLarge = "body_too_large", PAYLOAD_TOO_LARGE, "the body is larger than 1 MiB";
+    UnsupportedEncoding = "unsupported_encoding", UNSUPPORTED_MEDIA_TYPE,
+        "the signature covers the raw body: send it without a content encoding";
+    ValidationFailed = "validation_failed", UNPROCESSABLE_ENTITY, VALIDATION;
+    AsOfInFuture = "as_of_in_future", UNPROCESSABLE_ENTITY, VALIDATION;
+    KnownAtOutOfRange = "known_at_out_of_range", UNPROCESSABLE_ENTITY, VALIDATION;
+    CursorInvalid = "cursor_invalid", UNPROCESSABLE_ENTITY, VALIDATION;
+    MappingInvalid = "mapping_invalid", UNPROCESSABLE_ENTITY, VALIDATION;
+    QueueFull = "queue_full", SERVICE_UNAVAILABLE, "too many events are waiting to be written";
+    LogUnavailable = "log_unavailable", SERVICE_UNAVAILABLE,
+        "the log cannot be written, or its last records are in doubt; try again";
+    NotReady = "not_ready", SERVICE_UNAVAILABLE, "the log is still being folded";
+    Internal = "internal", INTERNAL_SERVER_ERROR, "internal error";
+}
+
+impl Code {
+    /// The errors of a webhook that is not authentic, in the order in which they are checked.
+    pub(crate) const SIGNATURES: [Code; 4] = [
+        Code::SignatureMissing,
+        Code::SignatureMalformed,
+        Code::SignatureMismatch,
+        Code::TimestampOutsideTolerance,
+    ];
+}
+
+const VALIDATION: &str = "Validation failed";
+
+/// The `Retry-After` of a 503, in seconds.
+const RETRY_AFTER_S: u32 = 1;
+
+/// An error as it goes out: status, stable code, a sentence, and nothing internal.
+#[derive(Debug, Serialize)]
+pub(crate) struct Problem {
+    message: Cow<'static, str>,
+    #[serde(serialize_with = "by_name")]
+    code: Code,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    errors: Vec<FieldError>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    entity_id: Option<String>,
+}
+
+fn by_name<S: serde::Serializer>(code: &Code, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(code.name())
+}
+
+/// A mistake in one parameter or field.
+#[derive(Debug, Serialize)]
+pub(crate) struct FieldError {
+    field: String,
+    code: String,
+}
+
+impl FieldError {
+    pub(crate) fn new(field: &str, code: impl Into<String>) -> FieldError {
+        FieldError { field: field.into(), code: code.into() }
+    }
+
+    /// Says which words the value of a field may be.
+    pub(crate) fn not_one_of(field: &str, words: &[&str]) -> FieldError {
+        let words: Vec<String> = words.iter().map(|word| format!("`{word}`")).collect();
+        FieldError::new(field, format!("it must be {}", words.join(" or ")))
+    }
+}
+
+impl From<Code> for Problem {
+    fn from(code: Code) -> Problem {
+        Problem { message: code.message().into(), code, errors: Vec::new(), entity_id: None }
+    }
+}
+
+impl Problem {
+    /// Refuses an unknown id. `kind` is in the words of the contract: `Directory User`.
+    pub(crate) fn entity_not_found(kind: &str, id: &str) -> Problem {
+        let message = format!("{kind} not found: '{id}'.").into();
+        Problem { message, entity_id: Some(id.to_owned()), ..Code::EntityNotFound.into() }
+    }
+
+    pub(crate) fn method_not_allowed(allowed: &str) -> HttpResponse {
+        let mut response = Problem::from(Code::MethodNotAllowed).response();
+        if let Ok(allowed) = HeaderValue::from_str(allowed) {
+            response.headers_mut().insert(ALLOW, allowed);
+        }
+        response
+    }
+
+    pub(crate) fn validation(errors: Vec<FieldError>) -> Problem {
+        Problem { errors, ..Code::ValidationFailed.into() }
+    }
+
+    pub(crate) fn mapping_invalid(errors: Vec<MappingError>) -> Problem {
+        let errors =
+            errors.into_iter().map(|(field, what)| FieldError::new(&field, what)).collect();
+        Problem { errors, ..Code::MappingInvalid.into() }
+    }
+
+    pub(crate) fn cursor_invalid(field: &str) -> Problem {
+        let errors = vec![FieldError::new(field, "this is not a cursor of this list")];
+        Problem { errors, ..Code::CursorInvalid.into() }
+    }
+
+    /// Refuses the cut that these parameters ask for.
+    pub(crate) fn of_cut(error: CutError, as_of: &str, known_at: &str) -> Problem {
+        let (field, code, what) = match error {
+            CutError::AsOfInFuture => {
+                (as_of, Code::AsOfInFuture, "is later than this server's clock")
+            }
+            CutError::Unsettled => return Code::LogUnavailable.into(),
+            CutError::KnownAtOutOfRange => {
+                (known_at, Code::KnownAtOutOfRange, "is above the last record, or in the future")
+            }
+        };
+        Problem { errors: vec![FieldError::new(field, format!("`{field}` {what}"))], ..code.into() }
+    }
+
+    pub(crate) fn response(&self) -> HttpResponse {
+        let mut response = respond(self.code.status());
+        if self.code.status() == StatusCode::SERVICE_UNAVAILABLE {
+            response.insert_header((RETRY_AFTER, RETRY_AFTER_S.to_string()));
+        }
+        response.json(self)
+    }
+}
+
+impl std::fmt::Display for Problem {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(self.code.name())
+    }
+}
+
+impl ResponseError for Problem {
+    fn status_code(&self) -> StatusCode {
+        self.code.status()
+    }
+
+    fn error_response(&self) -> HttpResponse {
+        self.response()
+    }
+}
+
+impl From<Rejection> for Code {
+    fn from(rejection: Rejection) -> Code {
+        match rejection {
+            Rejection::Missing => Code::SignatureMissing,
+            Rejection::Malformed => Code::SignatureMalformed,
+            Rejection::Mismatch => Code::SignatureMismatch,
+            Rejection::OutsideTolerance => Code::TimestampOutsideTolerance,
+        }
+    }
+}
+
+impl From<ActError> for Problem {
+    fn from(error: ActError) -> Problem {
+        match error {
+            ActError::UnknownDirectory => Code::EntityNotFound.into(),
+            ActError::EffectiveFromInFuture => Problem::validation(vec![FieldError::new(
+                "effective_from",
+                "it is later than this server's clock",
+            )]),
+            ActError::VersionConflict => Code::VersionConflict.into(),
+            // Other acts kept coming first. As with a full queue, a retry may succeed.
+            ActError::QueueFull | ActError::Overtaken => Code::QueueFull.into(),
+            ActError::Unavailable => Code::LogUnavailable.into(),
+        }
+    }
+}
+
+impl From<CutError> for Problem {
+    fn from(error: CutError) -> Problem {
+        Problem::of_cut(error, "as_of", "known_at")
+    }
+}
+
+impl From<ChangeError> for Problem {
+    fn from(error: ChangeError) -> Problem {
+        match error {
+            ChangeError::NoKey => Code::NotFound.into(),
+            ChangeError::Act(error) => error.into(),
+            ChangeError::Read(error) => error.into(),
+            ChangeError::Key(error) => {
+                tracing::error!(%error, "the checkpoint key could not be changed");
+                Code::Internal.into()
+            }
+        }
+    }
+}
+
+impl From<ReadError> for Problem {
+    fn from(error: ReadError) -> Problem {
+        tracing::error!(%error, "the log could not be read");
+        Code::Internal.into()
+    }
+}
+
+/// Waits for the outcome of an act. One that takes too long is in doubt: `Unavailable`.
+pub(crate) async fn done_in_time<T>(
+    act: impl Future<Output = Result<T, ActError>>,
+) -> Result<T, ActError> {
+    tokio::time::timeout(ANSWER_WITHIN, act).await.unwrap_or(Err(ActError::Unavailable))
+}
+
+/// Writes documents out: at once if all are cached, else on a thread that may block on the log.
+pub(crate) async fn with_documents<T: Send + 'static>(
+    engine: Arc<Engine>,
+    keys: Vec<DocumentKey>,
+    write: impl FnOnce(&[Document]) -> T + Send + 'static,
+) -> Result<T, Problem> {
+    if let Some(documents) = engine.cached_documents(&keys) {
+        return Ok(write(&documents));
+    }
+    Ok(blocking(move || engine.load_documents(&keys).map(|documents| write(&documents))).await??)
+}
+
+/// Runs what may block, such as reading the log, on a thread of its own.
+///
+/// # Errors
+/// 500 if it panics.
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Problem> {
+    web::block(work).await.map_err(|_| Code::Internal.into())
+}
+
+/// Answers like [`pinned`], and adds the version of the role mapping; 0 before the first.
+pub(crate) fn pinned_with_roles(
+    cut: Cut,
+    mapping_version: usize,
+    body: Result<Vec<u8>, Problem>,
+) -> HttpResponse {
+    let mut response = pinned(cut, body);
+    response
+        .headers_mut()
+        .insert(HeaderName::from_static("rollcall-mapping-version"), mapping_version.into());
+    response
+}
+
+/// Answers with a body or an error, and with the cut in the headers.
+pub(crate) fn pinned(cut: Cut, body: Result<Vec<u8>, Problem>) -> HttpResponse {
+    let mut response = match body {
+        Ok(body) => respond(StatusCode::OK).body(body),
+        Err(problem) => problem.response(),
+    };
+    pin(&mut response, cut);
+    response
+}

@@ -1,0 +1,359 @@
+//! Declarations of calls. A declaration is the only place for each fact about its call: requests
+//! are judged by it, `/openapi.json` is written from it, and it says who asks is logged.
+//!
+//! A parameter that is not declared cannot be read, so it is refused as unknown. One that is
+//! declared and never read is refused in the same way.
+
+use super::answer::Code;
+
+/// The longest value of a parameter, in bytes.
+pub(crate) const TEXT_BYTES_MAX: usize = 1024;
+
+/// A call. A declaration states what differs from [`Operation::GET`] or one of its siblings.
+pub(crate) struct Operation {
+    pub(crate) method: Method,
+    /// The path, in which `{id}` or `{seq}` matches one segment.
+    pub(crate) path: &'static str,
+    /// The call's unique name.
+    pub(crate) name: &'static str,
+    /// A sentence that says what it answers or does.
+    pub(crate) about: &'static str,
+    /// The query parameters, without those of the cut.
+    pub(crate) parameters: &'static [Parameter],
+    pub(crate) reads: Reads,
+    pub(crate) access: Access,
+    pub(crate) logged: Logged,
+    /// The name of its body's shape, if it takes a body.
+    pub(crate) takes: Option<&'static str>,
+    pub(crate) gives: Gives,
+    /// The shapes that it adds to the document: a JSON object of schemas by name.
+    pub(crate) shapes: &'static str,
+    /// Its errors, without those that follow from the rest.
+    pub(crate) problems: &'static [Code],
+}
+
+/// The state that a call reads.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reads {
+    /// The newest state only.
+    Latest,
+    /// The state at a cut; the call takes `as_of` and `known_at`.
+    AtCut,
+}
+
+/// The callers that a call answers.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Access {
+    /// Holders of an API key.
+    Keyed,
+    /// Any caller.
+    Open,
+}
+
+/// The questions that leave a line in the access log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Logged {
+    /// None: the call tells of no person.
+    Never,
+    /// Those with `as_of` or `known_at`; applications ask about now at each login.
+    AboutThePast,
+    /// All: the call tells people's histories, or finds people across organizations.
+    Always,
+}
+
+impl Operation {
+    /// A read of the newest state, with an API key, that is not logged.
+    pub(crate) const GET: Operation = Operation {
+        method: Method::Get,
+        path: "",
+        name: "",
+        about: "",
+        parameters: &[],
+        reads: Reads::Latest,
+        access: Access::Keyed,
+        logged: Logged::Never,
+        takes: None,
+        gives: Gives::One(""),
+        shapes: "{}",
+        problems: &[],
+    };
+    pub(crate) const PUT: Operation = Operation { method: Method::Put, ..Operation::GET };
+    pub(crate) const POST: Operation = Operation { method: Method::Post, ..Operation::GET };
+    pub(crate) const DELETE: Operation = Operation { method: Method::Delete, ..Operation::GET };
+
+    /// Fails the build if a declaration leaves out what has no default.
+    pub(crate) const fn check(&self) {
+        assert!(!self.path.is_empty() && !self.name.is_empty() && !self.about.is_empty());
+        if let Gives::One(shape) = self.gives {
+            assert!(!shape.is_empty());
+        }
+    }
+
+    /// Returns the parameters, those of the cut included.
+    pub(crate) fn all_parameters(&self) -> impl Iterator<Item = &'static Parameter> {
+        let cut: &'static [Parameter] = if self.reads == Reads::AtCut { &CUT } else { &[] };
+        self.parameters.iter().chain(cut)
+    }
+
+    pub(crate) fn parameter(&self, name: &str) -> Option<&'static Parameter> {
+        self.all_parameters().find(|parameter| parameter.name == name)
+    }
+
+    pub(crate) fn is_keyed(&self) -> bool {
+        self.access == Access::Keyed
+    }
+
+    /// Returns the headers that say at which cut an answer holds, each with the parameter that
+    /// takes its value back.
+    pub(crate) fn pins(&self) -> &'static [(&'static str, &'static str)] {
+        if self.reads == Reads::AtCut {
+            &[("Rollcall-As-Of", "as_of"), ("Rollcall-Known-At", "known_at")]
+        } else if self.parameter("from_known_at").is_some() {
+            &[
+                ("Rollcall-As-Of", "to"),
+                ("Rollcall-Known-At", "to_known_at"),
+                ("Rollcall-From-As-Of", "from"),
+                ("Rollcall-From-Known-At", "from_known_at"),
+            ]
+        } else {
+            &[]
+        }
+    }
+}
+
+/// The method of a call.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Method {
+    Get,
+    Put,
+    Post,
+    Delete,
+}
+
+impl Method {
+    /// Returns its name in a request.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Method::Get => "GET",
+            Method::Put => "PUT",
+            Method::Post => "POST",
+            Method::Delete => "DELETE",
+        }
+    }
+}
+
+/// The answer of a call that succeeds. Shapes go by their names in the document.
+#[derive(Clone, Copy)]
+pub(crate) enum Gives {
+    /// One object.
+    One(&'static str),
+    /// A page of a list of such objects.
+    List(&'static str),
+    /// Text.
+    Text { media_type: &'static str, example: &'static str },
+    /// The OpenAPI document.
+    Document,
+    /// 202 and the text `Accepted`.
+    Accepted,
+    /// 202 and one object that describes work which goes on.
+    Begun(&'static str),
+}
+
+/// A query parameter.
+#[derive(Clone, Copy)]
+pub(crate) struct Parameter {
+    pub(crate) name: &'static str,
+    pub(crate) about: &'static str,
+    pub(crate) takes: Takes,
+    pub(crate) example: &'static str,
+    /// Without it the call is refused.
+    pub(crate) required: bool,
+}
+
+/// The values that a parameter takes.
+#[derive(Clone, Copy)]
+pub(crate) enum Takes {
+    /// Any text of 1 to [`TEXT_BYTES_MAX`] bytes.
+    Text,
+    /// One of some words, those of a [`Word`].
+    Words(&'static [&'static str]),
+    /// The order of a list that pages by [`super::paging::Paging`], and the one without it.
+    Order(Order),
+    /// A whole number, and the one without it.
+    Number { min: usize, max: usize, default: usize },
+    /// A record's number, or a number of records: 1 to 2^32 - 1.
+    Seq,
+    /// An RFC 3339 time.
+    Moment,
+    /// At most `max` texts, separated by commas.
+    Texts { max: usize },
+}
+
+/// An enumeration whose variants are the words of a parameter. [`words!`] makes one.
+pub(crate) trait Word: Copy + 'static {
+    /// The words, in the order of [`Word::ALL`].
+    const WORDS: &'static [&'static str];
+    const ALL: &'static [Self];
+}
+
+/// Declares an enumeration together with its words, so that neither can lack one of the other's.
+macro_rules! words {
+    ($(#[$about:meta])* $name:ident { $($variant:ident = $word:literal),+ $(,)? }) => {
+        $(#[$about])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub(crate) enum $name {
+            $($variant,)+
+        }
+
+        impl $crate::http::wire::api::Word for $name {
+            const WORDS: &'static [&'static str] = &[$($word),+];
+            const ALL: &'static [$name] = &[$($name::$variant),+];
+        }
+    };
+}
+pub(crate) use words;
+
+words! {
+    /// The order of a list, in the words of the contract. `Normal` is descending, with the meaning
+    /// of the two cursors exchanged.
+    Order { Asc = "asc", Desc = "desc", Normal = "normal" }
+}
+
+words! {
+    /// The order of a list whose cursors are places.
+    Direction { Asc = "asc", Desc = "desc" }
+}
+
+words! {
+    /// A switch.
+    Switch { On = "true", Off = "false" }
+}
+
+impl Parameter {
+    /// Declares a parameter that may be left out.
+    pub(crate) const fn new(
+        name: &'static str,
+        takes: Takes,
+        example: &'static str,
+        about: &'static str,
+    ) -> Parameter {
+        Parameter { name, about, takes, example, required: false }
+    }
+
+    /// Declares a text that may be left out.
+    pub(crate) const fn text(
+        name: &'static str,
+        example: &'static str,
+        about: &'static str,
+    ) -> Parameter {
+        Parameter::new(name, Takes::Text, example, about)
+    }
+
+    /// Declares the same parameter as one that must be given.
+    pub(crate) const fn required(self) -> Parameter {
+        Parameter { required: true, ..self }
+    }
+}
+
+pub(crate) const USER_ID: &str = "directory_user_01K424MJ3048WHJA7G74J4MK1K";
+pub(crate) const GROUP_ID: &str = "directory_group_01K424MK3GKPZXHV3GKC42YPT6";
+pub(crate) const DIRECTORY_ID: &str = "directory_01K424MH00XFE6WM17PR9ASN2Y";
+const ORGANIZATION_ID: &str = "org_01K33SRHPWWZ1Q313AXTSCGDJ0";
+
+/// The parameters of every call that reads at a cut.
+const CUT: [Parameter; 2] = [
+    Parameter::text(
+        "as_of",
+        "2026-03-02T09:00:00.000Z",
+        "What was true then: an RFC 3339 time, included, or `latest`",
+    ),
+    Parameter::text(
+        "known_at",
+        "12",
+        "What had been received by then: a record's number or an RFC 3339 time, included",
+    ),
+];
+
+const fn limit(default: usize, max: usize) -> Parameter {
+    Parameter::new(
+        "limit",
+        Takes::Number { min: 1, max, default },
+        "25",
+        "How many items a page has",
+    )
+}
+
+/// The page of a call of the WorkOS API.
+pub(crate) const LIMIT: Parameter = limit(10, 100);
+/// The page of one of Rollcall's own calls.
+pub(crate) const LIMIT_OWN: Parameter = limit(100, 1000);
+
+pub(crate) const ORDER: Parameter = Parameter::new(
+    "order",
+    Takes::Order(Order::Desc),
+    "asc",
+    "By id; without it `desc`. `normal` is descending, with the meaning of the two cursors \
+    exchanged",
+);
+pub(crate) const ORDER_OWN: Parameter = Parameter::new(
+    "order",
+    Takes::Order(Order::Asc),
+    "asc",
+    "Without it `asc`. `normal` is descending with the meaning of the two cursors exchanged",
+);
+
+/// Declares the order of a list whose cursors are places; it is ascending without one.
+pub(crate) const fn direction(about: &'static str) -> Parameter {
+    Parameter::new("order", Takes::Words(Direction::WORDS), "desc", about)
+}
+
+pub(crate) const AFTER: Parameter = Parameter::text(
+    "after",
+    "directory",
+    "Only what follows this id in the list; it need not exist",
+);
+pub(crate) const BEFORE: Parameter =
+    Parameter::text("before", "zzz", "Only what precedes this id in the list, next to it");
+
+/// Declares the cursor `after` of a list whose cursors are not ids.
+pub(crate) const fn after(example: &'static str) -> Parameter {
+    Parameter::text("after", example, "The cursor `after` of another page")
+}
+
+/// Declares the cursor `before` of a list whose cursors are not ids.
+pub(crate) const fn before(example: &'static str) -> Parameter {
+    Parameter::text("before", example, "The cursor `before` of another page")
+}
+
+pub(crate) const IN_DIRECTORY: Parameter =
+    Parameter::text("directory", DIRECTORY_ID, "In this directory");
+pub(crate) const OF_ORGANIZATION: Parameter =
+    Parameter::text("organization_id", ORGANIZATION_ID, "Of this organization");
+pub(crate) const OF_ORGANIZATION_ALIAS: Parameter =
+    Parameter::text("organization", ORGANIZATION_ID, "Another name of `organization_id`");
+pub(crate) const OF_USER: Parameter = Parameter::text("user", USER_ID, "Of this user");
+
+/// Declares a search for an email.
+pub(crate) const fn email(about: &'static str) -> Parameter {
+    Parameter::text("email", "mcastellanos@halden-robotics.example", about)
+}
+
+/// Declares the bound of a time in which something happened.
+pub(crate) const fn since(name: &'static str) -> Parameter {
+    Parameter::new(
+        name,
+        Takes::Moment,
+        "2026-01-01T00:00:00Z",
+        "Only what happened at this time or later",
+    )
+}
+
+/// Declares the other bound.
+pub(crate) const fn until(name: &'static str) -> Parameter {
+    Parameter::new(
+        name,
+        Takes::Moment,
+        "2026-04-01T00:00:00Z",
+        "Only what happened at this time or earlier",
+    )
+}

@@ -1,0 +1,111 @@
+//! The JSON body that an operator sends. Its fields are taken one by one, and all mistakes are
+//! reported at once.
+
+use actix_web::web;
+use bytes::Bytes;
+use rollcall_projections::{Mapping, Millis};
+use serde_json::{Map, Value};
+
+use super::answer::{Code, FieldError, Problem};
+use crate::time;
+use crate::verify::parse_mapping;
+
+/// The largest body of a request, in bytes.
+const BODY_BYTES_MAX: usize = 1 << 20;
+
+/// The longest note, in characters.
+const NOTE_CHARS_MAX: usize = 1000;
+
+/// Reads a body whole.
+///
+/// # Errors
+/// 413 over 1 MiB.
+pub(crate) async fn read(payload: web::Payload) -> Result<Bytes, Problem> {
+    match payload.to_bytes_limited(BODY_BYTES_MAX).await {
+        Ok(Ok(bytes)) => Ok(bytes),
+        // The sender left in the middle and does not see the answer.
+        Ok(Err(_)) => Err(Code::LogUnavailable.into()),
+        Err(_) => Err(Code::BodyTooLarge.into()),
+    }
+}
+
+/// The fields of a body. What is left at the end is unknown and refused.
+pub(crate) struct Body {
+    fields: Map<String, Value>,
+    errors: Vec<FieldError>,
+}
+
+impl Body {
+    /// Reads a body.
+    ///
+    /// # Errors
+    /// 413 over 1 MiB; 422 if it is not a JSON object.
+    pub(crate) async fn of(payload: web::Payload) -> Result<Body, Problem> {
+        match serde_json::from_slice(&read(payload).await?) {
+            Ok(Value::Object(fields)) => Ok(Body { fields, errors: Vec::new() }),
+            _ => {
+                Err(Problem::validation(vec![FieldError::new("body", "it must be a JSON object")]))
+            }
+        }
+    }
+
+    fn error(&mut self, field: &str, code: impl Into<String>) {
+        self.errors.push(FieldError::new(field, code));
+    }
+
+    /// Takes a field that must be one of some words.
+    pub(crate) fn take_word<T: Copy>(&mut self, name: &str, words: &[(&str, T)]) -> Option<T> {
+        let value = self.fields.remove(name);
+        let found = words
+            .iter()
+            .find(|(word, _)| value.as_ref().is_some_and(|value| value == word))
+            .map(|(_, meaning)| *meaning);
+        if found.is_none() {
+            let words: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
+            self.errors.push(FieldError::not_one_of(name, &words));
+        }
+        found
+    }
+
+    /// Takes the mapping.
+    ///
+    /// # Errors
+    /// 422 with every mistake in it.
+    pub(crate) fn take_mapping(&mut self) -> Result<Mapping, Problem> {
+        let value = self.fields.remove("mapping").unwrap_or_default();
+        parse_mapping(&value).map_err(Problem::mapping_invalid)
+    }
+
+    /// Takes a time that may be left out, or null.
+    pub(crate) fn take_moment(&mut self, name: &str) -> Option<Millis> {
+        let value = self.fields.remove(name).filter(|value| !value.is_null())?;
+        let moment = value.as_str().and_then(time::parse);
+        if moment.is_none() {
+            self.error(name, "it must be an RFC 3339 time");
+        }
+        moment
+    }
+
+    /// Takes the note, which may be left out, or null.
+    pub(crate) fn take_note(&mut self) -> Option<String> {
+        let value = self.fields.remove("note").filter(|value| !value.is_null())?;
+        let note =
+            value.as_str().filter(|note| note.chars().count() <= NOTE_CHARS_MAX).map(str::to_owned);
+        if note.is_none() {
+            self.error("note", format!("it must be a text of at most {NOTE_CHARS_MAX} characters"));
+        }
+        note
+    }
+
+    /// Refuses what is left.
+    ///
+    /// # Errors
+    /// 422 for anything wrong so far.
+    pub(crate) fn finish(mut self) -> Result<(), Problem> {
+        for name in std::mem::take(&mut self.fields).keys() {
+            let name: String = name.chars().take(64).collect();
+            self.error(&name, "unknown field");
+        }
+        if self.errors.is_empty() { Ok(()) } else { Err(Problem::validation(self.errors)) }
+    }
+}

@@ -1,0 +1,48 @@
+//! Causes, grounds and authors, described alike by every call that shows them.
+
+use rollcall_projections::{Cause, Ground, Seq};
+use serde_json::{Map, Value, json};
+
+use super::answer::Problem;
+use crate::engine::Engine;
+use crate::time;
+use crate::verify::{Proof, key_name};
+
+/// Describes the event that caused something.
+pub(crate) fn describe_cause(cause: &Cause) -> Value {
+    json!({
+        "event_id": cause.event_id,
+        "event": cause.event,
+        "occurred_at": time::format(cause.occurred_at),
+        "recorded_at": time::format(cause.recorded_at),
+        "seq": cause.seq,
+    })
+}
+
+/// Describes the rule, group and attribute that give a role.
+pub(crate) fn describe_ground(ground: &Ground) -> Map<String, Value> {
+    let (group_id, group_name) =
+        ground.group.as_ref().map_or((None, None), |(id, name)| (Some(id), Some(name)));
+    let fields = [
+        ("rule", json!(ground.rule)),
+        ("group_id", json!(group_id)),
+        ("group_name", json!(group_name)),
+        ("attribute", json!(ground.attribute)),
+    ];
+    fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+}
+
+/// Returns the name of the key that made an operator's record, and the note in it. Blocks while it
+/// reads the log.
+pub(crate) fn author(
+    engine: &Engine,
+    seq: Seq,
+) -> Result<(Option<String>, Option<Value>), Problem> {
+    let record = engine.record(seq)?;
+    let body: Value = serde_json::from_slice(&record.body).unwrap_or_default();
+    let name = match record.proof {
+        Proof::Operator { key_id } => Some(key_name(key_id)),
+        Proof::Webhook { .. } => None,
+    };
+    Ok((name, body.pointer("/data/note").cloned()))
+}

@@ -1,0 +1,13 @@
+//! The plumbing of the calls: declarations, questions, answers, paging. It knows no call.
+
+pub(crate) mod access_log;
+pub(crate) mod answer;
+pub(crate) mod api;
+pub(crate) mod bodies;
+pub(crate) mod body;
+pub(crate) mod describe;
+pub(crate) mod entity;
+pub(crate) mod openapi;
+pub(crate) mod paging;
+pub(crate) mod question;
+pub(crate) mod state;

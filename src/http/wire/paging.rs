@@ -1,0 +1,231 @@
+//! Cursors and pages: by id, by number, and by place, over lists that are held in memory or
+//! computed in steps.
+
+use base64::prelude::*;
+use rollcall_projections::{Millis, Page, Window};
+
+use super::answer::{Cursors, Problem};
+use super::api::Order;
+
+/// The part of a list that a request wants, in the words of the contract.
+pub(crate) struct Paging {
+    pub(crate) limit: usize,
+    pub(crate) order: Order,
+    pub(crate) before: Option<String>,
+    pub(crate) after: Option<String>,
+}
+
+impl Paging {
+    fn is_descending(&self) -> bool {
+        self.order != Order::Asc
+    }
+
+    /// Returns the window into the list.
+    pub(crate) fn window(&self) -> Window<'_> {
+        let (before, after) = (self.before.as_deref(), self.after.as_deref());
+        let (before, after) =
+            if self.order == Order::Normal { (after, before) } else { (before, after) };
+        Window { descending: self.is_descending(), after, before, limit: self.limit }
+    }
+
+    /// Returns a page of the numbers 1 to `all`, which are the cursors of a list that never loses
+    /// an item. A cursor's item need not exist yet.
+    ///
+    /// # Errors
+    /// 422 for a cursor that is not a number.
+    pub(crate) fn numbers(&self, all: usize) -> Result<Page<usize>, Problem> {
+        let Window { descending, after, before, limit } = self.window();
+        let (after, before) = (read_number("after", after)?, read_number("before", before)?);
+        let after = after.map(|number| place_behind(number, all, descending));
+        let before = before.map(|number| place_of(number, all, descending));
+        let (start, end) = match (after, before) {
+            (None, Some(end)) => (end.saturating_sub(limit), end),
+            (start, _) => (start.unwrap_or(0), (start.unwrap_or(0) + limit).min(all)),
+        };
+        let number = |place| if descending { all - place } else { place + 1 };
+        Ok(Page {
+            items: (start..end).map(number).collect(),
+            more_before: start > 0,
+            more_after: end < all,
+        })
+    }
+
+    /// Returns the cursors of a page; `id` names an item.
+    pub(crate) fn cursors<T>(&self, page: &Page<T>, id: impl Fn(&T) -> String) -> Cursors {
+        let first = page.items.first().filter(|_| page.more_before);
+        let last = page.items.last().filter(|_| page.more_after);
+        let (before, after) = (first.map(&id), last.map(&id));
+        if self.order == Order::Normal {
+            Cursors { before: after, after: before }
+        } else {
+            Cursors { before, after }
+        }
+    }
+}
+
+fn read_number(field: &str, cursor: Option<&str>) -> Result<Option<usize>, Problem> {
+    let Some(cursor) = cursor else { return Ok(None) };
+    match cursor.parse() {
+        Ok(number @ 1..) => Ok(Some(number)),
+        _ => Err(Problem::cursor_invalid(field)),
+    }
+}
+
+/// Returns the place of an item, counted from 0 in the list's order: `number - 1`, or in descending
+/// order `all - number`.
+fn place_of(number: usize, all: usize, descending: bool) -> usize {
+    if descending { all.saturating_sub(number) } else { (number - 1).min(all) }
+}
+
+/// Returns the place behind an item.
+fn place_behind(number: usize, all: usize, descending: bool) -> usize {
+    if descending { (all + 1).saturating_sub(number) } else { number.min(all) }
+}
+
+/// The part of a list that a request wants, where cursors are places in the list. No item need be
+/// at a place.
+pub(crate) struct Places {
+    pub(crate) limit: usize,
+    pub(crate) descending: bool,
+    pub(crate) before: Option<String>,
+    pub(crate) after: Option<String>,
+}
+
+/// A place in a list. Places compare whether or not an item is at them.
+pub(crate) trait Place: Sized {
+    /// Reads a cursor; `None` if it is not one of this list.
+    fn read(cursor: &str) -> Option<Self>;
+    /// Writes the cursor.
+    fn write(&self) -> String;
+}
+
+impl Places {
+    /// Returns one page, in the list's order, and its cursors. `place` returns an item's place.
+    /// `walk` is given a place, or none for the list's end, whether to descend from there, and a
+    /// limit; it returns at most that many items, and whether there are more.
+    ///
+    /// # Errors
+    /// 422 for a cursor that is not one of this list.
+    pub(crate) fn page<T, P: Place>(
+        self,
+        place: impl Fn(&T) -> P,
+        mut walk: impl FnMut(Option<P>, bool, usize) -> (Vec<T>, bool),
+    ) -> Result<(Vec<T>, Cursors), Problem> {
+        let Places { limit, descending, before, after } = self;
+        let (after, before) = (read_place("after", after)?, read_place("before", before)?);
+        let (backward, has_cursor) = (before.is_some(), before.is_some() || after.is_some());
+        let (mut items, more) = walk(before.or(after), descending != backward, limit);
+        // A walk that started at the list's end has nothing on the side it came from.
+        let behind = items.first().filter(|_| has_cursor).map(&place);
+        let more_behind =
+            behind.is_some_and(|first| !walk(Some(first), descending == backward, 1).0.is_empty());
+        let (more_before, more_after) =
+            if backward { (more, more_behind) } else { (more_behind, more) };
+        if backward {
+            items.reverse();
+        }
+        let first = items.first().filter(|_| more_before);
+        let last = items.last().filter(|_| more_after);
+        let cursors = Cursors {
+            before: first.map(|item| place(item).write()),
+            after: last.map(|item| place(item).write()),
+        };
+        Ok((items, cursors))
+    }
+}
+
+/// Reads a cursor that is a place, if one is given.
+///
+/// # Errors
+/// 422 for a cursor that is not one of this list.
+pub(crate) fn read_place<P: Place>(
+    field: &str,
+    cursor: Option<String>,
+) -> Result<Option<P>, Problem> {
+    let read = |cursor: String| P::read(&cursor).ok_or_else(|| Problem::cursor_invalid(field));
+    cursor.map(read).transpose()
+}
+
+/// One part of a place in its cursor.
+pub(crate) trait Part: Sized {
+    fn write(&self) -> String;
+    fn read(text: &str) -> Option<Self>;
+}
+
+/// Is in base64 with the alphabet for URLs: it may hold any character, and two ids of 255 bytes
+/// must fit into a parameter.
+impl Part for String {
+    fn write(&self) -> String {
+        BASE64_URL_SAFE_NO_PAD.encode(self)
+    }
+
+    fn read(text: &str) -> Option<String> {
+        String::from_utf8(BASE64_URL_SAFE_NO_PAD.decode(text).ok()?).ok()
+    }
+}
+
+impl Part for Millis {
+    fn write(&self) -> String {
+        self.to_string()
+    }
+
+    fn read(text: &str) -> Option<Millis> {
+        text.parse().ok()
+    }
+}
+
+impl<A: Part, B: Part> Place for (A, B) {
+    fn read(cursor: &str) -> Option<(A, B)> {
+        let (a, b) = cursor.split_once('.')?;
+        Some((A::read(a)?, B::read(b)?))
+    }
+
+    fn write(&self) -> String {
+        format!("{}.{}", self.0.write(), self.1.write())
+    }
+}
+
+/// Returns at most `limit` items behind a place, and whether there are more, of a list that is
+/// computed in steps. `step` is given the place to continue behind and a limit; it returns items,
+/// perhaps none, and the place to continue behind if there may be more. A lock that a step takes is
+/// released after it.
+pub(crate) fn in_steps<T, P>(
+    mut start: Option<P>,
+    limit: usize,
+    mut step: impl FnMut(Option<&P>, usize) -> (Vec<T>, Option<P>),
+) -> (Vec<T>, bool) {
+    let mut items: Vec<T> = Vec::new();
+    // One more than wanted shows whether there are more.
+    while items.len() <= limit {
+        let (found, next) = step(start.as_ref(), limit + 1 - items.len());
+        items.extend(found);
+        start = next;
+        if start.is_none() {
+            break;
+        }
+    }
+    let more = items.len() > limit;
+    items.truncate(limit);
+    (items, more)
+}
+
+/// Returns at most `limit` items behind a place, and whether there are more, of a list in memory
+/// that is in ascending order of its places.
+pub(crate) fn of_all<T: Clone, P: Ord>(
+    all: &[T],
+    place: impl Fn(&T) -> P,
+    start: Option<P>,
+    descending: bool,
+    limit: usize,
+) -> (Vec<T>, bool) {
+    if descending {
+        let end = start.map_or(all.len(), |start| all.partition_point(|item| place(item) < start));
+        (all.iter().take(end).rev().take(limit).cloned().collect(), end > limit)
+    } else {
+        let first = start.map_or(0, |start| all.partition_point(|item| place(item) <= start));
+        (
+            all.iter().skip(first).take(limit).cloned().collect(),
+            all.len().saturating_sub(first) > limit,
+        )
+    }
+}

@@ -1,0 +1,348 @@
+//! The reading side of a request: the operator, the parameters, and the cut.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use actix_web::http::header::AUTHORIZATION;
+use actix_web::{HttpRequest, web};
+use rollcall_projections::{Cut, Millis, Seq};
+
+use super::access_log;
+use super::answer::{ANSWER_WITHIN, Code, FieldError, Problem};
+use super::api::{Direction, Operation, Order, Parameter, TEXT_BYTES_MAX, Takes, Word};
+use super::paging::{Paging, Places};
+use super::state::State;
+use crate::engine::{CutError, Engine, KnownAt};
+use crate::time;
+use crate::verify::Operator;
+
+/// At most this many unknown parameters are named in an error.
+const UNKNOWN_NAMED_MAX: usize = 16;
+
+/// At most this many characters of an unknown parameter's name are repeated in an error.
+const UNKNOWN_CHARS_MAX: usize = 64;
+
+/// The parameters of a request, taken one by one. What is left at the end is unknown and refused:
+/// a filter that is silently ignored would return more than was asked for.
+pub(crate) struct Question {
+    pub(crate) engine: Arc<Engine>,
+    /// The holder of the API key.
+    pub(crate) operator: Operator,
+    operation: &'static Operation,
+    parameters: Vec<(String, String)>,
+    errors: Vec<FieldError>,
+}
+
+impl Question {
+    /// Identifies the operator and reads the parameters.
+    ///
+    /// # Errors
+    /// 401 without a known key; 503 before the log is folded.
+    pub(crate) fn of(
+        request: &HttpRequest,
+        state: &web::Data<State>,
+        operation: &'static Operation,
+    ) -> Result<Question, Problem> {
+        let header = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+        let key = header
+            .and_then(|value| value.split_once(' '))
+            .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
+        let operator = key
+            .and_then(|(_, key)| state.api_keys.identify(key.trim()))
+            .ok_or(Code::Unauthorized)?;
+        access_log::asked(request, operator, operation);
+        let parameters =
+            form_urlencoded::parse(request.query_string().as_bytes()).into_owned().collect();
+        Ok(Question {
+            engine: state.engine()?.clone(),
+            operator,
+            operation,
+            parameters,
+            errors: Vec::new(),
+        })
+    }
+
+    pub(crate) fn error(&mut self, field: &str, code: impl Into<String>) {
+        self.errors.push(FieldError::new(field, code));
+    }
+
+    /// Takes a parameter as text. Missing though required, given twice, empty, or too long it is an
+    /// error.
+    pub(crate) fn take(&mut self, name: &str) -> Option<String> {
+        let parameter = self.declared(name)?;
+        self.take_text(parameter)
+    }
+
+    /// Finds a parameter in the declaration. One that is not there stays untaken, and so is refused
+    /// in the end.
+    fn declared(&self, name: &str) -> Option<&'static Parameter> {
+        let parameter = self.operation.parameter(name);
+        debug_assert!(parameter.is_some(), "{name} is not declared");
+        parameter
+    }
+
+    fn take_text(&mut self, parameter: &Parameter) -> Option<String> {
+        let name = parameter.name;
+        let mut values = self.take_all(|key| key == name);
+        let Some(value) = values.pop() else {
+            if parameter.required {
+                self.error(name, "required");
+            }
+            return None;
+        };
+        if !values.is_empty() {
+            self.error(name, "it is given more than once");
+        } else if value.is_empty() {
+            self.error(name, "it is empty");
+        } else if value.len() > TEXT_BYTES_MAX {
+            self.error(name, "it is too long");
+        } else {
+            return Some(value);
+        }
+        None
+    }
+
+    fn take_all(&mut self, is_name: impl Fn(&str) -> bool) -> Vec<String> {
+        self.parameters.extract_if(.., |(key, _)| is_name(key)).map(|(_, value)| value).collect()
+    }
+
+    /// Takes a parameter that goes by two names.
+    pub(crate) fn take_either(&mut self, name: &str, alias: &str) -> Option<String> {
+        match (self.take(name), self.take(alias)) {
+            (Some(_), Some(_)) => {
+                self.error(alias, format!("it is another name of `{name}`: give one of them"));
+                None
+            }
+            (value, alias) => value.or(alias),
+        }
+    }
+
+    /// Takes a parameter that is one of the words of `W`.
+    pub(crate) fn take_word<W: Word>(&mut self, name: &str) -> Option<W> {
+        let parameter = self.declared(name)?;
+        debug_assert!(
+            matches!(parameter.takes, Takes::Words(words) if words == W::WORDS),
+            "{name} is declared with other words"
+        );
+        self.take_one_of(parameter)
+    }
+
+    fn take_one_of<W: Word>(&mut self, parameter: &Parameter) -> Option<W> {
+        let value = self.take_text(parameter)?;
+        let found = W::WORDS.iter().zip(W::ALL).find(|(word, _)| **word == value);
+        if found.is_none() {
+            self.errors.push(FieldError::not_one_of(parameter.name, W::WORDS));
+        }
+        found.map(|(_, meaning)| *meaning)
+    }
+
+    /// Takes a whole number, or else its default.
+    pub(crate) fn take_number(&mut self, name: &str) -> usize {
+        let Some(parameter) = self.declared(name) else { return 0 };
+        let Takes::Number { min, max, default } = parameter.takes else {
+            debug_assert!(false, "{name} is not declared as a number");
+            return 0;
+        };
+        let Some(text) = self.take_text(parameter) else { return default };
+        let number = text.parse().ok().filter(|number| (min..=max).contains(number));
+        number.unwrap_or_else(|| {
+            self.error(name, format!("it must be a whole number from {min} to {max}"));
+            default
+        })
+    }
+
+    /// Takes the number of items of a page.
+    pub(crate) fn take_limit(&mut self) -> usize {
+        self.take_number("limit")
+    }
+
+    /// Takes the limit, order and cursors of a list.
+    pub(crate) fn take_paging(&mut self) -> Paging {
+        let limit = self.take_limit();
+        let order = self.take_order();
+        let (before, after) = self.take_cursors();
+        Paging { limit, order, before, after }
+    }
+
+    fn take_order(&mut self) -> Order {
+        let Some(parameter) = self.declared("order") else { return Order::Asc };
+        let Takes::Order(default) = parameter.takes else {
+            debug_assert!(false, "`order` is not declared as an order");
+            return Order::Asc;
+        };
+        self.take_one_of(parameter).unwrap_or(default)
+    }
+
+    /// Takes the limit, order and cursors of a list whose cursors are places in it.
+    pub(crate) fn take_places(&mut self) -> Places {
+        let limit = self.take_limit();
+        let (before, after) = self.take_cursors();
+        let descending = self.take_word("order") == Some(Direction::Desc);
+        Places { limit, descending, before, after }
+    }
+
+    /// Takes `before` and `after`. Giving both is an error.
+    fn take_cursors(&mut self) -> (Option<String>, Option<String>) {
+        let (before, after) = (self.take("before"), self.take("after"));
+        if before.is_some() && after.is_some() {
+            self.error("before", "give `before` or `after`, not both");
+        }
+        (before, after)
+    }
+
+    /// Refuses a list without a scope, in the words of the contract.
+    pub(crate) fn need_scope(&mut self, given: bool, first: &str, second: &str) {
+        if !given {
+            let code = format!("Please provide either \"{first}\" or \"{second}\" parameters.");
+            self.error(first, code.clone());
+            self.error(second, code);
+        }
+    }
+
+    /// Takes the moment of a cut in world time: a time, or none for `latest`.
+    pub(crate) fn take_as_of(&mut self, name: &str) -> Option<Millis> {
+        let text = self.take(name).filter(|text| text != "latest")?;
+        let moment = parse_moment(&text);
+        if moment.is_none() {
+            self.error(name, "it must be an RFC 3339 time or `latest`");
+        }
+        moment
+    }
+
+    /// Takes the end of what a cut knows.
+    pub(crate) fn take_known_at(&mut self, name: &str) -> Option<KnownAt> {
+        let text = self.take(name)?;
+        let seq = text
+            .bytes()
+            .all(|byte| byte.is_ascii_digit())
+            .then(|| KnownAt::Seq(text.parse().unwrap_or(u64::MAX)));
+        let known_at = seq.or_else(|| parse_moment(&text).map(KnownAt::Time));
+        if known_at.is_none() {
+            self.error(name, "it must be a record's number or an RFC 3339 time");
+        }
+        known_at
+    }
+
+    /// Takes a list of texts, each once, in every encoding that client libraries use: separated by
+    /// commas, the parameter repeated, `name[]`, `name[0]`.
+    pub(crate) fn take_texts(&mut self, name: &str) -> Vec<String> {
+        let Some(Takes::Texts { max }) = self.declared(name).map(|parameter| parameter.takes)
+        else {
+            debug_assert!(false, "{name} is not declared as texts");
+            return Vec::new();
+        };
+        let values = self.take_all(|key| key == name || without_index(key) == Some(name));
+        let texts = values
+            .iter()
+            .flat_map(|value| value.split(','))
+            .map(str::trim)
+            .filter(|text| !text.is_empty());
+        let texts: BTreeSet<String> = texts.map(str::to_owned).collect();
+        if texts.len() > max {
+            self.error(name, format!("at most {max} may be given"));
+        } else if texts.iter().any(|text| text.len() > TEXT_BYTES_MAX) {
+            self.error(name, "one of them is too long");
+        }
+        texts.into_iter().collect()
+    }
+
+    /// Takes a time.
+    pub(crate) fn take_moment(&mut self, name: &str) -> Option<Millis> {
+        let text = self.take(name)?;
+        let moment = parse_moment(&text);
+        if moment.is_none() {
+            self.error(name, "it must be an RFC 3339 time");
+        }
+        moment
+    }
+
+    /// Takes a record's number or a log's size.
+    pub(crate) fn take_seq(&mut self, name: &str) -> Option<Seq> {
+        let text = self.take(name)?;
+        let plain = text.bytes().all(|byte| byte.is_ascii_digit());
+        let seq =
+            text.parse::<Seq>().ok().filter(|seq| plain && (1..=Seq::from(u32::MAX)).contains(seq));
+        if seq.is_none() {
+            self.error(name, format!("it must be a whole number from 1 to {}", u32::MAX));
+        }
+        seq
+    }
+
+    /// Refuses a size that is larger than the log.
+    pub(crate) fn need_recorded(&mut self, name: &str, size: Seq, head: Seq) {
+        if size > head {
+            self.error(name, format!("it is beyond the last record, {head}"));
+        }
+    }
+
+    /// Takes `as_of` and `known_at`, refuses what is left, and fixes the cut.
+    ///
+    /// # Errors
+    /// 422 for anything wrong so far, or a cut ahead of what is known.
+    pub(crate) async fn cut(mut self) -> Result<(Arc<Engine>, Cut), Problem> {
+        let (as_of, known_at) = (self.take_as_of("as_of"), self.take_known_at("known_at"));
+        let engine = self.finish()?;
+        let cut = fix(&engine, as_of, known_at).await?;
+        Ok((engine, cut))
+    }
+
+    /// Refuses what is left.
+    ///
+    /// # Errors
+    /// 422 for anything wrong so far.
+    pub(crate) fn finish(mut self) -> Result<Arc<Engine>, Problem> {
+        let left: BTreeSet<String> = self
+            .parameters
+            .drain(..)
+            .map(|(name, _)| name.chars().take(UNKNOWN_CHARS_MAX).collect())
+            .collect();
+        for name in left.iter().take(UNKNOWN_NAMED_MAX) {
+            self.error(name, "unknown parameter");
+        }
+        if self.errors.is_empty() { Ok(self.engine) } else { Err(Problem::validation(self.errors)) }
+    }
+}
+
+/// Fixes a cut.
+///
+/// # Errors
+/// If it is ahead of what is known, or cannot be repeated yet.
+pub(crate) async fn fix(
+    engine: &Engine,
+    as_of: Option<Millis>,
+    known_at: Option<KnownAt>,
+) -> Result<Cut, CutError> {
+    // A `known_at` in time may have to wait for a write in progress.
+    tokio::time::timeout(ANSWER_WITHIN, engine.cut(as_of, known_at))
+        .await
+        .unwrap_or(Err(CutError::Unsettled))
+}
+
+/// Returns the name in `name[]` or `name[0]`.
+fn without_index(name: &str) -> Option<&str> {
+    let (name, index) = name.strip_suffix(']')?.rsplit_once('[')?;
+    index.bytes().all(|byte| byte.is_ascii_digit()).then_some(name)
+}
+
+/// Reads a time. A `+` that was not percent-encoded arrives as a space.
+fn parse_moment(text: &str) -> Option<Millis> {
+    time::parse(text).or_else(|| {
+        let (moment, offset) = text.rsplit_once(' ')?;
+        time::parse(&format!("{moment}+{offset}"))
+    })
+}
+
+/// Decodes the id within the path; `None` if it is not UTF-8.
+pub(crate) fn id_within_path(request: &HttpRequest) -> Option<String> {
+    decoded(request.match_info().get("id")?)
+}
+
+/// Decodes the id in the last segment of the path; `None` if it is not UTF-8.
+pub(crate) fn id_in_path(request: &HttpRequest) -> Option<String> {
+    let (_, segment) = request.uri().path().rsplit_once('/')?;
+    decoded(segment)
+}
+
+fn decoded(segment: &str) -> Option<String> {
+    percent_encoding::percent_decode_str(segment).decode_utf8().ok().map(Into::into)
+}
