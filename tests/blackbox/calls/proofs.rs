@@ -602,8 +602,7 @@ fn name_of(size: usize) -> String {
 }
 
 #[test]
-fn checkpoints_are_published_at_the_start_each_period_and_at_a_stop_but_only_where_the_log_has_grown()
- {
+fn checkpoints_are_published_at_the_start_each_period_and_at_a_stop_if_the_log_has_grown() {
     let (folder, audit) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let hourly = ["--publish-checkpoints", text(audit.path())];
     let server = Server::start_with(folder.path(), &hourly);
@@ -901,7 +900,8 @@ fn a_bundle_is_proven_where_there_is_no_server_and_no_store() {
             "2026-01-01T00:00:00.000Z, by its sender",
             "3 of the log",
             "when its key signed the checkpoint of 10 records",
-            "the checkpoint of 4 records that you hold was signed, and none of those 4 records has changed since",
+            "the checkpoint of 4 records that you hold was signed, and none of those 4 records \
+             has changed since",
             "Not proven:\n- That the event's claim is true",
             "own signature was not checked",
         ] {
@@ -919,7 +919,8 @@ fn a_bundle_is_proven_where_there_is_no_server_and_no_store() {
         serde_json::from_str(&succeed(None, &["check", &file, "--key", &audited.key, "--json"]))
             .unwrap();
     let expected = json!({
-        "proven": true, "event_id": "event_7", "event": "dsync.user.created", "occurred_at": "2026-01-01T00:00:00.000Z", "seq": 7,
+        "proven": true, "event_id": "event_7", "event": "dsync.user.created",
+        "occurred_at": "2026-01-01T00:00:00.000Z", "seq": 7,
         "source": "workos", "continues": [], "webhook_signature": "unchecked",
     });
     assert!(crate::kit::server::holds(&expected, &told), "{told}");
