@@ -345,6 +345,9 @@ impl Views {
         let steady = self.goes_on(kind, sym, &version);
         let (entities, ids) = self.entities_mut(kind);
         entities.add(sym, version, ids);
+        if let EntityKind::Group = kind {
+            entities.note_turns(sym, version, ids);
+        }
         let directories_before = entities.get(sym).map_or(0, |entity| entity.listed_in().len());
         if version.directory != NO_SYM && !steady {
             entities.see(sym, version.directory, occurred_at, seq);

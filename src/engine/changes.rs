@@ -1,7 +1,9 @@
 //! The feed of changes: the changes of users' access and roles by each record, in order of seq.
 
-use std::time::Duration;
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use rollcall_projections::{AccessChange, Seq, TouchedUsers};
 
 use super::Engine;
@@ -10,24 +12,21 @@ use crate::log::ReadError;
 /// The number of records that are read from the log at once.
 const RECORDS: usize = 256;
 
-/// The most records that one answer looks at, and about the most states of users that it computes.
+/// The most records that one answer looks at.
 const RECORDS_MAX: usize = 8_192;
-const STATES_MAX: usize = 65_536;
 
-/// The bits of [`FeedPlace::item`] that count the changes of one user.
-const ITEM_BITS: u32 = 20;
+/// An answer ends after this time, but not in the middle of a record of which it has nothing yet.
+const PAGE_TIME: Duration = Duration::from_millis(8);
 
-/// Returns the user's number in [`FeedPlace::item`].
-fn user_of(item: u64) -> u32 {
-    (item >> ITEM_BITS) as u32
-}
+/// The number of places inside records that are remembered.
+const BOOKMARKS: usize = 256;
 
-/// A place in the feed: a record, and a position among its changes.
+/// A place in the feed: a record, and the number of its changes that are dealt with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct FeedPlace {
     /// The record.
     pub seq: Seq,
-    /// The user's number in the upper bits; in the lower the number of the change, from 1.
+    /// The number of a change, from 1, in order of user id and kind.
     pub item: u64,
 }
 
@@ -36,21 +35,43 @@ impl FeedPlace {
     pub fn after(seq: Seq) -> FeedPlace {
         FeedPlace { seq, item: u64::MAX }
     }
+
+    /// Returns the same place, or the one before all changes of a later record.
+    fn within(self, seq: Seq) -> FeedPlace {
+        if self.seq == seq { self } else { FeedPlace { seq, item: 0 } }
+    }
 }
 
-/// Counts the changes of each user, whose changes follow one another.
-#[derive(Default)]
-struct ChangeCounter {
-    user: Option<u32>,
+/// A user behind whom the counting of a record's changes can go on.
+#[derive(Clone, Debug, Default)]
+struct CountedUser {
+    /// The user's id; `None` before the first.
+    user: Option<String>,
+    /// The number of changes up to this user.
     changes: u64,
 }
 
-impl ChangeCounter {
-    /// Counts a change of a user, and returns its [`FeedPlace::item`].
-    fn item_of(&mut self, user: u32) -> u64 {
-        self.changes = if self.user == Some(user) { self.changes + 1 } else { 1 };
-        self.user = Some(user);
-        u64::from(user) << ITEM_BITS | self.changes
+/// The users at which the latest answers ended in the middle of a record, so that the next page of
+/// a record with many changes does not count them from its first.
+///
+/// Losing one costs time and changes no answer: the changes of a record never change.
+#[derive(Default)]
+pub(super) struct Bookmarks(Mutex<VecDeque<(FeedPlace, CountedUser)>>);
+
+impl Bookmarks {
+    fn find(&self, place: FeedPlace) -> CountedUser {
+        let bookmarks = self.0.lock();
+        let found = bookmarks.iter().rev().find(|(other, _)| *other == place);
+        found.map(|(_, counted)| counted.clone()).unwrap_or_default()
+    }
+
+    fn put(&self, place: FeedPlace, counted: CountedUser) {
+        let mut bookmarks = self.0.lock();
+        bookmarks.retain(|(other, _)| *other != place);
+        if bookmarks.len() >= BOOKMARKS {
+            bookmarks.pop_front();
+        }
+        bookmarks.push_back((place, counted));
     }
 }
 
@@ -65,16 +86,60 @@ pub struct Feed {
     pub at_head: bool,
 }
 
+/// Adds the changes behind `place` up to the limit, and moves it there. True if that ends the
+/// answer; then `counted` is the user before that of the last change.
+fn give(
+    changes: Vec<AccessChange>,
+    place: &mut FeedPlace,
+    counted: &mut CountedUser,
+    limit: usize,
+    feed: &mut Feed,
+) -> bool {
+    let (mut number, mut last) = (counted.changes, None);
+    for change in changes {
+        if last.as_ref().is_some_and(|last| *last != change.user) {
+            *counted = CountedUser { user: last.take(), changes: number };
+        }
+        number += 1;
+        last = Some(change.user.clone());
+        if number > place.item {
+            place.item = number;
+            feed.items.push((*place, change));
+            feed.next = *place;
+            if feed.items.len() >= limit {
+                return true;
+            }
+        }
+    }
+    false
+}
+
+/// The end of an answer.
+#[derive(Clone, Copy)]
+struct PageEnd {
+    /// The most changes.
+    limit: usize,
+    /// The moment after which nothing more is looked for.
+    deadline: Instant,
+}
+
+impl PageEnd {
+    fn is_reached(self, feed: &Feed) -> bool {
+        feed.items.len() >= self.limit || Instant::now() >= self.deadline
+    }
+}
+
 impl Engine {
-    /// Returns at most `limit` changes behind a place. An answer without changes may still have
-    /// moved on. Blocks while it reads the log.
+    /// Returns at most `limit` changes behind a place. An answer without changes has moved on by
+    /// at least a record, unless it is at the head. Blocks while it reads the log.
     ///
     /// # Errors
     /// The first record that cannot be read.
     pub fn feed(&self, after: FeedPlace, limit: usize) -> Result<Feed, ReadError> {
         let head = self.views().head();
         let mut feed = Feed { items: Vec::new(), next: after, at_head: false };
-        let (mut records, mut states) = (0, 0);
+        let end = PageEnd { limit, deadline: Instant::now() + PAGE_TIME };
+        let mut records = 0;
         loop {
             // A record whose changes are not all given yet is read again.
             let behind = if feed.next.item == u64::MAX {
@@ -90,50 +155,49 @@ impl Engine {
             self.log
                 .entries(behind, RECORDS, &mut |entry| touched.push(TouchedUsers::by(entry)))?;
             for touched in touched.into_iter().filter(|touched| touched.seq <= head) {
-                states += self.feed_of(&touched, limit, &mut feed);
+                let place = feed.next.within(touched.seq);
+                let counted =
+                    if records == 0 { self.bookmarks.find(place) } else { CountedUser::default() };
+                self.add_changes(&touched, counted, end, &mut feed);
                 records += 1;
-                if feed.items.len() >= limit || states >= STATES_MAX || records >= RECORDS_MAX {
+                if end.is_reached(&feed) || records >= RECORDS_MAX {
                     return Ok(feed);
                 }
             }
         }
     }
 
-    /// Adds the changes by one record, in short locks, up to the limit. Returns the number of
-    /// states of users that it computed.
-    fn feed_of(&self, touched: &TouchedUsers, limit: usize, feed: &mut Feed) -> usize {
-        let (seq, mut states) = (touched.seq, 0);
-        let begun = Some(feed.next.item).filter(|_| feed.next.seq == seq);
-        // Some changes of the last user may not be given yet.
-        let mut after = begun.and_then(|item| user_of(item).checked_sub(1));
-        let mut counter = ChangeCounter::default();
+    /// Adds the changes by one record, in short locks, up to the end of the answer; at least one if
+    /// the answer has none yet and the record has any behind the place.
+    fn add_changes(
+        &self,
+        touched: &TouchedUsers,
+        mut counted: CountedUser,
+        end: PageEnd,
+        feed: &mut Feed,
+    ) {
+        let seq = touched.seq;
+        let mut place = feed.next.within(seq);
         loop {
-            let changes = self.views().access_changes(touched, after);
-            states += changes.states;
-            for change in changes.found {
-                let place = FeedPlace { seq, item: counter.item_of(change.number) };
-                if begun.is_some_and(|begun| place.item <= begun) {
-                    continue;
-                }
-                feed.items.push((place, change));
-                if feed.items.len() >= limit {
-                    feed.next = place;
-                    return states;
-                }
+            let changes = self.views().access_changes(touched, counted.user.as_deref());
+            let number = counted.changes + changes.found.len() as u64;
+            if give(changes.found, &mut place, &mut counted, end.limit, feed) {
+                return self.bookmarks.put(place, counted);
             }
-            match changes.next {
-                // The place behind all changes of that user.
-                Some(number) => {
-                    feed.next = FeedPlace { seq, item: (u64::from(number) + 1) << ITEM_BITS };
-                    after = Some(number);
+            counted = match changes.next {
+                Some(user) => CountedUser { user: Some(user), changes: number },
+                // The place is not one of this record's: an older version made it.
+                None if number < place.item => {
+                    place.item = 0;
+                    CountedUser::default()
                 }
                 None => {
                     feed.next = FeedPlace::after(seq);
-                    return states;
+                    return;
                 }
-            }
-            if states >= STATES_MAX {
-                return states;
+            };
+            if !feed.items.is_empty() && end.is_reached(feed) {
+                return self.bookmarks.put(place, counted);
             }
         }
     }

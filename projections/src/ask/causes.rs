@@ -1,6 +1,7 @@
 //! Roles over time, one user at a time: since when each is held, and the events that began and
 //! ended it.
 
+use core::ops::RangeInclusive;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::ground::order::{Cut, IdBuffer, Millis, Place, Seq, Seq32};
@@ -8,7 +9,7 @@ use crate::ground::symbols::{NO_SYM, Sym};
 use crate::ground::timeline::Placed;
 use crate::state::compiled::{GroundKey, RoleGrounds};
 
-use crate::state::entities::EntityKind;
+use crate::state::entities::{Entity, EntityKind};
 use crate::state::memberships::Pair;
 use crate::views::Views;
 
@@ -87,7 +88,7 @@ impl Views {
     /// Returns the grounds of a user's roles at each moment at which they may change, up to the
     /// cut, in order. Moments before the first mapping are left out.
     pub(crate) fn roles_over_time(&self, user: Sym, cut: Cut) -> Vec<RolesAt> {
-        let moments = self.moments_since(user, Millis::MIN, cut).into_iter();
+        let moments = self.moments_in(user, Millis::MIN..=Millis::MAX, cut).into_iter();
         moments.filter_map(|moment| self.roles_at(user, moment, cut)).collect()
     }
 
@@ -102,51 +103,96 @@ impl Views {
         Some(RolesAt { moment, grounds })
     }
 
-    /// Returns the moments that a user's access and roles depend on, known and up to the cut, from
-    /// `from` on.
-    pub(crate) fn moments_since(&self, user: Sym, from: Millis, cut: Cut) -> BTreeSet<Millis> {
+    /// Returns the moments of a stretch that a user's access and roles depend on, known and up to
+    /// the cut.
+    pub(crate) fn moments_in(
+        &self,
+        user: Sym,
+        stretch: RangeInclusive<Millis>,
+        cut: Cut,
+    ) -> BTreeSet<Millis> {
+        let (from, until) = (*stretch.start(), (*stretch.end()).min(cut.as_of));
         let mut moments = BTreeSet::new();
-        let mut add = |place: Place| {
-            if cut.sees(place) && place.occurred_at >= from {
-                moments.insert(place.occurred_at);
-            }
+        let mut add = |places: &mut dyn Iterator<Item = Place>| {
+            let within = places.take_while(|place| place.occurred_at <= until);
+            let seen = within.filter(|place| cut.sees(*place));
+            moments.extend(seen.map(|place| place.occurred_at));
         };
-        self.places_since(EntityKind::User, user, from).for_each(&mut add);
-        for pair in self.pairs_of(user) {
-            pair.grants().since(from).map(Placed::place).for_each(&mut add);
-            self.places_since(EntityKind::Group, pair.group, from).for_each(&mut add);
+        if let Some(entity) = self.users.get(user) {
+            add(&mut entity.explicit().since(from).map(Placed::place));
+            add(&mut entity.stand_ins().since(from).map(Placed::place));
         }
-        for sym in self.directories_concerning(user) {
+        let pairs = self.giving_pairs(user, cut.known_at);
+        for pair in &pairs {
+            add(&mut pair.grants().since(from).map(Placed::place));
+            let Some(group) = self.groups.get(pair.group) else { continue };
+            if self.may_revive(group) {
+                add(&mut group.explicit().since(from).map(Placed::place));
+                add(&mut group.stand_ins().since(from).map(Placed::place));
+            } else {
+                add(&mut group.turns().since(from).map(Placed::place));
+            }
+        }
+        for sym in self.directories_concerning(user, &pairs) {
             let Some(directory) = self.directories.get(sym) else { continue };
-            directory.events().since(from).map(Placed::place).for_each(&mut add);
-            directory.first_named_with(cut).into_iter().for_each(&mut add);
+            add(&mut directory.events().since(from).map(Placed::place));
+            let named = directory.first_named_with(cut);
+            add(&mut named.into_iter().filter(|place| place.occurred_at >= from));
         }
-        moments.extend(self.settings(cut).filter(|effective_from| *effective_from >= from));
         moments
+            .extend(self.settings(cut).filter(|effective_from| stretch.contains(effective_from)));
+        moments
+    }
+
+    /// Tells if a version of a group may bring it back although it says the same as the one before.
+    fn may_revive(&self, group: &Entity) -> bool {
+        let mut directories = group.listed_in().iter().filter_map(|sym| self.directories.get(*sym));
+        directories.any(|directory| directory.deletions().newest().is_some())
+    }
+
+    /// Returns the pairs of a user with groups from which any known mapping gives a role.
+    fn giving_pairs(&self, user: Sym, known_at: Seq) -> Vec<&Pair> {
+        if self.roles.known(known_at).next().is_none() {
+            return Vec::new();
+        }
+        self.pairs_of(user).filter(|pair| self.gives_roles(pair.group, known_at)).collect()
+    }
+
+    /// Tells if a rule of any known mapping ever fitted a group.
+    pub(crate) fn gives_roles(&self, group: Sym, known_at: Seq) -> bool {
+        let Some(entity) = self.groups.get(group) else { return false };
+        let id = self.groups.id(group);
+        self.roles.known(known_at).any(|mapping| {
+            let mut turns = entity.turns().iter();
+            turns.any(|version| mapping.rules_of_group(id, version.label).next().is_some())
+        })
     }
 
     /// Returns the last of those moments. Costs a look-up for each group that the user was ever in.
     pub(crate) fn last_moment(&self, user: Sym, cut: Cut) -> Millis {
-        let pairs = self.pairs_of(user).flat_map(|pair| {
-            let grant = pair.grants().latest(cut).map(Placed::place);
-            grant.into_iter().chain(self.latest_places(EntityKind::Group, pair.group, cut))
-        });
-        let directories = self.directories_concerning(user).into_iter().flat_map(|sym| {
+        let pairs = self.giving_pairs(user, cut.known_at);
+        let directories = self.directories_concerning(user, &pairs).into_iter().flat_map(|sym| {
             let directory = self.directories.get(sym);
             let event = directory.and_then(|directory| directory.events().latest(cut));
             let named = directory.and_then(|directory| directory.first_named_with(cut));
             event.map(Placed::place).into_iter().chain(named)
+        });
+        let pairs = pairs.iter().flat_map(|pair| {
+            let grant = pair.grants().latest(cut).map(Placed::place);
+            grant.into_iter().chain(self.latest_places(EntityKind::Group, pair.group, cut))
         });
         let own = self.latest_places(EntityKind::User, user, cut);
         let places = own.chain(pairs).chain(directories);
         places.map(|place| place.occurred_at).chain(self.settings(cut)).max().unwrap_or(Millis::MIN)
     }
 
-    /// Returns the places of an entity's latest explicit version and its latest stand-in.
+    /// Returns the places of an entity's latest explicit version and its latest stand-in, or of a
+    /// group's latest turn.
     fn latest_places(&self, kind: EntityKind, sym: Sym, cut: Cut) -> impl Iterator<Item = Place> {
-        let entity = self.entity(kind, sym);
-        let latest =
-            entity.map(|entity| [entity.explicit().latest(cut), entity.stand_ins().latest(cut)]);
+        let latest = self.entity(kind, sym).map(|entity| match kind {
+            EntityKind::Group if !self.may_revive(entity) => [entity.turns().latest(cut), None],
+            _ => [entity.explicit().latest(cut), entity.stand_ins().latest(cut)],
+        });
         latest.into_iter().flatten().flatten().map(|version| version.place)
     }
 
@@ -160,11 +206,11 @@ impl Views {
             .map(|(_, from)| from)
     }
 
-    /// Returns the directories in which a user, or a group that it was ever in, ever was, and those
-    /// of the events about its memberships.
-    fn directories_concerning(&self, user: Sym) -> BTreeSet<Sym> {
+    /// Returns the directories in which a user, or one of the groups of some of its pairs, ever was,
+    /// and those of the events about these memberships.
+    fn directories_concerning(&self, user: Sym, pairs: &[&Pair]) -> BTreeSet<Sym> {
         let mut directories = self.directories_of_entity(EntityKind::User, user);
-        for pair in self.pairs_of(user) {
+        for pair in pairs {
             directories.extend(self.directories_of_entity(EntityKind::Group, pair.group));
             directories.extend(pair.grants().iter().map(|grant| grant.directory()));
         }
@@ -180,23 +226,8 @@ impl Views {
         kind: EntityKind,
         sym: Sym,
     ) -> impl Iterator<Item = Place> {
-        self.places_since(kind, sym, Millis::MIN)
-    }
-
-    fn places_since(
-        &self,
-        kind: EntityKind,
-        sym: Sym,
-        from: Millis,
-    ) -> impl Iterator<Item = Place> {
         let entity = self.entity(kind, sym);
-        entity.into_iter().flat_map(move |entity| {
-            entity
-                .explicit()
-                .since(from)
-                .chain(entity.stand_ins().since(from))
-                .map(|version| version.place)
-        })
+        entity.into_iter().flat_map(|entity| entity.versions().map(|version| version.place))
     }
 
     /// Returns the directories in which an entity ever was.

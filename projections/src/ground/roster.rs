@@ -160,6 +160,26 @@ impl Roster {
         cut: Cut,
         start: &dyn Fn(u32) -> Ordering,
     ) -> impl Iterator<Item = u32> + use<'a> {
+        self.ascending_where(start, move |span| span.may_hold(cut))
+    }
+
+    /// Iterates over the items that were seen at any time by an event up to `known_at`, in
+    /// ascending order of id: those for which `start` is `Greater`.
+    pub(crate) fn known<'a>(
+        &'a self,
+        known_at: Seq32,
+        start: &dyn Fn(u32) -> Ordering,
+    ) -> impl Iterator<Item = u32> + use<'a> {
+        self.ascending_where(start, move |span| span.first_seq <= known_at)
+    }
+
+    /// Iterates over the items whose spans `may` accepts. It must accept the cover of every span
+    /// that it accepts.
+    fn ascending_where<'a, M: Fn(&Span) -> bool + Copy>(
+        &'a self,
+        start: &dyn Fn(u32) -> Ordering,
+        may: M,
+    ) -> impl Iterator<Item = u32> + use<'a, M> {
         let first = self.chunks.partition_point(|chunk| {
             chunk.entries.last().is_some_and(|(last, _)| start(*last).is_le())
         });
@@ -171,11 +191,9 @@ impl Roster {
             Some([head, tail @ ..]) => (head.entries.get(within..).unwrap_or_default(), tail),
             _ => (&[][..], &[][..]),
         };
-        let tail = tail
-            .iter()
-            .filter(move |chunk| chunk.cover.may_hold(cut))
-            .flat_map(|chunk| &chunk.entries);
-        head.iter().chain(tail).filter(move |(_, span)| span.may_hold(cut)).map(|(item, _)| *item)
+        let tail =
+            tail.iter().filter(move |chunk| may(&chunk.cover)).flat_map(|chunk| &chunk.entries);
+        head.iter().chain(tail).filter(move |(_, span)| may(span)).map(|(item, _)| *item)
     }
 
     /// Iterates over the items that may be there at `cut`, in descending order of id: those for

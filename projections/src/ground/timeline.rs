@@ -131,6 +131,18 @@ impl<V: Placed> Timeline<V> {
         older.chain(self.newest.iter().filter(move |version| version.place().occurred_at == moment))
     }
 
+    /// Returns the versions right before and right after the one of record `seq` at `moment`.
+    /// O(log n), plus the versions of that millisecond.
+    pub(crate) fn neighbours(&self, moment: Millis, seq: Seq) -> (Option<&V>, Option<&V>) {
+        let first = self.older.partition_point(|version| version.place().occurred_at < moment);
+        let is_it = |version: &V| Seq::from(version.place().seq) == seq;
+        let Some(at) = self.at(moment).position(is_it).map(|at| first + at) else {
+            return (None, None);
+        };
+        let before = at.checked_sub(1).and_then(|before| self.older.get(before));
+        (before, self.older.get(at + 1).or(self.newest.as_ref()).filter(|next| !is_it(next)))
+    }
+
     /// Returns the number of older versions that occurred at or before `as_of`.
     fn older_until(&self, as_of: Millis) -> usize {
         if self.older.last().is_none_or(|last| last.place().occurred_at <= as_of) {
@@ -217,6 +229,11 @@ impl<V: Placed> Rare<V> {
     pub(crate) fn at(&self, moment: Millis) -> impl Iterator<Item = &V> {
         self.0.iter().flat_map(move |timeline| timeline.at(moment))
     }
+
+    /// Returns the versions right before and right after the one of record `seq` at `moment`.
+    pub(crate) fn neighbours(&self, moment: Millis, seq: Seq) -> (Option<&V>, Option<&V>) {
+        self.0.as_ref().map_or((None, None), |timeline| timeline.neighbours(moment, seq))
+    }
 }
 
 /// The first of some events in their order, at any `known_at`: each step is earlier than all that
@@ -239,15 +256,16 @@ impl<V: Placed> Earliest<V> {
         earlier
     }
 
-    /// Tells if record `seq` was earlier than all before it.
+    /// Tells if record `seq` was earlier than all before it. O(log n).
     pub(crate) fn has(&self, seq: Seq) -> bool {
-        self.0.iter().any(|version| Seq::from(version.place().seq) == seq)
+        self.0.binary_search_by_key(&seq, |version| Seq::from(version.place().seq)).is_ok()
     }
 
     /// Returns the first event that `cut` sees.
     pub(crate) fn at(&self, cut: Cut) -> Option<&V> {
         let known_at = cut.known_at32();
-        let known = self.0.iter().rev().find(|v| v.place().seq <= known_at)?;
+        let until = self.0.partition_point(|v| v.place().seq <= known_at);
+        let known = self.0.get(until.checked_sub(1)?)?;
         (known.place().occurred_at <= cut.as_of).then_some(known)
     }
 }

@@ -170,6 +170,32 @@ impl Compiled {
         by_id.into_iter().chain(self.by_group_name.get(&name)).flatten().copied()
     }
 
+    /// Tells if two mappings differ in nothing but their rules about groups and the order in which
+    /// roles are shown.
+    pub(crate) fn differs_in_groups_only(&self, other: &Compiled) -> bool {
+        let (a, b) = (&self.mapping, &other.mapping);
+        let ranks_alike = a.mode == Mode::All || a.priority == b.priority;
+        let is_about = |rule: &&Rule| matches!(rule.matches, Matches::Attribute { .. });
+        let attributes_alike = a.rules.iter().filter(is_about).eq(b.rules.iter().filter(is_about));
+        a.mode == b.mode && ranks_alike && a.default_roles == b.default_roles && attributes_alike
+    }
+
+    /// Tells if the same rules of two mappings fit a group.
+    pub(crate) fn treats_alike(&self, other: &Compiled, id: &str, name: Sym) -> bool {
+        self.fitting(id, name).eq(other.fitting(id, name))
+    }
+
+    /// Iterates over the rules that a group fits, as they were written.
+    fn fitting(&self, id: &str, name: Sym) -> impl Iterator<Item = &Rule> {
+        let numbers = self.rules_of_group(id, name).map(usize::from);
+        numbers.filter_map(|number| self.mapping.rules.get(number))
+    }
+
+    /// Tells if a rule asks for an organization.
+    pub(crate) fn asks_for_organizations(&self) -> bool {
+        self.rules.iter().any(|rule| rule.organization.is_some())
+    }
+
     /// Tells if rule `number` counts in a scope.
     pub(crate) fn counts_in(&self, number: u16, scope: &RuleScope<'_>) -> bool {
         self.rule_in(number, scope).is_some()

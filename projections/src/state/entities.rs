@@ -2,7 +2,7 @@
 
 use smallvec::SmallVec;
 
-use crate::ground::order::{Cut, EventIds, Millis, Place, Seq32};
+use crate::ground::order::{Cut, EventIds, Millis, Place, Seq, Seq32};
 use crate::ground::roster::{Gone, Roster};
 use crate::ground::symbols::{Sym, Symbols};
 use crate::ground::timeline::{Earliest, Placed, Rare, Timeline};
@@ -42,6 +42,15 @@ pub(crate) struct EntityVersion {
     pub(crate) directory_from_event: bool,
 }
 
+impl EntityVersion {
+    /// Tells if two versions of a group mean the same for its members.
+    pub(crate) fn is_like(&self, other: &EntityVersion) -> bool {
+        self.label == other.label
+            && self.directory == other.directory
+            && self.deleted == other.deleted
+    }
+}
+
 impl Placed for EntityVersion {
     fn place(&self) -> Place {
         self.place
@@ -57,6 +66,9 @@ pub(crate) struct Entity {
     tombstones: Rare<Place>,
     /// Snapshots in membership events, which count while nothing explicit is seen.
     stand_ins: Rare<EntityVersion>,
+    /// Of a group: the versions unlike the one before them, and some more. Its members' roles can
+    /// change at no other version, unless its directory was deleted.
+    turns: Rare<EntityVersion>,
     /// The first event that names it.
     seen: Earliest<Place>,
     /// The directories whose rosters list it.
@@ -79,6 +91,10 @@ impl Entity {
 
     pub(crate) fn stand_ins(&self) -> &Rare<EntityVersion> {
         &self.stand_ins
+    }
+
+    pub(crate) fn turns(&self) -> &Rare<EntityVersion> {
+        &self.turns
     }
 
     pub(crate) fn seen(&self) -> &Earliest<Place> {
@@ -112,6 +128,27 @@ impl Entity {
             Part::User | Part::Group => self.stand_ins.insert(version, ids),
         }
         self.seen.note(version.place, ids);
+    }
+
+    /// Notes a version that was just added, and the one after it, where they are turns.
+    ///
+    /// A version whose neighbours at some `known_at` are alike may be one all the same, because of
+    /// what was learnt later; one whose neighbours differ always is.
+    fn note_turns(&mut self, version: EntityVersion, ids: &EventIds) {
+        let Place { occurred_at, seq, .. } = version.place;
+        let (before, after) = match version.part {
+            Part::Data => self.explicit.neighbours(occurred_at, Seq::from(seq)),
+            Part::User | Part::Group => self.stand_ins.neighbours(occurred_at, Seq::from(seq)),
+        };
+        let after = after.filter(|after| !after.is_like(&version)).copied();
+        if version.deleted || before.is_none_or(|before| !before.is_like(&version)) {
+            self.turns.insert(version, ids);
+        }
+        let Some(after) = after else { return };
+        let is_it = |turn: &EntityVersion| turn.place.seq == after.place.seq;
+        if !self.turns.at(after.place.occurred_at).any(is_it) {
+            self.turns.insert(after, ids);
+        }
     }
 }
 
@@ -164,6 +201,13 @@ impl Entities {
     pub(crate) fn add(&mut self, sym: Sym, version: EntityVersion, ids: &EventIds) {
         if let Some(entity) = self.items.get_mut(sym as usize) {
             entity.add(version, ids);
+        }
+    }
+
+    /// Notes the turns that a version, just added, makes of a group.
+    pub(crate) fn note_turns(&mut self, sym: Sym, version: EntityVersion, ids: &EventIds) {
+        if let Some(entity) = self.items.get_mut(sym as usize) {
+            entity.note_turns(version, ids);
         }
     }
 

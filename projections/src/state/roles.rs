@@ -69,6 +69,11 @@ impl Roles {
         self.mappings.iter()
     }
 
+    /// Iterates over those known at `known_at`, in force or not.
+    pub(crate) fn known(&self, known_at: Seq) -> impl Iterator<Item = &Compiled> {
+        self.mappings.iter().take_while(move |mapping| mapping.seq <= known_at)
+    }
+
     pub(crate) fn attributes(&self) -> &Attributes {
         &self.attributes
     }

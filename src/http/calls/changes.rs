@@ -110,7 +110,10 @@ fn read_place(cursor: &str) -> Option<FeedPlace> {
         text.parse::<u64>().ok().filter(|_| text.bytes().all(|byte| byte.is_ascii_digit()))
     };
     match cursor.split_once('.') {
-        Some((seq, item)) => Some(FeedPlace { seq: number(seq)?, item: number(item)? }),
+        // The highest number is the place behind everything, which is written without one.
+        Some((seq, item)) => {
+            Some(FeedPlace { seq: number(seq)?, item: number(item)?.min(u64::MAX - 1) })
+        }
         None => Some(FeedPlace::after(number(cursor)?)),
     }
 }

@@ -131,6 +131,76 @@ fn pages_of_any_size_are_the_same_feed_also_after_a_restart_and_a_rebuild() {
 }
 
 #[test]
+fn changes_are_numbered_within_their_record_by_user_id_and_kind() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(folder.path());
+    for (user, second) in [("u2", 1), ("u3", 2), ("u1", 3)] {
+        server.deliver(&created(user, second));
+    }
+    let mapping =
+        json!({ "mode": "all", "default_roles": ["b", "a"], "priority": [], "rules": [] });
+    assert_eq!(server.put("/rollcall/v1/role_mapping", &json!({ "mapping": mapping })).status, 200);
+    assert_eq!(server.delete("/directories/directory_1").status, 202);
+    let page = feed(&server, "wait=0&after=3");
+    let item = |item: &Value| {
+        let text = |key: &str| item[key].as_str().unwrap_or("-").to_owned();
+        [text("id"), text("user_id"), text("change"), text("role")].join(" ")
+    };
+    let said: Vec<String> = page["data"].as_array().unwrap().iter().map(item).collect();
+    let mut expected = Vec::new();
+    for (at, user) in ["u1", "u2", "u3"].into_iter().enumerate() {
+        expected.push(format!("4.{} {user} role_gained a", 2 * at + 1));
+        expected.push(format!("4.{} {user} role_gained b", 2 * at + 2));
+    }
+    for (at, user) in ["u1", "u2", "u3"].into_iter().enumerate() {
+        expected.push(format!("5.{} {user} access_ended -", 3 * at + 1));
+        expected.push(format!("5.{} {user} role_lost a", 3 * at + 2));
+        expected.push(format!("5.{} {user} role_lost b", 3 * at + 3));
+    }
+    assert_eq!(said, expected);
+}
+
+#[test]
+fn a_cursor_that_no_change_of_its_record_has_resumes_at_the_records_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(folder.path());
+    for number in 0..3 {
+        server.deliver(&created(&format!("u{number}"), number));
+    }
+    assert_eq!(server.delete("/directories/directory_1").status, 202);
+    server.deliver(&created("u9", 9).replace("directory_1", "directory_2"));
+    let ids = |page: &Value| -> Vec<String> {
+        let items = page["data"].as_array().unwrap();
+        items.iter().map(|item| item["id"].as_str().unwrap().to_owned()).collect()
+    };
+    for (cursor, rest) in [
+        ("4.0", &["4.1", "4.2", "4.3", "5.1"][..]),
+        ("4.2", &["4.3", "5.1"]),
+        ("4.3", &["5.1"]),
+        // Older versions wrote the number of a user, shifted, into the place.
+        ("4.1048577", &["4.1", "4.2", "4.3", "5.1"]),
+        ("4.29360129", &["4.1", "4.2", "4.3", "5.1"]),
+        ("4.4", &["4.1", "4.2", "4.3", "5.1"]),
+        ("4.18446744073709551615", &["4.1", "4.2", "4.3", "5.1"]),
+        ("2.29360129", &["2.1", "3.1", "4.1", "4.2", "4.3", "5.1"]),
+        ("4", &["5.1"]),
+    ] {
+        for limit in [1, 2, 1000] {
+            let (mut read, mut next) = (Vec::new(), cursor.to_owned());
+            loop {
+                let page = feed(&server, &format!("wait=0&limit={limit}&after={next}"));
+                if ids(&page).is_empty() {
+                    break;
+                }
+                read.extend(ids(&page));
+                next = after(&page);
+            }
+            assert_eq!(read, rest, "after {cursor}, {limit} at a time");
+        }
+    }
+}
+
+#[test]
 fn whoever_waits_is_told_as_soon_as_something_changes() {
     let folder = tempfile::tempdir().unwrap();
     let server = Server::start(folder.path());

@@ -558,8 +558,11 @@ fn changes_differ(stage: &Stage, items: Vec<Value>, tally: &Tally) -> Option<Str
         places.push(place);
         server.push(item);
     }
-    assert!(places.is_sorted_by(|a, b| a < b), "{places:?}");
-    server.sort_by_key(change_key);
+    // The changes of a record are numbered from 1, by user id and kind.
+    for record in places.chunk_by(|(one, _), (other, _)| one == other) {
+        assert!(record.iter().map(|(_, number)| *number).eq(1..=record.len() as u64), "{places:?}");
+    }
+    assert!(places.is_sorted() && server.is_sorted_by_key(change_key), "{}", json!(server));
     let model = stage.world.all_changes();
     for change in &model {
         let kind = match change["change"].as_str().unwrap() {
