@@ -12,11 +12,13 @@ use crate::log::ReadError;
 /// The number of records that are read from the log at once.
 const RECORDS: usize = 256;
 
-/// The most records that one answer looks at.
-const RECORDS_MAX: usize = 8_192;
-
-/// An answer ends after this time, but not in the middle of a record of which it has nothing yet.
+/// An answer ends after this time once it has done some work, but not in the middle of a record of which it has nothing yet.
 const PAGE_TIME: Duration = Duration::from_millis(8);
+
+/// The work that an answer does at any rate, in states of users, so that the time of a busy machine
+/// does not cut small answers short; a record costs about as much as some states.
+const WORK_MIN: usize = 1024;
+const RECORD_WORK: usize = 16;
 
 /// The number of places inside records that are remembered.
 const BOOKMARKS: usize = 256;
@@ -115,17 +117,18 @@ fn give(
 }
 
 /// The end of an answer.
-#[derive(Clone, Copy)]
 struct PageEnd {
     /// The most changes.
     limit: usize,
     /// The moment after which nothing more is looked for.
     deadline: Instant,
+    /// The work done so far.
+    work: usize,
 }
 
 impl PageEnd {
-    fn is_reached(self, feed: &Feed) -> bool {
-        feed.items.len() >= self.limit || Instant::now() >= self.deadline
+    fn is_reached(&self, feed: &Feed) -> bool {
+        feed.items.len() >= self.limit || self.work >= WORK_MIN && Instant::now() >= self.deadline
     }
 }
 
@@ -138,8 +141,7 @@ impl Engine {
     pub fn feed(&self, after: FeedPlace, limit: usize) -> Result<Feed, ReadError> {
         let head = self.views().head();
         let mut feed = Feed { items: Vec::new(), next: after, at_head: false };
-        let end = PageEnd { limit, deadline: Instant::now() + PAGE_TIME };
-        let mut records = 0;
+        let mut end = PageEnd { limit, deadline: Instant::now() + PAGE_TIME, work: 0 };
         loop {
             // A record whose changes are not all given yet is read again.
             let behind = if feed.next.item == u64::MAX {
@@ -157,10 +159,10 @@ impl Engine {
             for touched in touched.into_iter().filter(|touched| touched.seq <= head) {
                 let place = feed.next.within(touched.seq);
                 let counted =
-                    if records == 0 { self.bookmarks.find(place) } else { CountedUser::default() };
-                self.add_changes(&touched, counted, end, &mut feed);
-                records += 1;
-                if end.is_reached(&feed) || records >= RECORDS_MAX {
+                    if end.work == 0 { self.bookmarks.find(place) } else { CountedUser::default() };
+                self.add_changes(&touched, counted, &mut end, &mut feed);
+                end.work += RECORD_WORK;
+                if end.is_reached(&feed) {
                     return Ok(feed);
                 }
             }
@@ -173,7 +175,7 @@ impl Engine {
         &self,
         touched: &TouchedUsers,
         mut counted: CountedUser,
-        end: PageEnd,
+        end: &mut PageEnd,
         feed: &mut Feed,
     ) {
         let seq = touched.seq;
@@ -181,6 +183,7 @@ impl Engine {
         loop {
             let changes = self.views().access_changes(touched, counted.user.as_deref());
             let number = counted.changes + changes.found.len() as u64;
+            end.work += changes.states;
             if give(changes.found, &mut place, &mut counted, end.limit, feed) {
                 return self.bookmarks.put(place, counted);
             }

@@ -518,8 +518,10 @@ impl Follower {
             let Some(after) = body["list_metadata"]["after"].as_str() else {
                 return assert!(page.is_empty(), "{body}");
             };
-            self.after = format!("&after={}", percent_encoded(after));
-            if page.is_empty() {
+            // An empty page may have moved on all the same, on a busy machine.
+            let before =
+                std::mem::replace(&mut self.after, format!("&after={}", percent_encoded(after)));
+            if page.is_empty() && self.after == before {
                 return;
             }
         }
