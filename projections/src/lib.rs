@@ -40,7 +40,9 @@ pub use ask::mappings::MappingSet;
 pub use ask::membership_periods::{MembershipPeriod, MembershipPeriods};
 pub use ask::preview::{Comparison, Proposal, RoleChange, RoleCounts, Unmatched, UnmatchedGroup};
 pub use ask::traffic::{Counted, Counts, Delays, Traffic, WINDOWS, WINDOWS_MS};
-pub use ground::event_type::{EventSubject, EventType};
+pub use ground::event_type::{
+    EventEffect, EventSubject, EventType, OPERATOR_PREFIX, SYNC_PREFIX, TOKEN_PREFIX,
+};
 pub use ground::fact::{
     Change, DirectoryChange, Entry, Fact, Fingerprint, GroupData, InactiveUsers, MembershipData,
     RecordStatus, UserData,

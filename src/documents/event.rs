@@ -7,7 +7,9 @@
 use std::borrow::Cow;
 
 use parking_lot::RwLock;
-use rollcall_projections::{Cut, DirectoryChange, EventRow, EventType, Millis, Views};
+use rollcall_projections::{
+    Cut, DirectoryChange, EventEffect, EventRow, EventType, Millis, TOKEN_PREFIX, Views,
+};
 use serde_json::value::RawValue;
 
 use super::changes::previous_in;
@@ -73,11 +75,11 @@ fn previous_attributes<'a>(
     context: Option<&'a RawValue>,
 ) -> Option<&'a str> {
     let own = previous_in(data);
-    if kind.starts_with("dsync.") && kind.ends_with(".updated") {
-        own.or_else(|| previous_in(context)).or(Some("{}"))
-    } else {
-        own
-    }
+    let updates = match EventType::parse(kind) {
+        Some(known) => known.effect() == EventEffect::Changes,
+        None => kind.starts_with(TOKEN_PREFIX) && kind.ends_with(".updated"),
+    };
+    if updates { own.or_else(|| previous_in(context)).or(Some("{}")) } else { own }
 }
 
 /// The context in which an event is shown.
@@ -111,7 +113,7 @@ impl EventContext<'_> {
             Some(EventType::TokenCreated | EventType::TokenRevoked) => {
                 (self.token(data), &TOKEN_FIELDS[..])
             }
-            None if kind.starts_with("dsync.token.") => (self.token(data), &TOKEN_FIELDS[..]),
+            None if kind.starts_with(TOKEN_PREFIX) => (self.token(data), &TOKEN_FIELDS[..]),
             // Rollcall's own events and those from outside directory sync are shown as they are.
             Some(
                 EventType::MappingSet
