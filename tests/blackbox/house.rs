@@ -1,11 +1,20 @@
-//! Which part may depend on which.
+//! The rules of the source tree: which part may depend on which, and where an event type is named.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use rollcall_generator::{EventPlan, ForgeError};
+use rollcall_projections::{EventSubject, EventType};
+
+use crate::kit::histories::EVENT_TYPES;
+
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn read(file: &str) -> String {
+    fs::read_to_string(root().join(file)).unwrap()
 }
 
 /// Every Rust source below `folder`, with its path from the root.
@@ -135,4 +144,40 @@ fn a_log_takes_nothing_but_what_was_verified() {
         );
     }
     assert_eq!(naming(&["Verified { source"]), ["src/verify/mod.rs", "src/verify/operator.rs"]);
+}
+
+/// Returns true if the schema of an event has a shape for the data of this type.
+fn has_schema(schema: &serde_json::Value, name: &str) -> bool {
+    schema["allOf"].as_array().unwrap().iter().any(|case| {
+        let event = &case["if"]["properties"]["event"];
+        let is_token = event["pattern"] == "^dsync\\.token\\." && name.starts_with("dsync.token.");
+        event["const"] == name || is_token
+    })
+}
+
+#[test]
+fn each_event_type_is_known_everywhere() {
+    let semantics = read("docs/semantics.md");
+    let schema = serde_json::from_str(&read("tests/schemas/event.json")).unwrap();
+    let model = read("tests/blackbox/kit/model/mod.rs");
+    let story = read("fixtures/0002-every-event-type/events.jsonl");
+    for event_type in EventType::ALL {
+        let name = event_type.name();
+        assert!(semantics.contains(&format!("`{name}`")), "docs/semantics.md lacks `{name}`");
+        assert!(EVENT_TYPES.contains(&name), "kit/histories.rs: EVENT_TYPES lacks `{name}`");
+        if event_type.is_operator_act() {
+            continue;
+        }
+        assert!(has_schema(&schema, name), "tests/schemas/event.json lacks `{name}`");
+        let plan = EventPlan { event: name.to_owned(), ..EventPlan::default() };
+        assert!(
+            matches!(plan.forge(0, 0), Err(ForgeError::Missing { .. })),
+            "generator/src/forge.rs knows no field of `{name}`"
+        );
+        let line = format!("\"event\":\"{name}\"");
+        assert!(story.contains(&line), "fixtures/0002-every-event-type lacks `{name}`");
+        if event_type.subject() != EventSubject::Token {
+            assert!(model.contains(&format!("\"{name}\"")), "kit/model/mod.rs lacks `{name}`");
+        }
+    }
 }
