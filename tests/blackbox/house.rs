@@ -146,6 +146,63 @@ fn a_log_takes_nothing_but_what_was_verified() {
     assert_eq!(naming(&["Verified { source"]), ["src/verify/mod.rs", "src/verify/operator.rs"]);
 }
 
+/// The layers of the projections, lowest first. Those of one layer do not know each other.
+const LAYERS: [&[&str]; 5] = [&["ground"], &["state"], &["views"], &["judge"], &["fold", "ask"]];
+
+/// Returns the number of a module's layer.
+fn layer(module: &str) -> usize {
+    LAYERS
+        .iter()
+        .position(|modules| modules.contains(&module))
+        .unwrap_or_else(|| panic!("no layer has the module `{module}`"))
+}
+
+/// Returns the names that follow `prefix` in a source, comments left out.
+fn names_after<'a>(text: &'a str, prefix: &str) -> Vec<&'a str> {
+    text.lines()
+        .filter(|line| !line.trim_start().starts_with("//"))
+        .flat_map(|line| line.split(prefix).skip(1))
+        .map(|rest| {
+            rest.split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap_or_default()
+        })
+        .collect()
+}
+
+#[test]
+fn each_layer_of_the_projections_knows_only_those_below_it() {
+    for (name, text) in sources(&root().join("projections/src")) {
+        let path = name.strip_prefix("projections/src/").unwrap();
+        let module = path.split(['/', '.']).next().unwrap();
+        if module == "lib" {
+            continue;
+        }
+        for other in names_after(&text, "crate::") {
+            assert!(
+                other == module || layer(other) < layer(module),
+                "{name} uses `{other}`, which is not below `{module}`"
+            );
+        }
+    }
+}
+
+#[test]
+fn the_plumbing_of_http_knows_no_call_and_no_call_knows_another() {
+    for (name, text) in sources(&root().join("src/http/wire")) {
+        assert!(!text.contains("calls::"), "{name} names a call");
+    }
+    let calls = sources(&root().join("src/http/calls"));
+    let modules: Vec<&str> = calls
+        .iter()
+        .map(|(name, _)| Path::new(name).file_stem().unwrap().to_str().unwrap())
+        .collect();
+    for ((name, text), own) in calls.iter().zip(&modules).filter(|(_, own)| **own != "mod") {
+        assert!(!text.contains("calls::"), "{name} names the calls by their module");
+        for other in names_after(text, "super::") {
+            assert!(other == *own || !modules.contains(&other), "{name} uses the call `{other}`");
+        }
+    }
+}
+
 /// Returns true if the schema of an event has a shape for the data of this type.
 fn has_schema(schema: &serde_json::Value, name: &str) -> bool {
     schema["allOf"].as_array().unwrap().iter().any(|case| {
