@@ -291,10 +291,10 @@ struct Teller {
     moments: Vec<i64>,
     mood: Mood,
     theme: Theme,
-    /// Whether the moments advance as the history goes on.
+    /// True if the moments advance as the history goes on.
     forward: bool,
-    /// How many events may be dated in 2099, or carry no time at all: each of them hides all that
-    /// others say.
+    /// The number of events that may be dated in 2099, or carry no time at all: each of them hides
+    /// all that others say.
     budget_ahead: u32,
     budget_timeless: u32,
     told: usize,
