@@ -286,7 +286,7 @@ fn author(receipt: &Receipt) -> String {
     }
 }
 
-/// Puts what a body claims into a sentence.
+/// Describes the claim of a body in a sentence.
 fn claim(body: &[u8]) -> String {
     let Ok(body) = serde_json::from_slice::<Value>(body) else {
         return "the body is not JSON".into();
@@ -295,10 +295,10 @@ fn claim(body: &[u8]) -> String {
     let event_type = body.get("event").and_then(Value::as_str).and_then(EventType::parse);
     event_type
         .and_then(|event_type| sentence(event_type.subject(), event_type.effect(), data))
-        .unwrap_or_else(|| "nothing that this program can put into words".into())
+        .unwrap_or_else(|| "this type of event has no description".into())
 }
 
-/// Puts an effect into a sentence; `None` if there is nothing to say.
+/// Describes an effect in a sentence; `None` if it has no description.
 fn sentence(subject: EventSubject, effect: EventEffect, data: &Value) -> Option<String> {
     match subject {
         EventSubject::Directory => {
