@@ -52,7 +52,7 @@ pub use ground::order::{Cut, Millis, Seq};
 pub use ground::page::{Page, Window};
 pub use ground::quarantine::{Field, Quarantined, Reason};
 pub use state::attributes::{AttributePath, Attributes};
-pub use state::entities::Part;
+pub use state::entities::{Part, SnapshotRef};
 pub use state::events::{EventFilter, EventRow, Start};
 pub use state::intake::{INITIAL_SYNC_PAUSE_MS, InitialSync, Intake};
 pub use state::policies::Policy;
