@@ -84,7 +84,7 @@ impl Failure {
 
     /// Reports an answer that a Rollcall server would not give.
     fn unexpected_answer() -> Failure {
-        Failure::Ours("the server's answer is not one that Rollcall gives".into())
+        Failure::Ours("unexpected answer: is this a Rollcall server?".into())
     }
 }
 

@@ -9,7 +9,7 @@ use crate::ground::order::{Cut, Millis, Seq, around};
 use crate::ground::page::resolve;
 use crate::ground::symbols::Sym;
 use crate::ground::walks::{IdWalk, is_beyond};
-use crate::state::entities::{EntityVersion, Part};
+use crate::state::entities::{EntityVersion, SnapshotRef};
 use crate::state::loss_index::LossCandidate;
 use crate::views::Views;
 
@@ -21,8 +21,8 @@ const CANDIDATES_MAX: usize = 2048;
 pub struct Deprovisioning {
     /// The user.
     pub user: String,
-    /// The record that describes the user in the millisecond before, and the part of it that does.
-    pub snapshot: (Seq, Part),
+    /// The description of the user in the millisecond before.
+    pub snapshot: SnapshotRef,
     /// The directory in the millisecond before.
     pub directory: String,
     /// The organization that the user showed then; empty while unknown.
@@ -240,7 +240,7 @@ impl Views {
         };
         Some(Deprovisioning {
             user: self.users.id(user).to_owned(),
-            snapshot: (Seq::from(version.place.seq), version.part),
+            snapshot: SnapshotRef { seq: Seq::from(version.place.seq), part: version.part },
             directory: self.directories.id(version.directory).to_owned(),
             organization: self.texts.text(organization).to_owned(),
             end: self.access_end(user, moment, cut)?,
