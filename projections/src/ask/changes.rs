@@ -16,7 +16,7 @@ use crate::ground::roster::Roster;
 use crate::ground::symbols::{NO_SYM, Sym};
 use crate::ground::timeline::Placed;
 use crate::ground::walks::{IdWalk, is_beyond};
-use crate::state::compiled::Compiled;
+use crate::state::compiled_mapping::Compiled;
 use crate::state::directories::Directory;
 use crate::state::entities::{Entity, EntityKind, EntityVersion, Part};
 use crate::views::Views;

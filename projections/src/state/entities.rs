@@ -25,6 +25,15 @@ pub enum Part {
     Group,
 }
 
+/// The place of a snapshot in the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SnapshotRef {
+    /// The record whose body holds it.
+    pub seq: Seq,
+    /// The part of that body that is the snapshot.
+    pub part: Part,
+}
+
 /// One event's statement about a user or a group.
 #[derive(Clone, Copy)]
 pub(crate) struct EntityVersion {
