@@ -650,18 +650,17 @@ mod tests {
         story.map(0, rules);
         for number in 0..MEMBERS {
             let user = format!("u{number:04}");
-            story.add(100 + 10 * number as Millis, &user, "Engineering");
+            story.add(100 + 10 * number as Millis, &user, "Design");
         }
         story
     }
 
     #[test]
     fn a_late_event_of_a_known_group_costs_nothing_where_it_says_the_same() {
-        for rules in [&[][..], &[("Engineering", "engineer")]] {
+        for rules in [&[][..], &[("Design", "designer")]] {
             for moment in [50, 105, 1_000_000] {
                 let mut story = synced(rules);
-                let created =
-                    story.fold(moment, Fact::Group(Change::Set, group_data("Engineering")));
+                let created = story.fold(moment, Fact::Group(Change::Set, group_data("Design")));
                 assert_eq!(story.cost(created), (0, 0), "at {moment}");
             }
         }
@@ -670,7 +669,7 @@ mod tests {
     #[test]
     fn a_rename_costs_the_members_only_if_a_rule_fits_one_of_the_names() {
         for (rules, changed) in
-            [(("Engineering", "engineer"), MEMBERS), (("Dev", "dev"), MEMBERS), (("Sales", "s"), 0)]
+            [(("Design", "designer"), MEMBERS), (("Dev", "dev"), MEMBERS), (("Sales", "s"), 0)]
         {
             let mut story = synced(&[rules]);
             let renamed = story.fold(1_000_000, Fact::Group(Change::Set, group_data("Dev")));
@@ -682,7 +681,7 @@ mod tests {
 
     #[test]
     fn each_new_member_costs_the_same_however_large_the_group_is() {
-        let story = synced(&[("Engineering", "engineer")]);
+        let story = synced(&[("Design", "designer")]);
         for seq in 2..=1 + MEMBERS as Seq {
             let (found, states) = story.cost(seq);
             // Access and the role.
@@ -708,7 +707,7 @@ mod tests {
 
     #[test]
     fn what_says_nothing_new_of_a_directory_costs_nothing() {
-        let mut story = synced(&[("Engineering", "engineer")]);
+        let mut story = synced(&[("Design", "designer")]);
         let directory = |change| Fact::Directory {
             change,
             id: "d",
@@ -732,7 +731,7 @@ mod tests {
             Fact::Policy { inactive_users: InactiveUsers::Delete, effective_from: 1_000_000 };
         let policy = story.fold(1_000_000, policy);
         let same = story.map(1_000_000, &[("Sales", "closer")]);
-        let other = story.map(1_000_000, &[("Sales", "closer"), ("Engineering", "engineer")]);
+        let other = story.map(1_000_000, &[("Sales", "closer"), ("Design", "designer")]);
         assert_eq!([policy, same].map(|seq| story.cost(seq)), [(0, 0), (0, 0)]);
         assert_eq!(story.cost(other).0, MEMBERS);
     }
@@ -740,9 +739,9 @@ mod tests {
     #[test]
     fn changes_come_by_user_id_and_kind_whatever_came_first() {
         let mut story = Story::default();
-        story.map(0, &[("Engineering", "b"), ("Engineering", "a")]);
+        story.map(0, &[("Design", "b"), ("Design", "a")]);
         for (moment, user) in [(100, "u2"), (110, "u3"), (120, "u1")] {
-            story.add(moment, user, "Engineering");
+            story.add(moment, user, "Design");
         }
         let ended = story.fold(
             200,
