@@ -10,7 +10,7 @@ use super::Failure;
 use super::publish::Publish;
 use super::read::print::coloured;
 use super::running::{Caches, Running, Signing};
-use crate::http::{self, Settings, WEBHOOK_PATH};
+use crate::http::{self, BODY_BYTES_LIMIT, BODY_BYTES_MAX, Settings, WEBHOOK_PATH};
 use crate::notary::PublishTarget;
 use crate::verify::{ApiKeys, Keyring, SECRETS_MAX};
 
@@ -43,6 +43,9 @@ pub(super) struct ServeArgs {
     /// Path that receives webhooks; may be given several times
     #[arg(long = "webhook-path", default_value = WEBHOOK_PATH, value_parser = webhook_path)]
     webhook_paths: Vec<String>,
+    /// The largest body of a webhook that is taken, in bytes; at most 12,000,000
+    #[arg(long, default_value_t = BODY_BYTES_MAX, value_parser = body_bytes, value_name = "BYTES")]
+    body_bytes_max: usize,
     /// How far a signature's time may be from this machine's clock, before or after, e.g. 5m
     #[arg(long, default_value = "180s", value_parser = duration)]
     tolerance: Duration,
@@ -90,6 +93,12 @@ fn webhook_path(text: &str) -> Result<String, String> {
     } else {
         Ok(text.into())
     }
+}
+
+fn body_bytes(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|bytes| (1..=BODY_BYTES_LIMIT).contains(bytes)).ok_or_else(|| {
+        format!("it must be a number of bytes from 1 to {BODY_BYTES_LIMIT}, such as 4194304")
+    })
 }
 
 /// Logs which API key has which name: the log of records shows only names, the configuration only
@@ -148,7 +157,12 @@ impl ServeArgs {
             secrets.iter().map(String::as_str),
             self.tolerance.as_millis().try_into().unwrap_or(u64::MAX),
         );
-        let settings = Settings { keyring, api_keys, webhook_paths: self.webhook_paths };
+        let settings = Settings {
+            keyring,
+            api_keys,
+            webhook_paths: self.webhook_paths,
+            body_bytes_max: self.body_bytes_max,
+        };
         let caches =
             Caches { documents: self.document_cache_mib << 20, store: self.store_cache_mib << 20 };
         let running =

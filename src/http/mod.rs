@@ -8,14 +8,15 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, OnceLock};
 
 use actix_web::dev::ServerHandle;
-use actix_web::{App, HttpServer, Responder, web};
+use actix_web::http::Method;
+use actix_web::{App, HttpRequest, HttpServer, Responder, web};
 
 use crate::engine::Engine;
 use crate::verify::ApiKeys;
 use calls::{OPERATIONS, ingest, resources};
 use wire::answer::{ANSWER_WITHIN, Code, Problem};
 use wire::state::State;
-pub use wire::state::{Settings, WEBHOOK_PATH};
+pub use wire::state::{BODY_BYTES_LIMIT, BODY_BYTES_MAX, Settings, WEBHOOK_PATH};
 
 /// The first segments of the server's own paths, also of future ones. A webhook path that begins
 /// with one would hide a call.
@@ -70,14 +71,15 @@ pub fn app(
     settings: Settings,
     engine: Arc<OnceLock<Arc<Engine>>>,
 ) -> impl Fn(&mut web::ServiceConfig) + Clone + Send + 'static {
-    let Settings { keyring, api_keys, webhook_paths } = settings;
+    let Settings { keyring, api_keys, webhook_paths, body_bytes_max } = settings;
     let api_keys = ApiKeys::new(api_keys.iter().map(String::as_str));
     let state = web::Data::new(State {
         keyring,
         api_keys,
         engine,
         operations: OPERATIONS,
-        rejections: Default::default(),
+        body_bytes_max: body_bytes_max.min(BODY_BYTES_LIMIT),
+        refusals: Default::default(),
         stats: Default::default(),
     });
     move |config| {
@@ -88,8 +90,11 @@ pub fn app(
 
 fn routes(config: &mut web::ServiceConfig, webhook_paths: &[String]) {
     for path in webhook_paths {
+        // A slash at the end is easily added, or left out, where the endpoint's URL is entered.
+        let path = path.trim_end_matches('/');
+        let both = [path.to_owned(), format!("{path}/")];
         config.service(
-            web::resource(path)
+            web::resource(both)
                 .route(web::post().to(ingest::webhook))
                 .default_service(web::to(post_only)),
         );
@@ -97,7 +102,10 @@ fn routes(config: &mut web::ServiceConfig, webhook_paths: &[String]) {
     resources(config);
 }
 
-async fn not_found() -> impl Responder {
+async fn not_found(request: HttpRequest, state: web::Data<State>) -> impl Responder {
+    if request.method() == Method::POST {
+        state.refusals.refuse_path(request.path());
+    }
     Problem::from(Code::NotFound).response()
 }
 

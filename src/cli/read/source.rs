@@ -130,6 +130,7 @@ where
         keyring: Keyring::new([], 0),
         api_keys: vec![key.clone()],
         webhook_paths: Vec::new(),
+        body_bytes_max: 0,
     };
     let running = Running::start("127.0.0.1:0", folder, settings, CACHES)
         .map_err(|error| unopened(folder, error))?;

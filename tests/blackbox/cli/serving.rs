@@ -5,7 +5,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::kit::server::{Server, binary, user};
+use serde_json::json;
+
+use crate::kit::server::{SECRET, Server, agent, binary, now_ms, post, signature, user};
 
 /// A server whose log goes into a file.
 struct Logged {
@@ -97,4 +99,36 @@ fn published_checkpoints_are_readable_for_others() {
     assert_eq!(logged.server.stop(), 0);
     let files: Vec<u32> = modes(&out).into_iter().skip(1).map(|(_, mode)| mode).collect();
     assert!(!files.is_empty() && files.iter().all(|mode| *mode == 0o644), "{files:?}");
+}
+
+#[test]
+fn refused_webhooks_are_counted_by_code_and_warned_of_once_a_minute() {
+    let folder = tempfile::tempdir().unwrap();
+    let Logged { server, log } = Logged::start(folder.path(), "0022", &["--body-bytes-max", "99"]);
+    let url = |path: &str| format!("{}{path}", server.url);
+    let now = now_ms().to_string();
+    let wrong = signature("whsec_wrong", &now, b"{}");
+    for _ in 0..3 {
+        assert_eq!(server.post(&[b' '; 100]).status, 413);
+        assert_eq!(server.post_with(b"{}", &[("WorkOS-Signature", &wrong)]).status, 401);
+    }
+    let good = signature(SECRET, &now, b"{}");
+    for path in ["/webhook", "/webhooks/workos/2?secret=1"] {
+        let answer = post(&agent(), &url(path), b"{}", &[("WorkOS-Signature", &good)]).unwrap();
+        assert_eq!(answer.status, 404);
+    }
+    assert_eq!(server.get("/webhook").status, 404, "a question is not a webhook");
+    let refused = json!({
+        "signature_missing": 0, "signature_malformed": 0, "signature_mismatch": 3,
+        "timestamp_outside_tolerance": 0, "body_too_large": 3, "unsupported_encoding": 0,
+        "not_found": 2,
+    });
+    assert_eq!(server.get("/rollcall/v1/stats").json()["refused_webhooks"], refused);
+    let warnings = fs::read_to_string(log).unwrap();
+    let of = |text: &str| warnings.lines().filter(|line| line.contains(text)).count();
+    for reason in ["body_too_large", "signature_mismatch", "\"/webhook\""] {
+        assert_eq!(of(reason), 1, "{reason}: {warnings}");
+    }
+    assert_eq!(of("count=1"), 3, "{warnings}");
+    assert_eq!(of("secret"), 0, "{warnings}");
 }
