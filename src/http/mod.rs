@@ -12,11 +12,10 @@ use actix_web::http::Method;
 use actix_web::{App, HttpRequest, HttpServer, Responder, web};
 
 use crate::engine::Engine;
-use crate::verify::ApiKeys;
 use calls::{OPERATIONS, ingest, resources};
 use wire::answer::{ANSWER_WITHIN, Code, Problem};
 use wire::state::State;
-pub use wire::state::{BODY_BYTES_LIMIT, BODY_BYTES_MAX, Settings, WEBHOOK_PATH};
+pub use wire::state::{BODY_BYTES_LIMIT, BODY_BYTES_MAX, Keys, Settings, WEBHOOK_PATH};
 
 /// The first segments of the server's own paths, also of future ones. A webhook path that begins
 /// with one would hide a call.
@@ -37,6 +36,8 @@ pub const OWN_PATHS: [&str; 10] = [
 pub struct Server {
     /// The address that it listens on.
     pub address: SocketAddr,
+    /// The secrets of the server.
+    pub keys: Keys,
     /// Stops the server.
     pub handle: ServerHandle,
     /// Runs the server to its end.
@@ -54,7 +55,9 @@ pub fn serve(
 ) -> std::io::Result<Server> {
     let listener = TcpListener::bind(listen)?;
     let address = listener.local_addr()?;
-    let configure = app(settings, engine);
+    let keys = Keys::new(settings.keyring, &settings.api_keys);
+    let configure =
+        configure(keys.clone(), settings.webhook_paths, settings.body_bytes_max, engine);
     let running = HttpServer::new(move || App::new().configure(&configure))
         .shutdown_timeout(ANSWER_WITHIN.as_secs())
         .client_request_timeout(ANSWER_WITHIN)
@@ -63,7 +66,7 @@ pub fn serve(
         .disable_signals()
         .listen(listener)?
         .run();
-    Ok(Server { address, handle: running.handle(), running })
+    Ok(Server { address, keys, handle: running.handle(), running })
 }
 
 /// Configures every route of the server, over an engine that may still be catching up.
@@ -71,11 +74,18 @@ pub fn app(
     settings: Settings,
     engine: Arc<OnceLock<Arc<Engine>>>,
 ) -> impl Fn(&mut web::ServiceConfig) + Clone + Send + 'static {
-    let Settings { keyring, api_keys, webhook_paths, body_bytes_max } = settings;
-    let api_keys = ApiKeys::new(api_keys.iter().map(String::as_str));
+    let keys = Keys::new(settings.keyring, &settings.api_keys);
+    configure(keys, settings.webhook_paths, settings.body_bytes_max, engine)
+}
+
+fn configure(
+    keys: Keys,
+    webhook_paths: Vec<String>,
+    body_bytes_max: usize,
+    engine: Arc<OnceLock<Arc<Engine>>>,
+) -> impl Fn(&mut web::ServiceConfig) + Clone + Send + 'static {
     let state = web::Data::new(State {
-        keyring,
-        api_keys,
+        keys,
         engine,
         operations: OPERATIONS,
         body_bytes_max: body_bytes_max.min(BODY_BYTES_LIMIT),

@@ -37,8 +37,12 @@ async fn take(
     }
     let body = body::read(payload, state.body_bytes_max).await?;
     let engine = state.engine.get().ok_or(Code::NotReady)?;
-    let event =
-        Verified::webhook(&state.keyring, signature(request).as_deref(), body, time::now_ms());
+    let event = Verified::webhook(
+        &state.keys.now().keyring,
+        signature(request).as_deref(),
+        body,
+        time::now_ms(),
+    );
     let event = event?;
     let event_id = event.event_id().map(str::to_owned);
     let answer = engine.submit(event).map_err(refused)?;

@@ -2,6 +2,8 @@
 
 use std::sync::{Arc, OnceLock};
 
+use parking_lot::RwLock;
+
 use super::answer::{Code, Problem};
 use super::api::Operation;
 use super::refusals::Refusals;
@@ -30,10 +32,40 @@ pub struct Settings {
     pub body_bytes_max: usize,
 }
 
-/// The state that every request sees.
-pub(crate) struct State {
+/// The secrets of a running server, which can be replaced while it serves.
+#[derive(Clone)]
+pub struct Keys(Arc<RwLock<Arc<KeySet>>>);
+
+/// The secrets that hold at one moment.
+pub(crate) struct KeySet {
     pub(crate) keyring: Keyring,
     pub(crate) api_keys: ApiKeys,
+}
+
+impl KeySet {
+    fn new(keyring: Keyring, api_keys: &[String]) -> Arc<KeySet> {
+        Arc::new(KeySet { keyring, api_keys: ApiKeys::new(api_keys.iter().map(String::as_str)) })
+    }
+}
+
+impl Keys {
+    pub(crate) fn new(keyring: Keyring, api_keys: &[String]) -> Keys {
+        Keys(Arc::new(RwLock::new(KeySet::new(keyring, api_keys))))
+    }
+
+    /// Replaces all of them in one step, for the requests that begin from now on.
+    pub fn replace(&self, keyring: Keyring, api_keys: &[String]) {
+        *self.0.write() = KeySet::new(keyring, api_keys);
+    }
+
+    pub(crate) fn now(&self) -> Arc<KeySet> {
+        self.0.read().clone()
+    }
+}
+
+/// The state that every request sees.
+pub(crate) struct State {
+    pub(crate) keys: Keys,
     /// Set once the log is folded.
     pub(crate) engine: Arc<OnceLock<Arc<Engine>>>,
     /// Every declared call.
