@@ -48,20 +48,45 @@ pub(super) struct ServeArgs {
     #[arg(long, env = "ROLLCALL_DATA", hide_env_values = true, default_value = "./rollcall-data")]
     data: PathBuf,
     /// Path that receives webhooks; may be given several times, or several separated by commas
-    #[arg(long = "webhook-path", env = "ROLLCALL_WEBHOOK_PATH", hide_env_values = true, value_delimiter = ',', default_value = WEBHOOK_PATH, value_parser = webhook_path)]
+    #[arg(
+        long = "webhook-path",
+        env = "ROLLCALL_WEBHOOK_PATH",
+        hide_env_values = true,
+        value_delimiter = ',',
+        default_value = WEBHOOK_PATH,
+        value_parser = webhook_path
+    )]
     webhook_paths: Vec<String>,
     /// The largest body of a webhook that is taken, in bytes; at most 12,000,000
-    #[arg(long, env = "ROLLCALL_BODY_BYTES_MAX", hide_env_values = true, default_value_t = BODY_BYTES_MAX, value_parser = body_bytes, value_name = "BYTES")]
+    #[arg(
+        long,
+        env = "ROLLCALL_BODY_BYTES_MAX",
+        hide_env_values = true,
+        default_value_t = BODY_BYTES_MAX,
+        value_parser = body_bytes,
+        value_name = "BYTES"
+    )]
     body_bytes_max: usize,
     /// How far a signature's time may be from this machine's clock, before or after, e.g. 5m
-    #[arg(long, env = "ROLLCALL_TOLERANCE", hide_env_values = true, default_value = "180s", value_parser = duration)]
+    #[arg(
+        long,
+        env = "ROLLCALL_TOLERANCE",
+        hide_env_values = true,
+        default_value = "180s",
+        value_parser = duration
+    )]
     tolerance: Duration,
     /// The private key that signs checkpoints; by default DATA/checkpoint-key. Created at the first
     /// start
     #[arg(long, env = "ROLLCALL_CHECKPOINT_KEY", hide_env_values = true, value_name = "FILE")]
     checkpoint_key: Option<PathBuf>,
     /// Replace a lost key by a new one, and record that. Auditors must be given the new key
-    #[arg(long, env = "ROLLCALL_REPLACE_CHECKPOINT_KEY", hide_env_values = true, value_parser = FalseyValueParser::new())]
+    #[arg(
+        long,
+        env = "ROLLCALL_REPLACE_CHECKPOINT_KEY",
+        hide_env_values = true,
+        value_parser = FalseyValueParser::new()
+    )]
     replace_checkpoint_key: bool,
     /// Publish checkpoints into this folder, or post them to this http or https URL; may be given
     /// several times, or several separated by commas
@@ -74,7 +99,14 @@ pub(super) struct ServeArgs {
     )]
     publish_checkpoints: Vec<String>,
     /// How often to publish, e.g. 5m; skipped while the log has not grown
-    #[arg(long, env = "ROLLCALL_PUBLISH_EVERY", hide_env_values = true, default_value = "1h", value_parser = period, value_name = "TIME")]
+    #[arg(
+        long,
+        env = "ROLLCALL_PUBLISH_EVERY",
+        hide_env_values = true,
+        default_value = "1h",
+        value_parser = period,
+        value_name = "TIME"
+    )]
     publish_every: Duration,
     /// Format of the log on standard error
     #[arg(long, env = "ROLLCALL_LOG_FORMAT", value_enum, default_value_t, hide_env_values = true)]
