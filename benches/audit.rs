@@ -18,7 +18,7 @@ use kit::{
     BUSY_GROUP, BUSY_USER, DIRECTORY, Dice, SECRET, build, group_id, in_turns, line, time, user_id,
 };
 use rollcall::engine::{Engine, FeedPlace};
-use rollcall::http::{Settings, WEBHOOK_PATH, app};
+use rollcall::http::{BODY_BYTES_MAX, Settings, WEBHOOK_PATH, app};
 use rollcall::verify::Keyring;
 
 /// A question and the function that asks it.
@@ -47,6 +47,7 @@ fn main() {
         keyring: Keyring::new([SECRET], 1),
         api_keys: vec!["k".into()],
         webhook_paths: vec![WEBHOOK_PATH.into()],
+        body_bytes_max: BODY_BYTES_MAX,
     };
     let system = actix_web::rt::System::new();
     let service = system.block_on(init_service(App::new().configure(app(settings, slot))));

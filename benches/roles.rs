@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use kit::{DIRECTORY, Dice, NOW, SECRET, START, event, receive, verified};
 use rollcall::engine::{Engine, Expect};
-use rollcall::http::{Settings, WEBHOOK_PATH, serve};
+use rollcall::http::{BODY_BYTES_MAX, Settings, WEBHOOK_PATH, serve};
 use rollcall::log::{BATCH_EVENTS_MAX, Log, Unrecovered};
 use rollcall::verify::{ApiKeys, Keyring, parse_mapping};
 use rollcall_projections::{Cut, Mapping};
@@ -223,6 +223,7 @@ fn main() {
         keyring: Keyring::new([SECRET], u64::MAX),
         api_keys: vec!["k".into()],
         webhook_paths: vec![WEBHOOK_PATH.into()],
+        body_bytes_max: BODY_BYTES_MAX,
     };
     let (sent, addresses) = std::sync::mpsc::channel();
     std::thread::spawn(move || {

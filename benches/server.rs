@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use actix_web::{App, HttpResponse, HttpServer, web};
 use kit::{Company, PEOPLE, SECRET, receive, user_id, verified};
 use rollcall::engine::Engine;
-use rollcall::http::{Settings, WEBHOOK_PATH, serve};
+use rollcall::http::{BODY_BYTES_MAX, Settings, WEBHOOK_PATH, serve};
 use rollcall::log::{Log, Unrecovered};
 use rollcall::verify::Keyring;
 use rollcall_generator::sign;
@@ -77,8 +77,12 @@ fn main() {
     };
     let slot: Arc<OnceLock<Arc<Engine>>> = Arc::default();
     let _ = slot.set(engine.clone());
-    let settings =
-        Settings { keyring, api_keys: vec!["k".into()], webhook_paths: vec![WEBHOOK_PATH.into()] };
+    let settings = Settings {
+        keyring,
+        api_keys: vec!["k".into()],
+        webhook_paths: vec![WEBHOOK_PATH.into()],
+        body_bytes_max: BODY_BYTES_MAX,
+    };
     let (sent, addresses) = std::sync::mpsc::channel();
     std::thread::spawn(move || {
         actix_web::rt::System::new().block_on(async move {

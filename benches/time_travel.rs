@@ -18,7 +18,7 @@ use kit::{
     build, group_id, in_turns, time, user_id,
 };
 use rollcall::engine::Engine;
-use rollcall::http::{Settings, WEBHOOK_PATH, app};
+use rollcall::http::{BODY_BYTES_MAX, Settings, WEBHOOK_PATH, app};
 use rollcall::log::Log;
 use rollcall::verify::Keyring;
 
@@ -65,6 +65,7 @@ fn measure(
         keyring: Keyring::new([SECRET], 1),
         api_keys: vec!["k".into()],
         webhook_paths: vec![WEBHOOK_PATH.into()],
+        body_bytes_max: BODY_BYTES_MAX,
     };
     let system = actix_web::rt::System::new();
     let service = system.block_on(init_service(App::new().configure(app(settings, slot))));

@@ -7,7 +7,7 @@ use rollcall_projections::{EventEffect, EventSubject, EventType, Millis, Seq};
 use serde_json::{Value, json};
 
 use super::auditor::{read_bounded, read_keys, read_note};
-use super::serve::secrets;
+use super::secrets::secrets;
 use super::table::{self, harmless};
 use super::{Failure, print};
 use crate::notary::{Bundle, Note, Proven, Receipt};
@@ -83,7 +83,7 @@ impl CheckArgs {
             "ROLLCALL_WEBHOOK_SECRETS",
             "ROLLCALL_WEBHOOK_SECRET",
             "WORKOS_WEBHOOK_SECRET",
-        ]);
+        ])?;
         let proven =
             bundle.and_then(|bundle| bundle.prove(&keys, &held)).map_err(|error| error.to_string());
         let proven = proven.and_then(|proven| {

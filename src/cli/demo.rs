@@ -12,7 +12,7 @@ use super::publish::Publish;
 use super::read::{ASSIGNMENTS_PATH, assignments_text};
 use super::running::{Caches, Running, Signing};
 use super::{Failure, mapping, print, table};
-use crate::http::{Settings, WEBHOOK_PATH};
+use crate::http::{BODY_BYTES_MAX, Settings, WEBHOOK_PATH};
 use crate::verify::Keyring;
 
 /// A story from `fixtures/`.
@@ -101,6 +101,7 @@ fn start(folder: &Path) -> Result<Running, Failure> {
         keyring: Keyring::new([SECRET], 180_000),
         api_keys: vec![API_KEY.into()],
         webhook_paths: vec![WEBHOOK_PATH.into()],
+        body_bytes_max: BODY_BYTES_MAX,
     };
     let caches = Caches { documents: 16 << 20, store: 64 << 20 };
     let signing = Signing::Own { file: None, replace_by: None };

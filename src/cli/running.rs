@@ -154,7 +154,7 @@ pub(super) struct Running {
 }
 
 impl Running {
-    /// Opens the data folder, listens, and folds the log on another thread. Only looks for a key,
+    /// Listens, opens the data folder, and folds the log on another thread. Only looks for a key,
     /// and publishes nothing.
     pub(super) fn start(
         listen: &str,
@@ -175,10 +175,11 @@ impl Running {
         signing: Signing,
         publish: Publish,
     ) -> Result<Running, StartError> {
-        let unrecovered = Unrecovered::open(data, caches.store)?;
         let engine: Arc<OnceLock<Arc<Engine>>> = Arc::default();
+        // A start that cannot listen leaves no folder.
         let server = http::serve(listen, settings, engine.clone())
             .map_err(|error| StartError::Listen { listen: listen.to_owned(), error })?;
+        let unrecovered = Unrecovered::open(data, caches.store)?;
         let handle = server.handle.clone();
         let (failed, failures) = mpsc::channel();
         let (begun, publishers) = mpsc::channel();
@@ -204,6 +205,11 @@ impl Running {
             }
         });
         Ok(Running { server, engine, publishers, failures })
+    }
+
+    /// Returns the server's secrets, which can be replaced while it serves.
+    pub(super) fn keys(&self) -> http::Keys {
+        self.server.keys.clone()
     }
 
     pub(super) fn address(&self) -> std::net::SocketAddr {

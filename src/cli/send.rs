@@ -14,7 +14,7 @@ use rollcall_generator::Forged;
 
 use super::client::{agent, deliver};
 use super::forge::ForgeArgs;
-use super::serve::secrets;
+use super::secrets::secrets;
 use super::{Failure, print, table};
 
 /// Sign events and post them to a webhook endpoint, as WorkOS would.
@@ -38,8 +38,10 @@ pub(super) struct SendArgs {
         default_value = "http://127.0.0.1:8080/webhooks/workos"
     )]
     url: String,
-    /// The secret to sign with; by default the first of ROLLCALL_WEBHOOK_SECRETS
-    #[arg(long, env = "ROLLCALL_WEBHOOK_SECRET", hide_env_values = true)]
+    /// The secret to sign with [env: ROLLCALL_WEBHOOK_SECRET, or a file in
+    /// ROLLCALL_WEBHOOK_SECRET_FILE]; by default the first of ROLLCALL_WEBHOOK_SECRETS
+    // Not read by clap, which would not know the file.
+    #[arg(long)]
     secret: Option<String>,
     /// Number of events posted at the same time
     #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=256))]
@@ -74,7 +76,12 @@ impl SendArgs {
             return Err(Failure::Caller(format!("`{}` is not an http or https URL", self.url)));
         }
         let given = self.secret.clone().filter(|secret| !secret.is_empty());
-        let secret = given.or_else(|| secrets(&["ROLLCALL_WEBHOOK_SECRETS"]).into_iter().next());
+        let secret = match given {
+            Some(secret) => Some(secret),
+            None => secrets(&["ROLLCALL_WEBHOOK_SECRET", "ROLLCALL_WEBHOOK_SECRETS"])?
+                .into_iter()
+                .next(),
+        };
         match secret {
             Some(secret) => Ok((&self.url, secret)),
             None => Err(Failure::Caller(

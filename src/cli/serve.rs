@@ -4,26 +4,33 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::FalseyValueParser;
 use clap::{Args, ValueEnum};
 
 use super::Failure;
+use super::hangup::Hangups;
 use super::publish::Publish;
 use super::read::print::coloured;
 use super::running::{Caches, Running, Signing};
-use crate::http::{self, Settings, WEBHOOK_PATH};
+use super::secrets::{given_as_files, secrets};
+use crate::http::{self, BODY_BYTES_LIMIT, BODY_BYTES_MAX, Settings, WEBHOOK_PATH};
 use crate::notary::PublishTarget;
 use crate::verify::{ApiKeys, Keyring, SECRETS_MAX};
 
 /// Receive webhooks and answer questions until stopped.
 ///
 /// Prints the server's URL as the first line on standard output. On SIGTERM or SIGINT it stops
-/// accepting requests, finishes those in flight, syncs, and exits with 0.
+/// accepting requests, finishes those in flight, syncs, and exits with 0. On SIGHUP it reads the
+/// files of secrets again.
 #[derive(Args)]
 #[command(after_help = "\
 Environment:
-  ROLLCALL_WEBHOOK_SECRETS  comma-separated secrets that sign webhooks; several during a rotation
+  ROLLCALL_WEBHOOK_SECRETS  secrets that sign webhooks; several during a rotation
   WORKOS_WEBHOOK_SECRET     one more such secret
-  ROLLCALL_API_KEYS         comma-separated keys that readers send as `Authorization: Bearer <key>`
+  ROLLCALL_API_KEYS         keys that readers send as `Authorization: Bearer <key>`
+                            Commas or lines separate several. Each may be in a file instead, which
+                            ROLLCALL_WEBHOOK_SECRETS_FILE, WORKOS_WEBHOOK_SECRET_FILE or
+                            ROLLCALL_API_KEYS_FILE names
   ROLLCALL_LOG              what to log on standard error: error, warn, info, debug;
                             default: info,actix_server=warn.
                             error,rollcall::access=info keeps the access log of questions about
@@ -35,30 +42,71 @@ Example:
       rollcall serve --listen 0.0.0.0:8080 --data /var/lib/rollcall")]
 pub(super) struct ServeArgs {
     /// Address to listen on; port 0 takes a free one
-    #[arg(long, default_value = "127.0.0.1:8080")]
+    #[arg(long, env = "ROLLCALL_LISTEN", hide_env_values = true, default_value = "127.0.0.1:8080")]
     listen: String,
     /// Data folder: one WorkOS environment
-    #[arg(long, default_value = "./rollcall-data")]
+    #[arg(long, env = "ROLLCALL_DATA", hide_env_values = true, default_value = "./rollcall-data")]
     data: PathBuf,
-    /// Path that receives webhooks; may be given several times
-    #[arg(long = "webhook-path", default_value = WEBHOOK_PATH, value_parser = webhook_path)]
+    /// Path that receives webhooks; may be given several times, or several separated by commas
+    #[arg(
+        long = "webhook-path",
+        env = "ROLLCALL_WEBHOOK_PATH",
+        hide_env_values = true,
+        value_delimiter = ',',
+        default_value = WEBHOOK_PATH,
+        value_parser = webhook_path
+    )]
     webhook_paths: Vec<String>,
+    /// The largest body of a webhook that is taken, in bytes; at most 12,000,000
+    #[arg(
+        long,
+        env = "ROLLCALL_BODY_BYTES_MAX",
+        hide_env_values = true,
+        default_value_t = BODY_BYTES_MAX,
+        value_parser = body_bytes,
+        value_name = "BYTES"
+    )]
+    body_bytes_max: usize,
     /// How far a signature's time may be from this machine's clock, before or after, e.g. 5m
-    #[arg(long, default_value = "180s", value_parser = duration)]
+    #[arg(
+        long,
+        env = "ROLLCALL_TOLERANCE",
+        hide_env_values = true,
+        default_value = "180s",
+        value_parser = duration
+    )]
     tolerance: Duration,
     /// The private key that signs checkpoints; by default DATA/checkpoint-key. Created at the first
     /// start
-    #[arg(long, env = "ROLLCALL_CHECKPOINT_KEY", value_name = "FILE")]
+    #[arg(long, env = "ROLLCALL_CHECKPOINT_KEY", hide_env_values = true, value_name = "FILE")]
     checkpoint_key: Option<PathBuf>,
     /// Replace a lost key by a new one, and record that. Auditors must be given the new key
-    #[arg(long)]
+    #[arg(
+        long,
+        env = "ROLLCALL_REPLACE_CHECKPOINT_KEY",
+        hide_env_values = true,
+        value_parser = FalseyValueParser::new()
+    )]
     replace_checkpoint_key: bool,
     /// Publish checkpoints into this folder, or post them to this http or https URL; may be given
-    /// several times
-    #[arg(long, value_name = "DIR|URL")]
+    /// several times, or several separated by commas
+    #[arg(
+        long,
+        env = "ROLLCALL_PUBLISH_CHECKPOINTS",
+        hide_env_values = true,
+        value_delimiter = ',',
+        value_name = "DIR|URL"
+    )]
     publish_checkpoints: Vec<String>,
     /// How often to publish, e.g. 5m; skipped while the log has not grown
-    #[arg(long, default_value = "1h", value_parser = period, value_name = "TIME")]
+    #[arg(
+        long,
+        env = "ROLLCALL_PUBLISH_EVERY",
+        hide_env_values = true,
+        default_value = "1h",
+        value_parser = period,
+        value_name = "TIME"
+    )]
     publish_every: Duration,
     /// Format of the log on standard error
     #[arg(long, env = "ROLLCALL_LOG_FORMAT", value_enum, default_value_t, hide_env_values = true)]
@@ -66,6 +114,7 @@ pub(super) struct ServeArgs {
     /// Memory for cached documents, in MiB; any size gives the same answers
     #[arg(
         long,
+        env = "ROLLCALL_DOCUMENT_CACHE_MIB", hide_env_values = true,
         default_value_t = 256,
         value_parser = clap::value_parser!(u64).range(1..=1_048_576)
     )]
@@ -73,11 +122,17 @@ pub(super) struct ServeArgs {
     /// Memory for cached pages of the store, in MiB
     #[arg(
         long,
+        env = "ROLLCALL_STORE_CACHE_MIB", hide_env_values = true,
         default_value_t = 512,
         value_parser = clap::value_parser!(u64).range(16..=1_048_576)
     )]
     store_cache_mib: u64,
 }
+
+/// The variables of the secrets that verify webhooks.
+pub(super) const WEBHOOK_SECRETS: [&str; 2] = ["ROLLCALL_WEBHOOK_SECRETS", "WORKOS_WEBHOOK_SECRET"];
+/// The variable of the keys of readers.
+const API_KEYS: &str = "ROLLCALL_API_KEYS";
 
 fn webhook_path(text: &str) -> Result<String, String> {
     let plain = text.chars().all(|c| c.is_ascii_alphanumeric() || "/-_.~".contains(c));
@@ -90,6 +145,12 @@ fn webhook_path(text: &str) -> Result<String, String> {
     } else {
         Ok(text.into())
     }
+}
+
+fn body_bytes(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|bytes| (1..=BODY_BYTES_LIMIT).contains(bytes)).ok_or_else(|| {
+        format!("it must be a number of bytes from 1 to {BODY_BYTES_LIMIT}, such as 4194304")
+    })
 }
 
 /// Logs which API key has which name: the log of records shows only names, the configuration only
@@ -127,6 +188,8 @@ fn period(text: &str) -> Result<Duration, String> {
 impl ServeArgs {
     pub(super) fn run(self) -> Result<(), Failure> {
         log_to_stderr(self.log_format);
+        let hangups = Hangups::receive()?;
+        let tolerance_ms = self.tolerance.as_millis().try_into().unwrap_or(u64::MAX);
         let secrets = webhook_secrets()?;
         let api_keys = api_keys()?;
         log_key_names(&api_keys);
@@ -144,18 +207,46 @@ impl ServeArgs {
             file: self.checkpoint_key,
             replace_by: first.filter(|_| self.replace_checkpoint_key),
         };
-        let keyring = Keyring::new(
-            secrets.iter().map(String::as_str),
-            self.tolerance.as_millis().try_into().unwrap_or(u64::MAX),
-        );
-        let settings = Settings { keyring, api_keys, webhook_paths: self.webhook_paths };
+        let keyring = Keyring::new(secrets.iter().map(String::as_str), tolerance_ms);
+        let settings = Settings {
+            keyring,
+            api_keys,
+            webhook_paths: self.webhook_paths,
+            body_bytes_max: self.body_bytes_max,
+        };
         let caches =
             Caches { documents: self.document_cache_mib << 20, store: self.store_cache_mib << 20 };
         let running =
             Running::start_with(&self.listen, &self.data, settings, caches, signing, publish)?;
+        let keys = running.keys();
+        hangups.each(move || read_again(&keys, tolerance_ms));
         writeln!(std::io::stdout(), "http://{}", running.address())
             .map_err(|error| Failure::Ours(format!("cannot print: {error}")))?;
         running.until_stopped(std::future::pending())
+    }
+}
+
+/// Replaces the server's secrets by what their files hold now. If any cannot be used, all stay.
+fn read_again(keys: &http::Keys, tolerance_ms: u64) {
+    let files = given_as_files(&[&WEBHOOK_SECRETS[..], &[API_KEYS]].concat());
+    if files.is_empty() {
+        tracing::info!("SIGHUP: no secret comes from a file, so there is nothing to read again");
+        return;
+    }
+    match webhook_secrets().and_then(|secrets| Ok((secrets, api_keys()?))) {
+        Ok((secrets, api_keys)) => {
+            keys.replace(Keyring::new(secrets.iter().map(String::as_str), tolerance_ms), &api_keys);
+            let (secrets, api_keys_count) = (secrets.len(), api_keys.len());
+            tracing::info!(secrets, api_keys = api_keys_count, "SIGHUP: read the secrets again");
+            log_key_names(&api_keys);
+        }
+        Err(Failure::Caller(reason) | Failure::Ours(reason)) => {
+            tracing::error!(
+                reason,
+                "SIGHUP: the secrets cannot be read again, and those before stay in force"
+            );
+        }
+        Err(Failure::Unread) => {}
     }
 }
 
@@ -164,11 +255,12 @@ impl ServeArgs {
 /// # Errors
 /// The caller's, if there are none or too many.
 fn webhook_secrets() -> Result<Vec<String>, Failure> {
-    let secrets = secrets(&["ROLLCALL_WEBHOOK_SECRETS", "WORKOS_WEBHOOK_SECRET"]);
+    let secrets = secrets(&WEBHOOK_SECRETS)?;
     if secrets.is_empty() {
         return Err(Failure::Caller(
             "no webhook secret is set: set ROLLCALL_WEBHOOK_SECRETS to the signing secret of your \
-             WorkOS webhook endpoint (several: comma-separated)"
+             WorkOS webhook endpoint (several: comma-separated), or \
+             ROLLCALL_WEBHOOK_SECRETS_FILE to a file that holds it"
                 .into(),
         ));
     }
@@ -185,11 +277,11 @@ fn webhook_secrets() -> Result<Vec<String>, Failure> {
 /// # Errors
 /// The caller's, if there are none, or one cannot be sent in a header.
 fn api_keys() -> Result<Vec<String>, Failure> {
-    let keys = secrets(&["ROLLCALL_API_KEYS"]);
+    let keys = secrets(&[API_KEYS])?;
     if keys.is_empty() {
         return Err(Failure::Caller(
             "no API key is set: set ROLLCALL_API_KEYS to the key that readers will send as \
-             `Authorization: Bearer <key>`"
+             `Authorization: Bearer <key>`, or ROLLCALL_API_KEYS_FILE to a file that holds it"
                 .into(),
         ));
     }
@@ -202,15 +294,6 @@ fn api_keys() -> Result<Vec<String>, Failure> {
         ))),
         None => Ok(keys),
     }
-}
-
-/// Returns the values of comma-separated environment variables.
-pub(super) fn secrets(names: &[&str]) -> Vec<String> {
-    let values = names.iter().filter_map(|name| std::env::var(name).ok());
-    values
-        .flat_map(|value| value.split(',').map(|part| part.trim().to_owned()).collect::<Vec<_>>())
-        .filter(|part| !part.is_empty())
-        .collect()
 }
 
 /// The format of the log on standard error.

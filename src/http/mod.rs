@@ -8,14 +8,14 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, OnceLock};
 
 use actix_web::dev::ServerHandle;
-use actix_web::{App, HttpServer, Responder, web};
+use actix_web::http::Method;
+use actix_web::{App, HttpRequest, HttpServer, Responder, web};
 
 use crate::engine::Engine;
-use crate::verify::ApiKeys;
 use calls::{OPERATIONS, ingest, resources};
 use wire::answer::{ANSWER_WITHIN, Code, Problem};
 use wire::state::State;
-pub use wire::state::{Settings, WEBHOOK_PATH};
+pub use wire::state::{BODY_BYTES_LIMIT, BODY_BYTES_MAX, Keys, Settings, WEBHOOK_PATH};
 
 /// The first segments of the server's own paths, also of future ones. A webhook path that begins
 /// with one would hide a call.
@@ -36,6 +36,8 @@ pub const OWN_PATHS: [&str; 10] = [
 pub struct Server {
     /// The address that it listens on.
     pub address: SocketAddr,
+    /// The secrets of the server.
+    pub keys: Keys,
     /// Stops the server.
     pub handle: ServerHandle,
     /// Runs the server to its end.
@@ -53,7 +55,9 @@ pub fn serve(
 ) -> std::io::Result<Server> {
     let listener = TcpListener::bind(listen)?;
     let address = listener.local_addr()?;
-    let configure = app(settings, engine);
+    let keys = Keys::new(settings.keyring, &settings.api_keys);
+    let configure =
+        configure(keys.clone(), settings.webhook_paths, settings.body_bytes_max, engine);
     let running = HttpServer::new(move || App::new().configure(&configure))
         .shutdown_timeout(ANSWER_WITHIN.as_secs())
         .client_request_timeout(ANSWER_WITHIN)
@@ -62,7 +66,7 @@ pub fn serve(
         .disable_signals()
         .listen(listener)?
         .run();
-    Ok(Server { address, handle: running.handle(), running })
+    Ok(Server { address, keys, handle: running.handle(), running })
 }
 
 /// Configures every route of the server, over an engine that may still be catching up.
@@ -70,14 +74,22 @@ pub fn app(
     settings: Settings,
     engine: Arc<OnceLock<Arc<Engine>>>,
 ) -> impl Fn(&mut web::ServiceConfig) + Clone + Send + 'static {
-    let Settings { keyring, api_keys, webhook_paths } = settings;
-    let api_keys = ApiKeys::new(api_keys.iter().map(String::as_str));
+    let keys = Keys::new(settings.keyring, &settings.api_keys);
+    configure(keys, settings.webhook_paths, settings.body_bytes_max, engine)
+}
+
+fn configure(
+    keys: Keys,
+    webhook_paths: Vec<String>,
+    body_bytes_max: usize,
+    engine: Arc<OnceLock<Arc<Engine>>>,
+) -> impl Fn(&mut web::ServiceConfig) + Clone + Send + 'static {
     let state = web::Data::new(State {
-        keyring,
-        api_keys,
+        keys,
         engine,
         operations: OPERATIONS,
-        rejections: Default::default(),
+        body_bytes_max: body_bytes_max.min(BODY_BYTES_LIMIT),
+        refusals: Default::default(),
         stats: Default::default(),
     });
     move |config| {
@@ -88,8 +100,11 @@ pub fn app(
 
 fn routes(config: &mut web::ServiceConfig, webhook_paths: &[String]) {
     for path in webhook_paths {
+        // A slash at the end is easily added, or left out, where the endpoint's URL is entered.
+        let path = path.trim_end_matches('/');
+        let both = [path.to_owned(), format!("{path}/")];
         config.service(
-            web::resource(path)
+            web::resource(both)
                 .route(web::post().to(ingest::webhook))
                 .default_service(web::to(post_only)),
         );
@@ -97,7 +112,10 @@ fn routes(config: &mut web::ServiceConfig, webhook_paths: &[String]) {
     resources(config);
 }
 
-async fn not_found() -> impl Responder {
+async fn not_found(request: HttpRequest, state: web::Data<State>) -> impl Responder {
+    if request.method() == Method::POST {
+        state.refusals.refuse_path(request.path());
+    }
     Problem::from(Code::NotFound).response()
 }
 

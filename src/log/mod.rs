@@ -9,6 +9,7 @@ mod lanes;
 mod memory;
 mod merkle;
 mod open;
+mod private;
 mod receipt;
 mod recovery;
 mod sled_log;

@@ -10,6 +10,7 @@ use rollcall_projections::Seq;
 use super::acknowledgement::{Acknowledgement, AcknowledgementFile, Slots};
 use super::audit::{self, Audit};
 use super::block::FORMAT;
+use super::private;
 use super::recovery::{self, Fault};
 use super::sled_log::SledLog;
 use super::store::{Store, StoreError};
@@ -125,7 +126,8 @@ pub struct Unrecovered {
 }
 
 impl Unrecovered {
-    /// Opens or creates the log in `folder`. `cache_bytes` bounds sled's cache of pages.
+    /// Opens or creates the log in `folder`, which other users cannot read from then on, nor any
+    /// file that this process creates without a mode of its own. `cache_bytes` bounds sled's cache of pages.
     ///
     /// # Errors
     /// If the folder is in use, unreadable, damaged or of another format.
@@ -143,6 +145,7 @@ impl Unrecovered {
         if checkpoint.exists() && !Store::is_in(folder) {
             return Err(StoreError::Damaged("its store is missing".into()));
         }
+        private::create_or_tighten(folder)?;
         let mut store = Store::open(folder, cache_bytes)?;
         let (acknowledgements, slots) = AcknowledgementFile::open(&checkpoint)?;
         store.sync_all(folder)?;

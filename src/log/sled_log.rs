@@ -460,9 +460,10 @@ mod tests {
         let log = open(folder.path());
         let mut bodies = Vec::new();
         for round in 0..24 {
-            // One event of nearly 1 MiB, a batch of nearly 4 MiB, and single events just below and
+            // One event of 1 MiB and once the largest that is taken, a batch of nearly 4 MiB, and single events just below and
             // above a value's size.
             let sizes: Vec<usize> = match round % 4 {
+                0 if round == 4 => vec![12_000_000],
                 0 => vec![1 << 20],
                 1 => vec![100_000; 41],
                 2 => vec![VALUE_BYTES_MAX - 700],

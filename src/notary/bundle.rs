@@ -13,7 +13,8 @@ use crate::verify::{KEY_ID_BYTES, Proof};
 /// The version of the bundle's form.
 const FORMAT: u32 = 1;
 
-/// The longest bundle that is read, in bytes. A body of 1 MiB and many checkpoints are less.
+/// The longest bundle that is read, in bytes. A body of 12,000,000 bytes and many
+/// checkpoints are less.
 const BUNDLE_BYTES_MAX: usize = 16 << 20;
 
 /// A record and its proof. Bytes are base64.

@@ -49,7 +49,7 @@ impl KeyHistory {
 pub(super) fn write(folder: &Path, size: Seq, note: &str) -> Result<(), KeyError> {
     let path = folder.join(file_name(size));
     create_folder(folder)
-        .and_then(|()| key::write_synced(&path, note.as_bytes(), 0o644))
+        .and_then(|()| key::write_synced(&path, note.as_bytes(), 0o600))
         .map_err(|error| KeyError::Io { path: path.clone(), error })
 }
 

@@ -240,7 +240,7 @@ impl Notary {
     fn remember(&self) -> Result<(), KeyError> {
         let line = format!("{}\n", self.verifier());
         let path = &self.files.public;
-        key::write_synced(path, line.as_bytes(), 0o644)
+        key::write_synced(path, line.as_bytes(), 0o600)
             .map_err(|error| KeyError::Io { path: path.clone(), error })
     }
 }

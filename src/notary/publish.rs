@@ -144,10 +144,9 @@ fn write_once(folder: &Path, name: &str, note: &str) -> Result<(), PublishError>
 }
 
 fn write_synced(folder: &Path, path: &Path, note: &str) -> io::Result<()> {
-    let mut file = tempfile::Builder::new()
-        .prefix(".")
-        .permissions(Permissions::from_mode(0o644))
-        .tempfile_in(folder)?;
+    let mut file = tempfile::Builder::new().prefix(".").tempfile_in(folder)?;
+    // Published checkpoints are for others to read, whatever the umask is.
+    file.as_file().set_permissions(Permissions::from_mode(0o644))?;
     file.write_all(note.as_bytes())?;
     file.as_file().sync_all()?;
     file.persist_noclobber(path).map_err(|error| error.error)?;

@@ -128,13 +128,13 @@ pub(super) fn directory_code(change: DirectoryChange) -> u8 {
 }
 
 fn encoding() -> impl bincode::config::Config {
-    bincode::config::standard().with_limit::<{ 4 << 20 }>()
+    bincode::config::standard().with_limit::<{ 16 << 20 }>()
 }
 
 impl<'a> Facts<'a> {
     /// Encodes the stored form.
     pub fn encode(&self) -> Vec<u8> {
-        // Encoding into a vector fails only at the limit, which a body of 1 MiB cannot reach.
+        // Encoding into a vector fails only at the limit, which a body of 12,000,000 bytes cannot reach.
         bincode::encode_to_vec(self, encoding()).unwrap_or_default()
     }
 

@@ -7,6 +7,7 @@ use clap::Args;
 use super::super::Failure;
 use super::super::client::Client;
 use super::super::running::{Caches, Running, StartError};
+use super::super::secrets::first_secret;
 use crate::http::Settings;
 use crate::log::{OpenError, is_data_folder};
 use crate::verify::Keyring;
@@ -25,8 +26,10 @@ pub(in super::super) struct ServerArgs {
     // `--data`.
     #[arg(long, value_parser = http_url)]
     url: Option<String>,
-    /// An API key of the server, one of its ROLLCALL_API_KEYS
-    #[arg(long, env = "ROLLCALL_API_KEY", hide_env_values = true)]
+    /// An API key of the server, one of its ROLLCALL_API_KEYS [env: ROLLCALL_API_KEY, or a file in
+    /// ROLLCALL_API_KEY_FILE]
+    // Not read by clap, which would not know the file.
+    #[arg(long)]
     api_key: Option<String>,
 }
 
@@ -80,7 +83,12 @@ impl ServerArgs {
             Some(url) => url,
             None => url_of_environment()?,
         };
-        let api_key = self.api_key.filter(|key| !key.is_empty()).ok_or_else(|| {
+        let given = self.api_key.filter(|key| !key.is_empty());
+        let api_key = match given {
+            Some(key) => Some(key),
+            None => first_secret("ROLLCALL_API_KEY")?,
+        };
+        let api_key = api_key.ok_or_else(|| {
             Failure::Caller(
                 "no API key is given: set ROLLCALL_API_KEY, or give --api-key, \
                  to one of the server's keys"
@@ -130,6 +138,7 @@ where
         keyring: Keyring::new([], 0),
         api_keys: vec![key.clone()],
         webhook_paths: Vec::new(),
+        body_bytes_max: 0,
     };
     let running = Running::start("127.0.0.1:0", folder, settings, CACHES)
         .map_err(|error| unopened(folder, error))?;

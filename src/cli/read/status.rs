@@ -20,7 +20,7 @@ const PATH: &str = "/rollcall/v1/stats";
 /// Print statistics: the records, their delay and those that could not be used, then the size and
 /// activity of each directory.
 ///
-/// Duplicates and refused signatures are counted since the server started, everything else over the
+/// Duplicates and refused webhooks are counted since the server started, everything else over the
 /// whole log.
 #[derive(Args)]
 #[command(after_help = "\
@@ -137,7 +137,7 @@ fn totals(stats: &Value) -> [(&'static str, String); 10] {
         ("delay, last hour", delays(stats, "last_hour")),
         ("delay, last day", delays(stats, "last_day")),
         ("duplicates", count(stats, "/duplicates").to_string()),
-        ("refused signatures", counts_by_kind(stats, "signature_failures")),
+        ("refused webhooks", counts_by_kind(stats, "refused_webhooks")),
         ("conflicts", count(stats, "/conflicts").to_string()),
         ("quarantine", counts_by_kind(stats, "quarantine")),
     ]
@@ -260,7 +260,7 @@ mod tests {
             "rate_per_s": {"last_minute": 0.02, "last_hour": 0.0},
             "delay_ms": {"last_hour": {"p50": 120, "p99": 4_200, "max": 62_000}, "last_day": null},
             "duplicates": 4,
-            "signature_failures": {"signature_missing": 0, "signature_mismatch": 2},
+            "refused_webhooks": {"signature_mismatch": 2, "body_too_large": 0},
             "conflicts": 1, "quarantine": {"not_an_event": 0, "conflict": 0},
             "directories": {"object": "list", "data": [
                 {"object": "directory_stats", "id": "d1", "name": "Halden",
@@ -281,16 +281,16 @@ mod tests {
             ], "list_metadata": {"before": null, "after": null}},
         });
         let expected = "\
-server up           for 3 h 12 min, since 2026-05-01T08:48:00.000Z
-records             30
-events              1 in the last minute, 2 in the last hour, 3 in the last day, 30 in the last 30 days
-a second            0.02 over the last minute, 0.00 over the last hour
-delay, last hour    half within 120 ms, 99 % within 4 s, all within 1 min 2 s
-delay, last day     no events
-duplicates          4
-refused signatures  signature_mismatch 2
-conflicts           1
-quarantine          0
+server up         for 3 h 12 min, since 2026-05-01T08:48:00.000Z
+records           30
+events            1 in the last minute, 2 in the last hour, 3 in the last day, 30 in the last 30 days
+a second          0.02 over the last minute, 0.00 over the last hour
+delay, last hour  half within 120 ms, 99 % within 4 s, all within 1 min 2 s
+delay, last day   no events
+duplicates        4
+refused webhooks  signature_mismatch 2
+conflicts         1
+quarantine        0
 
 directory  name    state     active  inactive  groups  hour  day  30 days  silent for  initial sync
 d1         Halden  linked    5       1         3       0     3    30       3 h 12 min  done in 2 min 5 s: 6 users, 3 groups, 1 membership

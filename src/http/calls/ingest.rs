@@ -21,24 +21,29 @@ pub(crate) async fn webhook(
     state: web::Data<State>,
 ) -> Result<HttpResponse, Problem> {
     let answer = tokio::time::timeout(ANSWER_WITHIN, take(&request, payload, &state)).await;
-    answer.unwrap_or_else(|_| Err(Code::LogUnavailable.into()))
+    let answer = answer.unwrap_or(Err(Code::LogUnavailable));
+    Ok(answer.map_err(|code| state.refusals.refuse(code))?)
 }
 
 async fn take(
     request: &HttpRequest,
     payload: web::Payload,
     state: &web::Data<State>,
-) -> Result<HttpResponse, Problem> {
+) -> Result<HttpResponse, Code> {
     let encodings = request.headers().get_all(CONTENT_ENCODING);
     if encodings.into_iter().any(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"identity"))
     {
-        return Err(Code::UnsupportedEncoding.into());
+        return Err(Code::UnsupportedEncoding);
     }
-    let body = body::read(payload).await?;
-    let engine = state.engine()?;
-    let event =
-        Verified::webhook(&state.keyring, signature(request).as_deref(), body, time::now_ms());
-    let event = event.map_err(|rejection| state.count_rejection(rejection.into()))?;
+    let body = body::read(payload, state.body_bytes_max).await?;
+    let engine = state.engine.get().ok_or(Code::NotReady)?;
+    let event = Verified::webhook(
+        &state.keys.now().keyring,
+        signature(request).as_deref(),
+        body,
+        time::now_ms(),
+    );
+    let event = event?;
     let event_id = event.event_id().map(str::to_owned);
     let answer = engine.submit(event).map_err(refused)?;
     let outcome = answer.await.map_err(|_| Code::LogUnavailable)?.map_err(refused)?;

@@ -1,7 +1,5 @@
 //! `GET /rollcall/v1/stats`: the traffic of webhooks and their delays.
 
-use std::sync::atomic::Ordering;
-
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};
 use rollcall_projections::{
@@ -61,14 +59,11 @@ pub(crate) async fn stats(
     let (directory, organization) =
         (question.take("directory"), question.take_either("organization_id", "organization"));
     let engine = question.finish()?;
-    let mut failures = Map::new();
-    for (code, counter) in Code::SIGNATURES.iter().zip(&state.rejections) {
-        failures.insert(code.name().into(), counter.load(Ordering::Relaxed).into());
-    }
+    let refusals: Vec<(Code, u64)> = state.refusals.counts().collect();
     let _alone = state.stats.lock().await;
     let answer = blocking(move || {
         let measured = measure(&engine, directory.as_deref(), organization.as_deref(), &paging);
-        describe(&engine, measured, failures)
+        describe(&engine, measured, &refusals)
     });
     Ok(respond(StatusCode::OK).json(answer.await?))
 }
@@ -179,7 +174,11 @@ fn quarantine(views: &Views) -> Map<String, Value> {
         .collect()
 }
 
-fn describe(engine: &Engine, measured: Measured, signature_failures: Map<String, Value>) -> Value {
+fn describe(engine: &Engine, measured: Measured, refusals: &[(Code, u64)]) -> Value {
+    let counts = |wanted: &dyn Fn(Code) -> bool| -> Map<String, Value> {
+        let wanted = refusals.iter().filter(|(code, _)| wanted(*code));
+        wanted.map(|(code, count)| (code.name().to_owned(), (*count).into())).collect()
+    };
     let Measured { now, seq, traffic, quarantine, directories, cursors } = measured;
     let [minute, hour, ..] = traffic.totals();
     let directories: Vec<Value> =
@@ -197,7 +196,8 @@ fn describe(engine: &Engine, measured: Measured, signature_failures: Map<String,
         "rate_per_s": { "last_minute": rate(minute, 60), "last_hour": rate(hour, 3600) },
         "delay_ms": delays,
         "duplicates": engine.duplicates(),
-        "signature_failures": signature_failures,
+        "signature_failures": counts(&|code| Code::SIGNATURES.contains(&code)),
+        "refused_webhooks": counts(&|_| true),
         "conflicts": quarantine.get("conflict"),
         "quarantine": quarantine,
         "directories": {

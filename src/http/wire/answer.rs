@@ -142,7 +142,9 @@ codes! {
     MethodNotAllowed = "method_not_allowed", METHOD_NOT_ALLOWED, "method not allowed";
     VersionConflict = "version_conflict", PRECONDITION_FAILED,
         "the version in `If-Match` is not the latest: read the mapping again";
-    BodyTooLarge = "body_too_large", PAYLOAD_TOO_LARGE, "the body is larger than 1 MiB";
+    BodyTooLarge = "body_too_large", PAYLOAD_TOO_LARGE,
+        "the body is too large: a webhook may have as many bytes as the server's \
+         `--body-bytes-max` says, another body 1 MiB";
     UnsupportedEncoding = "unsupported_encoding", UNSUPPORTED_MEDIA_TYPE,
         "the signature covers the raw body: send it without a content encoding";
     ValidationFailed = "validation_failed", UNPROCESSABLE_ENTITY, VALIDATION;
@@ -164,6 +166,18 @@ impl Code {
         Code::SignatureMalformed,
         Code::SignatureMismatch,
         Code::TimestampOutsideTolerance,
+    ];
+
+    /// The errors for which webhooks are refused for good. A post to a path that does not exist
+    /// may be one.
+    pub(crate) const REFUSALS: [Code; 7] = [
+        Code::SignatureMissing,
+        Code::SignatureMalformed,
+        Code::SignatureMismatch,
+        Code::TimestampOutsideTolerance,
+        Code::BodyTooLarge,
+        Code::UnsupportedEncoding,
+        Code::NotFound,
     ];
 }
 

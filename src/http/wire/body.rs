@@ -10,7 +10,7 @@ use super::answer::{Code, FieldError, Problem};
 use crate::time;
 use crate::verify::parse_mapping;
 
-/// The largest body of a request, in bytes.
+/// The largest body of an operator's request, in bytes.
 const BODY_BYTES_MAX: usize = 1 << 20;
 
 /// The longest note, in characters.
@@ -19,13 +19,13 @@ const NOTE_CHARS_MAX: usize = 1000;
 /// Reads a body whole.
 ///
 /// # Errors
-/// 413 over 1 MiB.
-pub(crate) async fn read(payload: web::Payload) -> Result<Bytes, Problem> {
-    match payload.to_bytes_limited(BODY_BYTES_MAX).await {
+/// 413 over `bytes_max` bytes.
+pub(crate) async fn read(payload: web::Payload, bytes_max: usize) -> Result<Bytes, Code> {
+    match payload.to_bytes_limited(bytes_max).await {
         Ok(Ok(bytes)) => Ok(bytes),
         // The sender left in the middle and does not see the answer.
-        Ok(Err(_)) => Err(Code::LogUnavailable.into()),
-        Err(_) => Err(Code::BodyTooLarge.into()),
+        Ok(Err(_)) => Err(Code::LogUnavailable),
+        Err(_) => Err(Code::BodyTooLarge),
     }
 }
 
@@ -41,7 +41,7 @@ impl Body {
     /// # Errors
     /// 413 over 1 MiB; 422 if it is not a JSON object.
     pub(crate) async fn of(payload: web::Payload) -> Result<Body, Problem> {
-        match serde_json::from_slice(&read(payload).await?) {
+        match serde_json::from_slice(&read(payload, BODY_BYTES_MAX).await?) {
             Ok(Value::Object(fields)) => Ok(Body { fields, errors: Vec::new() }),
             _ => {
                 Err(Problem::validation(vec![FieldError::new("body", "it must be a JSON object")]))

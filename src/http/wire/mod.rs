@@ -10,4 +10,5 @@ pub(crate) mod entity;
 pub(crate) mod openapi;
 pub(crate) mod paging;
 pub(crate) mod question;
+pub(crate) mod refusals;
 pub(crate) mod state;

@@ -310,7 +310,7 @@ fn webhook(schemas: &Value) -> Value {
             }],
             "requestBody": {
                 "required": true,
-                "description": "At most 1 MiB, kept byte for byte.",
+                "description": "At most 4 MiB, unless `--body-bytes-max` says otherwise; kept byte for byte.",
                 "content": content_of(json!({ "type": "object" }), example_of("Event", schemas)),
             },
             "responses": with_problems("200", answer, &problems),

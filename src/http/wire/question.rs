@@ -48,7 +48,7 @@ impl Question {
             .and_then(|value| value.split_once(' '))
             .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
         let operator = key
-            .and_then(|(_, key)| state.api_keys.identify(key.trim()))
+            .and_then(|(_, key)| state.keys.now().api_keys.identify(key.trim()))
             .ok_or(Code::Unauthorized)?;
         access_log::asked(request, operator, operation);
         let parameters =

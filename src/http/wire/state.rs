@@ -1,15 +1,24 @@
 //! The state that every request sees, and the settings it is made of.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
+
+use parking_lot::RwLock;
 
 use super::answer::{Code, Problem};
 use super::api::Operation;
+use super::refusals::Refusals;
 use crate::engine::Engine;
 use crate::verify::{ApiKeys, Keyring};
 
 /// The path of webhooks by default.
 pub const WEBHOOK_PATH: &str = "/webhooks/workos";
+
+/// The largest body of a webhook by default, in bytes.
+pub const BODY_BYTES_MAX: usize = 4 << 20;
+
+/// The largest limit of a webhook's body, in bytes: the record's proof, which holds the body in
+/// Base64, stays under the 16 MiB of a bundle.
+pub const BODY_BYTES_LIMIT: usize = 12_000_000;
 
 /// The settings of a server.
 pub struct Settings {
@@ -19,18 +28,52 @@ pub struct Settings {
     pub api_keys: Vec<String>,
     /// The paths that receive webhooks.
     pub webhook_paths: Vec<String>,
+    /// The largest body of a webhook, in bytes; at most [`BODY_BYTES_LIMIT`].
+    pub body_bytes_max: usize,
+}
+
+/// The secrets of a running server, which can be replaced while it serves.
+#[derive(Clone)]
+pub struct Keys(Arc<RwLock<Arc<KeySet>>>);
+
+/// The secrets that hold at one moment.
+pub(crate) struct KeySet {
+    pub(crate) keyring: Keyring,
+    pub(crate) api_keys: ApiKeys,
+}
+
+impl KeySet {
+    fn new(keyring: Keyring, api_keys: &[String]) -> Arc<KeySet> {
+        Arc::new(KeySet { keyring, api_keys: ApiKeys::new(api_keys.iter().map(String::as_str)) })
+    }
+}
+
+impl Keys {
+    pub(crate) fn new(keyring: Keyring, api_keys: &[String]) -> Keys {
+        Keys(Arc::new(RwLock::new(KeySet::new(keyring, api_keys))))
+    }
+
+    /// Replaces all of them in one step, for the requests that begin from now on.
+    pub fn replace(&self, keyring: Keyring, api_keys: &[String]) {
+        *self.0.write() = KeySet::new(keyring, api_keys);
+    }
+
+    pub(crate) fn now(&self) -> Arc<KeySet> {
+        self.0.read().clone()
+    }
 }
 
 /// The state that every request sees.
 pub(crate) struct State {
-    pub(crate) keyring: Keyring,
-    pub(crate) api_keys: ApiKeys,
+    pub(crate) keys: Keys,
     /// Set once the log is folded.
     pub(crate) engine: Arc<OnceLock<Arc<Engine>>>,
     /// Every declared call.
     pub(crate) operations: &'static [&'static Operation],
-    /// The webhooks refused since the start, in the order of [`Code::SIGNATURES`].
-    pub(crate) rejections: [AtomicU64; Code::SIGNATURES.len()],
+    /// The largest body of a webhook, in bytes.
+    pub(crate) body_bytes_max: usize,
+    /// The webhooks refused since the start.
+    pub(crate) refusals: Refusals,
     /// Held while an answer about traffic is computed: each walks over a month.
     pub(crate) stats: tokio::sync::Mutex<()>,
 }
@@ -42,15 +85,5 @@ impl State {
     /// 503 until it has caught up.
     pub(crate) fn engine(&self) -> Result<&Arc<Engine>, Problem> {
         self.engine.get().ok_or(Code::NotReady.into())
-    }
-
-    /// Counts a refused webhook.
-    pub(crate) fn count_rejection(&self, code: Code) -> Code {
-        for (counter, _) in
-            self.rejections.iter().zip(Code::SIGNATURES).filter(|(_, other)| *other == code)
-        {
-            counter.fetch_add(1, Ordering::Relaxed);
-        }
-        code
     }
 }

@@ -568,7 +568,7 @@ fn every_error_of_a_webhook_has_its_shape() {
     let encoded =
         server.post_with(body, &[("WorkOS-Signature", &signed), ("Content-Encoding", "gzip")]);
     asker.checked("an encoded body", &encoded, 415, "error.json#/$defs/415");
-    let large = server.post(&vec![b' '; (1 << 20) + 1]);
+    let large = server.post(&vec![b' '; (4 << 20) + 1]);
     asker.checked("a large body", &large, 413, "error.json#/$defs/413");
     let read = server.get("/webhooks/workos");
     asker.checked("a read of the webhook's path", &read, 405, "error.json#/$defs/405");
@@ -1224,6 +1224,11 @@ fn samples() -> Vec<Sample> {
         "signature_failures": {
             "signature_missing": 0, "signature_malformed": 0, "signature_mismatch": 0,
             "timestamp_outside_tolerance": 0,
+        },
+        "refused_webhooks": {
+            "signature_missing": 0, "signature_malformed": 0, "signature_mismatch": 0,
+            "timestamp_outside_tolerance": 0, "body_too_large": 0, "unsupported_encoding": 0,
+            "not_found": 0,
         },
         "conflicts": 0,
         "quarantine": {

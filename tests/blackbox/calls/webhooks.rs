@@ -2,7 +2,9 @@
 
 use rollcall::verify::{Keyring, Proof, Rejection, Verified};
 
-use crate::kit::server::{API_KEY, SECRET, Server, mac, now_ms, signature};
+use base64::Engine as _;
+
+use crate::kit::server::{API_KEY, SECRET, Server, agent, mac, now_ms, post, signature};
 
 const A: &str = concat!(
     r#"{"id":"event_01J44T8116Q5M0RYCFA6KWNXN9","data":{"id":"conn_01EHWNC0FCBHZ3BJ7EGKYXK0E6","#,
@@ -300,16 +302,59 @@ fn only_a_known_key_may_read() {
     }
 }
 
+/// An event of exactly `bytes` bytes.
+fn filled(id: &str, bytes: usize) -> Vec<u8> {
+    let frame = format!(r#"{{"id":"{id}","event":"x","data":""}}"#);
+    frame.replace(r#":"""#, &format!(":\"{}\"", "x".repeat(bytes - frame.len()))).into_bytes()
+}
+
+#[test]
+fn the_limit_of_a_webhooks_body_is_a_setting_and_the_largest_is_kept_and_proven() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start_with(folder.path(), &["--body-bytes-max", "12000000"]);
+    let largest = filled("e1", 12_000_000);
+    assert_eq!(server.post(&largest).status, 200);
+    assert_eq!(server.post(&filled("e2", 12_000_001)).status, 413);
+    let entry = server.get("/rollcall/v1/log/entries/1").json();
+    let kept = base64::engine::general_purpose::STANDARD.decode(entry["body"].as_str().unwrap());
+    assert!(kept.unwrap() == largest);
+    assert_eq!(server.stop(), 0);
+    let server = Server::start_with(folder.path(), &["--body-bytes-max", "100"]);
+    assert_eq!(server.get("/rollcall/v1/log/entries/1").json(), entry, "after a restart");
+    assert_eq!(server.post(&filled("e3", 100)).status, 200);
+    assert_eq!(server.post(&filled("e4", 101)).status, 413);
+}
+
+#[test]
+fn a_webhook_is_taken_with_and_without_a_slash_at_the_end_of_its_path() {
+    let folder = tempfile::tempdir().unwrap();
+    let paths = ["--webhook-path", "/hook", "--webhook-path", "/in/box/"];
+    let server = Server::start_with(folder.path(), &paths);
+    let body = b"{\"id\":\"e\",\"event\":\"x\"}";
+    let header = signature(SECRET, &now_ms().to_string(), body);
+    for (path, status) in [
+        ("/hook", 200),
+        ("/hook/", 200),
+        ("/in/box", 200),
+        ("/in/box/", 200),
+        ("/hook//", 404),
+        ("/hoo", 404),
+        ("/webhooks/workos", 404),
+    ] {
+        let url = format!("{}{path}", server.url);
+        let answer = post(&agent(), &url, body, &[("WorkOS-Signature", &header)]).unwrap();
+        assert_eq!(answer.status, status, "{path}");
+    }
+    let answer = server.get("/hook/");
+    assert_eq!((answer.status, answer.header("allow")), (405, Some("POST")));
+}
+
 #[test]
 fn bodies_are_bounded_and_taken_as_they_are() {
     let folder = tempfile::tempdir().unwrap();
     let server = Server::start(folder.path());
-    let filled = |bytes: usize| {
-        let frame = r#"{"id":"e","event":"x","data":""}"#;
-        frame.replace(r#":"""#, &format!(":\"{}\"", "x".repeat(bytes - frame.len()))).into_bytes()
-    };
-    assert_eq!(server.post(&filled(1 << 20)).status, 200);
-    let answer = server.post(&filled((1 << 20) + 1));
+    assert_eq!(server.post(&filled("e", 4 << 20)).status, 200);
+    let answer = server.post(&filled("e", (4 << 20) + 1));
     assert_eq!((answer.status, answer.code().as_str()), (413, "body_too_large"));
     let header = signature(SECRET, &now_ms().to_string(), b"x");
     for (encoding, status) in [("gzip", 415), ("br", 415), ("identity", 200), ("Identity", 200)] {

@@ -7,3 +7,4 @@ pub mod large_sync;
 pub mod read;
 pub mod read_events;
 pub mod roles;
+pub mod serving;

@@ -7,7 +7,7 @@ use actix_web::dev::Service;
 use actix_web::http::StatusCode;
 use actix_web::test::{TestRequest, init_service, read_body};
 use rollcall::engine::Engine;
-use rollcall::http::{Settings, WEBHOOK_PATH, app};
+use rollcall::http::{BODY_BYTES_MAX, Settings, WEBHOOK_PATH, app};
 use rollcall::log::{Log, MemoryLog};
 use rollcall::verify::{Keyring, Verified, extract};
 use rollcall_projections::{Millis, RecordStatus, Views};
@@ -24,6 +24,7 @@ pub fn settings() -> Settings {
         keyring: keyring(),
         api_keys: vec![API_KEY.into()],
         webhook_paths: vec![WEBHOOK_PATH.into()],
+        body_bytes_max: BODY_BYTES_MAX,
     }
 }
 

@@ -1,0 +1,89 @@
+//! Secrets from the environment, or from files that it names.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use super::Failure;
+
+/// The longest file of secrets that is read, in bytes.
+const FILE_BYTES_MAX: u64 = 64 << 10;
+
+/// Returns the secrets of several variables. Each variable holds them itself, or names their file
+/// with `_FILE` at the end of its name; commas or lines separate them.
+///
+/// # Errors
+/// The caller's, if both forms of a variable are set, or a file cannot be read.
+pub(super) fn secrets(names: &[&str]) -> Result<Vec<String>, Failure> {
+    let mut all = Vec::new();
+    for name in names {
+        if let Some(text) = text_of(name)? {
+            all.extend(split(&text));
+        }
+    }
+    Ok(all)
+}
+
+/// Returns the first secret of a variable, or of the file that it names.
+///
+/// # Errors
+/// As [`secrets`].
+pub(super) fn first_secret(name: &str) -> Result<Option<String>, Failure> {
+    Ok(secrets(&[name])?.into_iter().next())
+}
+
+/// Returns the names of those of the variables that are given as files.
+pub(super) fn given_as_files(names: &[&str]) -> Vec<String> {
+    let files = names.iter().map(|name| file_variable(name));
+    files.filter(|name| set(name).is_some()).collect()
+}
+
+fn file_variable(name: &str) -> String {
+    format!("{name}_FILE")
+}
+
+/// Returns the value of a variable that is set and not empty.
+fn set(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+fn text_of(name: &str) -> Result<Option<String>, Failure> {
+    let file_variable = file_variable(name);
+    match (set(name), set(&file_variable)) {
+        (Some(_), Some(_)) => Err(Failure::Caller(format!(
+            "both {name} and {file_variable} are set: unset one of them"
+        ))),
+        (None, Some(path)) => read(&path).map(Some).map_err(|what| {
+            Failure::Caller(format!("the file `{path}` that {file_variable} names {what}"))
+        }),
+        (value, None) => Ok(value),
+    }
+}
+
+fn read(path: &str) -> Result<String, String> {
+    let mut bytes = Vec::new();
+    let file = File::open(Path::new(path)).map_err(|error| format!("cannot be read: {error}"))?;
+    file.take(FILE_BYTES_MAX + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|error| format!("cannot be read: {error}"))?;
+    if bytes.len() as u64 > FILE_BYTES_MAX {
+        return Err("is larger than 64 KiB: it must hold only secrets".into());
+    }
+    String::from_utf8(bytes).map_err(|_| "is not UTF-8: it must hold only secrets".into())
+}
+
+fn split(text: &str) -> impl Iterator<Item = String> {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    text.split([',', '\n', '\r']).map(|part| part.trim().to_owned()).filter(|part| !part.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commas_and_lines_separate_secrets_and_space_around_them_is_not_theirs() {
+        let parts: Vec<String> = split("\u{feff} a,b \r\n\n c\t,, d e\n").collect();
+        assert_eq!(parts, ["a", "b", "c", "d e"]);
+    }
+}
