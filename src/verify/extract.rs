@@ -20,7 +20,7 @@ const ULID_MS: std::ops::Range<u64> = 1_420_070_400_000..4_102_444_800_000;
 
 /// The version of stored facts. Raise it whenever the result of [`extract`] for some body changes,
 /// or its encoding: older blocks are then extracted again.
-pub const FACTS_VERSION: u16 = 3;
+pub const FACTS_VERSION: u16 = 4;
 
 /// The result of reading a body.
 pub struct Extracted<'a> {
@@ -122,8 +122,7 @@ pub fn extract(body: &[u8], signed_at: Option<Millis>) -> Extracted<'_> {
         return not_an_event(None, signed_at);
     };
     let event_type = json::string(event).filter(|event| !event.is_empty());
-    let (Some(event_id), Some(event)) =
-        (json::string(id).filter(|id| is_event_id(id)), &event_type)
+    let (Some(event_id), Some(event)) = (json::name(id).filter(|id| is_event_id(id)), &event_type)
     else {
         return not_an_event(event_type, signed_at);
     };
@@ -241,14 +240,14 @@ fn unrelated(data: Option<&RawValue>) -> (Statement<'_>, Option<Millis>) {
 /// A statement and `data.updated_at`, or the reason for the quarantine.
 type Stated<'a> = Result<(Statement<'a>, Option<Millis>), Reason>;
 
-/// Returns the value as an id: a string of 1 to 255 bytes.
+/// Returns the value as an id: a string of 1 to 255 bytes without an unpaired surrogate.
 fn id<'a>(value: Option<&'a RawValue>) -> Option<Cow<'a, str>> {
-    json::string(value).filter(|id| (1..=ID_BYTES_MAX).contains(&id.len()))
+    json::name(value).filter(|id| (1..=ID_BYTES_MAX).contains(&id.len()))
 }
 
-/// Returns the value if it is a string that is not empty.
+/// Returns the value if it is a string that is not empty and has no unpaired surrogate.
 pub(crate) fn filled(value: Option<&RawValue>) -> Option<Cow<'_, str>> {
-    json::string(value).filter(|text| !text.is_empty())
+    json::name(value).filter(|text| !text.is_empty())
 }
 
 /// The three kinds of thing that have ids; the prefix of an id and `object` mark them.

@@ -209,7 +209,7 @@ impl World {
 
     /// Takes a verified body, signed at `t_ms`. Seqs are 1, 2, 3 …
     pub fn deliver(&mut self, body: &[u8], t_ms: i64) -> Receipt {
-        let parsed = match serde_json::from_slice(body) {
+        let parsed = match serde_json::from_slice(&readable(body)) {
             Ok(Value::Object(object)) => object,
             _ => Object::new(),
         };
@@ -1378,6 +1378,29 @@ fn state_of(data: &Object) -> &'static str {
         Some(state) if state == "active" => "active",
         Some(_) => "inactive",
     }
+}
+
+/// A body in which U+FFFD takes the place of each half of a surrogate pair that lacks its other
+/// half (rule 14).
+pub fn readable(body: &[u8]) -> Vec<u8> {
+    let half_of = |four: Option<&[u8]>| {
+        let digits = std::str::from_utf8(four?).ok()?;
+        let unit = u32::from_str_radix(digits.strip_prefix("\\u")?, 16).ok()?;
+        (0xd800..0xe000).contains(&unit).then_some(unit < 0xdc00)
+    };
+    let (mut out, mut rest) = (Vec::new(), body);
+    while let Some(first) = rest.first() {
+        let next = half_of(rest.get(6..12));
+        let (copied, skipped): (&[u8], usize) = match half_of(rest.get(..6)) {
+            Some(true) if next == Some(false) => (&rest[..12], 12),
+            Some(_) => (b"\\ufffd", 6),
+            None if *first == b'\\' && rest.len() > 1 => (&rest[..2], 2),
+            None => (&rest[..1], 1),
+        };
+        out.extend_from_slice(copied);
+        rest = &rest[skipped..];
+    }
+    out
 }
 
 fn emails_of(data: &Object) -> Vec<Value> {

@@ -329,7 +329,8 @@ impl<'a> View<'a> {
     /// A user's snapshot as it was sent.
     fn raw_snapshot(&self, user: &str, event: &Event) -> Box<RawValue> {
         let body = &self.world.records[event.seq as usize - 1].body;
-        let envelope: RawObject = serde_json::from_slice(body).expect("an object");
+        let envelope: RawObject =
+            serde_json::from_slice(&super::readable(body)).expect("an object");
         let data = &envelope["data"];
         match &event.fact {
             Fact::Membership { user: end, .. } if end.id == user => {
