@@ -38,14 +38,17 @@ pub use ask::lists::{
 };
 pub use ask::mappings::MappingSet;
 pub use ask::membership_periods::{MembershipPeriod, MembershipPeriods};
-pub use ask::preview::{Comparison, Proposal, RoleChange, RoleCounts, Unmatched, UnmatchedGroup};
+pub use ask::preview::{
+    Comparison, Proposal, RoleChange, RoleCounts, RuleWarning, Unmatched, UnmatchedGroup,
+    WarningReason,
+};
 pub use ask::traffic::{Counted, Counts, Delays, Traffic, WINDOWS, WINDOWS_MS};
 pub use ground::event_type::{EventSubject, EventType};
 pub use ground::fact::{
     Change, DirectoryChange, Entry, Fact, Fingerprint, GroupData, InactiveUsers, MembershipData,
     RecordStatus, UserData,
 };
-pub use ground::mapping::{GroupPattern, Mapping, Matches, Mode, Rule};
+pub use ground::mapping::{GroupPattern, Mapping, Matches, Mode, NameText, Rule};
 pub use ground::order::{Cut, Millis, Seq};
 pub use ground::page::{Page, Window};
 pub use ground::quarantine::{Field, Quarantined, Reason};

@@ -2,12 +2,11 @@
 
 use std::borrow::Cow;
 
-use rollcall_projections::{
-    DirectoryChange, EventType, Field, Fingerprint, InactiveUsers, Millis, Reason,
-};
+use rollcall_projections::{DirectoryChange, EventType, Field, InactiveUsers, Millis, Reason};
 use serde_json::value::RawValue;
 
 use super::Proof;
+use super::comparison::{email_fingerprint, normalized};
 use super::facts::{Facts, Statement, StoredGroup, StoredUser, directory_code};
 use crate::hashes::fingerprint;
 use crate::{json, time};
@@ -376,13 +375,23 @@ fn group<'a>(
     else {
         return Err(Reason::MissingField(whole));
     };
+    let name = json::string(name).unwrap_or_default();
     let data = StoredGroup {
         id: id(id_value).ok_or(Reason::MissingField(id_field))?,
-        name: json::string(name).unwrap_or_default(),
+        compared_name: other_spelling(&name),
+        name,
         directory: id(directory_id),
         organization: filled(organization_id),
     };
     Ok(End { data, object, updated_at: moment(updated_at) })
+}
+
+/// Returns the name of a group as rules compare it, if that is another text.
+fn other_spelling<'a>(name: &str) -> Option<Cow<'a, str>> {
+    match normalized(name) {
+        Cow::Borrowed(_) => None,
+        Cow::Owned(normalized) => Some(Cow::Owned(normalized)),
+    }
 }
 
 fn user_event<'a>(data: Option<&'a RawValue>, deleted: bool) -> Stated<'a> {
@@ -484,9 +493,4 @@ pub(crate) fn shown_email<'a>(
         .find(|[primary, _]| primary.is_some_and(|primary| primary.get() == "true"));
     let [_, value] = *primary.or(addresses.first())?;
     json::string(value)
-}
-
-/// Returns the fingerprint under which the views index an email; upper and lower case are the same.
-pub fn email_fingerprint(email: &str) -> Fingerprint {
-    fingerprint(&email.to_lowercase())
 }

@@ -104,6 +104,7 @@ pub struct StoredUser<'a> {
 pub struct StoredGroup<'a> {
     pub id: Cow<'a, str>,
     pub name: Cow<'a, str>,
+    pub compared_name: Option<Cow<'a, str>>,
     pub directory: Option<Cow<'a, str>>,
     pub organization: Option<Cow<'a, str>>,
 }
@@ -241,6 +242,7 @@ impl StoredGroup<'_> {
         GroupData {
             id: &self.id,
             name: &self.name,
+            compared_name: self.compared_name.as_deref(),
             directory: self.directory.as_deref(),
             organization: self.organization.as_deref(),
         }

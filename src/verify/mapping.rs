@@ -5,6 +5,8 @@ use std::collections::{BTreeSet, HashSet};
 use rollcall_projections::{GroupPattern, Mapping, Matches, Mode, Rule};
 use serde_json::{Map, Value, json};
 
+use super::comparison::name_text;
+
 /// The limits of a mapping: rules, roles in a list and in all, values of a rule; bytes of a role
 /// and of any other text.
 const RULES_MAX: usize = 1000;
@@ -227,8 +229,8 @@ fn pattern(errors: &mut Errors, field: &str, value: &Value) -> Option<GroupPatte
     let text = errors.text(&format!("{field}.{name}"), value)?;
     Some(match name {
         "id" => GroupPattern::Id(text),
-        "name" => GroupPattern::Name(text),
-        _ => GroupPattern::Glob(text),
+        "name" => GroupPattern::Name(name_text(text)),
+        _ => GroupPattern::Glob(name_text(text)),
     })
 }
 
@@ -264,8 +266,8 @@ fn rule_json(rule: &Rule) -> Value {
         Matches::Group { group, roles } => {
             let group = match group {
                 GroupPattern::Id(id) => json!({ "id": id }),
-                GroupPattern::Name(name) => json!({ "name": name }),
-                GroupPattern::Glob(glob) => json!({ "name_glob": glob }),
+                GroupPattern::Name(name) => json!({ "name": name.written }),
+                GroupPattern::Glob(glob) => json!({ "name_glob": glob.written }),
             };
             json!({ "group": group, "roles": roles })
         }

@@ -240,7 +240,7 @@ fn may_give(rule: &Value, role: &str) -> bool {
 /// What a rule matches with, without what it gives.
 fn matcher(rule: &Value) -> String {
     match rule.get("group") {
-        Some(group) => format!("group {group}"),
+        Some(group) => super::composed(&format!("group {group}")),
         None => format!("attribute {}", rule["attribute"]),
     }
 }
@@ -258,13 +258,14 @@ fn fits_glob(glob: &[char], text: &[char]) -> bool {
 
 fn fits_group(rule: &Value, id: &str, name: &str) -> bool {
     let Some(group) = rule["group"].as_object() else { return false };
+    let name = super::composed(name);
     let chars = |text: &str| text.chars().collect::<Vec<char>>();
     group.iter().any(|(key, wanted)| {
         let wanted = wanted.as_str().unwrap_or_default();
         match key.as_str() {
             "id" => wanted == id,
-            "name" => wanted == name,
-            "name_glob" => fits_glob(&chars(wanted), &chars(name)),
+            "name" => super::composed(wanted) == name,
+            "name_glob" => fits_glob(&chars(&super::composed(wanted)), &chars(&name)),
             other => panic!("`{other}` picks no group"),
         }
     })
@@ -908,8 +909,45 @@ impl World {
 }
 
 impl View<'_> {
-    /// The rules that fit no group where they count, and the groups that no rule fits, wherever it
-    /// counts.
+    /// The warnings about one rule; `written` are the names of the groups that it fits.
+    fn warnings_of(&self, number: usize, rule: &Value, written: Vec<String>) -> Vec<Value> {
+        let field = format!("mapping.rules[{number}]");
+        let has_value = |user: &str, path: &str| {
+            let Some(version) = self.access(user) else { return false };
+            let only = |key: &str, of: &str| rule[key].as_str().is_none_or(|only| only == of);
+            only("directory_id", version.directory)
+                && only("organization_id", self.organization_of(version.directory))
+                && attribute_values(&self.raw_snapshot(user, version.event), path)
+                    .iter()
+                    .any(|value| rule["values"].get(value).is_some())
+        };
+        if let Some(path) = rule["attribute"].as_str() {
+            let users = self.known(Kind::User);
+            let nobody = !users.into_iter().any(|user| has_value(user, path));
+            let message = format!("no user with access has one of the values of `{path}`");
+            let warning = json!({ "field": field, "code": "nobody has this attribute",
+                "message": message });
+            return if nobody { vec![warning] } else { Vec::new() };
+        }
+        if written.is_empty() {
+            return vec![json!({ "field": field, "code": "no group matches" })];
+        }
+        let mut spellings: BTreeSet<String> = written.into_iter().collect();
+        spellings.extend(rule["group"]["name"].as_str().map(str::to_owned));
+        let mut names: BTreeMap<String, usize> = BTreeMap::new();
+        for spelling in spellings {
+            *names.entry(super::composed(&spelling)).or_default() += 1;
+        }
+        let alike = names.into_iter().filter(|(_, count)| *count > 1).map(|(name, _)| {
+            json!({ "field": field, "code": "names differ only in Unicode normalization",
+                "message": format!(
+                    "`{name}` is written in two ways, which this rule takes for one name"
+                ) })
+        });
+        alike.collect()
+    }
+
+    /// The warnings about rules, and the groups that no rule fits, wherever it counts.
     fn unmatched(&self, mapping: &Value) -> (Vec<Value>, Vec<Value>) {
         let alive: Vec<(&str, &str)> = self
             .known(Kind::Group)
@@ -923,16 +961,11 @@ impl View<'_> {
                     .as_str()
                     .is_none_or(|only| only == self.organization_of(directory))
         };
-        let unfitted = rules_of(mapping)
-            .enumerate()
-            .filter(|(_, rule)| {
-                rule.get("group").is_some()
-                    && !alive.iter().any(|(group, directory)| fits(rule, group, directory))
-            })
-            .map(|(number, _)| {
-                json!({ "field": format!("mapping.rules[{number}]"),
-                    "code": "no group matches" })
-            });
+        let warnings = rules_of(mapping).enumerate().flat_map(|(number, rule)| {
+            let fitting = alive.iter().filter(|(group, directory)| fits(rule, group, directory));
+            let written = fitting.map(|(group, _)| self.group_name(group)).collect();
+            self.warnings_of(number, rule, written)
+        });
         let without = alive
             .iter()
             .filter(|(group, _)| {
@@ -942,7 +975,7 @@ impl View<'_> {
                 json!({ "id": group, "name": self.group_name(group),
                     "directory_id": directory })
             });
-        (unfitted.collect(), without.collect())
+        (warnings.collect(), without.collect())
     }
 }
 
