@@ -7,7 +7,7 @@ use rollcall_projections::{
     MembershipData, Millis, Reason, RecordStatus, Seq, UserData,
 };
 
-use super::parse_mapping;
+use super::mapping::parse_recorded_mapping;
 
 /// The facts that the fold needs from a body. The log caches them with the body, under
 /// [`FACTS_VERSION`](super::FACTS_VERSION).
@@ -214,7 +214,7 @@ fn treatment(code: u8) -> InactiveUsers {
 }
 
 fn read_mapping(text: &str) -> Option<Mapping> {
-    parse_mapping(&serde_json::from_str(text).ok()?).ok()
+    parse_recorded_mapping(&serde_json::from_str(text).ok()?)
 }
 
 /// Returns the reason with a stored code, and the field that it names.

@@ -1128,6 +1128,35 @@ fn a_rule_whose_attribute_no_user_has_is_warned_of_with_its_path() {
 }
 
 #[test]
+fn an_attribute_whose_key_has_dots_gives_its_roles() {
+    let history = concat!(
+        r#"D=o@0 U{"raw_attributes":{"urn:x:2.0:User":{"department":"Ops"}},"#,
+        r#""custom_attributes":{"cost.center":"7","cost":{"center":"8"}}}@0"#,
+    );
+    let (_folder, mut stage) = stage(history);
+    let rule = |path: &str, value: &str, role: &str| json!({ "attribute": path, "values": { value: [role] } });
+    let rules = json!([
+        rule("raw_attributes.urn:x:2.0:User.department", "Ops", "a"),
+        rule(r#"raw_attributes."urn:x:2.0:User".department"#, "Ops", "b"),
+        rule("custom_attributes.cost.center", "7", "c"),
+        rule("custom_attributes.cost.center", "8", "not"),
+        rule(r#"custom_attributes."cost.center""#, "7", "d"),
+        rule(r#"custom_attributes.cost."center""#, "8", "e"),
+        rule(r#"custom_attributes."cost"."center""#, "8", "f"),
+    ]);
+    let set = stage.set_mapping(&json!({ "rules": rules }), None, Value::Null).unwrap();
+    assert_eq!(set["warnings"], json!([nobody_has(3, "custom_attributes.cost.center")]));
+    let user = stage.server().get("/directory_users/U").json();
+    let slugs: Vec<&str> = user["roles"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|role| role["slug"].as_str().unwrap())
+        .collect();
+    assert_eq!(slugs, ["a", "b", "c", "d", "e", "f"]);
+}
+
+#[test]
 fn names_that_differ_only_in_normalization_are_one_name_and_warned_of() {
     let alike = |rule: usize, name: &str| {
         json!({ "field": format!("mapping.rules[{rule}]"),

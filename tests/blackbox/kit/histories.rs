@@ -276,7 +276,10 @@ pub const GROUP_NAMES: [&str; 8] =
     ["Eng", "Engineering", "Ops", "eng", "E*", "Éng", "E\u{301}ng", "日本"];
 
 /// Paths of attributes for rules, some of which no user has.
-pub const ATTRIBUTES: [&str; 9] = [
+pub const ATTRIBUTES: [&str; 12] = [
+    "custom_attributes.\"a.b\"",
+    "custom_attributes.\"a\".b",
+    "\"custom_attributes\".n",
     "job_title",
     "custom_attributes.role",
     "custom_attributes.n",
@@ -647,6 +650,8 @@ impl Teller {
             json!({ "role": [["admin"]], "n": "7", "a": [{ "b": "x" }] }),
             json!({ "role": { "role": "admin" }, "n": 2.5, "a": { "b": [false, "y"] } }),
             json!({ "n": -1, "a": null }),
+            json!({ "a.b": "x", "a": { "b": "y" } }),
+            json!({ "a.b": null, "a": { "b": true } }),
         ];
         let attributes = attributes.choose(&mut self.rng).expect("attributes").clone();
         self.maybe(data, 70, "custom_attributes", attributes);

@@ -277,17 +277,59 @@ pub(super) fn raw_object(raw: &RawValue) -> Option<RawObject> {
     serde_json::from_str(raw.get()).ok()
 }
 
+/// The keys of a path, each with whether it is quoted: between dots, or a JSON string in quotes.
+fn keys_of(path: &str) -> Vec<(bool, String)> {
+    let mut keys = Vec::new();
+    let mut rest = path;
+    while !rest.is_empty() {
+        let quoted = rest.strip_prefix('"').map(|inside| {
+            let mut escaped = false;
+            let end = inside.find(|char| {
+                let ends = char == '"' && !escaped;
+                escaped = char == '\\' && !escaped;
+                ends
+            });
+            &rest[..end.expect("a closing quote") + 2]
+        });
+        let key = quoted.unwrap_or_else(|| rest.split('.').next().expect("a key"));
+        keys.push(match quoted {
+            Some(quoted) => (true, serde_json::from_str(quoted).expect("a string")),
+            None => (false, key.to_owned()),
+        });
+        rest = &rest[key.len()..];
+        rest = rest.strip_prefix('.').unwrap_or(rest);
+    }
+    keys
+}
+
+/// Returns what is at the end of a path: of the unquoted keys that may be meant by its beginning the
+/// longest that is there and not null leads on.
+fn at_path(value: Box<RawValue>, keys: &[(bool, String)]) -> Option<Box<RawValue>> {
+    if keys.is_empty() {
+        return Some(value);
+    }
+    let mut object = raw_object(&value)?;
+    let most = match keys[0].0 {
+        true => 1,
+        false => keys.iter().take_while(|(quoted, _)| !quoted).count(),
+    };
+    for count in (1..=most).rev() {
+        let names: Vec<&str> = keys[..count].iter().map(|(_, key)| key.as_str()).collect();
+        let there = object.remove(&names.join("."));
+        if let Some(there) = there.filter(|value| value.get() != "null") {
+            return at_path(there, &keys[count..]);
+        }
+    }
+    None
+}
+
 /// Returns the values of an attribute, each as a mapping would have it: a string by its content, a
 /// number or boolean by its text.
 fn attribute_values(snapshot: &RawValue, path: &str) -> Vec<String> {
-    let mut names = path.split('.');
-    if names.clone().next() == Some("previous_attributes") {
-        return Vec::new();
-    }
-    let first = names.next().and_then(|name| raw_object(snapshot)?.remove(name));
-    let Some(found) = names.fold(first, |value, name| raw_object(&value?)?.remove(name)) else {
-        return Vec::new();
-    };
+    let Some(mut attributes) = raw_object(snapshot) else { return Vec::new() };
+    attributes.remove("previous_attributes");
+    let attributes = serde_json::value::to_raw_value(&attributes).expect("an object");
+    let Some(found) = at_path(attributes, &keys_of(path)) else { return Vec::new() };
     let elements =
         serde_json::from_str::<Vec<Box<RawValue>>>(found.get()).unwrap_or_else(|_| vec![found]);
     elements.iter().filter_map(|element| scalar(element.get())).collect()
