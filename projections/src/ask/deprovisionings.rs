@@ -9,8 +9,8 @@ use crate::ground::order::{Cut, Millis, Seq, around};
 use crate::ground::page::resolve;
 use crate::ground::symbols::Sym;
 use crate::ground::walks::{IdWalk, is_beyond};
-use crate::state::endings::AccessEnding;
 use crate::state::entities::{EntityVersion, Part};
+use crate::state::loss_index::LossCandidate;
 use crate::views::Views;
 
 /// The highest number of candidates that one call looks at.
@@ -155,7 +155,7 @@ impl Views {
     ) -> Box<dyn Iterator<Item = Millis> + 'a> {
         let DeprovisioningQuery { first, last, descending, .. } = *query;
         let Some(users) = &query.users else {
-            return self.endings.moments(first, last, descending);
+            return self.loss_index.moments(first, last, descending);
         };
         let all = users.iter().flat_map(|user| self.access_moments(*user, cut));
         let within: BTreeSet<Millis> =
@@ -177,14 +177,14 @@ impl Views {
         }
         let (_, before) = around(moment, cut);
         let (mut users, mut walks) = (Vec::new(), Vec::new());
-        for ending in self.endings.at(moment) {
+        for ending in self.loss_index.at(moment) {
             match ending {
-                AccessEnding::User(user)
+                LossCandidate::User(user)
                     if directory.is_none_or(|directory| self.was_ever_in(user, directory)) =>
                 {
                     users.push(user)
                 }
-                AccessEnding::Directory(ended)
+                LossCandidate::Directory(ended)
                     if directory.is_none_or(|directory| directory == ended) =>
                 {
                     walks.push(self.users_walk(Some(ended), None, before, start, descending));

@@ -8,7 +8,7 @@ use crate::ground::order::{Cut, Millis, Seq};
 use crate::ground::symbols::Sym;
 use crate::judge::MemberGroups;
 use crate::state::attributes::Attributes;
-use crate::state::compiled::{Compiled, DEFAULT, RoleGround};
+use crate::state::compiled_mapping::{Compiled, DEFAULT, RoleGround};
 use crate::state::entities::{EntityKind, EntityVersion, Part};
 use crate::views::Views;
 
