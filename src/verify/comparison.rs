@@ -1,5 +1,4 @@
-//! The forms in which texts are compared, since several spellings mean the same: emails and the names
-//! of groups.
+//! The forms in which emails and the names of groups are compared: several spellings mean the same.
 
 use std::borrow::Cow;
 

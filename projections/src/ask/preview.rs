@@ -241,8 +241,8 @@ impl Views {
         cut: Cut,
         limit: usize,
     ) -> Unmatched {
-        let (mut fitted, mut names) = (BTreeSet::new(), NamesOfRules::of(&compiled.mapping));
-        let mut without: Vec<(&str, &EntityVersion)> = Vec::new();
+        let (mut fitted, mut without) = (BTreeSet::new(), Vec::new());
+        let mut names = NamesOfRules::of(&compiled.mapping);
         for group in 0..self.groups.len() as Sym {
             let Some(version) = self.alive(EntityKind::Group, group, cut) else { continue };
             let (id, scope) = (self.groups.id(group), self.scope(version, cut));
@@ -266,12 +266,16 @@ impl Views {
             first_groups: without
                 .iter()
                 .take(limit)
-                .map(|(id, version)| UnmatchedGroup {
-                    id: (*id).to_owned(),
-                    name: self.texts.text(version.label).to_owned(),
-                    directory: self.directories.id(version.directory).to_owned(),
-                })
+                .map(|(id, version)| self.unmatched_group(id, version))
                 .collect(),
+        }
+    }
+
+    fn unmatched_group(&self, id: &str, version: &EntityVersion) -> UnmatchedGroup {
+        UnmatchedGroup {
+            id: id.to_owned(),
+            name: self.texts.text(version.label).to_owned(),
+            directory: self.directories.id(version.directory).to_owned(),
         }
     }
 
