@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 
-use serde::de::{self, DeserializeSeed, Deserializer as _, IgnoredAny, MapAccess, Visitor};
+use serde::de::{self, Deserializer as _, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 /// Picks the fields `names` out of an object. The last of a repeated key counts. `None` if `text`
@@ -67,9 +67,10 @@ pub fn pairs(text: &str) -> Vec<(Cow<'_, str>, &RawValue)> {
 }
 
 /// Returns the fields of an object by key. The last of a repeated key counts. `None` if `text` is
-/// not a JSON object, or a key is not valid Unicode.
+/// not a JSON object.
 pub fn entries(text: &str) -> Option<BTreeMap<String, &RawValue>> {
-    serde_json::from_str(text).ok()
+    let Pairs(pairs) = serde_json::from_str(text).ok()?;
+    Some(pairs.into_iter().map(|(key, value)| (key.into_owned(), value)).collect())
 }
 
 struct Pairs<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
@@ -86,8 +87,8 @@ impl<'de> serde::Deserialize<'de> for Pairs<'de> {
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
                 let mut pairs = Vec::new();
-                while let Some(key) = map.next_key::<BorrowedKey<'de>>()? {
-                    pairs.push((key.0, map.next_value()?));
+                while let Some(key) = map.next_key::<&'de RawValue>()? {
+                    pairs.push((string(Some(key)).unwrap_or_default(), map.next_value()?));
                 }
                 Ok(Pairs(pairs))
             }
@@ -95,10 +96,6 @@ impl<'de> serde::Deserialize<'de> for Pairs<'de> {
         deserializer.deserialize_map(PairsVisitor)
     }
 }
-
-/// A key that is copied only where it is escaped: serde's own `Cow` always copies.
-#[derive(serde::Deserialize)]
-struct BorrowedKey<'a>(#[serde(borrow)] Cow<'a, str>);
 
 struct Fields<'n, const N: usize> {
     names: [&'n str; N],
@@ -113,8 +110,9 @@ impl<'de, const N: usize> Visitor<'de> for Fields<'_, N> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
         let mut found = [None; N];
-        while let Some(at) = map.next_key_seed(NamePosition(&self.names))? {
-            match at.and_then(|at| found.get_mut(at)) {
+        // A key is read raw, so that an unpaired surrogate in one does not spoil the others.
+        while let Some(key) = map.next_key::<&'de RawValue>()? {
+            match self.position(key).and_then(|at| found.get_mut(at)) {
                 Some(slot) => *slot = Some(map.next_value()?),
                 None => {
                     map.next_value::<IgnoredAny>()?;
@@ -125,40 +123,93 @@ impl<'de, const N: usize> Visitor<'de> for Fields<'_, N> {
     }
 }
 
-/// Reads a key as its position among the wanted names.
-struct NamePosition<'n>(&'n [&'n str]);
-
-impl<'de> DeserializeSeed<'de> for NamePosition<'_> {
-    type Value = Option<usize>;
-
-    fn deserialize<D: de::Deserializer<'de>>(
-        self,
-        deserializer: D,
-    ) -> Result<Self::Value, D::Error> {
-        deserializer.deserialize_str(self)
+impl<const N: usize> Fields<'_, N> {
+    /// Returns the position of a key among the wanted names.
+    fn position(&self, key: &RawValue) -> Option<usize> {
+        let key = string(Some(key))?;
+        self.names.iter().position(|name| *name == key)
     }
 }
 
-impl Visitor<'_> for NamePosition<'_> {
-    type Value = Option<usize>;
-
-    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("a key")
-    }
-
-    fn visit_str<E: de::Error>(self, key: &str) -> Result<Self::Value, E> {
-        Ok(self.0.iter().position(|name| *name == key))
-    }
-}
-
-/// Returns the value as a string, if it is one.
+/// Returns the value as a string, if it is one. An unpaired surrogate becomes U+FFFD.
 pub fn string<'a>(value: Option<&'a RawValue>) -> Option<Cow<'a, str>> {
     let text = value?.get();
     let inner = text.strip_prefix('"')?.strip_suffix('"')?;
     if inner.contains('\\') {
-        serde_json::from_str(text).ok().map(Cow::Owned)
+        serde_json::from_str(&well_formed(text)).ok().map(Cow::Owned)
     } else {
         Some(Cow::Borrowed(inner))
+    }
+}
+
+/// Returns the value as a string that names something: `None` if it has an unpaired surrogate,
+/// since replacing it would give two names the same text.
+pub fn name<'a>(value: Option<&'a RawValue>) -> Option<Cow<'a, str>> {
+    match well_formed(value?.get()) {
+        Cow::Borrowed(_) => string(value),
+        Cow::Owned(_) => None,
+    }
+}
+
+/// Returns JSON in which each escape of an unpaired surrogate is one of U+FFFD: many readers refuse
+/// a whole answer for such an escape.
+pub fn well_formed(text: &str) -> Cow<'_, str> {
+    let unpaired = unpaired_surrogates(text);
+    if unpaired.is_empty() {
+        return Cow::Borrowed(text);
+    }
+    let (mut out, mut copied) = (String::with_capacity(text.len()), 0);
+    for at in unpaired {
+        out.push_str(text.get(copied..at).unwrap_or_default());
+        out.push_str("\\ufffd");
+        copied = at + ESCAPE_BYTES;
+    }
+    out.push_str(text.get(copied..).unwrap_or_default());
+    Cow::Owned(out)
+}
+
+/// Does the same to JSON that was just written.
+pub fn into_well_formed(json: Vec<u8>) -> Vec<u8> {
+    match std::str::from_utf8(&json).map(well_formed) {
+        Ok(Cow::Owned(replaced)) => replaced.into(),
+        Ok(Cow::Borrowed(_)) | Err(_) => json,
+    }
+}
+
+/// The length of an escape `\uXXXX`.
+const ESCAPE_BYTES: usize = 6;
+
+/// Returns the offsets of the escapes that are surrogates without their other half.
+fn unpaired_surrogates(text: &str) -> Vec<usize> {
+    let (mut found, mut at) = (Vec::new(), 0);
+    while let Some(step) = text.get(at..).and_then(|rest| rest.find('\\')) {
+        at += step;
+        match (surrogate(text, at), surrogate(text, at + ESCAPE_BYTES)) {
+            (Some(Surrogate::High), Some(Surrogate::Low)) => at += 2 * ESCAPE_BYTES,
+            (Some(_), _) => {
+                found.push(at);
+                at += ESCAPE_BYTES;
+            }
+            // Another escape, of which the second character may be a backslash.
+            (None, _) => at += 2,
+        }
+    }
+    found
+}
+
+/// One half of a pair in UTF-16.
+enum Surrogate {
+    High,
+    Low,
+}
+
+/// Returns the surrogate that the escape at an offset writes, if it writes one.
+fn surrogate(text: &str, at: usize) -> Option<Surrogate> {
+    let digits = text.get(at..at + ESCAPE_BYTES)?.strip_prefix("\\u")?;
+    match u16::from_str_radix(digits, 16).ok()? {
+        0xd800..=0xdbff => Some(Surrogate::High),
+        0xdc00..=0xdfff => Some(Surrogate::Low),
+        _ => None,
     }
 }
 
@@ -178,8 +229,8 @@ const DEPTH_MAX: usize = 64;
 /// Compares two values as JSON: the order of keys and white space do not matter, numbers are
 /// compared by their text.
 ///
-/// Values nested deeper than 64 levels, and those with text that is not valid Unicode, are equal
-/// only if they are written alike.
+/// Values nested deeper than 64 levels, and those with an unpaired surrogate, are equal only if they
+/// are written alike.
 pub fn equal(a: Option<&RawValue>, b: Option<&RawValue>) -> bool {
     match (a, b) {
         (Some(a), Some(b)) => equal_at(a.get(), b.get(), 0),
@@ -199,7 +250,7 @@ fn equal_at(a: &str, b: &str, depth: usize) -> bool {
         Some((serde_json::from_str(a).ok()?, serde_json::from_str(b).ok()?))
     }
     match a.as_bytes().first() {
-        Some(b'{') => entries(a).zip(entries(b)).is_some_and(|(a, b)| {
+        Some(b'{') => exact_entries(a).zip(exact_entries(b)).is_some_and(|(a, b)| {
             a.len() == b.len()
                 && a.iter()
                     .zip(&b)
@@ -212,6 +263,11 @@ fn equal_at(a: &str, b: &str, depth: usize) -> bool {
         Some(b'"') => parsed::<String>(a, b).is_some_and(|(a, b)| a == b),
         _ => false,
     }
+}
+
+/// Returns the fields of an object by key; `None` if a key has an unpaired surrogate.
+fn exact_entries(text: &str) -> Option<BTreeMap<String, &RawValue>> {
+    serde_json::from_str(text).ok()
 }
 
 /// Appends `text` as a JSON string.
@@ -257,6 +313,55 @@ mod tests {
             .collect();
         assert_eq!(found, [("c".into(), "null"), ("d".into(), "1"), ("b".into(), "3")]);
         assert!(others("[1]", &[]).is_empty() && others("{", &[]).is_empty());
+    }
+
+    #[test]
+    fn an_unpaired_surrogate_is_replaced_and_the_rest_is_kept() {
+        let table = [
+            (r#""Schmidt \ud83d""#, "Schmidt \u{fffd}"),
+            (r#""\ude00 Schmidt""#, "\u{fffd} Schmidt"),
+            (r#""\uD83d\uDe00""#, "\u{1f600}"),
+            (r#""\ud83d\ud83d\ude00""#, "\u{fffd}\u{1f600}"),
+            (r#""\ude00\ud83d""#, "\u{fffd}\u{fffd}"),
+            (r#""\ud83d\u0041""#, "\u{fffd}A"),
+            (r#""\ud83d\n\ude00""#, "\u{fffd}\n\u{fffd}"),
+            (r#""\\ud83d""#, r"\ud83d"),
+            (r#""\\\ud83d""#, "\\\u{fffd}"),
+            (r#""\"\ud83d\"é""#, "\"\u{fffd}\"é"),
+        ];
+        for (written, expected) in table {
+            assert_eq!(string(Some(&raw(written))).unwrap(), expected, "{written}");
+            let expected_name = (!expected.contains('\u{fffd}')).then_some(expected);
+            assert_eq!(name(Some(&raw(written))).as_deref(), expected_name, "{written}");
+            let parsed: String = serde_json::from_str(&well_formed(written)).unwrap();
+            assert_eq!(parsed, expected, "{written}");
+        }
+    }
+
+    #[test]
+    fn an_unpaired_surrogate_in_one_key_leaves_the_others_readable() {
+        let text = r#"{"\ud83d":1,"a":{"\ude00 b":2},"b":"c"}"#;
+        let [a, b] = fields(text, ["a", "b"]).unwrap().map(|field| field.map(RawValue::get));
+        assert_eq!((a, b), (Some(r#"{"\ude00 b":2}"#), Some(r#""c""#)));
+        let keys: Vec<String> = pairs(text).into_iter().map(|(key, _)| key.into()).collect();
+        assert_eq!(keys, ["\u{fffd}", "a", "b"]);
+        assert!(entries(text).unwrap().contains_key("\u{fffd}"));
+        for text in ["{\"a\nb\":1}", "{\"a\":1,1:2}", "{\"a\\x\":1}"] {
+            assert!(fields(text, ["a"]).is_none() && pairs(text).is_empty(), "{text}");
+        }
+    }
+
+    #[test]
+    fn values_that_differ_in_an_unpaired_surrogate_are_not_equal() {
+        let pairs = [
+            (r#""\ud83d""#, r#""\ud83c""#),
+            (r#"{"a":"\ud83d"}"#, r#"{"a":"\ufffd"}"#),
+            (r#"{"\ud83d":1}"#, r#"{"\ud83c":1}"#),
+        ];
+        for (a, b) in pairs {
+            assert!(!equal(Some(&raw(a)), Some(&raw(b))), "{a} {b}");
+            assert!(equal(Some(&raw(a)), Some(&raw(a))), "{a}");
+        }
     }
 
     #[test]

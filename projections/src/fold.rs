@@ -296,7 +296,7 @@ impl Views {
             organization: self.text(data.organization),
             email: NO_SYM,
             idp_id: NO_SYM,
-            label: self.intern_group_name(data.name),
+            label: self.intern_group_name(data),
             part,
             active: true,
             deleted: is_deletion(place, part),
@@ -305,9 +305,9 @@ impl Views {
     }
 
     /// Interns a group's name, and matches it with the rules of every mapping.
-    fn intern_group_name(&mut self, text: &str) -> Sym {
-        let name = self.texts.intern(text);
-        self.roles.note_group_name(name, text);
+    fn intern_group_name(&mut self, data: &GroupData<'_>) -> Sym {
+        let name = self.texts.intern(data.name);
+        self.roles.note_group_name(name, data.compared_name.unwrap_or(data.name));
         name
     }
 

@@ -38,7 +38,10 @@ pub use ask::lists::{
 };
 pub use ask::mappings::MappingSet;
 pub use ask::membership_periods::{MembershipPeriod, MembershipPeriods};
-pub use ask::preview::{Comparison, Proposal, RoleChange, RoleCounts, Unmatched, UnmatchedGroup};
+pub use ask::preview::{
+    Comparison, Proposal, RoleChange, RoleCounts, RuleWarning, Unmatched, UnmatchedGroup,
+    WarningReason,
+};
 pub use ask::traffic::{Counted, Counts, Delays, Traffic, WINDOWS, WINDOWS_MS};
 pub use ground::event_type::{
     EventEffect, EventSubject, EventType, OPERATOR_PREFIX, SYNC_PREFIX, TOKEN_PREFIX,
@@ -47,7 +50,7 @@ pub use ground::fact::{
     Change, DirectoryChange, Entry, Fact, Fingerprint, GroupData, InactiveUsers, MembershipData,
     RecordStatus, UserData,
 };
-pub use ground::mapping::{GroupPattern, Mapping, Matches, Mode, Rule};
+pub use ground::mapping::{GroupPattern, Mapping, Matches, Mode, NameText, Rule};
 pub use ground::order::{Cut, Millis, Seq};
 pub use ground::page::{Page, Window};
 pub use ground::quarantine::{Field, Quarantined, Reason};

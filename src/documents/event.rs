@@ -17,7 +17,9 @@ use super::shapes::{
     DIRECTORY_TYPES, GENERIC_TYPE, GROUP_FIELDS, Object, OwnFields, USER_FIELDS, directory_id,
     group_fields, push_roles_of, user_fields,
 };
-use crate::json::{array, object, others, present_fields, present_fields_of, string};
+use crate::json::{
+    array, into_well_formed, object, others, present_fields, present_fields_of, string,
+};
 use crate::verify::filled;
 
 /// Types of directory that only events know.
@@ -67,7 +69,7 @@ pub fn show_event(body: &[u8], row: EventRow, views: &RwLock<Views>) -> ShownEve
     envelope.text("created_at", &crate::time::format(row.occurred_at));
     envelope.raw("context", object(context).unwrap_or("{}"));
     envelope.0.push(b'}');
-    ShownEvent { id: id.into(), json: envelope.0 }
+    ShownEvent { id: id.into(), json: into_well_formed(envelope.0) }
 }
 
 /// Returns the values that a change replaced: always for updates, for others only if the source

@@ -7,7 +7,7 @@ use rollcall_projections::{DirectoryRow, EntityRow, Millis};
 use serde_json::value::RawValue;
 
 use super::{Document, HAS_CREATED_AT, HAS_UPDATED_AT};
-use crate::json::{array, object, present_fields, push_string, string};
+use crate::json::{array, into_well_formed, object, present_fields, push_string, string};
 use crate::time;
 use crate::verify::{filled, first_domain, is_active, shown_email};
 
@@ -92,7 +92,8 @@ impl Object {
     fn finish(mut self, own: &OwnFields<'_>, roles: &[u8]) -> Document {
         let created_at = if self.time("created_at", own.created_at) { HAS_CREATED_AT } else { 0 };
         let updated_at = if self.time("updated_at", own.updated_at) { HAS_UPDATED_AT } else { 0 };
-        Document::new(created_at | updated_at, &self.0, roles)
+        // Attributes are passed through as they were written.
+        Document::new(created_at | updated_at, &into_well_formed(self.0), roles)
     }
 }
 

@@ -3,12 +3,13 @@
 use std::borrow::Cow;
 
 use rollcall_projections::{
-    DirectoryChange, EventType, Field, Fingerprint, InactiveUsers, Millis, OPERATOR_PREFIX, Reason,
-    SYNC_PREFIX, TOKEN_PREFIX,
+    DirectoryChange, EventType, Field, InactiveUsers, Millis, OPERATOR_PREFIX, Reason, SYNC_PREFIX,
+    TOKEN_PREFIX,
 };
 use serde_json::value::RawValue;
 
 use super::Proof;
+use super::comparison::{email_fingerprint, normalized};
 use super::facts::{Facts, Statement, StoredGroup, StoredUser, directory_code};
 use crate::hashes::fingerprint;
 use crate::{json, time};
@@ -21,7 +22,7 @@ const ULID_MS: std::ops::Range<u64> = 1_420_070_400_000..4_102_444_800_000;
 
 /// The version of stored facts. Raise it whenever the result of [`extract`] for some body changes,
 /// or its encoding: older blocks are then extracted again.
-pub const FACTS_VERSION: u16 = 3;
+pub const FACTS_VERSION: u16 = 4;
 
 /// The result of reading a body.
 pub struct Extracted<'a> {
@@ -123,8 +124,7 @@ pub fn extract(body: &[u8], signed_at: Option<Millis>) -> Extracted<'_> {
         return not_an_event(None, signed_at);
     };
     let event_type = json::string(event).filter(|event| !event.is_empty());
-    let (Some(event_id), Some(event)) =
-        (json::string(id).filter(|id| is_event_id(id)), &event_type)
+    let (Some(event_id), Some(event)) = (json::name(id).filter(|id| is_event_id(id)), &event_type)
     else {
         return not_an_event(event_type, signed_at);
     };
@@ -242,14 +242,14 @@ fn unrelated(data: Option<&RawValue>) -> (Statement<'_>, Option<Millis>) {
 /// A statement and `data.updated_at`, or the reason for the quarantine.
 type Stated<'a> = Result<(Statement<'a>, Option<Millis>), Reason>;
 
-/// Returns the value as an id: a string of 1 to 255 bytes.
+/// Returns the value as an id: a string of 1 to 255 bytes without an unpaired surrogate.
 fn id<'a>(value: Option<&'a RawValue>) -> Option<Cow<'a, str>> {
-    json::string(value).filter(|id| (1..=ID_BYTES_MAX).contains(&id.len()))
+    json::name(value).filter(|id| (1..=ID_BYTES_MAX).contains(&id.len()))
 }
 
-/// Returns the value if it is a string that is not empty.
+/// Returns the value if it is a string that is not empty and has no unpaired surrogate.
 pub(crate) fn filled(value: Option<&RawValue>) -> Option<Cow<'_, str>> {
-    json::string(value).filter(|text| !text.is_empty())
+    json::name(value).filter(|text| !text.is_empty())
 }
 
 /// The three kinds of thing that have ids; the prefix of an id and `object` mark them.
@@ -378,13 +378,23 @@ fn group<'a>(
     else {
         return Err(Reason::MissingField(whole));
     };
+    let name = json::string(name).unwrap_or_default();
     let data = StoredGroup {
         id: id(id_value).ok_or(Reason::MissingField(id_field))?,
-        name: json::string(name).unwrap_or_default(),
+        compared_name: other_spelling(&name),
+        name,
         directory: id(directory_id),
         organization: filled(organization_id),
     };
     Ok(End { data, object, updated_at: moment(updated_at) })
+}
+
+/// Returns the name of a group as rules compare it, if that is another text.
+fn other_spelling<'a>(name: &str) -> Option<Cow<'a, str>> {
+    match normalized(name) {
+        Cow::Borrowed(_) => None,
+        Cow::Owned(normalized) => Some(Cow::Owned(normalized)),
+    }
 }
 
 fn user_event<'a>(data: Option<&'a RawValue>, deleted: bool) -> Stated<'a> {
@@ -486,9 +496,4 @@ pub(crate) fn shown_email<'a>(
         .find(|[primary, _]| primary.is_some_and(|primary| primary.get() == "true"));
     let [_, value] = *primary.or(addresses.first())?;
     json::string(value)
-}
-
-/// Returns the fingerprint under which the views index an email; upper and lower case are the same.
-pub fn email_fingerprint(email: &str) -> Fingerprint {
-    fingerprint(&email.to_lowercase())
 }

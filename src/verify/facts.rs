@@ -8,7 +8,7 @@ use rollcall_projections::{
     MembershipData, Millis, Reason, RecordStatus, Seq, UserData,
 };
 
-use super::parse_mapping;
+use super::mapping::parse_recorded_mapping;
 
 /// The facts that the fold needs from a body. The log caches them with the body, under
 /// [`FACTS_VERSION`](super::FACTS_VERSION).
@@ -105,6 +105,7 @@ pub struct StoredUser<'a> {
 pub struct StoredGroup<'a> {
     pub id: Cow<'a, str>,
     pub name: Cow<'a, str>,
+    pub compared_name: Option<Cow<'a, str>>,
     pub directory: Option<Cow<'a, str>>,
     pub organization: Option<Cow<'a, str>>,
 }
@@ -214,7 +215,7 @@ fn treatment(code: u8) -> InactiveUsers {
 }
 
 fn read_mapping(text: &str) -> Option<Mapping> {
-    parse_mapping(&serde_json::from_str(text).ok()?).ok()
+    parse_recorded_mapping(&serde_json::from_str(text).ok()?)
 }
 
 /// Returns the reason with a stored code, and the field that it names.
@@ -242,6 +243,7 @@ impl StoredGroup<'_> {
         GroupData {
             id: &self.id,
             name: &self.name,
+            compared_name: self.compared_name.as_deref(),
             directory: self.directory.as_deref(),
             organization: self.organization.as_deref(),
         }

@@ -5,6 +5,9 @@ use std::collections::{BTreeSet, HashSet};
 use rollcall_projections::{GroupPattern, Mapping, Matches, Mode, Rule};
 use serde_json::{Map, Value, json};
 
+use super::attributes::is_path;
+use super::comparison::name_text;
+
 /// The limits of a mapping: rules, roles in a list and in all, values of a rule; bytes of a role
 /// and of any other text.
 const RULES_MAX: usize = 1000;
@@ -22,10 +25,19 @@ pub type MappingError = (String, String);
 /// Every mistake, not only the first.
 pub fn parse_mapping(value: &Value) -> Result<Mapping, Vec<MappingError>> {
     let mut errors = Errors(Vec::new());
-    match mapping(&mut errors, value) {
+    let mapping = mapping(&mut errors, value);
+    mapping.iter().for_each(|mapping| check_paths(&mut errors, mapping));
+    match mapping {
         Some(mapping) if errors.0.is_empty() => Ok(mapping),
         _ => Err(errors.0),
     }
+}
+
+/// Reads a mapping that was set. The paths of its attributes are not checked: when it was set,
+/// double quotes had no meaning in them.
+pub(super) fn parse_recorded_mapping(value: &Value) -> Option<Mapping> {
+    let mut errors = Errors(Vec::new());
+    mapping(&mut errors, value).filter(|_| errors.0.is_empty())
 }
 
 struct Errors(Vec<MappingError>);
@@ -151,6 +163,21 @@ fn rules(errors: &mut Errors, value: Option<&Value>) -> Vec<Rule> {
         .collect()
 }
 
+/// Checks the paths of attributes.
+fn check_paths(errors: &mut Errors, mapping: &Mapping) {
+    for (at, rule) in mapping.rules.iter().enumerate() {
+        if let Matches::Attribute { path, .. } = &rule.matches
+            && !is_path(path)
+        {
+            errors.add(
+                &format!("mapping.rules[{at}].attribute"),
+                "it must be names separated by dots; put a name that has dots or begins with a \
+                 quote in double quotes, as in `a.\"b.c\"`",
+            );
+        }
+    }
+}
+
 /// Checks the number of roles, and that `priority` has each of them where it decides.
 fn check_roles(errors: &mut Errors, mapping: &Mapping) {
     let roles: BTreeSet<&String> = mapping.roles().collect();
@@ -207,9 +234,6 @@ fn matches_attribute(
 ) -> Option<Matches> {
     errors.forbid(field, fields, "roles", "attribute");
     let path = errors.text(&format!("{field}.attribute"), path);
-    if path.as_ref().is_some_and(|path| path.split('.').any(str::is_empty)) {
-        errors.add(&format!("{field}.attribute"), "it must be names separated by dots");
-    }
     let values = values(errors, &format!("{field}.values"), fields.get("values"));
     Some(Matches::Attribute { path: path?, values })
 }
@@ -227,8 +251,8 @@ fn pattern(errors: &mut Errors, field: &str, value: &Value) -> Option<GroupPatte
     let text = errors.text(&format!("{field}.{name}"), value)?;
     Some(match name {
         "id" => GroupPattern::Id(text),
-        "name" => GroupPattern::Name(text),
-        _ => GroupPattern::Glob(text),
+        "name" => GroupPattern::Name(name_text(text)),
+        _ => GroupPattern::Glob(name_text(text)),
     })
 }
 
@@ -264,8 +288,8 @@ fn rule_json(rule: &Rule) -> Value {
         Matches::Group { group, roles } => {
             let group = match group {
                 GroupPattern::Id(id) => json!({ "id": id }),
-                GroupPattern::Name(name) => json!({ "name": name }),
-                GroupPattern::Glob(glob) => json!({ "name_glob": glob }),
+                GroupPattern::Name(name) => json!({ "name": name.written }),
+                GroupPattern::Glob(glob) => json!({ "name_glob": glob.written }),
             };
             json!({ "group": group, "roles": roles })
         }
@@ -303,6 +327,16 @@ mod tests {
         assert_eq!(mapping_json(&parse_mapping(&written).unwrap()), written);
         let empty = json!({ "mode": "all", "default_roles": [], "priority": [], "rules": [] });
         assert_eq!(mapping_json(&parse_mapping(&json!({})).unwrap()), empty);
+    }
+
+    #[test]
+    fn a_path_that_is_refused_today_is_read_where_it_was_set_before() {
+        let rule = json!({ "attribute": "a.\"b", "values": { "x": ["r"] } });
+        let written = json!({ "rules": [rule] });
+        let errors = parse_mapping(&written).unwrap_err();
+        assert_eq!(errors[0].0, "mapping.rules[0].attribute");
+        let mapping = parse_recorded_mapping(&written).unwrap();
+        assert_eq!(mapping_json(&mapping)["rules"], json!([rule]));
     }
 
     #[test]

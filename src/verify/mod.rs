@@ -4,6 +4,7 @@
 //! variant of [`Proof`].
 
 mod attributes;
+mod comparison;
 mod extract;
 mod facts;
 mod mapping;
@@ -12,7 +13,8 @@ mod signature;
 
 pub use attributes::AttributeReader;
 use bytes::Bytes;
-pub use extract::{Extracted, FACTS_VERSION, email_fingerprint, extract, extract_from, identical};
+pub use comparison::email_fingerprint;
+pub use extract::{Extracted, FACTS_VERSION, extract, extract_from, identical};
 pub(crate) use extract::{filled, first_domain, is_active, shown_email};
 pub use facts::{Facts, Statement};
 pub use mapping::{MappingError, mapping_json, parse_mapping};

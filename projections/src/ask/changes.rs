@@ -553,7 +553,7 @@ impl<'v> TouchedUser<'v> {
 mod tests {
     use super::*;
     use crate::ground::fact::{GroupData, InactiveUsers, MembershipData, UserData};
-    use crate::ground::mapping::{GroupPattern, Mapping, Matches, Rule};
+    use crate::ground::mapping::{GroupPattern, Mapping, Matches, NameText, Rule};
 
     const MEMBERS: usize = 300;
 
@@ -597,7 +597,10 @@ mod tests {
         fn map(&mut self, effective_from: Millis, rules: &[(&str, &str)]) -> Seq {
             let rule = |(group, role): &(&str, &str)| Rule {
                 matches: Matches::Group {
-                    group: GroupPattern::Name((*group).to_owned()),
+                    group: GroupPattern::Name(NameText {
+                        written: (*group).to_owned(),
+                        compared: (*group).to_owned(),
+                    }),
                     roles: vec![(*role).to_owned()],
                 },
                 directory: None,
@@ -641,7 +644,13 @@ mod tests {
     }
 
     fn group_data(name: &str) -> GroupData<'_> {
-        GroupData { id: "g", name, directory: Some("d"), organization: Some("o") }
+        GroupData {
+            id: "g",
+            name,
+            compared_name: None,
+            directory: Some("d"),
+            organization: Some("o"),
+        }
     }
 
     /// A group that is known from its memberships alone, at the moments 100, 110, 120 and so on.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::ask::assignments::Ground;
-use crate::ground::mapping::{Mapping, Matches};
+use crate::ground::mapping::{GroupPattern, Mapping, Matches};
 use crate::ground::order::{Cut, Millis, Seq};
 use crate::ground::symbols::Sym;
 use crate::judge::MemberGroups;
@@ -66,15 +66,41 @@ pub struct RoleCounts {
     pub after: u64,
 }
 
-/// The rules and groups of a proposal that match nothing.
+/// The rules of a mapping to warn of, and the groups that none of them fits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unmatched {
-    /// The rules about groups that fit no group alive at the cut in their scope, from 0.
-    pub rules: Vec<usize>,
+    /// The rules to warn of, in their order, some more than once.
+    pub warnings: Vec<RuleWarning>,
     /// The number of groups that no rule fits.
     pub groups: u64,
     /// The first of them, by id.
     pub first_groups: Vec<UnmatchedGroup>,
+}
+
+/// A rule of a mapping that may not do what was meant.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct RuleWarning {
+    /// The rule, from 0.
+    pub rule: usize,
+    /// The reason for the warning.
+    pub reason: WarningReason,
+}
+
+/// The reason for a warning about a rule.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum WarningReason {
+    /// It fits no group alive at the cut in its scope.
+    NoGroup,
+    /// No user with access at the cut in its scope has one of its values.
+    NoUser {
+        /// The path of its attribute.
+        path: String,
+    },
+    /// It takes two texts for the same name: those of two groups, or its own and a group's.
+    NamesAlike {
+        /// The name as it is compared.
+        name: String,
+    },
 }
 
 /// A group that no rule fits.
@@ -193,40 +219,144 @@ impl Views {
         written.collect()
     }
 
-    /// Returns the rules about groups that fit no group alive at the cut in their scope; and the
-    /// groups that no rule fits, the first `limit` by name.
+    /// Returns the warnings about a proposal; and the groups that no rule fits, the first `limit` by
+    /// id.
     pub fn unmatched(&self, proposal: &Proposal, cut: Cut, limit: usize) -> Unmatched {
-        let mapping = &proposal.compiled;
-        let mut fitted: BTreeSet<u16> = BTreeSet::new();
-        let mut without: Vec<(&str, &EntityVersion)> = Vec::new();
+        self.unmatched_by(&proposal.compiled, &proposal.attributes, cut, limit)
+    }
+
+    /// Returns the warnings about a mapping that is set.
+    pub fn warnings(&self, version: usize, cut: Cut) -> Vec<RuleWarning> {
+        let mut mappings = self.roles.iter();
+        let mapping = mappings.find(|mapping| mapping.version == version);
+        mapping.map_or(Vec::new(), |mapping| {
+            self.unmatched_by(mapping, self.roles.attributes(), cut, 0).warnings
+        })
+    }
+
+    fn unmatched_by(
+        &self,
+        compiled: &Compiled,
+        attributes: &Attributes,
+        cut: Cut,
+        limit: usize,
+    ) -> Unmatched {
+        let (mut fitted, mut without) = (BTreeSet::new(), Vec::new());
+        let mut names = NamesOfRules::of(&compiled.mapping);
         for group in 0..self.groups.len() as Sym {
             let Some(version) = self.alive(EntityKind::Group, group, cut) else { continue };
             let (id, scope) = (self.groups.id(group), self.scope(version, cut));
-            let mut rules = mapping.rules_of_group(id, version.label).peekable();
+            let mut rules = compiled.rules_of_group(id, version.label).peekable();
             if rules.peek().is_none() {
                 without.push((id, version));
             }
-            fitted.extend(rules.filter(|rule| mapping.counts_in(*rule, &scope)));
+            let name = self.roles.compared_name(version.label);
+            for rule in rules.filter(|rule| compiled.counts_in(*rule, &scope)) {
+                fitted.insert(rule);
+                names.add(rule, name, self.texts.text(version.label));
+            }
         }
         without.sort_by_key(|(id, _)| *id);
-        let numbered = mapping.mapping.rules.iter().enumerate();
+        let mut warnings = names.warnings();
+        warnings.extend(self.rules_without_match(compiled, attributes, &fitted, cut));
+        warnings.sort();
         Unmatched {
-            rules: numbered
-                .filter(|(_, rule)| matches!(rule.matches, Matches::Group { .. }))
-                .map(|(number, _)| number)
-                .filter(|number| !fitted.contains(&(*number as u16)))
-                .collect(),
+            warnings,
             groups: without.len() as u64,
             first_groups: without
                 .iter()
                 .take(limit)
-                .map(|(id, version)| UnmatchedGroup {
-                    id: (*id).to_owned(),
-                    name: self.texts.text(version.label).to_owned(),
-                    directory: self.directories.id(version.directory).to_owned(),
-                })
+                .map(|(id, version)| self.unmatched_group(id, version))
                 .collect(),
         }
+    }
+
+    fn unmatched_group(&self, id: &str, version: &EntityVersion) -> UnmatchedGroup {
+        UnmatchedGroup {
+            id: id.to_owned(),
+            name: self.texts.text(version.label).to_owned(),
+            directory: self.directories.id(version.directory).to_owned(),
+        }
+    }
+
+    /// Returns the warnings about rules that match no group or user. `fitted` are the rules that fit
+    /// a group.
+    fn rules_without_match<'a>(
+        &'a self,
+        mapping: &'a Compiled,
+        attributes: &'a Attributes,
+        fitted: &'a BTreeSet<u16>,
+        cut: Cut,
+    ) -> impl Iterator<Item = RuleWarning> + 'a {
+        mapping.mapping.rules.iter().enumerate().filter_map(move |(rule, written)| {
+            let number = rule as u16;
+            let reason = match &written.matches {
+                Matches::Group { .. } if fitted.contains(&number) => return None,
+                Matches::Group { .. } => WarningReason::NoGroup,
+                Matches::Attribute { path, values } => {
+                    let mut keys =
+                        values.iter().filter_map(|(value, _)| attributes.key(path, value));
+                    if keys.any(|key| self.is_held(key, number, mapping, attributes, cut)) {
+                        return None;
+                    }
+                    WarningReason::NoUser { path: path.clone() }
+                }
+            };
+            Some(RuleWarning { rule, reason })
+        })
+    }
+
+    /// Tells if a user with access, in the scope of a rule, has the value with this key.
+    fn is_held(
+        &self,
+        key: u32,
+        rule: u16,
+        mapping: &Compiled,
+        attributes: &Attributes,
+        cut: Cut,
+    ) -> bool {
+        attributes.holders(key).any(|user| {
+            self.alive(EntityKind::User, user, cut).is_some_and(|version| {
+                attributes.of_snapshot(version.place.seq, version.part).contains(&key)
+                    && self.has_access(version, cut)
+                    && mapping.counts_in(rule, &self.scope(version, cut))
+            })
+        })
+    }
+}
+
+/// The names that each rule takes for the same, as they are written.
+struct NamesOfRules<'a> {
+    /// By rule and compared name: the first text seen.
+    written: BTreeMap<(u16, &'a str), &'a str>,
+    alike: BTreeSet<(u16, &'a str)>,
+}
+
+impl<'a> NamesOfRules<'a> {
+    /// Begins with the names that the rules themselves write.
+    fn of(mapping: &'a Mapping) -> NamesOfRules<'a> {
+        let mut names = NamesOfRules { written: BTreeMap::new(), alike: BTreeSet::new() };
+        for (number, rule) in (0..).zip(&mapping.rules) {
+            if let Matches::Group { group: GroupPattern::Name(name), .. } = &rule.matches {
+                names.add(number, &name.compared, &name.written);
+            }
+        }
+        names
+    }
+
+    /// Adds the name of a group that a rule fits.
+    fn add(&mut self, rule: u16, compared: &'a str, written: &'a str) {
+        if *self.written.entry((rule, compared)).or_insert(written) != written {
+            self.alike.insert((rule, compared));
+        }
+    }
+
+    fn warnings(self) -> Vec<RuleWarning> {
+        let alike = self.alike.into_iter().map(|(rule, name)| RuleWarning {
+            rule: usize::from(rule),
+            reason: WarningReason::NamesAlike { name: name.to_owned() },
+        });
+        alike.collect()
     }
 }
 

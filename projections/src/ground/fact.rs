@@ -144,7 +144,7 @@ pub struct UserData<'a> {
     /// The slugs of the roles that the source gives, each between two of the character U+001F;
     /// empty if none.
     pub roles: &'a str,
-    /// Fingerprint of the email as shown, in lower case.
+    /// Fingerprint of the email as it is compared.
     pub email: Option<Fingerprint>,
     /// Fingerprint of the id at the identity provider.
     pub idp_id: Option<Fingerprint>,
@@ -157,6 +157,8 @@ pub struct GroupData<'a> {
     pub id: &'a str,
     /// Its name; empty if the snapshot carries none.
     pub name: &'a str,
+    /// Its name as rules compare it, if that is another text than `name`.
+    pub compared_name: Option<&'a str>,
     /// Its directory; a deletion and a stand-in may lack it.
     pub directory: Option<&'a str>,
     /// The organization that the snapshot itself carries.

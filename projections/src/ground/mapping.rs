@@ -59,10 +59,20 @@ pub enum GroupPattern {
     /// The group with this id.
     Id(String),
     /// Groups of exactly this name.
-    Name(String),
+    Name(NameText),
     /// Groups whose name fits: `*` matches any run of characters, `?` matches one, and any other
     /// character matches itself.
-    Glob(String),
+    Glob(NameText),
+}
+
+/// A group's name or a glob in a rule.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct NameText {
+    /// The text as the operator wrote it.
+    pub written: String,
+    /// The text with which names are compared: the written one in the normalization form in which
+    /// the caller gives [`GroupData::compared_name`](crate::GroupData::compared_name).
+    pub compared: String,
 }
 
 impl Mapping {
@@ -84,12 +94,22 @@ impl Rule {
 }
 
 impl GroupPattern {
-    /// Tells if a group with this id and name matches.
-    pub fn fits(&self, id: &str, name: &str) -> bool {
+    /// Tells if a group with this name, as it is compared, matches by it.
+    pub(crate) fn fits_name(&self, name: &str) -> bool {
         match self {
-            GroupPattern::Id(wanted) => wanted == id,
-            GroupPattern::Name(wanted) => wanted == name,
-            GroupPattern::Glob(glob) => glob_fits(glob, name),
+            GroupPattern::Id(_) => false,
+            GroupPattern::Name(wanted) => wanted.compared == name,
+            GroupPattern::Glob(glob) => glob_fits(&glob.compared, name),
+        }
+    }
+
+    /// Returns the kind of the pattern and its text as it is compared: two patterns with both in
+    /// common mean the same.
+    pub(crate) fn meaning(&self) -> (&'static str, &str) {
+        match self {
+            GroupPattern::Id(id) => ("id", id),
+            GroupPattern::Name(name) => ("name", &name.compared),
+            GroupPattern::Glob(glob) => ("glob", &glob.compared),
         }
     }
 }

@@ -74,7 +74,7 @@ impl Attributes {
         other.paths.iter().all(|path| path.keys.keys().all(|value| has(&path.path, value)))
     }
 
-    pub(super) fn key(&self, path: &str, value: &str) -> Option<u32> {
+    pub(crate) fn key(&self, path: &str, value: &str) -> Option<u32> {
         self.paths.iter().find(|known| known.path == path)?.keys.get(value).copied()
     }
 
@@ -86,7 +86,7 @@ impl Attributes {
         }
     }
 
-    pub(super) fn of_snapshot(&self, seq: Seq32, part: Part) -> &[u32] {
+    pub(crate) fn of_snapshot(&self, seq: Seq32, part: Part) -> &[u32] {
         self.matches.get(&(seq, part)).map_or(&[], |keys| keys)
     }
 

@@ -142,7 +142,7 @@ impl Compiled {
         self.meaning_symbols = meanings.map(|meaning| symbols.intern(&meaning)).collect();
     }
 
-    /// Matches a new group name with the rules.
+    /// Matches a new group name with the rules. `text` is the name as it is compared.
     pub(super) fn note_group_name(&mut self, name: Sym, text: &str) {
         let rules: SmallVec<[u16; 2]> = (0..)
             .zip(&self.mapping.rules)
@@ -413,18 +413,19 @@ fn by_group_id(mapping: &Mapping) -> HashMap<String, SmallVec<[u16; 2]>> {
 
 fn fits_group_name(rule: &Rule, name: &str) -> bool {
     match &rule.matches {
-        Matches::Group { group: GroupPattern::Id(_), .. } | Matches::Attribute { .. } => false,
-        Matches::Group { group, .. } => group.fits("", name),
+        Matches::Group { group, .. } => group.fits_name(name),
+        Matches::Attribute { .. } => false,
     }
 }
 
 /// The condition of a rule, without the roles that it gives. Two rules of one meaning are one
 /// ground. Its debug form is interned.
-type Meaning<'a> = (Option<&'a GroupPattern>, Option<&'a str>, Option<&'a str>, Option<&'a str>);
+type Meaning<'a> =
+    (Option<(&'static str, &'a str)>, Option<&'a str>, Option<&'a str>, Option<&'a str>);
 
 fn meaning(rule: &Rule) -> Meaning<'_> {
     let (group, path) = match &rule.matches {
-        Matches::Group { group, .. } => (Some(group), None),
+        Matches::Group { group, .. } => (Some(group.meaning()), None),
         Matches::Attribute { path, .. } => (None, Some(path.as_str())),
     };
     (group, path, rule.directory.as_deref(), rule.organization.as_deref())

@@ -16,7 +16,7 @@ use crate::state::entities::Part;
 pub(crate) struct Roles {
     /// In order of seq.
     mappings: Vec<Compiled>,
-    /// Symbols that a group ever had.
+    /// The symbols of the names that a group ever had, with each name as it is compared.
     group_names: HashMap<Sym, String, FxBuildHasher>,
     attributes: Attributes,
     /// The symbols of roles and of rules' meanings, for grounds that outlast a mapping.
@@ -50,6 +50,7 @@ impl Roles {
         )
     }
 
+    /// Notes a group's name. `text` is the name as it is compared.
     pub(crate) fn note_group_name(&mut self, sym: Sym, text: &str) {
         if self.group_names.contains_key(&sym) {
             return;
@@ -58,6 +59,11 @@ impl Roles {
         for mapping in &mut self.mappings {
             mapping.note_group_name(sym, text);
         }
+    }
+
+    /// Returns a group's name as it is compared.
+    pub(crate) fn compared_name(&self, name: Sym) -> &str {
+        self.group_names.get(&name).map_or("", |text| text)
     }
 
     /// Returns the one in force: of those that are effective and known the newest.

@@ -326,7 +326,11 @@ fn warning_line(warning: &Value, rules: &[String]) -> String {
     let number = field.strip_prefix("mapping.rules[").and_then(|rest| rest.strip_suffix(']'));
     let rule = number.and_then(|number| rules.get(number.parse::<usize>().ok()?));
     let rule = rule.map(|rule| format!(" ({rule})")).unwrap_or_default();
-    format!("warning: {field}{rule}: {}", text(warning, "code"))
+    let reason = match text(warning, "message") {
+        "" => text(warning, "code"),
+        message => message,
+    };
+    format!("warning: {field}{rule}: {reason}")
 }
 
 /// Returns the line about groups without a rule, with the names of the first of them.

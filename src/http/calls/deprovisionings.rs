@@ -34,7 +34,7 @@ pub(crate) const LIST: Operation = Operation {
         event, and the roles and groups until then; by moment and user.",
     parameters: &[
         OF_USER,
-        email("Of users who had this email then; case does not matter"),
+        email("Of users who had this email then; case and white space around it do not matter"),
         FROM_DIRECTORY,
         OF_ORGANIZATION,
         OF_ORGANIZATION_ALIAS,

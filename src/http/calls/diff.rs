@@ -15,6 +15,7 @@ use crate::http::wire::paging::CursorPart as _;
 use crate::http::wire::paging::{CursorPlace, read_place};
 use crate::http::wire::question::{Question, fix};
 use crate::http::wire::state::State;
+use crate::json::into_well_formed;
 
 const SHAPES: &str = include_str!("diff.schema.json");
 
@@ -150,7 +151,7 @@ fn describe_all(
         }
         let item = serde_json::to_vec(&DescribedDifference::of(&place, change, changed))
             .map_err(|_| Code::Internal)?;
-        shown.push((place, item));
+        shown.push((place, into_well_formed(item)));
     }
     Ok(())
 }

@@ -18,6 +18,7 @@ use crate::http::wire::describe::describe_cause;
 use crate::http::wire::paging::{CursorPart, CursorPlace};
 use crate::http::wire::question::{Question, id_within_path};
 use crate::http::wire::state::State;
+use crate::json::into_well_formed;
 
 const SHAPES: &str = include_str!("history.schema.json");
 
@@ -130,10 +131,9 @@ async fn answer(
                 rows.iter().flat_map(|row| row.previous.into_iter().chain([row.version])),
             )?;
             for row in rows {
-                items.push(
-                    serde_json::to_vec(&(history.describe)(&id, Version::of(row, &bodies)))
-                        .map_err(|_| Code::Internal)?,
-                );
+                let described = (history.describe)(&id, Version::of(row, &bodies));
+                let item = serde_json::to_vec(&described).map_err(|_| Code::Internal)?;
+                items.push(into_well_formed(item));
             }
         }
         Ok(list_body(&items, cursors))

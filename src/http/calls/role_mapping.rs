@@ -12,7 +12,7 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use bytes::Bytes;
 use rollcall_projections::{
     Comparison, Cut, Ground, Mapping, MappingSet, Millis, Proposal, RoleChange, RoleCounts,
-    SnapshotRef, UnmatchedGroup,
+    RuleWarning, SnapshotRef, UnmatchedGroup, WarningReason,
 };
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
@@ -190,29 +190,17 @@ async fn record(
     }
 }
 
-/// Describes a mapping just set, with the rules that match no group today. Blocks while it reads
-/// the log.
+/// Describes a mapping just set, with the warnings about its rules. Blocks while it reads the log.
 fn describe_with_warnings(engine: &Engine, set: MappingSet) -> Result<Value, Problem> {
-    let cut = Cut { known_at: engine.views().head(), ..Cut::LATEST };
-    let proposal = engine.propose(without_attributes(&set.mapping), None, cut)?;
+    let found = {
+        let views = engine.views();
+        views.warnings(set.version, Cut { known_at: views.head(), ..Cut::LATEST })
+    };
     let mut body = describe(engine, Some(set))?;
-    let unmatched = engine.views().unmatched(&proposal, cut, 0).rules;
     if let Some(body) = body.as_object_mut() {
-        body.insert("warnings".into(), warnings(&unmatched));
+        body.insert("warnings".into(), found.iter().map(describe_warning).collect());
     }
     Ok(body)
-}
-
-/// Returns a mapping whose warnings are the same but need no reads of the log: only its groups
-/// matter to them.
-fn without_attributes(mapping: &Mapping) -> Mapping {
-    let mut mapping = mapping.clone();
-    for rule in &mut mapping.rules {
-        if let rollcall_projections::Matches::Attribute { values, .. } = &mut rule.matches {
-            values.clear();
-        }
-    }
-    mapping
 }
 
 /// Answers [`PREVIEW`].
@@ -307,13 +295,21 @@ fn describe(engine: &Engine, set: Option<MappingSet>) -> Result<Value, Problem> 
     }))
 }
 
-fn warnings(unmatched: &[usize]) -> Value {
-    unmatched
-        .iter()
-        .map(
-            |rule| json!({ "field": format!("mapping.rules[{rule}]"), "code": "no group matches" }),
-        )
-        .collect()
+fn describe_warning(warning: &RuleWarning) -> Value {
+    let field = format!("mapping.rules[{}]", warning.rule);
+    match &warning.reason {
+        WarningReason::NoGroup => json!({ "field": field, "code": "no group matches" }),
+        WarningReason::NoUser { path } => json!({
+            "field": field,
+            "code": "nobody has this attribute",
+            "message": format!("no user with access has one of the values of `{path}`"),
+        }),
+        WarningReason::NamesAlike { name } => json!({
+            "field": field,
+            "code": "names differ only in Unicode normalization",
+            "message": format!("`{name}` is written in two ways, which this rule takes for one name"),
+        }),
+    }
 }
 
 /// Describes the whole preview, with one page of its changes, and returns the version of the
@@ -350,7 +346,7 @@ fn whole(
         "base_version": version,
         "totals": totals(&comparison),
         "roles": count_roles(comparison),
-        "warnings": warnings(&unmatched.rules),
+        "warnings": unmatched.warnings.iter().map(describe_warning).collect::<Vec<Value>>(),
         "groups_without_rule": {
             "count": unmatched.groups,
             "data": groups.collect::<Vec<Value>>(),

@@ -32,7 +32,7 @@ words! {
 }
 
 const OF_GROUP: Parameter = Parameter::text("group", GROUP_ID, "Member of this group");
-const EMAIL: Parameter = email("With this email; case does not matter");
+const EMAIL: Parameter = email("With this email; case and white space around it do not matter");
 const IDP_ID: Parameter =
     Parameter::text("idp_id", "00gb7Clu3RY9lmy4bgF8", "With this id at the identity provider");
 const STATE: Parameter =

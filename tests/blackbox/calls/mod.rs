@@ -3,6 +3,7 @@
 pub mod access_log;
 pub mod changes;
 pub mod diff;
+pub mod emails;
 pub mod events;
 pub mod history;
 pub mod openapi;

@@ -284,6 +284,14 @@ const ROLES: &[Row] = &[
     ("the defaults' cause is what ended the last rule",
         "U@0 G=Eng@0 +G,U@2 -G,U@5 map{name:Eng=dev;default=member}@0", "",
         "member@5[default@5=d]"),
+    ("a name and a group in two normalization forms, since a mapping of the past",
+        "U@0 G=Cafe\u{301}@0 H=Caf\u{e9}@0 +G,U@2 +H,U@3 map{name:Caf\u{e9}=a;glob:Caf?=b}@0", "",
+        "a@2[0:G@2=d,0:H@3=e] b@2[1:G@2=d,1:H@3=e]"),
+    ("a mapping that writes the name otherwise goes on",
+        "U@0 G=Cafe\u{301}@0 +G,U@2 map{name:Caf\u{e9}=a}@0 map{name:Cafe\u{301}=a}@5", "",
+        "a@2[0:G@2=c]"),
+    ("names compare with their case and white space",
+        "U@0 G=Caf\u{c9}@0 +G,U@2 map{name:Caf\u{e9}=a}@0", "", ""),
     ("no defaults, no roles", "U@0 G=Eng@0 +G,U@2 -G,U@5 map{name:Eng=dev}@0", "", ""),
     ("a rule and the defaults give the same role",
         "U@0 G=Eng@0 +G,U@2 map{name:Eng=member;default=member}@0", "", "member@0[0:G@2=c]"),
@@ -1073,15 +1081,125 @@ fn a_mapping_that_makes_no_sense_is_refused_by_field() {
     assert_eq!(server.put(MAPPING, &many(1000)).status, 200);
 }
 
+/// The warning about a rule whose attribute gives roles to no user.
+fn nobody_has(rule: usize, path: &str) -> Value {
+    let message = format!("no user with access has one of the values of `{path}`");
+    json!({ "field": format!("mapping.rules[{rule}]"), "code": "nobody has this attribute",
+        "message": message })
+}
+
+/// Checks the warnings of a preview and of setting the mapping, by the model and by the server.
+fn check_warnings(history: &str, rules: Value, expected: &[Value]) {
+    let (_folder, mut stage) = stage(history);
+    let mapping = json!({ "rules": rules });
+    let body = json!({ "mapping": mapping });
+    let preview = stage.server().ask_with(PREVIEW, &body, &[]).json();
+    assert_eq!(preview["warnings"], json!(expected), "{preview:#}");
+    assert_eq!(stage.world.warnings(&mapping), expected);
+    let set = stage.set_mapping(&mapping, None, Value::Null).unwrap();
+    assert_eq!(set["warnings"], json!(expected), "{set:#}");
+    assert_eq!(set["mapping"]["rules"], mapping["rules"], "it is shown as it was written");
+}
+
+#[test]
+fn a_rule_whose_attribute_no_user_has_is_warned_of_with_its_path() {
+    let history = concat!(
+        r#"D=o@0 E=p@0 U{"a":"x","b":["y"]}@0 V/E{"a":"z"}@0 "#,
+        r#"V2:inactive{"a":"late"}@0 U3{"a":"gone"}@0 xU3@1 U{"a":"x","b":["y"],"c":1}@2"#,
+    );
+    let rule = |path: &str, value: &str| json!({ "attribute": path, "values": { value: ["r"] } });
+    let scoped = |mut rule: Value, key: &str, id: &str| {
+        rule[key] = json!(id);
+        rule
+    };
+    let rules = json!([
+        rule("a", "x"),
+        rule("no.such", "x"),
+        rule("b", "y"),
+        rule("a", "late"),
+        rule("a", "gone"),
+        scoped(rule("a", "z"), "directory_id", "D"),
+        scoped(rule("a", "z"), "organization_id", "p"),
+        { "attribute": "c", "values": { "2": ["r"], "1": ["s"] } },
+        rule("c", "2"),
+    ]);
+    let expected = [(1, "no.such"), (3, "a"), (4, "a"), (5, "a"), (8, "c")];
+    check_warnings(history, rules, &expected.map(|(rule, path)| nobody_has(rule, path)));
+}
+
+#[test]
+fn an_attribute_whose_key_has_dots_gives_its_roles() {
+    let history = concat!(
+        r#"D=o@0 U{"raw_attributes":{"urn:x:2.0:User":{"department":"Ops"}},"#,
+        r#""custom_attributes":{"cost.center":"7","cost":{"center":"8"}}}@0"#,
+    );
+    let (_folder, mut stage) = stage(history);
+    let rule = |path: &str, value: &str, role: &str| json!({ "attribute": path, "values": { value: [role] } });
+    let rules = json!([
+        rule("raw_attributes.urn:x:2.0:User.department", "Ops", "a"),
+        rule(r#"raw_attributes."urn:x:2.0:User".department"#, "Ops", "b"),
+        rule("custom_attributes.cost.center", "7", "c"),
+        rule("custom_attributes.cost.center", "8", "not"),
+        rule(r#"custom_attributes."cost.center""#, "7", "d"),
+        rule(r#"custom_attributes.cost."center""#, "8", "e"),
+        rule(r#"custom_attributes."cost"."center""#, "8", "f"),
+    ]);
+    let set = stage.set_mapping(&json!({ "rules": rules }), None, Value::Null).unwrap();
+    assert_eq!(set["warnings"], json!([nobody_has(3, "custom_attributes.cost.center")]));
+    let user = stage.server().get("/directory_users/U").json();
+    let slugs: Vec<&str> = user["roles"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|role| role["slug"].as_str().unwrap())
+        .collect();
+    assert_eq!(slugs, ["a", "b", "c", "d", "e", "f"]);
+}
+
+#[test]
+fn names_that_differ_only_in_normalization_are_one_name_and_warned_of() {
+    let alike = |rule: usize, name: &str| {
+        json!({ "field": format!("mapping.rules[{rule}]"),
+            "code": "names differ only in Unicode normalization",
+            "message": format!(
+                "`{name}` is written in two ways, which this rule takes for one name"
+            ) })
+    };
+    let history = "D=o@0 E=p@0 U@0 G=Caf\u{e9}@0 H=Cafe\u{301}@0 H2/E=\u{c5}rhus@0 G3=Caf\u{e9}@0";
+    let group = |key: &str, text: &str| json!({ "group": { key: text }, "roles": ["r"] });
+    let mut in_e = group("name_glob", "*");
+    in_e["directory_id"] = json!("E");
+    let rules = json!([
+        group("name", "Caf\u{e9}"),
+        group("name", "\u{212b}rhus"),
+        group("name", "\u{c5}rhus"),
+        group("name_glob", "Caf?"),
+        group("name_glob", "A\u{30a}*"),
+        in_e,
+        group("id", "H"),
+        group("name", "caf\u{e9}"),
+    ]);
+    let expected = [
+        alike(0, "Caf\u{e9}"),
+        alike(1, "\u{c5}rhus"),
+        alike(3, "Caf\u{e9}"),
+        json!({ "field": "mapping.rules[7]", "code": "no group matches" }),
+    ];
+    check_warnings(history, rules, &expected);
+}
+
 #[test]
 fn a_rule_that_matches_no_group_is_warned_of_and_set_all_the_same() {
     let (_folder, mut stage) = stage("D=o@0 E=p@0 U@0 G=Eng@0 H/E=Ops@0 xH@3 G=Dev@4");
     let rules =
         "name:Eng=a;name:Dev=b;name:Ops=c;id:G=d/in:E;id:G=e/of:o;glob:X*=f;t:x=g;glob:*=h/of:p";
     let set = stage.set_mapping(&mapping(rules), None, Value::Null).unwrap();
-    let expected = [0, 2, 3, 5, 7].map(
-        |rule| json!({ "field": format!("mapping.rules[{rule}]"), "code": "no group matches" }),
-    );
+    let mut expected: Vec<Value> = [0, 2, 3, 5, 7]
+        .map(
+            |rule| json!({ "field": format!("mapping.rules[{rule}]"), "code": "no group matches" }),
+        )
+        .into();
+    expected.insert(4, nobody_has(6, "t"));
     assert_eq!(set["warnings"], json!(expected), "{set}");
     assert_eq!(stage.world.warnings(&mapping(rules)), expected);
 }

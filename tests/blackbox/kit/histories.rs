@@ -181,7 +181,9 @@ impl Cast {
             "bo@a.example",
             "éva@b.example",
             "ÉVA@b.example",
+            " e\u{301}va@b.example",
             "cy+x@b.example",
+            "Cy+x@b.example\t",
         ];
         let idp_ids = ["1001", "1002", "00u1", "É", ""];
         let own = |texts: &[&str]| texts.iter().map(|text| text.to_string()).collect();
@@ -270,10 +272,14 @@ enum Theme {
 }
 
 /// Names of groups that rules can match.
-pub const GROUP_NAMES: [&str; 7] = ["Eng", "Engineering", "Ops", "eng", "E*", "Éng", "日本"];
+pub const GROUP_NAMES: [&str; 8] =
+    ["Eng", "Engineering", "Ops", "eng", "E*", "Éng", "E\u{301}ng", "日本"];
 
 /// Paths of attributes for rules, some of which no user has.
-pub const ATTRIBUTES: [&str; 9] = [
+pub const ATTRIBUTES: [&str; 12] = [
+    "custom_attributes.\"a.b\"",
+    "custom_attributes.\"a\".b",
+    "\"custom_attributes\".n",
     "job_title",
     "custom_attributes.role",
     "custom_attributes.n",
@@ -644,6 +650,8 @@ impl Teller {
             json!({ "role": [["admin"]], "n": "7", "a": [{ "b": "x" }] }),
             json!({ "role": { "role": "admin" }, "n": 2.5, "a": { "b": [false, "y"] } }),
             json!({ "n": -1, "a": null }),
+            json!({ "a.b": "x", "a": { "b": "y" } }),
+            json!({ "a.b": null, "a": { "b": true } }),
         ];
         let attributes = attributes.choose(&mut self.rng).expect("attributes").clone();
         self.maybe(data, 70, "custom_attributes", attributes);
@@ -1443,6 +1451,8 @@ fn user_filters(rng: &mut impl Rng, ids: &Ids, query: &mut Vec<(String, String)>
     maybe_ask(rng, 0.15, "state", state, query);
     let email = one_of(rng, &ids.emails, "nobody@a.example");
     let email = other_case(rng, &email);
+    // A `+` that was not encoded arrives as a space.
+    let email = if rng.random_bool(0.3) { email.replace('+', " ") } else { email };
     maybe_ask(rng, 0.12, "email", &email, query);
     let idp_id = one_of(rng, &ids.idp_ids, "9999");
     maybe_ask(rng, 0.08, "idp_id", &idp_id, query);

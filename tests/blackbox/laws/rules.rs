@@ -339,6 +339,48 @@ fn rule_14_a_field_of_null_is_a_missing_field() {
 }
 
 #[test]
+fn rule_14_half_a_surrogate_pair_is_replaced_and_the_rest_of_the_text_is_kept() {
+    let body = |id: &str, event: &str, at: u32, data: &str| {
+        let created_at = second(at);
+        let text = format!(
+            r#"{{"id":"{id}","event":"dsync.{event}","created_at":"{created_at}","data":{data}}}"#
+        );
+        text.replace('~', "\\ud83d")
+    };
+    let attributes = r#"{"a":"x ~","~ b":["~"],"paired":"~\ude00","written":"\\~"}"#;
+    let user = format!(
+        r#"{{"id":"U","directory_id":"D","name":"Schmidt ~","email":"ana~@x","job_title":"~",
+        "custom_attributes":{attributes},"raw_attributes":{attributes},"~ extra":"~"}}"#
+    );
+    let group = r#"{"id":"G","directory_id":"D","name":"~ Platform"}"#;
+    let later = r#"{"id":"U","directory_id":"D","name":"Schmidt \ude00"}"#;
+    let mut case = Case::default();
+    case.deliver_bytes(body("a", "user.created", 1, &user).as_bytes(), ms(59));
+    case.deliver_bytes(body("b", "group.created", 2, group).as_bytes(), ms(59));
+    case.deliver_bytes(body("c", "user.updated", 3, later).as_bytes(), ms(59));
+    assert!(case.reasons().is_empty());
+    let user = case.item("/directory_users/U", at(1)).expect("a user");
+    let attributes = json!({
+        "a": "x \u{fffd}", "\u{fffd} b": ["\u{fffd}"], "paired": "\u{1f600}",
+        "written": "\\\u{fffd}",
+    });
+    for (field, expected) in [
+        ("name", json!("Schmidt \u{fffd}")),
+        ("email", json!("ana\u{fffd}@x")),
+        ("job_title", json!("\u{fffd}")),
+        ("custom_attributes", attributes.clone()),
+        ("raw_attributes", attributes),
+    ] {
+        assert_eq!(user[field], expected, "{field}");
+    }
+    let named = |path: &str| case.item(path, LATEST).expect("one")["name"].clone();
+    assert_eq!(named("/directory_groups/G"), "\u{fffd} Platform");
+    assert_eq!(named("/directory_users/U"), "Schmidt \u{fffd}");
+    let events = [("events", "dsync.user.created,dsync.user.updated")];
+    assert_eq!(case.list("/events", &events, LATEST), ["a", "c"]);
+}
+
+#[test]
 fn rule_15_any_later_version_revives_and_a_move_ends_nothing() {
     let mut case = Case::default();
     case.user("created", 1, "U").group("created", 1, "G").member("added", 2);

@@ -446,10 +446,10 @@ impl World {
 }
 
 fn is_asked_for(query: &[(String, String)], at: i64, item: &Value) -> bool {
-    let email = item["email"].as_str().map(str::to_lowercase);
+    let email = item["email"].as_str().map(super::compared_email);
     let time = |text: &str| read_time(text).expect("a time");
     asked(query, &["user"]).all(|wanted| item["user_id"] == wanted)
-        && asked(query, &["email"]).all(|wanted| email == Some(wanted.to_lowercase()))
+        && asked(query, &["email"]).all(|wanted| email == Some(super::compared_email(wanted)))
         && asked(query, &["directory"]).all(|wanted| item["directory_id"] == wanted)
         && asked(query, &["organization", "organization_id"])
             .all(|wanted| item["organization_id"] == wanted)

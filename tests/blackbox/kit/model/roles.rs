@@ -240,7 +240,7 @@ fn may_give(rule: &Value, role: &str) -> bool {
 /// Returns the matcher of a rule, without the roles that it gives.
 fn matcher(rule: &Value) -> String {
     match rule.get("group") {
-        Some(group) => format!("group {group}"),
+        Some(group) => super::composed(&format!("group {group}")),
         None => format!("attribute {}", rule["attribute"]),
     }
 }
@@ -258,13 +258,14 @@ fn fits_glob(glob: &[char], text: &[char]) -> bool {
 
 fn fits_group(rule: &Value, id: &str, name: &str) -> bool {
     let Some(group) = rule["group"].as_object() else { return false };
+    let name = super::composed(name);
     let chars = |text: &str| text.chars().collect::<Vec<char>>();
     group.iter().any(|(key, wanted)| {
         let wanted = wanted.as_str().unwrap_or_default();
         match key.as_str() {
             "id" => wanted == id,
-            "name" => wanted == name,
-            "name_glob" => fits_glob(&chars(wanted), &chars(name)),
+            "name" => super::composed(wanted) == name,
+            "name_glob" => fits_glob(&chars(&super::composed(wanted)), &chars(&name)),
             other => panic!("`{other}` picks no group"),
         }
     })
@@ -276,17 +277,59 @@ pub(super) fn raw_object(raw: &RawValue) -> Option<RawObject> {
     serde_json::from_str(raw.get()).ok()
 }
 
+/// The keys of a path, each with whether it is quoted: between dots, or a JSON string in quotes.
+fn keys_of(path: &str) -> Vec<(bool, String)> {
+    let mut keys = Vec::new();
+    let mut rest = path;
+    while !rest.is_empty() {
+        let quoted = rest.strip_prefix('"').map(|inside| {
+            let mut escaped = false;
+            let end = inside.find(|char| {
+                let ends = char == '"' && !escaped;
+                escaped = char == '\\' && !escaped;
+                ends
+            });
+            &rest[..end.expect("a closing quote") + 2]
+        });
+        let key = quoted.unwrap_or_else(|| rest.split('.').next().expect("a key"));
+        keys.push(match quoted {
+            Some(quoted) => (true, serde_json::from_str(quoted).expect("a string")),
+            None => (false, key.to_owned()),
+        });
+        rest = &rest[key.len()..];
+        rest = rest.strip_prefix('.').unwrap_or(rest);
+    }
+    keys
+}
+
+/// Returns what is at the end of a path: of the unquoted keys that may be meant by its beginning the
+/// longest that is there and not null leads on.
+fn at_path(value: Box<RawValue>, keys: &[(bool, String)]) -> Option<Box<RawValue>> {
+    if keys.is_empty() {
+        return Some(value);
+    }
+    let mut object = raw_object(&value)?;
+    let most = match keys[0].0 {
+        true => 1,
+        false => keys.iter().take_while(|(quoted, _)| !quoted).count(),
+    };
+    for count in (1..=most).rev() {
+        let names: Vec<&str> = keys[..count].iter().map(|(_, key)| key.as_str()).collect();
+        let there = object.remove(&names.join("."));
+        if let Some(there) = there.filter(|value| value.get() != "null") {
+            return at_path(there, &keys[count..]);
+        }
+    }
+    None
+}
+
 /// Returns the values of an attribute, each as a mapping would have it: a string by its content, a
 /// number or boolean by its text.
 fn attribute_values(snapshot: &RawValue, path: &str) -> Vec<String> {
-    let mut names = path.split('.');
-    if names.clone().next() == Some("previous_attributes") {
-        return Vec::new();
-    }
-    let first = names.next().and_then(|name| raw_object(snapshot)?.remove(name));
-    let Some(found) = names.fold(first, |value, name| raw_object(&value?)?.remove(name)) else {
-        return Vec::new();
-    };
+    let Some(mut attributes) = raw_object(snapshot) else { return Vec::new() };
+    attributes.remove("previous_attributes");
+    let attributes = serde_json::value::to_raw_value(&attributes).expect("an object");
+    let Some(found) = at_path(attributes, &keys_of(path)) else { return Vec::new() };
     let elements =
         serde_json::from_str::<Vec<Box<RawValue>>>(found.get()).unwrap_or_else(|_| vec![found]);
     elements.iter().filter_map(|element| scalar(element.get())).collect()
@@ -329,7 +372,8 @@ impl<'a> View<'a> {
     /// A user's snapshot as it was sent.
     fn raw_snapshot(&self, user: &str, event: &Event) -> Box<RawValue> {
         let body = &self.world.records[event.seq as usize - 1].body;
-        let envelope: RawObject = serde_json::from_slice(body).expect("an object");
+        let envelope: RawObject =
+            serde_json::from_slice(&super::readable(body)).expect("an object");
         let data = &envelope["data"];
         match &event.fact {
             Fact::Membership { user: end, .. } if end.id == user => {
@@ -907,8 +951,45 @@ impl World {
 }
 
 impl View<'_> {
-    /// The rules that fit no group where they count, and the groups that no rule fits, wherever it
-    /// counts.
+    /// The warnings about one rule; `written` are the names of the groups that it fits.
+    fn warnings_of(&self, number: usize, rule: &Value, written: Vec<String>) -> Vec<Value> {
+        let field = format!("mapping.rules[{number}]");
+        let has_value = |user: &str, path: &str| {
+            let Some(version) = self.access(user) else { return false };
+            let only = |key: &str, of: &str| rule[key].as_str().is_none_or(|only| only == of);
+            only("directory_id", version.directory)
+                && only("organization_id", self.organization_of(version.directory))
+                && attribute_values(&self.raw_snapshot(user, version.event), path)
+                    .iter()
+                    .any(|value| rule["values"].get(value).is_some())
+        };
+        if let Some(path) = rule["attribute"].as_str() {
+            let users = self.known(Kind::User);
+            let nobody = !users.into_iter().any(|user| has_value(user, path));
+            let message = format!("no user with access has one of the values of `{path}`");
+            let warning = json!({ "field": field, "code": "nobody has this attribute",
+                "message": message });
+            return if nobody { vec![warning] } else { Vec::new() };
+        }
+        if written.is_empty() {
+            return vec![json!({ "field": field, "code": "no group matches" })];
+        }
+        let mut spellings: BTreeSet<String> = written.into_iter().collect();
+        spellings.extend(rule["group"]["name"].as_str().map(str::to_owned));
+        let mut names: BTreeMap<String, usize> = BTreeMap::new();
+        for spelling in spellings {
+            *names.entry(super::composed(&spelling)).or_default() += 1;
+        }
+        let alike = names.into_iter().filter(|(_, count)| *count > 1).map(|(name, _)| {
+            json!({ "field": field, "code": "names differ only in Unicode normalization",
+                "message": format!(
+                    "`{name}` is written in two ways, which this rule takes for one name"
+                ) })
+        });
+        alike.collect()
+    }
+
+    /// The warnings about rules, and the groups that no rule fits, wherever it counts.
     fn unmatched(&self, mapping: &Value) -> (Vec<Value>, Vec<Value>) {
         let alive: Vec<(&str, &str)> = self
             .known(Kind::Group)
@@ -922,16 +1003,11 @@ impl View<'_> {
                     .as_str()
                     .is_none_or(|only| only == self.organization_of(directory))
         };
-        let unfitted = rules_of(mapping)
-            .enumerate()
-            .filter(|(_, rule)| {
-                rule.get("group").is_some()
-                    && !alive.iter().any(|(group, directory)| fits(rule, group, directory))
-            })
-            .map(|(number, _)| {
-                json!({ "field": format!("mapping.rules[{number}]"),
-                    "code": "no group matches" })
-            });
+        let warnings = rules_of(mapping).enumerate().flat_map(|(number, rule)| {
+            let fitting = alive.iter().filter(|(group, directory)| fits(rule, group, directory));
+            let written = fitting.map(|(group, _)| self.group_name(group)).collect();
+            self.warnings_of(number, rule, written)
+        });
         let without = alive
             .iter()
             .filter(|(group, _)| {
@@ -941,7 +1017,7 @@ impl View<'_> {
                 json!({ "id": group, "name": self.group_name(group),
                     "directory_id": directory })
             });
-        (unfitted.collect(), without.collect())
+        (warnings.collect(), without.collect())
     }
 }
 
