@@ -225,6 +225,7 @@ mod tests {
             seq,
             recorded_at,
             occurred_at: recorded_at - delay,
+            claimed_at: None,
             updated_at: None,
             event_id: &event_id,
             event_type: kind.map_or("", |(kind, ..)| kind),
