@@ -182,6 +182,7 @@ fn quarantine(views: &Views) -> Map<String, Value> {
 fn describe(engine: &Engine, measured: Measured, signature_failures: Map<String, Value>) -> Value {
     let Measured { now, seq, traffic, quarantine, directories, cursors } = measured;
     let [minute, hour, ..] = traffic.totals();
+    let [_, backfilled_hour, backfilled_day, _] = traffic.backfilled();
     let directories: Vec<Value> =
         directories.iter().map(|directory| describe_directory(directory, now)).collect();
     let delays = json!({
@@ -196,6 +197,7 @@ fn describe(engine: &Engine, measured: Measured, signature_failures: Map<String,
         "events": windows(traffic.totals()),
         "rate_per_s": { "last_minute": rate(minute, 60), "last_hour": rate(hour, 3600) },
         "delay_ms": delays,
+        "backfilled": { "last_hour": backfilled_hour, "last_day": backfilled_day },
         "duplicates": engine.duplicates(),
         "signature_failures": signature_failures,
         "conflicts": quarantine.get("conflict"),

@@ -1221,6 +1221,7 @@ fn samples() -> Vec<Sample> {
         "events": { "last_minute": 0, "last_hour": 1, "last_day": 2, "last_30_days": 3 },
         "rate_per_s": { "last_minute": 0.07, "last_hour": 33.33 },
         "delay_ms": { "last_hour": delay, "last_day": delay },
+        "backfilled": { "last_hour": 0, "last_day": 0 },
         "duplicates": 1,
         "signature_failures": {
             "signature_missing": 0, "signature_malformed": 0, "signature_mismatch": 0,
