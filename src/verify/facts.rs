@@ -1,11 +1,12 @@
-//! Facts: the statements of a body, in the form that the log stores and in the form that the fold takes.
+//! Facts: the statements of a body, in the form that the log stores and in the form that the fold
+//! takes.
 
 use std::borrow::Cow;
 
 use rollcall_projections::{
-    CLOCK_AHEAD_MS, Change, DirectoryChange, Entry, EventSubject, EventType, Fact, Field,
-    Fingerprint, GroupData, InactiveUsers, Mapping, MembershipData, Millis, Reason, RecordStatus,
-    Seq, UserData,
+    CLOCK_AHEAD_MS, Change, DirectoryChange, Entry, Fact, Field, Fingerprint, GroupData,
+    InactiveUsers, Mapping, MembershipData, Millis, OPERATOR_PREFIX, Reason, RecordStatus, Seq,
+    UserData,
 };
 
 use super::parse_mapping;
@@ -172,10 +173,7 @@ impl<'a> Facts<'a> {
 /// Tells if an event is dated too far ahead of its recording to occur when it says. Rollcall dates
 /// an operator's acts itself, the deletion of a directory just after the last that it knows of it.
 fn is_too_far_ahead(stated: Millis, recorded_at: Millis, event_type: Option<&str>) -> bool {
-    let is_operators = || {
-        let event_type = event_type.and_then(EventType::parse);
-        event_type.is_some_and(|event_type| event_type.subject() == EventSubject::Operator)
-    };
+    let is_operators = || event_type.is_some_and(|name| name.starts_with(OPERATOR_PREFIX));
     stated.saturating_sub(recorded_at) > CLOCK_AHEAD_MS && !is_operators()
 }
 
