@@ -14,9 +14,6 @@ use crate::state::entities::{Entities, Entity, EntityKind, EntityVersion, Part};
 use crate::state::memberships::Grant;
 use crate::views::Views;
 
-/// An event dated further ahead of its recording than this is listed with a remark.
-const CLOCK_AHEAD_MS: Millis = 5 * 60 * 1000;
-
 /// The organization and the directory under which an event is listed.
 struct Listing {
     /// The one that the event itself carries; [`NO_SYM`] if none.
@@ -43,7 +40,10 @@ impl Views {
             _ => self.recorded.push((entry.recorded_at, entry.seq)),
         }
         match self.fold(entry) {
-            Some(listing) => self.list_event(entry, listing),
+            Some(listing) => {
+                self.list_event(entry, listing);
+                self.remark_on(entry);
+            }
             None => self.events.skip(entry.occurred_at),
         }
     }
@@ -112,9 +112,6 @@ impl Views {
 
     /// Enters an event in the order of events, and returns its place there.
     fn enter(&mut self, entry: &Entry<'_>, closing: bool) -> Place {
-        if entry.occurred_at.saturating_sub(entry.recorded_at) > CLOCK_AHEAD_MS {
-            self.list_in_quarantine(entry.seq, Reason::ClockAhead);
-        }
         let seq = seq32(entry.seq);
         self.ids.push(seq, entry.event_id);
         Place {
@@ -135,6 +132,16 @@ impl Views {
             self.organization_of(directory, cut)
         };
         self.events.list(entry.event_type, shown, directory, entry.occurred_at, entry.recorded_at);
+    }
+
+    /// Lists an event that counts, if an administrator should look at it all the same.
+    fn remark_on(&mut self, entry: &Entry<'_>) {
+        if let Some(claimed_at) = entry.claimed_at {
+            self.list_in_quarantine(entry.seq, Reason::ClockAhead { claimed_at });
+        }
+        if let Some(later) = self.overtaken_by(entry) {
+            self.list_in_quarantine(entry.seq, Reason::Overtaken { later });
+        }
     }
 
     fn list_in_quarantine(&mut self, seq: Seq, reason: Reason) {

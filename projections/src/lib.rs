@@ -51,7 +51,7 @@ pub use ground::fact::{
     RecordStatus, UserData,
 };
 pub use ground::mapping::{GroupPattern, Mapping, Matches, Mode, NameText, Rule};
-pub use ground::order::{Cut, Millis, Seq};
+pub use ground::order::{CLOCK_AHEAD_MS, Cut, Millis, Seq};
 pub use ground::page::{Page, Window};
 pub use ground::quarantine::{Field, Quarantined, Reason};
 pub use state::attributes::{AttributePath, Attributes};

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use rollcall_projections::{EventEffect, EventSubject, EventType, Millis, Seq};
+use rollcall_projections::{EventEffect, EventSubject, EventType, Millis, RecordStatus, Seq};
 use serde_json::{Value, json};
 
 use super::auditor::{read_bounded, read_keys, read_note};
@@ -128,12 +128,33 @@ fn check_signature(proven: &Proven, secrets: &[String]) -> Result<WebhookSignatu
     }
 }
 
-/// Returns when the event happened, by rule 3 of docs/semantics.md.
-fn occurred_at(proven: &Proven) -> Millis {
-    extract_from(&proven.receipt.proof, &proven.body)
-        .facts
-        .occurred_at
-        .unwrap_or(proven.receipt.recorded_at)
+/// When an event happened, by rules 2 and 3 of docs/semantics.md.
+struct Occurrence {
+    occurred_at: Millis,
+    /// The time that the sender states, if it is too far ahead to count.
+    claimed_at: Option<Millis>,
+}
+
+impl Occurrence {
+    fn of(proven: &Proven) -> Occurrence {
+        let receipt = &proven.receipt;
+        let extracted = extract_from(&receipt.proof, &proven.body);
+        let event_type = extracted.event_type.as_deref();
+        let (seq, recorded_at) = (receipt.seq, receipt.recorded_at);
+        let entry = extracted.facts.entry(seq, recorded_at, None, event_type, RecordStatus::Counts);
+        Occurrence { occurred_at: entry.occurred_at, claimed_at: entry.claimed_at }
+    }
+
+    fn for_people(&self) -> String {
+        let occurred_at = time::format(self.occurred_at);
+        match self.claimed_at {
+            None => format!("{occurred_at}, by its sender"),
+            Some(claimed_at) => {
+                let claimed_at = time::format(claimed_at);
+                format!("{occurred_at}, when it was recorded; its sender says {claimed_at}")
+            }
+        }
+    }
 }
 
 fn log_of(proven: &Proven) -> String {
@@ -147,7 +168,7 @@ fn as_json(proven: &Proven, signature: WebhookSignature) -> Value {
         "proven": true,
         "event_id": text(&receipt.event_id),
         "event": text(&receipt.event_type),
-        "occurred_at": time::format(occurred_at(proven)),
+        "occurred_at": time::format(Occurrence::of(proven).occurred_at),
         "recorded_at": time::format(receipt.recorded_at),
         "seq": receipt.seq,
         "log": log_of(proven),
@@ -194,7 +215,7 @@ fn description(proven: &Proven) -> String {
         ("event", or_none(&receipt.event_id)),
         ("type", or_none(&receipt.event_type)),
         ("claim", claim(&proven.body)),
-        ("occurred at", format!("{}, by its sender", time::format(occurred_at(proven)))),
+        ("occurred at", Occurrence::of(proven).for_people()),
         ("recorded at", format!("{}, by the log's clock", time::format(receipt.recorded_at))),
         ("record", format!("{} of the log {}", receipt.seq, log_of(proven))),
         ("from", author(receipt)),

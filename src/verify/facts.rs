@@ -4,8 +4,9 @@
 use std::borrow::Cow;
 
 use rollcall_projections::{
-    Change, DirectoryChange, Entry, Fact, Field, Fingerprint, GroupData, InactiveUsers, Mapping,
-    MembershipData, Millis, Reason, RecordStatus, Seq, UserData,
+    CLOCK_AHEAD_MS, Change, DirectoryChange, Entry, Fact, Field, Fingerprint, GroupData,
+    InactiveUsers, Mapping, MembershipData, Millis, OPERATOR_PREFIX, Reason, RecordStatus, Seq,
+    UserData,
 };
 
 use super::mapping::parse_recorded_mapping;
@@ -154,10 +155,13 @@ impl<'a> Facts<'a> {
         event_type: Option<&'e str>,
         status: RecordStatus,
     ) -> Entry<'e> {
+        let stated = self.occurred_at.unwrap_or(recorded_at);
+        let claimed_at = is_too_far_ahead(stated, recorded_at, event_type).then_some(stated);
         Entry {
             seq,
             recorded_at,
-            occurred_at: self.occurred_at.unwrap_or(recorded_at),
+            occurred_at: if claimed_at.is_some() { recorded_at } else { stated },
+            claimed_at,
             updated_at: self.updated_at,
             event_id: event_id.unwrap_or(""),
             event_type: event_type.unwrap_or(""),
@@ -165,6 +169,13 @@ impl<'a> Facts<'a> {
             fact: self.statement.fact(),
         }
     }
+}
+
+/// Tells if an event is dated too far ahead of its recording to occur when it says. Rollcall dates
+/// an operator's acts itself, the deletion of a directory just after the last that it knows of it.
+fn is_too_far_ahead(stated: Millis, recorded_at: Millis, event_type: Option<&str>) -> bool {
+    let is_operators = || event_type.is_some_and(|name| name.starts_with(OPERATOR_PREFIX));
+    stated.saturating_sub(recorded_at) > CLOCK_AHEAD_MS && !is_operators()
 }
 
 impl Statement<'_> {
@@ -247,5 +258,33 @@ impl StoredGroup<'_> {
             directory: self.directory.as_deref(),
             organization: self.organization.as_deref(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Returns when an event occurs that states 1000 s and is recorded at `recorded_at`, and what
+    /// it claims in vain.
+    fn occurs(event_type: &str, recorded_at: Millis) -> (Millis, Option<Millis>) {
+        let statement = Statement::Unrelated { organization: None };
+        let facts = Facts { occurred_at: Some(1_000_000), updated_at: None, statement };
+        let entry = facts.entry(1, recorded_at, None, Some(event_type), RecordStatus::Counts);
+        (entry.occurred_at, entry.claimed_at)
+    }
+
+    #[test]
+    fn a_source_dates_an_event_at_most_three_minutes_ahead() {
+        assert_eq!(occurs("dsync.user.created", 2_000_000), (1_000_000, None));
+        assert_eq!(occurs("dsync.user.created", 820_000), (1_000_000, None));
+        assert_eq!(occurs("dsync.user.created", 819_999), (819_999, Some(1_000_000)));
+        assert_eq!(occurs("x.y", 0), (0, Some(1_000_000)));
+        assert_eq!(occurs("x.y", i64::MIN), (i64::MIN, Some(1_000_000)));
+    }
+
+    #[test]
+    fn an_operators_act_occurs_when_its_record_says() {
+        assert_eq!(occurs("rollcall.directory.deleted", 0), (1_000_000, None));
     }
 }

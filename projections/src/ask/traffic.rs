@@ -19,6 +19,10 @@ pub const WINDOWS_MS: [Millis; WINDOWS] = [60_000, 3_600_000, 86_400_000, 30 * 8
 /// The longest window whose delays are kept: a day.
 const DELAYS_WINDOW: usize = 2;
 
+/// An event that is recorded later than this after it happened was backfilled: a source gives up a
+/// delivery after three days.
+const DELIVERY_MS_MAX: Millis = 3 * 86_400_000;
+
 /// A count for each window.
 pub type Counts = [u64; WINDOWS];
 
@@ -28,8 +32,10 @@ pub struct Traffic {
     /// The next record to look at.
     next: Seq,
     totals: Counts,
-    /// For each event of the last day: when it was recorded, and how long after it happened.
+    /// For each event of the last day that was not backfilled: when it was recorded, and how long
+    /// after it happened.
     delays: Vec<(Millis, Millis)>,
+    backfilled: Counts,
     by_directory: HashMap<Sym, HashMap<Sym, Counts, FxBuildHasher>, FxBuildHasher>,
 }
 
@@ -62,6 +68,12 @@ impl Traffic {
         self.totals
     }
 
+    /// Returns the counts of events whose delay is not that of a delivery: they are left out of the
+    /// delays.
+    pub fn backfilled(&self) -> Counts {
+        self.backfilled
+    }
+
     /// Returns the delays in the last hour (1) or day (2); `None` if no event came.
     pub fn delays(&self, window: usize) -> Option<Delays> {
         let reach = WINDOWS_MS.get(window.min(DELAYS_WINDOW))?;
@@ -90,6 +102,7 @@ impl Views {
             next,
             totals: [0; WINDOWS],
             delays: Vec::new(),
+            backfilled: [0; WINDOWS],
             by_directory: HashMap::default(),
         }
     }
@@ -119,8 +132,11 @@ impl Views {
                 .or_default()
                 .entry(line.event_type)
                 .or_default());
-            if WINDOWS_MS.get(DELAYS_WINDOW).is_some_and(|reach| age < *reach) {
-                traffic.delays.push((recorded_at, recorded_at.saturating_sub(occurred_at)));
+            let delay = recorded_at.saturating_sub(occurred_at);
+            if delay > DELIVERY_MS_MAX {
+                add(&mut traffic.backfilled);
+            } else if WINDOWS_MS.get(DELAYS_WINDOW).is_some_and(|reach| age < *reach) {
+                traffic.delays.push((recorded_at, delay));
             }
         }
         traffic.next = traffic.next.max(end + 1);
@@ -225,6 +241,7 @@ mod tests {
             seq,
             recorded_at,
             occurred_at: recorded_at - delay,
+            claimed_at: None,
             updated_at: None,
             event_id: &event_id,
             event_type: kind.map_or("", |(kind, ..)| kind),
@@ -263,6 +280,19 @@ mod tests {
         let mut until_four = views.traffic(NOW);
         while views.count_traffic(&mut until_four, 4, 1) {}
         assert_eq!((until_four.totals(), until_four.delays(1)), ([0, 0, 1, 3], None));
+    }
+
+    #[test]
+    fn a_backfill_is_counted_and_delays_nothing() {
+        let mut views = Views::new();
+        let updated = Some(("dsync.user.updated", "u1", true));
+        for delay in [DELIVERY_MS_MAX + 1, 454 * 86_400_000, 60, DELIVERY_MS_MAX] {
+            record(&mut views, updated, 3_599_999, delay);
+        }
+        let mut traffic = views.traffic(NOW);
+        while views.count_traffic(&mut traffic, views.head(), 100) {}
+        let delays = Delays { p50: 60, p99: DELIVERY_MS_MAX, max: DELIVERY_MS_MAX };
+        assert_eq!((traffic.delays(1), traffic.backfilled()), (Some(delays), [0, 2, 2, 2]));
     }
 
     #[test]

@@ -11,8 +11,10 @@ pub struct Entry<'a> {
     pub seq: Seq,
     /// When the log took it.
     pub recorded_at: Millis,
-    /// When it happened at the source.
+    /// When it happened at the source, or `recorded_at` if the source dates it too far ahead.
     pub occurred_at: Millis,
+    /// The time that the source states, if it is too far ahead of the recording to count.
+    pub claimed_at: Option<Millis>,
     /// The source's `data.updated_at`, a tie-breaker; membership events have none.
     pub updated_at: Option<Millis>,
     /// The source's id; empty where the body has no usable one.

@@ -12,6 +12,10 @@ pub type Seq = u64;
 /// The width in which the views store a [`Seq`].
 pub(crate) type Seq32 = u32;
 
+/// An event that its source dates further ahead of its recording than this occurs when it is
+/// recorded: a date in the future must not outlive the deletion that follows.
+pub const CLOCK_AHEAD_MS: Millis = 3 * 60 * 1000;
+
 /// The bounds of a question: it sees events with `occurred_at <= as_of` and `seq <= known_at`. Both
 /// bounds are included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,6 +1,6 @@
 //! The records that the fold could not use, or used with a remark.
 
-use crate::ground::order::Seq;
+use crate::ground::order::{Millis, Seq};
 
 /// The reason for which a record is listed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,9 +22,19 @@ pub enum Reason {
         /// The record that counts.
         first: Seq,
     },
-    /// Dated more than five minutes ahead of the moment it was recorded. Listed as a remark: it has
-    /// full effect.
-    ClockAhead,
+    /// Dated more than three minutes ahead of the moment it was recorded. Listed as a remark: it
+    /// has full effect, from the moment it was recorded.
+    ClockAhead {
+        /// The time that the source states.
+        claimed_at: Millis,
+    },
+    /// A deletion, or a version that makes a user inactive, without effect on anyone's access now:
+    /// something that is dated later was known already. Listed as a remark: it has full effect at
+    /// its own time.
+    Overtaken {
+        /// The record that is dated later.
+        later: Seq,
+    },
 }
 
 /// A place in an event's body.
@@ -74,7 +84,7 @@ impl Field {
 
 impl Reason {
     /// Every code.
-    pub const CODES: [&str; 7] = [
+    pub const CODES: [&str; 8] = [
         "not_an_event",
         "reserved_type",
         "unknown_type",
@@ -82,6 +92,7 @@ impl Reason {
         "kind_mismatch",
         "conflict",
         "clock_ahead",
+        "overtaken",
     ];
 
     /// Returns the stable code.
@@ -93,12 +104,14 @@ impl Reason {
             Reason::MissingField(_) => "missing_field",
             Reason::KindMismatch(_) => "kind_mismatch",
             Reason::Conflict { .. } => "conflict",
-            Reason::ClockAhead => "clock_ahead",
+            Reason::ClockAhead { .. } => "clock_ahead",
+            Reason::Overtaken { .. } => "overtaken",
         }
     }
 
-    /// Returns a sentence for people. Names fields and seqs, never a value from the body.
-    pub fn detail(self) -> String {
+    /// Returns a sentence for people, in which `format` writes moments. Names fields, seqs and the
+    /// time that the source claims, never another value from the body.
+    pub fn detail(self, format: impl Fn(Millis) -> String) -> String {
         match self {
             Reason::NotAnEvent => {
                 "the body is not a JSON object with a usable `id` and a non-empty `event`".into()
@@ -119,9 +132,15 @@ impl Reason {
             Reason::Conflict { first } => {
                 format!("record {first} has the same event id and another content, and came first")
             }
-            Reason::ClockAhead => {
-                "dated more than 5 minutes after it was recorded; it has full effect".into()
-            }
+            Reason::ClockAhead { claimed_at } => format!(
+                "dated {}, more than 3 minutes after it was recorded; \
+                 it counts from the moment it was recorded",
+                format(claimed_at)
+            ),
+            Reason::Overtaken { later } => format!(
+                "ended no access when it was recorded, because record {later} is dated later and was \
+                 known already; check that the access is right"
+            ),
         }
     }
 }

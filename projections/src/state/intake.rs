@@ -6,6 +6,9 @@ use crate::ground::order::Millis;
 /// An initial sync is over after a pause of this length in either clock.
 pub const INITIAL_SYNC_PAUSE_MS: Millis = 5 * 60 * 1000;
 
+/// An initial sync is taken to be in progress until this time passes without more of it.
+const INITIAL_SYNC_SILENCE_MS: Millis = 60 * 1000;
+
 /// The counts of one directory's incoming events.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Intake {
@@ -26,6 +29,8 @@ pub struct InitialSync {
     pub last_at: Millis,
     /// When the latest of them occurred.
     last_occurred: Millis,
+    /// True once an event of the directory came after its end.
+    over: bool,
     /// Users created.
     pub users: u64,
     /// Groups created.
@@ -43,6 +48,7 @@ impl Intake {
             started_at: recorded_at,
             last_at: recorded_at,
             last_occurred: occurred_at,
+            over: false,
             users: 0,
             groups: 0,
             memberships: 0,
@@ -59,9 +65,9 @@ impl Intake {
             None if created.is_some() => self.before.get_or_insert(begun),
             None => return,
         };
-        if let Some(count) = created
-            && sync.goes_on(occurred_at, recorded_at)
-        {
+        if !sync.goes_on(occurred_at, recorded_at) {
+            sync.over = true;
+        } else if let Some(count) = created {
             *count(sync) += 1;
             sync.last_at = recorded_at;
             sync.last_occurred = sync.last_occurred.max(occurred_at);
@@ -97,9 +103,9 @@ impl InitialSync {
         pauses.iter().all(|pause| *pause <= INITIAL_SYNC_PAUSE_MS)
     }
 
-    /// Tells if more of it may still come at `now`.
+    /// Tells if more of it is likely to come at `now`.
     pub fn is_in_progress(&self, now: Millis) -> bool {
-        now.saturating_sub(self.last_at) <= INITIAL_SYNC_PAUSE_MS
+        !self.over && now.saturating_sub(self.last_at) <= INITIAL_SYNC_SILENCE_MS
     }
 }
 
@@ -187,6 +193,21 @@ mod tests {
         let mut intake = Intake::default();
         intake.note("dsync.activated", 0, 1000);
         let Some(sync) = intake.initial_sync else { panic!("it began") };
-        assert!(sync.is_in_progress(1000 + PAUSE) && !sync.is_in_progress(1001 + PAUSE));
+        assert!(sync.is_in_progress(61_000) && !sync.is_in_progress(61_001));
+    }
+
+    #[test]
+    fn a_sync_whose_directory_has_a_later_event_is_done() {
+        let is_in_progress = |later: &str, occurred_at| {
+            let mut intake = Intake::default();
+            intake.note("dsync.activated", 0, 1000);
+            intake.note("dsync.user.created", 10, 1001);
+            intake.note(later, occurred_at, 1002);
+            intake.initial_sync.is_some_and(|sync| sync.is_in_progress(1003))
+        };
+        for later in ["dsync.user.updated", "dsync.user.created", "dsync.group.user_removed"] {
+            assert!(is_in_progress(later, 10 + PAUSE), "{later}");
+            assert!(!is_in_progress(later, 11 + PAUSE), "{later}");
+        }
     }
 }

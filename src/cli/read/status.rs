@@ -169,13 +169,19 @@ fn event_rates(stats: &Value) -> String {
 }
 
 fn delays(stats: &Value, window: &str) -> String {
+    let old = count(stats, &format!("/backfilled/{window}"));
+    let left_out = if old == 0 {
+        String::new()
+    } else {
+        format!("; without {} more than 3 days old", counted(old, "event", "events"))
+    };
     match stats.pointer(&format!("/delay_ms/{window}")) {
         Some(delay @ Value::Object(_)) => {
             let [half, most, all] = ["p50", "p99", "max"]
                 .map(|part| human(delay.get(part).and_then(Value::as_i64).unwrap_or(0)));
-            format!("half within {half}, 99 % within {most}, all within {all}")
+            format!("half within {half}, 99 % within {most}, all within {all}{left_out}")
         }
-        _ => "no events".into(),
+        _ => format!("no events{left_out}"),
     }
 }
 
@@ -200,9 +206,14 @@ fn row(directory: &Value, now: Option<i64>) -> Vec<String> {
         events_of_all_types(directory, "last_hour"),
         events_of_all_types(directory, "last_day"),
         events_of_all_types(directory, "last_30_days"),
-        directory.get("silent_ms").and_then(Value::as_i64).map_or_else(|| "-".into(), human),
+        directory.get("silent_ms").and_then(Value::as_i64).map_or_else(|| "-".into(), silence),
         directory.get("initial_sync").map_or_else(|| "-".into(), |sync| initial_sync(sync, now)),
     ]
+}
+
+/// Returns the time since a directory's last event, in no smaller unit than seconds.
+fn silence(silent_ms: i64) -> String {
+    if silent_ms < 1000 { "under 1 s".into() } else { human(silent_ms) }
 }
 
 fn events_of_all_types(directory: &Value, window: &str) -> String {
@@ -259,6 +270,7 @@ mod tests {
             "events": {"last_minute": 1, "last_hour": 2, "last_day": 3, "last_30_days": 30},
             "rate_per_s": {"last_minute": 0.02, "last_hour": 0.0},
             "delay_ms": {"last_hour": {"p50": 120, "p99": 4_200, "max": 62_000}, "last_day": null},
+            "backfilled": {"last_hour": 4_210, "last_day": 1},
             "duplicates": 4,
             "refused_webhooks": {"signature_mismatch": 2, "body_too_large": 0},
             "conflicts": 1, "quarantine": {"not_an_event": 0, "conflict": 0},
@@ -281,16 +293,16 @@ mod tests {
             ], "list_metadata": {"before": null, "after": null}},
         });
         let expected = "\
-server up         for 3 h 12 min, since 2026-05-01T08:48:00.000Z
-records           30
-events            1 in the last minute, 2 in the last hour, 3 in the last day, 30 in the last 30 days
-a second          0.02 over the last minute, 0.00 over the last hour
-delay, last hour  half within 120 ms, 99 % within 4 s, all within 1 min 2 s
-delay, last day   no events
-duplicates        4
-refused webhooks  signature_mismatch 2
-conflicts         1
-quarantine        0
+server up           for 3 h 12 min, since 2026-05-01T08:48:00.000Z
+records             30
+events              1 in the last minute, 2 in the last hour, 3 in the last day, 30 in the last 30 days
+a second            0.02 over the last minute, 0.00 over the last hour
+delay, last hour    half within 120 ms, 99 % within 4 s, all within 1 min 2 s; without 4210 events more than 3 days old
+delay, last day     no events; without 1 event more than 3 days old
+duplicates          4
+refused webhooks    signature_mismatch 2
+conflicts           1
+quarantine          0
 
 directory  name    state     active  inactive  groups  hour  day  30 days  silent for  initial sync
 d1         Halden  linked    5       1         3       0     3    30       3 h 12 min  done in 2 min 5 s: 6 users, 3 groups, 1 membership
@@ -298,5 +310,10 @@ d2                 unlinked  0       0         0       0     0    0        -    
 d3                           0       0         0       0     0    0        -           running for 30 s: 1 user, 0 groups, 0 memberships
 ";
         assert_eq!(page(&stats, None), expected);
+    }
+    #[test]
+    fn a_silence_is_told_in_seconds_at_least() {
+        let told = [0, 38, 999, 1000, 61_000].map(silence);
+        assert_eq!(told, ["under 1 s", "under 1 s", "under 1 s", "1 s", "1 min 1 s"]);
     }
 }

@@ -57,7 +57,7 @@ fn describe(engine: &crate::engine::Engine, entry: Quarantined) -> Result<Vec<u8
         "event_id": record.event_id,
         "event": record.event_type,
         "reason": entry.reason.code(),
-        "detail": entry.reason.detail(),
+        "detail": entry.reason.detail(time::format),
         "recorded_at": time::format(record.recorded_at),
     });
     Ok(entry.to_string().into_bytes())

@@ -181,6 +181,7 @@ fn describe(engine: &Engine, measured: Measured, refusals: &[(Code, u64)]) -> Va
     };
     let Measured { now, seq, traffic, quarantine, directories, cursors } = measured;
     let [minute, hour, ..] = traffic.totals();
+    let [_, backfilled_hour, backfilled_day, _] = traffic.backfilled();
     let directories: Vec<Value> =
         directories.iter().map(|directory| describe_directory(directory, now)).collect();
     let delays = json!({
@@ -195,6 +196,7 @@ fn describe(engine: &Engine, measured: Measured, refusals: &[(Code, u64)]) -> Va
         "events": windows(traffic.totals()),
         "rate_per_s": { "last_minute": rate(minute, 60), "last_hour": rate(hour, 3600) },
         "delay_ms": delays,
+        "backfilled": { "last_hour": backfilled_hour, "last_day": backfilled_day },
         "duplicates": engine.duplicates(),
         "signature_failures": counts(&|code| Code::SIGNATURES.contains(&code)),
         "refused_webhooks": counts(&|_| true),

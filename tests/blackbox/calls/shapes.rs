@@ -18,6 +18,7 @@ use crate::kit::histories::Question;
 use crate::kit::model::{Cut, Ids, World};
 use crate::kit::road::{get, settings};
 use crate::kit::server::{API_KEY, Answer, Server, now_ms, post, signature};
+use crate::kit::stage::deliver_recorded;
 use crate::laws::stories::{Story, stories};
 
 /// The schemas under which an answer or a part of it may be checked.
@@ -198,13 +199,13 @@ fn told(story: &Story, server: &Server) -> World {
     let (mut world, asker) = (World::new(), Asker::new(server, &story.name));
     for event in &story.events {
         let t_ms = now_ms();
-        world.deliver(event.as_bytes(), t_ms);
         asker.checked(
             "a webhook",
             &server.post_at(event.as_bytes(), t_ms),
             200,
             "rollcall.json#/$defs/receipt",
         );
+        deliver_recorded(&mut world, server, event.as_bytes(), t_ms);
     }
     world
 }
@@ -1220,6 +1221,7 @@ fn samples() -> Vec<Sample> {
         "events": { "last_minute": 0, "last_hour": 1, "last_day": 2, "last_30_days": 3 },
         "rate_per_s": { "last_minute": 0.07, "last_hour": 33.33 },
         "delay_ms": { "last_hour": delay, "last_day": delay },
+        "backfilled": { "last_hour": 0, "last_day": 0 },
         "duplicates": 1,
         "signature_failures": {
             "signature_missing": 0, "signature_malformed": 0, "signature_mismatch": 0,
@@ -1234,7 +1236,7 @@ fn samples() -> Vec<Sample> {
         "quarantine": {
             "not_an_event": 0, "reserved_type": 0, "unknown_type": 0, "missing_field": 0,
             "kind_mismatch": 0, "conflict": 0,
-            "clock_ahead": 0,
+            "clock_ahead": 0, "overtaken": 0,
         },
         "directories": list_of(directory_stats),
     });

@@ -173,6 +173,7 @@ fn what_was_refused_or_came_again_is_counted_by_its_code() {
     let quarantine = json!({
         "not_an_event": 1, "reserved_type": 0, "unknown_type": 1, "missing_field": 0,
         "kind_mismatch": 0, "conflict": 1, "clock_ahead": 0,
+        "overtaken": 0,
     });
     assert_eq!(stats["quarantine"], quarantine);
     // What the log keeps is still counted after a restart; what it does not keep is not.
@@ -205,4 +206,33 @@ fn delays_are_those_between_happening_and_recording() {
     let delay = delays["p50"].as_i64().unwrap();
     assert!(delay >= 3_600_000, "{delays}");
     assert_eq!(delays, json!({"p50": delay, "p99": delay, "max": delay}));
+}
+
+#[test]
+fn a_backfilled_history_is_no_delay_and_its_initial_sync_is_over() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(folder.path());
+    let tell = |id: &str, days: i64, kind: &str| {
+        let at = crate::kit::model::rfc3339(now_ms() - days * 86_400_000);
+        server.deliver(&user("directory_user_1", "directory_1", "ada", &at, id, kind))
+    };
+    let activated = crate::kit::model::rfc3339(now_ms() - 454 * 86_400_000);
+    server.deliver(
+        &json!({ "id": "e1", "event": "dsync.activated", "created_at": activated,
+            "data": { "id": "directory_1" } })
+        .to_string(),
+    );
+    tell("e2", 454, "dsync.user.created");
+    let stats = server.get("/rollcall/v1/stats").json();
+    assert_eq!(stats["directories"]["data"][0]["initial_sync"]["state"], "in_progress");
+    tell("e3", 4, "dsync.user.updated");
+    let stats = server.get("/rollcall/v1/stats").json();
+    assert_eq!(stats["delay_ms"], json!({"last_hour": null, "last_day": null}));
+    assert_eq!(stats["backfilled"], json!({"last_hour": 3, "last_day": 3}));
+    let sync = &stats["directories"]["data"][0]["initial_sync"];
+    assert_eq!((&sync["state"], &sync["users"]), (&json!("done"), &json!(1)));
+    tell("e4", 2, "dsync.user.updated");
+    let stats = server.get("/rollcall/v1/stats").json();
+    assert!(stats["delay_ms"]["last_hour"]["max"].as_i64() >= Some(2 * 86_400_000));
+    assert_eq!(stats["backfilled"]["last_hour"], 3);
 }

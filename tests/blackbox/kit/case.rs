@@ -198,12 +198,21 @@ impl Case {
         self.world.moments()
     }
 
-    /// Returns seq and reason of each quarantined record.
-    pub fn reasons(&self) -> Vec<(u64, String)> {
+    fn quarantine(&self) -> Vec<Value> {
         let (_, body) = self.server_json(get("/rollcall/v1/quarantine?limit=1000"));
-        let found: Vec<(u64, String)> = body["data"]
-            .as_array()
-            .unwrap()
+        body["data"].as_array().unwrap().clone()
+    }
+
+    /// Returns the detail of each entry of the quarantine.
+    pub fn details(&self) -> Vec<String> {
+        let of = |entry: &Value| entry["detail"].as_str().unwrap().to_owned();
+        self.quarantine().iter().map(of).collect()
+    }
+
+    /// Returns seq and reason of each entry of the quarantine.
+    pub fn reasons(&self) -> Vec<(u64, String)> {
+        let found: Vec<(u64, String)> = self
+            .quarantine()
             .iter()
             .map(|item| {
                 (item["seq"].as_u64().unwrap(), item["reason"].as_str().unwrap().to_owned())

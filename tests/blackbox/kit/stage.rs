@@ -6,11 +6,21 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use crate::kit::model::roles::{Act, Deletion};
-use crate::kit::model::{World, read_time, rfc3339};
+use crate::kit::model::{Receipt, World, read_time, rfc3339};
 use crate::kit::server::{Server, now_ms};
 
 /// Every type of event that operators make.
 const ACTS: &str = "rollcall.policy.set,rollcall.mapping.set,rollcall.directory.deleted";
+
+/// Delivers to the model what the server has just taken. The moment of an event that is dated far
+/// ahead is that of its record, which the server tells.
+pub fn deliver_recorded(world: &mut World, server: &Server, body: &[u8], t_ms: i64) -> Receipt {
+    let recorded_ms = World::is_dated_ahead(body, t_ms).then(|| {
+        let listed = server.get("/rollcall/v1/quarantine?order=desc&limit=1").json();
+        listed["data"][0]["recorded_at"].as_str().and_then(read_time).unwrap_or(t_ms)
+    });
+    world.deliver_recorded(body, t_ms, recorded_ms.unwrap_or(t_ms))
+}
 
 pub struct Stage {
     /// `None` where only the model is asked.
@@ -49,7 +59,10 @@ impl Stage {
             assert_eq!(answer.status, 200, "{}", String::from_utf8_lossy(body));
         }
         let head = self.world.head();
-        self.world.deliver(body, t_ms);
+        match &self.server {
+            Some(server) => drop(deliver_recorded(&mut self.world, server, body, t_ms)),
+            None => drop(self.world.deliver(body, t_ms)),
+        }
         if self.world.head() > head {
             self.sent.push((before, now_ms()));
         }

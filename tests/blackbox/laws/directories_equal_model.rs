@@ -14,6 +14,7 @@ use crate::kit::compare::check_histories;
 use crate::kit::histories::{EVENT_TYPES, Question, ask_for_types, history, question};
 use crate::kit::model::{Cut, World};
 use crate::kit::server::{Server, holds, now_ms};
+use crate::kit::stage::deliver_recorded;
 
 /// Histories in a run at scale 1.
 const HISTORIES: u64 = 20;
@@ -49,7 +50,7 @@ fn check(seed: u64, tally: &Mutex<Tally>) {
     for (index, delivery) in history.deliveries.iter().enumerate() {
         let t_ms = now_ms() + delivery.shift_ms;
         let answer = server.post_at(&delivery.body, t_ms);
-        let receipt = world.deliver(&delivery.body, t_ms);
+        let receipt = deliver_recorded(&mut world, &server, &delivery.body, t_ms);
         let expected = json!({"seq": receipt.seq, "event_id": receipt.event_id,
             "duplicate": receipt.duplicate, "conflict": receipt.conflict});
         let text = String::from_utf8_lossy(&delivery.body);

@@ -6,12 +6,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use serde_json::Value;
+use rollcall_projections::Cut;
+use serde_json::{Value, json};
 
 use crate::kit::histories::{history, question};
-use crate::kit::model::World;
+use crate::kit::model::{World, rfc3339};
 use crate::kit::road::{engine, verified};
 use crate::kit::server::{Server, now_ms};
+use crate::kit::stage::deliver_recorded;
 
 fn dumps(server: &Server) -> BTreeMap<String, (u64, String)> {
     let listed = server.get("/rollcall/v1/projections").json();
@@ -99,7 +101,7 @@ fn any_answer_is_repeated_byte_for_byte_by_its_own_headers() {
     for (index, body) in deliveries.iter().enumerate() {
         let now = now_ms();
         server.post_at(body, now);
-        world.deliver(body, now);
+        deliver_recorded(&mut world, &server, body, now);
         if index % 3 == 0 {
             let mut asked = question(&mut rng, &world);
             // Asked about now, or about the past as it is known now, or by a time that has just
@@ -194,59 +196,51 @@ fn a_time_just_past_is_known_for_ever_however_fast_events_come() {
 }
 
 #[test]
-fn an_event_dated_more_than_five_minutes_ahead_is_listed_and_has_full_effect() {
+fn a_user_dated_ahead_is_gone_from_the_deletion_on() {
     let folder = tempfile::tempdir().unwrap();
     let server = Server::start(folder.path());
-    for (id, ahead_ms) in [("near", 4 * 60_000), ("far", 6 * 60_000)] {
-        let created_at = crate::kit::model::rfc3339(now_ms() + ahead_ms);
-        let seq = server.deliver(&crate::kit::server::user(
-            id,
-            "d",
-            "ana",
-            &created_at,
-            &format!("event_{id}"),
-            "dsync.user.created",
-        ));
-        assert_eq!(server.get(&format!("/directory_users/{id}")).status, 200, "it counts at once");
-        assert_eq!(
-            server
-                .get(&format!(
-                    "/directory_users/{id}?as_of={}",
-                    crate::kit::model::rfc3339(now_ms())
-                ))
-                .status,
-            404
-        );
-        let listed = server.get("/rollcall/v1/quarantine").json()["data"].clone();
-        let listed: Vec<u64> = listed
-            .as_array()
-            .unwrap()
-            .iter()
-            .filter(|entry| entry["reason"] == "clock_ahead")
-            .map(|entry| entry["seq"].as_u64().unwrap())
-            .collect();
-        assert_eq!(listed, if id == "far" { vec![seq] } else { vec![] });
-    }
+    let now = now_ms();
+    let tell = |id: &str, change: &str, at_ms: i64| {
+        let (at, event) = (rfc3339(at_ms), format!("dsync.user.{change}"));
+        server.deliver(&crate::kit::server::user("u", "d", "ana", &at, id, &event))
+    };
+    tell("e1", "created", now - 60_000);
+    tell("e2", "updated", now + 600_000);
+    tell("e3", "deleted", now + 1000);
+    assert_eq!(server.get("/directory_users/u").status, 404);
+    let listed = server.get("/rollcall/v1/quarantine").json()["data"].clone();
+    assert_eq!((listed.as_array().unwrap().len(), &listed[0]["seq"]), (1, &json!(2)));
+    assert_eq!(listed[0]["reason"], "clock_ahead");
+    assert!(listed[0]["detail"].as_str().unwrap().contains(&rfc3339(now + 600_000)));
+    let changes = server.get("/rollcall/v1/changes?wait=0").json()["data"].clone();
+    let told: Vec<&Value> =
+        changes.as_array().unwrap().iter().map(|change| &change["change"]).collect();
+    assert_eq!(told, ["access_granted", "access_ended"]);
+    let periods = server.get("/rollcall/v1/users/u/access").json()["data"].clone();
+    assert_eq!(periods.as_array().unwrap().len(), 1);
+    assert_eq!(periods[0]["end"]["seq"], 3, "{periods}");
 }
 
 #[test]
-fn five_minutes_ahead_are_still_no_remark_and_a_millisecond_more_is() {
+fn three_minutes_ahead_are_still_no_remark_and_a_millisecond_more_is() {
     let recorded_at = 1_790_000_000_000;
     let event = |id: &str, ahead_ms: i64| {
         crate::kit::server::user(
             id,
             "d",
             "ana",
-            &crate::kit::model::rfc3339(recorded_at + ahead_ms),
+            &rfc3339(recorded_at + ahead_ms),
             &format!("event_{id}"),
             "dsync.user.created",
         )
     };
-    let bodies = [event("near", 300_000), event("far", 300_001)];
+    let bodies = [event("near", 180_000), event("far", 180_001)];
     let views = crate::kit::road::fold(&[bodies[0].as_bytes(), bodies[1].as_bytes()], recorded_at);
     let listed: Vec<(u64, &str)> =
         views.quarantine().iter().map(|entry| (entry.seq, entry.reason.code())).collect();
     assert_eq!(listed, [(2, "clock_ahead")]);
+    let then = Cut { as_of: recorded_at, known_at: 2 };
+    assert!(views.user("near", then).is_none() && views.user("far", then).is_some());
 }
 
 #[test]

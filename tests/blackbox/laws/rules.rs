@@ -20,15 +20,172 @@ fn rule_1_both_cuts_include_their_bound_and_hide_the_rest() {
 }
 
 #[test]
-fn rule_2_an_event_ahead_of_the_clock_counts_at_once_and_is_listed() {
+fn rule_2_an_event_up_to_three_minutes_ahead_counts_at_once() {
     let mut case = Case::default();
-    let data = json!({ "id": "U", "directory_id": "D" });
     let body = json!({ "id": "a", "event": "dsync.user.created",
-        "created_at": "2099-01-01T00:00:00Z", "data": data });
+        "created_at": rfc3339(ms(59) + 180_000), "data": { "id": "U", "directory_id": "D" } });
     case.deliver(body);
     assert!(case.has("/directory_users/U", LATEST));
     assert!(!case.has("/directory_users/U", at(59)));
-    assert_eq!(case.reasons(), [(1, "clock_ahead".to_owned())]);
+    assert_eq!(case.moments(), [ms(59) + 180_000]);
+    assert_eq!(case.reasons(), []);
+}
+
+#[test]
+fn rule_2_a_date_in_the_future_does_not_outlive_the_deletion_that_follows() {
+    let mut case = Case::default();
+    let user = |id: &str, change: &str, at_ms: i64| {
+        let data = json!({ "id": "U", "directory_id": "D" });
+        json!({ "id": id, "event": format!("dsync.user.{change}"), "created_at": rfc3339(at_ms),
+            "data": data })
+        .to_string()
+    };
+    let ahead = ms(10) + 600_000;
+    case.deliver_bytes(user("e1", "created", ms(0)).as_bytes(), ms(0));
+    case.deliver_bytes(user("e2", "updated", ahead).as_bytes(), ms(10));
+    case.deliver_bytes(user("e3", "deleted", ms(20)).as_bytes(), ms(20));
+    assert_eq!(case.moments(), [0, 10, 20].map(ms));
+    assert!(case.has("/directory_users/U", at(19)));
+    assert!(!case.has("/directory_users/U", at(20)));
+    assert!(!case.has("/directory_users/U", LATEST));
+    assert_eq!(case.reasons(), [(2, "clock_ahead".to_owned())]);
+    assert!(case.details()[0].contains(&rfc3339(ahead)), "{:?}", case.details());
+    let lost = case.deprovisionings(&[], LATEST);
+    assert_eq!(lost.len(), 1);
+    assert_eq!(lost[0]["occurred_at"], second(20));
+    let changes = case.all_changes();
+    let told: Vec<&Value> = changes.iter().map(|change| &change["change"]).collect();
+    assert_eq!(told, ["access_granted", "access_ended"]);
+}
+
+#[test]
+fn rule_2_bounds_every_time_that_an_event_may_have() {
+    let ahead = "2099-01-01T00:00:00.000Z";
+    let user = json!({ "id": "U", "directory_id": "D", "updated_at": ahead });
+    let member = json!({ "directory_id": "D", "user": { "id": "U" }, "group": { "id": "G" } });
+    let cases = [
+        ("a", "dsync.user.created", json!(ahead), &user),
+        ("event_03PFAH5B000000000000000000", "dsync.user.deleted", Value::Null, &user),
+        ("c", "dsync.user.updated", Value::Null, &user),
+        ("d", "dsync.activated", json!(ahead), &json!({ "id": "D" })),
+        ("e", "dsync.deleted", json!(ahead), &json!({ "id": "D" })),
+        ("f", "dsync.group.user_added", json!(ahead), &member),
+        ("g", "dsync.token.created", json!(ahead), &json!({ "id": "t" })),
+        ("h", "user.updated", json!(ahead), &Value::Null),
+    ];
+    for (id, event, created_at, data) in cases {
+        let mut case = Case::default();
+        case.deliver(json!({ "id": id, "event": event, "created_at": created_at, "data": data }));
+        // Compares the moment that the list of events shows with the model's.
+        case.moments();
+        assert_eq!(case.list("/events", &[("events", event)], at(59)), [id], "{event}");
+        assert_eq!(case.reasons(), [(1, "clock_ahead".to_owned())], "{event}");
+    }
+}
+
+/// One event of a history: the type, and the second at which it happens.
+type Told = (&'static str, u32);
+
+/// Plays a history, all of it recorded at second 59. An inactive version is `user.suspended` here.
+fn play(told: &[Told]) -> Case {
+    let mut case = Case::default();
+    for (event, at) in told {
+        match *event {
+            "user.suspended" => {
+                let data = json!({ "id": "U", "directory_id": "D", "state": "inactive" });
+                case.tell("dsync.user.updated", *at, data)
+            }
+            "added" | "removed" => case.member(event, *at),
+            _ => match event.split_once('.') {
+                Some(("user", change)) => case.user(change, *at, "U"),
+                Some((_, change)) => case.group(change, *at, "G"),
+                None => case.directory(event, *at),
+            },
+        };
+    }
+    case
+}
+
+#[test]
+fn rule_2_an_ending_that_ends_nothing_because_of_a_later_date_is_listed_and_names_it() {
+    let cases: [(&[Told], u64); 7] = [
+        (&[("user.created", 0), ("user.updated", 20), ("user.deleted", 10)], 2),
+        (&[("user.updated", 20), ("user.deleted", 10)], 1),
+        (&[("user.created", 0), ("user.updated", 20), ("user.suspended", 10)], 2),
+        // The latest is named, by which the user is there.
+        (
+            &[("user.updated", 30), ("user.created", 0), ("user.updated", 20), ("user.deleted", 9)],
+            1,
+        ),
+        // Only the directory keeps the user from access, and may become active again.
+        (
+            &[
+                ("activated", 0),
+                ("user.created", 1),
+                ("deactivated", 5),
+                ("user.updated", 20),
+                ("user.deleted", 10),
+            ],
+            4,
+        ),
+        (&[("activated", 0), ("activated", 20), ("deleted", 10)], 2),
+        (
+            &[
+                ("activated", 0),
+                ("user.created", 5),
+                ("user.updated", 15),
+                ("activated", 20),
+                ("deleted", 10),
+            ],
+            4,
+        ),
+    ];
+    for (told, later) in cases {
+        let case = play(told);
+        assert_eq!(case.reasons(), [(case.head(), "overtaken".to_owned())], "{told:?}");
+        let detail = &case.details()[0];
+        assert!(detail.contains(&format!("record {later} ")), "{told:?}: {detail}");
+    }
+}
+
+#[test]
+fn rule_2_an_ending_that_ends_access_or_comes_after_another_is_not_listed() {
+    let cases: [&[Told]; 9] = [
+        &[("user.created", 0), ("user.deleted", 10)],
+        // The user had no access any more.
+        &[("user.created", 0), ("user.deleted", 20), ("user.deleted", 10)],
+        &[("user.created", 0), ("user.suspended", 20), ("user.deleted", 10)],
+        &[("activated", 0), ("user.updated", 20), ("deleted", 30), ("user.deleted", 10)],
+        // A snapshot never outlives a deletion, and memberships and groups are not access.
+        &[("added", 20), ("user.deleted", 10)],
+        &[("user.created", 0), ("added", 20), ("removed", 10)],
+        &[("group.created", 0), ("group.updated", 20), ("group.deleted", 10)],
+        // The directory comes back without the user.
+        &[("activated", 0), ("user.created", 5), ("activated", 20), ("deleted", 10)],
+        &[("activated", 0), ("activated", 20), ("deactivated", 10)],
+    ];
+    for told in cases {
+        assert_eq!(play(told).reasons(), [], "{told:?}");
+    }
+}
+
+#[test]
+fn rule_2_lists_an_overtaken_event_once_and_for_both_reasons_if_it_has_them() {
+    let mut case = play(&[("user.created", 0), ("user.updated", 40)]);
+    let deleted = json!({ "id": "x", "event": "dsync.user.deleted",
+        "created_at": "2099-01-01T00:00:00Z", "data": { "id": "U" } });
+    for _ in 0..2 {
+        case.deliver_bytes(deleted.to_string().as_bytes(), ms(59) + 1);
+    }
+    assert_eq!(case.reasons(), [(3, "clock_ahead".to_owned())]);
+    let mut case = Case::default();
+    let updated = json!({ "id": "y", "event": "dsync.user.updated", "created_at": second(40),
+        "data": { "id": "U", "directory_id": "D" } });
+    case.deliver_bytes(updated.to_string().as_bytes(), ms(10));
+    for _ in 0..2 {
+        case.deliver_bytes(deleted.to_string().as_bytes(), ms(10));
+    }
+    assert_eq!(case.reasons(), [(2, "clock_ahead".to_owned()), (2, "overtaken".to_owned())]);
 }
 
 #[test]

@@ -72,8 +72,8 @@ struct Record {
     event_id: Option<String>,
     event: Option<String>,
     standing: Standing,
-    /// The reason for which the quarantine lists it.
-    listed: Option<&'static str>,
+    /// The reasons for which the quarantine lists it.
+    listed: Vec<&'static str>,
     /// `event`, `data` and `created_at`: what two deliveries of one event share (rule 6).
     content: [Option<Value>; 3],
 }
@@ -207,8 +207,13 @@ impl World {
         World::default()
     }
 
-    /// Takes a verified body, signed at `t_ms`. Seqs are 1, 2, 3 …
+    /// Takes a verified body, signed at `t_ms` and recorded at that moment. Seqs are 1, 2, 3 …
     pub fn deliver(&mut self, body: &[u8], t_ms: i64) -> Receipt {
+        self.deliver_recorded(body, t_ms, t_ms)
+    }
+
+    /// Takes a verified body, signed at `t_ms` and recorded at `recorded_ms`.
+    pub fn deliver_recorded(&mut self, body: &[u8], t_ms: i64, recorded_ms: i64) -> Receipt {
         let parsed = match serde_json::from_slice(&readable(body)) {
             Ok(Value::Object(object)) => object,
             _ => Object::new(),
@@ -221,7 +226,7 @@ impl World {
             event_id,
             event,
             standing: Standing::First,
-            listed: None,
+            listed: Vec::new(),
             content,
         };
 
@@ -234,7 +239,7 @@ impl World {
             // It does not occupy its id, so it is not shown to have one.
             record.event_id = None;
             record.standing = Standing::Unusable;
-            record.listed = Some("not_an_event");
+            record.listed.push("not_an_event");
             return Receipt {
                 seq: self.append(record),
                 event_id: None,
@@ -263,7 +268,7 @@ impl World {
                 return Receipt { seq, event_id: Some(event_id), duplicate: true, conflict: true };
             }
             record.standing = Standing::Conflict;
-            record.listed = Some("conflict");
+            record.listed.push("conflict");
             return Receipt {
                 seq: self.append(record),
                 event_id: Some(event_id),
@@ -275,12 +280,15 @@ impl World {
         let seq = self.records.len() as u64 + 1;
         match understand(&event, parsed.get("data")) {
             Ok(fact) => {
-                let (at, closing, updated_at) =
+                let (stated, closing, updated_at) =
                     place(&event, &event_id, &parsed, fact.as_ref(), t_ms);
+                // Rule 2: a date in the future must not outlive what follows.
+                let is_ahead = stated > recorded_ms + 3 * 60_000;
+                let at = if is_ahead { recorded_ms } else { stated };
+                if is_ahead {
+                    record.listed.push("clock_ahead");
+                }
                 if let Some(fact) = fact {
-                    if at > t_ms + 5 * 60_000 {
-                        record.listed = Some("clock_ahead");
-                    }
                     self.events.push(Event {
                         seq,
                         at,
@@ -290,10 +298,13 @@ impl World {
                         fact,
                     });
                     self.events.sort_by(|a, b| a.order().cmp(&b.order()));
+                    if self.is_overtaken(seq) {
+                        record.listed.push("overtaken");
+                    }
                 }
                 self.told.push(Told { seq, at, id: event_id.clone(), event, body: parsed });
             }
-            Err(reason) => record.listed = Some(reason),
+            Err(reason) => record.listed.push(reason),
         }
         Receipt {
             seq: self.append(record),
@@ -301,6 +312,36 @@ impl World {
             duplicate: false,
             conflict: false,
         }
+    }
+
+    /// Rule 2: whether an event that should end access, the newest known, ends none because of what
+    /// is dated later.
+    fn is_overtaken(&self, seq: u64) -> bool {
+        let (now, before) =
+            (self.view(Cut::default()), self.view(Cut { as_of_ms: None, known_at: Some(seq - 1) }));
+        let newest = self.events.iter().find(|event| event.seq == seq).expect("it was told");
+        match &newest.fact {
+            Fact::Entity { kind: Kind::User, id, tombstone, data, .. } => {
+                let ends = *tombstone || state_of(data) == "inactive";
+                let user = now.alive(Kind::User, id);
+                ends && user.is_some_and(|version| state_of(version.data) == "active")
+            }
+            Fact::Directory { id, change: DirectoryChange::Deleted, .. } => {
+                let lost =
+                    |user: &&str| before.access(user).is_some() && now.access(user).is_none();
+                !now.is_deleted(id) && !now.known(Kind::User).iter().any(lost)
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether an event states a time by which its record is judged (rule 2).
+    pub fn is_dated_ahead(body: &[u8], t_ms: i64) -> bool {
+        let Ok(Value::Object(parsed)) = serde_json::from_slice(body) else { return false };
+        let (id, event) = (text(&parsed, "id"), text(&parsed, "event"));
+        let (Some(id), Some(event)) = (id, event) else { return false };
+        let Ok(fact) = understand(event, parsed.get("data")) else { return false };
+        place(event, id, &parsed, fact.as_ref(), t_ms).0 > t_ms + 2 * 60_000 + 59_000
     }
 
     fn find(&self, wanted: impl Fn(&Record) -> bool) -> Option<u64> {
@@ -355,17 +396,16 @@ impl World {
         }
     }
 
-    /// Returns the items of the quarantine at the head, by seq: (seq, event_id, event, reason). For
-    /// `clock_ahead` the time of the signature is taken for recorded_at.
+    /// Returns the items of the quarantine at the head, by seq: (seq, event_id, event, reason).
     pub fn quarantine(&self) -> Vec<(u64, Option<String>, Option<String>, String)> {
         let mut entries = Vec::new();
         for (index, record) in self.records.iter().enumerate() {
-            if let Some(reason) = record.listed {
+            for reason in &record.listed {
                 entries.push((
                     index as u64 + 1,
                     record.event_id.clone(),
                     record.event.clone(),
-                    reason.to_owned(),
+                    (*reason).to_owned(),
                 ));
             }
         }

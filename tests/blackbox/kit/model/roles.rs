@@ -131,7 +131,7 @@ impl World {
             event_id: Some(event_id.to_owned()),
             event: Some(event.to_owned()),
             standing: Standing::First,
-            listed: None,
+            listed: Vec::new(),
             content: Default::default(),
         })
     }
