@@ -36,6 +36,7 @@ pub use ask::history::{EventPlace, VersionKind, VersionRef, VersionRow, Versions
 pub use ask::lists::{
     DirectoryFilter, DirectoryRow, EntityRow, GroupFilter, GroupRow, Nested, UserFilter, UserRow,
 };
+pub use ask::lookups::Named;
 pub use ask::mappings::MappingSet;
 pub use ask::membership_periods::{MembershipPeriod, MembershipPeriods};
 pub use ask::preview::{Comparison, Proposal, RoleChange, RoleCounts, Unmatched, UnmatchedGroup};

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use actix_web::{HttpRequest, HttpResponse, web};
-use rollcall_projections::{Cut, Difference, DifferenceKind, DifferencePlace, Part, Seq, Subject};
+use rollcall_projections::{
+    Cut, Difference, DifferenceKind, DifferencePlace, Named, Part, Seq, Subject,
+};
 use serde::Serialize;
 
 use crate::documents::{FieldChange, changed_fields, snapshot};
@@ -11,6 +13,7 @@ use crate::engine::{CutError, Engine, KnownAt};
 use crate::http::wire::answer::{Code, Cursors, Problem, blocking, list_body, pin_from, pinned};
 use crate::http::wire::api::{Gives, IN_DIRECTORY, LIMIT_OWN, Logged, Operation, Parameter, after};
 use crate::http::wire::bodies::{BODIES_AT_ONCE, Bodies};
+use crate::http::wire::entity::must_be_named;
 use crate::http::wire::paging::CursorPart as _;
 use crate::http::wire::paging::{CursorPlace, read_place};
 use crate::http::wire::question::{Question, fix};
@@ -63,6 +66,7 @@ pub(crate) const DIFF: Operation = Operation {
     problems: &[
         Code::AsOfInFuture,
         Code::KnownAtOutOfRange,
+        Code::EntityNotFound,
         Code::CursorInvalid,
         Code::LogUnavailable,
     ],
@@ -92,8 +96,16 @@ pub(crate) async fn diff(
     let to =
         fix(&engine, to, to_known_at.or(Some(head))).await.map_err(refused("to", "to_known_at"))?;
     let after = read_place("after", after)?;
-    let body = blocking(move || page(&engine, directory.as_deref(), [from, to], after, limit));
-    let mut response = pinned(to, body.await?);
+    let known_at = from.known_at.max(to.known_at);
+    let body = match must_be_named(&engine, known_at, [directory.as_deref().map(Named::Directory)])
+    {
+        Ok(()) => {
+            let read = move || page(&engine, directory.as_deref(), [from, to], after, limit);
+            blocking(read).await?
+        }
+        Err(problem) => Err(problem),
+    };
+    let mut response = pinned(to, body);
     pin_from(&mut response, from);
     Ok(response)
 }

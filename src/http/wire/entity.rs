@@ -1,12 +1,35 @@
 //! Users and groups, written from their documents and rows.
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use rollcall_projections::{EntityRow, Nested};
+use rollcall_projections::{EntityRow, Named, Nested, Seq};
 
+use super::answer::Problem;
 use crate::documents::{Document, DocumentKey, Shape, open_entity};
+use crate::engine::Engine;
 
 /// The characters that are escaped in the value of a query.
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
+
+/// Refuses filters by what no record up to `known_at` ever named: an empty list would look like an
+/// answer to a question that was misspelt.
+///
+/// # Errors
+/// 404 for the first of them.
+pub(crate) fn must_be_named<'a>(
+    engine: &Engine,
+    known_at: Seq,
+    filters: impl IntoIterator<Item = Option<Named<'a>>>,
+) -> Result<(), Problem> {
+    let views = engine.views();
+    match filters.into_iter().flatten().find(|named| !views.ever_named(*named, known_at)) {
+        None => Ok(()),
+        Some(Named::User(id)) => Err(Problem::entity_not_found("Directory User", id)),
+        Some(Named::Group(id)) => Err(Problem::entity_not_found("Directory Group", id)),
+        Some(Named::Directory(id)) => Err(Problem::entity_not_found("Directory", id)),
+        Some(Named::Organization(id)) => Err(Problem::entity_not_found("Organization", id)),
+        Some(Named::Role(role)) => Err(Problem::entity_not_found("Role", role)),
+    }
+}
 
 /// Returns the key of a row's document.
 pub(crate) fn key(row: &EntityRow, shape: Shape) -> DocumentKey {

@@ -144,6 +144,10 @@ fn the_calls_described_are_those_that_exist() {
 #[test]
 fn the_parameters_described_are_those_that_are_taken() {
     let (_folder, server, document) = with_story();
+    // The example of a role is one of the example of a mapping.
+    let set = &document["paths"]["/rollcall/v1/role_mapping"]["put"]["requestBody"];
+    let mapping = &set["content"]["application/json"]["example"];
+    assert_eq!(server.put("/rollcall/v1/role_mapping", mapping).status, 200);
     for (path, needs) in CALLS {
         let (asked, and) = path_of(path, needs);
         let call = &document["paths"][path]["get"];

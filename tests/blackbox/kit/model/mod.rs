@@ -165,6 +165,21 @@ impl Event {
         }
     }
 
+    /// Every organization that it carries for anything.
+    fn named_organizations(&self) -> Vec<&str> {
+        let mut said_by = Vec::new();
+        let mut named = Vec::new();
+        match &self.fact {
+            Fact::Directory { data, .. } | Fact::Entity { data, .. } => said_by.push(data),
+            Fact::Membership { organization, group, user, .. } => {
+                named.extend(organization.as_deref());
+                said_by.extend([&group.data, &user.data]);
+            }
+        }
+        named.extend(said_by.into_iter().filter_map(|data| filled(data, "organization_id")));
+        named
+    }
+
     fn names(&self, directory: &str) -> bool {
         self.named_directories().contains(&directory)
     }
