@@ -96,16 +96,8 @@ pub(crate) async fn diff(
     let to =
         fix(&engine, to, to_known_at.or(Some(head))).await.map_err(refused("to", "to_known_at"))?;
     let after = read_place("after", after)?;
-    let known_at = from.known_at.max(to.known_at);
-    let body = match must_be_named(&engine, known_at, [directory.as_deref().map(Named::Directory)])
-    {
-        Ok(()) => {
-            let read = move || page(&engine, directory.as_deref(), [from, to], after, limit);
-            blocking(read).await?
-        }
-        Err(problem) => Err(problem),
-    };
-    let mut response = pinned(to, body);
+    let body = blocking(move || page(&engine, directory.as_deref(), [from, to], after, limit));
+    let mut response = pinned(to, body.await?);
     pin_from(&mut response, from);
     Ok(response)
 }
@@ -118,6 +110,8 @@ fn page(
     mut after: Option<DifferencePlace>,
     limit: usize,
 ) -> Result<Vec<u8>, Problem> {
+    let known_at = cuts.map(|cut| cut.known_at).into_iter().max().unwrap_or(0);
+    must_be_named(engine, known_at, [directory.map(Named::Directory)])?;
     let mut shown: Vec<(DifferencePlace, Vec<u8>)> = Vec::new();
     // One more than wanted shows whether there are more.
     while shown.len() <= limit {

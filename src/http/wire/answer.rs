@@ -214,7 +214,7 @@ impl FieldError {
     }
 
     /// Returns the mistake as WorkOS words it.
-    fn as_workos_words_it(self) -> FieldError {
+    fn into_words_of_workos(self) -> FieldError {
         let FieldError { field, code, message } = self;
         FieldError { field, code: message.unwrap_or(code), message: None }
     }
@@ -285,7 +285,7 @@ impl Problem {
         if operation.is_own() {
             return self;
         }
-        let errors = self.errors.into_iter().map(FieldError::as_workos_words_it).collect();
+        let errors = self.errors.into_iter().map(FieldError::into_words_of_workos).collect();
         Problem { errors, ..self }
     }
 

@@ -239,29 +239,36 @@ fn with_problems(status: &str, answer: Value, problems: &[Code], is_own: bool) -
 
 /// Describes the errors of a status, without examples.
 fn problem_response(status: StatusCode) -> Value {
-    let mut response = json!({
+    let mut headers = Map::new();
+    if status == StatusCode::UNAUTHORIZED {
+        let challenge = json!({
+            "description": "The scheme of the key.",
+            "schema": { "type": "string", "const": CHALLENGE },
+        });
+        headers.insert("WWW-Authenticate".into(), challenge);
+    }
+    json!({
         "description": status.canonical_reason().unwrap_or_default(),
+        "headers": headers,
         "content": {
             "application/json": { "schema": reference("Problem"), "examples": {} },
         },
-    });
-    if status == StatusCode::UNAUTHORIZED {
-        let mut challenge = header("The scheme of the key.");
-        challenge["schema"]["const"] = CHALLENGE.into();
-        response["headers"] = json!({ "WWW-Authenticate": challenge });
+    })
+}
+
+/// Returns an example of a mistake in a parameter or field.
+fn mistake(field: &str, code: FieldCode, message: &str, is_own: bool) -> Value {
+    if is_own {
+        json!({ "field": field, "code": code.name(), "message": message })
+    } else {
+        json!({ "field": field, "code": message })
     }
-    response
 }
 
 /// Returns an example of an error.
 fn example(code: Code, is_own: bool) -> Value {
     let mistake = |field: &str, code: FieldCode, message: &str| {
-        let mistake = if is_own {
-            json!({ "field": field, "code": code.name(), "message": message })
-        } else {
-            json!({ "field": field, "code": message })
-        };
-        Some(("errors", json!([mistake])))
+        Some(("errors", json!([mistake(field, code, message, is_own)])))
     };
     let mut example = json!({ "message": code.message(), "code": code.name() });
     let more = match code {
