@@ -72,9 +72,10 @@ impl Views {
                 self.list_in_quarantine(entry.seq, *reason);
                 None
             }
-            Fact::Unrelated { organization } => {
-                Some(Listing { organization: self.text(*organization), directory: NO_SYM })
-            }
+            Fact::Unrelated { organization } => Some(Listing {
+                organization: self.organization_sym(*organization),
+                directory: NO_SYM,
+            }),
             Fact::Policy { inactive_users, effective_from } => {
                 self.ids.push(seq32(entry.seq), entry.event_id);
                 self.policies.set(entry.seq, entry.recorded_at, *effective_from, *inactive_users);
@@ -89,7 +90,7 @@ impl Views {
                 let version = DirectoryVersion {
                     place: self.enter(entry, *change != DirectoryChange::Activated),
                     change: *change,
-                    organization: self.text(*organization),
+                    organization: self.organization_sym(*organization),
                     name: self.texts.intern(name),
                     domain: self.text(*domain),
                 };
@@ -152,6 +153,15 @@ impl Views {
         text.map_or(NO_SYM, |text| self.texts.intern(text))
     }
 
+    /// Returns the symbol of an organization that the present record names.
+    fn organization_sym(&mut self, id: Option<&str>) -> Sym {
+        let organization = self.text(id);
+        if organization != NO_SYM {
+            self.organizations_named.entry(organization).or_insert(seq32(self.head));
+        }
+        organization
+    }
+
     fn fold_directory(&mut self, id: &str, version: DirectoryVersion) -> Listing {
         let DirectoryVersion { place, change, organization, .. } = version;
         let directory = self.directories.note_named(id, place, NO_SYM, &self.ids);
@@ -198,7 +208,7 @@ impl Views {
     fn fold_membership(&mut self, place: Place, data: &MembershipData<'_>) -> Listing {
         let MembershipData { user, group, .. } = data;
         let organization =
-            self.text(data.organization.or(group.organization).or(user.organization));
+            self.organization_sym(data.organization.or(group.organization).or(user.organization));
         let directory =
             self.intern_directory(data.directory, place, organization_of_directory(data));
         // The group's directory comes first: of two organizations that one event carries for one
@@ -247,7 +257,7 @@ impl Views {
 
     /// Notes an event of another kind that names a directory. Returns the directory's symbol.
     fn intern_directory(&mut self, id: &str, place: Place, organization: Option<&str>) -> Sym {
-        let organization = self.text(organization);
+        let organization = self.organization_sym(organization);
         let directory = self.directories.note_named(id, place, organization, &self.ids);
         self.associate(organization, directory);
         directory
@@ -279,7 +289,7 @@ impl Views {
         EntityVersion {
             place,
             directory,
-            organization: self.text(data.organization),
+            organization: self.organization_sym(data.organization),
             email: self.emails.intern(data.email),
             idp_id: self.idp_ids.intern(data.idp_id),
             label: self.texts.intern(data.roles),
@@ -300,7 +310,7 @@ impl Views {
         EntityVersion {
             place,
             directory,
-            organization: self.text(data.organization),
+            organization: self.organization_sym(data.organization),
             email: NO_SYM,
             idp_id: NO_SYM,
             label: self.intern_group_name(data),

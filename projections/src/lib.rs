@@ -34,8 +34,9 @@ pub use ask::diff::{Difference, DifferenceKind, DifferencePlace, Differences, Su
 pub use ask::dump::View;
 pub use ask::history::{EventPlace, VersionKind, VersionRef, VersionRow, Versions};
 pub use ask::lists::{
-    DirectoryFilter, DirectoryRow, EntityRow, GroupFilter, GroupRow, UserFilter, UserRow,
+    DirectoryFilter, DirectoryRow, EntityRow, GroupFilter, GroupRow, Nested, UserFilter, UserRow,
 };
+pub use ask::lookups::Named;
 pub use ask::mappings::MappingSet;
 pub use ask::membership_periods::{MembershipPeriod, MembershipPeriods};
 pub use ask::preview::{

@@ -2,8 +2,11 @@
 
 use std::collections::BTreeSet;
 
+use hashbrown::HashMap;
+use rustc_hash::FxBuildHasher;
+
 use crate::ground::holders::HolderIndex;
-use crate::ground::order::{EventIds, Millis, Seq};
+use crate::ground::order::{EventIds, Millis, Seq, Seq32};
 use crate::ground::quarantine::Quarantined;
 use crate::ground::symbols::{Sym, Symbols};
 use crate::state::directories::Directories;
@@ -31,6 +34,8 @@ pub struct Views {
     pub(crate) memberships: Memberships,
     /// Pairs of an organization and a directory in which anything ever carried it.
     pub(crate) organizations: BTreeSet<(Sym, Sym)>,
+    /// The first record that names each organization.
+    pub(crate) organizations_named: HashMap<Sym, Seq32, FxBuildHasher>,
     pub(crate) quarantine: Vec<Quarantined>,
     pub(crate) events: Events,
     pub(crate) policies: Policies,

@@ -16,8 +16,57 @@ const VALUES_MAX: usize = 1000;
 const ROLE_BYTES_MAX: usize = 255;
 const TEXT_BYTES_MAX: usize = 1024;
 
-/// A mistake in a mapping: the field, as a path from `mapping` on, and what is wrong with it.
-pub type MappingError = (String, String);
+/// The kind of a mistake in one parameter or field, for programs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FieldCode {
+    /// There is no parameter or field of that name.
+    UnknownParameter,
+    /// It is missing.
+    Required,
+    /// It is not of the form that is taken.
+    Invalid,
+    /// It has the right form, and is too low or too high.
+    OutOfRange,
+    /// It cannot be combined with another one that is given.
+    Exclusive,
+    /// It is a text of too many bytes, or a list of too many items.
+    TooLong,
+}
+
+impl FieldCode {
+    /// Every code.
+    pub const ALL: [FieldCode; 6] = [
+        FieldCode::UnknownParameter,
+        FieldCode::Required,
+        FieldCode::Invalid,
+        FieldCode::OutOfRange,
+        FieldCode::Exclusive,
+        FieldCode::TooLong,
+    ];
+
+    /// Returns the stable code.
+    pub fn name(self) -> &'static str {
+        match self {
+            FieldCode::UnknownParameter => "unknown_parameter",
+            FieldCode::Required => "required",
+            FieldCode::Invalid => "invalid",
+            FieldCode::OutOfRange => "out_of_range",
+            FieldCode::Exclusive => "exclusive",
+            FieldCode::TooLong => "too_long",
+        }
+    }
+}
+
+/// A mistake in a mapping.
+#[derive(Debug, PartialEq, Eq)]
+pub struct MappingError {
+    /// The field, as a path from `mapping` on.
+    pub field: String,
+    /// The kind of the mistake.
+    pub code: FieldCode,
+    /// A sentence that says what is wrong with the field.
+    pub message: String,
+}
 
 /// Reads a mapping.
 ///
@@ -43,8 +92,8 @@ pub(super) fn parse_recorded_mapping(value: &Value) -> Option<Mapping> {
 struct Errors(Vec<MappingError>);
 
 impl Errors {
-    fn add(&mut self, field: &str, what: impl Into<String>) {
-        self.0.push((field.to_owned(), what.into()));
+    fn add(&mut self, field: &str, code: FieldCode, message: impl Into<String>) {
+        self.0.push(MappingError { field: field.to_owned(), code, message: message.into() });
     }
 
     /// Returns the fields of an object; any field that is not in `known` is a mistake.
@@ -55,12 +104,12 @@ impl Errors {
         known: &[&str],
     ) -> Option<&'v Map<String, Value>> {
         let Some(fields) = value.as_object() else {
-            self.add(field, "it must be an object");
+            self.add(field, FieldCode::Invalid, "it must be an object");
             return None;
         };
         for name in fields.keys().filter(|name| !known.contains(&name.as_str())) {
             let name: String = name.chars().take(64).collect();
-            self.add(&format!("{field}.{name}"), "unknown field");
+            self.add(&format!("{field}.{name}"), FieldCode::UnknownParameter, "unknown field");
         }
         Some(fields)
     }
@@ -69,39 +118,46 @@ impl Errors {
     fn roles(&mut self, field: &str, value: Option<&Value>, needed: bool) -> Vec<String> {
         let Some(roles) = value.map_or(Some(&[][..]), |value| value.as_array().map(Vec::as_slice))
         else {
-            self.add(field, "it must be a list of roles");
+            self.add(field, FieldCode::Invalid, "it must be a list of roles");
             return Vec::new();
         };
         if roles.is_empty() && needed {
-            self.add(field, "it must name a role");
+            self.add(field, FieldCode::Required, "it must name a role");
         }
         if roles.len() > ROLES_MAX {
-            self.add(field, format!("it may name at most {ROLES_MAX} roles"));
+            let message = format!("it may name at most {ROLES_MAX} roles");
+            self.add(field, FieldCode::TooLong, message);
             return Vec::new();
         }
         let (mut out, mut seen) = (Vec::new(), HashSet::new());
         for (at, role) in roles.iter().enumerate() {
-            match role.as_str().filter(|role| {
-                (1..=ROLE_BYTES_MAX).contains(&role.len()) && !role.chars().any(char::is_control)
-            }) {
+            match self.role(&format!("{field}[{at}]"), role) {
                 Some(role) if !seen.insert(role) => {
-                    self.add(&format!("{field}[{at}]"), "it is listed twice")
+                    self.add(&format!("{field}[{at}]"), FieldCode::Invalid, "it is listed twice");
                 }
-                Some(role) => out.push(role.to_owned()),
-                None => self.add(
-                    &format!("{field}[{at}]"),
-                    format!("a role is a text of 1 to {ROLE_BYTES_MAX} bytes"),
-                ),
+                role => out.extend(role.map(str::to_owned)),
             }
         }
         out
+    }
+
+    fn role<'v>(&mut self, field: &str, value: &'v Value) -> Option<&'v str> {
+        let role = value.as_str().filter(|role| {
+            (1..=ROLE_BYTES_MAX).contains(&role.len()) && !role.chars().any(char::is_control)
+        });
+        if role.is_none() {
+            let message = format!("a role is a text of 1 to {ROLE_BYTES_MAX} bytes");
+            self.add(field, length_or_form(value, ROLE_BYTES_MAX), message);
+        }
+        role
     }
 
     /// Reads a text that is not empty.
     fn text(&mut self, field: &str, value: &Value) -> Option<String> {
         let text = value.as_str().filter(|text| (1..=TEXT_BYTES_MAX).contains(&text.len()));
         if text.is_none() {
-            self.add(field, format!("it must be a text of 1 to {TEXT_BYTES_MAX} bytes"));
+            let message = format!("it must be a text of 1 to {TEXT_BYTES_MAX} bytes");
+            self.add(field, length_or_form(value, TEXT_BYTES_MAX), message);
         }
         text.map(str::to_owned)
     }
@@ -119,9 +175,16 @@ impl Errors {
     /// Refuses the field `name` beside the field `with`.
     fn forbid(&mut self, field: &str, fields: &Map<String, Value>, name: &str, with: &str) {
         if fields.contains_key(name) {
-            self.add(&format!("{field}.{name}"), format!("it cannot be combined with `{with}`"));
+            let message = format!("it cannot be combined with `{with}`");
+            self.add(&format!("{field}.{name}"), FieldCode::Exclusive, message);
         }
     }
+}
+
+/// Returns the code of a value that is not a text of at most `bytes_max` bytes.
+fn length_or_form(value: &Value, bytes_max: usize) -> FieldCode {
+    let too_long = value.as_str().is_some_and(|text| text.len() > bytes_max);
+    if too_long { FieldCode::TooLong } else { FieldCode::Invalid }
 }
 
 fn mapping(errors: &mut Errors, value: &Value) -> Option<Mapping> {
@@ -141,7 +204,8 @@ fn mode(errors: &mut Errors, value: Option<&Value>) -> Mode {
         None | Some(Some("all")) => Mode::All,
         Some(Some("highest_priority")) => Mode::HighestPriority,
         Some(_) => {
-            errors.add("mapping.mode", "it must be `all` or `highest_priority`");
+            let message = "it must be `all` or `highest_priority`";
+            errors.add("mapping.mode", FieldCode::Invalid, message);
             Mode::All
         }
     }
@@ -151,8 +215,10 @@ fn rules(errors: &mut Errors, value: Option<&Value>) -> Vec<Rule> {
     let rules = match value.map(Value::as_array) {
         None => &[][..],
         Some(Some(rules)) if rules.len() <= RULES_MAX => rules,
-        Some(_) => {
-            errors.add("mapping.rules", format!("it must be a list of at most {RULES_MAX} rules"));
+        Some(rules) => {
+            let code = if rules.is_some() { FieldCode::TooLong } else { FieldCode::Invalid };
+            let message = format!("it must be a list of at most {RULES_MAX} rules");
+            errors.add("mapping.rules", code, message);
             &[]
         }
     };
@@ -182,13 +248,15 @@ fn check_paths(errors: &mut Errors, mapping: &Mapping) {
 fn check_roles(errors: &mut Errors, mapping: &Mapping) {
     let roles: BTreeSet<&String> = mapping.roles().collect();
     if roles.len() > ROLES_MAX {
-        errors.add("mapping", format!("it may name at most {ROLES_MAX} roles in all"));
+        let message = format!("it may name at most {ROLES_MAX} roles in all");
+        errors.add("mapping", FieldCode::TooLong, message);
     }
     if mapping.mode == Mode::HighestPriority {
         let priority: HashSet<&String> = mapping.priority.iter().collect();
         for role in roles.into_iter().filter(|role| !priority.contains(role)) {
             errors.add(
                 "mapping.priority",
+                FieldCode::Required,
                 format!("with `highest_priority` it must have every role, and `{role}` is missing"),
             );
         }
@@ -206,8 +274,9 @@ fn rule(errors: &mut Errors, field: &str, value: &Value) -> Option<Rule> {
     let matches = match (fields.get("group"), fields.get("attribute")) {
         (Some(group), None) => matches_group(errors, field, fields, group)?,
         (None, Some(path)) => matches_attribute(errors, field, fields, path)?,
-        _ => {
-            errors.add(field, "it must have either `group` or `attribute`");
+        (group, _) => {
+            let code = if group.is_some() { FieldCode::Exclusive } else { FieldCode::Required };
+            errors.add(field, code, "it must have either `group` or `attribute`");
             return None;
         }
     };
@@ -245,7 +314,8 @@ fn pattern(errors: &mut Errors, field: &str, value: &Value) -> Option<GroupPatte
         .filter_map(|name| Some((name, fields.get(name)?)))
         .collect();
     let [(name, value)] = given[..] else {
-        errors.add(field, "it must have exactly one of `id`, `name` and `name_glob`");
+        let code = if given.is_empty() { FieldCode::Required } else { FieldCode::Exclusive };
+        errors.add(field, code, "it must have exactly one of `id`, `name` and `name_glob`");
         return None;
     };
     let text = errors.text(&format!("{field}.{name}"), value)?;
@@ -258,11 +328,12 @@ fn pattern(errors: &mut Errors, field: &str, value: &Value) -> Option<GroupPatte
 
 fn values(errors: &mut Errors, field: &str, value: Option<&Value>) -> Vec<(String, Vec<String>)> {
     let Some(values) = value.and_then(Value::as_object).filter(|values| !values.is_empty()) else {
-        errors.add(field, "it must be an object of roles by value");
+        let code = if value.is_some() { FieldCode::Invalid } else { FieldCode::Required };
+        errors.add(field, code, "it must be an object of roles by value");
         return Vec::new();
     };
     if values.len() > VALUES_MAX {
-        errors.add(field, format!("it may have at most {VALUES_MAX} values"));
+        errors.add(field, FieldCode::TooLong, format!("it may have at most {VALUES_MAX} values"));
         return Vec::new();
     }
     values
@@ -405,7 +476,7 @@ mod tests {
         for (value, fields) in table {
             let errors = parse_mapping(&value).unwrap_err();
             assert_eq!(
-                errors.iter().map(|(field, _)| field.as_str()).collect::<Vec<_>>(),
+                errors.iter().map(|error| error.field.as_str()).collect::<Vec<_>>(),
                 fields,
                 "{value}"
             );
@@ -422,9 +493,9 @@ mod tests {
         };
         let two = |more: usize| json!({ "rules": [{ "group": group, "roles": roles(0, 600) }, { "group": group, "roles": roles(600, 1000 + more) }] });
         assert!(parse_mapping(&two(0)).is_ok());
-        assert_eq!(parse_mapping(&two(1)).unwrap_err()[0].0, "mapping");
+        assert_eq!(parse_mapping(&two(1)).unwrap_err()[0].field, "mapping");
         assert_eq!(
-            parse_mapping(&json!({ "priority": roles(0, 1001) })).unwrap_err()[0].0,
+            parse_mapping(&json!({ "priority": roles(0, 1001) })).unwrap_err()[0].field,
             "mapping.priority"
         );
         let values: Map<String, Value> =
@@ -432,7 +503,7 @@ mod tests {
         assert_eq!(
             parse_mapping(&json!({ "rules": [{ "attribute": "a", "values": values }] }))
                 .unwrap_err()[0]
-                .0,
+                .field,
             "mapping.rules[0].values"
         );
     }

@@ -17,7 +17,7 @@ pub use comparison::email_fingerprint;
 pub use extract::{Extracted, FACTS_VERSION, extract, extract_from, identical};
 pub(crate) use extract::{filled, first_domain, is_active, shown_email};
 pub use facts::{Facts, Statement};
-pub use mapping::{MappingError, mapping_json, parse_mapping};
+pub use mapping::{FieldCode, MappingError, mapping_json, parse_mapping};
 pub(crate) use operator::names_author;
 pub use operator::{Act, ApiKeys, Operator, key_name};
 use rollcall_projections::Millis;

@@ -104,8 +104,8 @@ pub struct DirectoryRow {
 pub struct UserRow {
     /// The user.
     pub user: EntityRow,
-    /// The groups it is a member of, in ascending order of id, at most 1000.
-    pub groups: Vec<EntityRow>,
+    /// The groups it is a member of, in ascending order of id.
+    pub groups: Nested,
 }
 
 /// A group, with its members if they were asked for.
@@ -113,8 +113,17 @@ pub struct UserRow {
 pub struct GroupRow {
     /// The group.
     pub group: EntityRow,
-    /// Its members, in ascending order of id, at most 1000.
-    pub members: Option<Vec<EntityRow>>,
+    /// Its members, in ascending order of id.
+    pub members: Option<Nested>,
+}
+
+/// The groups of a user, or the members of a group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Nested {
+    /// The first of them, at most 1000.
+    pub rows: Vec<EntityRow>,
+    /// The number of all.
+    pub total: usize,
 }
 
 /// A [`UserFilter`] with its ids resolved.
@@ -427,7 +436,7 @@ impl Views {
             .take(NESTED_MAX)
             .map(|(group, version)| self.row(EntityKind::Group, *group, version, cut));
         UserRow {
-            groups: rows.collect(),
+            groups: Nested { rows: rows.collect(), total: groups.len() },
             user: EntityRow {
                 roles: self.roles_of(&groups, version, cut),
                 ..self.row(EntityKind::User, user, version, cut)
@@ -438,24 +447,35 @@ impl Views {
     fn group_row(&self, group: Sym, version: &EntityVersion, members: bool, cut: Cut) -> GroupRow {
         GroupRow {
             group: self.row(EntityKind::Group, group, version, cut),
-            members: members.then(|| self.member_rows(group, cut)),
+            members: members.then(|| self.members(group, cut)),
         }
     }
 
-    /// Returns the first members of a group that is alive at the cut.
-    fn member_rows(&self, group: Sym, cut: Cut) -> Vec<EntityRow> {
-        let Some(roster) = self.memberships.of_group(group) else { return Vec::new() };
-        let pairs = roster.ascending(cut, &|_| Ordering::Greater);
-        pairs.filter_map(|pair| self.member_row(pair, cut)).take(NESTED_MAX).collect()
+    /// Returns the members of a group that is alive at the cut. Those that are not shown are only
+    /// counted.
+    fn members(&self, group: Sym, cut: Cut) -> Nested {
+        let roster = self.memberships.of_group(group).into_iter();
+        let mut members = roster
+            .flat_map(|roster| roster.ascending(cut, &|_| Ordering::Greater))
+            .filter_map(|pair| self.member(pair, cut));
+        let first = members.by_ref().take(NESTED_MAX);
+        let rows: Vec<EntityRow> =
+            first.map(|(user, version)| self.member_row(user, version, cut)).collect();
+        Nested { total: rows.len() + members.count(), rows }
     }
 
-    fn member_row(&self, pair: u32, cut: Cut) -> Option<EntityRow> {
+    /// Returns the user of a pair that holds, the group being alive.
+    fn member(&self, pair: u32, cut: Cut) -> Option<(Sym, &EntityVersion)> {
         let pair = self.memberships.get(pair)?;
         let version = self.alive(EntityKind::User, pair.user, cut)?;
-        self.holds_between_living(pair, cut).then(|| EntityRow {
-            roles: self.roles_of(&self.groups_of(pair.user, cut), version, cut),
-            ..self.row(EntityKind::User, pair.user, version, cut)
-        })
+        self.holds_between_living(pair, cut).then_some((pair.user, version))
+    }
+
+    fn member_row(&self, user: Sym, version: &EntityVersion, cut: Cut) -> EntityRow {
+        EntityRow {
+            roles: self.roles_of(&self.groups_of(user, cut), version, cut),
+            ..self.row(EntityKind::User, user, version, cut)
+        }
     }
 
     /// Returns an entity's row, without roles.

@@ -9,7 +9,42 @@ use crate::state::intake::Intake;
 use crate::state::policies::Policy;
 use crate::views::Views;
 
+/// Something that a question asks about by its id, or a role by its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Named<'a> {
+    /// A user.
+    User(&'a str),
+    /// A group.
+    Group(&'a str),
+    /// A directory.
+    Directory(&'a str),
+    /// An organization.
+    Organization(&'a str),
+    /// A role of a mapping.
+    Role(&'a str),
+}
+
 impl Views {
+    /// Tells if any record up to `known_at` names it; a role, if any mapping up to then gives it.
+    /// When that happened or takes effect does not matter.
+    pub fn ever_named(&self, named: Named<'_>, known_at: Seq) -> bool {
+        let cut = Cut { as_of: Millis::MAX, known_at };
+        match named {
+            Named::User(id) => self.find_known(EntityKind::User, id, cut).is_some(),
+            Named::Group(id) => self.find_known(EntityKind::Group, id, cut).is_some(),
+            Named::Directory(id) => self.directory_named_at(id, cut).is_some(),
+            Named::Organization(id) => self
+                .texts
+                .find(id)
+                .and_then(|organization| self.organizations_named.get(&organization))
+                .is_some_and(|first| Seq::from(*first) <= known_at),
+            Named::Role(role) => self
+                .roles
+                .iter()
+                .any(|mapping| mapping.seq <= known_at && mapping.rank(role).is_some()),
+        }
+    }
+
     /// Returns a directory's organization; empty while unknown.
     pub fn organization(&self, directory: &str, cut: Cut) -> &str {
         self.directories

@@ -61,10 +61,9 @@ fn mapping_refused(answer: &Answer, document: &str) -> Option<Failure> {
 }
 
 fn error_line(error: &ApiFieldError) -> String {
-    let ApiFieldError { field, code } = error;
-    let field = match field.as_str() {
-        "effective_from" | "note" | "as_of" | "known_at" => flag(field),
-        _ => field.clone(),
+    let field = match error.field.as_str() {
+        field @ ("effective_from" | "note" | "as_of" | "known_at") => flag(field),
+        field => field.to_owned(),
     };
-    format!("\n  {}: {}", harmless(&field), harmless(code))
+    format!("\n  {}: {}", harmless(&field), harmless(error.sentence()))
 }

@@ -8,7 +8,7 @@ use super::super::Failure;
 use super::super::table::Column;
 use super::listing::{ListArgs, Query, Resource};
 use super::objects::person_name;
-use super::print::{items, texts};
+use super::print::{count_of, items, texts};
 
 /// List groups, and with --members their users, now or at any past moment.
 ///
@@ -36,7 +36,7 @@ pub(in super::super) struct GroupsArgs {
     /// Only groups of this organization
     #[arg(long, value_name = "ID")]
     organization: Option<String>,
-    /// Add the members of each group, at most its first thousand
+    /// Add the members of each group, at most its first thousand; `users --group ID` lists all
     #[arg(long)]
     members: bool,
     #[command(flatten)]
@@ -70,7 +70,7 @@ fn row(group: &RawValue) -> Vec<String> {
 fn row_with_members(group: &RawValue) -> Vec<String> {
     let members: Vec<String> = items(group, "members").into_iter().map(member_label).collect();
     let mut row = row(group);
-    row.extend([members.len().to_string(), members.join(", ")]);
+    row.extend([count_of(group, "members", members.len()), members.join(", ")]);
     row
 }
 

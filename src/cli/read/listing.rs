@@ -417,7 +417,15 @@ struct ApiError {
 #[serde(default)]
 pub(in super::super) struct ApiFieldError {
     pub(in super::super) field: String,
-    pub(in super::super) code: String,
+    code: String,
+    message: String,
+}
+
+impl ApiFieldError {
+    /// Returns the sentence for people. On the paths of WorkOS it is in the field `code`.
+    pub(in super::super) fn sentence(&self) -> &str {
+        if self.message.is_empty() { &self.code } else { &self.message }
+    }
 }
 
 /// Returns the errors of single fields in an answer.
@@ -457,11 +465,13 @@ fn said(error: &ApiError) -> String {
 }
 
 fn fields_refused(errors: &[ApiFieldError], scope: &str) -> String {
-    if errors.iter().any(|error| error.code.starts_with("Please provide either")) {
+    if errors.iter().any(|error| error.sentence().starts_with("Please provide either")) {
         return format!("the list needs a scope: give {scope}");
     }
-    let errors: Vec<String> =
-        errors.iter().map(|error| format!("{}: {}", flag(&error.field), error.code)).collect();
+    let errors: Vec<String> = errors
+        .iter()
+        .map(|error| format!("{}: {}", flag(&error.field), error.sentence()))
+        .collect();
     harmless(&errors.join("; "))
 }
 
@@ -499,7 +509,7 @@ mod tests {
         }]}"#;
         let two = r#"{"errors": [
             {"field": "range_end", "code": "it is before `range_start`"},
-            {"field": "as_of", "code": "it is late\u001b"}
+            {"field": "as_of", "code": "out_of_range", "message": "it is late\u001b"}
         ]}"#;
         for (status, body, expected) in [
             (422, scope, "1 the list needs a scope: give --a or --b"),

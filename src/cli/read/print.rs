@@ -69,6 +69,25 @@ pub(in super::super) fn items<'a>(object: &'a RawValue, name: &str) -> Vec<&'a R
     json::fields(object.get(), [name]).and_then(|[value]| json::array(value)).unwrap_or_default()
 }
 
+/// Returns true if the server left out a part of the array under `name`.
+pub(super) fn is_truncated(object: &RawValue, name: &str) -> bool {
+    field(object, &format!("{name}_truncated")) == Some("true")
+}
+
+/// Returns the number of objects in the array under `name`: `1000 of 1500` if it was cut.
+pub(super) fn count_of(object: &RawValue, name: &str, shown: usize) -> String {
+    match field(object, &format!("{name}_total")) {
+        Some(total) if is_truncated(object, name) => format!("{shown} of {total}"),
+        _ => shown.to_string(),
+    }
+}
+
+/// Returns a field as it is written.
+fn field<'a>(object: &'a RawValue, name: &str) -> Option<&'a str> {
+    let [value] = json::fields(object.get(), [name])?;
+    value.map(RawValue::get)
+}
+
 /// Returns a count with its noun.
 pub(in super::super) fn counted(count: u64, one: &str, many: &str) -> String {
     format!("{count} {}", if count == 1 { one } else { many })
@@ -91,6 +110,18 @@ pub(super) fn human(duration_ms: i64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_count_says_whether_the_server_left_something_out() {
+        for (object, expected) in [
+            (r#"{"members":[1,2]}"#, "2"),
+            (r#"{"members":[1,2],"members_truncated":true,"members_total":5}"#, "2 of 5"),
+            (r#"{"members":[1,2],"members_truncated":false,"members_total":5}"#, "2"),
+        ] {
+            let object: &RawValue = serde_json::from_str(object).unwrap();
+            assert_eq!(count_of(object, "members", 2), expected, "{object}");
+        }
+    }
 
     #[test]
     fn texts_are_read_from_an_object_with_unreadable_values() {

@@ -8,7 +8,7 @@ use super::super::Failure;
 use super::super::table::Column;
 use super::listing::{ListArgs, Query, Resource};
 use super::objects::person_name;
-use super::print::{items, texts};
+use super::print::{count_of, is_truncated, items, texts};
 
 /// List users and their groups, now or at any past moment.
 ///
@@ -69,7 +69,11 @@ fn row(user: &RawValue) -> Vec<String> {
     let groups: Vec<String> =
         items(user, "groups").into_iter().flat_map(|group| texts(group, ["name"])).collect();
     let [id, email, state] = texts(user, ["id", "email", "state"]);
-    vec![id, person_name(user), email, state, groups.join(", ")]
+    let mut shown = groups.join(", ");
+    if is_truncated(user, "groups") {
+        shown.insert_str(0, &format!("{}: ", count_of(user, "groups", groups.len())));
+    }
+    vec![id, person_name(user), email, state, shown]
 }
 
 impl UsersArgs {

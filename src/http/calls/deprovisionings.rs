@@ -1,7 +1,7 @@
 //! Losses of access: `GET /rollcall/v1/deprovisionings`.
 
 use actix_web::{HttpRequest, HttpResponse, web};
-use rollcall_projections::{Cut, Deprovisioning, DeprovisioningFilter, Millis, SnapshotRef};
+use rollcall_projections::{Cut, Deprovisioning, DeprovisioningFilter, Millis, Named, SnapshotRef};
 use serde_json::{Value, json};
 
 use crate::documents::{Document, DocumentKey, Shape};
@@ -12,6 +12,7 @@ use crate::http::wire::api::{
     Operation, Parameter, Reads, after, before, direction, email, since, until,
 };
 use crate::http::wire::describe::describe_cause;
+use crate::http::wire::entity::must_be_named;
 use crate::http::wire::paging::in_steps;
 use crate::http::wire::question::Question;
 use crate::http::wire::state::State;
@@ -49,7 +50,7 @@ pub(crate) const LIST: Operation = Operation {
     logged: Logged::Always,
     gives: Gives::List("Deprovisioning"),
     shapes: SHAPES,
-    problems: &[Code::CursorInvalid],
+    problems: &[Code::EntityNotFound, Code::CursorInvalid],
     ..Operation::GET
 };
 
@@ -65,6 +66,15 @@ pub(crate) async fn list(
     let organization = question.take_either("organization_id", "organization");
     let (since, until) = (question.take_moment("since"), question.take_moment("until"));
     let (engine, cut) = question.cut().await?;
+    let filters = [
+        user.as_deref().map(Named::User),
+        directory.as_deref().map(Named::Directory),
+        organization.as_deref().map(Named::Organization),
+    ];
+    if let Err(problem) = must_be_named(&engine, cut.known_at, filters) {
+        let version = engine.views().mapping_version(cut);
+        return Ok(pinned_with_roles(cut, version, Err(problem)));
+    }
     let found = blocking(move || {
         let filter = DeprovisioningFilter {
             user: user.as_deref(),

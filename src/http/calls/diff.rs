@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use actix_web::{HttpRequest, HttpResponse, web};
-use rollcall_projections::{Cut, Difference, DifferenceKind, DifferencePlace, Part, Seq, Subject};
+use rollcall_projections::{
+    Cut, Difference, DifferenceKind, DifferencePlace, Named, Part, Seq, Subject,
+};
 use serde::Serialize;
 
 use crate::documents::{FieldChange, changed_fields, snapshot};
@@ -11,6 +13,7 @@ use crate::engine::{CutError, Engine, KnownAt};
 use crate::http::wire::answer::{Code, Cursors, Problem, blocking, list_body, pin_from, pinned};
 use crate::http::wire::api::{Gives, IN_DIRECTORY, LIMIT_OWN, Logged, Operation, Parameter, after};
 use crate::http::wire::bodies::{BODIES_AT_ONCE, Bodies};
+use crate::http::wire::entity::must_be_named;
 use crate::http::wire::paging::CursorPart as _;
 use crate::http::wire::paging::{CursorPlace, read_place};
 use crate::http::wire::question::{Question, fix};
@@ -64,6 +67,7 @@ pub(crate) const DIFF: Operation = Operation {
     problems: &[
         Code::AsOfInFuture,
         Code::KnownAtOutOfRange,
+        Code::EntityNotFound,
         Code::CursorInvalid,
         Code::LogUnavailable,
     ],
@@ -107,6 +111,8 @@ fn page(
     mut after: Option<DifferencePlace>,
     limit: usize,
 ) -> Result<Vec<u8>, Problem> {
+    let known_at = cuts.map(|cut| cut.known_at).into_iter().max().unwrap_or(0);
+    must_be_named(engine, known_at, [directory.map(Named::Directory)])?;
     let mut shown: Vec<(DifferencePlace, Vec<u8>)> = Vec::new();
     // One more than wanted shows whether there are more.
     while shown.len() <= limit {

@@ -14,6 +14,7 @@ use crate::http::wire::api::{
 use crate::http::wire::paging::Paging;
 use crate::http::wire::question::Question;
 use crate::http::wire::state::State;
+use crate::verify::FieldCode;
 
 const SHAPES: &str = include_str!("events.schema.json");
 
@@ -93,17 +94,17 @@ pub(crate) async fn list(
     if paging.after.is_some() || paging.before.is_some() {
         for (name, given) in [("range_start", from), ("range_end", until)] {
             if given.is_some() {
-                question.error(name, "give a range or a cursor, not both");
+                question.error(name, FieldCode::Exclusive, "give a range or a cursor, not both");
             }
         }
     }
     if from.zip(until).is_some_and(|(from, until)| until < from) {
-        question.error("range_end", "it is before `range_start`");
+        question.error("range_end", FieldCode::OutOfRange, "it is before `range_start`");
     }
     let (engine, cut) = question.cut().await?;
     let wanted = Wanted { event_types, organization, from, until, paging };
     let body = blocking(move || read(&engine, cut, &wanted)).await.flatten();
-    Ok(pinned(cut, body))
+    Ok(pinned(cut, body.map_err(|problem| problem.in_words_of(&LIST))))
 }
 
 /// Reads a page of events. Blocks while it reads the log.

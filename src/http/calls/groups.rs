@@ -12,7 +12,7 @@ use crate::http::wire::api::{
     AFTER, BEFORE, Gives, IN_DIRECTORY, LIMIT, Logged, OF_ORGANIZATION, OF_ORGANIZATION_ALIAS,
     ORDER, Operation, Parameter, Reads, Switch, Takes, USER_ID, Word,
 };
-use crate::http::wire::entity::{key, push_nested, push_open};
+use crate::http::wire::entity::{NestedList, key, push_open};
 use crate::http::wire::question::{Question, id_in_path};
 use crate::http::wire::state::State;
 
@@ -23,8 +23,11 @@ const MEMBERS: Parameter = Parameter::new(
     "members",
     Takes::Words(Switch::WORDS),
     "true",
-    "Whether each group holds its members, at most 1000",
+    "Whether each group holds its members; of more than 1000 it holds the first, and says so",
 );
+
+const MEMBERS_OF_GROUP: NestedList =
+    NestedList { name: "members", call: "/directory_users?group=" };
 
 /// `GET /directory_groups`
 pub(crate) const LIST: Operation = Operation {
@@ -122,7 +125,8 @@ async fn write(engine: Arc<Engine>, rows: Vec<GroupRow>) -> Result<Vec<Vec<u8>>,
     let mut keys: Vec<DocumentKey> = Vec::new();
     for GroupRow { group, members } in &rows {
         keys.push(key(group, Shape::Group));
-        keys.extend(members.iter().flatten().map(|member| key(member, Shape::User)));
+        let members = members.iter().flat_map(|members| &members.rows);
+        keys.extend(members.map(|member| key(member, Shape::User)));
     }
     with_documents(engine, keys, move |documents: &[Document]| {
         let mut documents = documents.iter();
@@ -131,7 +135,7 @@ async fn write(engine: Arc<Engine>, rows: Vec<GroupRow>) -> Result<Vec<Vec<u8>>,
                 let mut out = Vec::with_capacity(512);
                 push_open(&mut out, &mut documents, group);
                 if let Some(members) = members {
-                    push_nested(&mut out, "members", &mut documents, members);
+                    MEMBERS_OF_GROUP.push(&mut out, &mut documents, members, &group.id);
                 }
                 out.push(b'}');
                 out

@@ -29,6 +29,18 @@ use crate::http::wire::access_log;
 use crate::http::wire::answer::Problem;
 use crate::http::wire::api::{Logged, Operation};
 
+/// The routes of a path, by the method of their calls.
+mod routes {
+    use actix_web::guard::{Any, Get, Head};
+    pub(super) use actix_web::web::{delete, post, put};
+
+    /// Takes HEAD as GET. The server writes no body then, and the same headers
+    /// (<https://www.rfc-editor.org/rfc/rfc9110#section-9.3.2>).
+    pub(super) fn get() -> actix_web::Route {
+        actix_web::web::route().guard(Any(Get()).or(Head()))
+    }
+}
+
 /// Registers each call, those of one path together, and lists it for `/openapi.json`.
 macro_rules! calls {
     ($($($method:ident $operation:path => $handler:path),+;)*) => {
@@ -42,14 +54,14 @@ macro_rules! calls {
             $(
                 let operations = [$(&$operation),+];
                 let [first, ..] = operations;
-                let allowed = operations.map(|operation| operation.method.name()).join(", ");
+                let allowed = operations.map(|operation| operation.method.allowed()).join(", ");
                 let resource = || {
                     let allowed = allowed.clone();
                     let other = move || {
                         let allowed = allowed.clone();
                         async move { Problem::method_not_allowed(&allowed) }
                     };
-                    web::resource(first.path)$(.route(web::$method().to($handler)))+
+                    web::resource(first.path)$(.route(routes::$method().to($handler)))+
                         .default_service(web::to(other))
                 };
                 // Only questions to be logged pass the middleware: those of a login do not pay.

@@ -14,6 +14,7 @@ use crate::http::wire::body::Body;
 use crate::http::wire::question::{Question, id_in_path};
 use crate::http::wire::state::State;
 use crate::time;
+use crate::verify::FieldCode;
 
 const SHAPES: &str = include_str!("proofs.schema.json");
 
@@ -178,7 +179,8 @@ pub(crate) async fn inclusion(
     let size = question.take_seq("size").unwrap_or(head);
     question.need_recorded("size", size, head);
     if (size + 1..=head).contains(&seq) {
-        question.error("seq", format!("it is not among the first {size} records"));
+        let message = format!("it is not among the first {size} records");
+        question.error("seq", FieldCode::OutOfRange, message);
     }
     let engine = question.finish()?;
     if seq > head {
@@ -205,7 +207,7 @@ pub(crate) async fn consistency(
     question.need_recorded("to", to, head);
     question.need_recorded("from", from, head);
     if from <= head && from > to {
-        question.error("from", "it is beyond `to`");
+        question.error("from", FieldCode::OutOfRange, "it is beyond `to`");
     }
     let engine = question.finish()?;
     let hashes = blocking(move || engine.consistency(from, to)).await??;

@@ -30,7 +30,7 @@ use crate::http::wire::describe::{author, describe_ground};
 use crate::http::wire::question::Question;
 use crate::http::wire::state::State;
 use crate::time;
-use crate::verify::{Operator, mapping_json};
+use crate::verify::{FieldCode, Operator, mapping_json};
 
 /// The most groups without a rule that a preview shows.
 const GROUPS_SHOWN: usize = 100;
@@ -262,6 +262,7 @@ fn precondition(request: &HttpRequest) -> Result<Expect, Problem> {
     version.map(Expect::Version).ok_or_else(|| {
         Problem::validation(vec![FieldError::new(
             "If-Match",
+            FieldCode::Invalid,
             "it must be one version in double quotes, as `ETag` gives it, or `*`",
         )])
     })

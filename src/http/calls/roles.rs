@@ -1,7 +1,7 @@
 //! Role assignments and their reasons: `GET /rollcall/v1/role_assignments`.
 
 use actix_web::{HttpRequest, HttpResponse, web};
-use rollcall_projections::{Assignment, AssignmentFilter, Because, Cut};
+use rollcall_projections::{Assignment, AssignmentFilter, Because, Cut, Named};
 use serde_json::{Value, json};
 
 use crate::engine::Engine;
@@ -11,6 +11,7 @@ use crate::http::wire::api::{
     OF_USER, Operation, Parameter, Reads, after, before, direction,
 };
 use crate::http::wire::describe::{describe_cause, describe_ground};
+use crate::http::wire::entity::must_be_named;
 use crate::http::wire::paging::in_steps;
 use crate::http::wire::question::Question;
 use crate::http::wire::state::State;
@@ -47,7 +48,7 @@ pub(crate) const ASSIGNMENTS: Operation = Operation {
     logged: Logged::Always,
     gives: Gives::List("RoleAssignment"),
     shapes: SHAPES,
-    problems: &[Code::CursorInvalid],
+    problems: &[Code::EntityNotFound, Code::CursorInvalid],
     ..Operation::GET
 };
 
@@ -63,6 +64,17 @@ pub(crate) async fn assignments(
     let directory = question.take("directory");
     let organization = question.take_either("organization_id", "organization");
     let (engine, cut) = question.cut().await?;
+    let filters = [
+        user.as_deref().map(Named::User),
+        group.as_deref().map(Named::Group),
+        role.as_deref().map(Named::Role),
+        directory.as_deref().map(Named::Directory),
+        organization.as_deref().map(Named::Organization),
+    ];
+    if let Err(problem) = must_be_named(&engine, cut.known_at, filters) {
+        let version = engine.views().mapping_version(cut);
+        return Ok(pinned_with_roles(cut, version, Err(problem)));
+    }
     let found = blocking(move || {
         let filter = AssignmentFilter {
             user: user.as_deref(),

@@ -18,7 +18,7 @@ use crate::http::wire::api::{
     OF_ORGANIZATION_ALIAS, ORDER, Operation, Parameter, Reads, Switch, Takes, Word, after, before,
     direction, email, words,
 };
-use crate::http::wire::entity::{key, push_nested, push_open};
+use crate::http::wire::entity::{NestedList, key, push_open};
 use crate::http::wire::paging::of_all;
 use crate::http::wire::question::{Question, id_in_path};
 use crate::http::wire::state::State;
@@ -48,6 +48,8 @@ const GROUPS: Parameter = Parameter::new(
     "true",
     "Changes nothing: groups are always there",
 );
+
+const GROUPS_OF_USER: NestedList = NestedList { name: "groups", call: "/directory_groups?user=" };
 
 /// `GET /directory_users`
 pub(crate) const LIST: Operation = Operation {
@@ -196,7 +198,7 @@ async fn write(engine: Arc<Engine>, rows: Vec<UserRow>) -> Result<Vec<Vec<u8>>, 
     let mut keys: Vec<DocumentKey> = Vec::new();
     for UserRow { user, groups } in &rows {
         keys.push(key(user, Shape::User));
-        keys.extend(groups.iter().map(|group| key(group, Shape::Group)));
+        keys.extend(groups.rows.iter().map(|group| key(group, Shape::Group)));
     }
     with_documents(engine, keys, move |documents: &[Document]| {
         let mut documents = documents.iter();
@@ -204,7 +206,7 @@ async fn write(engine: Arc<Engine>, rows: Vec<UserRow>) -> Result<Vec<Vec<u8>>, 
             .map(|UserRow { user, groups }| {
                 let mut out = Vec::with_capacity(1024);
                 push_open(&mut out, &mut documents, user);
-                push_nested(&mut out, "groups", &mut documents, groups);
+                GROUPS_OF_USER.push(&mut out, &mut documents, groups, &user.id);
                 out.push(b'}');
                 out
             })

@@ -85,7 +85,7 @@ fn write<B>(asked: &Asked, response: &ServiceResponse<B>, duration_ms: u64) {
     tracing::info!(
         target: "rollcall::access",
         api_key = operator.name(),
-        method = operation.method.name(),
+        method = request.method().as_str(),
         route = operation.path,
         subject,
         as_of,

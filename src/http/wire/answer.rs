@@ -8,16 +8,19 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use actix_web::http::StatusCode;
-use actix_web::http::header::{ALLOW, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
+use actix_web::http::header::{
+    ALLOW, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE,
+};
 use actix_web::{HttpResponse, HttpResponseBuilder, ResponseError, web};
 use rollcall_projections::{Cut, Millis};
 use serde::Serialize;
 
+use super::api::Operation;
 use crate::documents::{Document, DocumentKey};
 use crate::engine::{ActError, ChangeError, CutError, Engine};
 use crate::log::ReadError;
 use crate::time;
-use crate::verify::{MappingError, Rejection};
+use crate::verify::{FieldCode, MappingError, Rejection};
 
 /// The time in which every request is answered, and for which shutdown waits for requests in
 /// flight.
@@ -183,6 +186,9 @@ impl Code {
 
 const VALIDATION: &str = "Validation failed";
 
+/// The `WWW-Authenticate` of a 401 (<https://www.rfc-editor.org/rfc/rfc9110#section-11.6.1>).
+pub(crate) const CHALLENGE: &str = "Bearer";
+
 /// The `Retry-After` of a 503, in seconds.
 const RETRY_AFTER_S: u32 = 1;
 
@@ -202,22 +208,36 @@ fn by_name<S: serde::Serializer>(code: &Code, serializer: S) -> Result<S::Ok, S:
     serializer.serialize_str(code.name())
 }
 
-/// A mistake in one parameter or field.
+/// A mistake in one parameter or field: a code for programs and a sentence for people. On the paths
+/// of WorkOS `code` holds the sentence, since client libraries show that field to people.
 #[derive(Debug, Serialize)]
 pub(crate) struct FieldError {
     field: String,
-    code: String,
+    code: Cow<'static, str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    message: Option<Cow<'static, str>>,
 }
 
 impl FieldError {
-    pub(crate) fn new(field: &str, code: impl Into<String>) -> FieldError {
-        FieldError { field: field.into(), code: code.into() }
+    pub(crate) fn new(
+        field: &str,
+        code: FieldCode,
+        message: impl Into<Cow<'static, str>>,
+    ) -> FieldError {
+        FieldError { field: field.into(), code: code.name().into(), message: Some(message.into()) }
+    }
+
+    /// Returns the mistake as WorkOS words it.
+    fn into_words_of_workos(self) -> FieldError {
+        let FieldError { field, code, message } = self;
+        FieldError { field, code: message.unwrap_or(code), message: None }
     }
 
     /// Says which words the value of a field may be.
     pub(crate) fn not_one_of(field: &str, words: &[&str]) -> FieldError {
         let words: Vec<String> = words.iter().map(|word| format!("`{word}`")).collect();
-        FieldError::new(field, format!("it must be {}", words.join(" or ")))
+        let message = format!("it must be {}", words.join(" or "));
+        FieldError::new(field, FieldCode::Invalid, message)
     }
 }
 
@@ -247,13 +267,15 @@ impl Problem {
     }
 
     pub(crate) fn mapping_invalid(errors: Vec<MappingError>) -> Problem {
-        let errors =
-            errors.into_iter().map(|(field, what)| FieldError::new(&field, what)).collect();
-        Problem { errors, ..Code::MappingInvalid.into() }
+        let errors = errors
+            .into_iter()
+            .map(|MappingError { field, code, message }| FieldError::new(&field, code, message));
+        Problem { errors: errors.collect(), ..Code::MappingInvalid.into() }
     }
 
     pub(crate) fn cursor_invalid(field: &str) -> Problem {
-        let errors = vec![FieldError::new(field, "this is not a cursor of this list")];
+        let message = "this is not a cursor of this list";
+        let errors = vec![FieldError::new(field, FieldCode::Invalid, message)];
         Problem { errors, ..Code::CursorInvalid.into() }
     }
 
@@ -268,13 +290,26 @@ impl Problem {
                 (known_at, Code::KnownAtOutOfRange, "is above the last record, or in the future")
             }
         };
-        Problem { errors: vec![FieldError::new(field, format!("`{field}` {what}"))], ..code.into() }
+        let error = FieldError::new(field, FieldCode::OutOfRange, format!("`{field}` {what}"));
+        Problem { errors: vec![error], ..code.into() }
+    }
+
+    /// Returns the problem as a call words it: on the paths of WorkOS as WorkOS would.
+    pub(crate) fn in_words_of(self, operation: &Operation) -> Problem {
+        if operation.is_own() {
+            return self;
+        }
+        let errors = self.errors.into_iter().map(FieldError::into_words_of_workos).collect();
+        Problem { errors, ..self }
     }
 
     pub(crate) fn response(&self) -> HttpResponse {
         let mut response = respond(self.code.status());
         if self.code.status() == StatusCode::SERVICE_UNAVAILABLE {
             response.insert_header((RETRY_AFTER, RETRY_AFTER_S.to_string()));
+        }
+        if self.code.status() == StatusCode::UNAUTHORIZED {
+            response.insert_header((WWW_AUTHENTICATE, CHALLENGE));
         }
         response.json(self)
     }
@@ -313,6 +348,7 @@ impl From<ActError> for Problem {
             ActError::UnknownDirectory => Code::EntityNotFound.into(),
             ActError::EffectiveFromInFuture => Problem::validation(vec![FieldError::new(
                 "effective_from",
+                FieldCode::OutOfRange,
                 "it is later than this server's clock",
             )]),
             ActError::VersionConflict => Code::VersionConflict.into(),

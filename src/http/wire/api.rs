@@ -103,6 +103,11 @@ impl Operation {
         self.access == Access::Keyed
     }
 
+    /// Returns whether it is one of Rollcall's own calls, and not one of the WorkOS API.
+    pub(crate) fn is_own(&self) -> bool {
+        self.path.starts_with("/rollcall/")
+    }
+
     /// Returns the headers that say at which cut an answer holds, each with the parameter that
     /// takes its value back.
     pub(crate) fn pins(&self) -> &'static [(&'static str, &'static str)] {
@@ -139,6 +144,11 @@ impl Method {
             Method::Post => "POST",
             Method::Delete => "DELETE",
         }
+    }
+
+    /// Returns the methods of requests that it answers, as `Allow` has them.
+    pub(crate) fn allowed(self) -> &'static str {
+        if self == Method::Get { "GET, HEAD" } else { self.name() }
     }
 }
 

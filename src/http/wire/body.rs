@@ -1,6 +1,8 @@
 //! The JSON body that an operator sends. Its fields are taken one by one, and all mistakes are
 //! reported at once.
 
+use std::borrow::Cow;
+
 use actix_web::web;
 use bytes::Bytes;
 use rollcall_projections::{Mapping, Millis};
@@ -8,7 +10,7 @@ use serde_json::{Map, Value};
 
 use super::answer::{Code, FieldError, Problem};
 use crate::time;
-use crate::verify::parse_mapping;
+use crate::verify::{FieldCode, MappingError, parse_mapping};
 
 /// The largest body of an operator's request, in bytes.
 const BODY_BYTES_MAX: usize = 1 << 20;
@@ -44,13 +46,14 @@ impl Body {
         match serde_json::from_slice(&read(payload, BODY_BYTES_MAX).await?) {
             Ok(Value::Object(fields)) => Ok(Body { fields, errors: Vec::new() }),
             _ => {
-                Err(Problem::validation(vec![FieldError::new("body", "it must be a JSON object")]))
+                let message = "it must be a JSON object";
+                Err(Problem::validation(vec![FieldError::new("body", FieldCode::Invalid, message)]))
             }
         }
     }
 
-    fn error(&mut self, field: &str, code: impl Into<String>) {
-        self.errors.push(FieldError::new(field, code));
+    fn error(&mut self, field: &str, code: FieldCode, message: impl Into<Cow<'static, str>>) {
+        self.errors.push(FieldError::new(field, code, message));
     }
 
     /// Takes a field that must be one of some words.
@@ -60,7 +63,9 @@ impl Body {
             .iter()
             .find(|(word, _)| value.as_ref().is_some_and(|value| value == word))
             .map(|(_, meaning)| *meaning);
-        if found.is_none() {
+        if value.is_none() {
+            self.error(name, FieldCode::Required, "it is required");
+        } else if found.is_none() {
             let words: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
             self.errors.push(FieldError::not_one_of(name, &words));
         }
@@ -72,8 +77,15 @@ impl Body {
     /// # Errors
     /// 422 with every mistake in it.
     pub(crate) fn take_mapping(&mut self) -> Result<Mapping, Problem> {
-        let value = self.fields.remove("mapping").unwrap_or_default();
-        parse_mapping(&value).map_err(Problem::mapping_invalid)
+        let parsed = match self.fields.remove("mapping") {
+            Some(value) => parse_mapping(&value),
+            None => Err(vec![MappingError {
+                field: "mapping".into(),
+                code: FieldCode::Required,
+                message: "it is required".into(),
+            }]),
+        };
+        parsed.map_err(Problem::mapping_invalid)
     }
 
     /// Takes a time that may be left out, or null.
@@ -81,7 +93,7 @@ impl Body {
         let value = self.fields.remove(name).filter(|value| !value.is_null())?;
         let moment = value.as_str().and_then(time::parse);
         if moment.is_none() {
-            self.error(name, "it must be an RFC 3339 time");
+            self.error(name, FieldCode::Invalid, "it must be an RFC 3339 time");
         }
         moment
     }
@@ -92,7 +104,9 @@ impl Body {
         let note =
             value.as_str().filter(|note| note.chars().count() <= NOTE_CHARS_MAX).map(str::to_owned);
         if note.is_none() {
-            self.error("note", format!("it must be a text of at most {NOTE_CHARS_MAX} characters"));
+            let code = if value.is_string() { FieldCode::TooLong } else { FieldCode::Invalid };
+            let message = format!("it must be a text of at most {NOTE_CHARS_MAX} characters");
+            self.error("note", code, message);
         }
         note
     }
@@ -104,7 +118,7 @@ impl Body {
     pub(crate) fn finish(mut self) -> Result<(), Problem> {
         for name in std::mem::take(&mut self.fields).keys() {
             let name: String = name.chars().take(64).collect();
-            self.error(&name, "unknown field");
+            self.error(&name, FieldCode::UnknownParameter, "unknown field");
         }
         if self.errors.is_empty() { Ok(()) } else { Err(Problem::validation(self.errors)) }
     }

@@ -2,15 +2,18 @@
 
 use serde_json::{Map, Value, json};
 
-use super::answer::Code;
+use super::answer::{CHALLENGE, Code};
 use super::api::{Gives, Operation, Order, Parameter, Reads, TEXT_BYTES_MAX, Takes, Word};
 use super::state::WEBHOOK_PATH;
+use crate::verify::FieldCode;
+use actix_web::http::StatusCode;
 
 /// The description of the whole API.
 const ABOUT: &str = "The read API of WorkOS Directory Sync, over a log of every event received, \
     and Rollcall's own calls. Calls that read state take `as_of` and `known_at`; the headers \
     `Rollcall-As-Of` and `Rollcall-Known-At` of an answer, sent back, repeat it for ever. Calls \
-    that need a key refuse a parameter that is not listed, with 422.";
+    that need a key refuse a parameter that is not listed, with 422. Every path that answers GET \
+    answers HEAD as well, without the body.";
 
 /// The shapes that several calls share.
 const SHARED: &str = include_str!("shared.schema.json");
@@ -171,7 +174,7 @@ fn responses(operation: &Operation, schemas: &Value) -> Value {
     if !matches!(operation.gives, Gives::Accepted) {
         answer.insert("headers".into(), headers(operation));
     }
-    with_problems(status, answer.into(), &problems(operation))
+    with_problems(status, answer.into(), &problems(operation), operation.is_own())
 }
 
 fn headers(operation: &Operation) -> Value {
@@ -216,58 +219,77 @@ fn example_of(name: &str, schemas: &Value) -> Value {
     schemas.get(name).and_then(|schema| schema.get("example")).cloned().unwrap_or_default()
 }
 
-/// Describes the answer that succeeds, and those of the errors, by status.
-fn with_problems(status: &str, answer: Value, problems: &[Code]) -> Value {
+/// Describes the answer that succeeds, and those of the errors, by status. `is_own` says whose words
+/// the mistakes in parameters are in.
+fn with_problems(status: &str, answer: Value, problems: &[Code], is_own: bool) -> Value {
     let mut responses = Map::new();
     responses.insert(status.into(), answer);
     for code in problems {
         let status = code.status();
-        let response = responses.entry(status.as_str()).or_insert_with(|| {
-            json!({
-                "description": status.canonical_reason().unwrap_or_default(),
-                "content": {
-                    "application/json": { "schema": reference("Problem"), "examples": {} },
-                },
-            })
-        });
+        let response = responses.entry(status.as_str()).or_insert_with(|| problem_response(status));
         if let Some(examples) = response
             .pointer_mut("/content/application~1json/examples")
             .and_then(Value::as_object_mut)
         {
-            examples.insert(code.name().into(), json!({ "value": example(*code) }));
+            examples.insert(code.name().into(), json!({ "value": example(*code, is_own) }));
         }
     }
     responses.into()
 }
 
+/// Describes the errors of a status, without examples.
+fn problem_response(status: StatusCode) -> Value {
+    let mut headers = Map::new();
+    if status == StatusCode::UNAUTHORIZED {
+        let challenge = json!({
+            "description": "The scheme of the key.",
+            "schema": { "type": "string", "const": CHALLENGE },
+        });
+        headers.insert("WWW-Authenticate".into(), challenge);
+    }
+    json!({
+        "description": status.canonical_reason().unwrap_or_default(),
+        "headers": headers,
+        "content": {
+            "application/json": { "schema": reference("Problem"), "examples": {} },
+        },
+    })
+}
+
+/// Returns an example of a mistake in a parameter or field.
+fn mistake(field: &str, code: FieldCode, message: &str, is_own: bool) -> Value {
+    if is_own {
+        json!({ "field": field, "code": code.name(), "message": message })
+    } else {
+        json!({ "field": field, "code": message })
+    }
+}
+
 /// Returns an example of an error.
-fn example(code: Code) -> Value {
+fn example(code: Code, is_own: bool) -> Value {
+    let mistake = |field: &str, code: FieldCode, message: &str| {
+        Some(("errors", json!([mistake(field, code, message, is_own)])))
+    };
     let mut example = json!({ "message": code.message(), "code": code.name() });
     let more = match code {
         Code::EntityNotFound => Some(("entity_id", json!("directory_1"))),
-        Code::ValidationFailed => Some((
-            "errors",
-            json!([{ "field": "limit", "code": "it must be a whole number from 1 to 100" }]),
-        )),
-        Code::AsOfInFuture => Some((
-            "errors",
-            json!([{ "field": "as_of", "code": "`as_of` is later than this server's clock" }]),
-        )),
-        Code::KnownAtOutOfRange => Some((
-            "errors",
-            json!([{
-                "field": "known_at",
-                "code": "`known_at` is above the last record, or in the future",
-            }]),
-        )),
-        Code::MappingInvalid => Some((
-            "errors",
-            json!([{ "field": "mapping.rules[0].roles", "code": "it must name a role" }]),
-        )),
-        Code::CursorInvalid => Some((
-            "errors",
-            json!([{ "field": "after", "code": "this is not a cursor of this list" }]),
-        )),
+        Code::ValidationFailed => {
+            mistake("limit", FieldCode::OutOfRange, "it must be a whole number from 1 to 100")
+        }
+        Code::AsOfInFuture => {
+            mistake("as_of", FieldCode::OutOfRange, "`as_of` is later than this server's clock")
+        }
+        Code::KnownAtOutOfRange => mistake(
+            "known_at",
+            FieldCode::OutOfRange,
+            "`known_at` is above the last record, or in the future",
+        ),
+        Code::MappingInvalid => {
+            mistake("mapping.rules[0].roles", FieldCode::Required, "it must name a role")
+        }
+        Code::CursorInvalid => {
+            mistake("after", FieldCode::Invalid, "this is not a cursor of this list")
+        }
         _ => None,
     };
     if let (Some((key, value)), Some(example)) = (more, example.as_object_mut()) {
@@ -313,7 +335,7 @@ fn webhook(schemas: &Value) -> Value {
                 "description": "At most 4 MiB, unless `--body-bytes-max` says otherwise; kept byte for byte.",
                 "content": content_of(json!({ "type": "object" }), example_of("Event", schemas)),
             },
-            "responses": with_problems("200", answer, &problems),
+            "responses": with_problems("200", answer, &problems, true),
         },
     })
 }

@@ -1,5 +1,6 @@
 //! The reading side of a request: the operator, the parameters, and the cut.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -14,7 +15,7 @@ use super::paging::{Paging, Places};
 use super::state::State;
 use crate::engine::{CutError, Engine, KnownAt};
 use crate::time;
-use crate::verify::Operator;
+use crate::verify::{FieldCode, Operator};
 
 /// At most this many unknown parameters are named in an error.
 const UNKNOWN_NAMED_MAX: usize = 16;
@@ -62,8 +63,13 @@ impl Question {
         })
     }
 
-    pub(crate) fn error(&mut self, field: &str, code: impl Into<String>) {
-        self.errors.push(FieldError::new(field, code));
+    pub(crate) fn error(
+        &mut self,
+        field: &str,
+        code: FieldCode,
+        message: impl Into<Cow<'static, str>>,
+    ) {
+        self.errors.push(FieldError::new(field, code, message));
     }
 
     /// Takes a parameter as text. Missing though required, given twice, empty, or too long it is an
@@ -86,16 +92,16 @@ impl Question {
         let mut values = self.take_all(|key| key == name);
         let Some(value) = values.pop() else {
             if parameter.required {
-                self.error(name, "required");
+                self.error(name, FieldCode::Required, "it is required");
             }
             return None;
         };
         if !values.is_empty() {
-            self.error(name, "it is given more than once");
+            self.error(name, FieldCode::Invalid, "it is given more than once");
         } else if value.is_empty() {
-            self.error(name, "it is empty");
+            self.error(name, FieldCode::Invalid, "it is empty");
         } else if value.len() > TEXT_BYTES_MAX {
-            self.error(name, "it is too long");
+            self.error(name, FieldCode::TooLong, too_long());
         } else {
             return Some(value);
         }
@@ -110,7 +116,8 @@ impl Question {
     pub(crate) fn take_either(&mut self, name: &str, alias: &str) -> Option<String> {
         match (self.take(name), self.take(alias)) {
             (Some(_), Some(_)) => {
-                self.error(alias, format!("it is another name of `{name}`: give one of them"));
+                let message = format!("it is another name of `{name}`: give one of them");
+                self.error(alias, FieldCode::Exclusive, message);
                 None
             }
             (value, alias) => value.or(alias),
@@ -146,7 +153,8 @@ impl Question {
         let Some(text) = self.take_text(parameter) else { return default };
         let number = text.parse().ok().filter(|number| (min..=max).contains(number));
         number.unwrap_or_else(|| {
-            self.error(name, format!("it must be a whole number from {min} to {max}"));
+            let message = format!("it must be a whole number from {min} to {max}");
+            self.error(name, form_or_range(&text), message);
             default
         })
     }
@@ -185,7 +193,7 @@ impl Question {
     fn take_cursors(&mut self) -> (Option<String>, Option<String>) {
         let (before, after) = (self.take("before"), self.take("after"));
         if before.is_some() && after.is_some() {
-            self.error("before", "give `before` or `after`, not both");
+            self.error("before", FieldCode::Exclusive, "give `before` or `after`, not both");
         }
         (before, after)
     }
@@ -193,9 +201,9 @@ impl Question {
     /// Refuses a list without a scope, in the words of the contract.
     pub(crate) fn need_scope(&mut self, given: bool, first: &str, second: &str) {
         if !given {
-            let code = format!("Please provide either \"{first}\" or \"{second}\" parameters.");
-            self.error(first, code.clone());
-            self.error(second, code);
+            let message = format!("Please provide either \"{first}\" or \"{second}\" parameters.");
+            self.error(first, FieldCode::Required, message.clone());
+            self.error(second, FieldCode::Required, message);
         }
     }
 
@@ -204,7 +212,7 @@ impl Question {
         let text = self.take(name).filter(|text| text != "latest")?;
         let moment = parse_moment(&text);
         if moment.is_none() {
-            self.error(name, "it must be an RFC 3339 time or `latest`");
+            self.error(name, FieldCode::Invalid, "it must be an RFC 3339 time or `latest`");
         }
         moment
     }
@@ -218,7 +226,8 @@ impl Question {
             .then(|| KnownAt::Seq(text.parse().unwrap_or(u64::MAX)));
         let known_at = seq.or_else(|| parse_moment(&text).map(KnownAt::Time));
         if known_at.is_none() {
-            self.error(name, "it must be a record's number or an RFC 3339 time");
+            let message = "it must be a record's number or an RFC 3339 time";
+            self.error(name, FieldCode::Invalid, message);
         }
         known_at
     }
@@ -239,9 +248,9 @@ impl Question {
             .filter(|text| !text.is_empty());
         let texts: BTreeSet<String> = texts.map(str::to_owned).collect();
         if texts.len() > max {
-            self.error(name, format!("at most {max} may be given"));
+            self.error(name, FieldCode::TooLong, format!("at most {max} may be given"));
         } else if texts.iter().any(|text| text.len() > TEXT_BYTES_MAX) {
-            self.error(name, "one of them is too long");
+            self.error(name, FieldCode::TooLong, too_long());
         }
         texts.into_iter().collect()
     }
@@ -251,7 +260,7 @@ impl Question {
         let text = self.take(name)?;
         let moment = parse_moment(&text);
         if moment.is_none() {
-            self.error(name, "it must be an RFC 3339 time");
+            self.error(name, FieldCode::Invalid, "it must be an RFC 3339 time");
         }
         moment
     }
@@ -263,7 +272,8 @@ impl Question {
         let seq =
             text.parse::<Seq>().ok().filter(|seq| plain && (1..=Seq::from(u32::MAX)).contains(seq));
         if seq.is_none() {
-            self.error(name, format!("it must be a whole number from 1 to {}", u32::MAX));
+            let message = format!("it must be a whole number from 1 to {}", u32::MAX);
+            self.error(name, form_or_range(&text), message);
         }
         seq
     }
@@ -271,7 +281,8 @@ impl Question {
     /// Refuses a size that is larger than the log.
     pub(crate) fn need_recorded(&mut self, name: &str, size: Seq, head: Seq) {
         if size > head {
-            self.error(name, format!("it is beyond the last record, {head}"));
+            let message = format!("it is beyond the last record, {head}");
+            self.error(name, FieldCode::OutOfRange, message);
         }
     }
 
@@ -281,8 +292,11 @@ impl Question {
     /// 422 for anything wrong so far, or a cut ahead of what is known.
     pub(crate) async fn cut(mut self) -> Result<(Arc<Engine>, Cut), Problem> {
         let (as_of, known_at) = (self.take_as_of("as_of"), self.take_known_at("known_at"));
+        let operation = self.operation;
         let engine = self.finish()?;
-        let cut = fix(&engine, as_of, known_at).await?;
+        let cut = fix(&engine, as_of, known_at)
+            .await
+            .map_err(|error| Problem::from(error).in_words_of(operation))?;
         Ok((engine, cut))
     }
 
@@ -297,10 +311,24 @@ impl Question {
             .map(|(name, _)| name.chars().take(UNKNOWN_CHARS_MAX).collect())
             .collect();
         for name in left.iter().take(UNKNOWN_NAMED_MAX) {
-            self.error(name, "unknown parameter");
+            self.error(name, FieldCode::UnknownParameter, "unknown parameter");
         }
-        if self.errors.is_empty() { Ok(self.engine) } else { Err(Problem::validation(self.errors)) }
+        if self.errors.is_empty() {
+            return Ok(self.engine);
+        }
+        Err(Problem::validation(self.errors).in_words_of(self.operation))
     }
+}
+
+fn too_long() -> String {
+    format!("it is longer than {TEXT_BYTES_MAX} bytes")
+}
+
+/// Returns the code of a text that is not a number of a range.
+fn form_or_range(text: &str) -> FieldCode {
+    let digits = text.strip_prefix('-').unwrap_or(text);
+    let whole = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+    if whole { FieldCode::OutOfRange } else { FieldCode::Invalid }
 }
 
 /// Fixes a cut.

@@ -191,7 +191,6 @@ const DIFFERENCES: &[Row] = &[
     ("who moves in is added there", "U@1 G=Eng@1 +G,U@1 U/E@2", "E @1>@2", "+user:U +member:U,G"),
     ("who moves is changed in the whole", "U@1 G=Eng@1 +G,U@1 U/E@2", "@1>@2",
         r#"~user:U{"directory_id":{"from":"D","to":"E"}}"#),
-    ("a directory that nobody knows", "U@1", "X @0>", ""),
 ];
 
 #[test]

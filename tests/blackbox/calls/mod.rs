@@ -13,4 +13,5 @@ pub mod rebuild;
 pub mod roles;
 pub mod shapes;
 pub mod stats;
+pub mod unknown;
 pub mod webhooks;

@@ -1277,19 +1277,15 @@ fn assignments_are_narrowed_by_every_filter_and_paged() {
     let table = [
         ("", "U:api U:dev U:ops V:dev V:ops"),
         ("user=U", "U:api U:dev U:ops"),
-        ("user=W", ""),
         ("role=dev", "U:dev V:dev"),
         ("role=member", ""),
-        ("role=nothing", ""),
         ("group=G", "U:api U:dev"),
         ("group=H", "U:dev U:ops V:dev V:ops"),
         ("group=H&role=dev", "U:dev V:dev"),
-        ("group=X", ""),
         ("directory=E", "V:dev V:ops"),
         ("directory=D", "U:api U:dev U:ops"),
         ("organization=p", "V:dev V:ops"),
         ("organization=o&role=ops", "U:ops"),
-        ("organization=x", ""),
         ("user=V&directory=D", ""),
     ];
     let shown = |items: &[Value]| {

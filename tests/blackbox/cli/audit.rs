@@ -453,6 +453,9 @@ fn losses_of_access_are_a_list() {
     assert_eq!(rows, expected);
     assert_eq!(err(&output), "3 deprovisionings, as of latest, known at record 18\n");
     let path = "/rollcall/v1/deprovisionings";
+    let unknown = ask(&server, &["deprovisioned", "--json", "--organization", "org_nobody"]);
+    assert_eq!((unknown.status.code(), &unknown.stdout[..]), (Some(1), &b""[..]));
+    assert!(err(&unknown).contains("Organization not found: 'org_nobody'"), "{}", err(&unknown));
     for (arguments, query) in [
         (&[][..], ""),
         (&["--since", "2025-07-04T18:00:00+02:00"], "?since=2025-07-04T16:00:00Z"),
@@ -472,7 +475,6 @@ fn losses_of_access_are_a_list() {
             &["--directory", "directory_01JQR5TJ00ESTTESN4TQ7VVG9C"],
             "?directory=directory_01JQR5TJ00ESTTESN4TQ7VVG9C",
         ),
-        (&["--organization", "org_nobody"], "?organization_id=org_nobody"),
         (&["--known-at", "13"], "?known_at=13"),
         (&["--limit", "1"], "?limit=1"),
     ] {

@@ -217,7 +217,7 @@ impl Question {
             "deprovisionings",
             "deprovisionings",
             &(cut_query(cut) + &asked),
-            Some(world.deprovisionings(query, cut)),
+            world.has_heard_of_all(query, cut).then(|| world.deprovisionings(query, cut)),
         )
     }
 
@@ -233,7 +233,9 @@ impl Question {
         query += &directory
             .map(|directory| format!("&directory={}", percent_encoded(directory)))
             .unwrap_or_default();
-        Question::new("differences", "diff", &query, Some(world.diff(from, to, directory)))
+        let heard = world.has_heard_of_directory(directory, [from, to]);
+        let model = heard.then(|| world.diff(from, to, directory));
+        Question::new("differences", "diff", &query, model)
     }
 
     fn page(&self, limit: usize, rest: &str) -> String {

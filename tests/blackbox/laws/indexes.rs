@@ -72,7 +72,7 @@ fn check_cut(seed: u64, views: &Views, ids: &Ids, cut: Cut) -> u64 {
     };
     for group in &ids.groups {
         let members =
-            users.iter().filter(|(_, row)| row.groups.iter().any(|other| other.id == *group));
+            users.iter().filter(|(_, row)| row.groups.rows.iter().any(|other| other.id == *group));
         let expected: Vec<String> = members.map(|(id, _)| (*id).to_owned()).collect();
         let filter = UserFilter { group: Some(group), ..UserFilter::default() };
         same("members", ids_of(views.users(&filter, cut, whole())), expected.clone());
@@ -82,8 +82,12 @@ fn check_cut(seed: u64, views: &Views, ids: &Ids, cut: Cut) -> u64 {
             ids_of(views.users(&filter, cut, descending)),
             expected.iter().rev().cloned().collect(),
         );
-        let nested = views.group(group, true, cut).and_then(|row| row.members).unwrap_or_default();
-        same("nested members", nested.into_iter().map(|row| row.id).collect(), expected);
+        let nested = views.group(group, true, cut).and_then(|row| row.members);
+        same(
+            "nested members",
+            nested.into_iter().flat_map(|nested| nested.rows).map(|row| row.id).collect(),
+            expected,
+        );
     }
     let in_directories: Vec<String> = ids
         .directories

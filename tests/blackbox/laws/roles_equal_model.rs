@@ -294,6 +294,16 @@ impl Asking<'_> {
             .map(|(key, value)| format!("&{key}={}", percent_encoded(value)))
             .collect::<String>();
         url += &cut_query(cut);
+        if !self.stage.world.has_heard_of_all(&query, cut) {
+            let answer = self.stage.server().get(&url);
+            assert_eq!(
+                (answer.status, answer.code().as_str()),
+                (404, "entity_not_found"),
+                "history {}: {url}",
+                self.seed
+            );
+            return;
+        }
         self.same("assignments", &url, &self.walk(&url), &json!(model));
     }
 

@@ -54,6 +54,37 @@ impl World {
         self.turning_points(cut).into_iter().map(move |at| self.sides(at, cut.known_at))
     }
 
+    /// Returns true if all ids and roles that a list is narrowed to were named in what is known at
+    /// the cut, whenever it occurred. An email may be any.
+    pub fn has_heard_of_all(&self, query: &[(String, String)], cut: Cut) -> bool {
+        let known = |seq: u64| cut.known_at.is_none_or(|known_at| seq <= known_at);
+        let events = || self.events.iter().filter(|event| known(event.seq));
+        query.iter().all(|(name, value)| match name.as_str() {
+            "user" => self.has_heard_of(Kind::User, value, cut),
+            "group" => self.has_heard_of(Kind::Group, value, cut),
+            "directory" => events().any(|event| event.named_directories().contains(&&value[..])),
+            "organization" | "organization_id" => {
+                let mut told = self.told.iter().filter(|told| known(told.seq));
+                let is_told = |data: Option<&Value>| {
+                    data.and_then(Value::as_object)
+                        .is_some_and(|data| filled(data, "organization_id") == Some(value))
+                };
+                events().any(|event| event.named_organizations().contains(&&value[..]))
+                    || told.any(|told| is_told(told.body.get("data")))
+            }
+            "role" => self.roles_of_mappings(known).contains(value),
+            _ => true,
+        })
+    }
+
+    /// Returns true if the directory that a comparison is narrowed to was named in what is known
+    /// on either side.
+    pub fn has_heard_of_directory(&self, directory: Option<&str>, cuts: [Cut; 2]) -> bool {
+        let query: Vec<_> =
+            directory.into_iter().map(|id| ("directory".to_owned(), id.to_owned())).collect();
+        cuts.into_iter().any(|cut| self.has_heard_of_all(&query, cut))
+    }
+
     /// Returns true if any event known at the cut names it, whenever it occurred.
     fn has_heard_of(&self, kind: Kind, id: &str, cut: Cut) -> bool {
         self.view(Cut { as_of_ms: None, ..cut }).known(kind).contains(id)

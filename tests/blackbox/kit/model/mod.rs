@@ -165,6 +165,21 @@ impl Event {
         }
     }
 
+    /// Every organization that it carries for anything.
+    fn named_organizations(&self) -> Vec<&str> {
+        let mut said_by = Vec::new();
+        let mut named = Vec::new();
+        match &self.fact {
+            Fact::Directory { data, .. } | Fact::Entity { data, .. } => said_by.push(data),
+            Fact::Membership { organization, group, user, .. } => {
+                named.extend(organization.as_deref());
+                said_by.extend([&group.data, &user.data]);
+            }
+        }
+        named.extend(said_by.into_iter().filter_map(|data| filled(data, "organization_id")));
+        named
+    }
+
     fn names(&self, directory: &str) -> bool {
         self.named_directories().contains(&directory)
     }
@@ -896,12 +911,9 @@ impl View<'_> {
 
     fn user_with_groups(&self, id: &str) -> Option<Value> {
         let mut shape = self.user(id)?;
-        shape["groups"] = self
-            .groups_of(id)
-            .into_iter()
-            .take(1000)
-            .filter_map(|group| self.group(group))
-            .collect();
+        let groups: Vec<Value> =
+            self.groups_of(id).into_iter().filter_map(|group| self.group(group)).collect();
+        nest(&mut shape, "groups", groups, &format!("/directory_groups?user={}", in_query(id)));
         Some(shape)
     }
 
@@ -912,12 +924,14 @@ impl View<'_> {
     fn group_as_asked(&self, id: &str, query: &[(String, String)]) -> Option<Value> {
         let mut shape = self.group(id)?;
         if asked(query, &["members"]).any(|value| value == "true") {
-            shape["members"] = self
-                .members_of(id)
-                .into_iter()
-                .take(1000)
-                .filter_map(|user| self.user(user))
-                .collect();
+            let members: Vec<Value> =
+                self.members_of(id).into_iter().filter_map(|user| self.user(user)).collect();
+            nest(
+                &mut shape,
+                "members",
+                members,
+                &format!("/directory_users?group={}", in_query(id)),
+            );
         }
         Some(shape)
     }
@@ -976,6 +990,27 @@ impl View<'_> {
             self.group_as_asked(id, query)
         })
     }
+}
+
+/// Shows at most a thousand; what is cut off is counted, and the call that has all is named.
+fn nest(shape: &mut Value, name: &str, mut all: Vec<Value>, url: &str) {
+    if all.len() > 1000 {
+        shape[format!("{name}_truncated")] = json!(true);
+        shape[format!("{name}_total")] = json!(all.len());
+        shape[format!("{name}_url")] = json!(url);
+        all.truncate(1000);
+    }
+    shape[name] = all.into();
+}
+
+/// An id as the value of a query: all but letters, digits and `-_.~` is escaped.
+fn in_query(id: &str) -> String {
+    let escaped = |byte: u8| match byte {
+        b'-' | b'_' | b'.' | b'~' => char::from(byte).to_string(),
+        _ if byte.is_ascii_alphanumeric() => char::from(byte).to_string(),
+        _ => format!("%{byte:02X}"),
+    };
+    id.bytes().map(escaped).collect()
 }
 
 /// The values given for any of these parameters.

@@ -736,6 +736,24 @@ impl World {
         roles.into_iter().map(assignment).collect()
     }
 
+    /// The roles that any mapping gives, of those whose record is wanted.
+    pub(super) fn roles_of_mappings(&self, wanted: impl Fn(u64) -> bool) -> BTreeSet<String> {
+        let settings = self.settings.iter().filter(|setting| wanted(setting.seq));
+        let mut roles = BTreeSet::new();
+        let mut add = |list: &Value| {
+            let texts = list.as_array().into_iter().flatten().filter_map(Value::as_str);
+            roles.extend(texts.map(str::to_owned));
+        };
+        for mapping in settings.filter_map(Setting::mapping) {
+            add(&mapping["default_roles"]);
+            for rule in mapping["rules"].as_array().into_iter().flatten() {
+                add(&rule["roles"]);
+                rule["values"].as_object().into_iter().flatten().for_each(|(_, list)| add(list));
+            }
+        }
+        roles
+    }
+
     /// The whole list that `GET role_assignments` pages through.
     pub fn role_assignments(&self, query: &[(String, String)], cut: Cut) -> Vec<Value> {
         let view = self.view(cut);
