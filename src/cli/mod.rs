@@ -33,7 +33,7 @@ use clap::{Parser, Subcommand};
 /// Exit codes: 0 for success, 1 for a mistake in the request, 2 for a failure of Rollcall, its disk
 /// or its network.
 #[derive(Parser)]
-#[command(version, max_term_width = 110)]
+#[command(version, max_term_width = 110, after_help = moment::FORMS)]
 struct Cli {
     #[command(subcommand)]
     command: Command,

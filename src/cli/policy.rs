@@ -5,6 +5,7 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use super::client::{Answer, Client, text_field};
+use super::moment::moment;
 use super::read::listing::{Moment, Output, ask, refused};
 use super::read::print::one_line;
 use super::read::source::SourceArgs;
@@ -25,10 +26,11 @@ pub(super) struct PolicyArgs {
     /// user as deleted while inactive
     #[arg(long, value_name = "HOW", conflicts_with_all = ["data", "as_of", "known_at"])]
     inactive_users: Option<Treatment>,
-    /// In force from this RFC 3339 time; without it, from now
+    /// In force from this moment, such as 2026-03-01 or 30d; without it, from now
     #[arg(
         long,
         value_name = "T",
+        value_parser = moment,
         requires = "inactive_users",
         conflicts_with_all = ["data", "as_of", "known_at"]
     )]

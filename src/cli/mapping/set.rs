@@ -7,6 +7,7 @@ use clap::Args;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+use super::super::moment::moment;
 use super::super::read::listing::{Output, Query, refused};
 use super::super::read::print::{print_object, width};
 use super::super::read::source::ServerArgs;
@@ -32,8 +33,9 @@ Examples:
 pub(super) struct SetArgs {
     /// The mapping
     file: PathBuf,
-    /// Put the mapping in force from this RFC 3339 time on [default: now]
-    #[arg(long, value_name = "T")]
+    /// Put the mapping in force from this moment on, such as 2026-03-01 or 30d
+    /// [default: now]
+    #[arg(long, value_name = "T", value_parser = moment)]
     effective_from: Option<String>,
     /// The reason, kept with the mapping
     #[arg(long, value_name = "TEXT")]

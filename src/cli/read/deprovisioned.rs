@@ -25,11 +25,10 @@ Examples:
 --until 2026-03-31T23:59:59.999Z --csv
   rollcall deprovisioned --email ana@example.com --known-at 29 --json")]
 pub(in super::super) struct DeprovisionedArgs {
-    /// Only access that ended then or later: an RFC 3339 time, a date (its first millisecond, UTC),
-    /// or an age such as 30d, 12h or 90m
+    /// Only access that ended then or later, such as 2026-03-01, 2026-03-01T10:00Z or 30d
     #[arg(long, value_name = "T", value_parser = moment)]
     since: Option<String>,
-    /// Only access that ended then or earlier: a time, a date or an age
+    /// Only access that ended then or earlier
     #[arg(long, value_name = "T", value_parser = moment)]
     until: Option<String>,
     /// Only the user with this id

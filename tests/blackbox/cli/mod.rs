@@ -4,6 +4,7 @@ pub mod audit;
 pub mod commands;
 pub mod generate;
 pub mod large_sync;
+mod moments;
 pub mod read;
 pub mod read_events;
 pub mod roles;

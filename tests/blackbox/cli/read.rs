@@ -407,10 +407,6 @@ fn a_mistake_is_named_in_the_words_of_the_command_line() {
             "--state: it must be `active` or `inactive`",
         ),
         (
-            &["users", "--directory", "d", "--as-of", "monday"],
-            "--as-of: it must be an RFC 3339 time or `latest`",
-        ),
-        (
             &["users", "--directory", "d", "--known-at", "31"],
             "--known-at: `known_at` is above the last record, or in the future",
         ),
