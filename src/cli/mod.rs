@@ -71,6 +71,8 @@ pub enum Failure {
     Caller(String),
     /// Rollcall, its disk or its network failed: exit code 2.
     Ours(String),
+    /// The user interrupted the command: exit code 130.
+    Interrupted(String),
     /// The reader of standard output has closed it: the rest is not needed. Exit code 0.
     Unread,
 }
@@ -86,6 +88,9 @@ impl Failure {
         Failure::Ours("the server's answer is not one that Rollcall gives".into())
     }
 }
+
+/// The exit code after an interrupt: 128 and the number of SIGINT, as shells count.
+const INTERRUPTED: u8 = 130;
 
 /// Prints and flushes.
 ///
@@ -141,6 +146,7 @@ pub fn run() -> ExitCode {
         Ok(()) | Err(Failure::Unread) => return ExitCode::SUCCESS,
         Err(Failure::Caller(message)) => (1, message),
         Err(Failure::Ours(message)) => (2, message),
+        Err(Failure::Interrupted(message)) => (INTERRUPTED, message),
     };
     // Standard error may be closed; the exit code is enough then.
     let _ = writeln!(io::stderr(), "rollcall: {message}");

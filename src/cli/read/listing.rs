@@ -480,6 +480,7 @@ mod tests {
         match refused(&answer, &Client::new("http://h/", "k"), "--a or --b") {
             Failure::Caller(message) => format!("1 {message}"),
             Failure::Ours(message) => format!("2 {message}"),
+            Failure::Interrupted(message) => format!("130 {message}"),
             Failure::Unread => "0".into(),
         }
     }

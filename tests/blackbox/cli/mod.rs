@@ -8,3 +8,4 @@ mod moments;
 pub mod read;
 pub mod read_events;
 pub mod roles;
+mod send;
