@@ -18,6 +18,7 @@ mod running;
 mod send;
 mod serve;
 mod table;
+mod trust;
 mod verify;
 
 use std::io::{self, Write};

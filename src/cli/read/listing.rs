@@ -477,7 +477,7 @@ mod tests {
 
     fn explained(status: u16, body: &str) -> String {
         let answer = Answer { status, body: body.into(), ..Answer::default() };
-        match refused(&answer, &Client::new("http://h/", "k"), "--a or --b") {
+        match refused(&answer, &Client::loopback("http://h/", "k"), "--a or --b") {
             Failure::Caller(message) => format!("1 {message}"),
             Failure::Ours(message) => format!("2 {message}"),
             Failure::Interrupted(message) => format!("130 {message}"),

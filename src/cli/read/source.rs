@@ -28,6 +28,10 @@ pub(in super::super) struct ServerArgs {
     /// An API key of the server, one of its ROLLCALL_API_KEYS
     #[arg(long, env = "ROLLCALL_API_KEY", hide_env_values = true)]
     api_key: Option<String>,
+    /// Trust the authorities of this PEM file over https, instead of the system's or those of
+    /// SSL_CERT_FILE
+    #[arg(long, value_name = "FILE")]
+    ca_cert: Option<PathBuf>,
 }
 
 /// The arguments that choose a running server or a data folder.
@@ -92,7 +96,7 @@ impl ServerArgs {
                 "the API key has a character that is not allowed in keys".into(),
             ));
         }
-        Ok(Client::new(&url, &api_key))
+        Client::new(&url, &api_key, self.ca_cert.as_deref())
     }
 }
 

@@ -49,6 +49,10 @@ pub(super) struct SendArgs {
     /// The secret to sign with; by default the first of ROLLCALL_WEBHOOK_SECRETS
     #[arg(long, env = "ROLLCALL_WEBHOOK_SECRET", hide_env_values = true)]
     secret: Option<String>,
+    /// Trust the authorities of this PEM file over https, instead of the system's or those of
+    /// SSL_CERT_FILE
+    #[arg(long, value_name = "FILE")]
+    ca_cert: Option<PathBuf>,
     /// Number of events posted at the same time
     #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=256))]
     concurrency: u16,
@@ -98,7 +102,8 @@ impl SendArgs {
     /// Posts one event, and prints the seq of its record.
     fn post(&self, Forged { id, body }: &Forged) -> Result<(), Failure> {
         let (url, secret) = self.target()?;
-        let delivered = deliver(&agent(), url, &secret, body.as_bytes())?;
+        let delivered =
+            deliver(&agent(url, self.ca_cert.as_deref())?, url, &secret, body.as_bytes())?;
         let summary = Summary::from([(class(&delivered.answer, delivered.status), 1)]);
         let seq = delivered.answer.get("seq").and_then(serde_json::Value::as_u64);
         let seq_line = seq.map_or(String::new(), |seq| format!("{id} has seq {seq}\n"));
@@ -109,6 +114,7 @@ impl SendArgs {
     /// Posts every event of the file, or of standard input.
     fn pour(&self) -> Result<(), Failure> {
         let (url, secret) = self.target()?;
+        let agent = agent(url, self.ca_cert.as_deref())?;
         let input = Input::open(self.file.as_deref())?;
         let tally = Arc::new(Tally::of(&input));
         stop_on_interrupt(tally.clone())?;
@@ -118,7 +124,7 @@ impl SendArgs {
         let reader = thread::spawn(move || queue_events(input, &events, &reader_tally));
         thread::scope(|scope| {
             for _ in 0..self.concurrency {
-                scope.spawn(|| post_events(&queue, url, &secret, &tally));
+                scope.spawn(|| post_events(&queue, &agent, url, &secret, &tally));
             }
         });
         // A reader that is stopped may still wait for standard input.
@@ -215,8 +221,15 @@ fn queue_events(input: Input, events: &SyncSender<Vec<u8>>, tally: &Tally) {
 }
 
 /// Posts the events of the queue, until it ends or no further event may be sent.
-fn post_events(queue: &Mutex<Receiver<Vec<u8>>>, url: &str, secret: &str, tally: &Tally) {
-    let agent = agent();
+fn post_events(
+    queue: &Mutex<Receiver<Vec<u8>>>,
+    agent: &ureq::Agent,
+    url: &str,
+    secret: &str,
+    tally: &Tally,
+) {
+    // Agents that share one pool would keep three connections between them.
+    let agent = agent.config().new_agent();
     while let Some(event) = next_event(queue, tally) {
         match deliver(&agent, url, secret, &event) {
             Ok(delivered) => {

@@ -5,6 +5,7 @@ pub mod commands;
 pub mod generate;
 pub mod large_sync;
 mod moments;
+mod reach;
 pub mod read;
 pub mod read_events;
 pub mod roles;
