@@ -3,6 +3,7 @@
 mod auditor;
 mod check;
 mod client;
+mod confirm;
 mod demo;
 mod forge;
 mod generate;

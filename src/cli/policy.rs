@@ -5,6 +5,7 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use super::client::{Answer, Client, text_field};
+use super::confirm::ConfirmArgs;
 use super::moment::moment;
 use super::read::listing::{Moment, Output, ask, refused};
 use super::read::print::one_line;
@@ -19,7 +20,7 @@ use super::{Failure, print, table};
 #[command(after_help = "\
 Examples:
   rollcall policy
-  rollcall policy --inactive-users delete --effective-from 2026-01-01T00:00:00Z \\
+  rollcall policy --inactive-users delete --yes --effective-from 2026-01-01 \\
       --note \"requested by the auditors\"")]
 pub(super) struct PolicyArgs {
     /// Set it: `retain` keeps an inactive user listed with all memberships, `delete` treats the
@@ -43,6 +44,8 @@ pub(super) struct PolicyArgs {
         conflicts_with_all = ["data", "as_of", "known_at"]
     )]
     note: Option<String>,
+    #[command(flatten)]
+    confirm: ConfirmArgs,
     #[command(flatten)]
     moment: Moment,
     #[command(flatten)]
@@ -70,7 +73,11 @@ const PATH: &str = "/rollcall/v1/policy";
 
 impl PolicyArgs {
     pub(super) fn run(self) -> Result<(), Failure> {
-        let PolicyArgs { inactive_users, effective_from, note, moment, output, source } = self;
+        let PolicyArgs { inactive_users, effective_from, note, confirm, .. } = self;
+        let PolicyArgs { moment, output, source, .. } = self;
+        if inactive_users.is_some() {
+            confirm.confirm("Set the policy?", "nothing was set")?;
+        }
         source.ask(move |client| {
             let answer = match inactive_users {
                 None => ask(client, &moment.query().at(PATH), "")?,

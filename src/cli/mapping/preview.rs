@@ -224,7 +224,7 @@ fn diff_columns(preview: &Value) -> [Column; 3] {
     let email_min = if changed_users(preview) > LINES as u64 { 32 } else { 0 };
     [
         Column::whole("role").at_least(role_min),
-        Column::whole("user").at_least(email_min),
+        Column::key("user").at_least(email_min),
         Column::new("because"),
     ]
 }

@@ -71,7 +71,7 @@ const LABELS_MAX: usize = 1000;
 const COLUMNS: [Column; 7] = [
     Column::new("kind"),
     Column::new("change"),
-    Column::whole("id"),
+    Column::key("id"),
     Column::whole("called"),
     Column::whole("what"),
     Column::new("from"),

@@ -101,7 +101,7 @@ fn interval(text: &str) -> Result<Duration, String> {
 const FOLLOWED_COLUMNS: [Column; 4] = [
     Column::whole("occurred").at_least(24),
     Column::whole("event").at_least(24),
-    Column::whole("id").at_least(32),
+    Column::key("id").at_least(32),
     Column::new("subject"),
 ];
 
@@ -112,7 +112,7 @@ const EVENTS: Resource = Resource {
     columns: &[
         Column::whole("occurred"),
         Column::whole("event"),
-        Column::whole("id"),
+        Column::key("id"),
         Column::new("subject"),
     ],
     row,

@@ -489,6 +489,8 @@ fn losses_of_access_are_a_list() {
         2026-01-01T00:00:00.000Z, as of latest, known at record 18\n";
     assert_eq!(none, bounds);
     let table = out(&ask(&server, &["deprovisioned", "--csv", "--user", SORAYA]));
+    let marked = out(&ask(&server, &["deprovisioned", "--csv", "--bom", "--user", SORAYA]));
+    assert_eq!(marked, format!("\u{feff}{table}"));
     let (names, row) = table.trim_end().split_once('\n').unwrap();
     let expected = "occurred_at,user_id,email,directory_id,organization_id,reason,recorded_at,\
         delay_ms,roles,groups,restored_at,event_id,event,seq";

@@ -2,6 +2,7 @@
 
 pub mod audit;
 pub mod commands;
+mod confirm;
 pub mod generate;
 pub mod large_sync;
 mod moments;

@@ -69,6 +69,9 @@ fn every_command_takes_every_form_of_a_moment() {
             if arguments.first() == Some(&"generate") {
                 arguments.extend(["--people", "1", "--days", "0"]);
             }
+            if arguments.first() == Some(&"policy") {
+                arguments.push("--yes");
+            }
             let output = run(&server, &arguments);
             let told = err(&output);
             // A user is unknown before the record that created it was received.
@@ -82,14 +85,22 @@ fn every_command_takes_every_form_of_a_moment() {
 fn an_effective_time_may_be_an_age() {
     let folder = tempfile::tempdir().unwrap();
     let server = Server::start(folder.path());
-    let policy = ["policy", "--inactive-users", "delete", "--effective-from", "2w", "--json"];
+    let policy =
+        ["policy", "--inactive-users", "delete", "--effective-from", "2w", "--json", "--yes"];
     let before = now_ms();
     let set: Value = serde_json::from_str(&out(&ask(&server, &policy))).unwrap();
     let from = chrono::DateTime::parse_from_rfc3339(set["effective_from"].as_str().unwrap());
     let from = from.unwrap().timestamp_millis();
     assert!((before..=now_ms()).contains(&(from + 14 * 86_400_000)), "{set}");
-    let policy =
-        ["policy", "--inactive-users", "retain", "--effective-from", "2026-03-01", "--json"];
+    let policy = [
+        "policy",
+        "--inactive-users",
+        "retain",
+        "--effective-from",
+        "2026-03-01",
+        "--json",
+        "--yes",
+    ];
     let set: Value = serde_json::from_str(&out(&ask(&server, &policy))).unwrap();
     assert_eq!(set["effective_from"], json!("2026-03-01T00:00:00.000Z"));
 }
