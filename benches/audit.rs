@@ -1,6 +1,6 @@
-//! What the audit costs over a million events of a company in which one event in ten is a departure
-//! or an arrival, 5 % of them late: periods, deprovisionings, histories, differences, and the feed
-//! of changes, each beside a question about now.
+//! Measures the cost of the audit over a million events of a company in which one event in ten is a
+//! departure or an arrival, 5 % of them late: periods, deprovisionings, histories, differences, and
+//! the feed of changes, each compared with a question about now.
 //!
 //! Questions are asked of the routes themselves, without a socket. `ROLLCALL_BENCH_EVENTS=100000`
 //! measures less.
@@ -21,7 +21,7 @@ use rollcall::engine::{Engine, FeedPlace};
 use rollcall::http::{Settings, WEBHOOK_PATH, app};
 use rollcall::verify::Keyring;
 
-/// What is asked, and the asking.
+/// A question and the function that asks it.
 type Work<'a> = (&'static str, Box<dyn FnMut() + 'a>);
 
 const ROUNDS: usize = 7;
@@ -127,7 +127,8 @@ fn main() {
     }
     let took = began.elapsed();
     println!(
-        "the feed of all {} records, {changes} changes: {took:.2?}, {:.2} x the fold; slowest page {:.0} ms",
+        "the feed of all {} records, {changes} changes: {took:.2?}, {:.2} x the fold; \
+         slowest page {:.0} ms",
         log.head(),
         took.as_secs_f64() / fold.as_secs_f64(),
         slowest * 1e3

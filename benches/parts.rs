@@ -1,5 +1,5 @@
-//! What the parts of the road cost, each beside the limit that it cannot beat, measured in the same
-//! run.
+//! Measures the cost of the parts of the road, each compared with the limit that it cannot beat,
+//! measured in the same run.
 
 #![allow(clippy::panic, clippy::indexing_slicing, reason = "a benchmark that cannot go on stops")]
 

@@ -1,5 +1,5 @@
-//! What tamper evidence costs: the tree's share of an ingested event, proofs in a large log, and
-//! what a start pays for looking at every record.
+//! Measures the cost of tamper evidence: the tree's share of an ingested event, proofs in a large
+//! log, and the check of every record at a start.
 
 #![allow(clippy::panic, clippy::indexing_slicing, reason = "a benchmark that cannot go on stops")]
 

@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use kit::{DIRECTORY, Dice, NOW, ORGANIZATION, SECRET, START, event, receive, time, verified};
+use kit::{DIRECTORY, Dice, NOW, SECRET, START, event, receive, verified};
 use rollcall::engine::{Engine, Expect};
 use rollcall::http::{Settings, WEBHOOK_PATH, serve};
 use rollcall::log::{BATCH_EVENTS_MAX, Log, Unrecovered};
@@ -41,9 +41,7 @@ fn build(log: &dyn Log, people: u64, groups: u64, events: usize) {
         }
         number as usize
     };
-    let directory = json!({"object": "directory", "id": DIRECTORY, "organization_id": ORGANIZATION, "external_key": "k", "type": "okta scim v2.0",
-        "state": "active", "name": "Bench", "domains": [], "created_at": time(START), "updated_at": time(START)});
-    tell("dsync.activated", &directory);
+    tell("dsync.activated", &kit::directory());
     for group in 0..groups {
         tell("dsync.group.created", &named_group(group));
     }
@@ -54,7 +52,11 @@ fn build(log: &dyn Log, people: u64, groups: u64, events: usize) {
             json!(format!("Department {}", (person + version) % 40));
         user
     };
-    let membership = |person: u64, group: u64| json!({"directory_id": DIRECTORY, "user": user(person, 0), "group": named_group(group)});
+    let membership = |person: u64, group: u64| {
+        json!({
+            "directory_id": DIRECTORY, "user": user(person, 0), "group": named_group(group),
+        })
+    };
     let mut seats: Vec<[u64; 4]> = Vec::new();
     for person in 0..people {
         tell("dsync.user.created", &user(person, 0));
@@ -91,17 +93,27 @@ fn named_group(number: u64) -> Value {
 fn mapping(mode: &str, shift: u64) -> Mapping {
     let role = |number: u64| format!("role-{:03}", (number + shift) % 60);
     let mut rules: Vec<Value> = (0..150)
-        .map(|number| json!({"group": {"name": format!("Team {} of area {}", number * 5, number * 5 % 50)}, "roles": [role(number)]}))
+        .map(|number| {
+            let name = format!("Team {} of area {}", number * 5, number * 5 % 50);
+            json!({"group": {"name": name}, "roles": [role(number)]})
+        })
         .collect();
-    rules.extend(
-        (0..30).map(|number| json!({"group": {"name_glob": format!("*{number}? of area *{}", number % 10)}, "roles": [role(number + 7)]})),
-    );
+    rules.extend((0..30).map(|number| {
+        let glob = format!("*{number}? of area *{}", number % 10);
+        json!({"group": {"name_glob": glob}, "roles": [role(number + 7)]})
+    }));
     rules.extend((0..19).map(|number| {
         // Each mode asks for values of its own, so that its index is built anew.
         let value = format!("Department {}", number * 2 + u64::from(mode == "all"));
-        json!({"attribute": "custom_attributes.department_name", "values": {value: [role(number + 13)]}})
+        json!({
+            "attribute": "custom_attributes.department_name",
+            "values": {value: [role(number + 13)]},
+        })
     }));
-    rules.push(json!({"attribute": "custom_attributes.level", "values": {"6": ["senior"], "5": ["senior", "mentor"]}}));
+    rules.push(json!({
+        "attribute": "custom_attributes.level",
+        "values": {"6": ["senior"], "5": ["senior", "mentor"]},
+    }));
     let mut priority: Vec<String> = (0..60).map(|number| format!("role-{number:03}")).collect();
     priority.extend(["senior", "mentor", "member"].map(String::from));
     match parse_mapping(
@@ -197,7 +209,8 @@ fn main() {
             });
             let whole = began.elapsed();
             println!(
-                "preview, {mode:<16} {whole:>8.2?} ({read:.2?} of it reading attributes): {:.2} x everybody by id; {changes} of {} people change",
+                "preview, {mode:<16} {whole:>8.2?} ({read:.2?} of it reading attributes): \
+                 {:.2} x everybody by id; {changes} of {} people change",
                 whole.as_secs_f64() / everybody.as_secs_f64(),
                 comparison.users
             );

@@ -120,7 +120,8 @@ fn main() {
     let events = |n: u64, out: &mut Vec<u8>| {
         let after = &ids[(n as usize).wrapping_mul(7919) % ids.len()];
         let query = format!(
-            "events=dsync.user.created,dsync.user.updated,dsync.group.user_added&limit=100&after={after}"
+            "events=dsync.user.created,dsync.user.updated,dsync.group.user_added&limit=100\
+             &after={after}"
         );
         let _ = write!(
             out,
@@ -143,7 +144,8 @@ fn main() {
         let header = sign(SECRET, kit::NOW, body.as_bytes());
         let _ = write!(
             out,
-            "POST {WEBHOOK_PATH} HTTP/1.1\r\nHost: x\r\nWorkOS-Signature: {header}\r\nContent-Length: {}\r\n\r\n{body}",
+            "POST {WEBHOOK_PATH} HTTP/1.1\r\nHost: x\r\nWorkOS-Signature: {header}\r\n\
+             Content-Length: {}\r\n\r\n{body}",
             body.len()
         );
     };

@@ -1,5 +1,5 @@
-//! What the past costs: each question about now, as of a random moment, known at a random record,
-//! and both.
+//! Measures the cost of the past: each question about now, as of a random moment, known at a random
+//! record, and both.
 //!
 //! The same company with the same present state after 10,000, 100,000 and 1,000,000 events, 5 % of
 //! which came late. A question is asked of the routes themselves, without a socket: parameters,

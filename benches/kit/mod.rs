@@ -1,4 +1,4 @@
-//! What the benchmarks share: a made company with a long past, and measuring in turns.
+//! The parts that benchmarks share: a made company with a long past, and measuring in turns.
 //!
 //! Absolute figures differ from machine to machine and from minute to minute, so what is compared
 //! is measured in the same run, in turns, and printed as a ratio.
@@ -64,40 +64,61 @@ pub fn email(number: u64) -> String {
 /// About 1.2 KB, like a user of a real directory.
 pub fn user(number: u64, at: i64) -> Value {
     json!({
-        "object": "directory_user", "id": user_id(number), "directory_id": DIRECTORY, "organization_id": ORGANIZATION,
-        "idp_id": format!("00u{number:017}"), "email": email(number), "first_name": format!("First{number}"),
-        "last_name": format!("Last{}", number % 977), "name": format!("First{number} Last{}", number % 977),
-        "emails": [{"primary": true, "type": "work", "value": email(number)}], "job_title": "Engineer",
-        "username": format!("person{number}"), "state": "active", "raw_attributes": {},
+        "object": "directory_user", "id": user_id(number), "directory_id": DIRECTORY,
+        "organization_id": ORGANIZATION, "idp_id": format!("00u{number:017}"),
+        "email": email(number), "first_name": format!("First{number}"),
+        "last_name": format!("Last{}", number % 977),
+        "name": format!("First{number} Last{}", number % 977),
+        "emails": [{"primary": true, "type": "work", "value": email(number)}],
+        "job_title": "Engineer", "username": format!("person{number}"), "state": "active",
+        "raw_attributes": {},
         "custom_attributes": {
-            "department_name": format!("Department {}", number % 40), "cost_center_name": format!("CC-{}", number % 300),
-            "employee_type": "full time", "manager_email": email(number / 8), "employee_number": format!("{number:08}"),
-            "addresses": [{"type": "work", "locality": "Example City", "region": "EX", "postal_code": format!("{:05}", number % 99_999),
-                "country": "XX", "primary": true, "street_address": format!("{} Example Street", number % 1200)}],
+            "department_name": format!("Department {}", number % 40),
+            "cost_center_name": format!("CC-{}", number % 300),
+            "employee_type": "full time", "manager_email": email(number / 8),
+            "employee_number": format!("{number:08}"),
+            "addresses": [{
+                "type": "work", "locality": "Example City", "region": "EX",
+                "postal_code": format!("{:05}", number % 99_999), "country": "XX", "primary": true,
+                "street_address": format!("{} Example Street", number % 1200),
+            }],
             "employment_start_date": "2021-06-27T12:00:00.000Z",
         },
         "created_at": time(START), "updated_at": time(at),
     })
 }
 
+pub fn directory() -> Value {
+    json!({
+        "object": "directory", "id": DIRECTORY, "organization_id": ORGANIZATION,
+        "external_key": "k", "type": "okta scim v2.0", "state": "active", "name": "Bench",
+        "domains": [], "created_at": time(START), "updated_at": time(START),
+    })
+}
+
 pub fn group(number: u64) -> Value {
     json!({
-        "object": "directory_group", "id": group_id(number), "idp_id": format!("g{number}"), "directory_id": DIRECTORY,
-        "organization_id": ORGANIZATION, "name": format!("Group {number}"), "raw_attributes": {},
+        "object": "directory_group", "id": group_id(number), "idp_id": format!("g{number}"),
+        "directory_id": DIRECTORY, "organization_id": ORGANIZATION,
+        "name": format!("Group {number}"), "raw_attributes": {},
         "created_at": time(START), "updated_at": time(START),
     })
 }
 
 pub fn event(number: u64, kind: &str, at: i64, data: &Value) -> Vec<u8> {
     let id = format!("event_{}", ulid(at, number));
-    json!({"object": "event", "id": id, "event": kind, "data": data, "created_at": time(at), "context": {}}).to_string().into_bytes()
+    let event = json!({
+        "object": "event", "id": id, "event": kind, "data": data, "created_at": time(at),
+        "context": {},
+    });
+    event.to_string().into_bytes()
 }
 
 pub fn membership(user_number: u64, group_number: u64, at: i64) -> Value {
     json!({"directory_id": DIRECTORY, "user": user(user_number, at), "group": group(group_number)})
 }
 
-/// How many people are there at any time after the first sync, and in how many groups.
+/// The number of people at any time after the first sync; below, that of their groups.
 pub const PEOPLE: u64 = 2000;
 pub const GROUPS: u64 = 20;
 /// The group with ten times more former members than members, once the past is long enough. Nobody
@@ -115,14 +136,14 @@ pub const BUSY_USER: u64 = 1_000_000;
 pub struct Company {
     pub dice: Dice,
     next_person: u64,
-    /// Who is there.
+    /// The people of now.
     pub present: Vec<u64>,
-    /// Everybody who ever was there: since when, until when.
+    /// All people ever, each with the time of its arrival and its departure.
     pub lives: Vec<(u64, i64, i64)>,
-    /// Who is in the busy group, and who ever was.
+    /// The members of the busy group; below, all that it ever had.
     busy: Vec<u64>,
     ever_busy: std::collections::HashSet<u64>,
-    /// Who is in the revolving group.
+    /// The members of the revolving group.
     revolving: Vec<u64>,
     number: u64,
     pub at: i64,
@@ -172,9 +193,7 @@ impl Company {
     /// The directory, its groups, everybody, and the busy user.
     pub fn sync(&mut self) -> Vec<Vec<u8>> {
         let mut out = Vec::new();
-        let directory = json!({"object": "directory", "id": DIRECTORY, "organization_id": ORGANIZATION, "external_key": "k",
-            "type": "okta scim v2.0", "state": "active", "name": "Bench", "domains": [], "created_at": time(START), "updated_at": time(START)});
-        out.push(self.tell("dsync.activated", &directory));
+        out.push(self.tell("dsync.activated", &directory()));
         for number in 0..=REVOLVING_GROUP {
             out.push(self.tell("dsync.group.created", &group(number)));
         }

@@ -9,13 +9,13 @@ mod delivery;
 mod dice;
 mod forge;
 mod history;
-mod signature;
+mod signing;
 mod webhook;
 mod words;
 
 pub use forge::{EventPlan, ExtraField, ForgeError, Forged};
 pub use history::HistoryPlan;
-pub use signature::sign;
+pub use signing::sign;
 
 use chrono::{DateTime, SecondsFormat};
 use rollcall_projections::Millis;

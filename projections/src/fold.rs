@@ -151,7 +151,7 @@ impl Views {
         self.associate(organization, directory);
         self.directories.add(directory, version, &self.ids);
         if change != DirectoryChange::Activated {
-            self.endings.note_directory(directory, place.occurred_at);
+            self.loss_index.note_directory(directory, place.occurred_at);
         }
         // Only a deletion ends what is in a directory, and only what comes after one can bring
         // anything back.
@@ -351,7 +351,7 @@ impl Views {
         }
         if let (EntityKind::User, Some(user)) = (kind, self.users.get(sym)) {
             let moved = directories_before > 0 && user.listed_in().len() > directories_before;
-            self.endings.note_user(sym, user, &version, moved);
+            self.loss_index.note_user(sym, user, &version, moved);
         }
         self.associate(version.organization, version.directory);
         if !steady {

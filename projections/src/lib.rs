@@ -40,7 +40,9 @@ pub use ask::mappings::MappingSet;
 pub use ask::membership_periods::{MembershipPeriod, MembershipPeriods};
 pub use ask::preview::{Comparison, Proposal, RoleChange, RoleCounts, Unmatched, UnmatchedGroup};
 pub use ask::traffic::{Counted, Counts, Delays, Traffic, WINDOWS, WINDOWS_MS};
-pub use ground::event_type::{EventSubject, EventType};
+pub use ground::event_type::{
+    EventEffect, EventSubject, EventType, OPERATOR_PREFIX, SYNC_PREFIX, TOKEN_PREFIX,
+};
 pub use ground::fact::{
     Change, DirectoryChange, Entry, Fact, Fingerprint, GroupData, InactiveUsers, MembershipData,
     RecordStatus, UserData,
@@ -50,7 +52,7 @@ pub use ground::order::{Cut, Millis, Seq};
 pub use ground::page::{Page, Window};
 pub use ground::quarantine::{Field, Quarantined, Reason};
 pub use state::attributes::{AttributePath, Attributes};
-pub use state::entities::Part;
+pub use state::entities::{Part, SnapshotRef};
 pub use state::events::{EventFilter, EventRow, Start};
 pub use state::intake::{INITIAL_SYNC_PAUSE_MS, InitialSync, Intake};
 pub use state::policies::Policy;

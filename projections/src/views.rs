@@ -7,9 +7,9 @@ use crate::ground::order::{EventIds, Millis, Seq};
 use crate::ground::quarantine::Quarantined;
 use crate::ground::symbols::{Sym, Symbols};
 use crate::state::directories::Directories;
-use crate::state::endings::AccessEndings;
 use crate::state::entities::{Entities, Entity, EntityKind};
 use crate::state::events::Events;
+use crate::state::loss_index::LossIndex;
 use crate::state::memberships::Memberships;
 use crate::state::policies::Policies;
 use crate::state::roles::Roles;
@@ -35,7 +35,7 @@ pub struct Views {
     pub(crate) events: Events,
     pub(crate) policies: Policies,
     pub(crate) roles: Roles,
-    pub(crate) endings: AccessEndings,
+    pub(crate) loss_index: LossIndex,
 }
 
 impl Views {

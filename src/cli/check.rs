@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use rollcall_projections::{EventType, Millis, Seq};
+use rollcall_projections::{EventEffect, EventSubject, EventType, Millis, Seq};
 use serde_json::{Value, json};
 
 use super::auditor::{read_bounded, read_keys, read_note};
@@ -286,41 +286,54 @@ fn author(receipt: &Receipt) -> String {
     }
 }
 
-/// Puts what a body claims into a sentence.
+/// Describes the claim of a body in a sentence.
 fn claim(body: &[u8]) -> String {
     let Ok(body) = serde_json::from_slice::<Value>(body) else {
         return "the body is not JSON".into();
     };
     let data = body.get("data").unwrap_or(&Value::Null);
-    let state = text(data, "state").unwrap_or_else(|| "active".into());
-    let Some(event) = body.get("event").and_then(Value::as_str).and_then(EventType::parse) else {
-        return "nothing that this program can put into words".into();
-    };
-    match event {
-        EventType::DirectoryActivated => format!("{} was activated", directory(data)),
-        EventType::DirectoryDeactivated => format!("{} was deactivated", directory(data)),
-        EventType::DirectoryDeleted | EventType::OperatorDirectoryDeleted => {
-            format!("{} was deleted", directory(data))
+    let event_type = body.get("event").and_then(Value::as_str).and_then(EventType::parse);
+    event_type
+        .and_then(|event_type| sentence(event_type.subject(), event_type.effect(), data))
+        .unwrap_or_else(|| "this type of event has no description".into())
+}
+
+/// Describes an effect in a sentence; `None` if it has no description.
+fn sentence(subject: EventSubject, effect: EventEffect, data: &Value) -> Option<String> {
+    match subject {
+        EventSubject::Directory => {
+            Some(format!("{} was {}", directory(data), participle("activated", effect)?))
         }
-        EventType::UserCreated => format!("{} was created, {state}", user(data)),
-        EventType::UserUpdated => format!("{} was updated, {state}", user(data)),
-        EventType::UserDeleted => format!("{} was deleted", user(data)),
-        EventType::GroupCreated => format!("{} was created", group(data)),
-        EventType::GroupUpdated => format!("{} was updated", group(data)),
-        EventType::GroupDeleted => format!("{} was deleted", group(data)),
-        EventType::MemberAdded => membership(data, "was added to"),
-        EventType::MemberRemoved => membership(data, "was removed from"),
-        EventType::TokenCreated | EventType::TokenRevoked => {
-            "nothing that this program can put into words".into()
+        EventSubject::User => {
+            let state = text(data, "state").unwrap_or_else(|| "active".into());
+            let ending =
+                if effect == EventEffect::Ends { String::new() } else { format!(", {state}") };
+            Some(format!("{} was {}{ending}", user(data), participle("created", effect)?))
         }
-        EventType::PolicySet => format!(
+        EventSubject::Group => {
+            Some(format!("{} was {}", group(data), participle("created", effect)?))
+        }
+        EventSubject::Membership => membership(data, effect),
+        EventSubject::Token => None,
+        EventSubject::Mapping => Some("a role mapping was set".into()),
+        EventSubject::Policy => Some(format!(
             "the treatment of inactive users was set to {}",
             text(data, "inactive_users").unwrap_or_default()
-        ),
-        EventType::MappingSet => "a role mapping was set".into(),
-        EventType::CheckpointKeyChanged => {
-            format!("the log's key is now {}", text(data, "to").unwrap_or_default())
+        )),
+        EventSubject::CheckpointKey => {
+            Some(format!("the log's key is now {}", text(data, "to").unwrap_or_default()))
         }
+    }
+}
+
+/// Returns the participle of an effect; `begun` is that of a beginning.
+fn participle(begun: &'static str, effect: EventEffect) -> Option<&'static str> {
+    match effect {
+        EventEffect::Begins => Some(begun),
+        EventEffect::Changes => Some("updated"),
+        EventEffect::Suspends => Some("deactivated"),
+        EventEffect::Ends => Some("deleted"),
+        EventEffect::None => None,
     }
 }
 
@@ -336,9 +349,14 @@ fn group(data: &Value) -> String {
     named("group", data, text(data, "name"))
 }
 
-fn membership(data: &Value, change: &str) -> String {
+fn membership(data: &Value, effect: EventEffect) -> Option<String> {
+    let change = match effect {
+        EventEffect::Begins => "was added to",
+        EventEffect::Ends => "was removed from",
+        EventEffect::Changes | EventEffect::Suspends | EventEffect::None => return None,
+    };
     let part = |name: &str| data.get(name).unwrap_or(&Value::Null);
-    format!("{} {change} {}", user(part("user")), group(part("group")))
+    Some(format!("{} {change} {}", user(part("user")), group(part("group"))))
 }
 
 fn named(kind: &str, data: &Value, name: Option<String>) -> String {

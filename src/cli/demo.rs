@@ -43,7 +43,7 @@ group Engineering are developers, until the group is split and renamed.
 const SECRET: &str = "whsec_demo";
 const API_KEY: &str = "sk_demo";
 
-/// Run a demo: a real server, a story of webhooks, and questions about the past.
+/// Run a demo: a real server, two stories of webhooks, and questions about the past.
 ///
 /// Needs no configuration. Uses a temporary folder and a free port of this machine.
 #[derive(Args)]
@@ -293,16 +293,21 @@ fn user_row(user: &Value) -> Vec<String> {
 
 fn lines_to_try(base: &str) -> String {
     let paths = [
-        "/directories",
         "/directory_users?directory=directory_01K424MH00XFE6WM17PR9ASN2Y",
         "/directory_users?directory=directory_01K424MH00XFE6WM17PR9ASN2Y\
          &as_of=2026-03-02T08:59:59.999Z",
         "/directory_users/directory_user_01K424MJ3048WHJA7G74J4MK1K?as_of=2026-03-20T17:29:59.999Z",
-        "/rollcall/v1/projections",
     ];
-    let lines = paths
+    let requests = paths
         .map(|path| format!("  curl -s -H 'Authorization: Bearer {API_KEY}' '{base}{path}'\n"));
-    format!("\nThe server runs until Ctrl-C. Try:\n\n{}", lines.concat())
+    format!(
+        "\nThe server with the first story runs until Ctrl-C. In another terminal:\n\n  \
+         export ROLLCALL_URL={base} ROLLCALL_API_KEY={API_KEY}\n  \
+         rollcall users --directory directory_01K424MH00XFE6WM17PR9ASN2Y\n  \
+         rollcall audit jabernathy@halden-robotics.example\n\
+         \nThe same over HTTP, now and at moments in the past:\n\n{}",
+        requests.concat()
+    )
 }
 
 #[cfg(test)]

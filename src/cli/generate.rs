@@ -13,14 +13,13 @@ use super::{Failure, unwritten};
 ///
 /// Each directory is connected within a day of `--from`, sends its users, groups and memberships,
 /// and lives for `--days`: people are hired, move, leave, and sometimes come back; names and
-/// attributes change; groups come, go and are renamed; now and then a department is regrouped
+/// attributes change; groups come, go and are renamed; now and then a department is reorganised
 /// within a second. In every third directory, beginning with the second, leavers become inactive;
 /// in the others they are deleted.
 ///
 /// The same arguments always give the same bytes, unless `--from` is an age: the clock is not read
-/// otherwise. A server takes a history
-/// that reaches into the future, but refuses an `as_of` that lies ahead of its clock. Memory: some
-/// 300 bytes a person, and the bodies that are being delayed.
+/// otherwise. A server takes a history that reaches into the future, but refuses an `as_of` that
+/// lies ahead of its clock. Uses about 300 bytes of memory per person, plus the delayed events.
 #[derive(Args)]
 #[command(after_help = "\
 Exit codes: 0, also if the reader stops reading; 1 for a mistake in the arguments.

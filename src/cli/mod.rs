@@ -27,13 +27,14 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-/// Who was in which group, now or at any past moment.
+/// Answers who was in which group, now or at any past moment.
 ///
 /// Rollcall receives directory-sync webhooks, authenticates each one, keeps it for ever, and
 /// answers over HTTP as of any past moment.
 ///
-/// Exit codes: 0 for success, 1 for a mistake in the request, 2 for a failure of Rollcall, its disk
-/// or its network.
+/// Exit codes: 0 for success; 1 for a mistake in the request; 2 for a failure of Rollcall, its disk
+/// or its network. `check` exits with 1 if something is not proven, `verify` with 2 if the log is
+/// damaged.
 #[derive(Parser)]
 #[command(version, max_term_width = 110, after_help = moment::FORMS)]
 struct Cli {
@@ -87,7 +88,7 @@ impl Failure {
 
     /// Reports an answer that a Rollcall server would not give.
     fn unexpected_answer() -> Failure {
-        Failure::Ours("the server's answer is not one that Rollcall gives".into())
+        Failure::Ours("unexpected answer: is this a Rollcall server?".into())
     }
 }
 

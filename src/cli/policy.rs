@@ -14,8 +14,8 @@ use super::{Failure, print, table};
 
 /// Show or set the treatment of inactive users.
 ///
-/// A policy in force from a past moment changes the answers about the time since then. Answers as
-/// known before it was set stay the same.
+/// A policy in force from a past moment changes the answers about the time since then. With a
+/// --known-at before it was set, answers do not change.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:

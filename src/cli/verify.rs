@@ -24,14 +24,15 @@ const STORE_CACHE_BYTES: u64 = 128 << 20;
 
 /// Verify every record of a stopped server's log.
 ///
-/// Unpacks and hashes each record again. Derives from the bodies again what is stored with them,
-/// and compares it: ids, types, facts, which records count, the tree and its tiles, the root that
-/// was acknowledged last. Verifies the signatures of webhooks with the secrets that are set. Does
-/// not stop at the first damage, and names the records concerned. Against an attacker who can write
-/// into the folder, only a checkpoint that is kept elsewhere helps.
+/// Unpacks and hashes each record. Recomputes from the bodies the ids, the types, the facts, and
+/// which records count, and compares them with what is stored; compares the tree and its tiles with
+/// the records, and the records with the root that was acknowledged last. Verifies the signatures
+/// of webhooks with the secrets that are set. Continues after the first damage, and names the
+/// damaged records. Against an attacker who can write to the folder, only a checkpoint that is kept
+/// elsewhere helps.
 ///
-/// Changes nothing itself. But the store under it, when it is opened, truncates a damaged file at
-/// the first damage that it finds: copy a folder that you suspect, and verify the copy.
+/// The command itself changes nothing. But the store, when it is opened, truncates a damaged file
+/// at the first damage that it finds: copy a folder that you suspect, and verify the copy.
 #[derive(Args)]
 #[command(after_help = "\
 Environment:

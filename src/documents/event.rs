@@ -7,7 +7,9 @@
 use std::borrow::Cow;
 
 use parking_lot::RwLock;
-use rollcall_projections::{Cut, DirectoryChange, EventRow, EventType, Millis, Views};
+use rollcall_projections::{
+    Cut, DirectoryChange, EventEffect, EventRow, EventType, Millis, TOKEN_PREFIX, Views,
+};
 use serde_json::value::RawValue;
 
 use super::changes::previous_in;
@@ -50,15 +52,18 @@ pub fn show_event(body: &[u8], row: EventRow, views: &RwLock<Views>) -> ShownEve
     let text = std::str::from_utf8(body).unwrap_or("{}");
     let [id, event, data, context] =
         present_fields(text, ["id", "event", "data", "context"]).unwrap_or_default();
-    let kind = string(event).unwrap_or_default();
-    let event =
-        EventContext { row, views, previous_attributes: previous_attributes(&kind, data, context) };
+    let event_type = string(event).unwrap_or_default();
+    let event = EventContext {
+        row,
+        views,
+        previous_attributes: previous_attributes(&event_type, data, context),
+    };
     let id = string(id).unwrap_or_default();
     let mut envelope = Object::new("event");
     envelope.text("id", &id);
-    envelope.text("event", &kind);
+    envelope.text("event", &event_type);
     envelope.raw("data", "");
-    envelope.0.extend(event.data(&kind, object(data).unwrap_or("{}")));
+    envelope.0.extend(event.data(&event_type, object(data).unwrap_or("{}")));
     envelope.text("created_at", &crate::time::format(row.occurred_at));
     envelope.raw("context", object(context).unwrap_or("{}"));
     envelope.0.push(b'}');
@@ -68,16 +73,16 @@ pub fn show_event(body: &[u8], row: EventRow, views: &RwLock<Views>) -> ShownEve
 /// Returns the values that a change replaced: always for updates, for others only if the source
 /// states them.
 fn previous_attributes<'a>(
-    kind: &str,
+    event_type: &str,
     data: Option<&'a RawValue>,
     context: Option<&'a RawValue>,
 ) -> Option<&'a str> {
     let own = previous_in(data);
-    if kind.starts_with("dsync.") && kind.ends_with(".updated") {
-        own.or_else(|| previous_in(context)).or(Some("{}"))
-    } else {
-        own
-    }
+    let updates = match EventType::parse(event_type) {
+        Some(known) => known.effect() == EventEffect::Changes,
+        None => event_type.starts_with(TOKEN_PREFIX) && event_type.ends_with(".updated"),
+    };
+    if updates { own.or_else(|| previous_in(context)).or(Some("{}")) } else { own }
 }
 
 /// The context in which an event is shown.
@@ -88,8 +93,8 @@ struct EventContext<'a> {
 }
 
 impl EventContext<'_> {
-    fn data(&self, kind: &str, data: &str) -> Vec<u8> {
-        let (mut out, named) = match EventType::parse(kind) {
+    fn data(&self, event_type: &str, data: &str) -> Vec<u8> {
+        let (mut out, named) = match EventType::parse(event_type) {
             Some(EventType::DirectoryActivated) => {
                 (self.directory(DirectoryChange::Activated, data), &DIRECTORY_FIELDS[..])
             }
@@ -111,7 +116,7 @@ impl EventContext<'_> {
             Some(EventType::TokenCreated | EventType::TokenRevoked) => {
                 (self.token(data), &TOKEN_FIELDS[..])
             }
-            None if kind.starts_with("dsync.token.") => (self.token(data), &TOKEN_FIELDS[..]),
+            None if event_type.starts_with(TOKEN_PREFIX) => (self.token(data), &TOKEN_FIELDS[..]),
             // Rollcall's own events and those from outside directory sync are shown as they are.
             Some(
                 EventType::MappingSet

@@ -34,8 +34,16 @@ pub enum Shape {
     Group,
 }
 
-/// The record of a document, its part of the body, and its shape.
-pub type DocumentKey = (Seq, Part, Shape);
+/// The key of a document in the cache.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct DocumentKey {
+    /// The document's record.
+    pub seq: Seq,
+    /// Its part of the body.
+    pub part: Part,
+    /// Its shape.
+    pub shape: Shape,
+}
 
 /// An API object without the fields that depend on the question: an open JSON object.
 ///
@@ -113,9 +121,9 @@ impl Documents {
             .filter(|(_, document)| document.is_none())
             .map(|(at, _)| at)
             .collect();
-        missing.sort_by_key(|at| keys.get(*at).map(|key| key.0));
+        missing.sort_by_key(|at| keys.get(*at).map(|key| key.seq));
         let seqs: Vec<Seq> =
-            missing.iter().filter_map(|at| keys.get(*at)).map(|key| key.0).collect();
+            missing.iter().filter_map(|at| keys.get(*at)).map(|key| key.seq).collect();
         for (at, body) in missing.into_iter().zip(log.bodies(&seqs)?) {
             let (Some(key), Some(slot)) = (keys.get(at), found.get_mut(at)) else { continue };
             let document = Document::read(&body, *key);
@@ -134,7 +142,7 @@ impl Documents {
 impl Document {
     /// Completes the snapshot in `body` into the API's shape. A field of the wrong type counts as
     /// absent.
-    fn read(body: &[u8], (_, part, shape): DocumentKey) -> Document {
+    fn read(body: &[u8], DocumentKey { part, shape, .. }: DocumentKey) -> Document {
         let snapshot = snapshot(body, part);
         match shape {
             Shape::Directory => shapes::directory(snapshot),

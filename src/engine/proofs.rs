@@ -108,9 +108,14 @@ impl Engine {
     /// If the record of a change cannot be read.
     pub fn key_changes(&self) -> Result<Vec<KeyChange>, ReadError> {
         let (mut changes, mut after) = (Vec::new(), 0);
-        let kinds = [EventType::CheckpointKeyChanged.name().to_owned()];
+        let event_types = [EventType::CheckpointKeyChanged.name().to_owned()];
         loop {
-            let filter = EventFilter { kinds: &kinds, organization: None, from: None, until: None };
+            let filter = EventFilter {
+                event_types: &event_types,
+                organization: None,
+                from: None,
+                until: None,
+            };
             let page = self.views().events(&filter, Cut::LATEST, Start::After(after), CHANGES);
             for row in &page.items {
                 changes.extend(change(&self.record(row.seq)?));

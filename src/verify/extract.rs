@@ -3,7 +3,8 @@
 use std::borrow::Cow;
 
 use rollcall_projections::{
-    DirectoryChange, EventType, Field, Fingerprint, InactiveUsers, Millis, Reason,
+    DirectoryChange, EventType, Field, Fingerprint, InactiveUsers, Millis, OPERATOR_PREFIX, Reason,
+    SYNC_PREFIX, TOKEN_PREFIX,
 };
 use serde_json::value::RawValue;
 
@@ -201,8 +202,8 @@ fn ulid_ms(event_id: &str) -> Option<Millis> {
 fn statement<'a>(event: &str, data: Option<&'a RawValue>) -> (Statement<'a>, Option<Millis>) {
     let stated = match EventType::parse(event) {
         Some(known) => stated_by(known, data),
-        None if event.starts_with("rollcall.") => Err(Reason::ReservedType),
-        None if event.starts_with("dsync.token.") || !event.starts_with("dsync.") => {
+        None if event.starts_with(OPERATOR_PREFIX) => Err(Reason::ReservedType),
+        None if event.starts_with(TOKEN_PREFIX) || !event.starts_with(SYNC_PREFIX) => {
             Ok(unrelated(data))
         }
         None => Err(Reason::UnknownType),

@@ -1,4 +1,5 @@
-//! Facts: the statements of a body, in the form that the log stores and in the form that the fold takes.
+//! Facts: the statements of a body, in the form that the log stores and in the form that the fold
+//! takes.
 
 use std::borrow::Cow;
 

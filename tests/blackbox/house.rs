@@ -1,11 +1,20 @@
-//! Which part may depend on which.
+//! The rules of the source tree: which part may depend on which, and where an event type is named.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use rollcall_generator::{EventPlan, ForgeError};
+use rollcall_projections::{EventSubject, EventType};
+
+use crate::kit::histories::EVENT_TYPES;
+
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn read(file: &str) -> String {
+    fs::read_to_string(root().join(file)).unwrap()
 }
 
 /// Every Rust source below `folder`, with its path from the root.
@@ -135,4 +144,97 @@ fn a_log_takes_nothing_but_what_was_verified() {
         );
     }
     assert_eq!(naming(&["Verified { source"]), ["src/verify/mod.rs", "src/verify/operator.rs"]);
+}
+
+/// The layers of the projections, lowest first. Those of one layer do not know each other.
+const LAYERS: [&[&str]; 5] = [&["ground"], &["state"], &["views"], &["judge"], &["fold", "ask"]];
+
+/// Returns the number of a module's layer.
+fn layer(module: &str) -> usize {
+    LAYERS
+        .iter()
+        .position(|modules| modules.contains(&module))
+        .unwrap_or_else(|| panic!("no layer has the module `{module}`"))
+}
+
+/// Returns the names that follow `prefix` in a source, comments left out.
+fn names_after<'a>(text: &'a str, prefix: &str) -> Vec<&'a str> {
+    text.lines()
+        .filter(|line| !line.trim_start().starts_with("//"))
+        .flat_map(|line| line.split(prefix).skip(1))
+        .map(|rest| {
+            rest.split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap_or_default()
+        })
+        .collect()
+}
+
+#[test]
+fn each_layer_of_the_projections_knows_only_those_below_it() {
+    for (name, text) in sources(&root().join("projections/src")) {
+        let path = name.strip_prefix("projections/src/").unwrap();
+        let module = path.split(['/', '.']).next().unwrap();
+        if module == "lib" {
+            continue;
+        }
+        for other in names_after(&text, "crate::") {
+            assert!(
+                other == module || layer(other) < layer(module),
+                "{name} uses `{other}`, which is not below `{module}`"
+            );
+        }
+    }
+}
+
+#[test]
+fn the_plumbing_of_http_knows_no_call_and_no_call_knows_another() {
+    for (name, text) in sources(&root().join("src/http/wire")) {
+        assert!(!text.contains("calls::"), "{name} names a call");
+    }
+    let calls = sources(&root().join("src/http/calls"));
+    let modules: Vec<&str> = calls
+        .iter()
+        .map(|(name, _)| Path::new(name).file_stem().unwrap().to_str().unwrap())
+        .collect();
+    for ((name, text), own) in calls.iter().zip(&modules).filter(|(_, own)| **own != "mod") {
+        assert!(!text.contains("calls::"), "{name} names the calls by their module");
+        for other in names_after(text, "super::") {
+            assert!(other == *own || !modules.contains(&other), "{name} uses the call `{other}`");
+        }
+    }
+}
+
+/// Returns true if the schema of an event has a shape for the data of this type.
+fn has_schema(schema: &serde_json::Value, name: &str) -> bool {
+    schema["allOf"].as_array().unwrap().iter().any(|case| {
+        let event = &case["if"]["properties"]["event"];
+        let is_token = event["pattern"] == "^dsync\\.token\\." && name.starts_with("dsync.token.");
+        event["const"] == name || is_token
+    })
+}
+
+#[test]
+fn each_event_type_is_known_everywhere() {
+    let semantics = read("docs/semantics.md");
+    let schema = serde_json::from_str(&read("tests/schemas/event.json")).unwrap();
+    let model = read("tests/blackbox/kit/model/mod.rs");
+    let story = read("fixtures/0002-every-event-type/events.jsonl");
+    for event_type in EventType::ALL {
+        let name = event_type.name();
+        assert!(semantics.contains(&format!("`{name}`")), "docs/semantics.md lacks `{name}`");
+        assert!(EVENT_TYPES.contains(&name), "kit/histories.rs: EVENT_TYPES lacks `{name}`");
+        if event_type.is_operator_act() {
+            continue;
+        }
+        assert!(has_schema(&schema, name), "tests/schemas/event.json lacks `{name}`");
+        let plan = EventPlan { event: name.to_owned(), ..EventPlan::default() };
+        assert!(
+            matches!(plan.forge(0, 0), Err(ForgeError::Missing { .. })),
+            "generator/src/forge.rs knows no field of `{name}`"
+        );
+        let line = format!("\"event\":\"{name}\"");
+        assert!(story.contains(&line), "fixtures/0002-every-event-type lacks `{name}`");
+        if event_type.subject() != EventSubject::Token {
+            assert!(model.contains(&format!("\"{name}\"")), "kit/model/mod.rs lacks `{name}`");
+        }
+    }
 }

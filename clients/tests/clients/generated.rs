@@ -18,7 +18,7 @@ pub fn cases() -> Vec<Case> {
     )]
 }
 
-/// How many people, unless `ROLLCALL_CLIENTS_PEOPLE` says otherwise.
+/// The number of people, unless `ROLLCALL_CLIENTS_PEOPLE` says otherwise.
 const PEOPLE: usize = 300;
 
 /// All there is: the ids of the directories, of the users and groups of each, and of the members of
@@ -72,7 +72,7 @@ fn generated(people: usize) -> Vec<String> {
     printed.lines().map(str::to_owned).collect()
 }
 
-/// What a thing is, and in which directory.
+/// Things by id, each with its directory.
 type Entities = BTreeMap<String, String>;
 
 /// Everything as it stands after all events: each applied in the order in which it happened, over

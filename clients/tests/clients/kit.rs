@@ -1,5 +1,5 @@
-//! What the cases share: the server in a process of its own, feeding it, running a command to its
-//! end, catching webhooks.
+//! The parts that the cases share: the server in a process of its own, feeding it, running a
+//! command to its end, catching webhooks.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};

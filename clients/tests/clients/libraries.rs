@@ -163,7 +163,7 @@ impl Missing {
         }
     }
 
-    /// What `needs` lacks here.
+    /// Returns the name of the thing in `needs` that this machine lacks.
     pub fn of(&self, needs: Needs) -> Option<&'static str> {
         let lacking = |missing: bool, name: &'static str| missing.then_some(name);
         let (node, python) = (

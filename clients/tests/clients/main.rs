@@ -26,7 +26,7 @@ use std::process::ExitCode;
 
 use libtest_mimic::{Arguments, Trial};
 
-/// What a case needs that may be missing on a machine.
+/// A requirement of a case that a machine may lack.
 #[derive(Clone, Copy)]
 enum Needs {
     Nothing,

@@ -155,7 +155,7 @@ fn forked(note: &str) -> String {
     )
 }
 
-/// What a program says to the lines of a file.
+/// Returns the lines with which a program answers those of a file.
 fn answers(mut program: Command, questions: &Path) -> Vec<String> {
     program.stdin(File::open(questions).unwrap()).stdout(Stdio::piped());
     let output = program.output().unwrap();

@@ -137,7 +137,7 @@ async fn get(client: &Client, kind: &str, id: &str) -> Result<Value, Error> {
     Ok(value.unwrap())
 }
 
-/// What `seen` has under the keys of `expected`; the library leaves out what is null.
+/// Returns the part of `seen` under the keys of `expected`; the library leaves out what is null.
 fn part(seen: &Value, expected: &Value) -> Value {
     match (seen, expected) {
         (Value::Array(seen), Value::Array(expected)) if seen.len() == expected.len() => {
@@ -261,7 +261,8 @@ fn errors() {
 fn event_errors() {
     let server = scripts::fed();
     let client = client(&server, API_KEY);
-    let message = "One or more event names (e.g. dsync.user.created) must be provided using the events parameter.";
+    let message = "One or more event names (e.g. dsync.user.created) must be provided using the \
+                   events parameter.";
     refused(
         done(client.events().list_events(ListEventsParams::new(vec![]))),
         400,

@@ -24,8 +24,8 @@ pub const TEN_TYPES: [&str; 10] = [
     "dsync.group.user_removed",
 ];
 
-/// How many people auto-pagination is tried with: pages of 10 end evenly nowhere, and pages of 100
-/// neither.
+/// The number of people with which auto-pagination is tried: neither pages of 10 nor pages of 100
+/// end evenly.
 pub const MANY: usize = 235;
 
 pub fn cases() -> Vec<Case> {
@@ -71,22 +71,28 @@ fn reads(library: Library, table: &str) {
 /// A directory with many people; its id, and theirs in order.
 pub fn crowd(server: &Server) -> (String, Vec<String>) {
     let directory = "directory_01JB0000000000000000000000";
+    let organization = "org_01JB0000000000000000000000";
     let ids: Vec<String> = (0..MANY).map(|at| format!("directory_user_01JB{at:022}")).collect();
     let time = "2026-02-01T08:00:00.000Z";
     let first = json!({
-        "object": "event", "id": "event_01JB0000000000000000000000", "event": "dsync.activated", "created_at": time, "context": {},
+        "object": "event", "id": "event_01JB0000000000000000000000", "event": "dsync.activated",
+        "created_at": time, "context": {},
         "data": {
-            "object": "directory", "id": directory, "organization_id": "org_01JB0000000000000000000000", "external_key": "crowd",
-            "type": "okta scim v2.0", "state": "active", "name": "A crowd", "domains": [], "created_at": time, "updated_at": time,
+            "object": "directory", "id": directory, "organization_id": organization,
+            "external_key": "crowd", "type": "okta scim v2.0", "state": "active", "name": "A crowd",
+            "domains": [], "created_at": time, "updated_at": time,
         },
     });
     let person = |(at, id): (usize, &String)| {
         json!({
-            "object": "event", "id": format!("event_01JC{at:022}"), "event": "dsync.user.created", "created_at": time, "context": {},
+            "object": "event", "id": format!("event_01JC{at:022}"), "event": "dsync.user.created",
+            "created_at": time, "context": {},
             "data": {
-                "object": "directory_user", "id": id, "directory_id": directory, "organization_id": "org_01JB0000000000000000000000",
-                "idp_id": format!("idp-{at}"), "email": format!("person{at}@crowd.example"), "emails": [], "first_name": "Person",
-                "last_name": at.to_string(), "state": "active", "raw_attributes": {}, "custom_attributes": {}, "created_at": time,
+                "object": "directory_user", "id": id, "directory_id": directory,
+                "organization_id": organization, "idp_id": format!("idp-{at}"),
+                "email": format!("person{at}@crowd.example"), "emails": [],
+                "first_name": "Person", "last_name": at.to_string(), "state": "active",
+                "raw_attributes": {}, "custom_attributes": {}, "created_at": time,
                 "updated_at": time,
             },
         })
@@ -121,8 +127,8 @@ fn deletes(library: Library) {
     library.run("deletion", &server, &[&directory, &ids[0]]);
 }
 
-/// What `rollcall send` sends of the small story, and one delivery more whose header is an hour
-/// old.
+/// Returns the deliveries of `rollcall send` for the small story, and one more whose header is an
+/// hour old.
 pub fn deliveries() -> (Vec<Delivery>, Delivery) {
     let deliveries = kit::caught(&story("events.jsonl"));
     let bodies: Vec<&str> = deliveries.iter().map(|delivery| delivery.body.as_str()).collect();
@@ -152,7 +158,7 @@ fn verifies(library: Library) {
     library.run("webhooks", &server, &[text(&file)]);
 }
 
-/// What a tail printed: ids and names.
+/// The lines of a tail: ids and names.
 type Read = Vec<(String, String)>;
 
 fn tail(library: Library, server: &Server, names: &str, after: Option<&str>) -> Read {
@@ -251,7 +257,7 @@ fn text_of(value: &Value) -> Option<&str> {
     value.as_str().filter(|text| (1..=255).contains(&text.len()))
 }
 
-/// Whether the fold can use an event (rule 8).
+/// Returns true if the fold can use an event (rule 8).
 fn usable(name: &str, data: &Value) -> bool {
     let is = |value: &Value, kind: &str| {
         let other_object = value["object"]
@@ -302,7 +308,16 @@ fn receiver(library: Library) {
     let _ = receiver.wait();
     let answer = answers.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
     assert_eq!(answer["refusals"], json!([]));
-    let person = |id: usize, email: Value, state: &str, groups: Value| json!({"id": format!("directory_user_01JA{id:022}"), "email": email, "state": state, "groups": groups});
+    let person = |id: usize, email: Value, state: &str, groups: Value| {
+        json!({
+            "id": format!("directory_user_01JA{id:022}"), "email": email, "state": state,
+            "groups": groups,
+        })
+    };
+    let ada =
+        person(11, json!("ada@acme.example"), "active", json!(["Engineering", "Security & Trust"]));
+    let eve = person(15, json!("eve@partner.example"), "active", json!([]));
+    let fay = person(16, json!("fay@zephyr.example"), "active", json!(["People"]));
     // Every webhook was in Rollcall before the receiver got the first: it reads how things stand at
     // the end.
     let expected = json!({
@@ -310,10 +325,10 @@ fn receiver(library: Library) {
             person(14, json!("dee+vpn@acme.example"), "active", json!([])),
             person(13, json!(null), "active", json!([])),
             person(12, json!("bob@acme.example"), "inactive", json!(["Engineering"])),
-            person(11, json!("ada@acme.example"), "active", json!(["Engineering", "Security & Trust"])),
+            ada,
         ],
-        format!("directory_01JA{:022}", 2): [person(15, json!("eve@partner.example"), "active", json!([]))],
-        format!("directory_01JA{:022}", 3): [person(16, json!("fay@zephyr.example"), "active", json!(["People"]))],
+        format!("directory_01JA{:022}", 2): [eve],
+        format!("directory_01JA{:022}", 3): [fay],
     });
     assert_eq!(answer["people"], expected);
 }

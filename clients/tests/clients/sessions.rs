@@ -124,7 +124,8 @@ const SMALL: &str = r#"
 ```console
 $ cargo run -- serve
 […]
-$ curl -s -H 'Authorization: Bearer sk_example' localhost:8080/directories/directory_01K424MH00XFE6WM17PR9ASN2Y \
+$ curl -s -H 'Authorization: Bearer sk_example' \
+    localhost:8080/directories/directory_01K424MH00XFE6WM17PR9ASN2Y \
     | python3 -c 'import json, sys; print(json.load(sys.stdin)["name"])'
 Halden Robotics
 $ curl -s localhost:8080/directories
@@ -156,7 +157,9 @@ fn sessions_are_found() {
     assert_eq!(
         commands,
         [
-            "curl -s -H 'Authorization: Bearer sk_example' localhost:8080/directories/directory_01K424MH00XFE6WM17PR9ASN2Y | python3 -c 'import json, sys; print(json.load(sys.stdin)[\"name\"])'",
+            "curl -s -H 'Authorization: Bearer sk_example' \
+             localhost:8080/directories/directory_01K424MH00XFE6WM17PR9ASN2Y \
+             | python3 -c 'import json, sys; print(json.load(sys.stdin)[\"name\"])'",
             "curl -s localhost:8080/directories",
             "curl -s -i localhost:8080/healthz",
         ]

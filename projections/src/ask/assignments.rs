@@ -7,7 +7,7 @@ use crate::ground::order::{Cut, Millis};
 use crate::ground::page::resolve;
 use crate::ground::symbols::{NO_SYM, Sym};
 use crate::ground::walks::{IdWalk, is_beyond};
-use crate::state::compiled::{Compiled, DEFAULT, Rank, RoleGround, RoleGrounds};
+use crate::state::compiled_mapping::{Compiled, DEFAULT, Rank, RoleGround, RoleGrounds};
 use crate::state::entities::{EntityKind, EntityVersion};
 use crate::views::Views;
 

@@ -4,7 +4,7 @@ use crate::ground::order::Cut;
 use crate::ground::roster::Roster;
 use crate::ground::symbols::Sym;
 use crate::ground::walks::{IdWalk, is_beyond, merge, walk, walk_merged};
-use crate::state::compiled::{Compiled, Rank};
+use crate::state::compiled_mapping::{Compiled, Rank};
 use crate::state::entities::{EntityKind, EntityVersion};
 use crate::state::memberships::Pair;
 use crate::views::Views;

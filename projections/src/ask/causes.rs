@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::ground::order::{Cut, IdBuffer, Millis, Place, Seq, Seq32};
 use crate::ground::symbols::{NO_SYM, Sym};
 use crate::ground::timeline::Placed;
-use crate::state::compiled::{GroundKey, RoleGrounds};
+use crate::state::compiled_mapping::{GroundKey, RoleGrounds};
 
 use crate::state::entities::EntityKind;
 use crate::state::memberships::Pair;

@@ -9,8 +9,8 @@ use crate::ground::order::{Cut, Millis, Seq, around};
 use crate::ground::page::resolve;
 use crate::ground::symbols::Sym;
 use crate::ground::walks::{IdWalk, is_beyond};
-use crate::state::endings::AccessEnding;
-use crate::state::entities::{EntityVersion, Part};
+use crate::state::entities::{EntityVersion, SnapshotRef};
+use crate::state::loss_index::LossCandidate;
 use crate::views::Views;
 
 /// The highest number of candidates that one call looks at.
@@ -21,8 +21,8 @@ const CANDIDATES_MAX: usize = 2048;
 pub struct Deprovisioning {
     /// The user.
     pub user: String,
-    /// The record that describes the user in the millisecond before, and the part of it that does.
-    pub snapshot: (Seq, Part),
+    /// The description of the user in the millisecond before.
+    pub snapshot: SnapshotRef,
     /// The directory in the millisecond before.
     pub directory: String,
     /// The organization that the user showed then; empty while unknown.
@@ -155,7 +155,7 @@ impl Views {
     ) -> Box<dyn Iterator<Item = Millis> + 'a> {
         let DeprovisioningQuery { first, last, descending, .. } = *query;
         let Some(users) = &query.users else {
-            return self.endings.moments(first, last, descending);
+            return self.loss_index.moments(first, last, descending);
         };
         let all = users.iter().flat_map(|user| self.access_moments(*user, cut));
         let within: BTreeSet<Millis> =
@@ -177,14 +177,14 @@ impl Views {
         }
         let (_, before) = around(moment, cut);
         let (mut users, mut walks) = (Vec::new(), Vec::new());
-        for ending in self.endings.at(moment) {
+        for ending in self.loss_index.at(moment) {
             match ending {
-                AccessEnding::User(user)
+                LossCandidate::User(user)
                     if directory.is_none_or(|directory| self.was_ever_in(user, directory)) =>
                 {
                     users.push(user)
                 }
-                AccessEnding::Directory(ended)
+                LossCandidate::Directory(ended)
                     if directory.is_none_or(|directory| directory == ended) =>
                 {
                     walks.push(self.users_walk(Some(ended), None, before, start, descending));
@@ -240,7 +240,7 @@ impl Views {
         };
         Some(Deprovisioning {
             user: self.users.id(user).to_owned(),
-            snapshot: (Seq::from(version.place.seq), version.part),
+            snapshot: SnapshotRef { seq: Seq::from(version.place.seq), part: version.part },
             directory: self.directories.id(version.directory).to_owned(),
             organization: self.texts.text(organization).to_owned(),
             end: self.access_end(user, moment, cut)?,

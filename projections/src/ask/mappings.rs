@@ -3,7 +3,7 @@
 use crate::ground::mapping::Mapping;
 use crate::ground::order::{Cut, Millis, Seq};
 use crate::state::attributes::Attributes;
-use crate::state::compiled::Compiled;
+use crate::state::compiled_mapping::Compiled;
 use crate::state::entities::Part;
 use crate::views::Views;
 

@@ -8,8 +8,8 @@ use crate::ground::order::{Cut, Millis, Seq};
 use crate::ground::symbols::Sym;
 use crate::judge::MemberGroups;
 use crate::state::attributes::Attributes;
-use crate::state::compiled::{Compiled, DEFAULT, RoleGround};
-use crate::state::entities::{EntityKind, EntityVersion, Part};
+use crate::state::compiled_mapping::{Compiled, DEFAULT, RoleGround};
+use crate::state::entities::{EntityKind, EntityVersion, SnapshotRef};
 use crate::views::Views;
 
 /// A mapping that is not set, ready to be compared with the one in force.
@@ -23,7 +23,7 @@ pub struct Proposal {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RoleChange {
     /// The record that describes the user, and the part of it that does.
-    pub snapshot: (Seq, Part),
+    pub snapshot: SnapshotRef,
     /// The user.
     pub user: String,
     /// The user's directory.
@@ -148,7 +148,7 @@ impl Views {
         let before = self.grounds_by_role(old, &groups, version, cut);
         let after = self.grounds_by_role(new, &groups, version, cut);
         let change = RoleChange {
-            snapshot: (Seq::from(version.place.seq), version.part),
+            snapshot: SnapshotRef { seq: Seq::from(version.place.seq), part: version.part },
             user: self.users.id(user).to_owned(),
             directory: self.directories.id(version.directory).to_owned(),
             gained: self.roles_only_in(&after, &before, new.mapping, cut),

@@ -3,7 +3,7 @@
 use crate::ground::order::Cut;
 use crate::ground::symbols::Sym;
 use crate::state::attributes::Attributes;
-use crate::state::compiled::{Compiled, MemberOf, Rank, RoleGrounds, RuleScope};
+use crate::state::compiled_mapping::{Compiled, MemberOf, Rank, RoleGrounds, RuleScope};
 use crate::state::entities::{EntityKind, EntityVersion};
 use crate::views::Views;
 

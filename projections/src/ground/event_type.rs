@@ -2,11 +2,12 @@
 
 /// Declares the enum, its names and its list from one table.
 macro_rules! event_types {
-    ($($(#[$doc:meta])* $variant:ident = $name:literal, $subject:ident;)+) => {
+    ($($(#[$doc:meta])* $variant:ident = $name:literal, $subject:ident, $effect:ident;)+) => {
         /// The type of an event that Rollcall understands.
         ///
-        /// Code that treats types differently matches on this enum without a wildcard arm, so that
-        /// a new type does not compile until each such place has an answer for it.
+        /// Code that treats types differently asks for the subject and the effect, and matches on
+        /// them without a wildcard arm. Only code that reads or writes a type's data matches on
+        /// this enum itself, so that a new type does not compile until such code has an answer.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         pub enum EventType {
             $($(#[$doc])* $variant,)+
@@ -37,6 +38,13 @@ macro_rules! event_types {
                     $(EventType::$variant => EventSubject::$subject,)+
                 }
             }
+
+            /// Returns the effect on that thing.
+            pub const fn effect(self) -> EventEffect {
+                match self {
+                    $(EventType::$variant => EventEffect::$effect,)+
+                }
+            }
         }
     };
 }
@@ -54,43 +62,79 @@ pub enum EventSubject {
     Membership,
     /// A directory's bearer token: kept and counted, without effect.
     Token,
-    /// An act of one of Rollcall's operators.
-    Operator,
+    /// A role mapping.
+    Mapping,
+    /// The treatment of inactive users.
+    Policy,
+    /// The key that signs checkpoints.
+    CheckpointKey,
+}
+
+/// The effect of a type of event on its subject.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum EventEffect {
+    /// The subject exists from then on.
+    Begins,
+    /// The subject has other properties.
+    Changes,
+    /// The subject is out of use, and may come back.
+    Suspends,
+    /// The subject exists no longer.
+    Ends,
+    /// The event is kept and counted only.
+    None,
+}
+
+/// The prefix of the types of directory sync.
+pub const SYNC_PREFIX: &str = "dsync.";
+
+/// The prefix of the types of directory sync that speak of a token. One that Rollcall does not know
+/// is treated like those that it knows.
+pub const TOKEN_PREFIX: &str = "dsync.token.";
+
+/// The prefix of the types that only Rollcall writes: the acts of its operators.
+pub const OPERATOR_PREFIX: &str = "rollcall.";
+
+impl EventType {
+    /// Returns true for an act of one of Rollcall's operators.
+    pub fn is_operator_act(self) -> bool {
+        self.name().starts_with(OPERATOR_PREFIX)
+    }
 }
 
 event_types! {
     /// A directory was connected.
-    DirectoryActivated = "dsync.activated", Directory;
+    DirectoryActivated = "dsync.activated", Directory, Begins;
     /// A directory was disconnected, and may come back.
-    DirectoryDeactivated = "dsync.deactivated", Directory;
+    DirectoryDeactivated = "dsync.deactivated", Directory, Suspends;
     /// A directory was deleted, with everything in it.
-    DirectoryDeleted = "dsync.deleted", Directory;
+    DirectoryDeleted = "dsync.deleted", Directory, Ends;
     /// A user was created.
-    UserCreated = "dsync.user.created", User;
+    UserCreated = "dsync.user.created", User, Begins;
     /// A user was updated.
-    UserUpdated = "dsync.user.updated", User;
+    UserUpdated = "dsync.user.updated", User, Changes;
     /// A user was deleted.
-    UserDeleted = "dsync.user.deleted", User;
+    UserDeleted = "dsync.user.deleted", User, Ends;
     /// A group was created.
-    GroupCreated = "dsync.group.created", Group;
+    GroupCreated = "dsync.group.created", Group, Begins;
     /// A group was updated.
-    GroupUpdated = "dsync.group.updated", Group;
+    GroupUpdated = "dsync.group.updated", Group, Changes;
     /// A group was deleted.
-    GroupDeleted = "dsync.group.deleted", Group;
+    GroupDeleted = "dsync.group.deleted", Group, Ends;
     /// A user was added to a group.
-    MemberAdded = "dsync.group.user_added", Membership;
+    MemberAdded = "dsync.group.user_added", Membership, Begins;
     /// A user was removed from a group.
-    MemberRemoved = "dsync.group.user_removed", Membership;
+    MemberRemoved = "dsync.group.user_removed", Membership, Ends;
     /// A directory's token was created.
-    TokenCreated = "dsync.token.created", Token;
+    TokenCreated = "dsync.token.created", Token, None;
     /// A directory's token was revoked.
-    TokenRevoked = "dsync.token.revoked", Token;
+    TokenRevoked = "dsync.token.revoked", Token, None;
     /// An operator set a role mapping.
-    MappingSet = "rollcall.mapping.set", Operator;
+    MappingSet = "rollcall.mapping.set", Mapping, Changes;
     /// An operator set the treatment of inactive users.
-    PolicySet = "rollcall.policy.set", Operator;
+    PolicySet = "rollcall.policy.set", Policy, Changes;
     /// An operator deleted a directory.
-    OperatorDirectoryDeleted = "rollcall.directory.deleted", Operator;
+    OperatorDirectoryDeleted = "rollcall.directory.deleted", Directory, Ends;
     /// The key that signs checkpoints changed.
-    CheckpointKeyChanged = "rollcall.checkpoint_key.changed", Operator;
+    CheckpointKeyChanged = "rollcall.checkpoint_key.changed", CheckpointKey, Changes;
 }

@@ -2,7 +2,7 @@
 
 use smallvec::SmallVec;
 
-use crate::ground::order::{Cut, EventIds, Millis, Place, Seq32};
+use crate::ground::order::{Cut, EventIds, Millis, Place, Seq, Seq32};
 use crate::ground::roster::{Gone, Roster};
 use crate::ground::symbols::{Sym, Symbols};
 use crate::ground::timeline::{Earliest, Placed, Rare, Timeline};
@@ -23,6 +23,15 @@ pub enum Part {
     User,
     /// `data.group`
     Group,
+}
+
+/// The place of a snapshot in the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SnapshotRef {
+    /// The record whose body holds it.
+    pub seq: Seq,
+    /// The part of that body that is the snapshot.
+    pub part: Part,
 }
 
 /// One event's statement about a user or a group.

@@ -44,7 +44,7 @@ pub(crate) struct Events {
 #[derive(Clone, Copy, Debug)]
 pub struct EventFilter<'a> {
     /// With one of these types.
-    pub kinds: &'a [String],
+    pub event_types: &'a [String],
     /// Belonging to this organization.
     pub organization: Option<&'a str>,
     /// Not before this moment, in `occurred_at`.
@@ -161,7 +161,7 @@ impl Events {
         cut: Cut,
     ) -> EventQuery<'_> {
         let mut event_types: Vec<Sym> =
-            filter.kinds.iter().filter_map(|name| self.event_types.find(name)).collect();
+            filter.event_types.iter().filter_map(|name| self.event_types.find(name)).collect();
         event_types.sort_unstable();
         event_types.dedup();
         EventQuery {
@@ -321,9 +321,13 @@ mod tests {
         for at in 0..count {
             let occurred_at = at as Millis * step;
             match event_types.get(at % event_types.len()) {
-                Some(kind) if *kind != "-" => {
-                    events.list(kind, if at % 3 == 0 { 7 } else { 8 }, 0, occurred_at, occurred_at)
-                }
+                Some(event_type) if *event_type != "-" => events.list(
+                    event_type,
+                    if at % 3 == 0 { 7 } else { 8 },
+                    0,
+                    occurred_at,
+                    occurred_at,
+                ),
                 _ => events.skip(occurred_at),
             }
         }
@@ -344,8 +348,8 @@ mod tests {
             (&["a"], Some(8), Some(49_000), None),
         ];
         for (wanted, organization, from, until) in filters {
-            let names: Vec<String> = wanted.iter().map(|kind| (*kind).to_owned()).collect();
-            let filter = EventFilter { kinds: &names, organization: None, from, until };
+            let names: Vec<String> = wanted.iter().map(|name| (*name).to_owned()).collect();
+            let filter = EventFilter { event_types: &names, organization: None, from, until };
             for (as_of, known_at) in
                 [(Millis::MAX, 5000), (22_345, 4000), (30_000, 2500), (0, 5000), (Millis::MAX, 0)]
             {

@@ -1,6 +1,6 @@
 //! Intake: the events of one directory as they came in, and its initial sync.
 
-use crate::ground::event_type::EventType;
+use crate::ground::event_type::{EventEffect, EventSubject, EventType};
 use crate::ground::order::Millis;
 
 /// An initial sync is over after a pause of this length in either clock.
@@ -71,24 +71,18 @@ impl Intake {
 
 /// Returns the count of an initial sync to which a type of event adds, if it does.
 fn created_by(event_type: EventType) -> Option<fn(&mut InitialSync) -> &mut u64> {
-    match event_type {
-        EventType::UserCreated => Some(|sync| &mut sync.users),
-        EventType::GroupCreated => Some(|sync| &mut sync.groups),
-        EventType::MemberAdded => Some(|sync| &mut sync.memberships),
-        EventType::DirectoryActivated
-        | EventType::DirectoryDeactivated
-        | EventType::DirectoryDeleted
-        | EventType::UserUpdated
-        | EventType::UserDeleted
-        | EventType::GroupUpdated
-        | EventType::GroupDeleted
-        | EventType::MemberRemoved
-        | EventType::TokenCreated
-        | EventType::TokenRevoked
-        | EventType::MappingSet
-        | EventType::PolicySet
-        | EventType::OperatorDirectoryDeleted
-        | EventType::CheckpointKeyChanged => None,
+    if event_type.effect() != EventEffect::Begins {
+        return None;
+    }
+    match event_type.subject() {
+        EventSubject::User => Some(|sync| &mut sync.users),
+        EventSubject::Group => Some(|sync| &mut sync.groups),
+        EventSubject::Membership => Some(|sync| &mut sync.memberships),
+        EventSubject::Directory
+        | EventSubject::Token
+        | EventSubject::Mapping
+        | EventSubject::Policy
+        | EventSubject::CheckpointKey => None,
     }
 }
 

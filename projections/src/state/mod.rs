@@ -1,12 +1,12 @@
 //! The state that the fold keeps: the timelines of each thing, and the indexes over them.
 
 pub(crate) mod attributes;
-pub(crate) mod compiled;
+pub(crate) mod compiled_mapping;
 pub(crate) mod directories;
-pub(crate) mod endings;
 pub(crate) mod entities;
 pub(crate) mod events;
 pub(crate) mod intake;
+pub(crate) mod loss_index;
 pub(crate) mod memberships;
 pub(crate) mod policies;
 pub(crate) mod roles;

@@ -8,7 +8,7 @@ use crate::ground::mapping::Mapping;
 use crate::ground::order::{Cut, Millis, Seq};
 use crate::ground::symbols::{Sym, Symbols};
 use crate::state::attributes::Attributes;
-use crate::state::compiled::Compiled;
+use crate::state::compiled_mapping::Compiled;
 use crate::state::entities::Part;
 
 /// Every mapping set so far, and the attributes that they ask for.

@@ -18,8 +18,8 @@ const PATH: &str = "/rollcall/v1/changes";
 /// The largest page that the API gives of changes.
 const PAGE: u64 = 1000;
 
-/// How long the server waits for new changes before it answers. It is short enough for a client not
-/// to give up, and for this program to notice soon that its reader is gone.
+/// The time for which the server waits for new changes before it answers. It is short enough for a
+/// client not to give up, and for this program to notice soon that its reader is gone.
 const WAIT_S: u64 = 5;
 
 /// Half of the first pause after a failure, since each failure doubles the pause.
@@ -28,8 +28,8 @@ const PAUSE_MIN: Duration = Duration::from_millis(500);
 /// Print what each record changed in access and roles, one object a line, for programs; with
 /// --follow also new ones as they come.
 ///
-/// Changes are in the order of the records. The `id` of a line, given as --after, continues behind
-/// that line, so that a script that ends sessions misses nothing, however long it was stopped.
+/// Changes are in the order of the records. Pass the last line's `id` as --after to continue after
+/// it: then a script that ends sessions misses nothing, however long it was stopped.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:

@@ -35,7 +35,7 @@ pub(in super::super) struct DiffArgs {
     /// The second moment [default: latest]
     #[arg(value_parser = moment_or_latest)]
     to: Option<String>,
-    /// Only users and groups that are in this directory, at each moment by itself
+    /// Only users and groups of this directory; checked separately at each of the two moments
     #[arg(long, value_name = "ID")]
     directory: Option<String>,
     /// At the first moment, use only what was known by then: a record's number or a moment

@@ -141,17 +141,20 @@ fn label(object: &RawValue) -> String {
 
 /// Returns the types that are listed unless --type names some, separated by commas.
 fn default_types() -> String {
-    let types = EventType::ALL.iter().filter(|event_type| is_listed(event_type.subject()));
+    let types = EventType::ALL.iter().filter(|event_type| is_listed(**event_type));
     types.map(|event_type| event_type.name()).collect::<Vec<_>>().join(",")
 }
 
-const fn is_listed(subject: EventSubject) -> bool {
-    match subject {
+fn is_listed(event_type: EventType) -> bool {
+    match event_type.subject() {
         EventSubject::Directory
         | EventSubject::User
         | EventSubject::Group
-        | EventSubject::Membership => true,
-        EventSubject::Token | EventSubject::Operator => false,
+        | EventSubject::Membership => !event_type.is_operator_act(),
+        EventSubject::Token
+        | EventSubject::Mapping
+        | EventSubject::Policy
+        | EventSubject::CheckpointKey => false,
     }
 }
 

@@ -12,7 +12,8 @@ use super::print::{items, texts};
 
 /// List groups, and with --members their users, now or at any past moment.
 ///
-/// Groups are in order of id. All pages are read at the same moment.
+/// Needs a group's id, or one of --directory, --user and --organization. Groups are in order of id.
+/// All pages are read at the same moment.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:

@@ -208,7 +208,7 @@ fn user_with_email(
     }
 }
 
-/// Returns a page of assignments as a narrow table, or `nobody` for an empty page.
+/// Returns a page of assignments as a narrow table, or `no assignments` for an empty page.
 ///
 /// # Errors
 /// If the server does not answer with the users' emails.
@@ -222,7 +222,7 @@ pub(in super::super) fn assignments_text(
     let moment = Query::moment(answer.as_of.clone(), answer.known_at.clone());
     let mut rows = rows(client, &assignments, &moment)?;
     if rows.is_empty() {
-        return Ok("nobody\n".into());
+        return Ok("no assignments\n".into());
     }
     rows.iter_mut().for_each(|row| row.truncate(5));
     Ok(table::draw(&["user", "role", "since", "because", "event"], &rows))

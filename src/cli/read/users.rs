@@ -12,7 +12,8 @@ use super::print::{items, texts};
 
 /// List users and their groups, now or at any past moment.
 ///
-/// Users are in order of id. All pages are read at the same moment.
+/// Needs a user's id, or one of --directory, --group and --organization; the other filters narrow
+/// that list. Users are in order of id. All pages are read at the same moment.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:

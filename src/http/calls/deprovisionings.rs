@@ -1,7 +1,7 @@
 //! Losses of access: `GET /rollcall/v1/deprovisionings`.
 
 use actix_web::{HttpRequest, HttpResponse, web};
-use rollcall_projections::{Cut, Deprovisioning, DeprovisioningFilter, Millis};
+use rollcall_projections::{Cut, Deprovisioning, DeprovisioningFilter, Millis, SnapshotRef};
 use serde_json::{Value, json};
 
 use crate::documents::{Document, DocumentKey, Shape};
@@ -109,8 +109,8 @@ fn walk(
 
 /// Returns the key of the user's last document before the end.
 fn document_key(item: &Deprovisioning) -> DocumentKey {
-    let (seq, part) = item.snapshot;
-    (seq, part, Shape::User)
+    let SnapshotRef { seq, part } = item.snapshot;
+    DocumentKey { seq, part, shape: Shape::User }
 }
 
 fn describe(item: &Deprovisioning, document: &Document) -> Value {

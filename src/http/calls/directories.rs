@@ -130,8 +130,11 @@ pub(crate) async fn delete(
 
 /// Writes each row as an object of the API.
 async fn write(engine: Arc<Engine>, rows: Vec<DirectoryRow>) -> Result<Vec<Vec<u8>>, Problem> {
-    let keys: Vec<DocumentKey> =
-        rows.iter().filter_map(|row| Some((row.version?, Part::Data, Shape::Directory))).collect();
+    let keys: Vec<DocumentKey> = rows
+        .iter()
+        .filter_map(|row| row.version)
+        .map(|seq| DocumentKey { seq, part: Part::Data, shape: Shape::Directory })
+        .collect();
     with_documents(engine, keys, move |documents: &[Document]| {
         let mut documents = documents.iter();
         rows.iter()

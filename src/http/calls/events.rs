@@ -70,7 +70,7 @@ pub(crate) const LIST: Operation = Operation {
 
 /// The filters of a list of events, and the part of it that is wanted.
 struct Wanted {
-    kinds: Vec<String>,
+    event_types: Vec<String>,
     organization: Option<String>,
     from: Option<i64>,
     until: Option<i64>,
@@ -83,8 +83,8 @@ pub(crate) async fn list(
     state: web::Data<State>,
 ) -> Result<HttpResponse, Problem> {
     let mut question = Question::of(&request, &state, &LIST)?;
-    let kinds = question.take_texts("events");
-    if kinds.is_empty() {
+    let event_types = question.take_texts("events");
+    if event_types.is_empty() {
         return Err(Code::InvalidEventsRequest.into());
     }
     let paging = question.take_paging();
@@ -101,14 +101,14 @@ pub(crate) async fn list(
         question.error("range_end", "it is before `range_start`");
     }
     let (engine, cut) = question.cut().await?;
-    let wanted = Wanted { kinds, organization, from, until, paging };
+    let wanted = Wanted { event_types, organization, from, until, paging };
     let body = blocking(move || read(&engine, cut, &wanted)).await.flatten();
     Ok(pinned(cut, body))
 }
 
 /// Reads a page of events. Blocks while it reads the log.
 fn read(engine: &Arc<Engine>, cut: Cut, wanted: &Wanted) -> Result<Vec<u8>, Problem> {
-    let Wanted { kinds, organization, from, until, paging } = wanted;
+    let Wanted { event_types, organization, from, until, paging } = wanted;
     let start = match (&paging.after, &paging.before) {
         (None, Some(id)) => match engine.find_event(id)? {
             Some(seq) => Start::Before(seq),
@@ -121,8 +121,12 @@ fn read(engine: &Arc<Engine>, cut: Cut, wanted: &Wanted) -> Result<Vec<u8>, Prob
         }
         (None, None) => Start::After(0),
     };
-    let filter =
-        EventFilter { kinds, organization: organization.as_deref(), from: *from, until: *until };
+    let filter = EventFilter {
+        event_types,
+        organization: organization.as_deref(),
+        from: *from,
+        until: *until,
+    };
     let page = engine.views().events(&filter, cut, start, paging.limit);
     let events = engine.load_events(&page.items)?;
     let after = events.last().filter(|_| page.more_after).map(|event| event.id.clone());

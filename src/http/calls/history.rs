@@ -52,23 +52,23 @@ pub(crate) const OF_GROUP: Operation = Operation {
 };
 
 /// Returns the versions behind a place in a history.
-type Walk = fn(&Views, &str, Cut, Option<&EventPlace>, bool, usize) -> Versions;
+type VersionsAfter = fn(&Views, &str, Cut, Option<&EventPlace>, bool, usize) -> Versions;
 
-/// The differences between histories of users and of groups.
-struct Kind {
+/// The parts in which the histories of users and of groups differ.
+struct History {
     operation: &'static Operation,
-    /// The kind in the words of the contract.
+    /// The kind of object in the words of the contract.
     name: &'static str,
     seen_at: fn(&Views, &str, Cut) -> Option<Millis>,
-    walk: Walk,
+    versions_after: VersionsAfter,
     describe: for<'a> fn(&'a str, Version<'a>) -> DescribedVersion<'a>,
 }
 
-static USERS: Kind = Kind {
+static USERS: History = History {
     operation: &OF_USER,
     name: "Directory User",
     seen_at: Views::user_seen_at,
-    walk: Views::user_history,
+    versions_after: Views::user_history,
     describe: |user_id, version| DescribedVersion {
         object: "user_version",
         user_id: Some(user_id),
@@ -77,11 +77,11 @@ static USERS: Kind = Kind {
     },
 };
 
-static GROUPS: Kind = Kind {
+static GROUPS: History = History {
     operation: &OF_GROUP,
     name: "Directory Group",
     seen_at: Views::group_seen_at,
-    walk: Views::group_history,
+    versions_after: Views::group_history,
     describe: |group_id, version| DescribedVersion {
         object: "group_version",
         user_id: None,
@@ -109,18 +109,18 @@ pub(crate) async fn of_group(
 async fn answer(
     request: HttpRequest,
     state: web::Data<State>,
-    kind: &'static Kind,
+    history: &'static History,
 ) -> Result<HttpResponse, Problem> {
-    let mut question = Question::of(&request, &state, kind.operation)?;
+    let mut question = Question::of(&request, &state, history.operation)?;
     let places = question.take_places();
     let id = id_within_path(&request).ok_or(Code::NotFound)?;
     let (engine, cut) = question.cut().await?;
     let body = blocking(move || {
         // An id is known once any event mentions it, even one that has not happened yet.
-        let known = (kind.seen_at)(&engine.views(), &id, Cut { as_of: Millis::MAX, ..cut });
-        known.ok_or_else(|| Problem::entity_not_found(kind.name, &id))?;
+        let known = (history.seen_at)(&engine.views(), &id, Cut { as_of: Millis::MAX, ..cut });
+        known.ok_or_else(|| Problem::entity_not_found(history.name, &id))?;
         let walk = |start: Option<EventPlace>, descending: bool, limit: usize| {
-            (kind.walk)(&engine.views(), &id, cut, start.as_ref(), descending, limit)
+            (history.versions_after)(&engine.views(), &id, cut, start.as_ref(), descending, limit)
         };
         let (rows, cursors) = places.page(|row: &VersionRow| row.place.clone(), walk)?;
         let mut items = Vec::with_capacity(rows.len());
@@ -131,7 +131,7 @@ async fn answer(
             )?;
             for row in rows {
                 items.push(
-                    serde_json::to_vec(&(kind.describe)(&id, Version::of(row, &bodies)))
+                    serde_json::to_vec(&(history.describe)(&id, Version::of(row, &bodies)))
                         .map_err(|_| Code::Internal)?,
                 );
             }

@@ -12,12 +12,12 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use bytes::Bytes;
 use rollcall_projections::{
     Comparison, Cut, Ground, Mapping, MappingSet, Millis, Proposal, RoleChange, RoleCounts,
-    UnmatchedGroup,
+    SnapshotRef, UnmatchedGroup,
 };
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
-use crate::documents::Shape;
+use crate::documents::{DocumentKey, Shape};
 use crate::engine::{ActError, Engine, Expect, not_in_future};
 use crate::http::wire::answer::{
     Code, FieldError, Problem, blocking, done_in_time, list_body, pin, pinned_with_roles, respond,
@@ -392,7 +392,11 @@ fn count_roles(comparison: Comparison) -> Vec<Value> {
 fn describe_changes(engine: &Engine, changes: &[RoleChange]) -> Result<Vec<Value>, Problem> {
     let keys: Vec<_> = changes
         .iter()
-        .map(|RoleChange { snapshot: (seq, part), .. }| (*seq, *part, Shape::User))
+        .map(|RoleChange { snapshot: SnapshotRef { seq, part }, .. }| DocumentKey {
+            seq: *seq,
+            part: *part,
+            shape: Shape::User,
+        })
         .collect();
     let documents = engine.load_documents(&keys)?;
     let described = changes.iter().zip(documents).map(|(change, document)| {

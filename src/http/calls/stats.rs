@@ -87,7 +87,7 @@ struct DirectoryStats {
     row: DirectoryRow,
     users: Counted,
     groups: Counted,
-    kinds: Vec<(String, Counts)>,
+    event_types: Vec<(String, Counts)>,
     /// `None` for a directory that nothing belongs to and others only name.
     intake: Option<Intake>,
 }
@@ -115,11 +115,11 @@ fn measure(
     let directories = page.items.into_iter().map(|row| {
         let users = count(|after| engine.views().count_users(&row.id, cut, after, STEP));
         let groups = count(|after| engine.views().count_groups(&row.id, cut, after, STEP));
-        let (kinds, intake) = {
+        let (event_types, intake) = {
             let views = engine.views();
             (views.traffic_of(&traffic, &row.id), views.intake(&row.id))
         };
-        DirectoryStats { row, users, groups, kinds, intake }
+        DirectoryStats { row, users, groups, event_types, intake }
     });
     let directories = directories.collect();
     Measured { now, seq, traffic, quarantine, directories, cursors }
@@ -209,11 +209,15 @@ fn describe(engine: &Engine, measured: Measured, signature_failures: Map<String,
 }
 
 fn describe_directory(stats: &DirectoryStats, now: Millis) -> Value {
-    let DirectoryStats { row, users, groups, kinds, intake } = stats;
+    let DirectoryStats { row, users, groups, event_types, intake } = stats;
     let of_window = |window: usize| -> Map<String, Value> {
-        let counts =
-            kinds.iter().filter_map(|(kind, counts)| Some((kind.clone(), *counts.get(window)?)));
-        counts.filter(|(_, count)| *count > 0).map(|(kind, count)| (kind, count.into())).collect()
+        let counts = event_types
+            .iter()
+            .filter_map(|(event_type, counts)| Some((event_type.clone(), *counts.get(window)?)));
+        counts
+            .filter(|(_, count)| *count > 0)
+            .map(|(event_type, count)| (event_type, count.into()))
+            .collect()
     };
     let windows: Map<String, Value> = WINDOW_NAMES
         .iter()

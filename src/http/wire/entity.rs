@@ -6,7 +6,7 @@ use crate::documents::{Document, DocumentKey, Shape, open_entity};
 
 /// Returns the key of a row's document.
 pub(crate) fn key(row: &EntityRow, shape: Shape) -> DocumentKey {
-    (row.seq, row.part, shape)
+    DocumentKey { seq: row.seq, part: row.part, shape }
 }
 
 /// Appends the next document, completed from its row, without the closing brace.

@@ -1,5 +1,5 @@
-//! What an auditor is given: checkpoints, proofs, the key and its changes, published checkpoints,
-//! and bundles. All of it is verified here by a naive verifier that has all leaves and recomputes
+//! An auditor's material: checkpoints, proofs, the key and its changes, published checkpoints, and
+//! bundles. All of it is verified here by a naive verifier that has all leaves and recomputes
 //! everything from them, by RFC 6962 as it is written.
 
 use std::fs;
@@ -92,7 +92,7 @@ fn note(text: &str) -> (String, Vec<Signed>) {
     (format!("{text}\n"), lines.collect())
 }
 
-/// Whether `key`, in the form `name+hash+key`, has signed the note.
+/// Returns true if `key`, in the form `name+hash+key`, has signed the note.
 fn is_signed(note_text: &str, key: &str) -> bool {
     let (text, lines) = note(note_text);
     let (name, rest) = key.split_once('+').unwrap();
@@ -854,7 +854,7 @@ struct Audited {
     folder: tempfile::TempDir,
     server: Server,
     key: String,
-    /// Of 4 records.
+    /// The checkpoint of 4 records.
     older: PathBuf,
 }
 

@@ -13,7 +13,7 @@ use rollcall_projections::{Cut, Entry, Millis, Seq};
 use serde_json::{Value, json};
 
 use crate::kit::road::{engine, memory_log};
-use crate::kit::server::{API_KEY, Server, hand_on_the_rest, user};
+use crate::kit::server::{API_KEY, Server, delegate_log, user};
 
 const AT: &str = "2026-01-01T00:00:00.000Z";
 
@@ -52,7 +52,7 @@ impl Log for Gate {
         self.log.bodies(seqs)
     }
 
-    hand_on_the_rest!();
+    delegate_log!();
 }
 
 fn finish(rebuild: &Rebuild) {

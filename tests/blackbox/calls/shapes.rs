@@ -775,8 +775,8 @@ const TOKEN_KEYS: [&str; 6] =
     ["object", "id", "directory_id", "organization_id", "token_suffix", "created_at"];
 const MEMBERSHIP_KEYS: [&str; 4] = ["directory_id", "user", "group", "previous_attributes"];
 
-/// What the source sent beyond `known` is shown, byte for byte, and nothing else is; attributes are
-/// never touched.
+/// Checks that the fields that the source sent beyond `known` are shown byte for byte, that no
+/// others are, and that attributes are never touched.
 fn check_the_rest(shown: &RawObject<'_>, sent: &RawObject<'_>, known: &[&str], about: &str) {
     let rest = |object: &RawObject<'_>| -> BTreeMap<String, String> {
         object
@@ -1376,7 +1376,8 @@ fn samples() -> Vec<Sample> {
                         "key": key, "seq": 3, "changed_at": "2026-01-01T00:00:00.000Z",
                         "changed_by": "key_0123456789abcdef", "note": "n",
                     }],
-                    "handover": format!("{origin}\n3\n{hash}\n\n— {origin} AAAA\n— {origin} BBBB\n"),
+                    "handover":
+                        format!("{origin}\n3\n{hash}\n\n— {origin} AAAA\n— {origin} BBBB\n"),
                 }),
             )
         },

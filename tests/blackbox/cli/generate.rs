@@ -58,8 +58,8 @@ fn text(value: &Value) -> String {
     value.as_str().unwrap_or_else(|| panic!("{value} is no text")).to_owned()
 }
 
-/// What is there when every event has been read in order: users with their state by directory,
-/// members by group.
+/// The state after every event has been read in order: users with their state by directory, members
+/// by group.
 #[derive(Default)]
 struct Present {
     users: BTreeMap<String, BTreeMap<String, String>>,

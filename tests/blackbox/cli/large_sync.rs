@@ -26,7 +26,7 @@ fn ulid(ms: i64, number: usize) -> String {
 
 struct Company {
     events: Vec<String>,
-    /// Whether each person is still there at the end, and their group.
+    /// Each person's id, true if still there at the end, and the number of the group.
     people: Vec<(String, bool, usize)>,
     groups: Vec<String>,
     directory: String,

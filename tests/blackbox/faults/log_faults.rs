@@ -13,7 +13,7 @@ use rollcall_projections::{Entry, Millis, Seq};
 use serde_json::Value;
 
 use crate::kit::road::{asking, engine, get, memory_log, operate, post, verified};
-use crate::kit::server::{hand_on_the_rest, now_ms, user};
+use crate::kit::server::{delegate_log, now_ms, user};
 
 /// A log whose appends and bodies can be made to fail or to hang.
 struct Faulty {
@@ -75,7 +75,7 @@ impl Log for Faulty {
         }
     }
 
-    hand_on_the_rest!();
+    delegate_log!();
 }
 
 fn body(id: &str) -> String {

@@ -1,4 +1,4 @@
-//! What is durable, and what happens when the log or the process fails.
+//! Tests of durability, and of failures of the log and of the process.
 
 pub mod conformance;
 pub mod kills;

@@ -291,10 +291,10 @@ struct Teller {
     moments: Vec<i64>,
     mood: Mood,
     theme: Theme,
-    /// Whether the moments advance as the history goes on.
+    /// True if the moments advance as the history goes on.
     forward: bool,
-    /// How many events may be dated in 2099, or carry no time at all: each of them hides all that
-    /// others say.
+    /// The number of events that may be dated in 2099, or carry no time at all: each of them hides
+    /// all that others say.
     budget_ahead: u32,
     budget_timeless: u32,
     told: usize,
@@ -1284,7 +1284,7 @@ fn draw_question(rng: &mut impl Rng, ids: &Ids, moments: &[i64], head: u64) -> Q
 }
 
 /// Every type of event that histories have, and some that they have not.
-pub const EVENT_TYPES: [&str; 23] = [
+pub const EVENT_TYPES: [&str; 26] = [
     "dsync.user.created",
     "dsync.user.updated",
     "dsync.user.deleted",
@@ -1306,6 +1306,10 @@ pub const EVENT_TYPES: [&str; 23] = [
     "dsync.group.user_moved",
     "rollcall.directory.deleted",
     "rollcall.user.deleted",
+    // Rollcall's own, which no list of events has.
+    "rollcall.mapping.set",
+    "rollcall.policy.set",
+    "rollcall.checkpoint_key.changed",
     // Never told.
     "dsync.user",
     "Dsync.user.created",

@@ -1,4 +1,4 @@
-//! How much the random and repeated tests do.
+//! The amount of work of the random and repeated tests.
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};

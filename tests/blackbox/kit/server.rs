@@ -317,7 +317,7 @@ pub fn user(
 
 /// Forwards the rest of `Log` to `self.log`; the wrapper has its own `append`, `entries` and
 /// `bodies`.
-macro_rules! hand_on_the_rest {
+macro_rules! delegate_log {
     () => {
         fn read(
             &self,
@@ -357,4 +357,4 @@ macro_rules! hand_on_the_rest {
         }
     };
 }
-pub(crate) use hand_on_the_rest;
+pub(crate) use delegate_log;

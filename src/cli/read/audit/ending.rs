@@ -1,6 +1,6 @@
 //! The end of a user's access: what the user lost with it, and the records that prove it.
 
-use rollcall_projections::{EventSubject, EventType};
+use rollcall_projections::{EventEffect, EventSubject, EventType};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -147,9 +147,14 @@ fn explain_by_directory(how: &str, steps: &[Step], lost: &LostAccess) -> Explana
 fn is_about_user(cause: &EventCause) -> bool {
     match cause.event_type().map(EventType::subject) {
         Some(EventSubject::User | EventSubject::Group | EventSubject::Membership) => true,
-        Some(EventSubject::Directory | EventSubject::Token | EventSubject::Operator) | None => {
-            false
-        }
+        Some(
+            EventSubject::Directory
+            | EventSubject::Token
+            | EventSubject::Mapping
+            | EventSubject::Policy
+            | EventSubject::CheckpointKey,
+        )
+        | None => false,
     }
 }
 
@@ -188,24 +193,14 @@ impl Residence {
 
 /// Returns the participle for what an event of this type does to a directory; `None` if the
 /// directory stays in use.
-const fn disuse(event_type: EventType) -> Option<&'static str> {
-    match event_type {
-        EventType::DirectoryDeactivated => Some("deactivated"),
-        EventType::DirectoryDeleted | EventType::OperatorDirectoryDeleted => Some("deleted"),
-        EventType::DirectoryActivated
-        | EventType::UserCreated
-        | EventType::UserUpdated
-        | EventType::UserDeleted
-        | EventType::GroupCreated
-        | EventType::GroupUpdated
-        | EventType::GroupDeleted
-        | EventType::MemberAdded
-        | EventType::MemberRemoved
-        | EventType::TokenCreated
-        | EventType::TokenRevoked
-        | EventType::MappingSet
-        | EventType::PolicySet
-        | EventType::CheckpointKeyChanged => None,
+fn disuse(event_type: EventType) -> Option<&'static str> {
+    if event_type.subject() != EventSubject::Directory {
+        return None;
+    }
+    match event_type.effect() {
+        EventEffect::Suspends => Some("deactivated"),
+        EventEffect::Ends => Some("deleted"),
+        EventEffect::Begins | EventEffect::Changes | EventEffect::None => None,
     }
 }
 

@@ -28,10 +28,10 @@ const USERS_PATH: &str = "/rollcall/v1/users";
 /// that prove it.
 ///
 /// Below each event are its effects: changed fields of the user, access begun and ended, groups
-/// joined and left, roles gained and lost. A line with `!` warns: an event was learnt a second or
-/// more after a later one, an update never came, or a setting was made for the past. Snapshots that
-/// stand in for a user's own events are marked. If several users had an email over time, each has a
-/// timeline.
+/// joined and left, roles gained and lost. A line with `!` warns: an event was learned a second or
+/// more after a later one, an update never came, or a setting was made for the past. A version that
+/// was taken from a membership event, because no event of the user had arrived yet, is marked. If
+/// several users had an email over time, each has a timeline.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:

@@ -4,7 +4,7 @@
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
-use rollcall_projections::EventType;
+use rollcall_projections::{EventEffect, EventType};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -235,13 +235,14 @@ impl UserLists {
 }
 
 /// Sorts the changes, and groups them into steps. `places` has the order of the history by seq.
+/// Among events of one millisecond those that end something come last.
 fn in_order(mut all: Vec<DatedChange>, places: &BTreeMap<u64, usize>) -> Vec<Step> {
     // Moments with milliseconds and Z sort as texts.
     all.sort_by_cached_key(|DatedChange { at, cause, change }| {
         (
             at.clone(),
             cause.occurred_at.clone(),
-            cause.event_type().is_some_and(closes),
+            cause.event_type().map(EventType::effect) == Some(EventEffect::Ends),
             places.get(&cause.seq).copied().unwrap_or(usize::MAX),
             cause.seq,
             rank(change),
@@ -268,30 +269,6 @@ fn mark_overtaken(steps: &mut [Step]) {
             }
             _ => earliest = Some((step.cause.seq, step.cause.recorded_at.clone())),
         }
-    }
-}
-
-/// Returns true if an event of this type ends something. Among events of one millisecond these come
-/// last.
-const fn closes(event_type: EventType) -> bool {
-    match event_type {
-        EventType::DirectoryDeleted
-        | EventType::UserDeleted
-        | EventType::GroupDeleted
-        | EventType::MemberRemoved
-        | EventType::OperatorDirectoryDeleted => true,
-        EventType::DirectoryActivated
-        | EventType::DirectoryDeactivated
-        | EventType::UserCreated
-        | EventType::UserUpdated
-        | EventType::GroupCreated
-        | EventType::GroupUpdated
-        | EventType::MemberAdded
-        | EventType::TokenCreated
-        | EventType::TokenRevoked
-        | EventType::MappingSet
-        | EventType::PolicySet
-        | EventType::CheckpointKeyChanged => false,
     }
 }
 

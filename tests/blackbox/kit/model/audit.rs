@@ -54,14 +54,14 @@ impl World {
         self.turning_points(cut).into_iter().map(move |at| self.sides(at, cut.known_at))
     }
 
-    /// Whether any event known at the cut names it, whenever it occurred.
+    /// Returns true if any event known at the cut names it, whenever it occurred.
     fn has_heard_of(&self, kind: Kind, id: &str, cut: Cut) -> bool {
         self.view(Cut { as_of_ms: None, ..cut }).known(kind).contains(id)
     }
 }
 
 impl<'a> Change<'a> {
-    /// Whether something begins (or ends) at this moment.
+    /// Returns true if something begins (or ends) at this moment.
     fn turns(&self, begins: bool, holds: impl Fn(&View<'a>) -> bool) -> bool {
         holds(&self.before) != begins && holds(&self.now) == begins
     }
@@ -240,7 +240,7 @@ impl World {
 // --- Memberships: rule 19 ---
 
 impl<'a> Change<'a> {
-    /// What gives or takes a membership at this moment.
+    /// Returns the event that gives or takes a membership at this moment.
     fn membership_cause(&self, user: &str, group: &str, begins: bool) -> Turn<'a> {
         let mut causes: Vec<Turn<'a>> = Vec::new();
         if self.turns(begins, |view| view.is_granted(group, user)) {
@@ -459,10 +459,10 @@ fn is_asked_for(query: &[(String, String)], at: i64, item: &Value) -> bool {
 
 // --- Changes: what each record taught ---
 
-/// Whether a user has access, and with which roles.
+/// A user's access and roles.
 type Holding = (bool, BTreeSet<String>);
 
-/// What every user holds from each moment on, as known at one record.
+/// The access and roles of every user from each moment on, as known at one record.
 #[derive(Default)]
 pub struct Lives {
     by_user: BTreeMap<String, Vec<(i64, Holding)>>,
@@ -473,7 +473,7 @@ impl Lives {
         self.by_user.get(user).map_or(&[], Vec::as_slice)
     }
 
-    /// What a user holds at a moment, or without one at the end.
+    /// Returns the access and roles of a user at a moment, or without one at the end.
     fn at(&self, user: &str, moment: Option<i64>) -> Holding {
         let by_then =
             self.of(user).iter().rev().find(|(at, _)| moment.is_none_or(|moment| *at <= moment));
@@ -514,7 +514,8 @@ impl World {
         lives
     }
 
-    /// What record `seq` changed, without the items' ids; by user, kind of change and role.
+    /// Returns the changes of record `seq`, without the items' ids; by user, kind of change and
+    /// role.
     pub fn changes(&self, seq: u64) -> Vec<Value> {
         self.changes_between(&self.lives(seq - 1), &self.lives(seq), seq)
     }

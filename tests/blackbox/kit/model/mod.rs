@@ -20,9 +20,9 @@ pub struct World {
     records: Vec<Record>,
     /// The events that have an effect, in the order of rule 4.
     events: Vec<Event>,
-    /// What `GET /events` may list, by seq; what operators did is not among it.
+    /// The events that `GET /events` may list, by seq; operators' acts are not among them.
     told: Vec<Told>,
-    /// What operators set, by seq.
+    /// The settings of operators, by seq.
     settings: Vec<roles::Setting>,
 }
 
@@ -44,7 +44,7 @@ pub struct Receipt {
     pub conflict: bool,
 }
 
-/// How much of the past a question sees; both bounds are included.
+/// The part of the past that a question sees; both bounds are included.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Cut {
     pub as_of_ms: Option<i64>,
@@ -63,7 +63,7 @@ pub struct Ids {
     pub idp_ids: Vec<String>,
     pub domains: Vec<String>,
     pub directory_names: Vec<String>,
-    /// Of every event in the log, whether or not it can be listed.
+    /// The ids of all events in the log, also of those that cannot be listed.
     pub events: Vec<String>,
 }
 
@@ -355,8 +355,8 @@ impl World {
         }
     }
 
-    /// What the quarantine lists at the head, by seq: (seq, event_id, event, reason). For
-    /// `clock_ahead` the signature's time stands for recorded_at.
+    /// Returns the items of the quarantine at the head, by seq: (seq, event_id, event, reason). For
+    /// `clock_ahead` the time of the signature is taken for recorded_at.
     pub fn quarantine(&self) -> Vec<(u64, Option<String>, Option<String>, String)> {
         let mut entries = Vec::new();
         for (index, record) in self.records.iter().enumerate() {
@@ -618,7 +618,7 @@ enum Directory<'a> {
     Live(&'a Event),
 }
 
-/// What counts of a user or group: the newest version, explicit or by a snapshot.
+/// The version of a user or group that counts: the newest, explicit or by a snapshot.
 struct Version<'a> {
     event: &'a Event,
     directory: &'a str,
@@ -1270,7 +1270,7 @@ impl View<'_> {
         shape
     }
 
-    /// Of the latest version that says one.
+    /// Returns the directory of the latest version that names one.
     fn last_directory_of(&self, wanted: Kind, wanted_id: &str) -> Option<String> {
         self.events.iter().rev().find_map(|event| match &event.fact {
             Fact::Entity { kind, id, directory, .. } if *kind == wanted && id == wanted_id => {

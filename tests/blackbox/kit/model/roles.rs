@@ -21,7 +21,7 @@ pub struct Act {
     pub recorded_at_ms: i64,
 }
 
-/// What an operator set.
+/// A setting of an operator.
 pub struct Setting {
     pub(super) seq: u64,
     act: Act,
@@ -205,7 +205,7 @@ struct Reason {
     group: Option<String>,
     attribute: Option<String>,
     role: String,
-    /// What it is over time, whatever mapping it comes from.
+    /// Its identity over time, independent of the mapping that it comes from.
     identity: Identity,
 }
 
@@ -225,19 +225,19 @@ fn texts(value: &Value) -> Vec<String> {
         .collect()
 }
 
-/// Whether two rules have a matcher and a scope in common.
+/// Returns true if two rules have the same matcher and scope.
 fn means_the_same(rule: &Value, other: &Value) -> bool {
     let scope = |rule: &Value| ["directory_id", "organization_id"].map(|key| rule[key].clone());
     matcher(rule) == matcher(other) && scope(rule) == scope(other)
 }
 
-/// Whether a rule gives a role, to a group or for any value.
+/// Returns true if a rule gives a role, to a group or for any value.
 fn may_give(rule: &Value, role: &str) -> bool {
     let by_value = rule["values"].as_object().into_iter().flatten().map(|(_, roles)| roles);
     by_value.chain([&rule["roles"]]).any(|roles| texts(roles).iter().any(|given| given == role))
 }
 
-/// What a rule matches with, without what it gives.
+/// Returns the matcher of a rule, without the roles that it gives.
 fn matcher(rule: &Value) -> String {
     match rule.get("group") {
         Some(group) => format!("group {group}"),

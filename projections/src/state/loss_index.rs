@@ -8,21 +8,21 @@ use crate::state::entities::{Entity, EntityVersion};
 
 /// A user or a directory whose event may end access.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum AccessEnding {
+pub(crate) enum LossCandidate {
     User(Sym),
     Directory(Sym),
 }
 
 /// The least and the greatest, for bounds.
-const FIRST: AccessEnding = AccessEnding::User(0);
-const LAST: AccessEnding = AccessEnding::Directory(Sym::MAX);
+const FIRST: LossCandidate = LossCandidate::User(0);
+const LAST: LossCandidate = LossCandidate::Directory(Sym::MAX);
 
 /// Every moment at which an event may end a user's access. It only proposes: each is judged by the
 /// timelines.
 #[derive(Default)]
-pub(crate) struct AccessEndings(BTreeSet<(Millis, AccessEnding)>);
+pub(crate) struct LossIndex(BTreeSet<(Millis, LossCandidate)>);
 
-impl AccessEndings {
+impl LossIndex {
     /// Notes a user's new version. A deleted or inactive one may end access; so may any version of
     /// a user of several directories. `moved` says that the user just entered another directory.
     pub(crate) fn note_user(
@@ -33,7 +33,7 @@ impl AccessEndings {
         moved: bool,
     ) {
         let ending =
-            |version: &EntityVersion| (version.place.occurred_at, AccessEnding::User(user));
+            |version: &EntityVersion| (version.place.occurred_at, LossCandidate::User(user));
         if moved {
             // An earlier change within one directory may be a move now.
             self.0.extend(entity.versions().map(ending));
@@ -44,7 +44,7 @@ impl AccessEndings {
 
     /// Notes a directory's deactivation or deletion.
     pub(crate) fn note_directory(&mut self, directory: Sym, occurred_at: Millis) {
-        self.0.insert((occurred_at, AccessEnding::Directory(directory)));
+        self.0.insert((occurred_at, LossCandidate::Directory(directory)));
     }
 
     /// Iterates over the moments from `first` to `last`, each once, the latest first if descending.
@@ -68,7 +68,7 @@ impl AccessEndings {
         }))
     }
 
-    pub(crate) fn at(&self, moment: Millis) -> impl Iterator<Item = AccessEnding> + '_ {
+    pub(crate) fn at(&self, moment: Millis) -> impl Iterator<Item = LossCandidate> + '_ {
         self.0.range((moment, FIRST)..=(moment, LAST)).map(|(_, ending)| *ending)
     }
 }
