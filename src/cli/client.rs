@@ -1,12 +1,15 @@
 //! The HTTP client of the commands that talk to a server.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, ErrorKind};
+use std::path::Path;
 use std::time::Duration;
 
 use rollcall_generator::sign;
 use serde_json::Value;
+use ureq::tls::TlsConfig;
 
 use super::Failure;
+use super::trust::authorities;
 use crate::time;
 
 /// Tries for a webhook while the server answers 503 or not at all.
@@ -20,9 +23,17 @@ const ANSWER_BYTES_MAX: u64 = 1 << 30;
 /// The timeout of an act. Before a mapping is set, the roles of all users may have to be computed.
 const ACT_WITHIN: Duration = Duration::from_secs(600);
 
-/// Returns an HTTP client that treats every status as an answer.
-pub(super) fn agent() -> ureq::Agent {
-    config().build().into()
+/// Returns an HTTP client for a URL that treats every status as an answer. Over https it trusts the
+/// authorities of `ca_cert`, or else of the system.
+///
+/// # Errors
+/// The caller's, if there is no certificate where one must be.
+pub(super) fn agent(url: &str, ca_cert: Option<&Path>) -> Result<ureq::Agent, Failure> {
+    if !url.starts_with("https:") {
+        return Ok(config().build().into());
+    }
+    let tls = TlsConfig::builder().root_certs(authorities(ca_cert)?).build();
+    Ok(config().tls_config(tls).build().into())
 }
 
 fn config() -> ureq::config::ConfigBuilder<ureq::typestate::AgentScope> {
@@ -62,9 +73,9 @@ pub(super) fn deliver(
         std::thread::sleep(pause);
         pause *= 2;
     }
-    post_signed(agent, url, secret, body).map_err(|error| {
-        Failure::Ours(format!("cannot post to `{}`: {error}", without_secrets(url)))
-    })
+    let advice = "set ROLLCALL_WEBHOOK_URL or --url to the URL of its webhooks";
+    post_signed(agent, url, secret, body)
+        .map_err(|error| unreachable("post to", url, &error, advice))
 }
 
 fn post_signed(
@@ -81,6 +92,31 @@ fn post_signed(
     let status = response.status().as_u16();
     let answer = response.body_mut().read_json().unwrap_or(Value::Null);
     Ok(Delivered { status, answer })
+}
+
+/// Says why a server could not be reached, and what to do. `advice` is for a server that is at
+/// another place.
+fn unreachable(act: &str, url: &str, error: &ureq::Error, advice: &str) -> Failure {
+    let shown = without_secrets(url);
+    let reason = match error {
+        ureq::Error::Io(io) if io.kind() == ErrorKind::ConnectionRefused => {
+            format!("connection refused; is `rollcall serve` running there? {advice}")
+        }
+        ureq::Error::HostNotFound => format!("there is no such host; {advice}"),
+        // The bytes that a server sends in plain text are no record of TLS.
+        ureq::Error::Io(io) if io.to_string().contains("InvalidContentType") => {
+            let server = shown.strip_prefix("https://").unwrap_or(&shown);
+            format!("it speaks plain HTTP: use http://{server}")
+        }
+        ureq::Error::Io(io) if io.to_string().contains("invalid peer certificate") => {
+            format!(
+                "{io}; if an authority of your own signed it, give the authority's certificate \
+                 with --ca-cert or SSL_CERT_FILE"
+            )
+        }
+        error => error.to_string(),
+    };
+    Failure::Ours(format!("cannot {act} `{shown}`: {reason}"))
 }
 
 /// Returns a text field of an object; an empty text if it is missing.
@@ -129,18 +165,26 @@ impl Answer {
 
 impl Client {
     /// `base` is the server's URL, with or without a slash at its end.
-    pub(super) fn new(base: &str, api_key: &str) -> Client {
-        Client {
-            agent: agent(),
-            base: base.trim_end_matches('/').to_owned(),
-            api_key: api_key.to_owned(),
-        }
+    ///
+    /// # Errors
+    /// Those of [`agent`].
+    pub(super) fn new(
+        base: &str,
+        api_key: &str,
+        ca_cert: Option<&Path>,
+    ) -> Result<Client, Failure> {
+        Ok(Client::with(agent(base, ca_cert)?, base, api_key))
+    }
+
+    fn with(agent: ureq::Agent, base: &str, api_key: &str) -> Client {
+        let base = base.trim_end_matches('/').to_owned();
+        Client { agent, base, api_key: api_key.to_owned() }
     }
 
     /// Returns a client for a server that this process runs: a proxy of the environment cannot
     /// reach it.
     pub(super) fn loopback(base: &str, api_key: &str) -> Client {
-        Client { agent: config().proxy(None).build().into(), ..Client::new(base, api_key) }
+        Client::with(config().proxy(None).build().into(), base, api_key)
     }
 
     /// Sends a GET request. Every status is an answer.
@@ -236,7 +280,9 @@ impl Client {
     }
 
     fn failed(&self, error: &ureq::Error) -> Failure {
-        Failure::Ours(format!("cannot ask `{}`: {error}", without_secrets(&self.base)))
+        let advice = "set ROLLCALL_URL or --url to its URL, or read the folder of a stopped server \
+                      with --data";
+        unreachable("ask", &self.base, error, advice)
     }
 
     fn answer(&self, mut response: ureq::http::Response<ureq::Body>) -> Result<Answer, Failure> {

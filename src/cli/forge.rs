@@ -6,6 +6,7 @@ use rollcall_generator::{EventPlan, ExtraField, Forged};
 use rollcall_projections::Millis;
 
 use super::Failure;
+use super::moment::moment_ms;
 use crate::time;
 
 /// The event to make.
@@ -42,8 +43,8 @@ pub(super) struct ForgeArgs {
     /// several times
     #[arg(long = "set", value_name = "FIELD=VALUE", requires = "event", value_parser = extra_field)]
     extra: Vec<ExtraField>,
-    /// When it happened: RFC 3339; by default now
-    #[arg(long, value_name = "TIME", requires = "event", value_parser = moment)]
+    /// The moment at which it happened, such as 2026-03-01T10:00Z or 30d; by default now
+    #[arg(long, value_name = "TIME", requires = "event", value_parser = moment_ms)]
     at: Option<Millis>,
     /// Print the event's body instead of posting it
     #[arg(long, requires = "event")]
@@ -56,10 +57,6 @@ fn filled() -> NonEmptyStringValueParser {
 
 fn extra_field(text: &str) -> Result<ExtraField, String> {
     text.parse().map_err(str::to_owned)
-}
-
-fn moment(text: &str) -> Result<Millis, String> {
-    time::parse(text).ok_or_else(|| "it must be a time like 2026-01-15T12:00:00.000Z".into())
 }
 
 impl ForgeArgs {

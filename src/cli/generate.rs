@@ -6,8 +6,8 @@ use clap::Args;
 use rollcall_generator::HistoryPlan;
 use rollcall_projections::Millis;
 
+use super::moment::moment_ms;
 use super::{Failure, unwritten};
-use crate::time;
 
 /// Generate the history of invented companies: webhook bodies, one a line, in order of delivery.
 ///
@@ -17,9 +17,9 @@ use crate::time;
 /// within a second. In every third directory, beginning with the second, leavers become inactive;
 /// in the others they are deleted.
 ///
-/// The same arguments always give the same bytes: the clock is not read. A server takes a history
-/// that reaches into the future, but refuses an `as_of` that lies ahead of its clock. Uses about 300
-/// bytes of memory per person, plus the delayed events.
+/// The same arguments always give the same bytes, unless `--from` is an age: the clock is not read
+/// otherwise. A server takes a history that reaches into the future, but refuses an `as_of` that
+/// lies ahead of its clock. Uses about 300 bytes of memory per person, plus the delayed events.
 #[derive(Args)]
 #[command(after_help = "\
 Exit codes: 0, also if the reader stops reading; 1 for a mistake in the arguments.
@@ -45,7 +45,8 @@ pub(super) struct GenerateArgs {
     /// Days of life after the initial sync
     #[arg(long, default_value_t = 90, value_parser = clap::value_parser!(u64).range(0..=3650))]
     days: u64,
-    /// When the first directory is connected: RFC 3339, from 2016 to 2089
+    /// The moment at which the first directory is connected, from 2016 to 2089: a date, a time or
+    /// an age, such as 1y
     #[arg(
         long,
         value_name = "TIME",
@@ -75,11 +76,11 @@ pub(super) struct GenerateArgs {
 }
 
 fn from(text: &str) -> Result<Millis, String> {
-    let from = time::parse(text).ok_or("it must be a time like 2026-01-05T08:00:00.000Z")?;
+    let from = moment_ms(text)?;
     if HistoryPlan::STARTS.contains(&from) {
         Ok(from)
     } else {
-        Err("it must be in the years 2016 to 2089".into())
+        Err(format!("`{text}` is not in the years 2016 to 2089"))
     }
 }
 

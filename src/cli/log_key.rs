@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::auditor::keys_of;
 use super::client::{Answer, text_field};
+use super::confirm::ConfirmArgs;
 use super::read::listing::{Output, ask, refused};
 use super::read::print::one_line;
 use super::read::source::{ServerArgs, SourceArgs};
@@ -50,11 +51,13 @@ struct ShowKey {
 #[derive(Args)]
 #[command(after_help = "\
 Example:
-  rollcall log-key rotate --note \"every year\" > handover.checkpoint")]
+  rollcall log-key rotate --yes --note \"every year\" > handover.checkpoint")]
 struct RotateKey {
     /// A reason for the record
     #[arg(long, value_name = "TEXT")]
     note: Option<String>,
+    #[command(flatten)]
+    confirm: ConfirmArgs,
     #[command(flatten)]
     output: Output,
     #[command(flatten)]
@@ -72,7 +75,8 @@ impl LogKeyArgs {
                 let key: Value = answer.json()?;
                 print(&if vkey { vkeys(&key) } else { page(&key) })
             }),
-            KeyCommand::Rotate(RotateKey { note, output, server }) => {
+            KeyCommand::Rotate(RotateKey { note, confirm, output, server }) => {
+                confirm.confirm("Change the log's key?", "no key was changed")?;
                 let client = server.client()?;
                 let answer = client.post(PATH, Some(&json!({ "note": note })))?;
                 if answer.status != 200 {

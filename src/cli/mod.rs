@@ -3,6 +3,7 @@
 mod auditor;
 mod check;
 mod client;
+mod confirm;
 mod demo;
 mod forge;
 mod generate;
@@ -20,6 +21,7 @@ mod secrets;
 mod send;
 mod serve;
 mod table;
+mod trust;
 mod verify;
 
 use std::io::{self, Write};
@@ -36,7 +38,7 @@ use clap::{Parser, Subcommand};
 /// or its network. `check` exits with 1 if something is not proven, `verify` with 2 if the log is
 /// damaged.
 #[derive(Parser)]
-#[command(version, max_term_width = 110)]
+#[command(version, max_term_width = 110, after_help = moment::FORMS)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -74,6 +76,8 @@ pub enum Failure {
     Caller(String),
     /// Rollcall, its disk or its network failed: exit code 2.
     Ours(String),
+    /// The user interrupted the command: exit code 130.
+    Interrupted(String),
     /// The reader of standard output has closed it: the rest is not needed. Exit code 0.
     Unread,
 }
@@ -89,6 +93,9 @@ impl Failure {
         Failure::Ours("unexpected answer: is this a Rollcall server?".into())
     }
 }
+
+/// The exit code after an interrupt: 128 and the number of SIGINT, as shells count.
+const INTERRUPTED: u8 = 130;
 
 /// Prints and flushes.
 ///
@@ -144,6 +151,7 @@ pub fn run() -> ExitCode {
         Ok(()) | Err(Failure::Unread) => return ExitCode::SUCCESS,
         Err(Failure::Caller(message)) => (1, message),
         Err(Failure::Ours(message)) => (2, message),
+        Err(Failure::Interrupted(message)) => (INTERRUPTED, message),
     };
     // Standard error may be closed; the exit code is enough then.
     let _ = writeln!(io::stderr(), "rollcall: {message}");

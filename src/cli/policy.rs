@@ -5,6 +5,8 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use super::client::{Answer, Client, text_field};
+use super::confirm::ConfirmArgs;
+use super::moment::moment;
 use super::read::listing::{Moment, Output, ask, refused};
 use super::read::print::one_line;
 use super::read::source::SourceArgs;
@@ -18,17 +20,18 @@ use super::{Failure, print, table};
 #[command(after_help = "\
 Examples:
   rollcall policy
-  rollcall policy --inactive-users delete --effective-from 2026-01-01T00:00:00Z \\
+  rollcall policy --inactive-users delete --yes --effective-from 2026-01-01 \\
       --note \"requested by the auditors\"")]
 pub(super) struct PolicyArgs {
     /// Set it: `retain` keeps an inactive user listed with all memberships, `delete` treats the
     /// user as deleted while inactive
     #[arg(long, value_name = "HOW", conflicts_with_all = ["data", "as_of", "known_at"])]
     inactive_users: Option<Treatment>,
-    /// In force from this RFC 3339 time; without it, from now
+    /// In force from this moment, such as 2026-03-01 or 30d; without it, from now
     #[arg(
         long,
         value_name = "T",
+        value_parser = moment,
         requires = "inactive_users",
         conflicts_with_all = ["data", "as_of", "known_at"]
     )]
@@ -41,6 +44,8 @@ pub(super) struct PolicyArgs {
         conflicts_with_all = ["data", "as_of", "known_at"]
     )]
     note: Option<String>,
+    #[command(flatten)]
+    confirm: ConfirmArgs,
     #[command(flatten)]
     moment: Moment,
     #[command(flatten)]
@@ -68,7 +73,11 @@ const PATH: &str = "/rollcall/v1/policy";
 
 impl PolicyArgs {
     pub(super) fn run(self) -> Result<(), Failure> {
-        let PolicyArgs { inactive_users, effective_from, note, moment, output, source } = self;
+        let PolicyArgs { inactive_users, effective_from, note, confirm, .. } = self;
+        let PolicyArgs { moment, output, source, .. } = self;
+        if inactive_users.is_some() {
+            confirm.confirm("Set the policy?", "nothing was set")?;
+        }
         source.ask(move |client| {
             let answer = match inactive_users {
                 None => ask(client, &moment.query().at(PATH), "")?,

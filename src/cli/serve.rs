@@ -246,7 +246,7 @@ fn read_again(keys: &http::Keys, tolerance_ms: u64) {
                 "SIGHUP: the secrets cannot be read again, and those before stay in force"
             );
         }
-        Err(Failure::Unread) => {}
+        Err(Failure::Interrupted(_) | Failure::Unread) => {}
     }
 }
 
@@ -310,9 +310,15 @@ enum LogFormat {
 /// than Rollcall about everything else.
 const LOG: &str = "info,actix_server=warn";
 
+/// Leaves out the error that actix logs for each request that is not HTTP, which anyone can send.
+const UNPARSED: &str = "actix_http::h1::dispatcher=off";
+
 fn log_to_stderr(format: LogFormat) {
-    let filter =
-        tracing_subscriber::EnvFilter::try_from_env("ROLLCALL_LOG").unwrap_or_else(|_| LOG.into());
+    let with_unparsed = |filter: &str| format!("{UNPARSED},{filter}");
+    let asked = std::env::var("ROLLCALL_LOG").ok().filter(|filter| !filter.is_empty());
+    let filter = asked
+        .and_then(|filter| tracing_subscriber::EnvFilter::try_new(with_unparsed(&filter)).ok())
+        .unwrap_or_else(|| with_unparsed(LOG).into());
     // A closed stderr must not stop the server: lines that cannot be written are dropped, and the
     // subscriber must not complain about them on stderr.
     let fmt = tracing_subscriber::fmt()

@@ -17,6 +17,7 @@ pub(super) struct Column {
     name: &'static str,
     /// The column is cut last, since part of its text is useless, as of an id.
     whole: bool,
+    key: bool,
     /// The least width, if there is room. It aligns rows that are drawn one after the other.
     width_min: u16,
 }
@@ -24,12 +25,18 @@ pub(super) struct Column {
 impl Column {
     /// Returns a column that may be cut.
     pub(super) const fn new(name: &'static str) -> Column {
-        Column { name, whole: false, width_min: 0 }
+        Column { name, whole: false, key: false, width_min: 0 }
     }
 
     /// Returns a column that is cut last.
     pub(super) const fn whole(name: &'static str) -> Column {
         Column { whole: true, ..Column::new(name) }
+    }
+
+    /// Returns a column that is never cut: it identifies the row. A terminal that is narrower still
+    /// wraps it.
+    pub(super) const fn key(name: &'static str) -> Column {
+        Column { key: true, ..Column::whole(name) }
     }
 
     /// Returns the column with this least width.
@@ -108,7 +115,7 @@ fn line(cells: Vec<String>) -> Row {
 enum Fit {
     All,
     WholeOnly,
-    None,
+    KeyOnly,
 }
 
 impl Fit {
@@ -121,7 +128,7 @@ impl Fit {
         } else if total(&cut) <= width {
             Fit::WholeOnly
         } else {
-            Fit::None
+            Fit::KeyOnly
         }
     }
 
@@ -129,7 +136,7 @@ impl Fit {
         match self {
             Fit::All => true,
             Fit::WholeOnly => column.whole,
-            Fit::None => false,
+            Fit::KeyOnly => column.key,
         }
     }
 }
@@ -245,6 +252,17 @@ user_1           Bartholomew the…
                 3,
                 "{width}"
             );
+        }
+    }
+
+    #[test]
+    fn a_key_is_whole_at_any_width() {
+        let columns = [Column::new("name"), Column::key("id"), Column::whole("state")];
+        let rows = [vec!["Bartholomew".into(), "user_0123456789".into(), "inactive".into()]];
+        for width in 1..60 {
+            let drawn = draw_within(Some(width), &columns, true, &rows);
+            assert!(drawn.contains("user_0123456789"), "{width}: {drawn}");
+            assert_eq!(drawn.lines().count(), 2, "{width}: {drawn}");
         }
     }
 

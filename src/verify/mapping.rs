@@ -237,6 +237,7 @@ fn check_paths(errors: &mut Errors, mapping: &Mapping) {
         {
             errors.add(
                 &format!("mapping.rules[{at}].attribute"),
+                FieldCode::Invalid,
                 "it must be names separated by dots; put a name that has dots or begins with a \
                  quote in double quotes, as in `a.\"b.c\"`",
             );
@@ -405,7 +406,7 @@ mod tests {
         let rule = json!({ "attribute": "a.\"b", "values": { "x": ["r"] } });
         let written = json!({ "rules": [rule] });
         let errors = parse_mapping(&written).unwrap_err();
-        assert_eq!(errors[0].0, "mapping.rules[0].attribute");
+        assert_eq!(errors[0].field, "mapping.rules[0].attribute");
         let mapping = parse_recorded_mapping(&written).unwrap();
         assert_eq!(mapping_json(&mapping)["rules"], json!([rule]));
     }

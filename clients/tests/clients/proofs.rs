@@ -69,7 +69,8 @@ fn judges(program: impl Fn() -> Command) {
     let older =
         server.file("older", bundle(&server, "1", &[])["checkpoint"].as_str().unwrap().as_bytes());
     // The handover, signed by two keys, is of 12 records.
-    let handover = server.file("handover", asked(&server, &["log-key", "rotate"]).as_bytes());
+    let handover =
+        server.file("handover", asked(&server, &["log-key", "rotate", "--yes"]).as_bytes());
     server.send_lines(events[11..].iter().map(String::as_str));
     let (keys, size) = (keys(&server), events.len() + 1);
     let (some, none): ([&Path; 2], [&Path; 0]) = ([&older, &handover], []);

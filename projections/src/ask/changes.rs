@@ -572,6 +572,7 @@ mod tests {
                 seq,
                 recorded_at: 1_000_000 + seq as Millis,
                 occurred_at,
+                claimed_at: None,
                 updated_at: None,
                 event_id: &format!("event_{seq:05}"),
                 event_type: "",

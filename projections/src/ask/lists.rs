@@ -447,13 +447,13 @@ impl Views {
     fn group_row(&self, group: Sym, version: &EntityVersion, members: bool, cut: Cut) -> GroupRow {
         GroupRow {
             group: self.row(EntityKind::Group, group, version, cut),
-            members: members.then(|| self.members(group, cut)),
+            members: members.then(|| self.nested_members(group, cut)),
         }
     }
 
     /// Returns the members of a group that is alive at the cut. Those that are not shown are only
     /// counted.
-    fn members(&self, group: Sym, cut: Cut) -> Nested {
+    fn nested_members(&self, group: Sym, cut: Cut) -> Nested {
         let roster = self.memberships.of_group(group).into_iter();
         let mut members = roster
             .flat_map(|roster| roster.ascending(cut, &|_| Ordering::Greater))

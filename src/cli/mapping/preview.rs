@@ -8,6 +8,7 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use super::super::client::{Answer, Client};
+use super::super::moment::moment;
 use super::super::read::listing::{Moment, Output, Query, refused};
 use super::super::read::print::{coloured, counted, print_object, width};
 use super::super::read::source::SourceArgs;
@@ -46,8 +47,9 @@ A mapping in TOML:
 pub(super) struct PreviewArgs {
     /// The mapping
     file: PathBuf,
-    /// Compare as if the mapping were in force from this RFC 3339 time on [default: now]
-    #[arg(long, value_name = "T")]
+    /// Compare as if the mapping were in force from this moment on, such as 2026-03-01 or 30d
+    /// [default: now]
+    #[arg(long, value_name = "T", value_parser = moment)]
     effective_from: Option<String>,
     /// Print at most N changes
     #[arg(long, value_name = "N")]
@@ -222,7 +224,7 @@ fn diff_columns(preview: &Value) -> [Column; 3] {
     let email_min = if changed_users(preview) > LINES as u64 { 32 } else { 0 };
     [
         Column::whole("role").at_least(role_min),
-        Column::whole("user").at_least(email_min),
+        Column::key("user").at_least(email_min),
         Column::new("because"),
     ]
 }

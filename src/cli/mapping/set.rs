@@ -1,23 +1,24 @@
 //! `rollcall mapping set`
 
-use std::io::{self, BufRead, IsTerminal, Write};
 use std::path::PathBuf;
 
 use clap::Args;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+use super::super::confirm::ConfirmArgs;
+use super::super::moment::moment;
 use super::super::read::listing::{Output, Query, refused};
 use super::super::read::print::{print_object, width};
 use super::super::read::source::ServerArgs;
-use super::super::{Failure, print, unwritten};
+use super::super::{Failure, print};
 use super::document::{MappingFile, number, text};
 use super::preview::{BaseVersion, ask, setting, summary};
 use super::{PATH, mapping_refused};
 
 /// Set a mapping, from now on or from a past moment on.
 ///
-/// Prints what would change, and asks for confirmation on a terminal. Only the version that the
+/// Prints what would change, and asks for confirmation on a terminal; elsewhere --yes confirms. Only the version that the
 /// preview compared with is replaced: if another one was set since, nothing is set. Earlier answers
 /// stay on record, and `--known-at` asks for them.
 ///
@@ -32,8 +33,9 @@ Examples:
 pub(super) struct SetArgs {
     /// The mapping
     file: PathBuf,
-    /// Put the mapping in force from this RFC 3339 time on [default: now]
-    #[arg(long, value_name = "T")]
+    /// Put the mapping in force from this moment on, such as 2026-03-01 or 30d
+    /// [default: now]
+    #[arg(long, value_name = "T", value_parser = moment)]
     effective_from: Option<String>,
     /// The reason, kept with the mapping
     #[arg(long, value_name = "TEXT")]
@@ -41,9 +43,8 @@ pub(super) struct SetArgs {
     /// Replace only this version, 0 if none is set [default: the version of the preview]
     #[arg(long, value_name = "VERSION")]
     if_match: Option<u64>,
-    /// Do not ask for confirmation [default without a terminal]
-    #[arg(long)]
-    yes: bool,
+    #[command(flatten)]
+    confirm: ConfirmArgs,
     #[command(flatten)]
     output: Output,
     #[command(flatten)]
@@ -52,7 +53,7 @@ pub(super) struct SetArgs {
 
 impl SetArgs {
     pub(super) fn run(self) -> Result<(), Failure> {
-        let SetArgs { file, effective_from, note, if_match, yes, output, server } = self;
+        let SetArgs { file, effective_from, note, if_match, confirm, output, server } = self;
         let document = MappingFile::read(&file)?;
         let client = server.client()?;
         let body = setting(&document.mapping, effective_from.as_deref(), note.as_deref());
@@ -63,9 +64,7 @@ impl SetArgs {
         } else {
             print(&change)?
         }
-        if !yes && io::stdin().is_terminal() && io::stderr().is_terminal() && !confirmed()? {
-            return Err(Failure::Caller("nothing was set".into()));
-        }
+        confirm.confirm("Set it?", "nothing was set")?;
         let base = preview.json::<BaseVersion>()?.base_version;
         let answer = client.put(PATH, &body, Some(if_match.unwrap_or(base)))?;
         match answer.status {
@@ -100,15 +99,4 @@ fn version_refused(base: u64, if_match: Option<u64>) -> String {
         "{reason}{since}; nothing was set. Look at the latest with `rollcall mapping show`, \
          and preview again"
     )
-}
-
-/// Asks for confirmation on the terminal.
-fn confirmed() -> Result<bool, Failure> {
-    let mut terminal = io::stderr().lock();
-    write!(terminal, "Set it? [y/N] ")
-        .and_then(|()| terminal.flush())
-        .map_err(|error| unwritten(&error))?;
-    let mut answer = String::new();
-    io::stdin().lock().read_line(&mut answer).map_err(Failure::ours)?;
-    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }

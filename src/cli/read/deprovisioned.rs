@@ -4,9 +4,9 @@ use clap::Args;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::super::Failure;
 use super::super::moment::moment;
 use super::super::table::Column;
+use super::super::{Failure, print};
 use super::csv_table::CsvTable;
 use super::listing::{Moment, Output, Query, Resource};
 use super::objects::{EventCause, NamedGroup, parse};
@@ -25,11 +25,10 @@ Examples:
 --until 2026-03-31T23:59:59.999Z --csv
   rollcall deprovisioned --email ana@example.com --known-at 29 --json")]
 pub(in super::super) struct DeprovisionedArgs {
-    /// Only access that ended then or later: an RFC 3339 time, a date (its first millisecond, UTC),
-    /// or an age such as 30d, 12h or 90m
+    /// Only access that ended then or later, such as 2026-03-01, 2026-03-01T10:00Z or 30d
     #[arg(long, value_name = "T", value_parser = moment)]
     since: Option<String>,
-    /// Only access that ended then or earlier: a time, a date or an age
+    /// Only access that ended then or earlier
     #[arg(long, value_name = "T", value_parser = moment)]
     until: Option<String>,
     /// Only the user with this id
@@ -53,6 +52,9 @@ pub(in super::super) struct DeprovisionedArgs {
     /// an apostrophe in front, unless it is a number.
     #[arg(long, conflicts_with = "json", help_heading = "Output")]
     csv: bool,
+    /// Begin the comma-separated values with a byte order mark, by which Excel knows UTF-8
+    #[arg(long, requires = "csv", help_heading = "Output")]
+    bom: bool,
     #[command(flatten)]
     moment: Moment,
     #[command(flatten)]
@@ -67,7 +69,7 @@ const DEPROVISIONINGS: Resource = Resource {
     scope: "",
     columns: &[
         Column::whole("when (UTC)"),
-        Column::whole("who"),
+        Column::key("who"),
         Column::whole("why"),
         Column::whole("learnt after"),
         Column::new("roles"),
@@ -160,12 +162,17 @@ impl DeprovisionedArgs {
             .with("email", self.email)
             .with("directory", self.directory)
             .with("organization_id", self.organization);
-        let (limit, csv, moment, output) = (self.limit, self.csv, self.moment, self.output);
+        let (limit, csv, bom) = (self.limit, self.csv, self.bom);
+        let (moment, output) = (self.moment, self.output);
         self.source.ask(move |client| {
             let list = DEPROVISIONINGS.list(filters, moment.query(), limit);
             if csv {
                 // Everything is read first, so that a question that is refused prints no header.
-                return print_csv(&list.collect(client)?.objects);
+                let objects = list.collect(client)?.objects;
+                if bom {
+                    print("\u{feff}")?;
+                }
+                return print_csv(&objects);
             }
             DEPROVISIONINGS.print_list(&list, client, &output)
         })

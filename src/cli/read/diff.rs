@@ -7,11 +7,11 @@ use clap::Args;
 use serde_json::value::RawValue;
 
 use super::super::client::{Answer, Client};
-use super::super::moment::moment_or_latest;
+use super::super::moment::{moment_or_latest, seq_or_moment};
 use super::super::table::{self, Column, harmless};
 use super::super::{Failure, print, unwritten};
 use super::csv_table::CsvTable;
-use super::listing::{ListPage, Output, Query, ask, path_of, refused, with_time};
+use super::listing::{ListPage, Output, Query, ask, path_of, refused};
 use super::objects::{ChangedField, nested};
 use super::print::{counted, one_line, texts, width};
 use super::source::SourceArgs;
@@ -19,8 +19,7 @@ use crate::json;
 
 /// Compare two moments: print which users, groups, memberships and roles differ.
 ///
-/// FROM and TO are RFC 3339 times, dates (their first millisecond, UTC), `latest`, or ages such as
-/// 30d, 12h or 90m. Each difference is a line, and each changed field of a user or group is a line
+/// FROM and TO are moments, such as 2026-03-01, 2026-03-01T10:00Z or 30d, or `latest`. Each difference is a line, and each changed field of a user or group is a line
 /// with its two values in JSON. In the table, the first thousand users and groups have their email
 /// or name as well as their id.
 #[derive(Args)]
@@ -39,12 +38,12 @@ pub(in super::super) struct DiffArgs {
     /// Only users and groups of this directory; checked separately at each of the two moments
     #[arg(long, value_name = "ID")]
     directory: Option<String>,
-    /// At the first moment, use only what was known by then: a record's number, an RFC 3339 time or
-    /// a date [default: everything]
-    #[arg(long, value_name = "SEQ|T")]
+    /// At the first moment, use only what was known by then: a record's number or a moment
+    /// [default: everything]
+    #[arg(long, value_name = "SEQ|T", value_parser = seq_or_moment)]
     from_known_at: Option<String>,
     /// At the second moment, use only what was known by then [default: everything]
-    #[arg(long, value_name = "SEQ|T")]
+    #[arg(long, value_name = "SEQ|T", value_parser = seq_or_moment)]
     to_known_at: Option<String>,
     /// Print at most N differences
     #[arg(long, value_name = "N")]
@@ -72,7 +71,7 @@ const LABELS_MAX: usize = 1000;
 const COLUMNS: [Column; 7] = [
     Column::new("kind"),
     Column::new("change"),
-    Column::whole("id"),
+    Column::key("id"),
     Column::whole("called"),
     Column::whole("what"),
     Column::new("from"),
@@ -86,8 +85,7 @@ impl DiffArgs {
         let DiffArgs { from, to, directory, limit, csv, output, .. } = self;
         let question =
             Query::default().with("from", Some(from)).with("to", to).with("directory", directory);
-        let from_known_at = self.from_known_at.map(with_time);
-        let to_known_at = self.to_known_at.map(with_time);
+        let (from_known_at, to_known_at) = (self.from_known_at, self.to_known_at);
         let limit = limit.unwrap_or(u64::MAX);
         self.source.ask(move |client| {
             let diff = Diff { client, question, from_known_at, to_known_at, limit };

@@ -42,7 +42,7 @@ const DIRECTORIES: Resource = Resource {
     nouns: ["directory", "directories"],
     scope: "--organization",
     columns: &[
-        Column::whole("id"),
+        Column::key("id"),
         Column::new("name"),
         Column::whole("state"),
         Column::new("type"),

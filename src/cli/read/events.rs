@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 
 use super::super::Failure;
 use super::super::client::Client;
-use super::super::moment::of_date;
+use super::super::moment::moment_ms;
 use super::super::print;
 use super::super::serve::duration;
 use super::super::table::{self, Column};
@@ -42,11 +42,10 @@ pub(in super::super) struct EventsArgs {
     /// Only events of this organization
     #[arg(long, value_name = "ID")]
     organization: Option<String>,
-    /// Only events that happened then or later: an RFC 3339 time, or a date (its first
-    /// millisecond, UTC)
+    /// Only events that happened then or later, such as 2026-03-01, 2026-03-01T10:00Z or 30d
     #[arg(long, value_name = "T", value_parser = bound, conflicts_with = "after")]
     from: Option<Bound>,
-    /// Only events that happened then or earlier: an RFC 3339 time or a date
+    /// Only events that happened then or earlier
     #[arg(long, value_name = "T", value_parser = bound, conflicts_with_all = ["after", "follow"])]
     to: Option<Bound>,
     /// Only events recorded after this one
@@ -76,7 +75,7 @@ pub(in super::super) struct EventsArgs {
     source: SourceArgs,
 }
 
-/// A time as it was given, and its milliseconds.
+/// A moment in RFC 3339, and its milliseconds.
 #[derive(Clone)]
 struct Bound {
     text: String,
@@ -84,10 +83,8 @@ struct Bound {
 }
 
 fn bound(text: &str) -> Result<Bound, String> {
-    let text = of_date(text);
-    let at = time::parse(&text)
-        .ok_or("it must be an RFC 3339 time, such as 2026-03-02T09:00:00Z, or a date")?;
-    Ok(Bound { text: text.into_owned(), at })
+    let at = moment_ms(text)?;
+    Ok(Bound { text: time::format(at), at })
 }
 
 fn interval(text: &str) -> Result<Duration, String> {
@@ -104,7 +101,7 @@ fn interval(text: &str) -> Result<Duration, String> {
 const FOLLOWED_COLUMNS: [Column; 4] = [
     Column::whole("occurred").at_least(24),
     Column::whole("event").at_least(24),
-    Column::whole("id").at_least(32),
+    Column::key("id").at_least(32),
     Column::new("subject"),
 ];
 
@@ -115,7 +112,7 @@ const EVENTS: Resource = Resource {
     columns: &[
         Column::whole("occurred"),
         Column::whole("event"),
-        Column::whole("id"),
+        Column::key("id"),
         Column::new("subject"),
     ],
     row,

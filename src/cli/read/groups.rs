@@ -47,13 +47,13 @@ const GROUPS: Resource = Resource {
     path: "/directory_groups",
     nouns: ["group", "groups"],
     scope: "--directory, --user or --organization",
-    columns: &[Column::whole("id"), Column::new("name"), Column::new("directory")],
+    columns: &[Column::key("id"), Column::new("name"), Column::new("directory")],
     row,
 };
 
 const GROUPS_WITH_MEMBERS: Resource = Resource {
     columns: &[
-        Column::whole("id"),
+        Column::key("id"),
         Column::new("name"),
         Column::new("directory"),
         Column::whole("members"),

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::super::client::{Answer, Client};
-use super::super::moment::of_date;
+use super::super::moment::{moment_or_latest, seq_or_moment};
 use super::super::table::{self, Column, harmless};
 use super::super::{Failure, print, unwritten};
 use super::print::{counted, one_line, print_object, width};
@@ -25,27 +25,20 @@ pub(in super::super) const ENCODED: &AsciiSet =
 #[derive(Args)]
 #[command(next_help_heading = "Moment")]
 pub(in super::super) struct Moment {
-    /// Answer as of this moment: an RFC 3339 time, or a date (its first millisecond, UTC) [default:
-    /// latest]
-    #[arg(long, value_name = "T")]
+    /// Answer as of this moment, such as 2026-03-01, 2026-03-01T10:00Z, 30d or yesterday
+    /// [default: latest]
+    #[arg(long, value_name = "T", value_parser = moment_or_latest)]
     pub(in super::super) as_of: Option<String>,
-    /// Use only what was known by then: a record's number, an RFC 3339 time or a date [default:
-    /// everything]
-    #[arg(long, value_name = "SEQ|T")]
+    /// Use only what was known by then: a record's number or a moment [default: everything]
+    #[arg(long, value_name = "SEQ|T", value_parser = seq_or_moment)]
     known_at: Option<String>,
 }
 
 impl Moment {
     /// Returns the parameters that ask for this moment.
     pub(in super::super) fn query(self) -> Query {
-        let [as_of, known_at] = [self.as_of, self.known_at].map(|moment| moment.map(with_time));
-        Query::moment(as_of, known_at)
+        Query::moment(self.as_of, self.known_at)
     }
-}
-
-/// Returns a date as a time in full, and any other moment unchanged.
-pub(super) fn with_time(moment: String) -> String {
-    of_date(&moment).into_owned()
 }
 
 /// The arguments that choose the form of the output.
@@ -494,9 +487,10 @@ mod tests {
 
     fn explained(status: u16, body: &str) -> String {
         let answer = Answer { status, body: body.into(), ..Answer::default() };
-        match refused(&answer, &Client::new("http://h/", "k"), "--a or --b") {
+        match refused(&answer, &Client::loopback("http://h/", "k"), "--a or --b") {
             Failure::Caller(message) => format!("1 {message}"),
             Failure::Ours(message) => format!("2 {message}"),
+            Failure::Interrupted(message) => format!("130 {message}"),
             Failure::Unread => "0".into(),
         }
     }

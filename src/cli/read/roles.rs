@@ -64,7 +64,7 @@ pub(in super::super) struct RolesArgs {
 pub(in super::super) const ASSIGNMENTS_PATH: &str = "/rollcall/v1/role_assignments";
 
 const ASSIGNMENT_COLUMNS: [Column; 7] = [
-    Column::whole("user"),
+    Column::key("user"),
     Column::whole("role"),
     Column::whole("since"),
     Column::new("because"),

@@ -31,6 +31,10 @@ pub(in super::super) struct ServerArgs {
     // Not read by clap, which would not know the file.
     #[arg(long)]
     api_key: Option<String>,
+    /// Trust the authorities of this PEM file over https, instead of the system's or those of
+    /// SSL_CERT_FILE
+    #[arg(long, value_name = "FILE")]
+    ca_cert: Option<PathBuf>,
 }
 
 /// The arguments that choose a running server or a data folder.
@@ -100,7 +104,7 @@ impl ServerArgs {
                 "the API key has a character that is not allowed in keys".into(),
             ));
         }
-        Ok(Client::new(&url, &api_key))
+        Client::new(&url, &api_key, self.ca_cert.as_deref())
     }
 }
 

@@ -56,7 +56,7 @@ const USERS: Resource = Resource {
     nouns: ["user", "users"],
     scope: "--directory, --group or --organization",
     columns: &[
-        Column::whole("id"),
+        Column::key("id"),
         Column::new("name"),
         Column::new("email"),
         Column::whole("state"),

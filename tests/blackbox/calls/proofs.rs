@@ -1234,7 +1234,7 @@ fn a_proof_outlives_a_change_of_key() {
         None,
         &["check", &file, "--key", &audited.file("log.pub", &vkeys), "--checkpoint", &handover],
     );
-    let output = run(Some(&audited.server), &["log-key", "rotate", "--note", "once more"]);
+    let output = run(Some(&audited.server), &["log-key", "rotate", "--yes", "--note", "once more"]);
     let handover = String::from_utf8(output.stdout).unwrap();
     assert!(is_signed(&handover, second) && is_signed(&handover, &key(&audited.server)));
 }

@@ -491,6 +491,8 @@ fn losses_of_access_are_a_list() {
         2026-01-01T00:00:00.000Z, as of latest, known at record 18\n";
     assert_eq!(none, bounds);
     let table = out(&ask(&server, &["deprovisioned", "--csv", "--user", SORAYA]));
+    let marked = out(&ask(&server, &["deprovisioned", "--csv", "--bom", "--user", SORAYA]));
+    assert_eq!(marked, format!("\u{feff}{table}"));
     let (names, row) = table.trim_end().split_once('\n').unwrap();
     let expected = "occurred_at,user_id,email,directory_id,organization_id,reason,recorded_at,\
         delay_ms,roles,groups,restored_at,event_id,event,seq";
@@ -647,10 +649,8 @@ fn a_mistake_about_whom_to_audit_is_named() {
         (&["audit", ""], "a value is required"),
         (&["audit"], "<USER|EMAIL>"),
         (&["audit", SORAYA, "--known-at", "19"], "--known-at: "),
-        (&["audit", SORAYA, "--as-of", "monday"], "--as-of: "),
         (&["audit", SORAYA, "--csv", "--json"], "cannot be used with"),
         (&["audit", "\u{1b}[2J"], r"'\u{1b}[2J'"),
-        (&["deprovisioned", "--since", "monday"], "or how long ago it was"),
         (&["deprovisioned", "--csv", "--json"], "cannot be used with"),
         (&["deprovisioned", "--csv", "--known-at", "19"], "--known-at: "),
     ] {

@@ -160,7 +160,8 @@ fn send_posts_each_line_once_and_counts_the_answers() {
     assert_eq!(output.status.code(), Some(1));
     assert!(said(&output).contains("4 events were refused"), "{}", said(&output));
     drop(server);
-    let output = run(&["send", "--url", "http://127.0.0.1:1/", "--secret", "s", "Cargo.toml"], &[]);
+    let events = "fixtures/0001-reorganisation/events.jsonl";
+    let output = run(&["send", "--url", "http://127.0.0.1:1/", "--secret", "s", events], &[]);
     assert_eq!(output.status.code(), Some(2), "{}", said(&output));
 }
 

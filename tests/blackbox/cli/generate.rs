@@ -425,8 +425,7 @@ fn a_mistake_exits_with_1_and_says_what_is_wrong() {
         ("generate --late 1.1", "it must be a number from 0 to 1"),
         ("generate --duplicates NaN", "it must be a number from 0 to 1"),
         ("generate --late -0.1", "it must be a number from 0 to 1"),
-        ("generate --from yesterday", "it must be a time like 2026-01-05T08:00:00.000Z"),
-        ("generate --from 1999-01-01T00:00:00Z", "it must be in the years 2016 to 2089"),
+        ("generate --from 1999-01-01T00:00:00Z", "is not in the years 2016 to 2089"),
         ("generate --days 3651", "0..=3650"),
         ("generate more", "unexpected argument 'more'"),
         (
@@ -439,7 +438,6 @@ fn a_mistake_exits_with_1_and_says_what_is_wrong() {
         ("send --user u", "--forge"),
         ("send --print", "--forge"),
         ("send --forge x --set novalue", "it must be a field, `=`, and a value"),
-        ("send --forge x --at yesterday", "it must be a time like 2026-01-15T12:00:00.000Z"),
         ("send --forge x --url ftp://127.0.0.1/", "`ftp://127.0.0.1/` is not an http or https URL"),
     ];
     for (line, wanted) in table {

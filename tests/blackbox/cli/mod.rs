@@ -2,9 +2,13 @@
 
 pub mod audit;
 pub mod commands;
+mod confirm;
 pub mod generate;
 pub mod large_sync;
+mod moments;
+mod reach;
 pub mod read;
 pub mod read_events;
 pub mod roles;
+mod send;
 pub mod serving;

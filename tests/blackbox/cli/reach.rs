@@ -1,0 +1,153 @@
+//! The way to a server: what a command says if it cannot reach one, and the authorities it trusts.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use super::read::{err, out, rollcall};
+use crate::kit::server::{SECRET, Server, binary};
+
+#[test]
+fn a_refused_connection_names_the_server_and_where_to_find_another() {
+    // A port on which nothing listens any more.
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let url = format!("http://127.0.0.1:{port}");
+    for arguments in [
+        &["users", "--directory", "d"][..],
+        &["status"],
+        &["changes"],
+        &["mapping", "show"],
+        &["log-key", "show"],
+    ] {
+        let mut command = rollcall(arguments);
+        let output = command.args(["--url", &url, "--api-key", "k"]).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {}", err(&output));
+        for part in [&url[..], "`rollcall serve`", "ROLLCALL_URL", "--data"] {
+            assert!(err(&output).contains(part), "{arguments:?}: {}", err(&output));
+        }
+    }
+    let send = ["send", "--url", &url, "--secret", SECRET, "--forge", "x"];
+    let output = rollcall(&send).output().unwrap();
+    assert_eq!(output.status.code(), Some(2), "{}", err(&output));
+    for part in ["`rollcall serve`", "ROLLCALL_WEBHOOK_URL"] {
+        assert!(err(&output).contains(part), "{}", err(&output));
+    }
+}
+
+#[test]
+fn https_to_a_plain_port_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(folder.path());
+    let url = server.url.replace("http://", "https://");
+    let output = rollcall(&["status", "--url", &url, "--api-key", "k"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2), "{}", err(&output));
+    let told = format!("speaks plain HTTP: use {}", server.url);
+    assert!(err(&output).contains(&told), "{}", err(&output));
+}
+
+#[test]
+fn bytes_that_are_no_request_leave_no_error_in_the_log() {
+    let folder = tempfile::tempdir().unwrap();
+    for log in ["", "info", "error"] {
+        let mut command = Command::new(binary());
+        command.args(["serve", "--listen", "127.0.0.1:0", "--data"]).arg(folder.path().join("d"));
+        command.env("ROLLCALL_WEBHOOK_SECRETS", SECRET).env("ROLLCALL_API_KEYS", "k");
+        command.env("ROLLCALL_LOG", log).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let mut url = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut url).unwrap();
+        let address = url.trim().strip_prefix("http://").unwrap().to_owned();
+        for bytes in [&b"\x16\x03\x01\x02\0\x01"[..], b"GET / HTTP/9.9\r\n\r\n", b"\0\xff\r\n\r\n"]
+        {
+            let mut stream = TcpStream::connect(&address).unwrap();
+            stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+            stream.write_all(bytes).unwrap();
+            let mut answer = Vec::new();
+            stream.read_to_end(&mut answer).unwrap();
+            assert!(answer.starts_with(b"HTTP/1.1 400"), "{bytes:?}");
+        }
+        crate::kit::server::signal(child.id(), "TERM");
+        let said = String::from_utf8(child.wait_with_output().unwrap().stderr).unwrap();
+        assert!(!said.contains("ERROR"), "ROLLCALL_LOG={log}: {said}");
+    }
+}
+
+/// An HTTPS server with a certificate of its own, which answers one question.
+struct Secured {
+    child: Child,
+    url: String,
+}
+
+impl Secured {
+    /// Starts it in a folder, where `ca.pem` is its certificate. Returns `None` without OpenSSL.
+    fn start(folder: &Path) -> Option<Secured> {
+        let openssl = |arguments: &str| {
+            let mut command = Command::new("openssl");
+            command.args(arguments.split(' ')).current_dir(folder);
+            command.stderr(Stdio::null()).stdin(Stdio::null());
+            command
+        };
+        let made = openssl(
+            "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -keyout key.pem \
+             -out ca.pem -days 2 -subj /CN=rollcall-test -addext subjectAltName=IP:127.0.0.1 \
+             -addext basicConstraints=critical,CA:FALSE",
+        );
+        let made = { made }.stdout(Stdio::null()).status().ok()?;
+        assert!(made.success());
+        let policy = r#"{"object":"policy","version":0,"inactive_users":"retain"}"#;
+        let head = "HTTP/1.0 200 OK\r\nContent-Type: application/json\r\n\r\n";
+        std::fs::create_dir_all(folder.join("rollcall/v1")).unwrap();
+        std::fs::write(folder.join("rollcall/v1/policy"), format!("{head}{policy}")).unwrap();
+        let mut child = openssl("s_server -accept 127.0.0.1:0 -cert ca.pem -key key.pem -HTTP")
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let port = lines.find_map(|line| Some(line.ok()?.strip_prefix("ACCEPT ")?.to_owned()));
+        let port = port.unwrap().rsplit(':').next().unwrap().to_owned();
+        // The rest is read, so that the server never waits for it.
+        std::thread::spawn(move || lines.count());
+        Some(Secured { child, url: format!("https://127.0.0.1:{port}") })
+    }
+}
+
+impl Drop for Secured {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn authorities_are_those_of_the_option_or_of_the_environment() {
+    let folder = tempfile::tempdir().unwrap();
+    let Some(secured) = Secured::start(folder.path()) else {
+        assert!(std::env::var_os("ROLLCALL_CLIENTS_REQUIRED").is_none(), "openssl is missing");
+        return;
+    };
+    let ca = folder.path().join("ca.pem").to_str().unwrap().to_owned();
+    let key = folder.path().join("key.pem").to_str().unwrap().to_owned();
+    let policy = ["policy", "--api-key", "k", "--url", &secured.url];
+    let ask = |more: &[&str], file: Option<&str>| {
+        let mut command = rollcall(&[&policy, more].concat());
+        command.env_remove("SSL_CERT_DIR").env_remove("SSL_CERT_FILE");
+        command.envs(file.map(|file| ("SSL_CERT_FILE", file))).output().unwrap()
+    };
+    assert!(out(&ask(&["--ca-cert", &ca], None)).contains("retain"));
+    assert!(out(&ask(&[], Some(&ca))).contains("retain"));
+    let output = ask(&[], None);
+    assert_eq!(output.status.code(), Some(2), "{}", err(&output));
+    assert!(err(&output).contains("invalid peer certificate"), "{}", err(&output));
+    assert!(err(&output).contains("--ca-cert"), "{}", err(&output));
+    for (more, file, told) in [
+        (&["--ca-cert", &key][..], None, "has no certificate"),
+        (&["--ca-cert", "/no/such/file"], None, "cannot read `/no/such/file`"),
+        (&[], Some("/no/such/file"), "SSL_CERT_FILE"),
+    ] {
+        let output = ask(more, file);
+        assert_eq!(output.status.code(), Some(1), "{}", err(&output));
+        assert!(err(&output).contains(told), "{}", err(&output));
+    }
+}

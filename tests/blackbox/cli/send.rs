@@ -1,0 +1,146 @@
+//! `rollcall send`: the forms of its input, and its end after an error or an interrupt.
+
+use std::io::Write;
+use std::path::Path;
+use std::process::{Child, Output, Stdio};
+use std::time::Duration;
+
+use super::read::{err, rollcall};
+use crate::kit::server::{SECRET, Server, signal, user};
+
+/// Returns the body of the event that creates a user.
+fn created(id: &str) -> String {
+    let event_id = format!("event_{id}");
+    user(id, "d", id, "2026-01-01T00:00:00.000Z", &event_id, "dsync.user.created")
+}
+
+/// Returns the number of records of the server's log.
+fn head(server: &Server) -> u64 {
+    server.get("/readyz").json()["seq"].as_u64().unwrap()
+}
+
+fn start(server: &Server, arguments: &[&str]) -> Child {
+    let url = format!("{}/webhooks/workos", server.url);
+    let mut command = rollcall(&["send", "--url", &url, "--secret", SECRET]);
+    let command = command.args(arguments).stdin(Stdio::piped());
+    command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+}
+
+fn send_file(server: &Server, file: &Path, text: &[u8]) -> Output {
+    std::fs::write(file, text).unwrap();
+    start(server, &[file.to_str().unwrap()]).wait_with_output().unwrap()
+}
+
+fn send_input(server: &Server, text: &[u8]) -> Output {
+    let mut child = start(server, &["--concurrency", "1"]);
+    child.stdin.take().unwrap().write_all(text).unwrap();
+    child.wait_with_output().unwrap()
+}
+
+/// Returns the rows of the summary, with one space between two cells.
+fn counts(output: &Output) -> Vec<String> {
+    let text = String::from_utf8_lossy(&output.stdout);
+    let rows = text.lines().skip(1).map(|line| line.split_whitespace().collect::<Vec<_>>());
+    rows.map(|row| row.join(" ")).collect()
+}
+
+#[test]
+fn marks_line_ends_lists_and_pages_are_understood() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(&folder.path().join("data"));
+    let file = folder.path().join("events");
+    let both = |n: u32| [created(&format!("a{n}")), created(&format!("b{n}"))];
+    let page = |[a, b]: [String; 2]| {
+        format!(r#"{{"object":"list","data":[{a},{b}],"list_metadata":{{"after":"event_b"}}}}"#)
+    };
+    let pretty = |text: String| {
+        let value: serde_json::Value = serde_json::from_str(&text).unwrap();
+        serde_json::to_string_pretty(&value).unwrap()
+    };
+    let forms = [
+        format!("\u{feff}{}", both(0).join("\n")),
+        both(1).join("\r\n") + "\r\n",
+        format!("[{}]", both(2).join(",")),
+        pretty(format!("[{}]", both(3).join(","))),
+        page(both(4)),
+        format!("\u{feff}{}\r\n", pretty(page(both(5))).replace('\n', "\r\n")),
+    ];
+    for (n, text) in forms.iter().enumerate() {
+        let output = send_file(&server, &file, text.as_bytes());
+        assert_eq!(output.status.code(), Some(0), "{text}: {}", err(&output));
+        assert_eq!(counts(&output), ["200 new 2"], "{text}");
+        let output = send_input(&server, text.as_bytes());
+        assert_eq!(counts(&output), ["200 duplicate 2"], "{text}");
+        assert_eq!(head(&server), 2 * (n as u64 + 1));
+    }
+    let ids = server.get("/directory_users?directory=d&limit=100").ids();
+    let stats = server.get("/rollcall/v1/stats").json();
+    assert_eq!((ids.len(), stats["quarantine"]["not_an_event"].as_u64()), (12, Some(0)), "{stats}");
+}
+
+/// Inputs with one event before something that is not an event, and the line of the latter.
+fn wrong_inputs() -> Vec<(String, u64)> {
+    let [a, b] = [created("a"), created("b")];
+    vec![
+        (format!("{a}\n{}", &b[..b.len() / 2]), 2),
+        (format!("{a}\n\n{b} {b}\n"), 3),
+        (format!("{a}\nid,event\n"), 2),
+        (format!("{a}\n{{\n\"id\":\"b\",\n\"event\":\"x\"\n}}\n"), 2),
+        (format!("{a}\n{{\"id\":\"b\"}}\n"), 2),
+        (format!("{a}\n[\n{b},\n{{\"object\":\"directory_user\",\"id\":\"u\"}}\n]\n"), 4),
+        (format!("{a}\n[{b},7]\n"), 2),
+        (format!("{a}\n\"{{}}\"\n"), 2),
+    ]
+}
+
+#[test]
+fn nothing_is_sent_of_a_file_with_an_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(&folder.path().join("data"));
+    for (text, line) in wrong_inputs() {
+        let output = send_file(&server, &folder.path().join("events"), text.as_bytes());
+        let told = err(&output);
+        assert_eq!(output.status.code(), Some(1), "{text}: {told}");
+        assert!(told.starts_with(&format!("rollcall: line {line}: ")), "{text}: {told}");
+        assert!(told.contains("nothing was sent"), "{text}: {told}");
+        assert!(output.stdout.is_empty(), "{text}");
+        assert_eq!(head(&server), 0, "{text}");
+    }
+}
+
+#[test]
+fn standard_input_is_sent_up_to_the_error_and_the_taken_are_counted() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(&folder.path().join("data"));
+    for (at, (text, line)) in wrong_inputs().into_iter().enumerate() {
+        let output = send_input(&server, text.as_bytes());
+        let told = err(&output);
+        assert_eq!(output.status.code(), Some(1), "{text}: {told}");
+        assert!(told.starts_with(&format!("rollcall: line {line}: ")), "{text}: {told}");
+        assert!(told.contains("1 event was taken"), "{text}: {told}");
+        let class = if at == 0 { "200 new 1" } else { "200 duplicate 1" };
+        assert_eq!(counts(&output), [class], "{text}");
+        assert_eq!(head(&server), 1, "{text}");
+    }
+}
+
+#[test]
+fn an_interrupt_prints_what_was_taken_and_exits_with_130() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(&folder.path().join("data"));
+    let mut child = start(&server, &[]);
+    // Kept open: the command waits for more.
+    let mut input = child.stdin.take().unwrap();
+    for id in ["a", "b", "c"] {
+        writeln!(input, "{}", created(id)).unwrap();
+    }
+    while head(&server) < 3 {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    signal(child.id(), "INT");
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(130), "{}", err(&output));
+    assert_eq!(counts(&output), ["200 new 3"]);
+    assert_eq!(err(&output), "rollcall: interrupted; 3 events were taken\n");
+    drop(input);
+}
