@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::mpsc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use serde_json::Value;
@@ -65,10 +65,32 @@ impl Server {
         server
     }
 
-    /// Delivers the webhooks of a file in their order. The first may come before the log is open:
-    /// `send` tries again.
+    /// Delivers each line of a file as a webhook, in their order, also lines that are not events:
+    /// `rollcall send` would refuse those.
     pub fn send(&self, events: &Path) {
-        send(&format!("{}/webhooks/workos", self.url), events, 1);
+        let text = std::fs::read_to_string(events).unwrap();
+        text.lines().for_each(|line| self.deliver(line));
+    }
+
+    /// Delivers one body. Tries again while the log is not open yet.
+    fn deliver(&self, body: &str) {
+        let agent: ureq::Agent =
+            ureq::Agent::config_builder().http_status_as_error(false).build().into();
+        let began = Instant::now();
+        loop {
+            let header =
+                rollcall_generator::sign(SECRET, rollcall::time::now_ms(), body.as_bytes());
+            let request = agent
+                .post(format!("{}/webhooks/workos", self.url))
+                .header("WorkOS-Signature", header)
+                .content_type("application/json");
+            let status = request.send(body).unwrap().status().as_u16();
+            if status == 200 {
+                return;
+            }
+            assert!(status == 503 && began.elapsed() < WITHIN, "{status}: {body}");
+            thread::sleep(Duration::from_millis(10));
+        }
     }
 
     /// Delivers many webhooks, several at a time: in which order they arrive is left to chance.

@@ -293,16 +293,16 @@ mod tests {
             ], "list_metadata": {"before": null, "after": null}},
         });
         let expected = "\
-server up           for 3 h 12 min, since 2026-05-01T08:48:00.000Z
-records             30
-events              1 in the last minute, 2 in the last hour, 3 in the last day, 30 in the last 30 days
-a second            0.02 over the last minute, 0.00 over the last hour
-delay, last hour    half within 120 ms, 99 % within 4 s, all within 1 min 2 s; without 4210 events more than 3 days old
-delay, last day     no events; without 1 event more than 3 days old
-duplicates          4
-refused webhooks    signature_mismatch 2
-conflicts           1
-quarantine          0
+server up         for 3 h 12 min, since 2026-05-01T08:48:00.000Z
+records           30
+events            1 in the last minute, 2 in the last hour, 3 in the last day, 30 in the last 30 days
+a second          0.02 over the last minute, 0.00 over the last hour
+delay, last hour  half within 120 ms, 99 % within 4 s, all within 1 min 2 s; without 4210 events more than 3 days old
+delay, last day   no events; without 1 event more than 3 days old
+duplicates        4
+refused webhooks  signature_mismatch 2
+conflicts         1
+quarantine        0
 
 directory  name    state     active  inactive  groups  hour  day  30 days  silent for  initial sync
 d1         Halden  linked    5       1         3       0     3    30       3 h 12 min  done in 2 min 5 s: 6 users, 3 groups, 1 membership

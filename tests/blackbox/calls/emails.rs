@@ -40,9 +40,10 @@ fn an_email_is_found_however_it_is_spelled_and_shown_as_it_was_sent() {
         let user = format!("U{number}");
         let data = json!({ "id": user, "directory_id": "D", "email": email,
             "organization_id": "o" });
-        for event in ["created", "deleted", "updated"] {
+        for (second, event) in ["created", "deleted", "updated"].into_iter().enumerate() {
             let event = json!({ "id": format!("{event}-{user}"), "data": data,
-                "event": format!("dsync.user.{event}") });
+                "event": format!("dsync.user.{event}"),
+                "created_at": format!("2026-01-01T00:00:0{second}Z") });
             assert_eq!(server.post_at(event.to_string().as_bytes(), now_ms()).status, 200);
         }
     }
