@@ -113,10 +113,12 @@ fn key_failure(error: KeyError) -> Failure {
     }
 }
 
-/// Blames the caller for a data folder that is in use or has another format.
+/// Blames the caller for a data folder that is in use, has another format or is another user's.
 pub(super) fn open_failure(error: OpenError) -> Failure {
     match error {
-        OpenError::InUse(_) | OpenError::Format { .. } => Failure::Caller(error.to_string()),
+        OpenError::InUse(_) | OpenError::Format { .. } | OpenError::OfUser { .. } => {
+            Failure::Caller(error.to_string())
+        }
         OpenError::Io { .. }
         | OpenError::Damaged { .. }
         | OpenError::Diverged { .. }

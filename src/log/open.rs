@@ -23,6 +23,17 @@ pub enum OpenError {
     /// Another process uses it.
     #[error("the data folder `{0}` is in use by another process")]
     InUse(PathBuf),
+    /// Another user owns it, who could not read the files that root creates in it.
+    #[error(
+        "the data folder `{path}` belongs to the user with id {user}, who could not read the files \
+        that root creates in it: run the command as that user, with `sudo -u '#{user}'`"
+    )]
+    OfUser {
+        /// The folder.
+        path: PathBuf,
+        /// The id of its owner.
+        user: u32,
+    },
     /// The disk reports an error.
     #[error("the data folder `{path}` cannot be opened: {error}")]
     Io {
@@ -87,6 +98,7 @@ impl OpenError {
             StoreError::Io(error) => OpenError::Io { path, error },
             StoreError::Damaged(what) => OpenError::Damaged { path, what },
             StoreError::Format(format) => OpenError::Format { path, format },
+            StoreError::OfUser(user) => OpenError::OfUser { path, user },
         }
     }
 }
@@ -130,7 +142,8 @@ impl Unrecovered {
     /// file that this process creates without a mode of its own. `cache_bytes` bounds sled's cache of pages.
     ///
     /// # Errors
-    /// If the folder is in use, unreadable, damaged or of another format.
+    /// If the folder is in use, unreadable, damaged or of another format, or if this process is
+    /// root's and the folder another user's.
     pub fn open(folder: &Path, cache_bytes: u64) -> Result<Unrecovered, OpenError> {
         catch_unwind(AssertUnwindSafe(|| Unrecovered::open_unguarded(folder, cache_bytes)))
             .unwrap_or_else(|_| Err(StoreError::Damaged("it panicked while opening".into())))

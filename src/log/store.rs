@@ -48,6 +48,8 @@ pub(super) enum StoreError {
     Damaged(String),
     /// It has another format.
     Format(u32),
+    /// The user with this id owns it, and could not read what this process creates.
+    OfUser(u32),
 }
 
 impl From<io::Error> for StoreError {

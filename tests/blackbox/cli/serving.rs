@@ -72,6 +72,18 @@ fn a_data_folder_is_its_owners_alone_under_any_umask() {
 }
 
 #[test]
+fn missing_folders_around_a_data_folder_are_made_as_the_umask_says() {
+    let folder = tempfile::tempdir().unwrap();
+    let around = folder.path().join("around");
+    let mut command = Command::new("sh");
+    command.args(["-c", r#"umask 0022; exec "$0" "$@""#]).arg(binary());
+    let server = Server::start_command(command, &around.join("near/data"), &[]);
+    assert_eq!(server.stop(), 0);
+    let mode_of = |path: &str| modes(&around.join(path))[0].1;
+    assert_eq!([mode_of(""), mode_of("near"), mode_of("near/data")], [0o755, 0o755, 0o700]);
+}
+
+#[test]
 fn a_folder_that_others_can_read_is_tightened_with_one_line_in_the_log() {
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().join("data");
