@@ -233,8 +233,8 @@ fn soon(condition: impl Fn() -> bool) -> bool {
 fn sighup_reads_the_files_of_secrets_again_and_never_ends_the_server() {
     let folder = tempfile::tempdir().unwrap();
     let (secrets, keys) = (folder.path().join("secrets"), folder.path().join("keys"));
-    fs::write(&secrets, " one ,two\n").unwrap();
-    fs::write(&keys, "key1\nkey2\n").unwrap();
+    fs::write(&secrets, " whsec_one ,whsec_two\n").unwrap();
+    fs::write(&keys, "sk_key1\nsk_key2\n").unwrap();
     let log = folder.path().join("log");
     let mut command = Command::new("sh");
     let script = "unset ROLLCALL_WEBHOOK_SECRETS ROLLCALL_API_KEYS; \
@@ -254,22 +254,24 @@ fn sighup_reads_the_files_of_secrets_again_and_never_ends_the_server() {
         let header = format!("Bearer {key}");
         server.get_with("/directories", &[("Authorization", &header)]).status
     };
-    assert_eq!([posts("one"), posts("two"), posts("three")], [200, 200, 401]);
-    assert_eq!([asks("key1"), asks("key2"), asks("key3")], [200, 200, 401]);
-    fs::write(&secrets, "two\nthree").unwrap();
-    fs::write(&keys, "key3").unwrap();
+    assert_eq!([posts("whsec_one"), posts("whsec_two"), posts("whsec_three")], [200, 200, 401]);
+    assert_eq!([asks("sk_key1"), asks("sk_key2"), asks("sk_key3")], [200, 200, 401]);
+    fs::write(&secrets, "whsec_two\nwhsec_three").unwrap();
+    fs::write(&keys, "sk_key3").unwrap();
     signal(server.pid(), "HUP");
-    assert!(soon(|| asks("key3") == 200));
-    assert_eq!([posts("one"), posts("two"), posts("three")], [401, 200, 200]);
-    assert_eq!([asks("key1"), asks("key2")], [401, 401]);
+    assert!(soon(|| asks("sk_key3") == 200));
+    assert_eq!([posts("whsec_one"), posts("whsec_two"), posts("whsec_three")], [401, 200, 200]);
+    assert_eq!([asks("sk_key1"), asks("sk_key2")], [401, 401]);
     // A file that cannot be used changes nothing.
     fs::write(&secrets, "").unwrap();
-    fs::write(&keys, "key4").unwrap();
+    fs::write(&keys, "sk_key4").unwrap();
     let logged = |text: &str| fs::read_to_string(&log).unwrap().contains(text);
     signal(server.pid(), "HUP");
     assert!(soon(|| logged("cannot be read again")));
-    assert_eq!([posts("three"), u16::from(asks("key4") == 401)], [200, 1]);
-    assert!(!["one", "three", "key1", "key3"].iter().any(|word| logged(&format!(" {word}"))));
+    assert_eq!([posts("whsec_three"), u16::from(asks("sk_key4") == 401)], [200, 1]);
+    for secret in ["whsec_one", "whsec_two", "whsec_three", "sk_key"] {
+        assert!(!logged(secret), "{secret}");
+    }
     assert_eq!(server.stop(), 0);
 }
 
