@@ -8,6 +8,7 @@ mod demo;
 mod forge;
 mod generate;
 mod hangup;
+mod list;
 mod log_key;
 mod mapping;
 mod moment;

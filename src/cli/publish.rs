@@ -9,6 +9,7 @@ use rollcall_projections::Seq;
 
 use super::Failure;
 use super::client::without_secrets;
+use super::list::List;
 use crate::engine::Engine;
 use crate::log::ReadError;
 use crate::notary::{Checkpoint, Note, NoteError, PublishError, PublishTarget, Verifier};
@@ -59,16 +60,17 @@ impl Publish {
         Publish { places: Vec::new(), every: Duration::MAX }
     }
 
-    /// Checks that folders exist and URLs have a host, so that a typo shows at the start and not
-    /// an hour later.
+    /// Reads the targets of a list. Folders must exist and URLs have a host, so that a typo shows
+    /// at the start and not an hour later.
     ///
     /// # Errors
     /// The caller's.
-    pub(super) fn check(&self) -> Result<(), Failure> {
-        match self.places.iter().find_map(unusable) {
-            Some(why) => Err(Failure::Caller(format!("--publish-checkpoints: {why}"))),
-            None => Ok(()),
-        }
+    pub(super) fn to(places: &List, every: Duration) -> Result<Publish, Failure> {
+        places.check("publish-checkpoints", without_secrets, |place| {
+            unusable(&PublishTarget::parse(place)).map(str::to_owned)
+        })?;
+        let places = places.values.iter().map(|place| PublishTarget::parse(place)).collect();
+        Ok(Publish { places, every })
     }
 
     /// Publishes at once, then after each interval, and once more at [`Publishers::finish`].
@@ -85,15 +87,10 @@ impl Publish {
 }
 
 /// Returns what is wrong with a place.
-fn unusable(place: &PublishTarget) -> Option<String> {
+fn unusable(place: &PublishTarget) -> Option<&'static str> {
     match place {
-        PublishTarget::Folder(folder) if !folder.is_dir() => {
-            let folder = folder.display().to_string();
-            Some(format!("`{}` is not a folder", without_secrets(&folder)))
-        }
-        PublishTarget::Url(url) if !has_host(url) => {
-            Some(format!("`{}` is not a URL", without_secrets(url)))
-        }
+        PublishTarget::Folder(folder) if !folder.is_dir() => Some("is not a folder"),
+        PublishTarget::Url(url) if !has_host(url) => Some("is not a URL"),
         _ => None,
     }
 }

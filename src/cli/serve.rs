@@ -9,12 +9,12 @@ use clap::{Args, ValueEnum};
 
 use super::Failure;
 use super::hangup::Hangups;
+use super::list::List;
 use super::publish::Publish;
 use super::read::print::coloured;
 use super::running::{Caches, Running, Signing};
 use super::secrets::{given_as_files, secrets};
 use crate::http::{self, BODY_BYTES_LIMIT, BODY_BYTES_MAX, Settings, WEBHOOK_PATH};
-use crate::notary::PublishTarget;
 use crate::verify::{ApiKeys, Keyring, SECRETS_MAX};
 
 /// Receive webhooks and answer questions until stopped.
@@ -47,15 +47,10 @@ pub(super) struct ServeArgs {
     /// Data folder: one WorkOS environment
     #[arg(long, env = "ROLLCALL_DATA", hide_env_values = true, default_value = "./rollcall-data")]
     data: PathBuf,
-    /// Path that receives webhooks; may be given several times, or several separated by commas
-    #[arg(
-        long = "webhook-path",
-        env = "ROLLCALL_WEBHOOK_PATH",
-        hide_env_values = true,
-        value_delimiter = ',',
-        default_value = WEBHOOK_PATH,
-        value_parser = webhook_path
-    )]
+    /// Path that receives webhooks; may be given several times. Commas separate several in the
+    /// variable [env: ROLLCALL_WEBHOOK_PATH] [default: /webhooks/workos]
+    // Not read by clap, which would split the option's values at commas as well.
+    #[arg(long = "webhook-path", value_name = "PATH", value_parser = webhook_path)]
     webhook_paths: Vec<String>,
     /// The largest body of a webhook that is taken, in bytes; at most 12,000,000
     #[arg(
@@ -89,14 +84,10 @@ pub(super) struct ServeArgs {
     )]
     replace_checkpoint_key: bool,
     /// Publish checkpoints into this folder, or post them to this http or https URL; may be given
-    /// several times, or several separated by commas
-    #[arg(
-        long,
-        env = "ROLLCALL_PUBLISH_CHECKPOINTS",
-        hide_env_values = true,
-        value_delimiter = ',',
-        value_name = "DIR|URL"
-    )]
+    /// several times. Commas separate several in the variable
+    /// [env: ROLLCALL_PUBLISH_CHECKPOINTS]
+    // Not read by clap, as above.
+    #[arg(long, value_name = "DIR|URL")]
     publish_checkpoints: Vec<String>,
     /// How often to publish, e.g. 5m; skipped while the log has not grown
     #[arg(
@@ -147,6 +138,15 @@ fn webhook_path(text: &str) -> Result<String, String> {
     }
 }
 
+/// Returns the paths of the option, of its variable, or the default.
+fn webhook_paths(given: Vec<String>) -> Result<Vec<String>, Failure> {
+    let list = List::read(given, "ROLLCALL_WEBHOOK_PATH")?;
+    list.check("webhook-path", str::to_owned, |path| {
+        webhook_path(path).err().map(|fault| format!("cannot be used: {fault}"))
+    })?;
+    Ok(if list.values.is_empty() { vec![WEBHOOK_PATH.into()] } else { list.values })
+}
+
 fn body_bytes(text: &str) -> Result<usize, String> {
     text.parse().ok().filter(|bytes| (1..=BODY_BYTES_LIMIT).contains(bytes)).ok_or_else(|| {
         format!("it must be a number of bytes from 1 to {BODY_BYTES_LIMIT}, such as 4194304")
@@ -193,27 +193,17 @@ impl ServeArgs {
         let secrets = webhook_secrets()?;
         let api_keys = api_keys()?;
         log_key_names(&api_keys);
-        let publish = Publish {
-            places: self
-                .publish_checkpoints
-                .iter()
-                .map(|place| PublishTarget::parse(place))
-                .collect(),
-            every: self.publish_every,
-        };
-        publish.check()?;
+        let webhook_paths = webhook_paths(self.webhook_paths)?;
+        let places = List::read(self.publish_checkpoints, "ROLLCALL_PUBLISH_CHECKPOINTS")?;
+        let publish = Publish::to(&places, self.publish_every)?;
         let first = api_keys.first().and_then(|key| ApiKeys::new([key.as_str()]).identify(key));
         let signing = Signing::Own {
             file: self.checkpoint_key,
             replace_by: first.filter(|_| self.replace_checkpoint_key),
         };
         let keyring = Keyring::new(secrets.iter().map(String::as_str), tolerance_ms);
-        let settings = Settings {
-            keyring,
-            api_keys,
-            webhook_paths: self.webhook_paths,
-            body_bytes_max: self.body_bytes_max,
-        };
+        let settings =
+            Settings { keyring, api_keys, webhook_paths, body_bytes_max: self.body_bytes_max };
         let caches =
             Caches { documents: self.document_cache_mib << 20, store: self.store_cache_mib << 20 };
         let running =

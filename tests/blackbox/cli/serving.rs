@@ -186,6 +186,51 @@ fn every_option_of_serve_has_a_variable() {
 }
 
 #[test]
+fn only_a_variable_is_split_at_commas_and_its_pieces_are_never_shown() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let out = folder.path().join("out,a");
+    fs::create_dir(&out).unwrap();
+    let out = out.to_str().unwrap();
+    let serve = ["serve", "--listen", "127.0.0.1:0", "--data", data.to_str().unwrap()];
+    for (variable, option) in [
+        ("ROLLCALL_PUBLISH_CHECKPOINTS", "--publish-checkpoints"),
+        ("ROLLCALL_WEBHOOK_PATH", "--webhook-path"),
+    ] {
+        let settings = [
+            ("ROLLCALL_WEBHOOK_SECRETS", "s"),
+            ("ROLLCALL_API_KEYS", "k"),
+            (variable, "http://127.0.0.1:1/?token=amber,cobalt"),
+        ];
+        let (code, said) = run(&serve, &settings);
+        assert_eq!(code, Some(1), "{said}");
+        assert!(said.contains(variable) && said.contains(option), "{said}");
+        assert!(!said.contains("amber") && !said.contains("cobalt"), "{said}");
+    }
+    let server = Server::start_with(&data, &["--publish-checkpoints", out]);
+    server.deliver(&user("u", "d", "ana", "2026-01-01T00:00:00Z", "e", "x.y"));
+    assert_eq!(server.stop(), 0);
+    assert!(fs::read_dir(out).unwrap().count() > 0);
+}
+
+#[test]
+fn a_variable_holds_several_paths_of_webhooks_and_an_empty_one_none() {
+    for (paths, expected) in [("/a,/b", [200, 200, 404]), ("", [404, 404, 200])] {
+        let folder = tempfile::tempdir().unwrap();
+        let mut command = Command::new("sh");
+        command.args(["-c", r#"exec "$0" "$@""#]).arg(binary()).env("ROLLCALL_WEBHOOK_PATH", paths);
+        let server = Server::start_command(command, &folder.path().join("data"), &[]);
+        let header = signature(SECRET, &now_ms().to_string(), b"x");
+        let posts = ["/a", "/b", "/webhooks/workos"].map(|path| {
+            let url = format!("{}{path}", server.url);
+            post(&agent(), &url, b"x", &[("WorkOS-Signature", &header)]).unwrap().status
+        });
+        assert_eq!(posts, expected, "{paths}");
+        assert_eq!(server.stop(), 0);
+    }
+}
+
+#[test]
 fn a_secret_that_is_set_in_both_forms_is_refused_by_every_command() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("secret");
