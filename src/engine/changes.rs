@@ -12,8 +12,13 @@ use crate::log::ReadError;
 /// The number of records that are read from the log at once.
 const RECORDS: usize = 256;
 
-/// An answer ends after this time once it has done some work, but not in the middle of a record of which it has nothing yet.
+/// An answer ends after this time once it has done some work, but not in the middle of a record
+/// that has given it nothing yet.
 const PAGE_TIME: Duration = Duration::from_millis(8);
+
+/// The longest time for a record that has given nothing yet. Then the answer is cut off, and the
+/// next one goes on inside the record.
+const RECORD_TIME: Duration = Duration::from_secs(2);
 
 /// The work that an answer does at any rate, in states of users, so that the time of a busy machine
 /// does not cut small answers short; a record costs about as much as some states.
@@ -86,6 +91,9 @@ pub struct Feed {
     pub next: FeedPlace,
     /// True if every folded record has been looked at.
     pub at_head: bool,
+    /// True if the answer is empty because a record took too long, or because of a shutdown. Asking
+    /// again goes on inside the record.
+    pub cut_off: bool,
 }
 
 /// Adds the changes behind `place` up to the limit, and moves it there. True if that ends the
@@ -122,6 +130,8 @@ struct PageEnd {
     limit: usize,
     /// The moment after which nothing more is looked for.
     deadline: Instant,
+    /// The moment at which an answer that is still empty is cut off.
+    cut_off: Instant,
     /// The work done so far.
     work: usize,
 }
@@ -140,8 +150,10 @@ impl Engine {
     /// The first record that cannot be read.
     pub fn feed(&self, after: FeedPlace, limit: usize) -> Result<Feed, ReadError> {
         let head = self.views().head();
-        let mut feed = Feed { items: Vec::new(), next: after, at_head: false };
-        let mut end = PageEnd { limit, deadline: Instant::now() + PAGE_TIME, work: 0 };
+        let mut feed = Feed { items: Vec::new(), next: after, at_head: false, cut_off: false };
+        let now = Instant::now();
+        let (deadline, cut_off) = (now + PAGE_TIME, now + RECORD_TIME);
+        let mut end = PageEnd { limit, deadline, cut_off, work: 0 };
         loop {
             // A record whose changes are not all given yet is read again.
             let behind = if feed.next.item == u64::MAX {
@@ -162,7 +174,7 @@ impl Engine {
                     if end.work == 0 { self.bookmarks.find(place) } else { CountedUser::default() };
                 self.add_changes(&touched, counted, &mut end, &mut feed);
                 end.work += RECORD_WORK;
-                if end.is_reached(&feed) {
+                if feed.cut_off || end.is_reached(&feed) {
                     return Ok(feed);
                 }
             }
@@ -170,7 +182,7 @@ impl Engine {
     }
 
     /// Adds the changes by one record, in short locks, up to the end of the answer; at least one if
-    /// the answer has none yet and the record has any behind the place.
+    /// the answer has none yet and the record has any behind the place, unless it is cut off.
     fn add_changes(
         &self,
         touched: &TouchedUsers,
@@ -200,6 +212,10 @@ impl Engine {
                 }
             };
             if !feed.items.is_empty() && end.is_reached(feed) {
+                return self.bookmarks.put(place, counted);
+            }
+            if feed.items.is_empty() && (self.is_shutting_down() || Instant::now() >= end.cut_off) {
+                feed.cut_off = true;
                 return self.bookmarks.put(place, counted);
             }
         }

@@ -9,7 +9,7 @@ use std::borrow::Cow;
 use std::cell::RefCell;
 
 use bytes::Bytes;
-use rollcall_projections::{Entry, Millis, RecordStatus, Seq};
+use rollcall_projections::{Entry, Millis, Reason, RecordStatus, Seq};
 use sha2::{Digest, Sha256};
 use xxhash_rust::xxh3::xxh3_64;
 use zstd::bulk::Decompressor;
@@ -18,7 +18,7 @@ use super::{BATCH_EVENTS_MAX, LogId, Record};
 use crate::verify::{FACTS_VERSION, Facts, KEY_ID_BYTES, Proof, Source, Verified, extract_from};
 
 /// The version of the format, in each block and in the log's identity.
-pub(super) const FORMAT: u8 = 1;
+pub(crate) const FORMAT: u8 = 1;
 
 /// The largest stored value. A larger one could spill into a file that a flush does not make
 /// durable.
@@ -403,7 +403,7 @@ impl<'a> Block<'a> {
             let line: IndexLine<'_> = take(&mut lines)?;
             // Stored facts are valid only for the version that wrote them.
             let facts: Facts<'_> = match records.get(at) {
-                Some(record) => extract_from(&record.proof, &record.body).facts,
+                Some(record) => extracted_again(record),
                 None => take(&mut facts)?,
             };
             if seq > after {
@@ -594,6 +594,16 @@ impl BlockHead {
     fn stored_bytes(&self) -> usize {
         self.sections().map(|section| section.stored as usize).sum()
     }
+}
+
+/// Extracts the facts of a record again. A body that was recorded without an event id stays so, even
+/// if this version could read one: the log knows it by the hash of its body.
+fn extracted_again(record: &Record) -> Facts<'_> {
+    let mut facts = extract_from(&record.proof, &record.body).facts;
+    if record.event_id.is_none() {
+        facts.statement = Reason::NotAnEvent.into();
+    }
+    facts
 }
 
 fn status(conflicts_with: Option<u64>) -> RecordStatus {
@@ -839,6 +849,15 @@ mod tests {
         };
         block.entries(0, &mut show).unwrap();
         shown
+    }
+
+    #[test]
+    fn a_body_that_was_recorded_without_an_id_stays_without_effect() {
+        let (_, bytes) = encode(LOG_ID, 7, NOW, &two_drafts()).unwrap().remove(0);
+        let mut record = Block::parse(&bytes).unwrap().records().unwrap().remove(0);
+        assert_ne!(extracted_again(&record).statement, Reason::NotAnEvent.into());
+        record.event_id = None;
+        assert_eq!(extracted_again(&record).statement, Reason::NotAnEvent.into());
     }
 
     #[test]

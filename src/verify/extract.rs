@@ -389,8 +389,15 @@ fn group<'a>(
     Ok(End { data, object, updated_at: moment(updated_at) })
 }
 
-/// Returns the name of a group as rules compare it, if that is another text.
+/// The longest name of a group that is normalized, in bytes.
+const NORMALIZED_BYTES_MAX: usize = 4096;
+
+/// Returns the name of a group as rules compare it, if that is another text. A name over
+/// [`NORMALIZED_BYTES_MAX`] is compared as it was sent: facts must stay smaller than a stored block.
 fn other_spelling<'a>(name: &str) -> Option<Cow<'a, str>> {
+    if name.len() > NORMALIZED_BYTES_MAX {
+        return None;
+    }
     match normalized(name) {
         Cow::Borrowed(_) => None,
         Cow::Owned(normalized) => Some(Cow::Owned(normalized)),
@@ -496,4 +503,17 @@ pub(crate) fn shown_email<'a>(
         .find(|[primary, _]| primary.is_some_and(|primary| primary.get() == "true"));
     let [_, value] = *primary.or(addresses.first())?;
     json::string(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_names_of_a_bounded_length_are_normalized() {
+        let spelled = |letters: usize| "e\u{301}".repeat(letters);
+        assert_eq!(other_spelling(&spelled(2)).as_deref(), Some("\u{e9}\u{e9}"));
+        assert!(other_spelling(&spelled(NORMALIZED_BYTES_MAX / 3)).is_some());
+        assert_eq!(other_spelling(&spelled(NORMALIZED_BYTES_MAX / 3 + 1)), None);
+    }
 }

@@ -156,11 +156,11 @@ impl<'a> Facts<'a> {
         status: RecordStatus,
     ) -> Entry<'e> {
         let stated = self.occurred_at.unwrap_or(recorded_at);
-        let claimed_at = is_too_far_ahead(stated, recorded_at, event_type).then_some(stated);
+        let (occurred_at, claimed_at) = bounded(stated, recorded_at, event_type);
         Entry {
             seq,
             recorded_at,
-            occurred_at: if claimed_at.is_some() { recorded_at } else { stated },
+            occurred_at,
             claimed_at,
             updated_at: self.updated_at,
             event_id: event_id.unwrap_or(""),
@@ -171,11 +171,25 @@ impl<'a> Facts<'a> {
     }
 }
 
-/// Tells if an event is dated too far ahead of its recording to occur when it says. Rollcall dates
-/// an operator's acts itself, the deletion of a directory just after the last that it knows of it.
-fn is_too_far_ahead(stated: Millis, recorded_at: Millis, event_type: Option<&str>) -> bool {
-    let is_operators = || event_type.is_some_and(|name| name.starts_with(OPERATOR_PREFIX));
-    stated.saturating_sub(recorded_at) > CLOCK_AHEAD_MS && !is_operators()
+/// Bounds a stated time by the recording. Returns the time at which the event occurs, and the
+/// stated one if it is too far ahead to count.
+///
+/// Rollcall dates an operator's acts itself: the deletion of a directory 1 ms after the last event
+/// of it, which is no later than the bound. An older version may have dated it after an event that
+/// was further ahead; that event is bounded now, and so is the deletion.
+fn bounded(
+    stated: Millis,
+    recorded_at: Millis,
+    event_type: Option<&str>,
+) -> (Millis, Option<Millis>) {
+    let latest = recorded_at.saturating_add(CLOCK_AHEAD_MS);
+    if event_type.is_some_and(|name| name.starts_with(OPERATOR_PREFIX)) {
+        (stated.min(latest.saturating_add(1)), None)
+    } else if stated > latest {
+        (recorded_at, Some(stated))
+    } else {
+        (stated, None)
+    }
 }
 
 impl Statement<'_> {
@@ -284,7 +298,8 @@ mod tests {
     }
 
     #[test]
-    fn an_operators_act_occurs_when_its_record_says() {
-        assert_eq!(occurs("rollcall.directory.deleted", 0), (1_000_000, None));
+    fn an_operators_act_occurs_when_it_says_but_just_after_what_a_source_may_date() {
+        assert_eq!(occurs("rollcall.directory.deleted", 819_999), (1_000_000, None));
+        assert_eq!(occurs("rollcall.directory.deleted", 819_998), (999_999, None));
     }
 }

@@ -80,7 +80,7 @@ async fn follow(
 ) -> Result<Feed, Problem> {
     let read = |after: FeedPlace| {
         let engine = engine.clone();
-        async move { Ok::<_, Problem>(blocking(move || engine.feed(after, limit)).await??) }
+        async move { finished(blocking(move || engine.feed(after, limit)).await??) }
     };
     let feed = read(after).await?;
     if !feed.items.is_empty() || !feed.at_head || wait.is_zero() {
@@ -100,8 +100,17 @@ async fn follow(
     };
     match tokio::time::timeout(wait, something).await {
         Ok(feed) => feed,
-        Err(_) => Ok(Feed { items: Vec::new(), next: place.get(), at_head: true }),
+        Err(_) => Ok(Feed { items: Vec::new(), next: place.get(), at_head: true, cut_off: false }),
     }
+}
+
+/// Refuses an answer that was cut off: without changes and with its place unmoved it would read as
+/// the end of the feed.
+///
+/// # Errors
+/// 503: asking again goes on inside the record.
+fn finished(feed: Feed) -> Result<Feed, Problem> {
+    if feed.cut_off { Err(Code::LogUnavailable.into()) } else { Ok(feed) }
 }
 
 /// Reads `seq.n`, or `seq` for the place behind all changes of that record.
