@@ -6,12 +6,14 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use rollcall_projections::Seq;
+use ureq::tls::RootCerts;
 
 use super::Failure;
 use super::client::without_secrets;
 use crate::engine::Engine;
 use crate::log::ReadError;
 use crate::notary::{Checkpoint, Note, NoteError, PublishError, PublishTarget, Verifier};
+use crate::trust::authorities;
 
 /// Tries in one period for a receiver that fails.
 const TRIES_MAX: u32 = 4;
@@ -21,8 +23,16 @@ const PAUSE: Duration = Duration::from_millis(500);
 /// The places to publish to, and the interval.
 #[derive(Clone)]
 pub(super) struct Publish {
-    pub(super) places: Vec<PublishTarget>,
-    pub(super) every: Duration,
+    places: Vec<PublishTarget>,
+    every: Duration,
+    /// The authorities that are trusted over https.
+    authorities: RootCerts,
+}
+
+/// A place to publish to, with the authorities that it trusts over https.
+struct Place {
+    target: PublishTarget,
+    authorities: RootCerts,
 }
 
 /// The threads that publish, one for each place: a slow place delays neither another place nor
@@ -56,25 +66,33 @@ enum PublishFailure {
 impl Publish {
     /// Returns settings that publish nothing.
     pub(super) fn nowhere() -> Publish {
-        Publish { places: Vec::new(), every: Duration::MAX }
+        Publish { places: Vec::new(), every: Duration::MAX, authorities: RootCerts::WebPki }
     }
 
-    /// Checks that folders exist and URLs have a host, so that a typo shows at the start and not
-    /// an hour later.
+    /// Reads the places. Checks that folders exist and URLs have a host, and reads the authorities
+    /// for https, so that a typo shows at the start and not an hour later.
     ///
     /// # Errors
     /// The caller's.
-    pub(super) fn check(&self) -> Result<(), Failure> {
-        match self.places.iter().find_map(unusable) {
-            Some(why) => Err(Failure::Caller(format!("--publish-checkpoints: {why}"))),
-            None => Ok(()),
+    pub(super) fn to(places: &[String], every: Duration) -> Result<Publish, Failure> {
+        let wrong = |why: String| Failure::Caller(format!("--publish-checkpoints: {why}"));
+        let places: Vec<_> = places.iter().map(|place| PublishTarget::parse(place)).collect();
+        if let Some(why) = places.iter().find_map(unusable) {
+            return Err(wrong(why));
         }
+        let authorities = if places.iter().any(PublishTarget::is_https) {
+            authorities(None).map_err(|error| wrong(error.to_string()))?
+        } else {
+            RootCerts::WebPki
+        };
+        Ok(Publish { places, every, authorities })
     }
 
     /// Publishes at once, then after each interval, and once more at [`Publishers::finish`].
     pub(super) fn start(self, engine: &Arc<Engine>) -> Publishers {
         let (mut stop, mut threads) = (Vec::new(), Vec::new());
-        for place in self.places {
+        for target in self.places {
+            let place = Place { target, authorities: self.authorities.clone() };
             let (stopper, stopped) = mpsc::channel();
             let engine = engine.clone();
             stop.push(stopper);
@@ -112,7 +130,7 @@ impl Publishers {
     }
 }
 
-fn publish_to(engine: &Engine, place: &PublishTarget, every: Duration, stopped: &Receiver<()>) {
+fn publish_to(engine: &Engine, place: &Place, every: Duration, stopped: &Receiver<()>) {
     // The size that this process published last. A URL cannot be read back.
     let mut last = 0;
     loop {
@@ -127,7 +145,7 @@ fn publish_to(engine: &Engine, place: &PublishTarget, every: Duration, stopped: 
 /// Publishes, with retries. Returns whether the stop came meanwhile.
 fn publish_patiently(
     engine: &Engine,
-    place: &PublishTarget,
+    place: &Place,
     last: &mut Seq,
     stopped: &Receiver<()>,
 ) -> bool {
@@ -147,9 +165,9 @@ fn publish_patiently(
 
 /// Publishes in one try. Returns whether a retry is pointless: the checkpoint is published, there
 /// was nothing new, or what is there contradicts the log.
-fn publish_once(engine: &Engine, place: &PublishTarget, last: &mut Seq, after: &str) -> bool {
+fn publish_once(engine: &Engine, place: &Place, last: &mut Seq, after: &str) -> bool {
     match publish(engine, place, last) {
-        Ok(Some(size)) => tracing::info!(%place, size, "published a checkpoint"),
+        Ok(Some(size)) => tracing::info!(place = %place.target, size, "published a checkpoint"),
         Ok(None) => {}
         Err(
             error @ (PublishFailure::Foreign(_)
@@ -157,10 +175,10 @@ fn publish_once(engine: &Engine, place: &PublishTarget, last: &mut Seq, after: &
             | PublishFailure::Handover { .. }
             | PublishFailure::PublishTarget(PublishError::Foreign { .. })),
         ) => {
-            tracing::error!(%place, %error, "no checkpoint is published");
+            tracing::error!(place = %place.target, %error, "no checkpoint is published");
         }
         Err(error) => {
-            tracing::error!(%place, "a checkpoint could not be published: {error}{after}");
+            tracing::error!(place = %place.target, "a checkpoint could not be published: {error}{after}");
             return false;
         }
     }
@@ -168,13 +186,9 @@ fn publish_once(engine: &Engine, place: &PublishTarget, last: &mut Seq, after: &
 }
 
 /// Publishes a checkpoint of the head if the log has grown since the last one. Returns its size.
-fn publish(
-    engine: &Engine,
-    place: &PublishTarget,
-    last: &mut Seq,
-) -> Result<Option<Seq>, PublishFailure> {
+fn publish(engine: &Engine, place: &Place, last: &mut Seq) -> Result<Option<Seq>, PublishFailure> {
     let head = engine.head();
-    if let Some((_, note)) = place.last()? {
+    if let Some((_, note)) = place.target.last()? {
         let published = trusted(engine, &note)?;
         if published.size > head || engine.root(published.size)? != published.root {
             return Err(PublishFailure::Diverged { published: published.size });
@@ -189,7 +203,7 @@ fn publish(
         return Ok(Some(head));
     }
     let Some(note) = engine.checkpoint(head)? else { return Ok(None) };
-    place.put(head, &note)?;
+    place.target.put(head, &note, &place.authorities)?;
     *last = head;
     Ok(Some(head))
 }
@@ -198,7 +212,7 @@ fn publish(
 /// learns the new one from them: they go first, and none may be left out.
 fn publish_handovers(
     engine: &Engine,
-    place: &PublishTarget,
+    place: &Place,
     last: &mut Seq,
     head: Seq,
 ) -> Result<(), PublishFailure> {
@@ -208,7 +222,7 @@ fn publish_handovers(
         if engine.root(size)? != signed.claims().root {
             return Err(PublishFailure::Handover { size });
         }
-        place.put(size, &note)?;
+        place.target.put(size, &note, &place.authorities)?;
         *last = size;
     }
     Ok(())

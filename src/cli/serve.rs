@@ -14,7 +14,6 @@ use super::read::print::coloured;
 use super::running::{Caches, Running, Signing};
 use super::secrets::{given_as_files, secrets};
 use crate::http::{self, BODY_BYTES_LIMIT, BODY_BYTES_MAX, Settings, WEBHOOK_PATH};
-use crate::notary::PublishTarget;
 use crate::verify::{ApiKeys, Keyring, SECRETS_MAX};
 
 /// Receive webhooks and answer questions until stopped.
@@ -193,15 +192,7 @@ impl ServeArgs {
         let secrets = webhook_secrets()?;
         let api_keys = api_keys()?;
         log_key_names(&api_keys);
-        let publish = Publish {
-            places: self
-                .publish_checkpoints
-                .iter()
-                .map(|place| PublishTarget::parse(place))
-                .collect(),
-            every: self.publish_every,
-        };
-        publish.check()?;
+        let publish = Publish::to(&self.publish_checkpoints, self.publish_every)?;
         let first = api_keys.first().and_then(|key| ApiKeys::new([key.as_str()]).identify(key));
         let signing = Signing::Own {
             file: self.checkpoint_key,
