@@ -5,6 +5,7 @@ mod check;
 mod client;
 mod confirm;
 mod demo;
+mod describe;
 mod forge;
 mod generate;
 mod hangup;
@@ -25,8 +26,9 @@ mod verify;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
+use std::sync::LazyLock;
 
-use clap::{Parser, Subcommand};
+use clap::{FromArgMatches, Parser, Subcommand};
 
 /// Answers who was in which group, now or at any past moment.
 ///
@@ -37,7 +39,7 @@ use clap::{Parser, Subcommand};
 /// or its network. `check` exits with 1 if something is not proven, `verify` with 2 if the log is
 /// damaged.
 #[derive(Parser)]
-#[command(version, max_term_width = 110, after_help = moment::FORMS)]
+#[command(version = VERSION.as_str(), max_term_width = 110, after_help = moment::FORMS)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -66,7 +68,15 @@ enum Command {
     Prove(prove::ProveArgs),
     Check(check::CheckArgs),
     Verify(verify::VerifyArgs),
+    Completions(describe::CompletionsArgs),
+    Man(describe::ManArgs),
 }
+
+/// The version, the commit that was built, and the format of the log.
+static VERSION: LazyLock<String> = LazyLock::new(|| {
+    let (version, commit) = (env!("CARGO_PKG_VERSION"), env!("ROLLCALL_COMMIT"));
+    format!("{version} (commit {commit}, format {})", crate::log::FORMAT)
+});
 
 /// The reason why a command failed, by who must act on it.
 #[derive(Debug)]
@@ -115,7 +125,8 @@ fn unwritten(error: &io::Error) -> Failure {
 
 /// Parses the command line and runs it.
 pub fn run() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let parsed = describe::described().try_get_matches();
+    let cli = match parsed.and_then(|matches| Cli::from_arg_matches(&matches)) {
         Ok(cli) => cli,
         Err(error) => {
             let code = if error.use_stderr() { 1 } else { 0 };
@@ -145,6 +156,8 @@ pub fn run() -> ExitCode {
         Command::Prove(prove) => prove.run(),
         Command::Check(check) => check.run(),
         Command::Verify(verify) => verify.run(),
+        Command::Completions(completions) => completions.run(),
+        Command::Man(man) => man.run(),
     };
     let (code, message) = match result {
         Ok(()) | Err(Failure::Unread) => return ExitCode::SUCCESS,

@@ -18,7 +18,7 @@ use super::{BATCH_EVENTS_MAX, LogId, Record};
 use crate::verify::{FACTS_VERSION, Facts, KEY_ID_BYTES, Proof, Source, Verified, extract_from};
 
 /// The version of the format, in each block and in the log's identity.
-pub(super) const FORMAT: u8 = 1;
+pub(crate) const FORMAT: u8 = 1;
 
 /// The largest stored value. A larger one could spill into a file that a flush does not make
 /// durable.

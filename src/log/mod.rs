@@ -21,6 +21,7 @@ mod tiles;
 use std::time::Duration;
 
 pub use audit::{Acknowledged, Audit, Finding, LogPart, Signatures};
+pub(crate) use block::FORMAT;
 use bytes::Bytes;
 pub use memory::MemoryLog;
 pub use open::{OpenError, Unrecovered, is_data_folder};

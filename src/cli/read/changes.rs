@@ -25,8 +25,9 @@ const WAIT_S: u64 = 5;
 /// Half of the first pause after a failure, since each failure doubles the pause.
 const PAUSE_MIN: Duration = Duration::from_millis(500);
 
-/// Print what each record changed in access and roles, one object a line, for programs; with
-/// --follow also new ones as they come.
+/// Print what each record changed in access and roles, as lines of JSON.
+///
+/// With --follow also new changes as they come.
 ///
 /// Changes are in the order of the records. Pass the last line's `id` as --after to continue after
 /// it: then a script that ends sessions misses nothing, however long it was stopped.

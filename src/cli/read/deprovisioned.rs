@@ -13,7 +13,7 @@ use super::objects::{EventCause, NamedGroup, parse};
 use super::print::human;
 use super::source::SourceArgs;
 
-/// List users who lost access: when, why, how late it was learned, and with which roles and groups.
+/// List users who lost access: when, why, and with which roles and groups.
 ///
 /// In order of the moment at which access ended; --since and --until are compared with it, both
 /// included. A user who lost access several times is listed as often.

@@ -17,8 +17,7 @@ use crate::time;
 
 const PATH: &str = "/rollcall/v1/stats";
 
-/// Print statistics: the records, their delay and those that could not be used, then the size and
-/// activity of each directory.
+/// Print statistics: the records, their delay, those that could not be used, and each directory.
 ///
 /// Duplicates and refused webhooks are counted since the server started, everything else over the
 /// whole log.

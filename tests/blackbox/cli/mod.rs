@@ -3,6 +3,7 @@
 pub mod audit;
 pub mod commands;
 mod confirm;
+mod describe;
 pub mod generate;
 pub mod large_sync;
 mod moments;

@@ -24,14 +24,14 @@ use timeline::{ApiAccess, Step, UserLists};
 /// The path below which the API lists what it knows of one user.
 const USERS_PATH: &str = "/rollcall/v1/users";
 
-/// Print a user's timeline: when, why and by which event access began and ended, with the records
-/// that prove it.
+/// Print a user's timeline: when, why and by which event access began and ended.
 ///
-/// Below each event are its effects: changed fields of the user, access begun and ended, groups
-/// joined and left, roles gained and lost. A line with `!` warns: an event was learned a second or
-/// more after a later one, an update never came, or a setting was made for the past. A version that
-/// was taken from a membership event, because no event of the user had arrived yet, is marked. If
-/// several users had an email over time, each has a timeline.
+/// Each record is named, so that it can be proven. Below each event are its effects: changed fields
+/// of the user, access begun and ended, groups joined and left, roles gained and lost. A line with
+/// `!` warns: an event was learned a second or more after a later one, an update never came, or a
+/// setting was made for the past. A version that was taken from a membership event, because no
+/// event of the user had arrived yet, is marked. If several users had an email over time, each has
+/// a timeline.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
