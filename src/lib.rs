@@ -13,4 +13,5 @@ pub mod json;
 pub mod log;
 pub mod notary;
 pub mod time;
+pub mod trust;
 pub mod verify;

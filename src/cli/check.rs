@@ -7,7 +7,7 @@ use rollcall_projections::{EventEffect, EventSubject, EventType, Millis, RecordS
 use serde_json::{Value, json};
 
 use super::auditor::{read_bounded, read_keys, read_note};
-use super::secrets::secrets;
+use super::secrets::optional_secrets;
 use super::table::{self, harmless};
 use super::{Failure, print};
 use crate::notary::{Bundle, Note, Proven, Receipt};
@@ -79,7 +79,7 @@ impl CheckArgs {
             .map(|path| read_note(path).map(|(_, note)| note))
             .collect::<Result<Vec<Note>, _>>()?;
         let bundle = Bundle::parse(&read_bounded(&self.bundle, BUNDLE_BYTES_MAX)?);
-        let secrets = secrets(&[
+        let secrets = optional_secrets(&[
             "ROLLCALL_WEBHOOK_SECRETS",
             "ROLLCALL_WEBHOOK_SECRET",
             "WORKOS_WEBHOOK_SECRET",

@@ -9,8 +9,8 @@ use serde_json::Value;
 use ureq::tls::TlsConfig;
 
 use super::Failure;
-use super::trust::authorities;
 use crate::time;
+use crate::trust::authorities;
 
 /// Tries for a webhook while the server answers 503 or not at all.
 const TRIES_MAX: u32 = 5;
@@ -29,10 +29,12 @@ const ACT_WITHIN: Duration = Duration::from_secs(600);
 /// # Errors
 /// The caller's, if there is no certificate where one must be.
 pub(super) fn agent(url: &str, ca_cert: Option<&Path>) -> Result<ureq::Agent, Failure> {
-    if !url.starts_with("https:") {
+    // The scheme may be in capitals.
+    if url.get(..5).is_some_and(|scheme| scheme.eq_ignore_ascii_case("http:")) {
         return Ok(config().build().into());
     }
-    let tls = TlsConfig::builder().root_certs(authorities(ca_cert)?).build();
+    let trusted = authorities(ca_cert).map_err(|error| Failure::Caller(error.to_string()))?;
+    let tls = TlsConfig::builder().root_certs(trusted).build();
     Ok(config().tls_config(tls).build().into())
 }
 

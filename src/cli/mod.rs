@@ -23,7 +23,6 @@ mod secrets;
 mod send;
 mod serve;
 mod table;
-mod trust;
 mod verify;
 
 use std::io::{self, Write};

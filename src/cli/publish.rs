@@ -6,6 +6,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use rollcall_projections::Seq;
+use ureq::tls::RootCerts;
 
 use super::Failure;
 use super::client::without_secrets;
@@ -13,6 +14,7 @@ use super::list::List;
 use crate::engine::Engine;
 use crate::log::ReadError;
 use crate::notary::{Checkpoint, Note, NoteError, PublishError, PublishTarget, Verifier};
+use crate::trust::authorities;
 
 /// Tries in one period for a receiver that fails.
 const TRIES_MAX: u32 = 4;
@@ -22,8 +24,16 @@ const PAUSE: Duration = Duration::from_millis(500);
 /// The places to publish to, and the interval.
 #[derive(Clone)]
 pub(super) struct Publish {
-    pub(super) places: Vec<PublishTarget>,
-    pub(super) every: Duration,
+    places: Vec<PublishTarget>,
+    every: Duration,
+    /// The authorities that are trusted over https.
+    authorities: RootCerts,
+}
+
+/// A place to publish to, with the authorities that it trusts over https.
+struct Place {
+    target: PublishTarget,
+    authorities: RootCerts,
 }
 
 /// The threads that publish, one for each place: a slow place delays neither another place nor
@@ -57,11 +67,11 @@ enum PublishFailure {
 impl Publish {
     /// Returns settings that publish nothing.
     pub(super) fn nowhere() -> Publish {
-        Publish { places: Vec::new(), every: Duration::MAX }
+        Publish { places: Vec::new(), every: Duration::MAX, authorities: RootCerts::WebPki }
     }
 
-    /// Reads the targets of a list. Folders must exist and URLs have a host, so that a typo shows
-    /// at the start and not an hour later.
+    /// Reads the targets of a list. Checks that folders exist and URLs have a host, and reads the
+    /// authorities for https, so that a typo shows at the start and not an hour later.
     ///
     /// # Errors
     /// The caller's.
@@ -69,14 +79,22 @@ impl Publish {
         places.check("publish-checkpoints", without_secrets, |place| {
             unusable(&PublishTarget::parse(place)).map(str::to_owned)
         })?;
-        let places = places.values.iter().map(|place| PublishTarget::parse(place)).collect();
-        Ok(Publish { places, every })
+        let places: Vec<_> =
+            places.values.iter().map(|place| PublishTarget::parse(place)).collect();
+        let authorities = if places.iter().any(PublishTarget::is_https) {
+            authorities(None)
+                .map_err(|error| Failure::Caller(format!("--publish-checkpoints: {error}")))?
+        } else {
+            RootCerts::WebPki
+        };
+        Ok(Publish { places, every, authorities })
     }
 
     /// Publishes at once, then after each interval, and once more at [`Publishers::finish`].
     pub(super) fn start(self, engine: &Arc<Engine>) -> Publishers {
         let (mut stop, mut threads) = (Vec::new(), Vec::new());
-        for place in self.places {
+        for target in self.places {
+            let place = Place { target, authorities: self.authorities.clone() };
             let (stopper, stopped) = mpsc::channel();
             let engine = engine.clone();
             stop.push(stopper);
@@ -109,7 +127,7 @@ impl Publishers {
     }
 }
 
-fn publish_to(engine: &Engine, place: &PublishTarget, every: Duration, stopped: &Receiver<()>) {
+fn publish_to(engine: &Engine, place: &Place, every: Duration, stopped: &Receiver<()>) {
     // The size that this process published last. A URL cannot be read back.
     let mut last = 0;
     loop {
@@ -124,7 +142,7 @@ fn publish_to(engine: &Engine, place: &PublishTarget, every: Duration, stopped: 
 /// Publishes, with retries. Returns whether the stop came meanwhile.
 fn publish_patiently(
     engine: &Engine,
-    place: &PublishTarget,
+    place: &Place,
     last: &mut Seq,
     stopped: &Receiver<()>,
 ) -> bool {
@@ -144,9 +162,9 @@ fn publish_patiently(
 
 /// Publishes in one try. Returns whether a retry is pointless: the checkpoint is published, there
 /// was nothing new, or what is there contradicts the log.
-fn publish_once(engine: &Engine, place: &PublishTarget, last: &mut Seq, after: &str) -> bool {
+fn publish_once(engine: &Engine, place: &Place, last: &mut Seq, after: &str) -> bool {
     match publish(engine, place, last) {
-        Ok(Some(size)) => tracing::info!(%place, size, "published a checkpoint"),
+        Ok(Some(size)) => tracing::info!(place = %place.target, size, "published a checkpoint"),
         Ok(None) => {}
         Err(
             error @ (PublishFailure::Foreign(_)
@@ -154,10 +172,10 @@ fn publish_once(engine: &Engine, place: &PublishTarget, last: &mut Seq, after: &
             | PublishFailure::Handover { .. }
             | PublishFailure::PublishTarget(PublishError::Foreign { .. })),
         ) => {
-            tracing::error!(%place, %error, "no checkpoint is published");
+            tracing::error!(place = %place.target, %error, "no checkpoint is published");
         }
         Err(error) => {
-            tracing::error!(%place, "a checkpoint could not be published: {error}{after}");
+            tracing::error!(place = %place.target, "a checkpoint could not be published: {error}{after}");
             return false;
         }
     }
@@ -165,13 +183,9 @@ fn publish_once(engine: &Engine, place: &PublishTarget, last: &mut Seq, after: &
 }
 
 /// Publishes a checkpoint of the head if the log has grown since the last one. Returns its size.
-fn publish(
-    engine: &Engine,
-    place: &PublishTarget,
-    last: &mut Seq,
-) -> Result<Option<Seq>, PublishFailure> {
+fn publish(engine: &Engine, place: &Place, last: &mut Seq) -> Result<Option<Seq>, PublishFailure> {
     let head = engine.head();
-    if let Some((_, note)) = place.last()? {
+    if let Some((_, note)) = place.target.last()? {
         let published = trusted(engine, &note)?;
         if published.size > head || engine.root(published.size)? != published.root {
             return Err(PublishFailure::Diverged { published: published.size });
@@ -186,7 +200,7 @@ fn publish(
         return Ok(Some(head));
     }
     let Some(note) = engine.checkpoint(head)? else { return Ok(None) };
-    place.put(head, &note)?;
+    place.target.put(head, &note, &place.authorities)?;
     *last = head;
     Ok(Some(head))
 }
@@ -195,7 +209,7 @@ fn publish(
 /// learns the new one from them: they go first, and none may be left out.
 fn publish_handovers(
     engine: &Engine,
-    place: &PublishTarget,
+    place: &Place,
     last: &mut Seq,
     head: Seq,
 ) -> Result<(), PublishFailure> {
@@ -205,7 +219,7 @@ fn publish_handovers(
         if engine.root(size)? != signed.claims().root {
             return Err(PublishFailure::Handover { size });
         }
-        place.put(size, &note)?;
+        place.target.put(size, &note, &place.authorities)?;
         *last = size;
     }
     Ok(())

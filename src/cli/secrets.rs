@@ -9,6 +9,21 @@ use super::Failure;
 /// The longest file of secrets that is read, in bytes.
 const FILE_BYTES_MAX: u64 = 64 << 10;
 
+/// The reason why a variable has no secret.
+enum SecretError {
+    /// Both forms of a variable are set.
+    BothForms(String),
+    /// The file cannot be read.
+    Unread(String),
+}
+
+impl From<SecretError> for Failure {
+    fn from(error: SecretError) -> Failure {
+        let (SecretError::BothForms(reason) | SecretError::Unread(reason)) = error;
+        Failure::Caller(reason)
+    }
+}
+
 /// Returns the secrets of several variables. Each variable holds them itself, or names their file
 /// with `_FILE` at the end of its name; commas or lines separate them.
 ///
@@ -24,12 +39,37 @@ pub(super) fn secrets(names: &[&str]) -> Result<Vec<String>, Failure> {
     Ok(all)
 }
 
-/// Returns the first secret of a variable, or of the file that it names.
+/// Returns the first secret of the first of the variables that has one. Those after it are not
+/// read.
 ///
 /// # Errors
 /// As [`secrets`].
-pub(super) fn first_secret(name: &str) -> Result<Option<String>, Failure> {
-    Ok(secrets(&[name])?.into_iter().next())
+pub(super) fn first_secret(names: &[&str]) -> Result<Option<String>, Failure> {
+    for name in names {
+        if let Some(secret) = secrets(&[name])?.into_iter().next() {
+            return Ok(Some(secret));
+        }
+    }
+    Ok(None)
+}
+
+/// Returns the secrets of several variables for a command that can do without. Warns of each file
+/// that cannot be read.
+///
+/// # Errors
+/// The caller's, if both forms of a variable are set.
+pub(super) fn optional_secrets(names: &[&str]) -> Result<Vec<String>, Failure> {
+    let mut all = Vec::new();
+    for name in names {
+        match text_of(name) {
+            Ok(text) => all.extend(text.iter().flat_map(|text| split(text))),
+            Err(SecretError::Unread(reason)) => {
+                eprintln!("rollcall: {reason}; continuing without the secrets in it");
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(all)
 }
 
 /// Returns the names of those of the variables that are given as files.
@@ -47,14 +87,14 @@ fn set(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
-fn text_of(name: &str) -> Result<Option<String>, Failure> {
+fn text_of(name: &str) -> Result<Option<String>, SecretError> {
     let file_variable = file_variable(name);
     match (set(name), set(&file_variable)) {
-        (Some(_), Some(_)) => Err(Failure::Caller(format!(
+        (Some(_), Some(_)) => Err(SecretError::BothForms(format!(
             "both {name} and {file_variable} are set: unset one of them"
         ))),
         (None, Some(path)) => read(&path).map(Some).map_err(|what| {
-            Failure::Caller(format!("the file `{path}` that {file_variable} names {what}"))
+            SecretError::Unread(format!("the file `{path}` that {file_variable} names {what}"))
         }),
         (value, None) => Ok(value),
     }

@@ -11,7 +11,7 @@ use serde_json::json;
 use super::auditor::{read_keys, read_note};
 use super::read::print::counted;
 use super::running::open_failure;
-use super::secrets::secrets;
+use super::secrets::optional_secrets;
 use super::serve::WEBHOOK_SECRETS;
 use super::{Failure, print};
 use crate::log::{
@@ -133,7 +133,7 @@ fn difference(audit: &Audit, checkpoint: &Checkpoint, unchanged: u64) -> Option<
 
 fn audit(folder: &Path) -> Result<Audit, Failure> {
     check_folder(folder)?;
-    let secrets = secrets(&WEBHOOK_SECRETS)?;
+    let secrets = optional_secrets(&WEBHOOK_SECRETS)?;
     if secrets.len() > SECRETS_MAX {
         return Err(Failure::Caller(format!(
             "at most {SECRETS_MAX} webhook secrets may be given at once"

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rollcall_projections::Seq;
+use ureq::tls::{RootCerts, TlsConfig};
 
 use super::note::{NOTE_BYTES_MAX, Note, NoteError};
 
@@ -88,14 +89,20 @@ impl PublishTarget {
         }
     }
 
-    /// Publishes a checkpoint. In a folder it appears whole, and never replaces another file.
+    /// Returns true if checkpoints are posted to it over TLS.
+    pub fn is_https(&self) -> bool {
+        matches!(self, PublishTarget::Url(url) if url.starts_with("https://"))
+    }
+
+    /// Publishes a checkpoint. In a folder it appears whole, and never replaces another file. A
+    /// receiver over https must have a certificate that one of `authorities` signed.
     ///
     /// # Errors
     /// If the file cannot be written, or the receiver does not answer with 2xx in time.
-    pub fn put(&self, size: Seq, note: &str) -> Result<(), PublishError> {
+    pub fn put(&self, size: Seq, note: &str, authorities: &RootCerts) -> Result<(), PublishError> {
         match self {
             PublishTarget::Folder(folder) => write_once(folder, &file_name(size), note),
-            PublishTarget::Url(url) => post(url, note),
+            PublishTarget::Url(url) => post(url, note, authorities),
         }
     }
 }
@@ -153,10 +160,11 @@ fn write_synced(folder: &Path, path: &Path, note: &str) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
 
-fn post(url: &str, note: &str) -> Result<(), PublishError> {
+fn post(url: &str, note: &str, authorities: &RootCerts) -> Result<(), PublishError> {
     let agent: ureq::Agent = ureq::Agent::config_builder()
         .http_status_as_error(false)
         .timeout_global(Some(ANSWER_WITHIN))
+        .tls_config(TlsConfig::builder().root_certs(authorities.clone()).build())
         .build()
         .into();
     let sent = agent.post(url).header("Content-Type", "text/plain; charset=utf-8").send(note);
@@ -186,11 +194,11 @@ mod tests {
             super::super::note::sign(&checkpoint, &[&key])
         };
         for size in [9, 10, 100] {
-            place.put(size, &note(size)).unwrap();
+            place.put(size, &note(size), &RootCerts::WebPki).unwrap();
             assert_eq!(place.last().unwrap().unwrap().1.claims().size, size);
         }
         assert!(
-            matches!(place.put(10, &note(11)), Err(PublishError::Io { .. })),
+            matches!(place.put(10, &note(11), &RootCerts::WebPki), Err(PublishError::Io { .. })),
             "nothing is overwritten"
         );
         // Other files there are ignored.

@@ -90,7 +90,7 @@ impl ServerArgs {
         let given = self.api_key.filter(|key| !key.is_empty());
         let api_key = match given {
             Some(key) => Some(key),
-            None => first_secret("ROLLCALL_API_KEY")?,
+            None => first_secret(&["ROLLCALL_API_KEY"])?,
         };
         let api_key = api_key.ok_or_else(|| {
             Failure::Caller(

@@ -20,7 +20,7 @@ use self::input::{Input, Stop, each_event};
 use super::client::{agent, deliver};
 use super::forge::ForgeArgs;
 use super::read::print::counted as number;
-use super::secrets::secrets;
+use super::secrets::first_secret;
 use super::{Failure, INTERRUPTED, print, table};
 
 /// Sign events and post them to a webhook endpoint, as WorkOS would.
@@ -93,9 +93,7 @@ impl SendArgs {
         let given = self.secret.clone().filter(|secret| !secret.is_empty());
         let secret = match given {
             Some(secret) => Some(secret),
-            None => secrets(&["ROLLCALL_WEBHOOK_SECRET", "ROLLCALL_WEBHOOK_SECRETS"])?
-                .into_iter()
-                .next(),
+            None => first_secret(&["ROLLCALL_WEBHOOK_SECRET", "ROLLCALL_WEBHOOK_SECRETS"])?,
         };
         match secret {
             Some(secret) => Ok((&self.url, secret)),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix_web::http::StatusCode;
+use actix_web::http::{Method, StatusCode};
 use actix_web::{HttpRequest, HttpResponse, web};
 use rollcall_projections::{AccessChange, Effect};
 use serde_json::{Value, json};
@@ -54,6 +54,8 @@ pub(crate) async fn list(
     let limit = question.take_limit();
     let after = question.take("after");
     let wait = Duration::from_secs(question.take_number("wait") as u64);
+    // The changes are not sent to HEAD, so waiting for them would only hold the connection.
+    let wait = if request.method() == Method::HEAD { Duration::ZERO } else { wait };
     let engine = question.finish()?;
     let after = after.map_or(Some(FeedPlace::after(0)), |cursor| read_place(&cursor));
     // A place beyond the last record is from another log, or from one that lost its end. Waiting

@@ -5,6 +5,7 @@ use actix_web::http::header::CONTENT_ENCODING;
 use actix_web::{HttpRequest, HttpResponse, web};
 use bytes::Bytes;
 use serde_json::json;
+use tokio::time::{Instant, timeout_at};
 
 use crate::engine::IngestError;
 use crate::http::wire::answer::{ANSWER_WITHIN, Code, Problem, respond};
@@ -20,7 +21,8 @@ pub(crate) async fn webhook(
     payload: web::Payload,
     state: web::Data<State>,
 ) -> Result<HttpResponse, Problem> {
-    let answer = tokio::time::timeout(ANSWER_WITHIN, take(&request, payload, &state)).await;
+    let deadline = Instant::now() + ANSWER_WITHIN;
+    let answer = timeout_at(deadline, take(&request, payload, &state, deadline)).await;
     let answer = answer.unwrap_or(Err(Code::LogUnavailable));
     Ok(answer.map_err(|code| state.refusals.refuse(code))?)
 }
@@ -29,13 +31,17 @@ async fn take(
     request: &HttpRequest,
     payload: web::Payload,
     state: &web::Data<State>,
+    deadline: Instant,
 ) -> Result<HttpResponse, Code> {
     let encodings = request.headers().get_all(CONTENT_ENCODING);
     if encodings.into_iter().any(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"identity"))
     {
         return Err(Code::UnsupportedEncoding);
     }
-    let body = body::read(payload, state.body_bytes_max).await?;
+    // Inside, so that a slow sender is not taken for a log that cannot be written: at the deadline
+    // this is the first that is polled.
+    let body = timeout_at(deadline, body::read(payload, state.body_bytes_max)).await;
+    let body = body.map_err(|_| Code::BodyTimeout)??;
     let engine = state.engine.get().ok_or(Code::NotReady)?;
     let event = Verified::webhook(
         &state.keys.now().keyring,

@@ -143,6 +143,8 @@ codes! {
     EntityNotFound = "entity_not_found", NOT_FOUND, "Directory not found: 'directory_1'.";
     NotFound = "not_found", NOT_FOUND, "Not Found";
     MethodNotAllowed = "method_not_allowed", METHOD_NOT_ALLOWED, "method not allowed";
+    BodyTimeout = "body_timeout", REQUEST_TIMEOUT,
+        "the body did not arrive within five seconds: send it faster";
     VersionConflict = "version_conflict", PRECONDITION_FAILED,
         "the version in `If-Match` is not the latest: read the mapping again";
     BodyTooLarge = "body_too_large", PAYLOAD_TOO_LARGE,
@@ -171,13 +173,14 @@ impl Code {
         Code::TimestampOutsideTolerance,
     ];
 
-    /// The errors for which webhooks are refused for good. A post to a path that does not exist
+    /// The errors for which webhooks are refused as often as they are sent again. A post to a path that does not exist
     /// may be one.
-    pub(crate) const REFUSALS: [Code; 7] = [
+    pub(crate) const REFUSALS: [Code; 8] = [
         Code::SignatureMissing,
         Code::SignatureMalformed,
         Code::SignatureMismatch,
         Code::TimestampOutsideTolerance,
+        Code::BodyTimeout,
         Code::BodyTooLarge,
         Code::UnsupportedEncoding,
         Code::NotFound,

@@ -307,6 +307,7 @@ fn webhook(schemas: &Value) -> Value {
                 || matches!(
                     code,
                     Code::MethodNotAllowed
+                        | Code::BodyTimeout
                         | Code::BodyTooLarge
                         | Code::UnsupportedEncoding
                         | Code::QueueFull

@@ -3,6 +3,7 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -220,6 +221,17 @@ fn whoever_waits_is_told_as_soon_as_something_changes() {
     // Nothing comes: an empty page, and where to go on.
     let page = feed(&server, &format!("after={}&wait=1", after(&page)));
     assert_eq!((said(&page), after(&page)), (vec![], "3".into()));
+}
+
+#[test]
+fn head_does_not_wait_for_changes() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(folder.path());
+    let url = format!("{}/rollcall/v1/changes?wait=30", server.url);
+    let began = Instant::now();
+    let answer = server.send("head", &url, crate::kit::server::API_KEY, "");
+    assert_eq!((answer.status, &answer.body[..]), (200, &b""[..]));
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
 }
 
 #[test]

@@ -276,6 +276,7 @@ fn the_errors_described_have_their_status_and_their_shape() {
         ("entity_not_found", "404"),
         ("not_found", "404"),
         ("method_not_allowed", "405"),
+        ("body_timeout", "408"),
         ("version_conflict", "412"),
         ("body_too_large", "413"),
         ("unsupported_encoding", "415"),

@@ -22,7 +22,7 @@ use crate::kit::stage::deliver_recorded;
 use crate::laws::stories::{Story, stories};
 
 /// The schemas under which an answer or a part of it may be checked.
-const SCHEMAS: [&str; 30] = [
+const SCHEMAS: [&str; 31] = [
     "directory.json",
     "directory_user.json",
     "directory_user.json#/$defs/with_groups",
@@ -48,6 +48,7 @@ const SCHEMAS: [&str; 30] = [
     "error.json#/$defs/401",
     "error.json#/$defs/404",
     "error.json#/$defs/405",
+    "error.json#/$defs/408",
     "error.json#/$defs/413",
     "error.json#/$defs/415",
     "error.json#/$defs/422",
@@ -1229,8 +1230,8 @@ fn samples() -> Vec<Sample> {
         },
         "refused_webhooks": {
             "signature_missing": 0, "signature_malformed": 0, "signature_mismatch": 0,
-            "timestamp_outside_tolerance": 0, "body_too_large": 0, "unsupported_encoding": 0,
-            "not_found": 0,
+            "timestamp_outside_tolerance": 0, "body_timeout": 0, "body_too_large": 0,
+            "unsupported_encoding": 0, "not_found": 0,
         },
         "conflicts": 0,
         "quarantine": {
@@ -1337,6 +1338,7 @@ fn samples() -> Vec<Sample> {
             with(error("Directory not found: 'x'.", "entity_not_found"), "entity_id", json!("x")),
         ),
         plain("error.json#/$defs/405", error("m", "method_not_allowed")),
+        plain("error.json#/$defs/408", error("m", "body_timeout")),
         plain("error.json#/$defs/413", error("m", "body_too_large")),
         plain("error.json#/$defs/415", error("m", "unsupported_encoding")),
         plain(

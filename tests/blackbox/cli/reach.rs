@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use super::read::{err, out, rollcall};
-use crate::kit::server::{SECRET, Server, binary};
+use crate::kit::server::{SECRET, Server, binary, user};
 
 #[test]
 fn a_refused_connection_names_the_server_and_where_to_find_another() {
@@ -149,5 +149,68 @@ fn authorities_are_those_of_the_option_or_of_the_environment() {
         let output = ask(more, file);
         assert_eq!(output.status.code(), Some(1), "{}", err(&output));
         assert!(err(&output).contains(told), "{}", err(&output));
+    }
+}
+
+#[test]
+fn a_variable_that_leads_to_no_certificate_never_means_to_trust_the_public_authorities() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let pem = |kind: &str| format!("-----BEGIN {kind}-----\nMAA=\n-----END {kind}-----\n");
+    std::fs::write(path("key.pem"), pem("PRIVATE KEY")).unwrap();
+    std::fs::write(path("ca.der"), b"\x30\x82\x01\x0a\x30\x82").unwrap();
+    std::fs::create_dir(path("empty")).unwrap();
+    let run = |arguments: &[&str], variable: &str, value: &str| {
+        let mut command = rollcall(arguments);
+        command.env_remove("SSL_CERT_DIR").env_remove("SSL_CERT_FILE").env(variable, value);
+        command.env("ROLLCALL_WEBHOOK_SECRETS", SECRET).env("ROLLCALL_API_KEYS", "k");
+        command.output().unwrap()
+    };
+    let data = path("data");
+    let url = "https://127.0.0.1:9";
+    for (variable, value) in [
+        ("SSL_CERT_FILE", "/dev/null".to_owned()),
+        ("SSL_CERT_FILE", path("key.pem")),
+        ("SSL_CERT_FILE", path("ca.der")),
+        ("SSL_CERT_FILE", String::new()),
+        ("SSL_CERT_DIR", path("empty")),
+        ("SSL_CERT_DIR", path("missing")),
+        ("SSL_CERT_DIR", ":".to_owned()),
+    ] {
+        for arguments in [
+            &["policy", "--api-key", "k", "--url", url][..],
+            &["policy", "--api-key", "k", "--url", "HTTPS://127.0.0.1:9"],
+            &["serve", "--listen", "127.0.0.1:0", "--data", &data, "--publish-checkpoints", url],
+        ] {
+            let output = run(arguments, variable, &value);
+            let said = err(&output);
+            assert_eq!(output.status.code(), Some(1), "{variable}={value}: {said}");
+            assert!(said.contains(&format!("{variable} (`{value}`)")), "{said}");
+        }
+    }
+}
+
+#[test]
+fn checkpoints_are_posted_to_receivers_whose_authority_the_environment_names() {
+    let folder = tempfile::tempdir().unwrap();
+    let Some(secured) = Secured::start(folder.path()) else {
+        assert!(std::env::var_os("ROLLCALL_CLIENTS_REQUIRED").is_none(), "openssl is missing");
+        return;
+    };
+    let ca = folder.path().join("ca.pem");
+    for (data, file, refused) in [("a", None, true), ("b", Some(&ca), false)] {
+        let log = folder.path().join(format!("{data}.log"));
+        let mut command = Command::new(binary());
+        command.env_remove("SSL_CERT_DIR").env_remove("SSL_CERT_FILE");
+        command.envs(file.map(|file| ("SSL_CERT_FILE", file)));
+        command.stderr(std::fs::File::create(&log).unwrap());
+        let publish = ["--publish-checkpoints", &secured.url];
+        let server = Server::start_command(command, &folder.path().join(data), &publish);
+        server.deliver(&user("u", "d", "ana", "2026-01-01T00:00:00Z", "e", "x.y"));
+        assert_eq!(server.stop(), 0);
+        // OpenSSL's server takes no posts, so only the error differs.
+        let said = std::fs::read_to_string(log).unwrap();
+        assert!(said.contains("could not be published"), "{said}");
+        assert_eq!(said.contains("invalid peer certificate"), refused, "{said}");
     }
 }

@@ -144,3 +144,23 @@ fn an_interrupt_prints_what_was_taken_and_exits_with_130() {
     assert_eq!(err(&output), "rollcall: interrupted; 3 events were taken\n");
     drop(input);
 }
+
+#[test]
+fn the_first_secret_that_is_given_is_enough_whatever_the_next_variable_names() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(&folder.path().join("data"));
+    let file = folder.path().join("event");
+    std::fs::write(&file, created("a")).unwrap();
+    let url = format!("{}/webhooks/workos", server.url);
+    let run = |secret: Option<&str>| {
+        let mut command = rollcall(&["send", "--url", &url, file.to_str().unwrap()]);
+        command.env_remove("ROLLCALL_WEBHOOK_SECRET").env_remove("ROLLCALL_WEBHOOK_SECRETS");
+        command.envs(secret.map(|secret| ("ROLLCALL_WEBHOOK_SECRET", secret)));
+        command.env("ROLLCALL_WEBHOOK_SECRETS_FILE", "/no/such/file").output().unwrap()
+    };
+    let output = run(Some(SECRET));
+    assert_eq!((output.status.code(), head(&server)), (Some(0), 1), "{}", err(&output));
+    let output = run(None);
+    assert_eq!(output.status.code(), Some(1), "{}", err(&output));
+    assert!(err(&output).contains("/no/such/file"), "{}", err(&output));
+}

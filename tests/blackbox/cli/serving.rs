@@ -1,9 +1,12 @@
 //! `rollcall serve` as an operator runs it: permissions, settings, signals and log lines.
 
 use std::fs::{self, Permissions};
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use serde_json::json;
 
@@ -113,6 +116,17 @@ fn published_checkpoints_are_readable_for_others() {
     assert!(!files.is_empty() && files.iter().all(|mode| *mode == 0o644), "{files:?}");
 }
 
+/// Posts a webhook whose body does not arrive whole. Returns the first line of the answer.
+fn part_of_a_body(server: &Server) -> String {
+    let mut stream = TcpStream::connect(server.url.strip_prefix("http://").unwrap()).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    let head = "POST /webhooks/workos HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{";
+    stream.write_all(head.as_bytes()).unwrap();
+    let mut line = String::new();
+    BufReader::new(stream).read_line(&mut line).unwrap();
+    line
+}
+
 #[test]
 fn refused_webhooks_are_counted_by_code_and_warned_of_once_a_minute() {
     let folder = tempfile::tempdir().unwrap();
@@ -130,18 +144,19 @@ fn refused_webhooks_are_counted_by_code_and_warned_of_once_a_minute() {
         assert_eq!(answer.status, 404);
     }
     assert_eq!(server.get("/webhook").status, 404, "a question is not a webhook");
+    assert!(part_of_a_body(&server).starts_with("HTTP/1.1 408 "));
     let refused = json!({
         "signature_missing": 0, "signature_malformed": 0, "signature_mismatch": 3,
-        "timestamp_outside_tolerance": 0, "body_too_large": 3, "unsupported_encoding": 0,
-        "not_found": 2,
+        "timestamp_outside_tolerance": 0, "body_timeout": 1, "body_too_large": 3,
+        "unsupported_encoding": 0, "not_found": 2,
     });
     assert_eq!(server.get("/rollcall/v1/stats").json()["refused_webhooks"], refused);
     let warnings = fs::read_to_string(log).unwrap();
     let of = |text: &str| warnings.lines().filter(|line| line.contains(text)).count();
-    for reason in ["body_too_large", "signature_mismatch", "\"/webhook\""] {
+    for reason in ["body_timeout", "body_too_large", "signature_mismatch", "\"/webhook\""] {
         assert_eq!(of(reason), 1, "{reason}: {warnings}");
     }
-    assert_eq!(of("count=1"), 3, "{warnings}");
+    assert_eq!(of("count=1"), 4, "{warnings}");
     assert_eq!(of("secret"), 0, "{warnings}");
 }
 

@@ -56,6 +56,19 @@ fn log() -> tempfile::TempDir {
 }
 
 #[test]
+fn a_file_of_secrets_that_cannot_be_read_is_a_warning_since_secrets_are_optional() {
+    let folder = log();
+    let missing = ("ROLLCALL_WEBHOOK_SECRETS_FILE", "/no/such/file");
+    let found = verify(folder.path(), &[missing, ("WORKOS_WEBHOOK_SECRET", SECRET)]);
+    assert_eq!(found.code, 0, "{}", found.errors);
+    assert_eq!(found.json["signatures"]["verified"], 3);
+    assert!(found.errors.contains("/no/such/file"), "{}", found.errors);
+    // Two forms of one variable are a mistake, and not a lack.
+    let found = verify(folder.path(), &[missing, ("ROLLCALL_WEBHOOK_SECRETS", SECRET)]);
+    assert_eq!(found.code, 1, "{}", found.errors);
+}
+
+#[test]
 fn a_sound_log_is_told_to_people_and_to_programs() {
     let folder = log();
     let found = verify(folder.path(), &[("WORKOS_WEBHOOK_SECRET", SECRET)]);
