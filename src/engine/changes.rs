@@ -91,8 +91,8 @@ pub struct Feed {
     pub next: FeedPlace,
     /// True if every folded record has been looked at.
     pub at_head: bool,
-    /// True if the answer is empty because a record took too long, or because of a shutdown. Asking
-    /// again goes on inside the record.
+    /// True if the answer is empty and its place unmoved because a record took too long, or because
+    /// of a shutdown. Asking again goes on inside the record.
     pub cut_off: bool,
 }
 
@@ -174,7 +174,13 @@ impl Engine {
                     if end.work == 0 { self.bookmarks.find(place) } else { CountedUser::default() };
                 self.add_changes(&touched, counted, &mut end, &mut feed);
                 end.work += RECORD_WORK;
-                if feed.cut_off || end.is_reached(&feed) {
+                if feed.cut_off {
+                    // Records before this one were dealt with: their place is an answer, and the
+                    // next one begins at the bookmark.
+                    feed.cut_off = feed.next == after;
+                    return Ok(feed);
+                }
+                if end.is_reached(&feed) {
                     return Ok(feed);
                 }
             }
