@@ -26,7 +26,7 @@ use serde_json::{Value, json};
 /// Between two questions of the reader.
 const PACE: Duration = Duration::from_millis(1);
 
-/// A company in which everybody is in four groups, and people change and move until there are
+/// A company in which each person is in four groups, and people change and move until there are
 /// enough events.
 fn build(log: &dyn Log, people: u64, groups: u64, events: usize) {
     let keyring = Keyring::new([SECRET], u64::MAX);
@@ -186,7 +186,7 @@ fn main() {
         log.head()
     );
 
-    // What every preview must do at the least: look at everybody's groups once, and read the
+    // The least that every preview must do: look at each person's groups once, and read the
     // attributes of their latest snapshots.
     let cut = Cut { known_at: log.head(), ..Cut::LATEST };
     let began = Instant::now();

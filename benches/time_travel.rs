@@ -134,7 +134,7 @@ fn measure(
                 made[2].push(format!("{}{known_at}", path(&mut dice, moment)));
                 made[3].push(format!("{}{as_of}{another}", path(&mut dice, moment)));
             }
-            // Whoever was not known yet at a random record is not there: such an answer is short,
+            // A user who was not known yet at a random record is missing: such an answer is short,
             // and is not compared.
             for kind in &mut made {
                 kind.retain(|path| ask(path) > 300);
