@@ -18,8 +18,9 @@ use std::time::{Duration, Instant};
 use kit::{DIRECTORY, Dice, NOW, SECRET, START, event, receive, verified};
 use rollcall::engine::{Engine, Expect};
 use rollcall::http::{BODY_BYTES_MAX, Settings, WEBHOOK_PATH, serve};
+use rollcall::keys::ApiKeys;
 use rollcall::log::{BATCH_EVENTS_MAX, Log, Unrecovered};
-use rollcall::verify::{ApiKeys, Keyring, parse_mapping};
+use rollcall::verify::{Keyring, parse_mapping};
 use rollcall_projections::{Cut, Mapping};
 use serde_json::{Value, json};
 
@@ -221,7 +222,7 @@ fn main() {
     let _ = slot.set(engine.clone());
     let settings = Settings {
         keyring: Keyring::new([SECRET], u64::MAX),
-        api_keys: vec!["k".into()],
+        api_keys: ApiKeys::unrestricted(["k"]),
         webhook_paths: vec![WEBHOOK_PATH.into()],
         body_bytes_max: BODY_BYTES_MAX,
     };
@@ -252,7 +253,9 @@ fn main() {
         })
     };
     beside("nothing else", &|| std::thread::sleep(Duration::from_secs(2)));
-    let Some(operator) = ApiKeys::new(["k"]).identify("k") else { panic!("the key is not known") };
+    let Some(operator) = ApiKeys::unrestricted(["k"]).identify("k") else {
+        panic!("the key is not known")
+    };
     for mode in ["all", "highest_priority"] {
         let wanted = mapping(mode, if mode == "all" { 0 } else { 1 });
         let began = Instant::now();
@@ -264,7 +267,7 @@ fn main() {
         let took = beside("the role index", &|| {
             let Ok(prepared) = engine.prepare(&wanted) else { panic!("the log cannot be read") };
             let set = engine.set_mapping(
-                operator,
+                operator.clone(),
                 wanted.clone(),
                 prepared,
                 Expect::NoMatter,

@@ -14,6 +14,7 @@ use actix_web::{App, HttpResponse, HttpServer, web};
 use kit::{Company, PEOPLE, SECRET, receive, user_id, verified};
 use rollcall::engine::Engine;
 use rollcall::http::{BODY_BYTES_MAX, Settings, WEBHOOK_PATH, serve};
+use rollcall::keys::ApiKeys;
 use rollcall::log::{Log, Unrecovered};
 use rollcall::verify::Keyring;
 use rollcall_generator::sign;
@@ -79,7 +80,7 @@ fn main() {
     let _ = slot.set(engine.clone());
     let settings = Settings {
         keyring,
-        api_keys: vec!["k".into()],
+        api_keys: ApiKeys::unrestricted(["k"]),
         webhook_paths: vec![WEBHOOK_PATH.into()],
         body_bytes_max: BODY_BYTES_MAX,
     };

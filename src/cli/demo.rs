@@ -13,6 +13,7 @@ use super::read::{ASSIGNMENTS_PATH, assignments_text};
 use super::running::{Caches, Running, Signing};
 use super::{Failure, mapping, print, table};
 use crate::http::{BODY_BYTES_MAX, Settings, WEBHOOK_PATH};
+use crate::keys::ApiKeys;
 use crate::verify::Keyring;
 
 /// A story from `fixtures/`.
@@ -99,7 +100,7 @@ impl DemoArgs {
 fn start(folder: &Path) -> Result<Running, Failure> {
     let settings = Settings {
         keyring: Keyring::new([SECRET], 180_000),
-        api_keys: vec![API_KEY.into()],
+        api_keys: ApiKeys::unrestricted([API_KEY]),
         webhook_paths: vec![WEBHOOK_PATH.into()],
         body_bytes_max: BODY_BYTES_MAX,
     };

@@ -16,10 +16,10 @@ use super::client::Client;
 use super::publish::{Publish, Publishers};
 use crate::engine::Engine;
 use crate::http::{self, Settings};
+use crate::keys::Operator;
 use crate::log::{OpenError, Unrecovered};
 use crate::notary::{KeyError, KeyFiles, KeyHistory, Notary, replace_key};
 use crate::time;
-use crate::verify::Operator;
 
 /// Milliseconds that a stop waits for the server's threads to release the engine. If they hold it
 /// longer, the log is safe, but not marked as closed.

@@ -15,7 +15,8 @@ use super::read::print::coloured;
 use super::running::{Caches, Running, Signing};
 use super::secrets::{given_as_files, secrets};
 use crate::http::{self, BODY_BYTES_LIMIT, BODY_BYTES_MAX, Settings, WEBHOOK_PATH};
-use crate::verify::{ApiKeys, Keyring, SECRETS_MAX};
+use crate::keys::{ApiKey, ApiKeys, CHARS_MIN};
+use crate::verify::{Keyring, SECRETS_MAX};
 
 /// Receive webhooks and answer questions until stopped.
 ///
@@ -157,8 +158,13 @@ fn body_bytes(text: &str) -> Result<usize, String> {
 /// keys.
 fn log_key_names(api_keys: &[String]) {
     for (at, key) in api_keys.iter().enumerate() {
-        if let Some(operator) = ApiKeys::new([key.as_str()]).identify(key) {
-            tracing::info!("{} is number {} of ROLLCALL_API_KEYS", operator.name(), at + 1);
+        let name = ApiKey::unrestricted(key).name();
+        tracing::info!("{name} is number {} of ROLLCALL_API_KEYS", at + 1);
+        if key.len() < CHARS_MIN {
+            tracing::warn!(
+                "{name} of ROLLCALL_API_KEYS is shorter than {CHARS_MIN} characters and may be \
+                guessed: make a key with `rollcall key new`"
+            );
         }
     }
 }
@@ -196,14 +202,20 @@ impl ServeArgs {
         let webhook_paths = webhook_paths(self.webhook_paths)?;
         let places = List::read(self.publish_checkpoints, "ROLLCALL_PUBLISH_CHECKPOINTS")?;
         let publish = Publish::to(&places, self.publish_every)?;
-        let first = api_keys.first().and_then(|key| ApiKeys::new([key.as_str()]).identify(key));
+        let first = api_keys.first();
+        let keys = ApiKeys::unrestricted(api_keys.iter().map(String::as_str));
+        let first = first.and_then(|key| keys.identify(key));
         let signing = Signing::Own {
             file: self.checkpoint_key,
             replace_by: first.filter(|_| self.replace_checkpoint_key),
         };
         let keyring = Keyring::new(secrets.iter().map(String::as_str), tolerance_ms);
-        let settings =
-            Settings { keyring, api_keys, webhook_paths, body_bytes_max: self.body_bytes_max };
+        let settings = Settings {
+            keyring,
+            api_keys: keys,
+            webhook_paths,
+            body_bytes_max: self.body_bytes_max,
+        };
         let caches =
             Caches { documents: self.document_cache_mib << 20, store: self.store_cache_mib << 20 };
         let running =
@@ -225,7 +237,8 @@ fn read_again(keys: &http::Keys, tolerance_ms: u64) {
     }
     match webhook_secrets().and_then(|secrets| Ok((secrets, api_keys()?))) {
         Ok((secrets, api_keys)) => {
-            keys.replace(Keyring::new(secrets.iter().map(String::as_str), tolerance_ms), &api_keys);
+            let set = ApiKeys::unrestricted(api_keys.iter().map(String::as_str));
+            keys.replace(Keyring::new(secrets.iter().map(String::as_str), tolerance_ms), set);
             let (secrets, api_keys_count) = (secrets.len(), api_keys.len());
             tracing::info!(secrets, api_keys = api_keys_count, "SIGHUP: read the secrets again");
             log_key_names(&api_keys);

@@ -4,9 +4,10 @@ use rollcall_projections::{Cut, EventFilter, EventType, Millis, Seq, Start};
 use serde_json::Value;
 
 use super::{ActError, Engine};
+use crate::keys::Operator;
 use crate::log::{LogId, ReadError, Record};
 use crate::notary::{KeyError, KeyEvent, KeyHistory, Notary};
-use crate::verify::{Act, Operator, Proof, Source, key_name};
+use crate::verify::{Act, Proof, Source, key_name};
 
 /// The number of changes of the key that are read under one lock.
 const CHANGES: usize = 100;

@@ -55,7 +55,7 @@ pub fn serve(
 ) -> std::io::Result<Server> {
     let listener = TcpListener::bind(listen)?;
     let address = listener.local_addr()?;
-    let keys = Keys::new(settings.keyring, &settings.api_keys);
+    let keys = Keys::new(settings.keyring, settings.api_keys);
     let configure =
         configure(keys.clone(), settings.webhook_paths, settings.body_bytes_max, engine);
     let running = HttpServer::new(move || App::new().configure(&configure))
@@ -74,7 +74,7 @@ pub fn app(
     settings: Settings,
     engine: Arc<OnceLock<Arc<Engine>>>,
 ) -> impl Fn(&mut web::ServiceConfig) + Clone + Send + 'static {
-    let keys = Keys::new(settings.keyring, &settings.api_keys);
+    let keys = Keys::new(settings.keyring, settings.api_keys);
     configure(keys, settings.webhook_paths, settings.body_bytes_max, engine)
 }
 

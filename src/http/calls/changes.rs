@@ -10,10 +10,13 @@ use serde_json::{Value, json};
 
 use crate::engine::{Engine, Feed, FeedPlace};
 use crate::http::wire::answer::{Code, Cursors, Problem, blocking, list_body, respond};
-use crate::http::wire::api::{Gives, LIMIT_OWN, Logged, Operation, Parameter, Takes};
+use crate::http::wire::api::{
+    Access, Bound, Gives, LIMIT_OWN, Logged, Operation, Parameter, Takes,
+};
 use crate::http::wire::describe::describe_cause;
 use crate::http::wire::question::Question;
 use crate::http::wire::state::State;
+use crate::keys::Scope;
 use crate::time;
 
 const SHAPES: &str = include_str!("changes.schema.json");
@@ -38,6 +41,7 @@ pub(crate) const LIST: Operation = Operation {
     about: "Changes of access and roles, in order of record. Waits if there is none yet. Continue \
         with the cursor `after`, also after an empty page.",
     parameters: &[AFTER_CHANGE, LIMIT_OWN, WAIT],
+    access: Access::keyed(Scope::Read, Bound::Own),
     logged: Logged::Always,
     gives: Gives::List("Change"),
     shapes: SHAPES,

@@ -6,9 +6,12 @@ use rollcall_projections::Quarantined;
 use serde_json::json;
 
 use crate::http::wire::answer::{Code, Problem, blocking, list_body, respond};
-use crate::http::wire::api::{Gives, LIMIT_OWN, Logged, ORDER_OWN, Operation, after, before};
+use crate::http::wire::api::{
+    Access, Bound, Gives, LIMIT_OWN, Logged, ORDER_OWN, Operation, after, before,
+};
 use crate::http::wire::question::Question;
 use crate::http::wire::state::State;
+use crate::keys::Scope;
 use crate::time;
 
 const SHAPES: &str = include_str!("quarantine.schema.json");
@@ -19,6 +22,7 @@ pub(crate) const QUARANTINE: Operation = Operation {
     name: "listQuarantine",
     about: "Records that could not be used, or were used with a remark, in order of seq.",
     parameters: &[after("1"), before("1"), LIMIT_OWN, ORDER_OWN],
+    access: Access::keyed(Scope::Audit, Bound::Own),
     logged: Logged::Always,
     gives: Gives::List("QuarantineEntry"),
     shapes: SHAPES,

@@ -11,12 +11,13 @@ use serde_json::{Map, Value, json};
 use crate::engine::Engine;
 use crate::http::wire::answer::{Code, Cursors, Problem, blocking, respond};
 use crate::http::wire::api::{
-    AFTER, BEFORE, Gives, IN_DIRECTORY, LIMIT_OWN, OF_ORGANIZATION, OF_ORGANIZATION_ALIAS,
-    ORDER_OWN, Operation,
+    AFTER, Access, BEFORE, Bound, Gives, IN_DIRECTORY, LIMIT_OWN, OF_ORGANIZATION,
+    OF_ORGANIZATION_ALIAS, ORDER_OWN, Operation,
 };
 use crate::http::wire::paging::Paging;
 use crate::http::wire::question::Question;
 use crate::http::wire::state::State;
+use crate::keys::Scope;
 use crate::time;
 
 /// The number of records or users that are counted under one lock.
@@ -44,6 +45,7 @@ pub(crate) const STATS: Operation = Operation {
         OF_ORGANIZATION,
         OF_ORGANIZATION_ALIAS,
     ],
+    access: Access::keyed(Scope::Read, Bound::Own),
     gives: Gives::One("Stats"),
     shapes: SHAPES,
     ..Operation::GET

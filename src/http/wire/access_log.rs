@@ -14,8 +14,8 @@ use actix_web::middleware::Next;
 use actix_web::{Error, HttpMessage, HttpRequest};
 
 use super::api::{Logged, Operation};
+use crate::keys::Operator;
 use crate::time;
-use crate::verify::Operator;
 
 /// The longest id that is written, in characters. The views take ids of at most as many bytes.
 const SUBJECT_CHARS_MAX: usize = 255;
@@ -84,7 +84,8 @@ fn write<B>(asked: &Asked, response: &ServiceResponse<B>, duration_ms: u64) {
     });
     tracing::info!(
         target: "rollcall::access",
-        api_key = operator.name(),
+        api_key = operator.key().name(),
+        fingerprint = operator.key().fingerprint(),
         method = request.method().as_str(),
         route = operation.path,
         subject,

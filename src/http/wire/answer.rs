@@ -18,6 +18,7 @@ use serde::Serialize;
 use super::api::Operation;
 use crate::documents::{Document, DocumentKey};
 use crate::engine::{ActError, ChangeError, CutError, Engine};
+use crate::keys::Scope;
 use crate::log::ReadError;
 use crate::time;
 use crate::verify::{FieldCode, MappingError, Rejection};
@@ -140,6 +141,8 @@ codes! {
     TimestampOutsideTolerance = "timestamp_outside_tolerance", UNAUTHORIZED,
         Rejection::OutsideTolerance.message();
     Unauthorized = "unauthorized", UNAUTHORIZED, "Unauthorized";
+    Forbidden = "forbidden", FORBIDDEN,
+        "the key does not have the scope `audit`: this call needs it";
     EntityNotFound = "entity_not_found", NOT_FOUND, "Directory not found: 'directory_1'.";
     NotFound = "not_found", NOT_FOUND, "Not Found";
     MethodNotAllowed = "method_not_allowed", METHOD_NOT_ALLOWED, "method not allowed";
@@ -255,6 +258,19 @@ impl Problem {
     pub(crate) fn entity_not_found(kind: &str, id: &str) -> Problem {
         let message = format!("{kind} not found: '{id}'.").into();
         Problem { message, entity_id: Some(id.to_owned()), ..Code::EntityNotFound.into() }
+    }
+
+    /// Refuses a key that lacks a scope.
+    pub(crate) fn scope_missing(scope: Scope, why: &str) -> Problem {
+        let message = format!("the key does not have the scope `{}`: {why}", scope.word());
+        Problem { message: message.into(), ..Code::Forbidden.into() }
+    }
+
+    /// Refuses a key that is bound to organizations.
+    pub(crate) fn bound_to_organizations() -> Problem {
+        let message = "the key is bound to organizations, and this call is about all of them: use a \
+            key without `organizations`";
+        Problem { message: message.into(), ..Code::Forbidden.into() }
     }
 
     pub(crate) fn method_not_allowed(allowed: &str) -> HttpResponse {

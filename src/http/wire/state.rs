@@ -8,7 +8,8 @@ use super::answer::{Code, Problem};
 use super::api::Operation;
 use super::refusals::Refusals;
 use crate::engine::Engine;
-use crate::verify::{ApiKeys, Keyring};
+use crate::keys::ApiKeys;
+use crate::verify::Keyring;
 
 /// The path of webhooks by default.
 pub const WEBHOOK_PATH: &str = "/webhooks/workos";
@@ -24,8 +25,8 @@ pub const BODY_BYTES_LIMIT: usize = 12_000_000;
 pub struct Settings {
     /// Verifies webhooks.
     pub keyring: Keyring,
-    /// Keys that may read.
-    pub api_keys: Vec<String>,
+    /// The keys of those who ask and act.
+    pub api_keys: ApiKeys,
     /// The paths that receive webhooks.
     pub webhook_paths: Vec<String>,
     /// The largest body of a webhook, in bytes; at most [`BODY_BYTES_LIMIT`].
@@ -42,20 +43,14 @@ pub(crate) struct KeySet {
     pub(crate) api_keys: ApiKeys,
 }
 
-impl KeySet {
-    fn new(keyring: Keyring, api_keys: &[String]) -> Arc<KeySet> {
-        Arc::new(KeySet { keyring, api_keys: ApiKeys::new(api_keys.iter().map(String::as_str)) })
-    }
-}
-
 impl Keys {
-    pub(crate) fn new(keyring: Keyring, api_keys: &[String]) -> Keys {
-        Keys(Arc::new(RwLock::new(KeySet::new(keyring, api_keys))))
+    pub(crate) fn new(keyring: Keyring, api_keys: ApiKeys) -> Keys {
+        Keys(Arc::new(RwLock::new(Arc::new(KeySet { keyring, api_keys }))))
     }
 
     /// Replaces all of them in one step, for the requests that begin from now on.
-    pub fn replace(&self, keyring: Keyring, api_keys: &[String]) {
-        *self.0.write() = KeySet::new(keyring, api_keys);
+    pub fn replace(&self, keyring: Keyring, api_keys: ApiKeys) {
+        *self.0.write() = Arc::new(KeySet { keyring, api_keys });
     }
 
     pub(crate) fn now(&self) -> Arc<KeySet> {
