@@ -9,6 +9,7 @@ mod describe;
 mod forge;
 mod generate;
 mod hangup;
+mod key;
 mod list;
 mod log_key;
 mod mapping;
@@ -65,6 +66,7 @@ enum Command {
     Changes(read::ChangesArgs),
     Status(read::StatusArgs),
     Rebuild(rebuild::RebuildArgs),
+    Key(key::KeyArgs),
     LogKey(log_key::LogKeyArgs),
     Prove(prove::ProveArgs),
     Check(check::CheckArgs),
@@ -153,6 +155,7 @@ pub fn run() -> ExitCode {
         Command::Changes(changes) => changes.run(),
         Command::Status(status) => status.run(),
         Command::Rebuild(rebuild) => rebuild.run(),
+        Command::Key(key) => key.run(),
         Command::LogKey(log_key) => log_key.run(),
         Command::Prove(prove) => prove.run(),
         Command::Check(check) => check.run(),

@@ -15,7 +15,7 @@ use super::read::print::coloured;
 use super::running::{Caches, Running, Signing};
 use super::secrets::{given_as_files, secrets};
 use crate::http::{self, BODY_BYTES_LIMIT, BODY_BYTES_MAX, Settings, WEBHOOK_PATH};
-use crate::keys::{ApiKey, ApiKeys, CHARS_MIN};
+use crate::keys::{ApiKey, ApiKeys, CHARS_MIN, Expiries};
 use crate::verify::{Keyring, SECRETS_MAX};
 
 /// Receive webhooks and answer questions until stopped.
@@ -221,11 +221,26 @@ impl ServeArgs {
         let running =
             Running::start_with(&self.listen, &self.data, settings, caches, signing, publish)?;
         let keys = running.keys();
+        warn_of_expiries(keys.clone());
         hangups.each(move || read_again(&keys, tolerance_ms));
         writeln!(std::io::stdout(), "http://{}", running.address())
             .map_err(|error| Failure::Ours(format!("cannot print: {error}")))?;
         running.until_stopped(std::future::pending())
     }
+}
+
+/// How often the ends of keys are looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// Warns of keys whose time ends, on a thread of its own, until the process ends.
+fn warn_of_expiries(keys: http::Keys) {
+    std::thread::spawn(move || {
+        let mut expiries = Expiries::default();
+        loop {
+            keys.warn_of_expiries(&mut expiries);
+            std::thread::sleep(LOOK_EVERY);
+        }
+    });
 }
 
 /// Replaces the server's secrets by what their files hold now. If any cannot be used, all stay.

@@ -62,10 +62,11 @@ pub(crate) async fn stats(
         (question.take("directory"), question.take_either("organization_id", "organization"));
     let engine = question.finish()?;
     let refusals: Vec<(Code, u64)> = state.refusals.counts().collect();
+    let unauthorized = state.refusals.unauthorized();
     let _alone = state.stats.lock().await;
     let answer = blocking(move || {
         let measured = measure(&engine, directory.as_deref(), organization.as_deref(), &paging);
-        describe(&engine, measured, &refusals)
+        describe(&engine, measured, &refusals, unauthorized)
     });
     Ok(respond(StatusCode::OK).json(answer.await?))
 }
@@ -176,7 +177,12 @@ fn quarantine(views: &Views) -> Map<String, Value> {
         .collect()
 }
 
-fn describe(engine: &Engine, measured: Measured, refusals: &[(Code, u64)]) -> Value {
+fn describe(
+    engine: &Engine,
+    measured: Measured,
+    refusals: &[(Code, u64)],
+    unauthorized: u64,
+) -> Value {
     let counts = |wanted: &dyn Fn(Code) -> bool| -> Map<String, Value> {
         let wanted = refusals.iter().filter(|(code, _)| wanted(*code));
         wanted.map(|(code, count)| (code.name().to_owned(), (*count).into())).collect()
@@ -202,6 +208,7 @@ fn describe(engine: &Engine, measured: Measured, refusals: &[(Code, u64)]) -> Va
         "duplicates": engine.duplicates(),
         "signature_failures": counts(&|code| Code::SIGNATURES.contains(&code)),
         "refused_webhooks": counts(&|_| true),
+        "unauthorized": unauthorized,
         "conflicts": quarantine.get("conflict"),
         "quarantine": quarantine,
         "directories": {

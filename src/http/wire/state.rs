@@ -8,7 +8,8 @@ use super::answer::{Code, Problem};
 use super::api::Operation;
 use super::refusals::Refusals;
 use crate::engine::Engine;
-use crate::keys::ApiKeys;
+use crate::keys::{ApiKeys, Expiries};
+use crate::time;
 use crate::verify::Keyring;
 
 /// The path of webhooks by default.
@@ -50,7 +51,14 @@ impl Keys {
 
     /// Replaces all of them in one step, for the requests that begin from now on.
     pub fn replace(&self, keyring: Keyring, api_keys: ApiKeys) {
-        *self.0.write() = Arc::new(KeySet { keyring, api_keys });
+        let mut keys = self.0.write();
+        let api_keys = api_keys.continuing(&keys.api_keys);
+        *keys = Arc::new(KeySet { keyring, api_keys });
+    }
+
+    /// Warns of the keys whose time ends.
+    pub fn warn_of_expiries(&self, expiries: &mut Expiries) {
+        expiries.warn(&self.now().api_keys, time::now_ms());
     }
 
     pub(crate) fn now(&self) -> Arc<KeySet> {
