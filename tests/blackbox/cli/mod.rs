@@ -5,6 +5,7 @@ pub mod commands;
 mod confirm;
 mod describe;
 pub mod generate;
+mod key;
 pub mod large_sync;
 mod moments;
 mod reach;
