@@ -178,6 +178,8 @@ impl Operator {
 #[derive(Clone, Debug, Default)]
 pub struct ApiKeys {
     keys: BTreeMap<Hash, Arc<Held>>,
+    /// True if some key has a limit on its requests.
+    have_limits: bool,
 }
 
 /// Two keys that cannot be told apart.
@@ -203,6 +205,7 @@ impl ApiKeys {
             if let Some(other) = same_name {
                 return Err(Duplicate::Name(other.name()));
             }
+            set.have_limits |= key.rate_limit.is_some();
             match set.keys.get(&key.sha256) {
                 Some(other) if other.key != key => {
                     return Err(Duplicate::Key(other.key.name(), key.name()));
@@ -216,7 +219,8 @@ impl ApiKeys {
     /// Makes the set of the given whole keys, each with all scopes.
     pub fn unrestricted<'a>(keys: impl IntoIterator<Item = &'a str>) -> ApiKeys {
         let keys = keys.into_iter().map(ApiKey::unrestricted);
-        ApiKeys { keys: keys.map(|key| (key.sha256, Held::new(key))).collect() }
+        let keys = keys.map(|key| (key.sha256, Held::new(key))).collect();
+        ApiKeys { keys, have_limits: false }
     }
 
     /// Returns the holder of `key`, also of one that has expired.
@@ -241,7 +245,7 @@ impl ApiKeys {
 
     /// Returns true if some key has a limit on its requests.
     pub fn have_limits(&self) -> bool {
-        self.keys.values().any(|held| held.bucket.is_some())
+        self.have_limits
     }
 
     /// Returns the keys, in order of their digests.

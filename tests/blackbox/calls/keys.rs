@@ -2,6 +2,9 @@
 //! limited.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::Path;
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 
@@ -12,7 +15,9 @@ use crate::calls::openapi::{CALLS, path_of};
 use crate::kit::keyed::{Keyed, entry, keys_of};
 use crate::kit::model::rfc3339;
 use crate::kit::road::keyring;
-use crate::kit::server::{API_KEY, Answer, SECRET, agent, now_ms, post, signature, user};
+use crate::kit::server::{
+    API_KEY, Answer, SECRET, Server, agent, binary, now_ms, post, signature, user,
+};
 
 const SCOPES: [&str; 4] = ["ingest", "read", "audit", "operate"];
 
@@ -356,6 +361,40 @@ fn requests_without_a_valid_key_are_counted() {
     assert_eq!(server.get("nobody", "/no/such").status, 404);
     assert_eq!(server.get("nobody", "/healthz").status, 200);
     assert_eq!(count(), 3);
+}
+
+/// The lines of a server's log that have a text.
+fn lines_with(log: &Path, text: &str) -> Vec<String> {
+    let log = fs::read_to_string(log).unwrap();
+    log.lines().filter(|line| line.contains(text)).map(str::to_owned).collect()
+}
+
+/// A command that runs the binary with its log in a file.
+fn logging_into(log: &Path) -> Command {
+    let mut command = Command::new("sh");
+    command
+        .args(["-c", r#"exec env ROLLCALL_LOG=info "$0" "$@" 2>"$LOG""#])
+        .arg(binary())
+        .env("LOG", log);
+    command
+}
+
+#[test]
+fn wrong_keys_leave_one_line_a_minute_and_short_keys_a_warning() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("log");
+    let server = Server::start_command(logging_into(&log), &folder.path().join("data"), &[]);
+    for n in 0..20 {
+        let path = format!("{}/directory_users/u{n}", server.url);
+        assert_eq!(server.send("get", &path, &format!("sk_wrong_{n}"), "").status, 401);
+    }
+    let lines = lines_with(&log, "without a valid API key");
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    assert!(lines[0].contains("WARN") && lines[0].contains("route=\"/directory_users/{id}\""));
+    assert_eq!(lines_with(&log, "wrong_"), [""; 0], "the keys are not logged");
+    let short = lines_with(&log, "shorter than 16 characters");
+    assert!(short.len() == 1 && short[0].contains("key_"), "{short:?}");
+    assert_eq!(lines_with(&log, API_KEY), [""; 0]);
 }
 
 #[test]
