@@ -14,7 +14,8 @@ const ABOUT: &str = "The read API of WorkOS Directory Sync, over a log of every 
     and Rollcall's own calls. Calls that read state take `as_of` and `known_at`; the headers \
     `Rollcall-As-Of` and `Rollcall-Known-At` of an answer, sent back, repeat it for ever. Calls \
     that need a key refuse a parameter that is not listed, with 422. Every path that answers GET \
-    answers HEAD as well, without the body.";
+    answers HEAD as well, without the body. Answers to a key with a limit have the headers \
+    `X-RateLimit-Limit`, `X-RateLimit-Remaining` and `X-RateLimit-Reset`.";
 
 /// The shapes that several calls share.
 const SHARED: &str = include_str!("shared.schema.json");
