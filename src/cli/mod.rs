@@ -3,14 +3,15 @@
 mod auditor;
 mod check;
 mod client;
+mod config;
 mod confirm;
 mod demo;
 mod describe;
 mod forge;
 mod generate;
 mod hangup;
-mod list;
 mod log_key;
+mod logging;
 mod mapping;
 mod moment;
 mod policy;
@@ -49,6 +50,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Serve(serve::ServeArgs),
+    Config(config::ConfigArgs),
     Demo(demo::DemoArgs),
     Generate(generate::GenerateArgs),
     Send(Box<send::SendArgs>),
@@ -137,6 +139,7 @@ pub fn run() -> ExitCode {
     };
     let result = match cli.command {
         Command::Serve(serve) => serve.run(),
+        Command::Config(config) => config.run(),
         Command::Demo(demo) => demo.run(),
         Command::Generate(generate) => generate.run(),
         Command::Send(send) => send.run(),

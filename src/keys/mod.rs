@@ -127,7 +127,7 @@ impl ApiKey {
     }
 }
 
-/// The holder of an API key. Only [`ApiKeys::identify`] makes one.
+/// The holder of an API key. Only [`ApiKeys`] makes one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Operator(Arc<ApiKey>);
 
@@ -187,6 +187,17 @@ impl ApiKeys {
     pub fn identify(&self, key: &str) -> Option<Operator> {
         let digest: Hash = Sha256::digest(key).into();
         self.keys.get(&digest).cloned().map(Operator)
+    }
+
+    /// Returns the present holder of an operator's key; `None` if the key is not in the set.
+    pub fn present(&self, operator: &Operator) -> Option<Operator> {
+        self.keys.get(&operator.key().sha256).cloned().map(Operator)
+    }
+
+    /// Returns the holder of the key of an entry, for an act that the operator of the machine asks
+    /// for at the start; `None` if the key is not in the set.
+    pub fn holder(&self, key: &ApiKey) -> Option<Operator> {
+        self.keys.get(&key.sha256).cloned().map(Operator)
     }
 
     /// Returns the keys, in order of their digests.
