@@ -3,6 +3,7 @@
 mod auditor;
 mod check;
 mod client;
+mod config;
 mod confirm;
 mod demo;
 mod describe;
@@ -10,8 +11,8 @@ mod forge;
 mod generate;
 mod hangup;
 mod key;
-mod list;
 mod log_key;
+mod logging;
 mod mapping;
 mod moment;
 mod policy;
@@ -50,6 +51,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Serve(serve::ServeArgs),
+    Config(config::ConfigArgs),
     Demo(demo::DemoArgs),
     Generate(generate::GenerateArgs),
     Send(Box<send::SendArgs>),
@@ -139,6 +141,7 @@ pub fn run() -> ExitCode {
     };
     let result = match cli.command {
         Command::Serve(serve) => serve.run(),
+        Command::Config(config) => config.run(),
         Command::Demo(demo) => demo.run(),
         Command::Generate(generate) => generate.run(),
         Command::Send(send) => send.run(),

@@ -135,7 +135,7 @@ impl ApiKey {
     }
 }
 
-/// The holder of an API key. Only [`ApiKeys::identify`] makes one.
+/// The holder of an API key. Only [`ApiKeys`] makes one.
 #[derive(Clone, Debug)]
 pub struct Operator(Arc<Held>);
 
@@ -246,6 +246,17 @@ impl ApiKeys {
     /// Returns true if some key has a limit on its requests.
     pub fn have_limits(&self) -> bool {
         self.have_limits
+    }
+
+    /// Returns the present holder of an operator's key; `None` if the key is not in the set.
+    pub fn present(&self, operator: &Operator) -> Option<Operator> {
+        self.keys.get(&operator.key().sha256).cloned().map(Operator)
+    }
+
+    /// Returns the holder of the key of an entry, for an act that the operator of the machine asks
+    /// for at the start; `None` if the key is not in the set.
+    pub fn holder(&self, key: &ApiKey) -> Option<Operator> {
+        self.keys.get(&key.sha256).cloned().map(Operator)
     }
 
     /// Returns the keys, in order of their digests.

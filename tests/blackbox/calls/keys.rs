@@ -12,7 +12,7 @@ use rollcall::keys::KeyEntry;
 use serde_json::{Value, json};
 
 use crate::calls::openapi::{CALLS, path_of};
-use crate::kit::keyed::{Keyed, entry, keys_of};
+use crate::kit::keyed::{Keyed, entry};
 use crate::kit::model::rfc3339;
 use crate::kit::road::keyring;
 use crate::kit::server::{
@@ -338,9 +338,9 @@ fn a_key_with_a_limit_is_told_how_many_requests_are_left_and_refused_beyond_it()
     assert_eq!((free.status, allowance(&free)), (200, [None; 3]));
     // Keys that are read again do not begin anew.
     let limited = |limit| KeyEntry { rate_limit: limit, ..entry("limited", &["read"]) };
-    server.keys.replace(keyring(), keys_of(&[limited(Some(4))]));
+    server.replace(keyring(), &[limited(Some(4))]);
     assert_eq!(server.get("limited", "/directories").status, 429);
-    server.keys.replace(keyring(), keys_of(&[limited(None)]));
+    server.replace(keyring(), &[limited(None)]);
     let answer = server.get("limited", "/directories");
     assert_eq!((answer.status, allowance(&answer)), (200, [None; 3]));
 }
@@ -460,7 +460,7 @@ fn no_request_is_refused_while_keys_and_secrets_are_replaced() {
             let keyring =
                 rollcall::verify::Keyring::new(secrets.iter().map(String::as_str), 180_000);
             going.store(n as u64, Ordering::SeqCst);
-            server.keys.replace(keyring, keys_of(&both));
+            server.replace(keyring, &both);
             current.store(n as u64, Ordering::SeqCst);
             let seen = asked.load(Ordering::SeqCst);
             while asked.load(Ordering::SeqCst) < seen + 6 {

@@ -2,6 +2,7 @@
 
 pub mod audit;
 pub mod commands;
+mod config;
 mod confirm;
 mod describe;
 pub mod generate;

@@ -3,10 +3,10 @@
 use std::sync::{Arc, OnceLock, mpsc};
 use std::thread;
 
-use actix_web::dev::ServerHandle;
 use rollcall::engine::Engine;
-use rollcall::http::{Keys, Settings, serve};
+use rollcall::http::{BODY_BYTES_MAX, Handle, KeySet, Keys, ListenOn, Settings, serve};
 use rollcall::keys::{ApiKey, ApiKeys, KeyEntry};
+use rollcall::verify::Keyring;
 use rollcall_projections::Millis;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -17,9 +17,9 @@ use crate::kit::server::{API_KEY, Answer, agent, ask};
 /// A running server. It also takes [`API_KEY`], with every right.
 pub struct Keyed {
     pub url: String,
-    pub keys: Keys,
+    keys: Keys,
     engine: Arc<Engine>,
-    handle: ServerHandle,
+    handle: Handle,
     running: Option<thread::JoinHandle<()>>,
     agent: ureq::Agent,
 }
@@ -37,7 +37,7 @@ pub fn entry(name: &str, scopes: &[&str]) -> KeyEntry {
 }
 
 /// The keys of these entries, and [`API_KEY`].
-pub fn keys_of(entries: &[KeyEntry]) -> ApiKeys {
+fn keys_of(entries: &[KeyEntry]) -> ApiKeys {
     let named = entries.iter().map(|entry| entry.read().unwrap());
     ApiKeys::new(named.chain([ApiKey::unrestricted(API_KEY)])).unwrap()
 }
@@ -57,14 +57,21 @@ impl Keyed {
         let (send, started) = mpsc::channel();
         let running = thread::spawn(move || {
             actix_web::rt::System::new().block_on(async move {
-                let server = serve("127.0.0.1:0", settings, slot).unwrap();
-                send.send((server.address, server.keys, server.handle)).unwrap();
-                server.running.await.unwrap();
+                let listen = [ListenOn::Tcp("127.0.0.1:0".into())];
+                let server = serve(&listen, None, settings, slot).unwrap();
+                let url = server.urls[0].clone();
+                send.send((url, server.keys.clone(), server.handle.clone())).unwrap();
+                server.run().await.unwrap();
             });
         });
-        let (address, keys, handle) = started.recv().unwrap();
-        let url = format!("http://{address}");
+        let (url, keys, handle) = started.recv().unwrap();
         Keyed { url, keys, engine, handle, running: Some(running), agent: agent() }
+    }
+
+    /// Replaces the secrets of webhooks and the keys.
+    pub fn replace(&self, keyring: Keyring, entries: &[KeyEntry]) {
+        let api_keys = keys_of(entries);
+        self.keys.replace(KeySet { keyring, api_keys, body_bytes_max: BODY_BYTES_MAX });
     }
 
     /// Asks with the key `sk_NAME`.
