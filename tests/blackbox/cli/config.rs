@@ -300,7 +300,7 @@ fn show_has_every_setting_and_no_secret() {
 }
 
 #[test]
-fn each_kind_of_mistake_is_told_with_its_line_and_what_to_do() {
+fn each_kind_of_mistake_has_its_line_and_says_what_to_do() {
     let folder = Folder::new();
     let digest = "ab".repeat(32);
     let table = |fields: &str| format!("[[keys]]\n{fields}\n");
