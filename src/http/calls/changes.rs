@@ -70,11 +70,7 @@ pub(crate) async fn list(
         .ok_or_else(|| Problem::cursor_invalid("after"))?;
     let feed = tokio::select! {
         feed = follow(&engine, after, limit, wait) => feed?,
-        revoked = state.keys.revoked(&operator) => match revoked {
-            Revoked::Removed => return Err(Code::Unauthorized.into()),
-            // The client asks again, and is judged by its new rights.
-            Revoked::Changed => Feed { items: Vec::new(), next: after, at_head: true, cut_off: false },
-        },
+        revoked = state.keys.revoked(&operator) => without_rights(revoked, after)?,
     };
     let items: Vec<Vec<u8>> = feed
         .items
@@ -83,6 +79,18 @@ pub(crate) async fn list(
         .collect();
     Ok(respond(StatusCode::OK)
         .body(list_body(&items, Cursors { before: None, after: Some(write_place(feed.next)) })))
+}
+
+/// Ends a question whose key has changed meanwhile. A client with other rights asks again from its
+/// place, and is judged by them.
+///
+/// # Errors
+/// 401, if the key was removed.
+fn without_rights(revoked: Revoked, next: FeedPlace) -> Result<Feed, Problem> {
+    match revoked {
+        Revoked::Removed => Err(Code::Unauthorized.into()),
+        Revoked::Changed => Ok(Feed { items: Vec::new(), next, at_head: true, cut_off: false }),
+    }
 }
 
 /// Returns the changes behind a place. If there are none, waits for some, at most for `wait`.
