@@ -13,6 +13,7 @@ pub(crate) mod lists;
 pub(crate) mod lookups;
 pub(crate) mod mappings;
 pub(crate) mod membership_periods;
+pub(crate) mod names;
 pub(crate) mod overtaken;
 pub(crate) mod preview;
 pub(crate) mod roles_held;

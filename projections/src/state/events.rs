@@ -119,6 +119,14 @@ impl Events {
         self.occurred.push(occurred_at);
     }
 
+    /// Iterates over the types of the events up to a record.
+    pub(crate) fn types_recorded(&self, known_at: Seq) -> impl Iterator<Item = &str> {
+        let known = (0..).zip(&self.by_event_type).filter(move |(_, seqs): &(Sym, &Vec<Seq32>)| {
+            seqs.first().is_some_and(|first| Seq::from(*first) <= known_at)
+        });
+        known.map(|(event_type, _)| self.event_types.text(event_type))
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.lines.len()
     }
