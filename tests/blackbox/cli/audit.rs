@@ -234,7 +234,7 @@ fn nothing_known_yet_is_not_nothing_ever() {
             &["cy@foo.example", "--known-at", "1"],
             "no user has or had the email `cy@foo.example`".to_owned(),
         ),
-        (&["u2", "--known-at", "1"], "Directory User not found: 'u2'.".to_owned()),
+        (&["u2", "--known-at", "1"], "no user `u2` was ever seen up to record 1".to_owned()),
         (&["u1", "--known-at", "3"], "--known-at: ".to_owned()),
     ] {
         let told = refused(&ask(&server, &[&["audit"], arguments].concat()));
@@ -455,7 +455,11 @@ fn losses_of_access_are_a_list() {
     let path = "/rollcall/v1/deprovisionings";
     let unknown = ask(&server, &["deprovisioned", "--json", "--organization", "org_nobody"]);
     assert_eq!((unknown.status.code(), &unknown.stdout[..]), (Some(1), &b""[..]));
-    assert!(err(&unknown).contains("Organization not found: 'org_nobody'"), "{}", err(&unknown));
+    assert!(
+        err(&unknown).contains("no organization `org_nobody` was ever seen"),
+        "{}",
+        err(&unknown)
+    );
     for (arguments, query) in [
         (&[][..], ""),
         (&["--since", "2025-07-04T18:00:00+02:00"], "?since=2025-07-04T16:00:00Z"),
@@ -641,7 +645,7 @@ fn a_mistake_about_whom_to_audit_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let server = told(folder.path(), "0008");
     for (arguments, wanted) in [
-        (&["audit", "nobody"][..], "Directory User not found: 'nobody'."),
+        (&["audit", "nobody"][..], "no user `nobody` was ever seen"),
         (
             &["audit", "nobody@corvid-analytics.example"],
             "no user has or had the email `nobody@corvid-analytics.example`",
@@ -650,7 +654,7 @@ fn a_mistake_about_whom_to_audit_is_named() {
         (&["audit"], "<USER|EMAIL>"),
         (&["audit", SORAYA, "--known-at", "19"], "--known-at: "),
         (&["audit", SORAYA, "--csv", "--json"], "cannot be used with"),
-        (&["audit", "\u{1b}[2J"], r"'\u{1b}[2J'"),
+        (&["audit", "\u{1b}[2J"], r"`\u{1b}[2J`"),
         (&["deprovisioned", "--csv", "--json"], "cannot be used with"),
         (&["deprovisioned", "--csv", "--known-at", "19"], "--known-at: "),
     ] {

@@ -7,6 +7,7 @@ mod describe;
 pub mod generate;
 pub mod large_sync;
 mod moments;
+mod names;
 mod reach;
 pub mod read;
 pub mod read_events;

@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use super::super::client::Client;
 use super::super::{Failure, print};
 use super::listing::{Collected, List, Moment, Output, Query, path_of};
+use super::names::{Kind, never_seen};
 use super::objects::{EventCause, NamedGroup, nested};
 use super::print::{coloured, one_line, texts, width};
 use super::source::SourceArgs;
@@ -193,7 +194,11 @@ impl UserTimeline {
     fn find(client: &Client, id: &str, moment: &Query) -> Result<UserTimeline, Failure> {
         let history = match collect(client, id, "history", moment) {
             Err(Failure::Caller(message)) => {
-                let failure = profile::unknown_then(client, id, moment)?;
+                let then = profile::unknown_then(client, id, moment)?;
+                let failure = match then {
+                    Some(then) => Some(then),
+                    None => never_seen(client, Kind::User, id, moment)?,
+                };
                 return Err(failure.unwrap_or(Failure::Caller(message)));
             }
             history => history?,
