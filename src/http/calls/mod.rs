@@ -11,6 +11,7 @@ pub(crate) mod groups;
 pub(crate) mod health;
 pub(crate) mod history;
 pub(crate) mod ingest;
+pub(crate) mod last_heard;
 pub(crate) mod names;
 pub(crate) mod periods;
 pub(crate) mod policy;
@@ -102,6 +103,7 @@ calls! {
     get periods::ROLES => periods::roles;
     get periods::GROUPS => periods::groups;
     get periods::MEMBERS => periods::members;
+    get last_heard::OF_USER => last_heard::of_user;
     get deprovisionings::LIST => deprovisionings::list;
     get changes::LIST => changes::list;
     get history::OF_USER => history::of_user;
@@ -128,7 +130,7 @@ mod tests {
     use crate::http::wire::api::Method;
 
     /// The calls that tell histories of people, or find them across organizations.
-    const ALWAYS: [&str; 15] = [
+    const ALWAYS: [&str; 16] = [
         "/events",
         "/rollcall/v1/changes",
         "/rollcall/v1/deprovisionings",
@@ -143,6 +145,7 @@ mod tests {
         "/rollcall/v1/users/{id}/access",
         "/rollcall/v1/users/{id}/groups",
         "/rollcall/v1/users/{id}/history",
+        "/rollcall/v1/users/{id}/last_heard",
         "/rollcall/v1/users/{id}/roles",
     ];
 

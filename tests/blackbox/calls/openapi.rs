@@ -9,7 +9,7 @@ use crate::kit::server::Server;
 use crate::laws::stories::{Step, Story, stories};
 
 /// Every call, and the parameters with which it answers 200.
-pub const CALLS: [(&str, &str); 33] = [
+pub const CALLS: [(&str, &str); 34] = [
     ("/directories", ""),
     ("/directories/{id}", "directory_01K424MH00XFE6WM17PR9ASN2Y"),
     ("/directory_groups", "directory=directory_01K424MH00XFE6WM17PR9ASN2Y"),
@@ -42,6 +42,7 @@ pub const CALLS: [(&str, &str); 33] = [
     ("/rollcall/v1/users/{id}/access", "directory_user_01K424MHZW4ARSCHD1SQVX7DNM"),
     ("/rollcall/v1/users/{id}/groups", "directory_user_01K424MHZW4ARSCHD1SQVX7DNM"),
     ("/rollcall/v1/users/{id}/history", "directory_user_01K424MHZW4ARSCHD1SQVX7DNM"),
+    ("/rollcall/v1/users/{id}/last_heard", "directory_user_01K424MHZW4ARSCHD1SQVX7DNM"),
     ("/rollcall/v1/users/{id}/roles", "directory_user_01K424MHZW4ARSCHD1SQVX7DNM"),
 ];
 

@@ -46,7 +46,7 @@ fn recorded(server: &Server, id: &str) -> BTreeMap<u64, (String, String)> {
             .for_each(|value| gather(value, found));
     }
     let mut found = BTreeMap::new();
-    for list in ["history", "access", "groups"] {
+    for list in ["history", "access", "groups", "last_heard"] {
         gather(&server.get(&format!("/rollcall/v1/users/{id}/{list}")).json(), &mut found);
     }
     found
@@ -90,6 +90,11 @@ Ludo Ferreira, lferreira@fennimore-textiles.example
 lost access on 2025-06-01 12:00:00.000 UTC: the user was deleted (user_deleted), by \
 event_01JWNNSVG3N0QV1VC2ST3QS2G6, learnt +18 on @18 (record 18)
 with it: no role; group Weaving
+last heard of the user by record 18, dsync.user.deleted, of 2025-06-01 12:00:00.000 UTC, learnt on \
+@18
+last heard of the directory by record 19, dsync.group.deleted, of 2025-05-10 08:00:00.000 UTC, \
+learnt on @19
+in the quarantine: nothing about the user or the directory itself
 
 user  directory_user_01JR7GS1MMD6GD9R738CM0TQQ5
 email  lferreira@fennimore-textiles.example
@@ -252,6 +257,12 @@ Soraya Maddox, smaddox@corvid-analytics.example
 has access since 2025-10-01 08:00:00.000 UTC, by event_01K6FCJ303EZBWJZMDDYY6RNJG, learnt +16 on \
 @16 (record 16)
 had lost it on 2025-07-04 16:00:00.000 UTC: user_inactive
+still has it, since no record has ended it
+last heard of the user by record 16, dsync.user.updated, of 2025-10-01 08:00:00.000 UTC, learnt on \
+@16
+last heard of the directory by record 16, dsync.user.updated, of 2025-10-01 08:00:00.000 UTC, \
+learnt on @16
+in the quarantine: nothing about the user or the directory itself
 
 user  directory_user_01JQR6Z5W0X08WAZ8W81VT2TCV
 email  smaddox@corvid-analytics.example

@@ -4,6 +4,7 @@ pub mod audit;
 pub mod commands;
 mod confirm;
 mod describe;
+mod freshness;
 pub mod generate;
 pub mod large_sync;
 mod moments;
