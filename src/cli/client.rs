@@ -59,8 +59,8 @@ pub(super) fn without_secrets(url: &str) -> String {
     if scheme.is_empty() { format!("{host}{path}") } else { format!("{scheme}://{host}{path}") }
 }
 
-/// Signs and posts one event as WorkOS would. Each retry is signed with the time of the retry. There
-/// is none once `stopped` returns true.
+/// Signs and posts one event as WorkOS would. Each retry is signed with the time of the retry.
+/// There is none once `stopped` returns true.
 pub(super) fn deliver(
     agent: &ureq::Agent,
     url: &str,

@@ -41,9 +41,9 @@ const TEXT: Parameter = Parameter::text(
 pub(crate) const NAMES: Operation = Operation {
     path: "/rollcall/v1/names",
     name: "findByName",
-    about: "The things that an id, an email or a name stands for. Those that have the name at \
-        `as_of` win over those that had it at another time; `known_at` alone decides what was ever \
-        seen. If there are none, things of nearly that name.",
+    about: "The things with an id, an email or a name. Those that have the name at `as_of` win over \
+        those that had it at another time; `known_at` alone decides what was ever seen. If there \
+        are none, things of nearly that name.",
     parameters: &[KIND.required(), TEXT.required(), IN_DIRECTORY, OF_ORGANIZATION],
     reads: Reads::AtCut,
     logged: Logged::Always,
