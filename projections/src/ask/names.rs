@@ -91,9 +91,12 @@ pub struct NamesFound {
     pub near: Vec<Namesake>,
 }
 
-/// A search that goes through all candidates, some at a time.
+/// A search that goes through all candidates, some at a time. The first search is for the name
+/// itself; only if nothing has it, the costlier one for near names follows.
 #[derive(Default)]
 pub struct NameSearch {
+    /// True in the search for near names.
+    is_near: bool,
     /// The next candidate.
     next: Sym,
     /// The candidates that have the name at the cut.
@@ -130,7 +133,7 @@ impl Views {
         }
     }
 
-    /// Goes through the next `step` candidates. Returns false at their end.
+    /// Goes through the next `step` candidates. Returns false at the end of the search.
     pub fn search_names(
         &self,
         question: &NameQuestion<'_>,
@@ -147,10 +150,11 @@ impl Views {
         for _ in 0..step {
             let sym = search.next;
             if sym as usize >= end {
-                return false;
+                return search.begin_near();
             }
             search.next += 1;
-            match self.likeness(question, &asked, sym) {
+            let near = search.is_near.then_some(asked.as_str());
+            match self.likeness(question, near, sym) {
                 Some(Likeness::Now) => search.now.push(sym),
                 Some(Likeness::Ever) => search.ever.push(sym),
                 Some(Likeness::Near(distance)) => {
@@ -235,11 +239,18 @@ impl Views {
         nearest(self.event_types(question.cut.known_at), |name| name_distance(&asked, name))
     }
 
-    fn likeness(&self, question: &NameQuestion<'_>, asked: &str, sym: Sym) -> Option<Likeness> {
-        let found = match question.kind {
-            NamedKind::Directory => self.directory_likeness(question, asked, sym),
-            NamedKind::Group => self.group_likeness(question, asked, sym),
-            _ => self.user_likeness(question, sym),
+    /// Compares a candidate with the name, or, with `near` in lower case, for nearness.
+    fn likeness(
+        &self,
+        question: &NameQuestion<'_>,
+        near: Option<&str>,
+        sym: Sym,
+    ) -> Option<Likeness> {
+        let found = match (question.kind, near) {
+            (NamedKind::Directory, None) => self.directory_likeness(question, sym),
+            (NamedKind::Group, None) => self.group_likeness(question, sym),
+            (_, None) => None,
+            (_, Some(asked)) => self.nearness(question, asked, sym),
         };
         let in_scope = || {
             let scoped = question.directory.is_some() || question.organization.is_some();
@@ -248,56 +259,53 @@ impl Views {
         found.filter(|_| in_scope())
     }
 
-    fn user_likeness(&self, question: &NameQuestion<'_>, sym: Sym) -> Option<Likeness> {
-        let distance = id_distance(question.text, self.users.id(sym))?;
-        self.users.get(sym)?.seen().at(question.known())?;
-        Some(Likeness::Near(distance))
+    fn nearness(&self, question: &NameQuestion<'_>, asked: &str, sym: Sym) -> Option<Likeness> {
+        let known = question.known();
+        let name = match question.kind {
+            NamedKind::Directory => {
+                self.directories.get(sym)?.named().at(known)?;
+                self.directory_name(sym, known)
+            }
+            NamedKind::Group => {
+                let group = self.groups.get(sym)?;
+                group.seen().at(known)?;
+                self.group_name(group, known)
+            }
+            _ => {
+                self.users.get(sym)?.seen().at(known)?;
+                ""
+            }
+        };
+        let by_id = id_distance(question.text, self.id_of(question.kind, sym));
+        name_distance(asked, name).into_iter().chain(by_id).min().map(Likeness::Near)
     }
 
-    fn group_likeness(
-        &self,
-        question: &NameQuestion<'_>,
-        asked: &str,
-        sym: Sym,
-    ) -> Option<Likeness> {
-        let group = self.groups.get(sym)?;
-        group.seen().at(question.known())?;
+    fn group_likeness(&self, question: &NameQuestion<'_>, sym: Sym) -> Option<Likeness> {
         let has_name = |version: &EntityVersion| {
             version.label != NO_SYM && self.roles.compared_name(version.label) == question.compared
         };
         let known = |version: &&EntityVersion| question.known().sees(version.place);
-        if group.versions().filter(known).any(has_name) {
-            let now = self.alive(EntityKind::Group, sym, question.cut);
-            return Some(if now.is_some_and(has_name) { Likeness::Now } else { Likeness::Ever });
+        if !self.groups.get(sym)?.versions().filter(known).any(has_name) {
+            return None;
         }
-        let name = self.group_name(group, question.known());
-        let by_name = name_distance(asked, name);
-        let by_id = id_distance(question.text, self.groups.id(sym));
-        by_name.into_iter().chain(by_id).min().map(Likeness::Near)
+        let now = self.alive(EntityKind::Group, sym, question.cut);
+        Some(if now.is_some_and(has_name) { Likeness::Now } else { Likeness::Ever })
     }
 
-    fn directory_likeness(
-        &self,
-        question: &NameQuestion<'_>,
-        asked: &str,
-        sym: Sym,
-    ) -> Option<Likeness> {
+    fn directory_likeness(&self, question: &NameQuestion<'_>, sym: Sym) -> Option<Likeness> {
         let directory = self.directories.get(sym)?;
-        directory.named().at(question.known())?;
         let has_name = |version: &DirectoryVersion| {
             (question.compare)(self.texts.text(version.name)) == question.compared
         };
         let known = |version: &&DirectoryVersion| question.known().sees(version.place);
-        if directory.events().iter().filter(known).any(has_name) {
-            let now = match directory.state(question.cut) {
-                DirectoryState::Live(version) => has_name(&version),
-                DirectoryState::Absent | DirectoryState::Stub => false,
-            };
-            return Some(if now { Likeness::Now } else { Likeness::Ever });
+        if !directory.events().iter().filter(known).any(has_name) {
+            return None;
         }
-        let name = self.directory_name(sym, question.known());
-        let by_id = id_distance(question.text, self.directories.id(sym));
-        name_distance(asked, name).into_iter().chain(by_id).min().map(Likeness::Near)
+        let now = match directory.state(question.cut) {
+            DirectoryState::Live(version) => has_name(&version),
+            DirectoryState::Absent | DirectoryState::Stub => false,
+        };
+        Some(if now { Likeness::Now } else { Likeness::Ever })
     }
 
     fn group_name(&self, group: &Entity, known: Cut) -> &str {
@@ -391,6 +399,16 @@ impl NamesFound {
 }
 
 impl NameSearch {
+    /// Begins the search for near names if nothing has the name. Returns false if nothing is left
+    /// to be searched.
+    fn begin_near(&mut self) -> bool {
+        if self.is_near || !(self.now.is_empty() && self.ever.is_empty()) {
+            return false;
+        }
+        (self.is_near, self.next) = (true, 0);
+        true
+    }
+
     /// Keeps a candidate if it is one of the nearest; `order` is that of ids.
     fn note_near(
         &mut self,
