@@ -68,7 +68,7 @@ fn a_data_folder_is_its_owners_alone_under_any_umask() {
         let logged = Logged::start(folder.path(), umask, &[]);
         logged.server.deliver(&user("u", "d", "ana", "2026-01-01T00:00:00Z", "e", "x.y"));
         assert_private(&folder.path().join("data"));
-        assert_eq!(logged.lines("700"), [""; 0], "a new folder needs no change: {umask}");
+        assert_eq!(logged.lines("mode 700"), [""; 0], "a new folder needs no change: {umask}");
         assert_eq!(logged.server.stop(), 0);
         assert_private(&folder.path().join("data"));
     }
