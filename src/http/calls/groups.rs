@@ -9,8 +9,8 @@ use crate::documents::{Document, DocumentKey, Shape};
 use crate::engine::Engine;
 use crate::http::wire::answer::{Code, Problem, list_body, pinned_with_roles, with_documents};
 use crate::http::wire::api::{
-    AFTER, BEFORE, Gives, IN_DIRECTORY, LIMIT, Logged, OF_ORGANIZATION, OF_ORGANIZATION_ALIAS,
-    ORDER, Operation, Parameter, Reads, Switch, Takes, USER_ID, Word,
+    AFTER, BEFORE, Gives, IN_DIRECTORY, LIMIT, Logged, MAPPING_VERSION, OF_ORGANIZATION,
+    OF_ORGANIZATION_ALIAS, ORDER, Operation, Parameter, Reads, Switch, Takes, USER_ID, Word,
 };
 use crate::http::wire::entity::{NestedList, key, push_open};
 use crate::http::wire::question::{Question, id_in_path};
@@ -45,9 +45,11 @@ pub(crate) const LIST: Operation = Operation {
         OF_ORGANIZATION_ALIAS,
         MEMBERS,
     ],
+    needs_one_of: &["directory", "user", "organization_id", "organization"],
     reads: Reads::AtCut,
     logged: Logged::AboutThePast,
     gives: Gives::List("DirectoryGroup"),
+    answer_headers: &[MAPPING_VERSION],
     shapes: SHAPES,
     ..Operation::GET
 };
@@ -62,11 +64,6 @@ pub(crate) async fn list(
     let (directory, user) = (question.take("directory"), question.take("user"));
     let organization = question.take_either("organization_id", "organization");
     let members = take_members(&mut question);
-    question.need_scope(
-        directory.is_some() || user.is_some() || organization.is_some(),
-        "directory",
-        "user",
-    );
     let (engine, cut) = question.cut().await?;
     let filter = GroupFilter {
         directory: directory.as_deref(),
@@ -91,6 +88,7 @@ pub(crate) const ITEM: Operation = Operation {
     reads: Reads::AtCut,
     logged: Logged::AboutThePast,
     gives: Gives::One("DirectoryGroup"),
+    answer_headers: &[MAPPING_VERSION],
     shapes: SHAPES,
     problems: &[Code::EntityNotFound],
     ..Operation::GET

@@ -7,6 +7,7 @@ use serde_json::json;
 
 use crate::http::wire::answer::{Code, Problem, blocking, list_body, respond};
 use crate::http::wire::api::{Gives, LIMIT_OWN, Logged, ORDER_OWN, Operation, after, before};
+use crate::http::wire::paging::ItemNumber;
 use crate::http::wire::question::Question;
 use crate::http::wire::state::State;
 use crate::time;
@@ -18,7 +19,7 @@ pub(crate) const QUARANTINE: Operation = Operation {
     path: "/rollcall/v1/quarantine",
     name: "listQuarantine",
     about: "Records that could not be used, or were used with a remark, in order of seq.",
-    parameters: &[after("1"), before("1"), LIMIT_OWN, ORDER_OWN],
+    parameters: &[after::<ItemNumber>("1"), before::<ItemNumber>("1"), LIMIT_OWN, ORDER_OWN],
     logged: Logged::Always,
     gives: Gives::List("QuarantineEntry"),
     shapes: SHAPES,
