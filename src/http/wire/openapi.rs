@@ -201,9 +201,9 @@ pub(super) fn schema(takes: Takes) -> Value {
             json!({ "oneOf": [{ "type": "integer", "minimum": 0 }, reference("QueryMoment")] })
         }
         Takes::Texts { max } => {
-            // Commas separate texts, and empty ones are passed over.
-            let mut item = text;
-            item["pattern"] = r"^[^,]*[^,\s][^,]*$".into();
+            // Commas separate texts, and blank ones are passed over.
+            let pattern = r"^[^,]*[^,\s][^,]*$";
+            let item = json!({ "type": "string", "maxLength": TEXT_CHARS_MAX, "pattern": pattern });
             json!({ "type": "array", "items": item, "minItems": 1, "maxItems": max })
         }
     }
@@ -299,11 +299,11 @@ fn request_id() -> Value {
 fn content(operation: &Operation, schemas: &Value) -> Value {
     let (media_type, schema, example) = match operation.gives {
         Gives::OneOrLines { one, lines } => {
-            let mut content = content_of(reference(one), example_of(one, schemas));
             let line = format!("{}\n", example_of(lines, schemas));
-            content["application/x-ndjson"] =
-                json!({ "schema": { "type": "string" }, "example": line });
-            return content;
+            return json!({
+                "application/json": { "schema": reference(one), "example": example_of(one, schemas) },
+                "application/x-ndjson": { "schema": { "type": "string" }, "example": line },
+            });
         }
         Gives::One(name) | Gives::Begun(name) => {
             ("application/json", reference(name), example_of(name, schemas))
@@ -342,10 +342,15 @@ fn with_problems(status: &str, answer: Value, problems: &[Code], words: Words<'_
         let status = code.status();
         let response =
             responses.entry(status.as_str()).or_insert_with(|| problem_response(status, words));
-        let content = &mut response["content"]["application/json"];
-        content["examples"][code.name()] = json!({ "value": example(*code, words.is_own) });
-        if let Some(codes) = content
-            .pointer_mut("/schema/allOf/1/properties/code/enum")
+        if let Some(examples) = response
+            .pointer_mut("/content/application~1json/examples")
+            .and_then(Value::as_object_mut)
+        {
+            let example = example(*code, words.is_own);
+            examples.insert(code.name().into(), json!({ "value": example }));
+        }
+        if let Some(codes) = response
+            .pointer_mut("/content/application~1json/schema/allOf/1/properties/code/enum")
             .and_then(Value::as_array_mut)
         {
             codes.push(code.name().into());

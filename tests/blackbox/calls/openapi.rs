@@ -519,13 +519,14 @@ fn the_headers_described_come_with_values_of_their_form() {
                 let validator = jsonschema::validator_for(&header["schema"]).unwrap();
                 assert!(validator.is_valid(&json!(value)), "{asked} {name}: {value}");
             }
+            // The headers that say something about the answer, and not about its transport.
+            let transport = ["content-length", "content-type", "date"];
+            for (name, _) in answer.headers.iter().filter(|(name, _)| !transport.contains(&&**name))
+            {
+                let is_name = |described: &String| described.eq_ignore_ascii_case(name);
+                assert!(headers.keys().any(is_name), "{asked} {}: {name}", answer.status);
+            }
         }
-    }
-    // Headers of Rollcall's own that come are described.
-    let answer = server.get("/rollcall/v1/role_mapping");
-    let described = &document["paths"]["/rollcall/v1/role_mapping"]["get"]["responses"]["200"];
-    for name in ["ETag", "Rollcall-Mapping-Version"] {
-        assert!(answer.header(name).is_some() && described["headers"][name].is_object(), "{name}");
     }
     let put = parameters(&document, "/rollcall/v1/role_mapping", "put");
     assert_eq!((&put["If-Match"]["in"], put.len()), (&json!("header"), 1));
