@@ -43,31 +43,27 @@ def is_id(parameter):
 
 
 @schemathesis.hook
-def map_query(context, query):
-    """Drops what cannot be combined, and has some texts be of things that exist."""
-    if not query:
-        return query
-    _, call = declared(context.operation)
+def map_case(context, case):
+    """Makes more of the valid requests answerable: drops what cannot be combined, and has some
+    texts and ids be of things that exist. Requests that are meant to be invalid stay as they are."""
+    if case.meta is None or not case.meta.generation.mode.is_positive:
+        return case
+    _, call = declared(case)
+    query = case.query or {}
     for name, parameter in parameters(call).items():
-        if name not in query:
-            continue
-        value = query[name]
-        if any(other in query for other in parameter.get("x-not-with", [])):
+        if any(name in query and other in query for other in parameter.get("x-not-with", [])):
             del query[name]
-        elif is_id(parameter) and isinstance(value, str) and value and len(value) % 2 == 0:
+        elif is_id(parameter) and is_chosen(query.get(name)):
             query[name] = parameter["example"]
-    return query
+    for parameter in DOCUMENT["paths"][case.operation.path].get("parameters", []):
+        if is_chosen((case.path_parameters or {}).get(parameter["name"])):
+            case.path_parameters[parameter["name"]] = parameter["example"]
+    return case
 
 
-@schemathesis.hook
-def map_path_parameters(context, path_parameters):
-    """Has some ids be of things that exist."""
-    item = DOCUMENT["paths"][context.operation.path]
-    for parameter in item.get("parameters", []):
-        value = (path_parameters or {}).get(parameter["name"])
-        if isinstance(value, str) and value and len(value) % 2 == 0:
-            path_parameters[parameter["name"]] = parameter["example"]
-    return path_parameters
+def is_chosen(value):
+    """Chooses about every second text."""
+    return isinstance(value, str) and value and len(value) % 2 == 0
 
 
 @schemathesis.hook

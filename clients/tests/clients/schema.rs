@@ -15,8 +15,9 @@ const RUN_S: u64 = 25;
 /// The time that schemathesis may take beyond that to start and to report.
 const MORE: Duration = Duration::from_secs(120);
 
-/// The phases without that of links between calls, since the document has none.
+/// The phases of a short run. A longer one has time to follow answers from call to call as well.
 const PHASES: &str = "examples,coverage,fuzzing";
+const MORE_PHASES: &str = "examples,coverage,fuzzing,stateful";
 
 pub fn cases() -> Vec<Case> {
     vec![Case::new("the_server_answers_as_its_document_says", Needs::Python, as_described)]
@@ -26,6 +27,7 @@ fn as_described() {
     let seconds =
         std::env::var("ROLLCALL_CLIENTS_SCHEMA_S").map_or(RUN_S, |text| text.parse().unwrap());
     let seed = std::env::var("ROLLCALL_CLIENTS_SCHEMA_SEED").unwrap_or_else(|_| "1".to_owned());
+    let phases = if seconds > RUN_S { MORE_PHASES } else { PHASES };
     let server = Server::start();
     for story in kit::stories() {
         server.send(&story.join("events.jsonl"));
@@ -34,7 +36,7 @@ fn as_described() {
     command
         .args(["run", &format!("{}/openapi.json", server.url)])
         .args(["--header", &format!("Authorization: Bearer {}", kit::API_KEY)])
-        .args(["--phases", PHASES, "--checks", "all", "--continue-on-failure"])
+        .args(["--phases", phases, "--checks", "all", "--continue-on-failure"])
         .args(["--seed", &seed, "--max-time", &seconds.to_string(), "--workers", "2"])
         .args(["--request-timeout", "40", "--generation-database", "none"])
         .args(["--no-color", "--output-truncate", "false"])
