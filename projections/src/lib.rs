@@ -35,7 +35,8 @@ pub use ask::dump::View;
 pub use ask::history::{EventPlace, VersionKind, VersionRef, VersionRow, Versions};
 pub use ask::last_heard::LastHeard;
 pub use ask::lists::{
-    DirectoryFilter, DirectoryRow, EntityRow, GroupFilter, GroupRow, Nested, UserFilter, UserRow,
+    DirectoryFilter, DirectoryRow, EntityRow, GroupFilter, MembersStep, NESTED_MAX, Nested,
+    UserFilter, UserRow,
 };
 pub use ask::lookups::Named;
 pub use ask::mappings::MappingSet;

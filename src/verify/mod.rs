@@ -11,7 +11,9 @@ mod mapping;
 mod operator;
 mod signature;
 
-pub use attributes::AttributeReader;
+#[cfg(test)]
+pub(crate) use attributes::is_path;
+pub use attributes::{ATTRIBUTE_PATH_PATTERN, AttributeReader};
 use bytes::Bytes;
 pub use comparison::{compared_name, email_fingerprint};
 pub use extract::{Extracted, FACTS_VERSION, extract, extract_from, identical};

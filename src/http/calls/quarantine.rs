@@ -15,6 +15,7 @@ use crate::http::wire::api::{
     before, email,
 };
 use crate::http::wire::bodies::{BODIES_AT_ONCE, Bodies};
+use crate::http::wire::paging::ItemNumber;
 use crate::http::wire::question::Question;
 use crate::http::wire::state::State;
 use crate::json;
@@ -36,7 +37,15 @@ pub(crate) const QUARANTINE: Operation = Operation {
     about: "Records that could not be used, or were used with a remark, in order of seq. Of \
         `user`, `directory` and `email` one that fits suffices; then a page may have fewer \
         records than its limit, and `after` says whether it is the last.",
-    parameters: &[after("1"), before("1"), LIMIT_OWN, ORDER_OWN, OF_USER, OF_DIRECTORY, OF_EMAIL],
+    parameters: &[
+        after::<ItemNumber>("1"),
+        before::<ItemNumber>("1"),
+        LIMIT_OWN,
+        ORDER_OWN,
+        OF_USER,
+        OF_DIRECTORY,
+        OF_EMAIL,
+    ],
     logged: Logged::Always,
     gives: Gives::List("QuarantineEntry"),
     shapes: SHAPES,
