@@ -7,6 +7,8 @@ pub mod emails;
 pub mod events;
 pub mod history;
 pub mod keys;
+pub mod last_heard;
+pub mod names;
 pub mod openapi;
 pub mod operators;
 pub mod proofs;
