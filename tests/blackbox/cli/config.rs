@@ -482,6 +482,9 @@ fn sighup_changes_nothing_for_a_configuration_with_a_mistake() {
     serving.reload("cannot be read");
     fs::remove_file(folder.path("rollcall.toml")).unwrap();
     serving.reload("cannot read `");
+    // A pipe would be waited for, and no later signal would count.
+    assert!(Command::new("mkfifo").arg(folder.file()).status().unwrap().success());
+    serving.reload("is not a regular file");
     assert_eq!(serving.count(TAKEN), 0);
     let keys = ["sk_first_of_the_keys", "sk_another_of_the_keys", "rk_login"];
     assert_eq!(keys.map(|key| serving.asks(key)), [200, 401, 401]);
