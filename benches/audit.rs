@@ -19,6 +19,7 @@ use kit::{
 };
 use rollcall::engine::{Engine, FeedPlace};
 use rollcall::http::{BODY_BYTES_MAX, Settings, WEBHOOK_PATH, app};
+use rollcall::keys::ApiKeys;
 use rollcall::verify::Keyring;
 
 /// A question and the function that asks it.
@@ -45,7 +46,7 @@ fn main() {
     let _ = slot.set(engine.clone());
     let settings = Settings {
         keyring: Keyring::new([SECRET], 1),
-        api_keys: vec!["k".into()],
+        api_keys: ApiKeys::unrestricted(["k"]),
         webhook_paths: vec![WEBHOOK_PATH.into()],
         body_bytes_max: BODY_BYTES_MAX,
     };

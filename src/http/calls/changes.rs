@@ -10,11 +10,14 @@ use serde_json::{Value, json};
 
 use crate::engine::{Engine, Feed, FeedPlace};
 use crate::http::wire::answer::{Code, Cursors, Problem, blocking, list_body, respond};
-use crate::http::wire::api::{Gives, LIMIT_OWN, Logged, Operation, Parameter, Takes};
+use crate::http::wire::api::{
+    Access, Bound, Gives, LIMIT_OWN, Logged, Operation, Parameter, Takes,
+};
 use crate::http::wire::describe::describe_cause;
 use crate::http::wire::paging::digits;
 use crate::http::wire::question::Question;
-use crate::http::wire::state::State;
+use crate::http::wire::state::{Revoked, State};
+use crate::keys::Scope;
 use crate::time;
 
 const SHAPES: &str = include_str!("changes.schema.json");
@@ -42,6 +45,7 @@ pub(crate) const LIST: Operation = Operation {
     about: "Changes of access and roles, in order of record. Waits if there is none yet. Continue \
         with the cursor `after`, also after an empty page.",
     parameters: &[AFTER_CHANGE, LIMIT_OWN, WAIT],
+    access: Access::keyed(Scope::Read, Bound::Own),
     logged: Logged::Always,
     gives: Gives::List("Change"),
     shapes: SHAPES,
@@ -60,6 +64,7 @@ pub(crate) async fn list(
     let wait = Duration::from_secs(question.take_number("wait") as u64);
     // The changes are not sent to HEAD, so waiting for them would only hold the connection.
     let wait = if request.method() == Method::HEAD { Duration::ZERO } else { wait };
+    let operator = question.operator.clone();
     let engine = question.finish()?;
     let after = after.map_or(Some(FeedPlace::after(0)), |cursor| read_place(&cursor));
     // A place beyond the last record is from another log, or from one that lost its end. Waiting
@@ -67,7 +72,10 @@ pub(crate) async fn list(
     let after = after
         .filter(|after| after.seq <= engine.views().head())
         .ok_or_else(|| Problem::cursor_invalid("after"))?;
-    let feed = follow(&engine, after, limit, wait).await?;
+    let feed = tokio::select! {
+        feed = follow(&engine, after, limit, wait) => feed?,
+        revoked = state.keys.revoked(&operator) => without_rights(revoked, after)?,
+    };
     let items: Vec<Vec<u8>> = feed
         .items
         .iter()
@@ -75,6 +83,18 @@ pub(crate) async fn list(
         .collect();
     Ok(respond(StatusCode::OK)
         .body(list_body(&items, Cursors { before: None, after: Some(write_place(feed.next)) })))
+}
+
+/// Ends a question whose key has changed meanwhile. A client with other rights asks again from its
+/// place, and is judged by them.
+///
+/// # Errors
+/// 401, if the key was removed.
+fn without_rights(revoked: Revoked, next: FeedPlace) -> Result<Feed, Problem> {
+    match revoked {
+        Revoked::Removed => Err(Code::Unauthorized.into()),
+        Revoked::Changed => Ok(Feed { items: Vec::new(), next, at_head: true, cut_off: false }),
+    }
 }
 
 /// Returns the changes behind a place. If there are none, waits for some, at most for `wait`.
