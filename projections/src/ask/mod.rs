@@ -16,4 +16,5 @@ pub(crate) mod membership_periods;
 pub(crate) mod overtaken;
 pub(crate) mod preview;
 pub(crate) mod roles_held;
+pub(crate) mod touched;
 pub(crate) mod traffic;

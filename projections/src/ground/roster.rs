@@ -41,6 +41,10 @@ impl Span {
             && (cut.as_of <= self.last_occurred || known_at < self.gone_seq)
     }
 
+    fn may_hold_since(&self, from: Millis, seq: Seq32) -> bool {
+        self.first_seq <= seq && (from <= self.last_occurred || seq <= self.gone_seq)
+    }
+
     fn cover(self, other: Span) -> Span {
         Span {
             first_occurred: self.first_occurred.min(other.first_occurred),
@@ -55,9 +59,19 @@ impl Span {
         self.first_seq = self.first_seq.min(seq);
     }
 
+    /// Sets since when the thing is gone. One that was gone already stays gone from the first such
+    /// record on: since then it was absent at every cut with an `as_of` after both moments.
     fn set_gone(&mut self, gone: Option<Gone>) {
-        self.last_occurred = gone.map_or(Millis::MAX, |gone| gone.occurred_at.saturating_sub(1));
-        self.gone_seq = gone.map_or(0, |gone| gone.seq);
+        let Some(Gone { occurred_at, seq }) = gone else {
+            (self.last_occurred, self.gone_seq) = (Millis::MAX, 0);
+            return;
+        };
+        let last = occurred_at.saturating_sub(1);
+        if self.last_occurred == Millis::MAX {
+            (self.last_occurred, self.gone_seq) = (last, seq);
+        } else {
+            self.last_occurred = self.last_occurred.max(last);
+        }
     }
 }
 
@@ -163,14 +177,16 @@ impl Roster {
         self.ascending_where(start, move |span| span.may_hold(cut))
     }
 
-    /// Iterates over the items that were seen at any time by an event up to `known_at`, in
-    /// ascending order of id: those for which `start` is `Greater`.
-    pub(crate) fn known<'a>(
+    /// Iterates over the items that may be there at a cut with an `as_of` of `from` or later and a
+    /// `known_at` of `seq` or the one before, in ascending order of id: those for which `start` is
+    /// `Greater`.
+    pub(crate) fn since<'a>(
         &'a self,
-        known_at: Seq32,
+        from: Millis,
+        seq: Seq32,
         start: &dyn Fn(u32) -> Ordering,
     ) -> impl Iterator<Item = u32> + use<'a> {
-        self.ascending_where(start, move |span| span.first_seq <= known_at)
+        self.ascending_where(start, move |span| span.may_hold_since(from, seq))
     }
 
     /// Iterates over the items whose spans `may` accepts. It must accept the cover of every span
