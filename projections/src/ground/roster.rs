@@ -313,6 +313,29 @@ mod tests {
     }
 
     #[test]
+    fn an_item_that_ends_twice_is_gone_from_the_first_record_and_the_later_moment_on() {
+        let mut roster = Roster::default();
+        roster.see(1, 10, 1, |other| other.cmp(&1));
+        let proposed = |roster: &Roster, as_of, known_at| {
+            roster.ascending(Cut { as_of, known_at }, &|_| Ordering::Greater).count()
+        };
+        let since =
+            |roster: &Roster, from, seq| roster.since(from, seq, &|_| Ordering::Greater).count();
+        let end = |occurred_at, seq| Some(Gone { occurred_at, seq });
+        roster.set_gone(end(30, 7), |other| other.cmp(&1));
+        roster.set_gone(end(20, 9), |other| other.cmp(&1));
+        assert_eq!([29, 30].map(|as_of| proposed(&roster, as_of, 7)), [1, 0]);
+        assert_eq!([6, 7, 9].map(|known_at| proposed(&roster, 30, known_at)), [1, 0, 0]);
+        // With record 7 and without it, up to the end and after it; and with record 8.
+        assert_eq!(
+            [(29, 8), (30, 7), (30, 8)].map(|(from, seq)| since(&roster, from, seq)),
+            [1, 1, 0]
+        );
+        roster.set_gone(None, |other| other.cmp(&1));
+        assert_eq!(since(&roster, 30, 10), 1);
+    }
+
+    #[test]
     fn an_item_that_comes_back_is_proposed_although_its_neighbours_are_gone() {
         let mut roster = Roster::default();
         for item in 1..=192 {
