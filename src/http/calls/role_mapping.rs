@@ -297,20 +297,24 @@ fn describe(engine: &Engine, set: Option<MappingSet>) -> Result<Value, Problem> 
 }
 
 fn describe_warning(warning: &RuleWarning) -> Value {
+    let (code, message) = match &warning.reason {
+        WarningReason::NoGroup => ("no_group_matches", "no group matches".to_owned()),
+        WarningReason::NoUser { path } => (
+            "no_user_matches",
+            format!(
+                "nobody has this attribute: no user with access has one of the values of `{path}`"
+            ),
+        ),
+        WarningReason::NamesAlike { name } => (
+            "names_alike",
+            format!(
+                "names differ only in Unicode normalization: `{name}` is written in two ways, \
+                 which this rule takes for one name"
+            ),
+        ),
+    };
     let field = format!("mapping.rules[{}]", warning.rule);
-    match &warning.reason {
-        WarningReason::NoGroup => json!({ "field": field, "code": "no group matches" }),
-        WarningReason::NoUser { path } => json!({
-            "field": field,
-            "code": "nobody has this attribute",
-            "message": format!("no user with access has one of the values of `{path}`"),
-        }),
-        WarningReason::NamesAlike { name } => json!({
-            "field": field,
-            "code": "names differ only in Unicode normalization",
-            "message": format!("`{name}` is written in two ways, which this rule takes for one name"),
-        }),
-    }
+    json!({ "field": field, "code": code, "message": message })
 }
 
 /// Describes the whole preview, with one page of its changes, and returns the version of the

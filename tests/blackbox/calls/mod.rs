@@ -7,6 +7,8 @@ pub mod emails;
 pub mod events;
 mod feed_pages;
 pub mod history;
+pub mod last_heard;
+pub mod names;
 pub mod openapi;
 pub mod operators;
 pub mod proofs;
