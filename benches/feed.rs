@@ -67,10 +67,15 @@ impl Server {
         }
     }
 
-    /// Returns the time between the two log lines between which the log is folded.
+    /// Returns the time between the two log lines between which the log is folded, once the server
+    /// answers.
     fn fold(&self) -> Duration {
         let begun = self.logged("folding the log");
-        self.logged("ready").duration_since(begun)
+        let fold = self.logged("ready").duration_since(begun);
+        while ureq::get(format!("{}/readyz", self.url)).call().is_err() {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        fold
     }
 
     fn map(&self, mapping: &Value) {
@@ -133,7 +138,7 @@ fn main() {
 fn measure(data: &Path, events: &Path, mappings: usize) {
     println!("{mappings} mappings");
     let server = Server::start(data);
-    server.logged("ready");
+    server.fold();
     for mapping in four_mappings().iter().take(mappings) {
         server.map(mapping);
     }
