@@ -151,14 +151,15 @@ fn judge_values(resolved: &Resolved, mistakes: &mut Mistakes) {
     let holds = resolved.setting.holds;
     let count = resolved.values.len();
     for (at, Spot { value, at: origin }) in resolved.values.iter().enumerate() {
-        let fault = match value.to_str() {
-            Some(text) => holds.fault(text),
+        let Some(text) = value.to_str() else {
             // Only paths may be other bytes.
-            None if matches!(holds, Holds::Path) => None,
-            None => Some("is not UTF-8 text".into()),
+            if !matches!(holds, Holds::Path) {
+                mistakes.add_whole(format!("{origin} is not UTF-8 text"));
+            }
+            continue;
         };
-        let Some(fault) = fault else { continue };
-        let shown = holds.shown(&value.to_string_lossy());
+        let Some(fault) = holds.fault(text) else { continue };
+        let shown = holds.shown(text);
         match (origin, resolved.setting.flag) {
             // A piece of a variable is not shown: it may be a piece of a URL that has a comma, and
             // the piece a secret.

@@ -26,6 +26,9 @@ const WITHIN: Duration = Duration::from_secs(10);
 const BODY: &[u8] =
     b"{ \"object\":\"event\",  \"event\":\"rollcall.probe\", \"id\":\"probe_\\u00e9\" }\n";
 
+/// The finding about an address at which a Rollcall answers.
+const SERVES: &str = "a Rollcall already serves there";
+
 /// The result of one check.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Verdict {
@@ -92,11 +95,12 @@ impl Item {
 pub(super) fn all(config: &Config) -> Vec<Item> {
     let mut items: Vec<Item> =
         config.listen.iter().map(|listen| address("listen", listen)).collect();
+    let serves = items.iter().any(|item| item.found == SERVES);
     items.extend(config.admin_listen.iter().map(|listen| address("admin_listen", listen)));
     items.push(data_folder(&config.data));
     items.push(checkpoint_key(config));
     items.extend(config.publish_checkpoints.iter().map(|place| checkpoints(place)));
-    items.extend(webhooks(config));
+    items.extend(webhooks(config, serves));
     items
 }
 
@@ -109,7 +113,7 @@ fn address(name: &str, listen: &ListenOn) -> Item {
         return Item::wrong(&subject, format!("it cannot be bound: {error}"), remedy);
     }
     if is_rollcall(listen) {
-        return Item::ok(&subject, "a Rollcall already serves there");
+        return Item::ok(&subject, SERVES);
     }
     let remedy = "stop the other program, or name another address";
     Item::wrong(&subject, "another program listens there", remedy)
@@ -275,12 +279,17 @@ fn probe_agent(url: &str) -> Result<ureq::Agent, String> {
     Ok(config.build().into())
 }
 
-/// Sends a webhook with each secret to each path through the public URL.
-fn webhooks(config: &Config) -> Vec<Item> {
+/// Sends a webhook with each secret to each path through the public URL. `serves` is true if a
+/// Rollcall serves at one of the addresses.
+fn webhooks(config: &Config, serves: bool) -> Vec<Item> {
+    let untried = |found, remedy| vec![Item::not_tried("webhook", found, remedy)];
     let Some(public_url) = &config.public_url else {
-        let found = "no signed webhook was sent to this server from outside";
-        return vec![Item::not_tried("public_url", found, "set public_url, and probe again")];
+        return untried("public_url is not set", "set public_url, and probe again");
     };
+    if !serves {
+        let found = "no Rollcall serves at an address of listen";
+        return untried(found, "start the server, and probe again");
+    }
     let base = public_url.trim_end_matches('/');
     let agent = match probe_agent(base) {
         Ok(agent) => agent,
@@ -307,8 +316,8 @@ fn webhook(agent: &ureq::Agent, url: &str, secret: &str) -> Item {
     let mut answer = match sent {
         Ok(answer) => answer,
         Err(error) => {
-            let remedy = "start the server, and check its address, the proxy in front of it and \
-                          the certificate; this machine must reach the URL";
+            let remedy = "check the URL, the proxy in front of the server and its certificate; \
+                          this machine must reach the URL";
             return Item::wrong(&subject, format!("no answer: {error}"), remedy);
         }
     };
