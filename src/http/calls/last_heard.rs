@@ -18,7 +18,7 @@ pub(crate) const OF_USER: Operation = Operation {
     about: "The newest record about a user, and the newest of its directory: how fresh the answers \
         about the user are.",
     reads: Reads::AtCut,
-    access: Access::keyed(Scope::Read, Bound::Own),
+    access: Access::keyed(Scope::Audit, Bound::Own),
     logged: Logged::Always,
     gives: Gives::One("LastHeard"),
     shapes: include_str!("last_heard.schema.json"),

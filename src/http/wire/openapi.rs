@@ -19,10 +19,11 @@ const ABOUT: &str = "The read API of WorkOS Directory Sync, over a log of every 
     `Rollcall-As-Of` and `Rollcall-Known-At` of an answer, sent back, repeat it for ever. Calls \
     that need a key refuse a parameter that is not listed, with 422. Every path that answers GET \
     answers HEAD as well, without the body. Every other path answers 404 with the code \
-    `not_found`. What OpenAPI has no words for is in extensions: `x-not-with` names the \
-    parameters with which a parameter cannot be combined, `x-needs-one-of` those of which a call \
-    needs at least one, `x-required-scopes` the scopes that the key needs. Answers to a key with a \
-    limit have the headers `X-RateLimit-Limit`, `X-RateLimit-Remaining` and `X-RateLimit-Reset`.";
+    `not_found`. Answers to a key with a limit have the headers `X-RateLimit-Limit`, \
+    `X-RateLimit-Remaining` and `X-RateLimit-Reset`. What OpenAPI has no words for is in \
+    extensions: `x-not-with` names the parameters with which a parameter cannot be combined, \
+    `x-needs-one-of` those of which a call needs at least one, `x-required-scopes` the scopes that \
+    a key needs.";
 
 /// The shapes that several calls share.
 const SHARED: &str = include_str!("shared.schema.json");
@@ -410,11 +411,6 @@ fn problem_response(status: StatusCode, words: Words<'_>) -> Value {
             json!({ "description": about, "required": true, "schema": value }),
         );
     }
-    if status == StatusCode::TOO_MANY_REQUESTS {
-        for (name, about) in LIMIT_HEADERS {
-            headers.insert(name.into(), header(about, "^[0-9]+$"));
-        }
-    }
     let mistake = if words.is_own { "Mistake" } else { "WorkosMistake" };
     let narrowed = json!({
         "properties": {
@@ -422,6 +418,11 @@ fn problem_response(status: StatusCode, words: Words<'_>) -> Value {
             "errors": { "items": reference(mistake) },
         },
     });
+    if status == StatusCode::TOO_MANY_REQUESTS {
+        for (name, about) in LIMIT_HEADERS {
+            headers.insert(name.into(), header(about, "^[0-9]+$"));
+        }
+    }
     json!({
         "description": status.canonical_reason().unwrap_or_default(),
         "headers": headers,

@@ -324,6 +324,30 @@ impl Question {
     }
 }
 
+/// Judges which parameters are given together.
+fn combination_errors(operation: &Operation, parameters: &[(String, String)]) -> Vec<FieldError> {
+    let given = |name: &str| parameters.iter().any(|(key, _)| key == name);
+    let mut errors: Vec<FieldError> = operation
+        .parameters
+        .iter()
+        .filter(|parameter| given(parameter.name))
+        .filter_map(|parameter| {
+            let NotWith { names, message } = parameter.not_with?;
+            let together = names.iter().any(|name| given(name));
+            together.then(|| FieldError::new(parameter.name, FieldCode::Exclusive, message))
+        })
+        .collect();
+    // The first two are named, in the words of the contract.
+    if let [first, second, ..] = operation.needs_one_of
+        && !operation.needs_one_of.iter().any(|name| given(name))
+    {
+        let message = format!("Please provide either \"{first}\" or \"{second}\" parameters.");
+        errors.push(FieldError::new(first, FieldCode::Required, message.clone()));
+        errors.push(FieldError::new(second, FieldCode::Required, message));
+    }
+    errors
+}
+
 /// Identifies the holder of the key in a request.
 ///
 /// # Errors
@@ -373,30 +397,6 @@ fn is_past(engine: &Engine, cut: Cut, known_at: Option<KnownAt>) -> bool {
         Some(KnownAt::Seq(seq)) => seq < engine.views().known_at(recent_from),
     };
     is_old || cut.as_of != Millis::MAX
-}
-
-/// Judges which parameters are given together.
-fn combination_errors(operation: &Operation, parameters: &[(String, String)]) -> Vec<FieldError> {
-    let given = |name: &str| parameters.iter().any(|(key, _)| key == name);
-    let mut errors: Vec<FieldError> = operation
-        .parameters
-        .iter()
-        .filter(|parameter| given(parameter.name))
-        .filter_map(|parameter| {
-            let NotWith { names, message } = parameter.not_with?;
-            let together = names.iter().any(|name| given(name));
-            together.then(|| FieldError::new(parameter.name, FieldCode::Exclusive, message))
-        })
-        .collect();
-    // The first two are named, in the words of the contract.
-    if let [first, second, ..] = operation.needs_one_of
-        && !operation.needs_one_of.iter().any(|name| given(name))
-    {
-        let message = format!("Please provide either \"{first}\" or \"{second}\" parameters.");
-        errors.push(FieldError::new(first, FieldCode::Required, message.clone()));
-        errors.push(FieldError::new(second, FieldCode::Required, message));
-    }
-    errors
 }
 
 fn too_long() -> String {

@@ -25,9 +25,9 @@ const OTHER_PATHS: &str = "other paths";
 #[derive(Default)]
 pub(crate) struct Refusals {
     reasons: [Reason; Code::REFUSALS.len()],
+    paths: Mutex<Paths>,
     /// Requests without a valid API key.
     keys: Reason,
-    paths: Mutex<Paths>,
 }
 
 #[derive(Default)]

@@ -61,7 +61,7 @@ const NEEDS: [(&str, &str, &str); 38] = [
     ("get", "/rollcall/v1/users/{id}/access", "audit"),
     ("get", "/rollcall/v1/users/{id}/groups", "audit"),
     ("get", "/rollcall/v1/users/{id}/history", "audit"),
-    ("get", "/rollcall/v1/users/{id}/last_heard", "read"),
+    ("get", "/rollcall/v1/users/{id}/last_heard", "audit"),
     ("get", "/rollcall/v1/users/{id}/roles", "audit"),
 ];
 

@@ -5,6 +5,7 @@ pub mod changes;
 pub mod diff;
 pub mod emails;
 pub mod events;
+mod feed_pages;
 pub mod history;
 pub mod keys;
 pub mod last_heard;
