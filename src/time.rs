@@ -19,7 +19,7 @@ pub fn parse(text: &str) -> Option<Millis> {
 }
 
 /// Reads a moment as [`parse`] does. One that an offset leads out of the years 0000 to 9999 becomes
-/// the first or last moment of them, so that [`pattern!`] says exactly which texts are read.
+/// the first or last moment of them, so that the pattern of moments says exactly which texts are read.
 pub fn parse_bound(text: &str) -> Option<Millis> {
     read(text).map(|moment| moment.clamp(YEARS.start, YEARS.end - 1))
 }
