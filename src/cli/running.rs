@@ -8,6 +8,7 @@ use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::Duration;
 
+use rustix::process::{Resource, Rlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 
@@ -16,7 +17,7 @@ use super::client::Client;
 use super::publish::{Publish, Publishers};
 use crate::engine::Engine;
 use crate::http::{self, Settings};
-use crate::log::{OpenError, Unrecovered};
+use crate::log::{DISK_RESERVE_BYTES, DiskLog, OpenError, Unrecovered};
 use crate::notary::{KeyError, KeyFiles, KeyHistory, Notary, replace_key};
 use crate::time;
 use crate::verify::Operator;
@@ -30,6 +31,19 @@ const RELEASE_TRIES_MAX: u32 = 500;
 pub(super) struct Caches {
     pub(super) documents: u64,
     pub(super) store: u64,
+}
+
+/// The conditions under which events are taken.
+#[derive(Clone, Copy)]
+pub(super) struct Conditions {
+    /// The disk space that must be free, in bytes.
+    pub(super) disk_reserve_bytes: u64,
+}
+
+impl Default for Conditions {
+    fn default() -> Conditions {
+        Conditions { disk_reserve_bytes: DISK_RESERVE_BYTES }
+    }
 }
 
 /// The key that signs checkpoints.
@@ -120,6 +134,7 @@ pub(super) fn open_failure(error: OpenError) -> Failure {
             Failure::Caller(error.to_string())
         }
         OpenError::Io { .. }
+        | OpenError::Blocked { .. }
         | OpenError::Damaged { .. }
         | OpenError::Diverged { .. }
         | OpenError::Disputed { .. } => Failure::ours(error),
@@ -164,7 +179,8 @@ impl Running {
         settings: Settings,
         caches: Caches,
     ) -> Result<Running, StartError> {
-        Running::start_with(listen, data, settings, caches, Signing::Look, Publish::nowhere())
+        let (signing, publish) = (Signing::Look, Publish::nowhere());
+        Running::start_with(listen, data, settings, caches, Conditions::default(), signing, publish)
     }
 
     /// Starts as [`Running::start`] does, with a key that signs checkpoints and places to publish
@@ -174,9 +190,11 @@ impl Running {
         data: &Path,
         settings: Settings,
         caches: Caches,
+        conditions: Conditions,
         signing: Signing,
         publish: Publish,
     ) -> Result<Running, StartError> {
+        raise_descriptor_limit();
         let engine: Arc<OnceLock<Arc<Engine>>> = Arc::default();
         // A start that cannot listen leaves no folder.
         let server = http::serve(listen, settings, engine.clone())
@@ -192,7 +210,9 @@ impl Running {
                 let _ = log_failed.send(Failure::Ours(format!("the log has failed: {cause}")));
                 drop(log_handle.stop(true));
             };
-            match open_engine(unrecovered, caches.documents, signing, &data, on_failure) {
+            let opened =
+                open_engine(unrecovered, caches.documents, conditions, signing, &data, on_failure);
+            match opened {
                 Ok(engine) => {
                     let _ = begun.send(publish.start(&engine));
                     tracing::info!(head = engine.head(), "ready");
@@ -276,7 +296,24 @@ impl Running {
             }
             wait_for_release(&engine);
         }
+        // A store that panics at its end is a failure of Rollcall like any other.
+        if catch_unwind(AssertUnwindSafe(|| drop(engine))).is_err() {
+            let panicked = Failure::Ours("the store panicked while it was closed".into());
+            return Err(failures.try_recv().unwrap_or(panicked));
+        }
         failures.try_recv().map_or(Ok(()), Err)
+    }
+}
+
+/// Lets this process open as many files as the system allows it: each connection is one.
+fn raise_descriptor_limit() {
+    let limit = rustix::process::getrlimit(Resource::Nofile);
+    let raised = rustix::process::setrlimit(
+        Resource::Nofile,
+        Rlimit { current: limit.maximum, maximum: limit.maximum },
+    );
+    if let Err(error) = raised {
+        tracing::warn!(%error, limit.current, "the number of open files cannot be raised");
     }
 }
 
@@ -319,12 +356,13 @@ fn wait_until_ready(client: &Client) -> Result<(), Failure> {
 fn open_engine(
     unrecovered: Unrecovered,
     document_bytes_max: u64,
+    conditions: Conditions,
     signing: Signing,
     data: &Path,
     on_failure: impl Fn(&str) + Send + Sync + 'static,
 ) -> Result<Arc<Engine>, Failure> {
     let opened = catch_unwind(AssertUnwindSafe(|| {
-        let engine = catch_up(unrecovered, document_bytes_max, on_failure)?;
+        let engine = catch_up(unrecovered, document_bytes_max, conditions, on_failure)?;
         if let Err(failure) = signing.appoint(&engine, data) {
             engine.close();
             return Err(failure);
@@ -341,9 +379,11 @@ fn open_engine(
 fn catch_up(
     unrecovered: Unrecovered,
     document_bytes_max: u64,
+    conditions: Conditions,
     on_failure: impl Fn(&str) + Send + Sync + 'static,
 ) -> Result<Arc<Engine>, Failure> {
-    let log = unrecovered.recover(&|_| {}).map_err(open_failure)?;
+    let log = DiskLog::recover(unrecovered, conditions.disk_reserve_bytes, &|_| {})
+        .map_err(open_failure)?;
     let log: Arc<dyn crate::log::Log> = Arc::new(log);
     let head = log.head();
     if head > 0 {

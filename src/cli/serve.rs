@@ -12,9 +12,10 @@ use super::hangup::Hangups;
 use super::list::List;
 use super::publish::Publish;
 use super::read::print::coloured;
-use super::running::{Caches, Running, Signing};
+use super::running::{Caches, Conditions, Running, Signing};
 use super::secrets::{given_as_files, secrets};
 use crate::http::{self, BODY_BYTES_LIMIT, BODY_BYTES_MAX, Settings, WEBHOOK_PATH};
+use crate::log::DISK_RESERVE_BYTES;
 use crate::verify::{ApiKeys, Keyring, SECRETS_MAX};
 
 /// Receive webhooks and answer questions until stopped.
@@ -118,6 +119,15 @@ pub(super) struct ServeArgs {
         value_parser = clap::value_parser!(u64).range(16..=1_048_576)
     )]
     store_cache_mib: u64,
+    /// The free disk space, in MiB, below which events are refused and only questions are answered;
+    /// 0 uses the disk up
+    #[arg(
+        long,
+        env = "ROLLCALL_DISK_RESERVE_MIB", hide_env_values = true,
+        default_value_t = DISK_RESERVE_BYTES >> 20,
+        value_parser = clap::value_parser!(u64).range(..=1_048_576)
+    )]
+    disk_reserve_mib: u64,
 }
 
 /// The variables of the secrets that verify webhooks.
@@ -206,8 +216,16 @@ impl ServeArgs {
             Settings { keyring, api_keys, webhook_paths, body_bytes_max: self.body_bytes_max };
         let caches =
             Caches { documents: self.document_cache_mib << 20, store: self.store_cache_mib << 20 };
-        let running =
-            Running::start_with(&self.listen, &self.data, settings, caches, signing, publish)?;
+        let conditions = Conditions { disk_reserve_bytes: self.disk_reserve_mib << 20 };
+        let running = Running::start_with(
+            &self.listen,
+            &self.data,
+            settings,
+            caches,
+            conditions,
+            signing,
+            publish,
+        )?;
         let keys = running.keys();
         hangups.each(move || read_again(&keys, tolerance_ms));
         writeln!(std::io::stdout(), "http://{}", running.address())

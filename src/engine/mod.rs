@@ -62,6 +62,8 @@ pub struct Engine {
     duplicates: AtomicU64,
     /// Latched by the first batch whose outcome is unknown.
     failed: AtomicBool,
+    /// Set while the disk takes no writes.
+    blocked: AtomicBool,
     /// Latched when shutdown begins: long polls end.
     shutting_down: AtomicBool,
     on_failure: Box<dyn Fn(&str) + Send + Sync>,
@@ -105,6 +107,7 @@ impl Engine {
             started_at: clock(),
             duplicates: AtomicU64::new(0),
             failed: AtomicBool::new(false),
+            blocked: AtomicBool::new(false),
             shutting_down: AtomicBool::new(false),
             on_failure: Box::new(on_failure),
         });
@@ -133,10 +136,10 @@ impl Engine {
         }
     }
 
-    /// Returns true once the log has failed. Questions are still answered; new events and acts are
-    /// refused.
-    pub fn has_failed(&self) -> bool {
-        self.failed.load(Ordering::SeqCst)
+    /// Returns true while new events and acts are refused: for ever once the log has failed, and
+    /// for as long as its disk takes no writes. Questions are still answered.
+    pub fn refuses_events(&self) -> bool {
+        self.failed.load(Ordering::SeqCst) || self.blocked.load(Ordering::SeqCst)
     }
 
     /// Locks the views for reading.

@@ -75,7 +75,7 @@ impl Engine {
         &self,
         event: Verified,
     ) -> Result<oneshot::Receiver<Result<Outcome, IngestError>>, IngestError> {
-        if self.has_failed() {
+        if self.refuses_events() {
             return Err(IngestError::Unavailable);
         }
         let bytes = event.body().len();
@@ -117,28 +117,60 @@ impl Engine {
         }
     }
 
-    /// Waits for work, syncing the log once a second meanwhile; `None` once the queue is closed.
+    /// Waits for work, and attends to the log once a second meanwhile; `None` once the queue is
+    /// closed.
     fn next_work(&self, jobs: &Receiver<Job>, carried: &mut Option<Job>) -> Option<Work> {
         loop {
             let first = carried.take().map_or_else(|| jobs.recv_timeout(IDLE_SYNC), Ok);
             match first {
                 Ok(Job::Act(action)) => return Some(Work::Act(action)),
                 Ok(Job::Deliver(first)) => return Some(Work::Batch(batch(first, jobs, carried))),
-                Err(RecvTimeoutError::Timeout) => self.sync(),
+                Err(RecvTimeoutError::Timeout) => self.attend(),
                 Err(RecvTimeoutError::Disconnected) => {
-                    self.sync();
+                    self.attend();
                     return None;
                 }
             }
         }
     }
 
+    /// Syncs what is not synced yet, or sees if a disk that took no writes takes them again.
+    fn attend(&self) {
+        if self.failed.load(Ordering::SeqCst) {
+            return;
+        }
+        let attended = catch_unwind(AssertUnwindSafe(|| {
+            if self.blocked.load(Ordering::SeqCst) { self.resume() } else { self.sync() }
+        }));
+        match attended {
+            Ok(Ok(())) => {}
+            Ok(Err(AppendError::Blocked { cause, .. })) => self.block(&cause),
+            Ok(Err(error)) => self.fail(&error.to_string()),
+            Err(_) => self.fail_after_panic(),
+        }
+    }
+
     /// Syncs what is not synced yet: an empty append does that.
-    fn sync(&self) {
-        if !self.has_failed()
-            && let Err(error) = self.log.append(Vec::new(), (self.clock)())
-        {
-            self.fail(&error.to_string());
+    fn sync(&self) -> Result<(), AppendError> {
+        self.log.append(Vec::new(), (self.clock)()).map(drop)
+    }
+
+    /// Takes events again, if the log does. A batch that was in doubt is settled by then: its
+    /// records are in the log and are folded, or never will be.
+    fn resume(&self) -> Result<(), AppendError> {
+        self.log.resume()?;
+        self.fold_new().map_err(|error| AppendError::Unknown(error.to_string()))?;
+        self.stamps.lock().unknown = None;
+        self.folded.send_replace(self.views.read().head());
+        self.blocked.store(false, Ordering::SeqCst);
+        tracing::warn!(head = self.log.head(), "the disk takes writes: events are taken again");
+        Ok(())
+    }
+
+    /// Refuses events until the log resumes.
+    fn block(&self, cause: &str) {
+        if !self.blocked.swap(true, Ordering::SeqCst) {
+            tracing::error!(cause, "events are refused until the disk takes writes");
         }
     }
 
@@ -185,7 +217,7 @@ impl Engine {
         &self,
         events: impl FnOnce(Millis) -> Vec<Verified>,
     ) -> Result<Vec<Outcome>, IngestError> {
-        if self.has_failed() {
+        if self.refuses_events() {
             return Err(IngestError::Unavailable);
         }
         let recorded_at = self.stamp();
@@ -200,6 +232,7 @@ impl Engine {
         outcomes.map_err(|error| {
             match error {
                 AppendError::Unknown(cause) => self.fail(&cause),
+                AppendError::Blocked { cause, .. } => self.block(&cause),
                 AppendError::Rejected(cause) => tracing::error!(cause, "a batch was not appended"),
             }
             IngestError::Unavailable
@@ -219,7 +252,7 @@ impl Engine {
     fn end_stamp(&self, recorded_at: Millis, error: Option<&AppendError>) {
         let mut stamps = self.stamps.lock();
         stamps.in_flight = None;
-        if let Some(AppendError::Unknown(_)) = error {
+        if let Some(AppendError::Unknown(_) | AppendError::Blocked { in_doubt: true, .. }) = error {
             stamps.unknown.get_or_insert(recorded_at);
         }
     }

@@ -9,4 +9,5 @@ pub mod road;
 pub mod scale;
 pub mod server;
 pub mod shrink;
+pub mod small_disk;
 pub mod stage;
