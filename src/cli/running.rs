@@ -8,6 +8,7 @@ use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::Duration;
 
+use rollcall_projections::Millis;
 use rustix::process::{Resource, Rlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
@@ -19,12 +20,20 @@ use crate::engine::Engine;
 use crate::http::{self, Settings};
 use crate::log::{DISK_RESERVE_BYTES, DiskLog, OpenError, Unrecovered};
 use crate::notary::{KeyError, KeyFiles, KeyHistory, Notary, replace_key};
-use crate::time;
+use crate::time::{self, Clock};
 use crate::verify::Operator;
 
 /// Milliseconds that a stop waits for the server's threads to release the engine. If they hold it
 /// longer, the log is safe, but not marked as closed.
 const RELEASE_TRIES_MAX: u32 = 500;
+
+/// How far the clock may be ahead of the last record at a start unless it is accepted, and from
+/// where on that is warned of. A server may have been stopped for that long.
+const AHEAD_MAX_MS: Millis = 366 * 86_400_000;
+const AHEAD_WARNED_OF_MS: Millis = 86_400_000;
+
+/// How far the clock may be behind the last record without a warning.
+const BEHIND_WARNED_OF_MS: Millis = 10_000;
 
 /// The memory that the caches may take, in bytes.
 #[derive(Clone, Copy)]
@@ -38,11 +47,13 @@ pub(super) struct Caches {
 pub(super) struct Conditions {
     /// The disk space that must be free, in bytes.
     pub(super) disk_reserve_bytes: u64,
+    /// True if a clock that is far ahead of the last record is right.
+    pub(super) accept_clock: bool,
 }
 
 impl Default for Conditions {
     fn default() -> Conditions {
-        Conditions { disk_reserve_bytes: DISK_RESERVE_BYTES }
+        Conditions { disk_reserve_bytes: DISK_RESERVE_BYTES, accept_clock: true }
     }
 }
 
@@ -389,5 +400,41 @@ fn catch_up(
     if head > 0 {
         tracing::info!(head, "folding the log");
     }
-    Engine::start(log, document_bytes_max, time::now_ms, on_failure).map_err(Failure::ours)
+    let clock = Clock::of_this_machine();
+    let engine =
+        Engine::start(log, document_bytes_max, clock.clone(), on_failure).map_err(Failure::ours)?;
+    let last = engine.views().recorded_at();
+    let judged = judge_clock(last, clock.now_ms(), conditions.accept_clock);
+    judged.inspect_err(|_| engine.close())?;
+    Ok(engine)
+}
+
+/// Compares the clock with the stamp of the last record: nothing else is known of a clock at a
+/// start.
+///
+/// # Errors
+/// The caller's, who must say that a clock is right that is more than 366 days ahead.
+fn judge_clock(last: Millis, now: Millis, is_accepted: bool) -> Result<(), Failure> {
+    if last == Millis::MIN {
+        return Ok(());
+    }
+    let ahead_ms = now.saturating_sub(last);
+    let (clock, last) = (time::format(now), time::format(last));
+    if ahead_ms > AHEAD_MAX_MS && !is_accepted {
+        return Err(Failure::Caller(format!(
+            "this machine's clock says {clock}, more than 366 days after the last record, of \
+             {last}: set it right, or, if it is right, start once with --accept-clock"
+        )));
+    }
+    if ahead_ms > AHEAD_WARNED_OF_MS {
+        tracing::warn!(clock, last, "the clock is more than a day ahead of the last record");
+    } else if ahead_ms < -BEHIND_WARNED_OF_MS {
+        tracing::warn!(
+            clock,
+            last,
+            "the clock is behind the last record: later records get its time until the clock has \
+             passed it"
+        );
+    }
+    Ok(())
 }

@@ -128,6 +128,15 @@ pub(super) struct ServeArgs {
         value_parser = clap::value_parser!(u64).range(..=1_048_576)
     )]
     disk_reserve_mib: u64,
+    /// Believe a clock that is more than 366 days ahead of the last record, or that was set by more
+    /// than 5 minutes before a restart
+    #[arg(
+        long,
+        env = "ROLLCALL_ACCEPT_CLOCK",
+        hide_env_values = true,
+        value_parser = FalseyValueParser::new()
+    )]
+    accept_clock: bool,
 }
 
 /// The variables of the secrets that verify webhooks.
@@ -216,7 +225,10 @@ impl ServeArgs {
             Settings { keyring, api_keys, webhook_paths, body_bytes_max: self.body_bytes_max };
         let caches =
             Caches { documents: self.document_cache_mib << 20, store: self.store_cache_mib << 20 };
-        let conditions = Conditions { disk_reserve_bytes: self.disk_reserve_mib << 20 };
+        let conditions = Conditions {
+            disk_reserve_bytes: self.disk_reserve_mib << 20,
+            accept_clock: self.accept_clock,
+        };
         let running = Running::start_with(
             &self.listen,
             &self.data,

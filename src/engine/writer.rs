@@ -11,6 +11,7 @@ use tokio::sync::oneshot;
 use super::attributes::Fresh;
 use super::{ActError, Engine, IngestError};
 use crate::log::{AppendError, BATCH_BYTES_MAX, BATCH_EVENTS_MAX, Log, Outcome, ReadError};
+use crate::time::Jumped;
 use crate::verify::{Act, Operator, Verified};
 
 /// The most verified events that may be queued, and the most bytes of their bodies.
@@ -27,12 +28,15 @@ const IDLE_SYNC: Duration = Duration::from_secs(1);
 pub(super) enum Job {
     Deliver(QueuedEvent),
     Act(Box<QueuedAct>),
+    /// Keeps that `known_at=<time>` is answered up to a moment; replies whether that is kept.
+    Answer(Millis, oneshot::Sender<bool>),
 }
 
 /// One step of the writer.
 enum Work {
     Batch(Vec<QueuedEvent>),
     Act(Box<QueuedAct>),
+    Answer(Millis, oneshot::Sender<bool>),
 }
 
 /// A verified event in the queue, and the channel for its outcome.
@@ -45,6 +49,8 @@ pub(super) struct QueuedEvent {
 pub(super) struct Stamps {
     /// No record is stamped earlier than this.
     pub(super) not_before: Millis,
+    /// The latest moment for which the log keeps that `known_at=<time>` was answered.
+    pub(super) answered: Millis,
     /// The stamp of the batch that is being appended and folded.
     pub(super) in_flight: Option<Millis>,
     /// The stamp of a batch whose outcome is unknown: it may be there when the log is opened again.
@@ -110,6 +116,7 @@ impl Engine {
             let done = catch_unwind(AssertUnwindSafe(|| match work {
                 Work::Batch(batch) => self.write_batch(batch),
                 Work::Act(action) => self.perform(*action),
+                Work::Answer(moment, reply) => drop(reply.send(self.keep_answered(moment))),
             }));
             if done.is_err() {
                 self.fail_after_panic();
@@ -124,6 +131,7 @@ impl Engine {
             let first = carried.take().map_or_else(|| jobs.recv_timeout(IDLE_SYNC), Ok);
             match first {
                 Ok(Job::Act(action)) => return Some(Work::Act(action)),
+                Ok(Job::Answer(moment, reply)) => return Some(Work::Answer(moment, reply)),
                 Ok(Job::Deliver(first)) => return Some(Work::Batch(batch(first, jobs, carried))),
                 Err(RecvTimeoutError::Timeout) => self.attend(),
                 Err(RecvTimeoutError::Disconnected) => {
@@ -136,6 +144,7 @@ impl Engine {
 
     /// Syncs what is not synced yet, or sees if a disk that took no writes takes them again.
     fn attend(&self) {
+        self.watch_clock();
         if self.failed.load(Ordering::SeqCst) {
             return;
         }
@@ -152,7 +161,7 @@ impl Engine {
 
     /// Syncs what is not synced yet: an empty append does that.
     fn sync(&self) -> Result<(), AppendError> {
-        self.log.append(Vec::new(), (self.clock)()).map(drop)
+        self.log.append(Vec::new(), self.clock.now_ms()).map(drop)
     }
 
     /// Takes events again, if the log does. A batch that was in doubt is settled by then: its
@@ -165,6 +174,34 @@ impl Engine {
         self.blocked.store(false, Ordering::SeqCst);
         tracing::warn!(head = self.log.head(), "the disk takes writes: events are taken again");
         Ok(())
+    }
+
+    /// Says once that the clock has jumped, and once that it is back.
+    fn watch_clock(&self) {
+        match (self.clock.believable_ms(), self.clock_is_doubted.load(Ordering::SeqCst)) {
+            (Err(Jumped { offset_ms }), false) => tracing::error!(
+                offset_ms,
+                "the clock was set by more than five minutes: events are refused until it is back; \
+                 if it is right now, restart the server with --accept-clock"
+            ),
+            (Ok(_), true) => tracing::warn!("the clock is back: events are taken again"),
+            _ => return,
+        }
+        self.clock_is_doubted.fetch_xor(true, Ordering::SeqCst);
+    }
+
+    /// Keeps that `known_at=<time>` is answered up to a moment. Returns false if it cannot be kept.
+    fn keep_answered(&self, moment: Millis) -> bool {
+        match self.log.keep_answered(moment) {
+            Ok(answered) => {
+                self.stamps.lock().answered = answered;
+                true
+            }
+            Err(error) => {
+                tracing::error!(%error, "the moment of a question cannot be kept");
+                false
+            }
+        }
     }
 
     /// Refuses events until the log resumes.
@@ -217,10 +254,7 @@ impl Engine {
         &self,
         events: impl FnOnce(Millis) -> Vec<Verified>,
     ) -> Result<Vec<Outcome>, IngestError> {
-        if self.refuses_events() {
-            return Err(IngestError::Unavailable);
-        }
-        let recorded_at = self.stamp();
+        let recorded_at = self.stamp(self.now()?);
         let events = events(recorded_at);
         let outcomes = if events.is_empty() {
             Ok(Vec::new())
@@ -240,9 +274,9 @@ impl Engine {
     }
 
     /// Stamps the next batch, never earlier than the last.
-    fn stamp(&self) -> Millis {
+    fn stamp(&self, now: Millis) -> Millis {
         let mut stamps = self.stamps.lock();
-        let recorded_at = (self.clock)().max(stamps.not_before);
+        let recorded_at = now.max(stamps.not_before);
         stamps.not_before = recorded_at;
         stamps.in_flight = Some(recorded_at);
         recorded_at

@@ -8,9 +8,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use rollcall_projections::{Entry, Millis, Seq};
 
+use super::answered::AnsweredFile;
 use super::disk::{Disk, DiskFault};
 use super::open::{OpenError, Unrecovered};
 use super::sled_log::SledLog;
@@ -25,6 +26,9 @@ pub struct DiskLog {
     folder: PathBuf,
     store_cache_bytes: u64,
     identity: Identity,
+    answered: Mutex<AnsweredFile>,
+    /// The moment that the file kept when it was opened.
+    answered_before: Millis,
     /// The head of every log that `current` holds in turn.
     head: Arc<DurableHead>,
 }
@@ -41,13 +45,16 @@ impl DiskLog {
         progress: &dyn Fn(Seq),
     ) -> Result<DiskLog, OpenError> {
         let (folder, store_cache_bytes) = unrecovered.source();
-        let disk = Disk::of(&folder, reserve_bytes)
-            .map_err(|error| OpenError::io(folder.clone(), error))?;
+        let io_error = |error| OpenError::io(folder.clone(), error);
+        let disk = Disk::of(&folder, reserve_bytes).map_err(io_error)?;
+        let answered = AnsweredFile::open(&folder.join("answered")).map_err(io_error)?;
         let log = unrecovered.recover(progress)?;
         Ok(DiskLog {
             identity: log.identity(),
             head: log.shared_head(),
             current: RwLock::new(Some(log)),
+            answered_before: answered.kept(),
+            answered: Mutex::new(answered),
             disk,
             folder,
             store_cache_bytes,
@@ -151,6 +158,14 @@ impl Log for DiskLog {
         }
         self.disk.fault(0).map_or(Ok(()), |fault| Err(self.blocked(fault)))?;
         self.reopen()
+    }
+
+    fn answered(&self) -> Millis {
+        self.answered_before
+    }
+
+    fn keep_answered(&self, moment: Millis) -> io::Result<Millis> {
+        self.answered.lock().answer(moment)
     }
 
     fn read(

@@ -2,6 +2,7 @@
 //! sequence.
 
 mod acknowledgement;
+mod answered;
 mod audit;
 mod block;
 mod dedupe;
@@ -189,6 +190,21 @@ pub trait Log: Send + Sync {
     /// [`AppendError::Unknown`].
     fn resume(&self) -> Result<(), AppendError> {
         Ok(())
+    }
+
+    /// Returns the moment up to which `known_at=<time>` may have been answered before the log was
+    /// opened: no record may be stamped so early.
+    fn answered(&self) -> Millis {
+        Millis::MIN
+    }
+
+    /// Keeps, across restarts, that `known_at=<time>` is answered up to `moment`. Returns the
+    /// latest moment for which that is kept.
+    ///
+    /// # Errors
+    /// If it cannot be kept: then the answer must not be given.
+    fn keep_answered(&self, _moment: Millis) -> std::io::Result<Millis> {
+        Ok(Millis::MAX)
     }
 
     /// Reads records after `after`, in order: at most `events_max`, and no more once `bytes_max` of

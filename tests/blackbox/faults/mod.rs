@@ -1,5 +1,6 @@
 //! Tests of durability, and of failures of the log and of the process.
 
+pub mod clocks;
 pub mod conformance;
 pub mod descriptors;
 pub mod full_disk;

@@ -1,6 +1,7 @@
 //! Kits that the tests share: a running server, the naive model, histories, and comparisons.
 
 pub mod case;
+pub mod clock;
 pub mod compare;
 pub mod histories;
 pub mod model;
