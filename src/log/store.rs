@@ -6,6 +6,8 @@
 //!   are kept small, and [`Store::refuse_blobs`] makes sure.
 //! - When sled opens a damaged file it cuts it off at the damage: [`Store::cause_of_loss`] tells.
 //! - A half-written snapshot keeps sled from opening, and other damage makes it panic.
+//! - A write that fails on one of its threads is not always reported to the flush that waits for it:
+//!   [`Waker`] has it look again.
 //! - Its lock is released a moment after its last handle is dropped: ours is taken first.
 
 use std::fs::{self, File};
@@ -15,9 +17,11 @@ use std::mem::MaybeUninit;
 use std::os::unix::fs::FileExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
 
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 use rollcall_projections::{RecordStatus, Seq};
 use rustix::fs::{FallocateFlags, RawDir, SeekFrom};
 use rustix::io::Errno;
@@ -44,6 +48,9 @@ const ENTRIES_READ_BYTES: usize = 1 << 10;
 /// The number of tries to take sled's own lock, and the pause after each.
 const LOCK_TRIES_MAX: u32 = 100;
 const LOCK_PAUSE: Duration = Duration::from_millis(20);
+
+/// The time after which a flush is woken.
+const FLUSH_WAKE: Duration = Duration::from_secs(1);
 
 const META_TREE: &[u8] = b"meta";
 const BLOCK_TREE: &[u8] = b"blocks";
@@ -112,12 +119,62 @@ struct Allocated {
     file_bytes: u64,
 }
 
+/// Wakes a flush that takes long. Any other flush makes sled look for errors and wake all that wait;
+/// if there is none, the first goes on waiting.
+struct Waker {
+    state: Mutex<Flushing>,
+    changed: Condvar,
+}
+
+struct Flushing {
+    /// `None` once the store is dropped, which closes sled.
+    db: Option<sled::Db>,
+    since: Option<Instant>,
+}
+
+impl Waker {
+    /// Starts the thread that wakes flushes of `db`.
+    fn start(db: sled::Db) -> io::Result<Arc<Waker>> {
+        let state = Mutex::new(Flushing { db: Some(db), since: None });
+        let waker = Arc::new(Waker { state, changed: Condvar::new() });
+        let watching = waker.clone();
+        let watch = move || {
+            while let Some(db) = watching.next() {
+                // The flush that waits reports the error.
+                let _ = catch_unwind(AssertUnwindSafe(|| db.flush()));
+            }
+        };
+        thread::Builder::new().name("flush-waker".into()).spawn(watch)?;
+        Ok(waker)
+    }
+
+    /// Waits until a flush has taken long; `None` once there will be no more.
+    fn next(&self) -> Option<sled::Db> {
+        let mut state = self.state.lock();
+        while state.db.is_some() {
+            self.changed.wait_for(&mut state, FLUSH_WAKE);
+            if state.since.is_some_and(|since| since.elapsed() >= FLUSH_WAKE) {
+                break;
+            }
+        }
+        state.db.clone()
+    }
+
+    fn watch<T>(&self, flush: impl FnOnce() -> T) -> T {
+        self.state.lock().since = Some(Instant::now());
+        let done = flush();
+        self.state.lock().since = None;
+        done
+    }
+}
+
 /// The blocks of a log in sled, locked for this process.
 pub(super) struct Store {
     pub(super) log_id: LogId,
     /// True if the last process to open it closed it in order.
     pub(super) was_closed: bool,
     db: sled::Db,
+    waker: Arc<Waker>,
     blocks: sled::Tree,
     /// sled's data file, for the sync that sled does not do.
     data_file: File,
@@ -170,6 +227,7 @@ impl Store {
         Ok(Store {
             log_id,
             was_closed,
+            waker: Waker::start(db.clone())?,
             db,
             blocks,
             data_file,
@@ -252,7 +310,7 @@ impl Store {
 
     /// Hands every page to the kernel.
     pub(super) fn flush(&self) -> io::Result<()> {
-        self.db.flush().map(drop).map_err(io_error)
+        self.waker.watch(|| self.db.flush()).map(drop).map_err(io_error)
     }
 
     /// Syncs the data file, so that flushed pages survive a power cut.
@@ -388,6 +446,13 @@ impl Store {
             conflict: record.status != RecordStatus::Counts,
             body: record.body,
         })
+    }
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        self.waker.state.lock().db = None;
+        self.waker.changed.notify_all();
     }
 }
 
