@@ -7,7 +7,7 @@ use std::process::Stdio;
 use serde_json::Value;
 
 use super::full_disk::wait_until;
-use crate::kit::clock::TestClock;
+use crate::kit::machine::TestMachine;
 use crate::kit::model::rfc3339;
 use crate::kit::server::{API_KEY, SECRET, Server, now_ms, signal, user};
 
@@ -19,8 +19,8 @@ fn body(id: &str) -> String {
     user(id, "d", "ana", "2025-01-01T00:00:00.000Z", &event, "dsync.user.created")
 }
 
-fn start(clock: &TestClock, data: &Path, arguments: &[&str]) -> Server {
-    Server::start_command(clock.command(), data, arguments)
+fn start(machine: &TestMachine, data: &Path, arguments: &[&str]) -> Server {
+    Server::start_command(machine.command(), data, arguments)
 }
 
 fn clock_of(server: &Server) -> Value {
@@ -36,14 +36,14 @@ fn wait_past(moment: i64) {
 
 #[test]
 fn what_was_known_by_a_moment_stays_so_when_the_clock_is_set_back_at_a_restart() {
-    let Some(clock) = TestClock::new() else { return };
+    let Some(machine) = TestMachine::new() else { return };
     for (back_ms, is_killed) in
         [(2_000, false), (2_000, true), (5_000, false), (3_600_000, false), (3_600_000, true)]
     {
-        clock.set_ahead_by(0);
+        machine.set_clock_ahead_by(0);
         let folder = tempfile::tempdir().unwrap();
-        let server = start(&clock, folder.path(), &[]);
-        assert_eq!(clock.post(&server, &body("a")).status, 200);
+        let server = start(&machine, folder.path(), &[]);
+        assert_eq!(machine.post(&server, &body("a")).status, 200);
         let moment = now_ms() + 50;
         wait_past(moment);
         let question = format!("/directory_users?directory=d&known_at={}", rfc3339(moment));
@@ -55,11 +55,11 @@ fn what_was_known_by_a_moment_stays_so_when_the_clock_is_set_back_at_a_restart()
         } else {
             assert_eq!(server.stop(), 0);
         }
-        clock.set_ahead_by(-back_ms);
-        let server = start(&clock, folder.path(), &[]);
+        machine.set_clock_ahead_by(-back_ms);
+        let server = start(&machine, folder.path(), &[]);
         let case = format!("{back_ms} ms back, killed: {is_killed}");
         for id in ["b", "c"] {
-            assert_eq!(clock.post(&server, &body(id)).status, 200, "{case}");
+            assert_eq!(machine.post(&server, &body(id)).status, 200, "{case}");
             let again = server.get(&question);
             assert_eq!((again.status, &again.body), (200, &asked.body), "{case}");
             assert_eq!(again.header("Rollcall-Known-At"), asked.header("Rollcall-Known-At"));
@@ -70,13 +70,13 @@ fn what_was_known_by_a_moment_stays_so_when_the_clock_is_set_back_at_a_restart()
 
 #[test]
 fn while_the_clock_has_jumped_events_are_refused_and_questions_answered() {
-    let Some(clock) = TestClock::new() else { return };
+    let Some(machine) = TestMachine::new() else { return };
     let folder = tempfile::tempdir().unwrap();
-    let server = start(&clock, folder.path(), &[]);
-    assert_eq!(clock.post(&server, &body("first")).status, 200);
+    let server = start(&machine, folder.path(), &[]);
+    assert_eq!(machine.post(&server, &body("first")).status, 200);
     for minutes in [6, -6] {
-        clock.set_ahead_by(minutes * MINUTE_MS);
-        for sent in [clock.now_ms(), now_ms()] {
+        machine.set_clock_ahead_by(minutes * MINUTE_MS);
+        for sent in [machine.now_ms(), now_ms()] {
             let refused = server.post_at(body("refused").as_bytes(), sent);
             assert_eq!((refused.status, refused.code().as_str()), (503, "log_unavailable"));
         }
@@ -91,25 +91,25 @@ fn while_the_clock_has_jumped_events_are_refused_and_questions_answered() {
         // A jumped clock must not stamp every later record.
         let ahead = format!("/directories?known_at={}", rfc3339(now_ms() + 5 * MINUTE_MS));
         assert!([422, 503].contains(&server.get(&ahead).status));
-        clock.set_ahead_by(0);
+        machine.set_clock_ahead_by(0);
         let id = format!("after {minutes}");
-        assert_eq!(clock.post(&server, &body(&id)).status, 200);
+        assert_eq!(machine.post(&server, &body(&id)).status, 200);
         assert_eq!(server.get("/readyz").status, 200);
     }
-    clock.set_ahead_by(4 * MINUTE_MS);
-    assert_eq!(clock.post(&server, &body("a correction")).status, 200);
-    clock.set_ahead_by(7 * MINUTE_MS);
-    assert_eq!(clock.post(&server, &body("right now")).status, 503);
+    machine.set_clock_ahead_by(4 * MINUTE_MS);
+    assert_eq!(machine.post(&server, &body("a correction")).status, 200);
+    machine.set_clock_ahead_by(7 * MINUTE_MS);
+    assert_eq!(machine.post(&server, &body("right now")).status, 503);
     assert_eq!(server.stop(), 0);
-    let server = start(&clock, folder.path(), &["--accept-clock"]);
-    assert_eq!(clock.post(&server, &body("right now")).status, 200);
+    let server = start(&machine, folder.path(), &["--accept-clock"]);
+    assert_eq!(machine.post(&server, &body("right now")).status, 200);
     assert!(clock_of(&server)["offset_ms"].as_i64().unwrap().abs() < 1_000);
 }
 
 /// Starts a server whose standard error is kept. Returns its exit code, if it ends by itself, and
 /// what it said.
-fn said_at_start(clock: &TestClock, data: &Path, arguments: &[&str]) -> (Option<i32>, String) {
-    let mut command = clock.command();
+fn said_at_start(machine: &TestMachine, data: &Path, arguments: &[&str]) -> (Option<i32>, String) {
+    let mut command = machine.command();
     command.args(["serve", "--listen", "127.0.0.1:0", "--data"]).arg(data).args(arguments);
     command.env("ROLLCALL_WEBHOOK_SECRETS", SECRET).env("ROLLCALL_API_KEYS", API_KEY);
     command.env_remove("ROLLCALL_LOG").stdout(Stdio::null()).stderr(Stdio::piped());
@@ -129,10 +129,10 @@ fn said_at_start(clock: &TestClock, data: &Path, arguments: &[&str]) -> (Option<
 
 #[test]
 fn a_start_with_a_clock_far_ahead_of_the_last_record_is_warned_of_or_must_be_confirmed() {
-    let Some(clock) = TestClock::new() else { return };
+    let Some(machine) = TestMachine::new() else { return };
     let folder = tempfile::tempdir().unwrap();
-    let server = start(&clock, folder.path(), &[]);
-    assert_eq!(clock.post(&server, &body("a")).status, 200);
+    let server = start(&machine, folder.path(), &[]);
+    assert_eq!(machine.post(&server, &body("a")).status, 200);
     assert_eq!(server.stop(), 0);
     let day = DAY_MS + MINUTE_MS;
     for (ahead_ms, arguments, code, warns) in [
@@ -143,8 +143,8 @@ fn a_start_with_a_clock_far_ahead_of_the_last_record_is_warned_of_or_must_be_con
         (366 * DAY_MS + MINUTE_MS, &["--accept-clock"], 0, true),
         (-MINUTE_MS, &[], 0, true),
     ] {
-        clock.set_ahead_by(ahead_ms);
-        let (exit, said) = said_at_start(&clock, folder.path(), arguments);
+        machine.set_clock_ahead_by(ahead_ms);
+        let (exit, said) = said_at_start(&machine, folder.path(), arguments);
         assert_eq!(exit, Some(code), "{ahead_ms}: {said}");
         assert_eq!(said.contains("--accept-clock"), code == 1, "{ahead_ms}: {said}");
         let warned = said.lines().any(|line| line.contains("WARN") && line.contains("clock"));
@@ -154,15 +154,15 @@ fn a_start_with_a_clock_far_ahead_of_the_last_record_is_warned_of_or_must_be_con
 
 #[test]
 fn a_clock_that_was_ahead_once_is_shown_as_long_as_it_stamps_records() {
-    let Some(clock) = TestClock::new() else { return };
+    let Some(machine) = TestMachine::new() else { return };
     let folder = tempfile::tempdir().unwrap();
-    clock.set_ahead_by(DAY_MS);
-    let server = start(&clock, folder.path(), &[]);
-    assert_eq!(clock.post(&server, &body("a")).status, 200);
+    machine.set_clock_ahead_by(DAY_MS);
+    let server = start(&machine, folder.path(), &[]);
+    assert_eq!(machine.post(&server, &body("a")).status, 200);
     assert_eq!(server.stop(), 0);
-    clock.set_ahead_by(0);
-    let server = start(&clock, folder.path(), &[]);
-    assert_eq!(clock.post(&server, &body("b")).status, 200);
+    machine.set_clock_ahead_by(0);
+    let server = start(&machine, folder.path(), &[]);
+    assert_eq!(machine.post(&server, &body("b")).status, 200);
     let state = clock_of(&server);
     let ahead_ms = state["stamps_ahead_ms"].as_i64().unwrap();
     assert!((ahead_ms - DAY_MS).abs() < MINUTE_MS, "{state}");

@@ -6,6 +6,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::kit::machine::TestMachine;
 use crate::kit::scale::scale;
 use crate::kit::server::{SECRET, Server, agent, binary, now_ms, post, signature, user};
 use crate::kit::small_disk::SmallDisk;
@@ -119,6 +120,57 @@ fn fill_up(arguments: &[&str]) {
     assert_eq!(server.stop(), 0);
     let found = super::verify::verify(&disk.data(), &[("ROLLCALL_WEBHOOK_SECRETS", SECRET)]);
     assert_eq!((found.code, &found.json["records"]), (0, &head.into()));
+}
+
+/// Errors of the system, by their numbers on Linux.
+const EIO: i64 = 5;
+const ENOSPC: i64 = 28;
+const EROFS: i64 = 30;
+
+#[test]
+fn a_disk_that_fails_writes_as_full_or_read_only_is_used_again_without_a_restart() {
+    let Some(machine) = TestMachine::new() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start_command(machine.command(), folder.path(), &[]);
+    let mut known = vec!["first".to_owned()];
+    server.deliver(&body("first"));
+    for round in 0..ROUNDS * scale() {
+        for errno in [ENOSPC, EROFS] {
+            machine.set_write_error(errno);
+            // The store fails in the middle of this commit.
+            let id = format!("u{round} {errno}");
+            let refused = server.post(body(&id).as_bytes());
+            assert_eq!((refused.status, refused.code().as_str()), (503, "log_unavailable"));
+            check_blocked(&server, "first");
+            machine.set_write_error(0);
+            wait_until("the server is ready again", || server.get("/readyz").status == 200);
+            let again = server.post(body(&id).as_bytes());
+            assert_eq!(again.status, 200, "{id}");
+            known.push(id);
+            for id in &known {
+                assert_eq!(server.post(body(id).as_bytes()).json()["duplicate"], true, "{id}");
+            }
+        }
+    }
+    assert_eq!(server.stop(), 0);
+    let found = super::verify::verify(folder.path(), &[("ROLLCALL_WEBHOOK_SECRETS", SECRET)]);
+    assert_eq!((found.code, &found.json["records"]), (0, &known.len().into()));
+}
+
+#[test]
+fn a_disk_that_reports_an_error_ends_the_process_with_exit_code_2() {
+    let Some(machine) = TestMachine::new() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start_command(machine.command(), folder.path(), &[]);
+    server.deliver(&body("first"));
+    machine.set_write_error(EIO);
+    let refused = server.post(body("second").as_bytes());
+    assert_eq!((refused.status, refused.code().as_str()), (503, "log_unavailable"));
+    assert_eq!(server.wait(), 2);
+    machine.set_write_error(0);
+    let server = Server::start_command(machine.command(), folder.path(), &[]);
+    assert_eq!(server.post(body("first").as_bytes()).json()["duplicate"], true);
+    assert_eq!(server.post(body("second").as_bytes()).status, 200);
 }
 
 /// Runs `serve` on a folder on which it cannot start. Returns its exit code and what it said.

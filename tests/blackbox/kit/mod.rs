@@ -1,9 +1,9 @@
 //! Kits that the tests share: a running server, the naive model, histories, and comparisons.
 
 pub mod case;
-pub mod clock;
 pub mod compare;
 pub mod histories;
+pub mod machine;
 pub mod model;
 pub mod play;
 pub mod road;
