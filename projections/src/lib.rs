@@ -28,7 +28,7 @@ mod views;
 pub use ask::access::{AccessEnd, AccessLoss, AccessPeriod};
 pub use ask::assignments::{Assignment, AssignmentFilter, Assignments, Because, Ground};
 pub use ask::causes::{Cause, RolePeriod};
-pub use ask::changes::{AccessChange, AccessChanges, Effect, TouchedUsers};
+pub use ask::changes::{AccessChange, AccessChanges, Effect};
 pub use ask::deprovisionings::{Deprovisioning, DeprovisioningFilter, Deprovisionings};
 pub use ask::diff::{Difference, DifferenceKind, DifferencePlace, Differences, Subject};
 pub use ask::dump::View;
@@ -46,6 +46,7 @@ pub use ask::preview::{
     Comparison, Proposal, RoleChange, RoleCounts, RuleWarning, Unmatched, UnmatchedGroup,
     WarningReason,
 };
+pub use ask::touched::TouchedUsers;
 pub use ask::traffic::{Counted, Counts, Delays, Traffic, WINDOWS, WINDOWS_MS};
 pub use ground::event_type::{
     EventEffect, EventSubject, EventType, OPERATOR_PREFIX, SYNC_PREFIX, TOKEN_PREFIX,

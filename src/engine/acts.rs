@@ -10,8 +10,9 @@ use tokio::sync::oneshot;
 use super::attributes::read_attributes;
 use super::writer::{ActReply, Decision, Job, QueuedAct};
 use super::{ActError, Engine};
+use crate::keys::Operator;
 use crate::log::{Outcome, ReadError};
-use crate::verify::{Act, Operator, Verified};
+use crate::verify::{Act, Verified};
 
 /// The number of users that are compared under one lock.
 const COMPARE_USERS: usize = 1024;
@@ -263,7 +264,7 @@ impl Engine {
         let mut refused = None;
         let outcomes = self.record_now(|now| {
             let event = decision(self, now)
-                .and_then(|act| act.map(|act| written(operator, &act, note, now)).transpose());
+                .and_then(|act| act.map(|act| written(&operator, &act, note, now)).transpose());
             event
                 .unwrap_or_else(|error| {
                     refused = Some(error);
@@ -282,7 +283,7 @@ impl Engine {
 }
 
 fn written(
-    operator: Operator,
+    operator: &Operator,
     act: &Act,
     note: Option<String>,
     now: Millis,

@@ -18,4 +18,5 @@ pub(crate) mod names;
 pub(crate) mod overtaken;
 pub(crate) mod preview;
 pub(crate) mod roles_held;
+pub(crate) mod touched;
 pub(crate) mod traffic;

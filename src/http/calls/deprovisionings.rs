@@ -8,7 +8,7 @@ use crate::documents::{Document, DocumentKey, Shape};
 use crate::engine::Engine;
 use crate::http::wire::answer::{Code, Problem, blocking, list_body, pinned_with_roles};
 use crate::http::wire::api::{
-    DIRECTORY_ID, Gives, LIMIT_OWN, Logged, MAPPING_VERSION, OF_ORGANIZATION,
+    Access, Bound, DIRECTORY_ID, Gives, LIMIT_OWN, Logged, MAPPING_VERSION, OF_ORGANIZATION,
     OF_ORGANIZATION_ALIAS, OF_USER, Operation, Parameter, Reads, after, before, direction, email,
     since, until,
 };
@@ -17,6 +17,7 @@ use crate::http::wire::entity::must_be_named;
 use crate::http::wire::paging::in_steps;
 use crate::http::wire::question::Question;
 use crate::http::wire::state::State;
+use crate::keys::Scope;
 use crate::time;
 use crate::verify::email_fingerprint;
 
@@ -48,6 +49,7 @@ pub(crate) const LIST: Operation = Operation {
         direction("Without it `asc`"),
     ],
     reads: Reads::AtCut,
+    access: Access::keyed(Scope::Audit, Bound::Own),
     logged: Logged::Always,
     gives: Gives::List("Deprovisioning"),
     answer_headers: &[MAPPING_VERSION],

@@ -13,11 +13,12 @@ use crate::http::wire::answer::{
     Code, Problem, done_in_time, list_body, pinned, respond, with_documents,
 };
 use crate::http::wire::api::{
-    AFTER, BEFORE, Gives, LIMIT, Logged, OF_ORGANIZATION, OF_ORGANIZATION_ALIAS, ORDER, Operation,
-    Parameter, Reads,
+    AFTER, Access, BEFORE, Bound, Gives, LIMIT, Logged, OF_ORGANIZATION, OF_ORGANIZATION_ALIAS,
+    ORDER, Operation, Parameter, Reads,
 };
 use crate::http::wire::question::{Question, id_in_path};
 use crate::http::wire::state::State;
+use crate::keys::Scope;
 
 const SHAPES: &str = include_str!("directories.schema.json");
 
@@ -41,6 +42,7 @@ pub(crate) const LIST: Operation = Operation {
         DOMAIN,
     ],
     reads: Reads::AtCut,
+    access: Access::keyed(Scope::Read, Bound::Own),
     logged: Logged::AboutThePast,
     gives: Gives::List("Directory"),
     shapes: SHAPES,
@@ -74,6 +76,7 @@ pub(crate) const ITEM: Operation = Operation {
     name: "getDirectory",
     about: "One directory.",
     reads: Reads::AtCut,
+    access: Access::keyed(Scope::Read, Bound::Own),
     logged: Logged::AboutThePast,
     gives: Gives::One("Directory"),
     shapes: SHAPES,
@@ -103,6 +106,7 @@ pub(crate) const DELETION: Operation = Operation {
     name: "deleteDirectory",
     about: "Ends a directory with everything in it, in Rollcall and not at the source. Deleting \
         it again is accepted as well.",
+    access: Access::keyed(Scope::Operate, Bound::Own),
     gives: Gives::Accepted,
     problems: &[Code::EntityNotFound, Code::QueueFull, Code::LogUnavailable],
     ..Operation::DELETE
@@ -114,7 +118,7 @@ pub(crate) async fn delete(
     state: web::Data<State>,
 ) -> Result<HttpResponse, Problem> {
     let question = Question::of(&request, &state, &DELETION)?;
-    let operator = question.operator;
+    let operator = question.operator.clone();
     let id = id_in_path(&request).ok_or(Code::NotFound)?;
     let engine = question.finish()?;
     match done_in_time(engine.delete_directory(operator, id.clone())).await {

@@ -8,12 +8,13 @@ use rollcall_projections::{Cut, EventFilter, Seq, Start};
 use crate::engine::Engine;
 use crate::http::wire::answer::{Code, Cursors, Problem, blocking, list_body, pinned};
 use crate::http::wire::api::{
-    Gives, LIMIT, Logged, NOT_BOTH, OF_ORGANIZATION, OF_ORGANIZATION_ALIAS, Operation, Order,
-    Parameter, Reads, Takes, since, until,
+    Access, Bound, Gives, LIMIT, Logged, NOT_BOTH, OF_ORGANIZATION, OF_ORGANIZATION_ALIAS,
+    Operation, Order, Parameter, Reads, Takes, since, until,
 };
 use crate::http::wire::paging::Paging;
 use crate::http::wire::question::Question;
 use crate::http::wire::state::State;
+use crate::keys::Scope;
 use crate::verify::FieldCode;
 
 const SHAPES: &str = include_str!("events.schema.json");
@@ -66,6 +67,7 @@ pub(crate) const LIST: Operation = Operation {
         until("range_end").not_with(&["after", "before"], RANGE_OR_CURSOR),
     ],
     reads: Reads::AtCut,
+    access: Access::keyed(Scope::Audit, Bound::Own),
     logged: Logged::Always,
     gives: Gives::List("Event"),
     shapes: SHAPES,

@@ -7,10 +7,12 @@ use serde_json::{Value, json};
 use crate::engine::Engine;
 use crate::http::wire::answer::{Problem, blocking, pinned};
 use crate::http::wire::api::{
-    Gives, IN_DIRECTORY, Logged, OF_ORGANIZATION, Operation, Parameter, Reads, Takes, Word, words,
+    Access, Bound, Gives, IN_DIRECTORY, Logged, OF_ORGANIZATION, Operation, Parameter, Reads,
+    Takes, Word, words,
 };
 use crate::http::wire::question::Question;
 use crate::http::wire::state::State;
+use crate::keys::Scope;
 use crate::verify::{compared_name, email_fingerprint};
 
 /// The number of candidates that are compared under one lock.
@@ -46,6 +48,7 @@ pub(crate) const NAMES: Operation = Operation {
         are none, things of nearly that name.",
     parameters: &[KIND.required(), TEXT.required(), IN_DIRECTORY, OF_ORGANIZATION],
     reads: Reads::AtCut,
+    access: Access::keyed(Scope::Read, Bound::Own),
     logged: Logged::Always,
     gives: Gives::One("NamesFound"),
     shapes: include_str!("names.schema.json"),

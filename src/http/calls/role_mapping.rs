@@ -23,16 +23,17 @@ use crate::http::wire::answer::{
     Code, FieldError, Problem, blocking, done_in_time, list_body, pin, pinned_with_roles, respond,
 };
 use crate::http::wire::api::{
-    AnswerHeader, Gives, LIMIT_OWN, MAPPING_VERSION, ORDER_OWN, Operation, Parameter, Reads, Takes,
-    USER_ID, after, before,
+    Access, AnswerHeader, Bound, Gives, LIMIT_OWN, MAPPING_VERSION, ORDER_OWN, Operation,
+    Parameter, Reads, Takes, USER_ID, after, before,
 };
 use crate::http::wire::body::Body;
 use crate::http::wire::describe::{author, describe_ground};
 use crate::http::wire::paging::{ItemNumber, digits};
 use crate::http::wire::question::Question;
 use crate::http::wire::state::State;
+use crate::keys::{Operator, Scope};
 use crate::time;
-use crate::verify::{FieldCode, Operator, mapping_json};
+use crate::verify::{FieldCode, mapping_json};
 
 /// The most groups without a rule that a preview shows.
 const GROUPS_SHOWN: usize = 100;
@@ -70,6 +71,7 @@ pub(crate) const SHOW: Operation = Operation {
     name: "getRoleMapping",
     about: "The role mapping in force, with its version as `ETag`.",
     reads: Reads::AtCut,
+    access: Access::keyed(Scope::Read, Bound::Refused),
     gives: Gives::One("RoleMapping"),
     answer_headers: &[MAPPING_VERSION, VERSION_TAG],
     shapes: SHAPES,
@@ -82,6 +84,7 @@ pub(crate) const VERSIONS: Operation = Operation {
     name: "listRoleMappings",
     about: "Every role mapping that was set, in order of version.",
     parameters: &[after::<ItemNumber>("1"), before::<ItemNumber>("1"), LIMIT_OWN, ORDER_OWN],
+    access: Access::keyed(Scope::Audit, Bound::Refused),
     gives: Gives::List("RoleMapping"),
     shapes: SHAPES,
     problems: &[Code::CursorInvalid],
@@ -95,6 +98,7 @@ pub(crate) const SET: Operation = Operation {
     about: "Sets the role mapping, from now on or from a past moment on. With `If-Match` only if \
         that version is still the latest.",
     headers: &[IF_VERSION],
+    access: Access::keyed(Scope::Operate, Bound::Refused),
     takes: Some("RoleMappingSetting"),
     gives: Gives::One("RoleMapping"),
     answer_headers: &[VERSION_TAG],
@@ -117,6 +121,7 @@ pub(crate) const PREVIEW: Operation = Operation {
         change, one a line; then `after` and `limit` are refused.",
     parameters: &[AFTER_USER, LIMIT_OWN],
     reads: Reads::AtCut,
+    access: Access::keyed(Scope::Operate, Bound::Refused),
     takes: Some("RoleMappingSetting"),
     gives: Gives::OneOrLines { one: "RoleMappingPreview", lines: "RoleChange" },
     answer_headers: &[MAPPING_VERSION],
@@ -172,7 +177,7 @@ pub(crate) async fn set(
     state: web::Data<State>,
 ) -> Result<HttpResponse, Problem> {
     let question = Question::of(&request, &state, &SET)?;
-    let operator = question.operator;
+    let operator = question.operator.clone();
     let engine = question.finish()?;
     let expect = precondition(&request)?;
     let setting = Setting::of(payload).await?;
@@ -205,7 +210,8 @@ async fn record(
         let (preparing, wanted) = (engine.clone(), mapping.clone());
         let prepared = blocking(move || preparing.prepare(&wanted)).await??;
         let (mapping, note) = (mapping.clone(), note.clone());
-        let set = engine.set_mapping(operator, mapping, prepared, expect, effective_from, note);
+        let set =
+            engine.set_mapping(operator.clone(), mapping, prepared, expect, effective_from, note);
         match done_in_time(set).await {
             Err(ActError::Overtaken) if tries < TRIES_MAX => {}
             set => return Ok(set?),

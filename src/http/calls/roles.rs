@@ -7,14 +7,16 @@ use serde_json::{Value, json};
 use crate::engine::Engine;
 use crate::http::wire::answer::{Code, Problem, blocking, list_body, pinned_with_roles};
 use crate::http::wire::api::{
-    GROUP_ID, Gives, IN_DIRECTORY, LIMIT_OWN, Logged, MAPPING_VERSION, OF_ORGANIZATION,
-    OF_ORGANIZATION_ALIAS, OF_USER, Operation, Parameter, Reads, after, before, direction,
+    Access, Bound, GROUP_ID, Gives, IN_DIRECTORY, LIMIT_OWN, Logged, MAPPING_VERSION,
+    OF_ORGANIZATION, OF_ORGANIZATION_ALIAS, OF_USER, Operation, Parameter, Reads, after, before,
+    direction,
 };
 use crate::http::wire::describe::{describe_cause, describe_ground};
 use crate::http::wire::entity::must_be_named;
 use crate::http::wire::paging::in_steps;
 use crate::http::wire::question::Question;
 use crate::http::wire::state::State;
+use crate::keys::Scope;
 use crate::time;
 
 /// The number of assignments that are computed under one lock.
@@ -45,6 +47,7 @@ pub(crate) const ASSIGNMENTS: Operation = Operation {
         direction("By user and role; without it `asc`"),
     ],
     reads: Reads::AtCut,
+    access: Access::keyed(Scope::Read, Bound::Own),
     logged: Logged::Always,
     gives: Gives::List("RoleAssignment"),
     answer_headers: &[MAPPING_VERSION],

@@ -11,12 +11,13 @@ use serde_json::{Map, Value, json};
 use crate::engine::{ClockState, Engine};
 use crate::http::wire::answer::{Code, Cursors, Problem, blocking, respond};
 use crate::http::wire::api::{
-    AFTER, BEFORE, Gives, IN_DIRECTORY, LIMIT_OWN, OF_ORGANIZATION, OF_ORGANIZATION_ALIAS,
-    ORDER_OWN, Operation,
+    AFTER, Access, BEFORE, Bound, Gives, IN_DIRECTORY, LIMIT_OWN, OF_ORGANIZATION,
+    OF_ORGANIZATION_ALIAS, ORDER_OWN, Operation,
 };
 use crate::http::wire::paging::Paging;
 use crate::http::wire::question::Question;
 use crate::http::wire::state::State;
+use crate::keys::Scope;
 use crate::time;
 
 /// The number of records or users that are counted under one lock.
@@ -44,6 +45,7 @@ pub(crate) const STATS: Operation = Operation {
         OF_ORGANIZATION,
         OF_ORGANIZATION_ALIAS,
     ],
+    access: Access::keyed(Scope::Read, Bound::Own),
     gives: Gives::One("Stats"),
     shapes: SHAPES,
     ..Operation::GET
@@ -64,10 +66,11 @@ pub(crate) async fn stats(
         return Ok(respond(StatusCode::OK).body(actix_web::body::None::new()));
     }
     let refusals: Vec<(Code, u64)> = state.refusals.counts().collect();
+    let unauthorized = state.refusals.unauthorized();
     let _alone = state.stats.lock().await;
     let answer = blocking(move || {
         let measured = measure(&engine, directory.as_deref(), organization.as_deref(), &paging);
-        describe(&engine, measured, &refusals)
+        describe(&engine, measured, &refusals, unauthorized)
     });
     Ok(respond(StatusCode::OK).json(answer.await?))
 }
@@ -178,7 +181,12 @@ fn quarantine(views: &Views) -> Map<String, Value> {
         .collect()
 }
 
-fn describe(engine: &Engine, measured: Measured, refusals: &[(Code, u64)]) -> Value {
+fn describe(
+    engine: &Engine,
+    measured: Measured,
+    refusals: &[(Code, u64)],
+    unauthorized: u64,
+) -> Value {
     let counts = |wanted: &dyn Fn(Code) -> bool| -> Map<String, Value> {
         let wanted = refusals.iter().filter(|(code, _)| wanted(*code));
         wanted.map(|(code, count)| (code.name().to_owned(), (*count).into())).collect()
@@ -205,6 +213,7 @@ fn describe(engine: &Engine, measured: Measured, refusals: &[(Code, u64)]) -> Va
         "duplicates": engine.duplicates(),
         "signature_failures": counts(&|code| Code::SIGNATURES.contains(&code)),
         "refused_webhooks": counts(&|_| true),
+        "unauthorized": unauthorized,
         "conflicts": quarantine.get("conflict"),
         "quarantine": quarantine,
         "directories": {

@@ -141,7 +141,7 @@ fn a_start_with_a_clock_far_ahead_of_the_last_record_is_warned_of_or_must_be_con
         (366 * DAY_MS - MINUTE_MS, &[], 0, true),
         (366 * DAY_MS + MINUTE_MS, &[], 1, false),
         (366 * DAY_MS + MINUTE_MS, &["--accept-clock"], 0, true),
-        (-MINUTE_MS, &[], 0, true),
+        (-60 * MINUTE_MS, &[], 0, true),
     ] {
         machine.set_clock_ahead_by(ahead_ms);
         let (exit, said) = said_at_start(&machine, folder.path(), arguments);
