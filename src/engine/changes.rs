@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use rollcall_projections::{AccessChange, Seq, TouchedUsers};
+use rollcall_projections::{AccessChange, Seq, Sight, TouchedUsers};
 
 use super::Engine;
 use crate::log::ReadError;
@@ -96,7 +96,7 @@ pub struct Feed {
     pub cut_off: bool,
 }
 
-/// Adds the changes behind `place` up to the limit, and moves it there. True if that ends the
+/// Adds the changes behind `place` that are seen, up to the limit, and moves it there. True if that ends the
 /// answer; then `counted` is the user before that of the last change.
 fn give(
     changes: Vec<AccessChange>,
@@ -114,8 +114,11 @@ fn give(
         last = Some(change.user.clone());
         if number > place.item {
             place.item = number;
-            feed.items.push((*place, change));
             feed.next = *place;
+            if !change.is_seen {
+                continue;
+            }
+            feed.items.push((*place, change));
             if feed.items.len() >= limit {
                 return true;
             }
@@ -143,12 +146,12 @@ impl PageEnd {
 }
 
 impl Engine {
-    /// Returns at most `limit` changes behind a place. An answer without changes has moved on by
+    /// Returns at most `limit` changes behind a place, of the users who are seen. An answer without changes has moved on by
     /// at least a record, unless it is at the head. Blocks while it reads the log.
     ///
     /// # Errors
     /// The first record that cannot be read.
-    pub fn feed(&self, after: FeedPlace, limit: usize) -> Result<Feed, ReadError> {
+    pub fn feed(&self, sight: &Sight, after: FeedPlace, limit: usize) -> Result<Feed, ReadError> {
         let head = self.views().head();
         let mut feed = Feed { items: Vec::new(), next: after, at_head: false, cut_off: false };
         let now = Instant::now();
@@ -172,7 +175,7 @@ impl Engine {
                 let place = feed.next.within(touched.seq);
                 let counted =
                     if end.work == 0 { self.bookmarks.find(place) } else { CountedUser::default() };
-                self.add_changes(&touched, counted, &mut end, &mut feed);
+                self.add_changes(sight, &touched, counted, &mut end, &mut feed);
                 end.work += RECORD_WORK;
                 if feed.cut_off {
                     // Records before this one were dealt with: their place is an answer, and the
@@ -191,6 +194,7 @@ impl Engine {
     /// the answer has none yet and the record has any behind the place, unless it is cut off.
     fn add_changes(
         &self,
+        sight: &Sight,
         touched: &TouchedUsers,
         mut counted: CountedUser,
         end: &mut PageEnd,
@@ -199,7 +203,10 @@ impl Engine {
         let seq = touched.seq;
         let mut place = feed.next.within(seq);
         loop {
-            let changes = self.views().access_changes(touched, counted.user.as_deref());
+            let changes = {
+                let views = self.views();
+                views.seen_by(sight).access_changes(touched, counted.user.as_deref())
+            };
             let number = counted.changes + changes.found.len() as u64;
             end.work += changes.states;
             if give(changes.found, &mut place, &mut counted, end.limit, feed) {

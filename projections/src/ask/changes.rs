@@ -16,6 +16,7 @@ use crate::ground::roster::Roster;
 use crate::ground::symbols::{NO_SYM, Sym};
 use crate::ground::timeline::Placed;
 use crate::ground::walks::{IdWalk, is_beyond};
+use crate::sight::Seen;
 use crate::state::compiled_mapping::Compiled;
 use crate::state::directories::Directory;
 use crate::state::entities::{Entity, EntityKind, EntityVersion, Part};
@@ -143,6 +144,8 @@ pub struct AccessChange {
     pub occurred_at: Millis,
     /// The record's event.
     pub cause: Cause,
+    /// True if the caller sees the user: its directory is of an organization that the caller sees.
+    pub is_seen: bool,
 }
 
 /// Some consequences of a record.
@@ -175,24 +178,6 @@ struct TouchedUser<'v> {
 }
 
 impl Views {
-    /// Returns the changes that a record made to users whose id is greater than `after`, in order
-    /// of their ids; and the id after which to continue, if there may be more.
-    ///
-    /// Compares the knowledge up to the record with the knowledge before it. Costs two states for
-    /// each user that may be concerned, and if the record came late a state for each later moment
-    /// of that user's history; stops after some hundred.
-    pub fn access_changes(&self, touched: &TouchedUsers, after: Option<&str>) -> AccessChanges {
-        let mut changes = AccessChanges::default();
-        for user in self.concerned(touched, after) {
-            changes.states += self.changes_of(user, touched, &mut changes.found);
-            if changes.states >= STATES_MAX {
-                changes.next = Some(self.users.id(user).to_owned());
-                break;
-            }
-        }
-        changes
-    }
-
     fn state(&self, user: Sym, cut: Cut) -> AccessState {
         AccessState {
             access: self.access_basis(user, cut).has_access(),
@@ -455,6 +440,41 @@ impl Views {
     }
 }
 
+impl Seen<'_> {
+    /// Returns the changes that a record made to users whose id is greater than `after`, in order
+    /// of their ids; and the id after which to continue, if there may be more. Those that are not
+    /// seen are among them, so that each has the same number for everyone.
+    ///
+    /// Compares the knowledge up to the record with the knowledge before it. Costs two states for
+    /// each user that may be concerned, and if the record came late a state for each later moment
+    /// of that user's history; stops after some hundred.
+    pub fn access_changes(&self, touched: &TouchedUsers, after: Option<&str>) -> AccessChanges {
+        let mut changes = AccessChanges::default();
+        for user in self.concerned(touched, after) {
+            changes.states += self.changes_of(user, touched, &mut changes.found);
+            if changes.states >= STATES_MAX {
+                changes.next = Some(self.users.id(user).to_owned());
+                break;
+            }
+        }
+        for change in &mut changes.found {
+            self.judge(change, touched.with());
+        }
+        changes
+    }
+
+    /// Decides if a change is seen, and leaves out what is not.
+    fn judge(&self, change: &mut AccessChange, cut: Cut) {
+        let directory = self.directory_sym(&change.directory, cut);
+        change.is_seen = self.own().is_none() || directory.is_some();
+        self.conceal(&mut change.cause, cut);
+        if self.own().is_some() && self.organization_sym(&change.organization).is_none() {
+            let own = directory.map_or(NO_SYM, |directory| self.organization_of(directory, cut));
+            change.organization = self.texts.text(own).to_owned();
+        }
+    }
+}
+
 /// Tells if a directory keeps none of its users out. One without events of its own does not.
 fn is_open(directory: &Directory, cut: Cut) -> bool {
     directory.is_active(cut) || directory.events().latest(cut).is_none()
@@ -503,6 +523,7 @@ impl<'v> TouchedUser<'v> {
             became,
             occurred_at,
             cause: views.cause_of_record(self.touched.seq),
+            is_seen: true,
         }
     }
 
@@ -554,6 +575,7 @@ mod tests {
     use super::*;
     use crate::ground::fact::{GroupData, InactiveUsers, MembershipData, UserData};
     use crate::ground::mapping::{GroupPattern, Mapping, Matches, NameText, Rule};
+    use crate::sight::Sight;
 
     const MEMBERS: usize = 300;
 
@@ -616,7 +638,8 @@ mod tests {
             let mut all = AccessChanges::default();
             loop {
                 let touched = &self.touched[seq as usize - 1];
-                let page = self.views.access_changes(touched, all.next.as_deref());
+                let page =
+                    self.views.seen_by(&Sight::All).access_changes(touched, all.next.as_deref());
                 all.found.extend(page.found);
                 all.states += page.states;
                 all.next = page.next;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use actix_web::http::{Method, StatusCode};
 use actix_web::{HttpRequest, HttpResponse, web};
-use rollcall_projections::{AccessChange, Effect};
+use rollcall_projections::{AccessChange, Effect, Sight};
 use serde_json::{Value, json};
 
 use crate::engine::{Engine, Feed, FeedPlace};
@@ -60,6 +60,7 @@ pub(crate) async fn list(
     let wait = Duration::from_secs(question.take_number("wait") as u64);
     // The changes are not sent to HEAD, so waiting for them would only hold the connection.
     let wait = if request.method() == Method::HEAD { Duration::ZERO } else { wait };
+    let sight = question.sight();
     let engine = question.finish()?;
     let after = after.map_or(Some(FeedPlace::after(0)), |cursor| read_place(&cursor));
     // A place beyond the last record is from another log, or from one that lost its end. Waiting
@@ -67,7 +68,7 @@ pub(crate) async fn list(
     let after = after
         .filter(|after| after.seq <= engine.views().head())
         .ok_or_else(|| Problem::cursor_invalid("after"))?;
-    let feed = follow(&engine, after, limit, wait).await?;
+    let feed = follow(&engine, &sight, after, limit, wait).await?;
     let items: Vec<Vec<u8>> = feed
         .items
         .iter()
@@ -80,13 +81,14 @@ pub(crate) async fn list(
 /// Returns the changes behind a place. If there are none, waits for some, at most for `wait`.
 async fn follow(
     engine: &Arc<Engine>,
+    sight: &Sight,
     after: FeedPlace,
     limit: usize,
     wait: Duration,
 ) -> Result<Feed, Problem> {
     let read = |after: FeedPlace| {
-        let engine = engine.clone();
-        async move { finished(blocking(move || engine.feed(after, limit)).await??) }
+        let (engine, sight) = (engine.clone(), sight.clone());
+        async move { finished(blocking(move || engine.feed(&sight, after, limit)).await??) }
     };
     let feed = read(after).await?;
     if !feed.items.is_empty() || !feed.at_head || wait.is_zero() {

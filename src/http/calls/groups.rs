@@ -69,6 +69,7 @@ pub(crate) async fn list(
         "directory",
         "user",
     );
+    let sight = question.sight();
     let (engine, cut) = question.cut().await?;
     let filter = GroupFilter {
         directory: directory.as_deref(),
@@ -77,7 +78,8 @@ pub(crate) async fn list(
     };
     let (version, page) = {
         let views = engine.views();
-        (views.mapping_version(cut), views.groups(&filter, members, cut, paging.window()))
+        let page = views.seen_by(&sight).groups(&filter, members, cut, paging.window());
+        (views.mapping_version(cut), page)
     };
     let cursors = paging.cursors(&page, |row| row.group.id.clone());
     let items = write(engine, page.items).await;
@@ -107,10 +109,11 @@ pub(crate) async fn item(
     let mut question = Question::of(&request, &state, &ITEM)?;
     let members = take_members(&mut question);
     let id = id_in_path(&request).ok_or(Code::NotFound)?;
+    let sight = question.sight();
     let (engine, cut) = question.cut().await?;
     let (version, row) = {
         let views = engine.views();
-        (views.mapping_version(cut), views.group(&id, members, cut))
+        (views.mapping_version(cut), views.seen_by(&sight).group(&id, members, cut))
     };
     let body = match row {
         Some(row) => write(engine, vec![row]).await.map(|items| items.concat()),

@@ -37,9 +37,11 @@ pub(crate) async fn quarantine(
 ) -> Result<HttpResponse, Problem> {
     let mut question = Question::of(&request, &state, &QUARANTINE)?;
     let paging = question.take_paging();
+    let sight = question.sight();
     let engine = question.finish()?;
     let (page, entries) = {
         let views = engine.views();
+        let views = views.seen_by(&sight);
         let all = views.quarantine();
         let page = paging.numbers(all.len())?;
         let entries: Vec<Quarantined> =
