@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use kit::{DIRECTORY, Dice, NOW, SECRET, START, event, receive, verified};
 use rollcall::engine::{Engine, Expect};
-use rollcall::http::{BODY_BYTES_MAX, Settings, WEBHOOK_PATH, serve};
+use rollcall::http::{BODY_BYTES_MAX, ListenOn, Settings, WEBHOOK_PATH, serve};
 use rollcall::keys::ApiKeys;
 use rollcall::log::{BATCH_EVENTS_MAX, Log, Unrecovered};
 use rollcall::verify::{Keyring, parse_mapping};
@@ -229,9 +229,11 @@ fn main() {
     let (sent, addresses) = std::sync::mpsc::channel();
     std::thread::spawn(move || {
         actix_web::rt::System::new().block_on(async move {
-            let Ok(server) = serve("127.0.0.1:0", settings, slot) else { panic!("no address") };
-            let _ = sent.send(server.address);
-            let _ = server.running.await;
+            let listen = [ListenOn::Tcp("127.0.0.1:0".into())];
+            let Ok(server) = serve(&listen, None, settings, slot) else { panic!("no address") };
+            let Some(address) = server.address() else { panic!("no address") };
+            let _ = sent.send(address);
+            let _ = server.run().await;
         });
     });
     let Ok(address) = addresses.recv() else { panic!("no server") };

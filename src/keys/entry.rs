@@ -1,6 +1,7 @@
 //! Entries `[[keys]]` of the configuration.
 
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 use super::{ApiKey, Scope, Scopes};
 use crate::hashes::Hash;
@@ -55,6 +56,32 @@ fn fault<T>(field: &'static str, message: impl Into<String>) -> Result<T, EntryF
 }
 
 impl KeyEntry {
+    /// Writes it as a table of the configuration file.
+    pub fn to_toml(&self) -> String {
+        // Every JSON text is a text of TOML, and so is every array of texts.
+        let texts = |texts: &[String]| {
+            let texts: Vec<String> = texts.iter().map(|text| json!(text).to_string()).collect();
+            format!("[{}]", texts.join(", "))
+        };
+        let mut table = format!(
+            "[[keys]]\nname = {}\nsha256 = {}\nscopes = {}\n",
+            json!(self.name),
+            json!(self.sha256),
+            texts(&self.scopes)
+        );
+        let fields = [
+            ("organizations", self.organizations.as_deref().map(texts)),
+            ("expires_at", self.expires_at.as_ref().map(|moment| json!(moment).to_string())),
+            ("rate_limit", self.rate_limit.map(|limit| limit.to_string())),
+        ];
+        for (name, value) in fields {
+            if let Some(value) = value {
+                table.push_str(&format!("{name} = {value}\n"));
+            }
+        }
+        table
+    }
+
     /// Reads the entry.
     ///
     /// # Errors
@@ -189,6 +216,27 @@ mod tests {
         assert_eq!(key.expires_at, Some(expires_at));
         assert!(!key.has_expired(expires_at - 1) && key.has_expired(expires_at));
         assert!(!entry().read().unwrap().has_expired(i64::MAX));
+    }
+
+    #[test]
+    fn an_entry_is_written_as_a_table() {
+        let full = KeyEntry {
+            organizations: Some(vec!["org_1".into(), "o\"\\".into()]),
+            expires_at: Some("2026-03-01T00:00:00.000Z".into()),
+            rate_limit: Some(60),
+            ..entry()
+        };
+        let sha256 = "ab".repeat(32);
+        let head = format!(
+            "[[keys]]\nname = \"login\"\nsha256 = \"{sha256}\"\nscopes = [\"read\", \"audit\"]\n"
+        );
+        let rest = concat!(
+            "organizations = [\"org_1\", \"o\\\"\\\\\"]\n",
+            "expires_at = \"2026-03-01T00:00:00.000Z\"\n",
+            "rate_limit = 60\n",
+        );
+        assert_eq!(entry().to_toml(), head);
+        assert_eq!(full.to_toml(), format!("{head}{rest}"));
     }
 
     #[test]

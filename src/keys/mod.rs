@@ -4,15 +4,23 @@
 //! from `ROLLCALL_API_KEYS`. It is found by its digest, so the time of a look-up depends on digests
 //! only. An attacker who learns a digest in that way still has to find a text with that digest.
 
+mod bucket;
 mod entry;
+mod expiry;
+mod mint;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Instant;
 
 use rollcall_projections::Millis;
 use sha2::{Digest, Sha256};
 
+pub use bucket::Allowance;
+use bucket::Bucket;
 pub use entry::{EntryFault, KeyEntry};
+pub use expiry::Expiries;
+pub use mint::{NewKey, PREFIX};
 
 use crate::hashes::Hash;
 use crate::verify::{KEY_ID_BYTES, api_key_id, key_name};
@@ -127,21 +135,51 @@ impl ApiKey {
     }
 }
 
-/// The holder of an API key. Only [`ApiKeys::identify`] makes one.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Operator(Arc<ApiKey>);
+/// The holder of an API key. Only [`ApiKeys`] makes one.
+#[derive(Clone, Debug)]
+pub struct Operator(Arc<Held>);
+
+/// A key with the requests that it may still make.
+#[derive(Debug)]
+struct Held {
+    key: ApiKey,
+    /// `None` for a key without a limit.
+    bucket: Option<Arc<Bucket>>,
+}
+
+impl Held {
+    fn new(key: ApiKey) -> Arc<Held> {
+        let bucket = key.rate_limit.map(|limit| Arc::new(Bucket::new(limit)));
+        Arc::new(Held { key, bucket })
+    }
+}
+
+impl PartialEq for Operator {
+    fn eq(&self, other: &Operator) -> bool {
+        self.key() == other.key()
+    }
+}
+
+impl Eq for Operator {}
 
 impl Operator {
     /// Returns the key, which says what the operator may do and see.
     pub fn key(&self) -> &ApiKey {
-        &self.0
+        &self.0.key
+    }
+
+    /// Counts one more request against the key's limit; `None` if it has none.
+    pub fn count(&self, now: Instant) -> Option<Allowance> {
+        self.0.bucket.as_ref().map(|bucket| bucket.take(now))
     }
 }
 
 /// The keys of a server, by their digests.
 #[derive(Clone, Debug, Default)]
 pub struct ApiKeys {
-    keys: BTreeMap<Hash, Arc<ApiKey>>,
+    keys: BTreeMap<Hash, Arc<Held>>,
+    /// True if some key has a limit on its requests.
+    have_limits: bool,
 }
 
 /// Two keys that cannot be told apart.
@@ -167,11 +205,12 @@ impl ApiKeys {
             if let Some(other) = same_name {
                 return Err(Duplicate::Name(other.name()));
             }
+            set.have_limits |= key.rate_limit.is_some();
             match set.keys.get(&key.sha256) {
-                Some(other) if **other != key => {
-                    return Err(Duplicate::Key(other.name(), key.name()));
+                Some(other) if other.key != key => {
+                    return Err(Duplicate::Key(other.key.name(), key.name()));
                 }
-                _ => set.keys.insert(key.sha256, Arc::new(key)),
+                _ => set.keys.insert(key.sha256, Held::new(key)),
             };
         }
         Ok(set)
@@ -180,7 +219,8 @@ impl ApiKeys {
     /// Makes the set of the given whole keys, each with all scopes.
     pub fn unrestricted<'a>(keys: impl IntoIterator<Item = &'a str>) -> ApiKeys {
         let keys = keys.into_iter().map(ApiKey::unrestricted);
-        ApiKeys { keys: keys.map(|key| (key.sha256, Arc::new(key))).collect() }
+        let keys = keys.map(|key| (key.sha256, Held::new(key))).collect();
+        ApiKeys { keys, have_limits: false }
     }
 
     /// Returns the holder of `key`, also of one that has expired.
@@ -189,9 +229,39 @@ impl ApiKeys {
         self.keys.get(&digest).cloned().map(Operator)
     }
 
+    /// Takes over the counts of requests from the keys before, so that reading them again gives no
+    /// one more of them.
+    pub fn continuing(mut self, before: &ApiKeys) -> ApiKeys {
+        for (digest, held) in &mut self.keys {
+            let same = before.keys.get(digest);
+            let same = same.filter(|other| other.key.rate_limit == held.key.rate_limit);
+            if let Some(other) = same {
+                let (key, bucket) = (held.key.clone(), other.bucket.clone());
+                *held = Arc::new(Held { key, bucket });
+            }
+        }
+        self
+    }
+
+    /// Returns true if some key has a limit on its requests.
+    pub fn have_limits(&self) -> bool {
+        self.have_limits
+    }
+
+    /// Returns the present holder of an operator's key; `None` if the key is not in the set.
+    pub fn present(&self, operator: &Operator) -> Option<Operator> {
+        self.keys.get(&operator.key().sha256).cloned().map(Operator)
+    }
+
+    /// Returns the holder of the key of an entry, for an act that the operator of the machine asks
+    /// for at the start; `None` if the key is not in the set.
+    pub fn holder(&self, key: &ApiKey) -> Option<Operator> {
+        self.keys.get(&key.sha256).cloned().map(Operator)
+    }
+
     /// Returns the keys, in order of their digests.
     pub fn iter(&self) -> impl Iterator<Item = &ApiKey> {
-        self.keys.values().map(|key| &**key)
+        self.keys.values().map(|held| &held.key)
     }
 
     /// Returns the number of keys.
@@ -222,6 +292,21 @@ mod tests {
         assert_eq!(one.key().name(), "key_d106596dd66439f8");
         let again = ApiKeys::unrestricted(["sk_one"]).identify("sk_one");
         assert_eq!(again, Some(one), "the same name at every start");
+    }
+
+    #[test]
+    fn a_limit_goes_on_where_it_was_after_the_keys_are_read_again() {
+        let limited = |limit| ApiKey { rate_limit: Some(limit), ..ApiKey::unrestricted("k") };
+        let keys = |limit| ApiKeys::new([limited(limit)]).unwrap();
+        let now = Instant::now();
+        let count = |keys: &ApiKeys| keys.identify("k").unwrap().count(now).unwrap().remaining;
+        let before = keys(5);
+        assert_eq!([count(&before), count(&before)], [4, 3]);
+        assert_eq!(count(&keys(5).continuing(&before)), 2);
+        assert_eq!(count(&keys(6).continuing(&before)), 5, "another limit begins anew");
+        let free = ApiKeys::unrestricted(["k"]);
+        assert!(free.identify("k").unwrap().count(now).is_none());
+        assert!(before.have_limits() && !free.have_limits());
     }
 
     #[test]

@@ -19,7 +19,7 @@ pub(crate) use extract::{filled, first_domain, is_active, shown_email};
 pub use facts::{Facts, Statement};
 pub use mapping::{FieldCode, MappingError, mapping_json, parse_mapping};
 pub(crate) use operator::names_author;
-pub use operator::{Act, api_key_id, key_name};
+pub use operator::{Act, api_key_id, author_name, key_name};
 use rollcall_projections::Millis;
 pub use signature::{KEY_ID_BYTES, Keyring, Rejection, SECRETS_MAX};
 

@@ -4,6 +4,7 @@
 use bytes::Bytes;
 use hmac::Mac;
 use rollcall_projections::{EventType, InactiveUsers, Mapping, Millis};
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use super::signature::{KEY_ID_BYTES, mac_of};
@@ -107,12 +108,28 @@ pub fn key_name(key_id: [u8; KEY_ID_BYTES]) -> String {
     format!("key_{}", hex::encode(key_id))
 }
 
-/// Returns true if the body of an act names this key as its author, as every act must.
-pub(crate) fn names_author(key_id: [u8; KEY_ID_BYTES], body: &[u8]) -> bool {
+/// Returns the author of an act as it is shown: the fingerprint of the key, after the key's name if
+/// it has one.
+pub fn author_name(key_id: [u8; KEY_ID_BYTES], body: &[u8]) -> String {
+    let [_, name] = actor(body);
+    let fingerprint = key_name(key_id);
+    match json::string(name) {
+        Some(name) => format!("{name} ({fingerprint})"),
+        None => fingerprint,
+    }
+}
+
+/// Reads the id and the name of the actor in the body of an act.
+fn actor(body: &[u8]) -> [Option<&RawValue>; 2] {
     let context = std::str::from_utf8(body).ok().and_then(|text| json::fields(text, ["context"]));
     let [actor] =
         json::fields_of(context.and_then(|[context]| context), ["actor"]).unwrap_or_default();
-    let [id] = json::fields_of(actor, ["id"]).unwrap_or_default();
+    json::fields_of(actor, ["id", "name"]).unwrap_or_default()
+}
+
+/// Returns true if the body of an act names this key as its author, as every act must.
+pub(crate) fn names_author(key_id: [u8; KEY_ID_BYTES], body: &[u8]) -> bool {
+    let [id, _] = actor(body);
     json::string(id).is_some_and(|id| id == key_name(key_id))
 }
 

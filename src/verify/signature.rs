@@ -74,6 +74,11 @@ impl Keyring {
         Keyring { keys, tolerance_ms }
     }
 
+    /// Returns the fingerprint of each secret, as proofs hold it. It does not reveal the secret.
+    pub fn fingerprints(&self) -> Vec<String> {
+        self.keys.iter().map(|key| hex::encode(key.id)).collect()
+    }
+
     /// Checks the signature that a record keeps again, without regard to its time; `None` if the
     /// secret that verified it is not in the keyring.
     pub fn check_again(

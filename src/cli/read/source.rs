@@ -145,8 +145,8 @@ where
         webhook_paths: Vec::new(),
         body_bytes_max: 0,
     };
-    let running = Running::start("127.0.0.1:0", folder, settings, CACHES)
-        .map_err(|error| unopened(folder, error))?;
+    let running =
+        Running::start(folder, settings, CACHES).map_err(|error| unopened(folder, error))?;
     running.run_with(&key, false, work)
 }
 

@@ -15,7 +15,7 @@ use crate::http::wire::api::{
 };
 use crate::http::wire::describe::describe_cause;
 use crate::http::wire::question::Question;
-use crate::http::wire::state::State;
+use crate::http::wire::state::{Revoked, State};
 use crate::keys::Scope;
 use crate::time;
 
@@ -60,7 +60,7 @@ pub(crate) async fn list(
     let wait = Duration::from_secs(question.take_number("wait") as u64);
     // The changes are not sent to HEAD, so waiting for them would only hold the connection.
     let wait = if request.method() == Method::HEAD { Duration::ZERO } else { wait };
-    let sight = question.sight();
+    let (sight, operator) = (question.sight(), question.operator.clone());
     let engine = question.finish()?;
     let after = after.map_or(Some(FeedPlace::after(0)), |cursor| read_place(&cursor));
     // A place beyond the last record is from another log, or from one that lost its end. Waiting
@@ -68,7 +68,14 @@ pub(crate) async fn list(
     let after = after
         .filter(|after| after.seq <= engine.views().head())
         .ok_or_else(|| Problem::cursor_invalid("after"))?;
-    let feed = follow(&engine, &sight, after, limit, wait).await?;
+    let feed = tokio::select! {
+        feed = follow(&engine, &sight, after, limit, wait) => feed?,
+        revoked = state.keys.revoked(&operator) => match revoked {
+            Revoked::Removed => return Err(Code::Unauthorized.into()),
+            // The client asks again, and is judged by its new rights.
+            Revoked::Changed => Feed { items: Vec::new(), next: after, at_head: true, cut_off: false },
+        },
+    };
     let items: Vec<Vec<u8>> = feed
         .items
         .iter()

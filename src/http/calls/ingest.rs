@@ -40,7 +40,8 @@ async fn take(
     }
     // Inside, so that a slow sender is not taken for a log that cannot be written: at the deadline
     // this is the first that is polled.
-    let body = timeout_at(deadline, body::read(payload, state.body_bytes_max)).await;
+    let bytes_max = state.keys.now().body_bytes_max;
+    let body = timeout_at(deadline, body::read(payload, bytes_max)).await;
     let body = body.map_err(|_| Code::BodyTimeout)??;
     let engine = state.engine.get().ok_or(Code::NotReady)?;
     let event = Verified::webhook(

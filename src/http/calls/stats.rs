@@ -62,16 +62,17 @@ pub(crate) async fn stats(
         (question.take("directory"), question.take_either("organization_id", "organization"));
     let sight = question.sight();
     let engine = question.finish()?;
-    // Refused webhooks and duplicates are of no organization.
+    // Refused requests and duplicates are of no organization.
     let shown = |count: u64| if sight == Sight::All { count } else { 0 };
     let refusals: Vec<(Code, u64)> =
         state.refusals.counts().map(|(code, count)| (code, shown(count))).collect();
+    let unauthorized = shown(state.refusals.unauthorized());
     let duplicates = shown(engine.duplicates());
     let _alone = state.stats.lock().await;
     let answer = blocking(move || {
         let filter = StatsFilter { sight, directory, organization };
         let measured = measure(&engine, &filter, duplicates, &paging);
-        describe(&engine, measured, &refusals)
+        describe(&engine, measured, &refusals, unauthorized)
     });
     Ok(respond(StatusCode::OK).json(answer.await?))
 }
@@ -186,7 +187,12 @@ fn quarantine(views: &Seen<'_>) -> Map<String, Value> {
         .collect()
 }
 
-fn describe(engine: &Engine, measured: Measured, refusals: &[(Code, u64)]) -> Value {
+fn describe(
+    engine: &Engine,
+    measured: Measured,
+    refusals: &[(Code, u64)],
+    unauthorized: u64,
+) -> Value {
     let counts = |wanted: &dyn Fn(Code) -> bool| -> Map<String, Value> {
         let wanted = refusals.iter().filter(|(code, _)| wanted(*code));
         wanted.map(|(code, count)| (code.name().to_owned(), (*count).into())).collect()
@@ -212,6 +218,7 @@ fn describe(engine: &Engine, measured: Measured, refusals: &[(Code, u64)]) -> Va
         "duplicates": duplicates,
         "signature_failures": counts(&|code| Code::SIGNATURES.contains(&code)),
         "refused_webhooks": counts(&|_| true),
+        "unauthorized": unauthorized,
         "conflicts": quarantine.get("conflict"),
         "quarantine": quarantine,
         "directories": {

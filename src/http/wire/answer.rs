@@ -18,7 +18,7 @@ use serde::Serialize;
 use super::api::Operation;
 use crate::documents::{Document, DocumentKey};
 use crate::engine::{ActError, ChangeError, CutError, Engine};
-use crate::keys::Scope;
+use crate::keys::{ApiKey, Scope};
 use crate::log::ReadError;
 use crate::time;
 use crate::verify::{FieldCode, MappingError, Rejection};
@@ -160,6 +160,8 @@ codes! {
     KnownAtOutOfRange = "known_at_out_of_range", UNPROCESSABLE_ENTITY, VALIDATION;
     CursorInvalid = "cursor_invalid", UNPROCESSABLE_ENTITY, VALIDATION;
     MappingInvalid = "mapping_invalid", UNPROCESSABLE_ENTITY, VALIDATION;
+    RateLimited = "rate_limited", TOO_MANY_REQUESTS,
+        "the key has made as many requests in a minute as it may: try again after `Retry-After`";
     QueueFull = "queue_full", SERVICE_UNAVAILABLE, "too many events are waiting to be written";
     LogUnavailable = "log_unavailable", SERVICE_UNAVAILABLE,
         "the log cannot be written, or its last records are in doubt; try again";
@@ -196,7 +198,7 @@ const VALIDATION: &str = "Validation failed";
 pub(crate) const CHALLENGE: &str = "Bearer";
 
 /// The `Retry-After` of a 503, in seconds.
-const RETRY_AFTER_S: u32 = 1;
+const RETRY_AFTER_S: u64 = 1;
 
 /// An error as it goes out: status, stable code, a sentence, and nothing internal.
 #[derive(Debug, Serialize)]
@@ -208,6 +210,9 @@ pub(crate) struct Problem {
     errors: Vec<FieldError>,
     #[serde(skip_serializing_if = "Option::is_none")]
     entity_id: Option<String>,
+    /// The seconds after which a retry may succeed, if that is known.
+    #[serde(skip)]
+    retry_after_s: Option<u64>,
 }
 
 fn by_name<S: serde::Serializer>(code: &Code, serializer: S) -> Result<S::Ok, S::Error> {
@@ -249,7 +254,13 @@ impl FieldError {
 
 impl From<Code> for Problem {
     fn from(code: Code) -> Problem {
-        Problem { message: code.message().into(), code, errors: Vec::new(), entity_id: None }
+        Problem {
+            message: code.message().into(),
+            code,
+            errors: Vec::new(),
+            entity_id: None,
+            retry_after_s: None,
+        }
     }
 }
 
@@ -258,6 +269,18 @@ impl Problem {
     pub(crate) fn entity_not_found(kind: &str, id: &str) -> Problem {
         let message = format!("{kind} not found: '{id}'.").into();
         Problem { message, entity_id: Some(id.to_owned()), ..Code::EntityNotFound.into() }
+    }
+
+    /// Refuses what may succeed later.
+    pub(crate) fn after(code: Code, seconds: u64) -> Problem {
+        Problem { retry_after_s: Some(seconds), ..code.into() }
+    }
+
+    /// Refuses a key whose time is over. Its holder has the key, so this reveals nothing.
+    pub(crate) fn key_expired(key: &ApiKey) -> Problem {
+        let at = key.expires_at.map(time::format).unwrap_or_default();
+        let message = format!("Unauthorized: the key `{}` expired at {at}", key.name());
+        Problem { message: message.into(), ..Code::Unauthorized.into() }
     }
 
     /// Refuses a key that lacks a scope.
@@ -324,8 +347,9 @@ impl Problem {
 
     pub(crate) fn response(&self) -> HttpResponse {
         let mut response = respond(self.code.status());
-        if self.code.status() == StatusCode::SERVICE_UNAVAILABLE {
-            response.insert_header((RETRY_AFTER, RETRY_AFTER_S.to_string()));
+        let later = self.code.status() == StatusCode::SERVICE_UNAVAILABLE;
+        if let Some(seconds) = self.retry_after_s.or(later.then_some(RETRY_AFTER_S)) {
+            response.insert_header((RETRY_AFTER, seconds.to_string()));
         }
         if self.code.status() == StatusCode::UNAUTHORIZED {
             response.insert_header((WWW_AUTHENTICATE, CHALLENGE));

@@ -8,11 +8,11 @@ use actix_web::http::header::AUTHORIZATION;
 use actix_web::{HttpRequest, web};
 use rollcall_projections::{Cut, Millis, Seq, Sight};
 
-use super::access_log;
 use super::answer::{ANSWER_WITHIN, Code, FieldError, Problem};
 use super::api::{Bound, Direction, Operation, Order, Parameter, TEXT_BYTES_MAX, Takes, Word};
 use super::paging::{Paging, Places};
 use super::state::State;
+use super::{access_log, limits};
 use crate::engine::{CutError, Engine, KnownAt};
 use crate::keys::{Operator, Scope};
 use crate::time;
@@ -44,21 +44,16 @@ impl Question {
     /// Identifies the operator, judges its rights and reads the parameters.
     ///
     /// # Errors
-    /// 401 without a known key, 403 without the call's scope, 503 before the log is folded.
+    /// 401 without a known key, 429 above its limit, 403 without the call's scope, 503 before the
+    /// log is folded.
     pub(crate) fn of(
         request: &HttpRequest,
         state: &web::Data<State>,
         operation: &'static Operation,
     ) -> Result<Question, Problem> {
-        let header = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
-        let key = header
-            .and_then(|value| value.split_once(' '))
-            .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
-        let operator = key
-            .and_then(|(_, key)| state.keys.now().api_keys.identify(key.trim()))
-            .filter(|operator| !operator.key().has_expired(time::now_ms()))
-            .ok_or(Code::Unauthorized)?;
+        let operator = identify(request, state, operation)?;
         access_log::asked(request, operator.clone(), operation);
+        limits::count(request, &operator)?;
         permit(&operator, operation)?;
         let parameters =
             form_urlencoded::parse(request.query_string().as_bytes()).into_owned().collect();
@@ -343,6 +338,29 @@ impl Question {
         }
         Err(Problem::validation(self.errors).in_words_of(self.operation))
     }
+}
+
+/// Identifies the holder of the key in a request.
+///
+/// # Errors
+/// 401 without a known key, or after its time.
+fn identify(
+    request: &HttpRequest,
+    state: &State,
+    operation: &'static Operation,
+) -> Result<Operator, Problem> {
+    let header = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let key = header
+        .and_then(|value| value.split_once(' '))
+        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
+    let operator = key.and_then(|(_, key)| state.keys.now().api_keys.identify(key.trim()));
+    let problem = match operator {
+        Some(operator) if !operator.key().has_expired(time::now_ms()) => return Ok(operator),
+        Some(operator) => Problem::key_expired(operator.key()),
+        None => Code::Unauthorized.into(),
+    };
+    state.refusals.refuse_key(operation.path);
+    Err(problem)
 }
 
 /// Judges whether the operator may make a call.

@@ -2,13 +2,14 @@
 
 use std::sync::{Arc, OnceLock};
 
-use parking_lot::RwLock;
+use tokio::sync::watch;
 
 use super::answer::{Code, Problem};
 use super::api::Operation;
 use super::refusals::Refusals;
 use crate::engine::Engine;
-use crate::keys::ApiKeys;
+use crate::keys::{ApiKeys, Expiries, Operator};
+use crate::time;
 use crate::verify::Keyring;
 
 /// The path of webhooks by default.
@@ -33,28 +34,74 @@ pub struct Settings {
     pub body_bytes_max: usize,
 }
 
-/// The secrets of a running server, which can be replaced while it serves.
-#[derive(Clone)]
-pub struct Keys(Arc<RwLock<Arc<KeySet>>>);
+impl Settings {
+    /// Splits off what can be replaced while the server serves.
+    pub(crate) fn split(self) -> (Keys, Vec<String>) {
+        let Settings { keyring, api_keys, webhook_paths, body_bytes_max } = self;
+        let body_bytes_max = body_bytes_max.min(BODY_BYTES_LIMIT);
+        (Keys::new(KeySet { keyring, api_keys, body_bytes_max }), webhook_paths)
+    }
+}
 
-/// The secrets that hold at one moment.
-pub(crate) struct KeySet {
-    pub(crate) keyring: Keyring,
-    pub(crate) api_keys: ApiKeys,
+/// The secrets and limits of a running server, which can be replaced while it serves.
+#[derive(Clone)]
+pub struct Keys(Arc<watch::Sender<Arc<KeySet>>>);
+
+/// The secrets and limits that hold at one moment.
+pub struct KeySet {
+    /// Verifies webhooks.
+    pub keyring: Keyring,
+    /// The keys of those who ask and act.
+    pub api_keys: ApiKeys,
+    /// The largest body of a webhook, in bytes; at most [`BODY_BYTES_LIMIT`].
+    pub body_bytes_max: usize,
+}
+
+/// The end of an operator's rights to a request that waits.
+pub(crate) enum Revoked {
+    /// The key is not known any more.
+    Removed,
+    /// The key has other rights.
+    Changed,
 }
 
 impl Keys {
-    pub(crate) fn new(keyring: Keyring, api_keys: ApiKeys) -> Keys {
-        Keys(Arc::new(RwLock::new(Arc::new(KeySet { keyring, api_keys }))))
+    pub(crate) fn new(set: KeySet) -> Keys {
+        Keys(Arc::new(watch::Sender::new(Arc::new(set))))
     }
 
-    /// Replaces all of them in one step, for the requests that begin from now on.
-    pub fn replace(&self, keyring: Keyring, api_keys: ApiKeys) {
-        *self.0.write() = Arc::new(KeySet { keyring, api_keys });
+    /// Replaces all of them in one step, for the requests that begin from now on. Requests that
+    /// wait end if their key has changed.
+    pub fn replace(&self, set: KeySet) {
+        self.0.send_modify(|keys| {
+            let api_keys = set.api_keys.continuing(&keys.api_keys);
+            *keys = Arc::new(KeySet { api_keys, ..set });
+        });
+    }
+
+    /// Warns of the keys whose time ends.
+    pub fn warn_of_expiries(&self, expiries: &mut Expiries) {
+        expiries.warn(&self.now().api_keys, time::now_ms());
     }
 
     pub(crate) fn now(&self) -> Arc<KeySet> {
-        self.0.read().clone()
+        self.0.borrow().clone()
+    }
+
+    /// Waits until the operator's key is removed or has other rights.
+    pub(crate) async fn revoked(&self, operator: &Operator) -> Revoked {
+        let mut changes = self.0.subscribe();
+        loop {
+            let found = changes.borrow_and_update().api_keys.present(operator);
+            match found {
+                None => return Revoked::Removed,
+                Some(found) if found != *operator => return Revoked::Changed,
+                Some(_) => {}
+            }
+            if changes.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
     }
 }
 
@@ -65,8 +112,6 @@ pub(crate) struct State {
     pub(crate) engine: Arc<OnceLock<Arc<Engine>>>,
     /// Every declared call.
     pub(crate) operations: &'static [&'static Operation],
-    /// The largest body of a webhook, in bytes.
-    pub(crate) body_bytes_max: usize,
     /// The webhooks refused since the start.
     pub(crate) refusals: Refusals,
     /// Held while an answer about traffic is computed: each walks over a month.

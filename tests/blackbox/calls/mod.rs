@@ -6,6 +6,7 @@ pub mod diff;
 pub mod emails;
 pub mod events;
 pub mod history;
+pub mod keys;
 pub mod openapi;
 pub mod operators;
 pub mod proofs;

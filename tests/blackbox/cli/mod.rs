@@ -2,9 +2,11 @@
 
 pub mod audit;
 pub mod commands;
+mod config;
 mod confirm;
 mod describe;
 pub mod generate;
+mod key;
 pub mod large_sync;
 mod moments;
 mod reach;
