@@ -150,8 +150,8 @@ impl<'v> Seen<'v> {
         })
     }
 
-    /// Returns the organization that a version shows at `then`; in the place of one that is not seen
-    /// that of its directory at the cut of the question.
+    /// Returns the organization that a version shows at `then`; in the place of one that is not
+    /// seen that of its directory at the cut of the question.
     pub(crate) fn shown_or_own(&self, version: &EntityVersion, then: Cut, cut: Cut) -> Sym {
         let shown = self.shown_organization(version, then);
         if self.owns(shown) { shown } else { self.organization_of(version.directory, cut) }

@@ -456,8 +456,8 @@ impl Seen<'_> {
         }
     }
 
-    /// Returns the members of a group that is alive at the cut, as far as they are seen. Those behind
-    /// the first are only counted.
+    /// Returns the members of a group that is alive at the cut, as far as they are seen. Those
+    /// behind the first are only counted.
     fn nested_members(&self, group: Sym, cut: Cut) -> Nested {
         let roster = self.memberships.of_group(group).into_iter();
         let mut members = roster

@@ -28,8 +28,8 @@ pub enum Named<'a> {
 }
 
 impl Seen<'_> {
-    /// Tells if any known record names it; a role, if any known mapping gives it. When that happened
-    /// or takes effect does not matter.
+    /// Tells if any known record names it; a role, if any known mapping gives it. When that
+    /// happened or takes effect does not matter.
     pub fn ever_named(&self, named: Named<'_>, cut: Cut) -> bool {
         let latest = Cut { as_of: Millis::MAX, ..cut };
         match named {

@@ -176,9 +176,9 @@ impl Views {
 }
 
 impl Seen<'_> {
-    /// Counts the next records up to `known_at`, at most `limit`; true if there are more. Those that
-    /// are not seen do not count. A long
-    /// count is made in such steps, so that it blocks no other work.
+    /// Counts the next records up to `known_at`, at most `limit`; true if there are more. Those
+    /// that are not seen do not count. A long count is made in such steps, so that it blocks no
+    /// other work.
     pub fn count_traffic(&self, traffic: &mut Traffic, known_at: Seq, limit: usize) -> bool {
         let end = known_at
             .min(self.head())

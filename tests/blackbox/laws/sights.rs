@@ -1,5 +1,5 @@
-//! A key that is bound to an organization sees nothing of another in any answer: random histories of
-//! two organizations with mixed groups, and every call of `/openapi.json`.
+//! A key that is bound to an organization sees nothing of another in any answer: random histories
+//! of two organizations with mixed groups, and every call of `/openapi.json`.
 //!
 //! Everything of an organization has its word in each id, name and email. What changes hands has
 //! neither word.
@@ -351,10 +351,11 @@ async fn check(seed: u64, tally: &Tally) {
 }
 
 async fn set_mapping(service: &Routes, rng: &mut StdRng) {
-    let rules: Vec<Value> = ["alfa", "brav", "shared"]
-        .iter()
-        .map(|word| json!({ "group": { "name": format!("Group {word}") }, "roles": [format!("of {}", rng.random_range(0..3))] }))
-        .collect();
+    let rule = |word: &&str| {
+        let role = format!("of {}", rng.random_range(0..3));
+        json!({ "group": { "name": format!("Group {word}") }, "roles": [role] })
+    };
+    let rules: Vec<Value> = ["alfa", "brav", "shared"].iter().map(rule).collect();
     let mapping = json!({ "default_roles": ["member"], "rules": rules });
     let from = rfc3339(START_MS + 1000 * rng.random_range(0..EVENTS as i64));
     let body = json!({ "mapping": mapping, "effective_from": from });

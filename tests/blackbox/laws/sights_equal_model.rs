@@ -1,5 +1,5 @@
-//! The naive model and the server agree about what a key sees that is bound to organizations: random
-//! histories in which everything is mixed, random questions in both clocks.
+//! The naive model and the server agree about what a key sees that is bound to organizations:
+//! random histories in which everything is mixed, random questions in both clocks.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
