@@ -29,21 +29,25 @@ mod views;
 pub use ask::access::{AccessEnd, AccessLoss, AccessPeriod};
 pub use ask::assignments::{Assignment, AssignmentFilter, Assignments, Because, Ground};
 pub use ask::causes::{Cause, RolePeriod};
-pub use ask::changes::{AccessChange, AccessChanges, Effect, TouchedUsers};
+pub use ask::changes::{AccessChange, AccessChanges, Effect};
 pub use ask::deprovisionings::{Deprovisioning, DeprovisioningFilter, Deprovisionings};
 pub use ask::diff::{Difference, DifferenceKind, DifferencePlace, Differences, Subject};
 pub use ask::dump::View;
 pub use ask::history::{EventPlace, VersionKind, VersionRef, VersionRow, Versions};
+pub use ask::last_heard::LastHeard;
 pub use ask::lists::{
-    DirectoryFilter, DirectoryRow, EntityRow, GroupFilter, GroupRow, Nested, UserFilter, UserRow,
+    DirectoryFilter, DirectoryRow, EntityRow, GroupFilter, MembersStep, NESTED_MAX, Nested,
+    UserFilter, UserRow,
 };
 pub use ask::lookups::Named;
 pub use ask::mappings::MappingSet;
 pub use ask::membership_periods::{MembershipPeriod, MembershipPeriods};
+pub use ask::names::{NameQuestion, NameSearch, NamedBy, NamedKind, NamesFound, Namesake};
 pub use ask::preview::{
     Comparison, Proposal, RoleChange, RoleCounts, RuleWarning, Unmatched, UnmatchedGroup,
     WarningReason,
 };
+pub use ask::touched::TouchedUsers;
 pub use ask::traffic::{Counted, Counts, Delays, Traffic, WINDOWS, WINDOWS_MS};
 pub use ground::event_type::{
     EventEffect, EventSubject, EventType, OPERATOR_PREFIX, SYNC_PREFIX, TOKEN_PREFIX,

@@ -138,8 +138,8 @@ impl ListenOn {
     }
 }
 
-/// Binds under another name and renames: nobody can connect before the mode is set, and a socket
-/// that was left behind is replaced in one step.
+/// Binds under another name and renames: no process can connect before the mode is set, and a
+/// socket that was left behind is replaced in one step.
 fn bind_socket(path: &Path, mode: u32) -> io::Result<Bound> {
     vacant(path)?;
     let trial = temporary(path);

@@ -91,6 +91,10 @@ impl Source {
     pub(super) fn read(path: &Path) -> Result<Source, String> {
         let name: Arc<str> = path.display().to_string().into();
         let failed = |error: std::io::Error| format!("cannot read `{}`: {error}", path.display());
+        // Another kind of file may have no end, or block until it is written.
+        if !std::fs::metadata(path).map_err(failed)?.is_file() {
+            return Err(format!("`{name}` is not a regular file"));
+        }
         let mut bytes = Vec::new();
         let file = std::fs::File::open(path).map_err(failed)?;
         file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(failed)?;

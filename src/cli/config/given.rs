@@ -254,37 +254,34 @@ fn secrets_of_file(
     mistakes: &mut Mistakes,
 ) -> Vec<Spot<OsString>> {
     let [file_key, env_key] = ["file", "env"].map(|end| format!("{}_{end}", setting.name));
-    let (file, variable) = (fields.text(&file_key, mistakes), fields.text(&env_key, mistakes));
-    let (at, found) = match (file, variable) {
+    let file = fields.text(&file_key, mistakes);
+    let variable = fields.text(&env_key, mistakes);
+    let found = match (file, variable) {
         (None, None) => return Vec::new(),
         (Some(_), Some(second)) => {
             let says = format!("both `{file_key}` and `{env_key}` are given: leave one out");
-            mistakes.add(&second.at, says);
-            return Vec::new();
+            Spot { value: Err(says), at: second.at }
         }
         (Some(file), None) => {
             let read = secrets::in_file(&file.value);
-            let found = read.map_err(|what| format!("the file `{}` {what}", file.value));
-            (file.at, found)
+            let read = read.map_err(|what| format!("the file `{}` {what}", file.value));
+            Spot { value: read, at: file.at }
         }
-        (None, Some(name)) => {
-            let found = secrets::find(&name.value).and_then(|found| match found.variable {
-                Some(_) => Ok(found.secrets),
-                None => Err(format!("the variable {} is not set", name.value)),
-            });
-            (name.at, found)
-        }
+        (None, Some(name)) => Spot { value: secrets_of_variable(&name.value), at: name.at },
     };
-    match found {
-        Ok(secrets) if secrets.is_empty() => {
-            mistakes.add(&at, format_args!("no secret is there for `{}`", setting.name));
-            Vec::new()
-        }
-        Ok(secrets) => secrets.into_iter().map(|secret| spot(secret.into(), &at)).collect(),
-        Err(says) => {
-            mistakes.add(&at, says);
-            Vec::new()
-        }
+    let read = found.value.and_then(|secrets| match secrets.is_empty() {
+        true => Err(format!("no secret is there for `{}`", setting.name)),
+        false => Ok(secrets),
+    });
+    let read = read.map_err(|says| mistakes.add(&found.at, says)).unwrap_or_default();
+    read.into_iter().map(|secret| spot(secret.into(), &found.at)).collect()
+}
+
+fn secrets_of_variable(name: &str) -> Result<Vec<String>, String> {
+    let found = secrets::find(name)?;
+    match found.variable {
+        Some(_) => Ok(found.secrets),
+        None => Err(format!("the variable {name} is not set")),
     }
 }
 

@@ -1,10 +1,11 @@
 //! The one judge of a configuration: the start, a reload and `config check` ask it.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use super::document::{Mistakes, Origin, Spot};
 use super::given::{Flags, Given, Resolved};
-use super::settings::{Holds, duration, number_of};
+use super::settings::{Holds, duration};
 use crate::cli::publish::Publish;
 use crate::cli::running::Caches;
 use crate::http::ListenOn;
@@ -103,39 +104,44 @@ fn whole_keys(given: &Given) -> Vec<WholeKey> {
     .collect()
 }
 
-fn config(given: Given, publish: Publish, api_keys: ApiKeys) -> Config {
-    let number = |name: &str| number_of(&given.text(name).unwrap_or_default());
-    let listen = |name: &str| -> Vec<ListenOn> {
-        given.texts(name).iter().filter_map(|text| text.parse().ok()).collect()
-    };
+/// Reads the number of a setting that was judged.
+fn number(given: &Given, name: &str) -> u64 {
+    given.text(name).and_then(|text| text.parse().ok()).unwrap_or_default()
+}
+
+fn reloadable(given: &Given, api_keys: ApiKeys) -> Reloadable {
     let tolerance = given.text("tolerance").and_then(|text| duration(&text).ok());
-    let reloadable = Reloadable {
+    Reloadable {
         webhook_secrets: given.texts("webhook_secrets"),
-        whole_keys: whole_keys(&given),
-        first_operator: first_operator(&given, &api_keys),
+        whole_keys: whole_keys(given),
+        first_operator: first_operator(given, &api_keys),
         api_keys,
         tolerance_ms: tolerance.unwrap_or_default().as_millis().try_into().unwrap_or(u64::MAX),
-        body_bytes_max: usize::try_from(number("body_bytes_max")).unwrap_or(usize::MAX),
+        body_bytes_max: usize::try_from(number(given, "body_bytes_max")).unwrap_or(usize::MAX),
         log: given.text("log").unwrap_or_default(),
+    }
+}
+
+fn config(given: Given, publish: Publish, api_keys: ApiKeys) -> Config {
+    let listen = |name: &str| given.texts(name).into_iter().filter_map(|text| text.parse().ok());
+    let is = |name: &str, word: &str| given.text(name).is_some_and(|text| text == word);
+    let caches = Caches {
+        documents: number(&given, "document_cache_mib") << 20,
+        store: number(&given, "store_cache_mib") << 20,
     };
     Config {
-        listen: listen("listen"),
-        admin_listen: listen("admin_listen").into_iter().next(),
+        listen: listen("listen").collect(),
+        admin_listen: listen("admin_listen").next(),
         public_url: given.text("public_url"),
         data: given.path("data").unwrap_or_default(),
         webhook_paths: given.texts("webhook_paths"),
         checkpoint_key: given.path("checkpoint_key"),
-        replace_checkpoint_key: given
-            .text("replace_checkpoint_key")
-            .is_some_and(|yes| yes == "true"),
+        replace_checkpoint_key: is("replace_checkpoint_key", "true"),
         publish_checkpoints: given.texts("publish_checkpoints"),
         publish,
-        logs_json: given.text("log_format").is_some_and(|format| format == "json"),
-        caches: Caches {
-            documents: number("document_cache_mib") << 20,
-            store: number("store_cache_mib") << 20,
-        },
-        reloadable,
+        logs_json: is("log_format", "json"),
+        caches,
+        reloadable: reloadable(&given, api_keys),
         given,
     }
 }
@@ -145,14 +151,15 @@ fn judge_values(resolved: &Resolved, mistakes: &mut Mistakes) {
     let holds = resolved.setting.holds;
     let count = resolved.values.len();
     for (at, Spot { value, at: origin }) in resolved.values.iter().enumerate() {
-        let fault = match value.to_str() {
-            Some(text) => holds.fault(text),
+        let Some(text) = value.to_str() else {
             // Only paths may be other bytes.
-            None if matches!(holds, Holds::Path) => None,
-            None => Some("is not UTF-8 text".into()),
+            if !matches!(holds, Holds::Path) {
+                mistakes.add_whole(format!("{origin} is not UTF-8 text"));
+            }
+            continue;
         };
-        let Some(fault) = fault else { continue };
-        let shown = holds.shown(&value.to_string_lossy());
+        let Some(fault) = holds.fault(text) else { continue };
+        let shown = holds.shown(text);
         match (origin, resolved.setting.flag) {
             // A piece of a variable is not shown: it may be a piece of a URL that has a comma, and
             // the piece a secret.
@@ -193,17 +200,19 @@ fn judge_secrets(given: &Given, unread: bool, mistakes: &mut Mistakes) {
              or ROLLCALL_API_KEYS_FILE to a file that holds it",
         );
     }
-    let sendable = |key: &Spot<std::ffi::OsString>| {
+    judge_sendable(keys, mistakes);
+}
+
+/// Refuses keys that a header cannot carry.
+fn judge_sendable(keys: &[Spot<OsString>], mistakes: &mut Mistakes) {
+    let is_sendable = |key: &Spot<OsString>| {
         key.value.to_str().is_some_and(|key| key.bytes().all(|byte| byte.is_ascii_graphic()))
     };
-    for (at, key) in keys.iter().enumerate().filter(|(_, key)| !sendable(key)) {
-        mistakes.add(
-            &key.at,
-            format_args!(
-                "key {} has a character that a header cannot carry: use ASCII letters, digits and \
-                 signs",
-                at + 1
-            ),
+    for (at, key) in keys.iter().enumerate().filter(|(_, key)| !is_sendable(key)) {
+        let says = format!(
+            "key {} has a character that a header cannot carry: use ASCII letters, digits and signs",
+            at + 1
         );
+        mistakes.add(&key.at, says);
     }
 }

@@ -43,20 +43,7 @@ fn read_one(fields: &Fields<'_>, at: &Origin, mistakes: &mut Mistakes) -> Option
             mistakes.add(at, says);
         }
     }
-    let text = |name, mistakes: &mut Mistakes| fields.text(name, mistakes).map(|spot| spot.value);
-    let texts = |name, mistakes: &mut Mistakes| -> Option<Vec<String>> {
-        let found = fields.texts(name, mistakes)?;
-        Some(found.into_iter().map(|spot| spot.value).collect())
-    };
-    let good = sound();
-    let mut entry = KeyEntry {
-        name: text("name", mistakes).unwrap_or(good.name),
-        sha256: text("sha256", mistakes).unwrap_or(good.sha256),
-        scopes: texts("scopes", mistakes).unwrap_or(good.scopes),
-        organizations: texts("organizations", mistakes),
-        expires_at: fields.moment("expires_at", mistakes).map(|spot| spot.value),
-        rate_limit: rate_limit(fields, mistakes),
-    };
+    let mut entry = entry(fields, mistakes);
     // A field with a mistake is replaced by a sound one, so that the next mistake shows as well.
     for _ in WORDS {
         match entry.read() {
@@ -65,6 +52,24 @@ fn read_one(fields: &Fields<'_>, at: &Origin, mistakes: &mut Mistakes) -> Option
         }
     }
     None
+}
+
+/// Reads the words of a table. One that is missing or of a wrong type is replaced by a sound one.
+fn entry(fields: &Fields<'_>, mistakes: &mut Mistakes) -> KeyEntry {
+    let text = |name, mistakes: &mut Mistakes| fields.text(name, mistakes).map(|spot| spot.value);
+    let texts = |name, mistakes: &mut Mistakes| -> Option<Vec<String>> {
+        let found = fields.texts(name, mistakes)?;
+        Some(found.into_iter().map(|spot| spot.value).collect())
+    };
+    let good = sound();
+    KeyEntry {
+        name: text("name", mistakes).unwrap_or(good.name),
+        sha256: text("sha256", mistakes).unwrap_or(good.sha256),
+        scopes: texts("scopes", mistakes).unwrap_or(good.scopes),
+        organizations: texts("organizations", mistakes),
+        expires_at: fields.moment("expires_at", mistakes).map(|spot| spot.value),
+        rate_limit: rate_limit(fields, mistakes),
+    }
 }
 
 /// Says what to do with a key that is written into the file whole.

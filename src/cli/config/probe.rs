@@ -26,6 +26,9 @@ const WITHIN: Duration = Duration::from_secs(10);
 const BODY: &[u8] =
     b"{ \"object\":\"event\",  \"event\":\"rollcall.probe\", \"id\":\"probe_\\u00e9\" }\n";
 
+/// The finding about an address at which a Rollcall answers.
+const SERVES: &str = "a Rollcall already serves there";
+
 /// The result of one check.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Verdict {
@@ -92,11 +95,12 @@ impl Item {
 pub(super) fn all(config: &Config) -> Vec<Item> {
     let mut items: Vec<Item> =
         config.listen.iter().map(|listen| address("listen", listen)).collect();
+    let serves = items.iter().any(|item| item.found == SERVES);
     items.extend(config.admin_listen.iter().map(|listen| address("admin_listen", listen)));
     items.push(data_folder(&config.data));
     items.push(checkpoint_key(config));
     items.extend(config.publish_checkpoints.iter().map(|place| checkpoints(place)));
-    items.extend(webhooks(config));
+    items.extend(webhooks(config, serves));
     items
 }
 
@@ -109,7 +113,7 @@ fn address(name: &str, listen: &ListenOn) -> Item {
         return Item::wrong(&subject, format!("it cannot be bound: {error}"), remedy);
     }
     if is_rollcall(listen) {
-        return Item::ok(&subject, "a Rollcall already serves there");
+        return Item::ok(&subject, SERVES);
     }
     let remedy = "stop the other program, or name another address";
     Item::wrong(&subject, "another program listens there", remedy)
@@ -150,39 +154,38 @@ fn ask_socket(path: &Path) -> Option<String> {
 
 fn data_folder(data: &Path) -> Item {
     let subject = format!("data {}", data.display());
-    let Ok(found) = fs::metadata(data) else {
-        return match nearest(data) {
-            Some(around) if is_writable(around) => Item::ok(&subject, "it will be made"),
-            around => Item::wrong(
-                &subject,
-                "it is missing and cannot be made",
-                &format!(
-                    "make it for the user of the server, or let that user write to `{}`",
-                    around.unwrap_or(Path::new("/")).display()
-                ),
-            ),
-        };
-    };
+    let Ok(found) = fs::metadata(data) else { return missing_folder(&subject, data) };
     let user = rustix::process::geteuid().as_raw();
     let mode = found.permissions().mode() & 0o7777;
-    if !found.is_dir() {
-        return Item::wrong(&subject, "it is not a folder", "name another path");
+    let (found, remedy) = if !found.is_dir() {
+        ("it is not a folder".into(), "name another path")
+    } else if found.uid() != user {
+        (
+            format!("it belongs to the user with id {}", found.uid()),
+            "run the check and the server as its owner, or give it to their user",
+        )
+    } else if !is_writable(data) {
+        ("its owner cannot write to it".into(), "chmod 700")
+    } else if mode & 0o077 != 0 {
+        (
+            format!("it has mode {mode:o}, so others may read it"),
+            "chmod 700; the start of the server does so too",
+        )
+    } else {
+        return Item::ok(&subject, "it is this user's alone, and can be written");
+    };
+    Item::wrong(&subject, found, remedy)
+}
+
+fn missing_folder(subject: &str, folder: &Path) -> Item {
+    let around = nearest(folder);
+    if around.is_some_and(is_writable) {
+        return Item::ok(subject, "it will be made");
     }
-    if !is_writable(data) {
-        let found = format!("the user with id {user} cannot write to it");
-        let remedy = "run the check as the user of the server, or give the folder to that user";
-        return Item::wrong(&subject, found, remedy);
-    }
-    if found.uid() != user {
-        let found = format!("it belongs to the user with id {}", found.uid());
-        let remedy = "run the check and the server as its owner, or give it to their user";
-        return Item::wrong(&subject, found, remedy);
-    }
-    if mode & 0o077 != 0 {
-        let found = format!("it has mode {mode:o}, so others may read it");
-        return Item::wrong(&subject, found, "chmod 700; the start of the server does so too");
-    }
-    Item::ok(&subject, "it is this user's alone, and can be written")
+    let around = around.unwrap_or(Path::new("/")).display();
+    let remedy =
+        format!("make it for the user of the server, or let that user write to `{around}`");
+    Item::wrong(subject, "it is missing and cannot be made", &remedy)
 }
 
 /// Returns the nearest folder around a path that exists.
@@ -276,12 +279,17 @@ fn probe_agent(url: &str) -> Result<ureq::Agent, String> {
     Ok(config.build().into())
 }
 
-/// Sends a webhook with each secret to each path through the public URL.
-fn webhooks(config: &Config) -> Vec<Item> {
+/// Sends a webhook with each secret to each path through the public URL. `serves` is true if a
+/// Rollcall serves at one of the addresses.
+fn webhooks(config: &Config, serves: bool) -> Vec<Item> {
+    let untried = |found, remedy| vec![Item::not_tried("webhook", found, remedy)];
     let Some(public_url) = &config.public_url else {
-        let found = "no signed webhook was sent to this server from outside";
-        return vec![Item::not_tried("public_url", found, "set public_url, and probe again")];
+        return untried("public_url is not set", "set public_url, and probe again");
     };
+    if !serves {
+        let found = "no Rollcall serves at an address of listen";
+        return untried(found, "start the server, and probe again");
+    }
     let base = public_url.trim_end_matches('/');
     let agent = match probe_agent(base) {
         Ok(agent) => agent,
@@ -308,8 +316,8 @@ fn webhook(agent: &ureq::Agent, url: &str, secret: &str) -> Item {
     let mut answer = match sent {
         Ok(answer) => answer,
         Err(error) => {
-            let remedy = "start the server, and check its address, the proxy in front of it and \
-                          the certificate; this machine must reach the URL";
+            let remedy = "check the URL, the proxy in front of the server and its certificate; \
+                          this machine must reach the URL";
             return Item::wrong(&subject, format!("no answer: {error}"), remedy);
         }
     };
@@ -319,23 +327,29 @@ fn webhook(agent: &ureq::Agent, url: &str, secret: &str) -> Item {
 }
 
 fn judge_webhook(subject: &str, status: u16, code: &str) -> Item {
-    let (found, remedy) = match code {
-        "timestamp_outside_tolerance" => {
-            let found = "the path, the signature and the body came through unchanged, and the \
-                         server there has this secret; not proven: that WorkOS can reach it";
-            return Item::ok(subject, found);
-        }
+    if code == "timestamp_outside_tolerance" {
+        let found = "the path, the signature and the body came through unchanged, and the server \
+                     there has this secret; not proven: that WorkOS can reach it";
+        return Item::ok(subject, found);
+    }
+    let (found, remedy) = fault_of_webhook(status, code);
+    Item::wrong(subject, found, remedy)
+}
+
+/// Returns what an answer shows, and what to do.
+fn fault_of_webhook(status: u16, code: &str) -> (String, &'static str) {
+    match code {
         "signature_mismatch" => (
-            "a Rollcall refused the signature".to_owned(),
+            "a Rollcall refused the signature".into(),
             "it has other secrets (reload it), or something on the way changes the body: a proxy \
              must pass its bytes on as they are",
         ),
         "signature_missing" | "signature_malformed" => (
-            "the header WorkOS-Signature did not come through".to_owned(),
+            "the header WorkOS-Signature did not come through".into(),
             "let the proxy pass on the header WorkOS-Signature",
         ),
         "not_found" => (
-            "a Rollcall has no such path for webhooks".to_owned(),
+            "a Rollcall has no such path for webhooks".into(),
             "add the path to webhook_paths and restart the server, or let the proxy keep the path",
         ),
         "not_ready" | "log_unavailable" | "queue_full" => (
@@ -350,8 +364,7 @@ fn judge_webhook(subject: &str, status: u16, code: &str) -> Item {
             format!("a Rollcall answered with {status} `{code}`"),
             "let the proxy pass requests on unchanged",
         ),
-    };
-    Item::wrong(subject, found, remedy)
+    }
 }
 
 #[cfg(test)]

@@ -334,11 +334,6 @@ fn number(text: &str, min: u64, max: u64, unit: &str) -> Result<u64, String> {
     number.ok_or_else(|| format!("it must be a whole number of {unit} from {min} to {max}"))
 }
 
-/// Reads the number of a setting that was judged.
-pub(super) fn number_of(text: &str) -> u64 {
-    text.parse().unwrap_or_default()
-}
-
 /// Reads a number and a unit, such as `180s`.
 ///
 /// # Errors

@@ -7,8 +7,9 @@ use serde_json::{Value, json};
 use crate::documents::{Document, DocumentKey, Shape};
 use crate::http::wire::answer::{Code, Problem, blocking, list_body, pinned_with_roles};
 use crate::http::wire::api::{
-    Access, Bound, DIRECTORY_ID, Gives, LIMIT_OWN, Logged, OF_ORGANIZATION, OF_ORGANIZATION_ALIAS,
-    OF_USER, Operation, Parameter, Reads, after, before, direction, email, since, until,
+    Access, Bound, DIRECTORY_ID, Gives, LIMIT_OWN, Logged, MAPPING_VERSION, OF_ORGANIZATION,
+    OF_ORGANIZATION_ALIAS, OF_USER, Operation, Parameter, Reads, after, before, direction, email,
+    since, until,
 };
 use crate::http::wire::describe::describe_cause;
 use crate::http::wire::entity::must_be_named;
@@ -41,8 +42,8 @@ pub(crate) const LIST: Operation = Operation {
         OF_ORGANIZATION_ALIAS,
         since("since"),
         until("until"),
-        after("1772442000000.dXNlcl8x"),
-        before("1772442000000.dXNlcl8x"),
+        after::<(Millis, String)>("1772442000000.dXNlcl8x"),
+        before::<(Millis, String)>("1772442000000.dXNlcl8x"),
         LIMIT_OWN,
         direction("Without it `asc`"),
     ],
@@ -50,6 +51,7 @@ pub(crate) const LIST: Operation = Operation {
     access: Access::keyed(Scope::Audit, Bound::Own),
     logged: Logged::Always,
     gives: Gives::List("Deprovisioning"),
+    answer_headers: &[MAPPING_VERSION],
     shapes: SHAPES,
     problems: &[Code::EntityNotFound, Code::CursorInvalid],
     ..Operation::GET

@@ -3,14 +3,17 @@
 use std::sync::Arc;
 
 use actix_web::{HttpRequest, HttpResponse, web};
-use rollcall_projections::{GroupFilter, GroupRow};
+use rollcall_projections::{Cut, EntityRow, GroupFilter, NESTED_MAX, Nested, Sight};
 
 use crate::documents::{Document, DocumentKey, Shape};
 use crate::engine::Engine;
-use crate::http::wire::answer::{Code, Problem, list_body, pinned_with_roles, with_documents};
+use crate::http::wire::answer::{
+    Code, Problem, blocking, list_body, pinned_with_roles, with_documents,
+};
 use crate::http::wire::api::{
-    AFTER, Access, BEFORE, Bound, Gives, IN_DIRECTORY, LIMIT, Logged, OF_ORGANIZATION,
-    OF_ORGANIZATION_ALIAS, ORDER, Operation, Parameter, Reads, Switch, Takes, USER_ID, Word,
+    AFTER, Access, BEFORE, Bound, Gives, IN_DIRECTORY, LIMIT, Logged, MAPPING_VERSION,
+    OF_ORGANIZATION, OF_ORGANIZATION_ALIAS, ORDER, Operation, Parameter, Reads, Switch, Takes,
+    USER_ID, Word,
 };
 use crate::http::wire::entity::{NestedList, key, push_open};
 use crate::http::wire::question::{Question, id_in_path};
@@ -26,6 +29,10 @@ const MEMBERS: Parameter = Parameter::new(
     "true",
     "Whether each group holds its members; of more than 1000 it holds the first, and says so",
 );
+
+/// The numbers of members that are described, or only counted, under one lock.
+const DESCRIBED_STEP: usize = 256;
+const COUNTED_STEP: usize = 8192;
 
 const MEMBERS_OF_GROUP: NestedList =
     NestedList { name: "members", call: "/directory_users?group=" };
@@ -46,10 +53,12 @@ pub(crate) const LIST: Operation = Operation {
         OF_ORGANIZATION_ALIAS,
         MEMBERS,
     ],
+    needs_one_of: &["directory", "user", "organization_id", "organization"],
     reads: Reads::AtCut,
     access: Access::keyed(Scope::Read, Bound::Own),
     logged: Logged::AboutThePast,
     gives: Gives::List("DirectoryGroup"),
+    answer_headers: &[MAPPING_VERSION],
     shapes: SHAPES,
     ..Operation::GET
 };
@@ -64,11 +73,6 @@ pub(crate) async fn list(
     let (directory, user) = (question.take("directory"), question.take("user"));
     let organization = question.take_either("organization_id", "organization");
     let members = take_members(&mut question);
-    question.need_scope(
-        directory.is_some() || user.is_some() || organization.is_some(),
-        "directory",
-        "user",
-    );
     let sight = question.sight();
     let (engine, cut) = question.cut().await?;
     let filter = GroupFilter {
@@ -78,11 +82,11 @@ pub(crate) async fn list(
     };
     let (version, page) = {
         let views = engine.views();
-        let page = views.seen_by(&sight).groups(&filter, members, cut, paging.window());
+        let page = views.seen_by(&sight).groups(&filter, cut, paging.window());
         (views.mapping_version(cut), page)
     };
-    let cursors = paging.cursors(&page, |row| row.group.id.clone());
-    let items = write(engine, page.items).await;
+    let cursors = paging.cursors(&page, |row| row.id.clone());
+    let items = write(engine, page.items, members.then_some(sight), cut).await;
     Ok(pinned_with_roles(cut, version, items.map(|items| list_body(&items, cursors))))
 }
 
@@ -96,6 +100,7 @@ pub(crate) const ITEM: Operation = Operation {
     access: Access::keyed(Scope::Read, Bound::Own),
     logged: Logged::AboutThePast,
     gives: Gives::One("DirectoryGroup"),
+    answer_headers: &[MAPPING_VERSION],
     shapes: SHAPES,
     problems: &[Code::EntityNotFound],
     ..Operation::GET
@@ -113,10 +118,12 @@ pub(crate) async fn item(
     let (engine, cut) = question.cut().await?;
     let (version, row) = {
         let views = engine.views();
-        (views.mapping_version(cut), views.seen_by(&sight).group(&id, members, cut))
+        (views.mapping_version(cut), views.seen_by(&sight).group(&id, cut))
     };
     let body = match row {
-        Some(row) => write(engine, vec![row]).await.map(|items| items.concat()),
+        Some(row) => write(engine, vec![row], members.then_some(sight), cut)
+            .await
+            .map(|items| items.concat()),
         None => Err(Problem::entity_not_found("Directory Group", &id)),
     };
     Ok(pinned_with_roles(cut, version, body))
@@ -126,27 +133,63 @@ fn take_members(question: &mut Question) -> bool {
     question.take_word("members") == Some(Switch::On)
 }
 
-/// Writes each row as an object of the API, with its members if the question asks for them.
-async fn write(engine: Arc<Engine>, rows: Vec<GroupRow>) -> Result<Vec<Vec<u8>>, Problem> {
+/// Returns the members of a group that is alive at the cut. The lock on the views is released
+/// between steps: a group may have any number of members.
+fn members_of(engine: &Engine, sight: &Sight, group: &str, cut: Cut) -> Nested {
+    let (mut nested, mut after) = (Nested::default(), None::<String>);
+    loop {
+        let rows_max = NESTED_MAX - nested.rows.len();
+        let limit = if rows_max > 0 { DESCRIBED_STEP } else { COUNTED_STEP };
+        let step = {
+            let views = engine.views();
+            views.seen_by(sight).members_step(group, cut, after.as_deref(), rows_max, limit)
+        };
+        nested.total += step.count;
+        nested.rows.extend(step.rows);
+        after = step.next;
+        if after.is_none() {
+            return nested;
+        }
+    }
+}
+
+/// Writes each row as an object of the API, with the members that are seen by `members_for`.
+async fn write(
+    engine: Arc<Engine>,
+    rows: Vec<EntityRow>,
+    members_for: Option<Sight>,
+    cut: Cut,
+) -> Result<Vec<Vec<u8>>, Problem> {
+    let mut nested = Vec::new();
+    if let Some(sight) = members_for {
+        let groups: Vec<String> = rows.iter().map(|row| row.id.clone()).collect();
+        let engine = engine.clone();
+        let found = blocking(move || {
+            groups
+                .iter()
+                .map(|group| members_of(&engine, &sight, group, cut))
+                .collect::<Vec<Nested>>()
+        });
+        nested = found.await?;
+    }
     let mut keys: Vec<DocumentKey> = Vec::new();
-    for GroupRow { group, members } in &rows {
-        keys.push(key(group, Shape::Group));
-        let members = members.iter().flat_map(|members| &members.rows);
+    for (at, row) in rows.iter().enumerate() {
+        keys.push(key(row, Shape::Group));
+        let members = nested.get(at).into_iter().flat_map(|members| &members.rows);
         keys.extend(members.map(|member| key(member, Shape::User)));
     }
     with_documents(engine, keys, move |documents: &[Document]| {
         let mut documents = documents.iter();
-        rows.iter()
-            .map(|GroupRow { group, members }| {
-                let mut out = Vec::with_capacity(512);
-                push_open(&mut out, &mut documents, group);
-                if let Some(members) = members {
-                    MEMBERS_OF_GROUP.push(&mut out, &mut documents, members, &group.id);
-                }
-                out.push(b'}');
-                out
-            })
-            .collect()
+        let write = |(at, row): (usize, &EntityRow)| {
+            let mut out = Vec::with_capacity(512);
+            push_open(&mut out, &mut documents, row);
+            if let Some(members) = nested.get(at) {
+                MEMBERS_OF_GROUP.push(&mut out, &mut documents, members, &row.id);
+            }
+            out.push(b'}');
+            out
+        };
+        rows.iter().enumerate().map(write).collect()
     })
     .await
 }

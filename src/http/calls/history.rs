@@ -4,7 +4,9 @@
 use std::collections::BTreeMap;
 
 use actix_web::{HttpRequest, HttpResponse, web};
-use rollcall_projections::{Cut, EventPlace, Named, Seen, VersionKind, VersionRow, Versions};
+use rollcall_projections::{
+    Cut, EventPlace, Millis, Named, Seen, VersionKind, VersionRow, Versions,
+};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -33,8 +35,8 @@ pub(crate) const OF_USER: Operation = Operation {
     about: "Every version of a user in the order of events: what it changed, what was missed \
         before it, and the event that caused it.",
     parameters: &[
-        after("1768478400000.0..ZXZlbnRfMQ"),
-        before("1768478400000.0..ZXZlbnRfMQ"),
+        after::<EventPlace>("1768478400000.0..ZXZlbnRfMQ"),
+        before::<EventPlace>("1768478400000.0..ZXZlbnRfMQ"),
         LIMIT_OWN,
         direction("By when it happened; without it `asc`"),
     ],
@@ -223,10 +225,14 @@ impl<'a> Version<'a> {
 
 /// Has the parts by which events are ordered. The id is in base64: it may hold any character.
 impl CursorPlace for EventPlace {
+    const PATTERNS: &'static [&'static str] =
+        &[Millis::PATTERN, "[01]", "(?:-?[0-9]{1,20})?", String::PATTERN];
+
     fn read(cursor: &str) -> Option<EventPlace> {
         let parts: Vec<&str> = cursor.split('.').collect();
         let &[occurred_at, closing, updated_at, event_id] = parts.as_slice() else { return None };
-        let updated_at = if updated_at.is_empty() { None } else { Some(updated_at.parse().ok()?) };
+        let updated_at =
+            if updated_at.is_empty() { None } else { Some(CursorPart::read(updated_at)?) };
         let closing = ["0", "1"].iter().position(|word| *word == closing)? == 1;
         Some(EventPlace {
             occurred_at: CursorPart::read(occurred_at)?,

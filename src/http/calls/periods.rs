@@ -12,7 +12,8 @@ use crate::http::wire::answer::{
     Code, Cursors, Problem, blocking, list_body, pinned, pinned_with_roles,
 };
 use crate::http::wire::api::{
-    Access, Bound, Gives, LIMIT_OWN, Logged, Operation, Reads, after, before, direction,
+    Access, Bound, Gives, LIMIT_OWN, Logged, MAPPING_VERSION, Operation, Reads, after, before,
+    direction,
 };
 use crate::http::wire::describe::describe_cause;
 use crate::http::wire::paging::{CursorPlace, Places, in_steps, of_all};
@@ -26,8 +27,8 @@ const STEP: usize = 64;
 
 const PERIODS: Operation = Operation {
     parameters: &[
-        after("1772442000000.dXNlcl8x"),
-        before("1772442000000.dXNlcl8x"),
+        after::<(Millis, String)>("1772442000000.dXNlcl8x"),
+        before::<(Millis, String)>("1772442000000.dXNlcl8x"),
         LIMIT_OWN,
         direction("Without it `asc`"),
     ],
@@ -56,6 +57,7 @@ pub(crate) const ROLES: Operation = Operation {
     about: "Every period in which a user had a role, and the events that began and ended it; by \
         beginning and role.",
     gives: Gives::List("RolePeriod"),
+    answer_headers: &[MAPPING_VERSION],
     ..PERIODS
 };
 
@@ -76,8 +78,8 @@ pub(crate) const MEMBERS: Operation = Operation {
     about: "Every period in which a user was in a group, and the events that began and ended it; \
         by member and beginning.",
     parameters: &[
-        after("dXNlcl8x.1772442000000"),
-        before("dXNlcl8x.1772442000000"),
+        after::<(String, Millis)>("dXNlcl8x.1772442000000"),
+        before::<(String, Millis)>("dXNlcl8x.1772442000000"),
         LIMIT_OWN,
         direction("Without it `asc`"),
     ],

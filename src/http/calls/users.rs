@@ -15,8 +15,8 @@ use crate::http::wire::answer::{
 };
 use crate::http::wire::api::{
     AFTER, Access, BEFORE, Bound, GROUP_ID, Gives, IN_DIRECTORY, LIMIT, LIMIT_OWN, Logged,
-    OF_ORGANIZATION, OF_ORGANIZATION_ALIAS, ORDER, Operation, Parameter, Reads, Switch, Takes,
-    Word, after, before, direction, email, words,
+    MAPPING_VERSION, OF_ORGANIZATION, OF_ORGANIZATION_ALIAS, ORDER, Operation, Parameter, Reads,
+    Switch, Takes, Word, after, before, direction, email, words,
 };
 use crate::http::wire::entity::{NestedList, key, push_open};
 use crate::http::wire::paging::of_all;
@@ -72,10 +72,12 @@ pub(crate) const LIST: Operation = Operation {
         ROLE,
         GROUPS,
     ],
+    needs_one_of: &["directory", "group", "organization_id", "organization"],
     reads: Reads::AtCut,
     access: Access::keyed(Scope::Read, Bound::Own),
     logged: Logged::AboutThePast,
     gives: Gives::List("DirectoryUser"),
+    answer_headers: &[MAPPING_VERSION],
     shapes: SHAPES,
     ..Operation::GET
 };
@@ -94,11 +96,6 @@ pub(crate) async fn list(
     let role = question.take("role");
     // The answer always has the groups.
     question.take_word::<Switch>("groups");
-    question.need_scope(
-        directory.is_some() || group.is_some() || organization.is_some(),
-        "directory",
-        "group",
-    );
     let sight = question.sight();
     let (engine, cut) = question.cut().await?;
     let filter = UserFilter {
@@ -127,8 +124,8 @@ pub(crate) const WITH_EMAIL: Operation = Operation {
         they still have it; by id.",
     parameters: &[
         EMAIL.required(),
-        after("dXNlcl8x."),
-        before("dXNlcl8x."),
+        after::<(String, String)>("dXNlcl8x."),
+        before::<(String, String)>("dXNlcl8x."),
         LIMIT_OWN,
         direction("By id; without it `asc`"),
     ],
@@ -177,6 +174,7 @@ pub(crate) const ITEM: Operation = Operation {
     access: Access::keyed(Scope::Read, Bound::Own),
     logged: Logged::AboutThePast,
     gives: Gives::One("DirectoryUser"),
+    answer_headers: &[MAPPING_VERSION],
     shapes: SHAPES,
     problems: &[Code::EntityNotFound],
     ..Operation::GET

@@ -198,7 +198,7 @@ const VALIDATION: &str = "Validation failed";
 pub(crate) const CHALLENGE: &str = "Bearer";
 
 /// The `Retry-After` of a 503, in seconds.
-const RETRY_AFTER_S: u64 = 1;
+pub(crate) const RETRY_AFTER_S: u64 = 1;
 
 /// An error as it goes out: status, stable code, a sentence, and nothing internal.
 #[derive(Debug, Serialize)]

@@ -10,6 +10,8 @@ pub(crate) mod entity;
 pub(crate) mod limits;
 pub(crate) mod openapi;
 pub(crate) mod paging;
+#[cfg(test)]
+pub(crate) mod patterns;
 pub(crate) mod question;
 pub(crate) mod refusals;
 pub(crate) mod state;

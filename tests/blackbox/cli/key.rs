@@ -135,7 +135,7 @@ fn lines(log: &Path, message: &str) -> Vec<Value> {
     let lines = log.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
     let said = |line: &Value| {
         let rest = line["message"].as_str().and_then(|said| said.strip_prefix(message));
-        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(' '))
+        rest.is_some_and(|rest| !rest.starts_with(char::is_alphanumeric))
     };
     lines.filter(said).collect()
 }

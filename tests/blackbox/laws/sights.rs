@@ -460,6 +460,12 @@ impl Told {
             "events" => EVENT_TYPES.join(","),
             "limit" => ["1", "3", "100"].choose(rng).unwrap().to_string(),
             "wait" => "0".to_owned(),
+            "kind" => ["user", "group", "directory"].choose(rng).unwrap().to_string(),
+            "text" => {
+                let kinds = ["user", "group", "directory", "email"];
+                let kind = *kinds.choose(rng).unwrap();
+                self.ids.pick(rng, kind)
+            }
             _ => return None,
         })
     }
