@@ -147,7 +147,8 @@ fn a_log_takes_nothing_but_what_was_verified() {
 }
 
 /// The layers of the projections, lowest first. Those of one layer do not know each other.
-const LAYERS: [&[&str]; 5] = [&["ground"], &["state"], &["views"], &["judge"], &["fold", "ask"]];
+const LAYERS: [&[&str]; 6] =
+    [&["ground"], &["state"], &["views"], &["judge"], &["sight"], &["fold", "ask"]];
 
 /// Returns the number of a module's layer.
 fn layer(module: &str) -> usize {

@@ -6,11 +6,12 @@
 
 use std::collections::BTreeSet;
 
-use crate::ask::causes::{Cause, Trigger};
+use crate::ask::causes::{Cause, Trigger, last_moment};
 use crate::ground::fact::{DirectoryChange, Fingerprint};
 use crate::ground::order::{Cut, Millis, Place, around};
 use crate::ground::symbols::Sym;
 use crate::ground::timeline::Placed;
+use crate::sight::Seen;
 use crate::state::directories::Directory;
 use crate::state::entities::EntityKind;
 use crate::state::entities::EntityVersion;
@@ -265,14 +266,6 @@ impl Views {
         )
     }
 
-    /// Returns every time in which a user had access, up to the cut, in order. `None` for a user
-    /// that no known event names.
-    ///
-    /// Costs a look-up for each version of the user and each event of its directories.
-    pub fn access_periods(&self, user: &str, cut: Cut) -> Option<Vec<AccessPeriod>> {
-        Some(self.periods_of_access(self.find_known(EntityKind::User, user, cut)?, cut))
-    }
-
     pub(crate) fn periods_of_access(&self, user: Sym, cut: Cut) -> Vec<AccessPeriod> {
         let mut periods: Vec<AccessPeriod> = Vec::new();
         let mut has = false;
@@ -310,6 +303,26 @@ impl Views {
         let (place, reason) = self.end_of_access(user, moment, cut)?;
         Some(AccessEnd { at: moment, reason, cause: self.cause_of(Trigger::Event(place)) })
     }
+}
+
+impl Seen<'_> {
+    /// Returns every time in which a user had access, up to the cut, in order. `None` for a user
+    /// that no known event names.
+    ///
+    /// Costs a look-up for each version of the user and each event of its directories.
+    pub fn access_periods(&self, user: &str, cut: Cut) -> Option<Vec<AccessPeriod>> {
+        let user = self.known_sym(EntityKind::User, user, cut)?;
+        let mut periods = self.periods_of_access(user, cut);
+        periods.retain(|period| {
+            let until = period.end.as_ref().map(|end| end.at);
+            self.saw(EntityKind::User, user, last_moment(until, cut), cut)
+        });
+        for period in &mut periods {
+            self.conceal(&mut period.start, cut);
+            period.end.iter_mut().for_each(|end| self.conceal(&mut end.cause, cut));
+        }
+        Some(periods)
+    }
 
     /// Returns the users who show an email with a fingerprint at the cut, or showed one at a moment
     /// up to it, by id; true for those who still do.
@@ -317,8 +330,13 @@ impl Views {
     /// Costs a look-up for each version of each user who ever had it.
     pub fn email_holders(&self, email: Fingerprint, cut: Cut) -> Vec<(String, bool)> {
         let Some(email) = self.emails.find(email) else { return Vec::new() };
-        let shows = |version: &EntityVersion| !version.deleted && version.email == email;
+        let shows = |version: &EntityVersion| {
+            !version.deleted && version.email == email && self.sees(version.directory, cut)
+        };
         let holder = |user: Sym| {
+            if !self.saw(EntityKind::User, user, cut.as_of, cut) {
+                return None;
+            }
             let entity = self.users.get(user)?;
             let versions = entity
                 .explicit()

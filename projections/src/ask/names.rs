@@ -6,6 +6,7 @@ use crate::ground::fact::Fingerprint;
 use crate::ground::likeness::{id_distance, name_distance};
 use crate::ground::order::{Cut, Millis, Seq};
 use crate::ground::symbols::{NO_SYM, Sym};
+use crate::sight::Sight;
 use crate::state::directories::{DirectoryState, DirectoryVersion};
 use crate::state::entities::{Entity, EntityKind, EntityVersion};
 use crate::views::Views;
@@ -193,7 +194,7 @@ impl Views {
                 return self.event_types(question.cut.known_at).any(|name| name == text);
             }
         };
-        self.ever_named(named, question.cut.known_at)
+        self.seen_by(&Sight::All).ever_named(named, question.cut)
     }
 
     /// Iterates over the types that Rollcall knows, and then those of recorded events.
@@ -203,8 +204,8 @@ impl Views {
     }
 
     fn users_with_email(&self, question: &NameQuestion<'_>) -> Option<NamesFound> {
-        let holders = self.email_holders(question.email?, question.cut);
-        let ever = self.email_holders(question.email?, question.known());
+        let holders = self.seen_by(&Sight::All).email_holders(question.email?, question.cut);
+        let ever = self.seen_by(&Sight::All).email_holders(question.email?, question.known());
         let showing: Vec<&String> =
             holders.iter().filter(|(_, shows)| *shows).map(|(id, _)| id).collect();
         let ids =

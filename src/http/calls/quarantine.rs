@@ -62,6 +62,7 @@ pub(crate) async fn quarantine(
 ) -> Result<HttpResponse, Problem> {
     let mut question = Question::of(&request, &state, &QUARANTINE)?;
     let paging = question.take_paging();
+    let sight = question.sight();
     let subject = Subject {
         ids: ["user", "directory"].into_iter().filter_map(|name| question.take(name)).collect(),
         email: question.take("email").map(|email| email_fingerprint(&email)),
@@ -69,6 +70,7 @@ pub(crate) async fn quarantine(
     let engine = question.finish()?;
     let (page, entries) = {
         let views = engine.views();
+        let views = views.seen_by(&sight);
         let all = views.quarantine();
         let page = paging.numbers(all.len())?;
         let entries: Vec<Quarantined> =
