@@ -90,6 +90,7 @@ fn configure(
         operations: OPERATIONS,
         body_bytes_max: body_bytes_max.min(BODY_BYTES_LIMIT),
         refusals: Default::default(),
+        turns: Default::default(),
         stats: Default::default(),
     });
     move |config| {

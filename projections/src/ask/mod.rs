@@ -17,3 +17,4 @@ pub(crate) mod overtaken;
 pub(crate) mod preview;
 pub(crate) mod roles_held;
 pub(crate) mod traffic;
+pub(crate) mod unmatched;

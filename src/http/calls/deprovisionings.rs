@@ -6,9 +6,9 @@ use serde_json::{Value, json};
 
 use crate::documents::{Document, DocumentKey, Shape};
 use crate::engine::Engine;
-use crate::http::wire::answer::{Code, Problem, blocking, list_body, pinned_with_roles};
+use crate::http::wire::answer::{Code, Problem, list_body, pinned_with_roles};
 use crate::http::wire::api::{
-    DIRECTORY_ID, Gives, LIMIT_OWN, Logged, OF_ORGANIZATION, OF_ORGANIZATION_ALIAS, OF_USER,
+    Cost, DIRECTORY_ID, Gives, LIMIT_OWN, Logged, OF_ORGANIZATION, OF_ORGANIZATION_ALIAS, OF_USER,
     Operation, Parameter, Reads, after, before, direction, email, since, until,
 };
 use crate::http::wire::describe::describe_cause;
@@ -16,6 +16,7 @@ use crate::http::wire::entity::must_be_named;
 use crate::http::wire::paging::in_steps;
 use crate::http::wire::question::Question;
 use crate::http::wire::state::State;
+use crate::http::wire::turns::{Turn, in_turn};
 use crate::time;
 use crate::verify::email_fingerprint;
 
@@ -48,6 +49,7 @@ pub(crate) const LIST: Operation = Operation {
     ],
     reads: Reads::AtCut,
     logged: Logged::Always,
+    cost: Cost::High,
     gives: Gives::List("Deprovisioning"),
     shapes: SHAPES,
     problems: &[Code::EntityNotFound, Code::CursorInvalid],
@@ -75,7 +77,8 @@ pub(crate) async fn list(
         let version = engine.views().mapping_version(cut);
         return Ok(pinned_with_roles(cut, version, Err(problem)));
     }
-    let found = blocking(move || {
+    let asking = engine.clone();
+    let found = in_turn(&state.turns, &engine, &LIST, move |turn| {
         let filter = DeprovisioningFilter {
             user: user.as_deref(),
             email,
@@ -84,14 +87,15 @@ pub(crate) async fn list(
             since,
             until,
         };
-        let version = engine.views().mapping_version(cut);
+        let version = asking.views().mapping_version(cut);
         let walk = |start: Option<(Millis, String)>, descending: bool, limit: usize| {
-            walk(&engine, &filter, cut, start, descending, limit)
+            walk(&asking, turn, &filter, cut, start, descending, limit)
         };
         let (items, cursors) =
             places.page(|item: &Deprovisioning| (item.end.at, item.user.clone()), walk)?;
+        turn.check()?;
         let keys: Vec<DocumentKey> = items.iter().map(document_key).collect();
-        let documents = engine.load_documents(&keys)?;
+        let documents = asking.load_documents(&keys)?;
         let items: Vec<Vec<u8>> = items
             .iter()
             .zip(&documents)
@@ -105,13 +109,14 @@ pub(crate) async fn list(
 
 fn walk(
     engine: &Engine,
+    turn: &Turn,
     filter: &DeprovisioningFilter<'_>,
     cut: Cut,
     start: Option<(Millis, String)>,
     descending: bool,
     limit: usize,
 ) -> (Vec<Deprovisioning>, bool) {
-    in_steps(start, limit, |start, limit| {
+    in_steps(turn, start, limit, |start, limit| {
         let start = start.map(|(moment, user)| (*moment, user.as_str()));
         engine.views().deprovisionings(filter, cut, start, descending, limit.min(STEP))
     })

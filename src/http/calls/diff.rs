@@ -10,14 +10,17 @@ use serde::Serialize;
 
 use crate::documents::{FieldChange, changed_fields, snapshot};
 use crate::engine::{CutError, Engine, KnownAt};
-use crate::http::wire::answer::{Code, Cursors, Problem, blocking, list_body, pin_from, pinned};
-use crate::http::wire::api::{Gives, IN_DIRECTORY, LIMIT_OWN, Logged, Operation, Parameter, after};
+use crate::http::wire::answer::{Code, Cursors, Problem, list_body, pin_from, pinned};
+use crate::http::wire::api::{
+    Cost, Gives, IN_DIRECTORY, LIMIT_OWN, Logged, Operation, Parameter, after,
+};
 use crate::http::wire::bodies::{BODIES_AT_ONCE, Bodies};
 use crate::http::wire::entity::must_be_named;
 use crate::http::wire::paging::CursorPart as _;
 use crate::http::wire::paging::{CursorPlace, read_place};
 use crate::http::wire::question::{Question, fix};
 use crate::http::wire::state::State;
+use crate::http::wire::turns::{Turn, in_turn};
 use crate::json::into_well_formed;
 
 const SHAPES: &str = include_str!("diff.schema.json");
@@ -62,6 +65,7 @@ pub(crate) const DIFF: Operation = Operation {
         LIMIT_OWN,
     ],
     logged: Logged::Always,
+    cost: Cost::High,
     gives: Gives::List("Difference"),
     shapes: SHAPES,
     problems: &[
@@ -97,7 +101,10 @@ pub(crate) async fn diff(
     let to =
         fix(&engine, to, to_known_at.or(Some(head))).await.map_err(refused("to", "to_known_at"))?;
     let after = read_place("after", after)?;
-    let body = blocking(move || page(&engine, directory.as_deref(), [from, to], after, limit));
+    let asking = engine.clone();
+    let body = in_turn(&state.turns, &engine, &DIFF, move |turn| {
+        page(&asking, turn, directory.as_deref(), [from, to], after, limit)
+    });
     let mut response = pinned(to, body.await?);
     pin_from(&mut response, from);
     Ok(response)
@@ -106,6 +113,7 @@ pub(crate) async fn diff(
 /// Returns the differences behind a place. Blocks while it reads the log.
 fn page(
     engine: &Engine,
+    turn: &Turn,
     directory: Option<&str>,
     cuts: [Cut; 2],
     mut after: Option<DifferencePlace>,
@@ -120,13 +128,17 @@ fn page(
         let (found, next) = engine.views().differences(directory, cuts, after.as_ref(), wanted);
         describe_all(engine, found, &mut shown)?;
         after = next;
-        if after.is_none() {
+        if after.is_none() || !turn.goes_on() {
             break;
         }
     }
-    let more = shown.len() > limit;
-    shown.truncate(limit);
-    let next = shown.last().filter(|_| more).map(|(place, _)| place.write());
+    turn.check()?;
+    // A page that ends for lack of time goes on behind the place that was reached.
+    let mut next = after.map(|place| place.write());
+    if shown.len() > limit {
+        shown.truncate(limit);
+        next = shown.last().map(|(place, _)| place.write());
+    }
     let items: Vec<Vec<u8>> = shown.into_iter().map(|(_, item)| item).collect();
     Ok(list_body(&items, Cursors { before: None, after: next }))
 }

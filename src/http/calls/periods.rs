@@ -12,12 +12,13 @@ use crate::http::wire::answer::{
     Code, Cursors, Problem, blocking, list_body, pinned, pinned_with_roles,
 };
 use crate::http::wire::api::{
-    Gives, LIMIT_OWN, Logged, Operation, Reads, after, before, direction,
+    Cost, Gives, LIMIT_OWN, Logged, Operation, Reads, after, before, direction,
 };
 use crate::http::wire::describe::describe_cause;
 use crate::http::wire::paging::{CursorPlace, Places, in_steps, of_all};
 use crate::http::wire::question::{Question, id_within_path};
 use crate::http::wire::state::State;
+use crate::http::wire::turns::in_turn;
 use crate::time;
 
 /// The number of a group's periods that are computed under one lock.
@@ -79,6 +80,7 @@ pub(crate) const MEMBERS: Operation = Operation {
         LIMIT_OWN,
         direction("Without it `asc`"),
     ],
+    cost: Cost::High,
     gives: Gives::List("MembershipPeriod"),
     ..PERIODS
 };
@@ -184,12 +186,13 @@ pub(crate) async fn members(
 ) -> Result<HttpResponse, Problem> {
     let PeriodsQuestion { id, places, engine, cut } =
         PeriodsQuestion::of(&request, &state, &MEMBERS).await?;
-    let found = blocking(move || {
+    let asking = engine.clone();
+    let found = in_turn(&state.turns, &asking, &MEMBERS, move |turn| {
         if engine.views().group_seen_at(&id, Cut { as_of: Millis::MAX, ..cut }).is_none() {
             return Err(Problem::entity_not_found("Directory Group", &id));
         }
         let walk = |start: Option<(String, Millis)>, descending: bool, limit: usize| {
-            in_steps(start, limit, |start, limit| {
+            in_steps(turn, start, limit, |start, limit| {
                 let start = start.map(|(user, from)| (user.as_str(), *from));
                 engine
                     .views()
@@ -199,6 +202,7 @@ pub(crate) async fn members(
         };
         let (items, cursors) =
             places.page(|period: &MembershipPeriod| (period.user.clone(), period.from), walk)?;
+        turn.check()?;
         Ok(write(&items, cursors, describe_membership))
     });
     Ok(pinned(cut, found.await?))

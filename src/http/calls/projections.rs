@@ -5,10 +5,11 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use serde_json::json;
 
 use crate::engine::Rebuild;
-use crate::http::wire::answer::{Code, Cursors, Problem, blocking, list_body, respond};
-use crate::http::wire::api::{Gives, Operation};
+use crate::http::wire::answer::{Code, Cursors, Problem, list_body, respond};
+use crate::http::wire::api::{Cost, Gives, Operation};
 use crate::http::wire::question::Question;
 use crate::http::wire::state::State;
+use crate::http::wire::turns::in_turn;
 use crate::time;
 
 const SHAPES: &str = include_str!("projections.schema.json");
@@ -19,6 +20,7 @@ pub(crate) const PROJECTIONS: Operation = Operation {
     name: "listProjections",
     about: "Each view: its newest record, its number of items, the digest of its dump, and the \
         last rebuild.",
+    cost: Cost::High,
     gives: Gives::List("Projection"),
     shapes: SHAPES,
     ..Operation::GET
@@ -62,9 +64,10 @@ pub(crate) async fn projections(
     state: web::Data<State>,
 ) -> Result<HttpResponse, Problem> {
     let engine = Question::of(&request, &state, &PROJECTIONS)?.finish()?;
-    let body = blocking(move || {
-        let rebuild = engine.last_rebuild().map(|rebuild| describe_rebuild(&rebuild));
-        let items: Vec<Vec<u8>> = engine
+    let asking = engine.clone();
+    let body = in_turn(&state.turns, &engine, &PROJECTIONS, move |_| {
+        let rebuild = asking.last_rebuild().map(|rebuild| describe_rebuild(&rebuild));
+        let items: Vec<Vec<u8>> = asking
             .view_states()
             .into_iter()
             .map(|state| {

@@ -11,7 +11,7 @@ use actix_web::http::header::{ACCEPT, CONTENT_TYPE, ETAG, HeaderValue, IF_MATCH}
 use actix_web::{HttpRequest, HttpResponse, web};
 use bytes::Bytes;
 use rollcall_projections::{
-    Comparison, Cut, Ground, Mapping, MappingSet, Millis, Proposal, RoleChange, RoleCounts,
+    Comparison, Cut, Ground, Judged, Mapping, MappingSet, Millis, Proposal, RoleChange, RoleCounts,
     RuleWarning, SnapshotRef, UnmatchedGroup, WarningReason,
 };
 use serde_json::{Value, json};
@@ -23,12 +23,13 @@ use crate::http::wire::answer::{
     Code, FieldError, Problem, blocking, done_in_time, list_body, pin, pinned_with_roles, respond,
 };
 use crate::http::wire::api::{
-    Gives, LIMIT_OWN, ORDER_OWN, Operation, Parameter, Reads, USER_ID, after, before,
+    Cost, Gives, LIMIT_OWN, ORDER_OWN, Operation, Parameter, Reads, USER_ID, after, before,
 };
 use crate::http::wire::body::Body;
 use crate::http::wire::describe::{author, describe_ground};
 use crate::http::wire::question::Question;
 use crate::http::wire::state::State;
+use crate::http::wire::turns::{Turn, Turns, in_turn, long_turn};
 use crate::time;
 use crate::verify::{FieldCode, Operator, mapping_json};
 
@@ -74,6 +75,7 @@ pub(crate) const SET: Operation = Operation {
     name: "setRoleMapping",
     about: "Sets the role mapping, from now on or from a past moment on. With `If-Match` only if \
         that version is still the latest.",
+    cost: Cost::High,
     takes: Some("RoleMappingSetting"),
     gives: Gives::One("RoleMapping"),
     shapes: SHAPES,
@@ -95,6 +97,7 @@ pub(crate) const PREVIEW: Operation = Operation {
         change, one a line.",
     parameters: &[AFTER_USER, LIMIT_OWN],
     reads: Reads::AtCut,
+    cost: Cost::High,
     takes: Some("RoleMappingSetting"),
     gives: Gives::One("RoleMappingPreview"),
     shapes: SHAPES,
@@ -160,9 +163,13 @@ pub(crate) async fn set(
     {
         return Err(ActError::VersionConflict.into());
     }
-    let set = record(&engine, operator, setting, expect).await?;
+    let set = record(&state.turns, &engine, operator, setting, expect).await?;
     let version = set.version;
-    let body = blocking(move || describe_with_warnings(&engine, set)).await??;
+    let describing = engine.clone();
+    let described = in_turn(&state.turns, &engine, &SET, move |turn| {
+        describe_with_warnings(&describing, set, turn)
+    });
+    let body = described.await??;
     let mut response = respond(StatusCode::OK).json(body);
     tag(&mut response, version);
     Ok(response)
@@ -170,6 +177,7 @@ pub(crate) async fn set(
 
 /// Has the writer set a mapping. It is prepared again if another one is set meanwhile.
 async fn record(
+    turns: &Turns,
     engine: &Arc<Engine>,
     operator: Operator,
     setting: Setting,
@@ -180,7 +188,11 @@ async fn record(
     loop {
         tries += 1;
         let (preparing, wanted) = (engine.clone(), mapping.clone());
-        let prepared = blocking(move || preparing.prepare(&wanted)).await??;
+        let prepared = in_turn(turns, engine, &SET, move |turn| {
+            let prepared = preparing.prepare(&wanted, &|| turn.is_wanted());
+            prepared.map_err(|error| turn.problem(error))
+        });
+        let prepared = prepared.await??;
         let (mapping, note) = (mapping.clone(), note.clone());
         let set = engine.set_mapping(operator, mapping, prepared, expect, effective_from, note);
         match done_in_time(set).await {
@@ -191,14 +203,14 @@ async fn record(
 }
 
 /// Describes a mapping just set, with the warnings about its rules. Blocks while it reads the log.
-fn describe_with_warnings(engine: &Engine, set: MappingSet) -> Result<Value, Problem> {
-    let found = {
-        let views = engine.views();
-        views.warnings(set.version, Cut { known_at: views.head(), ..Cut::LATEST })
-    };
+fn describe_with_warnings(engine: &Engine, set: MappingSet, turn: &Turn) -> Result<Value, Problem> {
+    let cut = Cut { known_at: engine.views().head(), ..Cut::LATEST };
+    let judged = Judged::Set(set.version);
+    let found = engine.unmatched(judged, &set.mapping, cut, 0, &|| turn.is_wanted());
+    let found = found.map_err(|error| turn.problem(error))?;
     let mut body = describe(engine, Some(set))?;
     if let Some(body) = body.as_object_mut() {
-        body.insert("warnings".into(), found.iter().map(describe_warning).collect());
+        body.insert("warnings".into(), found.warnings.iter().map(describe_warning).collect());
     }
     Ok(body)
 }
@@ -220,12 +232,22 @@ pub(crate) async fn preview(
     let (engine, cut) = question.cut().await?;
     let Setting { mapping, effective_from, .. } = Setting::of(payload).await?;
     not_in_future(effective_from, time::now_ms())?;
-    let proposing = engine.clone();
-    let proposal = blocking(move || proposing.propose(mapping, effective_from, cut)).await??;
+    let asking = engine.clone();
     if lines {
-        return Ok(stream(engine, proposal, cut));
+        let turn = long_turn(&state.turns, &engine, &PREVIEW).await?;
+        let proposed = blocking(move || {
+            let proposal = asking.propose(mapping, effective_from, cut, &|| turn.is_wanted());
+            proposal.map(|proposal| (turn, proposal))
+        });
+        let (turn, proposal) = proposed.await?.map_err(|error| Problem::of_work(error, &engine))?;
+        return Ok(stream(engine, turn, proposal, cut));
     }
-    let body = blocking(move || whole(&engine, &proposal, cut, after.as_deref(), limit));
+    let body = in_turn(&state.turns, &engine, &PREVIEW, move |turn| {
+        let proposal = asking
+            .propose(mapping, effective_from, cut, &|| turn.goes_on())
+            .map_err(|error| turn.problem(error))?;
+        whole(&asking, &proposal, cut, after.as_deref(), limit, turn)
+    });
     let (version, body) = body.await??;
     Ok(pinned_with_roles(cut, version, Ok(body.to_string().into_bytes())))
 }
@@ -321,23 +343,25 @@ fn whole(
     cut: Cut,
     after: Option<&str>,
     limit: usize,
+    turn: &Turn,
 ) -> Result<(usize, Value), Problem> {
     let mut shown: Vec<RoleChange> = Vec::new();
-    let comparison = engine.compare(proposal, cut, |changes| {
+    let comparison = engine.compare(proposal, cut, &|| turn.goes_on(), |changes| {
         let wanted = changes
             .into_iter()
             .filter(|change| after.is_none_or(|after| change.user.as_str() > after));
         shown.extend(wanted.take(limit + 1 - shown.len()));
-        true
     });
+    let comparison = comparison.map_err(|error| turn.problem(error))?;
     let more = shown.len() > limit;
     shown.truncate(limit);
     let next = shown.last().filter(|_| more).map(|change| change.user.clone());
     let changes = describe_changes(engine, &shown)?;
-    let views = engine.views();
-    let version = views.mapping_version(cut);
-    let unmatched = views.unmatched(proposal, cut, GROUPS_SHOWN);
-    drop(views);
+    let version = engine.views().mapping_version(cut);
+    let (judged, mapping) = (Judged::Proposed(proposal), proposal.mapping());
+    let unmatched = engine
+        .unmatched(judged, mapping, cut, GROUPS_SHOWN, &|| turn.goes_on())
+        .map_err(|error| turn.problem(error))?;
     let groups = unmatched.first_groups.into_iter().map(|group| {
         let UnmatchedGroup { id, name, directory } = group;
         json!({ "id": id, "name": name, "directory_id": directory })
@@ -421,24 +445,26 @@ fn describe_roles(roles: &[(String, Vec<Ground>)]) -> Vec<Value> {
 }
 
 /// Streams every change, one a line, as fast as it is read.
-fn stream(engine: Arc<Engine>, proposal: Proposal, cut: Cut) -> HttpResponse {
+fn stream(engine: Arc<Engine>, turn: Turn, proposal: Proposal, cut: Cut) -> HttpResponse {
     let version = engine.views().mapping_version(cut);
     let (lines, waiting) = mpsc::channel(TEXTS_WAITING);
-    // A reader that leaves drops the channel, which ends the work.
     tokio::task::spawn_blocking(move || {
-        engine.compare(&proposal, cut, |changes| {
-            let text = describe_changes(&engine, &changes).map(|described| {
-                described.iter().map(|change| format!("{change}\n")).collect::<String>()
-            });
-            match text {
-                Ok(text) => text.is_empty() || lines.blocking_send(Ok(text.into())).is_ok(),
-                // The stream must break off, since an ordinary end would look complete.
-                Err(_) => {
-                    let _ = lines.blocking_send(Err(io::ErrorKind::Other.into()));
-                    false
-                }
+        // A reader that leaves drops the channel, which ends the work.
+        let goes_on = || turn.is_wanted() && !lines.is_closed();
+        let mut is_whole = true;
+        let compared = engine.compare(&proposal, cut, &goes_on, |changes| {
+            let described = describe_changes(&engine, &changes);
+            is_whole &= described.is_ok();
+            let text: String =
+                described.iter().flatten().map(|change| format!("{change}\n")).collect();
+            if is_whole && !text.is_empty() {
+                let _ = lines.blocking_send(Ok(text.into()));
             }
         });
+        // The stream must break off, since an ordinary end would look complete.
+        if compared.is_err() || !is_whole {
+            let _ = lines.blocking_send(Err(io::ErrorKind::Other.into()));
+        }
     });
     let mut response = respond(StatusCode::OK);
     response

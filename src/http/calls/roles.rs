@@ -5,9 +5,9 @@ use rollcall_projections::{Assignment, AssignmentFilter, Because, Cut, Named};
 use serde_json::{Value, json};
 
 use crate::engine::Engine;
-use crate::http::wire::answer::{Code, Problem, blocking, list_body, pinned_with_roles};
+use crate::http::wire::answer::{Code, Problem, list_body, pinned_with_roles};
 use crate::http::wire::api::{
-    GROUP_ID, Gives, IN_DIRECTORY, LIMIT_OWN, Logged, OF_ORGANIZATION, OF_ORGANIZATION_ALIAS,
+    Cost, GROUP_ID, Gives, IN_DIRECTORY, LIMIT_OWN, Logged, OF_ORGANIZATION, OF_ORGANIZATION_ALIAS,
     OF_USER, Operation, Parameter, Reads, after, before, direction,
 };
 use crate::http::wire::describe::{describe_cause, describe_ground};
@@ -15,6 +15,7 @@ use crate::http::wire::entity::must_be_named;
 use crate::http::wire::paging::in_steps;
 use crate::http::wire::question::Question;
 use crate::http::wire::state::State;
+use crate::http::wire::turns::{Turn, in_turn};
 use crate::time;
 
 /// The number of assignments that are computed under one lock.
@@ -46,6 +47,7 @@ pub(crate) const ASSIGNMENTS: Operation = Operation {
     ],
     reads: Reads::AtCut,
     logged: Logged::Always,
+    cost: Cost::High,
     gives: Gives::List("RoleAssignment"),
     shapes: SHAPES,
     problems: &[Code::EntityNotFound, Code::CursorInvalid],
@@ -75,7 +77,8 @@ pub(crate) async fn assignments(
         let version = engine.views().mapping_version(cut);
         return Ok(pinned_with_roles(cut, version, Err(problem)));
     }
-    let found = blocking(move || {
+    let asking = engine.clone();
+    let found = in_turn(&state.turns, &engine, &ASSIGNMENTS, move |turn| {
         let filter = AssignmentFilter {
             user: user.as_deref(),
             role: role.as_deref(),
@@ -83,11 +86,12 @@ pub(crate) async fn assignments(
             directory: directory.as_deref(),
             organization: organization.as_deref(),
         };
-        let version = engine.views().mapping_version(cut);
+        let version = asking.views().mapping_version(cut);
         let walk = |start: Option<Holding>, descending: bool, limit: usize| {
-            walk(&engine, &filter, cut, start, descending, limit)
+            walk(&asking, turn, &filter, cut, start, descending, limit)
         };
         let (items, cursors) = places.page(holding, walk)?;
+        turn.check()?;
         let items: Vec<Vec<u8>> =
             items.iter().map(|assignment| describe(assignment).to_string().into_bytes()).collect();
         Ok::<_, Problem>((version, list_body(&items, cursors)))
@@ -107,13 +111,14 @@ fn holding(assignment: &Assignment) -> Holding {
 /// roles, so the lock is released between steps: a long page must not delay the writer.
 fn walk(
     engine: &Engine,
+    turn: &Turn,
     filter: &AssignmentFilter<'_>,
     cut: Cut,
     start: Option<Holding>,
     descending: bool,
     limit: usize,
 ) -> (Vec<Assignment>, bool) {
-    in_steps(start, limit, |start, limit| {
+    in_steps(turn, start, limit, |start, limit| {
         let behind = start.map(|(user, role)| (user.as_str(), role.as_str()));
         engine.views().assignments(filter, cut, behind, descending, STEP.min(limit))
     })

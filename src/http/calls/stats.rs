@@ -9,14 +9,15 @@ use rollcall_projections::{
 use serde_json::{Map, Value, json};
 
 use crate::engine::Engine;
-use crate::http::wire::answer::{Code, Cursors, Problem, blocking, respond};
+use crate::http::wire::answer::{Code, Cursors, Problem, respond};
 use crate::http::wire::api::{
-    AFTER, BEFORE, Gives, IN_DIRECTORY, LIMIT_OWN, OF_ORGANIZATION, OF_ORGANIZATION_ALIAS,
+    AFTER, BEFORE, Cost, Gives, IN_DIRECTORY, LIMIT_OWN, OF_ORGANIZATION, OF_ORGANIZATION_ALIAS,
     ORDER_OWN, Operation,
 };
 use crate::http::wire::paging::Paging;
 use crate::http::wire::question::Question;
 use crate::http::wire::state::State;
+use crate::http::wire::turns::in_turn;
 use crate::time;
 
 /// The number of records or users that are counted under one lock.
@@ -44,6 +45,7 @@ pub(crate) const STATS: Operation = Operation {
         OF_ORGANIZATION,
         OF_ORGANIZATION_ALIAS,
     ],
+    cost: Cost::High,
     gives: Gives::One("Stats"),
     shapes: SHAPES,
     ..Operation::GET
@@ -60,10 +62,12 @@ pub(crate) async fn stats(
         (question.take("directory"), question.take_either("organization_id", "organization"));
     let engine = question.finish()?;
     let refusals: Vec<(Code, u64)> = state.refusals.counts().collect();
+    let refused_questions = state.turns.refused();
     let _alone = state.stats.lock().await;
-    let answer = blocking(move || {
-        let measured = measure(&engine, directory.as_deref(), organization.as_deref(), &paging);
-        describe(&engine, measured, &refusals)
+    let asking = engine.clone();
+    let answer = in_turn(&state.turns, &engine, &STATS, move |_| {
+        let measured = measure(&asking, directory.as_deref(), organization.as_deref(), &paging);
+        describe(&asking, measured, &refusals, refused_questions)
     });
     Ok(respond(StatusCode::OK).json(answer.await?))
 }
@@ -174,7 +178,12 @@ fn quarantine(views: &Views) -> Map<String, Value> {
         .collect()
 }
 
-fn describe(engine: &Engine, measured: Measured, refusals: &[(Code, u64)]) -> Value {
+fn describe(
+    engine: &Engine,
+    measured: Measured,
+    refusals: &[(Code, u64)],
+    refused_questions: u64,
+) -> Value {
     let counts = |wanted: &dyn Fn(Code) -> bool| -> Map<String, Value> {
         let wanted = refusals.iter().filter(|(code, _)| wanted(*code));
         wanted.map(|(code, count)| (code.name().to_owned(), (*count).into())).collect()
@@ -200,6 +209,7 @@ fn describe(engine: &Engine, measured: Measured, refusals: &[(Code, u64)]) -> Va
         "duplicates": engine.duplicates(),
         "signature_failures": counts(&|code| Code::SIGNATURES.contains(&code)),
         "refused_webhooks": counts(&|_| true),
+        "refused_questions": refused_questions,
         "conflicts": quarantine.get("conflict"),
         "quarantine": quarantine,
         "directories": {

@@ -157,9 +157,15 @@ codes! {
     KnownAtOutOfRange = "known_at_out_of_range", UNPROCESSABLE_ENTITY, VALIDATION;
     CursorInvalid = "cursor_invalid", UNPROCESSABLE_ENTITY, VALIDATION;
     MappingInvalid = "mapping_invalid", UNPROCESSABLE_ENTITY, VALIDATION;
-    QueueFull = "queue_full", SERVICE_UNAVAILABLE, "too many events are waiting to be written";
+    TooMuchWork = "too_much_work", UNPROCESSABLE_ENTITY,
+        "the answer would take too long to work out: narrow the question or ask for a smaller page";
+    TooManyRequests = "too_many_requests", TOO_MANY_REQUESTS,
+        "too many questions like this one are being worked out: ask again in a moment";
+    QueueFull = "queue_full", SERVICE_UNAVAILABLE, "too many bodies are being read, or too many events wait to be written: send it again";
     LogUnavailable = "log_unavailable", SERVICE_UNAVAILABLE,
         "the log cannot be written, or its last records are in doubt; try again";
+    Stopping = "stopping", SERVICE_UNAVAILABLE,
+        "the server is stopping: ask again once it runs";
     NotReady = "not_ready", SERVICE_UNAVAILABLE, "the log is still being folded";
     Internal = "internal", INTERNAL_SERVER_ERROR, "internal error";
 }
@@ -192,7 +198,7 @@ const VALIDATION: &str = "Validation failed";
 /// The `WWW-Authenticate` of a 401 (<https://www.rfc-editor.org/rfc/rfc9110#section-11.6.1>).
 pub(crate) const CHALLENGE: &str = "Bearer";
 
-/// The `Retry-After` of a 503, in seconds.
+/// The `Retry-After` of a 429 or 503, in seconds.
 const RETRY_AFTER_S: u32 = 1;
 
 /// An error as it goes out: status, stable code, a sentence, and nothing internal.
@@ -276,6 +282,12 @@ impl Problem {
         Problem { errors: errors.collect(), ..Code::MappingInvalid.into() }
     }
 
+    /// Refuses to work out what takes too long; `reason` names it.
+    pub(crate) fn too_much_work(reason: &dyn std::fmt::Display) -> Problem {
+        let message = format!("{reason}: use fewer or simpler rules").into();
+        Problem { message, ..Code::TooMuchWork.into() }
+    }
+
     pub(crate) fn cursor_invalid(field: &str) -> Problem {
         let message = "this is not a cursor of this list";
         let errors = vec![FieldError::new(field, FieldCode::Invalid, message)];
@@ -308,7 +320,8 @@ impl Problem {
 
     pub(crate) fn response(&self) -> HttpResponse {
         let mut response = respond(self.code.status());
-        if self.code.status() == StatusCode::SERVICE_UNAVAILABLE {
+        let try_again = [StatusCode::SERVICE_UNAVAILABLE, StatusCode::TOO_MANY_REQUESTS];
+        if try_again.contains(&self.code.status()) {
             response.insert_header((RETRY_AFTER, RETRY_AFTER_S.to_string()));
         }
         if self.code.status() == StatusCode::UNAUTHORIZED {

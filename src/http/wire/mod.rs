@@ -12,3 +12,4 @@ pub(crate) mod paging;
 pub(crate) mod question;
 pub(crate) mod refusals;
 pub(crate) mod state;
+pub(crate) mod turns;

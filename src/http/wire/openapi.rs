@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::answer::{CHALLENGE, Code};
-use super::api::{Gives, Operation, Order, Parameter, Reads, TEXT_BYTES_MAX, Takes, Word};
+use super::api::{Cost, Gives, Operation, Order, Parameter, Reads, TEXT_BYTES_MAX, Takes, Word};
 use super::state::WEBHOOK_PATH;
 use crate::verify::FieldCode;
 use actix_web::http::StatusCode;
@@ -152,6 +152,7 @@ fn problems(operation: &Operation) -> Vec<Code> {
         Code::AsOfInFuture | Code::KnownAtOutOfRange | Code::LogUnavailable => {
             operation.reads == Reads::AtCut
         }
+        Code::TooMuchWork | Code::TooManyRequests | Code::Stopping => operation.cost == Cost::High,
         Code::MethodNotAllowed => true,
         _ => false,
     };

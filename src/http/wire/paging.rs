@@ -6,6 +6,7 @@ use rollcall_projections::{Millis, Page, Window};
 
 use super::answer::{Cursors, Problem};
 use super::api::Order;
+use super::turns::Turn;
 
 /// The part of a list that a request wants, in the words of the contract.
 pub(crate) struct Paging {
@@ -188,8 +189,9 @@ impl<A: CursorPart, B: CursorPart> CursorPlace for (A, B) {
 /// Returns at most `limit` items behind a place, and whether there are more, of a list that is
 /// computed in steps. `step` is given the place to continue behind and a limit; it returns items,
 /// perhaps none, and the place to continue behind if there may be more. A lock that a step takes is
-/// released after it.
+/// released after it. When the turn ends, the items so far are all.
 pub(crate) fn in_steps<T, P>(
+    turn: &Turn,
     mut start: Option<P>,
     limit: usize,
     mut step: impl FnMut(Option<&P>, usize) -> (Vec<T>, Option<P>),
@@ -202,6 +204,13 @@ pub(crate) fn in_steps<T, P>(
         start = next;
         if start.is_none() {
             break;
+        }
+        if !turn.goes_on() {
+            if items.is_empty() {
+                turn.walked_in_vain();
+            }
+            items.truncate(limit);
+            return (items, true);
         }
     }
     let more = items.len() > limit;

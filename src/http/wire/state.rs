@@ -7,6 +7,7 @@ use parking_lot::RwLock;
 use super::answer::{Code, Problem};
 use super::api::Operation;
 use super::refusals::Refusals;
+use super::turns::Turns;
 use crate::engine::Engine;
 use crate::verify::{ApiKeys, Keyring};
 
@@ -74,6 +75,8 @@ pub(crate) struct State {
     pub(crate) body_bytes_max: usize,
     /// The webhooks refused since the start.
     pub(crate) refusals: Refusals,
+    /// The turns of expensive calls.
+    pub(crate) turns: Turns,
     /// Held while an answer about traffic is computed: each walks over a month.
     pub(crate) stats: tokio::sync::Mutex<()>,
 }

@@ -1,6 +1,7 @@
 //! Tests of durability, and of failures of the log and of the process.
 
 pub mod conformance;
+pub mod floods;
 pub mod kills;
 pub mod log_faults;
 pub mod verify;
