@@ -12,6 +12,7 @@ pub mod http;
 pub mod json;
 pub mod log;
 pub mod notary;
+pub mod stderr;
 pub mod time;
 pub mod trust;
 pub mod verify;

@@ -15,6 +15,7 @@ use super::read::print::coloured;
 use super::running::{Caches, Running, Signing};
 use super::secrets::{given_as_files, secrets};
 use crate::http::{self, BODY_BYTES_LIMIT, BODY_BYTES_MAX, Settings, WEBHOOK_PATH};
+use crate::stderr;
 use crate::verify::{ApiKeys, Keyring, SECRETS_MAX};
 
 /// Receive webhooks and answer questions until stopped.
@@ -188,6 +189,13 @@ fn period(text: &str) -> Result<Duration, String> {
 impl ServeArgs {
     pub(super) fn run(self) -> Result<(), Failure> {
         log_to_stderr(self.log_format);
+        stderr::start().map_err(Failure::ours)?;
+        let served = self.serve();
+        stderr::flush(FLUSH_WITHIN);
+        served
+    }
+
+    fn serve(self) -> Result<(), Failure> {
         let hangups = Hangups::receive()?;
         let tolerance_ms = self.tolerance.as_millis().try_into().unwrap_or(u64::MAX);
         let secrets = webhook_secrets()?;
@@ -300,6 +308,9 @@ enum LogFormat {
 /// than Rollcall about everything else.
 const LOG: &str = "info,actix_server=warn";
 
+/// The longest that a stop waits for a reader of the log.
+const FLUSH_WITHIN: Duration = Duration::from_secs(1);
+
 /// Leaves out the error that actix logs for each request that is not HTTP, which anyone can send.
 const UNPARSED: &str = "actix_http::h1::dispatcher=off";
 
@@ -313,7 +324,7 @@ fn log_to_stderr(format: LogFormat) {
     // subscriber must not complain about them on stderr.
     let fmt = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
+        .with_writer(stderr::Lines)
         .log_internal_errors(false);
     // Fails if a subscriber is set already, which then stays.
     let _ = match format {

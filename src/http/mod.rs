@@ -4,11 +4,14 @@
 mod calls;
 mod wire;
 
+use std::any::Any;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, OnceLock};
+use std::thread::available_parallelism;
 
-use actix_web::dev::ServerHandle;
+use actix_web::dev::{Extensions, ServerHandle};
 use actix_web::http::Method;
+use actix_web::rt::net::TcpStream;
 use actix_web::{App, HttpRequest, HttpServer, Responder, web};
 
 use crate::engine::Engine;
@@ -54,11 +57,16 @@ pub fn serve(
     engine: Arc<OnceLock<Arc<Engine>>>,
 ) -> std::io::Result<Server> {
     let listener = TcpListener::bind(listen)?;
+    rustix::net::listen(&listener, BACKLOG)?;
     let address = listener.local_addr()?;
     let keys = Keys::new(settings.keyring, &settings.api_keys);
     let configure =
         configure(keys.clone(), settings.webhook_paths, settings.body_bytes_max, engine);
+    let workers = available_parallelism().map_or(2, usize::from);
     let running = HttpServer::new(move || App::new().configure(&configure))
+        .workers(workers)
+        .max_connections(connections_max().div_ceil(workers))
+        .on_connect(bound_writes)
         .shutdown_timeout(ANSWER_WITHIN.as_secs())
         .client_request_timeout(ANSWER_WITHIN)
         // A long poll must end with its connection.
@@ -67,6 +75,37 @@ pub fn serve(
         .listen(listener)?
         .run();
     Ok(Server { address, keys, handle: running.handle(), running })
+}
+
+/// The connections that wait to be accepted, at most.
+const BACKLOG: i32 = 1024;
+
+/// The descriptors that are kept for files and for what the server asks of others.
+const FILES: usize = 128;
+
+/// The most connections, whatever the limit of descriptors is.
+const CONNECTIONS_MAX: usize = 16_384;
+
+/// The fewest connections.
+const CONNECTIONS_MIN: usize = 64;
+
+/// The time after which a reader that does not read is cut off, in milliseconds.
+const UNREAD_MS_MAX: u32 = 30_000;
+
+/// Returns the number of connections that may be open. It stays below the limit of descriptors: one
+/// more waits until another is closed, which an idle one is after five seconds.
+fn connections_max() -> usize {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    let limit = limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX);
+    limit.saturating_sub(FILES).clamp(CONNECTIONS_MIN, CONNECTIONS_MAX)
+}
+
+/// Has the system close a connection whose other side does not take what was written.
+fn bound_writes(connection: &dyn Any, _: &mut Extensions) {
+    if let Some(stream) = connection.downcast_ref::<TcpStream>() {
+        // Without it the connection stays open for as long as the other side answers at all.
+        let _ = rustix::net::sockopt::set_tcp_user_timeout(stream, UNREAD_MS_MAX);
+    }
 }
 
 /// Configures every route of the server, over an engine that may still be catching up.
@@ -90,6 +129,8 @@ fn configure(
         operations: OPERATIONS,
         body_bytes_max: body_bytes_max.min(BODY_BYTES_LIMIT),
         refusals: Default::default(),
+        bodies: Default::default(),
+        operator_bodies: Default::default(),
         turns: Default::default(),
         stats: Default::default(),
     });

@@ -77,8 +77,8 @@ impl Verified {
     /// received, `now_ms` our clock.
     ///
     /// # Errors
-    /// The first mistake: no header, a malformed one, no signature that fits, or a time too far
-    /// from ours.
+    /// The first mistake: no header, a malformed one, a time too far from ours, or no signature that
+    /// fits.
     pub fn webhook(
         keyring: &Keyring,
         header: Option<&[u8]>,

@@ -27,10 +27,10 @@ pub enum Rejection {
     Missing,
     /// The header has no integer time, or no signature.
     Malformed,
+    /// Its time is too far from our clock.
+    OutsideTolerance,
     /// No signature fits the body under any active secret.
     Mismatch,
-    /// The signature fits, but its time is too far from our clock.
-    OutsideTolerance,
 }
 
 impl Rejection {
@@ -87,6 +87,27 @@ impl Keyring {
         Some(v1.ct_eq(&key.signature(t.to_string().as_bytes(), body)).into())
     }
 
+    /// Checks what can be checked before the body is there: the form of the header, and its time.
+    ///
+    /// # Errors
+    /// The first mistake.
+    pub fn admit(&self, header: Option<&[u8]>, now_ms: Millis) -> Result<(), Rejection> {
+        self.admitted(header, now_ms).map(|_| ())
+    }
+
+    fn admitted<'a>(
+        &self,
+        header: Option<&'a [u8]>,
+        now_ms: Millis,
+    ) -> Result<Header<'a>, Rejection> {
+        let header =
+            Header::parse(header.ok_or(Rejection::Missing)?).ok_or(Rejection::Malformed)?;
+        if header.t.abs_diff(now_ms) > self.tolerance_ms {
+            return Err(Rejection::OutsideTolerance);
+        }
+        Ok(header)
+    }
+
     /// Checks the signature in `header` over `body`. Every signature is tried with every secret, in
     /// constant time.
     pub(super) fn verify(
@@ -95,8 +116,7 @@ impl Keyring {
         body: &[u8],
         now_ms: Millis,
     ) -> Result<Proof, Rejection> {
-        let header =
-            Header::parse(header.ok_or(Rejection::Missing)?).ok_or(Rejection::Malformed)?;
+        let header = self.admitted(header, now_ms)?;
         let mut proof = None;
         for key in &self.keys {
             let expected = key.signature(header.t_text.as_bytes(), body);
@@ -106,11 +126,7 @@ impl Keyring {
                 }
             }
         }
-        let proof = proof.ok_or(Rejection::Mismatch)?;
-        if header.t.abs_diff(now_ms) > self.tolerance_ms {
-            return Err(Rejection::OutsideTolerance);
-        }
-        Ok(proof)
+        proof.ok_or(Rejection::Mismatch)
     }
 }
 

@@ -6,14 +6,14 @@ use serde_json::{Value, json};
 
 use crate::documents::{Document, DocumentKey, Shape};
 use crate::engine::Engine;
-use crate::http::wire::answer::{Code, Problem, list_body, pinned_with_roles};
+use crate::http::wire::answer::{Code, Problem, pinned_with_roles};
 use crate::http::wire::api::{
     Cost, DIRECTORY_ID, Gives, LIMIT_OWN, Logged, OF_ORGANIZATION, OF_ORGANIZATION_ALIAS, OF_USER,
     Operation, Parameter, Reads, after, before, direction, email, since, until,
 };
 use crate::http::wire::describe::describe_cause;
 use crate::http::wire::entity::must_be_named;
-use crate::http::wire::paging::in_steps;
+use crate::http::wire::paging::{AT_ONCE, in_steps};
 use crate::http::wire::question::Question;
 use crate::http::wire::state::State;
 use crate::http::wire::turns::{Turn, in_turn};
@@ -91,17 +91,16 @@ pub(crate) async fn list(
         let walk = |start: Option<(Millis, String)>, descending: bool, limit: usize| {
             walk(&asking, turn, &filter, cut, start, descending, limit)
         };
-        let (items, cursors) =
-            places.page(|item: &Deprovisioning| (item.end.at, item.user.clone()), walk)?;
+        let place = |item: &Deprovisioning| (item.end.at, item.user.clone());
+        let body = places.write(place, walk, AT_ONCE, |items| {
+            let keys: Vec<DocumentKey> = items.iter().map(document_key).collect();
+            let described = items.iter().zip(asking.load_documents(&keys)?);
+            Ok(described
+                .map(|(item, document)| describe(item, &document).to_string().into())
+                .collect())
+        })?;
         turn.check()?;
-        let keys: Vec<DocumentKey> = items.iter().map(document_key).collect();
-        let documents = asking.load_documents(&keys)?;
-        let items: Vec<Vec<u8>> = items
-            .iter()
-            .zip(&documents)
-            .map(|(item, document)| describe(item, document).to_string().into())
-            .collect();
-        Ok::<_, Problem>((version, list_body(&items, cursors)))
+        Ok::<_, Problem>((version, body))
     });
     let (version, body) = found.await??;
     Ok(pinned_with_roles(cut, version, Ok(body)))

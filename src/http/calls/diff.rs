@@ -17,7 +17,7 @@ use crate::http::wire::api::{
 use crate::http::wire::bodies::{BODIES_AT_ONCE, Bodies};
 use crate::http::wire::entity::must_be_named;
 use crate::http::wire::paging::CursorPart as _;
-use crate::http::wire::paging::{CursorPlace, read_place};
+use crate::http::wire::paging::{CursorPlace, PAGE_BYTES_MAX, read_place};
 use crate::http::wire::question::{Question, fix};
 use crate::http::wire::state::State;
 use crate::http::wire::turns::{Turn, in_turn};
@@ -128,19 +128,30 @@ fn page(
         let (found, next) = engine.views().differences(directory, cuts, after.as_ref(), wanted);
         describe_all(engine, found, &mut shown)?;
         after = next;
-        if after.is_none() || !turn.goes_on() {
+        if after.is_none() || !turn.goes_on() || fitting(&shown) < shown.len() {
             break;
         }
     }
     turn.check()?;
     // A page that ends for lack of time goes on behind the place that was reached.
     let mut next = after.map(|place| place.write());
-    if shown.len() > limit {
-        shown.truncate(limit);
+    let kept = fitting(&shown).min(limit);
+    if shown.len() > kept {
+        shown.truncate(kept);
         next = shown.last().map(|(place, _)| place.write());
     }
     let items: Vec<Vec<u8>> = shown.into_iter().map(|(_, item)| item).collect();
     Ok(list_body(&items, Cursors { before: None, after: next }))
+}
+
+/// Returns how many of the differences fit into a page; at least one.
+fn fitting(shown: &[(DifferencePlace, Vec<u8>)]) -> usize {
+    let mut bytes = 0;
+    let fits = |(_, item): &&(DifferencePlace, Vec<u8>)| {
+        bytes += item.len();
+        bytes <= PAGE_BYTES_MAX
+    };
+    shown.iter().take_while(fits).count().max(1)
 }
 
 /// Writes differences out. Two snapshots that say the same are not a difference.

@@ -1,18 +1,15 @@
 //! `GET /directory_groups` and `GET /directory_groups/{id}`.
 
-use std::sync::Arc;
-
 use actix_web::{HttpRequest, HttpResponse, web};
 use rollcall_projections::{GroupFilter, GroupRow};
 
-use crate::documents::{Document, DocumentKey, Shape};
-use crate::engine::Engine;
-use crate::http::wire::answer::{Code, Problem, list_body, pinned_with_roles, with_documents};
+use crate::documents::{DocumentKey, Shape};
+use crate::http::wire::answer::{Code, Problem, blocking, pinned_with_roles};
 use crate::http::wire::api::{
     AFTER, BEFORE, Gives, IN_DIRECTORY, LIMIT, Logged, OF_ORGANIZATION, OF_ORGANIZATION_ALIAS,
     ORDER, Operation, Parameter, Reads, Switch, Takes, USER_ID, Word,
 };
-use crate::http::wire::entity::{NestedList, key, push_open};
+use crate::http::wire::entity::{NestedList, Reading, key, push_open, with_documents};
 use crate::http::wire::question::{Question, id_in_path};
 use crate::http::wire::state::State;
 
@@ -68,18 +65,31 @@ pub(crate) async fn list(
         "user",
     );
     let (engine, cut) = question.cut().await?;
-    let filter = GroupFilter {
-        directory: directory.as_deref(),
-        user: user.as_deref(),
-        organization: organization.as_deref(),
-    };
-    let (version, page) = {
-        let views = engine.views();
-        (views.mapping_version(cut), views.groups(&filter, members, cut, paging.window()))
-    };
-    let cursors = paging.cursors(&page, |row| row.group.id.clone());
-    let items = write(engine, page.items).await;
-    Ok(pinned_with_roles(cut, version, items.map(|items| list_body(&items, cursors))))
+    let found = blocking(move || {
+        let filter = GroupFilter {
+            directory: directory.as_deref(),
+            user: user.as_deref(),
+            organization: organization.as_deref(),
+        };
+        let (version, page) = {
+            let views = engine.views();
+            (views.mapping_version(cut), views.groups(&filter, false, cut, paging.window()))
+        };
+        let id = |row: &GroupRow| row.group.id.clone();
+        if members {
+            // The members of each group are looked up under a lock of their own.
+            let body = paging.write(page, id, |row| {
+                let found = engine.views().group(&row.group.id, true, cut);
+                let row = found.as_ref().unwrap_or(row);
+                write(row, &mut Reading::of(&engine, keys(row)))
+            });
+            return (version, body);
+        }
+        let mut documents = Reading::of(&engine, paging.in_order_of_writing(&page, keys));
+        (version, paging.write(page, id, |row| write(row, &mut documents)))
+    });
+    let (version, body) = found.await?;
+    Ok(pinned_with_roles(cut, version, body))
 }
 
 /// `GET /directory_groups/{id}`
@@ -110,7 +120,9 @@ pub(crate) async fn item(
         (views.mapping_version(cut), views.group(&id, members, cut))
     };
     let body = match row {
-        Some(row) => write(engine, vec![row]).await.map(|items| items.concat()),
+        Some(row) => {
+            with_documents(engine, keys(&row), move |documents| write(&row, documents)).await
+        }
         None => Err(Problem::entity_not_found("Directory Group", &id)),
     };
     Ok(pinned_with_roles(cut, version, body))
@@ -120,27 +132,20 @@ fn take_members(question: &mut Question) -> bool {
     question.take_word("members") == Some(Switch::On)
 }
 
-/// Writes each row as an object of the API, with its members if the question asks for them.
-async fn write(engine: Arc<Engine>, rows: Vec<GroupRow>) -> Result<Vec<Vec<u8>>, Problem> {
-    let mut keys: Vec<DocumentKey> = Vec::new();
-    for GroupRow { group, members } in &rows {
-        keys.push(key(group, Shape::Group));
-        let members = members.iter().flat_map(|members| &members.rows);
-        keys.extend(members.map(|member| key(member, Shape::User)));
+/// Returns the keys of a row's documents, in the order in which [`write`] reads them.
+fn keys(row: &GroupRow) -> Vec<DocumentKey> {
+    let members = row.members.iter().flat_map(|members| &members.rows);
+    let members = members.map(|member| key(member, Shape::User));
+    [key(&row.group, Shape::Group)].into_iter().chain(members).collect()
+}
+
+/// Writes a row as an object of the API, with its members if the question asks for them.
+fn write(row: &GroupRow, documents: &mut Reading<'_>) -> Result<Vec<u8>, Problem> {
+    let mut out = Vec::with_capacity(512);
+    push_open(&mut out, documents, &row.group)?;
+    if let Some(members) = &row.members {
+        MEMBERS_OF_GROUP.push(&mut out, documents, members, &row.group.id)?;
     }
-    with_documents(engine, keys, move |documents: &[Document]| {
-        let mut documents = documents.iter();
-        rows.iter()
-            .map(|GroupRow { group, members }| {
-                let mut out = Vec::with_capacity(512);
-                push_open(&mut out, &mut documents, group);
-                if let Some(members) = members {
-                    MEMBERS_OF_GROUP.push(&mut out, &mut documents, members, &group.id);
-                }
-                out.push(b'}');
-                out
-            })
-            .collect()
-    })
-    .await
+    out.push(b'}');
+    Ok(out)
 }

@@ -1,19 +1,24 @@
 //! `POST /webhooks/workos`: bytes -> verify -> append -> fold, and only then 200.
 
+use std::sync::Arc;
+
 use actix_web::http::StatusCode;
 use actix_web::http::header::CONTENT_ENCODING;
 use actix_web::{HttpRequest, HttpResponse, web};
 use bytes::Bytes;
+use rollcall_projections::Millis;
 use serde_json::json;
 use tokio::time::{Instant, timeout_at};
 
 use crate::engine::IngestError;
 use crate::http::wire::answer::{ANSWER_WITHIN, Code, Problem, respond};
-use crate::http::wire::body;
-use crate::http::wire::state::State;
+use crate::http::wire::state::{KeySet, State};
 use crate::log::Outcome;
 use crate::time;
-use crate::verify::Verified;
+use crate::verify::{Rejection, Verified};
+
+/// The bytes from which on a body is verified on a thread of its own.
+const LARGE_BYTES: usize = 256 << 10;
 
 /// Takes a webhook, and answers within five seconds in any case.
 pub(crate) async fn webhook(
@@ -38,18 +43,16 @@ async fn take(
     {
         return Err(Code::UnsupportedEncoding);
     }
+    let (signature, now_ms) = (signature(request), time::now_ms());
+    // A body that cannot become authentic is not read.
+    state.keys.now().keyring.admit(signature.as_deref(), now_ms)?;
     // Inside, so that a slow sender is not taken for a log that cannot be written: at the deadline
     // this is the first that is polled.
-    let body = timeout_at(deadline, body::read(payload, state.body_bytes_max)).await;
-    let body = body.map_err(|_| Code::BodyTimeout)??;
+    let body = timeout_at(deadline, state.bodies.read(payload, state.body_bytes_max)).await;
+    let mut body = body.map_err(|_| Code::BodyTimeout)??;
     let engine = state.engine.get().ok_or(Code::NotReady)?;
-    let event = Verified::webhook(
-        &state.keys.now().keyring,
-        signature(request).as_deref(),
-        body,
-        time::now_ms(),
-    );
-    let event = event?;
+    let event = verify(state.keys.now(), signature, body.take(), time::now_ms()).await??;
+    drop(body);
     let event_id = event.event_id().map(str::to_owned);
     let answer = engine.submit(event).map_err(refused)?;
     let outcome = answer.await.map_err(|_| Code::LogUnavailable)?.map_err(refused)?;
@@ -61,6 +64,18 @@ async fn take(
     let body =
         json!({"seq": seq, "event_id": event_id, "duplicate": duplicate, "conflict": conflict});
     Ok(respond(StatusCode::OK).json(body))
+}
+
+/// Verifies a body; a large one on a thread of its own.
+async fn verify(
+    keys: Arc<KeySet>,
+    signature: Option<Bytes>,
+    body: Bytes,
+    now_ms: Millis,
+) -> Result<Result<Verified, Rejection>, Code> {
+    let large = body.len() > LARGE_BYTES;
+    let work = move || Verified::webhook(&keys.keyring, signature.as_deref(), body, now_ms);
+    if large { web::block(work).await.map_err(|_| Code::Internal) } else { Ok(work()) }
 }
 
 /// Returns the signature's header; the values of several are joined.

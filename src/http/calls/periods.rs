@@ -8,14 +8,12 @@ use rollcall_projections::{AccessPeriod, Cut, MembershipPeriod, Millis, RolePeri
 use serde_json::{Value, json};
 
 use crate::engine::Engine;
-use crate::http::wire::answer::{
-    Code, Cursors, Problem, blocking, list_body, pinned, pinned_with_roles,
-};
+use crate::http::wire::answer::{Code, Problem, blocking, pinned, pinned_with_roles};
 use crate::http::wire::api::{
     Cost, Gives, LIMIT_OWN, Logged, Operation, Reads, after, before, direction,
 };
 use crate::http::wire::describe::describe_cause;
-use crate::http::wire::paging::{CursorPlace, Places, in_steps, of_all};
+use crate::http::wire::paging::{AT_ONCE, CursorPlace, Places, in_steps, of_all};
 use crate::http::wire::question::{Question, id_within_path};
 use crate::http::wire::state::State;
 use crate::http::wire::turns::in_turn;
@@ -118,15 +116,14 @@ impl PeriodsQuestion {
         let walk = |start: Option<P>, descending: bool, limit: usize| {
             of_all(&periods, &place, start, descending, limit)
         };
-        let (items, cursors) = self.places.page(&place, walk)?;
-        Ok(write(&items, cursors, |period| describe(&self.id, period)))
+        self.places.write(&place, walk, AT_ONCE, |periods| {
+            Ok(write(periods, |period| describe(&self.id, period)))
+        })
     }
 }
 
-fn write<T>(items: &[T], cursors: Cursors, describe: impl Fn(&T) -> Value) -> Vec<u8> {
-    let items: Vec<Vec<u8>> =
-        items.iter().map(|item| describe(item).to_string().into_bytes()).collect();
-    list_body(&items, cursors)
+fn write<T>(items: &[T], describe: impl Fn(&T) -> Value) -> Vec<Vec<u8>> {
+    items.iter().map(|item| describe(item).to_string().into_bytes()).collect()
 }
 
 /// Answers [`ACCESS`].
@@ -200,10 +197,11 @@ pub(crate) async fn members(
                     .unwrap_or_default()
             })
         };
-        let (items, cursors) =
-            places.page(|period: &MembershipPeriod| (period.user.clone(), period.from), walk)?;
+        let place = |period: &MembershipPeriod| (period.user.clone(), period.from);
+        let body = places
+            .write(place, walk, AT_ONCE, |periods| Ok(write(periods, describe_membership)))?;
         turn.check()?;
-        Ok(write(&items, cursors, describe_membership))
+        Ok(body)
     });
     Ok(pinned(cut, found.await?))
 }

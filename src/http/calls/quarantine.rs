@@ -5,7 +5,7 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use rollcall_projections::Quarantined;
 use serde_json::json;
 
-use crate::http::wire::answer::{Code, Problem, blocking, list_body, respond};
+use crate::http::wire::answer::{Code, Problem, blocking, respond};
 use crate::http::wire::api::{Gives, LIMIT_OWN, Logged, ORDER_OWN, Operation, after, before};
 use crate::http::wire::question::Question;
 use crate::http::wire::state::State;
@@ -34,19 +34,14 @@ pub(crate) async fn quarantine(
     let mut question = Question::of(&request, &state, &QUARANTINE)?;
     let paging = question.take_paging();
     let engine = question.finish()?;
-    let (page, entries) = {
-        let views = engine.views();
-        let all = views.quarantine();
-        let page = paging.numbers(all.len())?;
-        let entries: Vec<Quarantined> =
-            page.items.iter().filter_map(|number| all.get(number - 1)).copied().collect();
-        (page, entries)
-    };
-    let cursors = paging.cursors(&page, usize::to_string);
-    let items = blocking(move || {
-        entries.into_iter().map(|entry| describe(&engine, entry)).collect::<Result<Vec<_>, _>>()
+    let page = paging.numbers(engine.views().quarantine().len())?;
+    let body = blocking(move || {
+        paging.write(page, usize::to_string, |number| {
+            let entry = engine.views().quarantine().get(number - 1).copied();
+            describe(&engine, entry.ok_or(Code::Internal)?)
+        })
     });
-    Ok(respond(StatusCode::OK).body(list_body(&items.await??, cursors)))
+    Ok(respond(StatusCode::OK).body(body.await??))
 }
 
 fn describe(engine: &crate::engine::Engine, entry: Quarantined) -> Result<Vec<u8>, Problem> {

@@ -20,13 +20,14 @@ use tokio::sync::mpsc;
 use crate::documents::{DocumentKey, Shape};
 use crate::engine::{ActError, Engine, Expect, not_in_future};
 use crate::http::wire::answer::{
-    Code, FieldError, Problem, blocking, done_in_time, list_body, pin, pinned_with_roles, respond,
+    Code, FieldError, Problem, blocking, done_in_time, pin, pinned_with_roles, respond,
 };
 use crate::http::wire::api::{
     Cost, Gives, LIMIT_OWN, ORDER_OWN, Operation, Parameter, Reads, USER_ID, after, before,
 };
-use crate::http::wire::body::Body;
+use crate::http::wire::body::{BodiesInFlight, Body};
 use crate::http::wire::describe::{author, describe_ground};
+use crate::http::wire::paging::{AT_ONCE, Fitted, fit};
 use crate::http::wire::question::Question;
 use crate::http::wire::state::State;
 use crate::http::wire::turns::{Turn, Turns, in_turn, long_turn};
@@ -128,21 +129,14 @@ pub(crate) async fn versions(
     let mut question = Question::of(&request, &state, &VERSIONS)?;
     let paging = question.take_paging();
     let engine = question.finish()?;
-    let (page, sets) = {
-        let views = engine.views();
-        let page = paging.numbers(views.mapping_versions())?;
-        let sets: Vec<MappingSet> =
-            page.items.iter().filter_map(|number| views.mapping_of_version(*number)).collect();
-        (page, sets)
-    };
-    let cursors = paging.cursors(&page, usize::to_string);
-    let items = blocking(move || {
-        sets.into_iter()
-            .map(|set| Ok(describe(&engine, Some(set))?.to_string().into_bytes()))
-            .collect()
+    let page = paging.numbers(engine.views().mapping_versions())?;
+    let body = blocking(move || {
+        paging.write(page, usize::to_string, |number| {
+            let set = engine.views().mapping_of_version(*number);
+            Ok(describe(&engine, set)?.to_string().into_bytes())
+        })
     });
-    let items: Result<Vec<Vec<u8>>, Problem> = items.await?;
-    Ok(respond(StatusCode::OK).body(list_body(&items?, cursors)))
+    Ok(respond(StatusCode::OK).body(body.await??))
 }
 
 /// Answers [`SET`].
@@ -155,7 +149,7 @@ pub(crate) async fn set(
     let operator = question.operator;
     let engine = question.finish()?;
     let expect = precondition(&request)?;
-    let setting = Setting::of(payload).await?;
+    let setting = Setting::of(payload, &state.operator_bodies).await?;
     // What the writer would refuse anyway is refused before the mapping is prepared.
     not_in_future(setting.effective_from, time::now_ms())?;
     if let Expect::Version(version) = expect
@@ -230,7 +224,8 @@ pub(crate) async fn preview(
     let (after, limit) =
         if lines { (None, 0) } else { (question.take("after"), question.take_limit()) };
     let (engine, cut) = question.cut().await?;
-    let Setting { mapping, effective_from, .. } = Setting::of(payload).await?;
+    let Setting { mapping, effective_from, .. } =
+        Setting::of(payload, &state.operator_bodies).await?;
     not_in_future(effective_from, time::now_ms())?;
     let asking = engine.clone();
     if lines {
@@ -260,8 +255,8 @@ struct Setting {
 }
 
 impl Setting {
-    async fn of(payload: web::Payload) -> Result<Setting, Problem> {
-        let mut body = Body::of(payload).await?;
+    async fn of(payload: web::Payload, bodies: &BodiesInFlight) -> Result<Setting, Problem> {
+        let mut body = Body::of(payload, bodies).await?;
         let (effective_from, note) = (body.take_moment("effective_from"), body.take_note());
         let mapping = body.take_mapping();
         body.finish()?;
@@ -355,8 +350,12 @@ fn whole(
     let comparison = comparison.map_err(|error| turn.problem(error))?;
     let more = shown.len() > limit;
     shown.truncate(limit);
+    let bytes = |change: &Value| change.to_string().len();
+    let write = |changes: &[RoleChange]| describe_changes(engine, changes);
+    let Fitted { written, kept } = fit(&shown, false, AT_ONCE, bytes, write)?;
+    let more = more || kept.end < shown.len();
+    let shown = shown.get(kept).unwrap_or(&[]);
     let next = shown.last().filter(|_| more).map(|change| change.user.clone());
-    let changes = describe_changes(engine, &shown)?;
     let version = engine.views().mapping_version(cut);
     let (judged, mapping) = (Judged::Proposed(proposal), proposal.mapping());
     let unmatched = engine
@@ -378,7 +377,7 @@ fn whole(
         },
         "changes": {
             "object": "list",
-            "data": changes,
+            "data": written,
             "list_metadata": { "before": null, "after": next },
         },
     });

@@ -5,14 +5,14 @@ use rollcall_projections::{Assignment, AssignmentFilter, Because, Cut, Named};
 use serde_json::{Value, json};
 
 use crate::engine::Engine;
-use crate::http::wire::answer::{Code, Problem, list_body, pinned_with_roles};
+use crate::http::wire::answer::{Code, Problem, pinned_with_roles};
 use crate::http::wire::api::{
     Cost, GROUP_ID, Gives, IN_DIRECTORY, LIMIT_OWN, Logged, OF_ORGANIZATION, OF_ORGANIZATION_ALIAS,
     OF_USER, Operation, Parameter, Reads, after, before, direction,
 };
 use crate::http::wire::describe::{describe_cause, describe_ground};
 use crate::http::wire::entity::must_be_named;
-use crate::http::wire::paging::in_steps;
+use crate::http::wire::paging::{AT_ONCE, in_steps};
 use crate::http::wire::question::Question;
 use crate::http::wire::state::State;
 use crate::http::wire::turns::{Turn, in_turn};
@@ -90,11 +90,11 @@ pub(crate) async fn assignments(
         let walk = |start: Option<Holding>, descending: bool, limit: usize| {
             walk(&asking, turn, &filter, cut, start, descending, limit)
         };
-        let (items, cursors) = places.page(holding, walk)?;
+        let body = places.write(holding, walk, AT_ONCE, |items| {
+            Ok(items.iter().map(|item| describe(item).to_string().into_bytes()).collect())
+        })?;
         turn.check()?;
-        let items: Vec<Vec<u8>> =
-            items.iter().map(|assignment| describe(assignment).to_string().into_bytes()).collect();
-        Ok::<_, Problem>((version, list_body(&items, cursors)))
+        Ok::<_, Problem>((version, body))
     });
     let (version, body) = found.await??;
     Ok(pinned_with_roles(cut, version, Ok(body)))

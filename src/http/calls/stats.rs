@@ -18,7 +18,7 @@ use crate::http::wire::paging::Paging;
 use crate::http::wire::question::Question;
 use crate::http::wire::state::State;
 use crate::http::wire::turns::in_turn;
-use crate::time;
+use crate::{stderr, time};
 
 /// The number of records or users that are counted under one lock.
 const STEP: usize = 16_384;
@@ -210,6 +210,7 @@ fn describe(
         "signature_failures": counts(&|code| Code::SIGNATURES.contains(&code)),
         "refused_webhooks": counts(&|_| true),
         "refused_questions": refused_questions,
+        "dropped_log_lines": stderr::dropped(),
         "conflicts": quarantine.get("conflict"),
         "quarantine": quarantine,
         "directories": {

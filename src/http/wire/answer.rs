@@ -2,7 +2,6 @@
 
 use std::borrow::Cow;
 use std::hash::{BuildHasher, RandomState};
-use std::sync::Arc;
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -16,8 +15,7 @@ use rollcall_projections::{Cut, Millis};
 use serde::Serialize;
 
 use super::api::Operation;
-use crate::documents::{Document, DocumentKey};
-use crate::engine::{ActError, ChangeError, CutError, Engine};
+use crate::engine::{ActError, ChangeError, CutError};
 use crate::log::ReadError;
 use crate::time;
 use crate::verify::{FieldCode, MappingError, Rejection};
@@ -164,6 +162,8 @@ codes! {
     QueueFull = "queue_full", SERVICE_UNAVAILABLE, "too many bodies are being read, or too many events wait to be written: send it again";
     LogUnavailable = "log_unavailable", SERVICE_UNAVAILABLE,
         "the log cannot be written, or its last records are in doubt; try again";
+    AccessLogUnavailable = "access_log_unavailable", SERVICE_UNAVAILABLE,
+        "the access log cannot be written, and this question must leave a line in it; try again";
     Stopping = "stopping", SERVICE_UNAVAILABLE,
         "the server is stopping: ask again once it runs";
     NotReady = "not_ready", SERVICE_UNAVAILABLE, "the log is still being folded";
@@ -175,8 +175,8 @@ impl Code {
     pub(crate) const SIGNATURES: [Code; 4] = [
         Code::SignatureMissing,
         Code::SignatureMalformed,
-        Code::SignatureMismatch,
         Code::TimestampOutsideTolerance,
+        Code::SignatureMismatch,
     ];
 
     /// The errors for which webhooks are refused as often as they are sent again. A post to a path that does not exist
@@ -407,18 +407,6 @@ pub(crate) async fn done_in_time<T>(
     act: impl Future<Output = Result<T, ActError>>,
 ) -> Result<T, ActError> {
     tokio::time::timeout(ANSWER_WITHIN, act).await.unwrap_or(Err(ActError::Unavailable))
-}
-
-/// Writes documents out: at once if all are cached, else on a thread that may block on the log.
-pub(crate) async fn with_documents<T: Send + 'static>(
-    engine: Arc<Engine>,
-    keys: Vec<DocumentKey>,
-    write: impl FnOnce(&[Document]) -> T + Send + 'static,
-) -> Result<T, Problem> {
-    if let Some(documents) = engine.cached_documents(&keys) {
-        return Ok(write(&documents));
-    }
-    Ok(blocking(move || engine.load_documents(&keys).map(|documents| write(&documents))).await??)
 }
 
 /// Runs what may block, such as reading the log, on a thread of its own.

@@ -3,7 +3,9 @@
 use serde_json::{Map, Value, json};
 
 use super::answer::{CHALLENGE, Code};
-use super::api::{Cost, Gives, Operation, Order, Parameter, Reads, TEXT_BYTES_MAX, Takes, Word};
+use super::api::{
+    Cost, Gives, Logged, Operation, Order, Parameter, Reads, TEXT_BYTES_MAX, Takes, Word,
+};
 use super::state::WEBHOOK_PATH;
 use crate::verify::FieldCode;
 use actix_web::http::StatusCode;
@@ -153,6 +155,8 @@ fn problems(operation: &Operation) -> Vec<Code> {
             operation.reads == Reads::AtCut
         }
         Code::TooMuchWork | Code::TooManyRequests | Code::Stopping => operation.cost == Cost::High,
+        Code::AccessLogUnavailable => operation.logged != Logged::Never,
+        Code::BodyTimeout | Code::BodyTooLarge | Code::QueueFull => operation.takes.is_some(),
         Code::MethodNotAllowed => true,
         _ => false,
     };

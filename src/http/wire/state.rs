@@ -6,6 +6,7 @@ use parking_lot::RwLock;
 
 use super::answer::{Code, Problem};
 use super::api::Operation;
+use super::body::BodiesInFlight;
 use super::refusals::Refusals;
 use super::turns::Turns;
 use crate::engine::Engine;
@@ -75,6 +76,11 @@ pub(crate) struct State {
     pub(crate) body_bytes_max: usize,
     /// The webhooks refused since the start.
     pub(crate) refusals: Refusals,
+    /// The bytes of the webhooks' bodies that are being read.
+    pub(crate) bodies: BodiesInFlight,
+    /// Those of operators' bodies, whose key is known before: webhooks that are not authentic keep
+    /// none of them out.
+    pub(crate) operator_bodies: BodiesInFlight,
     /// The turns of expensive calls.
     pub(crate) turns: Turns,
     /// Held while an answer about traffic is computed: each walks over a month.

@@ -289,6 +289,7 @@ fn the_errors_described_have_their_status_and_their_shape() {
         ("too_many_requests", "429"),
         ("queue_full", "503"),
         ("stopping", "503"),
+        ("access_log_unavailable", "503"),
         ("log_unavailable", "503"),
         ("not_ready", "503"),
         ("internal", "500"),

@@ -120,7 +120,11 @@ fn published_checkpoints_are_readable_for_others() {
 fn part_of_a_body(server: &Server) -> String {
     let mut stream = TcpStream::connect(server.url.strip_prefix("http://").unwrap()).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-    let head = "POST /webhooks/workos HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{";
+    let signature = signature(SECRET, &now_ms().to_string(), b"{}");
+    let head = format!(
+        "POST /webhooks/workos HTTP/1.1\r\nHost: x\r\nWorkOS-Signature: {signature}\r\n\
+         Content-Length: 9\r\n\r\n{{"
+    );
     stream.write_all(head.as_bytes()).unwrap();
     let mut line = String::new();
     BufReader::new(stream).read_line(&mut line).unwrap();

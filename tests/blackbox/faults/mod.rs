@@ -1,7 +1,9 @@
 //! Tests of durability, and of failures of the log and of the process.
 
 pub mod conformance;
+pub mod flood_figures;
 pub mod floods;
+pub mod fuzzing;
 pub mod kills;
 pub mod log_faults;
 pub mod verify;
