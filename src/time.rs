@@ -14,6 +14,42 @@ pub fn now_ms() -> Millis {
 /// space for `T`, and with `+0000` for `+00:00`. Digits finer than a millisecond are cut off.
 /// `None` for anything else, second 60 included.
 pub fn parse(text: &str) -> Option<Millis> {
+    // An offset may lead out of the years that have a written form.
+    read(text).filter(|moment| YEARS.contains(moment))
+}
+
+/// Reads a moment as [`parse`] does. One that an offset leads out of the years 0000 to 9999 becomes
+/// the first or last moment of them, so that [`pattern!`] says exactly which texts are read.
+pub fn parse_bound(text: &str) -> Option<Millis> {
+    read(text).map(|moment| moment.clamp(YEARS.start, YEARS.end - 1))
+}
+
+/// Writes the regular expression (ECMA-262) of the texts that [`parse_bound`] reads. A zone's sign
+/// is one of some characters, and alternatives can be put before the moment.
+macro_rules! pattern {
+    ($before:literal, $sign:literal) => {
+        concat!(
+            "^(?:",
+            $before,
+            // Each month's days, and the leap days.
+            "(?:[0-9]{4}-(?:(?:0[13578]|1[02])-(?:0[1-9]|[12][0-9]|3[01])",
+            "|(?:0[469]|11)-(?:0[1-9]|[12][0-9]|30)|02-(?:0[1-9]|1[0-9]|2[0-8]))",
+            "|(?:[0-9]{2}(?:0[48]|[2468][048]|[13579][26])",
+            "|(?:[02468][048]|[13579][26])00)-02-29)",
+            "[Tt ](?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](?:\\.[0-9]+)?",
+            "(?:[Zz]|",
+            $sign,
+            "(?:[01][0-9]|2[0-3]):?[0-5][0-9])?",
+            ")$"
+        )
+    };
+}
+pub(crate) use pattern;
+
+/// The moments that a body's field takes, as a regular expression.
+pub(crate) const PATTERN: &str = pattern!("", "[+-]");
+
+fn read(text: &str) -> Option<Millis> {
     let bytes = text.as_bytes();
     let (year, month, day) =
         (number(bytes.get(..4)?)?, number(bytes.get(5..7)?)?, number(bytes.get(8..10)?)?);
@@ -39,9 +75,7 @@ pub fn parse(text: &str) -> Option<Millis> {
     };
     let moment = NaiveDate::from_ymd_opt(year as i32, month, day)?
         .and_hms_milli_opt(hour, minute, second, millis)?;
-    let moment = moment.and_utc().timestamp_millis() - offset_ms(zone)?;
-    // An offset may lead out of the years that have a written form.
-    YEARS.contains(&moment).then_some(moment)
+    Some(moment.and_utc().timestamp_millis() - offset_ms(zone)?)
 }
 
 /// The years 0000 to 9999.

@@ -33,12 +33,15 @@ pub use ask::deprovisionings::{Deprovisioning, DeprovisioningFilter, Deprovision
 pub use ask::diff::{Difference, DifferenceKind, DifferencePlace, Differences, Subject};
 pub use ask::dump::View;
 pub use ask::history::{EventPlace, VersionKind, VersionRef, VersionRow, Versions};
+pub use ask::last_heard::LastHeard;
 pub use ask::lists::{
-    DirectoryFilter, DirectoryRow, EntityRow, GroupFilter, GroupRow, Nested, UserFilter, UserRow,
+    DirectoryFilter, DirectoryRow, EntityRow, GroupFilter, MembersStep, NESTED_MAX, Nested,
+    UserFilter, UserRow,
 };
 pub use ask::lookups::Named;
 pub use ask::mappings::MappingSet;
 pub use ask::membership_periods::{MembershipPeriod, MembershipPeriods};
+pub use ask::names::{NameQuestion, NameSearch, NamedBy, NamedKind, NamesFound, Namesake};
 pub use ask::preview::{Comparison, ComparisonStep, Proposal, RoleChange, RoleCounts};
 pub use ask::traffic::{Counted, Counts, Delays, Traffic, WINDOWS, WINDOWS_MS};
 pub use ask::unmatched::{

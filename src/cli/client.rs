@@ -60,24 +60,30 @@ pub(super) fn without_secrets(url: &str) -> String {
 }
 
 /// Signs and posts one event as WorkOS would. Each retry is signed with the time of the retry.
+/// There is none once `stopped` returns true.
 pub(super) fn deliver(
     agent: &ureq::Agent,
     url: &str,
     secret: &str,
     body: &[u8],
+    stopped: impl Fn() -> bool,
 ) -> Result<Delivered, Failure> {
     let mut pause = PAUSE;
     for _ in 1..TRIES_MAX {
         match post_signed(agent, url, secret, body) {
             Ok(delivered) if delivered.status != 503 => return Ok(delivered),
+            answer if stopped() => return answer.map_err(|error| undelivered(url, &error)),
             Ok(_) | Err(_) => {}
         }
         std::thread::sleep(pause);
         pause *= 2;
     }
+    post_signed(agent, url, secret, body).map_err(|error| undelivered(url, &error))
+}
+
+fn undelivered(url: &str, error: &ureq::Error) -> Failure {
     let advice = "set ROLLCALL_WEBHOOK_URL or --url to the URL of its webhooks";
-    post_signed(agent, url, secret, body)
-        .map_err(|error| unreachable("post to", url, &error, advice))
+    unreachable("post to", url, error, advice)
 }
 
 fn post_signed(
@@ -86,7 +92,8 @@ fn post_signed(
     secret: &str,
     body: &[u8],
 ) -> Result<Delivered, ureq::Error> {
-    // A redirect would send the event to a server that the caller did not name.
+    // The program behind a redirect is not the one that was asked, and the event would arrive there
+    // as a GET without a body.
     let request = agent.post(url).config().max_redirects(0).build();
     let mut response = request
         .header("WorkOS-Signature", &sign(secret, time::now_ms(), body))

@@ -212,7 +212,7 @@ fn lines_of<T: DeserializeOwned>(lines: &str) -> Result<Vec<T>, Failure> {
 /// Sends an event as a webhook. Returns the seq of its record.
 fn send(client: &Client, event: &str) -> Result<Option<u64>, Failure> {
     let url = format!("{}{WEBHOOK_PATH}", client.base);
-    let delivered = deliver(&client.agent, &url, SECRET, event.as_bytes())?;
+    let delivered = deliver(&client.agent, &url, SECRET, event.as_bytes(), || false)?;
     if delivered.status != 200 {
         return Err(Failure::Ours(format!(
             "a webhook was answered with {}: {}",

@@ -1,6 +1,7 @@
 //! The description of the commands in other forms: completions for shells, manual pages, and the
 //! list of commands in groups.
 
+use std::any::TypeId;
 use std::fmt::Write as _;
 use std::io;
 use std::path::PathBuf;
@@ -29,6 +30,15 @@ pub(super) fn described() -> Command {
         grouped(&command)
     );
     Cli::command().help_template(template)
+}
+
+/// Returns the names of the variables that stand for options whose values are text.
+pub(super) fn variables() -> Vec<String> {
+    let command = Cli::command();
+    let options = command.get_subcommands().flat_map(Command::get_arguments);
+    let texts =
+        options.filter(|option| option.get_value_parser().type_id() != TypeId::of::<PathBuf>());
+    texts.filter_map(|option| Some(option.get_env()?.to_string_lossy().into_owned())).collect()
 }
 
 /// Returns the name and the first sentence of each command, in groups.

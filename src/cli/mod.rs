@@ -25,10 +25,12 @@ mod serve;
 mod table;
 mod verify;
 
+use std::ffi::OsStr;
 use std::io::{self, Write};
 use std::process::ExitCode;
 use std::sync::LazyLock;
 
+use clap::error::ErrorKind;
 use clap::{FromArgMatches, Parser, Subcommand};
 
 /// Answers who was in which group, now or at any past moment.
@@ -129,6 +131,7 @@ pub fn run() -> ExitCode {
     let parsed = describe::described().try_get_matches();
     let cli = match parsed.and_then(|matches| Cli::from_arg_matches(&matches)) {
         Ok(cli) => cli,
+        Err(error) if error.kind() == ErrorKind::InvalidUtf8 => return report(not_text(&error)),
         Err(error) => {
             let code = if error.use_stderr() { 1 } else { 0 };
             let _ = error.print();
@@ -160,11 +163,32 @@ pub fn run() -> ExitCode {
         Command::Completions(completions) => completions.run(),
         Command::Man(man) => man.run(),
     };
-    let (code, message) = match result {
-        Ok(()) | Err(Failure::Unread) => return ExitCode::SUCCESS,
-        Err(Failure::Caller(message)) => (1, message),
-        Err(Failure::Ours(message)) => (2, message),
-        Err(Failure::Interrupted(message)) => (INTERRUPTED, message),
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => report(failure),
+    }
+}
+
+/// Says which value is not text: clap does not name the variable that holds it.
+fn not_text(error: &clap::Error) -> Failure {
+    let names = describe::variables();
+    match names.iter().find(|name| std::env::var_os(name).is_some_and(|text| !is_text(&text))) {
+        Some(name) => Failure::Caller(secrets::not_text(name)),
+        None => Failure::Caller(error.to_string().trim_start_matches("error: ").trim().to_owned()),
+    }
+}
+
+fn is_text(text: &OsStr) -> bool {
+    text.to_str().is_some()
+}
+
+/// Prints the reason of a failure, and returns its exit code.
+fn report(failure: Failure) -> ExitCode {
+    let (code, message) = match failure {
+        Failure::Unread => return ExitCode::SUCCESS,
+        Failure::Caller(message) => (1, message),
+        Failure::Ours(message) => (2, message),
+        Failure::Interrupted(message) => (INTERRUPTED, message),
     };
     // Standard error may be closed; the exit code is enough then.
     let _ = writeln!(io::stderr(), "rollcall: {message}");

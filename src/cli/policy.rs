@@ -75,8 +75,8 @@ impl PolicyArgs {
     pub(super) fn run(self) -> Result<(), Failure> {
         let PolicyArgs { inactive_users, effective_from, note, confirm, .. } = self;
         let PolicyArgs { moment, output, source, .. } = self;
-        if inactive_users.is_some() {
-            confirm.confirm("Set the policy?", "nothing was set")?;
+        if let Some(treatment) = inactive_users {
+            confirm.confirm(&question(treatment, effective_from.as_deref()), "nothing was set")?;
         }
         source.ask(move |client| {
             let answer = match inactive_users {
@@ -96,6 +96,12 @@ impl PolicyArgs {
             print(&page(&answer.json()?))
         })
     }
+}
+
+/// Returns the question before the policy is set.
+fn question(treatment: Treatment, effective_from: Option<&str>) -> String {
+    let from = effective_from.unwrap_or("now on");
+    format!("Set the policy `--inactive-users {}`, in force from {from}?", treatment.name())
 }
 
 fn set(client: &Client, body: &Value) -> Result<Answer, Failure> {
@@ -129,6 +135,18 @@ fn page(policy: &Value) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_question_names_the_policy_and_its_beginning() {
+        assert_eq!(
+            question(Treatment::Delete, Some("2026-01-01T00:00:00.000Z")),
+            "Set the policy `--inactive-users delete`, in force from 2026-01-01T00:00:00.000Z?"
+        );
+        assert_eq!(
+            question(Treatment::Retain, None),
+            "Set the policy `--inactive-users retain`, in force from now on?"
+        );
+    }
 
     #[test]
     fn the_page_shows_the_policy_and_its_origin() {

@@ -1,5 +1,6 @@
 //! Secrets from the environment, or from files that it names.
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
@@ -13,14 +14,19 @@ const FILE_BYTES_MAX: u64 = 64 << 10;
 enum SecretError {
     /// Both forms of a variable are set.
     BothForms(String),
+    /// The value is not text.
+    NotText(String),
     /// The file cannot be read.
     Unread(String),
 }
 
 impl From<SecretError> for Failure {
     fn from(error: SecretError) -> Failure {
-        let (SecretError::BothForms(reason) | SecretError::Unread(reason)) = error;
-        Failure::Caller(reason)
+        Failure::Caller(match error {
+            SecretError::BothForms(reason)
+            | SecretError::NotText(reason)
+            | SecretError::Unread(reason) => reason,
+        })
     }
 }
 
@@ -28,7 +34,7 @@ impl From<SecretError> for Failure {
 /// with `_FILE` at the end of its name; commas or lines separate them.
 ///
 /// # Errors
-/// The caller's, if both forms of a variable are set, or a file cannot be read.
+/// The caller's, if both forms of a variable are set, one is not UTF-8, or a file cannot be read.
 pub(super) fn secrets(names: &[&str]) -> Result<Vec<String>, Failure> {
     let mut all = Vec::new();
     for name in names {
@@ -57,7 +63,7 @@ pub(super) fn first_secret(names: &[&str]) -> Result<Option<String>, Failure> {
 /// that cannot be read.
 ///
 /// # Errors
-/// The caller's, if both forms of a variable are set.
+/// The caller's, if both forms of a variable are set, or one is not UTF-8.
 pub(super) fn optional_secrets(names: &[&str]) -> Result<Vec<String>, Failure> {
     let mut all = Vec::new();
     for name in names {
@@ -83,8 +89,22 @@ fn file_variable(name: &str) -> String {
 }
 
 /// Returns the value of a variable that is set and not empty.
-fn set(name: &str) -> Option<String> {
-    std::env::var(name).ok().filter(|value| !value.is_empty())
+fn set(name: &str) -> Option<OsString> {
+    std::env::var_os(name).filter(|value| !value.is_empty())
+}
+
+/// Returns the text of a variable that is set and not empty.
+///
+/// # Errors
+/// The caller's, if it is not UTF-8: it would count as unset otherwise.
+pub(super) fn variable(name: &str) -> Result<Option<String>, Failure> {
+    let text = set(name).map(OsString::into_string).transpose();
+    text.map_err(|_| Failure::Caller(not_text(name)))
+}
+
+/// Says that a variable is not text.
+pub(super) fn not_text(name: &str) -> String {
+    format!("the environment variable {name} is not UTF-8 text")
 }
 
 fn text_of(name: &str) -> Result<Option<String>, SecretError> {
@@ -93,19 +113,28 @@ fn text_of(name: &str) -> Result<Option<String>, SecretError> {
         (Some(_), Some(_)) => Err(SecretError::BothForms(format!(
             "both {name} and {file_variable} are set: unset one of them"
         ))),
-        (None, Some(path)) => read(&path).map(Some).map_err(|what| {
+        (None, Some(path)) => read(Path::new(&path)).map(Some).map_err(|what| {
+            let path = Path::new(&path);
+            let path = path.display();
             SecretError::Unread(format!("the file `{path}` that {file_variable} names {what}"))
         }),
-        (value, None) => Ok(value),
+        (Some(value), None) => {
+            let text = value.into_string();
+            text.map(Some).map_err(|_| SecretError::NotText(not_text(name)))
+        }
+        (None, None) => Ok(None),
     }
 }
 
-fn read(path: &str) -> Result<String, String> {
+/// Reads a file of secrets. Another kind of file may have no end, or block until it is written.
+fn read(path: &Path) -> Result<String, String> {
+    let unreadable = |error| format!("cannot be read: {error}");
+    if !std::fs::metadata(path).map_err(unreadable)?.is_file() {
+        return Err("is not a regular file".into());
+    }
     let mut bytes = Vec::new();
-    let file = File::open(Path::new(path)).map_err(|error| format!("cannot be read: {error}"))?;
-    file.take(FILE_BYTES_MAX + 1)
-        .read_to_end(&mut bytes)
-        .map_err(|error| format!("cannot be read: {error}"))?;
+    let file = File::open(path).map_err(unreadable)?;
+    file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(unreadable)?;
     if bytes.len() as u64 > FILE_BYTES_MAX {
         return Err("is larger than 64 KiB: it must hold only secrets".into());
     }

@@ -13,7 +13,7 @@ use super::list::List;
 use super::publish::Publish;
 use super::read::print::coloured;
 use super::running::{Caches, Running, Signing};
-use super::secrets::{given_as_files, secrets};
+use super::secrets::{given_as_files, secrets, variable};
 use crate::http::{self, BODY_BYTES_LIMIT, BODY_BYTES_MAX, Settings, WEBHOOK_PATH};
 use crate::stderr;
 use crate::verify::{ApiKeys, Keyring, SECRETS_MAX};
@@ -188,7 +188,7 @@ fn period(text: &str) -> Result<Duration, String> {
 
 impl ServeArgs {
     pub(super) fn run(self) -> Result<(), Failure> {
-        log_to_stderr(self.log_format);
+        log_to_stderr(self.log_format)?;
         stderr::start().map_err(Failure::ours)?;
         let served = self.serve();
         stderr::flush(FLUSH_WITHIN);
@@ -314,10 +314,13 @@ const FLUSH_WITHIN: Duration = Duration::from_secs(1);
 /// Leaves out the error that actix logs for each request that is not HTTP, which anyone can send.
 const UNPARSED: &str = "actix_http::h1::dispatcher=off";
 
-fn log_to_stderr(format: LogFormat) {
+/// Logs to standard error.
+///
+/// # Errors
+/// The caller's, if ROLLCALL_LOG is not UTF-8.
+fn log_to_stderr(format: LogFormat) -> Result<(), Failure> {
     let with_unparsed = |filter: &str| format!("{UNPARSED},{filter}");
-    let asked = std::env::var("ROLLCALL_LOG").ok().filter(|filter| !filter.is_empty());
-    let filter = asked
+    let filter = variable("ROLLCALL_LOG")?
         .and_then(|filter| tracing_subscriber::EnvFilter::try_new(with_unparsed(&filter)).ok())
         .unwrap_or_else(|| with_unparsed(LOG).into());
     // A closed stderr must not stop the server: lines that cannot be written are dropped, and the
@@ -333,4 +336,5 @@ fn log_to_stderr(format: LogFormat) {
             fmt.json().flatten_event(true).with_current_span(false).with_span_list(false).try_init()
         }
     };
+    Ok(())
 }

@@ -40,9 +40,26 @@ struct Rest<'p> {
     keys: &'p HashMap<String, u32>,
 }
 
+/// Writes the regular expression of a key: a JSON string in double quotes, in which surrogates come
+/// in pairs, or a text without dots that does not begin with a quote.
+macro_rules! attribute_key {
+    () => {
+        concat!(
+            r#""(?:[^"\\\u0000-\u001f]|\\(?:["\\/bfnrt]|u(?:[0-9abcefABCEF][0-9a-fA-F]{3}"#,
+            r#"|[dD][0-7][0-9a-fA-F]{2}"#,
+            r#"|[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})))*""#,
+            r#"|[^".][^.]*"#
+        )
+    };
+}
+
+/// The paths that can be read, as a regular expression (ECMA-262).
+pub const ATTRIBUTE_PATH_PATTERN: &str =
+    concat!(r#"^(?:"#, attribute_key!(), r#")(?:\.(?:"#, attribute_key!(), r#"))*$"#);
+
 /// Tells if a path can be read: keys that are not empty, separated by dots, each as it is or as a
 /// JSON string in double quotes.
-pub(super) fn is_path(path: &str) -> bool {
+pub(crate) fn is_path(path: &str) -> bool {
     steps(path).is_some()
 }
 

@@ -12,6 +12,11 @@ pub(super) fn normalized(text: &str) -> Cow<'_, str> {
     if is_nfc(text) { Cow::Borrowed(text) } else { Cow::Owned(text.nfc().collect()) }
 }
 
+/// Returns the name of a group or directory as names are compared.
+pub fn compared_name(name: &str) -> String {
+    normalized(name).into_owned()
+}
+
 /// Makes the text of a rule, as it was written and as it is compared.
 pub(super) fn name_text(written: String) -> NameText {
     NameText { compared: normalized(&written).into_owned(), written }

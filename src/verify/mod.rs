@@ -11,9 +11,11 @@ mod mapping;
 mod operator;
 mod signature;
 
-pub use attributes::AttributeReader;
+#[cfg(test)]
+pub(crate) use attributes::is_path;
+pub use attributes::{ATTRIBUTE_PATH_PATTERN, AttributeReader};
 use bytes::Bytes;
-pub use comparison::email_fingerprint;
+pub use comparison::{compared_name, email_fingerprint};
 pub use extract::{Extracted, FACTS_VERSION, extract, extract_from, identical};
 pub(crate) use extract::{filled, first_domain, is_active, shown_email};
 pub use facts::{Facts, Statement};

@@ -114,6 +114,11 @@ impl Server {
         self.folder.path().join("data")
     }
 
+    /// A folder for files of a test, which is removed with the server.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
     /// Writes a file for a script beside the server's data.
     pub fn file(&self, name: &str, bytes: &[u8]) -> PathBuf {
         let path = self.folder.path().join(name);
@@ -266,6 +271,17 @@ pub fn story(name: &str) -> PathBuf {
 /// The folder of the stories that all tests share.
 pub fn fixtures() -> PathBuf {
     super::libraries::sources().join("../fixtures")
+}
+
+/// The folders of all stories, in their order.
+pub fn stories() -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(fixtures()).unwrap();
+    let mut folders: Vec<PathBuf> = entries
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.join("events.jsonl").is_file())
+        .collect();
+    folders.sort_unstable();
+    folders
 }
 
 pub fn lines(path: &Path) -> Vec<String> {

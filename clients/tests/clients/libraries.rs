@@ -61,7 +61,7 @@ impl Library {
                 command
             }
             Library::Python(version) => {
-                let mut command = Command::new(venv(version).join("bin/python"));
+                let mut command = Command::new(workos_venv(version).join("bin/python"));
                 command
                     .arg(sources().join("python").join(format!("{}.py", topic.replace('-', "_"))));
                 command
@@ -95,7 +95,12 @@ const GOPATH: &str = "/usr/share/gocode";
 
 /// A Python with `cryptography`: that of the newest library, which needs it too.
 pub fn python() -> PathBuf {
-    venv(10).join("bin/python")
+    workos_venv(10).join("bin/python")
+}
+
+/// The command of schemathesis.
+pub fn schemathesis() -> PathBuf {
+    venv("schemathesis", "schemathesis").join("bin/schemathesis")
 }
 
 /// A program of `go/`, compiled without a network.
@@ -199,30 +204,30 @@ fn node_modules() -> PathBuf {
 }
 
 /// The virtual environment of one version of the library for Python.
-fn venv(version: u32) -> PathBuf {
-    let requirements = sources().join(format!("python/workos-{version}.txt"));
+fn workos_venv(version: u32) -> PathBuf {
+    venv(&format!("python-{version}"), &format!("workos-{version}"))
+}
+
+/// The virtual environment of one file of requirements.
+fn venv(name: &str, requirements: &str) -> PathBuf {
+    let requirements = sources().join(format!("python/{requirements}.txt"));
     let interpreter = Command::new("python3").arg("--version").output().unwrap().stdout;
-    installed(
-        &format!("python-{version}"),
-        std::slice::from_ref(&requirements),
-        &interpreter,
-        |folder| {
-            let mut venv = Command::new("python3");
-            venv.args(["-m", "venv"]).arg(folder);
-            let mut pip = Command::new(folder.join("bin/python"));
-            pip.args([
-                "-m",
-                "pip",
-                "install",
-                "--quiet",
-                "--disable-pip-version-check",
-                "--require-hashes",
-                "-r",
-            ])
-            .arg(&requirements);
-            vec![venv, pip]
-        },
-    )
+    installed(name, std::slice::from_ref(&requirements), &interpreter, |folder| {
+        let mut venv = Command::new("python3");
+        venv.args(["-m", "venv"]).arg(folder);
+        let mut pip = Command::new(folder.join("bin/python"));
+        pip.args([
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--disable-pip-version-check",
+            "--require-hashes",
+            "-r",
+        ])
+        .arg(&requirements);
+        vec![venv, pip]
+    })
 }
 
 /// The folder of an installation that belongs to exactly these lockfiles. The commands of `how` run

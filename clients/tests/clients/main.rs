@@ -19,6 +19,7 @@ mod kit;
 mod libraries;
 mod proofs;
 mod rust;
+mod schema;
 mod scripts;
 mod sessions;
 
@@ -58,10 +59,16 @@ fn main() -> ExitCode {
     let arguments = Arguments::from_args();
     let required = std::env::var_os("ROLLCALL_CLIENTS_REQUIRED").is_some_and(|value| value == "1");
     let missing = libraries::Missing::here();
-    let cases =
-        [scripts::cases(), rust::cases(), generated::cases(), sessions::cases(), proofs::cases()]
-            .into_iter()
-            .flatten();
+    let cases = [
+        scripts::cases(),
+        rust::cases(),
+        generated::cases(),
+        sessions::cases(),
+        proofs::cases(),
+        schema::cases(),
+    ]
+    .into_iter()
+    .flatten();
     let trials = cases.map(|case| {
         let lacking = missing.of(case.needs);
         let ignored = lacking.is_some() && !required;

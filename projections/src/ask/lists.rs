@@ -1,7 +1,5 @@
 //! Directories, users and groups at a cut: one by id, or a page of them.
 
-use core::cmp::Ordering;
-
 use crate::ground::fact::{DirectoryChange, Fingerprint};
 use crate::ground::holders::HolderIndex;
 use crate::ground::order::{Cut, Millis, Seq};
@@ -13,7 +11,7 @@ use crate::state::entities::{EntityKind, EntityVersion, Part};
 use crate::views::Views;
 
 /// A user's object shows at most this many groups, and a group's this many members.
-const NESTED_MAX: usize = 1000;
+pub const NESTED_MAX: usize = 1000;
 
 /// A filter of users; all parts that are given must fit.
 #[derive(Clone, Copy, Debug, Default)]
@@ -108,17 +106,19 @@ pub struct UserRow {
     pub groups: Nested,
 }
 
-/// A group, with its members if they were asked for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct GroupRow {
-    /// The group.
-    pub group: EntityRow,
-    /// Its members, in ascending order of id.
-    pub members: Option<Nested>,
+/// Some of the members of a group.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MembersStep {
+    /// The first of them, in ascending order of id.
+    pub rows: Vec<EntityRow>,
+    /// The number of all of them.
+    pub count: usize,
+    /// The id after which to continue, if there may be more.
+    pub next: Option<String>,
 }
 
 /// The groups of a user, or the members of a group.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Nested {
     /// The first of them, at most 1000.
     pub rows: Vec<EntityRow>,
@@ -157,10 +157,11 @@ impl Views {
         Some(self.user_row(user, self.alive(EntityKind::User, user, cut)?, cut))
     }
 
-    /// Returns the group, if alive at the cut, with its members if they are asked for.
-    pub fn group(&self, id: &str, members: bool, cut: Cut) -> Option<GroupRow> {
+    /// Returns the group, if alive at the cut.
+    pub fn group(&self, id: &str, cut: Cut) -> Option<EntityRow> {
         let group = self.groups.find(id)?;
-        Some(self.group_row(group, self.alive(EntityKind::Group, group, cut)?, members, cut))
+        let version = self.alive(EntityKind::Group, group, cut)?;
+        Some(self.row(EntityKind::Group, group, version, cut))
     }
 
     /// Returns a page of directories.
@@ -348,12 +349,11 @@ impl Views {
     pub fn groups(
         &self,
         filter: &GroupFilter<'_>,
-        members: bool,
         cut: Cut,
         window: Window<'_>,
-    ) -> Page<GroupRow> {
+    ) -> Page<EntityRow> {
         let Some(query) = self.group_query(filter, cut) else { return Page::empty() };
-        let accept = |group: Sym| self.fitting_group(group, &query, members, cut);
+        let accept = |group: Sym| self.fitting_group(group, &query, cut);
         let id = |group: Sym| self.groups.id(group);
         if let Some(user) = query.user {
             let pairs = self.memberships.of_user(user).iter();
@@ -385,20 +385,14 @@ impl Views {
     }
 
     /// Returns a candidate's row if it is alive and fits a query.
-    fn fitting_group(
-        &self,
-        group: Sym,
-        query: &GroupQuery,
-        members: bool,
-        cut: Cut,
-    ) -> Option<GroupRow> {
+    fn fitting_group(&self, group: Sym, query: &GroupQuery, cut: Cut) -> Option<EntityRow> {
         let version = self.alive(EntityKind::Group, group, cut)?;
         let fits = query.directory.is_none_or(|directory| version.directory == directory)
             && query
                 .organization
                 .is_none_or(|organization| self.shown_organization(version, cut) == organization)
             && query.user.is_none_or(|user| self.is_member(user, group, cut));
-        fits.then(|| self.group_row(group, version, members, cut))
+        fits.then(|| self.row(EntityKind::Group, group, version, cut))
     }
 
     fn directory_row(&self, sym: Sym, cut: Cut) -> Option<DirectoryRow> {
@@ -444,24 +438,34 @@ impl Views {
         }
     }
 
-    fn group_row(&self, group: Sym, version: &EntityVersion, members: bool, cut: Cut) -> GroupRow {
-        GroupRow {
-            group: self.row(EntityKind::Group, group, version, cut),
-            members: members.then(|| self.nested_members(group, cut)),
+    /// Returns members of a group that is alive at the cut: those whose ids follow `after`, among
+    /// the next `limit` candidates. The first `rows_max` are described, the rest only counted.
+    pub fn members_step(
+        &self,
+        group: &str,
+        cut: Cut,
+        after: Option<&str>,
+        rows_max: usize,
+        limit: usize,
+    ) -> MembersStep {
+        let mut step = MembersStep::default();
+        let roster = self.groups.find(group).and_then(|group| self.memberships.of_group(group));
+        let Some(roster) = roster else { return step };
+        let id = |pair| self.memberships.user_id(self.users.ids(), pair);
+        let mut last = None;
+        for (at, pair) in walk(roster, cut, after, false, id).enumerate() {
+            if at == limit {
+                step.next = last.map(|pair| id(pair).to_owned());
+                break;
+            }
+            last = Some(pair);
+            let Some((user, version)) = self.member(pair, cut) else { continue };
+            step.count += 1;
+            if step.rows.len() < rows_max {
+                step.rows.push(self.member_row(user, version, cut));
+            }
         }
-    }
-
-    /// Returns the members of a group that is alive at the cut. Those that are not shown are only
-    /// counted.
-    fn nested_members(&self, group: Sym, cut: Cut) -> Nested {
-        let roster = self.memberships.of_group(group).into_iter();
-        let mut members = roster
-            .flat_map(|roster| roster.ascending(cut, &|_| Ordering::Greater))
-            .filter_map(|pair| self.member(pair, cut));
-        let first = members.by_ref().take(NESTED_MAX);
-        let rows: Vec<EntityRow> =
-            first.map(|(user, version)| self.member_row(user, version, cut)).collect();
-        Nested { total: rows.len() + members.count(), rows }
+        step
     }
 
     /// Returns the user of a pair that holds, the group being alive.
@@ -503,6 +507,6 @@ fn user_id(row: &UserRow) -> &str {
     &row.user.id
 }
 
-fn group_id(row: &GroupRow) -> &str {
-    &row.group.id
+fn group_id(row: &EntityRow) -> &str {
+    &row.id
 }

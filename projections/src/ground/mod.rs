@@ -4,6 +4,7 @@ pub(crate) mod event_type;
 pub(crate) mod fact;
 pub(crate) mod glob;
 pub(crate) mod holders;
+pub(crate) mod likeness;
 pub(crate) mod mapping;
 pub(crate) mod order;
 pub(crate) mod page;

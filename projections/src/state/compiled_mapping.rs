@@ -268,6 +268,11 @@ impl Compiled {
         self.roles.iter().position(|other| other == role).map(|rank| rank as Rank)
     }
 
+    /// Iterates over every role that can be given.
+    pub(crate) fn all_roles(&self) -> impl Iterator<Item = &str> {
+        self.roles.iter().map(String::as_str)
+    }
+
     pub(crate) fn role(&self, rank: Rank) -> &str {
         self.roles.get(usize::from(rank)).map_or("", |role| role)
     }

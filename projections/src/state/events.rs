@@ -119,6 +119,26 @@ impl Events {
         self.occurred.push(occurred_at);
     }
 
+    /// Iterates over the types of the events up to a record.
+    pub(crate) fn types_recorded(&self, known_at: Seq) -> impl Iterator<Item = &str> {
+        let known = (0..).zip(&self.by_event_type).filter(move |(_, seqs): &(Sym, &Vec<Seq32>)| {
+            seqs.first().is_some_and(|first| Seq::from(*first) <= known_at)
+        });
+        known.map(|(event_type, _)| self.event_types.text(event_type))
+    }
+
+    /// Returns the newest record of a directory at a cut. Costs a pass back over the records of
+    /// others.
+    pub(crate) fn last_of_directory(&self, directory: Sym, cut: Cut) -> Option<Seq> {
+        let known = self.lines.len().min(usize::try_from(cut.known_at).unwrap_or(usize::MAX));
+        let is_seen = |at: usize| {
+            let of_directory = self.lines.get(at).is_some_and(|line| line.directory == directory);
+            of_directory && self.occurred.get(at).is_some_and(|occurred| *occurred <= cut.as_of)
+        };
+        let found = (0..known).rev().find(|at| directory != NO_SYM && is_seen(*at));
+        found.map(|at| at as Seq + 1)
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.lines.len()
     }

@@ -328,11 +328,7 @@ fn warning_line(warning: &Value, rules: &[String]) -> String {
     let number = field.strip_prefix("mapping.rules[").and_then(|rest| rest.strip_suffix(']'));
     let rule = number.and_then(|number| rules.get(number.parse::<usize>().ok()?));
     let rule = rule.map(|rule| format!(" ({rule})")).unwrap_or_default();
-    let reason = match text(warning, "message") {
-        "" => text(warning, "code"),
-        message => message,
-    };
-    format!("warning: {field}{rule}: {reason}")
+    format!("warning: {field}{rule}: {}", text(warning, "message"))
 }
 
 /// Returns the line about groups without a rule, with the names of the first of them.
@@ -394,7 +390,8 @@ mod tests {
         let preview = json!({
             "totals": {"users": 5, "changed": 3, "gaining": 3, "losing": 2, "default_only": 1},
             "roles": [{"role": "developer", "gaining": 3, "losing": 0, "before": 0, "after": 3}],
-            "warnings": [{"field": "mapping.rules[0]", "code": "no group matches"}],
+            "warnings": [{"field": "mapping.rules[0]", "code": "no_group_matches",
+                          "message": "no group matches"}],
             "groups_without_rule": {
                 "count": 12,
                 "data": [{"id": "g1", "name": "Sales"}, {"id": "g2", "name": ""}],

@@ -9,6 +9,7 @@ use super::super::table::Column;
 use super::super::{Failure, print};
 use super::csv_table::CsvTable;
 use super::listing::{Moment, Output, Query, Resource};
+use super::names::Names;
 use super::objects::{EventCause, NamedGroup, parse};
 use super::print::human;
 use super::source::SourceArgs;
@@ -31,14 +32,14 @@ pub(in super::super) struct DeprovisionedArgs {
     /// Only access that ended then or earlier
     #[arg(long, value_name = "T", value_parser = moment)]
     until: Option<String>,
-    /// Only the user with this id
-    #[arg(long, value_name = "ID")]
+    /// Only this user, by id or by an email the user ever had
+    #[arg(long, value_name = "ID|EMAIL")]
     user: Option<String>,
     /// Only users with this email when access ended, in upper or lower case
     #[arg(long)]
     email: Option<String>,
-    /// Only users of this directory
-    #[arg(long, value_name = "ID")]
+    /// Only users of this directory, by id or name
+    #[arg(long, value_name = "ID|NAME")]
     directory: Option<String>,
     /// Only users of this organization
     #[arg(long, value_name = "ID")]
@@ -158,14 +159,15 @@ impl DeprovisionedArgs {
         let filters = Query::default()
             .with("since", self.since)
             .with("until", self.until)
-            .with("user", self.user)
-            .with("email", self.email)
-            .with("directory", self.directory)
-            .with("organization_id", self.organization);
+            .with("email", self.email);
+        let DeprovisionedArgs { user, directory, organization, .. } = self;
+        let names = Names { user, directory, organization, ..Names::default() };
         let (limit, csv, bom) = (self.limit, self.csv, self.bom);
         let (moment, output) = (self.moment, self.output);
         self.source.ask(move |client| {
-            let list = DEPROVISIONINGS.list(filters, moment.query(), limit);
+            let moment = moment.query();
+            let filters = names.resolve(client, &moment)?.query().and(&filters);
+            let list = DEPROVISIONINGS.list(filters, moment, limit);
             if csv {
                 // Everything is read first, so that a question that is refused prints no header.
                 let objects = list.collect(client)?.objects;

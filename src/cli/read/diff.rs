@@ -12,6 +12,7 @@ use super::super::table::{self, Column, harmless};
 use super::super::{Failure, print, unwritten};
 use super::csv_table::CsvTable;
 use super::listing::{ListPage, Output, Query, ask, path_of, refused};
+use super::names::Names;
 use super::objects::{ChangedField, nested};
 use super::print::{counted, one_line, texts, width};
 use super::source::SourceArgs;
@@ -35,8 +36,9 @@ pub(in super::super) struct DiffArgs {
     /// The second moment [default: latest]
     #[arg(value_parser = moment_or_latest)]
     to: Option<String>,
-    /// Only users and groups of this directory; checked separately at each of the two moments
-    #[arg(long, value_name = "ID")]
+    /// Only users and groups of this directory, by id or name; checked separately at each of the
+    /// two moments
+    #[arg(long, value_name = "ID|NAME")]
     directory: Option<String>,
     /// At the first moment, use only what was known by then: a record's number or a moment
     /// [default: everything]
@@ -83,11 +85,14 @@ const NAMES: [&str; 8] = ["kind", "change", "user_id", "group_id", "role", "fiel
 impl DiffArgs {
     pub(in super::super) fn run(self) -> Result<(), Failure> {
         let DiffArgs { from, to, directory, limit, csv, output, .. } = self;
-        let question =
-            Query::default().with("from", Some(from)).with("to", to).with("directory", directory);
         let (from_known_at, to_known_at) = (self.from_known_at, self.to_known_at);
+        let known_at = later_known_at(from_known_at.as_deref(), to_known_at.as_deref());
+        let moment = Query::moment(to.clone(), known_at);
+        let names = Names { directory, ..Names::default() };
+        let moments = Query::default().with("from", Some(from)).with("to", to);
         let limit = limit.unwrap_or(u64::MAX);
         self.source.ask(move |client| {
+            let question = moments.and(&names.resolve(client, &moment)?.query());
             let diff = Diff { client, question, from_known_at, to_known_at, limit };
             if output.json {
                 diff.print_lines(BufWriter::new(io::stdout().lock()))
@@ -97,6 +102,18 @@ impl DiffArgs {
                 diff.print_table()
             }
         })
+    }
+}
+
+/// Returns the later of two ends of what is known, since what was known at either of the two moments
+/// was seen; `None` for the newest record.
+fn later_known_at(from: Option<&str>, to: Option<&str>) -> Option<String> {
+    let (from, to) = (from?, to?);
+    match (from.parse::<u64>(), to.parse::<u64>()) {
+        (Ok(from), Ok(to)) => Some(from.max(to).to_string()),
+        // Moments are written in one form, which sorts by time.
+        (Err(_), Err(_)) => Some(from.max(to).to_owned()),
+        _ => None,
     }
 }
 

@@ -5,7 +5,8 @@ use clap::builder::NonEmptyStringValueParser;
 
 use super::super::Failure;
 use super::super::table::Column;
-use super::listing::{ListArgs, Query, Resource};
+use super::listing::{Asked, ListArgs, Query, Resource};
+use super::names::{Kind, Names};
 use super::print::texts;
 
 /// List directories, now or at any past moment.
@@ -18,7 +19,7 @@ Examples:
   rollcall directories --organization org_… --as-of 2026-01-01T00:00:00Z --json
   rollcall directories --data ./rollcall-data")]
 pub(in super::super) struct DirectoriesArgs {
-    /// Only the directory with this id
+    /// Only the directory with this id or name
     #[arg(
         value_parser = NonEmptyStringValueParser::new(),
         conflicts_with_all = ["organization", "search", "domain", "limit"]
@@ -53,10 +54,12 @@ const DIRECTORIES: Resource = Resource {
 
 impl DirectoriesArgs {
     pub(in super::super) fn run(self) -> Result<(), Failure> {
-        let filters = Query::default()
-            .with("organization_id", self.organization)
-            .with("search", self.search)
-            .with("domain", self.domain);
-        self.list.print(&DIRECTORIES, self.id, Query::default(), filters)
+        let asked = Asked {
+            object: self.id.map(|id| (Kind::Directory, id)),
+            names: Names { organization: self.organization, ..Names::default() },
+            filters: Query::default().with("search", self.search).with("domain", self.domain),
+            ..Asked::default()
+        };
+        self.list.print(&DIRECTORIES, asked)
     }
 }

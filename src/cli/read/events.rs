@@ -15,6 +15,7 @@ use super::super::serve::duration;
 use super::super::table::{self, Column};
 use super::following::Backoff;
 use super::listing::{ListPage, Moment, Output, PAGE, Query, Resource, ask};
+use super::names::{Kind, Names, find_id};
 use super::objects::{joined, nested, person_name};
 use super::print::{print_object, texts, width};
 use super::source::SourceArgs;
@@ -184,11 +185,9 @@ impl EventsArgs {
         if self.follow { self.run_following() } else { self.run_once() }
     }
 
-    fn filters(&self) -> Query {
-        let types = if self.types.is_empty() { default_types() } else { self.types.join(",") };
-        Query::default()
-            .with("events", Some(types))
-            .with("organization_id", self.organization.clone())
+    fn wanted(&self) -> Wanted {
+        let organization = self.organization.clone();
+        Wanted { types: self.types.clone(), names: Names { organization, ..Names::default() } }
     }
 
     /// Returns the parameters of the two bounds in time.
@@ -203,15 +202,17 @@ impl EventsArgs {
     }
 
     fn run_once(self) -> Result<(), Failure> {
-        let (filters, bounds, between) = (self.filters(), self.bounds(), self.between());
+        let (wanted, bounds, between) = (self.wanted(), self.bounds(), self.between());
         let EventsArgs { to, after, limit, mut moment, output, source, .. } = self;
         // A cursor can be combined with a moment, though not with bounds: so the pages after the
         // first end at the last bound as well.
         if let Some(to) = to.filter(|to| moment.as_of.is_none() && to.at <= time::now_ms()) {
             moment.as_of = Some(to.text);
         }
-        let first = moment.query().and(&bounds).with("after", after);
+        let moment = moment.query();
+        let first = moment.clone().and(&bounds).with("after", after);
         source.ask(move |client| {
+            let filters = wanted.filters(client, &moment)?;
             let list = EVENTS.list(filters, first, limit);
             EVENTS.print_kept(&list, client, &output, |event| between.contains(event))
         })
@@ -226,9 +227,10 @@ impl EventsArgs {
                     .into(),
             ));
         }
-        let (filters, bounds, between) = (self.filters(), self.bounds(), self.between());
+        let (wanted, bounds, between) = (self.wanted(), self.bounds(), self.between());
         let EventsArgs { after, limit, interval, output, source, .. } = self;
         let client = source.server("a folder whose server is stopped gets no new events")?;
+        let filters = wanted.filters(&client, &Query::default())?;
         let follower = Follower { client, filters, bounds, between, json: output.json };
         let first = if begins {
             follower.page(after.as_deref())?
@@ -236,6 +238,30 @@ impl EventsArgs {
             follower.tail(limit.unwrap_or(LAST))?
         };
         follower.follow(first, after, Backoff::new(interval))
+    }
+}
+
+/// The events that are wanted, by type and by what takes an id.
+struct Wanted {
+    types: Vec<String>,
+    names: Names,
+}
+
+impl Wanted {
+    /// Returns the filters of the list.
+    ///
+    /// # Errors
+    /// The caller's, for a type or an organization that was never seen.
+    fn filters(self, client: &Client, moment: &Query) -> Result<Query, Failure> {
+        let Wanted { types, names } = self;
+        // The types that this program knows exist, and need not be asked for.
+        let asked = types.iter().map(|name| name.trim());
+        for name in asked.filter(|name| EventType::parse(name).is_none()) {
+            find_id(client, Kind::EventType, name, &Names::default(), moment)?;
+        }
+        let types = if types.is_empty() { default_types() } else { types.join(",") };
+        let filters = Query::default().with("events", Some(types));
+        Ok(filters.and(&names.resolve(client, moment)?.query()))
     }
 }
 

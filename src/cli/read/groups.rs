@@ -6,7 +6,8 @@ use serde_json::value::RawValue;
 
 use super::super::Failure;
 use super::super::table::Column;
-use super::listing::{ListArgs, Query, Resource};
+use super::listing::{Asked, ListArgs, Query, Resource};
+use super::names::{Kind, Names};
 use super::objects::person_name;
 use super::print::{count_of, items, texts};
 
@@ -21,17 +22,17 @@ Examples:
   rollcall groups --user directory_user_… --as-of 2026-03-20T17:29:59.999Z --known-at 29
   rollcall groups directory_group_… --members --json")]
 pub(in super::super) struct GroupsArgs {
-    /// Only the group with this id
+    /// Only the group with this id or name
     #[arg(
         value_parser = NonEmptyStringValueParser::new(),
         conflicts_with_all = ["directory", "user", "organization", "limit"]
     )]
     id: Option<String>,
-    /// Only groups of this directory
-    #[arg(long, value_name = "ID")]
+    /// Only groups of this directory, by id or name
+    #[arg(long, value_name = "ID|NAME")]
     directory: Option<String>,
-    /// Only groups that this user is a member of
-    #[arg(long, value_name = "ID")]
+    /// Only groups that this user is a member of, by id or email
+    #[arg(long, value_name = "ID|EMAIL")]
     user: Option<String>,
     /// Only groups of this organization
     #[arg(long, value_name = "ID")]
@@ -84,10 +85,13 @@ impl GroupsArgs {
     pub(in super::super) fn run(self) -> Result<(), Failure> {
         let resource = if self.members { &GROUPS_WITH_MEMBERS } else { &GROUPS };
         let shape = Query::default().with("members", self.members.then_some("true"));
-        let filters = Query::default()
-            .with("directory", self.directory)
-            .with("user", self.user)
-            .with("organization_id", self.organization);
-        self.list.print(resource, self.id, shape, filters)
+        let GroupsArgs { directory, user, organization, .. } = self;
+        let asked = Asked {
+            object: self.id.map(|id| (Kind::Group, id)),
+            shape,
+            names: Names { directory, user, organization, ..Names::default() },
+            ..Asked::default()
+        };
+        self.list.print(resource, asked)
     }
 }

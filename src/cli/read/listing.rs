@@ -11,6 +11,7 @@ use super::super::client::{Answer, Client};
 use super::super::moment::{moment_or_latest, seq_or_moment};
 use super::super::table::{self, Column, harmless};
 use super::super::{Failure, print, unwritten};
+use super::names::{Kind, Names, find_id};
 use super::print::{counted, one_line, print_object, width};
 use super::source::SourceArgs;
 
@@ -357,6 +358,19 @@ impl Resource {
     }
 }
 
+/// The object or the list that one of these commands asks for.
+#[derive(Default)]
+pub(super) struct Asked {
+    /// The kind of the object, and its id or name; `None` for a list.
+    pub(super) object: Option<(Kind, String)>,
+    /// The parameters of both.
+    pub(super) shape: Query,
+    /// The filters of the list that take ids.
+    pub(super) names: Names,
+    /// The other filters of the list.
+    pub(super) filters: Query,
+}
+
 /// The arguments that the commands for users, groups and directories share.
 #[derive(Args)]
 pub(super) struct ListArgs {
@@ -372,26 +386,22 @@ pub(super) struct ListArgs {
 }
 
 impl ListArgs {
-    /// Prints the object with this id, or the list without one. `shape` goes with both questions,
-    /// `filters` only with the list.
+    /// Prints the object that is asked for, or the list without one.
     ///
     /// # Errors
-    /// If the server does not answer, and those of printing.
-    pub(super) fn print(
-        self,
-        resource: &'static Resource,
-        id: Option<String>,
-        shape: Query,
-        filters: Query,
-    ) -> Result<(), Failure> {
+    /// If the server does not answer, those of [`Names::resolve`], and those of printing.
+    pub(super) fn print(self, resource: &'static Resource, asked: Asked) -> Result<(), Failure> {
         let ListArgs { limit, moment, output, source } = self;
         let moment = moment.query();
-        source.ask(move |client| match id {
-            Some(id) => resource.print_one(client, &id, &shape.and(&moment), &output),
-            None => {
-                let filters = shape.and(&filters).with("order", Some("asc"));
-                resource.print_list(&resource.list(filters, moment, limit), client, &output)
+        source.ask(move |client| {
+            let Asked { object, shape, names, filters } = asked;
+            if let Some((kind, text)) = object {
+                let id = find_id(client, kind, &text, &Names::default(), &moment)?;
+                return resource.print_one(client, &id, &shape.and(&moment), &output);
             }
+            let names = names.resolve(client, &moment)?.query();
+            let filters = shape.and(&names).and(&filters).with("order", Some("asc"));
+            resource.print_list(&resource.list(filters, moment, limit), client, &output)
         })
     }
 }

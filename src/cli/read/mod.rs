@@ -11,6 +11,7 @@ mod events;
 mod following;
 mod groups;
 pub(super) mod listing;
+mod names;
 mod objects;
 pub(super) mod print;
 mod roles;

@@ -15,6 +15,7 @@ use super::super::table::{self, Column};
 use super::listing::{
     List, ListPage, Moment, Output, PAGE, Query, Resource, ask, everything, path_of,
 };
+use super::names::Names;
 use super::objects::parse;
 use super::print::texts;
 use super::source::SourceArgs;
@@ -31,17 +32,17 @@ Examples:
   rollcall roles --user directory_user_… --history --known-at 20
   rollcall roles --group directory_group_… --data ./rollcall-data --json")]
 pub(in super::super) struct RolesArgs {
-    /// Only this user, by id, or by email together with --organization
+    /// Only this user, by id or email
     #[arg(long, value_name = "ID|EMAIL", value_parser = NonEmptyStringValueParser::new())]
     user: Option<String>,
     /// Only users with this role
     #[arg(long)]
     role: Option<String>,
-    /// Only roles that come from this group
-    #[arg(long, value_name = "ID")]
+    /// Only roles that come from this group, by id or name
+    #[arg(long, value_name = "ID|NAME")]
     group: Option<String>,
-    /// Only users of this directory
-    #[arg(long, value_name = "ID")]
+    /// Only users of this directory, by id or name
+    #[arg(long, value_name = "ID|NAME")]
     directory: Option<String>,
     /// Only users of this organization
     #[arg(long, value_name = "ID")]
@@ -109,65 +110,23 @@ impl RolesArgs {
     pub(in super::super) fn run(self) -> Result<(), Failure> {
         let RolesArgs { user, role, group, directory, organization, history, .. } = self;
         let RolesArgs { limit, moment, output, source, .. } = self;
-        let user = user.map(|user| UserKey::of(user, organization.as_deref())).transpose()?;
-        let filters = Query::default()
-            .with("role", role)
-            .with("group", group)
-            .with("directory", directory)
-            .with("organization_id", organization);
+        let names = Names { organization, directory, group, user, role };
         source.ask(move |client| {
             let moment = moment.query();
-            let user = user.map(|user| user.find(client, &moment)).transpose()?;
-            match user {
+            let names = names.resolve(client, &moment)?;
+            match &names.user {
                 Some(user) if history => {
-                    let path = format!("{}/roles", path_of(PERIODS.path, &user));
+                    let path = format!("{}/roles", path_of(PERIODS.path, user));
                     let list = List { path, ..PERIODS.list(Query::default(), moment, limit) };
                     PERIODS.print_list(&list, client, &output)
                 }
-                user => {
-                    let filters = filters.with("user", user);
+                _ => {
+                    let filters = names.query();
                     let list = List { filters, limit, ..List::all(ASSIGNMENTS_PATH, moment) };
                     print_assignments(&list, client, &output)
                 }
             }
         })
-    }
-}
-
-/// The user that --user names.
-enum UserKey {
-    Id(String),
-    Email { email: String, organization: String },
-}
-
-impl UserKey {
-    /// Takes a text with `@` for an email, and any other for an id.
-    ///
-    /// # Errors
-    /// The caller's, for an email without an organization.
-    fn of(user: String, organization: Option<&str>) -> Result<UserKey, Failure> {
-        match organization {
-            _ if !user.contains('@') => Ok(UserKey::Id(user)),
-            Some(organization) => {
-                Ok(UserKey::Email { email: user, organization: organization.to_owned() })
-            }
-            None => Err(Failure::Caller(
-                "an email names a user only within an organization: give --organization".into(),
-            )),
-        }
-    }
-
-    /// Returns the user's id.
-    ///
-    /// # Errors
-    /// The caller's, unless the organization has exactly one user with the email.
-    fn find(self, client: &Client, moment: &Query) -> Result<String, Failure> {
-        match self {
-            UserKey::Id(id) => Ok(id),
-            UserKey::Email { email, organization } => {
-                user_with_email(client, &organization, &email, moment)
-            }
-        }
     }
 }
 
@@ -178,34 +137,6 @@ fn print_assignments(list: &List, client: &Client, output: &Output) -> Result<()
     let assignments = list.collect(client)?;
     let rows = rows(client, &assignments.objects, &assignments.listed.moment())?;
     assignments.listed.print(["assignment", "assignments"], &ASSIGNMENT_COLUMNS, &rows)
-}
-
-/// Returns the id of the only user of an organization with an email.
-fn user_with_email(
-    client: &Client,
-    organization: &str,
-    email: &str,
-    moment: &Query,
-) -> Result<String, Failure> {
-    let question = Query::default()
-        .with("organization_id", Some(organization))
-        .with("email", Some(email))
-        .and(moment)
-        .with("limit", Some("2"))
-        .with("order", Some("asc"));
-    let answer = ask(client, &question.at("/directory_users"), "--organization")?;
-    let page: ListPage = answer.json()?;
-    let ids: Vec<String> = page.data.iter().map(|user| texts(user, ["id"]).concat()).collect();
-    match &ids[..] {
-        [id] => Ok(id.clone()),
-        [] => {
-            Err(Failure::Caller(format!("the organization has no user with the email `{email}`")))
-        }
-        ids => Err(Failure::Caller(format!(
-            "several users have the email `{email}`: give --user one of {}",
-            ids.join(", ")
-        ))),
-    }
 }
 
 /// Returns a page of assignments as a narrow table, or `no assignments` for an empty page.

@@ -7,7 +7,7 @@ use clap::Args;
 use super::super::Failure;
 use super::super::client::Client;
 use super::super::running::{Caches, Running, StartError};
-use super::super::secrets::first_secret;
+use super::super::secrets::{first_secret, variable};
 use crate::http::Settings;
 use crate::log::{OpenError, is_data_folder};
 use crate::verify::Keyring;
@@ -109,7 +109,7 @@ impl ServerArgs {
 }
 
 fn url_of_environment() -> Result<String, Failure> {
-    match std::env::var("ROLLCALL_URL").ok().filter(|url| !url.is_empty()) {
+    match variable("ROLLCALL_URL")? {
         Some(url) => http_url(&url)
             .map_err(|error| Failure::Caller(format!("ROLLCALL_URL is set to `{url}`: {error}"))),
         None => Ok(URL.to_owned()),

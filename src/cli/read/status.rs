@@ -10,6 +10,7 @@ use super::super::client::{Answer, Client};
 use super::super::print;
 use super::super::table::{self, Column};
 use super::listing::{ListPage, PAGE, Query, ask};
+use super::names::Names;
 use super::objects::parse;
 use super::print::{counted, human, print_object, width};
 use super::source::SourceArgs;
@@ -28,8 +29,8 @@ Examples:
   rollcall status --directory directory_… --json
   rollcall status --data ./rollcall-data")]
 pub(in super::super) struct StatusArgs {
-    /// Only this directory
-    #[arg(long, value_name = "ID")]
+    /// Only this directory, by id or name
+    #[arg(long, value_name = "ID|NAME")]
     directory: Option<String>,
     /// Only directories of this organization
     #[arg(long, value_name = "ID")]
@@ -50,11 +51,10 @@ struct ApiStats<'a> {
 
 impl StatusArgs {
     pub(in super::super) fn run(self) -> Result<(), Failure> {
-        let filters = Query::default()
-            .with("directory", self.directory)
-            .with("organization_id", self.organization);
-        let json = self.json;
-        self.source.ask(move |client| {
+        let StatusArgs { directory, organization, json, source } = self;
+        let names = Names { directory, organization, ..Names::default() };
+        source.ask(move |client| {
+            let filters = names.resolve(client, &Query::default())?.query();
             let stats = with_all_directories(client, &filters)?;
             if json {
                 return print_object(&stats);

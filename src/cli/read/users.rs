@@ -6,7 +6,8 @@ use serde_json::value::RawValue;
 
 use super::super::Failure;
 use super::super::table::Column;
-use super::listing::{ListArgs, Query, Resource};
+use super::listing::{Asked, ListArgs, Query, Resource};
+use super::names::{Kind, Names};
 use super::objects::person_name;
 use super::print::{count_of, is_truncated, items, texts};
 
@@ -17,11 +18,11 @@ use super::print::{count_of, is_truncated, items, texts};
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
-  rollcall users --group directory_group_… --as-of 2026-03-02T08:59:59.999Z
+  rollcall users --group Platform --as-of 2026-03-02T08:59:59.999Z
   rollcall users --organization org_… --email ana@example.com --json
   rollcall users directory_user_… --data ./rollcall-data")]
 pub(in super::super) struct UsersArgs {
-    /// Only the user with this id
+    /// Only the user with this id or email
     #[arg(
         value_parser = NonEmptyStringValueParser::new(),
         conflicts_with_all = [
@@ -29,11 +30,11 @@ pub(in super::super) struct UsersArgs {
         ]
     )]
     id: Option<String>,
-    /// Only users of this directory
-    #[arg(long, value_name = "ID")]
+    /// Only users of this directory, by id or name
+    #[arg(long, value_name = "ID|NAME")]
     directory: Option<String>,
-    /// Only members of this group
-    #[arg(long, value_name = "ID")]
+    /// Only members of this group, by id or name
+    #[arg(long, value_name = "ID|NAME")]
     group: Option<String>,
     /// Only users of this organization
     #[arg(long, value_name = "ID")]
@@ -78,13 +79,17 @@ fn row(user: &RawValue) -> Vec<String> {
 
 impl UsersArgs {
     pub(in super::super) fn run(self) -> Result<(), Failure> {
+        let UsersArgs { directory, group, organization, .. } = self;
         let filters = Query::default()
-            .with("directory", self.directory)
-            .with("group", self.group)
-            .with("organization_id", self.organization)
             .with("email", self.email)
             .with("idp_id", self.idp_id)
             .with("state", self.state);
-        self.list.print(&USERS, self.id, Query::default(), filters)
+        let asked = Asked {
+            object: self.id.map(|id| (Kind::User, id)),
+            names: Names { directory, group, organization, ..Names::default() },
+            filters,
+            ..Asked::default()
+        };
+        self.list.print(&USERS, asked)
     }
 }

@@ -3,10 +3,11 @@
 mod input;
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::io::IsTerminal;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, channel, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
@@ -32,7 +33,7 @@ use super::{Failure, INTERRUPTED, print, table};
 #[derive(Args)]
 #[command(after_help = "\
 Exit codes: 0 if every event was accepted, 1 if one was refused or a line is not an event, 2 if the
-server was unreachable, 130 after Ctrl-C.
+server was unreachable or is not Rollcall, 130 after Ctrl-C.
 
 Examples, with ROLLCALL_WEBHOOK_SECRET=whsec_… in the environment:
   rollcall send fixtures/0001-reorganisation/events.jsonl
@@ -67,6 +68,9 @@ pub(super) struct SendArgs {
 
 /// The time after which an idle thread looks whether the process was interrupted.
 const LOOK_UP: Duration = Duration::from_millis(100);
+
+/// The time after an interrupt in which the events in flight may still be answered.
+const GRACE: Duration = Duration::from_secs(1);
 
 /// The number of events by answer.
 type Summary = BTreeMap<&'static str, u64>;
@@ -107,8 +111,8 @@ impl SendArgs {
     /// Posts one event, and prints the seq of its record.
     fn post(&self, Forged { id, body }: &Forged) -> Result<(), Failure> {
         let (url, secret) = self.target()?;
-        let delivered =
-            deliver(&agent(url, self.ca_cert.as_deref())?, url, &secret, body.as_bytes())?;
+        let agent = agent(url, self.ca_cert.as_deref())?;
+        let delivered = deliver(&agent, url, &secret, body.as_bytes(), || false)?;
         let summary = Summary::from([(class(&delivered.answer, delivered.status), 1)]);
         let seq = delivered.answer.get("seq").and_then(serde_json::Value::as_u64);
         let seq_line = seq.map_or(String::new(), |seq| format!("{id} has seq {seq}\n"));
@@ -124,14 +128,20 @@ impl SendArgs {
         let tally = Arc::new(Tally::of(&input));
         stop_on_interrupt(tally.clone())?;
         let (events, queue) = sync_channel::<Vec<u8>>(usize::from(self.concurrency) * 2);
-        let queue = Mutex::new(queue);
         let reader_tally = tally.clone();
         let reader = thread::spawn(move || queue_events(input, &events, &reader_tally));
-        thread::scope(|scope| {
-            for _ in 0..self.concurrency {
-                scope.spawn(|| post_events(&queue, &agent, url, &secret, &tally));
-            }
-        });
+        let poster = Poster { queue: Mutex::new(queue), agent, url: url.to_owned(), secret };
+        let poster = Arc::new(poster);
+        let (working, ended) = channel::<Infallible>();
+        for _ in 0..self.concurrency {
+            let (poster, tally, working) = (poster.clone(), tally.clone(), working.clone());
+            thread::spawn(move || {
+                poster.post_events(&tally);
+                drop(working);
+            });
+        }
+        drop(working);
+        await_end(&ended, &tally);
         // A reader that is stopped may still wait for standard input.
         if !tally.is_stopped() && reader.join().is_err() {
             tally.fail(Failure::Ours("the reader of the events panicked".into()));
@@ -151,6 +161,8 @@ struct Tally {
     /// The error in the input, at which the reading ended. The events before it are posted.
     wrong: Mutex<Option<Failure>>,
     interrupted: AtomicBool,
+    /// The number of events that were posted without an answer so far.
+    in_flight: AtomicU64,
     bar: ProgressBar,
     /// True if the bar counts bytes, false if it counts events.
     by_bytes: bool,
@@ -163,6 +175,7 @@ impl Tally {
             failure: Mutex::default(),
             wrong: Mutex::default(),
             interrupted: AtomicBool::new(false),
+            in_flight: AtomicU64::new(0),
             bar: progress_bar(input.bytes),
             by_bytes: input.bytes.is_some(),
         }
@@ -184,11 +197,16 @@ impl Tally {
     /// Returns the worst that happened.
     fn verdict(&self, summary: &Summary) -> Result<(), Failure> {
         let taken = number(taken(summary), "event was taken", "events were taken");
+        if self.is_interrupted() {
+            let unanswered = match self.in_flight.load(Ordering::Relaxed) {
+                0 => String::new(),
+                1 => "; 1 event without an answer may have been taken".into(),
+                count => format!("; {count} events without an answer may have been taken"),
+            };
+            return Err(Failure::Interrupted(format!("interrupted; {taken}{unanswered}")));
+        }
         if let Some(failure) = locked(&self.failure).take() {
             return Err(failure);
-        }
-        if self.is_interrupted() {
-            return Err(Failure::Interrupted(format!("interrupted; {taken}")));
         }
         if let Some(Failure::Caller(message)) = locked(&self.wrong).take() {
             return Err(Failure::Caller(format!("{message}; {taken}")));
@@ -197,7 +215,7 @@ impl Tally {
     }
 }
 
-/// Notes the first SIGINT, after which the events in flight are finished. The second ends the
+/// Notes the first SIGINT, after which the events in flight have [`GRACE`] to be answered. The second ends the
 /// process at once.
 fn stop_on_interrupt(tally: Arc<Tally>) -> Result<(), Failure> {
     let runtime =
@@ -217,6 +235,20 @@ fn stop_on_interrupt(tally: Arc<Tally>) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Waits until all threads have ended. After an interrupt it waits [`GRACE`] for the events in
+/// flight, since a server that does not answer would hold up the counts.
+fn await_end(ended: &Receiver<Infallible>, tally: &Tally) {
+    let mut grace = GRACE;
+    while let Err(RecvTimeoutError::Timeout) = ended.recv_timeout(LOOK_UP) {
+        if tally.is_interrupted() {
+            grace = grace.saturating_sub(LOOK_UP);
+            if grace.is_zero() {
+                return;
+            }
+        }
+    }
+}
+
 /// Queues every event, until the input ends or is wrong, or a thread has failed.
 fn queue_events(input: Input, events: &SyncSender<Vec<u8>>, tally: &Tally) {
     let ended = each_event(input.reader, |event| {
@@ -225,25 +257,33 @@ fn queue_events(input: Input, events: &SyncSender<Vec<u8>>, tally: &Tally) {
     *locked(&tally.wrong) = ended.err().and_then(Stop::failure);
 }
 
-/// Posts the events of the queue, until it ends or no further event may be sent.
-fn post_events(
-    queue: &Mutex<Receiver<Vec<u8>>>,
-    agent: &ureq::Agent,
-    url: &str,
-    secret: &str,
-    tally: &Tally,
-) {
-    // Agents that share one pool would keep three connections between them.
-    let agent = agent.config().new_agent();
-    while let Some(event) = next_event(queue, tally) {
-        match deliver(&agent, url, secret, &event) {
-            Ok(delivered) => {
-                let class = class(&delivered.answer, delivered.status);
-                *locked(&tally.summary).entry(class).or_default() += 1;
+/// The queue of events, and the endpoint to which they are posted.
+struct Poster {
+    queue: Mutex<Receiver<Vec<u8>>>,
+    agent: ureq::Agent,
+    url: String,
+    secret: String,
+}
+
+impl Poster {
+    /// Posts the events of the queue, until it ends or no further event may be sent.
+    fn post_events(&self, tally: &Tally) {
+        // Agents that share one pool would keep three connections between them.
+        let agent = self.agent.config().new_agent();
+        while let Some(event) = next_event(&self.queue, tally) {
+            tally.in_flight.fetch_add(1, Ordering::Relaxed);
+            let stopped = || tally.is_interrupted();
+            match deliver(&agent, &self.url, &self.secret, &event, stopped) {
+                Ok(delivered) => {
+                    let class = class(&delivered.answer, delivered.status);
+                    *locked(&tally.summary).entry(class).or_default() += 1;
+                    tally.in_flight.fetch_sub(1, Ordering::Relaxed);
+                }
+                // Whether it arrived is unknown: it stays in flight.
+                Err(failure) => tally.fail(failure),
             }
-            Err(failure) => tally.fail(failure),
+            tally.bar.inc(if tally.by_bytes { event.len() as u64 + 1 } else { 1 });
         }
-        tally.bar.inc(if tally.by_bytes { event.len() as u64 + 1 } else { 1 });
     }
 }
 
@@ -297,10 +337,14 @@ fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 /// Returns the line of the summary in which an answer is counted.
 fn class(answer: &serde_json::Value, status: u16) -> &'static str {
     let is = |key: &str| answer.get(key).and_then(serde_json::Value::as_bool).unwrap_or(false);
+    // Any other program may answer 200: only the number of a record says that Rollcall has it.
+    let is_recorded = answer.get("seq").is_some_and(serde_json::Value::is_u64);
     match status {
-        200 if is("conflict") => "200 conflict",
-        200 if is("duplicate") => "200 duplicate",
-        200..=299 => "200 new",
+        200 if is_recorded && is("conflict") => "200 conflict",
+        200 if is_recorded && is("duplicate") => "200 duplicate",
+        200 if is_recorded => "200 new",
+        200..=299 => "failed: the answer is not that of a Rollcall server",
+        300..=399 => "refused: the URL redirects, which is not followed",
         401 => "refused: 401, the signature was not accepted",
         413 => "refused: 413, the event is too large",
         503 => "failed: 503, the server could not take it",
@@ -320,4 +364,29 @@ fn progress_bar(bytes: Option<u64>) -> ProgressBar {
     bar.with_style(
         ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn only_the_number_of_a_record_says_that_an_event_was_taken() {
+        let new = json!({ "seq": 7, "duplicate": false, "conflict": false });
+        let foreign = "failed: the answer is not that of a Rollcall server";
+        for (status, answer, expected) in [
+            (200, new.clone(), "200 new"),
+            (200, json!({ "seq": 7, "duplicate": true, "conflict": false }), "200 duplicate"),
+            (200, json!({ "seq": 7, "duplicate": true, "conflict": true }), "200 conflict"),
+            (200, json!({ "duplicate": true }), foreign),
+            (200, json!({ "seq": "7" }), foreign),
+            (200, json!({}), foreign),
+            (200, serde_json::Value::Null, foreign),
+            (202, new.clone(), foreign),
+            (302, new, "refused: the URL redirects, which is not followed"),
+        ] {
+            assert_eq!(class(&answer, status), expected, "{status} {answer}");
+        }
+    }
 }

@@ -12,18 +12,22 @@ use crate::engine::{Engine, Feed, FeedPlace};
 use crate::http::wire::answer::{Code, Cursors, Problem, blocking, list_body, respond};
 use crate::http::wire::api::{Gives, LIMIT_OWN, Logged, Operation, Parameter, Takes};
 use crate::http::wire::describe::describe_cause;
+use crate::http::wire::paging::digits;
 use crate::http::wire::question::Question;
 use crate::http::wire::state::State;
 use crate::time;
 
 const SHAPES: &str = include_str!("changes.schema.json");
 
-const AFTER_CHANGE: Parameter = Parameter::text(
+const AFTER_CHANGE: Parameter = Parameter::new(
     "after",
+    Takes::Form(PLACE_PATTERN),
     "12.1",
     "Only what follows: the `id` of a change, the cursor `after`, or the number of a record that \
     is dealt with",
 );
+/// The cursors that [`read_place`] reads.
+const PLACE_PATTERN: &str = r"^[0-9]{1,20}(?:\.[0-9]{1,20})?$";
 const WAIT: Parameter = Parameter::new(
     "wait",
     Takes::Number { min: 0, max: 30, default: 5 },
@@ -41,7 +45,7 @@ pub(crate) const LIST: Operation = Operation {
     logged: Logged::Always,
     gives: Gives::List("Change"),
     shapes: SHAPES,
-    problems: &[Code::CursorInvalid],
+    problems: &[Code::CursorInvalid, Code::LogUnavailable],
     ..Operation::GET
 };
 
@@ -117,15 +121,12 @@ fn finished(feed: Feed) -> Result<Feed, Problem> {
 
 /// Reads `seq.n`, or `seq` for the place behind all changes of that record.
 fn read_place(cursor: &str) -> Option<FeedPlace> {
-    let number = |text: &str| {
-        text.parse::<u64>().ok().filter(|_| text.bytes().all(|byte| byte.is_ascii_digit()))
-    };
     match cursor.split_once('.') {
         // The highest number is the place behind everything, which is written without one.
         Some((seq, item)) => {
-            Some(FeedPlace { seq: number(seq)?, item: number(item)?.min(u64::MAX - 1) })
+            Some(FeedPlace { seq: digits(seq)?, item: digits(item)?.min(u64::MAX - 1) })
         }
-        None => Some(FeedPlace::after(number(cursor)?)),
+        None => Some(FeedPlace::after(digits(cursor)?)),
     }
 }
 
@@ -160,4 +161,17 @@ fn describe(place: FeedPlace, change: &AccessChange) -> Value {
         "recorded_at": time::format(change.cause.recorded_at),
         "cause": describe_cause(&change.cause),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::wire::patterns::assert_agree;
+
+    #[test]
+    fn places_are_those_of_their_pattern() {
+        let reads = |text: &str| read_place(text).is_some();
+        let places = ["12", "12.1", "0", "99999999999999999999.99999999999999999999", "01.02"];
+        assert_agree(PLACE_PATTERN, reads, &places, "0123456789.-+ e");
+    }
 }

@@ -8,8 +8,9 @@ use crate::documents::{Document, DocumentKey, Shape};
 use crate::engine::Engine;
 use crate::http::wire::answer::{Code, Problem, pinned_with_roles};
 use crate::http::wire::api::{
-    Cost, DIRECTORY_ID, Gives, LIMIT_OWN, Logged, OF_ORGANIZATION, OF_ORGANIZATION_ALIAS, OF_USER,
-    Operation, Parameter, Reads, after, before, direction, email, since, until,
+    Cost, DIRECTORY_ID, Gives, LIMIT_OWN, Logged, MAPPING_VERSION, OF_ORGANIZATION,
+    OF_ORGANIZATION_ALIAS, OF_USER, Operation, Parameter, Reads, after, before, direction, email,
+    since, until,
 };
 use crate::http::wire::describe::describe_cause;
 use crate::http::wire::entity::must_be_named;
@@ -42,8 +43,8 @@ pub(crate) const LIST: Operation = Operation {
         OF_ORGANIZATION_ALIAS,
         since("since"),
         until("until"),
-        after("1772442000000.dXNlcl8x"),
-        before("1772442000000.dXNlcl8x"),
+        after::<(Millis, String)>("1772442000000.dXNlcl8x"),
+        before::<(Millis, String)>("1772442000000.dXNlcl8x"),
         LIMIT_OWN,
         direction("Without it `asc`"),
     ],
@@ -51,6 +52,7 @@ pub(crate) const LIST: Operation = Operation {
     logged: Logged::Always,
     cost: Cost::High,
     gives: Gives::List("Deprovisioning"),
+    answer_headers: &[MAPPING_VERSION],
     shapes: SHAPES,
     problems: &[Code::EntityNotFound, Code::CursorInvalid],
     ..Operation::GET

@@ -12,7 +12,7 @@ use crate::documents::{FieldChange, changed_fields, snapshot};
 use crate::engine::{CutError, Engine, KnownAt};
 use crate::http::wire::answer::{Code, Cursors, Problem, list_body, pin_from, pinned};
 use crate::http::wire::api::{
-    Cost, Gives, IN_DIRECTORY, LIMIT_OWN, Logged, Operation, Parameter, after,
+    Cost, Gives, IN_DIRECTORY, LIMIT_OWN, Logged, Operation, Parameter, Takes, after,
 };
 use crate::http::wire::bodies::{BODIES_AT_ONCE, Bodies};
 use crate::http::wire::entity::must_be_named;
@@ -25,25 +25,29 @@ use crate::json::into_well_formed;
 
 const SHAPES: &str = include_str!("diff.schema.json");
 
-const FROM: Parameter = Parameter::text(
+const FROM: Parameter = Parameter::new(
     "from",
+    Takes::AsOf,
     "2026-03-02T09:00:00.000Z",
     "The first moment: an RFC 3339 time, included, or `latest`",
 )
 .required();
-const TO: Parameter = Parameter::text(
+const TO: Parameter = Parameter::new(
     "to",
+    Takes::AsOf,
     "latest",
     "The second moment: an RFC 3339 time, included, or `latest`, as without it",
 );
-const FROM_KNOWN_AT: Parameter = Parameter::text(
+const FROM_KNOWN_AT: Parameter = Parameter::new(
     "from_known_at",
+    Takes::KnownAt,
     "12",
     "What had been received by then counts at the first moment: a record's number or an RFC 3339 \
     time",
 );
-const TO_KNOWN_AT: Parameter = Parameter::text(
+const TO_KNOWN_AT: Parameter = Parameter::new(
     "to_known_at",
+    Takes::KnownAt,
     "12",
     "What had been received by then counts at the second moment: a record's number or an RFC 3339 \
     time",
@@ -61,7 +65,7 @@ pub(crate) const DIFF: Operation = Operation {
         FROM_KNOWN_AT,
         TO_KNOWN_AT,
         IN_DIRECTORY,
-        after("user.dXNlcl8x."),
+        after::<DifferencePlace>("user.dXNlcl8x."),
         LIMIT_OWN,
     ],
     logged: Logged::Always,
@@ -233,6 +237,9 @@ fn word(subject: Subject) -> &'static str {
 
 /// Has the kind and both ids; the ids are in base64, since they may hold any character.
 impl CursorPlace for DifferencePlace {
+    const PATTERNS: &'static [&'static str] =
+        &["(?:user|group|membership|role)", String::PATTERN, String::PATTERN];
+
     fn read(cursor: &str) -> Option<DifferencePlace> {
         let parts: Vec<&str> = cursor.split('.').collect();
         let &[kind, id, of] = parts.as_slice() else { return None };

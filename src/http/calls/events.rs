@@ -9,8 +9,8 @@ use crate::documents::ShownEvent;
 use crate::engine::Engine;
 use crate::http::wire::answer::{Code, Cursors, Problem, blocking, list_body, pinned};
 use crate::http::wire::api::{
-    Gives, LIMIT, Logged, OF_ORGANIZATION, OF_ORGANIZATION_ALIAS, Operation, Order, Parameter,
-    Reads, Takes, since, until,
+    Gives, LIMIT, Logged, NOT_BOTH, OF_ORGANIZATION, OF_ORGANIZATION_ALIAS, Operation, Order,
+    Parameter, Reads, Takes, since, until,
 };
 use crate::http::wire::paging::{Fitted, Paging, fit};
 use crate::http::wire::question::Question;
@@ -37,8 +37,9 @@ const BEFORE_EVENT: Parameter = Parameter::text(
     "before",
     EVENT_ID,
     "Only what was recorded directly before this event, or, with `latest`, the last of all. Not \
-    with `range_start` or `range_end`",
-);
+    with `after`, `range_start` or `range_end`",
+)
+.not_with(&["after"], NOT_BOTH);
 const ORDER_IGNORED: Parameter = Parameter::new(
     "order",
     Takes::Order(Order::Asc),
@@ -48,6 +49,9 @@ const ORDER_IGNORED: Parameter = Parameter::new(
 
 /// The number of events that are read at once.
 const EVENTS_AT_ONCE: usize = 8;
+
+/// Refuses a range with a cursor.
+const RANGE_OR_CURSOR: &str = "give a range or a cursor, not both";
 
 /// `GET /events`
 pub(crate) const LIST: Operation = Operation {
@@ -62,8 +66,8 @@ pub(crate) const LIST: Operation = Operation {
         ORDER_IGNORED,
         OF_ORGANIZATION,
         OF_ORGANIZATION_ALIAS,
-        since("range_start"),
-        until("range_end"),
+        since("range_start").not_with(&["after", "before"], RANGE_OR_CURSOR),
+        until("range_end").not_with(&["after", "before"], RANGE_OR_CURSOR),
     ],
     reads: Reads::AtCut,
     logged: Logged::Always,
@@ -95,13 +99,6 @@ pub(crate) async fn list(
     let paging = question.take_paging();
     let organization = question.take_either("organization_id", "organization");
     let (from, until) = (question.take_moment("range_start"), question.take_moment("range_end"));
-    if paging.after.is_some() || paging.before.is_some() {
-        for (name, given) in [("range_start", from), ("range_end", until)] {
-            if given.is_some() {
-                question.error(name, FieldCode::Exclusive, "give a range or a cursor, not both");
-            }
-        }
-    }
     if from.zip(until).is_some_and(|(from, until)| until < from) {
         question.error("range_end", FieldCode::OutOfRange, "it is before `range_start`");
     }

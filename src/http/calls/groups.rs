@@ -1,13 +1,14 @@
 //! `GET /directory_groups` and `GET /directory_groups/{id}`.
 
 use actix_web::{HttpRequest, HttpResponse, web};
-use rollcall_projections::{GroupFilter, GroupRow};
+use rollcall_projections::{Cut, EntityRow, GroupFilter, NESTED_MAX, Nested};
 
-use crate::documents::{DocumentKey, Shape};
+use crate::documents::Shape;
+use crate::engine::Engine;
 use crate::http::wire::answer::{Code, Problem, blocking, pinned_with_roles};
 use crate::http::wire::api::{
-    AFTER, BEFORE, Gives, IN_DIRECTORY, LIMIT, Logged, OF_ORGANIZATION, OF_ORGANIZATION_ALIAS,
-    ORDER, Operation, Parameter, Reads, Switch, Takes, USER_ID, Word,
+    AFTER, BEFORE, Gives, IN_DIRECTORY, LIMIT, Logged, MAPPING_VERSION, OF_ORGANIZATION,
+    OF_ORGANIZATION_ALIAS, ORDER, Operation, Parameter, Reads, Switch, Takes, USER_ID, Word,
 };
 use crate::http::wire::entity::{NestedList, Reading, key, push_open, with_documents};
 use crate::http::wire::question::{Question, id_in_path};
@@ -22,6 +23,10 @@ const MEMBERS: Parameter = Parameter::new(
     "true",
     "Whether each group holds its members; of more than 1000 it holds the first, and says so",
 );
+
+/// The numbers of members that are described, or only counted, under one lock.
+const DESCRIBED_STEP: usize = 256;
+const COUNTED_STEP: usize = 8192;
 
 const MEMBERS_OF_GROUP: NestedList =
     NestedList { name: "members", call: "/directory_users?group=" };
@@ -42,9 +47,11 @@ pub(crate) const LIST: Operation = Operation {
         OF_ORGANIZATION_ALIAS,
         MEMBERS,
     ],
+    needs_one_of: &["directory", "user", "organization_id", "organization"],
     reads: Reads::AtCut,
     logged: Logged::AboutThePast,
     gives: Gives::List("DirectoryGroup"),
+    answer_headers: &[MAPPING_VERSION],
     shapes: SHAPES,
     ..Operation::GET
 };
@@ -59,11 +66,6 @@ pub(crate) async fn list(
     let (directory, user) = (question.take("directory"), question.take("user"));
     let organization = question.take_either("organization_id", "organization");
     let members = take_members(&mut question);
-    question.need_scope(
-        directory.is_some() || user.is_some() || organization.is_some(),
-        "directory",
-        "user",
-    );
     let (engine, cut) = question.cut().await?;
     let found = blocking(move || {
         let filter = GroupFilter {
@@ -73,20 +75,15 @@ pub(crate) async fn list(
         };
         let (version, page) = {
             let views = engine.views();
-            (views.mapping_version(cut), views.groups(&filter, false, cut, paging.window()))
+            (views.mapping_version(cut), views.groups(&filter, cut, paging.window()))
         };
-        let id = |row: &GroupRow| row.group.id.clone();
+        let id = |row: &EntityRow| row.id.clone();
         if members {
-            // The members of each group are looked up under a lock of their own.
-            let body = paging.write(page, id, |row| {
-                let found = engine.views().group(&row.group.id, true, cut);
-                let row = found.as_ref().unwrap_or(row);
-                write(row, &mut Reading::of(&engine, keys(row)))
-            });
-            return (version, body);
+            return (version, paging.write(page, id, |row| write_with_members(&engine, row, cut)));
         }
-        let mut documents = Reading::of(&engine, paging.in_order_of_writing(&page, keys));
-        (version, paging.write(page, id, |row| write(row, &mut documents)))
+        let key = |row: &EntityRow| vec![key(row, Shape::Group)];
+        let mut documents = Reading::of(&engine, paging.in_order_of_writing(&page, key));
+        (version, paging.write(page, id, |row| write(row, None, &mut documents)))
     });
     let (version, body) = found.await?;
     Ok(pinned_with_roles(cut, version, body))
@@ -101,6 +98,7 @@ pub(crate) const ITEM: Operation = Operation {
     reads: Reads::AtCut,
     logged: Logged::AboutThePast,
     gives: Gives::One("DirectoryGroup"),
+    answer_headers: &[MAPPING_VERSION],
     shapes: SHAPES,
     problems: &[Code::EntityNotFound],
     ..Operation::GET
@@ -117,11 +115,15 @@ pub(crate) async fn item(
     let (engine, cut) = question.cut().await?;
     let (version, row) = {
         let views = engine.views();
-        (views.mapping_version(cut), views.group(&id, members, cut))
+        (views.mapping_version(cut), views.group(&id, cut))
     };
     let body = match row {
+        Some(row) if members => {
+            blocking(move || write_with_members(&engine, &row, cut)).await.flatten()
+        }
         Some(row) => {
-            with_documents(engine, keys(&row), move |documents| write(&row, documents)).await
+            let keys = vec![key(&row, Shape::Group)];
+            with_documents(engine, keys, move |documents| write(&row, None, documents)).await
         }
         None => Err(Problem::entity_not_found("Directory Group", &id)),
     };
@@ -132,19 +134,41 @@ fn take_members(question: &mut Question) -> bool {
     question.take_word("members") == Some(Switch::On)
 }
 
-/// Returns the keys of a row's documents, in the order in which [`write`] reads them.
-fn keys(row: &GroupRow) -> Vec<DocumentKey> {
-    let members = row.members.iter().flat_map(|members| &members.rows);
-    let members = members.map(|member| key(member, Shape::User));
-    [key(&row.group, Shape::Group)].into_iter().chain(members).collect()
+/// Returns the members of a group that is alive at the cut. The lock on the views is released
+/// between steps: a group may have any number of members.
+fn members_of(engine: &Engine, group: &str, cut: Cut) -> Nested {
+    let (mut nested, mut after) = (Nested::default(), None::<String>);
+    loop {
+        let rows_max = NESTED_MAX - nested.rows.len();
+        let limit = if rows_max > 0 { DESCRIBED_STEP } else { COUNTED_STEP };
+        let step = engine.views().members_step(group, cut, after.as_deref(), rows_max, limit);
+        nested.total += step.count;
+        nested.rows.extend(step.rows);
+        after = step.next;
+        if after.is_none() {
+            return nested;
+        }
+    }
 }
 
-/// Writes a row as an object of the API, with its members if the question asks for them.
-fn write(row: &GroupRow, documents: &mut Reading<'_>) -> Result<Vec<u8>, Problem> {
+/// Writes a row as an object of the API, with its members. Blocks while it reads the log.
+fn write_with_members(engine: &Engine, row: &EntityRow, cut: Cut) -> Result<Vec<u8>, Problem> {
+    let members = members_of(engine, &row.id, cut);
+    let group = [key(row, Shape::Group)].into_iter();
+    let keys = group.chain(members.rows.iter().map(|member| key(member, Shape::User))).collect();
+    write(row, Some(&members), &mut Reading::of(engine, keys))
+}
+
+/// Writes a row as an object of the API, with its members if there are any to be written.
+fn write(
+    row: &EntityRow,
+    members: Option<&Nested>,
+    documents: &mut Reading<'_>,
+) -> Result<Vec<u8>, Problem> {
     let mut out = Vec::with_capacity(512);
-    push_open(&mut out, documents, &row.group)?;
-    if let Some(members) = &row.members {
-        MEMBERS_OF_GROUP.push(&mut out, documents, members, &row.group.id)?;
+    push_open(&mut out, documents, row)?;
+    if let Some(members) = members {
+        MEMBERS_OF_GROUP.push(&mut out, documents, members, &row.id)?;
     }
     out.push(b'}');
     Ok(out)

@@ -29,8 +29,8 @@ pub(crate) const OF_USER: Operation = Operation {
     about: "Every version of a user in the order of events: what it changed, what was missed \
         before it, and the event that caused it.",
     parameters: &[
-        after("1768478400000.0..ZXZlbnRfMQ"),
-        before("1768478400000.0..ZXZlbnRfMQ"),
+        after::<EventPlace>("1768478400000.0..ZXZlbnRfMQ"),
+        before::<EventPlace>("1768478400000.0..ZXZlbnRfMQ"),
         LIMIT_OWN,
         direction("By when it happened; without it `asc`"),
     ],
@@ -195,10 +195,14 @@ impl<'a> Version<'a> {
 
 /// Has the parts by which events are ordered. The id is in base64: it may hold any character.
 impl CursorPlace for EventPlace {
+    const PATTERNS: &'static [&'static str] =
+        &[Millis::PATTERN, "[01]", "(?:-?[0-9]{1,20})?", String::PATTERN];
+
     fn read(cursor: &str) -> Option<EventPlace> {
         let parts: Vec<&str> = cursor.split('.').collect();
         let &[occurred_at, closing, updated_at, event_id] = parts.as_slice() else { return None };
-        let updated_at = if updated_at.is_empty() { None } else { Some(updated_at.parse().ok()?) };
+        let updated_at =
+            if updated_at.is_empty() { None } else { Some(CursorPart::read(updated_at)?) };
         let closing = ["0", "1"].iter().position(|word| *word == closing)? == 1;
         Some(EventPlace {
             occurred_at: CursorPart::read(occurred_at)?,

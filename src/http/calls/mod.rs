@@ -11,6 +11,8 @@ pub(crate) mod groups;
 pub(crate) mod health;
 pub(crate) mod history;
 pub(crate) mod ingest;
+pub(crate) mod last_heard;
+pub(crate) mod names;
 pub(crate) mod periods;
 pub(crate) mod policy;
 pub(crate) mod projections;
@@ -96,10 +98,12 @@ calls! {
     post role_mapping::PREVIEW => role_mapping::preview;
     get roles::ASSIGNMENTS => roles::assignments;
     get users::WITH_EMAIL => users::with_email;
+    get names::NAMES => names::names;
     get periods::ACCESS => periods::access;
     get periods::ROLES => periods::roles;
     get periods::GROUPS => periods::groups;
     get periods::MEMBERS => periods::members;
+    get last_heard::OF_USER => last_heard::of_user;
     get deprovisionings::LIST => deprovisionings::list;
     get changes::LIST => changes::list;
     get history::OF_USER => history::of_user;
@@ -126,7 +130,7 @@ mod tests {
     use crate::http::wire::api::Method;
 
     /// The calls that tell histories of people, or find them across organizations.
-    const ALWAYS: [&str; 14] = [
+    const ALWAYS: [&str; 16] = [
         "/events",
         "/rollcall/v1/changes",
         "/rollcall/v1/deprovisionings",
@@ -134,12 +138,14 @@ mod tests {
         "/rollcall/v1/groups/{id}/history",
         "/rollcall/v1/groups/{id}/members",
         "/rollcall/v1/log/entries/{seq}",
+        "/rollcall/v1/names",
         "/rollcall/v1/quarantine",
         "/rollcall/v1/role_assignments",
         "/rollcall/v1/users",
         "/rollcall/v1/users/{id}/access",
         "/rollcall/v1/users/{id}/groups",
         "/rollcall/v1/users/{id}/history",
+        "/rollcall/v1/users/{id}/last_heard",
         "/rollcall/v1/users/{id}/roles",
     ];
 

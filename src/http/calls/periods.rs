@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::engine::Engine;
 use crate::http::wire::answer::{Code, Problem, blocking, pinned, pinned_with_roles};
 use crate::http::wire::api::{
-    Cost, Gives, LIMIT_OWN, Logged, Operation, Reads, after, before, direction,
+    Cost, Gives, LIMIT_OWN, Logged, MAPPING_VERSION, Operation, Reads, after, before, direction,
 };
 use crate::http::wire::describe::describe_cause;
 use crate::http::wire::paging::{AT_ONCE, CursorPlace, Places, in_steps, of_all};
@@ -24,8 +24,8 @@ const STEP: usize = 64;
 
 const PERIODS: Operation = Operation {
     parameters: &[
-        after("1772442000000.dXNlcl8x"),
-        before("1772442000000.dXNlcl8x"),
+        after::<(Millis, String)>("1772442000000.dXNlcl8x"),
+        before::<(Millis, String)>("1772442000000.dXNlcl8x"),
         LIMIT_OWN,
         direction("Without it `asc`"),
     ],
@@ -53,6 +53,7 @@ pub(crate) const ROLES: Operation = Operation {
     about: "Every period in which a user had a role, and the events that began and ended it; by \
         beginning and role.",
     gives: Gives::List("RolePeriod"),
+    answer_headers: &[MAPPING_VERSION],
     ..PERIODS
 };
 
@@ -73,8 +74,8 @@ pub(crate) const MEMBERS: Operation = Operation {
     about: "Every period in which a user was in a group, and the events that began and ended it; \
         by member and beginning.",
     parameters: &[
-        after("dXNlcl8x.1772442000000"),
-        before("dXNlcl8x.1772442000000"),
+        after::<(String, Millis)>("dXNlcl8x.1772442000000"),
+        before::<(String, Millis)>("dXNlcl8x.1772442000000"),
         LIMIT_OWN,
         direction("Without it `asc`"),
     ],

@@ -1,6 +1,6 @@
 //! `/rollcall/v1/projections`: the state of the views and their rebuilds.
 
-use actix_web::http::StatusCode;
+use actix_web::http::{Method, StatusCode};
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde_json::json;
 
@@ -64,6 +64,10 @@ pub(crate) async fn projections(
     state: web::Data<State>,
 ) -> Result<HttpResponse, Problem> {
     let engine = Question::of(&request, &state, &PROJECTIONS)?.finish()?;
+    if request.method() == Method::HEAD {
+        // Without a length: only the digests of all views would tell it.
+        return Ok(respond(StatusCode::OK).body(actix_web::body::None::new()));
+    }
     let asking = engine.clone();
     let body = in_turn(&state.turns, &engine, &PROJECTIONS, move |_| {
         let rebuild = asking.last_rebuild().map(|rebuild| describe_rebuild(&rebuild));

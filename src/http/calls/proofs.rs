@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::engine::{Engine, KeyChange};
 use crate::http::wire::answer::{ANSWER_WITHIN, Code, Problem, blocking, respond};
-use crate::http::wire::api::{Gives, Logged, Operation, Parameter, Takes};
+use crate::http::wire::api::{AnswerHeader, Gives, Logged, Operation, Parameter, Takes};
 use crate::http::wire::body::Body;
 use crate::http::wire::question::{Question, id_in_path};
 use crate::http::wire::state::State;
@@ -40,6 +40,12 @@ const TO_SIZE: Parameter = Parameter::new(
     "The newer checkpoint's size; without it that of all that are durable",
 );
 
+const CHECKPOINT_SIZE_SENT: AnswerHeader = AnswerHeader {
+    name: "Rollcall-Checkpoint-Size",
+    about: "The checkpoint's size in records.",
+    pattern: "^[0-9]+$",
+};
+
 /// `GET /rollcall/v1/log/checkpoint`
 pub(crate) const CHECKPOINT: Operation = Operation {
     path: "/rollcall/v1/log/checkpoint",
@@ -48,6 +54,7 @@ pub(crate) const CHECKPOINT: Operation = Operation {
         `Rollcall-Checkpoint-Size` has the size.",
     parameters: &[CHECKPOINT_SIZE],
     gives: Gives::Text { media_type: "text/plain; charset=utf-8", example: NOTE },
+    answer_headers: &[CHECKPOINT_SIZE_SENT],
     problems: &[Code::NotFound],
     ..Operation::GET
 };

@@ -1,24 +1,51 @@
 //! `GET /rollcall/v1/quarantine`.
 
+use std::collections::BTreeSet;
+
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};
-use rollcall_projections::Quarantined;
+use rollcall_projections::{Fingerprint, Quarantined, Seq};
 use serde_json::json;
+use serde_json::value::RawValue;
 
-use crate::http::wire::answer::{Code, Problem, blocking, respond};
-use crate::http::wire::api::{Gives, LIMIT_OWN, Logged, ORDER_OWN, Operation, after, before};
+use crate::engine::Engine;
+use crate::http::wire::answer::{Code, Problem, blocking, list_body, respond};
+use crate::http::wire::api::{
+    DIRECTORY_ID, Gives, LIMIT_OWN, Logged, ORDER_OWN, Operation, Parameter, USER_ID, after,
+    before, email,
+};
+use crate::http::wire::bodies::{BODIES_AT_ONCE, Bodies};
+use crate::http::wire::paging::ItemNumber;
 use crate::http::wire::question::Question;
 use crate::http::wire::state::State;
+use crate::json;
 use crate::time;
+use crate::verify::email_fingerprint;
 
 const SHAPES: &str = include_str!("quarantine.schema.json");
+
+const OF_USER: Parameter =
+    Parameter::text("user", USER_ID, "About this user: as `data.id` or `data.user.id`");
+const OF_DIRECTORY: Parameter =
+    Parameter::text("directory", DIRECTORY_ID, "About this directory itself: as `data.id`");
+const OF_EMAIL: Parameter = email("About a user with this email, also where an id is missing");
 
 /// `GET /rollcall/v1/quarantine`
 pub(crate) const QUARANTINE: Operation = Operation {
     path: "/rollcall/v1/quarantine",
     name: "listQuarantine",
-    about: "Records that could not be used, or were used with a remark, in order of seq.",
-    parameters: &[after("1"), before("1"), LIMIT_OWN, ORDER_OWN],
+    about: "Records that could not be used, or were used with a remark, in order of seq. Of \
+        `user`, `directory` and `email` one that fits suffices; then a page may have fewer \
+        records than its limit, and `after` says whether it is the last.",
+    parameters: &[
+        after::<ItemNumber>("1"),
+        before::<ItemNumber>("1"),
+        LIMIT_OWN,
+        ORDER_OWN,
+        OF_USER,
+        OF_DIRECTORY,
+        OF_EMAIL,
+    ],
     logged: Logged::Always,
     gives: Gives::List("QuarantineEntry"),
     shapes: SHAPES,
@@ -33,18 +60,80 @@ pub(crate) async fn quarantine(
 ) -> Result<HttpResponse, Problem> {
     let mut question = Question::of(&request, &state, &QUARANTINE)?;
     let paging = question.take_paging();
+    let subject = Subject {
+        ids: ["user", "directory"].into_iter().filter_map(|name| question.take(name)).collect(),
+        email: question.take("email").map(|email| email_fingerprint(&email)),
+    };
     let engine = question.finish()?;
-    let page = paging.numbers(engine.views().quarantine().len())?;
-    let body = blocking(move || {
-        paging.write(page, usize::to_string, |number| {
-            let entry = engine.views().quarantine().get(number - 1).copied();
-            describe(&engine, entry.ok_or(Code::Internal)?)
-        })
+    let (page, entries) = {
+        let views = engine.views();
+        let all = views.quarantine();
+        let page = paging.numbers(all.len())?;
+        let entries: Vec<Quarantined> =
+            page.items.iter().filter_map(|number| all.get(number - 1)).copied().collect();
+        (page, entries)
+    };
+    let cursors = paging.cursors(&page, usize::to_string);
+    let items = blocking(move || {
+        let entries = subject.only_about(&engine, entries)?;
+        entries.into_iter().map(|entry| describe(&engine, entry)).collect::<Result<Vec<_>, _>>()
     });
-    Ok(respond(StatusCode::OK).body(body.await??))
+    Ok(respond(StatusCode::OK).body(list_body(&items.await??, cursors)))
 }
 
-fn describe(engine: &crate::engine::Engine, entry: Quarantined) -> Result<Vec<u8>, Problem> {
+/// The things that the records are about.
+struct Subject {
+    ids: Vec<String>,
+    email: Option<Fingerprint>,
+}
+
+impl Subject {
+    /// Keeps the records about them; all records if nothing is asked for. Blocks while it reads the
+    /// log.
+    ///
+    /// # Errors
+    /// If the log cannot be read.
+    fn only_about(
+        &self,
+        engine: &Engine,
+        entries: Vec<Quarantined>,
+    ) -> Result<Vec<Quarantined>, Problem> {
+        if self.ids.is_empty() && self.email.is_none() {
+            return Ok(entries);
+        }
+        let mut kept = Vec::new();
+        for entries in entries.chunks(BODIES_AT_ONCE) {
+            let seqs: BTreeSet<Seq> = entries.iter().map(|entry| entry.seq).collect();
+            let bodies = Bodies::of(engine, seqs)?;
+            let about = |entry: &&Quarantined| self.is_of(bodies.get(entry.seq));
+            kept.extend(entries.iter().filter(about));
+        }
+        Ok(kept)
+    }
+
+    /// Tells if a body is about one of them. A body that is not JSON is about nothing.
+    fn is_of(&self, body: &[u8]) -> bool {
+        let text = String::from_utf8_lossy(body);
+        let Some([Some(data)]) = json::fields(&text, ["data"]) else { return false };
+        let user = json::fields_of(Some(data), ["user"]).and_then(|[user]| user);
+        [Some(data), user].into_iter().flatten().any(|object| self.is_object(object))
+    }
+
+    fn is_object(&self, object: &RawValue) -> bool {
+        let [id, email, emails] =
+            json::fields(object.get(), ["id", "email", "emails"]).unwrap_or_default();
+        let named = json::name(id).is_some_and(|id| self.ids.iter().any(|other| *other == id));
+        let all = json::array(emails).unwrap_or_default();
+        let values = all.into_iter().filter_map(|item| json::fields(item.get(), ["value"])?[0]);
+        let has_email = |value: Option<&RawValue>| {
+            let shown = json::string(value).map(|email| email_fingerprint(&email));
+            shown.is_some() && shown == self.email
+        };
+        named || has_email(email) || values.map(Some).any(has_email)
+    }
+}
+
+fn describe(engine: &Engine, entry: Quarantined) -> Result<Vec<u8>, Problem> {
     let record = engine.record(entry.seq)?;
     let entry = json!({
         "object": "quarantine_entry",

@@ -23,11 +23,12 @@ use crate::http::wire::answer::{
     Code, FieldError, Problem, blocking, done_in_time, pin, pinned_with_roles, respond,
 };
 use crate::http::wire::api::{
-    Cost, Gives, LIMIT_OWN, ORDER_OWN, Operation, Parameter, Reads, USER_ID, after, before,
+    AnswerHeader, Cost, Gives, LIMIT_OWN, MAPPING_VERSION, ORDER_OWN, Operation, Parameter, Reads,
+    Takes, USER_ID, after, before,
 };
 use crate::http::wire::body::{BodiesInFlight, Body};
 use crate::http::wire::describe::{author, describe_ground};
-use crate::http::wire::paging::{AT_ONCE, Fitted, fit};
+use crate::http::wire::paging::{AT_ONCE, Fitted, ItemNumber, digits, fit};
 use crate::http::wire::question::Question;
 use crate::http::wire::state::State;
 use crate::http::wire::turns::{Turn, Turns, in_turn, long_turn};
@@ -47,6 +48,23 @@ const SHAPES: &str = include_str!("role_mapping.schema.json");
 
 const AFTER_USER: Parameter = Parameter::text("after", USER_ID, "Only what follows this user");
 
+const VERSION_TAG: AnswerHeader = AnswerHeader {
+    name: "ETag",
+    about: "The version in double quotes, which `If-Match` takes.",
+    pattern: "^\"[0-9]+\"$",
+};
+
+/// The precondition that any version meets, and the regular expression of those that one meets.
+const ANY_VERSION: &str = "*";
+const ONE_VERSION: &str = "^\"[0-9]{1,20}\"$";
+const IF_VERSION: Parameter = Parameter::new(
+    "If-Match",
+    Takes::WordOrForm(ANY_VERSION, ONE_VERSION),
+    "*",
+    "One version in double quotes, as `ETag` gives it: set the mapping only if that one is still \
+    the latest, 0 being none. `*`: only if there is one",
+);
+
 /// `GET /rollcall/v1/role_mapping`
 pub(crate) const SHOW: Operation = Operation {
     path: "/rollcall/v1/role_mapping",
@@ -54,6 +72,7 @@ pub(crate) const SHOW: Operation = Operation {
     about: "The role mapping in force, with its version as `ETag`.",
     reads: Reads::AtCut,
     gives: Gives::One("RoleMapping"),
+    answer_headers: &[MAPPING_VERSION, VERSION_TAG],
     shapes: SHAPES,
     ..Operation::GET
 };
@@ -63,7 +82,7 @@ pub(crate) const VERSIONS: Operation = Operation {
     path: "/rollcall/v1/role_mapping/versions",
     name: "listRoleMappings",
     about: "Every role mapping that was set, in order of version.",
-    parameters: &[after("1"), before("1"), LIMIT_OWN, ORDER_OWN],
+    parameters: &[after::<ItemNumber>("1"), before::<ItemNumber>("1"), LIMIT_OWN, ORDER_OWN],
     gives: Gives::List("RoleMapping"),
     shapes: SHAPES,
     problems: &[Code::CursorInvalid],
@@ -76,9 +95,11 @@ pub(crate) const SET: Operation = Operation {
     name: "setRoleMapping",
     about: "Sets the role mapping, from now on or from a past moment on. With `If-Match` only if \
         that version is still the latest.",
+    headers: &[IF_VERSION],
     cost: Cost::High,
     takes: Some("RoleMappingSetting"),
     gives: Gives::One("RoleMapping"),
+    answer_headers: &[VERSION_TAG],
     shapes: SHAPES,
     problems: &[
         Code::VersionConflict,
@@ -95,12 +116,13 @@ pub(crate) const PREVIEW: Operation = Operation {
     path: "/rollcall/v1/role_mapping/preview",
     name: "previewRoleMapping",
     about: "Previews a mapping without setting it. With `Accept: application/x-ndjson` every \
-        change, one a line.",
+        change, one a line; then `after` and `limit` are refused.",
     parameters: &[AFTER_USER, LIMIT_OWN],
     reads: Reads::AtCut,
     cost: Cost::High,
     takes: Some("RoleMappingSetting"),
-    gives: Gives::One("RoleMappingPreview"),
+    gives: Gives::OneOrLines { one: "RoleMappingPreview", lines: "RoleChange" },
+    answer_headers: &[MAPPING_VERSION],
     shapes: SHAPES,
     problems: &[Code::MappingInvalid, Code::BodyTooLarge],
     ..Operation::POST
@@ -268,21 +290,22 @@ impl Setting {
 /// (<https://www.rfc-editor.org/rfc/rfc9110#section-13.1.1>): one version, or any.
 fn precondition(request: &HttpRequest) -> Result<Expect, Problem> {
     let Some(value) = request.headers().get(IF_MATCH) else { return Ok(Expect::NoMatter) };
-    let value = value.to_str().unwrap_or("").trim();
-    if value == "*" {
-        return Ok(Expect::Exists);
-    }
-    let version = value
-        .strip_prefix('"')
-        .and_then(|value| value.strip_suffix('"'))
-        .and_then(|value| value.parse().ok());
-    version.map(Expect::Version).ok_or_else(|| {
+    read_precondition(value.to_str().unwrap_or("").trim()).ok_or_else(|| {
         Problem::validation(vec![FieldError::new(
             "If-Match",
             FieldCode::Invalid,
             "it must be one version in double quotes, as `ETag` gives it, or `*`",
         )])
     })
+}
+
+/// Reads one version in double quotes, or `*`.
+fn read_precondition(value: &str) -> Option<Expect> {
+    if value == ANY_VERSION {
+        return Some(Expect::Exists);
+    }
+    let version = digits(value.strip_prefix('"')?.strip_suffix('"')?)?;
+    Some(Expect::Version(version.try_into().unwrap_or(usize::MAX)))
 }
 
 fn tag(response: &mut HttpResponse, version: usize) {
@@ -314,20 +337,24 @@ fn describe(engine: &Engine, set: Option<MappingSet>) -> Result<Value, Problem> 
 }
 
 fn describe_warning(warning: &RuleWarning) -> Value {
+    let (code, message) = match &warning.reason {
+        WarningReason::NoGroup => ("no_group_matches", "no group matches".to_owned()),
+        WarningReason::NoUser { path } => (
+            "no_user_matches",
+            format!(
+                "nobody has this attribute: no user with access has one of the values of `{path}`"
+            ),
+        ),
+        WarningReason::NamesAlike { name } => (
+            "names_alike",
+            format!(
+                "names differ only in Unicode normalization: `{name}` is written in two ways, \
+                 which this rule takes for one name"
+            ),
+        ),
+    };
     let field = format!("mapping.rules[{}]", warning.rule);
-    match &warning.reason {
-        WarningReason::NoGroup => json!({ "field": field, "code": "no group matches" }),
-        WarningReason::NoUser { path } => json!({
-            "field": field,
-            "code": "nobody has this attribute",
-            "message": format!("no user with access has one of the values of `{path}`"),
-        }),
-        WarningReason::NamesAlike { name } => json!({
-            "field": field,
-            "code": "names differ only in Unicode normalization",
-            "message": format!("`{name}` is written in two ways, which this rule takes for one name"),
-        }),
-    }
+    json!({ "field": field, "code": code, "message": message })
 }
 
 /// Describes the whole preview, with one page of its changes, and returns the version of the
@@ -489,5 +516,19 @@ impl MessageBody for Lines {
         context: &mut Context<'_>,
     ) -> Poll<Option<io::Result<Bytes>>> {
         self.get_mut().0.poll_recv(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::wire::patterns::assert_agree;
+
+    #[test]
+    fn preconditions_are_those_of_their_pattern() {
+        let reads = |text: &str| matches!(read_precondition(text), Some(Expect::Version(_)));
+        let values = ["\"0\"", "\"31\"", "\"99999999999999999999\""];
+        assert_agree(ONE_VERSION, reads, &values, "0123456789\"*W/ ");
+        assert!(matches!(read_precondition(ANY_VERSION), Some(Expect::Exists)));
     }
 }

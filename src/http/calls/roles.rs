@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 use crate::engine::Engine;
 use crate::http::wire::answer::{Code, Problem, pinned_with_roles};
 use crate::http::wire::api::{
-    Cost, GROUP_ID, Gives, IN_DIRECTORY, LIMIT_OWN, Logged, OF_ORGANIZATION, OF_ORGANIZATION_ALIAS,
-    OF_USER, Operation, Parameter, Reads, after, before, direction,
+    Cost, GROUP_ID, Gives, IN_DIRECTORY, LIMIT_OWN, Logged, MAPPING_VERSION, OF_ORGANIZATION,
+    OF_ORGANIZATION_ALIAS, OF_USER, Operation, Parameter, Reads, after, before, direction,
 };
 use crate::http::wire::describe::{describe_cause, describe_ground};
 use crate::http::wire::entity::must_be_named;
@@ -40,8 +40,8 @@ pub(crate) const ASSIGNMENTS: Operation = Operation {
         IN_DIRECTORY,
         OF_ORGANIZATION,
         OF_ORGANIZATION_ALIAS,
-        after("dXNlcl8x.bWVtYmVy"),
-        before("dXNlcl8x.bWVtYmVy"),
+        after::<Holding>("dXNlcl8x.bWVtYmVy"),
+        before::<Holding>("dXNlcl8x.bWVtYmVy"),
         LIMIT_OWN,
         direction("By user and role; without it `asc`"),
     ],
@@ -49,6 +49,7 @@ pub(crate) const ASSIGNMENTS: Operation = Operation {
     logged: Logged::Always,
     cost: Cost::High,
     gives: Gives::List("RoleAssignment"),
+    answer_headers: &[MAPPING_VERSION],
     shapes: SHAPES,
     problems: &[Code::EntityNotFound, Code::CursorInvalid],
     ..Operation::GET

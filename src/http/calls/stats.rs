@@ -1,6 +1,6 @@
 //! `GET /rollcall/v1/stats`: the traffic of webhooks and their delays.
 
-use actix_web::http::StatusCode;
+use actix_web::http::{Method, StatusCode};
 use actix_web::{HttpRequest, HttpResponse, web};
 use rollcall_projections::{
     Counted, Counts, Cut, Delays, DirectoryFilter, DirectoryRow, Intake, Millis, Page, Reason,
@@ -61,6 +61,10 @@ pub(crate) async fn stats(
     let (directory, organization) =
         (question.take("directory"), question.take_either("organization_id", "organization"));
     let engine = question.finish()?;
+    if request.method() == Method::HEAD {
+        // Without a length: only the walk over a month would tell it.
+        return Ok(respond(StatusCode::OK).body(actix_web::body::None::new()));
+    }
     let refusals: Vec<(Code, u64)> = state.refusals.counts().collect();
     let refused_questions = state.turns.refused();
     let _alone = state.stats.lock().await;

@@ -9,9 +9,9 @@ use crate::documents::{DocumentKey, Shape};
 use crate::hashes::fingerprint;
 use crate::http::wire::answer::{Code, Problem, blocking, pinned, pinned_with_roles};
 use crate::http::wire::api::{
-    AFTER, BEFORE, GROUP_ID, Gives, IN_DIRECTORY, LIMIT, LIMIT_OWN, Logged, OF_ORGANIZATION,
-    OF_ORGANIZATION_ALIAS, ORDER, Operation, Parameter, Reads, Switch, Takes, Word, after, before,
-    direction, email, words,
+    AFTER, BEFORE, GROUP_ID, Gives, IN_DIRECTORY, LIMIT, LIMIT_OWN, Logged, MAPPING_VERSION,
+    OF_ORGANIZATION, OF_ORGANIZATION_ALIAS, ORDER, Operation, Parameter, Reads, Switch, Takes,
+    Word, after, before, direction, email, words,
 };
 use crate::http::wire::entity::{NestedList, Reading, key, push_open, with_documents};
 use crate::http::wire::paging::{AT_ONCE, of_all};
@@ -66,9 +66,11 @@ pub(crate) const LIST: Operation = Operation {
         ROLE,
         GROUPS,
     ],
+    needs_one_of: &["directory", "group", "organization_id", "organization"],
     reads: Reads::AtCut,
     logged: Logged::AboutThePast,
     gives: Gives::List("DirectoryUser"),
+    answer_headers: &[MAPPING_VERSION],
     shapes: SHAPES,
     ..Operation::GET
 };
@@ -87,11 +89,6 @@ pub(crate) async fn list(
     let role = question.take("role");
     // The answer always has the groups.
     question.take_word::<Switch>("groups");
-    question.need_scope(
-        directory.is_some() || group.is_some() || organization.is_some(),
-        "directory",
-        "group",
-    );
     let (engine, cut) = question.cut().await?;
     let is_active = state.map(|state| state == UserState::Active);
     let found = blocking(move || {
@@ -124,8 +121,8 @@ pub(crate) const WITH_EMAIL: Operation = Operation {
         they still have it; by id.",
     parameters: &[
         EMAIL.required(),
-        after("dXNlcl8x."),
-        before("dXNlcl8x."),
+        after::<(String, String)>("dXNlcl8x."),
+        before::<(String, String)>("dXNlcl8x."),
         LIMIT_OWN,
         direction("By id; without it `asc`"),
     ],
@@ -168,6 +165,7 @@ pub(crate) const ITEM: Operation = Operation {
     reads: Reads::AtCut,
     logged: Logged::AboutThePast,
     gives: Gives::One("DirectoryUser"),
+    answer_headers: &[MAPPING_VERSION],
     shapes: SHAPES,
     problems: &[Code::EntityNotFound],
     ..Operation::GET

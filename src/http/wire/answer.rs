@@ -199,7 +199,7 @@ const VALIDATION: &str = "Validation failed";
 pub(crate) const CHALLENGE: &str = "Bearer";
 
 /// The `Retry-After` of a 429 or 503, in seconds.
-const RETRY_AFTER_S: u32 = 1;
+pub(crate) const RETRY_AFTER_S: u32 = 1;
 
 /// An error as it goes out: status, stable code, a sentence, and nothing internal.
 #[derive(Debug, Serialize)]

@@ -5,9 +5,11 @@
 //! declared and never read is refused in the same way.
 
 use super::answer::Code;
+use super::paging::CursorPlace;
+use crate::time;
 
-/// The longest value of a parameter, in bytes.
-pub(crate) const TEXT_BYTES_MAX: usize = 1024;
+/// The longest value of a parameter, in characters.
+pub(crate) const TEXT_CHARS_MAX: usize = 1024;
 
 /// A call. A declaration states what differs from [`Operation::GET`] or one of its siblings.
 pub(crate) struct Operation {
@@ -20,6 +22,10 @@ pub(crate) struct Operation {
     pub(crate) about: &'static str,
     /// The query parameters, without those of the cut.
     pub(crate) parameters: &'static [Parameter],
+    /// Parameters of which a request gives at least one, if there are any.
+    pub(crate) needs_one_of: &'static [&'static str],
+    /// The headers of a request that it judges.
+    pub(crate) headers: &'static [Parameter],
     pub(crate) reads: Reads,
     pub(crate) access: Access,
     pub(crate) logged: Logged,
@@ -27,6 +33,8 @@ pub(crate) struct Operation {
     /// The name of its body's shape, if it takes a body.
     pub(crate) takes: Option<&'static str>,
     pub(crate) gives: Gives,
+    /// The headers of its answer, without those that follow from the rest.
+    pub(crate) answer_headers: &'static [AnswerHeader],
     /// The shapes that it adds to the document: a JSON object of schemas by name.
     pub(crate) shapes: &'static str,
     /// Its errors, without those that follow from the rest.
@@ -79,12 +87,15 @@ impl Operation {
         name: "",
         about: "",
         parameters: &[],
+        needs_one_of: &[],
+        headers: &[],
         reads: Reads::Latest,
         access: Access::Keyed,
         logged: Logged::Never,
         cost: Cost::Low,
         takes: None,
         gives: Gives::One(""),
+        answer_headers: &[],
         shapes: "{}",
         problems: &[],
     };
@@ -170,6 +181,8 @@ pub(crate) enum Gives {
     One(&'static str),
     /// A page of a list of such objects.
     List(&'static str),
+    /// One object; or, if the request accepts `application/x-ndjson`, such objects, one a line.
+    OneOrLines { one: &'static str, lines: &'static str },
     /// Text.
     Text { media_type: &'static str, example: &'static str },
     /// The OpenAPI document.
@@ -180,7 +193,22 @@ pub(crate) enum Gives {
     Begun(&'static str),
 }
 
-/// A query parameter.
+/// A header of an answer.
+#[derive(Clone, Copy)]
+pub(crate) struct AnswerHeader {
+    pub(crate) name: &'static str,
+    pub(crate) about: &'static str,
+    /// The regular expression of its values.
+    pub(crate) pattern: &'static str,
+}
+
+pub(crate) const MAPPING_VERSION: AnswerHeader = AnswerHeader {
+    name: "Rollcall-Mapping-Version",
+    about: "The version of the role mapping in force; 0 before the first.",
+    pattern: "^[0-9]+$",
+};
+
+/// A query parameter, or a header.
 #[derive(Clone, Copy)]
 pub(crate) struct Parameter {
     pub(crate) name: &'static str,
@@ -189,13 +217,30 @@ pub(crate) struct Parameter {
     pub(crate) example: &'static str,
     /// Without it the call is refused.
     pub(crate) required: bool,
+    /// Another parameter does the same.
+    pub(crate) deprecated: bool,
+    pub(crate) not_with: Option<NotWith>,
+}
+
+/// The parameters with which a parameter cannot be combined.
+#[derive(Clone, Copy)]
+pub(crate) struct NotWith {
+    pub(crate) names: &'static [&'static str],
+    /// The sentence in the error.
+    pub(crate) message: &'static str,
 }
 
 /// The values that a parameter takes.
 #[derive(Clone, Copy)]
 pub(crate) enum Takes {
-    /// Any text of 1 to [`TEXT_BYTES_MAX`] bytes.
+    /// Any text of 1 to [`TEXT_CHARS_MAX`] characters.
     Text,
+    /// A text that matches a regular expression.
+    Form(&'static str),
+    /// One word, or a text that matches a regular expression.
+    WordOrForm(&'static str, &'static str),
+    /// A cursor: parts separated by dots, each the regular expression of one.
+    Cursor(&'static [&'static str]),
     /// One of some words, those of a [`Word`].
     Words(&'static [&'static str]),
     /// The order of a list that pages by [`super::paging::Paging`], and the one without it.
@@ -206,6 +251,10 @@ pub(crate) enum Takes {
     Seq,
     /// An RFC 3339 time.
     Moment,
+    /// An RFC 3339 time or `latest`.
+    AsOf,
+    /// A record's number, from 0, or an RFC 3339 time.
+    KnownAt,
     /// At most `max` texts, separated by commas.
     Texts { max: usize },
 }
@@ -258,7 +307,15 @@ impl Parameter {
         example: &'static str,
         about: &'static str,
     ) -> Parameter {
-        Parameter { name, about, takes, example, required: false }
+        Parameter {
+            name,
+            about,
+            takes,
+            example,
+            required: false,
+            deprecated: false,
+            not_with: None,
+        }
     }
 
     /// Declares a text that may be left out.
@@ -274,6 +331,15 @@ impl Parameter {
     pub(crate) const fn required(self) -> Parameter {
         Parameter { required: true, ..self }
     }
+
+    /// Declares the same parameter as one that cannot be combined with others.
+    pub(crate) const fn not_with(
+        self,
+        names: &'static [&'static str],
+        message: &'static str,
+    ) -> Parameter {
+        Parameter { not_with: Some(NotWith { names, message }), ..self }
+    }
 }
 
 pub(crate) const USER_ID: &str = "directory_user_01K424MJ3048WHJA7G74J4MK1K";
@@ -281,17 +347,26 @@ pub(crate) const GROUP_ID: &str = "directory_group_01K424MK3GKPZXHV3GKC42YPT6";
 pub(crate) const DIRECTORY_ID: &str = "directory_01K424MH00XFE6WM17PR9ASN2Y";
 const ORGANIZATION_ID: &str = "org_01K33SRHPWWZ1Q313AXTSCGDJ0";
 
+/// Moments as a query has them. A `+` that was not percent-encoded arrives as a space.
+pub(crate) const MOMENT_PATTERN: &str = time::pattern!("", "[+ -]");
+
+/// Moments as a query has them, or `latest`.
+pub(crate) const AS_OF_PATTERN: &str = time::pattern!("latest|", "[+ -]");
+
 /// The parameters of every call that reads at a cut.
 const CUT: [Parameter; 2] = [
-    Parameter::text(
+    Parameter::new(
         "as_of",
+        Takes::AsOf,
         "2026-03-02T09:00:00.000Z",
-        "What was true then: an RFC 3339 time, included, or `latest`",
+        "What was true then: an RFC 3339 time, included and not in the future, or `latest`",
     ),
-    Parameter::text(
+    Parameter::new(
         "known_at",
+        Takes::KnownAt,
         "12",
-        "What had been received by then: a record's number or an RFC 3339 time, included",
+        "What had been received by then: a record's number, at most that of the last one, or an \
+        RFC 3339 time, included and not in the future",
     ),
 ];
 
@@ -333,25 +408,42 @@ pub(crate) const AFTER: Parameter = Parameter::text(
     "directory",
     "Only what follows this id in the list; it need not exist",
 );
-pub(crate) const BEFORE: Parameter =
-    Parameter::text("before", "zzz", "Only what precedes this id in the list, next to it");
+pub(crate) const BEFORE: Parameter = Parameter::text(
+    "before",
+    "zzz",
+    "Only what precedes this id in the list, next to it. Not with `after`",
+)
+.not_with(&["after"], NOT_BOTH);
 
-/// Declares the cursor `after` of a list whose cursors are not ids.
-pub(crate) const fn after(example: &'static str) -> Parameter {
-    Parameter::text("after", example, "The cursor `after` of another page")
+/// Refuses two cursors.
+pub(crate) const NOT_BOTH: &str = "give `before` or `after`, not both";
+
+/// Declares the cursor `after` of a list whose cursors are places.
+pub(crate) const fn after<P: CursorPlace>(example: &'static str) -> Parameter {
+    let about = "The cursor `after` of another page";
+    Parameter::new("after", Takes::Cursor(P::PATTERNS), example, about)
 }
 
-/// Declares the cursor `before` of a list whose cursors are not ids.
-pub(crate) const fn before(example: &'static str) -> Parameter {
-    Parameter::text("before", example, "The cursor `before` of another page")
+/// Declares the cursor `before` of a list whose cursors are places.
+pub(crate) const fn before<P: CursorPlace>(example: &'static str) -> Parameter {
+    let about = "The cursor `before` of another page. Not with `after`";
+    Parameter::new("before", Takes::Cursor(P::PATTERNS), example, about)
+        .not_with(&["after"], NOT_BOTH)
 }
 
 pub(crate) const IN_DIRECTORY: Parameter =
     Parameter::text("directory", DIRECTORY_ID, "In this directory");
 pub(crate) const OF_ORGANIZATION: Parameter =
     Parameter::text("organization_id", ORGANIZATION_ID, "Of this organization");
-pub(crate) const OF_ORGANIZATION_ALIAS: Parameter =
-    Parameter::text("organization", ORGANIZATION_ID, "Another name of `organization_id`");
+pub(crate) const OF_ORGANIZATION_ALIAS: Parameter = Parameter {
+    deprecated: true,
+    ..Parameter::text(
+        "organization",
+        ORGANIZATION_ID,
+        "Another name of `organization_id`, which cannot be combined with it",
+    )
+    .not_with(&["organization_id"], "it is another name of `organization_id`: give one of them")
+};
 pub(crate) const OF_USER: Parameter = Parameter::text("user", USER_ID, "Of this user");
 
 /// Declares a search for an email.

@@ -15,6 +15,7 @@ use serde_json::{Map, Value};
 use tokio::time::timeout;
 
 use super::answer::{ANSWER_WITHIN, Code, FieldError, Problem};
+use super::api::TEXT_CHARS_MAX;
 use crate::time;
 use crate::verify::{FieldCode, MappingError, parse_mapping};
 
@@ -159,7 +160,8 @@ impl Body {
     /// Takes a time that may be left out, or null.
     pub(crate) fn take_moment(&mut self, name: &str) -> Option<Millis> {
         let value = self.fields.remove(name).filter(|value| !value.is_null())?;
-        let moment = value.as_str().and_then(time::parse);
+        let text = value.as_str().filter(|text| text.len() <= TEXT_CHARS_MAX);
+        let moment = text.and_then(time::parse_bound);
         if moment.is_none() {
             self.error(name, FieldCode::Invalid, "it must be an RFC 3339 time");
         }

@@ -9,6 +9,8 @@ pub(crate) mod describe;
 pub(crate) mod entity;
 pub(crate) mod openapi;
 pub(crate) mod paging;
+#[cfg(test)]
+pub(crate) mod patterns;
 pub(crate) mod question;
 pub(crate) mod refusals;
 pub(crate) mod state;

@@ -2,12 +2,14 @@
 
 use serde_json::{Map, Value, json};
 
-use super::answer::{CHALLENGE, Code};
+use super::answer::{CHALLENGE, Code, RETRY_AFTER_S};
 use super::api::{
-    Cost, Gives, Logged, Operation, Order, Parameter, Reads, TEXT_BYTES_MAX, Takes, Word,
+    AS_OF_PATTERN, AnswerHeader, Cost, DIRECTORY_ID, GROUP_ID, Gives, Logged, MOMENT_PATTERN,
+    NotWith, Operation, Order, Parameter, Reads, TEXT_CHARS_MAX, Takes, USER_ID, Word,
 };
 use super::state::WEBHOOK_PATH;
-use crate::verify::FieldCode;
+use crate::time;
+use crate::verify::{ATTRIBUTE_PATH_PATTERN, FieldCode};
 use actix_web::http::StatusCode;
 
 /// The description of the whole API.
@@ -15,7 +17,10 @@ const ABOUT: &str = "The read API of WorkOS Directory Sync, over a log of every 
     and Rollcall's own calls. Calls that read state take `as_of` and `known_at`; the headers \
     `Rollcall-As-Of` and `Rollcall-Known-At` of an answer, sent back, repeat it for ever. Calls \
     that need a key refuse a parameter that is not listed, with 422. Every path that answers GET \
-    answers HEAD as well, without the body.";
+    answers HEAD as well, without the body. Every other path answers 404 with the code \
+    `not_found`. What OpenAPI has no words for is in extensions: `x-not-with` names the \
+    parameters with which a parameter cannot be combined, `x-needs-one-of` those of which a call \
+    needs at least one.";
 
 /// The shapes that several calls share.
 const SHARED: &str = include_str!("shared.schema.json");
@@ -25,9 +30,13 @@ pub(crate) fn describe(operations: &[&Operation]) -> Value {
     let schemas = schemas(operations);
     let mut paths = Map::new();
     for operation in operations {
+        let methods = allowed(operations, operation.path);
         let path = paths.entry(operation.path).or_insert_with(|| path(operation));
         if let Some(path) = path.as_object_mut() {
-            path.insert(operation.method.name().to_lowercase(), call(operation, &schemas));
+            path.insert(
+                operation.method.name().to_lowercase(),
+                call(operation, &methods, &schemas),
+            );
         }
     }
     paths.insert(WEBHOOK_PATH.into(), webhook(&schemas));
@@ -52,19 +61,52 @@ pub(crate) fn describe(operations: &[&Operation]) -> Value {
     })
 }
 
+/// Returns the methods of a path, as `Allow` has them.
+fn allowed(operations: &[&Operation], path: &str) -> String {
+    let of_path = operations.iter().filter(|operation| operation.path == path);
+    of_path.map(|operation| operation.method.allowed()).collect::<Vec<_>>().join(", ")
+}
+
 /// Collects the shapes of all calls.
 fn schemas(operations: &[&Operation]) -> Value {
     let mut schemas = Map::new();
     for shapes in operations.iter().map(|operation| operation.shapes).chain([SHARED]) {
         schemas.extend(serde_json::from_str::<Map<String, Value>>(shapes).unwrap_or_default());
     }
+    schemas.insert("Moment".into(), moment(time::PATTERN));
+    schemas.insert("QueryMoment".into(), moment(MOMENT_PATTERN));
+    let path = json!({ "type": "string", "pattern": ATTRIBUTE_PATH_PATTERN });
+    schemas.insert("AttributePath".into(), path);
     schemas.into()
 }
 
+/// Describes moments: those of the format, and others that are taken as well. Together they are all
+/// that match the pattern.
+fn moment(pattern: &str) -> Value {
+    let rfc_3339 = json!({
+        "type": "string", "maxLength": TEXT_CHARS_MAX, "format": "date-time", "pattern": pattern,
+    });
+    let others = json!({
+        "type": "string",
+        "description": "Without a zone it is in UTC; `T` may be a space, and `+00:00` may lack its \
+            colon.",
+        "maxLength": TEXT_CHARS_MAX,
+        "pattern": pattern,
+    });
+    json!({ "description": "An RFC 3339 time.", "anyOf": [rfc_3339, others] })
+}
+
+/// The description of an id in a path.
+const ID: &str = "Its id, percent-encoded";
+
 /// Describes a path, without its calls.
 fn path(operation: &Operation) -> Value {
-    let (name, about, example) = if operation.path.contains("{id}") {
-        ("id", "Its id, percent-encoded", "directory_01K424MH00XFE6WM17PR9ASN2Y")
+    let (name, about, example) = if operation.path.contains("users/{id}") {
+        ("id", ID, USER_ID)
+    } else if operation.path.contains("groups/{id}") {
+        ("id", ID, GROUP_ID)
+    } else if operation.path.contains("{id}") {
+        ("id", ID, DIRECTORY_ID)
     } else if operation.path.contains("{seq}") {
         (
             "seq",
@@ -82,11 +124,17 @@ fn path(operation: &Operation) -> Value {
     json!({ "parameters": [segment] })
 }
 
-fn call(operation: &Operation, schemas: &Value) -> Value {
+fn call(operation: &Operation, allowed: &str, schemas: &Value) -> Value {
     let mut call = Map::new();
     call.insert("operationId".into(), operation.name.into());
     call.insert("summary".into(), operation.about.into());
-    call.insert("parameters".into(), operation.all_parameters().map(describe_parameter).collect());
+    let queried =
+        operation.all_parameters().map(|parameter| describe_parameter(parameter, "query"));
+    let headers = operation.headers.iter().map(|header| describe_parameter(header, "header"));
+    call.insert("parameters".into(), queried.chain(headers).collect());
+    if !operation.needs_one_of.is_empty() {
+        call.insert("x-needs-one-of".into(), json!(operation.needs_one_of));
+    }
     if !operation.is_keyed() {
         call.insert("security".into(), json!([]));
     }
@@ -94,20 +142,26 @@ fn call(operation: &Operation, schemas: &Value) -> Value {
         let content = content_of(reference(name), example_of(name, schemas));
         call.insert("requestBody".into(), json!({ "required": true, "content": content }));
     }
-    call.insert("responses".into(), responses(operation, schemas));
+    call.insert("responses".into(), responses(operation, allowed, schemas));
     call.into()
 }
 
-fn describe_parameter(parameter: &Parameter) -> Value {
-    let Parameter { name, about, takes, example, required } = *parameter;
+fn describe_parameter(parameter: &Parameter, place: &str) -> Value {
+    let Parameter { name, about, takes, example, required, deprecated, not_with } = *parameter;
     let mut described = Map::new();
     described.insert("name".into(), name.into());
-    described.insert("in".into(), "query".into());
+    described.insert("in".into(), place.into());
     described.insert("description".into(), about.into());
     described.insert("schema".into(), schema(takes));
     described.insert("example".into(), typed(takes, example));
     if required {
         described.insert("required".into(), true.into());
+    }
+    if deprecated {
+        described.insert("deprecated".into(), true.into());
+    }
+    if let Some(NotWith { names, .. }) = not_with {
+        described.insert("x-not-with".into(), json!(names));
     }
     if matches!(takes, Takes::Texts { .. }) {
         described.insert("style".into(), "form".into());
@@ -117,19 +171,40 @@ fn describe_parameter(parameter: &Parameter) -> Value {
 }
 
 /// Describes the values that a parameter takes.
-fn schema(takes: Takes) -> Value {
-    let text = json!({ "type": "string", "minLength": 1, "maxLength": TEXT_BYTES_MAX });
+pub(super) fn schema(takes: Takes) -> Value {
+    let text = json!({ "type": "string", "minLength": 1, "maxLength": TEXT_CHARS_MAX });
     match takes {
         Takes::Text => text,
+        Takes::Form(pattern) => json!({ "type": "string", "pattern": pattern }),
+        Takes::WordOrForm(word, pattern) => json!({
+            "oneOf": [
+                { "type": "string", "const": word },
+                { "type": "string", "pattern": pattern },
+            ],
+        }),
+        Takes::Cursor(parts) => json!({
+            "type": "string",
+            "maxLength": TEXT_CHARS_MAX,
+            "pattern": format!("^{}$", parts.join(r"\.")),
+        }),
         Takes::Words(words) => json!({ "type": "string", "enum": words }),
         Takes::Order(_) => json!({ "type": "string", "enum": Order::WORDS }),
         Takes::Number { min, max, default } => {
             json!({ "type": "integer", "minimum": min, "maximum": max, "default": default })
         }
         Takes::Seq => json!({ "type": "integer", "minimum": 1, "maximum": u32::MAX }),
-        Takes::Moment => json!({ "type": "string", "format": "date-time" }),
+        Takes::Moment => reference("QueryMoment"),
+        Takes::AsOf => {
+            json!({ "oneOf": [{ "type": "string", "const": "latest" }, reference("QueryMoment")] })
+        }
+        Takes::KnownAt => {
+            json!({ "oneOf": [{ "type": "integer", "minimum": 0 }, reference("QueryMoment")] })
+        }
         Takes::Texts { max } => {
-            json!({ "type": "array", "items": text, "minItems": 1, "maxItems": max })
+            // Commas separate texts, and blank ones are passed over.
+            let pattern = r"^[^,]*[^,\s][^,]*$";
+            let item = json!({ "type": "string", "maxLength": TEXT_CHARS_MAX, "pattern": pattern });
+            json!({ "type": "array", "items": item, "minItems": 1, "maxItems": max })
         }
     }
 }
@@ -141,7 +216,16 @@ fn typed(takes: Takes, example: &str) -> Value {
             example.parse::<u64>().map_or(Value::Null, Value::from)
         }
         Takes::Texts { .. } => example.split(',').collect(),
-        Takes::Text | Takes::Words(_) | Takes::Order(_) | Takes::Moment => example.into(),
+        // An example of `known_at` is a number or a time.
+        Takes::KnownAt => example.parse::<u64>().map_or(example.into(), Value::from),
+        Takes::Text
+        | Takes::Form(_)
+        | Takes::WordOrForm(..)
+        | Takes::Cursor(_)
+        | Takes::Words(_)
+        | Takes::Order(_)
+        | Takes::Moment
+        | Takes::AsOf => example.into(),
     }
 }
 
@@ -156,8 +240,9 @@ fn problems(operation: &Operation) -> Vec<Code> {
         }
         Code::TooMuchWork | Code::TooManyRequests | Code::Stopping => operation.cost == Cost::High,
         Code::AccessLogUnavailable => operation.logged != Logged::Never,
-        Code::BodyTimeout | Code::BodyTooLarge | Code::QueueFull => operation.takes.is_some(),
         Code::MethodNotAllowed => true,
+        Code::NotFound => operation.path.contains('{'),
+        Code::BodyTimeout | Code::BodyTooLarge | Code::QueueFull => operation.takes.is_some(),
         _ => false,
     };
     Code::ALL
@@ -167,34 +252,61 @@ fn problems(operation: &Operation) -> Vec<Code> {
         .collect()
 }
 
-fn responses(operation: &Operation, schemas: &Value) -> Value {
+fn responses(operation: &Operation, allowed: &str, schemas: &Value) -> Value {
     let status = match operation.gives {
         Gives::Accepted | Gives::Begun(_) => "202",
-        Gives::One(_) | Gives::List(_) | Gives::Text { .. } | Gives::Document => "200",
+        Gives::One(_)
+        | Gives::List(_)
+        | Gives::OneOrLines { .. }
+        | Gives::Text { .. }
+        | Gives::Document => "200",
     };
     let mut answer = Map::new();
     answer.insert("description".into(), operation.about.into());
     answer.insert("content".into(), content(operation, schemas));
-    // The word that WorkOS answers with has no headers of Rollcall's own.
-    if !matches!(operation.gives, Gives::Accepted) {
-        answer.insert("headers".into(), headers(operation));
-    }
-    with_problems(status, answer.into(), &problems(operation), operation.is_own())
+    answer.insert("headers".into(), headers(operation));
+    let words = Words { is_own: operation.is_own(), allowed };
+    with_problems(status, answer.into(), &problems(operation), words)
+}
+
+/// The words of a call's errors.
+#[derive(Clone, Copy)]
+struct Words<'a> {
+    /// True if they are Rollcall's own, and not those of WorkOS.
+    is_own: bool,
+    /// The methods of its path.
+    allowed: &'a str,
 }
 
 fn headers(operation: &Operation) -> Value {
     let mut headers = Map::new();
-    headers.insert("X-Request-ID".into(), header("Names this request."));
+    headers.insert("X-Request-ID".into(), request_id());
     for (name, parameter) in operation.pins() {
         let about = format!("Sent back as `{parameter}`, repeats the answer.");
-        headers.insert((*name).into(), header(&about));
+        // The moment of an answer is in the form of its fields; a record is a number.
+        let pattern = if name.ends_with("Known-At") { "^[0-9]+$" } else { AS_OF_PATTERN };
+        headers.insert((*name).into(), header(&about, pattern));
+    }
+    for AnswerHeader { name, about, pattern } in operation.answer_headers {
+        headers.insert((*name).into(), header(about, pattern));
     }
     headers.into()
+}
+
+fn request_id() -> Value {
+    header("Names this request.", "^req_[0-9a-f]{16}$")
 }
 
 /// Describes the body of the answer that succeeds.
 fn content(operation: &Operation, schemas: &Value) -> Value {
     let (media_type, schema, example) = match operation.gives {
+        Gives::OneOrLines { one, lines } => {
+            let line = format!("{}\n", example_of(lines, schemas));
+            return json!({
+                "application/json": { "schema": reference(one), "example": example_of(one, schemas) },
+                "application/x-ndjson": { "schema": { "type": "string" }, "example": line },
+            });
+        }
         Gives::One(name) | Gives::Begun(name) => {
             ("application/json", reference(name), example_of(name, schemas))
         }
@@ -224,39 +336,71 @@ fn example_of(name: &str, schemas: &Value) -> Value {
     schemas.get(name).and_then(|schema| schema.get("example")).cloned().unwrap_or_default()
 }
 
-/// Describes the answer that succeeds, and those of the errors, by status. `is_own` says whose words
-/// the mistakes in parameters are in.
-fn with_problems(status: &str, answer: Value, problems: &[Code], is_own: bool) -> Value {
+/// Describes the answer that succeeds, and those of the errors, by status.
+fn with_problems(status: &str, answer: Value, problems: &[Code], words: Words<'_>) -> Value {
     let mut responses = Map::new();
     responses.insert(status.into(), answer);
     for code in problems {
         let status = code.status();
-        let response = responses.entry(status.as_str()).or_insert_with(|| problem_response(status));
+        let response =
+            responses.entry(status.as_str()).or_insert_with(|| problem_response(status, words));
         if let Some(examples) = response
             .pointer_mut("/content/application~1json/examples")
             .and_then(Value::as_object_mut)
         {
-            examples.insert(code.name().into(), json!({ "value": example(*code, is_own) }));
+            let example = example(*code, words.is_own);
+            examples.insert(code.name().into(), json!({ "value": example }));
+        }
+        if let Some(codes) = response
+            .pointer_mut("/content/application~1json/schema/allOf/1/properties/code/enum")
+            .and_then(Value::as_array_mut)
+        {
+            codes.push(code.name().into());
         }
     }
     responses.into()
 }
 
-/// Describes the errors of a status, without examples.
-fn problem_response(status: StatusCode) -> Value {
+/// Describes the errors of a status, without their codes and examples.
+fn problem_response(status: StatusCode, words: Words<'_>) -> Value {
     let mut headers = Map::new();
-    if status == StatusCode::UNAUTHORIZED {
-        let challenge = json!({
-            "description": "The scheme of the key.",
-            "schema": { "type": "string", "const": CHALLENGE },
-        });
-        headers.insert("WWW-Authenticate".into(), challenge);
+    headers.insert("X-Request-ID".into(), request_id());
+    let more = match status {
+        StatusCode::UNAUTHORIZED => {
+            Some(("WWW-Authenticate", "The scheme of the key.", CHALLENGE.to_owned()))
+        }
+        StatusCode::METHOD_NOT_ALLOWED => {
+            Some(("Allow", "The methods that the path answers.", words.allowed.to_owned()))
+        }
+        StatusCode::SERVICE_UNAVAILABLE => Some((
+            "Retry-After",
+            "The seconds after which to try again.",
+            RETRY_AFTER_S.to_string(),
+        )),
+        _ => None,
+    };
+    if let Some((name, about, value)) = more {
+        let value = json!({ "type": "string", "const": value });
+        headers.insert(
+            name.into(),
+            json!({ "description": about, "required": true, "schema": value }),
+        );
     }
+    let mistake = if words.is_own { "Mistake" } else { "WorkosMistake" };
+    let narrowed = json!({
+        "properties": {
+            "code": { "enum": [] },
+            "errors": { "items": reference(mistake) },
+        },
+    });
     json!({
         "description": status.canonical_reason().unwrap_or_default(),
         "headers": headers,
         "content": {
-            "application/json": { "schema": reference("Problem"), "examples": {} },
+            "application/json": {
+                "schema": { "allOf": [reference("Problem"), narrowed] },
+                "examples": {},
+            },
         },
     })
 }
@@ -323,8 +467,12 @@ fn webhook(schemas: &Value) -> Value {
         .collect();
     let example = example_of("Receipt", schemas);
     let content = content_of(reference("Receipt"), example);
-    let answer =
-        json!({ "description": "The event is durable and in the views.", "content": content });
+    let answer = json!({
+        "description": "The event is durable and in the views.",
+        "headers": { "X-Request-ID": request_id() },
+        "content": content,
+    });
+    let words = Words { is_own: true, allowed: "POST" };
     json!({
         "post": {
             "operationId": "receiveWebhook",
@@ -341,7 +489,7 @@ fn webhook(schemas: &Value) -> Value {
                 "description": "At most 4 MiB, unless `--body-bytes-max` says otherwise; kept byte for byte.",
                 "content": content_of(json!({ "type": "object" }), example_of("Event", schemas)),
             },
-            "responses": with_problems("200", answer, &problems, true),
+            "responses": with_problems("200", answer, &problems, words),
         },
     })
 }
@@ -361,6 +509,7 @@ fn reference(schema: &str) -> Value {
     json!({ "$ref": format!("#/components/schemas/{schema}") })
 }
 
-fn header(about: &str) -> Value {
-    json!({ "description": about, "schema": { "type": "string" } })
+fn header(about: &str, pattern: &str) -> Value {
+    let schema = json!({ "type": "string", "pattern": pattern });
+    json!({ "description": about, "required": true, "schema": schema })
 }

@@ -147,11 +147,35 @@ pub(crate) fn fit<T, W>(
 }
 
 fn read_number(field: &str, cursor: Option<&str>) -> Result<Option<usize>, Problem> {
-    let Some(cursor) = cursor else { return Ok(None) };
-    match cursor.parse() {
-        Ok(number @ 1..) => Ok(Some(number)),
-        _ => Err(Problem::cursor_invalid(field)),
+    let read = |cursor: &str| {
+        ItemNumber::read(cursor)
+            .map(|ItemNumber(number)| number)
+            .ok_or_else(|| Problem::cursor_invalid(field))
+    };
+    cursor.map(read).transpose()
+}
+
+/// The number of an item, from 1.
+pub(crate) struct ItemNumber(usize);
+
+impl CursorPlace for ItemNumber {
+    const PATTERNS: &'static [&'static str] = &["[1-9][0-9]{0,19}"];
+
+    fn read(cursor: &str) -> Option<ItemNumber> {
+        let number = digits(cursor)?.try_into().unwrap_or(usize::MAX);
+        (!cursor.starts_with('0')).then_some(ItemNumber(number))
     }
+
+    fn write(&self) -> String {
+        self.0.to_string()
+    }
+}
+
+/// Reads 1 to 20 digits; a larger number becomes the largest.
+pub(crate) fn digits(text: &str) -> Option<u64> {
+    let plain = text.len() <= 20 && text.bytes().all(|byte| byte.is_ascii_digit());
+    let number = text.parse::<u128>().ok().filter(|_| plain)?;
+    Some(number.try_into().unwrap_or(u64::MAX))
 }
 
 /// Returns the place of an item, counted from 0 in the list's order: `number - 1`, or in descending
@@ -176,6 +200,9 @@ pub(crate) struct Places {
 
 /// A place in a list. Places compare whether or not an item is at them.
 pub(crate) trait CursorPlace: Sized {
+    /// The regular expression of each part of a cursor; dots separate the parts.
+    const PATTERNS: &'static [&'static str];
+
     /// Reads a cursor; `None` if it is not one of this list.
     fn read(cursor: &str) -> Option<Self>;
     /// Writes the cursor.
@@ -237,6 +264,9 @@ pub(crate) fn read_place<P: CursorPlace>(
 
 /// One part of a place in its cursor.
 pub(crate) trait CursorPart: Sized {
+    /// The regular expression of what is read.
+    const PATTERN: &'static str;
+
     fn write(&self) -> String;
     fn read(text: &str) -> Option<Self>;
 }
@@ -244,26 +274,40 @@ pub(crate) trait CursorPart: Sized {
 /// Is in base64 with the alphabet for URLs: it may hold any character, and two ids of 255 bytes
 /// must fit into a parameter.
 impl CursorPart for String {
+    const PATTERN: &'static str = "(?:[A-Za-z0-9_-]{4})*\
+        (?:[A-Za-z0-9_-][AQgw]|[A-Za-z0-9_-]{2}[AEIMQUYcgkosw048])?";
+
     fn write(&self) -> String {
         BASE64_URL_SAFE_NO_PAD.encode(self)
     }
 
     fn read(text: &str) -> Option<String> {
-        String::from_utf8(BASE64_URL_SAFE_NO_PAD.decode(text).ok()?).ok()
+        // Bytes that are not UTF-8 are in no cursor of ours. They make a place as well.
+        let bytes = BASE64_URL_SAFE_NO_PAD.decode(text).ok()?;
+        Some(String::from_utf8_lossy(&bytes).into_owned())
     }
 }
 
 impl CursorPart for Millis {
+    const PATTERN: &'static str = "-?[0-9]{1,20}";
+
     fn write(&self) -> String {
         self.to_string()
     }
 
     fn read(text: &str) -> Option<Millis> {
-        text.parse().ok()
+        let (sign, distance) = match text.strip_prefix('-') {
+            Some(text) => (-1, text),
+            None => (1, text),
+        };
+        let moment = sign * i128::from(digits(distance)?);
+        Some(moment.clamp(Millis::MIN.into(), Millis::MAX.into()) as Millis)
     }
 }
 
 impl<A: CursorPart, B: CursorPart> CursorPlace for (A, B) {
+    const PATTERNS: &'static [&'static str] = &[A::PATTERN, B::PATTERN];
+
     fn read(cursor: &str) -> Option<(A, B)> {
         let (a, b) = cursor.split_once('.')?;
         Some((A::read(a)?, B::read(b)?))

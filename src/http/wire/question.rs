@@ -10,7 +10,7 @@ use rollcall_projections::{Cut, Millis, Seq};
 
 use super::access_log;
 use super::answer::{ANSWER_WITHIN, Code, FieldError, Problem};
-use super::api::{Direction, Operation, Order, Parameter, TEXT_BYTES_MAX, Takes, Word};
+use super::api::{Direction, NotWith, Operation, Order, Parameter, TEXT_CHARS_MAX, Takes, Word};
 use super::paging::{Paging, Places};
 use super::state::State;
 use crate::engine::{CutError, Engine, KnownAt};
@@ -52,15 +52,10 @@ impl Question {
             .and_then(|(_, key)| state.keys.now().api_keys.identify(key.trim()))
             .ok_or(Code::Unauthorized)?;
         access_log::asked(request, operator, operation);
-        let parameters =
+        let parameters: Vec<(String, String)> =
             form_urlencoded::parse(request.query_string().as_bytes()).into_owned().collect();
-        Ok(Question {
-            engine: state.engine()?.clone(),
-            operator,
-            operation,
-            parameters,
-            errors: Vec::new(),
-        })
+        let errors = combination_errors(operation, &parameters);
+        Ok(Question { engine: state.engine()?.clone(), operator, operation, parameters, errors })
     }
 
     pub(crate) fn error(
@@ -100,7 +95,7 @@ impl Question {
             self.error(name, FieldCode::Invalid, "it is given more than once");
         } else if value.is_empty() {
             self.error(name, FieldCode::Invalid, "it is empty");
-        } else if value.len() > TEXT_BYTES_MAX {
+        } else if value.chars().count() > TEXT_CHARS_MAX {
             self.error(name, FieldCode::TooLong, too_long());
         } else {
             return Some(value);
@@ -114,14 +109,8 @@ impl Question {
 
     /// Takes a parameter that goes by two names.
     pub(crate) fn take_either(&mut self, name: &str, alias: &str) -> Option<String> {
-        match (self.take(name), self.take(alias)) {
-            (Some(_), Some(_)) => {
-                let message = format!("it is another name of `{name}`: give one of them");
-                self.error(alias, FieldCode::Exclusive, message);
-                None
-            }
-            (value, alias) => value.or(alias),
-        }
+        let (value, alias) = (self.take(name), self.take(alias));
+        value.or(alias)
     }
 
     /// Takes a parameter that is one of the words of `W`.
@@ -151,7 +140,8 @@ impl Question {
             return 0;
         };
         let Some(text) = self.take_text(parameter) else { return default };
-        let number = text.parse().ok().filter(|number| (min..=max).contains(number));
+        let plain = text.bytes().all(|byte| byte.is_ascii_digit());
+        let number = text.parse().ok().filter(|number| plain && (min..=max).contains(number));
         number.unwrap_or_else(|| {
             let message = format!("it must be a whole number from {min} to {max}");
             self.error(name, form_or_range(&text), message);
@@ -189,22 +179,8 @@ impl Question {
         Places { limit, descending, before, after }
     }
 
-    /// Takes `before` and `after`. Giving both is an error.
     fn take_cursors(&mut self) -> (Option<String>, Option<String>) {
-        let (before, after) = (self.take("before"), self.take("after"));
-        if before.is_some() && after.is_some() {
-            self.error("before", FieldCode::Exclusive, "give `before` or `after`, not both");
-        }
-        (before, after)
-    }
-
-    /// Refuses a list without a scope, in the words of the contract.
-    pub(crate) fn need_scope(&mut self, given: bool, first: &str, second: &str) {
-        if !given {
-            let message = format!("Please provide either \"{first}\" or \"{second}\" parameters.");
-            self.error(first, FieldCode::Required, message.clone());
-            self.error(second, FieldCode::Required, message);
-        }
+        (self.take("before"), self.take("after"))
     }
 
     /// Takes the moment of a cut in world time: a time, or none for `latest`.
@@ -246,13 +222,13 @@ impl Question {
             .flat_map(|value| value.split(','))
             .map(str::trim)
             .filter(|text| !text.is_empty());
-        let texts: BTreeSet<String> = texts.map(str::to_owned).collect();
+        let texts: Vec<String> = texts.map(str::to_owned).collect();
         if texts.len() > max {
             self.error(name, FieldCode::TooLong, format!("at most {max} may be given"));
-        } else if texts.iter().any(|text| text.len() > TEXT_BYTES_MAX) {
+        } else if texts.iter().any(|text| text.chars().count() > TEXT_CHARS_MAX) {
             self.error(name, FieldCode::TooLong, too_long());
         }
-        texts.into_iter().collect()
+        texts.into_iter().collect::<BTreeSet<String>>().into_iter().collect()
     }
 
     /// Takes a time.
@@ -320,8 +296,32 @@ impl Question {
     }
 }
 
+/// Judges which parameters are given together.
+fn combination_errors(operation: &Operation, parameters: &[(String, String)]) -> Vec<FieldError> {
+    let given = |name: &str| parameters.iter().any(|(key, _)| key == name);
+    let mut errors: Vec<FieldError> = operation
+        .parameters
+        .iter()
+        .filter(|parameter| given(parameter.name))
+        .filter_map(|parameter| {
+            let NotWith { names, message } = parameter.not_with?;
+            let together = names.iter().any(|name| given(name));
+            together.then(|| FieldError::new(parameter.name, FieldCode::Exclusive, message))
+        })
+        .collect();
+    // The first two are named, in the words of the contract.
+    if let [first, second, ..] = operation.needs_one_of
+        && !operation.needs_one_of.iter().any(|name| given(name))
+    {
+        let message = format!("Please provide either \"{first}\" or \"{second}\" parameters.");
+        errors.push(FieldError::new(first, FieldCode::Required, message.clone()));
+        errors.push(FieldError::new(second, FieldCode::Required, message));
+    }
+    errors
+}
+
 fn too_long() -> String {
-    format!("it is longer than {TEXT_BYTES_MAX} bytes")
+    format!("it is longer than {TEXT_CHARS_MAX} characters")
 }
 
 /// Returns the code of a text that is not a number of a range.
@@ -353,10 +353,10 @@ fn without_index(name: &str) -> Option<&str> {
 }
 
 /// Reads a time. A `+` that was not percent-encoded arrives as a space.
-fn parse_moment(text: &str) -> Option<Millis> {
-    time::parse(text).or_else(|| {
+pub(super) fn parse_moment(text: &str) -> Option<Millis> {
+    time::parse_bound(text).or_else(|| {
         let (moment, offset) = text.rsplit_once(' ')?;
-        time::parse(&format!("{moment}+{offset}"))
+        time::parse_bound(&format!("{moment}+{offset}"))
     })
 }
 

@@ -14,43 +14,93 @@ const WARN_EVERY: Duration = Duration::from_secs(60);
 /// The longest path that a warning repeats, in characters.
 const PATH_CHARS_MAX: usize = 200;
 
-/// The counts and warnings of each reason, in the order of [`Code::REFUSALS`].
+/// The most paths that are warned of by name within [`WARN_EVERY`].
+const PATHS_MAX: usize = 16;
+
+/// The name of the paths beyond [`PATHS_MAX`] in a warning.
+const OTHER_PATHS: &str = "other paths";
+
+/// The counts and warnings of each reason, in the order of [`Code::REFUSALS`], and the warnings of
+/// each path that does not exist.
 #[derive(Default)]
 pub(crate) struct Refusals {
     reasons: [Reason; Code::REFUSALS.len()],
+    paths: Mutex<Paths>,
 }
 
 #[derive(Default)]
 struct Reason {
     total: AtomicU64,
-    warned: Mutex<Option<Warned>>,
+    due: Mutex<Due>,
 }
 
-/// The last warning.
-struct Warned {
-    at: Instant,
-    total: u64,
+/// The time of the last warning, and the count since then.
+#[derive(Default)]
+struct Due {
+    warned_at: Option<Instant>,
+    count: u64,
+}
+
+impl Due {
+    fn is_waiting(&self, now: Instant) -> bool {
+        self.warned_at.is_some_and(|last| now.saturating_duration_since(last) < WARN_EVERY)
+    }
+
+    /// Counts a refusal. If a warning is due, returns how many came since the last one.
+    fn count(&mut self, now: Instant) -> Option<u64> {
+        self.count += 1;
+        if self.is_waiting(now) {
+            return None;
+        }
+        self.warned_at = Some(now);
+        Some(std::mem::take(&mut self.count))
+    }
 }
 
 impl Reason {
-    /// Counts a refusal. If a warning is due, returns how many came since the last one.
     fn count(&self, now: Instant) -> Option<u64> {
-        let total = self.total.fetch_add(1, Ordering::Relaxed) + 1;
-        let mut warned = self.warned.lock();
-        let before = match &*warned {
-            Some(last) if now.saturating_duration_since(last.at) < WARN_EVERY => return None,
-            Some(last) => last.total,
-            None => 0,
+        self.total.fetch_add(1, Ordering::Relaxed);
+        self.due.lock().count(now)
+    }
+}
+
+/// The warnings of paths that do not exist. Each of the first [`PATHS_MAX`] has its own; the rest
+/// share one, so that a scan of many paths does not fill the log.
+#[derive(Default)]
+struct Paths {
+    named: Vec<(String, Due)>,
+    other: Due,
+}
+
+impl Paths {
+    /// Counts a post to a path. If a warning is due, returns its name of the path and the count.
+    fn count(&mut self, path: &str, now: Instant) -> Option<(String, u64)> {
+        let path: String = path.chars().take(PATH_CHARS_MAX).collect();
+        let known = self.named.iter().position(|(name, _)| *name == path);
+        // A path that was warned of long ago gives its place to a new one, and its count to the
+        // rest.
+        let free = || self.named.iter().position(|(_, due)| !due.is_waiting(now));
+        let place = match known.or_else(|| (self.named.len() >= PATHS_MAX).then(free).flatten()) {
+            Some(place) => place,
+            None if self.named.len() < PATHS_MAX => {
+                self.named.push((path.clone(), Due::default()));
+                self.named.len() - 1
+            }
+            None => return self.other.count(now).map(|count| (OTHER_PATHS.to_owned(), count)),
         };
-        *warned = Some(Warned { at: now, total });
-        Some(total.saturating_sub(before))
+        let (name, due) = self.named.get_mut(place)?;
+        if *name != path {
+            self.other.count += due.count;
+            (*name, *due) = (path.clone(), Due::default());
+        }
+        due.count(now).map(|count| (path, count))
     }
 }
 
 impl Refusals {
     /// Counts a refused webhook and warns of it. Other errors are passed through.
     pub(crate) fn refuse(&self, code: Code) -> Code {
-        if let Some(count) = self.count(code) {
+        if let Some(count) = self.reason(code).and_then(|reason| reason.count(Instant::now())) {
             let code = code.name();
             tracing::warn!(code, count, "webhooks were refused since the last such warning");
         }
@@ -60,13 +110,16 @@ impl Refusals {
     /// Counts a post to a path that does not exist and warns of it: it may be a webhook whose URL
     /// is wrong.
     pub(crate) fn refuse_path(&self, path: &str) {
-        if let Some(count) = self.count(Code::NotFound) {
-            let path: String = path.chars().take(PATH_CHARS_MAX).collect();
+        if let Some(reason) = self.reason(Code::NotFound) {
+            reason.total.fetch_add(1, Ordering::Relaxed);
+        }
+        if let Some((path, count)) = self.paths.lock().count(path, Instant::now()) {
             tracing::warn!(
                 ?path,
                 count,
-                "posts came to paths that do not exist, the last to this one: if webhooks are \
-                meant to come here, name the path with --webhook-path or correct the endpoint's URL"
+                "posts came to a path that does not exist, since the last such warning: if \
+                webhooks are meant to come here, name the path with --webhook-path or correct the \
+                endpoint's URL"
             );
         }
     }
@@ -79,9 +132,9 @@ impl Refusals {
             .map(|(code, reason)| (code, reason.total.load(Ordering::Relaxed)))
     }
 
-    fn count(&self, code: Code) -> Option<u64> {
+    fn reason(&self, code: Code) -> Option<&Reason> {
         let at = Code::REFUSALS.iter().position(|other| *other == code)?;
-        self.reasons.get(at)?.count(Instant::now())
+        self.reasons.get(at)
     }
 }
 
@@ -96,5 +149,38 @@ mod tests {
         let answers = [0, 1, 59_999, 60_000, 60_001, 200_000].map(after);
         assert_eq!(answers, [Some(1), None, None, Some(3), None, Some(2)]);
         assert_eq!(reason.total.load(Ordering::Relaxed), 6);
+    }
+
+    #[test]
+    fn each_of_sixteen_paths_has_its_own_warning_and_the_rest_share_one() {
+        let (mut paths, start) = (Paths::default(), Instant::now());
+        let mut post = |path: &str, s| paths.count(path, start + Duration::from_secs(s));
+        let warned = |path: &str, count| Some((path.to_owned(), count));
+        for number in 0..16 {
+            let path = format!("/{number}");
+            assert_eq!(post(&path, 0), warned(&path, 1));
+            assert_eq!(post(&path, 1), None);
+        }
+        // Two more paths in the same minute are counted together.
+        assert_eq!(post("/a", 1), warned(OTHER_PATHS, 1));
+        assert_eq!(post("/b", 2), None);
+        assert_eq!(post("/a", 3), None);
+        // A minute later the first path has its count, and a new path takes the next one's place.
+        assert_eq!(post("/0", 60), warned("/0", 2));
+        assert_eq!(post("/a", 61), warned("/a", 1));
+        assert_eq!(post("/a", 62), None);
+        // The one post to /1 that was not warned of is counted with the rest.
+        for number in 2..16 {
+            assert_eq!(post(&format!("/{number}"), 62), warned(&format!("/{number}"), 2));
+        }
+        assert_eq!(post("/c", 63), warned(OTHER_PATHS, 4));
+    }
+
+    #[test]
+    fn a_long_path_is_cut_off() {
+        let mut paths = Paths::default();
+        let long = "/é".repeat(PATH_CHARS_MAX);
+        let (path, count) = paths.count(&long, Instant::now()).unwrap();
+        assert_eq!((path.chars().count(), count), (PATH_CHARS_MAX, 1));
     }
 }

@@ -53,6 +53,12 @@ fn head_is_answered_as_get_without_the_body_on_every_path() {
             }
         }
     }
+    // What costs a walk is not walked for a length that is not read.
+    for path in ["/rollcall/v1/stats", "/rollcall/v1/projections"] {
+        let head = server.send("head", &format!("{}{path}", server.url), API_KEY, "");
+        assert_eq!((head.header("content-length"), head.status), (None, 200), "{path}");
+        assert_eq!(head.header("content-type"), server.get(path).header("content-type"));
+    }
     // The connection serves further requests.
     assert_eq!(server.get("/directory_users/u").status, 200);
 }

@@ -6,6 +6,8 @@ pub mod diff;
 pub mod emails;
 pub mod events;
 pub mod history;
+pub mod last_heard;
+pub mod names;
 pub mod openapi;
 pub mod operators;
 pub mod proofs;

@@ -9,7 +9,7 @@ use crate::kit::server::Server;
 use crate::laws::stories::{Step, Story, stories};
 
 /// Every call, and the parameters with which it answers 200.
-pub const CALLS: [(&str, &str); 32] = [
+pub const CALLS: [(&str, &str); 34] = [
     ("/directories", ""),
     ("/directories/{id}", "directory_01K424MH00XFE6WM17PR9ASN2Y"),
     ("/directory_groups", "directory=directory_01K424MH00XFE6WM17PR9ASN2Y"),
@@ -30,6 +30,7 @@ pub const CALLS: [(&str, &str); 32] = [
     ("/rollcall/v1/log/key", ""),
     ("/rollcall/v1/log/proof/consistency", "from=7"),
     ("/rollcall/v1/log/proof/inclusion", "seq=7"),
+    ("/rollcall/v1/names", "kind=group&text=Platform"),
     ("/rollcall/v1/policy", ""),
     ("/rollcall/v1/projections", ""),
     ("/rollcall/v1/quarantine", ""),
@@ -41,6 +42,7 @@ pub const CALLS: [(&str, &str); 32] = [
     ("/rollcall/v1/users/{id}/access", "directory_user_01K424MHZW4ARSCHD1SQVX7DNM"),
     ("/rollcall/v1/users/{id}/groups", "directory_user_01K424MHZW4ARSCHD1SQVX7DNM"),
     ("/rollcall/v1/users/{id}/history", "directory_user_01K424MHZW4ARSCHD1SQVX7DNM"),
+    ("/rollcall/v1/users/{id}/last_heard", "directory_user_01K424MHZW4ARSCHD1SQVX7DNM"),
     ("/rollcall/v1/users/{id}/roles", "directory_user_01K424MHZW4ARSCHD1SQVX7DNM"),
 ];
 
@@ -74,6 +76,14 @@ pub fn path_of(path: &str, needs: &str) -> (String, char) {
         list if needs.is_empty() => (list, '?'),
         list => (format!("{list}?{needs}"), '&'),
     }
+}
+
+/// The question without one of its parameters.
+fn without(asked: &str, name: &str) -> String {
+    let Some((path, parameters)) = asked.split_once('?') else { return asked.to_owned() };
+    let is_it = |parameter: &&str| parameter.split('=').next() == Some(name);
+    let others: Vec<&str> = parameters.split('&').filter(|part| !is_it(part)).collect();
+    format!("{path}?{}", others.join("&"))
 }
 
 fn text_of(example: &Value) -> String {
@@ -154,33 +164,19 @@ fn the_parameters_described_are_those_that_are_taken() {
         for parameter in call["parameters"].as_array().unwrap() {
             let (name, example) =
                 (parameter["name"].as_str().unwrap(), text_of(&parameter["example"]));
-            let already = asked.contains(&format!("?{name}="));
+            let already = ['?', '&'].iter().any(|and| asked.contains(&format!("{and}{name}=")));
             let question =
                 if already { asked.clone() } else { format!("{asked}{and}{name}={example}") };
             let answer = server.get(&question);
             assert_eq!(answer.status, 200, "{question}: {}", String::from_utf8_lossy(&answer.body));
             assert!(!parameter["description"].as_str().unwrap().is_empty());
             let schema = &parameter["schema"];
-            let wrong = match (
-                schema["type"].as_str().unwrap(),
-                &schema["enum"],
-                schema["format"].as_str(),
-            ) {
-                ("integer", ..) => vec![
-                    (schema["minimum"].as_i64().unwrap() - 1).to_string(),
-                    (schema["maximum"].as_u64().unwrap() + 1).to_string(),
-                    "x".to_owned(),
-                ],
-                (_, Value::Array(_), _) | (_, _, Some("date-time")) => {
-                    vec!["no+such+word".to_owned()]
-                }
-                ("string", ..) => vec![String::new(), "x".repeat(1025)],
-                _ => vec![],
-            };
+            let wrong = wrong_values(schema);
             for value in wrong {
-                let question = format!("{}?{name}={value}", asked.split('?').next().unwrap());
-                let question =
-                    if path == "/events" { format!("{question}&events=a") } else { question };
+                let question = match already {
+                    true => format!("{}?{name}={value}", asked.split('?').next().unwrap()),
+                    false => format!("{asked}{and}{name}={value}"),
+                };
                 let answer = server.get(&question);
                 let blamed = |error: &Value| error["field"] == name;
                 assert!(
@@ -191,7 +187,8 @@ fn the_parameters_described_are_those_that_are_taken() {
                 );
             }
             for word in schema["enum"].as_array().into_iter().flatten() {
-                let question = format!("{asked}{and}{name}={}", text_of(word));
+                let others = without(&asked, name);
+                let question = format!("{others}{and}{name}={}", text_of(word));
                 assert_eq!(server.get(&question).status, 200, "{question}");
             }
         }
@@ -216,6 +213,22 @@ fn the_parameters_described_are_those_that_are_taken() {
                 }
             }
         }
+    }
+}
+
+/// Values that a parameter with such a schema does not take.
+fn wrong_values(schema: &Value) -> Vec<String> {
+    if schema["pattern"].is_string() || schema["enum"].is_array() || schema["type"].is_null() {
+        return vec!["no+such+word".to_owned(), "x".repeat(1025)];
+    }
+    match schema["type"].as_str().unwrap() {
+        "integer" => vec![
+            (schema["minimum"].as_i64().unwrap() - 1).to_string(),
+            (schema["maximum"].as_u64().unwrap() + 1).to_string(),
+            "x".to_owned(),
+        ],
+        "string" => vec![String::new(), "x".repeat(1025)],
+        _ => vec![],
     }
 }
 
@@ -305,7 +318,17 @@ fn the_errors_described_have_their_status_and_their_shape() {
         let responses = calls.flat_map(|call| call["responses"].as_object().unwrap());
         for (status, response) in responses.filter(|(status, _)| !status.starts_with('2')) {
             let content = &response["content"]["application/json"];
-            assert_eq!(content["schema"]["$ref"], "#/components/schemas/Problem");
+            assert_eq!(content["schema"]["allOf"][0]["$ref"], "#/components/schemas/Problem");
+            let codes: Vec<&str> =
+                content["examples"].as_object().unwrap().keys().map(String::as_str).collect();
+            let mut named: Vec<&str> = content["schema"]["allOf"][1]["properties"]["code"]["enum"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|code| code.as_str().unwrap())
+                .collect();
+            named.sort_unstable();
+            assert_eq!(named, codes, "the codes of a status are listed");
             for (code, example) in content["examples"].as_object().unwrap() {
                 described.insert(code, status);
                 assert_eq!(example["value"]["code"], json!(code));
@@ -422,5 +445,149 @@ fn collect(value: &Value, references: &mut Vec<String>) {
         }
         Value::Array(elements) => elements.iter().for_each(|value| collect(value, references)),
         _ => {}
+    }
+}
+
+/// The parameters of a call by name.
+fn parameters(document: &Value, path: &str, method: &str) -> BTreeMap<String, Value> {
+    let parameters = document["paths"][path][method]["parameters"].as_array().unwrap();
+    parameters
+        .iter()
+        .map(|parameter| (parameter["name"].as_str().unwrap().to_owned(), parameter.clone()))
+        .collect()
+}
+
+#[test]
+fn what_cannot_be_combined_is_described_and_refused() {
+    let (_folder, server, document) = with_story();
+    let mut pairs = BTreeSet::new();
+    for (path, needs) in CALLS {
+        let (asked, and) = path_of(path, needs);
+        let parameters = parameters(&document, path, "get");
+        let value = |name: &str| text_of(&parameters[name]["example"]);
+        for (name, parameter) in &parameters {
+            for other in parameter["x-not-with"].as_array().into_iter().flatten() {
+                let other = other.as_str().unwrap();
+                pairs.insert(format!("{name} {other}"));
+                let question =
+                    format!("{asked}{and}{name}={}&{other}={}", value(name), value(other));
+                let answer = server.get(&question);
+                let blamed = |error: &Value| {
+                    error["field"] == *name
+                        && (error["code"] == "exclusive" || !path.starts_with("/rollcall/"))
+                };
+                assert!(
+                    answer.status == 422
+                        && answer.json()["errors"].as_array().unwrap().iter().any(blamed),
+                    "{question}: {}",
+                    answer.json()
+                );
+            }
+        }
+        assert_eq!(
+            parameters.get("organization").is_some_and(|alias| alias["deprecated"] == true),
+            parameters.contains_key("organization_id"),
+            "{path}: the alias is deprecated, and only that"
+        );
+        // Without any of those of which one is needed the call is refused.
+        let needed: Vec<&str> = document["paths"][path]["get"]["x-needs-one-of"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .map(|name| name.as_str().unwrap())
+            .collect();
+        let bare = server.get(asked.split('?').next().unwrap());
+        assert_eq!(needed.is_empty(), !["/directory_users", "/directory_groups"].contains(&path));
+        for name in &needed {
+            assert_eq!(server.get(&format!("{path}?{name}=x")).status, 200, "{path} {name}");
+            assert_eq!(bare.status, 422, "{path}");
+        }
+    }
+    let expected = [
+        "before after",
+        "organization organization_id",
+        "range_end after",
+        "range_end before",
+        "range_start after",
+        "range_start before",
+    ];
+    assert_eq!(pairs, expected.map(str::to_owned).into());
+}
+
+#[test]
+fn the_headers_described_come_with_values_of_their_form() {
+    let (_folder, server, document) = with_story();
+    for (path, needs) in CALLS {
+        let (asked, _) = path_of(path, needs);
+        let responses = &document["paths"][path]["get"]["responses"];
+        let base = asked.split('?').next().unwrap();
+        let method_refused = server.send("patch", &format!("{}{base}", server.url), "nobody", "");
+        let unauthorized = server.get_with(&asked, &[]);
+        for answer in [server.get(&asked), method_refused, unauthorized] {
+            let described = &responses[answer.status.to_string()];
+            let headers = described["headers"].as_object().unwrap();
+            assert!(headers.contains_key("X-Request-ID"), "{asked} {}", answer.status);
+            for (name, header) in headers {
+                assert_eq!(header["required"], true, "{asked} {name}");
+                let value = answer.header(name).unwrap_or_else(|| panic!("{asked}: no {name}"));
+                let validator = jsonschema::validator_for(&header["schema"]).unwrap();
+                assert!(validator.is_valid(&json!(value)), "{asked} {name}: {value}");
+            }
+            // The headers that say something about the answer, and not about its transport.
+            let transport = ["content-length", "content-type", "date"];
+            for (name, _) in answer.headers.iter().filter(|(name, _)| !transport.contains(&&**name))
+            {
+                let is_name = |described: &String| described.eq_ignore_ascii_case(name);
+                assert!(headers.keys().any(is_name), "{asked} {}: {name}", answer.status);
+            }
+        }
+    }
+    let put = parameters(&document, "/rollcall/v1/role_mapping", "put");
+    assert_eq!((&put["If-Match"]["in"], put.len()), (&json!("header"), 1));
+}
+
+#[test]
+fn a_setting_is_refused_if_its_schema_refuses_it() {
+    let (_folder, server, document) = with_story();
+    let schema = json!({
+        "components": document["components"],
+        "$ref": "#/components/schemas/RoleMappingSetting",
+    });
+    let validator = jsonschema::validator_for(&schema).unwrap();
+    let rule = |rule: Value| json!({ "mapping": { "rules": [rule] } });
+    let group = json!({ "name": "Platform" });
+    let table = [
+        (json!({ "mapping": {} }), true),
+        (json!({ "mapping": {}, "note": null, "effective_from": null }), true),
+        (json!({ "mapping": {}, "effective_from": "2026-01-01 00:00:00" }), true),
+        (json!({ "mapping": {}, "effective_from": "2026-02-30T00:00:00Z" }), false),
+        (json!({ "mapping": {}, "notes": "x" }), false),
+        (json!({}), false),
+        (json!({ "mapping": { "modes": "all" } }), false),
+        (json!({ "mapping": { "mode": null } }), false),
+        (json!({ "mapping": { "default_roles": ["a", "a"] } }), false),
+        (json!({ "mapping": { "default_roles": ["a\u{0}"] } }), false),
+        (json!({ "mapping": { "priority": ["a".repeat(256)] } }), false),
+        (rule(json!({ "group": group, "roles": ["r"] })), true),
+        (rule(json!({ "group": group, "roles": ["r"], "directory_id": "d" })), true),
+        (rule(json!({ "group": group, "roles": [] })), false),
+        (rule(json!({ "group": group, "roles": ["r"], "values": {} })), false),
+        (rule(json!({ "group": { "id": "a", "name": "b" }, "roles": ["r"] })), false),
+        (rule(json!({ "group": { "names": "b" }, "roles": ["r"] })), false),
+        (rule(json!({ "group": {}, "roles": ["r"] })), false),
+        (rule(json!({ "group": { "name": "" }, "roles": ["r"] })), false),
+        (rule(json!({ "attribute": "a.\"b.c\"", "values": { "x": ["r"] } })), true),
+        (rule(json!({ "attribute": "a..b", "values": { "x": ["r"] } })), false),
+        (rule(json!({ "attribute": "a.\"b", "values": { "x": ["r"] } })), false),
+        (rule(json!({ "attribute": "a", "values": {} })), false),
+        (rule(json!({ "attribute": "a", "values": { "x": [] } })), false),
+        (rule(json!({ "attribute": "a", "values": { "x": ["r"] }, "group": group })), false),
+        (rule(json!({ "roles": ["r"] })), false),
+        (rule(json!({ "group": group, "roles": ["r"], "organization_id": null })), false),
+    ];
+    for (setting, taken) in table {
+        assert_eq!(validator.is_valid(&setting), taken, "described: {setting}");
+        let answer = server.put("/rollcall/v1/role_mapping", &setting);
+        assert_eq!(answer.status, if taken { 200 } else { 422 }, "{setting}");
     }
 }

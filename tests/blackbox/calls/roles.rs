@@ -1083,9 +1083,16 @@ fn a_mapping_that_makes_no_sense_is_refused_by_field() {
 
 /// The warning about a rule whose attribute gives roles to no user.
 fn nobody_has(rule: usize, path: &str) -> Value {
-    let message = format!("no user with access has one of the values of `{path}`");
-    json!({ "field": format!("mapping.rules[{rule}]"), "code": "nobody has this attribute",
+    let message =
+        format!("nobody has this attribute: no user with access has one of the values of `{path}`");
+    json!({ "field": format!("mapping.rules[{rule}]"), "code": "no_user_matches",
         "message": message })
+}
+
+/// The warning about a rule that no group matches.
+fn no_group(rule: usize) -> Value {
+    json!({ "field": format!("mapping.rules[{rule}]"), "code": "no_group_matches",
+        "message": "no group matches" })
 }
 
 /// Checks the warnings of a preview and of setting the mapping, by the model and by the server.
@@ -1160,9 +1167,10 @@ fn an_attribute_whose_key_has_dots_gives_its_roles() {
 fn names_that_differ_only_in_normalization_are_one_name_and_warned_of() {
     let alike = |rule: usize, name: &str| {
         json!({ "field": format!("mapping.rules[{rule}]"),
-            "code": "names differ only in Unicode normalization",
+            "code": "names_alike",
             "message": format!(
-                "`{name}` is written in two ways, which this rule takes for one name"
+                "names differ only in Unicode normalization: `{name}` is written in two ways, \
+                 which this rule takes for one name"
             ) })
     };
     let history = "D=o@0 E=p@0 U@0 G=Caf\u{e9}@0 H=Cafe\u{301}@0 H2/E=\u{c5}rhus@0 G3=Caf\u{e9}@0";
@@ -1179,12 +1187,8 @@ fn names_that_differ_only_in_normalization_are_one_name_and_warned_of() {
         group("id", "H"),
         group("name", "caf\u{e9}"),
     ]);
-    let expected = [
-        alike(0, "Caf\u{e9}"),
-        alike(1, "\u{c5}rhus"),
-        alike(3, "Caf\u{e9}"),
-        json!({ "field": "mapping.rules[7]", "code": "no group matches" }),
-    ];
+    let expected =
+        [alike(0, "Caf\u{e9}"), alike(1, "\u{c5}rhus"), alike(3, "Caf\u{e9}"), no_group(7)];
     check_warnings(history, rules, &expected);
 }
 
@@ -1194,11 +1198,7 @@ fn a_rule_that_matches_no_group_is_warned_of_and_set_all_the_same() {
     let rules =
         "name:Eng=a;name:Dev=b;name:Ops=c;id:G=d/in:E;id:G=e/of:o;glob:X*=f;t:x=g;glob:*=h/of:p";
     let set = stage.set_mapping(&mapping(rules), None, Value::Null).unwrap();
-    let mut expected: Vec<Value> = [0, 2, 3, 5, 7]
-        .map(
-            |rule| json!({ "field": format!("mapping.rules[{rule}]"), "code": "no group matches" }),
-        )
-        .into();
+    let mut expected: Vec<Value> = [0, 2, 3, 5, 7].map(no_group).into();
     expected.insert(4, nobody_has(6, "t"));
     assert_eq!(set["warnings"], json!(expected), "{set}");
     assert_eq!(stage.world.warnings(&mapping(rules)), expected);
@@ -1448,7 +1448,8 @@ fn a_preview_says_who_gains_and_loses_what_and_changes_nothing() {
         "object": "role_mapping_preview",
         "base_version": 1,
         "totals": { "users": 2, "changed": 2, "gaining": 2, "losing": 1, "default_only": 1 },
-        "warnings": [{ "field": "mapping.rules[1]", "code": "no group matches" }],
+        "warnings": [{ "field": "mapping.rules[1]", "code": "no_group_matches",
+            "message": "no group matches" }],
         "groups_without_rule": { "count": 1,
         "data": [{ "id": "H", "name": "Ops", "directory_id": "E" }] },
         "changes": { "object": "list", "list_metadata": { "after": null }, "data": [

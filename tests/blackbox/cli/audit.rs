@@ -46,7 +46,7 @@ fn recorded(server: &Server, id: &str) -> BTreeMap<u64, (String, String)> {
             .for_each(|value| gather(value, found));
     }
     let mut found = BTreeMap::new();
-    for list in ["history", "access", "groups"] {
+    for list in ["history", "access", "groups", "last_heard"] {
         gather(&server.get(&format!("/rollcall/v1/users/{id}/{list}")).json(), &mut found);
     }
     found
@@ -90,6 +90,11 @@ Ludo Ferreira, lferreira@fennimore-textiles.example
 lost access on 2025-06-01 12:00:00.000 UTC: the user was deleted (user_deleted), by \
 event_01JWNNSVG3N0QV1VC2ST3QS2G6, learnt +18 on @18 (record 18)
 with it: no role; group Weaving
+last heard of the user by record 18, dsync.user.deleted, of 2025-06-01 12:00:00.000 UTC, learnt on \
+@18
+last heard of the directory by record 19, dsync.group.deleted, of 2025-05-10 08:00:00.000 UTC, \
+learnt on @19
+in the quarantine: nothing about the user or the directory itself
 
 user  directory_user_01JR7GS1MMD6GD9R738CM0TQQ5
 email  lferreira@fennimore-textiles.example
@@ -234,7 +239,7 @@ fn nothing_known_yet_is_not_nothing_ever() {
             &["cy@foo.example", "--known-at", "1"],
             "no user has or had the email `cy@foo.example`".to_owned(),
         ),
-        (&["u2", "--known-at", "1"], "Directory User not found: 'u2'.".to_owned()),
+        (&["u2", "--known-at", "1"], "no user `u2` was ever seen up to record 1".to_owned()),
         (&["u1", "--known-at", "3"], "--known-at: ".to_owned()),
     ] {
         let told = refused(&ask(&server, &[&["audit"], arguments].concat()));
@@ -252,6 +257,12 @@ Soraya Maddox, smaddox@corvid-analytics.example
 has access since 2025-10-01 08:00:00.000 UTC, by event_01K6FCJ303EZBWJZMDDYY6RNJG, learnt +16 on \
 @16 (record 16)
 had lost it on 2025-07-04 16:00:00.000 UTC: user_inactive
+still has it, since no record has ended it
+last heard of the user by record 16, dsync.user.updated, of 2025-10-01 08:00:00.000 UTC, learnt on \
+@16
+last heard of the directory by record 16, dsync.user.updated, of 2025-10-01 08:00:00.000 UTC, \
+learnt on @16
+in the quarantine: nothing about the user or the directory itself
 
 user  directory_user_01JQR6Z5W0X08WAZ8W81VT2TCV
 email  smaddox@corvid-analytics.example
@@ -455,7 +466,11 @@ fn losses_of_access_are_a_list() {
     let path = "/rollcall/v1/deprovisionings";
     let unknown = ask(&server, &["deprovisioned", "--json", "--organization", "org_nobody"]);
     assert_eq!((unknown.status.code(), &unknown.stdout[..]), (Some(1), &b""[..]));
-    assert!(err(&unknown).contains("Organization not found: 'org_nobody'"), "{}", err(&unknown));
+    assert!(
+        err(&unknown).contains("no organization `org_nobody` was ever seen"),
+        "{}",
+        err(&unknown)
+    );
     for (arguments, query) in [
         (&[][..], ""),
         (&["--since", "2025-07-04T18:00:00+02:00"], "?since=2025-07-04T16:00:00Z"),
@@ -641,7 +656,7 @@ fn a_mistake_about_whom_to_audit_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let server = told(folder.path(), "0008");
     for (arguments, wanted) in [
-        (&["audit", "nobody"][..], "Directory User not found: 'nobody'."),
+        (&["audit", "nobody"][..], "no user `nobody` was ever seen"),
         (
             &["audit", "nobody@corvid-analytics.example"],
             "no user has or had the email `nobody@corvid-analytics.example`",
@@ -650,7 +665,7 @@ fn a_mistake_about_whom_to_audit_is_named() {
         (&["audit"], "<USER|EMAIL>"),
         (&["audit", SORAYA, "--known-at", "19"], "--known-at: "),
         (&["audit", SORAYA, "--csv", "--json"], "cannot be used with"),
-        (&["audit", "\u{1b}[2J"], r"'\u{1b}[2J'"),
+        (&["audit", "\u{1b}[2J"], r"`\u{1b}[2J`"),
         (&["deprovisioned", "--csv", "--json"], "cannot be used with"),
         (&["deprovisioned", "--csv", "--known-at", "19"], "--known-at: "),
     ] {

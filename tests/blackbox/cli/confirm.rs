@@ -32,11 +32,14 @@ fn without_a_terminal_an_act_needs_yes_and_records_nothing() {
 fn on_a_terminal_the_policy_and_the_key_are_asked_about() {
     let folder = tempfile::tempdir().unwrap();
     let server = Server::start(folder.path());
-    for act in [&["policy", "--inactive-users", "delete"][..], &["log-key", "rotate"]] {
+    let policy = "Set the policy `--inactive-users delete`, in force from now on? [y/N]";
+    for (act, asked) in
+        [(&["policy", "--inactive-users", "delete"][..], policy), (&["log-key", "rotate"], "[y/N]")]
+    {
         for (answer, code, records) in [("n", 1, 0), ("y", 0, 1)] {
             let before = server.get("/readyz").json()["seq"].as_u64().unwrap();
             let mut terminal = OnTerminal::start(&server, act, &[]);
-            terminal.answer("[y/N]", answer);
+            terminal.answer(asked, answer);
             let (told, ended) = terminal.end();
             assert_eq!(ended, Some(code), "{act:?}: {told:?}");
             assert_eq!(server.get("/readyz").json()["seq"], before + records, "{act:?}: {told:?}");

@@ -345,7 +345,7 @@ fn a_name_does_nothing_to_the_terminal_and_a_line_break_breaks_no_line() {
     let output = ask(&server, &["users", "nobody\u{1b}[2J"]);
     assert_eq!(
         (output.status.code(), err(&output)),
-        (Some(1), "rollcall: Directory User not found: 'nobody\\u{1b}[2J'.\n".into())
+        (Some(1), "rollcall: no user `nobody\\u{1b}[2J` was ever seen\n".into())
     );
 }
 
@@ -403,15 +403,15 @@ fn a_mistake_is_named_in_the_words_of_the_command_line() {
         ),
         (&["groups"], "the list needs a scope: give --directory, --user or --organization"),
         (
-            &["users", "--directory", "d", "--state", "asleep"],
+            &["users", "--directory", DIRECTORY, "--state", "asleep"],
             "--state: it must be `active` or `inactive`",
         ),
         (
-            &["users", "--directory", "d", "--known-at", "31"],
+            &["users", "--directory", DIRECTORY, "--known-at", "31"],
             "--known-at: `known_at` is above the last record, or in the future",
         ),
         (&["directories", "--organization", ""], "--organization: it is empty"),
-        (&["directories", "nowhere"], "Directory not found: 'nowhere'."),
+        (&["directories", "nowhere"], "no directory `nowhere` was ever seen"),
     ] {
         let output = ask(&server, arguments);
         assert_eq!(

@@ -1,9 +1,11 @@
 //! `rollcall send`: the forms of its input, and its end after an error or an interrupt.
 
-use std::io::Write;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Output, Stdio};
-use std::time::Duration;
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
 
 use super::read::{err, rollcall};
 use crate::kit::server::{SECRET, Server, signal, user};
@@ -163,4 +165,114 @@ fn the_first_secret_that_is_given_is_enough_whatever_the_next_variable_names() {
     let output = run(None);
     assert_eq!(output.status.code(), Some(1), "{}", err(&output));
     assert!(err(&output).contains("/no/such/file"), "{}", err(&output));
+}
+
+/// A program that is not Rollcall. It answers every request alike, or never.
+struct Foreign {
+    url: String,
+    /// One item for each request.
+    asked: Receiver<()>,
+}
+
+impl Foreign {
+    fn start(answer: Option<String>) -> Foreign {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/webhooks/workos", listener.local_addr().unwrap());
+        let (asking, asked) = channel();
+        std::thread::spawn(move || {
+            let mut open = Vec::new();
+            for stream in listener.incoming() {
+                let mut stream = stream.unwrap();
+                read_request(&mut stream);
+                if let Some(answer) = &answer {
+                    // A client that has gone hears nothing.
+                    let _ = stream.write_all(answer.as_bytes());
+                } else {
+                    open.push(stream);
+                }
+                if asking.send(()).is_err() {
+                    return;
+                }
+            }
+        });
+        Foreign { url, asked }
+    }
+
+    fn answering(status: &str, headers: &str, body: &str) -> Foreign {
+        let length = body.len();
+        Foreign::start(Some(format!(
+            "HTTP/1.1 {status}\r\n{headers}Connection: close\r\nContent-Length: {length}\r\n\r\n{body}"
+        )))
+    }
+}
+
+/// Reads the head and the body of a request.
+fn read_request(stream: &mut TcpStream) {
+    let (mut read, mut chunk) = (Vec::new(), [0; 4096]);
+    loop {
+        let count = stream.read(&mut chunk).unwrap_or(0);
+        read.extend_from_slice(&chunk[..count]);
+        let text = String::from_utf8_lossy(&read).to_lowercase();
+        let body = text.split_once("\r\n\r\n").map(|(head, body)| {
+            let length = head.split("content-length: ").nth(1).unwrap_or("0");
+            (length.lines().next().unwrap().parse::<usize>().unwrap(), body.len())
+        });
+        if count == 0 || body.is_some_and(|(length, got)| got >= length) {
+            return;
+        }
+    }
+}
+
+fn start_to(url: &str) -> Child {
+    let mut command = rollcall(&["send", "--url", url, "--secret", SECRET]);
+    let command = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    writeln!(child.stdin.take().unwrap(), "{}", created("a")).unwrap();
+    child
+}
+
+#[test]
+fn only_rollcalls_own_answer_counts_as_taken_and_no_redirect_is_followed() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(&folder.path().join("data"));
+    let to_server = format!("Location: {}/readyz\r\n", server.url);
+    let foreign = "failed: the answer is not that of a Rollcall server 1";
+    let redirects = "refused: the URL redirects, which is not followed 1";
+    for (status, headers, body, count, code) in [
+        ("200 OK", "", "{}", foreign, 2),
+        ("200 OK", "", "<html>Welcome</html>", foreign, 2),
+        ("200 OK", "", r#"{"ok":true,"duplicate":true}"#, foreign, 2),
+        ("202 Accepted", "", "", foreign, 2),
+        ("204 No Content", "", "", foreign, 2),
+        ("302 Found", &to_server, "", redirects, 1),
+        ("307 Temporary Redirect", &to_server, "", redirects, 1),
+    ] {
+        let program = Foreign::answering(status, headers, body);
+        let output = start_to(&program.url).wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(code), "{status} {body}: {}", err(&output));
+        assert_eq!(counts(&output), [count], "{status} {body}");
+    }
+    assert_eq!(head(&server), 0);
+}
+
+#[test]
+fn after_an_interrupt_no_answer_holds_up_the_counts() {
+    for program in [Foreign::start(None), Foreign::answering("503 Service Unavailable", "", "")] {
+        let child = start_to(&program.url);
+        program.asked.recv_timeout(Duration::from_secs(20)).unwrap();
+        let interrupted = Instant::now();
+        signal(child.id(), "INT");
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(130), "{}", err(&output));
+        assert!(interrupted.elapsed() < Duration::from_secs(4), "{:?}", interrupted.elapsed());
+        let told = err(&output);
+        assert!(told.starts_with("rollcall: interrupted; 0 events were taken"), "{told}");
+    }
+    let silent = Foreign::start(None);
+    let child = start_to(&silent.url);
+    silent.asked.recv_timeout(Duration::from_secs(20)).unwrap();
+    signal(child.id(), "INT");
+    let told = err(&child.wait_with_output().unwrap());
+    let unknown = "1 event without an answer may have been taken";
+    assert_eq!(told, format!("rollcall: interrupted; 0 events were taken; {unknown}\n"));
 }

@@ -68,7 +68,7 @@ fn a_data_folder_is_its_owners_alone_under_any_umask() {
         let logged = Logged::start(folder.path(), umask, &[]);
         logged.server.deliver(&user("u", "d", "ana", "2026-01-01T00:00:00Z", "e", "x.y"));
         assert_private(&folder.path().join("data"));
-        assert_eq!(logged.lines("700"), [""; 0], "a new folder needs no change: {umask}");
+        assert_eq!(logged.lines("mode 700"), [""; 0], "a new folder needs no change: {umask}");
         assert_eq!(logged.server.stop(), 0);
         assert_private(&folder.path().join("data"));
     }
@@ -143,7 +143,7 @@ fn refused_webhooks_are_counted_by_code_and_warned_of_once_a_minute() {
         assert_eq!(server.post_with(b"{}", &[("WorkOS-Signature", &wrong)]).status, 401);
     }
     let good = signature(SECRET, &now, b"{}");
-    for path in ["/webhook", "/webhooks/workos/2?secret=1"] {
+    for path in ["/webhook", "/webhooks/workos/2?secret=1", "/webhook"] {
         let answer = post(&agent(), &url(path), b"{}", &[("WorkOS-Signature", &good)]).unwrap();
         assert_eq!(answer.status, 404);
     }
@@ -152,15 +152,21 @@ fn refused_webhooks_are_counted_by_code_and_warned_of_once_a_minute() {
     let refused = json!({
         "signature_missing": 0, "signature_malformed": 0, "signature_mismatch": 3,
         "timestamp_outside_tolerance": 0, "body_timeout": 1, "body_too_large": 3,
-        "unsupported_encoding": 0, "not_found": 2,
+        "unsupported_encoding": 0, "not_found": 3,
     });
     assert_eq!(server.get("/rollcall/v1/stats").json()["refused_webhooks"], refused);
     let warnings = fs::read_to_string(log).unwrap();
     let of = |text: &str| warnings.lines().filter(|line| line.contains(text)).count();
-    for reason in ["body_timeout", "body_too_large", "signature_mismatch", "\"/webhook\""] {
+    for reason in [
+        "body_timeout",
+        "body_too_large",
+        "signature_mismatch",
+        "\"/webhook\"",
+        "\"/webhooks/workos/2\"",
+    ] {
         assert_eq!(of(reason), 1, "{reason}: {warnings}");
     }
-    assert_eq!(of("count=1"), 4, "{warnings}");
+    assert_eq!(of("count=1"), 5, "{warnings}");
     assert_eq!(of("secret"), 0, "{warnings}");
 }
 
@@ -333,10 +339,53 @@ fn sighup_reads_the_files_of_secrets_again_and_never_ends_the_server() {
     signal(server.pid(), "HUP");
     assert!(soon(|| logged("cannot be read again")));
     assert_eq!([posts("whsec_three"), u16::from(asks("sk_key4") == 401)], [200, 1]);
+    // A pipe would be waited for, and no later signal would count.
+    fs::remove_file(&secrets).unwrap();
+    assert!(Command::new("mkfifo").arg(&secrets).status().unwrap().success());
+    signal(server.pid(), "HUP");
+    assert!(soon(|| logged("is not a regular file")));
+    fs::remove_file(&secrets).unwrap();
+    fs::write(&secrets, "whsec_two").unwrap();
+    signal(server.pid(), "HUP");
+    assert!(soon(|| asks("sk_key4") == 200));
     for secret in ["whsec_one", "whsec_two", "whsec_three", "sk_key"] {
         assert!(!logged(secret), "{secret}");
     }
     assert_eq!(server.stop(), 0);
+}
+
+#[test]
+fn a_variable_that_is_not_text_is_refused_by_its_name() {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let serve = ["serve", "--data", data.to_str().unwrap()];
+    let users = ["users", "--directory", "d"];
+    let send = ["send", "--forge", "dsync.deleted", "--directory", "d"];
+    for (arguments, name) in [
+        (&serve[..], "ROLLCALL_WEBHOOK_SECRETS"),
+        (&serve, "WORKOS_WEBHOOK_SECRET"),
+        (&serve, "ROLLCALL_API_KEYS"),
+        (&serve, "ROLLCALL_LOG"),
+        (&serve, "ROLLCALL_LISTEN"),
+        (&serve, "ROLLCALL_TOLERANCE"),
+        (&serve, "ROLLCALL_WEBHOOK_PATH"),
+        (&users, "ROLLCALL_URL"),
+        (&users, "ROLLCALL_API_KEY"),
+        (&send, "ROLLCALL_WEBHOOK_URL"),
+        (&send, "ROLLCALL_WEBHOOK_SECRET"),
+    ] {
+        let mut command = Command::new(binary());
+        command.args(arguments);
+        let others = ["ROLLCALL_WEBHOOK_SECRETS", "ROLLCALL_API_KEYS", "ROLLCALL_API_KEY"];
+        command.envs(others.map(|other| (other, "k")));
+        let output = command.env(name, OsStr::from_bytes(b"a\xffb")).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{name}: {said}");
+        assert!(said.contains(&format!("{name} is not UTF-8 text")), "{name}: {said}");
+        assert!(output.stdout.is_empty() && !data.exists(), "{name}");
+    }
 }
 
 #[test]

@@ -99,10 +99,9 @@ fn previews_of_a_thousand_globs_over_odd_names_stop_no_webhook() {
     let small = preview(&server, &mapping);
     assert_eq!(small.status, 200);
     assert_eq!(small.json()["groups_without_rule"]["count"], 0);
-    assert_eq!(
-        small.json()["warnings"],
-        json!([{ "field": "mapping.rules[1]", "code": "no group matches" }])
-    );
+    let warnings = small.json()["warnings"].as_array().unwrap().clone();
+    let warned: Vec<&Value> = warnings.iter().map(|warning| &warning["field"]).collect();
+    assert_eq!(warned, [&json!("mapping.rules[1]")], "no group has a `b` in its name");
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 mod csv;
 mod ending;
+mod freshness;
 mod page;
 mod profile;
 mod timeline;
@@ -14,10 +15,12 @@ use serde_json::{Value, json};
 use super::super::client::Client;
 use super::super::{Failure, print};
 use super::listing::{Collected, List, Moment, Output, Query, path_of};
+use super::names::{Kind, never_seen};
 use super::objects::{EventCause, NamedGroup, nested};
 use super::print::{coloured, one_line, texts, width};
 use super::source::SourceArgs;
 use ending::{EndOfAccess, ProofRecord};
+use freshness::Freshness;
 use profile::{EmailHolders, UserProfile};
 use timeline::{ApiAccess, Step, UserLists};
 
@@ -31,7 +34,10 @@ const USERS_PATH: &str = "/rollcall/v1/users";
 /// `!` warns: an event was learned a second or more after a later one, an update never came, or a
 /// setting was made for the past. A version that was taken from a membership event, because no
 /// event of the user had arrived yet, is marked. If several users had an email over time, each has
-/// a timeline.
+/// a timeline, and the first line says how many of them still have access.
+///
+/// Above the timeline are the newest records about the user and its directory, and the records
+/// about them that could not be used: they tell why a user still has access.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
@@ -62,6 +68,7 @@ struct UserTimeline {
     verdict: Verdict,
     /// The end of access, if it ended.
     ending: Option<EndOfAccess>,
+    freshness: Freshness,
     steps: Vec<Step>,
     lists: UserLists,
     as_of: String,
@@ -149,10 +156,46 @@ impl AuditArgs {
             if csv {
                 csv::print_all(&timelines)
             } else if output.json {
+                if is_email(&user) {
+                    print(&format!("{}\n", Accounts::of(&timelines).json(&user)))?;
+                }
                 timelines.iter().try_for_each(|timeline| print(&timeline.lines()?))
             } else {
                 print_pages(&timelines)
             }
+        })
+    }
+}
+
+fn is_email(user: &str) -> bool {
+    user.contains('@')
+}
+
+/// The number of users who had an email, and of those who have access.
+struct Accounts {
+    all: usize,
+    with_access: usize,
+}
+
+impl Accounts {
+    fn of(timelines: &[UserTimeline]) -> Accounts {
+        let with_access = timelines.iter().filter(|timeline| timeline.verdict.since().is_some());
+        Accounts { all: timelines.len(), with_access: with_access.count() }
+    }
+
+    /// Returns the first line of several pages.
+    fn sentence(&self) -> String {
+        let Accounts { all, with_access } = self;
+        let have = if *with_access == 1 { "has" } else { "have" };
+        format!("{with_access} of {all} accounts still {have} access")
+    }
+
+    fn json(&self, email: &str) -> Value {
+        json!({
+            "kind": "accounts",
+            "email": email,
+            "accounts": self.all,
+            "with_access": self.with_access,
         })
     }
 }
@@ -163,7 +206,7 @@ fn find_timelines(
     user: &str,
     moment: &Query,
 ) -> Result<Vec<UserTimeline>, Failure> {
-    if !user.contains('@') {
+    if !is_email(user) {
         return Ok(vec![UserTimeline::find(client, user, moment)?]);
     }
     let EmailHolders { ids, moment } = EmailHolders::find(client, user, moment)?;
@@ -177,6 +220,9 @@ fn find_timelines(
 
 fn print_pages(timelines: &[UserTimeline]) -> Result<(), Failure> {
     let (width, coloured) = (width(), coloured(&std::io::stdout()));
+    if timelines.len() > 1 {
+        print(&page::first_line(&Accounts::of(timelines).sentence(), coloured))?;
+    }
     for (at, timeline) in timelines.iter().enumerate() {
         let gap = if at > 0 { "\n" } else { "" };
         print(&format!("{gap}{}", page::page(timeline, width, coloured)))?;
@@ -193,7 +239,11 @@ impl UserTimeline {
     fn find(client: &Client, id: &str, moment: &Query) -> Result<UserTimeline, Failure> {
         let history = match collect(client, id, "history", moment) {
             Err(Failure::Caller(message)) => {
-                let failure = profile::unknown_then(client, id, moment)?;
+                let then = profile::unknown_then(client, id, moment)?;
+                let failure = match then {
+                    Some(then) => Some(then),
+                    None => never_seen(client, Kind::User, id, moment)?,
+                };
                 return Err(failure.unwrap_or(Failure::Caller(message)));
             }
             history => history?,
@@ -211,9 +261,10 @@ impl UserTimeline {
             Some(lost) => Some(EndOfAccess::find(client, id, &moment, &steps, lost)?),
             None => None,
         };
+        let freshness = Freshness::find(client, &profile, &moment)?;
         let value = |name: &str| moment.value(name).unwrap_or_default().to_owned();
         let (as_of, known_at) = (value("as_of"), value("known_at"));
-        Ok(UserTimeline { profile, verdict, ending, steps, lists, as_of, known_at })
+        Ok(UserTimeline { profile, verdict, ending, freshness, steps, lists, as_of, known_at })
     }
 
     /// Returns the records that prove the answer, the deciding one first.
@@ -251,7 +302,7 @@ impl UserTimeline {
     }
 
     fn head(&self) -> Value {
-        let UserTimeline { profile, verdict, ending, as_of, known_at, .. } = self;
+        let UserTimeline { profile, verdict, ending, freshness, as_of, known_at, .. } = self;
         let (lost, cause) = (verdict.lost(), verdict.cause());
         let group = |group: &NamedGroup| json!({ "id": group.id, "name": group.name });
         let groups =
@@ -273,6 +324,8 @@ impl UserTimeline {
             "roles": ending.as_ref().map(|ending| &ending.roles),
             "groups": groups,
             "records": records,
+            "last_heard": freshness.last_heard(),
+            "quarantine": freshness.entries(),
             "as_of": as_of,
             "known_at": known_at.parse::<u64>().ok(),
         })

@@ -6,6 +6,7 @@ use super::super::super::table::{self, Column, harmless};
 use super::super::objects::{ChangedField, EventCause, NamedGroup};
 use super::super::print::human;
 use super::ending::{EndOfAccess, ProofRecord};
+use super::freshness::{Freshness, QuarantineEntry};
 use super::timeline::{MissedField, Step, UserChange};
 use super::{LostAccess, UserTimeline, Verdict};
 
@@ -15,6 +16,9 @@ const FIRST_FIELDS: [&str; 7] =
 
 /// Fields that the page shows elsewhere, or that only programs need.
 const HIDDEN_FIELDS: [&str; 4] = ["directory_id", "organization_id", "idp_id", "emails"];
+
+/// The most records in the quarantine that a page shows.
+const QUARANTINE_SHOWN: usize = 10;
 
 /// The least delay after a later event that is marked. Within less, events came together and their
 /// order means nothing.
@@ -69,6 +73,11 @@ fn painted(line: &str, style: Style, coloured: bool) -> String {
     }
 }
 
+/// Returns the line above several pages, and an empty one.
+pub(super) fn first_line(text: &str, coloured: bool) -> String {
+    format!("{}\n", painted(text, BOLD, coloured))
+}
+
 /// Returns the user's name and the answer, which are never cut.
 fn answer(timeline: &UserTimeline, coloured: bool) -> String {
     let profile = &timeline.profile;
@@ -80,6 +89,7 @@ fn answer(timeline: &UserTimeline, coloured: bool) -> String {
         .collect();
     let mut lines = vec![StyledLine::new(BOLD, known.join(", "))];
     push_verdict(timeline, &mut lines);
+    push_freshness(timeline, &mut lines);
     lines.push(StyledLine::new(PLAIN, ""));
     lines.iter().map(|line| painted(&harmless(&line.text), line.style, coloured)).collect()
 }
@@ -106,6 +116,46 @@ fn push_verdict(timeline: &UserTimeline, lines: &mut Vec<StyledLine>) {
             }
         }
     }
+}
+
+/// Adds the newest records, and those in the quarantine: they tell why a user still has access.
+fn push_freshness(timeline: &UserTimeline, lines: &mut Vec<StyledLine>) {
+    let Freshness { user, directory, quarantine, more } = &timeline.freshness;
+    if timeline.verdict.since().is_some() {
+        lines.push(StyledLine::new(PLAIN, "still has it, since no record has ended it"));
+    }
+    for (whom, newest) in [("user", user), ("directory", directory)] {
+        let Some(newest) = newest else { continue };
+        let EventCause { event, occurred_at, recorded_at, seq, .. } = newest;
+        let text = format!(
+            "last heard of the {whom} by record {seq}, {event}, of {}, learnt on {}",
+            utc(occurred_at),
+            utc(recorded_at)
+        );
+        lines.push(StyledLine::new(PLAIN, text));
+    }
+    if quarantine.is_empty() {
+        let text = "in the quarantine: nothing about the user or the directory itself";
+        lines.push(StyledLine::new(PLAIN, text));
+    }
+    lines.extend(quarantine.iter().take(QUARANTINE_SHOWN).map(quarantined_line));
+    let left = quarantine.len().saturating_sub(QUARANTINE_SHOWN);
+    if left > 0 {
+        let at_least = if *more { "at least " } else { "" };
+        let text = format!("! in the quarantine: {at_least}{left} more, which --json lists");
+        lines.push(StyledLine::new(YELLOW, text));
+    }
+}
+
+fn quarantined_line(entry: &QuarantineEntry) -> StyledLine {
+    let QuarantineEntry { seq, event, reason, detail, recorded_at, .. } = entry;
+    let event = event.as_ref().map(|event| format!("{event}, ")).unwrap_or_default();
+    let text = format!(
+        "! in the quarantine: record {seq}, {event}learnt on {}: {reason}, {detail}; \
+         to see it: rollcall prove {seq}",
+        utc(recorded_at)
+    );
+    StyledLine::new(YELLOW, text)
 }
 
 /// Returns the line about the roles and groups one millisecond before access ended.
@@ -384,6 +434,19 @@ mod tests {
                     ProofRecord { seq: 7, part: "of the directory".into() },
                 ],
             }),
+            freshness: Freshness {
+                user: Some(cause(14, "rollcall.mapping.set", &fifth, &fifth)),
+                directory: None,
+                quarantine: vec![QuarantineEntry {
+                    seq: 9,
+                    event_id: None,
+                    event: Some("dsync.\u{1b}".into()),
+                    reason: "unknown_type".into(),
+                    detail: "this version does not know the event's type".into(),
+                    recorded_at: second.clone(),
+                }],
+                more: false,
+            },
             steps: vec![
                 step(
                     &first,
@@ -428,6 +491,8 @@ mod tests {
         let expected = r#"Zoë, zoe@foo.example
 lost access on 2026-03-04 09:00:00.000 UTC: the user was deleted (user_deleted), by event_12, learnt 1 s before its own time on 2026-03-04 08:59:58.500 UTC (record 12)
 with it: roles admin, member; group Field\u{1b} Service
+last heard of the user by record 14, rollcall.mapping.set, of 2026-03-05 09:00:00.000 UTC, learnt on 2026-03-05 09:00:00.000 UTC
+! in the quarantine: record 9, dsync.\u{1b}, learnt on 2026-03-02 09:00:00.000 UTC: unknown_type, this version does not know the event's type; to see it: rollcall prove 9
 
 user          u1
 email         zoe@foo.example

@@ -984,13 +984,15 @@ impl View<'_> {
         if let Some(path) = rule["attribute"].as_str() {
             let users = self.known(Kind::User);
             let nobody = !users.into_iter().any(|user| has_value(user, path));
-            let message = format!("no user with access has one of the values of `{path}`");
-            let warning = json!({ "field": field, "code": "nobody has this attribute",
-                "message": message });
+            let message = format!(
+                "nobody has this attribute: no user with access has one of the values of `{path}`"
+            );
+            let warning = json!({ "field": field, "code": "no_user_matches", "message": message });
             return if nobody { vec![warning] } else { Vec::new() };
         }
         if written.is_empty() {
-            return vec![json!({ "field": field, "code": "no group matches" })];
+            return vec![json!({ "field": field, "code": "no_group_matches",
+                "message": "no group matches" })];
         }
         let mut spellings: BTreeSet<String> = written.into_iter().collect();
         spellings.extend(rule["group"]["name"].as_str().map(str::to_owned));
@@ -999,9 +1001,10 @@ impl View<'_> {
             *names.entry(super::composed(&spelling)).or_default() += 1;
         }
         let alike = names.into_iter().filter(|(_, count)| *count > 1).map(|(name, _)| {
-            json!({ "field": field, "code": "names differ only in Unicode normalization",
+            json!({ "field": field, "code": "names_alike",
                 "message": format!(
-                    "`{name}` is written in two ways, which this rule takes for one name"
+                    "names differ only in Unicode normalization: `{name}` is written in two ways, \
+                     which this rule takes for one name"
                 ) })
         });
         alike.collect()

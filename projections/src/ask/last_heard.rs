@@ -1,0 +1,51 @@
+//! The newest records: the last of a user, and the last of its directory.
+
+use crate::ask::causes::Cause;
+use crate::ground::order::{Cut, Place, Seq};
+use crate::ground::symbols::{NO_SYM, Sym};
+use crate::ground::timeline::Placed;
+use crate::state::entities::EntityKind;
+use crate::views::Views;
+
+/// The newest records about a user and about its directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LastHeard {
+    /// The newest record that names the user: a version, a deletion, or a membership. `None` if all
+    /// happened after the cut.
+    pub user: Option<Cause>,
+    /// The user's last directory; empty if no record names one.
+    pub directory: String,
+    /// The newest record of anything in that directory, or of the directory itself.
+    pub of_directory: Option<Cause>,
+}
+
+impl Views {
+    /// Returns the newest records about a user and its directory, by seq. `None` if no known record
+    /// names the user, whenever it happened.
+    ///
+    /// Costs a pass over the user's events, and one back over the records of other directories.
+    pub fn last_heard(&self, id: &str, cut: Cut) -> Option<LastHeard> {
+        let user = self.find_known(EntityKind::User, id, cut)?;
+        let placed = self.placed_version(EntityKind::User, user, cut);
+        let directory = placed.map_or(NO_SYM, |version| version.directory);
+        let last = self.last_place_of_user(user, cut).map(|place| Seq::from(place.seq));
+        Some(LastHeard {
+            user: last.map(|seq| self.cause_of_record(seq)),
+            directory: self.directories.id(directory).to_owned(),
+            of_directory: self
+                .events
+                .last_of_directory(directory, cut)
+                .map(|seq| self.cause_of_record(seq)),
+        })
+    }
+
+    fn last_place_of_user(&self, user: Sym, cut: Cut) -> Option<Place> {
+        let versions = self.users.get(user).into_iter().flat_map(|entity| entity.versions());
+        let pairs = self.memberships.of_user(user).iter();
+        let grants = pairs
+            .filter_map(|number| self.memberships.get(*number))
+            .flat_map(|pair| pair.grants().iter());
+        let places = versions.map(Placed::place).chain(grants.map(Placed::place));
+        places.filter(|place| cut.sees(*place)).max_by_key(|place| place.seq)
+    }
+}

@@ -1,0 +1,244 @@
+//! The ids and names that commands take. Each is asked of the server before the question itself, so
+//! that one that was misspelt is an error and not an empty answer.
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::super::Failure;
+use super::super::client::{Answer, Client};
+use super::super::table::{self, Column, harmless};
+use super::listing::{Query, ask, path_of};
+use super::objects::person_name;
+use super::print::texts;
+
+const PATH: &str = "/rollcall/v1/names";
+
+/// A kind of thing that has an id or a name.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    User,
+    Group,
+    Directory,
+    Organization,
+    Role,
+    EventType,
+}
+
+impl Kind {
+    /// Returns the word for programs, the word for people, and the plural of the latter.
+    fn words(self) -> [&'static str; 3] {
+        match self {
+            Kind::User => ["user", "user", "users"],
+            Kind::Group => ["group", "group", "groups"],
+            Kind::Directory => ["directory", "directory", "directories"],
+            Kind::Organization => ["organization", "organization", "organizations"],
+            Kind::Role => ["role", "role", "roles"],
+            Kind::EventType => ["event_type", "event type", "event types"],
+        }
+    }
+
+    /// Returns true if the id says everything.
+    fn is_bare(self) -> bool {
+        matches!(self, Kind::Organization | Kind::Role | Kind::EventType)
+    }
+}
+
+/// The filters of a question that take ids, as they were given: ids, names or emails.
+#[derive(Clone, Default)]
+pub(super) struct Names {
+    pub(super) organization: Option<String>,
+    pub(super) directory: Option<String>,
+    pub(super) group: Option<String>,
+    pub(super) user: Option<String>,
+    pub(super) role: Option<String>,
+}
+
+impl Names {
+    /// Replaces names by ids. A name of several things is that of the one in the given directory or
+    /// organization.
+    ///
+    /// # Errors
+    /// The caller's, for a name of nothing that was ever seen, or of several things.
+    pub(super) fn resolve(self, client: &Client, moment: &Query) -> Result<Names, Failure> {
+        let find = |kind, text: Option<String>, scope: &Names| {
+            text.map(|text| find_id(client, kind, &text, scope, moment)).transpose()
+        };
+        let mut found = Names::default();
+        found.organization = find(Kind::Organization, self.organization, &found)?;
+        found.directory = find(Kind::Directory, self.directory, &found)?;
+        found.group = find(Kind::Group, self.group, &found)?;
+        found.user = find(Kind::User, self.user, &found)?;
+        found.role = find(Kind::Role, self.role, &found)?;
+        Ok(found)
+    }
+
+    /// Returns the filters as parameters.
+    pub(super) fn query(&self) -> Query {
+        Query::default()
+            .with("directory", self.directory.clone())
+            .with("group", self.group.clone())
+            .with("user", self.user.clone())
+            .with("role", self.role.clone())
+            .with("organization_id", self.organization.clone())
+    }
+}
+
+#[derive(Deserialize)]
+struct ApiNames {
+    named_by: Option<String>,
+    total: u64,
+    data: Vec<ApiNamesake>,
+    near: Vec<ApiNamesake>,
+}
+
+#[derive(Deserialize)]
+struct ApiNamesake {
+    id: String,
+    name: Option<String>,
+    directory_id: Option<String>,
+    organization_id: Option<String>,
+}
+
+/// The things that a text names, and the moment at which it was asked.
+struct Found {
+    names: ApiNames,
+    moment: Query,
+}
+
+/// Returns the id of the only thing that `text` names. `scope` decides between several.
+///
+/// # Errors
+/// The caller's, if it names nothing that was ever seen, or several things.
+pub(super) fn find_id(
+    client: &Client,
+    kind: Kind,
+    text: &str,
+    scope: &Names,
+    moment: &Query,
+) -> Result<String, Failure> {
+    // The filter itself says what is wrong with an empty value.
+    if text.is_empty() {
+        return Ok(String::new());
+    }
+    let scoped = scope.directory.is_some() || scope.organization.is_some();
+    let mut found = Found::ask(client, kind, text, scope, moment)?;
+    if scoped && found.names.data.is_empty() {
+        found = Found::ask(client, kind, text, &Names::default(), moment)?;
+    }
+    match &found.names.data[..] {
+        [] => Err(found.unknown(client, kind, text)),
+        [one] => Ok(one.id.clone()),
+        _ => Err(found.ambiguous(client, kind, text)),
+    }
+}
+
+/// Says that nothing of this id was ever seen; `None` if something was.
+///
+/// # Errors
+/// If the server does not answer.
+pub(super) fn never_seen(
+    client: &Client,
+    kind: Kind,
+    text: &str,
+    moment: &Query,
+) -> Result<Option<Failure>, Failure> {
+    let found = Found::ask(client, kind, text, &Names::default(), moment)?;
+    let unknown = found.names.data.is_empty();
+    Ok(unknown.then(|| found.unknown(client, kind, text)))
+}
+
+impl Found {
+    fn ask(
+        client: &Client,
+        kind: Kind,
+        text: &str,
+        scope: &Names,
+        moment: &Query,
+    ) -> Result<Found, Failure> {
+        let [word, ..] = kind.words();
+        let mut question = Query::default().with("kind", Some(word)).with("text", Some(text));
+        if !kind.is_bare() {
+            question = question
+                .with("directory", scope.directory.clone().filter(|_| kind != Kind::Directory))
+                .with("organization_id", scope.organization.clone());
+        }
+        let answer = ask(client, &question.and(moment).at(PATH), "")?;
+        let Answer { as_of, known_at, .. } = &answer;
+        let moment = Query::moment(
+            as_of.clone(),
+            known_at.clone().filter(|_| moment.value("known_at").is_some()),
+        );
+        Ok(Found { names: answer.json()?, moment })
+    }
+
+    fn unknown(&self, client: &Client, kind: Kind, text: &str) -> Failure {
+        let [_, one, _] = kind.words();
+        let known_at = self.moment.value("known_at");
+        let known_at = known_at.map(|seq| format!(" up to record {seq}")).unwrap_or_default();
+        let near = match &self.names.near[..] {
+            [] => String::new(),
+            near => format!("; near matches:{}", self.listed(client, kind, near)),
+        };
+        Failure::Caller(format!("no {one} `{}` was ever seen{known_at}{near}", harmless(text)))
+    }
+
+    fn ambiguous(&self, client: &Client, kind: Kind, text: &str) -> Failure {
+        let [_, _, many] = kind.words();
+        let ApiNames { named_by, total, data, .. } = &self.names;
+        let by = named_by.as_deref().unwrap_or("name");
+        let listed = self.listed(client, kind, data);
+        let left = total.saturating_sub(data.len() as u64);
+        let left = if left > 0 { format!("\n  and {left} more") } else { String::new() };
+        Failure::Caller(format!(
+            "{total} {many} have the {by} `{}`: give the id of one{listed}{left}",
+            harmless(text)
+        ))
+    }
+
+    /// Returns things in words that follow a colon: each with its id, name, directory and
+    /// organization, or the ids alone where they say everything.
+    fn listed(&self, client: &Client, kind: Kind, items: &[ApiNamesake]) -> String {
+        if kind.is_bare() {
+            let ids: Vec<String> =
+                items.iter().map(|item| format!("`{}`", harmless(&item.id))).collect();
+            return format!(" {}", ids.join(", "));
+        }
+        let rows: Vec<Vec<String>> =
+            items.iter().map(|item| self.row(client, kind, item)).collect();
+        let directory = kind != Kind::Directory;
+        let names = ["id", "name", "directory", "organization"];
+        let columns: Vec<Column> = names
+            .into_iter()
+            .filter(|name| directory || *name != "directory")
+            .map(Column::new)
+            .collect();
+        let drawn = table::draw_within(None, &columns, true, &rows);
+        drawn.lines().map(|line| format!("\n  {line}")).collect()
+    }
+
+    fn row(&self, client: &Client, kind: Kind, item: &ApiNamesake) -> Vec<String> {
+        let text = |text: &Option<String>| text.clone().unwrap_or_default();
+        let name = match kind {
+            Kind::User => self.user_name(client, &item.id),
+            _ => text(&item.name),
+        };
+        let mut row = vec![item.id.clone(), name];
+        if kind != Kind::Directory {
+            row.push(text(&item.directory_id));
+        }
+        row.push(text(&item.organization_id));
+        row
+    }
+
+    /// Returns a user's name, or else the email; empty if the user does not exist at the moment, or
+    /// the server does not answer: the id says enough.
+    fn user_name(&self, client: &Client, id: &str) -> String {
+        let answer = client.get(&self.moment.at(&path_of("/directory_users", id)));
+        let Ok(answer) = answer else { return String::new() };
+        let Some(user) = answer.json::<&RawValue>().ok().filter(|_| answer.status == 200) else {
+            return String::new();
+        };
+        let name = person_name(user);
+        if name.is_empty() { texts(user, ["email"]).concat() } else { name }
+    }
+}

@@ -1,0 +1,55 @@
+//! `GET /rollcall/v1/users/{id}/last_heard`: the newest records about a user and its directory.
+
+use actix_web::{HttpRequest, HttpResponse, web};
+use rollcall_projections::LastHeard;
+use serde_json::json;
+
+use crate::http::wire::answer::{Code, Problem, blocking, pinned};
+use crate::http::wire::api::{Gives, Logged, Operation, Reads};
+use crate::http::wire::describe::describe_cause;
+use crate::http::wire::question::{Question, id_within_path};
+use crate::http::wire::state::State;
+
+/// `GET /rollcall/v1/users/{id}/last_heard`
+pub(crate) const OF_USER: Operation = Operation {
+    path: "/rollcall/v1/users/{id}/last_heard",
+    name: "getUserLastHeard",
+    about: "The newest record about a user, and the newest of its directory: how fresh the answers \
+        about the user are.",
+    reads: Reads::AtCut,
+    logged: Logged::Always,
+    gives: Gives::One("LastHeard"),
+    shapes: include_str!("last_heard.schema.json"),
+    problems: &[Code::EntityNotFound],
+    ..Operation::GET
+};
+
+/// Answers [`OF_USER`].
+pub(crate) async fn of_user(
+    request: HttpRequest,
+    state: web::Data<State>,
+) -> Result<HttpResponse, Problem> {
+    let question = Question::of(&request, &state, &OF_USER)?;
+    let id = id_within_path(&request).ok_or(Code::NotFound)?;
+    let (engine, cut) = question.cut().await?;
+    let found = blocking(move || {
+        let heard = engine.views().last_heard(&id, cut);
+        heard
+            .map(|heard| describe(&id, &heard))
+            .ok_or_else(|| Problem::entity_not_found("Directory User", &id))
+    });
+    Ok(pinned(cut, found.await?))
+}
+
+fn describe(id: &str, heard: &LastHeard) -> Vec<u8> {
+    let directory = Some(&heard.directory).filter(|directory| !directory.is_empty());
+    json!({
+        "object": "last_heard",
+        "user_id": id,
+        "user": heard.user.as_ref().map(describe_cause),
+        "directory_id": directory,
+        "directory": heard.of_directory.as_ref().map(describe_cause),
+    })
+    .to_string()
+    .into_bytes()
+}

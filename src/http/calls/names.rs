@@ -1,0 +1,147 @@
+//! `GET /rollcall/v1/names`: the things that a text names.
+
+use actix_web::{HttpRequest, HttpResponse, web};
+use rollcall_projections::{NameQuestion, NameSearch, NamedBy, NamedKind, NamesFound, Namesake};
+use serde_json::{Value, json};
+
+use crate::engine::{Engine, WorkError};
+use crate::http::wire::answer::{Problem, pinned};
+use crate::http::wire::api::{
+    Cost, Gives, IN_DIRECTORY, Logged, OF_ORGANIZATION, Operation, Parameter, Reads, Takes, Word,
+    words,
+};
+use crate::http::wire::question::Question;
+use crate::http::wire::state::State;
+use crate::http::wire::turns::{Turn, in_turn};
+use crate::verify::{compared_name, email_fingerprint};
+
+/// The number of candidates that are compared under one lock.
+const STEP: usize = 4096;
+
+words! {
+    /// The kinds of things that have ids or names.
+    Kind {
+        User = "user",
+        Group = "group",
+        Directory = "directory",
+        Organization = "organization",
+        Role = "role",
+        EventType = "event_type",
+    }
+}
+
+const KIND: Parameter =
+    Parameter::new("kind", Takes::Words(Kind::WORDS), "group", "Things of this kind");
+const TEXT: Parameter = Parameter::text(
+    "text",
+    "Platform",
+    "The id of any of them, the email of a user, or the name of a group, a directory, a role or a \
+    type of events",
+);
+
+/// `GET /rollcall/v1/names`
+pub(crate) const NAMES: Operation = Operation {
+    path: "/rollcall/v1/names",
+    name: "findByName",
+    about: "The things with an id, an email or a name. Those that have the name at `as_of` win over \
+        those that had it at another time; `known_at` alone decides what was ever seen. If there \
+        are none, things of nearly that name.",
+    parameters: &[KIND.required(), TEXT.required(), IN_DIRECTORY, OF_ORGANIZATION],
+    reads: Reads::AtCut,
+    logged: Logged::Always,
+    cost: Cost::High,
+    gives: Gives::One("NamesFound"),
+    shapes: include_str!("names.schema.json"),
+    ..Operation::GET
+};
+
+/// Answers [`NAMES`].
+pub(crate) async fn names(
+    request: HttpRequest,
+    state: web::Data<State>,
+) -> Result<HttpResponse, Problem> {
+    let mut question = Question::of(&request, &state, &NAMES)?;
+    let kind = question.take_word::<Kind>("kind");
+    let text = question.take("text").unwrap_or_default();
+    let (directory, organization) = (question.take("directory"), question.take("organization_id"));
+    let (engine, cut) = question.cut().await?;
+    let kind = kind.unwrap_or(Kind::Group);
+    let asking = engine.clone();
+    let found = in_turn(&state.turns, &engine, &NAMES, move |turn| {
+        let question = NameQuestion {
+            kind: kind.named(),
+            text: &text,
+            compared: &compared_name(&text),
+            compare: compared_name,
+            email: text.contains('@').then(|| email_fingerprint(&text)),
+            directory: directory.as_deref(),
+            organization: organization.as_deref(),
+            cut,
+        };
+        let found = find(&asking, &question, turn)?;
+        Ok(describe(kind, &found).to_string().into_bytes())
+    });
+    Ok(pinned(cut, found.await?))
+}
+
+impl Kind {
+    fn named(self) -> NamedKind {
+        match self {
+            Kind::User => NamedKind::User,
+            Kind::Group => NamedKind::Group,
+            Kind::Directory => NamedKind::Directory,
+            Kind::Organization => NamedKind::Organization,
+            Kind::Role => NamedKind::Role,
+            Kind::EventType => NamedKind::EventType,
+        }
+    }
+
+    fn word(self) -> &'static str {
+        let of_kind = Kind::WORDS.iter().zip(Kind::ALL).find(|(_, kind)| **kind == self);
+        of_kind.map_or("", |(word, _)| word)
+    }
+}
+
+/// Searches, and releases the lock on the views between the steps.
+///
+/// # Errors
+/// 422 if it takes too long.
+fn find(engine: &Engine, question: &NameQuestion<'_>, turn: &Turn) -> Result<NamesFound, Problem> {
+    if let Some(found) = engine.views().named_at_once(question) {
+        return Ok(found);
+    }
+    let mut search = NameSearch::default();
+    while engine.views().search_names(question, &mut search, STEP) {
+        if !turn.goes_on() {
+            return Err(turn.problem(WorkError::Halted));
+        }
+    }
+    Ok(engine.views().names_found(question, &search))
+}
+
+fn describe(kind: Kind, found: &NamesFound) -> Value {
+    let by = found.by.map(|by| match by {
+        NamedBy::Id => "id",
+        NamedBy::Name => "name",
+        NamedBy::Email => "email",
+    });
+    let items = |items: &[Namesake]| items.iter().map(describe_namesake).collect::<Vec<Value>>();
+    json!({
+        "object": "names_found",
+        "kind": kind.word(),
+        "named_by": by,
+        "total": found.total,
+        "data": items(&found.matches),
+        "near": items(&found.near),
+    })
+}
+
+fn describe_namesake(item: &Namesake) -> Value {
+    let text = |text: &str| if text.is_empty() { Value::Null } else { text.into() };
+    json!({
+        "id": item.id,
+        "name": text(&item.name),
+        "directory_id": text(&item.directory),
+        "organization_id": text(&item.organization),
+    })
+}
