@@ -17,8 +17,9 @@ use actix_web::test::{TestRequest, call_service, init_service, read_body};
 use kit::{
     BUSY_GROUP, BUSY_USER, DIRECTORY, Dice, SECRET, build, group_id, in_turns, line, time, user_id,
 };
-use rollcall::engine::{Engine, FeedPlace};
+use rollcall::engine::{Engine, FeedCursor, FeedPlace};
 use rollcall::http::{BODY_BYTES_MAX, Settings, WEBHOOK_PATH, app};
+use rollcall::keys::ApiKeys;
 use rollcall::verify::Keyring;
 
 /// A question and the function that asks it.
@@ -45,7 +46,7 @@ fn main() {
     let _ = slot.set(engine.clone());
     let settings = Settings {
         keyring: Keyring::new([SECRET], 1),
-        api_keys: vec!["k".into()],
+        api_keys: ApiKeys::unrestricted(["k"]),
         webhook_paths: vec![WEBHOOK_PATH.into()],
         body_bytes_max: BODY_BYTES_MAX,
     };
@@ -115,10 +116,11 @@ fn main() {
 
     // The whole feed, as somebody reads it who begins at the first record.
     let began = Instant::now();
-    let (mut place, mut changes, mut slowest) = (FeedPlace::after(0), 0, 0.0f64);
+    let mut place = FeedCursor::from(FeedPlace::after(0));
+    let (mut changes, mut slowest) = (0, 0.0f64);
     loop {
         let page = Instant::now();
-        let Ok(feed) = engine.feed(place, 1000) else { panic!("the log cannot be read") };
+        let Ok(feed) = engine.feed(&place, 1000) else { panic!("the log cannot be read") };
         slowest = slowest.max(page.elapsed().as_secs_f64());
         changes += feed.items.len();
         place = feed.next;

@@ -17,9 +17,10 @@ use std::time::{Duration, Instant};
 
 use kit::{DIRECTORY, Dice, NOW, SECRET, START, event, receive, verified};
 use rollcall::engine::{Engine, Expect};
-use rollcall::http::{BODY_BYTES_MAX, Settings, WEBHOOK_PATH, serve};
+use rollcall::http::{BODY_BYTES_MAX, ListenOn, Settings, WEBHOOK_PATH, serve};
+use rollcall::keys::ApiKeys;
 use rollcall::log::{BATCH_EVENTS_MAX, Log, Unrecovered};
-use rollcall::verify::{ApiKeys, Keyring, parse_mapping};
+use rollcall::verify::{Keyring, parse_mapping};
 use rollcall_projections::{Cut, Mapping};
 use serde_json::{Value, json};
 
@@ -219,16 +220,18 @@ fn main() {
     let _ = slot.set(engine.clone());
     let settings = Settings {
         keyring: Keyring::new([SECRET], u64::MAX),
-        api_keys: vec!["k".into()],
+        api_keys: ApiKeys::unrestricted(["k"]),
         webhook_paths: vec![WEBHOOK_PATH.into()],
         body_bytes_max: BODY_BYTES_MAX,
     };
     let (sent, addresses) = std::sync::mpsc::channel();
     std::thread::spawn(move || {
         actix_web::rt::System::new().block_on(async move {
-            let Ok(server) = serve("127.0.0.1:0", settings, slot) else { panic!("no address") };
-            let _ = sent.send(server.address);
-            let _ = server.running.await;
+            let listen = [ListenOn::Tcp("127.0.0.1:0".into())];
+            let Ok(server) = serve(&listen, None, settings, slot) else { panic!("no address") };
+            let Some(address) = server.address() else { panic!("no address") };
+            let _ = sent.send(address);
+            let _ = server.run().await;
         });
     });
     let Ok(address) = addresses.recv() else { panic!("no server") };
@@ -250,7 +253,9 @@ fn main() {
         })
     };
     beside("nothing else", &|| std::thread::sleep(Duration::from_secs(2)));
-    let Some(operator) = ApiKeys::new(["k"]).identify("k") else { panic!("the key is not known") };
+    let Some(operator) = ApiKeys::unrestricted(["k"]).identify("k") else {
+        panic!("the key is not known")
+    };
     for mode in ["all", "highest_priority"] {
         let wanted = mapping(mode, if mode == "all" { 0 } else { 1 });
         let began = Instant::now();
@@ -264,7 +269,7 @@ fn main() {
                 panic!("the log cannot be read")
             };
             let set = engine.set_mapping(
-                operator,
+                operator.clone(),
                 wanted.clone(),
                 prepared,
                 Expect::NoMatter,

@@ -13,7 +13,8 @@ use std::time::{Duration, Instant};
 use actix_web::{App, HttpResponse, HttpServer, web};
 use kit::{Company, PEOPLE, SECRET, receive, user_id, verified};
 use rollcall::engine::Engine;
-use rollcall::http::{BODY_BYTES_MAX, Settings, WEBHOOK_PATH, serve};
+use rollcall::http::{BODY_BYTES_MAX, ListenOn, Settings, WEBHOOK_PATH, serve};
+use rollcall::keys::ApiKeys;
 use rollcall::log::{Log, Unrecovered};
 use rollcall::verify::Keyring;
 use rollcall_generator::sign;
@@ -79,14 +80,16 @@ fn main() {
     let _ = slot.set(engine.clone());
     let settings = Settings {
         keyring,
-        api_keys: vec!["k".into()],
+        api_keys: ApiKeys::unrestricted(["k"]),
         webhook_paths: vec![WEBHOOK_PATH.into()],
         body_bytes_max: BODY_BYTES_MAX,
     };
     let (sent, addresses) = std::sync::mpsc::channel();
     std::thread::spawn(move || {
         actix_web::rt::System::new().block_on(async move {
-            let Ok(server) = serve("127.0.0.1:0", settings, slot) else { panic!("no address") };
+            let listen = [ListenOn::Tcp("127.0.0.1:0".into())];
+            let Ok(server) = serve(&listen, None, settings, slot) else { panic!("no address") };
+            let Some(address) = server.address() else { panic!("no address") };
             let empty = HttpServer::new(|| {
                 App::new().route(
                     "/{any:.*}",
@@ -94,8 +97,8 @@ fn main() {
                 )
             });
             let Ok(empty) = empty.bind("127.0.0.1:0") else { panic!("no address") };
-            let _ = sent.send((server.address, empty.addrs()[0]));
-            let _ = tokio::join!(server.running, empty.run());
+            let _ = sent.send((address, empty.addrs()[0]));
+            let _ = tokio::join!(server.run(), empty.run());
         });
     });
     let Ok((address, empty)) = addresses.recv() else { panic!("no server") };

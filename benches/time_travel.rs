@@ -19,6 +19,7 @@ use kit::{
 };
 use rollcall::engine::Engine;
 use rollcall::http::{BODY_BYTES_MAX, Settings, WEBHOOK_PATH, app};
+use rollcall::keys::ApiKeys;
 use rollcall::log::Log;
 use rollcall::verify::Keyring;
 
@@ -63,7 +64,7 @@ fn measure(
     let _ = slot.set(engine.clone());
     let settings = Settings {
         keyring: Keyring::new([SECRET], 1),
-        api_keys: vec!["k".into()],
+        api_keys: ApiKeys::unrestricted(["k"]),
         webhook_paths: vec![WEBHOOK_PATH.into()],
         body_bytes_max: BODY_BYTES_MAX,
     };

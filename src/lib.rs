@@ -10,6 +10,7 @@ pub mod engine;
 pub mod hashes;
 pub mod http;
 pub mod json;
+pub mod keys;
 pub mod log;
 pub mod notary;
 pub mod stderr;

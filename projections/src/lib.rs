@@ -28,7 +28,7 @@ mod views;
 pub use ask::access::{AccessEnd, AccessLoss, AccessPeriod};
 pub use ask::assignments::{Assignment, AssignmentFilter, Assignments, Because, Ground};
 pub use ask::causes::{Cause, RolePeriod};
-pub use ask::changes::{AccessChange, AccessChanges, Effect, TouchedUsers};
+pub use ask::changes::{AccessChange, AccessChanges, Effect};
 pub use ask::deprovisionings::{Deprovisioning, DeprovisioningFilter, Deprovisionings};
 pub use ask::diff::{Difference, DifferenceKind, DifferencePlace, Differences, Subject};
 pub use ask::dump::View;
@@ -43,6 +43,7 @@ pub use ask::mappings::MappingSet;
 pub use ask::membership_periods::{MembershipPeriod, MembershipPeriods};
 pub use ask::names::{NameQuestion, NameSearch, NamedBy, NamedKind, NamesFound, Namesake};
 pub use ask::preview::{Comparison, ComparisonStep, Proposal, RoleChange, RoleCounts};
+pub use ask::touched::TouchedUsers;
 pub use ask::traffic::{Counted, Counts, Delays, Traffic, WINDOWS, WINDOWS_MS};
 pub use ask::unmatched::{
     Judged, RuleWarning, Unmatched, UnmatchedGroup, UnmatchedSearch, WarningReason,

@@ -10,9 +10,10 @@ use serde_json::Value;
 use super::client::{Client, deliver, text_field};
 use super::publish::Publish;
 use super::read::{ASSIGNMENTS_PATH, assignments_text};
-use super::running::{Caches, Running, Signing};
+use super::running::{Caches, Listen, Running, Signing};
 use super::{Failure, mapping, print, table};
 use crate::http::{BODY_BYTES_MAX, Settings, WEBHOOK_PATH};
+use crate::keys::ApiKeys;
 use crate::verify::Keyring;
 
 /// A story from `fixtures/`.
@@ -99,13 +100,14 @@ impl DemoArgs {
 fn start(folder: &Path) -> Result<Running, Failure> {
     let settings = Settings {
         keyring: Keyring::new([SECRET], 180_000),
-        api_keys: vec![API_KEY.into()],
+        api_keys: ApiKeys::unrestricted([API_KEY]),
         webhook_paths: vec![WEBHOOK_PATH.into()],
         body_bytes_max: BODY_BYTES_MAX,
     };
     let caches = Caches { documents: 16 << 20, store: 64 << 20 };
     let signing = Signing::Own { file: None, replace_by: None };
-    Ok(Running::start_with("127.0.0.1:0", folder, settings, caches, signing, Publish::nowhere())?)
+    let publish = Publish::nowhere();
+    Ok(Running::start_with(&Listen::loopback(), folder, settings, caches, signing, publish)?)
 }
 
 /// Plays stories, and numbers the answers that it shows.

@@ -3,14 +3,16 @@
 mod auditor;
 mod check;
 mod client;
+mod config;
 mod confirm;
 mod demo;
 mod describe;
 mod forge;
 mod generate;
 mod hangup;
-mod list;
+mod key;
 mod log_key;
+mod logging;
 mod mapping;
 mod moment;
 mod policy;
@@ -51,6 +53,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Serve(serve::ServeArgs),
+    Config(config::ConfigArgs),
     Demo(demo::DemoArgs),
     Generate(generate::GenerateArgs),
     Send(Box<send::SendArgs>),
@@ -67,6 +70,7 @@ enum Command {
     Changes(read::ChangesArgs),
     Status(read::StatusArgs),
     Rebuild(rebuild::RebuildArgs),
+    Key(key::KeyArgs),
     LogKey(log_key::LogKeyArgs),
     Prove(prove::ProveArgs),
     Check(check::CheckArgs),
@@ -140,6 +144,7 @@ pub fn run() -> ExitCode {
     };
     let result = match cli.command {
         Command::Serve(serve) => serve.run(),
+        Command::Config(config) => config.run(),
         Command::Demo(demo) => demo.run(),
         Command::Generate(generate) => generate.run(),
         Command::Send(send) => send.run(),
@@ -156,6 +161,7 @@ pub fn run() -> ExitCode {
         Command::Changes(changes) => changes.run(),
         Command::Status(status) => status.run(),
         Command::Rebuild(rebuild) => rebuild.run(),
+        Command::Key(key) => key.run(),
         Command::LogKey(log_key) => log_key.run(),
         Command::Prove(prove) => prove.run(),
         Command::Check(check) => check.run(),

@@ -8,9 +8,6 @@ use std::time::{Duration, Instant};
 use rollcall_projections::Seq;
 use ureq::tls::RootCerts;
 
-use super::Failure;
-use super::client::without_secrets;
-use super::list::List;
 use crate::engine::Engine;
 use crate::log::ReadError;
 use crate::notary::{Checkpoint, Note, NoteError, PublishError, PublishTarget, Verifier};
@@ -74,20 +71,15 @@ impl Publish {
         Publish { places: Vec::new(), every: Duration::MAX, authorities: RootCerts::WebPki }
     }
 
-    /// Reads the targets of a list. Checks that folders exist and URLs have a host, and reads the
-    /// authorities for https, so that a typo shows at the start and not an hour later.
+    /// Reads the targets, and the authorities for https, so that a mistake shows at the start and
+    /// not an hour later.
     ///
     /// # Errors
-    /// The caller's.
-    pub(super) fn to(places: &List, every: Duration) -> Result<Publish, Failure> {
-        places.check("publish-checkpoints", without_secrets, |place| {
-            unusable(&PublishTarget::parse(place)).map(str::to_owned)
-        })?;
-        let places: Vec<_> =
-            places.values.iter().map(|place| PublishTarget::parse(place)).collect();
+    /// A sentence, if there are no authorities.
+    pub(super) fn to(places: &[String], every: Duration) -> Result<Publish, String> {
+        let places: Vec<_> = places.iter().map(|place| PublishTarget::parse(place)).collect();
         let authorities = if places.iter().any(PublishTarget::is_https) {
-            authorities(None)
-                .map_err(|error| Failure::Caller(format!("--publish-checkpoints: {error}")))?
+            authorities(None).map_err(|error| format!("--publish-checkpoints: {error}"))?
         } else {
             RootCerts::WebPki
         };
@@ -108,8 +100,8 @@ impl Publish {
     }
 }
 
-/// Returns what is wrong with a place.
-fn unusable(place: &PublishTarget) -> Option<&'static str> {
+/// Returns what is wrong with a place: folders must exist, and URLs have a host.
+pub(super) fn unusable(place: &PublishTarget) -> Option<&'static str> {
     match place {
         PublishTarget::Folder(folder) if !folder.is_dir() => Some("is not a folder"),
         PublishTarget::Url(url) if !has_host(url) => Some("is not a URL"),

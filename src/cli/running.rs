@@ -15,11 +15,11 @@ use super::Failure;
 use super::client::Client;
 use super::publish::{Publish, Publishers};
 use crate::engine::Engine;
-use crate::http::{self, Settings};
+use crate::http::{self, ListenError, ListenOn, Settings};
+use crate::keys::Operator;
 use crate::log::{OpenError, Unrecovered};
 use crate::notary::{KeyError, KeyFiles, KeyHistory, Notary, replace_key};
 use crate::time;
-use crate::verify::Operator;
 
 /// Milliseconds that a stop waits for the server's threads to release the engine. If they hold it
 /// longer, the log is safe, but not marked as closed.
@@ -126,22 +126,36 @@ pub(super) fn open_failure(error: OpenError) -> Failure {
     }
 }
 
+/// The addresses of a server.
+pub(super) struct Listen {
+    pub(super) main: Vec<ListenOn>,
+    /// The address for monitors and operators.
+    pub(super) admin: Option<ListenOn>,
+}
+
+impl Listen {
+    /// Returns a free port that only this machine can reach.
+    pub(super) fn loopback() -> Listen {
+        Listen { main: vec![ListenOn::Tcp("127.0.0.1:0".into())], admin: None }
+    }
+}
+
 /// The reason why a server did not start.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum StartError {
     /// The data folder does not open.
     #[error(transparent)]
     Open(#[from] OpenError),
-    /// The address is not available.
-    #[error("cannot listen on `{listen}`: {error}")]
-    Listen { listen: String, error: std::io::Error },
+    /// An address is not available.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
 }
 
 impl From<StartError> for Failure {
     fn from(error: StartError) -> Failure {
         match error {
             StartError::Open(error) => open_failure(error),
-            StartError::Listen { .. } => Failure::Caller(error.to_string()),
+            StartError::Listen(error) => Failure::Caller(error.to_string()),
         }
     }
 }
@@ -156,21 +170,27 @@ pub(super) struct Running {
 }
 
 impl Running {
-    /// Listens, opens the data folder, and folds the log on another thread. Only looks for a key,
-    /// and publishes nothing.
+    /// Listens on a free port of this machine, opens the data folder, and folds the log on another
+    /// thread. Only looks for a key, and publishes nothing.
     pub(super) fn start(
-        listen: &str,
         data: &Path,
         settings: Settings,
         caches: Caches,
     ) -> Result<Running, StartError> {
-        Running::start_with(listen, data, settings, caches, Signing::Look, Publish::nowhere())
+        Running::start_with(
+            &Listen::loopback(),
+            data,
+            settings,
+            caches,
+            Signing::Look,
+            Publish::nowhere(),
+        )
     }
 
     /// Starts as [`Running::start`] does, with a key that signs checkpoints and places to publish
     /// them.
     pub(super) fn start_with(
-        listen: &str,
+        listen: &Listen,
         data: &Path,
         settings: Settings,
         caches: Caches,
@@ -179,8 +199,8 @@ impl Running {
     ) -> Result<Running, StartError> {
         let engine: Arc<OnceLock<Arc<Engine>>> = Arc::default();
         // A start that cannot listen leaves no folder.
-        let server = http::serve(listen, settings, engine.clone())
-            .map_err(|error| StartError::Listen { listen: listen.to_owned(), error })?;
+        let Listen { main, admin } = listen;
+        let server = http::serve(main, admin.as_ref(), settings, engine.clone())?;
         let unrecovered = Unrecovered::open(data, caches.store)?;
         let handle = server.handle.clone();
         let (failed, failures) = mpsc::channel();
@@ -214,8 +234,14 @@ impl Running {
         self.server.keys.clone()
     }
 
-    pub(super) fn address(&self) -> std::net::SocketAddr {
-        self.server.address
+    /// Returns the URL of each address, in the order given.
+    pub(super) fn urls(&self) -> &[String] {
+        &self.server.urls
+    }
+
+    /// Returns the URL of the address for monitors and operators.
+    pub(super) fn admin_url(&self) -> Option<&str> {
+        self.server.admin_url.as_deref()
     }
 
     /// Serves while `work` runs on a thread of its own, which begins once the log is folded, and
@@ -227,7 +253,7 @@ impl Running {
         stays: bool,
         work: impl FnOnce(&Client) -> Result<T, Failure> + Send + 'static,
     ) -> Result<T, Failure> {
-        let client = Client::loopback(&format!("http://{}", self.address()), api_key);
+        let client = Client::loopback(&self.urls().concat(), api_key);
         let (stop, stopped) = oneshot::channel::<()>();
         let worker = thread::spawn(move || {
             let done = wait_until_ready(&client).and_then(|()| work(&client));
@@ -263,7 +289,7 @@ impl Running {
                 }
                 handle.stop(true).await;
             });
-            let served = server.running.await;
+            let served = server.run().await;
             stopper.abort();
             served
         });

@@ -78,10 +78,34 @@ pub(super) fn optional_secrets(names: &[&str]) -> Result<Vec<String>, Failure> {
     Ok(all)
 }
 
-/// Returns the names of those of the variables that are given as files.
-pub(super) fn given_as_files(names: &[&str]) -> Vec<String> {
-    let files = names.iter().map(|name| file_variable(name));
-    files.filter(|name| set(name).is_some()).collect()
+/// The secrets of one variable.
+pub(super) struct Found {
+    /// The variable that is set: the secrets' own, or that of their file.
+    pub(super) variable: Option<String>,
+    pub(super) secrets: Vec<String>,
+}
+
+/// Returns the secrets of a variable, or of the file that it names with `_FILE` at its end.
+///
+/// # Errors
+/// A sentence, if both forms are set or the file cannot be read.
+pub(super) fn find(name: &str) -> Result<Found, String> {
+    let text = text_of(name).map_err(|error| match error {
+        SecretError::BothForms(reason)
+        | SecretError::NotText(reason)
+        | SecretError::Unread(reason) => reason,
+    })?;
+    let variable =
+        text.is_some().then(|| if set(name).is_some() { name.into() } else { file_variable(name) });
+    Ok(Found { variable, secrets: text.iter().flat_map(|text| split(text)).collect() })
+}
+
+/// Returns the secrets of a file.
+///
+/// # Errors
+/// The end of a sentence that begins with the file.
+pub(super) fn in_file(path: &str) -> Result<Vec<String>, String> {
+    Ok(split(&read(Path::new(path))?).collect())
 }
 
 fn file_variable(name: &str) -> String {

@@ -9,10 +9,10 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::json;
 
 use super::auditor::{read_keys, read_note};
+use super::config::WEBHOOK_SECRETS;
 use super::read::print::counted;
 use super::running::open_failure;
 use super::secrets::optional_secrets;
-use super::serve::WEBHOOK_SECRETS;
 use super::{Failure, print};
 use crate::log::{
     Acknowledged, Audit, Finding, LogPart, OpenError, Signatures, Unrecovered, is_data_folder,

@@ -7,8 +7,9 @@ use tokio::sync::oneshot;
 use super::attributes::read_attributes;
 use super::writer::{ActReply, Decision, Job, QueuedAct};
 use super::{ActError, Engine, Prepared};
+use crate::keys::Operator;
 use crate::log::Outcome;
-use crate::verify::{Act, Operator, Verified};
+use crate::verify::{Act, Verified};
 
 /// The condition on the mapping that is set now, under which an act may replace it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -186,7 +187,7 @@ impl Engine {
         let mut refused = None;
         let outcomes = self.record_now(|now| {
             let event = decision(self, now)
-                .and_then(|act| act.map(|act| written(operator, &act, note, now)).transpose());
+                .and_then(|act| act.map(|act| written(&operator, &act, note, now)).transpose());
             event
                 .unwrap_or_else(|error| {
                     refused = Some(error);
@@ -205,7 +206,7 @@ impl Engine {
 }
 
 fn written(
-    operator: Operator,
+    operator: &Operator,
     act: &Act,
     note: Option<String>,
     now: Millis,

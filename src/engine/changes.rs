@@ -1,6 +1,6 @@
 //! The feed of changes: the changes of users' access and roles by each record, in order of seq.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -12,21 +12,30 @@ use crate::log::ReadError;
 /// The number of records that are read from the log at once.
 const RECORDS: usize = 256;
 
-/// An answer ends after this time once it has done some work, but not in the middle of a record
-/// that has given it nothing yet.
-const PAGE_TIME: Duration = Duration::from_millis(8);
+/// The cost of a record that changes nothing, in work of [`rollcall_projections::AccessChanges`].
+const RECORD_WORK: usize = 4;
 
-/// The longest time for a record that has given nothing yet. Then the answer is cut off, and the
-/// next one goes on inside the record.
-const RECORD_TIME: Duration = Duration::from_secs(2);
+/// The bounds of one answer.
+#[derive(Clone, Copy, Debug)]
+pub struct PageBounds {
+    /// The time after which nothing more is looked for.
+    pub time: Duration,
+    /// The work that is done at any rate, so that a busy machine does not cut small answers short.
+    pub work_min: usize,
+    /// The work after which the views are unlocked and the time is looked at.
+    pub step_work: usize,
+}
 
-/// The work that an answer does at any rate, in states of users, so that the time of a busy machine
-/// does not cut small answers short; a record costs about as much as some states.
-const WORK_MIN: usize = 1024;
-const RECORD_WORK: usize = 16;
+impl PageBounds {
+    /// The bounds of answers over HTTP. A step takes a millisecond or two, and reading the records
+    /// and writing the answer some more, so that an answer takes less than 20 ms.
+    pub const HTTP: PageBounds =
+        PageBounds { time: Duration::from_millis(8), work_min: 4096, step_work: 4096 };
+}
 
-/// The number of places inside records that are remembered.
-const BOOKMARKS: usize = 256;
+/// The number of changes between two marks, and the most marks that are remembered.
+const MARK_EVERY: u64 = 256;
+const MARKS_MAX: usize = 16_384;
 
 /// A place in the feed: a record, and the number of its changes that are dealt with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -50,35 +59,108 @@ impl FeedPlace {
 }
 
 /// A user behind whom the counting of a record's changes can go on.
-#[derive(Clone, Debug, Default)]
-struct CountedUser {
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CountedUser {
     /// The user's id; `None` before the first.
-    user: Option<String>,
+    pub user: Option<String>,
     /// The number of changes up to this user.
-    changes: u64,
+    pub changes: u64,
 }
 
-/// The users at which the latest answers ended in the middle of a record, so that the next page of
-/// a record with many changes does not count them from its first.
-///
-/// Losing one costs time and changes no answer: the changes of a record never change.
-#[derive(Default)]
-pub(super) struct Bookmarks(Mutex<VecDeque<(FeedPlace, CountedUser)>>);
+/// A place in the feed from which to go on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FeedCursor {
+    /// The place.
+    pub place: FeedPlace,
+    /// The user up to whom the changes of the place's record are counted: only where an answer
+    /// ended without having found the next one.
+    pub counted: Option<CountedUser>,
+}
 
-impl Bookmarks {
+impl From<FeedPlace> for FeedCursor {
+    fn from(place: FeedPlace) -> FeedCursor {
+        FeedCursor { place, counted: None }
+    }
+}
+
+/// Users at some distance from each other in the records with many changes, so that a page in the
+/// middle of such a record does not count its changes from the first.
+///
+/// The marks of a record are the same for all readers, so that one reader does not take another's,
+/// however small its pages are. Losing them costs time and changes no answer: the changes of a
+/// record never change.
+#[derive(Default)]
+pub(super) struct Marks(Mutex<MarkedRecords>);
+
+#[derive(Default)]
+struct MarkedRecords {
+    records: HashMap<Seq, MarkedRecord>,
+    marks: usize,
+    /// The number of look-ups so far.
+    uses: u64,
+}
+
+#[derive(Default)]
+struct MarkedRecord {
+    /// By the number of changes up to the user.
+    users: BTreeMap<u64, String>,
+    used: u64,
+}
+
+impl Marks {
+    /// Returns the last mark at or before a place.
     fn find(&self, place: FeedPlace) -> CountedUser {
-        let bookmarks = self.0.lock();
-        let found = bookmarks.iter().rev().find(|(other, _)| *other == place);
-        found.map(|(_, counted)| counted.clone()).unwrap_or_default()
+        let mut marked = self.0.lock();
+        marked.uses += 1;
+        let used = marked.uses;
+        let Some(record) = marked.records.get_mut(&place.seq) else {
+            return CountedUser::default();
+        };
+        record.used = used;
+        let last = record.users.range(..=place.item).next_back();
+        last.map_or_else(CountedUser::default, |(changes, user)| CountedUser {
+            user: Some(user.clone()),
+            changes: *changes,
+        })
     }
 
-    fn put(&self, place: FeedPlace, counted: CountedUser) {
-        let mut bookmarks = self.0.lock();
-        bookmarks.retain(|(other, _)| *other != place);
-        if bookmarks.len() >= BOOKMARKS {
-            bookmarks.pop_front();
+    /// Notes a user of a record, unless there is a mark nearby. Forgets the marks of the records
+    /// that were not looked up for the longest time if there are too many.
+    fn note(&self, seq: Seq, counted: &CountedUser) {
+        let Some(user) = &counted.user else { return };
+        let mut marked = self.0.lock();
+        let marked = &mut *marked;
+        let nearby = counted.changes.saturating_sub(MARK_EVERY - 1)..counted.changes + MARK_EVERY;
+        let known = marked.records.get(&seq);
+        if counted.changes < MARK_EVERY
+            || known.is_some_and(|record| record.users.range(nearby).next().is_some())
+        {
+            return;
         }
-        bookmarks.push_back((place, counted));
+        if marked.marks >= MARKS_MAX {
+            marked.make_room();
+        }
+        let record = marked.records.entry(seq).or_default();
+        record.used = marked.uses;
+        record.users.insert(counted.changes, user.clone());
+        marked.marks += 1;
+    }
+}
+
+impl MarkedRecords {
+    /// Forgets the records that were not looked up for the longest time, up to a quarter of the
+    /// marks and at least one record.
+    fn make_room(&mut self) {
+        let mut by_use: Vec<(u64, Seq)> =
+            self.records.iter().map(|(seq, record)| (record.used, *seq)).collect();
+        by_use.sort_unstable();
+        for (_, seq) in by_use {
+            let forgotten = self.records.remove(&seq);
+            self.marks -= forgotten.map_or(0, |record| record.users.len());
+            if self.marks <= MARKS_MAX / 4 * 3 {
+                return;
+            }
+        }
     }
 }
 
@@ -87,123 +169,122 @@ impl Bookmarks {
 pub struct Feed {
     /// The changes, each with its place.
     pub items: Vec<(FeedPlace, AccessChange)>,
-    /// The place from which to go on.
-    pub next: FeedPlace,
+    /// The cursor from which to go on. It has moved unless every record has been looked at.
+    pub next: FeedCursor,
     /// True if every folded record has been looked at.
     pub at_head: bool,
-    /// True if the answer is empty and its place unmoved because a record took too long, or because
-    /// of a shutdown. Asking again goes on inside the record.
-    pub cut_off: bool,
+    /// The work done, which bounds the time that the answer took.
+    pub work: usize,
 }
 
-/// Adds the changes behind `place` up to the limit, and moves it there. True if that ends the
-/// answer; then `counted` is the user before that of the last change.
-fn give(
-    changes: Vec<AccessChange>,
-    place: &mut FeedPlace,
-    counted: &mut CountedUser,
-    limit: usize,
-    feed: &mut Feed,
-) -> bool {
-    let (mut number, mut last) = (counted.changes, None);
-    for change in changes {
-        if last.as_ref().is_some_and(|last| *last != change.user) {
-            *counted = CountedUser { user: last.take(), changes: number };
-        }
-        number += 1;
-        last = Some(change.user.clone());
-        if number > place.item {
-            place.item = number;
-            feed.items.push((*place, change));
-            feed.next = *place;
-            if feed.items.len() >= limit {
-                return true;
-            }
-        }
-    }
-    false
-}
-
-/// The end of an answer.
-struct PageEnd {
+/// An answer in the making.
+struct Page<'b> {
     /// The most changes.
     limit: usize,
-    /// The moment after which nothing more is looked for.
+    bounds: &'b PageBounds,
     deadline: Instant,
-    /// The moment at which an answer that is still empty is cut off.
-    cut_off: Instant,
-    /// The work done so far.
-    work: usize,
+    feed: Feed,
 }
 
-impl PageEnd {
-    fn is_reached(&self, feed: &Feed) -> bool {
-        feed.items.len() >= self.limit || self.work >= WORK_MIN && Instant::now() >= self.deadline
+impl Page<'_> {
+    fn is_full(&self) -> bool {
+        self.feed.items.len() >= self.limit
+    }
+
+    fn is_over(&self) -> bool {
+        let feed = &self.feed;
+        self.is_full() || feed.work >= self.bounds.work_min && Instant::now() >= self.deadline
+    }
+
+    /// Gives the changes of one record behind `place` up to the limit. Moves `place` to the last of
+    /// them, and `counted` to the last user whose changes are all dealt with.
+    fn give(
+        &mut self,
+        changes: Vec<AccessChange>,
+        place: &mut FeedPlace,
+        counted: &mut CountedUser,
+    ) {
+        let (mut number, mut last) = (counted.changes, None);
+        for change in changes {
+            if last.as_ref().is_some_and(|last| *last != change.user) {
+                *counted = CountedUser { user: last.take(), changes: number };
+            }
+            number += 1;
+            last = Some(change.user.clone());
+            if number > place.item {
+                place.item = number;
+                self.feed.items.push((*place, change));
+                self.feed.next = FeedCursor::from(*place);
+                if self.is_full() {
+                    return;
+                }
+            }
+        }
     }
 }
 
 impl Engine {
-    /// Returns at most `limit` changes behind a place. An answer without changes has moved on by
-    /// at least a record, unless it is at the head. Blocks while it reads the log.
+    /// Returns at most `limit` changes behind a cursor. An answer without changes has moved on,
+    /// unless it is at the head. Blocks while it reads the log, for less than 20 ms.
     ///
     /// # Errors
     /// The first record that cannot be read.
-    pub fn feed(&self, after: FeedPlace, limit: usize) -> Result<Feed, ReadError> {
+    pub fn feed(&self, after: &FeedCursor, limit: usize) -> Result<Feed, ReadError> {
+        self.feed_within(after, limit, &PageBounds::HTTP)
+    }
+
+    /// Does the same within other bounds.
+    ///
+    /// # Errors
+    /// The first record that cannot be read.
+    pub fn feed_within(
+        &self,
+        after: &FeedCursor,
+        limit: usize,
+        bounds: &PageBounds,
+    ) -> Result<Feed, ReadError> {
         let head = self.views().head();
-        let mut feed = Feed { items: Vec::new(), next: after, at_head: false, cut_off: false };
-        let now = Instant::now();
-        let (deadline, cut_off) = (now + PAGE_TIME, now + RECORD_TIME);
-        let mut end = PageEnd { limit, deadline, cut_off, work: 0 };
+        let feed = Feed { items: Vec::new(), next: after.clone(), at_head: false, work: 0 };
+        let mut page = Page { limit, bounds, deadline: Instant::now() + bounds.time, feed };
         loop {
+            let place = page.feed.next.place;
             // A record whose changes are not all given yet is read again.
-            let behind = if feed.next.item == u64::MAX {
-                feed.next.seq
-            } else {
-                feed.next.seq.saturating_sub(1)
-            };
+            let is_done = place.item == u64::MAX;
+            let behind = if is_done { place.seq } else { place.seq.saturating_sub(1) };
             if behind >= head {
-                feed.at_head = true;
-                return Ok(feed);
+                page.feed.at_head = true;
+                return Ok(page.feed);
             }
             let mut touched: Vec<TouchedUsers> = Vec::new();
             self.log
                 .entries(behind, RECORDS, &mut |entry| touched.push(TouchedUsers::by(entry)))?;
             for touched in touched.into_iter().filter(|touched| touched.seq <= head) {
-                let place = feed.next.within(touched.seq);
-                let counted =
-                    if end.work == 0 { self.bookmarks.find(place) } else { CountedUser::default() };
-                self.add_changes(&touched, counted, &mut end, &mut feed);
-                end.work += RECORD_WORK;
-                if feed.cut_off {
-                    // Records before this one were dealt with: their place is an answer, and the
-                    // next one begins at the bookmark.
-                    feed.cut_off = feed.next == after;
-                    return Ok(feed);
-                }
-                if end.is_reached(&feed) {
-                    return Ok(feed);
+                page.feed.work += RECORD_WORK;
+                self.add_changes(&touched, &mut page);
+                let is_dealt_with = page.feed.next.place == FeedPlace::after(touched.seq);
+                if !is_dealt_with || page.is_over() || self.is_shutting_down() {
+                    return Ok(page.feed);
                 }
             }
         }
     }
 
-    /// Adds the changes by one record, in short locks, up to the end of the answer; at least one if
-    /// the answer has none yet and the record has any behind the place, unless it is cut off.
-    fn add_changes(
-        &self,
-        touched: &TouchedUsers,
-        mut counted: CountedUser,
-        end: &mut PageEnd,
-        feed: &mut Feed,
-    ) {
+    /// Adds the changes by one record, in short locks, up to the end of the answer, and moves the
+    /// cursor behind them. If the answer is over before any is found, the cursor moves on inside
+    /// the record.
+    fn add_changes(&self, touched: &TouchedUsers, page: &mut Page<'_>) {
         let seq = touched.seq;
-        let mut place = feed.next.within(seq);
+        let mut place = page.feed.next.place.within(seq);
+        let known = page.feed.next.counted.take().filter(|_| page.feed.next.place.seq == seq);
+        let mut counted = known.unwrap_or_else(|| self.start_of(place));
         loop {
-            let changes = self.views().access_changes(touched, counted.user.as_deref());
+            let after = counted.user.as_deref();
+            let changes = self.views().access_changes(touched, after, page.bounds.step_work);
             let number = counted.changes + changes.found.len() as u64;
-            end.work += changes.states;
-            if give(changes.found, &mut place, &mut counted, end.limit, feed) {
-                return self.bookmarks.put(place, counted);
+            page.feed.work += changes.work;
+            page.give(changes.found, &mut place, &mut counted);
+            if page.is_full() {
+                return self.marks.note(seq, &counted);
             }
             counted = match changes.next {
                 Some(user) => CountedUser { user: Some(user), changes: number },
@@ -213,18 +294,23 @@ impl Engine {
                     CountedUser::default()
                 }
                 None => {
-                    feed.next = FeedPlace::after(seq);
+                    page.feed.next = FeedPlace::after(seq).into();
                     return;
                 }
             };
-            if !feed.items.is_empty() && end.is_reached(feed) {
-                return self.bookmarks.put(place, counted);
-            }
-            if feed.items.is_empty() && (self.is_shutting_down() || Instant::now() >= end.cut_off) {
-                feed.cut_off = true;
-                return self.bookmarks.put(place, counted);
+            self.marks.note(seq, &counted);
+            if page.is_over() || self.is_shutting_down() {
+                if page.feed.items.is_empty() {
+                    page.feed.next = FeedCursor { place, counted: Some(counted) };
+                }
+                return;
             }
         }
+    }
+
+    /// Returns the user from whom on to count the changes of a place's record.
+    fn start_of(&self, place: FeedPlace) -> CountedUser {
+        if place.item == 0 { CountedUser::default() } else { self.marks.find(place) }
     }
 
     /// Waits until a record after `seq` is folded, the timeout is over, or shutdown begins.
@@ -238,5 +324,47 @@ impl Engine {
             }
         };
         let _ = tokio::time::timeout(timeout, moved).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn counted(changes: u64) -> CountedUser {
+        CountedUser { user: Some(format!("u{changes:09}")), changes }
+    }
+
+    fn place(seq: Seq, item: u64) -> FeedPlace {
+        FeedPlace { seq, item }
+    }
+
+    #[test]
+    fn a_reader_of_single_changes_leaves_no_more_marks_than_one_of_whole_pages() {
+        for step in [1, 7, 1000] {
+            let marks = Marks::default();
+            (0..20_000).step_by(step).for_each(|changes| marks.note(1, &counted(changes)));
+            let kept = marks.0.lock().marks as u64;
+            assert!(kept <= 20_000 / MARK_EVERY, "{kept} marks in steps of {step}");
+            let found = marks.find(place(1, 15_000));
+            let within = 15_000 - 2 * MARK_EVERY.max(step as u64)..=15_000;
+            assert!(within.contains(&found.changes), "{found:?} in steps of {step}");
+        }
+    }
+
+    #[test]
+    fn a_reader_of_many_records_takes_no_marks_of_one_that_is_read() {
+        let marks = Marks::default();
+        marks.note(1, &counted(1000));
+        for seq in 2..2 + 2 * MARKS_MAX as Seq {
+            marks.find(place(seq, 1));
+            marks.note(seq, &counted(1000));
+            if seq % 1000 == 0 {
+                assert_eq!(marks.find(place(1, 1500)), counted(1000));
+            }
+        }
+        let marked = marks.0.lock();
+        assert_eq!(marked.marks, marked.records.len());
+        assert!((MARKS_MAX / 2..=MARKS_MAX).contains(&marked.marks), "{}", marked.marks);
     }
 }

@@ -23,8 +23,8 @@ use tokio::sync::watch;
 
 pub use acts::{Expect, not_in_future};
 use attributes::{ReadProgress, note_all};
-use changes::Bookmarks;
-pub use changes::{Feed, FeedPlace};
+use changes::Marks;
+pub use changes::{CountedUser, Feed, FeedCursor, FeedPlace, PageBounds};
 pub use cut::KnownAt;
 pub use errors::{ActError, CutError, IngestError};
 pub use preview::{GoesOn, Prepared, WorkError};
@@ -52,7 +52,7 @@ pub struct Engine {
     folded: watch::Sender<Seq>,
     writer: Mutex<Option<JoinHandle<()>>>,
     digests: Mutex<Option<(Seq, Vec<ViewState>)>>,
-    bookmarks: Bookmarks,
+    marks: Marks,
     /// The last rebuild.
     rebuild: Mutex<Option<Arc<Rebuild>>>,
     /// Held while an act is done, and while rebuilt views replace the serving ones: an index that
@@ -100,7 +100,7 @@ impl Engine {
             queued_bytes: AtomicUsize::new(0),
             writer: Mutex::default(),
             digests: Mutex::default(),
-            bookmarks: Bookmarks::default(),
+            marks: Marks::default(),
             rebuild: Mutex::default(),
             acting: Mutex::default(),
             clock,

@@ -4,9 +4,10 @@ use rollcall_projections::{Cut, EventFilter, EventType, Millis, Seq, Start};
 use serde_json::Value;
 
 use super::{ActError, Engine};
+use crate::keys::Operator;
 use crate::log::{LogId, ReadError, Record};
 use crate::notary::{KeyError, KeyEvent, KeyHistory, Notary};
-use crate::verify::{Act, Operator, Proof, Source, key_name};
+use crate::verify::{Act, Proof, Source, author_name};
 
 /// The number of changes of the key that are read under one lock.
 const CHANGES: usize = 100;
@@ -18,7 +19,7 @@ pub struct KeyChange {
     pub seq: Seq,
     /// The moment at which it was recorded.
     pub recorded_at: Millis,
-    /// The name of the operator's API key.
+    /// The author of the change: the name and fingerprint of the operator's API key.
     pub by: Option<String>,
     /// The operator's note, if there is one.
     pub note: Option<String>,
@@ -188,7 +189,7 @@ fn change(record: &Record) -> Option<KeyChange> {
     let body: Value = serde_json::from_slice(&record.body).ok()?;
     let text = |name: &str| body.pointer(name).and_then(Value::as_str).map(str::to_owned);
     let (from, to) = (text("/data/from")?, text("/data/to")?);
-    let by = (record.source == Source::Rollcall).then(|| key_name(key_id));
+    let by = (record.source == Source::Rollcall).then(|| author_name(key_id, &record.body));
     Some(KeyChange {
         seq: record.seq,
         recorded_at: record.recorded_at,

@@ -10,8 +10,9 @@ use tokio::sync::oneshot;
 
 use super::attributes::Fresh;
 use super::{ActError, Engine, IngestError};
+use crate::keys::Operator;
 use crate::log::{AppendError, BATCH_BYTES_MAX, BATCH_EVENTS_MAX, Log, Outcome, ReadError};
-use crate::verify::{Act, Operator, Verified};
+use crate::verify::{Act, Verified};
 
 /// The most verified events that may be queued, and the most bytes of their bodies.
 pub(super) const QUEUE_EVENTS_MAX: usize = 8192;

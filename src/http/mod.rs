@@ -2,10 +2,12 @@
 //! contents; a call is one file in `calls/`, and the plumbing is in `wire/`.
 
 mod calls;
+mod listen;
 mod wire;
 
 use std::any::Any;
-use std::net::{SocketAddr, TcpListener};
+use std::io;
+use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::thread::available_parallelism;
 
@@ -16,9 +18,11 @@ use actix_web::{App, HttpRequest, HttpServer, Responder, web};
 
 use crate::engine::Engine;
 use calls::{OPERATIONS, ingest, resources};
+pub use listen::ListenOn;
+use listen::{Bound, SocketFile};
 use wire::answer::{ANSWER_WITHIN, Code, Problem};
 use wire::state::State;
-pub use wire::state::{BODY_BYTES_LIMIT, BODY_BYTES_MAX, Keys, Settings, WEBHOOK_PATH};
+pub use wire::state::{BODY_BYTES_LIMIT, BODY_BYTES_MAX, KeySet, Keys, Settings, WEBHOOK_PATH};
 
 /// The first segments of the server's own paths, also of future ones. A webhook path that begins
 /// with one would hide a call.
@@ -35,53 +39,146 @@ pub const OWN_PATHS: [&str; 10] = [
     "openapi.json",
 ];
 
-/// A server that is listening.
+/// A server that is listening. Its sockets in the file system are removed when it is dropped.
 pub struct Server {
-    /// The address that it listens on.
-    pub address: SocketAddr,
-    /// The secrets of the server.
+    /// The URL of each address that it listens on, in the order given: `http://127.0.0.1:8080`, or
+    /// `unix:/path/to.sock`.
+    pub urls: Vec<String>,
+    /// The URL of the address for monitors and operators.
+    pub admin_url: Option<String>,
+    /// The secrets and limits of the server.
     pub keys: Keys,
     /// Stops the server.
-    pub handle: ServerHandle,
-    /// Runs the server to its end.
-    pub running: actix_web::dev::Server,
+    pub handle: Handle,
+    servers: Vec<actix_web::dev::Server>,
+    sockets: Vec<SocketFile>,
 }
 
-/// Listens at `listen` and serves. Until `engine` is set, reads are answered with 503 `not_ready`.
+/// Stops a server.
+#[derive(Clone)]
+pub struct Handle(Vec<ServerHandle>);
+
+/// An address that cannot be listened on.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on `{listen}`: {error}")]
+pub struct ListenError {
+    listen: String,
+    error: io::Error,
+}
+
+impl Handle {
+    /// Stops the server, also if the result is not awaited. With `graceful`, requests in flight
+    /// are finished.
+    pub fn stop(&self, graceful: bool) -> impl Future<Output = ()> + use<> {
+        let stops: Vec<_> = self.0.iter().map(|handle| handle.stop(graceful)).collect();
+        async move {
+            for stop in stops {
+                stop.await;
+            }
+        }
+    }
+}
+
+impl Server {
+    /// Returns the first of its addresses that is not a socket in the file system.
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.urls.iter().find_map(|url| url.strip_prefix("http://")?.parse().ok())
+    }
+
+    /// Serves to the end.
+    ///
+    /// # Errors
+    /// Those of actix.
+    pub async fn run(self) -> io::Result<()> {
+        let mut servers = self.servers.into_iter();
+        let (first, second) = (servers.next(), servers.next());
+        let (first, second) = tokio::join!(ended(first), ended(second));
+        drop(self.sockets);
+        first.and(second)
+    }
+}
+
+async fn ended(server: Option<actix_web::dev::Server>) -> io::Result<()> {
+    match server {
+        Some(server) => server.await,
+        None => Ok(()),
+    }
+}
+
+/// Listens and serves. Until `engine` is set, reads are answered with 503 `not_ready`.
+///
+/// The address for monitors and operators has threads of its own, so that it answers while the
+/// others are busy. It takes every call but webhooks.
 ///
 /// # Errors
-/// If the address cannot be bound.
+/// If an address cannot be bound. Then none is.
 pub fn serve(
-    listen: impl std::net::ToSocketAddrs,
+    listen: &[ListenOn],
+    admin_listen: Option<&ListenOn>,
     settings: Settings,
     engine: Arc<OnceLock<Arc<Engine>>>,
-) -> std::io::Result<Server> {
-    let listener = TcpListener::bind(listen)?;
-    rustix::net::listen(&listener, BACKLOG)?;
-    let address = listener.local_addr()?;
-    let keys = Keys::new(settings.keyring, &settings.api_keys);
-    let configure =
-        configure(keys.clone(), settings.webhook_paths, settings.body_bytes_max, engine);
-    let workers = available_parallelism().map_or(2, usize::from);
-    let running = HttpServer::new(move || App::new().configure(&configure))
+) -> Result<Server, ListenError> {
+    let bound: Vec<Bound> = listen.iter().map(bind).collect::<Result<_, _>>()?;
+    let admin = admin_listen.map(bind).transpose()?;
+    let urls = bound.iter().map(Bound::url).collect();
+    let admin_url = admin.as_ref().map(Bound::url);
+    let (keys, webhook_paths) = settings.split();
+    let state = state(keys.clone(), engine);
+    let (mut servers, mut sockets) = (Vec::new(), Vec::new());
+    let main = run_on(bound, configure(state.clone(), webhook_paths), None, &mut sockets);
+    servers.push(main.map_err(|error| listen_error(listen.first(), error))?);
+    if let Some(admin) = admin {
+        let configure = configure(state, Vec::new());
+        let server = run_on(vec![admin], configure, Some(1), &mut sockets);
+        servers.push(server.map_err(|error| listen_error(admin_listen, error))?);
+    }
+    let handle = Handle(servers.iter().map(actix_web::dev::Server::handle).collect());
+    Ok(Server { urls, admin_url, keys, handle, servers, sockets })
+}
+
+fn bind(listen: &ListenOn) -> Result<Bound, ListenError> {
+    listen.bind().map_err(|error| listen_error(Some(listen), error))
+}
+
+fn listen_error(listen: Option<&ListenOn>, error: io::Error) -> ListenError {
+    ListenError { listen: listen.map(ListenOn::to_string).unwrap_or_default(), error }
+}
+
+/// Makes a server of the addresses. The files of their sockets are added to `sockets`.
+fn run_on(
+    bound: Vec<Bound>,
+    configure: impl Fn(&mut web::ServiceConfig) + Clone + Send + 'static,
+    workers: Option<usize>,
+    sockets: &mut Vec<SocketFile>,
+) -> io::Result<actix_web::dev::Server> {
+    // The address for monitors and operators has few connections of its own.
+    let connections = if workers.is_some() { CONNECTIONS_MIN } else { connections_max() };
+    let workers = workers.unwrap_or_else(|| available_parallelism().map_or(2, usize::from));
+    let server = HttpServer::new(move || App::new().configure(&configure))
         .workers(workers)
-        .max_connections(connections_max().div_ceil(workers))
+        .max_connections(connections.div_ceil(workers))
         .on_connect(bound_writes)
         .shutdown_timeout(ANSWER_WITHIN.as_secs())
         .client_request_timeout(ANSWER_WITHIN)
         // A long poll must end with its connection.
         .h1_allow_half_closed(false)
-        .disable_signals()
-        .listen(listener)?
-        .run();
-    Ok(Server { address, keys, handle: running.handle(), running })
+        .disable_signals();
+    let listening = bound.into_iter().try_fold(server, |server, bound| match bound {
+        Bound::Tcp(listener, _) => server.listen(listener),
+        Bound::Unix(listener, file) => {
+            sockets.push(file);
+            server.listen_uds(listener)
+        }
+    });
+    Ok(listening?.run())
 }
 
 /// The connections that wait to be accepted, at most.
-const BACKLOG: i32 = 1024;
+pub(super) const BACKLOG: i32 = 1024;
 
-/// The descriptors that are kept for files and for what the server asks of others.
-const FILES: usize = 128;
+/// The descriptors that are kept for files, for what the server asks of others, and for the address
+/// for monitors and operators.
+const FILES: usize = 96 + CONNECTIONS_MIN;
 
 /// The most connections, whatever the limit of descriptors is.
 const CONNECTIONS_MAX: usize = 16_384;
@@ -113,27 +210,27 @@ pub fn app(
     settings: Settings,
     engine: Arc<OnceLock<Arc<Engine>>>,
 ) -> impl Fn(&mut web::ServiceConfig) + Clone + Send + 'static {
-    let keys = Keys::new(settings.keyring, &settings.api_keys);
-    configure(keys, settings.webhook_paths, settings.body_bytes_max, engine)
+    let (keys, webhook_paths) = settings.split();
+    configure(state(keys, engine), webhook_paths)
 }
 
-fn configure(
-    keys: Keys,
-    webhook_paths: Vec<String>,
-    body_bytes_max: usize,
-    engine: Arc<OnceLock<Arc<Engine>>>,
-) -> impl Fn(&mut web::ServiceConfig) + Clone + Send + 'static {
-    let state = web::Data::new(State {
+fn state(keys: Keys, engine: Arc<OnceLock<Arc<Engine>>>) -> web::Data<State> {
+    web::Data::new(State {
         keys,
         engine,
         operations: OPERATIONS,
-        body_bytes_max: body_bytes_max.min(BODY_BYTES_LIMIT),
         refusals: Default::default(),
         bodies: Default::default(),
         operator_bodies: Default::default(),
         turns: Default::default(),
         stats: Default::default(),
-    });
+    })
+}
+
+fn configure(
+    state: web::Data<State>,
+    webhook_paths: Vec<String>,
+) -> impl Fn(&mut web::ServiceConfig) + Clone + Send + 'static {
     move |config| {
         config.app_data(state.clone()).default_service(web::to(not_found));
         routes(config, &webhook_paths);

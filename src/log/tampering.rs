@@ -13,7 +13,8 @@ use super::acknowledgement::{Acknowledgement, AcknowledgementFile};
 use super::block::{Parts, RecordParts};
 use super::store::{part_key, rewrite};
 use super::{Acknowledged, Audit, Finding, Log, LogPart, OpenError, Unrecovered};
-use crate::verify::{Act, ApiKeys, Keyring, Proof, Verified};
+use crate::keys::ApiKeys;
+use crate::verify::{Act, Keyring, Proof, Verified};
 use rollcall_generator::sign;
 
 const NOW: Millis = 1_760_000_000_000;
@@ -42,9 +43,9 @@ fn webhook(body: String) -> Verified {
 }
 
 fn act() -> Verified {
-    let operator = ApiKeys::new(["sk"]).identify("sk").unwrap();
+    let operator = ApiKeys::unrestricted(["sk"]).identify("sk").unwrap();
     Verified::operator(
-        operator,
+        &operator,
         &Act::DirectoryDeleted { id: "d2".into(), not_before: NOW },
         None,
         NOW,

@@ -21,7 +21,7 @@ pub(crate) use extract::{filled, first_domain, is_active, shown_email};
 pub use facts::{Facts, Statement};
 pub use mapping::{FieldCode, MappingError, mapping_json, parse_mapping};
 pub(crate) use operator::names_author;
-pub use operator::{Act, ApiKeys, Operator, key_name};
+pub use operator::{Act, api_key_id, author_name, key_name};
 use rollcall_projections::Millis;
 pub use signature::{KEY_ID_BYTES, Keyring, Rejection, SECRETS_MAX};
 
@@ -79,8 +79,8 @@ impl Verified {
     /// received, `now_ms` our clock.
     ///
     /// # Errors
-    /// The first mistake: no header, a malformed one, a time too far from ours, or no signature that
-    /// fits.
+    /// The first mistake: no header, a malformed one, no signature that fits, or a time too far
+    /// from ours.
     pub fn webhook(
         keyring: &Keyring,
         header: Option<&[u8]>,

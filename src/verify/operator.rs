@@ -1,37 +1,16 @@
-//! Operators, who hold API keys, and their acts. An act is recorded as an event; the name of the
-//! API key is its author.
+//! The acts of operators, who hold API keys. An act is recorded as an event; the fingerprint of the
+//! API key is its author, with the key's name if it has one.
 
 use bytes::Bytes;
 use hmac::Mac;
 use rollcall_projections::{EventType, InactiveUsers, Mapping, Millis};
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
-use subtle::ConstantTimeEq;
 
 use super::signature::{KEY_ID_BYTES, mac_of};
 use super::{Proof, Source, Verified, extract_from, mapping_json};
+use crate::keys::Operator;
 use crate::{json, time};
-
-/// The API keys that may read and act.
-#[derive(Clone)]
-pub struct ApiKeys {
-    /// SHA-256 digests of the keys, so that the time of a comparison does not depend on a key's
-    /// length.
-    keys: Vec<([u8; 32], Operator)>,
-}
-
-/// The holder of an API key. Only [`ApiKeys::identify`] makes one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Operator {
-    key_id: [u8; KEY_ID_BYTES],
-}
-
-impl Operator {
-    /// Returns the name of the key, which is an act's author. It does not reveal the key.
-    pub fn name(self) -> String {
-        key_name(self.key_id)
-    }
-}
 
 /// An act of an operator.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -114,27 +93,8 @@ impl Act {
     }
 }
 
-impl ApiKeys {
-    /// Makes the set of the given whole keys.
-    pub fn new<'a>(keys: impl IntoIterator<Item = &'a str>) -> ApiKeys {
-        let keys = keys
-            .into_iter()
-            .map(|key| (Sha256::digest(key).into(), Operator { key_id: key_id(key) }))
-            .collect();
-        ApiKeys { keys }
-    }
-
-    /// Returns the holder of `key`. Compares every key, in constant time.
-    pub fn identify(&self, key: &str) -> Option<Operator> {
-        let digest: [u8; 32] = Sha256::digest(key).into();
-        self.keys.iter().fold(None, |found, (other, operator)| {
-            if bool::from(other.ct_eq(&digest)) { Some(*operator) } else { found }
-        })
-    }
-}
-
-/// Returns the id of a key, which does not reveal the key.
-fn key_id(key: &str) -> [u8; KEY_ID_BYTES] {
+/// Returns the id of a key of `ROLLCALL_API_KEYS`, which does not reveal the key.
+pub fn api_key_id(key: &str) -> [u8; KEY_ID_BYTES] {
     let mut mac = mac_of(key);
     mac.update(b"rollcall: name of this API key");
     let name: [u8; 32] = mac.finalize().into_bytes().into();
@@ -143,17 +103,33 @@ fn key_id(key: &str) -> [u8; KEY_ID_BYTES] {
     id
 }
 
-/// Returns the name of a key as it is shown.
+/// Returns the fingerprint of a key as it is shown.
 pub fn key_name(key_id: [u8; KEY_ID_BYTES]) -> String {
     format!("key_{}", hex::encode(key_id))
 }
 
-/// Returns true if the body of an act names this key as its author, as every act must.
-pub(crate) fn names_author(key_id: [u8; KEY_ID_BYTES], body: &[u8]) -> bool {
+/// Returns the author of an act as it is shown: the fingerprint of the key, after the key's name if
+/// it has one.
+pub fn author_name(key_id: [u8; KEY_ID_BYTES], body: &[u8]) -> String {
+    let [_, name] = actor(body);
+    let fingerprint = key_name(key_id);
+    match json::string(name) {
+        Some(name) => format!("{name} ({fingerprint})"),
+        None => fingerprint,
+    }
+}
+
+/// Reads the id and the name of the actor in the body of an act.
+fn actor(body: &[u8]) -> [Option<&RawValue>; 2] {
     let context = std::str::from_utf8(body).ok().and_then(|text| json::fields(text, ["context"]));
     let [actor] =
         json::fields_of(context.and_then(|[context]| context), ["actor"]).unwrap_or_default();
-    let [id] = json::fields_of(actor, ["id"]).unwrap_or_default();
+    json::fields_of(actor, ["id", "name"]).unwrap_or_default()
+}
+
+/// Returns true if the body of an act names this key as its author, as every act must.
+pub(crate) fn names_author(key_id: [u8; KEY_ID_BYTES], body: &[u8]) -> bool {
+    let [id, _] = actor(body);
     json::string(id).is_some_and(|id| id == key_name(key_id))
 }
 
@@ -163,7 +139,7 @@ impl Verified {
     /// # Errors
     /// If the operating system has no random bytes for its id.
     pub fn operator(
-        operator: Operator,
+        operator: &Operator,
         act: &Act,
         note: Option<&str>,
         recorded_at: Millis,
@@ -176,43 +152,23 @@ impl Verified {
         )
         .into_uuid();
         let occurred_at = act.occurs_at(recorded_at);
+        let key = operator.key();
         let body = json!({
             "object": "event",
             "id": format!("op_{id}"),
             "event": act.event_type().name(),
             "data": act.data(recorded_at, note),
             "created_at": time::format(occurred_at),
-            "context": { "actor": { "id": key_name(operator.key_id), "source": "api", "name": null } },
+            "context": {
+                "actor": { "id": key.fingerprint(), "source": "api", "name": key.name },
+            },
         });
         let body = Bytes::from(body.to_string());
-        let proof = Proof::Operator { key_id: operator.key_id };
+        let proof = Proof::Operator { key_id: key.key_id };
         let extracted = extract_from(&proof, &body);
         let facts = extracted.facts.encode();
         let (event_id, event_type) =
             (extracted.event_id.map(Into::into), extracted.event_type.map(Into::into));
         Ok(Verified { source: Source::Rollcall, proof, event_id, event_type, facts, body })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_key_is_identified_as_a_whole_and_its_name_does_not_reveal_it() {
-        let keys = ApiKeys::new(["sk_one", "sk_two"]);
-        let (one, two) = (keys.identify("sk_one").unwrap(), keys.identify("sk_two").unwrap());
-        assert_ne!(one, two);
-        for wrong in ["", "sk_on", "sk_one ", "SK_ONE", "sk_oneX"] {
-            assert_eq!(keys.identify(wrong), None, "{wrong}");
-        }
-        // python3: hmac.new(b"sk_one", b"rollcall: name of this API key",
-        // "sha256").hexdigest()[:16]
-        assert_eq!(key_name(one.key_id), "key_d106596dd66439f8");
-        assert_eq!(
-            ApiKeys::new(["sk_one"]).identify("sk_one"),
-            Some(one),
-            "the same name at every start"
-        );
     }
 }

@@ -27,10 +27,10 @@ pub enum Rejection {
     Missing,
     /// The header has no integer time, or no signature.
     Malformed,
-    /// Its time is too far from our clock.
-    OutsideTolerance,
     /// No signature fits the body under any active secret.
     Mismatch,
+    /// Its time is too far from our clock.
+    OutsideTolerance,
 }
 
 impl Rejection {
@@ -74,6 +74,11 @@ impl Keyring {
         Keyring { keys, tolerance_ms }
     }
 
+    /// Returns the fingerprint of each secret, as proofs hold it. It does not reveal the secret.
+    pub fn fingerprints(&self) -> Vec<String> {
+        self.keys.iter().map(|key| hex::encode(key.id)).collect()
+    }
+
     /// Checks the signature that a record keeps again, without regard to its time; `None` if the
     /// secret that verified it is not in the keyring.
     pub fn check_again(
@@ -92,20 +97,14 @@ impl Keyring {
     /// # Errors
     /// The first mistake.
     pub fn admit(&self, header: Option<&[u8]>, now_ms: Millis) -> Result<(), Rejection> {
-        self.admitted(header, now_ms).map(|_| ())
+        self.check_time(&parsed(header)?, now_ms)
     }
 
-    fn admitted<'a>(
-        &self,
-        header: Option<&'a [u8]>,
-        now_ms: Millis,
-    ) -> Result<Header<'a>, Rejection> {
-        let header =
-            Header::parse(header.ok_or(Rejection::Missing)?).ok_or(Rejection::Malformed)?;
+    fn check_time(&self, header: &Header<'_>, now_ms: Millis) -> Result<(), Rejection> {
         if header.t.abs_diff(now_ms) > self.tolerance_ms {
             return Err(Rejection::OutsideTolerance);
         }
-        Ok(header)
+        Ok(())
     }
 
     /// Checks the signature in `header` over `body`. Every signature is tried with every secret, in
@@ -116,7 +115,7 @@ impl Keyring {
         body: &[u8],
         now_ms: Millis,
     ) -> Result<Proof, Rejection> {
-        let header = self.admitted(header, now_ms)?;
+        let header = parsed(header)?;
         let mut proof = None;
         for key in &self.keys {
             let expected = key.signature(header.t_text.as_bytes(), body);
@@ -126,7 +125,9 @@ impl Keyring {
                 }
             }
         }
-        proof.ok_or(Rejection::Mismatch)
+        let proof = proof.ok_or(Rejection::Mismatch)?;
+        self.check_time(&header, now_ms)?;
+        Ok(proof)
     }
 }
 
@@ -158,6 +159,10 @@ impl KeyedSecret {
 )]
 pub(super) fn mac_of(secret: &str) -> Hmac<Sha256> {
     Hmac::new_from_slice(secret.as_bytes()).expect("hmac takes keys of any length")
+}
+
+fn parsed(header: Option<&[u8]>) -> Result<Header<'_>, Rejection> {
+    Header::parse(header.ok_or(Rejection::Missing)?).ok_or(Rejection::Malformed)
 }
 
 /// A parsed header.

@@ -4,11 +4,12 @@
 use core::ops::RangeInclusive;
 use std::collections::{BTreeMap, BTreeSet};
 
+use smallvec::SmallVec;
+
 use crate::ground::order::{Cut, IdBuffer, Millis, Place, Seq, Seq32};
 use crate::ground::symbols::{NO_SYM, Sym};
 use crate::ground::timeline::Placed;
-use crate::state::compiled_mapping::{GroundKey, RoleGrounds};
-
+use crate::state::compiled_mapping::{Compiled, GroundKey, RoleGrounds};
 use crate::state::entities::{Entity, EntityKind};
 use crate::state::memberships::Pair;
 use crate::views::Views;
@@ -104,15 +105,15 @@ impl Views {
     }
 
     /// Returns the moments of a stretch that a user's access and roles depend on, known and up to
-    /// the cut.
+    /// the cut, in order.
     pub(crate) fn moments_in(
         &self,
         user: Sym,
         stretch: RangeInclusive<Millis>,
         cut: Cut,
-    ) -> BTreeSet<Millis> {
+    ) -> Vec<Millis> {
         let (from, until) = (*stretch.start(), (*stretch.end()).min(cut.as_of));
-        let mut moments = BTreeSet::new();
+        let mut moments = Vec::new();
         let mut add = |places: &mut dyn Iterator<Item = Place>| {
             let within = places.take_while(|place| place.occurred_at <= until);
             let seen = within.filter(|place| cut.sees(*place));
@@ -122,8 +123,8 @@ impl Views {
             add(&mut entity.explicit().since(from).map(Placed::place));
             add(&mut entity.stand_ins().since(from).map(Placed::place));
         }
-        let pairs = self.giving_pairs(user, cut.known_at);
-        for pair in &pairs {
+        let mappings = self.roles.in_force_since(from, cut.known_at);
+        for pair in self.giving_pairs(user, &mappings) {
             add(&mut pair.grants().since(from).map(Placed::place));
             let Some(group) = self.groups.get(pair.group) else { continue };
             if self.may_revive(group) {
@@ -133,7 +134,7 @@ impl Views {
                 add(&mut group.turns().since(from).map(Placed::place));
             }
         }
-        for sym in self.directories_concerning(user, &pairs) {
+        for sym in self.directories_concerning(user, &mappings) {
             let Some(directory) = self.directories.get(sym) else { continue };
             add(&mut directory.events().since(from).map(Placed::place));
             let named = directory.first_named_with(cut);
@@ -141,7 +142,32 @@ impl Views {
         }
         moments
             .extend(self.settings(cut).filter(|effective_from| stretch.contains(effective_from)));
+        moments.sort_unstable();
+        moments.dedup();
         moments
+    }
+
+    /// Tells if a user's access or roles may depend on anything at `from` or later that is known at
+    /// `known_at`. Costs a look-up for each group that the user was ever in.
+    pub(crate) fn may_turn_since(&self, user: Sym, from: Millis, known_at: Seq) -> bool {
+        let cut = Cut { as_of: Millis::MAX, known_at };
+        let is_late = |place: Place| place.occurred_at >= from;
+        let directory_turns = |sym: &Sym| {
+            self.directories.get(*sym).is_some_and(|directory| {
+                directory.events().latest(cut).map(Placed::place).is_some_and(is_late)
+                    || directory.first_named_with(cut).is_some_and(is_late)
+            })
+        };
+        if self.settings(cut).any(|moment| moment >= from)
+            || self.latest_places(EntityKind::User, user, cut).any(is_late)
+        {
+            return true;
+        }
+        let mappings = self.roles.in_force_since(from, known_at);
+        self.giving_pairs(user, &mappings).any(|pair| {
+            pair.grants().latest(cut).map(Placed::place).is_some_and(is_late)
+                || self.latest_places(EntityKind::Group, pair.group, cut).any(is_late)
+        }) || self.directories_concerning(user, &mappings).iter().any(directory_turns)
     }
 
     /// Tells if a version of a group may bring it back although it says the same as the one before.
@@ -150,40 +176,24 @@ impl Views {
         directories.any(|directory| directory.deletions().newest().is_some())
     }
 
-    /// Returns the pairs of a user with groups from which any known mapping gives a role.
-    fn giving_pairs(&self, user: Sym, known_at: Seq) -> Vec<&Pair> {
-        if self.roles.known(known_at).next().is_none() {
-            return Vec::new();
-        }
-        self.pairs_of(user).filter(|pair| self.gives_roles(pair.group, known_at)).collect()
+    /// Iterates over the pairs of a user with groups from which any of some mappings gives a role.
+    fn giving_pairs<'a>(
+        &'a self,
+        user: Sym,
+        mappings: &'a [&'a Compiled],
+    ) -> impl Iterator<Item = &'a Pair> {
+        let pairs = (!mappings.is_empty()).then(|| self.pairs_of(user));
+        pairs.into_iter().flatten().filter(|pair| self.gives_roles(pair.group, mappings))
     }
 
-    /// Tells if a rule of any known mapping ever fitted a group.
-    pub(crate) fn gives_roles(&self, group: Sym, known_at: Seq) -> bool {
+    /// Tells if a rule of any of some mappings ever fitted a group.
+    pub(crate) fn gives_roles(&self, group: Sym, mappings: &[&Compiled]) -> bool {
         let Some(entity) = self.groups.get(group) else { return false };
         let id = self.groups.id(group);
-        self.roles.known(known_at).any(|mapping| {
+        mappings.iter().any(|mapping| {
             let mut turns = entity.turns().iter();
             turns.any(|version| mapping.rules_of_group(id, version.label).next().is_some())
         })
-    }
-
-    /// Returns the last of those moments. Costs a look-up for each group that the user was ever in.
-    pub(crate) fn last_moment(&self, user: Sym, cut: Cut) -> Millis {
-        let pairs = self.giving_pairs(user, cut.known_at);
-        let directories = self.directories_concerning(user, &pairs).into_iter().flat_map(|sym| {
-            let directory = self.directories.get(sym);
-            let event = directory.and_then(|directory| directory.events().latest(cut));
-            let named = directory.and_then(|directory| directory.first_named_with(cut));
-            event.map(Placed::place).into_iter().chain(named)
-        });
-        let pairs = pairs.iter().flat_map(|pair| {
-            let grant = pair.grants().latest(cut).map(Placed::place);
-            grant.into_iter().chain(self.latest_places(EntityKind::Group, pair.group, cut))
-        });
-        let own = self.latest_places(EntityKind::User, user, cut);
-        let places = own.chain(pairs).chain(directories);
-        places.map(|place| place.occurred_at).chain(self.settings(cut)).max().unwrap_or(Millis::MIN)
     }
 
     /// Returns the places of an entity's latest explicit version and its latest stand-in, or of a
@@ -206,13 +216,22 @@ impl Views {
             .map(|(_, from)| from)
     }
 
-    /// Returns the directories in which a user, or one of the groups of some of its pairs, ever was,
-    /// and those of the events about these memberships.
-    fn directories_concerning(&self, user: Sym, pairs: &[&Pair]) -> BTreeSet<Sym> {
-        let mut directories = self.directories_of_entity(EntityKind::User, user);
-        for pair in pairs {
-            directories.extend(self.directories_of_entity(EntityKind::Group, pair.group));
-            directories.extend(pair.grants().iter().map(|grant| grant.directory()));
+    /// Returns the directories in which a user, or one of the groups from which some mappings give
+    /// it a role, ever was, and those of the events about these memberships.
+    fn directories_concerning(&self, user: Sym, mappings: &[&Compiled]) -> SmallVec<[Sym; 4]> {
+        let mut directories = SmallVec::<[Sym; 4]>::new();
+        let mut add = |sym: Sym| {
+            if !directories.contains(&sym) {
+                directories.push(sym);
+            }
+        };
+        let add_listed = |entity: Option<&Entity>, add: &mut dyn FnMut(Sym)| {
+            entity.into_iter().flat_map(Entity::listed_in).for_each(|sym| add(*sym));
+        };
+        add_listed(self.users.get(user), &mut add);
+        for pair in self.giving_pairs(user, mappings) {
+            add_listed(self.groups.get(pair.group), &mut add);
+            pair.grants().iter().for_each(|grant| add(grant.directory()));
         }
         directories
     }

@@ -18,5 +18,6 @@ pub(crate) mod names;
 pub(crate) mod overtaken;
 pub(crate) mod preview;
 pub(crate) mod roles_held;
+pub(crate) mod touched;
 pub(crate) mod traffic;
 pub(crate) mod unmatched;

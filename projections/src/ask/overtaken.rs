@@ -15,9 +15,8 @@ impl Views {
     /// the first whose access ended.
     pub(crate) fn overtaken_by(&self, entry: &Entry<'_>) -> Option<Seq> {
         match &entry.fact {
-            Fact::User(change, data) if *change == Change::Deleted || !data.active => {
-                self.keeps_user(data.id)
-            }
+            Fact::User(Change::Deleted, data) => self.later_version(data.id, false),
+            Fact::User(Change::Set, data) if !data.active => self.later_version(data.id, true),
             Fact::Directory { change: DirectoryChange::Deleted, id, .. } => {
                 self.keeps_directory(id, entry.seq)
             }
@@ -25,11 +24,13 @@ impl Views {
         }
     }
 
-    /// Returns the record of a user's latest version, if the user is alive and active by it.
-    fn keeps_user(&self, id: &str) -> Option<Seq> {
+    /// Returns the record of a user's latest version, if the user is there by it under any policy,
+    /// and if asked for only if it is active: a deletion is void where the user is there at all, an
+    /// inactive version where the user is active.
+    fn later_version(&self, id: &str, only_active: bool) -> Option<Seq> {
         let user = self.users.find(id)?;
         let version = self.exists(EntityKind::User, user, Cut::LATEST)?;
-        version.active.then_some(Seq::from(version.place.seq))
+        (version.active || !only_active).then_some(Seq::from(version.place.seq))
     }
 
     /// Returns the record of a directory's latest activation, if it came later than the deletion

@@ -1,5 +1,7 @@
 //! The roles of one user at a cut, and the grounds for each.
 
+use smallvec::SmallVec;
+
 use crate::ground::order::Cut;
 use crate::ground::symbols::Sym;
 use crate::state::attributes::Attributes;
@@ -72,15 +74,25 @@ impl Views {
     /// each once: none without access, else those of the mapping in force, or before the first
     /// those of the source.
     pub(crate) fn roles_held(&self, user: Sym, cut: Cut) -> Vec<String> {
-        let Some(version) =
-            self.alive(EntityKind::User, user, cut).filter(|version| self.has_access(version, cut))
-        else {
+        let version = self.alive(EntityKind::User, user, cut);
+        let Some(version) = version.filter(|version| self.has_access(version, cut)) else {
             return Vec::new();
         };
-        if self.roles.in_force(cut).is_none() {
-            return self.slugs(version).into_iter().map(str::to_owned).collect();
-        }
-        self.roles_of(&self.groups_of(user, cut), version, cut).unwrap_or_default()
+        self.roles_with_access(user, version, cut).into_iter().map(str::to_owned).collect()
+    }
+
+    /// Returns the roles that a user with access holds by its version at the cut.
+    pub(crate) fn roles_with_access(
+        &self,
+        user: Sym,
+        version: &EntityVersion,
+        cut: Cut,
+    ) -> Vec<&str> {
+        let Some(mapping) = self.roles.in_force(cut) else { return self.slugs(version) };
+        let grounds = self.grounds(mapping, self.roles.attributes(), user, version, cut);
+        let mut ranks: SmallVec<[Rank; 8]> = grounds.iter().map(|ground| ground.role).collect();
+        ranks.dedup();
+        ranks.into_iter().map(|rank| mapping.role(rank)).collect()
     }
 
     /// Returns the slugs of the roles that the source gives with a version, each once.

@@ -41,6 +41,10 @@ impl Span {
             && (cut.as_of <= self.last_occurred || known_at < self.gone_seq)
     }
 
+    fn may_hold_since(&self, from: Millis, seq: Seq32) -> bool {
+        self.first_seq <= seq && (from <= self.last_occurred || seq <= self.gone_seq)
+    }
+
     fn cover(self, other: Span) -> Span {
         Span {
             first_occurred: self.first_occurred.min(other.first_occurred),
@@ -55,9 +59,19 @@ impl Span {
         self.first_seq = self.first_seq.min(seq);
     }
 
+    /// Sets since when the thing is gone. One that was gone already stays gone from the first such
+    /// record on: since then it was absent at every cut with an `as_of` after both moments.
     fn set_gone(&mut self, gone: Option<Gone>) {
-        self.last_occurred = gone.map_or(Millis::MAX, |gone| gone.occurred_at.saturating_sub(1));
-        self.gone_seq = gone.map_or(0, |gone| gone.seq);
+        let Some(Gone { occurred_at, seq }) = gone else {
+            (self.last_occurred, self.gone_seq) = (Millis::MAX, 0);
+            return;
+        };
+        let last = occurred_at.saturating_sub(1);
+        if self.last_occurred == Millis::MAX {
+            (self.last_occurred, self.gone_seq) = (last, seq);
+        } else {
+            self.last_occurred = self.last_occurred.max(last);
+        }
     }
 }
 
@@ -163,14 +177,16 @@ impl Roster {
         self.ascending_where(start, move |span| span.may_hold(cut))
     }
 
-    /// Iterates over the items that were seen at any time by an event up to `known_at`, in
-    /// ascending order of id: those for which `start` is `Greater`.
-    pub(crate) fn known<'a>(
+    /// Iterates over the items that may be there at a cut with an `as_of` of `from` or later and a
+    /// `known_at` of `seq` or the one before, in ascending order of id: those for which `start` is
+    /// `Greater`.
+    pub(crate) fn since<'a>(
         &'a self,
-        known_at: Seq32,
+        from: Millis,
+        seq: Seq32,
         start: &dyn Fn(u32) -> Ordering,
     ) -> impl Iterator<Item = u32> + use<'a> {
-        self.ascending_where(start, move |span| span.first_seq <= known_at)
+        self.ascending_where(start, move |span| span.may_hold_since(from, seq))
     }
 
     /// Iterates over the items whose spans `may` accepts. It must accept the cover of every span
@@ -294,6 +310,29 @@ mod tests {
             [proposed(9, 9), proposed(19, 9), proposed(20, 6), proposed(20, 7), proposed(10, 0)],
             [0, 1, 1, 0, 0]
         );
+    }
+
+    #[test]
+    fn an_item_that_ends_twice_is_gone_from_the_first_record_and_the_later_moment_on() {
+        let mut roster = Roster::default();
+        roster.see(1, 10, 1, |other| other.cmp(&1));
+        let proposed = |roster: &Roster, as_of, known_at| {
+            roster.ascending(Cut { as_of, known_at }, &|_| Ordering::Greater).count()
+        };
+        let since =
+            |roster: &Roster, from, seq| roster.since(from, seq, &|_| Ordering::Greater).count();
+        let end = |occurred_at, seq| Some(Gone { occurred_at, seq });
+        roster.set_gone(end(30, 7), |other| other.cmp(&1));
+        roster.set_gone(end(20, 9), |other| other.cmp(&1));
+        assert_eq!([29, 30].map(|as_of| proposed(&roster, as_of, 7)), [1, 0]);
+        assert_eq!([6, 7, 9].map(|known_at| proposed(&roster, 30, known_at)), [1, 0, 0]);
+        // With record 7 and without it, up to the end and after it; and with record 8.
+        assert_eq!(
+            [(29, 8), (30, 7), (30, 8)].map(|(from, seq)| since(&roster, from, seq)),
+            [1, 1, 0]
+        );
+        roster.set_gone(None, |other| other.cmp(&1));
+        assert_eq!(since(&roster, 30, 10), 1);
     }
 
     #[test]

@@ -165,14 +165,34 @@ impl Compiled {
             .any(|rule| matches!(rule.matches, Matches::Group { group: GroupPattern::Name(_), .. }))
     }
 
-    /// Tells if two mappings differ in nothing but their rules about groups and the order in which
-    /// roles are shown.
-    pub(crate) fn differs_in_groups_only(&self, other: &Compiled) -> bool {
+    /// Tells if two mappings differ in nothing but their rules and the order in which roles are
+    /// shown.
+    pub(crate) fn differs_in_rules_only(&self, other: &Compiled) -> bool {
         let (a, b) = (&self.mapping, &other.mapping);
         let ranks_alike = a.mode == Mode::All || a.priority == b.priority;
-        let is_about = |rule: &&Rule| matches!(rule.matches, Matches::Attribute { .. });
-        let attributes_alike = a.rules.iter().filter(is_about).eq(b.rules.iter().filter(is_about));
-        a.mode == b.mode && ranks_alike && a.default_roles == b.default_roles && attributes_alike
+        a.mode == b.mode && ranks_alike && a.default_roles == b.default_roles
+    }
+
+    /// Tells if a user without any matching rule has roles.
+    pub(crate) fn has_defaults(&self) -> bool {
+        !self.defaults.is_empty()
+    }
+
+    /// Iterates over the keys of attributes by which a role is given.
+    pub(crate) fn keys(&self) -> impl Iterator<Item = u32> {
+        self.by_key.keys().copied()
+    }
+
+    /// Iterates over the keys to which two mappings do not give the same by the same rules.
+    pub(crate) fn keys_unlike<'a>(&'a self, other: &'a Compiled) -> impl Iterator<Item = u32> {
+        let is_unlike = move |key: &u32| !self.rules_of_key(*key).eq(other.rules_of_key(*key));
+        self.keys().chain(other.keys()).filter(is_unlike)
+    }
+
+    /// Iterates over the rules that name an attribute's value, as they were written.
+    fn rules_of_key(&self, key: u32) -> impl Iterator<Item = &Rule> {
+        let values = self.by_key.get(&key).into_iter().flatten();
+        values.filter_map(|value| self.mapping.rules.get(usize::from(value.rule)))
     }
 
     /// Tells if the same rules of two mappings fit a group.

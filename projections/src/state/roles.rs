@@ -1,5 +1,7 @@
 //! Every role mapping that was set, and the attributes that they ask for.
 
+use smallvec::SmallVec;
+
 use crate::ground::mapping::Mapping;
 use crate::ground::order::{Cut, Millis, Seq};
 use crate::ground::symbols::{Sym, Symbols};
@@ -85,6 +87,28 @@ impl Roles {
     /// Returns the one in force: of those that are effective and known the newest.
     pub(crate) fn in_force(&self, cut: Cut) -> Option<&Compiled> {
         self.mappings.iter().rev().find(|mapping| mapping.is_seen(cut))
+    }
+
+    /// Returns the mappings that are known and in force at any moment from `from` on, the newest
+    /// first. The others are overridden by newer ones.
+    pub(crate) fn in_force_since(&self, from: Millis, known_at: Seq) -> SmallVec<[&Compiled; 4]> {
+        let mut found: SmallVec<[&Compiled; 4]> = SmallVec::new();
+        let mut until = None;
+        for mapping in self.mappings.iter().rev().filter(|mapping| mapping.seq <= known_at) {
+            if until.is_some_and(|until| until <= from) {
+                break;
+            }
+            if until.is_none_or(|until| mapping.effective_from < until) {
+                until = Some(mapping.effective_from);
+                found.push(mapping);
+            }
+        }
+        found
+    }
+
+    /// Tells if there is a moment, `from` or later, at which no known mapping is in force.
+    pub(crate) fn is_unmapped_since(&self, from: Millis, known_at: Seq) -> bool {
+        self.known(known_at).all(|mapping| mapping.effective_from > from)
     }
 
     pub(crate) fn iter(&self) -> impl DoubleEndedIterator<Item = &Compiled> + ExactSizeIterator {

@@ -9,9 +9,9 @@ use serde_json::value::RawValue;
 
 use super::super::Failure;
 use super::super::client::Client;
+use super::super::config::duration;
 use super::super::moment::moment_ms;
 use super::super::print;
-use super::super::serve::duration;
 use super::super::table::{self, Column};
 use super::following::Backoff;
 use super::listing::{ListPage, Moment, Output, PAGE, Query, Resource, ask};

@@ -9,6 +9,7 @@ use super::super::client::Client;
 use super::super::running::{Caches, Running, StartError};
 use super::super::secrets::{first_secret, variable};
 use crate::http::Settings;
+use crate::keys::ApiKeys;
 use crate::log::{OpenError, is_data_folder};
 use crate::verify::Keyring;
 
@@ -140,12 +141,12 @@ where
     let key = hex::encode(key);
     let settings = Settings {
         keyring: Keyring::new([], 0),
-        api_keys: vec![key.clone()],
+        api_keys: ApiKeys::unrestricted([key.as_str()]),
         webhook_paths: Vec::new(),
         body_bytes_max: 0,
     };
-    let running = Running::start("127.0.0.1:0", folder, settings, CACHES)
-        .map_err(|error| unopened(folder, error))?;
+    let running =
+        Running::start(folder, settings, CACHES).map_err(|error| unopened(folder, error))?;
     running.run_with(&key, false, work)
 }
 

@@ -5,16 +5,18 @@ use std::time::Duration;
 
 use actix_web::http::{Method, StatusCode};
 use actix_web::{HttpRequest, HttpResponse, web};
-use rollcall_projections::{AccessChange, Effect};
-use serde_json::{Value, json};
+use rollcall_projections::{AccessChange, Effect, Seq};
+use serde::Serialize;
 
-use crate::engine::{Engine, Feed, FeedPlace};
+use crate::engine::{CountedUser, Engine, Feed, FeedCursor, FeedPlace};
 use crate::http::wire::answer::{Code, Cursors, Problem, blocking, list_body, respond};
-use crate::http::wire::api::{Gives, LIMIT_OWN, Logged, Operation, Parameter, Takes};
-use crate::http::wire::describe::describe_cause;
+use crate::http::wire::api::{
+    Access, Bound, Gives, LIMIT_OWN, Logged, Operation, Parameter, Takes,
+};
 use crate::http::wire::paging::digits;
 use crate::http::wire::question::Question;
-use crate::http::wire::state::State;
+use crate::http::wire::state::{Revoked, State};
+use crate::keys::Scope;
 use crate::time;
 
 const SHAPES: &str = include_str!("changes.schema.json");
@@ -26,8 +28,9 @@ const AFTER_CHANGE: Parameter = Parameter::new(
     "Only what follows: the `id` of a change, the cursor `after`, or the number of a record that \
     is dealt with",
 );
-/// The cursors that [`read_place`] reads.
-const PLACE_PATTERN: &str = r"^[0-9]{1,20}(?:\.[0-9]{1,20})?$";
+/// The cursors that [`read_cursor`] reads.
+const PLACE_PATTERN: &str =
+    r"^[0-9]{1,20}(?:\.[0-9]{1,20}(?:\.[0-9]{1,20}\.(?:[0-9a-fA-F]{2})+)?)?$";
 const WAIT: Parameter = Parameter::new(
     "wait",
     Takes::Number { min: 0, max: 30, default: 5 },
@@ -42,6 +45,7 @@ pub(crate) const LIST: Operation = Operation {
     about: "Changes of access and roles, in order of record. Waits if there is none yet. Continue \
         with the cursor `after`, also after an empty page.",
     parameters: &[AFTER_CHANGE, LIMIT_OWN, WAIT],
+    access: Access::keyed(Scope::Read, Bound::Own),
     logged: Logged::Always,
     gives: Gives::List("Change"),
     shapes: SHAPES,
@@ -60,73 +64,112 @@ pub(crate) async fn list(
     let wait = Duration::from_secs(question.take_number("wait") as u64);
     // The changes are not sent to HEAD, so waiting for them would only hold the connection.
     let wait = if request.method() == Method::HEAD { Duration::ZERO } else { wait };
+    let operator = question.operator.clone();
     let engine = question.finish()?;
-    let after = after.map_or(Some(FeedPlace::after(0)), |cursor| read_place(&cursor));
+    let start = || Some(FeedCursor::from(FeedPlace::after(0)));
+    let after = after.map_or_else(start, |cursor| read_cursor(&cursor));
     // A place beyond the last record is from another log, or from one that lost its end. Waiting
     // there would miss changes.
     let after = after
-        .filter(|after| after.seq <= engine.views().head())
+        .filter(|after| after.place.seq <= engine.views().head())
         .ok_or_else(|| Problem::cursor_invalid("after"))?;
-    let feed = follow(&engine, after, limit, wait).await?;
-    let items: Vec<Vec<u8>> = feed
-        .items
-        .iter()
-        .map(|(place, change)| describe(*place, change).to_string().into_bytes())
-        .collect();
-    Ok(respond(StatusCode::OK)
-        .body(list_body(&items, Cursors { before: None, after: Some(write_place(feed.next)) })))
+    let feed = tokio::select! {
+        feed = follow(&engine, after.clone(), limit, wait) => feed?,
+        revoked = state.keys.revoked(&operator) => without_rights(revoked, after)?,
+    };
+    let items: Vec<Vec<u8>> =
+        feed.items.iter().map(|(place, change)| describe(*place, change)).collect();
+    let cursors = Cursors { before: None, after: Some(write_cursor(&feed.next)) };
+    Ok(respond(StatusCode::OK).body(list_body(&items, cursors)))
 }
 
-/// Returns the changes behind a place. If there are none, waits for some, at most for `wait`.
+/// Ends a question whose key has changed meanwhile. A client with other rights asks again from its
+/// place, and is judged by them.
+///
+/// # Errors
+/// 401, if the key was removed.
+fn without_rights(revoked: Revoked, next: FeedCursor) -> Result<Feed, Problem> {
+    match revoked {
+        Revoked::Removed => Err(Code::Unauthorized.into()),
+        Revoked::Changed => Ok(Feed { items: Vec::new(), next, at_head: true, work: 0 }),
+    }
+}
+
+/// Returns the changes behind a cursor. If there are none, waits for some, at most for `wait`.
 async fn follow(
     engine: &Arc<Engine>,
-    after: FeedPlace,
+    after: FeedCursor,
     limit: usize,
     wait: Duration,
 ) -> Result<Feed, Problem> {
-    let read = |after: FeedPlace| {
+    let read = |after: FeedCursor| {
         let engine = engine.clone();
-        async move { finished(blocking(move || engine.feed(after, limit)).await??) }
+        async move { Ok::<Feed, Problem>(blocking(move || engine.feed(&after, limit)).await??) }
     };
     let feed = read(after).await?;
     if !feed.items.is_empty() || !feed.at_head || wait.is_zero() {
         return Ok(feed);
     }
     // A record may change nothing: continue until one does, or the time is over.
-    let place = std::cell::Cell::new(feed.next);
+    let next = std::cell::RefCell::new(feed.next);
     let something = async {
+        let seq = next.borrow().place.seq;
+        engine.wait_until_folded(seq, wait).await;
         loop {
-            engine.wait_until_folded(place.get().seq, wait).await;
-            let feed = read(place.get()).await?;
+            let after = next.borrow().clone();
+            let feed = read(after).await?;
             if !feed.items.is_empty() || engine.is_shutting_down() {
                 return Ok(feed);
             }
-            place.set(feed.next);
+            let (seq, at_head) = (feed.next.place.seq, feed.at_head);
+            next.replace(feed.next);
+            if at_head {
+                engine.wait_until_folded(seq, wait).await;
+            }
         }
     };
     match tokio::time::timeout(wait, something).await {
         Ok(feed) => feed,
-        Err(_) => Ok(Feed { items: Vec::new(), next: place.get(), at_head: true, cut_off: false }),
+        Err(_) => Ok(Feed { items: Vec::new(), next: next.into_inner(), at_head: true, work: 0 }),
     }
 }
 
-/// Refuses an answer that was cut off: without changes and with its place unmoved it would read as
-/// the end of the feed.
-///
-/// # Errors
-/// 503: asking again goes on inside the record.
-fn finished(feed: Feed) -> Result<Feed, Problem> {
-    if feed.cut_off { Err(Code::LogUnavailable.into()) } else { Ok(feed) }
+/// Reads `seq.n`, or `seq` for the place behind all changes of that record. Behind `seq.n` may
+/// follow the number of changes that are counted, and in hexadecimal digits the user up to whom.
+fn read_cursor(cursor: &str) -> Option<FeedCursor> {
+    let mut parts = cursor.splitn(3, '.');
+    let seq = digits(parts.next()?)?;
+    let Some(item) = parts.next() else { return Some(FeedPlace::after(seq).into()) };
+    // The highest number is the place behind everything, which is written without one.
+    let place = FeedPlace { seq, item: digits(item)?.min(u64::MAX - 1) };
+    let counted = match parts.next() {
+        Some(counted) => Some(read_counted(counted)?),
+        None => None,
+    };
+    // More than are dealt with cannot be counted: such a cursor would miss some.
+    let counted = counted.filter(|counted| counted.changes <= place.item);
+    Some(FeedCursor { place, counted })
 }
 
-/// Reads `seq.n`, or `seq` for the place behind all changes of that record.
-fn read_place(cursor: &str) -> Option<FeedPlace> {
-    match cursor.split_once('.') {
-        // The highest number is the place behind everything, which is written without one.
-        Some((seq, item)) => {
-            Some(FeedPlace { seq: digits(seq)?, item: digits(item)?.min(u64::MAX - 1) })
+fn read_counted(text: &str) -> Option<CountedUser> {
+    let (changes, user) = text.split_once('.')?;
+    // The user need not exist, so any bytes name a place.
+    let user = String::from_utf8_lossy(&hex::decode(user).ok()?).into_owned();
+    Some(CountedUser { user: Some(user), changes: digits(changes)? })
+}
+
+/// The longest id of a user that a cursor holds, in bytes.
+const USER_BYTES_MAX: usize = 450;
+
+fn write_cursor(cursor: &FeedCursor) -> String {
+    let place = write_place(cursor.place);
+    match &cursor.counted {
+        // With a longer id the cursor would be longer than a parameter may be. The server then goes
+        // on from its own mark within the record.
+        Some(CountedUser { user: Some(user), changes }) if user.len() <= USER_BYTES_MAX => {
+            format!("{place}.{changes}.{}", hex::encode(user))
         }
-        None => Some(FeedPlace::after(digits(cursor)?)),
+        _ => place,
     }
 }
 
@@ -138,29 +181,65 @@ fn write_place(place: FeedPlace) -> String {
     }
 }
 
-fn describe(place: FeedPlace, change: &AccessChange) -> Value {
+/// A change as it is sent: a feed is long, and this is written at once.
+#[derive(Serialize)]
+struct SentChange<'a> {
+    cause: SentCause<'a>,
+    change: &'a str,
+    directory_id: &'a str,
+    id: String,
+    object: &'a str,
+    occurred_at: String,
+    organization_id: &'a str,
+    reason: Option<&'a str>,
+    recorded_at: &'a str,
+    role: Option<&'a str>,
+    seq: Seq,
+    user_id: &'a str,
+}
+
+#[derive(Serialize)]
+struct SentCause<'a> {
+    event: &'a str,
+    event_id: &'a str,
+    occurred_at: String,
+    recorded_at: &'a str,
+    seq: Seq,
+}
+
+fn describe(place: FeedPlace, change: &AccessChange) -> Vec<u8> {
     let (word, role, reason) = match &change.became {
         Effect::AccessGranted => ("access_granted", None, None),
         Effect::AccessRestored => ("access_restored", None, None),
         Effect::AccessEnded(reason) => ("access_ended", None, Some(reason.word())),
-        Effect::RoleGained(role) => ("role_gained", Some(role), None),
-        Effect::RoleLost(role) => ("role_lost", Some(role), None),
+        Effect::RoleGained(role) => ("role_gained", Some(role.as_str()), None),
+        Effect::RoleLost(role) => ("role_lost", Some(role.as_str()), None),
         Effect::HistoryChanged => ("history_changed", None, None),
     };
-    json!({
-        "object": "change",
-        "id": write_place(place),
-        "seq": place.seq,
-        "change": word,
-        "user_id": change.user,
-        "directory_id": change.directory,
-        "organization_id": change.organization,
-        "role": role,
-        "reason": reason,
-        "occurred_at": time::format(change.occurred_at),
-        "recorded_at": time::format(change.cause.recorded_at),
-        "cause": describe_cause(&change.cause),
-    })
+    let recorded_at = time::format(change.cause.recorded_at);
+    let cause = SentCause {
+        event: &change.cause.event,
+        event_id: &change.cause.event_id,
+        occurred_at: time::format(change.cause.occurred_at),
+        recorded_at: &recorded_at,
+        seq: change.cause.seq,
+    };
+    let sent = SentChange {
+        cause,
+        change: word,
+        directory_id: &change.directory,
+        id: write_place(place),
+        object: "change",
+        occurred_at: time::format(change.occurred_at),
+        organization_id: &change.organization,
+        reason,
+        recorded_at: &recorded_at,
+        role,
+        seq: place.seq,
+        user_id: &change.user,
+    };
+    // Texts and numbers always serialize.
+    serde_json::to_vec(&sent).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -170,8 +249,9 @@ mod tests {
 
     #[test]
     fn places_are_those_of_their_pattern() {
-        let reads = |text: &str| read_place(text).is_some();
-        let places = ["12", "12.1", "0", "99999999999999999999.99999999999999999999", "01.02"];
-        assert_agree(PLACE_PATTERN, reads, &places, "0123456789.-+ e");
+        let reads = |text: &str| read_cursor(text).is_some();
+        let longest = "99999999999999999999.99999999999999999999";
+        let places = ["12", "12.1", "0", longest, "01.02", "7.3.2.757365725f31", "7.3.2.FF"];
+        assert_agree(PLACE_PATTERN, reads, &places, "0123456789aF.-+ e");
     }
 }

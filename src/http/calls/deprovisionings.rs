@@ -8,7 +8,7 @@ use crate::documents::{Document, DocumentKey, Shape};
 use crate::engine::Engine;
 use crate::http::wire::answer::{Code, Problem, pinned_with_roles};
 use crate::http::wire::api::{
-    Cost, DIRECTORY_ID, Gives, LIMIT_OWN, Logged, MAPPING_VERSION, OF_ORGANIZATION,
+    Access, Bound, Cost, DIRECTORY_ID, Gives, LIMIT_OWN, Logged, MAPPING_VERSION, OF_ORGANIZATION,
     OF_ORGANIZATION_ALIAS, OF_USER, Operation, Parameter, Reads, after, before, direction, email,
     since, until,
 };
@@ -18,6 +18,7 @@ use crate::http::wire::paging::{AT_ONCE, in_steps};
 use crate::http::wire::question::Question;
 use crate::http::wire::state::State;
 use crate::http::wire::turns::{Turn, in_turn};
+use crate::keys::Scope;
 use crate::time;
 use crate::verify::email_fingerprint;
 
@@ -49,6 +50,7 @@ pub(crate) const LIST: Operation = Operation {
         direction("Without it `asc`"),
     ],
     reads: Reads::AtCut,
+    access: Access::keyed(Scope::Audit, Bound::Own),
     logged: Logged::Always,
     cost: Cost::High,
     gives: Gives::List("Deprovisioning"),

@@ -12,7 +12,7 @@ use crate::documents::{FieldChange, changed_fields, snapshot};
 use crate::engine::{CutError, Engine, KnownAt};
 use crate::http::wire::answer::{Code, Cursors, Problem, list_body, pin_from, pinned};
 use crate::http::wire::api::{
-    Cost, Gives, IN_DIRECTORY, LIMIT_OWN, Logged, Operation, Parameter, Takes, after,
+    Access, Bound, Cost, Gives, IN_DIRECTORY, LIMIT_OWN, Logged, Operation, Parameter, Takes, after,
 };
 use crate::http::wire::bodies::{BODIES_AT_ONCE, Bodies};
 use crate::http::wire::entity::must_be_named;
@@ -22,6 +22,7 @@ use crate::http::wire::question::{Question, fix};
 use crate::http::wire::state::State;
 use crate::http::wire::turns::{Turn, in_turn};
 use crate::json::into_well_formed;
+use crate::keys::Scope;
 
 const SHAPES: &str = include_str!("diff.schema.json");
 
@@ -68,6 +69,7 @@ pub(crate) const DIFF: Operation = Operation {
         after::<DifferencePlace>("user.dXNlcl8x."),
         LIMIT_OWN,
     ],
+    access: Access::keyed(Scope::Audit, Bound::Own),
     logged: Logged::Always,
     cost: Cost::High,
     gives: Gives::List("Difference"),

@@ -9,12 +9,13 @@ use crate::documents::{DocumentKey, Shape, push_directory};
 use crate::engine::ActError;
 use crate::http::wire::answer::{Code, Problem, blocking, done_in_time, pinned, respond};
 use crate::http::wire::api::{
-    AFTER, BEFORE, Gives, LIMIT, Logged, OF_ORGANIZATION, OF_ORGANIZATION_ALIAS, ORDER, Operation,
-    Parameter, Reads,
+    AFTER, Access, BEFORE, Bound, Gives, LIMIT, Logged, OF_ORGANIZATION, OF_ORGANIZATION_ALIAS,
+    ORDER, Operation, Parameter, Reads,
 };
 use crate::http::wire::entity::{Reading, with_documents};
 use crate::http::wire::question::{Question, id_in_path};
 use crate::http::wire::state::State;
+use crate::keys::Scope;
 
 const SHAPES: &str = include_str!("directories.schema.json");
 
@@ -38,6 +39,7 @@ pub(crate) const LIST: Operation = Operation {
         DOMAIN,
     ],
     reads: Reads::AtCut,
+    access: Access::keyed(Scope::Read, Bound::Own),
     logged: Logged::AboutThePast,
     gives: Gives::List("Directory"),
     shapes: SHAPES,
@@ -74,6 +76,7 @@ pub(crate) const ITEM: Operation = Operation {
     name: "getDirectory",
     about: "One directory.",
     reads: Reads::AtCut,
+    access: Access::keyed(Scope::Read, Bound::Own),
     logged: Logged::AboutThePast,
     gives: Gives::One("Directory"),
     shapes: SHAPES,
@@ -105,6 +108,7 @@ pub(crate) const DELETION: Operation = Operation {
     name: "deleteDirectory",
     about: "Ends a directory with everything in it, in Rollcall and not at the source. Deleting \
         it again is accepted as well.",
+    access: Access::keyed(Scope::Operate, Bound::Own),
     gives: Gives::Accepted,
     problems: &[Code::EntityNotFound, Code::QueueFull, Code::LogUnavailable],
     ..Operation::DELETE
@@ -116,7 +120,7 @@ pub(crate) async fn delete(
     state: web::Data<State>,
 ) -> Result<HttpResponse, Problem> {
     let question = Question::of(&request, &state, &DELETION)?;
-    let operator = question.operator;
+    let operator = question.operator.clone();
     let id = id_in_path(&request).ok_or(Code::NotFound)?;
     let engine = question.finish()?;
     match done_in_time(engine.delete_directory(operator, id.clone())).await {

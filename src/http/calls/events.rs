@@ -9,12 +9,13 @@ use crate::documents::ShownEvent;
 use crate::engine::Engine;
 use crate::http::wire::answer::{Code, Cursors, Problem, blocking, list_body, pinned};
 use crate::http::wire::api::{
-    Gives, LIMIT, Logged, NOT_BOTH, OF_ORGANIZATION, OF_ORGANIZATION_ALIAS, Operation, Order,
-    Parameter, Reads, Takes, since, until,
+    Access, Bound, Gives, LIMIT, Logged, NOT_BOTH, OF_ORGANIZATION, OF_ORGANIZATION_ALIAS,
+    Operation, Order, Parameter, Reads, Takes, since, until,
 };
 use crate::http::wire::paging::{Fitted, Paging, fit};
 use crate::http::wire::question::Question;
 use crate::http::wire::state::State;
+use crate::keys::Scope;
 use crate::verify::FieldCode;
 
 const SHAPES: &str = include_str!("events.schema.json");
@@ -70,6 +71,7 @@ pub(crate) const LIST: Operation = Operation {
         until("range_end").not_with(&["after", "before"], RANGE_OR_CURSOR),
     ],
     reads: Reads::AtCut,
+    access: Access::keyed(Scope::Audit, Bound::Own),
     logged: Logged::Always,
     gives: Gives::List("Event"),
     shapes: SHAPES,

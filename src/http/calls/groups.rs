@@ -7,12 +7,14 @@ use crate::documents::Shape;
 use crate::engine::Engine;
 use crate::http::wire::answer::{Code, Problem, blocking, pinned_with_roles};
 use crate::http::wire::api::{
-    AFTER, BEFORE, Gives, IN_DIRECTORY, LIMIT, Logged, MAPPING_VERSION, OF_ORGANIZATION,
-    OF_ORGANIZATION_ALIAS, ORDER, Operation, Parameter, Reads, Switch, Takes, USER_ID, Word,
+    AFTER, Access, BEFORE, Bound, Gives, IN_DIRECTORY, LIMIT, Logged, MAPPING_VERSION,
+    OF_ORGANIZATION, OF_ORGANIZATION_ALIAS, ORDER, Operation, Parameter, Reads, Switch, Takes,
+    USER_ID, Word,
 };
 use crate::http::wire::entity::{NestedList, Reading, key, push_open, with_documents};
 use crate::http::wire::question::{Question, id_in_path};
 use crate::http::wire::state::State;
+use crate::keys::Scope;
 
 const SHAPES: &str = include_str!("groups.schema.json");
 
@@ -49,6 +51,7 @@ pub(crate) const LIST: Operation = Operation {
     ],
     needs_one_of: &["directory", "user", "organization_id", "organization"],
     reads: Reads::AtCut,
+    access: Access::keyed(Scope::Read, Bound::Own),
     logged: Logged::AboutThePast,
     gives: Gives::List("DirectoryGroup"),
     answer_headers: &[MAPPING_VERSION],
@@ -96,6 +99,7 @@ pub(crate) const ITEM: Operation = Operation {
     about: "One group.",
     parameters: &[MEMBERS],
     reads: Reads::AtCut,
+    access: Access::keyed(Scope::Read, Bound::Own),
     logged: Logged::AboutThePast,
     gives: Gives::One("DirectoryGroup"),
     answer_headers: &[MAPPING_VERSION],

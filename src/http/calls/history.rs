@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::documents::{FieldChange, MissedChange, changed_fields, missed_fields, stated_previous};
 use crate::http::wire::answer::{Code, Problem, blocking, pinned};
 use crate::http::wire::api::{
-    Gives, LIMIT_OWN, Logged, Operation, Reads, after, before, direction,
+    Access, Bound, Gives, LIMIT_OWN, Logged, Operation, Reads, after, before, direction,
 };
 use crate::http::wire::bodies::{BODIES_AT_ONCE, Bodies};
 use crate::http::wire::describe::describe_cause;
@@ -19,6 +19,7 @@ use crate::http::wire::paging::{CursorPart, CursorPlace};
 use crate::http::wire::question::{Question, id_within_path};
 use crate::http::wire::state::State;
 use crate::json::into_well_formed;
+use crate::keys::Scope;
 
 const SHAPES: &str = include_str!("history.schema.json");
 
@@ -35,6 +36,7 @@ pub(crate) const OF_USER: Operation = Operation {
         direction("By when it happened; without it `asc`"),
     ],
     reads: Reads::AtCut,
+    access: Access::keyed(Scope::Audit, Bound::Own),
     logged: Logged::Always,
     gives: Gives::List("UserVersion"),
     shapes: SHAPES,

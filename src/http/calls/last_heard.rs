@@ -5,10 +5,11 @@ use rollcall_projections::LastHeard;
 use serde_json::json;
 
 use crate::http::wire::answer::{Code, Problem, blocking, pinned};
-use crate::http::wire::api::{Gives, Logged, Operation, Reads};
+use crate::http::wire::api::{Access, Bound, Gives, Logged, Operation, Reads};
 use crate::http::wire::describe::describe_cause;
 use crate::http::wire::question::{Question, id_within_path};
 use crate::http::wire::state::State;
+use crate::keys::Scope;
 
 /// `GET /rollcall/v1/users/{id}/last_heard`
 pub(crate) const OF_USER: Operation = Operation {
@@ -17,6 +18,7 @@ pub(crate) const OF_USER: Operation = Operation {
     about: "The newest record about a user, and the newest of its directory: how fresh the answers \
         about the user are.",
     reads: Reads::AtCut,
+    access: Access::keyed(Scope::Audit, Bound::Own),
     logged: Logged::Always,
     gives: Gives::One("LastHeard"),
     shapes: include_str!("last_heard.schema.json"),

@@ -27,9 +27,9 @@ use actix_web::guard::fn_guard;
 use actix_web::middleware::from_fn;
 use actix_web::web;
 
-use crate::http::wire::access_log;
 use crate::http::wire::answer::Problem;
 use crate::http::wire::api::{Logged, Operation};
+use crate::http::wire::{access_log, limits};
 
 /// The routes of a path, by the method of their calls.
 mod routes {
@@ -66,17 +66,19 @@ macro_rules! calls {
                     web::resource(first.path)$(.route(routes::$method().to($handler)))+
                         .default_service(web::to(other))
                 };
-                // Only questions to be logged pass the middleware: those of a login do not pay.
+                // Only questions to be logged pass the middleware, or all while some key has a limit:
+                // those of a login do not pay.
                 let logged = operations.map(|operation| operation.logged);
                 if logged.contains(&Logged::Always) {
                     config.service(resource().wrap(from_fn(access_log::note)));
                 } else {
-                    if logged.contains(&Logged::AboutThePast) {
-                        let past = resource().guard(fn_guard(|context| {
-                            access_log::asks_about_the_past(context.head().uri.query())
-                        }));
-                        config.service(past.wrap(from_fn(access_log::note)));
-                    }
+                    let about_the_past = logged.contains(&Logged::AboutThePast);
+                    let noted = resource().guard(fn_guard(move |context| {
+                        let query = context.head().uri.query();
+                        (about_the_past && access_log::asks_about_the_past(query))
+                            || limits::are_set(context)
+                    }));
+                    config.service(noted.wrap(from_fn(access_log::note)));
                     config.service(resource());
                 }
             )*

@@ -7,12 +7,13 @@ use serde_json::{Value, json};
 use crate::engine::{Engine, WorkError};
 use crate::http::wire::answer::{Problem, pinned};
 use crate::http::wire::api::{
-    Cost, Gives, IN_DIRECTORY, Logged, OF_ORGANIZATION, Operation, Parameter, Reads, Takes, Word,
-    words,
+    Access, Bound, Cost, Gives, IN_DIRECTORY, Logged, OF_ORGANIZATION, Operation, Parameter, Reads,
+    Takes, Word, words,
 };
 use crate::http::wire::question::Question;
 use crate::http::wire::state::State;
 use crate::http::wire::turns::{Turn, in_turn};
+use crate::keys::Scope;
 use crate::verify::{compared_name, email_fingerprint};
 
 /// The number of candidates that are compared under one lock.
@@ -48,6 +49,7 @@ pub(crate) const NAMES: Operation = Operation {
         are none, things of nearly that name.",
     parameters: &[KIND.required(), TEXT.required(), IN_DIRECTORY, OF_ORGANIZATION],
     reads: Reads::AtCut,
+    access: Access::keyed(Scope::Read, Bound::Own),
     logged: Logged::Always,
     cost: Cost::High,
     gives: Gives::One("NamesFound"),

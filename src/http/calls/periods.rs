@@ -10,13 +10,15 @@ use serde_json::{Value, json};
 use crate::engine::Engine;
 use crate::http::wire::answer::{Code, Problem, blocking, pinned, pinned_with_roles};
 use crate::http::wire::api::{
-    Cost, Gives, LIMIT_OWN, Logged, MAPPING_VERSION, Operation, Reads, after, before, direction,
+    Access, Bound, Cost, Gives, LIMIT_OWN, Logged, MAPPING_VERSION, Operation, Reads, after,
+    before, direction,
 };
 use crate::http::wire::describe::describe_cause;
 use crate::http::wire::paging::{AT_ONCE, CursorPlace, Places, in_steps, of_all};
 use crate::http::wire::question::{Question, id_within_path};
 use crate::http::wire::state::State;
 use crate::http::wire::turns::in_turn;
+use crate::keys::Scope;
 use crate::time;
 
 /// The number of a group's periods that are computed under one lock.
@@ -30,6 +32,7 @@ const PERIODS: Operation = Operation {
         direction("Without it `asc`"),
     ],
     reads: Reads::AtCut,
+    access: Access::keyed(Scope::Audit, Bound::Own),
     logged: Logged::Always,
     shapes: include_str!("periods.schema.json"),
     problems: &[Code::EntityNotFound, Code::CursorInvalid],

@@ -7,11 +7,12 @@ use serde_json::{Value, json};
 
 use crate::engine::Engine;
 use crate::http::wire::answer::{Code, Problem, blocking, done_in_time, pinned, respond};
-use crate::http::wire::api::{Gives, Operation, Reads};
+use crate::http::wire::api::{Access, Bound, Gives, Operation, Reads};
 use crate::http::wire::body::Body;
 use crate::http::wire::describe::author;
 use crate::http::wire::question::Question;
 use crate::http::wire::state::State;
+use crate::keys::Scope;
 use crate::time;
 
 const SHAPES: &str = include_str!("policy.schema.json");
@@ -22,6 +23,7 @@ pub(crate) const SHOW: Operation = Operation {
     name: "getPolicy",
     about: "The policy in force.",
     reads: Reads::AtCut,
+    access: Access::keyed(Scope::Read, Bound::Refused),
     gives: Gives::One("Policy"),
     shapes: SHAPES,
     ..Operation::GET
@@ -33,6 +35,7 @@ pub(crate) const SET: Operation = Operation {
     name: "setPolicy",
     about: "Sets the policy, from now on or from a past moment on. By `known_at`, answers from \
         before it was set stay as they were.",
+    access: Access::keyed(Scope::Operate, Bound::Refused),
     takes: Some("PolicySetting"),
     gives: Gives::One("Policy"),
     shapes: SHAPES,
@@ -59,7 +62,7 @@ pub(crate) async fn set(
     state: web::Data<State>,
 ) -> Result<HttpResponse, Problem> {
     let question = Question::of(&request, &state, &SET)?;
-    let operator = question.operator;
+    let operator = question.operator.clone();
     let engine = question.finish()?;
     let mut body = Body::of(payload, &state.operator_bodies).await?;
     let inactive_users = body.take_word(

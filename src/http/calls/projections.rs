@@ -6,10 +6,11 @@ use serde_json::json;
 
 use crate::engine::Rebuild;
 use crate::http::wire::answer::{Code, Cursors, Problem, list_body, respond};
-use crate::http::wire::api::{Cost, Gives, Operation};
+use crate::http::wire::api::{Access, Bound, Cost, Gives, Operation};
 use crate::http::wire::question::Question;
 use crate::http::wire::state::State;
 use crate::http::wire::turns::in_turn;
+use crate::keys::Scope;
 use crate::time;
 
 const SHAPES: &str = include_str!("projections.schema.json");
@@ -20,6 +21,7 @@ pub(crate) const PROJECTIONS: Operation = Operation {
     name: "listProjections",
     about: "Each view: its newest record, its number of items, the digest of its dump, and the \
         last rebuild.",
+    access: Access::keyed(Scope::Operate, Bound::Refused),
     cost: Cost::High,
     gives: Gives::List("Projection"),
     shapes: SHAPES,
@@ -32,6 +34,7 @@ pub(crate) const REBUILD: Operation = Operation {
     name: "rebuildProjections",
     about: "Folds the whole log again, then replaces the serving views in one step. Joins a \
         rebuild that is already running.",
+    access: Access::keyed(Scope::Operate, Bound::Refused),
     gives: Gives::Begun("Rebuild"),
     shapes: SHAPES,
     ..Operation::POST
@@ -42,6 +45,7 @@ pub(crate) const LAST_REBUILD: Operation = Operation {
     path: "/rollcall/v1/projections/rebuild",
     name: "getRebuild",
     about: "The progress of the last rebuild since the start.",
+    access: Access::keyed(Scope::Operate, Bound::Refused),
     gives: Gives::One("Rebuild"),
     shapes: SHAPES,
     problems: &[Code::NotFound],

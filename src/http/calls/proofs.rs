@@ -9,10 +9,13 @@ use serde_json::{Value, json};
 
 use crate::engine::{Engine, KeyChange};
 use crate::http::wire::answer::{ANSWER_WITHIN, Code, Problem, blocking, respond};
-use crate::http::wire::api::{AnswerHeader, Gives, Logged, Operation, Parameter, Takes};
+use crate::http::wire::api::{
+    Access, AnswerHeader, Bound, Gives, Logged, Operation, Parameter, Takes,
+};
 use crate::http::wire::body::Body;
 use crate::http::wire::question::{Question, id_in_path};
 use crate::http::wire::state::State;
+use crate::keys::Scope;
 use crate::time;
 use crate::verify::FieldCode;
 
@@ -53,6 +56,7 @@ pub(crate) const CHECKPOINT: Operation = Operation {
     about: "The log's size and tree hash as a signed note, in the form of C2SP's tlog-checkpoint. \
         `Rollcall-Checkpoint-Size` has the size.",
     parameters: &[CHECKPOINT_SIZE],
+    access: Access::keyed(Scope::Audit, Bound::All),
     gives: Gives::Text { media_type: "text/plain; charset=utf-8", example: NOTE },
     answer_headers: &[CHECKPOINT_SIZE_SENT],
     problems: &[Code::NotFound],
@@ -70,6 +74,7 @@ pub(crate) const ENTRY: Operation = Operation {
     name: "getLogEntry",
     about: "One record in its exact bytes, by its number or its event's id. Digits alone are a \
         number; anything after `id:` is an id, also `id:123` or `id:id:x`.",
+    access: Access::keyed(Scope::Audit, Bound::Own),
     logged: Logged::Always,
     gives: Gives::One("LogEntry"),
     shapes: SHAPES,
@@ -86,6 +91,7 @@ pub(crate) const INCLUSION: Operation = Operation {
     name: "proveInclusion",
     about: "The hashes that lead from a record's leaf to the tree hash of a checkpoint.",
     parameters: &[RECORD, TREE_SIZE],
+    access: Access::keyed(Scope::Audit, Bound::All),
     gives: Gives::One("InclusionProof"),
     shapes: SHAPES,
     problems: &[Code::EntityNotFound],
@@ -98,6 +104,7 @@ pub(crate) const CONSISTENCY: Operation = Operation {
     name: "proveConsistency",
     about: "The hashes that show that a checkpoint continues an older one.",
     parameters: &[FROM_SIZE, TO_SIZE],
+    access: Access::keyed(Scope::Audit, Bound::All),
     gives: Gives::One("ConsistencyProof"),
     shapes: SHAPES,
     ..Operation::GET
@@ -108,6 +115,7 @@ pub(crate) const KEY: Operation = Operation {
     path: "/rollcall/v1/log/key",
     name: "getCheckpointKey",
     about: "The public key that signs checkpoints, and those that did before it.",
+    access: Access::keyed(Scope::Audit, Bound::All),
     gives: Gives::One("CheckpointKey"),
     shapes: SHAPES,
     problems: &[Code::NotFound],
@@ -120,6 +128,7 @@ pub(crate) const CHANGE_KEY: Operation = Operation {
     name: "changeCheckpointKey",
     about: "Makes a new key for checkpoints and records the change. `handover` is the checkpoint \
         that ends with that record, signed by both keys.",
+    access: Access::keyed(Scope::Operate, Bound::Refused),
     takes: Some("CheckpointKeyChange"),
     gives: Gives::One("CheckpointKey"),
     shapes: SHAPES,
@@ -247,7 +256,7 @@ pub(crate) async fn change_key(
     state: web::Data<State>,
 ) -> Result<HttpResponse, Problem> {
     let question = Question::of(&request, &state, &CHANGE_KEY)?;
-    let operator = question.operator;
+    let operator = question.operator.clone();
     let engine = question.finish()?;
     let mut body = Body::of(payload, &state.operator_bodies).await?;
     let note = body.take_note();

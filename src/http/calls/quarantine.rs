@@ -11,14 +11,15 @@ use serde_json::value::RawValue;
 use crate::engine::Engine;
 use crate::http::wire::answer::{Code, Problem, blocking, list_body, respond};
 use crate::http::wire::api::{
-    DIRECTORY_ID, Gives, LIMIT_OWN, Logged, ORDER_OWN, Operation, Parameter, USER_ID, after,
-    before, email,
+    Access, Bound, DIRECTORY_ID, Gives, LIMIT_OWN, Logged, ORDER_OWN, Operation, Parameter,
+    USER_ID, after, before, email,
 };
 use crate::http::wire::bodies::{BODIES_AT_ONCE, Bodies};
 use crate::http::wire::paging::ItemNumber;
 use crate::http::wire::question::Question;
 use crate::http::wire::state::State;
 use crate::json;
+use crate::keys::Scope;
 use crate::time;
 use crate::verify::email_fingerprint;
 
@@ -46,6 +47,7 @@ pub(crate) const QUARANTINE: Operation = Operation {
         OF_DIRECTORY,
         OF_EMAIL,
     ],
+    access: Access::keyed(Scope::Audit, Bound::Own),
     logged: Logged::Always,
     gives: Gives::List("QuarantineEntry"),
     shapes: SHAPES,

@@ -23,8 +23,8 @@ use crate::http::wire::answer::{
     Code, FieldError, Problem, blocking, done_in_time, pin, pinned_with_roles, respond,
 };
 use crate::http::wire::api::{
-    AnswerHeader, Cost, Gives, LIMIT_OWN, MAPPING_VERSION, ORDER_OWN, Operation, Parameter, Reads,
-    Takes, USER_ID, after, before,
+    Access, AnswerHeader, Bound, Cost, Gives, LIMIT_OWN, MAPPING_VERSION, ORDER_OWN, Operation,
+    Parameter, Reads, Takes, USER_ID, after, before,
 };
 use crate::http::wire::body::{BodiesInFlight, Body};
 use crate::http::wire::describe::{author, describe_ground};
@@ -32,8 +32,9 @@ use crate::http::wire::paging::{AT_ONCE, Fitted, ItemNumber, digits, fit};
 use crate::http::wire::question::Question;
 use crate::http::wire::state::State;
 use crate::http::wire::turns::{Turn, Turns, in_turn, long_turn};
+use crate::keys::{Operator, Scope};
 use crate::time;
-use crate::verify::{FieldCode, Operator, mapping_json};
+use crate::verify::{FieldCode, mapping_json};
 
 /// The most groups without a rule that a preview shows.
 const GROUPS_SHOWN: usize = 100;
@@ -71,6 +72,7 @@ pub(crate) const SHOW: Operation = Operation {
     name: "getRoleMapping",
     about: "The role mapping in force, with its version as `ETag`.",
     reads: Reads::AtCut,
+    access: Access::keyed(Scope::Read, Bound::Refused),
     gives: Gives::One("RoleMapping"),
     answer_headers: &[MAPPING_VERSION, VERSION_TAG],
     shapes: SHAPES,
@@ -83,6 +85,7 @@ pub(crate) const VERSIONS: Operation = Operation {
     name: "listRoleMappings",
     about: "Every role mapping that was set, in order of version.",
     parameters: &[after::<ItemNumber>("1"), before::<ItemNumber>("1"), LIMIT_OWN, ORDER_OWN],
+    access: Access::keyed(Scope::Audit, Bound::Refused),
     gives: Gives::List("RoleMapping"),
     shapes: SHAPES,
     problems: &[Code::CursorInvalid],
@@ -96,6 +99,7 @@ pub(crate) const SET: Operation = Operation {
     about: "Sets the role mapping, from now on or from a past moment on. With `If-Match` only if \
         that version is still the latest.",
     headers: &[IF_VERSION],
+    access: Access::keyed(Scope::Operate, Bound::Refused),
     cost: Cost::High,
     takes: Some("RoleMappingSetting"),
     gives: Gives::One("RoleMapping"),
@@ -119,6 +123,7 @@ pub(crate) const PREVIEW: Operation = Operation {
         change, one a line; then `after` and `limit` are refused.",
     parameters: &[AFTER_USER, LIMIT_OWN],
     reads: Reads::AtCut,
+    access: Access::keyed(Scope::Operate, Bound::Refused),
     cost: Cost::High,
     takes: Some("RoleMappingSetting"),
     gives: Gives::OneOrLines { one: "RoleMappingPreview", lines: "RoleChange" },
@@ -168,7 +173,7 @@ pub(crate) async fn set(
     state: web::Data<State>,
 ) -> Result<HttpResponse, Problem> {
     let question = Question::of(&request, &state, &SET)?;
-    let operator = question.operator;
+    let operator = question.operator.clone();
     let engine = question.finish()?;
     let expect = precondition(&request)?;
     let setting = Setting::of(payload, &state.operator_bodies).await?;
@@ -210,7 +215,8 @@ async fn record(
         });
         let prepared = prepared.await??;
         let (mapping, note) = (mapping.clone(), note.clone());
-        let set = engine.set_mapping(operator, mapping, prepared, expect, effective_from, note);
+        let set =
+            engine.set_mapping(operator.clone(), mapping, prepared, expect, effective_from, note);
         match done_in_time(set).await {
             Err(ActError::Overtaken) if tries < TRIES_MAX => {}
             set => return Ok(set?),

@@ -7,8 +7,9 @@ use serde_json::{Value, json};
 use crate::engine::Engine;
 use crate::http::wire::answer::{Code, Problem, pinned_with_roles};
 use crate::http::wire::api::{
-    Cost, GROUP_ID, Gives, IN_DIRECTORY, LIMIT_OWN, Logged, MAPPING_VERSION, OF_ORGANIZATION,
-    OF_ORGANIZATION_ALIAS, OF_USER, Operation, Parameter, Reads, after, before, direction,
+    Access, Bound, Cost, GROUP_ID, Gives, IN_DIRECTORY, LIMIT_OWN, Logged, MAPPING_VERSION,
+    OF_ORGANIZATION, OF_ORGANIZATION_ALIAS, OF_USER, Operation, Parameter, Reads, after, before,
+    direction,
 };
 use crate::http::wire::describe::{describe_cause, describe_ground};
 use crate::http::wire::entity::must_be_named;
@@ -16,6 +17,7 @@ use crate::http::wire::paging::{AT_ONCE, in_steps};
 use crate::http::wire::question::Question;
 use crate::http::wire::state::State;
 use crate::http::wire::turns::{Turn, in_turn};
+use crate::keys::Scope;
 use crate::time;
 
 /// The number of assignments that are computed under one lock.
@@ -46,6 +48,7 @@ pub(crate) const ASSIGNMENTS: Operation = Operation {
         direction("By user and role; without it `asc`"),
     ],
     reads: Reads::AtCut,
+    access: Access::keyed(Scope::Read, Bound::Own),
     logged: Logged::Always,
     cost: Cost::High,
     gives: Gives::List("RoleAssignment"),

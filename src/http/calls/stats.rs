@@ -11,13 +11,14 @@ use serde_json::{Map, Value, json};
 use crate::engine::Engine;
 use crate::http::wire::answer::{Code, Cursors, Problem, respond};
 use crate::http::wire::api::{
-    AFTER, BEFORE, Cost, Gives, IN_DIRECTORY, LIMIT_OWN, OF_ORGANIZATION, OF_ORGANIZATION_ALIAS,
-    ORDER_OWN, Operation,
+    AFTER, Access, BEFORE, Bound, Cost, Gives, IN_DIRECTORY, LIMIT_OWN, OF_ORGANIZATION,
+    OF_ORGANIZATION_ALIAS, ORDER_OWN, Operation,
 };
 use crate::http::wire::paging::Paging;
 use crate::http::wire::question::Question;
 use crate::http::wire::state::State;
 use crate::http::wire::turns::in_turn;
+use crate::keys::Scope;
 use crate::{stderr, time};
 
 /// The number of records or users that are counted under one lock.
@@ -45,6 +46,7 @@ pub(crate) const STATS: Operation = Operation {
         OF_ORGANIZATION,
         OF_ORGANIZATION_ALIAS,
     ],
+    access: Access::keyed(Scope::Read, Bound::Own),
     cost: Cost::High,
     gives: Gives::One("Stats"),
     shapes: SHAPES,
@@ -66,12 +68,15 @@ pub(crate) async fn stats(
         return Ok(respond(StatusCode::OK).body(actix_web::body::None::new()));
     }
     let refusals: Vec<(Code, u64)> = state.refusals.counts().collect();
-    let refused_questions = state.turns.refused();
+    let refused = RefusedQuestions {
+        unauthorized: state.refusals.unauthorized(),
+        busy: state.turns.refused(),
+    };
     let _alone = state.stats.lock().await;
     let asking = engine.clone();
     let answer = in_turn(&state.turns, &engine, &STATS, move |_| {
         let measured = measure(&asking, directory.as_deref(), organization.as_deref(), &paging);
-        describe(&asking, measured, &refusals, refused_questions)
+        describe(&asking, measured, &refusals, &refused)
     });
     Ok(respond(StatusCode::OK).json(answer.await?))
 }
@@ -182,11 +187,19 @@ fn quarantine(views: &Views) -> Map<String, Value> {
         .collect()
 }
 
+/// The questions refused since the start.
+struct RefusedQuestions {
+    /// Those without a known key.
+    unauthorized: u64,
+    /// Those for which there was no turn.
+    busy: u64,
+}
+
 fn describe(
     engine: &Engine,
     measured: Measured,
     refusals: &[(Code, u64)],
-    refused_questions: u64,
+    refused: &RefusedQuestions,
 ) -> Value {
     let counts = |wanted: &dyn Fn(Code) -> bool| -> Map<String, Value> {
         let wanted = refusals.iter().filter(|(code, _)| wanted(*code));
@@ -213,7 +226,8 @@ fn describe(
         "duplicates": engine.duplicates(),
         "signature_failures": counts(&|code| Code::SIGNATURES.contains(&code)),
         "refused_webhooks": counts(&|_| true),
-        "refused_questions": refused_questions,
+        "unauthorized": refused.unauthorized,
+        "refused_questions": refused.busy,
         "dropped_log_lines": stderr::dropped(),
         "conflicts": quarantine.get("conflict"),
         "quarantine": quarantine,

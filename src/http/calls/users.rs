@@ -9,14 +9,15 @@ use crate::documents::{DocumentKey, Shape};
 use crate::hashes::fingerprint;
 use crate::http::wire::answer::{Code, Problem, blocking, pinned, pinned_with_roles};
 use crate::http::wire::api::{
-    AFTER, BEFORE, GROUP_ID, Gives, IN_DIRECTORY, LIMIT, LIMIT_OWN, Logged, MAPPING_VERSION,
-    OF_ORGANIZATION, OF_ORGANIZATION_ALIAS, ORDER, Operation, Parameter, Reads, Switch, Takes,
-    Word, after, before, direction, email, words,
+    AFTER, Access, BEFORE, Bound, GROUP_ID, Gives, IN_DIRECTORY, LIMIT, LIMIT_OWN, Logged,
+    MAPPING_VERSION, OF_ORGANIZATION, OF_ORGANIZATION_ALIAS, ORDER, Operation, Parameter, Reads,
+    Switch, Takes, Word, after, before, direction, email, words,
 };
 use crate::http::wire::entity::{NestedList, Reading, key, push_open, with_documents};
 use crate::http::wire::paging::{AT_ONCE, of_all};
 use crate::http::wire::question::{Question, id_in_path};
 use crate::http::wire::state::State;
+use crate::keys::Scope;
 use crate::verify::email_fingerprint;
 
 const SHAPES: &str = include_str!("users.schema.json");
@@ -68,6 +69,7 @@ pub(crate) const LIST: Operation = Operation {
     ],
     needs_one_of: &["directory", "group", "organization_id", "organization"],
     reads: Reads::AtCut,
+    access: Access::keyed(Scope::Read, Bound::Own),
     logged: Logged::AboutThePast,
     gives: Gives::List("DirectoryUser"),
     answer_headers: &[MAPPING_VERSION],
@@ -127,6 +129,7 @@ pub(crate) const WITH_EMAIL: Operation = Operation {
         direction("By id; without it `asc`"),
     ],
     reads: Reads::AtCut,
+    access: Access::keyed(Scope::Read, Bound::Own),
     logged: Logged::Always,
     gives: Gives::List("EmailHolder"),
     shapes: SHAPES,
@@ -163,6 +166,7 @@ pub(crate) const ITEM: Operation = Operation {
     about: "One user with its groups.",
     parameters: &[GROUPS],
     reads: Reads::AtCut,
+    access: Access::keyed(Scope::Read, Bound::Own),
     logged: Logged::AboutThePast,
     gives: Gives::One("DirectoryUser"),
     answer_headers: &[MAPPING_VERSION],

@@ -15,9 +15,10 @@ use actix_web::{Error, HttpMessage, HttpRequest};
 
 use super::answer::{Code, Problem};
 use super::api::{Logged, Operation};
+use super::limits;
+use crate::keys::Operator;
 use crate::stderr::{self, Kept};
 use crate::time;
-use crate::verify::Operator;
 
 /// The longest id that is written, in characters. The views take ids of at most as many bytes.
 const SUBJECT_CHARS_MAX: usize = 255;
@@ -52,7 +53,7 @@ pub(crate) fn asked(request: &HttpRequest, operator: Operator, operation: &'stat
     }
 }
 
-/// Logs a question before its answer leaves. Refusals are logged as well, once the operator is
+/// Logs a question before its answer leaves, and adds the headers of its key's limit. Refusals are logged as well, once the operator is
 /// known.
 ///
 /// # Errors
@@ -62,7 +63,9 @@ pub(crate) async fn note<B: MessageBody>(
     next: Next<B>,
 ) -> Result<ServiceResponse<B>, Error> {
     let begun = Instant::now();
-    let response = next.call(request).await?;
+    let mut response = next.call(request).await?;
+    let request = response.request().clone();
+    limits::note(&request, response.headers_mut());
     let asked = response.request().extensions_mut().remove::<Asked>();
     if let Some(asked) = asked {
         let duration_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -90,7 +93,8 @@ fn write<B>(asked: &Asked, response: &ServiceResponse<B>, duration_ms: u64) {
     });
     tracing::info!(
         target: "rollcall::access",
-        api_key = operator.name(),
+        api_key = operator.key().name(),
+        fingerprint = operator.key().name.as_ref().map(|_| operator.key().fingerprint()),
         method = request.method().as_str(),
         route = operation.path,
         subject,

@@ -16,6 +16,7 @@ use serde::Serialize;
 
 use super::api::Operation;
 use crate::engine::{ActError, ChangeError, CutError};
+use crate::keys::{ApiKey, Scope};
 use crate::log::ReadError;
 use crate::time;
 use crate::verify::{FieldCode, MappingError, Rejection};
@@ -138,6 +139,8 @@ codes! {
     TimestampOutsideTolerance = "timestamp_outside_tolerance", UNAUTHORIZED,
         Rejection::OutsideTolerance.message();
     Unauthorized = "unauthorized", UNAUTHORIZED, "Unauthorized";
+    Forbidden = "forbidden", FORBIDDEN,
+        "the key does not have the scope `audit`: this call needs it";
     EntityNotFound = "entity_not_found", NOT_FOUND, "Directory not found: 'directory_1'.";
     NotFound = "not_found", NOT_FOUND, "Not Found";
     MethodNotAllowed = "method_not_allowed", METHOD_NOT_ALLOWED, "method not allowed";
@@ -157,9 +160,12 @@ codes! {
     MappingInvalid = "mapping_invalid", UNPROCESSABLE_ENTITY, VALIDATION;
     TooMuchWork = "too_much_work", UNPROCESSABLE_ENTITY,
         "the answer would take too long to work out: narrow the question or ask for a smaller page";
+    RateLimited = "rate_limited", TOO_MANY_REQUESTS,
+        "the key has made as many requests in a minute as it may: try again after `Retry-After`";
     TooManyRequests = "too_many_requests", TOO_MANY_REQUESTS,
         "too many questions like this one are being worked out: ask again in a moment";
-    QueueFull = "queue_full", SERVICE_UNAVAILABLE, "too many bodies are being read, or too many events wait to be written: send it again";
+    QueueFull = "queue_full", SERVICE_UNAVAILABLE,
+        "too many bodies are being read, or too many events wait to be written: send it again";
     LogUnavailable = "log_unavailable", SERVICE_UNAVAILABLE,
         "the log cannot be written, or its last records are in doubt; try again";
     AccessLogUnavailable = "access_log_unavailable", SERVICE_UNAVAILABLE,
@@ -175,8 +181,8 @@ impl Code {
     pub(crate) const SIGNATURES: [Code; 4] = [
         Code::SignatureMissing,
         Code::SignatureMalformed,
-        Code::TimestampOutsideTolerance,
         Code::SignatureMismatch,
+        Code::TimestampOutsideTolerance,
     ];
 
     /// The errors for which webhooks are refused as often as they are sent again. A post to a path that does not exist
@@ -199,7 +205,7 @@ const VALIDATION: &str = "Validation failed";
 pub(crate) const CHALLENGE: &str = "Bearer";
 
 /// The `Retry-After` of a 429 or 503, in seconds.
-pub(crate) const RETRY_AFTER_S: u32 = 1;
+pub(crate) const RETRY_AFTER_S: u64 = 1;
 
 /// An error as it goes out: status, stable code, a sentence, and nothing internal.
 #[derive(Debug, Serialize)]
@@ -211,6 +217,9 @@ pub(crate) struct Problem {
     errors: Vec<FieldError>,
     #[serde(skip_serializing_if = "Option::is_none")]
     entity_id: Option<String>,
+    /// The seconds after which a retry may succeed, if that is known.
+    #[serde(skip)]
+    retry_after_s: Option<u64>,
 }
 
 fn by_name<S: serde::Serializer>(code: &Code, serializer: S) -> Result<S::Ok, S::Error> {
@@ -252,7 +261,13 @@ impl FieldError {
 
 impl From<Code> for Problem {
     fn from(code: Code) -> Problem {
-        Problem { message: code.message().into(), code, errors: Vec::new(), entity_id: None }
+        Problem {
+            message: code.message().into(),
+            code,
+            errors: Vec::new(),
+            entity_id: None,
+            retry_after_s: None,
+        }
     }
 }
 
@@ -261,6 +276,31 @@ impl Problem {
     pub(crate) fn entity_not_found(kind: &str, id: &str) -> Problem {
         let message = format!("{kind} not found: '{id}'.").into();
         Problem { message, entity_id: Some(id.to_owned()), ..Code::EntityNotFound.into() }
+    }
+
+    /// Refuses what may succeed later.
+    pub(crate) fn after(code: Code, seconds: u64) -> Problem {
+        Problem { retry_after_s: Some(seconds), ..code.into() }
+    }
+
+    /// Refuses a key whose time is over. Its holder has the key, so this reveals nothing.
+    pub(crate) fn key_expired(key: &ApiKey) -> Problem {
+        let at = key.expires_at.map(time::format).unwrap_or_default();
+        let message = format!("Unauthorized: the key `{}` expired at {at}", key.name());
+        Problem { message: message.into(), ..Code::Unauthorized.into() }
+    }
+
+    /// Refuses a key that lacks a scope.
+    pub(crate) fn scope_missing(scope: Scope, why: &str) -> Problem {
+        let message = format!("the key does not have the scope `{}`: {why}", scope.word());
+        Problem { message: message.into(), ..Code::Forbidden.into() }
+    }
+
+    /// Refuses a key that is bound to organizations.
+    pub(crate) fn bound_to_organizations() -> Problem {
+        let message = "the key is bound to organizations, and this call is about all of them: use a \
+            key without `organizations`";
+        Problem { message: message.into(), ..Code::Forbidden.into() }
     }
 
     pub(crate) fn method_not_allowed(allowed: &str) -> HttpResponse {
@@ -320,9 +360,10 @@ impl Problem {
 
     pub(crate) fn response(&self) -> HttpResponse {
         let mut response = respond(self.code.status());
-        let try_again = [StatusCode::SERVICE_UNAVAILABLE, StatusCode::TOO_MANY_REQUESTS];
-        if try_again.contains(&self.code.status()) {
-            response.insert_header((RETRY_AFTER, RETRY_AFTER_S.to_string()));
+        let later = [StatusCode::SERVICE_UNAVAILABLE, StatusCode::TOO_MANY_REQUESTS];
+        let later = later.contains(&self.code.status());
+        if let Some(seconds) = self.retry_after_s.or(later.then_some(RETRY_AFTER_S)) {
+            response.insert_header((RETRY_AFTER, seconds.to_string()));
         }
         if self.code.status() == StatusCode::UNAUTHORIZED {
             response.insert_header((WWW_AUTHENTICATE, CHALLENGE));

@@ -6,6 +6,7 @@
 
 use super::answer::Code;
 use super::paging::CursorPlace;
+use crate::keys::Scope;
 use crate::time;
 
 /// The longest value of a parameter, in characters.
@@ -53,10 +54,35 @@ pub(crate) enum Reads {
 /// The callers that a call answers.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Access {
-    /// Holders of an API key.
-    Keyed,
+    /// The declaration does not say so yet, and does not compile.
+    Undeclared,
     /// Any caller.
     Open,
+    /// Holders of an API key with a scope.
+    Keyed {
+        /// The scope.
+        scope: Scope,
+        /// The part of it for a key that is bound to organizations.
+        bound: Bound,
+    },
+}
+
+impl Access {
+    pub(crate) const fn keyed(scope: Scope, bound: Bound) -> Access {
+        Access::Keyed { scope, bound }
+    }
+}
+
+/// The part of a call for a key that is bound to organizations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Bound {
+    /// What is of its organizations. What is of others is as unknown. The call takes
+    /// [`super::question::Question::organizations`], or such a key is refused.
+    Own,
+    /// The same as for any key: nothing in it is of an organization.
+    All,
+    /// None: it is about all organizations.
+    Refused,
 }
 
 /// The questions that leave a line in the access log.
@@ -80,7 +106,7 @@ pub(crate) enum Cost {
 }
 
 impl Operation {
-    /// A read of the newest state, with an API key, that is not logged.
+    /// A read of the newest state that is not logged. It leaves open who is answered.
     pub(crate) const GET: Operation = Operation {
         method: Method::Get,
         path: "",
@@ -90,7 +116,7 @@ impl Operation {
         needs_one_of: &[],
         headers: &[],
         reads: Reads::Latest,
-        access: Access::Keyed,
+        access: Access::Undeclared,
         logged: Logged::Never,
         cost: Cost::Low,
         takes: None,
@@ -106,6 +132,7 @@ impl Operation {
     /// Fails the build if a declaration leaves out what has no default.
     pub(crate) const fn check(&self) {
         assert!(!self.path.is_empty() && !self.name.is_empty() && !self.about.is_empty());
+        assert!(!matches!(self.access, Access::Undeclared));
         if let Gives::One(shape) = self.gives {
             assert!(!shape.is_empty());
         }
@@ -122,7 +149,24 @@ impl Operation {
     }
 
     pub(crate) fn is_keyed(&self) -> bool {
-        self.access == Access::Keyed
+        self.scope().is_some()
+    }
+
+    /// Returns the scope that a key needs; `None` if the call is open to all.
+    pub(crate) fn scope(&self) -> Option<Scope> {
+        match self.access {
+            Access::Keyed { scope, .. } => Some(scope),
+            Access::Open | Access::Undeclared => None,
+        }
+    }
+
+    /// Returns the part of it for a key that is bound to organizations.
+    pub(crate) fn bound(&self) -> Bound {
+        match self.access {
+            Access::Keyed { bound, .. } => bound,
+            Access::Open => Bound::All,
+            Access::Undeclared => Bound::Refused,
+        }
     }
 
     /// Returns whether it is one of Rollcall's own calls, and not one of the WorkOS API.

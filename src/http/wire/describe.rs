@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 use super::answer::Problem;
 use crate::engine::Engine;
 use crate::time;
-use crate::verify::{Proof, key_name};
+use crate::verify::{Proof, author_name};
 
 /// Describes the event that caused something.
 pub(crate) fn describe_cause(cause: &Cause) -> Value {
@@ -32,8 +32,8 @@ pub(crate) fn describe_ground(ground: &Ground) -> Map<String, Value> {
     fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }
 
-/// Returns the name of the key that made an operator's record, and the note in it. Blocks while it
-/// reads the log.
+/// Returns the author of an operator's record, by [`author_name`], and the note in it. Blocks while
+/// it reads the log.
 pub(crate) fn author(
     engine: &Engine,
     seq: Seq,
@@ -41,7 +41,7 @@ pub(crate) fn author(
     let record = engine.record(seq)?;
     let body: Value = serde_json::from_slice(&record.body).unwrap_or_default();
     let name = match record.proof {
-        Proof::Operator { key_id } => Some(key_name(key_id)),
+        Proof::Operator { key_id } => Some(author_name(key_id, &record.body)),
         Proof::Webhook { .. } => None,
     };
     Ok((name, body.pointer("/data/note").cloned()))

@@ -4,10 +4,12 @@ use serde_json::{Map, Value, json};
 
 use super::answer::{CHALLENGE, Code, RETRY_AFTER_S};
 use super::api::{
-    AS_OF_PATTERN, AnswerHeader, Cost, DIRECTORY_ID, GROUP_ID, Gives, Logged, MOMENT_PATTERN,
-    NotWith, Operation, Order, Parameter, Reads, TEXT_CHARS_MAX, Takes, USER_ID, Word,
+    AS_OF_PATTERN, AnswerHeader, Bound, Cost, DIRECTORY_ID, GROUP_ID, Gives, Logged,
+    MOMENT_PATTERN, NotWith, Operation, Order, Parameter, Reads, TEXT_CHARS_MAX, Takes, USER_ID,
+    Word,
 };
 use super::state::WEBHOOK_PATH;
+use crate::keys::Scope;
 use crate::time;
 use crate::verify::{ATTRIBUTE_PATH_PATTERN, FieldCode};
 use actix_web::http::StatusCode;
@@ -18,9 +20,11 @@ const ABOUT: &str = "The read API of WorkOS Directory Sync, over a log of every 
     `Rollcall-As-Of` and `Rollcall-Known-At` of an answer, sent back, repeat it for ever. Calls \
     that need a key refuse a parameter that is not listed, with 422. Every path that answers GET \
     answers HEAD as well, without the body. Every other path answers 404 with the code \
-    `not_found`. What OpenAPI has no words for is in extensions: `x-not-with` names the \
-    parameters with which a parameter cannot be combined, `x-needs-one-of` those of which a call \
-    needs at least one.";
+    `not_found`. Answers to a key with a limit have the headers `X-RateLimit-Limit`, \
+    `X-RateLimit-Remaining` and `X-RateLimit-Reset`. What OpenAPI has no words for is in \
+    extensions: `x-not-with` names the parameters with which a parameter cannot be combined, \
+    `x-needs-one-of` those of which a call needs at least one, `x-required-scopes` the scopes that \
+    a key needs.";
 
 /// The shapes that several calls share.
 const SHARED: &str = include_str!("shared.schema.json");
@@ -41,7 +45,8 @@ pub(crate) fn describe(operations: &[&Operation]) -> Value {
     }
     paths.insert(WEBHOOK_PATH.into(), webhook(&schemas));
     let api_key = json!({
-        "type": "http", "scheme": "bearer", "description": "One of the server's API keys.",
+        "type": "http", "scheme": "bearer", "description": "One of the server's API keys. \
+            `x-required-scopes` of a call names the scopes that the key needs.",
     });
     json!({
         "openapi": "3.1.1",
@@ -135,8 +140,12 @@ fn call(operation: &Operation, allowed: &str, schemas: &Value) -> Value {
     if !operation.needs_one_of.is_empty() {
         call.insert("x-needs-one-of".into(), json!(operation.needs_one_of));
     }
-    if !operation.is_keyed() {
-        call.insert("security".into(), json!([]));
+    match operation.scope() {
+        None => drop(call.insert("security".into(), json!([]))),
+        Some(scope) => {
+            call.insert("description".into(), rights(operation, scope).into());
+            call.insert("x-required-scopes".into(), json!([scope.word()]));
+        }
     }
     if let Some(name) = operation.takes {
         let content = content_of(reference(name), example_of(name, schemas));
@@ -144,6 +153,22 @@ fn call(operation: &Operation, allowed: &str, schemas: &Value) -> Value {
     }
     call.insert("responses".into(), responses(operation, allowed, schemas));
     call.into()
+}
+
+/// Describes the rights that a key needs for a call.
+fn rights(operation: &Operation, scope: Scope) -> String {
+    let mut rights = format!("Needs a key with the scope `{}`", scope.word());
+    if operation.reads == Reads::AtCut && scope != Scope::Audit {
+        rights.push_str(
+            ", and with `audit` as well if `as_of` is a time or `known_at` is more than an hour old",
+        );
+    }
+    rights.push_str(match operation.bound() {
+        Bound::Own => ". A key that is bound to organizations sees what is of them.",
+        Bound::All => ". A key that is bound to organizations gets the same.",
+        Bound::Refused => ". A key that is bound to organizations is refused.",
+    });
+    rights
 }
 
 fn describe_parameter(parameter: &Parameter, place: &str) -> Value {
@@ -232,9 +257,12 @@ fn typed(takes: Takes, example: &str) -> Value {
 /// Returns the errors of a call: those of every call of its kind, and its own.
 fn problems(operation: &Operation) -> Vec<Code> {
     let follows = |code: &Code| match code {
-        Code::Unauthorized | Code::ValidationFailed | Code::Internal | Code::NotReady => {
-            operation.is_keyed()
-        }
+        Code::Unauthorized
+        | Code::Forbidden
+        | Code::RateLimited
+        | Code::ValidationFailed
+        | Code::Internal
+        | Code::NotReady => operation.is_keyed(),
         Code::AsOfInFuture | Code::KnownAtOutOfRange | Code::LogUnavailable => {
             operation.reads == Reads::AtCut
         }
@@ -393,6 +421,11 @@ fn problem_response(status: StatusCode, words: Words<'_>) -> Value {
             "errors": { "items": reference(mistake) },
         },
     });
+    if status == StatusCode::TOO_MANY_REQUESTS {
+        for (name, about) in LIMIT_HEADERS {
+            headers.insert(name.into(), header(about, "^[0-9]+$"));
+        }
+    }
     json!({
         "description": status.canonical_reason().unwrap_or_default(),
         "headers": headers,
@@ -404,6 +437,14 @@ fn problem_response(status: StatusCode, words: Words<'_>) -> Value {
         },
     })
 }
+
+/// The headers of a key's limit. Every answer to a key with a limit has them but the first.
+const LIMIT_HEADERS: [(&str, &str); 4] = [
+    ("Retry-After", "The seconds until a retry may succeed."),
+    ("X-RateLimit-Limit", "The requests in a minute that the key may make."),
+    ("X-RateLimit-Remaining", "How many more it may make now."),
+    ("X-RateLimit-Reset", "The Unix time, in seconds, at which it may make all of them again."),
+];
 
 /// Returns an example of a mistake in a parameter or field.
 fn mistake(field: &str, code: FieldCode, message: &str, is_own: bool) -> Value {

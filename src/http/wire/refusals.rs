@@ -1,5 +1,5 @@
-//! The webhooks that were refused: counted since the start, and logged at most once a minute for
-//! each reason.
+//! The webhooks that were refused, and the requests without a valid key: counted since the start,
+//! and logged at most once a minute for each reason.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -26,6 +26,8 @@ const OTHER_PATHS: &str = "other paths";
 pub(crate) struct Refusals {
     reasons: [Reason; Code::REFUSALS.len()],
     paths: Mutex<Paths>,
+    /// Requests without a valid API key.
+    keys: Reason,
 }
 
 #[derive(Default)]
@@ -122,6 +124,23 @@ impl Refusals {
                 endpoint's URL"
             );
         }
+    }
+
+    /// Counts a request without a valid API key and warns of it. `route` is the path of the call.
+    pub(crate) fn refuse_key(&self, route: &'static str) {
+        if let Some(count) = self.keys.count(Instant::now()) {
+            tracing::warn!(
+                route,
+                count,
+                "requests without a valid API key were refused since the last such warning, the \
+                last to this route"
+            );
+        }
+    }
+
+    /// Returns the number of requests without a valid API key.
+    pub(crate) fn unauthorized(&self) -> u64 {
+        self.keys.total.load(Ordering::Relaxed)
     }
 
     /// Returns each reason's code and its count since the start.

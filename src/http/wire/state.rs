@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, OnceLock};
 
-use parking_lot::RwLock;
+use tokio::sync::watch;
 
 use super::answer::{Code, Problem};
 use super::api::Operation;
@@ -10,7 +10,9 @@ use super::body::BodiesInFlight;
 use super::refusals::Refusals;
 use super::turns::Turns;
 use crate::engine::Engine;
-use crate::verify::{ApiKeys, Keyring};
+use crate::keys::{ApiKeys, Expiries, Operator};
+use crate::time;
+use crate::verify::Keyring;
 
 /// The path of webhooks by default.
 pub const WEBHOOK_PATH: &str = "/webhooks/workos";
@@ -26,42 +28,82 @@ pub const BODY_BYTES_LIMIT: usize = 12_000_000;
 pub struct Settings {
     /// Verifies webhooks.
     pub keyring: Keyring,
-    /// Keys that may read.
-    pub api_keys: Vec<String>,
+    /// The keys of those who ask and act.
+    pub api_keys: ApiKeys,
     /// The paths that receive webhooks.
     pub webhook_paths: Vec<String>,
     /// The largest body of a webhook, in bytes; at most [`BODY_BYTES_LIMIT`].
     pub body_bytes_max: usize,
 }
 
-/// The secrets of a running server, which can be replaced while it serves.
-#[derive(Clone)]
-pub struct Keys(Arc<RwLock<Arc<KeySet>>>);
-
-/// The secrets that hold at one moment.
-pub(crate) struct KeySet {
-    pub(crate) keyring: Keyring,
-    pub(crate) api_keys: ApiKeys,
+impl Settings {
+    /// Splits off what can be replaced while the server serves.
+    pub(crate) fn split(self) -> (Keys, Vec<String>) {
+        let Settings { keyring, api_keys, webhook_paths, body_bytes_max } = self;
+        let body_bytes_max = body_bytes_max.min(BODY_BYTES_LIMIT);
+        (Keys::new(KeySet { keyring, api_keys, body_bytes_max }), webhook_paths)
+    }
 }
 
-impl KeySet {
-    fn new(keyring: Keyring, api_keys: &[String]) -> Arc<KeySet> {
-        Arc::new(KeySet { keyring, api_keys: ApiKeys::new(api_keys.iter().map(String::as_str)) })
-    }
+/// The secrets and limits of a running server, which can be replaced while it serves.
+#[derive(Clone)]
+pub struct Keys(Arc<watch::Sender<Arc<KeySet>>>);
+
+/// The secrets and limits that hold at one moment.
+pub struct KeySet {
+    /// Verifies webhooks.
+    pub keyring: Keyring,
+    /// The keys of those who ask and act.
+    pub api_keys: ApiKeys,
+    /// The largest body of a webhook, in bytes; at most [`BODY_BYTES_LIMIT`].
+    pub body_bytes_max: usize,
+}
+
+/// The end of an operator's rights to a request that waits.
+pub(crate) enum Revoked {
+    /// The key is not known any more.
+    Removed,
+    /// The key has other rights.
+    Changed,
 }
 
 impl Keys {
-    pub(crate) fn new(keyring: Keyring, api_keys: &[String]) -> Keys {
-        Keys(Arc::new(RwLock::new(KeySet::new(keyring, api_keys))))
+    pub(crate) fn new(set: KeySet) -> Keys {
+        Keys(Arc::new(watch::Sender::new(Arc::new(set))))
     }
 
-    /// Replaces all of them in one step, for the requests that begin from now on.
-    pub fn replace(&self, keyring: Keyring, api_keys: &[String]) {
-        *self.0.write() = KeySet::new(keyring, api_keys);
+    /// Replaces all of them in one step, for the requests that begin from now on. Requests that
+    /// wait end if their key has changed.
+    pub fn replace(&self, set: KeySet) {
+        self.0.send_modify(|keys| {
+            let api_keys = set.api_keys.continuing(&keys.api_keys);
+            *keys = Arc::new(KeySet { api_keys, ..set });
+        });
+    }
+
+    /// Warns of the keys whose time ends.
+    pub fn warn_of_expiries(&self, expiries: &mut Expiries) {
+        expiries.warn(&self.now().api_keys, time::now_ms());
     }
 
     pub(crate) fn now(&self) -> Arc<KeySet> {
-        self.0.read().clone()
+        self.0.borrow().clone()
+    }
+
+    /// Waits until the operator's key is removed or has other rights.
+    pub(crate) async fn revoked(&self, operator: &Operator) -> Revoked {
+        let mut changes = self.0.subscribe();
+        loop {
+            let found = changes.borrow_and_update().api_keys.present(operator);
+            match found {
+                None => return Revoked::Removed,
+                Some(found) if found != *operator => return Revoked::Changed,
+                Some(_) => {}
+            }
+            if changes.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
     }
 }
 
@@ -72,8 +114,6 @@ pub(crate) struct State {
     pub(crate) engine: Arc<OnceLock<Arc<Engine>>>,
     /// Every declared call.
     pub(crate) operations: &'static [&'static Operation],
-    /// The largest body of a webhook, in bytes.
-    pub(crate) body_bytes_max: usize,
     /// The webhooks refused since the start.
     pub(crate) refusals: Refusals,
     /// The bytes of the webhooks' bodies that are being read.

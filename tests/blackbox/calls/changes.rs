@@ -185,6 +185,10 @@ fn a_cursor_that_no_change_of_its_record_has_resumes_at_the_records_start() {
         ("4.18446744073709551615", &["4.1", "4.2", "4.3", "5.1"]),
         ("2.29360129", &["2.1", "3.1", "4.1", "4.2", "4.3", "5.1"]),
         ("4", &["5.1"]),
+        // Counted up to the user `u0`, who has the first.
+        ("4.1.1.7530", &["4.2", "4.3", "5.1"]),
+        // Not those of an answer: more are counted than are dealt with.
+        ("4.0.1.7530", &["4.1", "4.2", "4.3", "5.1"]),
     ] {
         for limit in [1, 2, 1000] {
             let (mut read, mut next) = (Vec::new(), cursor.to_owned());
@@ -306,6 +310,10 @@ fn what_cannot_be_asked_of_the_feed_is_refused() {
         ("after=1.x", "cursor_invalid"),
         ("after=-1", "cursor_invalid"),
         ("after=%2B0", "cursor_invalid"),
+        ("after=0.1.", "cursor_invalid"),
+        ("after=0.1.1", "cursor_invalid"),
+        ("after=0.1.1.xy", "cursor_invalid"),
+        ("after=0.1.1.ff", "cursor_invalid"),
         ("after=1", "cursor_invalid"),
         ("after=1.1", "cursor_invalid"),
         ("after=18446744073709551615", "cursor_invalid"),

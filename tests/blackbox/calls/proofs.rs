@@ -410,9 +410,7 @@ fn a_start_tells_whose_names_stand_in_the_log_and_never_a_key() {
     assert_eq!(server.stop(), 0);
     let mut command = Command::new(binary());
     // It tells before it finds that it cannot start.
-    command
-        .args(["serve", "--publish-checkpoints", "/no/such/folder", "--data"])
-        .arg(folder.path());
+    command.args(["serve", "--listen", "256.0.0.1:1", "--data"]).arg(folder.path());
     command
         .env("ROLLCALL_WEBHOOK_SECRETS", SECRET)
         .env("ROLLCALL_API_KEYS", format!("sk_another,{API_KEY}"))

@@ -1234,6 +1234,7 @@ fn samples() -> Vec<Sample> {
             "unsupported_encoding": 0, "not_found": 0,
         },
         "refused_questions": 0, "dropped_log_lines": 0,
+        "unauthorized": 0,
         "conflicts": 0,
         "quarantine": {
             "not_an_event": 0, "reserved_type": 0, "unknown_type": 0, "missing_field": 0,

@@ -2,10 +2,12 @@
 
 pub mod audit;
 pub mod commands;
+mod config;
 mod confirm;
 mod describe;
 mod freshness;
 pub mod generate;
+mod key;
 pub mod large_sync;
 mod moments;
 mod names;

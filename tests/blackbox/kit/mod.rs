@@ -3,6 +3,7 @@
 pub mod case;
 pub mod compare;
 pub mod histories;
+pub mod keyed;
 pub mod model;
 pub mod play;
 pub mod road;

@@ -8,6 +8,7 @@ use actix_web::http::StatusCode;
 use actix_web::test::{TestRequest, init_service, read_body};
 use rollcall::engine::Engine;
 use rollcall::http::{BODY_BYTES_MAX, Settings, WEBHOOK_PATH, app};
+use rollcall::keys::ApiKeys;
 use rollcall::log::{Log, MemoryLog};
 use rollcall::verify::{Keyring, Verified, extract};
 use rollcall_projections::{Millis, RecordStatus, Views};
@@ -22,7 +23,7 @@ pub fn keyring() -> Keyring {
 pub fn settings() -> Settings {
     Settings {
         keyring: keyring(),
-        api_keys: vec![API_KEY.into()],
+        api_keys: ApiKeys::unrestricted([API_KEY]),
         webhook_paths: vec![WEBHOOK_PATH.into()],
         body_bytes_max: BODY_BYTES_MAX,
     }

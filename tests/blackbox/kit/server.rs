@@ -152,16 +152,7 @@ impl Server {
 
     /// Sends a request of any method.
     pub fn send(&self, method: &str, url: &str, key: &str, body: &str) -> Answer {
-        let method = method.to_uppercase().parse::<ureq::http::Method>().unwrap();
-        let request = ureq::http::Request::builder()
-            .method(method)
-            .uri(url)
-            .header("Authorization", format!("Bearer {key}"));
-        answer(
-            self.agent
-                .run(request.body(body.to_owned()).unwrap())
-                .unwrap_or_else(|error| panic!("{error}: {url}")),
-        )
+        ask(&self.agent, method, url, key, body)
     }
 
     /// Signs `body` with a time of `t_ms` and posts it.
@@ -226,6 +217,17 @@ pub fn get(agent: &ureq::Agent, url: &str, path: &str, headers: &[(&str, &str)])
         request = request.header(*name, *value);
     }
     answer(request.call().unwrap_or_else(|error| panic!("{error}: {path}")))
+}
+
+/// Sends a request of any method.
+pub fn ask(agent: &ureq::Agent, method: &str, url: &str, key: &str, body: &str) -> Answer {
+    let method = method.to_uppercase().parse::<ureq::http::Method>().unwrap();
+    let request = ureq::http::Request::builder()
+        .method(method)
+        .uri(url)
+        .header("Authorization", format!("Bearer {key}"));
+    let request = request.body(body.to_owned()).unwrap();
+    answer(agent.run(request).unwrap_or_else(|error| panic!("{error}: {url}")))
 }
 
 fn keyed(

@@ -108,10 +108,12 @@ fn play(told: &[Told]) -> Case {
 
 #[test]
 fn rule_2_an_ending_that_ends_nothing_because_of_a_later_date_is_listed_and_names_it() {
-    let cases: [(&[Told], u64); 7] = [
+    let cases: [(&[Told], u64); 8] = [
         (&[("user.created", 0), ("user.updated", 20), ("user.deleted", 10)], 2),
         (&[("user.updated", 20), ("user.deleted", 10)], 1),
         (&[("user.created", 0), ("user.updated", 20), ("user.suspended", 10)], 2),
+        // The user is there, and without access by both; the source has deleted it.
+        (&[("user.created", 0), ("user.suspended", 20), ("user.deleted", 10)], 2),
         // The latest is named, by which the user is there.
         (
             &[("user.updated", 30), ("user.created", 0), ("user.updated", 20), ("user.deleted", 9)],
@@ -150,11 +152,12 @@ fn rule_2_an_ending_that_ends_nothing_because_of_a_later_date_is_listed_and_name
 
 #[test]
 fn rule_2_an_ending_that_ends_access_or_comes_after_another_is_not_listed() {
-    let cases: [&[Told]; 9] = [
+    let cases: [&[Told]; 10] = [
         &[("user.created", 0), ("user.deleted", 10)],
         // The user had no access any more.
         &[("user.created", 0), ("user.deleted", 20), ("user.deleted", 10)],
-        &[("user.created", 0), ("user.suspended", 20), ("user.deleted", 10)],
+        &[("user.created", 0), ("user.deleted", 20), ("user.suspended", 10)],
+        &[("user.created", 0), ("user.suspended", 20), ("user.suspended", 10)],
         &[("activated", 0), ("user.updated", 20), ("deleted", 30), ("user.deleted", 10)],
         // A snapshot never outlives a deletion, and memberships and groups are not access.
         &[("added", 20), ("user.deleted", 10)],

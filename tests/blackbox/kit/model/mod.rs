@@ -339,9 +339,9 @@ impl World {
         let newest = self.events.iter().find(|event| event.seq == seq).expect("it was told");
         match &newest.fact {
             Fact::Entity { kind: Kind::User, id, tombstone, data, .. } => {
-                let ends = *tombstone || state_of(data) == "inactive";
-                let user = now.alive(Kind::User, id);
-                ends && user.is_some_and(|version| state_of(version.data) == "active")
+                let user = now.there(Kind::User, id);
+                let is_active = user.as_ref().is_some_and(|user| state_of(user.data) == "active");
+                if *tombstone { user.is_some() } else { state_of(data) == "inactive" && is_active }
             }
             Fact::Directory { id, change: DirectoryChange::Deleted, .. } => {
                 let lost =
@@ -760,10 +760,14 @@ impl<'a> View<'a> {
 
     /// Rules 15 and 18.
     fn alive(&self, kind: Kind, id: &str) -> Option<Version<'a>> {
+        let version = self.there(kind, id)?;
+        let ends = self.inactive_users_end && state_of(version.data) != "active";
+        (kind != Kind::User || !ends).then_some(version)
+    }
+
+    /// Rule 15, without the policy of rule 18.
+    fn there(&self, kind: Kind, id: &str) -> Option<Version<'a>> {
         let version = self.newest_version(kind, id)?;
-        if kind == Kind::User && self.inactive_users_end && state_of(version.data) != "active" {
-            return None;
-        }
         let outlives = |deletion| version.event.is_later_than(deletion);
         let stands = !self.is_deleted(version.directory)
             && self.latest_deletion(version.directory).is_none_or(outlives);

@@ -1,0 +1,218 @@
+//! The one judge of a configuration: the start, a reload and `config check` ask it.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use super::document::{Mistakes, Origin, Spot};
+use super::given::{Flags, Given, Resolved};
+use super::settings::{Holds, duration};
+use crate::cli::publish::Publish;
+use crate::cli::running::Caches;
+use crate::http::ListenOn;
+use crate::keys::{ApiKey, ApiKeys, Operator, Scope};
+use crate::verify::SECRETS_MAX;
+
+/// A configuration without a mistake.
+pub(in crate::cli) struct Config {
+    pub(in crate::cli) given: Given,
+    pub(in crate::cli) listen: Vec<ListenOn>,
+    pub(in crate::cli) admin_listen: Option<ListenOn>,
+    pub(in crate::cli) public_url: Option<String>,
+    pub(in crate::cli) data: PathBuf,
+    pub(in crate::cli) webhook_paths: Vec<String>,
+    pub(in crate::cli) checkpoint_key: Option<PathBuf>,
+    pub(in crate::cli) replace_checkpoint_key: bool,
+    pub(in crate::cli) publish_checkpoints: Vec<String>,
+    pub(in crate::cli) publish: Publish,
+    pub(in crate::cli) logs_json: bool,
+    pub(in crate::cli) caches: Caches,
+    pub(in crate::cli) reloadable: Reloadable,
+}
+
+/// The part of a configuration that a reload takes.
+pub(in crate::cli) struct Reloadable {
+    /// The secrets that verify webhooks.
+    pub(in crate::cli) webhook_secrets: Vec<String>,
+    /// The keys with all rights, whole.
+    pub(in crate::cli) whole_keys: Vec<WholeKey>,
+    /// All keys.
+    pub(in crate::cli) api_keys: ApiKeys,
+    /// The holder of the first key that may act on everything.
+    pub(in crate::cli) first_operator: Option<Operator>,
+    pub(in crate::cli) tolerance_ms: u64,
+    pub(in crate::cli) body_bytes_max: usize,
+    /// The filter of log lines.
+    pub(in crate::cli) log: String,
+}
+
+/// A key that the configuration has whole, and the place that it is from.
+pub(in crate::cli) struct WholeKey {
+    pub(in crate::cli) key: String,
+    pub(in crate::cli) from: String,
+}
+
+impl Flags {
+    /// Reads the configuration: these options, the environment, and the file.
+    ///
+    /// # Errors
+    /// All mistakes.
+    pub(in crate::cli) fn read(&self) -> Result<Config, Mistakes> {
+        let mut mistakes = Mistakes::default();
+        let given = self.gather(&mut mistakes);
+        judge(given, mistakes)
+    }
+}
+
+/// Judges what was given.
+pub(super) fn judge(given: Given, mut mistakes: Mistakes) -> Result<Config, Mistakes> {
+    let said_so_far = mistakes.sentences().len();
+    for resolved in &given.resolved {
+        judge_values(resolved, &mut mistakes);
+    }
+    judge_secrets(&given, said_so_far > 0, &mut mistakes);
+    let every_ms = given.text("publish_every").and_then(|text| duration(&text).ok());
+    let places = given.texts("publish_checkpoints");
+    // The authorities of https are read only if all else is good.
+    if !mistakes.is_empty() {
+        return Err(mistakes);
+    }
+    let publish = Publish::to(&places, every_ms.unwrap_or_default());
+    let publish = publish.map_err(|says| mistakes.add_whole(says));
+    let whole = given.texts("api_keys");
+    let whole = whole.iter().map(|key| ApiKey::unrestricted(key));
+    let keys = ApiKeys::new(given.keys.iter().map(|spot| spot.key.clone()).chain(whole));
+    let keys = keys.map_err(|error| mistakes.add_whole(error.to_string()));
+    let (Ok(publish), Ok(keys)) = (publish, keys) else { return Err(mistakes) };
+    Ok(config(given, publish, keys))
+}
+
+/// Returns the holder of the first whole key, or else of the first that may act on everything.
+fn first_operator(given: &Given, keys: &ApiKeys) -> Option<Operator> {
+    let may_act = |key: &&ApiKey| key.scopes.has(Scope::Operate) && key.organizations.is_none();
+    let whole = given.text("api_keys").and_then(|key| keys.identify(&key));
+    whole.or_else(|| {
+        given.keys.iter().map(|spot| &spot.key).find(may_act).and_then(|key| keys.holder(key))
+    })
+}
+
+fn whole_keys(given: &Given) -> Vec<WholeKey> {
+    let keys = given.values("api_keys").iter();
+    keys.map(|spot| WholeKey {
+        key: spot.value.to_string_lossy().into_owned(),
+        from: spot.at.to_string(),
+    })
+    .collect()
+}
+
+/// Reads the number of a setting that was judged.
+fn number(given: &Given, name: &str) -> u64 {
+    given.text(name).and_then(|text| text.parse().ok()).unwrap_or_default()
+}
+
+fn reloadable(given: &Given, api_keys: ApiKeys) -> Reloadable {
+    let tolerance = given.text("tolerance").and_then(|text| duration(&text).ok());
+    Reloadable {
+        webhook_secrets: given.texts("webhook_secrets"),
+        whole_keys: whole_keys(given),
+        first_operator: first_operator(given, &api_keys),
+        api_keys,
+        tolerance_ms: tolerance.unwrap_or_default().as_millis().try_into().unwrap_or(u64::MAX),
+        body_bytes_max: usize::try_from(number(given, "body_bytes_max")).unwrap_or(usize::MAX),
+        log: given.text("log").unwrap_or_default(),
+    }
+}
+
+fn config(given: Given, publish: Publish, api_keys: ApiKeys) -> Config {
+    let listen = |name: &str| given.texts(name).into_iter().filter_map(|text| text.parse().ok());
+    let is = |name: &str, word: &str| given.text(name).is_some_and(|text| text == word);
+    let caches = Caches {
+        documents: number(&given, "document_cache_mib") << 20,
+        store: number(&given, "store_cache_mib") << 20,
+    };
+    Config {
+        listen: listen("listen").collect(),
+        admin_listen: listen("admin_listen").next(),
+        public_url: given.text("public_url"),
+        data: given.path("data").unwrap_or_default(),
+        webhook_paths: given.texts("webhook_paths"),
+        checkpoint_key: given.path("checkpoint_key"),
+        replace_checkpoint_key: is("replace_checkpoint_key", "true"),
+        publish_checkpoints: given.texts("publish_checkpoints"),
+        publish,
+        logs_json: is("log_format", "json"),
+        caches,
+        reloadable: reloadable(&given, api_keys),
+        given,
+    }
+}
+
+/// Judges each value of a setting by itself.
+fn judge_values(resolved: &Resolved, mistakes: &mut Mistakes) {
+    let holds = resolved.setting.holds;
+    let count = resolved.values.len();
+    for (at, Spot { value, at: origin }) in resolved.values.iter().enumerate() {
+        let Some(text) = value.to_str() else {
+            // Only paths may be other bytes.
+            if !matches!(holds, Holds::Path) {
+                mistakes.add_whole(format!("{origin} is not UTF-8 text"));
+            }
+            continue;
+        };
+        let Some(fault) = holds.fault(text) else { continue };
+        let shown = holds.shown(text);
+        match (origin, resolved.setting.flag) {
+            // A piece of a variable is not shown: it may be a piece of a URL that has a comma, and
+            // the piece a secret.
+            (Origin::Variable(_), Some(flag)) if holds.is_list() => mistakes.add(
+                origin,
+                format_args!(
+                    "value {} of {count} {fault}; commas separate the values: give one that has a \
+                     comma with --{flag}",
+                    at + 1
+                ),
+            ),
+            (Origin::Line(..), _) => {
+                mistakes.add(origin, format_args!("`{}`: `{shown}` {fault}", resolved.setting.name))
+            }
+            _ => mistakes.add(origin, format_args!("`{shown}` {fault}")),
+        }
+    }
+}
+
+/// Judges the secrets and keys as wholes. If the file or a file of secrets could not be read,
+/// missing ones are no mistake of their own.
+fn judge_secrets(given: &Given, unread: bool, mistakes: &mut Mistakes) {
+    let (secrets, keys) = (given.values("webhook_secrets"), given.values("api_keys"));
+    if secrets.is_empty() && !unread {
+        mistakes.add_whole(
+            "no webhook secret is set: set ROLLCALL_WEBHOOK_SECRETS to the signing secret of your \
+             WorkOS webhook endpoint (several: comma-separated), or ROLLCALL_WEBHOOK_SECRETS_FILE \
+             or `webhook_secrets_file` to a file that holds it",
+        );
+    }
+    if secrets.len() > SECRETS_MAX {
+        mistakes.add_whole(format!("at most {SECRETS_MAX} webhook secrets may be active at once"));
+    }
+    if keys.is_empty() && given.keys.is_empty() && !unread {
+        mistakes.add_whole(
+            "no API key is set: add an entry of `rollcall key new` to the configuration, or set \
+             ROLLCALL_API_KEYS to the key that readers will send as `Authorization: Bearer <key>`, \
+             or ROLLCALL_API_KEYS_FILE to a file that holds it",
+        );
+    }
+    judge_sendable(keys, mistakes);
+}
+
+/// Refuses keys that a header cannot carry.
+fn judge_sendable(keys: &[Spot<OsString>], mistakes: &mut Mistakes) {
+    let is_sendable = |key: &Spot<OsString>| {
+        key.value.to_str().is_some_and(|key| key.bytes().all(|byte| byte.is_ascii_graphic()))
+    };
+    for (at, key) in keys.iter().enumerate().filter(|(_, key)| !is_sendable(key)) {
+        let says = format!(
+            "key {} has a character that a header cannot carry: use ASCII letters, digits and signs",
+            at + 1
+        );
+        mistakes.add(&key.at, says);
+    }
+}

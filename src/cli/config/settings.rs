@@ -1,0 +1,457 @@
+//! The settings of a server, in one table. Options, variables, the keys of `rollcall.toml`, the
+//! messages about mistakes, `config show`, `config example` and docs/configuration.md come from it.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::suggest::closest;
+use crate::cli::client::without_secrets;
+use crate::cli::publish::unusable;
+use crate::http::{self, BODY_BYTES_LIMIT, ListenOn};
+use crate::notary::PublishTarget;
+
+/// A setting.
+pub(in crate::cli) struct Setting {
+    /// The key in the file. A secret's keys are this name with `_file` and `_env`.
+    pub(super) name: &'static str,
+    /// The option without its dashes. Secrets have none: other users can read the arguments of a
+    /// process.
+    pub(super) flag: Option<&'static str>,
+    /// The variable of the option; empty if there is none.
+    pub(super) variable: &'static str,
+    /// The name of the value in the help; empty for a switch.
+    pub(super) value_name: &'static str,
+    /// The description, for the help, the example and the docs.
+    pub(super) about: &'static str,
+    pub(super) holds: Holds,
+    /// The value if none is given; empty if there is none.
+    pub(super) default: &'static str,
+    /// A value for the example, in TOML. For a secret it is the name of a file.
+    pub(super) example: &'static str,
+    /// True if SIGHUP takes a new value. Any other needs a restart.
+    pub(super) reloads: bool,
+}
+
+/// The values that a setting takes.
+#[derive(Clone, Copy)]
+pub(super) enum Holds {
+    /// An address to listen on.
+    Address,
+    /// Addresses to listen on.
+    Addresses,
+    /// The URL of this server.
+    Url,
+    /// A file or folder.
+    Path,
+    /// Paths that receive webhooks.
+    WebhookPaths,
+    /// Folders and URLs to which checkpoints go.
+    Places,
+    /// A whole number.
+    Number { min: u64, max: u64, unit: &'static str },
+    /// A number and a unit of time, of at least this many milliseconds.
+    Period { ms_min: u64 },
+    /// Yes or no.
+    Switch,
+    /// One of these words.
+    Word(&'static [&'static str]),
+    /// A filter of log lines.
+    Filter,
+    /// Secrets, in these variables or in files that the same variables name with `_FILE`.
+    Secrets(&'static [&'static str]),
+}
+
+/// The variables of the secrets that verify webhooks.
+pub(in crate::cli) const WEBHOOK_SECRETS: [&str; 2] =
+    ["ROLLCALL_WEBHOOK_SECRETS", "WORKOS_WEBHOOK_SECRET"];
+/// The variable of the keys with all rights.
+pub(super) const API_KEYS: [&str; 1] = ["ROLLCALL_API_KEYS"];
+
+/// The filter of log lines by default. actix logs more about its workers and signals than Rollcall
+/// about everything else.
+pub(super) const LOG: &str = "info,actix_server=warn";
+
+const SETTING: Setting = Setting {
+    name: "",
+    flag: None,
+    variable: "",
+    value_name: "",
+    about: "",
+    holds: Holds::Path,
+    default: "",
+    example: "",
+    reloads: false,
+};
+
+/// Every setting but `[[keys]]`, which is a table.
+pub(in crate::cli) const SETTINGS: &[Setting] = &[
+    Setting {
+        name: "listen",
+        flag: Some("listen"),
+        variable: "ROLLCALL_LISTEN",
+        value_name: "ADDRESS",
+        about: "Address to listen on, HOST:PORT or unix:/path/to.sock; may be given several \
+                times. Port 0 takes a free one. A socket has mode 600, or the mode that it says: \
+                unix:/path/to.sock?mode=660",
+        holds: Holds::Addresses,
+        default: "127.0.0.1:8080",
+        example: r#"["127.0.0.1:8080", "unix:/run/rollcall/api.sock?mode=660"]"#,
+        ..SETTING
+    },
+    Setting {
+        name: "admin_listen",
+        flag: Some("admin-listen"),
+        variable: "ROLLCALL_ADMIN_LISTEN",
+        value_name: "ADDRESS",
+        about: "One more address, for monitors and operators: every call but webhooks, and \
+                /healthz and /readyz with threads of their own. All calls stay on --listen too",
+        holds: Holds::Address,
+        example: r#""127.0.0.1:8081""#,
+        ..SETTING
+    },
+    Setting {
+        name: "public_url",
+        flag: Some("public-url"),
+        variable: "ROLLCALL_PUBLIC_URL",
+        value_name: "URL",
+        about: "The URL at which others reach this server. `config check --probe` sends a \
+                signed webhook there",
+        holds: Holds::Url,
+        example: r#""https://rollcall.example.com""#,
+        ..SETTING
+    },
+    Setting {
+        name: "data",
+        flag: Some("data"),
+        variable: "ROLLCALL_DATA",
+        value_name: "DATA",
+        about: "Data folder: one WorkOS environment",
+        holds: Holds::Path,
+        default: "./rollcall-data",
+        example: r#""/var/lib/rollcall""#,
+        ..SETTING
+    },
+    Setting {
+        name: "webhook_paths",
+        flag: Some("webhook-path"),
+        variable: "ROLLCALL_WEBHOOK_PATH",
+        value_name: "PATH",
+        about: "Path that receives webhooks; may be given several times",
+        holds: Holds::WebhookPaths,
+        default: http::WEBHOOK_PATH,
+        example: r#"["/webhooks/workos"]"#,
+        ..SETTING
+    },
+    Setting {
+        name: "webhook_secrets",
+        about: "Secrets that sign webhooks; several during a rotation",
+        holds: Holds::Secrets(&WEBHOOK_SECRETS),
+        example: r#""/etc/rollcall/webhook-secrets""#,
+        reloads: true,
+        ..SETTING
+    },
+    Setting {
+        name: "api_keys",
+        about: "Keys with all rights, which readers send as `Authorization: Bearer KEY`. Prefer \
+                [[keys]], whose rights are limited",
+        holds: Holds::Secrets(&API_KEYS),
+        example: r#""/etc/rollcall/api-keys""#,
+        reloads: true,
+        ..SETTING
+    },
+    Setting {
+        name: "body_bytes_max",
+        flag: Some("body-bytes-max"),
+        variable: "ROLLCALL_BODY_BYTES_MAX",
+        value_name: "BYTES",
+        about: "The largest body of a webhook that is taken, in bytes; at most 12,000,000",
+        holds: Holds::Number { min: 1, max: BODY_BYTES_LIMIT as u64, unit: "bytes" },
+        default: "4194304",
+        example: "4194304",
+        reloads: true,
+    },
+    Setting {
+        name: "tolerance",
+        flag: Some("tolerance"),
+        variable: "ROLLCALL_TOLERANCE",
+        value_name: "TIME",
+        about: "How far a signature's time may be from this machine's clock, before or after, \
+                e.g. 5m",
+        holds: Holds::Period { ms_min: 0 },
+        default: "180s",
+        example: r#""180s""#,
+        reloads: true,
+    },
+    Setting {
+        name: "checkpoint_key",
+        flag: Some("checkpoint-key"),
+        variable: "ROLLCALL_CHECKPOINT_KEY",
+        value_name: "FILE",
+        about: "The private key that signs checkpoints; by default DATA/checkpoint-key. Created \
+                at the first start",
+        holds: Holds::Path,
+        example: r#""/etc/rollcall/checkpoint-key""#,
+        ..SETTING
+    },
+    Setting {
+        name: "replace_checkpoint_key",
+        flag: Some("replace-checkpoint-key"),
+        variable: "ROLLCALL_REPLACE_CHECKPOINT_KEY",
+        about: "Replace a lost key by a new one, and record that. Auditors must be given the new \
+                key",
+        holds: Holds::Switch,
+        default: "false",
+        example: "false",
+        ..SETTING
+    },
+    Setting {
+        name: "publish_checkpoints",
+        flag: Some("publish-checkpoints"),
+        variable: "ROLLCALL_PUBLISH_CHECKPOINTS",
+        value_name: "DIR|URL",
+        about: "Publish checkpoints into this folder, or post them to this http or https URL; \
+                may be given several times",
+        holds: Holds::Places,
+        example: r#"["https://auditor.example.com/checkpoints"]"#,
+        ..SETTING
+    },
+    Setting {
+        name: "publish_every",
+        flag: Some("publish-every"),
+        variable: "ROLLCALL_PUBLISH_EVERY",
+        value_name: "TIME",
+        about: "How often to publish, e.g. 5m; skipped while the log has not grown",
+        holds: Holds::Period { ms_min: 1 },
+        default: "1h",
+        example: r#""1h""#,
+        ..SETTING
+    },
+    Setting {
+        name: "log",
+        flag: Some("log"),
+        variable: "ROLLCALL_LOG",
+        value_name: "FILTER",
+        about: "What to log on standard error: error, warn, info, debug, or a filter such as \
+                error,rollcall::access=info",
+        holds: Holds::Filter,
+        default: LOG,
+        example: r#""info,actix_server=warn""#,
+        reloads: true,
+    },
+    Setting {
+        name: "log_format",
+        flag: Some("log-format"),
+        variable: "ROLLCALL_LOG_FORMAT",
+        value_name: "FORMAT",
+        about: "Format of the log on standard error: text for people, json for programs",
+        holds: Holds::Word(&["text", "json"]),
+        default: "text",
+        example: r#""json""#,
+        ..SETTING
+    },
+    Setting {
+        name: "document_cache_mib",
+        flag: Some("document-cache-mib"),
+        variable: "ROLLCALL_DOCUMENT_CACHE_MIB",
+        value_name: "MIB",
+        about: "Memory for cached documents, in MiB; any size gives the same answers",
+        holds: Holds::Number { min: 1, max: 1_048_576, unit: "MiB" },
+        default: "256",
+        example: "256",
+        ..SETTING
+    },
+    Setting {
+        name: "store_cache_mib",
+        flag: Some("store-cache-mib"),
+        variable: "ROLLCALL_STORE_CACHE_MIB",
+        value_name: "MIB",
+        about: "Memory for cached pages of the store, in MiB",
+        holds: Holds::Number { min: 16, max: 1_048_576, unit: "MiB" },
+        default: "512",
+        example: "512",
+        ..SETTING
+    },
+];
+
+impl Setting {
+    /// Returns the names of the variables, for the docs.
+    #[cfg(test)]
+    pub(super) fn variables(&self) -> Vec<String> {
+        match self.holds {
+            Holds::Secrets(names) => {
+                names.iter().flat_map(|name| [(*name).into(), format!("{name}_FILE")]).collect()
+            }
+            _ => vec![self.variable.into()],
+        }
+    }
+
+    /// Returns the keys in the file.
+    pub(super) fn file_keys(&self) -> Vec<String> {
+        match self.holds {
+            Holds::Secrets(_) => ["file", "env"].map(|end| format!("{}_{end}", self.name)).into(),
+            _ => vec![self.name.into()],
+        }
+    }
+}
+
+impl Holds {
+    /// Returns true if several values may be given.
+    pub(super) fn is_list(self) -> bool {
+        matches!(self, Holds::Addresses | Holds::WebhookPaths | Holds::Places)
+    }
+
+    /// Returns a value as a message may show it.
+    pub(super) fn shown(self, text: &str) -> String {
+        match self {
+            Holds::Places | Holds::Url => without_secrets(text),
+            _ => text.to_owned(),
+        }
+    }
+
+    /// Returns what is wrong with a value, and what it must be.
+    pub(super) fn fault(self, text: &str) -> Option<String> {
+        if let Holds::Places = self {
+            return unusable(&PublishTarget::parse(text)).map(str::to_owned);
+        }
+        let fault = match self {
+            Holds::Address | Holds::Addresses => text.parse::<ListenOn>().err(),
+            Holds::Url => url(text).err(),
+            Holds::Path => text.is_empty().then(|| "it must be a path".into()),
+            Holds::WebhookPaths => webhook_path(text).err(),
+            Holds::Number { min, max, unit } => number(text, min, max, unit).err(),
+            Holds::Period { ms_min } => period(text, ms_min).err(),
+            Holds::Switch => None,
+            Holds::Word(words) => one_of(text, words).err(),
+            Holds::Filter => crate::cli::logging::filter(text).err(),
+            Holds::Places | Holds::Secrets(_) => None,
+        };
+        fault.map(|fault| format!("cannot be used: {fault}"))
+    }
+}
+
+fn number(text: &str, min: u64, max: u64, unit: &str) -> Result<u64, String> {
+    let number = text.parse().ok().filter(|number| (min..=max).contains(number));
+    number.ok_or_else(|| format!("it must be a whole number of {unit} from {min} to {max}"))
+}
+
+/// Reads a number and a unit, such as `180s`.
+///
+/// # Errors
+/// A sentence that says what it must be.
+pub(in crate::cli) fn duration(text: &str) -> Result<Duration, String> {
+    let split = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(split);
+    let unit_ms = match unit {
+        "ms" => 1,
+        "s" | "" => 1000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        _ => return Err("the unit must be ms, s, m or h".into()),
+    };
+    let number: u64 = number.parse().map_err(|_| "it must be a number and a unit, like 180s")?;
+    Ok(Duration::from_millis(number.saturating_mul(unit_ms)))
+}
+
+fn period(text: &str, ms_min: u64) -> Result<Duration, String> {
+    let period = duration(text)?;
+    if period < Duration::from_millis(ms_min) {
+        return Err("it must be more than nothing".into());
+    }
+    Ok(period)
+}
+
+fn one_of(text: &str, words: &[&str]) -> Result<(), String> {
+    if words.contains(&text) {
+        return Ok(());
+    }
+    let suggested = closest(text, words.iter().copied());
+    let suggestion = suggested.map(|word| format!("; did you mean `{word}`?")).unwrap_or_default();
+    Err(format!("it must be one of {}{suggestion}", words.join(", ")))
+}
+
+fn url(text: &str) -> Result<(), String> {
+    let advice = "it must be a URL such as https://rollcall.example.com, without a query";
+    let parsed = text.parse::<ureq::http::Uri>().map_err(|_| advice)?;
+    let schemed = matches!(parsed.scheme_str(), Some("http" | "https"));
+    let hosted = parsed.host().is_some_and(|host| !host.is_empty());
+    let plain = parsed.query().is_none() && !text.contains(['#', '@']);
+    if schemed && hosted && plain { Ok(()) } else { Err(advice.into()) }
+}
+
+fn webhook_path(text: &str) -> Result<(), String> {
+    let plain = text.chars().all(|c| c.is_ascii_alphanumeric() || "/-_.~".contains(c));
+    if !text.starts_with('/') || !plain {
+        return Err("it must begin with `/` and hold only letters, digits and -_.~".into());
+    }
+    let first = text.split('/').nth(1).unwrap_or("");
+    if http::OWN_PATHS.contains(&first) {
+        return Err(format!("paths below `/{first}` are the server's own"));
+    }
+    Ok(())
+}
+
+/// Returns the file of the key that signs checkpoints.
+pub(super) fn key_file(data: &Path, given: Option<&PathBuf>) -> PathBuf {
+    given.cloned().unwrap_or_else(|| data.join("checkpoint-key"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn named(name: &str) -> &'static Setting {
+        SETTINGS.iter().find(|setting| setting.name == name).unwrap()
+    }
+
+    #[test]
+    fn every_default_and_every_name_is_good() {
+        for (at, setting) in SETTINGS.iter().enumerate() {
+            let earlier = SETTINGS.iter().take(at);
+            assert!(earlier.clone().all(|other| other.name != setting.name), "{}", setting.name);
+            assert!(!setting.about.is_empty() && !setting.example.is_empty(), "{}", setting.name);
+            let flag = setting.flag.map(|flag| flag.to_uppercase().replace('-', "_"));
+            let variable = flag.map_or(String::new(), |flag| format!("ROLLCALL_{flag}"));
+            assert_eq!(setting.variable, variable, "{}", setting.name);
+            if !setting.default.is_empty() {
+                assert_eq!(setting.holds.fault(setting.default), None, "{}", setting.name);
+            }
+        }
+    }
+
+    #[test]
+    fn a_value_that_cannot_be_used_is_refused_with_what_it_must_be() {
+        for (name, text, advice) in [
+            ("listen", "nowhere", "HOST:PORT"),
+            ("listen", "unix:relative.sock", "unix:/"),
+            ("listen", "unix:/a.sock?mode=999", "mode"),
+            ("listen", "unix:/a.sock?mod=600", "mode"),
+            ("public_url", "rollcall.example.com", "https://"),
+            ("public_url", "https://h/?q=1", "without a query"),
+            ("public_url", "ftp://h/", "https://"),
+            ("webhook_paths", "webhooks", "begin with `/`"),
+            ("webhook_paths", "/events/x", "the server's own"),
+            ("body_bytes_max", "12000001", "from 1 to 12000000"),
+            ("body_bytes_max", "-1", "from 1 to 12000000"),
+            ("store_cache_mib", "15", "from 16"),
+            ("tolerance", "soon", "unit"),
+            ("publish_every", "0s", "more than nothing"),
+            ("publish_checkpoints", "/no/such/folder", "is not a folder"),
+            ("log_format", "jsn", "did you mean `json`?"),
+            ("log", "rollcall=loud", "error, warn, info, debug"),
+            ("data", "", "a path"),
+        ] {
+            let fault = named(name).holds.fault(text);
+            assert!(fault.as_ref().is_some_and(|fault| fault.contains(advice)), "{fault:?}");
+        }
+        for (name, text) in [
+            ("listen", "[::1]:0"),
+            ("listen", "localhost:80"),
+            ("listen", "unix:/a.sock?mode=660"),
+            ("public_url", "http://h:1/below"),
+            ("tolerance", "0"),
+            ("log", "error,rollcall::access=info"),
+        ] {
+            assert_eq!(named(name).holds.fault(text), None, "{text}");
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! The addresses that a server listens on: TCP, and sockets of the file system.
+
+use std::fmt;
+use std::fs::{self, Permissions};
+use std::io::{self, ErrorKind};
+use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use super::BACKLOG;
+
+/// The mode of a socket that does not say another one: its owner's alone.
+const MODE: u32 = 0o600;
+
+/// An address to listen on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ListenOn {
+    /// `HOST:PORT`; port 0 takes a free one.
+    Tcp(String),
+    /// `unix:/path/to.sock`, or with its mode: `unix:/path/to.sock?mode=660`.
+    Unix {
+        /// The path of the socket.
+        path: PathBuf,
+        /// The permissions of the socket.
+        mode: u32,
+    },
+}
+
+impl FromStr for ListenOn {
+    /// A sentence that says what an address must be.
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<ListenOn, String> {
+        match text.strip_prefix("unix:") {
+            Some(socket) => unix(socket),
+            None => tcp(text),
+        }
+    }
+}
+
+fn tcp(text: &str) -> Result<ListenOn, String> {
+    let good = text.rsplit_once(':').is_some_and(|(host, port)| {
+        !host.is_empty() && !host.contains('/') && port.parse::<u16>().is_ok()
+    });
+    if good {
+        return Ok(ListenOn::Tcp(text.into()));
+    }
+    Err("it must be HOST:PORT, such as 127.0.0.1:8080, or unix:/path/to.sock".into())
+}
+
+fn unix(socket: &str) -> Result<ListenOn, String> {
+    let (path, mode) = match socket.split_once('?') {
+        None => (socket, Some(MODE)),
+        Some((path, query)) => {
+            let mode = query.strip_prefix("mode=");
+            let mode = mode.and_then(|mode| u32::from_str_radix(mode, 8).ok());
+            (path, mode.filter(|mode| *mode <= 0o777))
+        }
+    };
+    let mode = mode.ok_or("after `?` it takes only a mode, such as unix:/path/to.sock?mode=660")?;
+    if !path.starts_with('/') || path.ends_with('/') {
+        return Err("the path of a socket must begin with `/`: unix:/path/to.sock".into());
+    }
+    Ok(ListenOn::Unix { path: path.into(), mode })
+}
+
+impl fmt::Display for ListenOn {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ListenOn::Tcp(address) => formatter.write_str(address),
+            ListenOn::Unix { path, .. } => write!(formatter, "unix:{}", path.display()),
+        }
+    }
+}
+
+/// An address that is listened on. A socket is removed when this is dropped.
+pub(super) enum Bound {
+    Tcp(TcpListener, SocketAddr),
+    Unix(UnixListener, SocketFile),
+}
+
+impl Bound {
+    /// Returns the address as a URL: `http://127.0.0.1:8080`, or `unix:/path/to.sock`.
+    pub(super) fn url(&self) -> String {
+        match self {
+            Bound::Tcp(_, address) => format!("http://{address}"),
+            Bound::Unix(_, file) => format!("unix:{}", file.path.display()),
+        }
+    }
+}
+
+/// The file of a socket that this process made. Removed when dropped, unless another process has
+/// replaced it.
+#[derive(Debug)]
+pub(super) struct SocketFile {
+    path: PathBuf,
+    device: u64,
+    inode: u64,
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        let found = fs::symlink_metadata(&self.path);
+        if found.is_ok_and(|found| (found.dev(), found.ino()) == (self.device, self.inode)) {
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+impl ListenOn {
+    /// Listens. A socket that no process listens on any more is replaced.
+    ///
+    /// # Errors
+    /// If the address cannot be bound, or another process listens on the socket.
+    pub(super) fn bind(&self) -> io::Result<Bound> {
+        match self {
+            ListenOn::Tcp(address) => {
+                let listener = TcpListener::bind(address)?;
+                rustix::net::listen(&listener, BACKLOG)?;
+                let address = listener.local_addr()?;
+                Ok(Bound::Tcp(listener, address))
+            }
+            ListenOn::Unix { path, mode } => bind_socket(path, *mode),
+        }
+    }
+
+    /// Returns the reason why the address could not be bound; `None` if it could. Leaves nothing
+    /// behind, and touches no socket that is there.
+    pub fn try_bind(&self) -> Option<io::Error> {
+        match self {
+            ListenOn::Tcp(address) => TcpListener::bind(address).err(),
+            ListenOn::Unix { path, .. } => vacant(path).err().or_else(|| {
+                let trial = temporary(path);
+                let bound = UnixListener::bind(&trial);
+                let _ = fs::remove_file(&trial);
+                bound.err()
+            }),
+        }
+    }
+}
+
+/// Binds under another name and renames: no process can connect before the mode is set, and a
+/// socket that was left behind is replaced in one step.
+fn bind_socket(path: &Path, mode: u32) -> io::Result<Bound> {
+    vacant(path)?;
+    let trial = temporary(path);
+    let _ = fs::remove_file(&trial);
+    let listener = UnixListener::bind(&trial)?;
+    let made = fs::set_permissions(&trial, Permissions::from_mode(mode))
+        .and_then(|()| fs::symlink_metadata(&trial))
+        .and_then(|found| fs::rename(&trial, path).map(|()| found));
+    let found = made.inspect_err(|_| {
+        let _ = fs::remove_file(&trial);
+    })?;
+    let file = SocketFile { path: path.to_owned(), device: found.dev(), inode: found.ino() };
+    Ok(Bound::Unix(listener, file))
+}
+
+/// Returns the name under which a socket is made, in the same folder.
+fn temporary(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(format!(".{}", std::process::id()));
+    name.into()
+}
+
+/// Refuses a path at which another process listens, or that is not a socket.
+fn vacant(path: &Path) -> io::Result<()> {
+    let Ok(found) = fs::symlink_metadata(path) else { return Ok(()) };
+    if !found.file_type().is_socket() {
+        let says = "a file that is not a socket is there: move it, or name another path";
+        return Err(io::Error::new(ErrorKind::AlreadyExists, says));
+    }
+    match UnixStream::connect(path) {
+        Err(error) if error.kind() == ErrorKind::ConnectionRefused => Ok(()),
+        Ok(_) => {
+            Err(io::Error::new(ErrorKind::AddrInUse, "another process listens on this socket"))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stale_socket_is_replaced_and_a_living_one_or_another_file_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("s");
+        let on = |mode| ListenOn::Unix { path: path.clone(), mode };
+        drop(UnixListener::bind(&path).unwrap());
+        assert!(path.exists(), "a listener leaves its socket");
+        assert!(on(0o600).try_bind().is_none());
+        let bound = on(0o660).bind().unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o660);
+        assert_eq!(on(0o600).bind().err().unwrap().kind(), ErrorKind::AddrInUse);
+        assert_eq!(on(0o600).try_bind().unwrap().kind(), ErrorKind::AddrInUse);
+        drop(bound);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0, "nothing is left");
+        fs::write(&path, "x").unwrap();
+        assert_eq!(on(0o600).bind().err().unwrap().kind(), ErrorKind::AlreadyExists);
+        assert_eq!(fs::read(&path).unwrap(), b"x");
+    }
+
+    #[test]
+    fn a_socket_that_another_process_has_replaced_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("s");
+        let bound = ListenOn::Unix { path: path.clone(), mode: 0o600 }.bind().unwrap();
+        fs::remove_file(&path).unwrap();
+        let _other = UnixListener::bind(&path).unwrap();
+        drop(bound);
+        assert!(path.exists());
+    }
+}
