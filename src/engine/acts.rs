@@ -172,7 +172,7 @@ impl Engine {
         note: Option<String>,
         decision: Decision,
     ) -> Result<ActReply, ActError> {
-        if self.has_failed() {
+        if self.refuses_events() {
             return Err(ActError::Unavailable);
         }
         let (reply, answer) = oneshot::channel();

@@ -92,9 +92,10 @@ impl Server {
     pub async fn run(self) -> io::Result<()> {
         let mut servers = self.servers.into_iter();
         let (first, second) = (servers.next(), servers.next());
-        let (first, second) = tokio::join!(ended(first), ended(second));
+        // If one fails, the other must not go on alone.
+        let served = tokio::try_join!(ended(first), ended(second));
         drop(self.sockets);
-        first.and(second)
+        served.map(|_| ())
     }
 }
 

@@ -229,8 +229,8 @@ impl ApiKeys {
         self.keys.get(&digest).cloned().map(Operator)
     }
 
-    /// Takes over the counts of requests from the keys before, so that reading them again gives no
-    /// one more of them.
+    /// Takes over the counts of requests from the keys before, so that reading the configuration
+    /// again does not reset them.
     pub fn continuing(mut self, before: &ApiKeys) -> ApiKeys {
         for (digest, held) in &mut self.keys {
             let same = before.keys.get(digest);

@@ -154,7 +154,8 @@ fn read_cursor(cursor: &str) -> Option<FeedCursor> {
 fn read_counted(text: &str) -> Option<CountedUser> {
     let (changes, user) = text.split_once('.')?;
     // The user need not exist, so any bytes name a place.
-    let user = String::from_utf8_lossy(&hex::decode(user).ok()?).into_owned();
+    let user = hex::decode(user).ok().filter(|user| !user.is_empty())?;
+    let user = String::from_utf8_lossy(&user).into_owned();
     Some(CountedUser { user: Some(user), changes: digits(changes)? })
 }
 

@@ -14,7 +14,6 @@ use crate::engine::IngestError;
 use crate::http::wire::answer::{ANSWER_WITHIN, Code, Problem, respond};
 use crate::http::wire::state::{KeySet, State};
 use crate::log::Outcome;
-use crate::time;
 use crate::verify::{Rejection, Verified};
 
 /// The bytes from which on a body is verified on a thread of its own.
@@ -46,7 +45,8 @@ async fn take(
     {
         return Err(Code::UnsupportedEncoding);
     }
-    let (signature, now_ms) = (signature(request), time::now_ms());
+    let engine = state.engine.get().ok_or(Code::NotReady)?;
+    let (signature, now_ms) = (signature(request), engine.now().map_err(refused)?);
     match state.keys.now().keyring.admit(signature.as_deref(), now_ms) {
         // The signature of a small body is judged all the same: it tells a wrong clock from a wrong
         // secret.
@@ -59,8 +59,8 @@ async fn take(
     let bytes_max = state.keys.now().body_bytes_max;
     let body = timeout_at(deadline, state.bodies.read(payload, bytes_max)).await;
     let mut body = body.map_err(|_| Code::BodyTimeout)??;
-    let engine = state.engine.get().ok_or(Code::NotReady)?;
-    let event = verify(state.keys.now(), signature, body.take(), time::now_ms()).await??;
+    let now_ms = engine.now().map_err(refused)?;
+    let event = verify(state.keys.now(), signature, body.take(), now_ms).await??;
     drop(body);
     let event_id = event.event_id().map(str::to_owned);
     let answer = engine.submit(event).map_err(refused)?;

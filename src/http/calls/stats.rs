@@ -8,7 +8,7 @@ use rollcall_projections::{
 };
 use serde_json::{Map, Value, json};
 
-use crate::engine::Engine;
+use crate::engine::{ClockState, Engine};
 use crate::http::wire::answer::{Code, Cursors, Problem, respond};
 use crate::http::wire::api::{
     AFTER, Access, BEFORE, Bound, Cost, Gives, IN_DIRECTORY, LIMIT_OWN, OF_ORGANIZATION,
@@ -219,6 +219,7 @@ fn describe(
         "at": time::format(now),
         "seq": seq,
         "started_at": time::format(engine.started_at()),
+        "clock": clock(engine),
         "events": windows(traffic.totals()),
         "rate_per_s": { "last_minute": rate(minute, 60), "last_hour": rate(hour, 3600) },
         "delay_ms": delays,
@@ -236,6 +237,15 @@ fn describe(
             "data": directories,
             "list_metadata": { "before": cursors.before, "after": cursors.after },
         },
+    })
+}
+
+fn clock(engine: &Engine) -> Value {
+    let ClockState { offset_ms, stamps_ahead_ms, is_believed } = engine.clock_state();
+    json!({
+        "offset_ms": offset_ms,
+        "stamps_ahead_ms": stamps_ahead_ms,
+        "is_believed": is_believed,
     })
 }
 

@@ -24,7 +24,7 @@ const SCOPES: [&str; 4] = ["ingest", "read", "audit", "operate"];
 const HOUR_MS: i64 = 3_600_000;
 
 /// The scope of each call that needs a key.
-const NEEDS: [(&str, &str, &str); 36] = [
+const NEEDS: [(&str, &str, &str); 38] = [
     ("get", "/directories", "read"),
     ("get", "/directories/{id}", "read"),
     ("delete", "/directories/{id}", "operate"),
@@ -44,6 +44,7 @@ const NEEDS: [(&str, &str, &str); 36] = [
     ("post", "/rollcall/v1/log/key", "operate"),
     ("get", "/rollcall/v1/log/proof/consistency", "audit"),
     ("get", "/rollcall/v1/log/proof/inclusion", "audit"),
+    ("get", "/rollcall/v1/names", "read"),
     ("get", "/rollcall/v1/policy", "read"),
     ("put", "/rollcall/v1/policy", "operate"),
     ("get", "/rollcall/v1/projections", "operate"),
@@ -60,6 +61,7 @@ const NEEDS: [(&str, &str, &str); 36] = [
     ("get", "/rollcall/v1/users/{id}/access", "audit"),
     ("get", "/rollcall/v1/users/{id}/groups", "audit"),
     ("get", "/rollcall/v1/users/{id}/history", "audit"),
+    ("get", "/rollcall/v1/users/{id}/last_heard", "audit"),
     ("get", "/rollcall/v1/users/{id}/roles", "audit"),
 ];
 

@@ -1,8 +1,11 @@
 //! Tests of durability, and of failures of the log and of the process.
 
+pub mod clocks;
 pub mod conformance;
+pub mod descriptors;
 pub mod flood_figures;
 pub mod floods;
+pub mod full_disk;
 pub mod fuzzing;
 pub mod kills;
 pub mod log_faults;
