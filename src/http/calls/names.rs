@@ -4,14 +4,15 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use rollcall_projections::{NameQuestion, NameSearch, NamedBy, NamedKind, NamesFound, Namesake};
 use serde_json::{Value, json};
 
-use crate::engine::Engine;
-use crate::http::wire::answer::{Problem, blocking, pinned};
+use crate::engine::{Engine, WorkError};
+use crate::http::wire::answer::{Problem, pinned};
 use crate::http::wire::api::{
-    Access, Bound, Gives, IN_DIRECTORY, Logged, OF_ORGANIZATION, Operation, Parameter, Reads,
+    Access, Bound, Cost, Gives, IN_DIRECTORY, Logged, OF_ORGANIZATION, Operation, Parameter, Reads,
     Takes, Word, words,
 };
 use crate::http::wire::question::Question;
 use crate::http::wire::state::State;
+use crate::http::wire::turns::{Turn, in_turn};
 use crate::keys::Scope;
 use crate::verify::{compared_name, email_fingerprint};
 
@@ -50,6 +51,7 @@ pub(crate) const NAMES: Operation = Operation {
     reads: Reads::AtCut,
     access: Access::keyed(Scope::Read, Bound::Own),
     logged: Logged::Always,
+    cost: Cost::High,
     gives: Gives::One("NamesFound"),
     shapes: include_str!("names.schema.json"),
     ..Operation::GET
@@ -66,7 +68,8 @@ pub(crate) async fn names(
     let (directory, organization) = (question.take("directory"), question.take("organization_id"));
     let (engine, cut) = question.cut().await?;
     let kind = kind.unwrap_or(Kind::Group);
-    let found = blocking(move || {
+    let asking = engine.clone();
+    let found = in_turn(&state.turns, &engine, &NAMES, move |turn| {
         let question = NameQuestion {
             kind: kind.named(),
             text: &text,
@@ -77,9 +80,10 @@ pub(crate) async fn names(
             organization: organization.as_deref(),
             cut,
         };
-        describe(kind, &find(&engine, &question)).to_string().into_bytes()
+        let found = find(&asking, &question, turn)?;
+        Ok(describe(kind, &found).to_string().into_bytes())
     });
-    Ok(pinned(cut, Ok(found.await?)))
+    Ok(pinned(cut, found.await?))
 }
 
 impl Kind {
@@ -101,13 +105,20 @@ impl Kind {
 }
 
 /// Searches, and releases the lock on the views between the steps.
-fn find(engine: &Engine, question: &NameQuestion<'_>) -> NamesFound {
+///
+/// # Errors
+/// 422 if it takes too long.
+fn find(engine: &Engine, question: &NameQuestion<'_>, turn: &Turn) -> Result<NamesFound, Problem> {
     if let Some(found) = engine.views().named_at_once(question) {
-        return found;
+        return Ok(found);
     }
     let mut search = NameSearch::default();
-    while engine.views().search_names(question, &mut search, STEP) {}
-    engine.views().names_found(question, &search)
+    while engine.views().search_names(question, &mut search, STEP) {
+        if !turn.goes_on() {
+            return Err(turn.problem(WorkError::Halted));
+        }
+    }
+    Ok(engine.views().names_found(question, &search))
 }
 
 fn describe(kind: Kind, found: &NamesFound) -> Value {
