@@ -1,13 +1,10 @@
 //! Losses of access: `GET /rollcall/v1/deprovisionings`.
 
 use actix_web::{HttpRequest, HttpResponse, web};
-use rollcall_projections::{
-    Cut, Deprovisioning, DeprovisioningFilter, Millis, Named, Sight, SnapshotRef,
-};
+use rollcall_projections::{Deprovisioning, DeprovisioningFilter, Millis, Named, SnapshotRef};
 use serde_json::{Value, json};
 
 use crate::documents::{Document, DocumentKey, Shape};
-use crate::engine::Engine;
 use crate::http::wire::answer::{Code, Problem, pinned_with_roles};
 use crate::http::wire::api::{
     Access, Bound, Cost, DIRECTORY_ID, Gives, LIMIT_OWN, Logged, MAPPING_VERSION, OF_ORGANIZATION,
@@ -19,7 +16,7 @@ use crate::http::wire::entity::must_be_named;
 use crate::http::wire::paging::{AT_ONCE, in_steps};
 use crate::http::wire::question::Question;
 use crate::http::wire::state::State;
-use crate::http::wire::turns::{Turn, in_turn};
+use crate::http::wire::turns::in_turn;
 use crate::keys::Scope;
 use crate::time;
 use crate::verify::email_fingerprint;
@@ -96,7 +93,12 @@ pub(crate) async fn list(
         };
         let version = asking.views().mapping_version(cut);
         let walk = |start: Option<(Millis, String)>, descending: bool, limit: usize| {
-            walk(&asking, turn, &filter, &sight, cut, start, descending, limit)
+            in_steps(turn, start, limit, |start, limit| {
+                let start = start.map(|(moment, user)| (*moment, user.as_str()));
+                let views = asking.views();
+                let views = views.seen_by(&sight);
+                views.deprovisionings(&filter, cut, start, descending, limit.min(STEP))
+            })
         };
         let place = |item: &Deprovisioning| (item.end.at, item.user.clone());
         let body = places.write(place, walk, AT_ONCE, |items| {
@@ -111,24 +113,6 @@ pub(crate) async fn list(
     });
     let (version, body) = found.await??;
     Ok(pinned_with_roles(cut, version, Ok(body)))
-}
-
-fn walk(
-    engine: &Engine,
-    turn: &Turn,
-    filter: &DeprovisioningFilter<'_>,
-    sight: &Sight,
-    cut: Cut,
-    start: Option<(Millis, String)>,
-    descending: bool,
-    limit: usize,
-) -> (Vec<Deprovisioning>, bool) {
-    in_steps(turn, start, limit, |start, limit| {
-        let start = start.map(|(moment, user)| (*moment, user.as_str()));
-        let views = engine.views();
-        let views = views.seen_by(sight);
-        views.deprovisionings(filter, cut, start, descending, limit.min(STEP))
-    })
 }
 
 /// Returns the key of the user's last document before the end.

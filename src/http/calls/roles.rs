@@ -1,10 +1,9 @@
 //! Role assignments and their reasons: `GET /rollcall/v1/role_assignments`.
 
 use actix_web::{HttpRequest, HttpResponse, web};
-use rollcall_projections::{Assignment, AssignmentFilter, Because, Cut, Named, Sight};
+use rollcall_projections::{Assignment, AssignmentFilter, Because, Named};
 use serde_json::{Value, json};
 
-use crate::engine::Engine;
 use crate::http::wire::answer::{Code, Problem, pinned_with_roles};
 use crate::http::wire::api::{
     Access, Bound, Cost, GROUP_ID, Gives, IN_DIRECTORY, LIMIT_OWN, Logged, MAPPING_VERSION,
@@ -16,7 +15,7 @@ use crate::http::wire::entity::must_be_named;
 use crate::http::wire::paging::{AT_ONCE, in_steps};
 use crate::http::wire::question::Question;
 use crate::http::wire::state::State;
-use crate::http::wire::turns::{Turn, in_turn};
+use crate::http::wire::turns::in_turn;
 use crate::keys::Scope;
 use crate::time;
 
@@ -93,7 +92,14 @@ pub(crate) async fn assignments(
         };
         let version = asking.views().mapping_version(cut);
         let walk = |start: Option<Holding>, descending: bool, limit: usize| {
-            walk(&asking, turn, &filter, &sight, cut, start, descending, limit)
+            // Each one costs a history of roles, so the lock is released between steps: a long page
+            // must not delay the writer.
+            in_steps(turn, start, limit, |start, limit| {
+                let behind = start.map(|(user, role)| (user.as_str(), role.as_str()));
+                let views = asking.views();
+                let views = views.seen_by(&sight);
+                views.assignments(&filter, cut, behind, descending, STEP.min(limit))
+            })
         };
         let body = places.write(holding, walk, AT_ONCE, |items| {
             Ok(items.iter().map(|item| describe(item).to_string().into_bytes()).collect())
@@ -110,26 +116,6 @@ type Holding = (String, String);
 
 fn holding(assignment: &Assignment) -> Holding {
     (assignment.user.clone(), assignment.role.clone())
-}
-
-/// Returns the assignments behind a place, and whether there are more. Each one costs a history of
-/// roles, so the lock is released between steps: a long page must not delay the writer.
-fn walk(
-    engine: &Engine,
-    turn: &Turn,
-    filter: &AssignmentFilter<'_>,
-    sight: &Sight,
-    cut: Cut,
-    start: Option<Holding>,
-    descending: bool,
-    limit: usize,
-) -> (Vec<Assignment>, bool) {
-    in_steps(turn, start, limit, |start, limit| {
-        let behind = start.map(|(user, role)| (user.as_str(), role.as_str()));
-        let views = engine.views();
-        let views = views.seen_by(sight);
-        views.assignments(filter, cut, behind, descending, STEP.min(limit))
-    })
 }
 
 fn describe(assignment: &Assignment) -> Value {
