@@ -8,12 +8,11 @@ use std::collections::BTreeSet;
 
 use crate::ask::causes::{Cause, Trigger};
 use crate::ground::fact::{DirectoryChange, Fingerprint};
-use crate::ground::order::{Cut, Millis, Place, around};
+use crate::ground::order::{Cut, Millis, Place, Seq, around};
 use crate::ground::symbols::Sym;
 use crate::ground::timeline::Placed;
 use crate::state::directories::Directory;
-use crate::state::entities::EntityKind;
-use crate::state::entities::EntityVersion;
+use crate::state::entities::{Entity, EntityKind, EntityVersion};
 use crate::views::Views;
 
 /// The reason for an end of access.
@@ -311,32 +310,43 @@ impl Views {
         Some(AccessEnd { at: moment, reason, cause: self.cause_of(Trigger::Event(place)) })
     }
 
+    /// Returns the emails that a user ever showed, as far as they are known.
+    pub fn emails_of_user(&self, id: &str, known_at: Seq) -> BTreeSet<Fingerprint> {
+        let user = self.find(EntityKind::User, id).and_then(|user| self.users.get(user));
+        let known = Cut { as_of: Millis::MAX, known_at };
+        let versions = user.into_iter().flat_map(Entity::versions);
+        versions
+            .filter(|version| known.sees(version.place))
+            .filter_map(|version| self.emails.get(version.email).copied())
+            .collect()
+    }
+
     /// Returns the users who show an email with a fingerprint at the cut, or showed one at a moment
     /// up to it, by id; true for those who still do.
     ///
     /// Costs a look-up for each version of each user who ever had it.
     pub fn email_holders(&self, email: Fingerprint, cut: Cut) -> Vec<(String, bool)> {
         let Some(email) = self.emails.find(email) else { return Vec::new() };
-        let shows = |version: &EntityVersion| !version.deleted && version.email == email;
         let holder = |user: Sym| {
-            let entity = self.users.get(user)?;
-            let versions = entity
-                .explicit()
-                .iter()
-                .chain(entity.stand_ins().iter())
-                .filter(|version| shows(version) && cut.sees(version.place));
-            let mut then = versions
-                .map(|version| entity.version(Cut { as_of: version.place.occurred_at, ..cut }));
-            then.any(|version| version.is_some_and(shows)).then(|| {
-                (
-                    self.users.id(user).to_owned(),
-                    self.alive(EntityKind::User, user, cut).is_some_and(shows),
-                )
-            })
+            let now = self.alive(EntityKind::User, user, cut);
+            let shows = now.is_some_and(|version| version.email == email);
+            self.ever_showed(user, email, cut).then(|| (self.users.id(user).to_owned(), shows))
         };
         let mut holders: Vec<(String, bool)> =
             self.emails.holders(email).filter_map(holder).collect();
         holders.sort();
         holders
+    }
+
+    /// Tells if a user showed an email at a moment up to the cut.
+    pub(crate) fn ever_showed(&self, user: Sym, email: Sym, cut: Cut) -> bool {
+        let shows = |version: &EntityVersion| !version.deleted && version.email == email;
+        let Some(entity) = self.users.get(user) else { return false };
+        let mut versions =
+            entity.versions().filter(|version| shows(version) && cut.sees(version.place));
+        versions.any(|version| {
+            let then = Cut { as_of: version.place.occurred_at, ..cut };
+            entity.version(then).is_some_and(shows)
+        })
     }
 }
