@@ -3,8 +3,8 @@
 use actix_web::http::{Method, StatusCode};
 use actix_web::{HttpRequest, HttpResponse, web};
 use rollcall_projections::{
-    Counted, Counts, Cut, Delays, DirectoryFilter, DirectoryRow, Intake, Millis, Page, Reason,
-    Traffic, Views,
+    Counted, Counts, Cut, Delays, DirectoryFilter, DirectoryRow, Intake, Millis, Named, Page,
+    Reason, Traffic, Views,
 };
 use serde_json::{Map, Value, json};
 
@@ -14,6 +14,7 @@ use crate::http::wire::api::{
     AFTER, Access, BEFORE, Bound, Gives, IN_DIRECTORY, LIMIT_OWN, OF_ORGANIZATION,
     OF_ORGANIZATION_ALIAS, ORDER_OWN, Operation,
 };
+use crate::http::wire::entity::must_be_named;
 use crate::http::wire::paging::Paging;
 use crate::http::wire::question::Question;
 use crate::http::wire::state::State;
@@ -48,6 +49,7 @@ pub(crate) const STATS: Operation = Operation {
     access: Access::keyed(Scope::Read, Bound::Own),
     gives: Gives::One("Stats"),
     shapes: SHAPES,
+    problems: &[Code::EntityNotFound],
     ..Operation::GET
 };
 
@@ -61,6 +63,12 @@ pub(crate) async fn stats(
     let (directory, organization) =
         (question.take("directory"), question.take_either("organization_id", "organization"));
     let engine = question.finish()?;
+    let known_at = engine.views().head();
+    let filters = [
+        directory.as_deref().map(Named::Directory),
+        organization.as_deref().map(Named::Organization),
+    ];
+    must_be_named(&engine, known_at, filters)?;
     if request.method() == Method::HEAD {
         // Without a length: only the walk over a month would tell it.
         return Ok(respond(StatusCode::OK).body(actix_web::body::None::new()));

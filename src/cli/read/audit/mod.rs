@@ -155,11 +155,13 @@ impl AuditArgs {
     pub(in super::super) fn run(self) -> Result<(), Failure> {
         let AuditArgs { user, csv, moment, output, source } = self;
         source.ask(move |client| {
-            let timelines = find_timelines(client, &user, &moment.query())?;
+            let moment = moment.query();
+            let by_email = is_email(client, &user, &moment)?;
+            let timelines = find_timelines(client, &user, by_email, &moment)?;
             if csv {
                 csv::print_all(&timelines)
             } else if output.json {
-                if is_email(&user) {
+                if by_email {
                     print(&format!("{}\n", Accounts::of(&timelines).json(&user)))?;
                 }
                 timelines.iter().try_for_each(|timeline| print(&timeline.lines()?))
@@ -170,8 +172,9 @@ impl AuditArgs {
     }
 }
 
-fn is_email(user: &str) -> bool {
-    user.contains('@')
+/// Returns true unless it is the id of a user: those may hold an `@` as well.
+fn is_email(client: &Client, user: &str, moment: &Query) -> Result<bool, Failure> {
+    Ok(user.contains('@') && profile::first_record(client, user, moment)?.is_none())
 }
 
 /// The number of users who had an email, and of those who have access.
@@ -212,9 +215,10 @@ impl Accounts {
 fn find_timelines(
     client: &Client,
     user: &str,
+    by_email: bool,
     moment: &Query,
 ) -> Result<Vec<UserTimeline>, Failure> {
-    if !is_email(user) {
+    if !by_email {
         return Ok(vec![UserTimeline::find(client, user, moment)?]);
     }
     let EmailHolders { ids, moment } = EmailHolders::find(client, user, moment)?;

@@ -240,7 +240,7 @@ fn history_causes(client: &Client, id: &str, moment: &Query) -> Result<Vec<Event
     struct HistoryEvent {
         cause: EventCause,
     }
-    if client.get(&history_path(id))?.status == 404 {
+    if client.get(&moment.at(&history_path(id)))?.status == 404 {
         return Ok(Vec::new());
     }
     let versions = List::all(history_path(id), moment.clone()).collect(client)?.objects;
