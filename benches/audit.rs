@@ -120,7 +120,9 @@ fn main() {
     let (mut changes, mut slowest) = (0, 0.0f64);
     loop {
         let page = Instant::now();
-        let Ok(feed) = engine.feed(&place, 1000) else { panic!("the log cannot be read") };
+        let Ok(feed) = engine.feed(&rollcall_projections::Sight::All, &place, 1000) else {
+            panic!("the log cannot be read")
+        };
         slowest = slowest.max(page.elapsed().as_secs_f64());
         changes += feed.items.len();
         place = feed.next;

@@ -9,7 +9,7 @@ use kit::{Company, DIRECTORY, Dice, NOW, SECRET, group_id, in_turns, line, user_
 use rollcall::log::{Log, MemoryLog, Unrecovered};
 use rollcall::verify::{Keyring, Verified, extract};
 use rollcall_generator::sign;
-use rollcall_projections::{Cut, Entry, RecordStatus, UserFilter, Views, Window};
+use rollcall_projections::{Cut, Entry, RecordStatus, Sight, UserFilter, Views, Window};
 use sha2::{Digest, Sha256};
 
 const ROUNDS: usize = 15;
@@ -165,6 +165,7 @@ fn fold_and_lookup(bodies: &[Vec<u8>], company: &Company) {
 
     let mut views = Views::new();
     entries.iter().for_each(|entry| views.apply(entry));
+    let views = views.seen_by(&Sight::All);
     let (mut a, mut b, mut c) = (Dice(1), Dice(1), Dice(1));
     let ids: Vec<String> = company.present.iter().map(|person| user_id(*person)).collect();
     let map: std::collections::HashMap<&str, usize> =

@@ -1,12 +1,87 @@
-//! Moments: whole milliseconds since 1970-01-01T00:00:00Z, and the one place that reads the clock.
+//! Moments: whole milliseconds since 1970-01-01T00:00:00Z, and the one place that reads the clocks.
+
+use std::sync::Arc;
 
 use chrono::{DateTime, NaiveDate, SecondsFormat};
 use rollcall_projections::Millis;
+use rustix::time::ClockId;
 
 /// Reads the clock of this machine.
 #[allow(clippy::disallowed_methods, reason = "this is the one place")]
 pub fn now_ms() -> Millis {
     chrono::Utc::now().timestamp_millis()
+}
+
+/// Reads the time since this machine was booted, in milliseconds. It goes on while the machine
+/// sleeps, and setting the clock does not change it.
+fn since_boot_ms() -> Millis {
+    let time = rustix::time::clock_gettime(ClockId::Boottime);
+    time.tv_sec.saturating_mul(1000).saturating_add(time.tv_nsec / 1_000_000)
+}
+
+/// The clock has jumped if it was set by more than this since it was first read.
+const CLOCK_JUMP_MS: Millis = 5 * 60_000;
+
+type ReadClock = Arc<dyn Fn() -> Millis + Send + Sync>;
+
+/// A clock, held against another that cannot be set.
+#[derive(Clone)]
+pub struct Clock {
+    now: ReadClock,
+    steady: ReadClock,
+    /// The difference of the two when this was made.
+    difference_ms: Millis,
+}
+
+/// The clock was set by too much for what it says to be believed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Jumped {
+    /// How far it was set ahead since it was first read; negative if it was set back.
+    pub offset_ms: Millis,
+}
+
+impl Clock {
+    /// The clock of this machine, held against the time since it was booted.
+    pub fn of_this_machine() -> Clock {
+        Clock::against(now_ms, since_boot_ms)
+    }
+
+    /// Holds one clock against another.
+    pub fn against(
+        now: impl Fn() -> Millis + Send + Sync + 'static,
+        steady: impl Fn() -> Millis + Send + Sync + 'static,
+    ) -> Clock {
+        let difference_ms = now().saturating_sub(steady());
+        Clock { now: Arc::new(now), steady: Arc::new(steady), difference_ms }
+    }
+
+    /// Reads the clock, whatever it says.
+    pub fn now_ms(&self) -> Millis {
+        (self.now)()
+    }
+
+    /// Returns by how much the clock was set ahead since it was first read; negative if it was set
+    /// back. Corrections of its speed change both clocks and do not count.
+    pub fn offset_ms(&self) -> Millis {
+        self.now_ms().saturating_sub((self.steady)()).saturating_sub(self.difference_ms)
+    }
+
+    /// Reads the clock, if it has not jumped.
+    ///
+    /// # Errors
+    /// [`Jumped`].
+    pub fn believable_ms(&self) -> Result<Millis, Jumped> {
+        let now = self.now_ms();
+        let offset_ms = now.saturating_sub((self.steady)()).saturating_sub(self.difference_ms);
+        if offset_ms.saturating_abs() > CLOCK_JUMP_MS { Err(Jumped { offset_ms }) } else { Ok(now) }
+    }
+}
+
+/// A clock that is never set.
+impl<F: Fn() -> Millis + Clone + Send + Sync + 'static> From<F> for Clock {
+    fn from(now: F) -> Clock {
+        Clock { steady: Arc::new(now.clone()), now: Arc::new(now), difference_ms: 0 }
+    }
 }
 
 /// Reads a moment as senders write it: RFC 3339
@@ -112,6 +187,29 @@ pub fn format(moment: Millis) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_clock_has_jumped_once_it_was_set_by_more_than_five_minutes() {
+        let set_by = Arc::new(std::sync::atomic::AtomicI64::new(0));
+        let read = set_by.clone();
+        let now = move || 1_000_000 + read.load(std::sync::atomic::Ordering::SeqCst);
+        let clock = Clock::against(now, || 4000);
+        for (set_ms, has_jumped) in [
+            (0, false),
+            (300_000, false),
+            (300_001, true),
+            (-300_000, false),
+            (-300_001, true),
+            (12, false),
+        ] {
+            set_by.store(set_ms, std::sync::atomic::Ordering::SeqCst);
+            assert_eq!(clock.offset_ms(), set_ms);
+            let read = clock.believable_ms();
+            let expected =
+                if has_jumped { Err(Jumped { offset_ms: set_ms }) } else { Ok(1_000_000 + set_ms) };
+            assert_eq!(read, expected);
+        }
+    }
 
     #[test]
     fn times_are_read_as_senders_write_them() {

@@ -1,5 +1,7 @@
 //! Folding: how each entry changes the views. Nothing else writes to them.
 
+use smallvec::SmallVec;
+
 use crate::ground::fact::{
     Change, DirectoryChange, Entry, Fact, GroupData, MembershipData, RecordStatus, UserData,
 };
@@ -20,10 +22,20 @@ struct Listing {
     organization: Sym,
     /// [`NO_SYM`] if the event belongs to none.
     directory: Sym,
+    /// The directories of its user and its group, and its own.
+    directories: SmallVec<[Sym; 5]>,
+    /// The organizations that it carries for its user and its group.
+    carried: SmallVec<[Sym; 2]>,
 }
 
 impl Listing {
-    const NOWHERE: Listing = Listing { organization: NO_SYM, directory: NO_SYM };
+    fn of(organization: Sym, directory: Sym) -> Listing {
+        Listing { organization, directory, directories: SmallVec::new(), carried: SmallVec::new() }
+    }
+
+    fn nowhere() -> Listing {
+        Listing::of(NO_SYM, NO_SYM)
+    }
 }
 
 impl Views {
@@ -72,19 +84,18 @@ impl Views {
                 self.list_in_quarantine(entry.seq, *reason);
                 None
             }
-            Fact::Unrelated { organization } => Some(Listing {
-                organization: self.organization_sym(*organization),
-                directory: NO_SYM,
-            }),
+            Fact::Unrelated { organization } => {
+                Some(Listing::of(self.organization_sym(*organization), NO_SYM))
+            }
             Fact::Policy { inactive_users, effective_from } => {
                 self.ids.push(seq32(entry.seq), entry.event_id);
                 self.policies.set(entry.seq, entry.recorded_at, *effective_from, *inactive_users);
-                Some(Listing::NOWHERE)
+                Some(Listing::nowhere())
             }
             Fact::Mapping { mapping, effective_from } => {
                 self.ids.push(seq32(entry.seq), entry.event_id);
                 self.roles.set(mapping.clone(), entry.seq, entry.recorded_at, *effective_from);
-                Some(Listing::NOWHERE)
+                Some(Listing::nowhere())
             }
             Fact::Directory { change, id, organization, name, domain } => {
                 let version = DirectoryVersion {
@@ -125,14 +136,18 @@ impl Views {
 
     /// Adds an event to the list of events. Its organization is fixed by what is known now.
     fn list_event(&mut self, entry: &Entry<'_>, listing: Listing) {
-        let Listing { organization, directory } = listing;
+        let Listing { organization, directory, directories, carried } = listing;
+        let cut = Cut { as_of: entry.occurred_at, known_at: entry.seq };
         let shown = if organization != NO_SYM {
             organization
         } else {
-            let cut = Cut { as_of: entry.occurred_at, known_at: entry.seq };
             self.organization_of(directory, cut)
         };
         self.events.list(entry.event_type, shown, directory, entry.occurred_at, entry.recorded_at);
+        let others =
+            directories.into_iter().map(|one| self.organization_of(one, cut)).chain(carried);
+        let others = others.filter(|other| *other != NO_SYM && *other != shown).collect();
+        self.events.note_others(others);
     }
 
     /// Lists an event that counts, if an administrator should look at it all the same.
@@ -176,7 +191,7 @@ impl Views {
             self.refresh_listed(EntityKind::User, directory);
             self.refresh_listed(EntityKind::Group, directory);
         }
-        Listing { organization, directory }
+        Listing::of(organization, directory)
     }
 
     fn was_ever_deleted(&self, directory: Sym) -> bool {
@@ -189,20 +204,17 @@ impl Views {
         let version = self.user_version(place, Part::Data, directory, data);
         let user = self.add_explicit(EntityKind::User, data.id, version);
         self.hold_fingerprints(user, version);
-        Listing {
-            organization: version.organization,
-            directory: self.directory_of_event(EntityKind::User, user, version),
-        }
+        Listing::of(version.organization, self.directory_of_event(EntityKind::User, user, version))
     }
 
     fn fold_group(&mut self, place: Place, data: &GroupData<'_>) -> Listing {
         let directory = self.intern_own_directory(data.directory, data.organization, place);
         let version = self.group_version(place, Part::Data, directory, data);
         let group = self.add_explicit(EntityKind::Group, data.id, version);
-        Listing {
-            organization: version.organization,
-            directory: self.directory_of_event(EntityKind::Group, group, version),
-        }
+        Listing::of(
+            version.organization,
+            self.directory_of_event(EntityKind::Group, group, version),
+        )
     }
 
     fn fold_membership(&mut self, place: Place, data: &MembershipData<'_>) -> Listing {
@@ -222,7 +234,17 @@ impl Views {
         let user = self.fold_user_snapshot(place, user_directory, user);
         let group = self.fold_group_snapshot(place, group_directory, group);
         self.fold_grant(place, directory, user, group);
-        Listing { organization, directory }
+        let then = Cut { as_of: place.occurred_at, known_at: Seq::from(place.seq) };
+        let home = |kind, sym| self.home(kind, sym, then).unwrap_or(directory);
+        let (of_user, of_group) = (home(EntityKind::User, user), home(EntityKind::Group, group));
+        let mut directories =
+            SmallVec::from([directory, user_directory, group_directory, of_user, of_group]);
+        directories.dedup();
+        let carried = [data.user.organization, data.group.organization]
+            .into_iter()
+            .filter_map(|id| self.texts.find(id?))
+            .collect();
+        Listing { organization, directory, directories, carried }
     }
 
     fn fold_user_snapshot(&mut self, place: Place, directory: Sym, data: &UserData<'_>) -> Sym {

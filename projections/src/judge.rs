@@ -3,7 +3,7 @@
 use smallvec::SmallVec;
 
 use crate::ground::fact::InactiveUsers;
-use crate::ground::order::{Cut, Place, Seq};
+use crate::ground::order::{Cut, Millis, Place, Seq};
 use crate::ground::symbols::{NO_SYM, Sym};
 use crate::ground::timeline::Placed;
 use crate::state::directories::Directory;
@@ -165,6 +165,22 @@ impl Views {
         then: Cut,
     ) -> Option<&EntityVersion> {
         self.last_version(kind, sym, then, |version| version.directory != NO_SYM)
+    }
+
+    /// Returns the directory that a user or group is in, or was in when it ended: a deletion moves
+    /// nothing. `None` before its first version.
+    pub(crate) fn home(&self, kind: EntityKind, sym: Sym, cut: Cut) -> Option<Sym> {
+        let lived = |version: &EntityVersion| !version.deleted && version.directory != NO_SYM;
+        let version = self.last_version(kind, sym, cut, lived).filter(|version| lived(version));
+        let version = version.or_else(|| self.placed_version(kind, sym, cut))?;
+        Some(version.directory).filter(|directory| *directory != NO_SYM)
+    }
+
+    /// Tells if any known event names a user or group, whenever it happened.
+    pub(crate) fn is_known(&self, kind: EntityKind, sym: Sym, cut: Cut) -> bool {
+        let entity = self.entity(kind, sym);
+        let latest = Cut { as_of: Millis::MAX, ..cut };
+        entity.is_some_and(|entity| entity.seen().at(latest).is_some())
     }
 
     /// Returns the latest explicit version of a kind, else the latest snapshot from before all

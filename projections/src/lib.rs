@@ -3,7 +3,7 @@
 //!
 //! The crate is pure. It has no clock, file, network, randomness or store, and no parser: the
 //! caller extracts an [`Entry`] from each record, hands the entries to [`Views::apply`] in order of
-//! seq, and asks with a [`Cut`]. Folding cannot fail: it lists what it cannot use in the
+//! seq, and asks through a [`Sight`] with a [`Cut`]. Folding cannot fail: it lists what it cannot use in the
 //! quarantine.
 //!
 //! Two rules carry everything else:
@@ -16,12 +16,13 @@
 //!
 //! The modules are in layers, and each imports only those before it: `ground` (clocks, facts,
 //! containers), `state` (the timelines and indexes), `views` (the state of one log), `judge` (what
-//! holds at a cut), then `fold` (the only code that writes) and `ask` (the questions).
+//! holds at a cut), `sight` (the part that a caller sees), then `fold` (the only code that writes) and `ask` (the questions).
 
 mod ask;
 mod fold;
 mod ground;
 mod judge;
+mod sight;
 mod state;
 mod views;
 
@@ -59,6 +60,7 @@ pub use ground::mapping::{GroupPattern, Mapping, Matches, Mode, NameText, Rule};
 pub use ground::order::{CLOCK_AHEAD_MS, Cut, Millis, Seq};
 pub use ground::page::{Page, Window};
 pub use ground::quarantine::{Field, Quarantined, Reason};
+pub use sight::{Seen, Sight};
 pub use state::attributes::{AttributePath, Attributes};
 pub use state::entities::{Part, SnapshotRef};
 pub use state::events::{EventFilter, EventRow, Start};

@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::client::{Client, deliver, text_field};
 use super::publish::Publish;
 use super::read::{ASSIGNMENTS_PATH, assignments_text};
-use super::running::{Caches, Listen, Running, Signing};
+use super::running::{Caches, Conditions, Listen, Running, Signing};
 use super::{Failure, mapping, print, table};
 use crate::http::{BODY_BYTES_MAX, Settings, WEBHOOK_PATH};
 use crate::keys::ApiKeys;
@@ -107,7 +107,9 @@ fn start(folder: &Path) -> Result<Running, Failure> {
     let caches = Caches { documents: 16 << 20, store: 64 << 20 };
     let signing = Signing::Own { file: None, replace_by: None };
     let publish = Publish::nowhere();
-    Ok(Running::start_with(&Listen::loopback(), folder, settings, caches, signing, publish)?)
+    let conditions = Conditions::default();
+    let listen = Listen::loopback();
+    Ok(Running::start_with(&listen, folder, settings, caches, conditions, signing, publish)?)
 }
 
 /// Plays stories, and numbers the answers that it shows.

@@ -8,6 +8,8 @@ use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::Duration;
 
+use rollcall_projections::Millis;
+use rustix::process::{Resource, Rlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 
@@ -17,19 +19,42 @@ use super::publish::{Publish, Publishers};
 use crate::engine::Engine;
 use crate::http::{self, ListenError, ListenOn, Settings};
 use crate::keys::Operator;
-use crate::log::{OpenError, Unrecovered};
+use crate::log::{DISK_RESERVE_BYTES, DiskLog, OpenError, Unrecovered};
 use crate::notary::{KeyError, KeyFiles, KeyHistory, Notary, replace_key};
-use crate::time;
+use crate::time::{self, Clock};
 
 /// Milliseconds that a stop waits for the server's threads to release the engine. If they hold it
 /// longer, the log is safe, but not marked as closed.
 const RELEASE_TRIES_MAX: u32 = 500;
+
+/// How far the clock may be ahead of the last record at a start unless it is accepted, and from
+/// where on that is warned of. A server may have been stopped for that long.
+const AHEAD_MAX_MS: Millis = 366 * 86_400_000;
+const AHEAD_WARNED_OF_MS: Millis = 86_400_000;
+
+/// How far the clock may be behind the last record without a warning.
+const BEHIND_WARNED_OF_MS: Millis = 10_000;
 
 /// The memory that the caches may take, in bytes.
 #[derive(Clone, Copy)]
 pub(super) struct Caches {
     pub(super) documents: u64,
     pub(super) store: u64,
+}
+
+/// The conditions under which events are taken.
+#[derive(Clone, Copy)]
+pub(super) struct Conditions {
+    /// The disk space that must be free, in bytes.
+    pub(super) disk_reserve_bytes: u64,
+    /// True if a clock that is far ahead of the last record is right.
+    pub(super) accept_clock: bool,
+}
+
+impl Default for Conditions {
+    fn default() -> Conditions {
+        Conditions { disk_reserve_bytes: DISK_RESERVE_BYTES, accept_clock: true }
+    }
 }
 
 /// The key that signs checkpoints.
@@ -120,6 +145,7 @@ pub(super) fn open_failure(error: OpenError) -> Failure {
             Failure::Caller(error.to_string())
         }
         OpenError::Io { .. }
+        | OpenError::Blocked { .. }
         | OpenError::Damaged { .. }
         | OpenError::Diverged { .. }
         | OpenError::Disputed { .. } => Failure::ours(error),
@@ -177,14 +203,9 @@ impl Running {
         settings: Settings,
         caches: Caches,
     ) -> Result<Running, StartError> {
-        Running::start_with(
-            &Listen::loopback(),
-            data,
-            settings,
-            caches,
-            Signing::Look,
-            Publish::nowhere(),
-        )
+        let (listen, conditions) = (Listen::loopback(), Conditions::default());
+        let (signing, publish) = (Signing::Look, Publish::nowhere());
+        Running::start_with(&listen, data, settings, caches, conditions, signing, publish)
     }
 
     /// Starts as [`Running::start`] does, with a key that signs checkpoints and places to publish
@@ -194,9 +215,11 @@ impl Running {
         data: &Path,
         settings: Settings,
         caches: Caches,
+        conditions: Conditions,
         signing: Signing,
         publish: Publish,
     ) -> Result<Running, StartError> {
+        raise_descriptor_limit();
         let engine: Arc<OnceLock<Arc<Engine>>> = Arc::default();
         // A start that cannot listen leaves no folder.
         let Listen { main, admin } = listen;
@@ -212,7 +235,9 @@ impl Running {
                 let _ = log_failed.send(Failure::Ours(format!("the log has failed: {cause}")));
                 drop(log_handle.stop(true));
             };
-            match open_engine(unrecovered, caches.documents, signing, &data, on_failure) {
+            let opened =
+                open_engine(unrecovered, caches.documents, conditions, signing, &data, on_failure);
+            match opened {
                 Ok(engine) => {
                     let _ = begun.send(publish.start(&engine));
                     tracing::info!(head = engine.head(), "ready");
@@ -302,7 +327,24 @@ impl Running {
             }
             wait_for_release(&engine);
         }
+        // A store that panics at its end is a failure of Rollcall like any other.
+        if catch_unwind(AssertUnwindSafe(|| drop(engine))).is_err() {
+            let panicked = Failure::Ours("the store panicked while it was closed".into());
+            return Err(failures.try_recv().unwrap_or(panicked));
+        }
         failures.try_recv().map_or(Ok(()), Err)
+    }
+}
+
+/// Lets this process open as many files as the system allows it: each connection is one.
+fn raise_descriptor_limit() {
+    let limit = rustix::process::getrlimit(Resource::Nofile);
+    let raised = rustix::process::setrlimit(
+        Resource::Nofile,
+        Rlimit { current: limit.maximum, maximum: limit.maximum },
+    );
+    if let Err(error) = raised {
+        tracing::warn!(%error, limit.current, "the number of open files cannot be raised");
     }
 }
 
@@ -345,12 +387,13 @@ fn wait_until_ready(client: &Client) -> Result<(), Failure> {
 fn open_engine(
     unrecovered: Unrecovered,
     document_bytes_max: u64,
+    conditions: Conditions,
     signing: Signing,
     data: &Path,
     on_failure: impl Fn(&str) + Send + Sync + 'static,
 ) -> Result<Arc<Engine>, Failure> {
     let opened = catch_unwind(AssertUnwindSafe(|| {
-        let engine = catch_up(unrecovered, document_bytes_max, on_failure)?;
+        let engine = catch_up(unrecovered, document_bytes_max, conditions, on_failure)?;
         if let Err(failure) = signing.appoint(&engine, data) {
             engine.close();
             return Err(failure);
@@ -367,13 +410,51 @@ fn open_engine(
 fn catch_up(
     unrecovered: Unrecovered,
     document_bytes_max: u64,
+    conditions: Conditions,
     on_failure: impl Fn(&str) + Send + Sync + 'static,
 ) -> Result<Arc<Engine>, Failure> {
-    let log = unrecovered.recover(&|_| {}).map_err(open_failure)?;
+    let log = DiskLog::recover(unrecovered, conditions.disk_reserve_bytes, &|_| {})
+        .map_err(open_failure)?;
     let log: Arc<dyn crate::log::Log> = Arc::new(log);
     let head = log.head();
     if head > 0 {
         tracing::info!(head, "folding the log");
     }
-    Engine::start(log, document_bytes_max, time::now_ms, on_failure).map_err(Failure::ours)
+    let clock = Clock::of_this_machine();
+    let engine =
+        Engine::start(log, document_bytes_max, clock.clone(), on_failure).map_err(Failure::ours)?;
+    let last = engine.views().recorded_at();
+    let judged = judge_clock(last, clock.now_ms(), conditions.accept_clock);
+    judged.inspect_err(|_| engine.close())?;
+    Ok(engine)
+}
+
+/// Compares the clock with the stamp of the last record: nothing else is known of a clock at a
+/// start.
+///
+/// # Errors
+/// The caller's, who must say that a clock is right that is more than 366 days ahead.
+fn judge_clock(last: Millis, now: Millis, is_accepted: bool) -> Result<(), Failure> {
+    if last == Millis::MIN {
+        return Ok(());
+    }
+    let ahead_ms = now.saturating_sub(last);
+    let (clock, last) = (time::format(now), time::format(last));
+    if ahead_ms > AHEAD_MAX_MS && !is_accepted {
+        return Err(Failure::Caller(format!(
+            "this machine's clock says {clock}, more than 366 days after the last record, of \
+             {last}: set it right, or, if it is right, start once with --accept-clock"
+        )));
+    }
+    if ahead_ms > AHEAD_WARNED_OF_MS {
+        tracing::warn!(clock, last, "the clock is more than a day ahead of the last record");
+    } else if ahead_ms < -BEHIND_WARNED_OF_MS {
+        tracing::warn!(
+            clock,
+            last,
+            "the clock is behind the last record: later records get its time until the clock has \
+             passed it"
+        );
+    }
+    Ok(())
 }

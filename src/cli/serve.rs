@@ -58,7 +58,9 @@ impl ServeArgs {
             replace_by: first.filter(|_| config.replace_checkpoint_key),
         };
         let settings = settings(&config.reloadable, config.webhook_paths);
-        let running = Running::start_with(&listen, &data, settings, caches, signing, publish)?;
+        let conditions = config.conditions;
+        let running =
+            Running::start_with(&listen, &data, settings, caches, conditions, signing, publish)?;
         let reload = Reload { flags: self.flags, started: given, keys: running.keys(), logging };
         warn_of_expiries(running.keys());
         hangups.each(move || reload.run());

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use rollcall_projections::Part;
+use rollcall_projections::{Named, Part};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use crate::json::{entries, equal, fields, fields_of, object, present};
+use crate::json::{entries, equal, fields, fields_of, object, present, string};
 
 /// Fields that are not compared: they say which object it is, when the source wrote it, or what
 /// belongs to it.
@@ -29,6 +29,45 @@ pub struct FieldChange<'a> {
 pub struct MissedChange<'a> {
     known: Option<&'a RawValue>,
     said: Option<&'a RawValue>,
+}
+
+/// Two values of a field.
+pub trait Sides<'a> {
+    /// Returns both.
+    fn sides(&mut self) -> [&mut Option<&'a RawValue>; 2];
+}
+
+impl<'a> Sides<'a> for FieldChange<'a> {
+    fn sides(&mut self) -> [&mut Option<&'a RawValue>; 2] {
+        [&mut self.from, &mut self.to]
+    }
+}
+
+impl<'a> Sides<'a> for MissedChange<'a> {
+    fn sides(&mut self) -> [&mut Option<&'a RawValue>; 2] {
+        [&mut self.known, &mut self.said]
+    }
+}
+
+/// Leaves out the organizations and directories that are not seen, as if the snapshots had none.
+pub fn conceal<'a, S: Sides<'a>>(
+    changes: &mut BTreeMap<String, S>,
+    sees: impl Fn(Named<'_>) -> bool,
+) {
+    for field in ["organization_id", "directory_id"] {
+        let Some(change) = changes.get_mut(field) else { continue };
+        let mut sides = change.sides();
+        for side in &mut sides {
+            let is_seen = string(**side).is_some_and(|id| match field {
+                "organization_id" => sees(Named::Organization(&id)),
+                _ => sees(Named::Directory(&id)),
+            });
+            **side = side.filter(|_| is_seen);
+        }
+        if sides.iter().all(|side| side.is_none()) {
+            changes.remove(field);
+        }
+    }
 }
 
 /// Returns the snapshot in a record's body; an empty object if there is none.

@@ -18,7 +18,7 @@ mod event;
 mod shapes;
 
 pub use changes::{
-    FieldChange, MissedChange, changed_fields, missed_fields, snapshot, stated_previous,
+    FieldChange, MissedChange, changed_fields, conceal, missed_fields, snapshot, stated_previous,
 };
 pub use event::{ShownEvent, show_event};
 pub use shapes::{open_entity, push_directory};

@@ -7,7 +7,7 @@ use rollcall_projections::{DirectoryRow, EntityRow, Millis};
 use serde_json::value::RawValue;
 
 use super::{Document, HAS_CREATED_AT, HAS_UPDATED_AT};
-use crate::json::{array, into_well_formed, object, present_fields, push_string, string};
+use crate::json::{array, into_well_formed, object, others, present_fields, push_string, string};
 use crate::time;
 use crate::verify::{filled, first_domain, is_active, shown_email};
 
@@ -294,7 +294,11 @@ fn slug(role: &RawValue) -> Option<String> {
 /// Writes a user or group as an open object, so that its groups or members can follow.
 pub fn open_entity(out: &mut Vec<u8>, document: &Document, row: &EntityRow) {
     let (json, roles) = document.json();
-    out.extend_from_slice(json);
+    if row.foreign_organization {
+        push_without_organization(out, json);
+    } else {
+        out.extend_from_slice(json);
+    }
     match &row.roles {
         None => out.extend_from_slice(roles),
         Some(roles) => push_roles(out, roles),
@@ -311,6 +315,16 @@ pub fn open_entity(out: &mut Vec<u8>, document: &Document, row: &EntityRow) {
     if !document.has(HAS_UPDATED_AT) {
         push_field(out, "updated_at", &time::format(row.occurred_at));
     }
+}
+
+/// Writes an open object without the organization that it has.
+fn push_without_organization(out: &mut Vec<u8>, json: &[u8]) {
+    let whole = [json, b"}"].concat();
+    let mut object = Object(b"{".to_vec());
+    for (key, value) in others(std::str::from_utf8(&whole).unwrap_or("{}"), &["organization_id"]) {
+        object.raw(&key, value.get());
+    }
+    out.append(&mut object.0);
 }
 
 /// Writes a field behind others.

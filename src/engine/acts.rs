@@ -3,7 +3,7 @@
 
 use rollcall_projections::{
     Attributes, Comparison, Cut, InactiveUsers, Mapping, MappingSet, Millis, Policy, Proposal,
-    RoleChange, Seq,
+    RoleChange, Seq, Sight,
 };
 use tokio::sync::oneshot;
 
@@ -83,19 +83,21 @@ impl Engine {
     /// already. The source is not called.
     ///
     /// # Errors
-    /// [`ActError`]; a directory that nothing ever named is unknown.
+    /// [`ActError`]; a directory that nothing ever named, or that is not seen, is unknown.
     pub async fn delete_directory(
         &self,
         operator: Operator,
+        sight: Sight,
         id: String,
     ) -> Result<Option<Seq>, ActError> {
-        let decide = move |engine: &Engine, _: Millis| engine.decide_deletion(id);
+        let decide = move |engine: &Engine, _: Millis| engine.decide_deletion(&sight, id);
         self.act(operator, None, Box::new(decide)).await
     }
 
     /// Decides the deletion of a directory; `None` if it is deleted already.
-    fn decide_deletion(&self, id: String) -> Result<Option<Act>, ActError> {
+    fn decide_deletion(&self, sight: &Sight, id: String) -> Result<Option<Act>, ActError> {
         let views = self.views();
+        let views = views.seen_by(sight);
         if !views.knows_directory(&id) {
             return Err(ActError::UnknownDirectory);
         }
@@ -249,7 +251,7 @@ impl Engine {
         note: Option<String>,
         decision: Decision,
     ) -> Result<ActReply, ActError> {
-        if self.has_failed() {
+        if self.refuses_events() {
             return Err(ActError::Unavailable);
         }
         let (reply, answer) = oneshot::channel();

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use rollcall_projections::{AccessChange, Seq, TouchedUsers};
+use rollcall_projections::{AccessChange, Cut, Seq, Sight, TouchedUsers};
 
 use super::Engine;
 use crate::log::ReadError;
@@ -213,8 +213,11 @@ impl Page<'_> {
             last = Some(change.user.clone());
             if number > place.item {
                 place.item = number;
-                self.feed.items.push((*place, change));
                 self.feed.next = FeedCursor::from(*place);
+                if !change.is_seen {
+                    continue;
+                }
+                self.feed.items.push((*place, change));
                 if self.is_full() {
                     return;
                 }
@@ -224,13 +227,13 @@ impl Page<'_> {
 }
 
 impl Engine {
-    /// Returns at most `limit` changes behind a cursor. An answer without changes has moved on,
+    /// Returns at most `limit` changes behind a cursor, of users who are seen. An answer without changes has moved on,
     /// unless it is at the head. Blocks while it reads the log, for less than 20 ms.
     ///
     /// # Errors
     /// The first record that cannot be read.
-    pub fn feed(&self, after: &FeedCursor, limit: usize) -> Result<Feed, ReadError> {
-        self.feed_within(after, limit, &PageBounds::HTTP)
+    pub fn feed(&self, sight: &Sight, after: &FeedCursor, limit: usize) -> Result<Feed, ReadError> {
+        self.feed_within(sight, after, limit, &PageBounds::HTTP)
     }
 
     /// Does the same within other bounds.
@@ -239,6 +242,7 @@ impl Engine {
     /// The first record that cannot be read.
     pub fn feed_within(
         &self,
+        sight: &Sight,
         after: &FeedCursor,
         limit: usize,
         bounds: &PageBounds,
@@ -260,7 +264,7 @@ impl Engine {
                 .entries(behind, RECORDS, &mut |entry| touched.push(TouchedUsers::by(entry)))?;
             for touched in touched.into_iter().filter(|touched| touched.seq <= head) {
                 page.feed.work += RECORD_WORK;
-                self.add_changes(&touched, &mut page);
+                self.add_changes(sight, &touched, &mut page);
                 let is_dealt_with = page.feed.next.place == FeedPlace::after(touched.seq);
                 if !is_dealt_with || page.is_over() || self.is_shutting_down() {
                     return Ok(page.feed);
@@ -272,14 +276,17 @@ impl Engine {
     /// Adds the changes by one record, in short locks, up to the end of the answer, and moves the
     /// cursor behind them. If the answer is over before any is found, the cursor moves on inside
     /// the record.
-    fn add_changes(&self, touched: &TouchedUsers, page: &mut Page<'_>) {
+    fn add_changes(&self, sight: &Sight, touched: &TouchedUsers, page: &mut Page<'_>) {
         let seq = touched.seq;
         let mut place = page.feed.next.place.within(seq);
         let known = page.feed.next.counted.take().filter(|_| page.feed.next.place.seq == seq);
         let mut counted = known.unwrap_or_else(|| self.start_of(place));
         loop {
             let after = counted.user.as_deref();
-            let changes = self.views().access_changes(touched, after, page.bounds.step_work);
+            let changes = {
+                let views = self.views();
+                views.seen_by(sight).access_changes(touched, after, page.bounds.step_work)
+            };
             let number = counted.changes + changes.found.len() as u64;
             page.feed.work += changes.work;
             page.give(changes.found, &mut place, &mut counted);
@@ -299,13 +306,23 @@ impl Engine {
                 }
             };
             self.marks.note(seq, &counted);
-            if page.is_over() || self.is_shutting_down() {
+            let is_over = page.is_over() && self.may_name(sight, &counted);
+            if is_over || self.is_shutting_down() {
                 if page.feed.items.is_empty() {
-                    page.feed.next = FeedCursor { place, counted: Some(counted) };
+                    let counted = Some(counted).filter(|_| is_over);
+                    page.feed.next = FeedCursor { place, counted };
                 }
                 return;
             }
         }
+    }
+
+    /// Tells if a cursor may hold a user: a caller who does not see it goes on to one that it sees,
+    /// or to the end of the record.
+    fn may_name(&self, sight: &Sight, counted: &CountedUser) -> bool {
+        let views = self.views();
+        let views = views.seen_by(sight);
+        counted.user.as_deref().is_none_or(|user| views.knows_user(user, Cut::LATEST))
     }
 
     /// Returns the user from whom on to count the changes of a place's record.

@@ -15,6 +15,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, OnceLock};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 use rollcall_projections::{Millis, Seq, Views};
@@ -34,6 +35,10 @@ use writer::{FOLD_EVENTS, Job, Notes, QUEUE_EVENTS_MAX, Stamps, fold};
 use crate::documents::Documents;
 use crate::log::{Log, ReadError};
 use crate::notary::Notary;
+use crate::time::Clock;
+
+/// The longest that a start waits for its clock.
+const WAIT_MAX_MS: Millis = 1500;
 
 /// The log, its views, and the one thread that appends.
 pub struct Engine {
@@ -56,12 +61,16 @@ pub struct Engine {
     /// Held while an act is done, and while rebuilt views replace the serving ones: an index that
     /// an act installs must still be there when its record is folded.
     acting: Mutex<()>,
-    clock: fn() -> Millis,
+    clock: Clock,
+    /// True while the log of this process says last that the clock has jumped.
+    clock_is_doubted: AtomicBool,
     started_at: Millis,
     /// Deliveries since the start that appended nothing; the log does not keep them.
     duplicates: AtomicU64,
     /// Latched by the first batch whose outcome is unknown.
     failed: AtomicBool,
+    /// Set while the disk takes no writes.
+    blocked: AtomicBool,
     /// Latched when shutdown begins: long polls end.
     shutting_down: AtomicBool,
     on_failure: Box<dyn Fn(&str) + Send + Sync>,
@@ -78,16 +87,20 @@ impl Engine {
     pub fn start(
         log: Arc<dyn Log>,
         document_bytes_max: u64,
-        clock: fn() -> Millis,
+        clock: impl Into<Clock>,
         on_failure: impl Fn(&str) + Send + Sync + 'static,
     ) -> Result<Arc<Engine>, ReadError> {
+        let clock = clock.into();
         let views = fold_whole(&*log)?;
+        let not_before = views.recorded_at().max(log.answered().saturating_add(1));
+        wait_until(&clock, not_before);
         let (queue, jobs) = sync_channel(QUEUE_EVENTS_MAX);
         let engine = Arc::new(Engine {
             log,
             folded: watch::Sender::new(views.head()),
             stamps: Mutex::new(Stamps {
-                not_before: views.recorded_at(),
+                not_before,
+                answered: Millis::MIN,
                 in_flight: None,
                 unknown: None,
             }),
@@ -101,10 +114,12 @@ impl Engine {
             marks: Marks::default(),
             rebuild: Mutex::default(),
             acting: Mutex::default(),
+            started_at: clock.now_ms(),
             clock,
-            started_at: clock(),
+            clock_is_doubted: AtomicBool::new(false),
             duplicates: AtomicU64::new(0),
             failed: AtomicBool::new(false),
+            blocked: AtomicBool::new(false),
             shutting_down: AtomicBool::new(false),
             on_failure: Box::new(on_failure),
         });
@@ -133,10 +148,34 @@ impl Engine {
         }
     }
 
-    /// Returns true once the log has failed. Questions are still answered; new events and acts are
-    /// refused.
-    pub fn has_failed(&self) -> bool {
-        self.failed.load(Ordering::SeqCst)
+    /// Returns true while new events and acts are refused: for ever once the log has failed, and
+    /// for as long as its disk takes no writes or the clock has jumped. Questions are still
+    /// answered.
+    pub fn refuses_events(&self) -> bool {
+        self.now().is_err()
+    }
+
+    /// Returns the moment at which an event arrives: freshness is judged by the same clock that
+    /// stamps records.
+    ///
+    /// # Errors
+    /// [`IngestError::Unavailable`] while events are refused.
+    pub fn now(&self) -> Result<Millis, IngestError> {
+        if self.failed.load(Ordering::SeqCst) || self.blocked.load(Ordering::SeqCst) {
+            return Err(IngestError::Unavailable);
+        }
+        self.clock.believable_ms().map_err(|_| IngestError::Unavailable)
+    }
+
+    /// Returns the state of the clock.
+    pub fn clock_state(&self) -> ClockState {
+        let not_before = self.stamps.lock().not_before;
+        let ahead_ms = not_before.saturating_sub(self.clock.now_ms());
+        ClockState {
+            offset_ms: self.clock.offset_ms(),
+            stamps_ahead_ms: ahead_ms.max(0),
+            is_believed: self.clock.believable_ms().is_ok(),
+        }
     }
 
     /// Locks the views for reading.
@@ -152,6 +191,26 @@ impl Engine {
     /// Returns the number of deliveries since the start that were in the log already.
     pub fn duplicates(&self) -> u64 {
         self.duplicates.load(Ordering::Relaxed)
+    }
+}
+
+/// The state of the clock that stamps records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClockState {
+    /// By how much it was set ahead since the start; negative if it was set back.
+    pub offset_ms: Millis,
+    /// How far the next record's stamp is ahead of it, because no stamp is earlier than one before.
+    pub stamps_ahead_ms: Millis,
+    /// False while it has jumped, and events are refused.
+    pub is_believed: bool,
+}
+
+/// Waits a moment for the clock, after a stop that was not clean, so that nothing is stamped ahead
+/// of it. A clock that was set back is not waited for.
+fn wait_until(clock: &Clock, moment: Millis) {
+    let ahead_ms = moment.saturating_sub(clock.now_ms());
+    if (1..=WAIT_MAX_MS).contains(&ahead_ms) {
+        thread::sleep(Duration::from_millis(ahead_ms.unsigned_abs()));
     }
 }
 

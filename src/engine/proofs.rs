@@ -1,6 +1,6 @@
 //! Proofs about the log, and the key that signs its checkpoints.
 
-use rollcall_projections::{Cut, EventFilter, EventType, Millis, Seq, Start};
+use rollcall_projections::{Cut, EventFilter, EventType, Millis, Seq, Sight, Start};
 use serde_json::Value;
 
 use super::{ActError, Engine};
@@ -117,7 +117,12 @@ impl Engine {
                 from: None,
                 until: None,
             };
-            let page = self.views().events(&filter, Cut::LATEST, Start::After(after), CHANGES);
+            let page = self.views().seen_by(&Sight::All).events(
+                &filter,
+                Cut::LATEST,
+                Start::After(after),
+                CHANGES,
+            );
             for row in &page.items {
                 changes.extend(change(&self.record(row.seq)?));
                 after = row.seq;

@@ -1,7 +1,7 @@
 //! Reads for answers: documents, events and records from the log, digests of the views.
 
 use bytes::Bytes;
-use rollcall_projections::{EventRow, Seq, View};
+use rollcall_projections::{EventRow, Seq, Sight, View};
 use sha2::{Digest, Sha256};
 
 use super::Engine;
@@ -49,12 +49,14 @@ impl Engine {
         self.log.bodies(seqs)
     }
 
-    /// Returns the record that counts under an event id. Blocks while it reads the log.
+    /// Returns the record that counts under an event id, if it is seen. Blocks while it reads the
+    /// log.
     ///
     /// # Errors
     /// If the log cannot be read.
-    pub fn find_event(&self, event_id: &str) -> Result<Option<Seq>, ReadError> {
-        self.log.find(event_id)
+    pub fn find_event(&self, sight: &Sight, event_id: &str) -> Result<Option<Seq>, ReadError> {
+        let found = self.log.find(event_id)?;
+        Ok(found.filter(|seq| self.views().seen_by(sight).sees_event(*seq)))
     }
 
     /// Returns events as the Events API shows them. Blocks while it reads the log; not cached,

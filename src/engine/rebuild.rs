@@ -61,7 +61,7 @@ impl Engine {
         let head = self.log.head();
         let rebuild = Arc::new(Rebuild {
             number: last.as_ref().map_or(1, |last| last.number + 1),
-            started_at: (self.clock)(),
+            started_at: self.clock.now_ms(),
             head,
             progress: ReadProgress { read: AtomicU64::new(0), total: AtomicU64::new(head) },
             finished_at: AtomicI64::new(0),
@@ -92,7 +92,7 @@ impl Engine {
             tracing::error!(error, "the views could not be rebuilt; the old ones stay in use");
             rebuild.failed.store(true, Ordering::Release);
         }
-        rebuild.finished_at.store((self.clock)().max(1), Ordering::Release);
+        rebuild.finished_at.store(self.clock.now_ms().max(1), Ordering::Release);
     }
 
     fn fold_anew(&self, rebuild: &Rebuild) -> Result<(), ReadError> {

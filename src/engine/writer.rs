@@ -12,6 +12,7 @@ use super::attributes::Fresh;
 use super::{ActError, Engine, IngestError};
 use crate::keys::Operator;
 use crate::log::{AppendError, BATCH_BYTES_MAX, BATCH_EVENTS_MAX, Log, Outcome, ReadError};
+use crate::time::Jumped;
 use crate::verify::{Act, Verified};
 
 /// The most verified events that may be queued, and the most bytes of their bodies.
@@ -28,12 +29,15 @@ const IDLE_SYNC: Duration = Duration::from_secs(1);
 pub(super) enum Job {
     Deliver(QueuedEvent),
     Act(Box<QueuedAct>),
+    /// Keeps that `known_at=<time>` is answered up to a moment; replies whether that is kept.
+    Answer(Millis, oneshot::Sender<bool>),
 }
 
 /// One step of the writer.
 enum Work {
     Batch(Vec<QueuedEvent>),
     Act(Box<QueuedAct>),
+    Answer(Millis, oneshot::Sender<bool>),
 }
 
 /// A verified event in the queue, and the channel for its outcome.
@@ -46,6 +50,8 @@ pub(super) struct QueuedEvent {
 pub(super) struct Stamps {
     /// No record is stamped earlier than this.
     pub(super) not_before: Millis,
+    /// The latest moment for which the log keeps that `known_at=<time>` was answered.
+    pub(super) answered: Millis,
     /// The stamp of the batch that is being appended and folded.
     pub(super) in_flight: Option<Millis>,
     /// The stamp of a batch whose outcome is unknown: it may be there when the log is opened again.
@@ -76,7 +82,7 @@ impl Engine {
         &self,
         event: Verified,
     ) -> Result<oneshot::Receiver<Result<Outcome, IngestError>>, IngestError> {
-        if self.has_failed() {
+        if self.refuses_events() {
             return Err(IngestError::Unavailable);
         }
         let bytes = event.body().len();
@@ -111,6 +117,7 @@ impl Engine {
             let done = catch_unwind(AssertUnwindSafe(|| match work {
                 Work::Batch(batch) => self.write_batch(batch),
                 Work::Act(action) => self.perform(*action),
+                Work::Answer(moment, reply) => drop(reply.send(self.keep_answered(moment))),
             }));
             if done.is_err() {
                 self.fail_after_panic();
@@ -118,28 +125,90 @@ impl Engine {
         }
     }
 
-    /// Waits for work, syncing the log once a second meanwhile; `None` once the queue is closed.
+    /// Waits for work, and attends to the log once a second meanwhile; `None` once the queue is
+    /// closed.
     fn next_work(&self, jobs: &Receiver<Job>, carried: &mut Option<Job>) -> Option<Work> {
         loop {
             let first = carried.take().map_or_else(|| jobs.recv_timeout(IDLE_SYNC), Ok);
             match first {
                 Ok(Job::Act(action)) => return Some(Work::Act(action)),
+                Ok(Job::Answer(moment, reply)) => return Some(Work::Answer(moment, reply)),
                 Ok(Job::Deliver(first)) => return Some(Work::Batch(batch(first, jobs, carried))),
-                Err(RecvTimeoutError::Timeout) => self.sync(),
+                Err(RecvTimeoutError::Timeout) => self.attend(),
                 Err(RecvTimeoutError::Disconnected) => {
-                    self.sync();
+                    self.attend();
                     return None;
                 }
             }
         }
     }
 
+    /// Syncs what is not synced yet, or sees if a disk that took no writes takes them again.
+    fn attend(&self) {
+        self.watch_clock();
+        if self.failed.load(Ordering::SeqCst) {
+            return;
+        }
+        let attended = catch_unwind(AssertUnwindSafe(|| {
+            if self.blocked.load(Ordering::SeqCst) { self.resume() } else { self.sync() }
+        }));
+        match attended {
+            Ok(Ok(())) => {}
+            Ok(Err(AppendError::Blocked { cause, .. })) => self.block(&cause),
+            Ok(Err(error)) => self.fail(&error.to_string()),
+            Err(_) => self.fail_after_panic(),
+        }
+    }
+
     /// Syncs what is not synced yet: an empty append does that.
-    fn sync(&self) {
-        if !self.has_failed()
-            && let Err(error) = self.log.append(Vec::new(), (self.clock)())
-        {
-            self.fail(&error.to_string());
+    fn sync(&self) -> Result<(), AppendError> {
+        self.log.append(Vec::new(), self.clock.now_ms()).map(drop)
+    }
+
+    /// Takes events again, if the log does. A batch that was in doubt is settled by then: its
+    /// records are in the log and are folded, or never will be.
+    fn resume(&self) -> Result<(), AppendError> {
+        self.log.resume()?;
+        self.fold_new().map_err(|error| AppendError::Unknown(error.to_string()))?;
+        self.stamps.lock().unknown = None;
+        self.folded.send_replace(self.views.read().head());
+        self.blocked.store(false, Ordering::SeqCst);
+        tracing::warn!(head = self.log.head(), "the disk takes writes: events are taken again");
+        Ok(())
+    }
+
+    /// Says once that the clock has jumped, and once that it is back.
+    fn watch_clock(&self) {
+        match (self.clock.believable_ms(), self.clock_is_doubted.load(Ordering::SeqCst)) {
+            (Err(Jumped { offset_ms }), false) => tracing::error!(
+                offset_ms,
+                "the clock was set by more than five minutes: events are refused until it is back; \
+                 if it is right now, restart the server with --accept-clock"
+            ),
+            (Ok(_), true) => tracing::warn!("the clock is back: events are taken again"),
+            _ => return,
+        }
+        self.clock_is_doubted.fetch_xor(true, Ordering::SeqCst);
+    }
+
+    /// Keeps that `known_at=<time>` is answered up to a moment. Returns false if it cannot be kept.
+    fn keep_answered(&self, moment: Millis) -> bool {
+        match self.log.keep_answered(moment) {
+            Ok(answered) => {
+                self.stamps.lock().answered = answered;
+                true
+            }
+            Err(error) => {
+                tracing::error!(%error, "the moment of a question cannot be kept");
+                false
+            }
+        }
+    }
+
+    /// Refuses events until the log resumes.
+    fn block(&self, cause: &str) {
+        if !self.blocked.swap(true, Ordering::SeqCst) {
+            tracing::error!(cause, "events are refused until the disk takes writes");
         }
     }
 
@@ -186,10 +255,7 @@ impl Engine {
         &self,
         events: impl FnOnce(Millis) -> Vec<Verified>,
     ) -> Result<Vec<Outcome>, IngestError> {
-        if self.has_failed() {
-            return Err(IngestError::Unavailable);
-        }
-        let recorded_at = self.stamp();
+        let recorded_at = self.stamp(self.now()?);
         let events = events(recorded_at);
         let outcomes = if events.is_empty() {
             Ok(Vec::new())
@@ -201,6 +267,7 @@ impl Engine {
         outcomes.map_err(|error| {
             match error {
                 AppendError::Unknown(cause) => self.fail(&cause),
+                AppendError::Blocked { cause, .. } => self.block(&cause),
                 AppendError::Rejected(cause) => tracing::error!(cause, "a batch was not appended"),
             }
             IngestError::Unavailable
@@ -208,9 +275,9 @@ impl Engine {
     }
 
     /// Stamps the next batch, never earlier than the last.
-    fn stamp(&self) -> Millis {
+    fn stamp(&self, now: Millis) -> Millis {
         let mut stamps = self.stamps.lock();
-        let recorded_at = (self.clock)().max(stamps.not_before);
+        let recorded_at = now.max(stamps.not_before);
         stamps.not_before = recorded_at;
         stamps.in_flight = Some(recorded_at);
         recorded_at
@@ -220,7 +287,7 @@ impl Engine {
     fn end_stamp(&self, recorded_at: Millis, error: Option<&AppendError>) {
         let mut stamps = self.stamps.lock();
         stamps.in_flight = None;
-        if let Some(AppendError::Unknown(_)) = error {
+        if let Some(AppendError::Unknown(_) | AppendError::Blocked { in_doubt: true, .. }) = error {
             stamps.unknown.get_or_insert(recorded_at);
         }
     }

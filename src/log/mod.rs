@@ -2,9 +2,12 @@
 //! sequence.
 
 mod acknowledgement;
+mod answered;
 mod audit;
 mod block;
 mod dedupe;
+mod disk;
+mod disk_log;
 mod lanes;
 mod memory;
 mod merkle;
@@ -23,6 +26,8 @@ use std::time::Duration;
 pub use audit::{Acknowledged, Audit, Finding, LogPart, Signatures};
 pub(crate) use block::FORMAT;
 use bytes::Bytes;
+pub use disk::DISK_RESERVE_BYTES;
+pub use disk_log::DiskLog;
 pub use memory::MemoryLog;
 pub use open::{OpenError, Unrecovered, is_data_folder};
 use rollcall_projections::{Entry, Millis, RecordStatus, Seq};
@@ -67,7 +72,7 @@ pub enum Outcome {
 }
 
 /// Why a batch was not acknowledged.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum AppendError {
     /// The batch is certainly not in the log.
     #[error("not appended: {0}")]
@@ -75,6 +80,16 @@ pub enum AppendError {
     /// The batch may or may not be in the log: send the same events again.
     #[error("it is unknown whether the batch was appended: {0}")]
     Unknown(String),
+    /// The disk is full or read-only. Nothing that was acknowledged is lost, and the batch is not
+    /// acknowledged. [`Log::resume`] returns `Ok` once the log takes batches again.
+    #[error("{cause}")]
+    Blocked {
+        /// A description for people, with what to do.
+        cause: String,
+        /// True if writing began: the batch may or may not be in the log, and is settled when the
+        /// log takes batches again.
+        in_doubt: bool,
+    },
 }
 
 /// Why reading stopped. No record is ever skipped.
@@ -159,13 +174,38 @@ pub trait Log: Send + Sync {
     /// batch is a barrier that leaves nothing unsynced.
     ///
     /// # Errors
-    /// [`AppendError::Rejected`] and [`AppendError::Unknown`]; after the latter the log takes
-    /// nothing until it is reopened.
+    /// [`AppendError`]; after [`AppendError::Unknown`] the log takes nothing until it is opened
+    /// again, and after [`AppendError::Blocked`] nothing until [`Log::resume`] succeeds.
     fn append(
         &self,
         batch: Vec<Verified>,
         recorded_at: Millis,
     ) -> Result<Vec<Outcome>, AppendError>;
+
+    /// Makes the log take batches again after [`AppendError::Blocked`], if its disk takes writes.
+    /// It may have more records then: those of the batch that was in doubt.
+    ///
+    /// # Errors
+    /// [`AppendError::Blocked`] as long as the disk takes no writes; otherwise
+    /// [`AppendError::Unknown`].
+    fn resume(&self) -> Result<(), AppendError> {
+        Ok(())
+    }
+
+    /// Returns the moment up to which `known_at=<time>` may have been answered before the log was
+    /// opened: no record may be stamped so early.
+    fn answered(&self) -> Millis {
+        Millis::MIN
+    }
+
+    /// Keeps, across restarts, that `known_at=<time>` is answered up to `moment`. Returns the
+    /// latest moment for which that is kept.
+    ///
+    /// # Errors
+    /// If it cannot be kept: then the answer must not be given.
+    fn keep_answered(&self, _moment: Millis) -> std::io::Result<Millis> {
+        Ok(Millis::MAX)
+    }
 
     /// Reads records after `after`, in order: at most `events_max`, and no more once `bytes_max` of
     /// bodies are read, but at least one if there is one.

@@ -4,12 +4,15 @@ use std::fs;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rollcall_projections::Seq;
 
+use super::DurableHead;
 use super::acknowledgement::{Acknowledgement, AcknowledgementFile, Slots};
 use super::audit::{self, Audit};
 use super::block::FORMAT;
+use super::disk::DiskFault;
 use super::private;
 use super::recovery::{self, Fault};
 use super::sled_log::SledLog;
@@ -41,6 +44,14 @@ pub enum OpenError {
         path: PathBuf,
         /// The error of the operating system.
         error: io::Error,
+    },
+    /// The disk is full or read-only.
+    #[error("{}", fault.message(path))]
+    Blocked {
+        /// The folder.
+        path: PathBuf,
+        /// What is wrong with its disk.
+        fault: DiskFault,
     },
     /// The store's own files are damaged.
     #[error(
@@ -95,10 +106,18 @@ impl OpenError {
         let path = folder.to_owned();
         match error {
             StoreError::InUse => OpenError::InUse(path),
-            StoreError::Io(error) => OpenError::Io { path, error },
+            StoreError::Io(error) => OpenError::io(path, error),
             StoreError::Damaged(what) => OpenError::Damaged { path, what },
             StoreError::Format(format) => OpenError::Format { path, format },
             StoreError::OfUser(user) => OpenError::OfUser { path, user },
+        }
+    }
+
+    /// Tells a disk that takes no writes apart from other errors.
+    pub(super) fn io(path: PathBuf, error: io::Error) -> OpenError {
+        match DiskFault::of(&error) {
+            Some(fault) => OpenError::Blocked { path, fault },
+            None => OpenError::Io { path, error },
         }
     }
 }
@@ -135,6 +154,7 @@ pub struct Unrecovered {
     slots: Slots,
     acknowledgements: AcknowledgementFile,
     folder: PathBuf,
+    cache_bytes: u64,
 }
 
 impl Unrecovered {
@@ -162,7 +182,13 @@ impl Unrecovered {
         let mut store = Store::open(folder, cache_bytes)?;
         let (acknowledgements, slots) = AcknowledgementFile::open(&checkpoint)?;
         store.sync_all(folder)?;
-        Ok(Unrecovered { store, slots, acknowledgements, folder: folder.to_owned() })
+        let folder = folder.to_owned();
+        Ok(Unrecovered { store, slots, acknowledgements, folder, cache_bytes })
+    }
+
+    /// Returns the folder that was opened, and the bound of sled's cache of pages.
+    pub(super) fn source(&self) -> (PathBuf, u64) {
+        (self.folder.clone(), self.cache_bytes)
     }
 
     /// Replaces the sync of the store's data file.
@@ -213,8 +239,17 @@ impl Unrecovered {
     /// acknowledged root decides, the first record that the tiles contradict or that only they
     /// know.
     pub fn recover(self, progress: &dyn Fn(Seq)) -> Result<SledLog, OpenError> {
-        let Unrecovered { store, slots, acknowledgements, folder } = self;
-        let io_error = |error| OpenError::Io { path: folder.join("tree"), error };
+        self.recover_as(Arc::default(), progress)
+    }
+
+    /// Recovers a log whose head others may be waiting for.
+    pub(super) fn recover_as(
+        self,
+        durable_head: Arc<DurableHead>,
+        progress: &dyn Fn(Seq),
+    ) -> Result<SledLog, OpenError> {
+        let Unrecovered { store, slots, acknowledgements, folder, .. } = self;
+        let io_error = |error| OpenError::io(folder.join("tree"), error);
         let tiles = Tiles::open(&folder.join("tree")).map_err(io_error)?;
         let recovered =
             recovery::recover(&store, &slots, &tiles, progress).inspect_err(|_| store.leave())?;
@@ -229,7 +264,7 @@ impl Unrecovered {
                 tracing::warn!(head, "tree tiles did not match the log: rebuilt")
             }
         }
-        Ok(SledLog::new(store, tiles, acknowledgements, recovered))
+        Ok(SledLog::new(store, tiles, acknowledgements, recovered, durable_head))
     }
 }
 

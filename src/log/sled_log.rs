@@ -11,9 +11,13 @@
 //! 6. the older slot of the file `checkpoint` is overwritten.
 //!
 //! Only then is the batch acknowledged. If a step fails the log takes nothing more until it is
-//! reopened, because after a failed sync the kernel may call lost pages clean.
+//! reopened, because after a failed sync the kernel may call lost pages clean. The records of the
+//! failed batch are then all there or all missing, since step 1 is atomic; from step 4 on they are
+//! there. A disk that is full or read-only fails a step like any other, but leaves no doubt about
+//! what was synced before.
 
-use std::error::Error;
+use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -23,6 +27,7 @@ use rollcall_projections::{Entry, Millis, Seq};
 use super::acknowledgement::{Acknowledgement, AcknowledgementFile};
 use super::block::{self, Block, Draft, FORMAT, Frame};
 use super::dedupe::{Dedupe, JudgedBatch, PendingEvent, find_among, judge_batch};
+use super::disk::DiskFault;
 use super::merkle::{self, Edge, Hash};
 use super::recovery::Recovered;
 use super::store::Store;
@@ -34,7 +39,7 @@ use crate::verify::Verified;
 
 /// A log on disk.
 pub struct SledLog {
-    store: Store,
+    store: Arc<Store>,
     writer: Mutex<Writer>,
     /// Not part of the writer, so that finding an event does not wait for a commit. It may know
     /// records past the head: those being written.
@@ -42,7 +47,31 @@ pub struct SledLog {
     tiles: Tiles,
     /// The right edge of the tree. It moves just before the head and is never behind it.
     edge: Mutex<Edge>,
-    head: DurableHead,
+    head: Arc<DurableHead>,
+    #[cfg(test)]
+    pub(super) step_fault: Mutex<Option<StepFault>>,
+}
+
+/// A step of a commit that writes or syncs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    Put,
+    Flush,
+    Sync,
+    RefuseBlobs,
+    GrowTiles,
+    SyncTiles,
+    Acknowledge,
+}
+
+/// A fault that a test puts into a step.
+#[cfg(test)]
+#[derive(Clone, Copy)]
+pub(super) struct StepFault {
+    pub(super) step: Step,
+    /// True if the step is done before it reports the error.
+    pub(super) is_done: bool,
+    pub(super) error: io::ErrorKind,
 }
 
 struct Writer {
@@ -52,17 +81,14 @@ struct Writer {
     metadata: [u8; 32],
     acknowledgements: AcknowledgementFile,
     /// Latched by the first step that fails after writing began.
-    poisoned: Option<String>,
+    poisoned: Option<Poison>,
 }
 
-impl Writer {
-    /// Refuses every later append: after a failed sync the next one may succeed over pages that the
-    /// kernel has dropped.
-    fn poison(&mut self, cause: &dyn Error) -> AppendError {
-        let cause = cause.to_string();
-        self.poisoned = Some(cause.clone());
-        AppendError::Unknown(cause)
-    }
+/// The first failure of a commit.
+struct Poison {
+    cause: String,
+    /// The fault of the disk, if that was the reason.
+    fault: Option<DiskFault>,
 }
 
 impl SledLog {
@@ -72,55 +98,119 @@ impl SledLog {
         tiles: Tiles,
         acknowledgements: AcknowledgementFile,
         recovered: Recovered,
+        head: Arc<DurableHead>,
     ) -> SledLog {
         let Recovered { dedupe, recorded_at, metadata, edge, .. } = recovered;
-        let head = DurableHead::default();
         head.set(edge.size());
         let writer = Writer { recorded_at, metadata, acknowledgements, poisoned: None };
         SledLog {
-            store,
+            store: Arc::new(store),
             writer: Mutex::new(writer),
             dedupe: RwLock::new(dedupe),
             tiles,
             edge: Mutex::new(edge),
             head,
+            #[cfg(test)]
+            step_fault: Mutex::default(),
+        }
+    }
+
+    /// Returns the head, whose moves others may wait for.
+    pub(super) fn shared_head(&self) -> Arc<DurableHead> {
+        self.head.clone()
+    }
+
+    /// Returns true if the log takes nothing more until it is opened again.
+    pub(super) fn is_poisoned(&self) -> bool {
+        self.writer.lock().poisoned.is_some()
+    }
+
+    /// Takes disk blocks for a commit of `bytes`: see [`Store::allocate`].
+    pub(super) fn allocate(&self, bytes: u64) -> io::Result<()> {
+        self.store.allocate(bytes)
+    }
+
+    /// Makes sure that sled can be dropped. If sled itself has failed, it writes nothing at its
+    /// end; otherwise it syncs, and panics if it cannot.
+    ///
+    /// # Errors
+    /// If the sync fails: then the store must stay open.
+    pub(super) fn prepare_to_close(&self) -> io::Result<()> {
+        if self.store.flush().is_ok() { self.store.sync() } else { Ok(()) }
+    }
+
+    /// Refuses every later append: after a failed sync the next one may succeed over pages that the
+    /// kernel has dropped.
+    fn poison(&self, writer: &mut Writer, error: &io::Error) -> AppendError {
+        let (cause, fault) = (error.to_string(), DiskFault::of(error));
+        writer.poisoned = Some(Poison { cause: cause.clone(), fault });
+        match fault {
+            Some(fault) => {
+                AppendError::Blocked { cause: self.store.message(fault), in_doubt: true }
+            }
+            None => AppendError::Unknown(cause),
+        }
+    }
+
+    /// Returns the error of an append after one that failed.
+    fn refusal(&self, poison: &Poison) -> AppendError {
+        match poison.fault {
+            Some(fault) => {
+                AppendError::Blocked { cause: self.store.message(fault), in_doubt: false }
+            }
+            None => AppendError::Rejected(format!(
+                "the log must be reopened, because an earlier commit failed: {}",
+                poison.cause
+            )),
+        }
+    }
+
+    /// Takes a step of a commit.
+    #[cfg(not(test))]
+    fn take<T>(&self, _: Step, step: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+        step()
+    }
+
+    /// Takes a step of a commit, or fails it before or after it is done.
+    #[cfg(test)]
+    fn take<T>(&self, at: Step, step: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+        let fault = self.step_fault.lock().take_if(|fault| fault.step == at);
+        match fault {
+            None => step(),
+            Some(fault) => {
+                if fault.is_done {
+                    step()?;
+                }
+                Err(fault.error.into())
+            }
         }
     }
 
     /// Takes the steps that the head of this file lists, in that order.
-    fn commit(
-        &self,
-        writer: &mut Writer,
-        drafts: &[Draft],
-        recorded_at: Millis,
-    ) -> Result<(), Box<dyn Error>> {
+    fn commit(&self, writer: &mut Writer, drafts: &[Draft], recorded_at: Millis) -> io::Result<()> {
         let log_id = self.store.log_id;
         let first_seq = self.head.get() + 1;
         let blocks = block::encode(log_id, first_seq, recorded_at, drafts)?;
-        self.store.put(&blocks)?; // 1
-        self.store.flush()?; // 2
-        self.store.sync()?; // 3
-        self.store.refuse_blobs()?; // 4
+        self.take(Step::Put, || self.store.put(&blocks))?; // 1
+        self.take(Step::Flush, || self.store.flush())?; // 2
+        self.take(Step::Sync, || self.store.sync())?; // 3
+        self.take(Step::RefuseBlobs, || self.store.refuse_blobs())?; // 4
         let leaves = self.leaves(first_seq, recorded_at, drafts);
-        let leaf = *leaves.last().ok_or("there is nothing to commit")?;
+        let leaf = *leaves.last().ok_or_else(|| other("there is nothing to commit"))?;
         let mut edge = self.edge.lock().clone();
-        self.tiles.grow(&mut edge, leaves)?; // 5
+        self.take(Step::GrowTiles, || self.tiles.grow(&mut edge, leaves))?; // 5
         if writer.acknowledgements.sync_is_due() {
-            self.tiles.sync()?;
+            self.take(Step::SyncTiles, || self.tiles.sync())?;
         }
         let mut metadata = writer.metadata;
         for (_, bytes) in &blocks {
-            metadata = Block::parse(bytes)?.chained_metadata(&metadata);
+            metadata = Block::parse(bytes).map_err(other)?.chained_metadata(&metadata);
         }
         let size = edge.size();
-        // 6
-        writer.acknowledgements.write(&Acknowledgement {
-            log_id,
-            size,
-            leaf,
-            root: Some(edge.root()),
-            metadata: Some(metadata),
-        })?;
+        let (root, metadata_digest) = (Some(edge.root()), Some(metadata));
+        let acknowledgement =
+            Acknowledgement { log_id, size, leaf, root, metadata: metadata_digest };
+        self.take(Step::Acknowledge, || writer.acknowledgements.write(&acknowledgement))?; // 6
         writer.metadata = metadata;
         *self.edge.lock() = edge;
         self.head.set(size);
@@ -184,16 +274,14 @@ impl Log for SledLog {
         recorded_at: Millis,
     ) -> Result<Vec<Outcome>, AppendError> {
         let mut writer = self.writer.lock();
-        if let Some(cause) = &writer.poisoned {
-            return Err(AppendError::Rejected(format!(
-                "the log must be reopened, because an earlier commit failed: {cause}"
-            )));
+        if let Some(poison) = &writer.poisoned {
+            return Err(self.refusal(poison));
         }
         let head = self.head.get();
         check_batch(&batch, head)?;
         if batch.is_empty() {
             let synced = self.tiles.sync().and_then(|()| writer.acknowledgements.sync());
-            return synced.map(|()| Vec::new()).map_err(|error| writer.poison(&error));
+            return synced.map(|()| Vec::new()).map_err(|error| self.poison(&mut writer, &error));
         }
         let salts = salts(batch.len()).map_err(|error| AppendError::Rejected(error.to_string()))?;
         let load = |seq| self.store.candidate(seq);
@@ -206,7 +294,7 @@ impl Log for SledLog {
         let recorded_at = recorded_at.max(writer.recorded_at);
         let drafts = drafts(pending, salts);
         self.commit(&mut writer, &drafts, recorded_at)
-            .map_err(|error| writer.poison(error.as_ref()))?;
+            .map_err(|error| self.poison(&mut writer, &error))?;
         writer.recorded_at = recorded_at;
         Ok(outcomes)
     }
@@ -309,6 +397,11 @@ impl Log for SledLog {
     }
 }
 
+/// Makes an error of what is wrong with a batch.
+fn other(what: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> io::Error {
+    io::Error::other(what)
+}
+
 /// Makes a random salt for each of `count` records.
 fn salts(count: usize) -> Result<Vec<[u8; 16]>, getrandom::Error> {
     let mut salts = vec![[0; 16]; count];
@@ -329,10 +422,13 @@ fn drafts(pending: Vec<PendingEvent>, salts: Vec<[u8; 16]>) -> Vec<Draft> {
 impl Drop for SledLog {
     /// Syncs everything, so that the next opening trusts the kernel's cache.
     fn drop(&mut self) {
+        if self.prepare_to_close().is_err() {
+            // sled would panic at its end. Its lock goes with the process.
+            std::mem::forget(self.store.clone());
+            return;
+        }
         let mut writer = self.writer.lock();
         let synced = writer.poisoned.is_none()
-            && self.store.flush().is_ok()
-            && self.store.sync().is_ok()
             && self.tiles.sync().is_ok()
             && writer.acknowledgements.sync().is_ok();
         if synced {
@@ -452,6 +548,80 @@ mod tests {
             outcomes[2..],
             [Outcome::Duplicate(3) | Outcome::New(3), Outcome::New(4)]
         ));
+    }
+
+    /// Every step of a commit.
+    const STEPS: [Step; 7] = [
+        Step::Put,
+        Step::Flush,
+        Step::Sync,
+        Step::RefuseBlobs,
+        Step::GrowTiles,
+        Step::SyncTiles,
+        Step::Acknowledge,
+    ];
+
+    /// Fails the third commit at a step and checks the answer, the log as it is then, and the log
+    /// after it was opened again.
+    fn fail_at(fault: StepFault) {
+        let case = format!("{:?}, done: {}, {:?}", fault.step, fault.is_done, fault.error);
+        let folder = tempfile::tempdir().unwrap();
+        let log = open(folder.path());
+        // The tiles are synced with the first two commits, and once a second.
+        let before: &[&str] = if fault.step == Step::SyncTiles { &["a"] } else { &["a", "b"] };
+        for id in before {
+            log.append(vec![event(id, b"")], NOW).unwrap();
+        }
+        let head = before.len() as Seq;
+        let root = log.root(head).unwrap();
+        *log.step_fault.lock() = Some(fault);
+        let batch = || ["c", "d"].map(|id| event(id, b"")).to_vec();
+        let error = log.append(batch(), NOW).unwrap_err();
+        let is_blocked = fault.error != io::ErrorKind::Other;
+        assert_eq!(matches!(error, AppendError::Unknown(_)), !is_blocked, "{case}");
+        assert_eq!(
+            matches!(error, AppendError::Blocked { in_doubt: true, .. }),
+            is_blocked,
+            "{case}"
+        );
+        // Nothing of the batch is shown, and nothing more is taken, not even a duplicate.
+        assert_eq!((log.head(), log.root(head).unwrap()), (head, root), "{case}");
+        assert_eq!(log.read(0, 10, 1 << 20).unwrap().len() as Seq, head, "{case}");
+        assert_eq!(log.find("c"), Ok(None), "{case}");
+        for id in ["a", "c", "e"] {
+            let refused = log.append(vec![event(id, b"")], NOW).unwrap_err();
+            let expected = match refused {
+                AppendError::Rejected(_) => !is_blocked,
+                AppendError::Blocked { in_doubt, .. } => is_blocked && !in_doubt,
+                AppendError::Unknown(_) => false,
+            };
+            assert!(expected, "{case}: {refused}");
+        }
+        drop(log);
+        // The first step makes the batch part of the store, whatever is reported about it.
+        let is_kept = fault.step != Step::Put || fault.is_done;
+        let log = open(folder.path());
+        assert_eq!(log.head(), head + if is_kept { 2 } else { 0 }, "{case}");
+        assert_eq!(log.root(head).unwrap(), root, "{case}");
+        let outcomes = log.append(batch(), NOW).unwrap();
+        let outcome = if is_kept { Outcome::Duplicate } else { Outcome::New };
+        assert_eq!(outcomes, [outcome(head + 1), outcome(head + 2)], "{case}");
+        assert_eq!(log.append(vec![event("e", b"")], NOW).unwrap(), [Outcome::New(head + 3)]);
+    }
+
+    #[test]
+    fn a_commit_that_fails_at_any_step_is_kept_whole_or_not_at_all_and_is_not_acknowledged() {
+        for step in STEPS {
+            for is_done in [false, true] {
+                for error in [
+                    io::ErrorKind::StorageFull,
+                    io::ErrorKind::ReadOnlyFilesystem,
+                    io::ErrorKind::Other,
+                ] {
+                    fail_at(StepFault { step, is_done, error });
+                }
+            }
+        }
     }
 
     #[test]

@@ -6,32 +6,51 @@
 //!   are kept small, and [`Store::refuse_blobs`] makes sure.
 //! - When sled opens a damaged file it cuts it off at the damage: [`Store::cause_of_loss`] tells.
 //! - A half-written snapshot keeps sled from opening, and other damage makes it panic.
+//! - A write that fails on one of its threads is not always reported to the flush that waits for it:
+//!   [`Waker`] has it look again.
 //! - Its lock is released a moment after its last handle is dropped: ours is taken first.
 
 use std::fs::{self, File};
 use std::io;
 use std::iter::Peekable;
+use std::mem::MaybeUninit;
 use std::os::unix::fs::FileExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
 
+use parking_lot::{Condvar, Mutex};
 use rollcall_projections::{RecordStatus, Seq};
+use rustix::fs::{FallocateFlags, RawDir, SeekFrom};
+use rustix::io::Errno;
 
 use super::block::{self, Block, FORMAT, VALUE_BYTES_MAX};
 use super::dedupe::Candidate;
+use super::disk::{DiskFault, WRITTEN_FOR_EACH_BYTE};
 use super::{LogId, ReadError, Record};
 
 /// sled's segment size, fixed at creation. A page above a quarter of it spills into a blob; a page
 /// holds up to 17 values of at most 60 KiB.
 const SEGMENT_BYTES: usize = 8 << 20;
 
+/// A commit of at most this many bytes fits into the rest of a segment and the next one, also when
+/// sled writes its pages again.
+const SMALL_BYTES: u64 = 1 << 20;
+
 /// The number of bytes read at once to find the end of sled's file.
 const READ_BACK_BYTES: usize = 64 << 10;
+
+/// The number of bytes of a folder's entries that are read at once.
+const ENTRIES_READ_BYTES: usize = 1 << 10;
 
 /// The number of tries to take sled's own lock, and the pause after each.
 const LOCK_TRIES_MAX: u32 = 100;
 const LOCK_PAUSE: Duration = Duration::from_millis(20);
+
+/// The time after which a flush is woken.
+const FLUSH_WAKE: Duration = Duration::from_secs(1);
 
 const META_TREE: &[u8] = b"meta";
 const BLOCK_TREE: &[u8] = b"blocks";
@@ -60,7 +79,26 @@ impl From<io::Error> for StoreError {
 
 impl From<sled::Error> for StoreError {
     fn from(error: sled::Error) -> StoreError {
-        StoreError::Damaged(error.to_string())
+        match error {
+            // Others are sled's own, about what it read.
+            sled::Error::Io(error) if DiskFault::of(&error).is_some() || is_of_the_disk(&error) => {
+                StoreError::Io(error)
+            }
+            other => StoreError::Damaged(other.to_string()),
+        }
+    }
+}
+
+/// Returns whether the operating system reported an error, and not sled.
+fn is_of_the_disk(error: &io::Error) -> bool {
+    error.raw_os_error().is_some()
+}
+
+/// Keeps the kind of an error of the disk.
+fn io_error(error: sled::Error) -> io::Error {
+    match error {
+        sled::Error::Io(error) => error,
+        other => io::Error::other(other.to_string()),
     }
 }
 
@@ -72,18 +110,82 @@ impl From<sled::Error> for ReadError {
 
 type SyncData = Box<dyn Fn(&File) -> io::Result<()> + Send + Sync>;
 
+/// The part of the data file that has disk blocks.
+#[derive(Default)]
+struct Allocated {
+    /// Its end, which is mostly behind the end of the file.
+    end: u64,
+    /// The length of the file when it was seen last.
+    file_bytes: u64,
+}
+
+/// Wakes a flush that takes long. Any other flush makes sled look for errors and wake all that wait;
+/// if there is none, the first goes on waiting.
+struct Waker {
+    state: Mutex<Flushing>,
+    changed: Condvar,
+}
+
+struct Flushing {
+    /// `None` once the store is dropped, which closes sled.
+    db: Option<sled::Db>,
+    since: Option<Instant>,
+}
+
+impl Waker {
+    /// Starts the thread that wakes flushes of `db`.
+    fn start(db: sled::Db) -> io::Result<Arc<Waker>> {
+        let state = Mutex::new(Flushing { db: Some(db), since: None });
+        let waker = Arc::new(Waker { state, changed: Condvar::new() });
+        let watching = waker.clone();
+        let watch = move || {
+            while let Some(db) = watching.next() {
+                // The flush that waits reports the error.
+                let _ = catch_unwind(AssertUnwindSafe(|| db.flush()));
+            }
+        };
+        thread::Builder::new().name("flush-waker".into()).spawn(watch)?;
+        Ok(waker)
+    }
+
+    /// Waits until a flush has taken long; `None` once there will be no more.
+    fn next(&self) -> Option<sled::Db> {
+        let mut state = self.state.lock();
+        while state.db.is_some() {
+            self.changed.wait_for(&mut state, FLUSH_WAKE);
+            if state.since.is_some_and(|since| since.elapsed() >= FLUSH_WAKE) {
+                break;
+            }
+        }
+        state.db.clone()
+    }
+
+    fn watch<T>(&self, flush: impl FnOnce() -> T) -> T {
+        self.state.lock().since = Some(Instant::now());
+        let done = flush();
+        self.state.lock().since = None;
+        done
+    }
+}
+
 /// The blocks of a log in sled, locked for this process.
 pub(super) struct Store {
     pub(super) log_id: LogId,
     /// True if the last process to open it closed it in order.
     pub(super) was_closed: bool,
     db: sled::Db,
+    waker: Arc<Waker>,
     blocks: sled::Tree,
     /// sled's data file, for the sync that sled does not do.
     data_file: File,
     /// `File::sync_data`, except in tests that count or fail it.
     sync_data: SyncData,
+    /// The part of the data file that has disk blocks.
+    allocated: Mutex<Allocated>,
     folder: PathBuf,
+    /// sled's folder of large values, held open: a look into it must not fail for want of a
+    /// descriptor.
+    blobs: File,
     /// The number of files that earlier failed commits left in `blobs/`; synced at opening.
     blobs_before: usize,
     /// A file that exists while the store is open. If it is there at the next opening, the store
@@ -120,15 +222,19 @@ impl Store {
         let meta = db.open_tree(META_TREE)?;
         let blocks = db.open_tree(BLOCK_TREE)?;
         let log_id = identity(&meta, blocks.is_empty())?;
-        let data_file = File::open(store_folder.join("db"))?;
+        let data_file = File::options().read(true).write(true).open(store_folder.join("db"))?;
+        let blobs = File::open(store_folder.join("blobs"))?;
         Ok(Store {
             log_id,
             was_closed,
+            waker: Waker::start(db.clone())?,
             db,
             blocks,
             data_file,
             sync_data: Box::new(File::sync_data),
+            allocated: Mutex::default(),
             folder: store_folder,
+            blobs,
             blobs_before: 0,
             unclean,
             cut_at,
@@ -143,7 +249,7 @@ impl Store {
         for blob in fs::read_dir(&blobs)? {
             File::open(blob?.path())?.sync_all()?;
         }
-        self.blobs_before = count(&blobs)?;
+        self.blobs_before = count(&self.blobs)?;
         let (db, conf) = (self.folder.join("db"), self.folder.join("conf"));
         sync_all(&[&db, &conf, &blobs, &self.folder, folder])?;
         if let Some(parent) = folder.canonicalize()?.parent() {
@@ -161,20 +267,50 @@ impl Store {
         self.sync_data = Box::new(sync_data);
     }
 
+    /// Takes disk blocks for a commit of `bytes`, behind the end of the data file, so that sled does
+    /// not run into a full disk: it cannot read the pages that it could not write. A file system
+    /// that cannot reserve blocks is left to the margin of free space.
+    ///
+    /// # Errors
+    /// If the disk is full or read-only. Nothing is written then.
+    pub(super) fn allocate(&self, bytes: u64) -> io::Result<()> {
+        let file_bytes = self.data_file.metadata()?.len();
+        let mut allocated = self.allocated.lock();
+        if file_bytes < allocated.file_bytes {
+            // sled cut free segments off its file, and with them all blocks behind its end.
+            allocated.end = allocated.end.min(file_bytes);
+        }
+        allocated.file_bytes = file_bytes;
+        let segment = SEGMENT_BYTES as u64;
+        let more = if bytes > SMALL_BYTES { bytes * WRITTEN_FOR_EACH_BYTE } else { 0 };
+        let end = (file_bytes + segment + more).next_multiple_of(segment);
+        if end <= allocated.end {
+            return Ok(());
+        }
+        let (start, flags) = (allocated.end, FallocateFlags::KEEP_SIZE);
+        match rustix::fs::fallocate(&self.data_file, flags, start, end - start) {
+            Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS) => {
+                allocated.end = end;
+                Ok(())
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// Writes blocks in one atomic batch, each split into parts. Nothing is durable yet.
-    pub(super) fn put(&self, blocks: &[(Seq, Vec<u8>)]) -> sled::Result<()> {
+    pub(super) fn put(&self, blocks: &[(Seq, Vec<u8>)]) -> io::Result<()> {
         let mut batch = sled::Batch::default();
         for (seq, bytes) in blocks {
             for (part, value) in bytes.chunks(VALUE_BYTES_MAX).enumerate() {
                 batch.insert(&part_key(*seq, part), value);
             }
         }
-        self.blocks.apply_batch(batch)
+        self.blocks.apply_batch(batch).map_err(io_error)
     }
 
     /// Hands every page to the kernel.
-    pub(super) fn flush(&self) -> sled::Result<()> {
-        self.db.flush().map(drop)
+    pub(super) fn flush(&self) -> io::Result<()> {
+        self.waker.watch(|| self.db.flush()).map(drop).map_err(io_error)
     }
 
     /// Syncs the data file, so that flushed pages survive a power cut.
@@ -184,11 +320,16 @@ impl Store {
 
     /// Fails if sled has put a value into `blobs/`.
     pub(super) fn refuse_blobs(&self) -> io::Result<()> {
-        if count(&self.folder.join("blobs"))? > self.blobs_before {
+        if count(&self.blobs)? > self.blobs_before {
             let what = "the store put a value into its blobs, which are not synced";
             return Err(io::Error::other(what));
         }
         Ok(())
+    }
+
+    /// Says what is wrong with the disk, and what to do.
+    pub(super) fn message(&self, fault: DiskFault) -> String {
+        fault.message(self.folder.parent().unwrap_or(&self.folder))
     }
 
     /// Notes that everything was synced, so that the next opening trusts the kernel's cache.
@@ -308,6 +449,13 @@ impl Store {
     }
 }
 
+impl Drop for Store {
+    fn drop(&mut self) {
+        self.waker.state.lock().db = None;
+        self.waker.changed.notify_all();
+    }
+}
+
 /// Adds to the first part of block `seq` its further parts, which come next in `values`.
 fn join_parts(
     seq: Seq,
@@ -376,16 +524,18 @@ fn split_key(key: &[u8]) -> Option<(Seq, usize)> {
 /// Opens sled. A half-written snapshot keeps it from opening; without one it rebuilds everything
 /// from its log.
 fn open_sled_or_rebuild(folder: &Path, cache_bytes: u64) -> Result<sled::Db, StoreError> {
-    open_sled(folder, cache_bytes)
-        .or_else(|_| {
-            remove_snapshots(folder).map_err(|error| error.to_string())?;
+    open_sled(folder, cache_bytes).or_else(|error| match error {
+        // Without a snapshot a disk that takes no writes is no better.
+        StoreError::Io(error) => Err(StoreError::Io(error)),
+        _ => {
+            remove_snapshots(folder)?;
             open_sled(folder, cache_bytes)
-        })
-        .map_err(StoreError::Damaged)
+        }
+    })
 }
 
 /// Opens sled and turns its panics into errors.
-fn open_sled(folder: &Path, cache_bytes: u64) -> Result<sled::Db, String> {
+fn open_sled(folder: &Path, cache_bytes: u64) -> Result<sled::Db, StoreError> {
     let config = sled::Config::new()
         .path(folder)
         .cache_capacity(cache_bytes)
@@ -394,15 +544,15 @@ fn open_sled(folder: &Path, cache_bytes: u64) -> Result<sled::Db, String> {
         .flush_every_ms(None);
     let open = || {
         catch_unwind(AssertUnwindSafe(|| config.open()))
-            .map_err(|_| "it panicked while opening".to_owned())?
-            .map_err(|error| error.to_string())
+            .map_err(|_| StoreError::Damaged("it panicked while opening".to_owned()))?
+            .map_err(StoreError::from)
     };
     // The folder's own lock is held, so no other process has the store. sled releases its lock a
     // moment after its last handle is dropped.
     let mut opened = open();
     for _ in 0..LOCK_TRIES_MAX {
         match &opened {
-            Err(error) if error.contains("could not acquire lock") => {
+            Err(StoreError::Damaged(error)) if error.contains("could not acquire lock") => {
                 std::thread::sleep(LOCK_PAUSE);
                 opened = open();
             }
@@ -455,8 +605,16 @@ fn written_end(folder: &Path) -> io::Result<u64> {
     Ok(0)
 }
 
-fn count(folder: &Path) -> io::Result<usize> {
-    Ok(fs::read_dir(folder)?.count())
+/// Counts the entries of an open folder, without opening it again.
+fn count(folder: &File) -> io::Result<usize> {
+    rustix::fs::seek(folder, SeekFrom::Start(0))?;
+    let mut buffer = [MaybeUninit::uninit(); ENTRIES_READ_BYTES];
+    let (mut entries, mut count) = (RawDir::new(folder, &mut buffer), 0);
+    while let Some(entry) = entries.next() {
+        let name = entry?.file_name().to_bytes().to_owned();
+        count += usize::from(name != b"." && name != b"..");
+    }
+    Ok(count)
 }
 
 fn sync_all(paths: &[&Path]) -> io::Result<()> {

@@ -6,11 +6,12 @@
 
 use std::collections::BTreeSet;
 
-use crate::ask::causes::{Cause, Trigger};
+use crate::ask::causes::{Cause, Trigger, last_moment};
 use crate::ground::fact::{DirectoryChange, Fingerprint};
 use crate::ground::order::{Cut, Millis, Place, Seq, around};
 use crate::ground::symbols::Sym;
 use crate::ground::timeline::Placed;
+use crate::sight::Seen;
 use crate::state::directories::Directory;
 use crate::state::entities::{Entity, EntityKind, EntityVersion};
 use crate::views::Views;
@@ -264,14 +265,6 @@ impl Views {
         )
     }
 
-    /// Returns every time in which a user had access, up to the cut, in order. `None` for a user
-    /// that no known event names.
-    ///
-    /// Costs a look-up for each version of the user and each event of its directories.
-    pub fn access_periods(&self, user: &str, cut: Cut) -> Option<Vec<AccessPeriod>> {
-        Some(self.periods_of_access(self.find_known(EntityKind::User, user, cut)?, cut))
-    }
-
     pub(crate) fn periods_of_access(&self, user: Sym, cut: Cut) -> Vec<AccessPeriod> {
         let mut periods: Vec<AccessPeriod> = Vec::new();
         let mut has = false;
@@ -309,14 +302,35 @@ impl Views {
         let (place, reason) = self.end_of_access(user, moment, cut)?;
         Some(AccessEnd { at: moment, reason, cause: self.cause_of(Trigger::Event(place)) })
     }
+}
+
+impl Seen<'_> {
+    /// Returns every time in which a user had access, up to the cut, in order. `None` for a user
+    /// that no known event names.
+    ///
+    /// Costs a look-up for each version of the user and each event of its directories.
+    pub fn access_periods(&self, user: &str, cut: Cut) -> Option<Vec<AccessPeriod>> {
+        let user = self.known_sym(EntityKind::User, user, cut)?;
+        let mut periods = self.periods_of_access(user, cut);
+        periods.retain(|period| {
+            let until = period.end.as_ref().map(|end| end.at);
+            self.saw(EntityKind::User, user, last_moment(until, cut), cut)
+        });
+        for period in &mut periods {
+            self.conceal(&mut period.start, cut);
+            period.end.iter_mut().for_each(|end| self.conceal(&mut end.cause, cut));
+        }
+        Some(periods)
+    }
 
     /// Returns the emails that a user ever showed, as far as they are known.
     pub fn emails_of_user(&self, id: &str, known_at: Seq) -> BTreeSet<Fingerprint> {
-        let user = self.find(EntityKind::User, id).and_then(|user| self.users.get(user));
         let known = Cut { as_of: Millis::MAX, known_at };
-        let versions = user.into_iter().flat_map(Entity::versions);
+        let user = self.known_sym(EntityKind::User, id, known);
+        let versions = user.and_then(|user| self.users.get(user)).into_iter();
         versions
-            .filter(|version| known.sees(version.place))
+            .flat_map(Entity::versions)
+            .filter(|version| known.sees(version.place) && self.sees(version.directory, known))
             .filter_map(|version| self.emails.get(version.email).copied())
             .collect()
     }
@@ -329,7 +343,7 @@ impl Views {
         let Some(email) = self.emails.find(email) else { return Vec::new() };
         let holder = |user: Sym| {
             let now = self.alive(EntityKind::User, user, cut);
-            let shows = now.is_some_and(|version| version.email == email);
+            let shows = now.is_some_and(|version| self.shows(version, email, cut));
             self.ever_showed(user, email, cut).then(|| (self.users.id(user).to_owned(), shows))
         };
         let mut holders: Vec<(String, bool)> =
@@ -340,13 +354,20 @@ impl Views {
 
     /// Tells if a user showed an email at a moment up to the cut.
     pub(crate) fn ever_showed(&self, user: Sym, email: Sym, cut: Cut) -> bool {
-        let shows = |version: &EntityVersion| !version.deleted && version.email == email;
         let Some(entity) = self.users.get(user) else { return false };
+        if !self.saw(EntityKind::User, user, cut.as_of, cut) {
+            return false;
+        }
+        let shows = |version: &EntityVersion| self.shows(version, email, cut);
         let mut versions =
             entity.versions().filter(|version| shows(version) && cut.sees(version.place));
         versions.any(|version| {
             let then = Cut { as_of: version.place.occurred_at, ..cut };
             entity.version(then).is_some_and(shows)
         })
+    }
+
+    fn shows(&self, version: &EntityVersion, email: Sym, cut: Cut) -> bool {
+        !version.deleted && version.email == email && self.sees(version.directory, cut)
     }
 }

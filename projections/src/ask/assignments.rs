@@ -7,6 +7,7 @@ use crate::ground::order::{Cut, Millis};
 use crate::ground::page::resolve;
 use crate::ground::symbols::{NO_SYM, Sym};
 use crate::ground::walks::{IdWalk, is_beyond};
+use crate::sight::Seen;
 use crate::state::compiled_mapping::{Compiled, DEFAULT, Rank, RoleGround, RoleGrounds};
 use crate::state::entities::{EntityKind, EntityVersion};
 use crate::views::Views;
@@ -41,7 +42,7 @@ pub struct Assignment {
     pub role: String,
     /// Since when it is held without a break, on any ground.
     pub since: Millis,
-    /// Every ground, in order of rules and groups.
+    /// Every ground that is seen, in order of rules and groups.
     pub because: Vec<Because>,
 }
 
@@ -100,7 +101,7 @@ impl AssignmentQuery<'_> {
     }
 }
 
-impl Views {
+impl Seen<'_> {
     /// Returns some assignments, by the user's id and the role's name, after a place in that order;
     /// and the place after which to continue, if there may be more. It may find none and still
     /// return such a place.
@@ -128,10 +129,10 @@ impl Views {
     ) -> Option<Assignments> {
         let mapping = self.roles.in_force(cut)?;
         let query = AssignmentQuery {
-            directory: resolve(filter.directory, |id| self.directories.find(id))?,
-            organization: resolve(filter.organization, |id| self.texts.find(id))?,
-            group: resolve(filter.group, |id| self.groups.find(id))?,
-            user: resolve(filter.user, |id| self.users.find(id))?,
+            directory: resolve(filter.directory, |id| self.directory_sym(id, cut))?,
+            organization: resolve(filter.organization, |id| self.organization_sym(id))?,
+            group: resolve(filter.group, |id| self.entity_sym(EntityKind::Group, id, cut))?,
+            user: resolve(filter.user, |id| self.entity_sym(EntityKind::User, id, cut))?,
             rank: resolve(filter.role, |role| mapping.rank(role))?,
             after,
             descending,
@@ -177,10 +178,11 @@ impl Views {
                 Box::new(beyond.then_some(user).into_iter())
             }
             (None, Some(group), _) => self.members_walk(vec![group], cut, start, descending),
-            (None, None, Some(rank)) => {
+            (None, None, Some(rank)) if self.own().is_none() => {
                 self.role_walk(mapping, rank, directory, organization, cut, start, descending)
             }
-            (None, None, None) => self.users_walk(directory, organization, cut, start, descending),
+            // Of a role the others would be walked over, too.
+            (None, None, _) => self.seen_walk(directory, organization, cut, start, descending),
         };
         first.into_iter().chain(others)
     }
@@ -193,7 +195,7 @@ impl Views {
         query: &AssignmentQuery<'_>,
         cut: Cut,
     ) -> Vec<Assignment> {
-        let Some(version) = self.alive(EntityKind::User, user, cut) else { return Vec::new() };
+        let Some(version) = self.visible(EntityKind::User, user, cut) else { return Vec::new() };
         let fits = query.directory.is_none_or(|directory| version.directory == directory)
             && query.organization.is_none_or(|organization| {
                 self.organization_of(version.directory, cut) == organization
@@ -247,18 +249,24 @@ impl Views {
                 since: role_since.get(&key.role).copied().unwrap_or(since),
                 because: Vec::new(),
             });
-            assignment.because.push(Because {
-                ground: self.ground(mapping, *ground, cut),
-                since,
-                cause: self.cause_of(trigger),
-            });
+            // The role is held whether or not its group is seen.
+            if ground.group != NO_SYM && !self.saw(EntityKind::Group, ground.group, cut.as_of, cut)
+            {
+                continue;
+            }
+            let mut cause = self.cause_of(trigger);
+            self.conceal(&mut cause, cut);
+            let ground = self.ground(mapping, *ground, cut);
+            assignment.because.push(Because { ground, since, cause });
         }
         for assignment in assignments.values_mut() {
             assignment.because.sort_by(|a, b| a.ground.cmp(&b.ground));
         }
         assignments.into_values().collect()
     }
+}
 
+impl Views {
     /// Writes out a ground, with the group's name at the cut.
     pub(crate) fn ground(&self, mapping: &Compiled, ground: RoleGround, cut: Cut) -> Ground {
         let group = (ground.group != NO_SYM).then(|| {

@@ -4,6 +4,7 @@ use crate::ground::order::Cut;
 use crate::ground::roster::Roster;
 use crate::ground::symbols::Sym;
 use crate::ground::walks::{IdWalk, is_beyond, merge, walk, walk_merged};
+use crate::sight::Seen;
 use crate::state::compiled_mapping::{Compiled, Rank};
 use crate::state::entities::{EntityKind, EntityVersion};
 use crate::state::memberships::Pair;
@@ -131,5 +132,33 @@ impl Views {
             }
         }
         None
+    }
+}
+
+impl<'v> Seen<'v> {
+    /// Returns the rosters in which everything of all directories, or of those that may be seen, is
+    /// listed.
+    pub(crate) fn all_rosters(&self, kind: EntityKind) -> Vec<&'v Roster> {
+        let views = self.views;
+        let Some(own) = self.own() else { return views.entities(kind).rosters().collect() };
+        let of_one = |organization: &Sym| views.rosters(kind, None, Some(*organization));
+        own.iter().flat_map(of_one).collect()
+    }
+
+    /// Walks like [`Views::users_walk`], over the users who may be seen.
+    pub(crate) fn seen_walk(
+        &self,
+        directory: Option<Sym>,
+        organization: Option<Sym>,
+        cut: Cut,
+        start: Option<&str>,
+        descending: bool,
+    ) -> IdWalk<'v> {
+        let views = self.views;
+        if directory.is_some() || organization.is_some() {
+            return views.users_walk(directory, organization, cut, start, descending);
+        }
+        let rosters = self.all_rosters(EntityKind::User);
+        walk_merged(&rosters, cut, start, descending, |user| views.users.id(user))
     }
 }

@@ -9,6 +9,7 @@ use smallvec::SmallVec;
 use crate::ground::order::{Cut, IdBuffer, Millis, Place, Seq, Seq32};
 use crate::ground::symbols::{NO_SYM, Sym};
 use crate::ground::timeline::Placed;
+use crate::sight::Seen;
 use crate::state::compiled_mapping::{Compiled, GroundKey, RoleGrounds};
 use crate::state::entities::{Entity, EntityKind};
 use crate::state::memberships::Pair;
@@ -17,7 +18,7 @@ use crate::views::Views;
 /// The event that brought something about.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cause {
-    /// Its id.
+    /// Its id; empty if it is an event of an organization that is not seen.
     pub event_id: String,
     /// Its type.
     pub event: String,
@@ -396,13 +397,41 @@ impl Views {
         })
     }
 
+    /// Returns the event that began or ended a role at a moment, held on the grounds of `roles`.
+    fn cause_of_role(
+        &self,
+        user: Sym,
+        role: Sym,
+        roles: &RolesAt,
+        moment: Millis,
+        cut: Cut,
+    ) -> Option<Cause> {
+        let grounds = roles.grounds.iter().filter(|ground| ground.role == role);
+        let triggers = grounds.filter_map(|ground| self.trigger(user, *ground, moment, cut));
+        self.last_trigger(triggers).map(|trigger| self.cause_of(trigger))
+    }
+}
+
+/// Returns the last moment of a time that ends before `until`, or else with the cut.
+pub(crate) fn last_moment(until: Option<Millis>, cut: Cut) -> Millis {
+    until.map_or(cut.as_of, |until| until.saturating_sub(1))
+}
+
+impl Seen<'_> {
+    /// Empties the id of a cause that is an event of another organization.
+    pub(crate) fn conceal(&self, cause: &mut Cause, cut: Cut) {
+        if !self.may_name(cause.seq, cut) {
+            cause.event_id = String::new();
+        }
+    }
+
     /// Returns every time in which a user had a role, up to the cut, in order of beginning and
     /// role. `None` for a user that no known event names.
     ///
     /// Costs an evaluation of the user's roles for each moment at which anything about them may
     /// have changed.
     pub fn role_periods(&self, user: &str, cut: Cut) -> Option<Vec<RolePeriod>> {
-        let user = self.find_known(EntityKind::User, user, cut)?;
+        let user = self.known_sym(EntityKind::User, user, cut)?;
         let mut periods: Vec<RolePeriod> = Vec::new();
         let mut open: BTreeMap<Sym, usize> = BTreeMap::new();
         let mut before = RolesAt { moment: Millis::MIN, grounds: BTreeSet::new() };
@@ -428,21 +457,13 @@ impl Views {
             }
             before = now;
         }
+        periods
+            .retain(|period| self.saw(EntityKind::User, user, last_moment(period.until, cut), cut));
+        for period in &mut periods {
+            self.conceal(&mut period.start, cut);
+            period.end.iter_mut().for_each(|end| self.conceal(end, cut));
+        }
         periods.sort_by(|a, b| (a.from, &a.role).cmp(&(b.from, &b.role)));
         Some(periods)
-    }
-
-    /// Returns the event that began or ended a role at a moment, held on the grounds of `roles`.
-    fn cause_of_role(
-        &self,
-        user: Sym,
-        role: Sym,
-        roles: &RolesAt,
-        moment: Millis,
-        cut: Cut,
-    ) -> Option<Cause> {
-        let grounds = roles.grounds.iter().filter(|ground| ground.role == role);
-        let triggers = grounds.filter_map(|ground| self.trigger(user, *ground, moment, cut));
-        self.last_trigger(triggers).map(|trigger| self.cause_of(trigger))
     }
 }

@@ -13,6 +13,7 @@ use crate::ask::touched::{TouchedSubject, TouchedUsers};
 use crate::ground::order::{Cut, Millis};
 use crate::ground::symbols::{NO_SYM, Sym};
 use crate::ground::timeline::Placed;
+use crate::sight::Seen;
 use crate::state::entities::{Entity, EntityKind};
 use crate::views::Views;
 
@@ -51,6 +52,8 @@ pub struct AccessChange {
     pub occurred_at: Millis,
     /// The record's event.
     pub cause: Cause,
+    /// True if the caller sees the user: its directory is of an organization that the caller sees.
+    pub is_seen: bool,
 }
 
 /// Some consequences of a record.
@@ -95,9 +98,10 @@ struct TouchedUser<'v> {
     earlier: OnceCell<Vec<Millis>>,
 }
 
-impl Views {
+impl Seen<'_> {
     /// Returns the changes that a record made to users whose id is greater than `after`, in order
-    /// of their ids; and the id after which to continue, if there may be more.
+    /// of their ids; and the id after which to continue, if there may be more. Those that are not
+    /// seen are among them, so that each has the same number for everyone.
     ///
     /// Compares the knowledge up to the record with the knowledge before it. Costs two states for
     /// each user that may be concerned, and if the record came late a state for each later moment
@@ -112,8 +116,8 @@ impl Views {
         let mut candidates = self.concerned(touched, after);
         let mut skipped = 0;
         while let Some(user) = candidates.walk.next() {
-            if candidates.include(self, user) {
-                let user = TouchedUser::new(self, user, touched);
+            if candidates.include(self.views, user) {
+                let user = TouchedUser::new(self.views, user, touched);
                 user.add_changes(&mut changes.found);
                 changes.work += user.work.get();
             } else {
@@ -125,9 +129,25 @@ impl Views {
             }
         }
         changes.work += skipped / SKIPPED_PER_STATE;
+        for change in &mut changes.found {
+            self.judge(change, touched.with());
+        }
         changes
     }
 
+    /// Decides if a change is seen, and leaves out what is not.
+    fn judge(&self, change: &mut AccessChange, cut: Cut) {
+        let directory = self.directory_sym(&change.directory, cut);
+        change.is_seen = self.own().is_none() || directory.is_some();
+        self.conceal(&mut change.cause, cut);
+        if self.own().is_some() && self.organization_sym(&change.organization).is_none() {
+            let own = directory.map_or(NO_SYM, |directory| self.organization_of(directory, cut));
+            change.organization = self.texts.text(own).to_owned();
+        }
+    }
+}
+
+impl Views {
     /// Returns the last moment at which a record may make a difference to a user: a version that is
     /// no deletion makes none once the next one is there, nor does an addition to a group, or a
     /// removal, once the next one is there.
@@ -293,6 +313,7 @@ impl<'v> TouchedUser<'v> {
             became,
             occurred_at,
             cause: views.cause_of_record(self.touched.seq),
+            is_seen: true,
         }
     }
 
@@ -376,6 +397,7 @@ mod tests {
     };
     use crate::ground::mapping::{GroupPattern, Mapping, Matches, NameText, Rule};
     use crate::ground::order::Seq;
+    use crate::sight::Sight;
 
     const MEMBERS: usize = 300;
 
@@ -438,7 +460,11 @@ mod tests {
             let mut all = AccessChanges::default();
             loop {
                 let touched = &self.touched[seq as usize - 1];
-                let page = self.views.access_changes(touched, all.next.as_deref(), 64);
+                let page = self.views.seen_by(&Sight::All).access_changes(
+                    touched,
+                    all.next.as_deref(),
+                    64,
+                );
                 all.found.extend(page.found);
                 all.work += page.work;
                 all.next = page.next;
@@ -674,11 +700,15 @@ mod tests {
         let mut story = synced(&[("Design", "designer")]);
         let other = story.map(1_000_000, &[("Sales", "seller")]);
         let touched = &story.touched[other as usize - 1];
-        let whole = story.views.access_changes(touched, None, usize::MAX);
+        let whole = story.views.seen_by(&Sight::All).access_changes(touched, None, usize::MAX);
         let one = whole.work / MEMBERS;
         let (mut after, mut steps, mut found) = (None, 0, Vec::new());
         loop {
-            let step = story.views.access_changes(touched, after.as_deref(), 10 * one);
+            let step = story.views.seen_by(&Sight::All).access_changes(
+                touched,
+                after.as_deref(),
+                10 * one,
+            );
             assert!(step.work <= 11 * one, "{}", step.work);
             found.extend(step.found);
             steps += 1;

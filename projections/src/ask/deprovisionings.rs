@@ -9,9 +9,9 @@ use crate::ground::order::{Cut, Millis, Seq, around};
 use crate::ground::page::resolve;
 use crate::ground::symbols::Sym;
 use crate::ground::walks::{IdWalk, is_beyond};
-use crate::state::entities::{EntityVersion, SnapshotRef};
+use crate::sight::Seen;
+use crate::state::entities::{EntityKind, EntityVersion, SnapshotRef};
 use crate::state::loss_index::LossCandidate;
-use crate::views::Views;
 
 /// The highest number of candidates that one call looks at.
 const CANDIDATES_MAX: usize = 2048;
@@ -71,7 +71,7 @@ struct DeprovisioningQuery<'a> {
     descending: bool,
 }
 
-impl Views {
+impl Seen<'_> {
     /// Returns some deprovisionings, by moment and user, after a place in that order; and the place
     /// after which to continue, if there may be more. It may find none and still return such a
     /// place.
@@ -100,15 +100,15 @@ impl Views {
         after: Option<(Millis, &'a str)>,
         descending: bool,
     ) -> Option<DeprovisioningQuery<'a>> {
-        let user = resolve(filter.user, |id| self.users.find(id))?;
+        let user = resolve(filter.user, |id| self.entity_sym(EntityKind::User, id, cut))?;
         let email = resolve(filter.email, |email| self.emails.find(email))?;
         let mut query = DeprovisioningQuery {
             users: user
                 .map(|user| vec![user])
                 .or(email.map(|email| self.emails.holders(email).collect())),
             email,
-            directory: resolve(filter.directory, |id| self.directories.find(id))?,
-            organization: resolve(filter.organization, |id| self.texts.find(id))?,
+            directory: resolve(filter.directory, |id| self.directory_sym(id, cut))?,
+            organization: resolve(filter.organization, |id| self.organization_sym(id))?,
             first: filter.since.unwrap_or(Millis::MIN),
             last: filter.until.unwrap_or(Millis::MAX).min(cut.as_of),
             after,
@@ -185,7 +185,8 @@ impl Views {
                     users.push(user)
                 }
                 LossCandidate::Directory(ended)
-                    if directory.is_none_or(|directory| directory == ended) =>
+                    if directory.is_none_or(|directory| directory == ended)
+                        && self.sees(ended, cut) =>
                 {
                     walks.push(self.users_walk(Some(ended), None, before, start, descending));
                 }
@@ -226,27 +227,31 @@ impl Views {
         if !basis.has_access() || self.access_basis(user, then).has_access() {
             return None;
         }
-        let version = basis.version?;
-        let organization = self.shown_organization(version, before);
+        let version = basis.version.filter(|version| self.sees(version.directory, cut))?;
+        let organization = self.shown_or_own(version, before, cut);
         let fits = query.email.is_none_or(|email| version.email == email)
             && query.directory.is_none_or(|directory| version.directory == directory)
             && query.organization.is_none_or(|wanted| organization == wanted);
         if !fits {
             return None;
         }
-        let groups = self.groups_of(user, before);
+        let mut groups = self.groups_of(user, before);
+        groups.retain(|(_, version)| self.sees(version.directory, cut));
         let group = |(group, version): &(Sym, &EntityVersion)| {
             (self.groups.id(*group).to_owned(), self.texts.text(version.label).to_owned())
         };
+        let mut end = self.access_end(user, moment, cut)?;
+        self.conceal(&mut end.cause, cut);
+        let restored_at = self.next_access(user, moment, cut);
         Some(Deprovisioning {
             user: self.users.id(user).to_owned(),
             snapshot: SnapshotRef { seq: Seq::from(version.place.seq), part: version.part },
             directory: self.directories.id(version.directory).to_owned(),
             organization: self.texts.text(organization).to_owned(),
-            end: self.access_end(user, moment, cut)?,
+            end,
             roles: self.roles_held(user, before),
             groups: groups.iter().map(group).collect(),
-            restored_at: self.next_access(user, moment, cut),
+            restored_at: restored_at.filter(|at| self.saw(EntityKind::User, user, *at, cut)),
         })
     }
 }

@@ -8,9 +8,9 @@ use crate::ground::page::resolve;
 use crate::ground::roster::Roster;
 use crate::ground::symbols::Sym;
 use crate::ground::walks::{IdWalk, merge, walk_merged};
+use crate::sight::Seen;
 use crate::state::entities::EntityKind;
 use crate::state::entities::{EntityVersion, Part};
-use crate::views::Views;
 
 /// One call judges at most this many users, groups and pairs of them.
 const CANDIDATES_MAX: usize = 1024;
@@ -71,7 +71,7 @@ pub type Differences = (Vec<Difference>, Option<DifferencePlace>);
 
 /// A comparison of two cuts in progress, narrowed to a directory if one is given.
 struct Walker<'v> {
-    views: &'v Views,
+    views: &'v Seen<'v>,
     cuts: [Cut; 2],
     directory: Option<Sym>,
     limit: usize,
@@ -79,10 +79,12 @@ struct Walker<'v> {
     judged: usize,
 }
 
-impl Views {
+impl Seen<'_> {
     /// Returns differences between two cuts, by subject and ids, after a place in that order. With
     /// a directory, only those of users and groups that are in it, at each cut separately. It may
     /// find none and still return a place after which to continue.
+    ///
+    /// At each cut a caller sees what it would see if it asked at that cut alone.
     ///
     /// Returns at most `limit`, and judges no more than about a thousand candidates, or one user's
     /// memberships.
@@ -93,7 +95,8 @@ impl Views {
         after: Option<&DifferencePlace>,
         limit: usize,
     ) -> Differences {
-        let Some(directory) = resolve(directory, |id| self.directories.find(id)) else {
+        let seen_at_either = |id| cuts.into_iter().find_map(|cut| self.directory_sym(id, cut));
+        let Some(directory) = resolve(directory, seen_at_either) else {
             return (Vec::new(), None);
         };
         let mut walker =
@@ -125,7 +128,7 @@ impl Views {
         let entities = self.entities(kind);
         let rosters: Vec<&Roster> = match directory {
             Some(directory) => entities.roster(directory).into_iter().collect(),
-            None => entities.rosters().collect(),
+            None => self.all_rosters(kind),
         };
         walk_merged(&rosters, cut, start, false, |sym| entities.id(sym))
     }
@@ -144,7 +147,7 @@ impl<'v> Walker<'v> {
         let within = |version: &&EntityVersion| {
             self.directory.is_none_or(|directory| version.directory == directory)
         };
-        self.cuts.map(|cut| self.views.alive(kind, sym, cut).filter(within))
+        self.cuts.map(|cut| self.views.visible(kind, sym, cut).filter(within))
     }
 
     /// Tells if this call has found or judged enough.
@@ -243,6 +246,7 @@ impl<'v> Walker<'v> {
                 .views
                 .groups_of(user, cut)
                 .into_iter()
+                .filter(|(_, version)| self.views.sees(version.directory, cut))
                 .map(|(group, _)| self.views.groups.id(group).to_owned())
                 .collect(),
         }

@@ -4,9 +4,9 @@ use core::ops::Range;
 
 use crate::ask::causes::{Cause, Trigger};
 use crate::ground::order::{Cut, IdBuffer, Millis, NO_UPDATED_AT, Place, Seq, Seq32};
+use crate::sight::Seen;
 use crate::state::entities::EntityKind;
 use crate::state::entities::{EntityVersion, Part};
-use crate::views::Views;
 
 /// An event's place in the order of events. It can be compared without knowing the record: by its
 /// fields, in their order.
@@ -49,7 +49,7 @@ pub struct VersionRef {
 pub struct VersionRow {
     /// The version.
     pub version: VersionRef,
-    /// The one before it in the history; `None` for the first.
+    /// The one before it in the history; `None` for the first, and if it is not seen.
     pub previous: Option<VersionRef>,
     /// True if a later version of the history was recorded earlier.
     pub late: bool,
@@ -62,10 +62,17 @@ pub struct VersionRow {
 /// Some versions; true if there are more after them.
 pub type Versions = (Vec<VersionRow>, bool);
 
-impl Views {
+/// A version that the caller sees.
+struct SeenVersion<'v> {
+    version: &'v EntityVersion,
+    /// True if the caller sees the one before it, too.
+    follows: bool,
+}
+
+impl<'v> Seen<'v> {
     /// Returns at most `limit` versions of a user after a place in their order, or before it if
     /// `descending`; true if there are more. Empty for a user that no event names: see
-    /// [`Views::user_seen_at`].
+    /// [`Seen::knows_user`].
     ///
     /// Looks at every version of the user, and writes out those that it returns.
     pub fn user_history(
@@ -109,7 +116,7 @@ impl Views {
             range.start..range.end.min(range.start + limit)
         };
         let late = lateness(&versions);
-        let row = |at: usize| self.version_row(&versions, &late, at);
+        let row = |at: usize| self.version_row(&versions, &late, at, cut);
         let rows = if descending {
             shown.rev().filter_map(row).collect()
         } else {
@@ -122,12 +129,12 @@ impl Views {
     /// place itself need not be there.
     fn range_from(
         &self,
-        versions: &[&EntityVersion],
+        versions: &[SeenVersion<'_>],
         start: Option<&EventPlace>,
         descending: bool,
     ) -> Range<usize> {
         let Some(start) = start else { return 0..versions.len() };
-        let compare = |version: &EntityVersion| self.compare_to(version.place, start);
+        let compare = |version: &SeenVersion<'_>| self.compare_to(version.version.place, start);
         if descending {
             0..versions.partition_point(|version| compare(version).is_lt())
         } else {
@@ -137,25 +144,31 @@ impl Views {
 
     fn version_row(
         &self,
-        versions: &[&EntityVersion],
+        versions: &[SeenVersion<'_>],
         late: &[bool],
         at: usize,
+        cut: Cut,
     ) -> Option<VersionRow> {
-        let version = versions.get(at)?;
-        let previous = at.checked_sub(1).and_then(|before| versions.get(before));
+        let SeenVersion { version, follows } = versions.get(at)?;
+        let previous = at.checked_sub(1).filter(|_| *follows);
+        let previous = previous.and_then(|before| versions.get(before));
+        let mut cause = self.cause_of(Trigger::Event(version.place));
+        self.conceal(&mut cause, cut);
         Some(VersionRow {
             version: version_ref(version),
-            previous: previous.map(|version| version_ref(version)),
+            previous: previous.map(|previous| version_ref(previous.version)),
             late: late.get(at).copied().unwrap_or(false),
             place: self.event_place(version.place),
-            cause: self.cause_of(Trigger::Event(version.place)),
+            cause,
         })
     }
 
-    /// Returns every version that the cut sees, in order: those of its own events, and before the
-    /// first of them the snapshots that stand in.
-    fn versions(&self, kind: EntityKind, id: &str, cut: Cut) -> Vec<&EntityVersion> {
-        let Some(entity) = self.find(kind, id).and_then(|sym| self.entity(kind, sym)) else {
+    /// Returns every version that the cut sees and the caller too, in order: those of its own
+    /// events, and before the first of them the snapshots that stand in.
+    fn versions(&self, kind: EntityKind, id: &str, cut: Cut) -> Vec<SeenVersion<'v>> {
+        let sym = self.entity_sym(kind, id, cut);
+        let Some((sym, entity)) = sym.and_then(|sym| Some((sym, self.views.entity(kind, sym)?)))
+        else {
             return Vec::new();
         };
         let seen = |version: &&EntityVersion| cut.sees(version.place);
@@ -163,7 +176,14 @@ impl Views {
         let stands_in =
             |version: &&EntityVersion| first.is_none_or(|first| version.place.occurred_at < first);
         let stand_ins = entity.stand_ins().iter().filter(seen).filter(stands_in);
-        stand_ins.chain(entity.explicit().iter().filter(seen)).collect()
+        let mut follows = false;
+        let shown = |version: &'v EntityVersion| {
+            let shown = self.sees(self.directory_of_event(kind, sym, *version), cut)
+                && self.may_name(Seq::from(version.place.seq), cut);
+            let follows = core::mem::replace(&mut follows, shown);
+            shown.then_some(SeenVersion { version, follows })
+        };
+        stand_ins.chain(entity.explicit().iter().filter(seen)).filter_map(shown).collect()
     }
 
     fn compare_to(&self, place: Place, other: &EventPlace) -> core::cmp::Ordering {
@@ -193,10 +213,10 @@ fn updated_at(place: Place) -> Option<Millis> {
 }
 
 /// Tells for each version if one after it was recorded earlier.
-fn lateness(versions: &[&EntityVersion]) -> Vec<bool> {
+fn lateness(versions: &[SeenVersion<'_>]) -> Vec<bool> {
     let mut lowest = Seq32::MAX;
     let mut late = Vec::with_capacity(versions.len());
-    for version in versions.iter().rev() {
+    for SeenVersion { version, .. } in versions.iter().rev() {
         late.push(lowest < version.place.seq);
         lowest = lowest.min(version.place.seq);
     }

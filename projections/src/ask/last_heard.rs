@@ -4,6 +4,7 @@ use crate::ask::causes::Cause;
 use crate::ground::order::{Cut, Place, Seq};
 use crate::ground::symbols::{NO_SYM, Sym};
 use crate::ground::timeline::Placed;
+use crate::sight::Seen;
 use crate::state::entities::EntityKind;
 use crate::views::Views;
 
@@ -19,26 +20,31 @@ pub struct LastHeard {
     pub of_directory: Option<Cause>,
 }
 
-impl Views {
+impl Seen<'_> {
     /// Returns the newest records about a user and its directory, by seq. `None` if no known record
     /// names the user, whenever it happened.
     ///
     /// Costs a pass over the user's events, and one back over the records of other directories.
     pub fn last_heard(&self, id: &str, cut: Cut) -> Option<LastHeard> {
-        let user = self.find_known(EntityKind::User, id, cut)?;
+        let user = self.known_sym(EntityKind::User, id, cut)?;
         let placed = self.placed_version(EntityKind::User, user, cut);
+        let placed = placed.filter(|version| self.sees(version.directory, cut));
         let directory = placed.map_or(NO_SYM, |version| version.directory);
         let last = self.last_place_of_user(user, cut).map(|place| Seq::from(place.seq));
+        let cause = |seq| {
+            let mut cause = self.cause_of_record(seq);
+            self.conceal(&mut cause, cut);
+            cause
+        };
         Some(LastHeard {
-            user: last.map(|seq| self.cause_of_record(seq)),
+            user: last.map(cause),
             directory: self.directories.id(directory).to_owned(),
-            of_directory: self
-                .events
-                .last_of_directory(directory, cut)
-                .map(|seq| self.cause_of_record(seq)),
+            of_directory: self.events.last_of_directory(directory, cut).map(cause),
         })
     }
+}
 
+impl Views {
     fn last_place_of_user(&self, user: Sym, cut: Cut) -> Option<Place> {
         let versions = self.users.get(user).into_iter().flat_map(|entity| entity.versions());
         let pairs = self.memberships.of_user(user).iter();

@@ -6,9 +6,9 @@ use crate::ground::order::{Cut, Millis, Seq};
 use crate::ground::page::{Page, Window, page, resolve};
 use crate::ground::symbols::{NO_SYM, Sym};
 use crate::ground::walks::{walk, walk_merged, walk_sorted};
+use crate::sight::Seen;
 use crate::state::directories::{DirectoryState, DirectoryVersion};
 use crate::state::entities::{EntityKind, EntityVersion, Part};
-use crate::views::Views;
 
 /// A user's object shows at most this many groups, and a group's this many members.
 pub const NESTED_MAX: usize = 1000;
@@ -70,8 +70,11 @@ pub struct EntityRow {
     pub created_at: Millis,
     /// Its directory, if the snapshot has none of its own.
     pub directory: Option<String>,
-    /// Its directory's organization, if the snapshot has none of its own; empty while unknown.
+    /// Its directory's organization, if the snapshot has none of its own, or one that is not seen;
+    /// empty while unknown.
     pub organization: Option<String>,
+    /// True if the snapshot has an organization of its own that is not seen.
+    pub foreign_organization: bool,
     /// A user's roles by the mapping in force, the highest first; `None` before the first mapping,
     /// when they are the source's.
     pub roles: Option<Vec<String>>,
@@ -144,23 +147,23 @@ struct GroupQuery {
     organization: Option<Sym>,
 }
 
-impl Views {
+impl Seen<'_> {
     /// Returns the directory, if it exists at the cut. O(log n).
     pub fn directory(&self, id: &str, cut: Cut) -> Option<DirectoryRow> {
-        self.directory_row(self.directories.find(id)?, cut)
+        self.directory_row(self.directory_sym(id, cut)?, cut)
     }
 
     /// Returns the user with its groups, if alive at the cut. O(log n) for it and for each group it
     /// was ever in.
     pub fn user(&self, id: &str, cut: Cut) -> Option<UserRow> {
         let user = self.users.find(id)?;
-        Some(self.user_row(user, self.alive(EntityKind::User, user, cut)?, cut))
+        Some(self.user_row(user, self.visible(EntityKind::User, user, cut)?, cut))
     }
 
     /// Returns the group, if alive at the cut.
     pub fn group(&self, id: &str, cut: Cut) -> Option<EntityRow> {
         let group = self.groups.find(id)?;
-        let version = self.alive(EntityKind::Group, group, cut)?;
+        let version = self.visible(EntityKind::Group, group, cut)?;
         Some(self.row(EntityKind::Group, group, version, cut))
     }
 
@@ -179,7 +182,8 @@ impl Views {
                 walk(roster, cut, start, descending, |item| self.directories.id(item))
             },
             |directory| {
-                let row = self.directory_row(directory, cut)?;
+                let row =
+                    self.sees(directory, cut).then(|| self.directory_row(directory, cut))??;
                 self.directory_fits(directory, &row, filter, search.as_deref(), cut).then_some(row)
             },
             |row: &DirectoryRow| &row.id,
@@ -229,16 +233,16 @@ impl Views {
     /// alive: no user fits.
     fn user_query<'a>(&self, filter: &UserFilter<'a>, cut: Cut) -> Option<UserQuery<'a>> {
         let query = UserQuery {
-            directory: resolve(filter.directory, |id| self.directories.find(id))?,
+            directory: resolve(filter.directory, |id| self.directory_sym(id, cut))?,
             group: resolve(filter.group, |id| self.groups.find(id))?,
-            organization: resolve(filter.organization, |id| self.texts.find(id))?,
+            organization: resolve(filter.organization, |id| self.organization_sym(id))?,
             email: resolve(filter.email, |email| self.emails.find(email))?,
             idp_id: resolve(filter.idp_id, |idp_id| self.idp_ids.find(idp_id))?,
             active: filter.active,
             role: filter.role,
         };
         if let Some(group) = query.group {
-            self.alive(EntityKind::Group, group, cut)?;
+            self.visible(EntityKind::Group, group, cut)?;
         }
         Some(query)
     }
@@ -327,14 +331,14 @@ impl Views {
 
     /// Returns a candidate's row if it is alive and fits all of a query but its group.
     fn fitting_user(&self, user: Sym, query: &UserQuery<'_>, cut: Cut) -> Option<UserRow> {
-        let version = self.alive(EntityKind::User, user, cut)?;
+        let version = self.visible(EntityKind::User, user, cut)?;
         let fits = query.directory.is_none_or(|directory| version.directory == directory)
             && query.email.is_none_or(|email| version.email == email)
             && query.idp_id.is_none_or(|idp_id| version.idp_id == idp_id)
             && query.active.is_none_or(|active| version.active == active)
             && query
                 .organization
-                .is_none_or(|organization| self.shown_organization(version, cut) == organization)
+                .is_none_or(|organization| self.shown_or_own(version, cut, cut) == organization)
             && query.role.is_none_or(|role| self.has_role(role, user, version, cut));
         fits.then(|| self.user_row(user, version, cut))
     }
@@ -374,23 +378,23 @@ impl Views {
     /// alive: no group fits.
     fn group_query(&self, filter: &GroupFilter<'_>, cut: Cut) -> Option<GroupQuery> {
         let query = GroupQuery {
-            directory: resolve(filter.directory, |id| self.directories.find(id))?,
+            directory: resolve(filter.directory, |id| self.directory_sym(id, cut))?,
             user: resolve(filter.user, |id| self.users.find(id))?,
-            organization: resolve(filter.organization, |id| self.texts.find(id))?,
+            organization: resolve(filter.organization, |id| self.organization_sym(id))?,
         };
         if let Some(user) = query.user {
-            self.alive(EntityKind::User, user, cut)?;
+            self.visible(EntityKind::User, user, cut)?;
         }
         Some(query)
     }
 
     /// Returns a candidate's row if it is alive and fits a query.
     fn fitting_group(&self, group: Sym, query: &GroupQuery, cut: Cut) -> Option<EntityRow> {
-        let version = self.alive(EntityKind::Group, group, cut)?;
+        let version = self.visible(EntityKind::Group, group, cut)?;
         let fits = query.directory.is_none_or(|directory| version.directory == directory)
             && query
                 .organization
-                .is_none_or(|organization| self.shown_organization(version, cut) == organization)
+                .is_none_or(|organization| self.shown_or_own(version, cut, cut) == organization)
             && query.user.is_none_or(|user| self.is_member(user, group, cut));
         fits.then(|| self.row(EntityKind::Group, group, version, cut))
     }
@@ -425,12 +429,13 @@ impl Views {
 
     fn user_row(&self, user: Sym, version: &EntityVersion, cut: Cut) -> UserRow {
         let groups = self.groups_of(user, cut);
-        let rows = groups
-            .iter()
-            .take(NESTED_MAX)
-            .map(|(group, version)| self.row(EntityKind::Group, *group, version, cut));
+        let mut seen = groups.iter().filter(|(_, version)| self.sees(version.directory, cut));
+        let first = seen.by_ref().take(NESTED_MAX);
+        let rows: Vec<EntityRow> = first
+            .map(|(group, version)| self.row(EntityKind::Group, *group, version, cut))
+            .collect();
         UserRow {
-            groups: Nested { rows: rows.collect(), total: groups.len() },
+            groups: Nested { total: rows.len() + seen.count(), rows },
             user: EntityRow {
                 roles: self.roles_of(&groups, version, cut),
                 ..self.row(EntityKind::User, user, version, cut)
@@ -471,7 +476,7 @@ impl Views {
     /// Returns the user of a pair that holds, the group being alive.
     fn member(&self, pair: u32, cut: Cut) -> Option<(Sym, &EntityVersion)> {
         let pair = self.memberships.get(pair)?;
-        let version = self.alive(EntityKind::User, pair.user, cut)?;
+        let version = self.visible(EntityKind::User, pair.user, cut)?;
         self.holds_between_living(pair, cut).then_some((pair.user, version))
     }
 
@@ -488,8 +493,10 @@ impl Views {
         let seen = entities.get(sym).and_then(|entity| entity.seen().at(cut));
         let directory =
             version.directory_from_event.then(|| self.directories.id(version.directory).to_owned());
-        let organization = (version.organization == NO_SYM)
-            .then(|| self.texts.text(self.shown_organization(version, cut)).to_owned());
+        let foreign_organization =
+            version.organization != NO_SYM && !self.owns(version.organization);
+        let organization = (version.organization == NO_SYM || foreign_organization)
+            .then(|| self.texts.text(self.organization_of(version.directory, cut)).to_owned());
         EntityRow {
             id: entities.id(sym).to_owned(),
             seq: Seq::from(version.place.seq),
@@ -498,6 +505,7 @@ impl Views {
             created_at: seen.map_or(version.place.occurred_at, |place| place.occurred_at),
             directory,
             organization,
+            foreign_organization,
             roles: None,
         }
     }

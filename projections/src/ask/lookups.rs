@@ -1,10 +1,13 @@
 //! Single look-ups: facts about one directory, user or group, the policy, the list of events.
 
+use std::borrow::Cow;
+
 use crate::ground::order::{Cut, Millis, Seq};
 use crate::ground::page::{Page, resolve};
-use crate::ground::symbols::Sym;
+use crate::ground::quarantine::Quarantined;
+use crate::sight::Seen;
 use crate::state::entities::EntityKind;
-use crate::state::events::{EventFilter, EventRow, Start};
+use crate::state::events::{EventFilter, EventRow, EventSight, Start};
 use crate::state::intake::Intake;
 use crate::state::policies::Policy;
 use crate::views::Views;
@@ -24,27 +27,74 @@ pub enum Named<'a> {
     Role(&'a str),
 }
 
-impl Views {
-    /// Tells if any record up to `known_at` names it; a role, if any mapping up to then gives it.
-    /// When that happened or takes effect does not matter.
-    pub fn ever_named(&self, named: Named<'_>, known_at: Seq) -> bool {
-        let cut = Cut { as_of: Millis::MAX, known_at };
+impl Seen<'_> {
+    /// Tells if any known record names it; a role, if any known mapping gives it. When that
+    /// happened or takes effect does not matter.
+    pub fn ever_named(&self, named: Named<'_>, cut: Cut) -> bool {
+        let latest = Cut { as_of: Millis::MAX, ..cut };
         match named {
-            Named::User(id) => self.find_known(EntityKind::User, id, cut).is_some(),
-            Named::Group(id) => self.find_known(EntityKind::Group, id, cut).is_some(),
-            Named::Directory(id) => self.directory_named_at(id, cut).is_some(),
+            Named::User(id) => self.knows_user(id, cut),
+            Named::Group(id) => self.knows_group(id, cut),
+            Named::Directory(id) => self
+                .directory_sym(id, cut)
+                .and_then(|directory| self.directories.get(directory)?.named().at(latest))
+                .is_some(),
             Named::Organization(id) => self
-                .texts
-                .find(id)
+                .organization_sym(id)
                 .and_then(|organization| self.organizations_named.get(&organization))
-                .is_some_and(|first| Seq::from(*first) <= known_at),
+                .is_some_and(|first| Seq::from(*first) <= cut.known_at),
             Named::Role(role) => self
                 .roles
                 .iter()
-                .any(|mapping| mapping.seq <= known_at && mapping.rank(role).is_some()),
+                .any(|mapping| mapping.seq <= cut.known_at && mapping.rank(role).is_some()),
         }
     }
 
+    /// Tells if any known event names a user, whenever it happened.
+    pub fn knows_user(&self, id: &str, cut: Cut) -> bool {
+        self.known_sym(EntityKind::User, id, cut).is_some()
+    }
+
+    /// Tells if any known event names a group, whenever it happened.
+    pub fn knows_group(&self, id: &str, cut: Cut) -> bool {
+        self.known_sym(EntityKind::Group, id, cut).is_some()
+    }
+
+    /// Tells if any event ever named a directory.
+    pub fn knows_directory(&self, id: &str) -> bool {
+        self.directory_sym(id, Cut::LATEST).is_some()
+    }
+
+    /// Returns a page of events, in ascending order of seq.
+    ///
+    /// Costs the page, plus the events of the rarest index that the filter refuses.
+    pub fn events(
+        &self,
+        filter: &EventFilter<'_>,
+        cut: Cut,
+        start: Start,
+        limit: usize,
+    ) -> Page<EventRow> {
+        let Some(organization) = resolve(filter.organization, |id| self.organization_sym(id))
+        else {
+            return Page::empty();
+        };
+        let sight = EventSight { organization, own: self.own() };
+        self.events.page(filter, sight, cut, start, limit)
+    }
+
+    /// Returns what is listed in the quarantine, in order of seq. A record that is not an event
+    /// belongs to no organization.
+    pub fn quarantine(&self) -> Cow<'_, [Quarantined]> {
+        if self.own().is_none() {
+            return Cow::Borrowed(self.views.quarantine());
+        }
+        let all = self.views.quarantine().iter();
+        Cow::Owned(all.filter(|entry| self.sees_event(entry.seq)).copied().collect())
+    }
+}
+
+impl Views {
     /// Returns a directory's organization; empty while unknown.
     pub fn organization(&self, directory: &str, cut: Cut) -> &str {
         self.directories
@@ -62,11 +112,6 @@ impl Views {
         self.policies.set_by(seq).copied()
     }
 
-    /// Tells if any event ever named a directory.
-    pub fn knows_directory(&self, id: &str) -> bool {
-        self.directories.find(id).is_some()
-    }
-
     /// Returns the time of the latest of a directory's own events.
     pub fn directory_last_event_at(&self, id: &str) -> Option<Millis> {
         self.directories
@@ -74,22 +119,6 @@ impl Views {
             .events()
             .newest()
             .map(|version| version.place.occurred_at)
-    }
-
-    /// Returns a page of events, in ascending order of seq.
-    ///
-    /// Costs the page, plus the events of the rarest index that the filter refuses.
-    pub fn events(
-        &self,
-        filter: &EventFilter<'_>,
-        cut: Cut,
-        start: Start,
-        limit: usize,
-    ) -> Page<EventRow> {
-        match resolve(filter.organization, |id| self.texts.find(id)) {
-            Some(organization) => self.events.page(filter, organization, cut, start, limit),
-            None => Page::empty(),
-        }
     }
 
     /// Returns the counts of a directory's incoming events; `None` if none came.
@@ -130,12 +159,5 @@ impl Views {
     fn directory_of_last(&self, kind: EntityKind, id: &str, cut: Cut) -> &str {
         let sym = self.find(kind, id);
         sym.map_or("", |sym| self.directories.id(self.last_directory(kind, sym, cut)))
-    }
-
-    /// Returns the symbol of a user or group that any known event names, whenever it happened.
-    pub(crate) fn find_known(&self, kind: EntityKind, id: &str, cut: Cut) -> Option<Sym> {
-        let sym = self.find(kind, id)?;
-        self.entity(kind, sym)?.seen().at(Cut { as_of: Millis::MAX, ..cut })?;
-        Some(sym)
     }
 }

@@ -6,12 +6,13 @@
 
 use std::collections::BTreeSet;
 
-use crate::ask::causes::{Cause, Trigger};
+use crate::ask::causes::{Cause, Trigger, last_moment};
 use crate::ground::fact::DirectoryChange;
 use crate::ground::order::{Cut, Millis, Place, around};
 use crate::ground::symbols::{NO_SYM, Sym};
 use crate::ground::timeline::Placed;
 use crate::ground::walks::is_beyond;
+use crate::sight::Seen;
 use crate::state::entities::EntityKind;
 use crate::state::entities::EntityVersion;
 use crate::state::memberships::Pair;
@@ -222,65 +223,6 @@ impl Views {
             .collect()
     }
 
-    /// Returns every time in which a user was in a group, up to the cut, in order of beginning and
-    /// of the group's id. `None` for a user that no known event names.
-    ///
-    /// Costs a look-up for each event that each of the memberships depends on.
-    pub fn membership_periods_of_user(
-        &self,
-        user: &str,
-        cut: Cut,
-    ) -> Option<Vec<MembershipPeriod>> {
-        let user = self.find_known(EntityKind::User, user, cut)?;
-        let mut periods: Vec<MembershipPeriod> =
-            self.pairs_of(user).flat_map(|pair| self.periods_of_pair(pair, cut)).collect();
-        periods.sort_by(|a, b| (a.from, &a.group).cmp(&(b.from, &b.group)));
-        Some(periods)
-    }
-
-    /// Returns some times in which a user was in a group, up to the cut, by the member's id and the
-    /// beginning, after a place in that order; and the place after which to continue, if there may
-    /// be more. It may find none and still return such a place. `None` for a group that no known
-    /// event names.
-    ///
-    /// Looks at no more than some hundred members, each at the cost of
-    /// [`Views::membership_periods_of_user`] for one group.
-    pub fn membership_periods_of_group(
-        &self,
-        group: &str,
-        cut: Cut,
-        after: Option<(&str, Millis)>,
-        descending: bool,
-        limit: usize,
-    ) -> Option<MembershipPeriods> {
-        let group = self.find_known(EntityKind::Group, group, cut)?;
-        let mut found = Vec::new();
-        for (looked_at, number) in self.members_from(group, after, descending).enumerate() {
-            if looked_at == MEMBERS_MAX {
-                // Before all periods of this member.
-                let far = if descending { Millis::MAX } else { Millis::MIN };
-                let user = self.memberships.user_id(self.users.ids(), number);
-                return Some((found, Some((user.to_owned(), far))));
-            }
-            let Some(pair) = self.memberships.get(number) else { continue };
-            let mut periods = self.periods_of_pair(pair, cut);
-            periods.retain(|period| {
-                let place = (period.user.as_str(), period.from);
-                after.is_none_or(|after| if descending { place < after } else { place > after })
-            });
-            if descending {
-                periods.reverse();
-            }
-            found.append(&mut periods);
-            if found.len() >= limit {
-                found.truncate(limit);
-                let next = found.last().map(|last| (last.user.clone(), last.from));
-                return Some((found, next));
-            }
-        }
-        Some((found, None))
-    }
-
     /// Returns the pairs of all who were ever in a group, at any cut, in order of the member's id
     /// from a place on. The place's own member comes first: it may have more periods.
     fn members_from(
@@ -300,5 +242,81 @@ impl Views {
             start == Some(id(*number)) || is_beyond(id(*number), start, descending)
         });
         members.into_iter()
+    }
+}
+
+impl Seen<'_> {
+    /// Returns the times of a pair at whose ends both its user and its group were seen.
+    fn seen_periods(&self, pair: &Pair, cut: Cut) -> Vec<MembershipPeriod> {
+        let mut periods = self.periods_of_pair(pair, cut);
+        periods.retain(|period| {
+            let last = last_moment(period.until, cut);
+            self.saw(EntityKind::User, pair.user, last, cut)
+                && self.saw(EntityKind::Group, pair.group, last, cut)
+        });
+        for period in &mut periods {
+            self.conceal(&mut period.start, cut);
+            period.end.iter_mut().for_each(|end| self.conceal(end, cut));
+        }
+        periods
+    }
+
+    /// Returns every time in which a user was in a group, up to the cut, in order of beginning and
+    /// of the group's id. `None` for a user that no known event names.
+    ///
+    /// Costs a look-up for each event that each of the memberships depends on.
+    pub fn membership_periods_of_user(
+        &self,
+        user: &str,
+        cut: Cut,
+    ) -> Option<Vec<MembershipPeriod>> {
+        let user = self.known_sym(EntityKind::User, user, cut)?;
+        let mut periods: Vec<MembershipPeriod> =
+            self.pairs_of(user).flat_map(|pair| self.seen_periods(pair, cut)).collect();
+        periods.sort_by(|a, b| (a.from, &a.group).cmp(&(b.from, &b.group)));
+        Some(periods)
+    }
+
+    /// Returns some times in which a user was in a group, up to the cut, by the member's id and the
+    /// beginning, after a place in that order; and the place after which to continue, if there may
+    /// be more. It may find none and still return such a place. `None` for a group that no known
+    /// event names.
+    ///
+    /// Looks at no more than some hundred members, each at the cost of
+    /// [`Seen::membership_periods_of_user`] for one group.
+    pub fn membership_periods_of_group(
+        &self,
+        group: &str,
+        cut: Cut,
+        after: Option<(&str, Millis)>,
+        descending: bool,
+        limit: usize,
+    ) -> Option<MembershipPeriods> {
+        let group = self.known_sym(EntityKind::Group, group, cut)?;
+        let mut found = Vec::new();
+        for (looked_at, number) in self.members_from(group, after, descending).enumerate() {
+            if looked_at == MEMBERS_MAX {
+                // Before all periods of this member.
+                let far = if descending { Millis::MAX } else { Millis::MIN };
+                let user = self.memberships.user_id(self.users.ids(), number);
+                return Some((found, Some((user.to_owned(), far))));
+            }
+            let Some(pair) = self.memberships.get(number) else { continue };
+            let mut periods = self.seen_periods(pair, cut);
+            periods.retain(|period| {
+                let place = (period.user.as_str(), period.from);
+                after.is_none_or(|after| if descending { place < after } else { place > after })
+            });
+            if descending {
+                periods.reverse();
+            }
+            found.append(&mut periods);
+            if found.len() >= limit {
+                found.truncate(limit);
+                let next = found.last().map(|last| (last.user.clone(), last.from));
+                return Some((found, next));
+            }
+        }
+        Some((found, None))
     }
 }

@@ -8,6 +8,7 @@ use crate::ground::fact::Fingerprint;
 use crate::ground::likeness::{id_distance, name_distance};
 use crate::ground::order::{Cut, Millis, Seq};
 use crate::ground::symbols::{NO_SYM, Sym};
+use crate::sight::Sight;
 use crate::state::directories::{DirectoryState, DirectoryVersion};
 use crate::state::entities::{Entity, EntityKind, EntityVersion};
 use crate::views::Views;
@@ -277,7 +278,7 @@ impl Views {
                 return self.event_types(question.cut.known_at).any(|name| name == text);
             }
         };
-        self.ever_named(named, question.cut.known_at)
+        self.seen_by(&Sight::All).ever_named(named, question.cut)
     }
 
     /// Iterates over the types that Rollcall knows, and then those of recorded events.
@@ -288,7 +289,7 @@ impl Views {
 
     fn email_likeness(&self, question: &NameQuestion<'_>, user: Sym) -> Option<Likeness> {
         let email = self.emails.find(question.email?)?;
-        if !self.ever_showed(user, email, question.known()) {
+        if !self.seen_by(&Sight::All).ever_showed(user, email, question.known()) {
             return None;
         }
         let now = self.alive(EntityKind::User, user, question.cut);

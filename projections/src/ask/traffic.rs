@@ -7,6 +7,7 @@ use rustc_hash::FxBuildHasher;
 use crate::ground::order::{Cut, Millis, Seq};
 use crate::ground::symbols::Sym;
 use crate::ground::walks::walk;
+use crate::sight::Seen;
 use crate::state::entities::EntityKind;
 use crate::views::Views;
 
@@ -107,42 +108,6 @@ impl Views {
         }
     }
 
-    /// Counts the next records up to `known_at`, at most `limit`; true if there are more. A long
-    /// count is made in such steps, so that it blocks no other work.
-    pub fn count_traffic(&self, traffic: &mut Traffic, known_at: Seq, limit: usize) -> bool {
-        let end = known_at
-            .min(self.head())
-            .min(traffic.next.saturating_add(limit as Seq).saturating_sub(1));
-        for (recorded_at, seq) in
-            self.recorded_from(traffic.next).take_while(|(_, seq)| *seq <= end)
-        {
-            let age = traffic.now - recorded_at;
-            let add = |counts: &mut Counts| {
-                for (count, _) in
-                    counts.iter_mut().zip(WINDOWS_MS).filter(|(_, reach)| age < *reach)
-                {
-                    *count += 1;
-                }
-            };
-            add(&mut traffic.totals);
-            let Some((line, occurred_at)) = self.events.get(seq) else { continue };
-            add(traffic
-                .by_directory
-                .entry(line.directory)
-                .or_default()
-                .entry(line.event_type)
-                .or_default());
-            let delay = recorded_at.saturating_sub(occurred_at);
-            if delay > DELIVERY_MS_MAX {
-                add(&mut traffic.backfilled);
-            } else if WINDOWS_MS.get(DELAYS_WINDOW).is_some_and(|reach| age < *reach) {
-                traffic.delays.push((recorded_at, delay));
-            }
-        }
-        traffic.next = traffic.next.max(end + 1);
-        end < known_at
-    }
-
     /// Returns the counts of a directory, by type, in order of the types' names.
     pub fn traffic_of(&self, traffic: &Traffic, directory: &str) -> Vec<(String, Counts)> {
         let counts =
@@ -210,11 +175,54 @@ impl Views {
     }
 }
 
+impl Seen<'_> {
+    /// Counts the next records up to `known_at`, at most `limit`; true if there are more. Those
+    /// that are not seen do not count. A long count is made in such steps, so that it blocks no
+    /// other work.
+    pub fn count_traffic(&self, traffic: &mut Traffic, known_at: Seq, limit: usize) -> bool {
+        let end = known_at
+            .min(self.head())
+            .min(traffic.next.saturating_add(limit as Seq).saturating_sub(1));
+        for (recorded_at, seq) in
+            self.recorded_from(traffic.next).take_while(|(_, seq)| *seq <= end)
+        {
+            if !self.sees_event(seq) {
+                continue;
+            }
+            let age = traffic.now - recorded_at;
+            let add = |counts: &mut Counts| {
+                for (count, _) in
+                    counts.iter_mut().zip(WINDOWS_MS).filter(|(_, reach)| age < *reach)
+                {
+                    *count += 1;
+                }
+            };
+            add(&mut traffic.totals);
+            let Some((line, occurred_at)) = self.events.get(seq) else { continue };
+            add(traffic
+                .by_directory
+                .entry(line.directory)
+                .or_default()
+                .entry(line.event_type)
+                .or_default());
+            let delay = recorded_at.saturating_sub(occurred_at);
+            if delay > DELIVERY_MS_MAX {
+                add(&mut traffic.backfilled);
+            } else if WINDOWS_MS.get(DELAYS_WINDOW).is_some_and(|reach| age < *reach) {
+                traffic.delays.push((recorded_at, delay));
+            }
+        }
+        traffic.next = traffic.next.max(end + 1);
+        end < known_at
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::ground::fact::{Change, Entry, Fact, RecordStatus, UserData};
     use crate::ground::quarantine::Reason;
+    use crate::sight::Sight;
 
     const NOW: Millis = 1_800_000_000_000;
 
@@ -262,7 +270,7 @@ mod tests {
         record(&mut views, Some(("dsync.user.created", "u3", true)), 59_999, 60);
         for step in [1, 2, 100] {
             let mut traffic = views.traffic(NOW);
-            while views.count_traffic(&mut traffic, views.head(), step) {}
+            while views.seen_by(&Sight::All).count_traffic(&mut traffic, views.head(), step) {}
             assert_eq!(
                 traffic.totals(),
                 [1, 3, 4, 6],
@@ -278,7 +286,7 @@ mod tests {
             assert_eq!(traffic.delays(2), traffic.delays(1));
         }
         let mut until_four = views.traffic(NOW);
-        while views.count_traffic(&mut until_four, 4, 1) {}
+        while views.seen_by(&Sight::All).count_traffic(&mut until_four, 4, 1) {}
         assert_eq!((until_four.totals(), until_four.delays(1)), ([0, 0, 1, 3], None));
     }
 
@@ -290,7 +298,7 @@ mod tests {
             record(&mut views, updated, 3_599_999, delay);
         }
         let mut traffic = views.traffic(NOW);
-        while views.count_traffic(&mut traffic, views.head(), 100) {}
+        while views.seen_by(&Sight::All).count_traffic(&mut traffic, views.head(), 100) {}
         let delays = Delays { p50: 60, p99: DELIVERY_MS_MAX, max: DELIVERY_MS_MAX };
         assert_eq!((traffic.delays(1), traffic.backfilled()), (Some(delays), [0, 2, 2, 2]));
     }

@@ -2,6 +2,7 @@
 
 use hashbrown::HashMap;
 use rustc_hash::FxBuildHasher;
+use smallvec::SmallVec;
 
 use crate::ground::order::{Cut, Millis, Seq, Seq32, seq32};
 use crate::ground::page::Page;
@@ -38,6 +39,17 @@ pub(crate) struct Events {
     by_event_type: Vec<Vec<Seq32>>,
     by_organization: HashMap<Sym, Vec<Seq32>, FxBuildHasher>,
     directories: HashMap<Sym, Intake, FxBuildHasher>,
+    /// The further organizations of the events that tell of things of several.
+    others: HashMap<Seq32, SmallVec<[Sym; 2]>, FxBuildHasher>,
+}
+
+/// The organizations whose events are listed.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct EventSight<'a> {
+    /// The one that the filter names.
+    pub(crate) organization: Option<Sym>,
+    /// Those that the caller sees; `None` if all are.
+    pub(crate) own: Option<&'a [Sym]>,
 }
 
 /// A filter of events; all parts that are given must fit.
@@ -69,6 +81,13 @@ pub struct EventRow {
     pub seq: Seq,
     /// When it happened at the source.
     pub occurred_at: Millis,
+}
+
+impl<'a> EventSight<'a> {
+    /// Returns the organizations to which the list is narrowed; `None` if it is not.
+    fn organizations(&'a self) -> Option<&'a [Sym]> {
+        self.organization.as_ref().map(core::slice::from_ref).or(self.own)
+    }
 }
 
 impl Events {
@@ -105,6 +124,25 @@ impl Events {
                 recorded_at,
             );
         }
+    }
+
+    /// Notes that the newest record also tells of things of other organizations.
+    pub(crate) fn note_others(&mut self, others: SmallVec<[Sym; 2]>) {
+        if !others.is_empty() {
+            self.others.insert(seq32(self.lines.len() as Seq), others);
+        }
+    }
+
+    /// Returns the further organizations of whose things a record tells.
+    pub(crate) fn others(&self, seq: Seq) -> &[Sym] {
+        self.others.get(&seq32(seq)).map_or(&[], |others| others)
+    }
+
+    /// Tells if a record is an event of one of some organizations and tells of no other's things.
+    pub(crate) fn is_of(&self, seq: Seq, own: &[Sym]) -> bool {
+        let line = self.get(seq);
+        line.is_some_and(|(line, _)| own.contains(&line.organization))
+            && self.others(seq).iter().all(|other| own.contains(other))
     }
 
     fn push(&mut self, line: EventLine, occurred_at: Millis) {
@@ -154,57 +192,59 @@ impl Events {
         self.directories.get(&directory)
     }
 
-    /// Returns a page of events, in ascending order of seq. `organization` is the symbol of the
-    /// filter's organization.
+    /// Returns a page of events, in ascending order of seq. `sight` has the symbol of the filter's
+    /// organization.
     ///
     /// Costs the page, plus the events of the rarest index that the filter refuses; blocks outside
     /// its times are skipped.
     pub(crate) fn page(
         &self,
         filter: &EventFilter<'_>,
-        organization: Option<Sym>,
+        sight: EventSight<'_>,
         cut: Cut,
         start: Start,
         limit: usize,
     ) -> Page<EventRow> {
-        let query = self.query(filter, organization, cut);
+        let query = self.query(filter, sight, cut);
         match start {
             Start::After(seq) => query.page_after(seq32(seq), limit),
             Start::Before(seq) => query.page_before(seq32(seq), limit),
         }
     }
 
-    fn query(
-        &self,
+    fn query<'a>(
+        &'a self,
         filter: &EventFilter<'_>,
-        organization: Option<Sym>,
+        sight: EventSight<'a>,
         cut: Cut,
-    ) -> EventQuery<'_> {
+    ) -> EventQuery<'a> {
         let mut event_types: Vec<Sym> =
             filter.event_types.iter().filter_map(|name| self.event_types.find(name)).collect();
         event_types.sort_unstable();
         event_types.dedup();
         EventQuery {
-            lists: self.rarest_lists(&event_types, organization),
+            lists: self.rarest_lists(&event_types, sight),
             events: self,
             event_types,
-            organization,
+            sight,
             from: filter.from.unwrap_or(Millis::MIN),
             until: filter.until.unwrap_or(Millis::MAX).min(cut.as_of),
             known_at: cut.known_at32(),
         }
     }
 
-    /// Returns the seqs of the types, or those of the organization if they are fewer.
-    fn rarest_lists(&self, event_types: &[Sym], organization: Option<Sym>) -> Vec<&[Seq32]> {
+    /// Returns the seqs of the types, or those of the organizations if they are fewer.
+    fn rarest_lists(&self, event_types: &[Sym], sight: EventSight<'_>) -> Vec<&[Seq32]> {
         let of_types: Vec<&[Seq32]> = event_types
             .iter()
             .filter_map(|event_type| self.by_event_type.get(*event_type as usize))
             .map(Vec::as_slice)
             .collect();
-        let Some(organization) = organization else { return of_types };
-        let own = self.by_organization.get(&organization).map_or(&[][..], Vec::as_slice);
-        if own.len() < of_types.iter().map(|list| list.len()).sum() { vec![own] } else { of_types }
+        let Some(organizations) = sight.organizations() else { return of_types };
+        let lists = organizations.iter().filter_map(|one| self.by_organization.get(one));
+        let own: Vec<&[Seq32]> = lists.map(Vec::as_slice).collect();
+        let count = |lists: &[&[Seq32]]| -> usize { lists.iter().map(|list| list.len()).sum() };
+        if count(&own) < count(&of_types) { own } else { of_types }
     }
 }
 
@@ -213,7 +253,7 @@ struct EventQuery<'a> {
     events: &'a Events,
     /// In ascending order.
     event_types: Vec<Sym>,
-    organization: Option<Sym>,
+    sight: EventSight<'a>,
     from: Millis,
     until: Millis,
     known_at: Seq32,
@@ -247,7 +287,8 @@ impl EventQuery<'_> {
     fn accept(&self, seq: Seq32) -> Option<EventRow> {
         let (line, occurred_at) = self.events.get(Seq::from(seq))?;
         let fits = self.event_types.binary_search(&line.event_type).is_ok()
-            && self.organization.is_none_or(|organization| line.organization == organization)
+            && self.sight.organization.is_none_or(|organization| line.organization == organization)
+            && self.sight.own.is_none_or(|own| self.events.is_of(Seq::from(seq), own))
             && (self.from..=self.until).contains(&occurred_at);
         fits.then_some(EventRow { seq: Seq::from(seq), occurred_at })
     }
@@ -374,6 +415,7 @@ mod tests {
                 [(Millis::MAX, 5000), (22_345, 4000), (30_000, 2500), (0, 5000), (Millis::MAX, 0)]
             {
                 let cut = Cut { as_of, known_at };
+                let sight = EventSight { organization, own: None };
                 let all: Vec<Seq> = (1..=5000u64)
                     .filter(|seq| {
                         let at = *seq as usize - 1;
@@ -393,13 +435,13 @@ mod tests {
                         page.items.iter().map(|row| row.seq).collect::<Vec<_>>()
                     };
                     let behind: Vec<Seq> = all.iter().copied().filter(|seq| *seq > start).collect();
-                    let page = events.page(&filter, organization, cut, Start::After(start), 10);
+                    let page = events.page(&filter, sight, cut, Start::After(start), 10);
                     assert_eq!(
                         (seqs(&page), page.more_after),
                         (behind.iter().copied().take(10).collect(), behind.len() > 10)
                     );
                     let ahead: Vec<Seq> = all.iter().copied().filter(|seq| *seq < start).collect();
-                    let page = events.page(&filter, organization, cut, Start::Before(start), 10);
+                    let page = events.page(&filter, sight, cut, Start::Before(start), 10);
                     let last_ten = ahead[ahead.len().saturating_sub(10)..].to_vec();
                     let follows =
                         last_ten.last().is_some_and(|last| all.iter().any(|seq| seq > last));

@@ -7,7 +7,7 @@ use super::document::{Mistakes, Origin, Spot};
 use super::given::{Flags, Given, Resolved};
 use super::settings::{Holds, duration};
 use crate::cli::publish::Publish;
-use crate::cli::running::Caches;
+use crate::cli::running::{Caches, Conditions};
 use crate::http::ListenOn;
 use crate::keys::{ApiKey, ApiKeys, Operator, Scope};
 use crate::verify::SECRETS_MAX;
@@ -26,6 +26,7 @@ pub(in crate::cli) struct Config {
     pub(in crate::cli) publish: Publish,
     pub(in crate::cli) logs_json: bool,
     pub(in crate::cli) caches: Caches,
+    pub(in crate::cli) conditions: Conditions,
     pub(in crate::cli) reloadable: Reloadable,
 }
 
@@ -141,6 +142,10 @@ fn config(given: Given, publish: Publish, api_keys: ApiKeys) -> Config {
         publish,
         logs_json: is("log_format", "json"),
         caches,
+        conditions: Conditions {
+            disk_reserve_bytes: number(&given, "disk_reserve_mib") << 20,
+            accept_clock: is("accept_clock", "true"),
+        },
         reloadable: reloadable(&given, api_keys),
         given,
     }

@@ -271,6 +271,29 @@ pub(in crate::cli) const SETTINGS: &[Setting] = &[
         example: "512",
         ..SETTING
     },
+    Setting {
+        name: "disk_reserve_mib",
+        flag: Some("disk-reserve-mib"),
+        variable: "ROLLCALL_DISK_RESERVE_MIB",
+        value_name: "MIB",
+        about: "The free disk space, in MiB, below which events are refused and only questions \
+                are answered; 0 uses the disk up",
+        holds: Holds::Number { min: 0, max: 1_048_576, unit: "MiB" },
+        default: "16",
+        example: "16",
+        ..SETTING
+    },
+    Setting {
+        name: "accept_clock",
+        flag: Some("accept-clock"),
+        variable: "ROLLCALL_ACCEPT_CLOCK",
+        about: "Believe a clock that is more than 366 days after the last record. Set it for one \
+                start",
+        holds: Holds::Switch,
+        default: "false",
+        example: "false",
+        ..SETTING
+    },
 ];
 
 impl Setting {

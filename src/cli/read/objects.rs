@@ -1,7 +1,7 @@
 //! Objects of the API that several commands read.
 
 use rollcall_projections::EventType;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 use super::super::Failure;
@@ -29,9 +29,16 @@ impl NamedGroup {
     }
 }
 
+/// Reads a text; empty for null.
+fn text_or_null<'de, D: Deserializer<'de>>(value: D) -> Result<String, D::Error> {
+    Ok(Option::deserialize(value)?.unwrap_or_default())
+}
+
 /// The event that began or ended something.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub(super) struct EventCause {
+    /// Its id; empty if the key does not see the event.
+    #[serde(deserialize_with = "text_or_null")]
     pub(super) event_id: String,
     pub(super) event: String,
     pub(super) occurred_at: String,

@@ -102,6 +102,9 @@ fn read_page(client: &Client, filters: &Query, after: Option<String>) -> Result<
     ask(client, &question.at(PATH), "--directory")
 }
 
+/// From which distance on a clock that was set, or stamps that are ahead of it, are shown.
+const CLOCK_SHOWN_MS: i64 = 10_000;
+
 const DIRECTORIES: [Column; 11] = [
     Column::whole("directory"),
     Column::new("name"),
@@ -118,8 +121,8 @@ const DIRECTORIES: [Column; 11] = [
 
 /// Returns the statistics as a page: totals, then a table of the directories.
 fn page(stats: &Value, width: Option<u16>) -> String {
-    let rows: Vec<Vec<String>> =
-        totals(stats).map(|(name, value)| vec![name.to_owned(), value]).into();
+    let totals = totals(stats).into_iter().chain(clock(stats).map(|doubt| ("clock", doubt)));
+    let rows: Vec<Vec<String>> = totals.map(|(name, value)| vec![name.to_owned(), value]).collect();
     let now = moment(stats, "at");
     let directories: Vec<Vec<String>> =
         directories(stats).map(|directory| row(directory, now)).collect();
@@ -148,6 +151,25 @@ fn uptime(stats: &Value) -> String {
             format!("for {}, since {}", human(now - started), text(stats, "started_at"))
         }
         _ => String::new(),
+    }
+}
+
+/// Returns what is wrong with the server's clock.
+fn clock(stats: &Value) -> Option<String> {
+    let part = |pointer| stats.pointer(pointer).and_then(Value::as_i64).unwrap_or(0);
+    let (offset_ms, ahead_ms) = (part("/clock/offset_ms"), part("/clock/stamps_ahead_ms"));
+    let direction = if offset_ms < 0 { "back" } else { "ahead" };
+    let set = format!("set {direction} by {} since the start", human(offset_ms.abs()));
+    if stats.pointer("/clock/is_believed") == Some(&Value::Bool(false)) {
+        return Some(format!("{set}: events are refused until it is back, or --accept-clock"));
+    }
+    let is_ahead = ahead_ms >= CLOCK_SHOWN_MS;
+    let stamps = format!("records are stamped {} ahead of it", human(ahead_ms));
+    match (offset_ms.abs() >= CLOCK_SHOWN_MS, is_ahead) {
+        (true, true) => Some(format!("{set}; {stamps}")),
+        (true, false) => Some(set),
+        (false, true) => Some(stamps),
+        (false, false) => None,
     }
 }
 
@@ -310,6 +332,37 @@ d3                           0       0         0       0     0    0        -    
 ";
         assert_eq!(page(&stats, None), expected);
     }
+
+    #[test]
+    fn a_clock_is_shown_once_it_was_set_or_is_behind_the_stamps() {
+        for (offset_ms, stamps_ahead_ms, is_believed, expected) in [
+            (0, 0, true, None),
+            (-9_999, 9_999, true, None),
+            (12_000, 0, true, Some("set ahead by 12 s since the start")),
+            (0, 5_400_000, true, Some("records are stamped 1 h 30 min ahead of it")),
+            (
+                -61_000,
+                62_000,
+                true,
+                Some(
+                    "set back by 1 min 1 s since the start; records are stamped 1 min 2 s ahead of it",
+                ),
+            ),
+            (
+                361_000,
+                0,
+                false,
+                Some(
+                    "set ahead by 6 min 1 s since the start: events are refused until it is back, or --accept-clock",
+                ),
+            ),
+        ] {
+            let clock_state = json!({"offset_ms": offset_ms, "stamps_ahead_ms": stamps_ahead_ms,
+                "is_believed": is_believed});
+            assert_eq!(clock(&json!({ "clock": clock_state })).as_deref(), expected);
+        }
+    }
+
     #[test]
     fn a_silence_is_told_in_seconds_at_least() {
         let told = [0, 38, 999, 1000, 61_000].map(silence);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use actix_web::http::{Method, StatusCode};
 use actix_web::{HttpRequest, HttpResponse, web};
-use rollcall_projections::{AccessChange, Effect, Seq};
+use rollcall_projections::{AccessChange, Effect, Seq, Sight};
 use serde::Serialize;
 
 use crate::engine::{CountedUser, Engine, Feed, FeedCursor, FeedPlace};
@@ -64,7 +64,7 @@ pub(crate) async fn list(
     let wait = Duration::from_secs(question.take_number("wait") as u64);
     // The changes are not sent to HEAD, so waiting for them would only hold the connection.
     let wait = if request.method() == Method::HEAD { Duration::ZERO } else { wait };
-    let operator = question.operator.clone();
+    let (sight, operator) = (question.sight(), question.operator.clone());
     let engine = question.finish()?;
     let start = || Some(FeedCursor::from(FeedPlace::after(0)));
     let after = after.map_or_else(start, |cursor| read_cursor(&cursor));
@@ -74,7 +74,7 @@ pub(crate) async fn list(
         .filter(|after| after.place.seq <= engine.views().head())
         .ok_or_else(|| Problem::cursor_invalid("after"))?;
     let feed = tokio::select! {
-        feed = follow(&engine, after.clone(), limit, wait) => feed?,
+        feed = follow(&engine, &sight, after.clone(), limit, wait) => feed?,
         revoked = state.keys.revoked(&operator) => without_rights(revoked, after)?,
     };
     let items: Vec<Vec<u8>> =
@@ -98,13 +98,15 @@ fn without_rights(revoked: Revoked, next: FeedCursor) -> Result<Feed, Problem> {
 /// Returns the changes behind a cursor. If there are none, waits for some, at most for `wait`.
 async fn follow(
     engine: &Arc<Engine>,
+    sight: &Sight,
     after: FeedCursor,
     limit: usize,
     wait: Duration,
 ) -> Result<Feed, Problem> {
     let read = |after: FeedCursor| {
-        let engine = engine.clone();
-        async move { Ok::<Feed, Problem>(blocking(move || engine.feed(&after, limit)).await??) }
+        let (engine, sight) = (engine.clone(), sight.clone());
+        let feed = move || engine.feed(&sight, &after, limit);
+        async move { Ok::<Feed, Problem>(blocking(feed).await??) }
     };
     let feed = read(after).await?;
     if !feed.items.is_empty() || !feed.at_head || wait.is_zero() {
@@ -154,7 +156,8 @@ fn read_cursor(cursor: &str) -> Option<FeedCursor> {
 fn read_counted(text: &str) -> Option<CountedUser> {
     let (changes, user) = text.split_once('.')?;
     // The user need not exist, so any bytes name a place.
-    let user = String::from_utf8_lossy(&hex::decode(user).ok()?).into_owned();
+    let user = hex::decode(user).ok().filter(|user| !user.is_empty())?;
+    let user = String::from_utf8_lossy(&user).into_owned();
     Some(CountedUser { user: Some(user), changes: digits(changes)? })
 }
 

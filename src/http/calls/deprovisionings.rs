@@ -1,11 +1,10 @@
 //! Losses of access: `GET /rollcall/v1/deprovisionings`.
 
 use actix_web::{HttpRequest, HttpResponse, web};
-use rollcall_projections::{Cut, Deprovisioning, DeprovisioningFilter, Millis, Named, SnapshotRef};
+use rollcall_projections::{Deprovisioning, DeprovisioningFilter, Millis, Named, SnapshotRef};
 use serde_json::{Value, json};
 
 use crate::documents::{Document, DocumentKey, Shape};
-use crate::engine::Engine;
 use crate::http::wire::answer::{Code, Problem, blocking, list_body, pinned_with_roles};
 use crate::http::wire::api::{
     Access, Bound, DIRECTORY_ID, Gives, LIMIT_OWN, Logged, MAPPING_VERSION, OF_ORGANIZATION,
@@ -69,13 +68,14 @@ pub(crate) async fn list(
     let email = question.take("email").map(|email| email_fingerprint(&email));
     let organization = question.take_either("organization_id", "organization");
     let (since, until) = (question.take_moment("since"), question.take_moment("until"));
+    let sight = question.sight();
     let (engine, cut) = question.cut().await?;
     let filters = [
         user.as_deref().map(Named::User),
         directory.as_deref().map(Named::Directory),
         organization.as_deref().map(Named::Organization),
     ];
-    if let Err(problem) = must_be_named(&engine, cut.known_at, filters) {
+    if let Err(problem) = must_be_named(&engine, &sight, cut, filters) {
         let version = engine.views().mapping_version(cut);
         return Ok(pinned_with_roles(cut, version, Err(problem)));
     }
@@ -90,7 +90,12 @@ pub(crate) async fn list(
         };
         let version = engine.views().mapping_version(cut);
         let walk = |start: Option<(Millis, String)>, descending: bool, limit: usize| {
-            walk(&engine, &filter, cut, start, descending, limit)
+            in_steps(start, limit, |start, limit| {
+                let start = start.map(|(moment, user)| (*moment, user.as_str()));
+                let views = engine.views();
+                let views = views.seen_by(&sight);
+                views.deprovisionings(&filter, cut, start, descending, limit.min(STEP))
+            })
         };
         let (items, cursors) =
             places.page(|item: &Deprovisioning| (item.end.at, item.user.clone()), walk)?;
@@ -105,20 +110,6 @@ pub(crate) async fn list(
     });
     let (version, body) = found.await??;
     Ok(pinned_with_roles(cut, version, Ok(body)))
-}
-
-fn walk(
-    engine: &Engine,
-    filter: &DeprovisioningFilter<'_>,
-    cut: Cut,
-    start: Option<(Millis, String)>,
-    descending: bool,
-    limit: usize,
-) -> (Vec<Deprovisioning>, bool) {
-    in_steps(start, limit, |start, limit| {
-        let start = start.map(|(moment, user)| (*moment, user.as_str()));
-        engine.views().deprovisionings(filter, cut, start, descending, limit.min(STEP))
-    })
 }
 
 /// Returns the key of the user's last document before the end.

@@ -4,18 +4,18 @@ use std::collections::BTreeMap;
 
 use actix_web::{HttpRequest, HttpResponse, web};
 use rollcall_projections::{
-    Cut, Difference, DifferenceKind, DifferencePlace, Named, Part, Seq, Subject,
+    Cut, Difference, DifferenceKind, DifferencePlace, Named, Part, Seq, Sight, Subject,
 };
 use serde::Serialize;
 
-use crate::documents::{FieldChange, changed_fields, snapshot};
+use crate::documents::{FieldChange, changed_fields, conceal, snapshot};
 use crate::engine::{CutError, Engine, KnownAt};
 use crate::http::wire::answer::{Code, Cursors, Problem, blocking, list_body, pin_from, pinned};
 use crate::http::wire::api::{
     Access, Bound, Gives, IN_DIRECTORY, LIMIT_OWN, Logged, Operation, Parameter, Takes, after,
 };
 use crate::http::wire::bodies::{BODIES_AT_ONCE, Bodies};
-use crate::http::wire::entity::must_be_named;
+use crate::http::wire::entity::{must_be_named, what_is_seen};
 use crate::http::wire::paging::CursorPart as _;
 use crate::http::wire::paging::{CursorPlace, read_place};
 use crate::http::wire::question::{Question, fix};
@@ -93,6 +93,7 @@ pub(crate) async fn diff(
     let (from, to) = (question.take_as_of("from"), question.take_as_of("to"));
     let (from_known_at, to_known_at) =
         (question.take_known_at("from_known_at"), question.take_known_at("to_known_at"));
+    let sight = question.sight();
     let engine = question.finish()?;
     // Both sides default to the same head.
     let head = KnownAt::Seq(engine.views().head());
@@ -105,28 +106,44 @@ pub(crate) async fn diff(
     let to =
         fix(&engine, to, to_known_at.or(Some(head))).await.map_err(refused("to", "to_known_at"))?;
     let after = read_place("after", after)?;
-    let body = blocking(move || page(&engine, directory.as_deref(), [from, to], after, limit));
+    let body = blocking(move || {
+        let scope = DiffScope { sight, directory, cuts: [from, to] };
+        page(&engine, &scope, after, limit)
+    });
     let mut response = pinned(to, body.await?);
     pin_from(&mut response, from);
     Ok(response)
 }
 
+/// The two cuts, and what is compared at them.
+struct DiffScope {
+    sight: Sight,
+    directory: Option<String>,
+    cuts: [Cut; 2],
+}
+
 /// Returns the differences behind a place. Blocks while it reads the log.
 fn page(
     engine: &Engine,
-    directory: Option<&str>,
-    cuts: [Cut; 2],
+    scope: &DiffScope,
     mut after: Option<DifferencePlace>,
     limit: usize,
 ) -> Result<Vec<u8>, Problem> {
-    let known_at = cuts.map(|cut| cut.known_at).into_iter().max().unwrap_or(0);
-    must_be_named(engine, known_at, [directory.map(Named::Directory)])?;
+    let DiffScope { sight, directory, cuts: [from, to] } = scope;
+    let directory = directory.as_deref();
+    let named = [directory.map(Named::Directory)];
+    must_be_named(engine, sight, *from, named)
+        .or_else(|_| must_be_named(engine, sight, *to, named))?;
     let mut shown: Vec<(DifferencePlace, Vec<u8>)> = Vec::new();
     // One more than wanted shows whether there are more.
     while shown.len() <= limit {
         let wanted = BODIES_AT_ONCE.min(limit + 1 - shown.len());
-        let (found, next) = engine.views().differences(directory, cuts, after.as_ref(), wanted);
-        describe_all(engine, found, &mut shown)?;
+        let (found, next) = {
+            let views = engine.views();
+            let views = views.seen_by(sight);
+            views.differences(directory, [*from, *to], after.as_ref(), wanted)
+        };
+        describe_all(engine, scope, found, &mut shown)?;
         after = next;
         if after.is_none() {
             break;
@@ -142,6 +159,7 @@ fn page(
 /// Writes differences out. Two snapshots that say the same are not a difference.
 fn describe_all(
     engine: &Engine,
+    scope: &DiffScope,
     found: Vec<Difference>,
     shown: &mut Vec<(DifferencePlace, Vec<u8>)>,
 ) -> Result<(), Problem> {
@@ -151,13 +169,18 @@ fn describe_all(
     };
     let seqs = found.iter().filter_map(described).flatten().map(|(seq, _)| seq).collect();
     let bodies = Bodies::of(engine, seqs)?;
+    let seen = scope.cuts.map(|cut| what_is_seen(engine, &scope.sight, cut));
     for Difference { place, differs } in found {
         let snapshot = |(seq, part): (Seq, Part)| snapshot(bodies.get(seq), part);
         let (change, changed) = match differs {
             DifferenceKind::Added => ("added", BTreeMap::new()),
             DifferenceKind::Removed => ("removed", BTreeMap::new()),
             DifferenceKind::Described([from, to]) => {
-                ("changed", changed_fields(snapshot(from), snapshot(to)))
+                let mut changed = changed_fields(snapshot(from), snapshot(to));
+                if let [Some(at_first), Some(at_second)] = &seen {
+                    conceal(&mut changed, |named| at_first(named) || at_second(named));
+                }
+                ("changed", changed)
             }
         };
         if change == "changed" && changed.is_empty() {

@@ -58,13 +58,14 @@ pub(crate) async fn list(
     let paging = question.take_paging();
     let organization = question.take_either("organization_id", "organization");
     let (search, domain) = (question.take("search"), question.take("domain"));
+    let sight = question.sight();
     let (engine, cut) = question.cut().await?;
     let filter = DirectoryFilter {
         organization: organization.as_deref(),
         search: search.as_deref(),
         domain: domain.as_deref(),
     };
-    let page = engine.views().directories(&filter, cut, paging.window());
+    let page = engine.views().seen_by(&sight).directories(&filter, cut, paging.window());
     let cursors = paging.cursors(&page, |row| row.id.clone());
     let items = write(engine, page.items).await;
     Ok(pinned(cut, items.map(|items| list_body(&items, cursors))))
@@ -89,10 +90,11 @@ pub(crate) async fn item(
     request: HttpRequest,
     state: web::Data<State>,
 ) -> Result<HttpResponse, Problem> {
-    let question = Question::of(&request, &state, &ITEM)?;
+    let mut question = Question::of(&request, &state, &ITEM)?;
+    let sight = question.sight();
     let id = id_in_path(&request).ok_or(Code::NotFound)?;
     let (engine, cut) = question.cut().await?;
-    let row = engine.views().directory(&id, cut);
+    let row = engine.views().seen_by(&sight).directory(&id, cut);
     let body = match row {
         Some(row) => write(engine, vec![row]).await.map(|items| items.concat()),
         None => Err(Problem::entity_not_found("Directory", &id)),
@@ -117,11 +119,12 @@ pub(crate) async fn delete(
     request: HttpRequest,
     state: web::Data<State>,
 ) -> Result<HttpResponse, Problem> {
-    let question = Question::of(&request, &state, &DELETION)?;
+    let mut question = Question::of(&request, &state, &DELETION)?;
+    let sight = question.sight();
     let operator = question.operator.clone();
     let id = id_in_path(&request).ok_or(Code::NotFound)?;
     let engine = question.finish()?;
-    match done_in_time(engine.delete_directory(operator, id.clone())).await {
+    match done_in_time(engine.delete_directory(operator, sight, id.clone())).await {
         Err(ActError::UnknownDirectory) => Err(Problem::entity_not_found("Directory", &id)),
         Err(error) => Err(error.into()),
         Ok(_) => {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use actix_web::{HttpRequest, HttpResponse, web};
-use rollcall_projections::{Cut, EventFilter, Seq, Start};
+use rollcall_projections::{Cut, EventFilter, Seq, Sight, Start};
 
 use crate::engine::Engine;
 use crate::http::wire::answer::{Code, Cursors, Problem, blocking, list_body, pinned};
@@ -75,8 +75,9 @@ pub(crate) const LIST: Operation = Operation {
     ..Operation::GET
 };
 
-/// The filters of a list of events, and the part of it that is wanted.
+/// The filters of a list of events, who asks, and the part of it that is wanted.
 struct Wanted {
+    sight: Sight,
     event_types: Vec<String>,
     organization: Option<String>,
     from: Option<i64>,
@@ -100,25 +101,26 @@ pub(crate) async fn list(
     if from.zip(until).is_some_and(|(from, until)| until < from) {
         question.error("range_end", FieldCode::OutOfRange, "it is before `range_start`");
     }
+    let sight = question.sight();
     let (engine, cut) = question.cut().await?;
-    let wanted = Wanted { event_types, organization, from, until, paging };
+    let wanted = Wanted { sight, event_types, organization, from, until, paging };
     let body = blocking(move || read(&engine, cut, &wanted)).await.flatten();
     Ok(pinned(cut, body.map_err(|problem| problem.in_words_of(&LIST))))
 }
 
 /// Reads a page of events. Blocks while it reads the log.
 fn read(engine: &Arc<Engine>, cut: Cut, wanted: &Wanted) -> Result<Vec<u8>, Problem> {
-    let Wanted { event_types, organization, from, until, paging } = wanted;
+    let Wanted { sight, event_types, organization, from, until, paging } = wanted;
     let start = match (&paging.after, &paging.before) {
-        (None, Some(id)) => match engine.find_event(id)? {
+        (None, Some(id)) => match engine.find_event(sight, id)? {
             Some(seq) => Start::Before(seq),
             // `latest` is the end of the list, unless an event has that id.
             None if id == "latest" => Start::Before(Seq::MAX),
             None => return Err(Problem::cursor_invalid("before")),
         },
-        (Some(id), _) => {
-            Start::After(engine.find_event(id)?.ok_or_else(|| Problem::cursor_invalid("after"))?)
-        }
+        (Some(id), _) => Start::After(
+            engine.find_event(sight, id)?.ok_or_else(|| Problem::cursor_invalid("after"))?,
+        ),
         (None, None) => Start::After(0),
     };
     let filter = EventFilter {
@@ -127,7 +129,7 @@ fn read(engine: &Arc<Engine>, cut: Cut, wanted: &Wanted) -> Result<Vec<u8>, Prob
         from: *from,
         until: *until,
     };
-    let page = engine.views().events(&filter, cut, start, paging.limit);
+    let page = engine.views().seen_by(sight).events(&filter, cut, start, paging.limit);
     let events = engine.load_events(&page.items)?;
     let after = events.last().filter(|_| page.more_after).map(|event| event.id.clone());
     let items: Vec<Vec<u8>> = events.into_iter().map(|event| event.json).collect();

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use actix_web::{HttpRequest, HttpResponse, web};
-use rollcall_projections::{Cut, EntityRow, GroupFilter, NESTED_MAX, Nested};
+use rollcall_projections::{Cut, EntityRow, GroupFilter, NESTED_MAX, Nested, Sight};
 
 use crate::documents::{Document, DocumentKey, Shape};
 use crate::engine::Engine;
@@ -73,6 +73,7 @@ pub(crate) async fn list(
     let (directory, user) = (question.take("directory"), question.take("user"));
     let organization = question.take_either("organization_id", "organization");
     let members = take_members(&mut question);
+    let sight = question.sight();
     let (engine, cut) = question.cut().await?;
     let filter = GroupFilter {
         directory: directory.as_deref(),
@@ -81,10 +82,11 @@ pub(crate) async fn list(
     };
     let (version, page) = {
         let views = engine.views();
-        (views.mapping_version(cut), views.groups(&filter, cut, paging.window()))
+        let page = views.seen_by(&sight).groups(&filter, cut, paging.window());
+        (views.mapping_version(cut), page)
     };
     let cursors = paging.cursors(&page, |row| row.id.clone());
-    let items = write(engine, page.items, members, cut).await;
+    let items = write(engine, page.items, members.then_some(sight), cut).await;
     Ok(pinned_with_roles(cut, version, items.map(|items| list_body(&items, cursors))))
 }
 
@@ -112,13 +114,16 @@ pub(crate) async fn item(
     let mut question = Question::of(&request, &state, &ITEM)?;
     let members = take_members(&mut question);
     let id = id_in_path(&request).ok_or(Code::NotFound)?;
+    let sight = question.sight();
     let (engine, cut) = question.cut().await?;
     let (version, row) = {
         let views = engine.views();
-        (views.mapping_version(cut), views.group(&id, cut))
+        (views.mapping_version(cut), views.seen_by(&sight).group(&id, cut))
     };
     let body = match row {
-        Some(row) => write(engine, vec![row], members, cut).await.map(|items| items.concat()),
+        Some(row) => write(engine, vec![row], members.then_some(sight), cut)
+            .await
+            .map(|items| items.concat()),
         None => Err(Problem::entity_not_found("Directory Group", &id)),
     };
     Ok(pinned_with_roles(cut, version, body))
@@ -130,12 +135,15 @@ fn take_members(question: &mut Question) -> bool {
 
 /// Returns the members of a group that is alive at the cut. The lock on the views is released
 /// between steps: a group may have any number of members.
-fn members_of(engine: &Engine, group: &str, cut: Cut) -> Nested {
+fn members_of(engine: &Engine, sight: &Sight, group: &str, cut: Cut) -> Nested {
     let (mut nested, mut after) = (Nested::default(), None::<String>);
     loop {
         let rows_max = NESTED_MAX - nested.rows.len();
         let limit = if rows_max > 0 { DESCRIBED_STEP } else { COUNTED_STEP };
-        let step = engine.views().members_step(group, cut, after.as_deref(), rows_max, limit);
+        let step = {
+            let views = engine.views();
+            views.seen_by(sight).members_step(group, cut, after.as_deref(), rows_max, limit)
+        };
         nested.total += step.count;
         nested.rows.extend(step.rows);
         after = step.next;
@@ -145,19 +153,22 @@ fn members_of(engine: &Engine, group: &str, cut: Cut) -> Nested {
     }
 }
 
-/// Writes each row as an object of the API, with its members if `members` says so.
+/// Writes each row as an object of the API, with the members that are seen by `members_for`.
 async fn write(
     engine: Arc<Engine>,
     rows: Vec<EntityRow>,
-    members: bool,
+    members_for: Option<Sight>,
     cut: Cut,
 ) -> Result<Vec<Vec<u8>>, Problem> {
     let mut nested = Vec::new();
-    if members {
+    if let Some(sight) = members_for {
         let groups: Vec<String> = rows.iter().map(|row| row.id.clone()).collect();
         let engine = engine.clone();
         let found = blocking(move || {
-            groups.iter().map(|group| members_of(&engine, group, cut)).collect::<Vec<Nested>>()
+            groups
+                .iter()
+                .map(|group| members_of(&engine, &sight, group, cut))
+                .collect::<Vec<Nested>>()
         });
         nested = found.await?;
     }

@@ -40,7 +40,7 @@ pub(crate) const READY: Operation = Operation {
 /// Answers [`READY`].
 pub(crate) async fn ready(state: web::Data<State>) -> Result<HttpResponse, Problem> {
     let engine = state.engine()?;
-    if engine.has_failed() {
+    if engine.refuses_events() {
         return Err(Code::LogUnavailable.into());
     }
     let seq = engine.views().head();

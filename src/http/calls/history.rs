@@ -4,17 +4,22 @@
 use std::collections::BTreeMap;
 
 use actix_web::{HttpRequest, HttpResponse, web};
-use rollcall_projections::{Cut, EventPlace, Millis, VersionKind, VersionRow, Versions, Views};
+use rollcall_projections::{
+    Cut, EventPlace, Millis, Named, Seen, VersionKind, VersionRow, Versions,
+};
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::documents::{FieldChange, MissedChange, changed_fields, missed_fields, stated_previous};
+use crate::documents::{
+    FieldChange, MissedChange, changed_fields, conceal, missed_fields, stated_previous,
+};
 use crate::http::wire::answer::{Code, Problem, blocking, list_body, pinned};
 use crate::http::wire::api::{
     Access, Bound, Gives, LIMIT_OWN, Logged, Operation, Reads, after, before, direction,
 };
 use crate::http::wire::bodies::{BODIES_AT_ONCE, Bodies};
 use crate::http::wire::describe::describe_cause;
+use crate::http::wire::entity::what_is_seen;
 use crate::http::wire::paging::{CursorPart, CursorPlace};
 use crate::http::wire::question::{Question, id_within_path};
 use crate::http::wire::state::State;
@@ -55,14 +60,14 @@ pub(crate) const OF_GROUP: Operation = Operation {
 };
 
 /// Returns the versions behind a place in a history.
-type VersionsAfter = fn(&Views, &str, Cut, Option<&EventPlace>, bool, usize) -> Versions;
+type VersionsAfter = fn(&Seen<'_>, &str, Cut, Option<&EventPlace>, bool, usize) -> Versions;
 
 /// The parts in which the histories of users and of groups differ.
 struct History {
     operation: &'static Operation,
     /// The kind of object in the words of the contract.
     name: &'static str,
-    seen_at: fn(&Views, &str, Cut) -> Option<Millis>,
+    knows: fn(&Seen<'_>, &str, Cut) -> bool,
     versions_after: VersionsAfter,
     describe: for<'a> fn(&'a str, Version<'a>) -> DescribedVersion<'a>,
 }
@@ -70,8 +75,10 @@ struct History {
 static USERS: History = History {
     operation: &OF_USER,
     name: "Directory User",
-    seen_at: Views::user_seen_at,
-    versions_after: Views::user_history,
+    knows: |views, id, cut| views.knows_user(id, cut),
+    versions_after: |views, id, cut, start, descending, limit| {
+        views.user_history(id, cut, start, descending, limit)
+    },
     describe: |user_id, version| DescribedVersion {
         object: "user_version",
         user_id: Some(user_id),
@@ -83,8 +90,10 @@ static USERS: History = History {
 static GROUPS: History = History {
     operation: &OF_GROUP,
     name: "Directory Group",
-    seen_at: Views::group_seen_at,
-    versions_after: Views::group_history,
+    knows: |views, id, cut| views.knows_group(id, cut),
+    versions_after: |views, id, cut, start, descending, limit| {
+        views.group_history(id, cut, start, descending, limit)
+    },
     describe: |group_id, version| DescribedVersion {
         object: "group_version",
         user_id: None,
@@ -117,15 +126,20 @@ async fn answer(
     let mut question = Question::of(&request, &state, history.operation)?;
     let places = question.take_places();
     let id = id_within_path(&request).ok_or(Code::NotFound)?;
+    let sight = question.sight();
     let (engine, cut) = question.cut().await?;
     let body = blocking(move || {
         // An id is known once any event mentions it, even one that has not happened yet.
-        let known = (history.seen_at)(&engine.views(), &id, Cut { as_of: Millis::MAX, ..cut });
-        known.ok_or_else(|| Problem::entity_not_found(history.name, &id))?;
+        if !(history.knows)(&engine.views().seen_by(&sight), &id, cut) {
+            return Err(Problem::entity_not_found(history.name, &id));
+        }
         let walk = |start: Option<EventPlace>, descending: bool, limit: usize| {
-            (history.versions_after)(&engine.views(), &id, cut, start.as_ref(), descending, limit)
+            let views = engine.views();
+            let views = views.seen_by(&sight);
+            (history.versions_after)(&views, &id, cut, start.as_ref(), descending, limit)
         };
         let (rows, cursors) = places.page(|row: &VersionRow| row.place.clone(), walk)?;
+        let seen = what_is_seen(&engine, &sight, cut);
         let mut items = Vec::with_capacity(rows.len());
         for rows in rows.chunks(BODIES_AT_ONCE) {
             let bodies = Bodies::load(
@@ -133,7 +147,7 @@ async fn answer(
                 rows.iter().flat_map(|row| row.previous.into_iter().chain([row.version])),
             )?;
             for row in rows {
-                let described = (history.describe)(&id, Version::of(row, &bodies));
+                let described = (history.describe)(&id, Version::of(row, &bodies, &seen));
                 let item = serde_json::to_vec(&described).map_err(|_| Code::Internal)?;
                 items.push(into_well_formed(item));
             }
@@ -167,7 +181,11 @@ struct DescribedVersion<'a> {
 }
 
 impl<'a> Version<'a> {
-    fn of(row: &VersionRow, bodies: &'a Bodies) -> Version<'a> {
+    fn of(
+        row: &VersionRow,
+        bodies: &'a Bodies,
+        seen: &Option<impl Fn(Named<'_>) -> bool>,
+    ) -> Version<'a> {
         let VersionRow { version, previous, late, ref cause, .. } = *row;
         let change = match version.kind {
             VersionKind::Tombstone => "deleted",
@@ -177,7 +195,7 @@ impl<'a> Version<'a> {
         };
         // After a deletion the first version describes everything.
         let previous = previous.filter(|previous| previous.kind != VersionKind::Tombstone);
-        let changed = match version.kind {
+        let mut changed = match version.kind {
             VersionKind::Tombstone => BTreeMap::new(),
             _ => changed_fields(
                 previous.map_or("{}", |previous| bodies.snapshot(previous)),
@@ -189,8 +207,17 @@ impl<'a> Version<'a> {
             previous.kind == VersionKind::Explicit && version.kind == VersionKind::Explicit
         });
         let said = known.zip(stated_previous(bodies.get(version.seq)));
+        if let Some(seen) = seen {
+            conceal(&mut changed, seen);
+        }
         let missed = said
-            .map(|(known, said)| missed_fields(bodies.snapshot(known), said))
+            .map(|(known, said)| {
+                let mut missed = missed_fields(bodies.snapshot(known), said);
+                if let Some(seen) = seen {
+                    conceal(&mut missed, seen);
+                }
+                missed
+            })
             .filter(|missed| !missed.is_empty());
         Version { change, changed, missed, late, cause: describe_cause(cause) }
     }

@@ -12,7 +12,6 @@ use crate::http::wire::answer::{ANSWER_WITHIN, Code, Problem, respond};
 use crate::http::wire::body;
 use crate::http::wire::state::State;
 use crate::log::Outcome;
-use crate::time;
 use crate::verify::Verified;
 
 /// Takes a webhook, and answers within five seconds in any case.
@@ -44,13 +43,9 @@ async fn take(
     let body = timeout_at(deadline, body::read(payload, bytes_max)).await;
     let body = body.map_err(|_| Code::BodyTimeout)??;
     let engine = state.engine.get().ok_or(Code::NotReady)?;
-    let event = Verified::webhook(
-        &state.keys.now().keyring,
-        signature(request).as_deref(),
-        body,
-        time::now_ms(),
-    );
-    let event = event?;
+    let now = engine.now().map_err(refused)?;
+    let signature = signature(request);
+    let event = Verified::webhook(&state.keys.now().keyring, signature.as_deref(), body, now)?;
     let event_id = event.event_id().map(str::to_owned);
     let answer = engine.submit(event).map_err(refused)?;
     let outcome = answer.await.map_err(|_| Code::LogUnavailable)?.map_err(refused)?;

@@ -31,11 +31,12 @@ pub(crate) async fn of_user(
     request: HttpRequest,
     state: web::Data<State>,
 ) -> Result<HttpResponse, Problem> {
-    let question = Question::of(&request, &state, &OF_USER)?;
+    let mut question = Question::of(&request, &state, &OF_USER)?;
+    let sight = question.sight();
     let id = id_within_path(&request).ok_or(Code::NotFound)?;
     let (engine, cut) = question.cut().await?;
     let found = blocking(move || {
-        let heard = engine.views().last_heard(&id, cut);
+        let heard = engine.views().seen_by(&sight).last_heard(&id, cut);
         heard
             .map(|heard| describe(&id, &heard))
             .ok_or_else(|| Problem::entity_not_found("Directory User", &id))

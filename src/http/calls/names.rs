@@ -2,7 +2,7 @@
 
 use actix_web::{HttpRequest, HttpResponse, web};
 use rollcall_projections::{
-    NameQuestion, NameSearch, Named, NamedBy, NamedKind, NamesFound, Namesake,
+    NameQuestion, NameSearch, Named, NamedBy, NamedKind, NamesFound, Namesake, Sight,
 };
 use serde_json::{Value, json};
 
@@ -93,7 +93,7 @@ pub(crate) async fn names(
         directory.as_deref().map(Named::Directory),
         organization.as_deref().map(Named::Organization),
     ];
-    if let Err(problem) = must_be_named(&engine, cut.known_at, scopes) {
+    if let Err(problem) = must_be_named(&engine, &Sight::All, cut, scopes) {
         return Ok(pinned(cut, Err(problem)));
     }
     let found = blocking(move || {

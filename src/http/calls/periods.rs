@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use actix_web::{HttpRequest, HttpResponse, web};
-use rollcall_projections::{AccessPeriod, Cut, MembershipPeriod, Millis, RolePeriod};
+use rollcall_projections::{AccessPeriod, Cut, MembershipPeriod, Millis, RolePeriod, Sight};
 use serde_json::{Value, json};
 
 use crate::engine::Engine;
@@ -92,6 +92,7 @@ struct PeriodsQuestion {
     id: String,
     places: Places,
     engine: Arc<Engine>,
+    sight: Sight,
     cut: Cut,
 }
 
@@ -104,8 +105,9 @@ impl PeriodsQuestion {
         let mut question = Question::of(request, state, operation)?;
         let places = question.take_places();
         let id = id_within_path(request).ok_or(Code::NotFound)?;
+        let sight = question.sight();
         let (engine, cut) = question.cut().await?;
-        Ok(PeriodsQuestion { id, places, engine, cut })
+        Ok(PeriodsQuestion { id, places, engine, sight, cut })
     }
 
     /// Writes a page of one user's periods, which are all in memory.
@@ -139,7 +141,7 @@ pub(crate) async fn access(
     let asked = PeriodsQuestion::of(&request, &state, &ACCESS).await?;
     let cut = asked.cut;
     let found = blocking(move || {
-        let periods = asked.engine.views().access_periods(&asked.id, cut);
+        let periods = asked.engine.views().seen_by(&asked.sight).access_periods(&asked.id, cut);
         asked.page(periods, |period| (period.from, String::new()), describe_access)
     });
     Ok(pinned(cut, found.await?))
@@ -155,7 +157,8 @@ pub(crate) async fn roles(
     let found = blocking(move || {
         let (version, periods) = {
             let views = asked.engine.views();
-            (views.mapping_version(cut), views.role_periods(&asked.id, cut))
+            let periods = views.seen_by(&asked.sight).role_periods(&asked.id, cut);
+            (views.mapping_version(cut), periods)
         };
         (version, asked.page(periods, |period| (period.from, period.role.clone()), describe_role))
     });
@@ -171,7 +174,10 @@ pub(crate) async fn groups(
     let asked = PeriodsQuestion::of(&request, &state, &GROUPS).await?;
     let cut = asked.cut;
     let found = blocking(move || {
-        let periods = asked.engine.views().membership_periods_of_user(&asked.id, cut);
+        let periods = {
+            let views = asked.engine.views();
+            views.seen_by(&asked.sight).membership_periods_of_user(&asked.id, cut)
+        };
         asked.page(
             periods,
             |period| (period.from, period.group.clone()),
@@ -186,17 +192,18 @@ pub(crate) async fn members(
     request: HttpRequest,
     state: web::Data<State>,
 ) -> Result<HttpResponse, Problem> {
-    let PeriodsQuestion { id, places, engine, cut } =
+    let PeriodsQuestion { id, places, engine, sight, cut } =
         PeriodsQuestion::of(&request, &state, &MEMBERS).await?;
     let found = blocking(move || {
-        if engine.views().group_seen_at(&id, Cut { as_of: Millis::MAX, ..cut }).is_none() {
+        if !engine.views().seen_by(&sight).knows_group(&id, cut) {
             return Err(Problem::entity_not_found("Directory Group", &id));
         }
         let walk = |start: Option<(String, Millis)>, descending: bool, limit: usize| {
             in_steps(start, limit, |start, limit| {
                 let start = start.map(|(user, from)| (user.as_str(), *from));
-                engine
-                    .views()
+                let views = engine.views();
+                let views = views.seen_by(&sight);
+                views
                     .membership_periods_of_group(&id, cut, start, descending, limit.min(STEP))
                     .unwrap_or_default()
             })

@@ -5,6 +5,7 @@ use actix_web::http::header::{CONTENT_TYPE, HeaderName};
 use actix_web::{HttpRequest, HttpResponse, web};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
+use rollcall_projections::Sight;
 use serde_json::{Value, json};
 
 use crate::engine::{Engine, KeyChange};
@@ -158,21 +159,25 @@ pub(crate) async fn entry(
     request: HttpRequest,
     state: web::Data<State>,
 ) -> Result<HttpResponse, Problem> {
-    let engine = Question::of(&request, &state, &ENTRY)?.finish()?;
+    let mut question = Question::of(&request, &state, &ENTRY)?;
+    let sight = question.sight();
+    let engine = question.finish()?;
     let name = id_in_path(&request).ok_or(Code::NotFound)?;
-    let entry = blocking(move || read(&engine, &name)).await??;
+    let entry = blocking(move || read(&engine, &sight, &name)).await??;
     Ok(respond(StatusCode::OK).json(entry))
 }
 
-/// Reads a record. Blocks while it reads the log.
-fn read(engine: &Engine, name: &str) -> Result<Value, Problem> {
+/// Reads a record that is seen. Blocks while it reads the log.
+fn read(engine: &Engine, sight: &Sight, name: &str) -> Result<Value, Problem> {
     let absent = || Problem::entity_not_found("Record", name);
     let seq = match name.strip_prefix(ID_PREFIX) {
-        Some(event_id) => engine.find_event(event_id)?,
+        Some(event_id) => engine.find_event(sight, event_id)?,
         None if name.bytes().all(|byte| byte.is_ascii_digit()) => name.parse().ok(),
-        None => engine.find_event(name)?,
+        None => engine.find_event(sight, name)?,
     };
-    let seq = seq.filter(|seq| (1..=engine.head()).contains(seq)).ok_or_else(absent)?;
+    let seq = seq.filter(|seq| (1..=engine.head()).contains(seq));
+    let seq = seq.filter(|seq| engine.views().seen_by(sight).sees_event(*seq));
+    let seq = seq.ok_or_else(absent)?;
     let record = engine.record(seq)?;
     Ok(json!({
         "object": "log_entry",

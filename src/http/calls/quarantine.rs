@@ -71,6 +71,7 @@ pub(crate) async fn quarantine(
 ) -> Result<HttpResponse, Problem> {
     let mut question = Question::of(&request, &state, &QUARANTINE)?;
     let paging = question.take_paging();
+    let sight = question.sight();
     let (user, directory) = (question.take("user"), question.take("directory"));
     let email = question.take("email").map(|email| email_fingerprint(&email));
     let known_at = question.take_known_at("known_at");
@@ -78,12 +79,13 @@ pub(crate) async fn quarantine(
     let Cut { known_at, .. } = fix(&engine, None, known_at).await?;
     let (subject, page, entries) = {
         let views = engine.views();
+        let views = views.seen_by(&sight);
         let emails = user.as_ref().map(|user| views.emails_of_user(user, known_at));
         let emails = emails.into_iter().flatten().chain(email).collect();
         let subject = Subject { user, directory, emails };
         let all = views.quarantine();
         let known = all.partition_point(|entry| entry.seq <= known_at);
-        let all = all.get(..known).unwrap_or(all);
+        let all = all.get(..known).unwrap_or_default();
         let page = paging.numbers(all.len())?;
         let entries: Vec<Quarantined> =
             page.items.iter().filter_map(|number| all.get(number - 1)).copied().collect();

@@ -1,10 +1,9 @@
 //! Role assignments and their reasons: `GET /rollcall/v1/role_assignments`.
 
 use actix_web::{HttpRequest, HttpResponse, web};
-use rollcall_projections::{Assignment, AssignmentFilter, Because, Cut, Named};
+use rollcall_projections::{Assignment, AssignmentFilter, Because, Named};
 use serde_json::{Value, json};
 
-use crate::engine::Engine;
 use crate::http::wire::answer::{Code, Problem, blocking, list_body, pinned_with_roles};
 use crate::http::wire::api::{
     Access, Bound, GROUP_ID, Gives, IN_DIRECTORY, LIMIT_OWN, Logged, MAPPING_VERSION,
@@ -67,6 +66,7 @@ pub(crate) async fn assignments(
         (question.take("user"), question.take("role"), question.take("group"));
     let directory = question.take("directory");
     let organization = question.take_either("organization_id", "organization");
+    let sight = question.sight();
     let (engine, cut) = question.cut().await?;
     let filters = [
         user.as_deref().map(Named::User),
@@ -75,7 +75,7 @@ pub(crate) async fn assignments(
         directory.as_deref().map(Named::Directory),
         organization.as_deref().map(Named::Organization),
     ];
-    if let Err(problem) = must_be_named(&engine, cut.known_at, filters) {
+    if let Err(problem) = must_be_named(&engine, &sight, cut, filters) {
         let version = engine.views().mapping_version(cut);
         return Ok(pinned_with_roles(cut, version, Err(problem)));
     }
@@ -89,7 +89,14 @@ pub(crate) async fn assignments(
         };
         let version = engine.views().mapping_version(cut);
         let walk = |start: Option<Holding>, descending: bool, limit: usize| {
-            walk(&engine, &filter, cut, start, descending, limit)
+            // Each one costs a history of roles, so the lock is released between steps: a long page
+            // must not delay the writer.
+            in_steps(start, limit, |start, limit| {
+                let behind = start.map(|(user, role)| (user.as_str(), role.as_str()));
+                let views = engine.views();
+                let views = views.seen_by(&sight);
+                views.assignments(&filter, cut, behind, descending, STEP.min(limit))
+            })
         };
         let (items, cursors) = places.page(holding, walk)?;
         let items: Vec<Vec<u8>> =
@@ -105,22 +112,6 @@ type Holding = (String, String);
 
 fn holding(assignment: &Assignment) -> Holding {
     (assignment.user.clone(), assignment.role.clone())
-}
-
-/// Returns the assignments behind a place, and whether there are more. Each one costs a history of
-/// roles, so the lock is released between steps: a long page must not delay the writer.
-fn walk(
-    engine: &Engine,
-    filter: &AssignmentFilter<'_>,
-    cut: Cut,
-    start: Option<Holding>,
-    descending: bool,
-    limit: usize,
-) -> (Vec<Assignment>, bool) {
-    in_steps(start, limit, |start, limit| {
-        let behind = start.map(|(user, role)| (user.as_str(), role.as_str()));
-        engine.views().assignments(filter, cut, behind, descending, STEP.min(limit))
-    })
 }
 
 fn describe(assignment: &Assignment) -> Value {

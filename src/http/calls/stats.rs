@@ -4,11 +4,11 @@ use actix_web::http::{Method, StatusCode};
 use actix_web::{HttpRequest, HttpResponse, web};
 use rollcall_projections::{
     Counted, Counts, Cut, Delays, DirectoryFilter, DirectoryRow, Intake, Millis, Named, Page,
-    Reason, Traffic, Views,
+    Reason, Seen, Sight, Traffic,
 };
 use serde_json::{Map, Value, json};
 
-use crate::engine::Engine;
+use crate::engine::{ClockState, Engine};
 use crate::http::wire::answer::{Code, Cursors, Problem, blocking, respond};
 use crate::http::wire::api::{
     AFTER, Access, BEFORE, Bound, Gives, IN_DIRECTORY, LIMIT_OWN, OF_ORGANIZATION,
@@ -62,31 +62,45 @@ pub(crate) async fn stats(
     let paging = question.take_paging();
     let (directory, organization) =
         (question.take("directory"), question.take_either("organization_id", "organization"));
+    let sight = question.sight();
     let engine = question.finish()?;
-    let known_at = engine.views().head();
+    let cut = Cut { known_at: engine.views().head(), ..Cut::LATEST };
     let filters = [
         directory.as_deref().map(Named::Directory),
         organization.as_deref().map(Named::Organization),
     ];
-    must_be_named(&engine, known_at, filters)?;
+    must_be_named(&engine, &sight, cut, filters)?;
     if request.method() == Method::HEAD {
         // Without a length: only the walk over a month would tell it.
         return Ok(respond(StatusCode::OK).body(actix_web::body::None::new()));
     }
-    let refusals: Vec<(Code, u64)> = state.refusals.counts().collect();
-    let unauthorized = state.refusals.unauthorized();
+    // Refused requests and duplicates are of no organization.
+    let shown = |count: u64| if sight == Sight::All { count } else { 0 };
+    let refusals: Vec<(Code, u64)> =
+        state.refusals.counts().map(|(code, count)| (code, shown(count))).collect();
+    let unauthorized = shown(state.refusals.unauthorized());
+    let duplicates = shown(engine.duplicates());
     let _alone = state.stats.lock().await;
     let answer = blocking(move || {
-        let measured = measure(&engine, directory.as_deref(), organization.as_deref(), &paging);
+        let filter = StatsFilter { sight, directory, organization };
+        let measured = measure(&engine, &filter, duplicates, &paging);
         describe(&engine, measured, &refusals, unauthorized)
     });
     Ok(respond(StatusCode::OK).json(answer.await?))
+}
+
+/// Who asks, and the directories that are wanted.
+struct StatsFilter {
+    sight: Sight,
+    directory: Option<String>,
+    organization: Option<String>,
 }
 
 /// The counts, all at one record and one moment, except that a directory's last event may be later.
 struct Measured {
     now: Millis,
     seq: u64,
+    duplicates: u64,
     traffic: Traffic,
     quarantine: Map<String, Value>,
     directories: Vec<DirectoryStats>,
@@ -102,12 +116,8 @@ struct DirectoryStats {
     intake: Option<Intake>,
 }
 
-fn measure(
-    engine: &Engine,
-    directory: Option<&str>,
-    organization: Option<&str>,
-    paging: &Paging,
-) -> Measured {
+fn measure(engine: &Engine, filter: &StatsFilter, duplicates: u64, paging: &Paging) -> Measured {
+    let sight = &filter.sight;
     let now = time::now_ms();
     let (seq, mut traffic, quarantine, page) = {
         let views = engine.views();
@@ -115,11 +125,11 @@ fn measure(
         (
             views.head(),
             views.traffic(now),
-            quarantine(&views),
-            directories(&views, cut, directory, organization, paging),
+            quarantine(&views.seen_by(sight)),
+            directories(&views.seen_by(sight), cut, filter, paging),
         )
     };
-    while engine.views().count_traffic(&mut traffic, seq, STEP) {}
+    while engine.views().seen_by(sight).count_traffic(&mut traffic, seq, STEP) {}
     let cut = Cut { known_at: seq, ..Cut::LATEST };
     let cursors = paging.cursors(&page, |row| row.id.clone());
     let directories = page.items.into_iter().map(|row| {
@@ -132,17 +142,17 @@ fn measure(
         DirectoryStats { row, users, groups, event_types, intake }
     });
     let directories = directories.collect();
-    Measured { now, seq, traffic, quarantine, directories, cursors }
+    Measured { now, seq, duplicates, traffic, quarantine, directories, cursors }
 }
 
 fn directories(
-    views: &Views,
+    views: &Seen<'_>,
     cut: Cut,
-    directory: Option<&str>,
-    organization: Option<&str>,
+    filter: &StatsFilter,
     paging: &Paging,
 ) -> Page<DirectoryRow> {
-    match directory {
+    let organization = filter.organization.as_deref();
+    match filter.directory.as_deref() {
         None => views.directories(
             &DirectoryFilter { organization, ..DirectoryFilter::default() },
             cut,
@@ -174,9 +184,9 @@ fn count(step: impl Fn(Option<&str>) -> Counted) -> Counted {
 }
 
 /// Counts the records in quarantine by reason.
-fn quarantine(views: &Views) -> Map<String, Value> {
+fn quarantine(views: &Seen<'_>) -> Map<String, Value> {
     let mut counts = [0u64; Reason::CODES.len()];
-    for entry in views.quarantine() {
+    for entry in views.quarantine().iter() {
         let code = entry.reason.code();
         for (count, _) in counts.iter_mut().zip(Reason::CODES).filter(|(_, other)| *other == code) {
             *count += 1;
@@ -199,7 +209,7 @@ fn describe(
         let wanted = refusals.iter().filter(|(code, _)| wanted(*code));
         wanted.map(|(code, count)| (code.name().to_owned(), (*count).into())).collect()
     };
-    let Measured { now, seq, traffic, quarantine, directories, cursors } = measured;
+    let Measured { now, seq, duplicates, traffic, quarantine, directories, cursors } = measured;
     let [minute, hour, ..] = traffic.totals();
     let [_, backfilled_hour, backfilled_day, _] = traffic.backfilled();
     let directories: Vec<Value> =
@@ -213,11 +223,12 @@ fn describe(
         "at": time::format(now),
         "seq": seq,
         "started_at": time::format(engine.started_at()),
+        "clock": clock(engine),
         "events": windows(traffic.totals()),
         "rate_per_s": { "last_minute": rate(minute, 60), "last_hour": rate(hour, 3600) },
         "delay_ms": delays,
         "backfilled": { "last_hour": backfilled_hour, "last_day": backfilled_day },
-        "duplicates": engine.duplicates(),
+        "duplicates": duplicates,
         "signature_failures": counts(&|code| Code::SIGNATURES.contains(&code)),
         "refused_webhooks": counts(&|_| true),
         "unauthorized": unauthorized,
@@ -228,6 +239,15 @@ fn describe(
             "data": directories,
             "list_metadata": { "before": cursors.before, "after": cursors.after },
         },
+    })
+}
+
+fn clock(engine: &Engine) -> Value {
+    let ClockState { offset_ms, stamps_ahead_ms, is_believed } = engine.clock_state();
+    json!({
+        "offset_ms": offset_ms,
+        "stamps_ahead_ms": stamps_ahead_ms,
+        "is_believed": is_believed,
     })
 }
 

@@ -96,6 +96,7 @@ pub(crate) async fn list(
     let role = question.take("role");
     // The answer always has the groups.
     question.take_word::<Switch>("groups");
+    let sight = question.sight();
     let (engine, cut) = question.cut().await?;
     let filter = UserFilter {
         directory: directory.as_deref(),
@@ -108,7 +109,7 @@ pub(crate) async fn list(
     };
     let (version, page) = {
         let views = engine.views();
-        (views.mapping_version(cut), views.users(&filter, cut, paging.window()))
+        (views.mapping_version(cut), views.seen_by(&sight).users(&filter, cut, paging.window()))
     };
     let cursors = paging.cursors(&page, |row| row.user.id.clone());
     let items = write(engine, page.items).await;
@@ -145,8 +146,12 @@ pub(crate) async fn with_email(
     let mut question = Question::of(&request, &state, &WITH_EMAIL)?;
     let places = question.take_places();
     let email = question.take("email").unwrap_or_default();
+    let sight = question.sight();
     let (engine, cut) = question.cut().await?;
-    let holders = engine.views().email_holders(email_fingerprint(&email), cut);
+    let holders = {
+        let views = engine.views();
+        views.seen_by(&sight).email_holders(email_fingerprint(&email), cut)
+    };
     let place = |(user, _): &(String, bool)| (user.clone(), String::new());
     let (items, cursors) = places.page(place, |start, descending, limit| {
         of_all(&holders, place, start, descending, limit)
@@ -183,10 +188,11 @@ pub(crate) async fn item(
     let mut question = Question::of(&request, &state, &ITEM)?;
     question.take_word::<Switch>("groups");
     let id = id_in_path(&request).ok_or(Code::NotFound)?;
+    let sight = question.sight();
     let (engine, cut) = question.cut().await?;
     let (version, row) = {
         let views = engine.views();
-        (views.mapping_version(cut), views.user(&id, cut))
+        (views.mapping_version(cut), views.seen_by(&sight).user(&id, cut))
     };
     let body = match row {
         Some(row) => write(engine, vec![row]).await.map(|items| items.concat()),

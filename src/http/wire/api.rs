@@ -76,7 +76,7 @@ impl Access {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Bound {
     /// What is of its organizations. What is of others is as unknown. The call takes
-    /// [`super::question::Question::organizations`], or such a key is refused.
+    /// [`super::question::Question::sight`], or such a key is refused.
     Own,
     /// The same as for any key: nothing in it is of an organization.
     All,

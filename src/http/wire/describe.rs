@@ -8,10 +8,11 @@ use crate::engine::Engine;
 use crate::time;
 use crate::verify::{Proof, author_name};
 
-/// Describes the event that caused something.
+/// Describes the event that caused something. Its id is null if the operator does not see it.
 pub(crate) fn describe_cause(cause: &Cause) -> Value {
+    let event_id = Some(&cause.event_id).filter(|id| !id.is_empty());
     json!({
-        "event_id": cause.event_id,
+        "event_id": event_id,
         "event": cause.event,
         "occurred_at": time::format(cause.occurred_at),
         "recorded_at": time::format(cause.recorded_at),

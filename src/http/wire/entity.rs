@@ -1,7 +1,7 @@
 //! Users and groups, written from their documents and rows.
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use rollcall_projections::{EntityRow, Named, Nested, Seq};
+use rollcall_projections::{Cut, EntityRow, Named, Nested, Sight};
 
 use super::answer::Problem;
 use crate::documents::{Document, DocumentKey, Shape, open_entity};
@@ -10,18 +10,20 @@ use crate::engine::Engine;
 /// The characters that are escaped in the value of a query.
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
-/// Refuses filters by what no record up to `known_at` ever named: an empty list would look like an
+/// Refuses filters by what no known record ever named, or what is not seen: an empty list would look like an
 /// answer to a question that was misspelt.
 ///
 /// # Errors
 /// 404 for the first of them.
 pub(crate) fn must_be_named<'a>(
     engine: &Engine,
-    known_at: Seq,
+    sight: &Sight,
+    cut: Cut,
     filters: impl IntoIterator<Item = Option<Named<'a>>>,
 ) -> Result<(), Problem> {
     let views = engine.views();
-    match filters.into_iter().flatten().find(|named| !views.ever_named(*named, known_at)) {
+    let views = views.seen_by(sight);
+    match filters.into_iter().flatten().find(|named| !views.ever_named(*named, cut)) {
         None => Ok(()),
         Some(Named::User(id)) => Err(Problem::entity_not_found("Directory User", id)),
         Some(Named::Group(id)) => Err(Problem::entity_not_found("Directory Group", id)),
@@ -29,6 +31,17 @@ pub(crate) fn must_be_named<'a>(
         Some(Named::Organization(id)) => Err(Problem::entity_not_found("Organization", id)),
         Some(Named::Role(role)) => Err(Problem::entity_not_found("Role", role)),
     }
+}
+
+/// Returns what tells if the operator sees an organization or directory that a snapshot names;
+/// `None` if it sees all.
+pub(crate) fn what_is_seen<'a>(
+    engine: &'a Engine,
+    sight: &'a Sight,
+    cut: Cut,
+) -> Option<impl Fn(Named<'_>) -> bool + use<'a>> {
+    let is_seen = move |named: Named<'_>| engine.views().seen_by(sight).ever_named(named, cut);
+    (*sight != Sight::All).then_some(is_seen)
 }
 
 /// Returns the key of a row's document.

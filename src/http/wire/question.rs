@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use actix_web::http::header::AUTHORIZATION;
 use actix_web::{HttpRequest, web};
-use rollcall_projections::{Cut, Millis, Seq};
+use rollcall_projections::{Cut, Millis, Seq, Sight};
 
 use super::answer::{ANSWER_WITHIN, Code, FieldError, Problem};
 use super::api::{
@@ -35,8 +35,8 @@ pub(crate) struct Question {
     pub(crate) engine: Arc<Engine>,
     /// The holder of the API key.
     pub(crate) operator: Operator,
-    /// Set once the call has taken the organizations that it may show.
-    organizations_taken: bool,
+    /// Set once the call has taken the sight of the operator.
+    sight_taken: bool,
     operation: &'static Operation,
     parameters: Vec<(String, String)>,
     errors: Vec<FieldError>,
@@ -63,19 +63,19 @@ impl Question {
         Ok(Question {
             engine: state.engine()?.clone(),
             operator,
-            organizations_taken: false,
+            sight_taken: false,
             operation,
             parameters,
             errors,
         })
     }
 
-    /// Returns the organizations whose things the operator sees; `None` if it sees those of all.
-    /// A call that is declared with [`Bound::Own`] must take them before it takes the engine.
-    #[allow(dead_code, reason = "taken by the calls as they learn to filter")]
-    pub(crate) fn organizations(&mut self) -> Option<&[String]> {
-        self.organizations_taken = true;
-        self.operator.key().organizations.as_deref()
+    /// Returns the part of the views that the operator sees. A call that is declared with
+    /// [`Bound::Own`] must take it before it takes the engine.
+    pub(crate) fn sight(&mut self) -> Sight {
+        self.sight_taken = true;
+        let organizations = self.operator.key().organizations.as_deref();
+        organizations.map_or(Sight::All, |own| Sight::Of(own.to_vec()))
     }
 
     pub(crate) fn error(
@@ -306,7 +306,7 @@ impl Question {
     /// 422 for anything wrong so far.
     pub(crate) fn finish(mut self) -> Result<Arc<Engine>, Problem> {
         let is_bound = self.operator.key().organizations.is_some();
-        if is_bound && self.operation.bound() == Bound::Own && !self.organizations_taken {
+        if is_bound && self.operation.bound() == Bound::Own && !self.sight_taken {
             return Err(Problem::bound_to_organizations());
         }
         let left: BTreeSet<String> = self

@@ -46,7 +46,8 @@ fn ended_directory() -> Arc<Engine> {
 fn pages(engine: &Engine, from: FeedPlace, limit: usize, bounds: &PageBounds) -> Vec<Feed> {
     let (mut pages, mut next) = (Vec::new(), FeedCursor::from(from));
     loop {
-        let page = engine.feed_within(&next, limit, bounds).unwrap();
+        let page =
+            engine.feed_within(&rollcall_projections::Sight::All, &next, limit, bounds).unwrap();
         assert!(page.at_head || page.next != next, "no page leaves its reader where it was");
         next = page.next.clone();
         let is_end = page.at_head && page.items.is_empty();
@@ -119,7 +120,7 @@ fn a_follower_of_an_initial_sync_does_little_work_for_each_record() {
     for body in initial_sync(200, 4) {
         let outcome = engine.submit(verified(&body)).unwrap();
         outcome.blocking_recv().unwrap().unwrap();
-        let page = engine.feed(&next, 1000).unwrap();
+        let page = engine.feed(&rollcall_projections::Sight::All, &next, 1000).unwrap();
         // It is up to date after one page, and the page has cost no more than a record does.
         assert!(page.at_head);
         assert_eq!(page.next.place, FeedPlace::after(log.head()));

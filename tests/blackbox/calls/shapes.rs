@@ -1219,6 +1219,7 @@ fn samples() -> Vec<Sample> {
     let delay = json!({ "p50": 1, "p99": 2, "max": 3 });
     let stats = json!({
         "object": "stats", "at": MOMENT, "seq": 4, "started_at": MOMENT,
+        "clock": { "offset_ms": -7, "stamps_ahead_ms": 0, "is_believed": true },
         "events": { "last_minute": 0, "last_hour": 1, "last_day": 2, "last_30_days": 3 },
         "rate_per_s": { "last_minute": 0.07, "last_hour": 33.33 },
         "delay_ms": { "last_hour": delay, "last_day": delay },

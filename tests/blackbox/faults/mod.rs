@@ -1,6 +1,9 @@
 //! Tests of durability, and of failures of the log and of the process.
 
+pub mod clocks;
 pub mod conformance;
+pub mod descriptors;
+pub mod full_disk;
 pub mod kills;
 pub mod log_faults;
 pub mod verify;

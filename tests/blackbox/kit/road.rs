@@ -5,7 +5,8 @@ use std::sync::{Arc, OnceLock};
 use actix_web::App;
 use actix_web::dev::Service;
 use actix_web::http::StatusCode;
-use actix_web::test::{TestRequest, init_service, read_body};
+use actix_web::http::header::HeaderValue;
+use actix_web::test::{TestRequest, call_service, init_service, read_body};
 use rollcall::engine::Engine;
 use rollcall::http::{BODY_BYTES_MAX, Settings, WEBHOOK_PATH, app};
 use rollcall::keys::ApiKeys;
@@ -132,6 +133,95 @@ where
             }
             (status, answer)
         })
+    }
+}
+
+/// An answer of the routes as it leaves them, without the id of its request.
+#[derive(Debug, PartialEq)]
+pub struct Reply {
+    pub status: u16,
+    pub headers: Vec<(String, String)>,
+    pub body: String,
+}
+
+impl Reply {
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or_default()
+    }
+
+    /// Returns the reply without what depends on the moment of the answer.
+    pub fn without_clock(mut self) -> Reply {
+        let mut body = self.json();
+        if body["object"] == "stats" {
+            body["at"] = Value::Null;
+            for directory in body["directories"]["data"].as_array_mut().unwrap() {
+                directory["silent_ms"] = Value::Null;
+            }
+            self.headers.retain(|(name, _)| name != "content-length");
+            self.body = body.to_string();
+        }
+        self
+    }
+
+    /// Returns the reply with one word in place of another.
+    pub fn with(&self, word: &str, other: &str) -> Reply {
+        let replaced =
+            |(name, value): &(String, String)| (name.clone(), value.replace(word, other));
+        Reply {
+            status: self.status,
+            headers: self.headers.iter().map(replaced).collect(),
+            body: self.body.replace(word, other),
+        }
+    }
+}
+
+type Replying<'a> = std::pin::Pin<Box<dyn Future<Output = Reply> + 'a>>;
+
+/// The routes with settings of their own, for any key.
+pub struct Routes(Box<dyn Fn(TestRequest) -> Replying<'static>>);
+
+impl Routes {
+    pub async fn of(engine: Arc<Engine>, settings: Settings) -> Routes {
+        let slot: Arc<OnceLock<Arc<Engine>>> = Arc::default();
+        slot.set(engine).ok().unwrap();
+        let service = init_service(App::new().configure(app(settings, slot))).await;
+        let service = std::rc::Rc::new(service);
+        Routes(Box::new(move |request| {
+            let service = service.clone();
+            Box::pin(async move {
+                let response = call_service(&*service, request.to_request()).await;
+                let text = |value: &HeaderValue| value.to_str().unwrap().to_owned();
+                let shown = response.headers().iter().filter(|(name, _)| *name != "x-request-id");
+                let mut headers: Vec<(String, String)> =
+                    shown.map(|(name, value)| (name.to_string(), text(value))).collect();
+                headers.sort();
+                let status = response.status().as_u16();
+                let body = String::from_utf8(read_body(response).await.to_vec()).unwrap();
+                Reply { status, headers, body }
+            })
+        }))
+    }
+
+    pub async fn send(&self, request: TestRequest) -> Reply {
+        (self.0)(request).await
+    }
+
+    pub async fn ask(&self, method: &str, path: &str, key: &str) -> Reply {
+        let request = TestRequest::with_uri(path)
+            .method(method.to_uppercase().parse().unwrap())
+            .insert_header(("Authorization", format!("Bearer {key}")));
+        self.send(request).await
+    }
+
+    pub async fn get(&self, path: &str, key: &str) -> Reply {
+        self.ask("GET", path, key).await
+    }
+
+    /// Returns the items of a list.
+    pub async fn list(&self, path: &str, key: &str) -> Vec<Value> {
+        let reply = self.get(path, key).await;
+        assert_eq!(reply.status, 200, "{path}: {}", reply.body);
+        reply.json()["data"].as_array().unwrap().clone()
     }
 }
 

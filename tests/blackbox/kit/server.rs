@@ -171,8 +171,13 @@ impl Server {
     }
 
     /// Sends SIGTERM, waits, and returns the exit code.
-    pub fn stop(mut self) -> i32 {
+    pub fn stop(self) -> i32 {
         signal(self.child.id(), "TERM");
+        self.wait()
+    }
+
+    /// Waits until it ends, and returns the exit code.
+    pub fn wait(mut self) -> i32 {
         self.child.wait().unwrap().code().unwrap_or(-1)
     }
 }

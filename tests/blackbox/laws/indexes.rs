@@ -1,5 +1,5 @@
-//! An index only proposes: at every cut a list holds exactly what asking for each thing by its id
-//! finds.
+//! An index only proposes: at every cut and for every caller a list holds exactly what asking for
+//! each thing by its id finds.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use rollcall_projections::{
-    Cut, DirectoryFilter, GroupFilter, Page, UserFilter, UserRow, Views, Window,
+    Cut, DirectoryFilter, GroupFilter, Page, Seen, Sight, UserFilter, UserRow, Window,
 };
 
 use crate::kit::histories::history;
@@ -42,6 +42,12 @@ fn check(seed: u64) -> u64 {
         }
     }
     let (views, ids, moments) = (fold(&bodies, recorded_at), world.ids(), world.moments());
+    let sights: Vec<Sight> = (0..=ids.organizations.len())
+        .map(|count| match count {
+            0 => Sight::All,
+            _ => Sight::Of(ids.organizations[..count].into()),
+        })
+        .collect();
     let mut rng = StdRng::seed_from_u64(seed);
     let cuts = (0..CUTS).map(|_| Cut {
         as_of: if rng.random_bool(0.3) {
@@ -51,7 +57,11 @@ fn check(seed: u64) -> u64 {
         },
         known_at: if rng.random_bool(0.4) { u64::MAX } else { rng.random_range(0..=views.head()) },
     });
-    cuts.collect::<Vec<_>>().into_iter().map(|cut| check_cut(seed, &views, &ids, cut)).sum()
+    let (mut listed, cuts) = (0, cuts.collect::<Vec<_>>());
+    for (cut, sight) in cuts.into_iter().zip(sights.iter().cycle()) {
+        listed += check_cut(seed, &views.seen_by(sight), &ids, cut);
+    }
+    listed
 }
 
 fn whole<'a>() -> Window<'a> {
@@ -62,7 +72,7 @@ fn ids_of(page: Page<UserRow>) -> Vec<String> {
     page.items.into_iter().map(|row| row.user.id).collect()
 }
 
-fn check_cut(seed: u64, views: &Views, ids: &Ids, cut: Cut) -> u64 {
+fn check_cut(seed: u64, views: &Seen<'_>, ids: &Ids, cut: Cut) -> u64 {
     let users: BTreeMap<&str, UserRow> =
         ids.users.iter().filter_map(|id| Some((id.as_str(), views.user(id, cut)?))).collect();
     let mut listed = 0;

@@ -10,4 +10,7 @@ pub mod paging;
 pub mod repeating;
 pub mod roles_equal_model;
 pub mod rules;
+pub mod sight_rules;
+pub mod sights;
+pub mod sights_equal_model;
 pub mod stories;

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use rollcall_projections::Cut;
+use rollcall_projections::{Cut, Sight};
 use serde_json::{Value, json};
 
 use crate::kit::histories::{history, question};
@@ -240,6 +240,7 @@ fn three_minutes_ahead_are_still_no_remark_and_a_millisecond_more_is() {
         views.quarantine().iter().map(|entry| (entry.seq, entry.reason.code())).collect();
     assert_eq!(listed, [(2, "clock_ahead")]);
     let then = Cut { as_of: recorded_at, known_at: 2 };
+    let views = views.seen_by(&Sight::All);
     assert!(views.user("near", then).is_none() && views.user("far", then).is_some());
 }
 

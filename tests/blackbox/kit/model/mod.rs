@@ -376,14 +376,25 @@ impl World {
     /// and body. The path is decoded too: all that follows the second slash is the id. What the
     /// texts leave open (the body for a bad `limit`, say) comes back as 422 with null.
     pub fn get(&self, path: &str, query: &[(String, String)], cut: Cut) -> (u16, Value) {
-        let view = self.view(cut);
+        self.get_seen(path, query, cut, None)
+    }
+
+    /// The same for a key that is bound to some organizations.
+    pub fn get_seen(
+        &self,
+        path: &str,
+        query: &[(String, String)],
+        cut: Cut,
+        own: Option<&[String]>,
+    ) -> (u16, Value) {
+        let view = View { own, ..self.view(cut) };
         let path = path.strip_prefix('/').unwrap_or(path);
         match path.split_once('/') {
             None => match path {
                 "directories" => view.list_directories(query),
                 "directory_users" => view.list_users(query),
                 "directory_groups" => view.list_groups(query),
-                "events" => self.list_events(query, cut),
+                "events" => self.list_events(query, cut, own),
                 _ => (404, Value::Null),
             },
             Some(("directories", id)) => found(view.directory(id), "Directory", id),
@@ -408,6 +419,7 @@ impl World {
             events: self.events.iter().filter(sees).collect(),
             inactive_users_end: inactive_users == Some("delete"),
             mapping,
+            own: None,
         }
     }
 
@@ -662,6 +674,8 @@ struct View<'a> {
     inactive_users_end: bool,
     /// The mapping in force (rule 24).
     mapping: Option<&'a Value>,
+    /// The organizations whose things the asking key sees; `None` if it sees those of all.
+    own: Option<&'a [String]>,
 }
 
 enum Directory<'a> {
@@ -798,6 +812,37 @@ impl<'a> View<'a> {
             && self.alive(Kind::User, user_id).is_some()
     }
 
+    /// The directory that a user or group is in, or was in when it ended: a deletion moves nothing.
+    fn home(&self, wanted: Kind, wanted_id: &str) -> Option<String> {
+        let own = |event: &&&Event| {
+            matches!(&event.fact,
+            Fact::Entity { kind, id, .. } if *kind == wanted && id == wanted_id)
+        };
+        let explicit: Vec<&&Event> = self.events.iter().filter(own).collect();
+        let said = |with_tombstones: bool| {
+            explicit.iter().rev().find_map(|event| match &event.fact {
+                Fact::Entity { tombstone, directory, .. } if with_tombstones || !tombstone => {
+                    directory.clone()
+                }
+                _ => None,
+            })
+        };
+        let first = explicit.iter().map(|event| event.at).min();
+        let snapshot = || {
+            self.events.iter().rev().find_map(|event| match &event.fact {
+                Fact::Membership { directory, group, user, .. }
+                    if event.speaks_of(wanted, wanted_id)
+                        && first.is_none_or(|first| event.at < first) =>
+                {
+                    let end = if wanted == Kind::User { user } else { group };
+                    Some(end.directory.clone().unwrap_or_else(|| directory.clone()))
+                }
+                _ => None,
+            })
+        };
+        said(false).or_else(snapshot).or_else(|| said(true))
+    }
+
     fn known(&self, wanted: Kind) -> BTreeSet<&'a str> {
         let mut ids = BTreeSet::new();
         for event in &self.events {
@@ -823,7 +868,16 @@ impl<'a> View<'a> {
 // --- The shapes of answers ---
 
 impl View<'_> {
+    /// A thing is seen if its directory's organization is.
+    fn sees(&self, directory: &str) -> bool {
+        let organization = self.organization_of(directory);
+        self.own.is_none_or(|own| own.iter().any(|id| !id.is_empty() && id == organization))
+    }
+
     fn directory(&self, id: &str) -> Option<Value> {
+        if !self.sees(id) {
+            return None;
+        }
         let naming = self.events.iter().filter(|event| event.names(id));
         let first_named = rfc3339(naming.map(|event| event.at).min()?);
         let mut shape = json!({
@@ -903,8 +957,13 @@ impl View<'_> {
     }
 
     fn entity(&self, kind: Kind, id: &str) -> Option<Value> {
-        let version = self.alive(kind, id)?;
-        Some(self.completed(kind, id, version.directory, version.data, version.event.at))
+        let version = self.alive(kind, id).filter(|version| self.sees(version.directory))?;
+        let mut shape = self.completed(kind, id, version.directory, version.data, version.event.at);
+        // What the source says of an organization that is not seen is not shown.
+        if self.own.is_some_and(|own| own.iter().all(|id| shape["organization_id"] != *id)) {
+            shape["organization_id"] = json!(self.organization_of(version.directory));
+        }
+        Some(shape)
     }
 
     fn user(&self, id: &str) -> Option<Value> {
@@ -970,7 +1029,8 @@ impl View<'_> {
                 && asked(query, &["idp_id"]).all(|wanted| user["idp_id"] == wanted)
                 && asked(query, &["state"]).all(|wanted| user["state"] == wanted)
                 && asked(query, &["email"]).all(|wanted| email == Some(compared_email(wanted)))
-                && asked(query, &["group"]).all(|group| self.holds(group, id))
+                && asked(query, &["group"])
+                    .all(|group| self.group(group).is_some() && self.holds(group, id))
                 && asked(query, &["role"]).all(|role| self.has_role(id, role))
         };
         page(self.known(Kind::User).into_iter().filter(matches).collect(), query, |id| {
@@ -988,7 +1048,8 @@ impl View<'_> {
             asked(query, &["directory"]).all(|wanted| group["directory_id"] == wanted)
                 && asked(query, &["organization_id", "organization"])
                     .all(|wanted| group["organization_id"] == wanted)
-                && asked(query, &["user"]).all(|user| self.holds(id, user))
+                && asked(query, &["user"])
+                    .all(|user| self.user(user).is_some() && self.holds(id, user))
         };
         page(self.known(Kind::Group).into_iter().filter(matches).collect(), query, |id| {
             self.group_as_asked(id, query)
@@ -1122,7 +1183,12 @@ const TYPES_MAX: usize = 64;
 
 impl World {
     /// Where the texts leave the words open, a refusal comes back with its code alone.
-    fn list_events(&self, query: &[(String, String)], cut: Cut) -> (u16, Value) {
+    fn list_events(
+        &self,
+        query: &[(String, String)],
+        cut: Cut,
+        own: Option<&[String]>,
+    ) -> (u16, Value) {
         let types: Vec<&str> = query
             .iter()
             .filter(|(name, _)| is_events_parameter(name))
@@ -1153,7 +1219,8 @@ impl World {
         if unreadable || backwards || both || cursor_and_range || types.len() > TYPES_MAX {
             return refused("validation_failed");
         }
-        let Some(cursor) = after.or(before).map_or(Some(0), |id| self.cursor(id)) else {
+        let place = |id: &str| self.cursor(id).filter(|seq| self.is_seen(*seq, own));
+        let Some(cursor) = after.or(before).map_or(Some(0), place) else {
             return refused("cursor_invalid");
         };
 
@@ -1161,6 +1228,7 @@ impl World {
             let known = cut.as_of_ms.is_none_or(|as_of| told.at <= as_of)
                 && cut.known_at.is_none_or(|known_at| told.seq <= known_at);
             known
+                && self.is_seen(told.seq, own)
                 && types.contains(&told.event.as_str())
                 && start.is_none_or(|start| start <= told.at)
                 && end.is_none_or(|end| told.at <= end)
@@ -1199,7 +1267,7 @@ impl World {
         let mut page: Vec<_> = query.iter().filter(|(key, _)| key != "limit").cloned().collect();
         page.push(("limit".to_owned(), "100".to_owned()));
         loop {
-            let (_, mut body) = self.list_events(&page, cut);
+            let (_, mut body) = self.list_events(&page, cut, None);
             let after = body["list_metadata"]["after"].take();
             all.extend(body["data"].as_array().cloned().unwrap_or_default());
             let Some(after) = after.as_str() else { return all };
@@ -1213,6 +1281,35 @@ impl World {
         self.find(|known| {
             known.standing == Standing::First && known.event_id.as_deref() == Some(id)
         })
+    }
+
+    /// A record is seen by the organization of its event, if that tells of no other's things. What
+    /// is no event, or one without an organization, is seen by those who see all.
+    pub fn is_seen(&self, seq: u64, own: Option<&[String]>) -> bool {
+        let Some(own) = own else { return true };
+        let Some(told) = self.told.iter().find(|told| told.seq == seq) else { return false };
+        let is_own = |id: &str| !id.is_empty() && own.iter().any(|own| own == id);
+        is_own(&self.organization_of_event(told))
+            && self.organizations_told_of(told).iter().all(|id| is_own(id))
+    }
+
+    /// The organizations of whose users and groups a membership event tells: as it says, by the
+    /// directories that it names, and by those in which the two were.
+    fn organizations_told_of(&self, told: &Told) -> Vec<String> {
+        let view = self.view_of(told);
+        let event = self.events.iter().find(|event| event.seq == told.seq);
+        let Some(Event { fact: Fact::Membership { directory, group, user, .. }, .. }) = event
+        else {
+            return Vec::new();
+        };
+        let mut directories = vec![directory.clone()];
+        directories.extend([&group.directory, &user.directory].into_iter().flatten().cloned());
+        directories.extend(view.home(Kind::User, &user.id));
+        directories.extend(view.home(Kind::Group, &group.id));
+        let by_directory = directories.iter().map(|id| view.organization_of(id));
+        let said = [&group.data, &user.data].map(|data| filled(data, "organization_id"));
+        let all = by_directory.chain(said.into_iter().flatten());
+        all.filter(|id| !id.is_empty()).map(str::to_owned).collect()
     }
 
     /// The cut at the event's own time and record: what is shown of the event never changes.

@@ -1,0 +1,131 @@
+//! A disk that takes no writes for now: it is full or read-only. Nothing is lost by that, so it is
+//! told apart from damage.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use rustix::fs::{StatVfs, StatVfsMountFlags};
+
+/// The free space that is left on the disk by default, in bytes: events are refused before it is
+/// used up.
+pub const DISK_RESERVE_BYTES: u64 = 16 << 20;
+
+/// A warning is logged while the free space is less than this many times the reserve.
+const WARNING_RESERVES: u64 = 4;
+
+/// The disk space that a commit may take for each byte of its bodies: sled writes a page again
+/// when it has changed a few times.
+pub(super) const WRITTEN_FOR_EACH_BYTE: u64 = 4;
+
+/// The number of bytes that are written to see if the disk takes writes.
+const PROBE_BYTES: usize = 4096;
+
+/// Why a disk takes no writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DiskFault {
+    /// It is full, or the quota of its user is used up.
+    NoSpace,
+    /// It is mounted read-only.
+    ReadOnly,
+}
+
+impl DiskFault {
+    /// Returns the fault that an error reports; `None` for an error that leaves doubt.
+    pub(super) fn of(error: &io::Error) -> Option<DiskFault> {
+        match error.kind() {
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Some(DiskFault::NoSpace),
+            ErrorKind::ReadOnlyFilesystem => Some(DiskFault::ReadOnly),
+            _ => None,
+        }
+    }
+
+    /// Says what is wrong with the disk of `folder`, and what to do.
+    pub(super) fn message(self, folder: &Path) -> String {
+        let folder = folder.display();
+        match self {
+            DiskFault::NoSpace => {
+                format!("no space left in `{folder}`: nothing is lost; free some")
+            }
+            DiskFault::ReadOnly => {
+                format!("`{folder}` is read-only: nothing is lost; mount it writable again")
+            }
+        }
+    }
+}
+
+/// The disk of a data folder, and the space on it that is kept free.
+pub(super) struct Disk {
+    folder: PathBuf,
+    opened: File,
+    reserve_bytes: u64,
+    /// Set while little space is left, so that the warning is logged once.
+    is_low: AtomicBool,
+}
+
+impl Disk {
+    /// Watches the disk of `folder`. With a reserve of 0 only a read-only disk is noticed before a
+    /// write fails.
+    pub(super) fn of(folder: &Path, reserve_bytes: u64) -> io::Result<Disk> {
+        let opened = File::open(folder)?;
+        Ok(Disk {
+            folder: folder.to_owned(),
+            opened,
+            reserve_bytes,
+            is_low: AtomicBool::new(false),
+        })
+    }
+
+    pub(super) fn message(&self, fault: DiskFault) -> String {
+        fault.message(&self.folder)
+    }
+
+    /// Returns why the disk cannot take a batch of `bytes`; `None` if it can. Opens no file.
+    pub(super) fn fault(&self, bytes: u64) -> Option<DiskFault> {
+        // A file system that does not say how full it is gets every batch.
+        let stat = rustix::fs::fstatvfs(&self.opened).ok()?;
+        if stat.f_flag.contains(StatVfsMountFlags::RDONLY) {
+            return Some(DiskFault::ReadOnly);
+        }
+        let free = free_bytes(&stat)?;
+        self.warn_of_little(free);
+        let needed = self.reserve_bytes.saturating_add(bytes * WRITTEN_FOR_EACH_BYTE);
+        (self.reserve_bytes > 0 && free < needed).then_some(DiskFault::NoSpace)
+    }
+
+    /// Logs once that little space is left, and again after there was more.
+    fn warn_of_little(&self, free: u64) {
+        let is_low = free < self.reserve_bytes.saturating_mul(WARNING_RESERVES);
+        if self.is_low.swap(is_low, Ordering::Relaxed) || !is_low {
+            return;
+        }
+        tracing::warn!(
+            folder = %self.folder.display(),
+            free_mib = free >> 20,
+            "little disk space is left: events are refused once less than {} MiB are free; free \
+            some",
+            self.reserve_bytes >> 20
+        );
+    }
+
+    /// Writes and syncs a few bytes, and takes them away again.
+    pub(super) fn probe(&self) -> io::Result<()> {
+        // The file says by being there that the store is open; its content means nothing.
+        let file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(self.folder.join("unclean"))?;
+        file.write_all_at(&[0; PROBE_BYTES], 0)?;
+        file.sync_all()?;
+        file.set_len(0)
+    }
+}
+
+/// Returns the bytes that a user other than root may still write; `None` if the file system does
+/// not say.
+fn free_bytes(stat: &StatVfs) -> Option<u64> {
+    (stat.f_blocks > 0).then(|| stat.f_bavail.saturating_mul(stat.f_frsize))
+}

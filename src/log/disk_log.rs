@@ -1,0 +1,287 @@
+//! The log on disk as a server uses it: where its disk is full or read-only, it refuses batches,
+//! stays readable, and opens its store again once the disk takes writes.
+
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use parking_lot::{Mutex, RwLock};
+use rollcall_projections::{Entry, Millis, Seq};
+
+use super::answered::AnsweredFile;
+use super::disk::{Disk, DiskFault};
+use super::open::{OpenError, Unrecovered};
+use super::sled_log::SledLog;
+use super::{AppendError, DurableHead, Identity, Log, Outcome, ReadError, Record};
+use crate::verify::Verified;
+
+/// A log on disk that is opened again in place after its disk took no writes.
+pub struct DiskLog {
+    /// `None` only after opening it again has failed, until that succeeds.
+    current: RwLock<Option<SledLog>>,
+    disk: Disk,
+    folder: PathBuf,
+    store_cache_bytes: u64,
+    identity: Identity,
+    answered: Mutex<AnsweredFile>,
+    /// The moment that the file kept when it was opened.
+    answered_before: Millis,
+    /// The head of every log that `current` holds in turn.
+    head: Arc<DurableHead>,
+}
+
+impl DiskLog {
+    /// Recovers a log, which then refuses batches while less than `reserve_bytes` of disk space are
+    /// free. `progress` is that of [`Unrecovered::recover`].
+    ///
+    /// # Errors
+    /// Those of [`Unrecovered::recover`].
+    pub fn recover(
+        unrecovered: Unrecovered,
+        reserve_bytes: u64,
+        progress: &dyn Fn(Seq),
+    ) -> Result<DiskLog, OpenError> {
+        let (folder, store_cache_bytes) = unrecovered.source();
+        let io_error = |error| OpenError::io(folder.clone(), error);
+        let disk = Disk::of(&folder, reserve_bytes).map_err(io_error)?;
+        let answered = AnsweredFile::open(&folder.join("answered")).map_err(io_error)?;
+        let log = unrecovered.recover(progress)?;
+        Ok(DiskLog {
+            identity: log.identity(),
+            head: log.shared_head(),
+            current: RwLock::new(Some(log)),
+            answered_before: answered.kept(),
+            answered: Mutex::new(answered),
+            disk,
+            folder,
+            store_cache_bytes,
+        })
+    }
+
+    fn read_by<T>(
+        &self,
+        read: impl FnOnce(&SledLog) -> Result<T, ReadError>,
+    ) -> Result<T, ReadError> {
+        match &*self.current.read_recursive() {
+            Some(log) => read(log),
+            None => {
+                Err(ReadError::Store("it is not open, because its disk takes no writes".into()))
+            }
+        }
+    }
+
+    fn blocked(&self, fault: DiskFault) -> AppendError {
+        AppendError::Blocked { cause: self.disk.message(fault), in_doubt: false }
+    }
+
+    /// Refuses a batch of `bytes` for which the disk has no room. If it has room for a small one,
+    /// that does not stop others.
+    fn check_room(&self, log: &SledLog, bytes: u64) -> Result<(), AppendError> {
+        let fault = |bytes| match self.disk.fault(bytes) {
+            Some(fault) => Err(self.blocked(fault)),
+            None => log.allocate(bytes).map_err(|error| self.error(&error)),
+        };
+        match fault(bytes) {
+            Err(AppendError::Blocked { cause, .. }) if bytes > 0 => {
+                fault(0)?;
+                Err(AppendError::Rejected(format!("{bytes} bytes are too many: {cause}")))
+            }
+            checked => checked,
+        }
+    }
+
+    fn error(&self, error: &io::Error) -> AppendError {
+        match DiskFault::of(error) {
+            Some(fault) => self.blocked(fault),
+            None => AppendError::Unknown(error.to_string()),
+        }
+    }
+
+    /// Closes the store and opens it again. Readers wait meanwhile.
+    fn reopen(&self) -> Result<(), AppendError> {
+        let mut current = self.current.write();
+        // Nothing is closed before a write has succeeded, so that the store stays readable.
+        self.disk.probe().map_err(|error| self.error(&error))?;
+        let head = self.head.get();
+        let root = match &*current {
+            Some(log) => {
+                log.prepare_to_close().map_err(|error| self.error(&error))?;
+                log.root(head).ok()
+            }
+            None => None,
+        };
+        let old = current.take();
+        // sled may panic when it cannot sync at its end.
+        if catch_unwind(AssertUnwindSafe(|| drop(old))).is_err() {
+            return Err(AppendError::Unknown("the store panicked while it was closed".into()));
+        }
+        let opened = Unrecovered::open(&self.folder, self.store_cache_bytes)
+            .and_then(|unrecovered| unrecovered.recover_as(self.head.clone(), &|_| {}));
+        let log = opened.map_err(|error| match error {
+            OpenError::Blocked { fault, .. } => self.blocked(fault),
+            other => AppendError::Unknown(other.to_string()),
+        })?;
+        let is_same = root.is_none_or(|root| log.root(head) == Ok(root));
+        *current = Some(log);
+        if is_same {
+            return Ok(());
+        }
+        let what = "the records are not the same after the store was opened again; restore the \
+            data folder from a backup";
+        Err(AppendError::Unknown(what.into()))
+    }
+}
+
+impl Log for DiskLog {
+    fn append(
+        &self,
+        batch: Vec<Verified>,
+        recorded_at: Millis,
+    ) -> Result<Vec<Outcome>, AppendError> {
+        let bytes = batch.iter().map(|event| event.body().len() as u64).sum();
+        match &*self.current.read_recursive() {
+            Some(log) => {
+                self.check_room(log, bytes)?;
+                log.append(batch, recorded_at)
+            }
+            None => Err(self.blocked(DiskFault::NoSpace)),
+        }
+    }
+
+    fn resume(&self) -> Result<(), AppendError> {
+        match &*self.current.read_recursive() {
+            Some(log) if !log.is_poisoned() => return self.check_room(log, 0),
+            _ => {}
+        }
+        self.disk.fault(0).map_or(Ok(()), |fault| Err(self.blocked(fault)))?;
+        self.reopen()
+    }
+
+    fn answered(&self) -> Millis {
+        self.answered_before
+    }
+
+    fn keep_answered(&self, moment: Millis) -> io::Result<Millis> {
+        self.answered.lock().answer(moment)
+    }
+
+    fn read(
+        &self,
+        after: Seq,
+        events_max: usize,
+        bytes_max: usize,
+    ) -> Result<Vec<Record>, ReadError> {
+        self.read_by(|log| log.read(after, events_max, bytes_max))
+    }
+
+    fn entries(
+        &self,
+        after: Seq,
+        events_max: usize,
+        each: &mut dyn FnMut(&Entry<'_>),
+    ) -> Result<Seq, ReadError> {
+        self.read_by(|log| log.entries(after, events_max, each))
+    }
+
+    fn bodies(&self, seqs: &[Seq]) -> Result<Vec<Bytes>, ReadError> {
+        self.read_by(|log| log.bodies(seqs))
+    }
+
+    fn find(&self, event_id: &str) -> Result<Option<Seq>, ReadError> {
+        self.read_by(|log| log.find(event_id))
+    }
+
+    fn wait(&self, after: Seq, timeout: Duration) -> Seq {
+        self.head.wait(after, timeout)
+    }
+
+    fn head(&self) -> Seq {
+        self.head.get()
+    }
+
+    fn identity(&self) -> Identity {
+        self.identity
+    }
+
+    fn root(&self, size: Seq) -> Result<[u8; 32], ReadError> {
+        self.read_by(|log| log.root(size))
+    }
+
+    fn inclusion(&self, seq: Seq, size: Seq) -> Result<Vec<[u8; 32]>, ReadError> {
+        self.read_by(|log| log.inclusion(seq, size))
+    }
+
+    fn consistency(&self, from: Seq, to: Seq) -> Result<Vec<[u8; 32]>, ReadError> {
+        self.read_by(|log| log.consistency(from, to))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::sled_log::{Step, StepFault};
+    use super::*;
+    use crate::verify::Keyring;
+    use rollcall_generator::sign;
+
+    const NOW: Millis = 1_760_000_000_000;
+
+    fn event(id: &str) -> Verified {
+        let body = format!(
+            concat!(
+                r#"{{"id":"{id}","event":"x.y","data":{{}},"#,
+                r#""created_at":"2025-01-01T00:00:00Z"}}"#,
+            ),
+            id = id
+        );
+        let header = sign("s", NOW, body.as_bytes());
+        Verified::webhook(&Keyring::new(["s"], 0), Some(header.as_bytes()), body.into(), NOW)
+            .unwrap()
+    }
+
+    #[test]
+    fn a_log_whose_disk_was_full_is_opened_again_in_place_and_keeps_what_it_has() {
+        let folder = tempfile::tempdir().unwrap();
+        let unrecovered = Unrecovered::open(folder.path(), 16 << 20).unwrap();
+        let log = DiskLog::recover(unrecovered, 0, &|_| {}).unwrap();
+        log.append(vec![event("a")], NOW).unwrap();
+        // In the order of the steps: what the store has after each failure.
+        for (step, is_done, head) in
+            [(Step::Put, false, 1), (Step::Put, true, 2), (Step::Sync, false, 3)]
+        {
+            let fault = StepFault { step, is_done, error: io::ErrorKind::StorageFull };
+            *log.current.read().as_ref().unwrap().step_fault.lock() = Some(fault);
+            let id = format!("{step:?} {is_done}");
+            let before = log.head();
+            let error = log.append(vec![event(&id)], NOW).unwrap_err();
+            assert!(matches!(error, AppendError::Blocked { in_doubt: true, .. }), "{id}");
+            let told = error.to_string();
+            assert!(told.starts_with("no space left in `"), "{told}");
+            assert_eq!((log.head(), log.bodies(&[1]).unwrap().len()), (before, 1), "{id}");
+            assert_eq!(log.resume(), Ok(()), "{id}");
+            assert_eq!(log.head(), head, "{id}");
+        }
+        let outcomes = ["a", "Put true", "Sync false", "Put false"]
+            .map(|id| log.append(vec![event(id)], NOW).unwrap().remove(0));
+        assert_eq!(
+            outcomes,
+            [Outcome::Duplicate(1), Outcome::Duplicate(2), Outcome::Duplicate(3), Outcome::New(4)]
+        );
+        assert_eq!(log.wait(3, Duration::ZERO), 4);
+    }
+
+    #[test]
+    fn a_disk_with_less_space_than_the_reserve_refuses_batches_before_it_writes() {
+        let folder = tempfile::tempdir().unwrap();
+        let unrecovered = Unrecovered::open(folder.path(), 16 << 20).unwrap();
+        let log = DiskLog::recover(unrecovered, u64::MAX, &|_| {}).unwrap();
+        for batch in [vec![event("a")], Vec::new()] {
+            let error = log.append(batch, NOW).unwrap_err();
+            assert!(matches!(error, AppendError::Blocked { in_doubt: false, .. }), "{error}");
+        }
+        assert!(matches!(log.resume(), Err(AppendError::Blocked { .. })));
+        assert_eq!(log.read(0, 10, 1 << 20), Ok(Vec::new()));
+    }
+}

@@ -1,0 +1,224 @@
+//! What a key sees that is bound to one organization, case by case: given events, when asked, then
+//! this answer.
+
+use std::sync::Arc;
+
+use actix_web::http::Method;
+use rollcall::engine::Engine;
+use rollcall::keys::{ApiKey, ApiKeys};
+use serde_json::{Value, json};
+
+use crate::kit::model::rfc3339;
+use crate::kit::road::{Reply, Routes, engine, memory_log, operate, settings};
+use crate::kit::server::API_KEY;
+
+const START_MS: i64 = 1_767_225_600_000;
+
+/// The moment of a second.
+fn at(second: i64) -> String {
+    rfc3339(START_MS + 1000 * second)
+}
+
+fn event(kind: &str, second: i64, data: Value) -> String {
+    json!({ "object": "event", "id": format!("e{second}"), "event": format!("dsync.{kind}"),
+        "created_at": at(second), "context": {}, "data": data })
+    .to_string()
+}
+
+/// A directory of an organization, `a` or `b`.
+fn directory(id: &str, organization: &str, second: i64) -> String {
+    let data = json!({ "object": "directory", "id": id, "name": id, "state": "active",
+        "organization_id": organization });
+    event("activated", second, data)
+}
+
+fn user_in(directory: &str, email: &str) -> Value {
+    json!({ "object": "directory_user", "id": "u", "directory_id": directory, "email": email,
+        "state": "active" })
+}
+
+fn user(directory: &str, email: &str, second: i64) -> String {
+    event("user.updated", second, user_in(directory, email))
+}
+
+fn group_in(directory: &str) -> Value {
+    json!({ "object": "directory_group", "id": "g", "directory_id": directory, "name": "G" })
+}
+
+/// A server with a key for each of two organizations, named like them.
+struct Sights {
+    engine: Arc<Engine>,
+    routes: Routes,
+}
+
+impl Sights {
+    async fn given(events: &[String]) -> Sights {
+        let bound = ["a", "b"].map(|organization| ApiKey {
+            name: Some(organization.to_owned()),
+            organizations: Some(vec![organization.to_owned()]),
+            ..ApiKey::unrestricted(organization)
+        });
+        let mut settings = settings();
+        let keys = bound.into_iter().chain([ApiKey::unrestricted(API_KEY)]);
+        settings.api_keys = ApiKeys::new(keys).unwrap();
+        let engine = engine(memory_log(events.iter().map(String::as_bytes)));
+        Sights { routes: Routes::of(engine.clone(), settings).await, engine }
+    }
+
+    async fn get(&self, key: &str, path: &str) -> Reply {
+        self.routes.get(path, key).await
+    }
+
+    async fn statuses(&self, path: &str) -> [u16; 2] {
+        [self.get("a", path).await.status, self.get("b", path).await.status]
+    }
+
+    /// Returns some fields of each item of a list.
+    async fn items(&self, key: &str, path: &str, fields: &[&str]) -> Value {
+        let items = self.routes.list(path, key).await;
+        let shown = |item: Value| -> Value {
+            fields.iter().map(|field| item.pointer(field).cloned().unwrap_or_default()).collect()
+        };
+        items.into_iter().map(shown).collect()
+    }
+}
+
+impl Drop for Sights {
+    fn drop(&mut self) {
+        self.engine.close();
+    }
+}
+
+fn asking(events: &[String], questions: impl AsyncFnOnce(&Sights)) {
+    actix_web::rt::System::new().block_on(async {
+        let sights = Sights::given(events).await;
+        questions(&sights).await;
+    });
+}
+
+#[test]
+fn a_directory_that_changes_hands_is_of_its_organization_at_the_cut() {
+    let events = [directory("d", "a", 1), user("d", "u@x.example", 2), directory("d", "b", 10)];
+    asking(&events, async |sights| {
+        for path in ["/directories/d", "/directory_users/u"] {
+            assert_eq!(sights.statuses(path).await, [404, 200], "{path}");
+            let before = format!("{path}?as_of={}", at(9));
+            assert_eq!(sights.statuses(&before).await, [200, 404], "{before}");
+            let unlearned = format!("{path}?known_at=2");
+            assert_eq!(sights.statuses(&unlearned).await, [200, 404], "{unlearned}");
+        }
+        let diff = format!("/rollcall/v1/diff?from={}", at(9));
+        let fields = ["/kind", "/change", "/user_id"];
+        assert_eq!(sights.items("a", &diff, &fields).await, json!([["user", "removed", "u"]]));
+        assert_eq!(sights.items("b", &diff, &fields).await, json!([["user", "added", "u"]]));
+        // The event was recorded when the directory was of `a`.
+        let events = "/events?events=dsync.user.updated";
+        assert_eq!(sights.items("a", events, &["/id"]).await, json!([["e2"]]));
+        assert_eq!(sights.items("b", events, &["/id"]).await, json!([]));
+        assert_eq!(sights.statuses("/rollcall/v1/log/entries/2").await, [200, 404]);
+        let history = "/rollcall/v1/users/u/history";
+        assert_eq!(sights.items("b", history, &["/change"]).await, json!([]));
+        let access =
+            sights.items("b", "/rollcall/v1/users/u/access", &["/from", "/start/event_id"]);
+        assert_eq!(access.await, json!([[at(2), null]]));
+    });
+}
+
+#[test]
+fn a_user_who_moved_is_seen_where_it_is_and_its_past_elsewhere_is_not() {
+    let events = [
+        directory("d", "a", 1),
+        directory("e", "b", 2),
+        user("d", "old@x.example", 3),
+        user("e", "new@x.example", 5),
+    ];
+    asking(&events, async |sights| {
+        assert_eq!(sights.statuses("/directory_users/u").await, [404, 200]);
+        let before = format!("/directory_users/u?as_of={}", at(4));
+        assert_eq!(sights.statuses(&before).await, [200, 404]);
+        let history = "/rollcall/v1/users/u/history";
+        assert_eq!(sights.statuses(history).await, [404, 200]);
+        let fields = ["/cause/event_id", "/changed/email", "/changed/directory_id"];
+        let (email, home) = ("new@x.example", "e");
+        let whole = json!([[
+            "e5", { "from": null, "to": email }, { "from": null, "to": home }
+        ]]);
+        assert_eq!(sights.items("b", history, &fields).await, whole);
+        for (key, email, holders) in [
+            ("a", "old", json!([])),
+            ("a", "new", json!([])),
+            ("b", "old", json!([])),
+            ("b", "new", json!([["u", true]])),
+        ] {
+            let path = format!("/rollcall/v1/users?email={email}%40x.example");
+            let found = sights.items(key, &path, &["/user_id", "/shows"]).await;
+            assert_eq!(found, holders, "{key}: {email}");
+        }
+        // The access never ended. When it began is a fact; by which event is a matter of `a`.
+        let access =
+            sights.items("b", "/rollcall/v1/users/u/access", &["/from", "/start/event_id"]);
+        assert_eq!(access.await, json!([[at(3), null]]));
+    });
+}
+
+#[test]
+fn a_role_by_a_foreign_group_is_held_and_the_group_is_not_named() {
+    let membership = json!({ "directory_id": "e", "user": user_in("d", "u@x.example"),
+        "group": group_in("e") });
+    let events = [
+        directory("d", "a", 1),
+        directory("e", "b", 2),
+        user("d", "u@x.example", 3),
+        event("group.created", 4, group_in("e")),
+        event("group.user_added", 5, membership),
+    ];
+    asking(&events, async |sights| {
+        let rule = json!({ "group": { "name": "G" }, "roles": ["r"] });
+        let body = json!({ "mapping": { "rules": [rule] }, "effective_from": at(1) });
+        let set = operate(Method::PUT, "/rollcall/v1/role_mapping", &body);
+        assert_eq!(sights.routes.send(set).await.status, 200);
+        let user = sights.get("a", "/directory_users/u").await.json();
+        assert_eq!((&user["roles"], &user["groups"]), (&json!([{ "slug": "r" }]), &json!([])));
+        let path = "/rollcall/v1/role_assignments";
+        let assigned = sights.items("a", path, &["/user_id", "/role", "/since", "/because"]).await;
+        assert_eq!(assigned, json!([["u", "r", at(5), []]]));
+        assert_eq!(sights.items("b", path, &["/user_id"]).await, json!([]));
+        let group = sights.get("b", "/directory_groups/g?members=true").await.json();
+        assert_eq!(group["members"], json!([]));
+        for (key, path) in [
+            ("a", "/rollcall/v1/users/u/groups"),
+            ("b", "/rollcall/v1/groups/g/members"),
+            ("a", "/events?events=dsync.group.user_added"),
+            ("b", "/events?events=dsync.group.user_added"),
+        ] {
+            assert_eq!(sights.items(key, path, &["/object"]).await, json!([]), "{path}");
+        }
+        assert_eq!(sights.statuses("/rollcall/v1/log/entries/5").await, [404, 404]);
+    });
+}
+
+#[test]
+fn a_foreign_id_is_no_cursor_and_a_foreign_directory_is_not_deleted() {
+    let events = [directory("d", "a", 1), directory("e", "b", 2)];
+    asking(&events, async |sights| {
+        let list = "/events?events=dsync.activated&after=";
+        for cursor in ["e2", "e9"] {
+            let reply = sights.get("a", &format!("{list}{cursor}")).await;
+            assert_eq!(
+                (reply.status, reply.json()["code"].as_str()),
+                (422, Some("cursor_invalid"))
+            );
+        }
+        for id in ["e", "nowhere"] {
+            let reply = sights.routes.ask("DELETE", &format!("/directories/{id}"), "a").await;
+            let expected = json!({ "message": format!("Directory not found: '{id}'."),
+                "code": "entity_not_found", "entity_id": id });
+            assert_eq!((reply.status, reply.json()), (404, expected));
+        }
+        assert_eq!(sights.statuses("/directories/e").await, [404, 200]);
+        for _ in 0..2 {
+            assert_eq!(sights.routes.ask("DELETE", "/directories/d", "a").await.status, 202);
+        }
+        assert_eq!(sights.statuses("/directories/d").await, [404, 404]);
+    });
+}
