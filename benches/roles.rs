@@ -199,15 +199,13 @@ fn main() {
     for mode in ["all", "highest_priority"] {
         for round in 0..3 {
             let began = Instant::now();
-            let Ok(proposal) = engine.propose(mapping(mode, round), None, cut) else {
+            let Ok(proposal) = engine.propose(mapping(mode, round), None, cut, &|| true) else {
                 panic!("the log cannot be read")
             };
             let read = began.elapsed();
             let mut changes = 0;
-            let comparison = engine.compare(&proposal, cut, |some| {
-                changes += some.len();
-                true
-            });
+            let compared = engine.compare(&proposal, cut, &|| true, |some| changes += some.len());
+            let Ok(comparison) = compared else { panic!("the log cannot be read") };
             let whole = began.elapsed();
             println!(
                 "preview, {mode:<16} {whole:>8.2?} ({read:.2?} of it reading attributes): \
@@ -267,7 +265,9 @@ fn main() {
         let limit = began.elapsed();
         drop(bodies);
         let took = beside("the role index", &|| {
-            let Ok(prepared) = engine.prepare(&wanted) else { panic!("the log cannot be read") };
+            let Ok(prepared) = engine.prepare(&wanted, &|| true) else {
+                panic!("the log cannot be read")
+            };
             let set = engine.set_mapping(
                 operator.clone(),
                 wanted.clone(),

@@ -223,6 +223,27 @@ pub fn array(value: Option<&RawValue>) -> Option<Vec<&RawValue>> {
     serde_json::from_str(value.map(RawValue::get).filter(|text| text.starts_with('['))?).ok()
 }
 
+/// Returns how many objects and arrays of a JSON text are within each other at the deepest place.
+pub fn levels(text: &[u8]) -> usize {
+    let (mut open, mut deepest) = (0_usize, 0);
+    let (mut in_string, mut escaped) = (false, false);
+    for byte in text {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' => escaped = in_string,
+            b'"' => in_string = !in_string,
+            _ if in_string => {}
+            b'{' | b'[' => {
+                open += 1;
+                deepest = deepest.max(open);
+            }
+            b'}' | b']' => open = open.saturating_sub(1),
+            _ => {}
+        }
+    }
+    deepest
+}
+
 /// The depth from which [`equal`] compares texts.
 const DEPTH_MAX: usize = 64;
 
@@ -361,6 +382,19 @@ mod tests {
         for (a, b) in pairs {
             assert!(!equal(Some(&raw(a)), Some(&raw(b))), "{a} {b}");
             assert!(equal(Some(&raw(a)), Some(&raw(a))), "{a}");
+        }
+    }
+
+    #[test]
+    fn levels_are_counted_outside_of_strings() {
+        for (text, expected) in [
+            ("1", 0),
+            ("{}", 1),
+            (r#"{"a":[1,{"b":2}],"c":[]}"#, 3),
+            (r#"["[[[[","\"[[[","\\",[]]"#, 2),
+            (r#"{"{{[\"":1}"#, 1),
+        ] {
+            assert_eq!(levels(text.as_bytes()), expected, "{text}");
         }
     }
 

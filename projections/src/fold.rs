@@ -346,7 +346,7 @@ impl Views {
     /// Interns a group's name, and matches it with the rules of every mapping.
     fn intern_group_name(&mut self, data: &GroupData<'_>) -> Sym {
         let name = self.texts.intern(data.name);
-        self.roles.note_group_name(name, data.compared_name.unwrap_or(data.name));
+        self.roles.note_group_name(name, data.name, data.compared_name.unwrap_or(data.name));
         name
     }
 

@@ -43,12 +43,12 @@ pub use ask::lookups::Named;
 pub use ask::mappings::MappingSet;
 pub use ask::membership_periods::{MembershipPeriod, MembershipPeriods};
 pub use ask::names::{NameQuestion, NameSearch, NamedBy, NamedKind, NamesFound, Namesake};
-pub use ask::preview::{
-    Comparison, Proposal, RoleChange, RoleCounts, RuleWarning, Unmatched, UnmatchedGroup,
-    WarningReason,
-};
+pub use ask::preview::{Comparison, ComparisonStep, Proposal, RoleChange, RoleCounts};
 pub use ask::touched::TouchedUsers;
 pub use ask::traffic::{Counted, Counts, Delays, Traffic, WINDOWS, WINDOWS_MS};
+pub use ask::unmatched::{
+    Judged, RuleWarning, Unmatched, UnmatchedGroup, UnmatchedSearch, WarningReason,
+};
 pub use ground::event_type::{
     EventEffect, EventSubject, EventType, OPERATOR_PREFIX, SYNC_PREFIX, TOKEN_PREFIX,
 };
@@ -65,5 +65,6 @@ pub use state::attributes::{AttributePath, Attributes};
 pub use state::entities::{Part, SnapshotRef};
 pub use state::events::{EventFilter, EventRow, Start};
 pub use state::intake::{INITIAL_SYNC_PAUSE_MS, InitialSync, Intake};
+pub use state::name_matches::{GroupName, NameMatches};
 pub use state::policies::Policy;
 pub use views::Views;

@@ -1,6 +1,6 @@
 //! The HTTP client of the commands that talk to a server.
 
-use std::io::{BufRead, BufReader, ErrorKind};
+use std::io::{BufRead, BufReader, ErrorKind, Read};
 use std::path::Path;
 use std::time::Duration;
 
@@ -17,8 +17,8 @@ const TRIES_MAX: u32 = 5;
 /// The pause after the first try. It doubles with each further one.
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// The longest answer, in bytes: more than a hundred groups of a thousand large members.
-const ANSWER_BYTES_MAX: u64 = 1 << 30;
+/// The longest answer that is kept, and the longest line, in bytes.
+const ANSWER_BYTES_MAX: u64 = 64 << 20;
 
 /// The timeout of an act. Before a mapping is set, the roles of all users may have to be computed.
 const ACT_WITHIN: Duration = Duration::from_secs(600);
@@ -265,9 +265,13 @@ impl Client {
         let mut line = String::new();
         loop {
             line.clear();
-            let read = lines
+            let read = (&mut lines)
+                .take(ANSWER_BYTES_MAX)
                 .read_line(&mut line)
                 .map_err(|error| Failure::Ours(format!("`{}` broke off: {error}", self.base)))?;
+            if read as u64 == ANSWER_BYTES_MAX {
+                return Err(Failure::unexpected_answer());
+            }
             if read == 0 || !each(line.trim_end_matches('\n'))? {
                 return Ok(None);
             }

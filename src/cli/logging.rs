@@ -3,6 +3,7 @@
 use tracing_subscriber::EnvFilter;
 
 use super::read::print::coloured;
+use crate::stderr::Lines;
 
 /// Leaves out the error that actix logs for each request that is not HTTP, which anyone can send.
 const UNPARSED: &str = "actix_http::h1::dispatcher=off";
@@ -35,7 +36,7 @@ impl Logging {
         // the subscriber must not complain about them on stderr.
         let fmt = tracing_subscriber::fmt()
             .with_env_filter(filter(text)?)
-            .with_writer(std::io::stderr)
+            .with_writer(Lines)
             .log_internal_errors(false);
         // Setting a subscriber fails if one is set already, which then stays.
         let replace: Box<dyn Fn(EnvFilter) -> bool + Send> = if json {

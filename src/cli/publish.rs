@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rollcall_projections::Seq;
 use ureq::tls::RootCerts;
@@ -17,6 +17,10 @@ use crate::trust::authorities;
 const TRIES_MAX: u32 = 4;
 /// The pause after the first try. It doubles with each further one.
 const PAUSE: Duration = Duration::from_millis(500);
+
+/// The longest that a stop waits for the last try at all places.
+const FINISH_WITHIN: Duration = Duration::from_secs(8);
+const FINISH_PAUSE: Duration = Duration::from_millis(5);
 
 /// The places to publish to, and the interval.
 #[derive(Clone)]
@@ -110,11 +114,20 @@ fn has_host(url: &str) -> bool {
 }
 
 impl Publishers {
-    /// Publishes what is new, in one try, and ends the threads.
+    /// Publishes what is new, in one try, and ends the threads. One that hangs, in a folder whose
+    /// disk does not answer, is left behind.
     pub(super) fn finish(self) {
         drop(self.stop);
+        let begun = Instant::now();
         for thread in self.threads {
-            let _ = thread.join();
+            while !thread.is_finished() && begun.elapsed() < FINISH_WITHIN {
+                thread::sleep(FINISH_PAUSE);
+            }
+            if thread.is_finished() {
+                let _ = thread.join();
+            } else {
+                tracing::error!("a place of checkpoints does not answer; the stop does not wait");
+            }
         }
     }
 }

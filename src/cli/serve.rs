@@ -12,6 +12,7 @@ use super::logging::Logging;
 use super::running::{Listen, Running, Signing};
 use crate::http::{KeySet, Keys, Settings};
 use crate::keys::{ApiKey, CHARS_MIN, Expiries};
+use crate::stderr;
 use crate::verify::Keyring;
 
 /// Receive webhooks and answer questions until stopped.
@@ -45,6 +46,13 @@ pub(super) struct ServeArgs {
 
 impl ServeArgs {
     pub(super) fn run(self) -> Result<(), Failure> {
+        stderr::start().map_err(Failure::ours)?;
+        let served = self.serve();
+        stderr::flush(FLUSH_WITHIN);
+        served
+    }
+
+    fn serve(self) -> Result<(), Failure> {
         let hangups = Hangups::receive()?;
         let config = self.flags.read().map_err(|mistakes| Failure::Caller(mistakes.to_string()))?;
         let logging = Logging::begin(&config.reloadable.log, config.logs_json);
@@ -68,6 +76,9 @@ impl ServeArgs {
         running.until_stopped(std::future::pending())
     }
 }
+
+/// The longest that a stop waits for a reader of the log.
+const FLUSH_WITHIN: Duration = Duration::from_secs(1);
 
 /// How often the ends of keys are looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);

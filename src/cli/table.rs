@@ -160,9 +160,14 @@ fn bounded(mut cell: String) -> String {
 pub(super) fn harmless(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
-        if c.is_control() || is_invisible(c) { out.extend(c.escape_default()) } else { out.push(c) }
+        if has_effect(c) { out.extend(c.escape_default()) } else { out.push(c) }
     }
     out
+}
+
+/// Returns true for a character that controls a terminal, or that reorders or hides others.
+pub(super) fn has_effect(c: char) -> bool {
+    c.is_control() || is_invisible(c)
 }
 
 /// Returns true for format characters: they change the direction of text or take no place.

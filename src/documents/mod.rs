@@ -76,6 +76,11 @@ impl Document {
         string(email).map(Into::into)
     }
 
+    /// Returns its size in bytes.
+    pub fn bytes(&self) -> usize {
+        self.0.len()
+    }
+
     fn has(&self, time: u8) -> bool {
         self.0.first().is_some_and(|times| times & time != 0)
     }

@@ -1,21 +1,15 @@
 //! Operators' acts: the writer decides each one over all that is folded, and records it like any
 //! event.
 
-use rollcall_projections::{
-    Attributes, Comparison, Cut, InactiveUsers, Mapping, MappingSet, Millis, Policy, Proposal,
-    RoleChange, Seq, Sight,
-};
+use rollcall_projections::{Cut, InactiveUsers, Mapping, MappingSet, Millis, Policy, Seq, Sight};
 use tokio::sync::oneshot;
 
 use super::attributes::read_attributes;
 use super::writer::{ActReply, Decision, Job, QueuedAct};
-use super::{ActError, Engine};
+use super::{ActError, Engine, Prepared};
 use crate::keys::Operator;
-use crate::log::{Outcome, ReadError};
+use crate::log::Outcome;
 use crate::verify::{Act, Verified};
-
-/// The number of users that are compared under one lock.
-const COMPARE_USERS: usize = 1024;
 
 /// The condition on the mapping that is set now, under which an act may replace it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,13 +31,6 @@ impl Expect {
             Expect::Version(version) => version == latest,
         }
     }
-}
-
-/// The attribute index of a mapping that is not set yet, kept apart from the one that serves.
-pub struct Prepared {
-    /// `None` if the serving index covers the mapping.
-    attributes: Option<Attributes>,
-    until: Seq,
 }
 
 /// Refuses a moment of effect that is later than now.
@@ -109,25 +96,6 @@ impl Engine {
         Ok(is_there.then_some(Act::DirectoryDeleted { id, not_before }))
     }
 
-    /// Builds the attribute index that a mapping needs. Blocks while it reads every snapshot of
-    /// every user from the log; reads nothing if the mapping has no rule about an attribute that is
-    /// new to the serving index.
-    ///
-    /// # Errors
-    /// The first record that cannot be read.
-    pub fn prepare(&self, mapping: &Mapping) -> Result<Prepared, ReadError> {
-        let (mut wanted, snapshots, until) = {
-            let views = self.views();
-            let wanted = views.attributes_wanted(Some(mapping));
-            if views.attributes().covers(&wanted) {
-                return Ok(Prepared { attributes: None, until: 0 });
-            }
-            (wanted, views.all_snapshots(0), views.head())
-        };
-        read_attributes(&*self.log, &mut wanted, &snapshots)?;
-        Ok(Prepared { attributes: Some(wanted), until })
-    }
-
     /// Sets a role mapping, from `effective_from` or from now on: records it and installs the
     /// prepared index, in one step.
     ///
@@ -154,74 +122,29 @@ impl Engine {
         self.views().mapping_set_by(seq).ok_or(ActError::Unavailable)
     }
 
-    /// Brings the prepared index up to the head and lets it serve. No answer changes, because the
-    /// mapping is not folded yet.
+    /// Brings the prepared indexes up to the head and lets them serve. No answer changes, because
+    /// the mapping is not folded yet.
     fn install(&self, prepared: Prepared, mapping: &Mapping) -> Result<(), ActError> {
-        let Some(mut attributes) = prepared.attributes else {
-            let views = self.views();
-            return if views.attributes().covers(&views.attributes_wanted(Some(mapping))) {
-                Ok(())
-            } else {
-                Err(ActError::Overtaken)
-            };
-        };
-        let since = self.views().all_snapshots(prepared.until);
-        let read = read_attributes(&*self.log, &mut attributes, &since);
-        read.map_err(|error| {
+        let Prepared { attributes, until, matches } = prepared;
+        let attributes = attributes.map(|mut attributes| {
+            let since = self.views().all_snapshots(until);
+            let read = read_attributes(&*self.log, &mut attributes, &since, &|| true);
+            read.map(|_| attributes)
+        });
+        let attributes = attributes.transpose().map_err(|error| {
             tracing::error!(%error, "the log could not be read");
             ActError::Unavailable
         })?;
         let mut views = self.views.write();
-        if !attributes.covers(&views.attributes_wanted(Some(mapping))) {
+        let wanted = views.attributes_wanted(Some(mapping));
+        if !attributes.as_ref().unwrap_or(views.attributes()).covers(&wanted) {
             return Err(ActError::Overtaken);
         }
-        views.install_attributes(attributes);
+        if let Some(attributes) = attributes {
+            views.install_attributes(attributes);
+        }
+        views.expect_mapping(mapping.clone(), matches);
         Ok(())
-    }
-
-    /// Makes a mapping ready to be compared, at a cut, with the one in force. Blocks while it reads
-    /// the log if the mapping has rules about attributes.
-    ///
-    /// # Errors
-    /// The first record that cannot be read.
-    pub fn propose(
-        &self,
-        mapping: Mapping,
-        effective_from: Option<Millis>,
-        cut: Cut,
-    ) -> Result<Proposal, ReadError> {
-        let mut attributes = Attributes::of([&mapping]);
-        if !attributes.is_empty() {
-            let mut snapshots = self.views().snapshots(cut);
-            snapshots.sort_unstable_by_key(|(seq, ..)| *seq);
-            read_attributes(&*self.log, &mut attributes, &snapshots)?;
-        }
-        Ok(self.views().propose(mapping, attributes, effective_from))
-    }
-
-    /// Compares a proposal with the mapping in force for all users, in short locks. Hands the
-    /// changes to `each` in batches, in order of the users' ids, until `each` returns false.
-    pub fn compare(
-        &self,
-        proposal: &Proposal,
-        cut: Cut,
-        mut each: impl FnMut(Vec<RoleChange>) -> bool,
-    ) -> Comparison {
-        let (mut comparison, mut after) = (Comparison::default(), None);
-        loop {
-            let mut changes = Vec::new();
-            after = self.views().compare(
-                proposal,
-                cut,
-                after.as_deref(),
-                COMPARE_USERS,
-                &mut comparison,
-                &mut changes,
-            );
-            if !each(changes) || after.is_none() {
-                return comparison;
-            }
-        }
     }
 
     async fn act(

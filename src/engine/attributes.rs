@@ -1,10 +1,11 @@
 //! Attributes of users' snapshots, read from the log as far as the mappings' rules name them.
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::thread;
 
 use rollcall_projections::{AttributePath, Attributes, Entry, Fact, Part, Seq, Views};
 
+use super::GoesOn;
 use crate::log::{Log, ReadError};
 use crate::verify::AttributeReader;
 
@@ -36,14 +37,15 @@ pub(super) fn note_all(
     if !attributes.is_empty() {
         let snapshots = views.all_snapshots(0);
         progress.total.fetch_add(snapshots.len() as u64, Ordering::Relaxed);
-        read_counting(log, &mut attributes, &snapshots, &progress.read)?;
+        read_counting(log, &mut attributes, &snapshots, &progress.read, &|| true)?;
         views.install_attributes(attributes);
     }
     Ok(())
 }
 
 /// Reads the attributes of the snapshots on all processors and notes them. `snapshots` are in order
-/// of seq.
+/// of seq. Returns false if it ended before, because `goes_on` is false; the attributes are not
+/// whole then.
 ///
 /// # Errors
 /// The first record that cannot be read.
@@ -51,8 +53,9 @@ pub(super) fn read_attributes(
     log: &dyn Log,
     attributes: &mut Attributes,
     snapshots: &[Snapshot],
-) -> Result<(), ReadError> {
-    read_counting(log, attributes, snapshots, &AtomicU64::new(0))
+    goes_on: GoesOn<'_>,
+) -> Result<bool, ReadError> {
+    read_counting(log, attributes, snapshots, &AtomicU64::new(0), goes_on)
 }
 
 /// Does the same, and adds to `read` the number of snapshots as they are read.
@@ -61,14 +64,21 @@ fn read_counting(
     attributes: &mut Attributes,
     snapshots: &[Snapshot],
     read: &AtomicU64,
-) -> Result<(), ReadError> {
+    goes_on: GoesOn<'_>,
+) -> Result<bool, ReadError> {
     if attributes.is_empty() {
-        return Ok(());
+        return Ok(true);
     }
     let paths = attributes.paths().to_vec();
     let chunks: Vec<&[Snapshot]> = snapshots.chunks(CHUNK).collect();
     let next = AtomicUsize::new(0);
-    let work = || read_chunks(log, &paths, &chunks, &next, read);
+    let halted = AtomicBool::new(false);
+    let take = || {
+        halted.fetch_or(!goes_on(), Ordering::Relaxed);
+        let next = next.fetch_add(1, Ordering::Relaxed);
+        chunks.get(next).filter(|_| !halted.load(Ordering::Relaxed)).copied()
+    };
+    let work = || read_chunks(log, &paths, &take, read);
     let workers = thread::available_parallelism().map_or(1, usize::from).min(chunks.len());
     let found = thread::scope(|scope| {
         let workers: Vec<_> = (0..workers).map(|_| scope.spawn(work)).collect();
@@ -80,23 +90,22 @@ fn read_counting(
     for ((seq, part, user), keys) in found.into_iter().flatten() {
         attributes.note(seq, part, user, &keys);
     }
-    Ok(())
+    Ok(!halted.into_inner())
 }
 
 /// The snapshots that have values which rules name, with the numbers of these values.
 type ValuesFound = Vec<(Snapshot, Vec<u32>)>;
 
-/// Reads one chunk after another, together with other workers: `next` is the next one to take.
-fn read_chunks(
+/// Reads one chunk after another, together with other workers: `take` gives the next one.
+fn read_chunks<'a>(
     log: &dyn Log,
     paths: &[AttributePath],
-    chunks: &[&[Snapshot]],
-    next: &AtomicUsize,
+    take: &impl Fn() -> Option<&'a [Snapshot]>,
     read: &AtomicU64,
 ) -> Result<ValuesFound, ReadError> {
     let reader = AttributeReader::new(paths);
     let mut found = Vec::new();
-    while let Some(chunk) = chunks.get(next.fetch_add(1, Ordering::Relaxed)) {
+    while let Some(chunk) = take() {
         let seqs: Vec<Seq> = chunk.iter().map(|(seq, ..)| *seq).collect();
         for (snapshot, body) in chunk.iter().zip(log.bodies(&seqs)?) {
             let keys = reader.read(&body, snapshot.1);

@@ -9,6 +9,8 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use super::BACKLOG;
+
 /// The mode of a socket that does not say another one: its owner's alone.
 const MODE: u32 = 0o600;
 
@@ -116,6 +118,7 @@ impl ListenOn {
         match self {
             ListenOn::Tcp(address) => {
                 let listener = TcpListener::bind(address)?;
+                rustix::net::listen(&listener, BACKLOG)?;
                 let address = listener.local_addr()?;
                 Ok(Bound::Tcp(listener, address))
             }

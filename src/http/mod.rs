@@ -5,12 +5,15 @@ mod calls;
 mod listen;
 mod wire;
 
+use std::any::Any;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
+use std::thread::available_parallelism;
 
-use actix_web::dev::ServerHandle;
+use actix_web::dev::{Extensions, ServerHandle};
 use actix_web::http::Method;
+use actix_web::rt::net::TcpStream;
 use actix_web::{App, HttpRequest, HttpServer, Responder, web};
 
 use crate::engine::Engine;
@@ -149,16 +152,18 @@ fn run_on(
     workers: Option<usize>,
     sockets: &mut Vec<SocketFile>,
 ) -> io::Result<actix_web::dev::Server> {
+    // The address for monitors and operators has few connections of its own.
+    let connections = if workers.is_some() { CONNECTIONS_MIN } else { connections_max() };
+    let workers = workers.unwrap_or_else(|| available_parallelism().map_or(2, usize::from));
     let server = HttpServer::new(move || App::new().configure(&configure))
+        .workers(workers)
+        .max_connections(connections.div_ceil(workers))
+        .on_connect(bound_writes)
         .shutdown_timeout(ANSWER_WITHIN.as_secs())
         .client_request_timeout(ANSWER_WITHIN)
         // A long poll must end with its connection.
         .h1_allow_half_closed(false)
         .disable_signals();
-    let server = match workers {
-        Some(workers) => server.workers(workers),
-        None => server,
-    };
     let listening = bound.into_iter().try_fold(server, |server, bound| match bound {
         Bound::Tcp(listener, _) => server.listen(listener),
         Bound::Unix(listener, file) => {
@@ -167,6 +172,38 @@ fn run_on(
         }
     });
     Ok(listening?.run())
+}
+
+/// The connections that wait to be accepted, at most.
+pub(super) const BACKLOG: i32 = 1024;
+
+/// The descriptors that are kept for files, for what the server asks of others, and for the address
+/// for monitors and operators.
+const FILES: usize = 96 + CONNECTIONS_MIN;
+
+/// The most connections, whatever the limit of descriptors is.
+const CONNECTIONS_MAX: usize = 16_384;
+
+/// The fewest connections.
+const CONNECTIONS_MIN: usize = 64;
+
+/// The time after which a reader that does not read is cut off, in milliseconds.
+const UNREAD_MS_MAX: u32 = 30_000;
+
+/// Returns the number of connections that may be open. It stays below the limit of descriptors: one
+/// more waits until another is closed, which an idle one is after five seconds.
+fn connections_max() -> usize {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    let limit = limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX);
+    limit.saturating_sub(FILES).clamp(CONNECTIONS_MIN, CONNECTIONS_MAX)
+}
+
+/// Has the system close a connection whose other side does not take what was written.
+fn bound_writes(connection: &dyn Any, _: &mut Extensions) {
+    if let Some(stream) = connection.downcast_ref::<TcpStream>() {
+        // Without it the connection stays open for as long as the other side answers at all.
+        let _ = rustix::net::sockopt::set_tcp_user_timeout(stream, UNREAD_MS_MAX);
+    }
 }
 
 /// Configures every route of the server, over an engine that may still be catching up.
@@ -184,6 +221,9 @@ fn state(keys: Keys, engine: Arc<OnceLock<Arc<Engine>>>) -> web::Data<State> {
         engine,
         operations: OPERATIONS,
         refusals: Default::default(),
+        bodies: Default::default(),
+        operator_bodies: Default::default(),
+        turns: Default::default(),
         stats: Default::default(),
     })
 }

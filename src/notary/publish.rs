@@ -3,11 +3,12 @@
 use std::fmt;
 use std::fs::{self, File, Permissions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rollcall_projections::Seq;
+use rustix::fs::OFlags;
 use ureq::tls::{RootCerts, TlsConfig};
 
 use super::note::{NOTE_BYTES_MAX, Note, NoteError};
@@ -72,14 +73,17 @@ impl PublishTarget {
         let names = fs::read_dir(folder).map_err(|error| io_error(folder, error))?;
         let mut last: Option<PathBuf> = None;
         for entry in names {
-            let path = entry.map_err(|error| io_error(folder, error))?.path();
-            if is_checkpoint(&path) && last.as_ref().is_none_or(|last| *last < path) {
+            let entry = entry.map_err(|error| io_error(folder, error))?;
+            let path = entry.path();
+            // Only a regular file is one: opening a pipe would wait for its writer.
+            let is_file = entry.file_type().is_ok_and(|kind| kind.is_file());
+            if is_file && is_checkpoint(&path) && last.as_ref().is_none_or(|last| *last < path) {
                 last = Some(path);
             }
         }
         let Some(path) = last else { return Ok(None) };
         let mut bytes = Vec::new();
-        let file = File::open(&path).map_err(|error| io_error(&path, error))?;
+        let file = open_at_once(&path).map_err(|error| io_error(&path, error))?;
         file.take(NOTE_BYTES_MAX as u64 + 1)
             .read_to_end(&mut bytes)
             .map_err(|error| io_error(&path, error))?;
@@ -143,6 +147,17 @@ pub(super) fn is_checkpoint(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension == EXTENSION)
         && stem.len() == 20
         && stem.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+/// Opens a regular file to read it, and never waits for another process, even if a pipe has taken
+/// its place.
+fn open_at_once(path: &Path) -> io::Result<File> {
+    let flags = OFlags::NONBLOCK | OFlags::NOFOLLOW;
+    let file = File::options().read(true).custom_flags(flags.bits().cast_signed()).open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"));
+    }
+    Ok(file)
 }
 
 fn write_once(folder: &Path, name: &str, note: &str) -> Result<(), PublishError> {
@@ -214,6 +229,17 @@ mod tests {
         assert_eq!(place.last().unwrap().unwrap().1.claims().size, 100);
         fs::write(folder.path().join("00000000000000000101.checkpoint"), "x").unwrap();
         assert!(matches!(place.last(), Err(PublishError::Foreign { .. })));
+    }
+
+    #[test]
+    fn a_pipe_in_the_folder_is_ignored_and_never_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let pipe = folder.path().join(file_name(7));
+        let made = std::process::Command::new("mkfifo").arg(&pipe).status().unwrap();
+        assert!(made.success());
+        let place = PublishTarget::parse(folder.path().to_str().unwrap());
+        assert!(place.last().unwrap().is_none());
+        assert!(open_at_once(&pipe).is_err());
     }
 
     #[test]

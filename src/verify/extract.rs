@@ -17,12 +17,16 @@ use crate::{json, time};
 /// The longest valid id, in bytes.
 const ID_BYTES_MAX: usize = 255;
 
+/// The most levels of objects and arrays in a usable body. Deeper ones are refused by many readers,
+/// with everything that is on the same page.
+const LEVELS_MAX: usize = 128;
+
 /// The times that are believed in a ULID: the years 2015 to 2099.
 const ULID_MS: std::ops::Range<u64> = 1_420_070_400_000..4_102_444_800_000;
 
 /// The version of stored facts. Raise it whenever the result of [`extract`] for some body changes,
 /// or its encoding: older blocks are then extracted again.
-pub const FACTS_VERSION: u16 = 4;
+pub const FACTS_VERSION: u16 = 5;
 
 /// The result of reading a body.
 pub struct Extracted<'a> {
@@ -128,7 +132,11 @@ pub fn extract(body: &[u8], signed_at: Option<Millis>) -> Extracted<'_> {
     else {
         return not_an_event(event_type, signed_at);
     };
-    let (statement, updated_at) = statement(event, data);
+    let (statement, updated_at) = if json::levels(body) > LEVELS_MAX {
+        (Reason::TooDeep.into(), None)
+    } else {
+        statement(event, data)
+    };
     let closing = is_closing(&statement);
     let occurred_at = moment(created_at)
         .or_else(|| ulid_ms(&event_id))

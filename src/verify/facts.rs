@@ -67,12 +67,13 @@ pub enum Statement<'a> {
 }
 
 /// The reasons in the order of their stored codes, as functions of the field.
-const REASONS: [fn(Field) -> Reason; 5] = [
+const REASONS: [fn(Field) -> Reason; 6] = [
     |_| Reason::NotAnEvent,
     |_| Reason::ReservedType,
     |_| Reason::UnknownType,
     Reason::MissingField,
     Reason::KindMismatch,
+    |_| Reason::TooDeep,
 ];
 
 impl From<Reason> for Statement<'_> {

@@ -29,7 +29,7 @@ pub enum Rejection {
     Malformed,
     /// No signature fits the body under any active secret.
     Mismatch,
-    /// The signature fits, but its time is too far from our clock.
+    /// Its time is too far from our clock.
     OutsideTolerance,
 }
 
@@ -92,6 +92,21 @@ impl Keyring {
         Some(v1.ct_eq(&key.signature(t.to_string().as_bytes(), body)).into())
     }
 
+    /// Checks what can be checked before the body is there: the form of the header, and its time.
+    ///
+    /// # Errors
+    /// The first mistake.
+    pub fn admit(&self, header: Option<&[u8]>, now_ms: Millis) -> Result<(), Rejection> {
+        self.check_time(&parsed(header)?, now_ms)
+    }
+
+    fn check_time(&self, header: &Header<'_>, now_ms: Millis) -> Result<(), Rejection> {
+        if header.t.abs_diff(now_ms) > self.tolerance_ms {
+            return Err(Rejection::OutsideTolerance);
+        }
+        Ok(())
+    }
+
     /// Checks the signature in `header` over `body`. Every signature is tried with every secret, in
     /// constant time.
     pub(super) fn verify(
@@ -100,8 +115,7 @@ impl Keyring {
         body: &[u8],
         now_ms: Millis,
     ) -> Result<Proof, Rejection> {
-        let header =
-            Header::parse(header.ok_or(Rejection::Missing)?).ok_or(Rejection::Malformed)?;
+        let header = parsed(header)?;
         let mut proof = None;
         for key in &self.keys {
             let expected = key.signature(header.t_text.as_bytes(), body);
@@ -112,9 +126,7 @@ impl Keyring {
             }
         }
         let proof = proof.ok_or(Rejection::Mismatch)?;
-        if header.t.abs_diff(now_ms) > self.tolerance_ms {
-            return Err(Rejection::OutsideTolerance);
-        }
+        self.check_time(&header, now_ms)?;
         Ok(proof)
     }
 }
@@ -147,6 +159,10 @@ impl KeyedSecret {
 )]
 pub(super) fn mac_of(secret: &str) -> Hmac<Sha256> {
     Hmac::new_from_slice(secret.as_bytes()).expect("hmac takes keys of any length")
+}
+
+fn parsed(header: Option<&[u8]>) -> Result<Header<'_>, Rejection> {
+    Header::parse(header.ok_or(Rejection::Missing)?).ok_or(Rejection::Malformed)
 }
 
 /// A parsed header.

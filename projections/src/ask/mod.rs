@@ -20,3 +20,4 @@ pub(crate) mod preview;
 pub(crate) mod roles_held;
 pub(crate) mod touched;
 pub(crate) mod traffic;
+pub(crate) mod unmatched;

@@ -1,22 +1,39 @@
 //! Previews: the roles that another mapping would change.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use crate::ask::assignments::Ground;
-use crate::ground::mapping::{GroupPattern, Mapping, Matches};
+use crate::ground::mapping::Mapping;
 use crate::ground::order::{Cut, Millis, Seq};
 use crate::ground::symbols::Sym;
 use crate::judge::MemberGroups;
 use crate::state::attributes::Attributes;
 use crate::state::compiled_mapping::{Compiled, DEFAULT, RoleGround};
 use crate::state::entities::{EntityKind, EntityVersion, SnapshotRef};
+use crate::state::name_matches::{GroupName, NameMatches};
 use crate::views::Views;
+
+/// The work of one step of a comparison: about the number of users, groups and grounds.
+const STEP_WORK: usize = 1 << 14;
+
+/// The bytes of names that are copied in one step.
+const NAMES_BYTES: usize = 1 << 18;
+
+/// The most grounds of one user that are compared.
+const GROUNDS_MAX: usize = 100_000;
 
 /// A mapping that is not set, ready to be compared with the one in force.
 pub struct Proposal {
-    compiled: Compiled,
-    attributes: Attributes,
+    pub(crate) compiled: Compiled,
+    pub(crate) attributes: Attributes,
     effective_from: Option<Millis>,
+}
+
+impl Proposal {
+    /// Returns the mapping that is proposed.
+    pub fn mapping(&self) -> &Mapping {
+        &self.compiled.mapping
+    }
 }
 
 /// The changes that a proposal makes for one user.
@@ -66,52 +83,14 @@ pub struct RoleCounts {
     pub after: u64,
 }
 
-/// The rules of a mapping to warn of, and the groups that none of them fits.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Unmatched {
-    /// The rules to warn of, in their order, some more than once.
-    pub warnings: Vec<RuleWarning>,
-    /// The number of groups that no rule fits.
-    pub groups: u64,
-    /// The first of them, by id.
-    pub first_groups: Vec<UnmatchedGroup>,
-}
-
-/// A rule of a mapping that may not do what was meant.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct RuleWarning {
-    /// The rule, from 0.
-    pub rule: usize,
-    /// The reason for the warning.
-    pub reason: WarningReason,
-}
-
-/// The reason for a warning about a rule.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum WarningReason {
-    /// It fits no group alive at the cut in its scope.
-    NoGroup,
-    /// No user with access at the cut in its scope has one of its values.
-    NoUser {
-        /// The path of its attribute.
-        path: String,
-    },
-    /// It takes two texts for the same name: those of two groups, or its own and a group's.
-    NamesAlike {
-        /// The name as it is compared.
-        name: String,
-    },
-}
-
-/// A group that no rule fits.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct UnmatchedGroup {
-    /// Its id.
-    pub id: String,
-    /// Its name.
-    pub name: String,
-    /// Its directory.
-    pub directory: String,
+/// One step of a comparison.
+pub struct ComparisonStep {
+    /// The changes, in order of the users' ids.
+    pub changes: Vec<RoleChange>,
+    /// The id after which to continue, if there may be more.
+    pub next: Option<String>,
+    /// True if a user has more grounds than are compared; nothing that follows counts.
+    pub too_many_grounds: bool,
 }
 
 /// One side of a comparison: a mapping, if any, and the attributes that it looks at.
@@ -126,28 +105,44 @@ type GroundsByRole<'a> = BTreeMap<&'a str, Vec<RoleGround>>;
 
 impl Views {
     /// Makes a mapping ready to be compared. `attributes` says what the snapshots of all users
-    /// have.
+    /// have, `matches` which rules the names of groups fit.
     pub fn propose(
         &self,
         mapping: Mapping,
         attributes: Attributes,
+        matches: NameMatches,
         effective_from: Option<Millis>,
     ) -> Proposal {
-        Proposal { compiled: self.roles.compile(mapping, &attributes), attributes, effective_from }
+        let compiled = self.roles.compile(mapping, matches, &attributes);
+        Proposal { compiled, attributes, effective_from }
     }
 
-    /// Compares a proposal with the mapping in force, for the next users in order of id, looking at
-    /// no more than `limit` candidates. Returns the id after which to continue, if there may be
-    /// more.
+    /// Returns the next names of groups behind the first `seen` ones, to be matched with a mapping:
+    /// those up to some bytes, and at least one if there are more.
+    pub fn group_names(&self, seen: usize) -> Vec<GroupName> {
+        let mut bytes = 0;
+        let fits = |name: &&GroupName| {
+            let is_first = bytes == 0;
+            bytes += 64 + name.compared.len();
+            is_first || bytes <= NAMES_BYTES
+        };
+        self.roles.group_names(seen).iter().take_while(fits).cloned().collect()
+    }
+
+    /// Keeps the rules that names of groups fit for a mapping that is about to be set.
+    pub fn expect_mapping(&mut self, mapping: Mapping, matches: NameMatches) {
+        self.roles.expect(mapping, matches);
+    }
+
+    /// Compares a proposal with the mapping in force, for the next users in order of id. Ends after
+    /// some thousand candidates and grounds.
     pub fn compare(
         &self,
         proposal: &Proposal,
         cut: Cut,
         after: Option<&str>,
-        limit: usize,
         comparison: &mut Comparison,
-        changes: &mut Vec<RoleChange>,
-    ) -> Option<String> {
+    ) -> ComparisonStep {
         let old = Side { mapping: self.roles.in_force(cut), attributes: self.roles.attributes() };
         // A mapping that takes effect later than the moment asked about changes nothing then.
         let new = if proposal.effective_from.is_some_and(|moment| moment > cut.as_of) {
@@ -155,22 +150,40 @@ impl Views {
         } else {
             Side { mapping: Some(&proposal.compiled), attributes: &proposal.attributes }
         };
-        self.each_with_access(cut, after, limit, |user, version| {
-            changes.extend(self.compare_user(user, version, old, new, cut, comparison));
-        })
+        let mut step = ComparisonStep { changes: Vec::new(), next: None, too_many_grounds: false };
+        let mut work = 0;
+        for user in self.users_walk(None, None, cut, after, false) {
+            let version = self.alive(EntityKind::User, user, cut);
+            if let Some(version) = version.filter(|version| self.has_access(version, cut)) {
+                work += self.compare_user(user, version, [old, new], cut, comparison, &mut step);
+            }
+            work += 1;
+            if work >= STEP_WORK {
+                step.next = Some(self.users.id(user).to_owned());
+                break;
+            }
+        }
+        step
     }
 
-    /// Compares and counts one user. Returns the change, if the roles do change.
+    /// Compares and counts one user, and adds the change, if the roles do change. Returns the
+    /// number of groups and grounds looked at. Of a user with too many grounds only their number is
+    /// noted.
     fn compare_user(
         &self,
         user: Sym,
         version: &EntityVersion,
-        old: Side<'_>,
-        new: Side<'_>,
+        [old, new]: [Side<'_>; 2],
         cut: Cut,
         comparison: &mut Comparison,
-    ) -> Option<RoleChange> {
+        step: &mut ComparisonStep,
+    ) -> usize {
         let groups = self.groups_of(user, cut);
+        let [by_old, by_new] = [old, new].map(|side| self.rules_fitting(side, &groups));
+        step.too_many_grounds |= by_old.max(by_new) > GROUNDS_MAX;
+        if step.too_many_grounds {
+            return STEP_WORK;
+        }
         let before = self.grounds_by_role(old, &groups, version, cut);
         let after = self.grounds_by_role(new, &groups, version, cut);
         let change = RoleChange {
@@ -182,7 +195,19 @@ impl Views {
             default_only: after.values().flatten().all(|ground| ground.rule == DEFAULT),
         };
         comparison.count(&change, &before, &after);
-        (!change.gained.is_empty() || !change.lost.is_empty()).then_some(change)
+        if !change.gained.is_empty() || !change.lost.is_empty() {
+            step.changes.push(change);
+        }
+        groups.len() + by_old + by_new
+    }
+
+    /// Returns how many rules fit a user's groups, in any scope.
+    fn rules_fitting(&self, side: Side<'_>, groups: &MemberGroups<'_>) -> usize {
+        let Some(mapping) = side.mapping else { return 0 };
+        let fitting = groups.iter().map(|(group, version)| {
+            mapping.rules_of_group(self.groups.id(*group), version.label).count()
+        });
+        fitting.sum()
     }
 
     fn grounds_by_role<'a>(
@@ -217,146 +242,6 @@ impl Views {
             ((*role).to_owned(), grounds)
         });
         written.collect()
-    }
-
-    /// Returns the warnings about a proposal; and the groups that no rule fits, the first `limit` by
-    /// id.
-    pub fn unmatched(&self, proposal: &Proposal, cut: Cut, limit: usize) -> Unmatched {
-        self.unmatched_by(&proposal.compiled, &proposal.attributes, cut, limit)
-    }
-
-    /// Returns the warnings about a mapping that is set.
-    pub fn warnings(&self, version: usize, cut: Cut) -> Vec<RuleWarning> {
-        let mut mappings = self.roles.iter();
-        let mapping = mappings.find(|mapping| mapping.version == version);
-        mapping.map_or(Vec::new(), |mapping| {
-            self.unmatched_by(mapping, self.roles.attributes(), cut, 0).warnings
-        })
-    }
-
-    fn unmatched_by(
-        &self,
-        compiled: &Compiled,
-        attributes: &Attributes,
-        cut: Cut,
-        limit: usize,
-    ) -> Unmatched {
-        let (mut fitted, mut without) = (BTreeSet::new(), Vec::new());
-        let mut names = NamesOfRules::of(&compiled.mapping);
-        for group in 0..self.groups.len() as Sym {
-            let Some(version) = self.alive(EntityKind::Group, group, cut) else { continue };
-            let (id, scope) = (self.groups.id(group), self.scope(version, cut));
-            let mut rules = compiled.rules_of_group(id, version.label).peekable();
-            if rules.peek().is_none() {
-                without.push((id, version));
-            }
-            let name = self.roles.compared_name(version.label);
-            for rule in rules.filter(|rule| compiled.counts_in(*rule, &scope)) {
-                fitted.insert(rule);
-                names.add(rule, name, self.texts.text(version.label));
-            }
-        }
-        without.sort_by_key(|(id, _)| *id);
-        let mut warnings = names.warnings();
-        warnings.extend(self.rules_without_match(compiled, attributes, &fitted, cut));
-        warnings.sort();
-        Unmatched {
-            warnings,
-            groups: without.len() as u64,
-            first_groups: without
-                .iter()
-                .take(limit)
-                .map(|(id, version)| self.unmatched_group(id, version))
-                .collect(),
-        }
-    }
-
-    fn unmatched_group(&self, id: &str, version: &EntityVersion) -> UnmatchedGroup {
-        UnmatchedGroup {
-            id: id.to_owned(),
-            name: self.texts.text(version.label).to_owned(),
-            directory: self.directories.id(version.directory).to_owned(),
-        }
-    }
-
-    /// Returns the warnings about rules that match no group or user. `fitted` are the rules that fit
-    /// a group.
-    fn rules_without_match<'a>(
-        &'a self,
-        mapping: &'a Compiled,
-        attributes: &'a Attributes,
-        fitted: &'a BTreeSet<u16>,
-        cut: Cut,
-    ) -> impl Iterator<Item = RuleWarning> + 'a {
-        mapping.mapping.rules.iter().enumerate().filter_map(move |(rule, written)| {
-            let number = rule as u16;
-            let reason = match &written.matches {
-                Matches::Group { .. } if fitted.contains(&number) => return None,
-                Matches::Group { .. } => WarningReason::NoGroup,
-                Matches::Attribute { path, values } => {
-                    let mut keys =
-                        values.iter().filter_map(|(value, _)| attributes.key(path, value));
-                    if keys.any(|key| self.is_held(key, number, mapping, attributes, cut)) {
-                        return None;
-                    }
-                    WarningReason::NoUser { path: path.clone() }
-                }
-            };
-            Some(RuleWarning { rule, reason })
-        })
-    }
-
-    /// Tells if a user with access, in the scope of a rule, has the value with this key.
-    fn is_held(
-        &self,
-        key: u32,
-        rule: u16,
-        mapping: &Compiled,
-        attributes: &Attributes,
-        cut: Cut,
-    ) -> bool {
-        attributes.holders(key).any(|user| {
-            self.alive(EntityKind::User, user, cut).is_some_and(|version| {
-                attributes.of_snapshot(version.place.seq, version.part).contains(&key)
-                    && self.has_access(version, cut)
-                    && mapping.counts_in(rule, &self.scope(version, cut))
-            })
-        })
-    }
-}
-
-/// The names that each rule takes for the same, as they are written.
-struct NamesOfRules<'a> {
-    /// By rule and compared name: the first text seen.
-    written: BTreeMap<(u16, &'a str), &'a str>,
-    alike: BTreeSet<(u16, &'a str)>,
-}
-
-impl<'a> NamesOfRules<'a> {
-    /// Begins with the names that the rules themselves write.
-    fn of(mapping: &'a Mapping) -> NamesOfRules<'a> {
-        let mut names = NamesOfRules { written: BTreeMap::new(), alike: BTreeSet::new() };
-        for (number, rule) in (0..).zip(&mapping.rules) {
-            if let Matches::Group { group: GroupPattern::Name(name), .. } = &rule.matches {
-                names.add(number, &name.compared, &name.written);
-            }
-        }
-        names
-    }
-
-    /// Adds the name of a group that a rule fits.
-    fn add(&mut self, rule: u16, compared: &'a str, written: &'a str) {
-        if *self.written.entry((rule, compared)).or_insert(written) != written {
-            self.alike.insert((rule, compared));
-        }
-    }
-
-    fn warnings(self) -> Vec<RuleWarning> {
-        let alike = self.alike.into_iter().map(|(rule, name)| RuleWarning {
-            rule: usize::from(rule),
-            reason: WarningReason::NamesAlike { name: name.to_owned() },
-        });
-        alike.collect()
     }
 }
 

@@ -2,6 +2,7 @@
 
 pub(crate) mod event_type;
 pub(crate) mod fact;
+pub(crate) mod glob;
 pub(crate) mod holders;
 pub(crate) mod likeness;
 pub(crate) mod mapping;

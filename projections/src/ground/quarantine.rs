@@ -17,6 +17,8 @@ pub enum Reason {
     /// An `object` or the prefix of an id names another kind than the event does. Names the
     /// field.
     KindMismatch(Field),
+    /// The body is nested over 128 levels deep, which many readers of JSON refuse.
+    TooDeep,
     /// Another content came first under the same event id.
     Conflict {
         /// The record that counts.
@@ -84,12 +86,13 @@ impl Field {
 
 impl Reason {
     /// Every code.
-    pub const CODES: [&str; 8] = [
+    pub const CODES: [&str; 9] = [
         "not_an_event",
         "reserved_type",
         "unknown_type",
         "missing_field",
         "kind_mismatch",
+        "too_deep",
         "conflict",
         "clock_ahead",
         "overtaken",
@@ -103,6 +106,7 @@ impl Reason {
             Reason::UnknownType => "unknown_type",
             Reason::MissingField(_) => "missing_field",
             Reason::KindMismatch(_) => "kind_mismatch",
+            Reason::TooDeep => "too_deep",
             Reason::Conflict { .. } => "conflict",
             Reason::ClockAhead { .. } => "clock_ahead",
             Reason::Overtaken { .. } => "overtaken",
@@ -129,6 +133,7 @@ impl Reason {
             Reason::KindMismatch(field) => {
                 format!("`{}` belongs to another kind of object", field.path())
             }
+            Reason::TooDeep => "the body is nested over 128 levels deep".into(),
             Reason::Conflict { first } => {
                 format!("record {first} has the same event id and another content, and came first")
             }

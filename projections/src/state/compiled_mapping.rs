@@ -10,6 +10,7 @@ use crate::ground::order::{Cut, Millis, Seq, Seq32};
 use crate::ground::symbols::{NO_SYM, Sym, Symbols};
 use crate::state::attributes::Attributes;
 use crate::state::entities::Part;
+use crate::state::name_matches::{GroupNames, NameMatches};
 
 /// The number of a role in its mapping: the highest is 0.
 pub(crate) type Rank = u16;
@@ -52,7 +53,7 @@ pub(crate) struct Compiled {
     rules: Vec<CompiledRule>,
     by_group_id: HashMap<String, SmallVec<[u16; 2]>>,
     /// For every group name ever seen: the rules that it fits.
-    by_group_name: HashMap<Sym, SmallVec<[u16; 2]>, FxBuildHasher>,
+    by_group_name: NameMatches,
     /// By an attribute's key: the rules that name this value, with the roles that it gives.
     by_key: HashMap<u32, SmallVec<[ValueRule; 1]>, FxBuildHasher>,
     defaults: SmallVec<[Rank; 2]>,
@@ -101,20 +102,16 @@ pub(crate) struct MemberOf<'a> {
 }
 
 impl Compiled {
-    /// Indexes a mapping over the group names seen so far. `attributes` numbers the values that its
-    /// rules name.
-    pub(crate) fn new<'n>(
-        mapping: Mapping,
-        group_names: impl Iterator<Item = (Sym, &'n str)>,
-        attributes: &Attributes,
-    ) -> Compiled {
+    /// Indexes a mapping. `matches` are the rules that names of groups fit, `attributes` numbers the
+    /// values that its rules name.
+    pub(crate) fn new(mapping: Mapping, matches: NameMatches, attributes: &Attributes) -> Compiled {
         let roles = ranked_roles(&mapping);
         let compiler = Compiler::new(&mapping, &roles);
         let rules = compiler.rules();
         let by_key = compiler.by_key(attributes);
         let defaults = compiler.ranks(&mapping.default_roles).collect();
         let by_group_id = by_group_id(&mapping);
-        let mut compiled = Compiled {
+        Compiled {
             version: 0,
             seq: 0,
             set_at: Millis::MIN,
@@ -123,16 +120,12 @@ impl Compiled {
             roles,
             rules,
             by_group_id,
-            by_group_name: HashMap::default(),
+            by_group_name: matches,
             by_key,
             defaults,
             role_symbols: Vec::new(),
             meaning_symbols: Vec::new(),
-        };
-        for (name, text) in group_names {
-            compiled.note_group_name(name, text);
         }
-        compiled
     }
 
     /// Interns the roles and meanings, by which grounds are recognized in other mappings.
@@ -142,16 +135,10 @@ impl Compiled {
         self.meaning_symbols = meanings.map(|meaning| symbols.intern(&meaning)).collect();
     }
 
-    /// Matches a new group name with the rules. `text` is the name as it is compared.
-    pub(super) fn note_group_name(&mut self, name: Sym, text: &str) {
-        let rules: SmallVec<[u16; 2]> = (0..)
-            .zip(&self.mapping.rules)
-            .filter(|(_, rule)| fits_group_name(rule, text))
-            .map(|(number, _)| number)
-            .collect();
-        if !rules.is_empty() {
-            self.by_group_name.insert(name, rules);
-        }
+    /// Matches the names of groups that were not looked at yet.
+    pub(super) fn catch_up(&mut self, names: &GroupNames) {
+        let seen = self.by_group_name.seen();
+        self.by_group_name.add(&self.mapping, names.behind(seen));
     }
 
     /// Numbers the keys anew by other attributes.
@@ -167,7 +154,15 @@ impl Compiled {
     /// Returns the rules that a group fits, in any scope.
     pub(crate) fn rules_of_group(&self, id: &str, name: Sym) -> impl Iterator<Item = u16> {
         let by_id = if self.by_group_id.is_empty() { None } else { self.by_group_id.get(id) };
-        by_id.into_iter().chain(self.by_group_name.get(&name)).flatten().copied()
+        by_id.into_iter().flatten().chain(self.by_group_name.rules(name)).copied()
+    }
+
+    /// Tells if one of these rules writes the name of its group.
+    pub(crate) fn names_one_of(&self, rules: &[u16]) -> bool {
+        rules
+            .iter()
+            .filter_map(|number| self.mapping.rules.get(usize::from(*number)))
+            .any(|rule| matches!(rule.matches, Matches::Group { group: GroupPattern::Name(_), .. }))
     }
 
     /// Tells if two mappings differ in nothing but their rules and the order in which roles are
@@ -434,13 +429,6 @@ fn by_group_id(mapping: &Mapping) -> HashMap<String, SmallVec<[u16; 2]>> {
         }
     }
     by_group_id
-}
-
-fn fits_group_name(rule: &Rule, name: &str) -> bool {
-    match &rule.matches {
-        Matches::Group { group, .. } => group.fits_name(name),
-        Matches::Attribute { .. } => false,
-    }
 }
 
 /// The condition of a rule, without the roles that it gives. Two rules of one meaning are one

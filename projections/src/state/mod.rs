@@ -8,5 +8,6 @@ pub(crate) mod events;
 pub(crate) mod intake;
 pub(crate) mod loss_index;
 pub(crate) mod memberships;
+pub(crate) mod name_matches;
 pub(crate) mod policies;
 pub(crate) mod roles;

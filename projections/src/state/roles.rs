@@ -1,8 +1,5 @@
 //! Every role mapping that was set, and the attributes that they ask for.
 
-use std::collections::HashMap;
-
-use rustc_hash::FxBuildHasher;
 use smallvec::SmallVec;
 
 use crate::ground::mapping::Mapping;
@@ -11,14 +8,16 @@ use crate::ground::symbols::{Sym, Symbols};
 use crate::state::attributes::Attributes;
 use crate::state::compiled_mapping::Compiled;
 use crate::state::entities::Part;
+use crate::state::name_matches::{GroupName, GroupNames, NameMatches};
 
 /// Every mapping set so far, and the attributes that they ask for.
 #[derive(Default)]
 pub(crate) struct Roles {
     /// In order of seq.
     mappings: Vec<Compiled>,
-    /// The symbols of the names that a group ever had, with each name as it is compared.
-    group_names: HashMap<Sym, String, FxBuildHasher>,
+    group_names: GroupNames,
+    /// A mapping that is about to be set, and the rules that names of groups fit.
+    expected: Option<(Mapping, NameMatches)>,
     attributes: Attributes,
     /// The symbols of roles and of rules' meanings, for grounds that outlast a mapping.
     symbols: Symbols,
@@ -33,7 +32,9 @@ impl Roles {
         effective_from: Millis,
     ) {
         self.attributes.want(&mapping);
-        let mut compiled = self.compile(mapping, &self.attributes);
+        let expected = self.expected.take().filter(|(expected, _)| *expected == mapping);
+        let matches = expected.map_or_else(NameMatches::default, |(_, matches)| matches);
+        let mut compiled = self.compile(mapping, matches, &self.attributes);
         compiled.version = self.mappings.len() + 1;
         compiled.seq = seq;
         compiled.set_at = set_at;
@@ -42,29 +43,45 @@ impl Roles {
         self.mappings.push(compiled);
     }
 
-    /// Indexes a mapping that is not set.
-    pub(crate) fn compile(&self, mapping: Mapping, attributes: &Attributes) -> Compiled {
-        Compiled::new(
-            mapping,
-            self.group_names.iter().map(|(name, text)| (*name, text.as_str())),
-            attributes,
-        )
+    /// Indexes a mapping that is not set. `matches` spares the work for the names that it covers.
+    pub(crate) fn compile(
+        &self,
+        mapping: Mapping,
+        matches: NameMatches,
+        attributes: &Attributes,
+    ) -> Compiled {
+        let mut compiled = Compiled::new(mapping, matches, attributes);
+        compiled.catch_up(&self.group_names);
+        compiled
     }
 
-    /// Notes a group's name. `text` is the name as it is compared.
-    pub(crate) fn note_group_name(&mut self, sym: Sym, text: &str) {
-        if self.group_names.contains_key(&sym) {
-            return;
-        }
-        self.group_names.insert(sym, text.to_owned());
-        for mapping in &mut self.mappings {
-            mapping.note_group_name(sym, text);
+    /// Keeps the rules that names of groups fit for a mapping that is about to be set.
+    pub(crate) fn expect(&mut self, mapping: Mapping, matches: NameMatches) {
+        self.expected = Some((mapping, matches));
+    }
+
+    /// Notes a group's name, as it is written and as it is compared.
+    pub(crate) fn note_group_name(&mut self, name: Sym, written: &str, compared: &str) {
+        if self.group_names.add(name, written, compared) {
+            for mapping in &mut self.mappings {
+                mapping.catch_up(&self.group_names);
+            }
         }
     }
 
     /// Returns a group's name as it is compared.
     pub(crate) fn compared_name(&self, name: Sym) -> &str {
-        self.group_names.get(&name).map_or("", |text| text)
+        self.group_names.compared(name)
+    }
+
+    /// Tells if some group's name with this compared form is written in another form.
+    pub(crate) fn is_rewritten(&self, compared: &str) -> bool {
+        self.group_names.is_rewritten(compared)
+    }
+
+    /// Returns the names of groups behind the first `seen`.
+    pub(crate) fn group_names(&self, seen: usize) -> &[GroupName] {
+        self.group_names.behind(seen)
     }
 
     /// Returns the one in force: of those that are effective and known the newest.

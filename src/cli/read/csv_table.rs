@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::io::{self, StdoutLock};
 
+use super::super::table::{harmless as shown, has_effect};
 use super::super::{Failure, unwritten};
 
 /// Writes a table to standard output as in <https://www.rfc-editor.org/rfc/rfc4180>, except that
@@ -10,7 +11,8 @@ use super::super::{Failure, unwritten};
 ///
 /// Cells hold text from a company's directory, and a spreadsheet would calculate a cell that begins
 /// like a formula. Such a cell gets an apostrophe in front, unless it is a number
-/// (<https://owasp.org/www-community/attacks/CSV_Injection>).
+/// (<https://owasp.org/www-community/attacks/CSV_Injection>). Control characters, line breaks among
+/// them, are written as escapes: the table may be shown on a terminal.
 pub(super) struct CsvTable(csv::Writer<StdoutLock<'static>>);
 
 impl CsvTable {
@@ -34,7 +36,7 @@ impl CsvTable {
     ) -> Result<(), Failure> {
         let written = cells
             .into_iter()
-            .try_for_each(|cell| self.0.write_field(harmless(cell.as_ref()).as_ref()));
+            .try_for_each(|cell| self.0.write_field(escaped(&harmless(cell.as_ref())).as_ref()));
         // An empty record ends the row; only then does the writer compare its length.
         written.and_then(|()| self.0.write_record(None::<&[u8]>)).map_err(|error| {
             match error.into_kind() {
@@ -50,6 +52,14 @@ impl CsvTable {
     /// If standard output cannot be written.
     pub(super) fn end(mut self) -> Result<(), Failure> {
         self.0.flush().map_err(|error| unwritten(&error))
+    }
+}
+
+/// Returns the cell without characters that control a terminal: they are written as escapes.
+fn escaped(cell: &[u8]) -> Cow<'_, [u8]> {
+    match std::str::from_utf8(cell) {
+        Ok(text) if text.contains(has_effect) => Cow::Owned(shown(text).into()),
+        _ => Cow::Borrowed(cell),
     }
 }
 
@@ -76,6 +86,15 @@ fn is_number(cell: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn control_characters_are_escaped_behind_the_apostrophe() {
+        let cell = |cell: &str| {
+            String::from_utf8(escaped(&harmless(cell.as_bytes())).into_owned()).unwrap()
+        };
+        assert_eq!(cell("a\u{1b}[2J\n\u{9b}\u{e9}"), r"a\u{1b}[2J\n\u{9b}é");
+        assert_eq!(cell("\t=1"), r"'\t=1");
+    }
 
     #[test]
     fn a_formula_gets_an_apostrophe_and_a_number_does_not() {

@@ -5,18 +5,32 @@ use std::io::{self, IsTerminal};
 
 use serde_json::value::RawValue;
 
+use super::super::table::has_effect;
 use super::super::{Failure, print};
 use crate::json;
 
-/// Returns the object on one line. Only line breaks that a sender wrote between tokens are changed,
-/// each into a space.
+/// Returns the object on one line that has no effect on a terminal. White space that a sender wrote
+/// between tokens becomes spaces. Characters that control a terminal, or reorder or hide others,
+/// are written as escapes of JSON, which mean the same.
 pub(in super::super) fn one_line(json: &str) -> Cow<'_, str> {
-    // Inside a string a line break is always escaped, so these are between tokens.
-    if json.contains(['\n', '\r']) {
-        Cow::Owned(json.replace(['\n', '\r'], " "))
-    } else {
-        Cow::Borrowed(json)
+    if !json.contains(has_effect) {
+        return Cow::Borrowed(json);
     }
+    let mut out = String::with_capacity(json.len());
+    for c in json.chars() {
+        match c {
+            // Inside a string these are always escaped, so they are between tokens.
+            '\n' | '\r' | '\t' => out.push(' '),
+            c if has_effect(c) => {
+                let mut units = [0; 2];
+                for unit in c.encode_utf16(&mut units) {
+                    out.push_str(&format!("\\u{unit:04x}"));
+                }
+            }
+            c => out.push(c),
+        }
+    }
+    Cow::Owned(out)
 }
 
 /// Prints an object as one line.
@@ -136,6 +150,15 @@ mod tests {
             [["y"], [""]]
         );
         assert!(items(&object, "a").is_empty() && items(&object, "none").is_empty());
+    }
+
+    #[test]
+    fn what_has_an_effect_on_a_terminal_is_escaped() {
+        let json = "{\"a\":\"x\u{9b}2J\u{7f}\u{202e}\u{e0041}\u{e9}\",\t\"b\":1}";
+        let line = one_line(json);
+        assert_eq!(line, "{\"a\":\"x\\u009b2J\\u007f\\u202e\\udb40\\udc41\u{e9}\", \"b\":1}");
+        let parsed = |json: &str| serde_json::from_str::<serde_json::Value>(json).unwrap();
+        assert_eq!(parsed(&line), parsed(json));
     }
 
     #[test]

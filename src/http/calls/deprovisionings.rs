@@ -5,17 +5,18 @@ use rollcall_projections::{Deprovisioning, DeprovisioningFilter, Millis, Named, 
 use serde_json::{Value, json};
 
 use crate::documents::{Document, DocumentKey, Shape};
-use crate::http::wire::answer::{Code, Problem, blocking, list_body, pinned_with_roles};
+use crate::http::wire::answer::{Code, Problem, pinned_with_roles};
 use crate::http::wire::api::{
-    Access, Bound, DIRECTORY_ID, Gives, LIMIT_OWN, Logged, MAPPING_VERSION, OF_ORGANIZATION,
+    Access, Bound, Cost, DIRECTORY_ID, Gives, LIMIT_OWN, Logged, MAPPING_VERSION, OF_ORGANIZATION,
     OF_ORGANIZATION_ALIAS, OF_USER, Operation, Parameter, Reads, after, before, direction, email,
     since, until,
 };
 use crate::http::wire::describe::describe_cause;
 use crate::http::wire::entity::must_be_named;
-use crate::http::wire::paging::in_steps;
+use crate::http::wire::paging::{AT_ONCE, in_steps};
 use crate::http::wire::question::Question;
 use crate::http::wire::state::State;
+use crate::http::wire::turns::in_turn;
 use crate::keys::Scope;
 use crate::time;
 use crate::verify::email_fingerprint;
@@ -50,6 +51,7 @@ pub(crate) const LIST: Operation = Operation {
     reads: Reads::AtCut,
     access: Access::keyed(Scope::Audit, Bound::Own),
     logged: Logged::Always,
+    cost: Cost::High,
     gives: Gives::List("Deprovisioning"),
     answer_headers: &[MAPPING_VERSION],
     shapes: SHAPES,
@@ -79,7 +81,8 @@ pub(crate) async fn list(
         let version = engine.views().mapping_version(cut);
         return Ok(pinned_with_roles(cut, version, Err(problem)));
     }
-    let found = blocking(move || {
+    let asking = engine.clone();
+    let found = in_turn(&state.turns, &engine, &LIST, move |turn| {
         let filter = DeprovisioningFilter {
             user: user.as_deref(),
             email,
@@ -88,25 +91,25 @@ pub(crate) async fn list(
             since,
             until,
         };
-        let version = engine.views().mapping_version(cut);
+        let version = asking.views().mapping_version(cut);
         let walk = |start: Option<(Millis, String)>, descending: bool, limit: usize| {
-            in_steps(start, limit, |start, limit| {
+            in_steps(turn, start, limit, |start, limit| {
                 let start = start.map(|(moment, user)| (*moment, user.as_str()));
-                let views = engine.views();
+                let views = asking.views();
                 let views = views.seen_by(&sight);
                 views.deprovisionings(&filter, cut, start, descending, limit.min(STEP))
             })
         };
-        let (items, cursors) =
-            places.page(|item: &Deprovisioning| (item.end.at, item.user.clone()), walk)?;
-        let keys: Vec<DocumentKey> = items.iter().map(document_key).collect();
-        let documents = engine.load_documents(&keys)?;
-        let items: Vec<Vec<u8>> = items
-            .iter()
-            .zip(&documents)
-            .map(|(item, document)| describe(item, document).to_string().into())
-            .collect();
-        Ok::<_, Problem>((version, list_body(&items, cursors)))
+        let place = |item: &Deprovisioning| (item.end.at, item.user.clone());
+        let body = places.write(place, walk, AT_ONCE, |items| {
+            let keys: Vec<DocumentKey> = items.iter().map(document_key).collect();
+            let described = items.iter().zip(asking.load_documents(&keys)?);
+            Ok(described
+                .map(|(item, document)| describe(item, &document).to_string().into())
+                .collect())
+        })?;
+        turn.check()?;
+        Ok::<_, Problem>((version, body))
     });
     let (version, body) = found.await??;
     Ok(pinned_with_roles(cut, version, Ok(body)))

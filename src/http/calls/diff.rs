@@ -10,16 +10,17 @@ use serde::Serialize;
 
 use crate::documents::{FieldChange, changed_fields, conceal, snapshot};
 use crate::engine::{CutError, Engine, KnownAt};
-use crate::http::wire::answer::{Code, Cursors, Problem, blocking, list_body, pin_from, pinned};
+use crate::http::wire::answer::{Code, Cursors, Problem, list_body, pin_from, pinned};
 use crate::http::wire::api::{
-    Access, Bound, Gives, IN_DIRECTORY, LIMIT_OWN, Logged, Operation, Parameter, Takes, after,
+    Access, Bound, Cost, Gives, IN_DIRECTORY, LIMIT_OWN, Logged, Operation, Parameter, Takes, after,
 };
 use crate::http::wire::bodies::{BODIES_AT_ONCE, Bodies};
 use crate::http::wire::entity::{must_be_named, what_is_seen};
 use crate::http::wire::paging::CursorPart as _;
-use crate::http::wire::paging::{CursorPlace, read_place};
+use crate::http::wire::paging::{CursorPlace, PAGE_BYTES_MAX, read_place};
 use crate::http::wire::question::{Question, fix};
 use crate::http::wire::state::State;
+use crate::http::wire::turns::{Turn, in_turn};
 use crate::json::into_well_formed;
 use crate::keys::Scope;
 
@@ -70,6 +71,7 @@ pub(crate) const DIFF: Operation = Operation {
     ],
     access: Access::keyed(Scope::Audit, Bound::Own),
     logged: Logged::Always,
+    cost: Cost::High,
     gives: Gives::List("Difference"),
     shapes: SHAPES,
     problems: &[
@@ -106,9 +108,10 @@ pub(crate) async fn diff(
     let to =
         fix(&engine, to, to_known_at.or(Some(head))).await.map_err(refused("to", "to_known_at"))?;
     let after = read_place("after", after)?;
-    let body = blocking(move || {
+    let asking = engine.clone();
+    let body = in_turn(&state.turns, &engine, &DIFF, move |turn| {
         let scope = DiffScope { sight, directory, cuts: [from, to] };
-        page(&engine, &scope, after, limit)
+        page(&asking, turn, &scope, after, limit)
     });
     let mut response = pinned(to, body.await?);
     pin_from(&mut response, from);
@@ -125,6 +128,7 @@ struct DiffScope {
 /// Returns the differences behind a place. Blocks while it reads the log.
 fn page(
     engine: &Engine,
+    turn: &Turn,
     scope: &DiffScope,
     mut after: Option<DifferencePlace>,
     limit: usize,
@@ -145,15 +149,30 @@ fn page(
         };
         describe_all(engine, scope, found, &mut shown)?;
         after = next;
-        if after.is_none() {
+        if after.is_none() || !turn.goes_on() || fitting(&shown) < shown.len() {
             break;
         }
     }
-    let more = shown.len() > limit;
-    shown.truncate(limit);
-    let next = shown.last().filter(|_| more).map(|(place, _)| place.write());
+    turn.check()?;
+    // A page that ends for lack of time goes on behind the place that was reached.
+    let mut next = after.map(|place| place.write());
+    let kept = fitting(&shown).min(limit);
+    if shown.len() > kept {
+        shown.truncate(kept);
+        next = shown.last().map(|(place, _)| place.write());
+    }
     let items: Vec<Vec<u8>> = shown.into_iter().map(|(_, item)| item).collect();
     Ok(list_body(&items, Cursors { before: None, after: next }))
+}
+
+/// Returns how many of the differences fit into a page; at least one.
+fn fitting(shown: &[(DifferencePlace, Vec<u8>)]) -> usize {
+    let mut bytes = 0;
+    let fits = |(_, item): &&(DifferencePlace, Vec<u8>)| {
+        bytes += item.len();
+        bytes <= PAGE_BYTES_MAX
+    };
+    shown.iter().take_while(fits).count().max(1)
 }
 
 /// Writes differences out. Two snapshots that say the same are not a difference.

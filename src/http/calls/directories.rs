@@ -1,21 +1,18 @@
 //! `GET /directories` and `GET /directories/{id}`.
 
-use std::sync::Arc;
-
 use actix_web::http::StatusCode;
 use actix_web::http::header::CONTENT_TYPE;
 use actix_web::{HttpRequest, HttpResponse, web};
 use rollcall_projections::{DirectoryFilter, DirectoryRow, Part};
 
-use crate::documents::{Document, DocumentKey, Shape, push_directory};
-use crate::engine::{ActError, Engine};
-use crate::http::wire::answer::{
-    Code, Problem, done_in_time, list_body, pinned, respond, with_documents,
-};
+use crate::documents::{DocumentKey, Shape, push_directory};
+use crate::engine::ActError;
+use crate::http::wire::answer::{Code, Problem, blocking, done_in_time, pinned, respond};
 use crate::http::wire::api::{
     AFTER, Access, BEFORE, Bound, Gives, LIMIT, Logged, OF_ORGANIZATION, OF_ORGANIZATION_ALIAS,
     ORDER, Operation, Parameter, Reads,
 };
+use crate::http::wire::entity::{Reading, with_documents};
 use crate::http::wire::question::{Question, id_in_path};
 use crate::http::wire::state::State;
 use crate::keys::Scope;
@@ -60,15 +57,18 @@ pub(crate) async fn list(
     let (search, domain) = (question.take("search"), question.take("domain"));
     let sight = question.sight();
     let (engine, cut) = question.cut().await?;
-    let filter = DirectoryFilter {
-        organization: organization.as_deref(),
-        search: search.as_deref(),
-        domain: domain.as_deref(),
-    };
-    let page = engine.views().seen_by(&sight).directories(&filter, cut, paging.window());
-    let cursors = paging.cursors(&page, |row| row.id.clone());
-    let items = write(engine, page.items).await;
-    Ok(pinned(cut, items.map(|items| list_body(&items, cursors))))
+    let body = blocking(move || {
+        let filter = DirectoryFilter {
+            organization: organization.as_deref(),
+            search: search.as_deref(),
+            domain: domain.as_deref(),
+        };
+        let page = engine.views().seen_by(&sight).directories(&filter, cut, paging.window());
+        let mut documents = Reading::of(&engine, paging.in_order_of_writing(&page, keys));
+        let id = |row: &DirectoryRow| row.id.clone();
+        paging.write(page, id, |row| write(row, &mut documents))
+    });
+    Ok(pinned(cut, body.await?))
 }
 
 /// `GET /directories/{id}`
@@ -96,7 +96,9 @@ pub(crate) async fn item(
     let (engine, cut) = question.cut().await?;
     let row = engine.views().seen_by(&sight).directory(&id, cut);
     let body = match row {
-        Some(row) => write(engine, vec![row]).await.map(|items| items.concat()),
+        Some(row) => {
+            with_documents(engine, keys(&row), move |documents| write(&row, documents)).await
+        }
         None => Err(Problem::entity_not_found("Directory", &id)),
     };
     Ok(pinned(cut, body))
@@ -135,23 +137,16 @@ pub(crate) async fn delete(
     }
 }
 
-/// Writes each row as an object of the API.
-async fn write(engine: Arc<Engine>, rows: Vec<DirectoryRow>) -> Result<Vec<Vec<u8>>, Problem> {
-    let keys: Vec<DocumentKey> = rows
-        .iter()
-        .filter_map(|row| row.version)
-        .map(|seq| DocumentKey { seq, part: Part::Data, shape: Shape::Directory })
-        .collect();
-    with_documents(engine, keys, move |documents: &[Document]| {
-        let mut documents = documents.iter();
-        rows.iter()
-            .map(|row| {
-                let mut out = Vec::with_capacity(512);
-                let document = row.version.and_then(|_| documents.next());
-                push_directory(&mut out, document, row);
-                out
-            })
-            .collect()
-    })
-    .await
+/// Returns the key of a row's document, if it has one.
+fn keys(row: &DirectoryRow) -> Vec<DocumentKey> {
+    let key = |seq| DocumentKey { seq, part: Part::Data, shape: Shape::Directory };
+    row.version.map(key).into_iter().collect()
+}
+
+/// Writes a row as an object of the API.
+fn write(row: &DirectoryRow, documents: &mut Reading<'_>) -> Result<Vec<u8>, Problem> {
+    let mut out = Vec::with_capacity(512);
+    let document = row.version.map_or(Ok(None), |_| documents.next())?;
+    push_directory(&mut out, document.as_ref(), row);
+    Ok(out)
 }

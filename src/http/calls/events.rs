@@ -5,13 +5,14 @@ use std::sync::Arc;
 use actix_web::{HttpRequest, HttpResponse, web};
 use rollcall_projections::{Cut, EventFilter, Seq, Sight, Start};
 
+use crate::documents::ShownEvent;
 use crate::engine::Engine;
 use crate::http::wire::answer::{Code, Cursors, Problem, blocking, list_body, pinned};
 use crate::http::wire::api::{
     Access, Bound, Gives, LIMIT, Logged, NOT_BOTH, OF_ORGANIZATION, OF_ORGANIZATION_ALIAS,
     Operation, Order, Parameter, Reads, Takes, since, until,
 };
-use crate::http::wire::paging::Paging;
+use crate::http::wire::paging::{Fitted, Paging, fit};
 use crate::http::wire::question::Question;
 use crate::http::wire::state::State;
 use crate::keys::Scope;
@@ -46,6 +47,9 @@ const ORDER_IGNORED: Parameter = Parameter::new(
     "desc",
     "Taken and ignored: events are listed oldest first",
 );
+
+/// The number of events that are read at once.
+const EVENTS_AT_ONCE: usize = 8;
 
 /// Refuses a range with a cursor.
 const RANGE_OR_CURSOR: &str = "give a range or a cursor, not both";
@@ -130,8 +134,12 @@ fn read(engine: &Arc<Engine>, cut: Cut, wanted: &Wanted) -> Result<Vec<u8>, Prob
         until: *until,
     };
     let page = engine.views().seen_by(sight).events(&filter, cut, start, paging.limit);
-    let events = engine.load_events(&page.items)?;
-    let after = events.last().filter(|_| page.more_after).map(|event| event.id.clone());
-    let items: Vec<Vec<u8>> = events.into_iter().map(|event| event.json).collect();
+    let backward = matches!(start, Start::Before(_));
+    let bytes = |event: &ShownEvent| event.json.len();
+    let Fitted { written, kept } =
+        fit(&page.items, backward, EVENTS_AT_ONCE, bytes, |rows| Ok(engine.load_events(rows)?))?;
+    let more_after = page.more_after || kept.end < page.items.len();
+    let after = written.last().filter(|_| more_after).map(|event| event.id.clone());
+    let items: Vec<Vec<u8>> = written.into_iter().map(|event| event.json).collect();
     Ok(list_body(&items, Cursors { before: None, after }))
 }

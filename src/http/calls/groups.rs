@@ -1,21 +1,17 @@
 //! `GET /directory_groups` and `GET /directory_groups/{id}`.
 
-use std::sync::Arc;
-
 use actix_web::{HttpRequest, HttpResponse, web};
 use rollcall_projections::{Cut, EntityRow, GroupFilter, NESTED_MAX, Nested, Sight};
 
-use crate::documents::{Document, DocumentKey, Shape};
+use crate::documents::Shape;
 use crate::engine::Engine;
-use crate::http::wire::answer::{
-    Code, Problem, blocking, list_body, pinned_with_roles, with_documents,
-};
+use crate::http::wire::answer::{Code, Problem, blocking, pinned_with_roles};
 use crate::http::wire::api::{
     AFTER, Access, BEFORE, Bound, Gives, IN_DIRECTORY, LIMIT, Logged, MAPPING_VERSION,
     OF_ORGANIZATION, OF_ORGANIZATION_ALIAS, ORDER, Operation, Parameter, Reads, Switch, Takes,
     USER_ID, Word,
 };
-use crate::http::wire::entity::{NestedList, key, push_open};
+use crate::http::wire::entity::{NestedList, Reading, key, push_open, with_documents};
 use crate::http::wire::question::{Question, id_in_path};
 use crate::http::wire::state::State;
 use crate::keys::Scope;
@@ -75,19 +71,32 @@ pub(crate) async fn list(
     let members = take_members(&mut question);
     let sight = question.sight();
     let (engine, cut) = question.cut().await?;
-    let filter = GroupFilter {
-        directory: directory.as_deref(),
-        user: user.as_deref(),
-        organization: organization.as_deref(),
-    };
-    let (version, page) = {
-        let views = engine.views();
-        let page = views.seen_by(&sight).groups(&filter, cut, paging.window());
-        (views.mapping_version(cut), page)
-    };
-    let cursors = paging.cursors(&page, |row| row.id.clone());
-    let items = write(engine, page.items, members.then_some(sight), cut).await;
-    Ok(pinned_with_roles(cut, version, items.map(|items| list_body(&items, cursors))))
+    let found = blocking(move || {
+        let filter = GroupFilter {
+            directory: directory.as_deref(),
+            user: user.as_deref(),
+            organization: organization.as_deref(),
+        };
+        let (version, page) = {
+            let views = engine.views();
+            (
+                views.mapping_version(cut),
+                views.seen_by(&sight).groups(&filter, cut, paging.window()),
+            )
+        };
+        let id = |row: &EntityRow| row.id.clone();
+        if members {
+            return (
+                version,
+                paging.write(page, id, |row| write_with_members(&engine, &sight, row, cut)),
+            );
+        }
+        let key = |row: &EntityRow| vec![key(row, Shape::Group)];
+        let mut documents = Reading::of(&engine, paging.in_order_of_writing(&page, key));
+        (version, paging.write(page, id, |row| write(row, None, &mut documents)))
+    });
+    let (version, body) = found.await?;
+    Ok(pinned_with_roles(cut, version, body))
 }
 
 /// `GET /directory_groups/{id}`
@@ -121,9 +130,13 @@ pub(crate) async fn item(
         (views.mapping_version(cut), views.seen_by(&sight).group(&id, cut))
     };
     let body = match row {
-        Some(row) => write(engine, vec![row], members.then_some(sight), cut)
-            .await
-            .map(|items| items.concat()),
+        Some(row) if members => {
+            blocking(move || write_with_members(&engine, &sight, &row, cut)).await.flatten()
+        }
+        Some(row) => {
+            let keys = vec![key(&row, Shape::Group)];
+            with_documents(engine, keys, move |documents| write(&row, None, documents)).await
+        }
         None => Err(Problem::entity_not_found("Directory Group", &id)),
     };
     Ok(pinned_with_roles(cut, version, body))
@@ -153,43 +166,30 @@ fn members_of(engine: &Engine, sight: &Sight, group: &str, cut: Cut) -> Nested {
     }
 }
 
-/// Writes each row as an object of the API, with the members that are seen by `members_for`.
-async fn write(
-    engine: Arc<Engine>,
-    rows: Vec<EntityRow>,
-    members_for: Option<Sight>,
+/// Writes a row as an object of the API, with its members. Blocks while it reads the log.
+fn write_with_members(
+    engine: &Engine,
+    sight: &Sight,
+    row: &EntityRow,
     cut: Cut,
-) -> Result<Vec<Vec<u8>>, Problem> {
-    let mut nested = Vec::new();
-    if let Some(sight) = members_for {
-        let groups: Vec<String> = rows.iter().map(|row| row.id.clone()).collect();
-        let engine = engine.clone();
-        let found = blocking(move || {
-            groups
-                .iter()
-                .map(|group| members_of(&engine, &sight, group, cut))
-                .collect::<Vec<Nested>>()
-        });
-        nested = found.await?;
+) -> Result<Vec<u8>, Problem> {
+    let members = members_of(engine, sight, &row.id, cut);
+    let group = [key(row, Shape::Group)].into_iter();
+    let keys = group.chain(members.rows.iter().map(|member| key(member, Shape::User))).collect();
+    write(row, Some(&members), &mut Reading::of(engine, keys))
+}
+
+/// Writes a row as an object of the API, with its members if there are any to be written.
+fn write(
+    row: &EntityRow,
+    members: Option<&Nested>,
+    documents: &mut Reading<'_>,
+) -> Result<Vec<u8>, Problem> {
+    let mut out = Vec::with_capacity(512);
+    push_open(&mut out, documents, row)?;
+    if let Some(members) = members {
+        MEMBERS_OF_GROUP.push(&mut out, documents, members, &row.id)?;
     }
-    let mut keys: Vec<DocumentKey> = Vec::new();
-    for (at, row) in rows.iter().enumerate() {
-        keys.push(key(row, Shape::Group));
-        let members = nested.get(at).into_iter().flat_map(|members| &members.rows);
-        keys.extend(members.map(|member| key(member, Shape::User)));
-    }
-    with_documents(engine, keys, move |documents: &[Document]| {
-        let mut documents = documents.iter();
-        let write = |(at, row): (usize, &EntityRow)| {
-            let mut out = Vec::with_capacity(512);
-            push_open(&mut out, &mut documents, row);
-            if let Some(members) = nested.get(at) {
-                MEMBERS_OF_GROUP.push(&mut out, &mut documents, members, &row.id);
-            }
-            out.push(b'}');
-            out
-        };
-        rows.iter().enumerate().map(write).collect()
-    })
-    .await
+    out.push(b'}');
+    Ok(out)
 }

@@ -13,7 +13,7 @@ use serde_json::Value;
 use crate::documents::{
     FieldChange, MissedChange, changed_fields, conceal, missed_fields, stated_previous,
 };
-use crate::http::wire::answer::{Code, Problem, blocking, list_body, pinned};
+use crate::http::wire::answer::{Code, Problem, blocking, pinned};
 use crate::http::wire::api::{
     Access, Bound, Gives, LIMIT_OWN, Logged, Operation, Reads, after, before, direction,
 };
@@ -138,21 +138,20 @@ async fn answer(
             let views = views.seen_by(&sight);
             (history.versions_after)(&views, &id, cut, start.as_ref(), descending, limit)
         };
-        let (rows, cursors) = places.page(|row: &VersionRow| row.place.clone(), walk)?;
         let seen = what_is_seen(&engine, &sight, cut);
-        let mut items = Vec::with_capacity(rows.len());
-        for rows in rows.chunks(BODIES_AT_ONCE) {
+        let place = |row: &VersionRow| row.place.clone();
+        places.write(place, walk, BODIES_AT_ONCE, |rows| {
             let bodies = Bodies::load(
                 &engine,
                 rows.iter().flat_map(|row| row.previous.into_iter().chain([row.version])),
             )?;
-            for row in rows {
+            let describe = |row: &VersionRow| {
                 let described = (history.describe)(&id, Version::of(row, &bodies, &seen));
                 let item = serde_json::to_vec(&described).map_err(|_| Code::Internal)?;
-                items.push(into_well_formed(item));
-            }
-        }
-        Ok(list_body(&items, cursors))
+                Ok(into_well_formed(item))
+            };
+            rows.iter().map(describe).collect()
+        })
     });
     let body = body.await?;
     Ok(pinned(cut, body))

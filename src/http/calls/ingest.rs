@@ -1,18 +1,26 @@
 //! `POST /webhooks/workos`: bytes -> verify -> append -> fold, and only then 200.
 
+use std::sync::Arc;
+
 use actix_web::http::StatusCode;
-use actix_web::http::header::CONTENT_ENCODING;
+use actix_web::http::header::{CONTENT_ENCODING, CONTENT_LENGTH};
 use actix_web::{HttpRequest, HttpResponse, web};
 use bytes::Bytes;
+use rollcall_projections::Millis;
 use serde_json::json;
 use tokio::time::{Instant, timeout_at};
 
 use crate::engine::IngestError;
 use crate::http::wire::answer::{ANSWER_WITHIN, Code, Problem, respond};
-use crate::http::wire::body;
-use crate::http::wire::state::State;
+use crate::http::wire::state::{KeySet, State};
 use crate::log::Outcome;
-use crate::verify::Verified;
+use crate::verify::{Rejection, Verified};
+
+/// The bytes from which on a body is verified on a thread of its own.
+const LARGE_BYTES: usize = 256 << 10;
+
+/// The bytes up to which a body is read although the time of its signature is wrong.
+const SMALL_BYTES: usize = 4096;
 
 /// Takes a webhook, and answers within five seconds in any case.
 pub(crate) async fn webhook(
@@ -37,15 +45,23 @@ async fn take(
     {
         return Err(Code::UnsupportedEncoding);
     }
+    let engine = state.engine.get().ok_or(Code::NotReady)?;
+    let (signature, now_ms) = (signature(request), engine.now().map_err(refused)?);
+    match state.keys.now().keyring.admit(signature.as_deref(), now_ms) {
+        // The signature of a small body is judged all the same: it tells a wrong clock from a wrong
+        // secret.
+        Err(Rejection::OutsideTolerance) if is_small(request) => {}
+        // Any other body that cannot become authentic is not read.
+        judged => judged?,
+    }
     // Inside, so that a slow sender is not taken for a log that cannot be written: at the deadline
     // this is the first that is polled.
     let bytes_max = state.keys.now().body_bytes_max;
-    let body = timeout_at(deadline, body::read(payload, bytes_max)).await;
-    let body = body.map_err(|_| Code::BodyTimeout)??;
-    let engine = state.engine.get().ok_or(Code::NotReady)?;
-    let now = engine.now().map_err(refused)?;
-    let signature = signature(request);
-    let event = Verified::webhook(&state.keys.now().keyring, signature.as_deref(), body, now)?;
+    let body = timeout_at(deadline, state.bodies.read(payload, bytes_max)).await;
+    let mut body = body.map_err(|_| Code::BodyTimeout)??;
+    let now_ms = engine.now().map_err(refused)?;
+    let event = verify(state.keys.now(), signature, body.take(), now_ms).await??;
+    drop(body);
     let event_id = event.event_id().map(str::to_owned);
     let answer = engine.submit(event).map_err(refused)?;
     let outcome = answer.await.map_err(|_| Code::LogUnavailable)?.map_err(refused)?;
@@ -57,6 +73,24 @@ async fn take(
     let body =
         json!({"seq": seq, "event_id": event_id, "duplicate": duplicate, "conflict": conflict});
     Ok(respond(StatusCode::OK).json(body))
+}
+
+/// Tells if a request says that its body is small.
+fn is_small(request: &HttpRequest) -> bool {
+    let length = request.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok());
+    length.and_then(|length| length.parse().ok()).is_some_and(|length: usize| length <= SMALL_BYTES)
+}
+
+/// Verifies a body; a large one on a thread of its own.
+async fn verify(
+    keys: Arc<KeySet>,
+    signature: Option<Bytes>,
+    body: Bytes,
+    now_ms: Millis,
+) -> Result<Result<Verified, Rejection>, Code> {
+    let large = body.len() > LARGE_BYTES;
+    let work = move || Verified::webhook(&keys.keyring, signature.as_deref(), body, now_ms);
+    if large { web::block(work).await.map_err(|_| Code::Internal) } else { Ok(work()) }
 }
 
 /// Returns the signature's header; the values of several are joined.

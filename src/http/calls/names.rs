@@ -6,15 +6,16 @@ use rollcall_projections::{
 };
 use serde_json::{Value, json};
 
-use crate::engine::Engine;
-use crate::http::wire::answer::{Code, Problem, blocking, pinned};
+use crate::engine::{Engine, WorkError};
+use crate::http::wire::answer::{Code, Problem, pinned};
 use crate::http::wire::api::{
-    Access, Bound, Gives, IN_DIRECTORY, Logged, OF_ORGANIZATION, Operation, Parameter, Reads,
+    Access, Bound, Cost, Gives, IN_DIRECTORY, Logged, OF_ORGANIZATION, Operation, Parameter, Reads,
     Switch, Takes, Word, words,
 };
 use crate::http::wire::entity::must_be_named;
 use crate::http::wire::question::Question;
 use crate::http::wire::state::State;
+use crate::http::wire::turns::{Turn, in_turn};
 use crate::keys::Scope;
 use crate::verify::{FieldCode, compared_name, email_fingerprint};
 
@@ -65,6 +66,7 @@ pub(crate) const NAMES: Operation = Operation {
     reads: Reads::AtCut,
     access: Access::keyed(Scope::Read, Bound::Own),
     logged: Logged::Always,
+    cost: Cost::High,
     gives: Gives::One("NamesFound"),
     shapes: include_str!("names.schema.json"),
     problems: &[Code::EntityNotFound],
@@ -82,12 +84,7 @@ pub(crate) async fn names(
     let (directory, organization) = (question.take("directory"), question.take("organization_id"));
     let ever = question.take_word::<Switch>("ever") == Some(Switch::On);
     let kind = kind.unwrap_or(Kind::Group);
-    if directory.is_some() && !kind.has_directory() {
-        question.error("directory", FieldCode::Exclusive, BELONGS_TO_NONE);
-    }
-    if organization.is_some() && !kind.has_organization() {
-        question.error("organization_id", FieldCode::Exclusive, BELONGS_TO_NONE);
-    }
+    kind.judge_scope(&mut question, directory.is_some(), organization.is_some());
     let (engine, cut) = question.cut().await?;
     let scopes = [
         directory.as_deref().map(Named::Directory),
@@ -96,7 +93,8 @@ pub(crate) async fn names(
     if let Err(problem) = must_be_named(&engine, &Sight::All, cut, scopes) {
         return Ok(pinned(cut, Err(problem)));
     }
-    let found = blocking(move || {
+    let asking = engine.clone();
+    let found = in_turn(&state.turns, &engine, &NAMES, move |turn| {
         let question = NameQuestion {
             kind: kind.named(),
             text: &text,
@@ -108,9 +106,10 @@ pub(crate) async fn names(
             cut,
             ever,
         };
-        describe(kind, &find(&engine, &question)).to_string().into_bytes()
+        let found = find(&asking, &question, turn)?;
+        Ok(describe(kind, &found).to_string().into_bytes())
     });
-    Ok(pinned(cut, Ok(found.await?)))
+    Ok(pinned(cut, found.await?))
 }
 
 impl Kind {
@@ -122,6 +121,16 @@ impl Kind {
             Kind::Organization => NamedKind::Organization,
             Kind::Role => NamedKind::Role,
             Kind::EventType => NamedKind::EventType,
+        }
+    }
+
+    /// Refuses a directory or an organization for a kind that belongs to none.
+    fn judge_scope(self, question: &mut Question, directory: bool, organization: bool) {
+        if directory && !self.has_directory() {
+            question.error("directory", FieldCode::Exclusive, BELONGS_TO_NONE);
+        }
+        if organization && !self.has_organization() {
+            question.error("organization_id", FieldCode::Exclusive, BELONGS_TO_NONE);
         }
     }
 
@@ -140,13 +149,20 @@ impl Kind {
 }
 
 /// Searches, and releases the lock on the views between the steps.
-fn find(engine: &Engine, question: &NameQuestion<'_>) -> NamesFound {
+///
+/// # Errors
+/// 422 if it takes too long.
+fn find(engine: &Engine, question: &NameQuestion<'_>, turn: &Turn) -> Result<NamesFound, Problem> {
     if let Some(found) = engine.views().named_at_once(question) {
-        return found;
+        return Ok(found);
     }
     let mut search = NameSearch::default();
-    while engine.views().search_names(question, &mut search, STEP) {}
-    engine.views().names_found(question, &search)
+    while engine.views().search_names(question, &mut search, STEP) {
+        if !turn.goes_on() {
+            return Err(turn.problem(WorkError::Halted));
+        }
+    }
+    Ok(engine.views().names_found(question, &search))
 }
 
 fn describe(kind: Kind, found: &NamesFound) -> Value {

@@ -8,17 +8,16 @@ use rollcall_projections::{AccessPeriod, Cut, MembershipPeriod, Millis, RolePeri
 use serde_json::{Value, json};
 
 use crate::engine::Engine;
-use crate::http::wire::answer::{
-    Code, Cursors, Problem, blocking, list_body, pinned, pinned_with_roles,
-};
+use crate::http::wire::answer::{Code, Problem, blocking, pinned, pinned_with_roles};
 use crate::http::wire::api::{
-    Access, Bound, Gives, LIMIT_OWN, Logged, MAPPING_VERSION, Operation, Reads, after, before,
-    direction,
+    Access, Bound, Cost, Gives, LIMIT_OWN, Logged, MAPPING_VERSION, Operation, Reads, after,
+    before, direction,
 };
 use crate::http::wire::describe::describe_cause;
-use crate::http::wire::paging::{CursorPlace, Places, in_steps, of_all};
+use crate::http::wire::paging::{AT_ONCE, CursorPlace, Places, in_steps, of_all};
 use crate::http::wire::question::{Question, id_within_path};
 use crate::http::wire::state::State;
+use crate::http::wire::turns::in_turn;
 use crate::keys::Scope;
 use crate::time;
 
@@ -83,6 +82,7 @@ pub(crate) const MEMBERS: Operation = Operation {
         LIMIT_OWN,
         direction("Without it `asc`"),
     ],
+    cost: Cost::High,
     gives: Gives::List("MembershipPeriod"),
     ..PERIODS
 };
@@ -122,15 +122,14 @@ impl PeriodsQuestion {
         let walk = |start: Option<P>, descending: bool, limit: usize| {
             of_all(&periods, &place, start, descending, limit)
         };
-        let (items, cursors) = self.places.page(&place, walk)?;
-        Ok(write(&items, cursors, |period| describe(&self.id, period)))
+        self.places.write(&place, walk, AT_ONCE, |periods| {
+            Ok(write(periods, |period| describe(&self.id, period)))
+        })
     }
 }
 
-fn write<T>(items: &[T], cursors: Cursors, describe: impl Fn(&T) -> Value) -> Vec<u8> {
-    let items: Vec<Vec<u8>> =
-        items.iter().map(|item| describe(item).to_string().into_bytes()).collect();
-    list_body(&items, cursors)
+fn write<T>(items: &[T], describe: impl Fn(&T) -> Value) -> Vec<Vec<u8>> {
+    items.iter().map(|item| describe(item).to_string().into_bytes()).collect()
 }
 
 /// Answers [`ACCESS`].
@@ -194,12 +193,13 @@ pub(crate) async fn members(
 ) -> Result<HttpResponse, Problem> {
     let PeriodsQuestion { id, places, engine, sight, cut } =
         PeriodsQuestion::of(&request, &state, &MEMBERS).await?;
-    let found = blocking(move || {
+    let asking = engine.clone();
+    let found = in_turn(&state.turns, &asking, &MEMBERS, move |turn| {
         if !engine.views().seen_by(&sight).knows_group(&id, cut) {
             return Err(Problem::entity_not_found("Directory Group", &id));
         }
         let walk = |start: Option<(String, Millis)>, descending: bool, limit: usize| {
-            in_steps(start, limit, |start, limit| {
+            in_steps(turn, start, limit, |start, limit| {
                 let start = start.map(|(user, from)| (user.as_str(), *from));
                 let views = engine.views();
                 let views = views.seen_by(&sight);
@@ -208,9 +208,11 @@ pub(crate) async fn members(
                     .unwrap_or_default()
             })
         };
-        let (items, cursors) =
-            places.page(|period: &MembershipPeriod| (period.user.clone(), period.from), walk)?;
-        Ok(write(&items, cursors, describe_membership))
+        let place = |period: &MembershipPeriod| (period.user.clone(), period.from);
+        let body = places
+            .write(place, walk, AT_ONCE, |periods| Ok(write(periods, describe_membership)))?;
+        turn.check()?;
+        Ok(body)
     });
     Ok(pinned(cut, found.await?))
 }

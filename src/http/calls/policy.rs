@@ -64,7 +64,7 @@ pub(crate) async fn set(
     let question = Question::of(&request, &state, &SET)?;
     let operator = question.operator.clone();
     let engine = question.finish()?;
-    let mut body = Body::of(payload).await?;
+    let mut body = Body::of(payload, &state.operator_bodies).await?;
     let inactive_users = body.take_word(
         "inactive_users",
         &InactiveUsers::ALL.map(|treatment| (treatment.word(), treatment)),

@@ -5,10 +5,11 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use serde_json::json;
 
 use crate::engine::Rebuild;
-use crate::http::wire::answer::{Code, Cursors, Problem, blocking, list_body, respond};
-use crate::http::wire::api::{Access, Bound, Gives, Operation};
+use crate::http::wire::answer::{Code, Cursors, Problem, list_body, respond};
+use crate::http::wire::api::{Access, Bound, Cost, Gives, Operation};
 use crate::http::wire::question::Question;
 use crate::http::wire::state::State;
+use crate::http::wire::turns::in_turn;
 use crate::keys::Scope;
 use crate::time;
 
@@ -21,6 +22,7 @@ pub(crate) const PROJECTIONS: Operation = Operation {
     about: "Each view: its newest record, its number of items, the digest of its dump, and the \
         last rebuild.",
     access: Access::keyed(Scope::Operate, Bound::Refused),
+    cost: Cost::High,
     gives: Gives::List("Projection"),
     shapes: SHAPES,
     ..Operation::GET
@@ -70,9 +72,10 @@ pub(crate) async fn projections(
         // Without a length: only the digests of all views would tell it.
         return Ok(respond(StatusCode::OK).body(actix_web::body::None::new()));
     }
-    let body = blocking(move || {
-        let rebuild = engine.last_rebuild().map(|rebuild| describe_rebuild(&rebuild));
-        let items: Vec<Vec<u8>> = engine
+    let asking = engine.clone();
+    let body = in_turn(&state.turns, &engine, &PROJECTIONS, move |_| {
+        let rebuild = asking.last_rebuild().map(|rebuild| describe_rebuild(&rebuild));
+        let items: Vec<Vec<u8>> = asking
             .view_states()
             .into_iter()
             .map(|state| {

@@ -263,7 +263,7 @@ pub(crate) async fn change_key(
     let question = Question::of(&request, &state, &CHANGE_KEY)?;
     let operator = question.operator.clone();
     let engine = question.finish()?;
-    let mut body = Body::of(payload).await?;
+    let mut body = Body::of(payload, &state.operator_bodies).await?;
     let note = body.take_note();
     body.finish()?;
     // The thread finishes even if the caller has left or the time is over.

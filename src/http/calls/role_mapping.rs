@@ -11,7 +11,7 @@ use actix_web::http::header::{ACCEPT, CONTENT_TYPE, ETAG, HeaderValue, IF_MATCH}
 use actix_web::{HttpRequest, HttpResponse, web};
 use bytes::Bytes;
 use rollcall_projections::{
-    Comparison, Cut, Ground, Mapping, MappingSet, Millis, Proposal, RoleChange, RoleCounts,
+    Comparison, Cut, Ground, Judged, Mapping, MappingSet, Millis, Proposal, RoleChange, RoleCounts,
     RuleWarning, SnapshotRef, UnmatchedGroup, WarningReason,
 };
 use serde_json::{Value, json};
@@ -20,17 +20,18 @@ use tokio::sync::mpsc;
 use crate::documents::{DocumentKey, Shape};
 use crate::engine::{ActError, Engine, Expect, not_in_future};
 use crate::http::wire::answer::{
-    Code, FieldError, Problem, blocking, done_in_time, list_body, pin, pinned_with_roles, respond,
+    Code, FieldError, Problem, blocking, done_in_time, pin, pinned_with_roles, respond,
 };
 use crate::http::wire::api::{
-    Access, AnswerHeader, Bound, Gives, LIMIT_OWN, MAPPING_VERSION, ORDER_OWN, Operation,
+    Access, AnswerHeader, Bound, Cost, Gives, LIMIT_OWN, MAPPING_VERSION, ORDER_OWN, Operation,
     Parameter, Reads, Takes, USER_ID, after, before,
 };
-use crate::http::wire::body::Body;
+use crate::http::wire::body::{BodiesInFlight, Body};
 use crate::http::wire::describe::{author, describe_ground};
-use crate::http::wire::paging::{ItemNumber, digits};
+use crate::http::wire::paging::{AT_ONCE, Fitted, ItemNumber, digits, fit};
 use crate::http::wire::question::Question;
 use crate::http::wire::state::State;
+use crate::http::wire::turns::{Turn, Turns, in_turn, long_turn};
 use crate::keys::{Operator, Scope};
 use crate::time;
 use crate::verify::{FieldCode, mapping_json};
@@ -99,6 +100,7 @@ pub(crate) const SET: Operation = Operation {
         that version is still the latest.",
     headers: &[IF_VERSION],
     access: Access::keyed(Scope::Operate, Bound::Refused),
+    cost: Cost::High,
     takes: Some("RoleMappingSetting"),
     gives: Gives::One("RoleMapping"),
     answer_headers: &[VERSION_TAG],
@@ -122,6 +124,7 @@ pub(crate) const PREVIEW: Operation = Operation {
     parameters: &[AFTER_USER, LIMIT_OWN],
     reads: Reads::AtCut,
     access: Access::keyed(Scope::Operate, Bound::Refused),
+    cost: Cost::High,
     takes: Some("RoleMappingSetting"),
     gives: Gives::OneOrLines { one: "RoleMappingPreview", lines: "RoleChange" },
     answer_headers: &[MAPPING_VERSION],
@@ -153,21 +156,14 @@ pub(crate) async fn versions(
     let mut question = Question::of(&request, &state, &VERSIONS)?;
     let paging = question.take_paging();
     let engine = question.finish()?;
-    let (page, sets) = {
-        let views = engine.views();
-        let page = paging.numbers(views.mapping_versions())?;
-        let sets: Vec<MappingSet> =
-            page.items.iter().filter_map(|number| views.mapping_of_version(*number)).collect();
-        (page, sets)
-    };
-    let cursors = paging.cursors(&page, usize::to_string);
-    let items = blocking(move || {
-        sets.into_iter()
-            .map(|set| Ok(describe(&engine, Some(set))?.to_string().into_bytes()))
-            .collect()
+    let page = paging.numbers(engine.views().mapping_versions())?;
+    let body = blocking(move || {
+        paging.write(page, usize::to_string, |number| {
+            let set = engine.views().mapping_of_version(*number);
+            Ok(describe(&engine, set)?.to_string().into_bytes())
+        })
     });
-    let items: Result<Vec<Vec<u8>>, Problem> = items.await?;
-    Ok(respond(StatusCode::OK).body(list_body(&items?, cursors)))
+    Ok(respond(StatusCode::OK).body(body.await??))
 }
 
 /// Answers [`SET`].
@@ -180,7 +176,7 @@ pub(crate) async fn set(
     let operator = question.operator.clone();
     let engine = question.finish()?;
     let expect = precondition(&request)?;
-    let setting = Setting::of(payload).await?;
+    let setting = Setting::of(payload, &state.operator_bodies).await?;
     // What the writer would refuse anyway is refused before the mapping is prepared.
     not_in_future(setting.effective_from, time::now_ms())?;
     if let Expect::Version(version) = expect
@@ -188,9 +184,13 @@ pub(crate) async fn set(
     {
         return Err(ActError::VersionConflict.into());
     }
-    let set = record(&engine, operator, setting, expect).await?;
+    let set = record(&state.turns, &engine, operator, setting, expect).await?;
     let version = set.version;
-    let body = blocking(move || describe_with_warnings(&engine, set)).await??;
+    let describing = engine.clone();
+    let described = in_turn(&state.turns, &engine, &SET, move |turn| {
+        describe_with_warnings(&describing, set, turn)
+    });
+    let body = described.await??;
     let mut response = respond(StatusCode::OK).json(body);
     tag(&mut response, version);
     Ok(response)
@@ -198,6 +198,7 @@ pub(crate) async fn set(
 
 /// Has the writer set a mapping. It is prepared again if another one is set meanwhile.
 async fn record(
+    turns: &Turns,
     engine: &Arc<Engine>,
     operator: Operator,
     setting: Setting,
@@ -208,7 +209,11 @@ async fn record(
     loop {
         tries += 1;
         let (preparing, wanted) = (engine.clone(), mapping.clone());
-        let prepared = blocking(move || preparing.prepare(&wanted)).await??;
+        let prepared = in_turn(turns, engine, &SET, move |turn| {
+            let prepared = preparing.prepare(&wanted, &|| turn.is_wanted());
+            prepared.map_err(|error| turn.problem(error))
+        });
+        let prepared = prepared.await??;
         let (mapping, note) = (mapping.clone(), note.clone());
         let set =
             engine.set_mapping(operator.clone(), mapping, prepared, expect, effective_from, note);
@@ -220,14 +225,14 @@ async fn record(
 }
 
 /// Describes a mapping just set, with the warnings about its rules. Blocks while it reads the log.
-fn describe_with_warnings(engine: &Engine, set: MappingSet) -> Result<Value, Problem> {
-    let found = {
-        let views = engine.views();
-        views.warnings(set.version, Cut { known_at: views.head(), ..Cut::LATEST })
-    };
+fn describe_with_warnings(engine: &Engine, set: MappingSet, turn: &Turn) -> Result<Value, Problem> {
+    let cut = Cut { known_at: engine.views().head(), ..Cut::LATEST };
+    let judged = Judged::Set(set.version);
+    let found = engine.unmatched(judged, &set.mapping, cut, 0, &|| turn.is_wanted());
+    let found = found.map_err(|error| turn.problem(error))?;
     let mut body = describe(engine, Some(set))?;
     if let Some(body) = body.as_object_mut() {
-        body.insert("warnings".into(), found.iter().map(describe_warning).collect());
+        body.insert("warnings".into(), found.warnings.iter().map(describe_warning).collect());
     }
     Ok(body)
 }
@@ -247,14 +252,25 @@ pub(crate) async fn preview(
     let (after, limit) =
         if lines { (None, 0) } else { (question.take("after"), question.take_limit()) };
     let (engine, cut) = question.cut().await?;
-    let Setting { mapping, effective_from, .. } = Setting::of(payload).await?;
+    let Setting { mapping, effective_from, .. } =
+        Setting::of(payload, &state.operator_bodies).await?;
     not_in_future(effective_from, time::now_ms())?;
-    let proposing = engine.clone();
-    let proposal = blocking(move || proposing.propose(mapping, effective_from, cut)).await??;
+    let asking = engine.clone();
     if lines {
-        return Ok(stream(engine, proposal, cut));
+        let turn = long_turn(&state.turns, &engine, &PREVIEW).await?;
+        let proposed = blocking(move || {
+            let proposal = asking.propose(mapping, effective_from, cut, &|| turn.is_wanted());
+            proposal.map(|proposal| (turn, proposal))
+        });
+        let (turn, proposal) = proposed.await?.map_err(|error| Problem::of_work(error, &engine))?;
+        return Ok(stream(engine, turn, proposal, cut));
     }
-    let body = blocking(move || whole(&engine, &proposal, cut, after.as_deref(), limit));
+    let body = in_turn(&state.turns, &engine, &PREVIEW, move |turn| {
+        let proposal = asking
+            .propose(mapping, effective_from, cut, &|| turn.goes_on())
+            .map_err(|error| turn.problem(error))?;
+        whole(&asking, &proposal, cut, after.as_deref(), limit, turn)
+    });
     let (version, body) = body.await??;
     Ok(pinned_with_roles(cut, version, Ok(body.to_string().into_bytes())))
 }
@@ -267,8 +283,8 @@ struct Setting {
 }
 
 impl Setting {
-    async fn of(payload: web::Payload) -> Result<Setting, Problem> {
-        let mut body = Body::of(payload).await?;
+    async fn of(payload: web::Payload, bodies: &BodiesInFlight) -> Result<Setting, Problem> {
+        let mut body = Body::of(payload, bodies).await?;
         let (effective_from, note) = (body.take_moment("effective_from"), body.take_note());
         let mapping = body.take_mapping();
         body.finish()?;
@@ -355,23 +371,29 @@ fn whole(
     cut: Cut,
     after: Option<&str>,
     limit: usize,
+    turn: &Turn,
 ) -> Result<(usize, Value), Problem> {
     let mut shown: Vec<RoleChange> = Vec::new();
-    let comparison = engine.compare(proposal, cut, |changes| {
+    let comparison = engine.compare(proposal, cut, &|| turn.goes_on(), |changes| {
         let wanted = changes
             .into_iter()
             .filter(|change| after.is_none_or(|after| change.user.as_str() > after));
         shown.extend(wanted.take(limit + 1 - shown.len()));
-        true
     });
+    let comparison = comparison.map_err(|error| turn.problem(error))?;
     let more = shown.len() > limit;
     shown.truncate(limit);
+    let bytes = |change: &Value| change.to_string().len();
+    let write = |changes: &[RoleChange]| describe_changes(engine, changes);
+    let Fitted { written, kept } = fit(&shown, false, AT_ONCE, bytes, write)?;
+    let more = more || kept.end < shown.len();
+    let shown = shown.get(kept).unwrap_or(&[]);
     let next = shown.last().filter(|_| more).map(|change| change.user.clone());
-    let changes = describe_changes(engine, &shown)?;
-    let views = engine.views();
-    let version = views.mapping_version(cut);
-    let unmatched = views.unmatched(proposal, cut, GROUPS_SHOWN);
-    drop(views);
+    let version = engine.views().mapping_version(cut);
+    let (judged, mapping) = (Judged::Proposed(proposal), proposal.mapping());
+    let unmatched = engine
+        .unmatched(judged, mapping, cut, GROUPS_SHOWN, &|| turn.goes_on())
+        .map_err(|error| turn.problem(error))?;
     let groups = unmatched.first_groups.into_iter().map(|group| {
         let UnmatchedGroup { id, name, directory } = group;
         json!({ "id": id, "name": name, "directory_id": directory })
@@ -388,7 +410,7 @@ fn whole(
         },
         "changes": {
             "object": "list",
-            "data": changes,
+            "data": written,
             "list_metadata": { "before": null, "after": next },
         },
     });
@@ -455,24 +477,26 @@ fn describe_roles(roles: &[(String, Vec<Ground>)]) -> Vec<Value> {
 }
 
 /// Streams every change, one a line, as fast as it is read.
-fn stream(engine: Arc<Engine>, proposal: Proposal, cut: Cut) -> HttpResponse {
+fn stream(engine: Arc<Engine>, turn: Turn, proposal: Proposal, cut: Cut) -> HttpResponse {
     let version = engine.views().mapping_version(cut);
     let (lines, waiting) = mpsc::channel(TEXTS_WAITING);
-    // A reader that leaves drops the channel, which ends the work.
     tokio::task::spawn_blocking(move || {
-        engine.compare(&proposal, cut, |changes| {
-            let text = describe_changes(&engine, &changes).map(|described| {
-                described.iter().map(|change| format!("{change}\n")).collect::<String>()
-            });
-            match text {
-                Ok(text) => text.is_empty() || lines.blocking_send(Ok(text.into())).is_ok(),
-                // The stream must break off, since an ordinary end would look complete.
-                Err(_) => {
-                    let _ = lines.blocking_send(Err(io::ErrorKind::Other.into()));
-                    false
-                }
+        // A reader that leaves drops the channel, which ends the work.
+        let goes_on = || turn.is_wanted() && !lines.is_closed();
+        let mut is_whole = true;
+        let compared = engine.compare(&proposal, cut, &goes_on, |changes| {
+            let described = describe_changes(&engine, &changes);
+            is_whole &= described.is_ok();
+            let text: String =
+                described.iter().flatten().map(|change| format!("{change}\n")).collect();
+            if is_whole && !text.is_empty() {
+                let _ = lines.blocking_send(Ok(text.into()));
             }
         });
+        // The stream must break off, since an ordinary end would look complete.
+        if compared.is_err() || !is_whole {
+            let _ = lines.blocking_send(Err(io::ErrorKind::Other.into()));
+        }
     });
     let mut response = respond(StatusCode::OK);
     response

@@ -4,17 +4,18 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use rollcall_projections::{Assignment, AssignmentFilter, Because, Named};
 use serde_json::{Value, json};
 
-use crate::http::wire::answer::{Code, Problem, blocking, list_body, pinned_with_roles};
+use crate::http::wire::answer::{Code, Problem, pinned_with_roles};
 use crate::http::wire::api::{
-    Access, Bound, GROUP_ID, Gives, IN_DIRECTORY, LIMIT_OWN, Logged, MAPPING_VERSION,
+    Access, Bound, Cost, GROUP_ID, Gives, IN_DIRECTORY, LIMIT_OWN, Logged, MAPPING_VERSION,
     OF_ORGANIZATION, OF_ORGANIZATION_ALIAS, OF_USER, Operation, Parameter, Reads, after, before,
     direction,
 };
 use crate::http::wire::describe::{describe_cause, describe_ground};
 use crate::http::wire::entity::must_be_named;
-use crate::http::wire::paging::in_steps;
+use crate::http::wire::paging::{AT_ONCE, in_steps};
 use crate::http::wire::question::Question;
 use crate::http::wire::state::State;
+use crate::http::wire::turns::in_turn;
 use crate::keys::Scope;
 use crate::time;
 
@@ -48,6 +49,7 @@ pub(crate) const ASSIGNMENTS: Operation = Operation {
     reads: Reads::AtCut,
     access: Access::keyed(Scope::Read, Bound::Own),
     logged: Logged::Always,
+    cost: Cost::High,
     gives: Gives::List("RoleAssignment"),
     answer_headers: &[MAPPING_VERSION],
     shapes: SHAPES,
@@ -79,7 +81,8 @@ pub(crate) async fn assignments(
         let version = engine.views().mapping_version(cut);
         return Ok(pinned_with_roles(cut, version, Err(problem)));
     }
-    let found = blocking(move || {
+    let asking = engine.clone();
+    let found = in_turn(&state.turns, &engine, &ASSIGNMENTS, move |turn| {
         let filter = AssignmentFilter {
             user: user.as_deref(),
             role: role.as_deref(),
@@ -87,21 +90,22 @@ pub(crate) async fn assignments(
             directory: directory.as_deref(),
             organization: organization.as_deref(),
         };
-        let version = engine.views().mapping_version(cut);
+        let version = asking.views().mapping_version(cut);
         let walk = |start: Option<Holding>, descending: bool, limit: usize| {
             // Each one costs a history of roles, so the lock is released between steps: a long page
             // must not delay the writer.
-            in_steps(start, limit, |start, limit| {
+            in_steps(turn, start, limit, |start, limit| {
                 let behind = start.map(|(user, role)| (user.as_str(), role.as_str()));
-                let views = engine.views();
+                let views = asking.views();
                 let views = views.seen_by(&sight);
                 views.assignments(&filter, cut, behind, descending, STEP.min(limit))
             })
         };
-        let (items, cursors) = places.page(holding, walk)?;
-        let items: Vec<Vec<u8>> =
-            items.iter().map(|assignment| describe(assignment).to_string().into_bytes()).collect();
-        Ok::<_, Problem>((version, list_body(&items, cursors)))
+        let body = places.write(holding, walk, AT_ONCE, |items| {
+            Ok(items.iter().map(|item| describe(item).to_string().into_bytes()).collect())
+        })?;
+        turn.check()?;
+        Ok::<_, Problem>((version, body))
     });
     let (version, body) = found.await??;
     Ok(pinned_with_roles(cut, version, Ok(body)))

@@ -9,17 +9,18 @@ use rollcall_projections::{
 use serde_json::{Map, Value, json};
 
 use crate::engine::{ClockState, Engine};
-use crate::http::wire::answer::{Code, Cursors, Problem, blocking, respond};
+use crate::http::wire::answer::{Code, Cursors, Problem, respond};
 use crate::http::wire::api::{
-    AFTER, Access, BEFORE, Bound, Gives, IN_DIRECTORY, LIMIT_OWN, OF_ORGANIZATION,
+    AFTER, Access, BEFORE, Bound, Cost, Gives, IN_DIRECTORY, LIMIT_OWN, OF_ORGANIZATION,
     OF_ORGANIZATION_ALIAS, ORDER_OWN, Operation,
 };
 use crate::http::wire::entity::must_be_named;
 use crate::http::wire::paging::Paging;
 use crate::http::wire::question::Question;
 use crate::http::wire::state::State;
+use crate::http::wire::turns::in_turn;
 use crate::keys::Scope;
-use crate::time;
+use crate::{stderr, time};
 
 /// The number of records or users that are counted under one lock.
 const STEP: usize = 16_384;
@@ -47,6 +48,7 @@ pub(crate) const STATS: Operation = Operation {
         OF_ORGANIZATION_ALIAS,
     ],
     access: Access::keyed(Scope::Read, Bound::Own),
+    cost: Cost::High,
     gives: Gives::One("Stats"),
     shapes: SHAPES,
     problems: &[Code::EntityNotFound],
@@ -78,13 +80,17 @@ pub(crate) async fn stats(
     let shown = |count: u64| if sight == Sight::All { count } else { 0 };
     let refusals: Vec<(Code, u64)> =
         state.refusals.counts().map(|(code, count)| (code, shown(count))).collect();
-    let unauthorized = shown(state.refusals.unauthorized());
+    let refused = RefusedQuestions {
+        unauthorized: shown(state.refusals.unauthorized()),
+        busy: shown(state.turns.refused()),
+    };
     let duplicates = shown(engine.duplicates());
     let _alone = state.stats.lock().await;
-    let answer = blocking(move || {
+    let asking = engine.clone();
+    let answer = in_turn(&state.turns, &engine, &STATS, move |_| {
         let filter = StatsFilter { sight, directory, organization };
-        let measured = measure(&engine, &filter, duplicates, &paging);
-        describe(&engine, measured, &refusals, unauthorized)
+        let measured = measure(&asking, &filter, duplicates, &paging);
+        describe(&asking, measured, &refusals, &refused)
     });
     Ok(respond(StatusCode::OK).json(answer.await?))
 }
@@ -199,11 +205,19 @@ fn quarantine(views: &Seen<'_>) -> Map<String, Value> {
         .collect()
 }
 
+/// The questions refused since the start.
+struct RefusedQuestions {
+    /// Those without a known key.
+    unauthorized: u64,
+    /// Those for which there was no turn.
+    busy: u64,
+}
+
 fn describe(
     engine: &Engine,
     measured: Measured,
     refusals: &[(Code, u64)],
-    unauthorized: u64,
+    refused: &RefusedQuestions,
 ) -> Value {
     let counts = |wanted: &dyn Fn(Code) -> bool| -> Map<String, Value> {
         let wanted = refusals.iter().filter(|(code, _)| wanted(*code));
@@ -231,7 +245,9 @@ fn describe(
         "duplicates": duplicates,
         "signature_failures": counts(&|code| Code::SIGNATURES.contains(&code)),
         "refused_webhooks": counts(&|_| true),
-        "unauthorized": unauthorized,
+        "unauthorized": refused.unauthorized,
+        "refused_questions": refused.busy,
+        "dropped_log_lines": stderr::dropped(),
         "conflicts": quarantine.get("conflict"),
         "quarantine": quarantine,
         "directories": {

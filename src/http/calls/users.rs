@@ -1,25 +1,20 @@
 //! `GET /directory_users` and `GET /directory_users/{id}`; and `GET /rollcall/v1/users`, over all
 //! directories.
 
-use std::sync::Arc;
-
 use actix_web::{HttpRequest, HttpResponse, web};
 use rollcall_projections::{UserFilter, UserRow};
 use serde_json::json;
 
-use crate::documents::{Document, DocumentKey, Shape};
-use crate::engine::Engine;
+use crate::documents::{DocumentKey, Shape};
 use crate::hashes::fingerprint;
-use crate::http::wire::answer::{
-    Code, Problem, list_body, pinned, pinned_with_roles, with_documents,
-};
+use crate::http::wire::answer::{Code, Problem, blocking, pinned, pinned_with_roles};
 use crate::http::wire::api::{
     AFTER, Access, BEFORE, Bound, GROUP_ID, Gives, IN_DIRECTORY, LIMIT, LIMIT_OWN, Logged,
     MAPPING_VERSION, OF_ORGANIZATION, OF_ORGANIZATION_ALIAS, ORDER, Operation, Parameter, Reads,
     Switch, Takes, Word, after, before, direction, email, words,
 };
-use crate::http::wire::entity::{NestedList, key, push_open};
-use crate::http::wire::paging::of_all;
+use crate::http::wire::entity::{NestedList, Reading, key, push_open, with_documents};
+use crate::http::wire::paging::{AT_ONCE, of_all};
 use crate::http::wire::question::{Question, id_in_path};
 use crate::http::wire::state::State;
 use crate::keys::Scope;
@@ -98,22 +93,27 @@ pub(crate) async fn list(
     question.take_word::<Switch>("groups");
     let sight = question.sight();
     let (engine, cut) = question.cut().await?;
-    let filter = UserFilter {
-        directory: directory.as_deref(),
-        group: group.as_deref(),
-        organization: organization.as_deref(),
-        email: email.map(|email| email_fingerprint(&email)),
-        idp_id: idp_id.map(|idp_id| fingerprint(&idp_id)),
-        active: state.map(|state| state == UserState::Active),
-        role: role.as_deref(),
-    };
-    let (version, page) = {
-        let views = engine.views();
-        (views.mapping_version(cut), views.seen_by(&sight).users(&filter, cut, paging.window()))
-    };
-    let cursors = paging.cursors(&page, |row| row.user.id.clone());
-    let items = write(engine, page.items).await;
-    Ok(pinned_with_roles(cut, version, items.map(|items| list_body(&items, cursors))))
+    let is_active = state.map(|state| state == UserState::Active);
+    let found = blocking(move || {
+        let filter = UserFilter {
+            directory: directory.as_deref(),
+            group: group.as_deref(),
+            organization: organization.as_deref(),
+            email: email.map(|email| email_fingerprint(&email)),
+            idp_id: idp_id.map(|idp_id| fingerprint(&idp_id)),
+            active: is_active,
+            role: role.as_deref(),
+        };
+        let (version, page) = {
+            let views = engine.views();
+            (views.mapping_version(cut), views.seen_by(&sight).users(&filter, cut, paging.window()))
+        };
+        let mut documents = Reading::of(&engine, paging.in_order_of_writing(&page, keys));
+        let id = |row: &UserRow| row.user.id.clone();
+        (version, paging.write(page, id, |row| write(row, &mut documents)))
+    });
+    let (version, body) = found.await?;
+    Ok(pinned_with_roles(cut, version, body))
 }
 
 /// `GET /rollcall/v1/users`
@@ -153,15 +153,15 @@ pub(crate) async fn with_email(
         views.seen_by(&sight).email_holders(email_fingerprint(&email), cut)
     };
     let place = |(user, _): &(String, bool)| (user.clone(), String::new());
-    let (items, cursors) = places.page(place, |start, descending, limit| {
+    let walk = |start: Option<(String, String)>, descending: bool, limit: usize| {
         of_all(&holders, place, start, descending, limit)
-    })?;
+    };
     let describe = |(user, shows): &(String, bool)| {
         let holder = json!({ "object": "email_holder", "user_id": user, "shows": shows });
         holder.to_string().into_bytes()
     };
-    let items: Vec<Vec<u8>> = items.iter().map(describe).collect();
-    Ok(pinned(cut, Ok(list_body(&items, cursors))))
+    let write = |items: &[(String, bool)]| Ok(items.iter().map(describe).collect());
+    Ok(pinned(cut, Ok(places.write(place, walk, AT_ONCE, write)?)))
 }
 
 /// `GET /directory_users/{id}`
@@ -195,30 +195,25 @@ pub(crate) async fn item(
         (views.mapping_version(cut), views.seen_by(&sight).user(&id, cut))
     };
     let body = match row {
-        Some(row) => write(engine, vec![row]).await.map(|items| items.concat()),
+        Some(row) => {
+            with_documents(engine, keys(&row), move |documents| write(&row, documents)).await
+        }
         None => Err(Problem::entity_not_found("Directory User", &id)),
     };
     Ok(pinned_with_roles(cut, version, body))
 }
 
-/// Writes each row as an object of the API, with its groups.
-async fn write(engine: Arc<Engine>, rows: Vec<UserRow>) -> Result<Vec<Vec<u8>>, Problem> {
-    let mut keys: Vec<DocumentKey> = Vec::new();
-    for UserRow { user, groups } in &rows {
-        keys.push(key(user, Shape::User));
-        keys.extend(groups.rows.iter().map(|group| key(group, Shape::Group)));
-    }
-    with_documents(engine, keys, move |documents: &[Document]| {
-        let mut documents = documents.iter();
-        rows.iter()
-            .map(|UserRow { user, groups }| {
-                let mut out = Vec::with_capacity(1024);
-                push_open(&mut out, &mut documents, user);
-                GROUPS_OF_USER.push(&mut out, &mut documents, groups, &user.id);
-                out.push(b'}');
-                out
-            })
-            .collect()
-    })
-    .await
+/// Returns the keys of a row's documents, in the order in which [`write`] reads them.
+fn keys(row: &UserRow) -> Vec<DocumentKey> {
+    let groups = row.groups.rows.iter().map(|group| key(group, Shape::Group));
+    [key(&row.user, Shape::User)].into_iter().chain(groups).collect()
+}
+
+/// Writes a row as an object of the API, with its groups.
+fn write(row: &UserRow, documents: &mut Reading<'_>) -> Result<Vec<u8>, Problem> {
+    let mut out = Vec::with_capacity(1024);
+    push_open(&mut out, documents, &row.user)?;
+    GROUPS_OF_USER.push(&mut out, documents, &row.groups, &row.user.id)?;
+    out.push(b'}');
+    Ok(out)
 }

@@ -13,9 +13,11 @@ use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::middleware::Next;
 use actix_web::{Error, HttpMessage, HttpRequest};
 
+use super::answer::{Code, Problem};
 use super::api::{Logged, Operation, Takes};
 use super::limits;
 use crate::keys::Operator;
+use crate::stderr::{self, Kept};
 use crate::time;
 
 /// The longest id that is written, in characters. The views take ids of at most as many bytes.
@@ -55,7 +57,7 @@ pub(crate) fn asked(request: &HttpRequest, operator: Operator, operation: &'stat
 /// known.
 ///
 /// # Errors
-/// Those of the call.
+/// Those of the call; 503 if the line cannot be kept, because the reader of the log stalls.
 pub(crate) async fn note<B: MessageBody>(
     request: ServiceRequest,
     next: Next<B>,
@@ -67,7 +69,11 @@ pub(crate) async fn note<B: MessageBody>(
     let asked = response.request().extensions_mut().remove::<Asked>();
     if let Some(asked) = asked {
         let duration_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
-        write(&asked, &response, duration_ms);
+        let kept = stderr::keep(|| write(&asked, &response, duration_ms));
+        if kept == Kept::Dropped {
+            return Err(Problem::from(Code::AccessLogUnavailable).into());
+        }
+        stderr::written(kept).await;
     }
     Ok(response)
 }

@@ -2,7 +2,6 @@
 
 use std::borrow::Cow;
 use std::hash::{BuildHasher, RandomState};
-use std::sync::Arc;
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -16,8 +15,7 @@ use rollcall_projections::{Cut, Millis};
 use serde::Serialize;
 
 use super::api::Operation;
-use crate::documents::{Document, DocumentKey};
-use crate::engine::{ActError, ChangeError, CutError, Engine};
+use crate::engine::{ActError, ChangeError, CutError};
 use crate::keys::{ApiKey, Scope};
 use crate::log::ReadError;
 use crate::time;
@@ -160,11 +158,20 @@ codes! {
     KnownAtOutOfRange = "known_at_out_of_range", UNPROCESSABLE_ENTITY, VALIDATION;
     CursorInvalid = "cursor_invalid", UNPROCESSABLE_ENTITY, VALIDATION;
     MappingInvalid = "mapping_invalid", UNPROCESSABLE_ENTITY, VALIDATION;
+    TooMuchWork = "too_much_work", UNPROCESSABLE_ENTITY,
+        "the answer would take too long to work out: narrow the question or ask for a smaller page";
     RateLimited = "rate_limited", TOO_MANY_REQUESTS,
         "the key has made as many requests in a minute as it may: try again after `Retry-After`";
-    QueueFull = "queue_full", SERVICE_UNAVAILABLE, "too many events are waiting to be written";
+    TooManyRequests = "too_many_requests", TOO_MANY_REQUESTS,
+        "too many questions like this one are being worked out: ask again in a moment";
+    QueueFull = "queue_full", SERVICE_UNAVAILABLE,
+        "too many bodies are being read, or too many events wait to be written: send it again";
     LogUnavailable = "log_unavailable", SERVICE_UNAVAILABLE,
         "the log cannot be written, or its last records are in doubt; try again";
+    AccessLogUnavailable = "access_log_unavailable", SERVICE_UNAVAILABLE,
+        "the access log cannot be written, and this question must leave a line in it; try again";
+    Stopping = "stopping", SERVICE_UNAVAILABLE,
+        "the server is stopping: ask again once it runs";
     NotReady = "not_ready", SERVICE_UNAVAILABLE, "the log is still being folded";
     Internal = "internal", INTERNAL_SERVER_ERROR, "internal error";
 }
@@ -197,7 +204,7 @@ const VALIDATION: &str = "Validation failed";
 /// The `WWW-Authenticate` of a 401 (<https://www.rfc-editor.org/rfc/rfc9110#section-11.6.1>).
 pub(crate) const CHALLENGE: &str = "Bearer";
 
-/// The `Retry-After` of a 503, in seconds.
+/// The `Retry-After` of a 429 or 503, in seconds.
 pub(crate) const RETRY_AFTER_S: u64 = 1;
 
 /// An error as it goes out: status, stable code, a sentence, and nothing internal.
@@ -315,6 +322,12 @@ impl Problem {
         Problem { errors: errors.collect(), ..Code::MappingInvalid.into() }
     }
 
+    /// Refuses to work out what takes too long; `reason` names it.
+    pub(crate) fn too_much_work(reason: &dyn std::fmt::Display) -> Problem {
+        let message = format!("{reason}: use fewer or simpler rules").into();
+        Problem { message, ..Code::TooMuchWork.into() }
+    }
+
     pub(crate) fn cursor_invalid(field: &str) -> Problem {
         let message = "this is not a cursor of this list";
         let errors = vec![FieldError::new(field, FieldCode::Invalid, message)];
@@ -347,7 +360,8 @@ impl Problem {
 
     pub(crate) fn response(&self) -> HttpResponse {
         let mut response = respond(self.code.status());
-        let later = self.code.status() == StatusCode::SERVICE_UNAVAILABLE;
+        let later = [StatusCode::SERVICE_UNAVAILABLE, StatusCode::TOO_MANY_REQUESTS];
+        let later = later.contains(&self.code.status());
         if let Some(seconds) = self.retry_after_s.or(later.then_some(RETRY_AFTER_S)) {
             response.insert_header((RETRY_AFTER, seconds.to_string()));
         }
@@ -434,18 +448,6 @@ pub(crate) async fn done_in_time<T>(
     act: impl Future<Output = Result<T, ActError>>,
 ) -> Result<T, ActError> {
     tokio::time::timeout(ANSWER_WITHIN, act).await.unwrap_or(Err(ActError::Unavailable))
-}
-
-/// Writes documents out: at once if all are cached, else on a thread that may block on the log.
-pub(crate) async fn with_documents<T: Send + 'static>(
-    engine: Arc<Engine>,
-    keys: Vec<DocumentKey>,
-    write: impl FnOnce(&[Document]) -> T + Send + 'static,
-) -> Result<T, Problem> {
-    if let Some(documents) = engine.cached_documents(&keys) {
-        return Ok(write(&documents));
-    }
-    Ok(blocking(move || engine.load_documents(&keys).map(|documents| write(&documents))).await??)
 }
 
 /// Runs what may block, such as reading the log, on a thread of its own.

@@ -30,6 +30,7 @@ pub(crate) struct Operation {
     pub(crate) reads: Reads,
     pub(crate) access: Access,
     pub(crate) logged: Logged,
+    pub(crate) cost: Cost,
     /// The name of its body's shape, if it takes a body.
     pub(crate) takes: Option<&'static str>,
     pub(crate) gives: Gives,
@@ -95,6 +96,15 @@ pub(crate) enum Logged {
     Always,
 }
 
+/// The work that a call takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cost {
+    /// Bounded by the size of its answer.
+    Low,
+    /// It may look at everything that is kept: such calls take turns.
+    High,
+}
+
 impl Operation {
     /// A read of the newest state that is not logged. It leaves open who is answered.
     pub(crate) const GET: Operation = Operation {
@@ -108,6 +118,7 @@ impl Operation {
         reads: Reads::Latest,
         access: Access::Undeclared,
         logged: Logged::Never,
+        cost: Cost::Low,
         takes: None,
         gives: Gives::One(""),
         answer_headers: &[],

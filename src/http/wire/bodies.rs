@@ -11,7 +11,7 @@ use crate::log::ReadError;
 
 /// The number of versions that are compared at once. Their bodies, and those of the versions before
 /// them, are held in memory.
-pub(crate) const BODIES_AT_ONCE: usize = 32;
+pub(crate) const BODIES_AT_ONCE: usize = 8;
 
 /// The bodies of some records.
 pub(crate) struct Bodies(BTreeMap<Seq, Bytes>);

@@ -2,13 +2,19 @@
 //! reported at once.
 
 use std::borrow::Cow;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use actix_web::web;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
+use futures_core::Stream;
 use rollcall_projections::{Mapping, Millis};
 use serde_json::{Map, Value};
+use tokio::time::timeout;
 
-use super::answer::{Code, FieldError, Problem};
+use super::answer::{ANSWER_WITHIN, Code, FieldError, Problem};
 use super::api::TEXT_CHARS_MAX;
 use crate::time;
 use crate::verify::{FieldCode, MappingError, parse_mapping};
@@ -19,16 +25,76 @@ const BODY_BYTES_MAX: usize = 1 << 20;
 /// The longest note, in characters.
 const NOTE_CHARS_MAX: usize = 1000;
 
-/// Reads a body whole.
-///
-/// # Errors
-/// 413 over `bytes_max` bytes.
-pub(crate) async fn read(payload: web::Payload, bytes_max: usize) -> Result<Bytes, Code> {
-    match payload.to_bytes_limited(bytes_max).await {
-        Ok(Ok(bytes)) => Ok(bytes),
-        // The sender left in the middle and does not see the answer.
-        Ok(Err(_)) => Err(Code::LogUnavailable),
-        Err(_) => Err(Code::BodyTooLarge),
+/// The most bytes of all webhooks' bodies that are being read, or wait to be verified; and of all
+/// operators' bodies.
+const IN_FLIGHT_BYTES_MAX: usize = 64 << 20;
+
+/// The part of these bytes that is kept for small bodies: a few large ones must not keep the events
+/// of others out.
+const SMALL_BYTES_RESERVED: usize = 16 << 20;
+
+/// The most bytes of a small body.
+const SMALL_BYTES_MAX: usize = 64 << 10;
+
+/// The bytes of bodies in flight: of those that are being read, or wait to be verified.
+#[derive(Default)]
+pub(crate) struct BodiesInFlight(Arc<AtomicUsize>);
+
+/// A body, or the beginning of one, whose bytes count as in flight until it is dropped.
+pub(crate) struct BodyInFlight {
+    bytes: BytesMut,
+    counted: usize,
+    all: Arc<AtomicUsize>,
+}
+
+impl BodyInFlight {
+    fn push(&mut self, chunk: &[u8], bytes_max: usize) -> Result<(), Code> {
+        let length = self.bytes.len() + chunk.len();
+        if length > bytes_max {
+            return Err(Code::BodyTooLarge);
+        }
+        let reserved = if length > SMALL_BYTES_MAX { SMALL_BYTES_RESERVED } else { 0 };
+        let before = self.all.fetch_add(chunk.len(), Ordering::Relaxed);
+        self.counted += chunk.len();
+        self.bytes.extend_from_slice(chunk);
+        if before + chunk.len() + reserved > IN_FLIGHT_BYTES_MAX {
+            return Err(Code::QueueFull);
+        }
+        Ok(())
+    }
+
+    /// Returns the bytes, which count as long as this lives.
+    pub(crate) fn take(&mut self) -> Bytes {
+        std::mem::take(&mut self.bytes).freeze()
+    }
+}
+
+impl Drop for BodyInFlight {
+    fn drop(&mut self) {
+        self.all.fetch_sub(self.counted, Ordering::Relaxed);
+    }
+}
+
+impl BodiesInFlight {
+    /// Reads a body whole.
+    ///
+    /// # Errors
+    /// 413 over `bytes_max` bytes; 503 while too many bytes of all bodies are in flight.
+    pub(crate) async fn read(
+        &self,
+        mut payload: web::Payload,
+        bytes_max: usize,
+    ) -> Result<BodyInFlight, Code> {
+        let mut body = BodyInFlight { bytes: BytesMut::new(), counted: 0, all: self.0.clone() };
+        loop {
+            let chunk = poll_fn(|context| Pin::new(&mut payload).poll_next(context)).await;
+            match chunk {
+                Some(Ok(chunk)) => body.push(&chunk, bytes_max)?,
+                // The sender left in the middle and does not see the answer.
+                Some(Err(_)) => return Err(Code::LogUnavailable),
+                None => return Ok(body),
+            }
+        }
     }
 }
 
@@ -42,9 +108,11 @@ impl Body {
     /// Reads a body.
     ///
     /// # Errors
-    /// 413 over 1 MiB; 422 if it is not a JSON object.
-    pub(crate) async fn of(payload: web::Payload) -> Result<Body, Problem> {
-        match serde_json::from_slice(&read(payload, BODY_BYTES_MAX).await?) {
+    /// 408 after five seconds; 413 over 1 MiB; 422 if it is not a JSON object.
+    pub(crate) async fn of(payload: web::Payload, all: &BodiesInFlight) -> Result<Body, Problem> {
+        let read = timeout(ANSWER_WITHIN, all.read(payload, BODY_BYTES_MAX)).await;
+        let mut body = read.map_err(|_| Code::BodyTimeout)??;
+        match serde_json::from_slice(&body.take()) {
             Ok(Value::Object(fields)) => Ok(Body { fields, errors: Vec::new() }),
             _ => {
                 let message = "it must be a JSON object";

@@ -1,9 +1,12 @@
 //! Users and groups, written from their documents and rows.
 
+use std::sync::Arc;
+
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use rollcall_projections::{Cut, EntityRow, Named, Nested, Sight};
 
-use super::answer::Problem;
+use super::answer::{Problem, blocking};
+use super::paging::PAGE_BYTES_MAX;
 use crate::documents::{Document, DocumentKey, Shape, open_entity};
 use crate::engine::Engine;
 
@@ -49,15 +52,78 @@ pub(crate) fn key(row: &EntityRow, shape: Shape) -> DocumentKey {
     DocumentKey { seq: row.seq, part: row.part, shape }
 }
 
+/// The number of documents that are read at once.
+const DOCUMENTS_AT_ONCE: usize = 64;
+
+/// The bytes of documents from which on an answer is written on a thread of its own.
+const BYTES_AT_ONCE_MAX: usize = 256 << 10;
+
+/// Documents, read a few at a time as they are written, so that an answer that ends early reads no
+/// more than it shows.
+pub(crate) struct Reading<'a> {
+    engine: &'a Engine,
+    keys: std::vec::IntoIter<DocumentKey>,
+    documents: std::vec::IntoIter<Document>,
+}
+
+impl Reading<'_> {
+    /// Begins to read documents. Blocks while it reads the log.
+    pub(crate) fn of(engine: &Engine, keys: Vec<DocumentKey>) -> Reading<'_> {
+        Reading { engine, keys: keys.into_iter(), documents: Vec::new().into_iter() }
+    }
+
+    /// Returns the next document, if there is one.
+    ///
+    /// # Errors
+    /// If the log cannot be read.
+    pub(crate) fn next(&mut self) -> Result<Option<Document>, Problem> {
+        if self.documents.len() == 0 {
+            let keys: Vec<DocumentKey> = self.keys.by_ref().take(DOCUMENTS_AT_ONCE).collect();
+            self.documents = self.engine.load_documents(&keys)?.into_iter();
+        }
+        Ok(self.documents.next())
+    }
+
+    /// Leaves documents out.
+    fn skip(&mut self, count: usize) {
+        for _ in 0..count {
+            if self.documents.next().is_none() {
+                self.keys.next();
+            }
+        }
+    }
+}
+
+/// Writes documents out: at once if they are few and cached, else on a thread that may block on the
+/// log.
+pub(crate) async fn with_documents<T: Send + 'static>(
+    engine: Arc<Engine>,
+    keys: Vec<DocumentKey>,
+    write: impl FnOnce(&mut Reading<'_>) -> Result<T, Problem> + Send + 'static,
+) -> Result<T, Problem> {
+    if keys.len() <= DOCUMENTS_AT_ONCE
+        && let Some(documents) = engine.cached_documents(&keys)
+        && documents.iter().map(Document::bytes).sum::<usize>() <= BYTES_AT_ONCE_MAX
+    {
+        let (keys, documents) = (Vec::new().into_iter(), documents.into_iter());
+        return write(&mut Reading { engine: &engine, keys, documents });
+    }
+    blocking(move || write(&mut Reading::of(&engine, keys))).await?
+}
+
 /// Appends the next document, completed from its row, without the closing brace.
+///
+/// # Errors
+/// If the log cannot be read.
 pub(crate) fn push_open(
     out: &mut Vec<u8>,
-    documents: &mut std::slice::Iter<'_, Document>,
+    documents: &mut Reading<'_>,
     row: &EntityRow,
-) {
-    if let Some(document) = documents.next() {
-        open_entity(out, document, row);
+) -> Result<(), Problem> {
+    if let Some(document) = documents.next()? {
+        open_entity(out, &document, row);
     }
+    Ok(())
 }
 
 /// A list within an object, and the call that has all of it.
@@ -68,17 +134,21 @@ pub(crate) struct NestedList {
 }
 
 impl NestedList {
-    /// Appends the list, filled with the next documents. If it was cut, three more fields say so:
-    /// the number of all and the call that has them; `of` is the id of the object.
+    /// Appends the list, filled with the next documents. If it was cut, because it has too many
+    /// items or too many bytes, three more fields say so: the number of all and the call that has
+    /// them; `of` is the id of the object.
+    ///
+    /// # Errors
+    /// If the log cannot be read.
     pub(crate) fn push(
         &self,
         out: &mut Vec<u8>,
-        documents: &mut std::slice::Iter<'_, Document>,
+        documents: &mut Reading<'_>,
         nested: &Nested,
         of: &str,
-    ) {
-        push_array(out, self.name, documents, &nested.rows);
-        if nested.total > nested.rows.len() {
+    ) -> Result<(), Problem> {
+        let shown = push_array(out, self.name, documents, &nested.rows)?;
+        if nested.total > shown {
             let NestedList { name, call } = self;
             let id = utf8_percent_encode(of, ENCODED);
             let sign = format!(
@@ -87,25 +157,36 @@ impl NestedList {
             );
             out.extend_from_slice(sign.as_bytes());
         }
+        Ok(())
     }
 }
 
-/// Appends a field with the next documents as an array.
+/// Appends a field with the next documents as an array, until the object is as large as a page.
+/// Returns the number of documents in it.
 fn push_array(
     out: &mut Vec<u8>,
     name: &str,
-    documents: &mut std::slice::Iter<'_, Document>,
+    documents: &mut Reading<'_>,
     rows: &[EntityRow],
-) {
+) -> Result<usize, Problem> {
     out.push(b',');
     crate::json::push_string(out, name);
     out.extend_from_slice(b":[");
-    for (at, row) in rows.iter().enumerate() {
-        if at > 0 {
+    let mut shown = 0;
+    for row in rows {
+        let before = out.len();
+        if shown > 0 {
             out.push(b',');
         }
-        push_open(out, documents, row);
+        push_open(out, documents, row)?;
         out.push(b'}');
+        if out.len() > PAGE_BYTES_MAX {
+            out.truncate(before);
+            documents.skip(rows.len() - shown - 1);
+            break;
+        }
+        shown += 1;
     }
     out.push(b']');
+    Ok(shown)
 }

@@ -15,3 +15,4 @@ pub(crate) mod patterns;
 pub(crate) mod question;
 pub(crate) mod refusals;
 pub(crate) mod state;
+pub(crate) mod turns;

@@ -4,8 +4,9 @@ use serde_json::{Map, Value, json};
 
 use super::answer::{CHALLENGE, Code, RETRY_AFTER_S};
 use super::api::{
-    AS_OF_PATTERN, AnswerHeader, Bound, DIRECTORY_ID, GROUP_ID, Gives, MOMENT_PATTERN, NotWith,
-    Operation, Order, Parameter, Reads, TEXT_CHARS_MAX, Takes, USER_ID, Word,
+    AS_OF_PATTERN, AnswerHeader, Bound, Cost, DIRECTORY_ID, GROUP_ID, Gives, Logged,
+    MOMENT_PATTERN, NotWith, Operation, Order, Parameter, Reads, TEXT_CHARS_MAX, Takes, USER_ID,
+    Word,
 };
 use super::state::WEBHOOK_PATH;
 use crate::keys::Scope;
@@ -265,9 +266,11 @@ fn problems(operation: &Operation) -> Vec<Code> {
         Code::AsOfInFuture | Code::KnownAtOutOfRange | Code::LogUnavailable => {
             operation.reads == Reads::AtCut
         }
+        Code::TooMuchWork | Code::TooManyRequests | Code::Stopping => operation.cost == Cost::High,
+        Code::AccessLogUnavailable => operation.logged != Logged::Never,
         Code::MethodNotAllowed => true,
         Code::NotFound => operation.path.contains('{'),
-        Code::BodyTooLarge => operation.takes.is_some(),
+        Code::BodyTimeout | Code::BodyTooLarge | Code::QueueFull => operation.takes.is_some(),
         _ => false,
     };
     Code::ALL

@@ -1,11 +1,14 @@
 //! Cursors and pages: by id, by number, and by place, over lists that are held in memory or
 //! computed in steps.
 
+use std::ops::Range;
+
 use base64::prelude::*;
 use rollcall_projections::{Millis, Page, Window};
 
-use super::answer::{Cursors, Problem};
+use super::answer::{Cursors, Problem, list_body};
 use super::api::Order;
+use super::turns::Turn;
 
 /// The part of a list that a request wants, in the words of the contract.
 pub(crate) struct Paging {
@@ -50,6 +53,39 @@ impl Paging {
         })
     }
 
+    /// Returns whether the page is the part before a cursor, next to it.
+    pub(crate) fn is_backward(&self) -> bool {
+        self.window().before.is_some()
+    }
+
+    /// Returns what the items of a page have, in the order in which they are written.
+    pub(crate) fn in_order_of_writing<T, V>(
+        &self,
+        page: &Page<T>,
+        of: impl Fn(&T) -> Vec<V>,
+    ) -> Vec<V> {
+        if self.is_backward() {
+            page.items.iter().rev().flat_map(of).collect()
+        } else {
+            page.items.iter().flat_map(of).collect()
+        }
+    }
+
+    /// Writes a page, as far as its bytes go; `id` names an item.
+    pub(crate) fn write<T>(
+        &self,
+        mut page: Page<T>,
+        id: impl Fn(&T) -> String,
+        mut write: impl FnMut(&T) -> Result<Vec<u8>, Problem>,
+    ) -> Result<Vec<u8>, Problem> {
+        let write = |items: &[T]| items.iter().map(&mut write).collect();
+        let Fitted { written, kept } = fit(&page.items, self.is_backward(), 1, Vec::len, write)?;
+        page.more_before |= kept.start > 0;
+        page.more_after |= kept.end < page.items.len();
+        page.items = page.items.into_iter().take(kept.end).skip(kept.start).collect();
+        Ok(list_body(&written, self.cursors(&page, id)))
+    }
+
     /// Returns the cursors of a page; `id` names an item.
     pub(crate) fn cursors<T>(&self, page: &Page<T>, id: impl Fn(&T) -> String) -> Cursors {
         let first = page.items.first().filter(|_| page.more_before);
@@ -61,6 +97,53 @@ impl Paging {
             Cursors { before, after }
         }
     }
+}
+
+/// The most bytes of the items of a page. One item may have more.
+pub(crate) const PAGE_BYTES_MAX: usize = 4 << 20;
+
+/// The number of items that are written at once where each is small.
+pub(crate) const AT_ONCE: usize = 16;
+
+/// The items of a page that fit into its bytes, as they are written.
+pub(crate) struct Fitted<W> {
+    pub(crate) written: Vec<W>,
+    /// The places of these items among those that were to be written.
+    pub(crate) kept: Range<usize>,
+}
+
+/// Writes items, `at_once` at a time, until the page is full; at least one. A page `before` a cursor
+/// keeps those next to the cursor, which are the last.
+pub(crate) fn fit<T, W>(
+    items: &[T],
+    is_backward: bool,
+    at_once: usize,
+    bytes: impl Fn(&W) -> usize,
+    mut write: impl FnMut(&[T]) -> Result<Vec<W>, Problem>,
+) -> Result<Fitted<W>, Problem> {
+    let (mut written, mut bytes_written) = (Vec::new(), 0);
+    let count = items.len();
+    'page: for chunk in 0..count.div_ceil(at_once) {
+        let (first, last) = (chunk * at_once, ((chunk + 1) * at_once).min(count));
+        let range = if is_backward { count - last..count - first } else { first..last };
+        let mut chunk = write(items.get(range).unwrap_or(&[]))?;
+        if is_backward {
+            chunk.reverse();
+        }
+        for item in chunk {
+            bytes_written += bytes(&item);
+            if bytes_written > PAGE_BYTES_MAX && !written.is_empty() {
+                break 'page;
+            }
+            written.push(item);
+        }
+    }
+    let kept = written.len();
+    if is_backward {
+        written.reverse();
+        return Ok(Fitted { written, kept: count - kept..count });
+    }
+    Ok(Fitted { written, kept: 0..kept })
 }
 
 fn read_number(field: &str, cursor: Option<&str>) -> Result<Option<usize>, Problem> {
@@ -127,17 +210,20 @@ pub(crate) trait CursorPlace: Sized {
 }
 
 impl Places {
-    /// Returns one page, in the list's order, and its cursors. `place` returns an item's place.
-    /// `walk` is given a place, or none for the list's end, whether to descend from there, and a
-    /// limit; it returns at most that many items, and whether there are more.
+    /// Writes one page, in the list's order, as far as its bytes go. `place` returns an item's
+    /// place. `walk` is given a place, or none for the list's end, whether to descend from there,
+    /// and a limit; it returns at most that many items, and whether there are more. `write` writes
+    /// items, at most `at_once`.
     ///
     /// # Errors
     /// 422 for a cursor that is not one of this list.
-    pub(crate) fn page<T, P: CursorPlace>(
+    pub(crate) fn write<T, P: CursorPlace>(
         self,
         place: impl Fn(&T) -> P,
         mut walk: impl FnMut(Option<P>, bool, usize) -> (Vec<T>, bool),
-    ) -> Result<(Vec<T>, Cursors), Problem> {
+        at_once: usize,
+        write: impl FnMut(&[T]) -> Result<Vec<Vec<u8>>, Problem>,
+    ) -> Result<Vec<u8>, Problem> {
         let Places { limit, descending, before, after } = self;
         let (after, before) = (read_place("after", after)?, read_place("before", before)?);
         let (backward, has_cursor) = (before.is_some(), before.is_some() || after.is_some());
@@ -151,13 +237,16 @@ impl Places {
         if backward {
             items.reverse();
         }
-        let first = items.first().filter(|_| more_before);
-        let last = items.last().filter(|_| more_after);
+        let Fitted { written, kept } = fit(&items, backward, at_once, Vec::len, write)?;
+        let (cut_before, cut_after) = (kept.start > 0, kept.end < items.len());
+        let items = items.get(kept).unwrap_or(&[]);
+        let first = items.first().filter(|_| more_before || cut_before);
+        let last = items.last().filter(|_| more_after || cut_after);
         let cursors = Cursors {
             before: first.map(|item| place(item).write()),
             after: last.map(|item| place(item).write()),
         };
-        Ok((items, cursors))
+        Ok(list_body(&written, cursors))
     }
 }
 
@@ -232,8 +321,9 @@ impl<A: CursorPart, B: CursorPart> CursorPlace for (A, B) {
 /// Returns at most `limit` items behind a place, and whether there are more, of a list that is
 /// computed in steps. `step` is given the place to continue behind and a limit; it returns items,
 /// perhaps none, and the place to continue behind if there may be more. A lock that a step takes is
-/// released after it.
+/// released after it. When the turn ends, the items so far are all.
 pub(crate) fn in_steps<T, P>(
+    turn: &Turn,
     mut start: Option<P>,
     limit: usize,
     mut step: impl FnMut(Option<&P>, usize) -> (Vec<T>, Option<P>),
@@ -246,6 +336,13 @@ pub(crate) fn in_steps<T, P>(
         start = next;
         if start.is_none() {
             break;
+        }
+        if !turn.goes_on() {
+            if items.is_empty() {
+                turn.walked_in_vain();
+            }
+            items.truncate(limit);
+            return (items, true);
         }
     }
     let more = items.len() > limit;

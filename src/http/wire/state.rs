@@ -6,7 +6,9 @@ use tokio::sync::watch;
 
 use super::answer::{Code, Problem};
 use super::api::Operation;
+use super::body::BodiesInFlight;
 use super::refusals::Refusals;
+use super::turns::Turns;
 use crate::engine::Engine;
 use crate::keys::{ApiKeys, Expiries, Operator};
 use crate::time;
@@ -114,6 +116,13 @@ pub(crate) struct State {
     pub(crate) operations: &'static [&'static Operation],
     /// The webhooks refused since the start.
     pub(crate) refusals: Refusals,
+    /// The bytes of the webhooks' bodies that are being read.
+    pub(crate) bodies: BodiesInFlight,
+    /// Those of operators' bodies, whose key is known before: webhooks that are not authentic keep
+    /// none of them out.
+    pub(crate) operator_bodies: BodiesInFlight,
+    /// The turns of expensive calls.
+    pub(crate) turns: Turns,
     /// Held while an answer about traffic is computed: each walks over a month.
     pub(crate) stats: tokio::sync::Mutex<()>,
 }

@@ -2,10 +2,13 @@
 
 use std::path::Path;
 
+use rollcall::verify::{compared_name, email_fingerprint};
+use rollcall_projections::{Cut, NameQuestion, NameSearch, NamedKind};
 use serde_json::{Value, json};
 
 use crate::kit::histories::percent_encoded;
-use crate::kit::server::{Server, user};
+use crate::kit::road::fold;
+use crate::kit::server::{Server, now_ms, user};
 
 fn at(day: u32) -> String {
     format!("2026-01-{day:02}T00:00:00.000Z")
@@ -241,4 +244,47 @@ fn a_user_who_moved_is_found_in_both_directories_and_of_many_the_lowest_ids_are_
         (ids(&found["data"]), &found["total"]),
         (lowest.iter().map(|id| id.as_str()).collect(), &json!(30))
     );
+}
+
+#[test]
+fn a_search_goes_in_steps_and_finds_the_same_whatever_their_size() {
+    let many: Vec<String> = (0..40)
+        .map(|number| {
+            let (id, at) = (format!("u_{number:02}"), at(1));
+            user(&id, "d1", "ana", &at, &format!("event_{number}"), "dsync.user.created")
+        })
+        .collect();
+    let bodies: Vec<&[u8]> = many.iter().map(|body| body.as_bytes()).collect();
+    let views = fold(&bodies, now_ms());
+    let search = |kind: NamedKind, text: &str, step: usize| {
+        let compared = compared_name(text);
+        let question = NameQuestion {
+            kind,
+            text,
+            compared: &compared,
+            compare: compared_name,
+            email: text.contains('@').then(|| email_fingerprint(text)),
+            directory: None,
+            organization: None,
+            cut: Cut::LATEST,
+            ever: false,
+        };
+        assert_eq!(views.named_at_once(&question), None, "{text} is not an id");
+        let (mut search, mut steps) = (NameSearch::default(), 1);
+        while views.search_names(&question, &mut search, step) {
+            steps += 1;
+        }
+        (views.names_found(&question, &search), steps)
+    };
+    for (kind, text, total, near, steps_min) in [
+        (NamedKind::User, "Ana@foo.example", 40, 0, 40),
+        (NamedKind::User, "u_0", 0, 5, 40),
+        (NamedKind::Organization, "org_11", 0, 1, 2),
+    ] {
+        let (found, steps) = search(kind, text, 1);
+        assert_eq!(found, search(kind, text, 1 << 20).0, "{text}");
+        assert_eq!((found.total, found.matches.len()), (total, total.min(20)), "{text}");
+        assert_eq!(found.near.len(), near, "{text}");
+        assert!(steps >= steps_min, "{text}: {steps}");
+    }
 }

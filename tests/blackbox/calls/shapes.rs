@@ -1234,11 +1234,12 @@ fn samples() -> Vec<Sample> {
             "timestamp_outside_tolerance": 0, "body_timeout": 0, "body_too_large": 0,
             "unsupported_encoding": 0, "not_found": 0,
         },
+        "refused_questions": 0, "dropped_log_lines": 0,
         "unauthorized": 0,
         "conflicts": 0,
         "quarantine": {
             "not_an_event": 0, "reserved_type": 0, "unknown_type": 0, "missing_field": 0,
-            "kind_mismatch": 0, "conflict": 0,
+            "kind_mismatch": 0, "too_deep": 0, "conflict": 0,
             "clock_ahead": 0, "overtaken": 0,
         },
         "directories": list_of(directory_stats),

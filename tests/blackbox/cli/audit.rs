@@ -559,7 +559,7 @@ fn no_cell_for_a_spreadsheet_begins_like_a_formula() {
         (&["deprovisioned", "--csv"][..], "'=cmd|calc@x.example"),
         (&["deprovisioned", "--csv"], "'-1+1"),
         (&["deprovisioned", "--csv"], "'@d"),
-        (&["audit", "--csv", "=CMD|calc@x.example"], "'\t=1+1"),
+        (&["audit", "--csv", "=CMD|calc@x.example"], r"'\t=1+1"),
         (&["diff", "--csv", "2026-01-01T23:00:00Z", "2026-01-02T23:00:00Z"], "'+g"),
     ] {
         let table = out(&ask(&server, arguments));

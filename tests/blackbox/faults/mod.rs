@@ -3,7 +3,10 @@
 pub mod clocks;
 pub mod conformance;
 pub mod descriptors;
+pub mod flood_figures;
+pub mod floods;
 pub mod full_disk;
+pub mod fuzzing;
 pub mod kills;
 pub mod log_faults;
 pub mod verify;

@@ -99,6 +99,11 @@ impl Server {
         panic!("the server did not become ready");
     }
 
+    /// Takes the standard error of a server that was started with a pipe for it.
+    pub fn take_stderr(&mut self) -> std::process::ChildStderr {
+        self.child.stderr.take().unwrap()
+    }
+
     pub fn pid(&self) -> u32 {
         self.child.id()
     }

@@ -229,7 +229,8 @@ impl World {
 
     /// Takes a verified body, signed at `t_ms` and recorded at `recorded_ms`.
     pub fn deliver_recorded(&mut self, body: &[u8], t_ms: i64, recorded_ms: i64) -> Receipt {
-        let parsed = match serde_json::from_slice(&readable(body)) {
+        let (shallow, is_too_deep) = shallow(&readable(body));
+        let parsed = match serde_json::from_slice(&shallow) {
             Ok(Value::Object(object)) => object,
             _ => Object::new(),
         };
@@ -293,7 +294,8 @@ impl World {
         }
 
         let seq = self.records.len() as u64 + 1;
-        match understand(&event, parsed.get("data")) {
+        let understood = understand(&event, parsed.get("data"));
+        match if is_too_deep { Err("too_deep") } else { understood } {
             Ok(fact) => {
                 let (stated, closing, updated_at) =
                     place(&event, &event_id, &parsed, fact.as_ref(), t_ms);
@@ -1577,6 +1579,28 @@ pub fn readable(body: &[u8]) -> Vec<u8> {
         rest = &rest[skipped..];
     }
     out
+}
+
+/// Returns a body without what is nested over 120 levels deep, which the parser refuses, and whether
+/// it has more than 128 levels.
+fn shallow(body: &[u8]) -> (Vec<u8>, bool) {
+    let (mut out, mut level, mut deepest) = (Vec::new(), 0, 0);
+    let (mut in_string, mut after_backslash) = (false, false);
+    for byte in body {
+        let opens = !in_string && b"{[".contains(byte);
+        let closes = !in_string && b"}]".contains(byte);
+        level += usize::from(opens);
+        deepest = deepest.max(level);
+        if level <= 120 {
+            out.push(*byte);
+        } else if opens && level == 121 {
+            out.extend_from_slice(b"null");
+        }
+        level -= usize::from(closes && level > 0);
+        in_string ^= *byte == b'"' && !after_backslash;
+        after_backslash = in_string && *byte == b'\\' && !after_backslash;
+    }
+    (out, deepest > 128)
 }
 
 fn emails_of(data: &Object) -> Vec<Value> {

@@ -1,0 +1,194 @@
+//! The figures of floods: how long cheap questions and webhooks take while expensive ones and
+//! unproven bodies come in far greater numbers than the server can take. Only `tests/long floods`
+//! measures them: other tests must not depend on how fast a machine is.
+
+use std::io::Write as _;
+use std::net::TcpStream;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use crate::faults::floods::{DIRECTORY, TIME, group, membership, slow_globs};
+use crate::kit::server::{API_KEY, SECRET, Server, agent, get, now_ms, post, signature, user};
+
+const FLOOD: Duration = Duration::from_secs(20);
+
+/// The times that something took, in milliseconds.
+#[derive(Default)]
+struct Times(Vec<f64>);
+
+impl Times {
+    fn take<T>(&mut self, act: impl FnOnce() -> T) -> T {
+        let begun = Instant::now();
+        let done = act();
+        self.0.push(begun.elapsed().as_secs_f64() * 1000.0);
+        done
+    }
+
+    fn at(&self, part: f64) -> f64 {
+        let mut sorted = self.0.clone();
+        sorted.sort_by(f64::total_cmp);
+        sorted[((sorted.len() - 1) as f64 * part) as usize]
+    }
+
+    fn show(&self, name: &str) {
+        let [p50, p99, max] = [0.5, 0.99, 1.0].map(|part| self.at(part));
+        println!(
+            "{name:<28} n={:<6} p50 {p50:.1} ms, p99 {p99:.1} ms, max {max:.1} ms",
+            self.0.len()
+        );
+    }
+}
+
+fn rss_mib(server: &Server) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", server.pid())).unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmRSS")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() / 1024
+}
+
+/// Asks `/healthz` and sends webhooks until `until`, and returns how long each took.
+fn measure(server: &Server, round: &str, until: &(dyn Fn() -> bool + Sync)) -> [Times; 2] {
+    thread::scope(|scope| {
+        let healthy = scope.spawn(|| {
+            let (agent, mut times) = (agent(), Times::default());
+            while !until() {
+                let answer = times.take(|| get(&agent, &server.url, "/healthz", &[]));
+                assert_eq!(answer.status, 200);
+                thread::sleep(Duration::from_millis(5));
+            }
+            times
+        });
+        let mut times = Times::default();
+        let mut sent = 0;
+        while !until() {
+            let id = format!("{round}_{sent}");
+            let body = user(&id, DIRECTORY, &id, TIME, &id, "dsync.user.created");
+            times.take(|| server.deliver(&body));
+            sent += 1;
+            thread::sleep(Duration::from_millis(20));
+        }
+        [healthy.join().unwrap(), times]
+    })
+}
+
+fn fill(server: &Server) {
+    for number in 0..200 {
+        server.deliver(&group(&format!("odd_{number}"), &"a".repeat(4000 + number)));
+    }
+    thread::scope(|scope| {
+        for part in 0..8 {
+            scope.spawn(move || {
+                let agent = agent();
+                for number in (part..6000).step_by(8) {
+                    let body = membership(&format!("g{:02}", number / 300), number % 300, 4000);
+                    let header = signature(SECRET, &now_ms().to_string(), body.as_bytes());
+                    let url = format!("{}/webhooks/workos", server.url);
+                    let answer =
+                        post(&agent, &url, body.as_bytes(), &[("WorkOS-Signature", &header)]);
+                    assert_eq!(answer.unwrap().status, 200);
+                }
+            });
+        }
+    });
+}
+
+fn flood(server: &Server, done: &(dyn Fn() -> bool + Sync)) {
+    let preview = json!({ "mapping": slow_globs() }).to_string();
+    let list = format!("/directory_groups?directory={DIRECTORY}&members=true&limit=100");
+    let wrong = signature("whsec_wrong", &now_ms().to_string(), b"");
+    let large = vec![b' '; 1 << 20];
+    let key = format!("Bearer {API_KEY}");
+    let (preview, list, wrong, large, key) = (&preview, &list, &wrong, &large, &key);
+    thread::scope(|scope| {
+        for _ in 0..16 {
+            scope.spawn(move || {
+                let agent = agent();
+                let path = format!("{}/rollcall/v1/role_mapping/preview", server.url);
+                while !done() {
+                    let headers = [("Authorization", key.as_str())];
+                    let status = post(&agent, &path, preview.as_bytes(), &headers).unwrap().status;
+                    assert!([200, 422, 429].contains(&status), "{status}");
+                }
+            });
+            scope.spawn(move || {
+                let agent = agent();
+                while !done() {
+                    get(&agent, &server.url, list, &[("Authorization", key)]);
+                }
+            });
+        }
+        for _ in 0..150 {
+            scope.spawn(move || {
+                let agent = agent();
+                let url = format!("{}/webhooks/workos", server.url);
+                while !done() {
+                    // Refused in the middle, or as not authentic.
+                    drop(post(&agent, &url, large, &[("WorkOS-Signature", wrong)]));
+                }
+            });
+        }
+        scope.spawn(move || {
+            let address = server.url.strip_prefix("http://").unwrap();
+            while !done() {
+                let mut idle: Vec<TcpStream> =
+                    (0..300).filter_map(|_| TcpStream::connect(address).ok()).collect();
+                for _ in 0..20 {
+                    idle.iter_mut().for_each(|stream| drop(stream.write_all(b"G")));
+                    thread::sleep(Duration::from_millis(100));
+                }
+            }
+        });
+    });
+}
+
+#[test]
+fn a_flood_leaves_cheap_questions_and_webhooks_fast() {
+    if std::env::var_os("ROLLCALL_FLOOD_FIGURES").is_none() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(folder.path());
+    fill(&server);
+    let for_a_while = |length: Duration| {
+        let until = Instant::now() + length;
+        move || Instant::now() >= until
+    };
+    let before = measure(&server, "before", &for_a_while(Duration::from_secs(5)));
+    let idle_mib = rss_mib(&server);
+    let (over, peak) = (AtomicBool::new(false), std::sync::atomic::AtomicU64::new(0));
+    let during = thread::scope(|scope| {
+        scope.spawn(|| flood(&server, &|| over.load(Ordering::Relaxed)));
+        scope.spawn(|| {
+            while !over.load(Ordering::Relaxed) {
+                peak.fetch_max(rss_mib(&server), Ordering::Relaxed);
+                thread::sleep(Duration::from_millis(50));
+            }
+        });
+        let during = measure(&server, "during", &for_a_while(FLOOD));
+        over.store(true, Ordering::Relaxed);
+        during
+    });
+    thread::sleep(Duration::from_secs(6));
+    let after = measure(&server, "after", &for_a_while(Duration::from_secs(5)));
+    for (name, [healthz, webhooks]) in [("before", &before), ("during", &during), ("after", &after)]
+    {
+        healthz.show(&format!("/healthz {name}"));
+        webhooks.show(&format!("webhooks {name}"));
+    }
+    let peak = peak.into_inner();
+    println!(
+        "resident memory: {idle_mib} MiB idle, {peak} MiB at most, {} MiB after",
+        rss_mib(&server)
+    );
+    let stats = server.get("/rollcall/v1/stats").json();
+    println!(
+        "refused: {} questions; webhooks {}",
+        stats["refused_questions"], stats["refused_webhooks"]
+    );
+    assert!(during[0].at(0.99) < 100.0 && after[0].at(0.99) < 100.0);
+    assert!(during[1].at(1.0) < 1000.0 && after[1].at(1.0) < 1000.0);
+    assert!(peak < idle_mib + 1024);
+    assert_eq!(server.stop(), 0);
+}
