@@ -33,7 +33,8 @@ use super::{Failure, INTERRUPTED, print, table};
 #[derive(Args)]
 #[command(after_help = "\
 Exit codes: 0 if every event was accepted, 1 if one was refused or a line is not an event, 2 if the
-server was unreachable or does not say that it recorded an event, as Rollcall does, 130 after Ctrl-C.
+server was unreachable, or does not say that it recorded an event, as Rollcall does, 130 after
+Ctrl-C.
 
 Examples, with ROLLCALL_WEBHOOK_SECRET=whsec_… in the environment:
   rollcall send fixtures/0001-reorganisation/events.jsonl

@@ -216,7 +216,8 @@ fn a_question_about_the_past_counts_all_who_ever_had_the_email() {
         let (at, event) = (format!("2026-01-0{day}T00:00:00Z"), format!("dsync.user.{change}"));
         server.deliver(&user(id, "d1", "ana", &at, &format!("e{day}"), &event));
     }
-    let expected = "rollcall: 2 users have or had the email `ana@foo.example`: give the id of one\n  \
+    let expected = "rollcall: 2 users have or had the email `ana@foo.example`: \
+        give the id of one\n  \
         id  name  directory  organization\n  \
         u1        d1         org_1\n  \
         u2  ana   d1         org_1\n";

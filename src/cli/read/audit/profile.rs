@@ -139,7 +139,7 @@ impl EmailHolders {
         if !holders.ids.is_empty() {
             return Ok(holders);
         }
-        // Users who got it later are pages without a beginning, as those are who are asked for by id.
+        // Users who got it later have pages without an event, as they have if asked for by id.
         let ever = EmailHolders::at(client, email, &known_at(&holders.moment))?;
         if !ever.ids.is_empty() {
             return Ok(EmailHolders { moment: holders.moment, ..ever });
