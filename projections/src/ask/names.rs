@@ -8,10 +8,9 @@ use crate::ground::fact::Fingerprint;
 use crate::ground::likeness::{id_distance, name_distance};
 use crate::ground::order::{Cut, Millis, Seq};
 use crate::ground::symbols::{NO_SYM, Sym};
-use crate::sight::Sight;
+use crate::sight::Seen;
 use crate::state::directories::{DirectoryState, DirectoryVersion};
 use crate::state::entities::{Entity, EntityKind, EntityVersion};
-use crate::views::Views;
 
 /// At most this many things of one name are returned.
 const MATCHES_MAX: usize = 20;
@@ -127,7 +126,7 @@ enum Likeness {
     Ever,
 }
 
-impl Views {
+impl Seen<'_> {
     /// Returns what an id names. `None` if all candidates must be searched for a name.
     pub fn named_at_once(&self, question: &NameQuestion<'_>) -> Option<NamesFound> {
         if !self.is_id(question) {
@@ -135,7 +134,7 @@ impl Views {
         }
         let sym = self.sym_of(question.kind, question.text);
         let in_scope = sym.is_none_or(|sym| self.is_in_scope(question, sym));
-        let item = self.namesake_of_id(question.kind, question.text, question.known());
+        let item = self.namesake_of_id(question, question.text);
         in_scope.then(|| NamesFound::of(NamedBy::Id, vec![item]))
     }
 
@@ -166,14 +165,13 @@ impl Views {
 
     /// Returns what a search to the end has found.
     pub fn names_found(&self, question: &NameQuestion<'_>, search: &NameSearch) -> NamesFound {
-        let (kind, known) = (question.kind, question.known());
         let Lowest { syms, total } = if search.now.total == 0 { &search.ever } else { &search.now };
         if *total == 0 {
-            let near = search.near.iter().map(|(_, id)| self.namesake_of_id(kind, id, known));
+            let near = search.near.iter().map(|(_, id)| self.namesake_of_id(question, id));
             return NamesFound { near: near.collect(), ..NamesFound::default() };
         }
-        let by = if kind == NamedKind::User { NamedBy::Email } else { NamedBy::Name };
-        let matches = syms.iter().map(|sym| self.namesake(kind, *sym, known)).collect();
+        let by = if question.kind == NamedKind::User { NamedBy::Email } else { NamedBy::Name };
+        let matches = syms.iter().map(|sym| self.namesake(question, *sym)).collect();
         NamesFound { total: *total, ..NamesFound::of(by, matches) }
     }
 
@@ -204,7 +202,7 @@ impl Views {
             NamedKind::Group => self.group_likeness(question, sym),
             NamedKind::Organization | NamedKind::Role | NamedKind::EventType => None,
         };
-        let found = match likeness.filter(|_| self.is_in_scope(question, sym)) {
+        let found = match likeness.filter(|_| self.is_wanted(question, sym)) {
             Some(Likeness::Now) if !question.ever => &mut search.now,
             Some(Likeness::Now | Likeness::Ever) => &mut search.ever,
             None => return 1,
@@ -223,7 +221,7 @@ impl Views {
         search: &mut NameSearch,
     ) -> usize {
         let near = self.nearness(question, asked, sym);
-        if let Some(distance) = near.filter(|_| self.is_in_scope(question, sym)) {
+        if let Some(distance) = near.filter(|_| self.is_wanted(question, sym)) {
             search.note_near(distance, self.id_of(question.kind, sym));
         }
         1
@@ -278,18 +276,37 @@ impl Views {
                 return self.event_types(question.cut.known_at).any(|name| name == text);
             }
         };
-        self.seen_by(&Sight::All).ever_named(named, question.cut)
+        self.ever_named(named, question.cut)
     }
 
-    /// Iterates over the types that Rollcall knows, and then those of recorded events.
+    /// Iterates over the types that Rollcall knows, and then those of recorded events, which only
+    /// those see who see all.
     fn event_types(&self, known_at: Seq) -> impl Iterator<Item = &str> {
         let known = EventType::ALL.iter().map(|event_type| event_type.name());
-        known.chain(self.events.types_recorded(known_at))
+        let recorded = self.own().is_none().then(|| self.events.types_recorded(known_at));
+        known.chain(recorded.into_iter().flatten())
+    }
+
+    /// Tells if something is seen, and was ever in the directory and the organization that are
+    /// asked for.
+    fn is_wanted(&self, question: &NameQuestion<'_>, sym: Sym) -> bool {
+        self.is_seen(question, sym) && self.is_in_scope(question, sym)
+    }
+
+    fn is_seen(&self, question: &NameQuestion<'_>, sym: Sym) -> bool {
+        let entity = |kind| self.sees_entity(kind, sym, question.cut);
+        match question.kind {
+            NamedKind::User => entity(EntityKind::User),
+            NamedKind::Group => entity(EntityKind::Group),
+            NamedKind::Directory => self.sees(sym, question.cut),
+            NamedKind::Organization => self.owns(sym),
+            NamedKind::Role | NamedKind::EventType => true,
+        }
     }
 
     fn email_likeness(&self, question: &NameQuestion<'_>, user: Sym) -> Option<Likeness> {
         let email = self.emails.find(question.email?)?;
-        if !self.seen_by(&Sight::All).ever_showed(user, email, question.known()) {
+        if !self.ever_showed(user, email, question.known()) {
             return None;
         }
         let now = self.alive(EntityKind::User, user, question.cut);
@@ -328,7 +345,9 @@ impl Views {
         let has_name = |version: &EntityVersion| {
             version.label != NO_SYM && self.roles.compared_name(version.label) == question.compared
         };
-        let known = |version: &&EntityVersion| question.known().sees(version.place);
+        let known = |version: &&EntityVersion| {
+            question.known().sees(version.place) && self.sees(version.directory, question.cut)
+        };
         if !self.groups.get(sym)?.versions().filter(known).any(has_name) {
             return None;
         }
@@ -381,9 +400,9 @@ impl Views {
         }
     }
 
-    fn namesake_of_id(&self, kind: NamedKind, id: &str, known: Cut) -> Namesake {
-        let sym = self.sym_of(kind, id);
-        sym.map_or_else(|| Namesake::of(id), |sym| self.namesake(kind, sym, known))
+    fn namesake_of_id(&self, question: &NameQuestion<'_>, id: &str) -> Namesake {
+        let sym = self.sym_of(question.kind, id);
+        sym.map_or_else(|| Namesake::of(id), |sym| self.namesake(question, sym))
     }
 
     /// Tells if something was ever in the directory and the organization that are asked for: who
@@ -411,7 +430,18 @@ impl Views {
         })
     }
 
-    fn namesake(&self, kind: NamedKind, sym: Sym, known: Cut) -> Namesake {
+    /// Describes something by all that is known of it. Where later facts may be of another
+    /// organization than those that are seen, by what is known of it at the cut.
+    fn namesake(&self, question: &NameQuestion<'_>, sym: Sym) -> Namesake {
+        let NameQuestion { kind, cut, .. } = *question;
+        let is_there = |kind| self.home(kind, sym, cut).is_some();
+        let at_cut = self.own().is_some()
+            && match kind {
+                NamedKind::User => is_there(EntityKind::User),
+                NamedKind::Group => is_there(EntityKind::Group),
+                _ => true,
+            };
+        let known = if at_cut { cut } else { question.known() };
         let organization = |sym: Sym| self.texts.text(sym).to_owned();
         let named = Namesake::of(self.id_of(kind, sym));
         let entity_kind = match kind {

@@ -61,7 +61,8 @@ pub(crate) const NAMES: Operation = Operation {
     about: "The things with an id, an email or a name. Those that have the name at `as_of` win over \
         those that had it at another time; `known_at` alone decides what was ever seen. If there \
         are none, things of nearly that name. With `directory` or `organization_id`, what ever \
-        belonged to it; kinds that belong to none are refused.",
+        belonged to it; kinds that belong to none are refused. Roles of mappings are of no \
+        organization: a key that is bound to some is refused.",
     parameters: &[KIND.required(), TEXT.required(), IN_DIRECTORY, OF_ORGANIZATION, EVER],
     reads: Reads::AtCut,
     access: Access::keyed(Scope::Read, Bound::Own),
@@ -85,12 +86,16 @@ pub(crate) async fn names(
     let ever = question.take_word::<Switch>("ever") == Some(Switch::On);
     let kind = kind.unwrap_or(Kind::Group);
     kind.judge_scope(&mut question, directory.is_some(), organization.is_some());
+    let sight = question.sight();
+    if kind == Kind::Role && sight != Sight::All {
+        return Err(Problem::bound_to_organizations());
+    }
     let (engine, cut) = question.cut().await?;
     let scopes = [
         directory.as_deref().map(Named::Directory),
         organization.as_deref().map(Named::Organization),
     ];
-    if let Err(problem) = must_be_named(&engine, &Sight::All, cut, scopes) {
+    if let Err(problem) = must_be_named(&engine, &sight, cut, scopes) {
         return Ok(pinned(cut, Err(problem)));
     }
     let asking = engine.clone();
@@ -106,7 +111,7 @@ pub(crate) async fn names(
             cut,
             ever,
         };
-        let found = find(&asking, &question, turn)?;
+        let found = find(&asking, &sight, &question, turn)?;
         Ok(describe(kind, &found).to_string().into_bytes())
     });
     Ok(pinned(cut, found.await?))
@@ -152,17 +157,22 @@ impl Kind {
 ///
 /// # Errors
 /// 422 if it takes too long.
-fn find(engine: &Engine, question: &NameQuestion<'_>, turn: &Turn) -> Result<NamesFound, Problem> {
-    if let Some(found) = engine.views().named_at_once(question) {
+fn find(
+    engine: &Engine,
+    sight: &Sight,
+    question: &NameQuestion<'_>,
+    turn: &Turn,
+) -> Result<NamesFound, Problem> {
+    if let Some(found) = engine.views().seen_by(sight).named_at_once(question) {
         return Ok(found);
     }
     let mut search = NameSearch::default();
-    while engine.views().search_names(question, &mut search, STEP) {
+    while engine.views().seen_by(sight).search_names(question, &mut search, STEP) {
         if !turn.goes_on() {
             return Err(turn.problem(WorkError::Halted));
         }
     }
-    Ok(engine.views().names_found(question, &search))
+    Ok(engine.views().seen_by(sight).names_found(question, &search))
 }
 
 fn describe(kind: Kind, found: &NamesFound) -> Value {

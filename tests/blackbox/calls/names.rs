@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use rollcall::verify::{compared_name, email_fingerprint};
-use rollcall_projections::{Cut, NameQuestion, NameSearch, NamedKind};
+use rollcall_projections::{Cut, NameQuestion, NameSearch, NamedKind, Sight};
 use serde_json::{Value, json};
 
 use crate::kit::histories::percent_encoded;
@@ -256,6 +256,7 @@ fn a_search_goes_in_steps_and_finds_the_same_whatever_their_size() {
         .collect();
     let bodies: Vec<&[u8]> = many.iter().map(|body| body.as_bytes()).collect();
     let views = fold(&bodies, now_ms());
+    let seen = views.seen_by(&Sight::All);
     let search = |kind: NamedKind, text: &str, step: usize| {
         let compared = compared_name(text);
         let question = NameQuestion {
@@ -269,12 +270,12 @@ fn a_search_goes_in_steps_and_finds_the_same_whatever_their_size() {
             cut: Cut::LATEST,
             ever: false,
         };
-        assert_eq!(views.named_at_once(&question), None, "{text} is not an id");
+        assert_eq!(seen.named_at_once(&question), None, "{text} is not an id");
         let (mut search, mut steps) = (NameSearch::default(), 1);
-        while views.search_names(&question, &mut search, step) {
+        while seen.search_names(&question, &mut search, step) {
             steps += 1;
         }
-        (views.names_found(&question, &search), steps)
+        (seen.names_found(&question, &search), steps)
     };
     for (kind, text, total, near, steps_min) in [
         (NamedKind::User, "Ana@foo.example", 40, 0, 40),
