@@ -56,7 +56,7 @@ pub use ground::fact::{
     Change, DirectoryChange, Entry, Fact, Fingerprint, GroupData, InactiveUsers, MembershipData,
     RecordStatus, UserData,
 };
-pub use ground::mapping::{GroupPattern, Mapping, Matches, Mode, NameText, Rule};
+pub use ground::mapping::{GroupPattern, Mapping, Matches, Mode, NameText, RoleNames, Rule};
 pub use ground::order::{CLOCK_AHEAD_MS, Cut, Millis, Seq};
 pub use ground::page::{Page, Window};
 pub use ground::quarantine::{Field, Quarantined, Reason};
