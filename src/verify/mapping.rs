@@ -367,7 +367,8 @@ pub fn mapping_json(mapping: &Mapping) -> Value {
         Mode::HighestPriority => "highest_priority",
     };
     let rules: Vec<Value> = mapping.rules.iter().map(|rule| rule_json(rule)).collect();
-    json!({ "mode": mode, "default_roles": &*mapping.default_roles, "priority": &*mapping.priority, "rules": rules })
+    let (default_roles, priority) = (&*mapping.default_roles, &*mapping.priority);
+    json!({ "mode": mode, "default_roles": default_roles, "priority": priority, "rules": rules })
 }
 
 fn rule_json(rule: &Rule) -> Value {

@@ -193,7 +193,8 @@ fn a_flood_leaves_cheap_questions_and_webhooks_fast() {
     assert_eq!(server.stop(), 0);
 }
 
-/// A mapping of almost 1 MiB with 1,000 rules. Of two with different numbers the first rules differ.
+/// A mapping of almost 1 MiB with 1,000 rules. In two with different numbers the first `differing`
+/// rules are different.
 fn large_mapping(number: usize, differing: usize) -> serde_json::Value {
     let rule = |at: usize| {
         let number = if at < differing { number } else { 0 };
