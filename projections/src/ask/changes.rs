@@ -395,7 +395,7 @@ mod tests {
         Change, DirectoryChange, Entry, Fact, GroupData, InactiveUsers, MembershipData,
         RecordStatus, UserData,
     };
-    use std::sync::Arc;
+    use alloc::sync::Arc;
 
     use crate::ground::mapping::{GroupPattern, Mapping, Matches, NameText, Rule};
     use crate::ground::order::Seq;

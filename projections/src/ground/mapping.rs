@@ -1,6 +1,6 @@
 //! Role mappings: rules from groups and attributes to roles, as an operator set them.
 
-use std::sync::Arc;
+use alloc::sync::Arc;
 
 use crate::ground::glob::glob_fits;
 
