@@ -1,8 +1,8 @@
 //! One role mapping, indexed so that a user's roles cost a look-up for each group.
 
+use alloc::sync::Arc;
 use std::collections::{BTreeSet, HashMap};
 use std::hash::{Hash, Hasher};
-use std::sync::Arc;
 
 use smallvec::SmallVec;
 

@@ -1,7 +1,7 @@
 //! Every role mapping that was set, and the attributes that they ask for.
 
+use alloc::sync::Arc;
 use std::collections::HashSet;
-use std::sync::Arc;
 
 use smallvec::SmallVec;
 
