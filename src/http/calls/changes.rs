@@ -204,7 +204,7 @@ struct SentChange<'a> {
 #[derive(Serialize)]
 struct SentCause<'a> {
     event: &'a str,
-    event_id: &'a str,
+    event_id: Option<&'a str>,
     occurred_at: String,
     recorded_at: &'a str,
     seq: Seq,
@@ -222,7 +222,7 @@ fn describe(place: FeedPlace, change: &AccessChange) -> Vec<u8> {
     let recorded_at = time::format(change.cause.recorded_at);
     let cause = SentCause {
         event: &change.cause.event,
-        event_id: &change.cause.event_id,
+        event_id: Some(change.cause.event_id.as_str()).filter(|id| !id.is_empty()),
         occurred_at: time::format(change.cause.occurred_at),
         recorded_at: &recorded_at,
         seq: change.cause.seq,
