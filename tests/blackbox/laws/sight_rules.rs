@@ -234,6 +234,19 @@ fn an_event_of_a_user_group_or_directory_that_tells_of_two_is_seen_by_a_key_of_b
 }
 
 #[test]
+fn a_deletion_without_a_directory_is_of_the_home_that_memberships_say() {
+    let deleted = || json!({ "object": "directory_user", "id": "u" });
+    let membership = json!({ "directory_id": "d", "user": user_in("d", "u@x.example"),
+        "group": group_in("d") });
+    let events = [
+        directory("d", "a", 1),
+        event("group.user_added", 5, membership),
+        event("user.deleted", 9, deleted()),
+    ];
+    check_last("a user known from a membership", &events, [true, false, true]);
+}
+
+#[test]
 fn a_membership_is_of_all_directories_by_what_is_known_at_its_record() {
     let membership = |of_user: &str| {
         let data = json!({ "directory_id": "d", "user": user_in(of_user, "u@x.example"),
@@ -269,6 +282,15 @@ fn a_role_by_a_foreign_group_is_held_and_the_group_is_not_named() {
         let assigned = sights.items("a", path, &["/user_id", "/role", "/since", "/because"]).await;
         assert_eq!(assigned, json!([["u", "r", at(5), []]]));
         assert_eq!(sights.items("b", path, &["/user_id"]).await, json!([]));
+        // Which roles the mapping has is not for bound keys.
+        for (key, role, status) in [("b", "r", 200), ("b", "x", 200), (API_KEY, "x", 404)] {
+            let of_role = format!("{path}?role={role}");
+            let reply = sights.get(key, &of_role).await;
+            assert_eq!(reply.status, status, "{key}: {role}");
+            if status == 200 {
+                assert_eq!(reply.json()["data"], json!([]), "{key}: {role}");
+            }
+        }
         let group = sights.get("b", "/directory_groups/g?members=true").await.json();
         assert_eq!(group["members"], json!([]));
         for (key, path) in [

@@ -1478,12 +1478,13 @@ impl View<'_> {
 
     /// Returns the directory of the latest version that names one.
     fn last_directory_of(&self, wanted: Kind, wanted_id: &str) -> Option<String> {
-        self.events.iter().rev().find_map(|event| match &event.fact {
+        let said = self.events.iter().rev().find_map(|event| match &event.fact {
             Fact::Entity { kind, id, directory, .. } if *kind == wanted && id == wanted_id => {
                 directory.clone()
             }
             _ => None,
-        })
+        });
+        said.or_else(|| self.home(wanted, wanted_id))
     }
 }
 
