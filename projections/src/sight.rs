@@ -96,7 +96,7 @@ impl<'v> Seen<'v> {
     }
 
     /// Resolves the id of a user or group that was heard of, whether or not it is alive. It is seen
-    /// by its last directory, and before its first version by its first.
+    /// by its directory at the cut, and before its first version by the last one that is known.
     pub(crate) fn entity_sym(&self, kind: EntityKind, id: &str, cut: Cut) -> Option<Sym> {
         let sym = self.find(kind, id)?;
         if self.own.is_none() {
