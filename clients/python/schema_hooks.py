@@ -18,6 +18,12 @@ BOUND_BY_STATE = {"size", "seq", "from", "to", "effective_from"}
 # The calls whose cursors name something that must be in the log.
 CURSORS_IN_LOG = {"/events", "/rollcall/v1/changes"}
 
+# The kinds of things that belong to what these parameters of a search by name are about.
+KINDS_WITHIN = {
+    "directory": {"user", "group"},
+    "organization_id": {"user", "group", "directory"},
+}
+
 DOCUMENT = {}
 
 
@@ -88,6 +94,11 @@ def is_justified(error, case, code):
         or (field in BOUND_BY_STATE and error["code"] == "out_of_range")
         or code in ("as_of_in_future", "known_at_out_of_range")
         or (code == "cursor_invalid" and path in CURSORS_IN_LOG)
+        or (
+            path == "/rollcall/v1/names"
+            and error["code"] == "exclusive"
+            and query.get("kind") not in KINDS_WITHIN.get(field, {query.get("kind")})
+        )
         # With `highest_priority`, `priority` must have every role of the mapping.
         or (field == "mapping.priority" and error["code"] == "required")
         # JSON Schema counts characters, a mapping bytes; and all roles of its rules together.

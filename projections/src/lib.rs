@@ -3,8 +3,8 @@
 //!
 //! The crate is pure. It has no clock, file, network, randomness or store, and no parser: the
 //! caller extracts an [`Entry`] from each record, hands the entries to [`Views::apply`] in order of
-//! seq, and asks through a [`Sight`] with a [`Cut`]. Folding cannot fail: it lists what it cannot use in the
-//! quarantine.
+//! seq, and asks through a [`Sight`] with a [`Cut`]. Folding cannot fail: it lists what it cannot
+//! use in the quarantine.
 //!
 //! Two rules carry everything else:
 //! - **The end of anything is derived.** A timeline holds the events and nothing more. Whether a
@@ -16,7 +16,10 @@
 //!
 //! The modules are in layers, and each imports only those before it: `ground` (clocks, facts,
 //! containers), `state` (the timelines and indexes), `views` (the state of one log), `judge` (what
-//! holds at a cut), `sight` (the part that a caller sees), then `fold` (the only code that writes) and `ask` (the questions).
+//! holds at a cut), `sight` (the part that a caller sees), then `fold` (the only code that writes)
+//! and `ask` (the questions).
+
+extern crate alloc;
 
 mod ask;
 mod fold;
@@ -56,7 +59,7 @@ pub use ground::fact::{
     Change, DirectoryChange, Entry, Fact, Fingerprint, GroupData, InactiveUsers, MembershipData,
     RecordStatus, UserData,
 };
-pub use ground::mapping::{GroupPattern, Mapping, Matches, Mode, NameText, Rule};
+pub use ground::mapping::{GroupPattern, Mapping, Matches, Mode, NameText, RoleNames, Rule};
 pub use ground::order::{CLOCK_AHEAD_MS, Cut, Millis, Seq};
 pub use ground::page::{Page, Window};
 pub use ground::quarantine::{Field, Quarantined, Reason};

@@ -98,13 +98,17 @@ impl<'v> Seen<'v> {
     /// Resolves the id of a user or group that was heard of, whether or not it is alive. It is seen
     /// by its directory at the cut, and before its first version by the last one that is known.
     pub(crate) fn entity_sym(&self, kind: EntityKind, id: &str, cut: Cut) -> Option<Sym> {
-        let sym = self.find(kind, id)?;
+        self.find(kind, id).filter(|sym| self.sees_entity(kind, *sym, cut))
+    }
+
+    /// Tells if a user or group is seen, as [`Seen::entity_sym`] says.
+    pub(crate) fn sees_entity(&self, kind: EntityKind, sym: Sym, cut: Cut) -> bool {
         if self.own.is_none() {
-            return Some(sym);
+            return true;
         }
         let at_last = || self.home(kind, sym, Cut { as_of: Millis::MAX, ..cut });
-        let home = self.home(kind, sym, cut).or_else(at_last)?;
-        self.sees(home, cut).then_some(sym)
+        let home = self.home(kind, sym, cut).or_else(at_last);
+        home.is_some_and(|home| self.sees(home, cut))
     }
 
     /// Resolves the id of a user or group that any known event names, whenever it happened.

@@ -9,7 +9,6 @@ mod demo;
 mod describe;
 mod forge;
 mod generate;
-mod hangup;
 mod key;
 mod log_key;
 mod logging;
@@ -24,6 +23,7 @@ mod running;
 mod secrets;
 mod send;
 mod serve;
+mod signals;
 mod table;
 mod verify;
 

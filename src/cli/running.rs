@@ -1,6 +1,7 @@
 //! A running server: the wiring of production, which `serve`, the demo, and the commands that read
 //! a data folder share.
 
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
@@ -10,12 +11,12 @@ use std::time::Duration;
 
 use rollcall_projections::Millis;
 use rustix::process::{Resource, Rlimit};
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 
 use super::Failure;
 use super::client::Client;
 use super::publish::{Publish, Publishers};
+use super::signals::stops;
 use crate::engine::Engine;
 use crate::http::{self, ListenError, ListenOn, Settings};
 use crate::keys::Operator;
@@ -175,6 +176,9 @@ pub(super) enum StartError {
     /// An address is not available.
     #[error(transparent)]
     Listen(#[from] ListenError),
+    /// Signals cannot be received.
+    #[error(transparent)]
+    Signals(#[from] io::Error),
 }
 
 impl From<StartError> for Failure {
@@ -182,6 +186,7 @@ impl From<StartError> for Failure {
         match error {
             StartError::Open(error) => open_failure(error),
             StartError::Listen(error) => Failure::Caller(error.to_string()),
+            StartError::Signals(error) => Failure::Ours(error.to_string()),
         }
     }
 }
@@ -193,6 +198,8 @@ pub(super) struct Running {
     /// Sent before the engine is set.
     publishers: mpsc::Receiver<Publishers>,
     failures: mpsc::Receiver<Failure>,
+    /// Sent at SIGTERM or SIGINT.
+    stops: oneshot::Receiver<()>,
 }
 
 impl Running {
@@ -219,6 +226,7 @@ impl Running {
         signing: Signing,
         publish: Publish,
     ) -> Result<Running, StartError> {
+        let stops = stops()?;
         raise_descriptor_limit();
         let engine: Arc<OnceLock<Arc<Engine>>> = Arc::default();
         // A start that cannot listen leaves no folder.
@@ -240,8 +248,9 @@ impl Running {
             match opened {
                 Ok(engine) => {
                     let _ = begun.send(publish.start(&engine));
-                    tracing::info!(head = engine.head(), "ready");
+                    let head = engine.head();
                     drop(slot.set(engine));
+                    tracing::info!(head, "ready");
                 }
                 Err(failure) => {
                     // A server without its log is useless. The cause is sent before the stop, so
@@ -251,7 +260,7 @@ impl Running {
                 }
             }
         });
-        Ok(Running { server, engine, publishers, failures })
+        Ok(Running { server, engine, publishers, failures, stops })
     }
 
     /// Returns the server's secrets, which can be replaced while it serves.
@@ -301,12 +310,13 @@ impl Running {
         self,
         stopped: impl Future<Output = ()> + 'static,
     ) -> Result<(), Failure> {
-        let Running { server, engine, publishers, failures } = self;
+        let Running { server, engine, publishers, failures, stops } = self;
         let (handle, slot) = (server.handle.clone(), engine.clone());
         let served = actix_web::rt::System::new().block_on(async move {
             let stopper = actix_web::rt::spawn(async move {
-                if !signalled_or(stopped).await {
-                    return;
+                tokio::select! {
+                    _ = stops => {}
+                    () = stopped => {}
                 }
                 tracing::info!("stopping");
                 if let Some(engine) = slot.get() {
@@ -346,21 +356,6 @@ fn raise_descriptor_limit() {
     if let Err(error) = raised {
         tracing::warn!(%error, limit.current, "the number of open files cannot be raised");
     }
-}
-
-/// Waits for SIGTERM, SIGINT, or the end of `stopped`; false if signals cannot be received.
-async fn signalled_or(stopped: impl Future<Output = ()>) -> bool {
-    let (Ok(mut term), Ok(mut int)) =
-        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
-    else {
-        return false;
-    };
-    tokio::select! {
-        _ = term.recv() => {}
-        _ = int.recv() => {}
-        () = stopped => {}
-    }
-    true
 }
 
 /// Waits until the caller holds the engine alone: the log is marked as closed only when the last

@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::Read;
+use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 
 use super::Failure;
@@ -30,15 +31,24 @@ impl From<SecretError> for Failure {
     }
 }
 
-/// Returns the secrets of several variables. Each variable holds them itself, or names their file
-/// with `_FILE` at the end of its name; commas or lines separate them.
+/// The kinds of files that may hold secrets.
+#[derive(Clone, Copy)]
+enum Files {
+    /// Regular files, for a server: it reads them again, and must not wait for one.
+    Regular,
+    /// Also pipes, such as `<(pass rollcall)` in a shell, for a command that reads once.
+    RegularOrPipe,
+}
+
+/// Returns the secrets of several variables for a command. Each variable holds them itself, or
+/// names their file with `_FILE` at the end of its name; commas or lines separate them.
 ///
 /// # Errors
 /// The caller's, if both forms of a variable are set, one is not UTF-8, or a file cannot be read.
 pub(super) fn secrets(names: &[&str]) -> Result<Vec<String>, Failure> {
     let mut all = Vec::new();
     for name in names {
-        if let Some(text) = text_of(name)? {
+        if let Some(text) = text_of(name, Files::RegularOrPipe)? {
             all.extend(split(&text));
         }
     }
@@ -67,7 +77,7 @@ pub(super) fn first_secret(names: &[&str]) -> Result<Option<String>, Failure> {
 pub(super) fn optional_secrets(names: &[&str]) -> Result<Vec<String>, Failure> {
     let mut all = Vec::new();
     for name in names {
-        match text_of(name) {
+        match text_of(name, Files::RegularOrPipe) {
             Ok(text) => all.extend(text.iter().flat_map(|text| split(text))),
             Err(SecretError::Unread(reason)) => {
                 eprintln!("rollcall: {reason}; continuing without the secrets in it");
@@ -85,12 +95,13 @@ pub(super) struct Found {
     pub(super) secrets: Vec<String>,
 }
 
-/// Returns the secrets of a variable, or of the file that it names with `_FILE` at its end.
+/// Returns the secrets of a variable of a server, or of the file that it names with `_FILE` at its
+/// end.
 ///
 /// # Errors
 /// A sentence, if both forms are set or the file cannot be read.
 pub(super) fn find(name: &str) -> Result<Found, String> {
-    let text = text_of(name).map_err(|error| match error {
+    let text = text_of(name, Files::Regular).map_err(|error| match error {
         SecretError::BothForms(reason)
         | SecretError::NotText(reason)
         | SecretError::Unread(reason) => reason,
@@ -100,12 +111,12 @@ pub(super) fn find(name: &str) -> Result<Found, String> {
     Ok(Found { variable, secrets: text.iter().flat_map(|text| split(text)).collect() })
 }
 
-/// Returns the secrets of a file.
+/// Returns the secrets of a file of a server.
 ///
 /// # Errors
 /// The end of a sentence that begins with the file.
 pub(super) fn in_file(path: &str) -> Result<Vec<String>, String> {
-    Ok(split(&read(Path::new(path))?).collect())
+    Ok(split(&read(Path::new(path), Files::Regular)?).collect())
 }
 
 fn file_variable(name: &str) -> String {
@@ -131,13 +142,13 @@ pub(super) fn not_text(name: &str) -> String {
     format!("the environment variable {name} is not UTF-8 text")
 }
 
-fn text_of(name: &str) -> Result<Option<String>, SecretError> {
+fn text_of(name: &str, files: Files) -> Result<Option<String>, SecretError> {
     let file_variable = file_variable(name);
     match (set(name), set(&file_variable)) {
         (Some(_), Some(_)) => Err(SecretError::BothForms(format!(
             "both {name} and {file_variable} are set: unset one of them"
         ))),
-        (None, Some(path)) => read(Path::new(&path)).map(Some).map_err(|what| {
+        (None, Some(path)) => read(Path::new(&path), files).map(Some).map_err(|what| {
             let path = Path::new(&path);
             let path = path.display();
             SecretError::Unread(format!("the file `{path}` that {file_variable} names {what}"))
@@ -151,10 +162,15 @@ fn text_of(name: &str) -> Result<Option<String>, SecretError> {
 }
 
 /// Reads a file of secrets. Another kind of file may have no end, or block until it is written.
-fn read(path: &Path) -> Result<String, String> {
+fn read(path: &Path, files: Files) -> Result<String, String> {
     let unreadable = |error| format!("cannot be read: {error}");
-    if !std::fs::metadata(path).map_err(unreadable)?.is_file() {
-        return Err("is not a regular file".into());
+    let file_type = std::fs::metadata(path).map_err(unreadable)?.file_type();
+    match files {
+        Files::Regular if !file_type.is_file() => return Err("is not a regular file".into()),
+        Files::RegularOrPipe if !file_type.is_file() && !file_type.is_fifo() => {
+            return Err("is not a regular file or a pipe".into());
+        }
+        Files::Regular | Files::RegularOrPipe => {}
     }
     let mut bytes = Vec::new();
     let file = File::open(path).map_err(unreadable)?;

@@ -7,9 +7,9 @@ use clap::Args;
 
 use super::Failure;
 use super::config::{Config, Flags, Given, Mistakes, Reloadable, WholeKey};
-use super::hangup::Hangups;
 use super::logging::Logging;
 use super::running::{Listen, Running, Signing};
+use super::signals::Hangups;
 use crate::http::{KeySet, Keys, Settings};
 use crate::keys::{ApiKey, CHARS_MIN, Expiries};
 use crate::stderr;

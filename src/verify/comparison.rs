@@ -18,8 +18,8 @@ pub fn compared_name(name: &str) -> String {
 }
 
 /// Makes the text of a rule, as it was written and as it is compared.
-pub(super) fn name_text(written: String) -> NameText {
-    NameText { compared: normalized(&written).into_owned(), written }
+pub(super) fn name_text(written: &str) -> NameText {
+    NameText::new(written, &normalized(written))
 }
 
 /// Returns the fingerprint under which the views index an email.

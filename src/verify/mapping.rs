@@ -1,8 +1,9 @@
 //! Role mappings as JSON: reading, with the path of every mistake, and writing.
 
 use std::collections::{BTreeSet, HashSet};
+use std::sync::Arc;
 
-use rollcall_projections::{GroupPattern, Mapping, Matches, Mode, Rule};
+use rollcall_projections::{GroupPattern, Mapping, Matches, Mode, RoleNames, Rule};
 use serde_json::{Map, Value, json};
 
 use super::attributes::is_path;
@@ -129,7 +130,7 @@ impl Errors {
             self.add(field, FieldCode::TooLong, message);
             return Vec::new();
         }
-        let (mut out, mut seen) = (Vec::new(), HashSet::new());
+        let (mut out, mut seen) = (Vec::with_capacity(roles.len()), HashSet::new());
         for (at, role) in roles.iter().enumerate() {
             match self.role(&format!("{field}[{at}]"), role) {
                 Some(role) if !seen.insert(role) => {
@@ -194,6 +195,7 @@ fn mapping(errors: &mut Errors, value: &Value) -> Option<Mapping> {
     let default_roles = errors.roles("mapping.default_roles", fields.get("default_roles"), false);
     let priority = errors.roles("mapping.priority", fields.get("priority"), false);
     let rules = rules(errors, fields.get("rules"));
+    let (default_roles, priority) = (default_roles.into(), priority.into());
     let mapping = Mapping { mode, default_roles, priority, rules };
     check_roles(errors, &mapping);
     Some(mapping)
@@ -211,7 +213,7 @@ fn mode(errors: &mut Errors, value: Option<&Value>) -> Mode {
     }
 }
 
-fn rules(errors: &mut Errors, value: Option<&Value>) -> Vec<Rule> {
+fn rules(errors: &mut Errors, value: Option<&Value>) -> Vec<Arc<Rule>> {
     let rules = match value.map(Value::as_array) {
         None => &[][..],
         Some(Some(rules)) if rules.len() <= RULES_MAX => rules,
@@ -226,6 +228,7 @@ fn rules(errors: &mut Errors, value: Option<&Value>) -> Vec<Rule> {
         .iter()
         .enumerate()
         .filter_map(|(at, value)| rule(errors, &format!("mapping.rules[{at}]"), value))
+        .map(Arc::new)
         .collect()
 }
 
@@ -321,13 +324,13 @@ fn pattern(errors: &mut Errors, field: &str, value: &Value) -> Option<GroupPatte
     };
     let text = errors.text(&format!("{field}.{name}"), value)?;
     Some(match name {
-        "id" => GroupPattern::Id(text),
-        "name" => GroupPattern::Name(name_text(text)),
-        _ => GroupPattern::Glob(name_text(text)),
+        "id" => GroupPattern::Id(text.into()),
+        "name" => GroupPattern::Name(name_text(&text)),
+        _ => GroupPattern::Glob(name_text(&text)),
     })
 }
 
-fn values(errors: &mut Errors, field: &str, value: Option<&Value>) -> Vec<(String, Vec<String>)> {
+fn values(errors: &mut Errors, field: &str, value: Option<&Value>) -> Vec<(String, RoleNames)> {
     let Some(values) = value.and_then(Value::as_object).filter(|values| !values.is_empty()) else {
         let code = if value.is_some() { FieldCode::Invalid } else { FieldCode::Required };
         errors.add(field, code, "it must be an object of roles by value");
@@ -337,12 +340,24 @@ fn values(errors: &mut Errors, field: &str, value: Option<&Value>) -> Vec<(Strin
         errors.add(field, FieldCode::TooLong, format!("it may have at most {VALUES_MAX} values"));
         return Vec::new();
     }
-    values
-        .iter()
-        .map(|(key, roles)| {
-            (key.clone(), errors.roles(&format!("{field}.{key}"), Some(roles), true))
-        })
-        .collect()
+    let mut lists = HashSet::new();
+    let read = |(key, roles): (&String, &Value)| {
+        let roles = errors.roles(&format!("{field}.{key}"), Some(roles), true).into();
+        (key.clone(), shared(&mut lists, roles))
+    };
+    values.iter().map(read).collect()
+}
+
+/// Returns the list that equals `roles`, which is kept if there was none: most values of a rule
+/// give one of a few lists.
+fn shared(lists: &mut HashSet<RoleNames>, roles: RoleNames) -> RoleNames {
+    match lists.get(&roles) {
+        Some(known) => known.clone(),
+        None => {
+            lists.insert(roles.clone());
+            roles
+        }
+    }
 }
 
 /// Writes a mapping with all its fields.
@@ -351,23 +366,24 @@ pub fn mapping_json(mapping: &Mapping) -> Value {
         Mode::All => "all",
         Mode::HighestPriority => "highest_priority",
     };
-    let rules: Vec<Value> = mapping.rules.iter().map(rule_json).collect();
-    json!({ "mode": mode, "default_roles": mapping.default_roles, "priority": mapping.priority, "rules": rules })
+    let rules: Vec<Value> = mapping.rules.iter().map(|rule| rule_json(rule)).collect();
+    let (default_roles, priority) = (&*mapping.default_roles, &*mapping.priority);
+    json!({ "mode": mode, "default_roles": default_roles, "priority": priority, "rules": rules })
 }
 
 fn rule_json(rule: &Rule) -> Value {
     let mut out = match &rule.matches {
         Matches::Group { group, roles } => {
             let group = match group {
-                GroupPattern::Id(id) => json!({ "id": id }),
-                GroupPattern::Name(name) => json!({ "name": name.written }),
-                GroupPattern::Glob(glob) => json!({ "name_glob": glob.written }),
+                GroupPattern::Id(id) => json!({ "id": &**id }),
+                GroupPattern::Name(name) => json!({ "name": &*name.written }),
+                GroupPattern::Glob(glob) => json!({ "name_glob": &*glob.written }),
             };
             json!({ "group": group, "roles": roles })
         }
         Matches::Attribute { path, values } => {
             let values: Map<String, Value> =
-                values.iter().map(|(value, roles)| (value.clone(), json!(roles))).collect();
+                values.iter().map(|(value, roles)| (value.clone(), json!(&**roles))).collect();
             json!({ "attribute": path, "values": values })
         }
     };

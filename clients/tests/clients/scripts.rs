@@ -301,7 +301,7 @@ fn receiver(library: Library) {
     let (mut receiver, _output, url) = kit::started(command);
     // Killed whatever comes: a panic in between would leave it behind.
     let answers = std::panic::catch_unwind(|| {
-        kit::send(&format!("{url}/webhooks"), &story("events.jsonl"), 1);
+        kit::send_to_receiver(&format!("{url}/webhooks"), &story("events.jsonl"));
         kit::get_json(&url)
     });
     let _ = receiver.kill();

@@ -8,13 +8,12 @@ use std::collections::BTreeSet;
 
 use crate::ask::causes::{Cause, Trigger, last_moment};
 use crate::ground::fact::{DirectoryChange, Fingerprint};
-use crate::ground::order::{Cut, Millis, Place, around};
+use crate::ground::order::{Cut, Millis, Place, Seq, around};
 use crate::ground::symbols::Sym;
 use crate::ground::timeline::Placed;
 use crate::sight::Seen;
 use crate::state::directories::Directory;
-use crate::state::entities::EntityKind;
-use crate::state::entities::EntityVersion;
+use crate::state::entities::{Entity, EntityKind, EntityVersion};
 use crate::views::Views;
 
 /// The reason for an end of access.
@@ -324,37 +323,51 @@ impl Seen<'_> {
         Some(periods)
     }
 
+    /// Returns the emails that a user ever showed, as far as they are known.
+    pub fn emails_of_user(&self, id: &str, known_at: Seq) -> BTreeSet<Fingerprint> {
+        let known = Cut { as_of: Millis::MAX, known_at };
+        let user = self.known_sym(EntityKind::User, id, known);
+        let versions = user.and_then(|user| self.users.get(user)).into_iter();
+        versions
+            .flat_map(Entity::versions)
+            .filter(|version| known.sees(version.place) && self.sees(version.directory, known))
+            .filter_map(|version| self.emails.get(version.email).copied())
+            .collect()
+    }
+
     /// Returns the users who show an email with a fingerprint at the cut, or showed one at a moment
     /// up to it, by id; true for those who still do.
     ///
     /// Costs a look-up for each version of each user who ever had it.
     pub fn email_holders(&self, email: Fingerprint, cut: Cut) -> Vec<(String, bool)> {
         let Some(email) = self.emails.find(email) else { return Vec::new() };
-        let shows = |version: &EntityVersion| {
-            !version.deleted && version.email == email && self.sees(version.directory, cut)
-        };
         let holder = |user: Sym| {
-            if !self.saw(EntityKind::User, user, cut.as_of, cut) {
-                return None;
-            }
-            let entity = self.users.get(user)?;
-            let versions = entity
-                .explicit()
-                .iter()
-                .chain(entity.stand_ins().iter())
-                .filter(|version| shows(version) && cut.sees(version.place));
-            let mut then = versions
-                .map(|version| entity.version(Cut { as_of: version.place.occurred_at, ..cut }));
-            then.any(|version| version.is_some_and(shows)).then(|| {
-                (
-                    self.users.id(user).to_owned(),
-                    self.alive(EntityKind::User, user, cut).is_some_and(shows),
-                )
-            })
+            let now = self.alive(EntityKind::User, user, cut);
+            let shows = now.is_some_and(|version| self.shows(version, email, cut));
+            self.ever_showed(user, email, cut).then(|| (self.users.id(user).to_owned(), shows))
         };
         let mut holders: Vec<(String, bool)> =
             self.emails.holders(email).filter_map(holder).collect();
         holders.sort();
         holders
+    }
+
+    /// Tells if a user showed an email at a moment up to the cut.
+    pub(crate) fn ever_showed(&self, user: Sym, email: Sym, cut: Cut) -> bool {
+        let Some(entity) = self.users.get(user) else { return false };
+        if !self.saw(EntityKind::User, user, cut.as_of, cut) {
+            return false;
+        }
+        let shows = |version: &EntityVersion| self.shows(version, email, cut);
+        let mut versions =
+            entity.versions().filter(|version| shows(version) && cut.sees(version.place));
+        versions.any(|version| {
+            let then = Cut { as_of: version.place.occurred_at, ..cut };
+            entity.version(then).is_some_and(shows)
+        })
+    }
+
+    fn shows(&self, version: &EntityVersion, email: Sym, cut: Cut) -> bool {
+        !version.deleted && version.email == email && self.sees(version.directory, cut)
     }
 }

@@ -402,6 +402,8 @@ mod tests {
         Change, DirectoryChange, Entry, Fact, GroupData, InactiveUsers, MembershipData,
         RecordStatus, UserData,
     };
+    use alloc::sync::Arc;
+
     use crate::ground::mapping::{GroupPattern, Mapping, Matches, NameText, Rule};
     use crate::ground::order::Seq;
     use crate::sight::Sight;
@@ -451,16 +453,14 @@ mod tests {
         fn map(&mut self, effective_from: Millis, rules: &[(&str, &str)]) -> Seq {
             let rule = |(group, role): &(&str, &str)| Rule {
                 matches: Matches::Group {
-                    group: GroupPattern::Name(NameText {
-                        written: (*group).to_owned(),
-                        compared: (*group).to_owned(),
-                    }),
+                    group: GroupPattern::Name(NameText::new(group, group)),
                     roles: vec![(*role).to_owned()],
                 },
                 directory: None,
                 organization: None,
             };
-            let mapping = Mapping { rules: rules.iter().map(rule).collect(), ..Mapping::default() };
+            let rules = rules.iter().map(rule).map(Arc::new).collect();
+            let mapping = Mapping { rules, ..Mapping::default() };
             self.fold(effective_from, Fact::Mapping { mapping, effective_from })
         }
 

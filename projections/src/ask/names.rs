@@ -1,15 +1,16 @@
 //! Things by their names: those that a text names, or else those that it nearly names.
 
+use std::collections::BTreeSet;
+
 use crate::ask::lookups::Named;
 use crate::ground::event_type::EventType;
 use crate::ground::fact::Fingerprint;
 use crate::ground::likeness::{id_distance, name_distance};
 use crate::ground::order::{Cut, Millis, Seq};
 use crate::ground::symbols::{NO_SYM, Sym};
-use crate::sight::Sight;
+use crate::sight::Seen;
 use crate::state::directories::{DirectoryState, DirectoryVersion};
 use crate::state::entities::{Entity, EntityKind, EntityVersion};
-use crate::views::Views;
 
 /// At most this many things of one name are returned.
 const MATCHES_MAX: usize = 20;
@@ -47,12 +48,14 @@ pub struct NameQuestion<'a> {
     pub compare: fn(&str) -> String,
     /// The fingerprint of the text, if it may be an email.
     pub email: Option<Fingerprint>,
-    /// Only users and groups of this directory.
+    /// Only users and groups that were ever in this directory.
     pub directory: Option<&'a str>,
-    /// Only what belongs to this organization.
+    /// Only what ever belonged to this organization.
     pub organization: Option<&'a str>,
     /// Names at this cut come before earlier and later ones. Records after it do not count.
     pub cut: Cut,
+    /// Earlier and later names count as those at the cut do.
+    pub ever: bool,
 }
 
 /// Something that a text names, or nearly names.
@@ -101,85 +104,164 @@ pub struct NameSearch {
     /// The next candidate.
     next: Sym,
     /// The candidates that have the name at the cut.
-    now: Vec<Sym>,
+    now: Lowest,
     /// The candidates that had the name at some other time.
-    ever: Vec<Sym>,
-    /// The nearest candidates with their distances.
-    near: Vec<(u32, Sym)>,
+    ever: Lowest,
+    /// The ids of the nearest candidates, with their distances.
+    near: Vec<(u32, String)>,
+    /// The roles that were compared: most mappings repeat those of the one before.
+    roles: BTreeSet<String>,
 }
 
-/// A name at the cut, at another time, or nearly.
+/// The number of some things, and those with the lowest ids.
+#[derive(Default)]
+struct Lowest {
+    syms: Vec<Sym>,
+    total: usize,
+}
+
+/// A name at the cut, or at another time.
 enum Likeness {
     Now,
     Ever,
-    Near(u32),
 }
 
-impl Views {
-    /// Returns what an id names, or an email, or the name of a role. `None` if all candidates must
-    /// be searched for a name.
+impl Seen<'_> {
+    /// Returns what an id names. `None` if all candidates must be searched for a name.
     pub fn named_at_once(&self, question: &NameQuestion<'_>) -> Option<NamesFound> {
-        if self.is_id(question) {
-            let item = self.namesake_of_id(question.kind, question.text, question.known());
-            if question.is_in_scope(&item) {
-                return Some(NamesFound::of(NamedBy::Id, vec![item]));
-            }
+        if !self.is_id(question) {
+            return None;
         }
-        match question.kind {
-            NamedKind::User => self.users_with_email(question),
-            NamedKind::Organization => Some(NamesFound::near(self.near_organizations(question))),
-            NamedKind::Role => Some(NamesFound::near(self.near_roles(question))),
-            NamedKind::EventType => Some(NamesFound::near(self.near_event_types(question))),
-            NamedKind::Group | NamedKind::Directory => None,
-        }
+        let sym = self.sym_of(question.kind, question.text);
+        let in_scope = sym.is_none_or(|sym| self.is_in_scope(question, sym));
+        let item = self.namesake_of_id(question, question.text);
+        in_scope.then(|| NamesFound::of(NamedBy::Id, vec![item]))
     }
 
-    /// Goes through the next `step` candidates. Returns false at the end of the search.
+    /// Goes through the next candidates, at a cost of about `step`. Returns false at the end of the
+    /// search.
     pub fn search_names(
         &self,
         question: &NameQuestion<'_>,
         search: &mut NameSearch,
         step: usize,
     ) -> bool {
-        let end = match question.kind {
-            NamedKind::User => self.users.len(),
-            NamedKind::Group => self.groups.len(),
-            NamedKind::Directory => self.directories.len(),
-            NamedKind::Organization | NamedKind::Role | NamedKind::EventType => 0,
-        };
         let asked = question.compared.to_lowercase();
-        for _ in 0..step {
-            let sym = search.next;
-            if sym as usize >= end {
+        let mut cost = 0;
+        while cost < step {
+            let Some(candidate) = self.candidate(question, search) else {
                 return search.begin_near();
-            }
-            search.next += 1;
-            let near = search.is_near.then_some(asked.as_str());
-            match self.likeness(question, near, sym) {
-                Some(Likeness::Now) => search.now.push(sym),
-                Some(Likeness::Ever) => search.ever.push(sym),
-                Some(Likeness::Near(distance)) => {
-                    let id = |sym: Sym| self.id_of(question.kind, sym);
-                    search.note_near(distance, sym, |a, b| id(a).cmp(id(b)));
-                }
-                None => {}
-            }
+            };
+            search.next = candidate + 1;
+            cost += match (search.is_near, question.kind) {
+                (true, NamedKind::Role) => self.note_near_roles(question, candidate, search),
+                (true, NamedKind::EventType) => self.note_near_types(question, search),
+                (true, _) => self.note_near(question, &asked, candidate, search),
+                (false, _) => self.note_named(question, candidate, search),
+            };
         }
         true
     }
 
     /// Returns what a search to the end has found.
     pub fn names_found(&self, question: &NameQuestion<'_>, search: &NameSearch) -> NamesFound {
-        let kind = question.kind;
-        let describe = |sym: Sym| self.namesake(kind, sym, question.known());
-        let syms = if search.now.is_empty() { &search.ever } else { &search.now };
-        if syms.is_empty() {
-            return NamesFound::near(search.near.iter().map(|(_, sym)| describe(*sym)).collect());
+        let Lowest { syms, total } = if search.now.total == 0 { &search.ever } else { &search.now };
+        if *total == 0 {
+            let near = search.near.iter().map(|(_, id)| self.namesake_of_id(question, id));
+            return NamesFound { near: near.collect(), ..NamesFound::default() };
         }
-        let mut syms = syms.clone();
-        syms.sort_by(|a, b| self.id_of(kind, *a).cmp(self.id_of(kind, *b)));
-        let matches = syms.iter().take(MATCHES_MAX).map(|sym| describe(*sym)).collect();
-        NamesFound { total: syms.len(), ..NamesFound::of(NamedBy::Name, matches) }
+        let by = if question.kind == NamedKind::User { NamedBy::Email } else { NamedBy::Name };
+        let matches = syms.iter().map(|sym| self.namesake(question, *sym)).collect();
+        NamesFound { total: *total, ..NamesFound::of(by, matches) }
+    }
+
+    /// Returns the next candidate: a thing, or for near names also a mapping with its roles, or the
+    /// list of the types of events.
+    fn candidate(&self, question: &NameQuestion<'_>, search: &NameSearch) -> Option<Sym> {
+        let next = search.next;
+        let end = match (question.kind, search.is_near) {
+            (NamedKind::User, false) => {
+                return self.emails.holders_from(self.emails.find(question.email?)?, next).next();
+            }
+            (NamedKind::User, true) => self.users.len(),
+            (NamedKind::Group, _) => self.groups.len(),
+            (NamedKind::Directory, _) => self.directories.len(),
+            (NamedKind::Organization, true) => self.texts.len(),
+            (NamedKind::Role, true) => self.roles.iter().len(),
+            (NamedKind::EventType, true) => 1,
+            (NamedKind::Organization | NamedKind::Role | NamedKind::EventType, false) => 0,
+        };
+        ((next as usize) < end).then_some(next)
+    }
+
+    /// Notes a candidate that has the name, and returns the cost of the comparison.
+    fn note_named(&self, question: &NameQuestion<'_>, sym: Sym, search: &mut NameSearch) -> usize {
+        let likeness = match question.kind {
+            NamedKind::User => self.email_likeness(question, sym),
+            NamedKind::Directory => self.directory_likeness(question, sym),
+            NamedKind::Group => self.group_likeness(question, sym),
+            NamedKind::Organization | NamedKind::Role | NamedKind::EventType => None,
+        };
+        let found = match likeness.filter(|_| self.is_wanted(question, sym)) {
+            Some(Likeness::Now) if !question.ever => &mut search.now,
+            Some(Likeness::Now | Likeness::Ever) => &mut search.ever,
+            None => return 1,
+        };
+        let id = |sym: Sym| self.id_of(question.kind, sym);
+        found.note(sym, |a, b| id(a).cmp(id(b)));
+        1
+    }
+
+    /// Notes a candidate that nearly has the name, and returns the cost of the comparison.
+    fn note_near(
+        &self,
+        question: &NameQuestion<'_>,
+        asked: &str,
+        sym: Sym,
+        search: &mut NameSearch,
+    ) -> usize {
+        let near = self.nearness(question, asked, sym);
+        if let Some(distance) = near.filter(|_| self.is_wanted(question, sym)) {
+            search.note_near(distance, self.id_of(question.kind, sym));
+        }
+        1
+    }
+
+    /// Notes the roles of a mapping that nearly have the name, and returns the cost of comparing
+    /// them.
+    fn note_near_roles(
+        &self,
+        question: &NameQuestion<'_>,
+        number: Sym,
+        search: &mut NameSearch,
+    ) -> usize {
+        let asked = question.text.to_lowercase();
+        let mapping = self.roles.iter().nth(number as usize);
+        let mapping = mapping.filter(|mapping| mapping.seq <= question.cut.known_at);
+        let mut cost = 1;
+        for role in mapping.into_iter().flat_map(|mapping| mapping.all_roles()) {
+            cost += 1;
+            if !search.roles.contains(role) {
+                search.roles.insert(role.to_owned());
+                if let Some(distance) = name_distance(&asked, role) {
+                    search.note_near(distance, role);
+                }
+            }
+        }
+        cost
+    }
+
+    /// Notes the types of events that nearly have the name, and returns the cost of comparing them.
+    fn note_near_types(&self, question: &NameQuestion<'_>, search: &mut NameSearch) -> usize {
+        let asked = question.text.to_lowercase();
+        let mut cost = 0;
+        for name in self.event_types(question.cut.known_at) {
+            cost += 1;
+            if let Some(distance) = name_distance(&asked, name) {
+                search.note_near(distance, name);
+            }
+        }
+        cost
     }
 
     fn is_id(&self, question: &NameQuestion<'_>) -> bool {
@@ -194,73 +276,46 @@ impl Views {
                 return self.event_types(question.cut.known_at).any(|name| name == text);
             }
         };
-        self.seen_by(&Sight::All).ever_named(named, question.cut)
+        self.ever_named(named, question.cut)
     }
 
-    /// Iterates over the types that Rollcall knows, and then those of recorded events.
+    /// Iterates over the types that Rollcall knows, and then those of recorded events, which only
+    /// those see who see all.
     fn event_types(&self, known_at: Seq) -> impl Iterator<Item = &str> {
         let known = EventType::ALL.iter().map(|event_type| event_type.name());
-        known.chain(self.events.types_recorded(known_at))
+        let recorded = self.own().is_none().then(|| self.events.types_recorded(known_at));
+        known.chain(recorded.into_iter().flatten())
     }
 
-    fn users_with_email(&self, question: &NameQuestion<'_>) -> Option<NamesFound> {
-        let holders = self.seen_by(&Sight::All).email_holders(question.email?, question.cut);
-        let ever = self.seen_by(&Sight::All).email_holders(question.email?, question.known());
-        let showing: Vec<&String> =
-            holders.iter().filter(|(_, shows)| *shows).map(|(id, _)| id).collect();
-        let ids =
-            if showing.is_empty() { ever.iter().map(|(id, _)| id).collect() } else { showing };
-        let users: Vec<Namesake> = ids
-            .into_iter()
-            .map(|id| self.namesake_of_id(NamedKind::User, id, question.known()))
-            .filter(|user| question.is_in_scope(user))
-            .collect();
-        (!users.is_empty()).then(|| NamesFound {
-            total: users.len(),
-            ..NamesFound::of(NamedBy::Email, users.into_iter().take(MATCHES_MAX).collect())
-        })
+    /// Tells if something is seen, and was ever in the directory and the organization that are
+    /// asked for.
+    fn is_wanted(&self, question: &NameQuestion<'_>, sym: Sym) -> bool {
+        self.is_seen(question, sym) && self.is_in_scope(question, sym)
     }
 
-    fn near_organizations(&self, question: &NameQuestion<'_>) -> Vec<Namesake> {
-        let known = self.organizations_named.iter();
-        let known = known.filter(|(_, first)| Seq::from(**first) <= question.cut.known_at);
-        nearest(known.map(|(organization, _)| self.texts.text(*organization)), |id| {
-            id_distance(question.text, id)
-        })
+    fn is_seen(&self, question: &NameQuestion<'_>, sym: Sym) -> bool {
+        let entity = |kind| self.sees_entity(kind, sym, question.cut);
+        match question.kind {
+            NamedKind::User => entity(EntityKind::User),
+            NamedKind::Group => entity(EntityKind::Group),
+            NamedKind::Directory => self.sees(sym, question.cut),
+            NamedKind::Organization => self.owns(sym),
+            NamedKind::Role | NamedKind::EventType => true,
+        }
     }
 
-    fn near_roles(&self, question: &NameQuestion<'_>) -> Vec<Namesake> {
-        let asked = question.text.to_lowercase();
-        let roles = self.roles.known(question.cut.known_at).flat_map(|mapping| mapping.all_roles());
-        nearest(roles, |role| name_distance(&asked, role))
+    fn email_likeness(&self, question: &NameQuestion<'_>, user: Sym) -> Option<Likeness> {
+        let email = self.emails.find(question.email?)?;
+        if !self.ever_showed(user, email, question.known()) {
+            return None;
+        }
+        let now = self.alive(EntityKind::User, user, question.cut);
+        let shows = now.is_some_and(|version| version.email == email);
+        Some(if shows { Likeness::Now } else { Likeness::Ever })
     }
 
-    fn near_event_types(&self, question: &NameQuestion<'_>) -> Vec<Namesake> {
-        let asked = question.text.to_lowercase();
-        nearest(self.event_types(question.cut.known_at), |name| name_distance(&asked, name))
-    }
-
-    /// Compares a candidate with the name, or, with `near` in lower case, for nearness.
-    fn likeness(
-        &self,
-        question: &NameQuestion<'_>,
-        near: Option<&str>,
-        sym: Sym,
-    ) -> Option<Likeness> {
-        let found = match (question.kind, near) {
-            (NamedKind::Directory, None) => self.directory_likeness(question, sym),
-            (NamedKind::Group, None) => self.group_likeness(question, sym),
-            (_, None) => None,
-            (_, Some(asked)) => self.nearness(question, asked, sym),
-        };
-        let in_scope = || {
-            let scoped = question.directory.is_some() || question.organization.is_some();
-            !scoped || question.is_in_scope(&self.namesake(question.kind, sym, question.known()))
-        };
-        found.filter(|_| in_scope())
-    }
-
-    fn nearness(&self, question: &NameQuestion<'_>, asked: &str, sym: Sym) -> Option<Likeness> {
+    /// Returns the distance of a candidate from the name; `asked` is the name in lower case.
+    fn nearness(&self, question: &NameQuestion<'_>, asked: &str, sym: Sym) -> Option<u32> {
         let known = question.known();
         let name = match question.kind {
             NamedKind::Directory => {
@@ -272,20 +327,27 @@ impl Views {
                 group.seen().at(known)?;
                 self.group_name(group, known)
             }
+            NamedKind::Organization => {
+                let first = *self.organizations_named.get(&sym)?;
+                let seen = Seq::from(first) <= question.cut.known_at;
+                return id_distance(question.text, self.texts.text(sym)).filter(|_| seen);
+            }
             _ => {
                 self.users.get(sym)?.seen().at(known)?;
                 ""
             }
         };
         let by_id = id_distance(question.text, self.id_of(question.kind, sym));
-        name_distance(asked, name).into_iter().chain(by_id).min().map(Likeness::Near)
+        name_distance(asked, name).into_iter().chain(by_id).min()
     }
 
     fn group_likeness(&self, question: &NameQuestion<'_>, sym: Sym) -> Option<Likeness> {
         let has_name = |version: &EntityVersion| {
             version.label != NO_SYM && self.roles.compared_name(version.label) == question.compared
         };
-        let known = |version: &&EntityVersion| question.known().sees(version.place);
+        let known = |version: &&EntityVersion| {
+            question.known().sees(version.place) && self.sees(version.directory, question.cut)
+        };
         if !self.groups.get(sym)?.versions().filter(known).any(has_name) {
             return None;
         }
@@ -323,21 +385,63 @@ impl Views {
             NamedKind::User => self.users.id(sym),
             NamedKind::Group => self.groups.id(sym),
             NamedKind::Directory => self.directories.id(sym),
-            NamedKind::Organization | NamedKind::Role | NamedKind::EventType => "",
+            NamedKind::Organization => self.texts.text(sym),
+            NamedKind::Role | NamedKind::EventType => "",
         }
     }
 
-    fn namesake_of_id(&self, kind: NamedKind, id: &str, known: Cut) -> Namesake {
-        let sym = match kind {
+    /// Returns the symbol of an id, for the kinds that belong to a directory or an organization.
+    fn sym_of(&self, kind: NamedKind, id: &str) -> Option<Sym> {
+        match kind {
             NamedKind::User => self.users.find(id),
             NamedKind::Group => self.groups.find(id),
             NamedKind::Directory => self.directories.find(id),
             NamedKind::Organization | NamedKind::Role | NamedKind::EventType => None,
-        };
-        sym.map_or_else(|| Namesake::of(id), |sym| self.namesake(kind, sym, known))
+        }
     }
 
-    fn namesake(&self, kind: NamedKind, sym: Sym, known: Cut) -> Namesake {
+    fn namesake_of_id(&self, question: &NameQuestion<'_>, id: &str) -> Namesake {
+        let sym = self.sym_of(question.kind, id);
+        sym.map_or_else(|| Namesake::of(id), |sym| self.namesake(question, sym))
+    }
+
+    /// Tells if something was ever in the directory and the organization that are asked for: who
+    /// moved since is asked about as well.
+    fn is_in_scope(&self, question: &NameQuestion<'_>, sym: Sym) -> bool {
+        let NameQuestion { directory, organization, .. } = *question;
+        if directory.is_none() && organization.is_none() {
+            return true;
+        }
+        let known = question.known();
+        let has_organization =
+            |sym: Sym| organization.is_none_or(|organization| self.texts.text(sym) == organization);
+        let entity = match question.kind {
+            NamedKind::User => self.users.get(sym),
+            NamedKind::Group => self.groups.get(sym),
+            NamedKind::Directory => return has_organization(self.organization_of(sym, known)),
+            NamedKind::Organization | NamedKind::Role | NamedKind::EventType => return true,
+        };
+        let mut versions = entity.into_iter().flat_map(Entity::versions);
+        versions.any(|version| {
+            known.sees(version.place)
+                && directory
+                    .is_none_or(|directory| self.directories.id(version.directory) == directory)
+                && has_organization(self.shown_organization(version, known))
+        })
+    }
+
+    /// Describes something by all that is known of it. Where later facts may be of another
+    /// organization than those that are seen, by what is known of it at the cut.
+    fn namesake(&self, question: &NameQuestion<'_>, sym: Sym) -> Namesake {
+        let NameQuestion { kind, cut, .. } = *question;
+        let is_there = |kind| self.home(kind, sym, cut).is_some();
+        let at_cut = self.own().is_some()
+            && match kind {
+                NamedKind::User => is_there(EntityKind::User),
+                NamedKind::Group => is_there(EntityKind::Group),
+                _ => true,
+            };
+        let known = if at_cut { cut } else { question.known() };
         let organization = |sym: Sym| self.texts.text(sym).to_owned();
         let named = Namesake::of(self.id_of(kind, sym));
         let entity_kind = match kind {
@@ -375,11 +479,6 @@ impl NameQuestion<'_> {
     fn known(&self) -> Cut {
         Cut { as_of: Millis::MAX, ..self.cut }
     }
-
-    fn is_in_scope(&self, item: &Namesake) -> bool {
-        self.directory.is_none_or(|directory| item.directory == directory)
-            && self.organization.is_none_or(|organization| item.organization == organization)
-    }
 }
 
 impl Namesake {
@@ -393,9 +492,17 @@ impl NamesFound {
     fn of(by: NamedBy, matches: Vec<Namesake>) -> NamesFound {
         NamesFound { by: Some(by), total: matches.len(), matches, near: Vec::new() }
     }
+}
 
-    fn near(near: Vec<Namesake>) -> NamesFound {
-        NamesFound { near, ..NamesFound::default() }
+impl Lowest {
+    /// Counts a thing, and keeps it if its id is one of the lowest; `order` is that of ids.
+    fn note(&mut self, sym: Sym, order: impl Fn(Sym, Sym) -> core::cmp::Ordering) {
+        self.total += 1;
+        let at = self.syms.partition_point(|other| order(*other, sym).is_lt());
+        if at < MATCHES_MAX {
+            self.syms.insert(at, sym);
+            self.syms.truncate(MATCHES_MAX);
+        }
     }
 }
 
@@ -403,37 +510,22 @@ impl NameSearch {
     /// Begins the search for near names if nothing has the name. Returns false if nothing is left
     /// to be searched.
     fn begin_near(&mut self) -> bool {
-        if self.is_near || !(self.now.is_empty() && self.ever.is_empty()) {
+        if self.is_near || self.now.total + self.ever.total > 0 {
             return false;
         }
         (self.is_near, self.next) = (true, 0);
         true
     }
 
-    /// Keeps a candidate if it is one of the nearest; `order` is that of ids.
-    fn note_near(
-        &mut self,
-        distance: u32,
-        sym: Sym,
-        order: impl Fn(Sym, Sym) -> core::cmp::Ordering,
-    ) {
-        let at = self.near.partition_point(|(other_distance, other)| {
-            other_distance.cmp(&distance).then_with(|| order(*other, sym)).is_lt()
-        });
-        if at < NEAR_MAX {
-            self.near.insert(at, (distance, sym));
+    /// Keeps an id if it is one of the nearest.
+    fn note_near(&mut self, distance: u32, id: &str) {
+        let at = self
+            .near
+            .partition_point(|(other, other_id)| (*other, other_id.as_str()) < (distance, id));
+        let is_known = self.near.get(at).is_some_and(|(_, other)| other == id);
+        if at < NEAR_MAX && !is_known {
+            self.near.insert(at, (distance, id.to_owned()));
             self.near.truncate(NEAR_MAX);
         }
     }
-}
-
-/// Returns the nearest of some ids or names, each once.
-fn nearest<'v>(
-    all: impl Iterator<Item = &'v str>,
-    distance: impl Fn(&str) -> Option<u32>,
-) -> Vec<Namesake> {
-    let mut near: Vec<(u32, &str)> = all.filter_map(|id| Some((distance(id)?, id))).collect();
-    near.sort_unstable();
-    near.dedup();
-    near.into_iter().take(NEAR_MAX).map(|(_, id)| Namesake::of(id)).collect()
 }

@@ -307,10 +307,10 @@ fn is_written_in_two_ways(
 ) -> bool {
     let Matches::Group { group, .. } = &rule.matches else { return false };
     let own = match group {
-        GroupPattern::Name(own) if own.compared == *name => Some(&own.written),
+        GroupPattern::Name(own) if *own.compared == *name => Some(&*own.written),
         _ => None,
     };
     let of_groups = writings.iter().filter(|(_, rules)| rules.has(number));
-    let mut all = own.into_iter().chain(of_groups.map(|(written, _)| written));
+    let mut all = own.into_iter().chain(of_groups.map(|(written, _)| written.as_str()));
     all.next().is_some_and(|first| all.any(|other| other != first))
 }

@@ -45,6 +45,11 @@ impl HolderIndex {
 
     /// Iterates over the items that ever had it.
     pub(crate) fn holders(&self, sym: Sym) -> impl Iterator<Item = u32> {
-        self.holders.range((sym, 0)..=(sym, u32::MAX)).map(|(_, item)| *item)
+        self.holders_from(sym, 0)
+    }
+
+    /// Iterates over the items from `first` on that ever had it.
+    pub(crate) fn holders_from(&self, sym: Sym, first: u32) -> impl Iterator<Item = u32> {
+        self.holders.range((sym, first)..=(sym, u32::MAX)).map(|(_, item)| *item)
     }
 }

@@ -1,6 +1,11 @@
 //! Role mappings: rules from groups and attributes to roles, as an operator set them.
 
+use alloc::sync::Arc;
+
 use crate::ground::glob::glob_fits;
+
+/// Names of roles, shared by the mappings that have the same ones.
+pub type RoleNames = Arc<[String]>;
 
 /// A mapping as it was written.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -8,11 +13,11 @@ pub struct Mapping {
     /// The way to combine the roles of several rules.
     pub mode: Mode,
     /// The roles of a user with access to whom no rule gives any.
-    pub default_roles: Vec<String>,
+    pub default_roles: RoleNames,
     /// Roles, the first the highest.
-    pub priority: Vec<String>,
-    /// The rules, in the order written.
-    pub rules: Vec<Rule>,
+    pub priority: RoleNames,
+    /// The rules, in the order written. Mappings that are set share their equal rules.
+    pub rules: Vec<Arc<Rule>>,
 }
 
 /// The way to combine the roles of several rules.
@@ -26,7 +31,7 @@ pub enum Mode {
 }
 
 /// One rule.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Rule {
     /// The condition, and the roles that it gives.
     pub matches: Matches,
@@ -37,7 +42,7 @@ pub struct Rule {
 }
 
 /// The condition of a rule, and the roles that it gives.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Matches {
     /// Members of some groups.
     Group {
@@ -51,7 +56,7 @@ pub enum Matches {
         /// A dotted path from the root of the user's snapshot.
         path: String,
         /// Roles by value.
-        values: Vec<(String, Vec<String>)>,
+        values: Vec<(String, RoleNames)>,
     },
 }
 
@@ -59,7 +64,7 @@ pub enum Matches {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum GroupPattern {
     /// The group with this id.
-    Id(String),
+    Id(Arc<str>),
     /// Groups of exactly this name.
     Name(NameText),
     /// Groups whose name fits: `*` matches any run of characters, `?` matches one, and any other
@@ -71,16 +76,25 @@ pub enum GroupPattern {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct NameText {
     /// The text as the operator wrote it.
-    pub written: String,
+    pub written: Arc<str>,
     /// The text with which names are compared: the written one in the normalization form in which
     /// the caller gives [`GroupData::compared_name`](crate::GroupData::compared_name).
-    pub compared: String,
+    pub compared: Arc<str>,
+}
+
+impl NameText {
+    /// Makes the text of a rule. Most are compared as they are written: those are stored once.
+    pub fn new(written: &str, compared: &str) -> NameText {
+        let written: Arc<str> = written.into();
+        let compared = if *written == *compared { written.clone() } else { compared.into() };
+        NameText { written, compared }
+    }
 }
 
 impl Mapping {
     /// Returns every role that the rules and the defaults give, some more than once.
     pub fn roles(&self) -> impl Iterator<Item = &String> {
-        self.rules.iter().flat_map(Rule::roles).chain(&self.default_roles)
+        self.rules.iter().flat_map(|rule| rule.roles()).chain(&*self.default_roles)
     }
 }
 
@@ -88,8 +102,8 @@ impl Rule {
     /// Returns every role that it may give, some more than once.
     pub(crate) fn roles(&self) -> impl Iterator<Item = &String> {
         let lists = match &self.matches {
-            Matches::Group { roles, .. } => vec![roles],
-            Matches::Attribute { values, .. } => values.iter().map(|(_, roles)| roles).collect(),
+            Matches::Group { roles, .. } => vec![&roles[..]],
+            Matches::Attribute { values, .. } => values.iter().map(|(_, roles)| &**roles).collect(),
         };
         lists.into_iter().flatten()
     }
@@ -103,7 +117,7 @@ impl GroupPattern {
             GroupPattern::Id(_) => false,
             GroupPattern::Name(wanted) => {
                 *work += 1;
-                wanted.compared == name
+                *wanted.compared == *name
             }
             GroupPattern::Glob(glob) => glob_fits(&glob.compared, name, work),
         }

@@ -33,6 +33,11 @@ impl Symbols {
         name
     }
 
+    /// Returns the number of texts.
+    pub(crate) fn len(&self) -> usize {
+        self.ends.len()
+    }
+
     /// Returns the symbol of `text`, if it was ever seen.
     pub(crate) fn find(&self, text: &str) -> Option<Sym> {
         self.table.find(hash(text), |name| self.text(*name) == text).copied()

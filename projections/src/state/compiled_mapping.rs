@@ -1,11 +1,12 @@
 //! One role mapping, indexed so that a user's roles cost a look-up for each group.
 
+use alloc::sync::Arc;
 use std::collections::{BTreeSet, HashMap};
+use std::hash::{Hash, Hasher};
 
-use rustc_hash::FxBuildHasher;
 use smallvec::SmallVec;
 
-use crate::ground::mapping::{GroupPattern, Mapping, Matches, Mode, Rule};
+use crate::ground::mapping::{GroupPattern, Mapping, Matches, Mode, RoleNames, Rule};
 use crate::ground::order::{Cut, Millis, Seq, Seq32};
 use crate::ground::symbols::{NO_SYM, Sym, Symbols};
 use crate::state::attributes::Attributes;
@@ -39,7 +40,8 @@ pub(crate) struct GroundKey {
     pub(crate) group: Sym,
 }
 
-/// A mapping, set or only proposed, with its indexes.
+/// A mapping, set or only proposed, with its indexes. Each index is shared with the mapping set
+/// before it if they are equal: an operator may set many mappings that differ little.
 #[derive(Clone)]
 pub(crate) struct Compiled {
     pub(crate) version: usize,
@@ -49,23 +51,24 @@ pub(crate) struct Compiled {
     pub(crate) mapping: Mapping,
     /// Every role that can be given, by rank: those in `priority` in its order, then the others by
     /// name.
-    roles: Vec<String>,
-    rules: Vec<CompiledRule>,
-    by_group_id: HashMap<String, SmallVec<[u16; 2]>>,
+    roles: RoleNames,
+    /// By rule: the roles of a matching group's members; none for a rule about attributes.
+    group_roles: Arc<[GivenRoles]>,
+    by_group_id: Arc<GroupIds>,
     /// For every group name ever seen: the rules that it fits.
     by_group_name: NameMatches,
-    /// By an attribute's key: the rules that name this value, with the roles that it gives.
-    by_key: HashMap<u32, SmallVec<[ValueRule; 1]>, FxBuildHasher>,
+    /// The rules that name a value of an attribute, in order of the value's key.
+    by_key: Arc<[ValueRule]>,
     defaults: SmallVec<[Rank; 2]>,
     /// By rank: the role's symbol, the same in all mappings. Empty until the mapping is set.
-    role_symbols: Vec<Sym>,
+    role_symbols: Arc<[Sym]>,
     /// By rule: the symbol of its meaning, the same in all mappings. Empty until the mapping is
     /// set.
-    meaning_symbols: Vec<Sym>,
+    meaning_symbols: Arc<[Sym]>,
 }
 
 /// A role that a rule gives, and the rule that is named as its ground.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 struct GivenRole {
     role: Rank,
     rule: u16,
@@ -73,19 +76,16 @@ struct GivenRole {
 
 type GivenRoles = SmallVec<[GivenRole; 2]>;
 
-/// A rule, and the roles that it gives for one value of an attribute.
-#[derive(Clone)]
-struct ValueRule {
-    rule: u16,
-    roles: GivenRoles,
-}
+/// The rules that name a group by its id.
+type GroupIds = HashMap<Arc<str>, SmallVec<[u16; 2]>>;
 
-#[derive(Clone)]
-struct CompiledRule {
-    directory: Option<String>,
-    organization: Option<String>,
-    /// The roles of a matching group's members; none for a rule about attributes.
-    roles: GivenRoles,
+/// A rule, and one role that it gives for one value of an attribute. There are many of them: a
+/// mapping of 1 MiB may have a hundred thousand.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct ValueRule {
+    key: u32,
+    rule: u16,
+    given: GivenRole,
 }
 
 /// A user's directory and organization, by which rules are narrowed.
@@ -107,7 +107,7 @@ impl Compiled {
     pub(crate) fn new(mapping: Mapping, matches: NameMatches, attributes: &Attributes) -> Compiled {
         let roles = ranked_roles(&mapping);
         let compiler = Compiler::new(&mapping, &roles);
-        let rules = compiler.rules();
+        let group_roles = compiler.group_roles();
         let by_key = compiler.by_key(attributes);
         let defaults = compiler.ranks(&mapping.default_roles).collect();
         let by_group_id = by_group_id(&mapping);
@@ -118,21 +118,33 @@ impl Compiled {
             effective_from: Millis::MIN,
             mapping,
             roles,
-            rules,
+            group_roles,
             by_group_id,
             by_group_name: matches,
             by_key,
             defaults,
-            role_symbols: Vec::new(),
-            meaning_symbols: Vec::new(),
+            role_symbols: Arc::default(),
+            meaning_symbols: Arc::default(),
         }
     }
 
     /// Interns the roles and meanings, by which grounds are recognized in other mappings.
-    pub(super) fn intern(&mut self, symbols: &mut Symbols) {
-        self.role_symbols = self.roles.iter().map(|role| symbols.intern(role)).collect();
-        let meanings = self.mapping.rules.iter().map(|rule| format!("{:?}", meaning(rule)));
-        self.meaning_symbols = meanings.map(|meaning| symbols.intern(&meaning)).collect();
+    pub(super) fn intern(&mut self, roles: &mut Symbols, meanings: &mut Meanings) {
+        self.role_symbols = self.roles.iter().map(|role| roles.intern(role)).collect();
+        self.meaning_symbols =
+            self.mapping.rules.iter().map(|rule| meanings.intern(rule)).collect();
+    }
+
+    /// Shares the indexes that equal those of the mapping set before.
+    pub(super) fn share(&mut self, before: &Compiled) {
+        share(&mut self.mapping.default_roles, &before.mapping.default_roles);
+        share(&mut self.mapping.priority, &before.mapping.priority);
+        share(&mut self.roles, &before.roles);
+        share(&mut self.group_roles, &before.group_roles);
+        share(&mut self.by_group_id, &before.by_group_id);
+        share(&mut self.by_key, &before.by_key);
+        share(&mut self.role_symbols, &before.role_symbols);
+        share(&mut self.meaning_symbols, &before.meaning_symbols);
     }
 
     /// Matches the names of groups that were not looked at yet.
@@ -180,7 +192,7 @@ impl Compiled {
 
     /// Iterates over the keys of attributes by which a role is given.
     pub(crate) fn keys(&self) -> impl Iterator<Item = u32> {
-        self.by_key.keys().copied()
+        self.by_key.chunk_by(|a, b| a.key == b.key).filter_map(|rules| Some(rules.first()?.key))
     }
 
     /// Iterates over the keys to which two mappings do not give the same by the same rules.
@@ -190,9 +202,22 @@ impl Compiled {
     }
 
     /// Iterates over the rules that name an attribute's value, as they were written.
-    fn rules_of_key(&self, key: u32) -> impl Iterator<Item = &Rule> {
-        let values = self.by_key.get(&key).into_iter().flatten();
-        values.filter_map(|value| self.mapping.rules.get(usize::from(value.rule)))
+    pub(super) fn rules_of_key(&self, key: u32) -> impl Iterator<Item = &Rule> {
+        let rules = self.values(key).chunk_by(|a, b| a.rule == b.rule);
+        rules.filter_map(|values| self.rule(values.first()?.rule))
+    }
+
+    /// Returns the rules that name an attribute's value, in the order written, each once for every
+    /// role.
+    fn values(&self, key: u32) -> &[ValueRule] {
+        let start = self.by_key.partition_point(|value| value.key < key);
+        let behind = self.by_key.get(start..).unwrap_or(&[]);
+        let length = behind.partition_point(|value| value.key == key);
+        behind.get(..length).unwrap_or(&[])
+    }
+
+    fn rule(&self, number: u16) -> Option<&Rule> {
+        self.mapping.rules.get(usize::from(number)).map(|rule| &**rule)
     }
 
     /// Tells if the same rules of two mappings fit a group.
@@ -202,22 +227,22 @@ impl Compiled {
 
     /// Iterates over the rules that a group fits, as they were written.
     fn fitting(&self, id: &str, name: Sym) -> impl Iterator<Item = &Rule> {
-        let numbers = self.rules_of_group(id, name).map(usize::from);
-        numbers.filter_map(|number| self.mapping.rules.get(number))
+        self.rules_of_group(id, name).filter_map(|number| self.rule(number))
     }
 
     /// Tells if a rule asks for an organization.
     pub(crate) fn asks_for_organizations(&self) -> bool {
-        self.rules.iter().any(|rule| rule.organization.is_some())
+        self.mapping.rules.iter().any(|rule| rule.organization.is_some())
     }
 
     /// Tells if rule `number` counts in a scope.
     pub(crate) fn counts_in(&self, number: u16, scope: &RuleScope<'_>) -> bool {
-        self.rule_in(number, scope).is_some()
+        self.rule(number).is_some_and(|rule| scope.has(rule))
     }
 
-    fn rule_in(&self, number: u16, scope: &RuleScope<'_>) -> Option<&CompiledRule> {
-        self.rules.get(usize::from(number)).filter(|rule| rule.counts_in(scope))
+    /// Returns the roles that a rule gives to a group's members.
+    fn group_roles(&self, number: u16) -> &[GivenRole] {
+        self.group_roles.get(usize::from(number)).map_or(&[], |roles| roles)
     }
 
     /// Returns the grounds of all roles of a user with access, ordered, each once.
@@ -234,18 +259,17 @@ impl Compiled {
         let mut grounds = RoleGrounds::new();
         for MemberOf { group, id, name } in groups {
             for number in self.rules_of_group(id, name) {
-                if let Some(rule) = self.rule_in(number, scope) {
-                    grounds.extend(rule.roles.iter().map(|given| given.through(group)));
+                if self.counts_in(number, scope) {
+                    let roles = self.group_roles(number).iter();
+                    grounds.extend(roles.map(|given| given.through(group)));
                 }
             }
         }
         if !self.by_key.is_empty() {
             for key in attributes.of_snapshot(snapshot.0, snapshot.1) {
-                for value in self.by_key.get(key).into_iter().flatten() {
-                    if self.counts_in(value.rule, scope) {
-                        grounds.extend(value.roles.iter().map(|given| given.through(NO_SYM)));
-                    }
-                }
+                let values = self.values(*key).iter();
+                let counting = values.filter(|value| self.counts_in(value.rule, scope));
+                grounds.extend(counting.map(|value| value.given.through(NO_SYM)));
             }
         }
         if grounds.is_empty() {
@@ -266,17 +290,14 @@ impl Compiled {
 
     /// Returns the keys of attributes by which a role is given.
     pub(crate) fn keys_giving(&self, role: Rank) -> impl Iterator<Item = u32> {
-        let gives = move |values: &[ValueRule]| {
-            values.iter().any(|value| value.roles.iter().any(|given| given.role == role))
-        };
-        self.by_key.iter().filter(move |(_, values)| gives(values)).map(|(key, _)| *key)
+        let keys = self.by_key.chunk_by(|a, b| a.key == b.key);
+        keys.filter_map(move |values| values.iter().find(|value| value.given.role == role))
+            .map(|value| value.key)
     }
 
     /// Tells if a rule gives a role to a group's members.
     pub(crate) fn gives(&self, number: u16, role: Rank) -> bool {
-        self.rules
-            .get(usize::from(number))
-            .is_some_and(|rule| rule.roles.iter().any(|given| given.role == role))
+        self.group_roles(number).iter().any(|given| given.role == role)
     }
 
     /// Tells if a role is among the defaults.
@@ -309,20 +330,28 @@ impl Compiled {
 
     /// Returns the path of an attribute's rule.
     pub(crate) fn attribute(&self, rule: u16) -> Option<&str> {
-        match &self.mapping.rules.get(usize::from(rule))?.matches {
+        match &self.rule(rule)?.matches {
             Matches::Attribute { path, .. } => Some(path),
             Matches::Group { .. } => None,
         }
     }
 }
 
-impl CompiledRule {
-    fn counts_in(&self, scope: &RuleScope<'_>) -> bool {
-        self.directory.as_ref().is_none_or(|directory| directory == scope.directory)
-            && self
+/// Takes the place of an equal value, which is dropped.
+fn share<T: PartialEq + ?Sized>(mine: &mut Arc<T>, other: &Arc<T>) {
+    if *mine == *other {
+        *mine = other.clone();
+    }
+}
+
+impl RuleScope<'_> {
+    /// Tells if a rule counts here.
+    fn has(&self, rule: &Rule) -> bool {
+        rule.directory.as_ref().is_none_or(|directory| directory == self.directory)
+            && rule
                 .organization
                 .as_ref()
-                .is_none_or(|organization| organization == scope.organization)
+                .is_none_or(|organization| organization == self.organization)
     }
 }
 
@@ -374,65 +403,88 @@ impl<'m> Compiler<'m> {
 
     /// Returns the roles that a rule gives. The ground of each is the first rule that means the
     /// same and may give it.
-    fn given(&self, rule: usize, roles: &[String]) -> GivenRoles {
+    fn given(&self, rule: usize, roles: &[String]) -> impl Iterator<Item = GivenRole> {
         let first = self.first(rule);
-        let named = |role| self.named.get(&(first, role)).copied().unwrap_or(rule as u16);
-        self.ranks(roles).map(|role| GivenRole { role, rule: named(role) }).collect()
+        let named = move |role| self.named.get(&(first, role)).copied().unwrap_or(rule as u16);
+        self.ranks(roles).map(move |role| GivenRole { role, rule: named(role) })
     }
 
-    fn rules(&self) -> Vec<CompiledRule> {
+    fn group_roles(&self) -> Arc<[GivenRoles]> {
         let numbered = self.mapping.rules.iter().enumerate();
-        let compile = |(number, rule): (usize, &Rule)| CompiledRule {
-            directory: rule.directory.clone(),
-            organization: rule.organization.clone(),
-            roles: match &rule.matches {
-                Matches::Group { roles, .. } => self.given(number, roles),
-                Matches::Attribute { .. } => GivenRoles::new(),
-            },
+        let compile = |(number, rule): (usize, &Arc<Rule>)| match &rule.matches {
+            Matches::Group { roles, .. } => self.given(number, roles).collect(),
+            Matches::Attribute { .. } => GivenRoles::new(),
         };
         numbered.map(compile).collect()
     }
 
-    fn by_key(
-        &self,
-        attributes: &Attributes,
-    ) -> HashMap<u32, SmallVec<[ValueRule; 1]>, FxBuildHasher> {
-        let mut by_key: HashMap<_, SmallVec<_>, _> = HashMap::default();
+    fn by_key(&self, attributes: &Attributes) -> Arc<[ValueRule]> {
+        let mut by_key = Vec::new();
         for (number, rule) in self.mapping.rules.iter().enumerate() {
             let Matches::Attribute { path, values } = &rule.matches else { continue };
             for (value, roles) in values {
                 if let Some(key) = attributes.key(path, value) {
-                    let roles = self.given(number, roles);
-                    by_key.entry(key).or_default().push(ValueRule { rule: number as u16, roles });
+                    let rule = number as u16;
+                    let given = self.given(number, roles);
+                    by_key.extend(given.map(|given| ValueRule { key, rule, given }));
                 }
             }
         }
-        by_key
+        by_key.sort_by_key(|value| value.key);
+        by_key.into()
     }
 }
 
 /// Returns every role of a mapping, the highest first: those in `priority` in its order, then the
 /// others by name.
-fn ranked_roles(mapping: &Mapping) -> Vec<String> {
+fn ranked_roles(mapping: &Mapping) -> RoleNames {
     let names: BTreeSet<String> = mapping.roles().cloned().collect();
     let mut roles: Vec<String> = names.into_iter().collect();
     let priorities: HashMap<&String, usize> = mapping.priority.iter().zip(0..).collect();
     roles.sort_by_key(|role| priorities.get(role).copied().unwrap_or(usize::MAX));
-    roles
+    roles.into()
 }
 
-fn by_group_id(mapping: &Mapping) -> HashMap<String, SmallVec<[u16; 2]>> {
-    let mut by_group_id: HashMap<_, SmallVec<_>> = HashMap::new();
+fn by_group_id(mapping: &Mapping) -> Arc<GroupIds> {
+    let mut by_group_id = GroupIds::new();
     for (number, rule) in (0..).zip(&mapping.rules) {
         if let Matches::Group { group: GroupPattern::Id(id), .. } = &rule.matches {
             by_group_id.entry(id.clone()).or_default().push(number);
         }
     }
-    by_group_id
+    Arc::new(by_group_id)
+}
+
+/// The meanings of the rules of all mappings set, each with its symbol.
+#[derive(Default)]
+pub(super) struct Meanings(HashMap<SameMeaning, Sym>);
+
+impl Meanings {
+    fn intern(&mut self, rule: &Arc<Rule>) -> Sym {
+        let next = self.0.len() as Sym;
+        *self.0.entry(SameMeaning(rule.clone())).or_insert(next)
+    }
+}
+
+/// A rule that equals each rule of the same meaning. Its text is the rule's and not copied.
+struct SameMeaning(Arc<Rule>);
+
+impl PartialEq for SameMeaning {
+    fn eq(&self, other: &SameMeaning) -> bool {
+        meaning(&self.0) == meaning(&other.0)
+    }
+}
+
+impl Eq for SameMeaning {}
+
+impl Hash for SameMeaning {
+    fn hash<H: Hasher>(&self, hasher: &mut H) {
+        meaning(&self.0).hash(hasher);
+    }
 }
 
 /// The condition of a rule, without the roles that it gives. Two rules of one meaning are one
-/// ground. Its debug form is interned.
+/// ground.
 type Meaning<'a> =
     (Option<(&'static str, &'a str)>, Option<&'a str>, Option<&'a str>, Option<&'a str>);
 

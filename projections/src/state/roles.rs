@@ -1,12 +1,15 @@
 //! Every role mapping that was set, and the attributes that they ask for.
 
+use alloc::sync::Arc;
+use std::collections::HashSet;
+
 use smallvec::SmallVec;
 
-use crate::ground::mapping::Mapping;
+use crate::ground::mapping::{Mapping, Rule};
 use crate::ground::order::{Cut, Millis, Seq};
 use crate::ground::symbols::{Sym, Symbols};
 use crate::state::attributes::Attributes;
-use crate::state::compiled_mapping::Compiled;
+use crate::state::compiled_mapping::{Compiled, Meanings};
 use crate::state::entities::Part;
 use crate::state::name_matches::{GroupName, GroupNames, NameMatches};
 
@@ -19,18 +22,23 @@ pub(crate) struct Roles {
     /// A mapping that is about to be set, and the rules that names of groups fit.
     expected: Option<(Mapping, NameMatches)>,
     attributes: Attributes,
+    /// Every rule of every mapping: equal rules are stored once.
+    rules: HashSet<Arc<Rule>>,
     /// The symbols of roles and of rules' meanings, for grounds that outlast a mapping.
     symbols: Symbols,
+    meanings: Meanings,
 }
 
 impl Roles {
     pub(crate) fn set(
         &mut self,
-        mapping: Mapping,
+        mut mapping: Mapping,
         seq: Seq,
         set_at: Millis,
         effective_from: Millis,
     ) {
+        mapping.rules.iter_mut().for_each(|rule| self.share_rule(rule));
+        mapping.rules.shrink_to_fit();
         self.attributes.want(&mapping);
         let expected = self.expected.take().filter(|(expected, _)| *expected == mapping);
         let matches = expected.map_or_else(NameMatches::default, |(_, matches)| matches);
@@ -39,8 +47,19 @@ impl Roles {
         compiled.seq = seq;
         compiled.set_at = set_at;
         compiled.effective_from = effective_from;
-        compiled.intern(&mut self.symbols);
+        compiled.intern(&mut self.symbols, &mut self.meanings);
+        if let Some(before) = self.mappings.last() {
+            compiled.share(before);
+        }
         self.mappings.push(compiled);
+    }
+
+    /// Puts the rule that is known already in the place of an equal one.
+    fn share_rule(&mut self, rule: &mut Arc<Rule>) {
+        match self.rules.get(rule) {
+            Some(known) => *rule = known.clone(),
+            None => drop(self.rules.insert(rule.clone())),
+        }
     }
 
     /// Indexes a mapping that is not set. `matches` spares the work for the names that it covers.
@@ -134,13 +153,94 @@ impl Roles {
     pub(crate) fn install_attributes(&mut self, attributes: Attributes) {
         let old = std::mem::replace(&mut self.attributes, attributes);
         debug_assert!(self.attributes.covers(&old));
+        let mut before: Option<&Compiled> = None;
         for mapping in &mut self.mappings {
             mapping.renumber_keys(&self.attributes);
+            if let Some(before) = before {
+                mapping.share(before);
+            }
+            before = Some(mapping);
         }
     }
 
     /// Returns a role by its symbol.
     pub(crate) fn role(&self, role: Sym) -> &str {
         self.symbols.text(role)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ground::mapping::{GroupPattern, Matches, NameText};
+
+    fn rule(group: &str, role: &str) -> Arc<Rule> {
+        let group = GroupPattern::Name(NameText::new(group, group));
+        let matches = Matches::Group { group, roles: vec![role.to_owned()] };
+        Arc::new(Rule { matches, directory: None, organization: None })
+    }
+
+    fn rule_of_value(path: &str, values: &[(&str, &[&str])]) -> Arc<Rule> {
+        let roles = |roles: &[&str]| roles.iter().map(|role| (*role).to_owned()).collect();
+        let values = values.iter().map(|(value, given)| ((*value).to_owned(), roles(given)));
+        let matches = Matches::Attribute { path: path.to_owned(), values: values.collect() };
+        Arc::new(Rule { matches, directory: None, organization: None })
+    }
+
+    fn with_rules(rules: impl IntoIterator<Item = Vec<Arc<Rule>>>) -> Roles {
+        let mut roles = Roles::default();
+        for (seq, rules) in (1..).zip(rules) {
+            roles.set(Mapping { rules, ..Mapping::default() }, seq, 0, 0);
+        }
+        roles
+    }
+
+    #[test]
+    fn mappings_share_the_rules_that_they_have_in_common() {
+        let roles = with_rules([
+            vec![rule("a", "r"), rule("b", "r")],
+            vec![rule("c", "r"), rule("a", "r")],
+            vec![rule("a", "s"), rule("b", "r")],
+        ]);
+        let [first, second, third] = &roles.mappings[..] else { panic!("three were set") };
+        let rule = |of: &Compiled, number: usize| of.mapping.rules[number].clone();
+        assert!(Arc::ptr_eq(&rule(first, 0), &rule(second, 1)));
+        assert!(Arc::ptr_eq(&rule(first, 1), &rule(third, 1)));
+        assert!(!Arc::ptr_eq(&rule(first, 0), &rule(third, 0)));
+        assert_eq!(roles.rules.len(), 4);
+    }
+
+    #[test]
+    fn a_name_that_is_compared_as_it_is_written_is_stored_once() {
+        let [plain, accent] = [NameText::new("a", "a"), NameText::new("e\u{301}", "\u{e9}")];
+        assert!(Arc::ptr_eq(&plain.written, &plain.compared));
+        assert_eq!((&*accent.written, &*accent.compared), ("e\u{301}", "\u{e9}"));
+    }
+
+    #[test]
+    fn a_key_has_its_rules_in_the_order_written_and_each_once() {
+        let roles = with_rules([vec![
+            rule_of_value("p", &[("y", &["r"]), ("x", &["r", "s"])]),
+            rule_of_value("q", &[("x", &["s"])]),
+            rule_of_value("p", &[("x", &["t"])]),
+        ]]);
+        let [mapping] = &roles.mappings[..] else { panic!("one was set") };
+        let key = |path, value| roles.attributes.key(path, value).unwrap();
+        let rules = |key| -> Vec<*const Rule> {
+            mapping.rules_of_key(key).map(std::ptr::from_ref).collect()
+        };
+        let written = |number: usize| std::ptr::from_ref(&*mapping.mapping.rules[number]);
+        assert_eq!(rules(key("p", "x")), [written(0), written(2)]);
+        assert_eq!(rules(key("p", "y")), [written(0)]);
+        assert_eq!(rules(key("q", "x")), [written(1)]);
+        assert_eq!(rules(3), []);
+        assert_eq!(mapping.keys().collect::<Vec<_>>(), [0, 1, 2]);
+        let giving = |role| {
+            let mut keys: Vec<u32> = mapping.keys_giving(mapping.rank(role).unwrap()).collect();
+            keys.sort_unstable();
+            keys
+        };
+        assert_eq!(giving("s"), [key("p", "x"), key("q", "x")]);
+        assert_eq!(giving("t"), [key("p", "x")]);
     }
 }

@@ -32,7 +32,8 @@ pub(in super::super) struct DeprovisionedArgs {
     /// Only access that ended then or earlier
     #[arg(long, value_name = "T", value_parser = moment)]
     until: Option<String>,
-    /// Only this user, by id or by an email the user ever had
+    /// Only this user, by id or by an email the user ever had; if several users had it, they are
+    /// listed, and the id of one is needed
     #[arg(long, value_name = "ID|EMAIL")]
     user: Option<String>,
     /// Only users with this email when access ended, in upper or lower case
@@ -161,7 +162,7 @@ impl DeprovisionedArgs {
             .with("until", self.until)
             .with("email", self.email);
         let DeprovisionedArgs { user, directory, organization, .. } = self;
-        let names = Names { user, directory, organization, ..Names::default() };
+        let names = Names { user, directory, organization, ever: true, ..Names::default() };
         let (limit, csv, bom) = (self.limit, self.csv, self.bom);
         let (moment, output) = (self.moment, self.output);
         self.source.ask(move |client| {

@@ -336,18 +336,24 @@ impl Resource {
         listed.print(self.nouns, self.columns, &rows)
     }
 
-    /// Prints the object with this id.
+    /// Prints the object with this id, which `text` named.
     ///
     /// # Errors
     /// The caller's, if there is none.
     fn print_one(
         &self,
         client: &Client,
-        id: &str,
+        [id, text]: [&str; 2],
         query: &Query,
         output: &Output,
     ) -> Result<(), Failure> {
-        let answer = ask(client, &query.at(&path_of(self.path, id)), self.scope)?;
+        let answer = client.get(&query.at(&path_of(self.path, id)))?;
+        if answer.status == 404 && id != text {
+            return Err(self.gone(&answer, id, text));
+        }
+        if answer.status != 200 {
+            return Err(refused(&answer, client, self.scope));
+        }
         let object: &RawValue = answer.json()?;
         if output.json {
             return print_object(object.get());
@@ -355,6 +361,16 @@ impl Resource {
         let (as_of, known_at) = (answer.as_of.clone(), answer.known_at.clone());
         let listed = Listed { count: 1, as_of, known_at, ..Listed::default() };
         listed.print(self.nouns, self.columns, &[(self.row)(object)])
+    }
+
+    /// Says that what has this name at another time does not exist at the moment of the answer.
+    fn gone(&self, answer: &Answer, id: &str, text: &str) -> Failure {
+        let [one, _] = self.nouns;
+        let value = |header: &Option<String>| header.clone().unwrap_or_else(|| "latest".into());
+        let (as_of, known_at) = (value(&answer.as_of), value(&answer.known_at));
+        Failure::Caller(harmless(&format!(
+            "{one} `{text}` ({id}) does not exist as of {as_of}, known at record {known_at}"
+        )))
     }
 }
 
@@ -397,7 +413,8 @@ impl ListArgs {
             let Asked { object, shape, names, filters } = asked;
             if let Some((kind, text)) = object {
                 let id = find_id(client, kind, &text, &Names::default(), &moment)?;
-                return resource.print_one(client, &id, &shape.and(&moment), &output);
+                let named = [id.as_str(), text.as_str()];
+                return resource.print_one(client, named, &shape.and(&moment), &output);
             }
             let names = names.resolve(client, &moment)?.query();
             let filters = shape.and(&names).and(&filters).with("order", Some("asc"));

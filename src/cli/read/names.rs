@@ -51,6 +51,8 @@ pub(super) struct Names {
     pub(super) group: Option<String>,
     pub(super) user: Option<String>,
     pub(super) role: Option<String>,
+    /// The question is about the past: all that ever had a name count, and not only what has it.
+    pub(super) ever: bool,
 }
 
 impl Names {
@@ -58,12 +60,13 @@ impl Names {
     /// organization.
     ///
     /// # Errors
-    /// The caller's, for a name of nothing that was ever seen, or of several things.
+    /// The caller's, for a name of nothing that was ever seen, of several things, or of something
+    /// that was never in the given directory or organization.
     pub(super) fn resolve(self, client: &Client, moment: &Query) -> Result<Names, Failure> {
         let find = |kind, text: Option<String>, scope: &Names| {
             text.map(|text| find_id(client, kind, &text, scope, moment)).transpose()
         };
-        let mut found = Names::default();
+        let mut found = Names { ever: self.ever, ..Names::default() };
         found.organization = find(Kind::Organization, self.organization, &found)?;
         found.directory = find(Kind::Directory, self.directory, &found)?;
         found.group = find(Kind::Group, self.group, &found)?;
@@ -103,12 +106,15 @@ struct ApiNamesake {
 struct Found {
     names: ApiNames,
     moment: Query,
+    /// True if all that ever had the name count.
+    ever: bool,
 }
 
 /// Returns the id of the only thing that `text` names. `scope` decides between several.
 ///
 /// # Errors
-/// The caller's, if it names nothing that was ever seen, or several things.
+/// The caller's, if it names nothing that was ever seen, several things, or something that was
+/// never in `scope`.
 pub(super) fn find_id(
     client: &Client,
     kind: Kind,
@@ -120,10 +126,15 @@ pub(super) fn find_id(
     if text.is_empty() {
         return Ok(String::new());
     }
-    let scoped = scope.directory.is_some() || scope.organization.is_some();
     let mut found = Found::ask(client, kind, text, scope, moment)?;
-    if scoped && found.names.data.is_empty() {
-        found = Found::ask(client, kind, text, &Names::default(), moment)?;
+    if let Some(within) = scope.directory.as_ref().or(scope.organization.as_ref())
+        && found.names.data.is_empty()
+    {
+        let everywhere = Names { ever: scope.ever, ..Names::default() };
+        found = Found::ask(client, kind, text, &everywhere, moment)?;
+        if found.is_elsewhere() {
+            return Err(found.out_of_scope(client, kind, text, within));
+        }
     }
     match &found.names.data[..] {
         [] => Err(found.unknown(client, kind, text)),
@@ -160,7 +171,8 @@ impl Found {
         if !kind.is_bare() {
             question = question
                 .with("directory", scope.directory.clone().filter(|_| kind != Kind::Directory))
-                .with("organization_id", scope.organization.clone());
+                .with("organization_id", scope.organization.clone())
+                .with("ever", scope.ever.then_some("true"));
         }
         let answer = ask(client, &question.and(moment).at(PATH), "")?;
         let Answer { as_of, known_at, .. } = &answer;
@@ -168,7 +180,21 @@ impl Found {
             as_of.clone(),
             known_at.clone().filter(|_| moment.value("known_at").is_some()),
         );
-        Ok(Found { names: answer.json()?, moment })
+        Ok(Found { names: answer.json()?, moment, ever: scope.ever })
+    }
+
+    /// Returns true if the directory or organization of all these things is known.
+    fn is_elsewhere(&self) -> bool {
+        let is_placed =
+            |item: &ApiNamesake| item.directory_id.is_some() || item.organization_id.is_some();
+        !self.names.data.is_empty() && self.names.data.iter().all(is_placed)
+    }
+
+    fn out_of_scope(&self, client: &Client, kind: Kind, text: &str, within: &str) -> Failure {
+        let [_, one, _] = kind.words();
+        let listed = self.listed(client, kind, &self.names.data);
+        let (within, text) = (harmless(within), harmless(text));
+        Failure::Caller(format!("`{within}` has no {one} `{text}`; seen in:{listed}"))
     }
 
     fn unknown(&self, client: &Client, kind: Kind, text: &str) -> Failure {
@@ -186,11 +212,12 @@ impl Found {
         let [_, _, many] = kind.words();
         let ApiNames { named_by, total, data, .. } = &self.names;
         let by = named_by.as_deref().unwrap_or("name");
+        let have = if self.ever { "have or had" } else { "have" };
         let listed = self.listed(client, kind, data);
         let left = total.saturating_sub(data.len() as u64);
         let left = if left > 0 { format!("\n  and {left} more") } else { String::new() };
         Failure::Caller(format!(
-            "{total} {many} have the {by} `{}`: give the id of one{listed}{left}",
+            "{total} {many} {have} the {by} `{}`: give the id of one{listed}{left}",
             harmless(text)
         ))
     }

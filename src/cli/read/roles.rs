@@ -32,7 +32,8 @@ Examples:
   rollcall roles --user directory_user_… --history --known-at 20
   rollcall roles --group directory_group_… --data ./rollcall-data --json")]
 pub(in super::super) struct RolesArgs {
-    /// Only this user, by id or email
+    /// Only this user, by id or email; with --history by an email the user ever had, and if several
+    /// users had it, they are listed, and the id of one is needed
     #[arg(long, value_name = "ID|EMAIL", value_parser = NonEmptyStringValueParser::new())]
     user: Option<String>,
     /// Only users with this role
@@ -110,7 +111,7 @@ impl RolesArgs {
     pub(in super::super) fn run(self) -> Result<(), Failure> {
         let RolesArgs { user, role, group, directory, organization, history, .. } = self;
         let RolesArgs { limit, moment, output, source, .. } = self;
-        let names = Names { organization, directory, group, user, role };
+        let names = Names { organization, directory, group, user, role, ever: history };
         source.ask(move |client| {
             let moment = moment.query();
             let names = names.resolve(client, &moment)?;

@@ -33,7 +33,8 @@ use super::{Failure, INTERRUPTED, print, table};
 #[derive(Args)]
 #[command(after_help = "\
 Exit codes: 0 if every event was accepted, 1 if one was refused or a line is not an event, 2 if the
-server was unreachable or is not Rollcall, 130 after Ctrl-C.
+server was unreachable, or does not say that it recorded an event, as Rollcall does, 130 after
+Ctrl-C.
 
 Examples, with ROLLCALL_WEBHOOK_SECRET=whsec_… in the environment:
   rollcall send fixtures/0001-reorganisation/events.jsonl
@@ -215,8 +216,8 @@ impl Tally {
     }
 }
 
-/// Notes the first SIGINT, after which the events in flight have [`GRACE`] to be answered. The second ends the
-/// process at once.
+/// Notes the first SIGINT, after which the events in flight have [`GRACE`] to be answered. The
+/// second ends the process at once.
 fn stop_on_interrupt(tally: Arc<Tally>) -> Result<(), Failure> {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_io().build().map_err(Failure::ours)?;
@@ -319,7 +320,15 @@ fn verdict(summary: &Summary) -> Result<(), Failure> {
             .map(|(_, count)| count)
             .sum::<u64>()
     };
-    match (count("failed"), count("refused")) {
+    let (failed, unconfirmed) = (count("failed"), count("unconfirmed"));
+    if failed == 0 && unconfirmed > 0 {
+        let events = number(unconfirmed, "event was", "events were");
+        return Err(Failure::Ours(format!(
+            "{events} answered with 2xx by a program that does not say that it recorded them: if \
+             `rollcall serve` is meant to receive them, correct --url"
+        )));
+    }
+    match (failed, count("refused")) {
         (0, 0) => Ok(()),
         (0, refused) => {
             Err(Failure::Caller(number(refused, "event was refused", "events were refused")))
@@ -334,6 +343,9 @@ fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
+/// The line of the summary for the answers of receivers that are not Rollcall.
+const UNCONFIRMED: &str = "unconfirmed: 2xx, but the answer does not name a record";
+
 /// Returns the line of the summary in which an answer is counted.
 fn class(answer: &serde_json::Value, status: u16) -> &'static str {
     let is = |key: &str| answer.get(key).and_then(serde_json::Value::as_bool).unwrap_or(false);
@@ -343,7 +355,7 @@ fn class(answer: &serde_json::Value, status: u16) -> &'static str {
         200 if is_recorded && is("conflict") => "200 conflict",
         200 if is_recorded && is("duplicate") => "200 duplicate",
         200 if is_recorded => "200 new",
-        200..=299 => "failed: the answer is not that of a Rollcall server",
+        200..=299 => UNCONFIRMED,
         300..=399 => "refused: the URL redirects, which is not followed",
         401 => "refused: 401, the signature was not accepted",
         413 => "refused: 413, the event is too large",
@@ -374,7 +386,7 @@ mod tests {
     #[test]
     fn only_the_number_of_a_record_says_that_an_event_was_taken() {
         let new = json!({ "seq": 7, "duplicate": false, "conflict": false });
-        let foreign = "failed: the answer is not that of a Rollcall server";
+        let foreign = UNCONFIRMED;
         for (status, answer, expected) in [
             (200, new.clone(), "200 new"),
             (200, json!({ "seq": 7, "duplicate": true, "conflict": false }), "200 duplicate"),

@@ -1,20 +1,23 @@
 //! `GET /rollcall/v1/names`: the things that a text names.
 
 use actix_web::{HttpRequest, HttpResponse, web};
-use rollcall_projections::{NameQuestion, NameSearch, NamedBy, NamedKind, NamesFound, Namesake};
+use rollcall_projections::{
+    NameQuestion, NameSearch, Named, NamedBy, NamedKind, NamesFound, Namesake, Sight,
+};
 use serde_json::{Value, json};
 
 use crate::engine::{Engine, WorkError};
-use crate::http::wire::answer::{Problem, pinned};
+use crate::http::wire::answer::{Code, Problem, pinned};
 use crate::http::wire::api::{
     Access, Bound, Cost, Gives, IN_DIRECTORY, Logged, OF_ORGANIZATION, Operation, Parameter, Reads,
-    Takes, Word, words,
+    Switch, Takes, Word, words,
 };
+use crate::http::wire::entity::must_be_named;
 use crate::http::wire::question::Question;
 use crate::http::wire::state::State;
 use crate::http::wire::turns::{Turn, in_turn};
 use crate::keys::Scope;
-use crate::verify::{compared_name, email_fingerprint};
+use crate::verify::{FieldCode, compared_name, email_fingerprint};
 
 /// The number of candidates that are compared under one lock.
 const STEP: usize = 4096;
@@ -40,20 +43,34 @@ const TEXT: Parameter = Parameter::text(
     type of events",
 );
 
+const EVER: Parameter = Parameter::new(
+    "ever",
+    Takes::Words(Switch::WORDS),
+    "true",
+    "`true`: what had the name at another time counts as well as what has it at `as_of`, for \
+    questions about the past",
+);
+
+/// The message about a directory or an organization of what belongs to none.
+const BELONGS_TO_NONE: &str = "things of this kind belong to none";
+
 /// `GET /rollcall/v1/names`
 pub(crate) const NAMES: Operation = Operation {
     path: "/rollcall/v1/names",
     name: "findByName",
     about: "The things with an id, an email or a name. Those that have the name at `as_of` win over \
         those that had it at another time; `known_at` alone decides what was ever seen. If there \
-        are none, things of nearly that name.",
-    parameters: &[KIND.required(), TEXT.required(), IN_DIRECTORY, OF_ORGANIZATION],
+        are none, things of nearly that name. With `directory` or `organization_id`, what ever \
+        belonged to it; kinds that belong to none are refused. Roles of mappings are of no \
+        organization: a key that is bound to some is refused.",
+    parameters: &[KIND.required(), TEXT.required(), IN_DIRECTORY, OF_ORGANIZATION, EVER],
     reads: Reads::AtCut,
     access: Access::keyed(Scope::Read, Bound::Own),
     logged: Logged::Always,
     cost: Cost::High,
     gives: Gives::One("NamesFound"),
     shapes: include_str!("names.schema.json"),
+    problems: &[Code::EntityNotFound],
     ..Operation::GET
 };
 
@@ -66,8 +83,21 @@ pub(crate) async fn names(
     let kind = question.take_word::<Kind>("kind");
     let text = question.take("text").unwrap_or_default();
     let (directory, organization) = (question.take("directory"), question.take("organization_id"));
-    let (engine, cut) = question.cut().await?;
+    let ever = question.take_word::<Switch>("ever") == Some(Switch::On);
     let kind = kind.unwrap_or(Kind::Group);
+    kind.judge_scope(&mut question, directory.is_some(), organization.is_some());
+    let sight = question.sight();
+    if kind == Kind::Role && sight != Sight::All {
+        return Err(Problem::bound_to_organizations());
+    }
+    let (engine, cut) = question.cut().await?;
+    let scopes = [
+        directory.as_deref().map(Named::Directory),
+        organization.as_deref().map(Named::Organization),
+    ];
+    if let Err(problem) = must_be_named(&engine, &sight, cut, scopes) {
+        return Ok(pinned(cut, Err(problem)));
+    }
     let asking = engine.clone();
     let found = in_turn(&state.turns, &engine, &NAMES, move |turn| {
         let question = NameQuestion {
@@ -79,8 +109,9 @@ pub(crate) async fn names(
             directory: directory.as_deref(),
             organization: organization.as_deref(),
             cut,
+            ever,
         };
-        let found = find(&asking, &question, turn)?;
+        let found = find(&asking, &sight, &question, turn)?;
         Ok(describe(kind, &found).to_string().into_bytes())
     });
     Ok(pinned(cut, found.await?))
@@ -98,6 +129,24 @@ impl Kind {
         }
     }
 
+    /// Refuses a directory or an organization for a kind that belongs to none.
+    fn judge_scope(self, question: &mut Question, directory: bool, organization: bool) {
+        if directory && !self.has_directory() {
+            question.error("directory", FieldCode::Exclusive, BELONGS_TO_NONE);
+        }
+        if organization && !self.has_organization() {
+            question.error("organization_id", FieldCode::Exclusive, BELONGS_TO_NONE);
+        }
+    }
+
+    fn has_directory(self) -> bool {
+        matches!(self, Kind::User | Kind::Group)
+    }
+
+    fn has_organization(self) -> bool {
+        self.has_directory() || self == Kind::Directory
+    }
+
     fn word(self) -> &'static str {
         let of_kind = Kind::WORDS.iter().zip(Kind::ALL).find(|(_, kind)| **kind == self);
         of_kind.map_or("", |(word, _)| word)
@@ -108,17 +157,22 @@ impl Kind {
 ///
 /// # Errors
 /// 422 if it takes too long.
-fn find(engine: &Engine, question: &NameQuestion<'_>, turn: &Turn) -> Result<NamesFound, Problem> {
-    if let Some(found) = engine.views().named_at_once(question) {
+fn find(
+    engine: &Engine,
+    sight: &Sight,
+    question: &NameQuestion<'_>,
+    turn: &Turn,
+) -> Result<NamesFound, Problem> {
+    if let Some(found) = engine.views().seen_by(sight).named_at_once(question) {
         return Ok(found);
     }
     let mut search = NameSearch::default();
-    while engine.views().search_names(question, &mut search, STEP) {
+    while engine.views().seen_by(sight).search_names(question, &mut search, STEP) {
         if !turn.goes_on() {
             return Err(turn.problem(WorkError::Halted));
         }
     }
-    Ok(engine.views().names_found(question, &search))
+    Ok(engine.views().seen_by(sight).names_found(question, &search))
 }
 
 fn describe(kind: Kind, found: &NamesFound) -> Value {

@@ -4,19 +4,19 @@ use std::collections::BTreeSet;
 
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};
-use rollcall_projections::{Fingerprint, Quarantined, Seq};
+use rollcall_projections::{Cut, Fingerprint, Quarantined, Seq};
 use serde_json::json;
 use serde_json::value::RawValue;
 
 use crate::engine::Engine;
 use crate::http::wire::answer::{Code, Problem, blocking, list_body, respond};
 use crate::http::wire::api::{
-    Access, Bound, DIRECTORY_ID, Gives, LIMIT_OWN, Logged, ORDER_OWN, Operation, Parameter,
-    USER_ID, after, before, email,
+    Access, Bound, DIRECTORY_ID, Gives, KNOWN_AT, LIMIT_OWN, Logged, ORDER_OWN, Operation,
+    Parameter, USER_ID, after, before, email,
 };
 use crate::http::wire::bodies::{BODIES_AT_ONCE, Bodies};
 use crate::http::wire::paging::ItemNumber;
-use crate::http::wire::question::Question;
+use crate::http::wire::question::{Question, fix};
 use crate::http::wire::state::State;
 use crate::json;
 use crate::keys::Scope;
@@ -25,11 +25,18 @@ use crate::verify::email_fingerprint;
 
 const SHAPES: &str = include_str!("quarantine.schema.json");
 
-const OF_USER: Parameter =
-    Parameter::text("user", USER_ID, "About this user: as `data.id` or `data.user.id`");
+const OF_USER: Parameter = Parameter::text(
+    "user",
+    USER_ID,
+    "About this user: as `data.id` or `data.user.id`, or, where a record names no id of a user, by \
+    an email that this user ever had",
+);
 const OF_DIRECTORY: Parameter =
     Parameter::text("directory", DIRECTORY_ID, "About this directory itself: as `data.id`");
-const OF_EMAIL: Parameter = email("About a user with this email, also where an id is missing");
+const OF_EMAIL: Parameter = email(
+    "About a user with this email, also where an id is missing; with `user`, only where it is \
+    missing",
+);
 
 /// `GET /rollcall/v1/quarantine`
 pub(crate) const QUARANTINE: Operation = Operation {
@@ -37,7 +44,8 @@ pub(crate) const QUARANTINE: Operation = Operation {
     name: "listQuarantine",
     about: "Records that could not be used, or were used with a remark, in order of seq. Of \
         `user`, `directory` and `email` one that fits suffices; then a page may have fewer \
-        records than its limit, and `after` says whether it is the last.",
+        records than its limit, and `after` says whether it is the last. With `known_at` it lists \
+        the records up to that one, and uses the emails that were known by then.",
     parameters: &[
         after::<ItemNumber>("1"),
         before::<ItemNumber>("1"),
@@ -46,12 +54,13 @@ pub(crate) const QUARANTINE: Operation = Operation {
         OF_USER,
         OF_DIRECTORY,
         OF_EMAIL,
+        KNOWN_AT,
     ],
     access: Access::keyed(Scope::Audit, Bound::Own),
     logged: Logged::Always,
     gives: Gives::List("QuarantineEntry"),
     shapes: SHAPES,
-    problems: &[Code::CursorInvalid],
+    problems: &[Code::CursorInvalid, Code::KnownAtOutOfRange],
     ..Operation::GET
 };
 
@@ -63,19 +72,24 @@ pub(crate) async fn quarantine(
     let mut question = Question::of(&request, &state, &QUARANTINE)?;
     let paging = question.take_paging();
     let sight = question.sight();
-    let subject = Subject {
-        ids: ["user", "directory"].into_iter().filter_map(|name| question.take(name)).collect(),
-        email: question.take("email").map(|email| email_fingerprint(&email)),
-    };
+    let (user, directory) = (question.take("user"), question.take("directory"));
+    let email = question.take("email").map(|email| email_fingerprint(&email));
+    let known_at = question.take_known_at("known_at");
     let engine = question.finish()?;
-    let (page, entries) = {
+    let Cut { known_at, .. } = fix(&engine, None, known_at).await?;
+    let (subject, page, entries) = {
         let views = engine.views();
         let views = views.seen_by(&sight);
+        let emails = user.as_ref().map(|user| views.emails_of_user(user, known_at));
+        let emails = emails.into_iter().flatten().chain(email).collect();
+        let subject = Subject { user, directory, emails };
         let all = views.quarantine();
+        let known = all.partition_point(|entry| entry.seq <= known_at);
+        let all = all.get(..known).unwrap_or_default();
         let page = paging.numbers(all.len())?;
         let entries: Vec<Quarantined> =
             page.items.iter().filter_map(|number| all.get(number - 1)).copied().collect();
-        (page, entries)
+        (subject, page, entries)
     };
     let cursors = paging.cursors(&page, usize::to_string);
     let items = blocking(move || {
@@ -87,8 +101,10 @@ pub(crate) async fn quarantine(
 
 /// The things that the records are about.
 struct Subject {
-    ids: Vec<String>,
-    email: Option<Fingerprint>,
+    user: Option<String>,
+    directory: Option<String>,
+    /// With a user, these are matched only where a record names no id.
+    emails: BTreeSet<Fingerprint>,
 }
 
 impl Subject {
@@ -102,7 +118,7 @@ impl Subject {
         engine: &Engine,
         entries: Vec<Quarantined>,
     ) -> Result<Vec<Quarantined>, Problem> {
-        if self.ids.is_empty() && self.email.is_none() {
+        if self.user.is_none() && self.directory.is_none() && self.emails.is_empty() {
             return Ok(entries);
         }
         let mut kept = Vec::new();
@@ -126,14 +142,22 @@ impl Subject {
     fn is_object(&self, object: &RawValue) -> bool {
         let [id, email, emails] =
             json::fields(object.get(), ["id", "email", "emails"]).unwrap_or_default();
-        let named = json::name(id).is_some_and(|id| self.ids.iter().any(|other| *other == id));
+        let id = json::name(id);
+        let ids = [&self.user, &self.directory].into_iter().flatten();
+        if id.as_ref().is_some_and(|id| ids.clone().any(|other| *other == *id)) {
+            return true;
+        }
+        // With an id, it is about another user.
+        if self.user.is_some() && id.is_some() {
+            return false;
+        }
         let all = json::array(emails).unwrap_or_default();
         let values = all.into_iter().filter_map(|item| json::fields(item.get(), ["value"])?[0]);
         let has_email = |value: Option<&RawValue>| {
-            let shown = json::string(value).map(|email| email_fingerprint(&email));
-            shown.is_some() && shown == self.email
+            json::string(value)
+                .is_some_and(|email| self.emails.contains(&email_fingerprint(&email)))
         };
-        named || has_email(email) || values.map(Some).any(has_email)
+        has_email(email) || values.map(Some).any(has_email)
     }
 }
 

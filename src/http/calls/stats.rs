@@ -3,8 +3,8 @@
 use actix_web::http::{Method, StatusCode};
 use actix_web::{HttpRequest, HttpResponse, web};
 use rollcall_projections::{
-    Counted, Counts, Cut, Delays, DirectoryFilter, DirectoryRow, Intake, Millis, Page, Reason,
-    Seen, Sight, Traffic,
+    Counted, Counts, Cut, Delays, DirectoryFilter, DirectoryRow, Intake, Millis, Named, Page,
+    Reason, Seen, Sight, Traffic,
 };
 use serde_json::{Map, Value, json};
 
@@ -14,6 +14,7 @@ use crate::http::wire::api::{
     AFTER, Access, BEFORE, Bound, Cost, Gives, IN_DIRECTORY, LIMIT_OWN, OF_ORGANIZATION,
     OF_ORGANIZATION_ALIAS, ORDER_OWN, Operation,
 };
+use crate::http::wire::entity::must_be_named;
 use crate::http::wire::paging::Paging;
 use crate::http::wire::question::Question;
 use crate::http::wire::state::State;
@@ -50,6 +51,7 @@ pub(crate) const STATS: Operation = Operation {
     cost: Cost::High,
     gives: Gives::One("Stats"),
     shapes: SHAPES,
+    problems: &[Code::EntityNotFound],
     ..Operation::GET
 };
 
@@ -64,6 +66,12 @@ pub(crate) async fn stats(
         (question.take("directory"), question.take_either("organization_id", "organization"));
     let sight = question.sight();
     let engine = question.finish()?;
+    let cut = Cut { known_at: engine.views().head(), ..Cut::LATEST };
+    let filters = [
+        directory.as_deref().map(Named::Directory),
+        organization.as_deref().map(Named::Organization),
+    ];
+    must_be_named(&engine, &sight, cut, filters)?;
     if request.method() == Method::HEAD {
         // Without a length: only the walk over a month would tell it.
         return Ok(respond(StatusCode::OK).body(actix_web::body::None::new()));

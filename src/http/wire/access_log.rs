@@ -14,7 +14,7 @@ use actix_web::middleware::Next;
 use actix_web::{Error, HttpMessage, HttpRequest};
 
 use super::answer::{Code, Problem};
-use super::api::{Logged, Operation};
+use super::api::{Logged, Operation, Takes};
 use super::limits;
 use crate::keys::Operator;
 use crate::stderr::{self, Kept};
@@ -85,6 +85,8 @@ fn write<B>(asked: &Asked, response: &ServiceResponse<B>, duration_ms: u64) {
         form_urlencoded::parse(request.query_string().as_bytes()).into_owned().collect();
     let subject =
         subject(request.match_info().get("id").or(request.match_info().get("seq")), &parameters);
+    let subject = kind(operation, &parameters).into_iter().map(str::to_owned).chain(subject);
+    let subject = subject.reduce(|kind, ids| format!("{kind} {ids}"));
     let Clocks { as_of, known_at } = clocks(&parameters);
     let known_at = known_at.or_else(|| {
         let header =
@@ -118,6 +120,13 @@ fn subject(id: Option<&str>, parameters: &[(String, String)]) -> Option<String> 
     };
     let ids: Vec<String> = ["user", "group", "directory"].iter().filter_map(given).collect();
     Some(ids.join(" ")).filter(|ids| !ids.is_empty())
+}
+
+/// Returns the kind of things that a question by name is about. The name itself may be personal.
+fn kind<'a>(operation: &Operation, parameters: &'a [(String, String)]) -> Option<&'a str> {
+    let Takes::Words(words) = operation.parameter("kind")?.takes else { return None };
+    let (_, kind) = parameters.iter().find(|(name, _)| name == "kind")?;
+    Some(kind.as_str()).filter(|kind| words.contains(kind))
 }
 
 /// Returns an id as it is written. Callers do pass emails and names as ids; what may be one is

@@ -405,14 +405,17 @@ const CUT: [Parameter; 2] = [
         "2026-03-02T09:00:00.000Z",
         "What was true then: an RFC 3339 time, included and not in the future, or `latest`",
     ),
-    Parameter::new(
-        "known_at",
-        Takes::KnownAt,
-        "12",
-        "What had been received by then: a record's number, at most that of the last one, or an \
-        RFC 3339 time, included and not in the future",
-    ),
+    KNOWN_AT,
 ];
+
+/// The end of what is known, for a call that has no other clock.
+pub(crate) const KNOWN_AT: Parameter = Parameter::new(
+    "known_at",
+    Takes::KnownAt,
+    "12",
+    "What had been received by then: a record's number, at most that of the last one, or an \
+    RFC 3339 time, included and not in the future",
+);
 
 const fn limit(default: usize, max: usize) -> Parameter {
     Parameter::new(

@@ -20,6 +20,23 @@ const PATHS_MAX: usize = 16;
 /// The name of the paths beyond [`PATHS_MAX`] in a warning.
 const OTHER_PATHS: &str = "other paths";
 
+/// The text that replaces a segment of a path that may hold an email.
+const WITHHELD: &str = "withheld";
+
+/// Returns a path without the segments that may hold an email.
+fn without_emails(path: &str) -> String {
+    let shown = |segment: &str| if has_at_sign(segment) { WITHHELD } else { segment }.to_owned();
+    path.split('/').map(shown).collect::<Vec<String>>().join("/")
+}
+
+/// Tells if a text holds an at sign, also one that was percent-encoded, or encoded twice.
+fn has_at_sign(text: &str) -> bool {
+    let decode = |text: &str| percent_encoding::percent_decode_str(text).decode_utf8_lossy().into();
+    let once: String = decode(text);
+    let twice: String = decode(&once);
+    [text, &once, &twice].iter().any(|text| text.contains(['@', '＠']))
+}
+
 /// The counts and warnings of each reason, in the order of [`Code::REFUSALS`], and the warnings of
 /// each path that does not exist.
 #[derive(Default)]
@@ -115,7 +132,8 @@ impl Refusals {
         if let Some(reason) = self.reason(Code::NotFound) {
             reason.total.fetch_add(1, Ordering::Relaxed);
         }
-        if let Some((path, count)) = self.paths.lock().count(path, Instant::now()) {
+        let path = without_emails(path);
+        if let Some((path, count)) = self.paths.lock().count(&path, Instant::now()) {
             tracing::warn!(
                 ?path,
                 count,
@@ -193,6 +211,20 @@ mod tests {
             assert_eq!(post(&format!("/{number}"), 62), warned(&format!("/{number}"), 2));
         }
         assert_eq!(post("/c", 63), warned(OTHER_PATHS, 4));
+    }
+
+    #[test]
+    fn a_segment_that_may_hold_an_email_is_withheld() {
+        for (path, shown) in [
+            ("/webhooks/workos/x", "/webhooks/workos/x"),
+            ("/hooks/ana@example.com/x", "/hooks/withheld/x"),
+            ("/hooks/ana%40example.com", "/hooks/withheld"),
+            ("/ana%2540example.com/", "/withheld/"),
+            ("/a%2Fana＠x", "/withheld"),
+            ("", ""),
+        ] {
+            assert_eq!(without_emails(path), shown);
+        }
     }
 
     #[test]

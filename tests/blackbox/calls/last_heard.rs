@@ -93,12 +93,12 @@ fn the_quarantine_is_narrowed_to_a_user_an_email_or_a_directory() {
     };
     for (query, expected) in [
         ("", &[3, 4, 5, 6, 7][..]),
-        ("?user=u1", &[4, 7]),
+        ("?user=u1", &[3, 4, 7]),
         ("?user=u2", &[5]),
         ("?email=ana%40foo.example", &[3]),
         ("?directory=d1", &[6]),
         ("?user=u1&email=ana%40foo.example&directory=d1", &[3, 4, 6, 7]),
-        ("?user=u1&order=desc", &[7, 4]),
+        ("?user=u1&order=desc", &[7, 4, 3]),
         ("?user=nobody", &[]),
         ("?email=bo%40foo.example", &[]),
     ] {
@@ -114,5 +114,5 @@ fn the_quarantine_is_narrowed_to_a_user_an_email_or_a_directory() {
         let Some(after) = page["list_metadata"]["after"].as_str() else { break };
         place = format!("&after={after}");
     }
-    assert_eq!((found, pages), (vec![4, 7], 3), "a page looks at two records");
+    assert_eq!((found, pages), (vec![3, 4, 7], 3), "a page looks at two records");
 }

@@ -123,7 +123,8 @@ fn a_directory_shows_who_is_in_it_and_what_came_for_it() {
     assert_eq!(ids("organization_id=org_2"), (vec![json!("directory_2")], json!(null)));
     assert_eq!(ids("directory=directory_2"), (vec![json!("directory_2")], json!(null)));
     assert_eq!(ids("directory=directory_2&organization=org_1").0, [json!(null); 0]);
-    assert_eq!(ids("directory=never").0, [json!(null); 0]);
+    let never = server.get("/rollcall/v1/stats?directory=never");
+    assert_eq!((never.status, &never.json()["code"]), (404, &json!("entity_not_found")));
     for query in ["as_of=2026-01-01T00:00:00Z", "known_at=1", "limit=0", "limit=1001", "foo=1"] {
         assert_eq!(server.get(&format!("/rollcall/v1/stats?{query}")).status, 422, "{query}");
     }

@@ -4,6 +4,7 @@ use std::process::Output;
 
 use crate::calls::names::named_things;
 use crate::cli::read::{ask, ask_folder, err, out};
+use crate::kit::server::{Server, user};
 
 /// Each option that takes an id, after its command; and the kind of thing.
 const OPTIONS: [(&[&str], &str); 25] = [
@@ -149,6 +150,7 @@ fn a_name_is_as_good_as_the_id() {
         let named = ask(&server, &[command, named, &["--json"]].concat());
         let known = ask(&server, &[command, known, &["--json"]].concat());
         assert_eq!(out(&named), out(&known), "{command:?}");
+        assert!(!out(&named).is_empty(), "{command:?}");
     }
 }
 
@@ -172,4 +174,87 @@ fn what_was_seen_is_cut_by_what_was_known_and_not_by_the_moment() {
         let output = ask(&server, &[&["diff", "30d", "--directory", "d2"], &moments[..]].concat());
         assert_eq!(output.status.code(), Some(code), "{from} {to}: {}", err(&output));
     }
+}
+
+#[test]
+fn what_is_outside_the_given_scope_is_an_error_that_says_where_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = named_things(folder.path());
+    let bo = "user `bo@foo.example`; seen in:\n  \
+        id    name  directory  organization\n  \
+        u_bo  bo    d1         org_1\n";
+    let cafe = "group `Caf\u{e9}`; seen in:\n  \
+        id      name  directory  organization\n  \
+        g_cafe  Cafe\u{301}  d2         org_labs\n";
+    let labs = "directory `Halden Labs`; seen in:\n  \
+        id  name         organization\n  \
+        d2  Halden Labs  org_labs\n";
+    let roles = ["roles", "--user", "bo@foo.example", "--organization", "org_labs"];
+    for (arguments, expected) in [
+        (&roles[..], format!("`org_labs` has no {bo}")),
+        (&[&roles[..], &["--history"]].concat(), format!("`org_labs` has no {bo}")),
+        (&["roles", "--user", "bo@foo.example", "--directory", "d2"], format!("`d2` has no {bo}")),
+        (
+            &["users", "--group", "Caf\u{e9}", "--directory", "Halden Robotics"],
+            format!("`d1` has no {cafe}"),
+        ),
+        (
+            &["users", "--directory", "Halden Labs", "--organization", "org_halden"],
+            format!("`org_halden` has no {labs}"),
+        ),
+    ] {
+        let told = refused(&ask(&server, arguments));
+        assert_eq!(told, format!("rollcall: {expected}"), "{arguments:?}");
+    }
+}
+
+#[test]
+fn a_question_about_the_past_counts_all_who_ever_had_the_email() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(folder.path());
+    for (id, day, change) in [("u1", 1, "created"), ("u1", 2, "deleted"), ("u2", 3, "created")] {
+        let (at, event) = (format!("2026-01-0{day}T00:00:00Z"), format!("dsync.user.{change}"));
+        server.deliver(&user(id, "d1", "ana", &at, &format!("e{day}"), &event));
+    }
+    let expected = "rollcall: 2 users have or had the email `ana@foo.example`: \
+        give the id of one\n  \
+        id  name  directory  organization\n  \
+        u1        d1         org_1\n  \
+        u2  ana   d1         org_1\n";
+    for command in [&["deprovisioned"][..], &["roles", "--history"]] {
+        let told = refused(&ask(&server, &[command, &["--user", "ana@foo.example"]].concat()));
+        assert_eq!(told, expected, "{command:?}");
+    }
+    // A question about now is about the one who has it.
+    out(&ask(&server, &["roles", "--user", "ana@foo.example"]));
+    let lost = out(&ask(&server, &["deprovisioned", "--user", "u1", "--json"]));
+    assert!(lost.contains(r#""user_id":"u1""#), "{lost}");
+}
+
+#[test]
+fn what_does_not_exist_at_the_moment_is_called_by_the_name_that_was_given() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = named_things(folder.path());
+    let told = refused(&ask(&server, &["groups", "Legacy"]));
+    let gone = "rollcall: group `Legacy` (g_old) does not exist as of latest, known at record ";
+    assert!(told.starts_with(gone), "{told}");
+    let told = refused(&ask(&server, &["groups", "Caf\u{e9}", "--as-of", "2026-01-02"]));
+    let gone = "group `Caf\u{e9}` (g_cafe) does not exist as of 2026-01-02T00:00:00.000Z, ";
+    assert!(told.contains(gone), "{told}");
+    // An id was typed as it is.
+    assert!(refused(&ask(&server, &["groups", "g_old"])).contains("'g_old'"));
+}
+
+#[test]
+fn an_id_that_holds_an_at_sign_is_audited_as_an_id() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(folder.path());
+    let at = "2026-01-01T00:00:00Z";
+    server.deliver(&user("u@1", "d1", "ana", at, "e1", "dsync.user.created"));
+    let page = out(&ask(&server, &["audit", "u@1"]));
+    assert!(page.starts_with("ana, ana@foo.example\nhas access since "), "{page}");
+    let lines = out(&ask(&server, &["audit", "u@1", "--json"]));
+    assert!(!lines.contains(r#""kind":"accounts""#), "{lines}");
+    let told = refused(&ask(&server, &["audit", "u@2"]));
+    assert!(told.contains("no user has or had the email `u@2`"), "{told}");
 }

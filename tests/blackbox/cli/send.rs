@@ -167,6 +167,35 @@ fn the_first_secret_that_is_given_is_enough_whatever_the_next_variable_names() {
     assert!(err(&output).contains("/no/such/file"), "{}", err(&output));
 }
 
+#[test]
+fn a_secret_may_come_through_a_pipe_that_is_not_too_long() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(&folder.path().join("data"));
+    let url = format!("{}/webhooks/workos", server.url);
+    let run = |file: &str, piped: &str| {
+        let forge = ["send", "--url", &url, "--forge", "dsync.deleted", "--directory", "d"];
+        let mut command = rollcall(&forge);
+        command.env_remove("ROLLCALL_WEBHOOK_SECRET").env_remove("ROLLCALL_WEBHOOK_SECRETS");
+        command.env("ROLLCALL_WEBHOOK_SECRET_FILE", file);
+        let command = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        // A command that needs no more than it has read closes the pipe.
+        let _ = child.stdin.take().unwrap().write_all(piped.as_bytes());
+        child.wait_with_output().unwrap()
+    };
+    let output = run("/dev/stdin", &format!("{SECRET}\n"));
+    assert_eq!(output.status.code(), Some(0), "{}", err(&output));
+    assert_eq!(head(&server), 1);
+    for (file, piped, told) in [
+        ("/dev/stdin", &*"x".repeat(65 << 10), "is larger than 64 KiB"),
+        ("/dev/zero", "", "is not a regular file or a pipe"),
+    ] {
+        let output = run(file, piped);
+        assert_eq!(output.status.code(), Some(1), "{}", err(&output));
+        assert!(err(&output).contains(told), "{}", err(&output));
+    }
+}
+
 /// A program that is not Rollcall. It answers every request alike, or never.
 struct Foreign {
     url: String,
@@ -236,7 +265,7 @@ fn only_rollcalls_own_answer_counts_as_taken_and_no_redirect_is_followed() {
     let folder = tempfile::tempdir().unwrap();
     let server = Server::start(&folder.path().join("data"));
     let to_server = format!("Location: {}/readyz\r\n", server.url);
-    let foreign = "failed: the answer is not that of a Rollcall server 1";
+    let foreign = "unconfirmed: 2xx, but the answer does not name a record 1";
     let redirects = "refused: the URL redirects, which is not followed 1";
     for (status, headers, body, count, code) in [
         ("200 OK", "", "{}", foreign, 2),
@@ -251,6 +280,8 @@ fn only_rollcalls_own_answer_counts_as_taken_and_no_redirect_is_followed() {
         let output = start_to(&program.url).wait_with_output().unwrap();
         assert_eq!(output.status.code(), Some(code), "{status} {body}: {}", err(&output));
         assert_eq!(counts(&output), [count], "{status} {body}");
+        let told = "1 event was answered with 2xx by a program that does not say that it recorded";
+        assert_eq!(err(&output).contains(told), count == foreign, "{}", err(&output));
     }
     assert_eq!(head(&server), 0);
 }

@@ -192,3 +192,41 @@ fn a_flood_leaves_cheap_questions_and_webhooks_fast() {
     assert!(peak < idle_mib + 1024);
     assert_eq!(server.stop(), 0);
 }
+
+/// A mapping of almost 1 MiB with 1,000 rules. In two with different numbers the first `differing`
+/// rules are different.
+fn large_mapping(number: usize, differing: usize) -> serde_json::Value {
+    let rule = |at: usize| {
+        let number = if at < differing { number } else { 0 };
+        json!({ "group": { "name": format!("{at:04}-{number:04}-{}", "n".repeat(915)) },
+            "roles": [format!("role-{at}")] })
+    };
+    json!({ "mode": "all", "default_roles": [], "priority": [],
+        "rules": (0..1000).map(rule).collect::<Vec<_>>() })
+}
+
+/// Sets 300 mappings and returns by how many MiB memory grew, after a restart.
+fn mib_of_mappings(differing: usize) -> u64 {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(folder.path());
+    let idle_mib = rss_mib(&server);
+    for number in 1..=300 {
+        let body = json!({ "mapping": large_mapping(number, differing) });
+        assert_eq!(server.put("/rollcall/v1/role_mapping", &body).status, 200);
+    }
+    assert_eq!(server.stop(), 0);
+    let server = Server::start(folder.path());
+    let grown_mib = rss_mib(&server).saturating_sub(idle_mib);
+    assert_eq!(server.stop(), 0);
+    println!("300 mappings, {differing} of 1,000 rules differ: {grown_mib} MiB more memory");
+    grown_mib
+}
+
+#[test]
+fn mappings_that_differ_little_take_little_memory() {
+    if std::env::var_os("ROLLCALL_FLOOD_FIGURES").is_none() {
+        return;
+    }
+    assert!(mib_of_mappings(1) < 100);
+    assert!(mib_of_mappings(1000) < 600);
+}

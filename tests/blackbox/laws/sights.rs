@@ -333,6 +333,20 @@ fn key_of(word: usize) -> String {
     format!("sk_bound_to_{}", WORDS[word])
 }
 
+/// Returns the reply without the things of nearly the name that was asked for. Their distances
+/// depend on the letters of that name alone, so one word is nearer to them than another.
+fn without_near(mut reply: Reply, hidden: &str) -> Reply {
+    if !reply.body.contains("\"names_found\"") {
+        return reply;
+    }
+    let mut body = reply.json();
+    let near = body["near"].take();
+    assert!(!near.to_string().contains(hidden), "{near} names {hidden}");
+    reply.headers.retain(|(name, _)| name != "content-length");
+    reply.body = body.to_string();
+    reply
+}
+
 fn settings_with_keys() -> Settings {
     let bound = [0, 1].map(|word| ApiKey {
         name: Some(WORDS[word].to_owned()),
@@ -493,9 +507,11 @@ impl Told {
             "events" => EVENT_TYPES.join(","),
             "limit" => ["1", "3", "100"].choose(rng).unwrap().to_string(),
             "wait" => "0".to_owned(),
-            "kind" => ["user", "group", "directory"].choose(rng).unwrap().to_string(),
+            "kind" => {
+                ["user", "group", "directory", "organization"].choose(rng).unwrap().to_string()
+            }
             "text" => {
-                let kinds = ["user", "group", "directory", "email"];
+                let kinds = ["user", "group", "directory", "email", "organization_id"];
                 let kind = *kinds.choose(rng).unwrap();
                 self.ids.pick(rng, kind)
             }
@@ -532,6 +548,7 @@ impl Told {
             assert_hides(&to_unknown, other, &about);
             let [reply, to_unknown] =
                 [reply.without_clock(), to_unknown.with(UNKNOWN, other).without_clock()];
+            let [reply, to_unknown] = [reply, to_unknown].map(|reply| without_near(reply, other));
             return assert_eq!(reply, to_unknown, "{about}");
         }
         if reply.status == 200 && reply.body.contains(own) {

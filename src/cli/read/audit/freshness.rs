@@ -14,9 +14,9 @@ use super::profile::UserProfile;
 const QUARANTINE_PATH: &str = "/rollcall/v1/quarantine";
 
 /// The number of records of the quarantine that the server looks at for one page.
-const PAGE: u64 = 1000;
+const PAGE_RECORDS: u64 = 1000;
 
-/// The most records in the quarantine that are kept for one user.
+/// The most records in the quarantine that are kept for one user: the newest.
 const ENTRIES_MAX: usize = 100;
 
 /// The newest records about a user and its directory, and those in the quarantine.
@@ -24,9 +24,10 @@ const ENTRIES_MAX: usize = 100;
 pub(super) struct Freshness {
     pub(super) user: Option<EventCause>,
     pub(super) directory: Option<EventCause>,
+    /// The newest first.
     pub(super) quarantine: Vec<QuarantineEntry>,
-    /// The quarantine has more than the limit allowed.
-    pub(super) more: bool,
+    /// The call that lists all, if the quarantine has more than the limit allowed.
+    pub(super) all_quarantined: Option<String>,
 }
 
 /// A record that could not be used, or was used with a remark.
@@ -58,40 +59,31 @@ impl Freshness {
         }
         let path = format!("{}/last_heard", path_of(USERS_PATH, &profile.id));
         let heard: ApiLastHeard = ask(client, &moment.at(&path), "")?.json()?;
-        let known_at = moment.value("known_at").and_then(|seq| seq.parse().ok());
         let mut freshness =
             Freshness { user: heard.user, directory: heard.directory, ..Freshness::default() };
-        let email = Some(&profile.email).filter(|email| !email.is_empty());
+        // The server knows every email that the user had by then.
         let filters = Query::default()
             .with("user", Some(&profile.id))
-            .with("email", email)
-            .with("directory", heard.directory_id);
-        freshness.read_quarantine(client, &filters, known_at.unwrap_or(u64::MAX))?;
+            .with("directory", heard.directory_id)
+            .with("known_at", moment.value("known_at"))
+            .with("order", Some("desc"));
+        freshness.read_quarantine(client, &filters)?;
         Ok(freshness)
     }
 
-    fn read_quarantine(
-        &mut self,
-        client: &Client,
-        filters: &Query,
-        known_at: u64,
-    ) -> Result<(), Failure> {
+    fn read_quarantine(&mut self, client: &Client, filters: &Query) -> Result<(), Failure> {
         let mut after: Option<String> = None;
         loop {
-            let question = filters.clone().with("limit", Some(PAGE.to_string()));
+            let question = filters.clone().with("limit", Some(PAGE_RECORDS.to_string()));
             let question = question.with("after", after);
             let answer = ask(client, &question.at(QUARANTINE_PATH), "")?;
             let page: ListPage = answer.json()?;
             for entry in &page.data {
-                let entry: QuarantineEntry = parse::<QuarantineEntry>(entry)?;
-                if entry.seq > known_at {
-                    return Ok(());
-                }
                 if self.quarantine.len() == ENTRIES_MAX {
-                    self.more = true;
+                    self.all_quarantined = Some(filters.at(QUARANTINE_PATH));
                     return Ok(());
                 }
-                self.quarantine.push(entry);
+                self.quarantine.push(parse(entry)?);
             }
             after = page.next().map(str::to_owned);
             if after.is_none() {

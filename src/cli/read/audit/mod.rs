@@ -34,10 +34,11 @@ const USERS_PATH: &str = "/rollcall/v1/users";
 /// `!` warns: an event was learned a second or more after a later one, an update never came, or a
 /// setting was made for the past. A version that was taken from a membership event, because no
 /// event of the user had arrived yet, is marked. If several users had an email over time, each has
-/// a timeline, and the first line says how many of them still have access.
+/// a timeline, and the first line says how many of them still have access, or had it at --as-of.
 ///
-/// Above the timeline are the newest records about the user and its directory, and the records
-/// about them that could not be used: they tell why a user still has access.
+/// Above the timeline are the newest records about the user and its directory, and the newest
+/// records about them that could not be used: they tell why a user still has access. A record that
+/// names no id of a user counts by any email that the user ever had.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
@@ -70,6 +71,8 @@ struct UserTimeline {
     ending: Option<EndOfAccess>,
     freshness: Freshness,
     steps: Vec<Step>,
+    /// The first record about the user, if all happened after the moment that is asked about.
+    first_later: Option<EventCause>,
     lists: UserLists,
     as_of: String,
     known_at: String,
@@ -152,11 +155,13 @@ impl AuditArgs {
     pub(in super::super) fn run(self) -> Result<(), Failure> {
         let AuditArgs { user, csv, moment, output, source } = self;
         source.ask(move |client| {
-            let timelines = find_timelines(client, &user, &moment.query())?;
+            let moment = moment.query();
+            let by_email = is_email(client, &user, &moment)?;
+            let timelines = find_timelines(client, &user, by_email, &moment)?;
             if csv {
                 csv::print_all(&timelines)
             } else if output.json {
-                if is_email(&user) {
+                if by_email {
                     print(&format!("{}\n", Accounts::of(&timelines).json(&user)))?;
                 }
                 timelines.iter().try_for_each(|timeline| print(&timeline.lines()?))
@@ -167,25 +172,31 @@ impl AuditArgs {
     }
 }
 
-fn is_email(user: &str) -> bool {
-    user.contains('@')
+/// Returns true unless it is the id of a user: those may hold an `@` as well.
+fn is_email(client: &Client, user: &str, moment: &Query) -> Result<bool, Failure> {
+    Ok(user.contains('@') && profile::first_record(client, user, moment)?.is_none())
 }
 
 /// The number of users who had an email, and of those who have access.
 struct Accounts {
     all: usize,
     with_access: usize,
+    is_past: bool,
 }
 
 impl Accounts {
     fn of(timelines: &[UserTimeline]) -> Accounts {
         let with_access = timelines.iter().filter(|timeline| timeline.verdict.since().is_some());
-        Accounts { all: timelines.len(), with_access: with_access.count() }
+        let is_past = timelines.iter().any(UserTimeline::is_past);
+        Accounts { all: timelines.len(), with_access: with_access.count(), is_past }
     }
 
     /// Returns the first line of several pages.
     fn sentence(&self) -> String {
-        let Accounts { all, with_access } = self;
+        let Accounts { all, with_access, is_past } = self;
+        if *is_past {
+            return format!("{with_access} of {all} accounts had access then");
+        }
         let have = if *with_access == 1 { "has" } else { "have" };
         format!("{with_access} of {all} accounts still {have} access")
     }
@@ -204,9 +215,10 @@ impl Accounts {
 fn find_timelines(
     client: &Client,
     user: &str,
+    by_email: bool,
     moment: &Query,
 ) -> Result<Vec<UserTimeline>, Failure> {
-    if !is_email(user) {
+    if !by_email {
         return Ok(vec![UserTimeline::find(client, user, moment)?]);
     }
     let EmailHolders { ids, moment } = EmailHolders::find(client, user, moment)?;
@@ -231,6 +243,11 @@ fn print_pages(timelines: &[UserTimeline]) -> Result<(), Failure> {
 }
 
 impl UserTimeline {
+    /// Returns true if the question is about a past moment.
+    fn is_past(&self) -> bool {
+        self.as_of != "latest"
+    }
+
     /// Asks for all that is known of a user at a moment. The first answer fixes the moment of the
     /// others.
     ///
@@ -262,9 +279,21 @@ impl UserTimeline {
             None => None,
         };
         let freshness = Freshness::find(client, &profile, &moment)?;
+        let first_later =
+            if steps.is_empty() { profile::first_record(client, id, &moment)? } else { None };
         let value = |name: &str| moment.value(name).unwrap_or_default().to_owned();
         let (as_of, known_at) = (value("as_of"), value("known_at"));
-        Ok(UserTimeline { profile, verdict, ending, freshness, steps, lists, as_of, known_at })
+        Ok(UserTimeline {
+            profile,
+            verdict,
+            ending,
+            freshness,
+            steps,
+            first_later,
+            lists,
+            as_of,
+            known_at,
+        })
     }
 
     /// Returns the records that prove the answer, the deciding one first.
@@ -308,7 +337,7 @@ impl UserTimeline {
         let groups =
             ending.as_ref().map(|ending| ending.groups.iter().map(group).collect::<Vec<_>>());
         let records: Vec<u64> = self.records().iter().map(|record| record.seq).collect();
-        json!({
+        let mut head = json!({
             "kind": "user",
             "user_id": profile.id,
             "email": non_empty(&profile.email),
@@ -328,7 +357,12 @@ impl UserTimeline {
             "quarantine": freshness.entries(),
             "as_of": as_of,
             "known_at": known_at.parse::<u64>().ok(),
-        })
+        });
+        if let (Some(url), Some(head)) = (&freshness.all_quarantined, head.as_object_mut()) {
+            head.insert("quarantine_truncated".into(), true.into());
+            head.insert("quarantine_url".into(), url.as_str().into());
+        }
+        head
     }
 }
 

@@ -17,7 +17,7 @@ const FIRST_FIELDS: [&str; 7] =
 /// Fields that the page shows elsewhere, or that only programs need.
 const HIDDEN_FIELDS: [&str; 4] = ["directory_id", "organization_id", "idp_id", "emails"];
 
-/// The most records in the quarantine that a page shows.
+/// The most records in the quarantine that a page shows: the newest.
 const QUARANTINE_SHOWN: usize = 10;
 
 /// The least delay after a later event that is marked. Within less, events came together and their
@@ -97,9 +97,24 @@ fn answer(timeline: &UserTimeline, coloured: bool) -> String {
 fn push_verdict(timeline: &UserTimeline, lines: &mut Vec<StyledLine>) {
     let mut push = |style: Style, text: String| lines.push(StyledLine::new(style, text));
     match (&timeline.verdict, &timeline.ending) {
-        (Verdict::Never, _) => push(RED.bold(), "has never had access".into()),
+        (Verdict::Never, _) => {
+            let text = if timeline.is_past() {
+                "had never had access by then"
+            } else {
+                "has never had access"
+            };
+            push(RED.bold(), text.into());
+            if let Some(EventCause { seq, occurred_at, .. }) = &timeline.first_later {
+                let at = utc(occurred_at);
+                push(
+                    PLAIN,
+                    format!("the first record about it is {seq}, of what happened on {at}"),
+                );
+            }
+        }
         (Verdict::Has { since, cause, before }, _) => {
-            let text = format!("has access since {}, {}", utc(since), by_event(cause));
+            let has = if timeline.is_past() { "had access then," } else { "has access" };
+            let text = format!("{has} since {}, {}", utc(since), by_event(cause));
             push(GREEN.bold(), text);
             if let Some(before) = before {
                 push(YELLOW, format!("had lost it on {}: {}", utc(&before.at), before.reason));
@@ -120,9 +135,14 @@ fn push_verdict(timeline: &UserTimeline, lines: &mut Vec<StyledLine>) {
 
 /// Adds the newest records, and those in the quarantine: they tell why a user still has access.
 fn push_freshness(timeline: &UserTimeline, lines: &mut Vec<StyledLine>) {
-    let Freshness { user, directory, quarantine, more } = &timeline.freshness;
+    let Freshness { user, directory, quarantine, all_quarantined } = &timeline.freshness;
     if timeline.verdict.since().is_some() {
-        lines.push(StyledLine::new(PLAIN, "still has it, since no record has ended it"));
+        let text = if timeline.is_past() {
+            "had it then, since no record had ended it"
+        } else {
+            "still has it, since no record has ended it"
+        };
+        lines.push(StyledLine::new(PLAIN, text));
     }
     for (whom, newest) in [("user", user), ("directory", directory)] {
         let Some(newest) = newest else { continue };
@@ -141,8 +161,12 @@ fn push_freshness(timeline: &UserTimeline, lines: &mut Vec<StyledLine>) {
     lines.extend(quarantine.iter().take(QUARANTINE_SHOWN).map(quarantined_line));
     let left = quarantine.len().saturating_sub(QUARANTINE_SHOWN);
     if left > 0 {
-        let at_least = if *more { "at least " } else { "" };
-        let text = format!("! in the quarantine: {at_least}{left} more, which --json lists");
+        let text = match all_quarantined {
+            Some(url) => {
+                format!("! in the quarantine: more than {left} older ones, which GET {url} lists")
+            }
+            None => format!("! in the quarantine: {left} older ones, which --json lists"),
+        };
         lines.push(StyledLine::new(YELLOW, text));
     }
 }
@@ -445,7 +469,7 @@ mod tests {
                     detail: "this version does not know the event's type".into(),
                     recorded_at: second.clone(),
                 }],
-                more: false,
+                all_quarantined: None,
             },
             steps: vec![
                 step(
@@ -480,6 +504,7 @@ mod tests {
                     ],
                 ),
             ],
+            first_later: None,
             lists: UserLists::default(),
             as_of: "latest".into(),
             known_at: "14".into(),

@@ -119,7 +119,7 @@ pub(super) fn find_object(
     }
 }
 
-/// The users who had an email at a moment or before, and that moment.
+/// The users who had an email at a moment or before, or else later, and that moment.
 pub(super) struct EmailHolders {
     pub(super) ids: BTreeSet<String>,
     pub(super) moment: Query,
@@ -138,6 +138,11 @@ impl EmailHolders {
         let holders = EmailHolders::at(client, email, moment)?;
         if !holders.ids.is_empty() {
             return Ok(holders);
+        }
+        // Users who got it later have pages without an event, as they have if asked for by id.
+        let ever = EmailHolders::at(client, email, &known_at(&holders.moment))?;
+        if !ever.ids.is_empty() {
+            return Ok(EmailHolders { moment: holders.moment, ..ever });
         }
         if is_cut(moment) {
             let later = EmailHolders::at(client, email, &Query::default())?;
@@ -182,6 +187,23 @@ pub(super) fn unknown_then(
     not_yet_known(client, id, &BTreeSet::from([id.to_owned()]), &then)
 }
 
+/// Asks for the first record about a user that is known at `moment`, whenever it happened.
+///
+/// # Errors
+/// If the server does not answer.
+pub(super) fn first_record(
+    client: &Client,
+    id: &str,
+    moment: &Query,
+) -> Result<Option<EventCause>, Failure> {
+    Ok(history_causes(client, id, &known_at(moment))?.into_iter().min_by_key(|cause| cause.seq))
+}
+
+/// Returns the moment that sees all that is known at another one, whenever it happened.
+fn known_at(moment: &Query) -> Query {
+    Query::moment(None, moment.value("known_at").map(str::to_owned))
+}
+
 fn history_path(id: &str) -> String {
     format!("{}/history", path_of(USERS_PATH, id))
 }
@@ -196,7 +218,7 @@ fn not_yet_known(
 ) -> Result<Option<Failure>, Failure> {
     let mut first: Option<EventCause> = None;
     for id in users {
-        let causes = history_causes(client, id)?;
+        let causes = history_causes(client, id, &Query::default())?;
         first = first.into_iter().chain(causes).min_by_key(|cause| cause.seq);
     }
     let moment = |name: &str| then.value(name).unwrap_or("latest").to_owned();
@@ -213,15 +235,15 @@ fn not_yet_known(
 }
 
 /// Asks for the events of a user's history; none if the id was never in any record.
-fn history_causes(client: &Client, id: &str) -> Result<Vec<EventCause>, Failure> {
+fn history_causes(client: &Client, id: &str, moment: &Query) -> Result<Vec<EventCause>, Failure> {
     #[derive(Deserialize)]
     struct HistoryEvent {
         cause: EventCause,
     }
-    if client.get(&history_path(id))?.status == 404 {
+    if client.get(&moment.at(&history_path(id)))?.status == 404 {
         return Ok(Vec::new());
     }
-    let versions = List::all(history_path(id), Query::default()).collect(client)?.objects;
+    let versions = List::all(history_path(id), moment.clone()).collect(client)?.objects;
     versions
         .iter()
         .map(|version| parse::<HistoryEvent>(version).map(|version| version.cause))
