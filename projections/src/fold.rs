@@ -13,6 +13,7 @@ use crate::ground::timeline::Placed;
 use crate::state::attributes::Attributes;
 use crate::state::directories::DirectoryVersion;
 use crate::state::entities::{Entities, Entity, EntityKind, EntityVersion, Part};
+use crate::state::events::EventLine;
 use crate::state::memberships::Grant;
 use crate::views::Views;
 
@@ -22,15 +23,21 @@ struct Listing {
     organization: Sym,
     /// [`NO_SYM`] if the event belongs to none.
     directory: Sym,
-    /// The directories of its user and its group, and its own.
-    directories: SmallVec<[Sym; 5]>,
-    /// The organizations that it carries for its user and its group.
-    carried: SmallVec<[Sym; 2]>,
+    told: Told,
+}
+
+/// The directories and organizations of which an event tells, by its text or its effect.
+#[derive(Default)]
+struct Told {
+    /// Those that it names, and those in which its user or group was before it and is after it.
+    directories: SmallVec<[Sym; 8]>,
+    /// Those that it carries, and that of its directory before it.
+    organizations: SmallVec<[Sym; 4]>,
 }
 
 impl Listing {
     fn of(organization: Sym, directory: Sym) -> Listing {
-        Listing { organization, directory, directories: SmallVec::new(), carried: SmallVec::new() }
+        Listing { organization, directory, told: Told::default() }
     }
 
     fn nowhere() -> Listing {
@@ -136,7 +143,7 @@ impl Views {
 
     /// Adds an event to the list of events. Its organization is fixed by what is known now.
     fn list_event(&mut self, entry: &Entry<'_>, listing: Listing) {
-        let Listing { organization, directory, directories, carried } = listing;
+        let Listing { organization, directory, told } = listing;
         let cut = Cut { as_of: entry.occurred_at, known_at: entry.seq };
         let shown = if organization != NO_SYM {
             organization
@@ -144,10 +151,32 @@ impl Views {
             self.organization_of(directory, cut)
         };
         self.events.list(entry.event_type, shown, directory, entry.occurred_at, entry.recorded_at);
-        let others =
-            directories.into_iter().map(|one| self.organization_of(one, cut)).chain(carried);
-        let others = others.filter(|other| *other != NO_SYM && *other != shown).collect();
+        let own = EventLine { event_type: NO_SYM, organization: shown, directory };
+        let others = self.others_told(entry, own, told);
         self.events.note_others(others);
+    }
+
+    /// Returns the organizations other than its own of which an event tells; [`NO_SYM`] for one
+    /// that is not known. Directories are judged by all that is known at the record: a moment after
+    /// the event may be the first that says whose one is.
+    fn others_told(&mut self, entry: &Entry<'_>, own: EventLine, told: Told) -> SmallVec<[Sym; 2]> {
+        let known = Cut { as_of: Millis::MAX, known_at: entry.seq };
+        let named = told.directories.into_iter().filter(|directory| *directory != NO_SYM);
+        let former = entry.former_directories.iter();
+        let former = former.map(|id| self.directories.find(id).unwrap_or(NO_SYM));
+        let by_directory = named
+            .chain(former)
+            .map(|directory| (directory, self.organization_of(directory, known)))
+            .filter(|(directory, one)| {
+                *one != NO_SYM || *directory == NO_SYM || *directory != own.directory
+            });
+        let mut others: SmallVec<[Sym; 2]> = by_directory.map(|(_, one)| one).collect();
+        others.extend(told.organizations.into_iter().filter(|one| *one != NO_SYM));
+        others.extend(entry.former_organizations.iter().map(|id| self.texts.intern(id)));
+        others.retain(|one| *one != own.organization);
+        others.sort_unstable();
+        others.dedup();
+        others
     }
 
     /// Lists an event that counts, if an administrator should look at it all the same.
@@ -179,6 +208,9 @@ impl Views {
 
     fn fold_directory(&mut self, id: &str, version: DirectoryVersion) -> Listing {
         let DirectoryVersion { place, change, organization, .. } = version;
+        let before = self.directories.find(id);
+        let before =
+            before.map_or(NO_SYM, |directory| self.organization_of(directory, before_it(place)));
         let directory = self.directories.note_named(id, place, NO_SYM, &self.ids);
         self.associate(organization, directory);
         self.directories.add(directory, version, &self.ids);
@@ -191,7 +223,11 @@ impl Views {
             self.refresh_listed(EntityKind::User, directory);
             self.refresh_listed(EntityKind::Group, directory);
         }
-        Listing::of(organization, directory)
+        let told = Told {
+            directories: SmallVec::from_slice(&[directory]),
+            organizations: SmallVec::from_slice(&[before]),
+        };
+        Listing { organization, directory, told }
     }
 
     fn was_ever_deleted(&self, directory: Sym) -> bool {
@@ -202,19 +238,50 @@ impl Views {
     fn fold_user(&mut self, place: Place, data: &UserData<'_>) -> Listing {
         let directory = self.intern_own_directory(data.directory, data.organization, place);
         let version = self.user_version(place, Part::Data, directory, data);
+        let before = self.home_before(EntityKind::User, data.id, place);
         let user = self.add_explicit(EntityKind::User, data.id, version);
         self.hold_fingerprints(user, version);
-        Listing::of(version.organization, self.directory_of_event(EntityKind::User, user, version))
+        self.listing_of(EntityKind::User, user, version, before)
     }
 
     fn fold_group(&mut self, place: Place, data: &GroupData<'_>) -> Listing {
         let directory = self.intern_own_directory(data.directory, data.organization, place);
         let version = self.group_version(place, Part::Data, directory, data);
+        let before = self.home_before(EntityKind::Group, data.id, place);
         let group = self.add_explicit(EntityKind::Group, data.id, version);
-        Listing::of(
-            version.organization,
-            self.directory_of_event(EntityKind::Group, group, version),
-        )
+        self.listing_of(EntityKind::Group, group, version, before)
+    }
+
+    /// Returns the listing of an event of a user or group itself.
+    fn listing_of(
+        &self,
+        kind: EntityKind,
+        sym: Sym,
+        version: EntityVersion,
+        before: Sym,
+    ) -> Listing {
+        let directory = self.directory_of_event(kind, sym, version);
+        let after = self.home_after(kind, sym, version.place);
+        Listing {
+            organization: version.organization,
+            directory,
+            told: Told {
+                directories: SmallVec::from_slice(&[directory, before, after]),
+                organizations: SmallVec::new(),
+            },
+        }
+    }
+
+    /// Returns the directory in which a user or group was before an event; [`NO_SYM`] if none.
+    fn home_before(&self, kind: EntityKind, id: &str, place: Place) -> Sym {
+        let sym = self.find(kind, id);
+        sym.and_then(|sym| self.home(kind, sym, before_it(place))).unwrap_or(NO_SYM)
+    }
+
+    /// Returns the directory in which a user or group is after an event; [`NO_SYM`] if none.
+    fn home_after(&self, kind: EntityKind, sym: Sym, place: Place) -> Sym {
+        let then = Cut { as_of: place.occurred_at, known_at: Seq::from(place.seq) };
+        self.home(kind, sym, then).unwrap_or(NO_SYM)
     }
 
     fn fold_membership(&mut self, place: Place, data: &MembershipData<'_>) -> Listing {
@@ -231,20 +298,24 @@ impl Views {
         let user_directory = user
             .directory
             .map_or(directory, |id| self.intern_directory(id, place, user.organization));
+        let user_before = self.home_before(EntityKind::User, user.id, place);
+        let group_before = self.home_before(EntityKind::Group, group.id, place);
         let user = self.fold_user_snapshot(place, user_directory, user);
         let group = self.fold_group_snapshot(place, group_directory, group);
         self.fold_grant(place, directory, user, group);
-        let then = Cut { as_of: place.occurred_at, known_at: Seq::from(place.seq) };
-        let home = |kind, sym| self.home(kind, sym, then).unwrap_or(directory);
-        let (of_user, of_group) = (home(EntityKind::User, user), home(EntityKind::Group, group));
-        let mut directories =
-            SmallVec::from([directory, user_directory, group_directory, of_user, of_group]);
+        let mut directories = SmallVec::from_slice(&[
+            directory,
+            user_directory,
+            group_directory,
+            user_before,
+            group_before,
+            self.home_after(EntityKind::User, user, place),
+            self.home_after(EntityKind::Group, group, place),
+        ]);
         directories.dedup();
-        let carried = [data.user.organization, data.group.organization]
-            .into_iter()
-            .filter_map(|id| self.texts.find(id?))
-            .collect();
-        Listing { organization, directory, directories, carried }
+        let carried = [data.organization, data.user.organization, data.group.organization];
+        let organizations = carried.into_iter().filter_map(|id| self.texts.find(id?)).collect();
+        Listing { organization, directory, told: Told { directories, organizations } }
     }
 
     fn fold_user_snapshot(&mut self, place: Place, directory: Sym, data: &UserData<'_>) -> Sym {
@@ -467,6 +538,11 @@ impl Views {
             self.directories.get(directory).and_then(|directory| directory.events().newest());
         newest.map_or(Millis::MIN, |version| version.place.occurred_at)
     }
+}
+
+/// Returns the cut at an event's own moment that does not know the event.
+fn before_it(place: Place) -> Cut {
+    Cut { as_of: place.occurred_at, known_at: Seq::from(place.seq).saturating_sub(1) }
 }
 
 /// Tells if an event deletes the entity whose snapshot is `part` of it. A membership event never

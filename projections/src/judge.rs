@@ -105,16 +105,17 @@ impl Views {
         self.directories.get(directory).map_or(NO_SYM, |directory| directory.organization(cut))
     }
 
-    /// Returns the directory of an entity's latest version that has one.
+    /// Returns the directory of an entity's latest version that has one, else that of the snapshot
+    /// in a membership that stands in for it.
     pub(crate) fn last_directory(&self, kind: EntityKind, sym: Sym, cut: Cut) -> Sym {
         let mut versions = self
             .entities(kind)
             .get(sym)
             .into_iter()
             .flat_map(|entity| entity.explicit().latest_first(cut));
-        versions
-            .find(|version| version.directory != NO_SYM)
-            .map_or(NO_SYM, |version| version.directory)
+        let placed = versions.find(|version| version.directory != NO_SYM);
+        let placed = placed.map(|version| version.directory);
+        placed.or_else(|| self.home(kind, sym, cut)).unwrap_or(NO_SYM)
     }
 
     /// Returns the directory that an event belongs to: a deletion may leave out its own.

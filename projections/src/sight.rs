@@ -8,6 +8,7 @@ use core::ops::Deref;
 
 use smallvec::SmallVec;
 
+use crate::ground::event_type::OPERATOR_PREFIX;
 use crate::ground::order::{Cut, Millis, Seq};
 use crate::ground::symbols::{NO_SYM, Sym};
 use crate::state::entities::{EntityKind, EntityVersion};
@@ -95,7 +96,7 @@ impl<'v> Seen<'v> {
     }
 
     /// Resolves the id of a user or group that was heard of, whether or not it is alive. It is seen
-    /// by its last directory, and before its first version by its first.
+    /// by its directory at the cut, and before its first version by the last one that is known.
     pub(crate) fn entity_sym(&self, kind: EntityKind, id: &str, cut: Cut) -> Option<Sym> {
         self.find(kind, id).filter(|sym| self.sees_entity(kind, *sym, cut))
     }
@@ -142,15 +143,16 @@ impl<'v> Seen<'v> {
     }
 
     /// Tells if the id of an event may be shown where something that is seen names it: if the event
-    /// is of an organization that is seen. One of no organization is judged by its directory.
-    pub(crate) fn may_name(&self, seq: Seq, cut: Cut) -> bool {
-        if self.own.is_none() {
-            return true;
-        }
-        self.events.get(seq).is_some_and(|(line, _)| match line {
-            EventLine { organization: NO_SYM, directory: NO_SYM, .. } => true,
-            EventLine { organization: NO_SYM, directory, .. } => self.sees(directory, cut),
-            EventLine { organization, .. } => self.owns(organization),
+    /// is seen, or is an operator's act for all, such as a policy.
+    pub(crate) fn may_name(&self, seq: Seq) -> bool {
+        self.sees_event(seq) || self.is_act_for_all(seq)
+    }
+
+    fn is_act_for_all(&self, seq: Seq) -> bool {
+        self.events.get(seq).is_some_and(|(line, _)| {
+            let EventLine { event_type, organization, directory } = line;
+            let is_act = self.events.event_types.text(event_type).starts_with(OPERATOR_PREFIX);
+            is_act && organization == NO_SYM && directory == NO_SYM
         })
     }
 

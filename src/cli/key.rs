@@ -52,8 +52,8 @@ struct NewArgs {
         value_name = "SCOPES"
     )]
     scopes: Vec<String>,
-    /// Show it only what is of this organization; may be given several times
-    #[arg(long = "organization", value_name = "ID")]
+    /// Show it only what is of this organization; commas separate several
+    #[arg(long = "organization", value_name = "ID", value_delimiter = ',')]
     organizations: Vec<String>,
     /// Refuse it after this time, such as 90d; s, m, h and d are the units [default: never]
     #[arg(long, value_name = "TIME", value_parser = lifetime)]

@@ -2,6 +2,7 @@
 
 use tracing_subscriber::EnvFilter;
 
+use super::config::closest;
 use super::read::print::coloured;
 use crate::stderr::Lines;
 
@@ -18,11 +19,34 @@ pub(super) struct Logging {
 /// # Errors
 /// A sentence that says what it must be.
 pub(super) fn filter(text: &str) -> Result<EnvFilter, String> {
-    EnvFilter::try_new(format!("{UNPARSED},{text}")).map_err(|_| {
-        "it must be one of error, warn, info, debug, or a filter such as \
-         info,rollcall::access=error"
-            .into()
-    })
+    let parts: Vec<&str> = text.split(',').map(str::trim).collect();
+    if parts.iter().all(|part| part.is_empty()) {
+        return Err(format!("it is empty: {FORM}"));
+    }
+    if let Some(word) = parts.iter().find(|part| is_word(part) && !is_level(part)) {
+        let word = word.to_lowercase();
+        let longer = || LEVELS.into_iter().find(|level| word.starts_with(level));
+        let meant = closest(&word, LEVELS.into_iter()).or_else(longer);
+        let meant = meant.map(|level| format!("; did you mean `{level}`?")).unwrap_or_default();
+        return Err(format!("{FORM}{meant}"));
+    }
+    EnvFilter::try_new(format!("{UNPARSED},{}", parts.join(","))).map_err(|_| FORM.into())
+}
+
+/// The levels, each of which may be given alone.
+const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+
+const FORM: &str = "it must be one of off, error, warn, info, debug, trace, or a filter such as \
+                    info,rollcall::access=error";
+
+/// Returns true for a part without a target. The library takes any such word for a target, and
+/// then silences all others.
+fn is_word(part: &str) -> bool {
+    !part.is_empty() && !part.contains(['=', '[', ']', '{', '}', ':', '"'])
+}
+
+fn is_level(word: &str) -> bool {
+    LEVELS.iter().any(|level| level.eq_ignore_ascii_case(word))
 }
 
 impl Logging {
@@ -57,5 +81,29 @@ impl Logging {
     /// Replaces the filter. Returns false if that failed, and the one before stays.
     pub(super) fn set_filter(&self, text: &str) -> bool {
         filter(text).is_ok_and(|filter| (self.replace)(filter))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_word_that_is_no_level_is_refused_with_the_closest_level() {
+        for (text, advice) in [
+            ("inof", "did you mean `info`?"),
+            ("warning", "did you mean `warn`?"),
+            ("info,eror", "did you mean `error`?"),
+            ("rollcall", "off, error, warn, info, debug, trace"),
+            ("3", "off, error"),
+            ("", "it is empty"),
+            (" , ", "it is empty"),
+        ] {
+            let fault = filter(text).err();
+            assert!(fault.as_ref().is_some_and(|fault| fault.contains(advice)), "{fault:?}");
+        }
+        for text in ["off", "INFO", "trace", "info, rollcall::access=error", "warn,sled=off"] {
+            assert!(filter(text).is_ok(), "{text}");
+        }
     }
 }

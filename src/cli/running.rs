@@ -16,6 +16,7 @@ use tokio::sync::oneshot;
 use super::Failure;
 use super::client::Client;
 use super::publish::{Publish, Publishers};
+use super::secrets;
 use super::signals::stops;
 use crate::engine::Engine;
 use crate::http::{self, ListenError, ListenOn, Settings};
@@ -73,7 +74,7 @@ impl Signing {
         let history = engine.key_history().map_err(Failure::ours)?;
         match self {
             Signing::Look => {
-                let file = std::env::var_os("ROLLCALL_CHECKPOINT_KEY").map(PathBuf::from);
+                let file = secrets::set("ROLLCALL_CHECKPOINT_KEY").map(PathBuf::from);
                 let files = KeyFiles::of(data, file);
                 if let Some(notary) = Notary::open_read_only(files, engine.log_id(), &history) {
                     engine.set_notary(notary);

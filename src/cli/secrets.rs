@@ -7,6 +7,7 @@ use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 
 use super::Failure;
+use crate::keys::may_be_secret;
 
 /// The longest file of secrets that is read, in bytes.
 const FILE_BYTES_MAX: u64 = 64 << 10;
@@ -119,12 +120,25 @@ pub(super) fn in_file(path: &str) -> Result<Vec<String>, String> {
     Ok(split(&read(Path::new(path), Files::Regular)?).collect())
 }
 
+/// Returns the name of a file of secrets for a message, with a space in front. What has not the form
+/// of a path may be the secret itself, and is not shown.
+pub(super) fn shown_path(path: &str) -> String {
+    let is_path = path.starts_with('/') || path.contains('.');
+    if is_path && !may_be_secret(path) { format!(" `{path}`") } else { String::new() }
+}
+
+/// Returns true if a text has the form of a variable's name, and not of a secret.
+pub(super) fn is_variable(name: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_';
+    name.starts_with(|c: char| c.is_ascii_uppercase() || c == '_') && name.bytes().all(plain)
+}
+
 fn file_variable(name: &str) -> String {
     format!("{name}_FILE")
 }
 
 /// Returns the value of a variable that is set and not empty.
-fn set(name: &str) -> Option<OsString> {
+pub(super) fn set(name: &str) -> Option<OsString> {
     std::env::var_os(name).filter(|value| !value.is_empty())
 }
 
@@ -149,9 +163,8 @@ fn text_of(name: &str, files: Files) -> Result<Option<String>, SecretError> {
             "both {name} and {file_variable} are set: unset one of them"
         ))),
         (None, Some(path)) => read(Path::new(&path), files).map(Some).map_err(|what| {
-            let path = Path::new(&path);
-            let path = path.display();
-            SecretError::Unread(format!("the file `{path}` that {file_variable} names {what}"))
+            let path = shown_path(&path.to_string_lossy());
+            SecretError::Unread(format!("the file{path} that {file_variable} names {what}"))
         }),
         (Some(value), None) => {
             let text = value.into_string();

@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::Failure;
-use super::config::{Config, Flags, Given, Mistakes, Reloadable, WholeKey};
+use super::config::{Config, Flags, Given, Mistakes, Purpose, Reloadable, WholeKey};
 use super::logging::Logging;
 use super::running::{Listen, Running, Signing};
 use super::signals::Hangups;
@@ -54,7 +54,10 @@ impl ServeArgs {
 
     fn serve(self) -> Result<(), Failure> {
         let hangups = Hangups::receive()?;
-        let config = self.flags.read().map_err(|mistakes| Failure::Caller(mistakes.to_string()))?;
+        let config = self
+            .flags
+            .read(Purpose::Start)
+            .map_err(|mistakes| Failure::Caller(mistakes.to_string()))?;
         let logging = Logging::begin(&config.reloadable.log, config.logs_json);
         let logging = logging.map_err(Failure::Caller)?;
         log_key_names(&config.reloadable);
@@ -148,7 +151,7 @@ impl Reload {
     /// Reads the configuration again, and takes what can be taken without a restart. With any
     /// mistake, all stays as it was.
     fn run(&self) {
-        match self.flags.read() {
+        match self.flags.read(Purpose::Reload) {
             Ok(config) => self.take(&config),
             Err(mistakes) => refuse(&mistakes),
         }
@@ -167,6 +170,9 @@ impl Reload {
         let secrets = reloadable.webhook_secrets.len();
         let api_keys = reloadable.api_keys.len();
         tracing::info!(secrets, api_keys, "SIGHUP: read the configuration again");
+        for warning in &config.warnings {
+            tracing::warn!(warning, "SIGHUP: a part that is not taken now is not right");
+        }
         for name in self.started.waiting_for_restart(&config.given) {
             tracing::warn!("SIGHUP: `{name}` has changed, which needs a restart");
         }

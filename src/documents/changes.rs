@@ -31,43 +31,38 @@ pub struct MissedChange<'a> {
     said: Option<&'a RawValue>,
 }
 
-/// Two values of a field.
-pub trait Sides<'a> {
-    /// Returns both.
-    fn sides(&mut self) -> [&mut Option<&'a RawValue>; 2];
-}
-
-impl<'a> Sides<'a> for FieldChange<'a> {
-    fn sides(&mut self) -> [&mut Option<&'a RawValue>; 2] {
-        [&mut self.from, &mut self.to]
-    }
-}
-
-impl<'a> Sides<'a> for MissedChange<'a> {
-    fn sides(&mut self) -> [&mut Option<&'a RawValue>; 2] {
-        [&mut self.known, &mut self.said]
-    }
-}
-
 /// Leaves out the organizations and directories that are not seen, as if the snapshots had none.
-pub fn conceal<'a, S: Sides<'a>>(
-    changes: &mut BTreeMap<String, S>,
-    sees: impl Fn(Named<'_>) -> bool,
-) {
+pub fn conceal(changes: &mut BTreeMap<String, FieldChange<'_>>, sees: impl Fn(Named<'_>) -> bool) {
     for field in ["organization_id", "directory_id"] {
         let Some(change) = changes.get_mut(field) else { continue };
-        let mut sides = change.sides();
+        let mut sides = [&mut change.from, &mut change.to];
         for side in &mut sides {
-            let is_seen = string(**side).is_some_and(|id| match field {
-                "organization_id" => sees(Named::Organization(&id)),
-                _ => sees(Named::Directory(&id)),
-            });
-            **side = side.filter(|_| is_seen);
+            **side = side.filter(|value| is_seen(field, value, &sees));
         }
         if sides.iter().all(|side| side.is_none()) {
             changes.remove(field);
         }
     }
+}
+
+/// Leaves out the missed changes of which a side is not seen: without it they would tell of another
+/// change.
+pub fn conceal_missed(
+    missed: &mut BTreeMap<String, MissedChange<'_>>,
+    sees: impl Fn(Named<'_>) -> bool,
+) {
+    missed.retain(|field, change| {
+        let sides = [change.known, change.said];
+        let named = matches!(field.as_str(), "organization_id" | "directory_id");
+        !named || sides.into_iter().flatten().all(|side| is_seen(field, side, &sees))
+    });
+}
+
+fn is_seen(field: &str, value: &RawValue, sees: impl Fn(Named<'_>) -> bool) -> bool {
+    string(Some(value)).is_some_and(|id| match field {
+        "organization_id" => sees(Named::Organization(&id)),
+        _ => sees(Named::Directory(&id)),
+    })
 }
 
 /// Returns the snapshot in a record's body; an empty object if there is none.
@@ -287,5 +282,17 @@ mod tests {
         ] {
             assert_eq!(json(missed_fields(known, said)), expected, "{known} {said}");
         }
+    }
+
+    #[test]
+    fn a_missed_change_with_a_side_that_is_not_seen_is_left_out() {
+        let known = r#"{"directory_id":"d","organization_id":"a","name":"n"}"#;
+        let said = r#"{"directory_id":"e","organization_id":"b","name":"m"}"#;
+        let mut missed = missed_fields(known, said);
+        assert_eq!(missed.len(), 3);
+        conceal_missed(&mut missed, |named| {
+            matches!(named, Named::Directory(_) | Named::Organization("a"))
+        });
+        assert_eq!(missed.keys().collect::<Vec<_>>(), ["directory_id", "name"]);
     }
 }

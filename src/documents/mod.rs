@@ -18,7 +18,8 @@ mod event;
 mod shapes;
 
 pub use changes::{
-    FieldChange, MissedChange, changed_fields, conceal, missed_fields, snapshot, stated_previous,
+    FieldChange, MissedChange, changed_fields, conceal, conceal_missed, missed_fields, snapshot,
+    stated_previous,
 };
 pub use event::{ShownEvent, show_event};
 pub use shapes::{open_entity, push_directory};

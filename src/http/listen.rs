@@ -55,8 +55,9 @@ fn unix(socket: &str) -> Result<ListenOn, String> {
         None => (socket, Some(MODE)),
         Some((path, query)) => {
             let mode = query.strip_prefix("mode=");
+            let mode = mode.filter(|mode| mode.bytes().all(|byte| byte.is_ascii_digit()));
             let mode = mode.and_then(|mode| u32::from_str_radix(mode, 8).ok());
-            (path, mode.filter(|mode| *mode <= 0o777))
+            (path, mode.filter(|mode| (1..=0o777).contains(mode)))
         }
     };
     let mode = mode.ok_or("after `?` it takes only a mode, such as unix:/path/to.sock?mode=660")?;
@@ -123,6 +124,21 @@ impl ListenOn {
                 Ok(Bound::Tcp(listener, address))
             }
             ListenOn::Unix { path, mode } => bind_socket(path, *mode),
+        }
+    }
+
+    /// Returns true if only one of the two can be bound. Port 0 is another port each time.
+    pub fn is_same(&self, other: &ListenOn) -> bool {
+        match (self, other) {
+            (ListenOn::Tcp(one), ListenOn::Tcp(other)) => {
+                let split = |text: &str| -> Option<(String, u16)> {
+                    let (host, port) = text.rsplit_once(':')?;
+                    Some((host.to_lowercase(), port.parse().ok().filter(|port| *port > 0)?))
+                };
+                split(one).is_some_and(|one| split(other) == Some(one))
+            }
+            (ListenOn::Unix { path: one, .. }, ListenOn::Unix { path: other, .. }) => one == other,
+            _ => false,
         }
     }
 

@@ -3,10 +3,11 @@
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::{ApiKey, Scope, Scopes};
+use super::{ApiKey, Scope, Scopes, may_be_secret};
 use crate::hashes::Hash;
 use crate::time;
 use crate::verify::KEY_ID_BYTES;
+use rollcall_projections::Millis;
 
 /// The longest name of a key, in bytes.
 const NAME_BYTES_MAX: usize = 64;
@@ -91,9 +92,13 @@ impl KeyEntry {
         let sha256 = read_digest(&self.sha256)?;
         let scopes = read_scopes(&self.scopes)?;
         check_organizations(self.organizations.as_deref())?;
-        let expires_at = self.expires_at.as_deref().map(|text| match time::parse(text) {
+        let expires_at = self.expires_at.as_deref().map(|text| match read_end(text) {
             Some(moment) => Ok(moment),
-            None => fault("expires_at", format!("is `{text}`: write an RFC 3339 time")),
+            None => fault(
+                "expires_at",
+                "is not a time: write an RFC 3339 time with its offset, such as \
+                 2026-06-01T00:00:00Z",
+            ),
         });
         if self.rate_limit == Some(0) {
             return fault("rate_limit", "is 0: leave it out for a key without a limit");
@@ -120,17 +125,29 @@ pub(super) fn check_name(name: &str) -> Result<(), EntryFault> {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
     let fits = (1..=NAME_BYTES_MAX).contains(&name.len());
     if !fits || !name.bytes().all(plain) || name.starts_with(['-', '_', '.']) {
+        // What is not a name may be a secret, and is not repeated.
         let message = format!(
-            "is `{}`: write 1 to {NAME_BYTES_MAX} letters, digits and -_. that begin with a letter \
-             or digit",
-            name.escape_default()
+            "is not a name: write 1 to {NAME_BYTES_MAX} letters, digits and -_. that begin with a \
+             letter or digit"
         );
         return fault("name", message);
     }
+    if may_be_secret(name) {
+        return fault("name", "begins as secrets do: write another name");
+    }
     if name.starts_with(FINGERPRINT) {
-        return fault("name", format!("is `{name}`: only fingerprints begin with `{FINGERPRINT}`"));
+        let message = format!("begins with `{FINGERPRINT}`, as only fingerprints do");
+        return fault("name", message);
     }
     Ok(())
+}
+
+/// Reads the moment at which a key ends. Without an offset it would end at another hour than it says
+/// where the server is.
+fn read_end(text: &str) -> Option<Millis> {
+    let clock = text.get(10..)?;
+    let has_offset = clock.ends_with(['Z', 'z']) || clock.contains(['+', '-']);
+    time::parse(text).filter(|_| has_offset)
 }
 
 fn read_digest(text: &str) -> Result<Hash, EntryFault> {
@@ -149,13 +166,25 @@ fn read_scopes(words: &[String]) -> Result<Scopes, EntryFault> {
         .iter()
         .map(|word| match Scope::of_word(word) {
             Some(scope) => Ok(scope),
-            None => {
-                let word = word.escape_default();
-                fault("scopes", format!("has `{word}`: the scopes are {}", scope_words()))
-            }
+            None => fault("scopes", format!("{}: the scopes are {}", unknown(word), scope_words())),
         })
         .collect();
     Ok(Scopes::of(scopes?))
+}
+
+/// The most characters of a word that is repeated.
+const WORD_CHARS_MAX: usize = 12;
+
+/// Says what a word is. One that has not the form of a scope may be a secret, and is not repeated.
+fn unknown(word: &str) -> String {
+    if word.contains(',') {
+        return "has a comma in a word; write a list such as [\"read\", \"audit\"]".into();
+    }
+    let plain = word.bytes().all(|byte| byte.is_ascii_alphabetic());
+    if plain && (1..=WORD_CHARS_MAX).contains(&word.len()) {
+        return format!("has `{word}`");
+    }
+    "has a word that is not a scope".into()
 }
 
 fn scope_words() -> String {
@@ -171,14 +200,13 @@ fn check_organizations(organizations: Option<&[String]>) -> Result<(), EntryFaul
         return fault("organizations", format!("has more than {ORGANIZATIONS_MAX} ids"));
     }
     let usable = |id: &&String| {
-        (1..=ID_BYTES_MAX).contains(&id.len()) && !id.chars().any(|c| c.is_control())
+        (1..=ID_BYTES_MAX).contains(&id.len())
+            && !id.chars().any(|c| c.is_control() || c.is_whitespace())
+            && !may_be_secret(id)
     };
     match organizations.iter().find(|id| !usable(id)) {
         None => Ok(()),
-        Some(id) => {
-            let id: String = id.escape_default().take(NAME_BYTES_MAX).collect();
-            fault("organizations", format!("has `{id}`, which is not an organization's id"))
-        }
+        Some(_) => fault("organizations", "has a text that is not an organization's id"),
     }
 }
 
@@ -252,10 +280,15 @@ mod tests {
             ("sha256", KeyEntry { sha256: "xy".repeat(32), ..entry() }),
             ("scopes", KeyEntry { scopes: Vec::new(), ..entry() }),
             ("scopes", KeyEntry { scopes: vec!["Read".into()], ..entry() }),
+            ("name", KeyEntry { name: "sk_a".into(), ..entry() }),
+            ("name", KeyEntry { name: "rollcall_a".into(), ..entry() }),
+            ("organizations", KeyEntry { organizations: Some(vec!["a b".into()]), ..entry() }),
             ("organizations", KeyEntry { organizations: Some(Vec::new()), ..entry() }),
             ("organizations", KeyEntry { organizations: Some(vec!["".into()]), ..entry() }),
             ("organizations", KeyEntry { organizations: Some(vec!["a\n".into()]), ..entry() }),
             ("expires_at", KeyEntry { expires_at: Some("tomorrow".into()), ..entry() }),
+            ("expires_at", KeyEntry { expires_at: Some("2026-03-01".into()), ..entry() }),
+            ("expires_at", KeyEntry { expires_at: Some("2026-03-01T00:00:00".into()), ..entry() }),
             ("rate_limit", KeyEntry { rate_limit: Some(0), ..entry() }),
         ];
         for (field, entry) in mistakes {

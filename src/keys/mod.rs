@@ -28,6 +28,15 @@ use crate::verify::{KEY_ID_BYTES, api_key_id, key_name};
 /// The length below which a key of `ROLLCALL_API_KEYS` can be guessed, in characters.
 pub const CHARS_MIN: usize = 16;
 
+/// The beginnings of secrets: of webhooks, of whole keys, and of new keys.
+const SECRET_BEGINNINGS: [&str; 3] = ["whsec_", "sk_", PREFIX];
+
+/// Returns true if a text begins as secrets do. One that is written in a wrong place is not shown.
+pub fn may_be_secret(text: &str) -> bool {
+    let text = text.trim_start();
+    SECRET_BEGINNINGS.iter().any(|beginning| text.starts_with(beginning))
+}
+
 /// A part of the calls, for which a key needs the right.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Scope {

@@ -753,7 +753,14 @@ mod tests {
     }
 
     /// One record, short enough that nothing is compressed.
-    const GOLDEN: &str = "52013a000000303132333435363738396162636465660701fd0ad0ca9f170300000500151\
+    const GOLDEN: &str = "52013a000000303132333435363738396162636465660701fd0ad0ca9f170300000600151\
+        50afaf41a0010100527f8ad004242825d41de0101002727629b4fca3572874f0101026531010d6473796e632e64\
+        656c657465640001fd00d0ca9f170300000000000503003066316532643363346235613639373800fd00d0ca9f1\
+        703000024d55cc6c9cc10826194dac13fd311370593489385eef799b17ed303c948979569d4009a95259fec2300\
+        00007b226964223a226531222c226576656e74223a226473796e632e64656c65746564227d";
+
+    /// The same with the facts of version 5. These bytes must stay readable for ever.
+    const GOLDEN_FACTS_5: &str = "52013a000000303132333435363738396162636465660701fd0ad0ca9f170300000500151\
         50afaf41a000e0e15d125a1004242825d41de0101002727629b4fcaf675362a0101026531010d6473796e632e64\
         656c657465640001fd00d0ca9f17030000000503003066316532643363346235613639373800fd00d0ca9f17030\
         00024d55cc6c9cc10826194dac13fd311370593489385eef799b17ed303c948979569d4009a95259fec23000000\
@@ -808,7 +815,8 @@ mod tests {
             blocks.iter().map(|(seq, bytes)| (*seq, hex::encode(bytes))).collect::<Vec<_>>(),
             [(7, GOLDEN.to_owned())]
         );
-        let older = [GOLDEN_FACTS_4, GOLDEN_FACTS_3, GOLDEN_FACTS_2, GOLDEN_FACTS_1];
+        let older =
+            [GOLDEN_FACTS_5, GOLDEN_FACTS_4, GOLDEN_FACTS_3, GOLDEN_FACTS_2, GOLDEN_FACTS_1];
         for golden in [GOLDEN].into_iter().chain(older) {
             let bytes = hex::decode(golden).unwrap();
             let block = Block::parse(&bytes).unwrap();

@@ -14,6 +14,9 @@ use super::facts::{Facts, Statement, StoredGroup, StoredUser, directory_code};
 use crate::hashes::fingerprint;
 use crate::{json, time};
 
+/// The field with the values that an update replaced.
+const REPLACED: &str = "previous_attributes";
+
 /// The longest valid id, in bytes.
 const ID_BYTES_MAX: usize = 255;
 
@@ -26,7 +29,7 @@ const ULID_MS: std::ops::Range<u64> = 1_420_070_400_000..4_102_444_800_000;
 
 /// The version of stored facts. Raise it whenever the result of [`extract`] for some body changes,
 /// or its encoding: older blocks are then extracted again.
-pub const FACTS_VERSION: u16 = 5;
+pub const FACTS_VERSION: u16 = 6;
 
 /// The result of reading a body.
 pub struct Extracted<'a> {
@@ -63,6 +66,8 @@ fn extract_act(body: &[u8]) -> Extracted<'_> {
         facts: Facts {
             occurred_at: moment(created_at),
             updated_at: None,
+            former_directories: Vec::new(),
+            former_organizations: Vec::new(),
             statement: statement.unwrap_or_else(|| Reason::UnknownType.into()),
         },
         event_id: json::string(event_id),
@@ -142,8 +147,18 @@ pub fn extract(body: &[u8], signed_at: Option<Millis>) -> Extracted<'_> {
         .or_else(|| ulid_ms(&event_id))
         .or(updated_at.filter(|_| !closing))
         .or(signed_at);
+    let [former_directories, former_organizations] = match &statement {
+        Statement::Unusable { .. } => [Vec::new(), Vec::new()],
+        _ => former(body, data),
+    };
     Extracted {
-        facts: Facts { occurred_at, updated_at, statement },
+        facts: Facts {
+            occurred_at,
+            updated_at,
+            former_directories,
+            former_organizations,
+            statement,
+        },
         event_id: Some(event_id),
         event_type,
     }
@@ -154,8 +169,34 @@ fn not_an_event(event_type: Option<Cow<'_, str>>, signed_at: Option<Millis>) -> 
     Extracted {
         event_id: None,
         event_type,
-        facts: Facts { occurred_at: signed_at, updated_at: None, statement },
+        facts: Facts {
+            occurred_at: signed_at,
+            updated_at: None,
+            former_directories: Vec::new(),
+            former_organizations: Vec::new(),
+            statement,
+        },
     }
+}
+
+/// Reads the directories and the organizations in every `previous_attributes` that the list of
+/// events shows: those of the data, of the context, and of the two snapshots of a membership.
+fn former<'a>(body: &'a [u8], data: Option<&'a RawValue>) -> [Vec<Cow<'a, str>>; 2] {
+    let text = std::str::from_utf8(body).ok();
+    let context = text.and_then(|text| json::present_fields(text, ["context"]));
+    let [own, user, group] =
+        json::present_fields_of(data, [REPLACED, "user", "group"]).unwrap_or_default();
+    let of = |value| json::present_fields_of(value, [REPLACED]).and_then(|[previous]| previous);
+    let of_context = context.and_then(|[context]| of(context));
+    let (mut directories, mut organizations) = (Vec::new(), Vec::new());
+    for previous in [own, of_context, of(user), of(group)].into_iter().flatten() {
+        let names = ["directory_id", "organization_id"];
+        let [directory, organization] =
+            json::present_fields(previous.get(), names).unwrap_or_default();
+        directories.extend(id(directory));
+        organizations.extend(filled(organization));
+    }
+    [directories, organizations]
 }
 
 /// Returns true if the statement ends a directory, a user or a group: its `updated_at` is then that

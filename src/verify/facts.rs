@@ -19,6 +19,10 @@ pub struct Facts<'a> {
     pub occurred_at: Option<Millis>,
     /// The source's `data.updated_at`.
     pub updated_at: Option<Millis>,
+    /// The directories that the body's `previous_attributes` name.
+    pub former_directories: Vec<Cow<'a, str>>,
+    /// The organizations that the body's `previous_attributes` name.
+    pub former_organizations: Vec<Cow<'a, str>>,
     /// The statement about a directory, user, group or membership.
     pub statement: Statement<'a>,
 }
@@ -167,6 +171,8 @@ impl<'a> Facts<'a> {
             event_id: event_id.unwrap_or(""),
             event_type: event_type.unwrap_or(""),
             status,
+            former_directories: &self.former_directories,
+            former_organizations: &self.former_organizations,
             fact: self.statement.fact(),
         }
     }
@@ -284,7 +290,13 @@ mod tests {
     /// it claims in vain.
     fn occurs(event_type: &str, recorded_at: Millis) -> (Millis, Option<Millis>) {
         let statement = Statement::Unrelated { organization: None };
-        let facts = Facts { occurred_at: Some(1_000_000), updated_at: None, statement };
+        let facts = Facts {
+            occurred_at: Some(1_000_000),
+            updated_at: None,
+            former_directories: Vec::new(),
+            former_organizations: Vec::new(),
+            statement,
+        };
         let entry = facts.entry(1, recorded_at, None, Some(event_type), RecordStatus::Counts);
         (entry.occurred_at, entry.claimed_at)
     }

@@ -317,8 +317,8 @@ impl Seen<'_> {
             self.saw(EntityKind::User, user, last_moment(until, cut), cut)
         });
         for period in &mut periods {
-            self.conceal(&mut period.start, cut);
-            period.end.iter_mut().for_each(|end| self.conceal(&mut end.cause, cut));
+            self.conceal(&mut period.start);
+            period.end.iter_mut().for_each(|end| self.conceal(&mut end.cause));
         }
         Some(periods)
     }

@@ -255,7 +255,7 @@ impl Seen<'_> {
                 continue;
             }
             let mut cause = self.cause_of(trigger);
-            self.conceal(&mut cause, cut);
+            self.conceal(&mut cause);
             let ground = self.ground(mapping, *ground, cut);
             assignment.because.push(Because { ground, since, cause });
         }

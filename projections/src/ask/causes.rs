@@ -419,8 +419,8 @@ pub(crate) fn last_moment(until: Option<Millis>, cut: Cut) -> Millis {
 
 impl Seen<'_> {
     /// Empties the id of a cause that is an event of another organization.
-    pub(crate) fn conceal(&self, cause: &mut Cause, cut: Cut) {
-        if !self.may_name(cause.seq, cut) {
+    pub(crate) fn conceal(&self, cause: &mut Cause) {
+        if !self.may_name(cause.seq) {
             cause.event_id = String::new();
         }
     }
@@ -460,8 +460,8 @@ impl Seen<'_> {
         periods
             .retain(|period| self.saw(EntityKind::User, user, last_moment(period.until, cut), cut));
         for period in &mut periods {
-            self.conceal(&mut period.start, cut);
-            period.end.iter_mut().for_each(|end| self.conceal(end, cut));
+            self.conceal(&mut period.start);
+            period.end.iter_mut().for_each(|end| self.conceal(end));
         }
         periods.sort_by(|a, b| (a.from, &a.role).cmp(&(b.from, &b.role)));
         Some(periods)

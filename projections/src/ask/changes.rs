@@ -135,14 +135,21 @@ impl Seen<'_> {
         changes
     }
 
-    /// Decides if a change is seen, and leaves out what is not.
+    /// Decides if a change is seen, which the user's home says, and leaves out what is not. The
+    /// home takes the place of a directory that a deletion names and that is not seen.
     fn judge(&self, change: &mut AccessChange, cut: Cut) {
-        let directory = self.directory_sym(&change.directory, cut);
-        change.is_seen = self.own().is_none() || directory.is_some();
-        self.conceal(&mut change.cause, cut);
-        if self.own().is_some() && self.organization_sym(&change.organization).is_none() {
-            let own = directory.map_or(NO_SYM, |directory| self.organization_of(directory, cut));
-            change.organization = self.texts.text(own).to_owned();
+        if self.own().is_none() {
+            return;
+        }
+        let user = self.entity_sym(EntityKind::User, &change.user, cut);
+        let home = user.and_then(|user| self.home(EntityKind::User, user, cut)).unwrap_or(NO_SYM);
+        change.is_seen = user.is_some();
+        self.conceal(&mut change.cause);
+        if self.directory_sym(&change.directory, cut).is_none() {
+            change.directory = self.directories.id(home).to_owned();
+        }
+        if self.organization_sym(&change.organization).is_none() {
+            change.organization = self.texts.text(self.organization_of(home, cut)).to_owned();
         }
     }
 }
@@ -423,6 +430,8 @@ mod tests {
                 event_id: &format!("event_{seq:05}"),
                 event_type: "",
                 status: RecordStatus::Counts,
+                former_directories: &[],
+                former_organizations: &[],
                 fact,
             };
             self.touched.push(TouchedUsers::by(&entry));

@@ -241,7 +241,7 @@ impl Seen<'_> {
             (self.groups.id(*group).to_owned(), self.texts.text(version.label).to_owned())
         };
         let mut end = self.access_end(user, moment, cut)?;
-        self.conceal(&mut end.cause, cut);
+        self.conceal(&mut end.cause);
         let restored_at = self.next_access(user, moment, cut);
         Some(Deprovisioning {
             user: self.users.id(user).to_owned(),

@@ -116,7 +116,7 @@ impl<'v> Seen<'v> {
             range.start..range.end.min(range.start + limit)
         };
         let late = lateness(&versions);
-        let row = |at: usize| self.version_row(&versions, &late, at, cut);
+        let row = |at: usize| self.version_row(&versions, &late, at);
         let rows = if descending {
             shown.rev().filter_map(row).collect()
         } else {
@@ -147,13 +147,12 @@ impl<'v> Seen<'v> {
         versions: &[SeenVersion<'_>],
         late: &[bool],
         at: usize,
-        cut: Cut,
     ) -> Option<VersionRow> {
         let SeenVersion { version, follows } = versions.get(at)?;
         let previous = at.checked_sub(1).filter(|_| *follows);
         let previous = previous.and_then(|before| versions.get(before));
         let mut cause = self.cause_of(Trigger::Event(version.place));
-        self.conceal(&mut cause, cut);
+        self.conceal(&mut cause);
         Some(VersionRow {
             version: version_ref(version),
             previous: previous.map(|previous| version_ref(previous.version)),
@@ -179,7 +178,7 @@ impl<'v> Seen<'v> {
         let mut follows = false;
         let shown = |version: &'v EntityVersion| {
             let shown = self.sees(self.directory_of_event(kind, sym, *version), cut)
-                && self.may_name(Seq::from(version.place.seq), cut);
+                && self.may_name(Seq::from(version.place.seq));
             let follows = core::mem::replace(&mut follows, shown);
             shown.then_some(SeenVersion { version, follows })
         };

@@ -6,9 +6,8 @@ use crate::ground::symbols::{NO_SYM, Sym};
 use crate::ground::timeline::Placed;
 use crate::sight::Seen;
 use crate::state::entities::EntityKind;
-use crate::views::Views;
 
-/// The newest records about a user and about its directory.
+/// The newest records about a user and about its directory, of those that the caller sees.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LastHeard {
     /// The newest record that names the user: a version, a deletion, or a membership. `None` if all
@@ -31,20 +30,15 @@ impl Seen<'_> {
         let placed = placed.filter(|version| self.sees(version.directory, cut));
         let directory = placed.map_or(NO_SYM, |version| version.directory);
         let last = self.last_place_of_user(user, cut).map(|place| Seq::from(place.seq));
-        let cause = |seq| {
-            let mut cause = self.cause_of_record(seq);
-            self.conceal(&mut cause, cut);
-            cause
-        };
+        let of_directory =
+            self.events.last_of_directory(directory, cut, |seq| self.sees_event(seq));
         Some(LastHeard {
-            user: last.map(cause),
+            user: last.map(|seq| self.cause_of_record(seq)),
             directory: self.directories.id(directory).to_owned(),
-            of_directory: self.events.last_of_directory(directory, cut).map(cause),
+            of_directory: of_directory.map(|seq| self.cause_of_record(seq)),
         })
     }
-}
 
-impl Views {
     fn last_place_of_user(&self, user: Sym, cut: Cut) -> Option<Place> {
         let versions = self.users.get(user).into_iter().flat_map(|entity| entity.versions());
         let pairs = self.memberships.of_user(user).iter();
@@ -52,6 +46,7 @@ impl Views {
             .filter_map(|number| self.memberships.get(*number))
             .flat_map(|pair| pair.grants().iter());
         let places = versions.map(Placed::place).chain(grants.map(Placed::place));
-        places.filter(|place| cut.sees(*place)).max_by_key(|place| place.seq)
+        let seen = places.filter(|place| cut.sees(*place) && self.sees_event(Seq::from(place.seq)));
+        seen.max_by_key(|place| place.seq)
     }
 }

@@ -255,8 +255,8 @@ impl Seen<'_> {
                 && self.saw(EntityKind::Group, pair.group, last, cut)
         });
         for period in &mut periods {
-            self.conceal(&mut period.start, cut);
-            period.end.iter_mut().for_each(|end| self.conceal(end, cut));
+            self.conceal(&mut period.start);
+            period.end.iter_mut().for_each(|end| self.conceal(end));
         }
         periods
     }

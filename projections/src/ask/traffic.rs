@@ -254,6 +254,8 @@ mod tests {
             event_id: &event_id,
             event_type: kind.map_or("", |(kind, ..)| kind),
             status: RecordStatus::Counts,
+            former_directories: &[],
+            former_organizations: &[],
             fact,
         });
     }

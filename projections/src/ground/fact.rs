@@ -1,5 +1,7 @@
 //! The input of the fold: one [`Entry`] for each record, with the [`Fact`] that its body states.
 
+use std::borrow::Cow;
+
 use crate::ground::mapping::Mapping;
 use crate::ground::order::{Millis, Seq};
 use crate::ground::quarantine::Reason;
@@ -23,6 +25,10 @@ pub struct Entry<'a> {
     pub event_type: &'a str,
     /// True if the record counts.
     pub status: RecordStatus,
+    /// The directories that its `previous_attributes` name.
+    pub former_directories: &'a [Cow<'a, str>],
+    /// The organizations that its `previous_attributes` name.
+    pub former_organizations: &'a [Cow<'a, str>],
     /// The body's statement.
     pub fact: Fact<'a>,
 }

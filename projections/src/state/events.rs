@@ -165,13 +165,20 @@ impl Events {
         known.map(|(event_type, _)| self.event_types.text(event_type))
     }
 
-    /// Returns the newest record of a directory at a cut. Costs a pass back over the records of
-    /// others.
-    pub(crate) fn last_of_directory(&self, directory: Sym, cut: Cut) -> Option<Seq> {
+    /// Returns the newest wanted record of a directory at a cut. Costs a pass back over the records
+    /// of others.
+    pub(crate) fn last_of_directory(
+        &self,
+        directory: Sym,
+        cut: Cut,
+        wanted: impl Fn(Seq) -> bool,
+    ) -> Option<Seq> {
         let known = self.lines.len().min(usize::try_from(cut.known_at).unwrap_or(usize::MAX));
         let is_seen = |at: usize| {
             let of_directory = self.lines.get(at).is_some_and(|line| line.directory == directory);
-            of_directory && self.occurred.get(at).is_some_and(|occurred| *occurred <= cut.as_of)
+            of_directory
+                && self.occurred.get(at).is_some_and(|occurred| *occurred <= cut.as_of)
+                && wanted(at as Seq + 1)
         };
         let found = (0..known).rev().find(|at| directory != NO_SYM && is_seen(*at));
         found.map(|at| at as Seq + 1)

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use toml::de::{DeTable, DeValue};
 
 use super::suggest::closest;
+use crate::keys::may_be_secret;
 
 /// The longest file that is read, in bytes.
 const FILE_BYTES_MAX: u64 = 1 << 20;
@@ -163,9 +164,10 @@ impl Fields<'_> {
                     None => "`rollcall config example` shows every key".into(),
                 }
             });
+            let shown = if is_key(name) { format!(" `{name}`") } else { String::new() };
             mistakes.add(
                 &self.source.at(key.span().start),
-                format_args!("unknown key `{name}`; {advice}"),
+                format_args!("unknown key{shown}; {advice}"),
             );
         }
     }
@@ -259,6 +261,12 @@ impl Fields<'_> {
     pub(super) fn at(&self, name: &str) -> Origin {
         self.source.at(self.table.get(name).map_or(0, |value| value.span().start))
     }
+}
+
+/// Returns true if a key may be shown: it has the form of one, and not of a secret.
+fn is_key(name: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphabetic() || b"_-".contains(&byte);
+    name.bytes().all(plain) && !may_be_secret(name)
 }
 
 /// Adds a mistake, and returns nothing.

@@ -10,7 +10,7 @@ use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
 
 use super::document::{Fields, Mistakes, Origin, Source, Spot};
 use super::keys::{self, KeySpot};
-use super::settings::{Holds, SETTINGS, Setting};
+use super::settings::{self, Holds, SETTINGS, Setting};
 use crate::cli::secrets::{self, Found};
 
 /// The variable that names the file.
@@ -161,7 +161,7 @@ fn variable(name: &str) -> Option<OsString> {
 
 /// Returns every key of the file.
 fn file_keys() -> Vec<String> {
-    SETTINGS.iter().flat_map(Setting::file_keys).chain(["keys".to_owned()]).collect()
+    settings::file_keys().chain(["keys".to_owned()]).collect()
 }
 
 /// Says where a secret goes that was written into the file, and which key an option's name is.
@@ -187,7 +187,9 @@ fn in_variable(setting: &Setting) -> Option<Vec<Spot<OsString>>> {
     let value = variable(setting.variable)?;
     let at = Origin::Variable(setting.variable.into());
     let texts: Vec<OsString> = match value.to_str() {
-        Some(text) if setting.holds.is_list() => text.split(',').map(OsString::from).collect(),
+        Some(text) if setting.holds.is_list() => {
+            text.split(',').map(|item| item.trim().into()).collect()
+        }
         Some(text) if matches!(setting.holds, Holds::Switch) => vec![yes_or_no(text).into()],
         _ => vec![value],
     };
@@ -264,10 +266,14 @@ fn secrets_of_file(
         }
         (Some(file), None) => {
             let read = secrets::in_file(&file.value);
-            let read = read.map_err(|what| format!("the file `{}` {what}", file.value));
+            let shown = secrets::shown_path(&file.value);
+            let read = read.map_err(|what| format!("`{file_key}`: the file{shown} {what}"));
             Spot { value: read, at: file.at }
         }
-        (None, Some(name)) => Spot { value: secrets_of_variable(&name.value), at: name.at },
+        (None, Some(name)) => {
+            let read = secrets_of_variable(&name.value);
+            Spot { value: read.map_err(|says| format!("`{env_key}`: {says}")), at: name.at }
+        }
     };
     let read = found.value.and_then(|secrets| match secrets.is_empty() {
         true => Err(format!("no secret is there for `{}`", setting.name)),
@@ -278,6 +284,9 @@ fn secrets_of_file(
 }
 
 fn secrets_of_variable(name: &str) -> Result<Vec<String>, String> {
+    if !secrets::is_variable(name) {
+        return Err("it must be the name of a variable: capital letters, digits and _".into());
+    }
     let found = secrets::find(name)?;
     match found.variable {
         Some(_) => Ok(found.secrets),

@@ -3,13 +3,17 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use rollcall_projections::Millis;
+
 use super::document::{Mistakes, Origin, Spot};
 use super::given::{Flags, Given, Resolved};
+use super::keys::KeySpot;
 use super::settings::{Holds, duration};
 use crate::cli::publish::Publish;
 use crate::cli::running::{Caches, Conditions};
 use crate::http::ListenOn;
 use crate::keys::{ApiKey, ApiKeys, Operator, Scope};
+use crate::time;
 use crate::verify::SECRETS_MAX;
 
 /// A configuration without a mistake.
@@ -28,6 +32,18 @@ pub(in crate::cli) struct Config {
     pub(in crate::cli) caches: Caches,
     pub(in crate::cli) conditions: Conditions,
     pub(in crate::cli) reloadable: Reloadable,
+    /// Sentences about what is not wrong and may not be meant.
+    pub(in crate::cli) warnings: Vec<String>,
+}
+
+/// The use that is made of a configuration.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(in crate::cli) enum Purpose {
+    /// Everything is taken.
+    Start,
+    /// Only the settings that reload are taken. Faults of the others are warnings, so that they
+    /// keep no key from being revoked.
+    Reload,
 }
 
 /// The part of a configuration that a reload takes.
@@ -57,39 +73,80 @@ impl Flags {
     ///
     /// # Errors
     /// All mistakes.
-    pub(in crate::cli) fn read(&self) -> Result<Config, Mistakes> {
+    pub(in crate::cli) fn read(&self, purpose: Purpose) -> Result<Config, Mistakes> {
         let mut mistakes = Mistakes::default();
         let given = self.gather(&mut mistakes);
-        judge(given, mistakes)
+        judge(given, mistakes, purpose)
     }
 }
 
 /// Judges what was given.
-pub(super) fn judge(given: Given, mut mistakes: Mistakes) -> Result<Config, Mistakes> {
+fn judge(given: Given, mut mistakes: Mistakes, purpose: Purpose) -> Result<Config, Mistakes> {
     let said_so_far = mistakes.sentences().len();
+    let mut waiting = Mistakes::default();
     for resolved in &given.resolved {
-        judge_values(resolved, &mut mistakes);
+        let taken = purpose == Purpose::Start || resolved.setting.reloads;
+        judge_values(resolved, if taken { &mut mistakes } else { &mut waiting });
     }
-    judge_secrets(&given, said_so_far > 0, &mut mistakes);
+    judge_addresses(&given, if purpose == Purpose::Start { &mut mistakes } else { &mut waiting });
+    let now = time::now_ms();
+    judge_secrets(&given, said_so_far > 0, now, &mut mistakes);
+    if purpose == Purpose::Start {
+        judge_replacement(&given, now, &mut mistakes);
+    }
     let every_ms = given.text("publish_every").and_then(|text| duration(&text).ok());
     let places = given.texts("publish_checkpoints");
     // The authorities of https are read only if all else is good.
     if !mistakes.is_empty() {
         return Err(mistakes);
     }
-    let publish = Publish::to(&places, every_ms.unwrap_or_default());
+    let publish = match purpose {
+        Purpose::Start => Publish::to(&places, every_ms.unwrap_or_default()),
+        Purpose::Reload => Ok(Publish::nowhere()),
+    };
     let publish = publish.map_err(|says| mistakes.add_whole(says));
     let whole = given.texts("api_keys");
     let whole = whole.iter().map(|key| ApiKey::unrestricted(key));
     let keys = ApiKeys::new(given.keys.iter().map(|spot| spot.key.clone()).chain(whole));
     let keys = keys.map_err(|error| mistakes.add_whole(error.to_string()));
     let (Ok(publish), Ok(keys)) = (publish, keys) else { return Err(mistakes) };
-    Ok(config(given, publish, keys))
+    let mut warnings = waiting.sentences().to_vec();
+    warnings.extend(given.keys.iter().filter(|spot| spot.key.has_expired(now)).map(expired));
+    Ok(Config { warnings, ..config(given, publish, keys) })
+}
+
+/// Says that a key is refused because its time is over.
+fn expired(spot: &KeySpot) -> String {
+    let at = spot.key.expires_at.map(time::format).unwrap_or_default();
+    format!("{}: the key `{}` expired at {at}: remove its entry", spot.at, spot.key.name())
+}
+
+/// Returns true if a key may act on everything, and so may be named as the one who did.
+fn may_act(key: &ApiKey, now: Millis) -> bool {
+    key.scopes.has(Scope::Operate) && key.organizations.is_none() && !key.has_expired(now)
+}
+
+/// Refuses to replace the key of checkpoints if no key could be named for it in the record.
+fn judge_replacement(given: &Given, now: Millis, mistakes: &mut Mistakes) {
+    let is_asked = given.text("replace_checkpoint_key").is_some_and(|text| text == "true");
+    let has_operator = !given.values("api_keys").is_empty()
+        || given.keys.iter().any(|spot| may_act(&spot.key, now));
+    if let Some(spot) = given.values("replace_checkpoint_key").first()
+        && is_asked
+        && !has_operator
+    {
+        mistakes.add(
+            &spot.at,
+            "`replace_checkpoint_key` is recorded as the act of a key, and no key may act: add one \
+             with the scope `operate` that has not expired and is bound to no organization",
+        );
+    }
 }
 
 /// Returns the holder of the first whole key, or else of the first that may act on everything.
 fn first_operator(given: &Given, keys: &ApiKeys) -> Option<Operator> {
-    let may_act = |key: &&ApiKey| key.scopes.has(Scope::Operate) && key.organizations.is_none();
+    let now = time::now_ms();
+    let may_act = |key: &&ApiKey| may_act(key, now);
     let whole = given.text("api_keys").and_then(|key| keys.identify(&key));
     whole.or_else(|| {
         given.keys.iter().map(|spot| &spot.key).find(may_act).and_then(|key| keys.holder(key))
@@ -147,6 +204,7 @@ fn config(given: Given, publish: Publish, api_keys: ApiKeys) -> Config {
             accept_clock: is("accept_clock", "true"),
         },
         reloadable: reloadable(&given, api_keys),
+        warnings: Vec::new(),
         given,
     }
 }
@@ -184,9 +242,26 @@ fn judge_values(resolved: &Resolved, mistakes: &mut Mistakes) {
     }
 }
 
+/// Refuses an address that is given twice.
+fn judge_addresses(given: &Given, mistakes: &mut Mistakes) {
+    let mut earlier: Vec<ListenOn> = Vec::new();
+    for name in ["listen", "admin_listen"] {
+        for spot in given.values(name) {
+            let Some(listen) = spot.value.to_str().and_then(|text| text.parse().ok()) else {
+                continue;
+            };
+            if earlier.iter().any(|other| other.is_same(&listen)) {
+                let says = format!("`{name}`: `{listen}` is given twice: leave one out");
+                mistakes.add(&spot.at, says);
+            }
+            earlier.push(listen);
+        }
+    }
+}
+
 /// Judges the secrets and keys as wholes. If the file or a file of secrets could not be read,
 /// missing ones are no mistake of their own.
-fn judge_secrets(given: &Given, unread: bool, mistakes: &mut Mistakes) {
+fn judge_secrets(given: &Given, unread: bool, now: Millis, mistakes: &mut Mistakes) {
     let (secrets, keys) = (given.values("webhook_secrets"), given.values("api_keys"));
     if secrets.is_empty() && !unread {
         mistakes.add_whole(
@@ -198,7 +273,14 @@ fn judge_secrets(given: &Given, unread: bool, mistakes: &mut Mistakes) {
     if secrets.len() > SECRETS_MAX {
         mistakes.add_whole(format!("at most {SECRETS_MAX} webhook secrets may be active at once"));
     }
-    if keys.is_empty() && given.keys.is_empty() && !unread {
+    let usable = given.keys.iter().any(|spot| !spot.key.has_expired(now));
+    if keys.is_empty() && !usable && !given.keys.is_empty() {
+        given.keys.iter().for_each(|spot| mistakes.add_whole(expired(spot)));
+        mistakes.add_whole(
+            "no API key is left that has not expired: add an entry of `rollcall key new` to the \
+             configuration",
+        );
+    } else if keys.is_empty() && !usable && !unread {
         mistakes.add_whole(
             "no API key is set: add an entry of `rollcall key new` to the configuration, or set \
              ROLLCALL_API_KEYS to the key that readers will send as `Authorization: Bearer <key>`, \

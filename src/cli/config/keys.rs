@@ -1,6 +1,7 @@
 //! `[[keys]]`: keys with scopes, with the line of each mistake.
 
 use super::document::{Fields, Mistakes, Origin, Spot};
+use super::settings;
 use crate::keys::{ApiKey, EntryFault, KeyEntry};
 
 /// The words of a key's table.
@@ -36,7 +37,13 @@ pub(super) fn read(fields: &Fields<'_>, mistakes: &mut Mistakes) -> Vec<KeySpot>
 
 fn read_one(fields: &Fields<'_>, at: &Origin, mistakes: &mut Mistakes) -> Option<ApiKey> {
     let said_so_far = mistakes.sentences().len();
-    fields.refuse_unknown(&WORDS.map(str::to_owned), whole_key, mistakes);
+    let mut known = WORDS.map(str::to_owned).to_vec();
+    for name in settings::file_keys().filter(|name| fields.table.contains_key(name.as_str())) {
+        mistakes
+            .add(&fields.at(&name), format_args!("`{name}` belongs above the first `[[keys]]`"));
+        known.push(name);
+    }
+    fields.refuse_unknown(&known, whole_key, mistakes);
     for word in ["name", "sha256", "scopes"] {
         if !fields.table.contains_key(word) {
             let says = format!("this key has no `{word}`; `rollcall key new` prints an entry");

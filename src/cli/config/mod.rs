@@ -11,12 +11,13 @@ mod show;
 mod suggest;
 
 use clap::{Args, Subcommand};
-use serde_json::json;
+use serde_json::{Value, json};
 
 pub(super) use document::Mistakes;
 pub(super) use given::{Flags, Given};
-pub(super) use judge::{Config, Reloadable, WholeKey};
+pub(super) use judge::{Config, Purpose, Reloadable, WholeKey};
 pub(super) use settings::{WEBHOOK_SECRETS, duration};
+pub(super) use suggest::closest;
 
 use super::{Failure, print};
 
@@ -98,7 +99,7 @@ impl ShowArgs {
 
 impl CheckArgs {
     fn run(self) -> Result<(), Failure> {
-        let config = match self.flags.read() {
+        let config = match self.flags.read(Purpose::Start) {
             Ok(config) => config,
             Err(mistakes) => return self.refuse(&mistakes),
         };
@@ -106,9 +107,11 @@ impl CheckArgs {
         let wrong = probed.iter().filter(|item| item.is_wrong()).count();
         if self.json {
             let checks: Vec<_> = probed.iter().map(probe::Item::json).collect();
-            print(&format!("{}\n", json!({ "mistakes": [], "checks": checks })))?;
+            print(&format!("{}\n", found(&[], &config.warnings, &checks)))?;
         } else {
             print(&format!("{}\n", good(&config)))?;
+            let warnings = config.warnings.iter().map(|warning| format!("warning    {warning}\n"));
+            print(&warnings.collect::<String>())?;
             print(&probed.iter().map(probe::Item::text).collect::<String>())?;
         }
         if wrong == 0 {
@@ -119,11 +122,14 @@ impl CheckArgs {
 
     fn refuse(&self, mistakes: &Mistakes) -> Result<(), Failure> {
         if self.json {
-            let found = json!({ "mistakes": mistakes.sentences(), "checks": [] });
-            print(&format!("{found}\n"))?;
+            print(&format!("{}\n", found(mistakes.sentences(), &[], &[])))?;
         }
         Err(Failure::Caller(mistakes.to_string()))
     }
+}
+
+fn found(mistakes: &[String], warnings: &[String], checks: &[Value]) -> Value {
+    json!({ "mistakes": mistakes, "warnings": warnings, "checks": checks })
 }
 
 /// Says what is good.

@@ -339,6 +339,11 @@ fn judge_webhook(subject: &str, status: u16, code: &str) -> Item {
 /// Returns what an answer shows, and what to do.
 fn fault_of_webhook(status: u16, code: &str) -> (String, &'static str) {
     match code {
+        _ if (200..300).contains(&status) => (
+            format!("the webhook was accepted with {status}, though its time is of 1970"),
+            "it is not a Rollcall with a tolerance of at most 24h; if it is an older one, it has \
+             recorded the probe: set its tolerance to 180s",
+        ),
         "signature_mismatch" => (
             "a Rollcall refused the signature".into(),
             "it has other secrets (reload it), or something on the way changes the body: a proxy \

@@ -8,6 +8,7 @@ use super::suggest::closest;
 use crate::cli::client::without_secrets;
 use crate::cli::publish::unusable;
 use crate::http::{self, BODY_BYTES_LIMIT, ListenOn};
+use crate::keys::may_be_secret;
 use crate::notary::PublishTarget;
 
 /// A setting.
@@ -49,8 +50,8 @@ pub(super) enum Holds {
     Places,
     /// A whole number.
     Number { min: u64, max: u64, unit: &'static str },
-    /// A number and a unit of time, of at least this many milliseconds.
-    Period { ms_min: u64 },
+    /// A number and a unit of time, in milliseconds at least and at most.
+    Period { ms_min: u64, ms_max: u64 },
     /// Yes or no.
     Switch,
     /// One of these words.
@@ -177,7 +178,7 @@ pub(in crate::cli) const SETTINGS: &[Setting] = &[
         value_name: "TIME",
         about: "How far a signature's time may be from this machine's clock, before or after, \
                 e.g. 5m",
-        holds: Holds::Period { ms_min: 0 },
+        holds: Holds::Period { ms_min: 0, ms_max: DAY_MS },
         default: "180s",
         example: r#""180s""#,
         reloads: true,
@@ -221,7 +222,7 @@ pub(in crate::cli) const SETTINGS: &[Setting] = &[
         variable: "ROLLCALL_PUBLISH_EVERY",
         value_name: "TIME",
         about: "How often to publish, e.g. 5m; skipped while the log has not grown",
-        holds: Holds::Period { ms_min: 1 },
+        holds: Holds::Period { ms_min: 1, ms_max: u64::MAX },
         default: "1h",
         example: r#""1h""#,
         ..SETTING
@@ -231,8 +232,8 @@ pub(in crate::cli) const SETTINGS: &[Setting] = &[
         flag: Some("log"),
         variable: "ROLLCALL_LOG",
         value_name: "FILTER",
-        about: "What to log on standard error: error, warn, info, debug, or a filter such as \
-                error,rollcall::access=info",
+        about: "What to log on standard error: off, error, warn, info, debug, trace, or a filter \
+                such as error,rollcall::access=info",
         holds: Holds::Filter,
         default: LOG,
         example: r#""info,actix_server=warn""#,
@@ -296,6 +297,11 @@ pub(in crate::cli) const SETTINGS: &[Setting] = &[
     },
 ];
 
+/// Returns the keys of the file that are settings.
+pub(super) fn file_keys() -> impl Iterator<Item = String> {
+    SETTINGS.iter().flat_map(Setting::file_keys)
+}
+
 impl Setting {
     /// Returns the names of the variables, for the docs.
     #[cfg(test)]
@@ -326,6 +332,7 @@ impl Holds {
     /// Returns a value as a message may show it.
     pub(super) fn shown(self, text: &str) -> String {
         match self {
+            _ if may_be_secret(text) => "(not shown: it begins as secrets do)".into(),
             Holds::Places | Holds::Url => without_secrets(text),
             _ => text.to_owned(),
         }
@@ -342,7 +349,7 @@ impl Holds {
             Holds::Path => text.is_empty().then(|| "it must be a path".into()),
             Holds::WebhookPaths => webhook_path(text).err(),
             Holds::Number { min, max, unit } => number(text, min, max, unit).err(),
-            Holds::Period { ms_min } => period(text, ms_min).err(),
+            Holds::Period { ms_min, ms_max } => period(text, ms_min, ms_max).err(),
             Holds::Switch => None,
             Holds::Word(words) => one_of(text, words).err(),
             Holds::Filter => crate::cli::logging::filter(text).err(),
@@ -375,10 +382,15 @@ pub(in crate::cli) fn duration(text: &str) -> Result<Duration, String> {
     Ok(Duration::from_millis(number.saturating_mul(unit_ms)))
 }
 
-fn period(text: &str, ms_min: u64) -> Result<Duration, String> {
+const DAY_MS: u64 = 24 * 3_600_000;
+
+fn period(text: &str, ms_min: u64, ms_max: u64) -> Result<Duration, String> {
     let period = duration(text)?;
     if period < Duration::from_millis(ms_min) {
         return Err("it must be more than nothing".into());
+    }
+    if period > Duration::from_millis(ms_max) {
+        return Err(format!("it must be at most {}h", ms_max / 3_600_000));
     }
     Ok(period)
 }
@@ -398,7 +410,17 @@ fn url(text: &str) -> Result<(), String> {
     let schemed = matches!(parsed.scheme_str(), Some("http" | "https"));
     let hosted = parsed.host().is_some_and(|host| !host.is_empty());
     let plain = parsed.query().is_none() && !text.contains(['#', '@']);
+    if !has_good_port(&parsed) {
+        return Err("its port must be a number from 1 to 65535".into());
+    }
     if schemed && hosted && plain { Ok(()) } else { Err(advice.into()) }
+}
+
+fn has_good_port(url: &ureq::http::Uri) -> bool {
+    let authority = url.authority().map_or("", |authority| authority.as_str());
+    let behind_host = authority.rsplit(']').next().unwrap_or(authority);
+    let port = behind_host.rsplit_once(':').map(|(_, port)| port);
+    port.is_none_or(|port| port.parse::<u16>().is_ok_and(|port| port > 0))
 }
 
 fn webhook_path(text: &str) -> Result<(), String> {
@@ -457,6 +479,10 @@ mod tests {
             ("body_bytes_max", "-1", "from 1 to 12000000"),
             ("store_cache_mib", "15", "from 16"),
             ("tolerance", "soon", "unit"),
+            ("tolerance", "86401s", "at most 24h"),
+            ("public_url", "http://h:70000", "from 1 to 65535"),
+            ("listen", "unix:/a.sock?mode=0", "mode"),
+            ("listen", "unix:/a.sock?mode=+660", "mode"),
             ("publish_every", "0s", "more than nothing"),
             ("publish_checkpoints", "/no/such/folder", "is not a folder"),
             ("log_format", "jsn", "did you mean `json`?"),
@@ -472,6 +498,9 @@ mod tests {
             ("listen", "unix:/a.sock?mode=660"),
             ("public_url", "http://h:1/below"),
             ("tolerance", "0"),
+            ("tolerance", "24h"),
+            ("public_url", "http://[::1]:8080"),
+            ("public_url", "http://[::1]"),
             ("log", "error,rollcall::access=info"),
         ] {
             assert_eq!(named(name).holds.fault(text), None, "{text}");

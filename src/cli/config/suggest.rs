@@ -8,7 +8,10 @@ const BEGINNING_MIN: usize = 4;
 
 /// Returns the word that is closest to `text`, if it is close enough to be meant, or else one that
 /// begins with it.
-pub(super) fn closest<'a>(text: &str, words: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+pub(in crate::cli) fn closest<'a>(
+    text: &str,
+    words: impl Iterator<Item = &'a str>,
+) -> Option<&'a str> {
     // `publish-every` is meant as `publish_every`.
     let text = text.replace('-', "_").to_lowercase();
     let chars = text.chars().count();

@@ -16,7 +16,7 @@ use crate::http::wire::api::{
 use crate::http::wire::paging::digits;
 use crate::http::wire::question::Question;
 use crate::http::wire::state::{Revoked, State};
-use crate::keys::Scope;
+use crate::keys::{Operator, Scope};
 use crate::time;
 
 const SHAPES: &str = include_str!("changes.schema.json");
@@ -76,6 +76,7 @@ pub(crate) async fn list(
     let feed = tokio::select! {
         feed = follow(&engine, &sight, after.clone(), limit, wait) => feed?,
         revoked = state.keys.revoked(&operator) => without_rights(revoked, after)?,
+        problem = expiry(&operator) => return Err(problem),
     };
     let items: Vec<Vec<u8>> =
         feed.items.iter().map(|(place, change)| describe(*place, change)).collect();
@@ -94,6 +95,20 @@ fn without_rights(revoked: Revoked, next: FeedCursor) -> Result<Feed, Problem> {
         Revoked::Changed => Ok(Feed { items: Vec::new(), next, at_head: true, work: 0 }),
     }
 }
+
+/// Waits until the key's time is over, and returns the refusal that its holder gets from then on.
+async fn expiry(operator: &Operator) -> Problem {
+    let Some(expires_at) = operator.key().expires_at else { return std::future::pending().await };
+    // The clock may be set meanwhile, so it is read again.
+    while !operator.key().has_expired(time::now_ms()) {
+        let left_ms = expires_at.saturating_sub(time::now_ms()).clamp(1, LOOK_AGAIN_MS_MAX);
+        tokio::time::sleep(Duration::from_millis(left_ms.unsigned_abs())).await;
+    }
+    Problem::key_expired(operator.key())
+}
+
+/// The longest time after which the clock is read again.
+const LOOK_AGAIN_MS_MAX: i64 = 1000;
 
 /// Returns the changes behind a cursor. If there are none, waits for some, at most for `wait`.
 async fn follow(
@@ -204,7 +219,7 @@ struct SentChange<'a> {
 #[derive(Serialize)]
 struct SentCause<'a> {
     event: &'a str,
-    event_id: &'a str,
+    event_id: Option<&'a str>,
     occurred_at: String,
     recorded_at: &'a str,
     seq: Seq,
@@ -222,7 +237,7 @@ fn describe(place: FeedPlace, change: &AccessChange) -> Vec<u8> {
     let recorded_at = time::format(change.cause.recorded_at);
     let cause = SentCause {
         event: &change.cause.event,
-        event_id: &change.cause.event_id,
+        event_id: Some(change.cause.event_id.as_str()).filter(|id| !id.is_empty()),
         occurred_at: time::format(change.cause.occurred_at),
         recorded_at: &recorded_at,
         seq: change.cause.seq,

@@ -11,7 +11,8 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::documents::{
-    FieldChange, MissedChange, changed_fields, conceal, missed_fields, stated_previous,
+    FieldChange, MissedChange, changed_fields, conceal, conceal_missed, missed_fields,
+    stated_previous,
 };
 use crate::http::wire::answer::{Code, Problem, blocking, pinned};
 use crate::http::wire::api::{
@@ -213,7 +214,7 @@ impl<'a> Version<'a> {
             .map(|(known, said)| {
                 let mut missed = missed_fields(bodies.snapshot(known), said);
                 if let Some(seen) = seen {
-                    conceal(&mut missed, seen);
+                    conceal_missed(&mut missed, seen);
                 }
                 missed
             })

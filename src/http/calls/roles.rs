@@ -1,7 +1,7 @@
 //! Role assignments and their reasons: `GET /rollcall/v1/role_assignments`.
 
 use actix_web::{HttpRequest, HttpResponse, web};
-use rollcall_projections::{Assignment, AssignmentFilter, Because, Named};
+use rollcall_projections::{Assignment, AssignmentFilter, Because, Named, Sight};
 use serde_json::{Value, json};
 
 use crate::http::wire::answer::{Code, Problem, pinned_with_roles};
@@ -73,7 +73,8 @@ pub(crate) async fn assignments(
     let filters = [
         user.as_deref().map(Named::User),
         group.as_deref().map(Named::Group),
-        role.as_deref().map(Named::Role),
+        // A mapping is not of an organization: an error would tell a bound key of its roles.
+        role.as_deref().filter(|_| sight == Sight::All).map(Named::Role),
         directory.as_deref().map(Named::Directory),
         organization.as_deref().map(Named::Organization),
     ];

@@ -364,7 +364,10 @@ fn identify(
     let operator = key.and_then(|(_, key)| state.keys.now().api_keys.identify(key.trim()));
     let problem = match operator {
         Some(operator) if !operator.key().has_expired(time::now_ms()) => return Ok(operator),
-        Some(operator) => Problem::key_expired(operator.key()),
+        Some(operator) => {
+            access_log::asked(request, operator.clone(), operation);
+            Problem::key_expired(operator.key())
+        }
         None => Code::Unauthorized.into(),
     };
     state.refusals.refuse_key(operation.path);

@@ -305,6 +305,17 @@ fn a_key_is_refused_from_its_end_on() {
     }
 }
 
+#[test]
+fn a_question_that_waits_ends_with_its_key() {
+    let end = now_ms() + 2_500;
+    let soon = KeyEntry { expires_at: Some(rfc3339(end)), ..entry("soon", &["read"]) };
+    let server = Keyed::start(&[soon], &[]);
+    let answer = server.get("soon", "/rollcall/v1/changes?wait=20");
+    assert_eq!((answer.status, answer.code().as_str()), (401, "unauthorized"));
+    assert!((end..end + 2_000).contains(&now_ms()), "{} ms after", now_ms() - end);
+    assert!(answer.json()["message"].as_str().unwrap().contains("`soon` expired at 20"));
+}
+
 /// The headers of a key's limit, as numbers.
 fn allowance(answer: &Answer) -> [Option<i64>; 3] {
     ["x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset"]

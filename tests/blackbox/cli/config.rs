@@ -232,7 +232,7 @@ fn an_option_goes_before_a_variable_and_a_variable_before_the_file() {
         [["/a".to_owned(), at(5)], ["/b".to_owned(), at(6)]],
         "each value has its line"
     );
-    let paths = [("ROLLCALL_WEBHOOK_PATH", "/c,/d")];
+    let paths = [("ROLLCALL_WEBHOOK_PATH", "/c, /d")];
     let from = "ROLLCALL_WEBHOOK_PATH".to_owned();
     assert_eq!(
         folder.shown("webhook_paths", &[], &paths),
@@ -270,7 +270,7 @@ fn secrets_of_the_environment_go_before_those_of_the_file() {
     let said = folder.check(&environment[..1]);
     assert_eq!(said.code, Some(1));
     assert!(
-        said.error.contains("rollcall.toml:2: the variable OTHERS is not set"),
+        said.error.contains("rollcall.toml:2: `api_keys_env`: the variable OTHERS is not set"),
         "{}",
         said.error
     );
@@ -316,6 +316,9 @@ fn each_kind_of_mistake_has_its_line_and_says_what_to_do() {
         ("body_bytes_max = \"1\"", 4, "must be a whole number without quotes, and is a text"),
         ("body_bytes_max = -1", 4, "from 1 to 12000000"),
         ("body_bytes_max = 1.5", 4, "must be a whole number"),
+        ("tolerance = \"25h\"", 4, "it must be at most 24h"),
+        ("log = \"inof\"", 4, "did you mean `info`?"),
+        ("log = \"\"", 4, "it is empty"),
         ("tolerance = \"soon\"", 4, "`soon` cannot be used: the unit must be ms, s, m or h"),
         ("listen = [\"127.0.0.1:0\",\n\n\"nowhere\"]", 6, "`nowhere` cannot be used"),
         ("listen = []", 4, "is empty: leave it out for 127.0.0.1:8080"),
@@ -327,6 +330,13 @@ fn each_kind_of_mistake_has_its_line_and_says_what_to_do() {
         ("publish_checkpoints = \"/no/such/folder\"", 4, "`/no/such/folder` is not a folder"),
         ("webhook_secrets = \"whsec_x\"", 4, "`webhook_secrets_file`"),
         ("webhook_secrets_env = \"X\"", 4, "leave one out"),
+        ("listen = \"whsec_x\"", 4, "HOST:PORT"),
+        ("whsec_x = 1", 4, "unknown key; "),
+        ("listen = [\"a:1\", \"b:1\",\n\"a:1\"]", 5, "given twice"),
+        ("listen = [\"a:0\", \"a:0\"]\nadmin_listen = \"x\"", 5, "HOST:PORT"),
+        ("listen = \"a:1\"\nadmin_listen = \"a:1\"", 5, "given twice"),
+        ("listen = [\"unix:/a\", \"unix:/a?mode=660\"]", 4, "given twice"),
+        ("public_url = \"http://h:70000\"", 4, "from 1 to 65535"),
         ("keys = 1", 4, "begin each with [[keys]]"),
         ("listen = \"a:1\"\nlisten = \"b:1\"", 5, "duplicate key"),
         ("listen = ", 4, "not valid TOML"),
@@ -339,6 +349,13 @@ fn each_kind_of_mistake_has_its_line_and_says_what_to_do() {
         (&whole(&table("name = \"a\"")), 8, "has no `sha256`"),
         (&whole(&whole("")), 8, "has the same `name`: give each its own"),
         (&whole("").replace("read", "reed"), 7, "`reed`"),
+        (&whole("").replace("[\"read\"]", "\"read,audit\""), 7, "write a list"),
+        (&whole("").replace("read", "rk_7"), 7, "the scopes are"),
+        (&whole("").replace("\"a\"", "\"sk_7\""), 5, "begins as secrets do"),
+        (&whole("").replace("\"a\"", "\"rk_7=\""), 5, "is not a name"),
+        (&whole("expires_at = \"whsec_x\""), 8, "is not a time"),
+        (&whole("organizations = [\"whsec_x\"]"), 8, "not an organization's id"),
+        (&whole("tolerance = \"9s\""), 8, "`tolerance` belongs above the first `[[keys]]`"),
         (&whole("").replace(&digest, "rk_a_whole_key"), 6, "64 hex digits"),
     ] {
         folder.configure(lines);
@@ -347,7 +364,9 @@ fn each_kind_of_mistake_has_its_line_and_says_what_to_do() {
         let sentence = said.error.lines().find(|sentence| sentence.contains(&place));
         let good = sentence.is_some_and(|sentence| sentence.contains(advice));
         assert!(good && said.code == Some(1), "{lines}: {place}{advice}: {}", said.error);
-        assert!(!said.error.contains("rk_") && !said.error.contains("whsec_"), "{}", said.error);
+        for secret in ["rk_", "whsec_", "sk_7"] {
+            assert!(!said.error.contains(secret), "{}", said.error);
+        }
         let serve = run(&["serve", "--config", &folder.file()], &[]);
         assert_eq!(serve.error, said.error, "the start has the same judge");
         assert_eq!(serve.code, Some(1));
@@ -491,6 +510,95 @@ fn sighup_changes_nothing_for_a_configuration_with_a_mistake() {
     assert_eq!(serving.posts("whsec_one", b"y"), 200);
     for secret in ["whsec_", "sk_first", "sk_another", "rk_login"] {
         assert!(!serving.logged(secret), "{secret}");
+    }
+}
+
+/// Returns the lines of a configuration whose only keys are these entries.
+fn only_keys(folder: &Folder, lines: &str) -> String {
+    let [data, secrets] = ["data", "secrets"].map(|name| folder.text(name));
+    format!("data = \"{data}\"\nwebhook_secrets_file = \"{secrets}\"\n{lines}")
+}
+
+const EXPIRED: &str = "expires_at = 2020-01-01T00:00:00Z\n";
+
+#[test]
+fn a_configuration_whose_keys_have_all_expired_is_refused() {
+    let folder = Folder::new();
+    let old = format!("{}{EXPIRED}", entry("old", "rk_old", "\"read\""));
+    let good = format!("listen = \"127.0.0.1:0\"\n{}", entry("new", "rk_new", "\"read\""));
+    folder.put("rollcall.toml", &only_keys(&folder, &old));
+    for said in [folder.check(&[]), run(&["serve", "--config", &folder.file()], &[])] {
+        assert_eq!(said.code, Some(1));
+        assert!(said.error.contains("no API key is left that has not expired"), "{}", said.error);
+        let place = format!("{}:3: the key `old` expired at 2020-01-01", folder.file());
+        assert!(said.error.contains(&place), "{}", said.error);
+    }
+    folder.put("rollcall.toml", &only_keys(&folder, &format!("{good}{old}")));
+    let said = folder.check(&[]);
+    assert_eq!(said.code, Some(0), "{}", said.error);
+    assert!(said.out.contains("the key `old` expired at"), "{}", said.out);
+    let serving = Serving::start(&folder, 1);
+    folder.put("rollcall.toml", &only_keys(&folder, &old));
+    serving.reload("no API key is left that has not expired");
+    assert_eq!([serving.asks("rk_new"), serving.asks("rk_old")], [200, 401]);
+    assert_eq!(serving.count(TAKEN), 0);
+}
+
+#[test]
+fn a_key_is_revoked_although_a_place_of_checkpoints_is_missing() {
+    let folder = Folder::new();
+    let out = folder.text("out");
+    fs::create_dir(&out).unwrap();
+    let lines = format!("listen = \"127.0.0.1:0\"\npublish_checkpoints = \"{out}\"\n");
+    folder.configure(&format!("{lines}{}", entry("gone", "rk_gone", "\"read\"")));
+    let serving = Serving::start(&folder, 1);
+    assert_eq!(serving.asks("rk_gone"), 200);
+    fs::remove_dir_all(&out).unwrap();
+    folder.configure(&lines);
+    serving.reload(TAKEN);
+    assert_eq!(serving.asks("rk_gone"), 401);
+    let line = format!("{}:5: `publish_checkpoints`", folder.file());
+    assert!(soon(|| serving.logged(&line)), "{}", serving.log());
+}
+
+#[test]
+fn a_secret_in_the_place_of_a_file_or_a_variable_is_not_shown() {
+    let folder = Folder::new();
+    for (key, value) in [
+        ("webhook_secrets_file", "whsec_x.y/z"),
+        ("webhook_secrets_file", "c2VjcmV0c2VjcmV0"),
+        ("webhook_secrets_env", "whsec_x"),
+        ("webhook_secrets_env", "sk_hidden"),
+        ("webhook_secrets_env", "c2VjcmV0c2VjcmV0"),
+    ] {
+        folder.put("rollcall.toml", &format!("\n{key} = \"{value}\"\n"));
+        let said = folder.check(&[("ROLLCALL_API_KEYS", "sk_any_of_the_keys")]);
+        let place = format!("{}:2: `{key}`", folder.file());
+        assert!(said.code == Some(1) && said.error.contains(&place), "{}", said.error);
+        assert!(!said.error.contains(value), "{}", said.error);
+    }
+    let named = [("ROLLCALL_WEBHOOK_SECRETS_FILE", "whsec_x"), ("ROLLCALL_API_KEYS", "sk_any")];
+    let said = run(&["config", "check"], &named);
+    assert!(said.code == Some(1) && !said.error.contains("whsec_x"), "{}", said.error);
+}
+
+#[test]
+fn a_new_checkpoint_key_needs_a_key_that_may_act() {
+    let folder = Folder::new();
+    let acts = |rest: &str| format!("{}{rest}", entry("acts", "rk_acts", "\"operate\""));
+    let reads = entry("reads", "rk_reads", "\"read\"");
+    for (keys, code) in [
+        (reads.clone(), 1),
+        (acts("organizations = [\"org_1\"]\n"), 1),
+        (format!("{}{reads}", acts(EXPIRED)), 1),
+        (acts(""), 0),
+    ] {
+        let lines = format!("replace_checkpoint_key = true\n{keys}");
+        folder.put("rollcall.toml", &only_keys(&folder, &lines));
+        let said = folder.check(&[]);
+        assert_eq!(said.code, Some(code), "{keys}{}", said.error);
+        let place = format!("{}:3: `replace_checkpoint_key`", folder.file());
+        assert_eq!(said.error.contains(&place), code == 1, "{}", said.error);
     }
 }
 

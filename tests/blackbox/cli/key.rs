@@ -48,9 +48,9 @@ fn the_entry_has_what_was_asked_for_and_the_hash_of_the_key() {
         "--scopes",
         "operate,read,read",
         "--organization",
-        "org_1",
+        "org_1,org_2",
         "--organization",
-        "org_2",
+        "org_3",
         "--expires",
         "90d",
         "--rate-limit",
@@ -62,7 +62,7 @@ fn the_entry_has_what_was_asked_for_and_the_hash_of_the_key() {
         [
             Some("\"a.b-c_1\""),
             Some("[\"read\", \"operate\"]"),
-            Some("[\"org_1\", \"org_2\"]"),
+            Some("[\"org_1\", \"org_2\", \"org_3\"]"),
             Some("600")
         ]
     );
@@ -100,7 +100,9 @@ fn what_cannot_be_an_entry_is_refused_with_its_reason() {
         (&["--name", "a", "--scopes", "write"][..], "write"),
         (&["--name", "a"], "--scopes"),
         (&["--scopes", "read"], "--name"),
-        (&["--name", "a b", "--scopes", "read"], "`a b`"),
+        (&["--name", "a b", "--scopes", "read"], "is not a name"),
+        (&["--name", "a", "--scopes", "read", "--organization", "org_1, org_2"], "organization"),
+        (&["--name", "sk_1", "--scopes", "read"], "begins as secrets do"),
         (&["--name", "", "--scopes", "read"], "name"),
         (&["--name", "key_12", "--scopes", "read"], "key_"),
         (&["--name", "a", "--scopes", "read", "--expires", "90"], "90d"),
@@ -146,7 +148,10 @@ fn a_new_key_works_with_its_entry_and_is_named_in_the_access_log() {
     let (login, login_entry) = made(&["--name", "login", "--scopes", "read"]);
     let (auditor, auditor_entry) =
         made(&["--name", "auditor", "--scopes", "read,audit", "--expires", "90d"]);
-    let (server, log) = serving(folder.path(), &format!("{login_entry}\n{auditor_entry}"));
+    let (old, old_entry) = made(&["--name", "old", "--scopes", "audit"]);
+    let old_entry = format!("{old_entry}expires_at = 2020-01-01T00:00:00Z\n");
+    let entries = format!("{login_entry}\n{auditor_entry}\n{old_entry}");
+    let (server, log) = serving(folder.path(), &entries);
     let status = |key: &str, path: &str| {
         server.send("get", &format!("{}{path}", server.url), key, "").status
     };
@@ -156,6 +161,7 @@ fn a_new_key_works_with_its_entry_and_is_named_in_the_access_log() {
     {
         assert_eq!([status(key, "/directories"), status(key, events)], [present, past]);
     }
+    assert_eq!(status(&old, events), 401);
     let digest = sha256(&login);
     assert_eq!(status(&digest, "/directories"), 401, "the digest is not the key");
     assert_eq!(status(&login[..login.len() - 1], "/directories"), 401);
@@ -169,6 +175,7 @@ fn a_new_key_works_with_its_entry_and_is_named_in_the_access_log() {
     assert_eq!(told[..2], [named("login", &login, 403), named("auditor", &auditor, 200)]);
     // A key of the environment is named by its fingerprint alone, as before.
     assert!(told[2][0].as_str().unwrap().starts_with("key_") && told[2][1].is_null());
+    assert_eq!(told[3], named("old", &old, 401), "an expired key is a known one");
     let log = fs::read_to_string(log).unwrap();
     assert!(!log.contains(&login) && !log.contains(&auditor), "no key is logged");
 }

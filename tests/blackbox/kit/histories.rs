@@ -675,8 +675,12 @@ impl Teller {
 
     /// Draws `previous_attributes`, mostly an object.
     fn previous_attributes(&mut self, data: &mut Object, percent: u32) {
+        let directories = &self.cast.directories;
+        let (directory, organization) = directories[self.told % directories.len()].clone();
         let previous = [
             json!({ "name": "Before", "state": "inactive", "email": "old@a.example" }),
+            json!({ "directory_id": directory }),
+            json!({ "organization_id": organization }),
             json!({ "custom_attributes": { "department": null } }),
             json!({}),
             Value::Null,

@@ -45,7 +45,7 @@ fn group_in(directory: &str) -> Value {
     json!({ "object": "directory_group", "id": "g", "directory_id": directory, "name": "G" })
 }
 
-/// A server with a key for each of two organizations, named like them.
+/// A server with a key for each of two organizations, named like them, and one for both.
 struct Sights {
     engine: Arc<Engine>,
     routes: Routes,
@@ -53,10 +53,11 @@ struct Sights {
 
 impl Sights {
     async fn given(events: &[String]) -> Sights {
-        let bound = ["a", "b"].map(|organization| ApiKey {
-            name: Some(organization.to_owned()),
-            organizations: Some(vec![organization.to_owned()]),
-            ..ApiKey::unrestricted(organization)
+        let bound = [("a", &["a"][..]), ("b", &["b"]), ("ab", &["a", "b"])];
+        let bound = bound.map(|(name, organizations)| ApiKey {
+            name: Some(name.to_owned()),
+            organizations: Some(organizations.iter().map(|id| (*id).to_owned()).collect()),
+            ..ApiKey::unrestricted(name)
         });
         let mut settings = settings();
         let keys = bound.into_iter().chain([ApiKey::unrestricted(API_KEY)]);
@@ -131,9 +132,12 @@ fn a_user_who_moved_is_seen_where_it_is_and_its_past_elsewhere_is_not() {
         directory("e", "b", 2),
         user("d", "old@x.example", 3),
         user("e", "new@x.example", 5),
+        user("e", "new@x.example", 6),
     ];
     asking(&events, async |sights| {
         assert_eq!(sights.statuses("/directory_users/u").await, [404, 200]);
+        // The event of the move tells of both.
+        assert_eq!(sights.statuses("/rollcall/v1/log/entries/4").await, [404, 404]);
         let before = format!("/directory_users/u?as_of={}", at(4));
         assert_eq!(sights.statuses(&before).await, [200, 404]);
         let history = "/rollcall/v1/users/u/history";
@@ -141,7 +145,7 @@ fn a_user_who_moved_is_seen_where_it_is_and_its_past_elsewhere_is_not() {
         let fields = ["/cause/event_id", "/changed/email", "/changed/directory_id"];
         let (email, home) = ("new@x.example", "e");
         let whole = json!([[
-            "e5", { "from": null, "to": email }, { "from": null, "to": home }
+            "e6", { "from": null, "to": email }, { "from": null, "to": home }
         ]]);
         assert_eq!(sights.items("b", history, &fields).await, whole);
         for (key, email, holders) in [
@@ -159,6 +163,101 @@ fn a_user_who_moved_is_seen_where_it_is_and_its_past_elsewhere_is_not() {
             sights.items("b", "/rollcall/v1/users/u/access", &["/from", "/start/event_id"]);
         assert_eq!(access.await, json!([[at(3), null]]));
     });
+}
+
+/// Checks who sees the last of some events: of the keys of `a`, of `b` and of both.
+fn check_last(about: &str, events: &[String], seen: [bool; 3]) {
+    asking(events, async |sights| {
+        let last: Value = serde_json::from_str(events.last().unwrap()).unwrap();
+        let (kind, id) = (last["event"].as_str().unwrap(), json!([last["id"]]));
+        for (key, seen) in ["a", "b", "ab"].into_iter().zip(seen) {
+            let path = format!("/rollcall/v1/log/entries/{}", events.len());
+            let status = if seen { 200 } else { 404 };
+            assert_eq!(sights.get(key, &path).await.status, status, "{about}: {key}");
+            let listed = sights.items(key, &format!("/events?events={kind}"), &["/id"]).await;
+            assert_eq!(listed.as_array().unwrap().contains(&id), seen, "{about}: {key}");
+        }
+    });
+}
+
+const BY_BOTH: [bool; 3] = [false, false, true];
+
+#[test]
+fn an_event_of_a_user_group_or_directory_that_tells_of_two_is_seen_by_a_key_of_both() {
+    let with = |mut data: Value, name: &str, value: Value| {
+        data[name] = value;
+        data
+    };
+    let in_d = || user_in("d", "u@x.example");
+    let directories = [directory("d", "a", 1), directory("e", "b", 2)];
+    let after = |first: Option<String>, last: String| {
+        [&directories[..], &first.into_iter().collect::<Vec<_>>(), &[last]].concat()
+    };
+    let updated = |data| event("user.updated", 9, data);
+    let own = Some(user("d", "u@x.example", 3));
+    let of_b = Some(user("e", "u@x.example", 3));
+    let former = |name: &str, id: &str| json!({ name: id, "email": "old@x.example" });
+    let previous = |name, id| with(in_d(), "previous_attributes", former(name, id));
+    let of_d = json!({ "object": "directory", "id": "d", "name": "d", "organization_id": "a" });
+    let of_d = with(of_d, "previous_attributes", former("organization_id", "b"));
+    let mut by_context: Value = serde_json::from_str(&updated(in_d())).unwrap();
+    by_context["context"] = json!({ "previous_attributes": { "directory_id": "e" } });
+    let group = |home, second| event("group.updated", second, group_in(home));
+    for (about, events, seen) in [
+        ("a plain update", after(own.clone(), updated(in_d())), [true, false, true]),
+        ("a move", after(of_b.clone(), updated(in_d())), BY_BOTH),
+        ("a group's move", after(Some(group("e", 3)), group("d", 9)), BY_BOTH),
+        ("a former directory", after(None, updated(previous("directory_id", "e"))), BY_BOTH),
+        ("a former organization", after(None, updated(previous("organization_id", "b"))), BY_BOTH),
+        ("former values in the context", after(None, by_context.to_string()), BY_BOTH),
+        (
+            "the own directory",
+            after(None, updated(previous("directory_id", "d"))),
+            [true, false, true],
+        ),
+        ("an unknown directory", after(None, updated(previous("directory_id", "x"))), [false; 3]),
+        ("a directory's former owner", after(None, event("activated", 9, of_d)), BY_BOTH),
+        ("a new owner", after(None, directory("e", "a", 9)), BY_BOTH),
+        (
+            "an organization that is not the directory's",
+            after(None, updated(with(user_in("e", "u@x.example"), "organization_id", json!("a")))),
+            BY_BOTH,
+        ),
+        (
+            "a deletion that names another home",
+            after(of_b, event("user.deleted", 9, in_d())),
+            BY_BOTH,
+        ),
+    ] {
+        check_last(about, &events, seen);
+    }
+}
+
+#[test]
+fn a_deletion_without_a_directory_is_of_the_home_that_memberships_say() {
+    let deleted = || json!({ "object": "directory_user", "id": "u" });
+    let membership = json!({ "directory_id": "d", "user": user_in("d", "u@x.example"),
+        "group": group_in("d") });
+    let events = [
+        directory("d", "a", 1),
+        event("group.user_added", 5, membership),
+        event("user.deleted", 9, deleted()),
+    ];
+    check_last("a user known from a membership", &events, [true, false, true]);
+}
+
+#[test]
+fn a_membership_is_of_all_directories_by_what_is_known_at_its_record() {
+    let membership = |of_user: &str| {
+        let data = json!({ "directory_id": "d", "user": user_in(of_user, "u@x.example"),
+            "group": group_in("d") });
+        event("group.user_added", 5, data)
+    };
+    let own = directory("d", "a", 1);
+    check_last("one directory", &[own.clone(), membership("d")], [true, false, true]);
+    let late = [own.clone(), directory("e", "b", 9), membership("e")];
+    check_last("a directory that is activated later", &late, BY_BOTH);
+    check_last("a directory of an unknown organization", &[own, membership("x")], [false; 3]);
 }
 
 #[test]
@@ -183,6 +282,15 @@ fn a_role_by_a_foreign_group_is_held_and_the_group_is_not_named() {
         let assigned = sights.items("a", path, &["/user_id", "/role", "/since", "/because"]).await;
         assert_eq!(assigned, json!([["u", "r", at(5), []]]));
         assert_eq!(sights.items("b", path, &["/user_id"]).await, json!([]));
+        // Which roles the mapping has is not for bound keys.
+        for (key, role, status) in [("b", "r", 200), ("b", "x", 200), (API_KEY, "x", 404)] {
+            let of_role = format!("{path}?role={role}");
+            let reply = sights.get(key, &of_role).await;
+            assert_eq!(reply.status, status, "{key}: {role}");
+            if status == 200 {
+                assert_eq!(reply.json()["data"], json!([]), "{key}: {role}");
+            }
+        }
         let group = sights.get("b", "/directory_groups/g?members=true").await.json();
         assert_eq!(group["members"], json!([]));
         for (key, path) in [

@@ -84,6 +84,8 @@ struct Teller {
     homes: BTreeMap<String, Option<usize>>,
     /// The present organization of the directory that changes hands.
     holder: usize,
+    /// The organization that it had by its last event; `None` before the first.
+    held_by: Option<usize>,
     /// The events that have no effect.
     unusable: BTreeSet<String>,
     /// True if the events come in the order in which they happened.
@@ -102,6 +104,16 @@ fn organization(word: usize) -> String {
     format!("org_{}", WORDS[word])
 }
 
+/// The word of an organization's id.
+fn word_of(organization: &Value) -> Option<usize> {
+    WORDS.iter().position(|word| *organization == format!("org_{word}"))
+}
+
+/// The owner, if there is only one.
+fn only(owners: &BTreeSet<Option<usize>>) -> Option<usize> {
+    if owners.len() == 1 { owners.first().copied().flatten() } else { None }
+}
+
 impl Teller {
     fn tell(seed: u64) -> Teller {
         let mut rng = StdRng::seed_from_u64(seed ^ 0x51647);
@@ -111,6 +123,7 @@ impl Teller {
             bodies: Vec::new(),
             homes: BTreeMap::new(),
             holder: 0,
+            held_by: None,
             unusable: BTreeSet::new(),
             in_order,
         };
@@ -160,13 +173,16 @@ impl Teller {
     fn directory(&mut self, event: &str, word: Option<usize>, number: u32) {
         let id = directory_of(word, number);
         let holder = word.unwrap_or(self.holder);
+        // The event by which a directory changes hands tells of both its organizations.
+        let before = if word.is_none() { self.held_by.replace(holder) } else { None };
+        let owner = Some(holder).filter(|holder| before.is_none_or(|before| before == *holder));
         let mut data = json!({ "object": "directory", "id": id, "state": "active",
             "name": format!("Directory {}", word.map_or("shared", |word| WORDS[word])),
             "type": "okta scim v2.0" });
         if event == "dsync.activated" || self.rng.random_bool(0.5) {
             data["organization_id"] = json!(organization(holder));
         }
-        self.push(event, Some(holder), data);
+        self.push(event, owner, data);
     }
 
     fn snapshot(&mut self, id: &str, word: Option<usize>, active: bool) -> Value {
@@ -181,6 +197,10 @@ impl Teller {
             "custom_attributes": { "team": format!("Team {shown}") },
         });
         match word {
+            // What the source says may contradict itself.
+            Some(word) if self.rng.random_bool(0.05) => {
+                data["organization_id"] = json!(organization(1 - word));
+            }
             Some(word) if self.rng.random_bool(0.8) => {
                 data["organization_id"] = json!(organization(word));
             }
@@ -194,15 +214,29 @@ impl Teller {
     }
 
     fn user(&mut self, change: &str, id: &str, word: Option<usize>, active: bool) {
-        let data = self.snapshot(id, word, active);
-        // An event is of the organization that it carries, else of its directory's.
-        let carried =
-            WORDS.iter().position(|word| data["organization_id"] == format!("org_{word}"));
+        let mut data = self.snapshot(id, word, active);
+        // An event is of all organizations of which it tells: the one that it carries, those of the
+        // user's directories before and after, and that of the former values in it.
+        let carried = word_of(&data["organization_id"]);
+        let former = self.rng.random_bool(0.2).then(|| self.word());
+        if let Some(former) = former {
+            let shown = WORDS[former];
+            data["previous_attributes"] = match self.rng.random_range(0..3) {
+                0 => json!({ "organization_id": organization(former), "email": shown }),
+                1 => json!({ "directory_id": directory_of(Some(former), 1), "email": shown }),
+                _ => json!({ "directory_id": directory_of(Some(former), 2),
+                    "organization_id": organization(former) }),
+            };
+        }
+        let before = self.homes.get(id).copied();
+        let homes = [Some(word), before].into_iter().flatten();
+        let mut owners: BTreeSet<Option<usize>> =
+            homes.map(|home| home.or(self.known_holder())).collect();
+        owners.extend([carried, former].into_iter().flatten().map(Some));
         if change != "deleted" {
             self.homes.insert(id.to_owned(), word);
         }
-        let owner = carried.or(word).or(self.known_holder());
-        self.push(&format!("dsync.user.{change}"), owner, data);
+        self.push(&format!("dsync.user.{change}"), only(&owners), data);
     }
 
     fn group_snapshot(&mut self, word: Option<usize>, number: u32) -> Value {
@@ -232,13 +266,11 @@ impl Teller {
         let event = if self.rng.random_bool(0.7) { "user_added" } else { "user_removed" };
         let owners: BTreeSet<Option<usize>> =
             [home, word].map(|word| word.or(self.known_holder())).into();
-        let carried =
-            WORDS.iter().position(|word| user["organization_id"] == format!("org_{word}"));
+        let carried = word_of(&user["organization_id"]);
         let owners: BTreeSet<Option<usize>> = owners.into_iter().chain(carried.map(Some)).collect();
-        let owner = if owners.len() == 1 { owners.first().copied().flatten() } else { None };
         let directory = group["directory_id"].clone();
         let data = json!({ "directory_id": directory, "user": user, "group": group });
-        self.push(&format!("dsync.group.{event}"), owner, data);
+        self.push(&format!("dsync.group.{event}"), only(&owners), data);
     }
 
     fn anything(&mut self) {
@@ -252,7 +284,8 @@ impl Teller {
                 let active = self.rng.random_bool(0.7);
                 self.user("updated", &user, home, active);
             }
-            55..62 => self.user("deleted", &user, home, true),
+            55..59 => self.user("deleted", &user, home, true),
+            59..62 => self.user("deleted", &user, Some(word), true),
             62..70 => self.user("updated", "user_mover", Some(word), true),
             70..76 => {
                 self.holder = 1 - self.holder;
@@ -655,7 +688,13 @@ impl Told {
                         && is_own(&item["group_id"])
                         && !(is_diff && item["group_id"] == "group_shared1")
                 });
-                items.iter_mut().for_each(|item| see(item, word, &is_own));
+                for item in &mut items {
+                    see(item, word, &is_own);
+                    // A deletion may name another's directory; the own one is then shown.
+                    if path.contains("/changes") {
+                        item["directory_id"] = Value::Null;
+                    }
+                }
                 items
             };
             let all = prepare(walk(service, &path, API_KEY).await.0);

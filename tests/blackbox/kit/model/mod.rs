@@ -1295,23 +1295,51 @@ impl World {
             && self.organizations_told_of(told).iter().all(|id| is_own(id))
     }
 
-    /// The organizations of whose users and groups a membership event tells: as it says, by the
-    /// directories that it names, and by those in which the two were.
+    /// The organizations of which an event tells, empty for one that is not known: those that its
+    /// text carries, now or as former values, those of the directories that it names or in which
+    /// its user or group was before and after, and that of its directory before.
     fn organizations_told_of(&self, told: &Told) -> Vec<String> {
-        let view = self.view_of(told);
+        let known = self.view(Cut { as_of_ms: None, known_at: Some(told.seq) });
+        let then = self.view_of(told);
+        let before = self.view(Cut { as_of_ms: Some(told.at), known_at: Some(told.seq - 1) });
+        let (mut own, mut directories, mut organizations) = (None, Vec::new(), Vec::new());
         let event = self.events.iter().find(|event| event.seq == told.seq);
-        let Some(Event { fact: Fact::Membership { directory, group, user, .. }, .. }) = event
-        else {
-            return Vec::new();
-        };
-        let mut directories = vec![directory.clone()];
-        directories.extend([&group.directory, &user.directory].into_iter().flatten().cloned());
-        directories.extend(view.home(Kind::User, &user.id));
-        directories.extend(view.home(Kind::Group, &group.id));
-        let by_directory = directories.iter().map(|id| view.organization_of(id));
-        let said = [&group.data, &user.data].map(|data| filled(data, "organization_id"));
-        let all = by_directory.chain(said.into_iter().flatten());
-        all.filter(|id| !id.is_empty()).map(str::to_owned).collect()
+        if let Some(event) = event {
+            let mut things = Vec::new();
+            match &event.fact {
+                Fact::Directory { id, .. } => {
+                    own = Some(id.clone());
+                    organizations.push(before.organization_of(id).to_owned());
+                }
+                Fact::Entity { kind, id, directory, .. } => {
+                    own = directory.clone().or_else(|| then.last_directory_of(*kind, id));
+                    things.push((*kind, id));
+                }
+                Fact::Membership { directory, group, user, .. } => {
+                    own = Some(directory.clone());
+                    things.extend([(Kind::User, &user.id), (Kind::Group, &group.id)]);
+                }
+            }
+            directories.extend(event.named_directories().into_iter().map(str::to_owned));
+            for (kind, id) in things {
+                directories
+                    .extend([before.home(kind, id), then.home(kind, id)].into_iter().flatten());
+            }
+            organizations.extend(event.named_organizations().into_iter().map(str::to_owned));
+        }
+        organizations.retain(|id| !id.is_empty());
+        for previous in former_values(&told.body) {
+            let directory = filled(&previous, "directory_id").filter(|id| id.len() <= 255);
+            directories.extend(directory.map(str::to_owned));
+            organizations.extend(filled(&previous, "organization_id").map(str::to_owned));
+        }
+        for directory in directories {
+            let organization = known.organization_of(&directory);
+            if !organization.is_empty() || own.as_ref() != Some(&directory) {
+                organizations.push(organization.to_owned());
+            }
+        }
+        organizations
     }
 
     /// The cut at the event's own time and record: what is shown of the event never changes.
@@ -1450,12 +1478,13 @@ impl View<'_> {
 
     /// Returns the directory of the latest version that names one.
     fn last_directory_of(&self, wanted: Kind, wanted_id: &str) -> Option<String> {
-        self.events.iter().rev().find_map(|event| match &event.fact {
+        let said = self.events.iter().rev().find_map(|event| match &event.fact {
             Fact::Entity { kind, id, directory, .. } if *kind == wanted && id == wanted_id => {
                 directory.clone()
             }
             _ => None,
-        })
+        });
+        said.or_else(|| self.home(wanted, wanted_id))
     }
 }
 
@@ -1507,6 +1536,22 @@ fn with_the_rest(shape: Value, data: &Object, named: &[&str]) -> Value {
         whole.extend(shape);
     }
     Value::Object(whole)
+}
+
+/// Every `previous_attributes` that the text of an event has.
+fn former_values(body: &Object) -> Vec<Object> {
+    let data = body.get("data");
+    let holders = [
+        data,
+        body.get("context"),
+        data.and_then(|data| data.get("user")),
+        data.and_then(|data| data.get("group")),
+    ];
+    let former = holders
+        .into_iter()
+        .flatten()
+        .filter_map(|holder| holder.get("previous_attributes").and_then(Value::as_object).cloned());
+    former.collect()
 }
 
 fn with_previous_attributes(mut shown: Value, told: &Told) -> Value {
