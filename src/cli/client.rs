@@ -82,7 +82,8 @@ pub(super) fn deliver(
 }
 
 fn undelivered(url: &str, error: &ureq::Error) -> Failure {
-    let advice = "set ROLLCALL_WEBHOOK_URL or --url to the URL of its webhooks";
+    let advice =
+        "set ROLLCALL_URL to its URL, or ROLLCALL_WEBHOOK_URL or --url to the URL of its webhooks";
     unreachable("post to", url, error, advice)
 }
 

@@ -39,7 +39,8 @@ Examples:
   rollcall key new --name auditor --scopes read,audit --expires 90d
   rollcall key new --name acme --scopes read --organization org_01K33SRHPWWZ1Q313AXTSCGDJ0")]
 struct NewArgs {
-    /// The key's unique name in the log and in records: letters, digits and -_.
+    /// The key's unique name in the log and in records: 1 to 64 letters, digits and `-_.`,
+    /// beginning with a letter or digit
     #[arg(long)]
     name: String,
     /// What it may do: ingest, read, audit, operate; commas separate several
@@ -55,7 +56,7 @@ struct NewArgs {
     /// Show it only what is of this organization; commas separate several
     #[arg(long = "organization", value_name = "ID", value_delimiter = ',')]
     organizations: Vec<String>,
-    /// Refuse it after this time, such as 90d; s, m, h and d are the units [default: never]
+    /// Refuse it this long from now: a number and s, m, h or d, such as 90d [default: never]
     #[arg(long, value_name = "TIME", value_parser = lifetime)]
     expires: Option<i64>,
     /// Let it make at most so many requests in a minute [default: any number]

@@ -41,8 +41,8 @@ use clap::{FromArgMatches, Parser, Subcommand};
 /// answers over HTTP as of any past moment.
 ///
 /// Exit codes: 0 for success; 1 for a mistake in the request; 2 for a failure of Rollcall, its disk
-/// or its network. `check` exits with 1 if something is not proven, `verify` with 2 if the log is
-/// damaged.
+/// or its network. `check` exits with 1 if something is not proven, `send` with 1 if an event was
+/// refused, `verify` with 2 if the log is damaged.
 #[derive(Parser)]
 #[command(version = VERSION.as_str(), max_term_width = 110, after_help = moment::FORMS)]
 struct Cli {

@@ -127,8 +127,8 @@ pub(super) fn check_name(name: &str) -> Result<(), EntryFault> {
     if !fits || !name.bytes().all(plain) || name.starts_with(['-', '_', '.']) {
         // What is not a name may be a secret, and is not repeated.
         let message = format!(
-            "is not a name: write 1 to {NAME_BYTES_MAX} letters, digits and -_. that begin with a \
-             letter or digit"
+            "is not a name: write 1 to {NAME_BYTES_MAX} letters, digits and `-_.`, \
+             beginning with a letter or digit"
         );
         return fault("name", message);
     }

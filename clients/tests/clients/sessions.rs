@@ -1,7 +1,8 @@
 //! Runs every `curl` session of README and docs/.
 //!
 //! A session is a line `$ curl …` in a fenced block tagged `console`. The lines up to the next `$`
-//! or the end of the block are what it prints; `[…]` on a line of its own means any lines.
+//! or the end of the block are what it prints; `[…]` on a line of its own means any lines. The
+//! commands find the server by `ROLLCALL_URL` and `ROLLCALL_API_KEY`, as a reader's do.
 
 use std::fs;
 use std::process::Command;
@@ -14,9 +15,6 @@ use super::{Case, Needs};
 /// The pages with sessions, in order. A page that gains or loses its sessions fails the test until
 /// this list says so.
 const PAGES: [&str; 2] = ["README.md", "docs/api.md"];
-
-/// The address that the pages show.
-const SHOWN: &str = "localhost:8080";
 
 const WITHIN: Duration = Duration::from_secs(60);
 
@@ -87,13 +85,12 @@ fn run(markdown: &str) -> Result<usize, String> {
         return Ok(0);
     }
     let server = Server::with(&fixtures().join("0001-reorganisation/events.jsonl"));
-    let address = server.url.strip_prefix("http://").unwrap();
     for Session { command, expected } in &sessions {
         let mut shell = Command::new("sh");
-        shell.args(["-c", &command.replace(SHOWN, address)]).env("no_proxy", "*");
-        let printed = kit::finished(shell, WITHIN)
-            .map_err(|said| format!("$ {command}\n{said}"))?
-            .replace(address, SHOWN);
+        shell.args(["-c", command]).env("no_proxy", "*");
+        shell.env("ROLLCALL_URL", &server.url).env("ROLLCALL_API_KEY", kit::API_KEY);
+        let printed =
+            kit::finished(shell, WITHIN).map_err(|said| format!("$ {command}\n{said}"))?;
         let lines: Vec<&str> = printed.lines().collect();
         if !fits(expected, &lines) {
             return Err(format!(
@@ -124,19 +121,19 @@ const SMALL: &str = r#"
 ```console
 $ cargo run -- serve
 […]
-$ curl -s -H 'Authorization: Bearer sk_example' \
-    localhost:8080/directories/directory_01K424MH00XFE6WM17PR9ASN2Y \
+$ curl -sS -H "Authorization: Bearer $ROLLCALL_API_KEY" \
+    $ROLLCALL_URL/directories/directory_01K424MH00XFE6WM17PR9ASN2Y \
     | python3 -c 'import json, sys; print(json.load(sys.stdin)["name"])'
 Halden Robotics
-$ curl -s localhost:8080/directories
+$ curl -s $ROLLCALL_URL/directories
 {"message":"Unauthorized","code":"unauthorized"}
-$ curl -s -i localhost:8080/healthz
+$ curl -s -i $ROLLCALL_URL/healthz
 HTTP/1.1 200 OK
 […]
 ```
 
 ```sh
-curl localhost:8080/not/a/session
+curl $ROLLCALL_URL/not/a/session
 ```
 "#;
 
@@ -157,11 +154,11 @@ fn sessions_are_found() {
     assert_eq!(
         commands,
         [
-            "curl -s -H 'Authorization: Bearer sk_example' \
-             localhost:8080/directories/directory_01K424MH00XFE6WM17PR9ASN2Y \
+            "curl -sS -H \"Authorization: Bearer $ROLLCALL_API_KEY\" \
+             $ROLLCALL_URL/directories/directory_01K424MH00XFE6WM17PR9ASN2Y \
              | python3 -c 'import json, sys; print(json.load(sys.stdin)[\"name\"])'",
-            "curl -s localhost:8080/directories",
-            "curl -s -i localhost:8080/healthz",
+            "curl -s $ROLLCALL_URL/directories",
+            "curl -s -i $ROLLCALL_URL/healthz",
         ]
     );
     assert_eq!(found[0].expected, ["Halden Robotics"]);

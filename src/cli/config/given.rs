@@ -47,7 +47,7 @@ impl Args for Flags {
             .value_parser(OsStringValueParser::new())
             .env(CONFIG)
             .hide_env_values(true)
-            .help("Configuration file: everything that options and variables say, and keys");
+            .help("File with the settings and the API keys");
         SETTINGS.iter().filter_map(option).fold(command.arg(config), Command::arg)
     }
 

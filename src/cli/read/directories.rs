@@ -41,7 +41,7 @@ pub(in super::super) struct DirectoriesArgs {
 const DIRECTORIES: Resource = Resource {
     path: "/directories",
     nouns: ["directory", "directories"],
-    scope: "--organization",
+    scope: "directories: --organization",
     columns: &[
         Column::key("id"),
         Column::new("name"),

@@ -47,7 +47,7 @@ pub(in super::super) struct GroupsArgs {
 const GROUPS: Resource = Resource {
     path: "/directory_groups",
     nouns: ["group", "groups"],
-    scope: "--directory, --user or --organization",
+    scope: "groups: --directory, --user or --organization",
     columns: &[Column::key("id"), Column::new("name"), Column::new("directory")],
     row,
 };

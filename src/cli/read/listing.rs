@@ -490,7 +490,7 @@ fn said(error: &ApiError) -> String {
 
 fn fields_refused(errors: &[ApiFieldError], scope: &str) -> String {
     if errors.iter().any(|error| error.sentence().starts_with("Please provide either")) {
-        return format!("the list needs a scope: give {scope}");
+        return format!("say which {scope}");
     }
     let errors: Vec<String> = errors
         .iter()
@@ -518,7 +518,7 @@ mod tests {
 
     fn explained(status: u16, body: &str) -> String {
         let answer = Answer { status, body: body.into(), ..Answer::default() };
-        match refused(&answer, &Client::loopback("http://h/", "k"), "--a or --b") {
+        match refused(&answer, &Client::loopback("http://h/", "k"), "things: --a or --b") {
             Failure::Caller(message) => format!("1 {message}"),
             Failure::Ours(message) => format!("2 {message}"),
             Failure::Interrupted(message) => format!("130 {message}"),
@@ -537,7 +537,7 @@ mod tests {
             {"field": "as_of", "code": "out_of_range", "message": "it is late\u001b"}
         ]}"#;
         for (status, body, expected) in [
-            (422, scope, "1 the list needs a scope: give --a or --b"),
+            (422, scope, "1 say which things: --a or --b"),
             (422, two, r"1 --to: it is before `range_start`; --as-of: it is late\u{1b}"),
             (422, r#"{"message":"No"}"#, "1 No"),
             (

@@ -158,6 +158,13 @@ pub(super) fn never_seen(
     Ok(unknown.then(|| found.unknown(client, kind, text)))
 }
 
+/// Returns true if a text is neither like an email nor like an id: it has no `@`, and it is several
+/// words or has neither an underscore nor a digit.
+fn is_like_a_name(text: &str) -> bool {
+    let is_mark = |c: char| c == '_' || c.is_ascii_digit();
+    !text.contains('@') && (text.contains(char::is_whitespace) || !text.contains(is_mark))
+}
+
 impl Found {
     fn ask(
         client: &Client,
@@ -205,7 +212,13 @@ impl Found {
             [] => String::new(),
             near => format!("; near matches:{}", self.listed(client, kind, near)),
         };
-        Failure::Caller(format!("no {one} `{}` was ever seen{known_at}{near}", harmless(text)))
+        let advice = if kind == Kind::User && is_like_a_name(text) {
+            ": users are found by id or email, not by name"
+        } else {
+            ""
+        };
+        let text = harmless(text);
+        Failure::Caller(format!("no {one} `{text}` was ever seen{known_at}{advice}{near}"))
     }
 
     fn ambiguous(&self, client: &Client, kind: Kind, text: &str) -> Failure {

@@ -254,7 +254,7 @@ impl EmailReader<'_> {
             .clone()
             .with("limit", Some((wanted as u64).min(PAGE).to_string()))
             .with("after", Some(after).filter(|after| !after.is_empty()));
-        let answer = ask(self.client, &question.at("/directory_users"), "--directory")?;
+        let answer = ask(self.client, &question.at("/directory_users"), "users: --directory")?;
         let page: ListPage = answer.json()?;
         for user in &page.data {
             let [id, email] = texts(user, ["id", "email"]);

@@ -27,8 +27,7 @@ pub(in super::super) struct ServerArgs {
     // `--data`.
     #[arg(long, value_parser = http_url)]
     url: Option<String>,
-    /// An API key of the server, one of its ROLLCALL_API_KEYS [env: ROLLCALL_API_KEY, or a file in
-    /// ROLLCALL_API_KEY_FILE]
+    /// A key that the server accepts [env: ROLLCALL_API_KEY, or a file in ROLLCALL_API_KEY_FILE]
     // Not read by clap, which would not know the file.
     #[arg(long)]
     api_key: Option<String>,
@@ -109,7 +108,11 @@ impl ServerArgs {
     }
 }
 
-fn url_of_environment() -> Result<String, Failure> {
+/// Returns the server's URL by `ROLLCALL_URL`, or the default.
+///
+/// # Errors
+/// The caller's, if the variable holds something else than an http or https URL.
+pub(in super::super) fn url_of_environment() -> Result<String, Failure> {
     match variable("ROLLCALL_URL")? {
         Some(url) => http_url(&url)
             .map_err(|error| Failure::Caller(format!("ROLLCALL_URL is set to `{url}`: {error}"))),

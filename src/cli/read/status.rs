@@ -99,7 +99,7 @@ fn with_all_directories(client: &Client, filters: &Query) -> Result<String, Fail
 
 fn read_page(client: &Client, filters: &Query, after: Option<String>) -> Result<Answer, Failure> {
     let question = filters.clone().with("limit", Some(PAGE.to_string())).with("after", after);
-    ask(client, &question.at(PATH), "--directory")
+    ask(client, &question.at(PATH), "directories: --directory")
 }
 
 /// From which distance on a clock that was set, or stamps that are ahead of it, are shown.
@@ -194,7 +194,8 @@ fn delays(stats: &Value, window: &str) -> String {
     let left_out = if old == 0 {
         String::new()
     } else {
-        format!("; without {} more than 3 days old", counted(old, "event", "events"))
+        let events = counted(old, "event was", "events were");
+        format!(" ({events} backfilled: over 3 days old)")
     };
     match stats.pointer(&format!("/delay_ms/{window}")) {
         Some(delay @ Value::Object(_)) => {
@@ -202,7 +203,7 @@ fn delays(stats: &Value, window: &str) -> String {
                 .map(|part| human(delay.get(part).and_then(Value::as_i64).unwrap_or(0)));
             format!("half within {half}, 99 % within {most}, all within {all}{left_out}")
         }
-        _ => format!("no events{left_out}"),
+        _ => format!("none to measure{left_out}"),
     }
 }
 
@@ -318,8 +319,8 @@ server up         for 3 h 12 min, since 2026-05-01T08:48:00.000Z
 records           30
 events            1 in the last minute, 2 in the last hour, 3 in the last day, 30 in the last 30 days
 a second          0.02 over the last minute, 0.00 over the last hour
-delay, last hour  half within 120 ms, 99 % within 4 s, all within 1 min 2 s; without 4210 events more than 3 days old
-delay, last day   no events; without 1 event more than 3 days old
+delay, last hour  half within 120 ms, 99 % within 4 s, all within 1 min 2 s (4210 events were backfilled: over 3 days old)
+delay, last day   none to measure (1 event was backfilled: over 3 days old)
 duplicates        4
 refused webhooks  signature_mismatch 2
 conflicts         1

@@ -55,7 +55,7 @@ pub(in super::super) struct UsersArgs {
 const USERS: Resource = Resource {
     path: "/directory_users",
     nouns: ["user", "users"],
-    scope: "--directory, --group or --organization",
+    scope: "users: --directory, --group or --organization",
     columns: &[
         Column::key("id"),
         Column::new("name"),

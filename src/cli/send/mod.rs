@@ -21,7 +21,8 @@ use self::input::{Input, Stop, each_event};
 use super::client::{agent, deliver};
 use super::forge::ForgeArgs;
 use super::read::print::counted as number;
-use super::secrets::first_secret;
+use super::read::source::url_of_environment;
+use super::secrets::{first_secret, variable};
 use super::{Failure, INTERRUPTED, print, table};
 
 /// Sign events and post them to a webhook endpoint, as WorkOS would.
@@ -41,13 +42,11 @@ Examples, with ROLLCALL_WEBHOOK_SECRET=whsec_… in the environment:
   rollcall generate --people 10000 | rollcall send
   rollcall send --forge dsync.user.deleted --user directory_user_…")]
 pub(super) struct SendArgs {
-    /// URL to post to, including the path
-    #[arg(
-        long,
-        env = "ROLLCALL_WEBHOOK_URL",
-        default_value = "http://127.0.0.1:8080/webhooks/workos"
-    )]
-    url: String,
+    /// URL to post to, including the path [env: ROLLCALL_WEBHOOK_URL]; by default ROLLCALL_URL with
+    /// /webhooks/workos, and without that http://127.0.0.1:8080/webhooks/workos
+    // Not read from the environment by clap: an empty variable counts as one that is not set.
+    #[arg(long)]
+    url: Option<String>,
     /// The secret to sign with [env: ROLLCALL_WEBHOOK_SECRET, or a file in
     /// ROLLCALL_WEBHOOK_SECRET_FILE]; by default the first of ROLLCALL_WEBHOOK_SECRETS
     // Not read by clap, which would not know the file.
@@ -86,14 +85,14 @@ impl SendArgs {
     }
 
     /// Returns the URL to post to and the secret to sign with.
-    fn target(&self) -> Result<(&str, String), Failure> {
-        let url = self
-            .url
-            .parse::<ureq::http::Uri>()
-            .ok()
-            .filter(|url| matches!(url.scheme_str(), Some("http" | "https")));
-        if url.is_none() {
-            return Err(Failure::Caller(format!("`{}` is not an http or https URL", self.url)));
+    fn target(&self) -> Result<(String, String), Failure> {
+        let url = match &self.url {
+            Some(url) => url.clone(),
+            None => url_of_webhooks()?,
+        };
+        let parsed = url.parse::<ureq::http::Uri>().ok();
+        if !parsed.is_some_and(|parsed| matches!(parsed.scheme_str(), Some("http" | "https"))) {
+            return Err(Failure::Caller(format!("`{url}` is not an http or https URL")));
         }
         let given = self.secret.clone().filter(|secret| !secret.is_empty());
         let secret = match given {
@@ -101,7 +100,7 @@ impl SendArgs {
             None => first_secret(&["ROLLCALL_WEBHOOK_SECRET", "ROLLCALL_WEBHOOK_SECRETS"])?,
         };
         match secret {
-            Some(secret) => Ok((&self.url, secret)),
+            Some(secret) => Ok((url, secret)),
             None => Err(Failure::Caller(
                 "no secret to sign with: set ROLLCALL_WEBHOOK_SECRET to the server's webhook secret"
                     .into(),
@@ -112,8 +111,8 @@ impl SendArgs {
     /// Posts one event, and prints the seq of its record.
     fn post(&self, Forged { id, body }: &Forged) -> Result<(), Failure> {
         let (url, secret) = self.target()?;
-        let agent = agent(url, self.ca_cert.as_deref())?;
-        let delivered = deliver(&agent, url, &secret, body.as_bytes(), || false)?;
+        let agent = agent(&url, self.ca_cert.as_deref())?;
+        let delivered = deliver(&agent, &url, &secret, body.as_bytes(), || false)?;
         let summary = Summary::from([(class(&delivered.answer, delivered.status), 1)]);
         let seq = delivered.answer.get("seq").and_then(serde_json::Value::as_u64);
         let seq_line = seq.map_or(String::new(), |seq| format!("{id} has seq {seq}\n"));
@@ -124,14 +123,14 @@ impl SendArgs {
     /// Posts every event of the file, or of standard input.
     fn pour(&self) -> Result<(), Failure> {
         let (url, secret) = self.target()?;
-        let agent = agent(url, self.ca_cert.as_deref())?;
+        let agent = agent(&url, self.ca_cert.as_deref())?;
         let input = Input::open(self.file.as_deref())?;
         let tally = Arc::new(Tally::of(&input));
         stop_on_interrupt(tally.clone())?;
         let (events, queue) = sync_channel::<Vec<u8>>(usize::from(self.concurrency) * 2);
         let reader_tally = tally.clone();
         let reader = thread::spawn(move || queue_events(input, &events, &reader_tally));
-        let poster = Poster { queue: Mutex::new(queue), agent, url: url.to_owned(), secret };
+        let poster = Poster { queue: Mutex::new(queue), agent, url, secret };
         let poster = Arc::new(poster);
         let (working, ended) = channel::<Infallible>();
         for _ in 0..self.concurrency {
@@ -151,6 +150,20 @@ impl SendArgs {
         let summary = std::mem::take(&mut *locked(&tally.summary));
         let printed = print(&counted(&summary));
         tally.verdict(&summary).and(printed)
+    }
+}
+
+/// Returns the URL to post to by `ROLLCALL_WEBHOOK_URL`, else by `ROLLCALL_URL`, or the default.
+///
+/// # Errors
+/// The caller's, if a variable is not UTF-8, or `ROLLCALL_URL` is not an http or https URL.
+fn url_of_webhooks() -> Result<String, Failure> {
+    match variable("ROLLCALL_WEBHOOK_URL")? {
+        Some(url) => Ok(url),
+        None => {
+            let base = url_of_environment()?;
+            Ok(format!("{}/webhooks/workos", base.trim_end_matches('/')))
+        }
     }
 }
 

@@ -16,6 +16,7 @@ fn rollcall(arguments: &[&str], environment: &[(&str, &str)]) -> Command {
         "WORKOS_WEBHOOK_SECRET",
         "ROLLCALL_WEBHOOK_SECRET",
         "ROLLCALL_WEBHOOK_URL",
+        "ROLLCALL_URL",
     ] {
         command.env_remove(name);
     }
@@ -410,8 +411,35 @@ fn the_secret_is_the_flag_else_its_variable_else_the_first_of_the_servers() {
     assert_eq!(output.status.code(), Some(0), "{}", said(&output));
     assert!(
         said(&run(&["send", "--help"], &[]))
-            .contains("[default: http://127.0.0.1:8080/webhooks/workos]")
+            .contains("without that http://127.0.0.1:8080/webhooks/workos")
     );
+}
+
+#[test]
+fn send_posts_to_the_server_of_rollcall_url_unless_another_url_is_given() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(folder.path());
+    let (base, url) = (server.url.as_str(), hook(&server));
+    let slashed = format!("{base}/");
+    let forge = ["send", "--forge", "x"];
+    let flagged = [&forge[..], &["--url", &url]].concat();
+    type Case<'a> = (&'a [&'a str], &'a [(&'a str, &'a str)], i32);
+    let table: [Case<'_>; 8] = [
+        (&forge, &[("ROLLCALL_URL", base)], 0),
+        (&forge, &[("ROLLCALL_URL", &slashed)], 0),
+        (&forge, &[("ROLLCALL_URL", base), ("ROLLCALL_WEBHOOK_URL", "")], 0),
+        (&forge, &[("ROLLCALL_URL", "nowhere")], 1),
+        (&forge, &[("ROLLCALL_URL", base), ("ROLLCALL_WEBHOOK_URL", "nowhere")], 1),
+        (&forge, &[("ROLLCALL_URL", "nowhere"), ("ROLLCALL_WEBHOOK_URL", &url)], 0),
+        (&flagged, &[("ROLLCALL_URL", "nowhere")], 0),
+        (&["send", "--forge", "x", "--url", ""], &[("ROLLCALL_URL", base)], 1),
+    ];
+    for (arguments, environment, code) in table {
+        let environment = [environment, &[("ROLLCALL_WEBHOOK_SECRET", SECRET)]].concat();
+        let output = run(arguments, &environment);
+        let said = said(&output);
+        assert_eq!(output.status.code(), Some(code), "{arguments:?} {environment:?}: {said}");
+    }
 }
 
 #[test]

@@ -47,11 +47,23 @@ fn what_no_record_ever_named_is_an_error() {
     let folder = tempfile::tempdir().unwrap();
     let server = named_things(folder.path());
     let expected = |kind: &str, id: &str| format!("rollcall: no {kind} `{id}` was ever seen\n");
+    let by_name = |name: &str| {
+        let advice = "users are found by id or email, not by name";
+        format!("rollcall: no user `{name}` was ever seen: {advice}\n")
+    };
+    let nowhere =
+        |kind| if kind == "user" { by_name("nowhere") } else { expected(kind, "nowhere") };
     for (command, kind) in OPTIONS {
         for form in [&[][..], &["--json"]] {
             let output = ask(&server, &[command, &["nowhere"], form].concat());
-            assert_eq!(refused(&output), expected(kind, "nowhere"), "{command:?}");
+            assert_eq!(refused(&output), nowhere(kind), "{command:?}");
         }
+    }
+    for name in ["Grace Fitzroy", "Grace", "Grace 2_b"] {
+        assert_eq!(refused(&ask(&server, &["audit", name])), by_name(name));
+    }
+    for id in ["u_nowhere", "u9", "0190-ab"] {
+        assert_eq!(refused(&ask(&server, &["audit", id])), expected("user", id));
     }
     let follow = ["events", "--follow", "--organization", "nowhere"];
     assert_eq!(refused(&ask(&server, &follow)), expected("organization", "nowhere"));
@@ -62,7 +74,7 @@ fn what_no_record_ever_named_is_an_error() {
     assert_eq!(server.stop(), 0);
     for (command, kind) in OPTIONS.into_iter().step_by(6) {
         let output = ask_folder(folder.path(), &[command, &["nowhere"]].concat());
-        assert_eq!(refused(&output), expected(kind, "nowhere"), "{command:?}");
+        assert_eq!(refused(&output), nowhere(kind), "{command:?}");
     }
 }
 

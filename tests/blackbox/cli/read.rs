@@ -396,12 +396,9 @@ fn a_mistake_is_named_in_the_words_of_the_command_line() {
     let folder = tempfile::tempdir().unwrap();
     let server = reorganised(folder.path());
     for (arguments, told) in [
-        (&["users"][..], "the list needs a scope: give --directory, --group or --organization"),
-        (
-            &["users", "--email", "a@x"],
-            "the list needs a scope: give --directory, --group or --organization",
-        ),
-        (&["groups"], "the list needs a scope: give --directory, --user or --organization"),
+        (&["users"][..], "say which users: --directory, --group or --organization"),
+        (&["users", "--email", "a@x"], "say which users: --directory, --group or --organization"),
+        (&["groups"], "say which groups: --directory, --user or --organization"),
         (
             &["users", "--directory", DIRECTORY, "--state", "asleep"],
             "--state: it must be `active` or `inactive`",
