@@ -152,6 +152,8 @@ pub(super) struct Answer {
     /// The cut of the first moment if two are compared.
     pub(super) from_as_of: Option<String>,
     pub(super) from_known_at: Option<String>,
+    /// The seconds after which a retry may succeed, if the server says so.
+    pub(super) retry_after_s: Option<u64>,
     pub(super) body: Vec<u8>,
 }
 
@@ -307,6 +309,7 @@ impl Client {
         let (as_of, known_at) = (header("rollcall-as-of"), header("rollcall-known-at"));
         let (from_as_of, from_known_at) =
             (header("rollcall-from-as-of"), header("rollcall-from-known-at"));
+        let retry_after_s = header("retry-after").and_then(|text| text.parse().ok());
         let body = response
             .body_mut()
             .with_config()
@@ -319,6 +322,7 @@ impl Client {
             known_at,
             from_as_of,
             from_known_at,
+            retry_after_s,
             body,
         })
     }

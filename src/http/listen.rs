@@ -5,7 +5,7 @@ use std::fs::{self, Permissions};
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -41,13 +41,21 @@ impl FromStr for ListenOn {
 }
 
 fn tcp(text: &str) -> Result<ListenOn, String> {
-    let good = text.rsplit_once(':').is_some_and(|(host, port)| {
+    let split = text.rsplit_once(':');
+    if split.is_some_and(|(host, _)| host.contains(':') && !is_bracketed(host)) {
+        return Err("an IPv6 address needs brackets, such as [::1]:8080".into());
+    }
+    let good = split.is_some_and(|(host, port)| {
         !host.is_empty() && !host.contains('/') && port.parse::<u16>().is_ok()
     });
     if good {
         return Ok(ListenOn::Tcp(text.into()));
     }
     Err("it must be HOST:PORT, such as 127.0.0.1:8080, or unix:/path/to.sock".into())
+}
+
+fn is_bracketed(host: &str) -> bool {
+    host.starts_with('[') && host.ends_with(']')
 }
 
 fn unix(socket: &str) -> Result<ListenOn, String> {
@@ -148,9 +156,7 @@ impl ListenOn {
         match self {
             ListenOn::Tcp(address) => TcpListener::bind(address).err(),
             ListenOn::Unix { path, .. } => vacant(path).err().or_else(|| {
-                let trial = temporary(path);
-                let bound = UnixListener::bind(&trial);
-                let _ = fs::remove_file(&trial);
+                let bound = bind_trial(path).map(|(_, trial)| fs::remove_file(trial));
                 bound.err()
             }),
         }
@@ -161,9 +167,7 @@ impl ListenOn {
 /// socket that was left behind is replaced in one step.
 fn bind_socket(path: &Path, mode: u32) -> io::Result<Bound> {
     vacant(path)?;
-    let trial = temporary(path);
-    let _ = fs::remove_file(&trial);
-    let listener = UnixListener::bind(&trial)?;
+    let (listener, trial) = bind_trial(path)?;
     let made = fs::set_permissions(&trial, Permissions::from_mode(mode))
         .and_then(|()| fs::symlink_metadata(&trial))
         .and_then(|found| fs::rename(&trial, path).map(|()| found));
@@ -174,11 +178,28 @@ fn bind_socket(path: &Path, mode: u32) -> io::Result<Bound> {
     Ok(Bound::Unix(listener, file))
 }
 
-/// Returns the name under which a socket is made, in the same folder.
-fn temporary(path: &Path) -> PathBuf {
+/// Binds under a new name in the same folder. It fails if the name is taken, so that no file of
+/// others is ever replaced or removed.
+fn bind_trial(path: &Path) -> io::Result<(UnixListener, PathBuf)> {
+    let mut random = [0; 4];
+    getrandom::fill(&mut random).map_err(|error| io::Error::other(error.to_string()))?;
     let mut name = path.as_os_str().to_owned();
-    name.push(format!(".{}", std::process::id()));
-    name.into()
+    name.push(format!(".{}", hex::encode(random)));
+    let trial = PathBuf::from(name);
+    Ok((UnixListener::bind(&trial)?, trial))
+}
+
+/// Connects to a socket without waiting: one whose listener takes no connection would block for
+/// ever.
+fn connects(path: &Path) -> io::Result<()> {
+    use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    match rustix::net::connect(&socket, &SocketAddrUnix::new(path)?) {
+        // The queue of a living listener is full.
+        Ok(()) | Err(rustix::io::Errno::AGAIN) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Refuses a path at which another process listens, or that is not a socket.
@@ -188,7 +209,7 @@ fn vacant(path: &Path) -> io::Result<()> {
         let says = "a file that is not a socket is there: move it, or name another path";
         return Err(io::Error::new(ErrorKind::AlreadyExists, says));
     }
-    match UnixStream::connect(path) {
+    match connects(path) {
         Err(error) if error.kind() == ErrorKind::ConnectionRefused => Ok(()),
         Ok(_) => {
             Err(io::Error::new(ErrorKind::AddrInUse, "another process listens on this socket"))
@@ -218,6 +239,34 @@ mod tests {
         fs::write(&path, "x").unwrap();
         assert_eq!(on(0o600).bind().err().unwrap().kind(), ErrorKind::AlreadyExists);
         assert_eq!(fs::read(&path).unwrap(), b"x");
+    }
+
+    #[test]
+    fn a_file_that_is_named_like_a_trial_stays_and_a_full_queue_does_not_block() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("s");
+        let foreign = folder.path().join(format!("s.{}", std::process::id()));
+        fs::write(&foreign, "x").unwrap();
+        let on = ListenOn::Unix { path: path.clone(), mode: 0o600 };
+        assert!(on.try_bind().is_none());
+        drop(on.bind().unwrap());
+        assert_eq!(fs::read(&foreign).unwrap(), b"x");
+        let full = UnixListener::bind(&path).unwrap();
+        rustix::net::listen(&full, 0).unwrap();
+        let mut waiting = Vec::new();
+        while let Some(stream) = connect_at_once(&path) {
+            waiting.push(stream);
+        }
+        assert_eq!(on.bind().err().unwrap().kind(), ErrorKind::AddrInUse);
+    }
+
+    /// Connects; returns nothing if that would block.
+    fn connect_at_once(path: &Path) -> Option<std::os::fd::OwnedFd> {
+        use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+        let flags = SocketFlags::NONBLOCK;
+        let stream = SocketType::STREAM;
+        let socket = rustix::net::socket_with(AddressFamily::UNIX, stream, flags, None).unwrap();
+        rustix::net::connect(&socket, &SocketAddrUnix::new(path).unwrap()).ok().map(|()| socket)
     }
 
     #[test]

@@ -431,9 +431,11 @@ impl Seen<'_> {
         let groups = self.groups_of(user, cut);
         let mut seen = groups.iter().filter(|(_, version)| self.sees(version.directory, cut));
         let first = seen.by_ref().take(NESTED_MAX);
-        let rows: Vec<EntityRow> = first
-            .map(|(group, version)| self.row(EntityKind::Group, *group, version, cut))
-            .collect();
+        // A filter does not know how many pass it.
+        let mut rows: Vec<EntityRow> = Vec::with_capacity(groups.len().min(NESTED_MAX));
+        rows.extend(
+            first.map(|(group, version)| self.row(EntityKind::Group, *group, version, cut)),
+        );
         UserRow {
             groups: Nested { total: rows.len() + seen.count(), rows },
             user: EntityRow {

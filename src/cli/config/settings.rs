@@ -467,6 +467,7 @@ mod tests {
     fn a_value_that_cannot_be_used_is_refused_with_what_it_must_be() {
         for (name, text, advice) in [
             ("listen", "nowhere", "HOST:PORT"),
+            ("listen", "::1:8080", "[::1]:8080"),
             ("listen", "unix:relative.sock", "unix:/"),
             ("listen", "unix:/a.sock?mode=999", "mode"),
             ("listen", "unix:/a.sock?mod=600", "mode"),

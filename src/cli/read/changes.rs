@@ -6,10 +6,10 @@ use clap::Args;
 use serde::Deserialize;
 
 use super::super::Failure;
-use super::super::client::Client;
+use super::super::client::{Answer, Client};
 use super::super::print;
 use super::following::{Backoff, wait};
-use super::listing::{ListPage, Query, ask};
+use super::listing::{ListPage, Query, ask, refused};
 use super::print::{one_line, texts};
 use super::source::SourceArgs;
 
@@ -21,6 +21,9 @@ const PAGE: u64 = 1000;
 /// The time for which the server waits for new changes before it answers. It is short enough for a
 /// client not to give up, and for this program to notice soon that its reader is gone.
 const WAIT_S: u64 = 5;
+
+/// The longest pause that the server may ask for, in seconds: a limit is by the minute.
+const RETRY_S_MAX: u64 = 60;
 
 /// Half of the first pause after a failure, since each failure doubles the pause.
 const PAUSE_MIN: Duration = Duration::from_millis(500);
@@ -123,6 +126,21 @@ impl ChangeReader<'_> {
         Ok(())
     }
 
+    /// Asks once. If it is to follow, it waits while the server takes no more questions of this key.
+    fn asked(&self, path: &str, follows: bool) -> Result<Answer, Failure> {
+        loop {
+            let answer = self.client.get(path)?;
+            match answer.status {
+                200 => return Ok(answer),
+                429 if follows => {
+                    let seconds = answer.retry_after_s.unwrap_or(1).clamp(1, RETRY_S_MAX);
+                    wait(Duration::from_secs(seconds))?;
+                }
+                _ => return Err(refused(&answer, self.client, "")),
+            }
+        }
+    }
+
     /// Prints the next page, for which the server waits up to `wait_s`. Returns false if the cursor
     /// stayed the same, as it does at the end.
     fn print_page(&mut self, wait_s: u64) -> Result<bool, Failure> {
@@ -130,7 +148,7 @@ impl ChangeReader<'_> {
             .with("after", Some(self.after.as_str()))
             .with("limit", Some(self.left.min(PAGE).to_string()))
             .with("wait", Some(wait_s.to_string()));
-        let answer = ask(self.client, &question.at(PATH), "")?;
+        let answer = self.asked(&question.at(PATH), wait_s > 0)?;
         let page: ListPage = answer.json()?;
         let lines = page.data.iter().map(|change| format!("{}\n", one_line(change.get())));
         print(&lines.collect::<String>())?;

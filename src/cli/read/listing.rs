@@ -468,6 +468,10 @@ pub(in super::super) fn refused(answer: &Answer, client: &Client, scope: &str) -
             harmless(&client.base)
         )),
         422 if !error.errors.is_empty() => Failure::Caller(fields_refused(&error.errors, scope)),
+        429 => {
+            let seconds = answer.retry_after_s.unwrap_or(1);
+            Failure::Caller(format!("{}: ask again in {seconds} s", said(&error)))
+        }
         503 if error.code == "not_ready" => {
             Failure::Ours("the server is still folding its log: ask again in a moment".into())
         }

@@ -203,7 +203,7 @@ pub(crate) async fn item(
     Ok(pinned_with_roles(cut, version, body))
 }
 
-/// Returns the keys of a row's documents, in the order in which [`write`] reads them.
+/// Returns the keys of a row's documents, in the order in which [`write()`] reads them.
 fn keys(row: &UserRow) -> Vec<DocumentKey> {
     let groups = row.groups.rows.iter().map(|group| key(group, Shape::Group));
     [key(&row.user, Shape::User)].into_iter().chain(groups).collect()

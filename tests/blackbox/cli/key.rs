@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::kit::model::read_time;
-use crate::kit::server::{API_KEY, Server, binary, now_ms};
+use crate::kit::server::{API_KEY, Server, binary, now_ms, user};
 
 fn new(arguments: &[&str]) -> Output {
     Command::new(binary()).args(["key", "new"]).args(arguments).output().unwrap()
@@ -178,6 +178,30 @@ fn a_new_key_works_with_its_entry_and_is_named_in_the_access_log() {
     assert_eq!(told[3], named("old", &old, 401), "an expired key is a known one");
     let log = fs::read_to_string(log).unwrap();
     assert!(!log.contains(&login) && !log.contains(&auditor), "no key is logged");
+}
+
+#[test]
+fn a_command_says_when_a_limited_key_may_ask_again_and_one_that_follows_waits() {
+    let folder = tempfile::tempdir().unwrap();
+    let (key, entry) = made(&["--name", "few", "--scopes", "read", "--rate-limit", "60"]);
+    let (server, _) = serving(folder.path(), &entry);
+    let asks = || server.send("get", &format!("{}/directories", server.url), &key, "").status;
+    while asks() == 200 {}
+    let command = |arguments: &[&str]| {
+        let mut command = Command::new(binary());
+        command.args(arguments).args(["--url", &server.url, "--api-key", &key]);
+        command
+    };
+    let said = command(&["directories"]).output().unwrap();
+    let error = String::from_utf8(said.stderr).unwrap();
+    assert_eq!(said.status.code(), Some(1), "{error}");
+    assert!(error.trim_end().ends_with("ask again in 1 s"), "{error}");
+    server.deliver(&user("u", "d", "ana", "2026-01-01T00:00:00Z", "e", "dsync.user.created"));
+    while asks() == 200 {}
+    let mut follows = command(&["changes", "--follow", "--limit", "1"]);
+    let said = follows.output().unwrap();
+    assert_eq!(said.status.code(), Some(0), "{}", String::from_utf8_lossy(&said.stderr));
+    assert!(String::from_utf8(said.stdout).unwrap().contains("access_granted"));
 }
 
 #[test]
