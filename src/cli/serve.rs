@@ -103,6 +103,9 @@ fn print_urls(running: &Running) -> Result<(), Failure> {
     for url in running.urls() {
         tracing::info!("listening on {url}");
     }
+    if let Some(url) = running.admin_url() {
+        tracing::info!("listening for monitors and operators on {url}");
+    }
     let first = running.urls().first().map(String::as_str);
     let lines: Vec<&str> = first.into_iter().chain(running.admin_url()).collect();
     writeln!(std::io::stdout(), "{}", lines.join("\n"))

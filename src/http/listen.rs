@@ -136,14 +136,17 @@ impl ListenOn {
     }
 
     /// Returns true if only one of the two can be bound. Port 0 is another port each time.
-    pub fn is_same(&self, other: &ListenOn) -> bool {
+    pub fn conflicts_with(&self, other: &ListenOn) -> bool {
         match (self, other) {
             (ListenOn::Tcp(one), ListenOn::Tcp(other)) => {
                 let split = |text: &str| -> Option<(String, u16)> {
                     let (host, port) = text.rsplit_once(':')?;
                     Some((host.to_lowercase(), port.parse().ok().filter(|port| *port > 0)?))
                 };
-                split(one).is_some_and(|one| split(other) == Some(one))
+                let every = |host: &str| host == "0.0.0.0" || host == "[::]";
+                split(one).zip(split(other)).is_some_and(|((one, port), (other, other_port))| {
+                    port == other_port && (one == other || every(&one) || every(&other))
+                })
             }
             (ListenOn::Unix { path: one, .. }, ListenOn::Unix { path: other, .. }) => one == other,
             _ => false,
@@ -239,6 +242,26 @@ mod tests {
         fs::write(&path, "x").unwrap();
         assert_eq!(on(0o600).bind().err().unwrap().kind(), ErrorKind::AlreadyExists);
         assert_eq!(fs::read(&path).unwrap(), b"x");
+    }
+
+    #[test]
+    fn of_two_addresses_with_one_port_or_socket_only_one_can_be_bound() {
+        for (one, other, conflict) in [
+            ("127.0.0.1:80", "127.0.0.1:80", true),
+            ("127.0.0.1:80", "127.0.0.1:81", false),
+            ("127.0.0.1:80", "127.0.0.2:80", false),
+            ("127.0.0.1:0", "127.0.0.1:0", false),
+            ("0.0.0.0:80", "127.0.0.1:80", true),
+            ("[::1]:80", "[::]:80", true),
+            ("LOCALHOST:80", "localhost:80", true),
+            ("unix:/a.sock", "unix:/a.sock?mode=660", true),
+            ("unix:/a.sock", "unix:/b.sock", false),
+            ("unix:/a.sock", "127.0.0.1:80", false),
+        ] {
+            let [a, b]: [ListenOn; 2] = [one, other].map(|text| text.parse().unwrap());
+            assert_eq!(a.conflicts_with(&b), conflict, "{one} and {other}");
+            assert_eq!(b.conflicts_with(&a), conflict, "{other} and {one}");
+        }
     }
 
     #[test]

@@ -242,7 +242,7 @@ fn judge_values(resolved: &Resolved, mistakes: &mut Mistakes) {
     }
 }
 
-/// Refuses an address that is given twice.
+/// Refuses an address that is given twice, or that another one holds already.
 fn judge_addresses(given: &Given, mistakes: &mut Mistakes) {
     let mut earlier: Vec<ListenOn> = Vec::new();
     for name in ["listen", "admin_listen"] {
@@ -250,8 +250,11 @@ fn judge_addresses(given: &Given, mistakes: &mut Mistakes) {
             let Some(listen) = spot.value.to_str().and_then(|text| text.parse().ok()) else {
                 continue;
             };
-            if earlier.iter().any(|other| other.is_same(&listen)) {
-                let says = format!("`{name}`: `{listen}` is given twice: leave one out");
+            if earlier.iter().any(|other| other.conflicts_with(&listen)) {
+                let says = format!(
+                    "`{name}`: `{listen}` is given twice, or another address holds its port: \
+                     leave one out"
+                );
                 mistakes.add(&spot.at, says);
             }
             earlier.push(listen);

@@ -139,7 +139,7 @@ impl Refusals {
                 count,
                 "posts came to a path that does not exist, since the last such warning: if \
                 webhooks are meant to come here, name the path with --webhook-path or correct the \
-                endpoint's URL"
+                endpoint's URL; an admin address takes none"
             );
         }
     }
