@@ -657,18 +657,17 @@ impl Parts {
         let (mut lines, mut facts) = (index.as_ref(), stored.as_ref());
         let parts = |record: Record| {
             let line: IndexLine<'_> = take(&mut lines).unwrap();
-            let occurred_at = take(&mut facts).unwrap();
-            let before = facts;
+            let mut rest = facts;
+            let _: crate::verify::Facts<'_> = take(&mut facts).unwrap();
             // The facts of a record begin with the time; the rest is kept as it is.
-            let (_, _): (Option<Millis>, crate::verify::Statement<'_>) =
-                (take(&mut facts).unwrap(), take(&mut facts).unwrap());
+            let occurred_at = take(&mut rest).unwrap();
             RecordParts {
                 source: line.source,
                 event_id: record.event_id,
                 event_type: record.event_type,
                 conflicts_with: line.conflicts_with,
                 occurred_at,
-                facts: before[..before.len() - facts.len()].to_vec(),
+                facts: rest[..rest.len() - facts.len()].to_vec(),
                 salt: record.salt,
                 proof: record.proof,
                 body: record.body.to_vec(),
