@@ -315,6 +315,32 @@ fn a_role_by_a_foreign_group_is_held_and_the_group_is_not_named() {
     });
 }
 
+#[test]
+fn the_loss_of_access_of_a_user_who_is_elsewhere_now_is_shown_to_a_key_of_both() {
+    let events = [
+        directory("d", "a", 1),
+        directory("e", "b", 2),
+        user("d", "u@x.example", 3),
+        event("deleted", 4, json!({ "id": "d", "organization_id": "a" })),
+        user("e", "u@x.example", 6),
+    ];
+    let (path, email) = ("/rollcall/v1/deprovisionings", "email=u%40x.example");
+    asking(&events, async |sights| {
+        // For `a` there is no such user any more, and `b` does not see the directory that it left.
+        let (none, one) = (json!([]), json!([["u", "d"]]));
+        for (key, ended) in [("a", &none), ("b", &none), ("ab", &one), (API_KEY, &one)] {
+            for path in [path.to_owned(), format!("{path}?{email}")] {
+                let items = sights.items(key, &path, &["/user_id", "/directory_id"]).await;
+                assert_eq!(items, *ended, "{key}: {path}");
+            }
+        }
+        assert_eq!(sights.statuses(&format!("{path}?user=u")).await, [404, 200]);
+        // Before the move it was still known to `a`.
+        let before = format!("{path}?as_of={}", at(5));
+        assert_eq!(sights.items("a", &before, &["/user_id", "/directory_id"]).await, one);
+    });
+}
+
 /// Returns the intake that `stats` show of the directory `d`.
 async fn intake(sights: &Sights, key: &str) -> Value {
     let stats = sights.get(key, "/rollcall/v1/stats?directory=d").await.json();
