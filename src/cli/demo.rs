@@ -304,7 +304,7 @@ fn lines_to_try(base: &str) -> String {
         "/directory_users/directory_user_01K424MJ3048WHJA7G74J4MK1K?as_of=2026-03-20T17:29:59.999Z",
     ];
     let requests = paths
-        .map(|path| format!("  curl -s -H 'Authorization: Bearer {API_KEY}' '{base}{path}'\n"));
+        .map(|path| format!("  curl -sS -H 'Authorization: Bearer {API_KEY}' '{base}{path}'\n"));
     format!(
         "\nThe server with the first story runs until Ctrl-C. In another terminal:\n\n  \
          export ROLLCALL_URL={base} ROLLCALL_API_KEY={API_KEY}\n  \

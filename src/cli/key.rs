@@ -59,7 +59,7 @@ struct NewArgs {
     /// Refuse it this long from now: a number and s, m, h or d, such as 90d [default: never]
     #[arg(long, value_name = "TIME", value_parser = lifetime)]
     expires: Option<i64>,
-    /// Let it make at most so many requests in a minute [default: any number]
+    /// Let it make at most this many requests in a minute [default: any number]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     rate_limit: Option<u32>,
     /// Print `{key, entry}` as JSON; the entry is TOML
