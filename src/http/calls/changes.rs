@@ -276,4 +276,19 @@ mod tests {
             ["12", "12.1", "0", longest, "01.02", "7.3.2", "7.3.2.757365725f31", "7.3.2.FF"];
         assert_agree(PLACE_PATTERN, reads, &places, "0123456789aF.-+ e");
     }
+
+    #[test]
+    fn a_cursor_is_read_as_it_was_written() {
+        let place = FeedPlace { seq: 7, item: 3 };
+        let counted = Some(CountedUser { user: Some("user_1".into()), changes: 2 });
+        for (cursor, text) in [
+            (FeedPlace::after(7).into(), "7"),
+            (place.into(), "7.3"),
+            (FeedCursor { place, counted: None, pauses: 2 }, "7.3.2"),
+            (FeedCursor { place, counted, pauses: 0 }, "7.3.2.757365725f31"),
+        ] {
+            assert_eq!(write_cursor(&cursor), text);
+            assert_eq!(read_cursor(text), Some(cursor));
+        }
+    }
 }
