@@ -150,10 +150,11 @@ impl Views {
         } else {
             self.organization_of(directory, cut)
         };
-        self.events.list(entry.event_type, shown, directory, entry.occurred_at, entry.recorded_at);
+        self.events.list(entry.event_type, shown, directory, entry.occurred_at);
         let own = EventLine { event_type: NO_SYM, organization: shown, directory };
         let others = self.others_told(entry, own, told);
         self.events.note_others(others);
+        self.events.count_intake(entry.event_type, entry.occurred_at, entry.recorded_at);
     }
 
     /// Returns the organizations other than its own of which an event tells; [`NO_SYM`] for one

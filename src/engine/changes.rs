@@ -75,11 +75,23 @@ pub struct FeedCursor {
     /// The user up to whom the changes of the place's record are counted: only where an answer
     /// ended without having found the next one.
     pub counted: Option<CountedUser>,
+    /// The number of answers in a row that stayed at the place, because the caller does not see the
+    /// user up to whom they counted. The server goes on from its own mark; the number tells the
+    /// cursors apart.
+    pub pauses: u64,
+}
+
+impl FeedCursor {
+    /// Returns the cursor of an answer that ends at a place without a user to name.
+    fn paused(&self, place: FeedPlace) -> FeedCursor {
+        let pauses = if self.place == place { self.pauses.saturating_add(1) } else { 0 };
+        FeedCursor { place, counted: None, pauses }
+    }
 }
 
 impl From<FeedPlace> for FeedCursor {
     fn from(place: FeedPlace) -> FeedCursor {
-        FeedCursor { place, counted: None }
+        FeedCursor { place, counted: None, pauses: 0 }
     }
 }
 
@@ -137,17 +149,35 @@ impl Marks {
         {
             return;
         }
-        if marked.marks >= MARKS_MAX {
-            marked.make_room();
+        marked.insert(seq, counted.changes, user);
+    }
+
+    /// Notes a user of a record in any case, also before its first change: a caller goes on from
+    /// there with a cursor that does not name the user. Among users with as many changes before
+    /// them the last counts.
+    fn keep(&self, seq: Seq, counted: &CountedUser) {
+        let Some(user) = &counted.user else { return };
+        let mut marked = self.0.lock();
+        let record = marked.records.get(&seq);
+        let known = record.and_then(|record| record.users.get(&counted.changes));
+        if known.is_none_or(|known| known < user) {
+            marked.insert(seq, counted.changes, user);
         }
-        let record = marked.records.entry(seq).or_default();
-        record.used = marked.uses;
-        record.users.insert(counted.changes, user.clone());
-        marked.marks += 1;
     }
 }
 
 impl MarkedRecords {
+    fn insert(&mut self, seq: Seq, changes: u64, user: &str) {
+        if self.marks >= MARKS_MAX {
+            self.make_room();
+        }
+        let record = self.records.entry(seq).or_default();
+        record.used = self.uses;
+        if record.users.insert(changes, user.to_owned()).is_none() {
+            self.marks += 1;
+        }
+    }
+
     /// Forgets the records that were not looked up for the longest time, up to a quarter of the
     /// marks and at least one record.
     fn make_room(&mut self) {
@@ -183,6 +213,8 @@ struct Page<'b> {
     limit: usize,
     bounds: &'b PageBounds,
     deadline: Instant,
+    /// The cursor behind which the answer begins.
+    came_from: &'b FeedCursor,
     feed: Feed,
 }
 
@@ -249,7 +281,8 @@ impl Engine {
     ) -> Result<Feed, ReadError> {
         let head = self.views().head();
         let feed = Feed { items: Vec::new(), next: after.clone(), at_head: false, work: 0 };
-        let mut page = Page { limit, bounds, deadline: Instant::now() + bounds.time, feed };
+        let deadline = Instant::now() + bounds.time;
+        let mut page = Page { limit, bounds, deadline, came_from: after, feed };
         loop {
             let place = page.feed.next.place;
             // A record whose changes are not all given yet is read again.
@@ -280,7 +313,7 @@ impl Engine {
         let seq = touched.seq;
         let mut place = page.feed.next.place.within(seq);
         let known = page.feed.next.counted.take().filter(|_| page.feed.next.place.seq == seq);
-        let mut counted = known.unwrap_or_else(|| self.start_of(place));
+        let mut counted = known.unwrap_or_else(|| self.marks.find(place));
         loop {
             let after = counted.user.as_deref();
             let changes = {
@@ -306,28 +339,39 @@ impl Engine {
                 }
             };
             self.marks.note(seq, &counted);
-            let is_over = page.is_over() && self.may_name(sight, &counted);
-            if is_over || self.is_shutting_down() {
+            if page.is_over() {
+                return self.pause(sight, place, counted, page);
+            }
+            if self.is_shutting_down() {
                 if page.feed.items.is_empty() {
-                    let counted = Some(counted).filter(|_| is_over);
-                    page.feed.next = FeedCursor { place, counted };
+                    page.feed.next = place.into();
                 }
                 return;
             }
         }
     }
 
-    /// Tells if a cursor may hold a user: a caller who does not see it goes on to one that it sees,
-    /// or to the end of the record.
+    /// Ends an answer inside a record, so that the next one goes on behind the counted user. A
+    /// caller who does not see this user gets a cursor without it, and the server keeps a mark.
+    fn pause(&self, sight: &Sight, place: FeedPlace, counted: CountedUser, page: &mut Page<'_>) {
+        let may_name = self.may_name(sight, &counted);
+        if !may_name {
+            self.marks.keep(place.seq, &counted);
+        }
+        if page.feed.items.is_empty() {
+            page.feed.next = if may_name {
+                FeedCursor { place, counted: Some(counted), pauses: 0 }
+            } else {
+                page.came_from.paused(place)
+            };
+        }
+    }
+
+    /// Tells if a cursor may hold a user.
     fn may_name(&self, sight: &Sight, counted: &CountedUser) -> bool {
         let views = self.views();
         let views = views.seen_by(sight);
         counted.user.as_deref().is_none_or(|user| views.knows_user(user, Cut::LATEST))
-    }
-
-    /// Returns the user from whom on to count the changes of a place's record.
-    fn start_of(&self, place: FeedPlace) -> CountedUser {
-        if place.item == 0 { CountedUser::default() } else { self.marks.find(place) }
     }
 
     /// Waits until a record after `seq` is folded, the timeout is over, or shutdown begins.
@@ -367,6 +411,18 @@ mod tests {
             let within = 15_000 - 2 * MARK_EVERY.max(step as u64)..=15_000;
             assert!(within.contains(&found.changes), "{found:?} in steps of {step}");
         }
+    }
+
+    #[test]
+    fn a_mark_before_the_first_change_moves_on_and_not_back() {
+        let (marks, at) =
+            (Marks::default(), |id: &str| CountedUser { user: Some(id.to_owned()), changes: 0 });
+        for (kept, last) in [("u2", "u2"), ("u5", "u5"), ("u3", "u5")] {
+            marks.keep(1, &at(kept));
+            assert_eq!(marks.find(place(1, 0)), at(last));
+        }
+        assert_eq!(marks.find(place(2, 0)), CountedUser::default());
+        assert_eq!(marks.0.lock().marks, 1);
     }
 
     #[test]

@@ -227,7 +227,11 @@ impl Seen<'_> {
         if !basis.has_access() || self.access_basis(user, then).has_access() {
             return None;
         }
-        let version = basis.version.filter(|version| self.sees(version.directory, cut))?;
+        // One who is elsewhere now is unknown to this caller, also as the user of the question.
+        let is_seen = |version: &&EntityVersion| {
+            self.sees(version.directory, cut) && self.sees_entity(EntityKind::User, user, cut)
+        };
+        let version = basis.version.filter(is_seen)?;
         let organization = self.shown_or_own(version, before, cut);
         let fits = query.email.is_none_or(|email| version.email == email)
             && query.directory.is_none_or(|directory| version.directory == directory)

@@ -92,6 +92,17 @@ impl Seen<'_> {
         let all = self.views.quarantine().iter();
         Cow::Owned(all.filter(|entry| self.sees_event(entry.seq)).copied().collect())
     }
+
+    /// Returns the counts of a directory's incoming events; `None` if none came. For a caller who
+    /// sees some organizations only, counts the events that tell of the directory's own alone.
+    pub fn intake(&self, directory: &str, cut: Cut) -> Option<Intake> {
+        let directory = self.directory_sym(directory, cut)?;
+        let intake = match self.own() {
+            None => self.events.intake(directory),
+            Some(_) => self.events.intake_of_one(directory, self.organization_of(directory, cut)),
+        };
+        intake.copied()
+    }
 }
 
 impl Views {
@@ -119,11 +130,6 @@ impl Views {
             .events()
             .newest()
             .map(|version| version.place.occurred_at)
-    }
-
-    /// Returns the counts of a directory's incoming events; `None` if none came.
-    pub fn intake(&self, directory: &str) -> Option<Intake> {
-        self.events.intake(self.directories.find(directory)?).copied()
     }
 
     /// Returns the smallest `occurred_at` of the events that name a directory.

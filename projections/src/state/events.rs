@@ -39,6 +39,8 @@ pub(crate) struct Events {
     by_event_type: Vec<Vec<Seq32>>,
     by_organization: HashMap<Sym, Vec<Seq32>, FxBuildHasher>,
     directories: HashMap<Sym, Intake, FxBuildHasher>,
+    /// By directory and organization, from the events that tell of this organization alone.
+    directories_of_one: HashMap<(Sym, Sym), Intake, FxBuildHasher>,
     /// The further organizations of the events that tell of things of several.
     others: HashMap<Seq32, SmallVec<[Sym; 2]>, FxBuildHasher>,
 }
@@ -103,7 +105,6 @@ impl Events {
         organization: Sym,
         directory: Sym,
         occurred_at: Millis,
-        recorded_at: Millis,
     ) {
         let number = self.event_types.intern(event_type);
         self.push(EventLine { event_type: number, organization, directory }, occurred_at);
@@ -117,12 +118,25 @@ impl Events {
         if organization != NO_SYM {
             self.by_organization.entry(organization).or_default().push(seq);
         }
-        if directory != NO_SYM {
-            self.directories.entry(directory).or_default().note(
-                event_type,
-                occurred_at,
-                recorded_at,
-            );
+    }
+
+    /// Counts the newest record among the events of its directory, and among those that tell of its
+    /// organization alone. Comes after [`Events::note_others`].
+    pub(crate) fn count_intake(
+        &mut self,
+        event_type: &str,
+        occurred_at: Millis,
+        recorded_at: Millis,
+    ) {
+        let seq = self.lines.len() as Seq;
+        let Some((EventLine { organization, directory, .. }, _)) = self.get(seq) else { return };
+        if directory == NO_SYM {
+            return;
+        }
+        let note = |intake: &mut Intake| intake.note(event_type, occurred_at, recorded_at);
+        note(self.directories.entry(directory).or_default());
+        if organization != NO_SYM && self.others(seq).is_empty() {
+            note(self.directories_of_one.entry((directory, organization)).or_default());
         }
     }
 
@@ -197,6 +211,11 @@ impl Events {
 
     pub(crate) fn intake(&self, directory: Sym) -> Option<&Intake> {
         self.directories.get(&directory)
+    }
+
+    /// Returns the counts of a directory's events that tell of one organization alone.
+    pub(crate) fn intake_of_one(&self, directory: Sym, organization: Sym) -> Option<&Intake> {
+        self.directories_of_one.get(&(directory, organization))
     }
 
     /// Returns a page of events, in ascending order of seq. `sight` has the symbol of the filter's
@@ -389,13 +408,9 @@ mod tests {
         for at in 0..count {
             let occurred_at = at as Millis * step;
             match event_types.get(at % event_types.len()) {
-                Some(event_type) if *event_type != "-" => events.list(
-                    event_type,
-                    if at % 3 == 0 { 7 } else { 8 },
-                    0,
-                    occurred_at,
-                    occurred_at,
-                ),
+                Some(event_type) if *event_type != "-" => {
+                    events.list(event_type, if at % 3 == 0 { 7 } else { 8 }, 0, occurred_at)
+                }
                 _ => events.skip(occurred_at),
             }
         }

@@ -30,7 +30,7 @@ const AFTER_CHANGE: Parameter = Parameter::new(
 );
 /// The cursors that [`read_cursor`] reads.
 const PLACE_PATTERN: &str =
-    r"^[0-9]{1,20}(?:\.[0-9]{1,20}(?:\.[0-9]{1,20}\.(?:[0-9a-fA-F]{2})+)?)?$";
+    r"^[0-9]{1,20}(?:\.[0-9]{1,20}(?:\.[0-9]{1,20}(?:\.(?:[0-9a-fA-F]{2})+)?)?)?$";
 const WAIT: Parameter = Parameter::new(
     "wait",
     Takes::Number { min: 0, max: 30, default: 5 },
@@ -152,20 +152,22 @@ async fn follow(
 }
 
 /// Reads `seq.n`, or `seq` for the place behind all changes of that record. Behind `seq.n` may
-/// follow the number of changes that are counted, and in hexadecimal digits the user up to whom.
+/// follow the number of changes that are counted, and in hexadecimal digits the user up to whom; or
+/// the number of pauses alone.
 fn read_cursor(cursor: &str) -> Option<FeedCursor> {
     let mut parts = cursor.splitn(3, '.');
     let seq = digits(parts.next()?)?;
     let Some(item) = parts.next() else { return Some(FeedPlace::after(seq).into()) };
     // The highest number is the place behind everything, which is written without one.
     let place = FeedPlace { seq, item: digits(item)?.min(u64::MAX - 1) };
-    let counted = match parts.next() {
-        Some(counted) => Some(read_counted(counted)?),
-        None => None,
+    let (counted, pauses) = match parts.next() {
+        Some(counted) if counted.contains('.') => (Some(read_counted(counted)?), 0),
+        Some(pauses) => (None, digits(pauses)?),
+        None => (None, 0),
     };
     // More than are dealt with cannot be counted: such a cursor would miss some.
     let counted = counted.filter(|counted| counted.changes <= place.item);
-    Some(FeedCursor { place, counted })
+    Some(FeedCursor { place, counted, pauses })
 }
 
 fn read_counted(text: &str) -> Option<CountedUser> {
@@ -187,6 +189,7 @@ fn write_cursor(cursor: &FeedCursor) -> String {
         Some(CountedUser { user: Some(user), changes }) if user.len() <= USER_BYTES_MAX => {
             format!("{place}.{changes}.{}", hex::encode(user))
         }
+        _ if cursor.pauses > 0 => format!("{place}.{}", cursor.pauses),
         _ => place,
     }
 }
@@ -269,7 +272,23 @@ mod tests {
     fn places_are_those_of_their_pattern() {
         let reads = |text: &str| read_cursor(text).is_some();
         let longest = "99999999999999999999.99999999999999999999";
-        let places = ["12", "12.1", "0", longest, "01.02", "7.3.2.757365725f31", "7.3.2.FF"];
+        let places =
+            ["12", "12.1", "0", longest, "01.02", "7.3.2", "7.3.2.757365725f31", "7.3.2.FF"];
         assert_agree(PLACE_PATTERN, reads, &places, "0123456789aF.-+ e");
+    }
+
+    #[test]
+    fn a_cursor_is_read_as_it_was_written() {
+        let place = FeedPlace { seq: 7, item: 3 };
+        let counted = Some(CountedUser { user: Some("user_1".into()), changes: 2 });
+        for (cursor, text) in [
+            (FeedPlace::after(7).into(), "7"),
+            (place.into(), "7.3"),
+            (FeedCursor { place, counted: None, pauses: 2 }, "7.3.2"),
+            (FeedCursor { place, counted, pauses: 0 }, "7.3.2.757365725f31"),
+        ] {
+            assert_eq!(write_cursor(&cursor), text);
+            assert_eq!(read_cursor(text), Some(cursor));
+        }
     }
 }

@@ -143,7 +143,7 @@ fn measure(engine: &Engine, filter: &StatsFilter, duplicates: u64, paging: &Pagi
         let groups = count(|after| engine.views().count_groups(&row.id, cut, after, STEP));
         let (event_types, intake) = {
             let views = engine.views();
-            (views.traffic_of(&traffic, &row.id), views.intake(&row.id))
+            (views.traffic_of(&traffic, &row.id), views.seen_by(sight).intake(&row.id, cut))
         };
         DirectoryStats { row, users, groups, event_types, intake }
     });

@@ -311,7 +311,7 @@ fn what_cannot_be_asked_of_the_feed_is_refused() {
         ("after=-1", "cursor_invalid"),
         ("after=%2B0", "cursor_invalid"),
         ("after=0.1.", "cursor_invalid"),
-        ("after=0.1.1", "cursor_invalid"),
+        ("after=0.1.1.", "cursor_invalid"),
         ("after=0.1.1.xy", "cursor_invalid"),
         ("after=1", "cursor_invalid"),
         ("after=1.1", "cursor_invalid"),

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use rollcall::engine::{Engine, Feed, FeedCursor, FeedPlace, PageBounds};
 use rollcall::log::{Log, MemoryLog};
+use rollcall_projections::Sight;
 use serde_json::{Value, json};
 
 use crate::kit::model::rfc3339;
@@ -44,10 +45,20 @@ fn ended_directory() -> Arc<Engine> {
 
 /// Reads the feed from a cursor on. Returns its pages.
 fn pages(engine: &Engine, from: FeedPlace, limit: usize, bounds: &PageBounds) -> Vec<Feed> {
+    pages_seen(engine, &Sight::All, from, limit, bounds)
+}
+
+/// Does the same for a caller who may see less.
+fn pages_seen(
+    engine: &Engine,
+    sight: &Sight,
+    from: FeedPlace,
+    limit: usize,
+    bounds: &PageBounds,
+) -> Vec<Feed> {
     let (mut pages, mut next) = (Vec::new(), FeedCursor::from(from));
     loop {
-        let page =
-            engine.feed_within(&rollcall_projections::Sight::All, &next, limit, bounds).unwrap();
+        let page = engine.feed_within(sight, &next, limit, bounds).unwrap();
         assert!(page.at_head || page.next != next, "no page leaves its reader where it was");
         next = page.next.clone();
         let is_end = page.at_head && page.items.is_empty();
@@ -86,6 +97,42 @@ fn a_page_whose_time_is_over_goes_on_inside_the_record() {
     }
     let stale = FeedPlace { seq: 301, item: 29_360_129 };
     assert_eq!(items(&pages(&engine, stale, 1000, &NO_TIME)), expected);
+    engine.close();
+}
+
+#[test]
+fn a_page_is_over_in_time_also_among_users_who_are_not_seen() {
+    let directory = |number: usize, id: &str, organization: &str| {
+        event(number, 0, "dsync.activated", json!({ "id": id, "organization_id": organization }))
+    };
+    let mut bodies = vec![directory(0, "d", "a"), directory(1, "e", "b")];
+    bodies.extend((2..302).map(|n| event(n, n, "dsync.user.created", user(n, "active"))));
+    // Three of the users of `d` are in `e` when `d` ends, and lose nothing.
+    let moved = [90, 91, 200].map(|n| {
+        let mut data = user(n, "active");
+        data["directory_id"] = json!("e");
+        (n, data)
+    });
+    let in_e: Vec<Value> = moved.iter().map(|(_, data)| data["id"].clone()).collect();
+    bodies.extend(moved.map(|(n, data)| event(300 + n, 300 + n, "dsync.user.updated", data)));
+    bodies.push(event(900, 900, "dsync.deleted", json!({ "id": "d" })));
+    let end = bodies.len() as u64;
+    let engine = engine(memory_log(bodies.iter().map(Vec::as_slice)));
+    let before = FeedPlace::after(end - 1);
+    let all = items(&pages(&engine, before, 1000, &PageBounds::HTTP));
+    assert_eq!(all.len(), 297);
+    for limit in [1, 1000] {
+        for (own, expected) in [("a", all.as_slice()), ("b", &[])] {
+            let sight = Sight::Of(vec![own.to_owned()]);
+            let pages = pages_seen(&engine, &sight, before, limit, &NO_TIME);
+            assert_eq!(items(&pages), expected, "{own}, {limit} at a time");
+            assert!(pages.iter().all(|page| page.work <= 20), "{own}, {limit} at a time");
+            let counted = pages.iter().filter_map(|page| page.next.counted.as_ref());
+            let mut named = counted.filter_map(|counted| counted.user.as_deref());
+            let is_own = |id: &str| in_e.contains(&json!(id)) == (own == "b");
+            assert!(named.all(is_own), "{own}, {limit} at a time");
+        }
+    }
     engine.close();
 }
 

@@ -6,10 +6,11 @@ use std::sync::Arc;
 use actix_web::http::Method;
 use rollcall::engine::Engine;
 use rollcall::keys::{ApiKey, ApiKeys};
+use rollcall::log::{Log, MemoryLog};
 use serde_json::{Value, json};
 
 use crate::kit::model::rfc3339;
-use crate::kit::road::{Reply, Routes, engine, memory_log, operate, settings};
+use crate::kit::road::{Reply, Routes, engine, operate, settings, verified};
 use crate::kit::server::API_KEY;
 
 const START_MS: i64 = 1_767_225_600_000;
@@ -17,6 +18,11 @@ const START_MS: i64 = 1_767_225_600_000;
 /// The moment of a second.
 fn at(second: i64) -> String {
     rfc3339(START_MS + 1000 * second)
+}
+
+/// The moment at which a record is recorded.
+fn recorded_ms(seq: i64) -> i64 {
+    START_MS + 10_000 * seq
 }
 
 fn event(kind: &str, second: i64, data: Value) -> String {
@@ -62,7 +68,11 @@ impl Sights {
         let mut settings = settings();
         let keys = bound.into_iter().chain([ApiKey::unrestricted(API_KEY)]);
         settings.api_keys = ApiKeys::new(keys).unwrap();
-        let engine = engine(memory_log(events.iter().map(String::as_bytes)));
+        let log = MemoryLog::new([7; 16]);
+        for (event, seq) in events.iter().zip(1..) {
+            log.append(vec![verified(event.as_bytes())], recorded_ms(seq)).unwrap();
+        }
+        let engine = engine(Arc::new(log));
         Sights { routes: Routes::of(engine.clone(), settings).await, engine }
     }
 
@@ -302,6 +312,66 @@ fn a_role_by_a_foreign_group_is_held_and_the_group_is_not_named() {
             assert_eq!(sights.items(key, path, &["/object"]).await, json!([]), "{path}");
         }
         assert_eq!(sights.statuses("/rollcall/v1/log/entries/5").await, [404, 404]);
+    });
+}
+
+#[test]
+fn the_loss_of_access_of_a_user_who_is_elsewhere_now_is_shown_to_a_key_of_both() {
+    let events = [
+        directory("d", "a", 1),
+        directory("e", "b", 2),
+        user("d", "u@x.example", 3),
+        event("deleted", 4, json!({ "id": "d", "organization_id": "a" })),
+        user("e", "u@x.example", 6),
+    ];
+    let (path, email) = ("/rollcall/v1/deprovisionings", "email=u%40x.example");
+    asking(&events, async |sights| {
+        // For `a` there is no such user any more, and `b` does not see the directory that it left.
+        let (none, one) = (json!([]), json!([["u", "d"]]));
+        for (key, ended) in [("a", &none), ("b", &none), ("ab", &one), (API_KEY, &one)] {
+            for path in [path.to_owned(), format!("{path}?{email}")] {
+                let items = sights.items(key, &path, &["/user_id", "/directory_id"]).await;
+                assert_eq!(items, *ended, "{key}: {path}");
+            }
+        }
+        assert_eq!(sights.statuses(&format!("{path}?user=u")).await, [404, 200]);
+        // Before the move it was still known to `a`.
+        let before = format!("{path}?as_of={}", at(5));
+        assert_eq!(sights.items("a", &before, &["/user_id", "/directory_id"]).await, one);
+    });
+}
+
+/// Returns the intake that `stats` show of the directory `d`.
+async fn intake(sights: &Sights, key: &str) -> Value {
+    let stats = sights.get(key, "/rollcall/v1/stats?directory=d").await.json();
+    let directory = &stats["directories"]["data"][0];
+    assert_eq!(directory["silent_ms"].is_null(), directory["last_event_at"].is_null());
+    json!([directory["last_event_at"], directory["initial_sync"]["memberships"]])
+}
+
+#[test]
+fn the_intake_of_a_directory_counts_for_a_bound_key_what_tells_of_its_organization_alone() {
+    let membership = |second, group: Value| {
+        let user = user_in("d", "u@x.example");
+        let data = json!({ "directory_id": "d", "user": user, "group": group });
+        event("group.user_added", second, data)
+    };
+    let events = [
+        directory("d", "a", 1),
+        directory("e", "b", 2),
+        event("user.created", 3, user_in("d", "u@x.example")),
+        membership(4, group_in("d")),
+        membership(5, json!({ "object": "directory_group", "id": "h", "directory_id": "e" })),
+    ];
+    asking(&events, async |sights| {
+        let [own, mixed] = [4, 5].map(|seq| rfc3339(recorded_ms(seq)));
+        assert_eq!(intake(sights, "a").await, json!([own, 1]));
+        assert_eq!(intake(sights, API_KEY).await, json!([mixed, 2]));
+    });
+    // Of the events of its former organization the new one is shown nothing.
+    let handed_over = [&events[..4], &[directory("d", "b", 6)]].concat();
+    asking(&handed_over, async |sights| {
+        assert_eq!(intake(sights, "b").await, json!([null, null]));
     });
 }
 

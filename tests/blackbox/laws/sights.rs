@@ -646,6 +646,10 @@ impl Told {
         {
             let mut all = service.list(path, API_KEY).await;
             all.retain(|item| is_own(&item["directory_id"]));
+            // The one who moves between the two is seen only by the one where it is.
+            let mover = "/rollcall/v1/users/user_mover/access";
+            let is_here = service.get(mover, &key).await.status == 200;
+            all.retain(|item| is_here || item["user_id"] != "user_mover");
             all.iter_mut().for_each(|item| see(item, word, &is_own));
             let mut seen = service.list(path, &key).await;
             seen.iter_mut().for_each(|item| see(item, word, &is_own));
