@@ -12,11 +12,11 @@ use crate::http::wire::api::{
     since, until,
 };
 use crate::http::wire::describe::describe_cause;
-use crate::http::wire::entity::must_be_named;
+use crate::http::wire::entity::refused_with_roles;
 use crate::http::wire::paging::{AT_ONCE, in_steps};
 use crate::http::wire::question::Question;
 use crate::http::wire::state::State;
-use crate::http::wire::turns::in_turn;
+use crate::http::wire::turns::walk_in_turn;
 use crate::keys::Scope;
 use crate::time;
 use crate::verify::email_fingerprint;
@@ -77,12 +77,11 @@ pub(crate) async fn list(
         directory.as_deref().map(Named::Directory),
         organization.as_deref().map(Named::Organization),
     ];
-    if let Err(problem) = must_be_named(&engine, &sight, cut, filters) {
-        let version = engine.views().mapping_version(cut);
-        return Ok(pinned_with_roles(cut, version, Err(problem)));
+    if let Some(refusal) = refused_with_roles(&engine, &sight, cut, filters) {
+        return Ok(refusal);
     }
     let asking = engine.clone();
-    let found = in_turn(&state.turns, &engine, &LIST, move |turn| {
+    let found = walk_in_turn(&state.turns, &engine, &LIST, move |turn| {
         let filter = DeprovisioningFilter {
             user: user.as_deref(),
             email,
@@ -108,8 +107,7 @@ pub(crate) async fn list(
                 .map(|(item, document)| describe(item, &document).to_string().into())
                 .collect())
         })?;
-        turn.check()?;
-        Ok::<_, Problem>((version, body))
+        Ok((version, body))
     });
     let (version, body) = found.await??;
     Ok(pinned_with_roles(cut, version, Ok(body)))

@@ -20,7 +20,7 @@ use crate::http::wire::paging::CursorPart as _;
 use crate::http::wire::paging::{CursorPlace, PAGE_BYTES_MAX, read_place};
 use crate::http::wire::question::{Question, fix};
 use crate::http::wire::state::State;
-use crate::http::wire::turns::{Turn, in_turn};
+use crate::http::wire::turns::{Turn, walk_in_turn};
 use crate::json::into_well_formed;
 use crate::keys::Scope;
 
@@ -109,7 +109,7 @@ pub(crate) async fn diff(
         fix(&engine, to, to_known_at.or(Some(head))).await.map_err(refused("to", "to_known_at"))?;
     let after = read_place("after", after)?;
     let asking = engine.clone();
-    let body = in_turn(&state.turns, &engine, &DIFF, move |turn| {
+    let body = walk_in_turn(&state.turns, &engine, &DIFF, move |turn| {
         let scope = DiffScope { sight, directory, cuts: [from, to] };
         page(&asking, turn, &scope, after, limit)
     });
@@ -153,7 +153,6 @@ fn page(
             break;
         }
     }
-    turn.check()?;
     // A page that ends for lack of time goes on behind the place that was reached.
     let mut next = after.map(|place| place.write());
     let kept = fitting(&shown).min(limit);

@@ -17,7 +17,7 @@ use crate::http::wire::describe::describe_cause;
 use crate::http::wire::paging::{AT_ONCE, CursorPlace, Places, in_steps, of_all};
 use crate::http::wire::question::{Question, id_within_path};
 use crate::http::wire::state::State;
-use crate::http::wire::turns::in_turn;
+use crate::http::wire::turns::walk_in_turn;
 use crate::keys::Scope;
 use crate::time;
 
@@ -194,7 +194,7 @@ pub(crate) async fn members(
     let PeriodsQuestion { id, places, engine, sight, cut } =
         PeriodsQuestion::of(&request, &state, &MEMBERS).await?;
     let asking = engine.clone();
-    let found = in_turn(&state.turns, &asking, &MEMBERS, move |turn| {
+    let found = walk_in_turn(&state.turns, &asking, &MEMBERS, move |turn| {
         if !engine.views().seen_by(&sight).knows_group(&id, cut) {
             return Err(Problem::entity_not_found("Directory Group", &id));
         }
@@ -209,10 +209,7 @@ pub(crate) async fn members(
             })
         };
         let place = |period: &MembershipPeriod| (period.user.clone(), period.from);
-        let body = places
-            .write(place, walk, AT_ONCE, |periods| Ok(write(periods, describe_membership)))?;
-        turn.check()?;
-        Ok(body)
+        places.write(place, walk, AT_ONCE, |periods| Ok(write(periods, describe_membership)))
     });
     Ok(pinned(cut, found.await?))
 }

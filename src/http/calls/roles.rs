@@ -11,11 +11,11 @@ use crate::http::wire::api::{
     direction,
 };
 use crate::http::wire::describe::{describe_cause, describe_ground};
-use crate::http::wire::entity::must_be_named;
+use crate::http::wire::entity::refused_with_roles;
 use crate::http::wire::paging::{AT_ONCE, in_steps};
 use crate::http::wire::question::Question;
 use crate::http::wire::state::State;
-use crate::http::wire::turns::in_turn;
+use crate::http::wire::turns::walk_in_turn;
 use crate::keys::Scope;
 use crate::time;
 
@@ -78,12 +78,11 @@ pub(crate) async fn assignments(
         directory.as_deref().map(Named::Directory),
         organization.as_deref().map(Named::Organization),
     ];
-    if let Err(problem) = must_be_named(&engine, &sight, cut, filters) {
-        let version = engine.views().mapping_version(cut);
-        return Ok(pinned_with_roles(cut, version, Err(problem)));
+    if let Some(refusal) = refused_with_roles(&engine, &sight, cut, filters) {
+        return Ok(refusal);
     }
     let asking = engine.clone();
-    let found = in_turn(&state.turns, &engine, &ASSIGNMENTS, move |turn| {
+    let found = walk_in_turn(&state.turns, &engine, &ASSIGNMENTS, move |turn| {
         let filter = AssignmentFilter {
             user: user.as_deref(),
             role: role.as_deref(),
@@ -105,8 +104,7 @@ pub(crate) async fn assignments(
         let body = places.write(holding, walk, AT_ONCE, |items| {
             Ok(items.iter().map(|item| describe(item).to_string().into_bytes()).collect())
         })?;
-        turn.check()?;
-        Ok::<_, Problem>((version, body))
+        Ok((version, body))
     });
     let (version, body) = found.await??;
     Ok(pinned_with_roles(cut, version, Ok(body)))

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
+use actix_web::HttpResponse;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use rollcall_projections::{Cut, EntityRow, Named, Nested, Sight};
 
-use super::answer::{Problem, blocking};
+use super::answer::{Problem, blocking, pinned_with_roles};
 use super::paging::PAGE_BYTES_MAX;
 use crate::documents::{Document, DocumentKey, Shape, open_entity};
 use crate::engine::Engine;
@@ -13,8 +14,8 @@ use crate::engine::Engine;
 /// The characters that are escaped in the value of a query.
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
-/// Refuses filters by what no known record ever named, or what is not seen: an empty list would look like an
-/// answer to a question that was misspelt.
+/// Refuses filters by what no known record ever named, or what is not seen: an empty list would
+/// look like an answer to a question that was misspelt.
 ///
 /// # Errors
 /// 404 for the first of them.
@@ -34,6 +35,17 @@ pub(crate) fn must_be_named<'a>(
         Some(Named::Organization(id)) => Err(Problem::entity_not_found("Organization", id)),
         Some(Named::Role(role)) => Err(Problem::entity_not_found("Role", role)),
     }
+}
+
+/// Refuses filters as [`must_be_named`] does, with the headers of an answer about roles.
+pub(crate) fn refused_with_roles<'a>(
+    engine: &Engine,
+    sight: &Sight,
+    cut: Cut,
+    filters: impl IntoIterator<Item = Option<Named<'a>>>,
+) -> Option<HttpResponse> {
+    let problem = must_be_named(engine, sight, cut, filters).err()?;
+    Some(pinned_with_roles(cut, engine.views().mapping_version(cut), Err(problem)))
 }
 
 /// Returns what tells if the operator sees an organization or directory that a snapshot names;

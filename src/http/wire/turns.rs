@@ -107,7 +107,7 @@ impl Turn {
     ///
     /// # Errors
     /// 422 if a walk ended in vain; 503 if the server stops.
-    pub(crate) fn check(&self) -> Result<(), Problem> {
+    fn check(&self) -> Result<(), Problem> {
         if !self.is_wanted() || self.in_vain.load(Ordering::Relaxed) {
             return Err(self.problem(WorkError::Halted));
         }
@@ -147,6 +147,26 @@ pub(crate) async fn in_turn<T: Send + 'static>(
     let leaving = Leaving(Arc::default());
     let turn = begin(turns, engine, operation, Some(TURN_MAX), leaving.0.clone()).await?;
     blocking(move || work(&turn)).await
+}
+
+/// Runs a walk as [`in_turn`] does, and refuses what it found if it ended in vain: callers cannot
+/// forget to look.
+///
+/// # Errors
+/// Outside as [`in_turn`]; inside those of the walk, 422 if it ended in vain, 503 if the server
+/// stops.
+pub(crate) async fn walk_in_turn<T: Send + 'static>(
+    turns: &Turns,
+    engine: &Arc<Engine>,
+    operation: &Operation,
+    walk: impl FnOnce(&Turn) -> Result<T, Problem> + Send + 'static,
+) -> Result<Result<T, Problem>, Problem> {
+    let work = |turn: &Turn| {
+        let found = walk(turn)?;
+        turn.check()?;
+        Ok(found)
+    };
+    in_turn(turns, engine, operation, work).await
 }
 
 /// Takes the turn of a call whose answer is written while it is worked out, for as long as it is
