@@ -259,8 +259,9 @@ impl Page<'_> {
 }
 
 impl Engine {
-    /// Returns at most `limit` changes behind a cursor, of users who are seen. An answer without changes has moved on,
-    /// unless it is at the head. Blocks while it reads the log, for less than 20 ms.
+    /// Returns at most `limit` changes behind a cursor, of users who are seen. An answer without
+    /// changes has moved on, unless it is at the head. Blocks while it reads the log, for less than
+    /// 20 ms.
     ///
     /// # Errors
     /// The first record that cannot be read.

@@ -259,7 +259,7 @@ impl ApiKeys {
 
     /// Returns the present holder of an operator's key; `None` if the key is not in the set.
     pub fn present(&self, operator: &Operator) -> Option<Operator> {
-        self.keys.get(&operator.key().sha256).cloned().map(Operator)
+        self.holder(operator.key())
     }
 
     /// Returns the holder of the key of an entry, for an act that the operator of the machine asks

@@ -1,6 +1,5 @@
 //! The values that options, variables and the file give, in this order of precedence.
 
-use std::env;
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
@@ -154,11 +153,6 @@ fn spot(value: OsString, at: &Origin) -> Spot<OsString> {
     Spot { value, at: at.clone() }
 }
 
-/// Returns the value of a variable that is set and not empty.
-fn variable(name: &str) -> Option<OsString> {
-    env::var_os(name).filter(|value| !value.is_empty())
-}
-
 /// Returns every key of the file.
 fn file_keys() -> Vec<String> {
     settings::file_keys().chain(["keys".to_owned()]).collect()
@@ -184,7 +178,7 @@ fn secret_in_file(name: &str) -> Option<String> {
 
 /// Returns the values of the option's variable. Commas separate those of a list.
 fn in_variable(setting: &Setting) -> Option<Vec<Spot<OsString>>> {
-    let value = variable(setting.variable)?;
+    let value = secrets::set(setting.variable)?;
     let at = Origin::Variable(setting.variable.into());
     let texts: Vec<OsString> = match value.to_str() {
         Some(text) if setting.holds.is_list() => {

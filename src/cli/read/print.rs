@@ -5,6 +5,7 @@ use std::io::{self, IsTerminal};
 
 use serde_json::value::RawValue;
 
+use super::super::secrets::set;
 use super::super::table::has_effect;
 use super::super::{Failure, print};
 use crate::json;
@@ -57,7 +58,6 @@ fn columns_variable() -> Option<u16> {
 /// Returns true if `out` may have colours: it is a terminal that shows them, and the user did not
 /// switch them off (<https://no-color.org>).
 pub(in super::super) fn coloured(out: &impl IsTerminal) -> bool {
-    let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
     out.is_terminal() && set("NO_COLOR").is_none() && set("TERM").is_some_and(|term| term != "dumb")
 }
 
