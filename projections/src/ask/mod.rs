@@ -10,6 +10,7 @@ pub(crate) mod diff;
 pub(crate) mod dump;
 pub(crate) mod history;
 pub(crate) mod last_heard;
+pub(crate) mod last_shown;
 pub(crate) mod lists;
 pub(crate) mod lookups;
 pub(crate) mod mappings;
