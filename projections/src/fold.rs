@@ -91,6 +91,9 @@ impl Views {
                 self.list_in_quarantine(entry.seq, *reason);
                 None
             }
+            Fact::ObservedMembership { .. } | Fact::Reconciled { .. } | Fact::Link { .. } => {
+                Some(Listing::nowhere())
+            }
             Fact::Unrelated { organization } => {
                 Some(Listing::of(self.organization_sym(*organization), NO_SYM))
             }

@@ -54,7 +54,7 @@ pub use ask::unmatched::{
     Judged, RuleWarning, Unmatched, UnmatchedGroup, UnmatchedSearch, WarningReason,
 };
 pub use ground::event_type::{
-    EventEffect, EventSubject, EventType, OPERATOR_PREFIX, SYNC_PREFIX, TOKEN_PREFIX,
+    EventEffect, EventSubject, EventType, OWN_PREFIX, SYNC_PREFIX, TOKEN_PREFIX,
 };
 pub use ground::fact::{
     Change, DirectoryChange, Entry, Fact, Fingerprint, GroupData, InactiveUsers, MembershipData,

@@ -329,6 +329,8 @@ impl InspectedBlock {
                     self.find(seq, LogPart::Proof, "its body names another author than its proof");
                 }
             }
+            (Proof::Pulled { .. } | Proof::Imported { .. }, Source::Workos)
+            | (Proof::Observed { .. }, Source::Rollcall) => {}
             _ => {
                 self.find(seq, LogPart::Proof, "its proof is of another kind than its source gives")
             }

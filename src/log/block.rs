@@ -98,13 +98,23 @@ struct Evidence {
 enum StoredProof {
     Webhook { t: i64, v1: [u8; 32], key_id: [u8; KEY_ID_BYTES] },
     Operator { key_id: [u8; KEY_ID_BYTES] },
+    Pulled { url: Box<str>, key_id: [u8; KEY_ID_BYTES], pulled_at: i64 },
+    Observed { url: Box<str>, key_id: [u8; KEY_ID_BYTES], observed_at: i64, run: Box<str> },
+    Imported { key_id: [u8; KEY_ID_BYTES] },
 }
 
 impl From<&Proof> for StoredProof {
     fn from(proof: &Proof) -> StoredProof {
-        match *proof {
+        match proof.clone() {
             Proof::Webhook { t, v1, key_id } => StoredProof::Webhook { t, v1, key_id },
             Proof::Operator { key_id } => StoredProof::Operator { key_id },
+            Proof::Pulled { url, key_id, pulled_at } => {
+                StoredProof::Pulled { url, key_id, pulled_at }
+            }
+            Proof::Observed { url, key_id, observed_at, run } => {
+                StoredProof::Observed { url, key_id, observed_at, run }
+            }
+            Proof::Imported { key_id } => StoredProof::Imported { key_id },
         }
     }
 }
@@ -114,6 +124,13 @@ impl From<StoredProof> for Proof {
         match proof {
             StoredProof::Webhook { t, v1, key_id } => Proof::Webhook { t, v1, key_id },
             StoredProof::Operator { key_id } => Proof::Operator { key_id },
+            StoredProof::Pulled { url, key_id, pulled_at } => {
+                Proof::Pulled { url, key_id, pulled_at }
+            }
+            StoredProof::Observed { url, key_id, observed_at, run } => {
+                Proof::Observed { url, key_id, observed_at, run }
+            }
+            StoredProof::Imported { key_id } => Proof::Imported { key_id },
         }
     }
 }

@@ -231,7 +231,10 @@ const EDITS: [(&str, RecordEdit, LogPart); 12] = [
         |record| {
             record.proof = match record.proof {
                 Proof::Webhook { key_id, .. } => Proof::Operator { key_id },
-                Proof::Operator { key_id } => Proof::Webhook { t: NOW, v1: [0; 32], key_id },
+                Proof::Operator { key_id }
+                | Proof::Imported { key_id }
+                | Proof::Pulled { key_id, .. }
+                | Proof::Observed { key_id, .. } => Proof::Webhook { t: NOW, v1: [0; 32], key_id },
             }
         },
         LogPart::Proof,
@@ -239,7 +242,11 @@ const EDITS: [(&str, RecordEdit, LogPart); 12] = [
     (
         "the key's name",
         |record| match &mut record.proof {
-            Proof::Webhook { key_id, .. } | Proof::Operator { key_id } => key_id[0] ^= 1,
+            Proof::Webhook { key_id, .. }
+            | Proof::Operator { key_id }
+            | Proof::Imported { key_id }
+            | Proof::Pulled { key_id, .. }
+            | Proof::Observed { key_id, .. } => key_id[0] ^= 1,
         },
         LogPart::Leaf,
     ),

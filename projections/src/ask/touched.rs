@@ -98,9 +98,12 @@ impl TouchedSubject {
             },
             Fact::Mapping { .. } => TouchedSubject::Mapping,
             // A policy is about inactive users, who have neither access nor roles.
-            Fact::Policy { .. } | Fact::Unrelated { .. } | Fact::Unusable(_) => {
-                TouchedSubject::Nothing
-            }
+            Fact::Policy { .. }
+            | Fact::ObservedMembership { .. }
+            | Fact::Reconciled { .. }
+            | Fact::Link { .. }
+            | Fact::Unrelated { .. }
+            | Fact::Unusable(_) => TouchedSubject::Nothing,
         }
     }
 }

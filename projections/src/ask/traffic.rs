@@ -251,6 +251,7 @@ mod tests {
             occurred_at: recorded_at - delay,
             claimed_at: None,
             updated_at: None,
+            observed_at: None,
             event_id: &event_id,
             event_type: kind.map_or("", |(kind, ..)| kind),
             status: RecordStatus::Counts,
