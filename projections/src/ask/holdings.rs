@@ -8,7 +8,7 @@ use crate::ground::order::{Cut, Millis, NO_UPDATED_AT};
 use crate::ground::symbols::Sym;
 use crate::ground::walks::walk;
 use crate::sight::Sight;
-use crate::state::entities::EntityKind;
+use crate::state::entities::{EntityKind, Part};
 use crate::views::Views;
 
 /// The kinds of thing that belong to a directory and have an id.
@@ -51,6 +51,38 @@ pub struct HeldDirectory {
     pub row: Option<DirectoryRow>,
     /// True if its latest deletion is an operator's, and no later activation is known.
     pub deleted_here: bool,
+}
+
+impl EntityRow {
+    /// Returns the row of a user or group that no record names.
+    pub fn unknown() -> EntityRow {
+        EntityRow {
+            id: String::new(),
+            seq: 0,
+            part: Part::Data,
+            occurred_at: 0,
+            created_at: 0,
+            directory: None,
+            organization: None,
+            foreign_organization: false,
+            roles: None,
+        }
+    }
+}
+
+impl DirectoryRow {
+    /// Returns the row of a directory that no record names.
+    pub fn unknown() -> DirectoryRow {
+        DirectoryRow {
+            id: String::new(),
+            version: None,
+            active: true,
+            organization: String::new(),
+            name: String::new(),
+            created_at: 0,
+            updated_at: 0,
+        }
+    }
 }
 
 impl HeldKind {
