@@ -124,13 +124,15 @@ impl Views {
             .events()
             .latest_first(cut)
             .find(|version| version.change != DirectoryChange::Deactivated);
-        deciding.filter(|version| version.change == DirectoryChange::Deleted).is_some_and(|version| {
-            let line = self.events.get(u64::from(version.place.seq));
-            line.is_some_and(|(line, _)| {
-                self.events.event_types.text(line.event_type)
-                    == EventType::OperatorDirectoryDeleted.name()
-            })
-        })
+        deciding.filter(|version| version.change == DirectoryChange::Deleted).is_some_and(
+            |version| {
+                let line = self.events.get(u64::from(version.place.seq));
+                line.is_some_and(|(line, _)| {
+                    self.events.event_types.text(line.event_type)
+                        == EventType::OperatorDirectoryDeleted.name()
+                })
+            },
+        )
     }
 
     /// Tells if a record ever named a user or group.

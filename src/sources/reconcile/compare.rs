@@ -362,7 +362,11 @@ mod tests {
             (Shape::User, r#"{"id":"u","object":"directory_group"}"#, None),
             (Shape::User, r#"{"id":"directory_group_1"}"#, None),
             (Shape::Group, r#"{"id":"directory_user_1"}"#, None),
-            (Shape::Group, r#"{"id":"directory_group_1","object":null}"#, Some("directory_group_1")),
+            (
+                Shape::Group,
+                r#"{"id":"directory_group_1","object":null}"#,
+                Some("directory_group_1"),
+            ),
             (Shape::Directory, r#"{"id":"directory_user_1"}"#, None),
             (Shape::Directory, r#"{"id":"directory_1","object":"directory"}"#, Some("directory_1")),
             (Shape::User, r#"{"id":""}"#, None),
