@@ -6,6 +6,7 @@
 mod bell;
 mod bucket;
 mod client;
+pub mod reconcile;
 mod status;
 
 pub use client::{Breakage, SourceAnswer, SourceClient, SourceError, SourcePage, Tries, plain_url};
