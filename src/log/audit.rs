@@ -10,7 +10,7 @@ use rollcall_projections::{Millis, RecordStatus, Seq};
 
 use super::acknowledgement::{Acknowledgement, Slots};
 use super::block::{Block, Damage};
-use super::dedupe::Dedupe;
+use super::dedupe::{Dedupe, EventContent};
 use super::lanes::in_order;
 use super::merkle::{self, Hash};
 use super::recovery::pieces;
@@ -175,15 +175,23 @@ fn sort(findings: &mut [Finding]) {
 struct InspectedRecord {
     leaf: Hash,
     event_id: Option<String>,
+    copy: bool,
     body: Bytes,
     status: RecordStatus,
 }
 
+impl InspectedRecord {
+    fn content(&self) -> EventContent<'_> {
+        let (event_id, copy) = (self.event_id.as_deref(), self.copy);
+        EventContent { event_id, copy, body: &self.body }
+    }
+}
+
 impl From<Record> for InspectedRecord {
     fn from(record: Record) -> InspectedRecord {
-        let leaf = record.leaf();
+        let (leaf, copy) = (record.leaf(), record.proof.is_copy());
         let Record { event_id, body, status, .. } = record;
-        InspectedRecord { leaf, event_id, body, status }
+        InspectedRecord { leaf, event_id, copy, body, status }
     }
 }
 
@@ -449,7 +457,7 @@ impl<'a> AuditPass<'a> {
             if let Some(record) = record {
                 self.records += 1;
                 self.take_leaf(seq, record.leaf);
-                self.judge(seq, record.event_id.as_deref(), &record.body, record.status);
+                self.judge(seq, record.content(), record.status);
             }
             self.next = self.next.max(seq + 1);
         }
@@ -466,10 +474,9 @@ impl<'a> AuditPass<'a> {
     }
 
     /// Judges the status of a record again, as if it were appended now.
-    fn judge(&mut self, seq: Seq, event_id: Option<&str>, body: &[u8], status: RecordStatus) {
+    fn judge(&mut self, seq: Seq, event: EventContent<'_>, status: RecordStatus) {
         let store = self.store;
-        let Ok(outcome) = self.dedupe.judge(event_id, body, seq, &|seq| store.candidate(seq))
-        else {
+        let Ok(outcome) = self.dedupe.judge(event, seq, &|seq| store.candidate(seq)) else {
             // An earlier record with its fingerprint cannot be read, which is a finding of its own.
             return;
         };
@@ -608,9 +615,11 @@ fn contradiction(store: &Store, outcome: Outcome, status: RecordStatus) -> Optio
             Outcome::Conflict { first, duplicate: false, .. },
             RecordStatus::Conflict { first: stored },
         ) if stored == first => None,
-        (Outcome::Duplicate(first) | Outcome::Conflict { seq: first, duplicate: true, .. }, _) => {
-            Some(format!("it is the same event as record {first}, which would be appended once"))
-        }
+        (
+            Outcome::Duplicate { seq: first, .. }
+            | Outcome::Conflict { seq: first, duplicate: true, .. },
+            _,
+        ) => Some(format!("it is the same event as record {first}, which would be appended once")),
         (Outcome::Conflict { first, .. }, _) => Some(format!(
             "it has the id of record {first} and another content, and is not kept as its conflict"
         )),

@@ -267,7 +267,12 @@ mod tests {
             .map(|id| log.append(vec![event(id)], NOW).unwrap().remove(0));
         assert_eq!(
             outcomes,
-            [Outcome::Duplicate(1), Outcome::Duplicate(2), Outcome::Duplicate(3), Outcome::New(4)]
+            [
+                Outcome::Duplicate { seq: 1, differs: false },
+                Outcome::Duplicate { seq: 2, differs: false },
+                Outcome::Duplicate { seq: 3, differs: false },
+                Outcome::New(4)
+            ]
         );
         assert_eq!(log.wait(3, Duration::ZERO), 4);
     }

@@ -58,8 +58,14 @@ pub struct Identity {
 pub enum Outcome {
     /// Appended, as this record.
     New(Seq),
-    /// The same event is already this record.
-    Duplicate(Seq),
+    /// An event of the same id is already recorded, and nothing was appended.
+    Duplicate {
+        /// The record that counts.
+        seq: Seq,
+        /// True if they are not the same event by their content: then one of the two was pulled or
+        /// imported.
+        differs: bool,
+    },
     /// Recorded as another content under an id that is taken.
     Conflict {
         /// The record that keeps this content.
@@ -162,6 +168,14 @@ impl Record {
             salt,
             body: event.body().clone(),
         }
+    }
+}
+
+impl Record {
+    /// Returns what identifies its event.
+    fn content(&self) -> dedupe::EventContent<'_> {
+        let (event_id, copy) = (self.event_id.as_deref(), self.proof.is_copy());
+        dedupe::EventContent { event_id, copy, body: &self.body }
     }
 }
 

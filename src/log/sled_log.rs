@@ -543,10 +543,16 @@ mod tests {
         let outcomes =
             log.append(["a", "b", "c", "d"].map(|id| event(id, b"")).into(), NOW).unwrap();
         // The third may have reached the disk or not; nothing else may differ.
-        assert!(matches!(outcomes[..2], [Outcome::Duplicate(1), Outcome::Duplicate(2)]));
+        assert!(matches!(
+            outcomes[..2],
+            [
+                Outcome::Duplicate { seq: 1, differs: false },
+                Outcome::Duplicate { seq: 2, differs: false }
+            ]
+        ));
         assert!(matches!(
             outcomes[2..],
-            [Outcome::Duplicate(3) | Outcome::New(3), Outcome::New(4)]
+            [Outcome::Duplicate { seq: 3, differs: false } | Outcome::New(3), Outcome::New(4)]
         ));
     }
 
@@ -604,7 +610,8 @@ mod tests {
         assert_eq!(log.head(), head + if is_kept { 2 } else { 0 }, "{case}");
         assert_eq!(log.root(head).unwrap(), root, "{case}");
         let outcomes = log.append(batch(), NOW).unwrap();
-        let outcome = if is_kept { Outcome::Duplicate } else { Outcome::New };
+        let duplicate = |seq| Outcome::Duplicate { seq, differs: false };
+        let outcome = if is_kept { duplicate } else { Outcome::New };
         assert_eq!(outcomes, [outcome(head + 1), outcome(head + 2)], "{case}");
         assert_eq!(log.append(vec![event("e", b"")], NOW).unwrap(), [Outcome::New(head + 3)]);
     }

@@ -7,6 +7,7 @@ mod attributes;
 mod comparison;
 mod extract;
 mod facts;
+mod lines;
 mod mapping;
 mod operator;
 mod origin;
@@ -20,6 +21,7 @@ pub use comparison::{compared_name, email_fingerprint};
 pub use extract::{Extracted, FACTS_VERSION, extract, extract_from, identical};
 pub(crate) use extract::{filled, first_domain, is_active, shown_email};
 pub use facts::{Facts, Statement};
+pub use lines::{fault_of_line, not_an_event};
 pub use mapping::{FieldCode, MappingError, mapping_json, parse_mapping};
 pub(crate) use operator::names_author;
 pub use operator::{Act, api_key_id, author_name, key_name};
@@ -88,6 +90,28 @@ pub enum Proof {
         /// The id of the key.
         key_id: [u8; KEY_ID_BYTES],
     },
+}
+
+impl Proof {
+    /// Returns the word for the way in which the record came, in answers and output.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Proof::Webhook { .. } => "webhook",
+            Proof::Operator { .. } => "operator",
+            Proof::Pulled { .. } => "pulled",
+            Proof::Observed { .. } => "observed",
+            Proof::Imported { .. } => "imported",
+        }
+    }
+
+    /// Returns true for an event that was pulled or imported. It is another rendering of what a
+    /// webhook of the same id says, and so does not conflict with it.
+    pub fn is_copy(&self) -> bool {
+        match self {
+            Proof::Pulled { .. } | Proof::Imported { .. } => true,
+            Proof::Webhook { .. } | Proof::Operator { .. } | Proof::Observed { .. } => false,
+        }
+    }
 }
 
 /// A body whose authenticity is proven, with the facts that it states.

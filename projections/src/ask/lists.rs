@@ -490,7 +490,13 @@ impl Seen<'_> {
     }
 
     /// Returns an entity's row, without roles.
-    fn row(&self, kind: EntityKind, sym: Sym, version: &EntityVersion, cut: Cut) -> EntityRow {
+    pub(crate) fn row(
+        &self,
+        kind: EntityKind,
+        sym: Sym,
+        version: &EntityVersion,
+        cut: Cut,
+    ) -> EntityRow {
         let entities = self.entities(kind);
         let seen = entities.get(sym).and_then(|entity| entity.seen().at(cut));
         let directory =

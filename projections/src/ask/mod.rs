@@ -9,6 +9,7 @@ pub(crate) mod deprovisionings;
 pub(crate) mod diff;
 pub(crate) mod dump;
 pub(crate) mod history;
+pub(crate) mod holdings;
 pub(crate) mod last_heard;
 pub(crate) mod last_shown;
 pub(crate) mod lists;

@@ -31,6 +31,7 @@ impl World {
             event: Some(event.clone()),
             standing: Standing::First,
             listed: Vec::new(),
+            is_copy: false,
             content: ["event", "data", "created_at"].map(|key| parsed.get(key).cloned()),
         });
         if event == "rollcall.reconciliation.completed" {

@@ -133,6 +133,7 @@ impl World {
             event: Some(event.to_owned()),
             standing: Standing::First,
             listed: Vec::new(),
+            is_copy: false,
             content: Default::default(),
         })
     }
