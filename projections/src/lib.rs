@@ -37,6 +37,7 @@ pub use ask::deprovisionings::{Deprovisioning, DeprovisioningFilter, Deprovision
 pub use ask::diff::{Difference, DifferenceKind, DifferencePlace, Differences, Subject};
 pub use ask::dump::View;
 pub use ask::history::{EventPlace, VersionKind, VersionRef, VersionRow, Versions};
+pub use ask::holdings::{HeldDirectory, HeldKind, Holding, HoldingsStep};
 pub use ask::last_heard::LastHeard;
 pub use ask::lists::{
     DirectoryFilter, DirectoryRow, EntityRow, GroupFilter, MembersStep, NESTED_MAX, Nested,
