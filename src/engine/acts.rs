@@ -217,7 +217,7 @@ fn written(
 }
 
 /// Returns the record of an outcome.
-fn outcome_seq(outcome: Outcome) -> Seq {
+pub(super) fn outcome_seq(outcome: Outcome) -> Seq {
     match outcome {
         Outcome::New(seq) | Outcome::Duplicate { seq, .. } | Outcome::Conflict { seq, .. } => seq,
     }

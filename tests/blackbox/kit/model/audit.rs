@@ -867,7 +867,7 @@ impl World {
                 "changed": changes,
                 "missed": previous.map(|previous| missed(&told, &previous)),
                 "late": versions[place + 1..].iter().any(|later| later.seq < event.seq),
-                "proof": "webhook",
+                "proof": if event.asked_ms.is_some() { "observed" } else { "webhook" },
                 "cause": self.cause(Turn::Event(event)),
             })
         };
