@@ -13,6 +13,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::engine::IngestError;
 use crate::http::wire::answer::{ANSWER_WITHIN, Code, Problem, respond};
 use crate::http::wire::state::{KeySet, State};
+use crate::http::wire::threads::verifying;
 use crate::log::Outcome;
 use crate::verify::{Rejection, Verified};
 
@@ -90,7 +91,7 @@ async fn verify(
 ) -> Result<Result<Verified, Rejection>, Code> {
     let large = body.len() > LARGE_BYTES;
     let work = move || Verified::webhook(&keys.keyring, signature.as_deref(), body, now_ms);
-    if large { web::block(work).await.map_err(|_| Code::Internal) } else { Ok(work()) }
+    if large { verifying(work).await } else { Ok(work()) }
 }
 
 /// Returns the signature's header; the values of several are joined.
