@@ -351,7 +351,7 @@ impl EventQuery<'_> {
     fn step(&self, start: Start, limit: usize) -> EventsStep {
         let mut walk = EventWalk::from(self, start);
         let mut items = Vec::new();
-        while let Some(seq) = walk.next() {
+        for seq in walk.by_ref() {
             items.extend(self.accept(seq));
             if items.len() >= limit {
                 break;

@@ -9,8 +9,8 @@ use crate::documents::{DocumentKey, Shape, push_directory};
 use crate::engine::ActError;
 use crate::http::wire::answer::{Code, Problem, done_in_time, pinned, respond};
 use crate::http::wire::api::{
-    AFTER, Access, BEFORE, Bound, Gives, LIMIT, Logged, OF_ORGANIZATION, OF_ORGANIZATION_ALIAS,
-    ORDER, Operation, Parameter, Reads,
+    AFTER, Access, BEFORE, Bound, Cost, Gives, LIMIT, Logged, OF_ORGANIZATION,
+    OF_ORGANIZATION_ALIAS, ORDER, Operation, Parameter, Reads,
 };
 use crate::http::wire::entity::{Reading, with_documents};
 use crate::http::wire::question::{Question, id_in_path};
@@ -42,6 +42,7 @@ pub(crate) const LIST: Operation = Operation {
     reads: Reads::AtCut,
     access: Access::keyed(Scope::Read, Bound::Own),
     logged: Logged::AboutThePast,
+    cost: Cost::Walk,
     gives: Gives::List("Directory"),
     shapes: SHAPES,
     ..Operation::GET
@@ -59,7 +60,7 @@ pub(crate) async fn list(
     let sight = question.sight();
     let (engine, cut) = question.cut().await?;
     let asking = engine.clone();
-    let body = walk_for(&engine, move |asker| {
+    let body = walk_for(&engine, &LIST, move |asker| {
         let filter = DirectoryFilter {
             organization: organization.as_deref(),
             search: search.as_deref(),

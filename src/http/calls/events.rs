@@ -7,7 +7,7 @@ use crate::documents::ShownEvent;
 use crate::engine::Engine;
 use crate::http::wire::answer::{Code, Cursors, Problem, list_body, pinned};
 use crate::http::wire::api::{
-    Access, Bound, Gives, LIMIT, Logged, NOT_BOTH, OF_ORGANIZATION, OF_ORGANIZATION_ALIAS,
+    Access, Bound, Cost, Gives, LIMIT, Logged, NOT_BOTH, OF_ORGANIZATION, OF_ORGANIZATION_ALIAS,
     Operation, Order, Parameter, Reads, Takes, since, until,
 };
 use crate::http::wire::paging::{Fitted, Paging, fit};
@@ -72,6 +72,7 @@ pub(crate) const LIST: Operation = Operation {
     reads: Reads::AtCut,
     access: Access::keyed(Scope::Audit, Bound::Own),
     logged: Logged::Always,
+    cost: Cost::Walk,
     gives: Gives::List("Event"),
     shapes: SHAPES,
     problems: &[Code::InvalidEventsRequest, Code::CursorInvalid],
@@ -108,7 +109,8 @@ pub(crate) async fn list(
     let (engine, cut) = question.cut().await?;
     let wanted = Wanted { sight, event_types, organization, from, until, paging };
     let asking = engine.clone();
-    let body = walk_for(&engine, move |asker| read(&asking, cut, &wanted, asker)).await.flatten();
+    let body =
+        walk_for(&engine, &LIST, move |asker| read(&asking, cut, &wanted, asker)).await.flatten();
     Ok(pinned(cut, body.map_err(|problem| problem.in_words_of(&LIST))))
 }
 

@@ -7,7 +7,7 @@ use crate::documents::Shape;
 use crate::engine::Engine;
 use crate::http::wire::answer::{Code, Problem, pinned_with_roles};
 use crate::http::wire::api::{
-    AFTER, Access, BEFORE, Bound, Gives, IN_DIRECTORY, LIMIT, Logged, MAPPING_VERSION,
+    AFTER, Access, BEFORE, Bound, Cost, Gives, IN_DIRECTORY, LIMIT, Logged, MAPPING_VERSION,
     OF_ORGANIZATION, OF_ORGANIZATION_ALIAS, ORDER, Operation, Parameter, Reads, Switch, Takes,
     USER_ID, Word,
 };
@@ -55,6 +55,7 @@ pub(crate) const LIST: Operation = Operation {
     reads: Reads::AtCut,
     access: Access::keyed(Scope::Read, Bound::Own),
     logged: Logged::AboutThePast,
+    cost: Cost::Walk,
     gives: Gives::List("DirectoryGroup"),
     answer_headers: &[MAPPING_VERSION],
     shapes: SHAPES,
@@ -74,7 +75,7 @@ pub(crate) async fn list(
     let sight = question.sight();
     let (engine, cut) = question.cut().await?;
     let asking = engine.clone();
-    let found = walk_for(&engine, move |asker| {
+    let found = walk_for(&engine, &LIST, move |asker| {
         let filter = GroupFilter {
             directory: directory.as_deref(),
             user: user.as_deref(),

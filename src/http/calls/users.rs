@@ -9,7 +9,7 @@ use crate::documents::{DocumentKey, Shape};
 use crate::hashes::fingerprint;
 use crate::http::wire::answer::{Code, Problem, pinned, pinned_with_roles};
 use crate::http::wire::api::{
-    AFTER, Access, BEFORE, Bound, GROUP_ID, Gives, IN_DIRECTORY, LIMIT, LIMIT_OWN, Logged,
+    AFTER, Access, BEFORE, Bound, Cost, GROUP_ID, Gives, IN_DIRECTORY, LIMIT, LIMIT_OWN, Logged,
     MAPPING_VERSION, OF_ORGANIZATION, OF_ORGANIZATION_ALIAS, ORDER, Operation, Parameter, Reads,
     Switch, Takes, Word, after, before, direction, email, words,
 };
@@ -73,6 +73,7 @@ pub(crate) const LIST: Operation = Operation {
     reads: Reads::AtCut,
     access: Access::keyed(Scope::Read, Bound::Own),
     logged: Logged::AboutThePast,
+    cost: Cost::Walk,
     gives: Gives::List("DirectoryUser"),
     answer_headers: &[MAPPING_VERSION],
     shapes: SHAPES,
@@ -97,7 +98,7 @@ pub(crate) async fn list(
     let (engine, cut) = question.cut().await?;
     let is_active = state.map(|state| state == UserState::Active);
     let asking = engine.clone();
-    let found = walk_for(&engine, move |asker| {
+    let found = walk_for(&engine, &LIST, move |asker| {
         let filter = UserFilter {
             directory: directory.as_deref(),
             group: group.as_deref(),

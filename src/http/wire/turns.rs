@@ -159,8 +159,10 @@ impl Problem {
 /// 503 if the server stops; 500 if the walk panics.
 pub(crate) async fn walk_for<T: Send + 'static>(
     engine: &Arc<Engine>,
+    operation: &Operation,
     walk: impl FnOnce(&Asker) -> T + Send + 'static,
 ) -> Result<T, Problem> {
+    debug_assert!(operation.cost == Cost::Walk, "{} is not declared a walk", operation.name);
     let leaving = Leaving(Arc::default());
     let asker = Asker { engine: engine.clone(), left: leaving.0.clone() };
     let found = blocking(move || {
