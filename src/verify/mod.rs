@@ -23,7 +23,7 @@ pub use mapping::{FieldCode, MappingError, mapping_json, parse_mapping};
 pub(crate) use operator::names_author;
 pub use operator::{Act, api_key_id, author_name, key_name};
 use rollcall_projections::Millis;
-pub use signature::{KEY_ID_BYTES, Keyring, Rejection, SECRETS_MAX};
+pub use signature::{KEY_ID_BYTES, Keyring, PROBE_TIME, Rejection, SECRETS_MAX};
 
 /// The origin of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
