@@ -99,6 +99,12 @@ pub fn parse_bound(text: &str) -> Option<Millis> {
     read(text).map(|moment| moment.clamp(YEARS.start, YEARS.end - 1))
 }
 
+/// Reads a date of HTTP, such as `Sun, 06 Nov 1994 08:49:37 GMT`
+/// (<https://www.rfc-editor.org/rfc/rfc9110#section-5.6.7>).
+pub fn parse_http_date(text: &str) -> Option<Millis> {
+    DateTime::parse_from_rfc2822(text).ok().map(|moment| moment.timestamp_millis())
+}
+
 /// Writes the regular expression (ECMA-262) of the texts that [`parse_bound`] reads. A zone's sign
 /// is one of some characters, and alternatives can be put before the moment.
 macro_rules! pattern {

@@ -206,7 +206,14 @@ impl EventFields {
             EventType::MappingSet
             | EventType::PolicySet
             | EventType::OperatorDirectoryDeleted
-            | EventType::CheckpointKeyChanged => return EventFields::NONE,
+            | EventType::CheckpointKeyChanged
+            | EventType::LinkSet
+            | EventType::LinkRemoved
+            | EventType::DirectoryObserved
+            | EventType::UserObserved
+            | EventType::GroupObserved
+            | EventType::MembershipObserved
+            | EventType::ReconciliationCompleted => return EventFields::NONE,
         };
         EventFields { needed, optional }
     }
@@ -295,7 +302,14 @@ impl EventPlan {
             EventType::MappingSet
             | EventType::PolicySet
             | EventType::OperatorDirectoryDeleted
-            | EventType::CheckpointKeyChanged => json!({}),
+            | EventType::CheckpointKeyChanged
+            | EventType::LinkSet
+            | EventType::LinkRemoved
+            | EventType::DirectoryObserved
+            | EventType::UserObserved
+            | EventType::GroupObserved
+            | EventType::MembershipObserved
+            | EventType::ReconciliationCompleted => json!({}),
         })
     }
 

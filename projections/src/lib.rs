@@ -37,6 +37,7 @@ pub use ask::deprovisionings::{Deprovisioning, DeprovisioningFilter, Deprovision
 pub use ask::diff::{Difference, DifferenceKind, DifferencePlace, Differences, Subject};
 pub use ask::dump::View;
 pub use ask::history::{EventPlace, VersionKind, VersionRef, VersionRow, Versions};
+pub use ask::holdings::{HeldDirectory, HeldKind, Holding, HoldingsStep};
 pub use ask::last_heard::{LastHeard, LastHeardStep};
 pub use ask::lists::{
     DirectoryFilter, DirectoryRow, EntityRow, GroupFilter, ListStep, MembersStep, NESTED_MAX,
@@ -53,7 +54,7 @@ pub use ask::unmatched::{
     Judged, RuleWarning, Unmatched, UnmatchedGroup, UnmatchedSearch, WarningReason,
 };
 pub use ground::event_type::{
-    EventEffect, EventSubject, EventType, OPERATOR_PREFIX, SYNC_PREFIX, TOKEN_PREFIX,
+    EventEffect, EventSubject, EventType, OWN_PREFIX, SYNC_PREFIX, TOKEN_PREFIX,
 };
 pub use ground::fact::{
     Change, DirectoryChange, Entry, Fact, Fingerprint, GroupData, InactiveUsers, MembershipData,

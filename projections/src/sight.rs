@@ -8,7 +8,7 @@ use core::ops::Deref;
 
 use smallvec::SmallVec;
 
-use crate::ground::event_type::OPERATOR_PREFIX;
+use crate::ground::event_type::OWN_PREFIX;
 use crate::ground::order::{Cut, Millis, Seq};
 use crate::ground::symbols::{NO_SYM, Sym};
 use crate::state::entities::{EntityKind, EntityVersion};
@@ -151,7 +151,7 @@ impl<'v> Seen<'v> {
     fn is_act_for_all(&self, seq: Seq) -> bool {
         self.events.get(seq).is_some_and(|(line, _)| {
             let EventLine { event_type, organization, directory } = line;
-            let is_act = self.events.event_types.text(event_type).starts_with(OPERATOR_PREFIX);
+            let is_act = self.events.event_types.text(event_type).starts_with(OWN_PREFIX);
             is_act && organization == NO_SYM && directory == NO_SYM
         })
     }

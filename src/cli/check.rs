@@ -295,15 +295,29 @@ fn unproven_lines(
 }
 
 fn author(receipt: &Receipt) -> String {
-    match receipt.proof {
+    match &receipt.proof {
         Proof::Webhook { t, .. } => format!(
             "{}, according to the log; by a webhook that claims to be signed at {}",
             receipt.source,
-            time::format(t)
+            time::format(*t)
         ),
         Proof::Operator { key_id } => {
-            format!("an operator of Rollcall, {}, according to the log", key_name(key_id))
+            format!("an operator of Rollcall, {}, according to the log", key_name(*key_id))
         }
+        Proof::Imported { key_id } => format!(
+            "{}, according to a file that an operator of Rollcall, {}, imported",
+            receipt.source,
+            key_name(*key_id)
+        ),
+        Proof::Pulled { url, pulled_at, .. } => format!(
+            "{}, according to the log; pulled from {url} at {}",
+            receipt.source,
+            time::format(*pulled_at)
+        ),
+        Proof::Observed { url, observed_at, .. } => format!(
+            "Rollcall, which asked {url} at {}, according to the log",
+            time::format(*observed_at)
+        ),
     }
 }
 
@@ -341,6 +355,12 @@ fn sentence(subject: EventSubject, effect: EventEffect, data: &Value) -> Option<
             "the treatment of inactive users was set to {}",
             text(data, "inactive_users").unwrap_or_default()
         )),
+        EventSubject::Link => Some(format!(
+            "{} was {} a user of the application",
+            text(data, "directory_user_id").unwrap_or_default(),
+            if effect == EventEffect::Ends { "unlinked from" } else { "linked to" }
+        )),
+        EventSubject::Reconciliation => Some("a comparison with the source ended".into()),
         EventSubject::CheckpointKey => {
             Some(format!("the log's key is now {}", text(data, "to").unwrap_or_default()))
         }
@@ -354,7 +374,7 @@ fn participle(begun: &'static str, effect: EventEffect) -> Option<&'static str> 
         EventEffect::Changes => Some("updated"),
         EventEffect::Suspends => Some("deactivated"),
         EventEffect::Ends => Some("deleted"),
-        EventEffect::None => None,
+        EventEffect::Observes | EventEffect::None => None,
     }
 }
 
@@ -374,7 +394,10 @@ fn membership(data: &Value, effect: EventEffect) -> Option<String> {
     let change = match effect {
         EventEffect::Begins => "was added to",
         EventEffect::Ends => "was removed from",
-        EventEffect::Changes | EventEffect::Suspends | EventEffect::None => return None,
+        EventEffect::Changes
+        | EventEffect::Suspends
+        | EventEffect::Observes
+        | EventEffect::None => return None,
     };
     let part = |name: &str| data.get(name).unwrap_or(&Value::Null);
     Some(format!("{} {change} {}", user(part("user")), group(part("group"))))

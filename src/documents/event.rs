@@ -124,7 +124,14 @@ impl EventContext<'_> {
                 EventType::MappingSet
                 | EventType::PolicySet
                 | EventType::OperatorDirectoryDeleted
-                | EventType::CheckpointKeyChanged,
+                | EventType::CheckpointKeyChanged
+                | EventType::LinkSet
+                | EventType::LinkRemoved
+                | EventType::DirectoryObserved
+                | EventType::UserObserved
+                | EventType::GroupObserved
+                | EventType::MembershipObserved
+                | EventType::ReconciliationCompleted,
             )
             | None => return data.as_bytes().to_vec(),
         };

@@ -149,11 +149,15 @@ impl Document {
     /// Completes the snapshot in `body` into the API's shape. A field of the wrong type counts as
     /// absent.
     fn read(body: &[u8], DocumentKey { part, shape, .. }: DocumentKey) -> Document {
-        let snapshot = snapshot(body, part);
-        match shape {
-            Shape::Directory => shapes::directory(snapshot),
-            Shape::User => shapes::user(snapshot),
-            Shape::Group => shapes::group(snapshot),
-        }
+        read_snapshot(shape, snapshot(body, part))
+    }
+}
+
+/// Completes a snapshot into the API's shape. A field of the wrong type counts as absent.
+pub fn read_snapshot(shape: Shape, snapshot: &str) -> Document {
+    match shape {
+        Shape::Directory => shapes::directory(snapshot),
+        Shape::User => shapes::user(snapshot),
+        Shape::Group => shapes::group(snapshot),
     }
 }

@@ -225,6 +225,6 @@ fn written(
 /// Returns the record of an outcome.
 fn outcome_seq(outcome: Outcome) -> Seq {
     match outcome {
-        Outcome::New(seq) | Outcome::Duplicate(seq) | Outcome::Conflict { seq, .. } => seq,
+        Outcome::New(seq) | Outcome::Duplicate { seq, .. } | Outcome::Conflict { seq, .. } => seq,
     }
 }

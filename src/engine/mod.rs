@@ -19,7 +19,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
-use rollcall_projections::{Millis, Seq, Views};
+use rollcall_projections::{EventType, Millis, Seq, Views};
 use tokio::sync::watch;
 
 pub use acts::{Expect, not_in_future};
@@ -69,6 +69,8 @@ pub struct Engine {
     started_at: Millis,
     /// Deliveries since the start that appended nothing; the log does not keep them.
     duplicates: AtomicU64,
+    /// The types of which it was said that an event differs from the record of its id.
+    differing: Mutex<Vec<Option<EventType>>>,
     /// Latched by the first batch whose outcome is unknown.
     failed: AtomicBool,
     /// Set while the disk takes no writes.
@@ -120,6 +122,7 @@ impl Engine {
             clock,
             clock_is_doubted: AtomicBool::new(false),
             duplicates: AtomicU64::new(0),
+            differing: Mutex::default(),
             failed: AtomicBool::new(false),
             blocked: AtomicBool::new(false),
             shutting_down: AtomicBool::new(false),

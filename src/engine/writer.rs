@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, TrySendError};
 use std::time::Duration;
 
-use rollcall_projections::{Millis, Seq, Views};
+use rollcall_projections::{EventType, Millis, Seq, Views};
 use tokio::sync::oneshot;
 
 use super::attributes::Fresh;
@@ -236,8 +236,10 @@ impl Engine {
         self.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
         let (events, replies): (Vec<_>, Vec<_>) =
             batch.into_iter().map(|queued| (queued.event, queued.reply)).unzip();
+        let types: Vec<_> = events.iter().map(known_type).collect();
         match self.record_now(|_| events) {
             Ok(outcomes) => {
+                self.tell_differing(&types, &outcomes);
                 let duplicates = outcomes.iter().filter(|outcome| is_duplicate(outcome)).count();
                 self.duplicates.fetch_add(duplicates as u64, Ordering::Relaxed);
                 for (reply, outcome) in replies.into_iter().zip(outcomes) {
@@ -246,6 +248,24 @@ impl Engine {
             }
             Err(error) => {
                 replies.into_iter().for_each(|reply| drop(reply.send(Err(error.clone()))))
+            }
+        }
+    }
+
+    /// Says once for each type that a pulled or imported event has another content than the record of
+    /// its id, or a webhook another one than what was pulled or imported before.
+    fn tell_differing(&self, types: &[Option<EventType>], outcomes: &[Outcome]) {
+        for (event_type, outcome) in types.iter().zip(outcomes) {
+            let Outcome::Duplicate { seq, differs: true } = outcome else { continue };
+            let mut told = self.differing.lock();
+            if !told.contains(event_type) {
+                told.push(*event_type);
+                tracing::info!(
+                    event = event_type.map_or("another type", EventType::name),
+                    seq,
+                    "an event has another content than the record of its id, which counts; one of \
+                     the two was pulled or imported; further ones of this type are only counted"
+                );
             }
         }
     }
@@ -313,8 +333,13 @@ impl Engine {
     }
 }
 
+/// Returns the type of an event, if Rollcall knows it.
+fn known_type(event: &Verified) -> Option<EventType> {
+    event.event_type().and_then(EventType::parse)
+}
+
 fn is_duplicate(outcome: &Outcome) -> bool {
-    matches!(outcome, Outcome::Duplicate(_) | Outcome::Conflict { duplicate: true, .. })
+    matches!(outcome, Outcome::Duplicate { .. } | Outcome::Conflict { duplicate: true, .. })
 }
 
 /// Collects `first` and the events queued behind it, without waiting, up to the limits of a batch.

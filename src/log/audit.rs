@@ -10,14 +10,16 @@ use rollcall_projections::{Millis, RecordStatus, Seq};
 
 use super::acknowledgement::{Acknowledgement, Slots};
 use super::block::{Block, Damage};
-use super::dedupe::Dedupe;
+use super::dedupe::{Dedupe, EventContent};
 use super::lanes::in_order;
 use super::merkle::{self, Hash};
 use super::recovery::pieces;
 use super::store::Store;
 use super::tiles::{Repair, Rows, Tiles};
 use super::{Identity, Outcome, ReadError, Record};
-use crate::verify::{Extracted, Facts, Keyring, Proof, Source, extract_from, names_author};
+use crate::verify::{
+    Extracted, Facts, Keyring, Proof, Source, extract_from, names_author, names_origin,
+};
 
 /// The number of findings about records that are kept. Further ones are only counted.
 const FINDINGS_MAX: usize = 20;
@@ -107,6 +109,28 @@ pub struct Signatures {
     pub wrong: u64,
 }
 
+/// The records that no signature proves, by how they came.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Unsigned {
+    /// The number of operators' acts.
+    pub acts: u64,
+    /// The number of events that were pulled from a source.
+    pub pulled: u64,
+    /// The number of observations, and of ends of reconciliations.
+    pub observed: u64,
+    /// The number of events that were imported from files.
+    pub imported: u64,
+}
+
+impl Unsigned {
+    fn add(&mut self, other: Unsigned) {
+        self.acts += other.acts;
+        self.pulled += other.pulled;
+        self.observed += other.observed;
+        self.imported += other.imported;
+    }
+}
+
 /// The result of comparing the log with the last acknowledgement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Acknowledged {
@@ -128,8 +152,8 @@ pub struct Audit {
     pub records: u64,
     /// The signatures of webhooks, verified again.
     pub signatures: Signatures,
-    /// The number of operators' acts.
-    pub acts: u64,
+    /// The other records.
+    pub unsigned: Unsigned,
     /// The comparison with the file `checkpoint`.
     pub acknowledged: Acknowledged,
     /// True if the tiles are complete; otherwise the next start completes them.
@@ -175,15 +199,23 @@ fn sort(findings: &mut [Finding]) {
 struct InspectedRecord {
     leaf: Hash,
     event_id: Option<String>,
+    copy: bool,
     body: Bytes,
     status: RecordStatus,
 }
 
+impl InspectedRecord {
+    fn content(&self) -> EventContent<'_> {
+        let (event_id, copy) = (self.event_id.as_deref(), self.copy);
+        EventContent { event_id, copy, body: &self.body }
+    }
+}
+
 impl From<Record> for InspectedRecord {
     fn from(record: Record) -> InspectedRecord {
-        let leaf = record.leaf();
+        let (leaf, copy) = (record.leaf(), record.proof.is_copy());
         let Record { event_id, body, status, .. } = record;
-        InspectedRecord { leaf, event_id, body, status }
+        InspectedRecord { leaf, event_id, copy, body, status }
     }
 }
 
@@ -195,7 +227,7 @@ struct InspectedBlock {
     records: Vec<Option<InspectedRecord>>,
     findings: Vec<Finding>,
     signatures: Signatures,
-    acts: u64,
+    unsigned: Unsigned,
 }
 
 /// Audits the whole store, the file `checkpoint` and the tiles.
@@ -240,7 +272,7 @@ fn inspect(
         records: Vec::new(),
         findings: block_findings(&block),
         signatures: Signatures::default(),
-        acts: 0,
+        unsigned: Unsigned::default(),
     };
     let records = block.salvage().unwrap_or_else(|what| {
         if inspected.findings.is_empty() {
@@ -324,9 +356,18 @@ impl InspectedBlock {
                 }
             }
             (Proof::Operator { key_id }, Source::Rollcall) => {
-                self.acts += 1;
+                self.unsigned.acts += 1;
                 if !names_author(*key_id, &record.body) {
                     self.find(seq, LogPart::Proof, "its body names another author than its proof");
+                }
+            }
+            (Proof::Pulled { .. }, Source::Workos) => self.unsigned.pulled += 1,
+            (Proof::Imported { .. }, Source::Workos) => self.unsigned.imported += 1,
+            (Proof::Observed { url, observed_at, run, .. }, Source::Rollcall) => {
+                self.unsigned.observed += 1;
+                if !names_origin(url, *observed_at, run, &record.body) {
+                    let what = "its body names another source, moment or run than its proof";
+                    self.find(seq, LogPart::Proof, what);
                 }
             }
             _ => {
@@ -357,7 +398,7 @@ struct AuditPass<'a> {
     leaves: Vec<Hash>,
     records: u64,
     signatures: Signatures,
-    acts: u64,
+    unsigned: Unsigned,
     findings: Vec<Finding>,
     findings_count: u64,
 }
@@ -384,7 +425,7 @@ impl<'a> AuditPass<'a> {
             leaves: Vec::new(),
             records: 0,
             signatures: Signatures::default(),
-            acts: 0,
+            unsigned: Unsigned::default(),
             findings: Vec::new(),
             findings_count: 0,
         }
@@ -439,7 +480,7 @@ impl<'a> AuditPass<'a> {
         for finding in block.findings {
             self.find(finding);
         }
-        self.acts += block.acts;
+        self.unsigned.add(block.unsigned);
         self.signatures.verified += block.signatures.verified;
         self.signatures.key_not_at_hand += block.signatures.key_not_at_hand;
         self.signatures.wrong += block.signatures.wrong;
@@ -447,7 +488,7 @@ impl<'a> AuditPass<'a> {
             if let Some(record) = record {
                 self.records += 1;
                 self.take_leaf(seq, record.leaf);
-                self.judge(seq, record.event_id.as_deref(), &record.body, record.status);
+                self.judge(seq, record.content(), record.status);
             }
             self.next = self.next.max(seq + 1);
         }
@@ -464,10 +505,9 @@ impl<'a> AuditPass<'a> {
     }
 
     /// Judges the status of a record again, as if it were appended now.
-    fn judge(&mut self, seq: Seq, event_id: Option<&str>, body: &[u8], status: RecordStatus) {
+    fn judge(&mut self, seq: Seq, event: EventContent<'_>, status: RecordStatus) {
         let store = self.store;
-        let Ok(outcome) = self.dedupe.judge(event_id, body, seq, &|seq| store.candidate(seq))
-        else {
+        let Ok(outcome) = self.dedupe.judge(event, seq, &|seq| store.candidate(seq)) else {
             // An earlier record with its fingerprint cannot be read, which is a finding of its own.
             return;
         };
@@ -489,7 +529,9 @@ impl<'a> AuditPass<'a> {
         let comparison = self.compare(&rows, &mut derived);
         let sound = comparison == Acknowledged::Same(acknowledged);
         let tiles_complete = self.compare_tiles(&rows, sound, &mut derived);
-        let AuditPass { store, records, signatures, acts, mut findings, findings_count, .. } = self;
+        let AuditPass {
+            store, records, signatures, unsigned, mut findings, findings_count, ..
+        } = self;
         let findings_count = findings_count + derived.len() as u64;
         findings.extend(derived);
         sort(&mut findings);
@@ -497,7 +539,7 @@ impl<'a> AuditPass<'a> {
             identity: Identity { log_id: store.log_id, format: u32::from(super::block::FORMAT) },
             records,
             signatures,
-            acts,
+            unsigned,
             acknowledged: comparison,
             tiles_complete,
             findings,
@@ -606,9 +648,11 @@ fn contradiction(store: &Store, outcome: Outcome, status: RecordStatus) -> Optio
             Outcome::Conflict { first, duplicate: false, .. },
             RecordStatus::Conflict { first: stored },
         ) if stored == first => None,
-        (Outcome::Duplicate(first) | Outcome::Conflict { seq: first, duplicate: true, .. }, _) => {
-            Some(format!("it is the same event as record {first}, which would be appended once"))
-        }
+        (
+            Outcome::Duplicate { seq: first, .. }
+            | Outcome::Conflict { seq: first, duplicate: true, .. },
+            _,
+        ) => Some(format!("it is the same event as record {first}, which would be appended once")),
         (Outcome::Conflict { first, .. }, _) => Some(format!(
             "it has the id of record {first} and another content, and is not kept as its conflict"
         )),

@@ -74,6 +74,9 @@ struct FrameSection {
     section: Section,
 }
 
+/// The number of the section that has the proofs.
+const PROOFS: usize = 2;
+
 /// The number of sections before the frames: index, facts, proofs.
 const FIRST_FRAME: usize = 3;
 
@@ -98,13 +101,23 @@ struct Evidence {
 enum StoredProof {
     Webhook { t: i64, v1: [u8; 32], key_id: [u8; KEY_ID_BYTES] },
     Operator { key_id: [u8; KEY_ID_BYTES] },
+    Pulled { url: Box<str>, key_id: [u8; KEY_ID_BYTES], pulled_at: i64 },
+    Observed { url: Box<str>, key_id: [u8; KEY_ID_BYTES], observed_at: i64, run: Box<str> },
+    Imported { key_id: [u8; KEY_ID_BYTES] },
 }
 
 impl From<&Proof> for StoredProof {
     fn from(proof: &Proof) -> StoredProof {
-        match *proof {
+        match proof.clone() {
             Proof::Webhook { t, v1, key_id } => StoredProof::Webhook { t, v1, key_id },
             Proof::Operator { key_id } => StoredProof::Operator { key_id },
+            Proof::Pulled { url, key_id, pulled_at } => {
+                StoredProof::Pulled { url, key_id, pulled_at }
+            }
+            Proof::Observed { url, key_id, observed_at, run } => {
+                StoredProof::Observed { url, key_id, observed_at, run }
+            }
+            Proof::Imported { key_id } => StoredProof::Imported { key_id },
         }
     }
 }
@@ -114,6 +127,13 @@ impl From<StoredProof> for Proof {
         match proof {
             StoredProof::Webhook { t, v1, key_id } => Proof::Webhook { t, v1, key_id },
             StoredProof::Operator { key_id } => Proof::Operator { key_id },
+            StoredProof::Pulled { url, key_id, pulled_at } => {
+                Proof::Pulled { url, key_id, pulled_at }
+            }
+            StoredProof::Observed { url, key_id, observed_at, run } => {
+                Proof::Observed { url, key_id, observed_at, run }
+            }
+            StoredProof::Imported { key_id } => Proof::Imported { key_id },
         }
     }
 }
@@ -420,6 +440,19 @@ impl<'a> Block<'a> {
         Ok(())
     }
 
+    /// Unpacks the proof of every record.
+    pub(super) fn proofs(&self) -> Result<Vec<Proof>, String> {
+        let section = self.section(PROOFS)?;
+        let mut lines = section.as_ref();
+        let proof = |_| decode(&mut lines).map(|Evidence { proof, .. }| proof.into());
+        let proofs = (0..self.head.count).map(proof).collect::<Result<_, String>>()?;
+        if lines.is_empty() {
+            Ok(proofs)
+        } else {
+            Err("a section holds more than its records".into())
+        }
+    }
+
     /// Unpacks every record with its body.
     pub(super) fn records(&self) -> Result<Vec<Record>, String> {
         let mut bodies = Vec::new();
@@ -444,7 +477,7 @@ impl<'a> Block<'a> {
 
     /// Makes the records of all bodies that are given.
     fn records_of(&self, bodies: Vec<Option<Bytes>>) -> Result<Vec<Option<Record>>, String> {
-        let (index, proofs) = (self.section(0)?, self.section(2)?);
+        let (index, proofs) = (self.section(0)?, self.section(PROOFS)?);
         let (mut lines, mut proofs) = (index.as_ref(), proofs.as_ref());
         if bodies.len() != self.head.count as usize {
             return Err("a body is missing".into());

@@ -32,6 +32,8 @@ pub(super) struct Dedupe {
 pub(super) struct Candidate {
     pub(super) event_id: Option<String>,
     pub(super) conflict: bool,
+    /// True if it was pulled or imported: see [`Proof::is_copy`](crate::verify::Proof::is_copy).
+    pub(super) copy: bool,
     pub(super) body: bytes::Bytes,
 }
 
@@ -44,15 +46,53 @@ impl Candidate {
             && (counts_by_id || self.body == other.body)
     }
 
-    /// Returns whether this record counts under the given id and has another content than `body`.
-    pub(super) fn conflicts_with(&self, event_id: Option<&str>, body: &[u8]) -> bool {
-        event_id.is_some_and(|id| self.counts_as(id)) && !verify::identical(&self.body, body)
+    /// Returns whether this record counts under the id of `event`, and the two conflict.
+    pub(super) fn conflicts_with(&self, event: &EventContent<'_>) -> bool {
+        event.event_id.is_some_and(|id| self.counts_as(id))
+            && matches!(self.compared_with(event), Comparison::Conflicting)
+    }
+
+    /// Compares this record, which counts under an event id, with an event of the same id.
+    fn compared_with(&self, event: &EventContent<'_>) -> Comparison {
+        if verify::identical(&self.body, event.body) {
+            Comparison::Same
+        } else if self.copy || event.copy {
+            Comparison::Differing
+        } else {
+            Comparison::Conflicting
+        }
     }
 
     /// Returns whether this record is the one that counts under `event_id`.
     fn counts_as(&self, event_id: &str) -> bool {
         !self.conflict && self.event_id.as_deref() == Some(event_id)
     }
+}
+
+/// An event by what identifies it.
+#[derive(Clone, Copy)]
+pub(super) struct EventContent<'a> {
+    pub(super) event_id: Option<&'a str>,
+    /// True if it was pulled or imported.
+    pub(super) copy: bool,
+    pub(super) body: &'a [u8],
+}
+
+impl<'a> EventContent<'a> {
+    pub(super) fn of(event: &'a Verified) -> EventContent<'a> {
+        let (event_id, copy) = (event.event_id(), event.proof().is_copy());
+        EventContent { event_id, copy, body: event.body() }
+    }
+}
+
+/// The relation of two events of one id.
+enum Comparison {
+    /// They have the same content.
+    Same,
+    /// They have not, but are two renderings by one sender, since one was pulled or imported.
+    Differing,
+    /// They were both signed, and contradict each other.
+    Conflicting,
 }
 
 impl Dedupe {
@@ -99,31 +139,41 @@ impl Dedupe {
         seqs
     }
 
-    /// Judges the event with this id and body, which would be record `next`. Remembers it if it is
-    /// to be appended. `load` must also know the earlier records of this batch.
+    /// Judges an event, which would be record `next`. Remembers it if it is to be appended. `load`
+    /// must also know the earlier records of this batch.
     pub(super) fn judge(
         &mut self,
-        event_id: Option<&str>,
+        event: EventContent<'_>,
+        next: Seq,
+        load: Load<'_>,
+    ) -> Result<Outcome, ReadError> {
+        let EventContent { event_id, body, .. } = event;
+        let Some(id) = event_id else { return self.judge_without_id(body, next, load) };
+        let Some((seq, known)) = self.find(DedupeKey::Id(id), load, |known| known.counts_as(id))?
+        else {
+            return Ok(self.append(DedupeKey::Id(id), next));
+        };
+        match known.compared_with(&event) {
+            Comparison::Same => Ok(Outcome::Duplicate { seq, differs: false }),
+            Comparison::Differing => Ok(Outcome::Duplicate { seq, differs: true }),
+            Comparison::Conflicting => self.judge_conflict(id, body, seq, next, load),
+        }
+    }
+
+    /// Judges a body without a usable id.
+    fn judge_without_id(
+        &mut self,
         body: &[u8],
         next: Seq,
         load: Load<'_>,
     ) -> Result<Outcome, ReadError> {
-        let Some(id) = event_id else {
-            let known = self.find(DedupeKey::Body(body), load, |known| {
-                known.event_id.is_none() && known.body == body
-            })?;
-            return Ok(known.map_or_else(
-                || self.append(DedupeKey::Body(body), next),
-                |(seq, _)| Outcome::Duplicate(seq),
-            ));
-        };
-        match self.find(DedupeKey::Id(id), load, |known| known.counts_as(id))? {
-            None => Ok(self.append(DedupeKey::Id(id), next)),
-            Some((first, known)) if verify::identical(&known.body, body) => {
-                Ok(Outcome::Duplicate(first))
-            }
-            Some((first, _)) => self.judge_conflict(id, body, first, next, load),
-        }
+        let known = self.find(DedupeKey::Body(body), load, |known| {
+            known.event_id.is_none() && known.body == body
+        })?;
+        Ok(match known {
+            Some((seq, _)) => Outcome::Duplicate { seq, differs: false },
+            None => self.append(DedupeKey::Body(body), next),
+        })
     }
 
     /// Judges another content under `id` than that of record `first`, which counts.
@@ -206,6 +256,7 @@ impl PendingEvent {
         Candidate {
             event_id: self.event.event_id().map(Into::into),
             conflict: self.conflicts_with.is_some(),
+            copy: self.event.proof().is_copy(),
             body: self.event.body().clone(),
         }
     }
@@ -229,7 +280,7 @@ pub(super) fn judge_batch(
                 None => load(seq),
             };
         let outcome = dedupe
-            .judge(event.event_id(), event.body(), next, &load_any)
+            .judge(EventContent::of(&event), next, &load_any)
             .inspect_err(|_| dedupe.forget_after(head))?;
         outcomes.push(outcome);
         match outcome {
@@ -237,7 +288,7 @@ pub(super) fn judge_batch(
             Outcome::Conflict { first, duplicate: false, .. } => {
                 pending.push(PendingEvent { event, conflicts_with: Some(first) });
             }
-            Outcome::Duplicate(_) | Outcome::Conflict { .. } => {}
+            Outcome::Duplicate { .. } | Outcome::Conflict { .. } => {}
         }
     }
     Ok(JudgedBatch { outcomes, pending })

@@ -16,7 +16,7 @@ use super::disk::{Disk, DiskFault};
 use super::open::{OpenError, Unrecovered};
 use super::sled_log::SledLog;
 use super::{AppendError, DurableHead, Identity, Log, Outcome, ReadError, Record};
-use crate::verify::Verified;
+use crate::verify::{Proof, Verified};
 
 /// A log on disk that is opened again in place after its disk took no writes.
 pub struct DiskLog {
@@ -190,6 +190,10 @@ impl Log for DiskLog {
         self.read_by(|log| log.bodies(seqs))
     }
 
+    fn proofs(&self, seqs: &[Seq]) -> Result<Vec<Proof>, ReadError> {
+        self.read_by(|log| log.proofs(seqs))
+    }
+
     fn find(&self, event_id: &str) -> Result<Option<Seq>, ReadError> {
         self.read_by(|log| log.find(event_id))
     }
@@ -267,7 +271,12 @@ mod tests {
             .map(|id| log.append(vec![event(id)], NOW).unwrap().remove(0));
         assert_eq!(
             outcomes,
-            [Outcome::Duplicate(1), Outcome::Duplicate(2), Outcome::Duplicate(3), Outcome::New(4)]
+            [
+                Outcome::Duplicate { seq: 1, differs: false },
+                Outcome::Duplicate { seq: 2, differs: false },
+                Outcome::Duplicate { seq: 3, differs: false },
+                Outcome::New(4)
+            ]
         );
         assert_eq!(log.wait(3, Duration::ZERO), 4);
     }

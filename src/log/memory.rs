@@ -37,7 +37,13 @@ impl MemoryLog {
         let records = self.records.read();
         let record = records.get(seq as usize - 1).ok_or(ReadError::Absent { seq })?;
         let conflict = record.status != RecordStatus::Counts;
-        Ok(Candidate { event_id: record.event_id.clone(), conflict, body: record.body.clone() })
+        let copy = record.proof.is_copy();
+        Ok(Candidate {
+            event_id: record.event_id.clone(),
+            conflict,
+            copy,
+            body: record.body.clone(),
+        })
     }
 }
 

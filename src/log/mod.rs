@@ -23,7 +23,7 @@ mod tiles;
 
 use std::time::Duration;
 
-pub use audit::{Acknowledged, Audit, Finding, LogPart, Signatures};
+pub use audit::{Acknowledged, Audit, Finding, LogPart, Signatures, Unsigned};
 pub(crate) use block::FORMAT;
 use bytes::Bytes;
 pub use disk::DISK_RESERVE_BYTES;
@@ -58,8 +58,14 @@ pub struct Identity {
 pub enum Outcome {
     /// Appended, as this record.
     New(Seq),
-    /// The same event is already this record.
-    Duplicate(Seq),
+    /// An event of the same id is already recorded, and nothing was appended.
+    Duplicate {
+        /// The record that counts.
+        seq: Seq,
+        /// True if they are not the same event by their content: then one of the two was pulled or
+        /// imported.
+        differs: bool,
+    },
     /// Recorded as another content under an id that is taken.
     Conflict {
         /// The record that keeps this content.
@@ -165,6 +171,14 @@ impl Record {
     }
 }
 
+impl Record {
+    /// Returns what identifies its event.
+    fn content(&self) -> dedupe::EventContent<'_> {
+        let (event_id, copy) = (self.event_id.as_deref(), self.proof.is_copy());
+        dedupe::EventContent { event_id, copy, body: &self.body }
+    }
+}
+
 /// The log behind a small, blocking interface. One thread appends; any number read.
 ///
 /// Seqs are 1, 2, 3 … without gaps. There is no delete, update, truncate or compact.
@@ -237,6 +251,19 @@ pub trait Log: Send + Sync {
     /// # Errors
     /// [`ReadError::Absent`] past the head; otherwise the first bad record.
     fn bodies(&self, seqs: &[Seq]) -> Result<Vec<Bytes>, ReadError>;
+
+    /// Reads the proofs of some records, in the order asked for. Consecutive seqs are cheapest.
+    ///
+    /// # Errors
+    /// [`ReadError::Absent`] past the head; otherwise the first bad record.
+    fn proofs(&self, seqs: &[Seq]) -> Result<Vec<Proof>, ReadError> {
+        let proof = |seq: &Seq| {
+            let records = self.read(seq.saturating_sub(1), 1, 0)?;
+            let record = records.into_iter().find(|record| record.seq == *seq);
+            record.map(|record| record.proof).ok_or(ReadError::Absent { seq: *seq })
+        };
+        seqs.iter().map(proof).collect()
+    }
 
     /// Returns the record that counts under an event id. Does not wait for an append in progress;
     /// unpacks one body.

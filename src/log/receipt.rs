@@ -9,6 +9,9 @@ const RECEIPT_VERSION: u8 = 1;
 const RECEIPT_BYTES: usize = 192;
 const PROOF_WEBHOOK: u8 = 1;
 const PROOF_OPERATOR: u8 = 2;
+const PROOF_PULLED: u8 = 3;
+const PROOF_OBSERVED: u8 = 4;
+const PROOF_IMPORTED: u8 = 5;
 
 impl Record {
     /// Encodes the receipt: everything about the record but its salt and body.
@@ -31,6 +34,23 @@ impl Record {
             }
             Proof::Operator { key_id } => {
                 out.push(PROOF_OPERATOR);
+                out.extend(key_id);
+            }
+            Proof::Pulled { url, key_id, pulled_at } => {
+                out.push(PROOF_PULLED);
+                push_text(&mut out, url);
+                out.extend(key_id);
+                out.extend(pulled_at.to_be_bytes());
+            }
+            Proof::Observed { url, key_id, observed_at, run } => {
+                out.push(PROOF_OBSERVED);
+                push_text(&mut out, url);
+                out.extend(key_id);
+                out.extend(observed_at.to_be_bytes());
+                push_text(&mut out, run);
+            }
+            Proof::Imported { key_id } => {
+                out.push(PROOF_IMPORTED);
                 out.extend(key_id);
             }
         }

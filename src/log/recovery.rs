@@ -345,8 +345,7 @@ fn first_other_facts(block: &Block<'_>, records: &[Record]) -> Result<Option<Seq
 fn check_conflict(store: &Store, record: &Record) -> Result<(), Fault> {
     let RecordStatus::Conflict { first } = record.status else { return Ok(()) };
     let known = if first < record.seq { store.candidate(first).ok() } else { None };
-    match known.is_some_and(|known| known.conflicts_with(record.event_id.as_deref(), &record.body))
-    {
+    match known.is_some_and(|known| known.conflicts_with(&record.content())) {
         true => Ok(()),
         false => Err(Fault::at(
             record.seq,

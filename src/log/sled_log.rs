@@ -35,7 +35,7 @@ use super::tiles::{TileNodes, Tiles};
 use super::{
     AppendError, DurableHead, Identity, Log, Outcome, ReadError, Record, check_batch, check_in_tree,
 };
-use crate::verify::Verified;
+use crate::verify::{Proof, Verified};
 
 /// A log on disk.
 pub struct SledLog {
@@ -359,6 +359,28 @@ impl Log for SledLog {
         Ok(out)
     }
 
+    fn proofs(&self, seqs: &[Seq]) -> Result<Vec<Proof>, ReadError> {
+        let head = self.head.get();
+        if let Some(seq) = seqs.iter().copied().find(|seq| *seq == 0 || *seq > head) {
+            return Err(ReadError::Absent { seq });
+        }
+        let mut out = Vec::with_capacity(seqs.len());
+        // Consecutive seqs of one block are read from it at once.
+        while let Some(first) = seqs.get(out.len()).copied() {
+            self.store.with_block(first, |block| {
+                let proofs = block.proofs()?;
+                while let Some(proof) = seqs
+                    .get(out.len())
+                    .and_then(|seq| proofs.get(seq.checked_sub(block.first_seq())? as usize))
+                {
+                    out.push(proof.clone());
+                }
+                Ok(())
+            })?;
+        }
+        Ok(out)
+    }
+
     fn find(&self, event_id: &str) -> Result<Option<Seq>, ReadError> {
         let candidates = self.dedupe.read().candidates(event_id, self.head.get());
         find_among(candidates, event_id, &|seq| self.store.candidate(seq))
@@ -543,10 +565,16 @@ mod tests {
         let outcomes =
             log.append(["a", "b", "c", "d"].map(|id| event(id, b"")).into(), NOW).unwrap();
         // The third may have reached the disk or not; nothing else may differ.
-        assert!(matches!(outcomes[..2], [Outcome::Duplicate(1), Outcome::Duplicate(2)]));
+        assert!(matches!(
+            outcomes[..2],
+            [
+                Outcome::Duplicate { seq: 1, differs: false },
+                Outcome::Duplicate { seq: 2, differs: false }
+            ]
+        ));
         assert!(matches!(
             outcomes[2..],
-            [Outcome::Duplicate(3) | Outcome::New(3), Outcome::New(4)]
+            [Outcome::Duplicate { seq: 3, differs: false } | Outcome::New(3), Outcome::New(4)]
         ));
     }
 
@@ -604,7 +632,8 @@ mod tests {
         assert_eq!(log.head(), head + if is_kept { 2 } else { 0 }, "{case}");
         assert_eq!(log.root(head).unwrap(), root, "{case}");
         let outcomes = log.append(batch(), NOW).unwrap();
-        let outcome = if is_kept { Outcome::Duplicate } else { Outcome::New };
+        let duplicate = |seq| Outcome::Duplicate { seq, differs: false };
+        let outcome = if is_kept { duplicate } else { Outcome::New };
         assert_eq!(outcomes, [outcome(head + 1), outcome(head + 2)], "{case}");
         assert_eq!(log.append(vec![event("e", b"")], NOW).unwrap(), [Outcome::New(head + 3)]);
     }

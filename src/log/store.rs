@@ -444,6 +444,7 @@ impl Store {
         Ok(Candidate {
             event_id: record.event_id,
             conflict: record.status != RecordStatus::Counts,
+            copy: record.proof.is_copy(),
             body: record.body,
         })
     }

@@ -176,7 +176,10 @@ fn a_sound_log_is_found_sound_and_all_of_it_is_checked() {
     drop(log);
     let audit = audit(folder.path());
     assert_eq!(about(&audit), []);
-    assert_eq!((audit.findings_count, audit.records, audit.acts, audit.size()), (0, HEAD, 1, HEAD));
+    assert_eq!(
+        (audit.findings_count, audit.records, audit.unsigned.acts, audit.size()),
+        (0, HEAD, 1, HEAD)
+    );
     assert_eq!(
         (audit.signatures.verified, audit.signatures.key_not_at_hand, audit.signatures.wrong),
         (HEAD - 1, 0, 0)
@@ -231,7 +234,10 @@ const EDITS: [(&str, RecordEdit, LogPart); 12] = [
         |record| {
             record.proof = match record.proof {
                 Proof::Webhook { key_id, .. } => Proof::Operator { key_id },
-                Proof::Operator { key_id } => Proof::Webhook { t: NOW, v1: [0; 32], key_id },
+                Proof::Operator { key_id }
+                | Proof::Imported { key_id }
+                | Proof::Pulled { key_id, .. }
+                | Proof::Observed { key_id, .. } => Proof::Webhook { t: NOW, v1: [0; 32], key_id },
             }
         },
         LogPart::Proof,
@@ -239,7 +245,11 @@ const EDITS: [(&str, RecordEdit, LogPart); 12] = [
     (
         "the key's name",
         |record| match &mut record.proof {
-            Proof::Webhook { key_id, .. } | Proof::Operator { key_id } => key_id[0] ^= 1,
+            Proof::Webhook { key_id, .. }
+            | Proof::Operator { key_id }
+            | Proof::Imported { key_id }
+            | Proof::Pulled { key_id, .. }
+            | Proof::Observed { key_id, .. } => key_id[0] ^= 1,
         },
         LogPart::Leaf,
     ),

@@ -331,6 +331,18 @@ impl Receipt {
                 key_id: take(&mut rest)?,
             },
             [2] => Proof::Operator { key_id: take::<KEY_ID_BYTES>(&mut rest)? },
+            [3] => Proof::Pulled {
+                url: take_text(&mut rest)?.into(),
+                key_id: take(&mut rest)?,
+                pulled_at: Millis::from_be_bytes(take(&mut rest)?),
+            },
+            [4] => Proof::Observed {
+                url: take_text(&mut rest)?.into(),
+                key_id: take(&mut rest)?,
+                observed_at: Millis::from_be_bytes(take(&mut rest)?),
+                run: take_text(&mut rest)?.into(),
+            },
+            [5] => Proof::Imported { key_id: take(&mut rest)? },
             [kind] => return Err(ReceiptError::Proof(kind)),
         };
         if !rest.is_empty() {

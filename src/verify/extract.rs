@@ -3,8 +3,8 @@
 use std::borrow::Cow;
 
 use rollcall_projections::{
-    DirectoryChange, EventType, Field, InactiveUsers, Millis, OPERATOR_PREFIX, Reason, SYNC_PREFIX,
-    TOKEN_PREFIX,
+    DirectoryChange, EventSubject, EventType, Field, InactiveUsers, Millis, OWN_PREFIX, Reason,
+    SYNC_PREFIX, TOKEN_PREFIX,
 };
 use serde_json::value::RawValue;
 
@@ -16,6 +16,9 @@ use crate::{json, time};
 
 /// The field with the values that an update replaced.
 const REPLACED: &str = "previous_attributes";
+
+/// The prefixes of the ids that Rollcall gives: of acts, observations and reconciliations.
+const OWN_IDS: [&str; 3] = ["op_", "obs_", "run_"];
 
 /// The longest valid id, in bytes.
 const ID_BYTES_MAX: usize = 255;
@@ -29,11 +32,12 @@ const ULID_MS: std::ops::Range<u64> = 1_420_070_400_000..4_102_444_800_000;
 
 /// The version of stored facts. Raise it whenever the result of [`extract`] for some body changes,
 /// or its encoding: older blocks are then extracted again.
-pub const FACTS_VERSION: u16 = 6;
+pub const FACTS_VERSION: u16 = 7;
 
 /// The result of reading a body.
 pub struct Extracted<'a> {
-    /// The source's id: 1 to 255 bytes without control characters, not beginning with `op_`.
+    /// The source's id: 1 to 255 bytes without control characters, not beginning with one of
+    /// [`OWN_IDS`].
     /// `None`: the body is not an event.
     pub event_id: Option<Cow<'a, str>>,
     /// The event's type, if the body has one.
@@ -46,7 +50,8 @@ pub struct Extracted<'a> {
 pub fn extract_from<'a>(proof: &Proof, body: &'a [u8]) -> Extracted<'a> {
     match proof {
         Proof::Webhook { t, .. } => extract(body, Some(*t)),
-        Proof::Operator { .. } => extract_act(body),
+        Proof::Pulled { .. } | Proof::Imported { .. } => extract(body, None),
+        Proof::Operator { .. } | Proof::Observed { .. } => extract_own(body),
     }
 }
 
@@ -56,33 +61,51 @@ fn envelope(body: &[u8]) -> Option<[Option<&RawValue>; 4]> {
     json::present_fields(text, ["id", "event", "data", "created_at"])
 }
 
-/// Reads the body of an operator's act, which Rollcall wrote itself.
-fn extract_act(body: &[u8]) -> Extracted<'_> {
+/// Reads the body of an operator's act or of an observation, which Rollcall wrote itself.
+fn extract_own(body: &[u8]) -> Extracted<'_> {
     let [event_id, event, data, created_at] = envelope(body).unwrap_or_default();
     let event_type = json::string(event);
     let known = event_type.as_deref().and_then(EventType::parse);
-    let statement = known.and_then(|known| act_statement(known, data));
+    let (statement, updated_at) = known
+        .and_then(|known| own_statement(known, data))
+        .unwrap_or((Reason::UnknownType.into(), None));
+    let observed_at = known
+        .filter(|known| known.is_observation())
+        .and_then(|_| json::present_fields_of(data, ["observed_at"]))
+        .and_then(|[observed_at]| moment(observed_at));
     Extracted {
         facts: Facts {
             occurred_at: moment(created_at),
-            updated_at: None,
+            updated_at,
+            observed_at,
             former_directories: Vec::new(),
             former_organizations: Vec::new(),
-            statement: statement.unwrap_or_else(|| Reason::UnknownType.into()),
+            statement,
         },
         event_id: json::string(event_id),
         event_type,
     }
 }
 
-/// Reads the data of an operator's act; `None` if it is not one.
-fn act_statement(event_type: EventType, data: Option<&RawValue>) -> Option<Statement<'_>> {
-    match event_type {
+/// Reads the data of a record that Rollcall wrote; `None` if it is not one. With it comes the
+/// `updated_at` of the object that was observed.
+fn own_statement(
+    event_type: EventType,
+    data: Option<&RawValue>,
+) -> Option<(Statement<'_>, Option<Millis>)> {
+    let act = match event_type {
         EventType::MappingSet => mapping(data),
         EventType::PolicySet => policy(data),
         EventType::OperatorDirectoryDeleted => operator_deletion(data),
         // The key of the log concerns no directory.
         EventType::CheckpointKeyChanged => Some(Statement::Unrelated { organization: None }),
+        EventType::LinkSet => link(data, true),
+        EventType::LinkRemoved => link(data, false),
+        EventType::ReconciliationCompleted => reconciled(data),
+        EventType::DirectoryObserved
+        | EventType::UserObserved
+        | EventType::GroupObserved
+        | EventType::MembershipObserved => return observed(event_type, data),
         EventType::DirectoryActivated
         | EventType::DirectoryDeactivated
         | EventType::DirectoryDeleted
@@ -96,7 +119,95 @@ fn act_statement(event_type: EventType, data: Option<&RawValue>) -> Option<State
         | EventType::MemberRemoved
         | EventType::TokenCreated
         | EventType::TokenRevoked => None,
+    };
+    act.map(|statement| (statement, None))
+}
+
+/// Reads the answer of the source about one thing.
+fn observed(
+    event_type: EventType,
+    data: Option<&RawValue>,
+) -> Option<(Statement<'_>, Option<Millis>)> {
+    let names = ["id", "directory_id", "user_id", "group_id", "present", "object"];
+    let [own_id, directory_id, user_id, group_id, present, object] =
+        json::present_fields_of(data, names)?;
+    let present = present?.get() == "true";
+    let stated = match event_type.subject() {
+        EventSubject::Directory if present => directory(object, observed_change(object)),
+        EventSubject::Directory => Ok((directory_gone(id(own_id)?), None)),
+        EventSubject::User => observed_user(present, id(own_id)?, id(directory_id), object),
+        EventSubject::Group => observed_group(present, id(own_id)?, id(directory_id), object),
+        _ => Ok((
+            Statement::ObservedMembership {
+                present,
+                directory: id(directory_id)?,
+                user: id(user_id)?,
+                group: id(group_id)?,
+            },
+            None,
+        )),
+    };
+    Some(stated.unwrap_or_else(|reason| (reason.into(), None)))
+}
+
+/// Returns the change that the state of an observed directory means.
+fn observed_change(object: Option<&RawValue>) -> DirectoryChange {
+    let state = json::present_fields_of(object, ["state"]).and_then(|[state]| json::string(state));
+    match state.as_deref() {
+        Some("unlinked" | "inactive" | "deleting") => DirectoryChange::Deactivated,
+        _ => DirectoryChange::Activated,
     }
+}
+
+fn observed_user<'a>(
+    present: bool,
+    id: Cow<'a, str>,
+    directory: Option<Cow<'a, str>>,
+    object: Option<&'a RawValue>,
+) -> Stated<'a> {
+    if present {
+        let End { data: mut user, updated_at, .. } = user(object, Field::Data, Field::DataId)?;
+        user.directory = directory;
+        return Ok((Statement::User { deleted: false, user }, updated_at));
+    }
+    let user = StoredUser {
+        id,
+        directory,
+        organization: None,
+        active: true,
+        roles: Cow::Borrowed(""),
+        email: None,
+        idp_id: None,
+    };
+    Ok((Statement::User { deleted: true, user }, None))
+}
+
+fn observed_group<'a>(
+    present: bool,
+    id: Cow<'a, str>,
+    directory: Option<Cow<'a, str>>,
+    object: Option<&'a RawValue>,
+) -> Stated<'a> {
+    if present {
+        let End { data: mut group, updated_at, .. } = group(object, Field::Data, Field::DataId)?;
+        group.directory = directory;
+        return Ok((Statement::Group { deleted: false, group }, updated_at));
+    }
+    let name = Cow::Borrowed("");
+    let group = StoredGroup { id, name, compared_name: None, directory, organization: None };
+    Ok((Statement::Group { deleted: true, group }, None))
+}
+
+fn reconciled(data: Option<&RawValue>) -> Option<Statement<'_>> {
+    let [started_at, clean] = json::present_fields_of(data, ["started_at", "clean_directories"])?;
+    let clean = json::array(clean)?.into_iter().filter_map(|one| id(Some(one))).collect();
+    Some(Statement::Reconciled { started_at: moment(started_at)?, clean })
+}
+
+fn link(data: Option<&RawValue>, set: bool) -> Option<Statement<'_>> {
+    let [user, app_user] = json::present_fields_of(data, ["directory_user_id", "app_user_id"])?;
+    let app_user = if set { Some(filled(app_user)?) } else { None };
+    Some(Statement::Link { user: id(user)?, app_user })
 }
 
 fn mapping(data: Option<&RawValue>) -> Option<Statement<'_>> {
@@ -117,13 +228,17 @@ fn policy(data: Option<&RawValue>) -> Option<Statement<'_>> {
 
 fn operator_deletion(data: Option<&RawValue>) -> Option<Statement<'_>> {
     let [id] = json::present_fields_of(data, ["id"])?;
-    Some(Statement::Directory {
+    Some(directory_gone(json::string(id)?))
+}
+
+fn directory_gone(id: Cow<'_, str>) -> Statement<'_> {
+    Statement::Directory {
         change: directory_code(DirectoryChange::Deleted),
-        id: json::string(id)?,
+        id,
         organization: None,
         name: Cow::Borrowed(""),
         domain: None,
-    })
+    }
 }
 
 /// Reads a body; `signed_at` is the time of its signature, if it has one. Never fails: the
@@ -155,6 +270,7 @@ pub fn extract(body: &[u8], signed_at: Option<Millis>) -> Extracted<'_> {
         facts: Facts {
             occurred_at,
             updated_at,
+            observed_at: None,
             former_directories,
             former_organizations,
             statement,
@@ -172,6 +288,7 @@ fn not_an_event(event_type: Option<Cow<'_, str>>, signed_at: Option<Millis>) -> 
         facts: Facts {
             occurred_at: signed_at,
             updated_at: None,
+            observed_at: None,
             former_directories: Vec::new(),
             former_organizations: Vec::new(),
             statement,
@@ -225,7 +342,7 @@ pub fn identical(a: &[u8], b: &[u8]) -> bool {
 fn is_event_id(id: &str) -> bool {
     (1..=ID_BYTES_MAX).contains(&id.len())
         && !id.chars().any(char::is_control)
-        && !id.starts_with("op_")
+        && !OWN_IDS.iter().any(|prefix| id.starts_with(prefix))
 }
 
 fn moment(value: Option<&RawValue>) -> Option<Millis> {
@@ -251,7 +368,7 @@ fn ulid_ms(event_id: &str) -> Option<Millis> {
 fn statement<'a>(event: &str, data: Option<&'a RawValue>) -> (Statement<'a>, Option<Millis>) {
     let stated = match EventType::parse(event) {
         Some(known) => stated_by(known, data),
-        None if event.starts_with(OPERATOR_PREFIX) => Err(Reason::ReservedType),
+        None if event.starts_with(OWN_PREFIX) => Err(Reason::ReservedType),
         None if event.starts_with(TOKEN_PREFIX) || !event.starts_with(SYNC_PREFIX) => {
             Ok(unrelated(data))
         }
@@ -276,7 +393,14 @@ fn stated_by(event_type: EventType, data: Option<&RawValue>) -> Stated<'_> {
         EventType::MappingSet
         | EventType::PolicySet
         | EventType::OperatorDirectoryDeleted
-        | EventType::CheckpointKeyChanged => Err(Reason::ReservedType),
+        | EventType::CheckpointKeyChanged
+        | EventType::LinkSet
+        | EventType::LinkRemoved
+        | EventType::DirectoryObserved
+        | EventType::UserObserved
+        | EventType::GroupObserved
+        | EventType::MembershipObserved
+        | EventType::ReconciliationCompleted => Err(Reason::ReservedType),
     }
 }
 

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 
 use rollcall_projections::{
     CLOCK_AHEAD_MS, Change, DirectoryChange, Entry, Fact, Field, Fingerprint, GroupData,
-    InactiveUsers, Mapping, MembershipData, Millis, OPERATOR_PREFIX, Reason, RecordStatus, Seq,
+    InactiveUsers, Mapping, MembershipData, Millis, OWN_PREFIX, Reason, RecordStatus, Seq,
     UserData,
 };
 
@@ -19,6 +19,8 @@ pub struct Facts<'a> {
     pub occurred_at: Option<Millis>,
     /// The source's `data.updated_at`.
     pub updated_at: Option<Millis>,
+    /// When the source was asked, of an observation.
+    pub observed_at: Option<Millis>,
     /// The directories that the body's `previous_attributes` name.
     pub former_directories: Vec<Cow<'a, str>>,
     /// The organizations that the body's `previous_attributes` name.
@@ -52,6 +54,20 @@ pub enum Statement<'a> {
         organization: Option<Cow<'a, str>>,
         user: StoredUser<'a>,
         group: StoredGroup<'a>,
+    },
+    ObservedMembership {
+        present: bool,
+        directory: Cow<'a, str>,
+        user: Cow<'a, str>,
+        group: Cow<'a, str>,
+    },
+    Reconciled {
+        started_at: Millis,
+        clean: Vec<Cow<'a, str>>,
+    },
+    Link {
+        user: Cow<'a, str>,
+        app_user: Option<Cow<'a, str>>,
     },
     Unrelated {
         organization: Option<Cow<'a, str>>,
@@ -168,6 +184,7 @@ impl<'a> Facts<'a> {
             occurred_at,
             claimed_at,
             updated_at: self.updated_at,
+            observed_at: self.observed_at,
             event_id: event_id.unwrap_or(""),
             event_type: event_type.unwrap_or(""),
             status,
@@ -190,7 +207,7 @@ fn bounded(
     event_type: Option<&str>,
 ) -> (Millis, Option<Millis>) {
     let latest = recorded_at.saturating_add(CLOCK_AHEAD_MS);
-    if event_type.is_some_and(|name| name.starts_with(OPERATOR_PREFIX)) {
+    if event_type.is_some_and(|name| name.starts_with(OWN_PREFIX)) {
         (stated.min(latest.saturating_add(1)), None)
     } else if stated > latest {
         (recorded_at, Some(stated))
@@ -220,6 +237,15 @@ impl Statement<'_> {
                     user: user.data(),
                     group: group.data(),
                 })
+            }
+            Statement::ObservedMembership { present, directory, user, group } => {
+                Fact::ObservedMembership { present: *present, directory, user, group }
+            }
+            Statement::Reconciled { started_at, clean } => {
+                Fact::Reconciled { started_at: *started_at, clean }
+            }
+            Statement::Link { user, app_user } => {
+                Fact::Link { user, app_user: app_user.as_deref() }
             }
             Statement::Unrelated { organization } => {
                 Fact::Unrelated { organization: organization.as_deref() }
@@ -293,6 +319,7 @@ mod tests {
         let facts = Facts {
             occurred_at: Some(1_000_000),
             updated_at: None,
+            observed_at: None,
             former_directories: Vec::new(),
             former_organizations: Vec::new(),
             statement,

@@ -7,8 +7,10 @@ mod attributes;
 mod comparison;
 mod extract;
 mod facts;
+mod lines;
 mod mapping;
 mod operator;
+mod origin;
 mod signature;
 
 #[cfg(test)]
@@ -19,9 +21,12 @@ pub use comparison::{compared_name, email_fingerprint};
 pub use extract::{Extracted, FACTS_VERSION, extract, extract_from, identical};
 pub(crate) use extract::{filled, first_domain, is_active, shown_email};
 pub use facts::{Facts, Statement};
+pub use lines::{fault_of_line, not_an_event};
 pub use mapping::{FieldCode, MappingError, mapping_json, parse_mapping};
 pub(crate) use operator::names_author;
 pub use operator::{Act, api_key_id, author_name, key_name};
+pub(crate) use origin::names_origin;
+pub use origin::{Observation, Observed, Origin};
 use rollcall_projections::Millis;
 pub use signature::{KEY_ID_BYTES, Keyring, PROBE_TIME, Rejection, SECRETS_MAX};
 
@@ -61,6 +66,53 @@ pub enum Proof {
         /// The id of the key.
         key_id: [u8; KEY_ID_BYTES],
     },
+    /// The TLS connection to the configured source, whose list of events has these bytes.
+    Pulled {
+        /// The source, without user information and query.
+        url: Box<str>,
+        /// The id of the key with which it was asked.
+        key_id: [u8; KEY_ID_BYTES],
+        /// When the list was asked for, in milliseconds.
+        pulled_at: Millis,
+    },
+    /// The TLS connection to the configured source, which answered so about one thing.
+    Observed {
+        /// The source, without user information and query.
+        url: Box<str>,
+        /// The id of the key with which it was asked.
+        key_id: [u8; KEY_ID_BYTES],
+        /// Just before the request was sent whose answer decided, in milliseconds.
+        observed_at: Millis,
+        /// The id of the reconciliation.
+        run: Box<str>,
+    },
+    /// The API key of the operator who imported the event from a file.
+    Imported {
+        /// The id of the key.
+        key_id: [u8; KEY_ID_BYTES],
+    },
+}
+
+impl Proof {
+    /// Returns the word for the way in which the record came, in answers and output.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Proof::Webhook { .. } => "webhook",
+            Proof::Operator { .. } => "operator",
+            Proof::Pulled { .. } => "pulled",
+            Proof::Observed { .. } => "observed",
+            Proof::Imported { .. } => "imported",
+        }
+    }
+
+    /// Returns true for an event that was pulled or imported. It is another rendering of what a
+    /// webhook of the same id says, and so does not conflict with it.
+    pub fn is_copy(&self) -> bool {
+        match self {
+            Proof::Pulled { .. } | Proof::Imported { .. } => true,
+            Proof::Webhook { .. } | Proof::Operator { .. } | Proof::Observed { .. } => false,
+        }
+    }
 }
 
 /// A body whose authenticity is proven, with the facts that it states.
@@ -88,11 +140,16 @@ impl Verified {
         now_ms: Millis,
     ) -> Result<Verified, Rejection> {
         let proof = keyring.verify(header, &body, now_ms)?;
+        Ok(Verified::proven(Source::Workos, proof, body))
+    }
+
+    /// Reads the facts of a body whose proof holds.
+    fn proven(source: Source, proof: Proof, body: Bytes) -> Verified {
         let extracted = extract_from(&proof, &body);
         let facts = extracted.facts.encode();
         let (event_id, event_type) =
             (extracted.event_id.map(Into::into), extracted.event_type.map(Into::into));
-        Ok(Verified { source: Source::Workos, proof, event_id, event_type, facts, body })
+        Verified { source, proof, event_id, event_type, facts, body }
     }
 
     /// Returns its origin.

@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use super::signature::{KEY_ID_BYTES, mac_of};
-use super::{Proof, Source, Verified, extract_from, mapping_json};
+use super::{Proof, Source, Verified, mapping_json};
 use crate::keys::Operator;
 use crate::{json, time};
 
@@ -133,6 +133,18 @@ pub(crate) fn names_author(key_id: [u8; KEY_ID_BYTES], body: &[u8]) -> bool {
     json::string(id).is_some_and(|id| id == key_name(key_id))
 }
 
+/// Returns a new id of a record that Rollcall writes: `prefix` and a UUID of version 7.
+///
+/// # Errors
+/// If the operating system has no random bytes.
+pub(super) fn own_id(prefix: &str, recorded_at: Millis) -> Result<String, getrandom::Error> {
+    let mut random = [0; 10];
+    getrandom::fill(&mut random)?;
+    let millis = u64::try_from(recorded_at).unwrap_or(0);
+    let id = uuid::Builder::from_unix_timestamp_millis(millis, &random).into_uuid();
+    Ok(format!("{prefix}{id}"))
+}
+
 impl Verified {
     /// Writes the body of an operator's act that is recorded at `recorded_at`.
     ///
@@ -144,18 +156,12 @@ impl Verified {
         note: Option<&str>,
         recorded_at: Millis,
     ) -> Result<Verified, getrandom::Error> {
-        let mut random = [0; 10];
-        getrandom::fill(&mut random)?;
-        let id = uuid::Builder::from_unix_timestamp_millis(
-            u64::try_from(recorded_at).unwrap_or(0),
-            &random,
-        )
-        .into_uuid();
+        let id = own_id("op_", recorded_at)?;
         let occurred_at = act.occurs_at(recorded_at);
         let key = operator.key();
         let body = json!({
             "object": "event",
-            "id": format!("op_{id}"),
+            "id": id,
             "event": act.event_type().name(),
             "data": act.data(recorded_at, note),
             "created_at": time::format(occurred_at),
@@ -165,10 +171,13 @@ impl Verified {
         });
         let body = Bytes::from(body.to_string());
         let proof = Proof::Operator { key_id: key.key_id };
-        let extracted = extract_from(&proof, &body);
-        let facts = extracted.facts.encode();
-        let (event_id, event_type) =
-            (extracted.event_id.map(Into::into), extracted.event_type.map(Into::into));
-        Ok(Verified { source: Source::Rollcall, proof, event_id, event_type, facts, body })
+        Ok(Verified::proven(Source::Rollcall, proof, body))
+    }
+
+    /// Takes an event from a file that an operator imports: `body` is one event in the exact bytes
+    /// of the file. The operator's key vouches for it, and no signature.
+    pub fn imported(operator: &Operator, body: Bytes) -> Verified {
+        let proof = Proof::Imported { key_id: operator.key().key_id };
+        Verified::proven(Source::Workos, proof, body)
     }
 }

@@ -427,6 +427,7 @@ mod tests {
                 occurred_at,
                 claimed_at: None,
                 updated_at: None,
+                observed_at: None,
                 event_id: &format!("event_{seq:05}"),
                 event_type: "",
                 status: RecordStatus::Counts,

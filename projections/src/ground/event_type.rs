@@ -68,6 +68,10 @@ pub enum EventSubject {
     Policy,
     /// The key that signs checkpoints.
     CheckpointKey,
+    /// The link from a user of a directory to one of the application.
+    Link,
+    /// A comparison with the source.
+    Reconciliation,
 }
 
 /// The effect of a type of event on its subject.
@@ -81,6 +85,9 @@ pub enum EventEffect {
     Suspends,
     /// The subject exists no longer.
     Ends,
+    /// The subject exists from then on, has other properties or exists no longer: the event's data
+    /// says which.
+    Observes,
     /// The event is kept and counted only.
     None,
 }
@@ -92,13 +99,24 @@ pub const SYNC_PREFIX: &str = "dsync.";
 /// is treated like those that it knows.
 pub const TOKEN_PREFIX: &str = "dsync.token.";
 
-/// The prefix of the types that only Rollcall writes: the acts of its operators.
-pub const OPERATOR_PREFIX: &str = "rollcall.";
+/// The prefix of the types that only Rollcall writes: acts of its operators, observations and
+/// completed reconciliations.
+pub const OWN_PREFIX: &str = "rollcall.";
 
 impl EventType {
+    /// Returns true for a type that only Rollcall writes.
+    pub fn is_own(self) -> bool {
+        self.name().starts_with(OWN_PREFIX)
+    }
+
     /// Returns true for an act of one of Rollcall's operators.
     pub fn is_operator_act(self) -> bool {
-        self.name().starts_with(OPERATOR_PREFIX)
+        self.is_own() && !self.is_observation() && self.subject() != EventSubject::Reconciliation
+    }
+
+    /// Returns true for what the source said of one thing when it was asked.
+    pub fn is_observation(self) -> bool {
+        self.effect() == EventEffect::Observes
     }
 }
 
@@ -137,4 +155,18 @@ event_types! {
     OperatorDirectoryDeleted = "rollcall.directory.deleted", Directory, Ends;
     /// The key that signs checkpoints changed.
     CheckpointKeyChanged = "rollcall.checkpoint_key.changed", CheckpointKey, Changes;
+    /// An operator linked a user of a directory to one of the application.
+    LinkSet = "rollcall.link.set", Link, Begins;
+    /// An operator removed such a link.
+    LinkRemoved = "rollcall.link.removed", Link, Ends;
+    /// The source was asked about a directory.
+    DirectoryObserved = "rollcall.directory.observed", Directory, Observes;
+    /// The source was asked about a user.
+    UserObserved = "rollcall.user.observed", User, Observes;
+    /// The source was asked about a group.
+    GroupObserved = "rollcall.group.observed", Group, Observes;
+    /// The source was asked about a user's membership of a group.
+    MembershipObserved = "rollcall.membership.observed", Membership, Observes;
+    /// A comparison with the source ended.
+    ReconciliationCompleted = "rollcall.reconciliation.completed", Reconciliation, None;
 }

@@ -19,6 +19,8 @@ pub struct Entry<'a> {
     pub claimed_at: Option<Millis>,
     /// The source's `data.updated_at`, a tie-breaker; membership events have none.
     pub updated_at: Option<Millis>,
+    /// When the source was asked, of an observation.
+    pub observed_at: Option<Millis>,
     /// The source's id; empty where the body has no usable one.
     pub event_id: &'a str,
     /// The event's type; empty where the body has none.
@@ -67,6 +69,31 @@ pub enum Fact<'a> {
     Group(Change, GroupData<'a>),
     /// A user was added to a group or removed from it.
     Membership(MembershipData<'a>),
+    /// The source said that a user is in a group, or is not, and nothing else about the two.
+    ObservedMembership {
+        /// True if the user is in the group.
+        present: bool,
+        /// The group's directory.
+        directory: &'a str,
+        /// The user.
+        user: &'a str,
+        /// The group.
+        group: &'a str,
+    },
+    /// A comparison with the source ended.
+    Reconciled {
+        /// When it began.
+        started_at: Millis,
+        /// The directories that it compared completely and without doubt.
+        clean: &'a [Cow<'a, str>],
+    },
+    /// A user of a directory is linked to one of the application, or to none.
+    Link {
+        /// The user of the directory.
+        user: &'a str,
+        /// The user of the application; `None` if the link is removed.
+        app_user: Option<&'a str>,
+    },
     /// Kept and counted; no view of state changes.
     Unrelated {
         /// The organization that the event carries.

@@ -88,7 +88,9 @@ fn created_by(event_type: EventType) -> Option<fn(&mut InitialSync) -> &mut u64>
         | EventSubject::Token
         | EventSubject::Mapping
         | EventSubject::Policy
-        | EventSubject::CheckpointKey => None,
+        | EventSubject::CheckpointKey
+        | EventSubject::Link
+        | EventSubject::Reconciliation => None,
     }
 }
 

@@ -151,11 +151,13 @@ fn is_listed(event_type: EventType) -> bool {
         EventSubject::Directory
         | EventSubject::User
         | EventSubject::Group
-        | EventSubject::Membership => !event_type.is_operator_act(),
+        | EventSubject::Membership => !event_type.is_operator_act() && !event_type.is_observation(),
         EventSubject::Token
         | EventSubject::Mapping
         | EventSubject::Policy
-        | EventSubject::CheckpointKey => false,
+        | EventSubject::CheckpointKey
+        | EventSubject::Link
+        | EventSubject::Reconciliation => false,
     }
 }
 

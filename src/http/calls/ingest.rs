@@ -10,7 +10,6 @@ use rollcall_projections::Millis;
 use serde_json::json;
 use tokio::time::{Instant, timeout_at};
 
-use crate::engine::IngestError;
 use crate::http::wire::answer::{ANSWER_WITHIN, Code, Problem, respond};
 use crate::http::wire::state::{KeySet, State};
 use crate::http::wire::threads::verifying;
@@ -47,7 +46,7 @@ async fn take(
         return Err(Code::UnsupportedEncoding);
     }
     let engine = state.engine.get().ok_or(Code::NotReady)?;
-    let (signature, now_ms) = (signature(request), engine.now().map_err(refused)?);
+    let (signature, now_ms) = (signature(request), engine.now().map_err(Code::from)?);
     // A body that cannot become authentic is not read, but that of a probe: its signature is judged
     // first.
     if !(Keyring::is_probe(signature.as_deref()) && is_small(request)) {
@@ -58,15 +57,15 @@ async fn take(
     let bytes_max = state.keys.now().body_bytes_max;
     let body = timeout_at(deadline, state.bodies.read(payload, bytes_max)).await;
     let mut body = body.map_err(|_| Code::BodyTimeout)??;
-    let now_ms = engine.now().map_err(refused)?;
+    let now_ms = engine.now().map_err(Code::from)?;
     let event = verify(state.keys.now(), signature, body.take(), now_ms).await??;
     drop(body);
     let event_id = event.event_id().map(str::to_owned);
-    let answer = engine.submit(event).map_err(refused)?;
-    let outcome = answer.await.map_err(|_| Code::LogUnavailable)?.map_err(refused)?;
+    let answer = engine.submit(event).map_err(Code::from)?;
+    let outcome = answer.await.map_err(|_| Code::LogUnavailable)?.map_err(Code::from)?;
     let (seq, duplicate, conflict) = match outcome {
         Outcome::New(seq) => (seq, false, false),
-        Outcome::Duplicate(seq) => (seq, true, false),
+        Outcome::Duplicate { seq, .. } => (seq, true, false),
         Outcome::Conflict { seq, duplicate, .. } => (seq, duplicate, true),
     };
     let body =
@@ -99,11 +98,4 @@ fn signature(request: &HttpRequest) -> Option<Bytes> {
     let values: Vec<&[u8]> =
         request.headers().get_all("WorkOS-Signature").map(|value| value.as_bytes()).collect();
     (!values.is_empty()).then(|| values.join(&b',').into())
-}
-
-fn refused(error: IngestError) -> Code {
-    match error {
-        IngestError::QueueFull => Code::QueueFull,
-        IngestError::Unavailable => Code::LogUnavailable,
-    }
 }

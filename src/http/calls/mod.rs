@@ -10,6 +10,7 @@ pub(crate) mod events;
 pub(crate) mod groups;
 pub(crate) mod health;
 pub(crate) mod history;
+pub(crate) mod import;
 pub(crate) mod ingest;
 pub(crate) mod last_heard;
 pub(crate) mod names;
@@ -121,6 +122,7 @@ calls! {
     get proofs::CONSISTENCY => proofs::consistency;
     get proofs::KEY => proofs::key, post proofs::CHANGE_KEY => proofs::change_key;
     get stats::STATS => stats::stats;
+    post import::IMPORT => import::import;
     get health::ALIVE => health::alive;
     get health::READY => health::ready;
     get document::SHOW => document::show;

@@ -183,6 +183,7 @@ fn read(engine: &Engine, sight: &Sight, name: &str) -> Result<Value, Problem> {
     Ok(json!({
         "object": "log_entry",
         "seq": record.seq,
+        "proof": record.proof.word(),
         "receipt": BASE64_STANDARD.encode(record.receipt()),
         "salt": BASE64_STANDARD.encode(record.salt),
         "body": BASE64_STANDARD.encode(&record.body),

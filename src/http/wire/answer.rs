@@ -15,7 +15,7 @@ use rollcall_projections::{Cut, Millis};
 use serde::Serialize;
 
 use super::api::Operation;
-use crate::engine::{ActError, ChangeError, CutError};
+use crate::engine::{ActError, ChangeError, CutError, IngestError};
 use crate::keys::{ApiKey, Scope};
 use crate::log::ReadError;
 use crate::time;
@@ -150,7 +150,7 @@ codes! {
         "the version in `If-Match` is not the latest: read the mapping again";
     BodyTooLarge = "body_too_large", PAYLOAD_TOO_LARGE,
         "the body is too large: a webhook may have as many bytes as the server's \
-         `--body-bytes-max` says, another body 1 MiB";
+         `--body-bytes-max` says, an import 4 MiB, another body 1 MiB";
     UnsupportedEncoding = "unsupported_encoding", UNSUPPORTED_MEDIA_TYPE,
         "the signature covers the raw body: send it without a content encoding";
     ValidationFailed = "validation_failed", UNPROCESSABLE_ENTITY, VALIDATION;
@@ -395,6 +395,15 @@ impl From<Rejection> for Code {
             Rejection::Malformed => Code::SignatureMalformed,
             Rejection::Mismatch => Code::SignatureMismatch,
             Rejection::OutsideTolerance => Code::TimestampOutsideTolerance,
+        }
+    }
+}
+
+impl From<IngestError> for Code {
+    fn from(error: IngestError) -> Code {
+        match error {
+            IngestError::QueueFull => Code::QueueFull,
+            IngestError::Unavailable => Code::LogUnavailable,
         }
     }
 }

@@ -33,6 +33,8 @@ pub(crate) struct Operation {
     pub(crate) cost: Cost,
     /// The name of its body's shape, if it takes a body.
     pub(crate) takes: Option<&'static str>,
+    /// The media type of that body.
+    pub(crate) takes_as: &'static str,
     pub(crate) gives: Gives,
     /// The headers of its answer, without those that follow from the rest.
     pub(crate) answer_headers: &'static [AnswerHeader],
@@ -123,6 +125,7 @@ impl Operation {
         logged: Logged::Never,
         cost: Cost::Low,
         takes: None,
+        takes_as: "application/json",
         gives: Gives::One(""),
         answer_headers: &[],
         shapes: "{}",

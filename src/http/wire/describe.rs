@@ -43,7 +43,10 @@ pub(crate) fn author(
     let body: Value = serde_json::from_slice(&record.body).unwrap_or_default();
     let name = match record.proof {
         Proof::Operator { key_id } => Some(author_name(key_id, &record.body)),
-        Proof::Webhook { .. } => None,
+        Proof::Webhook { .. }
+        | Proof::Imported { .. }
+        | Proof::Pulled { .. }
+        | Proof::Observed { .. } => None,
     };
     Ok((name, body.pointer("/data/note").cloned()))
 }

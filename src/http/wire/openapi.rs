@@ -148,7 +148,8 @@ fn call(operation: &Operation, allowed: &str, schemas: &Value) -> Value {
         }
     }
     if let Some(name) = operation.takes {
-        let content = content_of(reference(name), example_of(name, schemas));
+        let described = json!({ "schema": reference(name), "example": example_of(name, schemas) });
+        let content = json!({ operation.takes_as: described });
         call.insert("requestBody".into(), json!({ "required": true, "content": content }));
     }
     call.insert("responses".into(), responses(operation, allowed, schemas));

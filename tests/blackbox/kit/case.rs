@@ -81,7 +81,7 @@ impl Case {
         let outcomes = self.log.append(vec![verified_at(body, t_ms)], t_ms).unwrap();
         let recorded = match outcomes[..] {
             [Outcome::New(seq)] => (seq, false, false),
-            [Outcome::Duplicate(seq)] => (seq, true, false),
+            [Outcome::Duplicate { seq, .. }] => (seq, true, false),
             [Outcome::Conflict { seq, duplicate, .. }] => (seq, duplicate, true),
             _ => panic!("one body, one outcome"),
         };

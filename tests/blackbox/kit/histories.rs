@@ -986,7 +986,10 @@ impl Teller {
             0 => json!({ "event": event, "data": data }).to_string(),
             1 => json!({ "id": 17, "event": event, "data": data }).to_string(),
             2 => json!({ "id": "", "event": event, "data": data }).to_string(),
-            3 => json!({ "id": format!("op_{id}"), "event": event, "data": data }).to_string(),
+            3 => {
+                let own = ["op_", "obs_", "run_"].choose(&mut self.rng).expect("prefixes");
+                json!({ "id": format!("{own}{id}"), "event": event, "data": data }).to_string()
+            }
             4 => json!({ "id": control, "event": event, "data": data }).to_string(),
             5 => json!({ "id": "i".repeat(256), "event": event, "data": data }).to_string(),
             6 => json!({ "id": self.known_event_id(), "data": data }).to_string(),

@@ -12,4 +12,5 @@ pub mod scale;
 pub mod server;
 pub mod shrink;
 pub mod small_disk;
+pub mod source;
 pub mod stage;

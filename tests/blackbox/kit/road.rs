@@ -11,7 +11,7 @@ use rollcall::engine::Engine;
 use rollcall::http::{BODY_BYTES_MAX, Settings, WEBHOOK_PATH, app};
 use rollcall::keys::ApiKeys;
 use rollcall::log::{Log, MemoryLog};
-use rollcall::verify::{Keyring, Verified, extract};
+use rollcall::verify::{Keyring, Origin, Verified, extract};
 use rollcall_projections::{Millis, RecordStatus, Views};
 use serde_json::Value;
 
@@ -39,6 +39,21 @@ pub fn verified(body: &[u8]) -> Verified {
 pub fn verified_at(body: &[u8], t_ms: Millis) -> Verified {
     let header = signature(SECRET, &t_ms.to_string(), body);
     Verified::webhook(&keyring(), Some(header.as_bytes()), body.to_vec().into(), t_ms).unwrap()
+}
+
+/// Takes a body as one that was pulled from a source at `t_ms`.
+pub fn pulled_at(body: &[u8], t_ms: Millis) -> Verified {
+    Verified::pulled(
+        &Origin::new("https://source.example", "sk_source"),
+        t_ms,
+        body.to_vec().into(),
+    )
+}
+
+/// Takes a body as one that an operator imports.
+pub fn imported(body: &[u8]) -> Verified {
+    let operator = ApiKeys::unrestricted([API_KEY]).identify(API_KEY).unwrap();
+    Verified::imported(&operator, body.to_vec().into())
 }
 
 pub fn memory_log<'a>(bodies: impl IntoIterator<Item = &'a [u8]>) -> Arc<MemoryLog> {

@@ -2,6 +2,7 @@
 
 pub mod audit_equals_model;
 pub mod audit_rules;
+pub mod copies;
 pub mod cut_lists;
 pub mod directories_equal_model;
 pub mod indexes;

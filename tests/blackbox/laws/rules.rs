@@ -293,6 +293,8 @@ fn rule_7_a_body_that_is_no_event_is_listed_and_occupies_no_id() {
         json!({ "id": "a", "event": 1 }),
         json!({ "id": "", "event": "e" }),
         json!({ "id": "op_a", "event": "e" }),
+        json!({ "id": "obs_a", "event": "e" }),
+        json!({ "id": "run_a", "event": "e" }),
         json!({ "id": "a\n", "event": "e" }),
         json!({ "id": "x".repeat(256), "event": "e" }),
     ];

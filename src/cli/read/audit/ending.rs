@@ -152,7 +152,9 @@ fn is_about_user(cause: &EventCause) -> bool {
             | EventSubject::Token
             | EventSubject::Mapping
             | EventSubject::Policy
-            | EventSubject::CheckpointKey,
+            | EventSubject::CheckpointKey
+            | EventSubject::Link
+            | EventSubject::Reconciliation,
         )
         | None => false,
     }
@@ -200,7 +202,9 @@ fn disuse(event_type: EventType) -> Option<&'static str> {
     match event_type.effect() {
         EventEffect::Suspends => Some("deactivated"),
         EventEffect::Ends => Some("deleted"),
-        EventEffect::Begins | EventEffect::Changes | EventEffect::None => None,
+        EventEffect::Begins | EventEffect::Changes | EventEffect::Observes | EventEffect::None => {
+            None
+        }
     }
 }
 

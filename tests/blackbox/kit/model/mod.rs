@@ -11,6 +11,7 @@ use std::collections::BTreeSet;
 use serde_json::{Map, Value, json};
 
 pub mod audit;
+pub mod observations;
 pub mod roles;
 
 /// Everything delivered so far.
@@ -24,6 +25,8 @@ pub struct World {
     told: Vec<Told>,
     /// The settings of operators, by seq.
     settings: Vec<roles::Setting>,
+    /// The comparisons with the source that ended, by seq.
+    comparisons: Vec<observations::Comparison>,
 }
 
 /// An event that counts and is usable, whether or not it has an effect.
@@ -35,13 +38,15 @@ struct Told {
     body: Object,
 }
 
-/// The answer to a webhook.
+/// The answer to a webhook, or the outcome of an event that was pulled or imported.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Receipt {
     pub seq: u64,
     pub event_id: Option<String>,
     pub duplicate: bool,
     pub conflict: bool,
+    /// True for a duplicate of another content, of which one was pulled or imported.
+    pub differs: bool,
 }
 
 /// The part of the past that a question sees; both bounds are included.
@@ -74,6 +79,8 @@ struct Record {
     standing: Standing,
     /// The reasons for which the quarantine lists it.
     listed: Vec<&'static str>,
+    /// True if it was pulled or imported.
+    is_copy: bool,
     /// `event`, `data` and `created_at`: what two deliveries of one event share (rule 6).
     content: [Option<Value>; 3],
 }
@@ -94,6 +101,8 @@ struct Event {
     closing: bool,
     updated_at: Option<i64>,
     id: String,
+    /// Of an observation: when the source was asked.
+    asked_ms: Option<i64>,
     fact: Fact,
 }
 
@@ -114,6 +123,8 @@ enum Fact {
     },
     Membership {
         added: bool,
+        /// It carries the snapshots of both ends, as all do but observations.
+        described: bool,
         directory: String,
         organization: Option<String>,
         group: End,
@@ -209,6 +220,7 @@ impl Event {
         match &self.fact {
             Fact::Directory { .. } => false,
             Fact::Entity { kind, id, .. } => *kind == wanted && id == wanted_id,
+            Fact::Membership { described: false, .. } => false,
             Fact::Membership { group, user, .. } => match wanted {
                 Kind::User => user.id == wanted_id,
                 Kind::Group => group.id == wanted_id,
@@ -229,6 +241,17 @@ impl World {
 
     /// Takes a verified body, signed at `t_ms` and recorded at `recorded_ms`.
     pub fn deliver_recorded(&mut self, body: &[u8], t_ms: i64, recorded_ms: i64) -> Receipt {
+        self.take(body, Some(t_ms), recorded_ms)
+    }
+
+    /// Takes a body that was pulled or imported, and recorded at `recorded_ms`.
+    pub fn deliver_copy(&mut self, body: &[u8], recorded_ms: i64) -> Receipt {
+        self.take(body, None, recorded_ms)
+    }
+
+    /// Takes a body; `signed_ms` is the time of a webhook's signature, which a copy does not have.
+    fn take(&mut self, body: &[u8], signed_ms: Option<i64>, recorded_ms: i64) -> Receipt {
+        let (is_copy, t_ms) = (signed_ms.is_none(), signed_ms.unwrap_or(recorded_ms));
         let (shallow, is_too_deep) = shallow(&readable(body));
         let parsed = match serde_json::from_slice(&shallow) {
             Ok(Value::Object(object)) => object,
@@ -243,6 +266,7 @@ impl World {
             event,
             standing: Standing::First,
             listed: Vec::new(),
+            is_copy,
             content,
         };
 
@@ -250,7 +274,13 @@ impl World {
             if let Some(seq) =
                 self.find(|known| known.standing == Standing::Unusable && known.body == body)
             {
-                return Receipt { seq, event_id: None, duplicate: true, conflict: false };
+                return Receipt {
+                    seq,
+                    event_id: None,
+                    duplicate: true,
+                    conflict: false,
+                    differs: false,
+                };
             }
             // It does not occupy its id, so it is not shown to have one.
             record.event_id = None;
@@ -261,6 +291,7 @@ impl World {
                 event_id: None,
                 duplicate: false,
                 conflict: false,
+                differs: false,
             };
         };
 
@@ -269,19 +300,27 @@ impl World {
             self.find(|known| known.standing == Standing::First && has_this_id(known))
         {
             let known = &self.records[first as usize - 1];
-            if known.body == body || known.content == record.content {
+            let is_same = known.body == body || known.content == record.content;
+            if is_same || known.is_copy || is_copy {
                 return Receipt {
                     seq: first,
                     event_id: Some(event_id),
                     duplicate: true,
                     conflict: false,
+                    differs: !is_same,
                 };
             }
             let is_this = |known: &Record| {
                 known.standing == Standing::Conflict && has_this_id(known) && known.body == body
             };
             if let Some(seq) = self.find(is_this) {
-                return Receipt { seq, event_id: Some(event_id), duplicate: true, conflict: true };
+                return Receipt {
+                    seq,
+                    event_id: Some(event_id),
+                    duplicate: true,
+                    conflict: true,
+                    differs: false,
+                };
             }
             record.standing = Standing::Conflict;
             record.listed.push("conflict");
@@ -290,6 +329,7 @@ impl World {
                 event_id: Some(event_id),
                 duplicate: false,
                 conflict: true,
+                differs: false,
             };
         }
 
@@ -312,6 +352,7 @@ impl World {
                         closing,
                         updated_at,
                         id: event_id.clone(),
+                        asked_ms: None,
                         fact,
                     });
                     self.events.sort_by(|a, b| a.order().cmp(&b.order()));
@@ -328,6 +369,7 @@ impl World {
             event_id: Some(event_id),
             duplicate: false,
             conflict: false,
+            differs: false,
         }
     }
 
@@ -510,7 +552,8 @@ impl World {
 // --- From a body to an event: rules 3, 6, 7, 8, 9 ---
 
 fn is_usable_event_id(id: &str) -> bool {
-    (1..=255).contains(&id.len()) && !id.chars().any(char::is_control) && !id.starts_with("op_")
+    let is_own = ["op_", "obs_", "run_"].iter().any(|prefix| id.starts_with(prefix));
+    (1..=255).contains(&id.len()) && !id.chars().any(char::is_control) && !is_own
 }
 
 /// Returns what an event says; `None` if it has no effect; the reason if it is quarantined.
@@ -580,6 +623,7 @@ fn read_membership(event: &str, data: &Object) -> Result<Fact, &'static str> {
     let organization = filled(data, "organization_id").map(str::to_owned);
     Ok(Fact::Membership {
         added: event.ends_with("user_added"),
+        described: true,
         directory,
         organization,
         group,
@@ -850,6 +894,7 @@ impl<'a> View<'a> {
         for event in &self.events {
             match &event.fact {
                 Fact::Entity { kind, id, .. } if *kind == wanted => ids.insert(id.as_str()),
+                Fact::Membership { described: false, .. } => false,
                 Fact::Membership { user, .. } if wanted == Kind::User => ids.insert(&user.id),
                 Fact::Membership { group, .. } if wanted == Kind::Group => ids.insert(&group.id),
                 _ => false,

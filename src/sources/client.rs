@@ -1,0 +1,452 @@
+//! The client of a source: every request to it, with one pace, retries, and the state of each.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use rollcall_projections::Millis;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use ureq::tls::{RootCerts, TlsConfig};
+
+use super::bell::{Bell, Woken};
+use super::bucket::Bucket;
+use super::status::SourceStatus;
+use crate::time;
+use crate::trust::{TrustError, authorities};
+use crate::verify::Origin;
+
+/// The time within which an answer is there as a whole.
+const ANSWER_WITHIN: Duration = Duration::from_secs(30);
+
+/// The largest answer that is read, in bytes.
+const BODY_BYTES_MAX: u64 = 16 << 20;
+
+/// The longest pause that the source may ask for.
+const PAUSE_MAX: Duration = Duration::from_secs(300);
+
+/// The pause after the first failure. It doubles with each further one.
+const BACKOFF: Duration = Duration::from_millis(500);
+
+/// The longest pause between two tries.
+const BACKOFF_MAX: Duration = Duration::from_secs(60);
+
+/// The number of tries for one request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tries {
+    /// Until it succeeds.
+    Endless,
+    /// At most this number.
+    AtMost(u32),
+}
+
+/// The reason why a question has no answer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SourceError {
+    /// 401: the key is not taken.
+    #[error("the source does not take the key")]
+    Unauthorized,
+    /// 403: the key may not ask this.
+    #[error("the key may not ask the source for this")]
+    Forbidden,
+    /// 404: there is no such thing.
+    #[error("the source knows no such thing")]
+    NotFound,
+    /// Any other 4xx: the request itself is wrong.
+    #[error("the source refused the request with {0}")]
+    Refused(u16),
+    /// No usable answer in all tries.
+    #[error("{0}")]
+    Unavailable(Breakage),
+    /// The server stops.
+    #[error("the server stops")]
+    Stopped,
+}
+
+/// A failure after which a retry may succeed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Breakage {
+    /// An answer of 5xx, or one that no source gives.
+    #[error("the source answered with {0}")]
+    Status(u16),
+    /// A redirect. None is followed: another server could answer then.
+    #[error("the source answered with a redirect ({0}), which is not followed")]
+    Redirect(u16),
+    /// The source wants a pause.
+    #[error("the source limits the rate of requests")]
+    TooMany,
+    /// No answer in time.
+    #[error("the source did not answer within 30 s")]
+    Late,
+    /// More bytes than are read.
+    #[error("the answer of the source is larger than 16 MiB")]
+    TooLarge,
+    /// An answer of another form.
+    #[error("the answer of the source is not what was asked for")]
+    Unreadable,
+    /// The connection failed, or ended within the answer.
+    #[error("the source cannot be reached: {0}")]
+    Connection(String),
+}
+
+impl SourceError {
+    /// Returns a stable word for it.
+    pub fn code(&self) -> &'static str {
+        match self {
+            SourceError::Unauthorized => "unauthorized",
+            SourceError::Forbidden => "forbidden",
+            SourceError::NotFound => "not_found",
+            SourceError::Refused(_) => "refused",
+            SourceError::Unavailable(Breakage::TooMany) => "rate_limited",
+            SourceError::Unavailable(_) => "unavailable",
+            SourceError::Stopped => "stopped",
+        }
+    }
+}
+
+/// The body of an answer, and when it was asked for.
+#[derive(Clone, Debug)]
+pub struct SourceAnswer {
+    /// Our clock, just before the request was sent.
+    pub asked_at: Millis,
+    /// The exact bytes.
+    pub body: Bytes,
+}
+
+/// A page of a list.
+#[derive(Clone, Debug)]
+pub struct SourcePage {
+    /// Our clock, just before the request was sent.
+    pub asked_at: Millis,
+    /// Each item in its exact bytes. All are JSON objects.
+    pub items: Vec<Bytes>,
+    /// The cursor of the next page; `None` at the end of the list.
+    pub after: Option<String>,
+}
+
+/// A source as it is configured.
+pub struct SourceClient {
+    agent: ureq::Agent,
+    /// Without a slash at its end.
+    base: String,
+    authorization: String,
+    origin: Origin,
+    bucket: Bucket,
+    bell: Arc<Bell>,
+    status: Arc<SourceStatus>,
+}
+
+impl SourceClient {
+    /// Makes a client for the source at `url`, at `rate` requests a second. Over https it trusts
+    /// the authorities of `ca_cert`, or else of the system.
+    ///
+    /// # Errors
+    /// If there is no certificate where one must be.
+    pub(super) fn new(
+        url: &str,
+        key: &str,
+        rate: u32,
+        bell: Arc<Bell>,
+        status: Arc<SourceStatus>,
+    ) -> Result<SourceClient, TrustError> {
+        let base = plain_url(url);
+        Ok(SourceClient {
+            agent: agent(&base, None, ANSWER_WITHIN)?,
+            authorization: format!("Bearer {key}"),
+            origin: Origin::new(&base, key),
+            base,
+            bucket: Bucket::new(rate),
+            bell,
+            status,
+        })
+    }
+
+    /// Returns the source as proofs name it.
+    pub fn origin(&self) -> &Origin {
+        &self.origin
+    }
+
+    /// Asks for one object. `path` begins with a slash and may have a query.
+    ///
+    /// # Errors
+    /// [`SourceError`]
+    pub fn object(&self, path: &str, tries: Tries) -> Result<SourceAnswer, SourceError> {
+        self.ask(path, tries, |answer| is_object(&answer.body).then(|| answer.clone()))
+    }
+
+    /// Asks for a page of a list. `path` begins with a slash and has a query.
+    ///
+    /// # Errors
+    /// [`SourceError`]
+    pub fn page(&self, path: &str, tries: Tries) -> Result<SourcePage, SourceError> {
+        self.ask(path, tries, read_page)
+    }
+
+    /// Asks, and reads the answer. An answer from which `read` makes nothing is asked for again.
+    ///
+    /// # Errors
+    /// [`SourceError`]
+    pub(super) fn ask<T>(
+        &self,
+        path: &str,
+        tries: Tries,
+        read: impl Fn(&SourceAnswer) -> Option<T>,
+    ) -> Result<T, SourceError> {
+        let mut failures = 0;
+        loop {
+            self.await_turn()?;
+            let heard = self.bell.rings();
+            let tried = self
+                .try_once(path)
+                .and_then(|answer| read(&answer).ok_or(Tried::Broken(Breakage::Unreadable)));
+            let breakage = match tried {
+                Ok(read) => {
+                    self.status.note_success();
+                    return Ok(read);
+                }
+                Err(Tried::Final(error)) => {
+                    self.note_refusal(&error);
+                    return Err(error);
+                }
+                Err(Tried::Pause(pause)) => {
+                    self.bucket.pause(Instant::now() + pause);
+                    self.note_breakage(&Breakage::TooMany);
+                    continue;
+                }
+                Err(Tried::Broken(breakage)) => breakage,
+            };
+            self.note_breakage(&breakage);
+            failures += 1;
+            if matches!(tries, Tries::AtMost(tries_max) if failures >= tries_max) {
+                return Err(SourceError::Unavailable(breakage));
+            }
+            if self.bell.rest(backoff(failures), heard) == Woken::Stopped {
+                return Err(SourceError::Stopped);
+            }
+        }
+    }
+
+    /// Waits until a request may be sent.
+    fn await_turn(&self) -> Result<(), SourceError> {
+        let mut wait = self.bucket.take(Instant::now());
+        loop {
+            if self.bell.sleep(wait) == Woken::Stopped {
+                return Err(SourceError::Stopped);
+            }
+            match self.bucket.pause_left(Instant::now()) {
+                Some(left) => wait = left,
+                None => return Ok(()),
+            }
+        }
+    }
+
+    fn try_once(&self, path: &str) -> Result<SourceAnswer, Tried> {
+        let request = self
+            .agent
+            .get(format!("{}{path}", self.base))
+            .header("Authorization", &self.authorization)
+            .header("Accept", "application/json")
+            .header("User-Agent", concat!("rollcall/", env!("CARGO_PKG_VERSION")));
+        let asked_at = time::now_ms();
+        let mut response = request.call().map_err(|error| Tried::Broken(breakage(&error)))?;
+        match response.status().as_u16() {
+            200 => {}
+            status => return Err(refusal(status, retry_after(&response))),
+        }
+        let body = response.body_mut().with_config().limit(BODY_BYTES_MAX).read_to_vec();
+        let body = body.map_err(|error| Tried::Broken(breakage(&error)))?;
+        Ok(SourceAnswer { asked_at, body: body.into() })
+    }
+
+    /// Notes an answer that is a refusal. That a thing does not exist is an answer like any other.
+    fn note_refusal(&self, error: &SourceError) {
+        if *error != SourceError::Unauthorized {
+            self.status.note_success();
+            return;
+        }
+        if self.status.note_fault(error.code(), error.to_string()) {
+            tracing::error!(
+                source = self.origin.url(),
+                "the source does not take the key: set WORKOS_API_KEY to a key of its environment; \
+                 it is tried again every 5 minutes"
+            );
+        }
+    }
+
+    fn note_breakage(&self, breakage: &Breakage) {
+        let code = SourceError::Unavailable(breakage.clone()).code();
+        if self.status.note_fault(code, breakage.to_string()) {
+            tracing::warn!(source = self.origin.url(), "{breakage}; it is asked again");
+        }
+    }
+}
+
+/// The outcome of one try that has no answer.
+enum Tried {
+    Final(SourceError),
+    Broken(Breakage),
+    Pause(Duration),
+}
+
+fn agent(base: &str, ca_cert: Option<&Path>, within: Duration) -> Result<ureq::Agent, TrustError> {
+    let is_https = base.get(..6).is_some_and(|scheme| scheme.eq_ignore_ascii_case("https:"));
+    let trusted = if is_https { authorities(ca_cert)? } else { RootCerts::WebPki };
+    let config = ureq::Agent::config_builder()
+        .http_status_as_error(false)
+        .max_redirects(0)
+        .timeout_global(Some(within))
+        .tls_config(TlsConfig::builder().root_certs(trusted).build());
+    // Without TLS the source is this machine, which a proxy of the environment cannot reach.
+    let config = if is_https { config } else { config.proxy(None) };
+    Ok(config.build().into())
+}
+
+/// Returns a URL without user information, query, fragment, and slashes at its end.
+pub fn plain_url(url: &str) -> String {
+    let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
+    let rest = rest.split(['?', '#']).next().unwrap_or("");
+    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    format!("{}://{host}{}", scheme.to_ascii_lowercase(), path.trim_end_matches('/'))
+}
+
+fn refusal(status: u16, retry_after: Option<Duration>) -> Tried {
+    match status {
+        401 => Tried::Final(SourceError::Unauthorized),
+        403 => Tried::Final(SourceError::Forbidden),
+        404 => Tried::Final(SourceError::NotFound),
+        429 => retry_after
+            .map_or(Tried::Broken(Breakage::TooMany), |pause| Tried::Pause(pause.min(PAUSE_MAX))),
+        300..400 => Tried::Broken(Breakage::Redirect(status)),
+        // The server between us and the source was too slow.
+        408 | 425 => Tried::Broken(Breakage::Status(status)),
+        400..500 => Tried::Final(SourceError::Refused(status)),
+        _ => Tried::Broken(Breakage::Status(status)),
+    }
+}
+
+/// Reads `Retry-After`: seconds, or a date.
+fn retry_after(response: &ureq::http::Response<ureq::Body>) -> Option<Duration> {
+    let text = response.headers().get("retry-after")?.to_str().ok()?.trim();
+    if let Ok(seconds) = text.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let until = time::parse_http_date(text)?;
+    Some(Duration::from_millis(until.saturating_sub(time::now_ms()).max(0).unsigned_abs()))
+}
+
+fn breakage(error: &ureq::Error) -> Breakage {
+    match error {
+        ureq::Error::Timeout(_) => Breakage::Late,
+        ureq::Error::BodyExceedsLimit(_) => Breakage::TooLarge,
+        error => Breakage::Connection(error.to_string()),
+    }
+}
+
+/// Returns the pause after a failure: between half and the whole of a time that doubles, so that
+/// servers which failed together do not come back together.
+fn backoff(failures: u32) -> Duration {
+    let whole = BACKOFF.saturating_mul(1 << failures.saturating_sub(1).min(16)).min(BACKOFF_MAX);
+    let mut random = [0; 2];
+    // Without randomness the pause is the longest.
+    let part = getrandom::fill(&mut random).map_or(u16::MAX, |()| u16::from_le_bytes(random));
+    whole / 2 + (whole / 2).mul_f64(f64::from(part) / f64::from(u16::MAX))
+}
+
+fn is_object(body: &[u8]) -> bool {
+    serde_json::from_slice::<&RawValue>(body).is_ok_and(|value| value.get().starts_with('{'))
+}
+
+#[derive(Deserialize)]
+struct ApiPage<'a> {
+    #[serde(borrow)]
+    data: Vec<&'a RawValue>,
+    list_metadata: ApiPageMetadata,
+}
+
+#[derive(Deserialize)]
+struct ApiPageMetadata {
+    /// Required: a list without it could end too early.
+    #[serde(deserialize_with = "cursor")]
+    after: Option<String>,
+}
+
+/// Reads a cursor. Old servers end lists with an empty one.
+fn cursor<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    let cursor: Option<String> = Option::deserialize(deserializer)?;
+    Ok(cursor.filter(|cursor| !cursor.is_empty()))
+}
+
+/// Reads a page; `None` if it is not a list of objects.
+pub(super) fn read_page(answer: &SourceAnswer) -> Option<SourcePage> {
+    let page: ApiPage<'_> = serde_json::from_slice(&answer.body).ok()?;
+    let are_objects = page.data.iter().all(|item| item.get().starts_with('{'));
+    let items = page.data.iter().map(|item| answer.body.slice_ref(item.get().as_bytes()));
+    let items = items.collect();
+    let after = page.list_metadata.after;
+    are_objects.then_some(SourcePage { asked_at: answer.asked_at, items, after })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn page(body: &str) -> Option<SourcePage> {
+        let body = Bytes::copy_from_slice(body.as_bytes());
+        read_page(&SourceAnswer { asked_at: 7, body })
+    }
+
+    #[test]
+    fn the_items_of_a_page_keep_their_exact_bytes() {
+        let read = page(
+            r#"{"object":"list","data":[ {"id": "a", "n":1.00}, {"id":"b"}],
+                "list_metadata":{"before":null,"after":"b"}}"#,
+        );
+        let read = read.unwrap();
+        assert_eq!(read.items, [&br#"{"id": "a", "n":1.00}"#[..], br#"{"id":"b"}"#]);
+        assert_eq!((read.asked_at, read.after.as_deref()), (7, Some("b")));
+        for end in ["null", "\"\""] {
+            let text = format!(r#"{{"data":[],"list_metadata":{{"after":{end}}}}}"#);
+            assert_eq!(page(&text).unwrap().after, None);
+        }
+    }
+
+    #[test]
+    fn what_is_not_a_whole_list_of_objects_is_no_page() {
+        for body in [
+            "",
+            "null",
+            "{}",
+            r#"{"data":[]}"#,
+            r#"{"data":[],"list_metadata":{}}"#,
+            r#"{"data":[],"list_metadata":{"after":7}}"#,
+            r#"{"data":[1],"list_metadata":{"after":null}}"#,
+            r#"{"data":[{"id":"a"}],"list_metadata":{"after":nul"#,
+            r#"{"data":{},"list_metadata":{"after":null}}"#,
+            r#"{"message":"Unauthorized"}"#,
+        ] {
+            assert!(page(body).is_none(), "{body}");
+        }
+        assert!(is_object(b" {\"a\":1}\n") && !is_object(b"[]") && !is_object(b"{"));
+    }
+
+    #[test]
+    fn a_url_is_kept_without_what_may_be_secret() {
+        for (url, plain) in [
+            ("https://api.workos.com", "https://api.workos.com"),
+            ("HTTPS://me:s@ecret@h:1/p/?token=x#y", "https://h:1/p"),
+            ("http://127.0.0.1:8080/", "http://127.0.0.1:8080"),
+        ] {
+            assert_eq!(plain_url(url), plain);
+        }
+    }
+
+    #[test]
+    fn pauses_double_up_to_a_minute_and_differ() {
+        for (failures, whole_ms) in [(1, 500), (2, 1_000), (5, 8_000), (8, 60_000), (900, 60_000)] {
+            let pause = backoff(failures).as_millis();
+            assert!((whole_ms / 2..=whole_ms).contains(&pause), "{failures}: {pause}");
+        }
+    }
+}

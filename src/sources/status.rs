@@ -1,0 +1,113 @@
+//! The state of a source, for those who operate the server.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+use rollcall_projections::Millis;
+
+use crate::time;
+
+/// The last error, until what it was about has succeeded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SourceFault {
+    /// A stable word.
+    pub code: &'static str,
+    /// A sentence without secrets.
+    pub message: String,
+    /// When it happened.
+    pub at: Millis,
+}
+
+/// The moments of a source; each is `None` until it comes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SourceMoments {
+    /// The id of the last event that was taken.
+    pub cursor: Option<String>,
+    /// The start of the last pull that reached the end.
+    pub caught_up_at: Option<Millis>,
+    /// When the source last answered a request.
+    pub last_success_at: Option<Millis>,
+    /// The last error.
+    pub last_error: Option<SourceFault>,
+}
+
+/// The counts of a source since the start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SourceCounts {
+    /// The events that were recorded.
+    pub new: u64,
+    /// The events that were in the log already.
+    pub duplicates: u64,
+    /// The duplicates whose content differs from that of the log.
+    pub differs: u64,
+    /// The differences that reconciliations held.
+    pub held: u64,
+}
+
+/// The state of a source since the start.
+#[derive(Default)]
+pub struct SourceStatus {
+    moments: Mutex<SourceMoments>,
+    new: AtomicU64,
+    duplicates: AtomicU64,
+    differs: AtomicU64,
+    held: AtomicU64,
+}
+
+impl SourceStatus {
+    /// Returns the moments.
+    pub fn moments(&self) -> SourceMoments {
+        self.moments.lock().clone()
+    }
+
+    /// Returns the counts.
+    pub fn counts(&self) -> SourceCounts {
+        let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        SourceCounts {
+            new: read(&self.new),
+            duplicates: read(&self.duplicates),
+            differs: read(&self.differs),
+            held: read(&self.held),
+        }
+    }
+
+    /// Counts differences that a reconciliation held.
+    pub fn add_held(&self, held: u64) {
+        self.held.fetch_add(held, Ordering::Relaxed);
+    }
+
+    pub(super) fn add_pulled(&self, new: u64, duplicates: u64, differs: u64) {
+        self.new.fetch_add(new, Ordering::Relaxed);
+        self.duplicates.fetch_add(duplicates, Ordering::Relaxed);
+        self.differs.fetch_add(differs, Ordering::Relaxed);
+    }
+
+    pub(super) fn set_cursor(&self, cursor: Option<String>) {
+        self.moments.lock().cursor = cursor;
+    }
+
+    pub(super) fn set_caught_up(&self, started_at: Millis) {
+        let mut moments = self.moments.lock();
+        moments.caught_up_at = Some(started_at);
+        moments.last_error = None;
+    }
+
+    /// Notes an answer. It ends a fault of the connection, and no other.
+    pub(super) fn note_success(&self) {
+        let mut moments = self.moments.lock();
+        moments.last_success_at = Some(time::now_ms());
+        if moments.last_error.as_ref().is_some_and(|fault| TRANSIENT.contains(&fault.code)) {
+            moments.last_error = None;
+        }
+    }
+
+    /// Notes a fault. Returns true if the last one was of another kind.
+    pub(super) fn note_fault(&self, code: &'static str, message: String) -> bool {
+        let fault = SourceFault { code, message, at: time::now_ms() };
+        let before = self.moments.lock().last_error.replace(fault);
+        before.is_none_or(|before| before.code != code)
+    }
+}
+
+/// The codes of faults that end with the next answer.
+const TRANSIENT: [&str; 3] = ["rate_limited", "unauthorized", "unavailable"];
