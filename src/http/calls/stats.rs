@@ -3,11 +3,12 @@
 use actix_web::http::{Method, StatusCode};
 use actix_web::{HttpRequest, HttpResponse, web};
 use rollcall_projections::{
-    Counted, Counts, Cut, Delays, DirectoryFilter, DirectoryRow, Intake, Millis, Named, Page,
-    Reason, Seen, Sight, Traffic,
+    Counted, Counts, Cut, Delays, DirectoryFilter, DirectoryRow, Intake, Millis, Named, Page, Part,
+    Reason, Seen, Sight, SnapshotRef, Traffic,
 };
 use serde_json::{Map, Value, json};
 
+use crate::documents::{DocumentKey, Shape, state_of};
 use crate::engine::{ClockState, Engine};
 use crate::http::wire::answer::{Code, Cursors, Problem, respond};
 use crate::http::wire::api::{
@@ -20,6 +21,7 @@ use crate::http::wire::question::Question;
 use crate::http::wire::state::State;
 use crate::http::wire::turns::in_turn;
 use crate::keys::Scope;
+use crate::log::ReadError;
 use crate::{stderr, time};
 
 /// The number of records or users that are counted under one lock.
@@ -89,10 +91,10 @@ pub(crate) async fn stats(
     let asking = engine.clone();
     let answer = in_turn(&state.turns, &engine, &STATS, move |_| {
         let filter = StatsFilter { sight, directory, organization };
-        let measured = measure(&asking, &filter, duplicates, &paging);
-        describe(&asking, measured, &refusals, &refused)
+        let measured = measure(&asking, &filter, duplicates, &paging)?;
+        Ok::<_, Problem>(describe(&asking, measured, &refusals, &refused))
     });
-    Ok(respond(StatusCode::OK).json(answer.await?))
+    Ok(respond(StatusCode::OK).json(answer.await??))
 }
 
 /// Who asks, and the directories that are wanted.
@@ -115,6 +117,7 @@ struct Measured {
 
 struct DirectoryStats {
     row: DirectoryRow,
+    state: String,
     users: Counted,
     groups: Counted,
     event_types: Vec<(String, Counts)>,
@@ -122,7 +125,13 @@ struct DirectoryStats {
     intake: Option<Intake>,
 }
 
-fn measure(engine: &Engine, filter: &StatsFilter, duplicates: u64, paging: &Paging) -> Measured {
+/// Blocks while it reads the documents of directories that were observed.
+fn measure(
+    engine: &Engine,
+    filter: &StatsFilter,
+    duplicates: u64,
+    paging: &Paging,
+) -> Result<Measured, ReadError> {
     let sight = &filter.sight;
     let now = time::now_ms();
     let (seq, mut traffic, quarantine, page) = {
@@ -138,17 +147,34 @@ fn measure(engine: &Engine, filter: &StatsFilter, duplicates: u64, paging: &Pagi
     while engine.views().seen_by(sight).count_traffic(&mut traffic, seq, STEP) {}
     let cut = Cut { known_at: seq, ..Cut::LATEST };
     let cursors = paging.cursors(&page, |row| row.id.clone());
-    let directories = page.items.into_iter().map(|row| {
+    let states = states(engine, &page.items)?;
+    let directories = page.items.into_iter().zip(states).map(|(row, state)| {
         let users = count(|after| engine.views().count_users(&row.id, cut, after, STEP));
         let groups = count(|after| engine.views().count_groups(&row.id, cut, after, STEP));
         let (event_types, intake) = {
             let views = engine.views();
             (views.traffic_of(&traffic, &row.id), views.seen_by(sight).intake(&row.id, cut))
         };
-        DirectoryStats { row, users, groups, event_types, intake }
+        DirectoryStats { row, state, users, groups, event_types, intake }
     });
     let directories = directories.collect();
-    Measured { now, seq, duplicates, traffic, quarantine, directories, cursors }
+    Ok(Measured { now, seq, duplicates, traffic, quarantine, directories, cursors })
+}
+
+/// Returns the state of each directory. Only an observation has one of its own.
+fn states(engine: &Engine, rows: &[DirectoryRow]) -> Result<Vec<String>, ReadError> {
+    let key = |row: &DirectoryRow| {
+        let SnapshotRef { seq, part } = row.version?;
+        (part == Part::Object).then_some(DocumentKey { seq, part, shape: Shape::Directory })
+    };
+    let keys: Vec<Option<DocumentKey>> = rows.iter().map(key).collect();
+    let observed: Vec<DocumentKey> = keys.iter().copied().flatten().collect();
+    let mut documents = engine.load_documents(&observed)?.into_iter();
+    let state = |(row, key): (&DirectoryRow, &Option<DocumentKey>)| {
+        let document = key.and_then(|_| documents.next());
+        state_of(document.as_ref(), row).to_owned()
+    };
+    Ok(rows.iter().zip(&keys).map(state).collect())
 }
 
 fn directories(
@@ -268,7 +294,7 @@ fn clock(engine: &Engine) -> Value {
 }
 
 fn describe_directory(stats: &DirectoryStats, now: Millis) -> Value {
-    let DirectoryStats { row, users, groups, event_types, intake } = stats;
+    let DirectoryStats { row, state, users, groups, event_types, intake } = stats;
     let of_window = |window: usize| -> Map<String, Value> {
         let counts = event_types
             .iter()
@@ -289,7 +315,7 @@ fn describe_directory(stats: &DirectoryStats, now: Millis) -> Value {
         "id": row.id,
         "name": row.name,
         "organization_id": row.organization,
-        "state": if row.active { "linked" } else { "unlinked" },
+        "state": state,
         "users": { "active": users.active, "inactive": users.inactive },
         "groups": groups.active,
         "events": windows,
