@@ -4,10 +4,11 @@ use actix_web::http::{Method, StatusCode};
 use actix_web::{HttpRequest, HttpResponse, web};
 use rollcall_projections::{
     Counted, Counts, Cut, Delays, DirectoryFilter, DirectoryRow, Intake, ListStep, Millis, Named,
-    Page, Reason, Seq, Sight, Traffic,
+    Page, Part, Reason, Seq, Sight, SnapshotRef, Traffic,
 };
 use serde_json::{Map, Value, json};
 
+use crate::documents::{DocumentKey, Shape, state_of};
 use crate::engine::{ClockState, Engine};
 use crate::http::wire::answer::{Code, Cursors, Problem, respond};
 use crate::http::wire::api::{
@@ -20,6 +21,7 @@ use crate::http::wire::question::Question;
 use crate::http::wire::state::State;
 use crate::http::wire::turns::{Turn, in_turn};
 use crate::keys::Scope;
+use crate::log::ReadError;
 use crate::{stderr, time};
 
 /// The number of records or users that are counted under one lock.
@@ -89,10 +91,10 @@ pub(crate) async fn stats(
     let asking = engine.clone();
     let answer = in_turn(&state.turns, &engine, &STATS, move |turn| {
         let filter = StatsFilter { sight, directory, organization };
-        let measured = measure(&asking, &filter, duplicates, &paging, turn);
-        describe(&asking, measured, &refusals, &refused).to_string()
+        let measured = measure(&asking, &filter, duplicates, &paging, turn)?;
+        Ok::<_, Problem>(describe(&asking, measured, &refusals, &refused).to_string())
     });
-    Ok(respond(StatusCode::OK).body(answer.await?))
+    Ok(respond(StatusCode::OK).body(answer.await??))
 }
 
 /// Who asks, and the directories that are wanted.
@@ -115,6 +117,7 @@ struct Measured {
 
 struct DirectoryStats {
     row: DirectoryRow,
+    state: String,
     users: Counted,
     groups: Counted,
     event_types: Vec<(String, Counts)>,
@@ -122,13 +125,14 @@ struct DirectoryStats {
     intake: Option<Intake>,
 }
 
+/// Blocks while it reads the documents of directories that were observed.
 fn measure(
     engine: &Engine,
     filter: &StatsFilter,
     duplicates: u64,
     paging: &Paging,
     turn: &Turn,
-) -> Measured {
+) -> Result<Measured, ReadError> {
     let sight = &filter.sight;
     let now = time::now_ms();
     let (seq, mut traffic) = {
@@ -140,17 +144,34 @@ fn measure(
     let page = directories(engine, cut, filter, paging, turn);
     while engine.views().seen_by(sight).count_traffic(&mut traffic, seq, STEP) {}
     let cursors = paging.cursors(&page, |row| row.id.clone());
-    let directories = page.items.into_iter().map(|row| {
+    let states = states(engine, &page.items)?;
+    let directories = page.items.into_iter().zip(states).map(|(row, state)| {
         let users = count(|after| engine.views().count_users(&row.id, cut, after, STEP));
         let groups = count(|after| engine.views().count_groups(&row.id, cut, after, STEP));
         let (event_types, intake) = {
             let views = engine.views();
             (views.traffic_of(&traffic, &row.id), views.seen_by(sight).intake(&row.id, cut))
         };
-        DirectoryStats { row, users, groups, event_types, intake }
+        DirectoryStats { row, state, users, groups, event_types, intake }
     });
     let directories = directories.collect();
-    Measured { now, seq, duplicates, traffic, quarantine, directories, cursors }
+    Ok(Measured { now, seq, duplicates, traffic, quarantine, directories, cursors })
+}
+
+/// Returns the state of each directory. Only an observation has one of its own.
+fn states(engine: &Engine, rows: &[DirectoryRow]) -> Result<Vec<String>, ReadError> {
+    let key = |row: &DirectoryRow| {
+        let SnapshotRef { seq, part } = row.version?;
+        (part == Part::Object).then_some(DocumentKey { seq, part, shape: Shape::Directory })
+    };
+    let keys: Vec<Option<DocumentKey>> = rows.iter().map(key).collect();
+    let observed: Vec<DocumentKey> = keys.iter().copied().flatten().collect();
+    let mut documents = engine.load_documents(&observed)?.into_iter();
+    let state = |(row, key): (&DirectoryRow, &Option<DocumentKey>)| {
+        let document = key.and_then(|_| documents.next());
+        state_of(document.as_ref(), row).to_owned()
+    };
+    Ok(rows.iter().zip(&keys).map(state).collect())
 }
 
 fn directories(
@@ -270,7 +291,7 @@ fn clock(engine: &Engine) -> Value {
 }
 
 fn describe_directory(stats: &DirectoryStats, now: Millis) -> Value {
-    let DirectoryStats { row, users, groups, event_types, intake } = stats;
+    let DirectoryStats { row, state, users, groups, event_types, intake } = stats;
     let of_window = |window: usize| -> Map<String, Value> {
         let counts = event_types
             .iter()
@@ -291,7 +312,7 @@ fn describe_directory(stats: &DirectoryStats, now: Millis) -> Value {
         "id": row.id,
         "name": row.name,
         "organization_id": row.organization,
-        "state": if row.active { "linked" } else { "unlinked" },
+        "state": state,
         "users": { "active": users.active, "inactive": users.inactive },
         "groups": groups.active,
         "events": windows,
