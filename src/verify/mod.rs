@@ -28,7 +28,7 @@ pub use operator::{Act, api_key_id, author_name, key_name};
 pub(crate) use origin::names_origin;
 pub use origin::{Observation, Observed, Origin};
 use rollcall_projections::Millis;
-pub use signature::{KEY_ID_BYTES, Keyring, Rejection, SECRETS_MAX};
+pub use signature::{KEY_ID_BYTES, Keyring, PROBE_TIME, Rejection, SECRETS_MAX};
 
 /// The origin of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

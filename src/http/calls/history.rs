@@ -14,7 +14,7 @@ use crate::documents::{
     FieldChange, MissedChange, changed_fields, conceal, conceal_missed, missed_fields,
     stated_previous,
 };
-use crate::http::wire::answer::{Code, Problem, blocking, pinned};
+use crate::http::wire::answer::{Code, Problem, pinned};
 use crate::http::wire::api::{
     Access, Bound, Gives, LIMIT_OWN, Logged, Operation, Reads, after, before, direction,
 };
@@ -24,6 +24,7 @@ use crate::http::wire::entity::what_is_seen;
 use crate::http::wire::paging::{CursorPart, CursorPlace};
 use crate::http::wire::question::{Question, id_within_path};
 use crate::http::wire::state::State;
+use crate::http::wire::threads::blocking;
 use crate::json::into_well_formed;
 use crate::keys::Scope;
 use crate::verify::Proof;

@@ -7,10 +7,11 @@ use serde::Serialize;
 use tokio::time::timeout;
 
 use crate::engine::Engine;
-use crate::http::wire::answer::{ANSWER_WITHIN, Code, FieldError, Problem, blocking, respond};
+use crate::http::wire::answer::{ANSWER_WITHIN, Code, FieldError, Problem, respond};
 use crate::http::wire::api::{Access, Bound, Gives, Operation};
 use crate::http::wire::question::Question;
 use crate::http::wire::state::State;
+use crate::http::wire::threads::blocking;
 use crate::keys::{Operator, Scope};
 use crate::log::{BATCH_BYTES_MAX, BATCH_EVENTS_MAX, Outcome};
 use crate::verify::{FieldCode, Verified, fault_of_line};

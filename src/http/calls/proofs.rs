@@ -9,13 +9,14 @@ use rollcall_projections::Sight;
 use serde_json::{Value, json};
 
 use crate::engine::{Engine, KeyChange};
-use crate::http::wire::answer::{ANSWER_WITHIN, Code, Problem, blocking, respond};
+use crate::http::wire::answer::{ANSWER_WITHIN, Code, Problem, respond};
 use crate::http::wire::api::{
     Access, AnswerHeader, Bound, Gives, Logged, Operation, Parameter, Takes,
 };
 use crate::http::wire::body::Body;
 use crate::http::wire::question::{Question, id_in_path};
 use crate::http::wire::state::State;
+use crate::http::wire::threads::blocking;
 use crate::keys::Scope;
 use crate::time;
 use crate::verify::FieldCode;

@@ -103,6 +103,9 @@ pub(crate) enum Logged {
 pub(crate) enum Cost {
     /// Bounded by the size of its answer.
     Low,
+    /// Bounded by the size of its answer and what its filters refuse: it ends when the asker leaves
+    /// or the server stops.
+    Walk,
     /// It may look at everything that is kept: such calls take turns.
     High,
 }

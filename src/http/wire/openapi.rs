@@ -267,7 +267,8 @@ fn problems(operation: &Operation) -> Vec<Code> {
         Code::AsOfInFuture | Code::KnownAtOutOfRange | Code::LogUnavailable => {
             operation.reads == Reads::AtCut
         }
-        Code::TooMuchWork | Code::TooManyRequests | Code::Stopping => operation.cost == Cost::High,
+        Code::TooMuchWork | Code::TooManyRequests => operation.cost == Cost::High,
+        Code::Stopping => operation.cost != Cost::Low,
         Code::AccessLogUnavailable => operation.logged != Logged::Never,
         Code::MethodNotAllowed => true,
         Code::NotFound => operation.path.contains('{'),
