@@ -8,6 +8,7 @@ mod cut;
 mod errors;
 mod preview;
 mod proofs;
+mod pulled;
 mod reads;
 mod rebuild;
 mod writer;
