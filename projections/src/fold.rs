@@ -15,6 +15,7 @@ use crate::state::directories::DirectoryVersion;
 use crate::state::entities::{Entities, Entity, EntityKind, EntityVersion, Part};
 use crate::state::events::EventLine;
 use crate::state::memberships::Grant;
+use crate::state::observations::Run;
 use crate::views::Views;
 
 /// The organization and the directory under which an event is listed.
@@ -91,9 +92,7 @@ impl Views {
                 self.list_in_quarantine(entry.seq, *reason);
                 None
             }
-            Fact::ObservedMembership { .. } | Fact::Reconciled { .. } | Fact::Link { .. } => {
-                Some(Listing::nowhere())
-            }
+            Fact::Link { .. } => Some(Listing::nowhere()),
             Fact::Unrelated { organization } => {
                 Some(Listing::of(self.organization_sym(*organization), NO_SYM))
             }
@@ -114,20 +113,36 @@ impl Views {
                     organization: self.organization_sym(*organization),
                     name: self.texts.intern(name),
                     domain: self.text(*domain),
+                    part: part_of(entry),
                 };
                 Some(self.fold_directory(id, version))
             }
             Fact::User(change, data) => {
                 let place = self.enter(entry, *change == Change::Deleted);
-                Some(self.fold_user(place, data))
+                Some(self.fold_user(place, part_of(entry), data))
             }
             Fact::Group(change, data) => {
                 let place = self.enter(entry, *change == Change::Deleted);
-                Some(self.fold_group(place, data))
+                Some(self.fold_group(place, part_of(entry), data))
             }
             Fact::Membership(data) => {
                 let place = self.enter(entry, !data.added);
                 Some(self.fold_membership(place, data))
+            }
+            Fact::ObservedMembership { present, directory, user, group } => {
+                let place = self.enter(entry, !present);
+                Some(self.fold_observed_membership(place, directory, user, group))
+            }
+            Fact::Reconciled { started_at, clean } => {
+                self.ids.push(seq32(entry.seq), entry.event_id);
+                let run = Run {
+                    started_at: *started_at,
+                    occurred_at: entry.occurred_at,
+                    seq: seq32(entry.seq),
+                };
+                let clean = clean.iter().filter_map(|id| self.directories.find(id));
+                self.observations.note_run(run, clean);
+                Some(Listing::nowhere())
             }
         }
     }
@@ -136,12 +151,16 @@ impl Views {
     fn enter(&mut self, entry: &Entry<'_>, closing: bool) -> Place {
         let seq = seq32(entry.seq);
         self.ids.push(seq, entry.event_id);
-        Place {
+        let place = Place {
             occurred_at: entry.occurred_at,
             updated_at: entry.updated_at.unwrap_or(NO_UPDATED_AT),
             seq,
             closing,
+        };
+        if let Some(observed_at) = entry.observed_at {
+            self.observations.note(place, observed_at);
         }
+        place
     }
 
     /// Adds an event to the list of events. Its organization is fixed by what is known now.
@@ -239,18 +258,18 @@ impl Views {
         directory.is_some_and(|directory| directory.deletions().newest().is_some())
     }
 
-    fn fold_user(&mut self, place: Place, data: &UserData<'_>) -> Listing {
+    fn fold_user(&mut self, place: Place, part: Part, data: &UserData<'_>) -> Listing {
         let directory = self.intern_own_directory(data.directory, data.organization, place);
-        let version = self.user_version(place, Part::Data, directory, data);
+        let version = self.user_version(place, part, directory, data);
         let before = self.home_before(EntityKind::User, data.id, place);
         let user = self.add_explicit(EntityKind::User, data.id, version);
         self.hold_fingerprints(user, version);
         self.listing_of(EntityKind::User, user, version, before)
     }
 
-    fn fold_group(&mut self, place: Place, data: &GroupData<'_>) -> Listing {
+    fn fold_group(&mut self, place: Place, part: Part, data: &GroupData<'_>) -> Listing {
         let directory = self.intern_own_directory(data.directory, data.organization, place);
-        let version = self.group_version(place, Part::Data, directory, data);
+        let version = self.group_version(place, part, directory, data);
         let before = self.home_before(EntityKind::Group, data.id, place);
         let group = self.add_explicit(EntityKind::Group, data.id, version);
         self.listing_of(EntityKind::Group, group, version, before)
@@ -320,6 +339,27 @@ impl Views {
         let carried = [data.organization, data.user.organization, data.group.organization];
         let organizations = carried.into_iter().filter_map(|id| self.texts.find(id?)).collect();
         Listing { organization, directory, told: Told { directories, organizations } }
+    }
+
+    /// Folds the observation of a user in a group, or out of it if `place` is closing. It describes
+    /// neither of them.
+    fn fold_observed_membership(
+        &mut self,
+        place: Place,
+        directory: &str,
+        user: &str,
+        group: &str,
+    ) -> Listing {
+        let directory = self.intern_directory(directory, place, None);
+        let user = self.users.intern(user);
+        let group = self.groups.intern(group);
+        self.fold_grant(place, directory, user, group);
+        let directories = SmallVec::from_slice(&[
+            directory,
+            self.home_after(EntityKind::User, user, place),
+            self.home_after(EntityKind::Group, group, place),
+        ]);
+        Listing { told: Told { directories, ..Told::default() }, ..Listing::of(NO_SYM, directory) }
     }
 
     fn fold_user_snapshot(&mut self, place: Place, directory: Sym, data: &UserData<'_>) -> Sym {
@@ -552,7 +592,12 @@ fn before_it(place: Place) -> Cut {
 /// Tells if an event deletes the entity whose snapshot is `part` of it. A membership event never
 /// does: its snapshot is a version of an entity, not the end of one.
 fn is_deletion(place: Place, part: Part) -> bool {
-    place.closing && part == Part::Data
+    place.closing && part.is_explicit()
+}
+
+/// Returns the part of a record about a user or a group that is its snapshot.
+fn part_of(entry: &Entry<'_>) -> Part {
+    if entry.observed_at.is_some() { Part::Object } else { Part::Data }
 }
 
 /// Returns the organization that a membership event carries for its own directory.

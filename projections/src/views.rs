@@ -14,6 +14,7 @@ use crate::state::entities::{Entities, Entity, EntityKind};
 use crate::state::events::Events;
 use crate::state::loss_index::LossIndex;
 use crate::state::memberships::Memberships;
+use crate::state::observations::Observations;
 use crate::state::policies::Policies;
 use crate::state::roles::Roles;
 
@@ -41,6 +42,7 @@ pub struct Views {
     pub(crate) policies: Policies,
     pub(crate) roles: Roles,
     pub(crate) loss_index: LossIndex,
+    pub(crate) observations: Observations,
 }
 
 impl Views {

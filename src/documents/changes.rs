@@ -72,6 +72,7 @@ pub fn snapshot(body: &[u8], part: Part) -> &str {
         Part::Data => [data],
         Part::User => fields_of(data, ["user"]).unwrap_or_default(),
         Part::Group => fields_of(data, ["group"]).unwrap_or_default(),
+        Part::Object => fields_of(data, ["object"]).unwrap_or_default(),
     };
     object(snapshot).unwrap_or("{}")
 }

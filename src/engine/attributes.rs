@@ -133,6 +133,7 @@ impl Fresh {
     /// Keeps the user's snapshot of a record, if it has one.
     pub(super) fn collect(&mut self, entry: &Entry<'_>) {
         let (part, user) = match &entry.fact {
+            Fact::User(_, user) if entry.observed_at.is_some() => (Part::Object, user.id),
             Fact::User(_, user) => (Part::Data, user.id),
             Fact::Membership(membership) => (Part::User, membership.user.id),
             _ => return,

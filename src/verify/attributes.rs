@@ -124,6 +124,7 @@ fn snapshot(body: &[u8], part: Part) -> Option<&RawValue> {
         Part::Data => [data],
         Part::User => fields_of(data, ["user"])?,
         Part::Group => fields_of(data, ["group"])?,
+        Part::Object => fields_of(data, ["object"])?,
     };
     snapshot
 }

@@ -13,7 +13,7 @@ use crate::ground::symbols::Sym;
 use crate::ground::timeline::Placed;
 use crate::sight::Seen;
 use crate::state::directories::Directory;
-use crate::state::entities::{Entity, EntityKind, EntityVersion};
+use crate::state::entities::{Entity, EntityKind, EntityVersion, Part};
 use crate::views::Views;
 
 /// The reason for an end of access.
@@ -27,15 +27,22 @@ pub enum AccessLoss {
     DirectoryDeactivated,
     /// The user's directory was deleted, or the user moved into one that was.
     DirectoryDeleted,
+    /// The source, when it was asked, did not know the user.
+    UserAbsent,
+    /// The source, when it was asked, did not know the user's directory, or the one into which the
+    /// user moved.
+    DirectoryAbsent,
 }
 
 impl AccessLoss {
     /// Every reason.
-    pub const ALL: [AccessLoss; 4] = [
+    pub const ALL: [AccessLoss; 6] = [
         AccessLoss::UserDeleted,
         AccessLoss::UserInactive,
         AccessLoss::DirectoryDeactivated,
         AccessLoss::DirectoryDeleted,
+        AccessLoss::UserAbsent,
+        AccessLoss::DirectoryAbsent,
     ];
 
     /// Returns its word in answers.
@@ -45,6 +52,8 @@ impl AccessLoss {
             AccessLoss::UserInactive => "user_inactive",
             AccessLoss::DirectoryDeactivated => "directory_deactivated",
             AccessLoss::DirectoryDeleted => "directory_deleted",
+            AccessLoss::UserAbsent => "user_absent",
+            AccessLoss::DirectoryAbsent => "directory_absent",
         }
     }
 }
@@ -69,6 +78,9 @@ pub struct AccessEnd {
     pub reason: AccessLoss,
     /// The event that ended it.
     pub cause: Cause,
+    /// The last moment before at which the source showed the user, if the cause is an observation:
+    /// it ended between the two.
+    pub not_before: Option<Millis>,
 }
 
 /// The two things that a user's access depends on, at one moment.
@@ -228,11 +240,34 @@ impl Views {
         let last = self.last_of(places.into_iter().filter(|place| place.occurred_at == moment))?;
         let of_user = last.seq == version.place.seq;
         let reason = match loss {
-            _ if of_user && version.deleted => AccessLoss::UserDeleted,
-            Some(loss) => loss,
+            _ if of_user && version.deleted => self.loss_by_deletion(version),
+            Some(loss) => self.loss_by_directory(loss, directory, then),
             None => AccessLoss::UserInactive,
         };
         Some((last, reason))
+    }
+
+    /// Returns the reason for which a user's deletion ended its access.
+    fn loss_by_deletion(&self, tombstone: &EntityVersion) -> AccessLoss {
+        match tombstone.part {
+            Part::Object => AccessLoss::UserAbsent,
+            Part::Data | Part::User | Part::Group => AccessLoss::UserDeleted,
+        }
+    }
+
+    /// Returns the reason for which a directory keeps a user from access: `loss`, in the words of
+    /// the record that deleted the directory.
+    fn loss_by_directory(&self, loss: AccessLoss, directory: Sym, cut: Cut) -> AccessLoss {
+        let deletion = self
+            .directories
+            .get(directory)
+            .filter(|_| loss == AccessLoss::DirectoryDeleted)
+            .and_then(|directory| directory.deletions().latest(cut));
+        if deletion.is_some_and(|deletion| self.is_observation(Seq::from(deletion.seq))) {
+            AccessLoss::DirectoryAbsent
+        } else {
+            loss
+        }
     }
 
     /// Returns the reason for which a user has no access at the cut; `None` for a user without any
@@ -240,12 +275,11 @@ impl Views {
     pub(crate) fn lack_of_access(&self, user: Sym, cut: Cut) -> Option<AccessLoss> {
         let version = self.access_basis(user, cut).version?;
         if version.deleted {
-            return Some(AccessLoss::UserDeleted);
+            return Some(self.loss_by_deletion(version));
         }
-        let loss = self
-            .directories
-            .get(version.directory)
-            .and_then(|directory| self.shuts_out(directory, version, cut));
+        let directory = self.directories.get(version.directory);
+        let loss = directory.and_then(|directory| self.shuts_out(directory, version, cut));
+        let loss = loss.map(|loss| self.loss_by_directory(loss, version.directory, cut));
         Some(loss.unwrap_or(AccessLoss::UserInactive))
     }
 
@@ -300,7 +334,10 @@ impl Views {
     /// Returns the end of access at a moment. The caller has checked that there is one.
     pub(crate) fn access_end(&self, user: Sym, moment: Millis, cut: Cut) -> Option<AccessEnd> {
         let (place, reason) = self.end_of_access(user, moment, cut)?;
-        Some(AccessEnd { at: moment, reason, cause: self.cause_of(Trigger::Event(place)) })
+        let cause = self.cause_of(Trigger::Event(place));
+        let observed = cause.is_observation();
+        let not_before = observed.then(|| self.last_shown(user, moment, cut)).flatten();
+        Some(AccessEnd { at: moment, reason, cause, not_before })
     }
 }
 

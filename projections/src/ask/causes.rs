@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use smallvec::SmallVec;
 
+use crate::ground::event_type::EventType;
 use crate::ground::order::{Cut, IdBuffer, Millis, Place, Seq, Seq32};
 use crate::ground::symbols::{NO_SYM, Sym};
 use crate::ground::timeline::Placed;
@@ -28,6 +29,13 @@ pub struct Cause {
     pub recorded_at: Millis,
     /// Its record.
     pub seq: Seq,
+}
+
+impl Cause {
+    /// Tells if it is an observation: what the source said when it was asked.
+    pub fn is_observation(&self) -> bool {
+        EventType::parse(&self.event).is_some_and(EventType::is_observation)
+    }
 }
 
 /// A time in which a user had a role without a break.

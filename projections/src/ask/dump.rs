@@ -129,6 +129,10 @@ impl Views {
             self.dump_place(named.place, out)?;
             writeln!(out, " organization={:?}", self.shown(named.organization))?;
         }
+        let runs = self.observations.clean_runs(number as Sym);
+        for run in runs.filter(|run| Seq::from(run.seq) <= known_at) {
+            writeln!(out, "  compared {}@{}", run.started_at, run.seq)?;
+        }
         Ok(true)
     }
 
@@ -223,7 +227,14 @@ impl Views {
         let (event_type, organization) =
             (self.events.event_types.text(line.event_type), self.shown(line.organization));
         write!(out, "event {seq} {event_type:?} {occurred_at}")?;
-        writeln!(out, " organization={organization:?} directory={directory:?}")?;
+        write!(out, " organization={organization:?} directory={directory:?}")?;
+        if let Some(asked_at) = self.observations.asked_at(seq) {
+            write!(out, " asked_at={asked_at}")?;
+        }
+        if let Some(run) = self.observations.run_of(seq) {
+            write!(out, " started_at={}", run.started_at)?;
+        }
+        writeln!(out)?;
         Ok(true)
     }
 

@@ -226,7 +226,7 @@ fn lateness(versions: &[SeenVersion<'_>]) -> Vec<bool> {
 fn version_ref(version: &EntityVersion) -> VersionRef {
     let kind = match version {
         EntityVersion { deleted: true, .. } => VersionKind::Tombstone,
-        EntityVersion { part: Part::Data, .. } => VersionKind::Explicit,
+        EntityVersion { part: Part::Data | Part::Object, .. } => VersionKind::Explicit,
         _ => VersionKind::Snapshot,
     };
     VersionRef { seq: Seq::from(version.place.seq), part: version.part, kind }

@@ -8,7 +8,7 @@ use crate::ground::symbols::{NO_SYM, Sym};
 use crate::ground::walks::{walk, walk_merged, walk_sorted};
 use crate::sight::Seen;
 use crate::state::directories::{DirectoryState, DirectoryVersion};
-use crate::state::entities::{EntityKind, EntityVersion, Part};
+use crate::state::entities::{EntityKind, EntityVersion, Part, SnapshotRef};
 
 /// A user's object shows at most this many groups, and a group's this many members.
 pub const NESTED_MAX: usize = 1000;
@@ -85,8 +85,8 @@ pub struct EntityRow {
 pub struct DirectoryRow {
     /// Its id.
     pub id: String,
-    /// The record whose body describes it; none for a stub.
-    pub version: Option<Seq>,
+    /// The place of its description; none for a stub.
+    pub version: Option<SnapshotRef>,
     /// True if it is active.
     pub active: bool,
     /// Its organization; empty while unknown.
@@ -415,11 +415,11 @@ impl Seen<'_> {
             created_at,
             updated_at: created_at,
         };
-        let DirectoryState::Live(DirectoryVersion { place, change, name, .. }) = state else {
+        let DirectoryState::Live(DirectoryVersion { place, change, name, part, .. }) = state else {
             return Some(stub);
         };
         Some(DirectoryRow {
-            version: Some(Seq::from(place.seq)),
+            version: Some(SnapshotRef { seq: Seq::from(place.seq), part }),
             active: change == DirectoryChange::Activated,
             name: self.texts.text(name).to_owned(),
             updated_at: place.occurred_at,

@@ -11,6 +11,7 @@ pub(crate) mod dump;
 pub(crate) mod history;
 pub(crate) mod holdings;
 pub(crate) mod last_heard;
+pub(crate) mod last_shown;
 pub(crate) mod lists;
 pub(crate) mod lookups;
 pub(crate) mod mappings;

@@ -15,7 +15,7 @@ use crate::ground::timeline::Placed;
 use crate::ground::walks::{IdWalk, is_beyond};
 use crate::state::compiled_mapping::Compiled;
 use crate::state::directories::Directory;
-use crate::state::entities::{Entity, EntityVersion, Part};
+use crate::state::entities::{Entity, EntityVersion};
 use crate::views::Views;
 
 /// The users that a record may concern.
@@ -92,6 +92,11 @@ impl TouchedSubject {
                     directories: directories.into_iter().flatten().map(str::to_owned).collect(),
                 }
             }
+            Fact::ObservedMembership { user, group, directory, .. } => TouchedSubject::Membership {
+                user: (*user).to_owned(),
+                group: (*group).to_owned(),
+                directories: vec![(*directory).to_owned()],
+            },
             Fact::Directory { id, change, .. } => TouchedSubject::Directory {
                 directory: (*id).to_owned(),
                 ends: *change == DirectoryChange::Deleted,
@@ -99,7 +104,6 @@ impl TouchedSubject {
             Fact::Mapping { .. } => TouchedSubject::Mapping,
             // A policy is about inactive users, who have neither access nor roles.
             Fact::Policy { .. }
-            | Fact::ObservedMembership { .. }
             | Fact::Reconciled { .. }
             | Fact::Link { .. }
             | Fact::Unrelated { .. }
@@ -305,7 +309,7 @@ impl Views {
         let mut later = entity
             .turns()
             .since(touched.from)
-            .filter(|turn| turn.part != Part::Data && touched.with().sees(turn.place));
+            .filter(|turn| !turn.part.is_explicit() && touched.with().sees(turn.place));
         replaces && later.any(|turn| !turn.is_like(mine))
     }
 

@@ -70,7 +70,7 @@ impl Traffic {
     }
 
     /// Returns the counts of events whose delay is not that of a delivery: they are left out of the
-    /// delays.
+    /// delays. Observations are in neither: nothing delivered them.
     pub fn backfilled(&self) -> Counts {
         self.backfilled
     }
@@ -205,6 +205,9 @@ impl Seen<'_> {
                 .or_default()
                 .entry(line.event_type)
                 .or_default());
+            if self.is_observation(seq) {
+                continue;
+            }
             let delay = recorded_at.saturating_sub(occurred_at);
             if delay > DELIVERY_MS_MAX {
                 add(&mut traffic.backfilled);

@@ -67,8 +67,8 @@ pub(crate) const NO_UPDATED_AT: Millis = Millis::MIN;
 
 /// The event ids of all events that count, by seq, to break ties.
 ///
-/// An id of today's form (`event_` or `wh_` and a canonical ULID) takes 17 bytes; any other is kept
-/// as text.
+/// An id of today's form (`event_` or `wh_` and a canonical ULID, or `obs_` and a UUID) takes 17
+/// bytes; any other is kept as text.
 #[derive(Default)]
 pub(crate) struct EventIds {
     forms: Vec<Form>,
@@ -81,6 +81,7 @@ enum Form {
     None,
     Event,
     Wh,
+    Obs,
     Other,
 }
 
@@ -94,7 +95,8 @@ impl EventIds {
         }
         let compact = [("event_", Form::Event), ("wh_", Form::Wh)]
             .into_iter()
-            .find_map(|(prefix, form)| Some((form, canonical_ulid(id.strip_prefix(prefix)?)?)));
+            .find_map(|(prefix, form)| Some((form, canonical_ulid(id.strip_prefix(prefix)?)?)))
+            .or_else(|| Some((Form::Obs, canonical_uuid(id.strip_prefix("obs_")?)?)));
         let (form, payload) = compact.unwrap_or_else(|| {
             let mut payload = [0; 16];
             payload[..8].copy_from_slice(&(self.others.len() as u64).to_be_bytes());
@@ -113,8 +115,9 @@ impl EventIds {
         };
         match form {
             Form::None => "",
-            Form::Event => buffer.write("event_", *payload),
-            Form::Wh => buffer.write("wh_", *payload),
+            Form::Event => buffer.write("event_", ulid_digits(*payload)),
+            Form::Wh => buffer.write("wh_", ulid_digits(*payload)),
+            Form::Obs => buffer.write("obs_", uuid_digits(*payload)),
             Form::Other => {
                 let at =
                     payload.first_chunk().map_or(usize::MAX, |at| u64::from_be_bytes(*at) as usize);
@@ -142,20 +145,21 @@ impl EventIds {
 }
 
 /// A buffer for a compact id as text.
-#[derive(Default)]
 pub(crate) struct IdBuffer {
-    bytes: [u8; 32],
+    bytes: [u8; 40],
     len: usize,
+}
+
+impl Default for IdBuffer {
+    fn default() -> Self {
+        IdBuffer { bytes: [0; 40], len: 0 }
+    }
 }
 
 const CROCKFORD: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
 
 impl IdBuffer {
-    fn write(&mut self, prefix: &str, payload: [u8; 16]) -> &str {
-        let bits = u128::from_be_bytes(payload);
-        let digits = (0..26)
-            .rev()
-            .map(|n| CROCKFORD.get((bits >> (5 * n)) as usize & 31).copied().unwrap_or(b'0'));
+    fn write(&mut self, prefix: &str, digits: impl Iterator<Item = u8>) -> &str {
         self.len = 0;
         for (slot, byte) in self.bytes.iter_mut().zip(prefix.bytes().chain(digits)) {
             *slot = byte;
@@ -163,6 +167,34 @@ impl IdBuffer {
         }
         self.bytes.get(..self.len).and_then(|bytes| core::str::from_utf8(bytes).ok()).unwrap_or("")
     }
+}
+
+fn ulid_digits(payload: [u8; 16]) -> impl Iterator<Item = u8> {
+    let bits = u128::from_be_bytes(payload);
+    let digit = move |n: u32| CROCKFORD.get((bits >> (5 * n)) as usize & 31).copied();
+    (0..26).rev().map(move |n| digit(n).unwrap_or(b'0'))
+}
+
+/// The digits of a UUID, and the places of its text before which a hyphen comes.
+const HEXADECIMAL: &[u8; 16] = b"0123456789abcdef";
+const HYPHENS: [u32; 4] = [8, 12, 16, 20];
+
+fn uuid_digits(payload: [u8; 16]) -> impl Iterator<Item = u8> {
+    let bits = u128::from_be_bytes(payload);
+    (0..32).flat_map(move |n| {
+        let digit = HEXADECIMAL.get((bits >> (4 * (31 - n))) as usize & 15).copied();
+        HYPHENS.contains(&n).then_some(b'-').into_iter().chain(digit)
+    })
+}
+
+/// Returns the bits of a UUID in lower case with its hyphens, from which its text can be restored.
+fn canonical_uuid(text: &str) -> Option<[u8; 16]> {
+    let mut bits = 0u128;
+    for byte in text.bytes().filter(|byte| *byte != b'-') {
+        bits = bits << 4 | HEXADECIMAL.iter().position(|digit| *digit == byte)? as u128;
+    }
+    let payload = bits.to_be_bytes();
+    uuid_digits(payload).eq(text.bytes()).then_some(payload)
 }
 
 /// Returns the bits of a ULID in upper case, from which its text can be restored.
@@ -196,6 +228,11 @@ mod tests {
             "event_81J44T8116Q5M0RYCFA6KWNXN9",
             "event_01J44T8116Q5M0RYCFA6KWNXNU",
             "event_",
+            "obs_019adc5e-7a00-7123-89ab-cdef01234567",
+            "obs_019adc5e-7a00-7123-89AB-cdef01234567",
+            "obs_019adc5e7a00712389abcdef01234567",
+            "obs_019adc5e-7a00-7123-89ab-cdef012345678",
+            "obs_019adc5e-7a00-7123-89ab-cdef0123456",
             "x",
             "événement",
         ];

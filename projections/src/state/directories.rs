@@ -5,6 +5,7 @@ use crate::ground::order::{Cut, EventIds, Millis, Place};
 use crate::ground::roster::Roster;
 use crate::ground::symbols::{NO_SYM, Sym, Symbols};
 use crate::ground::timeline::{Earliest, Placed, Rare, Timeline};
+use crate::state::entities::Part;
 
 /// One of a directory's own events.
 #[derive(Clone, Copy)]
@@ -14,6 +15,8 @@ pub(crate) struct DirectoryVersion {
     pub(crate) organization: Sym,
     pub(crate) name: Sym,
     pub(crate) domain: Sym,
+    /// The part of the record that describes it.
+    pub(crate) part: Part,
 }
 
 /// An event that names a directory and carries an organization for it.

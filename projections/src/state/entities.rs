@@ -23,6 +23,19 @@ pub enum Part {
     User,
     /// `data.group`
     Group,
+    /// `data.object`
+    Object,
+}
+
+impl Part {
+    /// Tells if the snapshot is in a record about the thing itself, and not in one about a
+    /// membership.
+    pub(crate) fn is_explicit(self) -> bool {
+        match self {
+            Part::Data | Part::Object => true,
+            Part::User | Part::Group => false,
+        }
+    }
 }
 
 /// The place of a snapshot in the log.
@@ -127,14 +140,13 @@ impl Entity {
     }
 
     fn add(&mut self, version: EntityVersion, ids: &EventIds) {
-        match version.part {
-            Part::Data => {
-                if version.deleted {
-                    self.tombstones.insert(version.place, ids);
-                }
-                self.explicit.insert(version, ids);
+        if version.part.is_explicit() {
+            if version.deleted {
+                self.tombstones.insert(version.place, ids);
             }
-            Part::User | Part::Group => self.stand_ins.insert(version, ids),
+            self.explicit.insert(version, ids);
+        } else {
+            self.stand_ins.insert(version, ids);
         }
         self.seen.note(version.place, ids);
     }
@@ -145,9 +157,10 @@ impl Entity {
     /// what was learnt later; one whose neighbours differ always is.
     fn note_turns(&mut self, version: EntityVersion, ids: &EventIds) {
         let Place { occurred_at, seq, .. } = version.place;
-        let (before, after) = match version.part {
-            Part::Data => self.explicit.neighbours(occurred_at, Seq::from(seq)),
-            Part::User | Part::Group => self.stand_ins.neighbours(occurred_at, Seq::from(seq)),
+        let (before, after) = if version.part.is_explicit() {
+            self.explicit.neighbours(occurred_at, Seq::from(seq))
+        } else {
+            self.stand_ins.neighbours(occurred_at, Seq::from(seq))
         };
         let after = after.filter(|after| !after.is_like(&version)).copied();
         if version.deleted || before.is_none_or(|before| !before.is_like(&version)) {

@@ -9,5 +9,6 @@ pub(crate) mod intake;
 pub(crate) mod loss_index;
 pub(crate) mod memberships;
 pub(crate) mod name_matches;
+pub(crate) mod observations;
 pub(crate) mod policies;
 pub(crate) mod roles;

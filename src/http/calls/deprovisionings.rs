@@ -137,6 +137,8 @@ fn describe(item: &Deprovisioning, document: &Document) -> Value {
         "roles": roles,
         "groups": groups.collect::<Vec<_>>(),
         "restored_at": restored_at.map(time::format),
+        "observed": end.cause.is_observation(),
+        "not_before": end.not_before.map(time::format),
         "proof": format!("/rollcall/v1/log/proof/inclusion?seq={}", end.cause.seq),
     })
 }

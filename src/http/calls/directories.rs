@@ -3,7 +3,7 @@
 use actix_web::http::StatusCode;
 use actix_web::http::header::CONTENT_TYPE;
 use actix_web::{HttpRequest, HttpResponse, web};
-use rollcall_projections::{DirectoryFilter, DirectoryRow, Part};
+use rollcall_projections::{DirectoryFilter, DirectoryRow, SnapshotRef};
 
 use crate::documents::{DocumentKey, Shape, push_directory};
 use crate::engine::ActError;
@@ -139,7 +139,7 @@ pub(crate) async fn delete(
 
 /// Returns the key of a row's document, if it has one.
 fn keys(row: &DirectoryRow) -> Vec<DocumentKey> {
-    let key = |seq| DocumentKey { seq, part: Part::Data, shape: Shape::Directory };
+    let key = |SnapshotRef { seq, part }| DocumentKey { seq, part, shape: Shape::Directory };
     row.version.map(key).into_iter().collect()
 }
 

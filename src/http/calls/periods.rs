@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use actix_web::{HttpRequest, HttpResponse, web};
-use rollcall_projections::{AccessPeriod, Cut, MembershipPeriod, Millis, RolePeriod, Sight};
+use rollcall_projections::{AccessPeriod, Cause, Cut, MembershipPeriod, Millis, RolePeriod, Sight};
 use serde_json::{Value, json};
 
 use crate::engine::Engine;
@@ -214,6 +214,11 @@ pub(crate) async fn members(
     Ok(pinned(cut, found.await?))
 }
 
+/// Tells if the beginning or the end of a period was observed.
+fn is_observed(start: &Cause, end: Option<&Cause>) -> bool {
+    start.is_observation() || end.is_some_and(Cause::is_observation)
+}
+
 fn describe_access(user: &str, period: &AccessPeriod) -> Value {
     let end = period.end.as_ref();
     json!({
@@ -224,6 +229,8 @@ fn describe_access(user: &str, period: &AccessPeriod) -> Value {
         "reason": end.map(|end| end.reason.word()),
         "start": describe_cause(&period.start),
         "end": end.map(|end| describe_cause(&end.cause)),
+        "observed": is_observed(&period.start, end.map(|end| &end.cause)),
+        "not_before": end.and_then(|end| end.not_before).map(time::format),
     })
 }
 
@@ -236,6 +243,7 @@ fn describe_role(user: &str, period: &RolePeriod) -> Value {
         "until": period.until.map(time::format),
         "start": describe_cause(&period.start),
         "end": period.end.as_ref().map(describe_cause),
+        "observed": is_observed(&period.start, period.end.as_ref()),
     })
 }
 
@@ -249,5 +257,6 @@ fn describe_membership(period: &MembershipPeriod) -> Value {
         "until": period.until.map(time::format),
         "start": describe_cause(&period.start),
         "end": period.end.as_ref().map(describe_cause),
+        "observed": is_observed(&period.start, period.end.as_ref()),
     })
 }

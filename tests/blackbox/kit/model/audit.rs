@@ -167,18 +167,29 @@ impl<'a> View<'a> {
     /// The reason for which a user with this latest version has no access.
     fn reason_against(&self, version: &Event, user: &str) -> &'static str {
         if is_tombstone(version) {
-            return "user_deleted";
+            return if version.asked_ms.is_some() { "user_absent" } else { "user_deleted" };
         }
         match self.placed_version(Kind::User, user).map(|(_, directory)| directory) {
             Some(directory)
                 if self.is_deleted(directory) || !self.outlives_deletion(version, directory) =>
             {
-                "directory_deleted"
+                let deletion = self.latest_deletion(directory).expect("what is deleted");
+                directory_end(deletion)
             }
             Some(directory) if !self.is_active_directory(directory) => "directory_deactivated",
             _ => "user_inactive",
         }
     }
+}
+
+/// The reason for which the deletion of a directory ends access.
+fn directory_end(deletion: &Event) -> &'static str {
+    if deletion.asked_ms.is_some() { "directory_absent" } else { "directory_deleted" }
+}
+
+/// Tells if a cause, as it is shown, is what the source said when it was asked.
+pub fn is_observed(cause: &Value) -> bool {
+    cause["event"].as_str().is_some_and(|event| event.ends_with(".observed"))
 }
 
 fn is_tombstone(event: &Event) -> bool {
@@ -224,7 +235,7 @@ impl<'a> Change<'a> {
 
     fn reason(&self, user: &str, cause: &Event) -> &'static str {
         match &cause.fact {
-            Fact::Directory { change: DirectoryChange::Deleted, .. } => "directory_deleted",
+            Fact::Directory { change: DirectoryChange::Deleted, .. } => directory_end(cause),
             Fact::Directory { .. } => "directory_deactivated",
             Fact::Entity { .. } | Fact::Membership { .. } => self.now.reason_against(cause, user),
         }
@@ -253,14 +264,22 @@ impl World {
     /// by then.
     pub fn access_periods(&self, user: &str, cut: Cut) -> Option<Vec<Value>> {
         let shape = |period: Access<'_>| {
+            let start = self.cause(Turn::Event(period.start));
+            let end = self.cause_or_null(period.end.map(|(event, _)| Turn::Event(event)));
+            let not_before = period
+                .until
+                .zip(period.end)
+                .and_then(|(at, (cause, _))| self.not_before(user, at, cause, cut));
             json!({
                 "object": "access_period",
                 "user_id": user,
                 "from": rfc3339(period.from),
                 "until": period.until.map(rfc3339),
                 "reason": period.end.map(|(_, reason)| reason),
-                "start": self.cause(Turn::Event(period.start)),
-                "end": self.cause_or_null(period.end.map(|(event, _)| Turn::Event(event))),
+                "observed": is_observed(&start) || is_observed(&end),
+                "not_before": not_before.map(rfc3339),
+                "start": start,
+                "end": end,
             })
         };
         self.has_heard_of(Kind::User, user, cut)
@@ -365,6 +384,7 @@ impl World {
     }
 
     fn membership_period(&self, period: &Membership<'_>) -> Value {
+        let (start, end) = (self.cause(period.start), self.cause_or_null(period.end));
         json!({
             "object": "membership_period",
             "user_id": period.user,
@@ -372,8 +392,9 @@ impl World {
             "group_name": period.name,
             "from": rfc3339(period.from),
             "until": period.until.map(rfc3339),
-            "start": self.cause(period.start),
-            "end": self.cause_or_null(period.end),
+            "observed": is_observed(&start) || is_observed(&end),
+            "start": start,
+            "end": end,
         })
     }
 
@@ -471,6 +492,8 @@ impl World {
             "roles": before.held(user),
             "groups": groups.collect::<Vec<Value>>(),
             "restored_at": restored_at.map(rfc3339),
+            "observed": cause.asked_ms.is_some(),
+            "not_before": self.not_before(user, at, cause, cut).map(rfc3339),
             "proof": format!("/rollcall/v1/log/proof/inclusion?seq={}", cause.seq),
         })
     }
@@ -645,6 +668,7 @@ impl World {
             "reason": reason,
             "occurred_at": rfc3339(at),
             "recorded_at": null,
+            "observed": is_observed(&self.cause(self.turn_of(seq))),
             "cause": self.cause(self.turn_of(seq)),
         })
     }
@@ -728,6 +752,10 @@ fn snapshot(world: &World, event: &Event, kind: Kind) -> Object {
     if let Fact::Membership { .. } = event.fact {
         let end = if kind == Kind::User { "user" } else { "group" };
         data = raw_object(&data).expect("an object").remove(end).expect("a snapshot");
+    } else if event.asked_ms.is_some() {
+        let object = raw_object(&data).expect("an object").remove("object");
+        let Some(object) = object else { return Object::new() };
+        data = object;
     }
     match exact(&data) {
         Value::Object(said) => said,
@@ -824,6 +852,8 @@ impl World {
             let previous = if is_version && knew { self.previous_attributes(event) } else { None };
             let change = match event.fact {
                 Fact::Membership { .. } => "snapshot",
+                _ if event.asked_ms.is_some() && is_version => "updated",
+                _ if event.asked_ms.is_some() => "deleted",
                 _ => said.rsplit('.').next().unwrap_or_default(),
             };
             let changes = match is_tombstone(event) {

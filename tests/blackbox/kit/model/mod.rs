@@ -11,6 +11,7 @@ use std::collections::BTreeSet;
 use serde_json::{Map, Value, json};
 
 pub mod audit;
+pub mod observations;
 pub mod roles;
 
 /// Everything delivered so far.
@@ -24,6 +25,8 @@ pub struct World {
     told: Vec<Told>,
     /// The settings of operators, by seq.
     settings: Vec<roles::Setting>,
+    /// The comparisons with the source that ended, by seq.
+    comparisons: Vec<observations::Comparison>,
 }
 
 /// An event that counts and is usable, whether or not it has an effect.
@@ -98,6 +101,8 @@ struct Event {
     closing: bool,
     updated_at: Option<i64>,
     id: String,
+    /// Of an observation: when the source was asked.
+    asked_ms: Option<i64>,
     fact: Fact,
 }
 
@@ -118,6 +123,8 @@ enum Fact {
     },
     Membership {
         added: bool,
+        /// It carries the snapshots of both ends, as all do but observations.
+        described: bool,
         directory: String,
         organization: Option<String>,
         group: End,
@@ -213,6 +220,7 @@ impl Event {
         match &self.fact {
             Fact::Directory { .. } => false,
             Fact::Entity { kind, id, .. } => *kind == wanted && id == wanted_id,
+            Fact::Membership { described: false, .. } => false,
             Fact::Membership { group, user, .. } => match wanted {
                 Kind::User => user.id == wanted_id,
                 Kind::Group => group.id == wanted_id,
@@ -344,6 +352,7 @@ impl World {
                         closing,
                         updated_at,
                         id: event_id.clone(),
+                        asked_ms: None,
                         fact,
                     });
                     self.events.sort_by(|a, b| a.order().cmp(&b.order()));
@@ -614,6 +623,7 @@ fn read_membership(event: &str, data: &Object) -> Result<Fact, &'static str> {
     let organization = filled(data, "organization_id").map(str::to_owned);
     Ok(Fact::Membership {
         added: event.ends_with("user_added"),
+        described: true,
         directory,
         organization,
         group,
@@ -884,6 +894,7 @@ impl<'a> View<'a> {
         for event in &self.events {
             match &event.fact {
                 Fact::Entity { kind, id, .. } if *kind == wanted => ids.insert(id.as_str()),
+                Fact::Membership { described: false, .. } => false,
                 Fact::Membership { user, .. } if wanted == Kind::User => ids.insert(&user.id),
                 Fact::Membership { group, .. } if wanted == Kind::Group => ids.insert(&group.id),
                 _ => false,

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
+use super::audit::is_observed;
 use super::{
     Cut, Event, Fact, Kind, Object, Record, Standing, View, World, asked, email_of, filled, moment,
     rfc3339, slug_only, state_of, text,
@@ -166,6 +167,7 @@ impl World {
             closing: true,
             updated_at: None,
             id: event_id.to_owned(),
+            asked_ms: None,
             fact,
         });
         self.events.sort_by(|a, b| a.order().cmp(&b.order()));
@@ -379,6 +381,9 @@ impl<'a> View<'a> {
         match &event.fact {
             Fact::Membership { user: end, .. } if end.id == user => {
                 raw_object(data).expect("an object").remove("user").expect("a snapshot")
+            }
+            _ if event.asked_ms.is_some() => {
+                raw_object(data).expect("an object").remove("object").expect("an object")
             }
             _ => data.clone(),
         }
@@ -846,7 +851,8 @@ fn period(
 ) -> Value {
     let until = until.map(rfc3339);
     json!({ "object": "role_period", "user_id": user, "role": role, "from": rfc3339(from),
-        "until": until, "start": start, "end": end })
+        "until": until, "observed": is_observed(start) || is_observed(&end), "start": start,
+        "end": end })
 }
 
 fn no_mapping() -> Value {

@@ -1,0 +1,125 @@
+//! Observations: what the source said of one thing when it was asked (rule 34).
+
+use serde_json::Value;
+
+use super::{
+    Cut, DirectoryChange, End, Event, Fact, Kind, Object, Record, Standing, World, entity_id,
+    moment, text,
+};
+
+/// A comparison with the source that ended.
+pub struct Comparison {
+    seq: u64,
+    /// When its record occurred.
+    at: i64,
+    started_ms: i64,
+    /// The directories that it compared without a doubt.
+    clean: Vec<String>,
+}
+
+impl World {
+    /// Takes the body of a record that the server wrote about what the source said. Returns its
+    /// seq.
+    pub fn observe(&mut self, body: &[u8]) -> u64 {
+        let parsed: Object = serde_json::from_slice(body).expect("the server writes JSON");
+        let [id, event] = ["id", "event"].map(|key| text(&parsed, key).expect(key).to_owned());
+        let at = moment(&parsed, "created_at").expect("created_at");
+        let data = parsed["data"].as_object().expect("data").clone();
+        let seq = self.append(Record {
+            body: body.to_vec(),
+            event_id: Some(id.clone()),
+            event: Some(event.clone()),
+            standing: Standing::First,
+            listed: Vec::new(),
+            is_copy: false,
+            content: ["event", "data", "created_at"].map(|key| parsed.get(key).cloned()),
+        });
+        if event == "rollcall.reconciliation.completed" {
+            let clean = data["clean_directories"].as_array().expect("a list").iter();
+            let clean = clean.map(|id| id.as_str().expect("an id").to_owned()).collect();
+            let started_ms = moment(&data, "started_at").expect("started_at");
+            self.comparisons.push(Comparison { seq, at, started_ms, clean });
+            return seq;
+        }
+        let (fact, closing) = observed(&event, &data);
+        let updated_at = match data.get("object").and_then(Value::as_object) {
+            Some(object) => moment(object, "updated_at"),
+            None => None,
+        };
+        let asked_ms = Some(moment(&data, "observed_at").expect("observed_at"));
+        self.events.push(Event { seq, at, closing, updated_at, id, asked_ms, fact });
+        self.events.sort_by(|a, b| a.order().cmp(&b.order()));
+        seq
+    }
+
+    /// The latest moment before the end of a user's access at which the source showed the user, if
+    /// that end was observed.
+    pub(super) fn not_before(&self, user: &str, end: i64, cause: &Event, cut: Cut) -> Option<i64> {
+        cause.asked_ms?;
+        let shows = |event: &&&Event| match &event.fact {
+            Fact::Entity { kind: Kind::User, id, tombstone, .. } => id == user && !tombstone,
+            Fact::Membership { user: end, described, added, .. } => {
+                end.id == user && (*described || *added)
+            }
+            _ => false,
+        };
+        let view = self.view(cut);
+        let events = view.events.iter().filter(shows);
+        let events = events.map(|event| event.asked_ms.unwrap_or(event.at));
+        let runs = self.comparisons.iter().filter(|run| self.shows(run, user, end, cut));
+        let runs = runs.map(|run| run.started_ms);
+        events.chain(runs).filter(|moment| *moment < end).max()
+    }
+
+    /// Whether a comparison found a user, who was known by then, in the directory in which its
+    /// access ended.
+    fn shows(&self, run: &Comparison, user: &str, end: i64, cut: Cut) -> bool {
+        let is_seen = cut.as_of_ms.is_none_or(|as_of| run.at <= as_of)
+            && cut.known_at.is_none_or(|known_at| run.seq <= known_at);
+        let before = self.view(Cut { as_of_ms: Some(end - 1), ..cut });
+        let then = self.view(Cut { as_of_ms: Some(run.started_ms), known_at: Some(run.seq) });
+        let last = before.newest_version(Kind::User, user).expect("access needs a version");
+        let found = then.there(Kind::User, user);
+        is_seen
+            && run.clean.iter().any(|id| id == last.directory)
+            && found.is_some_and(|found| found.directory == last.directory)
+    }
+}
+
+/// What an observation says, and whether it ends something.
+fn observed(event: &str, data: &Object) -> (Fact, bool) {
+    let present = data["present"] == true;
+    let object = data.get("object").and_then(Value::as_object).cloned().unwrap_or_default();
+    let id = |key: &str| entity_id(data, key).expect(key);
+    match event {
+        "rollcall.directory.observed" => {
+            let is_off =
+                matches!(text(&object, "state"), Some("unlinked" | "inactive" | "deleting"));
+            let change = match (present, is_off) {
+                (false, _) => DirectoryChange::Deleted,
+                (true, true) => DirectoryChange::Deactivated,
+                (true, false) => DirectoryChange::Activated,
+            };
+            (Fact::Directory { id: id("id"), change, data: object }, !present || is_off)
+        }
+        "rollcall.membership.observed" => {
+            let end = |key| End { id: id(key), directory: None, data: Object::new() };
+            let fact = Fact::Membership {
+                added: present,
+                described: false,
+                directory: id("directory_id"),
+                organization: None,
+                group: end("group_id"),
+                user: end("user_id"),
+            };
+            (fact, !present)
+        }
+        _ => {
+            let kind = if event == "rollcall.user.observed" { Kind::User } else { Kind::Group };
+            let directory = Some(id("directory_id"));
+            let fact =
+                Fact::Entity { kind, id: id("id"), directory, tombstone: !present, data: object };
+            (fact, !present)
+        }
+    }
+}
