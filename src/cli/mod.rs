@@ -17,6 +17,7 @@ mod moment;
 mod policy;
 mod prove;
 mod publish;
+mod pull;
 mod read;
 mod rebuild;
 mod running;
@@ -69,6 +70,7 @@ enum Command {
     Events(read::EventsArgs),
     Changes(read::ChangesArgs),
     Status(read::StatusArgs),
+    Pull(pull::PullArgs),
     Rebuild(rebuild::RebuildArgs),
     Key(key::KeyArgs),
     LogKey(log_key::LogKeyArgs),
@@ -160,6 +162,7 @@ pub fn run() -> ExitCode {
         Command::Events(events) => events.run(),
         Command::Changes(changes) => changes.run(),
         Command::Status(status) => status.run(),
+        Command::Pull(pull) => pull.run(),
         Command::Rebuild(rebuild) => rebuild.run(),
         Command::Key(key) => key.run(),
         Command::LogKey(log_key) => log_key.run(),

@@ -192,13 +192,18 @@ impl Pull<'_> {
         }
         loop {
             let place = progress.place.clone().unwrap_or(Place::From(self.retained()));
-            let page = match self.ask(&place) {
+            let mut page = match self.ask(&place) {
                 Err(error) if self.loses(&place, &error) => {
                     progress.place = Some(self.lost_place()?);
                     continue;
                 }
                 page => page?,
             };
+            if let Place::From(_) = place {
+                // A window leaves out events by their dates, which may differ from the list's
+                // order: only its first event is a place in the list.
+                page.items.truncate(1);
+            }
             let taken = self.choose(&page);
             let count = taken.events.len();
             self.record(taken.events)?;
@@ -217,8 +222,7 @@ impl Pull<'_> {
                     let end = self.window_end(from);
                     if end >= self.started_at {
                         // Later pulls need not go back so far.
-                        let next = from.max(self.started_at - REPEATED_MS);
-                        progress.place = Some(Place::From(next));
+                        progress.place = Some(Place::From(self.started_at - REPEATED_MS));
                         return Ok(());
                     }
                     progress.place = Some(Place::From(end - OVERLAP_MS));

@@ -14,6 +14,7 @@ use crate::http::wire::api::{
     AFTER, Access, BEFORE, Bound, Cost, Gives, IN_DIRECTORY, LIMIT_OWN, OF_ORGANIZATION,
     OF_ORGANIZATION_ALIAS, ORDER_OWN, Operation,
 };
+use crate::http::wire::describe::describe_source;
 use crate::http::wire::entity::must_be_named;
 use crate::http::wire::paging::Paging;
 use crate::http::wire::question::Question;
@@ -85,12 +86,19 @@ pub(crate) async fn stats(
         busy: shown(state.turns.refused()),
     };
     let duplicates = shown(engine.duplicates());
+    let shown_source = state.source.as_ref().filter(|_| sight == Sight::All);
+    let sources: Vec<Value> =
+        shown_source.map(|source| describe_source(source)).into_iter().collect();
     let _alone = state.stats.lock().await;
     let asking = engine.clone();
     let answer = in_turn(&state.turns, &engine, &STATS, move |_| {
         let filter = StatsFilter { sight, directory, organization };
         let measured = measure(&asking, &filter, duplicates, &paging);
-        describe(&asking, measured, &refusals, &refused)
+        let mut stats = describe(&asking, measured, &refusals, &refused);
+        if let Some(stats) = stats.as_object_mut() {
+            stats.insert("sources".into(), sources.into());
+        }
+        stats
     });
     Ok(respond(StatusCode::OK).json(answer.await?))
 }
