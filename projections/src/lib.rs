@@ -38,10 +38,10 @@ pub use ask::diff::{Difference, DifferenceKind, DifferencePlace, Differences, Su
 pub use ask::dump::View;
 pub use ask::history::{EventPlace, VersionKind, VersionRef, VersionRow, Versions};
 pub use ask::holdings::{HeldDirectory, HeldKind, Holding, HoldingsStep};
-pub use ask::last_heard::LastHeard;
+pub use ask::last_heard::{LastHeard, LastHeardStep};
 pub use ask::lists::{
-    DirectoryFilter, DirectoryRow, EntityRow, GroupFilter, MembersStep, NESTED_MAX, Nested,
-    UserFilter, UserRow,
+    DirectoryFilter, DirectoryRow, EntityRow, GroupFilter, ListStep, MembersStep, NESTED_MAX,
+    Nested, UserFilter, UserRow,
 };
 pub use ask::lookups::Named;
 pub use ask::mappings::MappingSet;
@@ -62,12 +62,12 @@ pub use ground::fact::{
 };
 pub use ground::mapping::{GroupPattern, Mapping, Matches, Mode, NameText, RoleNames, Rule};
 pub use ground::order::{CLOCK_AHEAD_MS, Cut, Millis, Seq};
-pub use ground::page::{Page, Window};
+pub use ground::page::{Page, Step, Window, page_in_steps};
 pub use ground::quarantine::{Field, Quarantined, Reason};
 pub use sight::{Seen, Sight};
 pub use state::attributes::{AttributePath, Attributes};
 pub use state::entities::{Part, SnapshotRef};
-pub use state::events::{EventFilter, EventRow, Start};
+pub use state::events::{EventFilter, EventRow, EventsStep, Start, events_in_steps};
 pub use state::intake::{INITIAL_SYNC_PAUSE_MS, InitialSync, Intake};
 pub use state::name_matches::{GroupName, NameMatches};
 pub use state::policies::Policy;

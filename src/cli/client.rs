@@ -225,6 +225,19 @@ impl Client {
         )
     }
 
+    /// Posts lines of JSON.
+    ///
+    /// # Errors
+    /// Those of [`Client::get`].
+    pub(super) fn post_lines(&self, path: &str, lines: &[u8]) -> Result<Answer, Failure> {
+        let request = self
+            .agent
+            .post(format!("{}{path}", self.base))
+            .header("Authorization", &format!("Bearer {}", self.api_key))
+            .header("Content-Type", "application/x-ndjson");
+        self.answer(request.send(lines).map_err(|error| self.failed(&error))?)
+    }
+
     /// Puts a JSON body. With a version, the server accepts it only if that version is the current
     /// one.
     ///

@@ -9,6 +9,8 @@ mod demo;
 mod describe;
 mod forge;
 mod generate;
+mod import;
+mod input;
 mod key;
 mod log_key;
 mod logging;
@@ -58,6 +60,7 @@ enum Command {
     Demo(demo::DemoArgs),
     Generate(generate::GenerateArgs),
     Send(Box<send::SendArgs>),
+    Import(import::ImportArgs),
     Users(read::UsersArgs),
     Groups(read::GroupsArgs),
     Directories(read::DirectoriesArgs),
@@ -150,6 +153,7 @@ pub fn run() -> ExitCode {
         Command::Demo(demo) => demo.run(),
         Command::Generate(generate) => generate.run(),
         Command::Send(send) => send.run(),
+        Command::Import(import) => import.run(),
         Command::Users(users) => users.run(),
         Command::Groups(groups) => groups.run(),
         Command::Directories(directories) => directories.run(),

@@ -8,7 +8,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 
-use super::Failure;
+use super::{Failure, INTERRUPTED};
 
 /// SIGHUP as this process receives it. From the moment at which this is made the signal ends the
 /// process no more.
@@ -58,6 +58,24 @@ pub(super) fn stops() -> io::Result<oneshot::Receiver<()>> {
         let _ = stop.send(());
     });
     Ok(stopped)
+}
+
+/// Calls `note` at the first SIGINT. The second ends the process at once.
+///
+/// # Errors
+/// Ours, if the operating system refuses.
+pub(super) fn on_interrupt(note: impl FnOnce() + Send + 'static) -> Result<(), Failure> {
+    // Registered before any work begins, so that no interrupt kills the process silently.
+    let (runtime, [mut interrupts]) = receive([SignalKind::interrupt()]).map_err(Failure::ours)?;
+    thread::spawn(move || {
+        runtime.block_on(async {
+            interrupts.recv().await;
+            note();
+            interrupts.recv().await;
+            std::process::exit(i32::from(INTERRUPTED));
+        });
+    });
+    Ok(())
 }
 
 fn receive<const N: usize>(kinds: [SignalKind; N]) -> io::Result<(Runtime, [Signal; N])> {

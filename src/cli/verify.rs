@@ -15,7 +15,8 @@ use super::running::open_failure;
 use super::secrets::optional_secrets;
 use super::{Failure, print};
 use crate::log::{
-    Acknowledged, Audit, Finding, LogPart, OpenError, Signatures, Unrecovered, is_data_folder,
+    Acknowledged, Audit, Finding, LogPart, OpenError, Signatures, Unrecovered, Unsigned,
+    is_data_folder,
 };
 use crate::notary::{Checkpoint, Verifier, origin};
 use crate::verify::{Keyring, SECRETS_MAX};
@@ -216,7 +217,10 @@ fn in_json(audit: &Audit, fitting: &[u64]) -> serde_json::Value {
         "findings_count": audit.findings_count,
         "findings": audit.findings.iter().map(finding).collect::<Vec<_>>(),
         "signatures": { "verified": verified, "key_not_at_hand": key_not_at_hand, "wrong": wrong },
-        "operator_acts": audit.acts,
+        "operator_acts": audit.unsigned.acts,
+        "pulled": audit.unsigned.pulled,
+        "observed": audit.unsigned.observed,
+        "imported": audit.unsigned.imported,
         "tree": {
             "size": audit.size(),
             "root": audit.root(audit.size()).map(hex::encode),
@@ -260,7 +264,7 @@ fn summary(audit: &Audit) -> Vec<String> {
             "{}: {verified} verified, {key_not_at_hand} whose secret is not at hand, {wrong} \
              wrong; {}",
             counted(verified + key_not_at_hand + wrong, "signature", "signatures"),
-            counted(audit.acts, "act of an operator", "acts of operators"),
+            unsigned(audit.unsigned),
         ),
     ];
     if let Some(root) = audit.root(audit.size()) {
@@ -271,6 +275,15 @@ fn summary(audit: &Audit) -> Vec<String> {
         ));
     }
     lines
+}
+
+/// Counts the records that no signature proves.
+fn unsigned(Unsigned { acts, pulled, observed, imported }: Unsigned) -> String {
+    let acts = counted(acts, "act of an operator", "acts of operators");
+    let others = [(pulled, "pulled"), (observed, "observed"), (imported, "imported")];
+    let others = others.into_iter().filter(|(count, _)| *count > 0);
+    let others = others.map(|(count, how)| format!("{count} {how}"));
+    std::iter::once(acts).chain(others).collect::<Vec<_>>().join(", ")
 }
 
 /// Compares the log with the last acknowledgement, in a sentence.

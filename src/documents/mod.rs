@@ -22,7 +22,7 @@ pub use changes::{
     stated_previous,
 };
 pub use event::{ShownEvent, show_event};
-pub use shapes::{open_entity, push_directory};
+pub use shapes::{open_entity, push_directory, served_state, state_of};
 
 /// The kind of object that a document describes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -49,7 +49,8 @@ pub struct DocumentKey {
 /// An API object without the fields that depend on the question: an open JSON object.
 ///
 /// It is one allocation: a byte of flags for the times that the JSON has, four bytes for the offset
-/// of the source's roles at its end, and the JSON. A page of the past reads a hundred documents
+/// of what follows the JSON, and the JSON. What follows are a user's roles of the source, or the
+/// observed state of a directory. A page of the past reads a hundred documents
 /// that are in no cache of the processor, and pays for each memory access.
 #[derive(Clone)]
 pub struct Document(Arc<[u8]>);
@@ -58,16 +59,16 @@ const HAS_CREATED_AT: u8 = 1;
 const HAS_UPDATED_AT: u8 = 2;
 
 impl Document {
-    fn new(times: u8, json: &[u8], roles: &[u8]) -> Document {
-        let roles_at = json.len() as u32;
-        Document([&[times][..], &roles_at.to_le_bytes(), json, roles].concat().into())
+    fn new(times: u8, json: &[u8], tail: &[u8]) -> Document {
+        let tail_at = json.len() as u32;
+        Document([&[times][..], &tail_at.to_le_bytes(), json, tail].concat().into())
     }
 
-    /// Returns the JSON without roles, and the source's roles, which follow it.
+    /// Returns the JSON, and what follows it.
     fn json(&self) -> (&[u8], &[u8]) {
         let behind_times = self.0.split_first().and_then(|(_, rest)| rest.split_first_chunk::<4>());
-        let (roles_at, json) = behind_times.unwrap_or((&[0; 4], &[]));
-        json.split_at_checked(u32::from_le_bytes(*roles_at) as usize).unwrap_or((json, &[]))
+        let (tail_at, json) = behind_times.unwrap_or((&[0; 4], &[]));
+        json.split_at_checked(u32::from_le_bytes(*tail_at) as usize).unwrap_or((json, &[]))
     }
 
     /// Returns the email of a user.
@@ -149,7 +150,11 @@ impl Document {
     /// Completes the snapshot in `body` into the API's shape. A field of the wrong type counts as
     /// absent.
     fn read(body: &[u8], DocumentKey { part, shape, .. }: DocumentKey) -> Document {
-        read_snapshot(shape, snapshot(body, part))
+        let snapshot = snapshot(body, part);
+        match (shape, part) {
+            (Shape::Directory, Part::Object) => shapes::observed_directory(snapshot),
+            _ => read_snapshot(shape, snapshot),
+        }
     }
 }
 

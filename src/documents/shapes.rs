@@ -89,11 +89,12 @@ impl Object {
         }
     }
 
-    fn finish(mut self, own: &OwnFields<'_>, roles: &[u8]) -> Document {
+    /// Ends the document; `tail` is what some answers put behind it.
+    fn finish(mut self, own: &OwnFields<'_>, tail: &[u8]) -> Document {
         let created_at = if self.time("created_at", own.created_at) { HAS_CREATED_AT } else { 0 };
         let updated_at = if self.time("updated_at", own.updated_at) { HAS_UPDATED_AT } else { 0 };
         // Attributes are passed through as they were written.
-        Document::new(created_at | updated_at, &into_well_formed(self.0), roles)
+        Document::new(created_at | updated_at, &into_well_formed(self.0), tail)
     }
 }
 
@@ -113,7 +114,30 @@ pub(super) struct OwnFields<'a> {
     pub(super) updated_at: Option<&'a RawValue>,
 }
 
+/// Writes a directory as an event describes it. Its state is that of the view.
 pub(super) fn directory(snapshot: &str) -> Document {
+    directory_with(snapshot, None)
+}
+
+/// Writes a directory as the source showed it when it was asked, with its state.
+pub(super) fn observed_directory(snapshot: &str) -> Document {
+    let [state] = present_fields(snapshot, ["state"]).unwrap_or_default();
+    directory_with(snapshot, Some(served_state(string(state).as_deref())))
+}
+
+/// Returns the state of an observed directory in the words of the API. Any other word than these is
+/// that of a directory in use.
+pub fn served_state(state: Option<&str>) -> &'static str {
+    match state {
+        Some("unlinked" | "inactive") => "unlinked",
+        Some("validating") => "validating",
+        Some("invalid_credentials") => "invalid_credentials",
+        Some("deleting") => "deleting",
+        _ => "linked",
+    }
+}
+
+fn directory_with(snapshot: &str, state: Option<&str>) -> Document {
     let names =
         ["id", "external_key", "type", "name", "domain", "domains", "created_at", "updated_at"];
     let [id, external_key, kind, name, domain, domains, created_at, updated_at] =
@@ -127,7 +151,8 @@ pub(super) fn directory(snapshot: &str) -> Document {
     if let Some(domain) = first_domain(domain, domains) {
         out.text("domain", &domain);
     }
-    out.finish(&OwnFields { created_at, updated_at, ..OwnFields::default() }, &[])
+    let own = OwnFields { created_at, updated_at, ..OwnFields::default() };
+    out.finish(&own, state.unwrap_or_default().as_bytes())
 }
 
 pub(super) fn user(snapshot: &str) -> Document {
@@ -357,6 +382,16 @@ fn push_roles(out: &mut Vec<u8>, roles: &[String]) {
     out.push(b']');
 }
 
+/// Returns the state of a directory: the one that was observed, if its version is an observation.
+pub fn state_of<'a>(document: Option<&'a Document>, row: &DirectoryRow) -> &'a str {
+    let observed = document.and_then(|document| std::str::from_utf8(document.json().1).ok());
+    match observed {
+        Some(state) if !state.is_empty() => state,
+        _ if row.active => "linked",
+        _ => "unlinked",
+    }
+}
+
 /// Writes a directory; a stub has no document.
 pub fn push_directory(out: &mut Vec<u8>, document: Option<&Document>, row: &DirectoryRow) {
     let mut object = match document {
@@ -371,7 +406,7 @@ pub fn push_directory(out: &mut Vec<u8>, document: Option<&Document>, row: &Dire
         }
     };
     object.text("organization_id", &row.organization);
-    object.text("state", if row.active { "linked" } else { "unlinked" });
+    object.text("state", state_of(document, row));
     if !document.is_some_and(|document| document.has(HAS_CREATED_AT)) {
         object.text("created_at", &time::format(row.created_at));
     }

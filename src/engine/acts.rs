@@ -1,10 +1,12 @@
 //! Operators' acts: the writer decides each one over all that is folded, and records it like any
 //! event.
 
-use rollcall_projections::{Cut, InactiveUsers, Mapping, MappingSet, Millis, Policy, Seq, Sight};
+use rollcall_projections::{
+    Attributes, Cut, InactiveUsers, Mapping, MappingSet, Millis, Policy, Seq, Sight,
+};
 use tokio::sync::oneshot;
 
-use super::attributes::read_attributes;
+use super::attributes::{all_snapshots, read_attributes};
 use super::writer::{ActReply, Decision, Job, QueuedAct};
 use super::{ActError, Engine, Prepared};
 use crate::keys::Operator;
@@ -127,7 +129,8 @@ impl Engine {
     fn install(&self, prepared: Prepared, mapping: &Mapping) -> Result<(), ActError> {
         let Prepared { attributes, until, matches } = prepared;
         let attributes = attributes.map(|mut attributes| {
-            let since = self.views().all_snapshots(until);
+            let head = self.views().head();
+            let since = all_snapshots(|| self.views(), until, head);
             let read = read_attributes(&*self.log, &mut attributes, &since, &|| true);
             read.map(|_| attributes)
         });
@@ -135,9 +138,12 @@ impl Engine {
             tracing::error!(%error, "the log could not be read");
             ActError::Unavailable
         })?;
+        let asked = Attributes::of([mapping]);
         let mut views = self.views.write();
-        let wanted = views.attributes_wanted(Some(mapping));
-        if !attributes.as_ref().unwrap_or(views.attributes()).covers(&wanted) {
+        let serving = views.attributes();
+        // Another mapping may have been set meanwhile.
+        let covers_all = attributes.as_ref().is_none_or(|attributes| attributes.covers(serving));
+        if !covers_all || !attributes.as_ref().unwrap_or(serving).covers(&asked) {
             return Err(ActError::Overtaken);
         }
         if let Some(attributes) = attributes {

@@ -1,5 +1,6 @@
 //! Attributes of users' snapshots, read from the log as far as the mappings' rules name them.
 
+use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::thread;
 
@@ -33,14 +34,29 @@ pub(super) fn note_all(
     views: &mut Views,
     progress: &ReadProgress,
 ) -> Result<(), ReadError> {
-    let mut attributes = views.attributes_wanted(None);
+    let mut attributes = views.attributes_wanted();
     if !attributes.is_empty() {
-        let snapshots = views.all_snapshots(0);
+        let snapshots = all_snapshots(|| &*views, 0, views.head());
         progress.total.fetch_add(snapshots.len() as u64, Ordering::Relaxed);
         read_counting(log, &mut attributes, &snapshots, &progress.read, &|| true)?;
         views.install_attributes(attributes);
     }
     Ok(())
+}
+
+/// Returns every snapshot that records `after` + 1 to `until` brought, in order of seq. `views`
+/// gives the views for one step: a lock on them is released after it.
+pub(super) fn all_snapshots<V: Deref<Target = Views>>(
+    views: impl Fn() -> V,
+    after: Seq,
+    until: Seq,
+) -> Vec<Snapshot> {
+    let (mut snapshots, mut next) = (Vec::new(), Some(0));
+    while let Some(first) = next {
+        next = views().all_snapshots_step(after, until, first, &mut snapshots);
+    }
+    snapshots.sort_unstable_by_key(|(seq, ..)| *seq);
+    snapshots
 }
 
 /// Reads the attributes of the snapshots on all processors and notes them. `snapshots` are in order

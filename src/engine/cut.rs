@@ -32,8 +32,8 @@ impl Engine {
             return Err(CutError::AsOfInFuture);
         }
         let known_at = match known_at {
-            None => self.views.read().head(),
-            Some(KnownAt::Seq(seq)) if seq <= self.views.read().head() => seq,
+            None => self.folded_head(),
+            Some(KnownAt::Seq(seq)) if seq <= self.folded_head() => seq,
             Some(KnownAt::Time(moment)) if moment <= self.present() => self.settle(moment).await?,
             Some(_) => return Err(CutError::KnownAtOutOfRange),
         };

@@ -184,6 +184,11 @@ impl Engine {
         }
     }
 
+    /// Returns the newest record that the views hold, without a lock on them.
+    pub fn folded_head(&self) -> Seq {
+        *self.folded.borrow()
+    }
+
     /// Locks the views for reading.
     pub fn views(&self) -> RwLockReadGuard<'_, Views> {
         self.views.read()

@@ -7,7 +7,7 @@ use rollcall_projections::{
 };
 
 use super::Engine;
-use super::attributes::read_attributes;
+use super::attributes::{Snapshot, all_snapshots, read_attributes};
 use crate::log::ReadError;
 
 /// The number of names that are matched between two looks at whether the work should go on.
@@ -53,14 +53,16 @@ impl Engine {
     /// [`WorkError`].
     pub fn prepare(&self, mapping: &Mapping, goes_on: GoesOn<'_>) -> Result<Prepared, WorkError> {
         let matches = self.match_names(mapping, goes_on)?;
-        let (mut wanted, snapshots, until) = {
+        let asked = Attributes::of([mapping]);
+        let (mut wanted, until) = {
             let views = self.views();
-            let wanted = views.attributes_wanted(Some(mapping));
-            if views.attributes().covers(&wanted) {
+            if views.attributes().covers(&asked) {
                 return Ok(Prepared { attributes: None, until: 0, matches });
             }
-            (wanted, views.all_snapshots(0), views.head())
+            (views.attributes_wanted(), views.head())
         };
+        wanted.want(mapping);
+        let snapshots = all_snapshots(|| self.views(), 0, until);
         if !read_attributes(&*self.log, &mut wanted, &snapshots, goes_on)? {
             return Err(WorkError::Halted);
         }
@@ -82,13 +84,29 @@ impl Engine {
         let matches = self.match_names(&mapping, goes_on)?;
         let mut attributes = Attributes::of([&mapping]);
         if !attributes.is_empty() {
-            let mut snapshots = self.views().snapshots(cut);
+            let mut snapshots = self.snapshots(cut, goes_on)?;
             snapshots.sort_unstable_by_key(|(seq, ..)| *seq);
             if !read_attributes(&*self.log, &mut attributes, &snapshots, goes_on)? {
                 return Err(WorkError::Halted);
             }
         }
-        Ok(self.views().propose(mapping, attributes, matches, effective_from))
+        let mut proposal = Proposal::new(mapping, attributes, matches, effective_from);
+        self.views().catch_up(&mut proposal);
+        Ok(proposal)
+    }
+
+    /// Returns the snapshots of all users with access at the cut.
+    fn snapshots(&self, cut: Cut, goes_on: GoesOn<'_>) -> Result<Vec<Snapshot>, WorkError> {
+        let (mut snapshots, mut after) = (Vec::new(), None);
+        loop {
+            after = self.views().snapshots_step(cut, after.as_deref(), &mut snapshots);
+            if after.is_none() {
+                return Ok(snapshots);
+            }
+            if !goes_on() {
+                return Err(WorkError::Halted);
+            }
+        }
     }
 
     fn match_names(

@@ -108,29 +108,20 @@ impl Engine {
     /// # Errors
     /// If the record of a change cannot be read.
     pub fn key_changes(&self) -> Result<Vec<KeyChange>, ReadError> {
-        let (mut changes, mut after) = (Vec::new(), 0);
+        let (mut changes, mut start) = (Vec::new(), Some(Start::After(0)));
         let event_types = [EventType::CheckpointKeyChanged.name().to_owned()];
-        loop {
-            let filter = EventFilter {
-                event_types: &event_types,
-                organization: None,
-                from: None,
-                until: None,
-            };
-            let page = self.views().seen_by(&Sight::All).events(
-                &filter,
-                Cut::LATEST,
-                Start::After(after),
-                CHANGES,
-            );
-            for row in &page.items {
+        let filter =
+            EventFilter { event_types: &event_types, organization: None, from: None, until: None };
+        while let Some(place) = start {
+            let views = self.views();
+            let step = views.seen_by(&Sight::All).events_step(&filter, Cut::LATEST, place, CHANGES);
+            drop(views);
+            for row in &step.items {
                 changes.extend(change(&self.record(row.seq)?));
-                after = row.seq;
             }
-            if !page.more_after {
-                return Ok(changes);
-            }
+            start = step.next;
         }
+        Ok(changes)
     }
 
     /// Returns every change of the key so far in the form that the notary needs. Blocks while it

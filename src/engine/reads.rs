@@ -7,6 +7,7 @@ use sha2::{Digest, Sha256};
 use super::Engine;
 use crate::documents::{Document, DocumentKey, ShownEvent, show_event};
 use crate::log::{ReadError, Record};
+use crate::verify::Proof;
 
 /// The number of items of a view that are dumped under one lock.
 const DUMP_ITEMS: usize = 2048;
@@ -47,6 +48,15 @@ impl Engine {
     /// If the log cannot be read.
     pub fn load_bodies(&self, seqs: &[Seq]) -> Result<Vec<Bytes>, ReadError> {
         self.log.bodies(seqs)
+    }
+
+    /// Returns the proofs of records, in the order of `seqs`. Blocks while it reads the log; not
+    /// cached.
+    ///
+    /// # Errors
+    /// If the log cannot be read.
+    pub fn load_proofs(&self, seqs: &[Seq]) -> Result<Vec<Proof>, ReadError> {
+        self.log.proofs(seqs)
     }
 
     /// Returns the record that counts under an event id, if it is seen. Blocks while it reads the

@@ -4,15 +4,21 @@ use std::fmt;
 use std::fs::{self, Permissions};
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpListener};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use rustix::fs::{Mode, OFlags};
+
 use super::BACKLOG;
 
 /// The mode of a socket that does not say another one: its owner's alone.
 const MODE: u32 = 0o600;
+
+/// The longest path of a socket on Linux, in bytes.
+const PATH_BYTES_MAX: usize = 107;
 
 /// An address to listen on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,6 +77,12 @@ fn unix(socket: &str) -> Result<ListenOn, String> {
     let mode = mode.ok_or("after `?` it takes only a mode, such as unix:/path/to.sock?mode=660")?;
     if !path.starts_with('/') || path.ends_with('/') {
         return Err("the path of a socket must begin with `/`: unix:/path/to.sock".into());
+    }
+    if path.len() > PATH_BYTES_MAX {
+        let long = path.len();
+        return Err(format!(
+            "the path of a socket may have at most {PATH_BYTES_MAX} bytes, and this one has {long}"
+        ));
     }
     Ok(ListenOn::Unix { path: path.into(), mode })
 }
@@ -182,14 +194,22 @@ fn bind_socket(path: &Path, mode: u32) -> io::Result<Bound> {
 }
 
 /// Binds under a new name in the same folder. It fails if the name is taken, so that no file of
-/// others is ever replaced or removed.
+/// others is ever replaced or removed. The new name is longer than the socket's: one that is too
+/// long for the system is bound by way of the opened folder.
 fn bind_trial(path: &Path) -> io::Result<(UnixListener, PathBuf)> {
     let mut random = [0; 4];
     getrandom::fill(&mut random).map_err(|error| io::Error::other(error.to_string()))?;
     let mut name = path.as_os_str().to_owned();
     name.push(format!(".{}", hex::encode(random)));
     let trial = PathBuf::from(name);
-    Ok((UnixListener::bind(&trial)?, trial))
+    if trial.as_os_str().len() <= PATH_BYTES_MAX {
+        return Ok((UnixListener::bind(&trial)?, trial));
+    }
+    let folder = trial.parent().unwrap_or(Path::new("/"));
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let folder = rustix::fs::open(folder, flags, Mode::empty())?;
+    let short = Path::new("/proc/self/fd").join(folder.as_raw_fd().to_string());
+    Ok((UnixListener::bind(short.join(trial.file_name().unwrap_or_default()))?, trial))
 }
 
 /// Connects to a socket without waiting: one whose listener takes no connection would block for
@@ -242,6 +262,26 @@ mod tests {
         fs::write(&path, "x").unwrap();
         assert_eq!(on(0o600).bind().err().unwrap().kind(), ErrorKind::AlreadyExists);
         assert_eq!(fs::read(&path).unwrap(), b"x");
+    }
+
+    #[test]
+    fn every_path_that_the_system_takes_can_be_bound_and_a_longer_one_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let inner = folder.path().join("d".repeat(94 - folder.path().as_os_str().len()));
+        fs::create_dir(&inner).unwrap();
+        for length in 97..=107 {
+            let path = inner.join("s".repeat(length - 96));
+            assert_eq!(path.as_os_str().len(), length);
+            let on: ListenOn = format!("unix:{}", path.display()).parse().unwrap();
+            assert!(on.try_bind().is_none(), "{length}");
+            let bound = on.bind().unwrap();
+            assert!(connect_at_once(&path).is_some(), "{length}");
+            assert!(on.try_bind().is_some(), "{length}");
+            drop(bound);
+            assert_eq!(fs::read_dir(&inner).unwrap().count(), 0, "{length}");
+        }
+        let long = format!("unix:{}", inner.join("s".repeat(12)).display());
+        assert!(long.parse::<ListenOn>().unwrap_err().contains("at most 107 bytes"));
     }
 
     #[test]

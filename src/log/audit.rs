@@ -17,7 +17,9 @@ use super::recovery::pieces;
 use super::store::Store;
 use super::tiles::{Repair, Rows, Tiles};
 use super::{Identity, Outcome, ReadError, Record};
-use crate::verify::{Extracted, Facts, Keyring, Proof, Source, extract_from, names_author};
+use crate::verify::{
+    Extracted, Facts, Keyring, Proof, Source, extract_from, names_author, names_origin,
+};
 
 /// The number of findings about records that are kept. Further ones are only counted.
 const FINDINGS_MAX: usize = 20;
@@ -107,6 +109,28 @@ pub struct Signatures {
     pub wrong: u64,
 }
 
+/// The records that no signature proves, by how they came.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Unsigned {
+    /// The number of operators' acts.
+    pub acts: u64,
+    /// The number of events that were pulled from a source.
+    pub pulled: u64,
+    /// The number of observations, and of ends of reconciliations.
+    pub observed: u64,
+    /// The number of events that were imported from files.
+    pub imported: u64,
+}
+
+impl Unsigned {
+    fn add(&mut self, other: Unsigned) {
+        self.acts += other.acts;
+        self.pulled += other.pulled;
+        self.observed += other.observed;
+        self.imported += other.imported;
+    }
+}
+
 /// The result of comparing the log with the last acknowledgement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Acknowledged {
@@ -128,8 +152,8 @@ pub struct Audit {
     pub records: u64,
     /// The signatures of webhooks, verified again.
     pub signatures: Signatures,
-    /// The number of operators' acts.
-    pub acts: u64,
+    /// The other records.
+    pub unsigned: Unsigned,
     /// The comparison with the file `checkpoint`.
     pub acknowledged: Acknowledged,
     /// True if the tiles are complete; otherwise the next start completes them.
@@ -203,7 +227,7 @@ struct InspectedBlock {
     records: Vec<Option<InspectedRecord>>,
     findings: Vec<Finding>,
     signatures: Signatures,
-    acts: u64,
+    unsigned: Unsigned,
 }
 
 /// Audits the whole store, the file `checkpoint` and the tiles.
@@ -248,7 +272,7 @@ fn inspect(
         records: Vec::new(),
         findings: block_findings(&block),
         signatures: Signatures::default(),
-        acts: 0,
+        unsigned: Unsigned::default(),
     };
     let records = block.salvage().unwrap_or_else(|what| {
         if inspected.findings.is_empty() {
@@ -332,13 +356,20 @@ impl InspectedBlock {
                 }
             }
             (Proof::Operator { key_id }, Source::Rollcall) => {
-                self.acts += 1;
+                self.unsigned.acts += 1;
                 if !names_author(*key_id, &record.body) {
                     self.find(seq, LogPart::Proof, "its body names another author than its proof");
                 }
             }
-            (Proof::Pulled { .. } | Proof::Imported { .. }, Source::Workos)
-            | (Proof::Observed { .. }, Source::Rollcall) => {}
+            (Proof::Pulled { .. }, Source::Workos) => self.unsigned.pulled += 1,
+            (Proof::Imported { .. }, Source::Workos) => self.unsigned.imported += 1,
+            (Proof::Observed { url, observed_at, run, .. }, Source::Rollcall) => {
+                self.unsigned.observed += 1;
+                if !names_origin(url, *observed_at, run, &record.body) {
+                    let what = "its body names another source, moment or run than its proof";
+                    self.find(seq, LogPart::Proof, what);
+                }
+            }
             _ => {
                 self.find(seq, LogPart::Proof, "its proof is of another kind than its source gives")
             }
@@ -367,7 +398,7 @@ struct AuditPass<'a> {
     leaves: Vec<Hash>,
     records: u64,
     signatures: Signatures,
-    acts: u64,
+    unsigned: Unsigned,
     findings: Vec<Finding>,
     findings_count: u64,
 }
@@ -394,7 +425,7 @@ impl<'a> AuditPass<'a> {
             leaves: Vec::new(),
             records: 0,
             signatures: Signatures::default(),
-            acts: 0,
+            unsigned: Unsigned::default(),
             findings: Vec::new(),
             findings_count: 0,
         }
@@ -449,7 +480,7 @@ impl<'a> AuditPass<'a> {
         for finding in block.findings {
             self.find(finding);
         }
-        self.acts += block.acts;
+        self.unsigned.add(block.unsigned);
         self.signatures.verified += block.signatures.verified;
         self.signatures.key_not_at_hand += block.signatures.key_not_at_hand;
         self.signatures.wrong += block.signatures.wrong;
@@ -498,7 +529,9 @@ impl<'a> AuditPass<'a> {
         let comparison = self.compare(&rows, &mut derived);
         let sound = comparison == Acknowledged::Same(acknowledged);
         let tiles_complete = self.compare_tiles(&rows, sound, &mut derived);
-        let AuditPass { store, records, signatures, acts, mut findings, findings_count, .. } = self;
+        let AuditPass {
+            store, records, signatures, unsigned, mut findings, findings_count, ..
+        } = self;
         let findings_count = findings_count + derived.len() as u64;
         findings.extend(derived);
         sort(&mut findings);
@@ -506,7 +539,7 @@ impl<'a> AuditPass<'a> {
             identity: Identity { log_id: store.log_id, format: u32::from(super::block::FORMAT) },
             records,
             signatures,
-            acts,
+            unsigned,
             acknowledged: comparison,
             tiles_complete,
             findings,

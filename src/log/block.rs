@@ -74,6 +74,9 @@ struct FrameSection {
     section: Section,
 }
 
+/// The number of the section that has the proofs.
+const PROOFS: usize = 2;
+
 /// The number of sections before the frames: index, facts, proofs.
 const FIRST_FRAME: usize = 3;
 
@@ -437,6 +440,19 @@ impl<'a> Block<'a> {
         Ok(())
     }
 
+    /// Unpacks the proof of every record.
+    pub(super) fn proofs(&self) -> Result<Vec<Proof>, String> {
+        let section = self.section(PROOFS)?;
+        let mut lines = section.as_ref();
+        let proof = |_| decode(&mut lines).map(|Evidence { proof, .. }| proof.into());
+        let proofs = (0..self.head.count).map(proof).collect::<Result<_, String>>()?;
+        if lines.is_empty() {
+            Ok(proofs)
+        } else {
+            Err("a section holds more than its records".into())
+        }
+    }
+
     /// Unpacks every record with its body.
     pub(super) fn records(&self) -> Result<Vec<Record>, String> {
         let mut bodies = Vec::new();
@@ -461,7 +477,7 @@ impl<'a> Block<'a> {
 
     /// Makes the records of all bodies that are given.
     fn records_of(&self, bodies: Vec<Option<Bytes>>) -> Result<Vec<Option<Record>>, String> {
-        let (index, proofs) = (self.section(0)?, self.section(2)?);
+        let (index, proofs) = (self.section(0)?, self.section(PROOFS)?);
         let (mut lines, mut proofs) = (index.as_ref(), proofs.as_ref());
         if bodies.len() != self.head.count as usize {
             return Err("a body is missing".into());

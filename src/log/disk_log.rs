@@ -16,7 +16,7 @@ use super::disk::{Disk, DiskFault};
 use super::open::{OpenError, Unrecovered};
 use super::sled_log::SledLog;
 use super::{AppendError, DurableHead, Identity, Log, Outcome, ReadError, Record};
-use crate::verify::Verified;
+use crate::verify::{Proof, Verified};
 
 /// A log on disk that is opened again in place after its disk took no writes.
 pub struct DiskLog {
@@ -188,6 +188,10 @@ impl Log for DiskLog {
 
     fn bodies(&self, seqs: &[Seq]) -> Result<Vec<Bytes>, ReadError> {
         self.read_by(|log| log.bodies(seqs))
+    }
+
+    fn proofs(&self, seqs: &[Seq]) -> Result<Vec<Proof>, ReadError> {
+        self.read_by(|log| log.proofs(seqs))
     }
 
     fn find(&self, event_id: &str) -> Result<Option<Seq>, ReadError> {

@@ -23,7 +23,7 @@ mod tiles;
 
 use std::time::Duration;
 
-pub use audit::{Acknowledged, Audit, Finding, LogPart, Signatures};
+pub use audit::{Acknowledged, Audit, Finding, LogPart, Signatures, Unsigned};
 pub(crate) use block::FORMAT;
 use bytes::Bytes;
 pub use disk::DISK_RESERVE_BYTES;
@@ -251,6 +251,19 @@ pub trait Log: Send + Sync {
     /// # Errors
     /// [`ReadError::Absent`] past the head; otherwise the first bad record.
     fn bodies(&self, seqs: &[Seq]) -> Result<Vec<Bytes>, ReadError>;
+
+    /// Reads the proofs of some records, in the order asked for. Consecutive seqs are cheapest.
+    ///
+    /// # Errors
+    /// [`ReadError::Absent`] past the head; otherwise the first bad record.
+    fn proofs(&self, seqs: &[Seq]) -> Result<Vec<Proof>, ReadError> {
+        let proof = |seq: &Seq| {
+            let records = self.read(seq.saturating_sub(1), 1, 0)?;
+            let record = records.into_iter().find(|record| record.seq == *seq);
+            record.map(|record| record.proof).ok_or(ReadError::Absent { seq: *seq })
+        };
+        seqs.iter().map(proof).collect()
+    }
 
     /// Returns the record that counts under an event id. Does not wait for an append in progress;
     /// unpacks one body.

@@ -35,7 +35,7 @@ use super::tiles::{TileNodes, Tiles};
 use super::{
     AppendError, DurableHead, Identity, Log, Outcome, ReadError, Record, check_batch, check_in_tree,
 };
-use crate::verify::Verified;
+use crate::verify::{Proof, Verified};
 
 /// A log on disk.
 pub struct SledLog {
@@ -352,6 +352,28 @@ impl Log for SledLog {
                         None => frame.insert(block.frame_of(seq)?).body(seq),
                     };
                     out.push(body.ok_or("a body is missing")?);
+                }
+                Ok(())
+            })?;
+        }
+        Ok(out)
+    }
+
+    fn proofs(&self, seqs: &[Seq]) -> Result<Vec<Proof>, ReadError> {
+        let head = self.head.get();
+        if let Some(seq) = seqs.iter().copied().find(|seq| *seq == 0 || *seq > head) {
+            return Err(ReadError::Absent { seq });
+        }
+        let mut out = Vec::with_capacity(seqs.len());
+        // Consecutive seqs of one block are read from it at once.
+        while let Some(first) = seqs.get(out.len()).copied() {
+            self.store.with_block(first, |block| {
+                let proofs = block.proofs()?;
+                while let Some(proof) = seqs
+                    .get(out.len())
+                    .and_then(|seq| proofs.get(seq.checked_sub(block.first_seq())? as usize))
+                {
+                    out.push(proof.clone());
                 }
                 Ok(())
             })?;

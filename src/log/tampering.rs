@@ -176,7 +176,10 @@ fn a_sound_log_is_found_sound_and_all_of_it_is_checked() {
     drop(log);
     let audit = audit(folder.path());
     assert_eq!(about(&audit), []);
-    assert_eq!((audit.findings_count, audit.records, audit.acts, audit.size()), (0, HEAD, 1, HEAD));
+    assert_eq!(
+        (audit.findings_count, audit.records, audit.unsigned.acts, audit.size()),
+        (0, HEAD, 1, HEAD)
+    );
     assert_eq!(
         (audit.signatures.verified, audit.signatures.key_not_at_hand, audit.signatures.wrong),
         (HEAD - 1, 0, 0)

@@ -25,9 +25,10 @@ pub use lines::{fault_of_line, not_an_event};
 pub use mapping::{FieldCode, MappingError, mapping_json, parse_mapping};
 pub(crate) use operator::names_author;
 pub use operator::{Act, api_key_id, author_name, key_name};
+pub(crate) use origin::names_origin;
 pub use origin::{Observation, Observed, Origin};
 use rollcall_projections::Millis;
-pub use signature::{KEY_ID_BYTES, Keyring, Rejection, SECRETS_MAX};
+pub use signature::{KEY_ID_BYTES, Keyring, PROBE_TIME, Rejection, SECRETS_MAX};
 
 /// The origin of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

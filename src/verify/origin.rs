@@ -3,11 +3,12 @@
 use bytes::Bytes;
 use rollcall_projections::{EventType, Millis};
 use serde_json::json;
+use serde_json::value::RawValue;
 
 use super::operator::{api_key_id, own_id};
 use super::signature::KEY_ID_BYTES;
 use super::{Proof, Source, Verified};
-use crate::time;
+use crate::{json, time};
 
 /// The configured source, in the form in which proofs name it. TLS proves that it was the one that
 /// answered.
@@ -197,5 +198,26 @@ impl Origin {
     fn observed(&self, observed_at: Millis, run: &str) -> Proof {
         let Origin { url, key_id } = self.clone();
         Proof::Observed { url, key_id, observed_at, run: run.into() }
+    }
+}
+
+/// Returns true if the body of an observation, or of the end of a reconciliation, names the source,
+/// the moment and the run of its proof, as every one must.
+pub(crate) fn names_origin(url: &str, observed_at: Millis, run: &str, body: &[u8]) -> bool {
+    let text = std::str::from_utf8(body).ok();
+    let read = text.and_then(|text| json::fields(text, ["id", "event", "data"]));
+    let Some([id, event, data]) = read else { return false };
+    let names = ["source", "observed_at", "run", "started_at"];
+    let [source, own_observed_at, own_run, started_at] =
+        json::fields_of(data, names).unwrap_or_default();
+    let is = |value: Option<&RawValue>, text: &str| json::string(value).as_deref() == Some(text);
+    let at = time::format(observed_at);
+    match json::string(event).as_deref().and_then(EventType::parse) {
+        Some(EventType::ReconciliationCompleted) => is(id, run) && is(started_at, &at),
+        Some(known) if known.is_observation() => {
+            let is_named = json::string(id).is_some_and(|id| id.starts_with("obs_"));
+            is_named && is(source, url) && is(own_observed_at, &at) && is(own_run, run)
+        }
+        _ => false,
     }
 }

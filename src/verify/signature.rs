@@ -16,6 +16,10 @@ pub const KEY_ID_BYTES: usize = 8;
 /// The most secrets that may be active at once.
 pub const SECRETS_MAX: usize = 16;
 
+/// The time of the webhooks that `rollcall config check --probe` sends: it is outside of every
+/// tolerance that can be set.
+pub const PROBE_TIME: Millis = 0;
+
 /// The most `v1` of a header that are tried.
 const SIGNATURES_MAX: usize = 16;
 
@@ -98,6 +102,12 @@ impl Keyring {
     /// The first mistake.
     pub fn admit(&self, header: Option<&[u8]>, now_ms: Millis) -> Result<(), Rejection> {
         self.check_time(&parsed(header)?, now_ms)
+    }
+
+    /// Tells if a header has the time of a probe. The signature of a probe is judged, and then its
+    /// time, so that the refusal says whether header and body came through; it is never accepted.
+    pub fn is_probe(header: Option<&[u8]>) -> bool {
+        parsed(header).is_ok_and(|header| header.t == PROBE_TIME)
     }
 
     fn check_time(&self, header: &Header<'_>, now_ms: Millis) -> Result<(), Rejection> {

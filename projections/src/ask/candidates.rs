@@ -3,7 +3,7 @@
 use crate::ground::order::Cut;
 use crate::ground::roster::Roster;
 use crate::ground::symbols::Sym;
-use crate::ground::walks::{IdWalk, is_beyond, merge, walk, walk_merged};
+use crate::ground::walks::{IdWalk, first_beyond, merge, walk, walk_merged};
 use crate::sight::Seen;
 use crate::state::compiled_mapping::{Compiled, Rank};
 use crate::state::entities::{EntityKind, EntityVersion};
@@ -77,7 +77,7 @@ impl Views {
 
     /// Walks over the users who may hold a role at the cut, in order of id: members of the groups
     /// that give it, those who ever had an attribute that gives it, and all users if it is a
-    /// default.
+    /// default. No more than one step may be taken: the walk ends behind as many holders.
     #[allow(clippy::too_many_arguments, reason = "each is one part of the question")]
     pub(crate) fn role_walk<'a>(
         &'a self,
@@ -100,13 +100,9 @@ impl Views {
         };
         let groups: Vec<Sym> = (0..self.groups.len() as Sym).filter(gives).collect();
         let members = self.members_walk(groups, cut, start, descending);
-        let id = |user: Sym| self.users.id(user);
-        let mut holders: Vec<Sym> = mapping
-            .keys_giving(rank)
-            .flat_map(|key| self.roles.attributes().holders(key))
-            .filter(|user| is_beyond(id(*user), start, descending))
-            .collect();
-        holders.sort_by(|a, b| if descending { id(*b).cmp(id(*a)) } else { id(*a).cmp(id(*b)) });
+        let holders =
+            mapping.keys_giving(rank).flat_map(|key| self.roles.attributes().holders(key));
+        let holders = first_beyond(holders, start, descending, |user| self.users.id(user));
         self.merged(vec![members, Box::new(holders.into_iter())], descending)
     }
 

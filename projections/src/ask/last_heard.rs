@@ -6,6 +6,7 @@ use crate::ground::symbols::{NO_SYM, Sym};
 use crate::ground::timeline::Placed;
 use crate::sight::Seen;
 use crate::state::entities::EntityKind;
+use crate::state::events::LastOfDirectory;
 
 /// The newest records about a user and about its directory, of those that the caller sees.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,24 +20,37 @@ pub struct LastHeard {
     pub of_directory: Option<Cause>,
 }
 
+/// A step of the search for the newest records.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LastHeardStep {
+    /// The search has ended.
+    Found(LastHeard),
+    /// It goes on before this record.
+    Before(Seq),
+}
+
 impl Seen<'_> {
     /// Returns the newest records about a user and its directory, by seq. `None` if no known record
     /// names the user, whenever it happened.
     ///
-    /// Costs a pass over the user's events, and one back over the records of other directories.
-    pub fn last_heard(&self, id: &str, cut: Cut) -> Option<LastHeard> {
+    /// Costs a pass over the user's events, and one back over the records of other directories. The
+    /// latter is done in steps: each goes on `before` the record that the one before it returned.
+    pub fn last_heard(&self, id: &str, cut: Cut, before: Option<Seq>) -> Option<LastHeardStep> {
         let user = self.known_sym(EntityKind::User, id, cut)?;
         let placed = self.placed_version(EntityKind::User, user, cut);
         let placed = placed.filter(|version| self.sees(version.directory, cut));
         let directory = placed.map_or(NO_SYM, |version| version.directory);
+        let sees = |seq| self.sees_event(seq);
+        let of_directory = match self.events.last_of_directory(directory, cut, before, sees) {
+            LastOfDirectory::Before(seq) => return Some(LastHeardStep::Before(seq)),
+            LastOfDirectory::Found(found) => found,
+        };
         let last = self.last_place_of_user(user, cut).map(|place| Seq::from(place.seq));
-        let of_directory =
-            self.events.last_of_directory(directory, cut, |seq| self.sees_event(seq));
-        Some(LastHeard {
+        Some(LastHeardStep::Found(LastHeard {
             user: last.map(|seq| self.cause_of_record(seq)),
             directory: self.directories.id(directory).to_owned(),
             of_directory: of_directory.map(|seq| self.cause_of_record(seq)),
-        })
+        }))
     }
 
     fn last_place_of_user(&self, user: Sym, cut: Cut) -> Option<Place> {

@@ -3,9 +3,9 @@
 use crate::ground::fact::{DirectoryChange, Fingerprint};
 use crate::ground::holders::HolderIndex;
 use crate::ground::order::{Cut, Millis, Seq};
-use crate::ground::page::{Page, Window, page, resolve};
+use crate::ground::page::{Page, Step, Window, page_in_steps, resolve, step};
 use crate::ground::symbols::{NO_SYM, Sym};
-use crate::ground::walks::{walk, walk_merged, walk_sorted};
+use crate::ground::walks::{IdWalk, first_beyond, walk, walk_merged, walk_sorted};
 use crate::sight::Seen;
 use crate::state::directories::{DirectoryState, DirectoryVersion};
 use crate::state::entities::{EntityKind, EntityVersion, Part, SnapshotRef};
@@ -129,6 +129,17 @@ pub struct Nested {
     pub total: usize,
 }
 
+/// The next part of a list that is wanted.
+#[derive(Clone, Copy, Debug)]
+pub struct ListStep<'a> {
+    /// Only what follows this id in the direction of the walk. It need not exist.
+    pub start: Option<&'a str>,
+    /// From the highest id down.
+    pub descending: bool,
+    /// The highest number of items.
+    pub limit: usize,
+}
+
 /// A [`UserFilter`] with its ids resolved.
 struct UserQuery<'a> {
     directory: Option<Sym>,
@@ -167,27 +178,35 @@ impl Seen<'_> {
         Some(self.row(EntityKind::Group, group, version, cut))
     }
 
-    /// Returns a page of directories.
+    /// Returns a page of directories, all under one lock.
     pub fn directories(
         &self,
         filter: &DirectoryFilter<'_>,
         cut: Cut,
         window: Window<'_>,
     ) -> Page<DirectoryRow> {
+        let step = |start: Option<&str>, descending, limit| {
+            self.directories_step(filter, cut, ListStep { start, descending, limit })
+        };
+        page_in_steps(window, step, |row| &row.id)
+    }
+
+    /// Returns the next directories of a list.
+    pub fn directories_step(
+        &self,
+        filter: &DirectoryFilter<'_>,
+        cut: Cut,
+        wanted: ListStep<'_>,
+    ) -> Step<DirectoryRow> {
         let search = filter.search.map(str::to_lowercase);
-        page(
-            window,
-            |start, descending| {
-                let roster = self.directories.roster();
-                walk(roster, cut, start, descending, |item| self.directories.id(item))
-            },
-            |directory| {
-                let row =
-                    self.sees(directory, cut).then(|| self.directory_row(directory, cut))??;
-                self.directory_fits(directory, &row, filter, search.as_deref(), cut).then_some(row)
-            },
-            |row: &DirectoryRow| &row.id,
-        )
+        let id = |directory: Sym| self.directories.id(directory);
+        let roster = self.directories.roster();
+        let candidates = walk(roster, cut, wanted.start, wanted.descending, id);
+        let accept = |directory: Sym| {
+            let row = self.sees(directory, cut).then(|| self.directory_row(directory, cut))??;
+            self.directory_fits(directory, &row, filter, search.as_deref(), cut).then_some(row)
+        };
+        step(candidates, wanted.limit, accept, id)
     }
 
     /// Tells if a directory fits a filter; `search` is the filter's, in lower case.
@@ -211,22 +230,69 @@ impl Seen<'_> {
             && search.is_none_or(|text| name.to_lowercase().contains(text))
     }
 
-    /// Returns a page of users, each with its groups.
+    /// Returns a page of users, each with its groups, all under one lock.
     ///
     /// Costs the page, plus the candidates of the narrowest index that the rest of the filter
     /// refuses.
     pub fn users(&self, filter: &UserFilter<'_>, cut: Cut, window: Window<'_>) -> Page<UserRow> {
-        let Some(query) = self.user_query(filter, cut) else { return Page::empty() };
-        let found = if let Some((index, fingerprint)) = self.fingerprint_of(&query) {
-            Some(self.users_of_fingerprint(index, fingerprint, &query, cut, window))
-        } else if let Some(group) = query.group {
-            Some(self.users_of_group(group, &query, cut, window))
-        } else if let Some(role) = query.role {
-            self.users_of_role(role, &query, cut, window)
-        } else {
-            Some(self.users_of_directories(&query, cut, window))
+        let step = |start: Option<&str>, descending, limit| {
+            self.users_step(filter, cut, ListStep { start, descending, limit })
         };
-        found.unwrap_or_else(Page::empty)
+        page_in_steps(window, step, |row| &row.user.id)
+    }
+
+    /// Returns the next users of a list, each with its groups.
+    pub fn users_step(
+        &self,
+        filter: &UserFilter<'_>,
+        cut: Cut,
+        wanted: ListStep<'_>,
+    ) -> Step<UserRow> {
+        let found = self.user_query(filter, cut).and_then(|query| {
+            let candidates = self.user_candidates(&query, cut, wanted)?;
+            let is_candidate = |user: Sym| match (self.fingerprint_of(&query), query.group) {
+                (Some(_), Some(group)) => self.is_member(user, group, cut),
+                _ => true,
+            };
+            let accept = |user: Sym| {
+                is_candidate(user).then(|| self.fitting_user(user, &query, cut)).flatten()
+            };
+            Some(step(candidates, wanted.limit, accept, |user| self.users.id(user)))
+        });
+        found.unwrap_or_else(Step::end)
+    }
+
+    /// Returns the users of the narrowest index for a query, in order of id: as many as one step
+    /// looks at, or more. They are still to be judged. `None` if there are none.
+    fn user_candidates<'s>(
+        &'s self,
+        query: &UserQuery<'_>,
+        cut: Cut,
+        wanted: ListStep<'_>,
+    ) -> Option<IdWalk<'s>> {
+        let ListStep { start, descending, .. } = wanted;
+        let UserQuery { directory, organization, .. } = *query;
+        if let Some((index, fingerprint)) = self.fingerprint_of(query) {
+            let id = |user: Sym| self.users.id(user);
+            let holders = first_beyond(index.holders(fingerprint), start, descending, id);
+            return Some(Box::new(holders.into_iter()));
+        }
+        if let Some(group) = query.group {
+            return Some(self.members_walk(vec![group], cut, start, descending));
+        }
+        if let Some((role, mapping)) = query.role.zip(self.roles.in_force(cut)) {
+            let rank = mapping.rank(role)?;
+            return Some(self.role_walk(
+                mapping,
+                rank,
+                directory,
+                organization,
+                cut,
+                start,
+                descending,
+            ));
+        }
+        Some(self.users_walk(directory, organization, cut, start, descending))
     }
 
     /// Resolves a filter. Returns `None` if it names something unknown, or a group that is not
@@ -253,82 +319,6 @@ impl Seen<'_> {
         email.or(query.idp_id.map(|idp_id| (&self.idp_ids, idp_id)))
     }
 
-    fn users_of_fingerprint(
-        &self,
-        index: &HolderIndex,
-        fingerprint: Sym,
-        query: &UserQuery<'_>,
-        cut: Cut,
-        window: Window<'_>,
-    ) -> Page<UserRow> {
-        let id = |user: Sym| self.users.id(user);
-        let mut holders: Vec<Sym> = index.holders(fingerprint).collect();
-        holders.sort_by(|a, b| id(*a).cmp(id(*b)));
-        page(
-            window,
-            |start, descending| walk_sorted(&holders, start, descending, id),
-            |user| {
-                let in_group = query.group.is_none_or(|group| self.is_member(user, group, cut));
-                in_group.then(|| self.fitting_user(user, query, cut)).flatten()
-            },
-            user_id,
-        )
-    }
-
-    fn users_of_group(
-        &self,
-        group: Sym,
-        query: &UserQuery<'_>,
-        cut: Cut,
-        window: Window<'_>,
-    ) -> Page<UserRow> {
-        page(
-            window,
-            |start, descending| self.members_walk(vec![group], cut, start, descending),
-            |user| self.fitting_user(user, query, cut),
-            user_id,
-        )
-    }
-
-    /// Returns a page of users with a role, or `None` if the mapping in force never gives it.
-    fn users_of_role(
-        &self,
-        role: &str,
-        query: &UserQuery<'_>,
-        cut: Cut,
-        window: Window<'_>,
-    ) -> Option<Page<UserRow>> {
-        let Some(mapping) = self.roles.in_force(cut) else {
-            return Some(self.users_of_directories(query, cut, window));
-        };
-        let rank = mapping.rank(role)?;
-        let UserQuery { directory, organization, .. } = *query;
-        Some(page(
-            window,
-            |start, descending| {
-                self.role_walk(mapping, rank, directory, organization, cut, start, descending)
-            },
-            |user| self.fitting_user(user, query, cut),
-            user_id,
-        ))
-    }
-
-    fn users_of_directories(
-        &self,
-        query: &UserQuery<'_>,
-        cut: Cut,
-        window: Window<'_>,
-    ) -> Page<UserRow> {
-        page(
-            window,
-            |start, descending| {
-                self.users_walk(query.directory, query.organization, cut, start, descending)
-            },
-            |user| self.fitting_user(user, query, cut),
-            user_id,
-        )
-    }
-
     /// Returns a candidate's row if it is alive and fits all of a query but its group.
     fn fitting_user(&self, user: Sym, query: &UserQuery<'_>, cut: Cut) -> Option<UserRow> {
         let version = self.visible(EntityKind::User, user, cut)?;
@@ -349,28 +339,38 @@ impl Seen<'_> {
         pair.is_some_and(|pair| self.holds_between_living(pair, cut))
     }
 
-    /// Returns a page of groups.
+    /// Returns a page of groups, all under one lock.
     pub fn groups(
         &self,
         filter: &GroupFilter<'_>,
         cut: Cut,
         window: Window<'_>,
     ) -> Page<EntityRow> {
-        let Some(query) = self.group_query(filter, cut) else { return Page::empty() };
+        let step = |start: Option<&str>, descending, limit| {
+            self.groups_step(filter, cut, ListStep { start, descending, limit })
+        };
+        page_in_steps(window, step, |row| &row.id)
+    }
+
+    /// Returns the next groups of a list.
+    pub fn groups_step(
+        &self,
+        filter: &GroupFilter<'_>,
+        cut: Cut,
+        wanted: ListStep<'_>,
+    ) -> Step<EntityRow> {
+        let Some(query) = self.group_query(filter, cut) else { return Step::end() };
+        let ListStep { start, descending, limit } = wanted;
         let accept = |group: Sym| self.fitting_group(group, &query, cut);
         let id = |group: Sym| self.groups.id(group);
         if let Some(user) = query.user {
             let pairs = self.memberships.of_user(user).iter();
             let of_user: Vec<Sym> =
                 pairs.filter_map(|number| Some(self.memberships.get(*number)?.group)).collect();
-            let walk =
-                |start: Option<&str>, descending| walk_sorted(&of_user, start, descending, id);
-            page(window, walk, accept, group_id)
+            step(walk_sorted(&of_user, start, descending, id), limit, accept, id)
         } else {
             let rosters = self.rosters(EntityKind::Group, query.directory, query.organization);
-            let walk =
-                |start: Option<&str>, descending| walk_merged(&rosters, cut, start, descending, id);
-            page(window, walk, accept, group_id)
+            step(walk_merged(&rosters, cut, start, descending, id), limit, accept, id)
         }
     }
 
@@ -517,12 +517,4 @@ impl Seen<'_> {
             roles: None,
         }
     }
-}
-
-fn user_id(row: &UserRow) -> &str {
-    &row.user.id
-}
-
-fn group_id(row: &EntityRow) -> &str {
-    &row.id
 }

@@ -3,11 +3,11 @@
 use std::borrow::Cow;
 
 use crate::ground::order::{Cut, Millis, Seq};
-use crate::ground::page::{Page, resolve};
-use crate::ground::quarantine::Quarantined;
+use crate::ground::page::resolve;
+use crate::ground::quarantine::{Quarantined, Reason};
 use crate::sight::Seen;
 use crate::state::entities::EntityKind;
-use crate::state::events::{EventFilter, EventRow, EventSight, Start};
+use crate::state::events::{EventFilter, EventSight, EventsStep, Start};
 use crate::state::intake::Intake;
 use crate::state::policies::Policy;
 use crate::views::Views;
@@ -65,22 +65,20 @@ impl Seen<'_> {
         self.directory_sym(id, Cut::LATEST).is_some()
     }
 
-    /// Returns a page of events, in ascending order of seq.
-    ///
-    /// Costs the page, plus the events of the rarest index that the filter refuses.
-    pub fn events(
+    /// Returns the next events of a walk over the list from `start`, at most `limit`.
+    pub fn events_step(
         &self,
         filter: &EventFilter<'_>,
         cut: Cut,
         start: Start,
         limit: usize,
-    ) -> Page<EventRow> {
+    ) -> EventsStep {
         let Some(organization) = resolve(filter.organization, |id| self.organization_sym(id))
         else {
-            return Page::empty();
+            return EventsStep { items: Vec::new(), next: None };
         };
         let sight = EventSight { organization, own: self.own() };
-        self.events.page(filter, sight, cut, start, limit)
+        self.events.step(filter, sight, cut, start, limit)
     }
 
     /// Returns what is listed in the quarantine, in order of seq. A record that is not an event
@@ -91,6 +89,27 @@ impl Seen<'_> {
         }
         let all = self.views.quarantine().iter();
         Cow::Owned(all.filter(|entry| self.sees_event(entry.seq)).copied().collect())
+    }
+
+    /// Counts what is listed in the quarantine up to record `until`, by the place of the reason in
+    /// [`Reason::CODES`]: `limit` entries from number `first` on. Returns the number at which to
+    /// continue, if there may be more.
+    pub fn count_quarantine(
+        &self,
+        first: usize,
+        until: Seq,
+        limit: usize,
+        counts: &mut [u64; Reason::CODES.len()],
+    ) -> Option<usize> {
+        let all = self.views.quarantine().get(first..).unwrap_or_default();
+        let wanted = |entry: &&Quarantined| entry.seq <= until && self.sees_event(entry.seq);
+        for entry in all.iter().take(limit).filter(wanted) {
+            let code = entry.reason.code();
+            for (count, _) in counts.iter_mut().zip(Reason::CODES).filter(|(_, one)| *one == code) {
+                *count += 1;
+            }
+        }
+        (all.len() > limit).then_some(first + limit)
     }
 
     /// Returns the counts of a directory's incoming events; `None` if none came. For a caller who

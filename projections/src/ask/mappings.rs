@@ -7,6 +7,10 @@ use crate::state::compiled_mapping::Compiled;
 use crate::state::entities::Part;
 use crate::views::Views;
 
+/// The most users, and about the most versions of users, that one step looks at.
+const USERS_A_STEP: usize = 2048;
+const VERSIONS_A_STEP: usize = 16_384;
+
 /// A mapping as it was set.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MappingSet {
@@ -48,32 +52,48 @@ impl Views {
         self.roles.iter().len()
     }
 
-    /// Returns the snapshots of all users with access at the cut, each with the user's number.
-    pub fn snapshots(&self, cut: Cut) -> Vec<(Seq, Part, u32)> {
-        let mut snapshots = Vec::new();
-        self.each_with_access(cut, None, usize::MAX, |user, version| {
+    /// Adds the snapshots of the next users with access at the cut, each with the user's number, of
+    /// those whose ids follow `after`. Returns the id after which to continue, if there may be more.
+    pub fn snapshots_step(
+        &self,
+        cut: Cut,
+        after: Option<&str>,
+        snapshots: &mut Vec<(Seq, Part, u32)>,
+    ) -> Option<String> {
+        self.each_with_access(cut, after, USERS_A_STEP, |user, version| {
             snapshots.push((Seq::from(version.place.seq), version.part, user))
-        });
-        snapshots
+        })
     }
 
-    /// Returns every snapshot of every user after record `after`, in order of seq.
-    pub fn all_snapshots(&self, after: Seq) -> Vec<(Seq, Part, u32)> {
-        let mut snapshots = Vec::new();
-        for (user, entity) in self.users.iter() {
-            let new = entity
-                .versions()
-                .filter(|version| !version.deleted && Seq::from(version.place.seq) > after);
-            snapshots.extend(new.map(|version| (Seq::from(version.place.seq), version.part, user)));
+    /// Adds every snapshot that records `after` + 1 to `until` brought of the users from number
+    /// `first` on, some at a time. Returns the number at which to continue, if there may be more.
+    pub fn all_snapshots_step(
+        &self,
+        after: Seq,
+        until: Seq,
+        first: u32,
+        snapshots: &mut Vec<(Seq, Part, u32)>,
+    ) -> Option<u32> {
+        let mut looked_at = 0;
+        for (user, entity) in self.users.iter().skip(first as usize) {
+            if looked_at >= VERSIONS_A_STEP {
+                return Some(user);
+            }
+            for version in entity.versions() {
+                looked_at += 1;
+                let seq = Seq::from(version.place.seq);
+                if !version.deleted && seq > after && seq <= until {
+                    snapshots.push((seq, version.part, user));
+                }
+            }
         }
-        snapshots.sort_unstable_by_key(|(seq, ..)| *seq);
-        snapshots
+        None
     }
 
-    /// Returns the values that the rules of every mapping set, and of another one, ask of
-    /// snapshots.
-    pub fn attributes_wanted(&self, proposed: Option<&Mapping>) -> Attributes {
-        Attributes::of(self.roles.iter().map(|mapping| &mapping.mapping).chain(proposed))
+    /// Returns the values that the rules of every mapping set ask of snapshots, without any
+    /// snapshot noted.
+    pub fn attributes_wanted(&self) -> Attributes {
+        self.roles.attributes().without_notes()
     }
 
     /// Returns the attributes noted so far.

@@ -103,18 +103,24 @@ struct Side<'a> {
 /// A user's grounds on one side, by role.
 type GroundsByRole<'a> = BTreeMap<&'a str, Vec<RoleGround>>;
 
-impl Views {
-    /// Makes a mapping ready to be compared. `attributes` says what the snapshots of all users
-    /// have, `matches` which rules the names of groups fit.
-    pub fn propose(
-        &self,
+impl Proposal {
+    /// Indexes a mapping. `attributes` says what the snapshots of all users have, `matches` which
+    /// rules the names of groups fit.
+    pub fn new(
         mapping: Mapping,
         attributes: Attributes,
         matches: NameMatches,
         effective_from: Option<Millis>,
     ) -> Proposal {
-        let compiled = self.roles.compile(mapping, matches, &attributes);
+        let compiled = Compiled::new(mapping, matches, &attributes);
         Proposal { compiled, attributes, effective_from }
+    }
+}
+
+impl Views {
+    /// Makes a proposal fit for a comparison: matches the names of groups that are new to it.
+    pub fn catch_up(&self, proposal: &mut Proposal) {
+        self.roles.catch_up(&mut proposal.compiled);
     }
 
     /// Returns the next names of groups behind the first `seen` ones, to be matched with a mapping:

@@ -3,6 +3,7 @@
 use std::collections::BinaryHeap;
 
 use crate::ground::order::Cut;
+use crate::ground::page::CANDIDATES_MAX;
 use crate::ground::roster::Roster;
 
 /// Candidates in the order of their ids.
@@ -44,6 +45,30 @@ pub(crate) fn walk_sorted<'a>(
         let first = start.map_or(0, |start| items.partition_point(|item| id(*item) <= start));
         Box::new(items.iter().skip(first).copied())
     }
+}
+
+/// Returns the items beyond the id `start` that come first, in order and each once: as many as one
+/// step of a walk looks at, and one more. Costs a look at each item.
+pub(crate) fn first_beyond<'a>(
+    items: impl Iterator<Item = u32>,
+    start: Option<&str>,
+    descending: bool,
+    id: impl Fn(u32) -> &'a str,
+) -> Vec<u32> {
+    let mut beyond: Vec<u32> =
+        items.filter(|item| is_beyond(id(*item), start, descending)).collect();
+    beyond.sort_unstable();
+    beyond.dedup();
+    let order = |a: &u32, b: &u32| {
+        let order = id(*a).cmp(id(*b));
+        if descending { order.reverse() } else { order }
+    };
+    if beyond.len() > CANDIDATES_MAX + 1 {
+        beyond.select_nth_unstable_by(CANDIDATES_MAX, order);
+        beyond.truncate(CANDIDATES_MAX + 1);
+    }
+    beyond.sort_unstable_by(order);
+    beyond
 }
 
 /// Walks over the candidates of several rosters in one order, each once.

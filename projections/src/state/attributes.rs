@@ -46,7 +46,13 @@ impl Attributes {
         self.paths.is_empty()
     }
 
-    pub(super) fn want(&mut self, mapping: &Mapping) {
+    /// Returns the same values without any snapshot noted.
+    pub(crate) fn without_notes(&self) -> Attributes {
+        Attributes { paths: self.paths.clone(), keys: self.keys, ..Attributes::default() }
+    }
+
+    /// Asks for the values that the rules of a mapping name as well.
+    pub fn want(&mut self, mapping: &Mapping) {
         for rule in &mapping.rules {
             let Matches::Attribute { path, values } = &rule.matches else { continue };
             let at = self.paths.iter().position(|known| known.path == *path).unwrap_or_else(|| {

@@ -12,6 +12,13 @@ use crate::state::intake::Intake;
 /// The number of records whose times are kept together as bounds.
 const BLOCK: usize = 1024;
 
+/// The most events and lists that one step of a walk looks at; few in tests, so that their walks
+/// take several steps.
+const LOOKED_AT_MAX: usize = if cfg!(test) { 50 } else { 8192 };
+
+/// The most records that one step of a search for a directory's newest record looks at.
+const SEARCHED_MAX: usize = if cfg!(test) { 50 } else { 1 << 16 };
+
 /// One record of the list.
 #[derive(Clone, Copy)]
 pub(crate) struct EventLine {
@@ -45,6 +52,15 @@ pub(crate) struct Events {
     others: HashMap<Seq32, SmallVec<[Sym; 2]>, FxBuildHasher>,
 }
 
+/// A step of a search for the newest record of a directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LastOfDirectory {
+    /// The search has ended, with a record or without.
+    Found(Option<Seq>),
+    /// It goes on before this record.
+    Before(Seq),
+}
+
 /// The organizations whose events are listed.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct EventSight<'a> {
@@ -65,6 +81,49 @@ pub struct EventFilter<'a> {
     pub from: Option<Millis>,
     /// Not after this moment, in `occurred_at`.
     pub until: Option<Millis>,
+}
+
+/// A part of a walk over the list of events, for which the views are locked once.
+#[derive(Debug)]
+pub struct EventsStep {
+    /// The events found, in the order of the walk.
+    pub items: Vec<EventRow>,
+    /// The place at which to continue, if there may be more.
+    pub next: Option<Start>,
+}
+
+/// Cuts a page out of the list of events, in ascending order of seq. `step` is given a place and
+/// the number of events wanted. A lock that a step takes is released after it.
+///
+/// Costs the page, plus the events of the rarest index that the filter refuses; blocks outside its
+/// times are skipped.
+pub fn events_in_steps(
+    start: Start,
+    limit: usize,
+    mut step: impl FnMut(Start, usize) -> EventsStep,
+) -> Page<EventRow> {
+    let mut find = |mut start: Start, limit: usize| {
+        let mut items = Vec::new();
+        loop {
+            let found = step(start, limit - items.len());
+            items.extend(found.items);
+            match found.next {
+                Some(next) if items.len() < limit => start = next,
+                _ => return items,
+            }
+        }
+    };
+    // One more than wanted shows if there are more.
+    let mut items = find(start, limit.saturating_add(1));
+    let more = items.len() > limit;
+    items.truncate(limit);
+    if let Start::After(_) = start {
+        return Page { items, more_before: false, more_after: more };
+    }
+    items.reverse();
+    let last = items.last().map(|row: &EventRow| Start::After(row.seq));
+    let more_after = last.is_some_and(|last| !find(last, 1).is_empty());
+    Page { items, more_before: more, more_after }
 }
 
 /// The place in the list of events at which to begin.
@@ -179,23 +238,31 @@ impl Events {
         known.map(|(event_type, _)| self.event_types.text(event_type))
     }
 
-    /// Returns the newest wanted record of a directory at a cut. Costs a pass back over the records
-    /// of others.
+    /// Looks for the newest wanted record of a directory at a cut, back from record `before`; from
+    /// the newest without one. Looks at no more records than one step may.
     pub(crate) fn last_of_directory(
         &self,
         directory: Sym,
         cut: Cut,
+        before: Option<Seq>,
         wanted: impl Fn(Seq) -> bool,
-    ) -> Option<Seq> {
-        let known = self.lines.len().min(usize::try_from(cut.known_at).unwrap_or(usize::MAX));
+    ) -> LastOfDirectory {
+        let end = before.map_or(cut.known_at, |before| cut.known_at.min(before.saturating_sub(1)));
+        let end = self.lines.len().min(usize::try_from(end).unwrap_or(usize::MAX));
+        if directory == NO_SYM {
+            return LastOfDirectory::Found(None);
+        }
         let is_seen = |at: usize| {
             let of_directory = self.lines.get(at).is_some_and(|line| line.directory == directory);
             of_directory
                 && self.occurred.get(at).is_some_and(|occurred| *occurred <= cut.as_of)
                 && wanted(at as Seq + 1)
         };
-        let found = (0..known).rev().find(|at| directory != NO_SYM && is_seen(*at));
-        found.map(|at| at as Seq + 1)
+        let first = end.saturating_sub(SEARCHED_MAX);
+        match (first..end).rev().find(|at| is_seen(*at)) {
+            None if first > 0 => LastOfDirectory::Before(first as Seq + 1),
+            found => LastOfDirectory::Found(found.map(|at| at as Seq + 1)),
+        }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -218,24 +285,17 @@ impl Events {
         self.directories_of_one.get(&(directory, organization))
     }
 
-    /// Returns a page of events, in ascending order of seq. `sight` has the symbol of the filter's
+    /// Returns the next events of a walk from `start`. `sight` has the symbol of the filter's
     /// organization.
-    ///
-    /// Costs the page, plus the events of the rarest index that the filter refuses; blocks outside
-    /// its times are skipped.
-    pub(crate) fn page(
+    pub(crate) fn step(
         &self,
         filter: &EventFilter<'_>,
         sight: EventSight<'_>,
         cut: Cut,
         start: Start,
         limit: usize,
-    ) -> Page<EventRow> {
-        let query = self.query(filter, sight, cut);
-        match start {
-            Start::After(seq) => query.page_after(seq32(seq), limit),
-            Start::Before(seq) => query.page_before(seq32(seq), limit),
-        }
+    ) -> EventsStep {
+        self.query(filter, sight, cut).step(start, limit)
     }
 
     fn query<'a>(
@@ -288,25 +348,17 @@ struct EventQuery<'a> {
 }
 
 impl EventQuery<'_> {
-    fn page_after(&self, start: Seq32, limit: usize) -> Page<EventRow> {
-        let mut found = self.after(start);
-        let items = found.by_ref().take(limit).collect();
-        Page { items, more_before: false, more_after: found.next().is_some() }
-    }
-
-    fn page_before(&self, start: Seq32, limit: usize) -> Page<EventRow> {
-        let bound = start.min(self.known_at.saturating_add(1));
-        let mut found = EventWalk::before(self, bound).filter_map(|seq| self.accept(seq));
-        let mut items: Vec<EventRow> = found.by_ref().take(limit).collect();
-        let more_before = found.next().is_some();
-        items.reverse();
-        let last = items.last().map(|last| seq32(last.seq));
-        let more_after = last.is_some_and(|last| self.after(last).next().is_some());
-        Page { items, more_before, more_after }
-    }
-
-    fn after(&self, start: Seq32) -> impl Iterator<Item = EventRow> {
-        EventWalk::after(self, start).filter_map(|seq| self.accept(seq))
+    fn step(&self, start: Start, limit: usize) -> EventsStep {
+        let mut walk = EventWalk::from(self, start);
+        let mut items = Vec::new();
+        for seq in walk.by_ref() {
+            items.extend(self.accept(seq));
+            if items.len() >= limit {
+                break;
+            }
+        }
+        let next = (items.len() >= limit || walk.has_looked_enough()).then(|| walk.place());
+        EventsStep { items, next }
     }
 
     /// Returns an event's row if it fits.
@@ -327,11 +379,14 @@ impl EventQuery<'_> {
 }
 
 /// Several ascending lists of seqs as one, from either end, skipping the blocks outside the
-/// filter's times.
+/// filter's times. It ends after it has looked at enough for one step.
 struct EventWalk<'a> {
     query: &'a EventQuery<'a>,
     lists: Vec<&'a [Seq32]>,
     backward: bool,
+    /// The seq up to which, or down to which, everything was looked at.
+    last: Seq32,
+    looked_at: usize,
 }
 
 fn block_of(seq: Seq32) -> usize {
@@ -339,28 +394,39 @@ fn block_of(seq: Seq32) -> usize {
 }
 
 impl<'a> EventWalk<'a> {
-    /// Walks over the known seqs after `start`, ascending.
-    fn after(query: &'a EventQuery<'a>, start: Seq32) -> EventWalk<'a> {
-        let part = |list: &&'a [Seq32]| {
-            let first = list.partition_point(|seq| *seq <= start);
-            let end = list.partition_point(|seq| *seq <= query.known_at);
-            list.get(first..end).unwrap_or_default()
+    /// Walks over the known seqs after a place, ascending, or before it, descending.
+    fn from(query: &'a EventQuery<'a>, start: Start) -> EventWalk<'a> {
+        let (backward, last) = match start {
+            Start::After(seq) => (false, seq32(seq)),
+            Start::Before(seq) => (true, seq32(seq).min(query.known_at.saturating_add(1))),
         };
-        EventWalk { query, lists: query.lists.iter().map(part).collect(), backward: false }
+        let part = |list: &&'a [Seq32]| {
+            let end = list.partition_point(|seq| *seq <= query.known_at);
+            let part = if backward { ..list.partition_point(|seq| *seq < last) } else { ..end };
+            let part = list.get(part).unwrap_or_default();
+            let first = if backward { 0 } else { part.partition_point(|seq| *seq <= last) };
+            part.get(first..).unwrap_or_default()
+        };
+        let lists = query.lists.iter().map(part).collect();
+        EventWalk { query, lists, backward, last, looked_at: 0 }
     }
 
-    /// Walks over the seqs before `bound`, descending.
-    fn before(query: &'a EventQuery<'a>, bound: Seq32) -> EventWalk<'a> {
-        let part = |list: &&'a [Seq32]| {
-            list.get(..list.partition_point(|seq| *seq < bound)).unwrap_or_default()
-        };
-        EventWalk { query, lists: query.lists.iter().map(part).collect(), backward: true }
+    fn has_looked_enough(&self) -> bool {
+        self.looked_at >= LOOKED_AT_MAX
+    }
+
+    /// Returns the place at which to continue.
+    fn place(&self) -> Start {
+        let last = Seq::from(self.last);
+        if self.backward { Start::Before(last) } else { Start::After(last) }
     }
 
     /// Skips a whole block and all that was walked before it.
     fn leave_block(&mut self, block: usize) {
+        let (first, end) = (block * BLOCK, (block + 1) * BLOCK);
+        self.looked_at += self.lists.len();
+        self.last = seq32(if self.backward { first + 1 } else { end } as Seq);
         for list in &mut self.lists {
-            let (first, end) = (block * BLOCK, (block + 1) * BLOCK);
             *list = if self.backward {
                 list.get(..list.partition_point(|seq| *seq as usize <= first)).unwrap_or_default()
             } else {
@@ -374,7 +440,7 @@ impl Iterator for EventWalk<'_> {
     type Item = Seq32;
 
     fn next(&mut self) -> Option<Seq32> {
-        loop {
+        while !self.has_looked_enough() {
             let next = if self.backward {
                 self.lists.iter().filter_map(|list| list.last()).max().copied()?
             } else {
@@ -392,8 +458,11 @@ impl Iterator for EventWalk<'_> {
                     _ => {}
                 }
             }
+            self.looked_at += 1;
+            self.last = next;
             return Some(next);
         }
+        None
     }
 }
 
@@ -438,6 +507,10 @@ mod tests {
             {
                 let cut = Cut { as_of, known_at };
                 let sight = EventSight { organization, own: None };
+                let page_from = |start| {
+                    let step = |start, limit| events.step(&filter, sight, cut, start, limit);
+                    events_in_steps(start, 10, step)
+                };
                 let all: Vec<Seq> = (1..=5000u64)
                     .filter(|seq| {
                         let at = *seq as usize - 1;
@@ -457,13 +530,13 @@ mod tests {
                         page.items.iter().map(|row| row.seq).collect::<Vec<_>>()
                     };
                     let behind: Vec<Seq> = all.iter().copied().filter(|seq| *seq > start).collect();
-                    let page = events.page(&filter, sight, cut, Start::After(start), 10);
+                    let page = page_from(Start::After(start));
                     assert_eq!(
                         (seqs(&page), page.more_after),
                         (behind.iter().copied().take(10).collect(), behind.len() > 10)
                     );
                     let ahead: Vec<Seq> = all.iter().copied().filter(|seq| *seq < start).collect();
-                    let page = events.page(&filter, sight, cut, Start::Before(start), 10);
+                    let page = page_from(Start::Before(start));
                     let last_ten = ahead[ahead.len().saturating_sub(10)..].to_vec();
                     let follows =
                         last_ten.last().is_some_and(|last| all.iter().any(|seq| seq > last));
@@ -474,5 +547,33 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn the_newest_record_of_a_directory_is_found_in_steps() {
+        let mut events = events(&["a"], 500, 10);
+        events.list("a", 7, 3, 42);
+        for at in 0..500 {
+            events.list("a", 7, 4, 6000 + at);
+        }
+        let search = |directory, cut: Cut, wanted: Seq| {
+            let mut before = None;
+            for steps in 1.. {
+                match events.last_of_directory(directory, cut, before, |seq| seq <= wanted) {
+                    LastOfDirectory::Found(found) => return (found, steps),
+                    LastOfDirectory::Before(seq) => before = Some(seq),
+                }
+            }
+            unreachable!("a search ends")
+        };
+        let cut = |as_of, known_at| Cut { as_of, known_at };
+        assert_eq!(search(3, cut(Millis::MAX, 1001), 2000), (Some(501), 11));
+        assert_eq!(search(3, cut(41, 1001), 2000).0, None);
+        assert_eq!(search(3, cut(42, 501), 2000), (Some(501), 1));
+        assert_eq!(search(3, cut(42, 500), 2000).0, None);
+        assert_eq!(search(4, cut(Millis::MAX, 1001), 700).0, Some(700));
+        assert_eq!(search(4, cut(6009, 1001), 2000).0, Some(511));
+        assert_eq!(search(5, cut(Millis::MAX, 1001), 2000).0, None);
+        assert_eq!(search(NO_SYM, cut(Millis::MAX, 1001), 2000), (None, 1));
     }
 }

@@ -42,7 +42,8 @@ impl Roles {
         self.attributes.want(&mapping);
         let expected = self.expected.take().filter(|(expected, _)| *expected == mapping);
         let matches = expected.map_or_else(NameMatches::default, |(_, matches)| matches);
-        let mut compiled = self.compile(mapping, matches, &self.attributes);
+        let mut compiled = Compiled::new(mapping, matches, &self.attributes);
+        self.catch_up(&mut compiled);
         compiled.version = self.mappings.len() + 1;
         compiled.seq = seq;
         compiled.set_at = set_at;
@@ -62,16 +63,9 @@ impl Roles {
         }
     }
 
-    /// Indexes a mapping that is not set. `matches` spares the work for the names that it covers.
-    pub(crate) fn compile(
-        &self,
-        mapping: Mapping,
-        matches: NameMatches,
-        attributes: &Attributes,
-    ) -> Compiled {
-        let mut compiled = Compiled::new(mapping, matches, attributes);
+    /// Matches the names of groups that are new to a mapping.
+    pub(crate) fn catch_up(&self, compiled: &mut Compiled) {
         compiled.catch_up(&self.group_names);
-        compiled
     }
 
     /// Keeps the rules that names of groups fit for a mapping that is about to be set.

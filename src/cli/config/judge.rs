@@ -324,30 +324,49 @@ fn judge_addresses(given: &Given, mistakes: &mut Mistakes) {
 fn judge_secrets(given: &Given, unread: bool, now: Millis, mistakes: &mut Mistakes) {
     let (secrets, keys) = (given.values("webhook_secrets"), given.values("api_keys"));
     if secrets.is_empty() && given.values("pull.url").is_empty() && !unread {
-        mistakes.add_whole(
+        add_missing(
+            given,
+            mistakes,
             "no webhook secret is set: set ROLLCALL_WEBHOOK_SECRETS to the signing secret of your \
              WorkOS webhook endpoint (several: comma-separated), or ROLLCALL_WEBHOOK_SECRETS_FILE \
              or `webhook_secrets_file` to a file that holds it; with --pull none is needed",
         );
     }
-    if secrets.len() > SECRETS_MAX {
-        mistakes.add_whole(format!("at most {SECRETS_MAX} webhook secrets may be active at once"));
+    if let Some(beyond) = secrets.get(SECRETS_MAX) {
+        let says = format!(
+            "at most {SECRETS_MAX} webhook secrets may be active at once, and {} are given: leave \
+             out those that are not in use any more",
+            secrets.len()
+        );
+        mistakes.add(&beyond.at, says);
     }
     let usable = given.keys.iter().any(|spot| !spot.key.has_expired(now));
     if keys.is_empty() && !usable && !given.keys.is_empty() {
         given.keys.iter().for_each(|spot| mistakes.add_whole(expired(spot)));
-        mistakes.add_whole(
+        add_missing(
+            given,
+            mistakes,
             "no API key is left that has not expired: add an entry of `rollcall key new` to the \
              configuration",
         );
     } else if keys.is_empty() && !usable && !unread {
-        mistakes.add_whole(
+        add_missing(
+            given,
+            mistakes,
             "no API key is set: add an entry of `rollcall key new` to the configuration, or set \
              ROLLCALL_API_KEYS to the key that readers will send as `Authorization: Bearer <key>`, \
              or ROLLCALL_API_KEYS_FILE to a file that holds it",
         );
     }
     judge_sendable(keys, mistakes);
+}
+
+/// Adds a mistake about what is nowhere: it names the file, if there is one.
+fn add_missing(given: &Given, mistakes: &mut Mistakes, says: &str) {
+    match &given.file {
+        Some(file) => mistakes.add_whole(format!("{}: {says}", file.display())),
+        None => mistakes.add_whole(says),
+    }
 }
 
 /// Refuses keys that a header cannot carry.

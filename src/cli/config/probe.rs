@@ -17,6 +17,7 @@ use super::show::secret_name;
 use crate::cli::client::{agent, text_field, without_secrets};
 use crate::http::ListenOn;
 use crate::notary::PublishTarget;
+use crate::verify::PROBE_TIME;
 
 /// The longest that a try over the network may take.
 const WITHIN: Duration = Duration::from_secs(10);
@@ -305,12 +306,12 @@ fn webhooks(config: &Config, serves: bool) -> Vec<Item> {
 }
 
 /// Posts a webhook that is signed truly, with a time of 1970. A server with the secret refuses it
-/// because of its time, which it judges only after the signature.
+/// because of its time; of this one time it judges the signature before.
 fn webhook(agent: &ureq::Agent, url: &str, secret: &str) -> Item {
     let subject = format!("webhook {url} with the secret {}", secret_name(secret));
     let sent = agent
         .post(url)
-        .header("WorkOS-Signature", &sign(secret, 0, BODY))
+        .header("WorkOS-Signature", &sign(secret, PROBE_TIME, BODY))
         .header("Content-Type", "application/json")
         .send(BODY);
     let mut answer = match sent {

@@ -9,13 +9,14 @@ use rollcall_projections::{AccessChange, Effect, Seq, Sight};
 use serde::Serialize;
 
 use crate::engine::{CountedUser, Engine, Feed, FeedCursor, FeedPlace};
-use crate::http::wire::answer::{Code, Cursors, Problem, blocking, list_body, respond};
+use crate::http::wire::answer::{Code, Cursors, Problem, list_body, respond};
 use crate::http::wire::api::{
     Access, Bound, Gives, LIMIT_OWN, Logged, Operation, Parameter, Takes,
 };
 use crate::http::wire::paging::digits;
 use crate::http::wire::question::Question;
 use crate::http::wire::state::{Revoked, State};
+use crate::http::wire::threads::blocking;
 use crate::keys::{Operator, Scope};
 use crate::time;
 
@@ -71,7 +72,7 @@ pub(crate) async fn list(
     // A place beyond the last record is from another log, or from one that lost its end. Waiting
     // there would miss changes.
     let after = after
-        .filter(|after| after.place.seq <= engine.views().head())
+        .filter(|after| after.place.seq <= engine.folded_head())
         .ok_or_else(|| Problem::cursor_invalid("after"))?;
     let feed = tokio::select! {
         feed = follow(&engine, &sight, after.clone(), limit, wait) => feed?,

@@ -98,7 +98,7 @@ pub(crate) async fn diff(
     let sight = question.sight();
     let engine = question.finish()?;
     // Both sides default to the same head.
-    let head = KnownAt::Seq(engine.views().head());
+    let head = KnownAt::Seq(engine.folded_head());
     let refused = |as_of: &'static str, known_at: &'static str| {
         move |error: CutError| Problem::of_cut(error, as_of, known_at)
     };

@@ -3,18 +3,19 @@
 use actix_web::http::StatusCode;
 use actix_web::http::header::CONTENT_TYPE;
 use actix_web::{HttpRequest, HttpResponse, web};
-use rollcall_projections::{DirectoryFilter, DirectoryRow, SnapshotRef};
+use rollcall_projections::{DirectoryFilter, DirectoryRow, ListStep, SnapshotRef};
 
 use crate::documents::{DocumentKey, Shape, push_directory};
 use crate::engine::ActError;
-use crate::http::wire::answer::{Code, Problem, blocking, done_in_time, pinned, respond};
+use crate::http::wire::answer::{Code, Problem, done_in_time, pinned, respond};
 use crate::http::wire::api::{
-    AFTER, Access, BEFORE, Bound, Gives, LIMIT, Logged, OF_ORGANIZATION, OF_ORGANIZATION_ALIAS,
-    ORDER, Operation, Parameter, Reads,
+    AFTER, Access, BEFORE, Bound, Cost, Gives, LIMIT, Logged, OF_ORGANIZATION,
+    OF_ORGANIZATION_ALIAS, ORDER, Operation, Parameter, Reads,
 };
 use crate::http::wire::entity::{Reading, with_documents};
 use crate::http::wire::question::{Question, id_in_path};
 use crate::http::wire::state::State;
+use crate::http::wire::turns::walk_for;
 use crate::keys::Scope;
 
 const SHAPES: &str = include_str!("directories.schema.json");
@@ -41,6 +42,7 @@ pub(crate) const LIST: Operation = Operation {
     reads: Reads::AtCut,
     access: Access::keyed(Scope::Read, Bound::Own),
     logged: Logged::AboutThePast,
+    cost: Cost::Walk,
     gives: Gives::List("Directory"),
     shapes: SHAPES,
     ..Operation::GET
@@ -57,14 +59,18 @@ pub(crate) async fn list(
     let (search, domain) = (question.take("search"), question.take("domain"));
     let sight = question.sight();
     let (engine, cut) = question.cut().await?;
-    let body = blocking(move || {
+    let asking = engine.clone();
+    let body = walk_for(&engine, &LIST, move |asker| {
         let filter = DirectoryFilter {
             organization: organization.as_deref(),
             search: search.as_deref(),
             domain: domain.as_deref(),
         };
-        let page = engine.views().seen_by(&sight).directories(&filter, cut, paging.window());
-        let mut documents = Reading::of(&engine, paging.in_order_of_writing(&page, keys));
+        let step = |step: ListStep<'_>| {
+            asking.views().seen_by(&sight).directories_step(&filter, cut, step)
+        };
+        let page = paging.walk(asker, step, |row| &row.id);
+        let mut documents = Reading::of(&asking, paging.in_order_of_writing(&page, keys));
         let id = |row: &DirectoryRow| row.id.clone();
         paging.write(page, id, |row| write(row, &mut documents))
     });

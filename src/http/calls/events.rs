@@ -1,20 +1,19 @@
 //! `GET /events`.
 
-use std::sync::Arc;
-
 use actix_web::{HttpRequest, HttpResponse, web};
-use rollcall_projections::{Cut, EventFilter, Seq, Sight, Start};
+use rollcall_projections::{Cut, EventFilter, EventsStep, Seq, Sight, Start, events_in_steps};
 
 use crate::documents::ShownEvent;
 use crate::engine::Engine;
-use crate::http::wire::answer::{Code, Cursors, Problem, blocking, list_body, pinned};
+use crate::http::wire::answer::{Code, Cursors, Problem, list_body, pinned};
 use crate::http::wire::api::{
-    Access, Bound, Gives, LIMIT, Logged, NOT_BOTH, OF_ORGANIZATION, OF_ORGANIZATION_ALIAS,
+    Access, Bound, Cost, Gives, LIMIT, Logged, NOT_BOTH, OF_ORGANIZATION, OF_ORGANIZATION_ALIAS,
     Operation, Order, Parameter, Reads, Takes, since, until,
 };
 use crate::http::wire::paging::{Fitted, Paging, fit};
 use crate::http::wire::question::Question;
 use crate::http::wire::state::State;
+use crate::http::wire::turns::{Asker, walk_for};
 use crate::keys::Scope;
 use crate::verify::FieldCode;
 
@@ -73,6 +72,7 @@ pub(crate) const LIST: Operation = Operation {
     reads: Reads::AtCut,
     access: Access::keyed(Scope::Audit, Bound::Own),
     logged: Logged::Always,
+    cost: Cost::Walk,
     gives: Gives::List("Event"),
     shapes: SHAPES,
     problems: &[Code::InvalidEventsRequest, Code::CursorInvalid],
@@ -108,12 +108,14 @@ pub(crate) async fn list(
     let sight = question.sight();
     let (engine, cut) = question.cut().await?;
     let wanted = Wanted { sight, event_types, organization, from, until, paging };
-    let body = blocking(move || read(&engine, cut, &wanted)).await.flatten();
+    let asking = engine.clone();
+    let body =
+        walk_for(&engine, &LIST, move |asker| read(&asking, cut, &wanted, asker)).await.flatten();
     Ok(pinned(cut, body.map_err(|problem| problem.in_words_of(&LIST))))
 }
 
 /// Reads a page of events. Blocks while it reads the log.
-fn read(engine: &Arc<Engine>, cut: Cut, wanted: &Wanted) -> Result<Vec<u8>, Problem> {
+fn read(engine: &Engine, cut: Cut, wanted: &Wanted, asker: &Asker) -> Result<Vec<u8>, Problem> {
     let Wanted { sight, event_types, organization, from, until, paging } = wanted;
     let start = match (&paging.after, &paging.before) {
         (None, Some(id)) => match engine.find_event(sight, id)? {
@@ -133,7 +135,11 @@ fn read(engine: &Arc<Engine>, cut: Cut, wanted: &Wanted) -> Result<Vec<u8>, Prob
         from: *from,
         until: *until,
     };
-    let page = engine.views().seen_by(sight).events(&filter, cut, start, paging.limit);
+    let step = |start, limit| match asker.waits() {
+        true => engine.views().seen_by(sight).events_step(&filter, cut, start, limit),
+        false => EventsStep { items: Vec::new(), next: None },
+    };
+    let page = events_in_steps(start, paging.limit, step);
     let backward = matches!(start, Start::Before(_));
     let bytes = |event: &ShownEvent| event.json.len();
     let Fitted { written, kept } =

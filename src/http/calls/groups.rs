@@ -1,19 +1,21 @@
 //! `GET /directory_groups` and `GET /directory_groups/{id}`.
 
 use actix_web::{HttpRequest, HttpResponse, web};
-use rollcall_projections::{Cut, EntityRow, GroupFilter, NESTED_MAX, Nested, Sight};
+use rollcall_projections::{Cut, EntityRow, GroupFilter, ListStep, NESTED_MAX, Nested, Sight};
 
 use crate::documents::Shape;
 use crate::engine::Engine;
-use crate::http::wire::answer::{Code, Problem, blocking, pinned_with_roles};
+use crate::http::wire::answer::{Code, Problem, pinned_with_roles};
 use crate::http::wire::api::{
-    AFTER, Access, BEFORE, Bound, Gives, IN_DIRECTORY, LIMIT, Logged, MAPPING_VERSION,
+    AFTER, Access, BEFORE, Bound, Cost, Gives, IN_DIRECTORY, LIMIT, Logged, MAPPING_VERSION,
     OF_ORGANIZATION, OF_ORGANIZATION_ALIAS, ORDER, Operation, Parameter, Reads, Switch, Takes,
     USER_ID, Word,
 };
 use crate::http::wire::entity::{NestedList, Reading, key, push_open, with_documents};
 use crate::http::wire::question::{Question, id_in_path};
 use crate::http::wire::state::State;
+use crate::http::wire::threads::blocking;
+use crate::http::wire::turns::walk_for;
 use crate::keys::Scope;
 
 const SHAPES: &str = include_str!("groups.schema.json");
@@ -53,6 +55,7 @@ pub(crate) const LIST: Operation = Operation {
     reads: Reads::AtCut,
     access: Access::keyed(Scope::Read, Bound::Own),
     logged: Logged::AboutThePast,
+    cost: Cost::Walk,
     gives: Gives::List("DirectoryGroup"),
     answer_headers: &[MAPPING_VERSION],
     shapes: SHAPES,
@@ -71,28 +74,26 @@ pub(crate) async fn list(
     let members = take_members(&mut question);
     let sight = question.sight();
     let (engine, cut) = question.cut().await?;
-    let found = blocking(move || {
+    let asking = engine.clone();
+    let found = walk_for(&engine, &LIST, move |asker| {
         let filter = GroupFilter {
             directory: directory.as_deref(),
             user: user.as_deref(),
             organization: organization.as_deref(),
         };
-        let (version, page) = {
-            let views = engine.views();
-            (
-                views.mapping_version(cut),
-                views.seen_by(&sight).groups(&filter, cut, paging.window()),
-            )
-        };
+        let version = asking.views().mapping_version(cut);
+        let step =
+            |step: ListStep<'_>| asking.views().seen_by(&sight).groups_step(&filter, cut, step);
+        let page = paging.walk(asker, step, |row| &row.id);
         let id = |row: &EntityRow| row.id.clone();
         if members {
             return (
                 version,
-                paging.write(page, id, |row| write_with_members(&engine, &sight, row, cut)),
+                paging.write(page, id, |row| write_with_members(&asking, &sight, row, cut)),
             );
         }
         let key = |row: &EntityRow| vec![key(row, Shape::Group)];
-        let mut documents = Reading::of(&engine, paging.in_order_of_writing(&page, key));
+        let mut documents = Reading::of(&asking, paging.in_order_of_writing(&page, key));
         (version, paging.write(page, id, |row| write(row, None, &mut documents)))
     });
     let (version, body) = found.await?;

@@ -43,6 +43,6 @@ pub(crate) async fn ready(state: web::Data<State>) -> Result<HttpResponse, Probl
     if engine.refuses_events() {
         return Err(Code::LogUnavailable.into());
     }
-    let seq = engine.views().head();
+    let seq = engine.folded_head();
     Ok(respond(StatusCode::OK).body(format!(r#"{{"status":"ready","seq":{seq}}}"#)))
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use actix_web::{HttpRequest, HttpResponse, web};
 use rollcall_projections::{
-    Cut, EventPlace, Millis, Named, Seen, VersionKind, VersionRow, Versions,
+    Cut, EventPlace, Millis, Named, Seen, Seq, VersionKind, VersionRow, Versions,
 };
 use serde::Serialize;
 use serde_json::Value;
@@ -14,7 +14,7 @@ use crate::documents::{
     FieldChange, MissedChange, changed_fields, conceal, conceal_missed, missed_fields,
     stated_previous,
 };
-use crate::http::wire::answer::{Code, Problem, blocking, pinned};
+use crate::http::wire::answer::{Code, Problem, pinned};
 use crate::http::wire::api::{
     Access, Bound, Gives, LIMIT_OWN, Logged, Operation, Reads, after, before, direction,
 };
@@ -24,8 +24,10 @@ use crate::http::wire::entity::what_is_seen;
 use crate::http::wire::paging::{CursorPart, CursorPlace};
 use crate::http::wire::question::{Question, id_within_path};
 use crate::http::wire::state::State;
+use crate::http::wire::threads::blocking;
 use crate::json::into_well_formed;
 use crate::keys::Scope;
+use crate::verify::Proof;
 
 const SHAPES: &str = include_str!("history.schema.json");
 
@@ -146,12 +148,15 @@ async fn answer(
                 &engine,
                 rows.iter().flat_map(|row| row.previous.into_iter().chain([row.version])),
             )?;
-            let describe = |row: &VersionRow| {
-                let described = (history.describe)(&id, Version::of(row, &bodies, &seen));
+            let seqs: Vec<Seq> = rows.iter().map(|row| row.version.seq).collect();
+            let proofs = engine.load_proofs(&seqs)?;
+            let describe = |(row, proof): (&VersionRow, &Proof)| {
+                let version = Version::of(row, proof, &bodies, &seen);
+                let described = (history.describe)(&id, version);
                 let item = serde_json::to_vec(&described).map_err(|_| Code::Internal)?;
                 Ok(into_well_formed(item))
             };
-            rows.iter().map(describe).collect()
+            rows.iter().zip(&proofs).map(describe).collect()
         })
     });
     let body = body.await?;
@@ -165,6 +170,7 @@ struct Version<'a> {
     changed: BTreeMap<String, FieldChange<'a>>,
     missed: Option<BTreeMap<String, MissedChange<'a>>>,
     late: bool,
+    proof: &'static str,
     cause: Value,
 }
 
@@ -183,6 +189,7 @@ struct DescribedVersion<'a> {
 impl<'a> Version<'a> {
     fn of(
         row: &VersionRow,
+        proof: &Proof,
         bodies: &'a Bodies,
         seen: &Option<impl Fn(Named<'_>) -> bool>,
     ) -> Version<'a> {
@@ -219,7 +226,7 @@ impl<'a> Version<'a> {
                 missed
             })
             .filter(|missed| !missed.is_empty());
-        Version { change, changed, missed, late, cause: describe_cause(cause) }
+        Version { change, changed, missed, late, proof: proof.word(), cause: describe_cause(cause) }
     }
 }
 

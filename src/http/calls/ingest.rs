@@ -12,14 +12,15 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::http::wire::answer::{ANSWER_WITHIN, Code, Problem, respond};
 use crate::http::wire::state::{KeySet, State};
+use crate::http::wire::threads::verifying;
 use crate::log::Outcome;
-use crate::verify::{Rejection, Verified};
+use crate::verify::{Keyring, Rejection, Verified};
 
 /// The bytes from which on a body is verified on a thread of its own.
 const LARGE_BYTES: usize = 256 << 10;
 
-/// The bytes up to which a body is read although the time of its signature is wrong.
-const SMALL_BYTES: usize = 4096;
+/// The bytes up to which the body of a probe is read.
+const PROBE_BYTES_MAX: usize = 4096;
 
 /// Takes a webhook, and answers within five seconds in any case.
 pub(crate) async fn webhook(
@@ -46,12 +47,10 @@ async fn take(
     }
     let engine = state.engine.get().ok_or(Code::NotReady)?;
     let (signature, now_ms) = (signature(request), engine.now().map_err(Code::from)?);
-    match state.keys.now().keyring.admit(signature.as_deref(), now_ms) {
-        // The signature of a small body is judged all the same: it tells a wrong clock from a wrong
-        // secret.
-        Err(Rejection::OutsideTolerance) if is_small(request) => {}
-        // Any other body that cannot become authentic is not read.
-        judged => judged?,
+    // A body that cannot become authentic is not read, but that of a probe: its signature is judged
+    // first.
+    if !(Keyring::is_probe(signature.as_deref()) && is_small(request)) {
+        state.keys.now().keyring.admit(signature.as_deref(), now_ms)?;
     }
     // Inside, so that a slow sender is not taken for a log that cannot be written: at the deadline
     // this is the first that is polled.
@@ -74,10 +73,12 @@ async fn take(
     Ok(respond(StatusCode::OK).json(body))
 }
 
-/// Tells if a request says that its body is small.
+/// Tells if a request says that its body is as small as that of a probe.
 fn is_small(request: &HttpRequest) -> bool {
     let length = request.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok());
-    length.and_then(|length| length.parse().ok()).is_some_and(|length: usize| length <= SMALL_BYTES)
+    length
+        .and_then(|length| length.parse().ok())
+        .is_some_and(|length: usize| length <= PROBE_BYTES_MAX)
 }
 
 /// Verifies a body; a large one on a thread of its own.
@@ -89,7 +90,7 @@ async fn verify(
 ) -> Result<Result<Verified, Rejection>, Code> {
     let large = body.len() > LARGE_BYTES;
     let work = move || Verified::webhook(&keys.keyring, signature.as_deref(), body, now_ms);
-    if large { web::block(work).await.map_err(|_| Code::Internal) } else { Ok(work()) }
+    if large { verifying(work).await } else { Ok(work()) }
 }
 
 /// Returns the signature's header; the values of several are joined.

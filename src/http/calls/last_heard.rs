@@ -1,14 +1,15 @@
 //! `GET /rollcall/v1/users/{id}/last_heard`: the newest records about a user and its directory.
 
 use actix_web::{HttpRequest, HttpResponse, web};
-use rollcall_projections::LastHeard;
+use rollcall_projections::{LastHeard, LastHeardStep};
 use serde_json::json;
 
-use crate::http::wire::answer::{Code, Problem, blocking, pinned};
+use crate::http::wire::answer::{Code, Problem, pinned};
 use crate::http::wire::api::{Access, Bound, Gives, Logged, Operation, Reads};
 use crate::http::wire::describe::describe_cause;
 use crate::http::wire::question::{Question, id_within_path};
 use crate::http::wire::state::State;
+use crate::http::wire::threads::blocking;
 use crate::keys::Scope;
 
 /// `GET /rollcall/v1/users/{id}/last_heard`
@@ -36,10 +37,14 @@ pub(crate) async fn of_user(
     let id = id_within_path(&request).ok_or(Code::NotFound)?;
     let (engine, cut) = question.cut().await?;
     let found = blocking(move || {
-        let heard = engine.views().seen_by(&sight).last_heard(&id, cut);
-        heard
-            .map(|heard| describe(&id, &heard))
-            .ok_or_else(|| Problem::entity_not_found("Directory User", &id))
+        let mut before = None;
+        loop {
+            let step = engine.views().seen_by(&sight).last_heard(&id, cut, before);
+            match step.ok_or_else(|| Problem::entity_not_found("Directory User", &id))? {
+                LastHeardStep::Found(heard) => return Ok(describe(&id, &heard)),
+                LastHeardStep::Before(seq) => before = Some(seq),
+            }
+        }
     });
     Ok(pinned(cut, found.await?))
 }

@@ -10,6 +10,7 @@ pub(crate) mod events;
 pub(crate) mod groups;
 pub(crate) mod health;
 pub(crate) mod history;
+pub(crate) mod import;
 pub(crate) mod ingest;
 pub(crate) mod last_heard;
 pub(crate) mod names;
@@ -124,6 +125,7 @@ calls! {
     get sources::LIST => sources::list;
     post sources::PULL => sources::pull;
     get stats::STATS => stats::stats;
+    post import::IMPORT => import::import;
     get health::ALIVE => health::alive;
     get health::READY => health::ready;
     get document::SHOW => document::show;

@@ -8,7 +8,7 @@ use rollcall_projections::{AccessPeriod, Cause, Cut, MembershipPeriod, Millis, R
 use serde_json::{Value, json};
 
 use crate::engine::Engine;
-use crate::http::wire::answer::{Code, Problem, blocking, pinned, pinned_with_roles};
+use crate::http::wire::answer::{Code, Problem, pinned, pinned_with_roles};
 use crate::http::wire::api::{
     Access, Bound, Cost, Gives, LIMIT_OWN, Logged, MAPPING_VERSION, Operation, Reads, after,
     before, direction,
@@ -17,6 +17,7 @@ use crate::http::wire::describe::describe_cause;
 use crate::http::wire::paging::{AT_ONCE, CursorPlace, Places, in_steps, of_all};
 use crate::http::wire::question::{Question, id_within_path};
 use crate::http::wire::state::State;
+use crate::http::wire::threads::blocking;
 use crate::http::wire::turns::walk_in_turn;
 use crate::keys::Scope;
 use crate::time;

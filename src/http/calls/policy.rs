@@ -6,12 +6,13 @@ use rollcall_projections::{InactiveUsers, Policy};
 use serde_json::{Value, json};
 
 use crate::engine::Engine;
-use crate::http::wire::answer::{Code, Problem, blocking, done_in_time, pinned, respond};
+use crate::http::wire::answer::{Code, Problem, done_in_time, pinned, respond};
 use crate::http::wire::api::{Access, Bound, Gives, Operation, Reads};
 use crate::http::wire::body::Body;
 use crate::http::wire::describe::author;
 use crate::http::wire::question::Question;
 use crate::http::wire::state::State;
+use crate::http::wire::threads::blocking;
 use crate::keys::Scope;
 use crate::time;
 

@@ -9,13 +9,14 @@ use rollcall_projections::Sight;
 use serde_json::{Value, json};
 
 use crate::engine::{Engine, KeyChange};
-use crate::http::wire::answer::{ANSWER_WITHIN, Code, Problem, blocking, respond};
+use crate::http::wire::answer::{ANSWER_WITHIN, Code, Problem, respond};
 use crate::http::wire::api::{
     Access, AnswerHeader, Bound, Gives, Logged, Operation, Parameter, Takes,
 };
 use crate::http::wire::body::Body;
 use crate::http::wire::question::{Question, id_in_path};
 use crate::http::wire::state::State;
+use crate::http::wire::threads::blocking;
 use crate::keys::Scope;
 use crate::time;
 use crate::verify::FieldCode;
@@ -182,6 +183,7 @@ fn read(engine: &Engine, sight: &Sight, name: &str) -> Result<Value, Problem> {
     Ok(json!({
         "object": "log_entry",
         "seq": record.seq,
+        "proof": record.proof.word(),
         "receipt": BASE64_STANDARD.encode(record.receipt()),
         "salt": BASE64_STANDARD.encode(record.salt),
         "body": BASE64_STANDARD.encode(&record.body),

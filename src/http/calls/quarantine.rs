@@ -9,7 +9,7 @@ use serde_json::json;
 use serde_json::value::RawValue;
 
 use crate::engine::Engine;
-use crate::http::wire::answer::{Code, Problem, blocking, list_body, respond};
+use crate::http::wire::answer::{Code, Problem, list_body, respond};
 use crate::http::wire::api::{
     Access, Bound, DIRECTORY_ID, Gives, KNOWN_AT, LIMIT_OWN, Logged, ORDER_OWN, Operation,
     Parameter, USER_ID, after, before, email,
@@ -18,6 +18,7 @@ use crate::http::wire::bodies::{BODIES_AT_ONCE, Bodies};
 use crate::http::wire::paging::ItemNumber;
 use crate::http::wire::question::{Question, fix};
 use crate::http::wire::state::State;
+use crate::http::wire::threads::blocking;
 use crate::json;
 use crate::keys::Scope;
 use crate::time;
@@ -77,26 +78,27 @@ pub(crate) async fn quarantine(
     let known_at = question.take_known_at("known_at");
     let engine = question.finish()?;
     let Cut { known_at, .. } = fix(&engine, None, known_at).await?;
-    let (subject, page, entries) = {
-        let views = engine.views();
-        let views = views.seen_by(&sight);
-        let emails = user.as_ref().map(|user| views.emails_of_user(user, known_at));
-        let emails = emails.into_iter().flatten().chain(email).collect();
-        let subject = Subject { user, directory, emails };
-        let all = views.quarantine();
-        let known = all.partition_point(|entry| entry.seq <= known_at);
-        let all = all.get(..known).unwrap_or_default();
-        let page = paging.numbers(all.len())?;
-        let entries: Vec<Quarantined> =
-            page.items.iter().filter_map(|number| all.get(number - 1)).copied().collect();
-        (subject, page, entries)
-    };
-    let cursors = paging.cursors(&page, usize::to_string);
-    let items = blocking(move || {
-        let entries = subject.only_about(&engine, entries)?;
-        entries.into_iter().map(|entry| describe(&engine, entry)).collect::<Result<Vec<_>, _>>()
+    let body = blocking(move || {
+        let (subject, page, entries) = {
+            let views = engine.views();
+            let views = views.seen_by(&sight);
+            let emails = user.as_ref().map(|user| views.emails_of_user(user, known_at));
+            let emails = emails.into_iter().flatten().chain(email).collect();
+            let subject = Subject { user, directory, emails };
+            let all = views.quarantine();
+            let known = all.partition_point(|entry| entry.seq <= known_at);
+            let all = all.get(..known).unwrap_or_default();
+            let page = paging.numbers(all.len())?;
+            let entries: Vec<Quarantined> =
+                page.items.iter().filter_map(|number| all.get(number - 1)).copied().collect();
+            (subject, page, entries)
+        };
+        let entries = subject.only_about(&engine, entries)?.into_iter();
+        let items = entries.map(|entry| describe(&engine, entry));
+        let items = items.collect::<Result<Vec<_>, Problem>>()?;
+        Ok::<_, Problem>(list_body(&items, paging.cursors(&page, usize::to_string)))
     });
-    Ok(respond(StatusCode::OK).body(list_body(&items.await??, cursors)))
+    Ok(respond(StatusCode::OK).body(body.await??))
 }
 
 /// The things that the records are about.

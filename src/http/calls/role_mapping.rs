@@ -20,7 +20,7 @@ use tokio::sync::mpsc;
 use crate::documents::{DocumentKey, Shape};
 use crate::engine::{ActError, Engine, Expect, not_in_future};
 use crate::http::wire::answer::{
-    Code, FieldError, Problem, blocking, done_in_time, pin, pinned_with_roles, respond,
+    Code, FieldError, Problem, done_in_time, pin, pinned_with_roles, respond,
 };
 use crate::http::wire::api::{
     Access, AnswerHeader, Bound, Cost, Gives, LIMIT_OWN, MAPPING_VERSION, ORDER_OWN, Operation,
@@ -31,6 +31,7 @@ use crate::http::wire::describe::{author, describe_ground};
 use crate::http::wire::paging::{AT_ONCE, Fitted, ItemNumber, digits, fit};
 use crate::http::wire::question::Question;
 use crate::http::wire::state::State;
+use crate::http::wire::threads::{self, blocking};
 use crate::http::wire::turns::{Turn, Turns, in_turn, long_turn};
 use crate::keys::{Operator, Scope};
 use crate::time;
@@ -141,9 +142,8 @@ pub(crate) async fn show(
     let (engine, cut) = Question::of(&request, &state, &SHOW)?.cut().await?;
     let set = engine.views().mapping(cut);
     let version = set.as_ref().map_or(0, |set| set.version);
-    let body = blocking(move || describe(&engine, set)).await.flatten();
-    let mut response =
-        pinned_with_roles(cut, version, body.map(|body| body.to_string().into_bytes()));
+    let body = blocking(move || Ok(describe(&engine, set)?.to_string().into_bytes()));
+    let mut response = pinned_with_roles(cut, version, body.await.flatten());
     tag(&mut response, version);
     Ok(response)
 }
@@ -188,10 +188,9 @@ pub(crate) async fn set(
     let version = set.version;
     let describing = engine.clone();
     let described = in_turn(&state.turns, &engine, &SET, move |turn| {
-        describe_with_warnings(&describing, set, turn)
+        Ok::<_, Problem>(describe_with_warnings(&describing, set, turn)?.to_string())
     });
-    let body = described.await??;
-    let mut response = respond(StatusCode::OK).json(body);
+    let mut response = respond(StatusCode::OK).body(described.await??);
     tag(&mut response, version);
     Ok(response)
 }
@@ -226,7 +225,7 @@ async fn record(
 
 /// Describes a mapping just set, with the warnings about its rules. Blocks while it reads the log.
 fn describe_with_warnings(engine: &Engine, set: MappingSet, turn: &Turn) -> Result<Value, Problem> {
-    let cut = Cut { known_at: engine.views().head(), ..Cut::LATEST };
+    let cut = Cut { known_at: engine.folded_head(), ..Cut::LATEST };
     let judged = Judged::Set(set.version);
     let found = engine.unmatched(judged, &set.mapping, cut, 0, &|| turn.is_wanted());
     let found = found.map_err(|error| turn.problem(error))?;
@@ -269,10 +268,11 @@ pub(crate) async fn preview(
         let proposal = asking
             .propose(mapping, effective_from, cut, &|| turn.goes_on())
             .map_err(|error| turn.problem(error))?;
-        whole(&asking, &proposal, cut, after.as_deref(), limit, turn)
+        let (version, body) = whole(&asking, &proposal, cut, after.as_deref(), limit, turn)?;
+        Ok::<_, Problem>((version, body.to_string().into_bytes()))
     });
     let (version, body) = body.await??;
-    Ok(pinned_with_roles(cut, version, Ok(body.to_string().into_bytes())))
+    Ok(pinned_with_roles(cut, version, Ok(body)))
 }
 
 /// The body that sets a mapping.
@@ -286,7 +286,12 @@ impl Setting {
     async fn of(payload: web::Payload, bodies: &BodiesInFlight) -> Result<Setting, Problem> {
         let mut body = Body::of(payload, bodies).await?;
         let (effective_from, note) = (body.take_moment("effective_from"), body.take_note());
-        let mapping = body.take_mapping();
+        // A mapping may be large.
+        let taken = blocking(move || {
+            let mapping = body.take_mapping();
+            (body, mapping)
+        });
+        let (body, mapping) = taken.await?;
         body.finish()?;
         Ok(Setting { mapping: mapping?, effective_from, note })
     }
@@ -480,7 +485,7 @@ fn describe_roles(roles: &[(String, Vec<Ground>)]) -> Vec<Value> {
 fn stream(engine: Arc<Engine>, turn: Turn, proposal: Proposal, cut: Cut) -> HttpResponse {
     let version = engine.views().mapping_version(cut);
     let (lines, waiting) = mpsc::channel(TEXTS_WAITING);
-    tokio::task::spawn_blocking(move || {
+    threads::begin(move || {
         // A reader that leaves drops the channel, which ends the work.
         let goes_on = || turn.is_wanted() && !lines.is_closed();
         let mut is_whole = true;

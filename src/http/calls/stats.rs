@@ -3,11 +3,12 @@
 use actix_web::http::{Method, StatusCode};
 use actix_web::{HttpRequest, HttpResponse, web};
 use rollcall_projections::{
-    Counted, Counts, Cut, Delays, DirectoryFilter, DirectoryRow, Intake, Millis, Named, Page,
-    Reason, Seen, Sight, Traffic,
+    Counted, Counts, Cut, Delays, DirectoryFilter, DirectoryRow, Intake, ListStep, Millis, Named,
+    Page, Part, Reason, Seq, Sight, SnapshotRef, Traffic,
 };
 use serde_json::{Map, Value, json};
 
+use crate::documents::{DocumentKey, Shape, state_of};
 use crate::engine::{ClockState, Engine};
 use crate::http::wire::answer::{Code, Cursors, Problem, respond};
 use crate::http::wire::api::{
@@ -19,8 +20,9 @@ use crate::http::wire::entity::must_be_named;
 use crate::http::wire::paging::Paging;
 use crate::http::wire::question::Question;
 use crate::http::wire::state::State;
-use crate::http::wire::turns::in_turn;
+use crate::http::wire::turns::{Turn, in_turn};
 use crate::keys::Scope;
+use crate::log::ReadError;
 use crate::{stderr, time};
 
 /// The number of records or users that are counted under one lock.
@@ -67,7 +69,7 @@ pub(crate) async fn stats(
         (question.take("directory"), question.take_either("organization_id", "organization"));
     let sight = question.sight();
     let engine = question.finish()?;
-    let cut = Cut { known_at: engine.views().head(), ..Cut::LATEST };
+    let cut = Cut { known_at: engine.folded_head(), ..Cut::LATEST };
     let filters = [
         directory.as_deref().map(Named::Directory),
         organization.as_deref().map(Named::Organization),
@@ -91,16 +93,16 @@ pub(crate) async fn stats(
         shown_source.map(|source| describe_source(source)).into_iter().collect();
     let _alone = state.stats.lock().await;
     let asking = engine.clone();
-    let answer = in_turn(&state.turns, &engine, &STATS, move |_| {
+    let answer = in_turn(&state.turns, &engine, &STATS, move |turn| {
         let filter = StatsFilter { sight, directory, organization };
-        let measured = measure(&asking, &filter, duplicates, &paging);
+        let measured = measure(&asking, &filter, duplicates, &paging, turn)?;
         let mut stats = describe(&asking, measured, &refusals, &refused);
         if let Some(stats) = stats.as_object_mut() {
             stats.insert("sources".into(), sources.into());
         }
-        stats
+        Ok::<_, Problem>(stats.to_string())
     });
-    Ok(respond(StatusCode::OK).json(answer.await?))
+    Ok(respond(StatusCode::OK).body(answer.await??))
 }
 
 /// Who asks, and the directories that are wanted.
@@ -123,6 +125,7 @@ struct Measured {
 
 struct DirectoryStats {
     row: DirectoryRow,
+    state: String,
     users: Counted,
     groups: Counted,
     event_types: Vec<(String, Counts)>,
@@ -130,50 +133,73 @@ struct DirectoryStats {
     intake: Option<Intake>,
 }
 
-fn measure(engine: &Engine, filter: &StatsFilter, duplicates: u64, paging: &Paging) -> Measured {
+/// Blocks while it reads the documents of directories that were observed.
+fn measure(
+    engine: &Engine,
+    filter: &StatsFilter,
+    duplicates: u64,
+    paging: &Paging,
+    turn: &Turn,
+) -> Result<Measured, ReadError> {
     let sight = &filter.sight;
     let now = time::now_ms();
-    let (seq, mut traffic, quarantine, page) = {
+    let (seq, mut traffic) = {
         let views = engine.views();
-        let cut = Cut { known_at: views.head(), ..Cut::LATEST };
-        (
-            views.head(),
-            views.traffic(now),
-            quarantine(&views.seen_by(sight)),
-            directories(&views.seen_by(sight), cut, filter, paging),
-        )
+        (views.head(), views.traffic(now))
     };
-    while engine.views().seen_by(sight).count_traffic(&mut traffic, seq, STEP) {}
     let cut = Cut { known_at: seq, ..Cut::LATEST };
+    let quarantine = quarantine(engine, sight, seq);
+    let page = directories(engine, cut, filter, paging, turn);
+    while engine.views().seen_by(sight).count_traffic(&mut traffic, seq, STEP) {}
     let cursors = paging.cursors(&page, |row| row.id.clone());
-    let directories = page.items.into_iter().map(|row| {
+    let states = states(engine, &page.items)?;
+    let directories = page.items.into_iter().zip(states).map(|(row, state)| {
         let users = count(|after| engine.views().count_users(&row.id, cut, after, STEP));
         let groups = count(|after| engine.views().count_groups(&row.id, cut, after, STEP));
         let (event_types, intake) = {
             let views = engine.views();
             (views.traffic_of(&traffic, &row.id), views.seen_by(sight).intake(&row.id, cut))
         };
-        DirectoryStats { row, users, groups, event_types, intake }
+        DirectoryStats { row, state, users, groups, event_types, intake }
     });
     let directories = directories.collect();
-    Measured { now, seq, duplicates, traffic, quarantine, directories, cursors }
+    Ok(Measured { now, seq, duplicates, traffic, quarantine, directories, cursors })
+}
+
+/// Returns the state of each directory. Only an observation has one of its own.
+fn states(engine: &Engine, rows: &[DirectoryRow]) -> Result<Vec<String>, ReadError> {
+    let key = |row: &DirectoryRow| {
+        let SnapshotRef { seq, part } = row.version?;
+        (part == Part::Object).then_some(DocumentKey { seq, part, shape: Shape::Directory })
+    };
+    let keys: Vec<Option<DocumentKey>> = rows.iter().map(key).collect();
+    let observed: Vec<DocumentKey> = keys.iter().copied().flatten().collect();
+    let mut documents = engine.load_documents(&observed)?.into_iter();
+    let state = |(row, key): (&DirectoryRow, &Option<DocumentKey>)| {
+        let document = key.and_then(|_| documents.next());
+        state_of(document.as_ref(), row).to_owned()
+    };
+    Ok(rows.iter().zip(&keys).map(state).collect())
 }
 
 fn directories(
-    views: &Seen<'_>,
+    engine: &Engine,
     cut: Cut,
     filter: &StatsFilter,
     paging: &Paging,
+    turn: &Turn,
 ) -> Page<DirectoryRow> {
     let organization = filter.organization.as_deref();
     match filter.directory.as_deref() {
-        None => views.directories(
-            &DirectoryFilter { organization, ..DirectoryFilter::default() },
-            cut,
-            paging.window(),
-        ),
+        None => {
+            let wanted = DirectoryFilter { organization, ..DirectoryFilter::default() };
+            let step = |step: ListStep<'_>| {
+                engine.views().seen_by(&filter.sight).directories_step(&wanted, cut, step)
+            };
+            paging.walk(turn.asker(), step, |row| &row.id)
+        }
         Some(id) => {
-            let row = views.directory(id, cut).filter(|row| {
+            let row = engine.views().seen_by(&filter.sight).directory(id, cut).filter(|row| {
                 organization.is_none_or(|organization| row.organization == organization)
             });
             Page { items: row.into_iter().collect(), ..Page::empty() }
@@ -197,14 +223,11 @@ fn count(step: impl Fn(Option<&str>) -> Counted) -> Counted {
     }
 }
 
-/// Counts the records in quarantine by reason.
-fn quarantine(views: &Seen<'_>) -> Map<String, Value> {
-    let mut counts = [0u64; Reason::CODES.len()];
-    for entry in views.quarantine().iter() {
-        let code = entry.reason.code();
-        for (count, _) in counts.iter_mut().zip(Reason::CODES).filter(|(_, other)| *other == code) {
-            *count += 1;
-        }
+/// Counts the records up to `seq` that are in quarantine, by reason.
+fn quarantine(engine: &Engine, sight: &Sight, seq: Seq) -> Map<String, Value> {
+    let (mut counts, mut next) = ([0u64; Reason::CODES.len()], Some(0));
+    while let Some(first) = next {
+        next = engine.views().seen_by(sight).count_quarantine(first, seq, STEP, &mut counts);
     }
     Reason::CODES
         .iter()
@@ -276,7 +299,7 @@ fn clock(engine: &Engine) -> Value {
 }
 
 fn describe_directory(stats: &DirectoryStats, now: Millis) -> Value {
-    let DirectoryStats { row, users, groups, event_types, intake } = stats;
+    let DirectoryStats { row, state, users, groups, event_types, intake } = stats;
     let of_window = |window: usize| -> Map<String, Value> {
         let counts = event_types
             .iter()
@@ -297,7 +320,7 @@ fn describe_directory(stats: &DirectoryStats, now: Millis) -> Value {
         "id": row.id,
         "name": row.name,
         "organization_id": row.organization,
-        "state": if row.active { "linked" } else { "unlinked" },
+        "state": state,
         "users": { "active": users.active, "inactive": users.inactive },
         "groups": groups.active,
         "events": windows,

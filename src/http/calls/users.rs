@@ -2,14 +2,14 @@
 //! directories.
 
 use actix_web::{HttpRequest, HttpResponse, web};
-use rollcall_projections::{UserFilter, UserRow};
+use rollcall_projections::{ListStep, UserFilter, UserRow};
 use serde_json::json;
 
 use crate::documents::{DocumentKey, Shape};
 use crate::hashes::fingerprint;
-use crate::http::wire::answer::{Code, Problem, blocking, pinned, pinned_with_roles};
+use crate::http::wire::answer::{Code, Problem, pinned, pinned_with_roles};
 use crate::http::wire::api::{
-    AFTER, Access, BEFORE, Bound, GROUP_ID, Gives, IN_DIRECTORY, LIMIT, LIMIT_OWN, Logged,
+    AFTER, Access, BEFORE, Bound, Cost, GROUP_ID, Gives, IN_DIRECTORY, LIMIT, LIMIT_OWN, Logged,
     MAPPING_VERSION, OF_ORGANIZATION, OF_ORGANIZATION_ALIAS, ORDER, Operation, Parameter, Reads,
     Switch, Takes, Word, after, before, direction, email, words,
 };
@@ -17,6 +17,8 @@ use crate::http::wire::entity::{NestedList, Reading, key, push_open, with_docume
 use crate::http::wire::paging::{AT_ONCE, of_all};
 use crate::http::wire::question::{Question, id_in_path};
 use crate::http::wire::state::State;
+use crate::http::wire::threads::blocking;
+use crate::http::wire::turns::walk_for;
 use crate::keys::Scope;
 use crate::verify::email_fingerprint;
 
@@ -71,6 +73,7 @@ pub(crate) const LIST: Operation = Operation {
     reads: Reads::AtCut,
     access: Access::keyed(Scope::Read, Bound::Own),
     logged: Logged::AboutThePast,
+    cost: Cost::Walk,
     gives: Gives::List("DirectoryUser"),
     answer_headers: &[MAPPING_VERSION],
     shapes: SHAPES,
@@ -94,7 +97,8 @@ pub(crate) async fn list(
     let sight = question.sight();
     let (engine, cut) = question.cut().await?;
     let is_active = state.map(|state| state == UserState::Active);
-    let found = blocking(move || {
+    let asking = engine.clone();
+    let found = walk_for(&engine, &LIST, move |asker| {
         let filter = UserFilter {
             directory: directory.as_deref(),
             group: group.as_deref(),
@@ -104,11 +108,11 @@ pub(crate) async fn list(
             active: is_active,
             role: role.as_deref(),
         };
-        let (version, page) = {
-            let views = engine.views();
-            (views.mapping_version(cut), views.seen_by(&sight).users(&filter, cut, paging.window()))
-        };
-        let mut documents = Reading::of(&engine, paging.in_order_of_writing(&page, keys));
+        let version = asking.views().mapping_version(cut);
+        let step =
+            |step: ListStep<'_>| asking.views().seen_by(&sight).users_step(&filter, cut, step);
+        let page = paging.walk(asker, step, |row| &row.user.id);
+        let mut documents = Reading::of(&asking, paging.in_order_of_writing(&page, keys));
         let id = |row: &UserRow| row.user.id.clone();
         (version, paging.write(page, id, |row| write(row, &mut documents)))
     });
@@ -148,20 +152,23 @@ pub(crate) async fn with_email(
     let email = question.take("email").unwrap_or_default();
     let sight = question.sight();
     let (engine, cut) = question.cut().await?;
-    let holders = {
-        let views = engine.views();
-        views.seen_by(&sight).email_holders(email_fingerprint(&email), cut)
-    };
-    let place = |(user, _): &(String, bool)| (user.clone(), String::new());
-    let walk = |start: Option<(String, String)>, descending: bool, limit: usize| {
-        of_all(&holders, place, start, descending, limit)
-    };
-    let describe = |(user, shows): &(String, bool)| {
-        let holder = json!({ "object": "email_holder", "user_id": user, "shows": shows });
-        holder.to_string().into_bytes()
-    };
-    let write = |items: &[(String, bool)]| Ok(items.iter().map(describe).collect());
-    Ok(pinned(cut, Ok(places.write(place, walk, AT_ONCE, write)?)))
+    let body = blocking(move || {
+        let holders = {
+            let views = engine.views();
+            views.seen_by(&sight).email_holders(email_fingerprint(&email), cut)
+        };
+        let place = |(user, _): &(String, bool)| (user.clone(), String::new());
+        let walk = |start: Option<(String, String)>, descending: bool, limit: usize| {
+            of_all(&holders, place, start, descending, limit)
+        };
+        let describe = |(user, shows): &(String, bool)| {
+            let holder = json!({ "object": "email_holder", "user_id": user, "shows": shows });
+            holder.to_string().into_bytes()
+        };
+        let write = |items: &[(String, bool)]| Ok(items.iter().map(describe).collect());
+        places.write(place, walk, AT_ONCE, write)
+    });
+    Ok(pinned(cut, Ok(body.await??)))
 }
 
 /// `GET /directory_users/{id}`

@@ -10,7 +10,7 @@ use actix_web::http::StatusCode;
 use actix_web::http::header::{
     ALLOW, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE,
 };
-use actix_web::{HttpResponse, HttpResponseBuilder, ResponseError, web};
+use actix_web::{HttpResponse, HttpResponseBuilder, ResponseError};
 use rollcall_projections::{Cut, Millis};
 use serde::Serialize;
 
@@ -459,16 +459,6 @@ pub(crate) async fn done_in_time<T>(
     act: impl Future<Output = Result<T, ActError>>,
 ) -> Result<T, ActError> {
     tokio::time::timeout(ANSWER_WITHIN, act).await.unwrap_or(Err(ActError::Unavailable))
-}
-
-/// Runs what may block, such as reading the log, on a thread of its own.
-///
-/// # Errors
-/// 500 if it panics.
-pub(crate) async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> T + Send + 'static,
-) -> Result<T, Problem> {
-    web::block(work).await.map_err(|_| Code::Internal.into())
 }
 
 /// Answers like [`pinned`], and adds the version of the role mapping; 0 before the first.

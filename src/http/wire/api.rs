@@ -33,6 +33,8 @@ pub(crate) struct Operation {
     pub(crate) cost: Cost,
     /// The name of its body's shape, if it takes a body.
     pub(crate) takes: Option<&'static str>,
+    /// The media type of that body.
+    pub(crate) takes_as: &'static str,
     pub(crate) gives: Gives,
     /// The headers of its answer, without those that follow from the rest.
     pub(crate) answer_headers: &'static [AnswerHeader],
@@ -101,6 +103,9 @@ pub(crate) enum Logged {
 pub(crate) enum Cost {
     /// Bounded by the size of its answer.
     Low,
+    /// Bounded by the size of its answer and what its filters refuse: it ends when the asker leaves
+    /// or the server stops.
+    Walk,
     /// It may look at everything that is kept: such calls take turns.
     High,
 }
@@ -120,6 +125,7 @@ impl Operation {
         logged: Logged::Never,
         cost: Cost::Low,
         takes: None,
+        takes_as: "application/json",
         gives: Gives::One(""),
         answer_headers: &[],
         shapes: "{}",

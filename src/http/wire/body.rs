@@ -16,6 +16,7 @@ use tokio::time::timeout;
 
 use super::answer::{ANSWER_WITHIN, Code, FieldError, Problem};
 use super::api::TEXT_CHARS_MAX;
+use super::threads::blocking;
 use crate::time;
 use crate::verify::{FieldCode, MappingError, parse_mapping};
 
@@ -35,6 +36,11 @@ const SMALL_BYTES_RESERVED: usize = 16 << 20;
 
 /// The most bytes of a small body.
 const SMALL_BYTES_MAX: usize = 64 << 10;
+
+/// Tells if a body is parsed in no time.
+fn is_small(body: &BodyInFlight) -> bool {
+    body.counted <= SMALL_BYTES_MAX
+}
 
 /// The bytes of bodies in flight: of those that are being read, or wait to be verified.
 #[derive(Default)]
@@ -112,8 +118,11 @@ impl Body {
     pub(crate) async fn of(payload: web::Payload, all: &BodiesInFlight) -> Result<Body, Problem> {
         let read = timeout(ANSWER_WITHIN, all.read(payload, BODY_BYTES_MAX)).await;
         let mut body = read.map_err(|_| Code::BodyTimeout)??;
-        match serde_json::from_slice(&body.take()) {
-            Ok(Value::Object(fields)) => Ok(Body { fields, errors: Vec::new() }),
+        let bytes = body.take();
+        let parse = move || serde_json::from_slice(&bytes).ok();
+        let parsed = if is_small(&body) { parse() } else { blocking(parse).await? };
+        match parsed {
+            Some(Value::Object(fields)) => Ok(Body { fields, errors: Vec::new() }),
             _ => {
                 let message = "it must be a JSON object";
                 Err(Problem::validation(vec![FieldError::new("body", FieldCode::Invalid, message)]))

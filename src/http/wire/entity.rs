@@ -6,8 +6,9 @@ use actix_web::HttpResponse;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use rollcall_projections::{Cut, EntityRow, Named, Nested, Sight};
 
-use super::answer::{Problem, blocking, pinned_with_roles};
+use super::answer::{Problem, pinned_with_roles};
 use super::paging::PAGE_BYTES_MAX;
+use super::threads::blocking;
 use crate::documents::{Document, DocumentKey, Shape, open_entity};
 use crate::engine::Engine;
 

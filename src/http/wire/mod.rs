@@ -15,4 +15,5 @@ pub(crate) mod patterns;
 pub(crate) mod question;
 pub(crate) mod refusals;
 pub(crate) mod state;
+pub(crate) mod threads;
 pub(crate) mod turns;

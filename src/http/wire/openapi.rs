@@ -148,7 +148,8 @@ fn call(operation: &Operation, allowed: &str, schemas: &Value) -> Value {
         }
     }
     if let Some(name) = operation.takes {
-        let content = content_of(reference(name), example_of(name, schemas));
+        let described = json!({ "schema": reference(name), "example": example_of(name, schemas) });
+        let content = json!({ operation.takes_as: described });
         call.insert("requestBody".into(), json!({ "required": true, "content": content }));
     }
     call.insert("responses".into(), responses(operation, allowed, schemas));
@@ -266,7 +267,8 @@ fn problems(operation: &Operation) -> Vec<Code> {
         Code::AsOfInFuture | Code::KnownAtOutOfRange | Code::LogUnavailable => {
             operation.reads == Reads::AtCut
         }
-        Code::TooMuchWork | Code::TooManyRequests | Code::Stopping => operation.cost == Cost::High,
+        Code::TooMuchWork | Code::TooManyRequests => operation.cost == Cost::High,
+        Code::Stopping => operation.cost != Cost::Low,
         Code::AccessLogUnavailable => operation.logged != Logged::Never,
         Code::MethodNotAllowed => true,
         Code::NotFound => operation.path.contains('{'),

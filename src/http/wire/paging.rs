@@ -4,11 +4,11 @@
 use std::ops::Range;
 
 use base64::prelude::*;
-use rollcall_projections::{Millis, Page, Window};
+use rollcall_projections::{ListStep, Millis, Page, Step, Window, page_in_steps};
 
 use super::answer::{Cursors, Problem, list_body};
 use super::api::Order;
-use super::turns::Turn;
+use super::turns::{Asker, Turn};
 
 /// The part of a list that a request wants, in the words of the contract.
 pub(crate) struct Paging {
@@ -29,6 +29,20 @@ impl Paging {
         let (before, after) =
             if self.order == Order::Normal { (after, before) } else { (before, after) };
         Window { descending: self.is_descending(), after, before, limit: self.limit }
+    }
+
+    /// Returns the page of a list that is walked over in steps, as long as the asker waits; `id`
+    /// names an item. A lock that a step takes is released after it.
+    pub(crate) fn walk<T>(
+        &self,
+        asker: &Asker,
+        mut step: impl FnMut(ListStep<'_>) -> Step<T>,
+        id: impl Fn(&T) -> &str,
+    ) -> Page<T> {
+        let step = |start: Option<&str>, descending, limit| {
+            if asker.waits() { step(ListStep { start, descending, limit }) } else { Step::end() }
+        };
+        page_in_steps(self.window(), step, id)
     }
 
     /// Returns a page of the numbers 1 to `all`, which are the cursors of a list that never loses

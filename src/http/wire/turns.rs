@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::answer::{Code, Problem, blocking};
+use super::answer::{Code, Problem};
 use super::api::{Cost, Operation};
+use super::threads::blocking;
 use crate::engine::{Engine, WorkError};
 
 /// The longest wait for a turn.
@@ -31,12 +32,17 @@ pub(crate) struct Turns {
 /// The turn of one request. Ends when it is dropped.
 pub(crate) struct Turn {
     _taken: OwnedSemaphorePermit,
-    engine: Arc<Engine>,
+    asker: Asker,
     ends_at: Option<Instant>,
-    /// Set when the asker leaves.
-    left: Arc<AtomicBool>,
     /// Set when a walk found nothing in time.
     in_vain: AtomicBool,
+}
+
+/// The one who waits for the answer of a walk.
+pub(crate) struct Asker {
+    engine: Arc<Engine>,
+    /// Set when the asker leaves.
+    left: Arc<AtomicBool>,
 }
 
 /// Notes that the asker has left: the server drops the future of the answer then.
@@ -87,6 +93,13 @@ impl Turns {
     }
 }
 
+impl Asker {
+    /// Tells if the asker waits and the server runs.
+    pub(crate) fn waits(&self) -> bool {
+        !self.left.load(Ordering::Relaxed) && !self.engine.is_shutting_down()
+    }
+}
+
 impl Turn {
     /// Tells if the work should go on: the asker waits, the server runs, and there is time left.
     pub(crate) fn goes_on(&self) -> bool {
@@ -95,7 +108,12 @@ impl Turn {
 
     /// Tells if the asker waits and the server runs.
     pub(crate) fn is_wanted(&self) -> bool {
-        !self.left.load(Ordering::Relaxed) && !self.engine.is_shutting_down()
+        self.asker.waits()
+    }
+
+    /// Returns the one who asks.
+    pub(crate) fn asker(&self) -> &Asker {
+        &self.asker
     }
 
     /// Notes that a walk ended for lack of time and has found nothing.
@@ -116,7 +134,7 @@ impl Turn {
 
     /// Returns the problem of work that ended without a result.
     pub(crate) fn problem(&self, error: WorkError) -> Problem {
-        Problem::of_work(error, &self.engine)
+        Problem::of_work(error, &self.asker.engine)
     }
 }
 
@@ -132,6 +150,26 @@ impl Problem {
             }
         }
     }
+}
+
+/// Runs a walk over a list, which costs its page and the candidates that its filters refuse. It
+/// takes no turn, but must end when the asker does not wait.
+///
+/// # Errors
+/// 503 if the server stops; 500 if the walk panics.
+pub(crate) async fn walk_for<T: Send + 'static>(
+    engine: &Arc<Engine>,
+    operation: &Operation,
+    walk: impl FnOnce(&Asker) -> T + Send + 'static,
+) -> Result<T, Problem> {
+    debug_assert!(operation.cost == Cost::Walk, "{} is not declared a walk", operation.name);
+    let leaving = Leaving(Arc::default());
+    let asker = Asker { engine: engine.clone(), left: leaving.0.clone() };
+    let found = blocking(move || {
+        let found = walk(&asker);
+        asker.waits().then_some(found)
+    });
+    found.await?.ok_or(Code::Stopping.into())
 }
 
 /// Runs the work of an expensive call on a thread of its own, once it is its turn.
@@ -193,9 +231,8 @@ async fn begin(
     debug_assert!(operation.cost == Cost::High, "{} is not declared expensive", operation.name);
     Ok(Turn {
         _taken: turns.take().await?,
-        engine: engine.clone(),
+        asker: Asker { engine: engine.clone(), left },
         ends_at: longest.map(|longest| Instant::now() + longest),
-        left,
         in_vain: AtomicBool::new(false),
     })
 }

@@ -8,7 +8,7 @@ use rollcall_projections::{DirectoryRow, EntityRow, Millis};
 use serde_json::value::RawValue;
 use sha2::{Digest as _, Sha256};
 
-use crate::documents::{Document, Shape, open_entity, push_directory, read_snapshot};
+use crate::documents::{Document, Shape, open_entity, push_directory, read_snapshot, served_state};
 use crate::json::{array, entries, fields, object, present, push_string, string};
 use crate::time;
 
@@ -103,11 +103,7 @@ impl Served {
 
     /// Sets a directory's state in the words of the API, from those of the API or of events.
     fn set_state(&mut self, state: &str) {
-        let state = match state {
-            "" | "active" => "linked",
-            "inactive" => "unlinked",
-            other => other,
-        };
+        let state = served_state(Some(state));
         self.active = !matches!(state, "unlinked" | "deleting");
         let mut text = Vec::new();
         push_string(&mut text, state);

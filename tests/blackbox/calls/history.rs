@@ -83,6 +83,7 @@ struct Item {
     changed: Box<RawValue>,
     missed: Box<RawValue>,
     late: bool,
+    proof: String,
     cause: Value,
 }
 
@@ -94,6 +95,7 @@ impl Item {
                 || whose == ("group_version", None, Some("G")),
             "{whose:?}"
         );
+        assert_eq!(self.proof, "webhook");
         let changed = self.changed.get().replace(r#""directory_id":{"from":null,"to":"D"}"#, "D");
         let missed = if self.missed.get() == "null" {
             String::new()
@@ -440,7 +442,7 @@ fn a_version_names_its_event_and_repeats_for_ever() {
     assert_eq!(
         version,
         json!({"object": "user_version", "user_id": "U", "change": "updated", "changed": changed,
-            "missed": null, "late": false, "cause": cause})
+            "missed": null, "late": false, "proof": "webhook", "cause": cause})
     );
     assert_eq!(
         (answer.header("rollcall-as-of"), answer.header("rollcall-known-at")),

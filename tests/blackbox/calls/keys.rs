@@ -24,7 +24,7 @@ const SCOPES: [&str; 4] = ["ingest", "read", "audit", "operate"];
 const HOUR_MS: i64 = 3_600_000;
 
 /// The scope of each call that needs a key.
-const NEEDS: [(&str, &str, &str); 40] = [
+const NEEDS: [(&str, &str, &str); 41] = [
     ("get", "/directories", "read"),
     ("get", "/directories/{id}", "read"),
     ("delete", "/directories/{id}", "operate"),
@@ -38,6 +38,7 @@ const NEEDS: [(&str, &str, &str); 40] = [
     ("get", "/rollcall/v1/diff", "audit"),
     ("get", "/rollcall/v1/groups/{id}/history", "audit"),
     ("get", "/rollcall/v1/groups/{id}/members", "audit"),
+    ("post", "/rollcall/v1/import", "ingest"),
     ("get", "/rollcall/v1/log/checkpoint", "audit"),
     ("get", "/rollcall/v1/log/entries/{seq}", "audit"),
     ("get", "/rollcall/v1/log/key", "audit"),
@@ -69,7 +70,7 @@ const NEEDS: [(&str, &str, &str); 40] = [
 
 /// The calls that are refused to a key that is bound to organizations, and those that answer it as
 /// they answer any key.
-const REFUSED_TO_BOUND: [(&str, &str); 12] = [
+const REFUSED_TO_BOUND: [(&str, &str); 13] = [
     ("get", "/rollcall/v1/policy"),
     ("put", "/rollcall/v1/policy"),
     ("get", "/rollcall/v1/role_mapping"),
@@ -82,6 +83,7 @@ const REFUSED_TO_BOUND: [(&str, &str); 12] = [
     ("post", "/rollcall/v1/pull"),
     ("get", "/rollcall/v1/sources"),
     ("post", "/rollcall/v1/log/key"),
+    ("post", "/rollcall/v1/import"),
 ];
 const OPEN_TO_BOUND: [&str; 4] = [
     "/rollcall/v1/log/checkpoint",

@@ -48,8 +48,9 @@ pub const CALLS: [(&str, &str); 35] = [
 ];
 
 /// Every call that changes something, and its answer to its example.
-const ACTS: [(&str, &str, &str); 8] = [
+const ACTS: [(&str, &str, &str); 9] = [
     ("/directories/{id}", "delete", "202"),
+    ("/rollcall/v1/import", "post", "200"),
     ("/rollcall/v1/log/key", "post", "200"),
     ("/rollcall/v1/policy", "put", "200"),
     ("/rollcall/v1/projections/rebuild", "post", "202"),
@@ -250,7 +251,9 @@ fn what_acts_answers_to_its_own_example() {
             server.url,
             path.replace("{id}", "directory_01K424MH00XFE6WM17PR9ASN2Y")
         );
-        let body = call["requestBody"]["content"]["application/json"]["example"].to_string();
+        let lines = &call["requestBody"]["content"]["application/x-ndjson"]["example"];
+        let json = call["requestBody"]["content"]["application/json"]["example"].to_string();
+        let body = lines.as_str().map_or(json, str::to_owned);
         let taken = call["requestBody"].is_object();
         let send =
             |key: &str, body: &str| server.send(method, &asked, key, body).status.to_string();

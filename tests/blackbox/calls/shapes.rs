@@ -1367,7 +1367,7 @@ fn samples() -> Vec<Sample> {
         },
         plain(
             "rollcall.json#/$defs/log_entry",
-            json!({ "object": "log_entry", "seq": 1, "receipt": "AQID",
+            json!({ "object": "log_entry", "seq": 1, "proof": "webhook", "receipt": "AQID",
                 "salt": "AQIDBAUGBwgJCgsMDQ4PEA==", "body": "e30=", "leaf": hash }),
         ),
         plain(

@@ -7,6 +7,7 @@ mod confirm;
 mod describe;
 mod freshness;
 pub mod generate;
+mod import;
 mod key;
 pub mod large_sync;
 mod moments;

@@ -58,6 +58,7 @@ fn each_change(texts: &[String], mut check: impl FnMut(&[u8])) {
     for seed in first.. {
         let is_over = until.map_or(seed >= CASES, |until| Instant::now() >= until);
         if is_over {
+            println!("{} changes of {} texts", seed - first, texts.len());
             return;
         }
         let mut rng = StdRng::seed_from_u64(seed);
@@ -115,9 +116,9 @@ fn a_changed_header_is_never_taken_for_a_signature() {
         let verified = Verified::webhook(&keyring, Some(header), body.to_vec().into(), now);
         if verified.is_ok() {
             // The MAC cannot be guessed: it must be there, and the time that it covers.
-            let header = String::from_utf8_lossy(header).to_lowercase();
-            assert!(header.contains(mac) && header.contains(&now.to_string()), "{header}");
-            assert!(keyring.admit(Some(header.as_bytes()), now).is_ok());
+            let text = String::from_utf8_lossy(header).to_lowercase();
+            assert!(text.contains(mac) && text.contains(&now.to_string()), "{text}");
+            assert!(keyring.admit(Some(header), now).is_ok());
         }
     });
 }

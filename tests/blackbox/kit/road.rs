@@ -11,7 +11,7 @@ use rollcall::engine::Engine;
 use rollcall::http::{BODY_BYTES_MAX, Settings, WEBHOOK_PATH, app};
 use rollcall::keys::ApiKeys;
 use rollcall::log::{Log, MemoryLog};
-use rollcall::verify::{Keyring, Origin, Verified, extract};
+use rollcall::verify::{Keyring, Observation, Observed, Origin, Verified, extract};
 use rollcall_projections::{Millis, RecordStatus, Views};
 use serde_json::Value;
 
@@ -55,6 +55,14 @@ pub fn pulled_at(body: &[u8], t_ms: Millis) -> Verified {
 pub fn imported(body: &[u8]) -> Verified {
     let operator = ApiKeys::unrestricted([API_KEY]).identify(API_KEY).unwrap();
     Verified::imported(&operator, body.to_vec().into())
+}
+
+/// Takes an answer of a source that was asked at `t_ms`, effective at that moment.
+pub fn observed_at(observed: Observed, t_ms: Millis) -> Verified {
+    let origin = Origin::new("https://source.example", "sk_source");
+    let run = "run_00000000-0000-7000-8000-000000000000".to_owned();
+    let observation = Observation { observed, observed_at: t_ms, run };
+    Verified::observed(&origin, &observation, t_ms, t_ms).unwrap()
 }
 
 pub fn memory_log<'a>(bodies: impl IntoIterator<Item = &'a [u8]>) -> Arc<MemoryLog> {

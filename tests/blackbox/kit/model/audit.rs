@@ -867,6 +867,7 @@ impl World {
                 "changed": changes,
                 "missed": previous.map(|previous| missed(&told, &previous)),
                 "late": versions[place + 1..].iter().any(|later| later.seq < event.seq),
+                "proof": "webhook",
                 "cause": self.cause(Turn::Event(event)),
             })
         };

@@ -1,4 +1,4 @@
-//! The events that `rollcall send` reads: one a line, or lists of them.
+//! The events that `rollcall send` and `rollcall import` read: one a line, or lists of them.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Seek};
@@ -7,8 +7,9 @@ use std::path::Path;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::super::Failure;
+use super::Failure;
 use crate::json;
+use crate::verify::not_an_event;
 
 /// The longest line, and the longest list that is written over several lines, in bytes.
 const LINE_BYTES_MAX: u64 = 256 << 20;
@@ -202,17 +203,6 @@ fn elements(value: &RawValue) -> Option<Vec<&RawValue>> {
     }
     let [object, data] = json::fields(value.get(), ["object", "data"])?;
     if json::string(object)? == "list" { json::array(data) } else { None }
-}
-
-/// Returns the reason why a value is not an event; `None` if it is one.
-fn not_an_event(value: &RawValue) -> Option<String> {
-    let Some(fields) = json::fields(value.get(), ["id", "event"]) else {
-        return Some("it is not an event: it is not a JSON object".into());
-    };
-    let is_filled = |field| json::string(field).is_some_and(|text| !text.is_empty());
-    let names = ["id", "event"].into_iter().zip(fields);
-    let missing = names.into_iter().find(|(_, field)| !is_filled(*field))?;
-    Some(format!("it is not an event: it has no `{}`", missing.0))
 }
 
 fn wrong(line: u64, reason: impl Into<String>) -> Stop {

@@ -1,7 +1,5 @@
 //! `rollcall send`
 
-mod input;
-
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::io::IsTerminal;
@@ -15,15 +13,15 @@ use std::time::Duration;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use rollcall_generator::Forged;
-use tokio::signal::unix::{SignalKind, signal};
 
-use self::input::{Input, Stop, each_event};
 use super::client::{agent, deliver};
 use super::forge::ForgeArgs;
+use super::input::{Input, Stop, each_event};
 use super::read::print::counted as number;
 use super::read::source::url_of_environment;
 use super::secrets::{first_secret, variable};
-use super::{Failure, INTERRUPTED, print, table};
+use super::signals::on_interrupt;
+use super::{Failure, print, table};
 
 /// Sign events and post them to a webhook endpoint, as WorkOS would.
 ///
@@ -126,7 +124,8 @@ impl SendArgs {
         let agent = agent(&url, self.ca_cert.as_deref())?;
         let input = Input::open(self.file.as_deref())?;
         let tally = Arc::new(Tally::of(&input));
-        stop_on_interrupt(tally.clone())?;
+        let interrupted = tally.clone();
+        on_interrupt(move || interrupted.interrupted.store(true, Ordering::Relaxed))?;
         let (events, queue) = sync_channel::<Vec<u8>>(usize::from(self.concurrency) * 2);
         let reader_tally = tally.clone();
         let reader = thread::spawn(move || queue_events(input, &events, &reader_tally));
@@ -227,26 +226,6 @@ impl Tally {
         }
         verdict(summary)
     }
-}
-
-/// Notes the first SIGINT, after which the events in flight have [`GRACE`] to be answered. The
-/// second ends the process at once.
-fn stop_on_interrupt(tally: Arc<Tally>) -> Result<(), Failure> {
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_io().build().map_err(Failure::ours)?;
-    // Registered before the first event is sent, so that no interrupt kills the process silently.
-    let entered = runtime.enter();
-    let mut interrupts = signal(SignalKind::interrupt()).map_err(Failure::ours)?;
-    drop(entered);
-    thread::spawn(move || {
-        runtime.block_on(async {
-            interrupts.recv().await;
-            tally.interrupted.store(true, Ordering::Relaxed);
-            interrupts.recv().await;
-            std::process::exit(i32::from(INTERRUPTED));
-        });
-    });
-    Ok(())
 }
 
 /// Waits until all threads have ended. After an interrupt it waits [`GRACE`] for the events in
@@ -378,7 +357,7 @@ fn class(answer: &serde_json::Value, status: u16) -> &'static str {
     }
 }
 
-fn progress_bar(bytes: Option<u64>) -> ProgressBar {
+pub(super) fn progress_bar(bytes: Option<u64>) -> ProgressBar {
     let (bar, template) = match bytes {
         Some(bytes) => (ProgressBar::new(bytes), "{bar:40} {bytes}/{total_bytes}, {eta} left"),
         None => (ProgressBar::new_spinner(), "{spinner} {pos} events, {per_sec}"),

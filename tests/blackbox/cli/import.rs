@@ -1,0 +1,118 @@
+//! `rollcall import`: what it takes, what it says, and how it ends.
+
+use std::io::Write;
+use std::path::Path;
+use std::process::{Child, Output, Stdio};
+use std::time::Duration;
+
+use super::read::{err, out, rollcall};
+use crate::kit::server::{API_KEY, Server, signal, user};
+
+fn created(id: &str) -> String {
+    let event_id = format!("event_{id}");
+    user(id, "d", id, "2026-01-01T00:00:00.000Z", &event_id, "dsync.user.created")
+}
+
+fn head(server: &Server) -> u64 {
+    server.get("/readyz").json()["seq"].as_u64().unwrap()
+}
+
+fn start(url: &str, arguments: &[&str]) -> Child {
+    let mut command = rollcall(&["import", "--url", url, "--api-key", API_KEY]);
+    let command = command.args(arguments).stdin(Stdio::piped());
+    command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+}
+
+fn import_file(server: &Server, file: &Path, text: &[u8]) -> Output {
+    std::fs::write(file, text).unwrap();
+    start(&server.url, &[file.to_str().unwrap()]).wait_with_output().unwrap()
+}
+
+/// Returns the rows of the table, with one space between two cells.
+fn counts(output: &Output) -> Vec<String> {
+    let text = String::from_utf8_lossy(&output.stdout);
+    let rows = text.lines().skip(1).map(|line| line.split_whitespace().collect::<Vec<_>>());
+    rows.map(|row| row.join(" ")).collect()
+}
+
+#[test]
+fn a_file_of_any_form_is_imported_and_may_be_imported_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(&folder.path().join("data"));
+    let file = folder.path().join("events");
+    // More than one request, an event over several lines, and a page of the Events API.
+    let events: Vec<String> = (0..1300).map(|n| created(&n.to_string())).collect();
+    let pretty: serde_json::Value =
+        serde_json::from_str(&format!("[{}]", created("pretty"))).unwrap();
+    let pretty = serde_json::to_string_pretty(&pretty).unwrap();
+    let page = format!(r#"{{"object":"list","data":[{},{}]}}"#, created("x"), created("y"));
+    let text = format!("\u{feff}{}\r\n{pretty}\n\n{page}\n", events.join("\n"));
+    let output = import_file(&server, &file, text.as_bytes());
+    assert_eq!(output.status.code(), Some(0), "{}", err(&output));
+    assert_eq!(counts(&output), ["new 1303"]);
+    assert_eq!(head(&server), 1303);
+    let again = import_file(&server, &file, text.as_bytes());
+    assert_eq!((again.status.code(), counts(&again)), (Some(0), vec!["duplicate 1303".into()]));
+    let differing = created("x").replace("\"x\"", "\"z\"").replace("event_z", "event_x");
+    let output = import_file(&server, &file, format!("{differing}\n{}", created("q")).as_bytes());
+    assert_eq!(counts(&output), ["new 1", "duplicate, with another content 1"]);
+    assert_eq!(server.get("/rollcall/v1/log/entries/1303").json()["proof"], "imported");
+    let output =
+        start(&server.url, &["--json", file.to_str().unwrap()]).wait_with_output().unwrap();
+    let expected = r#"{"new":0,"duplicate":2,"differs":1,"conflict":0}"#;
+    assert_eq!(out(&output), format!("{expected}\n"));
+}
+
+#[test]
+fn nothing_is_sent_of_a_file_with_an_error_and_standard_input_up_to_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(&folder.path().join("data"));
+    let text = format!("{}\n{}\nnot JSON\n{}\n", created("a"), created("b"), created("c"));
+    let output = import_file(&server, &folder.path().join("events"), text.as_bytes());
+    assert_eq!((output.status.code(), head(&server)), (Some(1), 0), "{}", err(&output));
+    assert!(err(&output).starts_with("rollcall: line 3: "), "{}", err(&output));
+    assert!(err(&output).contains("nothing was sent"), "{}", err(&output));
+    let mut child = start(&server.url, &[]);
+    child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!((output.status.code(), head(&server)), (Some(1), 2), "{}", err(&output));
+    assert_eq!(counts(&output), ["new 2"]);
+    assert!(err(&output).ends_with("2 events are in the log\n"), "{}", err(&output));
+}
+
+#[test]
+fn a_key_without_the_right_is_refused_and_a_server_that_is_gone_is_our_failure() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(&folder.path().join("data"));
+    let file = folder.path().join("events");
+    std::fs::write(&file, created("a")).unwrap();
+    let file = file.to_str().unwrap();
+    let mut wrong = rollcall(&["import", "--url", &server.url, "--api-key", "sk_wrong", file]);
+    let output = wrong.output().unwrap();
+    assert_eq!((output.status.code(), head(&server)), (Some(1), 0), "{}", err(&output));
+    let url = server.url.clone();
+    assert_eq!(server.stop(), 0);
+    let output = start(&url, &[file]).wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(2), "{}", err(&output));
+}
+
+#[test]
+fn an_interrupt_says_what_is_in_the_log_and_exits_with_130() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(&folder.path().join("data"));
+    let mut child = start(&server.url, &[]);
+    // Kept open: the command waits for more.
+    let mut input = child.stdin.take().unwrap();
+    for n in 0..600 {
+        writeln!(input, "{}", created(&n.to_string())).unwrap();
+    }
+    while head(&server) < 512 {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    signal(child.id(), "INT");
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(130), "{}", err(&output));
+    assert_eq!(err(&output), "rollcall: interrupted; 512 events are in the log\n");
+    assert_eq!(counts(&output), ["new 512"]);
+    drop(input);
+}
