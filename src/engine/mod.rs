@@ -9,6 +9,7 @@ mod errors;
 mod observations;
 mod preview;
 mod proofs;
+mod pulled;
 mod reads;
 mod rebuild;
 mod writer;

@@ -21,6 +21,7 @@ pub(crate) mod proofs;
 pub(crate) mod quarantine;
 pub(crate) mod role_mapping;
 pub(crate) mod roles;
+pub(crate) mod sources;
 pub(crate) mod stats;
 pub(crate) mod users;
 
@@ -121,6 +122,8 @@ calls! {
     get proofs::INCLUSION => proofs::inclusion;
     get proofs::CONSISTENCY => proofs::consistency;
     get proofs::KEY => proofs::key, post proofs::CHANGE_KEY => proofs::change_key;
+    get sources::LIST => sources::list;
+    post sources::PULL => sources::pull;
     get stats::STATS => stats::stats;
     post import::IMPORT => import::import;
     get health::ALIVE => health::alive;
@@ -164,7 +167,7 @@ mod tests {
     ];
 
     /// The calls that tell of no person.
-    const NEVER: [&str; 10] = [
+    const NEVER: [&str; 11] = [
         "/rollcall/v1/log/checkpoint",
         "/rollcall/v1/log/key",
         "/rollcall/v1/log/proof/consistency",
@@ -174,6 +177,7 @@ mod tests {
         "/rollcall/v1/projections/rebuild",
         "/rollcall/v1/role_mapping",
         "/rollcall/v1/role_mapping/versions",
+        "/rollcall/v1/sources",
         "/rollcall/v1/stats",
     ];
 

@@ -146,6 +146,8 @@ codes! {
     MethodNotAllowed = "method_not_allowed", METHOD_NOT_ALLOWED, "method not allowed";
     BodyTimeout = "body_timeout", REQUEST_TIMEOUT,
         "the body did not arrive within five seconds: send it faster";
+    NoSource = "no_source", CONFLICT,
+        "the server has no source to ask: start it with --pull";
     VersionConflict = "version_conflict", PRECONDITION_FAILED,
         "the version in `If-Match` is not the latest: read the mapping again";
     BodyTooLarge = "body_too_large", PAYLOAD_TOO_LARGE,

@@ -5,6 +5,7 @@ use serde_json::{Map, Value, json};
 
 use super::answer::Problem;
 use crate::engine::Engine;
+use crate::sources::{Source, SourceMoments};
 use crate::time;
 use crate::verify::{Proof, author_name};
 
@@ -31,6 +32,30 @@ pub(crate) fn describe_ground(ground: &Ground) -> Map<String, Value> {
         ("attribute", json!(ground.attribute)),
     ];
     fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+}
+
+/// Describes a source.
+pub(crate) fn describe_source(source: &Source) -> Value {
+    let SourceMoments { cursor, caught_up_at, last_success_at, last_error } =
+        source.status().moments();
+    let counts = source.status().counts();
+    json!({
+        "object": "source",
+        "url": source.url(),
+        "cursor": cursor,
+        "caught_up_at": caught_up_at.map(time::format),
+        "last_success_at": last_success_at.map(time::format),
+        "last_error": last_error.map(|fault| json!({
+            "code": fault.code,
+            "message": fault.message,
+            "at": time::format(fault.at),
+        })),
+        "pulled": counts.new + counts.duplicates,
+        "new": counts.new,
+        "duplicates": counts.duplicates,
+        "differs": counts.differs,
+        "held": counts.held,
+    })
 }
 
 /// Returns the author of an operator's record, by [`author_name`], and the note in it. Blocks while
