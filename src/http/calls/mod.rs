@@ -13,6 +13,7 @@ pub(crate) mod history;
 pub(crate) mod import;
 pub(crate) mod ingest;
 pub(crate) mod last_heard;
+pub(crate) mod links;
 pub(crate) mod names;
 pub(crate) mod periods;
 pub(crate) mod policy;
@@ -109,6 +110,8 @@ calls! {
     get periods::MEMBERS => periods::members;
     get last_heard::OF_USER => last_heard::of_user;
     get deprovisionings::LIST => deprovisionings::list;
+    get links::LIST => links::list, put links::SET => links::set,
+        delete links::REMOVAL => links::remove;
     get changes::LIST => changes::list;
     get history::OF_USER => history::of_user;
     get history::OF_GROUP => history::of_group;
@@ -137,13 +140,14 @@ mod tests {
     use crate::http::wire::api::Method;
 
     /// The calls that tell histories of people, or find them across organizations.
-    const ALWAYS: [&str; 16] = [
+    const ALWAYS: [&str; 17] = [
         "/events",
         "/rollcall/v1/changes",
         "/rollcall/v1/deprovisionings",
         "/rollcall/v1/diff",
         "/rollcall/v1/groups/{id}/history",
         "/rollcall/v1/groups/{id}/members",
+        "/rollcall/v1/links",
         "/rollcall/v1/log/entries/{seq}",
         "/rollcall/v1/names",
         "/rollcall/v1/quarantine",

@@ -247,6 +247,11 @@ impl FieldError {
         FieldError { field: field.into(), code: code.name().into(), message: Some(message.into()) }
     }
 
+    /// Returns the mistake as one of a part of the body, whose name is put in front.
+    pub(crate) fn within(self, part: &str) -> FieldError {
+        FieldError { field: format!("{part}.{}", self.field), ..self }
+    }
+
     /// Returns the mistake as WorkOS words it.
     fn into_words_of_workos(self) -> FieldError {
         let FieldError { field, code, message } = self;
@@ -413,7 +418,7 @@ impl From<IngestError> for Code {
 impl From<ActError> for Problem {
     fn from(error: ActError) -> Problem {
         match error {
-            ActError::UnknownDirectory => Code::EntityNotFound.into(),
+            ActError::UnknownDirectory | ActError::UnknownUser => Code::EntityNotFound.into(),
             ActError::EffectiveFromInFuture => Problem::validation(vec![FieldError::new(
                 "effective_from",
                 FieldCode::OutOfRange,

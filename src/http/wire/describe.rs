@@ -1,6 +1,6 @@
 //! Causes, grounds and authors, described alike by every call that shows them.
 
-use rollcall_projections::{Cause, Ground, Seq};
+use rollcall_projections::{Cause, Ground, OtherUser, SamePerson, Seq};
 use serde_json::{Map, Value, json};
 
 use super::answer::Problem;
@@ -32,6 +32,26 @@ pub(crate) fn describe_ground(ground: &Ground) -> Map<String, Value> {
         ("attribute", json!(ground.attribute)),
     ];
     fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+}
+
+/// Describes the user who is the same person after a user's end.
+pub(crate) fn describe_successor(same_person: &SamePerson) -> Value {
+    let successor = same_person.succeeded_by.as_ref();
+    json!(
+        successor.map(|OtherUser { user, at }| {
+            json!({ "user_id": user, "since": time::format(*at) })
+        })
+    )
+}
+
+/// Describes the user who was the same person before its end.
+pub(crate) fn describe_predecessor(same_person: &SamePerson) -> Value {
+    let predecessor = same_person.preceded_by.as_ref();
+    json!(
+        predecessor.map(|OtherUser { user, at }| {
+            json!({ "user_id": user, "until": time::format(*at) })
+        })
+    )
 }
 
 /// Describes a source.

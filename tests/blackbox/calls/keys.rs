@@ -24,7 +24,7 @@ const SCOPES: [&str; 4] = ["ingest", "read", "audit", "operate"];
 const HOUR_MS: i64 = 3_600_000;
 
 /// The scope of each call that needs a key.
-const NEEDS: [(&str, &str, &str); 41] = [
+const NEEDS: [(&str, &str, &str); 44] = [
     ("get", "/directories", "read"),
     ("get", "/directories/{id}", "read"),
     ("delete", "/directories/{id}", "operate"),
@@ -39,6 +39,9 @@ const NEEDS: [(&str, &str, &str); 41] = [
     ("get", "/rollcall/v1/groups/{id}/history", "audit"),
     ("get", "/rollcall/v1/groups/{id}/members", "audit"),
     ("post", "/rollcall/v1/import", "ingest"),
+    ("get", "/rollcall/v1/links", "read"),
+    ("put", "/rollcall/v1/links", "operate"),
+    ("delete", "/rollcall/v1/links", "operate"),
     ("get", "/rollcall/v1/log/checkpoint", "audit"),
     ("get", "/rollcall/v1/log/entries/{seq}", "audit"),
     ("get", "/rollcall/v1/log/key", "audit"),
