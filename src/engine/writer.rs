@@ -61,19 +61,21 @@ pub(super) struct Stamps {
     pub(super) unknown: Option<Millis>,
 }
 
-/// An act in the queue. No other record is written between its decision and its record.
+/// An act in the queue, or several that are decided at once. No other record is written between
+/// the decision and the records.
 pub(super) struct QueuedAct {
     pub(super) operator: Operator,
     pub(super) note: Option<String>,
     pub(super) decision: Decision,
-    pub(super) reply: oneshot::Sender<Result<Option<Seq>, ActError>>,
+    pub(super) reply: oneshot::Sender<Result<Vec<Seq>, ActError>>,
 }
 
-/// Receives the seq of an act's record; `None` if there was nothing to do.
-pub(super) type ActReply = oneshot::Receiver<Result<Option<Seq>, ActError>>;
+/// Receives the seqs of the records of acts; none if there was nothing to do.
+pub(super) type ActReply = oneshot::Receiver<Result<Vec<Seq>, ActError>>;
 
-/// Decides which act is recorded at a moment; `None` if there is nothing to do.
-pub(super) type Decision = Box<dyn FnOnce(&Engine, Millis) -> Result<Option<Act>, ActError> + Send>;
+/// Decides which acts are recorded at a moment; none if there is nothing to do. They are one batch
+/// of the log, which bounds their number and their bytes.
+pub(super) type Decision = Box<dyn FnOnce(&Engine, Millis) -> Result<Vec<Act>, ActError> + Send>;
 
 impl Engine {
     /// Queues a verified event. The outcome is sent once the event is durable and folded; dropping
