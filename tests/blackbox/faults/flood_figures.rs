@@ -2,7 +2,7 @@
 //! unproven bodies come in far greater numbers than the server can take. Only `tests/long floods`
 //! measures them: other tests must not depend on how fast a machine is.
 
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -190,6 +190,53 @@ fn a_flood_leaves_cheap_questions_and_webhooks_fast() {
     assert!(during[0].at(0.99) < 100.0 && after[0].at(0.99) < 100.0);
     assert!(during[1].at(1.0) < 1000.0 && after[1].at(1.0) < 1000.0);
     assert!(peak < idle_mib + 1024);
+    assert_eq!(server.stop(), 0);
+}
+
+/// Returns the number of connections that a server has.
+fn sockets(server: &Server) -> usize {
+    let files = std::fs::read_dir(format!("/proc/{}/fd", server.pid())).unwrap();
+    let targets = files.filter_map(|file| std::fs::read_link(file.ok()?.path()).ok());
+    targets.filter(|target| target.to_string_lossy().starts_with("socket:")).count()
+}
+
+#[test]
+fn a_reader_that_does_not_read_is_cut_off_after_30_seconds() {
+    if std::env::var_os("ROLLCALL_FLOOD_FIGURES").is_none() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(folder.path());
+    for member in 0..40 {
+        server.deliver(&membership("g", member, 200_000));
+    }
+    let before = sockets(&server);
+    let mut readers: Vec<TcpStream> = (0..8)
+        .map(|_| {
+            let address = server.url.strip_prefix("http://").unwrap();
+            let mut reader = TcpStream::connect(address).unwrap();
+            write!(
+                reader,
+                "GET /directory_users?directory={DIRECTORY}&limit=100 HTTP/1.1\r\nHost: x\r\n\
+                 Authorization: Bearer {API_KEY}\r\n\r\n"
+            )
+            .unwrap();
+            reader
+        })
+        .collect();
+    let begun = Instant::now();
+    thread::sleep(Duration::from_secs(20));
+    assert!(sockets(&server) >= before + readers.len(), "slow readers are waited for");
+    while sockets(&server) > before && begun.elapsed() < Duration::from_secs(60) {
+        thread::sleep(Duration::from_millis(500));
+    }
+    println!("readers that do not read are cut off after {:?}", begun.elapsed());
+    assert!(sockets(&server) <= before, "{} connections are left", sockets(&server));
+    for reader in &mut readers {
+        let mut answer = Vec::new();
+        let ended = reader.read_to_end(&mut answer);
+        assert!(ended.is_err() || answer.len() < 4_000_000, "no answer arrives whole");
+    }
     assert_eq!(server.stop(), 0);
 }
 

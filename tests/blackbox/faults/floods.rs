@@ -8,9 +8,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::{Value, json};
 
-use crate::kit::server::{API_KEY, Answer, SECRET, Server, binary, now_ms, signature, user};
+use crate::kit::server::{
+    API_KEY, Answer, SECRET, Server, agent, binary, now_ms, post, signature, user,
+};
 
 pub const DIRECTORY: &str = "directory_1";
 pub const TIME: &str = "2026-03-01T09:00:00.000Z";
@@ -235,28 +238,50 @@ fn rest(connection: &mut TcpStream) -> String {
     String::from_utf8_lossy(&text).into_owned()
 }
 
+/// Lets this process open as many connections as the system allows.
+fn raise_own_limit() {
+    let limits = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: limits.maximum, ..limits }).unwrap();
+}
+
 #[test]
 fn more_connections_than_descriptors_stop_no_webhook() {
+    raise_own_limit();
+    // The second is the limit that a service of systemd has.
+    thread::scope(|scope| {
+        for (descriptors, idle, dribbling) in [(256, 200, 40), (1024, 1000, 124)] {
+            scope.spawn(move || connect_beyond(descriptors, idle, dribbling));
+        }
+    });
+}
+
+fn connect_beyond(descriptors: usize, idle: usize, dribbling: usize) {
     let folder = tempfile::tempdir().unwrap();
     let mut limited = Command::new("bash");
-    limited.args(["-c", "ulimit -n 256; exec \"$0\" \"$@\""]).arg(binary());
+    let script = format!("ulimit -n {descriptors}; exec \"$0\" \"$@\"");
+    limited.args(["-c", &script]).arg(binary());
     let server = Server::start_command(limited, folder.path(), &[]);
-    let deliver = |id: &str| {
-        server.deliver(&user(id, DIRECTORY, id, TIME, id, "dsync.user.created"));
+    let webhook = |id: &str| user(id, DIRECTORY, id, TIME, id, "dsync.user.created");
+    // A connection that is kept is closed when it is idle for five seconds.
+    let deliver_anew = |id: &str| {
+        let (body, url) = (webhook(id), format!("{}/webhooks/workos", server.url));
+        let header = signature(SECRET, &now_ms().to_string(), body.as_bytes());
+        let headers = [("WorkOS-Signature", header.as_str())];
+        assert_eq!(post(&agent(), &url, body.as_bytes(), &headers).unwrap().status, 200);
     };
-    deliver("before");
-    let idle: Vec<TcpStream> = (0..200).map(|_| begin(&server, "")).collect();
+    server.deliver(&webhook("before"));
+    let idle: Vec<TcpStream> = (0..idle).map(|_| begin(&server, "")).collect();
     let dribbling: Vec<TcpStream> =
-        (0..40).map(|_| begin(&server, "GET /healthz HTTP/1.1\r\nHost: ")).collect();
+        (0..dribbling).map(|_| begin(&server, "GET /healthz HTTP/1.1\r\nHost: ")).collect();
     // The kept connection of the agent is served at once; a new one gets its turn.
-    deliver("kept");
+    server.deliver(&webhook("kept"));
     let begun = Instant::now();
     let mut other = begin(&server, "GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
     assert!(rest(&mut other).contains("200 OK"));
     assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
-    deliver("after");
+    deliver_anew("after");
     drop((idle, dribbling));
-    deliver("last");
+    deliver_anew("last");
     assert_eq!(server.stop(), 0);
 }
 
