@@ -25,6 +25,8 @@ pub(crate) struct Roles {
     attributes: Attributes,
     /// Every rule of every mapping: equal rules are stored once.
     rules: HashSet<Arc<Rule>>,
+    /// About the bytes of memory that all mappings take.
+    bytes: usize,
     /// The symbols of roles and of rules' meanings, for grounds that outlast a mapping.
     symbols: Symbols,
     meanings: Meanings,
@@ -38,6 +40,7 @@ impl Roles {
         set_at: Millis,
         effective_from: Millis,
     ) {
+        self.bytes += self.bytes_of(&mapping);
         mapping.rules.iter_mut().for_each(|rule| self.share_rule(rule));
         mapping.rules.shrink_to_fit();
         self.attributes.want(&mapping);
@@ -55,6 +58,21 @@ impl Roles {
             compiled.share(before);
         }
         self.mappings.push(compiled);
+    }
+
+    /// Returns about the bytes of memory that all mappings set take.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Returns about the bytes that another mapping would take: those of the rules that no mapping
+    /// has yet, and of its indexes.
+    pub(crate) fn bytes_of(&self, mapping: &Mapping) -> usize {
+        let of_rule = |rule: &Arc<Rule>| {
+            let own = if self.rules.contains(rule) { 0 } else { rule.bytes() };
+            own + rule.shared_bytes()
+        };
+        mapping.rules.iter().map(of_rule).sum()
     }
 
     /// Puts the rule that is known already in the place of an equal one.

@@ -439,3 +439,45 @@ fn a_body_nested_too_deep_is_kept_and_has_no_effect() {
     let again = server.post(nested("deeper", 129).as_bytes()).json();
     assert_eq!((&again["duplicate"], &again["seq"]), (&json!(true), &json!(seq)));
 }
+
+/// A mapping of almost 1 MiB with 1,000 rules. In two with different numbers the first `differing`
+/// rules are different.
+pub fn large_mapping(number: usize, differing: usize) -> Value {
+    let rule = |at: usize| {
+        let number = if at < differing { number } else { 0 };
+        json!({ "group": { "name": format!("{at:04}-{number:04}-{}", "n".repeat(915)) },
+            "roles": [format!("role-{at}")] })
+    };
+    json!({ "mode": "all", "default_roles": [], "priority": [],
+        "rules": (0..1000).map(rule).collect::<Vec<_>>() })
+}
+
+#[test]
+fn a_mapping_that_would_need_more_memory_than_all_may_take_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let serve = |mib: &str| Server::start_with(folder.path(), &["--mapping-memory-mib", mib]);
+    let set = |server: &Server, number: usize, differing: usize| {
+        let body = json!({ "mapping": large_mapping(number, differing) });
+        server.put("/rollcall/v1/role_mapping", &body)
+    };
+    // Each has almost 1 MiB of names, and two with other names do not fit.
+    let server = serve("2");
+    assert_eq!(set(&server, 1, 0).status, 200);
+    let refused = set(&server, 2, 1000);
+    assert_eq!((refused.status, refused.code().as_str()), (422, "mapping_invalid"));
+    let error = &refused.json()["errors"][0];
+    assert_eq!((&error["field"], &error["code"]), (&json!("mapping"), &json!("too_long")));
+    assert!(error["message"].as_str().unwrap().contains("more than 2 MiB"), "{error}");
+    // Rules that are there already are kept once.
+    assert_eq!(set(&server, 3, 1).status, 200);
+    assert_eq!(server.get("/rollcall/v1/role_mapping").json()["version"], 2);
+    assert_eq!(server.stop(), 0);
+    // What was set stays in force under any limit.
+    let server = serve("1");
+    assert_eq!(server.get("/rollcall/v1/role_mapping").json()["version"], 2);
+    assert_eq!(set(&server, 4, 1).status, 422);
+    assert_eq!(server.stop(), 0);
+    let server = serve("3");
+    assert_eq!(set(&server, 2, 1000).json()["version"], 3);
+    assert_eq!(server.stop(), 0);
+}
