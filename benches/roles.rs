@@ -223,6 +223,7 @@ fn main() {
         api_keys: ApiKeys::unrestricted(["k"]),
         webhook_paths: vec![WEBHOOK_PATH.into()],
         body_bytes_max: BODY_BYTES_MAX,
+        source: None,
     };
     let (sent, addresses) = std::sync::mpsc::channel();
     std::thread::spawn(move || {

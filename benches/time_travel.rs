@@ -67,6 +67,7 @@ fn measure(
         api_keys: ApiKeys::unrestricted(["k"]),
         webhook_paths: vec![WEBHOOK_PATH.into()],
         body_bytes_max: BODY_BYTES_MAX,
+        source: None,
     };
     let system = actix_web::rt::System::new();
     let service = system.block_on(init_service(App::new().configure(app(settings, slot))));

@@ -73,27 +73,61 @@ pub fn entries(text: &str) -> Option<BTreeMap<String, &RawValue>> {
     Some(pairs.into_iter().map(|(key, value)| (key.into_owned(), value)).collect())
 }
 
-struct Pairs<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
+/// Returns the text of an object without its members `key`: each is cut out with one comma, and
+/// every other byte stays. `None` if `text` is not a JSON object.
+pub fn without(text: &str, key: &str) -> Option<String> {
+    let Members(members) = serde_json::from_str(text).ok()?;
+    let start_of = |value: &RawValue| value.get().as_ptr() as usize - text.as_ptr() as usize;
+    let end_of = |value: &RawValue| start_of(value) + value.get().len();
+    let mut kept = String::with_capacity(text.len());
+    let mut end = None;
+    for (name, value) in &members {
+        // A member that stays keeps the comma before it, unless it is the first that stays.
+        let from = match (&end, kept.is_empty()) {
+            (Some(end), false) => *end,
+            _ => start_of(name),
+        };
+        end = Some(end_of(value));
+        if string(Some(name)).is_none_or(|name| name != key) {
+            kept.push_str(text.get(from..end_of(value))?);
+        }
+    }
+    let Some(((first, _), end)) = members.first().zip(end) else { return Some(text.to_owned()) };
+    Some([text.get(..start_of(first))?, &kept, text.get(end..)?].concat())
+}
 
-impl<'de> serde::Deserialize<'de> for Pairs<'de> {
+/// The members of an object in the order of the text, each with its key as it was written.
+struct Members<'a>(Vec<(&'a RawValue, &'a RawValue)>);
+
+impl<'de> serde::Deserialize<'de> for Members<'de> {
     fn deserialize<D: de::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct PairsVisitor;
-        impl<'de> Visitor<'de> for PairsVisitor {
-            type Value = Pairs<'de>;
+        struct MembersVisitor;
+        impl<'de> Visitor<'de> for MembersVisitor {
+            type Value = Members<'de>;
 
             fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
                 formatter.write_str("an object")
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut pairs = Vec::new();
+                let mut members = Vec::new();
                 while let Some(key) = map.next_key::<&'de RawValue>()? {
-                    pairs.push((string(Some(key)).unwrap_or_default(), map.next_value()?));
+                    members.push((key, map.next_value()?));
                 }
-                Ok(Pairs(pairs))
+                Ok(Members(members))
             }
         }
-        deserializer.deserialize_map(PairsVisitor)
+        deserializer.deserialize_map(MembersVisitor)
+    }
+}
+
+struct Pairs<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
+
+impl<'de> serde::Deserialize<'de> for Pairs<'de> {
+    fn deserialize<D: de::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let Members(members) = Members::deserialize(deserializer)?;
+        let pair = |(key, value)| (string(Some(key)).unwrap_or_default(), value);
+        Ok(Pairs(members.into_iter().map(pair).collect()))
     }
 }
 
@@ -334,6 +368,65 @@ mod tests {
             .collect();
         assert_eq!(found, [("c".into(), "null"), ("d".into(), "1"), ("b".into(), "3")]);
         assert!(others("[1]", &[]).is_empty() && others("{", &[]).is_empty());
+    }
+
+    #[test]
+    fn a_member_is_cut_out_with_one_comma_and_every_other_byte_stays() {
+        for (text, expected) in [
+            (r#"{"groups":[]}"#, "{}"),
+            (r#"{"groups":[],"a":1}"#, r#"{"a":1}"#),
+            (r#"{"a":1,"groups":[]}"#, r#"{"a":1}"#),
+            (r#"{ "a" : 1 , "groups" : [ {"a":1} ] , "b" : 2 }"#, r#"{ "a" : 1 , "b" : 2 }"#),
+            (r#"{ "groups":1, "gr\u006fups" : 2 , "b":1.10 }"#, r#"{ "b":1.10 }"#),
+            (r#"{"groups":1,"groups":2}"#, "{}"),
+            (r#"{"groups":1,"a":1,"groups":2,"a":2,"groups":3}"#, r#"{"a":1,"a":2}"#),
+            (
+                r#"{"a":{"groups":[1]},"Groups":1,"b":"groups"}"#,
+                r#"{"a":{"groups":[1]},"Groups":1,"b":"groups"}"#,
+            ),
+            (" { } ", " { } "),
+            ("{\"groups\":1\n}", "{\n}"),
+        ] {
+            assert_eq!(without(text, "groups").as_deref(), Some(expected), "{text}");
+        }
+        for text in ["", "[]", "null", "{", r#"{"groups":}"#, r#"{"a":1}{}"#, r#"{"groups":1,}"#] {
+            assert_eq!(without(text, "groups"), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn an_object_without_a_member_has_the_same_others_in_the_same_bytes() {
+        let keys = [r#""groups""#, r#""gr\u006fups""#, r#""a""#, r#""\u0061""#, r#""groups ""#];
+        let values = ["1.10", r#"{"groups":[1,{"a":"\ud800"}],"a":2}"#, "[]", r#""gröups,\"""#];
+        let gaps = ["", " ", "\n\t"];
+        let mut random = 7_u64;
+        let mut below = |bound: usize| {
+            random = random.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            (random >> 33) as usize % bound
+        };
+        for _ in 0..2000 {
+            let members: Vec<[&str; 6]> = (0..below(6))
+                .map(|_| {
+                    let gap = [gaps[below(3)], gaps[below(3)], gaps[below(3)], gaps[below(3)]];
+                    [gap[0], keys[below(5)], gap[1], gap[2], values[below(4)], gap[3]]
+                })
+                .collect();
+            let written =
+                members.iter().map(|[a, key, b, c, value, d]| format!("{a}{key}{b}:{c}{value}{d}"));
+            let text = format!("{{{}}}", written.collect::<Vec<_>>().join(","));
+            let cut = without(&text, "groups").unwrap();
+            let all = |text| -> Vec<(String, &str)> {
+                let pairs = pairs(text).into_iter();
+                pairs.map(|(key, value)| (key.into_owned(), value.get())).collect()
+            };
+            let mut expected = all(text.as_str());
+            expected.retain(|(key, _)| key != "groups");
+            assert_eq!(all(cut.as_str()), expected, "{text}");
+            assert_eq!(without(&cut, "groups").as_deref(), Some(cut.as_str()));
+            if expected.len() == members.len() {
+                assert_eq!(cut, text);
+            }
+        }
     }
 
     #[test]

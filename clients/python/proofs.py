@@ -119,6 +119,17 @@ def need_consistency(old_size, old_root, new_size, new_root, path):
     need(last == 0 and old == old_root and new == new_root, "not one history")
 
 
+# The fields of each kind of proof by their lengths; a text has its own length before it.
+TEXT = 0
+PROOFS = {
+    b"\x01": (8, 32, 8),
+    b"\x02": (8,),
+    b"\x03": (TEXT, 8, 8),
+    b"\x04": (TEXT, 8, 8, TEXT),
+    b"\x05": (8,),
+}
+
+
 def read_receipt(receipt):
     """Log and record; that it is as long as it says."""
     need(receipt[:1] == b"\x01", "the receipt's version")
@@ -127,8 +138,10 @@ def read_receipt(receipt):
         length = int.from_bytes(receipt[at : at + 4], "big")
         at += 4 + length
     kind = receipt[at : at + 1]
-    need(kind in (b"\x01", b"\x02"), "the receipt's proof")
-    at += 1 + (8 + 32 + 8 if kind == b"\x01" else 8)
+    need(kind in PROOFS, "the receipt's proof")
+    at += 1
+    for field in PROOFS[kind]:
+        at += field or 4 + int.from_bytes(receipt[at : at + 4], "big")
     need(at == len(receipt), "the receipt's length")
     return uuid.UUID(bytes=receipt[1:17]), int.from_bytes(receipt[17:25], "big")
 

@@ -92,7 +92,9 @@ impl Views {
                 self.list_in_quarantine(entry.seq, *reason);
                 None
             }
-            Fact::Link { .. } => Some(Listing::nowhere()),
+            Fact::Link { user, directory, app_user } => {
+                Some(self.fold_link(entry, user, directory, *app_user))
+            }
             Fact::Unrelated { organization } => {
                 Some(Listing::of(self.organization_sym(*organization), NO_SYM))
             }
@@ -145,6 +147,23 @@ impl Views {
                 Some(Listing::nowhere())
             }
         }
+    }
+
+    /// Folds the setting or the removal of a link, which is listed in the user's directory.
+    fn fold_link(
+        &mut self,
+        entry: &Entry<'_>,
+        user: &str,
+        directory: &str,
+        app_user: Option<&str>,
+    ) -> Listing {
+        let seq = seq32(entry.seq);
+        self.ids.push(seq, entry.event_id);
+        match app_user {
+            Some(app_user) => self.links.set(seq, entry.recorded_at, app_user, user, directory),
+            None => self.links.remove(seq, user),
+        }
+        Listing::of(NO_SYM, self.directories.find(directory).unwrap_or(NO_SYM))
     }
 
     /// Enters an event in the order of events, and returns its place there.

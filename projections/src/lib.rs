@@ -39,6 +39,7 @@ pub use ask::dump::View;
 pub use ask::history::{EventPlace, VersionKind, VersionRef, VersionRow, Versions};
 pub use ask::holdings::{HeldDirectory, HeldKind, Holding, HoldingsStep};
 pub use ask::last_heard::{LastHeard, LastHeardStep};
+pub use ask::links::{Link, LinkFilter};
 pub use ask::lists::{
     DirectoryFilter, DirectoryRow, EntityRow, GroupFilter, ListStep, MembersStep, NESTED_MAX,
     Nested, UserFilter, UserRow,
@@ -47,7 +48,9 @@ pub use ask::lookups::Named;
 pub use ask::mappings::MappingSet;
 pub use ask::membership_periods::{MembershipPeriod, MembershipPeriods};
 pub use ask::names::{NameQuestion, NameSearch, NamedBy, NamedKind, NamesFound, Namesake};
+pub use ask::observations::{Finding, ObservedThing, Verdict};
 pub use ask::preview::{Comparison, ComparisonStep, Proposal, RoleChange, RoleCounts};
+pub use ask::same_person::{OtherUser, SamePerson};
 pub use ask::touched::TouchedUsers;
 pub use ask::traffic::{Counted, Counts, Delays, Traffic, WINDOWS, WINDOWS_MS};
 pub use ask::unmatched::{

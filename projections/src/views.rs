@@ -12,6 +12,7 @@ use crate::ground::symbols::{Sym, Symbols};
 use crate::state::directories::Directories;
 use crate::state::entities::{Entities, Entity, EntityKind};
 use crate::state::events::Events;
+use crate::state::links::Links;
 use crate::state::loss_index::LossIndex;
 use crate::state::memberships::Memberships;
 use crate::state::observations::Observations;
@@ -39,6 +40,7 @@ pub struct Views {
     pub(crate) organizations_named: HashMap<Sym, Seq32, FxBuildHasher>,
     pub(crate) quarantine: Vec<Quarantined>,
     pub(crate) events: Events,
+    pub(crate) links: Links,
     pub(crate) policies: Policies,
     pub(crate) roles: Roles,
     pub(crate) loss_index: LossIndex,

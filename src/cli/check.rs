@@ -49,7 +49,7 @@ pub(super) struct CheckArgs {
 /// The result of checking the webhook's own signature.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum WebhookSignature {
-    /// The record is an operator's act and has no signature.
+    /// The record is not a webhook and has no signature.
     None,
     /// No secret is set.
     Unchecked,
@@ -173,6 +173,7 @@ fn as_json(proven: &Proven, signature: WebhookSignature) -> Value {
         "seq": receipt.seq,
         "log": log_of(proven),
         "source": receipt.source,
+        "proof": receipt.proof.word(),
         "claim": claim(&proven.body),
         "leaf": hex::encode(leaf),
         "checkpoint": {
@@ -258,7 +259,7 @@ fn unproven_lines(
     oldest: Option<Seq>,
 ) -> Vec<String> {
     let sender = match signature {
-        WebhookSignature::None => None,
+        WebhookSignature::None => unsigned(&proven.receipt.proof),
         WebhookSignature::Unchecked => Some(
             "- The sender: the webhook's secret is not set, so the webhook's own signature was not \
              checked.",
@@ -292,6 +293,20 @@ fn unproven_lines(
     lines.extend(sender.map(str::to_owned));
     lines.extend([past.to_owned(), times]);
     lines
+}
+
+/// Says what is not proven of the sender of a record without a signature.
+fn unsigned(proof: &Proof) -> Option<&'static str> {
+    match proof {
+        Proof::Webhook { .. } | Proof::Operator { .. } => None,
+        Proof::Imported { .. } => Some(
+            "- The sender: nothing was signed, and the log knows only which API key imported the \
+             file.",
+        ),
+        Proof::Pulled { .. } | Proof::Observed { .. } => Some(
+            "- That the source said so: it signs no answer, and only the holder of the log saw it.",
+        ),
+    }
 }
 
 fn author(receipt: &Receipt) -> String {
@@ -335,6 +350,9 @@ fn claim(body: &[u8]) -> String {
 
 /// Describes an effect in a sentence; `None` if it has no description.
 fn sentence(subject: EventSubject, effect: EventEffect, data: &Value) -> Option<String> {
+    if effect == EventEffect::Observes {
+        return observed(subject, data);
+    }
     match subject {
         EventSubject::Directory => {
             Some(format!("{} was {}", directory(data), participle("activated", effect)?))
@@ -365,6 +383,30 @@ fn sentence(subject: EventSubject, effect: EventEffect, data: &Value) -> Option<
             Some(format!("the log's key is now {}", text(data, "to").unwrap_or_default()))
         }
     }
+}
+
+/// Describes an answer of the source in a sentence.
+fn observed(subject: EventSubject, data: &Value) -> Option<String> {
+    let is_there = data.get("present").and_then(Value::as_bool)?;
+    // An absent thing has only its id.
+    let object = data.get("object").unwrap_or(data);
+    let thing = match subject {
+        EventSubject::Directory => directory(object),
+        EventSubject::User => user(object),
+        EventSubject::Group => group(object),
+        EventSubject::Membership => {
+            let id = |name: &str| text(data, name).unwrap_or_else(|| "without an id".into());
+            let place = if is_there { "in" } else { "not in" };
+            let (user, group) = (id("user_id"), id("group_id"));
+            return Some(format!("user {user} was {place} group {group}, said the source"));
+        }
+        _ => return None,
+    };
+    let state = text(object, "state").map_or(String::new(), |state| format!(", {state}"));
+    Some(match is_there {
+        true => format!("{thing} was there{state}, said the source"),
+        false => format!("{thing} was not there, said the source"),
+    })
 }
 
 /// Returns the participle of an effect; `begun` is that of a beginning.

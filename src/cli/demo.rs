@@ -103,6 +103,7 @@ fn start(folder: &Path) -> Result<Running, Failure> {
         api_keys: ApiKeys::unrestricted([API_KEY]),
         webhook_paths: vec![WEBHOOK_PATH.into()],
         body_bytes_max: BODY_BYTES_MAX,
+        source: None,
     };
     let caches = Caches { documents: 16 << 20, store: 64 << 20 };
     let signing = Signing::Own { file: None, replace_by: None };

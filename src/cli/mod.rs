@@ -19,6 +19,7 @@ mod moment;
 mod policy;
 mod prove;
 mod publish;
+mod pull;
 mod read;
 mod rebuild;
 mod running;
@@ -72,6 +73,7 @@ enum Command {
     Events(read::EventsArgs),
     Changes(read::ChangesArgs),
     Status(read::StatusArgs),
+    Pull(pull::PullArgs),
     Rebuild(rebuild::RebuildArgs),
     Key(key::KeyArgs),
     LogKey(log_key::LogKeyArgs),
@@ -164,6 +166,7 @@ pub fn run() -> ExitCode {
         Command::Events(events) => events.run(),
         Command::Changes(changes) => changes.run(),
         Command::Status(status) => status.run(),
+        Command::Pull(pull) => pull.run(),
         Command::Rebuild(rebuild) => rebuild.run(),
         Command::Key(key) => key.run(),
         Command::LogKey(log_key) => log_key.run(),

@@ -23,6 +23,7 @@ use crate::http::{self, ListenError, ListenOn, Settings};
 use crate::keys::Operator;
 use crate::log::{DISK_RESERVE_BYTES, DiskLog, OpenError, Unrecovered};
 use crate::notary::{KeyError, KeyFiles, KeyHistory, Notary, replace_key};
+use crate::sources::{Pulling, Source};
 use crate::time::{self, Clock};
 
 /// Milliseconds that a stop waits for the server's threads to release the engine. If they hold it
@@ -198,12 +199,31 @@ impl From<StartError> for Failure {
     }
 }
 
+/// The threads that ask other servers.
+struct Asking {
+    publishers: Publishers,
+    pulling: Option<Pulling>,
+}
+
+impl Asking {
+    fn begin(
+        publish: Publish,
+        source: Option<&Arc<Source>>,
+        engine: &Arc<Engine>,
+    ) -> Result<Asking, Failure> {
+        let pulling = source.map(|source| source.start(engine)).transpose();
+        let pulling = pulling.map_err(Failure::ours)?;
+        Ok(Asking { publishers: publish.start(engine), pulling })
+    }
+}
+
 /// A server that listens, and whose engine is ready or folds the log.
 pub(super) struct Running {
     server: http::Server,
     engine: Arc<OnceLock<Arc<Engine>>>,
+    source: Option<Arc<Source>>,
     /// Sent before the engine is set.
-    publishers: mpsc::Receiver<Publishers>,
+    asking: mpsc::Receiver<Asking>,
     failures: mpsc::Receiver<Failure>,
     /// Sent at SIGTERM or SIGINT.
     stops: oneshot::Receiver<()>,
@@ -238,12 +258,13 @@ impl Running {
         let engine: Arc<OnceLock<Arc<Engine>>> = Arc::default();
         // A start that cannot listen leaves no folder.
         let Listen { main, admin } = listen;
+        let source = settings.source.clone();
         let server = http::serve(main, admin.as_ref(), settings, engine.clone())?;
         let unrecovered = Unrecovered::open(data, caches.store)?;
         let handle = server.handle.clone();
         let (failed, failures) = mpsc::channel();
-        let (begun, publishers) = mpsc::channel();
-        let (slot, data) = (engine.clone(), data.to_owned());
+        let (begun, asking) = mpsc::channel();
+        let (slot, data, pulled) = (engine.clone(), data.to_owned(), source.clone());
         thread::spawn(move || {
             let (log_failed, log_handle) = (failed.clone(), handle.clone());
             let on_failure = move |cause: &str| {
@@ -252,9 +273,11 @@ impl Running {
             };
             let opened =
                 open_engine(unrecovered, caches.documents, conditions, signing, &data, on_failure);
+            let opened = opened
+                .and_then(|engine| Ok((Asking::begin(publish, pulled.as_ref(), &engine)?, engine)));
             match opened {
-                Ok(engine) => {
-                    let _ = begun.send(publish.start(&engine));
+                Ok((asking, engine)) => {
+                    let _ = begun.send(asking);
                     let head = engine.head();
                     drop(slot.set(engine));
                     tracing::info!(head, "ready");
@@ -267,7 +290,7 @@ impl Running {
                 }
             }
         });
-        Ok(Running { server, engine, publishers, failures, stops })
+        Ok(Running { server, engine, source, asking, failures, stops })
     }
 
     /// Returns the server's secrets, which can be replaced while it serves.
@@ -317,7 +340,7 @@ impl Running {
         self,
         stopped: impl Future<Output = ()> + 'static,
     ) -> Result<(), Failure> {
-        let Running { server, engine, publishers, failures, stops } = self;
+        let Running { server, engine, source, asking, failures, stops } = self;
         let (handle, slot) = (server.handle.clone(), engine.clone());
         let served = actix_web::rt::System::new().block_on(async move {
             let stopper = actix_web::rt::spawn(async move {
@@ -326,6 +349,9 @@ impl Running {
                     () = stopped => {}
                 }
                 tracing::info!("stopping");
+                if let Some(source) = source {
+                    source.stop();
+                }
                 if let Some(engine) = slot.get() {
                     engine.begin_shutdown();
                 }
@@ -339,8 +365,9 @@ impl Running {
         // A server that is stopped while it catches up has taken nothing that must be synced.
         if let Some(ready) = engine.get() {
             ready.close();
-            if let Ok(publishers) = publishers.try_recv() {
+            if let Ok(Asking { publishers, pulling }) = asking.try_recv() {
                 publishers.finish();
+                pulling.into_iter().for_each(Pulling::finish);
             }
             wait_for_release(&engine);
         }

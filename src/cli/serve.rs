@@ -1,6 +1,7 @@
 //! `rollcall serve`
 
 use std::io::Write;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
@@ -12,6 +13,7 @@ use super::running::{Listen, Running, Signing};
 use super::signals::Hangups;
 use crate::http::{KeySet, Keys, Settings};
 use crate::keys::{ApiKey, CHARS_MIN, Expiries};
+use crate::sources::Source;
 use crate::stderr;
 use crate::verify::Keyring;
 
@@ -29,6 +31,7 @@ Environment:
                             Commas or lines separate several. Each may be in a file instead, which
                             ROLLCALL_WEBHOOK_SECRETS_FILE, WORKOS_WEBHOOK_SECRET_FILE or
                             ROLLCALL_API_KEYS_FILE names
+  WORKOS_API_KEY            the key with which --pull asks, or WORKOS_API_KEY_FILE for its file
   ROLLCALL_LOG              error,rollcall::access=info keeps the access log of questions about
                             histories and the past, refused ones included, except those
                             without a known key
@@ -68,7 +71,7 @@ impl ServeArgs {
             file: config.checkpoint_key,
             replace_by: first.filter(|_| config.replace_checkpoint_key),
         };
-        let settings = settings(&config.reloadable, config.webhook_paths);
+        let settings = settings(&config.reloadable, config.webhook_paths, config.source);
         let conditions = config.conditions;
         let running =
             Running::start_with(&listen, &data, settings, caches, conditions, signing, publish)?;
@@ -117,12 +120,17 @@ fn keyring(reloadable: &Reloadable) -> Keyring {
     Keyring::new(secrets, reloadable.tolerance_ms)
 }
 
-fn settings(reloadable: &Reloadable, webhook_paths: Vec<String>) -> Settings {
+fn settings(
+    reloadable: &Reloadable,
+    webhook_paths: Vec<String>,
+    source: Option<Arc<Source>>,
+) -> Settings {
     Settings {
         keyring: keyring(reloadable),
         api_keys: reloadable.api_keys.clone(),
         webhook_paths,
         body_bytes_max: reloadable.body_bytes_max,
+        source,
     }
 }
 

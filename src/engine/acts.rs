@@ -62,7 +62,7 @@ impl Engine {
     ) -> Result<Policy, ActError> {
         let decide = move |_: &Engine, now: Millis| {
             not_in_future(effective_from, now)?;
-            Ok(Some(Act::PolicySet { inactive_users, effective_from }))
+            Ok(vec![Act::PolicySet { inactive_users, effective_from }])
         };
         let seq = self.act(operator, note, Box::new(decide)).await?.ok_or(ActError::Unavailable)?;
         self.views().policy_set_by(seq).ok_or(ActError::Unavailable)
@@ -79,7 +79,9 @@ impl Engine {
         sight: Sight,
         id: String,
     ) -> Result<Option<Seq>, ActError> {
-        let decide = move |engine: &Engine, _: Millis| engine.decide_deletion(&sight, id);
+        let decide = move |engine: &Engine, _: Millis| {
+            engine.decide_deletion(&sight, id).map(Vec::from_iter)
+        };
         self.act(operator, None, Box::new(decide)).await
     }
 
@@ -118,7 +120,7 @@ impl Engine {
                 return Err(ActError::VersionConflict);
             }
             engine.install(prepared, &mapping)?;
-            Ok(Some(Act::MappingSet { mapping, effective_from }))
+            Ok(vec![Act::MappingSet { mapping, effective_from }])
         };
         let seq = self.act(operator, note, Box::new(decide)).await?.ok_or(ActError::Unavailable)?;
         self.views().mapping_set_by(seq).ok_or(ActError::Unavailable)
@@ -159,6 +161,17 @@ impl Engine {
         note: Option<String>,
         decision: Decision,
     ) -> Result<Option<Seq>, ActError> {
+        Ok(self.acts(operator, note, decision).await?.first().copied())
+    }
+
+    /// Does several acts in one step. Answers once they are durable and folded, with the seqs of
+    /// their records in the same order.
+    pub(super) async fn acts(
+        &self,
+        operator: Operator,
+        note: Option<String>,
+        decision: Decision,
+    ) -> Result<Vec<Seq>, ActError> {
         self.enqueue_act(operator, note, decision)?.await.unwrap_or(Err(ActError::Unavailable))
     }
 
@@ -169,9 +182,8 @@ impl Engine {
         note: Option<String>,
         decision: Decision,
     ) -> Result<Option<Seq>, ActError> {
-        self.enqueue_act(operator, note, decision)?
-            .blocking_recv()
-            .unwrap_or(Err(ActError::Unavailable))
+        let done = self.enqueue_act(operator, note, decision)?.blocking_recv();
+        Ok(done.unwrap_or(Err(ActError::Unavailable))?.first().copied())
     }
 
     fn enqueue_act(
@@ -188,26 +200,25 @@ impl Engine {
         Ok(answer)
     }
 
-    /// Decides an act and records it; runs on the writer's thread.
+    /// Decides acts and records them; runs on the writer's thread.
     pub(super) fn perform(&self, action: QueuedAct) {
         let QueuedAct { operator, note, decision, reply } = action;
         let _acting = self.acting.lock();
         let mut refused = None;
         let outcomes = self.record_now(|now| {
-            let event = decision(self, now)
-                .and_then(|act| act.map(|act| written(&operator, &act, note, now)).transpose());
-            event
-                .unwrap_or_else(|error| {
-                    refused = Some(error);
-                    None
-                })
-                .into_iter()
-                .collect()
+            let events = decision(self, now).and_then(|acts| {
+                let written = |act: &Act| written(&operator, act, note.as_deref(), now);
+                acts.iter().map(written).collect()
+            });
+            events.unwrap_or_else(|error| {
+                refused = Some(error);
+                Vec::new()
+            })
         });
         let done = match (refused, outcomes) {
             (Some(error), _) => Err(error),
             (None, Err(error)) => Err(error.into()),
-            (None, Ok(outcomes)) => Ok(outcomes.first().map(|outcome| outcome_seq(*outcome))),
+            (None, Ok(outcomes)) => Ok(outcomes.into_iter().map(outcome_seq).collect()),
         };
         let _ = reply.send(done);
     }
@@ -216,14 +227,14 @@ impl Engine {
 fn written(
     operator: &Operator,
     act: &Act,
-    note: Option<String>,
+    note: Option<&str>,
     now: Millis,
 ) -> Result<Verified, ActError> {
-    Verified::operator(operator, act, note.as_deref(), now).map_err(|_| ActError::Unavailable)
+    Verified::operator(operator, act, note, now).map_err(|_| ActError::Unavailable)
 }
 
 /// Returns the record of an outcome.
-fn outcome_seq(outcome: Outcome) -> Seq {
+pub(super) fn outcome_seq(outcome: Outcome) -> Seq {
     match outcome {
         Outcome::New(seq) | Outcome::Duplicate { seq, .. } | Outcome::Conflict { seq, .. } => seq,
     }

@@ -28,6 +28,9 @@ pub enum ActError {
     /// No known event names the directory.
     #[error("no known event names the directory")]
     UnknownDirectory,
+    /// No known event names the user.
+    #[error("no known event names the user")]
+    UnknownUser,
     /// It would take effect later than it is recorded.
     #[error("`effective_from` is in the future")]
     EffectiveFromInFuture,

@@ -150,7 +150,7 @@ impl Engine {
         to: String,
         note: Option<String>,
     ) -> Result<Seq, ActError> {
-        let decide = move |_: &Engine, _: Millis| Ok(Some(Act::CheckpointKeyChanged { from, to }));
+        let decide = move |_: &Engine, _: Millis| Ok(vec![Act::CheckpointKeyChanged { from, to }]);
         self.act_blocking(operator, note, Box::new(decide))?.ok_or(ActError::Unavailable)
     }
 

@@ -9,6 +9,7 @@ use rollcall_projections::{EventType, Millis, Seq, Views};
 use tokio::sync::oneshot;
 
 use super::attributes::Fresh;
+use super::observations::QueuedObservations;
 use super::{ActError, Engine, IngestError};
 use crate::keys::Operator;
 use crate::log::{AppendError, BATCH_BYTES_MAX, BATCH_EVENTS_MAX, Log, Outcome, ReadError};
@@ -29,6 +30,7 @@ const IDLE_SYNC: Duration = Duration::from_secs(1);
 pub(super) enum Job {
     Deliver(QueuedEvent),
     Act(Box<QueuedAct>),
+    Observe(Box<QueuedObservations>),
     /// Keeps that `known_at=<time>` is answered up to a moment; replies whether that is kept.
     Answer(Millis, oneshot::Sender<bool>),
 }
@@ -37,6 +39,7 @@ pub(super) enum Job {
 enum Work {
     Batch(Vec<QueuedEvent>),
     Act(Box<QueuedAct>),
+    Observe(Box<QueuedObservations>),
     Answer(Millis, oneshot::Sender<bool>),
 }
 
@@ -58,19 +61,21 @@ pub(super) struct Stamps {
     pub(super) unknown: Option<Millis>,
 }
 
-/// An act in the queue. No other record is written between its decision and its record.
+/// An act in the queue, or several that are decided at once. No other record is written between
+/// the decision and the records.
 pub(super) struct QueuedAct {
     pub(super) operator: Operator,
     pub(super) note: Option<String>,
     pub(super) decision: Decision,
-    pub(super) reply: oneshot::Sender<Result<Option<Seq>, ActError>>,
+    pub(super) reply: oneshot::Sender<Result<Vec<Seq>, ActError>>,
 }
 
-/// Receives the seq of an act's record; `None` if there was nothing to do.
-pub(super) type ActReply = oneshot::Receiver<Result<Option<Seq>, ActError>>;
+/// Receives the seqs of the records of acts; none if there was nothing to do.
+pub(super) type ActReply = oneshot::Receiver<Result<Vec<Seq>, ActError>>;
 
-/// Decides which act is recorded at a moment; `None` if there is nothing to do.
-pub(super) type Decision = Box<dyn FnOnce(&Engine, Millis) -> Result<Option<Act>, ActError> + Send>;
+/// Decides which acts are recorded at a moment; none if there is nothing to do. They are one batch
+/// of the log, which bounds their number and their bytes.
+pub(super) type Decision = Box<dyn FnOnce(&Engine, Millis) -> Result<Vec<Act>, ActError> + Send>;
 
 impl Engine {
     /// Queues a verified event. The outcome is sent once the event is durable and folded; dropping
@@ -99,12 +104,17 @@ impl Engine {
     }
 
     pub(super) fn enqueue(&self, job: Job) -> Result<(), IngestError> {
+        self.try_enqueue(job).map_err(|(error, _)| error)
+    }
+
+    /// Puts a job into the writer's queue, or gives it back.
+    pub(super) fn try_enqueue(&self, job: Job) -> Result<(), (IngestError, Job)> {
         match &*self.queue.lock() {
             Some(queue) => queue.try_send(job).map_err(|error| match error {
-                TrySendError::Full(_) => IngestError::QueueFull,
-                TrySendError::Disconnected(_) => IngestError::Unavailable,
+                TrySendError::Full(job) => (IngestError::QueueFull, job),
+                TrySendError::Disconnected(job) => (IngestError::Unavailable, job),
             }),
-            None => Err(IngestError::Unavailable),
+            None => Err((IngestError::Unavailable, job)),
         }
     }
 
@@ -117,6 +127,7 @@ impl Engine {
             let done = catch_unwind(AssertUnwindSafe(|| match work {
                 Work::Batch(batch) => self.write_batch(batch),
                 Work::Act(action) => self.perform(*action),
+                Work::Observe(queued) => self.decide_observations(*queued),
                 Work::Answer(moment, reply) => drop(reply.send(self.keep_answered(moment))),
             }));
             if done.is_err() {
@@ -132,6 +143,7 @@ impl Engine {
             let first = carried.take().map_or_else(|| jobs.recv_timeout(IDLE_SYNC), Ok);
             match first {
                 Ok(Job::Act(action)) => return Some(Work::Act(action)),
+                Ok(Job::Observe(queued)) => return Some(Work::Observe(queued)),
                 Ok(Job::Answer(moment, reply)) => return Some(Work::Answer(moment, reply)),
                 Ok(Job::Deliver(first)) => return Some(Work::Batch(batch(first, jobs, carried))),
                 Err(RecvTimeoutError::Timeout) => self.attend(),

@@ -17,12 +17,13 @@ use actix_web::rt::net::TcpStream;
 use actix_web::{App, HttpRequest, HttpServer, Responder, web};
 
 use crate::engine::Engine;
+use crate::sources::Source;
 use calls::{OPERATIONS, ingest, resources};
 pub use listen::ListenOn;
 use listen::{Bound, SocketFile};
 use wire::answer::{ANSWER_WITHIN, Code, Problem};
-use wire::state::State;
 pub use wire::state::{BODY_BYTES_LIMIT, BODY_BYTES_MAX, KeySet, Keys, Settings, WEBHOOK_PATH};
+use wire::state::{SplitSettings, State};
 
 /// The first segments of the server's own paths, also of future ones. A webhook path that begins
 /// with one would hide a call.
@@ -123,8 +124,8 @@ pub fn serve(
     let admin = admin_listen.map(bind).transpose()?;
     let urls = bound.iter().map(Bound::url).collect();
     let admin_url = admin.as_ref().map(Bound::url);
-    let (keys, webhook_paths) = settings.split();
-    let state = state(keys.clone(), engine);
+    let SplitSettings { keys, webhook_paths, source } = settings.split();
+    let state = state(keys.clone(), source, engine);
     let (mut servers, mut sockets) = (Vec::new(), Vec::new());
     let main = run_on(bound, configure(state.clone(), webhook_paths), None, &mut sockets);
     servers.push(main.map_err(|error| listen_error(listen.first(), error))?);
@@ -211,14 +212,19 @@ pub fn app(
     settings: Settings,
     engine: Arc<OnceLock<Arc<Engine>>>,
 ) -> impl Fn(&mut web::ServiceConfig) + Clone + Send + 'static {
-    let (keys, webhook_paths) = settings.split();
-    configure(state(keys, engine), webhook_paths)
+    let SplitSettings { keys, webhook_paths, source } = settings.split();
+    configure(state(keys, source, engine), webhook_paths)
 }
 
-fn state(keys: Keys, engine: Arc<OnceLock<Arc<Engine>>>) -> web::Data<State> {
+fn state(
+    keys: Keys,
+    source: Option<Arc<Source>>,
+    engine: Arc<OnceLock<Arc<Engine>>>,
+) -> web::Data<State> {
     web::Data::new(State {
         keys,
         engine,
+        source,
         operations: OPERATIONS,
         refusals: Default::default(),
         bodies: Default::default(),

@@ -785,11 +785,20 @@ mod tests {
     }
 
     /// One record, short enough that nothing is compressed.
-    const GOLDEN: &str = "52013a000000303132333435363738396162636465660701fd0ad0ca9f170300000600151\
-        50afaf41a0010100527f8ad004242825d41de0101002727629b4fca3572874f0101026531010d6473796e632e64\
-        656c657465640001fd00d0ca9f170300000000000503003066316532643363346235613639373800fd00d0ca9f1\
-        703000024d55cc6c9cc10826194dac13fd311370593489385eef799b17ed303c948979569d4009a95259fec2300\
-        00007b226964223a226531222c226576656e74223a226473796e632e64656c65746564227d";
+    const GOLDEN: &str = "52013a000000303132333435363738396162636465660701fd\
+        0ad0ca9f17030000070015150afaf41a001111f5f7e887004242825d41de0101002727629b4fcaee6c4f6401010\
+        26531010d6473796e632e64656c657465640001fd00d0ca9f170300000000000008030030663165326433633462\
+        35613639373800fd00d0ca9f1703000024d55cc6c9cc10826194dac13fd311370593489385eef799b17ed303c94\
+        8979569d4009a95259fec230000007b226964223a226531222c226576656e74223a226473796e632e64656c6574\
+        6564227d";
+
+    /// The same with the facts of version 6. These bytes must stay readable for ever.
+    const GOLDEN_FACTS_6: &str = "52013a000000303132333435363738396162636465660701fd\
+        0ad0ca9f17030000060015150afaf41a0010100527f8ad004242825d41de0101002727629b4fca3572874f01010\
+        26531010d6473796e632e64656c657465640001fd00d0ca9f170300000000000503003066316532643363346235\
+        613639373800fd00d0ca9f1703000024d55cc6c9cc10826194dac13fd311370593489385eef799b17ed303c9489\
+        79569d4009a95259fec230000007b226964223a226531222c226576656e74223a226473796e632e64656c657465\
+        64227d";
 
     /// The same with the facts of version 5. These bytes must stay readable for ever.
     const GOLDEN_FACTS_5: &str = "52013a000000303132333435363738396162636465660701fd0ad0ca9f170300000500151\
@@ -847,8 +856,14 @@ mod tests {
             blocks.iter().map(|(seq, bytes)| (*seq, hex::encode(bytes))).collect::<Vec<_>>(),
             [(7, GOLDEN.to_owned())]
         );
-        let older =
-            [GOLDEN_FACTS_5, GOLDEN_FACTS_4, GOLDEN_FACTS_3, GOLDEN_FACTS_2, GOLDEN_FACTS_1];
+        let older = [
+            GOLDEN_FACTS_6,
+            GOLDEN_FACTS_5,
+            GOLDEN_FACTS_4,
+            GOLDEN_FACTS_3,
+            GOLDEN_FACTS_2,
+            GOLDEN_FACTS_1,
+        ];
         for golden in [GOLDEN].into_iter().chain(older) {
             let bytes = hex::decode(golden).unwrap();
             let block = Block::parse(&bytes).unwrap();
@@ -882,6 +897,33 @@ mod tests {
             shown(&block),
             [(7, NOW + 5, "Directory".to_owned()), (8, NOW, "Unusable".to_owned())]
         );
+    }
+
+    #[test]
+    fn the_proofs_of_records_without_a_signature_are_stored_as_the_format_specifies() {
+        let (url, key_id) = ("https://source.example".into(), *b"KEYKEYKE");
+        let run = "run_0190f1e2-0000-7000-8000-000000000001".into();
+        let pulled = Proof::Pulled { url, key_id, pulled_at: NOW };
+        let url = "https://source.example".into();
+        let observed = Proof::Observed { url, key_id, observed_at: NOW, run };
+        // python3: the varints of bincode, by the table of docs/format.md.
+        let address = "1668747470733a2f2f736f757263652e6578616d706c65";
+        let (key, moment) = ("4b45594b45594b45", "fd00d0ca9f17030000");
+        let named =
+            "2872756e5f30313930663165322d303030302d373030302d383030302d303030303030303030303031";
+        for (proof, expected) in [
+            (pulled, ["02", address, key, moment, ""]),
+            (observed, ["03", address, key, moment, named]),
+            (Proof::Imported { key_id }, ["04", key, "", "", ""]),
+        ] {
+            let mut bytes = Vec::new();
+            put(&mut bytes, &Evidence { salt: *b"salt salt salt s", proof: (&proof).into() })
+                .unwrap();
+            let salt = hex::encode(b"salt salt salt s");
+            assert_eq!(hex::encode(&bytes), salt + &expected.concat());
+            let read: Evidence = decode(&mut bytes.as_slice()).unwrap();
+            assert_eq!(Proof::from(read.proof), proof);
+        }
     }
 
     /// Returns seq, time and kind of each entry.

@@ -12,7 +12,8 @@ use rustix::io::Errno;
 use super::store::StoreError;
 
 /// The entries of a data folder that Rollcall makes. Others in the same folder are left alone.
-const OWN_ENTRIES: [&str; 6] = ["store", "tree", "checkpoint", "answered", "lock", "unclean"];
+const OWN_ENTRIES: [&str; 7] =
+    ["store", "tree", "checkpoint", "answered", "lock", "unclean", "pull-cursor"];
 /// The beginning of the names of the key's files.
 const KEY_ENTRIES: &str = "checkpoint-key";
 

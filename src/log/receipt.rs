@@ -109,4 +109,64 @@ mod tests {
             "43afa27ebe670f95e7b56318f47053a47bc5b17b765b925a41fedcb93ca85a12"
         );
     }
+    #[test]
+    fn the_receipts_of_records_without_a_signature_name_how_they_came() {
+        let (url, key_id) = ("https://source.example", *b"KEYKEYKE");
+        let run = "run_0190f1e2-0000-7000-8000-000000000001";
+        let at = 1_700_000_000_000;
+        let pulled = Proof::Pulled { url: url.into(), key_id, pulled_at: at };
+        let observed =
+            Proof::Observed { url: url.into(), key_id, observed_at: at, run: run.into() };
+        let (key, moment) = ("4b45594b45594b45", "0000018bcfe56800");
+        let address = "0000001668747470733a2f2f736f757263652e6578616d706c65";
+        let named = format!("00000028{}", hex::encode(run));
+        let (workos, own) = ("00000006776f726b6f73", "00000008726f6c6c63616c6c");
+        // python3: as in the test above.
+        for (source, proof, ends, leaf) in [
+            (
+                Source::Workos,
+                pulled,
+                [workos, "03", address, key, moment, ""],
+                "e1e70e9a7fe7c458e5782544202777c60fdd8ccfd9645d6743af0c0a668108f8",
+            ),
+            (
+                Source::Rollcall,
+                observed,
+                [own, "04", address, key, moment, &named],
+                "7a7fc379eea4ca63e9ef6320e4a2de99453ccf2b2ab03078068d15caf6ac122d",
+            ),
+            (
+                Source::Workos,
+                Proof::Imported { key_id },
+                [workos, "05", key, "", "", ""],
+                "b5eb4c9a8c703a64e0c91ebf045ed08f90629481f566446e6d94cd69b0430077",
+            ),
+        ] {
+            let record = Record {
+                log_id: *b"0123456789abcdef",
+                seq: 7,
+                recorded_at: 1_700_000_000_123,
+                source,
+                event_id: Some("event_01".into()),
+                event_type: None,
+                status: RecordStatus::Counts,
+                proof: proof.clone(),
+                salt: *b"salt salt salt s",
+                body: bytes::Bytes::from_static(b"{}"),
+            };
+            let begin = "013031323334353637383961626364656600000000000000070000018bcfe5687b";
+            let ids = "000000086576656e745f303100000000";
+            let [source, proof_bytes @ ..] = ends;
+            let expected = [begin, source, ids].concat() + &proof_bytes.concat();
+            assert_eq!(hex::encode(record.receipt()), expected);
+            assert_eq!(hex::encode(record.leaf()), leaf);
+            // An auditor reads it back.
+            let read = crate::notary::Receipt::parse(&record.receipt()).unwrap();
+            assert_eq!((read.proof, read.source.as_str()), (proof, record.source.name()));
+            let whole = record.receipt();
+            for length in 0..whole.len() {
+                assert!(crate::notary::Receipt::parse(&whole[..length]).is_err(), "{length}");
+            }
+        }
+    }
 }

@@ -12,9 +12,9 @@ use tempfile::TempDir;
 use super::acknowledgement::{Acknowledgement, AcknowledgementFile};
 use super::block::{Parts, RecordParts};
 use super::store::{part_key, rewrite};
-use super::{Acknowledged, Audit, Finding, Log, LogPart, OpenError, Unrecovered};
+use super::{Acknowledged, Audit, Finding, Log, LogPart, OpenError, Unrecovered, Unsigned};
 use crate::keys::ApiKeys;
-use crate::verify::{Act, Keyring, Proof, Verified};
+use crate::verify::{Act, Keyring, Observation, Observed, Origin, Proof, Verified};
 use rollcall_generator::sign;
 
 const NOW: Millis = 1_760_000_000_000;
@@ -53,8 +53,40 @@ fn act() -> Verified {
     .unwrap()
 }
 
+fn origin() -> Origin {
+    Origin::new("https://source.example", "sk_source")
+}
+
+/// Returns the event that becomes record `n`: most are webhooks.
+fn event_of(n: Seq) -> Verified {
+    let body = |id: &str| event(id, "x").body().clone();
+    match n {
+        PULLED => Verified::pulled(&origin(), NOW, body("pulled")),
+        IMPORTED => {
+            let operator = ApiKeys::unrestricted(["sk"]).identify("sk").unwrap();
+            Verified::imported(&operator, body("imported"))
+        }
+        OBSERVED => {
+            let observation = Observation {
+                observed: Observed::User { id: "u".into(), directory: "d".into(), object: None },
+                observed_at: NOW - 1,
+                run: "run_1".into(),
+            };
+            Verified::observed(&origin(), &observation, NOW - 1, NOW).unwrap()
+        }
+        n => event(&format!("e{n}"), "x"),
+    }
+}
+
+const PULLED: Seq = 20;
+const IMPORTED: Seq = 21;
+const OBSERVED: Seq = 22;
+
+/// The number of records without a signature.
+const UNSIGNED: Seq = 4;
+
 /// The number of records in the log of these tests. Record 5 is a conflict, 3 has no id, 6 is an
-/// operator's. They are in blocks of 1, 2, 4 and 20, the last in two frames.
+/// operator's, and 20 to 22 are pulled, imported and observed. They are in blocks of 1, 2, 4 and 20, the last in two frames.
 const HEAD: Seq = 27;
 const BLOCKS: [(Seq, Seq); 4] = [(1, 1), (2, 3), (4, 7), (8, 27)];
 
@@ -72,7 +104,7 @@ fn filled(folder: &Path) {
         vec![event("a", "x")],
         vec![event("b", "x"), webhook("not json".into())],
         vec![event("c", "x"), event("a", "another"), act(), event("d", "x")],
-        (8..=HEAD).map(|n| event(&format!("e{n}"), "x")).collect(),
+        (8..=HEAD).map(event_of).collect(),
     ];
     for (batch, stamp) in batches.into_iter().zip(NOW..) {
         log.append(batch, stamp).unwrap();
@@ -176,13 +208,14 @@ fn a_sound_log_is_found_sound_and_all_of_it_is_checked() {
     drop(log);
     let audit = audit(folder.path());
     assert_eq!(about(&audit), []);
+    let unsigned = Unsigned { acts: 1, pulled: 1, observed: 1, imported: 1 };
     assert_eq!(
-        (audit.findings_count, audit.records, audit.unsigned.acts, audit.size()),
-        (0, HEAD, 1, HEAD)
+        (audit.findings_count, audit.records, audit.unsigned, audit.size()),
+        (0, HEAD, unsigned, HEAD)
     );
     assert_eq!(
         (audit.signatures.verified, audit.signatures.key_not_at_hand, audit.signatures.wrong),
-        (HEAD - 1, 0, 0)
+        (HEAD - UNSIGNED, 0, 0)
     );
     assert_eq!((audit.acknowledged, audit.tiles_complete), (Acknowledged::Same(HEAD), true));
     assert_eq!((0..=HEAD).map(|size| audit.root(size).unwrap()).collect::<Vec<_>>(), roots);
@@ -195,7 +228,7 @@ fn a_sound_log_is_found_sound_and_all_of_it_is_checked() {
         .unwrap();
     assert_eq!(
         (without.findings_count, without.signatures.verified, without.signatures.key_not_at_hand),
-        (0, 0, HEAD - 1)
+        (0, 0, HEAD - UNSIGNED)
     );
 }
 
@@ -233,11 +266,12 @@ const EDITS: [(&str, RecordEdit, LogPart); 12] = [
         "the proof's kind",
         |record| {
             record.proof = match record.proof {
-                Proof::Webhook { key_id, .. } => Proof::Operator { key_id },
-                Proof::Operator { key_id }
+                Proof::Webhook { key_id, .. }
                 | Proof::Imported { key_id }
-                | Proof::Pulled { key_id, .. }
-                | Proof::Observed { key_id, .. } => Proof::Webhook { t: NOW, v1: [0; 32], key_id },
+                | Proof::Pulled { key_id, .. } => Proof::Operator { key_id },
+                Proof::Operator { key_id } | Proof::Observed { key_id, .. } => {
+                    Proof::Webhook { t: NOW, v1: [0; 32], key_id }
+                }
             }
         },
         LogPart::Proof,
@@ -591,6 +625,36 @@ fn a_body_that_was_never_signed_is_found_with_the_secret_and_another_author_with
         .audit(&Keyring::new([], 0), &|_| {})
         .unwrap();
     assert_eq!((about(&without), without.signatures.wrong), (vec![(6, 6, LogPart::Proof)], 0));
+}
+
+#[test]
+fn an_observation_of_another_source_moment_or_run_than_its_body_says_is_found() {
+    let original = sound();
+    let edits: [fn(&mut Proof); 3] = [
+        |proof| {
+            if let Proof::Observed { url, .. } = proof {
+                *url = "https://other".into()
+            }
+        },
+        |proof| {
+            if let Proof::Observed { observed_at, .. } = proof {
+                *observed_at += 1
+            }
+        },
+        |proof| {
+            if let Proof::Observed { run, .. } = proof {
+                *run = "run_2".into()
+            }
+        },
+    ];
+    for change in edits {
+        let folder = original.copied();
+        edit(folder.path(), OBSERVED, |parts| {
+            change(&mut parts.records[(OBSERVED - block_of(OBSERVED).0) as usize].proof);
+        });
+        cover(folder.path());
+        assert_eq!(about(&audit(folder.path())), [(OBSERVED, OBSERVED, LogPart::Proof)]);
+    }
 }
 
 type Unvouch = (&'static str, fn(&Path));

@@ -403,7 +403,7 @@ mod tests {
         assert_eq!(Receipt::parse(&[2]), Err(ReceiptError::Version(2)));
         let mut other = bytes.clone();
         let kind = bytes.len() - 49;
-        other[kind] = 3;
-        assert_eq!(Receipt::parse(&other), Err(ReceiptError::Proof(3)));
+        other[kind] = 6;
+        assert_eq!(Receipt::parse(&other), Err(ReceiptError::Proof(6)));
     }
 }

@@ -4,6 +4,9 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
+/// The longest sleep.
+const LONGEST: Duration = Duration::from_secs(400 * 86_400);
+
 #[derive(Default)]
 struct State {
     is_stopped: bool,
@@ -62,7 +65,8 @@ impl Bell {
     }
 
     fn sleep_while(&self, time: Duration, is_quiet: impl Fn(&State) -> bool) -> Woken {
-        let end = Instant::now() + time;
+        // No sleep is longer than the process lives.
+        let end = Instant::now() + time.min(LONGEST);
         let mut state = self.state.lock();
         loop {
             if state.is_stopped {

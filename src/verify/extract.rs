@@ -205,9 +205,10 @@ fn reconciled(data: Option<&RawValue>) -> Option<Statement<'_>> {
 }
 
 fn link(data: Option<&RawValue>, set: bool) -> Option<Statement<'_>> {
-    let [user, app_user] = json::present_fields_of(data, ["directory_user_id", "app_user_id"])?;
+    let names = ["directory_user_id", "directory_id", "app_user_id"];
+    let [user, directory, app_user] = json::present_fields_of(data, names)?;
     let app_user = if set { Some(filled(app_user)?) } else { None };
-    Some(Statement::Link { user: id(user)?, app_user })
+    Some(Statement::Link { user: id(user)?, directory: id(directory)?, app_user })
 }
 
 fn mapping(data: Option<&RawValue>) -> Option<Statement<'_>> {

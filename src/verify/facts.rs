@@ -67,6 +67,7 @@ pub enum Statement<'a> {
     },
     Link {
         user: Cow<'a, str>,
+        directory: Cow<'a, str>,
         app_user: Option<Cow<'a, str>>,
     },
     Unrelated {
@@ -244,8 +245,8 @@ impl Statement<'_> {
             Statement::Reconciled { started_at, clean } => {
                 Fact::Reconciled { started_at: *started_at, clean }
             }
-            Statement::Link { user, app_user } => {
-                Fact::Link { user, app_user: app_user.as_deref() }
+            Statement::Link { user, directory, app_user } => {
+                Fact::Link { user, directory, app_user: app_user.as_deref() }
             }
             Statement::Unrelated { organization } => {
                 Fact::Unrelated { organization: organization.as_deref() }

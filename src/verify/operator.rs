@@ -36,6 +36,24 @@ pub enum Act {
         /// The earliest moment at which it occurs.
         not_before: Millis,
     },
+    /// `rollcall.link.set`
+    LinkSet {
+        /// The application's id of its user.
+        app_user: String,
+        /// The directory user.
+        user: String,
+        /// The directory that the user is in.
+        directory: String,
+    },
+    /// `rollcall.link.removed`
+    LinkRemoved {
+        /// The application's id of its user.
+        app_user: String,
+        /// The directory user.
+        user: String,
+        /// The directory of the link.
+        directory: String,
+    },
     /// `rollcall.checkpoint_key.changed`
     CheckpointKeyChanged {
         /// The public key that signed checkpoints until then.
@@ -52,6 +70,8 @@ impl Act {
             Act::PolicySet { .. } => EventType::PolicySet,
             Act::MappingSet { .. } => EventType::MappingSet,
             Act::DirectoryDeleted { .. } => EventType::OperatorDirectoryDeleted,
+            Act::LinkSet { .. } => EventType::LinkSet,
+            Act::LinkRemoved { .. } => EventType::LinkRemoved,
             Act::CheckpointKeyChanged { .. } => EventType::CheckpointKeyChanged,
         }
     }
@@ -61,9 +81,11 @@ impl Act {
     fn occurs_at(&self, recorded_at: Millis) -> Millis {
         match self {
             Act::DirectoryDeleted { not_before, .. } => recorded_at.max(*not_before),
-            Act::PolicySet { .. } | Act::MappingSet { .. } | Act::CheckpointKeyChanged { .. } => {
-                recorded_at
-            }
+            Act::PolicySet { .. }
+            | Act::MappingSet { .. }
+            | Act::LinkSet { .. }
+            | Act::LinkRemoved { .. }
+            | Act::CheckpointKeyChanged { .. } => recorded_at,
         }
     }
 
@@ -86,6 +108,14 @@ impl Act {
             Act::DirectoryDeleted { id, .. } => {
                 json!({ "object": "directory", "id": id, "note": note })
             }
+            Act::LinkSet { app_user, user, directory }
+            | Act::LinkRemoved { app_user, user, directory } => json!({
+                "object": "link",
+                "app_user_id": app_user,
+                "directory_user_id": user,
+                "directory_id": directory,
+                "note": note,
+            }),
             Act::CheckpointKeyChanged { from, to } => {
                 json!({ "object": "checkpoint_key", "from": from, "to": to, "note": note })
             }

@@ -72,7 +72,12 @@ fn judges(program: impl Fn() -> Command) {
     let handover =
         server.file("handover", asked(&server, &["log-key", "rotate", "--yes"]).as_bytes());
     server.send_lines(events[11..].iter().map(String::as_str));
-    let (keys, size) = (keys(&server), events.len() + 1);
+    let imported = server.file(
+        "imported",
+        events[0].replace("\"id\":\"event_", "\"id\":\"event_imported_").as_bytes(),
+    );
+    asked(&server, &["import", imported.to_str().unwrap()]);
+    let (keys, size) = (keys(&server), events.len() + 2);
     let (some, none): ([&Path; 2], [&Path; 0]) = ([&older, &handover], []);
     let prove = |seq: usize| {
         bundle(&server, &seq.to_string(), if seq.is_multiple_of(3) { &some } else { &none })

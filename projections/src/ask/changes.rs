@@ -46,6 +46,8 @@ pub struct AccessChange {
     pub directory: String,
     /// The organization that this version shows; empty while unknown.
     pub organization: String,
+    /// The application user that the user is linked to.
+    pub app_user: Option<String>,
     /// The effect.
     pub became: Effect,
     /// When it took effect.
@@ -317,6 +319,7 @@ impl<'v> TouchedUser<'v> {
             user: views.users.id(user).to_owned(),
             directory: views.directories.id(directory).to_owned(),
             organization: views.texts.text(organization).to_owned(),
+            app_user: views.app_user(views.users.id(user), cut).map(str::to_owned),
             became,
             occurred_at,
             cause: views.cause_of_record(self.touched.seq),

@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 
 use crate::ask::access::AccessEnd;
+use crate::ask::same_person::SamePerson;
 use crate::ground::fact::Fingerprint;
 use crate::ground::order::{Cut, Millis, Seq, around};
 use crate::ground::page::resolve;
@@ -35,6 +36,10 @@ pub struct Deprovisioning {
     pub groups: Vec<(String, String)>,
     /// When access began again.
     pub restored_at: Option<Millis>,
+    /// The application user that the user is linked to.
+    pub app_user: Option<String>,
+    /// The users who are the same person.
+    pub same_person: SamePerson,
 }
 
 /// Some deprovisionings, and the moment and user after which to continue, if there may be more.
@@ -133,7 +138,10 @@ impl Seen<'_> {
             looked_at += 1;
             for user in self.ending_walk(moment, query, cut) {
                 looked_at += 1;
-                found.extend(self.deprovisioning(user, moment, query, cut));
+                if let Some(item) = self.deprovisioning(user, moment, query, cut) {
+                    looked_at += self.namesakes_by_idp_id(user);
+                    found.push(item);
+                }
                 if found.len() >= limit || looked_at >= CANDIDATES_MAX {
                     return (found, Some((moment, self.users.id(user).to_owned())));
                 }
@@ -256,6 +264,8 @@ impl Seen<'_> {
             roles: self.roles_held(user, before),
             groups: groups.iter().map(group).collect(),
             restored_at: restored_at.filter(|at| self.saw(EntityKind::User, user, *at, cut)),
+            app_user: self.app_user(self.users.id(user), cut).map(str::to_owned),
+            same_person: self.same_person_as(user, cut),
         })
     }
 }

@@ -28,11 +28,13 @@ pub enum View {
     Policies,
     /// Role mappings.
     Mappings,
+    /// Links to the application's own users.
+    Links,
 }
 
 impl View {
     /// Every view, in a fixed order.
-    pub const ALL: [View; 8] = [
+    pub const ALL: [View; 9] = [
         View::Directories,
         View::Users,
         View::Groups,
@@ -41,6 +43,7 @@ impl View {
         View::Events,
         View::Policies,
         View::Mappings,
+        View::Links,
     ];
 
     /// Returns the view's name.
@@ -54,6 +57,7 @@ impl View {
             View::Events => "events",
             View::Policies => "policies",
             View::Mappings => "role_mappings",
+            View::Links => "links",
         }
     }
 }
@@ -73,6 +77,7 @@ impl Views {
             View::Events => self.events.len(),
             View::Policies => self.policies.iter().count(),
             View::Mappings => self.mapping_versions(),
+            View::Links => self.links.len(),
         }
     }
 
@@ -103,6 +108,7 @@ impl Views {
                 View::Events => self.dump_event(number, known_at, out)?,
                 View::Policies => self.dump_policy(number, known_at, out)?,
                 View::Mappings => self.dump_mapping(number, known_at, out)?,
+                View::Links => self.dump_link(number, known_at, out)?,
             };
             written += usize::from(shown);
         }
@@ -250,6 +256,17 @@ impl Views {
             Some(mapping) if mapping.seq <= known_at => writeln!(out, "{mapping:?}").map(|()| true),
             _ => Ok(false),
         }
+    }
+
+    fn dump_link(&self, number: usize, known_at: Seq, out: &mut dyn Write) -> Shown {
+        let known_at = seq32(known_at);
+        let Some(link) = self.links.get(number).filter(|link| link.seq <= known_at) else {
+            return Ok(false);
+        };
+        let [app_user, user, directory] =
+            [link.app_user, link.user, link.directory].map(|id| self.links.id(id));
+        write!(out, "link {} {} {app_user:?} {user:?} {directory:?}", link.seq, link.set_at)?;
+        writeln!(out, " ended={:?}", link.ended_by(known_at)).map(|()| true)
     }
 
     fn dump_place(&self, place: Place, out: &mut dyn Write) -> fmt::Result {

@@ -69,6 +69,8 @@ pub struct Namesake {
     pub directory: String,
     /// The organization of a user, group or directory; empty while unknown.
     pub organization: String,
+    /// The application user that a user is linked to at the cut.
+    pub app_user: Option<String>,
 }
 
 /// The way in which a text names something.
@@ -467,8 +469,12 @@ impl Seen<'_> {
             name: name.to_owned(),
             directory: placed.map_or("", |version| self.directories.id(version.directory)).into(),
             organization: placed.map_or_else(String::new, |version| {
-                organization(self.shown_organization(version, known))
+                organization(self.shown_or_own(version, known, cut))
             }),
+            app_user: self
+                .app_user(&named.id, cut)
+                .filter(|_| kind == NamedKind::User)
+                .map(Into::into),
             ..named
         }
     }
@@ -484,7 +490,13 @@ impl NameQuestion<'_> {
 impl Namesake {
     fn of(id: &str) -> Namesake {
         let empty = String::new;
-        Namesake { id: id.into(), name: empty(), directory: empty(), organization: empty() }
+        Namesake {
+            id: id.into(),
+            name: empty(),
+            directory: empty(),
+            organization: empty(),
+            app_user: None,
+        }
     }
 }
 

@@ -91,6 +91,8 @@ pub enum Fact<'a> {
     Link {
         /// The user of the directory.
         user: &'a str,
+        /// The directory that the user was in when it was recorded.
+        directory: &'a str,
         /// The user of the application; `None` if the link is removed.
         app_user: Option<&'a str>,
     },

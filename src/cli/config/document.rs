@@ -5,6 +5,7 @@ use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 
+use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::suggest::closest;
@@ -140,8 +141,37 @@ pub(super) struct Fields<'a> {
 
 impl Fields<'_> {
     fn value(&self, name: &str) -> Option<Spot<&DeValue<'_>>> {
-        let value = self.table.get(name)?;
+        let value = self.found(name)?;
         Some(Spot { value: value.get_ref(), at: self.source.at(value.span().start) })
+    }
+
+    /// Returns the value of a key. One with a dot is in the table of the name before the dot.
+    fn found(&self, name: &str) -> Option<&Spanned<DeValue<'_>>> {
+        match name.split_once('.') {
+            Some((table, key)) => self.table.get(table)?.get_ref().as_table()?.get(key),
+            None => self.table.get(name),
+        }
+    }
+
+    /// Returns every key with its place. Those of a table of which a key is known have its name and
+    /// a dot in front.
+    fn keys(&self, known: &[String]) -> Vec<(String, usize)> {
+        let mut keys = Vec::new();
+        for (key, value) in self.table {
+            let name = key.get_ref();
+            let prefix = format!("{name}.");
+            match value.get_ref().as_table() {
+                Some(table) if known.iter().any(|name| name.starts_with(&prefix)) => {
+                    let inner = table.keys();
+                    keys.extend(
+                        inner.map(|key| (format!("{prefix}{}", key.get_ref()), key.span().start)),
+                    );
+                }
+                _ => keys.push((name.to_string(), key.span().start)),
+            }
+        }
+        keys.sort_by_key(|(_, start)| *start);
+        keys
     }
 
     /// Adds a mistake for each key that is not one of `known`. `elsewhere` says more about a key
@@ -152,23 +182,18 @@ impl Fields<'_> {
         elsewhere: impl Fn(&str) -> Option<String>,
         mistakes: &mut Mistakes,
     ) {
-        let unknown =
-            self.table.keys().filter(|key| !known.iter().any(|name| name == key.get_ref()));
-        let mut unknown: Vec<_> = unknown.collect();
-        unknown.sort_by_key(|key| key.span().start);
-        for key in unknown {
-            let name = key.get_ref();
-            let advice = elsewhere(name).unwrap_or_else(|| {
-                match closest(name, known.iter().map(|name| &**name)) {
+        for (name, start) in self.keys(known) {
+            if known.contains(&name) {
+                continue;
+            }
+            let advice = elsewhere(&name).unwrap_or_else(|| {
+                match closest(&name, known.iter().map(|name| &**name)) {
                     Some(word) => format!("did you mean `{word}`?"),
                     None => "`rollcall config example` shows every key".into(),
                 }
             });
-            let shown = if is_key(name) { format!(" `{name}`") } else { String::new() };
-            mistakes.add(
-                &self.source.at(key.span().start),
-                format_args!("unknown key{shown}; {advice}"),
-            );
+            let shown = if is_key(&name) { format!(" `{name}`") } else { String::new() };
+            mistakes.add(&self.source.at(start), format_args!("unknown key{shown}; {advice}"));
         }
     }
 
@@ -259,13 +284,13 @@ impl Fields<'_> {
 
     /// Returns the place of a key's value.
     pub(super) fn at(&self, name: &str) -> Origin {
-        self.source.at(self.table.get(name).map_or(0, |value| value.span().start))
+        self.source.at(self.found(name).map_or(0, |value| value.span().start))
     }
 }
 
 /// Returns true if a key may be shown: it has the form of one, and not of a secret.
 fn is_key(name: &str) -> bool {
-    let plain = |byte: u8| byte.is_ascii_alphabetic() || b"_-".contains(&byte);
+    let plain = |byte: u8| byte.is_ascii_alphabetic() || b"_-.".contains(&byte);
     name.bytes().all(plain) && !may_be_secret(name)
 }
 

@@ -2,17 +2,19 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use rollcall_projections::Millis;
 
 use super::document::{Mistakes, Origin, Spot};
 use super::given::{Flags, Given, Resolved};
 use super::keys::KeySpot;
-use super::settings::{Holds, duration};
+use super::settings::{Holds, duration, share};
 use crate::cli::publish::Publish;
 use crate::cli::running::{Caches, Conditions};
 use crate::http::ListenOn;
 use crate::keys::{ApiKey, ApiKeys, Operator, Scope};
+use crate::sources::{Source, SourceSettings};
 use crate::time;
 use crate::verify::SECRETS_MAX;
 
@@ -28,6 +30,8 @@ pub(in crate::cli) struct Config {
     pub(in crate::cli) replace_checkpoint_key: bool,
     pub(in crate::cli) publish_checkpoints: Vec<String>,
     pub(in crate::cli) publish: Publish,
+    /// The source to pull from.
+    pub(in crate::cli) source: Option<Arc<Source>>,
     pub(in crate::cli) logs_json: bool,
     pub(in crate::cli) caches: Caches,
     pub(in crate::cli) conditions: Conditions,
@@ -93,6 +97,7 @@ fn judge(given: Given, mut mistakes: Mistakes, purpose: Purpose) -> Result<Confi
     judge_secrets(&given, said_so_far > 0, now, &mut mistakes);
     if purpose == Purpose::Start {
         judge_replacement(&given, now, &mut mistakes);
+        judge_source_key(&given, said_so_far > 0, &mut mistakes);
     }
     let every_ms = given.text("publish_every").and_then(|text| duration(&text).ok());
     let places = given.texts("publish_checkpoints");
@@ -109,10 +114,48 @@ fn judge(given: Given, mut mistakes: Mistakes, purpose: Purpose) -> Result<Confi
     let whole = whole.iter().map(|key| ApiKey::unrestricted(key));
     let keys = ApiKeys::new(given.keys.iter().map(|spot| spot.key.clone()).chain(whole));
     let keys = keys.map_err(|error| mistakes.add_whole(error.to_string()));
-    let (Ok(publish), Ok(keys)) = (publish, keys) else { return Err(mistakes) };
+    let source = match purpose {
+        Purpose::Start => source(&given).map_err(|says| mistakes.add_whole(says)),
+        Purpose::Reload => Ok(None),
+    };
+    let (Ok(publish), Ok(keys), Ok(source)) = (publish, keys, source) else { return Err(mistakes) };
     let mut warnings = waiting.sentences().to_vec();
     warnings.extend(given.keys.iter().filter(|spot| spot.key.has_expired(now)).map(expired));
-    Ok(Config { warnings, ..config(given, publish, keys) })
+    Ok(Config { warnings, ..config(given, publish, source, keys) })
+}
+
+/// Makes the source that was judged.
+fn source(given: &Given) -> Result<Option<Arc<Source>>, String> {
+    let Some(url) = given.text("pull.url") else { return Ok(None) };
+    let period = |name| given.text(name).and_then(|text| duration(&text).ok()).unwrap_or_default();
+    let settings = SourceSettings {
+        url,
+        key: given.text("pull.key").unwrap_or_default(),
+        every: period("pull.every"),
+        rate: u32::try_from(number(given, "pull.rate")).unwrap_or(u32::MAX),
+        reconcile_every: period("pull.reconcile_every"),
+        guard: given.text("pull.guard").and_then(|text| share(&text).ok()).flatten(),
+    };
+    let takes_webhooks = !given.values("webhook_secrets").is_empty();
+    let source = Source::new(&settings, &given.path("data").unwrap_or_default(), takes_webhooks);
+    source.map(|source| Some(Arc::new(source))).map_err(|error| format!("--pull: {error}"))
+}
+
+/// Refuses a source without a key, or with one that a header cannot carry.
+fn judge_source_key(given: &Given, unread: bool, mistakes: &mut Mistakes) {
+    let keys = given.values("pull.key");
+    if given.values("pull.url").is_empty() {
+        return;
+    }
+    if keys.len() > 1 {
+        mistakes.add_whole("the source is asked with one key: give one in WORKOS_API_KEY");
+    } else if keys.is_empty() && !unread {
+        mistakes.add_whole(
+            "no key for the source of --pull is set: set WORKOS_API_KEY to a key of its \
+             environment, or WORKOS_API_KEY_FILE or `pull.key_file` to a file that holds it",
+        );
+    }
+    judge_sendable(keys, mistakes);
 }
 
 /// Says that a key is refused because its time is over.
@@ -180,7 +223,12 @@ fn reloadable(given: &Given, api_keys: ApiKeys) -> Reloadable {
     }
 }
 
-fn config(given: Given, publish: Publish, api_keys: ApiKeys) -> Config {
+fn config(
+    given: Given,
+    publish: Publish,
+    source: Option<Arc<Source>>,
+    api_keys: ApiKeys,
+) -> Config {
     let listen = |name: &str| given.texts(name).into_iter().filter_map(|text| text.parse().ok());
     let is = |name: &str, word: &str| given.text(name).is_some_and(|text| text == word);
     let caches = Caches {
@@ -192,11 +240,12 @@ fn config(given: Given, publish: Publish, api_keys: ApiKeys) -> Config {
         admin_listen: listen("admin_listen").next(),
         public_url: given.text("public_url"),
         data: given.path("data").unwrap_or_default(),
-        webhook_paths: given.texts("webhook_paths"),
+        webhook_paths: webhook_paths(&given),
         checkpoint_key: given.path("checkpoint_key"),
         replace_checkpoint_key: is("replace_checkpoint_key", "true"),
         publish_checkpoints: given.texts("publish_checkpoints"),
         publish,
+        source,
         logs_json: is("log_format", "json"),
         caches,
         conditions: Conditions {
@@ -207,6 +256,14 @@ fn config(given: Given, publish: Publish, api_keys: ApiKeys) -> Config {
         reloadable: reloadable(&given, api_keys),
         warnings: Vec::new(),
         given,
+    }
+}
+
+/// Returns the paths of webhooks. Without a secret there are none.
+fn webhook_paths(given: &Given) -> Vec<String> {
+    match given.values("webhook_secrets") {
+        [] => Vec::new(),
+        _ => given.texts("webhook_paths"),
     }
 }
 
@@ -267,13 +324,13 @@ fn judge_addresses(given: &Given, mistakes: &mut Mistakes) {
 /// missing ones are no mistake of their own.
 fn judge_secrets(given: &Given, unread: bool, now: Millis, mistakes: &mut Mistakes) {
     let (secrets, keys) = (given.values("webhook_secrets"), given.values("api_keys"));
-    if secrets.is_empty() && !unread {
+    if secrets.is_empty() && given.values("pull.url").is_empty() && !unread {
         add_missing(
             given,
             mistakes,
             "no webhook secret is set: set ROLLCALL_WEBHOOK_SECRETS to the signing secret of your \
              WorkOS webhook endpoint (several: comma-separated), or ROLLCALL_WEBHOOK_SECRETS_FILE \
-             or `webhook_secrets_file` to a file that holds it",
+             or `webhook_secrets_file` to a file that holds it; with --pull none is needed",
         );
     }
     if let Some(beyond) = secrets.get(SECRETS_MAX) {

@@ -1,6 +1,7 @@
 //! The settings of a server, in one table. Options, variables, the keys of `rollcall.toml`, the
 //! messages about mistakes, `config show`, `config example` and docs/configuration.md come from it.
 
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use crate::cli::publish::unusable;
 use crate::http::{self, BODY_BYTES_LIMIT, ListenOn};
 use crate::keys::may_be_secret;
 use crate::notary::PublishTarget;
+use crate::sources::plain_url;
 
 /// A setting.
 pub(in crate::cli) struct Setting {
@@ -58,6 +60,10 @@ pub(super) enum Holds {
     Word(&'static [&'static str]),
     /// A filter of log lines.
     Filter,
+    /// The URL of the server to pull from.
+    Source,
+    /// A part in percent, or `off`.
+    Share,
     /// Secrets, in these variables or in files that the same variables name with `_FILE`.
     Secrets(&'static [&'static str]),
 }
@@ -65,6 +71,8 @@ pub(super) enum Holds {
 /// The variables of the secrets that verify webhooks.
 pub(in crate::cli) const WEBHOOK_SECRETS: [&str; 2] =
     ["ROLLCALL_WEBHOOK_SECRETS", "WORKOS_WEBHOOK_SECRET"];
+/// The variable of the key with which the source is asked.
+pub(super) const SOURCE_KEY: [&str; 1] = ["WORKOS_API_KEY"];
 /// The variable of the keys with all rights.
 pub(super) const API_KEYS: [&str; 1] = ["ROLLCALL_API_KEYS"];
 
@@ -307,6 +315,70 @@ pub(in crate::cli) const SETTINGS: &[Setting] = &[
         example: "false",
         ..SETTING
     },
+    Setting {
+        name: "pull.url",
+        flag: Some("pull"),
+        variable: "ROLLCALL_PULL_URL",
+        value_name: "URL",
+        about: "Pull events from this server, and compare its state with the views: \
+                https://api.workos.com, or another server with its API. Without it nothing is \
+                pulled",
+        holds: Holds::Source,
+        example: r#""https://api.workos.com""#,
+        ..SETTING
+    },
+    Setting {
+        name: "pull.key",
+        about: "The API key with which the source is asked",
+        holds: Holds::Secrets(&SOURCE_KEY),
+        example: r#""/etc/rollcall/workos-api-key""#,
+        ..SETTING
+    },
+    Setting {
+        name: "pull.every",
+        flag: Some("pull-every"),
+        variable: "ROLLCALL_PULL_EVERY",
+        value_name: "TIME",
+        about: "How often to ask the source for new events",
+        holds: Holds::Period { ms_min: 1, ms_max: DAY_MS },
+        default: "30s",
+        example: r#""30s""#,
+        ..SETTING
+    },
+    Setting {
+        name: "pull.rate",
+        flag: Some("pull-rate"),
+        variable: "ROLLCALL_PULL_RATE",
+        value_name: "NUMBER",
+        about: "The most requests a second to the source; four may follow each other at once",
+        holds: Holds::Number { min: 1, max: 10_000, unit: "requests a second" },
+        default: "4",
+        example: "4",
+        ..SETTING
+    },
+    Setting {
+        name: "pull.reconcile_every",
+        flag: Some("reconcile-every"),
+        variable: "ROLLCALL_RECONCILE_EVERY",
+        value_name: "TIME",
+        about: "How often to compare the source's state with the views; 0 only on demand",
+        holds: Holds::Period { ms_min: 0, ms_max: 366 * DAY_MS },
+        default: "24h",
+        example: r#""24h""#,
+        ..SETTING
+    },
+    Setting {
+        name: "pull.guard",
+        flag: Some("guard"),
+        variable: "ROLLCALL_GUARD",
+        value_name: "PERCENT",
+        about: "The part of a directory, from 0% to 100%, that a comparison may end; if more would \
+                end, all of it waits for an operator. `off` holds nothing",
+        holds: Holds::Share,
+        default: "10%",
+        example: r#""10%""#,
+        ..SETTING
+    },
 ];
 
 /// Returns the keys of the file that are settings.
@@ -345,7 +417,7 @@ impl Holds {
     pub(super) fn shown(self, text: &str) -> String {
         match self {
             _ if may_be_secret(text) => "(not shown: it begins as secrets do)".into(),
-            Holds::Places | Holds::Url => without_secrets(text),
+            Holds::Places | Holds::Url | Holds::Source => without_secrets(text),
             _ => text.to_owned(),
         }
     }
@@ -358,6 +430,8 @@ impl Holds {
         let fault = match self {
             Holds::Address | Holds::Addresses => text.parse::<ListenOn>().err(),
             Holds::Url => url(text).err(),
+            Holds::Source => source_url(text).err(),
+            Holds::Share => share(text).err(),
             Holds::Path => text.is_empty().then(|| "it must be a path".into()),
             Holds::WebhookPaths => webhook_path(text).err(),
             Holds::Number { min, max, unit } => number(text, min, max, unit).err(),
@@ -428,6 +502,32 @@ fn url(text: &str) -> Result<(), String> {
     if schemed && hosted && plain { Ok(()) } else { Err(advice.into()) }
 }
 
+/// Refuses a URL to which the key would go in the clear.
+fn source_url(text: &str) -> Result<(), String> {
+    let plain = plain_url(text);
+    url(&plain).map_err(|_| "it must be a URL such as https://api.workos.com")?;
+    let parsed = plain.parse::<ureq::http::Uri>().map_err(|error| error.to_string())?;
+    let host = parsed.host().unwrap_or_default().trim_matches(['[', ']']);
+    let is_here = host == "localhost" || host.parse().is_ok_and(|ip: IpAddr| ip.is_loopback());
+    if parsed.scheme_str() == Some("http") && !is_here {
+        return Err("over http the key could be read on its way: use https".into());
+    }
+    Ok(())
+}
+
+/// Reads a part in percent; `None` for `off`.
+///
+/// # Errors
+/// A sentence that says what it must be.
+pub(super) fn share(text: &str) -> Result<Option<u8>, String> {
+    if text == "off" {
+        return Ok(None);
+    }
+    let percent = text.strip_suffix('%').and_then(|number| number.parse().ok());
+    let percent = percent.filter(|percent| *percent <= 100);
+    percent.map(Some).ok_or_else(|| "it must be from 0% to 100%, or `off`".into())
+}
+
 fn has_good_port(url: &ureq::http::Uri) -> bool {
     let authority = url.authority().map_or("", |authority| authority.as_str());
     let behind_host = authority.rsplit(']').next().unwrap_or(authority);
@@ -467,7 +567,9 @@ mod tests {
             assert!(earlier.clone().all(|other| other.name != setting.name), "{}", setting.name);
             assert!(!setting.about.is_empty() && !setting.example.is_empty(), "{}", setting.name);
             let flag = setting.flag.map(|flag| flag.to_uppercase().replace('-', "_"));
-            let variable = flag.map_or(String::new(), |flag| format!("ROLLCALL_{flag}"));
+            // What --pull takes is a URL, and the name of its variable says so.
+            let end = if setting.name == "pull.url" { "_URL" } else { "" };
+            let variable = flag.map_or(String::new(), |flag| format!("ROLLCALL_{flag}{end}"));
             assert_eq!(setting.variable, variable, "{}", setting.name);
             if !setting.default.is_empty() {
                 assert_eq!(setting.holds.fault(setting.default), None, "{}", setting.name);
@@ -501,6 +603,13 @@ mod tests {
             ("log_format", "jsn", "did you mean `json`?"),
             ("log", "rollcall=loud", "error, warn, info, debug"),
             ("data", "", "a path"),
+            ("pull.url", "api.workos.com", "https://api.workos.com"),
+            ("pull.url", "http://api.workos.com", "use https"),
+            ("pull.url", "http://127.0.0.1.example.com", "use https"),
+            ("pull.url", "ftp://127.0.0.1", "https://"),
+            ("pull.rate", "0", "from 1"),
+            ("pull.guard", "10", "0% to 100%"),
+            ("pull.guard", "101%", "0% to 100%"),
         ] {
             let fault = named(name).holds.fault(text);
             assert!(fault.as_ref().is_some_and(|fault| fault.contains(advice)), "{fault:?}");
@@ -515,6 +624,14 @@ mod tests {
             ("public_url", "http://[::1]:8080"),
             ("public_url", "http://[::1]"),
             ("log", "error,rollcall::access=info"),
+            ("pull.url", "https://api.workos.com"),
+            ("pull.url", "http://127.0.0.1:8080"),
+            ("pull.url", "http://[::1]:8080"),
+            ("pull.url", "http://localhost"),
+            ("pull.url", "https://me:secret@h/x?token=secret"),
+            ("pull.reconcile_every", "0"),
+            ("pull.guard", "0%"),
+            ("pull.guard", "off"),
         ] {
             assert_eq!(named(name).holds.fault(text), None, "{text}");
         }

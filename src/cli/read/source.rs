@@ -147,6 +147,7 @@ where
         api_keys: ApiKeys::unrestricted([key.as_str()]),
         webhook_paths: Vec::new(),
         body_bytes_max: 0,
+        source: None,
     };
     let running =
         Running::start(folder, settings, CACHES).map_err(|error| unopened(folder, error))?;

@@ -121,7 +121,9 @@ const DIRECTORIES: [Column; 11] = [
 
 /// Returns the statistics as a page: totals, then a table of the directories.
 fn page(stats: &Value, width: Option<u16>) -> String {
-    let totals = totals(stats).into_iter().chain(clock(stats).map(|doubt| ("clock", doubt)));
+    let totals = totals(stats).into_iter();
+    let totals = totals.chain(clock(stats).map(|doubt| ("clock", doubt)));
+    let totals = totals.chain(sources(stats).map(|source| ("source", source)));
     let rows: Vec<Vec<String>> = totals.map(|(name, value)| vec![name.to_owned(), value]).collect();
     let now = moment(stats, "at");
     let directories: Vec<Vec<String>> =
@@ -171,6 +173,25 @@ fn clock(stats: &Value) -> Option<String> {
         (false, true) => Some(stamps),
         (false, false) => None,
     }
+}
+
+/// Describes each source: how old its events are, or why none are pulled.
+fn sources(stats: &Value) -> impl Iterator<Item = String> {
+    let now = moment(stats, "at");
+    let sources = stats.get("sources").and_then(Value::as_array).into_iter().flatten();
+    sources.map(move |source| {
+        let age = match (now, moment(source, "caught_up_at")) {
+            (Some(now), Some(at)) => format!("every event pulled {} ago", human((now - at).max(0))),
+            _ => "not every event is pulled yet".to_owned(),
+        };
+        let counts = ["new", "duplicates", "differs"]
+            .map(|name| format!("{} {name}", count(source, &format!("/{name}"))));
+        let error = source.get("last_error").filter(|error| !error.is_null());
+        let error = error.map_or_else(String::new, |error| {
+            format!("; {}: {}", text(error, "code"), text(error, "message"))
+        });
+        format!("{}: {age}; {}{error}", text(source, "url"), counts.join(", "))
+    })
 }
 
 fn event_counts(stats: &Value) -> String {
@@ -296,6 +317,12 @@ mod tests {
             "duplicates": 4,
             "refused_webhooks": {"signature_mismatch": 2, "body_too_large": 0},
             "conflicts": 1, "quarantine": {"not_an_event": 0, "conflict": 0},
+            "sources": [
+                {"url": "https://api.workos.com", "caught_up_at": "2026-05-01T11:59:48.000Z",
+                 "last_error": null, "new": 3, "duplicates": 7, "differs": 0},
+                {"url": "https://other", "caught_up_at": null, "new": 0, "duplicates": 0,
+                 "differs": 0, "last_error": {"code": "unauthorized", "message": "no key"}},
+            ],
             "directories": {"object": "list", "data": [
                 {"object": "directory_stats", "id": "d1", "name": "Halden",
                  "organization_id": "o", "state": "linked",
@@ -325,6 +352,8 @@ duplicates        4
 refused webhooks  signature_mismatch 2
 conflicts         1
 quarantine        0
+source            https://api.workos.com: every event pulled 12 s ago; 3 new, 7 duplicates, 0 differs
+source            https://other: not every event is pulled yet; 0 new, 0 duplicates, 0 differs; unauthorized: no key
 
 directory  name    state     active  inactive  groups  hour  day  30 days  silent for  initial sync
 d1         Halden  linked    5       1         3       0     3    30       3 h 12 min  done in 2 min 5 s: 6 users, 3 groups, 1 membership

@@ -206,6 +206,7 @@ fn write_place(place: FeedPlace) -> String {
 /// A change as it is sent: a feed is long, and this is written at once.
 #[derive(Serialize)]
 struct SentChange<'a> {
+    app_user_id: Option<&'a str>,
     cause: SentCause<'a>,
     change: &'a str,
     directory_id: &'a str,
@@ -248,6 +249,7 @@ fn describe(place: FeedPlace, change: &AccessChange) -> Vec<u8> {
         seq: change.cause.seq,
     };
     let sent = SentChange {
+        app_user_id: change.app_user.as_deref(),
         cause,
         change: word,
         directory_id: &change.directory,

@@ -11,7 +11,7 @@ use crate::http::wire::api::{
     OF_ORGANIZATION_ALIAS, OF_USER, Operation, Parameter, Reads, after, before, direction, email,
     since, until,
 };
-use crate::http::wire::describe::describe_cause;
+use crate::http::wire::describe::{describe_cause, describe_predecessor, describe_successor};
 use crate::http::wire::entity::refused_with_roles;
 use crate::http::wire::paging::{AT_ONCE, in_steps};
 use crate::http::wire::question::Question;
@@ -139,6 +139,9 @@ fn describe(item: &Deprovisioning, document: &Document) -> Value {
         "restored_at": restored_at.map(time::format),
         "observed": end.cause.is_observation(),
         "not_before": end.not_before.map(time::format),
+        "app_user_id": item.app_user,
+        "succeeded_by": describe_successor(&item.same_person),
+        "preceded_by": describe_predecessor(&item.same_person),
         "proof": format!("/rollcall/v1/log/proof/inclusion?seq={}", end.cause.seq),
     })
 }

@@ -13,6 +13,7 @@ pub(crate) mod history;
 pub(crate) mod import;
 pub(crate) mod ingest;
 pub(crate) mod last_heard;
+pub(crate) mod links;
 pub(crate) mod names;
 pub(crate) mod periods;
 pub(crate) mod policy;
@@ -21,6 +22,7 @@ pub(crate) mod proofs;
 pub(crate) mod quarantine;
 pub(crate) mod role_mapping;
 pub(crate) mod roles;
+pub(crate) mod sources;
 pub(crate) mod stats;
 pub(crate) mod users;
 
@@ -108,6 +110,8 @@ calls! {
     get periods::MEMBERS => periods::members;
     get last_heard::OF_USER => last_heard::of_user;
     get deprovisionings::LIST => deprovisionings::list;
+    get links::LIST => links::list, put links::SET => links::set,
+        delete links::REMOVAL => links::remove;
     get changes::LIST => changes::list;
     get history::OF_USER => history::of_user;
     get history::OF_GROUP => history::of_group;
@@ -121,6 +125,8 @@ calls! {
     get proofs::INCLUSION => proofs::inclusion;
     get proofs::CONSISTENCY => proofs::consistency;
     get proofs::KEY => proofs::key, post proofs::CHANGE_KEY => proofs::change_key;
+    get sources::LIST => sources::list;
+    post sources::PULL => sources::pull;
     get stats::STATS => stats::stats;
     post import::IMPORT => import::import;
     get health::ALIVE => health::alive;
@@ -134,13 +140,14 @@ mod tests {
     use crate::http::wire::api::Method;
 
     /// The calls that tell histories of people, or find them across organizations.
-    const ALWAYS: [&str; 16] = [
+    const ALWAYS: [&str; 17] = [
         "/events",
         "/rollcall/v1/changes",
         "/rollcall/v1/deprovisionings",
         "/rollcall/v1/diff",
         "/rollcall/v1/groups/{id}/history",
         "/rollcall/v1/groups/{id}/members",
+        "/rollcall/v1/links",
         "/rollcall/v1/log/entries/{seq}",
         "/rollcall/v1/names",
         "/rollcall/v1/quarantine",
@@ -164,7 +171,7 @@ mod tests {
     ];
 
     /// The calls that tell of no person.
-    const NEVER: [&str; 10] = [
+    const NEVER: [&str; 11] = [
         "/rollcall/v1/log/checkpoint",
         "/rollcall/v1/log/key",
         "/rollcall/v1/log/proof/consistency",
@@ -174,6 +181,7 @@ mod tests {
         "/rollcall/v1/projections/rebuild",
         "/rollcall/v1/role_mapping",
         "/rollcall/v1/role_mapping/versions",
+        "/rollcall/v1/sources",
         "/rollcall/v1/stats",
     ];
 

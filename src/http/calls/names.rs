@@ -199,5 +199,6 @@ fn describe_namesake(item: &Namesake) -> Value {
         "name": text(&item.name),
         "directory_id": text(&item.directory),
         "organization_id": text(&item.organization),
+        "app_user_id": item.app_user,
     })
 }

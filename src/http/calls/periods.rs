@@ -4,7 +4,9 @@
 use std::sync::Arc;
 
 use actix_web::{HttpRequest, HttpResponse, web};
-use rollcall_projections::{AccessPeriod, Cause, Cut, MembershipPeriod, Millis, RolePeriod, Sight};
+use rollcall_projections::{
+    AccessPeriod, Cause, Cut, MembershipPeriod, Millis, RolePeriod, SamePerson, Sight,
+};
 use serde_json::{Value, json};
 
 use crate::engine::Engine;
@@ -13,7 +15,7 @@ use crate::http::wire::api::{
     Access, Bound, Cost, Gives, LIMIT_OWN, Logged, MAPPING_VERSION, Operation, Reads, after,
     before, direction,
 };
-use crate::http::wire::describe::describe_cause;
+use crate::http::wire::describe::{describe_cause, describe_predecessor, describe_successor};
 use crate::http::wire::paging::{AT_ONCE, CursorPlace, Places, in_steps, of_all};
 use crate::http::wire::question::{Question, id_within_path};
 use crate::http::wire::state::State;
@@ -141,8 +143,20 @@ pub(crate) async fn access(
     let asked = PeriodsQuestion::of(&request, &state, &ACCESS).await?;
     let cut = asked.cut;
     let found = blocking(move || {
-        let periods = asked.engine.views().seen_by(&asked.sight).access_periods(&asked.id, cut);
-        asked.page(periods, |period| (period.from, String::new()), describe_access)
+        let (periods, holder) = {
+            let views = asked.engine.views();
+            let views = views.seen_by(&asked.sight);
+            let holder = Holder {
+                app_user: views.app_user(&asked.id, cut).map(str::to_owned),
+                same_person: views.same_person(&asked.id, cut),
+            };
+            (views.access_periods(&asked.id, cut), holder)
+        };
+        asked.page(
+            periods,
+            |period| (period.from, String::new()),
+            |user, period| describe_access(user, &holder, period),
+        )
     });
     Ok(pinned(cut, found.await?))
 }
@@ -220,7 +234,13 @@ fn is_observed(start: &Cause, end: Option<&Cause>) -> bool {
     start.is_observation() || end.is_some_and(Cause::is_observation)
 }
 
-fn describe_access(user: &str, period: &AccessPeriod) -> Value {
+/// The user of a page of periods, as it is known at the cut of the question.
+struct Holder {
+    app_user: Option<String>,
+    same_person: SamePerson,
+}
+
+fn describe_access(user: &str, holder: &Holder, period: &AccessPeriod) -> Value {
     let end = period.end.as_ref();
     json!({
         "object": "access_period",
@@ -232,6 +252,9 @@ fn describe_access(user: &str, period: &AccessPeriod) -> Value {
         "end": end.map(|end| describe_cause(&end.cause)),
         "observed": is_observed(&period.start, end.map(|end| &end.cause)),
         "not_before": end.and_then(|end| end.not_before).map(time::format),
+        "app_user_id": holder.app_user,
+        "succeeded_by": describe_successor(&holder.same_person),
+        "preceded_by": describe_predecessor(&holder.same_person),
     })
 }
 

@@ -15,6 +15,7 @@ use crate::http::wire::api::{
     AFTER, Access, BEFORE, Bound, Cost, Gives, IN_DIRECTORY, LIMIT_OWN, OF_ORGANIZATION,
     OF_ORGANIZATION_ALIAS, ORDER_OWN, Operation,
 };
+use crate::http::wire::describe::describe_source;
 use crate::http::wire::entity::must_be_named;
 use crate::http::wire::paging::Paging;
 use crate::http::wire::question::Question;
@@ -87,12 +88,19 @@ pub(crate) async fn stats(
         busy: shown(state.turns.refused()),
     };
     let duplicates = shown(engine.duplicates());
+    let shown_source = state.source.as_ref().filter(|_| sight == Sight::All);
+    let sources: Vec<Value> =
+        shown_source.map(|source| describe_source(source)).into_iter().collect();
     let _alone = state.stats.lock().await;
     let asking = engine.clone();
     let answer = in_turn(&state.turns, &engine, &STATS, move |turn| {
         let filter = StatsFilter { sight, directory, organization };
         let measured = measure(&asking, &filter, duplicates, &paging, turn)?;
-        Ok::<_, Problem>(describe(&asking, measured, &refusals, &refused).to_string())
+        let mut stats = describe(&asking, measured, &refusals, &refused);
+        if let Some(stats) = stats.as_object_mut() {
+            stats.insert("sources".into(), sources.into());
+        }
+        Ok::<_, Problem>(stats.to_string())
     });
     Ok(respond(StatusCode::OK).body(answer.await??))
 }

@@ -162,7 +162,12 @@ pub(crate) async fn with_email(
             of_all(&holders, place, start, descending, limit)
         };
         let describe = |(user, shows): &(String, bool)| {
-            let holder = json!({ "object": "email_holder", "user_id": user, "shows": shows });
+            let holder = json!({
+                "object": "email_holder",
+                "user_id": user,
+                "shows": shows,
+                "app_user_id": engine.views().app_user(user, cut),
+            });
             holder.to_string().into_bytes()
         };
         let write = |items: &[(String, bool)]| Ok(items.iter().map(describe).collect());

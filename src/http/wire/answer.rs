@@ -146,6 +146,8 @@ codes! {
     MethodNotAllowed = "method_not_allowed", METHOD_NOT_ALLOWED, "method not allowed";
     BodyTimeout = "body_timeout", REQUEST_TIMEOUT,
         "the body did not arrive within five seconds: send it faster";
+    NoSource = "no_source", CONFLICT,
+        "the server has no source to ask: start it with --pull";
     VersionConflict = "version_conflict", PRECONDITION_FAILED,
         "the version in `If-Match` is not the latest: read the mapping again";
     BodyTooLarge = "body_too_large", PAYLOAD_TOO_LARGE,
@@ -243,6 +245,11 @@ impl FieldError {
         message: impl Into<Cow<'static, str>>,
     ) -> FieldError {
         FieldError { field: field.into(), code: code.name().into(), message: Some(message.into()) }
+    }
+
+    /// Returns the mistake as one of a part of the body, whose name is put in front.
+    pub(crate) fn within(self, part: &str) -> FieldError {
+        FieldError { field: format!("{part}.{}", self.field), ..self }
     }
 
     /// Returns the mistake as WorkOS words it.
@@ -411,7 +418,7 @@ impl From<IngestError> for Code {
 impl From<ActError> for Problem {
     fn from(error: ActError) -> Problem {
         match error {
-            ActError::UnknownDirectory => Code::EntityNotFound.into(),
+            ActError::UnknownDirectory | ActError::UnknownUser => Code::EntityNotFound.into(),
             ActError::EffectiveFromInFuture => Problem::validation(vec![FieldError::new(
                 "effective_from",
                 FieldCode::OutOfRange,

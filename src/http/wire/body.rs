@@ -26,6 +26,14 @@ const BODY_BYTES_MAX: usize = 1 << 20;
 /// The longest note, in characters.
 const NOTE_CHARS_MAX: usize = 1000;
 
+/// The longest id, in bytes.
+const ID_BYTES_MAX: usize = 255;
+
+const ID_FORM: &str = "it must be a text of 1 to 255 bytes without control characters";
+
+/// The most mistakes that are reported about the objects of an array.
+const ERRORS_MAX: usize = 50;
+
 /// The most bytes of all webhooks' bodies that are being read, or wait to be verified; and of all
 /// operators' bodies.
 const IN_FLIGHT_BYTES_MAX: usize = 64 << 20;
@@ -102,6 +110,10 @@ impl BodiesInFlight {
             }
         }
     }
+}
+
+fn is_id(id: &str) -> bool {
+    (1..=ID_BYTES_MAX).contains(&id.len()) && !id.chars().any(char::is_control)
 }
 
 /// The fields of a body. What is left at the end is unknown and refused.
@@ -190,15 +202,72 @@ impl Body {
         note
     }
 
+    /// Returns true if a field is given.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.fields.contains_key(name)
+    }
+
+    /// Takes an id: a text of 1 to 255 bytes without control characters.
+    pub(crate) fn take_id(&mut self, name: &str) -> Option<String> {
+        let Some(value) = self.fields.remove(name) else {
+            self.error(name, FieldCode::Required, "it is required");
+            return None;
+        };
+        let id = value.as_str().filter(|id| is_id(id)).map(str::to_owned);
+        if id.is_none() {
+            let too_long = value.as_str().is_some_and(|id| id.len() > ID_BYTES_MAX);
+            let code = if too_long { FieldCode::TooLong } else { FieldCode::Invalid };
+            self.error(name, code, ID_FORM);
+        }
+        id
+    }
+
+    /// Takes an array of 1 to `max` objects, each read by `read`, which may take its fields only.
+    pub(crate) fn take_objects<T>(
+        &mut self,
+        name: &str,
+        max: usize,
+        read: impl Fn(&mut Body) -> T,
+    ) -> Vec<T> {
+        let items = match self.fields.remove(name) {
+            Some(Value::Array(items)) if (1..=max).contains(&items.len()) => items,
+            other => {
+                let too_long =
+                    other.as_ref().and_then(Value::as_array).is_some_and(|a| !a.is_empty());
+                let code = if too_long { FieldCode::TooLong } else { FieldCode::Invalid };
+                self.error(name, code, format!("it must be an array of 1 to {max} objects"));
+                return Vec::new();
+            }
+        };
+        let mut taken = Vec::with_capacity(items.len());
+        for (index, item) in items.into_iter().enumerate() {
+            let part = format!("{name}[{index}]");
+            let Value::Object(fields) = item else {
+                self.error(&part, FieldCode::Invalid, "it must be an object");
+                continue;
+            };
+            let mut item = Body { fields, errors: Vec::new() };
+            taken.push(read(&mut item));
+            item.refuse_what_is_left();
+            self.errors.extend(item.errors.into_iter().map(|error| error.within(&part)));
+        }
+        self.errors.truncate(ERRORS_MAX);
+        taken
+    }
+
+    fn refuse_what_is_left(&mut self) {
+        for name in std::mem::take(&mut self.fields).keys() {
+            let name: String = name.chars().take(64).collect();
+            self.error(&name, FieldCode::UnknownParameter, "unknown field");
+        }
+    }
+
     /// Refuses what is left.
     ///
     /// # Errors
     /// 422 for anything wrong so far.
     pub(crate) fn finish(mut self) -> Result<(), Problem> {
-        for name in std::mem::take(&mut self.fields).keys() {
-            let name: String = name.chars().take(64).collect();
-            self.error(&name, FieldCode::UnknownParameter, "unknown field");
-        }
+        self.refuse_what_is_left();
         if self.errors.is_empty() { Ok(()) } else { Err(Problem::validation(self.errors)) }
     }
 }

@@ -1,10 +1,11 @@
 //! Causes, grounds and authors, described alike by every call that shows them.
 
-use rollcall_projections::{Cause, Ground, Seq};
+use rollcall_projections::{Cause, Ground, OtherUser, SamePerson, Seq};
 use serde_json::{Map, Value, json};
 
 use super::answer::Problem;
 use crate::engine::Engine;
+use crate::sources::{Source, SourceMoments};
 use crate::time;
 use crate::verify::{Proof, author_name};
 
@@ -31,6 +32,50 @@ pub(crate) fn describe_ground(ground: &Ground) -> Map<String, Value> {
         ("attribute", json!(ground.attribute)),
     ];
     fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+}
+
+/// Describes the user who is the same person after a user's end.
+pub(crate) fn describe_successor(same_person: &SamePerson) -> Value {
+    let successor = same_person.succeeded_by.as_ref();
+    json!(
+        successor.map(|OtherUser { user, at }| {
+            json!({ "user_id": user, "since": time::format(*at) })
+        })
+    )
+}
+
+/// Describes the user who was the same person before its end.
+pub(crate) fn describe_predecessor(same_person: &SamePerson) -> Value {
+    let predecessor = same_person.preceded_by.as_ref();
+    json!(
+        predecessor.map(|OtherUser { user, at }| {
+            json!({ "user_id": user, "until": time::format(*at) })
+        })
+    )
+}
+
+/// Describes a source.
+pub(crate) fn describe_source(source: &Source) -> Value {
+    let SourceMoments { cursor, caught_up_at, last_success_at, last_error } =
+        source.status().moments();
+    let counts = source.status().counts();
+    json!({
+        "object": "source",
+        "url": source.url(),
+        "cursor": cursor,
+        "caught_up_at": caught_up_at.map(time::format),
+        "last_success_at": last_success_at.map(time::format),
+        "last_error": last_error.map(|fault| json!({
+            "code": fault.code,
+            "message": fault.message,
+            "at": time::format(fault.at),
+        })),
+        "pulled": counts.new + counts.duplicates,
+        "new": counts.new,
+        "duplicates": counts.duplicates,
+        "differs": counts.differs,
+        "held": counts.held,
+    })
 }
 
 /// Returns the author of an operator's record, by [`author_name`], and the note in it. Blocks while

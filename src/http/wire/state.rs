@@ -11,6 +11,7 @@ use super::refusals::Refusals;
 use super::turns::Turns;
 use crate::engine::Engine;
 use crate::keys::{ApiKeys, Expiries, Operator};
+use crate::sources::Source;
 use crate::time;
 use crate::verify::Keyring;
 
@@ -34,14 +35,25 @@ pub struct Settings {
     pub webhook_paths: Vec<String>,
     /// The largest body of a webhook, in bytes; at most [`BODY_BYTES_LIMIT`].
     pub body_bytes_max: usize,
+    /// The source to pull from.
+    pub source: Option<Arc<Source>>,
+}
+
+/// The settings of a server, apart by their use.
+pub(crate) struct SplitSettings {
+    /// What can be replaced while the server serves.
+    pub(crate) keys: Keys,
+    pub(crate) webhook_paths: Vec<String>,
+    pub(crate) source: Option<Arc<Source>>,
 }
 
 impl Settings {
     /// Splits off what can be replaced while the server serves.
-    pub(crate) fn split(self) -> (Keys, Vec<String>) {
-        let Settings { keyring, api_keys, webhook_paths, body_bytes_max } = self;
+    pub(crate) fn split(self) -> SplitSettings {
+        let Settings { keyring, api_keys, webhook_paths, body_bytes_max, source } = self;
         let body_bytes_max = body_bytes_max.min(BODY_BYTES_LIMIT);
-        (Keys::new(KeySet { keyring, api_keys, body_bytes_max }), webhook_paths)
+        let keys = Keys::new(KeySet { keyring, api_keys, body_bytes_max });
+        SplitSettings { keys, webhook_paths, source }
     }
 }
 
@@ -112,6 +124,8 @@ pub(crate) struct State {
     pub(crate) keys: Keys,
     /// Set once the log is folded.
     pub(crate) engine: Arc<OnceLock<Arc<Engine>>>,
+    /// The source to pull from.
+    pub(crate) source: Option<Arc<Source>>,
     /// Every declared call.
     pub(crate) operations: &'static [&'static Operation],
     /// The webhooks refused since the start.

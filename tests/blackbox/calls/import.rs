@@ -145,13 +145,29 @@ fn a_key_needs_the_scope_and_must_not_be_bound_to_organizations() {
 
 #[test]
 fn a_log_of_every_kind_of_record_is_verified_and_its_records_are_proven() {
-    use crate::cli::read::{out, rollcall};
+    use crate::cli::read::{ask, out, rollcall};
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().join("data");
     let server = Server::start(&data);
     server.deliver(&created("a", "a"));
     import(&server, &format!("{}\n{}", created("b", "b"), created("a", "x")));
     server.deliver(&created("c", "c"));
+    let bundle = folder.path().join("proof.json");
+    std::fs::write(&bundle, out(&ask(&server, &["prove", "2"]))).unwrap();
+    let key = out(&ask(&server, &["log-key", "show", "--vkey"]));
+    let check = |more: &[&str]| {
+        let arguments = [&["check", bundle.to_str().unwrap(), "--key", key.trim()], more].concat();
+        out(&rollcall(&arguments).output().unwrap())
+    };
+    let page = check(&[]);
+    for said in ["according to a file that an operator", "only which API key imported"] {
+        assert!(page.contains(said), "{page}");
+    }
+    let found: Value = serde_json::from_str(&check(&["--json"])).unwrap();
+    assert_eq!(
+        (&found["proof"], &found["webhook_signature"]),
+        (&json!("imported"), &json!("none"))
+    );
     assert_eq!(server.stop(), 0);
     let verified = rollcall(&["verify", "--data", data.to_str().unwrap()]).output().unwrap();
     assert_eq!(verified.status.code(), Some(0), "{}", out(&verified));

@@ -24,7 +24,7 @@ const SCOPES: [&str; 4] = ["ingest", "read", "audit", "operate"];
 const HOUR_MS: i64 = 3_600_000;
 
 /// The scope of each call that needs a key.
-const NEEDS: [(&str, &str, &str); 39] = [
+const NEEDS: [(&str, &str, &str); 44] = [
     ("get", "/directories", "read"),
     ("get", "/directories/{id}", "read"),
     ("delete", "/directories/{id}", "operate"),
@@ -39,6 +39,9 @@ const NEEDS: [(&str, &str, &str); 39] = [
     ("get", "/rollcall/v1/groups/{id}/history", "audit"),
     ("get", "/rollcall/v1/groups/{id}/members", "audit"),
     ("post", "/rollcall/v1/import", "ingest"),
+    ("get", "/rollcall/v1/links", "read"),
+    ("put", "/rollcall/v1/links", "operate"),
+    ("delete", "/rollcall/v1/links", "operate"),
     ("get", "/rollcall/v1/log/checkpoint", "audit"),
     ("get", "/rollcall/v1/log/entries/{seq}", "audit"),
     ("get", "/rollcall/v1/log/key", "audit"),
@@ -51,12 +54,14 @@ const NEEDS: [(&str, &str, &str); 39] = [
     ("get", "/rollcall/v1/projections", "operate"),
     ("get", "/rollcall/v1/projections/rebuild", "operate"),
     ("post", "/rollcall/v1/projections/rebuild", "operate"),
+    ("post", "/rollcall/v1/pull", "operate"),
     ("get", "/rollcall/v1/quarantine", "audit"),
     ("get", "/rollcall/v1/role_assignments", "read"),
     ("get", "/rollcall/v1/role_mapping", "read"),
     ("put", "/rollcall/v1/role_mapping", "operate"),
     ("post", "/rollcall/v1/role_mapping/preview", "operate"),
     ("get", "/rollcall/v1/role_mapping/versions", "audit"),
+    ("get", "/rollcall/v1/sources", "operate"),
     ("get", "/rollcall/v1/stats", "read"),
     ("get", "/rollcall/v1/users", "read"),
     ("get", "/rollcall/v1/users/{id}/access", "audit"),
@@ -68,7 +73,7 @@ const NEEDS: [(&str, &str, &str); 39] = [
 
 /// The calls that are refused to a key that is bound to organizations, and those that answer it as
 /// they answer any key.
-const REFUSED_TO_BOUND: [(&str, &str); 11] = [
+const REFUSED_TO_BOUND: [(&str, &str); 13] = [
     ("get", "/rollcall/v1/policy"),
     ("put", "/rollcall/v1/policy"),
     ("get", "/rollcall/v1/role_mapping"),
@@ -78,6 +83,8 @@ const REFUSED_TO_BOUND: [(&str, &str); 11] = [
     ("get", "/rollcall/v1/projections"),
     ("get", "/rollcall/v1/projections/rebuild"),
     ("post", "/rollcall/v1/projections/rebuild"),
+    ("post", "/rollcall/v1/pull"),
+    ("get", "/rollcall/v1/sources"),
     ("post", "/rollcall/v1/log/key"),
     ("post", "/rollcall/v1/import"),
 ];

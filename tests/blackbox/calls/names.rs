@@ -142,7 +142,7 @@ fn an_id_an_email_or_a_name_finds_what_it_names() {
     }
     let found = server.get("/rollcall/v1/names?kind=group&text=g_platform").json();
     let expected = json!([{ "id": "g_platform", "name": "Infrastructure", "directory_id": "d1",
-        "organization_id": "org_halden" }]);
+        "organization_id": "org_halden", "app_user_id": null }]);
     assert_eq!(found["data"], expected);
 }
 

@@ -9,7 +9,7 @@ use crate::kit::server::Server;
 use crate::laws::stories::{Step, Story, stories};
 
 /// Every call, and the parameters with which it answers 200.
-pub const CALLS: [(&str, &str); 34] = [
+pub const CALLS: [(&str, &str); 36] = [
     ("/directories", ""),
     ("/directories/{id}", "directory_01K424MH00XFE6WM17PR9ASN2Y"),
     ("/directory_groups", "directory=directory_01K424MH00XFE6WM17PR9ASN2Y"),
@@ -25,6 +25,7 @@ pub const CALLS: [(&str, &str); 34] = [
     ("/rollcall/v1/diff", "from=latest"),
     ("/rollcall/v1/groups/{id}/history", "directory_group_01K424MK3GKPZXHV3GKC42YPT6"),
     ("/rollcall/v1/groups/{id}/members", "directory_group_01K424MK3GKPZXHV3GKC42YPT6"),
+    ("/rollcall/v1/links", ""),
     ("/rollcall/v1/log/checkpoint", ""),
     ("/rollcall/v1/log/entries/{seq}", "7"),
     ("/rollcall/v1/log/key", ""),
@@ -37,6 +38,7 @@ pub const CALLS: [(&str, &str); 34] = [
     ("/rollcall/v1/role_assignments", ""),
     ("/rollcall/v1/role_mapping", ""),
     ("/rollcall/v1/role_mapping/versions", ""),
+    ("/rollcall/v1/sources", ""),
     ("/rollcall/v1/stats", ""),
     ("/rollcall/v1/users", "email=isolheim%40halden-robotics.example"),
     ("/rollcall/v1/users/{id}/access", "directory_user_01K424MHZW4ARSCHD1SQVX7DNM"),
@@ -47,12 +49,15 @@ pub const CALLS: [(&str, &str); 34] = [
 ];
 
 /// Every call that changes something, and its answer to its example.
-const ACTS: [(&str, &str, &str); 8] = [
+const ACTS: [(&str, &str, &str); 11] = [
     ("/directories/{id}", "delete", "202"),
     ("/rollcall/v1/import", "post", "200"),
+    ("/rollcall/v1/links", "put", "200"),
+    ("/rollcall/v1/links", "delete", "200"),
     ("/rollcall/v1/log/key", "post", "200"),
     ("/rollcall/v1/policy", "put", "200"),
     ("/rollcall/v1/projections/rebuild", "post", "202"),
+    ("/rollcall/v1/pull", "post", "202"),
     ("/rollcall/v1/role_mapping", "put", "200"),
     ("/rollcall/v1/role_mapping/preview", "post", "200"),
     ("/webhooks/workos", "post", "200"),
@@ -60,7 +65,8 @@ const ACTS: [(&str, &str, &str); 8] = [
 
 fn with_story() -> (tempfile::TempDir, Server, Value) {
     let folder = tempfile::tempdir().unwrap();
-    let server = Server::start(folder.path());
+    // No source is there; what is asked of it is taken nevertheless.
+    let server = Server::start_with(folder.path(), &["--pull", "http://127.0.0.1:9"]);
     for event in &stories()[0].events {
         server.deliver(event);
     }
@@ -233,6 +239,18 @@ fn wrong_values(schema: &Value) -> Vec<String> {
     }
 }
 
+/// Adds the examples of the parameters that a call requires.
+fn with_required(path: &str, call: &Value) -> String {
+    let parameters = call["parameters"].as_array().into_iter().flatten();
+    let is_required =
+        |parameter: &&Value| parameter["in"] == "query" && parameter["required"] == true;
+    let given: Vec<String> = parameters
+        .filter(is_required)
+        .map(|one| format!("{}={}", one["name"].as_str().unwrap(), text_of(&one["example"])))
+        .collect();
+    if given.is_empty() { path.to_owned() } else { format!("{path}?{}", given.join("&")) }
+}
+
 #[test]
 fn what_acts_answers_to_its_own_example() {
     let (_folder, server, document) = with_story();
@@ -246,7 +264,7 @@ fn what_acts_answers_to_its_own_example() {
         let asked = format!(
             "{}{}",
             server.url,
-            path.replace("{id}", "directory_01K424MH00XFE6WM17PR9ASN2Y")
+            with_required(&path.replace("{id}", "directory_01K424MH00XFE6WM17PR9ASN2Y"), call)
         );
         let lines = &call["requestBody"]["content"]["application/x-ndjson"]["example"];
         let json = call["requestBody"]["content"]["application/json"]["example"].to_string();
@@ -294,6 +312,7 @@ fn the_errors_described_have_their_status_and_their_shape() {
         ("not_found", "404"),
         ("method_not_allowed", "405"),
         ("body_timeout", "408"),
+        ("no_source", "409"),
         ("version_conflict", "412"),
         ("body_too_large", "413"),
         ("unsupported_encoding", "415"),

@@ -9,4 +9,5 @@ pub mod full_disk;
 pub mod fuzzing;
 pub mod kills;
 pub mod log_faults;
+pub mod pulling;
 pub mod verify;

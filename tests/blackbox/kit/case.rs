@@ -6,13 +6,17 @@ use std::sync::Arc;
 
 use actix_web::http::Method;
 use actix_web::test::TestRequest;
+use rollcall::engine::{Discovery, Engine, ObservationOutcome};
 use rollcall::log::{Log, MemoryLog, Outcome};
+use rollcall::verify::{Observation, Observed, Origin};
+use rollcall_projections::ObservedThing;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use crate::kit::compare::cut_query;
 use crate::kit::histories::{Question, percent_encoded};
 use crate::kit::model::audit::{change_key, exact};
+use crate::kit::model::observations::{Expected, Thing};
 use crate::kit::model::roles::Act;
 use crate::kit::model::{Cut, Receipt, World, read_time, rfc3339};
 use crate::kit::road::{answer, engine, get, memory_log, operate, verified_at};
@@ -136,6 +140,100 @@ impl Case {
             recorded_at_ms: read_time(set["set_at"].as_str().unwrap()).unwrap(),
         }
     }
+}
+
+// --- What the source says when it is asked ---
+
+impl Case {
+    /// Tells the engine what the source said of a thing when it was asked: an object, or that the
+    /// thing is not there. The model says what must become of it, and reads what was recorded.
+    pub fn observe(&mut self, thing: &Thing, said: Option<Value>, asked: u32) -> Expected {
+        let object = said.as_ref().filter(|said| said.is_object());
+        let updated_at = object.and_then(|said| said["updated_at"].as_str()).and_then(read_time);
+        let expected = self.world.expected(thing, said.is_some(), updated_at, ms(asked));
+        let engine = engine(self.log.clone());
+        let compared_with = described_by(&engine, thing);
+        let observed = observed(thing, said.map(|said| said.to_string()));
+        let observation = Observation { observed, observed_at: ms(asked), run: "run_1".to_owned() };
+        let discovery = Discovery { observation, compared_with };
+        let found = engine.observe(&source(), vec![discovery]).unwrap();
+        engine.close();
+        let (Expected::Recorded(effective), [ObservationOutcome::Recorded(seq)]) =
+            (expected, &found[..])
+        else {
+            assert_eq!(outcome(expected), found[..], "{thing:?}");
+            return expected;
+        };
+        let body = self.log.bodies(&[*seq]).unwrap().remove(0);
+        assert_eq!(self.world.observe(&body), *seq);
+        let body: Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!(body["created_at"], rfc3339(effective), "{thing:?}");
+        expected
+    }
+
+    pub fn observe_user(&mut self, id: &str, said: Option<Value>, asked: u32) -> Expected {
+        self.observe(&Thing::User(id.to_owned(), "D".to_owned()), said, asked)
+    }
+
+    pub fn observe_directory(&mut self, id: &str, said: Option<Value>, asked: u32) -> Expected {
+        self.observe(&Thing::Directory(id.to_owned()), said, asked)
+    }
+
+    pub fn observe_member(&mut self, present: bool, asked: u32) -> Expected {
+        let thing = Thing::Membership("U".to_owned(), "G".to_owned(), "D".to_owned());
+        self.observe(&thing, present.then_some(Value::Bool(true)), asked)
+    }
+
+    /// Ends a comparison with the source that began at a second.
+    pub fn compare(&mut self, started: u32, clean: &[&str]) -> u64 {
+        let engine = engine(self.log.clone());
+        let data = json!({ "clean_directories": clean });
+        let run = format!("run_{started}");
+        let seq = engine.end_reconciliation(&source(), &run, ms(started), data).unwrap();
+        engine.close();
+        let body = self.log.bodies(&[seq]).unwrap().remove(0);
+        assert_eq!(self.world.observe(&body), seq);
+        seq
+    }
+}
+
+fn source() -> Origin {
+    Origin::new("https://source.example", "sk_source")
+}
+
+/// Returns the record that describes a thing, if it is there.
+pub fn described_by(engine: &Engine, thing: &Thing) -> Option<u64> {
+    let thing = match thing {
+        Thing::Directory(id) => ObservedThing::Directory(id),
+        Thing::User(id, directory) => ObservedThing::User(id, directory),
+        Thing::Group(id, directory) => ObservedThing::Group(id, directory),
+        Thing::Membership(user, group, directory) => {
+            ObservedThing::Membership(user, group, directory)
+        }
+    };
+    engine.views().described_by(thing)
+}
+
+/// Returns what the source said, in the form in which the engine takes it.
+pub fn observed(thing: &Thing, object: Option<String>) -> Observed {
+    match thing.clone() {
+        Thing::Directory(id) => Observed::Directory { id, object },
+        Thing::User(id, directory) => Observed::User { id, directory, object },
+        Thing::Group(id, directory) => Observed::Group { id, directory, object },
+        Thing::Membership(user, group, directory) => {
+            Observed::Membership { user, group, directory, present: object.is_some() }
+        }
+    }
+}
+
+/// Returns the engine's words for what is not recorded.
+fn outcome(expected: Expected) -> [ObservationOutcome; 1] {
+    [match expected {
+        Expected::Recorded(_) => ObservationOutcome::Recorded(0),
+        Expected::Unchanged => ObservationOutcome::Unchanged,
+        Expected::NewerEvent => ObservationOutcome::NewerEvent,
+        Expected::UnknownUser => ObservationOutcome::UnknownUser,
+    }]
 }
 
 // --- What is asked ---

@@ -1299,7 +1299,7 @@ fn draw_question(rng: &mut impl Rng, ids: &Ids, moments: &[i64], head: u64) -> Q
 }
 
 /// Every type of event that histories have, and some that they have not.
-pub const EVENT_TYPES: [&str; 26] = [
+pub const EVENT_TYPES: [&str; 28] = [
     "dsync.user.created",
     "dsync.user.updated",
     "dsync.user.deleted",
@@ -1324,6 +1324,8 @@ pub const EVENT_TYPES: [&str; 26] = [
     // Rollcall's own, which no list of events has.
     "rollcall.mapping.set",
     "rollcall.policy.set",
+    "rollcall.link.set",
+    "rollcall.link.removed",
     "rollcall.checkpoint_key.changed",
     // Never told.
     "dsync.user",

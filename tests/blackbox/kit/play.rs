@@ -17,7 +17,13 @@ pub enum Act {
     Policy(&'static str, Option<i64>),
     Mapping(Value, Option<i64>, Value),
     Deletion(String),
+    /// A user of the application and one of a directory.
+    Link(String, String),
+    Unlink(String),
 }
+
+/// Users of the application: few, so that their links contradict each other.
+pub const APP_USERS: [&str; 3] = ["1842", "1843", "ann"];
 
 /// One step of a history.
 pub enum Step {
@@ -50,7 +56,7 @@ pub fn perform(
 }
 
 fn draw_act(rng: &mut StdRng, world: &World) -> Act {
-    match rng.random_range(0..100) {
+    match rng.random_range(0..130) {
         0..60 => {
             let note = if rng.random_bool(0.5) {
                 json!(format!("mapping {}", rng.random_range(0..100)))
@@ -63,6 +69,11 @@ fn draw_act(rng: &mut StdRng, world: &World) -> Act {
             ["delete", "delete", "retain"].choose(rng).unwrap(),
             effective_from(rng, world),
         ),
+        100..125 => Act::Link(
+            (*APP_USERS.choose(rng).unwrap()).to_owned(),
+            pick(rng, &world.ids().users, "user_nowhere"),
+        ),
+        125.. => Act::Unlink(pick(rng, &world.ids().users, "user_nowhere")),
         _ => Act::Deletion(pick(rng, &world.ids().directories, "directory_nowhere")),
     }
 }

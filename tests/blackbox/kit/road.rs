@@ -27,6 +27,7 @@ pub fn settings() -> Settings {
         api_keys: ApiKeys::unrestricted([API_KEY]),
         webhook_paths: vec![WEBHOOK_PATH.into()],
         body_bytes_max: BODY_BYTES_MAX,
+        source: None,
     }
 }
 

@@ -9,6 +9,8 @@ use hmac::{Hmac, KeyInit, Mac};
 use serde_json::Value;
 use sha2::Sha256;
 
+use super::source::stand_in::SOURCE_KEY;
+
 pub const SECRET: &str = "whsec_test";
 pub const API_KEY: &str = "sk_test";
 
@@ -79,10 +81,18 @@ impl Server {
         arguments: &[&str],
     ) -> Server {
         command.args(["serve", "--listen", listen, "--data"]).arg(data).args(arguments);
-        command
-            .env("ROLLCALL_WEBHOOK_SECRETS", SECRET)
-            .env("ROLLCALL_API_KEYS", API_KEY)
-            .env("ROLLCALL_LOG", "error");
+        let defaults = [
+            ("ROLLCALL_WEBHOOK_SECRETS", SECRET),
+            ("ROLLCALL_API_KEYS", API_KEY),
+            ("ROLLCALL_LOG", "error"),
+            ("WORKOS_API_KEY", SOURCE_KEY),
+        ];
+        for (name, value) in defaults {
+            let is_set = command.get_envs().any(|(set, value)| set == name && value.is_some());
+            if !is_set {
+                command.env(name, value);
+            }
+        }
         command.env_remove("WORKOS_WEBHOOK_SECRET");
         let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();

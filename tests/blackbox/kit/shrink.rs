@@ -62,6 +62,8 @@ fn apply(stage: &mut Stage, step: &Step) {
             drop(stage.set_mapping(mapping, *from, note.clone()))
         }
         Step::Act(Act::Deletion(directory)) => stage.delete_directory(directory),
+        Step::Act(Act::Link(app_user, user)) => stage.set_link(app_user, user),
+        Step::Act(Act::Unlink(user)) => stage.remove_link(user),
     }
 }
 
@@ -79,6 +81,8 @@ fn describe(step: &Step) -> String {
             format!("mapping {mapping} from {}", from(moment))
         }
         Step::Act(Act::Deletion(directory)) => format!("deletion of {directory}"),
+        Step::Act(Act::Link(app_user, user)) => format!("link of {app_user} to {user}"),
+        Step::Act(Act::Unlink(user)) => format!("removal of the link of {user}"),
     }
 }
 

@@ -5,12 +5,14 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
+use crate::kit::model::links::Link;
 use crate::kit::model::roles::{Act, Deletion};
-use crate::kit::model::{Receipt, World, read_time, rfc3339};
-use crate::kit::server::{Server, now_ms};
+use crate::kit::model::{Cut, Receipt, World, read_time, rfc3339};
+use crate::kit::server::{Answer, Server, now_ms};
 
 /// Every type of event that operators make.
-const ACTS: &str = "rollcall.policy.set,rollcall.mapping.set,rollcall.directory.deleted";
+const ACTS: &str = "rollcall.policy.set,rollcall.mapping.set,rollcall.directory.deleted,\
+    rollcall.link.set,rollcall.link.removed";
 
 /// Delivers to the model what the server has just taken. The moment of an event that is dated far
 /// ahead is that of its record, which the server tells.
@@ -175,6 +177,55 @@ impl Stage {
             ),
         }
         self.world.delete_directory(event["id"].as_str().unwrap(), directory, at);
+    }
+
+    /// Links a user of a directory, which nothing may ever have named.
+    pub fn set_link(&mut self, app_user: &str, user: &str) {
+        let body = json!({ "app_user_id": app_user, "directory_user_id": user });
+        let before = now_ms();
+        let answer = self.server.as_ref().map(|server| server.put("/rollcall/v1/links", &body));
+        let outcome = answer.as_ref().map(|answer| answer.json()["outcome"].clone());
+        let Some(directory) = self.world.directory_to_link(user) else {
+            let status = answer.map_or(404, |answer| answer.status);
+            return assert_eq!(status, 404, "{user}");
+        };
+        let is_it = |link: &Link| {
+            (&*link.app_user, &*link.user, &link.directory) == (app_user, user, &directory)
+        };
+        if self.world.links(Cut::default()).iter().any(is_it) {
+            return assert_eq!(outcome.unwrap_or(json!("unchanged")), "unchanged", "{user}");
+        }
+        let act = self.link_act(answer, before);
+        self.world.set_link(act, app_user, user);
+    }
+
+    /// Removes the link of a user, which may have none.
+    pub fn remove_link(&mut self, user: &str) {
+        let id = crate::kit::histories::percent_encoded(user);
+        let path = format!("/rollcall/v1/links?directory_user_id={id}");
+        let before = now_ms();
+        let answer = self.server.as_ref().map(|server| server.delete(&path));
+        if self.world.links(Cut::default()).iter().all(|link| link.user != user) {
+            let nothing = answer.is_none_or(|answer| answer.json()["seq"].is_null());
+            return assert!(nothing, "{user} has no link");
+        }
+        let act = self.link_act(answer, before);
+        self.world.remove_link(act, user);
+    }
+
+    /// Returns an act about a link that the server has just recorded, or that nothing but the model
+    /// takes.
+    fn link_act(&mut self, answer: Option<Answer>, before: i64) -> Act {
+        let Some(answer) = answer else { return self.done(None, None).0 };
+        assert_eq!(answer.json()["seq"], self.world.head() + 1, "{}", answer.json());
+        self.sent.push((before, now_ms()));
+        let event = self.last_act();
+        let created_at = event["created_at"].as_str().unwrap();
+        self.check_recorded(self.world.head() + 1, created_at);
+        Act {
+            event_id: event["id"].as_str().unwrap().to_owned(),
+            recorded_at_ms: read_time(created_at).unwrap(),
+        }
     }
 
     fn check_recorded(&self, seq: u64, recorded_at: &str) {

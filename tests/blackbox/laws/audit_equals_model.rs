@@ -12,8 +12,9 @@ use serde_json::{Value, json};
 use crate::kit::compare::{Tally, check_histories, count, cut_query, draw_cut, rebuild, restart};
 use crate::kit::histories::{history_of_audit, percent_encoded};
 use crate::kit::model::audit::{change_key, exact};
+use crate::kit::model::links::Link;
 use crate::kit::model::{Cut, World, read_time, rfc3339};
-use crate::kit::play::{Act, Step, perform, pick};
+use crate::kit::play::{APP_USERS, Act, Step, perform, pick};
 use crate::kit::server::{Server, now_ms};
 use crate::kit::stage::Stage;
 use crate::laws::directories_equal_model::first_difference;
@@ -66,6 +67,9 @@ fn every_audit_call_at_any_cut_after_any_acts_answers_as_the_model_says() {
         "a role lost with access",
         "a group lost with access",
         "somebody restored",
+        "a user of the application",
+        "a successor",
+        "a predecessor",
         "a late version",
         "a missed update",
         "a snapshot",
@@ -99,6 +103,8 @@ fn check(seed: u64, tally: &Tally) {
                         drop(stage.set_mapping(&mapping, from, note))
                     }
                     Act::Deletion(directory) => stage.delete_directory(&directory),
+                    Act::Link(app_user, user) => stage.set_link(&app_user, &user),
+                    Act::Unlink(user) => stage.remove_link(&user),
                 }
                 count(tally, "acts", stage.world.head() > head);
             }
@@ -221,6 +227,27 @@ impl Question {
         )
     }
 
+    /// The links, or those of one user of the application or of a directory.
+    fn of_links(query: &[(&str, String)], cut: Cut, world: &World) -> Question {
+        let asked: String =
+            query.iter().map(|(key, value)| format!("&{key}={}", percent_encoded(value))).collect();
+        let is_asked_for = |link: &Link| {
+            query.iter().all(|(key, wanted)| match *key {
+                "app_user_id" => link.app_user == *wanted,
+                "directory_user_id" => link.user == *wanted,
+                _ => link.directory == *wanted,
+            })
+        };
+        let heard = query.iter().all(|(key, value)| match *key {
+            "app_user_id" => true,
+            "directory_user_id" => world.has_heard_of_all(&[("user".into(), value.clone())], cut),
+            _ => world.has_heard_of_all(&[("directory".into(), value.clone())], cut),
+        });
+        let links = world.links(cut).into_iter().filter(is_asked_for);
+        let model = heard.then(|| links.map(|link| link.shape()).collect());
+        Question::new("links", "links", &(cut_query(cut) + &asked), model)
+    }
+
     fn of_diff(from: Cut, to: Cut, directory: Option<&str>, world: &World) -> Question {
         let moment = |cut: Cut| cut.as_of_ms.map_or("latest".to_owned(), rfc3339);
         let known = |name: &str, cut: Cut| {
@@ -281,6 +308,9 @@ impl Question {
             let said = |kind: &'static str, is_so: bool| {
                 (0..u64::from(is_so)).for_each(|_| count(tally, kind, true))
             };
+            said("a user of the application", item["app_user_id"].is_string());
+            said("a successor", item["succeeded_by"].is_object());
+            said("a predecessor", item["preceded_by"].is_object());
             match item["object"].as_str().unwrap() {
                 "deprovisioning" => {
                     for (reason, kind) in [
@@ -321,7 +351,7 @@ impl Question {
 
 /// Draws one question of each kind, and a second one where the first has an empty answer.
 fn draw_questions(rng: &mut StdRng, world: &World) -> Vec<Question> {
-    let kinds: [fn(&mut StdRng, &World) -> Question; 7] = [
+    let kinds: [fn(&mut StdRng, &World) -> Question; 8] = [
         |rng, world| {
             Question::of_user("access", &draw_user(rng, world), draw_cut(rng, world), world)
         },
@@ -341,6 +371,7 @@ fn draw_questions(rng: &mut StdRng, world: &World) -> Vec<Question> {
             Question::of_deprovisionings(&draw_filters(rng, world), draw_cut(rng, world), world)
         },
         draw_diff,
+        draw_links,
     ];
     let mut draw = |kind: fn(&mut StdRng, &World) -> Question| {
         let question = kind(rng, world);
@@ -355,6 +386,18 @@ fn draw_user(rng: &mut StdRng, world: &World) -> String {
 
 fn draw_group(rng: &mut StdRng, world: &World) -> String {
     pick(rng, &world.ids().groups, "group_nowhere")
+}
+
+fn draw_links(rng: &mut StdRng, world: &World) -> Question {
+    let query = match rng.random_range(0..8) {
+        0 => vec![("app_user_id", (*APP_USERS.choose(rng).unwrap()).to_owned())],
+        1 => vec![("directory_user_id", draw_user(rng, world))],
+        2 => vec![("directory", pick(rng, &world.ids().directories, "directory_nowhere"))],
+        _ => Vec::new(),
+    };
+    // Links are set as the test runs, which is later than all that happened.
+    let as_of_ms = if rng.random_bool(0.8) { None } else { draw_cut(rng, world).as_of_ms };
+    Question::of_links(&query, Cut { as_of_ms, ..draw_cut(rng, world) }, world)
 }
 
 fn draw_diff(rng: &mut StdRng, world: &World) -> Question {

@@ -407,8 +407,8 @@ fn a_deprovisioning_tells_what_was_held_the_millisecond_before() {
         "cause": { "event_id": "e05", "event": "dsync.deactivated", "occurred_at": second(5),
         "recorded_at": null, "seq": 5 },
         "roles": ["b", "a", "c"], "groups": [{ "id": "G", "name": "g" }], "restored_at": second(8),
-        "observed": false, "not_before": null,
-        "proof": "/rollcall/v1/log/proof/inclusion?seq=5",
+        "observed": false, "not_before": null, "app_user_id": null, "succeeded_by": null,
+        "preceded_by": null, "proof": "/rollcall/v1/log/proof/inclusion?seq=5",
     });
     assert_eq!(case.deprovisionings(&[], LATEST), [item]);
     assert_eq!(case.deprovisionings(&[], at(7))[0]["restored_at"], Value::Null);

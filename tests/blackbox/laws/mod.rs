@@ -6,6 +6,7 @@ pub mod copies;
 pub mod cut_lists;
 pub mod directories_equal_model;
 pub mod indexes;
+pub mod observation_rules;
 pub mod observed_documents;
 pub mod orders;
 pub mod paging;

@@ -62,6 +62,8 @@ fn check(seed: u64, tally: &Tally) {
                 Act::Policy(inactive_users, from) => stage.set_policy(inactive_users, from),
                 Act::Mapping(mapping, from, note) => set_mapping(stage, seed, &mapping, from, note),
                 Act::Deletion(directory) => stage.delete_directory(&directory),
+                Act::Link(app_user, user) => stage.set_link(&app_user, &user),
+                Act::Unlink(user) => stage.remove_link(&user),
             }
             count(tally, "acts", stage.world.head() > head);
         }

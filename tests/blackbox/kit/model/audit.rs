@@ -273,7 +273,10 @@ impl World {
             json!({
                 "object": "access_period",
                 "user_id": user,
-                "from": rfc3339(period.from),
+                "app_user_id": self.app_user(user, cut),
+            "succeeded_by": self.succeeded_by(user, cut),
+            "preceded_by": self.preceded_by(user, cut),
+            "from": rfc3339(period.from),
                 "until": period.until.map(rfc3339),
                 "reason": period.end.map(|(_, reason)| reason),
                 "observed": is_observed(&start) || is_observed(&end),
@@ -494,6 +497,9 @@ impl World {
             "restored_at": restored_at.map(rfc3339),
             "observed": cause.asked_ms.is_some(),
             "not_before": self.not_before(user, at, cause, cut).map(rfc3339),
+            "app_user_id": self.app_user(user, cut),
+            "succeeded_by": self.succeeded_by(user, cut),
+            "preceded_by": self.preceded_by(user, cut),
             "proof": format!("/rollcall/v1/log/proof/inclusion?seq={}", cause.seq),
         })
     }
@@ -662,6 +668,7 @@ impl World {
             "seq": seq,
             "change": change,
             "user_id": user,
+            "app_user_id": self.app_user(user, Cut { as_of_ms: None, known_at: Some(seq) }),
             "directory_id": directory,
             "organization_id": organization,
             "role": role,
@@ -867,7 +874,7 @@ impl World {
                 "changed": changes,
                 "missed": previous.map(|previous| missed(&told, &previous)),
                 "late": versions[place + 1..].iter().any(|later| later.seq < event.seq),
-                "proof": "webhook",
+                "proof": if event.asked_ms.is_some() { "observed" } else { "webhook" },
                 "cause": self.cause(Turn::Event(event)),
             })
         };

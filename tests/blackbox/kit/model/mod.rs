@@ -11,6 +11,7 @@ use std::collections::BTreeSet;
 use serde_json::{Map, Value, json};
 
 pub mod audit;
+pub mod links;
 pub mod observations;
 pub mod roles;
 
@@ -25,6 +26,8 @@ pub struct World {
     told: Vec<Told>,
     /// The settings of operators, by seq.
     settings: Vec<roles::Setting>,
+    /// What operators did about links, by seq.
+    link_acts: Vec<links::LinkAct>,
     /// The comparisons with the source that ended, by seq.
     comparisons: Vec<observations::Comparison>,
 }

@@ -123,3 +123,110 @@ fn observed(event: &str, data: &Object) -> (Fact, bool) {
         }
     }
 }
+
+// --- Rules O1 and O6, and what is held: the decision before it is recorded ---
+
+/// The thing about which the source is asked.
+#[derive(Clone, Debug)]
+pub enum Thing {
+    Directory(String),
+    /// With the directory of the object, or the one in which it was sought.
+    User(String, String),
+    Group(String, String),
+    /// A user, a group, and the group's directory.
+    Membership(String, String, String),
+}
+
+/// What becomes of an answer of the source that differs from what is served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expected {
+    /// It is recorded, and occurs at this moment.
+    Recorded(i64),
+    Unchanged,
+    NewerEvent,
+    UnknownUser,
+}
+
+impl World {
+    /// What becomes of the answer that a thing is there, with its `updated_at`, or is not there.
+    pub fn expected(
+        &self,
+        thing: &Thing,
+        present: bool,
+        said: Option<i64>,
+        asked: i64,
+    ) -> Expected {
+        let view = self.view(Cut::default());
+        let own = |event: &&&Event| match (&event.fact, thing) {
+            (Fact::Directory { id, .. }, Thing::Directory(wanted)) => id == wanted,
+            (Fact::Entity { kind: Kind::User, id, .. }, Thing::User(wanted, _)) => id == wanted,
+            (Fact::Entity { kind: Kind::Group, id, .. }, Thing::Group(wanted, _)) => id == wanted,
+            (Fact::Membership { user, group, .. }, Thing::Membership(of, into, _)) => {
+                user.id == *of && group.id == *into
+            }
+            _ => false,
+        };
+        let is_newer = |event: &&Event| event.at >= asked || event.asked_ms >= Some(asked);
+        if view.events.iter().filter(own).any(|event| is_newer(event)) {
+            return Expected::NewerEvent;
+        }
+        let is_there = match thing {
+            Thing::Directory(id) => view.directory(id).is_some(),
+            Thing::User(id, _) => view.there(Kind::User, id).is_some(),
+            Thing::Group(id, _) => view.there(Kind::Group, id).is_some(),
+            Thing::Membership(user, group, _) => {
+                view.is_granted(group, user)
+                    && view.there(Kind::User, user).is_some()
+                    && view.there(Kind::Group, group).is_some()
+            }
+        };
+        let shown_later = |event: &&&Event| {
+            let of_user = |end: &End| matches!(thing, Thing::User(id, _) if end.id == *id);
+            matches!(&event.fact, Fact::Membership { added: true, user, .. } if of_user(user))
+        };
+        match (present, is_there, thing) {
+            (false, false, _) | (true, true, Thing::Membership(..)) => Expected::Unchanged,
+            (false, true, _) => {
+                let mut later = view.events.iter().filter(shown_later);
+                match later.any(|event| is_newer(event)) {
+                    true => Expected::NewerEvent,
+                    false => Expected::Recorded(asked),
+                }
+            }
+            (true, false, Thing::Membership(user, group, directory)) => {
+                if view.there(Kind::User, user).is_none() {
+                    return Expected::UnknownUser;
+                }
+                let ends = |event: &&&Event| match &event.fact {
+                    Fact::Entity { kind, id, tombstone, .. } => {
+                        let end = if *kind == Kind::User { user } else { group };
+                        *tombstone && id == end
+                    }
+                    Fact::Directory { id, change, .. } => {
+                        id == directory && *change == DirectoryChange::Deleted
+                    }
+                    Fact::Membership { .. } => false,
+                };
+                let is_ended = view.events.iter().filter(ends).any(|end| end.at >= asked);
+                match is_ended || view.there(Kind::Group, group).is_none() {
+                    true => Expected::NewerEvent,
+                    false => Expected::Recorded(asked),
+                }
+            }
+            (true, _, Thing::Directory(_)) => Expected::Recorded(asked),
+            (true, _, Thing::User(_, directory) | Thing::Group(_, directory)) => {
+                let deletion = view.latest_deletion(directory);
+                if view.is_deleted(directory) || deletion.is_some_and(|end| end.at >= asked) {
+                    return Expected::NewerEvent;
+                }
+                let is_named = view.events.iter().any(|event| event.names(directory));
+                let is_active = !is_named || view.is_active_directory(directory);
+                let is_after_all = |said: &i64| {
+                    let mut own = view.events.iter().filter(own).chain(&deletion);
+                    *said <= asked && own.all(|event| event.at < *said)
+                };
+                Expected::Recorded(said.filter(|_| is_active).filter(is_after_all).unwrap_or(asked))
+            }
+        }
+    }
+}

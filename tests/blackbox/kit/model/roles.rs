@@ -126,7 +126,7 @@ impl World {
         seq
     }
 
-    fn append_act(&mut self, event_id: &str, event: &str) -> u64 {
+    pub(super) fn append_act(&mut self, event_id: &str, event: &str) -> u64 {
         self.append(Record {
             body: Vec::new(),
             event_id: Some(event_id.to_owned()),

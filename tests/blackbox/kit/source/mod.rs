@@ -7,6 +7,7 @@
 pub mod faulty;
 pub mod http;
 pub mod objects;
+pub mod pulling;
 pub mod stand_in;
 
 #[cfg(test)]

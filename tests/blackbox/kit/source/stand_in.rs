@@ -58,6 +58,8 @@ pub struct Contents {
     pub key: String,
     /// Directories about which the key may not ask.
     pub forbidden: BTreeSet<String>,
+    /// The most items of a page, whatever `limit` says.
+    pub page_max: usize,
     /// False for a source without the Events API: 404.
     pub has_events: bool,
     /// The places in lists of all that was ever listed, so that a cursor outlives its object.
@@ -77,6 +79,7 @@ impl StandIn {
             unknown_cursor_status: 404,
             key: SOURCE_KEY.to_owned(),
             forbidden: BTreeSet::new(),
+            page_max: 100,
             has_events: true,
             places: BTreeMap::new(),
             requests: Vec::new(),
@@ -292,7 +295,7 @@ impl Contents {
         request: &Request,
         objects: impl Iterator<Item = &'a Value>,
     ) -> Result<Reply, Reply> {
-        let limit = limit(request)?;
+        let limit = limit(request)?.min(self.page_max);
         let order = request.parameter("order").unwrap_or_else(|| "desc".into());
         if !["asc", "desc"].contains(&order.as_str()) {
             return Err(invalid("order", "order must be one of: asc, desc"));
@@ -338,7 +341,7 @@ impl Contents {
 
     fn events(&self, request: &Request) -> Result<Reply, Reply> {
         only(request, &["events", "range_start", "range_end", "organization_id"])?;
-        let limit = limit(request)?;
+        let limit = limit(request)?.min(self.page_max);
         let types: BTreeSet<String> = request
             .parameters()
             .into_iter()

@@ -1,0 +1,192 @@
+//! The same person again: a user who ended, and a later user of the same directory with the same id
+//! at the identity provider.
+//!
+//! A source that deletes and provisions a user anew gives it another id. Nothing is inherited from
+//! the one to the other: this only says that they belong together.
+
+use std::collections::BTreeSet;
+
+use crate::ground::order::{Cut, Millis, Place};
+use crate::ground::symbols::{NO_SYM, Sym};
+use crate::ground::timeline::Placed;
+use crate::sight::Seen;
+use crate::state::entities::{Entity, EntityKind, EntityVersion};
+use crate::views::Views;
+
+/// A user who is the same person under another id.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OtherUser {
+    /// The other id.
+    pub user: String,
+    /// When the later user was first seen, or when the earlier one ended.
+    pub at: Millis,
+}
+
+/// The users who are the same person as one user.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SamePerson {
+    /// The first user after its end, with the moment from which it is known.
+    pub succeeded_by: Option<OtherUser>,
+    /// The user whose successor it is, with the end of that user. Of several it is the one that
+    /// ended last; of these the one with the lowest id.
+    pub preceded_by: Option<OtherUser>,
+}
+
+/// The facts by which two users are the same person.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Person {
+    directory: Sym,
+    idp_id: Sym,
+}
+
+impl Person {
+    /// Returns the person of a version; `None` without an id at the identity provider.
+    fn of(version: &EntityVersion) -> Option<Person> {
+        let EntityVersion { directory, idp_id, .. } = *version;
+        (directory != NO_SYM && idp_id != NO_SYM).then_some(Person { directory, idp_id })
+    }
+}
+
+/// A version of one of the users of a person.
+struct Appearance {
+    place: Place,
+    user: Sym,
+}
+
+impl Seen<'_> {
+    /// Returns the users who are the same person as a user at the cut, as far as they are seen.
+    ///
+    /// Costs a pass over the versions of all users who ever had the same id at the identity
+    /// provider.
+    pub fn same_person(&self, user: &str, cut: Cut) -> SamePerson {
+        let user = self.entity_sym(EntityKind::User, user, cut);
+        user.map_or_else(SamePerson::default, |user| self.same_person_as(user, cut))
+    }
+
+    pub(crate) fn same_person_as(&self, user: Sym, cut: Cut) -> SamePerson {
+        let shown = |(other, at): (Sym, Millis)| {
+            let is_seen = self.sees_entity(EntityKind::User, other, cut);
+            is_seen.then(|| OtherUser { user: self.users.id(other).to_owned(), at })
+        };
+        SamePerson {
+            succeeded_by: self.successor(user, cut).and_then(shown),
+            preceded_by: self.predecessor(user, cut).and_then(shown),
+        }
+    }
+}
+
+impl Views {
+    /// Returns the number of users that may be the same person as a user, itself included: a
+    /// measure of the work that [`Seen::same_person_as`] does.
+    pub(crate) fn namesakes_by_idp_id(&self, user: Sym) -> usize {
+        let versions = self.users.get(user).into_iter().flat_map(Entity::versions);
+        let idp_ids: BTreeSet<Sym> = versions.map(|version| version.idp_id).collect();
+        idp_ids.into_iter().map(|idp_id| self.idp_ids.holders(idp_id).count()).sum()
+    }
+
+    /// Returns the user who is the same person as one that has ended, and when it was first seen
+    /// after that end.
+    fn successor(&self, user: Sym, cut: Cut) -> Option<(Sym, Millis)> {
+        let person = self.person_of(user, cut)?;
+        if !self.has_others(user, person) {
+            return None;
+        }
+        let end = self.end_of_user(user, cut)?;
+        first_after(&self.appearances(person, cut), user, end)
+    }
+
+    /// Returns the user whose successor a user is, and the end of that one.
+    fn predecessor(&self, user: Sym, cut: Cut) -> Option<(Sym, Millis)> {
+        let entity = self.users.get(user)?;
+        let persons: BTreeSet<Person> = lived(entity, cut).filter_map(Person::of).collect();
+        let persons = persons.into_iter().filter(|person| self.has_others(user, *person));
+        let found = persons.filter_map(|person| self.predecessor_as(person, user, cut));
+        found.max_by(|a, b| self.compare_ends(*a, *b))
+    }
+
+    fn predecessor_as(&self, person: Person, user: Sym, cut: Cut) -> Option<(Sym, Millis)> {
+        let appearances = self.appearances(person, cut);
+        let others = self.idp_ids.holders(person.idp_id).filter(|other| *other != user);
+        let ended = others.filter_map(|other| {
+            let is_same = self.person_of(other, cut) == Some(person);
+            let end = self.end_of_user(other, cut).filter(|_| is_same)?;
+            let (next, _) = first_after(&appearances, other, end)?;
+            (next == user).then_some((other, end))
+        });
+        ended.max_by(|a, b| self.compare_ends(*a, *b))
+    }
+
+    /// Orders users by their ends. The later end is greater, and of two at one moment the lower id.
+    fn compare_ends(&self, a: (Sym, Millis), b: (Sym, Millis)) -> core::cmp::Ordering {
+        let id = |(user, _): (Sym, Millis)| self.users.id(user);
+        a.1.cmp(&b.1).then_with(|| id(b).cmp(id(a)))
+    }
+
+    fn has_others(&self, user: Sym, person: Person) -> bool {
+        self.idp_ids.holders(person.idp_id).any(|other| other != user)
+    }
+
+    /// Returns the person that a user is at the cut: by its last version that is not a deletion, or
+    /// by its deletion if no other version is known.
+    fn person_of(&self, user: Sym, cut: Cut) -> Option<Person> {
+        let lived = |version: &EntityVersion| !version.deleted;
+        let version = self.last_version(EntityKind::User, user, cut, lived).filter(|v| lived(v));
+        let version = version.or_else(|| self.placed_version(EntityKind::User, user, cut));
+        version.and_then(Person::of)
+    }
+
+    /// Returns the moment from which on a user has not been alive up to the cut; `None` if it is
+    /// alive, or if nothing is known of it.
+    fn end_of_user(&self, user: Sym, cut: Cut) -> Option<Millis> {
+        let entity = self.users.get(user)?;
+        let known = |place: &Place| cut.sees(*place);
+        let own = self.places_of_entity(EntityKind::User, user).filter(known);
+        let mut moments: BTreeSet<Millis> = own.map(|place| place.occurred_at).collect();
+        let first = moments.first().copied()?;
+        let directories = entity.listed_in().iter().filter_map(|sym| self.directories.get(*sym));
+        let events = directories.flat_map(|directory| directory.events().iter().map(Placed::place));
+        moments.extend(events.filter(known).map(|place| place.occurred_at));
+        let policies = self.policies.iter().filter(|policy| policy.seq <= cut.known_at);
+        moments.extend(policies.map(|policy| policy.effective_from));
+        let mut end = None;
+        for moment in moments.range(first..).rev().filter(|moment| **moment <= cut.as_of) {
+            let then = Cut { as_of: *moment, ..cut };
+            if self.alive(EntityKind::User, user, then).is_some() {
+                break;
+            }
+            end = Some(*moment);
+        }
+        end
+    }
+
+    /// Returns the versions that show a person, up to the cut, in the order of events.
+    fn appearances(&self, person: Person, cut: Cut) -> Vec<Appearance> {
+        let mut found = Vec::new();
+        for user in self.idp_ids.holders(person.idp_id) {
+            let versions = self.users.get(user).into_iter().flat_map(|entity| lived(entity, cut));
+            let showing = versions.filter(|version| Person::of(version) == Some(person));
+            found.extend(showing.map(|version| Appearance { place: version.place, user }));
+        }
+        found.sort_by(|a, b| self.ids.compare(a.place, b.place));
+        found
+    }
+}
+
+/// Iterates over the versions of a user, up to the cut, that are no deletions. A snapshot counts if
+/// it is older than everything that the source says of the user itself.
+fn lived(entity: &Entity, cut: Cut) -> impl Iterator<Item = &EntityVersion> {
+    let known = move |version: &&EntityVersion| cut.sees(version.place);
+    let explicit = || entity.explicit().iter().filter(known);
+    let first = explicit().map(|version| version.place.occurred_at).min();
+    let stand_ins = entity.stand_ins().iter().filter(known);
+    let before =
+        move |version: &&EntityVersion| first.is_none_or(|first| version.place.occurred_at < first);
+    explicit().chain(stand_ins.filter(before)).filter(|version| !version.deleted)
+}
+
+/// Returns the first user other than `user` that appears after a moment, and when.
+fn first_after(appearances: &[Appearance], user: Sym, end: Millis) -> Option<(Sym, Millis)> {
+    let start = appearances.partition_point(|one| one.place.occurred_at <= end);
+    let later = appearances.iter().skip(start).find(|one| one.user != user)?;
+    Some((later.user, later.place.occurred_at))
+}

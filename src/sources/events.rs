@@ -1,0 +1,505 @@
+//! Events that are pulled from the source's list: first back 90 days, then its tail.
+
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use bytes::Bytes;
+use rollcall_projections::{Cut, DirectoryFilter, EventType, Millis, Sight, Window};
+
+use super::Source;
+use super::bell::Woken;
+use super::client::{SourceAnswer, SourceError, SourcePage, Tries, read_page};
+use super::cursor::KeptCursor;
+use crate::engine::{Engine, IngestError};
+use crate::log::{Outcome, ReadError};
+use crate::verify::Verified;
+use crate::{json, time};
+
+const DAY_MS: Millis = 86_400_000;
+/// How far back the source's list goes.
+const RETENTION_MS: Millis = 90 * DAY_MS;
+/// The longest window of time that may be asked for.
+const WINDOW_MS: Millis = 30 * DAY_MS;
+/// Windows overlap by this: a bound may be included or not.
+const OVERLAP_MS: Millis = 1000;
+/// How far before the newest pulled record pulling begins if its cursor is lost.
+const REPEATED_MS: Millis = DAY_MS;
+/// Events that are younger are left, so that their signed copy comes first.
+const YOUNG_MS: u64 = 20_000;
+
+/// The time until the source is asked again that does not take the key, or is another environment.
+const REFUSED_REST: Duration = Duration::from_secs(300);
+/// The pause while the queue of events is full.
+const QUEUE_PAUSE: Duration = Duration::from_millis(50);
+
+/// The types that are asked for.
+const TYPES: [EventType; 10] = [
+    EventType::DirectoryActivated,
+    EventType::DirectoryDeleted,
+    EventType::UserCreated,
+    EventType::UserUpdated,
+    EventType::UserDeleted,
+    EventType::GroupCreated,
+    EventType::GroupUpdated,
+    EventType::GroupDeleted,
+    EventType::MemberAdded,
+    EventType::MemberRemoved,
+];
+
+/// The reason why a pull did not reach the end.
+#[derive(Debug, thiserror::Error)]
+pub enum PullError {
+    /// The source did not answer.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    /// The log knows directories, and the source lists none of them.
+    #[error(
+        "the log knows directories, and the source lists none of them: it is another environment; \
+         give the key of this one, or another data folder"
+    )]
+    Mismatch,
+    /// The log takes no events now.
+    #[error("the log takes no events now: {0}")]
+    Log(#[from] IngestError),
+    /// The log cannot be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+}
+
+impl PullError {
+    /// Returns a stable word for it.
+    pub fn code(&self) -> &'static str {
+        match self {
+            PullError::Source(error) => error.code(),
+            PullError::Mismatch => "source_mismatch",
+            PullError::Log(_) | PullError::Read(_) => "log_unavailable",
+        }
+    }
+}
+
+/// The events that a pull takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Take {
+    /// All from before the pull's start.
+    All,
+    /// All but those that are so young that their signed copy may still come.
+    Settled,
+}
+
+/// The place in the list from which pulling goes on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Place {
+    /// Behind this event.
+    After(String),
+    /// From this moment on.
+    From(Millis),
+    /// At the first event in the list that is not before this moment. Another Rollcall lists events
+    /// in the order in which it learnt of them, so that the first of a window may be behind others
+    /// that are wanted.
+    FirstSince(Millis),
+}
+
+/// The state of pulling, which one thread at a time holds.
+#[derive(Default)]
+pub(super) struct Progress {
+    /// `None` until it is found.
+    place: Option<Place>,
+    /// True once the source is known to be of the log's environment.
+    is_own: bool,
+}
+
+/// Pulls at intervals, and when the bell rings, until the server stops.
+pub(super) fn run(source: &Source, engine: &Weak<Engine>) {
+    let mut was_caught_up = false;
+    loop {
+        let heard = source.bell.rings();
+        let rest = match source.pull_to_end(engine, Take::Settled) {
+            Ok(()) => {
+                if !std::mem::replace(&mut was_caught_up, true) {
+                    let counts = source.status.counts();
+                    tracing::info!(
+                        source = source.url(),
+                        new = counts.new,
+                        duplicates = counts.duplicates,
+                        "pulled every event that the source has"
+                    );
+                }
+                source.every
+            }
+            Err(PullError::Source(SourceError::Stopped)) => return,
+            Err(PullError::Source(SourceError::Unauthorized) | PullError::Mismatch) => REFUSED_REST,
+            Err(_) => source.every,
+        };
+        if source.bell.rest(rest, heard) == Woken::Stopped {
+            return;
+        }
+    }
+}
+
+impl Source {
+    /// Pulls until the source has no more events to take. Blocks; one pull at a time runs, and it
+    /// retries until the server stops.
+    ///
+    /// # Errors
+    /// [`PullError`]: a retry would not help now. Everything that was recorded stays.
+    pub fn pull_to_end(&self, engine: &Weak<Engine>, take: Take) -> Result<(), PullError> {
+        let mut progress = self.pulling.lock();
+        let started_at = time::now_ms();
+        let pulled =
+            Pull { source: self, engine, take, started_at, has_lost: false }.run(&mut progress);
+        match &pulled {
+            Ok(()) => self.status.set_caught_up(started_at),
+            Err(PullError::Source(SourceError::Stopped)) => {}
+            Err(error) => self.note(error),
+        }
+        pulled
+    }
+
+    /// Keeps the reason why a pull ended early, and logs it once.
+    fn note(&self, error: &PullError) {
+        if self.status.note_fault(error.code(), error.to_string()) {
+            tracing::error!(
+                source = self.url(),
+                code = error.code(),
+                "events are not pulled: {error}"
+            );
+        }
+    }
+}
+
+/// One pull.
+struct Pull<'a> {
+    source: &'a Source,
+    engine: &'a Weak<Engine>,
+    take: Take,
+    started_at: Millis,
+    /// True once this pull has lost its cursor.
+    has_lost: bool,
+}
+
+/// The part of a page that is taken.
+struct Taken {
+    events: Vec<Verified>,
+    /// The id of the last of them.
+    last: Option<String>,
+    /// True if nothing behind them is wanted.
+    is_end: bool,
+}
+
+impl Pull<'_> {
+    fn run(mut self, progress: &mut Progress) -> Result<(), PullError> {
+        if progress.place.is_none() {
+            self.find_place(progress)?;
+        }
+        if !progress.is_own {
+            progress.is_own = self.is_own_environment()?;
+        }
+        loop {
+            let place = progress.place.clone().unwrap_or(Place::From(self.retained()));
+            let mut page = match self.ask(&place) {
+                Err(error) if self.loses(&place, &error) => {
+                    progress.place = Some(self.lost_place()?);
+                    continue;
+                }
+                page => page?,
+            };
+            if let Place::From(from) = place
+                && page.is_rollcall
+            {
+                progress.place = Some(Place::FirstSince(from));
+                continue;
+            }
+            if !matches!(place, Place::After(_)) {
+                // A window leaves out events by their dates, which may differ from the list's
+                // order: only its first event is a place in the list.
+                page.items.truncate(1);
+            }
+            let taken = self.choose(&page);
+            let count = taken.events.len();
+            self.record(taken.events)?;
+            if let Some(id) = taken.last {
+                self.keep(&id)?;
+                progress.place = Some(Place::After(id));
+                progress.is_own = true;
+            }
+            if taken.is_end {
+                return Ok(());
+            }
+            match (place, page.after) {
+                // The end of a window is not the end of the list.
+                (Place::From(_) | Place::FirstSince(_), _) if count > 0 => {}
+                (Place::From(from), None) if self.window_end(from) < self.started_at => {
+                    progress.place = Some(Place::From(self.window_end(from) - OVERLAP_MS));
+                }
+                (Place::From(_) | Place::FirstSince(_), None) => {
+                    // Later pulls need not go back so far.
+                    progress.place = Some(Place::From(self.started_at - REPEATED_MS));
+                    return Ok(());
+                }
+                (Place::After(_), None) => return Ok(()),
+                (_, Some(after)) if count == 0 => progress.place = Some(Place::After(after)),
+                (_, Some(_)) => {}
+            }
+        }
+    }
+
+    fn engine(&self) -> Result<Arc<Engine>, PullError> {
+        self.engine.upgrade().ok_or(PullError::Source(SourceError::Stopped))
+    }
+
+    /// Returns the moment up to which the source's list goes back.
+    fn retained(&self) -> Millis {
+        self.started_at - RETENTION_MS
+    }
+
+    fn window_end(&self, from: Millis) -> Millis {
+        (from + WINDOW_MS).min(self.started_at)
+    }
+
+    /// Finds the place by the cursor that was kept, by the newest pulled record, or goes back as far
+    /// as the list does.
+    fn find_place(&self, progress: &mut Progress) -> Result<(), PullError> {
+        let engine = self.engine()?;
+        let log = hex::encode(engine.log_id());
+        if let Some(cursor) = self.source.cursor.read(&log, engine.head(), self.source.url()) {
+            self.source.status.set_cursor(Some(cursor.clone()));
+            *progress = Progress { place: Some(Place::After(cursor)), is_own: true };
+            return Ok(());
+        }
+        let newest = engine.newest_pulled(self.source.url(), self.retained())?;
+        let from = newest.map(|newest| (newest - REPEATED_MS).max(self.retained()));
+        progress.place = Some(Place::From(from.unwrap_or(self.retained())));
+        progress.is_own = newest.is_some();
+        Ok(())
+    }
+
+    /// Returns true if the source no longer knows the cursor. In one pull that happens once.
+    fn loses(&mut self, place: &Place, error: &PullError) -> bool {
+        let is_refusal = matches!(
+            error,
+            PullError::Source(SourceError::NotFound | SourceError::Refused(400 | 422))
+        );
+        let loses = is_refusal && matches!(place, Place::After(_)) && !self.has_lost;
+        self.has_lost |= loses;
+        loses
+    }
+
+    /// Returns the place without a cursor.
+    fn lost_place(&self) -> Result<Place, PullError> {
+        tracing::warn!(
+            source = self.source.url(),
+            "the source does not know the last event that was taken: a day is pulled again"
+        );
+        self.source.cursor.remove();
+        self.source.status.set_cursor(None);
+        let newest = self.engine()?.newest_pulled(self.source.url(), self.retained())?;
+        let from = newest.map(|newest| (newest - REPEATED_MS).max(self.retained()));
+        Ok(Place::From(from.unwrap_or(self.retained())))
+    }
+
+    /// Asks for the page at a place.
+    fn ask(&self, place: &Place) -> Result<SourcePage, PullError> {
+        let types: Vec<&str> = TYPES.iter().map(|known| known.name()).collect();
+        let mut path = format!("/events?events={}&limit=100", types.join(","));
+        match place {
+            Place::After(id) => path.push_str(&format!("&after={}", encoded(id))),
+            Place::From(from) => path.push_str(&format!(
+                "&range_start={}&range_end={}",
+                time::format(*from),
+                time::format(self.window_end(*from))
+            )),
+            Place::FirstSince(from) => {
+                path.push_str(&format!("&range_start={}", time::format(*from)));
+            }
+        }
+        let read = |answer: &SourceAnswer| read_page(answer).filter(|page| goes_on(page, place));
+        Ok(self.source.client.ask(&path, Tries::Endless, read)?)
+    }
+
+    /// Chooses the events of a page that are taken: the list's order is kept.
+    fn choose(&self, page: &SourcePage) -> Taken {
+        let now = time::now_ms();
+        let leaves_young = self.take == Take::Settled && self.source.signs_webhooks;
+        let mut taken = Taken { events: Vec::new(), last: None, is_end: false };
+        for item in &page.items {
+            let created_at = created_at(item);
+            if leaves_young && created_at.is_some_and(|at| is_young(at, now)) {
+                taken.is_end = true;
+                break;
+            }
+            let is_newer = created_at.is_some_and(|at| at >= self.started_at);
+            taken.is_end |= self.take == Take::All && is_newer;
+            taken.last = id(item).or(taken.last);
+            let origin = self.source.client.origin();
+            taken.events.push(Verified::pulled(origin, page.asked_at, item.clone()));
+        }
+        taken
+    }
+
+    /// Records events. Returns once all are durable and folded.
+    fn record(&self, events: Vec<Verified>) -> Result<(), PullError> {
+        if events.is_empty() {
+            return Ok(());
+        }
+        let engine = self.engine()?;
+        let mut waiting = Vec::new();
+        for event in events {
+            waiting.push(self.submit(&engine, &event)?);
+        }
+        let (mut new, mut duplicates, mut differing) = (0, 0, 0);
+        let mut failed = None;
+        for outcome in waiting {
+            match outcome.blocking_recv().unwrap_or(Err(IngestError::Unavailable)) {
+                Ok(Outcome::New(_) | Outcome::Conflict { duplicate: false, .. }) => new += 1,
+                Ok(Outcome::Duplicate { differs, .. }) => {
+                    duplicates += 1;
+                    differing += u64::from(differs);
+                }
+                Ok(Outcome::Conflict { duplicate: true, .. }) => duplicates += 1,
+                Err(error) => failed = Some(error),
+            }
+        }
+        self.source.status.add_pulled(new, duplicates, differing);
+        failed.map_or(Ok(()), |error| Err(error.into()))
+    }
+
+    /// Queues an event, and waits while the queue is full.
+    fn submit(&self, engine: &Engine, event: &Verified) -> Result<Submitted, PullError> {
+        loop {
+            match engine.submit(event.clone()) {
+                Err(IngestError::QueueFull) => {}
+                submitted => return Ok(submitted?),
+            }
+            if self.source.bell.sleep(QUEUE_PAUSE) == Woken::Stopped {
+                return Err(SourceError::Stopped.into());
+            }
+        }
+    }
+
+    /// Keeps the cursor.
+    fn keep(&self, id: &str) -> Result<(), PullError> {
+        let engine = self.engine()?;
+        let kept = KeptCursor {
+            log: hex::encode(engine.log_id()),
+            head: engine.head(),
+            url: self.source.url().to_owned(),
+            cursor: id.to_owned(),
+        };
+        if let Err(error) = self.source.cursor.write(&kept) {
+            tracing::warn!(%error, "the cursor of the source cannot be kept");
+        }
+        self.source.status.set_cursor(Some(id.to_owned()));
+        Ok(())
+    }
+
+    /// Returns true if the source lists a directory that the log knows, and false if the log knows
+    /// none.
+    ///
+    /// # Errors
+    /// [`PullError::Mismatch`], if it lists none of those that the log knows.
+    fn is_own_environment(&self) -> Result<bool, PullError> {
+        if !self.knows_directories(None)? {
+            return Ok(false);
+        }
+        let mut after = String::new();
+        loop {
+            let path = format!("/directories?limit=100{after}");
+            let page = self.source.client.page(&path, Tries::Endless)?;
+            for directory in &page.items {
+                if let Some(id) = id(directory)
+                    && self.knows_directories(Some(&id))?
+                {
+                    return Ok(true);
+                }
+            }
+            let next = page.after.map(|next| format!("&after={}", encoded(&next)));
+            match next {
+                Some(next) if next != after => after = next,
+                _ => return Err(PullError::Mismatch),
+            }
+        }
+    }
+
+    /// Returns true if a directory is there, or any.
+    fn knows_directories(&self, id: Option<&str>) -> Result<bool, PullError> {
+        let engine = self.engine()?;
+        let views = engine.views();
+        let cut = Cut { known_at: views.head(), ..Cut::LATEST };
+        let seen = views.seen_by(&Sight::All);
+        if let Some(id) = id {
+            return Ok(seen.directory(id, cut).is_some());
+        }
+        let window = Window { descending: true, after: None, before: None, limit: 1 };
+        Ok(!seen.directories(&DirectoryFilter::default(), cut, window).items.is_empty())
+    }
+}
+
+type Submitted = tokio::sync::oneshot::Receiver<Result<Outcome, IngestError>>;
+
+/// Returns true if each item has an id, and the page leads away from its place.
+fn goes_on(page: &SourcePage, place: &Place) -> bool {
+    let leads_back = match place {
+        Place::After(cursor) => {
+            page.after.as_ref() == Some(cursor)
+                || page.items.last().and_then(|item| id(item)).as_ref() == Some(cursor)
+        }
+        Place::From(_) | Place::FirstSince(_) => false,
+    };
+    !leads_back && page.items.iter().all(|item| id(item).is_some())
+}
+
+fn encoded(text: &str) -> String {
+    form_urlencoded::byte_serialize(text.as_bytes()).collect()
+}
+
+/// Returns true if the signed copy of an event may still come. An event dated ahead by more than
+/// clocks differ is not waited for.
+fn is_young(created_at: Millis, now: Millis) -> bool {
+    now.saturating_sub(created_at).unsigned_abs() < YOUNG_MS
+}
+
+fn id(item: &Bytes) -> Option<String> {
+    let [id] = json::present_fields(std::str::from_utf8(item).ok()?, ["id"])?;
+    json::string(id).filter(|id| !id.is_empty()).map(Into::into)
+}
+
+fn created_at(item: &Bytes) -> Option<Millis> {
+    let [created_at] = json::present_fields(std::str::from_utf8(item).ok()?, ["created_at"])?;
+    time::parse(&json::string(created_at)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn page(ids: &[&str], after: Option<&str>) -> SourcePage {
+        let items = ids.iter().map(|id| format!(r#"{{"id":"{id}"}}"#).into()).collect();
+        SourcePage { asked_at: 0, items, after: after.map(str::to_owned), is_rollcall: false }
+    }
+
+    #[test]
+    fn a_page_that_leads_back_to_its_cursor_is_not_taken() {
+        let after = Place::After("b".into());
+        for (ids, next, goes) in [
+            (&["c"][..], Some("c"), true),
+            (&[], None, true),
+            (&[], Some("c"), true),
+            (&["a", "b"], Some("b"), false),
+            (&["b"], None, false),
+            (&[], Some("b"), false),
+            (&["c", ""], None, false),
+        ] {
+            assert_eq!(goes_on(&page(ids, next), &after), goes, "{ids:?} {next:?}");
+        }
+        assert!(goes_on(&page(&["b"], None), &Place::From(0)));
+    }
+
+    #[test]
+    fn an_event_is_young_for_20_seconds_and_one_dated_far_ahead_never() {
+        for (created_at, young) in
+            [(0, true), (-19_999, true), (-20_000, false), (19_000, true), (60_000, false)]
+        {
+            assert_eq!(is_young(1_000_000 + created_at, 1_000_000), young, "{created_at}");
+        }
+    }
+}

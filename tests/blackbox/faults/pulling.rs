@@ -1,0 +1,583 @@
+//! Events that are pulled from a source, which is well or not.
+
+use std::io::Read;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use serde_json::{Value, json};
+
+use crate::kit::server::{API_KEY, Server, binary, now_ms};
+use crate::kit::source::faulty::{Fault, Faulty};
+use crate::kit::source::objects::{directory, event, group, membership, user};
+use crate::kit::source::pulling::{Puller, pull, source_of, until};
+use crate::kit::source::stand_in::{Arrived, SOURCE_KEY, StandIn};
+
+const DAY_MS: i64 = 86_400_000;
+/// Events of this age are not left to their signed copy.
+const SETTLED_MS: i64 = 60_000;
+
+/// A stand-in with a directory that was activated `age_ms` ago.
+fn source_with_directory(age_ms: i64) -> StandIn {
+    let source = StandIn::start();
+    let at = now_ms() - age_ms;
+    let activated =
+        event("event_0", "dsync.activated", at, &directory("directory_1", "Halden", at));
+    source.contents().happen(&activated);
+    source
+}
+
+/// The event that creates a user.
+fn created(number: usize, age_ms: i64) -> String {
+    let (id, at) = (format!("directory_user_{number:04}"), now_ms() - age_ms);
+    let data = user(&id, "directory_1", "Ada", at);
+    event(&format!("event_{number}"), "dsync.user.created", at, &data)
+}
+
+fn add_users(source: &StandIn, numbers: std::ops::Range<usize>) {
+    let mut contents = source.contents();
+    numbers.for_each(|number| contents.happen(&created(number, SETTLED_MS)));
+}
+
+const EVENTS: &str = "/events?limit=100&events=dsync.activated,dsync.user.created,\
+                      dsync.user.updated,dsync.group.created,dsync.group.user_added";
+
+fn event_ids(server: &Server) -> Vec<String> {
+    server.get(EVENTS).ids()
+}
+
+fn user_ids(server: &Server) -> Vec<String> {
+    server.get("/directory_users?directory=directory_1&limit=100&order=asc").ids()
+}
+
+/// The parameter of a request.
+fn parameter(request: &Arrived, name: &str) -> Option<String> {
+    let (_, query) = request.target.split_once('?')?;
+    let mut parameters = form_urlencoded::parse(query.as_bytes());
+    parameters.find(|(key, _)| key == name).map(|(_, value)| value.into_owned())
+}
+
+fn event_requests(source: &StandIn) -> Vec<Arrived> {
+    let requests = source.requests().into_iter();
+    requests.filter(|request| request.target.starts_with("/events?")).collect()
+}
+
+fn range_ms(request: &Arrived) -> Option<(i64, i64)> {
+    let read = |name| rollcall::time::parse(&parameter(request, name)?);
+    Some((read("range_start")?, read("range_end")?))
+}
+
+/// All that the server has said, once it has stopped.
+fn said(mut server: Server) -> String {
+    let mut stderr = server.take_stderr();
+    let reading = std::thread::spawn(move || {
+        let mut text = String::new();
+        stderr.read_to_string(&mut text).unwrap();
+        text
+    });
+    assert_eq!(server.stop(), 0);
+    reading.join().unwrap()
+}
+
+#[test]
+fn the_first_pull_asks_in_windows_of_30_days_and_then_only_by_the_cursor() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = source_with_directory(95 * DAY_MS);
+    let ages = [80 * DAY_MS, 40 * DAY_MS, SETTLED_MS];
+    for (number, age_ms) in ages.into_iter().enumerate() {
+        source.contents().happen(&created(number + 1, age_ms));
+    }
+    let server = Puller::of(folder.path(), &source.url).start();
+    let told = pull(&server);
+    assert_eq!(event_ids(&server), ["event_1", "event_2", "event_3"], "the first is gone");
+    assert_eq!(
+        (&told["new"], &told["pulled"], &told["differs"]),
+        (&3.into(), &3.into(), &0.into())
+    );
+    assert_eq!((&told["cursor"], &told["last_error"]), (&"event_3".into(), &Value::Null));
+    let requests = event_requests(&source);
+    let (from, to) = range_ms(&requests[0]).unwrap();
+    let back = now_ms() - 90 * DAY_MS - from;
+    assert!((0..60_000).contains(&back), "{back}");
+    assert_eq!(to - from, 30 * DAY_MS);
+    assert_eq!(parameter(&requests[0], "limit").unwrap(), "100");
+    assert_eq!(parameter(&requests[0], "events").unwrap().split(',').count(), 10);
+    assert_eq!(parameter(&requests[1], "after").as_deref(), Some("event_1"));
+    assert!(
+        requests.iter().all(|request| range_ms(request).is_none() || request.at == requests[0].at)
+    );
+    for request in &requests[2..] {
+        assert_eq!(parameter(request, "after").as_deref(), Some("event_3"), "{}", request.target);
+    }
+}
+
+#[test]
+fn empty_windows_overlap_by_a_second_and_reach_to_now() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = source_with_directory(SETTLED_MS);
+    let server = Puller::of(folder.path(), &source.url).start();
+    pull(&server);
+    let ranges: Vec<(i64, i64)> = event_requests(&source).iter().filter_map(range_ms).collect();
+    assert_eq!(ranges.len(), 3, "{ranges:?}");
+    for pair in ranges.windows(2) {
+        assert_eq!(pair[1].0, pair[0].1 - 1000);
+        assert!(pair[0].1 - pair[0].0 <= 30 * DAY_MS);
+    }
+    assert!(now_ms() - ranges[2].1 < 60_000);
+    assert_eq!(event_ids(&server), ["event_0"]);
+}
+
+#[test]
+fn a_source_without_events_is_asked_only_about_the_last_day_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = StandIn::start();
+    let server = Puller::of(folder.path(), &source.url).start();
+    pull(&server);
+    let before = event_requests(&source).len();
+    pull(&server);
+    let later = &event_requests(&source)[before..];
+    let (from, _) = range_ms(&later[0]).unwrap();
+    assert!((0..60_000).contains(&(now_ms() - DAY_MS - from)), "{}", later[0].target);
+    let at = now_ms() - SETTLED_MS;
+    source.contents().happen(&event("event_0", "dsync.activated", at, &directory("d", "D", at)));
+    pull(&server);
+    assert_eq!(event_ids(&server), ["event_0"]);
+}
+
+#[test]
+fn a_pulled_record_has_the_exact_bytes_of_the_item_and_names_the_source() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = source_with_directory(SETTLED_MS);
+    let text = created(1, SETTLED_MS).replace("\"context\":{}", "\"context\": {\n} ,\"n\":1.00");
+    source.contents().list_event(&text);
+    let address = source.url.trim_start_matches("http://");
+    let url = format!("http://me:hidden@{address}/?token=hidden");
+    let server = Puller::of(folder.path(), &url).start();
+    pull(&server);
+    let entry = server.get("/rollcall/v1/log/entries/2").json();
+    let bytes = |name: &str| BASE64_STANDARD.decode(entry[name].as_str().unwrap()).unwrap();
+    assert_eq!(String::from_utf8(bytes("body")).unwrap(), text);
+    let receipt = String::from_utf8_lossy(&bytes("receipt")).into_owned();
+    assert!(receipt.contains(&source.url), "{receipt}");
+    assert_eq!(source_of(&server)["url"], *source.url);
+    let all = format!("{receipt}{}{}", source_of(&server), said(server));
+    assert!(!all.contains("hidden") && !all.contains(SOURCE_KEY), "{all}");
+}
+
+#[test]
+fn the_end_is_a_page_that_says_so_and_never_a_short_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = source_with_directory(SETTLED_MS);
+    source.contents().page_max = 7;
+    add_users(&source, 1..31);
+    let server = Puller::of(folder.path(), &source.url).start();
+    let told = pull(&server);
+    assert_eq!((&told["new"], &told["duplicates"]), (&31.into(), &0.into()));
+    assert_eq!(user_ids(&server).len(), 30);
+}
+
+#[test]
+fn a_tail_heals_a_lost_webhook_and_the_first_content_counts() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = source_with_directory(SETTLED_MS);
+    let puller = Puller { takes_webhooks: true, ..Puller::of(folder.path(), &source.url) };
+    let server = puller.start();
+    pull(&server);
+    // The webhook of event 1 comes, that of event 2 is lost. The list renders event 1 differently.
+    server.deliver(&created(1, SETTLED_MS));
+    let other = created(1, SETTLED_MS).replace("\"Ada\"", "\"Eve\"");
+    source.contents().list_event(&other);
+    source.contents().happen(&created(2, SETTLED_MS));
+    let told = pull(&server);
+    assert_eq!((&told["new"], &told["duplicates"]), (&2.into(), &1.into()));
+    assert_eq!(told["differs"], 1);
+    assert_eq!(user_ids(&server), ["directory_user_0001", "directory_user_0002"]);
+    assert_eq!(server.get("/directory_users/directory_user_0001").json()["first_name"], "Ada");
+    assert_eq!(server.get("/rollcall/v1/quarantine").ids().len(), 0);
+    // A webhook after its pulled copy is a duplicate.
+    let answer = server.post(created(2, SETTLED_MS).as_bytes());
+    assert_eq!(answer.status, 200);
+    assert_eq!(source_of(&server)["new"], 2);
+}
+
+#[test]
+fn young_events_are_left_to_their_webhooks_where_there_are_any() {
+    for (takes_webhooks, expected) in
+        [(true, &["event_0"][..]), (false, &["event_0", "event_1", "event_2"])]
+    {
+        let folder = tempfile::tempdir().unwrap();
+        let source = source_with_directory(SETTLED_MS);
+        source.contents().happen(&created(1, 1_000));
+        // The order of the list is kept: nothing behind a young event is taken.
+        source.contents().happen(&created(2, 30_000));
+        let server = Puller { takes_webhooks, ..Puller::of(folder.path(), &source.url) }.start();
+        let told = pull(&server);
+        assert_eq!(event_ids(&server), expected);
+        assert_eq!(told["last_error"], Value::Null);
+        let webhook = server.post(created(1, 0).as_bytes());
+        assert_eq!(webhook.status, if takes_webhooks { 200 } else { 404 });
+        assert_eq!(server.get("/readyz").status, 200);
+    }
+}
+
+#[test]
+fn pulling_goes_on_at_its_cursor_after_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = source_with_directory(SETTLED_MS);
+    let puller = Puller::of(folder.path(), &source.url);
+    let server = puller.start();
+    pull(&server);
+    assert_eq!(server.stop(), 0);
+    add_users(&source, 1..3);
+    let before = event_requests(&source).len();
+    let server = puller.start();
+    let told = pull(&server);
+    assert_eq!((&told["new"], &told["duplicates"]), (&2.into(), &0.into()));
+    let first = &event_requests(&source)[before];
+    assert_eq!(parameter(first, "after").as_deref(), Some("event_0"), "{}", first.target);
+    use std::os::unix::fs::PermissionsExt;
+    let mode = std::fs::metadata(folder.path().join("pull-cursor")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+}
+
+#[test]
+fn a_lost_cursor_costs_a_day_of_duplicates() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = source_with_directory(10 * DAY_MS);
+    for number in 1..4 {
+        source.contents().happen(&created(number, (4 - number as i64) * DAY_MS * 3 / 4));
+    }
+    let puller = Puller::of(folder.path(), &source.url);
+    let server = puller.start();
+    pull(&server);
+    assert_eq!(server.stop(), 0);
+    std::fs::remove_file(folder.path().join("pull-cursor")).unwrap();
+    let before = event_requests(&source).len();
+    let server = puller.start();
+    let told = pull(&server);
+    // The newest is 18 hours old, and one more is less than 24 hours older.
+    assert_eq!((&told["new"], &told["duplicates"]), (&0.into(), &2.into()));
+    let (from, _) = range_ms(&event_requests(&source)[before]).unwrap();
+    let back = now_ms() - DAY_MS * 7 / 4 - from;
+    assert!((0..60_000).contains(&back), "{back}");
+}
+
+#[test]
+fn a_cursor_that_the_source_no_longer_knows_is_a_lost_one() {
+    for status in [400, 404, 422] {
+        let folder = tempfile::tempdir().unwrap();
+        let source = source_with_directory(SETTLED_MS);
+        add_users(&source, 1..4);
+        let server = Puller::of(folder.path(), &source.url).start();
+        pull(&server);
+        {
+            let mut contents = source.contents();
+            contents.unknown_cursor_status = status;
+            contents.events.pop();
+            let text = created(9, SETTLED_MS);
+            contents.happen(&text);
+        }
+        let told = pull(&server);
+        assert_eq!((&told["new"], &told["last_error"]), (&5.into(), &Value::Null), "{status}");
+        assert_eq!(told["cursor"], "event_9");
+        // If the request that follows is refused as well, that is an error.
+        source.contents().has_events = false;
+        let told = until(&server, |source| !source["last_error"].is_null());
+        assert_eq!(told["last_error"]["code"], "not_found");
+        assert_eq!(server.get("/readyz").status, 200);
+    }
+}
+
+#[test]
+fn another_environment_is_not_pulled() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = source_with_directory(SETTLED_MS);
+    let server = Server::start(folder.path());
+    let at = now_ms() - SETTLED_MS;
+    let other = directory("directory_other", "Other", at);
+    server.deliver(&event("event_other", "dsync.activated", at, &other));
+    assert_eq!(server.stop(), 0);
+    let puller = Puller { takes_webhooks: true, ..Puller::of(folder.path(), &source.url) };
+    let server = puller.start();
+    let told = until(&server, |source| !source["last_error"].is_null());
+    assert_eq!(told["last_error"]["code"], "source_mismatch");
+    assert_eq!(event_ids(&server), ["event_other"]);
+    assert!(event_requests(&source).is_empty());
+    assert_eq!(server.get("/readyz").status, 200);
+    let stats = server.get("/rollcall/v1/stats").json();
+    assert_eq!(stats["sources"][0]["last_error"]["code"], "source_mismatch");
+    // The key of the right environment, or what it lists, ends it.
+    source.contents().put_directory(other);
+    let told = pull(&server);
+    assert_eq!((&told["last_error"], &told["new"]), (&Value::Null, &1.into()));
+    assert!(said(server).contains("source_mismatch"));
+}
+
+#[test]
+fn requests_keep_their_rate_after_a_burst_of_four() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = source_with_directory(SETTLED_MS);
+    source.contents().page_max = 1;
+    add_users(&source, 1..16);
+    let options = ["--pull-rate", "10", "--pull-every", "60s"];
+    let server = Puller { options: &options, ..Puller::of(folder.path(), &source.url) }.start();
+    until(&server, |source| !source["caught_up_at"].is_null());
+    let times: Vec<Instant> = source.requests().iter().map(|request| request.at).collect();
+    for (at, time) in times.iter().enumerate().skip(4) {
+        let least = Duration::from_millis(100 * (at as u64 - 3) - 20);
+        assert!(*time - times[0] >= least, "{at}: {:?}", *time - times[0]);
+    }
+    assert!(times[3] - times[0] < Duration::from_millis(900), "the burst is not spread");
+}
+
+#[test]
+fn a_source_that_asks_for_a_pause_gets_it() {
+    let date = |ms: i64| {
+        chrono::DateTime::from_timestamp_millis(ms).unwrap().format("%a, %d %b %Y %H:%M:%S GMT")
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let source = source_with_directory(SETTLED_MS);
+    let proxy = Faulty::before(&source.url);
+    proxy.fail("/events", 1, Fault::TooMany("1".into()));
+    // A date has whole seconds: this one is between one and two seconds ahead.
+    let until_date = date(now_ms() + 4_000).to_string();
+    proxy.fail("/events", 1, Fault::TooMany(until_date));
+    let begun = Instant::now();
+    let server = Puller::of(folder.path(), &proxy.url).start();
+    let told = until(&server, |source| !source["last_error"].is_null());
+    assert_eq!(told["last_error"]["code"], "rate_limited");
+    pull(&server);
+    let times: Vec<Instant> = proxy.requests().iter().map(|request| request.at).collect();
+    assert!(times[1] - times[0] >= Duration::from_secs(1));
+    assert!(times[2] - begun >= Duration::from_millis(2_900), "{:?}", times[2] - begun);
+    assert_eq!(event_ids(&server), ["event_0"]);
+}
+
+#[test]
+fn nothing_of_a_bad_page_is_recorded_and_a_good_one_follows() {
+    let bad_end = r#"{"object":"list","data":[{"id":"event_x","event":"dsync.user.created"}"#;
+    let list = |items: &str| {
+        format!(r#"{{"object":"list","data":[{items}],"list_metadata":{{"after":null}}}}"#)
+    };
+    let bodies = [
+        list(r#"{"id":"event_x","event":"dsync.user.created","data":{}},7"#),
+        list(r#"{"id":"event_x","event":"dsync.user.created","data":{}},{"event":"x"}"#),
+        format!("{bad_end}]}}"),
+        bad_end.to_owned(),
+        "x".repeat((16 << 20) + 1),
+        "null".into(),
+    ];
+    let bodies = bodies.map(|body| Fault::Body(body.into_bytes()));
+    let faults = [
+        Fault::Status(500),
+        Fault::Status(503),
+        Fault::CutOff,
+        Fault::NotJson,
+        Fault::Redirect("http://127.0.0.1:9/".into()),
+    ];
+    let runs: Vec<_> = faults
+        .into_iter()
+        .chain(bodies)
+        .map(|fault| {
+            std::thread::spawn(move || {
+                let folder = tempfile::tempdir().unwrap();
+                let source = source_with_directory(SETTLED_MS);
+                let proxy = Faulty::before(&source.url);
+                proxy.fail("/events", 2, fault);
+                let server = Puller::of(folder.path(), &proxy.url).start();
+                let told = until(&server, |source| !source["caught_up_at"].is_null());
+                assert_eq!((&told["new"], &told["last_error"]), (&1.into(), &Value::Null));
+                assert_eq!(server.get("/rollcall/v1/stats").json()["seq"], 1);
+                let times: Vec<Instant> =
+                    proxy.requests().iter().map(|request| request.at).collect();
+                assert!(times[1] - times[0] >= Duration::from_millis(250));
+                assert!(times[2] - times[1] >= Duration::from_millis(500));
+            })
+        })
+        .collect();
+    runs.into_iter().for_each(|run| run.join().unwrap());
+}
+
+#[test]
+fn a_refused_key_is_told_and_not_tried_again_until_it_is_asked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = source_with_directory(SETTLED_MS);
+    let server = Puller { key: "sk_wrong", ..Puller::of(folder.path(), &source.url) }.start();
+    let told = until(&server, |source| !source["last_error"].is_null());
+    assert_eq!(told["last_error"]["code"], "unauthorized");
+    std::thread::sleep(Duration::from_millis(500));
+    assert_eq!(source.requests().len(), 1);
+    assert_eq!(server.get("/readyz").status, 200);
+    let failed = rollcall(&server, &["pull"]);
+    assert_eq!(failed.status.code(), Some(2));
+    let message = String::from_utf8(failed.stderr).unwrap();
+    assert!(message.contains("does not take the key"), "{message}");
+    assert_eq!(source.requests().len(), 2);
+    source.contents().key = "sk_wrong".into();
+    assert_eq!(pull(&server)["last_error"], Value::Null);
+    let said = said(server);
+    assert!(said.contains("WORKOS_API_KEY") && !said.contains("sk_wrong"), "{said}");
+}
+
+#[test]
+fn a_stop_does_not_wait_for_a_source() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = source_with_directory(SETTLED_MS);
+    let proxy = Faulty::before(&source.url);
+    proxy.fail("/events", 1, Fault::Late(Duration::from_secs(30)));
+    let server = Puller::of(folder.path(), &proxy.url).start();
+    while proxy.requests().is_empty() {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let begun = Instant::now();
+    assert_eq!(server.stop(), 0);
+    assert!(begun.elapsed() < Duration::from_millis(1500), "{:?}", begun.elapsed());
+    assert!(!folder.path().join("unclean").exists(), "the log was closed");
+}
+
+fn rollcall(server: &Server, arguments: &[&str]) -> std::process::Output {
+    let mut command = Command::new(binary());
+    command.args(arguments).args(["--url", &server.url]);
+    command.env("ROLLCALL_API_KEY", API_KEY).output().unwrap()
+}
+
+#[test]
+fn the_command_pulls_to_the_end_and_says_what_came() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = source_with_directory(SETTLED_MS);
+    let options = ["--pull-every", "1h"];
+    let server = Puller { options: &options, ..Puller::of(folder.path(), &source.url) }.start();
+    until(&server, |source| !source["caught_up_at"].is_null());
+    add_users(&source, 1..4);
+    let told = rollcall(&server, &["pull"]);
+    let text = String::from_utf8(told.stdout).unwrap();
+    assert_eq!(
+        text,
+        format!("pulled every event that `{}` has: 3 new events, 0 duplicates\n", source.url)
+    );
+    let told = rollcall(&server, &["pull", "--json"]);
+    let told: Value = serde_json::from_slice(&told.stdout).unwrap();
+    assert_eq!((&told["object"], &told["pulled"]), (&json!("source"), &json!(4)));
+    let status = rollcall(&server, &["status"]);
+    let status = String::from_utf8(status.stdout).unwrap();
+    assert!(status.contains(&format!("{}: every event pulled ", source.url)), "{status}");
+    assert_eq!(server.stop(), 0);
+
+    let without = Server::start(folder.path());
+    let refused = rollcall(&without, &["pull"]);
+    assert_eq!(refused.status.code(), Some(1));
+    let message = String::from_utf8(refused.stderr).unwrap();
+    assert!(message.contains("--pull"), "{message}");
+    assert_eq!(without.act("post", "/rollcall/v1/pull", None).code(), "no_source");
+    assert_eq!(without.get("/rollcall/v1/sources").json()["data"], json!([]));
+    assert_eq!(without.get("/rollcall/v1/stats").json()["sources"], json!([]));
+}
+
+#[test]
+fn a_start_with_an_unusable_source_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    for (key, arguments, expected) in [
+        ("", &["--pull", "https://api.workos.com"][..], "WORKOS_API_KEY"),
+        ("sk", &["--pull", "http://api.workos.com"], "use https"),
+        ("sk", &["--pull", "api.workos.com"], "https://api.workos.com"),
+        ("sk", &["--pull", "https://api.workos.com", "--guard", "110%"], "0% to 100%"),
+        ("sk", &["--pull", "https://api.workos.com", "--pull-rate", "0"], "from 1"),
+        ("sk,sk2", &["--pull", "https://api.workos.com"], "one key"),
+    ] {
+        for subcommand in [&["serve"][..], &["config", "check"]] {
+            let mut command = Command::new(binary());
+            command.args(subcommand).args(arguments).arg("--data").arg(folder.path());
+            command.env("ROLLCALL_API_KEYS", API_KEY).env("WORKOS_API_KEY", key);
+            let output = command.env_remove("ROLLCALL_WEBHOOK_SECRETS").output().unwrap();
+            let said = String::from_utf8(output.stderr).unwrap();
+            assert_eq!(output.status.code(), Some(1), "{arguments:?}: {said}");
+            assert!(said.contains(expected), "{arguments:?}: {said}");
+        }
+    }
+}
+
+#[test]
+fn the_source_may_be_configured_in_the_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let (file, key) = (folder.path().join("rollcall.toml"), folder.path().join("key"));
+    std::fs::write(&key, "sk_of_file\n").unwrap();
+    let text = format!(
+        "[pull]\nurl = \"https://me:hidden@api.workos.com\"\nkey_file = \"{}\"\nevery = \"1m\"\n\
+         rate = 2\nreconcile_every = 0\nguard = \"off\"\n",
+        key.display()
+    );
+    let show = |text: &str, subcommand: &str| {
+        std::fs::write(&file, text).unwrap();
+        let mut command = Command::new(binary());
+        command.args(["config", subcommand, "--config"]).arg(&file);
+        command.env_remove("WORKOS_API_KEY").env("ROLLCALL_API_KEYS", API_KEY);
+        command.output().unwrap()
+    };
+    let shown = show(&text, "show");
+    let table = String::from_utf8(shown.stdout).unwrap();
+    for value in ["https://api.workos.com ", "1m ", "rollcall.toml:5", "off "] {
+        assert!(table.contains(value), "{value}: {table}");
+    }
+    assert!(!table.contains("hidden") && !table.contains("sk_of_file"), "{table}");
+    assert_eq!(show(&text, "check").status.code(), Some(0));
+    let wrong = show(&text.replace("every = \"1m\"", "evry = \"1m\"\nkey = \"sk_x\""), "check");
+    let said = String::from_utf8(wrong.stderr).unwrap();
+    assert!(said.contains("rollcall.toml:4: unknown key `pull.evry`"), "{said}");
+    assert!(said.contains("did you mean `pull.every`?"), "{said}");
+    assert!(said.contains("name its file with `pull.key_file`"), "{said}");
+}
+
+#[test]
+fn an_event_that_another_server_learnt_early_and_that_happened_late_is_pulled_too() {
+    let (folder, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let upstream = Server::start(other.path());
+    for (number, age_ms) in
+        [DAY_MS, 80 * DAY_MS, 50 * DAY_MS, SETTLED_MS, 95 * DAY_MS, 85 * DAY_MS].iter().enumerate()
+    {
+        upstream.deliver(&created(number, *age_ms));
+    }
+    let server = Puller { key: API_KEY, ..Puller::of(folder.path(), &upstream.url) }.start();
+    pull(&server);
+    assert_eq!(event_ids(&server), event_ids(&upstream));
+    assert_eq!(server.stop(), 0);
+    // What is older than 90 days and first in the list is left out.
+    let other = tempfile::tempdir().unwrap();
+    let upstream = Server::start(other.path());
+    for (number, age_ms) in [95 * DAY_MS, DAY_MS, 80 * DAY_MS].iter().enumerate() {
+        upstream.deliver(&created(number, *age_ms));
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let server = Puller { key: API_KEY, ..Puller::of(folder.path(), &upstream.url) }.start();
+    pull(&server);
+    assert_eq!(event_ids(&server), ["event_1", "event_2"]);
+}
+
+#[test]
+fn a_server_that_pulls_from_another_has_the_same_events_and_users() {
+    let (folder, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let upstream = Server::start(other.path());
+    let at = now_ms() - SETTLED_MS;
+    let crew = group("directory_group_1", "directory_1", "Crew", at);
+    upstream.deliver(&event(
+        "event_0",
+        "dsync.activated",
+        at,
+        &directory("directory_1", "Halden", at),
+    ));
+    upstream.deliver(&event("event_g", "dsync.group.created", at, &crew));
+    for number in 1..30 {
+        upstream.deliver(&created(number, SETTLED_MS));
+        let id = format!("directory_user_{number:04}");
+        let data = membership(&crew, &user(&id, "directory_1", "Ada", at));
+        upstream.deliver(&event(&format!("event_m{number}"), "dsync.group.user_added", at, &data));
+    }
+    let proxy = Faulty::before(&upstream.url);
+    proxy.fail_later("/events", 1, 1, Fault::CutOff);
+    let server = Puller { key: API_KEY, ..Puller::of(folder.path(), &proxy.url) }.start();
+    pull(&server);
+    assert_eq!(event_ids(&server), event_ids(&upstream));
+    assert_eq!(user_ids(&server), user_ids(&upstream));
+    let members = "/directory_users?group=directory_group_1&limit=100";
+    assert_eq!(server.get(members).json()["data"], upstream.get(members).json()["data"]);
+}
