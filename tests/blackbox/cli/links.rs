@@ -225,3 +225,38 @@ fn thousands_of_links_are_set_within_seconds() {
     let listed = ask(&server, &["link", "list", "--csv", "--directory", "many"]);
     assert_eq!(out(&listed).lines().count(), 5001);
 }
+
+#[test]
+fn an_audit_names_the_application_user_and_the_same_person_under_another_id() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(&folder.path().join("data"));
+    for (id, kind, second) in [("u", "created", 1), ("u", "deleted", 2), ("v", "created", 3)] {
+        let at = format!("2026-01-01T00:00:0{second}.000Z");
+        let event = user(id, "d", id, &at, &format!("e{second}"), &format!("dsync.user.{kind}"));
+        let mut event: Value = serde_json::from_str(&event).unwrap();
+        event["data"]["idp_id"] = json!("00u1");
+        server.deliver(&event.to_string());
+    }
+    let file = folder.path().join("links.csv");
+    link(&server, &file, "user_id,directory_user_id\n1842,v\n", &["set", "FILE"]);
+    let audit = |arguments: &[&str]| out(&ask(&server, &[&["audit"][..], arguments].concat()));
+    let first = audit(&["u"]);
+    let successor = "! the same person, by the id at the identity provider, is v since \
+        2026-01-01 00:00:03.000 UTC; to see it: rollcall audit v\n";
+    assert!(first.contains(successor) && !first.contains("app user"), "{first}");
+    let then = audit(&["u", "--as-of", "2026-01-01T00:00:02.000Z"]);
+    assert!(!then.contains("the same person"), "{then}");
+    let second = audit(&["v"]);
+    let predecessor = "the same person, by the id at the identity provider, was u until \
+        2026-01-01 00:00:02.000 UTC\n";
+    assert!(second.contains(predecessor) && second.contains("app user      1842\n"), "{second}");
+    let head = |user: &str| -> Value {
+        let lines = audit(&[user, "--json"]);
+        let head: Value = serde_json::from_str(lines.lines().next().unwrap()).unwrap();
+        json!([head["app_user_id"], head["succeeded_by"], head["preceded_by"]])
+    };
+    let since = json!({ "user_id": "v", "since": "2026-01-01T00:00:03.000Z" });
+    let until = json!({ "user_id": "u", "until": "2026-01-01T00:00:02.000Z" });
+    assert_eq!(head("u"), json!([null, since, null]));
+    assert_eq!(head("v"), json!(["1842", null, until]));
+}
