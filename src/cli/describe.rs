@@ -13,12 +13,12 @@ use super::{Cli, Failure, print};
 
 /// The commands of `rollcall --help`, in groups.
 const GROUPS: [(&str, &[&str]); 6] = [
-    ("Run a server", &["serve", "config", "key", "demo", "status", "rebuild"]),
+    ("Run a server", &["serve", "config", "key", "demo", "status", "pull", "rebuild"]),
     ("Read the directory", &["users", "groups", "directories", "roles", "diff"]),
     ("Audit", &["audit", "deprovisioned", "events", "changes"]),
     ("Set rules", &["mapping", "policy", "link"]),
     ("Prove and verify", &["prove", "check", "verify", "log-key"]),
-    ("Try it, and set it up", &["send", "generate", "completions", "man", "help"]),
+    ("Try it, and set it up", &["send", "import", "generate", "completions", "man", "help"]),
 ];
 
 /// Returns the description of all commands, with the commands of the help in groups.

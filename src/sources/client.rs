@@ -112,6 +112,8 @@ pub struct SourceAnswer {
     pub asked_at: Millis,
     /// The exact bytes.
     pub body: Bytes,
+    /// True if another Rollcall answered.
+    pub is_rollcall: bool,
 }
 
 /// A page of a list.
@@ -123,6 +125,8 @@ pub struct SourcePage {
     pub items: Vec<Bytes>,
     /// The cursor of the next page; `None` at the end of the list.
     pub after: Option<String>,
+    /// True if another Rollcall answered.
+    pub is_rollcall: bool,
 }
 
 /// A source as it is configured.
@@ -254,9 +258,10 @@ impl SourceClient {
             200 => {}
             status => return Err(refusal(status, retry_after(&response))),
         }
+        let is_rollcall = response.headers().contains_key("rollcall-known-at");
         let body = response.body_mut().with_config().limit(BODY_BYTES_MAX).read_to_vec();
         let body = body.map_err(|error| Tried::Broken(breakage(&error)))?;
-        Ok(SourceAnswer { asked_at, body: body.into() })
+        Ok(SourceAnswer { asked_at, body: body.into(), is_rollcall })
     }
 
     /// Notes an answer that is a refusal. That a thing does not exist is an answer like any other.
@@ -385,7 +390,8 @@ pub(super) fn read_page(answer: &SourceAnswer) -> Option<SourcePage> {
     let items = page.data.iter().map(|item| answer.body.slice_ref(item.get().as_bytes()));
     let items = items.collect();
     let after = page.list_metadata.after;
-    are_objects.then_some(SourcePage { asked_at: answer.asked_at, items, after })
+    let SourceAnswer { asked_at, is_rollcall, .. } = *answer;
+    are_objects.then_some(SourcePage { asked_at, items, after, is_rollcall })
 }
 
 #[cfg(test)]
@@ -394,7 +400,7 @@ mod tests {
 
     fn page(body: &str) -> Option<SourcePage> {
         let body = Bytes::copy_from_slice(body.as_bytes());
-        read_page(&SourceAnswer { asked_at: 7, body })
+        read_page(&SourceAnswer { asked_at: 7, body, is_rollcall: false })
     }
 
     #[test]

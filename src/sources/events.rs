@@ -93,6 +93,10 @@ enum Place {
     After(String),
     /// From this moment on.
     From(Millis),
+    /// At the first event in the list that is not before this moment. Another Rollcall lists events
+    /// in the order in which it learnt of them, so that the first of a window may be behind others
+    /// that are wanted.
+    FirstSince(Millis),
 }
 
 /// The state of pulling, which one thread at a time holds.
@@ -199,7 +203,13 @@ impl Pull<'_> {
                 }
                 page => page?,
             };
-            if let Place::From(_) = place {
+            if let Place::From(from) = place
+                && page.is_rollcall
+            {
+                progress.place = Some(Place::FirstSince(from));
+                continue;
+            }
+            if !matches!(place, Place::After(_)) {
                 // A window leaves out events by their dates, which may differ from the list's
                 // order: only its first event is a place in the list.
                 page.items.truncate(1);
@@ -217,15 +227,14 @@ impl Pull<'_> {
             }
             match (place, page.after) {
                 // The end of a window is not the end of the list.
-                (Place::From(_), None) if count > 0 => {}
-                (Place::From(from), None) => {
-                    let end = self.window_end(from);
-                    if end >= self.started_at {
-                        // Later pulls need not go back so far.
-                        progress.place = Some(Place::From(self.started_at - REPEATED_MS));
-                        return Ok(());
-                    }
-                    progress.place = Some(Place::From(end - OVERLAP_MS));
+                (Place::From(_) | Place::FirstSince(_), _) if count > 0 => {}
+                (Place::From(from), None) if self.window_end(from) < self.started_at => {
+                    progress.place = Some(Place::From(self.window_end(from) - OVERLAP_MS));
+                }
+                (Place::From(_) | Place::FirstSince(_), None) => {
+                    // Later pulls need not go back so far.
+                    progress.place = Some(Place::From(self.started_at - REPEATED_MS));
+                    return Ok(());
                 }
                 (Place::After(_), None) => return Ok(()),
                 (_, Some(after)) if count == 0 => progress.place = Some(Place::After(after)),
@@ -299,6 +308,9 @@ impl Pull<'_> {
                 time::format(*from),
                 time::format(self.window_end(*from))
             )),
+            Place::FirstSince(from) => {
+                path.push_str(&format!("&range_start={}", time::format(*from)));
+            }
         }
         let read = |answer: &SourceAnswer| read_page(answer).filter(|page| goes_on(page, place));
         Ok(self.source.client.ask(&path, Tries::Endless, read)?)
@@ -431,7 +443,7 @@ fn goes_on(page: &SourcePage, place: &Place) -> bool {
             page.after.as_ref() == Some(cursor)
                 || page.items.last().and_then(|item| id(item)).as_ref() == Some(cursor)
         }
-        Place::From(_) => false,
+        Place::From(_) | Place::FirstSince(_) => false,
     };
     !leads_back && page.items.iter().all(|item| id(item).is_some())
 }
@@ -462,7 +474,7 @@ mod tests {
 
     fn page(ids: &[&str], after: Option<&str>) -> SourcePage {
         let items = ids.iter().map(|id| format!(r#"{{"id":"{id}"}}"#).into()).collect();
-        SourcePage { asked_at: 0, items, after: after.map(str::to_owned) }
+        SourcePage { asked_at: 0, items, after: after.map(str::to_owned), is_rollcall: false }
     }
 
     #[test]

@@ -555,7 +555,9 @@ mod tests {
             assert!(earlier.clone().all(|other| other.name != setting.name), "{}", setting.name);
             assert!(!setting.about.is_empty() && !setting.example.is_empty(), "{}", setting.name);
             let flag = setting.flag.map(|flag| flag.to_uppercase().replace('-', "_"));
-            let variable = flag.map_or(String::new(), |flag| format!("ROLLCALL_{flag}"));
+            // What --pull takes is a URL, and the name of its variable says so.
+            let end = if setting.name == "pull.url" { "_URL" } else { "" };
+            let variable = flag.map_or(String::new(), |flag| format!("ROLLCALL_{flag}{end}"));
             assert_eq!(setting.variable, variable, "{}", setting.name);
             if !setting.default.is_empty() {
                 assert_eq!(setting.holds.fault(setting.default), None, "{}", setting.name);

@@ -155,7 +155,8 @@ fn forward(agent: &ureq::Agent, upstream: &str, request: &Request) -> Reply {
     let authorization = request.header("Authorization").unwrap_or_default();
     let answer = get(agent, upstream, &request.target(), &[("Authorization", authorization)]);
     let kept = |name: &&(String, String)| {
-        ["content-type", "retry-after"].contains(&name.0.to_lowercase().as_str())
+        let name = name.0.to_lowercase();
+        ["content-type", "retry-after"].contains(&&*name) || name.starts_with("rollcall-")
     };
     let headers = answer.headers.iter().filter(kept).cloned().collect();
     Reply { status: answer.status, headers, body: answer.body, cut_after: None }
