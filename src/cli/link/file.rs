@@ -59,8 +59,9 @@ fn bytes_of(path: &Path) -> io::Result<Vec<u8>> {
 }
 
 fn parse(bytes: &[u8], headers: [Header; 2]) -> Result<Vec<Line>, String> {
-    let bytes = bytes.strip_prefix(MARK).unwrap_or(bytes);
-    let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(bytes);
+    // The reader numbers a line that follows a carriage return like the one before it.
+    let bytes: Vec<u8> = without_returns(bytes.strip_prefix(MARK).unwrap_or(bytes));
+    let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(bytes.as_slice());
     let first = reader.headers().map_err(|error| said(&error))?.clone();
     let columns = headers.map(|header| place_of(&first, header));
     let [Some(left), Some(right)] = columns else {
@@ -79,6 +80,17 @@ fn parse(bytes: &[u8], headers: [Header; 2]) -> Result<Vec<Line>, String> {
         lines.push(Line { number, cells });
     }
     if lines.is_empty() { Err("it has no row".into()) } else { Ok(lines) }
+}
+
+/// Returns a text whose lines end in a line feed only.
+fn without_returns(bytes: &[u8]) -> Vec<u8> {
+    let mut kept = Vec::with_capacity(bytes.len());
+    for (at, byte) in bytes.iter().enumerate() {
+        if *byte != b'\r' || bytes.get(at + 1) != Some(&b'\n') {
+            kept.push(*byte);
+        }
+    }
+    kept
 }
 
 /// Returns the place of a column, whose header may be written in capitals.
