@@ -104,6 +104,9 @@ impl Notary {
     ) -> Result<Notary, KeyError> {
         let origin = origin(log_id);
         resolve_change(&files, &origin, history)?;
+        if history.key().is_none() {
+            remove_damaged_public(&files)?;
+        }
         let expected = expected(&files, &origin, history.key())?;
         let key = match (read_expected(&files.private, &origin, expected.as_deref())?, &expected) {
             (Some(key), _) => key,
@@ -329,6 +332,19 @@ fn expected(
         return Err(KeyError::Public { path: files.public.clone(), what });
     }
     Ok(public.map(|public| public.to_string()))
+}
+
+/// Removes the file of the public key if its text is no public key any more, while the private key
+/// is there, from which it is written anew.
+fn remove_damaged_public(files: &KeyFiles) -> Result<(), KeyError> {
+    let Err(KeyError::Public { path, what }) = key::read_public(&files.public) else {
+        return Ok(());
+    };
+    if PrivateKey::read(&files.private)?.is_none() {
+        return Err(KeyError::Public { path, what });
+    }
+    tracing::warn!(path = %path.display(), what, "the file of the public key is damaged: written anew");
+    key::remove(&path).map_err(|error| KeyError::Io { path, error })
 }
 
 /// Reads a key file and checks that it holds the expected key; `None` if there is no file.

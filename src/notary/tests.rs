@@ -56,6 +56,26 @@ fn the_first_key_is_made_once_and_remembered() {
 }
 
 #[test]
+fn a_damaged_public_key_is_written_anew_from_the_private_one_and_never_replaces_a_lost_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let first = key_of(&open(folder.path(), None).unwrap());
+    let [public, private] =
+        ["checkpoint-key.pub", "checkpoint-key"].map(|name| folder.path().join(name));
+    let whole = fs::read(&public).unwrap();
+    let mut flipped = whole.clone();
+    flipped[whole.len() - 9] ^= 1;
+    for damaged in [flipped, vec![0; whole.len()], Vec::new(), whole[..20].to_vec()] {
+        fs::write(&public, &damaged).unwrap();
+        assert_eq!(key_of(&open(folder.path(), None).unwrap()), first);
+        assert!(fs::read(&public).unwrap() == whole, "{damaged:?}");
+    }
+    fs::write(&public, "x").unwrap();
+    fs::remove_file(&private).unwrap();
+    assert!(matches!(open(folder.path(), None), Err(KeyError::Public { .. })));
+    assert!(!private.exists() && fs::read(&public).unwrap() == b"x", "nothing is changed");
+}
+
+#[test]
 fn a_lost_key_and_an_exchanged_key_are_refused() {
     let (folder, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let first = key_of(&open(folder.path(), None).unwrap());
