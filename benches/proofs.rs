@@ -9,7 +9,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use kit::{Company, Dice, NOW, SECRET, cost, in_turns, line, verified};
-use rollcall::log::{Log, SledLog, Unrecovered};
+use rollcall::log::{Log, SledLog, StoppedFolder, Unrecovered};
 use rollcall::verify::Keyring;
 use rollcall_projections::Views;
 use rustix::time::{ClockId, clock_gettime};
@@ -198,9 +198,9 @@ fn opening(folder: &Path) {
         }
         took[2].push(passed());
         drop((log, views));
-        let Ok(unrecovered) = Unrecovered::open(folder, 512 << 20) else { return };
+        let Ok(stopped) = StoppedFolder::open(folder) else { return };
         passed();
-        assert!(unrecovered.audit(&keyring, &|_| {}).is_ok_and(|audit| audit.findings_count == 0));
+        assert_eq!(stopped.audit(&keyring, &|_| {}).findings_count, 0);
         took[3].push(passed());
     }
     let [folded, folded_cpu] =

@@ -25,6 +25,7 @@ mod read;
 mod rebuild;
 mod reconcile;
 mod running;
+mod salvage;
 mod secrets;
 mod send;
 mod serve;
@@ -47,7 +48,7 @@ use clap::{FromArgMatches, Parser, Subcommand};
 ///
 /// Exit codes: 0 for success; 1 for a mistake in the request; 2 for a failure of Rollcall, its disk
 /// or its network. `check` exits with 1 if something is not proven, `send` with 1 if an event was
-/// refused, `verify` with 2 if the log is damaged.
+/// refused, `verify` with 2 if the log is damaged, `salvage` with 2 if records are missing.
 #[derive(Parser)]
 #[command(version = VERSION.as_str(), max_term_width = 110, after_help = moment::FORMS)]
 struct Cli {
@@ -84,6 +85,7 @@ enum Command {
     Prove(prove::ProveArgs),
     Check(check::CheckArgs),
     Verify(verify::VerifyArgs),
+    Salvage(salvage::SalvageArgs),
     Completions(describe::CompletionsArgs),
     Man(describe::ManArgs),
 }
@@ -179,6 +181,7 @@ pub fn run() -> ExitCode {
         Command::Prove(prove) => prove.run(),
         Command::Check(check) => check.run(),
         Command::Verify(verify) => verify.run(),
+        Command::Salvage(salvage) => salvage.run(),
         Command::Completions(completions) => completions.run(),
         Command::Man(man) => man.run(),
     };

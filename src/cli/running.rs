@@ -21,7 +21,7 @@ use super::signals::stops;
 use crate::engine::{Engine, MAPPING_BYTES_MAX};
 use crate::http::{self, ListenError, ListenOn, Settings};
 use crate::keys::Operator;
-use crate::log::{DISK_RESERVE_BYTES, DiskLog, OpenError, Unrecovered};
+use crate::log::{DISK_RESERVE_BYTES, DiskLog, Log, OpenError, StoppedFolder, Unrecovered};
 use crate::notary::{KeyError, KeyFiles, KeyHistory, Notary, replace_key};
 use crate::sources::{Pulling, Source};
 use crate::time::{self, Clock};
@@ -156,6 +156,7 @@ pub(super) fn open_failure(error: OpenError) -> Failure {
         OpenError::Io { .. }
         | OpenError::Blocked { .. }
         | OpenError::Damaged { .. }
+        | OpenError::Harmed { .. }
         | OpenError::Diverged { .. }
         | OpenError::Disputed { .. } => Failure::ours(error),
     }
@@ -230,8 +231,8 @@ pub(super) struct Running {
 }
 
 impl Running {
-    /// Listens on a free port of this machine, opens the data folder, and folds the log on another
-    /// thread. Only looks for a key, and publishes nothing.
+    /// Listens on a free port of this machine, opens the data folder for reading, and folds the log
+    /// on another thread. Changes nothing in the folder and publishes nothing.
     pub(super) fn start(
         data: &Path,
         settings: Settings,
@@ -260,7 +261,10 @@ impl Running {
         let Listen { main, admin } = listen;
         let source = settings.source.clone();
         let server = http::serve(main, admin.as_ref(), settings, engine.clone())?;
-        let unrecovered = Unrecovered::open(data, caches.store)?;
+        let folder = match signing {
+            Signing::Look => Folder::ToRead(StoppedFolder::open(data)?),
+            Signing::Own { .. } => Folder::ToServe(Unrecovered::open(data, caches.store)?),
+        };
         let handle = server.handle.clone();
         let (failed, failures) = mpsc::channel();
         let (begun, asking) = mpsc::channel();
@@ -272,7 +276,7 @@ impl Running {
                 drop(log_handle.stop(true));
             };
             let opened =
-                open_engine(unrecovered, caches.documents, conditions, signing, &data, on_failure);
+                open_engine(folder, caches.documents, conditions, signing, &data, on_failure);
             let opened = opened
                 .and_then(|engine| Ok((Asking::begin(publish, pulled.as_ref(), &engine)?, engine)));
             match opened {
@@ -412,9 +416,27 @@ fn wait_until_ready(client: &Client) -> Result<(), Failure> {
     Ok(())
 }
 
+/// A data folder that is open, and whose records are not yet checked.
+enum Folder {
+    ToServe(Unrecovered),
+    /// Nothing in it is changed.
+    ToRead(StoppedFolder),
+}
+
+impl Folder {
+    fn recover(self, disk_reserve_bytes: u64) -> Result<Arc<dyn Log>, OpenError> {
+        Ok(match self {
+            Folder::ToServe(unrecovered) => {
+                Arc::new(DiskLog::recover(unrecovered, disk_reserve_bytes, &|_| {})?)
+            }
+            Folder::ToRead(stopped) => Arc::new(stopped.recover(&|_| {})?),
+        })
+    }
+}
+
 /// Folds the log and appoints the notary. A panic of the store becomes a failure.
 fn open_engine(
-    unrecovered: Unrecovered,
+    folder: Folder,
     document_bytes_max: u64,
     conditions: Conditions,
     signing: Signing,
@@ -422,7 +444,7 @@ fn open_engine(
     on_failure: impl Fn(&str) + Send + Sync + 'static,
 ) -> Result<Arc<Engine>, Failure> {
     let opened = catch_unwind(AssertUnwindSafe(|| {
-        let engine = catch_up(unrecovered, document_bytes_max, conditions, on_failure)?;
+        let engine = catch_up(folder, document_bytes_max, conditions, on_failure)?;
         if let Err(failure) = signing.appoint(&engine, data) {
             engine.close();
             return Err(failure);
@@ -430,21 +452,17 @@ fn open_engine(
         Ok(engine)
     }));
     opened.unwrap_or_else(|_| {
-        Err(Failure::Ours(
-            "the store panicked while it was read; restore the data folder from a backup".into(),
-        ))
+        Err(Failure::Ours("the store panicked while it was read; run `rollcall verify`".into()))
     })
 }
 
 fn catch_up(
-    unrecovered: Unrecovered,
+    folder: Folder,
     document_bytes_max: u64,
     conditions: Conditions,
     on_failure: impl Fn(&str) + Send + Sync + 'static,
 ) -> Result<Arc<Engine>, Failure> {
-    let log = DiskLog::recover(unrecovered, conditions.disk_reserve_bytes, &|_| {})
-        .map_err(open_failure)?;
-    let log: Arc<dyn crate::log::Log> = Arc::new(log);
+    let log = folder.recover(conditions.disk_reserve_bytes).map_err(open_failure)?;
     let head = log.head();
     if head > 0 {
         tracing::info!(head, "folding the log");

@@ -1,7 +1,6 @@
 //! `rollcall verify`
 
 use std::io::IsTerminal;
-use std::panic;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -15,14 +14,11 @@ use super::running::open_failure;
 use super::secrets::optional_secrets;
 use super::{Failure, print};
 use crate::log::{
-    Acknowledged, Audit, Finding, LogPart, OpenError, Signatures, Unrecovered, Unsigned,
+    Acknowledged, Audit, Finding, LogPart, OpenError, Signatures, StoppedFolder, Unsigned,
     is_data_folder,
 };
 use crate::notary::{Checkpoint, Verifier, origin};
 use crate::verify::{Keyring, SECRETS_MAX};
-
-/// Memory for pages of the store, in bytes. Each page is read once.
-const STORE_CACHE_BYTES: u64 = 128 << 20;
 
 /// Verify every record of a stopped server's log.
 ///
@@ -33,8 +29,7 @@ const STORE_CACHE_BYTES: u64 = 128 << 20;
 /// damaged records. Against an attacker who can write to the folder, only a checkpoint that is kept
 /// elsewhere helps.
 ///
-/// The command itself changes nothing. But the store, when it is opened, truncates a damaged file
-/// at the first damage that it finds: copy a folder that you suspect, and verify the copy.
+/// Changes nothing in the folder, and works on a read-only disk.
 #[derive(Args)]
 #[command(after_help = "\
 Environment:
@@ -47,7 +42,7 @@ Examples:
   rollcall verify --data /var/lib/rollcall
   rollcall verify --data /var/lib/rollcall --key log.pub \\
       --checkpoint 00000000000000001000.checkpoint
-  cp -a /var/lib/rollcall /tmp/suspect && rollcall verify --data /tmp/suspect --json")]
+  rollcall verify --data /var/lib/rollcall --json")]
 pub(super) struct VerifyArgs {
     /// Data folder
     #[arg(long, default_value = "./rollcall-data")]
@@ -66,7 +61,7 @@ pub(super) struct VerifyArgs {
 impl VerifyArgs {
     pub(super) fn run(self) -> Result<(), Failure> {
         let held = read_held(&self.checkpoint, &self.keys)?;
-        let mut audit = without_backtraces(|| audit(&self.data))?;
+        let mut audit = audit(&self.data)?;
         let fitting = compare(&mut audit, held);
         print(&if self.json {
             format!("{}\n", in_json(&audit, &fitting))
@@ -141,7 +136,7 @@ fn audit(folder: &Path) -> Result<Audit, Failure> {
         )));
     }
     let keyring = Keyring::new(secrets.iter().map(String::as_str), 0);
-    let unrecovered = Unrecovered::open(folder, STORE_CACHE_BYTES).map_err(|error| match error {
+    let stopped = StoppedFolder::open(folder).map_err(|error| match error {
         OpenError::InUse(folder) => Failure::Caller(format!(
             "the data folder `{}` is in use by another process: stop the server, or verify a copy \
              that was made while it was stopped",
@@ -149,13 +144,13 @@ fn audit(folder: &Path) -> Result<Audit, Failure> {
         )),
         error => open_failure(error),
     })?;
-    let bar = progress_bar(unrecovered.last_key());
-    let audit = unrecovered.audit(&keyring, &|seq| bar.set_position(seq));
+    let bar = progress_bar(stopped.last_key());
+    let audit = stopped.audit(&keyring, &|seq| bar.set_position(seq));
     bar.finish_and_clear();
-    audit.map_err(open_failure)
+    Ok(audit)
 }
 
-/// Checks that the folder holds a log: opening would create an empty log in any other folder.
+/// Checks that the folder holds a log.
 fn check_folder(folder: &Path) -> Result<(), Failure> {
     let shown = folder.display();
     match is_data_folder(folder) {
@@ -174,25 +169,29 @@ fn progress_bar(records: u64) -> ProgressBar {
     bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
 }
 
-/// Runs `work` without printing backtraces of panics. A damaged store may panic when it is read;
-/// that becomes a finding, and a backtrace would add nothing for the user.
-fn without_backtraces<T>(work: impl FnOnce() -> T) -> T {
-    let hook = panic::take_hook();
-    panic::set_hook(Box::new(|_| {}));
-    let done = work();
-    panic::set_hook(hook);
-    done
-}
-
 fn verdict(audit: &Audit, folder: &Path) -> Result<(), Failure> {
     let folder = folder.display();
     let findings = counted(audit.findings_count, "finding", "findings");
-    match (audit.findings_count, audit.first_bad()) {
-        (0, _) => Ok(()),
-        (_, Some(seq)) => Err(Failure::Ours(format!(
-            "the log in `{folder}` is damaged: {findings}, the first at record {seq}"
+    let first = audit.first_bad().map(|seq| format!(", the first at record {seq}"));
+    let first = first.unwrap_or_default();
+    match audit.findings_count {
+        0 => Ok(()),
+        _ => Err(Failure::Ours(format!(
+            "the log in `{folder}` is damaged: {findings}{first}; {}",
+            way_out(audit, &folder.to_string())
         ))),
-        (_, None) => Err(Failure::Ours(format!("the log in `{folder}` is damaged: {findings}"))),
+    }
+}
+
+/// Says which command helps.
+fn way_out(audit: &Audit, folder: &str) -> String {
+    let derived = [LogPart::Tiles, LogPart::Acknowledgement];
+    let is_derived = |finding: &Finding| derived.contains(&finding.part) && finding.first == 0;
+    match audit.findings.iter().all(is_derived) {
+        true => "every record can be read, and the next start repairs it".to_owned(),
+        false => {
+            format!("`rollcall salvage --data {folder} --out NEW` takes out what can be read")
+        }
     }
 }
 

@@ -7,7 +7,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -67,28 +67,7 @@ impl AcknowledgementFile {
             file.set_len(2 * SLOT_DISTANCE)?;
             file.sync_all()?;
         }
-        let mut newest = None::<(u64, Acknowledgement)>;
-        let (mut torn, mut empty) = (Vec::new(), Vec::new());
-        for slot in 0..2 {
-            let mut bytes = [0; SLOT_BYTES];
-            file.read_exact_at(&mut bytes, slot * SLOT_DISTANCE)?;
-            match decode(&bytes) {
-                Some(found) if newest.is_none_or(|newest| newest.0 <= found.0) => {
-                    newest = Some(found);
-                }
-                Some(_) => {}
-                None if bytes == [0; SLOT_BYTES] => empty.push(slot),
-                None => torn.push(slot),
-            }
-        }
-        let generation = newest.map_or(0, |(generation, _)| generation);
-        // The second generation is synced before the third is written, so from then on an empty
-        // slot is a damaged one.
-        let emptied = empty.into_iter().filter(|_| generation > 1);
-        let slots = Slots {
-            newest: newest.map(|(_, acknowledgement)| acknowledgement),
-            damaged: torn.into_iter().chain(emptied).collect(),
-        };
+        let (generation, slots) = read_slots(&file)?;
         Ok((AcknowledgementFile { file, generation, synced: Instant::now(), dirty: false }, slots))
     }
 
@@ -119,6 +98,54 @@ impl AcknowledgementFile {
         }
         Ok(())
     }
+}
+
+impl Slots {
+    /// Reads the file at `path` without changing it. A file that is missing has no slots.
+    pub(super) fn read(path: &Path) -> io::Result<Slots> {
+        let no_links = rustix::fs::OFlags::NOFOLLOW.bits().cast_signed();
+        match OpenOptions::new().read(true).custom_flags(no_links).open(path) {
+            Ok(file) => read_slots(&file).map(|(_, slots)| slots),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Slots::default()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Returns whether nothing was ever acknowledged.
+    pub(super) fn is_unused(&self) -> bool {
+        self.newest.is_none() && self.damaged.is_empty()
+    }
+}
+
+/// Reads both slots, and the generation of the newest one. Bytes behind the end of the file count as
+/// zeros.
+fn read_slots(file: &File) -> io::Result<(u64, Slots)> {
+    let mut newest = None::<(u64, Acknowledgement)>;
+    let (mut torn, mut empty) = (Vec::new(), Vec::new());
+    for slot in 0..2 {
+        let mut bytes = [0; SLOT_BYTES];
+        match file.read_exact_at(&mut bytes, slot * SLOT_DISTANCE) {
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {}
+            read => read?,
+        }
+        match decode(&bytes) {
+            Some(found) if newest.is_none_or(|newest| newest.0 <= found.0) => {
+                newest = Some(found);
+            }
+            Some(_) => {}
+            None if bytes == [0; SLOT_BYTES] => empty.push(slot),
+            None => torn.push(slot),
+        }
+    }
+    let generation = newest.map_or(0, |(generation, _)| generation);
+    // The second generation is synced before the third is written, so from then on an empty slot is
+    // a damaged one.
+    let emptied = empty.into_iter().filter(|_| generation > 1);
+    let slots = Slots {
+        newest: newest.map(|(_, acknowledgement)| acknowledgement),
+        damaged: torn.into_iter().chain(emptied).collect(),
+    };
+    Ok((generation, slots))
 }
 
 /// Encodes a slot: magic, generation, log id, size, leaf, root, metadata, XXH3 of all that.

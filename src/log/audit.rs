@@ -13,8 +13,9 @@ use super::block::{Block, Damage};
 use super::dedupe::{Dedupe, EventContent};
 use super::lanes::in_order;
 use super::merkle::{self, Hash};
+use super::raw::RawStore;
 use super::recovery::pieces;
-use super::store::Store;
+use super::store::Blocks;
 use super::tiles::{Repair, Rows, Tiles};
 use super::{Identity, Outcome, ReadError, Record};
 use crate::verify::{
@@ -232,7 +233,7 @@ struct InspectedBlock {
 
 /// Audits the whole store, the file `checkpoint` and the tiles.
 pub(super) fn audit(
-    store: &Store,
+    store: &RawStore,
     slots: &Slots,
     tiles: Option<&Tiles>,
     keyring: &Keyring,
@@ -260,7 +261,7 @@ pub(super) fn audit(
 
 /// Unpacks a block as far as possible and compares its contents with its bodies.
 fn inspect(
-    store: &Store,
+    store: &RawStore,
     first: Seq,
     bytes: &[u8],
     keyring: &Keyring,
@@ -381,7 +382,7 @@ impl InspectedBlock {
 
 /// The pass over all blocks in order.
 struct AuditPass<'a> {
-    store: &'a Store,
+    store: &'a RawStore,
     slots: &'a Slots,
     tiles: Option<&'a Tiles>,
     /// The leaves in the tiles.
@@ -406,7 +407,7 @@ struct AuditPass<'a> {
 }
 
 impl<'a> AuditPass<'a> {
-    fn new(store: &'a Store, slots: &'a Slots, tiles: Option<&'a Tiles>) -> AuditPass<'a> {
+    fn new(store: &'a RawStore, slots: &'a Slots, tiles: Option<&'a Tiles>) -> AuditPass<'a> {
         let kept_leaves =
             tiles.and_then(|tiles| tiles.leaves(tiles.size().ok()?).ok()?).unwrap_or_default();
         let vouched = slots.newest.and_then(|Acknowledgement { size, root, .. }| {
@@ -538,7 +539,7 @@ impl<'a> AuditPass<'a> {
         findings.extend(derived);
         sort(&mut findings);
         Audit {
-            identity: Identity { log_id: store.log_id, format: u32::from(super::block::FORMAT) },
+            identity: Identity { log_id: store.log_id(), format: u32::from(super::block::FORMAT) },
             records,
             signatures,
             unsigned,
@@ -567,7 +568,7 @@ impl<'a> AuditPass<'a> {
             return Acknowledged::Unknown;
         };
         let Acknowledgement { log_id, size, leaf, root, .. } = newest;
-        if log_id != self.store.log_id {
+        if log_id != self.store.log_id() {
             derived.push(Finding::general(LogPart::Acknowledgement, "it is of another log"));
             return Acknowledged::Different;
         }
@@ -643,7 +644,7 @@ impl<'a> AuditPass<'a> {
 }
 
 /// Returns how the status of a record contradicts the outcome that it has when judged again.
-fn contradiction(store: &Store, outcome: Outcome, status: RecordStatus) -> Option<String> {
+fn contradiction(store: &RawStore, outcome: Outcome, status: RecordStatus) -> Option<String> {
     match (outcome, status) {
         (Outcome::New(_), RecordStatus::Counts) => None,
         (

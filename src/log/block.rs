@@ -610,10 +610,26 @@ fn parse_head(bytes: &[u8]) -> Result<(BlockHead, usize), String> {
     Ok((head, end + 4))
 }
 
-/// Returns the length of the block whose first stored value is `bytes`.
-pub(super) fn block_len(bytes: &[u8]) -> Result<usize, String> {
+/// The extent of a block, as its head gives it.
+pub(super) struct Extent {
+    pub(super) log_id: LogId,
+    pub(super) first_seq: Seq,
+    /// The number of its records.
+    pub(super) count: u32,
+    /// Its length.
+    pub(super) bytes: usize,
+}
+
+/// Returns the extent of the block whose first stored value is `bytes`.
+pub(super) fn extent(bytes: &[u8]) -> Result<Extent, String> {
     let (head, start) = parse_head(bytes)?;
-    Ok(start + head.stored_bytes())
+    let BlockHead { log_id, first_seq, count, .. } = head;
+    Ok(Extent { log_id, first_seq, count, bytes: start + head.stored_bytes() })
+}
+
+/// Returns the offset of the first bytes that look like the beginning of a block.
+pub(super) fn find_head(bytes: &[u8]) -> Option<usize> {
+    bytes.windows(2).position(|pair| *pair == [MAGIC, FORMAT])
 }
 
 impl BlockHead {
@@ -983,7 +999,10 @@ mod tests {
         let mut seq = 41;
         for (first, bytes) in encode(LOG_ID, 41, NOW, &drafts).unwrap() {
             let block = Block::parse(&bytes).unwrap();
-            assert_eq!((block.first_seq(), first, block_len(&bytes)), (seq, seq, Ok(bytes.len())));
+            assert_eq!(
+                (block.first_seq(), first, extent(&bytes).map(|extent| extent.bytes)),
+                (seq, seq, Ok(bytes.len()))
+            );
             assert!(
                 block.head.frames.iter().all(|frame| usize::from(frame.bodies) <= FRAME_BODIES_MAX)
             );

@@ -1,13 +1,15 @@
 //! A disk that takes no writes for now: it is full or read-only. Nothing is lost by that, so it is
 //! told apart from damage.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::fs::{StatVfs, StatVfsMountFlags};
+
+use super::store::open_mark;
 
 /// The free space that is left on the disk by default, in bytes: events are refused before it is
 /// used up.
@@ -113,14 +115,11 @@ impl Disk {
     /// Writes and syncs a few bytes, and takes them away again.
     pub(super) fn probe(&self) -> io::Result<()> {
         // The file says by being there that the store is open; its content means nothing.
-        let file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(self.folder.join("unclean"))?;
-        file.write_all_at(&[0; PROBE_BYTES], 0)?;
+        let file = open_mark(&self.folder.join("unclean"))?;
+        let length = file.metadata()?.len();
+        file.write_all_at(&[0; PROBE_BYTES], length)?;
         file.sync_all()?;
-        file.set_len(0)
+        file.set_len(length)
     }
 }
 

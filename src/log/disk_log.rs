@@ -46,9 +46,9 @@ impl DiskLog {
     ) -> Result<DiskLog, OpenError> {
         let (folder, store_cache_bytes) = unrecovered.source();
         let io_error = |error| OpenError::io(folder.clone(), error);
+        let log = unrecovered.recover(progress)?;
         let disk = Disk::of(&folder, reserve_bytes).map_err(io_error)?;
         let answered = AnsweredFile::open(&folder.join("answered")).map_err(io_error)?;
-        let log = unrecovered.recover(progress)?;
         Ok(DiskLog {
             identity: log.identity(),
             head: log.shared_head(),
@@ -129,8 +129,8 @@ impl DiskLog {
         if is_same {
             return Ok(());
         }
-        let what = "the records are not the same after the store was opened again; restore the \
-            data folder from a backup";
+        let what = "the records are not the same after the store was opened again; stop the server \
+            and run `rollcall verify`";
         Err(AppendError::Unknown(what.into()))
     }
 }

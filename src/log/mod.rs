@@ -3,6 +3,7 @@
 
 mod acknowledgement;
 mod answered;
+mod archive;
 mod audit;
 mod block;
 mod dedupe;
@@ -13,9 +14,12 @@ mod memory;
 mod merkle;
 mod open;
 mod private;
+mod raw;
 mod receipt;
 mod recovery;
+mod salvage;
 mod sled_log;
+mod stopped;
 mod store;
 #[cfg(test)]
 mod tampering;
@@ -30,8 +34,11 @@ pub use disk::DISK_RESERVE_BYTES;
 pub use disk_log::DiskLog;
 pub use memory::MemoryLog;
 pub use open::{OpenError, Unrecovered, is_data_folder};
+pub use raw::{DamagedBytes, Harm};
 use rollcall_projections::{Entry, Millis, RecordStatus, Seq};
+pub use salvage::{SalvageError, Salvaged, salvage};
 pub use sled_log::SledLog;
+pub use stopped::{StoppedFolder, StoppedLog};
 
 use crate::verify::{Proof, Source, Verified};
 

@@ -10,15 +10,15 @@ use rollcall_projections::Seq;
 
 use super::DurableHead;
 use super::acknowledgement::{Acknowledgement, AcknowledgementFile, Slots};
-use super::audit::{self, Audit};
 use super::block::FORMAT;
 use super::disk::DiskFault;
 use super::private;
-use super::recovery::{self, Fault};
+use super::raw::Harm;
+use super::recovery::{Fault, Recovered};
 use super::sled_log::SledLog;
-use super::store::{Store, StoreError};
+use super::stopped::StoppedFolder;
+use super::store::{self, Store, StoreError};
 use super::tiles::{Repair, Tiles};
-use crate::verify::Keyring;
 
 /// Why a data folder does not open.
 #[derive(Debug, thiserror::Error)]
@@ -53,10 +53,21 @@ pub enum OpenError {
         /// What is wrong with its disk.
         fault: DiskFault,
     },
+    /// The store is damaged, and opening it would cost records. Nothing was changed.
+    #[error(
+        "the store in `{path}` is damaged: {harm}; nothing was changed; `rollcall salvage --data \
+        {path} --out NEW` takes out what can be read"
+    )]
+    Harmed {
+        /// The folder.
+        path: PathBuf,
+        /// The damage.
+        harm: Harm,
+    },
     /// The store's own files are damaged.
     #[error(
-        "the store in `{path}` is damaged and does not open ({what}); restore the folder from a \
-        backup"
+        "the store in `{path}` is damaged and does not open ({what}); `rollcall salvage --data \
+        {path} --out NEW` takes out what can be read"
     )]
     Damaged {
         /// The folder.
@@ -74,8 +85,8 @@ pub enum OpenError {
     },
     /// An acknowledged record is missing or was changed.
     #[error(
-        "the log is not the one that was acknowledged: {what}; {}; restore the data folder from a \
-        backup",
+        "the log is not the one that was acknowledged: {what}; {}; `rollcall salvage` takes out \
+        every other record",
         first_bad(*seq, *last)
     )]
     Diverged {
@@ -89,7 +100,7 @@ pub enum OpenError {
     /// The tree's tiles and the records contradict each other, and no acknowledged root decides
     /// which of the two is right.
     #[error(
-        "{what}; restore the data folder from a backup, or, if you trust the records, remove its \
+        "{what}; compare with a copy of the data folder, or, if you trust the records, remove its \
         folder `tree`"
     )]
     Disputed {
@@ -102,7 +113,7 @@ pub enum OpenError {
 
 impl OpenError {
     /// Adds the data folder to an error of its store.
-    fn of(error: StoreError, folder: &Path) -> OpenError {
+    pub(super) fn of(error: StoreError, folder: &Path) -> OpenError {
         let path = folder.to_owned();
         match error {
             StoreError::InUse => OpenError::InUse(path),
@@ -148,42 +159,47 @@ pub fn is_data_folder(folder: &Path) -> io::Result<bool> {
     Ok(fs::exists(folder.join("store").join("db"))? || fs::exists(folder.join("checkpoint"))?)
 }
 
-/// A store that is open and locked, and whose records are not yet checked.
+/// A data folder that is locked, and whose records are not yet checked. Nothing in it is changed yet.
 pub struct Unrecovered {
-    store: Store,
-    slots: Slots,
-    acknowledgements: AcknowledgementFile,
+    /// `None` if there is no log in it yet.
+    stopped: Option<StoppedFolder>,
+    /// `None` if the folder has no lock yet.
+    lock: Option<fs::File>,
     folder: PathBuf,
     cache_bytes: u64,
+    #[cfg(test)]
+    sync_data: Option<store::SyncData>,
 }
 
 impl Unrecovered {
-    /// Opens or creates the log in `folder`, which other users cannot read from then on, nor any
-    /// file that this process creates without a mode of its own. `cache_bytes` bounds sled's cache of pages.
+    /// Opens the log in `folder`. `cache_bytes` bounds sled's cache of pages.
     ///
     /// # Errors
     /// If the folder is in use, unreadable, damaged or of another format, or if this process is
     /// root's and the folder another user's.
     pub fn open(folder: &Path, cache_bytes: u64) -> Result<Unrecovered, OpenError> {
-        catch_unwind(AssertUnwindSafe(|| Unrecovered::open_unguarded(folder, cache_bytes)))
-            .unwrap_or_else(|_| Err(StoreError::Damaged("it panicked while opening".into())))
+        Unrecovered::open_in_store(folder, cache_bytes)
             .map_err(|error| OpenError::of(error, folder))
     }
 
-    /// Does the work of [`Unrecovered::open`]. sled may panic; the caller catches.
-    fn open_unguarded(folder: &Path, cache_bytes: u64) -> Result<Unrecovered, StoreError> {
-        let checkpoint = folder.join("checkpoint");
+    fn open_in_store(folder: &Path, cache_bytes: u64) -> Result<Unrecovered, StoreError> {
         // The file is created after the store. Alone it is the remains of a log, which a new log
         // must not replace.
-        if checkpoint.exists() && !Store::is_in(folder) {
+        if folder.join("checkpoint").exists() && !Store::is_in(folder) {
             return Err(StoreError::Damaged("its store is missing".into()));
         }
-        private::create_or_tighten(folder)?;
-        let mut store = Store::open(folder, cache_bytes)?;
-        let (acknowledgements, slots) = AcknowledgementFile::open(&checkpoint)?;
-        store.sync_all(folder)?;
-        let folder = folder.to_owned();
-        Ok(Unrecovered { store, slots, acknowledgements, folder, cache_bytes })
+        private::refuse_folder_of_another(folder)?;
+        // The lock comes first, so that no other process writes to what is judged.
+        let lock = store::take_existing_lock(folder)?;
+        let stopped = StoppedFolder::open_locked(folder)?;
+        Ok(Unrecovered {
+            stopped,
+            lock,
+            folder: folder.to_owned(),
+            cache_bytes,
+            #[cfg(test)]
+            sync_data: None,
+        })
     }
 
     /// Returns the folder that was opened, and the bound of sled's cache of pages.
@@ -197,44 +213,20 @@ impl Unrecovered {
         mut self,
         sync_data: impl Fn(&fs::File) -> io::Result<()> + Send + Sync + 'static,
     ) -> Unrecovered {
-        self.store.sync_by(sync_data);
+        self.sync_data = Some(Box::new(sync_data));
         self
-    }
-
-    /// Returns the last record by the store's keys, without reading it: an estimate of the work of
-    /// an audit.
-    pub fn last_key(&self) -> Seq {
-        catch_unwind(AssertUnwindSafe(|| self.store.last_key())).unwrap_or_default()
-    }
-
-    /// Checks the whole log and goes on after damage: see [`Audit`]. Uses all cores; changes
-    /// nothing in the folder that opening it has not. Webhooks whose secret is in `keyring` are
-    /// verified again. `progress` gets the last seq seen, from time to time.
-    ///
-    /// # Errors
-    /// If the disk reports an error, or sled panics. Damage is not an error: see
-    /// [`Audit::findings`].
-    pub fn audit(self, keyring: &Keyring, progress: &dyn Fn(Seq)) -> Result<Audit, OpenError> {
-        let Unrecovered { store, slots, folder, .. } = self;
-        let tiles = Tiles::open_read_only(&folder.join("tree"))
-            .map_err(|error| OpenError::Io { path: folder.join("tree"), error })?;
-        let audit =
-            AssertUnwindSafe(|| audit::audit(&store, &slots, tiles.as_ref(), keyring, progress));
-        let panicked = || OpenError::Damaged {
-            path: folder.clone(),
-            what: "it panicked while it was read".into(),
-        };
-        let audit = catch_unwind(audit).map_err(|_| panicked())?;
-        store.leave();
-        Ok(audit)
     }
 
     /// Checks that every record can be unpacked, that they have no gaps and are in order of their
     /// stamps, and that they lead to the root and the last leaf that were acknowledged. Builds the
-    /// dedupe index and repairs the tiles. Uses all cores. `progress` gets the last seq seen, from
-    /// time to time.
+    /// dedupe index. Uses all cores. `progress` gets the last seq seen, from time to time.
+    ///
+    /// Only if all of that is right the folder is created or changed: other users cannot read it
+    /// from then on, nor any file that this process creates without a mode of its own; the store is
+    /// opened, and the tiles are repaired.
     ///
     /// # Errors
+    /// [`OpenError::Harmed`] names damage that opening the store would make worse.
     /// [`OpenError::Diverged`] names the first bad record. [`OpenError::Disputed`] names, where no
     /// acknowledged root decides, the first record that the tiles contradict or that only they
     /// know.
@@ -248,11 +240,21 @@ impl Unrecovered {
         durable_head: Arc<DurableHead>,
         progress: &dyn Fn(Seq),
     ) -> Result<SledLog, OpenError> {
-        let Unrecovered { store, slots, acknowledgements, folder, .. } = self;
+        let recovered = match &self.stopped {
+            Some(stopped) => {
+                let recovered = stopped.check(progress)?;
+                stopped.refuse_harm()?;
+                recovered
+            }
+            None => Recovered::nothing(),
+        };
+        let folder = self.folder.clone();
+        let opened = catch_unwind(AssertUnwindSafe(|| self.open_store()))
+            .unwrap_or_else(|_| Err(StoreError::Damaged("it panicked while opening".into())));
+        let (store, acknowledgements, slots) =
+            opened.map_err(|error| OpenError::of(error, &folder))?;
         let io_error = |error| OpenError::io(folder.join("tree"), error);
         let tiles = Tiles::open(&folder.join("tree")).map_err(io_error)?;
-        let recovered =
-            recovery::recover(&store, &slots, &tiles, progress).inspect_err(|_| store.leave())?;
         let head = recovered.edge.size();
         warn_of_slots(&slots, head);
         match tiles.repair(&recovered.rows).map_err(io_error)? {
@@ -265,6 +267,29 @@ impl Unrecovered {
             }
         }
         Ok(SledLog::new(store, tiles, acknowledgements, recovered, durable_head))
+    }
+}
+
+impl Unrecovered {
+    /// Opens or creates the store. sled may panic; the caller catches.
+    fn open_store(self) -> Result<(Store, AcknowledgementFile, Slots), StoreError> {
+        let Unrecovered { stopped, lock, folder, cache_bytes, .. } = self;
+        private::create_or_tighten(&folder)?;
+        let lock = lock.map_or_else(|| store::create_lock(&folder), Ok)?;
+        let mut store = Store::open(&folder, cache_bytes, lock)?;
+        let (acknowledgements, slots) = AcknowledgementFile::open(&folder.join("checkpoint"))?;
+        store.sync_all(&folder)?;
+        #[cfg(test)]
+        if let Some(sync_data) = self.sync_data {
+            store.sync_by(sync_data);
+        }
+        let found = stopped.map_or(0, |stopped| stopped.last_key());
+        let last = store.last_key()?;
+        if last != found {
+            let what = format!("its last block begins with record {last}, and not with {found}");
+            return Err(StoreError::Damaged(what));
+        }
+        Ok((store, acknowledgements, slots))
     }
 }
 
@@ -298,7 +323,7 @@ mod tests {
     use super::super::store::{part_key, rewrite};
     use super::*;
     use crate::log::{Log, ReadError};
-    use crate::verify::Verified;
+    use crate::verify::{Keyring, Verified};
     use rollcall_generator::sign;
 
     const NOW: rollcall_projections::Millis = 1_760_000_000_000;

@@ -30,13 +30,9 @@ const STICKY: u32 = 0o1000;
 /// in it. Permissions that cannot be changed, because another user owns the folder, are logged.
 pub(super) fn create_or_tighten(folder: &Path) -> Result<(), StoreError> {
     create(folder)?;
+    refuse_folder_of_another(folder)?;
     let opened = File::open(folder)?;
     let found = opened.metadata()?;
-    // A store that root has always used stays usable for root in the folder of another user.
-    let owner = fs::symlink_metadata(folder.join("store")).map_or(found.uid(), |store| store.uid());
-    if is_locked_out(owner, rustix::process::geteuid().as_raw()) {
-        return Err(StoreError::OfUser(owner));
-    }
     if found.permissions().mode() & STICKY != 0 {
         tracing::warn!(
             folder = %folder.display(),
@@ -51,6 +47,24 @@ pub(super) fn create_or_tighten(folder: &Path) -> Result<(), StoreError> {
         OWN_ENTRIES.contains(&name) || name.starts_with(KEY_ENTRIES)
     })?;
     tightened.log(folder);
+    Ok(())
+}
+
+/// Refuses a folder whose owner could not read what this process creates in it. One that is missing
+/// is not refused.
+///
+/// # Errors
+/// If the folder cannot be looked at, or as said.
+pub(super) fn refuse_folder_of_another(folder: &Path) -> Result<(), StoreError> {
+    let found = match fs::metadata(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        found => found?,
+    };
+    // A store that root has always used stays usable for root in the folder of another user.
+    let owner = fs::symlink_metadata(folder.join("store")).map_or(found.uid(), |store| store.uid());
+    if is_locked_out(owner, rustix::process::geteuid().as_raw()) {
+        return Err(StoreError::OfUser(owner));
+    }
     Ok(())
 }
 

@@ -10,7 +10,8 @@ use super::block::{Block, chain_metadata};
 use super::dedupe::{Dedupe, DedupeKey};
 use super::lanes::in_order;
 use super::merkle::{self, Edge, Hash};
-use super::store::Store;
+use super::raw::RawStore;
+use super::store::Blocks;
 use super::tiles::{Rows, Tiles};
 use super::{ReadError, Record};
 use crate::verify::extract_from;
@@ -28,6 +29,19 @@ pub(super) struct Recovered {
     /// The tree over all records.
     pub(super) rows: Rows,
     pub(super) edge: Edge,
+}
+
+impl Recovered {
+    /// Returns the state of a log that has no records yet.
+    pub(super) fn nothing() -> Recovered {
+        Recovered {
+            dedupe: Dedupe::default(),
+            recorded_at: Millis::MIN,
+            metadata: [0; 32],
+            rows: Rows::of(Vec::new()),
+            edge: Edge::default(),
+        }
+    }
 }
 
 /// A block, checked on its own.
@@ -109,7 +123,7 @@ pub(super) fn pieces(
 
 /// The pass over all blocks in order.
 struct Pass<'a> {
-    store: &'a Store,
+    store: &'a RawStore,
     dedupe: Dedupe,
     recorded_at: Millis,
     leaves: Vec<Hash>,
@@ -123,7 +137,7 @@ struct Pass<'a> {
 }
 
 impl<'a> Pass<'a> {
-    fn new(store: &'a Store, vouched: Seq) -> Pass<'a> {
+    fn new(store: &'a RawStore, vouched: Seq) -> Pass<'a> {
         Pass {
             store,
             dedupe: Dedupe::default(),
@@ -174,13 +188,13 @@ impl<'a> Pass<'a> {
 /// Checks the whole store against what was acknowledged, and against the tiles where no
 /// acknowledged root vouches for it.
 pub(super) fn recover(
-    store: &Store,
+    store: &RawStore,
     slots: &Slots,
-    tiles: &Tiles,
+    tiles: Option<&Tiles>,
     progress: &dyn Fn(Seq),
 ) -> Result<Recovered, Fault> {
     let newest = slots.newest;
-    if newest.is_some_and(|newest| newest.log_id != store.log_id) {
+    if newest.is_some_and(|newest| newest.log_id != store.log_id()) {
         return Err(Fault::at(1, "the file `checkpoint` is of another log"));
     }
     let vouched = newest.and_then(|newest| newest.metadata.map(|_| newest.size)).unwrap_or(0);
@@ -189,7 +203,7 @@ pub(super) fn recover(
     let Pass { dedupe, recorded_at, leaves, metadata, vouched_metadata, .. } = pass;
     let rows = Rows::of(leaves);
     let cause_of_loss = taken.is_ok().then(|| store.cause_of_loss());
-    let undisputed = check_tiles(slots, store.was_closed, &rows, tiles, cause_of_loss);
+    let undisputed = check_tiles(slots, store.was_closed(), &rows, tiles, cause_of_loss);
     let acknowledged = match newest {
         Some(newest) => check_acknowledged(store, &newest, &rows, tiles, taken, vouched_metadata),
         None => taken,
@@ -202,10 +216,10 @@ pub(super) fn recover(
 /// Returns the earliest fault of a log of which something was acknowledged: one that the pass
 /// found, another root, or other facts.
 fn check_acknowledged(
-    store: &Store,
+    store: &RawStore,
     newest: &Acknowledgement,
     rows: &Rows,
-    tiles: &Tiles,
+    tiles: Option<&Tiles>,
     taken: Result<(), Fault>,
     vouched_metadata: Option<Hash>,
 ) -> Result<(), Fault> {
@@ -235,7 +249,7 @@ fn check_tiles(
     slots: &Slots,
     was_closed: bool,
     rows: &Rows,
-    tiles: &Tiles,
+    tiles: Option<&Tiles>,
     cause_of_loss: Option<String>,
 ) -> Result<(), Fault> {
     let head = rows.leaves().len() as Seq;
@@ -243,6 +257,7 @@ fn check_tiles(
     // Beyond a root a power cut may leave anything in the tiles, but only if the slots themselves
     // are intact.
     let is_left_by_a_power_cut = rooted.is_some() && !was_closed && slots.damaged.is_empty();
+    let Some(tiles) = tiles else { return Ok(()) };
     // Tiles that cannot be read are reported when they are repaired.
     if !is_left_by_a_power_cut
         && let Some(seq) = tiles.first_mismatch(rows, rooted.unwrap_or(0)).unwrap_or_default()
@@ -266,7 +281,7 @@ fn check_tiles(
 }
 
 /// Checks that the stored facts up to record `until` are those that the bodies state.
-fn check_facts(store: &Store, until: Seq) -> Result<(), Fault> {
+fn check_facts(store: &RawStore, until: Seq) -> Result<(), Fault> {
     let mut fault = Ok(());
     let check_piece = |piece: Vec<_>| -> Result<Seq, Fault> {
         piece.into_iter().try_fold(0, |_, block| {
@@ -288,7 +303,7 @@ fn check_facts(store: &Store, until: Seq) -> Result<(), Fault> {
 /// Unpacks a block, hashes its records, and extracts their facts again unless all of them are up to
 /// record `vouched`.
 fn check_block(
-    store: &Store,
+    store: &RawStore,
     (first, bytes): (Seq, Vec<u8>),
     vouched: Seq,
     fingerprint: &impl Fn(DedupeKey<'_>) -> u64,
@@ -342,7 +357,7 @@ fn first_other_facts(block: &Block<'_>, records: &[Record]) -> Result<Option<Seq
 }
 
 /// Checks that a record that does not count has the id, and not the content, of one that does.
-fn check_conflict(store: &Store, record: &Record) -> Result<(), Fault> {
+fn check_conflict(store: &RawStore, record: &Record) -> Result<(), Fault> {
     let RecordStatus::Conflict { first } = record.status else { return Ok(()) };
     let known = if first < record.seq { store.candidate(first).ok() } else { None };
     match known.is_some_and(|known| known.conflicts_with(&record.content())) {
@@ -355,7 +370,7 @@ fn check_conflict(store: &Store, record: &Record) -> Result<(), Fault> {
 }
 
 /// Checks that a record is not the same event as an earlier one with its fingerprint.
-fn check_unique(store: &Store, seq: Seq, with_fingerprint: &[Seq]) -> Result<(), Fault> {
+fn check_unique(store: &RawStore, seq: Seq, with_fingerprint: &[Seq]) -> Result<(), Fault> {
     if with_fingerprint.is_empty() {
         return Ok(());
     }
@@ -384,7 +399,7 @@ fn check_order(block: &CheckedBlock, next: Seq, recorded_at: Millis) -> Result<(
 fn check_root(
     rows: &Rows,
     newest: &Acknowledgement,
-    tiles: &Tiles,
+    tiles: Option<&Tiles>,
     cause_of_loss: &str,
 ) -> Result<(), Fault> {
     let Acknowledgement { size, leaf, root, .. } = *newest;
@@ -418,8 +433,8 @@ fn check_root(
 
 /// Returns the first record that differs from the acknowledged one, if the tiles themselves lead to
 /// the acknowledged root and so know its leaf.
-fn first_changed(rows: &Rows, size: Seq, root: &Hash, tiles: &Tiles) -> Option<Fault> {
-    let acknowledged = Rows::of(tiles.leaves(size).ok()??);
+fn first_changed(rows: &Rows, size: Seq, root: &Hash, tiles: Option<&Tiles>) -> Option<Fault> {
+    let acknowledged = Rows::of(tiles?.leaves(size).ok()??);
     if merkle::root(&acknowledged, size) != Ok(*root) {
         return None;
     }

@@ -25,12 +25,12 @@ use parking_lot::{Mutex, RwLock};
 use rollcall_projections::{Entry, Millis, Seq};
 
 use super::acknowledgement::{Acknowledgement, AcknowledgementFile};
-use super::block::{self, Block, Draft, FORMAT, Frame};
+use super::block::{self, Block, Draft, FORMAT};
 use super::dedupe::{Dedupe, JudgedBatch, PendingEvent, find_among, judge_batch};
 use super::disk::DiskFault;
 use super::merkle::{self, Edge, Hash};
 use super::recovery::Recovered;
-use super::store::Store;
+use super::store::{Blocks, Store};
 use super::tiles::{TileNodes, Tiles};
 use super::{
     AppendError, DurableHead, Identity, Log, Outcome, ReadError, Record, check_batch, check_in_tree,
@@ -333,30 +333,7 @@ impl Log for SledLog {
     }
 
     fn bodies(&self, seqs: &[Seq]) -> Result<Vec<Bytes>, ReadError> {
-        let head = self.head.get();
-        if let Some(seq) = seqs.iter().copied().find(|seq| *seq == 0 || *seq > head) {
-            return Err(ReadError::Absent { seq });
-        }
-        let mut out = Vec::with_capacity(seqs.len());
-        // Consecutive seqs of one block are read from it at once.
-        while let Some(first) = seqs.get(out.len()).copied() {
-            self.store.with_block(first, |block| {
-                let mut frame: Option<Frame> = None;
-                while let Some(seq) = seqs
-                    .get(out.len())
-                    .copied()
-                    .filter(|seq| (block.first_seq()..=block.last_seq()).contains(seq))
-                {
-                    let body = match frame.as_ref().and_then(|frame| frame.body(seq)) {
-                        Some(body) => Some(body),
-                        None => frame.insert(block.frame_of(seq)?).body(seq),
-                    };
-                    out.push(body.ok_or("a body is missing")?);
-                }
-                Ok(())
-            })?;
-        }
-        Ok(out)
+        self.store.bodies(seqs, self.head())
     }
 
     fn proofs(&self, seqs: &[Seq]) -> Result<Vec<Proof>, ReadError> {

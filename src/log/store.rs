@@ -4,7 +4,8 @@
 //!   device's cache: [`Store::sync`] calls `fdatasync` through a handle of our own.
 //! - A large page spills into a file of its own in `blobs/`, which that sync does not cover: values
 //!   are kept small, and [`Store::refuse_blobs`] makes sure.
-//! - When sled opens a damaged file it cuts it off at the damage: [`Store::cause_of_loss`] tells.
+//! - When sled opens a damaged file it cuts it off at the damage: the file is read without sled first,
+//!   in `raw`.
 //! - A half-written snapshot keeps sled from opening, and other damage makes it panic.
 //! - A write that fails on one of its threads is not always reported to the flush that waits for it:
 //!   [`Waker`] has it look again.
@@ -14,33 +15,28 @@ use std::fs::{self, File};
 use std::io;
 use std::iter::Peekable;
 use std::mem::MaybeUninit;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::OpenOptionsExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use parking_lot::{Condvar, Mutex};
 use rollcall_projections::{RecordStatus, Seq};
-use rustix::fs::{FallocateFlags, RawDir, SeekFrom};
+use rustix::fs::{FallocateFlags, OFlags, RawDir, SeekFrom};
 use rustix::io::Errno;
 
-use super::block::{self, Block, FORMAT, VALUE_BYTES_MAX};
+use super::block::{self, Block, FORMAT, Frame, VALUE_BYTES_MAX};
 use super::dedupe::Candidate;
 use super::disk::{DiskFault, WRITTEN_FOR_EACH_BYTE};
+use super::raw::{self, SEGMENT_BYTES};
 use super::{LogId, ReadError, Record};
-
-/// sled's segment size, fixed at creation. A page above a quarter of it spills into a blob; a page
-/// holds up to 17 values of at most 60 KiB.
-const SEGMENT_BYTES: usize = 8 << 20;
 
 /// A commit of at most this many bytes fits into the rest of a segment and the next one, also when
 /// sled writes its pages again.
 const SMALL_BYTES: u64 = 1 << 20;
-
-/// The number of bytes read at once to find the end of sled's file.
-const READ_BACK_BYTES: usize = 64 << 10;
 
 /// The number of bytes of a folder's entries that are read at once.
 const ENTRIES_READ_BYTES: usize = 1 << 10;
@@ -54,7 +50,7 @@ const FLUSH_WAKE: Duration = Duration::from_secs(1);
 
 const META_TREE: &[u8] = b"meta";
 const BLOCK_TREE: &[u8] = b"blocks";
-const IDENTITY_KEY: &[u8] = b"identity";
+pub(super) const IDENTITY_KEY: &[u8] = b"identity";
 
 /// Why a store does not open.
 #[derive(Debug)]
@@ -108,7 +104,7 @@ impl From<sled::Error> for ReadError {
     }
 }
 
-type SyncData = Box<dyn Fn(&File) -> io::Result<()> + Send + Sync>;
+pub(super) type SyncData = Box<dyn Fn(&File) -> io::Result<()> + Send + Sync>;
 
 /// The part of the data file that has disk blocks.
 #[derive(Default)]
@@ -171,8 +167,6 @@ impl Waker {
 /// The blocks of a log in sled, locked for this process.
 pub(super) struct Store {
     pub(super) log_id: LogId,
-    /// True if the last process to open it closed it in order.
-    pub(super) was_closed: bool,
     db: sled::Db,
     waker: Arc<Waker>,
     blocks: sled::Tree,
@@ -191,8 +185,6 @@ pub(super) struct Store {
     /// A file that exists while the store is open. If it is there at the next opening, the store
     /// was not closed.
     unclean: PathBuf,
-    /// The offset at which sled cut its file off at opening, if it did.
-    cut_at: Option<u64>,
     /// Holds the lock.
     _lock: File,
 }
@@ -203,22 +195,15 @@ impl Store {
         folder.join("store").join("db").exists()
     }
 
-    /// Opens or creates the store in the data folder `folder`, and locks it. Its files are not
-    /// synced yet: see [`Store::sync_all`].
-    pub(super) fn open(folder: &Path, cache_bytes: u64) -> Result<Store, StoreError> {
+    /// Opens or creates the store in the data folder `folder`, whose `lock` is held. Its files are
+    /// not synced yet: see [`Store::sync_all`].
+    pub(super) fn open(folder: &Path, cache_bytes: u64, lock: File) -> Result<Store, StoreError> {
         let store_folder = folder.join("store");
         fs::create_dir_all(&store_folder)?;
-        let lock = lock(folder)?;
         let unclean = folder.join("unclean");
-        let was_closed = !unclean.exists();
-        if was_closed {
-            File::create(&unclean)?.sync_all()?;
-        } else {
-            forget_cached_pages(&store_folder)?;
-        }
-        let end_before = written_end(&store_folder)?;
+        open_mark(&unclean)?.sync_all()?;
+        remove_damaged_conf(&store_folder)?;
         let db = open_sled_or_rebuild(&store_folder, cache_bytes)?;
-        let cut_at = Some(written_end(&store_folder)?).filter(|end| *end < end_before);
         let meta = db.open_tree(META_TREE)?;
         let blocks = db.open_tree(BLOCK_TREE)?;
         let log_id = identity(&meta, blocks.is_empty())?;
@@ -226,7 +211,6 @@ impl Store {
         let blobs = File::open(store_folder.join("blobs"))?;
         Ok(Store {
             log_id,
-            was_closed,
             waker: Waker::start(db.clone())?,
             db,
             blocks,
@@ -237,7 +221,6 @@ impl Store {
             blobs,
             blobs_before: 0,
             unclean,
-            cut_at,
             _lock: lock,
         })
     }
@@ -260,11 +243,8 @@ impl Store {
 
     /// Replaces [`Store::sync`].
     #[cfg(test)]
-    pub(super) fn sync_by(
-        &mut self,
-        sync_data: impl Fn(&File) -> io::Result<()> + Send + Sync + 'static,
-    ) {
-        self.sync_data = Box::new(sync_data);
+    pub(super) fn sync_by(&mut self, sync_data: SyncData) {
+        self.sync_data = sync_data;
     }
 
     /// Takes disk blocks for a commit of `bytes`, behind the end of the data file, so that sled does
@@ -332,43 +312,105 @@ impl Store {
         fault.message(self.folder.parent().unwrap_or(&self.folder))
     }
 
+    /// Returns the last block's first record by its key; 0 if there is none.
+    pub(super) fn last_key(&self) -> Result<Seq, StoreError> {
+        let last = self.blocks.last()?;
+        Ok(last.and_then(|(key, _)| split_key(&key)).map_or(0, |(seq, _)| seq))
+    }
+
     /// Notes that everything was synced, so that the next opening trusts the kernel's cache.
     pub(super) fn mark_clean(&self) {
         // If it stays, the next opening reads more from the disk, and assumes a power cut.
         let _ = fs::remove_file(&self.unclean);
     }
+}
 
-    /// Returns the last block's first record by its key; 0 if there is none or it cannot be read.
-    pub(super) fn last_key(&self) -> Seq {
-        let last = self.blocks.last().ok().flatten();
-        last.and_then(|(key, _)| split_key(&key)).map_or(0, |(seq, _)| seq)
-    }
-
-    /// Leaves an unchanged folder as it was found: a start that is refused after a clean stop must
-    /// be refused again.
-    pub(super) fn leave(&self) {
-        if self.was_closed && self.flush().is_ok() {
-            self.mark_clean();
-        }
-    }
-
-    /// Returns what to add to a message that records are missing from the end.
-    pub(super) fn cause_of_loss(&self) -> String {
-        let cut = |at| {
-            format!(
-                "; the store's file was cut off at byte {at} when it was opened: damage there, not \
-                deletion, may be the cause"
-            )
-        };
-        self.cut_at.map(cut).unwrap_or_default()
-    }
+/// The blocks of a log, wherever they are read.
+pub(super) trait Blocks: Sync {
+    /// Returns the name of the log.
+    fn log_id(&self) -> LogId;
 
     /// Reads the bytes of whole blocks, parts put together, from the block that begins at `first`
     /// on, each with the seq of its key.
-    pub(super) fn blocks_from(
+    fn blocks_from(
         &self,
         first: Seq,
-    ) -> impl Iterator<Item = Result<(Seq, Vec<u8>), ReadError>> + Send + use<> {
+    ) -> impl Iterator<Item = Result<(Seq, Vec<u8>), ReadError>> + Send;
+
+    /// Returns the first seq of the block that holds `seq`.
+    fn block_start(&self, seq: Seq) -> Result<Seq, ReadError>;
+
+    /// Reads from the block that holds `seq`.
+    fn with_block<T>(
+        &self,
+        seq: Seq,
+        read: impl FnOnce(&Block<'_>) -> Result<T, String>,
+    ) -> Result<T, ReadError>;
+
+    /// Reads a block and checks that it is the expected one.
+    fn parse<'a>(&self, bytes: &'a [u8], first_seq: Seq) -> Result<Block<'a>, ReadError> {
+        let damaged = |what: String| ReadError::Damaged { seq: first_seq, what };
+        let block = Block::parse(bytes).map_err(damaged)?;
+        if block.log_id() != self.log_id() {
+            return Err(damaged("it belongs to another log".into()));
+        }
+        if block.first_seq() != first_seq {
+            return Err(damaged(format!("record {} is in its place", block.first_seq())));
+        }
+        Ok(block)
+    }
+
+    /// Reads a record.
+    fn record(&self, seq: Seq) -> Result<Record, ReadError> {
+        let records = self.with_block(seq, |block| block.records())?;
+        records.into_iter().find(|record| record.seq == seq).ok_or(ReadError::Absent { seq })
+    }
+
+    /// Reads the bodies of some records, of which none is past the head, in the order asked for.
+    /// Consecutive seqs of one block are read from it at once.
+    fn bodies(&self, seqs: &[Seq], head: Seq) -> Result<Vec<Bytes>, ReadError> {
+        if let Some(seq) = seqs.iter().copied().find(|seq| *seq == 0 || *seq > head) {
+            return Err(ReadError::Absent { seq });
+        }
+        let mut out = Vec::with_capacity(seqs.len());
+        while let Some(first) = seqs.get(out.len()).copied() {
+            self.with_block(first, |block| {
+                let mut frame: Option<Frame> = None;
+                let own = block.first_seq()..=block.last_seq();
+                while let Some(seq) = seqs.get(out.len()).filter(|seq| own.contains(seq)) {
+                    let body = match frame.as_ref().and_then(|frame| frame.body(*seq)) {
+                        Some(body) => Some(body),
+                        None => frame.insert(block.frame_of(*seq)?).body(*seq),
+                    };
+                    out.push(body.ok_or("a body is missing")?);
+                }
+                Ok(())
+            })?;
+        }
+        Ok(out)
+    }
+
+    /// Reads of a record what decides if another is the same.
+    fn candidate(&self, seq: Seq) -> Result<Candidate, ReadError> {
+        let record = self.record(seq)?;
+        Ok(Candidate {
+            event_id: record.event_id,
+            conflict: record.status != RecordStatus::Counts,
+            copy: record.proof.is_copy(),
+            body: record.body,
+        })
+    }
+}
+
+impl Blocks for Store {
+    fn log_id(&self) -> LogId {
+        self.log_id
+    }
+
+    fn blocks_from(
+        &self,
+        first: Seq,
+    ) -> impl Iterator<Item = Result<(Seq, Vec<u8>), ReadError>> + Send {
         let mut values = self.blocks.range(part_key(first, 0)..).peekable();
         let mut expected = first;
         std::iter::from_fn(move || {
@@ -385,37 +427,13 @@ impl Store {
         })
     }
 
-    /// Reads a block and checks that it is the expected one.
-    pub(super) fn parse<'a>(
-        &self,
-        bytes: &'a [u8],
-        first_seq: Seq,
-    ) -> Result<Block<'a>, ReadError> {
-        let damaged = |what: String| ReadError::Damaged { seq: first_seq, what };
-        let block = Block::parse(bytes).map_err(damaged)?;
-        if block.log_id() != self.log_id {
-            return Err(damaged("it belongs to another log".into()));
-        }
-        if block.first_seq() != first_seq {
-            return Err(damaged(format!("record {} is in its place", block.first_seq())));
-        }
-        Ok(block)
-    }
-
-    /// Returns the first seq of the block that holds `seq`.
-    pub(super) fn block_start(&self, seq: Seq) -> Result<Seq, ReadError> {
+    fn block_start(&self, seq: Seq) -> Result<Seq, ReadError> {
         let found = self.blocks.get_lt((seq + 1).to_be_bytes())?;
         let first = found.and_then(|(key, _)| split_key(&key)).map(|(first, _)| first);
         first.ok_or(ReadError::Absent { seq })
     }
 
-    fn record(&self, seq: Seq) -> Result<Record, ReadError> {
-        let records = self.with_block(seq, |block| block.records())?;
-        records.into_iter().find(|record| record.seq == seq).ok_or(ReadError::Absent { seq })
-    }
-
-    /// Reads from the block that holds `seq`.
-    pub(super) fn with_block<T>(
+    fn with_block<T>(
         &self,
         seq: Seq,
         read: impl FnOnce(&Block<'_>) -> Result<T, String>,
@@ -438,16 +456,6 @@ impl Store {
         }
         read(&block).map_err(|what| ReadError::Damaged { seq, what })
     }
-
-    pub(super) fn candidate(&self, seq: Seq) -> Result<Candidate, ReadError> {
-        let record = self.record(seq)?;
-        Ok(Candidate {
-            event_id: record.event_id,
-            conflict: record.status != RecordStatus::Counts,
-            copy: record.proof.is_copy(),
-            body: record.body,
-        })
-    }
 }
 
 impl Drop for Store {
@@ -464,7 +472,7 @@ fn join_parts(
     values: &mut Peekable<sled::Iter>,
 ) -> Result<Vec<u8>, ReadError> {
     let damaged = |what| ReadError::Damaged { seq, what };
-    let length = block::block_len(&bytes).map_err(damaged)?;
+    let length = block::extent(&bytes).map_err(damaged)?.bytes;
     let mut part = 0;
     while bytes.len() < length {
         part += 1;
@@ -478,9 +486,31 @@ fn join_parts(
     Ok(bytes)
 }
 
-/// Takes the data folder's own lock.
-fn lock(folder: &Path) -> Result<File, StoreError> {
-    let lock = File::create(folder.join("lock"))?;
+/// Opens or creates a file that matters by being there. A link is not followed, since it may lead to
+/// a file of others, and nothing is truncated.
+pub(super) fn open_mark(path: &Path) -> io::Result<File> {
+    let mut options = File::options();
+    options.read(true).write(true).create(true).truncate(false).mode(0o600);
+    options.custom_flags(OFlags::NOFOLLOW.bits().cast_signed()).open(path)
+}
+
+/// Creates the data folder's own lock and takes it.
+pub(super) fn create_lock(folder: &Path) -> Result<File, StoreError> {
+    take_lock(open_mark(&folder.join("lock"))?)
+}
+
+/// Takes the data folder's own lock, if it has one.
+pub(super) fn take_existing_lock(folder: &Path) -> Result<Option<File>, StoreError> {
+    let mut options = File::options();
+    options.read(true).custom_flags(OFlags::NOFOLLOW.bits().cast_signed());
+    match options.open(folder.join("lock")) {
+        Ok(lock) => take_lock(lock).map(Some),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn take_lock(lock: File) -> Result<File, StoreError> {
     match lock.try_lock() {
         Ok(()) => Ok(lock),
         Err(fs::TryLockError::WouldBlock) => Err(StoreError::InUse),
@@ -499,13 +529,7 @@ fn identity(meta: &sled::Tree, is_empty: bool) -> Result<LogId, StoreError> {
         meta.insert(IDENTITY_KEY, identity)?;
         return Ok(log_id);
     };
-    let cut_off = || StoreError::Damaged("its identity is cut off".into());
-    let (format, log_id) = identity.split_first_chunk::<4>().ok_or_else(cut_off)?;
-    let format = u32::from_le_bytes(*format);
-    if format != u32::from(FORMAT) {
-        return Err(StoreError::Format(format));
-    }
-    log_id.try_into().map_err(|_| cut_off())
+    raw::log_id(&identity)
 }
 
 /// Makes the key of a part: first seq of the block, then the number of the part, both big-endian,
@@ -517,7 +541,7 @@ pub(super) fn part_key(first_seq: Seq, part: usize) -> [u8; 10] {
     key
 }
 
-fn split_key(key: &[u8]) -> Option<(Seq, usize)> {
+pub(super) fn split_key(key: &[u8]) -> Option<(Seq, usize)> {
     let (seq, part) = key.split_first_chunk::<8>()?;
     Some((u64::from_be_bytes(*seq), usize::from(u16::from_be_bytes(part.try_into().ok()?))))
 }
@@ -563,6 +587,25 @@ fn open_sled(folder: &Path, cache_bytes: u64) -> Result<sled::Db, StoreError> {
     opened
 }
 
+/// Removes sled's file of settings if its check does not fit. It holds nothing but the settings that
+/// this process gives as well, and sled writes it anew.
+fn remove_damaged_conf(folder: &Path) -> io::Result<()> {
+    let path = folder.join("conf");
+    let bytes = match fs::read(&path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    let is_whole = bytes
+        .split_last_chunk::<4>()
+        .is_some_and(|(text, check)| crc32fast::hash(text) == u32::from_le_bytes(*check));
+    if is_whole {
+        return Ok(());
+    }
+    tracing::warn!("the file `store/conf` is damaged: written anew");
+    fs::remove_file(path)
+}
+
 fn remove_snapshots(folder: &Path) -> io::Result<()> {
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();
@@ -576,34 +619,12 @@ fn remove_snapshots(folder: &Path) -> io::Result<()> {
 
 /// Drops the kernel's cached pages of the store, so that it is read from the disk. After an unclean
 /// stop the cache may hold pages that a failed sync never wrote.
-fn forget_cached_pages(folder: &Path) -> io::Result<()> {
+pub(super) fn forget_cached_pages(folder: &Path) -> io::Result<()> {
     match File::open(folder.join("db")) {
         Ok(file) => Ok(rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed)?),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(error),
     }
-}
-
-/// Returns the end of the written part of sled's file, behind which are zeros. Reads backwards from
-/// its end, mostly less than a segment.
-fn written_end(folder: &Path) -> io::Result<u64> {
-    let file = match File::open(folder.join("db")) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
-        Err(error) => return Err(error),
-    };
-    let mut end = file.metadata()?.len();
-    let mut bytes = vec![0; READ_BACK_BYTES];
-    while end > 0 {
-        let start = end.saturating_sub(READ_BACK_BYTES as u64);
-        let bytes = bytes.get_mut(..(end - start) as usize).unwrap_or_default();
-        file.read_exact_at(bytes, start)?;
-        if let Some(at) = bytes.iter().rposition(|byte| *byte != 0) {
-            return Ok(start + at as u64 + 1);
-        }
-        end = start;
-    }
-    Ok(0)
 }
 
 /// Counts the entries of an open folder, without opening it again.

@@ -12,7 +12,9 @@ use tempfile::TempDir;
 use super::acknowledgement::{Acknowledgement, AcknowledgementFile};
 use super::block::{Parts, RecordParts};
 use super::store::{part_key, rewrite};
-use super::{Acknowledged, Audit, Finding, Log, LogPart, OpenError, Unrecovered, Unsigned};
+use super::{
+    Acknowledged, Audit, Finding, Log, LogPart, OpenError, StoppedFolder, Unrecovered, Unsigned,
+};
 use crate::keys::ApiKeys;
 use crate::verify::{Act, Keyring, Observation, Observed, Origin, Proof, Verified};
 use rollcall_generator::sign;
@@ -95,7 +97,7 @@ fn open(folder: &Path) -> Result<impl Log + use<>, OpenError> {
 }
 
 fn audit(folder: &Path) -> Audit {
-    Unrecovered::open(folder, CACHE_BYTES).unwrap().audit(&keyring(), &|_| {}).unwrap()
+    StoppedFolder::open(folder).unwrap().audit(&keyring(), &|_| {})
 }
 
 fn filled(folder: &Path) {
@@ -222,10 +224,8 @@ fn a_sound_log_is_found_sound_and_all_of_it_is_checked() {
     assert_eq!(audit.root(HEAD + 1), None);
     // An audit leaves no trace: the next start does not assume that the last stop was unclean.
     assert!(!folder.path().join("unclean").exists());
-    let without = Unrecovered::open(folder.path(), CACHE_BYTES)
-        .unwrap()
-        .audit(&Keyring::new(["t"], 0), &|_| {})
-        .unwrap();
+    let without =
+        StoppedFolder::open(folder.path()).unwrap().audit(&Keyring::new(["t"], 0), &|_| {});
     assert_eq!(
         (without.findings_count, without.signatures.verified, without.signatures.key_not_at_hand),
         (0, 0, HEAD - UNSIGNED)
@@ -620,10 +620,7 @@ fn a_body_that_was_never_signed_is_found_with_the_secret_and_another_author_with
         (about(&found), found.signatures.wrong),
         (vec![(2, 2, LogPart::Proof), (6, 6, LogPart::Proof)], 1)
     );
-    let without = Unrecovered::open(folder.path(), CACHE_BYTES)
-        .unwrap()
-        .audit(&Keyring::new([], 0), &|_| {})
-        .unwrap();
+    let without = StoppedFolder::open(folder.path()).unwrap().audit(&Keyring::new([], 0), &|_| {});
     assert_eq!((about(&without), without.signatures.wrong), (vec![(6, 6, LogPart::Proof)], 0));
 }
 
@@ -892,8 +889,8 @@ fn a_spoiled_file_is_reported_or_repaired_and_never_found_sound_while_a_record_d
                 }
                 folder
             });
-            let found = Unrecovered::open(folder.path(), CACHE_BYTES)
-                .and_then(|log| log.audit(&keyring(), &|_| {}));
+            let found =
+                StoppedFolder::open(folder.path()).map(|log| log.audit(&keyring(), &|_| {}));
             let is_sound = found.as_ref().is_ok_and(|audit| audit.findings_count == 0);
             match open(started.path()) {
                 Ok(log) => {

@@ -2,6 +2,7 @@
 
 pub mod clocks;
 pub mod conformance;
+pub mod damage;
 pub mod descriptors;
 pub mod flood_figures;
 pub mod floods;

@@ -1,0 +1,112 @@
+//! `rollcall salvage`
+
+use std::path::PathBuf;
+
+use clap::Args;
+use serde_json::json;
+
+use super::read::print::counted;
+use super::running::open_failure;
+use super::{Failure, print};
+use crate::log::{OpenError, SalvageError, Salvaged, salvage};
+
+/// Take every record out of a damaged data folder that can be read.
+///
+/// Reads the store on both sides of the damage and checks each record by its leaf in the tree.
+/// Writes them into a new folder as segments of an archive, in a form that any tool reads:
+/// docs/format.md specifies it. Names the records that are missing, and takes them from other
+/// copies where `--from` gives some. Changes nothing in the damaged folder, whose server must be
+/// stopped.
+#[derive(Args)]
+#[command(after_help = "\
+Exit codes: 0 if every record was found, 1 if it could not start, 2 if records are missing.
+
+Examples:
+  rollcall salvage --data /var/lib/rollcall --out /var/lib/rollcall.salvaged
+  rollcall salvage --data /var/lib/rollcall --from /mnt/copy --out /mnt/salvaged --json")]
+pub(super) struct SalvageArgs {
+    /// The damaged data folder
+    #[arg(long, default_value = "./rollcall-data")]
+    data: PathBuf,
+    /// The folder to make
+    #[arg(long, value_name = "NEW")]
+    out: PathBuf,
+    /// Take missing records from this data folder or archive; may be given several times
+    #[arg(long, value_name = "FOLDER")]
+    from: Vec<PathBuf>,
+    /// Print one JSON object
+    #[arg(long, help_heading = "Output")]
+    json: bool,
+}
+
+impl SalvageArgs {
+    pub(super) fn run(self) -> Result<(), Failure> {
+        let salvaged = salvage(&self.data, &self.from, &self.out, &|_| {}).map_err(failure)?;
+        print(&if self.json {
+            format!("{}\n", in_json(&salvaged))
+        } else {
+            page(&salvaged, &self.out.display().to_string())
+        })?;
+        verdict(&salvaged)
+    }
+}
+
+fn failure(error: SalvageError) -> Failure {
+    match error {
+        SalvageError::Open(OpenError::InUse(folder)) => Failure::Caller(format!(
+            "the data folder `{}` is in use by another process: stop the server",
+            folder.display()
+        )),
+        SalvageError::Open(error) => open_failure(error),
+        SalvageError::Exists(_) | SalvageError::Inside(_) | SalvageError::NotACopy(_) => {
+            Failure::Caller(error.to_string())
+        }
+        SalvageError::Io { .. } => Failure::ours(error),
+    }
+}
+
+fn in_json(salvaged: &Salvaged) -> serde_json::Value {
+    let Salvaged { acknowledged, recovered, missing, root, .. } = salvaged;
+    json!({
+        "acknowledged": acknowledged,
+        "recovered": recovered,
+        "missing": missing,
+        "root": root.map(hex::encode),
+    })
+}
+
+/// Describes the outcome for people.
+fn page(salvaged: &Salvaged, out: &str) -> String {
+    let Salvaged { acknowledged, recovered, missing, root, .. } = salvaged;
+    let recovered = counted(*recovered, "record", "records");
+    let mut lines = vec![match acknowledged {
+        Some(acknowledged) => {
+            format!("{recovered} in `{out}`; {acknowledged} were acknowledged")
+        }
+        None => format!("{recovered} in `{out}`; no acknowledgement says how many there were"),
+    }];
+    lines.extend(missing.iter().map(|(first, last)| match first == last {
+        true => format!("record {first} is missing"),
+        false => format!("records {first} to {last} are missing"),
+    }));
+    lines.extend(root.map(|root| format!("the tree has the root {}", hex::encode(root))));
+    lines.join("\n") + "\n"
+}
+
+fn verdict(salvaged: &Salvaged) -> Result<(), Failure> {
+    if salvaged.is_complete() {
+        return Ok(());
+    }
+    let count: u64 = salvaged.missing.iter().map(|(first, last)| last - first + 1).sum();
+    Err(Failure::Ours(match count {
+        0 => "the records have another root than the one acknowledged: some are not what they were"
+            .to_owned(),
+        count => format!(
+            "{} missing; give another copy of the folder with --from",
+            match count {
+                1 => "1 record is".to_owned(),
+                count => format!("{count} records are"),
+            }
+        ),
+    }))
+}

@@ -1,0 +1,421 @@
+//! The raw reader: reads sled's file without sled, and changes nothing.
+//!
+//! sled cuts its file off at the first damage when it opens it. This reader goes on behind the
+//! damage instead, since the records that were written later are still there, and since most
+//! records are in the file more than once: sled writes a page again after a few changes.
+//! It needs neither `conf` nor snapshots, and works on a read-only disk.
+//!
+//! It reads the format of sled 0.34.7, which is frozen: docs/format.md has what it needs of it.
+//! While a store is whole it returns exactly the blocks that sled would, also after a kill.
+
+mod page;
+mod scan;
+mod segment;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::Path;
+
+use rollcall_projections::Seq;
+
+use super::block::{self, Block, FORMAT};
+use super::store::{Blocks, StoreError, forget_cached_pages};
+use super::{LogId, ReadError, Record};
+use scan::{Found, Scan, Sighting, is_sound, keep_best};
+
+pub use scan::DamagedBytes;
+pub(super) use segment::SEGMENT_BYTES;
+
+/// The number of ways to put a block together that are tried, if the places of its parts are
+/// uncertain.
+const TRIES_MAX: usize = 64;
+
+/// The number of places at the end of the index that may be of the last block.
+const PLACES_OF_LAST: usize = 4096;
+
+/// The number of places that a message names.
+const LISTED_MAX: usize = 5;
+
+/// The blocks of a store, read from sled's file without sled.
+pub(super) struct RawStore {
+    log_id: LogId,
+    was_closed: bool,
+    file: File,
+    /// The places of all values, sorted by key; the best place of each comes first.
+    index: Vec<Sighting>,
+    harm: Harm,
+    torn_at: Option<u64>,
+    /// Holds the data folder's lock, if it has one.
+    _lock: Option<File>,
+}
+
+/// A record of a damaged store.
+pub(super) struct SalvagedRecord {
+    pub(super) record: Record,
+    /// True if the bytes around it do not say that there must be a record in its place, so that it
+    /// may be part of a body that was made to look like a record.
+    pub(super) needs_leaf: bool,
+}
+
+/// What is known of a store from other files.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Known {
+    /// The number of records that were on the disk for certain.
+    pub(super) size: Seq,
+    /// The name of the log.
+    pub(super) log_id: Option<LogId>,
+}
+
+/// The damage to a store.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Harm {
+    /// Damaged bytes of `store/db`.
+    pub damaged: Vec<DamagedBytes>,
+    /// Records that were on the disk and that sled would not find.
+    pub hidden: Vec<(Seq, Seq)>,
+    /// Those of them that this reader does not find either.
+    pub missing: Vec<(Seq, Seq)>,
+    /// True if sled would cut off or lose something that was on the disk.
+    pub is_harmful: bool,
+}
+
+impl fmt::Display for Harm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let places = self
+            .damaged
+            .iter()
+            .map(|damaged| format!("bytes {} to {}", damaged.bytes.start, damaged.bytes.end - 1));
+        match self.damaged.is_empty() {
+            true => write!(f, "its file `store/db` lacks records that were on the disk")?,
+            false => write!(f, "its file `store/db` is damaged: {}", few(places))?,
+        }
+        match self.hidden.is_empty() {
+            true => write!(f, "; every record can be read")?,
+            false => write!(f, "; opening it would lose {}", records(&self.hidden))?,
+        }
+        match (self.missing.is_empty(), self.missing == self.hidden) {
+            (true, false) => write!(f, ", all of which can be read"),
+            (false, false) => write!(f, ", of which {} cannot be read", records(&self.missing)),
+            (_, true) => Ok(()),
+        }
+    }
+}
+
+/// Names some records.
+pub(super) fn records(ranges: &[(Seq, Seq)]) -> String {
+    let name = |(first, last): &(Seq, Seq)| match first == last {
+        true => format!("record {first}"),
+        false => format!("records {first} to {last}"),
+    };
+    few(ranges.iter().map(name))
+}
+
+/// Lists a few things, and says how many more there are.
+fn few(mut things: impl ExactSizeIterator<Item = String>) -> String {
+    let listed: Vec<String> = things.by_ref().take(LISTED_MAX).collect();
+    match things.len() {
+        0 => listed.join(", "),
+        more => format!("{}, and {more} more places", listed.join(", ")),
+    }
+}
+
+impl RawStore {
+    /// Reads the whole file of the store in the data folder `folder` once. Takes the folder's lock,
+    /// if the folder has one.
+    pub(super) fn open(folder: &Path, known: Known) -> Result<RawStore, StoreError> {
+        let lock = lock_for_reading(folder)?;
+        Ok(RawStore { _lock: lock, ..RawStore::open_locked(folder, known)? })
+    }
+
+    /// Reads the whole file of the store in a data folder that the caller has locked.
+    pub(super) fn open_locked(folder: &Path, known: Known) -> Result<RawStore, StoreError> {
+        let Known { size: expected, log_id: named } = known;
+        let was_closed = fs::symlink_metadata(folder.join("unclean")).is_err();
+        if !was_closed {
+            forget_cached_pages(&folder.join("store"))?;
+        }
+        let file = open_for_reading(&folder.join("store").join("db"))?;
+        let Scan { sightings, identity, cut, damaged, torn, outside, unstable } = Scan::of(&file)?;
+        let log_id = match (identity, named) {
+            (Some(identity), _) => log_id(&identity)?,
+            (None, Some(named)) => named,
+            (None, None) => log_id_of_blocks(&file, &sightings)?,
+        };
+        if outside > 0 {
+            tracing::warn!(outside, "the store has values in `blobs`, which are not read");
+        }
+        let hidden = gaps(&visible(&sightings, cut), expected, |_| true);
+        let index = index(sightings, cut, expected);
+        let is_cut_short = !hidden.is_empty() && (torn.is_some() || !damaged.is_empty());
+        let is_harmful = is_cut_short || damaged.iter().any(|damaged| damaged.position < unstable);
+        let harm = Harm { damaged, hidden, missing: Vec::new(), is_harmful };
+        let torn_at = torn.map(|torn| torn.start);
+        let mut store = RawStore { log_id, was_closed, file, index, harm, torn_at, _lock: None };
+        store.harm.missing = gaps(&store.index, expected, |first| store.is_sound(first));
+        Ok(store)
+    }
+
+    /// Returns the damage to the store.
+    pub(super) fn harm(&self) -> &Harm {
+        &self.harm
+    }
+
+    /// Returns the last block's first record by its key; 0 if there is none.
+    pub(super) fn last_key(&self) -> Seq {
+        self.index.last().map_or(0, |last| Seq::from(last.seq))
+    }
+
+    /// Returns the last record of the last block.
+    pub(super) fn last_seq(&self) -> Seq {
+        let last = |place: &Sighting| Seq::from(place.seq) + Seq::from(place.count.max(1)) - 1;
+        self.index.iter().rev().take(PLACES_OF_LAST).map(last).max().unwrap_or(0)
+    }
+
+    /// Returns the first record of each block, in order.
+    pub(super) fn firsts(&self) -> impl Iterator<Item = Seq> {
+        let blocks = self.index.chunk_by(|one, other| one.seq == other.seq);
+        blocks.filter_map(|block| block.first()).map(|place| Seq::from(place.seq))
+    }
+
+    /// Reads what is left of the block that begins with `first`: every record whose own bytes are
+    /// whole, from whatever place of the block, in order.
+    pub(super) fn salvaged(&self, first: Seq) -> Vec<SalvagedRecord> {
+        let places = self.places(first);
+        let is_certain = places.iter().all(|place| place.found >= Found::AfterDamage);
+        let mut records = BTreeMap::new();
+        for attempt in 0..if is_certain { 1 } else { TRIES_MAX } {
+            let Ok(bytes) = self.put_together(first, places, attempt) else { continue };
+            let Ok(block) = self.parse(&bytes, first) else { continue };
+            let needs_leaf = places.iter().any(|place| place.found <= Found::ByItself);
+            for record in block.salvage().unwrap_or_default().into_iter().flatten() {
+                records.entry(record.seq).or_insert(SalvagedRecord { record, needs_leaf });
+            }
+        }
+        records.into_values().collect()
+    }
+
+    /// Returns true if the last process that wrote to it closed it in order.
+    pub(super) fn was_closed(&self) -> bool {
+        self.was_closed
+    }
+
+    /// Returns what to add to a message that records are missing from the end.
+    pub(super) fn cause_of_loss(&self) -> String {
+        let bytes = self.harm.damaged.first().map(|damaged| damaged.bytes.start).or(self.torn_at);
+        let cause = |at| {
+            format!(
+                "; the store's file is damaged at byte {at}: damage there, not deletion, may be \
+                the cause"
+            )
+        };
+        bytes.map(cause).unwrap_or_default()
+    }
+
+    fn read_value(&self, place: &Sighting) -> Result<Vec<u8>, ReadError> {
+        let mut bytes = vec![0; place.bytes as usize];
+        let read = self.file.read_exact_at(&mut bytes, place.at);
+        read.map_err(|error| ReadError::Store(error.to_string()))?;
+        Ok(bytes)
+    }
+
+    /// Returns whether the block that begins with `first` can be read as it was written.
+    fn is_sound(&self, first: Seq) -> bool {
+        self.block(first).is_ok_and(|bytes| is_sound(&bytes))
+    }
+
+    /// Returns the places of the values of the block that begins with `first`.
+    fn places(&self, first: Seq) -> &[Sighting] {
+        let start = self.index.partition_point(|place| Seq::from(place.seq) < first);
+        let end = self.index.partition_point(|place| Seq::from(place.seq) <= first);
+        self.index.get(start..end).unwrap_or_default()
+    }
+
+    /// Puts the block together that begins with `first`.
+    fn block(&self, first: Seq) -> Result<Vec<u8>, ReadError> {
+        let places = self.places(first);
+        let is_certain = places.iter().all(|place| place.found >= Found::AfterDamage);
+        let mut best = self.put_together(first, places, 0);
+        for attempt in 1..if is_certain { 0 } else { TRIES_MAX } {
+            if best.as_ref().is_ok_and(|bytes| is_sound(bytes)) {
+                break;
+            }
+            let next = self.put_together(first, places, attempt);
+            if best.is_err() || next.as_ref().is_ok_and(|bytes| is_sound(bytes)) {
+                best = next;
+            }
+        }
+        best
+    }
+
+    /// Puts a block together from one place of each part; `attempt` chooses them.
+    fn put_together(
+        &self,
+        first: Seq,
+        places: &[Sighting],
+        mut attempt: usize,
+    ) -> Result<Vec<u8>, ReadError> {
+        let damaged = |what: &str| ReadError::Damaged { seq: first, what: what.into() };
+        let mut choose = |part: usize| {
+            let of_part = |place: &&Sighting| usize::from(place.part) == part;
+            let count = places.iter().filter(of_part).count();
+            let chosen = attempt.checked_rem(count)?;
+            attempt /= count;
+            places.iter().filter(of_part).nth(chosen)
+        };
+        let beginning = choose(0).ok_or_else(|| damaged("it has a part but no beginning"))?;
+        let mut bytes = self.read_value(beginning)?;
+        let length = block::extent(&bytes).map_err(|what| damaged(&what))?.bytes;
+        let mut part = 0;
+        while bytes.len() < length {
+            part += 1;
+            let place = choose(part).ok_or_else(|| damaged("a part of it is missing"))?;
+            bytes.extend(self.read_value(place)?);
+        }
+        Ok(bytes)
+    }
+}
+
+impl Blocks for RawStore {
+    fn log_id(&self) -> LogId {
+        self.log_id
+    }
+
+    fn blocks_from(
+        &self,
+        first: Seq,
+    ) -> impl Iterator<Item = Result<(Seq, Vec<u8>), ReadError>> + Send {
+        let mut at = self.index.partition_point(|place| Seq::from(place.seq) < first);
+        std::iter::from_fn(move || {
+            let seq = Seq::from(self.index.get(at)?.seq);
+            at += self.places(seq).len();
+            Some(self.block(seq).map(|bytes| (seq, bytes)))
+        })
+    }
+
+    fn block_start(&self, seq: Seq) -> Result<Seq, ReadError> {
+        let after = self.index.partition_point(|place| Seq::from(place.seq) <= seq);
+        let last = after.checked_sub(1).and_then(|at| self.index.get(at));
+        last.map(|place| Seq::from(place.seq)).ok_or(ReadError::Absent { seq })
+    }
+
+    fn with_block<T>(
+        &self,
+        seq: Seq,
+        read: impl FnOnce(&Block<'_>) -> Result<T, String>,
+    ) -> Result<T, ReadError> {
+        let first = self.block_start(seq)?;
+        let bytes = self.block(first)?;
+        let block = self.parse(&bytes, first)?;
+        if block.last_seq() < seq {
+            return Err(ReadError::Absent { seq });
+        }
+        read(&block).map_err(|what| ReadError::Damaged { seq, what })
+    }
+}
+
+/// Opens a file for reading, if it is not a link.
+fn open_for_reading(path: &Path) -> io::Result<File> {
+    let no_links = rustix::fs::OFlags::NOFOLLOW.bits().cast_signed();
+    File::options().read(true).custom_flags(no_links).open(path)
+}
+
+/// Takes the data folder's lock together with other readers, without writing to it. A folder
+/// without one is a copy, or no process has ever opened it.
+fn lock_for_reading(folder: &Path) -> Result<Option<File>, StoreError> {
+    let lock = match open_for_reading(&folder.join("lock")) {
+        Ok(lock) => lock,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    match lock.try_lock_shared() {
+        Ok(()) => Ok(Some(lock)),
+        Err(fs::TryLockError::WouldBlock) => Err(StoreError::InUse),
+        Err(fs::TryLockError::Error(error)) => Err(error.into()),
+    }
+}
+
+/// Reads the log's identity.
+pub(super) fn log_id(identity: &[u8]) -> Result<LogId, StoreError> {
+    let cut_off = || StoreError::Damaged("its identity is cut off".into());
+    let (format, log_id) = identity.split_first_chunk::<4>().ok_or_else(cut_off)?;
+    let format = u32::from_le_bytes(*format);
+    if format != u32::from(FORMAT) {
+        return Err(StoreError::Format(format));
+    }
+    log_id.try_into().map_err(|_| cut_off())
+}
+
+/// Returns the id of the log of the first block that has one.
+fn log_id_of_blocks(file: &File, sightings: &[Sighting]) -> Result<LogId, StoreError> {
+    for place in sightings.iter().filter(|place| place.count > 0) {
+        let mut bytes = vec![0; place.bytes as usize];
+        file.read_exact_at(&mut bytes, place.at)?;
+        if let Ok(extent) = block::extent(&bytes) {
+            return Ok(extent.log_id);
+        }
+    }
+    Err(StoreError::Damaged("its identity is missing".into()))
+}
+
+/// Returns the places that sled would read.
+fn visible(sightings: &[Sighting], cut: u64) -> Vec<Sighting> {
+    let seen = |place: &&Sighting| place.found == Found::Whole && place.position < cut;
+    let mut visible: Vec<Sighting> = sightings.iter().filter(seen).copied().collect();
+    keep_best(&mut visible, |_| 0);
+    visible.retain(|place| !place.is_removal);
+    visible
+}
+
+/// Returns the places to read: what sled would read, and behind damage up to the record `expected`.
+fn index(mut sightings: Vec<Sighting>, cut: u64, expected: Seq) -> Vec<Sighting> {
+    sightings.retain(|place| place.position < cut || Seq::from(place.seq) <= expected);
+    keep_best(&mut sightings, |_| 0);
+    let mut newest = None;
+    sightings.retain(|place| {
+        let key = (place.seq, place.part);
+        if newest.is_none_or(|(of, _)| of != key) {
+            newest = Some((key, place.is_removal));
+        }
+        !place.is_removal && newest.is_some_and(|(_, is_removed)| !is_removed)
+    });
+    // A part whose block was only guessed is worth nothing without its beginning.
+    let blocks = sightings.chunk_by(|one, other| one.seq == other.seq);
+    let kept = blocks.filter(|block| {
+        block.iter().any(|place| place.part == 0 || place.found >= Found::AfterDamage)
+    });
+    kept.flatten().copied().collect()
+}
+
+/// Returns the gaps in the seqs of blocks whose parts are all there, up to record `expected`.
+/// `places` are sorted by key. A block whose places are uncertain counts if it `is_sound`.
+fn gaps(places: &[Sighting], expected: Seq, is_sound: impl Fn(Seq) -> bool) -> Vec<(Seq, Seq)> {
+    let (mut gaps, mut next) = (Vec::new(), 1);
+    for block in places.chunk_by(|one, other| one.seq == other.seq) {
+        let Some(first) = block.first().filter(|first| is_complete(first, block)) else { continue };
+        let seq = Seq::from(first.seq);
+        let is_certain = block.iter().all(|place| place.found >= Found::AfterDamage);
+        if !is_certain && !is_sound(seq) {
+            continue;
+        }
+        if seq > next {
+            gaps.push((next, seq - 1));
+        }
+        next = next.max(seq + Seq::from(first.count));
+    }
+    if next <= expected {
+        gaps.push((next, expected));
+    }
+    gaps.retain(|(first, _)| *first <= expected);
+    gaps.into_iter().map(|(first, last)| (first, last.min(expected))).collect()
+}
+
+/// Returns whether all parts of a block are there, and its head is whole.
+fn is_complete(first: &Sighting, block: &[Sighting]) -> bool {
+    let has = |part: u16| block.iter().any(|place| place.part == part);
+    first.part == 0 && first.count > 0 && first.found > Found::InPart && (1..first.parts).all(has)
+}

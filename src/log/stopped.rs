@@ -1,0 +1,254 @@
+//! A data folder whose server is stopped, read without changing anything in it: without sled, and
+//! on a read-only disk as well.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use bytes::Bytes;
+use parking_lot::RwLock;
+use rollcall_projections::{Entry, Millis, Seq};
+
+use super::acknowledgement::Slots;
+use super::audit::{self, Audit, Finding, LogPart};
+use super::block::{Block, FORMAT};
+use super::dedupe::{Dedupe, find_among};
+use super::merkle;
+use super::open::OpenError;
+use super::raw::{Known, RawStore};
+use super::recovery::{self, Recovered};
+use super::store::{Blocks, Store, StoreError};
+use super::tiles::{Rows, Tiles};
+use super::{AppendError, Identity, Log, Outcome, ReadError, Record, check_in_tree};
+use crate::verify::{Keyring, Verified};
+
+/// A data folder that is open for reading. No server can start on it meanwhile.
+pub struct StoppedFolder {
+    pub(super) store: RawStore,
+    pub(super) slots: Slots,
+    pub(super) tiles: Option<Tiles>,
+    folder: PathBuf,
+}
+
+impl StoppedFolder {
+    /// Reads the whole file of the store once.
+    ///
+    /// # Errors
+    /// If the folder is in use, cannot be read, or has another format, or if nothing is left of its
+    /// store. Other damage is not an error: see [`StoppedFolder::audit`].
+    pub fn open(folder: &Path) -> Result<StoppedFolder, OpenError> {
+        StoppedFolder::open_in_store(folder).map_err(|error| OpenError::of(error, folder))
+    }
+
+    fn open_in_store(folder: &Path) -> Result<StoppedFolder, StoreError> {
+        if !Store::is_in(folder) {
+            return Err(StoreError::Damaged("its store is missing".into()));
+        }
+        StoppedFolder::open_by(folder, RawStore::open)
+    }
+
+    /// Opens a folder whose lock the caller holds; `None` if there is no log in it yet.
+    pub(super) fn open_locked(folder: &Path) -> Result<Option<StoppedFolder>, StoreError> {
+        if !Store::is_in(folder) {
+            return Ok(None);
+        }
+        match StoppedFolder::open_by(folder, RawStore::open_locked) {
+            // A process that was killed in its first moments leaves a log without a name.
+            Err(StoreError::Damaged(_)) if Slots::read(&folder.join("checkpoint"))?.is_unused() => {
+                Ok(None)
+            }
+            opened => opened.map(Some),
+        }
+    }
+
+    fn open_by(
+        folder: &Path,
+        open: impl FnOnce(&Path, Known) -> Result<RawStore, StoreError>,
+    ) -> Result<StoppedFolder, StoreError> {
+        let slots = Slots::read(&folder.join("checkpoint"))?;
+        let tiles = Tiles::open_read_only(&folder.join("tree"))?;
+        let store = open(folder, known(&slots, folder)?)?;
+        Ok(StoppedFolder { store, slots, tiles, folder: folder.to_owned() })
+    }
+
+    /// Returns the number of records that were on the disk, as the other files say.
+    pub(super) fn known_size(&self) -> io::Result<Seq> {
+        Ok(known(&self.slots, &self.folder)?.size)
+    }
+
+    /// Checks every record: see [`recovery::recover`].
+    pub(super) fn check(&self, progress: &dyn Fn(Seq)) -> Result<Recovered, OpenError> {
+        let checked = recovery::recover(&self.store, &self.slots, self.tiles.as_ref(), progress);
+        checked.map_err(|fault| match self.store.harm().is_harmful {
+            true => self.harmed(),
+            false => fault.into(),
+        })
+    }
+
+    /// Refuses a store if sled, when it opens it, would cut off or lose something that was on the
+    /// disk.
+    pub(super) fn refuse_harm(&self) -> Result<(), OpenError> {
+        if self.store.harm().is_harmful { Err(self.harmed()) } else { Ok(()) }
+    }
+
+    fn harmed(&self) -> OpenError {
+        OpenError::Harmed { path: self.folder.clone(), harm: self.store.harm().clone() }
+    }
+
+    /// Returns the last record by the store's keys: an estimate of the work of an audit.
+    pub fn last_key(&self) -> Seq {
+        self.store.last_key()
+    }
+
+    /// Checks the whole log and goes on after damage: see [`Audit`]. Uses all cores. Webhooks whose
+    /// secret is in `keyring` are verified again. `progress` gets the last seq seen, from time to
+    /// time.
+    pub fn audit(&self, keyring: &Keyring, progress: &dyn Fn(Seq)) -> Audit {
+        let mut audit =
+            audit::audit(&self.store, &self.slots, self.tiles.as_ref(), keyring, progress);
+        let harm = self.store.harm();
+        for damaged in harm.damaged.iter().filter(|_| harm.is_harmful) {
+            let (start, end) = (damaged.bytes.start, damaged.bytes.end);
+            let what = format!("`store/db` is damaged at bytes {start} to {}", end - 1);
+            audit.add(Finding { first: 0, last: 0, part: LogPart::Store, what });
+        }
+        audit
+    }
+
+    /// Checks every record as a start does, and returns the log, which takes no events. `progress`
+    /// gets the last seq seen, from time to time.
+    ///
+    /// # Errors
+    /// Those of a start.
+    pub fn recover(self, progress: &dyn Fn(Seq)) -> Result<StoppedLog, OpenError> {
+        let recovered = self.check(progress)?;
+        let store = self.store;
+        let Recovered { dedupe, rows, .. } = recovered;
+        Ok(StoppedLog { store, dedupe: RwLock::new(dedupe), rows })
+    }
+}
+
+/// Returns what the other files of a data folder say about its store. Tiles are written after the
+/// records that they cover are on the disk, but only an acknowledgement is certain.
+pub(super) fn known(slots: &Slots, folder: &Path) -> io::Result<Known> {
+    let log_id = slots.newest.map(|newest| newest.log_id);
+    let acknowledged = slots.newest.map_or(0, |newest| newest.size);
+    if slots.newest.is_some() && slots.damaged.is_empty() {
+        return Ok(Known { size: acknowledged, log_id });
+    }
+    let leaves = match fs::metadata(folder.join("tree").join("0")) {
+        Ok(file) => file.len() / 32,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
+        Err(error) => return Err(error),
+    };
+    Ok(Known { size: acknowledged.max(leaves), log_id })
+}
+
+/// The log of a data folder that is only read.
+pub struct StoppedLog {
+    store: RawStore,
+    dedupe: RwLock<Dedupe>,
+    rows: Rows,
+}
+
+impl StoppedLog {
+    /// Shows the blocks that hold records after `after`, until `each` has enough. Returns the last
+    /// seq shown.
+    fn each_block(
+        &self,
+        after: Seq,
+        each: &mut dyn FnMut(&Block<'_>) -> Result<bool, String>,
+    ) -> Result<Seq, ReadError> {
+        let (head, mut last) = (self.head(), after);
+        while last < head {
+            let more = self.store.with_block(last + 1, |block| {
+                last = block.last_seq();
+                each(block)
+            })?;
+            if !more {
+                break;
+            }
+        }
+        Ok(last)
+    }
+}
+
+impl Log for StoppedLog {
+    fn append(&self, batch: Vec<Verified>, _: Millis) -> Result<Vec<Outcome>, AppendError> {
+        match batch.is_empty() {
+            true => Ok(Vec::new()),
+            false => Err(AppendError::Rejected("the log is open for reading only".into())),
+        }
+    }
+
+    fn read(
+        &self,
+        after: Seq,
+        events_max: usize,
+        bytes_max: usize,
+    ) -> Result<Vec<Record>, ReadError> {
+        let (mut out, mut bytes) = (Vec::new(), 0);
+        self.each_block(after, &mut |block| {
+            for record in block.records()?.into_iter().filter(|record| record.seq > after) {
+                if out.len() == events_max || (bytes > 0 && bytes + record.body.len() > bytes_max) {
+                    return Ok(false);
+                }
+                bytes += record.body.len();
+                out.push(record);
+            }
+            Ok(true)
+        })?;
+        Ok(out)
+    }
+
+    fn entries(
+        &self,
+        after: Seq,
+        events_max: usize,
+        each: &mut dyn FnMut(&Entry<'_>),
+    ) -> Result<Seq, ReadError> {
+        let until = after.saturating_add(events_max as Seq);
+        self.each_block(after, &mut |block| {
+            block.entries(after, each)?;
+            Ok(block.last_seq() < until)
+        })
+    }
+
+    fn bodies(&self, seqs: &[Seq]) -> Result<Vec<Bytes>, ReadError> {
+        self.store.bodies(seqs, self.head())
+    }
+
+    fn find(&self, event_id: &str) -> Result<Option<Seq>, ReadError> {
+        let candidates = self.dedupe.read().candidates(event_id, self.head());
+        find_among(candidates, event_id, &|seq| self.store.candidate(seq))
+    }
+
+    fn wait(&self, _: Seq, timeout: Duration) -> Seq {
+        std::thread::sleep(timeout);
+        self.head()
+    }
+
+    fn head(&self) -> Seq {
+        self.rows.leaves().len() as Seq
+    }
+
+    fn identity(&self) -> Identity {
+        Identity { log_id: self.store.log_id(), format: u32::from(FORMAT) }
+    }
+
+    fn root(&self, size: Seq) -> Result<[u8; 32], ReadError> {
+        check_in_tree(0, size, self.head())?;
+        merkle::root(&self.rows, size)
+    }
+
+    fn inclusion(&self, seq: Seq, size: Seq) -> Result<Vec<[u8; 32]>, ReadError> {
+        check_in_tree(seq, size, self.head())?;
+        merkle::inclusion(&self.rows, seq.checked_sub(1).ok_or(ReadError::Absent { seq })?, size)
+    }
+
+    fn consistency(&self, from: Seq, to: Seq) -> Result<Vec<[u8; 32]>, ReadError> {
+        check_in_tree(from, to, self.head())?;
+        merkle::consistency(&self.rows, from, to)
+    }
+}
