@@ -9,13 +9,13 @@ use std::os::unix::fs::FileExt;
 
 use rollcall_projections::Seq;
 
+use super::super::LogId;
+use super::super::block::{self, Block, Extent, VALUE_BYTES_MAX};
+use super::super::store::{self, IDENTITY_KEY, split_key};
 use super::page::{Change, Page, Pair};
 use super::segment::{
     Kind, Message, Position, SEGMENT_BYTES, SegmentHead, Stretch, number_of, take_integer, walk,
 };
-use crate::log::LogId;
-use crate::log::block::{self, Block, Extent, VALUE_BYTES_MAX};
-use crate::log::store::{IDENTITY_KEY, split_key};
 
 /// The number of values noted before those that later ones replace are dropped.
 const NOTED_AT_FIRST: usize = 1 << 20;
@@ -572,7 +572,7 @@ impl Pass {
 
 /// Makes the key of a part.
 fn part_key(seq: Seq, part: usize) -> Vec<u8> {
-    crate::log::store::part_key(seq, part).to_vec()
+    store::part_key(seq, part).to_vec()
 }
 
 fn sighting(at: u64, bytes: usize, position: Position) -> Sighting {

@@ -12,7 +12,7 @@ use tempfile::TempDir;
 
 use super::super::block::VALUE_BYTES_MAX;
 use super::super::store::{Blocks, Store, create_lock};
-use super::super::{Log, SledLog, Unrecovered};
+use super::super::{Log, Unrecovered};
 use super::*;
 use crate::verify::{Keyring, Verified};
 
@@ -48,12 +48,12 @@ fn event(body: Vec<u8>) -> Verified {
     Verified::webhook(&Keyring::new(["s"], 0), Some(header.as_bytes()), body.into(), NOW).unwrap()
 }
 
-fn open(folder: &Path) -> SledLog {
+fn open(folder: &Path) -> impl Log + use<> {
     Unrecovered::open(folder, 64 << 20).unwrap().recover(&|_| {}).unwrap()
 }
 
 /// Appends batches of random sizes until some `bytes` of bodies are written.
-fn fill(log: &SledLog, numbers: &mut Numbers, bytes: usize) {
+fn fill(log: &impl Log, numbers: &mut Numbers, bytes: usize) {
     let mut written = 0;
     while written < bytes {
         let (count, range) = match numbers.below(40) {
