@@ -12,6 +12,7 @@ mod generate;
 mod import;
 mod input;
 mod key;
+mod link;
 mod log_key;
 mod logging;
 mod mapping;
@@ -69,6 +70,7 @@ enum Command {
     Audit(read::AuditArgs),
     Deprovisioned(read::DeprovisionedArgs),
     Mapping(mapping::MappingArgs),
+    Link(link::LinkArgs),
     Policy(policy::PolicyArgs),
     Events(read::EventsArgs),
     Changes(read::ChangesArgs),
@@ -162,6 +164,7 @@ pub fn run() -> ExitCode {
         Command::Audit(audit) => audit.run(),
         Command::Deprovisioned(deprovisioned) => deprovisioned.run(),
         Command::Mapping(mapping) => mapping.run(),
+        Command::Link(link) => link.run(),
         Command::Policy(policy) => policy.run(),
         Command::Events(events) => events.run(),
         Command::Changes(changes) => changes.run(),
