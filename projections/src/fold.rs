@@ -250,6 +250,7 @@ impl Views {
 
     fn fold_directory(&mut self, id: &str, version: DirectoryVersion) -> Listing {
         let DirectoryVersion { place, change, organization, .. } = version;
+        let decides = version.decides();
         let before = self.directories.find(id);
         let before =
             before.map_or(NO_SYM, |directory| self.organization_of(directory, before_it(place)));
@@ -261,7 +262,7 @@ impl Views {
         }
         // Only a deletion ends what is in a directory, and only what comes after one can bring
         // anything back.
-        if change != DirectoryChange::Deactivated && self.was_ever_deleted(directory) {
+        if decides && self.was_ever_deleted(directory) {
             self.refresh_listed(EntityKind::User, directory);
             self.refresh_listed(EntityKind::Group, directory);
         }

@@ -12,7 +12,7 @@ use crate::ground::order::{Cut, Millis, Place, Seq, around};
 use crate::ground::symbols::Sym;
 use crate::ground::timeline::Placed;
 use crate::sight::Seen;
-use crate::state::directories::Directory;
+use crate::state::directories::{Directory, DirectoryVersion};
 use crate::state::entities::{Entity, EntityKind, EntityVersion, Part};
 use crate::views::Views;
 
@@ -291,12 +291,23 @@ impl Views {
         change: DirectoryChange,
         then: Cut,
     ) -> Option<Place> {
+        self.last_of_directory(directory, then, |event| event.change == change)
+    }
+
+    /// Returns the last of a directory's events, at the cut's own moment, from which on it exists.
+    pub(crate) fn directory_brought_back(&self, directory: Sym, then: Cut) -> Option<Place> {
+        self.last_of_directory(directory, then, DirectoryVersion::brings_back)
+    }
+
+    fn last_of_directory(
+        &self,
+        directory: Sym,
+        then: Cut,
+        wanted: impl Fn(&DirectoryVersion) -> bool,
+    ) -> Option<Place> {
         let events = self.directories.get(directory)?.events().at(then.as_of);
-        self.last_of(
-            events
-                .filter(|event| event.change == change && then.sees(event.place))
-                .map(|event| event.place),
-        )
+        let wanted = events.filter(|event| wanted(event) && then.sees(event.place));
+        self.last_of(wanted.map(|event| event.place))
     }
 
     pub(crate) fn periods_of_access(&self, user: Sym, cut: Cut) -> Vec<AccessPeriod> {

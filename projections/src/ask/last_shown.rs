@@ -11,18 +11,9 @@ use crate::views::Views;
 impl Views {
     /// Tells if a record is an observation.
     pub(crate) fn is_observation(&self, seq: Seq) -> bool {
-        self.has_type(seq, EventType::is_observation)
-    }
-
-    fn has_type(&self, seq: Seq, wanted: fn(EventType) -> bool) -> bool {
         let event = self.events.get(seq);
         let name = event.map(|(line, _)| self.events.event_types.text(line.event_type));
-        name.and_then(EventType::parse).is_some_and(wanted)
-    }
-
-    /// Tells if a record is an act of one of Rollcall's operators.
-    pub(crate) fn is_operator_act(&self, seq: Seq) -> bool {
-        self.has_type(seq, EventType::is_operator_act)
+        name.and_then(EventType::parse).is_some_and(EventType::is_observation)
     }
 
     /// Returns the latest moment before another at which the source showed a user, as far as the

@@ -205,7 +205,7 @@ impl Views {
         // An entity that comes to life may owe that to its directory's activation. One that ends
         // owes it to its directory only if that is deleted.
         let directory = match (before, self.directories.get(directory)) {
-            (None, Some(_)) => self.directory_turned(directory, DirectoryChange::Activated, then),
+            (None, Some(_)) => self.directory_brought_back(directory, then),
             (Some(_), Some(item)) if self.ended_by(item, version, then) => {
                 self.directory_turned(directory, DirectoryChange::Deleted, then)
             }

@@ -89,35 +89,6 @@ impl Views {
         }
     }
 
-    /// Tells if a directory was last deleted by one of Rollcall's operators, and was not connected
-    /// since by an event of the source.
-    pub fn is_deleted_here(&self, directory: &str) -> bool {
-        let directory = self.directories.find(directory).and_then(|sym| self.directories.get(sym));
-        let Some(directory) = directory.filter(|directory| directory.is_deleted(Cut::LATEST))
-        else {
-            return false;
-        };
-        let last = directory.deletions().latest(Cut::LATEST);
-        last.is_some_and(|place| self.is_operator_act(Seq::from(place.seq)))
-    }
-
-    /// Returns the source's `updated_at` in the latest version of a user, if it is there and has
-    /// one.
-    pub fn user_updated_at(&self, id: &str) -> Option<Millis> {
-        self.updated_at(EntityKind::User, id)
-    }
-
-    /// Returns the source's `updated_at` in the latest version of a group, if it is there and has
-    /// one.
-    pub fn group_updated_at(&self, id: &str) -> Option<Millis> {
-        self.updated_at(EntityKind::Group, id)
-    }
-
-    fn updated_at(&self, kind: EntityKind, id: &str) -> Option<Millis> {
-        let version = self.exists(kind, self.find(kind, id)?, Cut::LATEST)?;
-        version.place.updated_at()
-    }
-
     fn judge_directory(&self, id: &str, finding: &Finding<'_>) -> Verdict {
         let sym = self.directories.find(id);
         let directory = sym.and_then(|sym| self.directories.get(sym));

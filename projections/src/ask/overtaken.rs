@@ -33,8 +33,8 @@ impl Views {
         (version.active || !only_active).then_some(Seq::from(version.place.seq))
     }
 
-    /// Returns the record of a directory's latest activation, if it came later than the deletion
-    /// that record `seq` states and that deletion ended no user's access.
+    /// Returns the record of the latest event that brought a directory back, if it came later than
+    /// the deletion that record `seq` states and that deletion ended no user's access.
     fn keeps_directory(&self, id: &str, seq: Seq) -> Option<Seq> {
         let directory = self.directories.find(id)?;
         let known = self.directories.get(directory)?;
@@ -42,7 +42,7 @@ impl Views {
             return None;
         }
         let mut events = known.events().latest_first(Cut::LATEST);
-        let later = events.find(|event| event.change == DirectoryChange::Activated)?;
+        let later = events.find(|event| event.brings_back())?;
         let before = Cut { known_at: seq.saturating_sub(1), ..Cut::LATEST };
         let has_access = |user: Sym, cut| self.access_basis(user, cut).has_access();
         let mut users = self.users.roster(directory).into_iter().flat_map(|roster| roster.items());

@@ -62,13 +62,6 @@ pub(crate) struct Place {
     pub(crate) closing: bool,
 }
 
-impl Place {
-    /// Returns the source's `updated_at`, if the event carries one.
-    pub(crate) fn updated_at(self) -> Option<Millis> {
-        Some(self.updated_at).filter(|moment| *moment != NO_UPDATED_AT)
-    }
-}
-
 /// Smaller than any time that parses.
 pub(crate) const NO_UPDATED_AT: Millis = Millis::MIN;
 

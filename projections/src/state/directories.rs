@@ -26,6 +26,19 @@ pub(crate) struct NamedWith {
     pub(crate) organization: Sym,
 }
 
+impl DirectoryVersion {
+    /// Tells if it decides whether the directory exists: a deactivation says so only if the source
+    /// was asked and showed the directory.
+    pub(crate) fn decides(&self) -> bool {
+        self.change != DirectoryChange::Deactivated || self.part == Part::Object
+    }
+
+    /// Tells if the directory exists from it on, also if it was deleted before.
+    pub(crate) fn brings_back(&self) -> bool {
+        self.decides() && self.change != DirectoryChange::Deleted
+    }
+}
+
 impl Placed for DirectoryVersion {
     fn place(&self) -> Place {
         self.place
@@ -93,19 +106,15 @@ impl Directory {
         }
     }
 
-    /// Tells if its latest activation or deletion is a deletion. Deactivations do not count.
+    /// Tells if the latest of its events that decides whether it exists is a deletion.
     pub(crate) fn is_deleted(&self, cut: Cut) -> bool {
-        match self.events.latest(cut).map(|version| version.change) {
-            None | Some(DirectoryChange::Activated) => false,
-            Some(DirectoryChange::Deleted) => true,
-            Some(DirectoryChange::Deactivated) => {
-                let deciding = self
-                    .events
-                    .latest_first(cut)
-                    .find(|v| v.change != DirectoryChange::Deactivated);
-                deciding.is_some_and(|v| v.change == DirectoryChange::Deleted)
+        let deciding = match self.events.latest(cut) {
+            Some(latest) if !latest.decides() => {
+                self.events.latest_first(cut).find(|version| version.decides())
             }
-        }
+            latest => latest,
+        };
+        deciding.is_some_and(|version| version.change == DirectoryChange::Deleted)
     }
 
     /// Returns the first known event of another kind that names it with an organization, whenever

@@ -83,7 +83,7 @@ const DEPROVISIONINGS: Resource = Resource {
 };
 
 /// The columns of the CSV form. Their order is fixed, so that a new one must come last.
-const NAMES: [&str; 14] = [
+const NAMES: [&str; 16] = [
     "occurred_at",
     "user_id",
     "email",
@@ -98,6 +98,8 @@ const NAMES: [&str; 14] = [
     "event_id",
     "event",
     "seq",
+    "observed",
+    "not_before",
 ];
 
 #[derive(Deserialize)]
@@ -114,6 +116,8 @@ struct ApiDeprovisioning<'a> {
     #[serde(borrow)]
     groups: &'a RawValue,
     restored_at: Option<String>,
+    observed: bool,
+    not_before: Option<String>,
     cause: EventCause,
 }
 
@@ -122,8 +126,13 @@ fn row(object: &RawValue) -> Vec<String> {
     let groups: Vec<NamedGroup> = parse(loss.groups).unwrap_or_default();
     let groups: Vec<&str> = groups.iter().map(NamedGroup::label).collect();
     let learnt = if loss.delay_ms < 0 { "at once".into() } else { human(loss.delay_ms) };
+    let when = match (loss.observed, loss.not_before) {
+        (false, _) => loss.occurred_at,
+        (true, None) => format!("by {}", loss.occurred_at),
+        (true, Some(seen)) => format!("by {}, last seen {seen}", loss.occurred_at),
+    };
     vec![
-        loss.occurred_at,
+        when,
         loss.email.unwrap_or(loss.user_id),
         loss.reason,
         learnt,
@@ -135,7 +144,7 @@ fn row(object: &RawValue) -> Vec<String> {
 }
 
 /// Returns the cells of the CSV form.
-fn csv_cells(object: &RawValue) -> Result<[String; 14], Failure> {
+fn csv_cells(object: &RawValue) -> Result<[String; 16], Failure> {
     let loss: ApiDeprovisioning<'_> = parse(object)?;
     Ok([
         loss.occurred_at,
@@ -152,6 +161,8 @@ fn csv_cells(object: &RawValue) -> Result<[String; 14], Failure> {
         loss.cause.event_id,
         loss.cause.event,
         loss.cause.seq.to_string(),
+        loss.observed.to_string(),
+        loss.not_before.unwrap_or_default(),
     ])
 }
 

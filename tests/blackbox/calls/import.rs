@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::kit::keyed::{Keyed, entry};
-use crate::kit::server::{API_KEY, Answer, Server, user};
+use crate::kit::server::{API_KEY, Answer, Server, binary, user};
 
 fn created(id: &str, name: &str) -> String {
     let event_id = format!("event_{id}");
@@ -46,6 +46,31 @@ fn events_are_recorded_once_however_often_and_in_whatever_way_they_come() {
     server.deliver(&created("w", "one"));
     assert_eq!(counts(&import(&server, &created("w", "two"))), [0, 1, 1, 0]);
     assert_eq!(server.post(created("w", "three").as_bytes()).json()["conflict"], true);
+}
+
+#[test]
+fn differing_copies_are_told_once_a_type_and_without_what_they_say() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = std::process::Command::new(binary());
+    command.env("ROLLCALL_LOG", "info").stderr(std::process::Stdio::piped());
+    let mut server = Server::start_command(command, folder.path(), &[]);
+    let mut stderr = server.take_stderr();
+    let odd = |id: &str, name: &str| {
+        created(id, name).replace("dsync.user.created", "somebody@else.example")
+    };
+    for id in ["a", "b"] {
+        server.deliver(&created(id, "one"));
+        server.deliver(&odd(&format!("o{id}"), "one"));
+        let lines = [created(id, "secretive"), odd(&format!("o{id}"), "secretive")];
+        assert_eq!(counts(&import(&server, &lines.join("\n"))), [0, 2, 2, 0]);
+    }
+    assert_eq!(server.stop(), 0);
+    let mut told = String::new();
+    std::io::Read::read_to_string(&mut stderr, &mut told).unwrap();
+    let lines: Vec<&str> = told.lines().filter(|line| line.contains("another content")).collect();
+    assert_eq!(lines.len(), 2, "{told}");
+    assert!(lines[0].contains("dsync.user.created") && lines[1].contains("another type"));
+    assert!(!told.contains("secretive") && !told.contains("somebody"), "{told}");
 }
 
 #[test]

@@ -517,7 +517,7 @@ fn losses_of_access_are_a_list() {
     assert_eq!(marked, format!("\u{feff}{table}"));
     let (names, row) = table.trim_end().split_once('\n').unwrap();
     let expected = "occurred_at,user_id,email,directory_id,organization_id,reason,recorded_at,\
-        delay_ms,roles,groups,restored_at,event_id,event,seq";
+        delay_ms,roles,groups,restored_at,event_id,event,seq,observed,not_before";
     assert_eq!(names, expected);
     let row = csv::ReaderBuilder::new()
         .has_headers(false)

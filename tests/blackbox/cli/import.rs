@@ -116,3 +116,27 @@ fn an_interrupt_says_what_is_in_the_log_and_exits_with_130() {
     assert_eq!(counts(&output), ["new 512"]);
     drop(input);
 }
+
+#[test]
+fn an_import_that_a_kill_broke_off_is_ended_by_the_same_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let (data, file) = (folder.path().join("data"), folder.path().join("events"));
+    let events: Vec<String> = (0..6000).map(|n| created(&n.to_string())).collect();
+    std::fs::write(&file, events.join("\n")).unwrap();
+    let file = file.to_str().unwrap();
+    let server = Server::start(&data);
+    let child = start(&server.url, &[file]);
+    while head(&server) < 512 {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    signal(server.pid(), "KILL");
+    let output = child.wait_with_output().unwrap();
+    // It may have ended before the kill.
+    assert!([Some(0), Some(2)].contains(&output.status.code()), "{}", err(&output));
+    drop(server);
+    let server = Server::start(&data);
+    let output = start(&server.url, &[file]).wait_with_output().unwrap();
+    assert_eq!((output.status.code(), head(&server)), (Some(0), 6000), "{}", err(&output));
+    let ids = server.get("/rollcall/v1/stats").json();
+    assert_eq!(ids["directories"]["data"][0]["users"]["active"], 6000, "{ids}");
+}

@@ -18,7 +18,7 @@ use crate::kit::histories::{Question, percent_encoded};
 use crate::kit::model::audit::{change_key, exact};
 use crate::kit::model::observations::{Expected, Thing};
 use crate::kit::model::roles::Act;
-use crate::kit::model::{Cut, Receipt, World, read_time, rfc3339};
+use crate::kit::model::{Cut, Ids, Receipt, World, read_time, rfc3339};
 use crate::kit::road::{answer, engine, get, memory_log, operate, verified_at};
 use crate::kit::server::holds;
 
@@ -81,8 +81,13 @@ impl Case {
 
     /// Delivers a body that was signed and recorded at `t_ms`.
     pub fn deliver_bytes(&mut self, body: &[u8], t_ms: i64) -> Receipt {
-        let receipt = self.world.deliver(body, t_ms);
-        let outcomes = self.log.append(vec![verified_at(body, t_ms)], t_ms).unwrap();
+        self.deliver_recorded(body, t_ms, t_ms)
+    }
+
+    /// Delivers a body that was signed at `t_ms`.
+    pub fn deliver_recorded(&mut self, body: &[u8], t_ms: i64, recorded_ms: i64) -> Receipt {
+        let receipt = self.world.deliver_recorded(body, t_ms, recorded_ms);
+        let outcomes = self.log.append(vec![verified_at(body, t_ms)], recorded_ms).unwrap();
         let recorded = match outcomes[..] {
             [Outcome::New(seq)] => (seq, false, false),
             [Outcome::Duplicate { seq, .. }] => (seq, true, false),
@@ -148,13 +153,18 @@ impl Case {
     /// Tells the engine what the source said of a thing when it was asked: an object, or that the
     /// thing is not there. The model says what must become of it, and reads what was recorded.
     pub fn observe(&mut self, thing: &Thing, said: Option<Value>, asked: u32) -> Expected {
+        self.observe_at(thing, said, ms(asked))
+    }
+
+    /// Does the same for any moment.
+    pub fn observe_at(&mut self, thing: &Thing, said: Option<Value>, asked: i64) -> Expected {
         let object = said.as_ref().filter(|said| said.is_object());
         let updated_at = object.and_then(|said| said["updated_at"].as_str()).and_then(read_time);
-        let expected = self.world.expected(thing, said.is_some(), updated_at, ms(asked));
+        let expected = self.world.expected(thing, said.is_some(), updated_at, asked);
         let engine = engine(self.log.clone());
         let compared_with = described_by(&engine, thing);
         let observed = observed(thing, said.map(|said| said.to_string()));
-        let observation = Observation { observed, observed_at: ms(asked), run: "run_1".to_owned() };
+        let observation = Observation { observed, observed_at: asked, run: "run_1".to_owned() };
         let discovery = Discovery { observation, compared_with };
         let found = engine.observe(&source(), vec![discovery]).unwrap();
         engine.close();
@@ -186,10 +196,15 @@ impl Case {
 
     /// Ends a comparison with the source that began at a second.
     pub fn compare(&mut self, started: u32, clean: &[&str]) -> u64 {
+        self.compare_at(ms(started), clean)
+    }
+
+    /// Ends a comparison with the source that began at any moment.
+    pub fn compare_at(&mut self, started: i64, clean: &[&str]) -> u64 {
         let engine = engine(self.log.clone());
         let data = json!({ "clean_directories": clean });
-        let run = format!("run_{started}");
-        let seq = engine.end_reconciliation(&source(), &run, ms(started), data).unwrap();
+        let run = format!("run_{started}_{}", self.head());
+        let seq = engine.end_reconciliation(&source(), &run, started, data).unwrap();
         engine.close();
         let body = self.log.bodies(&[seq]).unwrap().remove(0);
         assert_eq!(self.world.observe(&body), seq);
@@ -246,6 +261,14 @@ impl Case {
     fn server_json(&self, request: TestRequest) -> (u16, Value) {
         let (status, body) = self.server(request);
         (status, serde_json::from_slice(&body).unwrap())
+    }
+
+    pub fn world(&self) -> &World {
+        &self.world
+    }
+
+    pub fn ids(&self) -> Ids {
+        self.world.ids()
     }
 
     pub fn head(&self) -> u64 {
@@ -328,23 +351,23 @@ impl Case {
 impl Case {
     pub fn access_periods(&self, user: &str, cut: Cut) -> Option<Vec<Value>> {
         let expected = self.world.access_periods(user, cut);
-        self.same(&format!("users/{user}/access"), &cut_query(cut), expected)
+        self.same(&format!("users/{}/access", percent_encoded(user)), &cut_query(cut), expected)
     }
 
     pub fn groups_over_time(&self, user: &str, cut: Cut) -> Option<Vec<Value>> {
         let expected = self.world.groups_over_time(user, cut);
-        self.same(&format!("users/{user}/groups"), &cut_query(cut), expected)
+        self.same(&format!("users/{}/groups", percent_encoded(user)), &cut_query(cut), expected)
     }
 
     pub fn members_over_time(&self, group: &str, cut: Cut) -> Option<Vec<Value>> {
         let expected = self.world.members_over_time(group, cut);
-        self.same(&format!("groups/{group}/members"), &cut_query(cut), expected)
+        self.same(&format!("groups/{}/members", percent_encoded(group)), &cut_query(cut), expected)
     }
 
     /// Returns the versions of a `user` or a `group`.
     pub fn history(&self, what: &str, id: &str, cut: Cut) -> Option<Vec<Value>> {
         let expected = self.world.history(what, id, cut);
-        self.same(&format!("{what}s/{id}/history"), &cut_query(cut), expected)
+        self.same(&format!("{what}s/{}/history", percent_encoded(id)), &cut_query(cut), expected)
     }
 
     pub fn deprovisionings(&self, query: &[(String, String)], cut: Cut) -> Vec<Value> {

@@ -1299,7 +1299,7 @@ fn draw_question(rng: &mut impl Rng, ids: &Ids, moments: &[i64], head: u64) -> Q
 }
 
 /// Every type of event that histories have, and some that they have not.
-pub const EVENT_TYPES: [&str; 28] = [
+pub const EVENT_TYPES: [&str; 33] = [
     "dsync.user.created",
     "dsync.user.updated",
     "dsync.user.deleted",
@@ -1326,6 +1326,11 @@ pub const EVENT_TYPES: [&str; 28] = [
     "rollcall.policy.set",
     "rollcall.link.set",
     "rollcall.link.removed",
+    "rollcall.directory.observed",
+    "rollcall.user.observed",
+    "rollcall.group.observed",
+    "rollcall.membership.observed",
+    "rollcall.reconciliation.completed",
     "rollcall.checkpoint_key.changed",
     // Never told.
     "dsync.user",

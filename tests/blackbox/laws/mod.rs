@@ -7,6 +7,7 @@ pub mod cut_lists;
 pub mod directories_equal_model;
 pub mod indexes;
 pub mod observation_rules;
+pub mod observations_equal_model;
 pub mod observed_documents;
 pub mod orders;
 pub mod paging;

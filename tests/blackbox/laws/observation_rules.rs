@@ -224,6 +224,9 @@ fn directories_that_are_observed_begin_pause_and_end() {
             None => "05..40 directory_absent observed 05".to_owned(),
         };
         assert_eq!(access(&case), [expected], "{state}");
+        // It is there again, in use or not.
+        assert_eq!(case.observe_directory("D", with("inactive"), 47), recorded(47));
+        assert_eq!(case.item("/directories/D", LATEST).unwrap()["state"], "unlinked");
         // What it took is not observed again, and only a later version brings anything back.
         assert_eq!(case.observe_user("U", None, 45), Unchanged);
         assert_eq!(case.observe_directory("D", with("active"), 50), recorded(50));

@@ -89,7 +89,7 @@ fn rows(change: &UserChange) -> Vec<CsvRow<'_>> {
             return version_rows(change, changed, missed);
         }
         UserChange::AccessBegan => CsvRow { kind: "access", change: "begun", ..CsvRow::default() },
-        UserChange::AccessEnded(reason) => {
+        UserChange::AccessEnded { reason, .. } => {
             CsvRow { kind: "access", change: "ended", reason, ..CsvRow::default() }
         }
         UserChange::Joined(group) => membership_row("joined", group),

@@ -102,11 +102,15 @@ fn explain(
     Ok(match lost.reason.as_str() {
         "user_deleted" => "the user was deleted".into(),
         "user_inactive" => "the user became inactive".into(),
-        "directory_deactivated" | "directory_deleted" if is_about_user(&lost.cause) => {
+        "user_absent" => "the source no longer knew the user".into(),
+        "directory_deactivated" | "directory_deleted" | "directory_absent"
+            if is_about_user(&lost.cause) =>
+        {
             explain_by_disuse(client, moment, steps, lost)?
         }
         "directory_deactivated" => explain_by_directory("deactivated", steps, lost),
         "directory_deleted" => explain_by_directory("deleted", steps, lost),
+        "directory_absent" => explain_by_directory(ABSENT, steps, lost),
         other => other.into(),
     })
 }
@@ -193,6 +197,19 @@ impl Residence {
     }
 }
 
+/// The words for a directory that the source no longer knew when it was asked.
+const ABSENT: &str = "no longer at the source";
+
+/// Returns the participle for what an observation says of a directory; `None` if it is in use.
+fn observed_disuse(event: &RawValue) -> Option<&'static str> {
+    let data = nested(event, "data")?;
+    if !nested(data, "present").is_some_and(|present| present.get() == "true") {
+        return Some(ABSENT);
+    }
+    let [state] = texts(nested(data, "object")?, ["state"]);
+    ["unlinked", "inactive", "deleting"].contains(&state.as_str()).then_some("deactivated")
+}
+
 /// Returns the participle for what an event of this type does to a directory; `None` if the
 /// directory stays in use.
 fn disuse(event_type: EventType) -> Option<&'static str> {
@@ -252,7 +269,9 @@ impl DisuseEvent {
     ) -> Result<Option<DisuseEvent>, Failure> {
         let types: Vec<&str> = EventType::ALL
             .iter()
-            .filter(|event_type| disuse(**event_type).is_some())
+            .filter(|event_type| {
+                disuse(**event_type).is_some() || **event_type == EventType::DirectoryObserved
+            })
             .map(|event_type| event_type.name())
             .collect();
         let filters = Query::default().with("events", Some(types.join(",")));
@@ -261,15 +280,19 @@ impl DisuseEvent {
             nested(event, "data").is_some_and(|data| texts(data, ["id"]) == [directory])
         });
         let last = of_directory
-            .map(|event| DisuseEvent::read(event))
+            .filter_map(|event| DisuseEvent::read(event))
             .max_by(|one, other| one.happened_at.cmp(&other.happened_at));
         Ok(last)
     }
 
-    fn read(event: &RawValue) -> DisuseEvent {
+    /// Reads an event of a directory; `None` if it is an observation of one that is in use.
+    fn read(event: &RawValue) -> Option<DisuseEvent> {
         let [id, event_type, happened_at] = texts(event, ["id", "event", "created_at"]);
-        let how = EventType::parse(&event_type).and_then(disuse).unwrap_or("out of use");
-        DisuseEvent { id, how, happened_at }
+        let how = match EventType::parse(&event_type) {
+            Some(EventType::DirectoryObserved) => observed_disuse(event)?,
+            known => known.and_then(disuse).unwrap_or("out of use"),
+        };
+        Some(DisuseEvent { id, how, happened_at })
     }
 }
 

@@ -102,6 +102,8 @@ struct LostAccess {
     /// The reason, in the API's word for it.
     reason: String,
     cause: EventCause,
+    /// The last time at which the source showed the user, if the end was observed.
+    last_seen: Option<String>,
 }
 
 impl Verdict {
@@ -115,7 +117,8 @@ impl Verdict {
             },
             [.., last @ ApiAccess { end, .. }] => match (EarlierEnd::of(last), end) {
                 (Some(EarlierEnd { at, reason }), Some(cause)) => {
-                    Verdict::Lost(LostAccess { at, reason, cause: cause.clone() })
+                    let last_seen = last.not_before.clone();
+                    Verdict::Lost(LostAccess { at, reason, cause: cause.clone(), last_seen })
                 }
                 _ => Verdict::Never,
             },

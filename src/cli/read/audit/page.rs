@@ -1,6 +1,7 @@
 //! A timeline as a page for people.
 
 use anstyle::{AnsiColor, Style};
+use rollcall_projections::EventType;
 
 use super::super::super::table::{self, Column, harmless};
 use super::super::objects::{ChangedField, EventCause, NamedGroup};
@@ -120,17 +121,33 @@ fn push_verdict(timeline: &UserTimeline, lines: &mut Vec<StyledLine>) {
                 push(YELLOW, format!("had lost it on {}: {}", utc(&before.at), before.reason));
             }
         }
-        (Verdict::Lost(LostAccess { at, reason, cause }), ending) => {
+        (Verdict::Lost(lost), ending) => {
+            let LostAccess { reason, cause, .. } = lost;
             let why = match ending {
                 Some(ending) => format!("{} ({reason})", ending.why),
                 None => reason.clone(),
             };
-            push(RED.bold(), format!("lost access on {}: {why}, {}", utc(at), by_event(cause)));
+            push(RED.bold(), format!("{}: {why}, {}", lost_when(lost), by_event(cause)));
             if let Some(ending) = ending {
                 push(RED.bold(), lost_with_access(ending));
             }
         }
     }
+}
+
+/// Returns the moment of an end of access in words. One that was observed lies between two moments.
+fn lost_when(lost: &LostAccess) -> String {
+    let LostAccess { at, cause, last_seen, .. } = lost;
+    match last_seen {
+        Some(last_seen) => format!("gone by {}; last seen {}", utc(at), utc(last_seen)),
+        None if is_observed(cause) => format!("gone by {}", utc(at)),
+        None => format!("lost access on {}", utc(at)),
+    }
+}
+
+/// Tells if a cause is what the source said when it was asked.
+fn is_observed(cause: &EventCause) -> bool {
+    cause.event_type().is_some_and(EventType::is_observation)
 }
 
 /// Adds the newest records, and those in the quarantine: they tell why a user still has access.
@@ -282,7 +299,8 @@ fn push_step(step: &Step, widths: &StepWidths, width: Option<u16>, lines: &mut V
         let text = format!("  ! it was done on {}, for this moment", utc(&cause.occurred_at));
         lines.push(StyledLine::new(YELLOW, text));
     }
-    let changes = step.changes.iter().flat_map(change_lines);
+    let observed = is_observed(cause);
+    let changes = step.changes.iter().flat_map(|change| change_lines(change, observed));
     lines.extend(changes.map(|line| StyledLine { text: format!("  {}", line.text), ..line }));
 }
 
@@ -301,15 +319,18 @@ fn push_event(step: &Step, widths: &StepWidths, width: Option<u16>, lines: &mut 
     }
 }
 
-fn change_lines(change: &UserChange) -> Vec<StyledLine> {
+fn change_lines(change: &UserChange, observed: bool) -> Vec<StyledLine> {
     let line = match change {
         UserChange::Version { change, changed, missed } => {
             let missed = missed.iter().map(|field| StyledLine::new(YELLOW, missed_line(field)));
+            let change = if observed { observed_change(change, changed) } else { change };
             return missed.chain(version_lines(change, changed)).collect();
         }
         UserChange::AccessBegan => StyledLine::new(GREEN.bold(), "+ access begins"),
-        UserChange::AccessEnded(reason) => {
-            StyledLine::new(RED.bold(), format!("- access ends: {reason}"))
+        UserChange::AccessEnded { reason, last_seen } => {
+            let seen = last_seen.as_ref().map(|at| format!("; last seen {}", utc(at)));
+            let text = format!("- access ends: {reason}{}", seen.unwrap_or_default());
+            StyledLine::new(RED.bold(), text)
         }
         UserChange::Joined(group) => StyledLine::new(GREEN, format!("+ joins {}", group.label())),
         UserChange::Left(group) => StyledLine::new(RED, format!("- leaves {}", group.label())),
@@ -327,9 +348,25 @@ fn missed_line(MissedField { name, known, said }: &MissedField) -> String {
     )
 }
 
+/// Returns the word for a version that was observed: `absent`, `found` if nothing was known before
+/// it, else that of any other version.
+fn observed_change<'a>(change: &'a str, changed: &[ChangedField]) -> &'a str {
+    match change {
+        "deleted" => "absent",
+        "updated" if !changed.is_empty() && changed.iter().all(|field| field.from == "null") => {
+            "found"
+        }
+        change => change,
+    }
+}
+
 fn version_lines(change: &str, changed: &[ChangedField]) -> Vec<StyledLine> {
     match change {
         "deleted" => vec![StyledLine::new(RED, "- deleted")],
+        "absent" => vec![StyledLine::new(RED, "- not at the source when it was asked")],
+        "found" => {
+            vec![StyledLine::new(PLAIN, format!("~ found at the source: {}", whole_user(changed)))]
+        }
         "snapshot" => {
             let text = format!(
                 "~ known from this event only, as long as none of the user's own had come: {}",
@@ -448,6 +485,7 @@ mod tests {
                 at: fourth.clone(),
                 reason: "user_deleted".into(),
                 cause: end.clone(),
+                last_seen: None,
             }),
             ending: Some(EndOfAccess {
                 roles: vec!["admin".into(), "member".into()],
@@ -500,7 +538,7 @@ mod tests {
                     None,
                     vec![
                         version("deleted", Vec::new(), Vec::new()),
-                        UserChange::AccessEnded("user_deleted".into()),
+                        UserChange::AccessEnded { reason: "user_deleted".into(), last_seen: None },
                     ],
                 ),
             ],
@@ -545,6 +583,41 @@ proof of record 12, by which access ended: rollcall prove 12
 proof of record 7, of the directory: rollcall prove 7
 "#;
         assert_eq!(page(&timeline(), None, false), expected);
+    }
+
+    #[test]
+    fn an_end_that_was_observed_lies_between_two_moments() {
+        let mut timeline = timeline();
+        let Verdict::Lost(lost) = &mut timeline.verdict else { unreachable!() };
+        lost.cause.event = "rollcall.user.observed".into();
+        assert_eq!(lost_when(lost), "gone by 2026-03-04 09:00:00.000 UTC");
+        lost.last_seen = Some("2026-03-03T09:00:00.000Z".into());
+        let expected = "gone by 2026-03-04 09:00:00.000 UTC; last seen 2026-03-03 09:00:00.000 UTC";
+        assert_eq!(lost_when(lost), expected);
+        let field = |from: &str| ChangedField {
+            name: "email".into(),
+            from: from.into(),
+            to: "\"a@x\"".into(),
+        };
+        let change = |change: &str, from: &str| UserChange::Version {
+            change: change.into(),
+            changed: vec![field(from)],
+            missed: Vec::new(),
+        };
+        let ended = UserChange::AccessEnded {
+            reason: "user_absent".into(),
+            last_seen: lost.last_seen.clone(),
+        };
+        for (change, line) in [
+            (change("deleted", "null"), "- not at the source when it was asked"),
+            (change("updated", "null"), "~ found at the source: email a@x"),
+            (change("updated", "\"b@x\""), "~ email: b@x -> a@x"),
+            (ended, "- access ends: user_absent; last seen 2026-03-03 09:00:00.000 UTC"),
+        ] {
+            let lines: Vec<String> =
+                change_lines(&change, true).into_iter().map(|line| line.text).collect();
+            assert_eq!(lines, [line]);
+        }
     }
 
     #[test]

@@ -71,7 +71,7 @@ impl UserProfile {
 
 fn ends_user(change: &UserChange) -> bool {
     match change {
-        UserChange::AccessEnded(_) => true,
+        UserChange::AccessEnded { .. } => true,
         UserChange::Version { change, .. } => change == "deleted",
         _ => false,
     }

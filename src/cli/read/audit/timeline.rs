@@ -34,8 +34,11 @@ pub(super) enum UserChange {
         missed: Vec<MissedField>,
     },
     AccessBegan,
-    /// Access ended for this reason.
-    AccessEnded(String),
+    AccessEnded {
+        reason: String,
+        /// The last time at which the source showed the user, if the end was observed.
+        last_seen: Option<String>,
+    },
     Joined(NamedGroup),
     Left(NamedGroup),
     RoleGained(String),
@@ -82,6 +85,8 @@ pub(super) struct ApiAccess {
     pub(super) from: String,
     pub(super) until: Option<String>,
     pub(super) reason: Option<String>,
+    #[serde(default)]
+    pub(super) not_before: Option<String>,
     pub(super) start: EventCause,
     pub(super) end: Option<EventCause>,
 }
@@ -155,9 +160,10 @@ impl DatedChanges {
     }
 
     fn add_access(&mut self, access: ApiAccess) {
-        let ApiAccess { from, until, reason, start, end } = access;
+        let ApiAccess { from, until, reason, not_before: last_seen, start, end, .. } = access;
         self.add(from, start, UserChange::AccessBegan);
-        self.add_end(until, end, UserChange::AccessEnded(reason.unwrap_or_default()));
+        let reason = reason.unwrap_or_default();
+        self.add_end(until, end, UserChange::AccessEnded { reason, last_seen });
     }
 
     fn add_membership(&mut self, membership: ApiMembership) {
@@ -277,7 +283,7 @@ fn mark_overtaken(steps: &mut [Step]) {
 fn rank(change: &UserChange) -> (u8, Reverse<bool>, String) {
     let (place, ends, name) = match change {
         UserChange::Version { .. } => (0, false, ""),
-        UserChange::AccessEnded(_) => (1, true, ""),
+        UserChange::AccessEnded { .. } => (1, true, ""),
         UserChange::AccessBegan => (1, false, ""),
         UserChange::Left(group) => (2, true, group.name.as_str()),
         UserChange::Joined(group) => (2, false, group.name.as_str()),

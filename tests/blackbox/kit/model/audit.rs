@@ -349,11 +349,22 @@ impl<'a> Change<'a> {
 
     fn life_causes(&self, kind: Kind, id: &str, begins: bool) -> Vec<&'a Event> {
         let version = self.now.latest_version(kind, id).filter(|version| self.is_here(version));
-        let wanted = if begins { DirectoryChange::Activated } else { DirectoryChange::Deleted };
-        let of_directory = self
-            .now
-            .placed_version(kind, id)
-            .and_then(|(_, directory)| self.latest_here(directory, wanted));
+        let changes = |directory: &str| match begins {
+            true => [DirectoryChange::Activated, DirectoryChange::Deactivated]
+                .into_iter()
+                .filter_map(|change| self.latest_here(directory, change))
+                .filter(|event| {
+                    event.asked_ms.is_some()
+                        || !matches!(
+                            event.fact,
+                            Fact::Directory { change: DirectoryChange::Deactivated, .. }
+                        )
+                })
+                .max_by(|a, b| a.order().cmp(&b.order())),
+            false => self.latest_here(directory, DirectoryChange::Deleted),
+        };
+        let of_directory =
+            self.now.placed_version(kind, id).and_then(|(_, directory)| changes(directory));
         version.into_iter().chain(of_directory).collect()
     }
 }

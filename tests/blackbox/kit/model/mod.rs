@@ -765,10 +765,15 @@ impl<'a> View<'a> {
         let Some(deletion) = self.latest_deletion(directory) else {
             return Directory::Live(newest);
         };
-        let activation = self.latest(|fact| {
-            matches!(fact,
-                Fact::Directory { id, change: DirectoryChange::Activated, .. } if id == directory)
-        });
+        let brings_back = |event: &&&Event| match &event.fact {
+            Fact::Directory { id, change, .. } if id == directory => {
+                // What the source showed is there, in use or not.
+                *change == DirectoryChange::Activated
+                    || *change == DirectoryChange::Deactivated && event.asked_ms.is_some()
+            }
+            _ => false,
+        };
+        let activation = self.events.iter().rev().find(brings_back);
         match activation {
             Some(activation) if activation.is_later_than(deletion) => Directory::Live(newest),
             _ => Directory::Deleted,
