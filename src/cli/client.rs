@@ -286,7 +286,7 @@ impl Client {
                 .read_line(&mut line)
                 .map_err(|error| Failure::Ours(format!("`{}` broke off: {error}", self.base)))?;
             if read as u64 == ANSWER_BYTES_MAX {
-                return Err(Failure::unexpected_answer());
+                return Err(self.too_large("a line"));
             }
             if read == 0 || !each(line.trim_end_matches('\n'))? {
                 return Ok(None);
@@ -315,6 +315,11 @@ impl Client {
         unreachable("ask", &self.base, error, advice)
     }
 
+    fn too_large(&self, what: &str) -> Failure {
+        let says = "which no Rollcall gives; check the URL";
+        Failure::Ours(format!("`{}` gave {what} of more than 64 MiB, {says}", self.base))
+    }
+
     fn answer(&self, mut response: ureq::http::Response<ureq::Body>) -> Result<Answer, Failure> {
         let header = |name: &str| {
             response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned)
@@ -323,12 +328,13 @@ impl Client {
         let (from_as_of, from_known_at) =
             (header("rollcall-from-as-of"), header("rollcall-from-known-at"));
         let retry_after_s = header("retry-after").and_then(|text| text.parse().ok());
-        let body = response
-            .body_mut()
-            .with_config()
-            .limit(ANSWER_BYTES_MAX)
-            .read_to_vec()
-            .map_err(|error| self.failed(&error))?;
+        let body =
+            response.body_mut().with_config().limit(ANSWER_BYTES_MAX).read_to_vec().map_err(
+                |error| match error {
+                    ureq::Error::BodyExceedsLimit(_) => self.too_large("an answer"),
+                    error => self.failed(&error),
+                },
+            )?;
         Ok(Answer {
             status: response.status().as_u16(),
             as_of,

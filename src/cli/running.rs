@@ -18,7 +18,7 @@ use super::client::Client;
 use super::publish::{Publish, Publishers};
 use super::secrets;
 use super::signals::stops;
-use crate::engine::Engine;
+use crate::engine::{Engine, MAPPING_BYTES_MAX};
 use crate::http::{self, ListenError, ListenOn, Settings};
 use crate::keys::Operator;
 use crate::log::{DISK_RESERVE_BYTES, DiskLog, OpenError, Unrecovered};
@@ -45,18 +45,24 @@ pub(super) struct Caches {
     pub(super) store: u64,
 }
 
-/// The conditions under which events are taken.
+/// The conditions under which events and acts are taken.
 #[derive(Clone, Copy)]
 pub(super) struct Conditions {
     /// The disk space that must be free, in bytes.
     pub(super) disk_reserve_bytes: u64,
+    /// The memory that all mappings may take, in bytes.
+    pub(super) mapping_bytes_max: u64,
     /// True if a clock that is far ahead of the last record is right.
     pub(super) accept_clock: bool,
 }
 
 impl Default for Conditions {
     fn default() -> Conditions {
-        Conditions { disk_reserve_bytes: DISK_RESERVE_BYTES, accept_clock: true }
+        Conditions {
+            disk_reserve_bytes: DISK_RESERVE_BYTES,
+            mapping_bytes_max: MAPPING_BYTES_MAX,
+            accept_clock: true,
+        }
     }
 }
 
@@ -446,6 +452,7 @@ fn catch_up(
     let clock = Clock::of_this_machine();
     let engine =
         Engine::start(log, document_bytes_max, clock.clone(), on_failure).map_err(Failure::ours)?;
+    engine.set_mapping_bytes_max(conditions.mapping_bytes_max);
     let last = engine.views().recorded_at();
     let judged = judge_clock(last, clock.now_ms(), conditions.accept_clock);
     judged.inspect_err(|_| engine.close())?;

@@ -47,6 +47,9 @@ use crate::time::Clock;
 /// The longest that a start waits for its clock.
 const WAIT_MAX_MS: Millis = 1500;
 
+/// The most bytes of memory that all mappings may take, about, if nothing else is set.
+pub const MAPPING_BYTES_MAX: u64 = 256 << 20;
+
 /// The log, its views, and the one thread that appends.
 pub struct Engine {
     log: Arc<dyn Log>,
@@ -65,6 +68,8 @@ pub struct Engine {
     marks: Marks,
     /// The last rebuild.
     rebuild: Mutex<Option<Arc<Rebuild>>>,
+    /// The most bytes of memory that all mappings may take, about.
+    mapping_bytes_max: AtomicU64,
     /// Held while an act is done, and while rebuilt views replace the serving ones: an index that
     /// an act installs must still be there when its record is folded.
     acting: Mutex<()>,
@@ -122,6 +127,7 @@ impl Engine {
             digests: Mutex::default(),
             marks: Marks::default(),
             rebuild: Mutex::default(),
+            mapping_bytes_max: AtomicU64::new(MAPPING_BYTES_MAX),
             acting: Mutex::default(),
             started_at: clock.now_ms(),
             clock,
@@ -137,6 +143,12 @@ impl Engine {
         let thread = thread::Builder::new().name("writer".into()).spawn(move || writer.write(jobs));
         *engine.writer.lock() = Some(thread.map_err(|error| ReadError::Store(error.to_string()))?);
         Ok(engine)
+    }
+
+    /// Sets the most bytes of memory that all mappings may take, about. Those that were set before
+    /// stay, whatever they take.
+    pub fn set_mapping_bytes_max(&self, bytes: u64) {
+        self.mapping_bytes_max.store(bytes, Ordering::Relaxed);
     }
 
     /// Begins the shutdown: wakes all long polls.

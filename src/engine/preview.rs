@@ -1,6 +1,8 @@
 //! Previews of mappings, and what setting one needs beforehand: long work, done in steps. Names are
 //! matched while no lock is held, and each lock is held for one step.
 
+use std::sync::atomic::Ordering;
+
 use rollcall_projections::{
     Attributes, Comparison, Cut, Judged, Mapping, Millis, NameMatches, Proposal, RoleChange, Seq,
     Unmatched, UnmatchedSearch,
@@ -28,6 +30,15 @@ pub enum WorkError {
     /// The globs and names of the mapping take too long to match.
     #[error("the rules of the mapping take too long to match with the names of all groups")]
     TooManyNames,
+    /// The mapping and all that were set before it would take too much memory.
+    #[error(
+        "with it the mappings that were set would take more than {mib_max} MiB of memory: use \
+         rules of the mappings before it, which are kept once, or set `mapping_memory_mib` higher"
+    )]
+    TooManyMappings {
+        /// The limit.
+        mib_max: u64,
+    },
     /// A user has too many grounds for roles.
     #[error("a user has too many grounds for roles by the rules of the mapping")]
     TooManyGrounds,
@@ -52,6 +63,11 @@ impl Engine {
     /// # Errors
     /// [`WorkError`].
     pub fn prepare(&self, mapping: &Mapping, goes_on: GoesOn<'_>) -> Result<Prepared, WorkError> {
+        let (taken, more) = self.views().mapping_bytes(mapping);
+        let bytes_max = self.mapping_bytes_max.load(Ordering::Relaxed);
+        if (taken + more) as u64 > bytes_max {
+            return Err(WorkError::TooManyMappings { mib_max: bytes_max >> 20 });
+        }
         let matches = self.match_names(mapping, goes_on)?;
         let asked = Attributes::of([mapping]);
         let (mut wanted, until) = {

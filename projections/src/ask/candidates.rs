@@ -95,7 +95,8 @@ impl Views {
         let gives = |group: &Sym| {
             let Some(version) = self.alive(EntityKind::Group, *group, cut) else { return false };
             mapping
-                .rules_of_group(self.groups.id(*group), version.label)
+                .rules_of_group(self.groups.id(*group), version.label, self.roles.patterns())
+                .into_iter()
                 .any(|rule| mapping.gives(rule, rank))
         };
         let groups: Vec<Sym> = (0..self.groups.len() as Sym).filter(gives).collect();

@@ -201,7 +201,9 @@ impl Views {
         let id = self.groups.id(group);
         mappings.iter().any(|mapping| {
             let mut turns = entity.turns().iter();
-            turns.any(|version| mapping.rules_of_group(id, version.label).next().is_some())
+            turns.any(|version| {
+                !mapping.rules_of_group(id, version.label, self.roles.patterns()).is_empty()
+            })
         })
     }
 

@@ -52,6 +52,11 @@ impl Views {
         self.roles.iter().len()
     }
 
+    /// Returns about the bytes of memory that all mappings set take, and what another one would add.
+    pub fn mapping_bytes(&self, another: &Mapping) -> (usize, usize) {
+        (self.roles.bytes(), self.roles.bytes_of(another))
+    }
+
     /// Adds the snapshots of the next users with access at the cut, each with the user's number, of
     /// those whose ids follow `after`. Returns the id after which to continue, if there may be more.
     pub fn snapshots_step(

@@ -211,7 +211,8 @@ impl Views {
     fn rules_fitting(&self, side: Side<'_>, groups: &MemberGroups<'_>) -> usize {
         let Some(mapping) = side.mapping else { return 0 };
         let fitting = groups.iter().map(|(group, version)| {
-            mapping.rules_of_group(self.groups.id(*group), version.label).count()
+            let id = self.groups.id(*group);
+            mapping.rules_of_group(id, version.label, self.roles.patterns()).len()
         });
         fitting.sum()
     }

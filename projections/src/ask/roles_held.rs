@@ -42,7 +42,8 @@ impl Views {
             id: self.groups.id(*group),
             name: version.label,
         });
-        mapping.grounds(groups, (version.place.seq, version.part), &scope, attributes)
+        let snapshot = (version.place.seq, version.part);
+        mapping.grounds(groups, snapshot, &scope, attributes, self.roles.patterns())
     }
 
     pub(crate) fn scope(&self, version: &EntityVersion, cut: Cut) -> RuleScope<'_> {

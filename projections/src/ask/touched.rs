@@ -398,11 +398,14 @@ impl Views {
         {
             return None;
         }
+        let patterns = self.roles.patterns();
         let is_given_otherwise = |(sym, entity): &(Sym, &Entity)| {
             let id = self.groups.id(*sym);
             entity.turns().iter().any(|turn| {
-                replaces_source && mine.rules_of_group(id, turn.label).next().is_some()
-                    || replaced.iter().any(|other| !mine.treats_alike(other, id, turn.label))
+                replaces_source && !mine.rules_of_group(id, turn.label, patterns).is_empty()
+                    || replaced
+                        .iter()
+                        .any(|other| !mine.treats_alike(other, id, turn.label, patterns))
             })
         };
         let groups = self.groups.iter().filter(is_given_otherwise).map(|(sym, _)| sym).collect();

@@ -174,7 +174,7 @@ impl Views {
         let cut = search.cut;
         let Some(version) = self.alive(EntityKind::Group, group, cut) else { return 0 };
         let (id, scope) = (self.groups.id(group), self.scope(version, cut));
-        let fitting: Vec<u16> = mapping.rules_of_group(id, version.label).collect();
+        let fitting = mapping.rules_of_group(id, version.label, self.roles.patterns());
         if fitting.is_empty() {
             search.add_group(id, || self.unmatched_group(id, version));
         }

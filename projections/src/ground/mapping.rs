@@ -98,7 +98,49 @@ impl Mapping {
     }
 }
 
+/// About the bytes of memory that a text of its own takes besides its characters.
+const TEXT_OVERHEAD: usize = 48;
+
+/// The same for a rule, with its places in the indexes of its first mapping.
+const RULE_OVERHEAD: usize = 256;
+
+/// The same for a value of an attribute.
+const VALUE_OVERHEAD: usize = 128;
+
 impl Rule {
+    /// Returns about the bytes of memory that the rule takes.
+    pub(crate) fn bytes(&self) -> usize {
+        let text = |text: &str| TEXT_OVERHEAD + text.len();
+        let roles =
+            |roles: &[String]| roles.iter().map(|role| text(role)).sum::<usize>() + TEXT_OVERHEAD;
+        let matches = match &self.matches {
+            Matches::Group { group, roles: given } => {
+                let copies = if group.is_compared_as_written() { 1 } else { 2 };
+                copies * text(group.meaning().1) + roles(given)
+            }
+            Matches::Attribute { path, values } => {
+                let mut before: Option<&RoleNames> = None;
+                let values = values.iter().map(|(value, given)| {
+                    // Values mostly share the names of their roles.
+                    let shares = before.is_some_and(|before| Arc::ptr_eq(before, given));
+                    before = Some(given);
+                    VALUE_OVERHEAD + 2 * value.len() + if shares { 0 } else { roles(given) }
+                });
+                text(path) + values.sum::<usize>()
+            }
+        };
+        let scope = [&self.directory, &self.organization].into_iter().flatten();
+        RULE_OVERHEAD + matches + scope.map(|id| text(id)).sum::<usize>()
+    }
+
+    /// Returns about the bytes of memory that a mapping takes for the rule if another one has it.
+    pub(crate) fn shared_bytes(&self) -> usize {
+        match &self.matches {
+            Matches::Group { .. } => 64,
+            Matches::Attribute { values, .. } => 64 + 12 * values.len(),
+        }
+    }
+
     /// Returns every role that it may give, some more than once.
     pub(crate) fn roles(&self) -> impl Iterator<Item = &String> {
         let lists = match &self.matches {
@@ -120,6 +162,16 @@ impl GroupPattern {
                 *wanted.compared == *name
             }
             GroupPattern::Glob(glob) => glob_fits(&glob.compared, name, work),
+        }
+    }
+
+    /// Tells if its text is stored once.
+    fn is_compared_as_written(&self) -> bool {
+        match self {
+            GroupPattern::Id(_) => true,
+            GroupPattern::Name(text) | GroupPattern::Glob(text) => {
+                Arc::ptr_eq(&text.written, &text.compared)
+            }
         }
     }
 

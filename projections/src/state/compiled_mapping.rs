@@ -11,7 +11,7 @@ use crate::ground::order::{Cut, Millis, Seq, Seq32};
 use crate::ground::symbols::{NO_SYM, Sym, Symbols};
 use crate::state::attributes::Attributes;
 use crate::state::entities::Part;
-use crate::state::name_matches::{GroupNames, NameMatches};
+use crate::state::name_matches::{GroupNames, NameMatches, NamePatterns, PatternRule};
 
 /// The number of a role in its mapping: the highest is 0.
 pub(crate) type Rank = u16;
@@ -55,8 +55,7 @@ pub(crate) struct Compiled {
     /// By rule: the roles of a matching group's members; none for a rule about attributes.
     group_roles: Arc<[GivenRoles]>,
     by_group_id: Arc<GroupIds>,
-    /// For every group name ever seen: the rules that it fits.
-    by_group_name: NameMatches,
+    by_group_name: RulesOfNames,
     /// The rules that name a value of an attribute, in order of the value's key.
     by_key: Arc<[ValueRule]>,
     defaults: SmallVec<[Rank; 2]>,
@@ -66,6 +65,18 @@ pub(crate) struct Compiled {
     /// set.
     meaning_symbols: Arc<[Sym]>,
 }
+
+/// The rules that names of groups fit.
+#[derive(Clone)]
+enum RulesOfNames {
+    /// Those of a mapping that is not set, by name.
+    OfNames(NameMatches),
+    /// Those of one that is set, by the patterns that it shares with others.
+    OfPatterns(Arc<[PatternRule]>),
+}
+
+/// The rules that a group fits.
+pub(crate) type FittingRules = SmallVec<[u16; 4]>;
 
 /// A role that a rule gives, and the rule that is named as its ground.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -120,12 +131,17 @@ impl Compiled {
             roles,
             group_roles,
             by_group_id,
-            by_group_name: matches,
+            by_group_name: RulesOfNames::OfNames(matches),
             by_key,
             defaults,
             role_symbols: Arc::default(),
             meaning_symbols: Arc::default(),
         }
+    }
+
+    /// Has the rules about names found by the patterns that all mappings set share.
+    pub(super) fn set_patterns(&mut self, rules: Arc<[PatternRule]>) {
+        self.by_group_name = RulesOfNames::OfPatterns(rules);
     }
 
     /// Interns the roles and meanings, by which grounds are recognized in other mappings.
@@ -143,14 +159,20 @@ impl Compiled {
         share(&mut self.group_roles, &before.group_roles);
         share(&mut self.by_group_id, &before.by_group_id);
         share(&mut self.by_key, &before.by_key);
+        if let (RulesOfNames::OfPatterns(mine), RulesOfNames::OfPatterns(other)) =
+            (&mut self.by_group_name, &before.by_group_name)
+        {
+            share(mine, other);
+        }
         share(&mut self.role_symbols, &before.role_symbols);
         share(&mut self.meaning_symbols, &before.meaning_symbols);
     }
 
-    /// Matches the names of groups that were not looked at yet.
+    /// Matches the names of groups that were not looked at yet, of a mapping that is not set.
     pub(super) fn catch_up(&mut self, names: &GroupNames) {
-        let seen = self.by_group_name.seen();
-        self.by_group_name.add(&self.mapping, names.behind(seen));
+        if let RulesOfNames::OfNames(matches) = &mut self.by_group_name {
+            matches.add(&self.mapping, names.behind(matches.seen()));
+        }
     }
 
     /// Numbers the keys anew by other attributes.
@@ -163,10 +185,29 @@ impl Compiled {
         self.seq <= cut.known_at && self.effective_from <= cut.as_of
     }
 
-    /// Returns the rules that a group fits, in any scope.
-    pub(crate) fn rules_of_group(&self, id: &str, name: Sym) -> impl Iterator<Item = u16> {
+    /// Returns the rules that a group fits, in any scope: those with its id, then those with its
+    /// name, each in the order written.
+    pub(crate) fn rules_of_group(
+        &self,
+        id: &str,
+        name: Sym,
+        patterns: &NamePatterns,
+    ) -> FittingRules {
         let by_id = if self.by_group_id.is_empty() { None } else { self.by_group_id.get(id) };
-        by_id.into_iter().flatten().chain(self.by_group_name.rules(name)).copied()
+        let mut rules: FittingRules = by_id.into_iter().flatten().copied().collect();
+        match &self.by_group_name {
+            RulesOfNames::OfNames(matches) => rules.extend_from_slice(matches.rules(name)),
+            RulesOfNames::OfPatterns(by_pattern) => {
+                let before = rules.len();
+                for pattern in patterns.fitting(name) {
+                    rules.extend(rules_of_pattern(by_pattern, *pattern));
+                }
+                if let Some(of_name) = rules.get_mut(before..) {
+                    of_name.sort_unstable();
+                }
+            }
+        }
+        rules
     }
 
     /// Tells if one of these rules writes the name of its group.
@@ -221,13 +262,20 @@ impl Compiled {
     }
 
     /// Tells if the same rules of two mappings fit a group.
-    pub(crate) fn treats_alike(&self, other: &Compiled, id: &str, name: Sym) -> bool {
-        self.fitting(id, name).eq(other.fitting(id, name))
+    pub(crate) fn treats_alike(
+        &self,
+        other: &Compiled,
+        id: &str,
+        name: Sym,
+        patterns: &NamePatterns,
+    ) -> bool {
+        self.fitting(id, name, patterns).eq(other.fitting(id, name, patterns))
     }
 
     /// Iterates over the rules that a group fits, as they were written.
-    fn fitting(&self, id: &str, name: Sym) -> impl Iterator<Item = &Rule> {
-        self.rules_of_group(id, name).filter_map(|number| self.rule(number))
+    fn fitting(&self, id: &str, name: Sym, patterns: &NamePatterns) -> impl Iterator<Item = &Rule> {
+        let rules = self.rules_of_group(id, name, patterns).into_iter();
+        rules.filter_map(|number| self.rule(number))
     }
 
     /// Tells if a rule asks for an organization.
@@ -255,10 +303,11 @@ impl Compiled {
         snapshot: (Seq32, Part),
         scope: &RuleScope<'_>,
         attributes: &Attributes,
+        patterns: &NamePatterns,
     ) -> RoleGrounds {
         let mut grounds = RoleGrounds::new();
         for MemberOf { group, id, name } in groups {
-            for number in self.rules_of_group(id, name) {
+            for number in self.rules_of_group(id, name, patterns) {
                 if self.counts_in(number, scope) {
                     let roles = self.group_roles(number).iter();
                     grounds.extend(roles.map(|given| given.through(group)));
@@ -335,6 +384,13 @@ impl Compiled {
             Matches::Group { .. } => None,
         }
     }
+}
+
+/// Iterates over the rules of a pattern.
+fn rules_of_pattern(by_pattern: &[PatternRule], pattern: u32) -> impl Iterator<Item = u16> {
+    let start = by_pattern.partition_point(|rule| rule.pattern < pattern);
+    let behind = by_pattern.get(start..).unwrap_or(&[]).iter();
+    behind.take_while(move |rule| rule.pattern == pattern).map(|rule| rule.rule)
 }
 
 /// Takes the place of an equal value, which is dropped.

@@ -1,11 +1,13 @@
 //! The names of groups, and the rules of a mapping that each of them fits.
 
+use alloc::sync::Arc;
 use std::collections::{HashMap, HashSet};
 
 use rustc_hash::FxBuildHasher;
 use smallvec::SmallVec;
 
-use crate::ground::mapping::{Mapping, Matches, Rule};
+use crate::ground::glob::glob_fits;
+use crate::ground::mapping::{GroupPattern, Mapping, Matches, Rule};
 use crate::ground::symbols::Sym;
 
 /// About the nanoseconds that it takes to keep a rule that a name fits. Keeps a budget of work from
@@ -56,6 +58,112 @@ impl GroupNames {
     /// Returns the names behind the first `seen`.
     pub(crate) fn behind(&self, seen: usize) -> &[GroupName] {
         self.all.get(seen..).unwrap_or(&[])
+    }
+}
+
+/// The names and globs in the rules of all mappings set, and those that each name of a group fits.
+/// That is kept once and not for each mapping, of which there may be many.
+#[derive(Default)]
+pub(crate) struct NamePatterns {
+    /// The number of each name that a rule writes, by its compared form.
+    names: HashMap<Arc<str>, u32>,
+    /// The number of each glob.
+    globs: HashMap<Arc<str>, u32>,
+    /// The same globs in order of number.
+    all_globs: Vec<(u32, Arc<str>)>,
+    /// The patterns that each name of a group fits, in ascending order.
+    fits: HashMap<Sym, SmallVec<[u32; 2]>, FxBuildHasher>,
+}
+
+/// A rule of a mapping, under the number of its pattern.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct PatternRule {
+    pub(crate) pattern: u32,
+    pub(crate) rule: u16,
+}
+
+impl NamePatterns {
+    /// Returns the patterns that a name fits, in ascending order.
+    pub(crate) fn fitting(&self, name: Sym) -> &[u32] {
+        self.fits.get(&name).map_or(&[], |patterns| patterns)
+    }
+
+    /// Notes what a new name fits.
+    pub(crate) fn add_name(&mut self, name: Sym, compared: &str) {
+        self.match_name(name, compared, 0);
+    }
+
+    /// Takes in the rules of a mapping, and returns those about names in order of their patterns.
+    /// `matches` spares the work for the names that it covers.
+    pub(crate) fn add_mapping(
+        &mut self,
+        mapping: &Mapping,
+        matches: &NameMatches,
+        names: &GroupNames,
+    ) -> Arc<[PatternRule]> {
+        let first_new = self.count();
+        let patterns: Vec<Option<u32>> =
+            mapping.rules.iter().map(|rule| self.number(rule)).collect();
+        if self.count() > first_new {
+            for (name, rules) in &matches.rules {
+                let fitting = rules.iter().filter_map(|rule| *patterns.get(usize::from(*rule))?);
+                self.add_fits(*name, fitting.filter(|pattern| *pattern >= first_new).collect());
+            }
+            for name in names.behind(matches.seen) {
+                self.match_name(name.name, &name.compared, first_new);
+            }
+        }
+        let numbered = (0..).zip(patterns);
+        let mut rules: Vec<PatternRule> = numbered
+            .filter_map(|(rule, pattern)| Some(PatternRule { pattern: pattern?, rule }))
+            .collect();
+        rules.sort_unstable();
+        rules.into()
+    }
+
+    fn count(&self) -> u32 {
+        (self.names.len() + self.globs.len()) as u32
+    }
+
+    /// Returns the number of a rule's pattern; none if it is about no name.
+    fn number(&mut self, rule: &Rule) -> Option<u32> {
+        let next = self.count();
+        let Matches::Group { group, .. } = &rule.matches else { return None };
+        match group {
+            GroupPattern::Id(_) => None,
+            GroupPattern::Name(name) => {
+                Some(*self.names.entry(name.compared.clone()).or_insert(next))
+            }
+            GroupPattern::Glob(glob) => {
+                let number = *self.globs.entry(glob.compared.clone()).or_insert(next);
+                if number == next {
+                    self.all_globs.push((number, glob.compared.clone()));
+                }
+                Some(number)
+            }
+        }
+    }
+
+    /// Notes which patterns from number `first` on a name fits.
+    fn match_name(&mut self, name: Sym, compared: &str, first: u32) {
+        let known = self.all_globs.partition_point(|(number, _)| *number < first);
+        let globs = self.all_globs.get(known..).unwrap_or(&[]).iter();
+        let fitting = globs.filter(|(_, glob)| glob_fits(glob, compared, &mut 0));
+        let mut fitting: SmallVec<[u32; 2]> = fitting.map(|(number, _)| *number).collect();
+        fitting.extend(self.names.get(compared).copied().filter(|number| *number >= first));
+        self.add_fits(name, fitting);
+    }
+
+    /// Adds patterns, all newer than those that the name was known to fit.
+    fn add_fits(&mut self, name: Sym, mut patterns: SmallVec<[u32; 2]>) {
+        if patterns.is_empty() {
+            return;
+        }
+        patterns.sort_unstable();
+        patterns.dedup();
+        let fits = self.fits.entry(name).or_default();
+        fits.extend_from_slice(&patterns);
+        fits.shrink_to_fit();
     }
 }
 

@@ -11,7 +11,7 @@ use crate::ground::symbols::{Sym, Symbols};
 use crate::state::attributes::Attributes;
 use crate::state::compiled_mapping::{Compiled, Meanings};
 use crate::state::entities::Part;
-use crate::state::name_matches::{GroupName, GroupNames, NameMatches};
+use crate::state::name_matches::{GroupName, GroupNames, NameMatches, NamePatterns};
 
 /// Every mapping set so far, and the attributes that they ask for.
 #[derive(Default)]
@@ -19,11 +19,14 @@ pub(crate) struct Roles {
     /// In order of seq.
     mappings: Vec<Compiled>,
     group_names: GroupNames,
+    patterns: NamePatterns,
     /// A mapping that is about to be set, and the rules that names of groups fit.
     expected: Option<(Mapping, NameMatches)>,
     attributes: Attributes,
     /// Every rule of every mapping: equal rules are stored once.
     rules: HashSet<Arc<Rule>>,
+    /// About the bytes of memory that all mappings take.
+    bytes: usize,
     /// The symbols of roles and of rules' meanings, for grounds that outlast a mapping.
     symbols: Symbols,
     meanings: Meanings,
@@ -37,13 +40,15 @@ impl Roles {
         set_at: Millis,
         effective_from: Millis,
     ) {
+        self.bytes += self.bytes_of(&mapping);
         mapping.rules.iter_mut().for_each(|rule| self.share_rule(rule));
         mapping.rules.shrink_to_fit();
         self.attributes.want(&mapping);
         let expected = self.expected.take().filter(|(expected, _)| *expected == mapping);
         let matches = expected.map_or_else(NameMatches::default, |(_, matches)| matches);
-        let mut compiled = Compiled::new(mapping, matches, &self.attributes);
-        self.catch_up(&mut compiled);
+        let by_pattern = self.patterns.add_mapping(&mapping, &matches, &self.group_names);
+        let mut compiled = Compiled::new(mapping, NameMatches::default(), &self.attributes);
+        compiled.set_patterns(by_pattern);
         compiled.version = self.mappings.len() + 1;
         compiled.seq = seq;
         compiled.set_at = set_at;
@@ -53,6 +58,21 @@ impl Roles {
             compiled.share(before);
         }
         self.mappings.push(compiled);
+    }
+
+    /// Returns about the bytes of memory that all mappings set take.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Returns about the bytes that another mapping would take: those of the rules that no mapping
+    /// has yet, and of its indexes.
+    pub(crate) fn bytes_of(&self, mapping: &Mapping) -> usize {
+        let of_rule = |rule: &Arc<Rule>| {
+            let own = if self.rules.contains(rule) { 0 } else { rule.bytes() };
+            own + rule.shared_bytes()
+        };
+        mapping.rules.iter().map(of_rule).sum()
     }
 
     /// Puts the rule that is known already in the place of an equal one.
@@ -76,10 +96,13 @@ impl Roles {
     /// Notes a group's name, as it is written and as it is compared.
     pub(crate) fn note_group_name(&mut self, name: Sym, written: &str, compared: &str) {
         if self.group_names.add(name, written, compared) {
-            for mapping in &mut self.mappings {
-                mapping.catch_up(&self.group_names);
-            }
+            self.patterns.add_name(name, compared);
         }
+    }
+
+    /// Returns the patterns of names in the rules of the mappings set.
+    pub(crate) fn patterns(&self) -> &NamePatterns {
+        &self.patterns
     }
 
     /// Returns a group's name as it is compared.
@@ -202,6 +225,71 @@ mod tests {
         assert!(Arc::ptr_eq(&rule(first, 1), &rule(third, 1)));
         assert!(!Arc::ptr_eq(&rule(first, 0), &rule(third, 0)));
         assert_eq!(roles.rules.len(), 4);
+    }
+
+    fn rule_of_glob(glob: &str) -> Arc<Rule> {
+        let group = GroupPattern::Glob(NameText::new(glob, glob));
+        let matches = Matches::Group { group, roles: vec!["r".to_owned()] };
+        Arc::new(Rule { matches, directory: None, organization: None })
+    }
+
+    #[test]
+    fn a_name_fits_the_rules_of_each_mapping_whichever_of_both_came_first() {
+        let names = ["a", "b", "ab", "abc", "", "b*", "other"];
+        let globs = |globs: &[&str]| globs.iter().map(|glob| rule_of_glob(glob)).collect();
+        let mappings: Vec<Vec<Arc<Rule>>> = vec![
+            vec![rule("ab", "r"), rule_of_glob("a*"), rule("b*", "s"), rule("ab", "s")],
+            globs(&["a*", "*b", "?", "a*"]),
+            vec![rule_of_value("p", &[("x", &["r"])]), rule("other", "r"), rule_of_glob("*")],
+            globs(&["*b", "nothing"]),
+            vec![rule("never", "r")],
+        ];
+        // A mapping may be prepared when some names are known, and be set after others came.
+        for (prepared_at, set_at) in [(0, 0), (0, 3), (2, 2), (2, 5), (4, 7), (7, 7)] {
+            let mut roles = Roles::default();
+            let note = |roles: &mut Roles, number: usize| {
+                roles.note_group_name(number as Sym, names[number], names[number]);
+            };
+            let mut prepared = Vec::new();
+            for number in 0..set_at.max(prepared_at) {
+                if number == prepared_at {
+                    prepared = matches_of(&roles, &mappings);
+                }
+                note(&mut roles, number);
+            }
+            if prepared_at == set_at {
+                prepared = matches_of(&roles, &mappings);
+            }
+            for (rules, matches) in mappings.iter().zip(prepared) {
+                let mapping = Mapping { rules: rules.clone(), ..Mapping::default() };
+                roles.expect(mapping.clone(), matches);
+                roles.set(mapping, 1, 0, 0);
+            }
+            (set_at..names.len()).for_each(|number| note(&mut roles, number));
+            for compiled in roles.iter() {
+                for (number, name) in names.iter().enumerate() {
+                    let fits = |rule: &Rule| match &rule.matches {
+                        Matches::Group { group, .. } => group.fits_name(name, &mut 0),
+                        Matches::Attribute { .. } => false,
+                    };
+                    let rules = (0..).zip(&compiled.mapping.rules);
+                    let wanted: Vec<u16> =
+                        rules.filter(|(_, rule)| fits(rule)).map(|(number, _)| number).collect();
+                    let found = compiled.rules_of_group("id", number as Sym, roles.patterns());
+                    assert_eq!(found.to_vec(), wanted, "{name} of {}", compiled.version);
+                }
+            }
+        }
+    }
+
+    fn matches_of(roles: &Roles, mappings: &[Vec<Arc<Rule>>]) -> Vec<NameMatches> {
+        let matches = mappings.iter().map(|rules| {
+            let mut matches = NameMatches::default();
+            let mapping = Mapping { rules: rules.clone(), ..Mapping::default() };
+            matches.add(&mapping, roles.group_names(0));
+            matches
+        });
+        matches.collect()
     }
 
     #[test]

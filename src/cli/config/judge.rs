@@ -250,6 +250,7 @@ fn config(
         caches,
         conditions: Conditions {
             disk_reserve_bytes: number(&given, "disk_reserve_mib") << 20,
+            mapping_bytes_max: number(&given, "mapping_memory_mib") << 20,
             accept_clock: is("accept_clock", "true"),
         },
         reloadable: reloadable(&given, api_keys),

@@ -281,6 +281,18 @@ pub(in crate::cli) const SETTINGS: &[Setting] = &[
         ..SETTING
     },
     Setting {
+        name: "mapping_memory_mib",
+        flag: Some("mapping-memory-mib"),
+        variable: "ROLLCALL_MAPPING_MEMORY_MIB",
+        value_name: "MIB",
+        about: "Memory for all role mappings that were ever set, in MiB, about: one that would \
+                need more is refused",
+        holds: Holds::Number { min: 1, max: 1_048_576, unit: "MiB" },
+        default: "256",
+        example: "256",
+        ..SETTING
+    },
+    Setting {
         name: "disk_reserve_mib",
         flag: Some("disk-reserve-mib"),
         variable: "ROLLCALL_DISK_RESERVE_MIB",

@@ -12,6 +12,7 @@ use super::answer::{Code, Problem};
 use super::api::{Cost, Operation};
 use super::threads::blocking;
 use crate::engine::{Engine, WorkError};
+use crate::verify::{FieldCode, MappingError};
 
 /// The longest wait for a turn.
 const WAIT_MAX: Duration = Duration::from_secs(2);
@@ -145,6 +146,11 @@ impl Problem {
             WorkError::Read(error) => error.into(),
             WorkError::Halted if engine.is_shutting_down() => Code::Stopping.into(),
             WorkError::Halted => Code::TooMuchWork.into(),
+            error @ WorkError::TooManyMappings { .. } => {
+                let (field, code) = ("mapping".to_owned(), FieldCode::TooLong);
+                let message = error.to_string();
+                Problem::mapping_invalid(vec![MappingError { field, code, message }])
+            }
             error @ (WorkError::TooManyNames | WorkError::TooManyGrounds) => {
                 Problem::too_much_work(&error)
             }

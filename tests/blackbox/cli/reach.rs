@@ -36,6 +36,43 @@ fn a_refused_connection_names_the_server_and_where_to_find_another() {
     }
 }
 
+/// Serves one answer of so many bytes, and returns its URL and a thread that returns how many of
+/// them were taken.
+fn endless(length: usize) -> (String, std::thread::JoinHandle<usize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let serving = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut request = [0; 4096];
+        let _ = stream.read(&mut request).unwrap();
+        let head = format!(
+            "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n"
+        );
+        stream.write_all(head.as_bytes()).unwrap();
+        let (piece, mut taken) = (vec![b' '; 1 << 20], 0);
+        while taken < length && stream.write_all(&piece[..piece.len().min(length - taken)]).is_ok()
+        {
+            taken += piece.len();
+        }
+        taken
+    });
+    (url, serving)
+}
+
+#[test]
+fn a_command_keeps_at_most_64_mebibytes_of_an_answer() {
+    for (arguments, length) in [(&["status"][..], 1 << 30), (&["changes"], 1 << 30)] {
+        let (url, serving) = endless(length);
+        let mut command = rollcall(arguments);
+        let output = command.args(["--url", &url, "--api-key", "k"]).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {}", err(&output));
+        assert!(err(&output).contains("64 MiB"), "{arguments:?}: {}", err(&output));
+        let taken = serving.join().unwrap();
+        // What lies in the buffers of the connection counts as taken.
+        assert!((64 << 20..96 << 20).contains(&taken), "{arguments:?}: {taken}");
+    }
+}
+
 #[test]
 fn https_to_a_plain_port_says_so() {
     let folder = tempfile::tempdir().unwrap();

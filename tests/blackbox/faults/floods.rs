@@ -8,9 +8,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::{Value, json};
 
-use crate::kit::server::{API_KEY, Answer, SECRET, Server, binary, now_ms, signature, user};
+use crate::kit::server::{
+    API_KEY, Answer, SECRET, Server, agent, binary, now_ms, post, signature, user,
+};
 
 pub const DIRECTORY: &str = "directory_1";
 pub const TIME: &str = "2026-03-01T09:00:00.000Z";
@@ -235,28 +238,50 @@ fn rest(connection: &mut TcpStream) -> String {
     String::from_utf8_lossy(&text).into_owned()
 }
 
+/// Lets this process open as many connections as the system allows.
+fn raise_own_limit() {
+    let limits = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: limits.maximum, ..limits }).unwrap();
+}
+
 #[test]
 fn more_connections_than_descriptors_stop_no_webhook() {
+    raise_own_limit();
+    // The second is the limit that a service of systemd has.
+    thread::scope(|scope| {
+        for (descriptors, idle, dribbling) in [(256, 200, 40), (1024, 1000, 124)] {
+            scope.spawn(move || connect_beyond(descriptors, idle, dribbling));
+        }
+    });
+}
+
+fn connect_beyond(descriptors: usize, idle: usize, dribbling: usize) {
     let folder = tempfile::tempdir().unwrap();
     let mut limited = Command::new("bash");
-    limited.args(["-c", "ulimit -n 256; exec \"$0\" \"$@\""]).arg(binary());
+    let script = format!("ulimit -n {descriptors}; exec \"$0\" \"$@\"");
+    limited.args(["-c", &script]).arg(binary());
     let server = Server::start_command(limited, folder.path(), &[]);
-    let deliver = |id: &str| {
-        server.deliver(&user(id, DIRECTORY, id, TIME, id, "dsync.user.created"));
+    let webhook = |id: &str| user(id, DIRECTORY, id, TIME, id, "dsync.user.created");
+    // A connection that is kept is closed when it is idle for five seconds.
+    let deliver_anew = |id: &str| {
+        let (body, url) = (webhook(id), format!("{}/webhooks/workos", server.url));
+        let header = signature(SECRET, &now_ms().to_string(), body.as_bytes());
+        let headers = [("WorkOS-Signature", header.as_str())];
+        assert_eq!(post(&agent(), &url, body.as_bytes(), &headers).unwrap().status, 200);
     };
-    deliver("before");
-    let idle: Vec<TcpStream> = (0..200).map(|_| begin(&server, "")).collect();
+    server.deliver(&webhook("before"));
+    let idle: Vec<TcpStream> = (0..idle).map(|_| begin(&server, "")).collect();
     let dribbling: Vec<TcpStream> =
-        (0..40).map(|_| begin(&server, "GET /healthz HTTP/1.1\r\nHost: ")).collect();
+        (0..dribbling).map(|_| begin(&server, "GET /healthz HTTP/1.1\r\nHost: ")).collect();
     // The kept connection of the agent is served at once; a new one gets its turn.
-    deliver("kept");
+    server.deliver(&webhook("kept"));
     let begun = Instant::now();
     let mut other = begin(&server, "GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
     assert!(rest(&mut other).contains("200 OK"));
     assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
-    deliver("after");
+    deliver_anew("after");
     drop((idle, dribbling));
-    deliver("last");
+    deliver_anew("last");
     assert_eq!(server.stop(), 0);
 }
 
@@ -413,4 +438,46 @@ fn a_body_nested_too_deep_is_kept_and_has_no_effect() {
     assert_eq!(server.get(&format!("/rollcall/v1/log/entries/{seq}")).status, 200);
     let again = server.post(nested("deeper", 129).as_bytes()).json();
     assert_eq!((&again["duplicate"], &again["seq"]), (&json!(true), &json!(seq)));
+}
+
+/// A mapping of almost 1 MiB with 1,000 rules. In two with different numbers the first `differing`
+/// rules are different.
+pub fn large_mapping(number: usize, differing: usize) -> Value {
+    let rule = |at: usize| {
+        let number = if at < differing { number } else { 0 };
+        json!({ "group": { "name": format!("{at:04}-{number:04}-{}", "n".repeat(915)) },
+            "roles": [format!("role-{at}")] })
+    };
+    json!({ "mode": "all", "default_roles": [], "priority": [],
+        "rules": (0..1000).map(rule).collect::<Vec<_>>() })
+}
+
+#[test]
+fn a_mapping_that_would_need_more_memory_than_all_may_take_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let serve = |mib: &str| Server::start_with(folder.path(), &["--mapping-memory-mib", mib]);
+    let set = |server: &Server, number: usize, differing: usize| {
+        let body = json!({ "mapping": large_mapping(number, differing) });
+        server.put("/rollcall/v1/role_mapping", &body)
+    };
+    // Each has almost 1 MiB of names, and two with other names do not fit.
+    let server = serve("2");
+    assert_eq!(set(&server, 1, 0).status, 200);
+    let refused = set(&server, 2, 1000);
+    assert_eq!((refused.status, refused.code().as_str()), (422, "mapping_invalid"));
+    let error = &refused.json()["errors"][0];
+    assert_eq!((&error["field"], &error["code"]), (&json!("mapping"), &json!("too_long")));
+    assert!(error["message"].as_str().unwrap().contains("more than 2 MiB"), "{error}");
+    // Rules that are there already are kept once.
+    assert_eq!(set(&server, 3, 1).status, 200);
+    assert_eq!(server.get("/rollcall/v1/role_mapping").json()["version"], 2);
+    assert_eq!(server.stop(), 0);
+    // What was set stays in force under any limit.
+    let server = serve("1");
+    assert_eq!(server.get("/rollcall/v1/role_mapping").json()["version"], 2);
+    assert_eq!(set(&server, 4, 1).status, 422);
+    assert_eq!(server.stop(), 0);
+    let server = serve("3");
+    assert_eq!(set(&server, 2, 1000).json()["version"], 3);
+    assert_eq!(server.stop(), 0);
 }
