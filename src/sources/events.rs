@@ -447,7 +447,7 @@ fn goes_on(page: &SourcePage, place: &Place) -> bool {
     let leads_back = match place {
         Place::After(cursor) => {
             page.after.as_ref() == Some(cursor)
-                || page.items.last().and_then(|item| id(item)).as_ref() == Some(cursor)
+                || page.items.last().and_then(id).as_ref() == Some(cursor)
         }
         Place::From(_) | Place::FirstSince(_) => false,
     };
